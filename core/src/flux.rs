@@ -1,0 +1,165 @@
+//! An event in the JSON form of Flux's notification API, byte for byte as Flux's own controllers write it.
+//!
+//! Source: `event.toolkit.fluxcd.io` (v1beta1); field order and escaping are those of Go's `encoding/json`.
+
+use std::collections::BTreeMap;
+
+use jiff::fmt::strtime;
+use jiff::tz::TimeZone;
+use serde::Serialize;
+use tidings_proto::Timestamp;
+use tidings_proto::v1::{Event, ObjectReference};
+
+/// The prefix of metadata keys that users set as annotations.
+pub const EVENT_GROUP: &str = "event.toolkit.fluxcd.io";
+
+/// The API group of an object's `apiVersion`; empty for the core group and for what can't be read.
+pub fn api_group(api_version: &str) -> &str {
+    match api_version.split_once('/') {
+        Some((group, version)) if !version.contains('/') => group,
+        _ => "",
+    }
+}
+
+/// A metadata value of the event under the user's annotations (`event.toolkit.fluxcd.io/KEY`).
+pub fn annotation<'a>(event: &'a Event, key: &str) -> Option<&'a str> {
+    event.metadata.get(&format!("{EVENT_GROUP}/{key}")).map(String::as_str)
+}
+
+/// A metadata value of the event under its object's own API group (`<group>/KEY`): what the controller says.
+pub fn controller_metadata<'a>(event: &'a Event, key: &str) -> Option<&'a str> {
+    let group = event.involved_object.as_ref().map_or("", |object| api_group(&object.api_version));
+    event.metadata.get(&format!("{group}/{key}")).map(String::as_str)
+}
+
+/// The event with other metadata, as Flux's JSON: only known fields, times in UTC and whole seconds, empty metadata
+/// and instance left out, `<`, `>`, `&` written as `\u003c` and so on.
+pub fn to_json(event: &Event, metadata: &BTreeMap<String, String>) -> Vec<u8> {
+    let json = serde_json::to_vec(&EventJson::new(event, metadata)).unwrap_or_default();
+    escape_like_go(&json)
+}
+
+/// The same as a JSON value, for expressions and templates.
+pub fn to_value(event: &Event, metadata: &BTreeMap<String, String>) -> serde_json::Value {
+    serde_json::to_value(EventJson::new(event, metadata)).unwrap_or_default()
+}
+
+/// Any JSON text as Go would have written it: `<`, `>`, `&`, U+2028 and U+2029 as escapes.
+pub fn escape_like_go(json: &[u8]) -> Vec<u8> {
+    let mut escaped = Vec::with_capacity(json.len());
+    let mut rest = json;
+    while let Some((&byte, tail)) = rest.split_first() {
+        match (byte, tail) {
+            (b'<', _) => escaped.extend_from_slice(b"\\u003c"),
+            (b'>', _) => escaped.extend_from_slice(b"\\u003e"),
+            (b'&', _) => escaped.extend_from_slice(b"\\u0026"),
+            (0xe2, [0x80, last @ (0xa8 | 0xa9), after @ ..]) => {
+                escaped.extend_from_slice(if *last == 0xa8 { b"\\u2028" } else { b"\\u2029" });
+                rest = after;
+                continue;
+            }
+            _ => escaped.push(byte),
+        }
+        rest = tail;
+    }
+    escaped
+}
+
+/// A time as RFC 3339 in UTC and whole seconds, or nothing where it is outside of what can be written.
+pub fn rfc3339(timestamp: &Timestamp) -> Option<String> {
+    let time = jiff::Timestamp::from_second(timestamp.seconds).ok()?;
+    strtime::format("%Y-%m-%dT%H:%M:%SZ", &time.to_zoned(TimeZone::UTC)).ok()
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct EventJson<'a> {
+    involved_object: ObjectJson<'a>,
+    severity: &'a str,
+    timestamp: Option<String>,
+    message: &'a str,
+    reason: &'a str,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    metadata: &'a BTreeMap<String, String>,
+    reporting_controller: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    reporting_instance: &'a str,
+}
+
+impl<'a> EventJson<'a> {
+    fn new(event: &'a Event, metadata: &'a BTreeMap<String, String>) -> Self {
+        Self {
+            involved_object: event.involved_object.as_ref().map(ObjectJson::from).unwrap_or_default(),
+            severity: &event.severity,
+            timestamp: event.timestamp.as_ref().and_then(rfc3339),
+            message: &event.message,
+            reason: &event.reason,
+            metadata,
+            reporting_controller: &event.reporting_controller,
+            reporting_instance: &event.reporting_instance,
+        }
+    }
+}
+
+#[derive(Serialize, Default)]
+#[serde(rename_all = "camelCase")]
+struct ObjectJson<'a> {
+    #[serde(skip_serializing_if = "str::is_empty")]
+    kind: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    namespace: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    name: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    uid: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    api_version: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    resource_version: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    field_path: &'a str,
+}
+
+impl<'a> From<&'a ObjectReference> for ObjectJson<'a> {
+    fn from(object: &'a ObjectReference) -> Self {
+        Self {
+            kind: &object.kind,
+            namespace: &object.namespace,
+            name: &object.name,
+            uid: &object.uid,
+            api_version: &object.api_version,
+            resource_version: &object.resource_version,
+            field_path: &object.field_path,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_written_as_flux_writes_it() {
+        let object = ObjectReference { kind: "Kustomization".into(), name: "a".into(), ..Default::default() };
+        let event = Event {
+            involved_object: Some(object),
+            severity: "info".into(),
+            timestamp: Some(Timestamp { seconds: 1_767_323_045, nanos: 5 }),
+            message: "<b> & \u{2028}é".into(),
+            ..Default::default()
+        };
+        let metadata = BTreeMap::from([("k".to_owned(), "v".to_owned())]);
+        let json = String::from_utf8(to_json(&event, &metadata)).unwrap();
+        assert_eq!(
+            json,
+            r#"{"involvedObject":{"kind":"Kustomization","name":"a"},"severity":"info","timestamp":"2026-01-02T03:04:05Z","message":"\u003cb\u003e \u0026 \u2028é","reason":"","metadata":{"k":"v"},"reportingController":""}"#
+        );
+    }
+
+    #[test]
+    fn the_group_of_an_api_version() {
+        for (api_version, group) in [("kustomize.toolkit.fluxcd.io/v1", "kustomize.toolkit.fluxcd.io"), ("v1", ""), ("a/b/c", ""), ("", "")] {
+            assert_eq!(api_group(api_version), group, "{api_version}");
+        }
+    }
+}

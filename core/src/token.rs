@@ -1,0 +1,101 @@
+//! Text as a token of a subject, a bucket key or a durable's name.
+
+use std::fmt;
+
+use sha2::{Digest, Sha256};
+
+/// Longer encodings are cut and end in a hash.
+const LONGEST: usize = 100;
+/// How much of a cut encoding stays readable.
+const READABLE: usize = 60;
+
+/// Any text, encoded so that it is one token of a NATS subject.
+///
+/// Bytes outside `[A-Za-z0-9_-]` are written `=HH`, the empty text is `=`, and what is longer than 100 bytes then is
+/// its first 60, `=h` and 16 hexadecimal digits of the SHA-256 of the text.
+///
+/// # Guarantees
+/// Different texts have different tokens (as far as SHA-256 goes), and a token never holds `.`, `*`, `>`, white space
+/// or a slash.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Token(String);
+
+impl Token {
+    /// Encodes a text.
+    pub fn new(text: &str) -> Self {
+        if text.is_empty() {
+            return Self("=".to_owned());
+        }
+        let mut token = String::with_capacity(text.len());
+        for byte in text.bytes() {
+            if byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-' {
+                token.push(char::from(byte));
+            } else {
+                token.push('=');
+                token.push_str(&hex(&[byte]).to_uppercase());
+            }
+        }
+        if token.len() > LONGEST {
+            token.truncate(READABLE);
+            token.push_str("=h");
+            token.push_str(&hex(&Sha256::digest(text)[..8]));
+        }
+        Self(token)
+    }
+
+    /// The token as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Token {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// Bytes in lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn texts_become_tokens_of_a_subject() {
+        let long = "a".repeat(101);
+        for (text, token) in [
+            ("flux-system", "flux-system"),
+            ("incident.io", "incident=2Eio"),
+            ("", "="),
+            ("*", "=2A"),
+            ("a=b", "a=3Db"),
+            ("é", "=C3=A9"),
+            (&"a".repeat(100), &"a".repeat(100)),
+            (&long, &format!("{}=h{}", "a".repeat(60), &hex(&Sha256::digest(&long))[..16])),
+        ] {
+            assert_eq!(Token::new(text).as_str(), token, "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_valid_token(text in ".*") {
+            let token = Token::new(&text);
+            prop_assert!(!token.as_str().is_empty() && token.as_str().len() <= LONGEST);
+            prop_assert!(token.as_str().bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-=".contains(&byte)));
+        }
+
+        #[test]
+        fn different_texts_have_different_tokens(left in ".{0,120}", right in ".{0,120}") {
+            prop_assert_eq!(left == right, Token::new(&left) == Token::new(&right));
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Ingest: events by HTTP onto the bus

@@ -1,0 +1,1 @@
+//! The router: events in, planned deliveries out

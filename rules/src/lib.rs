@@ -1,0 +1,1 @@
+//! Alert and Provider rules: read, checked, compiled

@@ -1,0 +1,1 @@
+//! Workers: deliveries to every provider type
