@@ -158,7 +158,9 @@ mod tests {
 
     #[test]
     fn the_group_of_an_api_version() {
-        for (api_version, group) in [("kustomize.toolkit.fluxcd.io/v1", "kustomize.toolkit.fluxcd.io"), ("v1", ""), ("a/b/c", ""), ("", "")] {
+        for (api_version, group) in
+            [("kustomize.toolkit.fluxcd.io/v1", "kustomize.toolkit.fluxcd.io"), ("v1", ""), ("a/b/c", ""), ("", "")]
+        {
             assert_eq!(api_group(api_version), group, "{api_version}");
         }
     }

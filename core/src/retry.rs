@@ -53,7 +53,8 @@ impl RetryPolicy {
         let FailureKind::Transient { retry_after } = failure.kind else {
             return Decision::Bury(failure.reason);
         };
-        let given_up = failure.reason == Reason::Unauthorized && standing.unauthorized_for.unwrap_or_default() >= UNAUTHORIZED_FOR;
+        let given_up =
+            failure.reason == Reason::Unauthorized && standing.unauthorized_for.unwrap_or_default() >= UNAUTHORIZED_FOR;
         if given_up {
             return Decision::Bury(Reason::Unauthorized);
         }

@@ -89,7 +89,8 @@ mod tests {
     #[test]
     fn an_event_is_published_under_its_cluster_namespace_kind_and_severity() {
         let object = ObjectReference { namespace: "apps".into(), kind: "HelmRelease".into(), ..Default::default() };
-        let mut sample = Event { cluster: "eu.1".into(), severity: "info".into(), involved_object: Some(object), ..Default::default() };
+        let mut sample =
+            Event { cluster: "eu.1".into(), severity: "info".into(), involved_object: Some(object), ..Default::default() };
         assert_eq!(event(&sample), "events.eu=2E1.apps.HelmRelease.info");
         sample.severity = "Info".into();
         assert_eq!(event(&sample), "events.eu=2E1.apps.HelmRelease.other");

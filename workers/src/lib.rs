@@ -1,1 +1,8 @@
-//! Workers: deliveries to every provider type
+//! Workers: deliveries to every provider type.
+
+pub mod address;
+pub mod classify;
+pub mod http;
+pub mod notification;
+pub mod notifier;
+pub mod text;

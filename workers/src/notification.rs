@@ -1,0 +1,61 @@
+//! What a notifier is told: one event, as one alert has it delivered.
+
+use std::collections::BTreeMap;
+
+use tidings_core::{AlertReference, Event, ObjectReference};
+
+/// One event owed to one provider because of one alert, ready to be written in the provider's form.
+#[derive(Clone, Copy, Debug)]
+pub struct Notification<'a> {
+    /// The delivery's id: the same for every attempt.
+    pub delivery_id: &'a str,
+    /// The event as it was stored; its metadata keys still have their prefixes.
+    pub event: &'a Event,
+    /// The object that the event is about.
+    pub object: &'a ObjectReference,
+    /// The metadata to show: combined for this alert, keys without prefix.
+    pub metadata: &'a BTreeMap<String, String>,
+    /// The alert that it is due to.
+    pub alert: &'a AlertReference,
+    /// The Alert's channel, else the Provider's; may be empty.
+    pub channel: &'a str,
+}
+
+impl Notification<'_> {
+    /// Whether the event is of severity error.
+    pub fn is_error(&self) -> bool {
+        self.event.severity == "error"
+    }
+
+    /// `<kind>/<name>.<namespace>`, the kind in lower case: the heading of most messages.
+    pub fn object_heading(&self) -> String {
+        format!("{}/{}.{}", self.object.kind.to_lowercase(), self.object.name, self.object.namespace)
+    }
+
+    /// `<Kind>/<namespace>/<name>`.
+    pub fn object_path(&self) -> String {
+        format!("{}/{}/{}", self.object.kind, self.object.namespace, self.object.name)
+    }
+
+    /// The metadata for people: `summary` first, then by key.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
+        let pair = |(key, value)| (str_of(key), str_of(value));
+        let summary = self.metadata.get_key_value("summary").into_iter().map(pair);
+        summary.chain(self.metadata.iter().filter(|(key, _)| *key != "summary").map(pair))
+    }
+
+    /// The event's time in seconds since 1970; that of its receipt where the sender gave none.
+    pub fn unix_seconds(&self) -> i64 {
+        self.event.timestamp.or(self.event.received_at).map_or(0, |time| time.seconds)
+    }
+
+    /// The event's time as RFC 3339 in UTC; that of its receipt where the sender gave none.
+    pub fn rfc3339(&self) -> String {
+        let time = self.event.timestamp.or(self.event.received_at);
+        time.as_ref().and_then(tidings_core::flux::rfc3339).unwrap_or_default()
+    }
+}
+
+fn str_of(text: &String) -> &str {
+    text
+}

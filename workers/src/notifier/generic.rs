@@ -1,0 +1,52 @@
+//! `generic`: the event as JSON to any webhook.
+//!
+//! Contract: Flux's notification API, "generic webhook". The request carries `Idempotency-Key: <delivery id>`, so that a
+//! receiver can tell a retry after a lost answer from a new notification.
+
+use async_trait::async_trait;
+use tidings_core::{Failure, flux};
+use tidings_rules::{Family, ResolvedProvider};
+use url::Url;
+
+use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
+use crate::address::http_url;
+use crate::classify::classify;
+use crate::http::{Http, Request};
+use crate::notification::Notification;
+
+/// The row of the table.
+pub const TYPE: ProviderType = ProviderType {
+    kind: "generic",
+    family: Family::Generic,
+    summary: "any webhook, the event as JSON",
+    needs: "address (or the Secret's address); Secret: headers",
+    build,
+};
+
+struct Generic {
+    http: Http,
+    url: Url,
+    headers: std::collections::BTreeMap<String, String>,
+}
+
+fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
+    let url = http_url(provider)?;
+    Ok(Notifier::Message(Box::new(Generic { http, url, headers: provider.headers.clone() })))
+}
+
+#[async_trait]
+impl SendMessage for Generic {
+    async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure> {
+        let body = flux::to_json(notification.event, notification.metadata);
+        let request = event_request(self.url.clone(), notification, body).secret_headers(&self.headers);
+        classify(&self.http.send(request).await?).map(Sent::accepted)
+    }
+}
+
+/// The request that `generic` and `generic-hmac` share.
+pub(super) fn event_request(url: Url, notification: &Notification<'_>, body: Vec<u8>) -> Request {
+    Request::new(reqwest::Method::POST, url)
+        .body("application/json", body)
+        .header("gotk-component", &notification.event.reporting_controller)
+        .header("idempotency-key", notification.delivery_id)
+}
