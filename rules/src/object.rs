@@ -26,13 +26,10 @@ impl Origin {
     pub fn line(&self, field: &str) -> Option<u64> {
         let mut path = field;
         loop {
-            if let Some(line) = self.lines.get(path) {
-                return Some(*line);
-            }
-            let end = path.rfind(['.', '['])?;
-            path = &path[..end];
-            if path.is_empty() || !path.contains(['.', '[']) && !self.lines.contains_key(path) {
-                return self.lines.get("").copied();
+            match self.lines.get(path) {
+                Some(line) => return Some(*line),
+                None if path.is_empty() => return None,
+                None => path = &path[..path.rfind(['.', '[']).unwrap_or_default()],
             }
         }
     }

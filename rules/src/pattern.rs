@@ -410,7 +410,7 @@ mod tests {
             ("\\Q[info]\\E+", "[info]]", true),
             ("\\012", "a\nb", true),
             ("\\<foo\\>", "<foo>", true),
-            ("\\b{start}", "x{start}", false),
+            ("\\b{start}", "x{start}", true),
             ("(?P<1n>a)", "a", true),
             ("(?ii)A", "a", true),
             ("(?)a", "a", true),
