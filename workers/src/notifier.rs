@@ -10,12 +10,18 @@ use tidings_rules::{Family, ResolvedProvider};
 use crate::http::Http;
 use crate::notification::Notification;
 
+mod discord;
+mod fit;
 mod generic;
+mod generic_hmac;
+mod msteams;
 #[cfg(test)]
 mod sample;
+mod slack;
+mod slack_form;
 
 /// All provider types. The CRD's enum, help texts, consumers and contract tests derive from this table.
-pub const PROVIDERS: &[&ProviderType] = &[&generic::TYPE];
+pub const PROVIDERS: &[&ProviderType] = &[&discord::TYPE, &generic::TYPE, &generic_hmac::TYPE, &msteams::TYPE, &slack::TYPE];
 
 /// One row of [`PROVIDERS`].
 pub struct ProviderType {
