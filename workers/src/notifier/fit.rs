@@ -1,6 +1,6 @@
 //! Making a message and its metadata fit into what a service takes.
 
-use crate::text::{ELLIPSIS, cut_bytes, cut_chars, cut_utf16};
+use crate::text::{ELLIPSIS, cut_bytes, cut_utf16};
 
 /// How a service counts, and how a text is cut by that count. A cut text ends in an ellipsis.
 #[derive(Clone, Copy)]
@@ -11,11 +11,9 @@ pub struct Unit {
     pub cut: fn(&str, usize) -> String,
 }
 
-/// Characters.
-pub const CHARS: Unit = Unit { size: |text| text.chars().count(), cut: cut_chars };
 /// Bytes of UTF-8.
 pub const BYTES: Unit = Unit { size: str::len, cut: cut_bytes };
-/// Units of UTF-16. Never less than the characters: also for services that don't say which of the two they count.
+/// Units of UTF-16. Never fewer than the characters: so they also serve where a service does not say which of the two it means.
 pub const UTF16: Unit = Unit { size: utf16_size, cut: cut_utf16 };
 /// Bytes of UTF-8 in a JSON string, escapes included, the quotation marks not.
 pub const JSON_BYTES: Unit = Unit { size: json_bytes, cut: cut_json_bytes };
@@ -35,21 +33,35 @@ pub struct Fitted {
 ///
 /// The message gives way first, but the fields may keep it to a half only; then the field that passes the limit is cut, and
 /// those after it are left out.
-pub fn fit(unit: Unit, room: usize, message: &str, fields: Vec<(String, String)>, per_field: usize) -> Fitted {
+pub fn fit<K: Into<String>, V: AsRef<str>>(
+    unit: Unit,
+    room: usize,
+    message: &str,
+    fields: impl Iterator<Item = (K, V)>,
+    per_field: usize,
+) -> Fitted {
     let room_for_fields = room.saturating_sub((unit.size)(message)).max(room / 2);
+    let fields = fields.map(|(key, value)| (key.into(), value));
     let (fields, taken) = fit_fields(unit, room_for_fields, fields, per_field);
     Fitted { message: (unit.cut)(message, room.saturating_sub(taken)), fields }
 }
 
-fn fit_fields(unit: Unit, room: usize, fields: Vec<(String, String)>, per_field: usize) -> (Vec<(String, String)>, usize) {
-    let (mut fitted, mut left) = (Vec::with_capacity(fields.len()), room);
+/// The fields that fit, and what they take.
+fn fit_fields(
+    unit: Unit,
+    room: usize,
+    fields: impl Iterator<Item = (String, impl AsRef<str>)>,
+    per_field: usize,
+) -> (Vec<(String, String)>, usize) {
+    let (mut fitted, mut left) = (Vec::new(), room);
     for (key, value) in fields {
         let Some(left_for_value) = left.checked_sub(per_field + (unit.size)(&key)) else { break };
+        let value = value.as_ref();
         // Not even the mark of a cut would fit.
-        if (unit.size)(&value) > left_for_value && left_for_value < ELLIPSIS.len_utf8() {
+        if (unit.size)(value) > left_for_value && left_for_value < ELLIPSIS.len_utf8() {
             break;
         }
-        let value = (unit.cut)(&value, left_for_value);
+        let value = (unit.cut)(value, left_for_value);
         left = left_for_value - (unit.size)(&value);
         fitted.push((key, value));
     }
@@ -119,7 +131,7 @@ mod tests {
             (20, "a long message", &long, "a long messa…", &[("k", "1234")]),
             (26, "a long message", &long, "a long messa…", &[("k", "1234"), ("l", "12…")]),
         ] {
-            let got = fit(CHARS, room, message, pairs(fields), 2);
+            let got = fit(UTF16, room, message, fields.iter().copied(), 2);
             assert_eq!(got, Fitted { message: fitted.into(), fields: pairs(kept) }, "{room} {message:?}");
         }
     }
@@ -140,8 +152,8 @@ mod tests {
             fields in proptest::collection::vec((".{0,8}", ".{0,30}"), 0..5),
             room in 8usize..120,
         ) {
-            for unit in [CHARS, BYTES, UTF16, JSON_BYTES, JSON_UTF16] {
-                let fitted = fit(unit, room, &message, fields.clone(), 3);
+            for unit in [BYTES, UTF16, JSON_BYTES, JSON_UTF16] {
+                let fitted = fit(unit, room, &message, fields.clone().into_iter(), 3);
                 let of_fields: usize = fitted.fields.iter().map(|(key, value)| 3 + (unit.size)(key) + (unit.size)(value)).sum();
                 prop_assert!((unit.size)(&fitted.message) + of_fields <= room);
             }

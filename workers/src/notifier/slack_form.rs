@@ -41,7 +41,7 @@ impl SlackForm {
         let text = cut_utf16(&notification.event.message, self.longest_text);
         let fields = notification.fields().take(self.most_fields);
         let fields = fields.map(|(key, value)| (cut_utf16(key, self.longest_name), cut_utf16(value, self.longest_value)));
-        let fitted = fit(UTF16, self.longest_attachment - (UTF16.size)(&author), &text, fields.collect(), 0);
+        let fitted = fit(UTF16, self.longest_attachment - (UTF16.size)(&author), &text, fields, 0);
         let field = |(title, value)| json!({ "title": title, "value": value, "short": false });
         json!({
             "channel": sender.channel,
