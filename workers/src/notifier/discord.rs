@@ -4,10 +4,7 @@
 //! 25 fields of 256 and 1 024, a name of 256, and 6 000 in all ("Embed Limits"); 80 for the sender's name. 429 tells the wait in
 //! its body more exactly than in `Retry-After` ("Rate Limits"). A retry after a lost answer can post twice.
 
-use std::time::Duration;
-
 use async_trait::async_trait;
-use serde::Deserialize;
 use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
@@ -15,7 +12,7 @@ use url::Url;
 use super::slack_form::{Sender, SlackForm, username_or_controller};
 use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
 use crate::address::http_url;
-use crate::classify::classify;
+use crate::classify::classify_with_wait;
 use crate::http::{Answer, Http, Request};
 use crate::notification::Notification;
 use crate::text::cut_utf16;
@@ -70,16 +67,8 @@ impl SendMessage for Discord {
     }
 }
 
-#[derive(Deserialize)]
-struct RateLimited {
-    retry_after: f64,
-}
-
 fn judge(answer: &Answer) -> Result<u16, Failure> {
-    classify(answer).map_err(|failure| match answer.json::<RateLimited>().filter(|_| answer.status == 429) {
-        Some(limited) => failure.after(Duration::try_from_secs_f64(limited.retry_after).ok()),
-        None => failure,
-    })
+    classify_with_wait(answer, |body| body["retry_after"].as_f64())
 }
 
 #[cfg(test)]

@@ -4,11 +4,8 @@
 //! homeservers still serve. The transaction's id is the delivery's: a retry after a lost answer does not post twice. An event
 //! has at most 65 536 bytes with all that the homeserver adds; a tenth is left to it. 429 tells the wait in `retry_after_ms`.
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 use reqwest::Method;
-use serde::Deserialize;
 use serde_json::json;
 use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
@@ -17,7 +14,7 @@ use url::Url;
 use super::fit::{JSON_BYTES, fit};
 use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
 use crate::address::http_url;
-use crate::classify::classify;
+use crate::classify::classify_with_wait;
 use crate::http::{Answer, Http, Request};
 use crate::notification::Notification;
 
@@ -84,16 +81,8 @@ fn body(notification: &Notification<'_>) -> String {
     format!("{heading}{}\n{lines}", fitted.message)
 }
 
-#[derive(Deserialize)]
-struct LimitExceeded {
-    retry_after_ms: u64,
-}
-
 fn judge(answer: &Answer) -> Result<u16, Failure> {
-    classify(answer).map_err(|failure| match answer.json::<LimitExceeded>().filter(|_| answer.status == 429) {
-        Some(limit) => failure.after(Some(Duration::from_millis(limit.retry_after_ms))),
-        None => failure,
-    })
+    classify_with_wait(answer, |body| Some(body["retry_after_ms"].as_f64()? / 1_000.0))
 }
 
 #[cfg(test)]

@@ -4,10 +4,7 @@
 //! units of UTF-16, so that it never has more. 429 tells the wait in `parameters.retry_after`. A retry after a lost answer can
 //! post twice.
 
-use std::time::Duration;
-
 use async_trait::async_trait;
-use serde::Deserialize;
 use serde_json::{Value, json};
 use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
@@ -15,7 +12,7 @@ use url::Url;
 
 use super::fit::{UTF16, Unit, fit};
 use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
-use crate::classify::classify;
+use crate::classify::classify_with_wait;
 use crate::http::{Answer, Http, Request};
 use crate::notification::Notification;
 use crate::text::{ELLIPSIS, cut_utf16};
@@ -101,21 +98,8 @@ fn cut_escaped(text: &str, limit: usize) -> String {
     cut
 }
 
-#[derive(Deserialize)]
-struct Refusal {
-    parameters: Parameters,
-}
-
-#[derive(Deserialize)]
-struct Parameters {
-    retry_after: u64,
-}
-
 fn judge(answer: &Answer) -> Result<u16, Failure> {
-    classify(answer).map_err(|failure| match answer.json::<Refusal>().filter(|_| answer.status == 429) {
-        Some(refusal) => failure.after(Some(Duration::from_secs(refusal.parameters.retry_after))),
-        None => failure,
-    })
+    classify_with_wait(answer, |body| body["parameters"]["retry_after"].as_f64())
 }
 
 #[cfg(test)]

@@ -3,11 +3,8 @@
 //! Contract: Zulip's REST API, "Send a message" and "Error handling". A message has 10 000 characters (`max_message_length`). 429
 //! tells the wait in `retry-after` of its body too. A retry after a lost answer can post twice.
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 use reqwest::Method;
-use serde::Deserialize;
 use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
 use url::{Url, form_urlencoded};
@@ -15,7 +12,7 @@ use url::{Url, form_urlencoded};
 use super::fit::{UTF16, fit};
 use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
 use crate::address::http_url;
-use crate::classify::classify;
+use crate::classify::classify_with_wait;
 use crate::http::{Answer, Http, Request};
 use crate::notification::Notification;
 
@@ -81,17 +78,8 @@ fn content(notification: &Notification<'_>) -> String {
     format!("{heading}{}{metadata_heading}{lines}", fitted.message)
 }
 
-#[derive(Deserialize)]
-struct RateLimitHit {
-    #[serde(rename = "retry-after")]
-    retry_after: f64,
-}
-
 fn judge(answer: &Answer) -> Result<u16, Failure> {
-    classify(answer).map_err(|failure| match answer.json::<RateLimitHit>().filter(|_| answer.status == 429) {
-        Some(hit) => failure.after(Duration::try_from_secs_f64(hit.retry_after).ok()),
-        None => failure,
-    })
+    classify_with_wait(answer, |body| body["retry-after"].as_f64())
 }
 
 #[cfg(test)]
