@@ -7,6 +7,7 @@
 //! Pure: [`token`], [`subject`], [`id`], [`outcome`], [`retry`], [`flux`]. What talks to the bus: [`stream`], [`bus`].
 //! What every role needs around it: [`config`], [`telemetry`], [`admin`].
 
+pub mod config;
 pub mod flux;
 pub mod id;
 pub mod outcome;
