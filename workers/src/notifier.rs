@@ -10,10 +10,40 @@ use tidings_rules::{Family, ResolvedProvider};
 use crate::http::Http;
 use crate::notification::Notification;
 
+mod discord;
+mod fit;
 mod generic;
+mod generic_hmac;
+mod googlechat;
+mod lark;
+mod matrix;
+mod msteams;
+mod rocket;
+#[cfg(test)]
+mod sample;
+mod slack;
+mod slack_form;
+mod telegram;
+mod webex;
+mod zoom;
+mod zulip;
 
 /// All provider types. The CRD's enum, help texts, consumers and contract tests derive from this table.
-pub const PROVIDERS: &[&ProviderType] = &[&generic::TYPE];
+pub const PROVIDERS: &[&ProviderType] = &[
+    &discord::TYPE,
+    &generic::TYPE,
+    &generic_hmac::TYPE,
+    &googlechat::TYPE,
+    &lark::TYPE,
+    &matrix::TYPE,
+    &msteams::TYPE,
+    &rocket::TYPE,
+    &slack::TYPE,
+    &telegram::TYPE,
+    &webex::TYPE,
+    &zoom::TYPE,
+    &zulip::TYPE,
+];
 
 /// One row of [`PROVIDERS`].
 pub struct ProviderType {
