@@ -23,6 +23,8 @@ pub use secret::{Secret, Servers};
 
 use read::Reader;
 
+use crate::telemetry::LogFormat;
+
 /// What a process can be told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Settings {
@@ -58,16 +60,6 @@ pub struct LogSettings {
     pub filter: String,
     /// `log.format`: text or json.
     pub format: LogFormat,
-}
-
-/// The form of log lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
 }
 
 /// The way to the bus.
