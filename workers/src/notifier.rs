@@ -10,12 +10,14 @@ use tidings_rules::{Family, ResolvedProvider};
 use crate::http::Http;
 use crate::notification::Notification;
 
+mod forge;
 mod generic;
+mod github;
 #[cfg(test)]
 mod sample;
 
 /// All provider types. The CRD's enum, help texts, consumers and contract tests derive from this table.
-pub const PROVIDERS: &[&ProviderType] = &[&generic::TYPE];
+pub const PROVIDERS: &[&ProviderType] = &[&generic::TYPE, &github::TYPE];
 
 /// One row of [`PROVIDERS`].
 pub struct ProviderType {
@@ -72,6 +74,15 @@ pub trait SendMessage: Send + Sync {
 /// needs is in [`Desired::state`].
 #[async_trait]
 pub trait KeepState: Send + Sync {
+    /// Asks what must be known of the service before states can be told: its version, who we are there. Answers are
+    /// remembered, so most calls ask nothing. It goes before `desire`.
+    ///
+    /// # Errors
+    /// The service could not be asked, or can't be used.
+    async fn prepare(&self, _notification: &Notification<'_>) -> Result<(), Failure> {
+        Ok(())
+    }
+
     /// The key and the state that a notification asks for; nothing where the type has nothing to say about it.
     ///
     /// # Errors

@@ -1,0 +1,10 @@
+//! What the types of the code forges share: repository addresses, commits, commit statuses, comments and the forges' APIs.
+
+pub mod address;
+pub mod commit_status;
+pub mod expression;
+pub mod github_api;
+pub mod github_app;
+pub mod page;
+pub mod revision;
+pub mod status_id;
