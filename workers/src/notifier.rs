@@ -10,14 +10,35 @@ use tidings_rules::{Family, ResolvedProvider};
 use crate::http::Http;
 use crate::notification::Notification;
 
+mod azuredevops;
+mod bitbucket;
+mod bitbucketserver;
 mod forge;
 mod generic;
+mod gitea;
+mod giteapullrequestcomment;
 mod github;
+mod githubdispatch;
+mod githubpullrequestcomment;
+mod gitlab;
+mod gitlabmergerequestcomment;
 #[cfg(test)]
 mod sample;
 
 /// All provider types. The CRD's enum, help texts, consumers and contract tests derive from this table.
-pub const PROVIDERS: &[&ProviderType] = &[&generic::TYPE, &github::TYPE];
+pub const PROVIDERS: &[&ProviderType] = &[
+    &azuredevops::TYPE,
+    &bitbucket::TYPE,
+    &bitbucketserver::TYPE,
+    &generic::TYPE,
+    &gitea::TYPE,
+    &giteapullrequestcomment::TYPE,
+    &github::TYPE,
+    &githubdispatch::TYPE,
+    &githubpullrequestcomment::TYPE,
+    &gitlab::TYPE,
+    &gitlabmergerequestcomment::TYPE,
+];
 
 /// One row of [`PROVIDERS`].
 pub struct ProviderType {

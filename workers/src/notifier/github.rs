@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 
-use super::forge::commit_status::{CommitStatus, Progressing, StatusReader, Verdict, desired, state_of};
+use super::forge::commit_status::{CommitStatus, Progressing, StatusReader, Verdict, desired, held, state_of};
 use super::forge::github_api::{ACCEPT, GitHub, NEEDS};
 use super::forge::page::{MOST_PAGES, has_next};
 use super::{Desired, Held, Invalid, KeepState, Notifier, ProviderType, Sent};
@@ -43,10 +43,8 @@ impl KeepState for GithubStatus {
             let and_page = if page == 1 { String::new() } else { format!("&page={page}") };
             let path = format!("commits/{}/statuses?per_page=50{and_page}", wanted.commit);
             let answer = self.github.send(self.github.request(Method::GET, &path, ACCEPT).await?).await?;
-            let entries: Vec<Entry> = answer.json().unwrap_or_default();
-            if let Some(newest) = entries.iter().find(|entry| entry.context == wanted.context) {
-                let is_same = newest.state == word(wanted.verdict) && newest.description.as_deref() == Some(&wanted.description);
-                return Ok(if is_same { Held::Same { handle: None } } else { Held::Other { handle: None } });
+            if let Some(held) = held_of(&answer.json::<Vec<Entry>>().unwrap_or_default(), &wanted) {
+                return Ok(held);
             }
             if !has_next(&answer) {
                 break;
@@ -61,6 +59,12 @@ impl KeepState for GithubStatus {
         let request = self.github.request(Method::POST, &format!("statuses/{}", status.commit), ACCEPT).await?.json(&post);
         Ok(Sent::accepted(self.github.send(request).await?.status))
     }
+}
+
+/// What the newest entry of the context says, where a page has one; newest first.
+fn held_of(entries: &[Entry], wanted: &CommitStatus) -> Option<Held> {
+    let newest = entries.iter().find(|entry| entry.context == wanted.context)?;
+    Some(held(newest.state == word(wanted.verdict) && newest.description.as_deref() == Some(&wanted.description)))
 }
 
 fn word(verdict: Verdict) -> &'static str {
@@ -116,6 +120,17 @@ mod tests {
         assert_eq!(body(&made[1]), status);
         assert_eq!(made[1].headers["authorization"], "Bearer ghp_a");
         assert!(made[1].headers["authorization"].is_sensitive());
+    }
+
+    #[test]
+    fn the_newest_entry_of_the_context_decides() {
+        let wanted =
+            CommitStatus { commit: String::new(), context: "ctx".into(), verdict: Verdict::Success, description: "fine".into() };
+        let entry =
+            |context: &str, state: &str| Entry { context: context.into(), state: state.into(), description: Some("fine".into()) };
+        assert_eq!(held_of(&[entry("ci", "failure"), entry("ctx", "success")], &wanted), Some(held(true)));
+        assert_eq!(held_of(&[entry("ctx", "failure"), entry("ctx", "success")], &wanted), Some(held(false)));
+        assert_eq!(held_of(&[entry("ci", "success")], &wanted), None);
     }
 
     #[test]

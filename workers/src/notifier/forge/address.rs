@@ -33,6 +33,11 @@ pub fn repository(provider: &ResolvedProvider) -> Result<Repository, Invalid> {
     })
 }
 
+/// A text as it goes into a path; its slashes stay.
+pub fn escaped(text: &str) -> String {
+    utf8_percent_encode(text, IN_PATH).to_string()
+}
+
 impl Repository {
     /// The two parts of an id on forges that know no deeper paths.
     ///
@@ -45,7 +50,7 @@ impl Repository {
 
     /// The id as it goes into a path.
     pub fn path(&self) -> String {
-        utf8_percent_encode(&self.id, IN_PATH).to_string()
+        escaped(&self.id)
     }
 
     /// Host and port, for keys and sentences.

@@ -9,7 +9,7 @@ use tidings_rules::ResolvedProvider;
 use super::expression::{Expression, Variables};
 use super::{revision, status_id};
 use crate::notification::Notification;
-use crate::notifier::Desired;
+use crate::notifier::{Desired, Held};
 use crate::text::words;
 
 /// A commit status as the event asks for it.
@@ -108,10 +108,15 @@ impl StatusReader {
     }
 }
 
-/// The state of a key. `place` names forge and repository; it and the commit are the same in any case.
+/// The state of a context of a commit. `place` names forge and repository; it and the commit are the same in any case.
 pub fn desired(place: &str, commit: &str, context: &str, state: &impl Serialize) -> Desired {
     let key = format!("{} {} {context}", place.to_lowercase(), commit.to_lowercase());
     Desired { key, state: serde_json::to_vec(state).unwrap_or_default() }
+}
+
+/// What a forge holds, once its entry for the context is found.
+pub fn held(is_same: bool) -> Held {
+    if is_same { Held::Same { handle: None } } else { Held::Other { handle: None } }
 }
 
 /// Reads back what [`desired`] wrote.
@@ -123,7 +128,7 @@ pub fn state_of<T: DeserializeOwned>(desired: &Desired) -> Result<T, Failure> {
         .map_err(|_| Failure::permanent(Reason::Misconfigured, "the stored state is of another version"))
 }
 
-/// The lower-case words that most forges use.
+/// `<kind>/<name>` in lower case: how Bitbucket shows a status.
 pub fn kind_and_name(notification: &Notification<'_>) -> String {
     format!("{}/{}", notification.object.kind, notification.object.name).to_lowercase()
 }

@@ -75,11 +75,6 @@ impl GitHub {
         format!("github {}/{}", self.repository.host(), self.repository.id)
     }
 
-    /// Whether requests are only recorded.
-    pub fn is_dry_run(&self) -> bool {
-        self.http.is_dry_run()
-    }
-
     /// A request below `/repos/OWNER/NAME/`, with credentials.
     ///
     /// # Errors
