@@ -3,9 +3,11 @@
 //! A notifier sends once. It never sleeps, loops, retries or logs: what an answer means is told in a [`Failure`], and
 //! when to try again is decided elsewhere.
 
+use std::sync::LazyLock;
+
 use async_trait::async_trait;
 use tidings_core::Failure;
-use tidings_rules::{Family, ResolvedProvider};
+use tidings_rules::{Family, Kind, Kinds, ResolvedProvider};
 
 use crate::http::Http;
 use crate::notification::Notification;
@@ -13,8 +15,11 @@ use crate::notification::Notification;
 mod azuredevops;
 mod bitbucket;
 mod bitbucketserver;
+mod discord;
+mod fit;
 mod forge;
 mod generic;
+mod generic_hmac;
 mod gitea;
 mod giteapullrequestcomment;
 mod github;
@@ -22,15 +27,28 @@ mod githubdispatch;
 mod githubpullrequestcomment;
 mod gitlab;
 mod gitlabmergerequestcomment;
+mod googlechat;
+mod lark;
+mod matrix;
+mod msteams;
+mod rocket;
 #[cfg(test)]
 mod sample;
+mod slack;
+mod slack_form;
+mod telegram;
+mod webex;
+mod zoom;
+mod zulip;
 
 /// All provider types. The CRD's enum, help texts, consumers and contract tests derive from this table.
 pub const PROVIDERS: &[&ProviderType] = &[
     &azuredevops::TYPE,
     &bitbucket::TYPE,
     &bitbucketserver::TYPE,
+    &discord::TYPE,
     &generic::TYPE,
+    &generic_hmac::TYPE,
     &gitea::TYPE,
     &giteapullrequestcomment::TYPE,
     &github::TYPE,
@@ -38,7 +56,24 @@ pub const PROVIDERS: &[&ProviderType] = &[
     &githubpullrequestcomment::TYPE,
     &gitlab::TYPE,
     &gitlabmergerequestcomment::TYPE,
+    &googlechat::TYPE,
+    &lark::TYPE,
+    &matrix::TYPE,
+    &msteams::TYPE,
+    &rocket::TYPE,
+    &slack::TYPE,
+    &telegram::TYPE,
+    &webex::TYPE,
+    &zoom::TYPE,
+    &zulip::TYPE,
 ];
+
+/// The table as rules know it.
+pub fn kinds() -> Kinds {
+    static KINDS: LazyLock<Vec<Kind>> =
+        LazyLock::new(|| PROVIDERS.iter().map(|row| Kind { name: row.kind, family: row.family }).collect());
+    &KINDS
+}
 
 /// One row of [`PROVIDERS`].
 pub struct ProviderType {
