@@ -11,4 +11,6 @@ pub mod gitlab_api;
 pub mod language;
 pub mod page;
 pub mod revision;
+#[cfg(test)]
+pub mod service;
 pub mod status_id;

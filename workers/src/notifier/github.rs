@@ -93,6 +93,7 @@ struct Entry {
 
 #[cfg(test)]
 mod tests {
+    use super::super::forge::service::scripted;
     use super::*;
     use crate::notifier::sample::{self, Sample, body, refusal, requests, secret};
 
@@ -131,6 +132,34 @@ mod tests {
         assert_eq!(held_of(&[entry("ci", "failure"), entry("ctx", "success")], &wanted), Some(held(true)));
         assert_eq!(held_of(&[entry("ctx", "failure"), entry("ctx", "success")], &wanted), Some(held(false)));
         assert_eq!(held_of(&[entry("ci", "success")], &wanted), None);
+    }
+
+    #[tokio::test]
+    async fn pages_are_read_until_the_context_is_found() {
+        let (github, calls) = scripted(
+            &TYPE,
+            &[
+                (
+                    "GET /api/v3/repos/acme/deploy/commits/8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291/statuses?per_page=50",
+                    200,
+                    "<http://elsewhere/?page=2>; rel=\"next\"",
+                    r#"[{"context": "ci/build", "state": "success"}]"#,
+                ),
+                (
+                    "GET /api/v3/repos/acme/deploy/commits/8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291/statuses?per_page=50&page=2",
+                    200,
+                    "<http://elsewhere/?page=3>; rel=\"next\"",
+                    r#"[{"context": "kustomization/webapp/0c9c2e41", "state": "success", "description": "reconciliation succeeded"}]"#,
+                ),
+            ],
+        )
+        .await;
+        let desired = github.desire(&Sample::info().notification()).unwrap().unwrap();
+        assert_eq!(github.read(&desired).await, Ok(held(true)));
+        assert_eq!(calls.lock().unwrap().len(), 2);
+        let other = github.desire(&Sample::error().notification()).unwrap().unwrap();
+        assert_eq!(github.read(&other).await, Ok(held(false)));
+        assert_eq!(desired.key, other.key);
     }
 
     #[test]

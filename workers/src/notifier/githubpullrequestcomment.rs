@@ -116,6 +116,7 @@ impl From<Entry> for Existing {
 
 #[cfg(test)]
 mod tests {
+    use super::super::forge::service::scripted;
     use super::*;
     use crate::notifier::sample::{self, Sample, body, requests, secret};
 
@@ -139,5 +140,36 @@ mod tests {
             ]
         );
         assert!(body(&made[2])["body"].as_str().unwrap().starts_with("<!-- flux-pr-comment-key:0c9c2e41-"));
+    }
+
+    #[tokio::test]
+    async fn a_comment_is_edited_and_made_anew_when_it_is_gone() {
+        let (comments, calls) = scripted(
+            &TYPE,
+            &[
+                ("GET /api/v3/user", 200, "", r#"{"login": "bot"}"#),
+                (
+                    "GET /api/v3/repos/acme/deploy/issues/42/comments?direction=asc&per_page=100&sort=created",
+                    200,
+                    "",
+                    r#"[{"id": 1, "user": {"login": "human"}, "body": "lgtm"}, {"id": 2, "user": {"login": "bot"}, "body":
+                       "<!-- flux-pr-comment-key:0c9c2e41-d2f9-4f9b-9c41-bebc1984d67a/Kustomization/apps/webapp --> old"}]"#,
+                ),
+                ("PATCH /api/v3/repos/acme/deploy/issues/comments/2", 200, "", r#"{"id": 2}"#),
+                ("POST /api/v3/repos/acme/deploy/issues/42/comments", 201, "", r#"{"id": 77}"#),
+            ],
+        )
+        .await;
+        let mut sample = Sample::info();
+        sample.metadata.insert("change_request".into(), "42".into());
+        let notification = sample.notification();
+        comments.prepare(&notification).await.unwrap();
+        let desired = comments.desire(&notification).unwrap().unwrap();
+        assert_eq!(comments.read(&desired).await, Ok(Held::Other { handle: Some("2".into()) }));
+        let written = |status, id: &str| Ok(Sent::Accepted { status: Some(status), handle: Some(id.into()) });
+        assert_eq!(comments.write(&desired, Some("2")).await, written(200, "2"));
+        assert_eq!(comments.write(&desired, Some("3")).await, written(201, "77"));
+        let calls = calls.lock().unwrap();
+        assert_eq!(calls.iter().filter(|call| call.ends_with("/user")).count(), 1, "{calls:?}");
     }
 }

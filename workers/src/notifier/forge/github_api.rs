@@ -70,9 +70,9 @@ impl GitHub {
         Ok(Self { http, base, repository, credentials })
     }
 
-    /// Names host and repository, for keys.
+    /// Names API and repository, for keys.
     pub fn place(&self) -> String {
-        format!("github {}/{}", self.repository.host(), self.repository.id)
+        format!("github {}/{}", self.base.as_str().trim_end_matches('/'), self.repository.id)
     }
 
     /// A request below `/repos/OWNER/NAME/`, with credentials.
@@ -89,6 +89,9 @@ impl GitHub {
     /// As [`judge`].
     pub async fn send(&self, request: Request) -> Result<Answer, Failure> {
         let answer = self.http.send(request).await?;
+        if let (401, Credentials::App(app)) = (answer.status, &self.credentials) {
+            app.forget_token().await;
+        }
         judge(&answer)?;
         Ok(answer)
     }

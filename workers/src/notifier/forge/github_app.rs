@@ -17,8 +17,10 @@ use super::github_api::{ACCEPT, judge, request};
 use crate::http::Http;
 use crate::notifier::Invalid;
 
-/// The App's own token lives at most ten minutes; clocks differ, so it begins a minute ago and ends soon.
+/// Clocks differ: the App's own token begins a minute ago.
 const SKEW: Duration = Duration::from_secs(60);
+/// It may live ten minutes.
+const LIFETIME: Duration = Duration::from_secs(300);
 /// An installation's token lives an hour, and is not used in its last minutes.
 const MARGIN: Duration = Duration::from_secs(300);
 
@@ -114,6 +116,11 @@ impl GithubApp {
         Ok(token)
     }
 
+    /// Drops the token at hand: GitHub does not take it any more.
+    pub async fn forget_token(&self) {
+        *self.token.lock().await = None;
+    }
+
     /// The login under which the App writes comments.
     ///
     /// # Errors
@@ -152,15 +159,14 @@ impl GithubApp {
     }
 
     fn signed(&self, now: Timestamp) -> Result<String, Failure> {
-        let (now, skew) = (now.as_second(), SKEW.as_secs() as i64);
-        let claims = Claims { iss: &self.app_id, iat: now - skew, exp: now + skew };
+        let claims = Claims { iss: &self.app_id, iat: (now - SKEW).as_second(), exp: (now + LIFETIME).as_second() };
         jsonwebtoken::encode(&Header::new(Algorithm::RS256), &claims, &self.key)
             .map_err(|_| Failure::permanent(Reason::Misconfigured, "the Secret's githubAppPrivateKey can't sign"))
     }
 }
 
 fn is_fresh(token: &InstallationToken, now: Timestamp) -> bool {
-    token.expires_at.duration_since(now).as_secs() > MARGIN.as_secs() as i64
+    token.expires_at > now + MARGIN
 }
 
 #[cfg(test)]
@@ -183,6 +189,22 @@ mod tests {
                 GithubApp::new(&secret(pairs), &base, Http::dry_run()).err().map(|invalid| invalid.0).unwrap_or_default();
             assert!(refused.contains(named) && !refused.contains("s3cret"), "{refused}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_token_is_used_until_it_is_refused() {
+        let held = InstallationToken { token: "ghs".into(), expires_at: Timestamp::MAX };
+        let app = GithubApp {
+            http: Http::dry_run(),
+            base: Url::parse("https://api.github.com").unwrap(),
+            app_id: "1".into(),
+            installation: Installation::Id("2".into()),
+            key: EncodingKey::from_secret(b"no RSA key: a new token can't be bought"),
+            token: Mutex::new(Some(held)),
+        };
+        assert_eq!(app.token().await, Ok("ghs".into()));
+        app.forget_token().await;
+        assert!(app.token().await.unwrap_err().detail.contains("can't sign"));
     }
 
     #[test]
