@@ -142,7 +142,7 @@ pub trait KeepState: Send + Sync {
     /// The key and the state that a notification asks for; nothing where the type has nothing to say about it.
     ///
     /// # Errors
-    /// Permanent ones only: it makes no call.
+    /// The event or the Provider asks for nothing that can be told. It makes no call.
     fn desire(&self, notification: &Notification<'_>) -> Result<Option<Desired>, Failure>;
 
     /// Asks the service what it holds for the key, where it can be asked.

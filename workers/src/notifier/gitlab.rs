@@ -85,9 +85,8 @@ struct Post<'a> {
     description: &'a str,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 #[serde(default)]
-#[derive(Default)]
 struct Entry {
     id: u64,
     sha: String,

@@ -71,7 +71,7 @@ impl StatusReader {
     /// The status that the event asks for; nothing where it is only progressing.
     ///
     /// # Errors
-    /// Permanent: the expression fails, or the event names no commit, or a severity that is no verdict.
+    /// The expression fails, or the event names no commit, or a severity that is no verdict.
     pub fn status(&self, notification: &Notification<'_>) -> Result<Option<CommitStatus>, Failure> {
         let context = self.context(notification)?;
         let is_progressing = notification.event.reason == "Progressing";
@@ -94,7 +94,7 @@ impl StatusReader {
     /// The commit status id: what the expression gives, else the default one.
     ///
     /// # Errors
-    /// Permanent: the expression fails.
+    /// The expression fails.
     pub fn context(&self, notification: &Notification<'_>) -> Result<String, Failure> {
         let Some(expression) = &self.expression else {
             return Ok(status_id::default_id(notification.object, &self.provider_uid));
@@ -104,7 +104,7 @@ impl StatusReader {
             alert: alert_manifest(notification),
             provider: self.provider_manifest.clone(),
         };
-        expression.evaluate(variables).map_err(|sentence| Failure::permanent(Reason::Misconfigured, sentence))
+        expression.evaluate(variables)
     }
 }
 

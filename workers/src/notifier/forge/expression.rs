@@ -3,13 +3,15 @@
 //! The library has no budget and recurses: a long expression would end the process. So the length is bounded, and all
 //! work is done on a thread of its own with a large stack and a deadline.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use cel::objects::{Key, Map};
 use cel::{Context, Program, Value};
 use serde_json::Value as Json;
+use tidings_core::{Failure, Reason};
 
 use super::language::LANGUAGE;
 use crate::text::cut_chars;
@@ -20,11 +22,14 @@ const STACK: usize = 64 << 20;
 /// Sane expressions take microseconds.
 const DEADLINE: Duration = Duration::from_secs(1);
 
-/// A compiled expression, or why it can't be used; that is told with every event, as Flux does.
-pub struct Expression {
-    program: Result<Arc<Program>, String>,
-    /// It has once run into the deadline. It is not tried again, or threads would pile up.
-    is_slow: AtomicBool,
+/// An expression. That it can't be compiled is told with every event, as Flux does.
+pub struct Expression(Arc<Inner>);
+
+struct Inner {
+    source: String,
+    program: OnceLock<Result<Program, String>>,
+    /// Evaluations that still run, though nobody waits for them. A thread can't be ended, so no other is begun meanwhile.
+    late: AtomicUsize,
 }
 
 /// What an expression can read.
@@ -40,40 +45,64 @@ pub struct Variables {
 // === impl Expression ===
 
 impl Expression {
-    /// Compiles an expression.
+    /// Takes an expression; it is compiled when it is first needed.
     pub fn new(source: &str) -> Self {
-        Self { program: compile(source), is_slow: AtomicBool::new(false) }
+        Self(Arc::new(Inner { source: source.to_owned(), program: OnceLock::new(), late: AtomicUsize::new(0) }))
     }
 
     /// The text that the expression gives.
     ///
     /// # Errors
-    /// A sentence: it can't be compiled or evaluated, or gives no text or an empty one.
-    pub fn evaluate(&self, variables: Variables) -> Result<String, String> {
-        let program = Arc::clone(self.program.as_ref().map_err(Clone::clone)?);
-        if self.is_slow.load(Ordering::Relaxed) {
-            return Err(too_slow());
+    /// Permanent: it can't be compiled or evaluated, or gives no text or an empty one. Transient: it takes too long.
+    pub fn evaluate(&self, variables: Variables) -> Result<String, Failure> {
+        if self.0.late.load(Ordering::Relaxed) > 0 {
+            return Err(late("an earlier evaluation of it still runs"));
         }
-        let result = apart(move || execute(&program, variables)).unwrap_or_else(|| {
-            self.is_slow.store(true, Ordering::Relaxed);
-            Err(too_slow())
-        });
-        result.map_err(|reason| format!("spec.commitStatusExpr can't be evaluated for this event: {reason}"))
+        let (sender, receiver) = mpsc::sync_channel(0);
+        let inner = Arc::clone(&self.0);
+        let work = move || {
+            if sender.send(inner.evaluate(variables)).is_err() {
+                inner.late.fetch_sub(1, Ordering::Relaxed);
+            }
+        };
+        let thread = std::thread::Builder::new().name("expression".to_owned()).stack_size(STACK);
+        thread.spawn(work).map_err(|error| late(&format!("no thread can be started: {error}")))?;
+        match receiver.recv_timeout(DEADLINE) {
+            Ok(result) => result.map_err(|sentence| wrong(&sentence)),
+            Err(RecvTimeoutError::Disconnected) => Err(wrong("it is none that the CEL library can take")),
+            Err(RecvTimeoutError::Timeout) => {
+                // Counted before the receiver is dropped, which is what tells the thread that it is late.
+                self.0.late.fetch_add(1, Ordering::Relaxed);
+                Err(late(&format!("it takes longer than {DEADLINE:?}")))
+            }
+        }
     }
 }
 
-fn too_slow() -> String {
-    format!("it took longer than {DEADLINE:?} and is not tried again until the Provider changes")
+fn wrong(sentence: &str) -> Failure {
+    Failure::permanent(Reason::Misconfigured, format!("spec.commitStatusExpr can't be used: {sentence}"))
 }
 
-fn compile(source: &str) -> Result<Arc<Program>, String> {
+fn late(sentence: &str) -> Failure {
+    Failure::transient(Reason::Timeout, format!("spec.commitStatusExpr could not be evaluated: {sentence}"))
+}
+
+// === impl Inner ===
+
+impl Inner {
+    fn evaluate(&self, variables: Variables) -> Result<String, String> {
+        match self.program.get_or_init(|| compile(&self.source)) {
+            Ok(program) => execute(program, variables),
+            Err(sentence) => Err(sentence.clone()),
+        }
+    }
+}
+
+fn compile(source: &str) -> Result<Program, String> {
     if source.len() > LONGEST {
-        return Err(format!("spec.commitStatusExpr has {} bytes; at most {LONGEST} are taken", source.len()));
+        return Err(format!("it has {} bytes, and at most {LONGEST} are taken", source.len()));
     }
-    let owned = source.to_owned();
-    let compiled = apart(move || LANGUAGE.compile(&owned).map(Arc::new).map_err(|errors| one_line(&errors)));
-    let compiled = compiled.unwrap_or_else(|| Err("it is too complex".to_owned()));
-    compiled.map_err(|reason| format!("spec.commitStatusExpr is not a CEL expression: {reason}"))
+    LANGUAGE.compile(source).map_err(|errors| format!("it is not a CEL expression: {}", one_line(&errors)))
 }
 
 fn execute(program: &Program, variables: Variables) -> Result<String, String> {
@@ -81,20 +110,11 @@ fn execute(program: &Program, variables: Variables) -> Result<String, String> {
     context.add_variable_from_value("event", value(variables.event));
     context.add_variable_from_value("alert", value(variables.alert));
     context.add_variable_from_value("provider", value(variables.provider));
-    match program.execute(&context).map_err(|error| one_line(&error))? {
+    match program.execute(&context).map_err(|error| format!("with this event it fails: {}", one_line(&error)))? {
         Value::String(text) if text.is_empty() => Err("it gives an empty text".to_owned()),
         Value::String(text) => Ok(text.as_str().to_owned()),
         other => Err(format!("it gives {} where text is needed; string(…) converts", other.type_of())),
     }
-}
-
-/// Runs work on a thread of its own; nothing where it panics or is late.
-fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    let (sender, receiver) = mpsc::sync_channel(1);
-    // Nobody may be waiting any more when it is done.
-    let run = move || drop(sender.send(work()));
-    std::thread::Builder::new().name("expression".to_owned()).stack_size(STACK).spawn(run).ok()?;
-    receiver.recv_timeout(DEADLINE).ok()
 }
 
 fn one_line(error: &impl std::fmt::Display) -> String {
@@ -123,13 +143,16 @@ fn value(json: Json) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use tidings_core::FailureKind;
+
     use super::*;
 
     fn evaluate(source: &str) -> Result<String, String> {
         let event = serde_json::json!({"reason": "Ready", "metadata": {"env": "prod", "revision": "main@sha1:abc"}});
         let alert = serde_json::json!({"metadata": {"generation": 3}, "spec": {"eventSources": [{"kind": "A"}, {"kind": "B"}]}});
         let provider = serde_json::json!({"metadata": {"name": "gh", "uid": "0c9c2e41-d2f9"}});
-        Expression::new(source).evaluate(Variables { event, alert, provider })
+        let variables = Variables { event, alert, provider };
+        Expression::new(source).evaluate(variables).map_err(|failure| failure.detail)
     }
 
     #[test]
@@ -155,7 +178,7 @@ mod tests {
             ("event.metadata.missing", "missing"),
             ("nobody.metadata", "nobody"),
             ("event.", "is not a CEL expression"),
-            ("'a' + 1", "can't be evaluated"),
+            ("'a' + 1", "with this event it fails"),
             (&"a".repeat(LONGEST + 1), "at most 4096"),
         ] {
             let refusal = evaluate(source).unwrap_err();
@@ -176,16 +199,16 @@ mod tests {
     }
 
     #[test]
-    fn an_expression_that_takes_too_long_is_not_tried_again() {
+    fn an_expression_that_takes_too_long_is_not_begun_again_meanwhile() {
         let digits = "[1,2,3,4,5,6,7,8,9,0]";
-        let expression = format!(
+        let expression = Expression::new(&format!(
             "{digits}.all(a, {digits}.all(b, {digits}.all(c, {digits}.all(d, {digits}.all(e, {digits}.all(f, {digits}.all(g, \
              a + b + c + d + e + f + g < 1000))))))) ? 'y' : 'n'"
-        );
-        let expression = Expression::new(&expression);
+        ));
         let variables = || Variables { event: Json::Null, alert: Json::Null, provider: Json::Null };
-        assert!(expression.evaluate(variables()).unwrap_err().contains("longer than 1s"));
-        assert!(expression.is_slow.load(Ordering::Relaxed));
-        assert!(expression.evaluate(variables()).unwrap_err().contains("not tried again"));
+        let failure = expression.evaluate(variables()).unwrap_err();
+        assert!(failure.detail.contains("longer than 1s"), "{failure}");
+        assert_eq!(failure.kind, FailureKind::Transient { retry_after: None });
+        assert!(expression.evaluate(variables()).unwrap_err().detail.contains("still runs"));
     }
 }

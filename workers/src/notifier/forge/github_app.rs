@@ -13,6 +13,7 @@ use tidings_rules::SecretData;
 use tokio::sync::Mutex;
 use url::Url;
 
+use super::address::escaped;
 use super::github_api::{ACCEPT, judge, request};
 use crate::http::Http;
 use crate::notifier::Invalid;
@@ -134,11 +135,12 @@ impl GithubApp {
         let id = match &self.installation {
             Installation::Id(id) => id.clone(),
             Installation::Owner(owner) => {
-                let found: Option<Identified> = self.ask(Method::GET, &format!("orgs/{owner}/installation"), b"").await?;
+                let found: Option<Identified> =
+                    self.ask(Method::GET, &format!("orgs/{}/installation", escaped(owner)), b"").await?;
                 found.map(|installation| installation.id.to_string()).unwrap_or_else(|| "0".to_owned())
             }
         };
-        let bought = self.ask(Method::POST, &format!("app/installations/{id}/access_tokens"), b"null").await?;
+        let bought = self.ask(Method::POST, &format!("app/installations/{}/access_tokens", escaped(&id)), b"null").await?;
         Ok(bought.unwrap_or(InstallationToken { token: "dry-run".to_owned(), expires_at: Timestamp::MAX }))
     }
 
