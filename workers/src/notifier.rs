@@ -11,6 +11,8 @@ use crate::http::Http;
 use crate::notification::Notification;
 
 mod generic;
+#[cfg(test)]
+mod sample;
 
 /// All provider types. The CRD's enum, help texts, consumers and contract tests derive from this table.
 pub const PROVIDERS: &[&ProviderType] = &[&generic::TYPE];

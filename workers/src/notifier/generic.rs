@@ -50,3 +50,23 @@ pub(super) fn event_request(url: Url, notification: &Notification<'_>, body: Vec
         .header("gotk-component", &notification.event.reporting_controller)
         .header("idempotency-key", notification.delivery_id)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample::{self, Sample};
+    use super::*;
+
+    #[tokio::test]
+    async fn the_event_goes_out_as_json_with_the_secrets_headers() {
+        let provider = sample::provider("generic", |provider| {
+            provider.headers = [("X-Team", "a"), ("gotk-component", "mine")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+        });
+        let request = sample::request(&TYPE, &provider, &Sample::info()).await;
+        let header = |name| request.headers.get(name).and_then(|value| value.to_str().ok());
+        assert_eq!(header("x-team"), Some("a"));
+        assert_eq!(header("gotk-component"), Some("mine"));
+        assert_eq!(header("idempotency-key"), Some("delivery-1"));
+        assert_eq!(sample::body(&request)["involvedObject"]["name"], "webapp");
+        assert_eq!(sample::body(&request)["metadata"]["cluster"], "prod-1");
+    }
+}
