@@ -10,12 +10,22 @@ use tidings_rules::{Family, ResolvedProvider};
 use crate::http::Http;
 use crate::notification::Notification;
 
+mod alertmanager;
+mod datadog;
 mod generic;
+mod grafana;
+mod opsgenie;
 #[cfg(test)]
 mod sample;
 
 /// All provider types. The CRD's enum, help texts, consumers and contract tests derive from this table.
-pub const PROVIDERS: &[&ProviderType] = &[&generic::TYPE];
+pub const PROVIDERS: &[&ProviderType] = &[
+    &alertmanager::TYPE,
+    &datadog::TYPE,
+    &generic::TYPE,
+    &grafana::TYPE,
+    &opsgenie::TYPE,
+];
 
 /// One row of [`PROVIDERS`].
 pub struct ProviderType {
