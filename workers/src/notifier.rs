@@ -14,7 +14,9 @@ mod alertmanager;
 mod datadog;
 mod generic;
 mod grafana;
+mod incident_io;
 mod opsgenie;
+mod pagerduty;
 #[cfg(test)]
 mod sample;
 
@@ -24,7 +26,9 @@ pub const PROVIDERS: &[&ProviderType] = &[
     &datadog::TYPE,
     &generic::TYPE,
     &grafana::TYPE,
+    &incident_io::TYPE,
     &opsgenie::TYPE,
+    &pagerduty::TYPE,
 ];
 
 /// One row of [`PROVIDERS`].
