@@ -16,9 +16,11 @@ mod generic;
 mod grafana;
 mod incident_io;
 mod opsgenie;
+mod otel;
 mod pagerduty;
 #[cfg(test)]
 mod sample;
+mod sentry;
 
 /// All provider types. The CRD's enum, help texts, consumers and contract tests derive from this table.
 pub const PROVIDERS: &[&ProviderType] = &[
@@ -28,7 +30,9 @@ pub const PROVIDERS: &[&ProviderType] = &[
     &grafana::TYPE,
     &incident_io::TYPE,
     &opsgenie::TYPE,
+    &otel::TYPE,
     &pagerduty::TYPE,
+    &sentry::TYPE,
 ];
 
 /// One row of [`PROVIDERS`].
