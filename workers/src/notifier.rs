@@ -11,10 +11,13 @@ use crate::http::Http;
 use crate::notification::Notification;
 
 mod alertmanager;
+mod azureeventhub;
 mod datadog;
 mod generic;
+mod googlepubsub;
 mod grafana;
 mod incident_io;
+mod nats;
 mod opsgenie;
 mod otel;
 mod pagerduty;
@@ -25,10 +28,13 @@ mod sentry;
 /// All provider types. The CRD's enum, help texts, consumers and contract tests derive from this table.
 pub const PROVIDERS: &[&ProviderType] = &[
     &alertmanager::TYPE,
+    &azureeventhub::TYPE,
     &datadog::TYPE,
     &generic::TYPE,
+    &googlepubsub::TYPE,
     &grafana::TYPE,
     &incident_io::TYPE,
+    &nats::TYPE,
     &opsgenie::TYPE,
     &otel::TYPE,
     &pagerduty::TYPE,
