@@ -5,13 +5,21 @@
 //! ```
 //!
 //! Pure: [`token`], [`subject`], [`id`], [`outcome`], [`retry`], [`flux`]. What talks to the bus: [`stream`], [`bus`].
-//! What every role needs around it: [`config`], [`telemetry`], [`admin`].
+//! What every role needs around it: [`telemetry`],
+//! [`metrics`], [`health`], [`admin`], [`failpoint`].
 
+pub mod admin;
+pub mod bus;
+pub mod failpoint;
 pub mod flux;
+pub mod health;
 pub mod id;
+pub mod metrics;
 pub mod outcome;
 pub mod retry;
+pub mod stream;
 pub mod subject;
+pub mod telemetry;
 pub mod token;
 
 pub use outcome::{Failure, FailureKind, Outcome, Reason};

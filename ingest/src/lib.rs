@@ -1,1 +1,23 @@
-//! Ingest: events by HTTP onto the bus
+//! Ingest: events by HTTP onto the bus.
+//!
+//! ```text
+//!  POST / ─► decode ─► normalise ─► EventStore ─► 202 | 429 | 503
+//!            bytes     Event, ids    PubAck
+//! ```
+//!
+//! Invariants: a sender gets its 202 only after the event is stored; an event's id is drawn here, once; every request
+//! ends in one counted outcome ([`Taken`]). [`take`] is pure: it does no I/O and reads no clock.
+
+mod answer;
+mod body;
+pub mod decode;
+pub mod http;
+pub mod normalise;
+pub mod serve;
+pub mod store;
+pub mod timestamp;
+
+pub use http::{Ingest, router};
+pub use normalise::{Refused, take};
+pub use serve::serve;
+pub use store::{EventStore, NotStored, NotStoredReason, Stored, Taken};

@@ -19,6 +19,18 @@ pub fn classify(answer: &Answer) -> Result<u16, Failure> {
     Err(failure(answer))
 }
 
+/// The shared table for services that tell in the body of a 429, more exactly than in `Retry-After`, how many seconds to wait.
+///
+/// # Errors
+/// As [`classify`].
+pub fn classify_with_wait(answer: &Answer, seconds: fn(&serde_json::Value) -> Option<f64>) -> Result<u16, Failure> {
+    classify(answer).map_err(|failure| {
+        let body = answer.json().filter(|_| answer.status == 429);
+        let seconds = body.and_then(|body| seconds(&body));
+        failure.after(seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()))
+    })
+}
+
 /// The failure that the status stands for in the shared table.
 pub fn failure(answer: &Answer) -> Failure {
     let detail = describe(answer);
@@ -90,6 +102,21 @@ mod tests {
             let is_transient = |failure: &Failure| matches!(failure.kind, FailureKind::Transient { .. });
             let got = classify(&answer(status, None)).err().map(|failure| (failure.reason, is_transient(&failure)));
             assert_eq!(got, meaning, "{status}");
+        }
+    }
+
+    #[test]
+    fn the_wait_in_a_body_counts_before_that_in_the_header() {
+        for (status, body, wait) in [
+            (429, r#"{"wait":0.75}"#, Some(Duration::from_millis(750))),
+            (429, r#"{"wait":-1}"#, Some(Duration::from_secs(9))),
+            (429, "slow down", Some(Duration::from_secs(9))),
+            (400, r#"{"wait":1}"#, None),
+        ] {
+            let answer = Answer { body: body.into(), ..answer(status, Some("9")) };
+            let failure = classify_with_wait(&answer, |body| body["wait"].as_f64()).unwrap_err();
+            let kind = wait.map_or(FailureKind::Permanent, |wait| FailureKind::Transient { retry_after: Some(wait) });
+            assert_eq!(failure.kind, kind, "{status} {body}");
         }
     }
 

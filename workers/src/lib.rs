@@ -1,8 +1,22 @@
 //! Workers: deliveries to every provider type.
+//!
+//! ```text
+//!  DELIVERIES ═► worker ─► attempt ─► notifier ─► the service
+//!       ▲           │         └─ keep (states: newest wins, in the bucket `latest`)
+//!       └─ parked ◄─┴─ settle ─► DEAD, OUTCOMES
+//! ```
+//!
+//! Pure: [`settle`], [`latest`], [`classify`], [`text`]. One file for each provider type in [`notifier`].
 
 pub mod address;
+pub mod attempt;
 pub mod classify;
 pub mod http;
+pub mod keep;
+pub mod latest;
 pub mod notification;
 pub mod notifier;
+pub mod redact;
+pub mod settle;
 pub mod text;
+pub mod worker;

@@ -13,32 +13,58 @@ use crate::notification::Notification;
 mod alertmanager;
 mod azureeventhub;
 mod datadog;
+mod discord;
+mod fit;
 mod generic;
+mod generic_hmac;
+mod googlechat;
 mod googlepubsub;
 mod grafana;
 mod incident_io;
+mod lark;
+mod matrix;
+mod msteams;
 mod nats;
 mod opsgenie;
 mod otel;
 mod pagerduty;
+mod rocket;
 #[cfg(test)]
 mod sample;
 mod sentry;
+mod slack;
+mod slack_form;
+mod telegram;
+mod webex;
+mod zoom;
+mod zulip;
 
 /// All provider types. The CRD's enum, help texts, consumers and contract tests derive from this table.
 pub const PROVIDERS: &[&ProviderType] = &[
     &alertmanager::TYPE,
     &azureeventhub::TYPE,
     &datadog::TYPE,
+    &discord::TYPE,
     &generic::TYPE,
+    &generic_hmac::TYPE,
+    &googlechat::TYPE,
     &googlepubsub::TYPE,
     &grafana::TYPE,
     &incident_io::TYPE,
+    &lark::TYPE,
+    &matrix::TYPE,
+    &msteams::TYPE,
     &nats::TYPE,
     &opsgenie::TYPE,
     &otel::TYPE,
     &pagerduty::TYPE,
+    &rocket::TYPE,
     &sentry::TYPE,
+    &slack::TYPE,
+    &telegram::TYPE,
+    &webex::TYPE,
+    &zoom::TYPE,
+    &zulip::TYPE,
 ];
 
 /// One row of [`PROVIDERS`].

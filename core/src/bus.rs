@@ -1,0 +1,296 @@
+//! The bus: everything that is published goes out here, and everything that is pulled comes in here.
+//!
+//! ```text
+//!  ingest ─ store ─► EVENTS ─ pull ─► router ─ enqueue ─► DELIVERIES ─ pull ─► worker ─ settle
+//!                                                             ▲ park (a schedule) ─┤
+//!                                                    DEAD ◄ bury ─┤   OUTCOMES ◄ tell
+//! ```
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::context::PublishErrorKind;
+use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::{self, Context};
+use async_nats::{Client, header};
+use bytes::Bytes;
+use prost::Message as _;
+
+use crate::bus::clock::ServerClock;
+use crate::bus::storage::Storage;
+use crate::wire::{DeadLetter, Delivery, Event, Outcome};
+use crate::{stream, subject};
+
+pub mod clock;
+pub mod connect;
+pub mod pull;
+pub mod setup;
+pub mod storage;
+
+/// A publish that the server has not confirmed after this long counts as not stored: what waits for an answer within 5 s
+/// gets one within 4 s.
+const CONFIRMED_WITHIN: Duration = Duration::from_secs(3);
+/// So many publishes may wait for their confirmation; more wait for a place.
+const MOST_UNCONFIRMED: usize = 20_000;
+/// Equal ids that meet on three replicas are tried again this often, 100 ms apart.
+const MOST_CONFLICTS: u32 = 10;
+/// The sequence of the message whose settling parked this one.
+const SETTLES: &str = "Tidings-Settles";
+
+/// A connection to NATS with JetStream, shared by all parts of a process.
+#[derive(Clone)]
+pub struct Bus {
+    client: Client,
+    jetstream: Context,
+    clock: Arc<ServerClock>,
+    storage: Arc<Storage>,
+}
+
+/// The server has stored a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// The same message was stored before; this one was not.
+    pub duplicate: bool,
+    /// The sequence of the stored message in its stream.
+    pub sequence: u64,
+}
+
+/// A message is not known to be stored.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotStored {
+    /// No connection, no stream, or no confirmation in time. It may have been stored all the same.
+    #[error("the bus is not available: {0}")]
+    Unavailable(String),
+    /// The server's storage is used up.
+    #[error("the storage of the bus is full")]
+    StorageFull,
+    /// The message is larger than the server takes.
+    #[error("the message is larger than the {0} bytes that the bus takes")]
+    TooLarge(usize),
+}
+
+// === impl Bus ===
+
+impl Bus {
+    pub(crate) fn new(client: Client) -> Self {
+        let jetstream = jetstream::context::ContextBuilder::new()
+            .timeout(CONFIRMED_WITHIN)
+            .ack_timeout(CONFIRMED_WITHIN)
+            .max_ack_inflight(MOST_UNCONFIRMED)
+            .backpressure_on_inflight(true)
+            .build(client.clone());
+        Self { client, jetstream, clock: Arc::default(), storage: Arc::default() }
+    }
+
+    /// The client below, for what has no word of its own here.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// JetStream below, for what has no word of its own here.
+    pub fn jetstream(&self) -> &Context {
+        &self.jetstream
+    }
+
+    /// The server's clock, as last sampled.
+    pub fn clock(&self) -> &ServerClock {
+        &self.clock
+    }
+
+    /// How full the storage is, as last sampled.
+    pub fn storage(&self) -> &Storage {
+        &self.storage
+    }
+
+    /// Whether there is a connection right now.
+    pub fn is_connected(&self) -> bool {
+        self.client.connection_state() == async_nats::connection::State::Connected
+    }
+
+    /// Stores an event; its dedupe key is the message's id.
+    ///
+    /// # Errors
+    /// It is not known to be stored: the sender must send it again.
+    pub async fn store_event(&self, event: &Event) -> Result<Stored, NotStored> {
+        let payload = Bytes::from(event.encode_to_vec());
+        let subject = subject::event(event);
+        let mut conflicts = 0;
+        loop {
+            let message = PublishMessage::build().message_id(&event.dedupe_key).payload(payload.clone());
+            match self.publish(subject.clone(), message).await {
+                Err(Refused::Conflict) if conflicts < MOST_CONFLICTS => {
+                    conflicts += 1;
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                result => return result.map_err(Refused::into_not_stored),
+            }
+        }
+    }
+
+    /// Puts a delivery where the workers of its pool and type take it; its id is the message's id.
+    ///
+    /// # Guarantees
+    /// The same delivery within two minutes is stored once.
+    ///
+    /// # Errors
+    /// It is not known to be stored: what caused it must not be acknowledged.
+    pub async fn enqueue(&self, delivery: &Delivery) -> Result<Stored, NotStored> {
+        let provider = delivery.provider.clone().unwrap_or_default();
+        let message = PublishMessage::build().message_id(&delivery.id).payload(delivery.encode_to_vec().into());
+        self.publish(subject::delivery(&provider), message).await.map_err(Refused::into_not_stored)
+    }
+
+    /// Puts a delivery under another subject (its provider's type has changed), on behalf of the message with the
+    /// sequence `settles`.
+    ///
+    /// # Errors
+    /// It is not known to be stored: the message must not be acknowledged.
+    pub async fn requeue(&self, delivery: &Delivery, settles: u64) -> Result<Stored, NotStored> {
+        let provider = delivery.provider.clone().unwrap_or_default();
+        let message = PublishMessage::build().message_id(format!("requeue-{settles}")).payload(delivery.encode_to_vec().into());
+        self.publish(subject::delivery(&provider), message).await.map_err(Refused::into_not_stored)
+    }
+
+    /// Parks a delivery until `wait` has passed by the server's clock, on behalf of the message with the sequence
+    /// `settles`. `place` is the delivery's id, or what stands for all deliveries of a key: a second one at the same
+    /// place takes the first one's.
+    ///
+    /// # Guarantees
+    /// Parking twice on behalf of the same message is parking once.
+    ///
+    /// # Errors
+    /// It is not known to be parked: the message must not be acknowledged.
+    pub async fn park(&self, delivery: &Delivery, place: &str, settles: u64, wait: Duration) -> Result<Stored, NotStored> {
+        let provider = delivery.provider.clone().unwrap_or_default();
+        let message = PublishMessage::build()
+            .message_id(settles.to_string())
+            .header(header::NATS_SCHEDULE, format!("@at {}", self.clock.in_future(wait)).as_str())
+            .header(header::NATS_SCHEDULE_TARGET, subject::delivery(&provider).as_str())
+            .header(SETTLES, settles.to_string().as_str())
+            .payload(delivery.encode_to_vec().into());
+        self.publish(subject::parked(&provider, place), message).await.map_err(Refused::into_not_stored)
+    }
+
+    /// Whether the copy that is parked at this place was parked on behalf of the message with the sequence `settles`.
+    ///
+    /// # Errors
+    /// The bus could not be asked.
+    pub async fn is_parked_by(&self, delivery: &Delivery, place: &str, settles: u64) -> Result<bool, NotStored> {
+        let provider = delivery.provider.clone().unwrap_or_default();
+        let deliveries = self.jetstream.get_stream_no_info(stream::DELIVERIES).await.map_err(unavailable)?;
+        match deliveries.direct_get_last_for_subject(subject::parked(&provider, place)).await {
+            Ok(message) => Ok(message.headers.get(SETTLES).is_some_and(|value| value.as_str() == settles.to_string())),
+            Err(error) if error.kind() == jetstream::stream::DirectGetErrorKind::NotFound => Ok(false),
+            Err(error) => Err(unavailable(error)),
+        }
+    }
+
+    /// Keeps a dead letter. The delivery's id and attempt are the message's id.
+    ///
+    /// # Errors
+    /// It is not known to be kept: the message must not be acknowledged.
+    pub async fn bury(&self, letter: &DeadLetter) -> Result<Stored, NotStored> {
+        let delivery = letter.delivery.clone().unwrap_or_default();
+        let provider = delivery.provider.unwrap_or_default();
+        let message = PublishMessage::build()
+            .message_id(format!("{}/{}", delivery.id, delivery.attempt))
+            .payload(letter.encode_to_vec().into());
+        self.publish(subject::dead(&provider), message).await.map_err(Refused::into_not_stored)
+    }
+
+    /// Tells how an attempt ended, to whom it may concern. Nothing waits for it: a lost one costs a line of history.
+    pub async fn tell(&self, outcome: &Outcome) {
+        let provider = outcome.provider.clone().unwrap_or_default();
+        let word = outcome.attempt.as_ref().map_or("", |attempt| attempt.outcome.as_str());
+        let subject = subject::outcome(&provider, word);
+        #[expect(clippy::disallowed_methods, reason = "this is the one place")]
+        let told = self.client.publish(subject, outcome.encode_to_vec().into()).await;
+        if let Err(error) = told {
+            tracing::debug!(%error, "an outcome could not be told");
+        }
+    }
+
+    /// Reads an event back by its sequence; nothing where it is no longer stored.
+    ///
+    /// # Errors
+    /// The bus could not be asked.
+    pub async fn event_at(&self, sequence: u64) -> Result<Option<Event>, NotStored> {
+        let events = self.jetstream.get_stream_no_info(stream::EVENTS).await.map_err(unavailable)?;
+        match events.direct_get(sequence).await {
+            Ok(message) => Ok(Event::decode(message.payload).ok()),
+            Err(error) if error.kind() == jetstream::stream::DirectGetErrorKind::NotFound => Ok(None),
+            Err(error) => Err(unavailable(error)),
+        }
+    }
+
+    /// Acknowledges a message and waits until the server has noted it: after an external effect nothing less will do.
+    ///
+    /// # Errors
+    /// The server did not confirm: the message may come again.
+    pub async fn settle(&self, message: &async_nats::Message) -> Result<(), NotStored> {
+        let Some(reply) = message.reply.clone() else {
+            return Ok(());
+        };
+        let asked = self.client.request(reply, Bytes::from_static(b"+ACK"));
+        match tokio::time::timeout(CONFIRMED_WITHIN, asked).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(unavailable(error)),
+            Err(_) => Err(NotStored::Unavailable("no confirmation of an acknowledgement".to_owned())),
+        }
+    }
+
+    /// Tells the server about a message in hand without waiting for its answer: in progress, or handed back.
+    pub async fn mark(&self, reply: Option<&async_nats::Subject>, kind: jetstream::AckKind) {
+        let Some(reply) = reply else { return };
+        #[expect(clippy::disallowed_methods, reason = "this is the one place")]
+        let told = self.client.publish(reply.clone(), kind.into()).await;
+        if let Err(error) = told {
+            tracing::debug!(%error, "the server could not be told about a message");
+        }
+    }
+
+    async fn publish(&self, subject: String, message: PublishMessage) -> Result<Stored, Refused> {
+        // The client would keep it for the time after the next connection; the sender can do that better.
+        if !self.is_connected() {
+            return Err(Refused::Final(NotStored::Unavailable("not connected".to_owned())));
+        }
+        let confirmation = self.jetstream.send_publish(subject, message).await.map_err(|error| self.refused(&error))?;
+        let ack = confirmation.await.map_err(|error| self.refused(&error))?;
+        Ok(Stored { duplicate: ack.duplicate, sequence: ack.sequence })
+    }
+
+    fn refused(&self, error: &jetstream::context::PublishError) -> Refused {
+        use jetstream::ErrorCode;
+        if error.kind() == PublishErrorKind::MaxPayloadExceeded {
+            return Refused::Final(NotStored::TooLarge(self.client.max_payload()));
+        }
+        let code = std::error::Error::source(error).and_then(|source| source.downcast_ref::<jetstream::Error>());
+        match code.map(jetstream::Error::error_code) {
+            Some(ErrorCode::STREAM_DUPLICATE_MESSAGE_CONFLICT) => Refused::Conflict,
+            Some(ErrorCode::INSUFFICIENT_RESOURCES | ErrorCode::STREAM_STORE_FAILED) => Refused::Final(NotStored::StorageFull),
+            Some(code) if code == STORAGE_RESOURCES_EXCEEDED => Refused::Final(NotStored::StorageFull),
+            _ => Refused::Final(NotStored::Unavailable(error.to_string())),
+        }
+    }
+}
+
+/// "insufficient storage resources available".
+const STORAGE_RESOURCES_EXCEEDED: jetstream::ErrorCode = jetstream::ErrorCode::STORAGE_RESOURCES_EXCEEDED;
+
+enum Refused {
+    Conflict,
+    Final(NotStored),
+}
+
+impl Refused {
+    fn into_not_stored(self) -> NotStored {
+        match self {
+            Self::Conflict => NotStored::Unavailable("equal messages meet on several servers".to_owned()),
+            Self::Final(not_stored) => not_stored,
+        }
+    }
+}
+
+fn unavailable(error: impl std::fmt::Display) -> NotStored {
+    NotStored::Unavailable(error.to_string())
+}

@@ -1,0 +1,136 @@
+//! Connecting to NATS.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_nats::{ConnectOptions, Event};
+
+use crate::bus::Bus;
+
+/// Older servers lack message schedules.
+const OLDEST_SERVER: (i64, i64) = (2, 12);
+/// The longest pause between two tries to connect.
+const MOST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Where NATS is, and as whom to connect. Secrets don't show in `Debug`.
+#[derive(Clone, Default)]
+pub struct Server {
+    /// One URL, or several with commas between them: `nats://host:4222`, `tls://…`.
+    pub url: String,
+    /// The certificate authority, as a PEM file.
+    pub ca: Option<PathBuf>,
+    /// The client's certificate and key, as PEM files.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// User and password.
+    pub user: Option<(String, String)>,
+    /// A token.
+    pub token: Option<String>,
+    /// A credentials file (JWT and seed).
+    pub credentials_file: Option<PathBuf>,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Server([redacted])")
+    }
+}
+
+/// Why there is no connection, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The settings can't be used.
+    #[error("cannot use the settings for NATS: {0}")]
+    Settings(String),
+    /// The server did not take the connection.
+    #[error("cannot connect to NATS: {0}")]
+    Refused(String),
+    /// The server is too old.
+    #[error("nats-server {found} is too old: message schedules, on which retries are kept, need 2.12 or later")]
+    TooOld {
+        /// Its version.
+        found: String,
+    },
+}
+
+impl ConnectError {
+    /// Whether trying again can help.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Refused(_))
+    }
+}
+
+/// Connects once. The connection then mends itself for as long as the process lives.
+///
+/// # Errors
+/// The settings are wrong, the server is not there, refuses us, or is older than 2.12.
+pub async fn connect(server: &Server, name: &str) -> Result<Bus, ConnectError> {
+    let options = options(server, name).await?;
+    let urls: Vec<&str> = server.url.split(',').map(str::trim).filter(|url| !url.is_empty()).collect();
+    let addresses: Result<Vec<async_nats::ServerAddr>, _> = urls.iter().map(|url| url.parse()).collect();
+    // The parser's own words may quote a URL with a password.
+    let addresses = addresses.map_err(|_| ConnectError::Settings("nats.url is not a URL such as nats://host:4222".to_owned()))?;
+    let client = options.connect(addresses).await.map_err(|error| ConnectError::Refused(error.to_string()))?;
+    let found = client.server_info().version;
+    if !client.is_server_compatible(OLDEST_SERVER.0, OLDEST_SERVER.1, 0) {
+        return Err(ConnectError::TooOld { found });
+    }
+    tracing::info!(version = %found, "connected to NATS");
+    Ok(Bus::new(client))
+}
+
+/// Connects, trying again while that can help.
+///
+/// # Errors
+/// The settings are wrong or the server is too old.
+pub async fn connect_patiently(server: &Server, name: &str) -> Result<Bus, ConnectError> {
+    let mut pause = Duration::from_millis(100);
+    loop {
+        match connect(server, name).await {
+            Err(error) if error.may_pass() => tracing::warn!(%error, "no NATS yet, trying again"),
+            result => return result,
+        }
+        tokio::time::sleep(pause.mul_f64(0.5 + rand::random::<f64>() / 2.0)).await;
+        pause = (pause * 2).min(MOST_PAUSE);
+    }
+}
+
+async fn options(server: &Server, name: &str) -> Result<ConnectOptions, ConnectError> {
+    let mut options = ConnectOptions::new()
+        .name(name)
+        .client_capacity(16_384)
+        .subscription_capacity(65_536)
+        .ping_interval(Duration::from_secs(10))
+        .request_timeout(Some(Duration::from_secs(4)))
+        .reconnect_delay_callback(|attempt| {
+            let bound = Duration::from_millis(50 * (1 << attempt.min(7)));
+            bound.min(MOST_PAUSE).mul_f64(rand::random())
+        })
+        .event_callback(|event| async move { tell(&event) });
+    if let Some(ca) = &server.ca {
+        options = options.add_root_certificates(ca.clone()).require_tls(true);
+    }
+    if let Some((certificate, key)) = &server.identity {
+        options = options.add_client_certificate(certificate.clone(), key.clone()).require_tls(true);
+    }
+    if let Some((user, password)) = &server.user {
+        options = options.user_and_password(user.clone(), password.clone());
+    }
+    if let Some(token) = &server.token {
+        options = options.token(token.clone());
+    }
+    if let Some(file) = &server.credentials_file {
+        let unreadable = |error: std::io::Error| ConnectError::Settings(format!("cannot read {}: {error}", file.display()));
+        options = options.credentials_file(file).await.map_err(unreadable)?;
+    }
+    Ok(options)
+}
+
+fn tell(event: &Event) {
+    match event {
+        Event::Connected => tracing::info!("the connection to NATS is there"),
+        Event::Disconnected => tracing::warn!("the connection to NATS is lost, connecting again"),
+        Event::ClientError(error) => tracing::warn!(%error, "trouble with the connection to NATS"),
+        Event::ServerError(error) => tracing::warn!(%error, "NATS complains"),
+        other => tracing::debug!(event = %other, "NATS"),
+    }
+}

@@ -1,0 +1,204 @@
+//! Pulling: a role takes only what it can start now, and keeps alive what it holds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::AckKind;
+use async_nats::jetstream::consumer::PullConsumer;
+use async_nats::jetstream::consumer::pull::{self, Batch};
+use futures::{FutureExt, StreamExt};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::bus::Bus;
+use crate::health::Check;
+
+/// A pull that brings nothing ends after this long, so that a dead one can't go unnoticed for longer.
+const PULL_FOR: Duration = Duration::from_secs(10);
+/// What is held tells the server so this often.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// A pull waits this long for places to become free together; small pulls cost as much as large ones.
+const GATHER_FOR: Duration = Duration::from_millis(2);
+/// The longest pause after trouble.
+const MOST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Takes messages of one consumer, so many at a time.
+pub struct Puller {
+    /// The bus.
+    pub bus: Bus,
+    /// The stream.
+    pub stream: &'static str,
+    /// The consumer; made where it is missing.
+    pub consumer: pull::Config,
+    /// So many messages are held at most.
+    pub capacity: usize,
+    /// Succeeds with every pull that the server answers.
+    pub check: Check,
+}
+
+/// A message in our hands.
+pub struct Pulled {
+    /// The message itself.
+    pub message: async_nats::jetstream::Message,
+    /// Its sequence in the stream.
+    pub sequence: u64,
+    /// The number of this hand-out among all of the consumer.
+    pub consumer_sequence: u64,
+    /// How often it has been handed out, this time included.
+    pub delivered: i64,
+}
+
+/// When to stop.
+#[derive(Clone)]
+pub struct Stop {
+    /// Nothing more is pulled.
+    pub pulling: CancellationToken,
+    /// What is still held is handed back.
+    pub holding: CancellationToken,
+}
+
+impl Puller {
+    /// Pulls and has each message handled in a task of its own, until `stop.pulling`; then waits for what it holds.
+    /// `may_pull` is asked before each pull.
+    ///
+    /// # Guarantees
+    /// A held message does not come again while its handling goes on, unless this process or the connection stalls for
+    /// longer than the consumer waits. What is not handled when `stop.holding` is cancelled is handed back at once.
+    pub async fn run<H, F>(self, stop: Stop, may_pull: impl Fn() -> bool, handle: H)
+    where
+        H: Fn(Pulled) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let places = Arc::new(Semaphore::new(self.capacity));
+        let held = TaskTracker::new();
+        let mut pause = Duration::from_millis(100);
+        while !stop.pulling.is_cancelled() {
+            match self.pull_until_trouble(&stop, &may_pull, &places, &held, &handle).await {
+                Ok(()) => break,
+                Err(trouble) => {
+                    tracing::warn!(stream = self.stream, consumer = self.name(), %trouble, "pulling is interrupted, trying again");
+                    self.check.fail(trouble);
+                }
+            }
+            let _ = stop.pulling.run_until_cancelled(tokio::time::sleep(pause.mul_f64(0.5 + rand::random::<f64>() / 2.0))).await;
+            pause = (pause * 2).min(MOST_PAUSE);
+        }
+        held.close();
+        held.wait().await;
+    }
+
+    fn name(&self) -> &str {
+        self.consumer.durable_name.as_deref().unwrap_or_default()
+    }
+
+    async fn pull_until_trouble<H, F>(
+        &self,
+        stop: &Stop,
+        may_pull: &impl Fn() -> bool,
+        places: &Arc<Semaphore>,
+        held: &TaskTracker,
+        handle: &H,
+    ) -> Result<(), String>
+    where
+        H: Fn(Pulled) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let Some(consumer) = stop.pulling.run_until_cancelled(self.consumer()).await else {
+            return Ok(());
+        };
+        let consumer = consumer?;
+        loop {
+            if !may_pull() {
+                self.check.succeed();
+                if stop.pulling.run_until_cancelled(tokio::time::sleep(Duration::from_millis(500))).await.is_none() {
+                    return Ok(());
+                }
+                continue;
+            }
+            let Some(mut free) = stop.pulling.run_until_cancelled(self.gather(places)).await else {
+                return Ok(());
+            };
+            let pull = consumer.batch().max_messages(free.num_permits()).expires(PULL_FOR);
+            let mut batch = pull.messages().await.map_err(|error| error.to_string())?;
+            loop {
+                let Some(next) = stop.pulling.run_until_cancelled(batch.next()).await else {
+                    hand_back_arrived(batch).await;
+                    return Ok(());
+                };
+                let Some(message) = next else { break };
+                let pulled = Pulled::new(message.map_err(|error| error.to_string())?)?;
+                self.check.succeed();
+                let Some(place) = free.split(1) else { break };
+                held.spawn(hold(self.bus.clone(), pulled, place, stop.holding.clone(), handle.clone()));
+                if free.num_permits() == 0 {
+                    break;
+                }
+            }
+            if !self.bus.is_connected() {
+                return Err("not connected".to_owned());
+            }
+            self.check.succeed();
+        }
+    }
+
+    /// The consumer on the server, made where it is missing.
+    async fn consumer(&self) -> Result<PullConsumer, String> {
+        let stream = self.bus.jetstream().get_stream_no_info(self.stream).await.map_err(|error| error.to_string())?;
+        stream.get_or_create_consumer(self.name(), self.consumer.clone()).await.map_err(|error| error.to_string())
+    }
+
+    /// All places that are free, once there is a good handful of them or a moment has passed.
+    async fn gather(&self, places: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+        let handful = u32::try_from((self.capacity / 4).max(1)).unwrap_or(u32::MAX);
+        let enough = tokio::time::timeout(GATHER_FOR, places.clone().acquire_many_owned(handful)).await;
+        let acquired = match enough {
+            Ok(acquired) => acquired,
+            Err(_) => places.clone().acquire_owned().await,
+        };
+        let mut free = acquired.expect("the semaphore is never closed");
+        let rest = u32::try_from(places.available_permits()).unwrap_or(u32::MAX);
+        if let Ok(more) = places.clone().try_acquire_many_owned(rest) {
+            free.merge(more);
+        }
+        free
+    }
+}
+
+impl Pulled {
+    fn new(message: async_nats::jetstream::Message) -> Result<Self, String> {
+        let info = message.info().map_err(|error| error.to_string())?;
+        let (sequence, consumer_sequence, delivered) = (info.stream_sequence, info.consumer_sequence, info.delivered);
+        Ok(Self { message, sequence, consumer_sequence, delivered })
+    }
+}
+
+/// Handles a message while the server is told that it is in hand.
+async fn hold<H, F>(bus: Bus, pulled: Pulled, place: OwnedSemaphorePermit, hand_back: CancellationToken, handle: H)
+where
+    H: Fn(Pulled) -> F,
+    F: Future<Output = ()>,
+{
+    let reply = pulled.message.reply.clone();
+    let handling = handle(pulled);
+    tokio::pin!(handling);
+    let mut alive = tokio::time::interval_at(tokio::time::Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
+    loop {
+        tokio::select! {
+            () = &mut handling => break,
+            _ = alive.tick() => bus.mark(reply.as_ref(), AckKind::Progress).await,
+            () = hand_back.cancelled() => {
+                bus.mark(reply.as_ref(), AckKind::Nak(None)).await;
+                break;
+            }
+        }
+    }
+    drop(place);
+}
+
+/// What had arrived already when we stopped goes back at once.
+async fn hand_back_arrived(mut batch: Batch) {
+    while let Some(Some(Ok(message))) = batch.next().now_or_never() {
+        let _ = message.ack_with(AckKind::Nak(None)).await;
+    }
+}

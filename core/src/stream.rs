@@ -1,0 +1,172 @@
+//! The four streams and their consumers, as they must be on the server.
+
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
+
+use crate::subject;
+
+/// Every event, for the router, taps and replays.
+pub const EVENTS: &str = "EVENTS";
+/// Every delivery that is owed, ready or parked.
+pub const DELIVERIES: &str = "DELIVERIES";
+/// What became of each attempt.
+pub const OUTCOMES: &str = "OUTCOMES";
+/// What was given up.
+pub const DEAD: &str = "DEAD";
+/// The bucket of states of which only the newest counts.
+pub const LATEST: &str = "latest";
+
+/// The durable consumer that all routers share.
+pub const ROUTER: &str = "router";
+
+/// After this long without a sign of life a message comes again.
+pub const ACK_WAIT: Duration = Duration::from_secs(30);
+/// A backstop only: a work queue skips a message silently once it is reached, so our own policy ends long before.
+pub const MOST_DELIVERIES: i64 = 1000;
+/// More messages that are not acknowledged yet are not handed out, for all processes together.
+const MOST_UNACKNOWLEDGED: i64 = 20_000;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const GIB: u64 = 1 << 30;
+
+/// What differs between installations.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizing {
+    /// For how long the same event is a duplicate.
+    pub dedupe_interval: Duration,
+    /// What the server may store, where that is known, in bytes.
+    pub storage_limit: Option<u64>,
+    /// Copies of each stream: 1, or 3 on a cluster.
+    pub replicas: usize,
+}
+
+/// All streams, in the order in which they are made.
+pub fn all(sizing: &Sizing) -> [Config; 4] {
+    [events(sizing), deliveries(sizing), outcomes(sizing), dead(sizing)]
+}
+
+fn events(sizing: &Sizing) -> Config {
+    Config {
+        retention: RetentionPolicy::Limits,
+        max_age: 3 * DAY,
+        max_bytes: share(sizing, 10 * GIB, 3),
+        duplicate_window: sizing.dedupe_interval,
+        ..base(EVENTS, &[subject::ALL_EVENTS], sizing)
+    }
+}
+
+/// Schedules forbid limits that discard, so there are none: head-room is kept by role instead.
+fn deliveries(sizing: &Sizing) -> Config {
+    Config {
+        retention: RetentionPolicy::WorkQueue,
+        allow_message_schedules: true,
+        duplicate_window: Duration::from_secs(120),
+        ..base(DELIVERIES, &[subject::ALL_DELIVERIES, subject::ALL_PARKED], sizing)
+    }
+}
+
+fn outcomes(sizing: &Sizing) -> Config {
+    Config {
+        retention: RetentionPolicy::Limits,
+        max_age: 3 * DAY,
+        max_bytes: share(sizing, GIB, 10),
+        ..base(OUTCOMES, &[subject::ALL_OUTCOMES], sizing)
+    }
+}
+
+fn dead(sizing: &Sizing) -> Config {
+    Config {
+        retention: RetentionPolicy::Limits,
+        max_age: 90 * DAY,
+        max_bytes: share(sizing, 2 * GIB, 10),
+        ..base(DEAD, &[subject::ALL_DEAD], sizing)
+    }
+}
+
+fn base(name: &str, subjects: &[&str], sizing: &Sizing) -> Config {
+    Config {
+        name: name.to_owned(),
+        subjects: subjects.iter().map(|&subject| subject.to_owned()).collect(),
+        storage: StorageType::File,
+        discard: DiscardPolicy::Old,
+        duplicate_window: Duration::from_secs(120),
+        num_replicas: sizing.replicas,
+        allow_direct: true,
+        ..Config::default()
+    }
+}
+
+/// At most `most` bytes, and at most that part of the storage where its size is known.
+fn share(sizing: &Sizing, most: u64, part: u64) -> i64 {
+    let bytes = sizing.storage_limit.map_or(most, |limit| most.min(limit / part));
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+/// The consumer of the routers.
+pub fn router_consumer() -> pull::Config {
+    pull::Config { durable_name: Some(ROUTER.to_owned()), max_deliver: -1, ..base_consumer() }
+}
+
+/// The consumer of one pool and type, shared by all workers of the pool.
+pub fn worker_consumer(pool: &str, kind: &str) -> pull::Config {
+    pull::Config {
+        durable_name: Some(subject::worker_durable(pool, kind)),
+        filter_subject: subject::delivery_filter(pool, kind),
+        max_deliver: MOST_DELIVERIES,
+        ..base_consumer()
+    }
+}
+
+fn base_consumer() -> pull::Config {
+    pull::Config {
+        deliver_policy: DeliverPolicy::All,
+        ack_policy: AckPolicy::Explicit,
+        ack_wait: ACK_WAIT,
+        max_ack_pending: MOST_UNACKNOWLEDGED,
+        ..pull::Config::default()
+    }
+}
+
+/// What of a stream on the server is not as it must be: one `field: is A, must be B` for each.
+pub fn differences(is: &Config, must: &Config) -> Vec<String> {
+    let mut differences = Vec::new();
+    let mut compare = |field: &str, is: String, must: String| {
+        if is != must {
+            differences.push(format!("{field} is {is}, must be {must}"));
+        }
+    };
+    compare("subjects", format!("{:?}", is.subjects), format!("{:?}", must.subjects));
+    compare("retention", format!("{:?}", is.retention), format!("{:?}", must.retention));
+    compare("storage", format!("{:?}", is.storage), format!("{:?}", must.storage));
+    compare("max_age", format!("{:?}", is.max_age), format!("{:?}", must.max_age));
+    compare("max_bytes", is.max_bytes.max(-1).to_string(), if must.max_bytes == 0 { -1 } else { must.max_bytes }.to_string());
+    compare("duplicate_window", format!("{:?}", is.duplicate_window), format!("{:?}", must.duplicate_window));
+    compare("replicas", is.num_replicas.to_string(), must.num_replicas.to_string());
+    compare("allow_msg_schedules", is.allow_message_schedules.to_string(), must.allow_message_schedules.to_string());
+    compare("allow_direct", is.allow_direct.to_string(), must.allow_direct.to_string());
+    differences
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZING: Sizing = Sizing { dedupe_interval: Duration::from_secs(300), storage_limit: None, replicas: 1 };
+
+    #[test]
+    fn events_take_at_most_a_third_of_the_storage() {
+        assert_eq!(all(&SIZING)[0].max_bytes, 10 << 30);
+        let small = Sizing { storage_limit: Some(3 << 20), ..SIZING };
+        assert_eq!(all(&small)[0].max_bytes, 1 << 20);
+    }
+
+    #[test]
+    fn a_stream_that_differs_is_told_by_field() {
+        let must = &all(&SIZING)[0];
+        assert_eq!(differences(must, must), Vec::<String>::new());
+        let is = Config { max_age: Duration::from_secs(1), ..must.clone() };
+        assert_eq!(differences(&is, must), ["max_age is 1s, must be 259200s"]);
+    }
+}

@@ -1,0 +1,33 @@
+//! Logs: a sentence that stands alone, and fields.
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// The form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// A line for people.
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+/// Starts the log on standard error. `filter` is a level, or levels by module (`info,tidings_workers=debug`).
+///
+/// # Errors
+/// The filter can't be read.
+pub fn start(filter: &str, format: LogFormat) -> Result<(), String> {
+    let filter = EnvFilter::try_new(filter).map_err(|error| format!("log.filter {filter:?}: {error}"))?;
+    let writer = BoxMakeWriter::new(std::io::stderr);
+    let registry = tracing_subscriber::registry().with(filter);
+    let started = match format {
+        LogFormat::Text => registry.with(tracing_subscriber::fmt::layer().with_writer(writer).with_target(false)).try_init(),
+        LogFormat::Json => {
+            let layer = tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(writer);
+            registry.with(layer).try_init()
+        }
+    };
+    started.map_err(|error| error.to_string())
+}

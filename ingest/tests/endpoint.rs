@@ -1,0 +1,206 @@
+//! The event endpoint over real HTTP, in front of a store that does as it is told.
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::Request;
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
+use tidings_core::Event;
+use tidings_ingest::{EventStore, Ingest, NotStored, NotStoredReason, Stored, Taken, router, serve};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+const EVENT: &str = r#"{"involvedObject":{"kind":"Kustomization","name":"apps"},"message":"done"}"#;
+const LARGEST: usize = 3 * 1024 * 1024;
+
+/// Answers by a script, and with [`Stored::New`] when that has ended; each answer takes a permit of the gate.
+#[derive(Clone)]
+struct ScriptedStore {
+    script: Arc<Mutex<VecDeque<Result<Stored, NotStored>>>>,
+    gate: Arc<Semaphore>,
+    called: mpsc::UnboundedSender<Event>,
+}
+
+impl EventStore for ScriptedStore {
+    async fn store(&self, event: Event) -> Result<Stored, NotStored> {
+        self.called.send(event).unwrap();
+        self.gate.acquire().await.unwrap().forget();
+        self.script.lock().unwrap().pop_front().unwrap_or(Ok(Stored::New))
+    }
+}
+
+struct Rig {
+    address: SocketAddr,
+    gate: Arc<Semaphore>,
+    stored: mpsc::UnboundedReceiver<Event>,
+    ends: mpsc::UnboundedReceiver<Taken>,
+    shutdown: CancellationToken,
+    server: JoinHandle<()>,
+}
+
+fn endpoint(
+    script: impl IntoIterator<Item = Result<Stored, NotStored>>,
+    permits: usize,
+) -> (axum::Router, Arc<Semaphore>, mpsc::UnboundedReceiver<Event>, mpsc::UnboundedReceiver<Taken>) {
+    let (called, stored) = mpsc::unbounded_channel();
+    let (observed, ends) = mpsc::unbounded_channel();
+    let gate = Arc::new(Semaphore::new(permits));
+    let store = ScriptedStore { script: Arc::new(Mutex::new(script.into_iter().collect())), gate: gate.clone(), called };
+    let ingest = Ingest {
+        store,
+        cluster: "eu-1".to_owned(),
+        dedupe_interval: Duration::from_secs(300),
+        observe: Box::new(move |taken| observed.send(*taken).unwrap()),
+    };
+    (router(ingest), gate, stored, ends)
+}
+
+impl Rig {
+    async fn start(script: impl IntoIterator<Item = Result<Stored, NotStored>>, permits: usize) -> Self {
+        let (router, gate, stored, ends) = endpoint(script, permits);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = CancellationToken::new();
+        let server = tokio::spawn(serve(listener, router, shutdown.clone()));
+        Self { address, gate, stored, ends, shutdown, server }
+    }
+
+    async fn send(&self, head: &str, body: &[u8]) -> TcpStream {
+        let mut connection = TcpStream::connect(self.address).await.unwrap();
+        let head = format!("{head}\r\nHost: tidings\r\nConnection: close\r\n\r\n");
+        connection.write_all(head.as_bytes()).await.unwrap();
+        connection.write_all(body).await.unwrap();
+        connection
+    }
+
+    async fn exchange(&self, head: &str, body: &[u8]) -> String {
+        answer(self.send(head, body).await).await
+    }
+
+    async fn post(&self, body: &str) -> String {
+        self.exchange(&format!("POST / HTTP/1.1\r\nContent-Length: {}", body.len()), body.as_bytes()).await
+    }
+}
+
+async fn answer(mut connection: TcpStream) -> String {
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+fn not_stored(reason: NotStoredReason) -> Result<Stored, NotStored> {
+    Err(NotStored { reason, retry_after: Duration::from_millis(1500), detail: "no answer".to_owned() })
+}
+
+fn padded(size: usize) -> Vec<u8> {
+    let mut body = EVENT.as_bytes().to_vec();
+    body.resize(size, b' ');
+    body
+}
+
+#[tokio::test]
+async fn an_event_is_accepted_once_it_is_stored() {
+    let mut rig = Rig::start([], 1).await;
+    let answer = rig.post(EVENT).await;
+    assert!(answer.starts_with("HTTP/1.1 202 Accepted\r\n") && answer.ends_with("\r\n\r\n"), "{answer}");
+    let event = rig.stored.recv().await.unwrap();
+    assert_eq!((&*event.cluster, &*event.message, event.id.len()), ("eu-1", "done", 32));
+    assert_eq!(rig.ends.recv().await, Some(Taken::Accepted));
+}
+
+#[tokio::test]
+async fn each_end_of_storing_has_its_status() {
+    let too_large = NotStoredReason::TooLarge { limit: 1_048_576 };
+    for (stored, status, told, end) in [
+        (Ok(Stored::Duplicate), "429", "retry-after: 300", Taken::Duplicate),
+        (not_stored(NotStoredReason::Unavailable), "503", "retry-after: 2", Taken::NotStored(NotStoredReason::Unavailable)),
+        (not_stored(NotStoredReason::StorageFull), "503", "(storage-full)", Taken::NotStored(NotStoredReason::StorageFull)),
+        (not_stored(NotStoredReason::Retention), "503", "no answer", Taken::NotStored(NotStoredReason::Retention)),
+        (not_stored(too_large), "413", "max_payload of 1048576 bytes", Taken::TooLarge),
+    ] {
+        let mut rig = Rig::start([stored], 1).await;
+        let answer = rig.post(EVENT).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.contains(told), "{status} {told}: {answer}");
+        assert_eq!(rig.ends.recv().await, Some(end));
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_an_event_for_this_address_is_refused_with_the_reason() {
+    let mut rig = Rig::start([], 0).await;
+    let length = EVENT.len();
+    for (head, body, status, told) in [
+        (format!("POST / HTTP/1.1\r\nContent-Length: {length}"), EVENT.replace("kind", "king"), "400", "involvedObject.kind"),
+        ("POST / HTTP/1.1".to_owned(), String::new(), "400", r#"{"error":"the event can't be read as JSON"#),
+        (format!("PUT / HTTP/1.1\r\nContent-Length: {length}"), EVENT.to_owned(), "405", "allow: POST"),
+        ("HEAD / HTTP/1.1".to_owned(), String::new(), "405", "allow: POST"),
+        ("REPORT / HTTP/1.1".to_owned(), String::new(), "405", "allow: POST"),
+        (format!("POST /events/ HTTP/1.1\r\nContent-Length: {length}"), EVENT.to_owned(), "404", "not at /events/"),
+        ("GET /healthz HTTP/1.1".to_owned(), String::new(), "404", "not at /healthz"),
+    ] {
+        let answer = rig.exchange(&head, body.as_bytes()).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.contains(told), "{head}: {answer}");
+        assert_eq!(rig.ends.recv().await, Some(Taken::Invalid), "{head}");
+    }
+    assert!(rig.stored.is_empty());
+}
+
+#[tokio::test]
+async fn three_mebibytes_are_the_limit_of_a_body() {
+    let mut rig = Rig::start([], 2).await;
+    for (size, status, end) in [(LARGEST, "202", Taken::Accepted), (LARGEST + 1, "413", Taken::TooLarge)] {
+        let body = padded(size);
+        let plain = rig.exchange(&format!("POST /?x=1 HTTP/1.1\r\nContent-Length: {size}"), &body).await;
+        assert!(plain.starts_with(&format!("HTTP/1.1 {status} ")), "{size}: {plain}");
+        assert_eq!(rig.ends.recv().await, Some(end));
+
+        let chunks = [format!("{size:x}\r\n").as_bytes(), &body, b"\r\n0\r\n\r\n"].concat();
+        let chunked = rig.exchange("POST / HTTP/1.1\r\nTransfer-Encoding: chunked", &chunks).await;
+        assert!(chunked.starts_with(&format!("HTTP/1.1 {status} ")), "{size} chunked: {chunked}");
+        assert_eq!(rig.ends.recv().await, Some(end));
+    }
+}
+
+#[tokio::test]
+async fn a_sender_that_goes_away_is_counted_too() {
+    let mut rig = Rig::start([], 0).await;
+    let connection = rig.send(&format!("POST / HTTP/1.1\r\nContent-Length: {}", EVENT.len()), EVENT.as_bytes()).await;
+    rig.stored.recv().await.unwrap();
+    drop(connection);
+    assert_eq!(rig.ends.recv().await, Some(Taken::Abandoned));
+}
+
+#[tokio::test]
+async fn a_shutdown_waits_for_what_is_under_way_and_takes_nothing_more() {
+    let mut rig = Rig::start([], 0).await;
+    let connection = rig.send(&format!("POST / HTTP/1.1\r\nContent-Length: {}", EVENT.len()), EVENT.as_bytes()).await;
+    rig.stored.recv().await.unwrap();
+    let mut idle = TcpStream::connect(rig.address).await.unwrap();
+    idle.write_all(b"GET /kept-alive HTTP/1.1\r\nHost: tidings\r\n\r\n").await.unwrap();
+    assert_eq!(rig.ends.recv().await, Some(Taken::Invalid));
+    rig.shutdown.cancel();
+    assert!(answer(idle).await.starts_with("HTTP/1.1 404 "));
+    rig.gate.add_permits(1);
+    assert!(answer(connection).await.starts_with("HTTP/1.1 202 "));
+    rig.server.await.unwrap();
+    assert!(TcpStream::connect(rig.address).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_does_not_confirm_is_not_waited_for_longer_than_senders_wait() {
+    let (router, _gate, _stored, mut ends) = endpoint([], 0);
+    let request = Request::post("/").body(Body::from(EVENT)).unwrap();
+    let before = tokio::time::Instant::now();
+    let response = TowerToHyperService::new(router).call(request).await.unwrap();
+    assert_eq!((response.status().as_u16(), &response.headers()["retry-after"]), (503, &"1".parse().unwrap()));
+    assert_eq!(before.elapsed().as_secs(), 4);
+    assert_eq!(ends.recv().await, Some(Taken::NotStored(NotStoredReason::Unavailable)));
+}

@@ -1,0 +1,214 @@
+//! Whether an Alert means an event, and if not, why not.
+
+use tidings_core::{Event, ObjectLabels, flux, object_labels};
+use tidings_rules::{Alert, Family, Provider, Rules, Source};
+
+/// What comes of one Alert and one event. The words are those of tests, tools and metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Verdict {
+    /// A delivery is planned.
+    Matched,
+    /// `suspend: true`.
+    AlertSuspended,
+    /// No entry of `eventSources` names the object.
+    NoEventSourceMatches,
+    /// The severity is not one that the Alert takes.
+    BelowSeverity,
+    /// The object does not have the labels that are asked for.
+    LabelsDiffer,
+    /// Labels are asked for, and those of the object are not known.
+    LabelsUnknown,
+    /// No pattern of `inclusionList` is found in the message.
+    MessageNotIncluded,
+    /// A pattern of `exclusionList` is found in the message.
+    MessageExcluded,
+    /// `clusters` does not name the event's cluster.
+    OtherCluster,
+    /// The event is from another namespace, and that is not allowed.
+    CrossNamespaceRefused,
+    /// The Provider is suspended.
+    ProviderSuspended,
+    /// `commit_status: update` concerns commit statuses only.
+    NotACommitStatusProvider,
+    /// A commit status needs a commit, and the event names none.
+    NoCommit,
+    /// A comment needs a change request, and the event names none.
+    NoChangeRequest,
+}
+
+impl Verdict {
+    /// Every verdict, for metrics and help texts.
+    pub const ALL: [Self; 14] = [
+        Self::Matched,
+        Self::AlertSuspended,
+        Self::NoEventSourceMatches,
+        Self::BelowSeverity,
+        Self::LabelsDiffer,
+        Self::LabelsUnknown,
+        Self::MessageNotIncluded,
+        Self::MessageExcluded,
+        Self::OtherCluster,
+        Self::CrossNamespaceRefused,
+        Self::ProviderSuspended,
+        Self::NotACommitStatusProvider,
+        Self::NoCommit,
+        Self::NoChangeRequest,
+    ];
+
+    /// The word for metrics and tools.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Matched => "matched",
+            Self::AlertSuspended => "alert-suspended",
+            Self::NoEventSourceMatches => "no-event-source-matches",
+            Self::BelowSeverity => "below-severity",
+            Self::LabelsDiffer => "labels-differ",
+            Self::LabelsUnknown => "labels-unknown",
+            Self::MessageNotIncluded => "message-not-included",
+            Self::MessageExcluded => "message-excluded",
+            Self::OtherCluster => "other-cluster",
+            Self::CrossNamespaceRefused => "cross-namespace-refused",
+            Self::ProviderSuspended => "provider-suspended",
+            Self::NotACommitStatusProvider => "not-a-commit-status-provider",
+            Self::NoCommit => "no-commit",
+            Self::NoChangeRequest => "no-change-request",
+        }
+    }
+}
+
+/// Decides about one Alert and one event, by nothing else than these and the rules. Allocates nothing until the
+/// Provider's family matters.
+pub fn verdict(alert: &Alert, event: &Event, rules: &Rules) -> Verdict {
+    if alert.suspended {
+        return Verdict::AlertSuspended;
+    }
+    if let Some(verdict) = source_verdict(alert, event) {
+        return verdict;
+    }
+    if alert.clusters.as_ref().is_some_and(|clusters| !clusters.is_match(&event.cluster)) {
+        return Verdict::OtherCluster;
+    }
+    if alert.included.as_ref().is_some_and(|patterns| !patterns.is_match(&event.message)) {
+        return Verdict::MessageNotIncluded;
+    }
+    if alert.excluded.as_ref().is_some_and(|patterns| patterns.is_match(&event.message)) {
+        return Verdict::MessageExcluded;
+    }
+    if rules.options().no_cross_namespace_refs && object(event).namespace != alert.namespace {
+        return Verdict::CrossNamespaceRefused;
+    }
+    // A Provider that is not there may be about to be created: its deliveries wait for it.
+    rules.provider(&alert.namespace, &alert.provider).map_or(Verdict::Matched, |provider| provider_verdict(provider, event))
+}
+
+/// Whether a source names the object of the event, labels apart.
+pub(crate) fn names(source: &Source, event: &Event) -> bool {
+    let object = object(event);
+    source.kind == object.kind
+        && source.namespace.as_ref().is_none_or(|namespace| *namespace == object.namespace)
+        && source.name.as_ref().is_none_or(|name| *name == object.name)
+}
+
+/// The object of an event; one without any is about nothing.
+pub(crate) fn object(event: &Event) -> &tidings_core::ObjectReference {
+    static NOTHING: std::sync::LazyLock<tidings_core::ObjectReference> = std::sync::LazyLock::new(Default::default);
+    event.involved_object.as_ref().unwrap_or(&NOTHING)
+}
+
+/// Nothing where some source means the event; else the reason of the one that came nearest.
+fn source_verdict(alert: &Alert, event: &Event) -> Option<Verdict> {
+    let mut nearest = Verdict::NoEventSourceMatches;
+    for source in alert.sources.iter().filter(|source| names(source, event)) {
+        if !alert.severities.takes(&event.severity) {
+            return Some(Verdict::BelowSeverity);
+        }
+        match labels_verdict(source, event.labels.as_ref()) {
+            None => return None,
+            // An object whose labels are unknown may have been meant: that is nearer than one that was not.
+            Some(Verdict::LabelsDiffer) if nearest == Verdict::LabelsUnknown => {}
+            Some(verdict) => nearest = verdict,
+        }
+    }
+    Some(nearest)
+}
+
+/// Nothing where the labels are those that the source asks for. An empty selector selects everything.
+fn labels_verdict(source: &Source, labels: Option<&ObjectLabels>) -> Option<Verdict> {
+    if source.match_labels.is_empty() {
+        return None;
+    }
+    let state = labels.map_or(object_labels::State::Unknown, ObjectLabels::state);
+    match (state, labels) {
+        (object_labels::State::Known, Some(labels)) => {
+            let agree = source.match_labels.iter().all(|(key, value)| labels.labels.get(key) == Some(value));
+            (!agree).then_some(Verdict::LabelsDiffer)
+        }
+        (object_labels::State::Absent, _) => Some(Verdict::LabelsDiffer),
+        _ => Some(Verdict::LabelsUnknown),
+    }
+}
+
+/// What the Provider's family takes. Only what the event itself says counts here, not the Alert's metadata.
+fn provider_verdict(provider: &Provider, event: &Event) -> Verdict {
+    if provider.suspended {
+        return Verdict::ProviderSuspended;
+    }
+    let is_update = flux::controller_metadata(event, "commit_status") == Some("update");
+    match provider.kind.family {
+        Family::Generic => Verdict::Matched,
+        Family::Message | Family::ChangeRequest if is_update => Verdict::NotACommitStatusProvider,
+        Family::Message => Verdict::Matched,
+        Family::CommitStatus if is_update || says_commit(event) => Verdict::Matched,
+        Family::CommitStatus => Verdict::NoCommit,
+        Family::ChangeRequest if has_annotation(event, "change_request") => Verdict::Matched,
+        Family::ChangeRequest => Verdict::NoChangeRequest,
+    }
+}
+
+/// Whether an event that is no update concerns a commit: every error does (the commit is then found, or not, in the
+/// combined metadata), one with the user's `commit`, and a Kustomization's success whose revision holds one.
+fn says_commit(event: &Event) -> bool {
+    let is_success = event.severity == "info" && event.reason != "Progressing" && object(event).kind == "Kustomization";
+    event.severity == "error"
+        || has_annotation(event, "commit")
+        || is_success && revision(event).is_some_and(|revision| commit(revision).is_some())
+}
+
+fn has_annotation(event: &Event, key: &str) -> bool {
+    flux::annotation(event, key).is_some_and(|value| !value.is_empty())
+}
+
+/// The git revision of an event: that behind an OCI artifact goes before that of the source.
+fn revision(event: &Event) -> Option<&str> {
+    flux::controller_metadata(event, "originRevision").or_else(|| flux::controller_metadata(event, "revision"))
+}
+
+/// The commit of a revision such as `main@sha1:<commit>`: 40 hexadecimal digits behind the last `:`, else the last `/`.
+fn commit(revision: &str) -> Option<&str> {
+    let commit = match (revision.rsplit_once(':'), revision.rsplit_once('/')) {
+        (Some((_, tail)), _) | (None, Some((_, tail))) => tail,
+        (None, None) => revision,
+    };
+    (commit.len() == 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(commit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_is_forty_hexadecimal_digits() {
+        let hash = "8ba2d1c0a4e4b1c2d3e4f5a6b7c8d9e0f1a2b3c4";
+        for (text, expected) in [
+            (format!("main@sha1:{hash}"), Some(hash)),
+            (format!("main/{hash}"), Some(hash)),
+            (hash.to_owned(), Some(hash)),
+            (format!("latest@sha256:{hash}{}", &hash[..24]), None),
+            (format!("main/{hash}:x"), None),
+            ("z".repeat(40), None),
+            (String::new(), None),
+        ] {
+            assert_eq!(commit(&text), expected, "{text}");
+        }
+    }
+}

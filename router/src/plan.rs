@@ -1,0 +1,172 @@
+//! From an event and the rules to the deliveries that are owed. Pure: the same input gives the same ids, on whichever
+//! replica, however often.
+
+use tidings_core::{AlertReference, Delivery, Event, Message, ProviderReference, Timestamp, flux, id};
+use tidings_rules::provider::DEFAULT_POOL;
+use tidings_rules::{Alert, Rules};
+
+use crate::matching::{Verdict, names, object, verdict};
+use crate::metadata;
+
+/// A larger event is left out of its deliveries, and read from the stream at the attempt.
+pub const LARGEST_EVENT_BYTES: usize = 64 << 10;
+
+/// What is the same for all deliveries of one planning.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Planning {
+    /// The event's sequence in EVENTS.
+    pub event_sequence: u64,
+    /// When it is planned.
+    pub planned_at: Timestamp,
+    /// 0, or the number of a replay.
+    pub generation: u32,
+}
+
+/// What an event comes to.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// One for each Alert that matched, by namespace and name of the Alert.
+    pub deliveries: Vec<Delivery>,
+    /// The verdict on each Alert that was looked at.
+    pub verdicts: Vec<Verdict>,
+}
+
+/// What one Alert comes to, for people.
+#[derive(Clone, Debug)]
+pub struct Explanation {
+    /// `namespace/name` of the Alert.
+    pub alert: String,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Exactly why.
+    pub sentence: String,
+    /// What is owed, where it matched.
+    pub delivery: Option<Delivery>,
+}
+
+/// Plans an event. Only Alerts with a source for its object are looked at; for all others there is no verdict.
+pub fn plan(rules: &Rules, event: &Event, planning: Planning) -> Plan {
+    let object = object(event);
+    let mut plan = Plan::default();
+    for alert in rules.candidates(&object.kind, &object.namespace, &object.name) {
+        let verdict = verdict(alert, event, rules);
+        plan.verdicts.push(verdict);
+        if verdict == Verdict::Matched {
+            plan.deliveries.push(delivery(alert, event, rules, planning));
+        }
+    }
+    plan
+}
+
+/// Says of every Alert, also of refused ones, what it makes of an event, and why.
+pub fn explain(rules: &Rules, event: &Event, planning: Planning) -> Vec<Explanation> {
+    let in_force = rules.alerts().map(|alert| {
+        let verdict = verdict(alert, event, rules);
+        Explanation {
+            alert: format!("{}/{}", alert.namespace, alert.name),
+            verdict,
+            sentence: sentence(verdict, alert, event),
+            delivery: (verdict == Verdict::Matched).then(|| delivery(alert, event, rules, planning)),
+        }
+    });
+    let refused = rules.refused().iter().filter(|(identity, _)| identity.kind == "Alert").map(|(identity, why)| Explanation {
+        alert: format!("{}/{}", identity.namespace, identity.name),
+        verdict: Verdict::NoEventSourceMatches,
+        sentence: format!("the Alert is refused: {why}"),
+        delivery: None,
+    });
+    in_force.chain(refused).collect()
+}
+
+fn delivery(alert: &Alert, event: &Event, rules: &Rules, planning: Planning) -> Delivery {
+    let provider = rules.provider(&alert.namespace, &alert.provider);
+    let reads_alert = provider.is_some_and(|provider| provider.commit_status_expr.is_some());
+    let [alert_id, provider_id] = [&alert.name, &alert.provider].map(|name| (alert.namespace.as_str(), name.as_str()));
+    Delivery {
+        id: id::delivery_id(&event.id, alert_id, provider_id, planning.generation),
+        event_id: event.id.clone(),
+        event: (event.encoded_len() <= LARGEST_EVENT_BYTES).then(|| event.clone()),
+        event_sequence: planning.event_sequence,
+        alert: Some(AlertReference {
+            namespace: alert.namespace.clone(),
+            name: alert.name.clone(),
+            uid: alert.uid.clone(),
+            manifest: if reads_alert { alert.manifest.to_string() } else { String::new() },
+        }),
+        provider: Some(ProviderReference {
+            namespace: alert.namespace.clone(),
+            name: alert.provider.clone(),
+            r#type: provider.map_or_else(String::new, |provider| provider.kind.name.to_owned()),
+            pool: provider.map_or(DEFAULT_POOL, |provider| &provider.pool).to_owned(),
+        }),
+        metadata: metadata::combine(alert, event).into_iter().collect(),
+        channel: alert.channel.clone(),
+        generation: planning.generation,
+        planned_at: Some(planning.planned_at),
+        ..Delivery::default()
+    }
+}
+
+/// Why, in a sentence that names what was compared.
+fn sentence(verdict: Verdict, alert: &Alert, event: &Event) -> String {
+    let provider = format!("Provider {}/{}", alert.namespace, alert.provider);
+    match verdict {
+        Verdict::Matched => format!("the event goes to {provider}"),
+        Verdict::AlertSuspended => "the Alert is suspended".to_owned(),
+        Verdict::NoEventSourceMatches => no_source(alert, event),
+        Verdict::BelowSeverity => format!("the Alert's eventSeverity does not take the severity \"{}\"", event.severity),
+        Verdict::LabelsDiffer => {
+            format!("{} does not have the labels that matchLabels asks for: {}", name(event), labels(alert, event))
+        }
+        Verdict::LabelsUnknown => {
+            format!("matchLabels asks for {}, and the labels of {} are not known", labels(alert, event), name(event))
+        }
+        Verdict::MessageNotIncluded => "no pattern of inclusionList is found in the message".to_owned(),
+        Verdict::MessageExcluded => "a pattern of exclusionList is found in the message".to_owned(),
+        Verdict::OtherCluster => format!("the Alert's clusters do not name the cluster \"{}\"", event.cluster),
+        Verdict::CrossNamespaceRefused => {
+            format!("the event is from namespace {}, and references across namespaces are refused", object(event).namespace)
+        }
+        Verdict::ProviderSuspended => format!("{provider} is suspended"),
+        Verdict::NotACommitStatusProvider => {
+            format!("commit_status: update goes to commit statuses only, and {provider} is for none")
+        }
+        Verdict::NoCommit => format!(
+            "{provider} needs a commit: an error, the annotation {}/commit, commit_status: update, or a Kustomization's success \
+             with a git revision",
+            flux::EVENT_GROUP
+        ),
+        Verdict::NoChangeRequest => format!("{provider} needs the annotation {}/change_request on the object", flux::EVENT_GROUP),
+    }
+}
+
+/// The source that agrees with the object in most of kind, namespace and name, in this order.
+fn no_source(alert: &Alert, event: &Event) -> String {
+    let object = object(event);
+    let nearness = |source: &&tidings_rules::Source| {
+        let namespace = source.namespace.as_ref().is_none_or(|namespace| *namespace == object.namespace);
+        let name = source.name.as_ref().is_none_or(|name| *name == object.name);
+        (source.kind == object.kind, namespace, name)
+    };
+    // The first of several that are equally near.
+    match alert.sources.iter().rev().max_by_key(nearness) {
+        None => "the Alert has no eventSources".to_owned(),
+        Some(source) => {
+            let any = || "*".to_owned();
+            let (namespace, wanted) = (source.namespace.clone().unwrap_or_else(any), source.name.clone().unwrap_or_else(any));
+            format!("no source names {}; the nearest is {} {namespace}/{wanted}", name(event), source.kind)
+        }
+    }
+}
+
+fn name(event: &Event) -> String {
+    let object = object(event);
+    format!("{} {}/{}", object.kind, object.namespace, object.name)
+}
+
+/// The labels of the first source that names the object.
+fn labels(alert: &Alert, event: &Event) -> String {
+    let mut sources = alert.sources.iter().filter(|source| names(source, event) && !source.match_labels.is_empty());
+    let labels = sources.next().map(|source| source.match_labels.iter().map(|(key, value)| format!("{key}={value}")));
+    labels.map(|labels| labels.collect::<Vec<_>>().join(",")).unwrap_or_default()
+}

@@ -1,0 +1,102 @@
+//! The router's loop: events in, planned deliveries out.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tidings_core::bus::Bus;
+use tidings_core::bus::pull::{Pulled, Puller, Stop};
+use tidings_core::health::Health;
+use tidings_core::metrics::{Metrics, OutcomeLabel, TypeLabel, VerdictLabel};
+use tidings_core::{Delivery, Event, Message as _, failpoint, stream};
+use tidings_rules::live::Live;
+
+use crate::plan::plan;
+
+/// A larger event does not travel in its deliveries: it is read from EVENTS at the attempt.
+const LARGEST_EVENT_CARRIED: usize = 64 << 10;
+/// Pauses between tries to store a delivery.
+const BUS_PAUSE: Duration = Duration::from_millis(500);
+
+/// One process's router.
+pub struct Router {
+    bus: Bus,
+    rules: Live,
+    metrics: Metrics,
+    /// Of the last first-time message: its sequence in the stream less its number among those handed out.
+    gap: AtomicU64,
+}
+
+impl Router {
+    /// A router that has not begun.
+    pub fn new(bus: Bus, rules: Live, metrics: Metrics) -> Arc<Self> {
+        Arc::new(Self { bus, rules, metrics, gap: AtomicU64::new(u64::MAX) })
+    }
+
+    /// Routes until `stop`. Nothing is pulled before the first complete rules, nor while the storage is nearly full.
+    ///
+    /// # Guarantees
+    /// At least once: an event is acknowledged after all its deliveries are stored; one that comes again gives the same
+    /// delivery ids, which the bus takes once within two minutes.
+    pub async fn run(self: Arc<Self>, capacity: usize, health: &Health, stop: Stop) {
+        let check = health.check("pull router", Some(Duration::from_secs(30)));
+        let consumer = stream::router_consumer();
+        let puller = Puller { bus: self.bus.clone(), stream: stream::EVENTS, consumer, capacity, check };
+        let (asked, router) = (self.clone(), self);
+        let may_pull = move || asked.rules.is_loaded() && asked.bus.storage().has_room_for_deliveries();
+        let handle = move |pulled| {
+            let router = router.clone();
+            async move { router.handle(pulled).await }
+        };
+        puller.run(stop, may_pull, handle).await;
+    }
+
+    async fn handle(&self, pulled: Pulled) {
+        self.watch_for_gaps(&pulled);
+        let Ok(event) = Event::decode(pulled.message.payload.clone()) else {
+            tracing::error!(subject = %pulled.message.subject, sequence = pulled.sequence, "an event can't be decoded and is dropped");
+            return self.finish(&pulled, "undecodable").await;
+        };
+        let mut plan = plan(&self.rules.current(), &event, pulled.sequence, Timestamp::now(), 0);
+        for verdict in &plan.verdicts {
+            self.metrics.verdicts.get_or_create(&VerdictLabel { verdict: verdict.1.as_str() }).inc();
+        }
+        if event.encoded_len() > LARGEST_EVENT_CARRIED {
+            plan.deliveries.iter_mut().for_each(|delivery| delivery.event = None);
+        }
+        futures::future::join_all(plan.deliveries.iter().map(|delivery| self.enqueue(delivery))).await;
+        failpoint::reach("router:enqueued");
+        tracing::debug!(event.id, deliveries = plan.deliveries.len(), "an event is routed");
+        self.finish(&pulled, if plan.deliveries.is_empty() { "unmatched" } else { "planned" }).await;
+    }
+
+    /// Stores a delivery, however long it takes: the event is not acknowledged before.
+    async fn enqueue(&self, delivery: &Delivery) {
+        while let Err(error) = self.bus.enqueue(delivery).await {
+            tracing::warn!(delivery.id, %error, "a delivery can't be stored yet, trying again");
+            tokio::time::sleep(BUS_PAUSE.mul_f64(0.5 + rand::random::<f64>())).await;
+        }
+        let kind = delivery.provider.as_ref().map(|provider| provider.r#type.clone()).unwrap_or_default();
+        self.metrics.planned.get_or_create(&TypeLabel { r#type: kind }).inc();
+    }
+
+    async fn finish(&self, pulled: &Pulled, outcome: &'static str) {
+        self.bus.mark(pulled.message.reply.as_ref(), async_nats::jetstream::AckKind::Ack).await;
+        self.metrics.routed.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    /// EVENTS evicts silently what nobody has read: then sequences in the stream run ahead of those handed out.
+    fn watch_for_gaps(&self, pulled: &Pulled) {
+        if pulled.delivered > 1 {
+            return;
+        }
+        let gap = pulled.sequence.saturating_sub(pulled.consumer_sequence);
+        let before = self.gap.swap(gap, Ordering::Relaxed);
+        if before != u64::MAX && gap > before {
+            let lost = gap - before;
+            self.metrics.lost_to_retention.inc_by(lost);
+            tracing::error!(lost, sequence = pulled.sequence, "EVENTS has evicted events that no router had read: they are lost");
+        }
+    }
+}

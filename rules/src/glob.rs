@@ -1,0 +1,42 @@
+//! Names with `*` and `?` in them.
+
+use regex::Regex;
+
+/// A list of globs of which any may match the whole of a name.
+#[derive(Clone, Debug)]
+pub struct Globs(Vec<Regex>);
+
+impl Globs {
+    /// Reads globs: `*` stands for any text, `?` for one character, all else for itself.
+    pub fn new(globs: &[String]) -> Self {
+        let pattern = |glob: &String| {
+            let escaped = regex::escape(glob).replace("\\*", ".*").replace("\\?", ".");
+            Regex::new(&format!("(?s)^{escaped}$")).ok()
+        };
+        Self(globs.iter().filter_map(pattern).collect())
+    }
+
+    /// Whether any glob matches the name.
+    pub fn is_match(&self, name: &str) -> bool {
+        self.0.iter().any(|glob| glob.is_match(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_glob_matches_whole_names() {
+        for (glob, name, expected) in [
+            ("eu-*", "eu-1", true),
+            ("eu-*", "xeu-1", false),
+            ("*", "", true),
+            ("eu-?", "eu-12", false),
+            ("eu.1", "eux1", false),
+            ("a\\*", "a\\b", true),
+        ] {
+            assert_eq!(Globs::new(&[glob.to_owned()]).is_match(name), expected, "{glob} {name}");
+        }
+    }
+}

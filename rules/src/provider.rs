@@ -1,0 +1,296 @@
+//! A Provider, checked and compiled, without what its Secrets hold.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tidings_core::retry::RetryPolicy;
+
+use crate::alert::{manifest, uid};
+use crate::check::Options;
+use crate::duration;
+use crate::kind::{self, Family, Kind, Kinds};
+use crate::resource::{ProviderSpec, Report, RetrySpec, Version};
+use crate::template::Template;
+
+/// Of one attempt, where the Provider says nothing.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
+/// The pool of workers, where the Provider names none.
+pub const DEFAULT_POOL: &str = "default";
+
+/// A compiled Provider.
+#[derive(Clone, Debug)]
+pub struct Provider {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid; UUIDv5 where the manifest has none.
+    pub uid: String,
+    /// Its type.
+    pub kind: Kind,
+    /// Whether it is suspended.
+    pub suspended: bool,
+    /// `spec.address`; may be empty.
+    pub address: String,
+    /// `spec.channel`; may be empty.
+    pub channel: String,
+    /// `spec.username`; may be empty.
+    pub username: String,
+    /// Of one attempt.
+    pub timeout: Duration,
+    /// `spec.proxy`; may be empty.
+    pub proxy: String,
+    /// The Secret with address, token and so on.
+    pub secret: Option<String>,
+    /// The Secret with certificates.
+    pub cert_secret: Option<String>,
+    /// The Secret with the proxy.
+    pub proxy_secret: Option<String>,
+    /// For workload identity, which is not supported.
+    pub service_account: Option<String>,
+    /// The CEL expression for the commit status id; an empty one counts as none.
+    pub commit_status_expr: Option<String>,
+    /// At most so many deliveries in such a time.
+    pub rate_limit: Option<RateLimit>,
+    /// At most so many deliveries at a time.
+    pub max_in_flight: Option<u32>,
+    /// The bounds of retries.
+    pub retry: RetryPolicy,
+    /// The pool of workers.
+    pub pool: String,
+    /// The text that is sent, where it is the user's own.
+    pub template: Option<Template>,
+    /// The manifest, with namespace and uid filled in.
+    pub manifest: Value,
+}
+
+/// A rate, as `10/1s` says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// How many deliveries …
+    pub count: u32,
+    /// … in which time.
+    pub per: Duration,
+}
+
+impl RateLimit {
+    /// Reads `10/1s`.
+    fn parse(text: &str) -> Result<Self, String> {
+        let invalid = || format!("\"{text}\" is not a rate; write it like 10/1s");
+        let (count, per) = text.split_once('/').ok_or_else(invalid)?;
+        let count = count.parse().ok().filter(|count| *count > 0).ok_or_else(invalid)?;
+        let per = duration::parse(per).ok().filter(|per| !per.is_zero()).ok_or_else(invalid)?;
+        Ok(Self { count, per })
+    }
+}
+
+impl Provider {
+    /// Checks and compiles a manifest. Whether it is refused is in the report.
+    pub fn compile(version: Version, kinds: Kinds, _options: &Options, report: &mut Report<'_>) -> Option<Self> {
+        let spec = report.spec::<ProviderSpec>()?;
+        check_texts(&spec, version, report);
+        let kind = known_kind(&spec, kinds, report)?;
+        let identity = report.object.identity();
+        Some(Self {
+            uid: uid(report),
+            kind,
+            suspended: spec.suspend.unwrap_or_default(),
+            timeout: timeout(spec.timeout.as_deref(), report),
+            commit_status_expr: expression(spec.commit_status_expr, kind, report),
+            rate_limit: spec.rate_limit.and_then(|text| told(RateLimit::parse(&text), "spec.rateLimit", report)),
+            max_in_flight: spec.max_in_flight.and_then(|number| max_in_flight(number, report)),
+            retry: retry(spec.retry, report),
+            pool: pool(spec.pool, report),
+            template: Template::compile(spec.template, report),
+            address: spec.address.unwrap_or_default(),
+            channel: spec.channel.unwrap_or_default(),
+            username: spec.username.unwrap_or_default(),
+            proxy: spec.proxy.unwrap_or_default(),
+            secret: spec.secret_ref.map(|reference| reference.name),
+            cert_secret: spec.cert_secret_ref.map(|reference| reference.name),
+            proxy_secret: spec.proxy_secret_ref.map(|reference| reference.name),
+            service_account: spec.service_account_name.filter(|name| !name.is_empty()),
+            manifest: manifest(report),
+            namespace: identity.namespace,
+            name: identity.name,
+        })
+    }
+}
+
+fn check_texts(spec: &ProviderSpec, version: Version, report: &mut Report<'_>) {
+    for (field, text) in [
+        ("spec.address", &spec.address),
+        ("spec.channel", &spec.channel),
+        ("spec.username", &spec.username),
+        ("spec.proxy", &spec.proxy),
+    ] {
+        report.at_most(field, text.as_deref(), 2048);
+    }
+    let is_http = |text: &str| text.starts_with("http://") || text.starts_with("https://");
+    if spec.proxy.as_deref().is_some_and(|proxy| !is_http(proxy)) {
+        report.error("spec.proxy", "must begin with http:// or https://");
+    }
+    if version == Version::V1beta1 && spec.address.as_deref().is_some_and(|address| !is_http(address)) {
+        report.error("spec.address", "must begin with http:// or https:// in v1beta1; v1beta3 takes other addresses");
+    }
+    if let Some(interval) = &spec.interval {
+        told(units(interval, &["ms", "s", "m", "h"]), "spec.interval", report);
+    }
+}
+
+fn known_kind(spec: &ProviderSpec, kinds: Kinds, report: &mut Report<'_>) -> Option<Kind> {
+    let kind = kind::find(kinds, &spec.kind);
+    if kind.is_none() {
+        let names: Vec<_> = kinds.iter().map(|kind| kind.name).collect();
+        report.error("spec.type", format!("\"{}\" is none of the known types: {}", spec.kind, names.join(", ")));
+    }
+    kind
+}
+
+/// The API takes ms, s and m only; nobody means that every attempt fails at once by `0s`.
+fn timeout(text: Option<&str>, report: &mut Report<'_>) -> Duration {
+    let timeout = text.and_then(|text| told(units(text, &["ms", "s", "m"]), "spec.timeout", report));
+    timeout.filter(|timeout| !timeout.is_zero()).unwrap_or(DEFAULT_TIMEOUT)
+}
+
+/// A duration in some units only.
+fn units(text: &str, units: &[&str]) -> Result<Duration, String> {
+    let mut parts = text.split(|letter: char| letter.is_ascii_digit() || letter == '.').filter(|part| !part.is_empty());
+    if !parts.all(|part| units.contains(&part)) {
+        return Err(format!("\"{text}\" is not a duration in {}", units.join(", ")));
+    }
+    duration::parse(text)
+}
+
+fn expression(expression: Option<String>, kind: Kind, report: &mut Report<'_>) -> Option<String> {
+    let expression = expression.filter(|expression| !expression.trim().is_empty())?;
+    if kind.family != Family::CommitStatus {
+        report.error("spec.commitStatusExpr", format!("is for commit statuses only, and {} has none", kind.name));
+    }
+    Some(expression)
+}
+
+fn max_in_flight(number: i64, report: &mut Report<'_>) -> Option<u32> {
+    let number = u32::try_from(number).ok().filter(|number| (1..=1000).contains(number));
+    if number.is_none() {
+        report.error("spec.maxInFlight", "must be between 1 and 1000");
+    }
+    number
+}
+
+fn retry(spec: Option<RetrySpec>, report: &mut Report<'_>) -> RetryPolicy {
+    let spec = spec.unwrap_or_default();
+    let default = RetryPolicy::default();
+    let mut bound = |field: &str, text: Option<String>, default: Duration| {
+        let duration = text.and_then(|text| told(duration::parse(&text), field, report));
+        if duration.is_some_and(|duration| duration.is_zero()) {
+            report.error(field, "must be longer than nothing");
+        }
+        duration.unwrap_or(default)
+    };
+    let max_age = bound("spec.retry.maxAge", spec.max_age, default.max_age);
+    let min = bound("spec.retry.min", spec.min, default.min);
+    let max = bound("spec.retry.max", spec.max, default.max.max(min));
+    if min > max {
+        report.error("spec.retry.min", "is longer than spec.retry.max");
+    }
+    RetryPolicy { min, max, max_age }
+}
+
+fn pool(pool: Option<String>, report: &mut Report<'_>) -> String {
+    let pool = pool.unwrap_or_else(|| DEFAULT_POOL.to_owned());
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if pool.is_empty() || pool.len() > 63 || !pool.bytes().all(inner) {
+        report.error("spec.pool", "must be 1 to 63 lower-case letters, digits and dashes");
+    }
+    pool
+}
+
+/// A value, or its problem in the report.
+fn told<T>(result: Result<T, String>, field: &str, report: &mut Report<'_>) -> Option<T> {
+    result.map_err(|sentence| report.error(field, sentence)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::object::Object;
+
+    const KINDS: Kinds =
+        &[Kind { name: "slack", family: Family::Message }, Kind { name: "github", family: Family::CommitStatus }];
+
+    fn compile(version: Version, spec: Value) -> (Option<Provider>, Vec<String>) {
+        let object = Object::new(json!({"kind": "Provider", "metadata": {"name": "p"}, "spec": spec}));
+        let mut report = Report::new(&object);
+        let provider = Provider::compile(version, KINDS, &Options::default(), &mut report);
+        (provider, report.problems.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn a_provider_that_says_only_its_type_gets_the_defaults() {
+        let (provider, problems) = compile(Version::V1beta3, json!({"type": "slack", "timeout": "0s"}));
+        let provider = provider.unwrap();
+        assert_eq!(problems, Vec::<String>::new());
+        assert_eq!((provider.timeout, provider.pool.as_str()), (DEFAULT_TIMEOUT, "default"));
+        assert_eq!(provider.retry, RetryPolicy::default());
+        assert_eq!(provider.manifest["metadata"]["uid"], provider.uid.as_str());
+    }
+
+    #[test]
+    fn extensions_are_read() {
+        let retry = json!({"maxAge": "48h", "min": "15m"});
+        let spec = json!({"type": "slack", "rateLimit": "10/1s", "maxInFlight": 5, "retry": retry, "pool": "eu-1"});
+        let provider = compile(Version::V1beta3, spec).0.unwrap();
+        assert_eq!(provider.rate_limit, Some(RateLimit { count: 10, per: Duration::from_secs(1) }));
+        assert_eq!((provider.max_in_flight, provider.pool.as_str()), (Some(5), "eu-1"));
+        assert_eq!((provider.retry.min, provider.retry.max), (Duration::from_secs(900), Duration::from_secs(900)));
+        assert_eq!(provider.retry.max_age, Duration::from_secs(48 * 3600));
+    }
+
+    #[test]
+    fn what_the_api_refuses_is_refused_with_its_field() {
+        for (fields, field) in [
+            (json!({"type": "Slack"}), "spec.type"),
+            (json!({"type": null}), "spec.type"),
+            (json!({"timeout": "1h"}), "spec.timeout"),
+            (json!({"timeout": ""}), "spec.timeout"),
+            (json!({"timeout": "10"}), "spec.timeout"),
+            (json!({"interval": "1d"}), "spec.interval"),
+            (json!({"address": "a".repeat(2049)}), "spec.address"),
+            (json!({"proxy": "HTTP://p"}), "spec.proxy"),
+            (json!({"secretRef": {}}), "spec.secretRef"),
+            (json!({"secretRef": "s"}), "spec.secretRef"),
+            (json!({"commitStatusExpr": "'a'"}), "spec.commitStatusExpr"),
+            (json!({"rateLimit": "10"}), "spec.rateLimit"),
+            (json!({"rateLimit": "0/1s"}), "spec.rateLimit"),
+            (json!({"maxInFlight": 0}), "spec.maxInFlight"),
+            (json!({"retry": {"min": "2m", "max": "1m"}}), "spec.retry.min"),
+            (json!({"retry": {"maxAge": "0s"}}), "spec.retry.maxAge"),
+            (json!({"pool": "EU"}), "spec.pool"),
+        ] {
+            let mut spec = json!({"type": "slack"});
+            spec.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+            let problems = compile(Version::V1beta3, spec).1;
+            assert!(
+                problems.first().is_some_and(|text| text.starts_with(&format!("Provider default/p: {field}: "))),
+                "{fields}: {problems:?}"
+            );
+        }
+        assert_eq!(compile(Version::V1beta1, json!({"type": "slack", "address": "x"})).1.len(), 1);
+    }
+
+    #[test]
+    fn an_empty_expression_counts_as_none() {
+        let (provider, problems) = compile(Version::V1beta3, json!({"type": "slack", "commitStatusExpr": ""}));
+        assert!(provider.unwrap().commit_status_expr.is_none() && problems.is_empty());
+        assert!(
+            compile(Version::V1beta3, json!({"type": "github", "commitStatusExpr": "'a'"}))
+                .0
+                .unwrap()
+                .commit_status_expr
+                .is_some()
+        );
+    }
+}

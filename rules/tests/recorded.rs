@@ -1,0 +1,101 @@
+//! The rules against what notification-controller and its CRDs were recorded to do.
+
+use serde_json::{Value, json};
+use tidings_rules::{Family, Kind, Kinds, Object, Options, Rules, Severity, pattern};
+
+/// The types that the CRD names.
+const KINDS: Kinds = &[
+    kind("slack", Family::Message),
+    kind("discord", Family::Message),
+    kind("msteams", Family::Message),
+    kind("rocket", Family::Message),
+    kind("generic", Family::Generic),
+    kind("generic-hmac", Family::Generic),
+    kind("github", Family::CommitStatus),
+    kind("gitlab", Family::CommitStatus),
+    kind("gitea", Family::CommitStatus),
+    kind("giteapullrequestcomment", Family::ChangeRequest),
+    kind("bitbucketserver", Family::CommitStatus),
+    kind("bitbucket", Family::CommitStatus),
+    kind("azuredevops", Family::CommitStatus),
+    kind("googlechat", Family::Message),
+    kind("googlepubsub", Family::Message),
+    kind("webex", Family::Message),
+    kind("sentry", Family::Message),
+    kind("azureeventhub", Family::Message),
+    kind("telegram", Family::Message),
+    kind("lark", Family::Message),
+    kind("matrix", Family::Message),
+    kind("opsgenie", Family::Message),
+    kind("alertmanager", Family::Message),
+    kind("grafana", Family::Message),
+    kind("githubdispatch", Family::Message),
+    kind("githubpullrequestcomment", Family::ChangeRequest),
+    kind("gitlabmergerequestcomment", Family::ChangeRequest),
+    kind("pagerduty", Family::Message),
+    kind("datadog", Family::Message),
+    kind("nats", Family::Message),
+    kind("zulip", Family::Message),
+    kind("otel", Family::Message),
+    kind("zoom", Family::Message),
+    kind("incident.io", Family::Message),
+];
+
+/// Patterns that Go refuses and that mean something here, harmlessly.
+const MORE_THAN_GO: [&str; 4] = ["\\p{Script=Greek}", "\\p{Alphabetic}", "(a{100}){100}", "((a{10}){10}){11}"];
+
+const fn kind(name: &'static str, family: Family) -> Kind {
+    Kind { name, family }
+}
+
+fn recorded(file: &str) -> Vec<Value> {
+    let path = format!("{}/../tests/vectors/routing/open/{file}", env!("CARGO_MANIFEST_DIR"));
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+#[test]
+fn every_pattern_matches_what_it_matches_in_go() {
+    let mut differing = Vec::new();
+    for case in recorded("regex.json") {
+        let text = case["pattern"].as_str().unwrap();
+        let compiled = pattern::compile(text);
+        if compiled.is_ok() != case["valid"].as_bool().unwrap() && !MORE_THAN_GO.contains(&text) {
+            differing.push(format!("{text:?}: {compiled:?}"));
+        }
+        let (Ok(regex), Some(expected)) = (compiled, case["match"].as_array()) else {
+            continue;
+        };
+        for (message, expected) in case["messages"].as_array().unwrap().iter().zip(expected) {
+            if json!(regex.is_match(message.as_str().unwrap())) != *expected && case["valid"] == json!(true) {
+                differing.push(format!("{text:?} on {message}: expected {expected}"));
+            }
+        }
+    }
+    assert_eq!(differing, Vec::<String>::new());
+}
+
+/// Differs on purpose: source kinds are free, an empty namespace is the Alert's, an empty expression is none, and a
+/// Provider without a type is of no use.
+fn differs_on_purpose(name: &str) -> bool {
+    let sources = ["alert-source-kind-Terraform", "alert-source-kind-kustomization", "alert-source-kind-*"];
+    let others = ["alert-source-kind-Receiver", "alert-source-kind-FluxInstance", "alert-source-namespace-empty"];
+    sources.contains(&name) || others.contains(&name) || ["provider-expr-empty-slack", "provider-no-spec"].contains(&name)
+}
+
+#[test]
+fn what_the_crds_refuse_is_refused_and_what_they_take_is_taken() {
+    let mut differing = Vec::new();
+    for case in recorded("admission.json") {
+        let object = Object::new(case["object"].clone());
+        if !object.is_rule() {
+            continue;
+        }
+        let name = case["name"].as_str().unwrap();
+        let rules = Rules::compile(&[object], KINDS, &Options::default());
+        let refused = rules.problems().iter().any(|problem| problem.severity == Severity::Error);
+        if (refused == case["accepted"].as_bool().unwrap()) != differs_on_purpose(name) {
+            differing.push(format!("{name}: {:?}", rules.problems()));
+        }
+    }
+    assert_eq!(differing, Vec::<String>::new());
+}

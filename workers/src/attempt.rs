@@ -1,0 +1,139 @@
+//! One attempt: a Provider made ready, a notification told to it, and what came of it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use reqwest::Client;
+use tidings_core::{Failure, Outcome, Reason};
+use tidings_rules::ResolvedProvider;
+
+use crate::http::Http;
+use crate::notification::Notification;
+use crate::notifier::{Held, Invalid, KeepState, Notifier, PROVIDERS, ProviderType, Sent};
+use crate::redact::Redactor;
+
+/// A Provider whose notifier is built.
+pub struct Prepared {
+    /// The Provider it was built from.
+    pub provider: Arc<ResolvedProvider>,
+    /// The code of its type.
+    pub notifier: Notifier,
+    /// Knows its secrets.
+    pub redactor: Redactor,
+}
+
+/// How an attempt ended that did not fail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Delivered, duplicate, superseded or skipped.
+    pub outcome: Outcome,
+    /// The HTTP status of the answer, if there was one.
+    pub status: Option<u16>,
+    /// A sentence, where there is something to say.
+    pub detail: String,
+}
+
+impl Ended {
+    /// An end without an answer.
+    pub fn new(outcome: Outcome, detail: impl Into<String>) -> Self {
+        Self { outcome, status: None, detail: detail.into() }
+    }
+}
+
+impl From<Sent> for Ended {
+    fn from(sent: Sent) -> Self {
+        match sent {
+            Sent::Accepted { status, .. } => Self { outcome: Outcome::Delivered, status, detail: String::new() },
+            Sent::Skipped(why) => Self::new(Outcome::Skipped, why),
+        }
+    }
+}
+
+/// The row of a provider type.
+pub fn provider_type(kind: &str) -> Option<&'static ProviderType> {
+    PROVIDERS.iter().copied().find(|row| row.kind == kind)
+}
+
+/// Builds the notifier of a Provider.
+///
+/// # Errors
+/// A sentence that names the field or key that is wrong; secrets are redacted.
+pub fn prepare(
+    provider: Arc<ResolvedProvider>,
+    http: impl FnOnce(&ResolvedProvider) -> Result<Http, Invalid>,
+) -> Result<Prepared, Invalid> {
+    let redactor = Redactor::new(&provider);
+    let row = provider_type(provider.kind.name).ok_or_else(|| Invalid(format!("unknown type {}", provider.kind.name)))?;
+    let built = http(&provider).and_then(|http| (row.build)(&provider, http));
+    let notifier = built.map_err(|Invalid(sentence)| Invalid(redactor.redact(&sentence)))?;
+    Ok(Prepared { provider, notifier, redactor })
+}
+
+impl Prepared {
+    /// Takes the secrets out of a failure.
+    pub fn redacted(&self, failure: Failure) -> Failure {
+        Failure { detail: self.redactor.redact(&failure.detail), ..failure }
+    }
+}
+
+/// Makes one attempt without any memory of earlier ones: what a state's service holds is asked for first.
+///
+/// # Errors
+/// The failure, without secrets.
+pub async fn attempt_once(prepared: &Prepared, notification: &Notification<'_>) -> Result<Ended, Failure> {
+    let ended = match &prepared.notifier {
+        Notifier::Message(notifier) => notifier.send(notification).await.map(Ended::from),
+        Notifier::State(notifier) => keep_once(notifier.as_ref(), notification).await,
+    };
+    ended.map_err(|failure| prepared.redacted(failure))
+}
+
+async fn keep_once(notifier: &dyn KeepState, notification: &Notification<'_>) -> Result<Ended, Failure> {
+    let Some(desired) = notifier.desire(notification)? else {
+        return Ok(nothing_to_say());
+    };
+    let handle = match notifier.read(&desired).await? {
+        Held::Same { .. } => return Ok(Ended::new(Outcome::Duplicate, "the service has this state already")),
+        Held::Other { handle } => handle,
+        Held::Unknown => None,
+    };
+    notifier.write(&desired, handle.as_deref()).await.map(Ended::from)
+}
+
+/// The end of an event that the type has nothing to say about.
+pub fn nothing_to_say() -> Ended {
+    Ended::new(Outcome::Skipped, "the provider type has nothing to say about this event")
+}
+
+/// Notifiers that are built, by Provider; built anew when the Provider or its Secrets change.
+pub struct Notifiers {
+    shared: Client,
+    built: Mutex<HashMap<(String, String), Arc<Prepared>>>,
+}
+
+impl Notifiers {
+    /// Starts without any. `shared` is the client of Providers without proxy and certificates of their own.
+    pub fn new(shared: Client) -> Self {
+        Self { shared, built: Mutex::default() }
+    }
+
+    /// The notifier of a Provider as it is now.
+    ///
+    /// # Errors
+    /// The Provider can't be used: a permanent failure.
+    pub fn prepare(&self, provider: Arc<ResolvedProvider>) -> Result<Arc<Prepared>, Failure> {
+        let name = (provider.namespace.clone(), provider.name.clone());
+        if let Some(prepared) = self.lock().get(&name).filter(|prepared| prepared.provider.fingerprint == provider.fingerprint) {
+            return Ok(prepared.clone());
+        }
+        let prepared = prepare(provider, |provider| Http::new(provider, &self.shared))
+            .map_err(|Invalid(sentence)| Failure::permanent(Reason::Misconfigured, sentence))?;
+        let prepared = Arc::new(prepared);
+        self.lock().insert(name, prepared.clone());
+        Ok(prepared)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(String, String), Arc<Prepared>>> {
+        self.built.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,120 @@
+//! `discord`: a webhook, in its form for Slack's senders.
+//!
+//! Contract: Discord's "Execute Slack-Compatible Webhook". The attachment becomes an embed: 4 096 characters of description,
+//! 25 fields of 256 and 1 024, a name of 256, and 6 000 in all ("Embed Limits"); 80 for the sender's name. 429 tells the wait in
+//! its body more exactly than in `Retry-After` ("Rate Limits"). A retry after a lost answer can post twice.
+
+use async_trait::async_trait;
+use tidings_core::Failure;
+use tidings_rules::{Family, ResolvedProvider};
+use url::Url;
+
+use super::slack_form::{Sender, SlackForm, username_or_controller};
+use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
+use crate::address::http_url;
+use crate::classify::classify_with_wait;
+use crate::http::{Answer, Http, Request};
+use crate::notification::Notification;
+use crate::text::cut_utf16;
+
+/// The row of the table.
+pub const TYPE: ProviderType = ProviderType {
+    kind: "discord",
+    family: Family::Message,
+    summary: "Discord, by webhook",
+    needs: "address (or the Secret's address)",
+    build,
+};
+
+const FORM: SlackForm = SlackForm {
+    info: "good",
+    error: "danger",
+    longest_name: 256,
+    longest_text: 4_096,
+    longest_value: 1_024,
+    most_fields: 25,
+    longest_attachment: 6_000,
+};
+
+const LONGEST_USERNAME: usize = 80;
+
+struct Discord {
+    http: Http,
+    url: Url,
+    username: String,
+}
+
+fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
+    let url = slack_compatible(http_url(provider)?);
+    Ok(Notifier::Message(Box::new(Discord { http, url, username: provider.username.clone() })))
+}
+
+/// The webhook's address with `/slack` at the end of its path; the query stays.
+fn slack_compatible(mut url: Url) -> Url {
+    let path = url.path().trim_end_matches('/').to_owned();
+    let path = if path.ends_with("/slack") { path } else { format!("{path}/slack") };
+    url.set_path(&path);
+    url
+}
+
+#[async_trait]
+impl SendMessage for Discord {
+    async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure> {
+        let username = cut_utf16(username_or_controller(&self.username, notification), LONGEST_USERNAME);
+        let sender = Sender { username: &username, channel: "", fallback: "" };
+        let request = Request::post_json(self.url.clone(), &FORM.body(notification, &sender));
+        judge(&self.http.send(request).await?).map(Sent::accepted)
+    }
+}
+
+fn judge(answer: &Answer) -> Result<u16, Failure> {
+    classify_with_wait(answer, |body| body["retry_after"].as_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use tidings_core::Reason;
+
+    use super::super::sample::{self, Sample, answer, verdict};
+    use super::*;
+
+    #[tokio::test]
+    async fn a_webhook_gets_slacks_form() {
+        let provider = sample::provider("discord", |_| ());
+        insta::assert_snapshot!(sample::shown(&sample::request(&TYPE, &provider, &Sample::error()).await));
+    }
+
+    #[test]
+    fn the_path_ends_in_slack_once() {
+        for (address, expected) in [
+            ("https://h/api/webhooks/1/t", "https://h/api/webhooks/1/t/slack"),
+            ("https://h/api/webhooks/1/t/", "https://h/api/webhooks/1/t/slack"),
+            ("https://h/api/webhooks/1/t/slack", "https://h/api/webhooks/1/t/slack"),
+            ("https://h/api/webhooks/1/t/slack/", "https://h/api/webhooks/1/t/slack"),
+            ("https://h/api/webhooks/1/t?thread_id=5", "https://h/api/webhooks/1/t/slack?thread_id=5"),
+            ("https://h/api/webhooks/1/t/slack?wait=true", "https://h/api/webhooks/1/t/slack?wait=true"),
+        ] {
+            assert_eq!(slack_compatible(address.parse().unwrap()).as_str(), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_embed_keeps_to_its_limits() {
+        let mut sample = Sample::info().with_message("m".repeat(5_000));
+        sample.metadata.insert("long".into(), "v".repeat(1_500));
+        let body = sample::body(&sample::request(&TYPE, &sample::provider("discord", |_| ()), &sample).await);
+        let attachment = &body["attachments"][0];
+        assert_eq!(attachment["text"].as_str().unwrap().chars().count(), 4_096);
+        assert_eq!(attachment["fields"][2]["value"].as_str().unwrap().chars().count(), 1_024);
+    }
+
+    #[test]
+    fn the_wait_comes_from_the_body_then_from_the_header() {
+        let limited = sample::with_header(answer(429, r#"{"retry_after":0.75,"global":false}"#), "retry-after", "1");
+        assert_eq!(sample::wait(judge(&limited)), Some(0.75));
+        let from_a_gateway = sample::with_header(answer(429, "slow down"), "retry-after", "9");
+        assert_eq!(sample::wait(judge(&from_a_gateway)), Some(9.0));
+        assert_eq!(verdict(judge(&answer(400, r#"{"retry_after":1}"#))), Some((Reason::Rejected, false)));
+        assert_eq!(verdict(judge(&answer(204, ""))), None);
+    }
+}

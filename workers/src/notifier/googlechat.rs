@@ -1,0 +1,121 @@
+//! `googlechat`: a webhook of a Google Chat space.
+//!
+//! Contract: Google Chat's "Build a Google Chat app as a webhook" and "Cards v1" (`cards`). A text has 4 096 characters, a
+//! message 32 000 bytes. Key and token are in the address. A retry after a lost answer can post twice.
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use tidings_core::Failure;
+use tidings_rules::{Family, ResolvedProvider};
+use url::Url;
+
+use super::fit::{Fitted, JSON_BYTES, fit};
+use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
+use crate::address::http_url;
+use crate::classify::classify;
+use crate::http::{Http, Request};
+use crate::notification::Notification;
+use crate::text::cut_utf16;
+
+/// The row of the table.
+pub const TYPE: ProviderType = ProviderType {
+    kind: "googlechat",
+    family: Family::Message,
+    summary: "Google Chat, by webhook",
+    needs: "address (or the Secret's address), with its key and token",
+    build,
+};
+
+/// In units of UTF-16, so that it holds whatever is meant by characters.
+const LONGEST_TEXT: usize = 4_096;
+/// In bytes.
+const LONGEST_BODY: usize = 32_000;
+
+/// What stands around the text of an error.
+const RED: (&str, &str) = ("<font color=\"#ff0000\">", "</font>");
+
+struct GoogleChat {
+    http: Http,
+    url: Url,
+}
+
+fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
+    Ok(Notifier::Message(Box::new(GoogleChat { http, url: http_url(provider)? })))
+}
+
+#[async_trait]
+impl SendMessage for GoogleChat {
+    async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure> {
+        let request = Request::post_json(self.url.clone(), &fitted_card(notification));
+        classify(&self.http.send(request).await?).map(Sent::accepted)
+    }
+}
+
+fn fitted_card(notification: &Notification<'_>) -> Value {
+    let longest_message = LONGEST_TEXT - RED.0.len() - RED.1.len();
+    let message = cut_utf16(&notification.event.message, longest_message);
+    let with_an_empty_field = Fitted { message: String::new(), fields: vec![(String::new(), String::new())] };
+    let room = LONGEST_BODY.saturating_sub(card(notification, with_an_empty_field).to_string().len());
+    let around_a_field = key_value("", "").to_string().len() + 1;
+    card(notification, fit(JSON_BYTES, room, &message, notification.fields(), around_a_field))
+}
+
+/// The explicit nulls are what Flux's notification-controller writes; Google takes them as absent.
+fn card(notification: &Notification<'_>, content: Fitted) -> Value {
+    let text = if notification.is_error() { format!("{}{}{}", RED.0, content.message, RED.1) } else { content.message };
+    let mut sections = vec![json!({ "header": "", "widgets": [{ "textParagraph": { "text": text }, "keyValue": null }] })];
+    if !content.fields.is_empty() {
+        let widgets: Vec<Value> = content.fields.iter().map(|(key, value)| key_value(key, value)).collect();
+        sections.push(json!({ "header": "", "widgets": widgets }));
+    }
+    let header = json!({
+        "title": notification.object_heading(),
+        "subtitle": notification.event.reporting_controller,
+        "imageUrl": null,
+        "imageStyle": null,
+    });
+    json!({ "cards": [{ "header": header, "sections": sections }] })
+}
+
+fn key_value(key: &str, value: &str) -> Value {
+    let pair = json!({ "topLabel": key, "content": value, "contentMultiline": false, "bottomLabel": null, "icon": null });
+    json!({ "textParagraph": null, "keyValue": pair })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample::{self, Sample};
+    use super::*;
+
+    #[tokio::test]
+    async fn a_webhook_gets_a_card() {
+        let provider = sample::provider("googlechat", |provider| provider.address = "https://h/v1/messages?key=k&token=t".into());
+        insta::assert_snapshot!(sample::shown(&sample::request(&TYPE, &provider, &Sample::error()).await));
+    }
+
+    #[test]
+    fn without_metadata_there_is_one_section() {
+        let mut sample = Sample::info();
+        sample.metadata.clear();
+        let sections = fitted_card(&sample.notification())["cards"][0]["sections"].clone();
+        assert_eq!(
+            sections,
+            json!([{ "header": "", "widgets": [{ "textParagraph": { "text": sample.event.message }, "keyValue": null }] }])
+        );
+    }
+
+    #[test]
+    fn text_and_body_keep_to_their_limits() {
+        let mut sample = Sample::error().with_message("é\"".repeat(5_000));
+        let text =
+            |card: &Value| card["cards"][0]["sections"][0]["widgets"][0]["textParagraph"]["text"].as_str().unwrap().to_owned();
+        let card = fitted_card(&sample.notification());
+        assert_eq!(text(&card).chars().count(), LONGEST_TEXT);
+        assert!(text(&card).ends_with("…</font>"));
+        for number in 0..200 {
+            sample.metadata.insert(format!("key-{number}"), "\n".repeat(150));
+        }
+        let size = fitted_card(&sample.notification()).to_string().len();
+        assert!((LONGEST_BODY - 600..=LONGEST_BODY).contains(&size), "{size}");
+    }
+}

@@ -1,0 +1,142 @@
+//! `lark`: a custom bot of a Lark or Feishu group.
+//!
+//! Contract: Lark's "Use custom bots in a group" (interactive card). A request has at most 20 KB. Refusals come in a 200, as a
+//! `code` other than 0: 11232 and 99991400 ask to slow down, as does the text "too many request" with 9499; 19001 is an unknown
+//! webhook; 19021 and 19022 are a wrong signature and an address that is not allowed. A retry after a lost answer can post twice.
+
+use async_trait::async_trait;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tidings_core::{Failure, Reason};
+use tidings_rules::{Family, ResolvedProvider};
+use url::Url;
+
+use super::fit::{JSON_BYTES, fit};
+use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
+use crate::address::http_url;
+use crate::classify::{classify, describe};
+use crate::http::{Answer, Http, Request};
+use crate::notification::Notification;
+
+/// The row of the table.
+pub const TYPE: ProviderType = ProviderType {
+    kind: "lark",
+    family: Family::Message,
+    summary: "Lark or Feishu, as a custom bot",
+    needs: "address (or the Secret's address)",
+    build,
+};
+
+/// In bytes.
+const LONGEST_BODY: usize = 20 * 1024;
+
+struct Lark {
+    http: Http,
+    url: Url,
+}
+
+fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
+    Ok(Notifier::Message(Box::new(Lark { http, url: http_url(provider)? })))
+}
+
+#[async_trait]
+impl SendMessage for Lark {
+    async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure> {
+        let request = Request::post_json(self.url.clone(), &fitted_card(notification));
+        judge(&self.http.send(request).await?).map(Sent::accepted)
+    }
+}
+
+fn fitted_card(notification: &Notification<'_>) -> Value {
+    let content = |message: &str, lines: &str| format!("**{message}**\n\n{lines}");
+    let room = LONGEST_BODY.saturating_sub(card(notification, &content("", "")).to_string().len());
+    // The line's end takes two bytes in JSON.
+    let fitted = fit(JSON_BYTES, room, &notification.event.message, notification.fields(), ": \\n".len());
+    let lines: String = fitted.fields.iter().map(|(key, value)| format!("{key}: {value}\n")).collect();
+    card(notification, &content(&fitted.message, &lines))
+}
+
+fn card(notification: &Notification<'_>, content: &str) -> Value {
+    let (emoji, template) = if notification.is_error() { ("🚨", "red") } else { ("💫", "turquoise") };
+    let title = format!("{emoji} {}", notification.object_heading());
+    json!({
+        "msg_type": "interactive",
+        "card": {
+            "config": { "wide_screen_mode": true },
+            "header": { "title": { "tag": "plain_text", "content": title }, "template": template },
+            "elements": [{ "tag": "div", "text": { "tag": "lark_md", "content": content } }],
+        },
+    })
+}
+
+/// Older webhooks say `StatusCode` where newer ones say `code`; some say both.
+#[derive(Deserialize)]
+struct LarkAnswer {
+    code: Option<i64>,
+    #[serde(rename = "StatusCode")]
+    status_code: Option<i64>,
+    #[serde(default)]
+    msg: String,
+}
+
+fn judge(answer: &Answer) -> Result<u16, Failure> {
+    let status = classify(answer)?;
+    let Some(LarkAnswer { code, status_code, msg }) = answer.json() else {
+        return Ok(status);
+    };
+    let code = code.or(status_code).unwrap_or_default();
+    if code == 0 {
+        return Ok(status);
+    }
+    let detail = describe(answer);
+    let failure = match code {
+        11232 | 99991400 => Failure::transient(Reason::RateLimited, detail),
+        9499 if msg.to_lowercase().contains("too many request") => Failure::transient(Reason::RateLimited, detail),
+        19001 => Failure::permanent(Reason::NotFound, detail),
+        19021 | 19022 => Failure::transient(Reason::Unauthorized, detail),
+        _ => Failure::permanent(Reason::Rejected, detail),
+    };
+    Err(failure.with_status(status))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample::{self, Sample, answer, verdict};
+    use super::*;
+
+    #[tokio::test]
+    async fn a_bot_gets_a_card() {
+        let provider = sample::provider("lark", |_| ());
+        insta::assert_snapshot!(sample::shown(&sample::request(&TYPE, &provider, &Sample::error()).await));
+    }
+
+    #[test]
+    fn the_whole_body_keeps_to_20_kb() {
+        let mut sample = Sample::error();
+        for (message, value) in [("m\n".repeat(20_000), 10), ("é".into(), 30_000), ("\"".repeat(30_000), 30_000)] {
+            sample.event.message = message;
+            sample.metadata.insert("long".into(), "v".repeat(value));
+            let size = fitted_card(&sample.notification()).to_string().len();
+            assert!((LONGEST_BODY - 10..=LONGEST_BODY).contains(&size), "{size}");
+        }
+    }
+
+    #[test]
+    fn a_code_in_a_200_is_a_failure() {
+        for (status, body, meaning) in [
+            (200, r#"{"code":0,"msg":"success","data":{}}"#, None),
+            (200, r#"{"StatusCode":0,"StatusMessage":"success"}"#, None),
+            (200, r#"{"StatusCode":0,"StatusMessage":"success","code":0,"msg":"success"}"#, None),
+            (200, "ok", None),
+            (200, r#"{"code":11232,"msg":"frequency limited"}"#, Some((Reason::RateLimited, true))),
+            (200, r#"{"code":9499,"msg":"too many request"}"#, Some((Reason::RateLimited, true))),
+            (200, r#"{"code":9499,"msg":"Bad Request"}"#, Some((Reason::Rejected, false))),
+            (200, r#"{"code":19001,"msg":"token invalid"}"#, Some((Reason::NotFound, false))),
+            (200, r#"{"code":19021,"msg":"sign match fail"}"#, Some((Reason::Unauthorized, true))),
+            (200, r#"{"StatusCode":19024,"StatusMessage":"Key Words Not Found"}"#, Some((Reason::Rejected, false))),
+            (500, r#"{"code":0}"#, Some((Reason::ServerError, true))),
+        ] {
+            assert_eq!(verdict(judge(&answer(status, body))), meaning, "{status} {body}");
+        }
+    }
+}

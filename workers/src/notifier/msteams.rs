@@ -1,0 +1,210 @@
+//! `msteams`: an adaptive card for a Teams workflow, or a message card for an Office 365 connector.
+//!
+//! Contract: Microsoft's "Create and send messages" (webhooks and connectors), "Adaptive Cards" 1.4 and the "Legacy actionable
+//! message card reference". A message may have 28 KB, and Teams counts it as UTF-16; so this is how the body is counted, which
+//! also holds where bytes of UTF-8 are meant. A connector tells failures of the service behind it in a 200, as text ("…returned
+//! HTTP error 429…"). A retry after a lost answer can post twice.
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use tidings_core::{Failure, Reason};
+use tidings_rules::{Family, ResolvedProvider};
+use url::Url;
+
+use super::fit::{Fitted, JSON_UTF16, fit};
+use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
+use crate::address::http_url;
+use crate::classify::{classify, describe, failure};
+use crate::http::{Answer, Http, Request};
+use crate::notification::Notification;
+
+/// The row of the table.
+pub const TYPE: ProviderType = ProviderType {
+    kind: "msteams",
+    family: Family::Message,
+    summary: "Microsoft Teams, by workflow or by Office 365 connector",
+    needs: "address (or the Secret's address)",
+    build,
+};
+
+/// The longest body, in units of UTF-16: 28 KB.
+const LONGEST_BODY: usize = 28 * 1024 / 2;
+/// More than any form writes around a fact: `{"title":"","value":""},`.
+const AROUND_A_FACT: usize = 24;
+
+struct Teams {
+    http: Http,
+    url: Url,
+    card: Card,
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Card {
+    Adaptive,
+    Message,
+}
+
+fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
+    let url = http_url(provider)?;
+    Ok(Notifier::Message(Box::new(Teams { http, card: card_for(&url), url })))
+}
+
+fn card_for(url: &Url) -> Card {
+    if url.host_str().is_some_and(|host| host.ends_with(".webhook.office.com")) { Card::Message } else { Card::Adaptive }
+}
+
+#[async_trait]
+impl SendMessage for Teams {
+    async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure> {
+        let request = Request::post_json(self.url.clone(), &self.card.fitted(notification));
+        let answer = self.http.send(request).await?;
+        let judge = if self.card == Card::Message { judge_connector } else { classify };
+        judge(&answer).map(Sent::accepted)
+    }
+}
+
+impl Card {
+    fn fitted(self, notification: &Notification<'_>) -> Value {
+        let bare = self.body(notification, Fitted { message: String::new(), fields: Vec::new() });
+        let around = bare.to_string().encode_utf16().count() + r#","facts":[]"#.len();
+        let room = LONGEST_BODY.saturating_sub(around);
+        self.body(notification, fit(JSON_UTF16, room, &notification.event.message, notification.fields(), AROUND_A_FACT))
+    }
+
+    fn body(self, notification: &Notification<'_>, content: Fitted) -> Value {
+        match self {
+            Self::Adaptive => adaptive_card(notification, content),
+            Self::Message => message_card(notification, content),
+        }
+    }
+}
+
+fn adaptive_card(notification: &Notification<'_>, content: Fitted) -> Value {
+    let heading = json!({
+        "type": "TextBlock", "text": notification.object_heading(), "size": "large", "weight": "bolder", "wrap": true,
+    });
+    let mut message = json!({ "type": "TextBlock", "text": content.message, "wrap": true });
+    if notification.is_error() {
+        message["color"] = "attention".into();
+    }
+    let mut facts = json!({ "type": "FactSet" });
+    if !content.fields.is_empty() {
+        let fact = |(title, value)| json!({ "title": title, "value": value });
+        facts["facts"] = content.fields.into_iter().map(fact).collect();
+    }
+    json!({
+        "type": "message",
+        "attachments": [{
+            "contentType": "application/vnd.microsoft.card.adaptive",
+            "content": {
+                "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
+                "type": "AdaptiveCard",
+                "version": "1.4",
+                "body": [{ "type": "Container", "items": [heading, message, facts] }],
+                "msteams": { "width": "Full" },
+            },
+        }],
+    })
+}
+
+fn message_card(notification: &Notification<'_>, content: Fitted) -> Value {
+    let fact = |(name, value)| json!({ "name": name, "value": value });
+    json!({
+        "@type": "MessageCard",
+        "@context": "http://schema.org/extensions",
+        "themeColor": if notification.is_error() { "FF0000" } else { "0076D7" },
+        "summary": notification.object_heading(),
+        "sections": [{
+            "activityTitle": content.message,
+            "activitySubtitle": notification.object_heading(),
+            "facts": content.fields.into_iter().map(fact).collect::<Vec<Value>>(),
+        }],
+    })
+}
+
+/// A connector's success is the body `1`; what else comes with a 200 is a failure only where it says so.
+fn judge_connector(answer: &Answer) -> Result<u16, Failure> {
+    let status = classify(answer)?;
+    let text = String::from_utf8_lossy(&answer.body);
+    if let Some(inner) = inner_status(&text) {
+        return Err(failure(&Answer { status: inner, ..answer.clone() }));
+    }
+    if text.contains("message delivery failed") {
+        return Err(Failure::permanent(Reason::Rejected, describe(answer)).with_status(status));
+    }
+    Ok(status)
+}
+
+/// The status in `…HTTP error 429…`.
+fn inner_status(text: &str) -> Option<u16> {
+    let (_, after) = text.split_once("HTTP error ")?;
+    after.get(..3)?.parse().ok().filter(|status| *status >= 400)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample::{self, Sample, answer, verdict};
+    use super::*;
+
+    #[tokio::test]
+    async fn a_workflow_gets_an_adaptive_card() {
+        let provider = sample::provider("msteams", |_| ());
+        insta::assert_snapshot!(sample::shown(&sample::request(&TYPE, &provider, &Sample::error()).await));
+    }
+
+    #[tokio::test]
+    async fn a_connector_gets_a_message_card() {
+        let provider = sample::provider("msteams", |provider| provider.address = "https://a.webhook.office.com/w".into());
+        insta::assert_snapshot!(sample::shown(&sample::request(&TYPE, &provider, &Sample::info()).await));
+    }
+
+    #[test]
+    fn the_host_decides_which_card() {
+        for (address, card) in [
+            ("https://acorp.webhook.office.com/webhookb2/1", Card::Message),
+            ("https://acorp.webhook.office.com:8443/w", Card::Message),
+            ("https://webhook.office.com/w", Card::Adaptive),
+            ("https://flow.example.com/?h=.webhook.office.com", Card::Adaptive),
+        ] {
+            assert_eq!(card_for(&address.parse().unwrap()), card, "{address}");
+        }
+    }
+
+    #[test]
+    fn the_whole_body_keeps_to_28_kb() {
+        let mut sample = Sample::error();
+        for (message, value) in
+            [("m".repeat(45_000), 10), ("\"🚀\n".repeat(9_000), 10), ("m".into(), 50_000), ("é".repeat(20_000), 20_000)]
+        {
+            sample.event.message = message;
+            sample.metadata.insert("long".into(), "\\".repeat(value));
+            for card in [Card::Adaptive, Card::Message] {
+                let body = card.fitted(&sample.notification()).to_string();
+                let size = body.encode_utf16().count();
+                assert!((LONGEST_BODY - 50..=LONGEST_BODY).contains(&size), "{size}");
+                assert!(body.contains('…'));
+            }
+        }
+    }
+
+    #[test]
+    fn a_connector_tells_failures_in_a_200() {
+        let failed = |status| {
+            format!(
+                "Webhook message delivery failed with error: Microsoft Teams endpoint returned HTTP error {status} with ContextId"
+            )
+        };
+        for (status, body, meaning) in [
+            (200, "1".to_owned(), None),
+            (200, "ok".to_owned(), None),
+            (200, failed(429), Some((Reason::RateLimited, true))),
+            (200, failed(503), Some((Reason::ServerError, true))),
+            (200, failed(413), Some((Reason::Rejected, false))),
+            (200, "Webhook message delivery failed with error: unknown".to_owned(), Some((Reason::Rejected, false))),
+            (400, "Summary or Text is required.".to_owned(), Some((Reason::Rejected, false))),
+            (429, String::new(), Some((Reason::RateLimited, true))),
+        ] {
+            assert_eq!(verdict(judge_connector(&answer(status, &body))), meaning, "{status} {body}");
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! `rocket`: an incoming webhook of Rocket.Chat.
+//!
+//! Contract: Rocket.Chat's "Integrations" (incoming webhook, in Slack's form). A message has 5 000 characters unless the
+//! server's setting `Message_MaxAllowedSize` says otherwise. A retry after a lost answer can post twice.
+
+use async_trait::async_trait;
+use tidings_core::Failure;
+use tidings_rules::{Family, ResolvedProvider};
+use url::Url;
+
+use super::slack_form::{Sender, SlackForm};
+use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
+use crate::address::http_url;
+use crate::classify::classify;
+use crate::http::{Http, Request};
+use crate::notification::Notification;
+
+/// The row of the table.
+pub const TYPE: ProviderType = ProviderType {
+    kind: "rocket",
+    family: Family::Message,
+    summary: "Rocket.Chat, by webhook",
+    needs: "address (or the Secret's address)",
+    build,
+};
+
+const FORM: SlackForm = SlackForm {
+    info: "#0076D7",
+    error: "#FF0000",
+    longest_name: 1_000,
+    longest_text: 5_000,
+    longest_value: 5_000,
+    most_fields: usize::MAX,
+    longest_attachment: 30_000,
+};
+
+struct Rocket {
+    http: Http,
+    url: Url,
+    username: String,
+}
+
+fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
+    let url = http_url(provider)?;
+    Ok(Notifier::Message(Box::new(Rocket { http, url, username: provider.username.clone() })))
+}
+
+#[async_trait]
+impl SendMessage for Rocket {
+    async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure> {
+        // An empty name is the webhook's own.
+        let sender = Sender { username: &self.username, channel: notification.channel, fallback: "" };
+        let request = Request::post_json(self.url.clone(), &FORM.body(notification, &sender));
+        classify(&self.http.send(request).await?).map(Sent::accepted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample::{self, Sample};
+    use super::*;
+
+    #[tokio::test]
+    async fn a_webhook_gets_slacks_form_with_colours_of_its_own() {
+        let provider = sample::provider("rocket", |_| ());
+        insta::assert_snapshot!(sample::shown(&sample::request(&TYPE, &provider, &Sample::info()).await));
+        let error = sample::request(&TYPE, &provider, &Sample::error().with_message("m".repeat(6_000))).await;
+        let attachment = sample::body(&error)["attachments"][0].clone();
+        assert_eq!(attachment["color"], "#FF0000");
+        assert_eq!(attachment["text"], format!("{}…", "m".repeat(4_999)));
+    }
+}

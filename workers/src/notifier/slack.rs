@@ -1,0 +1,171 @@
+//! `slack`: an incoming webhook, or the Web API's `chat.postMessage` with a bot's token.
+//!
+//! Contract: Slack's "Sending messages using incoming webhooks", "chat.postMessage" and "Legacy secondary attachments". Slack
+//! shows 8 000 characters of an attachment's text and truncates a message at 40 000 ("Truncating really long messages").
+//! Neither way knows an idempotency key: a retry after a lost answer can post twice.
+
+use async_trait::async_trait;
+use serde::Deserialize;
+use tidings_core::{Failure, Reason};
+use tidings_rules::{Family, ResolvedProvider};
+use url::Url;
+
+use super::slack_form::{Sender, SlackForm, username_or_controller};
+use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
+use crate::address::http_url;
+use crate::classify::{classify, retry_after};
+use crate::http::{Answer, Http, Request};
+use crate::notification::Notification;
+
+/// The row of the table.
+pub const TYPE: ProviderType = ProviderType {
+    kind: "slack",
+    family: Family::Message,
+    summary: "Slack, by webhook or as a bot",
+    needs: "address (or the Secret's address); for https://slack.com/api/chat.postMessage also channel and Secret: token",
+    build,
+};
+
+const FORM: SlackForm = SlackForm {
+    info: "good",
+    error: "danger",
+    longest_name: 1_000,
+    longest_text: 8_000,
+    longest_value: 8_000,
+    most_fields: usize::MAX,
+    // With the fallback, still less than 40 000.
+    longest_attachment: 30_000,
+};
+
+/// The one address whose answers are judged by their body.
+const WEB_API: &str = "https://slack.com/api/chat.postMessage";
+
+struct Slack {
+    http: Http,
+    url: Url,
+    username: String,
+    token: Option<String>,
+}
+
+fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
+    let url = http_url(provider)?;
+    let token = provider.secret.token().map(str::to_owned);
+    Ok(Notifier::Message(Box::new(Slack { http, url, username: provider.username.clone(), token })))
+}
+
+#[async_trait]
+impl SendMessage for Slack {
+    async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure> {
+        let first_line = notification.event.message.lines().next().unwrap_or_default();
+        let sender = Sender {
+            username: username_or_controller(&self.username, notification),
+            channel: notification.channel,
+            fallback: &format!("{}: {first_line}", notification.object_heading()),
+        };
+        let mut request = Request::post_json(self.url.clone(), &FORM.body(notification, &sender));
+        if let Some(token) = &self.token {
+            request = request.bearer(token);
+        }
+        let answer = self.http.send(request).await?;
+        let judge = if self.url.as_str() == WEB_API { judge_web_api } else { classify };
+        judge(&answer).map(Sent::accepted)
+    }
+}
+
+#[derive(Deserialize)]
+struct WebApiAnswer {
+    ok: bool,
+    #[serde(default)]
+    error: String,
+}
+
+/// The Web API tells failures in a 200. A status of its own counts all the same.
+fn judge_web_api(answer: &Answer) -> Result<u16, Failure> {
+    let status = classify(answer)?;
+    if answer.dry_run {
+        return Ok(status);
+    }
+    let failure = match answer.json::<WebApiAnswer>() {
+        Some(WebApiAnswer { ok: true, .. }) => return Ok(status),
+        Some(WebApiAnswer { error, .. }) => web_api_failure(&error, answer),
+        None => Failure::transient(Reason::ServerError, format!("{} did not say whether it took the message", answer.host)),
+    };
+    Err(failure.with_status(status))
+}
+
+fn web_api_failure(error: &str, answer: &Answer) -> Failure {
+    let detail = format!("{} answered: {error}", answer.host);
+    match error {
+        "ratelimited" | "rate_limited" | "message_limit_exceeded" => {
+            Failure::transient(Reason::RateLimited, detail).after(retry_after(answer, jiff::Timestamp::now()))
+        }
+        "internal_error" | "fatal_error" | "service_unavailable" | "request_timeout" | "team_added_to_org" => {
+            Failure::transient(Reason::ServerError, detail)
+        }
+        "invalid_auth"
+        | "not_authed"
+        | "account_inactive"
+        | "token_expired"
+        | "token_revoked"
+        | "missing_scope"
+        | "no_permission"
+        | "access_denied"
+        | "not_allowed_token_type"
+        | "ekm_access_denied"
+        | "org_login_required" => Failure::transient(Reason::Unauthorized, detail),
+        "channel_not_found" | "is_archived" => Failure::permanent(Reason::NotFound, detail),
+        _ => Failure::permanent(Reason::Rejected, detail),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample::{self, Sample, answer, verdict};
+    use super::*;
+
+    #[tokio::test]
+    async fn a_bot_posts_to_the_channel() {
+        let provider = sample::provider("slack", |provider| {
+            provider.address = WEB_API.into();
+            provider.secret = sample::secret(&[("token", " xoxb-1\n")]);
+        });
+        insta::assert_snapshot!(sample::shown(&sample::request(&TYPE, &provider, &Sample::error()).await));
+    }
+
+    #[tokio::test]
+    async fn a_webhook_needs_no_token() {
+        let provider = sample::provider("slack", |provider| provider.username = "bot".into());
+        let request = sample::request(&TYPE, &provider, &Sample::info()).await;
+        assert!(!request.headers.contains_key("authorization"));
+        assert_eq!(sample::body(&request)["username"], "bot");
+    }
+
+    #[tokio::test]
+    async fn a_long_message_is_cut() {
+        let request =
+            sample::request(&TYPE, &sample::provider("slack", |_| ()), &Sample::info().with_message("m".repeat(45_000))).await;
+        let attachment = sample::body(&request)["attachments"][0].clone();
+        assert_eq!(attachment["text"], format!("{}…", "m".repeat(7_999)));
+        assert_eq!(attachment["fallback"].as_str().unwrap().chars().count(), 8_000);
+    }
+
+    #[test]
+    fn the_web_api_is_judged_by_status_and_body() {
+        for (status, body, meaning) in [
+            (200, r#"{"ok":true}"#, None),
+            (400, r#"{"ok":true}"#, Some((Reason::Rejected, false))),
+            (429, r#"{"ok":false,"error":"ratelimited"}"#, Some((Reason::RateLimited, true))),
+            (200, r#"{"ok":false,"error":"ratelimited"}"#, Some((Reason::RateLimited, true))),
+            (200, r#"{"ok":false,"error":"invalid_auth"}"#, Some((Reason::Unauthorized, true))),
+            (200, r#"{"ok":false,"error":"internal_error"}"#, Some((Reason::ServerError, true))),
+            (200, r#"{"ok":false,"error":"channel_not_found"}"#, Some((Reason::NotFound, false))),
+            (200, r#"{"ok":false,"error":"no_text"}"#, Some((Reason::Rejected, false))),
+            (200, r#"{"ok":false}"#, Some((Reason::Rejected, false))),
+            (200, "<html>", Some((Reason::ServerError, true))),
+        ] {
+            assert_eq!(verdict(judge_web_api(&answer(status, body))), meaning, "{status} {body}");
+        }
+        let limited = sample::with_header(answer(200, r#"{"ok":false,"error":"ratelimited"}"#), "retry-after", "30");
+        assert_eq!(sample::wait(judge_web_api(&limited)), Some(30.0));
+    }
+}

@@ -1,0 +1,173 @@
+//! `telegram`: a bot's message to a chat.
+//!
+//! Contract: Telegram's Bot API, "sendMessage" and "MarkdownV2 style". A message has 4 096 characters; here with its escapes, in
+//! units of UTF-16, so that it never has more. 429 tells the wait in `parameters.retry_after`. A retry after a lost answer can
+//! post twice.
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use tidings_core::{Failure, Reason};
+use tidings_rules::{Family, ResolvedProvider};
+use url::Url;
+
+use super::fit::{UTF16, Unit, fit};
+use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
+use crate::classify::classify_with_wait;
+use crate::http::{Answer, Http, Request};
+use crate::notification::Notification;
+use crate::text::{ELLIPSIS, cut_utf16};
+
+/// The row of the table.
+pub const TYPE: ProviderType = ProviderType {
+    kind: "telegram",
+    family: Family::Message,
+    summary: "Telegram, as a bot",
+    needs: "channel (the chat's id or @name, then :THREAD for a topic); Secret: token",
+    build,
+};
+
+const LONGEST_TEXT: usize = 4_096;
+/// What MarkdownV2 wants escaped, beside the backslash.
+const SPECIAL: &str = "._-[]()~>`#+=|{}!*\\";
+/// Text that is escaped already: a cut leaves no half of an escape.
+const ESCAPED: Unit = Unit { size: UTF16.size, cut: cut_escaped };
+
+struct Telegram {
+    http: Http,
+    url: Url,
+}
+
+fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
+    let token = provider.secret.token().ok_or("no bot token: set the key token in the Secret of spec.secretRef")?;
+    let mut url = Url::parse("https://api.telegram.org").expect("a fixed URL is valid");
+    url.set_path(&format!("bot{token}/sendMessage"));
+    Ok(Notifier::Message(Box::new(Telegram { http, url })))
+}
+
+#[async_trait]
+impl SendMessage for Telegram {
+    async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure> {
+        let (chat, thread) = notification.channel.split_once(':').unwrap_or((notification.channel, ""));
+        if chat.is_empty() {
+            let detail = "no chat: set spec.channel of the Provider to the chat's id or @name";
+            return Err(Failure::permanent(Reason::Misconfigured, detail));
+        }
+        let mut body = json!({ "chat_id": chat, "text": text(notification), "parse_mode": "MarkdownV2" });
+        if !thread.is_empty() {
+            body["message_thread_id"] = Value::from(thread);
+        }
+        judge(&self.http.send(Request::post_json(self.url.clone(), &body)).await?).map(Sent::accepted)
+    }
+}
+
+fn text(notification: &Notification<'_>) -> String {
+    let emoji = if notification.is_error() { "🚨" } else { "💫" };
+    let object = notification.object;
+    let name = format!("{emoji} {}/{}/{}", object.kind.to_lowercase(), object.name, object.namespace);
+    let heading = format!("*{}*\n", escaped(&name));
+    let line = |key: &str, value: &str| format!("\\- *{key}*: {value}\n");
+    let room = LONGEST_TEXT.saturating_sub((ESCAPED.size)(&heading) + 1);
+    let fields = notification.fields().map(|(key, value)| (escaped(key), escaped(value)));
+    let fitted = fit(ESCAPED, room, &escaped(&notification.event.message), fields, line("", "").len());
+    let lines: String = fitted.fields.iter().map(|(key, value)| line(key, value)).collect();
+    format!("{heading}{}\n{lines}", fitted.message)
+}
+
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if SPECIAL.contains(letter) {
+            escaped.push('\\');
+        }
+        escaped.push(letter);
+    }
+    escaped
+}
+
+fn cut_escaped(text: &str, limit: usize) -> String {
+    if (UTF16.size)(text) <= limit {
+        return text.to_owned();
+    }
+    let mut cut = cut_utf16(text, limit);
+    cut.pop();
+    let backslashes = cut.len() - cut.trim_end_matches('\\').len();
+    if backslashes % 2 == 1 {
+        cut.pop();
+    }
+    cut.push(ELLIPSIS);
+    cut
+}
+
+fn judge(answer: &Answer) -> Result<u16, Failure> {
+    classify_with_wait(answer, |body| body["parameters"]["retry_after"].as_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::sample::{self, Sample, answer, verdict};
+    use super::*;
+
+    fn provider() -> ResolvedProvider {
+        sample::provider("telegram", |provider| provider.secret = sample::secret(&[("token", "12345:AA-a_b\n")]))
+    }
+
+    #[tokio::test]
+    async fn a_bot_posts_to_a_topic_of_the_chat() {
+        let mut sample = Sample::error();
+        sample.channel = "-100200300:77".into();
+        insta::assert_snapshot!(sample::shown(&sample::request(&TYPE, &provider(), &sample).await));
+    }
+
+    #[tokio::test]
+    async fn without_a_topic_none_is_named() {
+        let body = sample::body(&sample::request(&TYPE, &provider(), &Sample::info()).await);
+        assert_eq!(body["chat_id"], "general");
+        assert!(body.get("message_thread_id").is_none());
+    }
+
+    #[tokio::test]
+    async fn token_and_chat_are_needed() {
+        assert!(sample::refusal(&TYPE, &sample::provider("telegram", |_| ())).contains("token"));
+        let mut sample = Sample::info();
+        sample.channel.clear();
+        let Ok(Notifier::Message(notifier)) = build(&provider(), Http::dry_run()) else { panic!("the sample is valid") };
+        assert_eq!(verdict(notifier.send(&sample.notification()).await), Some((Reason::Misconfigured, false)));
+    }
+
+    #[test]
+    fn markdown_is_escaped() {
+        assert_eq!(escaped(r"a.b_c \ <t> & 😀!"), r"a\.b\_c \\ <t\> & 😀\!");
+        for (text, limit, cut) in
+            [(r"a\.b", 4, r"a\.b"), (r"a\.bc", 4, r"a\.…"), (r"a\.bc", 3, "a…"), (r"\\\\", 3, r"\\…"), (r"\\\\", 2, "…")]
+        {
+            assert_eq!(cut_escaped(text, limit), cut, "{text} {limit}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn a_cut_text_keeps_to_the_limit_and_to_whole_escapes(message in r"[a.\\🚀]{3000,5000}", value in r"[b_\\]{0,4000}") {
+            let mut sample = Sample::error().with_message(message);
+            sample.metadata.insert("k".into(), value);
+            let text = text(&sample.notification());
+            prop_assert!((UTF16.size)(&text) <= LONGEST_TEXT);
+            let mut letters = text.chars();
+            while let Some(letter) = letters.next() {
+                prop_assert!(letter != '\\' || letters.next().is_some_and(|next| SPECIAL.contains(next)));
+            }
+        }
+    }
+
+    #[test]
+    fn the_wait_comes_from_the_parameters() {
+        let limited =
+            answer(429, r#"{"ok":false,"error_code":429,"description":"Too Many Requests","parameters":{"retry_after":35}}"#);
+        assert_eq!(verdict(judge(&limited)), Some((Reason::RateLimited, true)));
+        assert_eq!(sample::wait(judge(&limited)), Some(35.0));
+        let moved = answer(400, r#"{"ok":false,"parameters":{"migrate_to_chat_id":-100}}"#);
+        assert_eq!(verdict(judge(&moved)), Some((Reason::Rejected, false)));
+    }
+}

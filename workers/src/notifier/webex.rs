@@ -1,0 +1,112 @@
+//! `webex`: a message to a Webex room.
+//!
+//! Contract: Webex's "Create a Message": `markdown` has at most 7 439 bytes; 429 and 423 come with `Retry-After`. The token is a
+//! bot's. A retry after a lost answer can post twice.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tidings_core::{Failure, Reason};
+use tidings_rules::{Family, ResolvedProvider};
+use url::Url;
+
+use super::fit::{BYTES, fit};
+use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
+use crate::address::http_url;
+use crate::classify::{classify, describe, retry_after};
+use crate::http::{Answer, Http, Request};
+use crate::notification::Notification;
+
+/// The row of the table.
+pub const TYPE: ProviderType = ProviderType {
+    kind: "webex",
+    family: Family::Message,
+    summary: "Webex, as a bot",
+    needs: "address (https://webexapis.com/v1/messages), channel (the id of the room); Secret: token",
+    build,
+};
+
+const LONGEST_MARKDOWN: usize = 7_439;
+
+struct Webex {
+    http: Http,
+    url: Url,
+    token: Option<String>,
+}
+
+fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
+    let url = http_url(provider)?;
+    Ok(Notifier::Message(Box::new(Webex { http, url, token: provider.secret.token().map(str::to_owned) })))
+}
+
+#[async_trait]
+impl SendMessage for Webex {
+    async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure> {
+        let mut body = json!({ "markdown": markdown(notification) });
+        if !notification.channel.is_empty() {
+            body["roomId"] = Value::from(notification.channel);
+        }
+        let mut request = Request::post_json(self.url.clone(), &body);
+        if let Some(token) = &self.token {
+            request = request.bearer(token);
+        }
+        judge(&self.http.send(request).await?).map(Sent::accepted)
+    }
+}
+
+fn markdown(notification: &Notification<'_>) -> String {
+    let emoji = if notification.is_error() { "💣" } else { "✅" };
+    let heading = format!("{emoji} **{}**\n", notification.object_heading());
+    let line = |key: &str, value: &str| format!(">**{key}**: {value}\n");
+    let room = LONGEST_MARKDOWN.saturating_sub(heading.len() + 1);
+    let fitted = fit(BYTES, room, &notification.event.message, notification.fields(), line("", "").len());
+    let lines: String = fitted.fields.iter().map(|(key, value)| line(key, value)).collect();
+    format!("{heading}{}\n{lines}", fitted.message)
+}
+
+/// Webex answers 423 while a room is locked for a moment.
+fn judge(answer: &Answer) -> Result<u16, Failure> {
+    if answer.status == 423 && !answer.dry_run {
+        let wait = retry_after(answer, Timestamp::now());
+        return Err(Failure::transient(Reason::ServerError, describe(answer)).after(wait).with_status(423));
+    }
+    classify(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample::{self, Sample, answer, verdict};
+    use super::*;
+
+    #[tokio::test]
+    async fn a_bot_posts_to_the_room() {
+        let provider = sample::provider("webex", |provider| provider.secret = sample::secret(&[("token", "wx\n")]));
+        insta::assert_snapshot!(sample::shown(&sample::request(&TYPE, &provider, &Sample::error()).await));
+    }
+
+    #[tokio::test]
+    async fn without_token_and_room_neither_is_named() {
+        let mut sample = Sample::info();
+        sample.channel.clear();
+        let request = sample::request(&TYPE, &sample::provider("webex", |_| ()), &sample).await;
+        assert!(!request.headers.contains_key("authorization"));
+        assert_eq!(sample::body(&request)["roomId"], Value::Null);
+    }
+
+    #[test]
+    fn a_long_message_is_cut_above_the_metadata() {
+        let sample = Sample::info().with_message("ü".repeat(5_000));
+        let text = markdown(&sample.notification());
+        assert!((LONGEST_MARKDOWN - 3..=LONGEST_MARKDOWN).contains(&text.len()), "{}", text.len());
+        assert!(text.contains("ü…\n>**summary**: Production is affected\n"));
+        assert!(text.ends_with("4b3a291\n"));
+    }
+
+    #[test]
+    fn a_locked_room_may_pass() {
+        let locked = sample::with_header(answer(423, ""), "retry-after", "3");
+        assert_eq!(verdict(judge(&locked)), Some((Reason::ServerError, true)));
+        assert_eq!(sample::wait(judge(&locked)), Some(3.0));
+        assert_eq!(verdict(judge(&answer(400, ""))), Some((Reason::Rejected, false)));
+    }
+}

@@ -1,0 +1,107 @@
+//! `zoom`: the incoming webhook of a Zoom Team Chat channel.
+//!
+//! Contract: Zoom's "Using Zoom's Incoming Webhook Chatbot" and "Customize chatbot messages". The whole form of a message needs
+//! `format=full` in the address; a text has 4 000 characters. The token is the webhook's verification token, without a scheme
+//! before it. A retry after a lost answer can post twice.
+
+use async_trait::async_trait;
+use reqwest::header::AUTHORIZATION;
+use serde_json::{Value, json};
+use tidings_core::Failure;
+use tidings_rules::{Family, ResolvedProvider};
+use url::Url;
+
+use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
+use crate::address::http_url;
+use crate::classify::classify;
+use crate::http::{Http, Request};
+use crate::notification::Notification;
+use crate::text::cut_utf16;
+
+/// The row of the table.
+pub const TYPE: ProviderType = ProviderType {
+    kind: "zoom",
+    family: Family::Message,
+    summary: "Zoom Team Chat, by webhook",
+    needs: "address (or the Secret's address); Secret: token (the verification token)",
+    build,
+};
+
+/// In units of UTF-16, so that it holds whatever is meant by characters.
+const LONGEST_TEXT: usize = 4_000;
+
+struct Zoom {
+    http: Http,
+    url: Url,
+    token: String,
+}
+
+fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
+    let url = with_format(http_url(provider)?);
+    let token = provider.secret.token().ok_or("no verification token: set the key token in the Secret of spec.secretRef")?;
+    Ok(Notifier::Message(Box::new(Zoom { http, url, token: token.to_owned() })))
+}
+
+/// `format=full`, unless the address asks for another form.
+fn with_format(mut url: Url) -> Url {
+    if url.query_pairs().all(|(key, value)| key != "format" || value.is_empty()) {
+        url.query_pairs_mut().append_pair("format", "full");
+    }
+    url
+}
+
+#[async_trait]
+impl SendMessage for Zoom {
+    async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure> {
+        let request = Request::post_json(self.url.clone(), &body(notification)).secret_header(AUTHORIZATION, &self.token);
+        classify(&self.http.send(request).await?).map(Sent::accepted)
+    }
+}
+
+fn body(notification: &Notification<'_>) -> Value {
+    let mut parts = vec![json!({ "type": "message", "text": cut_utf16(&notification.event.message, LONGEST_TEXT) })];
+    let field = |(key, value)| json!({ "key": key, "value": cut_utf16(value, LONGEST_TEXT) });
+    let fields: Vec<Value> = notification.fields().map(field).collect();
+    if !fields.is_empty() {
+        parts.push(json!({ "type": "fields", "items": fields }));
+    }
+    let head = json!({ "text": notification.object_heading(), "sub_head": { "text": notification.event.severity } });
+    json!({ "content": { "head": head, "body": parts } })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample::{self, Sample};
+    use super::*;
+
+    #[tokio::test]
+    async fn a_webhook_gets_the_whole_form() {
+        let provider = sample::provider("zoom", |provider| provider.secret = sample::secret(&[("token", "zm\n")]));
+        insta::assert_snapshot!(sample::shown(&sample::request(&TYPE, &provider, &Sample::error()).await));
+    }
+
+    #[test]
+    fn the_format_of_the_address_stays() {
+        for (address, expected) in [
+            ("https://h/w", "https://h/w?format=full"),
+            ("https://h/w?b=2&a=1", "https://h/w?b=2&a=1&format=full"),
+            ("https://h/w?format=message", "https://h/w?format=message"),
+            ("https://h/w?a=%20&format=full", "https://h/w?a=%20&format=full"),
+        ] {
+            assert_eq!(with_format(address.parse().unwrap()).as_str(), expected);
+        }
+    }
+
+    #[test]
+    fn a_long_message_is_cut_and_no_metadata_is_no_part() {
+        let mut sample = Sample::info().with_message("m".repeat(45_000));
+        sample.metadata.clear();
+        let parts = body(&sample.notification())["content"]["body"].clone();
+        assert_eq!(parts, json!([{ "type": "message", "text": format!("{}…", "m".repeat(3_999)) }]));
+    }
+
+    #[test]
+    fn a_token_is_needed() {
+        assert!(sample::refusal(&TYPE, &sample::provider("zoom", |_| ())).contains("token"));
+    }
+}

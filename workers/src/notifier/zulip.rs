@@ -1,0 +1,131 @@
+//! `zulip`: a bot's message to a topic of a Zulip channel.
+//!
+//! Contract: Zulip's REST API, "Send a message" and "Error handling". A message has 10 000 characters (`max_message_length`). 429
+//! tells the wait in `retry-after` of its body too. A retry after a lost answer can post twice.
+
+use async_trait::async_trait;
+use reqwest::Method;
+use tidings_core::{Failure, Reason};
+use tidings_rules::{Family, ResolvedProvider};
+use url::{Url, form_urlencoded};
+
+use super::fit::{UTF16, fit};
+use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
+use crate::address::http_url;
+use crate::classify::classify_with_wait;
+use crate::http::{Answer, Http, Request};
+use crate::notification::Notification;
+
+/// The row of the table.
+pub const TYPE: ProviderType = ProviderType {
+    kind: "zulip",
+    family: Family::Message,
+    summary: "Zulip, as a bot",
+    needs: "address (the server), channel (CHANNEL/TOPIC); Secret: username and password (the bot's e-mail and API key)",
+    build,
+};
+
+/// In units of UTF-16, so that it holds whatever is meant by characters.
+const LONGEST_CONTENT: usize = 10_000;
+
+struct Zulip {
+    http: Http,
+    url: Url,
+    credentials: Option<(String, String)>,
+}
+
+fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
+    let mut url = http_url(provider)?;
+    url.set_path("/api/v1/messages");
+    let credentials = provider.secret.basic().map(|(username, password)| (username.to_owned(), password.to_owned()));
+    Ok(Notifier::Message(Box::new(Zulip { http, url, credentials })))
+}
+
+#[async_trait]
+impl SendMessage for Zulip {
+    async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure> {
+        let Some((channel, topic)) = channel_and_topic(notification.channel) else {
+            let detail = "no topic: spec.channel of the Provider must be CHANNEL/TOPIC";
+            return Err(Failure::permanent(Reason::Misconfigured, detail));
+        };
+        let form = form_urlencoded::Serializer::new(String::new())
+            .extend_pairs([("type", "stream"), ("to", channel), ("topic", topic), ("content", &content(notification))])
+            .finish();
+        let mut request =
+            Request::new(Method::POST, self.url.clone()).body("application/x-www-form-urlencoded", form.into_bytes());
+        if let Some((username, password)) = &self.credentials {
+            request = request.basic(username, password);
+        }
+        judge(&self.http.send(request).await?).map(Sent::accepted)
+    }
+}
+
+/// Both parts of `CHANNEL/TOPIC`; the topic may have slashes itself.
+fn channel_and_topic(text: &str) -> Option<(&str, &str)> {
+    text.split_once('/').filter(|(channel, topic)| !channel.is_empty() && !topic.is_empty())
+}
+
+/// Metadata in plain order of keys, as in the comments on change requests; the number of the change request is no news here.
+fn content(notification: &Notification<'_>) -> String {
+    let emoji = if notification.is_error() { "⚠️ " } else { "ℹ️ " };
+    let heading = format!("## Flux Status\n\n{emoji}{}\n\n", notification.object_path());
+    let metadata_heading = "\n\nMetadata:\n";
+    let line = |key: &str, value: &str| format!("* `{key}`: {value}\n");
+    let room = LONGEST_CONTENT.saturating_sub((UTF16.size)(&heading) + metadata_heading.len());
+    let fields = notification.metadata.iter().filter(|(key, _)| *key != "change_request");
+    let fitted = fit(UTF16, room, &notification.event.message, fields, line("", "").len());
+    let lines: String = fitted.fields.iter().map(|(key, value)| line(key, value)).collect();
+    format!("{heading}{}{metadata_heading}{lines}", fitted.message)
+}
+
+fn judge(answer: &Answer) -> Result<u16, Failure> {
+    classify_with_wait(answer, |body| body["retry-after"].as_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample::{self, Sample, answer, verdict};
+    use super::*;
+
+    #[tokio::test]
+    async fn a_bot_posts_to_the_topic() {
+        let mut sample = Sample::error();
+        sample.channel = "general/flux a/b".into();
+        sample.metadata.insert("change_request".into(), "7".into());
+        let provider = sample::provider("zulip", |provider| {
+            provider.address = "https://zulip.example.com/some/path?x=1".into();
+            provider.secret = sample::secret(&[("username", "bot@zulip.example.com"), ("password", "key")]);
+        });
+        let request = sample::request(&TYPE, &provider, &sample).await;
+        let form: Vec<_> = form_urlencoded::parse(&request.body).map(|(key, value)| format!("{key} = {value}\n")).collect();
+        insta::assert_snapshot!(format!("{}\n\n{}", sample::shown(&request), form.concat()));
+    }
+
+    #[tokio::test]
+    async fn a_channel_needs_a_topic() {
+        for (text, parts) in
+            [("a b/c/d", Some(("a b", "c/d"))), ("general", None), ("general/", None), ("/topic", None), ("", None)]
+        {
+            assert_eq!(channel_and_topic(text), parts, "{text}");
+        }
+        let Ok(Notifier::Message(notifier)) = build(&sample::provider("zulip", |_| ()), Http::dry_run()) else {
+            panic!("the sample is valid")
+        };
+        assert_eq!(verdict(notifier.send(&Sample::info().notification()).await), Some((Reason::Misconfigured, false)));
+    }
+
+    #[test]
+    fn a_long_message_is_cut_above_the_metadata() {
+        let text = content(&Sample::info().with_message("m".repeat(45_000)).notification());
+        assert_eq!((UTF16.size)(&text), LONGEST_CONTENT);
+        assert!(text.contains("m…\n\nMetadata:\n* `cluster`: prod-1\n"));
+    }
+
+    #[test]
+    fn the_wait_comes_from_the_body() {
+        let limited =
+            answer(429, r#"{"code":"RATE_LIMIT_HIT","msg":"API usage exceeded rate limit","result":"error","retry-after":28.5}"#);
+        assert_eq!(sample::wait(judge(&limited)), Some(28.5));
+        assert_eq!(verdict(judge(&answer(401, ""))), Some((Reason::Unauthorized, true)));
+    }
+}

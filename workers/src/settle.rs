@@ -1,0 +1,177 @@
+//! What becomes of a message once its attempt has ended: the decision, without doing it.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tidings_core::retry::{Decision, RetryPolicy, Standing};
+use tidings_core::{Attempt, DeadLetter, Delivery, Failure, Outcome, Reason, Timestamp as ProtoTimestamp};
+
+use crate::attempt::Ended;
+
+/// So many attempts are kept in a delivery; of more, the first ones go.
+const MOST_ATTEMPTS_KEPT: usize = 20;
+
+/// What to do with the message.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Settlement {
+    /// Acknowledge it.
+    Done,
+    /// Park this copy for so long, then acknowledge it.
+    Park(Box<Delivery>, Duration),
+    /// Keep this letter, then acknowledge it.
+    Bury(Box<DeadLetter>),
+}
+
+/// An attempt that has ended.
+pub struct Tried {
+    /// When it began.
+    pub started: Timestamp,
+    /// How long it took.
+    pub took: Duration,
+    /// How it ended.
+    pub result: Result<Ended, Failure>,
+}
+
+/// Decides, and tells the attempt as it goes into the history. `random` is in 0..1.
+pub fn settle(mut delivery: Delivery, tried: &Tried, policy: &RetryPolicy, now: Timestamp, random: f64) -> (Settlement, Attempt) {
+    delivery.attempt += 1;
+    let failure = match &tried.result {
+        Ok(ended) => {
+            let attempt = record(&delivery, tried, ended.outcome, "", &ended.detail, ended.status);
+            return (Settlement::Done, attempt);
+        }
+        Err(failure) => failure,
+    };
+    if failure.reason == Reason::Unauthorized {
+        delivery.unauthorized_since = delivery.unauthorized_since.or_else(|| Some(proto(tried.started)));
+    } else {
+        delivery.unauthorized_since = None;
+    }
+    let standing = Standing {
+        attempt: delivery.attempt,
+        age: since(delivery.planned_at.as_ref(), now).unwrap_or_default(),
+        unauthorized_for: since(delivery.unauthorized_since.as_ref(), now),
+    };
+    match policy.decide(failure, standing, random) {
+        Decision::Park(wait) => {
+            let attempt = record(&delivery, tried, Outcome::Retrying, failure.reason.as_str(), &failure.detail, failure.status);
+            push(&mut delivery, attempt.clone());
+            (Settlement::Park(Box::new(delivery), wait), attempt)
+        }
+        Decision::Bury(reason) => {
+            let attempt = record(&delivery, tried, Outcome::Dead, failure.reason.as_str(), &failure.detail, failure.status);
+            push(&mut delivery, attempt.clone());
+            (Settlement::Bury(Box::new(letter(delivery, reason, &failure.detail, now))), attempt)
+        }
+    }
+}
+
+/// A dead letter.
+pub fn letter(delivery: Delivery, reason: Reason, detail: &str, now: Timestamp) -> DeadLetter {
+    DeadLetter {
+        delivery: Some(delivery),
+        reason: reason.as_str().to_owned(),
+        detail: detail.to_owned(),
+        died_at: Some(proto(now)),
+    }
+}
+
+/// A time as it goes on the wire.
+pub fn proto(time: Timestamp) -> ProtoTimestamp {
+    ProtoTimestamp { seconds: time.as_second(), nanos: time.subsec_nanosecond() }
+}
+
+fn record(delivery: &Delivery, tried: &Tried, outcome: Outcome, reason: &str, detail: &str, status: Option<u16>) -> Attempt {
+    Attempt {
+        number: delivery.attempt,
+        started_at: Some(proto(tried.started)),
+        duration_ms: u32::try_from(tried.took.as_millis()).unwrap_or(u32::MAX),
+        outcome: outcome.as_str().to_owned(),
+        reason: reason.to_owned(),
+        detail: detail.to_owned(),
+        status: status.map_or(0, u32::from),
+    }
+}
+
+fn push(delivery: &mut Delivery, attempt: Attempt) {
+    if delivery.attempts.len() >= MOST_ATTEMPTS_KEPT {
+        delivery.attempts.remove(0);
+    }
+    delivery.attempts.push(attempt);
+}
+
+fn since(time: Option<&ProtoTimestamp>, now: Timestamp) -> Option<Duration> {
+    let time = time.and_then(|time| Timestamp::new(time.seconds, time.nanos).ok())?;
+    Some(Duration::try_from(now.duration_since(time)).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn tried(result: Result<Ended, Failure>) -> Tried {
+        Tried { started: at(1000), took: Duration::from_millis(7), result }
+    }
+
+    fn delivery() -> Delivery {
+        Delivery { id: "d".into(), planned_at: Some(proto(at(1000))), ..Delivery::default() }
+    }
+
+    #[test]
+    fn what_ended_well_is_done() {
+        let tried = tried(Ok(Ended { outcome: Outcome::Delivered, status: Some(200), detail: String::new() }));
+        let (settlement, attempt) = settle(delivery(), &tried, &RetryPolicy::default(), at(1001), 0.5);
+        assert_eq!(settlement, Settlement::Done);
+        assert_eq!((attempt.number, attempt.outcome.as_str(), attempt.status, attempt.duration_ms), (1, "delivered", 200, 7));
+    }
+
+    #[test]
+    fn what_may_pass_is_parked_with_its_history() {
+        let tried = tried(Err(Failure::transient(Reason::ServerError, "h answered 503").with_status(503)));
+        let (settlement, _) = settle(delivery(), &tried, &RetryPolicy::default(), at(1001), 0.5);
+        let Settlement::Park(parked, wait) = settlement else { panic!("{settlement:?}") };
+        assert_eq!((parked.attempt, parked.attempts.len(), wait), (1, 1, Duration::from_secs(1)));
+        assert_eq!(parked.attempts[0].reason, "server-error");
+    }
+
+    #[test]
+    fn what_is_given_up_is_buried_with_reason_last_answer_and_attempts() {
+        let tried = tried(Err(Failure::permanent(Reason::Rejected, "h answered 400: no").with_status(400)));
+        let (settlement, attempt) = settle(delivery(), &tried, &RetryPolicy::default(), at(1001), 0.5);
+        let Settlement::Bury(letter) = settlement else { panic!("{settlement:?}") };
+        assert_eq!(
+            (letter.reason.as_str(), letter.detail.as_str(), attempt.outcome.as_str()),
+            ("rejected", "h answered 400: no", "dead")
+        );
+        assert_eq!(letter.delivery.unwrap().attempts[0].status, 400);
+    }
+
+    #[test]
+    fn the_hour_for_credentials_counts_from_the_first_refusal_and_starts_anew() {
+        let refused = tried(Err(Failure::transient(Reason::Unauthorized, "401")));
+        let settled = |delivery, tried: &Tried, now| settle(delivery, tried, &RetryPolicy::default(), at(now), 0.0).0;
+        let Settlement::Park(first, _) = settled(delivery(), &refused, 1001) else { panic!() };
+        let Settlement::Park(second, _) = settled((*first).clone(), &refused, 4500) else { panic!() };
+        assert!(matches!(settled((*second).clone(), &refused, 4600), Settlement::Bury(_)));
+        let other = tried(Err(Failure::transient(Reason::Timeout, "")));
+        let Settlement::Park(between, _) = settled((*first).clone(), &other, 1500) else { panic!() };
+        assert_eq!(between.unauthorized_since, None);
+    }
+
+    #[test]
+    fn the_history_is_bounded() {
+        let failed = tried(Err(Failure::transient(Reason::Timeout, "")));
+        let mut kept = delivery();
+        for _ in 0..30 {
+            let (Settlement::Park(parked, _), _) = settle(kept, &failed, &RetryPolicy::default(), at(1001), 0.0) else {
+                panic!()
+            };
+            kept = *parked;
+        }
+        assert_eq!((kept.attempts.len(), kept.attempts[0].number, kept.attempt), (20, 11, 30));
+    }
+}
