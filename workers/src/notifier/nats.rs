@@ -164,7 +164,7 @@ fn heard(event: Event, client: &Client) -> Result<(), Failure> {
             }
             let is_permission = said.to_lowercase().contains("permissions violation");
             let reason = if is_permission { Reason::Unauthorized } else { Reason::ServerError };
-            Err(Failure::transient(reason, format!("the NATS server said: {said}")))
+            Err(Failure::transient(reason, format!("the NATS server said: {}", said.trim_start_matches("nats: "))))
         }
         Event::Disconnected | Event::ClientError(_) => Err(lost()),
         _ => Ok(()),

@@ -119,6 +119,9 @@ fn summary(notification: &Notification<'_>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
     use super::*;
     use crate::notifier::sample::{self, Sample};
 
@@ -207,6 +210,47 @@ mod tests {
         assert_eq!(sample::requests(&TYPE, &provider(), &event).await.len(), 1);
         event.event.reason = "Progressing".into();
         assert_eq!(desired(&event), None);
+    }
+
+    /// Answers one request after the other with these statuses; gives the paths that were asked for.
+    async fn answering(statuses: Vec<u16>) -> (String, tokio::task::JoinHandle<Vec<String>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let task = tokio::spawn(async move {
+            let mut paths = Vec::new();
+            for status in statuses {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = String::new();
+                while !request.ends_with('}') {
+                    let mut chunk = [0; 4096];
+                    let size = stream.read(&mut chunk).await.unwrap();
+                    request.push_str(std::str::from_utf8(&chunk[..size]).unwrap());
+                }
+                paths.push(request.split(' ').nth(1).unwrap().to_owned());
+                let answer = format!("HTTP/1.1 {status} Status\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+            paths
+        });
+        (address, task)
+    }
+
+    #[tokio::test]
+    async fn a_change_is_told_only_when_the_resolve_was_taken() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        for (statuses, paths, expected) in [
+            (vec![202, 202], vec![ALERT_PATH, CHANGE_PATH], None),
+            (vec![400], vec![ALERT_PATH], Some((Reason::Rejected, false))),
+            (vec![202, 429], vec![ALERT_PATH, CHANGE_PATH], Some((Reason::RateLimited, true))),
+        ] {
+            let (address, service) = answering(statuses).await;
+            let provider = sample::provider("pagerduty", |provider| provider.address = address);
+            let http = Http::new(&provider, &crate::http::shared_client().unwrap()).unwrap();
+            let Notifier::State(notifier) = build(&provider, http).unwrap() else { unreachable!("pagerduty keeps states") };
+            let desired = notifier.desire(&Sample::info().notification()).unwrap().unwrap();
+            assert_eq!(sample::verdict(notifier.write(&desired, None).await), expected);
+            assert_eq!(service.await.unwrap(), paths);
+        }
     }
 
     #[test]
