@@ -172,6 +172,17 @@ mod tests {
     use super::*;
     use crate::notifier::sample::{self, Sample};
 
+    fn pairs(attributes: &[KeyValue]) -> Vec<(&str, &str)> {
+        attributes.iter().map(pair).collect()
+    }
+
+    fn pair(attribute: &KeyValue) -> (&str, &str) {
+        match attribute.value.as_ref().and_then(|value| value.value.as_ref()) {
+            Some(Value::String(text)) => (&attribute.key, text),
+            None => panic!("{attribute:?} has no text"),
+        }
+    }
+
     fn spans(request: &Request) -> Vec<Span> {
         let mut export = ExportRequest::decode(request.body.as_slice()).unwrap();
         export.resource_spans.remove(0).scope_spans.remove(0).spans
@@ -188,195 +199,38 @@ mod tests {
         let provider = sample::provider("otel", |provider| provider.address = "http://otel.example.com:4318".into());
         let request = sample::request(&TYPE, &provider, &event).await;
         assert_eq!(request.url.as_str(), "http://otel.example.com:4318/v1/traces");
-        insta::assert_debug_snapshot!(ExportRequest::decode(request.body.as_slice()).unwrap(), @r#"
-        ExportRequest {
-            resource_spans: [
-                ResourceSpans {
-                    resource: Some(
-                        Resource {
-                            attributes: [
-                                KeyValue {
-                                    key: "service.instance.id",
-                                    value: Some(
-                                        AnyValue {
-                                            value: Some(
-                                                String(
-                                                    "a10a7b3e-1c55-4e2f-9a70-3b1f2c4d5e6f",
-                                                ),
-                                            ),
-                                        },
-                                    ),
-                                },
-                                KeyValue {
-                                    key: "service.name",
-                                    value: Some(
-                                        AnyValue {
-                                            value: Some(
-                                                String(
-                                                    "apps/webapp-alert",
-                                                ),
-                                            ),
-                                        },
-                                    ),
-                                },
-                                KeyValue {
-                                    key: "service.namespace",
-                                    value: Some(
-                                        AnyValue {
-                                            value: Some(
-                                                String(
-                                                    "apps",
-                                                ),
-                                            ),
-                                        },
-                                    ),
-                                },
-                            ],
-                        },
-                    ),
-                    scope_spans: [
-                        ScopeSpans {
-                            scope: Some(
-                                Scope {
-                                    name: "flux:notification-controller",
-                                },
-                            ),
-                            spans: [
-                                Span {
-                                    trace_id: [
-                                        144,
-                                        118,
-                                        149,
-                                        134,
-                                        231,
-                                        94,
-                                        248,
-                                        147,
-                                        31,
-                                        228,
-                                        189,
-                                        167,
-                                        236,
-                                        33,
-                                        225,
-                                        83,
-                                    ],
-                                    span_id: [
-                                        11,
-                                        34,
-                                        13,
-                                        241,
-                                        150,
-                                        145,
-                                        21,
-                                        19,
-                                    ],
-                                    name: "Kustomization: apps/webapp",
-                                    kind: Internal,
-                                    start_time_unix_nano: 1773480413000000000,
-                                    end_time_unix_nano: 1773480413000000005,
-                                    attributes: [
-                                        KeyValue {
-                                            key: "object.uid",
-                                            value: Some(
-                                                AnyValue {
-                                                    value: Some(
-                                                        String(
-                                                            "5d0a7b3e-1c55-4e2f-9a70-3b1f2c4d5e6f",
-                                                        ),
-                                                    ),
-                                                },
-                                            ),
-                                        },
-                                        KeyValue {
-                                            key: "object.kind",
-                                            value: Some(
-                                                AnyValue {
-                                                    value: Some(
-                                                        String(
-                                                            "Kustomization",
-                                                        ),
-                                                    ),
-                                                },
-                                            ),
-                                        },
-                                        KeyValue {
-                                            key: "object.name",
-                                            value: Some(
-                                                AnyValue {
-                                                    value: Some(
-                                                        String(
-                                                            "webapp",
-                                                        ),
-                                                    ),
-                                                },
-                                            ),
-                                        },
-                                        KeyValue {
-                                            key: "object.namespace",
-                                            value: Some(
-                                                AnyValue {
-                                                    value: Some(
-                                                        String(
-                                                            "apps",
-                                                        ),
-                                                    ),
-                                                },
-                                            ),
-                                        },
-                                        KeyValue {
-                                            key: "summary",
-                                            value: Some(
-                                                AnyValue {
-                                                    value: Some(
-                                                        String(
-                                                            "Production is affected",
-                                                        ),
-                                                    ),
-                                                },
-                                            ),
-                                        },
-                                        KeyValue {
-                                            key: "cluster",
-                                            value: Some(
-                                                AnyValue {
-                                                    value: Some(
-                                                        String(
-                                                            "prod-1",
-                                                        ),
-                                                    ),
-                                                },
-                                            ),
-                                        },
-                                        KeyValue {
-                                            key: "revision",
-                                            value: Some(
-                                                AnyValue {
-                                                    value: Some(
-                                                        String(
-                                                            "main@sha1:8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291",
-                                                        ),
-                                                    ),
-                                                },
-                                            ),
-                                        },
-                                    ],
-                                    status: Some(
-                                        Status {
-                                            message: "Health check failed after 30s\nDeployment/web: not ready",
-                                            code: Error,
-                                        },
-                                    ),
-                                    flags: 769,
-                                },
-                            ],
-                        },
-                    ],
-                    schema_url: "https://opentelemetry.io/schemas/1.34.0",
-                },
-            ],
-        }
-        "#);
+        assert_eq!(request.headers["content-type"], PROTOBUF);
+        let mut export = ExportRequest::decode(request.body.as_slice()).unwrap();
+        let mut resource_spans = export.resource_spans.remove(0);
+        assert_eq!(
+            pairs(&resource_spans.resource.unwrap().attributes),
+            [
+                ("service.instance.id", "a10a7b3e-1c55-4e2f-9a70-3b1f2c4d5e6f"),
+                ("service.name", "apps/webapp-alert"),
+                ("service.namespace", "apps"),
+            ]
+        );
+        assert_eq!(resource_spans.schema_url, CONVENTIONS);
+        let scope_spans = resource_spans.scope_spans.remove(0);
+        assert_eq!(scope_spans.scope.unwrap().name, "flux:notification-controller");
+        let span = &scope_spans.spans[0];
+        assert_eq!((span.name.as_str(), span.kind()), ("Kustomization: apps/webapp", SpanKind::Internal));
+        assert_eq!(span.end_time_unix_nano - span.start_time_unix_nano, 5);
+        assert_eq!((span.trace_id.len(), span.span_id.len(), span.flags), (16, 8, 0x301));
+        let status = span.status.as_ref().unwrap();
+        assert_eq!((status.code(), status.message.as_str()), (StatusCode::Error, event.event.message.as_str()));
+        assert_eq!(
+            pairs(&span.attributes),
+            [
+                ("object.uid", "5d0a7b3e-1c55-4e2f-9a70-3b1f2c4d5e6f"),
+                ("object.kind", "Kustomization"),
+                ("object.name", "webapp"),
+                ("object.namespace", "apps"),
+                ("summary", "Production is affected"),
+                ("cluster", "prod-1"),
+                ("revision", "main@sha1:8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291"),
+            ]
+        );
     }
 
     #[tokio::test]
