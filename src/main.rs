@@ -1,1 +1,32 @@
-fn main() {}
+//! Tidings: a durable, distributed dispatcher of GitOps notifications.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+mod command;
+mod demo;
+mod flags;
+mod nats_server;
+mod process;
+mod role;
+
+fn main() -> ExitCode {
+    let cli = match command::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+        eprintln!("tidings: another TLS provider is installed already");
+    }
+    match command::run(cli) {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            eprintln!("tidings: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}

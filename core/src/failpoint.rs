@@ -1,6 +1,6 @@
 //! Named points at which a fault test has a process die.
 //!
-//! They exist in builds with debug assertions only. `TIDINGS_FAIL_POINT=worker:accepted@3` kills the process with
+//! They exist in builds with debug assertions only. `FAIL_POINT=worker:accepted@3` kills the process with
 //! SIGKILL when it reaches that point for the third time; a line on standard error tells that it was reached.
 
 /// Dies here when the environment asks for it.
@@ -38,7 +38,7 @@ mod armed {
 
     fn read() -> Option<Armed> {
         #[expect(clippy::disallowed_methods, reason = "not a setting: it exists for fault tests only")]
-        let text = std::env::var("TIDINGS_FAIL_POINT").ok()?;
+        let text = std::env::var("FAIL_POINT").ok()?;
         let (name, count) = text.split_once('@').unwrap_or((&text, "1"));
         Some(Armed { name: name.to_owned(), left: AtomicU32::new(count.parse().ok()?) })
     }

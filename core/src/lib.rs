@@ -5,11 +5,12 @@
 //! ```
 //!
 //! Pure: [`token`], [`subject`], [`id`], [`outcome`], [`retry`], [`flux`]. What talks to the bus: [`stream`], [`bus`].
-//! What every role needs around it: [`telemetry`],
+//! What every role needs around it: [`config`], [`telemetry`],
 //! [`metrics`], [`health`], [`admin`], [`failpoint`].
 
 pub mod admin;
 pub mod bus;
+pub mod config;
 pub mod failpoint;
 pub mod flux;
 pub mod health;

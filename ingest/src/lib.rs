@@ -10,6 +10,7 @@
 
 mod answer;
 mod body;
+pub mod bus_store;
 pub mod decode;
 pub mod http;
 pub mod normalise;
@@ -17,6 +18,7 @@ pub mod serve;
 pub mod store;
 pub mod timestamp;
 
+pub use bus_store::BusStore;
 pub use http::{Ingest, router};
 pub use normalise::{Refused, take};
 pub use serve::serve;

@@ -4,18 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tidings_core::bus::Bus;
 use tidings_core::bus::pull::{Pulled, Puller, Stop};
 use tidings_core::health::Health;
 use tidings_core::metrics::{Metrics, OutcomeLabel, TypeLabel, VerdictLabel};
-use tidings_core::{Delivery, Event, Message as _, failpoint, stream};
+use tidings_core::{Delivery, Event, Message as _, Timestamp, failpoint, stream};
 use tidings_rules::live::Live;
 
-use crate::plan::plan;
+use crate::plan::{Planning, plan};
 
-/// A larger event does not travel in its deliveries: it is read from EVENTS at the attempt.
-const LARGEST_EVENT_CARRIED: usize = 64 << 10;
 /// Pauses between tries to store a delivery.
 const BUS_PAUSE: Duration = Duration::from_millis(500);
 
@@ -58,12 +55,10 @@ impl Router {
             tracing::error!(subject = %pulled.message.subject, sequence = pulled.sequence, "an event can't be decoded and is dropped");
             return self.finish(&pulled, "undecodable").await;
         };
-        let mut plan = plan(&self.rules.current(), &event, pulled.sequence, Timestamp::now(), 0);
+        let planning = Planning { event_sequence: pulled.sequence, planned_at: now(), generation: 0 };
+        let plan = plan(&self.rules.current(), &event, planning);
         for verdict in &plan.verdicts {
-            self.metrics.verdicts.get_or_create(&VerdictLabel { verdict: verdict.1.as_str() }).inc();
-        }
-        if event.encoded_len() > LARGEST_EVENT_CARRIED {
-            plan.deliveries.iter_mut().for_each(|delivery| delivery.event = None);
+            self.metrics.verdicts.get_or_create(&VerdictLabel { verdict: verdict.as_str() }).inc();
         }
         futures::future::join_all(plan.deliveries.iter().map(|delivery| self.enqueue(delivery))).await;
         failpoint::reach("router:enqueued");
@@ -99,4 +94,9 @@ impl Router {
             tracing::error!(lost, sequence = pulled.sequence, "EVENTS has evicted events that no router had read: they are lost");
         }
     }
+}
+
+fn now() -> Timestamp {
+    let now = jiff::Timestamp::now();
+    Timestamp { seconds: now.as_second(), nanos: now.subsec_nanosecond() }
 }

@@ -1,5 +1,7 @@
 //! The router against what notification-controller was recorded to do with 242 sets of objects and events.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};

@@ -73,7 +73,7 @@ fn check_one(object: &Object, kinds: Kinds, options: &Options) -> (Result<Resour
     let resource = match (object.text(&["kind"]), version(&mut report)) {
         ("Alert", Some(version)) => Alert::compile(version, options, &mut report).map(|alert| Resource::Alert(Arc::new(alert))),
         ("Provider", Some(version)) => {
-            Provider::compile(version, kinds, options, &mut report).map(|provider| Resource::Provider(Arc::new(provider)))
+            Provider::compile(version, kinds, &mut report).map(|provider| Resource::Provider(Arc::new(provider)))
         }
         ("Secret", _) => Some(Resource::Secret(Arc::new(secret::secret(&mut report)))),
         ("ConfigMap", _) => Some(Resource::ConfigMap(Arc::new(secret::config_map(&mut report)))),

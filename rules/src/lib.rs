@@ -8,10 +8,13 @@
 
 pub mod alert;
 pub mod check;
+pub mod document;
 pub mod duration;
+pub mod folder;
 pub mod glob;
 mod index;
 pub mod kind;
+pub mod live;
 pub mod object;
 pub mod pattern;
 pub mod problem;
@@ -25,7 +28,9 @@ pub mod template;
 
 pub use alert::{Alert, Severities, Source};
 pub use check::Options;
+pub use folder::Folder;
 pub use kind::{Family, Kind, Kinds};
+pub use live::Live;
 pub use object::{Identity, Object, Origin};
 pub use problem::{Problem, Severity};
 pub use provider::{Provider, RateLimit};

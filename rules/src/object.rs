@@ -36,7 +36,7 @@ impl Origin {
 }
 
 /// An object as it was read.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Object {
     /// Its whole manifest.
     pub value: Value,
@@ -66,6 +66,13 @@ impl Identity {
     pub fn uid(&self) -> String {
         let name = format!("{GROUP}/{}/{}/{}", self.kind, self.namespace, self.name);
         Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes()).to_string()
+    }
+}
+
+/// It may be a Secret: only its name is shown.
+impl fmt::Debug for Object {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Object({})", self.identity())
     }
 }
 

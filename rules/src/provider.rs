@@ -1,12 +1,12 @@
 //! A Provider, checked and compiled, without what its Secrets hold.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde_json::Value;
 use tidings_core::retry::RetryPolicy;
 
 use crate::alert::{manifest, uid};
-use crate::check::Options;
 use crate::duration;
 use crate::kind::{self, Family, Kind, Kinds};
 use crate::resource::{ProviderSpec, Report, RetrySpec, Version};
@@ -18,7 +18,7 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
 pub const DEFAULT_POOL: &str = "default";
 
 /// A compiled Provider.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Provider {
     /// Its namespace.
     pub namespace: String,
@@ -64,6 +64,13 @@ pub struct Provider {
     pub manifest: Value,
 }
 
+/// An address may be a secret: only type and name are shown.
+impl fmt::Debug for Provider {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Provider({} {}/{})", self.kind.name, self.namespace, self.name)
+    }
+}
+
 /// A rate, as `10/1s` says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimit {
@@ -86,7 +93,7 @@ impl RateLimit {
 
 impl Provider {
     /// Checks and compiles a manifest. Whether it is refused is in the report.
-    pub fn compile(version: Version, kinds: Kinds, _options: &Options, report: &mut Report<'_>) -> Option<Self> {
+    pub fn compile(version: Version, kinds: Kinds, report: &mut Report<'_>) -> Option<Self> {
         let spec = report.spec::<ProviderSpec>()?;
         check_texts(&spec, version, report);
         let kind = known_kind(&spec, kinds, report)?;
@@ -224,7 +231,7 @@ mod tests {
     fn compile(version: Version, spec: Value) -> (Option<Provider>, Vec<String>) {
         let object = Object::new(json!({"kind": "Provider", "metadata": {"name": "p"}, "spec": spec}));
         let mut report = Report::new(&object);
-        let provider = Provider::compile(version, KINDS, &Options::default(), &mut report);
+        let provider = Provider::compile(version, KINDS, &mut report);
         (provider, report.problems.iter().map(ToString::to_string).collect())
     }
 

@@ -75,7 +75,7 @@ pub struct SourceSpec {
 }
 
 /// `spec` of a Provider.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProviderSpec {
     /// One of the known types.

@@ -1,5 +1,7 @@
 //! The rules against what notification-controller and its CRDs were recorded to do.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use serde_json::{Value, json};
 use tidings_rules::{Family, Kind, Kinds, Object, Options, Rules, Severity, pattern};
 

@@ -3,9 +3,11 @@
 //! A notifier sends once. It never sleeps, loops, retries or logs: what an answer means is told in a [`Failure`], and
 //! when to try again is decided elsewhere.
 
+use std::sync::LazyLock;
+
 use async_trait::async_trait;
 use tidings_core::Failure;
-use tidings_rules::{Family, ResolvedProvider};
+use tidings_rules::{Family, Kind, Kinds, ResolvedProvider};
 
 use crate::http::Http;
 use crate::notification::Notification;
@@ -66,6 +68,13 @@ pub const PROVIDERS: &[&ProviderType] = &[
     &zoom::TYPE,
     &zulip::TYPE,
 ];
+
+/// The table as rules know it.
+pub fn kinds() -> Kinds {
+    static KINDS: LazyLock<Vec<Kind>> =
+        LazyLock::new(|| PROVIDERS.iter().map(|row| Kind { name: row.kind, family: row.family }).collect());
+    &KINDS
+}
 
 /// One row of [`PROVIDERS`].
 pub struct ProviderType {

@@ -1,39 +1,17 @@
 //! Connecting to NATS.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use async_nats::{ConnectOptions, Event};
 
 use crate::bus::Bus;
+use crate::config::NatsSettings;
+use crate::health::Check;
 
 /// Older servers lack message schedules.
 const OLDEST_SERVER: (i64, i64) = (2, 12);
 /// The longest pause between two tries to connect.
 const MOST_PAUSE: Duration = Duration::from_secs(5);
-
-/// Where NATS is, and as whom to connect. Secrets don't show in `Debug`.
-#[derive(Clone, Default)]
-pub struct Server {
-    /// One URL, or several with commas between them: `nats://host:4222`, `tls://…`.
-    pub url: String,
-    /// The certificate authority, as a PEM file.
-    pub ca: Option<PathBuf>,
-    /// The client's certificate and key, as PEM files.
-    pub identity: Option<(PathBuf, PathBuf)>,
-    /// User and password.
-    pub user: Option<(String, String)>,
-    /// A token.
-    pub token: Option<String>,
-    /// A credentials file (JWT and seed).
-    pub credentials_file: Option<PathBuf>,
-}
-
-impl std::fmt::Debug for Server {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("Server([redacted])")
-    }
-}
 
 /// Why there is no connection, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -63,30 +41,30 @@ impl ConnectError {
 ///
 /// # Errors
 /// The settings are wrong, the server is not there, refuses us, or is older than 2.12.
-pub async fn connect(server: &Server, name: &str) -> Result<Bus, ConnectError> {
-    let options = options(server, name).await?;
-    let urls: Vec<&str> = server.url.split(',').map(str::trim).filter(|url| !url.is_empty()).collect();
-    let addresses: Result<Vec<async_nats::ServerAddr>, _> = urls.iter().map(|url| url.parse()).collect();
-    // The parser's own words may quote a URL with a password.
-    let addresses = addresses.map_err(|_| ConnectError::Settings("nats.url is not a URL such as nats://host:4222".to_owned()))?;
-    let client = options.connect(addresses).await.map_err(|error| ConnectError::Refused(error.to_string()))?;
+pub async fn connect(settings: &NatsSettings, name: &str) -> Result<Bus, ConnectError> {
+    let servers = settings.url.as_ref().ok_or_else(|| ConnectError::Settings("there is no nats.url".to_owned()))?;
+    let options = options(settings, name).await?;
+    let client = options.connect(servers.expose()).await.map_err(|error| ConnectError::Refused(error.to_string()))?;
     let found = client.server_info().version;
     if !client.is_server_compatible(OLDEST_SERVER.0, OLDEST_SERVER.1, 0) {
         return Err(ConnectError::TooOld { found });
     }
-    tracing::info!(version = %found, "connected to NATS");
+    tracing::info!(version = %found, servers = %servers, "connected to NATS");
     Ok(Bus::new(client))
 }
 
-/// Connects, trying again while that can help.
+/// Connects, trying again while that can help; `check` tells meanwhile why there is no connection.
 ///
 /// # Errors
 /// The settings are wrong or the server is too old.
-pub async fn connect_patiently(server: &Server, name: &str) -> Result<Bus, ConnectError> {
+pub async fn connect_patiently(settings: &NatsSettings, name: &str, check: &Check) -> Result<Bus, ConnectError> {
     let mut pause = Duration::from_millis(100);
     loop {
-        match connect(server, name).await {
-            Err(error) if error.may_pass() => tracing::warn!(%error, "no NATS yet, trying again"),
+        match connect(settings, name).await {
+            Err(error) if error.may_pass() => {
+                tracing::warn!(%error, "no NATS yet, trying again");
+                check.fail(error.to_string());
+            }
             result => return result,
         }
         tokio::time::sleep(pause.mul_f64(0.5 + rand::random::<f64>() / 2.0)).await;
@@ -94,9 +72,10 @@ pub async fn connect_patiently(server: &Server, name: &str) -> Result<Bus, Conne
     }
 }
 
-async fn options(server: &Server, name: &str) -> Result<ConnectOptions, ConnectError> {
+async fn options(settings: &NatsSettings, name: &str) -> Result<ConnectOptions, ConnectError> {
     let mut options = ConnectOptions::new()
         .name(name)
+        .require_tls(settings.tls.required)
         .client_capacity(16_384)
         .subscription_capacity(65_536)
         .ping_interval(Duration::from_secs(10))
@@ -106,19 +85,19 @@ async fn options(server: &Server, name: &str) -> Result<ConnectOptions, ConnectE
             bound.min(MOST_PAUSE).mul_f64(rand::random())
         })
         .event_callback(|event| async move { tell(&event) });
-    if let Some(ca) = &server.ca {
+    if let Some(ca) = &settings.tls.ca {
         options = options.add_root_certificates(ca.clone()).require_tls(true);
     }
-    if let Some((certificate, key)) = &server.identity {
+    if let (Some(certificate), Some(key)) = (&settings.tls.cert, &settings.tls.key) {
         options = options.add_client_certificate(certificate.clone(), key.clone()).require_tls(true);
     }
-    if let Some((user, password)) = &server.user {
-        options = options.user_and_password(user.clone(), password.clone());
+    if let (Some(username), Some(password)) = (&settings.username, &settings.password) {
+        options = options.user_and_password(username.clone(), password.expose().to_owned());
     }
-    if let Some(token) = &server.token {
-        options = options.token(token.clone());
+    if let Some(token) = &settings.token {
+        options = options.token(token.expose().to_owned());
     }
-    if let Some(file) = &server.credentials_file {
+    if let Some(file) = &settings.credentials {
         let unreadable = |error: std::io::Error| ConnectError::Settings(format!("cannot read {}: {error}", file.display()));
         options = options.credentials_file(file).await.map_err(unreadable)?;
     }

@@ -1,0 +1,206 @@
+//! Settings from their layers.
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tidings_core::config::{Flag, LogFormat, Role, Settings, Sources};
+
+/// A folder with files in it, and what a process is started with.
+struct Layers {
+    folder: TempDir,
+    sources: Sources,
+}
+
+impl Layers {
+    fn new() -> Self {
+        Self { folder: TempDir::new().unwrap(), sources: Sources::default() }
+    }
+
+    fn with_file(mut self, yaml: &str) -> Self {
+        self.write("tidings.yaml", yaml);
+        self.sources.file = Some(self.path("tidings.yaml").into());
+        self
+    }
+
+    fn with_variable(mut self, name: &str, value: &str) -> Self {
+        self.sources.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    fn with_flag(mut self, name: &str, key: &str, value: &str) -> Self {
+        self.sources.flags.push(Flag { name: name.to_owned(), key: key.to_owned(), value: value.to_owned() });
+        self
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).display().to_string()
+    }
+
+    fn settings(&self) -> Settings {
+        Settings::load(&self.sources).unwrap()
+    }
+
+    /// The mistakes as they are told, the folder's name left out.
+    fn mistakes(&self) -> Vec<String> {
+        let mistakes = Settings::load(&self.sources).unwrap_err();
+        mistakes.0.iter().map(|mistake| mistake.to_string().replace(&self.path(""), "")).collect()
+    }
+}
+
+#[test]
+fn without_any_layer_the_defaults_hold() {
+    let settings = Layers::new().settings();
+    assert_eq!((settings.cluster.as_str(), settings.listen.to_string().as_str()), ("default", "127.0.0.1:9090"));
+    assert_eq!((settings.data.as_path(), settings.shutdown_grace), (Path::new(".tidings"), Duration::from_secs(10)));
+    assert_eq!((settings.log.filter.as_str(), settings.log.format), ("info", LogFormat::Text));
+    assert_eq!((settings.nats.url, settings.rules.dir), (None, None));
+    assert_eq!(settings.ingest.dedupe_interval, Duration::from_secs(300));
+    assert_eq!((settings.worker.pools, settings.worker.concurrency), (vec!["default".to_owned()], 256));
+}
+
+#[test]
+fn each_role_has_its_own_admin_port_unless_one_is_given() {
+    let ports =
+        |settings: &Settings| [Role::Up, Role::Ingest, Role::Router, Role::Worker].map(|role| settings.admin_for(role).port());
+    assert_eq!(ports(&Layers::new().settings()), [8080, 8080, 8081, 8082]);
+    assert_eq!(ports(&Layers::new().with_file("admin: ':7'").settings()), [7; 4]);
+}
+
+#[test]
+fn a_higher_layer_wins_key_by_key() {
+    let layers = Layers::new()
+        .with_file("cluster: file\nnats: {url: 'file:1', storage_limit: 10GiB}\nworker:\n  pools: [file]\n  concurrency: 5\n")
+        .with_variable("TIDINGS_NATS__URL", "env:1")
+        .with_variable("TIDINGS_WORKER__POOLS", "env, other")
+        .with_flag("--nats", "nats.url", "flag:1")
+        .with_flag("--pool", "worker.pools", "a")
+        .with_flag("--pool", "worker.pools", "b");
+    let settings = layers.settings();
+    assert_eq!((settings.cluster.as_str(), settings.worker.concurrency), ("file", 5));
+    assert_eq!((settings.nats.url.unwrap().to_string().as_str(), settings.nats.storage_limit), ("nats://flag:1", Some(10 << 30)));
+    assert_eq!(settings.worker.pools, ["a", "b"]);
+    let without_flags = Layers { sources: Sources { flags: Vec::new(), ..layers.sources }, ..layers };
+    assert_eq!(without_flags.settings().worker.pools, ["env", "other"]);
+}
+
+#[test]
+fn the_file_may_be_named_by_a_variable_and_may_be_empty() {
+    let layers = Layers::new();
+    layers.write("a.yaml", "cluster: eu-1");
+    let named = layers.path("a.yaml");
+    assert_eq!(layers.with_variable("TIDINGS_CONFIG", &named).settings().cluster, "eu-1");
+    assert_eq!(Layers::new().with_file("# nothing yet\n").settings(), Layers::new().settings());
+    assert_eq!(Layers::new().with_file("nats:\ncluster:\n").settings(), Layers::new().settings());
+}
+
+#[test]
+fn all_mistakes_are_told_together_with_their_origin() {
+    let layers = Layers::new()
+        .with_file("listen: 9090\nworker: {concurrency: 0, pool: [a]}\nrules: here\nclutser: x\n")
+        .with_variable("TIDINGS_INGEST__DEDUPE_INTERVAL", "5")
+        .with_variable("TIDINGS_NATS_URL", "a:1")
+        .with_flag("--log-format", "log.format", "xml");
+    assert_eq!(
+        layers.mistakes(),
+        [
+            r#"listen (file tidings.yaml): expected an address and a port, such as 127.0.0.1:9090 or :9090, not "9090""#,
+            r#"log.format (flag --log-format): expected text or json, not "xml""#,
+            r#"ingest.dedupe_interval (variable TIDINGS_INGEST__DEDUPE_INTERVAL): expected a duration above 0 with its unit, such as 30s or 5m, not "5""#,
+            r#"worker.concurrency (file tidings.yaml): expected a whole number above 0, not "0""#,
+            "clutser (file tidings.yaml): no such key; there are admin, cluster, data, listen, shutdown_grace",
+            "nats_url (variable TIDINGS_NATS_URL): no such key; there are admin, cluster, data, listen, shutdown_grace",
+            "rules (file tidings.yaml): expected keys below it, not a value",
+            "worker.pool (file tidings.yaml): no such key; there are worker.concurrency, worker.pools",
+        ]
+    );
+}
+
+#[test]
+fn a_file_that_can_not_be_read_is_a_mistake_like_others() {
+    let layers = Layers::new().with_flag("--log-format", "log.format", "xml");
+    let missing = Layers { sources: Sources { file: Some(layers.path("none.yaml").into()), ..layers.sources }, ..layers };
+    let mistakes = missing.mistakes();
+    assert!(mistakes[0].starts_with("file none.yaml can't be read: ") && mistakes.len() == 2, "{mistakes:?}");
+    for yaml in ["hunter2", "- hunter2", "a: [hunter2", "a: 1\na: hunter2"] {
+        let mistakes = Layers::new().with_file(yaml).mistakes();
+        assert!(mistakes.len() == 1 && !mistakes[0].contains("hunter2"), "{yaml}: {mistakes:?}");
+    }
+    let mistakes = Layers::new().with_file("cluster: a\nnats: {").mistakes();
+    assert!(
+        mistakes[0].starts_with("file tidings.yaml can't be read as YAML: ") && mistakes[0].contains("line 3"),
+        "{mistakes:?}"
+    );
+}
+
+#[test]
+fn secrets_come_as_they_are_or_by_file_and_the_higher_layer_wins() {
+    let layers = Layers::new();
+    layers.write("token", "from-file\n");
+    let path = layers.path("token");
+    let layers = layers.with_file("nats: {token: from-yaml}");
+    assert_eq!(layers.settings().nats.token.unwrap().expose(), "from-yaml");
+    let layers = layers.with_variable("TIDINGS_NATS__TOKEN_FILE", &path);
+    assert_eq!(layers.settings().nats.token.unwrap().expose(), "from-file");
+    let layers = layers.with_flag("--nats-token", "nats.token", "from-flag");
+    assert_eq!(layers.settings().nats.token.unwrap().expose(), "from-flag");
+}
+
+#[test]
+fn credentials_that_contradict_each_other_are_mistakes() {
+    for (yaml, mistake) in [
+        (
+            "{token: hunter2, token_file: /x}",
+            "nats.token (file tidings.yaml): expected without nats.token_file, which is given too",
+        ),
+        ("{username: a}", "nats.password: expected, because nats.username is given"),
+        ("{password: hunter2}", "nats.username: expected, because nats.password is given"),
+        ("{tls: {key: a}}", "nats.tls.cert: expected, because nats.tls.key is given"),
+        ("{credentials: a, token: hunter2}", "nats: one of username, token and credentials, not several"),
+        (
+            "{url: 'http://a:hunter2@b'}",
+            "nats.url (file tidings.yaml): expected addresses of NATS servers with commas between them, such as nats://host:4222",
+        ),
+        (
+            "{username: a, password_file: ''}",
+            "nats.password_file (file tidings.yaml): expected a file that can be read, unlike : No such file or directory (os error 2)",
+        ),
+    ] {
+        assert_eq!(Layers::new().with_file(&format!("nats: {yaml}")).mistakes(), [mistake], "{yaml}");
+    }
+}
+
+#[test]
+fn secrets_never_show() {
+    let settings = Layers::new().with_file("nats: {url: 'nats://me:hunter2@a:1', username: me, password: hunter2}").settings();
+    let redacted = serde_json::to_string(&settings.redacted()).unwrap();
+    assert!(!redacted.contains("hunter2") && !format!("{settings:?}").contains("hunter2"), "{redacted}");
+    for shown in [r#""url":"nats://a:1""#, r#""username":"me","password":"***","token":null"#, r#""dedupe_interval":"5m""#] {
+        assert!(redacted.contains(shown), "{shown}: {redacted}");
+    }
+}
+
+#[test]
+fn variables_that_kubernetes_makes_for_services_are_no_settings() {
+    let mut layers = Layers::new();
+    for (name, value) in [
+        ("TIDINGS_PORT", "tcp://10.0.0.1:80"),
+        ("TIDINGS_PORT_80_TCP", "tcp://10.0.0.1:80"),
+        ("TIDINGS_PORT_80_TCP_ADDR", "10.0.0.1"),
+        ("TIDINGS_PORT_80_TCP_PROTO", "tcp"),
+        ("TIDINGS_INGEST_SERVICE_HOST", "10.0.0.1"),
+        ("TIDINGS_INGEST_SERVICE_PORT_HTTP", "80"),
+        ("HOME", "/"),
+        ("TIDINGS_CLUSTER", ""),
+    ] {
+        layers = layers.with_variable(name, value);
+    }
+    assert_eq!(layers.settings(), Layers::new().settings());
+    assert_eq!(Layers::new().with_variable("TIDINGS_PORT", "80").mistakes().len(), 1);
+}

@@ -1,0 +1,290 @@
+//! Objects from the text of a YAML or JSON file, each field with its line.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+use serde_saphyr::{DuplicateKeyPolicy, Spanned};
+
+use crate::object::{Object, Origin};
+use crate::problem::{Problem, Severity};
+
+/// What a file may hold. Anchors and aliases count with all that they stand for, so that a few lines can't fill the
+/// memory.
+const MOST_NODES: usize = 2_000_000;
+/// What aliases may stand for in all.
+const MOST_ALIASED: usize = 100_000;
+
+/// What was found in a file.
+#[derive(Default)]
+pub struct Documents {
+    /// The objects that rules consist of.
+    pub objects: Vec<Object>,
+    /// What could not be read. Where there is any, objects may be missing.
+    pub problems: Vec<Problem>,
+}
+
+/// Reads the documents of a file: several of them, Lists, and among them kinds that are read over.
+pub fn read(file: &Arc<str>, text: &[u8]) -> Documents {
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_nodes: MOST_NODES,
+            max_events: 3 * MOST_NODES,
+            max_documents: MOST_NODES,
+        },
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MOST_ALIASED },
+        duplicate_keys: DuplicateKeyPolicy::Error,
+        // It would show lines of Secrets.
+        with_snippet: false,
+    };
+    let mut documents = Documents::default();
+    let mut reader = text;
+    for document in serde_saphyr::read_with_options::<_, Spanned<Node>>(&mut reader, options) {
+        match document {
+            Ok(node) => documents.take(file, node),
+            Err(error) => {
+                let line = error.location().map(|location| location.line());
+                documents.tell(file, line, Severity::Error, reason(&error));
+            }
+        }
+    }
+    documents
+}
+
+impl Documents {
+    fn take(&mut self, file: &Arc<str>, node: Spanned<Node>) {
+        let line = node.referenced.line();
+        let (api_version, kind) = (node.value.text("apiVersion").to_owned(), node.value.text("kind").to_owned());
+        if kind.is_empty() || api_version.is_empty() {
+            let sentence = "is read over: a Kubernetes object needs apiVersion and kind";
+            return self.tell(file, Some(line), Severity::Warning, sentence.to_owned());
+        }
+        if kind.ends_with("List") {
+            for item in node.value.into_items() {
+                self.take(file, item);
+            }
+            return;
+        }
+        let head = Object::new(serde_json::json!({"apiVersion": api_version, "kind": kind}));
+        if head.is_rule() {
+            let mut origin = Origin { file: Some(file.clone()), ..Origin::default() };
+            let value = node.value.flatten("", line, &mut origin);
+            self.objects.push(Object { value, origin });
+        }
+    }
+
+    fn tell(&mut self, file: &Arc<str>, line: Option<u64>, severity: Severity, sentence: String) {
+        self.problems.push(Problem { file: Some(file.to_string()), line, object: None, field: None, sentence, severity });
+    }
+}
+
+/// The reason without the values that some errors quote; they may be of a Secret.
+fn reason(error: &serde_saphyr::Error) -> String {
+    let text = error.without_snippet().to_string();
+    let first = text.lines().next().unwrap_or_default();
+    format!("can't be read as YAML: {first}; what was in force from it stays in force")
+}
+
+/// A value whose parts know their lines.
+enum Node {
+    Leaf(Value),
+    List(Vec<Spanned<Node>>),
+    Map(Vec<(String, Spanned<Node>)>),
+}
+
+impl Node {
+    /// The text of a key, empty where there is none.
+    fn text(&self, wanted: &str) -> &str {
+        let Self::Map(entries) = self else {
+            return "";
+        };
+        match entries.iter().find(|(key, _)| key == wanted).map(|(_, node)| &node.value) {
+            Some(Self::Leaf(Value::String(text))) => text,
+            _ => "",
+        }
+    }
+
+    /// The items of a List.
+    fn into_items(self) -> Vec<Spanned<Self>> {
+        let Self::Map(entries) = self else {
+            return Vec::new();
+        };
+        match entries.into_iter().find(|(key, _)| key == "items").map(|(_, node)| node.value) {
+            Some(Self::List(items)) => items,
+            _ => Vec::new(),
+        }
+    }
+
+    /// The plain value; the lines go to the origin.
+    fn flatten(self, path: &str, line: u64, origin: &mut Origin) -> Value {
+        origin.lines.insert(path.to_owned(), line);
+        match self {
+            Self::Leaf(value) => value,
+            Self::List(items) => items
+                .into_iter()
+                .enumerate()
+                .map(|(position, node)| {
+                    let line = node.referenced.line();
+                    node.value.flatten(&format!("{path}[{position}]"), line, origin)
+                })
+                .collect(),
+            Self::Map(entries) => {
+                let mut map = Map::with_capacity(entries.len());
+                for (key, node) in entries {
+                    let inner = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                    let line = node.referenced.line();
+                    map.insert(key, node.value.flatten(&inner, line, origin));
+                }
+                Value::Object(map)
+            }
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NodeVisitor)
+    }
+}
+
+struct NodeVisitor;
+
+impl<'de> Visitor<'de> for NodeVisitor {
+    type Value = Node;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a value as in JSON")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
+        Ok(Node::Leaf(value.into()))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Node, E> {
+        Ok(Node::Leaf(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Node, E> {
+        Ok(Node::Leaf(value.into()))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Node, E> {
+        Ok(Node::Leaf(Number::from_f64(value).map_or(Value::Null, Value::Number)))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Node, E> {
+        Ok(Node::Leaf(value.into()))
+    }
+
+    fn visit_unit<E>(self) -> Result<Node, E> {
+        Ok(Node::Leaf(Value::Null))
+    }
+
+    fn visit_none<E>(self) -> Result<Node, E> {
+        Ok(Node::Leaf(Value::Null))
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
+        Node::deserialize(deserializer)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Node, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = access.next_element()? {
+            items.push(item);
+        }
+        Ok(Node::List(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Node, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(entry) = access.next_entry()? {
+            entries.push(entry);
+        }
+        Ok(Node::Map(entries))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read_text(text: &str) -> (Vec<String>, Vec<String>) {
+        let documents = read(&Arc::from("a.yaml"), text.as_bytes());
+        let objects = documents.objects.iter().map(|object| object.identity().to_string()).collect();
+        (objects, documents.problems.iter().map(ToString::to_string).collect())
+    }
+
+    const SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: ";
+
+    #[test]
+    fn several_documents_and_lists_are_read_and_other_kinds_read_over() {
+        let list = "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: ConfigMap, metadata: {name: c}}\n";
+        let other = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\n";
+        let (objects, problems) = read_text(&format!("---\n{SECRET}a\n---\n# nothing\n---\n{list}---\n{other}---\n{SECRET}b\n"));
+        assert_eq!(objects, ["Secret default/a", "ConfigMap default/c", "Secret default/b"]);
+        assert_eq!(problems, Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_field_knows_its_line() {
+        let text = format!("{SECRET}a\n---\n{SECRET}b\ndata:\n  list:\n  - x\n  - key: y\n");
+        let documents = read(&Arc::from("a.yaml"), text.as_bytes());
+        let origin = &documents.objects[1].origin;
+        for (field, line) in [("", 6), ("metadata.name", 9), ("data.list[0]", 12), ("data.list[1].key", 13), ("data.no", 11)] {
+            assert_eq!(origin.line(field), Some(line), "{field}");
+        }
+    }
+
+    #[test]
+    fn a_broken_document_is_told_with_its_line_and_without_its_values() {
+        let text = format!("{SECRET}a\n---\n{SECRET}b\nstringData:\n  token: s3cret\n  token: s3cret\n---\n{SECRET}c\n");
+        let (objects, problems) = read_text(&text);
+        assert_eq!(objects, ["Secret default/a", "Secret default/c"]);
+        assert!(problems.len() == 1 && problems[0].starts_with("a.yaml:12: can't be read"), "{problems:?}");
+        for text in [format!("{SECRET}a\n---\n{SECRET}b\nstringData: {{token: s3cret\n"), format!("{SECRET}a\ndata: \"s3cret")] {
+            let (_, problems) = read_text(&text);
+            assert!(problems.len() == 1 && !problems[0].contains("s3cret"), "{problems:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_object_is_told() {
+        for text in ["replicas: 3\n", "- a\n", "text\n"] {
+            assert!(read_text(text).1[0].contains("needs apiVersion and kind"), "{text}");
+        }
+        assert_eq!(read_text(""), (vec![], vec![]));
+    }
+
+    #[test]
+    fn json_with_tabs_is_read_too() {
+        let text = "{\n\t\"apiVersion\": \"v1\",\n\t\"kind\": \"Secret\",\n\t\"metadata\": {\"name\": \"\\ud83d\\ude00\"}\n}\n";
+        assert_eq!(read_text(text).0, ["Secret default/\u{1f600}"]);
+    }
+
+    #[test]
+    fn aliases_do_not_fill_the_memory() {
+        let mut text = format!("{SECRET}a\nx0: &x0 [a,a,a,a,a,a,a,a,a,a]\n");
+        for level in 1..30 {
+            let alias = vec![format!("*x{}", level - 1); 10].join(",");
+            text.push_str(&format!("x{level}: &x{level} [{alias}]\n"));
+        }
+        let (objects, problems) = read_text(&text);
+        assert!(objects.is_empty() && problems.len() == 1, "{problems:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "([a-zA-Z0-9:\\-\\n \\[\\]{}&*!|>'\",#%@`?.~\\\\\\t]|kind: |apiVersion: |- |---\\n|é){0,80}") {
+            let _ = read(&Arc::from("a.yaml"), text.as_bytes());
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = read(&Arc::from("a.yaml"), &bytes);
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! The rules as they are now, for everybody who needs them, and the task that keeps them so.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::folder::Folder;
+use crate::problem::Problem;
+use crate::snapshot::Rules;
+
+/// How often the folder is read although nothing was told: not every file system tells.
+const POLL: Duration = Duration::from_secs(2);
+/// Files that change together are read together.
+const SETTLE: Duration = Duration::from_millis(100);
+
+/// The rules as they are now.
+///
+/// # Guarantees
+/// Reading takes no lock. What [`Live::current`] gave stays as it is; what changes comes with the next call.
+#[derive(Debug)]
+pub struct Live {
+    rules: ArcSwap<Rules>,
+    changes: watch::Sender<u64>,
+    loaded: AtomicBool,
+    /// Of the folder as a whole: not part of any snapshot.
+    folder_problem: ArcSwap<Option<Problem>>,
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Self {
+            rules: ArcSwap::default(),
+            changes: watch::Sender::new(0),
+            loaded: AtomicBool::new(false),
+            folder_problem: ArcSwap::default(),
+        }
+    }
+}
+
+impl Live {
+    /// Rules that are already there.
+    pub fn new(rules: Rules) -> Self {
+        let live = Self::default();
+        live.replace(rules);
+        live
+    }
+
+    /// The present rules. Empty before the first complete snapshot; see [`Live::loaded`].
+    pub fn current(&self) -> Arc<Rules> {
+        self.rules.load_full()
+    }
+
+    /// Whether there has been a complete snapshot.
+    pub fn loaded(&self) -> bool {
+        self.loaded.load(Ordering::Acquire)
+    }
+
+    /// Tells of every change, the first snapshot included; the number grows by one each time.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Puts new rules in force.
+    pub fn replace(&self, rules: Rules) {
+        self.rules.store(Arc::new(rules));
+        self.loaded.store(true, Ordering::Release);
+        self.changes.send_modify(|number| *number += 1);
+    }
+
+    /// All that is wrong now: with the folder as a whole, with files and with objects.
+    pub fn problems(&self) -> Vec<Problem> {
+        let folder = self.folder_problem.load();
+        folder.iter().cloned().chain(self.current().problems().iter().cloned()).collect()
+    }
+}
+
+/// Keeps the rules as the folder has them, until it is told to stop. Logs each problem once when it appears, and once
+/// when it is mended.
+///
+/// # Guarantees
+/// A change is in force within about two seconds, mostly within a few hundred milliseconds. While the folder can't be
+/// read, what was in force stays in force. Safe to cancel at each `.await`.
+pub async fn follow(live: Arc<Live>, folder: Folder, stop: CancellationToken) {
+    let (hint, mut hints) = mpsc::channel(1);
+    let _watcher = watch_folder(&folder, hint);
+    let mut known = HashSet::new();
+    let mut state = Some(folder);
+    let mut poll = interval(POLL);
+    poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let told = tokio::select! {
+            () = stop.cancelled() => return,
+            _ = poll.tick() => false,
+            Some(()) = hints.recv() => true,
+        };
+        if told {
+            sleep(SETTLE).await;
+            while hints.try_recv().is_ok() {}
+        }
+        let Some(folder) = state.take() else {
+            return;
+        };
+        state = refresh(&live, folder).await;
+        known = log_changes(known, live.problems());
+    }
+}
+
+/// Reads the folder off the runtime, and puts what it holds in force if that has changed.
+async fn refresh(live: &Arc<Live>, mut folder: Folder) -> Option<Folder> {
+    let live = live.clone();
+    let read = tokio::task::spawn_blocking(move || {
+        match folder.read() {
+            Ok(tree) => {
+                live.folder_problem.store(Arc::new(None));
+                if !live.loaded() || !folder.is_compiled(&tree) {
+                    live.replace(folder.compile(tree));
+                }
+            }
+            Err(problem) => live.folder_problem.store(Arc::new(Some(problem))),
+        }
+        folder
+    });
+    match read.await {
+        Ok(folder) => Some(folder),
+        Err(error) => {
+            tracing::error!(%error, "reading the rules has crashed; they stay as they are until a restart");
+            None
+        }
+    }
+}
+
+/// A watcher that hints at changes; without one, the poll finds them.
+fn watch_folder(folder: &Folder, hint: mpsc::Sender<()>) -> Option<RecommendedWatcher> {
+    let tell = move |event: notify::Result<notify::Event>| {
+        // Our own reading is no change. A hint that finds one waiting is not needed.
+        if !event.is_ok_and(|event| event.kind.is_access()) {
+            let _ = hint.try_send(());
+        }
+    };
+    let mut watcher = notify::recommended_watcher(tell).ok()?;
+    match watcher.watch(folder.path(), RecursiveMode::Recursive) {
+        Ok(()) => Some(watcher),
+        Err(error) => {
+            tracing::info!(path = %folder.path().display(), %error, "changes of rules are found by polling only");
+            None
+        }
+    }
+}
+
+/// Logs what is new and what is mended, and gives what is known then.
+fn log_changes(known: HashSet<Problem>, problems: Vec<Problem>) -> HashSet<Problem> {
+    let now: HashSet<Problem> = problems.iter().cloned().collect();
+    for problem in problems.iter().filter(|problem| !known.contains(problem)) {
+        tracing::warn!(severity = ?problem.severity, "rules: {problem}");
+    }
+    for problem in known.difference(&now) {
+        tracing::info!("rules: mended: {problem}");
+    }
+    now
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+    use crate::check::Options;
+    use crate::kind::{Family, Kind, Kinds};
+
+    const KINDS: Kinds = &[Kind { name: "slack", family: Family::Message }];
+
+    fn provider(address: &str) -> String {
+        format!(
+            "apiVersion: notification.toolkit.fluxcd.io/v1beta3\nkind: Provider\nmetadata: {{name: p}}\nspec: {{type: slack, \
+             address: {address}}}\n"
+        )
+    }
+
+    /// The next state for which the condition holds.
+    async fn until(live: &Live, condition: impl Fn(&Live) -> bool) {
+        let wait = async {
+            while !condition(live) {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), wait).await.expect("the rules become what was waited for");
+    }
+
+    fn has(live: &Live, address: &str) -> bool {
+        live.current().provider("default", "p").is_some_and(|provider| provider.address == address)
+    }
+
+    #[cfg(unix)]
+    fn mount(place: &Path, version: &str, address: &str) {
+        fs::create_dir(place.join(version)).unwrap();
+        fs::write(place.join(version).join("p.yaml"), provider(address)).unwrap();
+        std::os::unix::fs::symlink(version, place.join("..new")).unwrap();
+        fs::rename(place.join("..new"), place.join("..data")).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn rules_follow_a_mounted_config_map_and_outlive_its_folder() {
+        let parent = tempfile::tempdir().unwrap();
+        let place = parent.path().join("rules");
+        let live = Arc::new(Live::default());
+        let stop = CancellationToken::new();
+        let folder = Folder::new(&place, KINDS, Options::default());
+        let task = tokio::spawn(follow(live.clone(), folder, stop.clone()));
+        until(&live, |live| live.problems().len() == 1).await;
+        assert!(!live.loaded());
+
+        fs::create_dir(&place).unwrap();
+        mount(&place, "..1", "one");
+        std::os::unix::fs::symlink("..data/p.yaml", place.join("p.yaml")).unwrap();
+        until(&live, |live| has(live, "one")).await;
+        assert!(live.loaded());
+        let mut changes = live.changes();
+        changes.mark_unchanged();
+
+        mount(&place, "..2", "two");
+        until(&live, |live| has(live, "two")).await;
+        assert!(changes.has_changed().unwrap());
+
+        fs::remove_dir_all(&place).unwrap();
+        until(&live, |live| live.problems().len() == 1).await;
+        assert!(has(&live, "two"));
+        stop.cancel();
+        task.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_problem_is_known_until_it_is_mended() {
+        let problem = |line| Problem {
+            file: None,
+            line: Some(line),
+            object: None,
+            field: None,
+            sentence: String::new(),
+            severity: crate::Severity::Error,
+        };
+        let known = log_changes(HashSet::new(), vec![problem(1), problem(2)]);
+        assert_eq!(log_changes(known, vec![problem(2)]), HashSet::from([problem(2)]));
+    }
+}

@@ -1,0 +1,123 @@
+//! Flags as the highest layer of the settings.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Args;
+use tidings_core::config::{Flag, Settings, Sources, environment};
+
+/// Flags that every role takes.
+#[derive(Args, Debug, Clone, Default)]
+pub struct CommonFlags {
+    /// A YAML file of settings; flags and environment (TIDINGS_…) go before it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The NATS servers, with commas between them
+    #[arg(long, value_name = "URL")]
+    nats: Option<String>,
+    /// Where /livez, /readyz and /metrics are served
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<String>,
+    /// A level, or levels by module
+    #[arg(long, value_name = "FILTER")]
+    log_level: Option<String>,
+    /// text or json
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+}
+
+/// Flags of roles that take events.
+#[derive(Args, Debug, Clone, Default)]
+pub struct IngestFlags {
+    /// Where events are taken
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// The name of the cluster whose events these are
+    #[arg(long, value_name = "NAME")]
+    cluster: Option<String>,
+    /// For how long the same event is a duplicate
+    #[arg(long, alias = "rate-limit-interval", value_name = "DURATION")]
+    dedupe_interval: Option<String>,
+}
+
+/// Flags of roles that need rules.
+#[derive(Args, Debug, Clone, Default)]
+pub struct RulesFlags {
+    /// The folder of Alerts, Providers and Secrets
+    #[arg(long, value_name = "DIR")]
+    rules: Option<String>,
+    /// Refuse events from other namespaces than the Alert's
+    #[arg(long)]
+    no_cross_namespace_refs: bool,
+    /// A namespace whose Alerts may say `namespace: "*"`; repeatable
+    #[arg(long, value_name = "NAMESPACE")]
+    namespace_wildcard_for: Vec<String>,
+}
+
+/// Flags of roles that deliver.
+#[derive(Args, Debug, Clone, Default)]
+pub struct WorkerFlags {
+    /// A pool to serve; repeatable
+    #[arg(long, value_name = "NAME")]
+    pool: Vec<String>,
+}
+
+/// What becomes flags of the settings.
+pub trait AsFlags {
+    /// Each as it was given.
+    fn flags(&self) -> Vec<Flag>;
+}
+
+impl AsFlags for CommonFlags {
+    fn flags(&self) -> Vec<Flag> {
+        let given = [
+            ("--nats", "nats.url", &self.nats),
+            ("--admin", "admin", &self.admin),
+            ("--log-level", "log.filter", &self.log_level),
+            ("--log-format", "log.format", &self.log_format),
+        ];
+        given.into_iter().filter_map(|(name, key, value)| Some(flag(name, key, value.as_ref()?))).collect()
+    }
+}
+
+impl AsFlags for IngestFlags {
+    fn flags(&self) -> Vec<Flag> {
+        let given = [
+            ("--listen", "listen", &self.listen),
+            ("--cluster", "cluster", &self.cluster),
+            ("--dedupe-interval", "ingest.dedupe_interval", &self.dedupe_interval),
+        ];
+        given.into_iter().filter_map(|(name, key, value)| Some(flag(name, key, value.as_ref()?))).collect()
+    }
+}
+
+impl AsFlags for RulesFlags {
+    fn flags(&self) -> Vec<Flag> {
+        let dir = self.rules.as_ref().map(|dir| flag("--rules", "rules.dir", dir));
+        let refuse =
+            self.no_cross_namespace_refs.then(|| flag("--no-cross-namespace-refs", "rules.no_cross_namespace_refs", "true"));
+        let wildcard = |namespace: &String| flag("--namespace-wildcard-for", "rules.namespace_wildcard_for", namespace);
+        dir.into_iter().chain(refuse).chain(self.namespace_wildcard_for.iter().map(wildcard)).collect()
+    }
+}
+
+impl AsFlags for WorkerFlags {
+    fn flags(&self) -> Vec<Flag> {
+        self.pool.iter().map(|pool| flag("--pool", "worker.pools", pool)).collect()
+    }
+}
+
+/// A flag with its key and value.
+pub fn flag(name: &str, key: &str, value: &str) -> Flag {
+    Flag { name: name.to_owned(), key: key.to_owned(), value: value.to_owned() }
+}
+
+/// Reads all layers.
+///
+/// # Errors
+/// All mistakes together.
+pub fn settings(common: &CommonFlags, flags: Vec<Flag>) -> anyhow::Result<Settings> {
+    let flags = common.flags().into_iter().chain(flags).collect();
+    let sources = Sources { file: common.config.clone(), environment: environment(), flags };
+    Settings::load(&sources).context("the settings can't be used")
+}

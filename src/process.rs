@@ -1,0 +1,286 @@
+//! A process of one role or of all: starts what it is made of, and ends it in order.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tidings_core::bus::Bus;
+use tidings_core::bus::connect::connect_patiently;
+use tidings_core::bus::pull::Stop;
+use tidings_core::bus::setup::{Mismatch, SetupError};
+use tidings_core::config::{Role, Settings};
+use tidings_core::health::{Check, Health};
+use tidings_core::metrics::{Metrics, OutcomeLabel};
+use tidings_core::stream::Sizing;
+use tidings_core::{admin, telemetry};
+use tidings_ingest::{BusStore, Ingest};
+use tidings_router::Router;
+use tidings_rules::live::Live;
+use tidings_workers::http::shared_client;
+use tidings_workers::keep::Keeper;
+use tidings_workers::worker::Worker;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// The server is sampled every second; older news of it counts as none.
+const BUS_FRESH_FOR: Duration = Duration::from_secs(10);
+/// Between tries to see the streams.
+const SETUP_PAUSE: Duration = Duration::from_millis(500);
+/// What is handed back at the end has this long to get out.
+const HAND_BACK_WITHIN: Duration = Duration::from_secs(3);
+
+/// Which roles a process has.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Parts {
+    /// Takes events.
+    pub ingest: bool,
+    /// Plans deliveries.
+    pub router: bool,
+    /// Makes deliveries.
+    pub worker: bool,
+}
+
+impl Parts {
+    /// All of them.
+    pub const ALL: Self = Self { ingest: true, router: true, worker: true };
+}
+
+/// A process that has begun: its log runs, its ports are bound.
+pub struct Process {
+    settings: Settings,
+    role: Role,
+    mismatch: Mismatch,
+    health: Health,
+    metrics: Metrics,
+    stop: Stop,
+    /// The admin endpoint tells the truth to the very end.
+    stop_admin: CancellationToken,
+    tasks: TaskTracker,
+    events: Option<TcpListener>,
+    terminate: (Signal, Signal),
+}
+
+impl Process {
+    /// Starts the log.
+    ///
+    /// # Errors
+    /// The filter can't be read.
+    pub fn start_log(settings: &Settings) -> anyhow::Result<()> {
+        telemetry::start(&settings.log.filter, settings.log.format).map_err(anyhow::Error::msg)
+    }
+
+    /// Starts the log and binds the ports, so that what is wrong with them shows at once.
+    ///
+    /// # Errors
+    /// The log's filter or a port can't be used.
+    pub async fn start(settings: Settings, role: Role, mismatch: Mismatch) -> anyhow::Result<Self> {
+        Self::start_log(&settings)?;
+        Self::start_with_log(settings, role, mismatch).await
+    }
+
+    /// The same where the log runs already.
+    ///
+    /// # Errors
+    /// A port can't be used.
+    pub async fn start_with_log(settings: Settings, role: Role, mismatch: Mismatch) -> anyhow::Result<Self> {
+        tracing::info!(settings = %serde_json::to_string(&settings.redacted())?, "starting");
+        let terminate = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let stop = Stop { pulling: CancellationToken::new(), holding: CancellationToken::new() };
+        let (health, metrics, stop_admin) = (Health::default(), Metrics::default(), CancellationToken::new());
+        let tasks = TaskTracker::new();
+        let events = match role {
+            Role::Up | Role::Ingest => Some(bind("listen", settings.listen).await?),
+            Role::Router | Role::Worker => None,
+        };
+        let admin_listener = bind("admin", settings.admin_for(role)).await?;
+        tracing::info!(role = "admin", address = %admin_listener.local_addr()?, "listening");
+        tasks.spawn(admin::serve(admin_listener, health.clone(), metrics.clone(), stop_admin.clone()));
+        Ok(Self { settings, role, mismatch, health, metrics, stop, stop_admin, tasks, events, terminate })
+    }
+
+    /// Cancelled when the process begins to end.
+    pub fn ending(&self) -> CancellationToken {
+        self.stop.pulling.clone()
+    }
+
+    /// Where events are taken.
+    pub fn events_address(&self) -> Option<SocketAddr> {
+        self.events.as_ref().and_then(|listener| listener.local_addr().ok())
+    }
+
+    /// What is to be joined at the end.
+    pub fn tasks(&self) -> &TaskTracker {
+        &self.tasks
+    }
+
+    /// Runs until a signal asks it to end, then drains for the grace period, hands back what is left, and ends.
+    ///
+    /// # Errors
+    /// NATS, its streams or the rules can't be used and waiting does not help.
+    pub async fn run(mut self, parts: Parts) -> anyhow::Result<()> {
+        let roles = TaskTracker::new();
+        let pulling = self.stop.pulling.clone();
+        let started = {
+            let (terminate, interrupt) = (&mut self.terminate.0, &mut self.terminate.1);
+            let start = start_roles(
+                &self.settings,
+                self.role,
+                self.mismatch,
+                &self.health,
+                &self.metrics,
+                &self.stop,
+                &mut self.events,
+                &roles,
+                parts,
+            );
+            tokio::select! {
+                started = start => started,
+                _ = terminate.recv() => { pulling.cancel(); Ok(()) }
+                _ = interrupt.recv() => { pulling.cancel(); Ok(()) }
+            }
+        };
+        if started.is_ok() && !pulling.is_cancelled() {
+            tokio::select! {
+                _ = self.terminate.0.recv() => {}
+                _ = self.terminate.1.recv() => {}
+            }
+        }
+        self.end(&roles).await;
+        started
+    }
+
+    async fn end(mut self, roles: &TaskTracker) {
+        tracing::info!(grace = ?self.settings.shutdown_grace, "ending: nothing more is taken, what is under way goes on");
+        self.stop.pulling.cancel();
+        roles.close();
+        let again = async {
+            tokio::select! {
+                _ = self.terminate.0.recv() => {}
+                _ = self.terminate.1.recv() => {}
+            }
+        };
+        tokio::select! {
+            () = roles.wait() => {}
+            () = tokio::time::sleep(self.settings.shutdown_grace) => tracing::info!("the grace period is over, handing back what is left"),
+            () = again => tracing::info!("asked again, handing back what is left"),
+        }
+        self.stop.holding.cancel();
+        let _ = tokio::time::timeout(HAND_BACK_WITHIN, roles.wait()).await;
+        self.stop_admin.cancel();
+        self.tasks.close();
+        let _ = tokio::time::timeout(HAND_BACK_WITHIN, self.tasks.wait()).await;
+        tracing::info!("ended");
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "one caller; the parts of a process while another part of it is borrowed")]
+async fn start_roles(
+    settings: &Settings,
+    role: Role,
+    mismatch: Mismatch,
+    health: &Health,
+    metrics: &Metrics,
+    stop: &Stop,
+    events: &mut Option<TcpListener>,
+    roles: &TaskTracker,
+    parts: Parts,
+) -> anyhow::Result<()> {
+    let needs_rules = parts.router || parts.worker;
+    let rules = if needs_rules { Some(start_rules(settings, health, metrics, stop).await?) } else { None };
+    let check = health.check("bus", Some(BUS_FRESH_FOR));
+    let name = format!("tidings {role:?}").to_lowercase();
+    let bus = connect_patiently(&settings.nats, &name, &check).await?;
+    set_up(&bus, settings, mismatch, needs_rules, &check).await?;
+    roles.spawn({
+        let (bus, limit, metrics, stop) = (bus.clone(), settings.nats.storage_limit, metrics.clone(), stop.holding.clone());
+        async move { bus.watch(limit, check, metrics, stop).await }
+    });
+    if parts.ingest
+        && let Some(listener) = events.take()
+    {
+        tracing::info!(role = "ingest", address = %listener.local_addr()?, "listening");
+        warn_of_small_payload(&bus);
+        roles.spawn(tidings_ingest::serve(listener, ingest(&bus, settings, metrics), stop.pulling.clone()));
+    }
+    let Some(rules) = rules else { return Ok(()) };
+    if parts.router {
+        let router = Router::new(bus.clone(), rules.clone(), metrics.clone());
+        let (capacity, health, stop) = (settings.router.concurrency, health.clone(), stop.clone());
+        roles.spawn(async move { router.run(capacity, &health, stop).await });
+    }
+    if parts.worker {
+        let keeper = Keeper::open(&bus).await.map_err(anyhow::Error::msg).context("cannot open the bucket latest")?;
+        let client = shared_client().context("cannot read the system's certificates")?;
+        let worker = Worker::new(bus, Arc::new(rules), client, keeper, metrics.clone());
+        let (pools, capacity) = (settings.worker.pools.clone(), settings.worker.concurrency);
+        let (health, stop) = (health.clone(), stop.clone());
+        roles.spawn(async move { worker.run(&pools, capacity, &health, stop).await });
+    }
+    Ok(())
+}
+
+fn ingest(bus: &Bus, settings: &Settings, metrics: &Metrics) -> axum::Router {
+    let counted = metrics.ingested.clone();
+    tidings_ingest::router(Ingest {
+        store: BusStore(bus.clone()),
+        cluster: settings.cluster.clone(),
+        dedupe_interval: settings.ingest.dedupe_interval,
+        observe: Box::new(move |taken| {
+            counted.get_or_create(&OutcomeLabel { outcome: taken.as_str() }).inc();
+        }),
+    })
+}
+
+async fn start_rules(settings: &Settings, health: &Health, metrics: &Metrics, stop: &Stop) -> anyhow::Result<Live> {
+    let dir = settings.rules.dir.clone().context("no rules: name the folder of Alerts and Providers with --rules DIR")?;
+    let options = tidings_rules::Options {
+        no_cross_namespace_refs: settings.rules.no_cross_namespace_refs,
+        namespace_wildcard_for: settings.rules.namespace_wildcard_for.clone(),
+    };
+    let check = health.check("rules", None);
+    let live = Live::start(&dir, tidings_workers::notifier::kinds(), &options, stop.holding.clone()).await?;
+    check.succeed();
+    metrics.rule_problems.set(i64::try_from(live.current().problems().len()).unwrap_or(i64::MAX));
+    let (mut changes, watched, metrics) = (live.changes(), live.clone(), metrics.clone());
+    tokio::spawn(async move {
+        while changes.changed().await.is_ok() {
+            metrics.rule_problems.set(i64::try_from(watched.current().problems().len()).unwrap_or(i64::MAX));
+        }
+    });
+    Ok(live)
+}
+
+/// Router and worker make the streams; ingest waits for them.
+async fn set_up(bus: &Bus, settings: &Settings, mismatch: Mismatch, may_make: bool, check: &Check) -> anyhow::Result<()> {
+    let sizing = Sizing {
+        dedupe_interval: settings.ingest.dedupe_interval,
+        storage_limit: settings.nats.storage_limit,
+        replicas: settings.nats.replicas,
+    };
+    loop {
+        let done = if may_make { bus.set_up(&sizing, mismatch).await } else { bus.find_events(&sizing).await };
+        match done {
+            Ok(()) => return Ok(()),
+            Err(error @ SetupError::Differs { .. }) => return Err(error.into()),
+            Err(error) => {
+                tracing::warn!(%error, "the streams are not there yet, trying again");
+                check.fail(error.to_string());
+            }
+        }
+        tokio::time::sleep(SETUP_PAUSE).await;
+    }
+}
+
+fn warn_of_small_payload(bus: &Bus) {
+    let most = bus.client().max_payload();
+    if most < 4 << 20 {
+        tracing::warn!(max_payload = most, "the server takes smaller messages than events can be: larger ones are answered with 413");
+    }
+}
+
+async fn bind(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}: choose another address with --{key}"))
+}
