@@ -1,9 +1,11 @@
 //! `nats`: the event as JSON to a subject of a NATS server.
 //!
 //! Contract: NATS documentation, "Client Protocol". Each event takes a connection of its own, as in Flux, with the Secret's
-//! `creds`, else `nkey`, else `username` and `password`. Core NATS acknowledges nothing; so an empty request to a subject
-//! of our own follows the event: servers answer it (with "no responders", since 2.2) after they have taken the event, and
-//! what they have against the event comes before. A subject is not a stream: without a subscriber the event is gone.
+//! `creds`, else `nkey`, else `username` and `password`, else what the address holds before `@`.
+//!
+//! Core NATS acknowledges nothing; so an empty request to a subject of our own follows the event: servers answer it (with
+//! "no responders", since 2.2) after they have taken the event, and what they have against the event comes before. A
+//! subject is not a stream: without a subscriber the event is gone.
 //!
 //! NATS is not HTTP: proxies are not used, and a dry run has no request to show. `certSecretRef` counts where it names the
 //! authorities. A retry after a lost answer publishes twice.
@@ -15,6 +17,7 @@ use async_nats::client::{PublishErrorKind, RequestErrorKind};
 use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
 use async_trait::async_trait;
 use bytes::Bytes;
+use percent_encoding::percent_decode_str;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
@@ -41,26 +44,50 @@ pub const TYPE: ProviderType = ProviderType {
 struct Nats {
     dry_run: bool,
     servers: Vec<ServerAddr>,
+    /// What the address holds before `@`, for a Secret without credentials.
+    user_info: Option<UserInfo>,
     secret: SecretData,
     tls: Option<ClientConfig>,
     timeout: Duration,
+}
+
+enum UserInfo {
+    Password(String, String),
+    Token(String),
 }
 
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     if provider.address.is_empty() {
         return Err(Invalid::from("no address: set spec.address to the server's, such as nats://HOST:4222"));
     }
-    let servers: Result<Vec<ServerAddr>, _> = provider.address.split(',').map(|address| address.trim().parse()).collect();
+    let (servers, user_infos): (Vec<_>, Vec<_>) =
+        provider.address.split(',').map(server).collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
     let nats = Nats {
         dry_run: http.is_dry_run(),
-        // The words of the parser quote what it was given, which may hold a password.
-        servers: servers.map_err(|_| Invalid::from("the address is not that of a NATS server, such as nats://HOST:4222"))?,
+        servers,
+        user_info: user_infos.into_iter().flatten().next(),
         secret: provider.secret.clone(),
         tls: provider.tls.as_ref().map(tls_config).transpose()?,
         timeout: provider.timeout,
     };
     nats.options()?;
     Ok(Notifier::Message(Box::new(nats)))
+}
+
+/// One of the addresses, and what it holds before `@`: async-nats would log it, and not use it.
+fn server(address: &str) -> Result<(ServerAddr, Option<UserInfo>), Invalid> {
+    // The words of the parser quote what it was given, which may hold a password.
+    let unusable = |_| Invalid::from("the address is not that of a NATS server, such as nats://HOST:4222");
+    let mut url = address.trim().parse::<ServerAddr>().map_err(unusable)?.into_inner();
+    let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let user_info = match (url.username(), url.password()) {
+        ("", _) => None,
+        (token, None) => Some(UserInfo::Token(decoded(token))),
+        (username, Some(password)) => Some(UserInfo::Password(decoded(username), decoded(password))),
+    };
+    // An address with a host takes them.
+    let _ = (url.set_username(""), url.set_password(None));
+    Ok((ServerAddr::from_url(url).map_err(unusable)?, user_info))
 }
 
 #[async_trait]
@@ -93,9 +120,13 @@ impl Nats {
             let unreadable = |_| Invalid::from("the Secret's creds is not a NATS credentials file (user JWT and seed)");
             return options.credentials(creds).map_err(unreadable);
         }
-        Ok(match (self.secret.text("nkey"), self.secret.basic()) {
-            (Some(seed), _) => options.nkey(seed.to_owned()),
-            (None, Some((username, password))) => options.user_and_password(username.to_owned(), password.to_owned()),
+        if let Some(seed) = self.secret.text("nkey") {
+            return Ok(options.nkey(seed.to_owned()));
+        }
+        Ok(match (self.secret.basic(), &self.user_info) {
+            (Some((username, password)), _) => options.user_and_password(username.to_owned(), password.to_owned()),
+            (None, Some(UserInfo::Password(username, password))) => options.user_and_password(username.clone(), password.clone()),
+            (None, Some(UserInfo::Token(token))) => options.token(token.clone()),
             (None, None) => options,
         })
     }
@@ -317,6 +348,21 @@ mod tests {
         assert_eq!((&connect["name"], &connect["user"], &connect["pass"]), (&NAME.into(), &"nu".into(), &"np".into()));
         let event = Sample::info();
         assert_eq!(published, [("general".to_owned(), flux::to_json(&event.event, &event.metadata))]);
+    }
+
+    #[tokio::test]
+    async fn credentials_in_the_address_are_used_where_the_secret_has_none() {
+        for (user_info, secret, expected) in [
+            ("u%40x:p", vec![], ["u@x", "p", ""]),
+            ("tok", vec![], ["", "", "tok"]),
+            ("u:p", vec![("username", "nu"), ("password", "np")], ["nu", "np", ""]),
+        ] {
+            let (address, server) = serve(Server::Takes).await;
+            send(&format!("nats://{user_info}@{address}"), &secret).await.unwrap();
+            let connect: serde_json::Value = serde_json::from_str(&server.await.unwrap().0).unwrap();
+            let told = ["user", "pass", "auth_token"].map(|key| connect[key].as_str().unwrap_or_default());
+            assert_eq!(told, expected);
+        }
     }
 
     #[tokio::test]
