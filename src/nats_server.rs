@@ -95,8 +95,9 @@ impl NatsServer {
 /// There is none: a sentence that says what to do.
 pub fn contact(data: &Path) -> anyhow::Result<Contact> {
     let path = data.join("nats.json");
-    let text = fs::read_to_string(&path)
-        .with_context(|| format!("cannot read {}: is `tidings up` running with --data {}? Else give --nats URL", path.display(), data.display()))?;
+    let text = fs::read_to_string(&path).with_context(|| {
+        format!("cannot read {}: is `tidings up` running with --data {}? Else give --nats URL", path.display(), data.display())
+    })?;
     serde_json::from_str(&text).with_context(|| format!("{} is not what `tidings up` wrote", path.display()))
 }
 
@@ -206,10 +207,14 @@ fn forward_log(lines: impl BufRead) {
 fn find(given: Option<&Path>) -> anyhow::Result<PathBuf> {
     let executable = given.unwrap_or(Path::new("nats-server"));
     let output = Command::new(executable).arg("--version").output().with_context(|| {
-        format!("cannot run {}: install nats-server 2.12 or later (`make build` does), or name it in NATS_SERVER", executable.display())
+        format!(
+            "cannot run {}: install nats-server 2.12 or later (`make build` does), or name it in NATS_SERVER",
+            executable.display()
+        )
     })?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let version = version(&text).with_context(|| format!("{} does not tell its version: {}", executable.display(), text.trim()))?;
+    let version =
+        version(&text).with_context(|| format!("{} does not tell its version: {}", executable.display(), text.trim()))?;
     ensure!(
         version >= OLDEST,
         "{} is version {}.{}: message schedules, on which retries are kept, need 2.12 or later",
@@ -237,7 +242,12 @@ fn prepare_folder(data: &Path) -> anyhow::Result<PathBuf> {
 
 fn lock(data: &Path) -> anyhow::Result<File> {
     let path = data.join("lock");
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).with_context(|| format!("cannot open {}", path.display()))?;
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .with_context(|| format!("cannot open {}", path.display()))?;
     if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
         bail!("the data folder {} is in use by another `tidings up`", data.display());
     }
@@ -298,8 +308,7 @@ fn configuration(data: &Path, port: u16, token: &str, storage_limit: u64) -> Str
 
 fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
     let unwritable = || format!("cannot write {}", path.display());
-    let mut file =
-        OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path).with_context(unwritable)?;
+    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path).with_context(unwritable)?;
     file.set_permissions(Permissions::from_mode(0o600)).with_context(unwritable)?;
     file.write_all(text.as_bytes()).with_context(unwritable)
 }

@@ -16,7 +16,8 @@ use tidings_core::stream::Sizing;
 use tidings_core::{admin, telemetry};
 use tidings_ingest::{BusStore, Ingest};
 use tidings_router::Router;
-use tidings_rules::live::Live;
+use tidings_rules::folder::Folder;
+use tidings_rules::live::{Live, follow};
 use tidings_workers::http::shared_client;
 use tidings_workers::keep::Keeper;
 use tidings_workers::worker::Worker;
@@ -214,7 +215,7 @@ async fn start_roles(
     if parts.worker {
         let keeper = Keeper::open(&bus).await.map_err(anyhow::Error::msg).context("cannot open the bucket latest")?;
         let client = shared_client().context("cannot read the system's certificates")?;
-        let worker = Worker::new(bus, Arc::new(rules), client, keeper, metrics.clone());
+        let worker = Worker::new(bus, rules, client, keeper, metrics.clone());
         let (pools, capacity) = (settings.worker.pools.clone(), settings.worker.concurrency);
         let (health, stop) = (health.clone(), stop.clone());
         roles.spawn(async move { worker.run(&pools, capacity, &health, stop).await });
@@ -234,20 +235,26 @@ fn ingest(bus: &Bus, settings: &Settings, metrics: &Metrics) -> axum::Router {
     })
 }
 
-async fn start_rules(settings: &Settings, health: &Health, metrics: &Metrics, stop: &Stop) -> anyhow::Result<Live> {
+async fn start_rules(settings: &Settings, health: &Health, metrics: &Metrics, stop: &Stop) -> anyhow::Result<Arc<Live>> {
     let dir = settings.rules.dir.clone().context("no rules: name the folder of Alerts and Providers with --rules DIR")?;
     let options = tidings_rules::Options {
         no_cross_namespace_refs: settings.rules.no_cross_namespace_refs,
         namespace_wildcard_for: settings.rules.namespace_wildcard_for.clone(),
     };
-    let check = health.check("rules", None);
-    let live = Live::start(&dir, tidings_workers::notifier::kinds(), &options, stop.holding.clone()).await?;
+    std::fs::read_dir(&dir)
+        .with_context(|| format!("cannot read the folder of rules {}: name another with --rules", dir.display()))?;
+    let (check, live) = (health.check("rules", None), Arc::new(Live::default()));
+    let mut changes = live.changes();
+    tokio::spawn(follow(live.clone(), Folder::new(&dir, tidings_workers::notifier::kinds(), options), stop.holding.clone()));
+    changes.changed().await?;
     check.succeed();
-    metrics.rule_problems.set(i64::try_from(live.current().problems().len()).unwrap_or(i64::MAX));
-    let (mut changes, watched, metrics) = (live.changes(), live.clone(), metrics.clone());
+    let (watched, metrics) = (live.clone(), metrics.clone());
     tokio::spawn(async move {
-        while changes.changed().await.is_ok() {
-            metrics.rule_problems.set(i64::try_from(watched.current().problems().len()).unwrap_or(i64::MAX));
+        loop {
+            metrics.rule_problems.set(i64::try_from(watched.problems().len()).unwrap_or(i64::MAX));
+            if changes.changed().await.is_err() {
+                return;
+            }
         }
     });
     Ok(live)
@@ -277,7 +284,10 @@ async fn set_up(bus: &Bus, settings: &Settings, mismatch: Mismatch, may_make: bo
 fn warn_of_small_payload(bus: &Bus) {
     let most = bus.client().max_payload();
     if most < 4 << 20 {
-        tracing::warn!(max_payload = most, "the server takes smaller messages than events can be: larger ones are answered with 413");
+        tracing::warn!(
+            max_payload = most,
+            "the server takes smaller messages than events can be: larger ones are answered with 413"
+        );
     }
 }
 

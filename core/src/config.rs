@@ -23,6 +23,8 @@ pub use secret::{Secret, Servers};
 
 use read::Reader;
 
+use crate::telemetry::LogFormat;
+
 /// What a process can be told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Settings {
@@ -60,16 +62,6 @@ pub struct LogSettings {
     pub format: LogFormat,
 }
 
-/// The form of log lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
 /// The way to the bus.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct NatsSettings {
@@ -87,6 +79,8 @@ pub struct NatsSettings {
     pub tls: TlsSettings,
     /// `nats.storage_limit`: what the streams may take on disk, in bytes.
     pub storage_limit: Option<u64>,
+    /// `nats.replicas`: copies of each stream, 1 or, on a cluster, 3 or 5.
+    pub replicas: usize,
 }
 
 /// Encryption on the way to the bus.
@@ -221,6 +215,7 @@ impl NatsSettings {
                 key: reader.optional("nats.tls.key", value::path),
             },
             storage_limit: reader.optional("nats.storage_limit", value::size),
+            replicas: reader.or("nats.replicas", 1, value::count),
         };
         reader.pair("nats.username", "nats.password", nats.username.is_some(), nats.password.is_some());
         reader.pair("nats.tls.cert", "nats.tls.key", nats.tls.cert.is_some(), nats.tls.key.is_some());

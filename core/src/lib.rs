@@ -5,8 +5,7 @@
 //! ```
 //!
 //! Pure: [`token`], [`subject`], [`id`], [`outcome`], [`retry`], [`flux`]. What talks to the bus: [`stream`], [`bus`].
-//! What every role needs around it: [`config`], [`telemetry`],
-//! [`metrics`], [`health`], [`admin`], [`failpoint`].
+//! What every role needs around it: [`config`], [`telemetry`], [`metrics`], [`health`], [`admin`], [`failpoint`].
 
 pub mod admin;
 pub mod bus;

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tidings_core::config::{Flag, LogFormat, Role, Settings, Sources};
+use tidings_core::config::{Flag, Role, Settings, Sources};
+use tidings_core::telemetry::LogFormat;
 
 /// A folder with files in it, and what a process is started with.
 struct Layers {

@@ -19,7 +19,7 @@ const BUS_PAUSE: Duration = Duration::from_millis(500);
 /// One process's router.
 pub struct Router {
     bus: Bus,
-    rules: Live,
+    rules: Arc<Live>,
     metrics: Metrics,
     /// Of the last first-time message: its sequence in the stream less its number among those handed out.
     gap: AtomicU64,
@@ -27,7 +27,7 @@ pub struct Router {
 
 impl Router {
     /// A router that has not begun.
-    pub fn new(bus: Bus, rules: Live, metrics: Metrics) -> Arc<Self> {
+    pub fn new(bus: Bus, rules: Arc<Live>, metrics: Metrics) -> Arc<Self> {
         Arc::new(Self { bus, rules, metrics, gap: AtomicU64::new(u64::MAX) })
     }
 
@@ -41,7 +41,7 @@ impl Router {
         let consumer = stream::router_consumer();
         let puller = Puller { bus: self.bus.clone(), stream: stream::EVENTS, consumer, capacity, check };
         let (asked, router) = (self.clone(), self);
-        let may_pull = move || asked.rules.is_loaded() && asked.bus.storage().has_room_for_deliveries();
+        let may_pull = move || asked.rules.loaded() && asked.bus.storage().has_room_for_deliveries();
         let handle = move |pulled| {
             let router = router.clone();
             async move { router.handle(pulled).await }

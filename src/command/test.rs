@@ -89,7 +89,8 @@ struct RequestReport {
 pub async fn run(arguments: TestArguments) -> anyhow::Result<u8> {
     let event = read_event(&arguments)?;
     let options = Options { no_cross_namespace_refs: arguments.no_cross_namespace_refs, ..Options::default() };
-    let rules = folder::load(&arguments.rules, tidings_workers::notifier::kinds(), &options)?;
+    let rules = folder::load(&arguments.rules, tidings_workers::notifier::kinds(), &options);
+    let rules = rules.map_err(|problem| anyhow::anyhow!("{problem}"))?;
     for problem in rules.problems() {
         eprintln!("{problem}");
     }
@@ -114,7 +115,8 @@ fn read_event(arguments: &TestArguments) -> anyhow::Result<Event> {
     if arguments.event == Path::new("-") {
         std::io::stdin().read_to_end(&mut bytes).context("cannot read the event from standard input")?;
     } else {
-        bytes = std::fs::read(&arguments.event).with_context(|| format!("cannot read the event {}", arguments.event.display()))?;
+        bytes =
+            std::fs::read(&arguments.event).with_context(|| format!("cannot read the event {}", arguments.event.display()))?;
     }
     let labels = arguments.labels.as_deref().map(labels).transpose()?;
     tidings_ingest::take(&bytes, &arguments.cluster, jiff::Timestamp::now(), labels).context("the event is refused")
@@ -176,7 +178,8 @@ fn ready(
     name: &str,
     http: impl FnOnce(&ResolvedProvider) -> Result<Http, tidings_workers::notifier::Invalid>,
 ) -> Result<Prepared, String> {
-    let provider: Arc<ResolvedProvider> = rules.resolve(namespace, name).map_err(|unresolved: Unresolved| unresolved.to_string())?;
+    let provider: Arc<ResolvedProvider> =
+        rules.resolve(namespace, name).map_err(|unresolved: Unresolved| unresolved.to_string())?;
     prepare(provider, http).map_err(|invalid| format!("Provider {namespace}/{name}: {invalid}"))
 }
 
@@ -195,7 +198,8 @@ fn outcome(result: Result<Ended, Failure>, dry_run: bool) -> (&'static str, Stri
 fn show(request: &Request, prepared: &Prepared) -> RequestReport {
     let redact = |text: &str| prepared.redactor.redact(text);
     let header = |(name, value): (&reqwest::header::HeaderName, &reqwest::header::HeaderValue)| {
-        let shown = if value.is_sensitive() { "[redacted]".to_owned() } else { redact(&String::from_utf8_lossy(value.as_bytes())) };
+        let shown =
+            if value.is_sensitive() { "[redacted]".to_owned() } else { redact(&String::from_utf8_lossy(value.as_bytes())) };
         (name.to_string(), shown)
     };
     RequestReport {
@@ -218,7 +222,13 @@ fn shown(event: &Event) -> serde_json::Value {
 fn print_text(report: &Report) {
     let object = &report.event["involvedObject"];
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-    println!("{} {}/{}: {}", text(&object["kind"]), text(&object["namespace"]), text(&object["name"]), text(&report.event["message"]));
+    println!(
+        "{} {}/{}: {}",
+        text(&object["kind"]),
+        text(&object["namespace"]),
+        text(&object["name"]),
+        text(&report.event["message"])
+    );
     println!();
     if report.alerts.is_empty() {
         println!("There is no Alert in these rules.");

@@ -16,6 +16,7 @@ use tidings_core::health::Health;
 use tidings_core::metrics::{AttemptLabels, Metrics, SettledLabels, TypeLabel};
 use tidings_core::wire::Outcome as ToldOutcome;
 use tidings_core::{Attempt, Delivery, Event, Failure, Message as _, Outcome, ProviderReference, Reason, failpoint, stream};
+use tidings_rules::live::Live;
 use tidings_rules::{ResolvedProvider, Unresolved};
 use tokio::sync::RwLock;
 
@@ -42,6 +43,16 @@ pub trait Providers: Send + Sync + 'static {
 
     /// Whether there is a first complete set of rules.
     fn are_loaded(&self) -> bool;
+}
+
+impl Providers for Live {
+    fn resolve(&self, namespace: &str, name: &str) -> Result<Arc<ResolvedProvider>, Unresolved> {
+        self.current().resolve(namespace, name)
+    }
+
+    fn are_loaded(&self) -> bool {
+        self.loaded()
+    }
 }
 
 /// One process's worker.

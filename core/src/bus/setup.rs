@@ -60,6 +60,20 @@ impl Bus {
         self.set_up_latest(sizing).await
     }
 
+    /// Looks for EVENTS without making it, as ingest does.
+    ///
+    /// # Errors
+    /// It is not there yet, or the server can't be asked.
+    pub async fn find_events(&self, sizing: &Sizing) -> Result<(), SetupError> {
+        let unavailable = |cause: String| SetupError::Unavailable { stream: stream::EVENTS.to_owned(), cause };
+        let found = self.jetstream().get_stream(stream::EVENTS).await.map_err(|error| unavailable(error.to_string()))?;
+        let window = found.cached_info().config.duplicate_window;
+        if window != sizing.dedupe_interval {
+            tracing::warn!(?window, asked = ?sizing.dedupe_interval, "the dedupe interval is that of the stream EVENTS: router and worker set it");
+        }
+        Ok(())
+    }
+
     async fn set_up_stream(&self, must: nats_stream::Config, mismatch: Mismatch) -> Result<(), SetupError> {
         let unavailable = |cause: String| SetupError::Unavailable { stream: must.name.clone(), cause };
         // An equal stream is left as it is; a different one is an error here.

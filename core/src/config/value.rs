@@ -9,8 +9,8 @@ use jiff::SignedDuration;
 use serde::Serializer;
 use tracing_subscriber::EnvFilter;
 
-use super::LogFormat;
 use super::secret::Servers;
+use crate::telemetry::LogFormat;
 
 /// A value, or what is expected in its place.
 pub(super) type Parsed<T> = Result<T, &'static str>;
