@@ -253,6 +253,14 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn a_long_summary_is_cut() {
+        let mut event = Sample::error();
+        event.event.reason = "x".repeat(2_000);
+        let body = sample::body(&sample::request(&TYPE, &provider(), &event).await);
+        assert_eq!(body["payload"]["summary"].as_str().unwrap().chars().count(), 1_024);
+    }
+
     #[test]
     fn trigger_and_resolve_of_an_object_are_states_of_one_key() {
         let (error, info) = (desired(&Sample::error()).unwrap(), desired(&Sample::info()).unwrap());
