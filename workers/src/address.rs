@@ -19,3 +19,12 @@ pub fn http_url(provider: &ResolvedProvider) -> Result<Url, Invalid> {
     }
     Ok(url)
 }
+
+/// Scheme and host of a URL with another path and no query: services of which users give only the host.
+pub fn at_path(url: &Url, path: &str) -> Url {
+    let mut url = url.clone();
+    url.set_path(path);
+    url.set_query(None);
+    url.set_fragment(None);
+    url
+}

@@ -37,6 +37,17 @@ impl Notification<'_> {
         format!("{}/{}/{}", self.object.kind, self.object.namespace, self.object.name)
     }
 
+    /// What stands for the object at services that keep one record of each: its uid, or `<Kind>/<namespace>/<name>` where
+    /// it has none (hashed where that is longer than the 255 characters that such services take).
+    pub fn object_key(&self) -> String {
+        let path = self.object_path();
+        match self.object.uid.as_str() {
+            "" if path.chars().count() > 255 => tidings_core::id::digest(&[&path]),
+            "" => path,
+            uid => uid.to_owned(),
+        }
+    }
+
     /// The metadata for people: `summary` first, then by key.
     pub fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
         let pair = |(key, value)| (str_of(key), str_of(value));

@@ -12,9 +12,12 @@ use tidings_rules::{Family, Kind, Kinds, ResolvedProvider};
 use crate::http::Http;
 use crate::notification::Notification;
 
+mod alertmanager;
 mod azuredevops;
+mod azureeventhub;
 mod bitbucket;
 mod bitbucketserver;
+mod datadog;
 mod discord;
 mod fit;
 mod forge;
@@ -28,12 +31,20 @@ mod githubpullrequestcomment;
 mod gitlab;
 mod gitlabmergerequestcomment;
 mod googlechat;
+mod googlepubsub;
+mod grafana;
+mod incident_io;
 mod lark;
 mod matrix;
 mod msteams;
+mod nats;
+mod opsgenie;
+mod otel;
+mod pagerduty;
 mod rocket;
 #[cfg(test)]
 mod sample;
+mod sentry;
 mod slack;
 mod slack_form;
 mod telegram;
@@ -43,9 +54,12 @@ mod zulip;
 
 /// All provider types. The CRD's enum, help texts, consumers and contract tests derive from this table.
 pub const PROVIDERS: &[&ProviderType] = &[
+    &alertmanager::TYPE,
     &azuredevops::TYPE,
+    &azureeventhub::TYPE,
     &bitbucket::TYPE,
     &bitbucketserver::TYPE,
+    &datadog::TYPE,
     &discord::TYPE,
     &generic::TYPE,
     &generic_hmac::TYPE,
@@ -57,10 +71,18 @@ pub const PROVIDERS: &[&ProviderType] = &[
     &gitlab::TYPE,
     &gitlabmergerequestcomment::TYPE,
     &googlechat::TYPE,
+    &googlepubsub::TYPE,
+    &grafana::TYPE,
+    &incident_io::TYPE,
     &lark::TYPE,
     &matrix::TYPE,
     &msteams::TYPE,
+    &nats::TYPE,
+    &opsgenie::TYPE,
+    &otel::TYPE,
+    &pagerduty::TYPE,
     &rocket::TYPE,
+    &sentry::TYPE,
     &slack::TYPE,
     &telegram::TYPE,
     &webex::TYPE,

@@ -1,0 +1,134 @@
+//! `datadog`: one event for each event.
+//!
+//! Contract: Datadog's API reference, "Post an event" (v1, `POST /api/v1/events`), which limits the text to 4,000
+//! characters. Only scheme and host of the address count. Datadog refuses events that happened more than 18 hours ago, so
+//! what waited longer than that is lost there. A retry after a lost answer posts twice.
+//!
+//! 403 is a wrong API key, 408 and 429 ask for another try: all as the shared table has it.
+
+use async_trait::async_trait;
+use reqwest::header::HeaderName;
+use serde_json::{Value, json};
+use tidings_core::Failure;
+use tidings_rules::{Family, ResolvedProvider};
+use url::Url;
+
+use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
+use crate::address::{at_path, http_url};
+use crate::classify::classify;
+use crate::http::{Http, Request};
+use crate::notification::Notification;
+use crate::text::cut_chars;
+
+const MOST_OF_A_TEXT: usize = 4_000;
+const API_KEY: HeaderName = HeaderName::from_static("dd-api-key");
+
+/// The row of the table.
+pub const TYPE: ProviderType = ProviderType {
+    kind: "datadog",
+    family: Family::Message,
+    summary: "Datadog, an event for each event",
+    needs: "address (https://api.datadoghq.com, or that of another site); Secret: token (the API key)",
+    build,
+};
+
+struct Datadog {
+    http: Http,
+    url: Url,
+    token: String,
+}
+
+fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
+    let url = at_path(&http_url(provider)?, "/api/v1/events");
+    let token = provider.secret.token().ok_or("no API key: set the key token in the Secret of spec.secretRef")?.to_owned();
+    Ok(Notifier::Message(Box::new(Datadog { http, url, token })))
+}
+
+#[async_trait]
+impl SendMessage for Datadog {
+    async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure> {
+        let request = Request::post_json(self.url.clone(), &event(notification))
+            .header("accept", "application/json")
+            .secret_header(API_KEY, &self.token);
+        classify(&self.http.send(request).await?).map(Sent::accepted)
+    }
+}
+
+fn event(notification: &Notification<'_>) -> Value {
+    let (event, object) = (notification.event, notification.object);
+    json!({
+        "title": format!("Events from the {} {}/{}", object.kind, object.name, object.namespace),
+        "text": cut_chars(&event.message, MOST_OF_A_TEXT),
+        "source_type_name": "fluxcd",
+        "date_happened": notification.unix_seconds(),
+        "alert_type": if notification.is_error() { "error" } else { "info" },
+        "tags": tags(notification),
+    })
+}
+
+/// All in small letters: Datadog does so itself.
+fn tags(notification: &Notification<'_>) -> Vec<String> {
+    let (event, object) = (notification.event, notification.object);
+    let own = [
+        ("flux_reporting_controller", event.reporting_controller.as_str()),
+        ("flux_reason", &event.reason),
+        ("kube_kind", &object.kind),
+        ("kube_name", &object.name),
+        ("kube_namespace", &object.namespace),
+    ];
+    own.into_iter().chain(notification.fields()).map(|(key, value)| format!("{key}:{value}").to_lowercase()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::notifier::sample::{self, Sample};
+
+    fn provider() -> ResolvedProvider {
+        sample::provider("datadog", |provider| {
+            provider.address = "https://api.datadoghq.eu/some/path?x=1".into();
+            provider.secret = sample::secret(&[("token", "ddkey")]);
+        })
+    }
+
+    #[tokio::test]
+    async fn an_event_becomes_an_event() {
+        let request = sample::request(&TYPE, &provider(), &Sample::error()).await;
+        insta::assert_snapshot!(sample::shown(&request), @r#"
+        POST https://api.datadoghq.eu/api/v1/events
+        accept: application/json
+        content-type: application/json
+        dd-api-key: ddkey (secret)
+
+        {
+          "title": "Events from the Kustomization webapp/apps",
+          "text": "Health check failed after 30s\nDeployment/web: not ready",
+          "source_type_name": "fluxcd",
+          "date_happened": 1773480413,
+          "alert_type": "error",
+          "tags": [
+            "flux_reporting_controller:kustomize-controller",
+            "flux_reason:healthcheckfailed",
+            "kube_kind:kustomization",
+            "kube_name:webapp",
+            "kube_namespace:apps",
+            "summary:production is affected",
+            "cluster:prod-1",
+            "revision:main@sha1:8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291"
+          ]
+        }
+        "#);
+    }
+
+    #[tokio::test]
+    async fn a_long_text_is_cut() {
+        let request = sample::request(&TYPE, &provider(), &Sample::info().with_message("ä".repeat(5_000))).await;
+        assert_eq!(sample::body(&request)["text"].as_str().unwrap().chars().count(), 4_000);
+    }
+
+    #[test]
+    fn without_a_key_there_is_no_notifier() {
+        let provider = sample::provider("datadog", |_| {});
+        assert!(sample::refusal(&TYPE, &provider).contains("token"));
+    }
+}

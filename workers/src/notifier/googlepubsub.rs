@@ -1,0 +1,220 @@
+//! `googlepubsub`: the event as JSON to a topic of Google Cloud Pub/Sub.
+//!
+//! Contract: Google's "Cloud Pub/Sub REST API", `projects.topics.publish`; the Secret's `headers` become the message's
+//! attributes. The service account's key signs a token for the API itself ("Self-signed JWTs", AIP-4111), so nothing is
+//! exchanged before. Workload identity is not supported. A retry after a lost answer publishes twice.
+//!
+//! By "Pub/Sub error codes", 409 (aborted) and 499 (cancelled) may pass, beside what the shared table has.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tidings_core::{Failure, Reason, flux};
+use tidings_rules::{Family, ResolvedProvider};
+use url::Url;
+
+use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
+use crate::classify::classify;
+use crate::http::{Answer, Http, Request};
+use crate::notification::Notification;
+
+/// The audience of tokens, and the base of all addresses.
+const API: &str = "https://pubsub.googleapis.com/";
+/// Google takes tokens of at most an hour.
+const TOKEN_SECONDS: i64 = 3600;
+
+/// The row of the table.
+pub const TYPE: ProviderType = ProviderType {
+    kind: "googlepubsub",
+    family: Family::Message,
+    summary: "Google Cloud Pub/Sub, the event as JSON",
+    needs: "address: the project's id; channel: the topic's id; Secret: token (a service account's JSON key), headers",
+    build,
+};
+
+struct PubSub {
+    http: Http,
+    project: String,
+    account: Account,
+    attributes: BTreeMap<String, String>,
+}
+
+/// Who signs, and with what.
+struct Account {
+    email: String,
+    key_id: Option<String>,
+    key: EncodingKey,
+}
+
+/// What is used of a service account's JSON key.
+#[derive(Deserialize)]
+struct AccountFile {
+    client_email: String,
+    private_key: String,
+    private_key_id: Option<String>,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(Deserialize, Debug, PartialEq))]
+struct Claims {
+    iss: String,
+    sub: String,
+    aud: String,
+    iat: i64,
+    exp: i64,
+}
+
+fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
+    if provider.address.is_empty() {
+        return Err(Invalid::from("no project: set spec.address to the id of the Google Cloud project"));
+    }
+    let file = provider.secret.token().ok_or(
+        "no service account: set the key token in the Secret of spec.secretRef to its JSON key (workload identity is not supported)",
+    )?;
+    let project = provider.address.clone();
+    Ok(Notifier::Message(Box::new(PubSub { http, project, account: account(file)?, attributes: provider.headers.clone() })))
+}
+
+fn account(file: &str) -> Result<Account, Invalid> {
+    // What serde and the decoder say may quote the key.
+    let file: AccountFile = serde_json::from_str(file).map_err(|_| {
+        Invalid::from("the Secret's token is not the JSON key of a service account with client_email and private_key")
+    })?;
+    let key = EncodingKey::from_rsa_pem(file.private_key.as_bytes())
+        .map_err(|_| Invalid::from("private_key in the Secret's token is not an RSA key in PEM form"))?;
+    Ok(Account { email: file.client_email, key_id: file.private_key_id, key })
+}
+
+#[async_trait]
+impl SendMessage for PubSub {
+    async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure> {
+        let url = topic_url(&self.project, notification.channel)?;
+        let mut message = json!({ "data": STANDARD.encode(flux::to_json(notification.event, notification.metadata)) });
+        if !self.attributes.is_empty() {
+            message["attributes"] = json!(self.attributes);
+        }
+        let request = Request::post_json(url, &json!({ "messages": [message] })).bearer(&self.account.token(Timestamp::now())?);
+        judge(&self.http.send(request).await?).map(Sent::accepted)
+    }
+}
+
+fn topic_url(project: &str, topic: &str) -> Result<Url, Failure> {
+    if topic.is_empty() {
+        let detail = "no topic: set spec.channel of the Provider, or of the Alert, to the topic's id";
+        return Err(Failure::permanent(Reason::Misconfigured, detail));
+    }
+    let mut url = Url::parse(API).expect("the address of the API is a URL");
+    let mut segments = url.path_segments_mut().expect("the address of the API has a path");
+    segments.pop_if_empty().extend(["v1", "projects", project, "topics", &format!("{topic}:publish")]);
+    drop(segments);
+    Ok(url)
+}
+
+impl Account {
+    /// A token for the API, signed by ourselves.
+    fn token(&self, now: Timestamp) -> Result<String, Failure> {
+        let issued = now.as_second();
+        let (iss, sub) = (self.email.clone(), self.email.clone());
+        let claims = Claims { iss, sub, aud: API.to_owned(), iat: issued, exp: issued + TOKEN_SECONDS };
+        let mut header = Header::new(Algorithm::RS256);
+        header.kid = self.key_id.clone();
+        let unusable = "private_key in the Secret's token can't sign: it must be an RSA key of at least 2048 bits";
+        jsonwebtoken::encode(&header, &claims, &self.key).map_err(|_| Failure::permanent(Reason::Misconfigured, unusable))
+    }
+}
+
+fn judge(answer: &Answer) -> Result<u16, Failure> {
+    classify(answer).map_err(|failure| match answer.status {
+        409 | 499 => Failure::transient(Reason::ServerError, failure.detail).with_status(answer.status),
+        _ => failure,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use jsonwebtoken::{DecodingKey, Validation};
+
+    use super::*;
+    use crate::notifier::sample::{self, Sample};
+
+    /// Made for this test.
+    const PRIVATE_KEY: &str = include_str!("googlepubsub/test-key.pem");
+    const PUBLIC_KEY: &str = include_str!("googlepubsub/test-key.pub.pem");
+
+    fn provider() -> ResolvedProvider {
+        let file =
+            json!({ "client_email": "flux@proj.iam.gserviceaccount.com", "private_key_id": "k1", "private_key": PRIVATE_KEY });
+        sample::provider("googlepubsub", |provider| {
+            provider.address = "proj".into();
+            provider.secret = sample::secret(&[("token", &file.to_string())]);
+            provider.headers.insert("env".into(), "prod".into());
+        })
+    }
+
+    #[tokio::test]
+    async fn an_event_becomes_a_message_with_attributes() {
+        let request = sample::request(&TYPE, &provider(), &Sample::info()).await;
+        assert_eq!(request.url.as_str(), "https://pubsub.googleapis.com/v1/projects/proj/topics/general:publish");
+        let body = sample::body(&request);
+        let data = STANDARD.decode(body["messages"][0]["data"].as_str().unwrap()).unwrap();
+        assert_eq!(data, flux::to_json(&Sample::info().event, &Sample::info().metadata));
+        assert_eq!(body["messages"][0]["attributes"], json!({ "env": "prod" }));
+    }
+
+    #[tokio::test]
+    async fn the_token_is_signed_by_the_account() {
+        let request = sample::request(&TYPE, &provider(), &Sample::info()).await;
+        let header = &request.headers["authorization"];
+        assert!(header.is_sensitive());
+        let token = header.to_str().unwrap().strip_prefix("Bearer ").unwrap();
+        let mut validation = Validation::new(Algorithm::RS256);
+        validation.set_audience(&[API]);
+        let key = DecodingKey::from_rsa_pem(PUBLIC_KEY.as_bytes()).unwrap();
+        let token = jsonwebtoken::decode::<Claims>(token, &key, &validation).unwrap();
+        assert_eq!(token.header.kid.as_deref(), Some("k1"));
+        assert_eq!(token.claims.iss, "flux@proj.iam.gserviceaccount.com");
+        assert_eq!(token.claims.sub, token.claims.iss);
+        assert_eq!(token.claims.exp - token.claims.iat, TOKEN_SECONDS);
+    }
+
+    #[tokio::test]
+    async fn without_a_topic_nothing_can_be_sent() {
+        assert_eq!(sample::verdict(topic_url("proj", "")), Some((Reason::Misconfigured, false)));
+        assert_eq!(topic_url("a/b", "t").unwrap().path(), "/v1/projects/a%2Fb/topics/t:publish");
+    }
+
+    #[test]
+    fn what_is_no_service_account_is_refused() {
+        for (token, word) in [
+            ("", "workload identity"),
+            ("{}", "client_email"),
+            (r#"{"client_email": "a", "private_key": "SECRET"}"#, "private_key"),
+        ] {
+            let mut provider = provider();
+            provider.secret = sample::secret(&[("token", token)]);
+            let refusal = sample::refusal(&TYPE, &provider);
+            assert!(refusal.contains(word) && !refusal.contains("SECRET"), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn what_was_aborted_is_tried_again() {
+        for (status, expected) in [
+            (200, None),
+            (400, Some((Reason::Rejected, false))),
+            (404, Some((Reason::NotFound, false))),
+            (409, Some((Reason::ServerError, true))),
+            (429, Some((Reason::RateLimited, true))),
+            (499, Some((Reason::ServerError, true))),
+            (503, Some((Reason::ServerError, true))),
+        ] {
+            assert_eq!(sample::verdict(judge(&sample::answer(status, ""))), expected, "{status}");
+        }
+    }
+}

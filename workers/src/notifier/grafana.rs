@@ -1,0 +1,103 @@
+//! `grafana`: one annotation for each event.
+//!
+//! Contract: Grafana's "Annotations HTTP API", `POST /api/annotations` (the address is the whole path). The annotation
+//! names the object and carries the metadata as tags; the message is not sent, as in Flux. A colon separates a tag's name
+//! from its value, so those inside are written as `|`. A retry after a lost answer annotates twice: the API knows no key.
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use tidings_core::Failure;
+use tidings_rules::{Family, ResolvedProvider, SecretData};
+use url::Url;
+
+use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
+use crate::address::http_url;
+use crate::classify::classify;
+use crate::http::{Http, Request};
+use crate::notification::Notification;
+
+/// The row of the table.
+pub const TYPE: ProviderType = ProviderType {
+    kind: "grafana",
+    family: Family::Message,
+    summary: "Grafana, an annotation for each event",
+    needs: "address (https://HOST/api/annotations); Secret: token, or username and password",
+    build,
+};
+
+struct Grafana {
+    http: Http,
+    url: Url,
+    secret: SecretData,
+}
+
+fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
+    let url = http_url(provider)?;
+    Ok(Notifier::Message(Box::new(Grafana { http, url, secret: provider.secret.clone() })))
+}
+
+#[async_trait]
+impl SendMessage for Grafana {
+    async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure> {
+        let request = Request::post_json(self.url.clone(), &annotation(notification));
+        let request = match (self.secret.token(), self.secret.basic()) {
+            (Some(token), _) => request.bearer(token),
+            (None, Some((username, password))) => request.basic(username, password),
+            (None, None) => request,
+        };
+        classify(&self.http.send(request).await?).map(Sent::accepted)
+    }
+}
+
+fn annotation(notification: &Notification<'_>) -> Value {
+    let object = notification.object;
+    let mut tags = vec!["flux".to_owned(), notification.event.reporting_controller.clone()];
+    tags.extend(notification.fields().map(|(key, value)| format!("{}: {}", key.replace(':', "|"), value.replace(':', "|"))));
+    tags.extend([format!("kind: {}", object.kind), format!("name: {}", object.name), format!("namespace: {}", object.namespace)]);
+    json!({ "when": notification.unix_seconds(), "text": notification.object_heading(), "tags": tags })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::notifier::sample::{self, Sample};
+
+    #[tokio::test]
+    async fn an_event_becomes_an_annotation() {
+        let provider = sample::provider("grafana", |provider| provider.secret = sample::secret(&[("token", "glsa")]));
+        let request = sample::request(&TYPE, &provider, &Sample::info()).await;
+        insta::assert_snapshot!(sample::shown(&request), @r#"
+        POST https://hooks.example.com/path
+        authorization: Bearer glsa (secret)
+        content-type: application/json
+
+        {
+          "when": 1773480413,
+          "text": "kustomization/webapp.apps",
+          "tags": [
+            "flux",
+            "kustomize-controller",
+            "summary: Production is affected",
+            "cluster: prod-1",
+            "revision: main@sha1|8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291",
+            "kind: Kustomization",
+            "name: webapp",
+            "namespace: apps"
+          ]
+        }
+        "#);
+    }
+
+    #[tokio::test]
+    async fn a_token_goes_before_a_password() {
+        for (secret, expected) in [
+            (vec![], None),
+            (vec![("username", "au"), ("password", "a:p")], Some("Basic YXU6YTpw")),
+            (vec![("token", "t"), ("username", "u"), ("password", "p")], Some("Bearer t")),
+        ] {
+            let provider = sample::provider("grafana", |provider| provider.secret = sample::secret(&secret));
+            let request = sample::request(&TYPE, &provider, &Sample::info()).await;
+            assert_eq!(request.headers.get("authorization").map(|value| value.to_str().unwrap()), expected);
+        }
+    }
+}

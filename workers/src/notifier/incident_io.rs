@@ -1,0 +1,166 @@
+//! `incident.io`: an error fires an alert for its object, everything else resolves it.
+//!
+//! Contract: incident.io's API reference, "Alert Events V2", Create HTTP (the address is that of the alert source).
+//! Only the newest state of an object counts, so that an alert that is sent again never outlives its resolve. A retry
+//! after a lost answer does no harm: the service knows the alert by its deduplication key.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tidings_core::id::digest;
+use tidings_core::{Failure, Reason};
+use tidings_rules::{Family, ResolvedProvider};
+use url::Url;
+
+use super::{Desired, Held, Invalid, KeepState, Notifier, ProviderType, Sent};
+use crate::address::http_url;
+use crate::classify::classify;
+use crate::http::{Http, Request};
+use crate::notification::Notification;
+
+/// The row of the table.
+pub const TYPE: ProviderType = ProviderType {
+    kind: "incident.io",
+    family: Family::Message,
+    summary: "incident.io, an alert for each failing object",
+    needs: "address (https://api.incident.io/v2/alert_events/http/SOURCE); Secret: token",
+    build,
+};
+
+struct IncidentIo {
+    http: Http,
+    url: Url,
+    token: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct State {
+    /// The event's time: the same failure at another time is sent again, since people may have closed its alert.
+    at: String,
+    body: Value,
+}
+
+fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
+    let url = http_url(provider)?;
+    let token = provider.secret.token().ok_or("no API token: set the key token in the Secret of spec.secretRef")?.to_owned();
+    Ok(Notifier::State(Box::new(IncidentIo { http, url, token })))
+}
+
+#[async_trait]
+impl KeepState for IncidentIo {
+    fn desire(&self, notification: &Notification<'_>) -> Result<Option<Desired>, Failure> {
+        if notification.event.reason == "Progressing" {
+            return Ok(None);
+        }
+        let (host, object) = (self.url.host_str().unwrap_or_default(), notification.object_key());
+        // The path tells alert sources apart, but may come from a Secret.
+        let key = format!("incident.io {host} {} {object}", digest(&[self.url.as_str()]));
+        let state = State { at: notification.rfc3339(), body: alert(notification) };
+        Ok(Some(Desired { key, state: serde_json::to_vec(&state).unwrap_or_default() }))
+    }
+
+    async fn read(&self, _desired: &Desired) -> Result<Held, Failure> {
+        Ok(Held::Unknown)
+    }
+
+    async fn write(&self, desired: &Desired, _handle: Option<&str>) -> Result<Sent, Failure> {
+        let unreadable = |_| Failure::permanent(Reason::Misconfigured, "the state that is kept for this object can't be read");
+        let state: State = serde_json::from_slice(&desired.state).map_err(unreadable)?;
+        let request = Request::post_json(self.url.clone(), &state.body).bearer(&self.token);
+        classify(&self.http.send(request).await?).map(Sent::accepted)
+    }
+}
+
+fn alert(notification: &Notification<'_>) -> Value {
+    let event = notification.event;
+    let mut metadata = notification.metadata.clone();
+    let own = [("severity", &event.severity), ("reason", &event.reason), ("reportingController", &event.reporting_controller)];
+    metadata.extend(own.map(|(key, value)| (key.to_owned(), value.clone())));
+    json!({
+        "title": format!("{}: {}", notification.object_heading(), event.reason),
+        "status": if notification.is_error() { "firing" } else { "resolved" },
+        "deduplication_key": notification.object_key(),
+        "description": event.message,
+        "metadata": metadata,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::notifier::sample::{self, Sample};
+
+    fn provider() -> ResolvedProvider {
+        sample::provider("incident.io", |provider| {
+            provider.address = "https://api.incident.io/v2/alert_events/http/01A".into();
+            provider.secret = sample::secret(&[("token", "inc")]);
+        })
+    }
+
+    fn desired(sample: &Sample) -> Option<Desired> {
+        match build(&provider(), Http::dry_run()).unwrap() {
+            Notifier::State(notifier) => notifier.desire(&sample.notification()).unwrap(),
+            Notifier::Message(_) => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn an_error_fires() {
+        let mut event = Sample::error();
+        event.metadata.insert("severity".into(), "mine".into());
+        let request = sample::request(&TYPE, &provider(), &event).await;
+        insta::assert_snapshot!(sample::shown(&request), @r#"
+        POST https://api.incident.io/v2/alert_events/http/01A
+        authorization: Bearer inc (secret)
+        content-type: application/json
+
+        {
+          "title": "kustomization/webapp.apps: HealthCheckFailed",
+          "status": "firing",
+          "deduplication_key": "5d0a7b3e-1c55-4e2f-9a70-3b1f2c4d5e6f",
+          "description": "Health check failed after 30s\nDeployment/web: not ready",
+          "metadata": {
+            "cluster": "prod-1",
+            "reason": "HealthCheckFailed",
+            "reportingController": "kustomize-controller",
+            "revision": "main@sha1:8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291",
+            "severity": "error",
+            "summary": "Production is affected"
+          }
+        }
+        "#);
+    }
+
+    #[tokio::test]
+    async fn everything_else_resolves() {
+        let request = sample::request(&TYPE, &provider(), &Sample::info()).await;
+        assert_eq!(sample::body(&request)["status"], "resolved");
+    }
+
+    #[test]
+    fn firing_and_resolved_are_states_of_one_key() {
+        let (error, info) = (desired(&Sample::error()).unwrap(), desired(&Sample::info()).unwrap());
+        assert_eq!(error.key, info.key);
+        assert_ne!(error.state, info.state);
+    }
+
+    #[test]
+    fn the_same_failure_at_another_time_is_another_state() {
+        let mut later = Sample::error();
+        later.event.timestamp.as_mut().unwrap().seconds += 600;
+        assert_ne!(desired(&Sample::error()).unwrap().state, desired(&later).unwrap().state);
+    }
+
+    #[test]
+    fn progress_is_nothing() {
+        let mut event = Sample::info();
+        event.event.reason = "Progressing".into();
+        assert_eq!(desired(&event), None);
+    }
+
+    #[test]
+    fn without_a_token_there_is_no_notifier() {
+        let provider = sample::provider("incident.io", |_| {});
+        assert!(sample::refusal(&TYPE, &provider).contains("token"));
+    }
+}

@@ -1,0 +1,418 @@
+//! `nats`: the event as JSON to a subject of a NATS server.
+//!
+//! Contract: NATS documentation, "Client Protocol". Each event takes a connection of its own, as in Flux, with the Secret's
+//! `creds`, else `nkey`, else `username` and `password`, else what the address holds before `@`.
+//!
+//! Core NATS acknowledges nothing; so an empty request to a subject of our own follows the event: servers answer it (with
+//! "no responders", since 2.2) after they have taken the event, and what they have against the event comes before. A
+//! subject is not a stream: without a subscriber the event is gone.
+//!
+//! NATS is not HTTP: proxies are not used, and a dry run has no request to show. `certSecretRef` counts where it names the
+//! authorities. A retry after a lost answer publishes twice.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::client::{PublishErrorKind, RequestErrorKind};
+use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
+use async_trait::async_trait;
+use bytes::Bytes;
+use percent_encoding::percent_decode_str;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
+use tidings_core::{Failure, Reason, flux};
+use tidings_rules::{Family, ResolvedProvider, SecretData, Tls};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
+use crate::http::Http;
+use crate::notification::Notification;
+
+/// The name under which a server lists our connections.
+const NAME: &str = "NATS Provider Publisher";
+
+/// The row of the table.
+pub const TYPE: ProviderType = ProviderType {
+    kind: "nats",
+    family: Family::Message,
+    summary: "NATS, the event as JSON on a subject",
+    needs: "address (nats://HOST:4222); channel: the subject; Secret: creds, or nkey, or username and password",
+    build,
+};
+
+struct Nats {
+    dry_run: bool,
+    servers: Vec<ServerAddr>,
+    /// What the address holds before `@`, for a Secret without credentials.
+    user_info: Option<UserInfo>,
+    secret: SecretData,
+    tls: Option<ClientConfig>,
+    timeout: Duration,
+}
+
+enum UserInfo {
+    Password(String, String),
+    Token(String),
+}
+
+fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
+    if provider.address.is_empty() {
+        return Err(Invalid::from("no address: set spec.address to the server's, such as nats://HOST:4222"));
+    }
+    let (servers, user_infos): (Vec<_>, Vec<_>) =
+        provider.address.split(',').map(server).collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
+    let nats = Nats {
+        dry_run: http.is_dry_run(),
+        servers,
+        user_info: user_infos.into_iter().flatten().next(),
+        secret: provider.secret.clone(),
+        tls: provider.tls.as_ref().map(tls_config).transpose()?,
+        timeout: provider.timeout,
+    };
+    nats.options()?;
+    Ok(Notifier::Message(Box::new(nats)))
+}
+
+/// One of the addresses, and what it holds before `@`: async-nats would log it, and not use it.
+fn server(address: &str) -> Result<(ServerAddr, Option<UserInfo>), Invalid> {
+    // The words of the parser quote what it was given, which may hold a password.
+    let unusable = |_| Invalid::from("the address is not that of a NATS server, such as nats://HOST:4222");
+    let mut url = address.trim().parse::<ServerAddr>().map_err(unusable)?.into_inner();
+    let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let user_info = match (url.username(), url.password()) {
+        ("", _) => None,
+        (token, None) => Some(UserInfo::Token(decoded(token))),
+        (username, Some(password)) => Some(UserInfo::Password(decoded(username), decoded(password))),
+    };
+    // An address with a host takes them.
+    let _ = (url.set_username(""), url.set_password(None));
+    Ok((ServerAddr::from_url(url).map_err(unusable)?, user_info))
+}
+
+#[async_trait]
+impl SendMessage for Nats {
+    async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure> {
+        if notification.channel.is_empty() {
+            let detail = "no subject: set spec.channel of the Provider, or of the Alert, to a subject";
+            return Err(Failure::permanent(Reason::Misconfigured, detail));
+        }
+        if !self.dry_run {
+            let payload = flux::to_json(notification.event, notification.metadata).into();
+            let late = Failure::transient(Reason::Timeout, format!("the NATS server did not answer within {:?}", self.timeout));
+            let published = self.publish(notification.channel, payload);
+            tokio::time::timeout(self.timeout, published).await.unwrap_or(Err(late))?;
+        }
+        Ok(Sent::Accepted { status: None, handle: None })
+    }
+}
+
+impl Nats {
+    fn options(&self) -> Result<ConnectOptions, Invalid> {
+        // Every wait ends with the Provider's timeout. A lost connection is not made again: each server has one chance.
+        let options = ConnectOptions::new().name(NAME).connection_timeout(self.timeout).request_timeout(None);
+        let options = options.max_reconnects(self.servers.len());
+        let options = match &self.tls {
+            Some(config) => options.tls_client_config(config.clone()).require_tls(true),
+            None => options,
+        };
+        if let Some(creds) = self.secret.text("creds") {
+            let unreadable = |_| Invalid::from("the Secret's creds is not a NATS credentials file (user JWT and seed)");
+            return options.credentials(creds).map_err(unreadable);
+        }
+        if let Some(seed) = self.secret.text("nkey") {
+            return Ok(options.nkey(seed.to_owned()));
+        }
+        Ok(match (self.secret.basic(), &self.user_info) {
+            (Some((username, password)), _) => options.user_and_password(username.to_owned(), password.to_owned()),
+            (None, Some(UserInfo::Password(username, password))) => options.user_and_password(username.clone(), password.clone()),
+            (None, Some(UserInfo::Token(token))) => options.token(token.clone()),
+            (None, None) => options,
+        })
+    }
+
+    /// Connects, publishes, and waits until the server has taken it.
+    async fn publish(&self, subject: &str, payload: Bytes) -> Result<(), Failure> {
+        let (tell, mut events) = unbounded_channel();
+        let options = self.options().map_err(|invalid| Failure::permanent(Reason::Misconfigured, invalid.0))?;
+        let options = options.event_callback(move |event| {
+            // Nobody listens any more when it is closed after a timeout.
+            let _ = tell.send(event);
+            std::future::ready(())
+        });
+        let client = options.connect(&self.servers[..]).await.map_err(unconnected)?;
+        publish_on(&client, subject, payload).await?;
+        round_trip(&client, &mut events).await?;
+        // Closing is the last event, so that by then everything the server said has been heard.
+        client.drain().await.map_err(|_| lost())?;
+        while let Some(event) = events.recv().await {
+            match event {
+                Event::Closed => break,
+                event => heard(event, &client)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this server is a user's, not the bus")]
+async fn publish_on(client: &Client, subject: &str, payload: Bytes) -> Result<(), Failure> {
+    client.publish(subject.to_owned(), payload).await.map_err(|error| match error.kind() {
+        PublishErrorKind::MaxPayloadExceeded => {
+            Failure::permanent(Reason::Rejected, "the event is longer than the server's max_payload")
+        }
+        PublishErrorKind::InvalidSubject => Failure::permanent(Reason::Misconfigured, "the channel is not a NATS subject"),
+        PublishErrorKind::Send => Failure::transient(Reason::Unreachable, "the connection to the NATS server was lost"),
+    })
+}
+
+/// Waits until the server has read everything so far: it answers a request that nobody serves, or refuses it.
+async fn round_trip(client: &Client, events: &mut UnboundedReceiver<Event>) -> Result<(), Failure> {
+    let request = client.request(format!("{}.taken", client.new_inbox()), Bytes::new());
+    tokio::pin!(request);
+    loop {
+        tokio::select! {
+            biased;
+            Some(event) = events.recv() => match event {
+                Event::ServerError(error) if is_about_inbox(&error.to_string(), client) => return Ok(()),
+                event => heard(event, client)?,
+            },
+            answer = &mut request => return match answer {
+                Err(error) if error.kind() != RequestErrorKind::NoResponders => Err(lost()),
+                _ => Ok(()),
+            },
+        }
+    }
+}
+
+/// What an event of the connection means for what was published on it.
+fn heard(event: Event, client: &Client) -> Result<(), Failure> {
+    match event {
+        Event::ServerError(error) => {
+            let said = error.to_string();
+            if is_about_inbox(&said, client) {
+                return Ok(());
+            }
+            let is_permission = said.to_lowercase().contains("permissions violation");
+            let reason = if is_permission { Reason::Unauthorized } else { Reason::ServerError };
+            Err(Failure::transient(reason, format!("the NATS server said: {}", said.trim_start_matches("nats: "))))
+        }
+        Event::Disconnected | Event::ClientError(_) => Err(lost()),
+        _ => Ok(()),
+    }
+}
+
+/// A user may be allowed to publish events and nothing else: then the refusal of our request is the answer to it.
+fn is_about_inbox(said: &str, client: &Client) -> bool {
+    let inbox = client.new_inbox();
+    let prefix = inbox.split_once('.').map_or(inbox.as_str(), |(prefix, _)| prefix);
+    said.contains(&format!("\"{prefix}."))
+}
+
+fn lost() -> Failure {
+    Failure::transient(Reason::Unreachable, "the connection to the NATS server was lost before it had taken the event")
+}
+
+/// The kind says enough: what is below may quote the address, and with it a password.
+fn unconnected(error: ConnectError) -> Failure {
+    match error.kind() {
+        ConnectErrorKind::AuthorizationViolation => {
+            Failure::transient(Reason::Unauthorized, "the NATS server did not accept the credentials")
+        }
+        ConnectErrorKind::Authentication => {
+            Failure::permanent(Reason::Misconfigured, "the Secret's nkey or creds can't sign: the seed is not valid")
+        }
+        ConnectErrorKind::ServerParse => Failure::permanent(Reason::Misconfigured, "the address is not that of a NATS server"),
+        ConnectErrorKind::TimedOut => Failure::transient(Reason::Timeout, "the NATS server did not answer in time"),
+        kind => Failure::transient(Reason::Unreachable, format!("no connection to the NATS server: {kind}")),
+    }
+}
+
+fn tls_config(tls: &Tls) -> Result<ClientConfig, Invalid> {
+    let authorities = tls.authorities.as_ref().ok_or("certSecretRef of a nats Provider needs ca.crt")?;
+    let mut roots = RootCertStore::empty();
+    let unreadable = "ca.crt holds no certificate in PEM form";
+    for certificate in CertificateDer::pem_slice_iter(authorities.bytes()) {
+        roots.add(certificate.map_err(|_| unreadable)?).map_err(|_| unreadable)?;
+    }
+    if roots.is_empty() {
+        return Err(Invalid::from(unreadable));
+    }
+    let crypto = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(crypto).with_safe_default_protocol_versions();
+    let builder = builder.expect("the provider has the default versions").with_root_certificates(roots);
+    let Some((certificate, key)) = &tls.identity else { return Ok(builder.with_no_client_auth()) };
+    let mismatched = "tls.crt and tls.key are not a pair in PEM form";
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate.bytes()).collect();
+    let key = PrivateKeyDer::from_pem_slice(key.bytes()).map_err(|_| mismatched)?;
+    builder.with_client_auth_cert(chain.map_err(|_| mismatched)?, key).map_err(|_| Invalid::from(mismatched))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::notifier::sample::{self, Sample};
+
+    const INFO: &str = "INFO {\"server_id\":\"S\",\"version\":\"2.12.0\",\"headers\":true,\"max_payload\":1048576,\"proto\":1,\"nonce\":\"n\"}\r\n";
+
+    /// What a server says to what a client sends.
+    #[derive(Clone, Copy)]
+    enum Server {
+        Takes,
+        DeniesLogin,
+        DeniesSubject,
+        DeniesInboxes,
+        HangsUp,
+    }
+
+    /// A server for one connection on a loopback port; gives what it was sent: CONNECT's options and what was published.
+    async fn serve(server: Server) -> (String, tokio::task::JoinHandle<(String, Vec<(String, Vec<u8>)>)>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let task = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut stream = BufReader::new(stream);
+            stream.write_all(INFO.as_bytes()).await.unwrap();
+            let (mut connect, mut published, mut sid) = (String::new(), Vec::new(), String::new());
+            let mut line = String::new();
+            while stream.read_line(&mut line).await.is_ok_and(|read| read > 0) {
+                let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+                let said = match (words[0].as_str(), server) {
+                    ("CONNECT", _) => {
+                        connect = line.trim_start_matches("CONNECT ").trim().to_owned();
+                        String::new()
+                    }
+                    ("PING", Server::DeniesLogin) => "-ERR 'Authorization Violation'\r\n".to_owned(),
+                    ("PING", _) => "PONG\r\n".to_owned(),
+                    ("SUB", Server::DeniesInboxes) => {
+                        format!("-ERR 'Permissions Violation for Subscription to \"{}\"'\r\n", words[1])
+                    }
+                    ("SUB", _) => {
+                        sid.clone_from(&words[words.len() - 1]);
+                        String::new()
+                    }
+                    ("PUB" | "HPUB", _) => {
+                        let size: usize = words[words.len() - 1].parse().unwrap();
+                        let mut payload = vec![0; size + 2];
+                        stream.read_exact(&mut payload).await.unwrap();
+                        payload.truncate(size);
+                        let is_event = !words[1].starts_with("_INBOX.");
+                        if is_event {
+                            published.push((words[1].clone(), payload));
+                        }
+                        match (is_event, server) {
+                            (true, Server::DeniesSubject) => {
+                                format!("-ERR 'Permissions Violation for Publish to \"{}\"'\r\n", words[1])
+                            }
+                            (true, Server::HangsUp) => break,
+                            (false, Server::Takes | Server::DeniesSubject) => {
+                                format!("HMSG {} {sid} 16 16\r\nNATS/1.0 503\r\n\r\n\r\n", words[2])
+                            }
+                            _ => String::new(),
+                        }
+                    }
+                    _ => String::new(),
+                };
+                if stream.write_all(said.as_bytes()).await.is_err() {
+                    break;
+                }
+                line.clear();
+            }
+            (connect, published)
+        });
+        (address, task)
+    }
+
+    async fn send(address: &str, secret: &[(&str, &str)]) -> Result<Sent, Failure> {
+        let provider = sample::provider("nats", |provider| {
+            provider.address = address.into();
+            provider.secret = sample::secret(secret);
+        });
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let http = Http::new(&provider, &crate::http::shared_client().unwrap()).unwrap();
+        match build(&provider, http).unwrap() {
+            Notifier::Message(notifier) => notifier.send(&Sample::info().notification()).await,
+            Notifier::State(_) => unreachable!("nats sends messages"),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_event_is_published_to_the_subject() {
+        let (address, server) = serve(Server::Takes).await;
+        send(&address, &[("username", "nu"), ("password", "np")]).await.unwrap();
+        let (connect, published) = server.await.unwrap();
+        let connect: serde_json::Value = serde_json::from_str(&connect).unwrap();
+        assert_eq!((&connect["name"], &connect["user"], &connect["pass"]), (&NAME.into(), &"nu".into(), &"np".into()));
+        let event = Sample::info();
+        assert_eq!(published, [("general".to_owned(), flux::to_json(&event.event, &event.metadata))]);
+    }
+
+    #[tokio::test]
+    async fn credentials_in_the_address_are_used_where_the_secret_has_none() {
+        for (user_info, secret, expected) in [
+            ("u%40x:p", vec![], ["u@x", "p", ""]),
+            ("tok", vec![], ["", "", "tok"]),
+            ("u:p", vec![("username", "nu"), ("password", "np")], ["nu", "np", ""]),
+        ] {
+            let (address, server) = serve(Server::Takes).await;
+            send(&format!("nats://{user_info}@{address}"), &secret).await.unwrap();
+            let connect: serde_json::Value = serde_json::from_str(&server.await.unwrap().0).unwrap();
+            let told = ["user", "pass", "auth_token"].map(|key| connect[key].as_str().unwrap_or_default());
+            assert_eq!(told, expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_server_says_against_it_is_a_failure() {
+        for (server, expected) in [
+            (Server::Takes, None),
+            (Server::DeniesInboxes, None),
+            (Server::DeniesLogin, Some((Reason::Unauthorized, true))),
+            (Server::DeniesSubject, Some((Reason::Unauthorized, true))),
+            (Server::HangsUp, Some((Reason::Unreachable, true))),
+        ] {
+            let (address, _server) = serve(server).await;
+            let sent = send(&address, &[]).await;
+            assert_eq!(sample::verdict(sent.clone()), expected, "{sent:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_not_there_may_come() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        drop(listener);
+        assert_eq!(sample::verdict(send(&address, &[]).await), Some((Reason::Unreachable, true)));
+    }
+
+    #[tokio::test]
+    async fn a_seed_that_can_not_sign_is_for_a_person_to_mend() {
+        let (address, _server) = serve(Server::Takes).await;
+        assert_eq!(sample::verdict(send(&address, &[("nkey", "SUBAD")]).await), Some((Reason::Misconfigured, false)));
+    }
+
+    #[tokio::test]
+    async fn a_dry_run_connects_to_nothing() {
+        let provider = sample::provider("nats", |provider| provider.address = "nats.invalid".into());
+        assert!(sample::requests(&TYPE, &provider, &Sample::info()).await.is_empty());
+    }
+
+    #[test]
+    fn what_can_not_be_used_is_refused() {
+        for (address, secret, word) in [
+            ("", vec![], "no address"),
+            ("http://nats.example.com", vec![], "NATS server"),
+            ("nats.example.com", vec![("creds", "SECRET")], "creds"),
+        ] {
+            let provider = sample::provider("nats", |provider| {
+                provider.address = address.into();
+                provider.secret = sample::secret(&secret);
+            });
+            let refusal = sample::refusal(&TYPE, &provider);
+            assert!(refusal.contains(word) && !refusal.contains("SECRET"), "{refusal}");
+        }
+    }
+}

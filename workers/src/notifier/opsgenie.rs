@@ -1,0 +1,138 @@
+//! `opsgenie`: one alert for each event.
+//!
+//! Contract: Opsgenie's "Alert API", Create Alert, and its limits: message 130 characters, description 15,000, details
+//! 8,000 in all. The alias is the same for the same reason of the same object, so that repetitions (and a retry after a
+//! lost answer) count up one open alert. Alerts are never closed, and success opens one too, as in Flux.
+//!
+//! 202 means taken for processing. What can't be processed is 422, which is final, as the shared table has it.
+
+use async_trait::async_trait;
+use reqwest::header;
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+use tidings_core::Failure;
+use tidings_rules::{Family, ResolvedProvider};
+use url::Url;
+
+use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
+use crate::address::http_url;
+use crate::classify::classify;
+use crate::http::{Http, Request};
+use crate::notification::Notification;
+use crate::text::cut_chars;
+
+const MOST_OF_A_MESSAGE: usize = 130;
+const MOST_OF_A_DESCRIPTION: usize = 15_000;
+const MOST_OF_ALL_DETAILS: usize = 8_000;
+
+/// The row of the table.
+pub const TYPE: ProviderType = ProviderType {
+    kind: "opsgenie",
+    family: Family::Message,
+    summary: "Opsgenie, an alert for each event",
+    needs: "address (https://api.opsgenie.com/v2/alerts); Secret: token (the API key)",
+    build,
+};
+
+struct Opsgenie {
+    http: Http,
+    url: Url,
+    token: String,
+    /// Part of the alias.
+    provider_uid: String,
+}
+
+fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
+    let url = http_url(provider)?;
+    let token = provider.secret.token().ok_or("no API key: set the key token in the Secret of spec.secretRef")?.to_owned();
+    Ok(Notifier::Message(Box::new(Opsgenie { http, url, token, provider_uid: provider.uid.clone() })))
+}
+
+#[async_trait]
+impl SendMessage for Opsgenie {
+    async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure> {
+        let request = Request::post_json(self.url.clone(), &alert(notification, &self.provider_uid))
+            .secret_header(header::AUTHORIZATION, &format!("GenieKey {}", self.token));
+        classify(&self.http.send(request).await?).map(Sent::accepted)
+    }
+}
+
+fn alert(notification: &Notification<'_>, provider_uid: &str) -> Value {
+    let (event, object) = (notification.event, notification.object);
+    let alias = format!("{provider_uid}/{}/{}", notification.object_path(), event.reason);
+    json!({
+        "message": cut_chars(&format!("{}/{}", object.kind, object.name), MOST_OF_A_MESSAGE),
+        "alias": hex::encode(Sha256::digest(alias)),
+        "description": cut_chars(&event.message, MOST_OF_A_DESCRIPTION),
+        "details": details(notification),
+    })
+}
+
+/// The metadata and the severity; what goes beyond the limit is cut, and what comes after it left out.
+fn details(notification: &Notification<'_>) -> Map<String, Value> {
+    let mut left = MOST_OF_ALL_DETAILS;
+    let mut details = Map::new();
+    let severity = ("severity", notification.event.severity.as_str());
+    for (key, value) in std::iter::once(severity).chain(notification.fields().filter(|(key, _)| *key != "severity")) {
+        let Some(room) = left.checked_sub(key.chars().count()).filter(|room| *room > 0) else { break };
+        let value = cut_chars(value, room);
+        left = room - value.chars().count();
+        details.insert(key.to_owned(), value.into());
+    }
+    details
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::notifier::sample::{self, Sample};
+
+    fn provider() -> ResolvedProvider {
+        sample::provider("opsgenie", |provider| {
+            provider.address = "https://api.opsgenie.com/v2/alerts".into();
+            provider.secret = sample::secret(&[("token", " genie\n")]);
+        })
+    }
+
+    #[tokio::test]
+    async fn an_event_becomes_an_alert() {
+        let request = sample::request(&TYPE, &provider(), &Sample::info()).await;
+        insta::assert_snapshot!(sample::shown(&request), @r#"
+        POST https://api.opsgenie.com/v2/alerts
+        authorization: GenieKey genie (secret)
+        content-type: application/json
+
+        {
+          "message": "Kustomization/webapp",
+          "alias": "e319b274fa80ec25f2e7719920449fe884c6d235cb2e186aa1b61ec529ab56ff",
+          "description": "Reconciliation finished in 1.35s",
+          "details": {
+            "severity": "info",
+            "summary": "Production is affected",
+            "cluster": "prod-1",
+            "revision": "main@sha1:8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291"
+          }
+        }
+        "#);
+    }
+
+    #[tokio::test]
+    async fn texts_are_cut_at_the_limits_of_the_service() {
+        let mut event = Sample::info().with_message("m".repeat(20_000));
+        event.metadata.insert("a".into(), "v".repeat(9_000));
+        event.event.involved_object.as_mut().unwrap().name = "n".repeat(200);
+        let body = sample::body(&sample::request(&TYPE, &provider(), &event).await);
+        assert_eq!(body["message"].as_str().unwrap().chars().count(), 130);
+        assert_eq!(body["description"].as_str().unwrap().chars().count(), 15_000);
+        let details = body["details"].as_object().unwrap();
+        let size: usize = details.iter().map(|(key, value)| key.chars().count() + value.as_str().unwrap().chars().count()).sum();
+        assert_eq!(size, 8_000);
+        assert_eq!(details.keys().collect::<Vec<_>>(), ["severity", "summary", "a"]);
+    }
+
+    #[test]
+    fn without_a_key_there_is_no_notifier() {
+        let provider = sample::provider("opsgenie", |_| {});
+        assert!(sample::refusal(&TYPE, &provider).contains("token"));
+    }
+}

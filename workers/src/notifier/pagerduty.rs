@@ -1,0 +1,285 @@
+//! `pagerduty`: an error triggers an incident for its object, everything else resolves it.
+//!
+//! Contract: PagerDuty's "Events API v2", Send an Alert Event (summary at most 1,024 characters) and Send a Change Event.
+//! Only scheme and host of the address count; the channel is the routing key. Severity info sends a change event after
+//! the resolve; when the resolve fails, the change is not sent.
+//!
+//! Only the newest state of an object counts, so that a trigger that is tried again never outlives its resolve; the
+//! change event of a state that was superseded is not sent. A retry after a lost answer does no harm: PagerDuty knows the
+//! alert by its key, and shows at worst one change event twice.
+//!
+//! 400 is an invalid event, 429 and 5xx ask for another try: all as the shared table has it.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tidings_core::id::digest;
+use tidings_core::{Failure, Reason};
+use tidings_rules::{Family, ResolvedProvider};
+use url::Url;
+
+use super::{Desired, Held, Invalid, KeepState, Notifier, ProviderType, Sent};
+use crate::address::{at_path, http_url};
+use crate::classify::classify;
+use crate::http::{Http, Request};
+use crate::notification::Notification;
+use crate::text::{cut_chars, words};
+
+const MOST_OF_A_SUMMARY: usize = 1_024;
+const ALERT_PATH: &str = "/v2/enqueue";
+const CHANGE_PATH: &str = "/v2/change/enqueue";
+
+/// The row of the table.
+pub const TYPE: ProviderType = ProviderType {
+    kind: "pagerduty",
+    family: Family::Message,
+    summary: "PagerDuty, an incident for each failing object",
+    needs: "address (https://events.pagerduty.com); channel: the routing key",
+    build,
+};
+
+struct PagerDuty {
+    http: Http,
+    url: Url,
+}
+
+/// One request of a state. A state is a list of them, sent in order.
+#[derive(Serialize, Deserialize)]
+struct Step {
+    path: String,
+    body: Value,
+}
+
+fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
+    let url = http_url(provider)?;
+    Ok(Notifier::State(Box::new(PagerDuty { http, url })))
+}
+
+#[async_trait]
+impl KeepState for PagerDuty {
+    fn desire(&self, notification: &Notification<'_>) -> Result<Option<Desired>, Failure> {
+        if notification.event.reason == "Progressing" {
+            return Ok(None);
+        }
+        let (host, object) = (self.url.host_str().unwrap_or_default(), notification.object_key());
+        // Routing keys are written in the clear in Provider and Alert, but need not show in the names of records.
+        let key = format!("pagerduty {host} {} {object}", digest(&[notification.channel]));
+        let state = serde_json::to_vec(&steps(notification)).unwrap_or_default();
+        Ok(Some(Desired { key, state }))
+    }
+
+    async fn read(&self, _desired: &Desired) -> Result<Held, Failure> {
+        Ok(Held::Unknown)
+    }
+
+    async fn write(&self, desired: &Desired, _handle: Option<&str>) -> Result<Sent, Failure> {
+        let unreadable = |_| Failure::permanent(Reason::Misconfigured, "the state that is kept for this object can't be read");
+        let steps: Vec<Step> = serde_json::from_slice(&desired.state).map_err(unreadable)?;
+        let mut status = None;
+        for step in steps {
+            let request = Request::post_json(at_path(&self.url, &step.path), &step.body);
+            status = Some(classify(&self.http.send(request).await?)?);
+        }
+        Ok(Sent::Accepted { status, handle: None })
+    }
+}
+
+/// The requests for an event. Triggers and changes carry the event's time, so each is a state of its own.
+fn steps(notification: &Notification<'_>) -> Vec<Step> {
+    let (routing_key, dedup_key) = (notification.channel, notification.object_key());
+    let mut payload = json!({
+        "summary": summary(notification),
+        "source": format!("Flux {}", notification.event.reporting_controller),
+        "timestamp": notification.rfc3339(),
+        "custom_details": { "message": notification.event.message, "metadata": notification.metadata },
+    });
+    if notification.is_error() {
+        payload["severity"] = "error".into();
+        payload["component"] = notification.object.name.as_str().into();
+        payload["group"] = notification.object.kind.as_str().into();
+        let trigger = json!({
+            "routing_key": routing_key, "event_action": "trigger", "dedup_key": dedup_key, "payload": payload,
+        });
+        return vec![Step { path: ALERT_PATH.into(), body: trigger }];
+    }
+    let resolve = json!({ "routing_key": routing_key, "event_action": "resolve", "dedup_key": dedup_key });
+    let mut steps = vec![Step { path: ALERT_PATH.into(), body: resolve }];
+    if notification.event.severity == "info" {
+        let change = json!({ "routing_key": routing_key, "payload": payload });
+        steps.push(Step { path: CHANGE_PATH.into(), body: change });
+    }
+    steps
+}
+
+fn summary(notification: &Notification<'_>) -> String {
+    let object = notification.object;
+    let name = format!("{}/{}", object.kind, object.name).to_lowercase();
+    cut_chars(&format!("{}: {name}", words(&notification.event.reason)), MOST_OF_A_SUMMARY)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::notifier::sample::{self, Sample};
+
+    fn provider() -> ResolvedProvider {
+        sample::provider("pagerduty", |provider| provider.address = "https://events.eu.pagerduty.com/v2/enqueue?x=1".into())
+    }
+
+    fn desired(sample: &Sample) -> Option<Desired> {
+        match build(&provider(), Http::dry_run()).unwrap() {
+            Notifier::State(notifier) => notifier.desire(&sample.notification()).unwrap(),
+            Notifier::Message(_) => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn an_error_triggers() {
+        let request = sample::request(&TYPE, &provider(), &Sample::error()).await;
+        insta::assert_snapshot!(sample::shown(&request), @r#"
+        POST https://events.eu.pagerduty.com/v2/enqueue
+        content-type: application/json
+
+        {
+          "routing_key": "general",
+          "event_action": "trigger",
+          "dedup_key": "5d0a7b3e-1c55-4e2f-9a70-3b1f2c4d5e6f",
+          "payload": {
+            "summary": "health check failed: kustomization/webapp",
+            "source": "Flux kustomize-controller",
+            "timestamp": "2026-03-14T09:26:53Z",
+            "custom_details": {
+              "message": "Health check failed after 30s\nDeployment/web: not ready",
+              "metadata": {
+                "cluster": "prod-1",
+                "revision": "main@sha1:8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291",
+                "summary": "Production is affected"
+              }
+            },
+            "severity": "error",
+            "component": "webapp",
+            "group": "Kustomization"
+          }
+        }
+        "#);
+    }
+
+    #[tokio::test]
+    async fn success_resolves_and_then_tells_the_change() {
+        let requests = sample::requests(&TYPE, &provider(), &Sample::info()).await;
+        let shown: Vec<String> = requests.iter().map(sample::shown).collect();
+        insta::assert_snapshot!(shown.join("\n\n"), @r#"
+        POST https://events.eu.pagerduty.com/v2/enqueue
+        content-type: application/json
+
+        {
+          "routing_key": "general",
+          "event_action": "resolve",
+          "dedup_key": "5d0a7b3e-1c55-4e2f-9a70-3b1f2c4d5e6f"
+        }
+
+        POST https://events.eu.pagerduty.com/v2/change/enqueue
+        content-type: application/json
+
+        {
+          "routing_key": "general",
+          "payload": {
+            "summary": "reconciliation succeeded: kustomization/webapp",
+            "source": "Flux kustomize-controller",
+            "timestamp": "2026-03-14T09:26:53Z",
+            "custom_details": {
+              "message": "Reconciliation finished in 1.35s",
+              "metadata": {
+                "cluster": "prod-1",
+                "revision": "main@sha1:8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291",
+                "summary": "Production is affected"
+              }
+            }
+          }
+        }
+        "#);
+    }
+
+    #[tokio::test]
+    async fn other_severities_only_resolve_and_progress_is_nothing() {
+        let mut event = Sample::info();
+        event.event.severity = "trace".into();
+        assert_eq!(sample::requests(&TYPE, &provider(), &event).await.len(), 1);
+        event.event.reason = "Progressing".into();
+        assert_eq!(desired(&event), None);
+    }
+
+    /// Answers one request after the other with these statuses; gives the paths that were asked for.
+    async fn answering(statuses: Vec<u16>) -> (String, tokio::task::JoinHandle<Vec<String>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let task = tokio::spawn(async move {
+            let mut paths = Vec::new();
+            for status in statuses {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = String::new();
+                while !request.ends_with('}') {
+                    let mut chunk = [0; 4096];
+                    let size = stream.read(&mut chunk).await.unwrap();
+                    request.push_str(std::str::from_utf8(&chunk[..size]).unwrap());
+                }
+                paths.push(request.split(' ').nth(1).unwrap().to_owned());
+                let answer = format!("HTTP/1.1 {status} Status\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+            paths
+        });
+        (address, task)
+    }
+
+    #[tokio::test]
+    async fn a_change_is_told_only_when_the_resolve_was_taken() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        for (statuses, paths, expected) in [
+            (vec![202, 202], vec![ALERT_PATH, CHANGE_PATH], None),
+            (vec![400], vec![ALERT_PATH], Some((Reason::Rejected, false))),
+            (vec![202, 429], vec![ALERT_PATH, CHANGE_PATH], Some((Reason::RateLimited, true))),
+        ] {
+            let (address, service) = answering(statuses).await;
+            let provider = sample::provider("pagerduty", |provider| provider.address = address);
+            let http = Http::new(&provider, &crate::http::shared_client().unwrap()).unwrap();
+            let Notifier::State(notifier) = build(&provider, http).unwrap() else { unreachable!("pagerduty keeps states") };
+            let desired = notifier.desire(&Sample::info().notification()).unwrap().unwrap();
+            assert_eq!(sample::verdict(notifier.write(&desired, None).await), expected);
+            assert_eq!(service.await.unwrap(), paths);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_long_summary_is_cut() {
+        let mut event = Sample::error();
+        event.event.reason = "x".repeat(2_000);
+        let body = sample::body(&sample::request(&TYPE, &provider(), &event).await);
+        assert_eq!(body["payload"]["summary"].as_str().unwrap().chars().count(), 1_024);
+    }
+
+    #[test]
+    fn trigger_and_resolve_of_an_object_are_states_of_one_key() {
+        let (error, info) = (desired(&Sample::error()).unwrap(), desired(&Sample::info()).unwrap());
+        assert_eq!(error.key, info.key);
+        assert_ne!(error.state, info.state);
+        assert!(!error.key.contains("general"), "the routing key is in the record's name");
+    }
+
+    #[test]
+    fn the_same_failure_at_another_time_is_another_state() {
+        let mut later = Sample::error();
+        later.event.timestamp.as_mut().unwrap().seconds += 600;
+        assert_ne!(desired(&Sample::error()).unwrap().state, desired(&later).unwrap().state);
+    }
+
+    #[test]
+    fn an_object_without_uid_has_a_key_of_its_own() {
+        let mut event = Sample::info();
+        event.event.involved_object.as_mut().unwrap().uid.clear();
+        assert!(desired(&event).unwrap().key.ends_with(" Kustomization/apps/webapp"));
+    }
+}

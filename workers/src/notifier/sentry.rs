@@ -1,0 +1,334 @@
+//! `sentry`: an error becomes an event, everything else a transaction with one span.
+//!
+//! Contract: Sentry's developer documentation, "Envelopes", "Event Payloads", "Transaction Payloads" and "Rate Limiting".
+//! The address is the DSN. Its key is public by design and stands in the envelope as SDKs have it; the secret part of old
+//! DSNs goes into the header only. Ids follow from the delivery, so that Sentry drops what comes twice.
+//!
+//! 429 is a rate limit: the wait is that of `X-Sentry-Rate-Limits` for this kind of item, else `Retry-After`, else a
+//! minute, as the documentation asks.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use reqwest::Method;
+use reqwest::header::HeaderName;
+use serde_json::{Value, json};
+use tidings_core::Failure;
+use tidings_core::id::digest;
+use tidings_rules::{Family, ResolvedProvider};
+use url::Url;
+
+use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
+use crate::address::http_url;
+use crate::classify::{classify, retry_after};
+use crate::http::{Answer, Http, Request};
+use crate::notification::Notification;
+
+const AUTH: HeaderName = HeaderName::from_static("x-sentry-auth");
+const WAIT_UNLESS_TOLD: Duration = Duration::from_secs(60);
+
+/// The row of the table.
+pub const TYPE: ProviderType = ProviderType {
+    kind: "sentry",
+    family: Family::Message,
+    summary: "Sentry, errors as events and the rest as transactions",
+    needs: "address: the DSN (in the spec or the Secret); channel: the environment",
+    build,
+};
+
+struct Sentry {
+    http: Http,
+    /// Where envelopes go.
+    url: Url,
+    /// The DSN without its secret part.
+    dsn: Url,
+    auth: String,
+}
+
+fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
+    let mut dsn = http_url(provider)?;
+    let (prefix, project) = dsn.path().rsplit_once('/').unwrap_or_default();
+    if project.is_empty() {
+        return Err(Invalid::from("the address is not a DSN: it must end in the project's id, as in https://KEY@HOST/PROJECT"));
+    }
+    if dsn.username().is_empty() {
+        return Err(Invalid::from("the address is not a DSN: there is no public key before @, as in https://KEY@HOST/PROJECT"));
+    }
+    let path = format!("{prefix}/api/{project}/envelope/");
+    let client = concat!("tidings/", env!("CARGO_PKG_VERSION"));
+    let mut auth = format!("Sentry sentry_version=7, sentry_client={client}, sentry_key={}", dsn.username());
+    if let Some(secret) = dsn.password() {
+        auth.push_str(&format!(", sentry_secret={secret}"));
+    }
+    // A URL that http_url takes has a host, so user and password can be set.
+    let _ = dsn.set_password(None);
+    dsn.set_query(None);
+    let mut url = dsn.clone();
+    let _ = url.set_username("");
+    url.set_path(&path);
+    Ok(Notifier::Message(Box::new(Sentry { http, url, dsn, auth })))
+}
+
+#[async_trait]
+impl SendMessage for Sentry {
+    async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure> {
+        let body = envelope(notification, &self.dsn, Timestamp::now());
+        let request = Request::new(Method::POST, self.url.clone())
+            .body("application/x-sentry-envelope", body)
+            .secret_header(AUTH, &self.auth);
+        judge(&self.http.send(request).await?, item_type(notification)).map(Sent::accepted)
+    }
+}
+
+// === the envelope ===
+
+fn item_type(notification: &Notification<'_>) -> &'static str {
+    if notification.is_error() { "event" } else { "transaction" }
+}
+
+/// Three lines of JSON: the envelope's header, the item's header, the item.
+fn envelope(notification: &Notification<'_>, dsn: &Url, now: Timestamp) -> Vec<u8> {
+    let event_id = digest(&["sentry event", notification.delivery_id]);
+    let item = if notification.is_error() { event(notification, &event_id) } else { transaction(notification, &event_id) };
+    let item = item.to_string();
+    let header = json!({ "event_id": event_id, "sent_at": now.to_string(), "dsn": dsn.as_str() });
+    let item_header = json!({ "type": item_type(notification), "length": item.len() });
+    format!("{header}\n{item_header}\n{item}\n").into_bytes()
+}
+
+fn event(notification: &Notification<'_>, event_id: &str) -> Value {
+    let mut item = common(notification, event_id);
+    item["level"] = "error".into();
+    item["server_name"] = notification.event.reporting_controller.as_str().into();
+    item["contexts"] = json!({ "metadata": notification.metadata });
+    item
+}
+
+fn transaction(notification: &Notification<'_>, event_id: &str) -> Value {
+    let trace_id = digest(&["sentry trace", notification.delivery_id]);
+    let span_id = &digest(&["sentry span", notification.delivery_id])[..16];
+    let (time, tags) = (notification.rfc3339(), tags(notification));
+    let mut item = common(notification, event_id);
+    item["type"] = "transaction".into();
+    item["level"] = "info".into();
+    item["start_timestamp"] = time.as_str().into();
+    item["contexts"] = json!({ "trace": { "op": "event", "span_id": span_id, "trace_id": trace_id } });
+    item["spans"] = json!([{
+        "op": "event", "origin": "manual", "span_id": span_id, "trace_id": trace_id,
+        "start_timestamp": time, "timestamp": time, "tags": tags,
+    }]);
+    item["tags"] = json!(tags);
+    item
+}
+
+/// What both kinds of item have.
+fn common(notification: &Notification<'_>, event_id: &str) -> Value {
+    let object = notification.object;
+    let mut item = json!({
+        "event_id": event_id,
+        "timestamp": notification.rfc3339(),
+        "platform": "other",
+        "message": notification.event.message,
+        "transaction": format!("{}: {}/{}", object.kind, object.namespace, object.name),
+    });
+    if !notification.channel.is_empty() {
+        item["environment"] = notification.channel.into();
+    }
+    item
+}
+
+fn tags<'a>(notification: &'a Notification<'_>) -> BTreeMap<&'a str, &'a str> {
+    let (event, object) = (notification.event, notification.object);
+    let own = [
+        ("flux_involved_object_kind", object.kind.as_str()),
+        ("flux_involved_object_name", &object.name),
+        ("flux_involved_object_namespace", &object.namespace),
+        ("flux_reason", &event.reason),
+        ("flux_reporting_controller", &event.reporting_controller),
+        ("flux_reporting_instance", &event.reporting_instance),
+    ];
+    own.into_iter().chain(notification.fields()).collect()
+}
+
+// === the answer ===
+
+fn judge(answer: &Answer, item_type: &str) -> Result<u16, Failure> {
+    classify(answer).map_err(|failure| match answer.status {
+        429 => {
+            let told = rate_limit(answer, item_type).or_else(|| retry_after(answer, Timestamp::now()));
+            failure.after(Some(told.unwrap_or(WAIT_UNLESS_TOLD)))
+        }
+        _ => failure,
+    })
+}
+
+/// The longest limit in `X-Sentry-Rate-Limits` (`SECONDS:CATEGORY;CATEGORY:SCOPE, …`) that holds for this kind of item;
+/// one without categories holds for all. Events are counted as category `error`.
+fn rate_limit(answer: &Answer, item_type: &str) -> Option<Duration> {
+    let category = if item_type == "event" { "error" } else { item_type };
+    let limit = |text: &str| {
+        let mut parts = text.trim().split(':');
+        let seconds: u64 = parts.next()?.trim().parse().ok()?;
+        let categories = parts.next().unwrap_or_default();
+        (categories.is_empty() || categories.split(';').any(|name| name == category)).then(|| Duration::from_secs(seconds))
+    };
+    answer.header("x-sentry-rate-limits")?.split(',').filter_map(limit).max()
+}
+
+#[cfg(test)]
+mod tests {
+    use tidings_core::Reason;
+
+    use super::*;
+    use crate::notifier::sample::{self, Sample};
+
+    fn provider(address: &str) -> ResolvedProvider {
+        sample::provider("sentry", |provider| provider.address = address.into())
+    }
+
+    #[tokio::test]
+    async fn secrets_of_a_dsn_stay_in_the_header() {
+        let request = sample::request(&TYPE, &provider("https://pub:old@sentry.example.com/base/42"), &Sample::info()).await;
+        assert_eq!(request.url.as_str(), "https://sentry.example.com/base/api/42/envelope/");
+        let auth = &request.headers["x-sentry-auth"];
+        assert!(auth.is_sensitive());
+        assert!(auth.to_str().unwrap().ends_with(", sentry_key=pub, sentry_secret=old"));
+        let body = String::from_utf8(request.body).unwrap();
+        assert!(body.contains(r#""dsn":"https://pub@sentry.example.com/base/42""#) && !body.contains("old"), "{body}");
+    }
+
+    fn shown(sample: &Sample) -> String {
+        let dsn = "https://pub@sentry.example.com/42".parse().unwrap();
+        let envelope = envelope(&sample.notification(), &dsn, Timestamp::UNIX_EPOCH);
+        let lines = String::from_utf8(envelope).unwrap();
+        let pretty = |line: &str| format!("{:#}", serde_json::from_str::<Value>(line).unwrap());
+        lines.lines().map(pretty).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn an_error_becomes_an_event() {
+        insta::assert_snapshot!(shown(&Sample::error()), @r#"
+        {
+          "event_id": "2b3389556c322192d16a1ed1c4d7eea0",
+          "sent_at": "1970-01-01T00:00:00Z",
+          "dsn": "https://pub@sentry.example.com/42"
+        }
+        {
+          "type": "event",
+          "length": 434
+        }
+        {
+          "event_id": "2b3389556c322192d16a1ed1c4d7eea0",
+          "timestamp": "2026-03-14T09:26:53Z",
+          "platform": "other",
+          "message": "Health check failed after 30s\nDeployment/web: not ready",
+          "transaction": "Kustomization: apps/webapp",
+          "environment": "general",
+          "level": "error",
+          "server_name": "kustomize-controller",
+          "contexts": {
+            "metadata": {
+              "cluster": "prod-1",
+              "revision": "main@sha1:8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291",
+              "summary": "Production is affected"
+            }
+          }
+        }
+        "#);
+    }
+
+    #[test]
+    fn everything_else_becomes_a_transaction() {
+        insta::assert_snapshot!(shown(&Sample::info()), @r#"
+        {
+          "event_id": "2b3389556c322192d16a1ed1c4d7eea0",
+          "sent_at": "1970-01-01T00:00:00Z",
+          "dsn": "https://pub@sentry.example.com/42"
+        }
+        {
+          "type": "transaction",
+          "length": 1403
+        }
+        {
+          "event_id": "2b3389556c322192d16a1ed1c4d7eea0",
+          "timestamp": "2026-03-14T09:26:53Z",
+          "platform": "other",
+          "message": "Reconciliation finished in 1.35s",
+          "transaction": "Kustomization: apps/webapp",
+          "environment": "general",
+          "type": "transaction",
+          "level": "info",
+          "start_timestamp": "2026-03-14T09:26:53Z",
+          "contexts": {
+            "trace": {
+              "op": "event",
+              "span_id": "348b223d474b7a62",
+              "trace_id": "8e7a792895fdd76762b94741af016581"
+            }
+          },
+          "spans": [
+            {
+              "op": "event",
+              "origin": "manual",
+              "span_id": "348b223d474b7a62",
+              "trace_id": "8e7a792895fdd76762b94741af016581",
+              "start_timestamp": "2026-03-14T09:26:53Z",
+              "timestamp": "2026-03-14T09:26:53Z",
+              "tags": {
+                "cluster": "prod-1",
+                "flux_involved_object_kind": "Kustomization",
+                "flux_involved_object_name": "webapp",
+                "flux_involved_object_namespace": "apps",
+                "flux_reason": "ReconciliationSucceeded",
+                "flux_reporting_controller": "kustomize-controller",
+                "flux_reporting_instance": "kustomize-controller-6f7c9d8b5-x2k4q",
+                "revision": "main@sha1:8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291",
+                "summary": "Production is affected"
+              }
+            }
+          ],
+          "tags": {
+            "cluster": "prod-1",
+            "flux_involved_object_kind": "Kustomization",
+            "flux_involved_object_name": "webapp",
+            "flux_involved_object_namespace": "apps",
+            "flux_reason": "ReconciliationSucceeded",
+            "flux_reporting_controller": "kustomize-controller",
+            "flux_reporting_instance": "kustomize-controller-6f7c9d8b5-x2k4q",
+            "revision": "main@sha1:8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291",
+            "summary": "Production is affected"
+          }
+        }
+        "#);
+    }
+
+    #[test]
+    fn what_is_no_dsn_is_refused() {
+        for (address, word) in [
+            ("", "address"),
+            ("https://sentry.example.com/42", "public key"),
+            ("https://pub@sentry.example.com", "project"),
+            ("https://pub@sentry.example.com/", "project"),
+        ] {
+            assert!(sample::refusal(&TYPE, &provider(address)).contains(word), "{address}");
+        }
+    }
+
+    #[test]
+    fn a_rate_limit_says_how_long() {
+        let limited = |limits| sample::with_header(sample::answer(429, ""), "x-sentry-rate-limits", limits);
+        for (answer, item_type, seconds) in [
+            (limited("30:error;default:project, 2700::organization"), "event", 2700.0),
+            (limited("30:error;default:project, 20:transaction:project"), "event", 30.0),
+            (limited("30:error:project,20:transaction:project"), "transaction", 20.0),
+            (sample::with_header(limited("9:attachment:project"), "retry-after", "7"), "event", 7.0),
+            (sample::answer(429, ""), "event", 60.0),
+        ] {
+            assert_eq!(sample::wait(judge(&answer, item_type)), Some(seconds), "{answer:?}");
+        }
+        assert_eq!(sample::verdict(judge(&sample::answer(413, ""), "event")), Some((Reason::Rejected, false)));
+        assert_eq!(sample::verdict(judge(&sample::answer(200, ""), "event")), None);
+    }
+}
