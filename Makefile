@@ -1,0 +1,56 @@
+# Everything that is done with the project. A fresh machine needs Rust, and Python or Go (for nats-server).
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+RULES ?= examples/rules
+# The path of nats-server, installed first where there is none.
+NATS_SERVER_PATH = $$(tools/nats-server.sh)
+# Tests use one profile (dev), one target folder and one set of features, so that nothing is built twice.
+TEST = $(CARGO) test --locked --workspace
+# The crates' own integration tests: quick ones, which need nothing around them.
+CRATE_TESTS = $(addprefix --test=,$(sort $(notdir $(basename $(wildcard */tests/*.rs)))))
+
+.PHONY: help
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "%-16s %s\n", $$1, $$2 }'
+
+.PHONY: up
+up: build ## Build, then run everything on this machine, with examples/rules and a receiver (RULES=DIR for others)
+	@server=$(NATS_SERVER_PATH); NATS_SERVER=$$server exec target/release/tidings up --demo --rules $(RULES)
+
+.PHONY: build
+build: nats-server ## Build the release executable, target/release/tidings, and get nats-server
+	@$(CARGO) build --locked --release --bin tidings
+
+.PHONY: nats-server
+nats-server: ## Print the path of nats-server; install it into .tools/ where there is none
+	@tools/nats-server.sh
+
+.PHONY: test
+test: test-units test-vectors test-pipeline test-faults ## Run all tests, the quick ones first
+
+.PHONY: test-units
+test-units: ## The tests of each crate
+	@$(TEST) --lib --bins $(CRATE_TESTS)
+
+.PHONY: test-vectors
+test-vectors: nats-server ## Recorded requests and answers of notification-controller; lists what it skips, and why
+	@$(TEST) --test vectors -- --show-output
+
+.PHONY: test-pipeline
+test-pipeline: nats-server ## The roles on a real nats-server, with receivers that fail
+	@$(TEST) --test pipeline
+
+.PHONY: test-faults
+test-faults: nats-server ## Processes that are killed while events come in, and a ledger of every event
+	@$(TEST) --test faults
+
+.PHONY: check
+check: ## Format, lints, and what may be linked in
+	@$(CARGO) fmt --all --check
+	@$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --locked check bans licenses sources; \
+	else echo "skipped: cargo deny is not installed (cargo install --locked cargo-deny)"; fi
