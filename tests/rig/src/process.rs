@@ -1,0 +1,257 @@
+//! Processes of the executable.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, LazyLock, Mutex};
+
+use reqwest::header::HeaderMap;
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::nats::NatsServer;
+use crate::port::free_port;
+use crate::wait::eventually;
+
+/// How many lines of its log a process keeps for a failed test.
+const LINES_KEPT: usize = 2000;
+
+/// What a process is to be: a subcommand, and what is particular about it.
+#[derive(Clone, Debug)]
+pub struct Role {
+    subcommand: &'static str,
+    shares_server: bool,
+    extra: Vec<String>,
+    environment: Vec<(String, String)>,
+}
+
+impl Role {
+    /// `tidings ingest`
+    pub fn ingest() -> Self {
+        Self::new("ingest")
+    }
+
+    /// `tidings router`
+    pub fn router() -> Self {
+        Self::new("router")
+    }
+
+    /// `tidings worker`
+    pub fn worker() -> Self {
+        Self::new("worker")
+    }
+
+    /// `tidings up` on the rig's nats-server.
+    pub fn up() -> Self {
+        Self::new("up")
+    }
+
+    /// `tidings up` with a nats-server of its own, as most people run it.
+    pub fn up_alone() -> Self {
+        Self { shares_server: false, ..Self::new("up") }
+    }
+
+    fn new(subcommand: &'static str) -> Self {
+        Self { subcommand, shares_server: true, extra: Vec::new(), environment: Vec::new() }
+    }
+
+    /// With these arguments too.
+    pub fn args<const N: usize>(mut self, arguments: [&str; N]) -> Self {
+        self.extra.extend(arguments.map(str::to_owned));
+        self
+    }
+
+    /// With this environment variable.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub(crate) fn arguments(self, nats: &str, rules: &Path, folder: &Path) -> Launch {
+        let [admin, listen] = [free_port(), free_port()];
+        let mut arguments = vec![self.subcommand.to_owned(), "--log-format".to_owned(), "json".to_owned()];
+        let mut push = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
+        push("--admin", format!("127.0.0.1:{admin}"));
+        if self.shares_server {
+            push("--nats", nats.to_owned());
+        } else {
+            push("--data", folder.join("data").display().to_string());
+        }
+        if self.subcommand != "ingest" {
+            push("--rules", rules.display().to_string());
+        }
+        if matches!(self.subcommand, "ingest" | "up") {
+            push("--listen", format!("127.0.0.1:{listen}"));
+        }
+        arguments.extend(self.extra);
+        Launch { arguments, environment: self.environment, admin, listen }
+    }
+}
+
+/// How a process is started, and started again.
+#[derive(Clone, Debug)]
+pub(crate) struct Launch {
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+    admin: u16,
+    listen: u16,
+}
+
+/// A process of the executable under test.
+pub struct Process {
+    executable: PathBuf,
+    launch: Launch,
+    child: Child,
+    log: Arc<Mutex<VecDeque<String>>>,
+}
+
+/// What an HTTP endpoint of ours answered.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body, as text.
+    pub body: String,
+}
+
+impl Process {
+    pub(crate) fn spawn(executable: &Path, launch: Launch) -> Self {
+        let log = Arc::default();
+        let child = run(executable, &launch, &log);
+        Self { executable: executable.to_owned(), launch, child, log }
+    }
+
+    /// Waits until it says that it is ready.
+    pub async fn ready(&self) {
+        let url = format!("{}/readyz", self.admin());
+        eventually(&format!("`tidings {}` is ready", self.launch.arguments[0]), async || {
+            let answer = CLIENT.get(&url).send().await.ok()?;
+            answer.status().is_success().then_some(())
+        })
+        .await;
+    }
+
+    /// The address of `/livez`, `/readyz` and `/metrics`.
+    pub fn admin(&self) -> String {
+        format!("http://127.0.0.1:{}", self.launch.admin)
+    }
+
+    /// The address that takes events.
+    pub fn address(&self) -> String {
+        format!("http://127.0.0.1:{}/", self.launch.listen)
+    }
+
+    /// Posts an event.
+    ///
+    /// # Errors
+    /// There was no answer: whether the event was taken is then open.
+    pub async fn post(&self, event: &Value) -> Result<Answer, reqwest::Error> {
+        self.post_text(event.to_string()).await
+    }
+
+    /// Posts any body.
+    ///
+    /// # Errors
+    /// There was no answer.
+    pub async fn post_text(&self, body: String) -> Result<Answer, reqwest::Error> {
+        let answer = CLIENT.post(self.address()).header("content-type", "application/json").body(body).send().await?;
+        Ok(Answer { status: answer.status().as_u16(), headers: answer.headers().clone(), body: answer.text().await? })
+    }
+
+    /// The sum of a counter's samples whose label set contains `labels`, from `/metrics`; 0 when there is none.
+    pub async fn metric(&self, name: &str, labels: &str) -> f64 {
+        let url = format!("{}/metrics", self.admin());
+        let text = CLIENT.get(url).send().await.expect("/metrics answers").text().await.expect("/metrics answers with text");
+        let samples = text.lines().filter(|line| line.starts_with(name) && line.contains(labels));
+        samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// Ends it at once, as `kill -9` does.
+    pub async fn kill(&mut self) {
+        self.child.kill().await.expect("a child of ours can be killed");
+    }
+
+    /// Asks it to end, as Kubernetes does, and waits until it has.
+    pub async fn terminate(&mut self) -> ExitStatus {
+        let id = self.child.id().and_then(|id| rustix::process::Pid::from_raw(id.cast_signed()));
+        let id = id.expect("a process that has not ended has an id");
+        rustix::process::kill_process(id, rustix::process::Signal::TERM).expect("a child of ours can be signalled");
+        self.ended().await
+    }
+
+    /// Waits until it ends by itself.
+    pub async fn ended(&mut self) -> ExitStatus {
+        tokio::time::timeout(crate::PATIENCE, self.child.wait())
+            .await
+            .expect("the process ends")
+            .expect("a child can be waited for")
+    }
+
+    /// Starts it again after its end, with the same arguments, and waits until it is ready.
+    pub async fn restart(&mut self) {
+        self.restart_without(&[]).await;
+    }
+
+    /// Like [`Process::restart`], without some variables of its environment.
+    pub async fn restart_without(&mut self, variables: &[&str]) {
+        self.launch.environment.retain(|(name, _)| !variables.contains(&name.as_str()));
+        self.child = run(&self.executable, &self.launch, &self.log);
+        self.ready().await;
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().expect("no thread panics with the log").iter().cloned().collect()
+    }
+
+    /// Waits until it logs a line that contains `text`.
+    pub async fn logs(&self, text: &str) -> String {
+        let what = format!("{text:?} is logged");
+        eventually(&what, async || self.log().into_iter().find(|line| line.contains(text))).await
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            eprintln!("--- the log of `tidings {}` ends so:", self.launch.arguments.join(" "));
+            log.iter().skip(log.len().saturating_sub(40)).for_each(|line| eprintln!("{line}"));
+        }
+    }
+}
+
+static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(|| {
+    // The error means that another test has done so.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().expect("a client without TLS can be made")
+});
+
+fn run(executable: &Path, launch: &Launch, log: &Arc<Mutex<VecDeque<String>>>) -> Child {
+    let mut command = Command::new(executable);
+    command.args(&launch.arguments).envs(launch.environment.iter().cloned()).env("NATS_SERVER", NatsServer::executable());
+    for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"] {
+        command.env_remove(name);
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn().expect("the executable can be started");
+    keep(child.stdout.take().expect("it is piped"), log.clone());
+    keep(child.stderr.take().expect("it is piped"), log.clone());
+    child
+}
+
+fn keep(output: impl AsyncRead + Unpin + Send + 'static, log: Arc<Mutex<VecDeque<String>>>) {
+    tokio::spawn(async move {
+        let mut lines = BufReader::new(output).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            let mut log = log.lock().expect("no thread panics with the log");
+            if log.len() == LINES_KEPT {
+                log.pop_front();
+            }
+            log.push_back(line);
+        }
+    });
+}

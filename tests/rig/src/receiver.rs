@@ -1,0 +1,188 @@
+//! A provider's endpoint that answers as a script says.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::future::pending;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::stream;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Empty, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::header::HeaderMap;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use crate::wait::eventually;
+
+/// How the endpoint takes one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// It answers with this status.
+    Status(u16),
+    /// It answers with this status and asks to wait for so many seconds.
+    RetryAfter(u16, u64),
+    /// It reads the request and closes the connection without an answer.
+    Close,
+    /// It sends the head of an answer with status 200 and closes the connection within the body.
+    CloseHalfWay,
+    /// It reads the request and never answers.
+    Stall,
+    /// It answers with 200, but only after this time.
+    Slow(Duration),
+}
+
+/// A request as it came in.
+#[derive(Clone, Debug)]
+pub struct Received {
+    /// When it had been read.
+    pub at: Instant,
+    /// What it was answered with.
+    pub reply: Reply,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+}
+
+impl Received {
+    /// The body as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).expect("a provider of type generic gets JSON")
+    }
+
+    /// The message of the event in the body.
+    pub fn message(&self) -> String {
+        self.json()["message"].as_str().expect("an event has a message").to_owned()
+    }
+
+    /// A header's value.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
+/// The endpoint: it follows its script, then answers everything alike.
+pub struct Receiver {
+    url: String,
+    state: Arc<Mutex<State>>,
+    server: AbortHandle,
+}
+
+struct State {
+    script: VecDeque<Reply>,
+    afterwards: Reply,
+    received: Vec<Received>,
+}
+
+impl Receiver {
+    /// Answers everything with 200.
+    pub async fn start() -> Self {
+        Self::script([]).await
+    }
+
+    /// Follows a script, request by request, and answers with 200 after its end.
+    pub async fn script<const N: usize>(replies: [Reply; N]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("the loopback interface has free ports");
+        let url = format!("http://{}/hook", listener.local_addr().expect("a listener has an address"));
+        let received = Vec::new();
+        let state = Arc::new(Mutex::new(State { script: replies.into(), afterwards: Reply::Status(200), received }));
+        let server = tokio::spawn(serve(listener, state.clone())).abort_handle();
+        Self { url, state, server }
+    }
+
+    /// Its address.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// From now on, and after what is left of the script, it answers so.
+    pub fn answer_with(&self, reply: Reply) {
+        self.state().afterwards = reply;
+    }
+
+    /// All requests so far.
+    pub fn received(&self) -> Vec<Received> {
+        self.state().received.clone()
+    }
+
+    /// The requests that it answered with success.
+    pub fn accepted(&self) -> Vec<Received> {
+        let succeeded = |received: &Received| matches!(received.reply, Reply::Status(200..300) | Reply::Slow(_));
+        self.received().into_iter().filter(succeeded).collect()
+    }
+
+    /// Waits until so many requests have come in, and gives them.
+    pub async fn receives(&self, count: usize) -> Vec<Received> {
+        let what = format!("{} receives {count} requests", self.url);
+        eventually(&what, async || Some(self.received()).filter(|received| received.len() >= count)).await
+    }
+
+    /// Waits until it has accepted an event with this message.
+    pub async fn accepts(&self, message: &str) -> Received {
+        let what = format!("{} accepts the event {message:?}", self.url);
+        eventually(&what, async || self.accepted().into_iter().find(|received| received.message() == message)).await
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no thread panics with the state")
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+async fn serve(listener: TcpListener, state: Arc<Mutex<State>>) {
+    loop {
+        let Ok((connection, _)) = listener.accept().await else { continue };
+        let state = state.clone();
+        let service = service_fn(move |request| answer(request, state.clone()));
+        // An error here is a connection that the script or the client closed.
+        tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(connection), service));
+    }
+}
+
+async fn answer(request: Request<Incoming>, state: Arc<Mutex<State>>) -> io::Result<Response<BoxBody<Bytes, io::Error>>> {
+    let (head, body) = request.into_parts();
+    let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+    let reply = {
+        let mut state = state.lock().expect("no thread panics with the state");
+        let reply = state.script.pop_front().unwrap_or(state.afterwards);
+        state.received.push(Received { at: Instant::now(), reply, headers: head.headers, body });
+        reply
+    };
+    let (status, retry_after) = match reply {
+        Reply::Status(status) => (status, None),
+        Reply::RetryAfter(status, seconds) => (status, Some(seconds)),
+        Reply::Close => return Err(io::Error::other("the script closes the connection")),
+        Reply::CloseHalfWay => return Ok(half_an_answer()),
+        Reply::Stall => pending().await,
+        Reply::Slow(time) => {
+            tokio::time::sleep(time).await;
+            (200, None)
+        }
+    };
+    let mut response = Response::builder().status(status);
+    if let Some(seconds) = retry_after {
+        response = response.header("Retry-After", seconds);
+    }
+    let empty = Empty::new().map_err(|never: Infallible| match never {});
+    Ok(response.body(empty.boxed()).expect("the script's statuses are valid"))
+}
+
+fn half_an_answer() -> Response<BoxBody<Bytes, io::Error>> {
+    let pieces = [Ok(Frame::data(Bytes::from_static(b"half"))), Err(io::Error::other("the script closes the connection"))];
+    let body = BodyExt::boxed(StreamBody::new(stream::iter(pieces)));
+    Response::builder().header("Content-Length", 1000).body(body).expect("the response is valid")
+}
