@@ -1,0 +1,75 @@
+//! What the event endpoint answers.
+
+use serde_json::json;
+use tidings_rig::{Receiver, Rig, Role, alert, event, eventually, provider};
+
+use crate::TIDINGS;
+
+#[tokio::test]
+async fn what_is_no_event_is_refused_with_a_sentence() {
+    let rig = Rig::start(TIDINGS).await;
+    let ingest = {
+        let up = rig.run(Role::up()).await;
+        drop(up);
+        rig.run(Role::ingest()).await
+    };
+
+    for body in ["", "not json", "[]", "{}", "{\"involvedObject\":{\"kind\":\"Kustomization\"}}"] {
+        let answer = ingest.post_text(body.to_owned()).await.unwrap();
+        assert_eq!(answer.status, 400, "for the body {body:?}");
+        let told: serde_json::Value = serde_json::from_str(&answer.body).expect("the answer is JSON");
+        assert!(told.as_object().is_some_and(|object| !object.is_empty()), "for the body {body:?}: {told}");
+    }
+}
+
+#[tokio::test]
+async fn the_same_event_again_is_a_duplicate_and_delivered_once() {
+    let rig = Rig::start(TIDINGS).await;
+    let receiver = Receiver::start().await;
+    rig.rules().put([provider("hook", receiver.url()), alert("all", "hook")]);
+    let up = rig.run(Role::up()).await;
+
+    assert_eq!(up.post(&event("once")).await.unwrap().status, 202);
+    let second = up.post(&event("once")).await.unwrap();
+
+    assert_eq!(second.status, 429);
+    assert!(second.headers.contains_key("retry-after"));
+    receiver.accepts("once").await;
+    rig.drained().await;
+    assert_eq!(receiver.received().len(), 1);
+}
+
+#[tokio::test]
+async fn the_same_message_with_another_severity_is_another_event() {
+    let rig = Rig::start(TIDINGS).await;
+    let receiver = Receiver::start().await;
+    rig.rules().put([provider("hook", receiver.url()), alert("all", "hook")]);
+    let up = rig.run(Role::up()).await;
+    let mut failed = event("same words");
+    failed["severity"] = json!("error");
+
+    assert_eq!(up.post(&event("same words")).await.unwrap().status, 202);
+    assert_eq!(up.post(&failed).await.unwrap().status, 202);
+
+    receiver.receives(2).await;
+}
+
+#[tokio::test]
+async fn events_are_refused_while_the_server_is_down_and_taken_when_it_is_back() {
+    let mut rig = Rig::start(TIDINGS).await;
+    let receiver = Receiver::start().await;
+    rig.rules().put([provider("hook", receiver.url()), alert("all", "hook")]);
+    let up = rig.run(Role::up()).await;
+
+    rig.nats().kill().await;
+    let refused = up.post(&event("nobody stores this")).await.unwrap();
+    assert_eq!(refused.status, 503);
+    assert!(refused.headers.contains_key("retry-after"));
+
+    rig.nats().restart().await;
+    eventually("an event is taken again", async || {
+        matches!(up.post(&event("stored again")).await.unwrap().status, 202 | 429).then_some(())
+    })
+    .await;
+    receiver.accepts("stored again").await;
+}

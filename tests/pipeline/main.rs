@@ -1,0 +1,9 @@
+//! The roles as real processes on a real nats-server, with providers that fail.
+
+mod delivering;
+mod ingesting;
+mod reloading;
+mod retrying;
+mod sharing;
+
+const TIDINGS: &str = env!("CARGO_BIN_EXE_tidings");
