@@ -1,0 +1,110 @@
+//! Replays what notification-controller 1.9.3 was recorded to do, against the executable.
+//!
+//! `wire` compares what goes over the wire, `dry_run` and `patterns` what `tidings test --dry-run` says, `ingest` what
+//! the event endpoint answers. README.md beside this file tells the format of the recordings in `data/`.
+
+mod authority;
+mod body;
+mod case;
+mod compare;
+mod dry_run;
+mod ingest;
+mod patterns;
+mod report;
+mod run;
+mod script;
+mod sink;
+mod wire;
+
+const TIDINGS: &str = env!("CARGO_BIN_EXE_tidings");
+
+/// A test for each provider type.
+macro_rules! wire {
+    ($($test:ident: $kind:literal,)*) => {
+        /// The types that the recordings know. Those that speak another protocol than HTTP have no recordings of the wire.
+        const RECORDED_TYPES: &[&str] = &["nats", "googlepubsub", "azureeventhub", $($kind),*];
+
+        mod what_goes_over_the_wire_is_as_recorded_for {
+            $(
+                #[tokio::test]
+                async fn $test() {
+                    crate::wire::replay($kind).await;
+                }
+            )*
+        }
+    };
+}
+
+wire! {
+    alertmanager: "alertmanager",
+    azuredevops: "azuredevops",
+    bitbucket: "bitbucket",
+    bitbucketserver: "bitbucketserver",
+    datadog: "datadog",
+    discord: "discord",
+    generic: "generic",
+    generic_hmac: "generic-hmac",
+    gitea: "gitea",
+    giteapullrequestcomment: "giteapullrequestcomment",
+    github: "github",
+    githubdispatch: "githubdispatch",
+    githubpullrequestcomment: "githubpullrequestcomment",
+    gitlab: "gitlab",
+    gitlabmergerequestcomment: "gitlabmergerequestcomment",
+    googlechat: "googlechat",
+    grafana: "grafana",
+    incident_io: "incident.io",
+    lark: "lark",
+    matrix: "matrix",
+    msteams: "msteams",
+    opsgenie: "opsgenie",
+    otel: "otel",
+    pagerduty: "pagerduty",
+    rocket: "rocket",
+    sentry: "sentry",
+    slack: "slack",
+    telegram: "telegram",
+    webex: "webex",
+    zoom: "zoom",
+    zulip: "zulip",
+}
+
+#[tokio::test]
+async fn alerts_match_and_combine_metadata_as_recorded() {
+    dry_run::replay("matching").await;
+}
+
+#[tokio::test]
+async fn commits_are_read_from_revisions_as_recorded() {
+    dry_run::replay("revisions").await;
+}
+
+#[tokio::test]
+async fn hosts_and_repositories_are_read_from_git_addresses_as_recorded() {
+    dry_run::replay("git_addresses").await;
+}
+
+#[tokio::test]
+async fn commit_statuses_are_described_as_recorded() {
+    dry_run::replay("descriptions").await;
+}
+
+#[tokio::test]
+async fn commit_statuses_have_the_recorded_ids() {
+    dry_run::replay("default_status_ids").await;
+}
+
+#[tokio::test]
+async fn expressions_give_the_recorded_commit_status_ids() {
+    dry_run::replay("status_id_expressions").await;
+}
+
+#[tokio::test]
+async fn regular_expressions_match_as_recorded() {
+    patterns::replay().await;
+}
+
+#[tokio::test]
+async fn the_event_endpoint_answers_and_passes_on_as_recorded() {
+    ingest::replay().await;
+}

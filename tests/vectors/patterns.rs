@@ -1,0 +1,71 @@
+//! Go's regular expressions, seen in which messages an inclusion list lets pass.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::case::{Input, load};
+use crate::report::Report;
+use crate::run::Run;
+
+#[derive(Debug, Deserialize)]
+struct Pattern {
+    pattern: String,
+    skip: Option<String>,
+    #[serde(default)]
+    messages: Vec<String>,
+    /// For each message; nowhere if the pattern is invalid.
+    #[serde(default)]
+    matches: Vec<bool>,
+}
+
+/// Replays `data/patterns.json`: one run for each message, with an alert for each pattern that has it.
+pub async fn replay() {
+    let mut report = Report::default();
+    let patterns: Vec<Pattern> = load("patterns.json");
+    let mut by_messages: BTreeMap<&[String], Vec<&Pattern>> = BTreeMap::new();
+    for pattern in &patterns {
+        match &pattern.skip {
+            Some(reason) => report.skip(reason),
+            None => by_messages.entry(&pattern.messages).or_default().push(pattern),
+        }
+    }
+    for (messages, patterns) in by_messages {
+        let mut problems = vec![Vec::new(); patterns.len()];
+        for (position, message) in messages.iter().enumerate() {
+            let matched = matched(message, &patterns).await;
+            for (number, pattern) in patterns.iter().enumerate() {
+                match &matched {
+                    Ok(alerts) if alerts.contains(&format!("apps/a{number}")) == pattern.matches[position] => {}
+                    Ok(_) => problems[number].push(format!("{message:?}: expected a match: {}", pattern.matches[position])),
+                    Err(problem) => problems[number].push(problem.clone()),
+                }
+            }
+        }
+        patterns.iter().zip(&problems).for_each(|(pattern, problems)| report.add(&pattern.pattern, problems));
+    }
+    report.finish("patterns");
+}
+
+/// The alerts that take an event with this message.
+async fn matched(message: &str, patterns: &[&Pattern]) -> Result<BTreeSet<String>, String> {
+    let alert = |(number, pattern): (usize, &&Pattern)| {
+        let sources = json!([{"kind": "Kustomization", "name": "*"}]);
+        let spec = json!({"providerRef": {"name": "hook"}, "eventSeverity": "info", "eventSources": sources, "inclusionList": [pattern.pattern]});
+        object("Alert", &format!("a{number}"), spec)
+    };
+    let provider = object("Provider", "hook", json!({"type": "generic", "address": "http://receiver.example/hook"}));
+    let rules = patterns.iter().enumerate().map(alert).chain([provider]).collect();
+    let involved =
+        json!({"apiVersion": "kustomize.toolkit.fluxcd.io/v1", "kind": "Kustomization", "namespace": "apps", "name": "podinfo"});
+    let event = json!({"involvedObject": involved, "severity": "error", "timestamp": "2026-02-03T04:05:06Z", "message": message, "reason": "HealthCheckFailed", "reportingController": "kustomize-controller"});
+    let input = Input { rules, event, event_text: None, labels: None, no_cross_namespace_refs: false };
+    let output = Run::new(&input, &["--dry-run"], &[]).await.output?;
+    Ok(output.deliveries.into_iter().map(|delivery| delivery.alert).collect())
+}
+
+fn object(kind: &str, name: &str, spec: Value) -> Value {
+    let metadata = json!({"name": name, "namespace": "apps"});
+    json!({"apiVersion": "notification.toolkit.fluxcd.io/v1beta3", "kind": kind, "metadata": metadata, "spec": spec})
+}

@@ -1,0 +1,65 @@
+//! What a replay found.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+/// How many lines of a failed case are shown.
+const LINES_SHOWN: usize = 25;
+
+/// Counts cases, and shows those that differ.
+#[derive(Default)]
+pub struct Report {
+    agreeing: usize,
+    differing: Vec<String>,
+    skipped: BTreeMap<String, usize>,
+}
+
+impl Report {
+    /// Notes a case, with what differs.
+    pub fn add(&mut self, case: &str, problems: &[String]) {
+        if problems.is_empty() {
+            self.agreeing += 1;
+            return;
+        }
+        self.differing.push(case.to_owned());
+        println!("DIFFERS {case}");
+        problems.iter().take(LINES_SHOWN).for_each(|problem| println!("    {problem}"));
+    }
+
+    /// Notes a case that is not replayed.
+    pub fn skip(&mut self, reason: &str) {
+        *self.skipped.entry(reason.to_owned()).or_default() += 1;
+    }
+
+    /// Tells the sum.
+    ///
+    /// # Panics
+    /// If a case differs, or there was none.
+    pub fn finish(self, what: &str) {
+        for (reason, count) in &self.skipped {
+            println!("{what}: skipped {count}: {reason}");
+        }
+        println!("{what}: {} agree, {} differ", self.agreeing, self.differing.len());
+        assert!(self.differing.is_empty(), "{what}: these differ from the recordings: {:?}", self.differing);
+        assert!(self.agreeing + self.skipped.len() > 0, "{what}: there is no case");
+    }
+}
+
+/// A sentence, unless both are equal.
+pub fn expect_equal<T: PartialEq + serde::Serialize + ?Sized>(what: &str, expected: &T, got: &T) -> Option<String> {
+    (expected != got).then(|| {
+        let [expected, got] = [expected, got].map(|value| short(&serde_json::json!(value)));
+        format!("{what}: expected {expected}, got {got}")
+    })
+}
+
+/// A value as text of bounded length.
+pub fn short(value: &Value) -> String {
+    let text = value.to_string();
+    if text.chars().count() <= 200 {
+        text
+    } else {
+        format!("{}… ({} bytes)", text.chars().take(180).collect::<String>(), text.len())
+    }
+}

@@ -1,0 +1,109 @@
+//! What each provider type sends.
+
+use std::collections::BTreeSet;
+
+use hmac::{Hmac, KeyInit, Mac};
+use serde_json::Value;
+use sha2::Sha256;
+
+use crate::case::{WireCase, is_known_type, load};
+use crate::compare::Comparison;
+use crate::report::{Report, expect_equal};
+use crate::run::Run;
+use crate::sink::{AUTHORITY, Received, Sink};
+
+/// Replays the cases of a provider type.
+pub async fn replay(kind: &str) {
+    if !is_known_type(kind) {
+        println!("{kind}: skipped all: there is no such provider type yet");
+        return;
+    }
+    let sink = Sink::start().await;
+    let mut report = Report::default();
+    for case in load::<WireCase>(&format!("providers/{kind}.json")) {
+        match &case.skip {
+            Some(reason) => report.skip(reason),
+            None => {
+                let name = case.name.clone();
+                report.add(&name, &problems(case, &sink).await);
+            }
+        }
+    }
+    report.finish(kind);
+}
+
+async fn problems(mut case: WireCase, sink: &Sink) -> Vec<String> {
+    case.input.rules.iter_mut().for_each(|object| fill(object, &sink.named));
+    let mut environment = vec![
+        ("SSL_CERT_FILE", AUTHORITY.file().display().to_string()),
+        ("SSL_CERT_DIR", AUTHORITY.no_folder().display().to_string()),
+    ];
+    for name in ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"] {
+        environment.push((name, sink.environment.clone()));
+    }
+    sink.reset(&case.server);
+    let run = Run::new(&case.input, &[], &environment).await;
+
+    let (tunnels, requests): (Vec<_>, Vec<_>) = sink.requests().into_iter().partition(|request| request.method == "CONNECT");
+    let mut problems = compare_requests(&case, &requests);
+    problems.extend(compare_tunnels(&case, &tunnels));
+    problems.extend(compare_outcome(&case, &run));
+    problems.extend(expect_equal("exit status", &case.exit, &run.status));
+    if !problems.is_empty() {
+        problems.extend(run.details());
+        problems.extend(sink.troubles());
+    }
+    problems
+}
+
+fn compare_requests(case: &WireCase, got: &[Received]) -> Vec<String> {
+    let mut comparison = Comparison::new(&case.loose);
+    for (number, (expected, got)) in case.requests.iter().zip(got).enumerate() {
+        let signature = case.signature_key.as_ref().map(|key| signature(key, &got.body));
+        comparison.request(expected, got, number, signature.as_deref());
+    }
+    let mut problems = comparison.problems;
+    for missing in case.requests.iter().skip(got.len()) {
+        problems.push(format!("missing: {} {}://{}{}", missing.method, missing.scheme, missing.host, missing.path));
+    }
+    for extra in got.iter().skip(case.requests.len()) {
+        problems.push(format!("not expected: {} {}://{}{}", extra.method, extra.scheme, extra.host, extra.path));
+    }
+    problems
+}
+
+/// How many tunnels there are depends on the reuse of connections; only where to and as whom is compared.
+fn compare_tunnels(case: &WireCase, got: &[Received]) -> Option<String> {
+    let credentials = |tunnel: &Received| tunnel.header("proxy-authorization").join(", ");
+    let opened: BTreeSet<_> = got.iter().map(|tunnel| (tunnel.host.clone(), credentials(tunnel))).collect();
+    let wanted: BTreeSet<_> = case.tunnels.iter().cloned().collect();
+    if wanted.is_empty() { None } else { expect_equal("tunnels (host, credentials)", &wanted, &opened) }
+}
+
+fn compare_outcome(case: &WireCase, run: &Run) -> Option<String> {
+    match (&run.output, &case.outcomes) {
+        (Err(problem), _) => (case.exit != 2).then(|| problem.clone()),
+        (Ok(output), Some(fitting)) => {
+            let said: BTreeSet<_> = output.deliveries.iter().map(|delivery| &delivery.outcome).collect();
+            let fits = said.iter().all(|outcome| fitting.contains(outcome)) && (!said.is_empty() || case.requests.is_empty());
+            (!fits).then(|| format!("outcome: expected one of {fitting:?}, got {said:?}"))
+        }
+        (Ok(_), None) => None,
+    }
+}
+
+fn signature(key: &str, body: &[u8]) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes()).expect("any length of key will do");
+    mac.update(body);
+    format!("sha256={}", hex::encode(mac.finalize().into_bytes()))
+}
+
+/// Fills the placeholders in all texts of an object.
+fn fill(value: &mut Value, proxy: &str) {
+    match value {
+        Value::String(text) if text.contains("{{") => *text = AUTHORITY.fill(&text.replace("{{proxy}}", proxy)),
+        Value::Array(items) => items.iter_mut().for_each(|item| fill(item, proxy)),
+        Value::Object(members) => members.values_mut().for_each(|member| fill(member, proxy)),
+        _ => {}
+    }
+}
