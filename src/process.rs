@@ -195,7 +195,7 @@ async fn start_roles(
     let name = format!("tidings {role:?}").to_lowercase();
     let bus = connect_patiently(&settings.nats, &name, &check).await?;
     set_up(&bus, settings, mismatch, needs_rules, &check).await?;
-    roles.spawn({
+    tokio::spawn({
         let (bus, limit, metrics, stop) = (bus.clone(), settings.nats.storage_limit, metrics.clone(), stop.holding.clone());
         async move { bus.watch(limit, check, metrics, stop).await }
     });

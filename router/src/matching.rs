@@ -194,7 +194,118 @@ fn commit(revision: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+    use tidings_core::ObjectReference;
+    use tidings_rules::{Kind, Kinds, Object, Options};
+
     use super::*;
+
+    const KINDS: Kinds =
+        &[Kind { name: "github", family: Family::CommitStatus }, Kind { name: "slack", family: Family::Message }];
+    const COMMIT: &str = "8ba2d1c0a4e4b1c2d3e4f5a6b7c8d9e0f1a2b3c4";
+
+    /// One Alert with these fields, and its Provider.
+    fn rules(kind: &str, fields: Value) -> Rules {
+        let mut spec = json!({"providerRef": {"name": "p"}, "eventSources": [{"kind": "Kustomization", "name": "*"}]});
+        spec.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        let object = |what: &str, name: &str, spec: Value| {
+            let metadata = json!({"name": name, "namespace": "apps"});
+            Object::new(
+                json!({"apiVersion": "notification.toolkit.fluxcd.io/v1beta3", "kind": what, "metadata": metadata, "spec": spec}),
+            )
+        };
+        let rules = Rules::compile(
+            &[object("Alert", "a", spec), object("Provider", "p", json!({"type": kind}))],
+            KINDS,
+            &Options::default(),
+        );
+        assert_eq!(rules.problems(), []);
+        rules
+    }
+
+    fn event(fields: impl FnOnce(&mut Event)) -> Event {
+        let mut event = Event {
+            cluster: "eu-1".into(),
+            severity: "info".into(),
+            message: "text".into(),
+            involved_object: Some(ObjectReference {
+                api_version: "kustomize.toolkit.fluxcd.io/v1".into(),
+                kind: "Kustomization".into(),
+                namespace: "apps".into(),
+                name: "x".into(),
+                ..ObjectReference::default()
+            }),
+            ..Event::default()
+        };
+        fields(&mut event);
+        event
+    }
+
+    fn judge(rules: &Rules, event: &Event) -> Verdict {
+        verdict(rules.alert("apps", "a").unwrap(), event, rules)
+    }
+
+    fn with_labels(state: object_labels::State, labels: &[(&str, &str)]) -> Event {
+        let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        event(|event| event.labels = Some(ObjectLabels { state: state.into(), labels }))
+    }
+
+    #[test]
+    fn an_event_of_another_cluster_is_not_meant() {
+        let rules = rules("slack", json!({"clusters": ["us-*", "ap-1"]}));
+        assert_eq!(judge(&rules, &event(|_| ())), Verdict::OtherCluster);
+        assert_eq!(judge(&rules, &event(|event| event.cluster = "us-7".into())), Verdict::Matched);
+    }
+
+    #[test]
+    fn unknown_labels_are_told_apart_from_others() {
+        let source = |labels: Value| json!({"kind": "Kustomization", "name": "*", "matchLabels": labels});
+        let asks = rules("slack", json!({"eventSources": [source(json!({"a": "1"}))]}));
+        assert_eq!(judge(&asks, &event(|_| ())), Verdict::LabelsUnknown);
+        for (state, labels, expected) in [
+            (object_labels::State::Unknown, &[("a", "1")][..], Verdict::LabelsUnknown),
+            (object_labels::State::Absent, &[], Verdict::LabelsDiffer),
+            (object_labels::State::Known, &[("a", "2")], Verdict::LabelsDiffer),
+            (object_labels::State::Known, &[("b", "1"), ("a", "1")], Verdict::Matched),
+        ] {
+            assert_eq!(judge(&asks, &with_labels(state, labels)), expected, "{state:?} {labels:?}");
+        }
+        let either = rules("slack", json!({"eventSources": [source(json!({"a": "1"})), source(json!({}))]}));
+        assert_eq!(judge(&either, &event(|_| ())), Verdict::Matched, "an empty selector needs no labels");
+    }
+
+    #[test]
+    fn a_severity_that_is_not_taken_is_told_apart_from_a_source_that_is_not_meant() {
+        let rules = rules("slack", json!({"eventSeverity": "error"}));
+        assert_eq!(judge(&rules, &event(|_| ())), Verdict::BelowSeverity);
+        let other = event(|event| event.involved_object.get_or_insert_default().namespace = "other".into());
+        assert_eq!(judge(&rules, &other), Verdict::NoEventSourceMatches);
+        assert_eq!(judge(&rules, &Event::default()), Verdict::NoEventSourceMatches);
+    }
+
+    #[test]
+    fn a_success_counts_for_a_commit_status_when_its_revision_holds_a_commit() {
+        let rules = rules("github", json!({}));
+        let success = |kind: &str, reason: &str, key: &str, revision: &str| {
+            event(|event| {
+                event.involved_object.get_or_insert_default().kind = kind.into();
+                event.reason = reason.into();
+                event.metadata.insert(format!("kustomize.toolkit.fluxcd.io/{key}"), revision.into());
+            })
+        };
+        let revision = format!("main@sha1:{COMMIT}");
+        for (reason, key, revision, expected) in [
+            ("ReconciliationSucceeded", "revision", revision.as_str(), Verdict::Matched),
+            ("ReconciliationSucceeded", "originRevision", &revision, Verdict::Matched),
+            ("Progressing", "revision", &revision, Verdict::NoCommit),
+            ("ReconciliationSucceeded", "revision", "latest@sha256:abc", Verdict::NoCommit),
+            ("ReconciliationSucceeded", "commit", COMMIT, Verdict::NoCommit),
+        ] {
+            assert_eq!(judge(&rules, &success("Kustomization", reason, key, revision)), expected, "{reason} {key}");
+        }
+        let error = event(|event| event.severity = "error".into());
+        assert_eq!(judge(&rules, &error), Verdict::Matched);
+    }
 
     #[test]
     fn a_commit_is_forty_hexadecimal_digits() {

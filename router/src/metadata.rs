@@ -27,3 +27,42 @@ fn of_group<'a>(event: &'a Event, group: &'a str) -> impl Iterator<Item = (Strin
         Some((key.to_owned(), value.clone()))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tidings_core::ObjectReference;
+    use tidings_rules::{Object, Options, Rules};
+
+    use super::*;
+
+    #[test]
+    fn the_controller_wins_over_the_alert_and_the_alert_over_annotations() {
+        let alert = Object::new(json!({
+            "apiVersion": "notification.toolkit.fluxcd.io/v1beta3", "kind": "Alert", "metadata": {"name": "a", "namespace": "apps"},
+            "spec": {
+                "providerRef": {"name": "p"}, "eventSources": [], "summary": "of the Alert",
+                "eventMetadata": {"cluster": "eu", "summary": "lost", "revision": "lost", "note": "of the Alert"},
+            },
+        }));
+        let rules = Rules::compile(&[alert], &[], &Options::default());
+        let metadata = [
+            ("event.toolkit.fluxcd.io/note", "lost"),
+            ("event.toolkit.fluxcd.io/image/tag", "v1"),
+            ("kustomize.toolkit.fluxcd.io/revision", "main"),
+            ("unprefixed", "dropped"),
+        ];
+        let event = Event {
+            involved_object: Some(ObjectReference {
+                api_version: "kustomize.toolkit.fluxcd.io/v1".into(),
+                ..ObjectReference::default()
+            }),
+            metadata: metadata.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+            ..Event::default()
+        };
+        let combined = combine(rules.alert("apps", "a").unwrap(), &event);
+        let expected =
+            [("cluster", "eu"), ("image/tag", "v1"), ("note", "of the Alert"), ("revision", "main"), ("summary", "of the Alert")];
+        assert_eq!(combined.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect::<Vec<_>>(), expected);
+    }
+}

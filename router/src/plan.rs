@@ -170,3 +170,90 @@ fn labels(alert: &Alert, event: &Event) -> String {
     let labels = sources.next().map(|source| source.match_labels.iter().map(|(key, value)| format!("{key}={value}")));
     labels.map(|labels| labels.collect::<Vec<_>>().join(",")).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use tidings_core::ObjectReference;
+    use tidings_rules::{Family, Kind, Kinds, Object, Options};
+
+    use super::*;
+
+    const KINDS: Kinds = &[Kind { name: "github", family: Family::CommitStatus }];
+
+    fn object(kind: &str, name: &str, spec: Value) -> Object {
+        let metadata = json!({"name": name, "namespace": "apps"});
+        Object::new(
+            json!({"apiVersion": "notification.toolkit.fluxcd.io/v1beta3", "kind": kind, "metadata": metadata, "spec": spec}),
+        )
+    }
+
+    fn alert(name: &str, provider: &str, source: Value) -> Object {
+        object("Alert", name, json!({"providerRef": {"name": provider}, "eventSources": [source]}))
+    }
+
+    fn rules() -> Rules {
+        let all = json!({"kind": "Kustomization", "name": "*"});
+        let objects = [
+            alert("plain", "plain", all.clone()),
+            alert("expression", "expression", all),
+            alert("near", "plain", json!({"kind": "Kustomization", "name": "y"})),
+            alert("far", "plain", json!({"kind": "HelmRelease", "name": "x", "namespace": "infra"})),
+            alert("refused", "plain", json!({"kind": "HelmRelease", "name": ""})),
+            object("Provider", "plain", json!({"type": "github", "pool": "eu"})),
+            object("Provider", "expression", json!({"type": "github", "commitStatusExpr": "alert.metadata.name"})),
+        ];
+        Rules::compile(&objects, KINDS, &Options::default())
+    }
+
+    fn event(message: &str) -> Event {
+        let object =
+            ObjectReference { kind: "Kustomization".into(), namespace: "apps".into(), name: "x".into(), ..Default::default() };
+        Event {
+            id: "e".into(),
+            severity: "error".into(),
+            message: message.into(),
+            involved_object: Some(object),
+            ..Event::default()
+        }
+    }
+
+    #[test]
+    fn a_delivery_goes_to_each_alert_that_matched_and_keeps_its_id() {
+        let first = plan(&rules(), &event("text"), Planning { event_sequence: 7, ..Planning::default() });
+        assert_eq!(first.verdicts, [Verdict::Matched, Verdict::Matched]);
+        let [expression, plain] = &first.deliveries[..] else { panic!("{:?}", first.deliveries) };
+        let provider = plain.provider.as_ref().unwrap();
+        assert_eq!((provider.r#type.as_str(), provider.pool.as_str()), ("github", "eu"));
+        assert_eq!((plain.event_sequence, plain.event.as_ref()), (7, Some(&event("text"))));
+        let manifest = &expression.alert.as_ref().unwrap().manifest;
+        assert_eq!(serde_json::from_str::<Value>(manifest).unwrap()["metadata"]["name"], "expression");
+        assert_eq!(plain.alert.as_ref().unwrap().manifest, "");
+        assert_eq!(
+            plan(&rules(), &event("text"), Planning { event_sequence: 7, ..Planning::default() }).deliveries,
+            first.deliveries
+        );
+        let replayed = plan(&rules(), &event("text"), Planning { generation: 1, ..Planning::default() });
+        assert!(replayed.deliveries.iter().all(|replay| first.deliveries.iter().all(|delivery| delivery.id != replay.id)));
+    }
+
+    #[test]
+    fn a_large_event_is_left_out_of_its_deliveries() {
+        let plan = plan(&rules(), &event(&"x".repeat(LARGEST_EVENT_BYTES)), Planning::default());
+        assert!(plan.deliveries.iter().all(|delivery| delivery.event.is_none() && delivery.event_id == "e"));
+    }
+
+    #[test]
+    fn every_alert_is_explained() {
+        let explained = explain(&rules(), &event("text"), Planning::default());
+        let told: Vec<_> = explained.iter().map(|it| (it.alert.as_str(), it.verdict.as_str(), it.sentence.as_str())).collect();
+        let expected = [
+            ("apps/expression", "matched", "the event goes to Provider apps/expression"),
+            ("apps/far", "no-event-source-matches", "no source names Kustomization apps/x; the nearest is HelmRelease infra/x"),
+            ("apps/near", "no-event-source-matches", "no source names Kustomization apps/x; the nearest is Kustomization apps/y"),
+            ("apps/plain", "matched", "the event goes to Provider apps/plain"),
+        ];
+        assert_eq!(told[..4], expected);
+        assert!(told[4].0 == "apps/refused" && told[4].2.starts_with("the Alert is refused: spec.eventSources[0].name is empty"));
+    }
+}

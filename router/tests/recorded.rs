@@ -33,7 +33,7 @@ const KINDS: Kinds = &[
 ];
 
 /// What the notifier's build refuses, not the router: an address, a token, an expression.
-const REFUSED_BY_WORKERS: [&str; 9] = [
+const REFUSED_BY_WORKERS: [&str; 8] = [
     "provider-address-missing",
     "provider-hmac-without-token",
     "hmac-secret-extra-token-empty",
@@ -42,7 +42,6 @@ const REFUSED_BY_WORKERS: [&str; 9] = [
     "git-custom-expr-missing-key",
     "git-custom-expr-syntax-error",
     "git-expr-not-evaluated-when-dropped",
-    "git-github-without-token",
 ];
 
 const fn kind(name: &'static str, family: Family) -> Kind {

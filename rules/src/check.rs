@@ -63,7 +63,18 @@ pub fn check(objects: &[Object], kinds: Kinds, options: &Options) -> (Vec<Checke
             checked.push(Checked { identity, resource });
         }
     }
+    problems.extend(checked.iter().filter_map(|alert| missing_provider(alert, &seen)));
     (checked, problems)
+}
+
+/// An Alert whose Provider nobody has written. It may come later, so that is no error.
+fn missing_provider(checked: &Checked, objects: &HashMap<Identity, &Object>) -> Option<Problem> {
+    let Ok(Resource::Alert(alert)) = &checked.resource else {
+        return None;
+    };
+    let provider = Identity { kind: "Provider".into(), namespace: alert.namespace.clone(), name: alert.provider.clone() };
+    let object = objects.get(&checked.identity).filter(|_| !objects.contains_key(&provider))?;
+    Some(object.problem(Severity::Warning, "spec.providerRef.name", format!("there is no {provider}")))
 }
 
 fn check_one(object: &Object, kinds: Kinds, options: &Options) -> (Result<Resource, String>, Vec<Problem>) {

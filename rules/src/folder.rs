@@ -46,6 +46,8 @@ pub(crate) type Tree = BTreeMap<Arc<str>, Result<Vec<u8>, String>>;
 struct File {
     content: Result<Vec<u8>, String>,
     documents: Documents,
+    /// What it held before and may still hold, while it is broken.
+    kept: Vec<Object>,
 }
 
 impl Folder {
@@ -90,7 +92,7 @@ impl Folder {
             };
             self.files.insert(path, file);
         }
-        let objects: Vec<_> = self.files.values().flat_map(|file| &file.documents.objects).cloned().collect();
+        let objects = self.objects();
         let mut problems: Vec<_> = self.files.values().flat_map(|file| &file.documents.problems).cloned().collect();
         let (mut checked, told) = check(&objects, self.kinds, &self.options);
         problems.extend(told);
@@ -107,21 +109,30 @@ impl Folder {
         self.good = good;
         Rules::new(checked, problems, &self.options)
     }
+
+    /// What the files hold, and what broken ones held, unless it is elsewhere now.
+    fn objects(&self) -> Vec<Object> {
+        let mut objects: Vec<_> = self.files.values().flat_map(|file| &file.documents.objects).cloned().collect();
+        let mut found: HashSet<Identity> = objects.iter().map(Object::identity).collect();
+        let kept = self.files.values().flat_map(|file| &file.kept).filter(|object| found.insert(object.identity()));
+        objects.extend(kept.cloned());
+        objects
+    }
 }
 
 impl File {
     /// Reads a file; what it held before and holds no longer stays only while it is broken.
     fn read(path: &Arc<str>, content: Result<Vec<u8>, String>, last: Option<Self>) -> Self {
-        let mut documents = match &content {
+        let documents = match &content {
             Ok(bytes) => document::read(path, bytes),
             Err(reason) => Documents { objects: Vec::new(), problems: vec![unreadable(path, reason)] },
         };
-        if documents.problems.iter().any(|problem| problem.severity == Severity::Error) {
-            let found: HashSet<Identity> = documents.objects.iter().map(Object::identity).collect();
-            let before = last.into_iter().flat_map(|last| last.documents.objects);
-            documents.objects.extend(before.filter(|object| !found.contains(&object.identity())));
-        }
-        Self { content, documents }
+        let is_broken = documents.problems.iter().any(|problem| problem.severity == Severity::Error);
+        let kept = match last.filter(|_| is_broken) {
+            Some(last) => last.documents.objects.into_iter().chain(last.kept).collect(),
+            None => Vec::new(),
+        };
+        Self { content, documents, kept }
     }
 }
 
@@ -261,6 +272,12 @@ mod tests {
         sample.write("b.yaml", &provider("a", "slack", "2"));
         fs::remove_file(sample.place.path().join("a.yaml")).unwrap();
         assert_eq!(sample.compile(), (found(&[("a", "2")]), 0));
+        sample.write("b.yaml", "kind: [\n");
+        assert_eq!(sample.compile(), (found(&[("a", "2")]), 1));
+        sample.write("b.yaml", "kind: {\n");
+        assert_eq!(sample.compile(), (found(&[("a", "2")]), 1));
+        sample.write("c.yaml", &provider("a", "slack", "3"));
+        assert_eq!(sample.compile(), (found(&[("a", "3")]), 1), "what a broken file held gives way to what is seen");
     }
 
     #[test]

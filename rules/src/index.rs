@@ -56,3 +56,51 @@ impl Index {
         positions
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use crate::alert::Source;
+    use crate::check::Options;
+    use crate::kind::Kinds;
+    use crate::object::Object;
+    use crate::snapshot::Rules;
+
+    const KINDS: Kinds = &[];
+
+    /// Alerts in namespace `a`, each with the sources that are given as (kind, namespace, name).
+    fn rules(alerts: &[Vec<(String, String, String)>]) -> Rules {
+        let objects = alerts.iter().enumerate().map(|(number, sources)| {
+            let source =
+                |(kind, namespace, name): &(String, String, String)| json!({"kind": kind, "namespace": namespace, "name": name});
+            Object::new(json!({
+                "apiVersion": "notification.toolkit.fluxcd.io/v1beta3", "kind": "Alert",
+                "metadata": {"name": format!("a{number:03}"), "namespace": "a"},
+                "spec": {"providerRef": {"name": "p"}, "eventSources": sources.iter().map(source).collect::<Vec<_>>()},
+            }))
+        });
+        let options = Options { namespace_wildcard_for: vec!["a".into()], ..Options::default() };
+        Rules::compile(&objects.collect::<Vec<_>>(), KINDS, &options)
+    }
+
+    proptest! {
+        /// The index is only a shorter way to what looking at every source finds.
+        #[test]
+        fn what_is_found_is_what_a_look_at_all_alerts_finds(
+            alerts in prop::collection::vec(prop::collection::vec(("[KL]", "[ab*]", "[xy*]"), 0..4), 0..12),
+            (kind, namespace, name) in ("[KLM]", "[abc]", "[xyz]"),
+        ) {
+            let rules = rules(&alerts);
+            let found: Vec<_> = rules.candidates(&kind, &namespace, &name).map(|alert| alert.name.clone()).collect();
+            let means = |source: &Source| {
+                source.kind == kind
+                    && source.namespace.as_ref().is_none_or(|own| *own == namespace)
+                    && source.name.as_ref().is_none_or(|own| *own == name)
+            };
+            let all = rules.alerts().filter(|alert| alert.sources.iter().any(means)).map(|alert| alert.name.clone());
+            prop_assert_eq!(found, all.collect::<Vec<_>>());
+        }
+    }
+}

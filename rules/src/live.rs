@@ -87,11 +87,10 @@ impl Live {
 /// # Guarantees
 /// A change is in force within about two seconds, mostly within a few hundred milliseconds. While the folder can't be
 /// read, what was in force stays in force. Safe to cancel at each `.await`.
-pub async fn follow(live: Arc<Live>, folder: Folder, stop: CancellationToken) {
+pub async fn follow(live: Arc<Live>, mut folder: Folder, stop: CancellationToken) {
     let (hint, mut hints) = mpsc::channel(1);
-    let _watcher = watch_folder(&folder, hint);
+    let mut watcher = None;
     let mut known = HashSet::new();
-    let mut state = Some(folder);
     let mut poll = interval(POLL);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -104,10 +103,13 @@ pub async fn follow(live: Arc<Live>, folder: Folder, stop: CancellationToken) {
             sleep(SETTLE).await;
             while hints.try_recv().is_ok() {}
         }
-        let Some(folder) = state.take() else {
+        let Some(read) = refresh(&live, folder).await else {
             return;
         };
-        state = refresh(&live, folder).await;
+        folder = read;
+        // A folder that goes takes its watcher along.
+        let gone = live.folder_problem.load().is_some();
+        watcher = if gone { None } else { watcher.or_else(|| watch_folder(&folder, hint.clone())) };
         known = log_changes(known, live.problems());
     }
 }
@@ -145,13 +147,8 @@ fn watch_folder(folder: &Folder, hint: mpsc::Sender<()>) -> Option<RecommendedWa
         }
     };
     let mut watcher = notify::recommended_watcher(tell).ok()?;
-    match watcher.watch(folder.path(), RecursiveMode::Recursive) {
-        Ok(()) => Some(watcher),
-        Err(error) => {
-            tracing::info!(path = %folder.path().display(), %error, "changes of rules are found by polling only");
-            None
-        }
-    }
+    watcher.watch(folder.path(), RecursiveMode::Recursive).ok()?;
+    Some(watcher)
 }
 
 /// Logs what is new and what is mended, and gives what is known then.

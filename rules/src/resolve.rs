@@ -208,3 +208,113 @@ fn fingerprint(provider: &Provider, secrets: [Option<&SecretData>; 3]) -> String
     }
     id::digest(&parts.iter().map(String::as_str).collect::<Vec<_>>())
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::check::Options;
+    use crate::kind::{Kind, Kinds};
+    use crate::object::Object;
+
+    const KINDS: Kinds =
+        &[Kind { name: "generic", family: Family::Generic }, Kind { name: "github", family: Family::CommitStatus }];
+    const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n";
+    const KEY: &str = "-----BEGIN PRIVATE KEY-----\nx\n-----END PRIVATE KEY-----\n";
+
+    /// Resolves a Provider of some type whose `secretRef` names a Secret with these keys, and more fields.
+    fn resolve_with(kind: &str, secret: Value, more: Value) -> Result<ResolvedProvider, Unresolved> {
+        let mut spec = json!({"type": kind, "address": "https://own.example", "username": "own", "secretRef": {"name": "s"}});
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let metadata = |name: &str| json!({"name": name, "namespace": "apps"});
+        let provider = json!({
+            "apiVersion": "notification.toolkit.fluxcd.io/v1beta3", "kind": "Provider", "metadata": metadata("p"), "spec": spec,
+        });
+        let of = |name: &str, keys: Value| json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata(name), "stringData": keys});
+        let proxy = of("proxy", json!({"address": "socks5://proxy.example:1080", "username": "u", "password": "p"}));
+        let certificates = of("certificates", json!({"caFile": CERTIFICATE, "certFile": CERTIFICATE, "keyFile": KEY}));
+        let objects = [provider, of("s", secret), proxy, certificates, of("empty", json!({}))].map(Object::new);
+        let rules = Rules::compile(&objects, KINDS, &Options::default());
+        assert_eq!(rules.problems(), []);
+        rules.resolve("apps", "p").map(|resolved| ResolvedProvider::clone(&resolved))
+    }
+
+    fn sentence(secret: Value, more: Value) -> String {
+        resolve_with("generic", secret, more).map(|_| String::new()).unwrap_or_else(|error| format!("{error:?}"))
+    }
+
+    #[test]
+    fn the_secret_goes_before_the_spec() {
+        let headers = "X-A: ' b '\nX-B: 1\n";
+        let keys = json!({"address": " https://secret.example \n", "username": "theirs", "password": "p", "headers": headers});
+        let resolved = resolve_with("generic", keys, json!({})).unwrap();
+        assert_eq!((resolved.address.as_str(), resolved.username.as_str()), ("https://secret.example", "theirs"));
+        assert_eq!(resolved.headers, BTreeMap::from([("X-A".into(), " b ".into()), ("X-B".into(), "1".into())]));
+        assert_eq!(resolve_with("generic", json!({"url": "https://u.example"}), json!({})).unwrap().address, "https://u.example");
+        let own = resolve_with("generic", json!({"headers": ""}), json!({})).unwrap();
+        assert_eq!((own.address.as_str(), own.username.as_str(), own.proxy), ("https://own.example", "own", None));
+        assert_eq!(resolve_with("generic", json!({"address": " "}), json!({})).unwrap().address, "");
+    }
+
+    #[test]
+    fn what_only_a_change_mends_is_invalid_and_shows_no_value() {
+        for (secret, more, expected) in [
+            (json!({"address": "s3cret".repeat(400)}), json!({}), "the key address is longer than 2048 bytes"),
+            (json!({"username": "s3cret"}), json!({}), "the key username is there without password"),
+            (json!({"password": "s3cret"}), json!({}), "the key password is there without username"),
+            (json!({"headers": "- s3cret"}), json!({}), "the key headers is not a YAML map"),
+            (json!({"headers": "a b: s3cret"}), json!({}), "the key headers holds a name that is none"),
+            (json!({"headers": "X-A: \"s3cret\\nX-B: c\""}), json!({}), "in the value of X-A"),
+            (json!({"proxy": "http://s3 cret:31 28"}), json!({}), "the key proxy is not the address"),
+            (json!({"ca.crt": "s3cret"}), json!({}), "the key ca.crt does not hold PEM"),
+            (json!({}), json!({"proxySecretRef": {"name": "empty"}}), "Secret apps/empty: the key address"),
+            (json!({}), json!({"certSecretRef": {"name": "empty"}}), "Secret apps/empty: needs ca.crt"),
+            (json!({}), json!({"serviceAccountName": "x"}), "workload identity"),
+        ] {
+            let sentence = sentence(secret.clone(), more.clone());
+            assert!(sentence.starts_with("Invalid(") && sentence.contains(expected), "{secret} {more}: {sentence}");
+            assert!(!sentence.contains("s3"), "{sentence}");
+        }
+    }
+
+    #[test]
+    fn a_secret_that_is_not_there_is_missing() {
+        for field in ["secretRef", "certSecretRef", "proxySecretRef"] {
+            let sentence = sentence(json!({}), json!({field: {"name": "no"}}));
+            assert_eq!(sentence, format!("Missing(\"there is no Secret apps/no, which spec.{field} names\")"));
+        }
+        assert!(sentence(json!({}), json!({"suspend": true})).starts_with("Suspended("));
+    }
+
+    #[test]
+    fn the_proxy_of_its_own_secret_goes_before_that_of_the_secret_and_the_spec() {
+        let proxy = |secret: Value, more: Value| resolve_with("generic", secret, more).unwrap().proxy.unwrap();
+        let own = json!({"proxy": "http://spec.example"});
+        assert_eq!(proxy(json!({}), own.clone()).address, "http://spec.example");
+        assert_eq!(proxy(json!({"proxy": "http://secret.example"}), own).address, "http://secret.example");
+        let named = proxy(json!({"proxy": "http://secret.example"}), json!({"proxySecretRef": {"name": "proxy"}}));
+        assert_eq!(named.address, "socks5://proxy.example:1080");
+        assert_eq!(named.credentials, Some(("u".into(), SecretValue::new("p"))));
+    }
+
+    #[test]
+    fn certificates_of_the_secret_count_for_commit_statuses_only() {
+        let keys = json!({"ca.crt": CERTIFICATE, "tls.crt": CERTIFICATE});
+        assert!(resolve_with("generic", keys.clone(), json!({})).unwrap().tls.is_none());
+        let tls = resolve_with("github", keys.clone(), json!({})).unwrap().tls.unwrap();
+        assert!(tls.authorities.is_some() && tls.identity.is_none(), "a certificate without key is left out");
+        let named = resolve_with("generic", keys, json!({"certSecretRef": {"name": "certificates"}})).unwrap().tls.unwrap();
+        assert!(named.authorities.is_some() && named.identity.is_some());
+    }
+
+    #[test]
+    fn the_fingerprint_changes_with_every_secret() {
+        let of = |secret: Value, more: Value| resolve_with("generic", secret, more).unwrap().fingerprint;
+        let base = of(json!({"token": "a"}), json!({}));
+        assert_eq!(base, of(json!({"token": "a"}), json!({})));
+        assert_ne!(base, of(json!({"token": "b"}), json!({})));
+        assert_ne!(base, of(json!({"token": "a"}), json!({"timeout": "1s"})));
+        assert_ne!(base, of(json!({"token": "a"}), json!({"proxySecretRef": {"name": "proxy"}})));
+    }
+}

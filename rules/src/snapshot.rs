@@ -1,6 +1,6 @@
 //! All rules at one moment: compiled, indexed, and never changed. What changes takes its place as a whole.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
 
 use crate::alert::Alert;
@@ -8,7 +8,7 @@ use crate::check::{Checked, Options, Resource, check};
 use crate::index::Index;
 use crate::kind::Kinds;
 use crate::object::{Identity, Object};
-use crate::problem::{Problem, Severity};
+use crate::problem::Problem;
 use crate::provider::Provider;
 use crate::resolved::{ResolvedProvider, SecretData, Unresolved};
 use crate::template::Template;
@@ -23,7 +23,7 @@ pub struct Rules {
     index: Index,
     providers: Named<ProviderEntry>,
     secrets: Named<Arc<SecretData>>,
-    config_maps: Named<Arc<std::collections::BTreeMap<String, String>>>,
+    config_maps: Named<Arc<BTreeMap<String, String>>>,
     refused: Vec<(Identity, String)>,
     problems: Vec<Problem>,
     options: Options,
@@ -79,7 +79,6 @@ impl Rules {
         }
         rules.alerts.sort_by(|left, right| (&left.namespace, &left.name).cmp(&(&right.namespace, &right.name)));
         rules.index = Index::new(&rules.alerts);
-        rules.warn_about_missing_providers();
         rules
     }
 
@@ -166,23 +165,6 @@ impl Rules {
     pub fn options(&self) -> &Options {
         &self.options
     }
-
-    fn warn_about_missing_providers(&mut self) {
-        let is_missing = |alert: &&Arc<Alert>| {
-            let (namespace, name) = (&alert.namespace, &alert.provider);
-            self.providers.get(namespace, name).is_none() && self.refusal("Provider", namespace, name).is_none()
-        };
-        let warnings = self.alerts.iter().filter(is_missing).map(|alert| Problem {
-            file: None,
-            line: None,
-            object: Some(format!("Alert {}/{}", alert.namespace, alert.name)),
-            field: Some("spec.providerRef.name".to_owned()),
-            sentence: format!("there is no Provider {}/{}", alert.namespace, alert.provider),
-            severity: Severity::Warning,
-        });
-        let warnings: Vec<_> = warnings.collect();
-        self.problems.extend(warnings);
-    }
 }
 
 #[cfg(test)]
@@ -191,6 +173,7 @@ mod tests {
 
     use super::*;
     use crate::kind::{Family, Kind};
+    use crate::problem::Severity;
 
     const KINDS: Kinds = &[Kind { name: "generic", family: Family::Generic }];
 

@@ -10,7 +10,7 @@ use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
 use tidings_core::{Event, Failure, ObjectLabels, Reason, flux, object_labels};
-use tidings_router::{Explanation, Planning, explain};
+use tidings_router::{Explanation, Planning, Verdict, explain};
 use tidings_rules::{Options, ResolvedProvider, Rules, Unresolved, folder};
 use tidings_workers::attempt::{Ended, Prepared, attempt_once, prepare};
 use tidings_workers::http::{Http, Request, shared_client};
@@ -20,7 +20,7 @@ use super::Output;
 
 /// Nothing failed.
 const FINE: u8 = 0;
-/// A delivery failed or is invalid.
+/// A delivery failed or is invalid, or an Alert's reference is refused.
 const FAILED: u8 = 1;
 
 /// What `tidings test` takes.
@@ -106,7 +106,9 @@ pub async fn run(arguments: TestArguments) -> anyhow::Result<u8> {
         Output::Json => println!("{}", serde_json::to_string(&report)?),
         Output::Text => print_text(&report),
     }
-    let failed = report.deliveries.iter().any(|delivery| matches!(delivery.outcome, "failed" | "invalid"));
+    // An Alert whose reference is refused is a mistake of its author, as in Flux, not a rule that happens not to match.
+    let refused = report.alerts.iter().any(|alert| alert.verdict == Verdict::CrossNamespaceRefused.as_str());
+    let failed = refused || report.deliveries.iter().any(|delivery| matches!(delivery.outcome, "failed" | "invalid"));
     Ok(if failed { FAILED } else { FINE })
 }
 

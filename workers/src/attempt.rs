@@ -89,6 +89,7 @@ pub async fn attempt_once(prepared: &Prepared, notification: &Notification<'_>) 
 }
 
 async fn keep_once(notifier: &dyn KeepState, notification: &Notification<'_>) -> Result<Ended, Failure> {
+    notifier.prepare(notification).await?;
     let Some(desired) = notifier.desire(notification)? else {
         return Ok(nothing_to_say());
     };

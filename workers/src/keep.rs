@@ -101,6 +101,11 @@ impl Keeper {
                 Step::Write(leased) => {
                     if let Some(revision) = self.store(&name, &leased, revision).await? {
                         tidings_core::failpoint::reach("worker:leased");
+                        // Only now: what is desired is noted even if the service can't be asked.
+                        if let Err(failure) = notifier.prepare(notification).await {
+                            self.release(&name, &lease).await;
+                            return Err(failure);
+                        }
                         return self.write(notifier, &wanted.key, &name, leased, revision, &mine, &lease).await;
                     }
                 }

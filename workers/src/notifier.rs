@@ -13,12 +13,23 @@ use crate::http::Http;
 use crate::notification::Notification;
 
 mod alertmanager;
+mod azuredevops;
 mod azureeventhub;
+mod bitbucket;
+mod bitbucketserver;
 mod datadog;
 mod discord;
 mod fit;
+mod forge;
 mod generic;
 mod generic_hmac;
+mod gitea;
+mod giteapullrequestcomment;
+mod github;
+mod githubdispatch;
+mod githubpullrequestcomment;
+mod gitlab;
+mod gitlabmergerequestcomment;
 mod googlechat;
 mod googlepubsub;
 mod grafana;
@@ -44,11 +55,21 @@ mod zulip;
 /// All provider types. The CRD's enum, help texts, consumers and contract tests derive from this table.
 pub const PROVIDERS: &[&ProviderType] = &[
     &alertmanager::TYPE,
+    &azuredevops::TYPE,
     &azureeventhub::TYPE,
+    &bitbucket::TYPE,
+    &bitbucketserver::TYPE,
     &datadog::TYPE,
     &discord::TYPE,
     &generic::TYPE,
     &generic_hmac::TYPE,
+    &gitea::TYPE,
+    &giteapullrequestcomment::TYPE,
+    &github::TYPE,
+    &githubdispatch::TYPE,
+    &githubpullrequestcomment::TYPE,
+    &gitlab::TYPE,
+    &gitlabmergerequestcomment::TYPE,
     &googlechat::TYPE,
     &googlepubsub::TYPE,
     &grafana::TYPE,
@@ -131,10 +152,19 @@ pub trait SendMessage: Send + Sync {
 /// needs is in [`Desired::state`].
 #[async_trait]
 pub trait KeepState: Send + Sync {
+    /// Asks what must be known of the service before states can be told: its version, who we are there. Answers are
+    /// remembered, so most calls ask nothing. It goes before `desire`.
+    ///
+    /// # Errors
+    /// The service could not be asked, or can't be used.
+    async fn prepare(&self, _notification: &Notification<'_>) -> Result<(), Failure> {
+        Ok(())
+    }
+
     /// The key and the state that a notification asks for; nothing where the type has nothing to say about it.
     ///
     /// # Errors
-    /// Permanent ones only: it makes no call.
+    /// The event or the Provider asks for nothing that can be told. It makes no call.
     fn desire(&self, notification: &Notification<'_>) -> Result<Option<Desired>, Failure>;
 
     /// Asks the service what it holds for the key, where it can be asked.

@@ -1,5 +1,9 @@
 //! Text for people: words, and cuts at the limits of the services.
 
+use std::sync::LazyLock;
+
+use regex::Regex;
+
 /// What stands where text was cut off.
 pub const ELLIPSIS: char = '…';
 
@@ -8,34 +12,20 @@ pub const ELLIPSIS: char = '…';
 /// Words end where lower case, upper case, digits and everything else meet; the last capital of a run belongs to the
 /// word of small letters that follows it.
 pub fn words(reason: &str) -> String {
-    #[derive(Clone, Copy, PartialEq)]
-    enum Class {
-        Lower,
-        Upper,
-        Digit,
-        Other,
+    // By Unicode category, as Go has it: to Rust's own predicates a Roman numeral is a capital.
+    static RUNS: LazyLock<Regex> = LazyLock::new(|| {
+        let pattern = r"(?<small>\p{Ll}+)|(?<capitals>\p{Lu}+)|\p{Nd}+|[^\p{Ll}\p{Lu}\p{Nd}]+";
+        Regex::new(pattern).expect("the pattern is valid")
+    });
+    let mut words: Vec<String> = Vec::new();
+    let mut after_capitals = false;
+    for run in RUNS.captures_iter(reason) {
+        let joins = after_capitals && run.name("small").is_some();
+        let capital = words.last_mut().filter(|_| joins).and_then(String::pop);
+        words.push(capital.into_iter().chain(run[0].chars()).collect());
+        after_capitals = run.name("capitals").is_some();
     }
-    let class = |letter: char| match letter {
-        _ if letter.is_lowercase() => Class::Lower,
-        _ if letter.is_uppercase() => Class::Upper,
-        _ if letter.is_numeric() => Class::Digit,
-        _ => Class::Other,
-    };
-    let mut runs: Vec<(Class, String)> = Vec::new();
-    for letter in reason.chars() {
-        match runs.last_mut() {
-            Some((last, run)) if *last == class(letter) => run.push(letter),
-            Some((Class::Upper, run)) if class(letter) == Class::Lower => {
-                let capital = run.pop().unwrap_or_default();
-                if run.is_empty() {
-                    runs.pop();
-                }
-                runs.push((Class::Lower, format!("{capital}{letter}")));
-            }
-            _ => runs.push((class(letter), letter.to_string())),
-        }
-    }
-    let words: Vec<String> = runs.into_iter().map(|(_, run)| run).collect();
+    words.retain(|word| !word.is_empty());
     words.join(" ").to_lowercase()
 }
 
@@ -83,6 +73,8 @@ mod tests {
             ("", ""),
             ("ABC", "abc"),
             ("aB", "a b"),
+            ("IIⅣx", "ii ⅳ x"),
+            ("snake_case", "snake _ case"),
         ] {
             assert_eq!(words(reason), expected);
         }

@@ -108,6 +108,7 @@ impl Puller {
             return Ok(());
         };
         let consumer = consumer?;
+        self.check.succeed();
         loop {
             if !may_pull() {
                 self.check.succeed();

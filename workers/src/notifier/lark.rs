@@ -1,8 +1,8 @@
 //! `lark`: a custom bot of a Lark or Feishu group.
 //!
 //! Contract: Lark's "Use custom bots in a group" (interactive card). A request has at most 20 KB. Refusals come in a 200, as a
-//! `code` other than 0: 11232 and 99991400 ask to slow down, as does the text "too many request" with 9499; 19001 is an unknown
-//! webhook; 19021 and 19022 are a wrong signature and an address that is not allowed. A retry after a lost answer can post twice.
+//! `code` other than 0: 11232 and 99991400 ask to slow down, as do some texts under other codes; 19001 is an unknown webhook;
+//! 19021 and 19022 are a wrong signature and an address that is not allowed. A retry after a lost answer can post twice.
 
 use async_trait::async_trait;
 use serde::Deserialize;
@@ -90,13 +90,18 @@ fn judge(answer: &Answer) -> Result<u16, Failure> {
     }
     let detail = describe(answer);
     let failure = match code {
-        11232 | 99991400 => Failure::transient(Reason::RateLimited, detail),
-        9499 if msg.to_lowercase().contains("too many request") => Failure::transient(Reason::RateLimited, detail),
+        _ if is_rate_limit(code, &msg) => Failure::transient(Reason::RateLimited, detail),
         19001 => Failure::permanent(Reason::NotFound, detail),
         19021 | 19022 => Failure::transient(Reason::Unauthorized, detail),
         _ => Failure::permanent(Reason::Rejected, detail),
     };
     Err(failure.with_status(status))
+}
+
+/// The code alone does not tell: 9499 is a malformed request as well.
+fn is_rate_limit(code: i64, msg: &str) -> bool {
+    let msg = msg.to_lowercase();
+    matches!(code, 11232 | 99991400) || msg.contains("frequency limit") || msg.contains("too many request")
 }
 
 #[cfg(test)]
@@ -130,6 +135,7 @@ mod tests {
             (200, "ok", None),
             (200, r#"{"code":11232,"msg":"frequency limited"}"#, Some((Reason::RateLimited, true))),
             (200, r#"{"code":9499,"msg":"too many request"}"#, Some((Reason::RateLimited, true))),
+            (200, r#"{"code":9499,"msg":"frequency limited psm"}"#, Some((Reason::RateLimited, true))),
             (200, r#"{"code":9499,"msg":"Bad Request"}"#, Some((Reason::Rejected, false))),
             (200, r#"{"code":19001,"msg":"token invalid"}"#, Some((Reason::NotFound, false))),
             (200, r#"{"code":19021,"msg":"sign match fail"}"#, Some((Reason::Unauthorized, true))),

@@ -154,6 +154,7 @@ pub async fn requests(kind: &ProviderType, provider: &ResolvedProvider, sample: 
             assert!(matches!(sent, Sent::Accepted { .. }) || http.recorded().is_empty(), "skipped after a request");
         }
         Notifier::State(notifier) => {
+            notifier.prepare(&notification).await.expect("a dry run accepts everything");
             if let Some(desired) = notifier.desire(&notification).expect("the sample can be told") {
                 notifier.read(&desired).await.expect("a dry run accepts everything");
                 notifier.write(&desired, None).await.expect("a dry run accepts everything");

@@ -1,0 +1,282 @@
+//! `azuredevops`: statuses of commits on Azure DevOps Services and Server.
+//!
+//! API: <https://learn.microsoft.com/en-us/rest/api/azure/devops/git/statuses>. As Microsoft's own clients do, it first asks
+//! the organisation where its statuses are.
+
+use async_trait::async_trait;
+use reqwest::Method;
+use serde::{Deserialize, Serialize};
+use tidings_core::{Failure, Reason};
+use tidings_rules::{Family, ResolvedProvider};
+use tokio::sync::OnceCell;
+use url::Url;
+
+use super::forge::address::{Repository, escaped, repository};
+use super::forge::commit_status::{CommitStatus, Progressing, StatusReader, Verdict, desired, held, state_of};
+use super::{Desired, Held, Invalid, KeepState, Notifier, ProviderType, Sent};
+use crate::classify::{classify, describe};
+use crate::http::{Answer, Http, Request};
+use crate::notification::Notification;
+
+/// The row of the table.
+pub const TYPE: ProviderType = ProviderType {
+    kind: "azuredevops",
+    family: Family::CommitStatus,
+    summary: "commit statuses on Azure DevOps",
+    needs: "address https://dev.azure.com/ORGANISATION/PROJECT/_git/NAME; Secret: token",
+    build,
+};
+
+/// The id of the resource "statuses" in every organisation.
+const STATUSES: &str = "428dd4fb-fda5-4722-af02-9313b80305da";
+/// Where it is, as far as anybody has seen.
+const USUAL_ROUTE: &str = "{project}/_apis/{area}/repositories/{repositoryId}/commits/{commitId}/{resource}";
+const ACCEPT: &str = "application/json;api-version=6.0";
+
+struct AzureStatus {
+    http: Http,
+    place: Place,
+    token: String,
+    statuses: StatusReader,
+    route: OnceCell<String>,
+}
+
+/// What the address names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Place {
+    /// Of the organisation or collection, without a slash at its end.
+    root: String,
+    project: String,
+    repository: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct State {
+    #[serde(flatten)]
+    status: CommitStatus,
+    /// A status is named by its genre and its context.
+    genre: String,
+}
+
+fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
+    let place =
+        place_of(&repository(provider)?).ok_or("the address must be https://dev.azure.com/ORGANISATION/PROJECT/_git/NAME")?;
+    let token =
+        provider.secret.token().ok_or("the Secret of spec.secretRef needs the key token; managed identities are not used")?;
+    let (token, statuses) = (token.to_owned(), StatusReader::new(provider, Progressing::Skipped));
+    Ok(Notifier::State(Box::new(AzureStatus { http, place, token, statuses, route: OnceCell::new() })))
+}
+
+/// The forms of addresses: `dev.azure.com/ORG/PROJECT/_git/NAME`, `ssh.dev.azure.com:v3/ORG/PROJECT/NAME`, and for older
+/// organisations and servers of one's own `HOST[/COLLECTION]/PROJECT/_git/NAME`.
+fn place_of(repository: &Repository) -> Option<Place> {
+    let parts: Vec<&str> = repository.id.split('/').collect();
+    let (organisation, project, name) = match (repository.host(), parts.as_slice()) {
+        (host, ["v3", organisation, project, name]) if host.contains("ssh") => {
+            let root = format!("https://dev.azure.com/{}", escaped(organisation));
+            return Some(Place { root, project: (*project).to_owned(), repository: (*name).to_owned() });
+        }
+        ("dev.azure.com", [organisation, project, "_git", name]) => (std::slice::from_ref(organisation), *project, *name),
+        ("dev.azure.com", _) => return None,
+        (_, [collection @ .., project, "_git", name]) => (collection, *project, *name),
+        _ => return None,
+    };
+    let root = std::iter::once(repository.root().to_owned()).chain(organisation.iter().map(|part| escaped(part)));
+    let root = root.collect::<Vec<_>>().join("/");
+    Some(Place { root, project: project.to_owned(), repository: name.to_owned() })
+}
+
+#[async_trait]
+impl KeepState for AzureStatus {
+    fn desire(&self, notification: &Notification<'_>) -> Result<Option<Desired>, Failure> {
+        let Some(status) = self.statuses.status(notification)? else {
+            return Ok(None);
+        };
+        let summary = notification.metadata.get("summary").filter(|summary| !summary.is_empty());
+        let genre = summary.map_or_else(|| "fluxcd".to_owned(), |summary| format!("fluxcd:{summary}"));
+        let place = format!("azuredevops {}/{}/{}", self.place.root, self.place.project, self.place.repository);
+        let state = State { status, genre };
+        let context = format!("{} {}", state.genre, state.status.context);
+        Ok(Some(desired(&place, &state.status.commit, &context, &state)))
+    }
+
+    async fn read(&self, desired: &Desired) -> Result<Held, Failure> {
+        let wanted: State = state_of(desired)?;
+        let answer = self.send(self.request(Method::GET, &wanted.status.commit).await?).await?;
+        Ok(held_of(&answer.json::<List<Entry>>().unwrap_or_default().value, &wanted))
+    }
+
+    async fn write(&self, desired: &Desired, _handle: Option<&str>) -> Result<Sent, Failure> {
+        let State { status, genre } = state_of(desired)?;
+        let post = Entry {
+            state: word(status.verdict).to_owned(),
+            description: Some(status.description),
+            context: Context { genre: Some(genre), name: status.context },
+        };
+        let body = serde_json::to_vec(&post).unwrap_or_default();
+        let request = self.request(Method::POST, &status.commit).await?.body("application/json;charset=utf-8", body);
+        Ok(Sent::accepted(self.send(request).await?.status))
+    }
+}
+
+impl AzureStatus {
+    async fn request(&self, method: Method, commit: &str) -> Result<Request, Failure> {
+        let route = self.route.get_or_try_init(|| self.find_route()).await?;
+        let path = route
+            .replace("{project}", &escaped(&self.place.project))
+            .replace("{area}", "git")
+            .replace("{repositoryId}", &escaped(&self.place.repository))
+            .replace("{commitId}", commit)
+            .replace("{resource}", "statuses");
+        self.authorized(method, &path, ACCEPT)
+    }
+
+    async fn find_route(&self) -> Result<String, Failure> {
+        let answer = self.send(self.authorized(Method::OPTIONS, "_apis", "application/json")?).await?;
+        let resources = answer.json::<List<Resource>>().unwrap_or_default().value;
+        match resources.into_iter().find(|resource| resource.id == STATUSES) {
+            Some(resource) => Ok(resource.route_template),
+            None if answer.dry_run => Ok(USUAL_ROUTE.to_owned()),
+            None => Err(Failure::permanent(Reason::NotFound, format!("{} knows no statuses of commits", answer.host))),
+        }
+    }
+
+    fn authorized(&self, method: Method, path: &str, accept: &str) -> Result<Request, Failure> {
+        let url = Url::parse(&format!("{}/{path}", self.place.root))
+            .map_err(|_| Failure::permanent(Reason::Misconfigured, "the repository's address can't be used"))?;
+        // Without the second header, a wrong token is answered with a page to log in.
+        let request = Request::new(method, url).header("accept", accept).header("x-tfs-fedauthredirect", "Suppress");
+        Ok(request.basic("", &self.token))
+    }
+
+    async fn send(&self, request: Request) -> Result<Answer, Failure> {
+        let answer = self.http.send(request).await?;
+        judge(&answer)?;
+        Ok(answer)
+    }
+}
+
+/// What Azure's answers mean: the shared table, but 203 is the page to log in.
+fn judge(answer: &Answer) -> Result<u16, Failure> {
+    if answer.status == 203 {
+        return Err(Failure::transient(Reason::Unauthorized, describe(answer)).with_status(203));
+    }
+    classify(answer)
+}
+
+/// What the newest entry of name and genre says; newest first.
+fn held_of(entries: &[Entry], wanted: &State) -> Held {
+    let is_of_this =
+        |entry: &&Entry| entry.context.name == wanted.status.context && entry.context.genre.as_ref() == Some(&wanted.genre);
+    entries.iter().find(is_of_this).map_or(Held::Unknown, |newest| {
+        held(newest.state == word(wanted.status.verdict) && newest.description.as_ref() == Some(&wanted.status.description))
+    })
+}
+
+fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Success => "succeeded",
+        Verdict::Failure => "error",
+        Verdict::Pending => "pending",
+    }
+}
+
+#[derive(Deserialize)]
+struct List<T> {
+    value: Vec<T>,
+}
+
+impl<T> Default for List<T> {
+    fn default() -> Self {
+        Self { value: Vec::new() }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Resource {
+    id: String,
+    route_template: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Entry {
+    state: String,
+    description: Option<String>,
+    context: Context,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Context {
+    genre: Option<String>,
+    name: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::notifier::sample::{self, Sample, answer, body, refusal, requests, secret, verdict};
+
+    fn provider(address: &str, pairs: &[(&str, &str)]) -> ResolvedProvider {
+        sample::provider("azuredevops", |provider| {
+            provider.address = address.into();
+            provider.secret = secret(pairs);
+        })
+    }
+
+    #[tokio::test]
+    async fn the_route_is_asked_for_then_the_list_then_a_status_is_posted() {
+        let provider = provider("https://dev.azure.com/org/my%20fleet/_git/deploy", &[("token", "pat")]);
+        let made = requests(&TYPE, &provider, &Sample::info()).await;
+        let calls: Vec<String> = made.iter().map(|request| format!("{} {}", request.method, request.url)).collect();
+        let statuses = "https://dev.azure.com/org/my%20fleet/_apis/git/repositories/deploy/commits/\
+                        8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291/statuses";
+        assert_eq!(
+            calls,
+            ["OPTIONS https://dev.azure.com/org/_apis".to_owned(), format!("GET {statuses}"), format!("POST {statuses}")]
+        );
+        let context = serde_json::json!({"genre": "fluxcd:Production is affected", "name": "kustomization/webapp/0c9c2e41"});
+        let status = serde_json::json!({"state": "succeeded", "description": "reconciliation succeeded", "context": context});
+        assert_eq!(body(&made[2]), status);
+        assert_eq!(made[2].headers["authorization"], "Basic OnBhdA==");
+    }
+
+    #[test]
+    fn every_form_of_an_address_names_organisation_project_and_repository() {
+        let token = &[("token", "t")];
+        let place = |address: &str| place_of(&repository(&provider(address, token)).unwrap());
+        let named = |root: &str| Some(Place { root: root.into(), project: "fleet".into(), repository: "deploy".into() });
+        for (address, root) in [
+            ("https://user@dev.azure.com/org/fleet/_git/deploy", "https://dev.azure.com/org"),
+            ("git@ssh.dev.azure.com:v3/org/fleet/deploy", "https://dev.azure.com/org"),
+            ("https://org.visualstudio.com/fleet/_git/deploy", "https://org.visualstudio.com"),
+            ("https://ado.example.com/tfs/Main/fleet/_git/deploy", "https://ado.example.com/tfs/Main"),
+        ] {
+            assert_eq!(place(address), named(root), "{address}");
+        }
+        for address in ["https://dev.azure.com/org/fleet/deploy", "https://dev.azure.com/fleet/_git/deploy", "https://h/a/b"] {
+            assert_eq!(place(address), None, "{address}");
+        }
+        assert!(refusal(&TYPE, &provider("https://dev.azure.com/org/fleet/_git/deploy", &[])).contains("key token"));
+    }
+
+    #[test]
+    fn the_entry_of_name_and_genre_decides() {
+        let status = CommitStatus { commit: "c".into(), context: "n".into(), verdict: Verdict::Failure, description: "d".into() };
+        let wanted = State { status, genre: "fluxcd".into() };
+        let entry = |genre: Option<&str>, state: &str| Entry {
+            state: state.into(),
+            description: Some("d".into()),
+            context: Context { genre: genre.map(str::to_owned), name: "n".into() },
+        };
+        assert_eq!(held_of(&[entry(None, "succeeded"), entry(Some("fluxcd"), "error")], &wanted), held(true));
+        assert_eq!(held_of(&[entry(Some("fluxcd"), "succeeded")], &wanted), held(false));
+        assert_eq!(held_of(&[entry(Some("fluxcd:x"), "error")], &wanted), Held::Unknown);
+    }
+
+    #[test]
+    fn a_page_to_log_in_is_no_success() {
+        assert_eq!(verdict(judge(&answer(203, "<html>"))), Some((Reason::Unauthorized, true)));
+        assert_eq!(verdict(judge(&answer(201, "{}"))), None);
+    }
+}

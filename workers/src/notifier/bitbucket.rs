@@ -1,0 +1,166 @@
+//! `bitbucket`: build statuses of commits on Bitbucket Cloud. The host of the address does not matter.
+//!
+//! API: <https://developer.atlassian.com/cloud/bitbucket/rest/api-group-commit-statuses/>. A post with the key of a status
+//! that is there replaces it.
+
+use async_trait::async_trait;
+use reqwest::Method;
+use serde::{Deserialize, Serialize};
+use sha1::{Digest, Sha1};
+use tidings_core::{Failure, Reason};
+use tidings_rules::{Family, ResolvedProvider};
+use url::Url;
+
+use super::forge::address::{Repository, repository};
+use super::forge::commit_status::{CommitStatus, Progressing, StatusReader, Verdict, desired, held, kind_and_name, state_of};
+use super::{Desired, Held, Invalid, KeepState, Notifier, ProviderType, Sent};
+use crate::classify::classify;
+use crate::http::{Http, Request};
+use crate::notification::Notification;
+
+/// The row of the table.
+pub const TYPE: ProviderType = ProviderType {
+    kind: "bitbucket",
+    family: Family::CommitStatus,
+    summary: "build statuses on Bitbucket Cloud",
+    needs: "address https://bitbucket.org/OWNER/NAME; Secret: token as USER:PASSWORD, or username and password",
+    build,
+};
+
+/// A status must link to something.
+const LINK: &str = "https://bitbucket.org";
+
+struct BitbucketStatus {
+    http: Http,
+    repository: Repository,
+    username: String,
+    password: String,
+    statuses: StatusReader,
+}
+
+#[derive(Serialize, Deserialize)]
+struct State {
+    #[serde(flatten)]
+    status: CommitStatus,
+    name: String,
+}
+
+fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
+    let repository = repository(provider)?;
+    repository.owner_and_name()?;
+    let (username, password) = match provider.secret.token() {
+        Some(token) => token.split_once(':').ok_or("the Secret's token must be written USER:PASSWORD")?,
+        None => provider.secret.basic().ok_or("the Secret of spec.secretRef needs the key token, written USER:PASSWORD")?,
+    };
+    let (username, password) = (username.to_owned(), password.to_owned());
+    let statuses = StatusReader::new(provider, Progressing::Skipped);
+    Ok(Notifier::State(Box::new(BitbucketStatus { http, repository, username, password, statuses })))
+}
+
+#[async_trait]
+impl KeepState for BitbucketStatus {
+    fn desire(&self, notification: &Notification<'_>) -> Result<Option<Desired>, Failure> {
+        let Some(status) = self.statuses.status(notification)? else {
+            return Ok(None);
+        };
+        let state = State { status, name: kind_and_name(notification) };
+        let place = format!("bitbucket {}", self.repository.id);
+        Ok(Some(desired(&place, &state.status.commit, &state.status.context, &state)))
+    }
+
+    async fn read(&self, desired: &Desired) -> Result<Held, Failure> {
+        let State { status, .. } = state_of(desired)?;
+        let request = self.request(Method::GET, &status.commit, &format!("/{}", status_key(&status.context)))?;
+        let answer = self.http.send(request).await?;
+        if answer.status == 404 || answer.dry_run {
+            return Ok(Held::Unknown);
+        }
+        classify(&answer)?;
+        let entry: Entry = answer.json().unwrap_or_default();
+        Ok(held(entry.state == word(status.verdict) && entry.description == status.description))
+    }
+
+    async fn write(&self, desired: &Desired, _handle: Option<&str>) -> Result<Sent, Failure> {
+        let State { status, name } = state_of(desired)?;
+        let key = status_key(&status.context);
+        let post = Post { key: &key, state: word(status.verdict), name: &name, description: &status.description, url: LINK };
+        let request = self.request(Method::POST, &status.commit, "")?.json(&post);
+        classify(&self.http.send(request).await?).map(Sent::accepted)
+    }
+}
+
+impl BitbucketStatus {
+    fn request(&self, method: Method, commit: &str, rest: &str) -> Result<Request, Failure> {
+        let repository = self.repository.path();
+        let address = format!("https://api.bitbucket.org/2.0/repositories/{repository}/commit/{commit}/statuses/build{rest}");
+        let url = Url::parse(&address)
+            .map_err(|_| Failure::permanent(Reason::Misconfigured, "the repository's address can't be used"))?;
+        Ok(Request::new(method, url).basic(&self.username, &self.password))
+    }
+}
+
+/// Bitbucket's keys have at most 40 characters.
+pub(super) fn status_key(context: &str) -> String {
+    hex::encode(Sha1::digest(context))
+}
+
+/// The words of both Bitbuckets.
+pub(super) fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Success => "SUCCESSFUL",
+        Verdict::Failure => "FAILED",
+        Verdict::Pending => "INPROGRESS",
+    }
+}
+
+#[derive(Serialize)]
+struct Post<'a> {
+    key: &'a str,
+    state: &'a str,
+    name: &'a str,
+    description: &'a str,
+    url: &'a str,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Entry {
+    state: String,
+    description: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::notifier::sample::{self, Sample, body, refusal, requests, secret};
+
+    fn provider(pairs: &[(&str, &str)]) -> ResolvedProvider {
+        sample::provider("bitbucket", |provider| {
+            provider.address = "git@bitbucket.org:acme/deploy.git".into();
+            provider.secret = secret(pairs);
+        })
+    }
+
+    #[tokio::test]
+    async fn the_key_is_asked_for_and_a_status_is_posted() {
+        let made = requests(&TYPE, &provider(&[("token", "user:app-pw")]), &Sample::info()).await;
+        let build = "https://api.bitbucket.org/2.0/repositories/acme/deploy/commit/8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291/statuses/build";
+        let key = "4abc3ba6f171924ecece234c03192982da12888b";
+        assert_eq!(made[0].url.as_str(), format!("{build}/{key}"));
+        assert_eq!(made[1].url.as_str(), build);
+        let status = serde_json::json!({
+            "key": key, "state": "SUCCESSFUL", "name": "kustomization/webapp",
+            "description": "reconciliation succeeded", "url": "https://bitbucket.org",
+        });
+        assert_eq!(body(&made[1]), status);
+        assert_eq!(made[1].headers["authorization"], "Basic dXNlcjphcHAtcHc=");
+    }
+
+    #[test]
+    fn credentials_are_user_and_password() {
+        assert!(refusal(&TYPE, &provider(&[])).contains("USER:PASSWORD"));
+        assert!(refusal(&TYPE, &provider(&[("token", "nocolon")])).contains("USER:PASSWORD"));
+        assert_eq!(refusal(&TYPE, &provider(&[("token", "u:p:q")])), "");
+        assert_eq!(refusal(&TYPE, &provider(&[("username", "u"), ("password", "p")])), "");
+    }
+}

@@ -1,0 +1,185 @@
+//! `bitbucketserver`: build statuses of commits on Bitbucket Server and Data Center.
+//!
+//! API: <https://developer.atlassian.com/server/bitbucket/rest/>, build status. A post with the key of a status that is
+//! there replaces it.
+
+use async_trait::async_trait;
+use reqwest::Method;
+use serde::{Deserialize, Serialize};
+use tidings_core::{Failure, Reason};
+use tidings_rules::{Family, ResolvedProvider};
+use url::Url;
+
+use super::bitbucket::{status_key, word};
+use super::forge::commit_status::{CommitStatus, Progressing, StatusReader, desired, held, kind_and_name, state_of};
+use super::{Desired, Held, Invalid, KeepState, Notifier, ProviderType, Sent};
+use crate::address::http_url;
+use crate::classify::classify;
+use crate::http::{Http, Request};
+use crate::notification::Notification;
+
+/// The row of the table.
+pub const TYPE: ProviderType = ProviderType {
+    kind: "bitbucketserver",
+    family: Family::CommitStatus,
+    summary: "build statuses on Bitbucket Server and Data Center",
+    needs: "address https://HOST/scm/PROJECT/NAME.git; Secret: token, or username and password",
+    build,
+};
+
+struct BitbucketServerStatus {
+    http: Http,
+    /// Below it are the commits.
+    api: String,
+    /// The address of the repository, without credentials.
+    link: Url,
+    credentials: Credentials,
+    statuses: StatusReader,
+}
+
+enum Credentials {
+    Token(String),
+    Basic(String, String),
+}
+
+#[derive(Serialize, Deserialize)]
+struct State {
+    #[serde(flatten)]
+    status: CommitStatus,
+    name: String,
+    url: String,
+}
+
+fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
+    let mut link = http_url(provider)?;
+    // They are the user's secret; neither the forge nor the queue gets them.
+    let without_credentials = link.set_username("").and_then(|()| link.set_password(None));
+    without_credentials.map_err(|()| Invalid::from("the address is not that of a Git repository"))?;
+    let api = api_of(&link).ok_or("the address must be the http or https clone URL, https://HOST/scm/PROJECT/NAME.git")?;
+    let credentials = match (provider.secret.token(), provider.secret.basic()) {
+        (Some(token), _) => Credentials::Token(token.to_owned()),
+        (None, Some((username, password))) => Credentials::Basic(username.to_owned(), password.to_owned()),
+        (None, None) => return Err(Invalid::from("the Secret of spec.secretRef needs the key token, or username and password")),
+    };
+    let statuses = StatusReader::new(provider, Progressing::Skipped);
+    Ok(Notifier::State(Box::new(BitbucketServerStatus { http, api, link, credentials, statuses })))
+}
+
+/// `…/rest/api/latest/projects/PROJECT/repos/NAME` of a clone URL; the last `/scm/` parts the server's own path from the
+/// repository's.
+fn api_of(link: &Url) -> Option<String> {
+    let (context, repository) = link.path().rsplit_once("/scm/")?;
+    let (project, name) = repository.trim_end_matches('/').split_once('/')?;
+    let name = name.strip_suffix(".git").unwrap_or(name);
+    let is_one_part = |part: &str| !part.is_empty() && !part.contains('/');
+    (is_one_part(project) && is_one_part(name)).then(|| {
+        let root = &link[..url::Position::BeforePath];
+        format!("{root}{context}/rest/api/latest/projects/{project}/repos/{name}")
+    })
+}
+
+#[async_trait]
+impl KeepState for BitbucketServerStatus {
+    fn desire(&self, notification: &Notification<'_>) -> Result<Option<Desired>, Failure> {
+        let Some(status) = self.statuses.status(notification)? else {
+            return Ok(None);
+        };
+        let name = format!("{} [{}]", kind_and_name(notification), status.description);
+        let state = State { status, name, url: self.link.to_string() };
+        let place = format!("bitbucketserver {}", self.api);
+        Ok(Some(desired(&place, &state.status.commit, &state.status.context, &state)))
+    }
+
+    async fn read(&self, desired: &Desired) -> Result<Held, Failure> {
+        let State { status, name, .. } = state_of(desired)?;
+        let key = status_key(&status.context);
+        let request = self.request(Method::GET, &format!("commits/{}/builds?key={key}", status.commit))?;
+        let answer = self.http.send(request).await?;
+        if answer.status == 404 || answer.dry_run {
+            return Ok(Held::Unknown);
+        }
+        classify(&answer)?;
+        let entry: Entry = answer.json().unwrap_or_default();
+        let is_same = entry.state == word(status.verdict) && entry.description == status.description;
+        Ok(held(is_same && entry.key == key && entry.name == name))
+    }
+
+    async fn write(&self, desired: &Desired, _handle: Option<&str>) -> Result<Sent, Failure> {
+        let State { status, name, url } = state_of(desired)?;
+        let entry = Entry {
+            key: status_key(&status.context),
+            state: word(status.verdict).to_owned(),
+            name,
+            description: status.description,
+            url,
+        };
+        let request = self.request(Method::POST, &format!("commits/{}/builds", status.commit))?.json(&entry);
+        classify(&self.http.send(request).await?).map(Sent::accepted)
+    }
+}
+
+impl BitbucketServerStatus {
+    fn request(&self, method: Method, path: &str) -> Result<Request, Failure> {
+        let url = Url::parse(&format!("{}/{path}", self.api))
+            .map_err(|_| Failure::permanent(Reason::Misconfigured, "the repository's address can't be used"))?;
+        // The server takes requests without these for forged ones of a browser.
+        let request =
+            Request::new(method, url).header("x-atlassian-token", "no-check").header("x-requested-with", "XMLHttpRequest");
+        Ok(match &self.credentials {
+            Credentials::Token(token) => request.bearer(token),
+            Credentials::Basic(username, password) => request.basic(username, password),
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize, Default)]
+#[serde(default)]
+struct Entry {
+    key: String,
+    state: String,
+    name: String,
+    description: String,
+    url: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::notifier::sample::{self, Sample, body, refusal, requests, secret};
+
+    fn provider(address: &str, pairs: &[(&str, &str)]) -> ResolvedProvider {
+        sample::provider("bitbucketserver", |provider| {
+            provider.address = address.into();
+            provider.secret = secret(pairs);
+        })
+    }
+
+    #[tokio::test]
+    async fn a_status_is_posted_without_the_credentials_of_the_address() {
+        let provider =
+            provider("https://user:pass@bbs.example.com/ctx/scm/ACME/deploy.git", &[("username", "u"), ("password", "p")]);
+        let made = requests(&TYPE, &provider, &Sample::error()).await;
+        let builds = "https://bbs.example.com/ctx/rest/api/latest/projects/ACME/repos/deploy/commits/\
+                      8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291/builds";
+        let key = "4abc3ba6f171924ecece234c03192982da12888b";
+        assert_eq!(made[0].url.as_str(), format!("{builds}?key={key}"));
+        assert_eq!(made[1].url.as_str(), builds);
+        let status = serde_json::json!({
+            "key": key, "state": "FAILED", "name": "kustomization/webapp [health check failed]",
+            "description": "health check failed", "url": "https://bbs.example.com/ctx/scm/ACME/deploy.git",
+        });
+        assert_eq!(body(&made[1]), status);
+        assert_eq!(made[1].headers["authorization"], "Basic dTpw");
+        assert_eq!(made[1].headers["x-atlassian-token"], "no-check");
+    }
+
+    #[test]
+    fn address_and_credentials_are_checked() {
+        let token = &[("token", "t")];
+        for address in ["https://h/projects/ACME/repos/deploy", "ssh://git@h:7999/ACME/deploy.git", "https://h/scm/ACME"] {
+            assert!(!refusal(&TYPE, &provider(address, token)).is_empty(), "{address}");
+        }
+        assert_eq!(refusal(&TYPE, &provider("https://h/scm/~user/scm/~user/deploy", token)), "");
+        assert!(refusal(&TYPE, &provider("https://h/scm/ACME/deploy.git", &[])).contains("token, or username and password"));
+    }
+}

@@ -1,0 +1,217 @@
+//! What an event says of a commit: the same for all forges, each of which has its own words for it.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value as Json, json};
+use tidings_core::{Failure, Reason, flux};
+use tidings_rules::ResolvedProvider;
+
+use super::expression::{Expression, Variables};
+use super::{revision, status_id};
+use crate::notification::Notification;
+use crate::notifier::{Desired, Held};
+use crate::text::words;
+
+/// A commit status as the event asks for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommitStatus {
+    /// 40 hexadecimal digits.
+    pub commit: String,
+    /// Names what the status is of, among all statuses of the commit.
+    pub context: String,
+    /// What it says.
+    pub verdict: Verdict,
+    /// The reason in words.
+    pub description: String,
+}
+
+/// How the object that the event is about took the commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// It is in force.
+    Success,
+    /// It is not.
+    Failure,
+    /// It is being put into force.
+    Pending,
+}
+
+/// What becomes of events with the reason `Progressing`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progressing {
+    /// They are skipped.
+    Skipped,
+    /// They are a verdict of their own.
+    Pending,
+}
+
+/// Reads commit statuses from events for one Provider.
+pub struct StatusReader {
+    expression: Option<Expression>,
+    progressing: Progressing,
+    provider_uid: String,
+    provider_manifest: Json,
+}
+
+// === impl StatusReader ===
+
+impl StatusReader {
+    /// Takes over the Provider's expression for the context.
+    pub fn new(provider: &ResolvedProvider, progressing: Progressing) -> Self {
+        let source = provider.commit_status_expr.as_deref().filter(|source| !source.is_empty());
+        Self {
+            expression: source.map(Expression::new),
+            progressing,
+            provider_uid: provider.uid.clone(),
+            provider_manifest: without_empty_fields(provider.manifest.clone()),
+        }
+    }
+
+    /// The status that the event asks for; nothing where it is only progressing.
+    ///
+    /// # Errors
+    /// The expression fails, or the event names no commit, or a severity that is no verdict.
+    pub fn status(&self, notification: &Notification<'_>) -> Result<Option<CommitStatus>, Failure> {
+        let context = self.context(notification)?;
+        let is_progressing = notification.event.reason == "Progressing";
+        if is_progressing && self.progressing == Progressing::Skipped {
+            return Ok(None);
+        }
+        let commit = revision::commit(notification.metadata)?.to_owned();
+        let verdict = match notification.event.severity.as_str() {
+            _ if is_progressing => Verdict::Pending,
+            "info" => Verdict::Success,
+            "error" => Verdict::Failure,
+            other => {
+                let detail = format!("a commit status is made of severity info or error, and the event's is {other:?}");
+                return Err(Failure::permanent(Reason::Misconfigured, detail));
+            }
+        };
+        Ok(Some(CommitStatus { commit, context, verdict, description: words(&notification.event.reason) }))
+    }
+
+    /// The commit status id: what the expression gives, else the default one.
+    ///
+    /// # Errors
+    /// The expression fails.
+    pub fn context(&self, notification: &Notification<'_>) -> Result<String, Failure> {
+        let Some(expression) = &self.expression else {
+            return Ok(status_id::default_id(notification.object, &self.provider_uid));
+        };
+        let variables = Variables {
+            event: flux::to_value(notification.event, notification.metadata),
+            alert: alert_manifest(notification),
+            provider: self.provider_manifest.clone(),
+        };
+        expression.evaluate(variables)
+    }
+}
+
+/// The state of a context of a commit. `place` names forge and repository; it and the commit are the same in any case.
+pub fn desired(place: &str, commit: &str, context: &str, state: &impl Serialize) -> Desired {
+    let key = format!("{} {} {context}", place.to_lowercase(), commit.to_lowercase());
+    Desired { key, state: serde_json::to_vec(state).unwrap_or_default() }
+}
+
+/// What a forge holds, once its entry for the context is found.
+pub fn held(is_same: bool) -> Held {
+    if is_same { Held::Same { handle: None } } else { Held::Other { handle: None } }
+}
+
+/// Reads back what [`desired`] wrote.
+///
+/// # Errors
+/// Permanent: another version wrote it.
+pub fn state_of<T: DeserializeOwned>(desired: &Desired) -> Result<T, Failure> {
+    serde_json::from_slice(&desired.state)
+        .map_err(|_| Failure::permanent(Reason::Misconfigured, "the stored state is of another version"))
+}
+
+/// `<kind>/<name>` in lower case: how Bitbucket shows a status.
+pub fn kind_and_name(notification: &Notification<'_>) -> String {
+    format!("{}/{}", notification.object.kind, notification.object.name).to_lowercase()
+}
+
+fn alert_manifest(notification: &Notification<'_>) -> Json {
+    let alert = notification.alert;
+    let manifest = serde_json::from_str(&alert.manifest).unwrap_or_else(|_| {
+        let metadata = json!({"name": alert.name, "namespace": alert.namespace, "uid": alert.uid});
+        json!({"kind": "Alert", "metadata": metadata})
+    });
+    without_empty_fields(manifest)
+}
+
+/// A manifest as Flux's own types write it: empty optional fields of `metadata` and `spec` are not there.
+fn without_empty_fields(mut manifest: Json) -> Json {
+    for part in ["metadata", "spec"] {
+        if let Some(fields) = manifest.get_mut(part).and_then(Json::as_object_mut) {
+            fields.retain(|_, field| match field {
+                Json::Null | Json::Bool(false) => false,
+                Json::String(text) => !text.is_empty(),
+                Json::Array(items) => !items.is_empty(),
+                Json::Object(fields) => !fields.is_empty(),
+                Json::Bool(true) | Json::Number(_) => true,
+            });
+        }
+    }
+    manifest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::notifier::sample::{Sample, provider};
+
+    fn status(sample: &Sample, expression: Option<&str>) -> Result<Option<CommitStatus>, String> {
+        let provider = provider("github", |provider| {
+            provider.commit_status_expr = expression.map(str::to_owned);
+            provider.manifest = json!({"metadata": {"name": "prov"}, "spec": {"channel": ""}});
+        });
+        StatusReader::new(&provider, Progressing::Skipped).status(&sample.notification()).map_err(|failure| failure.detail)
+    }
+
+    #[test]
+    fn severity_and_reason_make_the_status() {
+        let expected = |verdict, description: &str| CommitStatus {
+            commit: "8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291".into(),
+            context: "kustomization/webapp/0c9c2e41".into(),
+            verdict,
+            description: description.into(),
+        };
+        assert_eq!(status(&Sample::info(), None), Ok(Some(expected(Verdict::Success, "reconciliation succeeded"))));
+        assert_eq!(status(&Sample::error(), None), Ok(Some(expected(Verdict::Failure, "health check failed"))));
+        let mut traced = Sample::info();
+        traced.event.severity = "trace".into();
+        assert!(status(&traced, None).unwrap_err().contains("\"trace\""));
+    }
+
+    #[test]
+    fn progress_is_skipped_or_pending() {
+        let mut sample = Sample::info();
+        sample.event.reason = "Progressing".into();
+        assert_eq!(status(&sample, None), Ok(None));
+        let reader = StatusReader::new(&provider("gitea", |_| ()), Progressing::Pending);
+        let pending = reader.status(&sample.notification()).unwrap().unwrap();
+        assert_eq!((pending.verdict, pending.description.as_str()), (Verdict::Pending, "progressing"));
+    }
+
+    #[test]
+    fn an_expression_makes_the_context() {
+        let context = |source| status(&Sample::info(), Some(source)).map(|status| status.unwrap().context);
+        assert_eq!(context(""), Ok("kustomization/webapp/0c9c2e41".into()), "an empty one counts as none");
+        assert_eq!(context("event.metadata.cluster + alert.metadata.name"), Ok("prod-1webapp-alert".into()));
+        assert_eq!(context("has(provider.spec.channel) ? 'empty' : 'absent'"), Ok("absent".into()));
+        assert!(context("event.metadata.nosuchkey").is_err());
+        let mut progressing = Sample::info();
+        progressing.event.reason = "Progressing".into();
+        assert!(status(&progressing, Some("42")).is_err(), "a wrong expression shows with every event");
+    }
+
+    #[test]
+    fn one_status_has_one_key() {
+        let key = |place: &str, commit: &str| desired(place, commit, "Ctx", &()).key;
+        assert_eq!(key("github Api.Github.com Org/Repo", "ABC"), key("github api.github.com org/repo", "abc"));
+        assert!(key("p", "c").ends_with(" Ctx"));
+    }
+}

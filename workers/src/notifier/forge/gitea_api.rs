@@ -1,0 +1,150 @@
+//! Gitea's REST API (and Forgejo's), as the types `gitea` and `giteapullrequestcomment` use it.
+//!
+//! API: <https://docs.gitea.com/api/>
+
+use reqwest::Method;
+use reqwest::header::AUTHORIZATION;
+use serde::Deserialize;
+use tidings_core::{Failure, Reason};
+use tidings_rules::ResolvedProvider;
+use tokio::sync::OnceCell;
+use url::Url;
+
+use super::address::{Repository, repository};
+use crate::classify::classify;
+use crate::http::{Answer, Http, Request};
+use crate::notifier::Invalid;
+
+/// The oldest version whose API is this one.
+const OLDEST: (u64, u64) = (1, 11);
+
+/// What the Secret of a Gitea type must hold, for people.
+pub const NEEDS: &str = "address https://HOST/OWNER/NAME; Secret: token (or password)";
+
+/// Gitea, for one repository and with one Provider's token.
+pub struct Gitea {
+    http: Http,
+    repository: Repository,
+    token: String,
+    version_is_known: OnceCell<()>,
+}
+
+#[derive(Deserialize)]
+struct Version {
+    version: String,
+}
+
+#[derive(Deserialize)]
+struct User {
+    login: String,
+}
+
+// === impl Gitea ===
+
+impl Gitea {
+    /// Checks address and token.
+    ///
+    /// # Errors
+    /// A sentence that names the field or key.
+    pub fn new(provider: &ResolvedProvider, http: Http) -> Result<Self, Invalid> {
+        let repository = repository(provider)?;
+        repository.owner_and_name()?;
+        let token = provider.secret.token().or_else(|| provider.secret.text("password"));
+        let token = token.ok_or("the Secret of spec.secretRef needs the key token")?.to_owned();
+        Ok(Self { http, repository, token, version_is_known: OnceCell::new() })
+    }
+
+    /// Names host and repository, for keys.
+    pub fn place(&self) -> String {
+        format!("gitea {}/{}", self.repository.host(), self.repository.id)
+    }
+
+    /// Asks once whether the server is new enough.
+    ///
+    /// # Errors
+    /// It can't be asked, or is too old.
+    pub async fn check_version(&self) -> Result<(), Failure> {
+        let ask = async || {
+            let answer = self.send(self.authorized(Method::GET, "version")?).await?;
+            if answer.dry_run {
+                return Ok(());
+            }
+            let text = answer.json::<Version>().map(|answered| answered.version).unwrap_or_default();
+            match major_and_minor(&text) {
+                Some(version) if version >= OLDEST => Ok(()),
+                _ => {
+                    let detail = format!("Gitea 1.11 or newer is needed, and {} says its version is {text:?}", answer.host);
+                    Err(Failure::permanent(Reason::Misconfigured, detail))
+                }
+            }
+        };
+        self.version_is_known.get_or_try_init(ask).await.copied()
+    }
+
+    /// A request below `/repos/OWNER/NAME/`, with the token.
+    ///
+    /// # Errors
+    /// The path does not make an address.
+    pub fn request(&self, method: Method, path: &str) -> Result<Request, Failure> {
+        self.authorized(method, &format!("repos/{}/{path}", self.repository.path()))
+    }
+
+    /// Sends a request once and judges the answer.
+    ///
+    /// # Errors
+    /// The failure that the answer stands for.
+    pub async fn send(&self, request: Request) -> Result<Answer, Failure> {
+        let answer = self.http.send(request).await?;
+        classify(&answer)?;
+        Ok(answer)
+    }
+
+    /// The login under which comments are written; empty in a dry run.
+    ///
+    /// # Errors
+    /// Gitea can't say.
+    pub async fn login(&self) -> Result<String, Failure> {
+        let answer = self.send(self.authorized(Method::GET, "user")?).await?;
+        match answer.json::<User>() {
+            Some(user) => Ok(user.login),
+            None if answer.dry_run => Ok(String::new()),
+            None => Err(Failure::transient(Reason::ServerError, format!("{} did not say whose the token is", answer.host))),
+        }
+    }
+
+    fn authorized(&self, method: Method, path: &str) -> Result<Request, Failure> {
+        let url = Url::parse(&format!("{}/api/v1/{path}", self.repository.root()))
+            .map_err(|_| Failure::permanent(Reason::Misconfigured, "the repository's address can't be used"))?;
+        // Gitea's own client says this of requests without a body too.
+        let request = Request::new(method, url).header("content-type", "application/json");
+        Ok(request.secret_header(AUTHORIZATION, &format!("token {}", self.token)))
+    }
+}
+
+/// The beginning of a version such as `1.22.3+dev` or `v1.11.0`.
+fn major_and_minor(version: &str) -> Option<(u64, u64)> {
+    let number = |part: &str| part.split(|letter: char| !letter.is_ascii_digit()).next()?.parse().ok();
+    let mut parts = version.trim().trim_start_matches('v').split('.');
+    Some((number(parts.next()?)?, parts.next().and_then(number).unwrap_or(0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_by_number() {
+        for (text, version) in [
+            ("1.22.3", Some((1, 22))),
+            ("v1.11.0+dev-1", Some((1, 11))),
+            ("1.9", Some((1, 9))),
+            ("9.0.3+gitea-1.22.0", Some((9, 0))),
+            ("2", Some((2, 0))),
+            ("development", None),
+            ("", None),
+        ] {
+            assert_eq!(major_and_minor(text), version, "{text}");
+        }
+        assert!((1, 9) < OLDEST && (1, 11) >= OLDEST && (9, 0) >= OLDEST);
+    }
+}

@@ -1,0 +1,132 @@
+//! GitLab's REST API, as the types `gitlab` and `gitlabmergerequestcomment` use it.
+//!
+//! API: <https://docs.gitlab.com/api/rest/>
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use reqwest::Method;
+use reqwest::header::HeaderName;
+use serde::Deserialize;
+use tidings_core::{Failure, FailureKind, Reason};
+use tidings_rules::ResolvedProvider;
+use url::Url;
+
+use super::address::{Repository, repository};
+use crate::classify::classify;
+use crate::http::{Answer, Http, Request};
+use crate::notifier::Invalid;
+
+const PRIVATE_TOKEN: HeaderName = HeaderName::from_static("private-token");
+
+/// What the Secret of a GitLab type must hold, for people.
+pub const NEEDS: &str = "address https://HOST/GROUP/…/NAME; Secret: token (or password)";
+
+/// GitLab, for one project and with one Provider's token.
+pub struct GitLab {
+    http: Http,
+    repository: Repository,
+    token: String,
+}
+
+#[derive(Deserialize)]
+struct User {
+    username: String,
+}
+
+// === impl GitLab ===
+
+impl GitLab {
+    /// Checks address and token.
+    ///
+    /// # Errors
+    /// A sentence that names the field or key.
+    pub fn new(provider: &ResolvedProvider, http: Http) -> Result<Self, Invalid> {
+        let repository = repository(provider)?;
+        let token = provider.secret.token().or_else(|| provider.secret.text("password"));
+        let token = token.ok_or("the Secret of spec.secretRef needs the key token")?.to_owned();
+        Ok(Self { http, repository, token })
+    }
+
+    /// Names host and project, for keys.
+    pub fn place(&self) -> String {
+        format!("gitlab {}/{}", self.repository.host(), self.repository.id)
+    }
+
+    /// A request below `/projects/ID/`, with the token.
+    ///
+    /// # Errors
+    /// The path does not make an address.
+    pub fn request(&self, method: Method, path: &str) -> Result<Request, Failure> {
+        // One segment: all that could part it is escaped.
+        let id = self.repository.path().replace('/', "%2F").replace('.', "%2E");
+        self.authorized(method, &format!("projects/{id}/{path}"))
+    }
+
+    /// Sends a request once and judges the answer.
+    ///
+    /// # Errors
+    /// The failure that the answer stands for.
+    pub async fn send(&self, request: Request) -> Result<Answer, Failure> {
+        let answer = self.http.send(request).await?;
+        judge(&answer, Timestamp::now())?;
+        Ok(answer)
+    }
+
+    /// The name under which notes are written; empty in a dry run.
+    ///
+    /// # Errors
+    /// GitLab can't say.
+    pub async fn username(&self) -> Result<String, Failure> {
+        let answer = self.send(self.authorized(Method::GET, "user")?).await?;
+        match answer.json::<User>() {
+            Some(user) => Ok(user.username),
+            None if answer.dry_run => Ok(String::new()),
+            None => Err(Failure::transient(Reason::ServerError, format!("{} did not say whose the token is", answer.host))),
+        }
+    }
+
+    fn authorized(&self, method: Method, path: &str) -> Result<Request, Failure> {
+        let url = Url::parse(&format!("{}/api/v4/{path}", self.repository.root()))
+            .map_err(|_| Failure::permanent(Reason::Misconfigured, "the repository's address can't be used"))?;
+        Ok(Request::new(method, url).header("accept", "application/json").secret_header(PRIVATE_TOKEN, &self.token))
+    }
+}
+
+/// What GitLab's answers mean: the shared table, and `RateLimit-Reset` where a 429 says nothing else.
+fn judge(answer: &Answer, now: Timestamp) -> Result<u16, Failure> {
+    classify(answer).map_err(|failure| {
+        if failure.reason != Reason::RateLimited || failure.kind != (FailureKind::Transient { retry_after: None }) {
+            return failure;
+        }
+        let reset = answer.header("ratelimit-reset").and_then(|text| text.trim().parse::<i64>().ok());
+        failure.after(reset.map(|reset| Duration::from_secs(u64::try_from(reset - now.as_second()).unwrap_or(0))))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::notifier::sample::{answer, provider, secret, wait, with_header};
+
+    #[test]
+    fn the_id_of_a_project_is_one_segment() {
+        let provider = provider("gitlab", |provider| {
+            provider.address = "git@gitlab.example.com:grp/sub/my.fleet.git".into();
+            provider.secret = secret(&[("token", "t")]);
+        });
+        let gitlab = GitLab::new(&provider, Http::dry_run()).unwrap();
+        let request = gitlab.request(Method::GET, "x?a=b").unwrap();
+        assert_eq!(request.url.as_str(), "https://gitlab.example.com/api/v4/projects/grp%2Fsub%2Fmy%2Efleet/x?a=b");
+        assert!(request.headers["private-token"].is_sensitive());
+    }
+
+    #[test]
+    fn a_rate_limit_ends_at_its_reset() {
+        let now = Timestamp::from_second(1_000).unwrap();
+        let limited = with_header(answer(429, ""), "ratelimit-reset", "1030");
+        assert_eq!(wait(judge(&limited, now)), Some(30.0));
+        assert_eq!(wait(judge(&with_header(limited, "retry-after", "5"), now)), Some(5.0));
+        assert_eq!(wait(judge(&answer(500, ""), now)), None);
+    }
+}

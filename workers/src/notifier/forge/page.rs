@@ -1,0 +1,27 @@
+//! Lists that come in pages.
+
+use crate::http::Answer;
+
+/// No list is read further than this many pages; a commit takes a thousand statuses on GitHub.
+pub const MOST_PAGES: u32 = 20;
+
+/// Whether an answer says that another page follows (`Link: <…>; rel="next"`, RFC 8288).
+///
+/// Only the fact is taken from the header: where the next page is, the caller knows, and credentials go nowhere else.
+pub fn has_next(answer: &Answer) -> bool {
+    answer.header("link").is_some_and(|link| link.contains("rel=\"next\"") || link.contains("rel=next"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::notifier::sample::{answer, with_header};
+
+    #[test]
+    fn a_link_tells_that_another_page_follows() {
+        let links = |link| has_next(&with_header(answer(200, "[]"), "link", link));
+        assert!(links("<https://h/a?page=2>; rel=\"next\", <https://h/a?page=9>; rel=\"last\""));
+        assert!(!links("<https://h/a?page=1>; rel=\"first\""));
+        assert!(!has_next(&answer(200, "[]")));
+    }
+}

@@ -1,0 +1,53 @@
+//! A forge for tests, on a loopback port: it answers by a script and notes what it was asked.
+
+use std::sync::{Arc, Mutex};
+
+use axum::extract::Request;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::{Router, serve};
+use tidings_rules::ResolvedProvider;
+use tokio::net::TcpListener;
+
+use crate::http::{Http, shared_client};
+use crate::notifier::{KeepState, Notifier, ProviderType, sample};
+
+/// `METHOD /path?query` and the answer to it: status, `Link` and body.
+pub type Script = &'static [(&'static str, u16, &'static str, &'static str)];
+
+/// A notifier of a type for the repository `acme/deploy` of a forge with a script, and the calls that it makes.
+pub async fn scripted(kind: &ProviderType, script: Script) -> (Box<dyn KeepState>, Arc<Mutex<Vec<String>>>) {
+    let calls: Arc<Mutex<Vec<String>>> = Arc::default();
+    let noted = Arc::clone(&calls);
+    let app = Router::new().fallback(move |request: Request| {
+        let call = format!("{} {}", request.method(), request.uri());
+        let answer = answer_to(&call, script);
+        noted.lock().unwrap().push(call);
+        async move { answer }
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { serve(listener, app).await });
+    let provider: ResolvedProvider = sample::provider(kind.kind, |provider| {
+        provider.address = format!("http://{address}/acme/deploy");
+        provider.secret = sample::secret(&[("token", "t")]);
+    });
+    // It fails only where another test was quicker.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let http = Http::new(&provider, &shared_client().unwrap()).unwrap();
+    match (kind.build)(&provider, http).unwrap() {
+        Notifier::State(notifier) => (notifier, calls),
+        Notifier::Message(_) => panic!("{} keeps no state", kind.kind),
+    }
+}
+
+fn answer_to(call: &str, script: Script) -> Response {
+    let Some((_, status, link, body)) = script.iter().find(|(expected, ..)| *expected == call) else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let mut response = (StatusCode::from_u16(*status).unwrap(), *body).into_response();
+    if !link.is_empty() {
+        response.headers_mut().insert("link", HeaderValue::from_static(link));
+    }
+    response
+}

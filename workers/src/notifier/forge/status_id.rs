@@ -1,0 +1,26 @@
+//! The id of a commit status where the Provider has no expression for it.
+
+use tidings_core::ObjectReference;
+
+/// `<kind>/<name>/<first part of the Provider's uid>` in lower case, as in Flux.
+pub fn default_id(object: &ObjectReference, provider_uid: &str) -> String {
+    let part = provider_uid.split('-').next().unwrap_or_default();
+    format!("{}/{}/{part}", object.kind, object.name).to_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_kind_name_and_the_beginning_of_the_uid() {
+        let object = ObjectReference { kind: "HelmRelease".into(), name: "PodInfo".into(), ..Default::default() };
+        for (uid, id) in [
+            ("f1b2c3d4-1111-2222-3333-444455556666", "helmrelease/podinfo/f1b2c3d4"),
+            ("nodashes", "helmrelease/podinfo/nodashes"),
+            ("-lead", "helmrelease/podinfo/"),
+        ] {
+            assert_eq!(default_id(&object, uid), id);
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! `gitea`: commit statuses on Gitea and Forgejo. Alone among the forges' types it tells of progress too, as pending.
+//!
+//! API: <https://docs.gitea.com/api/>, `repoCreateStatus`
+
+use async_trait::async_trait;
+use reqwest::Method;
+use serde::{Deserialize, Serialize};
+use tidings_core::Failure;
+use tidings_rules::{Family, ResolvedProvider};
+
+use super::forge::commit_status::{CommitStatus, Progressing, StatusReader, Verdict, desired, held, state_of};
+use super::forge::gitea_api::{Gitea, NEEDS};
+use super::forge::page::{MOST_PAGES, has_next};
+use super::{Desired, Held, Invalid, KeepState, Notifier, ProviderType, Sent};
+use crate::http::Http;
+use crate::notification::Notification;
+
+/// The row of the table.
+pub const TYPE: ProviderType = ProviderType {
+    kind: "gitea",
+    family: Family::CommitStatus,
+    summary: "commit statuses on Gitea and Forgejo",
+    needs: NEEDS,
+    build,
+};
+
+struct GiteaStatus {
+    gitea: Gitea,
+    statuses: StatusReader,
+}
+
+fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
+    let statuses = StatusReader::new(provider, Progressing::Pending);
+    Ok(Notifier::State(Box::new(GiteaStatus { gitea: Gitea::new(provider, http)?, statuses })))
+}
+
+#[async_trait]
+impl KeepState for GiteaStatus {
+    async fn prepare(&self, notification: &Notification<'_>) -> Result<(), Failure> {
+        // A wrong expression shows without any call.
+        self.statuses.context(notification)?;
+        self.gitea.check_version().await
+    }
+
+    fn desire(&self, notification: &Notification<'_>) -> Result<Option<Desired>, Failure> {
+        let status = self.statuses.status(notification)?;
+        Ok(status.map(|status| desired(&self.gitea.place(), &status.commit, &status.context, &status)))
+    }
+
+    async fn read(&self, desired: &Desired) -> Result<Held, Failure> {
+        let wanted: CommitStatus = state_of(desired)?;
+        for page in 1..=MOST_PAGES {
+            let path = format!("commits/{}/statuses?limit=50&page={page}", wanted.commit);
+            let answer = self.gitea.send(self.gitea.request(Method::GET, &path)?).await?;
+            if let Some(held) = held_of(&answer.json::<Vec<Entry>>().unwrap_or_default(), &wanted) {
+                return Ok(held);
+            }
+            if !has_next(&answer) {
+                break;
+            }
+        }
+        Ok(Held::Unknown)
+    }
+
+    async fn write(&self, desired: &Desired, _handle: Option<&str>) -> Result<Sent, Failure> {
+        let status: CommitStatus = state_of(desired)?;
+        let post =
+            Post { state: word(status.verdict), target_url: "", description: &status.description, context: &status.context };
+        let request = self.gitea.request(Method::POST, &format!("statuses/{}", status.commit))?.json(&post);
+        Ok(Sent::accepted(self.gitea.send(request).await?.status))
+    }
+}
+
+/// What the newest entry of the context says, where a page has one; newest first.
+fn held_of(entries: &[Entry], wanted: &CommitStatus) -> Option<Held> {
+    let newest = entries.iter().find(|entry| entry.context == wanted.context)?;
+    Some(held(newest.status == word(wanted.verdict) && newest.description == wanted.description))
+}
+
+fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Success => "success",
+        Verdict::Failure => "failure",
+        Verdict::Pending => "pending",
+    }
+}
+
+#[derive(Serialize)]
+struct Post<'a> {
+    state: &'a str,
+    target_url: &'a str,
+    description: &'a str,
+    context: &'a str,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Entry {
+    context: String,
+    status: String,
+    description: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::notifier::sample::{self, Sample, body, refusal, requests, secret};
+
+    fn provider(pairs: &[(&str, &str)]) -> ResolvedProvider {
+        sample::provider("gitea", |provider| {
+            provider.address = "https://gitea.example.com:3000/acme/deploy.git".into();
+            provider.secret = secret(pairs);
+        })
+    }
+
+    #[tokio::test]
+    async fn the_version_is_asked_first_and_progress_is_pending() {
+        let mut sample = Sample::info();
+        sample.event.reason = "Progressing".into();
+        let made = requests(&TYPE, &provider(&[("token", "gta")]), &sample).await;
+        let paths: Vec<String> = made.iter().map(|request| request.url[url::Position::BeforePath..].to_owned()).collect();
+        let commit = "8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291";
+        assert_eq!(
+            paths,
+            [
+                "/api/v1/version".to_owned(),
+                format!("/api/v1/repos/acme/deploy/commits/{commit}/statuses?limit=50&page=1"),
+                format!("/api/v1/repos/acme/deploy/statuses/{commit}"),
+            ]
+        );
+        let context = "kustomization/webapp/0c9c2e41";
+        let status = serde_json::json!({"state": "pending", "target_url": "", "description": "progressing", "context": context});
+        assert_eq!(body(&made[2]), status);
+        assert_eq!(made[2].headers["authorization"], "token gta");
+    }
+
+    #[tokio::test]
+    async fn the_version_is_asked_once() {
+        let http = Http::dry_run();
+        let Notifier::State(notifier) = build(&provider(&[("token", "gta")]), http.clone()).unwrap() else { unreachable!() };
+        for _ in 0..2 {
+            notifier.prepare(&Sample::info().notification()).await.unwrap();
+        }
+        assert_eq!(http.recorded().len(), 1);
+    }
+
+    #[test]
+    fn a_token_is_needed() {
+        assert!(refusal(&TYPE, &provider(&[])).contains("key token"));
+    }
+}

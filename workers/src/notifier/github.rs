@@ -1,0 +1,171 @@
+//! `github`: commit statuses on GitHub and GitHub Enterprise Server.
+//!
+//! API: <https://docs.github.com/en/rest/commits/statuses>. A status that is posted twice is there twice, newest first; it
+//! does no harm.
+
+use async_trait::async_trait;
+use reqwest::Method;
+use serde::{Deserialize, Serialize};
+use tidings_core::Failure;
+use tidings_rules::{Family, ResolvedProvider};
+
+use super::forge::commit_status::{CommitStatus, Progressing, StatusReader, Verdict, desired, held, state_of};
+use super::forge::github_api::{ACCEPT, GitHub, NEEDS};
+use super::forge::page::{MOST_PAGES, has_next};
+use super::{Desired, Held, Invalid, KeepState, Notifier, ProviderType, Sent};
+use crate::http::Http;
+use crate::notification::Notification;
+
+/// The row of the table.
+pub const TYPE: ProviderType =
+    ProviderType { kind: "github", family: Family::CommitStatus, summary: "commit statuses on GitHub", needs: NEEDS, build };
+
+struct GithubStatus {
+    github: GitHub,
+    statuses: StatusReader,
+}
+
+fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
+    let statuses = StatusReader::new(provider, Progressing::Skipped);
+    Ok(Notifier::State(Box::new(GithubStatus { github: GitHub::new(provider, http)?, statuses })))
+}
+
+#[async_trait]
+impl KeepState for GithubStatus {
+    fn desire(&self, notification: &Notification<'_>) -> Result<Option<Desired>, Failure> {
+        let status = self.statuses.status(notification)?;
+        Ok(status.map(|status| desired(&self.github.place(), &status.commit, &status.context, &status)))
+    }
+
+    async fn read(&self, desired: &Desired) -> Result<Held, Failure> {
+        let wanted: CommitStatus = state_of(desired)?;
+        for page in 1..=MOST_PAGES {
+            let and_page = if page == 1 { String::new() } else { format!("&page={page}") };
+            let path = format!("commits/{}/statuses?per_page=50{and_page}", wanted.commit);
+            let answer = self.github.send(self.github.request(Method::GET, &path, ACCEPT).await?).await?;
+            if let Some(held) = held_of(&answer.json::<Vec<Entry>>().unwrap_or_default(), &wanted) {
+                return Ok(held);
+            }
+            if !has_next(&answer) {
+                break;
+            }
+        }
+        Ok(Held::Unknown)
+    }
+
+    async fn write(&self, desired: &Desired, _handle: Option<&str>) -> Result<Sent, Failure> {
+        let status: CommitStatus = state_of(desired)?;
+        let post = Post { state: word(status.verdict), context: &status.context, description: &status.description };
+        let request = self.github.request(Method::POST, &format!("statuses/{}", status.commit), ACCEPT).await?.json(&post);
+        Ok(Sent::accepted(self.github.send(request).await?.status))
+    }
+}
+
+/// What the newest entry of the context says, where a page has one; newest first.
+fn held_of(entries: &[Entry], wanted: &CommitStatus) -> Option<Held> {
+    let newest = entries.iter().find(|entry| entry.context == wanted.context)?;
+    Some(held(newest.state == word(wanted.verdict) && newest.description.as_deref() == Some(&wanted.description)))
+}
+
+fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Success => "success",
+        Verdict::Failure => "failure",
+        Verdict::Pending => "pending",
+    }
+}
+
+#[derive(Serialize)]
+struct Post<'a> {
+    state: &'a str,
+    context: &'a str,
+    description: &'a str,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    #[serde(default)]
+    context: String,
+    #[serde(default)]
+    state: String,
+    description: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::forge::service::scripted;
+    use super::*;
+    use crate::notifier::sample::{self, Sample, body, refusal, requests, secret};
+
+    fn provider(address: &str, pairs: &[(&str, &str)]) -> ResolvedProvider {
+        sample::provider("github", |provider| {
+            provider.address = address.into();
+            provider.secret = secret(pairs);
+        })
+    }
+
+    #[tokio::test]
+    async fn the_list_is_asked_for_and_a_status_is_posted() {
+        let provider = provider("git@github.com:acme/deploy.git", &[("token", "ghp_a\n")]);
+        let made = requests(&TYPE, &provider, &Sample::error()).await;
+        let urls: Vec<&str> = made.iter().map(|request| request.url.as_str()).collect();
+        let commit = "8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291";
+        assert_eq!(
+            urls,
+            [
+                format!("https://api.github.com/repos/acme/deploy/commits/{commit}/statuses?per_page=50"),
+                format!("https://api.github.com/repos/acme/deploy/statuses/{commit}"),
+            ]
+        );
+        let status = serde_json::json!({"state": "failure", "context": "kustomization/webapp/0c9c2e41", "description": "health check failed"});
+        assert_eq!(body(&made[1]), status);
+        assert_eq!(made[1].headers["authorization"], "Bearer ghp_a");
+        assert!(made[1].headers["authorization"].is_sensitive());
+    }
+
+    #[test]
+    fn the_newest_entry_of_the_context_decides() {
+        let wanted =
+            CommitStatus { commit: String::new(), context: "ctx".into(), verdict: Verdict::Success, description: "fine".into() };
+        let entry =
+            |context: &str, state: &str| Entry { context: context.into(), state: state.into(), description: Some("fine".into()) };
+        assert_eq!(held_of(&[entry("ci", "failure"), entry("ctx", "success")], &wanted), Some(held(true)));
+        assert_eq!(held_of(&[entry("ctx", "failure"), entry("ctx", "success")], &wanted), Some(held(false)));
+        assert_eq!(held_of(&[entry("ci", "success")], &wanted), None);
+    }
+
+    #[tokio::test]
+    async fn pages_are_read_until_the_context_is_found() {
+        let (github, calls) = scripted(
+            &TYPE,
+            &[
+                (
+                    "GET /api/v3/repos/acme/deploy/commits/8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291/statuses?per_page=50",
+                    200,
+                    "<http://elsewhere/?page=2>; rel=\"next\"",
+                    r#"[{"context": "ci/build", "state": "success"}]"#,
+                ),
+                (
+                    "GET /api/v3/repos/acme/deploy/commits/8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291/statuses?per_page=50&page=2",
+                    200,
+                    "<http://elsewhere/?page=3>; rel=\"next\"",
+                    r#"[{"context": "kustomization/webapp/0c9c2e41", "state": "success", "description": "reconciliation succeeded"}]"#,
+                ),
+            ],
+        )
+        .await;
+        let desired = github.desire(&Sample::info().notification()).unwrap().unwrap();
+        assert_eq!(github.read(&desired).await, Ok(held(true)));
+        assert_eq!(calls.lock().unwrap().len(), 2);
+        let other = github.desire(&Sample::error().notification()).unwrap().unwrap();
+        assert_eq!(github.read(&other).await, Ok(held(false)));
+        assert_eq!(desired.key, other.key);
+    }
+
+    #[test]
+    fn address_and_credentials_are_checked() {
+        assert!(refusal(&TYPE, &provider("https://github.com/acme/sub/deploy", &[("token", "t")])).contains("OWNER/NAME"));
+        assert!(refusal(&TYPE, &provider("https://github.com/acme/deploy", &[])).contains("key token"));
+        assert_eq!(refusal(&TYPE, &provider("https://github.com/acme/deploy", &[("password", "p")])), "");
+    }
+}

@@ -1,0 +1,72 @@
+//! `githubdispatch`: starts GitHub Actions workflows that listen for `repository_dispatch`.
+//!
+//! API: <https://docs.github.com/en/rest/repos/repos#create-a-repository-dispatch-event>. A retry after a lost answer starts
+//! the workflows twice.
+
+use async_trait::async_trait;
+use reqwest::Method;
+use serde::Serialize;
+use serde_json::Value;
+use tidings_core::{Failure, flux};
+use tidings_rules::{Family, ResolvedProvider};
+
+use super::forge::github_api::{ACCEPT, GitHub, NEEDS};
+use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
+use crate::http::Http;
+use crate::notification::Notification;
+
+/// The row of the table.
+pub const TYPE: ProviderType = ProviderType {
+    kind: "githubdispatch",
+    family: Family::Message,
+    summary: "starts GitHub Actions workflows",
+    needs: NEEDS,
+    build,
+};
+
+struct GithubDispatch {
+    github: GitHub,
+}
+
+#[derive(Serialize)]
+struct Post {
+    event_type: String,
+    client_payload: Value,
+}
+
+fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
+    Ok(Notifier::Message(Box::new(GithubDispatch { github: GitHub::new(provider, http)? })))
+}
+
+#[async_trait]
+impl SendMessage for GithubDispatch {
+    async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure> {
+        let object = notification.object;
+        let post = Post {
+            event_type: format!("{}/{}.{}", object.kind, object.name, object.namespace),
+            client_payload: flux::to_value(notification.event, notification.metadata),
+        };
+        let request = self.github.request(Method::POST, "dispatches", ACCEPT).await?.json(&post);
+        Ok(Sent::accepted(self.github.send(request).await?.status))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::notifier::sample::{self, Sample, body, request, secret};
+
+    #[tokio::test]
+    async fn the_event_is_the_payload_of_a_dispatch() {
+        let provider = sample::provider("githubdispatch", |provider| {
+            provider.address = "https://github.com/acme/deploy".into();
+            provider.secret = secret(&[("token", "ghp")]);
+        });
+        let made = request(&TYPE, &provider, &Sample::info()).await;
+        assert_eq!(made.url.as_str(), "https://api.github.com/repos/acme/deploy/dispatches");
+        let body = body(&made);
+        assert_eq!(body["event_type"], "Kustomization/webapp.apps");
+        assert_eq!(body["client_payload"]["metadata"]["cluster"], "prod-1");
+        assert_eq!(body["client_payload"]["involvedObject"]["name"], "webapp");
+    }
+}

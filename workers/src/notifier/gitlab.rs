@@ -1,0 +1,143 @@
+//! `gitlab`: commit statuses on GitLab.
+//!
+//! API: <https://docs.gitlab.com/api/commits/#commit-status>
+
+use async_trait::async_trait;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::Method;
+use serde::{Deserialize, Serialize};
+use tidings_core::Failure;
+use tidings_rules::{Family, ResolvedProvider};
+
+use super::forge::commit_status::{CommitStatus, Progressing, StatusReader, Verdict, desired, held, state_of};
+use super::forge::gitlab_api::{GitLab, NEEDS};
+use super::forge::page::{MOST_PAGES, has_next};
+use super::{Desired, Held, Invalid, KeepState, Notifier, ProviderType, Sent};
+use crate::http::Http;
+use crate::notification::Notification;
+
+/// The row of the table.
+pub const TYPE: ProviderType =
+    ProviderType { kind: "gitlab", family: Family::CommitStatus, summary: "commit statuses on GitLab", needs: NEEDS, build };
+
+struct GitlabStatus {
+    gitlab: GitLab,
+    statuses: StatusReader,
+}
+
+fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
+    let statuses = StatusReader::new(provider, Progressing::Skipped);
+    Ok(Notifier::State(Box::new(GitlabStatus { gitlab: GitLab::new(provider, http)?, statuses })))
+}
+
+#[async_trait]
+impl KeepState for GitlabStatus {
+    fn desire(&self, notification: &Notification<'_>) -> Result<Option<Desired>, Failure> {
+        let status = self.statuses.status(notification)?;
+        Ok(status.map(|status| desired(&self.gitlab.place(), &status.commit, &status.context, &status)))
+    }
+
+    async fn read(&self, desired: &Desired) -> Result<Held, Failure> {
+        let wanted: CommitStatus = state_of(desired)?;
+        let name = utf8_percent_encode(&wanted.context, NON_ALPHANUMERIC);
+        let mut entries: Vec<Entry> = Vec::new();
+        for page in 1..=MOST_PAGES {
+            let and_page = if page == 1 { String::new() } else { format!("&page={page}") };
+            let path = format!("repository/commits/{}/statuses?name={name}{and_page}", wanted.commit);
+            let answer = self.gitlab.send(self.gitlab.request(Method::GET, &path)?).await?;
+            entries.extend(answer.json::<Vec<Entry>>().unwrap_or_default());
+            if !has_next(&answer) {
+                break;
+            }
+        }
+        Ok(held_of(&entries, &wanted))
+    }
+
+    async fn write(&self, desired: &Desired, _handle: Option<&str>) -> Result<Sent, Failure> {
+        let status: CommitStatus = state_of(desired)?;
+        let post = Post { name: &status.context, state: word(status.verdict), description: &status.description };
+        let request = self.gitlab.request(Method::POST, &format!("statuses/{}", status.commit))?.json(&post);
+        Ok(Sent::accepted(self.gitlab.send(request).await?.status))
+    }
+}
+
+/// What the newest entry of that name says. Older ones don't count: after success, failure, success the last must stand.
+fn held_of(entries: &[Entry], wanted: &CommitStatus) -> Held {
+    let of_this = entries.iter().filter(|entry| entry.name == wanted.context && entry.sha.eq_ignore_ascii_case(&wanted.commit));
+    let newest = of_this.reduce(|newest, entry| if entry.id > newest.id { entry } else { newest });
+    newest.map_or(Held::Unknown, |newest| {
+        held(newest.status == word(wanted.verdict) && newest.description.as_deref() == Some(&wanted.description))
+    })
+}
+
+fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Success => "success",
+        Verdict::Failure => "failed",
+        Verdict::Pending => "pending",
+    }
+}
+
+#[derive(Serialize)]
+struct Post<'a> {
+    name: &'a str,
+    state: &'a str,
+    description: &'a str,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Entry {
+    id: u64,
+    sha: String,
+    name: String,
+    status: String,
+    description: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::notifier::sample::{self, Sample, body, refusal, requests, secret};
+
+    #[tokio::test]
+    async fn the_name_is_asked_for_and_a_status_is_posted() {
+        let provider = sample::provider("gitlab", |provider| {
+            provider.address = "https://gitlab.com/acme/sub/deploy".into();
+            provider.secret = secret(&[("password", "glpat")]);
+        });
+        let made = requests(&TYPE, &provider, &Sample::error()).await;
+        let commit = "8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291";
+        let project = "https://gitlab.com/api/v4/projects/acme%2Fsub%2Fdeploy";
+        assert_eq!(
+            made[0].url.as_str(),
+            format!("{project}/repository/commits/{commit}/statuses?name=kustomization%2Fwebapp%2F0c9c2e41")
+        );
+        assert_eq!(made[1].url.as_str(), format!("{project}/statuses/{commit}"));
+        let status =
+            serde_json::json!({"name": "kustomization/webapp/0c9c2e41", "state": "failed", "description": "health check failed"});
+        assert_eq!(body(&made[1]), status);
+    }
+
+    #[test]
+    fn only_the_newest_entry_of_name_and_commit_decides() {
+        let wanted =
+            CommitStatus { commit: "abc".into(), context: "n".into(), verdict: Verdict::Success, description: "fine".into() };
+        let entry = |id, sha: &str, name: &str, status: &str| Entry {
+            id,
+            sha: sha.into(),
+            name: name.into(),
+            status: status.into(),
+            description: Some("fine".into()),
+        };
+        assert_eq!(held_of(&[entry(1, "abc", "n", "success"), entry(2, "abc", "n", "failed")], &wanted), held(false));
+        assert_eq!(held_of(&[entry(3, "abc", "n", "success"), entry(2, "abc", "n", "failed")], &wanted), held(true));
+        assert_eq!(held_of(&[entry(1, "def", "n", "success"), entry(2, "abc", "m", "success")], &wanted), Held::Unknown);
+    }
+
+    #[test]
+    fn a_token_is_needed() {
+        let provider = sample::provider("gitlab", |provider| provider.address = "https://gitlab.com/acme/deploy".into());
+        assert!(refusal(&TYPE, &provider).contains("key token"));
+    }
+}
