@@ -175,13 +175,15 @@ impl Keeper {
         Err(Failure::transient(Reason::RateLimited, "the state changes faster than the service answers"))
     }
 
-    /// Lets others write at once; where that fails, the lease runs out.
+    /// Lets others write at once; where the bus is away, the lease runs out by itself.
     async fn release(&self, name: &str, lease: &Lease) {
-        if let Ok((Some(record), revision)) = self.load(name).await
+        while let Ok((Some(record), revision)) = self.load(name).await
             && record.lease_holder == lease.holder
         {
             let free = Record { lease_holder: String::new(), lease_until: None, ..record };
-            let _ = self.store(name, &free, revision).await;
+            if !matches!(self.store(name, &free, revision).await, Ok(None)) {
+                return;
+            }
         }
     }
 
