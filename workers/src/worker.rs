@@ -4,6 +4,7 @@
 //!  pull ─► (again? alone) ─► resolve provider ─► read event ─► attempt ─► decide ─► park | bury ─► acknowledge ─► tell
 //! ```
 
+use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -206,10 +207,10 @@ impl Worker {
         self.notifiers.prepare(provider).map_err(Unprepared::Failed)
     }
 
-    async fn event(&self, delivery: &Delivery) -> Result<Option<Event>, NotStored> {
+    async fn event<'a>(&self, delivery: &'a Delivery) -> Result<Option<Cow<'a, Event>>, NotStored> {
         match &delivery.event {
-            Some(event) => Ok(Some(event.clone())),
-            None => self.bus.event_at(delivery.event_sequence).await,
+            Some(event) => Ok(Some(Cow::Borrowed(event))),
+            None => Ok(self.bus.event_at(delivery.event_sequence).await?.map(Cow::Owned)),
         }
     }
 
@@ -252,7 +253,7 @@ impl Worker {
         pulled: &Pulled,
     ) {
         let policy = prepared.map(|prepared| prepared.provider.retry).unwrap_or_default();
-        let (settlement, attempt) = settle(delivery.clone(), tried, &policy, Timestamp::now(), rand::random());
+        let (settlement, attempt) = settle(&delivery, tried, &policy, Timestamp::now(), rand::random());
         match &settlement {
             Settlement::Done => {}
             Settlement::Park(parked, wait) => {
