@@ -141,7 +141,8 @@ pub fn differences(is: &Config, must: &Config) -> Vec<String> {
     compare("retention", format!("{:?}", is.retention), format!("{:?}", must.retention));
     compare("storage", format!("{:?}", is.storage), format!("{:?}", must.storage));
     compare("max_age", format!("{:?}", is.max_age), format!("{:?}", must.max_age));
-    compare("max_bytes", is.max_bytes.max(-1).to_string(), if must.max_bytes == 0 { -1 } else { must.max_bytes }.to_string());
+    // A server with less room takes a smaller limit; none at all would let the stream fill it.
+    compare("max_bytes", (is.max_bytes > 0).to_string(), (must.max_bytes > 0).to_string());
     compare("duplicate_window", format!("{:?}", is.duplicate_window), format!("{:?}", must.duplicate_window));
     compare("replicas", is.num_replicas.to_string(), must.num_replicas.to_string());
     compare("allow_msg_schedules", is.allow_message_schedules.to_string(), must.allow_message_schedules.to_string());
@@ -168,5 +169,8 @@ mod tests {
         assert_eq!(differences(must, must), Vec::<String>::new());
         let is = Config { max_age: Duration::from_secs(1), ..must.clone() };
         assert_eq!(differences(&is, must), ["max_age is 1s, must be 259200s"]);
+        let (smaller, unlimited) = (Config { max_bytes: 1, ..must.clone() }, Config { max_bytes: -1, ..must.clone() });
+        assert_eq!(differences(&smaller, must), Vec::<String>::new());
+        assert_eq!(differences(&unlimited, must).len(), 1);
     }
 }

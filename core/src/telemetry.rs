@@ -21,7 +21,9 @@ pub enum LogFormat {
 /// # Errors
 /// The filter can't be read.
 pub fn start(filter: &str, format: LogFormat) -> Result<(), String> {
-    let filter = EnvFilter::try_new(filter).map_err(|error| format!("log.filter {filter:?}: {error}"))?;
+    // The client tells each of its events; what matters of them is told in words of ours.
+    let filter =
+        EnvFilter::try_new(format!("async_nats=warn,{filter}")).map_err(|error| format!("log.filter {filter:?}: {error}"))?;
     let writer = BoxMakeWriter::new(std::io::stderr);
     let registry = tracing_subscriber::registry().with(filter);
     let started = match format {
