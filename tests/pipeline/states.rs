@@ -1,6 +1,6 @@
 //! Commit statuses: the newest state of a key wins, and an unchanged one costs no call.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -37,14 +37,18 @@ impl Forge {
             .route("/api/v3/repos/org/repo/commits/{commit}/statuses", get(read))
             .route("/api/v3/repos/org/repo/statuses/{commit}", post(write))
             .with_state(forge.clone());
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = format!("http://{}/org/repo", listener.local_addr().unwrap());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("the loopback interface has free ports");
+        let address = format!("http://{}/org/repo", listener.local_addr().expect("a listener has an address"));
         tokio::spawn(async move { axum::serve(listener, router).await });
         (forge, address)
     }
 
+    fn calls(&self) -> MutexGuard<'_, Calls> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn writes(&self) -> Vec<(String, String)> {
-        self.calls.lock().unwrap().writes.clone()
+        self.calls().writes.clone()
     }
 
     fn states(&self) -> Vec<String> {
@@ -53,15 +57,16 @@ impl Forge {
 }
 
 async fn read(State(forge): State<Forge>) -> Result<String, StatusCode> {
-    let mut calls = forge.calls.lock().unwrap();
+    let mut calls = forge.calls();
     calls.reads += 1;
     if calls.is_away { Err(StatusCode::SERVICE_UNAVAILABLE) } else { Ok("[]".to_owned()) }
 }
 
 async fn write(State(forge): State<Forge>, Path(commit): Path<String>, body: String) -> StatusCode {
-    let state = serde_json::from_str::<Value>(&body).unwrap()["state"].as_str().unwrap().to_owned();
+    let body: Value = serde_json::from_str(&body).expect("a status is JSON");
+    let state = body["state"].as_str().expect("a status has a state").to_owned();
     let wait = {
-        let mut calls = forge.calls.lock().unwrap();
+        let mut calls = forge.calls();
         if calls.is_away {
             return StatusCode::SERVICE_UNAVAILABLE;
         }
@@ -98,7 +103,7 @@ fn reconciled(commit: &str, second: u32, succeeded: bool) -> Value {
 
 async fn post_all(process: &Process, events: impl IntoIterator<Item = Value>) {
     for event in events {
-        assert_eq!(process.post(&event).await.unwrap().status, 202);
+        assert_eq!(process.post(&event).await.expect("ingest answers").status, 202);
     }
 }
 
@@ -114,7 +119,7 @@ async fn an_unchanged_status_costs_no_call_and_every_change_costs_one() {
     }
 
     assert_eq!(forge.states(), ["success", "failure", "success"]);
-    assert_eq!(forge.calls.lock().unwrap().reads, 1, "what the forge holds is asked for once");
+    assert_eq!(forge.calls().reads, 1, "what the forge holds is asked for once");
 }
 
 #[tokio::test]
@@ -134,7 +139,7 @@ async fn an_older_event_that_comes_later_is_superseded() {
 #[tokio::test]
 async fn workers_that_race_for_one_key_leave_the_newest_state() {
     let (forge, address) = Forge::start().await;
-    forge.calls.lock().unwrap().answers_after = Duration::from_millis(20);
+    forge.calls().answers_after = Duration::from_millis(20);
     let rig = rig(&address).await;
     let (ingest, _router) = (rig.run(Role::ingest()), rig.run(Role::router()));
     let (_router, ingest) = (_router.await, ingest.await);
@@ -151,7 +156,7 @@ async fn workers_that_race_for_one_key_leave_the_newest_state() {
 #[tokio::test]
 async fn after_an_outage_each_commit_gets_one_write_with_its_newest_state() {
     let (forge, address) = Forge::start().await;
-    forge.calls.lock().unwrap().is_away = true;
+    forge.calls().is_away = true;
     let rig = rig(&address).await;
     let up = rig.run(Role::up()).await;
 
@@ -165,7 +170,7 @@ async fn after_an_outage_each_commit_gets_one_write_with_its_newest_state() {
         (stream.info().await.ok()?.state.messages == 3).then_some(())
     })
     .await;
-    forge.calls.lock().unwrap().is_away = false;
+    forge.calls().is_away = false;
     rig.drained().await;
 
     let mut writes = forge.writes();
