@@ -1,6 +1,8 @@
 //! Logs: a sentence that stands alone, and fields.
 
 use serde::Serialize;
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
@@ -27,7 +29,14 @@ pub fn start(filter: &str, format: LogFormat) -> Result<(), String> {
     let writer = BoxMakeWriter::new(std::io::stderr);
     let registry = tracing_subscriber::registry().with(filter);
     let started = match format {
-        LogFormat::Text => registry.with(tracing_subscriber::fmt::layer().with_writer(writer).with_target(false)).try_init(),
+        LogFormat::Text => registry
+            .with(
+                tracing_subscriber::fmt::layer()
+                    .with_writer(writer)
+                    .with_target(false)
+                    .with_ansi(std::io::stderr().is_terminal()),
+            )
+            .try_init(),
         LogFormat::Json => {
             let layer = tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(writer);
             registry.with(layer).try_init()

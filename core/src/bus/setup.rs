@@ -103,10 +103,11 @@ impl Bus {
                 Err(error) => error,
             };
             let is_too_large = matches!(error.kind(), CreateStreamErrorKind::JetStream(error) if error.error_code() == STORAGE_RESOURCES_EXCEEDED);
-            if !is_too_large || must.max_bytes / 2 < SMALLEST_LIMIT {
+            if !is_too_large || must.max_bytes / 4 < SMALLEST_LIMIT {
                 return Err(error.to_string());
             }
-            must.max_bytes /= 2;
+            // A quarter, so that there is room left for the others.
+            must.max_bytes /= 4;
             tracing::warn!(
                 stream = must.name,
                 max_bytes = must.max_bytes,
