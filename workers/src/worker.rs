@@ -193,7 +193,8 @@ impl Worker {
             failpoint::reach("worker:accepted");
             return Ok(Kept::Ended { ended, other: None });
         };
-        let kept = self.keeper.keep(notifier.as_ref(), notification, sequence, prepared.provider.timeout).await;
+        // Boxed, like all that is rare beside a message: so that the common way stays small.
+        let kept = Box::pin(self.keeper.keep(notifier.as_ref(), notification, sequence, prepared.provider.timeout)).await;
         kept.map_err(|failure| prepared.redacted(failure))
     }
 
@@ -227,13 +228,13 @@ impl Worker {
             }
             Fate::Move(present) => {
                 delivery.provider.get_or_insert_default().r#type = present.to_owned();
-                until_stored(|| self.bus.requeue(&delivery, pulled.sequence)).await;
+                Box::pin(until_stored(|| self.bus.requeue(&delivery, pulled.sequence))).await;
                 self.acknowledge(pulled).await;
                 self.reporter.count(&kind, "moved");
             }
             Fate::Wait { place, wait, why } => {
                 let spread = wait + wait.mul_f64(rand::random::<f64>() / 4.0) + Duration::from_millis(50);
-                until_stored(|| self.bus.park(&delivery, &place, pulled.sequence, spread)).await;
+                Box::pin(until_stored(|| self.bus.park(&delivery, &place, pulled.sequence, spread))).await;
                 self.acknowledge(pulled).await;
                 self.reporter.count(&kind, why);
             }
@@ -257,11 +258,11 @@ impl Worker {
         match &settlement {
             Settlement::Done => {}
             Settlement::Park(parked, wait) => {
-                until_stored(|| self.bus.park(parked, place, pulled.sequence, *wait)).await;
+                Box::pin(until_stored(|| self.bus.park(parked, place, pulled.sequence, *wait))).await;
                 failpoint::reach("worker:parked");
             }
             Settlement::Bury(letter) => {
-                until_stored(|| self.bus.bury(letter)).await;
+                Box::pin(until_stored(|| self.bus.bury(letter))).await;
                 failpoint::reach("worker:buried");
             }
         }
