@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context;
 use clap::Args;
 use tidings_core::config::{Flag, Settings, Sources, environment};
 
@@ -119,5 +118,5 @@ pub fn flag(name: &str, key: &str, value: &str) -> Flag {
 pub fn settings(common: &CommonFlags, flags: Vec<Flag>) -> anyhow::Result<Settings> {
     let flags = common.flags().into_iter().chain(flags).collect();
     let sources = Sources { file: common.config.clone(), environment: environment(), flags };
-    Settings::load(&sources).context("the settings can't be used")
+    Ok(Settings::load(&sources)?)
 }

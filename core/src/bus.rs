@@ -275,7 +275,7 @@ impl Bus {
 }
 
 /// "insufficient storage resources available".
-const STORAGE_RESOURCES_EXCEEDED: jetstream::ErrorCode = jetstream::ErrorCode::STORAGE_RESOURCES_EXCEEDED;
+pub(crate) const STORAGE_RESOURCES_EXCEEDED: jetstream::ErrorCode = jetstream::ErrorCode::STORAGE_RESOURCES_EXCEEDED;
 
 enum Refused {
     Conflict,

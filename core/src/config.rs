@@ -99,7 +99,7 @@ pub struct TlsSettings {
 /// Where the rules are, and what they may do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RulesSettings {
-    /// `rules.dir`: a folder of manifests. From the cluster when there is none.
+    /// `rules.dir`: a folder of manifests.
     pub dir: Option<PathBuf>,
     /// `rules.no_cross_namespace_refs`: an Alert sees its own namespace only.
     pub no_cross_namespace_refs: bool,

@@ -14,7 +14,7 @@ use prometheus_client::registry::Registry;
 #[derive(Clone)]
 pub struct Metrics {
     registry: Arc<Registry>,
-    /// `tidings_ingest_events_total{outcome}`: accepted, duplicate, invalid, too-large, not-stored.
+    /// `tidings_ingest_events_total{outcome}`: accepted, duplicate, invalid, too-large, not-stored, abandoned.
     pub ingested: Family<OutcomeLabel, Counter>,
     /// `tidings_router_events_total{outcome}`: planned, unmatched, undecodable.
     pub routed: Family<OutcomeLabel, Counter>,

@@ -1,6 +1,8 @@
 //! Logs: a sentence that stands alone, and fields.
 
 use serde::Serialize;
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
@@ -21,11 +23,20 @@ pub enum LogFormat {
 /// # Errors
 /// The filter can't be read.
 pub fn start(filter: &str, format: LogFormat) -> Result<(), String> {
-    let filter = EnvFilter::try_new(filter).map_err(|error| format!("log.filter {filter:?}: {error}"))?;
+    // The client tells each of its events; what matters of them is told in words of ours.
+    let filter =
+        EnvFilter::try_new(format!("async_nats=warn,{filter}")).map_err(|error| format!("log.filter {filter:?}: {error}"))?;
     let writer = BoxMakeWriter::new(std::io::stderr);
     let registry = tracing_subscriber::registry().with(filter);
     let started = match format {
-        LogFormat::Text => registry.with(tracing_subscriber::fmt::layer().with_writer(writer).with_target(false)).try_init(),
+        LogFormat::Text => registry
+            .with(
+                tracing_subscriber::fmt::layer()
+                    .with_writer(writer)
+                    .with_target(false)
+                    .with_ansi(std::io::stderr().is_terminal()),
+            )
+            .try_init(),
         LogFormat::Json => {
             let layer = tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(writer);
             registry.with(layer).try_init()

@@ -1,13 +1,11 @@
 //! `tidings streams apply`: makes or changes the streams, on purpose.
 
-use std::time::Duration;
-
-use anyhow::Context;
 use clap::{Args, Subcommand};
 use tidings_core::bus::setup::Mismatch;
 use tidings_core::stream::Sizing;
 
 use super::tool::{BusArguments, bus, print_line};
+use crate::flags::{flag, settings};
 
 /// What `tidings streams` takes.
 #[derive(Args, Debug)]
@@ -27,14 +25,14 @@ struct ApplyArguments {
     #[command(flatten)]
     bus: BusArguments,
     /// For how long the same event is a duplicate
-    #[arg(long, value_name = "DURATION", default_value = "5m")]
-    dedupe_interval: String,
-    /// What the server may store, in bytes, where it does not tell
-    #[arg(long, value_name = "BYTES")]
-    storage_limit: Option<u64>,
+    #[arg(long, value_name = "DURATION")]
+    dedupe_interval: Option<String>,
+    /// What the server may store, where it does not tell: 40GiB
+    #[arg(long, value_name = "SIZE")]
+    storage_limit: Option<String>,
     /// Copies of each stream
-    #[arg(long, default_value_t = 1)]
-    replicas: usize,
+    #[arg(long)]
+    replicas: Option<String>,
 }
 
 /// Runs the command.
@@ -43,12 +41,17 @@ struct ApplyArguments {
 /// The bus can't be reached, or refuses a change.
 pub async fn run(arguments: StreamsArguments) -> anyhow::Result<()> {
     let Action::Apply(arguments) = arguments.action;
-    let interval: jiff::SignedDuration =
-        arguments.dedupe_interval.parse().context("--dedupe-interval is not a duration such as 5m")?;
+    let given = [
+        ("--dedupe-interval", "ingest.dedupe_interval", &arguments.dedupe_interval),
+        ("--storage-limit", "nats.storage_limit", &arguments.storage_limit),
+        ("--replicas", "nats.replicas", &arguments.replicas),
+    ];
+    let flags = given.into_iter().filter_map(|(name, key, value)| Some(flag(name, key, value.as_ref()?))).collect();
+    let settings = settings(&arguments.bus.common, flags)?;
     let sizing = Sizing {
-        dedupe_interval: Duration::try_from(interval).context("--dedupe-interval is negative")?,
-        storage_limit: arguments.storage_limit,
-        replicas: arguments.replicas,
+        dedupe_interval: settings.ingest.dedupe_interval,
+        storage_limit: settings.nats.storage_limit,
+        replicas: settings.nats.replicas,
     };
     bus(&arguments.bus).await?.set_up(&sizing, Mismatch::Change).await?;
     print_line("the streams are as they must be")?;

@@ -17,7 +17,7 @@ use crate::nats_server;
 #[derive(Args, Debug, Clone)]
 pub struct BusArguments {
     #[command(flatten)]
-    common: CommonFlags,
+    pub common: CommonFlags,
     /// The data folder of a running `tidings up`; not needed with --nats
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -59,7 +59,8 @@ pub fn time(time: Option<&ProtoTimestamp>) -> String {
 /// # Errors
 /// It is not a duration.
 pub fn ago(text: &str) -> anyhow::Result<Timestamp> {
-    let span: jiff::SignedDuration =
-        text.parse().with_context(|| format!("{text:?} is not a duration such as 90s, 30m or 12h"))?;
-    Ok(Timestamp::now().checked_sub(span)?)
+    let span: jiff::Span = text.parse().with_context(|| format!("{text:?} is not a duration such as 90s, 30m, 12h or 3d"))?;
+    let duration =
+        span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).context("months and years have no fixed length")?;
+    Ok(Timestamp::now().checked_sub(duration)?)
 }

@@ -5,5 +5,6 @@ mod ingesting;
 mod reloading;
 mod retrying;
 mod sharing;
+mod states;
 
 const TIDINGS: &str = env!("CARGO_BIN_EXE_tidings");

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use tidings_workers::notifier::PROVIDERS;
 
@@ -99,6 +99,7 @@ pub struct ExpectedRequest {
     pub via_proxy: bool,
     pub client_cert_cn: Option<String>,
     pub headers: BTreeMap<String, Value>,
+    #[serde(default, deserialize_with = "present")]
     pub body_json: Option<Value>,
     pub body_json_lines: Option<Value>,
     pub body_form: Option<Value>,
@@ -127,6 +128,11 @@ pub enum Looseness {
     Value,
     Prefix,
     Any,
+}
+
+/// Tells null from absence.
+pub fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }
 
 /// All cases of a file in `data/`.

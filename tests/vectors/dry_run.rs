@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::Value;
 use url::Url;
 
-use crate::case::{Input, load};
+use crate::case::{Input, load, present};
 use crate::compare::is_same_path;
 use crate::report::{Report, expect_equal};
 use crate::run::{Delivery, Output, Run};
@@ -43,11 +43,6 @@ struct Expectation {
     body: Option<BTreeMap<String, Value>>,
     /// The same, if there is one.
     body_if_posted: Option<BTreeMap<String, Value>>,
-}
-
-/// Tells null from absence.
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
-    Deserialize::deserialize(deserializer).map(Some)
 }
 
 /// Replays a file of `data/routing/`.

@@ -9,6 +9,7 @@ mod case;
 mod compare;
 mod dry_run;
 mod ingest;
+mod otlp;
 mod patterns;
 mod report;
 mod run;

@@ -18,6 +18,8 @@ const MOST_ROUNDS: usize = 8;
 const LEASE_MARGIN: Duration = Duration::from_secs(5);
 /// Reading pages and writing take a few calls.
 const CALLS_IN_A_LEASE: u32 = 4;
+/// Who waits for a lease looks again this soon: mostly its holder has told the noted state long before the lease ends.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(2);
 
 /// What came of keeping a state.
 pub enum Kept {
@@ -92,10 +94,10 @@ impl Keeper {
                         return Ok(ended(Outcome::Duplicate, "the service has this state already"));
                     }
                 }
-                Step::Wait(wait, None) => return Ok(Kept::Wait(wait)),
+                Step::Wait(wait, None) => return Ok(Kept::Wait(wait.min(LOOK_AGAIN_AFTER))),
                 Step::Wait(wait, Some(news)) => {
                     if self.store(&name, &news, revision).await?.is_some() {
-                        return Ok(Kept::Wait(wait));
+                        return Ok(Kept::Wait(wait.min(LOOK_AGAIN_AFTER)));
                     }
                 }
                 Step::Write(leased) => {
@@ -136,12 +138,15 @@ impl Keeper {
                     return Err(failure);
                 }
             };
-            if let Some(noted) = posted(&record, &desired, handle.clone(), lease, self.bus.clock().now())
-                && self.store(name, &noted, Some(revision)).await?.is_some()
-            {
-                let other = (desired.delivery_id != mine.delivery_id).then_some(desired.delivery_id);
-                let ended = if other.is_some() { Ended::new(Outcome::Superseded, "a newer state is posted") } else { ended };
-                return Ok(Kept::Ended { ended, other });
+            // Others may have noted the same state meanwhile: that moves the record, and changes nothing.
+            while let Some(noted) = posted(&record, &desired, handle.clone(), lease, self.bus.clock().now()) {
+                if self.store(name, &noted, Some(revision)).await?.is_some() {
+                    let other = (desired.delivery_id != mine.delivery_id).then_some(desired.delivery_id);
+                    let ended = if other.is_some() { Ended::new(Outcome::Superseded, "a newer state is posted") } else { ended };
+                    return Ok(Kept::Ended { ended, other });
+                }
+                let (present, at) = self.load(name).await?;
+                (record, revision) = (present.unwrap_or_default(), at.unwrap_or_default());
             }
             // It moved, or the lease ran out: a stale answer proves nothing, so the present state is written again.
             loop {
@@ -155,7 +160,7 @@ impl Keeper {
                     // The other's note must not stand: our late write may have come after theirs.
                     let doubtful = Record { posted: None, ..present };
                     if self.store(name, &doubtful, at).await?.is_some() {
-                        return Ok(Kept::Wait(wait));
+                        return Ok(Kept::Wait(wait.min(LOOK_AGAIN_AFTER)));
                     }
                     continue;
                 }
@@ -170,13 +175,15 @@ impl Keeper {
         Err(Failure::transient(Reason::RateLimited, "the state changes faster than the service answers"))
     }
 
-    /// Lets others write at once; where that fails, the lease runs out.
+    /// Lets others write at once; where the bus is away, the lease runs out by itself.
     async fn release(&self, name: &str, lease: &Lease) {
-        if let Ok((Some(record), revision)) = self.load(name).await
+        while let Ok((Some(record), revision)) = self.load(name).await
             && record.lease_holder == lease.holder
         {
             let free = Record { lease_holder: String::new(), lease_until: None, ..record };
-            let _ = self.store(name, &free, revision).await;
+            if !matches!(self.store(name, &free, revision).await, Ok(None)) {
+                return;
+            }
         }
     }
 

@@ -153,7 +153,7 @@ pub trait SendMessage: Send + Sync {
 #[async_trait]
 pub trait KeepState: Send + Sync {
     /// Asks what must be known of the service before states can be told: its version, who we are there. Answers are
-    /// remembered, so most calls ask nothing. It goes before `desire`.
+    /// remembered, so most calls ask nothing. It goes before the first read or write.
     ///
     /// # Errors
     /// The service could not be asked, or can't be used.

@@ -33,37 +33,32 @@ pub struct Tried {
 }
 
 /// Decides, and tells the attempt as it goes into the history. `random` is in 0..1.
-pub fn settle(mut delivery: Delivery, tried: &Tried, policy: &RetryPolicy, now: Timestamp, random: f64) -> (Settlement, Attempt) {
-    delivery.attempt += 1;
+pub fn settle(delivery: &Delivery, tried: &Tried, policy: &RetryPolicy, now: Timestamp, random: f64) -> (Settlement, Attempt) {
+    let number = delivery.attempt + 1;
     let failure = match &tried.result {
-        Ok(ended) => {
-            let attempt = record(&delivery, tried, ended.outcome, "", &ended.detail, ended.status);
-            return (Settlement::Done, attempt);
-        }
+        Ok(ended) => return (Settlement::Done, record(number, tried, ended.outcome, "", &ended.detail, ended.status)),
         Err(failure) => failure,
     };
+    let mut delivery = Delivery { attempt: number, ..delivery.clone() };
     if failure.reason == Reason::Unauthorized {
         delivery.unauthorized_since = delivery.unauthorized_since.or_else(|| Some(proto(tried.started)));
     } else {
         delivery.unauthorized_since = None;
     }
     let standing = Standing {
-        attempt: delivery.attempt,
+        attempt: number,
         age: since(delivery.planned_at.as_ref(), now).unwrap_or_default(),
         unauthorized_for: since(delivery.unauthorized_since.as_ref(), now),
     };
-    match policy.decide(failure, standing, random) {
-        Decision::Park(wait) => {
-            let attempt = record(&delivery, tried, Outcome::Retrying, failure.reason.as_str(), &failure.detail, failure.status);
-            push(&mut delivery, attempt.clone());
-            (Settlement::Park(Box::new(delivery), wait), attempt)
-        }
-        Decision::Bury(reason) => {
-            let attempt = record(&delivery, tried, Outcome::Dead, failure.reason.as_str(), &failure.detail, failure.status);
-            push(&mut delivery, attempt.clone());
-            (Settlement::Bury(Box::new(letter(delivery, reason, &failure.detail, now))), attempt)
-        }
-    }
+    let decision = policy.decide(failure, standing, random);
+    let outcome = if matches!(decision, Decision::Park(_)) { Outcome::Retrying } else { Outcome::Dead };
+    let attempt = record(number, tried, outcome, failure.reason.as_str(), &failure.detail, failure.status);
+    push(&mut delivery, attempt.clone());
+    let settlement = match decision {
+        Decision::Park(wait) => Settlement::Park(Box::new(delivery), wait),
+        Decision::Bury(reason) => Settlement::Bury(Box::new(letter(delivery, reason, &failure.detail, now))),
+    };
+    (settlement, attempt)
 }
 
 /// A dead letter.
@@ -81,9 +76,9 @@ pub fn proto(time: Timestamp) -> ProtoTimestamp {
     ProtoTimestamp { seconds: time.as_second(), nanos: time.subsec_nanosecond() }
 }
 
-fn record(delivery: &Delivery, tried: &Tried, outcome: Outcome, reason: &str, detail: &str, status: Option<u16>) -> Attempt {
+fn record(number: u32, tried: &Tried, outcome: Outcome, reason: &str, detail: &str, status: Option<u16>) -> Attempt {
     Attempt {
-        number: delivery.attempt,
+        number,
         started_at: Some(proto(tried.started)),
         duration_ms: u32::try_from(tried.took.as_millis()).unwrap_or(u32::MAX),
         outcome: outcome.as_str().to_owned(),
@@ -124,7 +119,7 @@ mod tests {
     #[test]
     fn what_ended_well_is_done() {
         let tried = tried(Ok(Ended { outcome: Outcome::Delivered, status: Some(200), detail: String::new() }));
-        let (settlement, attempt) = settle(delivery(), &tried, &RetryPolicy::default(), at(1001), 0.5);
+        let (settlement, attempt) = settle(&delivery(), &tried, &RetryPolicy::default(), at(1001), 0.5);
         assert_eq!(settlement, Settlement::Done);
         assert_eq!((attempt.number, attempt.outcome.as_str(), attempt.status, attempt.duration_ms), (1, "delivered", 200, 7));
     }
@@ -132,7 +127,7 @@ mod tests {
     #[test]
     fn what_may_pass_is_parked_with_its_history() {
         let tried = tried(Err(Failure::transient(Reason::ServerError, "h answered 503").with_status(503)));
-        let (settlement, _) = settle(delivery(), &tried, &RetryPolicy::default(), at(1001), 0.5);
+        let (settlement, _) = settle(&delivery(), &tried, &RetryPolicy::default(), at(1001), 0.5);
         let Settlement::Park(parked, wait) = settlement else { panic!("{settlement:?}") };
         assert_eq!((parked.attempt, parked.attempts.len(), wait), (1, 1, Duration::from_secs(1)));
         assert_eq!(parked.attempts[0].reason, "server-error");
@@ -141,7 +136,7 @@ mod tests {
     #[test]
     fn what_is_given_up_is_buried_with_reason_last_answer_and_attempts() {
         let tried = tried(Err(Failure::permanent(Reason::Rejected, "h answered 400: no").with_status(400)));
-        let (settlement, attempt) = settle(delivery(), &tried, &RetryPolicy::default(), at(1001), 0.5);
+        let (settlement, attempt) = settle(&delivery(), &tried, &RetryPolicy::default(), at(1001), 0.5);
         let Settlement::Bury(letter) = settlement else { panic!("{settlement:?}") };
         assert_eq!(
             (letter.reason.as_str(), letter.detail.as_str(), attempt.outcome.as_str()),
@@ -153,12 +148,12 @@ mod tests {
     #[test]
     fn the_hour_for_credentials_counts_from_the_first_refusal_and_starts_anew() {
         let refused = tried(Err(Failure::transient(Reason::Unauthorized, "401")));
-        let settled = |delivery, tried: &Tried, now| settle(delivery, tried, &RetryPolicy::default(), at(now), 0.0).0;
-        let Settlement::Park(first, _) = settled(delivery(), &refused, 1001) else { panic!() };
-        let Settlement::Park(second, _) = settled((*first).clone(), &refused, 4500) else { panic!() };
-        assert!(matches!(settled((*second).clone(), &refused, 4600), Settlement::Bury(_)));
+        let settled = |delivery: &Delivery, tried: &Tried, now| settle(delivery, tried, &RetryPolicy::default(), at(now), 0.0).0;
+        let Settlement::Park(first, _) = settled(&delivery(), &refused, 1001) else { panic!() };
+        let Settlement::Park(second, _) = settled(&first, &refused, 4500) else { panic!() };
+        assert!(matches!(settled(&second, &refused, 4600), Settlement::Bury(_)));
         let other = tried(Err(Failure::transient(Reason::Timeout, "")));
-        let Settlement::Park(between, _) = settled((*first).clone(), &other, 1500) else { panic!() };
+        let Settlement::Park(between, _) = settled(&first, &other, 1500) else { panic!() };
         assert_eq!(between.unauthorized_since, None);
     }
 
@@ -167,7 +162,7 @@ mod tests {
         let failed = tried(Err(Failure::transient(Reason::Timeout, "")));
         let mut kept = delivery();
         for _ in 0..30 {
-            let (Settlement::Park(parked, _), _) = settle(kept, &failed, &RetryPolicy::default(), at(1001), 0.0) else {
+            let (Settlement::Park(parked, _), _) = settle(&kept, &failed, &RetryPolicy::default(), at(1001), 0.0) else {
                 panic!()
             };
             kept = *parked;

@@ -4,6 +4,7 @@
 //!  pull ─► (again? alone) ─► resolve provider ─► read event ─► attempt ─► decide ─► park | bury ─► acknowledge ─► tell
 //! ```
 
+use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,17 +14,17 @@ use jiff::Timestamp;
 use tidings_core::bus::pull::{Pulled, Puller, Stop};
 use tidings_core::bus::{Bus, NotStored};
 use tidings_core::health::Health;
-use tidings_core::metrics::{AttemptLabels, Metrics, SettledLabels, TypeLabel};
-use tidings_core::wire::Outcome as ToldOutcome;
+use tidings_core::metrics::Metrics;
 use tidings_core::{Attempt, Delivery, Event, Failure, Message as _, Outcome, ProviderReference, Reason, failpoint, stream};
-use tidings_rules::live::Live;
-use tidings_rules::{ResolvedProvider, Unresolved};
+use tidings_rules::Unresolved;
 use tokio::sync::RwLock;
 
 use crate::attempt::{Notifiers, Prepared, attempt_once};
 use crate::keep::{Keeper, Kept, record_key};
 use crate::notification::Notification;
 use crate::notifier::{Notifier, PROVIDERS};
+use crate::providers::Providers;
+use crate::report::{Reporter, reference};
 use crate::settle::{Settlement, Tried, letter, settle};
 
 /// A message that comes this often was processed alone five times and ended its process each time.
@@ -33,35 +34,13 @@ const SUSPENDED_FOR: Duration = Duration::from_secs(60);
 /// Pauses between tries to reach the bus with what must be stored.
 const BUS_PAUSE: Duration = Duration::from_millis(500);
 
-/// Where a worker finds Providers at the moment of an attempt.
-pub trait Providers: Send + Sync + 'static {
-    /// The Provider with its Secrets as they are now.
-    ///
-    /// # Errors
-    /// It can't be used now: missing, invalid or suspended.
-    fn resolve(&self, namespace: &str, name: &str) -> Result<Arc<ResolvedProvider>, Unresolved>;
-
-    /// Whether there is a first complete set of rules.
-    fn are_loaded(&self) -> bool;
-}
-
-impl Providers for Live {
-    fn resolve(&self, namespace: &str, name: &str) -> Result<Arc<ResolvedProvider>, Unresolved> {
-        self.current().resolve(namespace, name)
-    }
-
-    fn are_loaded(&self) -> bool {
-        self.loaded()
-    }
-}
-
 /// One process's worker.
 pub struct Worker {
     bus: Bus,
     providers: Arc<dyn Providers>,
     notifiers: Notifiers,
     keeper: Keeper,
-    metrics: Metrics,
+    reporter: Reporter,
     /// Held for reading by every first delivery and for writing by what comes again, which is processed alone: so that a
     /// delivery that ends the process is known from those that were only held beside it.
     alone: RwLock<()>,
@@ -84,8 +63,8 @@ enum Fate {
 impl Worker {
     /// A worker that has not begun.
     pub fn new(bus: Bus, providers: Arc<dyn Providers>, shared: reqwest::Client, keeper: Keeper, metrics: Metrics) -> Arc<Self> {
-        let notifiers = Notifiers::new(shared);
-        Arc::new(Self { bus, providers, notifiers, keeper, metrics, alone: RwLock::new(()) })
+        let (notifiers, reporter) = (Notifiers::new(shared), Reporter::new(bus.clone(), metrics));
+        Arc::new(Self { bus, providers, notifiers, keeper, reporter, alone: RwLock::new(()) })
     }
 
     /// Works on every type in these pools until `stop`. `capacity` is for each type: a type that is slow holds up no other.
@@ -112,15 +91,15 @@ impl Worker {
     }
 
     async fn handle(&self, pulled: Pulled) {
-        self.metrics.held.inc();
+        self.reporter.hold(true);
         self.handle_held(&pulled).await;
-        self.metrics.held.dec();
+        self.reporter.hold(false);
     }
 
     async fn handle_held(&self, pulled: &Pulled) {
         let Ok(delivery) = Delivery::decode(pulled.message.payload.clone()) else {
             tracing::error!(subject = %pulled.message.subject, "a delivery can't be decoded and is dropped");
-            self.count_settled("", "undecodable");
+            self.reporter.count("", "undecodable");
             return self.acknowledge(pulled).await;
         };
         if pulled.delivered < 2 {
@@ -228,10 +207,10 @@ impl Worker {
         self.notifiers.prepare(provider).map_err(Unprepared::Failed)
     }
 
-    async fn event(&self, delivery: &Delivery) -> Result<Option<Event>, NotStored> {
+    async fn event<'a>(&self, delivery: &'a Delivery) -> Result<Option<Cow<'a, Event>>, NotStored> {
         match &delivery.event {
-            Some(event) => Ok(Some(event.clone())),
-            None => self.bus.event_at(delivery.event_sequence).await,
+            Some(event) => Ok(Some(Cow::Borrowed(event))),
+            None => Ok(self.bus.event_at(delivery.event_sequence).await?.map(Cow::Owned)),
         }
     }
 
@@ -240,23 +219,23 @@ impl Worker {
         match fate {
             Fate::Known => {
                 self.acknowledge(pulled).await;
-                self.count_settled(&kind, "known");
+                self.reporter.count(&kind, "known");
             }
             Fate::Leave(error) => {
                 tracing::warn!(delivery.id, %error, "a delivery is left for later");
-                self.count_settled(&kind, "returned");
+                self.reporter.count(&kind, "returned");
             }
             Fate::Move(present) => {
                 delivery.provider.get_or_insert_default().r#type = present.to_owned();
                 until_stored(|| self.bus.requeue(&delivery, pulled.sequence)).await;
                 self.acknowledge(pulled).await;
-                self.count_settled(&kind, "moved");
+                self.reporter.count(&kind, "moved");
             }
             Fate::Wait { place, wait, why } => {
                 let spread = wait + wait.mul_f64(rand::random::<f64>() / 4.0) + Duration::from_millis(50);
                 until_stored(|| self.bus.park(&delivery, &place, pulled.sequence, spread)).await;
                 self.acknowledge(pulled).await;
-                self.count_settled(&kind, why);
+                self.reporter.count(&kind, why);
             }
             Fate::Tried { place, tried, prepared, other } => {
                 self.settle_tried(delivery, &place, &tried, prepared, other, pulled).await
@@ -274,7 +253,7 @@ impl Worker {
         pulled: &Pulled,
     ) {
         let policy = prepared.map(|prepared| prepared.provider.retry).unwrap_or_default();
-        let (settlement, attempt) = settle(delivery.clone(), tried, &policy, Timestamp::now(), rand::random());
+        let (settlement, attempt) = settle(&delivery, tried, &policy, Timestamp::now(), rand::random());
         match &settlement {
             Settlement::Done => {}
             Settlement::Park(parked, wait) => {
@@ -287,7 +266,7 @@ impl Worker {
             }
         }
         self.acknowledge(pulled).await;
-        self.report(&delivery, tried, attempt, other).await;
+        self.reporter.report(&delivery, tried, attempt, other).await;
     }
 
     async fn bury_at_once(&self, delivery: Delivery, reason: Reason, detail: &str, pulled: &Pulled) {
@@ -302,7 +281,7 @@ impl Worker {
             detail: detail.to_owned(),
             ..Attempt::default()
         };
-        self.report(&delivery, &tried, attempt, None).await;
+        self.reporter.report(&delivery, &tried, attempt, None).await;
     }
 
     /// Waits for the server's word: an acknowledgement that is lost costs a second delivery.
@@ -314,58 +293,6 @@ impl Worker {
             }
         }
         tracing::warn!(sequence = pulled.sequence, "an acknowledgement was not confirmed: the delivery may come again");
-    }
-
-    /// Counts, logs and tells how an attempt ended.
-    async fn report(&self, delivery: &Delivery, tried: &Tried, attempt: Attempt, other: Option<String>) {
-        let provider = reference(delivery);
-        let kind = provider.r#type.clone();
-        let (outcome, reason) = match &tried.result {
-            Ok(ended) => (ended.outcome, ""),
-            Err(failure) if attempt.outcome == Outcome::Dead.as_str() => (Outcome::Dead, failure.reason.as_str()),
-            Err(failure) => (Outcome::Retrying, failure.reason.as_str()),
-        };
-        self.metrics.attempts.get_or_create(&AttemptLabels { r#type: kind.clone(), outcome: outcome.as_str(), reason }).inc();
-        self.count_settled(&kind, outcome.as_str());
-        if outcome == Outcome::Delivered
-            && let Some(age) = delivery.event.as_ref().and_then(age)
-        {
-            self.metrics.delivery_seconds.get_or_create(&TypeLabel { r#type: kind }).observe(age.as_secs_f64());
-        }
-        match outcome {
-            Outcome::Retrying => tracing::warn!(
-                delivery.id, provider = %format!("{}/{}", provider.namespace, provider.name), attempt = attempt.number, reason,
-                detail = attempt.detail, "a delivery is tried again later"
-            ),
-            Outcome::Dead => tracing::error!(
-                delivery.id, provider = %format!("{}/{}", provider.namespace, provider.name), attempt = attempt.number, reason,
-                detail = attempt.detail, "a delivery is given up and kept as a dead letter"
-            ),
-            _ => tracing::debug!(delivery.id, outcome = outcome.as_str(), attempt = attempt.number, "an attempt has ended"),
-        }
-        let told = ToldOutcome {
-            delivery_id: delivery.id.clone(),
-            event_id: delivery.event_id.clone(),
-            cluster: delivery.event.as_ref().map(|event| event.cluster.clone()).unwrap_or_default(),
-            alert: delivery.alert.clone(),
-            provider: delivery.provider.clone(),
-            attempt: Some(attempt),
-        };
-        if let Some(other) = other {
-            let delivered = Attempt { outcome: Outcome::Delivered.as_str().to_owned(), ..Attempt::default() };
-            let told = ToldOutcome {
-                delivery_id: other,
-                attempt: Some(delivered),
-                provider: told.provider.clone(),
-                ..ToldOutcome::default()
-            };
-            self.bus.tell(&told).await;
-        }
-        self.bus.tell(&told).await;
-    }
-
-    fn count_settled(&self, kind: &str, outcome: &'static str) {
-        self.metrics.settled.get_or_create(&SettledLabels { r#type: kind.to_owned(), outcome }).inc();
     }
 }
 
@@ -384,18 +311,6 @@ pub fn notification<'a>(
 ) -> Notification<'a> {
     let channel = if delivery.channel.is_empty() { &prepared.provider.channel } else { &delivery.channel };
     Notification { delivery_id: &delivery.id, event, object, metadata: &delivery.metadata, alert, channel }
-}
-
-fn reference(delivery: &Delivery) -> &ProviderReference {
-    static NONE: ProviderReference =
-        ProviderReference { namespace: String::new(), name: String::new(), r#type: String::new(), pool: String::new() };
-    delivery.provider.as_ref().unwrap_or(&NONE)
-}
-
-fn age(event: &Event) -> Option<Duration> {
-    let received = event.received_at.as_ref()?;
-    let received = Timestamp::new(received.seconds, received.nanos).ok()?;
-    Duration::try_from(Timestamp::now().duration_since(received)).ok()
 }
 
 /// Tries until it is stored: nothing is acknowledged before. Ends early only with its message being handed back.

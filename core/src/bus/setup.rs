@@ -2,19 +2,22 @@
 
 use std::time::Duration;
 
+use async_nats::jetstream::context::CreateStreamErrorKind;
 use async_nats::jetstream::{kv, stream as nats_stream};
 use jiff::Timestamp;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::bus::Bus;
 use crate::bus::storage::Backlog;
+use crate::bus::{Bus, STORAGE_RESOURCES_EXCEEDED};
 use crate::health::Check;
 use crate::metrics::Metrics;
 use crate::stream::{self, Sizing};
 
 /// The server is looked at this often.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
+/// No stream that discards is made smaller than this.
+const SMALLEST_LIMIT: i64 = 16 << 20;
 /// Records end this long after their last write.
 const RECORDS_END_AFTER: Duration = Duration::from_secs(90 * 24 * 3600);
 
@@ -79,10 +82,7 @@ impl Bus {
         // An equal stream is left as it is; a different one is an error here.
         let is = match self.jetstream().get_stream(&must.name).await {
             Ok(stream) => stream.cached_info().config.clone(),
-            Err(_) => {
-                let made = self.jetstream().create_stream(must.clone()).await;
-                made.map_err(|error| unavailable(error.to_string()))?.cached_info().config.clone()
-            }
+            Err(_) => self.make_stream(must.clone()).await.map_err(unavailable)?,
         };
         let differences = stream::differences(&is, &must);
         if differences.is_empty() {
@@ -93,6 +93,27 @@ impl Bus {
         }
         let changed = self.jetstream().update_stream(must.clone()).await;
         changed.map(|_| ()).map_err(|error| unavailable(error.to_string()))
+    }
+
+    /// Makes a stream; where the server has less room than it would like, with a smaller limit.
+    async fn make_stream(&self, mut must: nats_stream::Config) -> Result<nats_stream::Config, String> {
+        loop {
+            let error = match self.jetstream().create_stream(must.clone()).await {
+                Ok(stream) => return Ok(stream.cached_info().config.clone()),
+                Err(error) => error,
+            };
+            let is_too_large = matches!(error.kind(), CreateStreamErrorKind::JetStream(error) if error.error_code() == STORAGE_RESOURCES_EXCEEDED);
+            if !is_too_large || must.max_bytes / 4 < SMALLEST_LIMIT {
+                return Err(error.to_string());
+            }
+            // A quarter, so that there is room left for the others.
+            must.max_bytes /= 4;
+            tracing::warn!(
+                stream = must.name,
+                max_bytes = must.max_bytes,
+                "the server has little room: the stream gets a smaller limit"
+            );
+        }
     }
 
     async fn set_up_latest(&self, sizing: &Sizing) -> Result<(), SetupError> {

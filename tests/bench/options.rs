@@ -1,0 +1,56 @@
+//! What the environment or the command line asks for.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Parser;
+
+use crate::endpoint::{Endpoint, Program};
+use crate::scenario::Scenario;
+
+/// Measures tidings, and another program with the same endpoint beside it
+#[derive(Parser, Debug)]
+pub struct Options {
+    /// How long each load lasts
+    #[arg(long, env = "BENCH_SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    pub seconds: u64,
+    /// Where the receiver listens
+    #[arg(long, env = "BENCH_RECEIVER", value_name = "ADDR", default_value = "127.0.0.1:0")]
+    pub receiver: SocketAddr,
+    /// Only these scenarios, with commas between them; all, or one-alert alone when there is a target
+    #[arg(long, env = "BENCH_SCENARIOS", value_delimiter = ',', value_enum)]
+    scenarios: Vec<Scenario>,
+    /// A file for the figures, as JSON
+    #[arg(long, env = "BENCH_JSON", value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// A folder that each scenario's rules are written to, for the target
+    #[arg(long, env = "BENCH_MANIFESTS", value_name = "DIR")]
+    pub manifests: Option<PathBuf>,
+    /// Where another program takes events; its rules must be those of the scenario
+    #[arg(long, env = "BENCH_TARGET", value_name = "URL")]
+    target: Option<Endpoint>,
+    /// The other program's process, for its CPU time and memory
+    #[arg(long, env = "BENCH_TARGET_PID", value_name = "PID")]
+    target_pid: Option<u32>,
+    /// What cargo says to every benchmark
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+impl Options {
+    /// The scenarios to measure. A target can't be given other rules in the middle of a run: hence one only, unless asked.
+    pub fn scenarios(&self) -> Vec<Scenario> {
+        match (self.scenarios.as_slice(), &self.target) {
+            ([], None) => Scenario::ALL.to_vec(),
+            ([], Some(_)) => vec![Scenario::OneAlert],
+            (chosen, _) => chosen.to_vec(),
+        }
+    }
+
+    /// The other program.
+    pub fn target(&self) -> Option<Program> {
+        let endpoint = self.target.clone()?;
+        let processes = self.target_pid.map(|pid| ("target", pid)).into_iter().collect();
+        Some(Program { name: "target", endpoint, processes })
+    }
+}

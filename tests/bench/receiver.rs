@@ -1,0 +1,43 @@
+//! The receiver: takes what the program's provider posts, and answers 200 at once.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use anyhow::Context;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::spawn_local;
+
+use crate::http::Connection;
+use crate::tally::Tally;
+
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+
+/// Listens until the end of the run; gives the address.
+pub async fn start(address: SocketAddr, tally: Rc<Tally>) -> anyhow::Result<SocketAddr> {
+    let listener = TcpListener::bind(address).await.with_context(|| format!("the receiver cannot listen on {address}"))?;
+    let address = listener.local_addr()?;
+    spawn_local(async move {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => drop(spawn_local(serve(stream, tally.clone()))),
+                Err(error) => eprintln!("the receiver cannot take a connection: {error}"),
+            }
+        }
+    });
+    Ok(address)
+}
+
+async fn serve(stream: TcpStream, tally: Rc<Tally>) {
+    if let Err(error) = receive(stream, &tally).await {
+        eprintln!("the receiver lost a connection: {error:#}");
+    }
+}
+
+async fn receive(stream: TcpStream, tally: &Tally) -> anyhow::Result<()> {
+    let mut connection = Connection::new(stream)?;
+    while let Some(request) = connection.request().await? {
+        tally.received(&request.body);
+        connection.send(OK).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! The rules that are in force, and the event that is posted.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use anyhow::Context;
+use clap::ValueEnum;
+use serde_json::{Value, json};
+use tidings_rig::{NAMESPACE, event};
+
+/// The object that every event is about; see [`tidings_rig::event`].
+const OBJECT: &str = "apps";
+const OTHERS: usize = 1000;
+const MATCHING: usize = 100;
+
+/// Which rules are in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Scenario {
+    /// One alert, which matches
+    OneAlert,
+    /// The same, and a thousand alerts about other objects
+    ManyAlerts,
+    /// A hundred alerts which all match
+    FanOut,
+}
+
+/// An event's JSON around the number.
+pub struct Template {
+    /// Up to the number.
+    pub before: String,
+    /// After it.
+    pub after: String,
+}
+
+impl Scenario {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::OneAlert, Self::ManyAlerts, Self::FanOut];
+
+    /// What reports and folders call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::OneAlert => "one-alert",
+            Self::ManyAlerts => "many-alerts",
+            Self::FanOut => "fan-out",
+        }
+    }
+
+    /// How many deliveries come of one event.
+    pub fn deliveries_per_event(self) -> usize {
+        if self == Self::FanOut { MATCHING } else { 1 }
+    }
+
+    /// The event; `message` is how its message begins.
+    pub fn event(self, message: &str) -> Template {
+        let mut event = event(message);
+        event["metadata"] = json!({"kustomize.toolkit.fluxcd.io/revision": "main@sha1:5a8f1c7d3e2b4a6f9c0d1e2f3a4b5c6d7e8f9a0b"});
+        let text = event.to_string();
+        let split = text.find(message).map_or(text.len(), |start| start + message.len());
+        Template { before: text[..split].to_owned(), after: text[split..].to_owned() }
+    }
+
+    /// Writes the rules into a folder; deliveries go to `receiver`.
+    ///
+    /// # Errors
+    /// The folder can't be written.
+    pub fn write(self, folder: &Path, receiver: SocketAddr) -> anyhow::Result<()> {
+        let matching = (0..self.deliveries_per_event()).map(|number| alert(&format!("matching-{number}"), OBJECT));
+        let others = if self == Self::ManyAlerts { OTHERS } else { 0 };
+        let others = (0..others).map(|number| alert(&format!("other-{number}"), &format!("other-{number}")));
+        let items: Vec<Value> = [provider(receiver)].into_iter().chain(matching).chain(others).collect();
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
+        let file = folder.join("rules.json");
+        fs::create_dir_all(folder)
+            .and_then(|()| fs::write(&file, list.to_string()))
+            .with_context(|| format!("cannot write {}", file.display()))
+    }
+}
+
+fn alert(name: &str, object: &str) -> Value {
+    let sources = json!([{"kind": "Kustomization", "name": object}]);
+    manifest("Alert", name, json!({"providerRef": {"name": "receiver"}, "eventSeverity": "info", "eventSources": sources}))
+}
+
+fn provider(receiver: SocketAddr) -> Value {
+    let host = if receiver.ip().is_unspecified() { "127.0.0.1".into() } else { receiver.ip().to_string() };
+    manifest("Provider", "receiver", json!({"type": "generic", "address": format!("http://{host}:{}/", receiver.port())}))
+}
+
+fn manifest(kind: &str, name: &str, spec: Value) -> Value {
+    let metadata = json!({"name": name, "namespace": NAMESPACE});
+    json!({"apiVersion": "notification.toolkit.fluxcd.io/v1beta3", "kind": kind, "metadata": metadata, "spec": spec})
+}

@@ -1,0 +1,77 @@
+//! Measures how many events go through, how quickly, and at what cost in CPU and memory.
+//!
+//! ```text
+//!  poster ── 64 connections ─► the program under test ── its provider, type generic ─► receiver
+//!    └──────────────────────────── Tally: number, posted at, received at ─────────────────┘
+//! ```
+//!
+//! Poster, receiver and clock are one thread of one process, so that they take little from the cores which they share with
+//! the program, and one clock gives both times. How to run and read it: docs/benchmark.md.
+
+mod endpoint;
+mod http;
+mod load;
+mod options;
+mod receiver;
+mod report;
+mod scenario;
+mod tally;
+mod tidings;
+mod usage;
+
+use std::rc::Rc;
+
+use clap::Parser;
+use tokio::task::LocalSet;
+
+use crate::endpoint::Program;
+use crate::load::Load;
+use crate::options::Options;
+use crate::report::Report;
+use crate::scenario::Scenario;
+use crate::tally::Tally;
+use crate::tidings::Tidings;
+
+fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    LocalSet::new().block_on(&runtime, run(&options))
+}
+
+async fn run(options: &Options) -> anyhow::Result<()> {
+    let tally = Rc::new(Tally::new());
+    let receiver = receiver::start(options.receiver, tally.clone()).await?;
+    println!("the receiver listens on {receiver}");
+    let mut report = Report::new(options.seconds);
+    for scenario in options.scenarios() {
+        if let Some(folder) = &options.manifests {
+            scenario.write(&folder.join(scenario.name()), receiver)?;
+        }
+        let tidings = Tidings::start(scenario, receiver).await?;
+        measure(&tidings.program(), scenario, options.seconds, &tally, &mut report).await?;
+        tidings.stop().await?;
+        if let Some(target) = options.target() {
+            measure(&target, scenario, options.seconds, &tally, &mut report).await?;
+        }
+    }
+    report.print();
+    options.json.as_deref().map_or(Ok(()), |file| report.write(file))
+}
+
+async fn measure(
+    program: &Program,
+    scenario: Scenario,
+    seconds: u64,
+    tally: &Rc<Tally>,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    report.idle(program, scenario)?;
+    let template = scenario.event(tally.run());
+    load::warm_up(program, scenario, &template, tally).await?;
+    for load in Load::all(scenario, seconds) {
+        println!("{}, {}: {} …", program.name, scenario.name(), load.name);
+        let measured = load::run(&load, program, &template, tally).await?;
+        report.add(program, scenario, &load, measured);
+    }
+    Ok(())
+}
