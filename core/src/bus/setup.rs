@@ -34,7 +34,7 @@ pub enum Mismatch {
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     /// The server could not be asked; it may pass.
-    #[error("cannot look at stream {stream}: {cause}")]
+    #[error("cannot use stream {stream}: {cause}")]
     Unavailable {
         /// The stream.
         stream: String,
