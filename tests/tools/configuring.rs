@@ -17,7 +17,7 @@ async fn all_mistakes_of_all_layers_are_told_together() {
         ("TIDINGS_NATS__TLS__CERT", "cert.pem"),
     ];
 
-    let arguments = ["ingest", "--config", text(&file), "--listen", "here", "--admin", "80:80", "--dedupe-interval", "-5m"];
+    let arguments = ["ingest", "--config", text(&file), "--listen", "here", "--admin", "80:80", "--dedupe-interval", "5"];
     let ended = tidings_with(&environment, &arguments).await;
 
     ended.failed_naming(&[

@@ -32,7 +32,12 @@ fn write_certificates(folder: &Path) {
 fn tls(folder: &Path, more: &str) -> String {
     write_certificates(folder);
     let file = |name: &str| serde_json::Value::from(text(&folder.join(name))).to_string();
-    format!("tls {{ cert_file: {}, key_file: {}, ca_file: {}, {more} }}", file("server.pem"), file("server-key.pem"), file("ca.pem"))
+    format!(
+        "tls {{ cert_file: {}, key_file: {}, ca_file: {}, {more} }}",
+        file("server.pem"),
+        file("server-key.pem"),
+        file("ca.pem")
+    )
 }
 
 /// A role with these variables.
@@ -136,7 +141,8 @@ async fn a_certificate_that_cannot_be_read_is_a_mistake_in_the_settings() {
     let url = rig.nats().url().to_owned();
     for file in [&missing, &broken] {
         let variables = [("TIDINGS_NATS__TLS__CA", text(file))];
-        let ended = tidings_with(&variables, &["ingest", "--nats", &url, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]).await;
+        let ended =
+            tidings_with(&variables, &["ingest", "--nats", &url, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]).await;
         ended.failed_naming(&["nats.tls.ca", text(file)]);
     }
 }

@@ -3,7 +3,7 @@
 use std::fs::{self, Permissions};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tidings_rig::{Rig, Role, free_port};
@@ -41,22 +41,36 @@ async fn a_data_folder_that_cannot_be_written() {
     }
 }
 
+/// A disk of 8 MiB, there until it is dropped.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(folder: &Path) -> Option<Self> {
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "tidings"]).arg(folder).output();
+        mounted.is_ok_and(|output| output.status.success()).then(|| Self(folder.to_owned()))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
+}
+
 #[tokio::test]
 async fn a_data_folder_without_room() {
     let rig = Rig::start(TIDINGS).await;
     let small = rig.folder().join("small");
     fs::create_dir(&small).unwrap();
-    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "tidings", text(&small)]).output();
-    if !mounted.is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: a small disk can be mounted by root only");
+    let Some(_mounted) = SmallDisk::mount(&small) else {
+        println!("skipped: a small disk can be mounted by root only");
         return;
-    }
+    };
     let data = small.join("data");
     refuses(&rig, &[], &["--data", text(&data)], &["--data", text(&data), "64 MiB"]).await;
-    fs::write(small.join("filler"), vec![0; 8 << 20]).unwrap_err();
+    fs::write(small.join("filler"), vec![0; 16 << 20]).unwrap_err();
     let _ = fs::remove_dir_all(&data);
     refuses(&rig, &[], &["--data", text(&data)], &["--data", text(&data)]).await;
-    assert!(Command::new("umount").arg(&small).status().unwrap().success());
 }
 
 #[tokio::test]

@@ -26,7 +26,8 @@ impl Graveyard {
         let chat = Receiver::script([Reply::Status(503), Reply::Status(400)]).await;
         let signed = Receiver::start().await;
         chat.answer_with(Reply::Status(400));
-        rig.rules().put([provider("chat", "http://unused.invalid").that_retries_soon().with("secretRef", secret("chat-address"))]);
+        rig.rules()
+            .put([provider("chat", "http://unused.invalid").that_retries_soon().with("secretRef", secret("chat-address"))]);
         rig.rules().put_text("chat-address.json", &secret_text("chat-address", "address", &in_secret(&chat)));
         rig.rules().put_text("keys.json", &secret_text("keys", "address", &in_secret(&signed)));
         let hmac = provider("signed", "http://unused.invalid").with("type", "generic-hmac".into());
@@ -129,7 +130,18 @@ async fn a_letter_tells_its_whole_story() {
     assert!(planned <= times[0] && times[1] <= died, "{letter}");
 
     let shown = graveyard.dead("show", &["--reason", "rejected"]).await;
-    for part in ["unwanted", "Kustomization apps/apps", "apps/to-chat", "apps/chat", "hub", "rejected", "attempt 1", "503", "attempt 2", "400"] {
+    for part in [
+        "unwanted",
+        "Kustomization apps/apps",
+        "apps/to-chat",
+        "apps/chat",
+        "hub",
+        "rejected",
+        "attempt 1",
+        "503",
+        "attempt 2",
+        "400",
+    ] {
         assert!(shown.stdout.contains(part), "{part:?} is shown: {}", shown.stdout);
     }
     let shown = graveyard.dead("show", &["--reason", "misconfigured"]).await;

@@ -50,7 +50,10 @@ async fn each_filter_leaves_out_what_differs_and_clusters_are_told_apart() {
         (&["--kind", "Kustomization"], &["hub other kind"]),
         (&["--name", "apps"], &["hub other name"]),
         (&["--severity", "info"], &["hub other severity"]),
-        (&["--cluster", "hub", "--namespace", "apps", "--kind", "Kustomization", "--name", "apps", "--severity", "info"], &all[..5]),
+        (
+            &["--cluster", "hub", "--namespace", "apps", "--kind", "Kustomization", "--name", "apps", "--severity", "info"],
+            &all[..5],
+        ),
     ] {
         let fixed = ["tap", "--nats", &url, "--since", "1h", "--output", "json"];
         let mut tap = Following::tidings(&[&fixed, filter].concat());
@@ -160,7 +163,7 @@ async fn it_finds_the_server_of_up_by_its_data_folder() {
 async fn a_tap_that_nobody_reads_slows_no_producer() {
     let mut rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
-    let _rules = rig.rules().put([tidings_rig::provider("hook", receiver.url()), tidings_rig::alert("all", "hook")]);
+    rig.rules().put([tidings_rig::provider("hook", receiver.url()), tidings_rig::alert("all", "hook")]);
     let up = rig.run(Role::up()).await;
     let _tap = Following::tidings(&["tap", "--nats", rig.nats().url(), "--output", "json"]);
     is_tapped(&rig).await;
