@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use tidings_rig::{Process, Receiver, Rig, Role, alert, event, eventually, eventually_within, provider};
+use futures::StreamExt;
+use tidings_rig::{PATIENCE, Process, Receiver, Rig, Role, alert, event, eventually_within, provider};
 
 use crate::TIDINGS;
 
@@ -58,31 +59,39 @@ async fn a_role_is_not_ready_while_its_server_is_gone_or_hangs() {
     receiver.accepts("after it has hung").await;
 }
 
+/// Waits until the role has looked how far routers have come, which it does every second.
+async fn looks_at_router(rig: &Rig) {
+    let client = async_nats::connect(rig.url()).await.unwrap();
+    let mut asked = client.subscribe("$JS.API.CONSUMER.INFO.EVENTS.router").await.unwrap();
+    // The first look may have begun before.
+    for _ in 0..2 {
+        tokio::time::timeout(PATIENCE, asked.next()).await.expect("the role looks").expect("the client stays connected");
+    }
+}
+
 #[tokio::test]
 async fn a_consumer_that_is_deleted_is_made_again_where_it_was() {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     rig.rules().put([provider("hook", receiver.url()), alert("all", "hook")]);
-    let [router, _worker, ingest] = roles(&rig).await;
+    let up = rig.run(Role::up()).await;
     for number in 0..10 {
-        ingest.post(&event(&format!("before {number}"))).await.unwrap();
+        up.post(&event(&format!("before {number}"))).await.unwrap();
     }
     receiver.receives(10).await;
-    let jetstream = rig.jetstream().await;
-    eventually("everything is routed", async || {
-        let events = jetstream.get_stream("EVENTS").await.ok()?;
-        (events.consumer_info("router").await.ok()?.ack_floor.stream_sequence == 10).then_some(())
-    })
-    .await;
-    eventually("the router knows", async || (router.metric("tidings_router_events_total", "").await == 10.0).then_some(())).await;
+    rig.drained().await;
+    looks_at_router(&rig).await;
 
+    let jetstream = rig.jetstream().await;
     for (stream, consumer) in [("EVENTS", "router"), ("DELIVERIES", "default-generic")] {
         jetstream.get_stream(stream).await.unwrap().delete_consumer(consumer).await.unwrap();
         let message = format!("without the consumer {consumer}");
-        assert_eq!(ingest.post(&event(&message)).await.unwrap().status, 202);
+        assert_eq!(up.post(&event(&message)).await.unwrap().status, 202);
         receiver.accepts(&message).await;
     }
 
     rig.drained().await;
     assert_eq!(receiver.received().len(), 12);
+    assert_eq!(up.metric("tidings_router_events_total", "").await, 12.0, "what was routed is not routed again");
+    assert_eq!(up.metric("tidings_router_lost_to_retention_total", "").await, 0.0);
 }

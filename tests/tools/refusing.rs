@@ -83,13 +83,13 @@ async fn a_data_folder_in_use() {
 
 #[tokio::test]
 async fn a_port_that_is_taken() {
-    let mut rig = Rig::start(TIDINGS).await;
+    let rig = Rig::start(TIDINGS).await;
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let nats = rig.nats().url().to_owned();
+    let nats = rig.url();
     for flag in ["--listen", "--admin"] {
         refuses(&rig, &[], &[flag, &address], &[flag, &address]).await;
-        refuses(&rig, &[], &["--nats", &nats, flag, &address], &[flag, &address]).await;
+        refuses(&rig, &[], &["--nats", nats, flag, &address], &[flag, &address]).await;
         assert!(!rig.folder().join("data/nats.json").exists(), "its nats-server has ended too");
     }
 }

@@ -17,12 +17,11 @@ struct Graveyard {
     chat: Receiver,
     signed: Receiver,
     up: Process,
-    url: String,
 }
 
 impl Graveyard {
     async fn start() -> Self {
-        let mut rig = Rig::start(TIDINGS).await;
+        let rig = Rig::start(TIDINGS).await;
         let chat = Receiver::script([Reply::Status(503), Reply::Status(400)]).await;
         let signed = Receiver::start().await;
         chat.answer_with(Reply::Status(400));
@@ -33,17 +32,16 @@ impl Graveyard {
         let hmac = provider("signed", "http://unused.invalid").with("type", "generic-hmac".into());
         rig.rules().put([hmac.with("secretRef", secret("keys"))]);
         rig.rules().put([alert("to-chat", "chat"), alert("to-signed", "signed")]);
-        let url = rig.nats().url().to_owned();
         let up = rig.run(Role::up().args(["--cluster", "hub"])).await;
         up.post(&event("unwanted")).await.unwrap();
         eventually("there are two letters", async || (rig.dead_letters().await.len() == 2).then_some(())).await;
         rig.drained().await;
-        Self { rig, chat, signed, up, url }
+        Self { rig, chat, signed, up }
     }
 
     /// `tidings dead …`; neither what it prints nor the log may tell a secret.
     async fn dead(&self, action: &str, more: &[&str]) -> Ended {
-        let ended = tidings(&[&["dead", action, "--nats", &self.url], more].concat()).await;
+        let ended = tidings(&[&["dead", action, "--nats", self.rig.url()], more].concat()).await;
         let told = format!("{}{}{}", ended.stdout, ended.stderr, self.up.log().join("\n"));
         for hidden in [IN_THE_PATH, TOKEN] {
             assert!(!told.contains(hidden), "{hidden} is told by `tidings dead {action}` or the log: {told}");

@@ -9,9 +9,9 @@ use crate::command::tidings;
 
 #[tokio::test]
 async fn router_and_worker_refuse_streams_that_differ_until_they_are_changed_on_purpose() {
-    let mut rig = Rig::start(TIDINGS).await;
-    let url = rig.nats().url().to_owned();
-    tidings(&["streams", "apply", "--nats", &url]).await.lines();
+    let rig = Rig::start(TIDINGS).await;
+    let url = rig.url();
+    tidings(&["streams", "apply", "--nats", url]).await.lines();
     let jetstream = rig.jetstream().await;
     for (stream, change) in
         [("EVENTS", "max_age is 3600s, must be 259200s"), ("DELIVERIES", "allow_direct is false, must be true")]
@@ -32,7 +32,7 @@ async fn router_and_worker_refuse_streams_that_differ_until_they_are_changed_on_
             assert!(told.contains("`tidings streams apply` changes it"), "{told}");
         }
 
-        tidings(&["streams", "apply", "--nats", &url]).await.lines();
+        tidings(&["streams", "apply", "--nats", url]).await.lines();
     }
     let receiver = Receiver::start().await;
     rig.rules().put([provider("hook", receiver.url()), alert("all", "hook")]);
@@ -45,14 +45,14 @@ async fn router_and_worker_refuse_streams_that_differ_until_they_are_changed_on_
 
 #[tokio::test]
 async fn what_is_applied_is_what_the_roles_want_with_the_same_settings() {
-    let mut rig = Rig::start(TIDINGS).await;
-    let url = rig.nats().url().to_owned();
+    let rig = Rig::start(TIDINGS).await;
+    let url = rig.url();
     let file = rig.folder().join("settings.yaml");
     std::fs::write(&file, "ingest:\n  dedupe_interval: 90s\nnats:\n  storage_limit: 3GiB\n").unwrap();
     let file = file.to_str().unwrap();
     let _router = rig.run(Role::router().args(["--config", file])).await;
 
-    tidings(&["streams", "apply", "--nats", &url, "--config", file]).await.lines();
+    tidings(&["streams", "apply", "--nats", url, "--config", file]).await.lines();
 
     let config = rig.jetstream().await.get_stream("EVENTS").await.unwrap().cached_info().config.clone();
     assert_eq!((config.duplicate_window, config.max_bytes), (Duration::from_secs(90), 1 << 30));
@@ -61,9 +61,9 @@ async fn what_is_applied_is_what_the_roles_want_with_the_same_settings() {
 
 #[tokio::test]
 async fn what_cannot_be_applied_is_told() {
-    let mut rig = Rig::start(TIDINGS).await;
-    let url = rig.nats().url().to_owned();
-    let apply = ["streams", "apply", "--nats", &url];
+    let rig = Rig::start(TIDINGS).await;
+    let url = rig.url();
+    let apply = ["streams", "apply", "--nats", url];
     for (flag, value) in
         [("--dedupe-interval", "5"), ("--dedupe-interval", "0s"), ("--storage-limit", "much"), ("--replicas", "0")]
     {

@@ -29,7 +29,7 @@ async fn is_tapped(rig: &Rig) {
 
 #[tokio::test]
 async fn each_filter_leaves_out_what_differs_and_clusters_are_told_apart() {
-    let mut rig = Rig::start(TIDINGS).await;
+    let rig = Rig::start(TIDINGS).await;
     let hub = rig.run(Role::up().args(["--cluster", "hub"])).await;
     let member = rig.run(Role::ingest().args(["--cluster", "member"])).await;
     let mut error = event("other severity");
@@ -42,7 +42,7 @@ async fn each_filter_leaves_out_what_differs_and_clusters_are_told_apart() {
     post(&hub, &event("wanted")).await;
 
     let all = ["member wanted", "hub other namespace", "hub other kind", "hub other name", "hub other severity", "hub wanted"];
-    let url = rig.nats().url().to_owned();
+    let url = rig.url();
     for (filter, left_out) in [
         (&[][..], &[][..]),
         (&["--cluster", "hub"], &["member wanted"]),
@@ -55,7 +55,7 @@ async fn each_filter_leaves_out_what_differs_and_clusters_are_told_apart() {
             &all[..5],
         ),
     ] {
-        let fixed = ["tap", "--nats", &url, "--since", "1h", "--output", "json"];
+        let fixed = ["tap", "--nats", url, "--since", "1h", "--output", "json"];
         let mut tap = Following::tidings(&[&fixed, filter].concat());
         let mut seen = Vec::new();
         while seen.last().is_none_or(|last| last != "hub wanted") {
@@ -71,10 +71,10 @@ async fn each_filter_leaves_out_what_differs_and_clusters_are_told_apart() {
 
 #[tokio::test]
 async fn without_since_it_begins_now_and_prints_a_line_for_people() {
-    let mut rig = Rig::start(TIDINGS).await;
+    let rig = Rig::start(TIDINGS).await;
     let up = rig.run(Role::up().args(["--cluster", "hub"])).await;
     post(&up, &event("before")).await;
-    let mut tap = Following::tidings(&["tap", "--nats", rig.nats().url()]);
+    let mut tap = Following::tidings(&["tap", "--nats", rig.url()]);
     is_tapped(&rig).await;
 
     post(&up, &event("two\nlines")).await;
@@ -85,30 +85,30 @@ async fn without_since_it_begins_now_and_prints_a_line_for_people() {
 
 #[tokio::test]
 async fn since_leaves_out_what_is_older() {
-    let mut rig = Rig::start(TIDINGS).await;
+    let rig = Rig::start(TIDINGS).await;
     let up = rig.run(Role::up()).await;
     post(&up, &event("early")).await;
-    let url = rig.nats().url().to_owned();
+    let url = rig.url();
 
     let mut number = 0;
     eventually("the first line is of a later event", async || {
         number += 1;
         post(&up, &event(&format!("late {number}"))).await;
-        let mut tap = Following::tidings(&["tap", "--nats", &url, "--since", "1s"]);
+        let mut tap = Following::tidings(&["tap", "--nats", url, "--since", "1s"]);
         tap.next().await.contains(": late ").then_some(())
     })
     .await;
 
-    let all = Following::tidings(&["tap", "--nats", &url, "--since", "1h"]).until(": late ").await;
+    let all = Following::tidings(&["tap", "--nats", url, "--since", "1h"]).until(": late ").await;
     assert!(all[0].ends_with(": early"), "{all:?}");
 }
 
 #[tokio::test]
 async fn ctrl_c_ends_it_cleanly_while_it_waits() {
-    let mut rig = Rig::start(TIDINGS).await;
+    let rig = Rig::start(TIDINGS).await;
     let up = rig.run(Role::up()).await;
     post(&up, &event("only one")).await;
-    let mut tap = Following::tidings(&["tap", "--nats", rig.nats().url(), "--since", "1h"]);
+    let mut tap = Following::tidings(&["tap", "--nats", rig.url(), "--since", "1h"]);
     tap.next().await;
 
     tap.interrupt();
@@ -118,12 +118,12 @@ async fn ctrl_c_ends_it_cleanly_while_it_waits() {
 
 #[tokio::test]
 async fn ctrl_c_ends_it_cleanly_while_it_prints() {
-    let mut rig = Rig::start(TIDINGS).await;
+    let rig = Rig::start(TIDINGS).await;
     let up = rig.run(Role::up()).await;
     for number in 0..1000 {
         post(&up, &event(&format!("one of many {number}"))).await;
     }
-    let mut tap = Following::tidings(&["tap", "--nats", rig.nats().url(), "--since", "1h"]);
+    let mut tap = Following::tidings(&["tap", "--nats", rig.url(), "--since", "1h"]);
     tap.next().await;
 
     tap.interrupt();
@@ -133,10 +133,10 @@ async fn ctrl_c_ends_it_cleanly_while_it_prints() {
 
 #[tokio::test]
 async fn a_closed_pipe_ends_it_cleanly_at_the_next_event() {
-    let mut rig = Rig::start(TIDINGS).await;
+    let rig = Rig::start(TIDINGS).await;
     let up = rig.run(Role::up()).await;
     post(&up, &event("read")).await;
-    let mut tap = Following::tidings(&["tap", "--nats", rig.nats().url(), "--since", "1h"]);
+    let mut tap = Following::tidings(&["tap", "--nats", rig.url(), "--since", "1h"]);
     tap.next().await;
     let mut tap = tap.close();
 
@@ -161,11 +161,11 @@ async fn it_finds_the_server_of_up_by_its_data_folder() {
 
 #[tokio::test]
 async fn a_tap_that_nobody_reads_slows_no_producer() {
-    let mut rig = Rig::start(TIDINGS).await;
+    let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     rig.rules().put([tidings_rig::provider("hook", receiver.url()), tidings_rig::alert("all", "hook")]);
     let up = rig.run(Role::up()).await;
-    let _tap = Following::tidings(&["tap", "--nats", rig.nats().url(), "--output", "json"]);
+    let _tap = Following::tidings(&["tap", "--nats", rig.url(), "--output", "json"]);
     is_tapped(&rig).await;
     let padding = "x".repeat(10_000);
 
@@ -178,11 +178,11 @@ async fn a_tap_that_nobody_reads_slows_no_producer() {
 
 #[tokio::test]
 async fn what_is_wrong_is_told() {
-    let mut rig = Rig::start(TIDINGS).await;
-    let url = rig.nats().url().to_owned();
-    tidings(&["tap", "--nats", &url]).await.failed_naming(&["there is no stream EVENTS", "is Tidings running"]);
+    let rig = Rig::start(TIDINGS).await;
+    let url = rig.url();
+    tidings(&["tap", "--nats", url]).await.failed_naming(&["there is no stream EVENTS", "is Tidings running"]);
     let _up = rig.run(Role::up()).await;
-    tidings(&["tap", "--nats", &url, "--since", "yesterday"]).await.failed_naming(&["--since", "yesterday", "30m"]);
+    tidings(&["tap", "--nats", url, "--since", "yesterday"]).await.failed_naming(&["--since", "yesterday", "30m"]);
     let nobody = format!("nats://127.0.0.1:{}", tidings_rig::free_port());
     tidings(&["tap", "--nats", &nobody]).await.failed_naming(&["cannot reach the bus"]);
 }

@@ -69,6 +69,11 @@ impl Rig {
         &mut self.nats
     }
 
+    /// Where clients of that server connect to.
+    pub fn url(&self) -> &str {
+        self.nats.url()
+    }
+
     /// Starts a role and waits until it says that it is ready.
     pub async fn run(&self, role: Role) -> Process {
         let process = self.spawn(role);
