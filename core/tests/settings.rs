@@ -188,6 +188,7 @@ fn a_login_within_the_url_is_a_login() {
     assert_eq!((by_password.username.as_deref(), by_password.password.unwrap().expose()), (Some("me"), "hunter/2"));
     assert!(by_password.url.unwrap().addresses().iter().all(|address| !address.has_user_pass()));
     let by_token = nats("nats://hunter2@a:1");
+    assert!(!serde_json::to_string(&by_token).unwrap().contains("hunter2") && !format!("{by_token:?}").contains("hunter2"));
     assert_eq!((by_token.username, by_token.token.unwrap().expose()), (None, "hunter2"));
 }
 
