@@ -39,23 +39,32 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn run(options: &Options) -> anyhow::Result<()> {
+    let mut report = Report::new(options.seconds);
+    let result = measure_all(options, &mut report).await;
+    // What was measured before a failure is shown all the same.
+    report.print();
+    if let Some(file) = &options.json {
+        report.write(file)?;
+    }
+    result
+}
+
+async fn measure_all(options: &Options, report: &mut Report) -> anyhow::Result<()> {
     let tally = Rc::new(Tally::new());
     let receiver = receiver::start(options.receiver, tally.clone()).await?;
     println!("the receiver listens on {receiver}");
-    let mut report = Report::new(options.seconds);
     for scenario in options.scenarios() {
         if let Some(folder) = &options.manifests {
             scenario.write(&folder.join(scenario.name()), receiver)?;
         }
         let tidings = Tidings::start(scenario, receiver).await?;
-        measure(&tidings.program(), scenario, options.seconds, &tally, &mut report).await?;
+        measure(&tidings.program(), scenario, options.seconds, &tally, report).await?;
         tidings.stop().await?;
         if let Some(target) = options.target() {
-            measure(&target, scenario, options.seconds, &tally, &mut report).await?;
+            measure(&target, scenario, options.seconds, &tally, report).await?;
         }
     }
-    report.print();
-    options.json.as_deref().map_or(Ok(()), |file| report.write(file))
+    Ok(())
 }
 
 async fn measure(

@@ -201,8 +201,8 @@ where
     F: Future<Output = ()>,
 {
     let reply = pulled.message.reply.clone();
-    let handling = handle(pulled);
-    tokio::pin!(handling);
+    // Boxed: what handles a message is large, and would be moved with each of the layers around it.
+    let mut handling = Box::pin(handle(pulled));
     let mut alive = tokio::time::interval_at(tokio::time::Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
     loop {
         tokio::select! {
