@@ -30,7 +30,7 @@ nats-server: ## Print the path of nats-server; install it into .tools/ where the
 	@tools/nats-server.sh
 
 .PHONY: test
-test: test-units test-vectors test-pipeline test-faults ## Run all tests, the quick ones first
+test: test-units test-vectors test-pipeline test-tools test-faults ## Run all tests, the quick ones first
 
 .PHONY: test-units
 test-units: ## The tests of each crate
@@ -43,6 +43,10 @@ test-vectors: nats-server ## Recorded requests and answers of notification-contr
 .PHONY: test-pipeline
 test-pipeline: nats-server ## The roles on a real nats-server, with receivers that fail
 	@$(TEST) --test pipeline
+
+.PHONY: test-tools
+test-tools: nats-server ## The tools for people, `up` with a nats-server of its own, settings, readiness
+	@$(TEST) --test tools -- --show-output
 
 .PHONY: test-faults
 test-faults: nats-server ## Processes that are killed while events come in, and a ledger of every event

@@ -208,7 +208,7 @@ fn find(given: Option<&Path>) -> anyhow::Result<PathBuf> {
     let executable = given.unwrap_or(Path::new("nats-server"));
     let output = Command::new(executable).arg("--version").output().with_context(|| {
         format!(
-            "cannot run {}: install nats-server 2.12 or later (`make build` does), or name it in NATS_SERVER",
+            "cannot run {}: install nats-server 2.12 or later (`make build` does), or name it with --nats-server or in NATS_SERVER",
             executable.display()
         )
     })?;
@@ -249,7 +249,7 @@ fn lock(data: &Path) -> anyhow::Result<File> {
         .open(&path)
         .with_context(|| format!("cannot open {}", path.display()))?;
     if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        bail!("the data folder {} is in use by another `tidings up`", data.display());
+        bail!("the data folder {} is in use by another `tidings up`: choose another with --data", data.display());
     }
     Ok(file)
 }
@@ -285,7 +285,11 @@ fn is_running(pid: u32) -> bool {
 fn storage_limit_of(data: &Path) -> anyhow::Result<u64> {
     let disk = rustix::fs::statvfs(data).with_context(|| format!("cannot see how much room there is in {}", data.display()))?;
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-    ensure!(free >= 64 << 20, "the data folder {} is on a disk with less than 64 MiB left", data.display());
+    ensure!(
+        free >= 64 << 20,
+        "the data folder {} is on a disk with less than 64 MiB left: choose another with --data",
+        data.display()
+    );
     Ok((free / 4 * 3).min(LARGEST_STORE))
 }
 

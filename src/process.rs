@@ -55,6 +55,8 @@ pub struct Process {
     role: Role,
     mismatch: Mismatch,
     health: Health,
+    /// Succeeds once every part has its own check: without it there would be readiness before there are parts.
+    started: Check,
     metrics: Metrics,
     stop: Stop,
     /// The admin endpoint tells the truth to the very end.
@@ -91,6 +93,7 @@ impl Process {
         let terminate = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let stop = Stop { pulling: CancellationToken::new(), holding: CancellationToken::new() };
         let (health, metrics, stop_admin) = (Health::default(), Metrics::default(), CancellationToken::new());
+        let started = health.check("start", None);
         let tasks = TaskTracker::new();
         let events = match role {
             Role::Up | Role::Ingest => Some(bind("listen", settings.listen).await?),
@@ -99,7 +102,7 @@ impl Process {
         let admin_listener = bind("admin", settings.admin_for(role)).await?;
         tracing::info!(role = "admin", address = %admin_listener.local_addr()?, "listening");
         tasks.spawn(admin::serve(admin_listener, health.clone(), metrics.clone(), stop_admin.clone()));
-        Ok(Self { settings, role, mismatch, health, metrics, stop, stop_admin, tasks, events, terminate })
+        Ok(Self { settings, role, mismatch, health, started, metrics, stop, stop_admin, tasks, events, terminate })
     }
 
     /// Cancelled when the process begins to end.
@@ -144,6 +147,7 @@ impl Process {
             }
         };
         if started.is_ok() && !pulling.is_cancelled() {
+            self.started.succeed();
             tokio::select! {
                 _ = self.terminate.0.recv() => {}
                 _ = self.terminate.1.recv() => {}
@@ -209,16 +213,14 @@ async fn start_roles(
     let Some(rules) = rules else { return Ok(()) };
     if parts.router {
         let router = Router::new(bus.clone(), rules.clone(), metrics.clone());
-        let (capacity, health, stop) = (settings.router.concurrency, health.clone(), stop.clone());
-        roles.spawn(async move { router.run(capacity, &health, stop).await });
+        roles.spawn(router.run(settings.router.concurrency, health, stop.clone()));
     }
     if parts.worker {
         let keeper = Keeper::open(&bus).await.map_err(anyhow::Error::msg).context("cannot open the bucket latest")?;
         let client = shared_client().context("cannot read the system's certificates")?;
         let worker = Worker::new(bus, rules, client, keeper, metrics.clone());
-        let (pools, capacity) = (settings.worker.pools.clone(), settings.worker.concurrency);
-        let (health, stop) = (health.clone(), stop.clone());
-        roles.spawn(async move { worker.run(&pools, capacity, &health, stop).await });
+        let (pools, capacity) = (&settings.worker.pools, settings.worker.concurrency);
+        roles.spawn(worker.run(pools, capacity, health, stop.clone()));
     }
     Ok(())
 }

@@ -22,6 +22,7 @@ pub use read::{Mistake, Mistakes};
 pub use secret::{Secret, Servers};
 
 use read::Reader;
+use secret::Login;
 
 use crate::telemetry::LogFormat;
 
@@ -202,7 +203,7 @@ impl Settings {
 
 impl NatsSettings {
     fn read(reader: &mut Reader) -> Self {
-        let nats = Self {
+        let mut nats = Self {
             url: reader.optional_secret("nats.url", value::servers),
             username: reader.optional("nats.username", value::text),
             password: reader.secret("nats.password", "nats.password_file"),
@@ -219,9 +220,15 @@ impl NatsSettings {
         };
         reader.pair("nats.username", "nats.password", nats.username.is_some(), nats.password.is_some());
         reader.pair("nats.tls.cert", "nats.tls.key", nats.tls.cert.is_some(), nats.tls.key.is_some());
-        let ways = [nats.username.is_some(), nats.token.is_some(), nats.credentials.is_some()];
+        let login = nats.url.as_ref().and_then(Servers::login).cloned();
+        let ways = [nats.username.is_some(), nats.token.is_some(), nats.credentials.is_some(), login.is_some()];
         if ways.into_iter().filter(|given| *given).count() > 1 {
-            reader.mistake("nats", "one of username, token and credentials, not several");
+            reader.mistake("nats", "one of username, token, credentials and a login within the url, not several");
+        }
+        match login {
+            Some(Login::Password(username, password)) => (nats.username, nats.password) = (Some(username), Some(password)),
+            Some(Login::Token(token)) => nats.token = Some(token),
+            None => {}
         }
         nats
     }

@@ -163,7 +163,11 @@ fn credentials_that_contradict_each_other_are_mistakes() {
         ("{username: a}", "nats.password: expected, because nats.username is given"),
         ("{password: hunter2}", "nats.username: expected, because nats.password is given"),
         ("{tls: {key: a}}", "nats.tls.cert: expected, because nats.tls.key is given"),
-        ("{credentials: a, token: hunter2}", "nats: one of username, token and credentials, not several"),
+        ("{credentials: a, token: hunter2}", "nats: one of username, token, credentials and a login within the url, not several"),
+        (
+            "{url: 'nats://me:hunter2@host', token: hunter2}",
+            "nats: one of username, token, credentials and a login within the url, not several",
+        ),
         (
             "{url: 'http://a:hunter2@b'}",
             "nats.url (file tidings.yaml): expected addresses of NATS servers with commas between them, such as nats://host:4222",
@@ -178,8 +182,19 @@ fn credentials_that_contradict_each_other_are_mistakes() {
 }
 
 #[test]
+fn a_login_within_the_url_is_a_login() {
+    let nats = |url: &str| Layers::new().with_file(&format!("nats: {{url: '{url}'}}")).settings().nats;
+    let by_password = nats("nats://a:1,nats://me:hunter%2F2@b:1");
+    assert_eq!((by_password.username.as_deref(), by_password.password.unwrap().expose()), (Some("me"), "hunter/2"));
+    assert!(by_password.url.unwrap().addresses().iter().all(|address| !address.has_user_pass()));
+    let by_token = nats("nats://hunter2@a:1");
+    assert!(!serde_json::to_string(&by_token).unwrap().contains("hunter2") && !format!("{by_token:?}").contains("hunter2"));
+    assert_eq!((by_token.username, by_token.token.unwrap().expose()), (None, "hunter2"));
+}
+
+#[test]
 fn secrets_never_show() {
-    let settings = Layers::new().with_file("nats: {url: 'nats://me:hunter2@a:1', username: me, password: hunter2}").settings();
+    let settings = Layers::new().with_file("nats: {url: 'nats://a:1', username: me, password: hunter2}").settings();
     let redacted = serde_json::to_string(&settings.redacted()).unwrap();
     assert!(!redacted.contains("hunter2") && !format!("{settings:?}").contains("hunter2"), "{redacted}");
     for shown in [r#""url":"nats://a:1""#, r#""username":"me","password":"***","token":null"#, r#""dedupe_interval":"5m""#] {

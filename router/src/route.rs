@@ -36,7 +36,7 @@ impl Router {
     /// # Guarantees
     /// At least once: an event is acknowledged after all its deliveries are stored; one that comes again gives the same
     /// delivery ids, which the bus takes once within two minutes.
-    pub async fn run(self: Arc<Self>, capacity: usize, health: &Health, stop: Stop) {
+    pub fn run(self: Arc<Self>, capacity: usize, health: &Health, stop: Stop) -> impl Future<Output = ()> + Send + use<> {
         let check = health.check("pull router", Some(Duration::from_secs(30)));
         let consumer = stream::router_consumer();
         let puller = Puller { bus: self.bus.clone(), stream: stream::EVENTS, consumer, capacity, check };
@@ -46,7 +46,7 @@ impl Router {
             let router = router.clone();
             async move { router.handle(pulled).await }
         };
-        puller.run(stop, may_pull, handle).await;
+        puller.run(stop, may_pull, handle)
     }
 
     async fn handle(&self, pulled: Pulled) {

@@ -66,11 +66,7 @@ pub async fn run(arguments: DeadArguments) -> anyhow::Result<()> {
 
 async fn print(arguments: &ListArguments, text: fn(&Letter) -> String) -> anyhow::Result<()> {
     let bus = bus(&arguments.bus).await?;
-    let letters = find(&bus, &arguments.filter).await?;
-    if letters.is_empty() && !arguments.filter.ids.is_empty() {
-        bail!("there is no such dead letter");
-    }
-    for letter in &letters {
+    for letter in &find(&bus, &arguments.filter).await? {
         let line = if arguments.output == Output::Json { as_json(letter).to_string() } else { text(letter) };
         if !print_line(&line)? {
             break;

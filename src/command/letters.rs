@@ -57,13 +57,14 @@ struct Wanted {
 /// All letters that a filter means, oldest first.
 ///
 /// # Errors
-/// The filter can't be understood, or the stream can't be read.
+/// The filter can't be understood, the stream can't be read, or an id is nobody's.
 pub async fn find(bus: &Bus, filter: &Filter) -> anyhow::Result<Vec<Letter>> {
     let wanted = filter.understood()?;
     let mut dead = bus.jetstream().get_stream(stream::DEAD).await.context("there is no stream DEAD: is Tidings running?")?;
     let last = dead.info().await.context("cannot look at the stream DEAD")?.state.last_sequence;
     let mut letters = Vec::new();
     if dead.cached_info().state.messages == 0 {
+        ensure_found(&letters, filter)?;
         return Ok(letters);
     }
     let consumer = dead.create_consumer(OrderedConfig::default()).await.context("cannot read the stream DEAD")?;
@@ -80,7 +81,17 @@ pub async fn find(bus: &Bus, filter: &Filter) -> anyhow::Result<Vec<Letter>> {
             break;
         }
     }
+    ensure_found(&letters, filter)?;
     Ok(letters)
+}
+
+/// Other filters may mean nothing; whoever names a letter wants that one.
+fn ensure_found(letters: &[Letter], filter: &Filter) -> anyhow::Result<()> {
+    let is_found = |id: &&String| letters.iter().any(|letter| letter.delivery().id.starts_with(id.as_str()));
+    match filter.ids.iter().find(|id| !is_found(id)) {
+        Some(id) => anyhow::bail!("there is no such dead letter: {id}"),
+        None => Ok(()),
+    }
 }
 
 impl Filter {
@@ -99,6 +110,8 @@ impl Filter {
                 text.split_once('/').with_context(|| format!("--provider {text:?} is not of the form namespace/name"))?;
             anyhow::Ok((namespace.to_owned(), name.to_owned()))
         });
+        // The beginning of every id.
+        anyhow::ensure!(!self.ids.contains(&String::new()), "an id is empty");
         if let Some(reason) = &self.reason
             && !Reason::ALL.iter().any(|known| known.as_str() == reason)
         {

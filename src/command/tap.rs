@@ -6,6 +6,7 @@ use async_nats::jetstream::consumer::pull::OrderedConfig;
 use clap::Args;
 use futures::StreamExt;
 use tidings_core::{Event, Message as _, flux, stream, subject};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::Output;
 use super::tool::{self, BusArguments, ago, bus, print_line};
@@ -43,6 +44,15 @@ pub struct TapArguments {
 /// # Errors
 /// The bus can't be reached, or the stream is not there.
 pub async fn run(arguments: TapArguments) -> anyhow::Result<()> {
+    // Listened for from the beginning to the end: a signal that comes while a line is printed must not be missed.
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        followed = follow(arguments) => followed,
+        _ = interrupted.recv() => Ok(()),
+    }
+}
+
+async fn follow(arguments: TapArguments) -> anyhow::Result<()> {
     let bus = bus(&arguments.bus).await?;
     let deliver_policy = match &arguments.since {
         None => DeliverPolicy::New,
@@ -55,18 +65,14 @@ pub async fn run(arguments: TapArguments) -> anyhow::Result<()> {
     let config = OrderedConfig { deliver_policy, filter_subject, ..OrderedConfig::default() };
     let consumer = events.create_consumer(config).await.context("cannot follow the stream")?;
     let mut messages = consumer.messages().await.context("cannot follow the stream")?;
-    loop {
-        let message = tokio::select! {
-            message = messages.next() => message,
-            _ = tokio::signal::ctrl_c() => return Ok(()),
-        };
-        let Some(message) = message else { return Ok(()) };
+    while let Some(message) = messages.next().await {
         let message = message.context("following the stream failed")?;
         let Ok(event) = Event::decode(message.payload.clone()) else { continue };
         if is_meant(&event, &arguments) && !print_line(&line(&event, arguments.output))? {
-            return Ok(());
+            break;
         }
     }
+    Ok(())
 }
 
 /// What the subject can't tell: a name, and severities that share a word.

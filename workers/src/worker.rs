@@ -72,7 +72,13 @@ impl Worker {
     /// # Guarantees
     /// At least once: a delivery is acknowledged after its attempt's result is stored. A crash costs at most one duplicate
     /// for each delivery that was in flight.
-    pub async fn run(self: Arc<Self>, pools: &[String], capacity: usize, health: &Health, stop: Stop) {
+    pub fn run(
+        self: Arc<Self>,
+        pools: &[String],
+        capacity: usize,
+        health: &Health,
+        stop: Stop,
+    ) -> impl Future<Output = ()> + Send + use<> {
         // The empty type is that of deliveries whose Provider did not exist when they were planned.
         let kinds = PROVIDERS.iter().map(|row| row.kind).chain([""]);
         let pulls = kinds.flat_map(|kind| pools.iter().map(move |pool| (pool, kind))).map(|(pool, kind)| {
@@ -87,7 +93,7 @@ impl Worker {
             };
             puller.run(stop.clone(), move || asked.providers.are_loaded(), handle)
         });
-        futures::future::join_all(pulls).await;
+        futures::future::join_all(pulls).map(|_| ())
     }
 
     async fn handle(&self, pulled: Pulled) {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::AckKind;
-use async_nats::jetstream::consumer::PullConsumer;
 use async_nats::jetstream::consumer::pull::{self, Batch};
+use async_nats::jetstream::consumer::{DeliverPolicy, PullConsumer};
 use futures::{FutureExt, StreamExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::bus::Bus;
 use crate::health::Check;
+use crate::stream::EVENTS;
 
 /// A pull that brings nothing ends after this long, so that a dead one can't go unnoticed for longer.
 const PULL_FOR: Duration = Duration::from_secs(10);
@@ -43,7 +44,7 @@ pub struct Pulled {
     pub message: async_nats::jetstream::Message,
     /// Its sequence in the stream.
     pub sequence: u64,
-    /// The number of this hand-out among all of the consumer.
+    /// The number of this hand-out among all of the consumer, and of the sequences that it was made to begin after.
     pub consumer_sequence: u64,
     /// How often it has been handed out, this time included.
     pub delivered: i64,
@@ -108,6 +109,7 @@ impl Puller {
             return Ok(());
         };
         let consumer = consumer?;
+        let begins_after = begins_after(&consumer);
         self.check.succeed();
         loop {
             if !may_pull() {
@@ -128,7 +130,7 @@ impl Puller {
                     return Ok(());
                 };
                 let Some(message) = next else { break };
-                let pulled = Pulled::new(message.map_err(|error| error.to_string())?)?;
+                let pulled = Pulled::new(message.map_err(|error| error.to_string())?, begins_after)?;
                 self.check.succeed();
                 let Some(place) = free.split(1) else { break };
                 held.spawn(hold(self.bus.clone(), pulled, place, stop.holding.clone(), handle.clone()));
@@ -144,9 +146,18 @@ impl Puller {
     }
 
     /// The consumer on the server, made where it is missing.
+    ///
+    /// One on EVENTS that we have seen, and that somebody has deleted, is made again where it was: from the beginning it
+    /// would bring all that is still stored, and everybody would be told everything of the last days again.
     async fn consumer(&self) -> Result<PullConsumer, String> {
         let stream = self.bus.jetstream().get_stream_no_info(self.stream).await.map_err(|error| error.to_string())?;
-        stream.get_or_create_consumer(self.name(), self.consumer.clone()).await.map_err(|error| error.to_string())
+        let mut config = self.consumer.clone();
+        if self.stream == EVENTS
+            && let Some(up_to) = self.bus.storage().routed_up_to(self.bus.stream_info(EVENTS).await?.created)
+        {
+            config.deliver_policy = DeliverPolicy::ByStartSequence { start_sequence: up_to + 1 };
+        }
+        stream.get_or_create_consumer(self.name(), config).await.map_err(|error| error.to_string())
     }
 
     /// All places that are free, once there is a good handful of them or a moment has passed.
@@ -167,10 +178,19 @@ impl Puller {
 }
 
 impl Pulled {
-    fn new(message: async_nats::jetstream::Message) -> Result<Self, String> {
+    fn new(message: async_nats::jetstream::Message, begins_after: u64) -> Result<Self, String> {
         let info = message.info().map_err(|error| error.to_string())?;
-        let (sequence, consumer_sequence, delivered) = (info.stream_sequence, info.consumer_sequence, info.delivered);
+        let (sequence, consumer_sequence, delivered) =
+            (info.stream_sequence, info.consumer_sequence + begins_after, info.delivered);
         Ok(Self { message, sequence, consumer_sequence, delivered })
+    }
+}
+
+/// The sequence after which a consumer was made to begin.
+fn begins_after(consumer: &PullConsumer) -> u64 {
+    match consumer.cached_info().config.deliver_policy {
+        DeliverPolicy::ByStartSequence { start_sequence } => start_sequence.saturating_sub(1),
+        _ => 0,
     }
 }
 

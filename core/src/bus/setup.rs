@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::bus::storage::Backlog;
+use crate::bus::storage::{Backlog, Routed};
 use crate::bus::{Bus, STORAGE_RESOURCES_EXCEEDED};
 use crate::health::Check;
 use crate::metrics::Metrics;
@@ -34,7 +34,7 @@ pub enum Mismatch {
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     /// The server could not be asked; it may pass.
-    #[error("cannot look at stream {stream}: {cause}")]
+    #[error("cannot use stream {stream}: {cause}")]
     Unavailable {
         /// The stream.
         stream: String,
@@ -177,7 +177,7 @@ impl Bus {
     }
 
     /// Asks for a stream, and takes the server's time from the answer.
-    async fn stream_info(&self, name: &str) -> Result<StreamInfo, String> {
+    pub(super) async fn stream_info(&self, name: &str) -> Result<StreamInfo, String> {
         use async_nats::jetstream::response::Response;
         let asked = Timestamp::now();
         let answer = self.jetstream().request(format!("STREAM.INFO.{name}"), &()).await;
@@ -196,8 +196,12 @@ impl Bus {
         let Ok(stream) = self.jetstream().get_stream_no_info(stream::EVENTS).await else {
             return before_first;
         };
-        let info = stream.consumer_info(stream::ROUTER).await;
-        info.map_or(before_first, |info| info.ack_floor.stream_sequence.max(before_first))
+        let Ok(info) = stream.consumer_info(stream::ROUTER).await else {
+            return before_first;
+        };
+        let up_to = info.ack_floor.stream_sequence.max(before_first);
+        self.storage().note_routed(Routed { stream_created: events.created, up_to });
+        up_to
     }
 
     /// How old the message with this sequence is; zero where there is none.
@@ -218,8 +222,9 @@ impl Bus {
 
 /// What the server says of a stream; the client's own type leaves out the time.
 #[derive(Deserialize)]
-struct StreamInfo {
+pub(super) struct StreamInfo {
     ts: Timestamp,
+    pub(super) created: Timestamp,
     config: StreamConfig,
     state: StreamState,
 }

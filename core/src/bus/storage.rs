@@ -1,7 +1,10 @@
 //! Head-room: who may still write as the server's storage fills, and whether the router keeps up with retention.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+use jiff::Timestamp;
 
 /// Above this part of the storage, ingest answers 503.
 const INGEST_BELOW: f64 = 0.8;
@@ -16,6 +19,16 @@ pub struct Storage {
     /// The used part, as the bits of an `f64`.
     used: AtomicU64,
     eviction_is_near: AtomicBool,
+    routed: Mutex<Option<Routed>>,
+}
+
+/// How far the routers had come when they were last seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Routed {
+    /// When the stream was made: sequences of another of the same name mean nothing.
+    pub stream_created: Timestamp,
+    /// All up to this sequence were routed.
+    pub up_to: u64,
 }
 
 /// The numbers of EVENTS and its router.
@@ -47,6 +60,17 @@ impl Storage {
     /// Notes how far the router is behind.
     pub fn note_backlog(&self, backlog: &Backlog) {
         self.eviction_is_near.store(backlog.is_near_eviction(), Ordering::Relaxed);
+    }
+
+    /// Notes how far the routers have come.
+    pub fn note_routed(&self, routed: Routed) {
+        *self.routed.lock().unwrap_or_else(PoisonError::into_inner) = Some(routed);
+    }
+
+    /// How far the routers had come in the stream that was made then, if that was seen.
+    pub fn routed_up_to(&self, stream_created: Timestamp) -> Option<u64> {
+        let routed = *self.routed.lock().unwrap_or_else(PoisonError::into_inner);
+        routed.filter(|routed| routed.stream_created == stream_created).map(|routed| routed.up_to)
     }
 
     /// The used part of the storage, 0 where no limit is known.
@@ -96,6 +120,16 @@ mod tests {
         }
         storage.note_used(1 << 40, None);
         assert!(storage.has_room_for_events());
+    }
+
+    #[test]
+    fn how_far_routers_had_come_counts_for_their_stream_only() {
+        let storage = Storage::default();
+        let made = Timestamp::from_second(1).unwrap();
+        assert_eq!(storage.routed_up_to(made), None);
+        storage.note_routed(Routed { stream_created: made, up_to: 7 });
+        assert_eq!(storage.routed_up_to(made), Some(7));
+        assert_eq!(storage.routed_up_to(Timestamp::from_second(2).unwrap()), None);
     }
 
     #[test]

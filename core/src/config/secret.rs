@@ -3,6 +3,7 @@
 use std::fmt;
 
 use async_nats::ServerAddr;
+use percent_encoding::percent_decode_str;
 use serde::{Serialize, Serializer};
 
 const HIDDEN: &str = "***";
@@ -34,24 +35,59 @@ impl Serialize for Secret {
     }
 }
 
-/// The servers of the bus. Shows them without user and password, which an address may hold.
+/// The servers of the bus, without the login that an address may hold before `@`: the client would log it, and not use it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Servers(Vec<ServerAddr>);
+pub struct Servers {
+    addresses: Vec<ServerAddr>,
+    login: Option<Login>,
+}
+
+/// What an address holds before `@`.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) enum Login {
+    /// `user:password@`
+    Password(String, Secret),
+    /// `token@`
+    Token(Secret),
+}
 
 impl Servers {
-    pub(super) fn new(servers: Vec<ServerAddr>) -> Self {
-        Self(servers)
+    /// Takes the login out of the addresses; the first one's counts. Nothing where an address can't be one.
+    pub(super) fn new(addresses: Vec<ServerAddr>) -> Option<Self> {
+        let login = addresses.iter().find_map(Login::of);
+        let without_login = |address: ServerAddr| {
+            let mut url = address.into_inner();
+            // An address with a host takes them.
+            let _ = (url.set_username(""), url.set_password(None));
+            ServerAddr::from_url(url).ok()
+        };
+        Some(Self { addresses: addresses.into_iter().map(without_login).collect::<Option<_>>()?, login })
     }
 
-    /// The addresses with everything in them, for the one place that connects.
-    pub fn expose(&self) -> &[ServerAddr] {
-        &self.0
+    /// The addresses.
+    pub fn addresses(&self) -> &[ServerAddr] {
+        &self.addresses
+    }
+
+    pub(super) fn login(&self) -> Option<&Login> {
+        self.login.as_ref()
+    }
+}
+
+impl Login {
+    fn of(address: &ServerAddr) -> Option<Self> {
+        let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+        let first = decoded(address.username()?);
+        Some(match address.password() {
+            Some(password) => Self::Password(first, Secret::new(decoded(password))),
+            None => Self::Token(Secret::new(first)),
+        })
     }
 }
 
 impl fmt::Display for Servers {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, server) in self.0.iter().enumerate() {
+        for (index, server) in self.addresses.iter().enumerate() {
             let comma = if index == 0 { "" } else { "," };
             write!(formatter, "{comma}{}://{}:{}", server.scheme(), server.host(), server.port())?;
         }

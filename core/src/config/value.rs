@@ -73,7 +73,7 @@ pub(super) fn size(text: &str) -> Parsed<u64> {
 pub(super) fn servers(text: &str) -> Parsed<Servers> {
     let parse = |server: &str| server.trim().parse::<ServerAddr>().ok().filter(|server| !server.host().is_empty());
     let servers: Option<Vec<ServerAddr>> = text.split(',').map(parse).collect();
-    servers.map(Servers::new).ok_or("addresses of NATS servers with commas between them, such as nats://host:4222")
+    servers.and_then(Servers::new).ok_or("addresses of NATS servers with commas between them, such as nats://host:4222")
 }
 
 pub(super) fn log_filter(text: &str) -> Parsed<String> {

@@ -43,8 +43,13 @@ pub struct Rig {
 impl Rig {
     /// Starts a nats-server; `executable` is the tidings under test, `env!("CARGO_BIN_EXE_tidings")` in a test.
     pub async fn start(executable: &str) -> Self {
+        Self::start_with(executable, |_| String::new()).await
+    }
+
+    /// The same, with more lines in nats-server's configuration, made for the rig's folder: `tls { … }`.
+    pub async fn start_with(executable: &str, configuration: impl FnOnce(&Path) -> String) -> Self {
         let folder = tempfile::Builder::new().prefix("tidings-rig-").tempdir().expect("the temporary folder is writable");
-        let nats = NatsServer::start(folder.path()).await;
+        let nats = NatsServer::start(folder.path(), &configuration(folder.path())).await;
         let rules = Rules::in_folder(folder.path().join("rules"));
         Self { executable: executable.into(), folder, nats, rules }
     }
@@ -62,6 +67,11 @@ impl Rig {
     /// The nats-server that the roles share.
     pub fn nats(&mut self) -> &mut NatsServer {
         &mut self.nats
+    }
+
+    /// Where clients of that server connect to.
+    pub fn url(&self) -> &str {
+        self.nats.url()
     }
 
     /// Starts a role and waits until it says that it is ready.

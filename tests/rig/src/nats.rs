@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command as BlockingCommand, Stdio};
 use std::sync::OnceLock;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
@@ -32,13 +33,13 @@ impl NatsServer {
         })
     }
 
-    /// Starts one whose store is in `folder`.
-    pub async fn start(folder: &Path) -> Self {
+    /// Starts one whose store is in `folder`, with more lines in its configuration.
+    pub async fn start(folder: &Path, more: &str) -> Self {
         let port = free_port();
         let config = folder.join("nats.conf");
         let store = folder.join("jetstream");
         let text = format!(
-            "listen: \"127.0.0.1:{port}\"\nmax_payload: 8MB\njetstream {{ store_dir: {store:?}, max_file_store: 100GB, sync_interval: 1s }}\n"
+            "listen: \"127.0.0.1:{port}\"\nmax_payload: 8MB\njetstream {{ store_dir: {store:?}, max_file_store: 100GB, sync_interval: 1s }}\n{more}\n"
         );
         std::fs::write(&config, text).expect("the rig's folder is writable");
         let child = run(&config);
@@ -57,6 +58,16 @@ impl NatsServer {
         self.child.kill().await.expect("a child of ours can be killed");
     }
 
+    /// Stops it without an end, as a machine that hangs: connections stay open, and nothing answers.
+    pub fn freeze(&self) {
+        signal(&self.child, Signal::STOP);
+    }
+
+    /// Lets it go on after [`NatsServer::freeze`].
+    pub fn thaw(&self) {
+        signal(&self.child, Signal::CONT);
+    }
+
     /// Starts it again, with what it had stored.
     pub async fn restart(&mut self) {
         self.child = run(&self.config);
@@ -73,6 +84,12 @@ impl NatsServer {
         })
         .await;
     }
+}
+
+/// Sends a signal to a child that has not ended.
+pub(crate) fn signal(child: &Child, signal: Signal) {
+    let id = child.id().and_then(|id| Pid::from_raw(id.cast_signed())).expect("a process that has not ended has an id");
+    kill_process(id, signal).expect("a child of ours can be signalled");
 }
 
 fn run(config: &Path) -> Child {

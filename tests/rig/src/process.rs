@@ -6,11 +6,12 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, LazyLock, Mutex};
 
 use reqwest::header::HeaderMap;
+use rustix::process::Signal;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::nats::NatsServer;
+use crate::nats::{NatsServer, signal};
 use crate::port::free_port;
 use crate::wait::eventually;
 
@@ -134,6 +135,23 @@ impl Process {
         .await;
     }
 
+    /// What `/readyz` answers.
+    pub async fn readiness(&self) -> Answer {
+        self.readiness_if_up().await.expect("/readyz answers")
+    }
+
+    /// What `/readyz` answers; nothing while nobody listens.
+    pub async fn readiness_if_up(&self) -> Option<Answer> {
+        let answer = CLIENT.get(format!("{}/readyz", self.admin())).send().await.ok()?;
+        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+        Some(Answer { status, headers, body: answer.text().await.ok()? })
+    }
+
+    /// The process's id; it must not have ended.
+    pub fn id(&self) -> u32 {
+        self.child.id().expect("a process that has not ended has an id")
+    }
+
     /// The address of `/livez`, `/readyz` and `/metrics`.
     pub fn admin(&self) -> String {
         format!("http://127.0.0.1:{}", self.launch.admin)
@@ -176,9 +194,7 @@ impl Process {
 
     /// Asks it to end, as Kubernetes does, and waits until it has.
     pub async fn terminate(&mut self) -> ExitStatus {
-        let id = self.child.id().and_then(|id| rustix::process::Pid::from_raw(id.cast_signed()));
-        let id = id.expect("a process that has not ended has an id");
-        rustix::process::kill_process(id, rustix::process::Signal::TERM).expect("a child of ours can be signalled");
+        signal(&self.child, Signal::TERM);
         self.ended().await
     }
 
