@@ -52,6 +52,10 @@ test-tools: nats-server ## The tools for people, `up` with a nats-server of its 
 test-faults: nats-server ## Processes that are killed while events come in, and a ledger of every event
 	@$(TEST) --test faults
 
+.PHONY: bench
+bench: nats-server ## Events per second, latency and memory; BENCH_TARGET=URL measures another program beside (docs/benchmark.md)
+	@server=$(NATS_SERVER_PATH); NATS_SERVER=$$server $(CARGO) bench --locked --bench throughput
+
 .PHONY: check
 check: ## Format, lints, and what may be linked in
 	@$(CARGO) fmt --all --check

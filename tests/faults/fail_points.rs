@@ -4,7 +4,8 @@
 
 use std::os::unix::process::ExitStatusExt;
 
-use tidings_rig::{Balance, Ledger, Process, Receiver, Reply, Rig, Role, alert, provider};
+use serde_json::json;
+use tidings_rig::{Balance, Ledger, Process, Receiver, Reply, Rig, Role, alert, event, provider};
 
 use crate::TIDINGS;
 
@@ -88,4 +89,28 @@ async fn a_worker_that_dies_between_a_dead_letter_and_acknowledging_loses_nothin
     let balance = survives("worker:buried", &receiver).await;
     assert!(!balance.dead.is_empty());
     assert_eq!(balance.received.len() + balance.dead.len(), 20 + balance.in_both().count());
+}
+
+#[tokio::test]
+async fn a_worker_that_dies_while_it_alone_may_write_a_state_leaves_the_state_to_be_written() {
+    let rig = Rig::start(TIDINGS).await;
+    let receiver = Receiver::start().await;
+    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: key, namespace: apps}\nstringData: {token: hidden-token}\n";
+    rig.rules().put_text("secret.yaml", secret);
+    let incidents = provider("incidents", receiver.url()).with("type", json!("incident.io"));
+    // The lease lasts as long as a few calls may take.
+    rig.rules()
+        .put([incidents.with("secretRef", json!({"name": "key"})).with("timeout", json!("1s")), alert("all", "incidents")]);
+    let (ingest, _router) = (rig.spawn(Role::ingest()), rig.run(Role::router()).await);
+    let mut worker = rig.run(Role::worker().env("FAIL_POINT", "worker:leased")).await;
+    ingest.ready().await;
+
+    ingest.post(&event("failed")).await.unwrap();
+    let status = worker.ended().await;
+    assert_eq!(status.signal(), Some(KILLED), "worker:leased was not reached: {status}");
+    worker.restart_without(&["FAIL_POINT"]).await;
+
+    receiver.receives(1).await;
+    rig.drained().await;
+    assert_eq!(receiver.received().len(), 1, "it died before its call, so there is one");
 }

@@ -1,7 +1,7 @@
 //! From a post to a provider.
 
 use serde_json::json;
-use tidings_rig::{Receiver, Rig, Role, alert, event, provider};
+use tidings_rig::{Receiver, Reply, Rig, Role, alert, event, provider};
 
 use crate::TIDINGS;
 
@@ -62,4 +62,23 @@ async fn a_delivery_to_a_provider_that_does_not_exist_yet_waits_for_it() {
     rig.rules().put([provider("hook", receiver.url())]);
 
     receiver.accepts("too early").await;
+}
+
+#[tokio::test]
+async fn a_delivery_that_waits_follows_its_provider_to_another_type() {
+    let rig = Rig::start(TIDINGS).await;
+    let receiver = Receiver::script([Reply::RetryAfter(503, 2)]).await;
+    rig.rules().put([provider("hook", receiver.url()).that_retries_soon(), alert("all", "hook")]);
+    let up = rig.run(Role::up()).await;
+    up.post(&event("waiting")).await.unwrap();
+    receiver.receives(1).await;
+
+    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: key, namespace: apps}\nstringData: {token: signing-key}\n";
+    rig.rules().put_text("secret.yaml", secret);
+    rig.rules()
+        .put([provider("hook", receiver.url()).with("type", json!("generic-hmac")).with("secretRef", json!({"name": "key"}))]);
+
+    let accepted = receiver.accepts("waiting").await;
+    assert!(accepted.header("x-signature").is_some(), "it is signed, as its provider's new type has it");
+    rig.drained().await;
 }
