@@ -1,7 +1,7 @@
 //! Pulling: a role takes only what it can start now, and keeps alive what it holds.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::jetstream::AckKind;
 use async_nats::jetstream::consumer::pull::{self, Batch};
@@ -21,6 +21,8 @@ const PULL_FOR: Duration = Duration::from_secs(10);
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// A pull waits this long for places to become free together; small pulls cost as much as large ones.
 const GATHER_FOR: Duration = Duration::from_millis(2);
+/// The pause after the first trouble; it doubles with each that follows at once.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause after trouble.
 const MOST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -73,14 +75,18 @@ impl Puller {
     {
         let places = Arc::new(Semaphore::new(self.capacity));
         let held = TaskTracker::new();
-        let mut pause = Duration::from_millis(100);
+        let mut pause = FIRST_PAUSE;
         while !stop.pulling.is_cancelled() {
+            let began = Instant::now();
             match self.pull_until_trouble(&stop, &may_pull, &places, &held, &handle).await {
                 Ok(()) => break,
                 Err(trouble) => {
                     tracing::warn!(stream = self.stream, consumer = self.name(), %trouble, "pulling is interrupted, trying again");
                     self.check.fail(trouble);
                 }
+            }
+            if began.elapsed() > 2 * MOST_PAUSE {
+                pause = FIRST_PAUSE;
             }
             let _ = stop.pulling.run_until_cancelled(tokio::time::sleep(pause.mul_f64(0.5 + rand::random::<f64>() / 2.0))).await;
             pause = (pause * 2).min(MOST_PAUSE);
@@ -119,8 +125,14 @@ impl Puller {
                 }
                 continue;
             }
-            let Some(mut free) = stop.pulling.run_until_cancelled(self.gather(places)).await else {
+            let Some(gathered) = stop.pulling.run_until_cancelled(tokio::time::timeout(PULL_FOR, self.gather(places))).await
+            else {
                 return Ok(());
+            };
+            // Who holds all that it may is not dead: the next pull comes with the next free place.
+            let Ok(mut free) = gathered else {
+                self.check.succeed();
+                continue;
             };
             let pull = consumer.batch().max_messages(free.num_permits()).expires(PULL_FOR);
             let mut batch = pull.messages().await.map_err(|error| error.to_string())?;

@@ -5,18 +5,14 @@
 
 use async_trait::async_trait;
 use reqwest::Method;
-use serde::Deserialize;
+use serde_json::Value;
 use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
-use tokio::sync::OnceCell;
 
-use super::forge::comment::{Comment, CommentWriter, Existing, held_of, is_gone, sent};
-use super::forge::commit_status::state_of;
+use super::forge::comment::{ChangeRequests, Comments};
 use super::forge::gitea_api::{Gitea, NEEDS};
-use super::forge::page::{MOST_PAGES, has_next};
-use super::{Desired, Held, Invalid, KeepState, Notifier, ProviderType, Sent};
+use super::{Invalid, Notifier, ProviderType};
 use crate::http::{Answer, Http};
-use crate::notification::Notification;
 
 /// The row of the table.
 pub const TYPE: ProviderType = ProviderType {
@@ -27,87 +23,40 @@ pub const TYPE: ProviderType = ProviderType {
     build,
 };
 
-struct PullRequestComment {
-    gitea: Gitea,
-    writer: CommentWriter,
-    login: OnceCell<String>,
-}
-
-#[derive(Deserialize)]
-struct Entry {
-    id: u64,
-    #[serde(default)]
-    user: Option<User>,
-    #[serde(default)]
-    body: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct User {
-    login: String,
-}
-
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
-    let writer = CommentWriter::new("flux-pr-comment-key", provider);
-    Ok(Notifier::State(Box::new(PullRequestComment { gitea: Gitea::new(provider, http)?, writer, login: OnceCell::new() })))
+    let forge = Gitea::new(provider, http)?;
+    Ok(Notifier::State(Box::new(Comments::new("flux-pr-comment-key", provider, forge))))
 }
 
 #[async_trait]
-impl KeepState for PullRequestComment {
-    async fn prepare(&self, _notification: &Notification<'_>) -> Result<(), Failure> {
-        self.gitea.check_version().await?;
-        self.login().await.map(|_| ())
+impl ChangeRequests for Gitea {
+    fn place(&self) -> String {
+        Gitea::place(self)
     }
 
-    fn desire(&self, notification: &Notification<'_>) -> Result<Option<Desired>, Failure> {
-        self.writer.desired(&self.gitea.place(), notification).map(Some)
+    async fn login(&self) -> Result<String, Failure> {
+        self.check_version().await?;
+        Gitea::login(self).await
     }
 
-    async fn read(&self, desired: &Desired) -> Result<Held, Failure> {
-        let comment: Comment = state_of(desired)?;
-        let login = self.login().await?;
-        for page in 1..=MOST_PAGES {
-            let path = format!("issues/{}/comments?limit=100&page={page}", comment.number);
-            let answer = self.gitea.send(self.gitea.request(Method::GET, &path)?).await?;
-            let entries = answer.json::<Vec<Entry>>().unwrap_or_default();
-            if let Some(held) = held_of(entries.into_iter().map(Existing::from), login, &comment) {
-                return Ok(held);
-            }
-            if !has_next(&answer) {
-                break;
-            }
-        }
-        Ok(Held::Unknown)
+    fn list_path(&self, number: i64, page: u32) -> String {
+        format!("issues/{number}/comments?limit=100&page={page}")
     }
 
-    async fn write(&self, desired: &Desired, handle: Option<&str>) -> Result<Sent, Failure> {
-        let comment: Comment = state_of(desired)?;
-        if let Some(id) = handle {
-            let edited = self.put(Method::PATCH, &format!("issues/comments/{id}"), &comment).await;
-            if !is_gone(&edited) {
-                return edited.map(|answer| sent(&answer, handle));
-            }
-        }
-        let created = self.put(Method::POST, &format!("issues/{}/comments", comment.number), &comment).await?;
-        Ok(sent(&created, None))
-    }
-}
-
-impl PullRequestComment {
-    async fn login(&self) -> Result<&str, Failure> {
-        self.login.get_or_try_init(|| self.gitea.login()).await.map(String::as_str)
+    fn create_path(&self, number: i64) -> String {
+        format!("issues/{number}/comments")
     }
 
-    async fn put(&self, method: Method, path: &str, comment: &Comment) -> Result<Answer, Failure> {
-        let body = serde_json::json!({"body": comment.body});
-        self.gitea.send(self.gitea.request(method, path)?.json(&body)).await
+    fn edit_path(&self, _number: i64, id: &str) -> (Method, String) {
+        (Method::PATCH, format!("issues/comments/{id}"))
     }
-}
 
-impl From<Entry> for Existing {
-    fn from(entry: Entry) -> Self {
-        let author = entry.user.map(|user| user.login).unwrap_or_default();
-        Self { id: entry.id, author, body: entry.body.unwrap_or_default() }
+    async fn list(&self, path: &str) -> Result<Answer, Failure> {
+        self.send(self.request(Method::GET, path)?).await
+    }
+
+    async fn put(&self, method: Method, path: &str, body: &Value) -> Result<Answer, Failure> {
+        self.send(self.request(method, path)?.json(body)).await
     }
 }
 

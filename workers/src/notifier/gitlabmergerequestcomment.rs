@@ -5,18 +5,14 @@
 
 use async_trait::async_trait;
 use reqwest::Method;
-use serde::Deserialize;
+use serde_json::Value;
 use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
-use tokio::sync::OnceCell;
 
-use super::forge::comment::{Comment, CommentWriter, Existing, held_of, is_gone, sent};
-use super::forge::commit_status::state_of;
+use super::forge::comment::{ChangeRequests, Comments};
 use super::forge::gitlab_api::{GitLab, NEEDS};
-use super::forge::page::{MOST_PAGES, has_next};
-use super::{Desired, Held, Invalid, KeepState, Notifier, ProviderType, Sent};
+use super::{Invalid, Notifier, ProviderType};
 use crate::http::{Answer, Http};
-use crate::notification::Notification;
 
 /// The row of the table.
 pub const TYPE: ProviderType = ProviderType {
@@ -27,87 +23,40 @@ pub const TYPE: ProviderType = ProviderType {
     build,
 };
 
-struct MergeRequestComment {
-    gitlab: GitLab,
-    writer: CommentWriter,
-    username: OnceCell<String>,
-}
-
-#[derive(Deserialize)]
-struct Entry {
-    id: u64,
-    #[serde(default)]
-    author: Option<User>,
-    #[serde(default)]
-    body: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct User {
-    username: String,
-}
-
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
-    let writer = CommentWriter::new("flux-mr-comment-key", provider);
-    Ok(Notifier::State(Box::new(MergeRequestComment { gitlab: GitLab::new(provider, http)?, writer, username: OnceCell::new() })))
+    let forge = GitLab::new(provider, http)?;
+    Ok(Notifier::State(Box::new(Comments::new("flux-mr-comment-key", provider, forge))))
 }
 
 #[async_trait]
-impl KeepState for MergeRequestComment {
-    async fn prepare(&self, _notification: &Notification<'_>) -> Result<(), Failure> {
-        self.username().await.map(|_| ())
+impl ChangeRequests for GitLab {
+    fn place(&self) -> String {
+        GitLab::place(self)
     }
 
-    fn desire(&self, notification: &Notification<'_>) -> Result<Option<Desired>, Failure> {
-        self.writer.desired(&self.gitlab.place(), notification).map(Some)
+    async fn login(&self) -> Result<String, Failure> {
+        self.username().await
     }
 
-    async fn read(&self, desired: &Desired) -> Result<Held, Failure> {
-        let comment: Comment = state_of(desired)?;
-        let username = self.username().await?;
-        for page in 1..=MOST_PAGES {
-            let and_page = if page == 1 { String::new() } else { format!("&page={page}") };
-            let path = format!("merge_requests/{}/notes?order_by=created_at&per_page=100&sort=asc{and_page}", comment.number);
-            let answer = self.gitlab.send(self.gitlab.request(Method::GET, &path)?).await?;
-            let entries = answer.json::<Vec<Entry>>().unwrap_or_default();
-            if let Some(held) = held_of(entries.into_iter().map(Existing::from), username, &comment) {
-                return Ok(held);
-            }
-            if !has_next(&answer) {
-                break;
-            }
-        }
-        Ok(Held::Unknown)
+    fn list_path(&self, number: i64, page: u32) -> String {
+        let and_page = if page == 1 { String::new() } else { format!("&page={page}") };
+        format!("merge_requests/{number}/notes?order_by=created_at&per_page=100&sort=asc{and_page}")
     }
 
-    async fn write(&self, desired: &Desired, handle: Option<&str>) -> Result<Sent, Failure> {
-        let comment: Comment = state_of(desired)?;
-        if let Some(id) = handle {
-            let edited = self.put(Method::PUT, &format!("merge_requests/{}/notes/{id}", comment.number), &comment).await;
-            if !is_gone(&edited) {
-                return edited.map(|answer| sent(&answer, handle));
-            }
-        }
-        let created = self.put(Method::POST, &format!("merge_requests/{}/notes", comment.number), &comment).await?;
-        Ok(sent(&created, None))
-    }
-}
-
-impl MergeRequestComment {
-    async fn username(&self) -> Result<&str, Failure> {
-        self.username.get_or_try_init(|| self.gitlab.username()).await.map(String::as_str)
+    fn create_path(&self, number: i64) -> String {
+        format!("merge_requests/{number}/notes")
     }
 
-    async fn put(&self, method: Method, path: &str, comment: &Comment) -> Result<Answer, Failure> {
-        let body = serde_json::json!({"body": comment.body});
-        self.gitlab.send(self.gitlab.request(method, path)?.json(&body)).await
+    fn edit_path(&self, number: i64, id: &str) -> (Method, String) {
+        (Method::PUT, format!("merge_requests/{number}/notes/{id}"))
     }
-}
 
-impl From<Entry> for Existing {
-    fn from(entry: Entry) -> Self {
-        let author = entry.author.map(|user| user.username).unwrap_or_default();
-        Self { id: entry.id, author, body: entry.body.unwrap_or_default() }
+    async fn list(&self, path: &str) -> Result<Answer, Failure> {
+        self.send(self.request(Method::GET, path)?).await
+    }
+
+    async fn put(&self, method: Method, path: &str, body: &Value) -> Result<Answer, Failure> {
+        self.send(self.request(method, path)?.json(body)).await
     }
 }
 

@@ -2,40 +2,83 @@
 
 use std::fmt::Write;
 
+use async_trait::async_trait;
+use reqwest::Method;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use tidings_core::{Failure, Reason};
 use tidings_rules::ResolvedProvider;
+use tokio::sync::OnceCell;
 
+use super::commit_status::state_of;
+use super::page::{MOST_PAGES, has_next};
 use crate::http::Answer;
 use crate::notification::Notification;
-use crate::notifier::{Desired, Held, Sent};
+use crate::notifier::{Desired, Held, KeepState, Sent};
 
 /// A comment as the event asks for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Comment {
+struct Comment {
     /// The number of the change request.
-    pub number: i64,
+    number: i64,
     /// What the comment is found by: an HTML comment that names Provider and object.
-    pub mark: String,
+    mark: String,
     /// Its whole text, the mark included.
-    pub body: String,
+    body: String,
 }
 
-/// Writes the comments of one Provider.
-pub struct CommentWriter {
+/// Words the comments of one Provider.
+struct CommentWriter {
     prefix: &'static str,
     provider_uid: String,
 }
 
+/// What differs between forges.
+#[async_trait]
+pub trait ChangeRequests: Send + Sync {
+    /// Names forge and repository.
+    fn place(&self) -> String;
+
+    /// Who we are there.
+    async fn login(&self) -> Result<String, Failure>;
+
+    /// Where a page of at most a hundred comments is listed, oldest first.
+    fn list_path(&self, number: i64, page: u32) -> String;
+
+    /// Where a comment is made.
+    fn create_path(&self, number: i64) -> String;
+
+    /// How and where a comment is edited.
+    fn edit_path(&self, number: i64, id: &str) -> (Method, String);
+
+    /// Sends a request without a body.
+    async fn list(&self, path: &str) -> Result<Answer, Failure>;
+
+    /// Sends a comment's text.
+    async fn put(&self, method: Method, path: &str, body: &Value) -> Result<Answer, Failure>;
+}
+
+/// Keeps the comments of one Provider at one forge.
+pub struct Comments<F> {
+    forge: F,
+    writer: CommentWriter,
+    login: OnceCell<String>,
+}
+
 /// A comment that is there.
-#[derive(Clone, Debug)]
-pub struct Existing {
-    /// The forge's id of it.
-    pub id: u64,
-    /// Who wrote it.
-    pub author: String,
-    /// Its text.
-    pub body: String,
+#[derive(Clone, Debug, Deserialize)]
+struct Existing {
+    id: u64,
+    #[serde(default, alias = "author")]
+    user: Option<User>,
+    #[serde(default)]
+    body: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct User {
+    #[serde(alias = "username")]
+    login: String,
 }
 
 #[derive(Deserialize)]
@@ -47,7 +90,7 @@ struct Created {
 
 impl CommentWriter {
     /// `prefix` begins the mark; Flux has one for GitHub and Gitea, and another for GitLab.
-    pub fn new(prefix: &'static str, provider: &ResolvedProvider) -> Self {
+    fn new(prefix: &'static str, provider: &ResolvedProvider) -> Self {
         Self { prefix, provider_uid: provider.uid.clone() }
     }
 
@@ -55,7 +98,7 @@ impl CommentWriter {
     ///
     /// # Errors
     /// Permanent: the event names no change request by number.
-    pub fn desired(&self, place: &str, notification: &Notification<'_>) -> Result<Desired, Failure> {
+    fn desired(&self, place: &str, notification: &Notification<'_>) -> Result<Desired, Failure> {
         let number = notification.metadata.get("change_request").map(String::as_str).unwrap_or_default();
         let number: i64 = number.parse().map_err(|_| {
             let detail = format!("the event names no change request: change_request in its metadata is {number:?}, not a number");
@@ -69,20 +112,79 @@ impl CommentWriter {
     }
 }
 
-/// The first comment by `author` with the mark. It is edited even if its text is right: what else it shows is not known.
-pub fn held_of(existing: impl IntoIterator<Item = Existing>, author: &str, comment: &Comment) -> Option<Held> {
-    let ours = existing.into_iter().find(|existing| existing.author == author && existing.body.contains(&comment.mark))?;
+// === impl Comments ===
+
+impl<F> Comments<F> {
+    /// `prefix` begins the mark by which comments are found.
+    pub fn new(prefix: &'static str, provider: &ResolvedProvider, forge: F) -> Self {
+        Self { forge, writer: CommentWriter::new(prefix, provider), login: OnceCell::new() }
+    }
+}
+
+impl<F: ChangeRequests> Comments<F> {
+    async fn login(&self) -> Result<&str, Failure> {
+        self.login.get_or_try_init(|| self.forge.login()).await.map(String::as_str)
+    }
+}
+
+#[async_trait]
+impl<F: ChangeRequests> KeepState for Comments<F> {
+    async fn prepare(&self, _notification: &Notification<'_>) -> Result<(), Failure> {
+        self.login().await.map(|_| ())
+    }
+
+    fn desire(&self, notification: &Notification<'_>) -> Result<Option<Desired>, Failure> {
+        self.writer.desired(&self.forge.place(), notification).map(Some)
+    }
+
+    async fn read(&self, desired: &Desired) -> Result<Held, Failure> {
+        let comment: Comment = state_of(desired)?;
+        let login = self.login().await?;
+        for page in 1..=MOST_PAGES {
+            let answer = self.forge.list(&self.forge.list_path(comment.number, page)).await?;
+            if let Some(held) = held_of(answer.json::<Vec<Existing>>().unwrap_or_default(), login, &comment) {
+                return Ok(held);
+            }
+            if !has_next(&answer) {
+                break;
+            }
+        }
+        Ok(Held::Unknown)
+    }
+
+    async fn write(&self, desired: &Desired, handle: Option<&str>) -> Result<Sent, Failure> {
+        let comment: Comment = state_of(desired)?;
+        let body = json!({"body": comment.body});
+        if let Some(id) = handle {
+            let (method, path) = self.forge.edit_path(comment.number, id);
+            let edited = self.forge.put(method, &path, &body).await;
+            if !is_gone(&edited) {
+                return edited.map(|answer| sent(&answer, handle));
+            }
+        }
+        let created = self.forge.put(Method::POST, &self.forge.create_path(comment.number), &body).await?;
+        Ok(sent(&created, None))
+    }
+}
+
+/// The first comment by `login` with the mark. It is edited even if its text is right: what else it shows is not known.
+fn held_of(existing: Vec<Existing>, login: &str, comment: &Comment) -> Option<Held> {
+    let is_ours = |existing: &Existing| {
+        existing.user.as_ref().is_some_and(|user| user.login == login)
+            && existing.body.as_ref().is_some_and(|body| body.contains(&comment.mark))
+    };
+    let ours = existing.into_iter().find(is_ours)?;
     Some(Held::Other { handle: Some(ours.id.to_string()) })
 }
 
 /// The comment was written; its id is remembered for the next edit.
-pub fn sent(answer: &Answer, handle: Option<&str>) -> Sent {
+fn sent(answer: &Answer, handle: Option<&str>) -> Sent {
     let created = answer.json::<Created>().map(|created| created.id.to_string());
     Sent::Accepted { status: Some(answer.status), handle: handle.map(str::to_owned).or(created) }
 }
 
 /// Whether the comment that was to be edited is gone: somebody has deleted it, and it is written anew.
-pub fn is_gone(edited: &Result<Answer, Failure>) -> bool {
+fn is_gone(edited: &Result<Answer, Failure>) -> bool {
     edited.as_ref().is_err_and(|failure| matches!(failure.status, Some(404 | 410)))
 }
 
@@ -99,7 +201,6 @@ fn markdown(notification: &Notification<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::notifier::forge::commit_status::state_of;
     use crate::notifier::sample::{Sample, answer, provider};
 
     fn comment(number: &str) -> Result<Comment, String> {
@@ -141,11 +242,12 @@ mod tests {
     #[test]
     fn the_first_comment_of_ones_own_with_the_mark_is_edited() {
         let comment = comment("42").unwrap();
-        let by = |id, author: &str, body: &str| Existing { id, author: author.into(), body: body.into() };
+        let by =
+            |id, author: &str, body: &str| Existing { id, user: Some(User { login: author.into() }), body: Some(body.into()) };
         let others = vec![by(1, "mallory", &comment.mark), by(2, "bot", "lgtm")];
         assert_eq!(held_of(others.clone(), "bot", &comment), None);
         let ours = [by(3, "bot", &format!("{}\n\nold", comment.mark)), by(4, "bot", &comment.mark)];
-        let held = held_of(others.into_iter().chain(ours), "bot", &comment);
+        let held = held_of(others.into_iter().chain(ours).collect(), "bot", &comment);
         assert_eq!(held, Some(Held::Other { handle: Some("3".into()) }));
     }
 
