@@ -203,9 +203,24 @@ fn forward_log(lines: impl BufRead) {
     }
 }
 
-/// The one given, or the first on PATH; refused when it is too old.
+/// The one given; else the first that is new enough: on PATH, beside us, or where `make build` has installed it.
 fn find(given: Option<&Path>) -> anyhow::Result<PathBuf> {
-    let executable = given.unwrap_or(Path::new("nats-server"));
+    if let Some(given) = given {
+        return check_version(given);
+    }
+    let on_path = check_version(Path::new("nats-server"));
+    if on_path.is_ok() {
+        return on_path;
+    }
+    let ourselves = std::env::current_exe().unwrap_or_default();
+    let beside = ourselves.parent().map(|folder| folder.join("nats-server"));
+    let installed = ourselves.ancestors().map(|folder| folder.join(".tools/bin/nats-server"));
+    let mut found = beside.into_iter().chain(installed).filter(|candidate| candidate.is_file());
+    found.find_map(|candidate| check_version(&candidate).ok()).map_or(on_path, Ok)
+}
+
+/// Refuses one that can't be run or is too old.
+fn check_version(executable: &Path) -> anyhow::Result<PathBuf> {
     let output = Command::new(executable).arg("--version").output().with_context(|| {
         format!(
             "cannot run {}: install nats-server 2.12 or later (`make build` does), or name it with --nats-server or in NATS_SERVER",

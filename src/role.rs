@@ -25,7 +25,7 @@ pub struct UpArguments {
     /// The folder for the embedded nats-server's data and nats.json
     #[arg(long, value_name = "DIR")]
     data: Option<String>,
-    /// The nats-server to start; else the one on PATH
+    /// The nats-server to start; else the one on PATH, beside this executable, or installed by `make build`
     #[arg(long, value_name = "FILE", env = "NATS_SERVER", hide_env_values = true)]
     nats_server: Option<PathBuf>,
     /// Bring along a receiver on 127.0.0.1:9095 that shows in the terminal what it gets

@@ -69,16 +69,24 @@ pub struct Comments<F> {
 #[derive(Clone, Debug, Deserialize)]
 struct Existing {
     id: u64,
+    /// GitLab calls it `author`.
     #[serde(default, alias = "author")]
     user: Option<User>,
     #[serde(default)]
     body: Option<String>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+/// GitHub has a `login`, GitLab a `username`, and Gitea both.
+#[derive(Clone, Debug, Default, Deserialize)]
 struct User {
-    #[serde(alias = "username")]
-    login: String,
+    login: Option<String>,
+    username: Option<String>,
+}
+
+impl User {
+    fn is(&self, login: &str) -> bool {
+        self.login.as_ref().or(self.username.as_ref()).is_some_and(|name| name == login)
+    }
 }
 
 #[derive(Deserialize)]
@@ -170,7 +178,7 @@ impl<F: ChangeRequests> KeepState for Comments<F> {
 /// The first comment by `login` with the mark. It is edited even if its text is right: what else it shows is not known.
 fn held_of(existing: Vec<Existing>, login: &str, comment: &Comment) -> Option<Held> {
     let is_ours = |existing: &Existing| {
-        existing.user.as_ref().is_some_and(|user| user.login == login)
+        existing.user.as_ref().is_some_and(|user| user.is(login))
             && existing.body.as_ref().is_some_and(|body| body.contains(&comment.mark))
     };
     let ours = existing.into_iter().find(is_ours)?;
@@ -242,13 +250,28 @@ mod tests {
     #[test]
     fn the_first_comment_of_ones_own_with_the_mark_is_edited() {
         let comment = comment("42").unwrap();
-        let by =
-            |id, author: &str, body: &str| Existing { id, user: Some(User { login: author.into() }), body: Some(body.into()) };
+        let by = |id, author: &str, body: &str| Existing {
+            id,
+            user: Some(User { login: Some(author.into()), username: None }),
+            body: Some(body.into()),
+        };
         let others = vec![by(1, "mallory", &comment.mark), by(2, "bot", "lgtm")];
         assert_eq!(held_of(others.clone(), "bot", &comment), None);
         let ours = [by(3, "bot", &format!("{}\n\nold", comment.mark)), by(4, "bot", &comment.mark)];
         let held = held_of(others.into_iter().chain(ours).collect(), "bot", &comment);
         assert_eq!(held, Some(Held::Other { handle: Some("3".into()) }));
+    }
+
+    #[test]
+    fn whoever_wrote_a_comment_is_known_on_every_forge() {
+        let comment = comment("42").unwrap();
+        for (field, names) in
+            [("user", r#""login": "bot""#), ("author", r#""username": "bot""#), ("user", r#""login": "bot", "username": "bot""#)]
+        {
+            let text = format!(r#"[{{"id": 1, "{field}": {{{names}}}, "body": "{}"}}]"#, comment.mark);
+            let existing: Vec<Existing> = serde_json::from_str(&text).unwrap();
+            assert_eq!(held_of(existing, "bot", &comment), Some(Held::Other { handle: Some("1".into()) }), "{text}");
+        }
     }
 
     #[test]
