@@ -19,11 +19,11 @@ use rustix::fs::FlockOperation;
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal, test_kill_process};
 use serde::{Deserialize, Serialize};
 
+mod executable;
+
 /// The hidden subcommand under which we start ourselves to become nats-server.
 pub const CHILD_COMMAND: &str = "become-nats-server";
 
-/// The oldest version with message schedules.
-const OLDEST: (u64, u64) = (2, 12);
 /// How long it may take to end before it is killed.
 const END_WITHIN: Duration = Duration::from_secs(10);
 /// Between its death and its next start.
@@ -60,7 +60,7 @@ impl NatsServer {
     /// # Errors
     /// The folder can't be written or is in use, there is no nats-server, it is too old, or it does not start.
     pub fn start(executable: Option<&Path>, data: &Path, storage_limit: Option<u64>) -> anyhow::Result<Self> {
-        let executable = find(executable)?;
+        let executable = executable::find(executable)?;
         let data = prepare_folder(data)?;
         let lock = lock(&data)?;
         end_stale(&data);
@@ -203,49 +203,6 @@ fn forward_log(lines: impl BufRead) {
     }
 }
 
-/// The one given; else the first that is new enough: on PATH, beside us, or where `make build` has installed it.
-fn find(given: Option<&Path>) -> anyhow::Result<PathBuf> {
-    if let Some(given) = given {
-        return check_version(given);
-    }
-    let on_path = check_version(Path::new("nats-server"));
-    if on_path.is_ok() {
-        return on_path;
-    }
-    let ourselves = std::env::current_exe().unwrap_or_default();
-    let beside = ourselves.parent().map(|folder| folder.join("nats-server"));
-    let installed = ourselves.ancestors().map(|folder| folder.join(".tools/bin/nats-server"));
-    let mut found = beside.into_iter().chain(installed).filter(|candidate| candidate.is_file());
-    found.find_map(|candidate| check_version(&candidate).ok()).map_or(on_path, Ok)
-}
-
-/// Refuses one that can't be run or is too old.
-fn check_version(executable: &Path) -> anyhow::Result<PathBuf> {
-    let output = Command::new(executable).arg("--version").output().with_context(|| {
-        format!(
-            "cannot run {}: install nats-server 2.12 or later (`make build` does), or name it with --nats-server or in NATS_SERVER",
-            executable.display()
-        )
-    })?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let version =
-        version(&text).with_context(|| format!("{} does not tell its version: {}", executable.display(), text.trim()))?;
-    ensure!(
-        version >= OLDEST,
-        "{} is version {}.{}: message schedules, on which retries are kept, need 2.12 or later",
-        executable.display(),
-        version.0,
-        version.1
-    );
-    Ok(executable.to_owned())
-}
-
-/// Of `nats-server: v2.15.1`.
-fn version(text: &str) -> Option<(u64, u64)> {
-    let mut numbers = text.trim().rsplit(['v', ' ']).next()?.split('.');
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
-}
-
 fn prepare_folder(data: &Path) -> anyhow::Result<PathBuf> {
     let unwritable = || format!("the data folder {} can't be used: choose another with --data", data.display());
     fs::create_dir_all(data).with_context(unwritable)?;
@@ -330,22 +287,4 @@ fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
     let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path).with_context(unwritable)?;
     file.set_permissions(Permissions::from_mode(0o600)).with_context(unwritable)?;
     file.write_all(text.as_bytes()).with_context(unwritable)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_version_is_read_from_its_line() {
-        for (text, expected) in [
-            ("nats-server: v2.15.1\n", Some((2, 15))),
-            ("nats-server: v2.9.10", Some((2, 9))),
-            ("nats-server: v2.12.0-RC.1", Some((2, 12))),
-            ("something else", None),
-        ] {
-            assert_eq!(version(text), expected, "{text}");
-        }
-        assert!((2, 9) < OLDEST && (2, 12) >= OLDEST);
-    }
 }
