@@ -1,7 +1,7 @@
 //! What the event endpoint answers.
 
 use serde_json::json;
-use tidings_rig::{Receiver, Rig, Role, alert, event, eventually, provider};
+use tidings_rig::{Receiver, Reply, Rig, Role, alert, event, eventually, provider};
 
 use crate::TIDINGS;
 
@@ -72,4 +72,27 @@ async fn events_are_refused_while_the_server_is_down_and_taken_when_it_is_back()
     })
     .await;
     receiver.accepts("stored again").await;
+}
+
+#[tokio::test]
+async fn events_are_refused_while_the_storage_is_nearly_full_and_workers_still_drain_it() {
+    let rig = Rig::start(TIDINGS).await;
+    let receiver = Receiver::start().await;
+    receiver.answer_with(Reply::Status(503));
+    rig.rules().put([provider("hook", receiver.url()).that_retries_soon(), alert("all", "hook")]);
+    let up = rig.run(Role::up().env("TIDINGS_NATS__STORAGE_LIMIT", "1MiB")).await;
+    let mut number = 0;
+    let mut post = async || {
+        number += 1;
+        up.post(&event(&format!("{number} {}", "x".repeat(20_000)))).await.expect("ingest answers")
+    };
+
+    eventually("what waits for the provider fills the storage", async || {
+        let answer = post().await;
+        (answer.status == 503 && answer.body.contains("storage is nearly full")).then_some(())
+    })
+    .await;
+    receiver.answer_with(Reply::Status(200));
+    rig.drained().await;
+    eventually("there is room again", async || (post().await.status == 202).then_some(())).await;
 }
