@@ -14,6 +14,7 @@ pub mod failpoint;
 pub mod flux;
 pub mod health;
 pub mod id;
+pub mod kubernetes;
 pub mod metrics;
 pub mod outcome;
 pub mod retry;
