@@ -25,6 +25,14 @@ pub struct CommonFlags {
     log_format: Option<String>,
 }
 
+/// Flags of roles that speak with the Kubernetes API: all of them.
+#[derive(Args, Debug, Clone, Default)]
+pub struct KubernetesFlags {
+    /// The kubeconfig of the cluster; else the cluster that this runs in
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<String>,
+}
+
 /// Flags of roles that take events.
 #[derive(Args, Debug, Clone, Default)]
 pub struct IngestFlags {
@@ -76,6 +84,12 @@ impl AsFlags for CommonFlags {
             ("--log-format", "log.format", &self.log_format),
         ];
         given.into_iter().filter_map(|(name, key, value)| Some(flag(name, key, value.as_ref()?))).collect()
+    }
+}
+
+impl AsFlags for KubernetesFlags {
+    fn flags(&self) -> Vec<Flag> {
+        self.kubeconfig.iter().map(|file| flag("--kubeconfig", "kubernetes.kubeconfig", file)).collect()
     }
 }
 

@@ -7,7 +7,7 @@ use tidings_core::bus::setup::Mismatch;
 use tidings_core::config::Role;
 
 use crate::demo;
-use crate::flags::{AsFlags, CommonFlags, IngestFlags, RulesFlags, WorkerFlags, flag, settings};
+use crate::flags::{AsFlags, CommonFlags, IngestFlags, KubernetesFlags, RulesFlags, WorkerFlags, flag, settings};
 use crate::nats_server::NatsServer;
 use crate::process::{Parts, Process};
 
@@ -16,6 +16,8 @@ use crate::process::{Parts, Process};
 pub struct UpArguments {
     #[command(flatten)]
     common: CommonFlags,
+    #[command(flatten)]
+    kubernetes: KubernetesFlags,
     #[command(flatten)]
     ingest: IngestFlags,
     #[command(flatten)]
@@ -39,6 +41,8 @@ pub struct IngestArguments {
     #[command(flatten)]
     common: CommonFlags,
     #[command(flatten)]
+    kubernetes: KubernetesFlags,
+    #[command(flatten)]
     ingest: IngestFlags,
 }
 
@@ -48,6 +52,8 @@ pub struct RouterArguments {
     #[command(flatten)]
     common: CommonFlags,
     #[command(flatten)]
+    kubernetes: KubernetesFlags,
+    #[command(flatten)]
     rules: RulesFlags,
 }
 
@@ -56,6 +62,8 @@ pub struct RouterArguments {
 pub struct WorkerArguments {
     #[command(flatten)]
     common: CommonFlags,
+    #[command(flatten)]
+    kubernetes: KubernetesFlags,
     #[command(flatten)]
     rules: RulesFlags,
     #[command(flatten)]
@@ -67,8 +75,8 @@ pub struct WorkerArguments {
 /// # Errors
 /// The settings, the data folder, a port, NATS or the rules can't be used.
 pub async fn up(arguments: UpArguments) -> anyhow::Result<()> {
-    let UpArguments { common, ingest, rules, worker, data, nats_server, demo } = arguments;
-    let mut flags = [ingest.flags(), rules.flags(), worker.flags()].concat();
+    let UpArguments { common, kubernetes, ingest, rules, worker, data, nats_server, demo } = arguments;
+    let mut flags = [kubernetes.flags(), ingest.flags(), rules.flags(), worker.flags()].concat();
     flags.extend(data.iter().map(|data| flag("--data", "data", data)));
     let first = settings(&common, flags.clone())?;
     if first.nats.url.is_some() {
@@ -102,7 +110,7 @@ pub async fn up(arguments: UpArguments) -> anyhow::Result<()> {
 /// # Errors
 /// The settings, a port or NATS can't be used.
 pub async fn ingest(arguments: IngestArguments) -> anyhow::Result<()> {
-    let settings = settings(&arguments.common, arguments.ingest.flags())?;
+    let settings = settings(&arguments.common, [arguments.kubernetes.flags(), arguments.ingest.flags()].concat())?;
     Process::start(settings, Role::Ingest, Mismatch::Refuse).await?.run(Parts { ingest: true, ..Parts::default() }).await
 }
 
@@ -111,7 +119,7 @@ pub async fn ingest(arguments: IngestArguments) -> anyhow::Result<()> {
 /// # Errors
 /// The settings, a port, NATS or the rules can't be used.
 pub async fn router(arguments: RouterArguments) -> anyhow::Result<()> {
-    let settings = settings(&arguments.common, arguments.rules.flags())?;
+    let settings = settings(&arguments.common, [arguments.kubernetes.flags(), arguments.rules.flags()].concat())?;
     Process::start(settings, Role::Router, Mismatch::Refuse).await?.run(Parts { router: true, ..Parts::default() }).await
 }
 
@@ -120,6 +128,7 @@ pub async fn router(arguments: RouterArguments) -> anyhow::Result<()> {
 /// # Errors
 /// The settings, a port, NATS or the rules can't be used.
 pub async fn worker(arguments: WorkerArguments) -> anyhow::Result<()> {
-    let settings = settings(&arguments.common, [arguments.rules.flags(), arguments.worker.flags()].concat())?;
+    let settings =
+        settings(&arguments.common, [arguments.kubernetes.flags(), arguments.rules.flags(), arguments.worker.flags()].concat())?;
     Process::start(settings, Role::Worker, Mismatch::Refuse).await?.run(Parts { worker: true, ..Parts::default() }).await
 }

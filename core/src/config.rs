@@ -44,6 +44,8 @@ pub struct Settings {
     pub log: LogSettings,
     /// `nats.…`
     pub nats: NatsSettings,
+    /// `kubernetes.…`
+    pub kubernetes: KubernetesSettings,
     /// `rules.…`
     pub rules: RulesSettings,
     /// `ingest.…`
@@ -95,6 +97,15 @@ pub struct TlsSettings {
     pub cert: Option<PathBuf>,
     /// `nats.tls.key`: its key, as PEM.
     pub key: Option<PathBuf>,
+}
+
+/// The way to the Kubernetes API.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct KubernetesSettings {
+    /// `kubernetes.kubeconfig`: a kubeconfig; else the cluster that we run in, or the user's own file.
+    pub kubeconfig: Option<PathBuf>,
+    /// `kubernetes.namespace`: where our own objects (Leases) are; else the namespace that we run in.
+    pub namespace: Option<String>,
 }
 
 /// Where the rules are, and what they may do.
@@ -184,6 +195,10 @@ impl Settings {
                 format: reader.or("log.format", LogFormat::Text, value::log_format),
             },
             nats: NatsSettings::read(reader),
+            kubernetes: KubernetesSettings {
+                kubeconfig: reader.optional("kubernetes.kubeconfig", value::path),
+                namespace: reader.optional("kubernetes.namespace", value::text),
+            },
             rules: RulesSettings {
                 dir: reader.optional("rules.dir", value::path),
                 no_cross_namespace_refs: reader.or("rules.no_cross_namespace_refs", false, value::switch),
