@@ -1,4 +1,6 @@
-//! The Kubernetes API: how a role reaches it.
+//! The Kubernetes API: how a role reaches it, and how one of several replicas leads.
+
+pub mod lease;
 
 use std::path::Path;
 
