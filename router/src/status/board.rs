@@ -6,10 +6,9 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::Value;
 use tidings_core::Destination;
-use tidings_core::circuit::state_word;
 use tidings_core::wire::circuit::State;
 use tidings_core::wire::{Circuit, Outcome};
-use tidings_rules::status_fields::{AlertStatus, CircuitStatus, ProviderStatus};
+use tidings_rules::status_fields::{AlertStatus, CircuitState, CircuitStatus, ProviderStatus};
 use tidings_rules::{Entry, Identity};
 
 use super::finding::Finding;
@@ -17,8 +16,6 @@ use super::news::{News, news, seconds};
 
 /// The type of our condition.
 const READY: &str = "Ready";
-/// The state of a circuit that lets everything through.
-const CLOSED: &str = "closed";
 
 /// Every Alert and Provider that somebody has written.
 #[derive(Debug, Default)]
@@ -96,7 +93,7 @@ impl Board {
         let before = worst(circuits);
         circuits.insert(destination, circuit);
         let after = worst(circuits);
-        let is_called = |circuit: &Option<CircuitStatus>| circuit.as_ref().is_none_or(|circuit| circuit.state == CLOSED);
+        let is_called = |circuit: &Option<CircuitStatus>| circuit.as_ref().is_none_or(|circuit| circuit.state == CircuitState::Closed);
         let turns = is_called(&before) != is_called(&after);
         (after != before && self.objects.contains_key(&identity)).then_some((identity, turns))
     }
@@ -241,14 +238,19 @@ fn worst(circuits: &HashMap<Destination, Circuit>) -> Option<CircuitStatus> {
     let time = |time: Option<tidings_core::Timestamp>| -> Option<Time> {
         Some(seconds(Timestamp::new(time?.seconds, time?.nanos).ok()?))
     };
-    let is_closed = circuit.state() == State::Closed;
+    let state = match circuit.state() {
+        State::Closed => CircuitState::Closed,
+        State::Open => CircuitState::Open,
+        State::HalfOpen => CircuitState::HalfOpen,
+        State::Paused => CircuitState::Paused,
+    };
     let channel = circuit.channel.as_deref().filter(|channel| !channel.is_empty());
     let reason = channel.map_or_else(|| circuit.reason.clone(), |channel| format!("channel {channel}: {}", circuit.reason));
     Some(CircuitStatus {
-        state: state_word(circuit.state()).to_owned(),
+        state,
         since: time(circuit.since),
         until: time(circuit.until),
-        reason: Some(reason).filter(|_| !is_closed && !circuit.reason.is_empty()),
+        reason: Some(reason).filter(|_| state != CircuitState::Closed && !circuit.reason.is_empty()),
     })
 }
 
