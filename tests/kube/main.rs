@@ -1,3 +1,4 @@
 //! Against a real Kubernetes API: kube-apiserver, etcd and kubectl.
 
 mod rig;
+mod status;
