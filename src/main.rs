@@ -10,6 +10,7 @@ mod flags;
 mod nats_server;
 mod process;
 mod role;
+mod rules;
 
 fn main() -> ExitCode {
     let cli = match command::Cli::try_parse() {

@@ -1,7 +1,6 @@
 //! A process of one role or of all: starts what it is made of, and ends it in order.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -16,8 +15,6 @@ use tidings_core::stream::Sizing;
 use tidings_core::{admin, telemetry};
 use tidings_ingest::{BusStore, Ingest};
 use tidings_router::Router;
-use tidings_rules::Live;
-use tidings_rules::folder::{Folder, follow};
 use tidings_workers::http::shared_client;
 use tidings_workers::keep::Keeper;
 use tidings_workers::worker::Worker;
@@ -25,6 +22,8 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+use crate::rules;
 
 /// The server is sampled every second; older news of it counts as none.
 const BUS_FRESH_FOR: Duration = Duration::from_secs(10);
@@ -194,7 +193,8 @@ async fn start_roles(
     parts: Parts,
 ) -> anyhow::Result<()> {
     let needs_rules = parts.router || parts.worker;
-    let rules = if needs_rules { Some(start_rules(settings, health, metrics, stop).await?) } else { None };
+    let rules =
+        if needs_rules { Some(rules::start(settings, parts.router, health, metrics, stop.holding.clone()).await?) } else { None };
     let check = health.check("bus", Some(BUS_FRESH_FOR));
     let name = format!("tidings {role:?}").to_lowercase();
     let bus = connect_patiently(&settings.nats, &name, &check).await?;
@@ -210,7 +210,7 @@ async fn start_roles(
         warn_of_small_payload(&bus);
         roles.spawn(tidings_ingest::serve(listener, ingest(&bus, settings, metrics), stop.pulling.clone()));
     }
-    let Some(rules) = rules else { return Ok(()) };
+    let Some(rules::Source { live: rules, .. }) = rules else { return Ok(()) };
     if parts.router {
         let router = Router::new(bus.clone(), rules.clone(), metrics.clone());
         roles.spawn(router.run(settings.router.concurrency, health, stop.clone()));
@@ -235,31 +235,6 @@ fn ingest(bus: &Bus, settings: &Settings, metrics: &Metrics) -> axum::Router {
             counted.get_or_create(&OutcomeLabel { outcome: taken.as_str() }).inc();
         }),
     })
-}
-
-async fn start_rules(settings: &Settings, health: &Health, metrics: &Metrics, stop: &Stop) -> anyhow::Result<Arc<Live>> {
-    let dir = settings.rules.dir.clone().context("no rules: name the folder of Alerts and Providers with --rules DIR")?;
-    let options = tidings_rules::Options {
-        no_cross_namespace_refs: settings.rules.no_cross_namespace_refs,
-        namespace_wildcard_for: settings.rules.namespace_wildcard_for.clone(),
-    };
-    std::fs::read_dir(&dir)
-        .with_context(|| format!("cannot read the folder of rules {}: name another with --rules", dir.display()))?;
-    let (check, live) = (health.check("rules", None), Arc::new(Live::default()));
-    let mut changes = live.changes();
-    tokio::spawn(follow(live.clone(), Folder::new(&dir, tidings_workers::notifier::kinds(), options), stop.holding.clone()));
-    changes.changed().await?;
-    check.succeed();
-    let (watched, metrics) = (live.clone(), metrics.clone());
-    tokio::spawn(async move {
-        loop {
-            metrics.rule_problems.set(i64::try_from(watched.problems().len()).unwrap_or(i64::MAX));
-            if changes.changed().await.is_err() {
-                return;
-            }
-        }
-    });
-    Ok(live)
 }
 
 /// Router and worker make the streams; ingest waits for them.

@@ -1,5 +1,7 @@
 //! `/livez`, `/readyz` and `/metrics`, for the people and machines that look after a role.
 
+use std::collections::BTreeMap;
+
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -13,7 +15,8 @@ use crate::metrics::Metrics;
 
 /// Serves until `stop` is cancelled.
 ///
-/// `/livez` answers 200 while the process runs, `/readyz` 200 only while every part works, else 503 and what is wrong.
+/// `/livez` answers 200 while the process runs, `/readyz` 200 only while every part works, else 503 and what is wrong. What is
+/// wrong without keeping a part from its work follows the `ok`.
 ///
 /// # Errors
 /// The listener fails.
@@ -27,12 +30,13 @@ pub async fn serve(listener: TcpListener, health: Health, metrics: Metrics, stop
 }
 
 async fn readyz(State((health, _)): State<(Health, Metrics)>) -> Response {
+    let lines =
+        |parts: BTreeMap<String, String>| parts.iter().map(|(part, text)| format!("{part}: {text}\n")).collect::<String>();
     let troubles = health.troubles();
     if troubles.is_empty() {
-        return "ok\n".into_response();
+        return format!("ok\n{}", lines(health.notes())).into_response();
     }
-    let lines: String = troubles.iter().map(|(part, trouble)| format!("{part}: {trouble}\n")).collect();
-    (StatusCode::SERVICE_UNAVAILABLE, lines).into_response()
+    (StatusCode::SERVICE_UNAVAILABLE, lines(troubles)).into_response()
 }
 
 async fn render(State((_, metrics)): State<(Health, Metrics)>) -> Response {
