@@ -8,6 +8,7 @@
 
 pub mod alert;
 pub mod check;
+pub mod crd;
 pub mod document;
 pub mod duration;
 pub mod folder;
