@@ -3,5 +3,6 @@
 mod crds;
 mod object;
 mod rig;
+mod versions;
 
 const TIDINGS: &str = env!("CARGO_BIN_EXE_tidings");
