@@ -23,7 +23,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::rules;
+use crate::{rules, status};
 
 /// The server is sampled every second; older news of it counts as none.
 const BUS_FRESH_FOR: Duration = Duration::from_secs(10);
@@ -210,8 +210,12 @@ async fn start_roles(
         warn_of_small_payload(&bus);
         roles.spawn(tidings_ingest::serve(listener, ingest(&bus, settings, metrics), stop.pulling.clone()));
     }
-    let Some(rules::Source { live: rules, .. }) = rules else { return Ok(()) };
+    let Some(rules::Source { live: rules, cluster }) = rules else { return Ok(()) };
     if parts.router {
+        if let Some(origin) = cluster {
+            let writer = status::writer(settings, origin, bus.clone(), rules.clone(), metrics.clone())?;
+            roles.spawn(writer.run(stop.pulling.clone()));
+        }
         let router = Router::new(bus.clone(), rules.clone(), metrics.clone());
         roles.spawn(router.run(settings.router.concurrency, health, stop.clone()));
     }

@@ -9,21 +9,24 @@ use kube::core::GroupVersionKind;
 use serde_json::{Value, json};
 use tidings_core::wire::{Circuit, circuit::State};
 use tidings_core::{Destination, Message, Timestamp};
-use tidings_rig::{KubeApiServer, Process, Receiver, Reply, Rig, Role, event, eventually, eventually_within};
+use tidings_rig::{KubeApiServer, Process, Receiver, Reply, Rig, Role, event, eventually};
 
-const TIDINGS: &str = env!("CARGO_BIN_EXE_tidings");
+use crate::TIDINGS;
 
-/// A namespace of the shared API server, and roles that have their rules there.
-struct Stage {
-    server: &'static KubeApiServer,
+/// A namespace of an API server, and roles that have their rules there.
+struct Stage<'a> {
+    server: &'a KubeApiServer,
     namespace: String,
     kubeconfig: PathBuf,
     rig: Rig,
 }
 
-impl Stage {
+impl<'a> Stage<'a> {
     async fn set() -> Self {
-        let server = KubeApiServer::shared().await;
+        Self::set_on(KubeApiServer::shared().await).await
+    }
+
+    async fn set_on(server: &'a KubeApiServer) -> Self {
         let (namespace, kubeconfig) = (server.namespace().await, server.kubeconfig());
         Self { server, namespace, kubeconfig, rig: Rig::start(TIDINGS).await }
     }
@@ -67,15 +70,21 @@ impl Stage {
     /// Waits for a reason of the condition Ready of the present generation, and gives its message.
     async fn is(&self, kind: &str, name: &str, status: &str, reason: &str) -> String {
         let what = format!("{kind} {name} is {status} ({reason})");
-        let mut last = Value::Null;
-        let found = eventually_within(tidings_rig::PATIENCE, &what, async || {
+        let found = eventually(&what, async || {
             let object = self.object(kind, name).await;
-            last = object["status"]["conditions"][0].clone();
+            let condition = &object["status"]["conditions"][0];
             let generation = &object["metadata"]["generation"];
-            let now = last["observedGeneration"] == *generation && object["status"]["observedGeneration"] == *generation;
-            (now && last["type"] == "Ready" && last["status"] == status && last["reason"] == reason).then(|| last.clone())
+            let is_present = [&condition["observedGeneration"], &object["status"]["observedGeneration"]] == [generation; 2];
+            let is_it = condition["type"] == "Ready" && condition["status"] == status && condition["reason"] == reason;
+            (is_present && is_it).then(|| condition.clone())
         });
         found.await["message"].as_str().unwrap().to_owned()
+    }
+
+    /// The Kubernetes Events of the namespace.
+    async fn events(&self) -> Vec<Event> {
+        let api: Api<Event> = Api::namespaced(self.server.client().await, &self.namespace);
+        api.list(&ListParams::default()).await.expect("the API server answers").items
     }
 
     /// Who holds the Lease, and when they last said so.
@@ -168,15 +177,13 @@ async fn times_appear_without_secrets_and_what_is_given_up_is_an_event_on_the_al
         let object = stage.says(kind, "bad", "what went wrong", has("lastError")).await;
         let error = &object["status"]["lastError"];
         assert_eq!((&error["reason"], &object["status"]["lastDeliveryTime"]), (&json!("rejected"), &Value::Null));
-        assert!(error["time"].is_string() && error["message"].as_str().unwrap().ends_with("answered 400: no such hook: [redacted]"));
+        assert!(
+            error["time"].is_string() && error["message"].as_str().unwrap().ends_with("answered 400: no such hook: [redacted]")
+        );
         assert!(!object.to_string().contains(SECRET));
     }
 
-    let events: Api<Event> = Api::namespaced(stage.server.client().await, &stage.namespace);
-    let told = eventually("there is a Kubernetes Event on the Alert", async || {
-        events.list(&ListParams::default()).await.ok()?.items.into_iter().next()
-    })
-    .await;
+    let told = eventually("a dead letter is told", async || stage.events().await.into_iter().next()).await;
     let (regarding, note) = (told.regarding.clone().unwrap(), told.note.clone().unwrap());
     let uid = stage.object("Alert", "bad").await["metadata"]["uid"].as_str().map(str::to_owned);
     assert_eq!((regarding.kind.as_deref(), regarding.name.as_deref(), regarding.uid), (Some("Alert"), Some("bad"), uid));
@@ -263,6 +270,9 @@ async fn when_the_holder_is_killed_another_goes_on() {
     stage.apply("Provider", "hook", json!({"type": "generic", "address": receiver.url()})).await;
     stage.alert("all", "hook", json!({})).await;
     stage.is("Alert", "all", "True", "Initialized").await;
+    stage.alert("quiet", "hook", json!({"suspend": true})).await;
+    stage.is("Alert", "quiet", "True", "Suspended").await;
+    let quiet = stage.object("Alert", "quiet").await;
     assert!(!other.log().iter().any(|line| line.contains("this replica leads")));
 
     holder.kill().await;
@@ -273,4 +283,39 @@ async fn when_the_holder_is_killed_another_goes_on() {
     stage.is("Alert", "later", "False", "ProviderNotFound").await;
     stage.says("Alert", "all", "what happened while nobody wrote", has("lastDeliveryTime")).await;
     assert_ne!(stage.lease().await.unwrap().0, first);
+    assert_eq!(stage.object("Alert", "quiet").await, quiet, "what says already what it should is not written");
+}
+
+#[tokio::test]
+async fn with_the_crds_of_flux_there_is_no_status_and_the_rest_works() {
+    let server = KubeApiServer::start().await;
+    for name in ["alerts", "providers"] {
+        let file = format!("{}/deploy/crds/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
+        let crd = std::fs::read_to_string(file).unwrap().replace("    subresources:\n      status: {}\n", "");
+        server.kubectl_with(&["apply", "--server-side", "-f", "-"], &crd).await.expect_success();
+    }
+    let stage = Stage::set_on(&server).await;
+    let process = stage.run(Role::up()).await;
+    let bad = Receiver::start().await;
+    bad.answer_with(Reply::Status(400));
+    let spec = json!({"type": "generic", "address": bad.url()});
+    eventually("the CRD is served", async || {
+        let object = json!({
+            "apiVersion": "notification.toolkit.fluxcd.io/v1beta3", "kind": "Provider", "metadata": {"name": "bad"}, "spec": spec,
+        });
+        let arguments = ["apply", "--namespace", &stage.namespace, "-f", "-"];
+        stage.server.kubectl_with(&arguments, &object.to_string()).await.success.then_some(())
+    })
+    .await;
+    stage.alert("bad", "bad", json!({})).await;
+    stage.alert("orphan", "nobody", json!({})).await;
+    process.logs("have no status on this API server").await;
+    let told = eventually("a dead letter is told", async || {
+        // The rules may not be in force yet.
+        process.post(&event(&format!("{:?}", std::time::Instant::now()))).await.ok()?;
+        stage.events().await.into_iter().next()
+    });
+    assert_eq!(told.await.reason.as_deref(), Some("NotificationDispatchFailed"));
+    assert!(stage.object("Alert", "orphan").await["status"].is_null());
+    assert_eq!(process.log().iter().filter(|line| line.contains("have no status on this API server")).count(), 1);
 }
