@@ -24,6 +24,7 @@ pub mod resolved;
 pub mod resource;
 pub mod secret;
 pub mod snapshot;
+pub mod status_fields;
 pub mod template;
 
 pub use alert::{Alert, Severities, Source};

@@ -9,6 +9,7 @@
 //! what it started; when the test fails, the last lines of each process's log are printed.
 
 mod event;
+mod kubernetes;
 mod ledger;
 mod nats;
 mod port;
@@ -18,6 +19,7 @@ mod rules;
 mod wait;
 
 pub use event::event;
+pub use kubernetes::{KubeApiServer, Said, Snapshot};
 pub use ledger::{Balance, Ledger};
 pub use nats::NatsServer;
 pub use port::free_port;

@@ -1,0 +1,3 @@
+//! Against a real Kubernetes API: kube-apiserver, etcd and kubectl.
+
+mod rig;
