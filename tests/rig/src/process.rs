@@ -246,6 +246,11 @@ static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(|| {
     reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().expect("a client without TLS can be made")
 });
 
+/// The client of everything that a test asks by HTTP.
+pub(crate) fn client() -> &'static reqwest::Client {
+    &CLIENT
+}
+
 fn run(executable: &Path, launch: &Launch, log: &Arc<Mutex<VecDeque<String>>>) -> Child {
     let mut command = Command::new(executable);
     command.args(&launch.arguments).envs(launch.environment.iter().cloned()).env("NATS_SERVER", NatsServer::executable());
