@@ -21,9 +21,11 @@ use crate::bus::storage::Storage;
 use crate::wire::{DeadLetter, Delivery, Event, Outcome};
 use crate::{stream, subject};
 
+pub mod circuits;
 pub mod clock;
 pub mod connect;
 pub mod pull;
+pub mod records;
 pub mod setup;
 pub mod storage;
 
@@ -291,6 +293,6 @@ impl Refused {
     }
 }
 
-fn unavailable(error: impl std::fmt::Display) -> NotStored {
+pub(crate) fn unavailable(error: impl std::fmt::Display) -> NotStored {
     NotStored::Unavailable(error.to_string())
 }

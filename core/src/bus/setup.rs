@@ -60,7 +60,20 @@ impl Bus {
         for must in stream::all(sizing) {
             self.set_up_stream(must, mismatch).await?;
         }
-        self.set_up_latest(sizing).await
+        let latest = kv::Config {
+            bucket: stream::LATEST.to_owned(),
+            description: "The newest state of each key, as asked for and as posted".to_owned(),
+            max_age: RECORDS_END_AFTER,
+            ..bucket(sizing)
+        };
+        self.set_up_bucket(latest).await?;
+        // Without an end: a Provider that is paused stays paused.
+        let limits = kv::Config {
+            bucket: stream::LIMITS.to_owned(),
+            description: "What all workers must know before they call a destination".to_owned(),
+            ..bucket(sizing)
+        };
+        self.set_up_bucket(limits).await
     }
 
     /// Looks for EVENTS without making it, as ingest does.
@@ -116,21 +129,13 @@ impl Bus {
         }
     }
 
-    async fn set_up_latest(&self, sizing: &Sizing) -> Result<(), SetupError> {
-        let unavailable = |cause: String| SetupError::Unavailable { stream: format!("KV_{}", stream::LATEST), cause };
-        if self.jetstream().get_key_value(stream::LATEST).await.is_ok() {
+    async fn set_up_bucket(&self, must: kv::Config) -> Result<(), SetupError> {
+        let stream = format!("KV_{}", must.bucket);
+        if self.jetstream().get_key_value(&must.bucket).await.is_ok() {
             return Ok(());
         }
-        let bucket = kv::Config {
-            bucket: stream::LATEST.to_owned(),
-            description: "The newest state of each key, as asked for and as posted".to_owned(),
-            history: 1,
-            max_age: RECORDS_END_AFTER,
-            num_replicas: sizing.replicas,
-            ..kv::Config::default()
-        };
-        let made = self.jetstream().create_key_value(bucket).await;
-        made.map(|_| ()).map_err(|error| unavailable(error.to_string()))
+        let made = self.jetstream().create_key_value(must).await;
+        made.map(|_| ()).map_err(|error| SetupError::Unavailable { stream, cause: error.to_string() })
     }
 
     /// Samples the server every second until `stop`: is it there, are the streams, how full is it, what time is it.
@@ -218,6 +223,10 @@ impl Bus {
         let stored = Timestamp::from_second(message.time.unix_timestamp()).unwrap_or(Timestamp::UNIX_EPOCH);
         Duration::try_from(self.clock().now().duration_since(stored)).unwrap_or_default()
     }
+}
+
+fn bucket(sizing: &Sizing) -> kv::Config {
+    kv::Config { history: 1, num_replicas: sizing.replicas, ..kv::Config::default() }
 }
 
 /// What the server says of a stream; the client's own type leaves out the time.
