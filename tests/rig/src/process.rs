@@ -218,6 +218,11 @@ impl Process {
         self.ready().await;
     }
 
+    /// Starts it again after its end, with the same arguments and environment, whatever becomes of it.
+    pub fn respawn(&mut self) {
+        self.child = run(&self.executable, &self.launch, &self.log);
+    }
+
     /// What it has logged.
     pub fn log(&self) -> Vec<String> {
         self.log.lock().expect("no thread panics with the log").iter().cloned().collect()
