@@ -103,6 +103,7 @@ fn since(time: Option<&ProtoTimestamp>, now: Timestamp) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use tidings_core::FailureKind;
 
     use super::*;
 
@@ -201,7 +202,9 @@ mod tests {
                         return Ok(());
                     }
                     Settlement::Park(parked, wait) => {
-                        prop_assert!(matches!(&tried.result, Err(failure) if matches!(failure.kind, tidings_core::FailureKind::Transient { .. })));
+                        let transient =
+                            tried.result.as_ref().is_err_and(|failure| matches!(failure.kind, FailureKind::Transient { .. }));
+                        prop_assert!(transient);
                         prop_assert!(Duration::from_secs((now - 1000).unsigned_abs()) + wait <= policy.max_age);
                         prop_assert!(parked.attempts.len() <= MOST_ATTEMPTS_KEPT);
                         prop_assert_eq!(parked.attempts.last(), Some(&attempt));
