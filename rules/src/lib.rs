@@ -9,6 +9,7 @@
 pub mod alert;
 pub mod check;
 pub mod cluster;
+pub mod crd;
 pub mod document;
 pub mod duration;
 pub mod folder;

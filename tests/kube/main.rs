@@ -1,3 +1,11 @@
 //! Against a real Kubernetes API: kube-apiserver, etcd and kubectl.
 
+mod away;
+mod bed;
+mod crds;
+mod object;
 mod rig;
+mod rules;
+mod versions;
+
+const TIDINGS: &str = env!("CARGO_BIN_EXE_tidings");
