@@ -62,7 +62,7 @@ pub async fn start(
             Some(Origin { client, catalog })
         }
     };
-    tokio::spawn(tell(live.clone(), health.check("rules", None), metrics.clone()));
+    tokio::spawn(tell(live.clone(), health.side_check("rules"), metrics.clone()));
     changes.changed().await?;
     Ok(Source { live, cluster })
 }
@@ -92,9 +92,11 @@ async fn tell(live: Arc<Live>, check: Check, metrics: Metrics) {
         metrics.rule_problems.set(i64::try_from(live.problems().len()).unwrap_or(i64::MAX));
         if live.loaded() {
             check.succeed();
-            check.note(problem);
-        } else {
-            check.fail(problem.unwrap_or_else(|| "they are being read".to_owned()));
+        }
+        match problem {
+            Some(problem) => check.fail(problem),
+            None if live.loaded() => {}
+            None => check.fail("they are being read"),
         }
         let told = tokio::select! {
             told = changes.changed() => told,

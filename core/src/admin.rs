@@ -1,7 +1,5 @@
 //! `/livez`, `/readyz` and `/metrics`, for the people and machines that look after a role.
 
-use std::collections::BTreeMap;
-
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -15,8 +13,8 @@ use crate::metrics::Metrics;
 
 /// Serves until `stop` is cancelled.
 ///
-/// `/livez` answers 200 while the process runs, `/readyz` 200 only while every part works, else 503 and what is wrong. What is
-/// wrong without keeping a part from its work follows the `ok`.
+/// `/livez` answers 200 while the process runs, `/readyz` 200 only while every part works that the role needs, else 503; and
+/// what is wrong.
 ///
 /// # Errors
 /// The listener fails.
@@ -30,13 +28,12 @@ pub async fn serve(listener: TcpListener, health: Health, metrics: Metrics, stop
 }
 
 async fn readyz(State((health, _)): State<(Health, Metrics)>) -> Response {
-    let lines =
-        |parts: BTreeMap<String, String>| parts.iter().map(|(part, text)| format!("{part}: {text}\n")).collect::<String>();
-    let troubles = health.troubles();
+    let (troubles, remarks) = (health.troubles(), health.remarks());
+    let lines: String = troubles.iter().chain(&remarks).map(|(part, trouble)| format!("{part}: {trouble}\n")).collect();
     if troubles.is_empty() {
-        return format!("ok\n{}", lines(health.notes())).into_response();
+        return format!("ok\n{lines}").into_response();
     }
-    (StatusCode::SERVICE_UNAVAILABLE, lines(troubles)).into_response()
+    (StatusCode::SERVICE_UNAVAILABLE, lines).into_response()
 }
 
 async fn render(State((_, metrics)): State<(Health, Metrics)>) -> Response {

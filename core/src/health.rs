@@ -1,13 +1,19 @@
 //! Whether a role really works: each part tells when it last succeeded, and readiness is the sum.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// All checks of a process.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
-    checks: Arc<Mutex<BTreeMap<String, Check>>>,
+    checks: Arc<Mutex<BTreeMap<String, Part>>>,
+}
+
+#[derive(Clone, Debug)]
+struct Part {
+    check: Check,
+    is_aside: bool,
 }
 
 /// One part of a role. It is unwell until it has succeeded, and again when its last success is too old.
@@ -21,56 +27,67 @@ pub struct Check {
 struct State {
     succeeded: Option<Instant>,
     trouble: Option<String>,
-    note: Option<String>,
 }
 
 impl Health {
     /// Adds a part. With `fresh_for` its success counts no longer than that.
     pub fn check(&self, name: impl Into<String>, fresh_for: Option<Duration>) -> Check {
-        let state = State { succeeded: None, trouble: Some("not started yet".to_owned()), note: None };
-        let check = Check { state: Arc::new(Mutex::new(state)), fresh_for };
-        self.checks.lock().unwrap_or_else(PoisonError::into_inner).insert(name.into(), check.clone());
-        check
+        self.add(name.into(), fresh_for, false)
+    }
+
+    /// Adds a part without which the role still does its duty: once it has worked, its trouble is a remark.
+    pub fn side_check(&self, name: impl Into<String>) -> Check {
+        self.add(name.into(), None, true)
     }
 
     /// What is wrong, by part; empty when everything works.
     pub fn troubles(&self) -> BTreeMap<String, String> {
-        let checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
-        checks.iter().filter_map(|(name, check)| Some((name.clone(), check.trouble()?))).collect()
+        self.collect(|part| !part.is_remark())
     }
 
-    /// What is wrong with parts that work all the same.
-    pub fn notes(&self) -> BTreeMap<String, String> {
+    /// What else is wrong, by part: it does not keep the role from its duty.
+    pub fn remarks(&self) -> BTreeMap<String, String> {
+        self.collect(Part::is_remark)
+    }
+
+    fn add(&self, name: String, fresh_for: Option<Duration>, is_aside: bool) -> Check {
+        let state = State { succeeded: None, trouble: Some("not started yet".to_owned()) };
+        let check = Check { state: Arc::new(Mutex::new(state)), fresh_for };
+        let part = Part { check: check.clone(), is_aside };
+        self.checks.lock().unwrap_or_else(PoisonError::into_inner).insert(name, part);
+        check
+    }
+
+    fn collect(&self, is_meant: impl Fn(&Part) -> bool) -> BTreeMap<String, String> {
         let checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
-        checks.iter().filter_map(|(name, check)| Some((name.clone(), check.state().note.clone()?))).collect()
+        let meant = checks.iter().filter(|(_, part)| is_meant(part));
+        meant.filter_map(|(name, part)| Some((name.clone(), part.check.trouble()?))).collect()
+    }
+}
+
+impl Part {
+    fn is_remark(&self) -> bool {
+        let state = self.check.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.is_aside && state.succeeded.is_some()
     }
 }
 
 impl Check {
     /// It has just worked.
     pub fn succeed(&self) {
-        let mut state = self.state();
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.succeeded = Some(Instant::now());
         state.trouble = None;
     }
 
     /// It does not work, for this reason.
     pub fn fail(&self, trouble: impl Into<String>) {
-        let mut state = self.state();
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.trouble = Some(trouble.into());
     }
 
-    /// It works, and something is wrong with it nevertheless, or no longer.
-    pub fn note(&self, note: Option<String>) {
-        self.state().note = note;
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn trouble(&self) -> Option<String> {
-        let state = self.state();
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let age = state.succeeded.map(|instant| instant.elapsed());
         match (&state.trouble, self.fresh_for, age) {
             (Some(trouble), ..) => Some(trouble.clone()),
@@ -96,14 +113,15 @@ mod tests {
     }
 
     #[test]
-    fn a_note_makes_nothing_unwell() {
+    fn what_goes_wrong_aside_is_a_remark_once_it_has_worked() {
         let health = Health::default();
-        let rules = health.check("rules", None);
-        rules.succeed();
-        rules.note(Some("the API server is away".to_owned()));
-        assert_eq!((health.troubles().len(), health.notes()["rules"].as_str()), (0, "the API server is away"));
-        rules.note(None);
-        assert!(health.notes().is_empty());
+        let watch = health.side_check("watch");
+        assert_eq!((health.troubles().len(), health.remarks().len()), (1, 0));
+        watch.succeed();
+        assert_eq!((health.troubles().len(), health.remarks().len()), (0, 0));
+        watch.fail("forbidden");
+        assert!(health.troubles().is_empty());
+        assert_eq!(health.remarks()["watch"], "forbidden");
     }
 
     #[test]

@@ -16,6 +16,12 @@ pub struct Metrics {
     registry: Arc<Registry>,
     /// `tidings_ingest_events_total{outcome}`: accepted, duplicate, invalid, too-large, not-stored, abandoned.
     pub ingested: Family<OutcomeLabel, Counter>,
+    /// `tidings_ingest_kubernetes_events_total{outcome}`: accepted, duplicate, repeated, filtered, invalid, too-large.
+    pub kubernetes_events: Family<OutcomeLabel, Counter>,
+    /// `tidings_ingest_kubernetes_events_watched`: 1 in the replica that watches, while its watch is there.
+    pub events_watched: Gauge,
+    /// `tidings_ingest_labels_total{outcome}`: looked up for an event: known, absent, unknown.
+    pub labels: Family<OutcomeLabel, Counter>,
     /// `tidings_router_events_total{outcome}`: planned, unmatched, undecodable.
     pub routed: Family<OutcomeLabel, Counter>,
     /// `tidings_router_verdicts_total{verdict}`: for the alerts that an event came near to.
@@ -96,6 +102,9 @@ impl Default for Metrics {
         let mut metrics = Self {
             registry: Arc::default(),
             ingested: Family::default(),
+            kubernetes_events: Family::default(),
+            events_watched: Gauge::default(),
+            labels: Family::default(),
             routed: Family::default(),
             verdicts: Family::default(),
             planned: Family::default(),
@@ -112,6 +121,9 @@ impl Default for Metrics {
             rules_source_connected: Gauge::default(),
         };
         registry.register("ingest_events", "Events taken, by outcome", metrics.ingested.clone());
+        registry.register("ingest_kubernetes_events", "Kubernetes Events seen, by outcome", metrics.kubernetes_events.clone());
+        registry.register("ingest_kubernetes_events_watched", "This replica watches", metrics.events_watched.clone());
+        registry.register("ingest_labels", "Objects looked up, by what is known of them", metrics.labels.clone());
         registry.register("router_events", "Events routed, by outcome", metrics.routed.clone());
         registry.register("router_verdicts", "Alerts looked at, by verdict", metrics.verdicts.clone());
         registry.register("router_deliveries", "Deliveries planned, by provider type", metrics.planned.clone());

@@ -1,8 +1,11 @@
 //! Against a real Kubernetes API: kube-apiserver, etcd and kubectl.
 
+mod away;
+mod bed;
 mod crds;
 mod object;
 mod rig;
+mod rules;
 mod status;
 mod versions;
 
