@@ -60,6 +60,10 @@ test-kube: nats-server ## A real kube-apiserver with etcd and kubectl: CRDs, rul
 	elif [ $$? -eq 3 ] && [ "$${CI:-}" != true ]; then echo "skipped: the tests with a Kubernetes API; see above"; \
 	else exit 1; fi
 
+.PHONY: crds
+crds: ## Make deploy/crds anew from the types in rules/src/resource.rs
+	@$(CARGO) run --locked --quiet --bin tidings -- crds --write deploy/crds
+
 .PHONY: bench
 bench: nats-server ## Events per second, latency and memory; BENCH_TARGET=URL measures another program beside (docs/benchmark.md)
 	@server=$(NATS_SERVER_PATH); NATS_SERVER=$$server $(CARGO) bench --locked --bench throughput

@@ -9,14 +9,16 @@ use tidings_core::bus::Bus;
 use tidings_core::bus::connect::connect_patiently;
 use tidings_core::bus::pull::Stop;
 use tidings_core::bus::setup::{Mismatch, SetupError};
+use tidings_core::bus::suspects::Suspects;
 use tidings_core::config::{Role, Settings};
 use tidings_core::health::{Check, Health};
 use tidings_core::metrics::Metrics;
 use tidings_core::stream::Sizing;
 use tidings_core::{admin, telemetry};
 use tidings_router::Router;
-use tidings_rules::folder::Folder;
-use tidings_rules::live::{Live, follow};
+use tidings_rules::Live;
+use tidings_rules::folder::{Folder, follow};
+use tidings_workers::examine::Examiner;
 use tidings_workers::http::shared_client;
 use tidings_workers::keep::Keeper;
 use tidings_workers::worker::Worker;
@@ -217,7 +219,8 @@ async fn start_roles(
     if parts.worker {
         let keeper = Keeper::open(&bus).await.map_err(anyhow::Error::msg).context("cannot open the bucket latest")?;
         let client = shared_client().context("cannot read the system's certificates")?;
-        let worker = Worker::new(bus, rules, client, keeper, metrics.clone());
+        let suspects = Suspects::open(&bus).await.context("cannot open the bucket suspects")?;
+        let worker = Worker::new(bus, rules, client, keeper, Examiner::new(suspects), metrics.clone());
         let (pools, capacity) = (&settings.worker.pools, settings.worker.concurrency);
         roles.spawn(worker.run(pools, capacity, health, stop.clone()));
     }

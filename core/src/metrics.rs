@@ -30,6 +30,9 @@ pub struct Metrics {
     pub planned: Family<TypeLabel, Counter>,
     /// `tidings_router_lost_to_retention_total`: events that EVENTS evicted before this router had read them.
     pub lost_to_retention: Counter,
+    /// `tidings_router_status_writes_total{outcome}`: written, gone, refused, failed (tried again); of statuses and of Kubernetes
+    /// Events.
+    pub status_writes: Family<OutcomeLabel, Counter>,
     /// `tidings_worker_attempts_total{type,outcome,reason}`.
     pub attempts: Family<AttemptLabels, Counter>,
     /// `tidings_worker_deliveries_total{type,outcome}`: settled for good, or handed on (parked, requeued, returned).
@@ -102,6 +105,7 @@ impl Default for Metrics {
             verdicts: Family::default(),
             planned: Family::default(),
             lost_to_retention: Counter::default(),
+            status_writes: Family::default(),
             attempts: Family::default(),
             settled: Family::default(),
             held: Gauge::default(),
@@ -122,6 +126,7 @@ impl Default for Metrics {
             "Events evicted before they were routed",
             metrics.lost_to_retention.clone(),
         );
+        registry.register("router_status_writes", "Writes to the API server, by outcome", metrics.status_writes.clone());
         registry.register("worker_attempts", "Attempts, by how they ended", metrics.attempts.clone());
         registry.register("worker_deliveries", "Messages settled, by what became of them", metrics.settled.clone());
         registry.register("worker_held", "Messages taken and not settled", metrics.held.clone());

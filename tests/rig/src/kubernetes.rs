@@ -71,8 +71,8 @@ impl KubeApiServer {
     /// The same, with more flags of kube-apiserver.
     pub async fn start_with(flags: &[&str]) -> Self {
         let folder = tempfile::Builder::new().prefix("tidings-kube-").tempdir().expect("the temporary folder is writable");
-        let files = Files::write(folder.path());
         let [port, etcd_port] = [free_port(), free_port()];
+        let files = Files::write(folder.path(), &url(port));
         let mut arguments = arguments(&files, port, etcd_port);
         arguments.extend(flags.iter().map(|&flag| flag.to_owned()));
         let mut server = Self { server: None, etcd: None, port, etcd_port, arguments, files, folder };
@@ -83,7 +83,7 @@ impl KubeApiServer {
 
     /// Where it is: `https://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
-        format!("https://127.0.0.1:{}", self.port)
+        url(self.port)
     }
 
     /// A folder of this server's own, removed at its end.
@@ -189,6 +189,10 @@ impl Drop for KubeApiServer {
             eprintln!("--- the log of kube-apiserver ends so:\n{}", lines[lines.len().saturating_sub(20)..].join("\n"));
         }
     }
+}
+
+fn url(port: u16) -> String {
+    format!("https://127.0.0.1:{port}")
 }
 
 fn arguments(files: &Files, port: u16, etcd_port: u16) -> Vec<String> {

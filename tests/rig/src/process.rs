@@ -228,6 +228,11 @@ impl Process {
         self.ready().await;
     }
 
+    /// Starts it again after its end, with the same arguments and environment, whatever becomes of it.
+    pub fn respawn(&mut self) {
+        self.child = run(&self.executable, &self.launch, &self.log);
+    }
+
     /// What it has logged.
     pub fn log(&self) -> Vec<String> {
         self.log.lock().expect("no thread panics with the log").iter().cloned().collect()
@@ -255,6 +260,11 @@ static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(|| {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().expect("a client without TLS can be made")
 });
+
+/// The client of everything that a test asks by HTTP.
+pub(crate) fn client() -> &'static reqwest::Client {
+    &CLIENT
+}
 
 fn run(executable: &Path, launch: &Launch, log: &Arc<Mutex<VecDeque<String>>>) -> Child {
     let mut command = Command::new(executable);

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::KubeApiServer;
+use super::files::ADMIN;
 use super::kubectl::{Said, kubectl};
 use crate::wait::eventually;
 
@@ -21,7 +22,7 @@ const CRDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/crds");
 impl KubeApiServer {
     /// A kubeconfig of a user who may do everything.
     pub fn kubeconfig(&self) -> PathBuf {
-        self.files.admin(&self.url())
+        self.files.path(ADMIN)
     }
 
     /// A kubeconfig of a service account, which is made where there is none. It may do what is bound to it.

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use rcgen::{CertificateParams, DnType, KeyPair};
 use serde_json::json;
 
+/// The kubeconfig of the user who may do everything.
+pub const ADMIN: &str = "admin.kubeconfig";
+
 /// Of the user who may do everything.
 const ADMIN_TOKEN: &str = "the-admin-of-this-test";
 
@@ -15,8 +18,8 @@ pub struct Files {
 }
 
 impl Files {
-    /// Writes all that the API server reads.
-    pub fn write(folder: &Path) -> Self {
+    /// Writes all that the API server reads, and the kubeconfig of the user who may do everything.
+    pub fn write(folder: &Path, url: &str) -> Self {
         let files = Self { folder: folder.to_owned() };
         let mut params = CertificateParams::new(["127.0.0.1".to_owned()]).expect("the name is valid");
         params.distinguished_name.push(DnType::CommonName, "kube-apiserver of a test");
@@ -27,17 +30,13 @@ impl Files {
         files.put("accounts.key", &accounts.serialize_pem());
         files.put("accounts.pub", &accounts.public_key_pem());
         files.put("tokens.csv", &format!("{ADMIN_TOKEN},admin,admin,system:masters\n"));
+        files.kubeconfig("admin", url, ADMIN_TOKEN);
         files
     }
 
     /// The path of one of them.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
-    }
-
-    /// The kubeconfig of the user who may do everything.
-    pub fn admin(&self, url: &str) -> PathBuf {
-        self.kubeconfig("admin", url, ADMIN_TOKEN)
     }
 
     /// Writes a kubeconfig.
