@@ -3,6 +3,8 @@
 mod away;
 mod bed;
 mod crds;
+mod events;
+mod labels;
 mod object;
 mod rig;
 mod rules;
