@@ -2,6 +2,8 @@
 
 mod away;
 mod bed;
+mod events;
+mod labels;
 mod crds;
 mod object;
 mod rig;
