@@ -192,6 +192,16 @@ impl Process {
         self.child.kill().await.expect("a child of ours can be killed");
     }
 
+    /// Stops it without an end, as a machine that hangs.
+    pub fn freeze(&self) {
+        signal(&self.child, Signal::STOP);
+    }
+
+    /// Lets it go on after [`Process::freeze`].
+    pub fn thaw(&self) {
+        signal(&self.child, Signal::CONT);
+    }
+
     /// Asks it to end, as Kubernetes does, and waits until it has.
     pub async fn terminate(&mut self) -> ExitStatus {
         signal(&self.child, Signal::TERM);
