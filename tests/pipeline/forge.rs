@@ -96,7 +96,8 @@ impl Forge {
     /// A rig whose rules have the Secret.
     pub async fn rig() -> Rig {
         let rig = Rig::start(crate::TIDINGS).await;
-        let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: forge, namespace: apps}\nstringData: {token: hidden-token}\n";
+        let secret =
+            "apiVersion: v1\nkind: Secret\nmetadata: {name: forge, namespace: apps}\nstringData: {token: hidden-token}\n";
         rig.rules().put_text("secret.yaml", secret);
         rig
     }
@@ -211,9 +212,10 @@ async fn make_status(State(forge): State<Forge>, Path(commit): Path<String>, bod
 
 async fn comments(State(forge): State<Forge>, uri: Uri) -> Response {
     let all = forge.contents().comments.clone();
-    let shown = all.into_iter().enumerate().filter_map(|(id, (author, text))| {
-        Some(json!({"id": id, "user": {"login": author}, "body": text?}))
-    });
+    let shown = all
+        .into_iter()
+        .enumerate()
+        .filter_map(|(id, (author, text))| Some(json!({"id": id, "user": {"login": author}, "body": text?})));
     forge.reading(page_of(&uri, &shown.collect::<Vec<_>>()))
 }
 

@@ -47,8 +47,12 @@ async fn four_workers_and_two_hundred_events_in_any_order_leave_the_newest_state
     forge.contents().slowest_answer = Duration::from_millis(60);
     rig.rules().put([forge.provider("github"), alert("commits", "forge")]);
     let [ingest, _router] = front(&rig).await;
-    let _workers =
-        [rig.run(Role::worker()).await, rig.run(Role::worker()).await, rig.run(Role::worker()).await, rig.run(Role::worker()).await];
+    let _workers = [
+        rig.run(Role::worker()).await,
+        rig.run(Role::worker()).await,
+        rig.run(Role::worker()).await,
+        rig.run(Role::worker()).await,
+    ];
     let jetstream = rig.jetstream().await;
     keep_history(&jetstream).await;
 

@@ -142,7 +142,8 @@ async fn what_comes_while_the_forge_limits_us_waits_as_one_and_is_one_write() {
 #[tokio::test]
 async fn a_commit_that_has_as_many_statuses_as_github_takes_is_a_dead_letter_that_says_so() {
     let (forge, rig, up) = everything().await;
-    let body = r#"{"message": "Validation Failed", "errors": "This SHA and context has reached the maximum number of statuses."}"#;
+    let body =
+        r#"{"message": "Validation Failed", "errors": "This SHA and context has reached the maximum number of statuses."}"#;
 
     post_all(&up, [reconciled(COMMIT, 0, true)]).await;
     rig.drained().await;

@@ -258,10 +258,11 @@ static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(|| {
 
 fn run(executable: &Path, launch: &Launch, log: &Arc<Mutex<VecDeque<String>>>) -> Child {
     let mut command = Command::new(executable);
-    command.args(&launch.arguments).envs(launch.environment.iter().cloned()).env("NATS_SERVER", NatsServer::executable());
+    command.args(&launch.arguments).env("NATS_SERVER", NatsServer::executable());
     for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"] {
         command.env_remove(name);
     }
+    command.envs(launch.environment.iter().cloned());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn().expect("the executable can be started");
     keep(child.stdout.take().expect("it is piped"), log.clone());
