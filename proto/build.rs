@@ -1,7 +1,7 @@
 //! Compiles `tidings/v1/*.proto` without protoc.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["tidings/v1/event.proto", "tidings/v1/delivery.proto", "tidings/v1/record.proto"];
+    let files = ["tidings/v1/event.proto", "tidings/v1/delivery.proto", "tidings/v1/record.proto", "tidings/v1/limits.proto"];
     for file in files {
         println!("cargo::rerun-if-changed={file}");
     }

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use crate::nats_server::{CHILD_COMMAND, become_nats_server};
 use crate::role;
 
+pub mod crds;
 pub mod dead;
 pub mod letters;
 pub mod streams;
@@ -40,6 +41,8 @@ enum Command {
     Dead(dead::DeadArguments),
     /// Makes or changes the streams on the bus
     Streams(streams::StreamsArguments),
+    /// Prints the CustomResourceDefinitions of Alert and Provider
+    Crds(crds::CrdsArguments),
     #[command(name = CHILD_COMMAND, hide = true)]
     BecomeNatsServer { parent: u32, executable: PathBuf, configuration: PathBuf },
 }
@@ -72,6 +75,7 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
             Command::Tap(arguments) => tap::run(arguments).await.map(|()| 0),
             Command::Dead(arguments) => dead::run(arguments).await.map(|()| 0),
             Command::Streams(arguments) => streams::run(arguments).await.map(|()| 0),
+            Command::Crds(arguments) => crds::run(&arguments).map(|()| 0),
             Command::BecomeNatsServer { .. } => unreachable!("handled above"),
         }
     })

@@ -21,11 +21,14 @@ use crate::bus::storage::Storage;
 use crate::wire::{DeadLetter, Delivery, Event, Outcome};
 use crate::{stream, subject};
 
+pub mod circuits;
 pub mod clock;
 pub mod connect;
 pub mod pull;
+pub mod records;
 pub mod setup;
 pub mod storage;
+pub mod suspects;
 
 /// A publish that the server has not confirmed after this long counts as not stored: what waits for an answer within 5 s
 /// gets one within 4 s.
@@ -291,6 +294,6 @@ impl Refused {
     }
 }
 
-fn unavailable(error: impl std::fmt::Display) -> NotStored {
+pub(crate) fn unavailable(error: impl std::fmt::Display) -> NotStored {
     NotStored::Unavailable(error.to_string())
 }

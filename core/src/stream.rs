@@ -17,6 +17,10 @@ pub const OUTCOMES: &str = "OUTCOMES";
 pub const DEAD: &str = "DEAD";
 /// The bucket of states of which only the newest counts.
 pub const LATEST: &str = "latest";
+/// The bucket of what all workers must know before they call a destination: circuits, taken slots, calls under way.
+pub const LIMITS: &str = "limits";
+/// The bucket of deliveries that may have ended the process that attempted them.
+pub const SUSPECTS: &str = "suspects";
 
 /// The durable consumer that all routers share.
 pub const ROUTER: &str = "router";

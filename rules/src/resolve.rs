@@ -45,6 +45,8 @@ pub(crate) fn resolve(rules: &Rules, provider: &Provider) -> Result<ResolvedProv
         channel: provider.channel.clone(),
         timeout: provider.timeout,
         commit_status_expr: provider.commit_status_expr.clone(),
+        rate_limit: provider.rate_limit,
+        max_in_flight: provider.max_in_flight,
         retry: provider.retry,
         manifest: provider.manifest.clone(),
     })

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tidings_core::retry::RetryPolicy;
 
 use crate::kind::Kind;
+use crate::provider::RateLimit;
 
 /// The bytes of one key of a Secret. They show neither in `Debug` nor in errors.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -114,6 +115,10 @@ pub struct ResolvedProvider {
     pub proxy: Option<Proxy>,
     /// The CEL expression for the commit status id; an empty one counts as none.
     pub commit_status_expr: Option<String>,
+    /// At most so many deliveries in such a time, for all workers together; it takes the place of the type's own limits.
+    pub rate_limit: Option<RateLimit>,
+    /// At most so many deliveries at a time, for all workers together.
+    pub max_in_flight: Option<u32>,
     /// The bounds of retries.
     pub retry: RetryPolicy,
     /// The Provider as it was written (apiVersion, kind, metadata, spec), for expressions and templates.

@@ -107,6 +107,9 @@ fn since(time: Option<&ProtoTimestamp>, now: Timestamp) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use tidings_core::FailureKind;
+
     use super::*;
 
     fn at(second: i64) -> Timestamp {
@@ -184,5 +187,55 @@ mod tests {
             kept = *parked;
         }
         assert_eq!((kept.attempts.len(), kept.attempts[0].number, kept.attempt), (20, 11, 30));
+    }
+
+    fn result() -> impl Strategy<Value = Result<Ended, Failure>> {
+        let reason = prop::sample::select(Reason::ALL.to_vec());
+        let retry_after = prop::option::of((0u64..100_000).prop_map(Duration::from_secs));
+        prop_oneof![
+            Just(Ok(Ended::new(Outcome::Delivered, ""))),
+            reason.clone().prop_map(|reason| Err(Failure::permanent(reason, "no"))),
+            (reason, retry_after).prop_map(|(reason, after)| Err(Failure::transient(reason, "later").after(after))),
+        ]
+    }
+
+    proptest! {
+        /// A delivery's whole life, whatever its attempts end with: nothing is lost on the way, and it does end.
+        #[test]
+        fn every_delivery_ends_in_time_and_with_its_history(
+            results in prop::collection::vec((result(), 0.0f64..1.0, 0i64..600), 1..60),
+        ) {
+            let policy = RetryPolicy::default();
+            let (mut kept, mut now) = (delivery(), 1000);
+            for (result, random, took) in results {
+                now += took;
+                let tried = Tried { started: at(now - took), took: Duration::ZERO, result };
+                let (settlement, attempt) = settle(&kept, &tried, &policy, at(now), random);
+                prop_assert_eq!(attempt.number, kept.attempt + 1);
+                match settlement {
+                    Settlement::Done => {
+                        prop_assert!(tried.result.is_ok());
+                        return Ok(());
+                    }
+                    Settlement::Park(parked, wait) => {
+                        let transient =
+                            tried.result.as_ref().is_err_and(|failure| matches!(failure.kind, FailureKind::Transient { .. }));
+                        prop_assert!(transient);
+                        prop_assert!(Duration::from_secs((now - 1000).unsigned_abs()) + wait <= policy.max_age);
+                        prop_assert!(parked.attempts.len() <= MOST_ATTEMPTS_KEPT);
+                        prop_assert_eq!(parked.attempts.last(), Some(&attempt));
+                        prop_assert_eq!((&parked.id, &parked.planned_at), (&kept.id, &kept.planned_at));
+                        now += i64::try_from(wait.as_secs()).unwrap();
+                        kept = *parked;
+                    }
+                    Settlement::Bury(letter) => {
+                        prop_assert!(tried.result.is_err() && !letter.reason.is_empty());
+                        let buried = letter.delivery.unwrap();
+                        prop_assert_eq!((buried.id, buried.attempts.last()), (kept.id, Some(&attempt)));
+                        return Ok(());
+                    }
+                }
+            }
+        }
     }
 }

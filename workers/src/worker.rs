@@ -17,9 +17,9 @@ use tidings_core::health::Health;
 use tidings_core::metrics::Metrics;
 use tidings_core::{Attempt, Delivery, Event, Failure, Message as _, Outcome, ProviderReference, Reason, failpoint, stream};
 use tidings_rules::Unresolved;
-use tokio::sync::RwLock;
 
 use crate::attempt::{Notifiers, Prepared, attempt_once};
+use crate::examine::{Examined, Examiner};
 use crate::keep::{Keeper, Kept, record_key};
 use crate::notification::Notification;
 use crate::notifier::{Notifier, PROVIDERS};
@@ -27,8 +27,6 @@ use crate::providers::Providers;
 use crate::report::{Reporter, reference};
 use crate::settle::{Settlement, Tried, letter, settle};
 
-/// A message that comes this often was processed alone five times and ended its process each time.
-const CRASHES_OF_ITS_OWN: i64 = 6;
 /// Deliveries to a suspended Provider look again this often.
 const SUSPENDED_FOR: Duration = Duration::from_secs(60);
 /// Pauses between tries to reach the bus with what must be stored.
@@ -41,9 +39,7 @@ pub struct Worker {
     notifiers: Notifiers,
     keeper: Keeper,
     reporter: Reporter,
-    /// Held for reading by every first delivery and for writing by what comes again, which is processed alone: so that a
-    /// delivery that ends the process is known from those that were only held beside it.
-    alone: RwLock<()>,
+    examiner: Examiner,
 }
 
 /// What to do with a message, and what to tell of it.
@@ -62,9 +58,16 @@ enum Fate {
 
 impl Worker {
     /// A worker that has not begun.
-    pub fn new(bus: Bus, providers: Arc<dyn Providers>, shared: reqwest::Client, keeper: Keeper, metrics: Metrics) -> Arc<Self> {
+    pub fn new(
+        bus: Bus,
+        providers: Arc<dyn Providers>,
+        shared: reqwest::Client,
+        keeper: Keeper,
+        examiner: Examiner,
+        metrics: Metrics,
+    ) -> Arc<Self> {
         let (notifiers, reporter) = (Notifiers::new(shared), Reporter::new(bus.clone(), metrics));
-        Arc::new(Self { bus, providers, notifiers, keeper, reporter, alone: RwLock::new(()) })
+        Arc::new(Self { bus, providers, notifiers, keeper, reporter, examiner })
     }
 
     /// Works on every type in these pools until `stop`. `capacity` is for each type: a type that is slow holds up no other.
@@ -109,15 +112,19 @@ impl Worker {
             return self.acknowledge(pulled).await;
         };
         if pulled.delivered < 2 {
-            let _beside = self.alone.read().await;
-            let fate = self.process(&delivery, pulled).await;
-            return self.settle(delivery, fate, pulled).await;
+            return self.examiner.beside(self.process_and_settle(delivery, pulled)).await;
         }
-        let _alone = self.alone.write().await;
-        if pulled.delivered > CRASHES_OF_ITS_OWN {
-            let detail = format!("the worker's process ended {CRASHES_OF_ITS_OWN} times while it attempted this delivery");
-            return self.bury_at_once(delivery, Reason::Crashed, &detail, pulled).await;
+        match self.examiner.alone(&delivery.id, pulled.delivered, self.process_and_settle(delivery.clone(), pulled)).await {
+            Examined::Ended(()) => {}
+            Examined::Guilty => {
+                let detail = "one worker after another ended while it attempted this delivery, and nothing else, five times";
+                self.bury_at_once(delivery, Reason::Crashed, detail, pulled).await;
+            }
+            Examined::Unknown(error) => self.settle(delivery, Fate::Leave(error), pulled).await,
         }
+    }
+
+    async fn process_and_settle(&self, delivery: Delivery, pulled: &Pulled) {
         let fate = self.process(&delivery, pulled).await;
         self.settle(delivery, fate, pulled).await;
     }
@@ -167,6 +174,7 @@ impl Worker {
         let object = event.involved_object.clone().unwrap_or_default();
         let alert = delivery.alert.clone().unwrap_or_default();
         let notification = notification(delivery, event, &object, &alert, &prepared);
+        failpoint::reach_for("worker:calling", &event.message);
         let mut place = delivery.id.clone();
         if let Notifier::State(notifier) = &prepared.notifier
             && let Ok(Some(desired)) = notifier.desire(&notification)

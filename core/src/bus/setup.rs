@@ -20,6 +20,8 @@ const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 const SMALLEST_LIMIT: i64 = 16 << 20;
 /// Records end this long after their last write.
 const RECORDS_END_AFTER: Duration = Duration::from_secs(90 * 24 * 3600);
+/// A delivery that ends processes does so again at once, or not at all.
+const SUSPICIONS_END_AFTER: Duration = Duration::from_secs(24 * 3600);
 
 /// What to do with a stream that is not as it must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +62,27 @@ impl Bus {
         for must in stream::all(sizing) {
             self.set_up_stream(must, mismatch).await?;
         }
-        self.set_up_latest(sizing).await
+        let latest = kv::Config {
+            bucket: stream::LATEST.to_owned(),
+            description: "The newest state of each key, as asked for and as posted".to_owned(),
+            max_age: RECORDS_END_AFTER,
+            ..bucket(sizing)
+        };
+        self.set_up_bucket(latest).await?;
+        // Without an end: a Provider that is paused stays paused.
+        let limits = kv::Config {
+            bucket: stream::LIMITS.to_owned(),
+            description: "What all workers must know before they call a destination".to_owned(),
+            ..bucket(sizing)
+        };
+        self.set_up_bucket(limits).await?;
+        let suspects = kv::Config {
+            bucket: stream::SUSPECTS.to_owned(),
+            description: "How many processes have ended while they attempted a delivery alone".to_owned(),
+            max_age: SUSPICIONS_END_AFTER,
+            ..bucket(sizing)
+        };
+        self.set_up_bucket(suspects).await
     }
 
     /// Looks for EVENTS without making it, as ingest does.
@@ -116,21 +138,13 @@ impl Bus {
         }
     }
 
-    async fn set_up_latest(&self, sizing: &Sizing) -> Result<(), SetupError> {
-        let unavailable = |cause: String| SetupError::Unavailable { stream: format!("KV_{}", stream::LATEST), cause };
-        if self.jetstream().get_key_value(stream::LATEST).await.is_ok() {
+    async fn set_up_bucket(&self, must: kv::Config) -> Result<(), SetupError> {
+        let stream = format!("KV_{}", must.bucket);
+        if self.jetstream().get_key_value(&must.bucket).await.is_ok() {
             return Ok(());
         }
-        let bucket = kv::Config {
-            bucket: stream::LATEST.to_owned(),
-            description: "The newest state of each key, as asked for and as posted".to_owned(),
-            history: 1,
-            max_age: RECORDS_END_AFTER,
-            num_replicas: sizing.replicas,
-            ..kv::Config::default()
-        };
-        let made = self.jetstream().create_key_value(bucket).await;
-        made.map(|_| ()).map_err(|error| unavailable(error.to_string()))
+        let made = self.jetstream().create_key_value(must).await;
+        made.map(|_| ()).map_err(|error| SetupError::Unavailable { stream, cause: error.to_string() })
     }
 
     /// Samples the server every second until `stop`: is it there, are the streams, how full is it, what time is it.
@@ -218,6 +232,10 @@ impl Bus {
         let stored = Timestamp::from_second(message.time.unix_timestamp()).unwrap_or(Timestamp::UNIX_EPOCH);
         Duration::try_from(self.clock().now().duration_since(stored)).unwrap_or_default()
     }
+}
+
+fn bucket(sizing: &Sizing) -> kv::Config {
+    kv::Config { history: 1, num_replicas: sizing.replicas, ..kv::Config::default() }
 }
 
 /// What the server says of a stream; the client's own type leaves out the time.

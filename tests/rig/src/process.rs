@@ -23,6 +23,7 @@ const LINES_KEPT: usize = 2000;
 pub struct Role {
     subcommand: &'static str,
     shares_server: bool,
+    kubeconfig: Option<PathBuf>,
     extra: Vec<String>,
     environment: Vec<(String, String)>,
 }
@@ -54,7 +55,13 @@ impl Role {
     }
 
     fn new(subcommand: &'static str) -> Self {
-        Self { subcommand, shares_server: true, extra: Vec::new(), environment: Vec::new() }
+        Self { subcommand, shares_server: true, kubeconfig: None, extra: Vec::new(), environment: Vec::new() }
+    }
+
+    /// With its rules in the cluster of a kubeconfig, not in the rig's folder.
+    pub fn in_cluster(mut self, kubeconfig: &Path) -> Self {
+        self.kubeconfig = Some(kubeconfig.to_owned());
+        self
     }
 
     /// With these arguments too.
@@ -79,8 +86,11 @@ impl Role {
         } else {
             push("--data", folder.join("data").display().to_string());
         }
+        if let Some(kubeconfig) = &self.kubeconfig {
+            push("--kubeconfig", kubeconfig.display().to_string());
+        }
         if self.subcommand != "ingest" {
-            push("--rules", rules.display().to_string());
+            push("--rules", self.kubeconfig.map_or(rules.display().to_string(), |_| "cluster".to_owned()));
         }
         if matches!(self.subcommand, "ingest" | "up") {
             push("--listen", format!("127.0.0.1:{listen}"));
@@ -228,6 +238,11 @@ impl Process {
         self.ready().await;
     }
 
+    /// Starts it again after its end, with the same arguments and environment, whatever becomes of it.
+    pub fn respawn(&mut self) {
+        self.child = run(&self.executable, &self.launch, &self.log);
+    }
+
     /// What it has logged.
     pub fn log(&self) -> Vec<String> {
         self.log.lock().expect("no thread panics with the log").iter().cloned().collect()
@@ -255,6 +270,11 @@ static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(|| {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().expect("a client without TLS can be made")
 });
+
+/// The client of everything that a test asks by HTTP.
+pub(crate) fn client() -> &'static reqwest::Client {
+    &CLIENT
+}
 
 fn run(executable: &Path, launch: &Launch, log: &Arc<Mutex<VecDeque<String>>>) -> Child {
     let mut command = Command::new(executable);

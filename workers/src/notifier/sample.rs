@@ -28,6 +28,8 @@ pub fn provider(kind: &'static str, edit: impl FnOnce(&mut ResolvedProvider)) ->
         tls: None,
         proxy: None,
         commit_status_expr: None,
+        rate_limit: None,
+        max_in_flight: None,
         retry: RetryPolicy::default(),
         manifest: serde_json::Value::Null,
         fingerprint: String::new(),
