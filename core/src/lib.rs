@@ -25,6 +25,7 @@ pub mod token;
 
 pub use outcome::{Failure, FailureKind, Outcome, Reason};
 pub use tidings_proto::v1::{
-    AlertReference, Attempt, DeadLetter, Delivery, Event, ObjectLabels, ObjectReference, ProviderReference, object_labels,
+    AlertReference, Attempt, DeadLetter, Delivery, Event, ObjectLabels, ObjectReference, ProviderReference, TemplateReference,
+    object_labels,
 };
 pub use tidings_proto::{Message, Timestamp, v1 as wire};

@@ -45,6 +45,8 @@ pub(crate) fn resolve(rules: &Rules, provider: &Provider) -> Result<ResolvedProv
         channel: provider.channel.clone(),
         timeout: provider.timeout,
         commit_status_expr: provider.commit_status_expr.clone(),
+        commit_status: provider.commit_status.clone(),
+        links: provider.links,
         retry: provider.retry,
         manifest: provider.manifest.clone(),
     })

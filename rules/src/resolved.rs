@@ -7,6 +7,7 @@ use std::time::Duration;
 use tidings_core::retry::RetryPolicy;
 
 use crate::kind::Kind;
+use crate::provider::CommitStatusOptions;
 
 /// The bytes of one key of a Secret. They show neither in `Debug` nor in errors.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -114,6 +115,10 @@ pub struct ResolvedProvider {
     pub proxy: Option<Proxy>,
     /// The CEL expression for the commit status id; an empty one counts as none.
     pub commit_status_expr: Option<String>,
+    /// What commit statuses say beside their state.
+    pub commit_status: CommitStatusOptions,
+    /// Whether messages get links; nothing: as the settings say.
+    pub links: Option<bool>,
     /// The bounds of retries.
     pub retry: RetryPolicy,
     /// The Provider as it was written (apiVersion, kind, metadata, spec), for expressions and templates.

@@ -30,6 +30,8 @@ pub struct Tried {
     pub took: Duration,
     /// How it ended.
     pub result: Result<Ended, Failure>,
+    /// What is wrong with the template; empty where nothing is.
+    pub template_error: String,
 }
 
 /// Decides, and tells the attempt as it goes into the history. `random` is in 0..1.
@@ -85,6 +87,7 @@ fn record(number: u32, tried: &Tried, outcome: Outcome, reason: &str, detail: &s
         reason: reason.to_owned(),
         detail: detail.to_owned(),
         status: status.map_or(0, u32::from),
+        template_error: tried.template_error.clone(),
     }
 }
 
@@ -109,7 +112,7 @@ mod tests {
     }
 
     fn tried(result: Result<Ended, Failure>) -> Tried {
-        Tried { started: at(1000), took: Duration::from_millis(7), result }
+        Tried { started: at(1000), took: Duration::from_millis(7), result, template_error: "line 1: no".into() }
     }
 
     fn delivery() -> Delivery {
@@ -122,6 +125,7 @@ mod tests {
         let (settlement, attempt) = settle(&delivery(), &tried, &RetryPolicy::default(), at(1001), 0.5);
         assert_eq!(settlement, Settlement::Done);
         assert_eq!((attempt.number, attempt.outcome.as_str(), attempt.status, attempt.duration_ms), (1, "delivered", 200, 7));
+        assert_eq!(attempt.template_error, "line 1: no");
     }
 
     #[test]

@@ -26,6 +26,7 @@ use crate::notifier::{Notifier, PROVIDERS};
 use crate::providers::Providers;
 use crate::report::{Reporter, reference};
 use crate::settle::{Settlement, Tried, letter, settle};
+use crate::wording::{Wording, Words};
 
 /// A message that comes this often was processed alone five times and ended its process each time.
 const CRASHES_OF_ITS_OWN: i64 = 6;
@@ -41,6 +42,7 @@ pub struct Worker {
     notifiers: Notifiers,
     keeper: Keeper,
     reporter: Reporter,
+    words: Words,
     /// Held for reading by every first delivery and for writing by what comes again, which is processed alone: so that a
     /// delivery that ends the process is known from those that were only held beside it.
     alone: RwLock<()>,
@@ -62,9 +64,16 @@ enum Fate {
 
 impl Worker {
     /// A worker that has not begun.
-    pub fn new(bus: Bus, providers: Arc<dyn Providers>, shared: reqwest::Client, keeper: Keeper, metrics: Metrics) -> Arc<Self> {
+    pub fn new(
+        bus: Bus,
+        providers: Arc<dyn Providers>,
+        shared: reqwest::Client,
+        keeper: Keeper,
+        metrics: Metrics,
+        words: Words,
+    ) -> Arc<Self> {
         let (notifiers, reporter) = (Notifiers::new(shared), Reporter::new(bus.clone(), metrics));
-        Arc::new(Self { bus, providers, notifiers, keeper, reporter, alone: RwLock::new(()) })
+        Arc::new(Self { bus, providers, notifiers, keeper, reporter, words, alone: RwLock::new(()) })
     }
 
     /// Works on every type in these pools until `stop`. `capacity` is for each type: a type that is slow holds up no other.
@@ -127,7 +136,7 @@ impl Worker {
         let clock = Instant::now();
         let failed = |failure, prepared| Fate::Tried {
             place: delivery.id.clone(),
-            tried: Tried { started, took: clock.elapsed(), result: Err(failure) },
+            tried: Tried { started, took: clock.elapsed(), result: Err(failure), template_error: String::new() },
             prepared,
             other: None,
         };
@@ -166,7 +175,9 @@ impl Worker {
     ) -> Fate {
         let object = event.involved_object.clone().unwrap_or_default();
         let alert = delivery.alert.clone().unwrap_or_default();
-        let notification = notification(delivery, event, &object, &alert, &prepared);
+        let told = notification(delivery, event, &object, &alert, &prepared);
+        let wording = self.words.wording(&told, &prepared.provider, || self.providers.template(delivery));
+        let notification = Notification { wording: &wording, ..told };
         let mut place = delivery.id.clone();
         if let Notifier::State(notifier) = &prepared.notifier
             && let Ok(Some(desired)) = notifier.desire(&notification)
@@ -184,7 +195,8 @@ impl Worker {
             Ok(Kept::Ended { ended, other }) => (Ok(ended), other),
             Err(failure) => (Err(failure), None),
         };
-        let tried = Tried { started, took: clock.elapsed(), result };
+        let template_error = wording.template_error.clone();
+        let tried = Tried { started, took: clock.elapsed(), result, template_error };
         Fate::Tried { place, tried, prepared: Some(prepared), other }
     }
 
@@ -280,7 +292,8 @@ impl Worker {
         let letter = letter(delivery.clone(), reason, detail, Timestamp::now());
         until_stored(|| self.bus.bury(&letter)).await;
         self.acknowledge(pulled).await;
-        let tried = Tried { started: Timestamp::now(), took: Duration::ZERO, result: Err(Failure::permanent(reason, detail)) };
+        let result = Err(Failure::permanent(reason, detail));
+        let tried = Tried { started: Timestamp::now(), took: Duration::ZERO, result, template_error: String::new() };
         let attempt = Attempt {
             number: delivery.attempt + 1,
             outcome: Outcome::Dead.as_str().to_owned(),
@@ -308,7 +321,7 @@ enum Unprepared {
     Suspended,
 }
 
-/// What a notifier is told of a delivery.
+/// What a notifier is told of a delivery, in the standard form.
 pub fn notification<'a>(
     delivery: &'a Delivery,
     event: &'a Event,
@@ -317,7 +330,15 @@ pub fn notification<'a>(
     prepared: &'a Prepared,
 ) -> Notification<'a> {
     let channel = if delivery.channel.is_empty() { &prepared.provider.channel } else { &delivery.channel };
-    Notification { delivery_id: &delivery.id, event, object, metadata: &delivery.metadata, alert, channel }
+    Notification {
+        delivery_id: &delivery.id,
+        event,
+        object,
+        metadata: &delivery.metadata,
+        alert,
+        channel,
+        wording: Wording::STANDARD,
+    }
 }
 
 /// Tries until it is stored: nothing is acknowledged before. Ends early only with its message being handed back.

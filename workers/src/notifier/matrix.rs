@@ -17,6 +17,7 @@ use crate::address::http_url;
 use crate::classify::classify_with_wait;
 use crate::http::{Answer, Http, Request};
 use crate::notification::Notification;
+use crate::text::cut_bytes;
 
 /// The row of the table.
 pub const TYPE: ProviderType = ProviderType {
@@ -29,6 +30,9 @@ pub const TYPE: ProviderType = ProviderType {
 
 /// In bytes of JSON.
 const LONGEST_BODY: usize = 65_536 / 10 * 9;
+
+/// In bytes; names of objects are never longer.
+const LONGEST_TITLE: usize = 1_000;
 
 struct Matrix {
     http: Http,
@@ -72,13 +76,14 @@ fn send_url(homeserver: &Url, room: &str, transaction: &str) -> Url {
 
 fn body(notification: &Notification<'_>) -> String {
     let emoji = if notification.is_error() { "🚨" } else { "💫" };
-    let heading = format!("{emoji} {}\n", notification.object_heading());
-    let around = json!({ "msgtype": "m.text", "body": format!("{heading}\n") }).to_string().len();
+    let heading = format!("{emoji} {}\n", cut_bytes(&notification.title(), LONGEST_TITLE));
+    let links: String = notification.links().iter().map(|link| format!("- {}: {}\n", link.label, link.url)).collect();
+    let around = json!({ "msgtype": "m.text", "body": format!("{heading}\n{links}") }).to_string().len();
     let room = LONGEST_BODY.saturating_sub(around);
     // The line's end takes two bytes in JSON.
-    let fitted = fit(JSON_BYTES, room, &notification.event.message, notification.fields(), "- : \\n".len());
+    let fitted = fit(JSON_BYTES, room, notification.text(), notification.shown_fields(), "- : \\n".len());
     let lines: String = fitted.fields.iter().map(|(key, value)| format!("- {key}: {value}\n")).collect();
-    format!("{heading}{}\n{lines}", fitted.message)
+    format!("{heading}{}\n{lines}{links}", fitted.message)
 }
 
 fn judge(answer: &Answer) -> Result<u16, Failure> {

@@ -11,6 +11,7 @@ use tidings_rules::{Family, Kind, ResolvedProvider, SecretData, SecretValue};
 use super::{Invalid, Notifier, ProviderType, Sent};
 use crate::http::{Answer, Http, Request};
 use crate::notification::Notification;
+use crate::wording::Wording;
 
 /// The Provider `apps/prov` of a type, at `https://hooks.example.com/path`, with what the test changes in it.
 pub fn provider(kind: &'static str, edit: impl FnOnce(&mut ResolvedProvider)) -> ResolvedProvider {
@@ -28,6 +29,8 @@ pub fn provider(kind: &'static str, edit: impl FnOnce(&mut ResolvedProvider)) ->
         tls: None,
         proxy: None,
         commit_status_expr: None,
+        commit_status: Default::default(),
+        links: None,
         retry: RetryPolicy::default(),
         manifest: serde_json::Value::Null,
         fingerprint: String::new(),
@@ -47,6 +50,7 @@ pub struct Sample {
     pub metadata: BTreeMap<String, String>,
     pub alert: AlertReference,
     pub channel: String,
+    pub wording: Wording,
 }
 
 impl Sample {
@@ -81,6 +85,7 @@ impl Sample {
             metadata: metadata.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
             alert: AlertReference { namespace: "apps".into(), name: "webapp-alert".into(), ..Default::default() },
             channel: "general".into(),
+            wording: Wording::default(),
         }
     }
 
@@ -108,6 +113,7 @@ impl Sample {
             metadata: &self.metadata,
             alert: &self.alert,
             channel: &self.channel,
+            wording: &self.wording,
         }
     }
 }
