@@ -6,6 +6,7 @@
 //! ```
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tidings_core::config::LinksSettings;
@@ -119,7 +120,9 @@ impl Words {
     }
 
     fn render(&self, source: String, escape: Escape, scope: &Scope) -> Result<Rendered, String> {
-        self.program(source, escape).as_ref().as_ref().map_err(Clone::clone)?.render(scope)
+        let render = || self.program(source, escape).as_ref().as_ref().map_err(Clone::clone)?.render(scope);
+        // None is known that panics; if one does, it costs its wording like any other error.
+        catch_unwind(AssertUnwindSafe(render)).unwrap_or_else(|_| Err("the template makes the engine fail".to_owned()))
     }
 
     /// Compiled once, and remembered if it can't be.

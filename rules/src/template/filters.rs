@@ -3,42 +3,18 @@
 
 use std::fmt::Write;
 
-use minijinja::value::{Rest, Value};
-use minijinja::{Environment, Error, ErrorKind};
+use minijinja::value::{Kwargs, Rest, Value};
+use minijinja::{Environment, Error, ErrorKind, State, filters};
 
 use super::program::{Escape, LONGEST_TEXT, Limited};
 
 /// Jinja's own.
-const OF_JINJA: [&str; 24] = [
-    "abs",
-    "bool",
-    "capitalize",
-    "count",
-    "d",
-    "default",
-    "dictsort",
-    "first",
-    "float",
-    "int",
-    "items",
-    "last",
-    "length",
-    "list",
-    "lower",
-    "max",
-    "min",
-    "reverse",
-    "round",
-    "safe",
-    "sort",
-    "title",
-    "trim",
-    "upper",
-];
+const OF_JINJA: &str = "abs bool capitalize count d default dictsort first float int items last length lower max min reverse round \
+                        safe title trim upper";
 /// In a form of our own.
-const OWN: [&str; 8] = ["e", "escape", "join", "lines", "replace", "split", "string", "truncate"];
+const OWN: &str = "e escape join lines list replace sort split string truncate";
 
-/// So many parts of a text.
+/// So many parts of a text, or values of a list that is made: a letter takes 24 bytes as a value.
 const MOST_PARTS: usize = 1_000;
 
 /// Whether there is such a filter.
@@ -46,10 +22,10 @@ const MOST_PARTS: usize = 1_000;
 /// # Errors
 /// A sentence with those that are there.
 pub fn known(name: &str) -> Result<(), String> {
-    if OF_JINJA.contains(&name) || OWN.contains(&name) {
+    let mut all: Vec<&str> = OF_JINJA.split(' ').chain(OWN.split(' ')).collect();
+    if all.contains(&name) {
         return Ok(());
     }
-    let mut all = [&OF_JINJA[..], &OWN].concat();
     all.sort_unstable();
     Err(format!("there is no filter {name}; there are {}", all.join(", ")))
 }
@@ -70,6 +46,14 @@ pub fn add(environment: &mut Environment<'_>, escape: Escape) {
     environment.add_filter("split", split);
     environment.add_filter("lines", |value: &Value| parts(text(value)?.lines()));
     environment.add_filter("truncate", truncate);
+    environment.add_filter("list", |state: &State<'_, '_>, value: Value| {
+        few(&value)?;
+        filters::list(state, value)
+    });
+    environment.add_filter("sort", |state: &State<'_, '_>, value: Value, options: Kwargs| {
+        few(&value)?;
+        filters::sort(state, value, options)
+    });
 }
 
 fn join(values: &Value, separator: Option<&str>) -> Result<String, Error> {
@@ -111,10 +95,16 @@ fn truncate(value: &Value, length: usize, rest: Rest<Value>) -> Result<String, E
     Ok(text.chars().take(length.saturating_sub(1)).chain(['…']).collect())
 }
 
+/// Refuses what would make a long list. What is none at all is left to the filter.
+fn few(value: &Value) -> Result<(), Error> {
+    let count = value.try_iter().map_or(0, |values| values.take(MOST_PARTS + 1).count());
+    if count > MOST_PARTS { Err(too_many()) } else { Ok(()) }
+}
+
 fn parts<'a>(parts: impl Iterator<Item = &'a str>) -> Result<Value, Error> {
     let parts: Vec<&str> = parts.take(MOST_PARTS + 1).collect();
     if parts.len() > MOST_PARTS {
-        return Err(Error::new(ErrorKind::InvalidOperation, format!("a text of more than {MOST_PARTS} parts")));
+        return Err(too_many());
     }
     Ok(Value::from_iter(parts))
 }
@@ -123,6 +113,10 @@ fn text(value: &Value) -> Result<String, Error> {
     let mut text = Limited::new(LONGEST_TEXT);
     write!(text, "{value}").map_err(|_| too_long("a value"))?;
     Ok(text.into_text())
+}
+
+fn too_many() -> Error {
+    Error::new(ErrorKind::InvalidOperation, format!("a list of more than {MOST_PARTS} parts"))
 }
 
 fn too_long(what: &str) -> Error {

@@ -13,6 +13,8 @@ use super::{filters, language};
 pub const LONGEST_SOURCE: usize = 16 << 10;
 /// The longest text that a template gives, in bytes; what goes through `{% set %}…{% endset %}` counts too.
 pub const LONGEST_TEXT: usize = 64 << 10;
+/// The longest title, in characters.
+const LONGEST_TITLE: usize = 256;
 /// Instructions. Sane templates need some hundred.
 const FUEL: u64 = 10_000;
 /// minijinja looks templates up by name; each environment has one.
@@ -32,7 +34,7 @@ pub enum Escape {
 /// What a template gives for an event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rendered {
-    /// The value of `title`, where the template sets it.
+    /// The value of `title`, where the template sets it: one line, cut at 256 characters.
     pub title: Option<String>,
     /// The text, without white space around it; never empty.
     pub text: String,
@@ -99,9 +101,12 @@ impl Program {
         }
         let mut text = Limited::new(LONGEST_TEXT);
         write!(text, "{value}").map_err(|_| too_long())?;
-        let text = text.into_text();
-        let text = if value.is_safe() { text } else { self.escape.apply(&text) };
-        Ok(text.split_whitespace().collect::<Vec<_>>().join(" "))
+        let title = text.into_text().split_whitespace().collect::<Vec<_>>().join(" ");
+        let title = match title.char_indices().nth(LONGEST_TITLE - 1) {
+            Some((end, last)) if end + last.len_utf8() < title.len() => format!("{}…", &title[..end]),
+            _ => title,
+        };
+        Ok(if value.is_safe() { title } else { self.escape.apply(&title) })
     }
 }
 
@@ -238,9 +243,20 @@ mod tests {
     }
 
     #[test]
+    fn a_long_title_is_cut() {
+        let title = |length: usize| {
+            let source = format!("{{% set title = '{}' %}}x", "ä".repeat(length));
+            render_with(&source, Escape::None).unwrap().title.unwrap()
+        };
+        assert_eq!(title(256), "ä".repeat(256));
+        assert_eq!(title(257), format!("{}…", "ä".repeat(255)));
+    }
+
+    #[test]
     fn own_filters_do_what_jinjas_do() {
         for (source, expected) in [
             ("{{ list|join(', ') }}", "1, 2, 3"),
+            ("{{ 'cab'|sort|join }}{{ list|sort(reverse=true)|list }}{{ b|list }}", "abc[3, 2, 1][]"),
             ("{{ event.message|lines|join('|') }}", "one|two"),
             ("{{ event.message|split('o')|length }}", "3"),
             ("{{ event.message|replace('one', '1')|first }}", "1"),
@@ -259,7 +275,7 @@ mod tests {
             "{% for a in long|lower %}{{ long }}{% endfor %}",
             "{% set a %}{% for a in long %}{{ long }}{% endfor %}{% endset %}x",
             "{{ long|replace('m', long) }}",
-            "{{ long|list|join(long) }}",
+            "{{ event.message|join(long) }}",
             "{% for a in list %}{% for a in list %}{% for a in list %}{{ long }}{% endfor %}{% endfor %}{% endfor %}",
         ] {
             assert!(text(source).unwrap_err().contains("gives more than 65536 bytes"), "{source}: {:?}", text(source));
@@ -267,7 +283,9 @@ mod tests {
         let raw = format!("{{% for a in long %}}{}{{% endfor %}}", "r".repeat(10 << 10));
         assert_eq!(text(&raw).unwrap_err(), "gives more than 65536 bytes");
         assert!(text(&"x".repeat(LONGEST_SOURCE + 1)).unwrap_err().contains("at most 16384"));
-        assert!(text("{{ event.message|split('') | length }}{{ long|split('') }}").unwrap_err().contains("1000 parts"));
+        for filter in ["split('')", "list", "sort", "replace('m', '\n')|lines"] {
+            assert!(text(&format!("{{{{ long|{filter} }}}}")).unwrap_err().contains("1000 parts"), "{filter}");
+        }
     }
 
     /// Tests have threads with as much stack as workers have.

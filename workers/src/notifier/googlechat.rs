@@ -15,7 +15,7 @@ use crate::address::http_url;
 use crate::classify::classify;
 use crate::http::{Http, Request};
 use crate::notification::Notification;
-use crate::text::cut_utf16;
+use crate::text::{cut_utf16, without_half_entity};
 use crate::wording::Link;
 
 /// The row of the table.
@@ -55,6 +55,7 @@ impl SendMessage for GoogleChat {
 fn fitted_card(notification: &Notification<'_>) -> Value {
     let longest_message = LONGEST_TEXT - RED.0.len() - RED.1.len();
     let message = cut_utf16(notification.text(), longest_message);
+    let message = if notification.is_worded() { without_half_entity(message) } else { message };
     let with_an_empty_field = Fitted { message: String::new(), fields: vec![(String::new(), String::new())] };
     let room = LONGEST_BODY.saturating_sub(card(notification, with_an_empty_field).to_string().len());
     let around_a_field = key_value("", "").to_string().len() + 1;

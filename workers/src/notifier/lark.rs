@@ -17,7 +17,6 @@ use crate::address::http_url;
 use crate::classify::{classify, describe};
 use crate::http::{Answer, Http, Request};
 use crate::notification::Notification;
-use crate::text::cut_bytes;
 use crate::wording::Link;
 
 /// The row of the table.
@@ -31,9 +30,6 @@ pub const TYPE: ProviderType = ProviderType {
 
 /// In bytes.
 const LONGEST_BODY: usize = 20 * 1024;
-
-/// In bytes; names of objects are never longer.
-const LONGEST_TITLE: usize = 1_000;
 
 struct Lark {
     http: Http,
@@ -66,7 +62,7 @@ fn fitted_card(notification: &Notification<'_>) -> Value {
 
 fn card(notification: &Notification<'_>, content: &str) -> Value {
     let (emoji, template) = if notification.is_error() { ("🚨", "red") } else { ("💫", "turquoise") };
-    let title = format!("{emoji} {}", cut_bytes(&notification.title(), LONGEST_TITLE));
+    let title = format!("{emoji} {}", notification.title());
     let mut elements = vec![json!({ "tag": "div", "text": { "tag": "lark_md", "content": content } })];
     if !notification.links().is_empty() {
         let actions: Vec<Value> = notification.links().iter().map(button).collect();

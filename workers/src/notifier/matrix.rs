@@ -17,7 +17,6 @@ use crate::address::http_url;
 use crate::classify::classify_with_wait;
 use crate::http::{Answer, Http, Request};
 use crate::notification::Notification;
-use crate::text::cut_bytes;
 
 /// The row of the table.
 pub const TYPE: ProviderType = ProviderType {
@@ -30,9 +29,6 @@ pub const TYPE: ProviderType = ProviderType {
 
 /// In bytes of JSON.
 const LONGEST_BODY: usize = 65_536 / 10 * 9;
-
-/// In bytes; names of objects are never longer.
-const LONGEST_TITLE: usize = 1_000;
 
 struct Matrix {
     http: Http,
@@ -76,7 +72,7 @@ fn send_url(homeserver: &Url, room: &str, transaction: &str) -> Url {
 
 fn body(notification: &Notification<'_>) -> String {
     let emoji = if notification.is_error() { "🚨" } else { "💫" };
-    let heading = format!("{emoji} {}\n", cut_bytes(&notification.title(), LONGEST_TITLE));
+    let heading = format!("{emoji} {}\n", notification.title());
     let links: String = notification.links().iter().map(|link| format!("- {}: {}\n", link.label, link.url)).collect();
     let around = json!({ "msgtype": "m.text", "body": format!("{heading}\n{links}") }).to_string().len();
     let room = LONGEST_BODY.saturating_sub(around);

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::fit::{UTF16, fit};
 use crate::notification::Notification;
-use crate::text::cut_utf16;
+use crate::text::{cut_utf16, without_half_entity};
 use crate::wording::Link;
 
 /// What differs between the services: colours and sizes. Sizes are in units of UTF-16.
@@ -66,7 +66,7 @@ impl SlackForm {
                 "fallback": cut_utf16(sender.fallback, self.longest_text),
                 "color": if notification.is_error() { self.error } else { self.info },
                 "author_name": author,
-                "text": fitted.message,
+                "text": if notification.is_worded() { without_half_entity(fitted.message) } else { fitted.message },
                 "mrkdwn_in": ["text"],
                 "fields": fitted.fields.into_iter().map(field).collect::<Vec<Value>>(),
             }],

@@ -28,8 +28,6 @@ pub const TYPE: ProviderType = ProviderType {
 };
 
 const LONGEST_TEXT: usize = 4_096;
-/// Of a template's; it leaves most of the room to the text.
-const LONGEST_TITLE: usize = 256;
 /// What MarkdownV2 wants escaped, beside the backslash.
 const SPECIAL: &str = "._-[]()~>`#+=|{}!*\\";
 /// Text that is escaped already: a cut leaves no half of an escape.
@@ -72,7 +70,7 @@ fn text(notification: &Notification<'_>) -> String {
     let emoji = if notification.is_error() { "🚨" } else { "💫" };
     let object = notification.object;
     let own = || format!("{}/{}/{}", object.kind.to_lowercase(), object.name, object.namespace);
-    let title = notification.wording.title.as_ref().map_or_else(own, |title| cut_utf16(title, LONGEST_TITLE));
+    let title = notification.wording.title.clone().unwrap_or_else(own);
     let heading = format!("*{}*\n", escaped(&format!("{emoji} {title}")));
     let line = |key: &str, value: &str| format!("\\- *{key}*: {value}\n");
     let room = LONGEST_TEXT.saturating_sub((ESCAPED.size)(&heading) + 1);

@@ -16,7 +16,6 @@ use crate::address::http_url;
 use crate::classify::{classify, describe, retry_after};
 use crate::http::{Answer, Http, Request};
 use crate::notification::Notification;
-use crate::text::cut_bytes;
 
 /// The row of the table.
 pub const TYPE: ProviderType = ProviderType {
@@ -28,9 +27,6 @@ pub const TYPE: ProviderType = ProviderType {
 };
 
 const LONGEST_MARKDOWN: usize = 7_439;
-
-/// In bytes; names of objects are never longer.
-const LONGEST_TITLE: usize = 1_000;
 
 struct Webex {
     http: Http,
@@ -60,7 +56,7 @@ impl SendMessage for Webex {
 
 fn markdown(notification: &Notification<'_>) -> String {
     let emoji = if notification.is_error() { "💣" } else { "✅" };
-    let heading = format!("{emoji} **{}**\n", cut_bytes(&notification.title(), LONGEST_TITLE));
+    let heading = format!("{emoji} **{}**\n", notification.title());
     let links = notification.markdown_links("\n");
     let line = |key: &str, value: &str| format!(">**{key}**: {value}\n");
     let room = LONGEST_MARKDOWN.saturating_sub(heading.len() + links.len() + 2);

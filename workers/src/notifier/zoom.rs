@@ -66,8 +66,7 @@ fn body(notification: &Notification<'_>) -> Value {
         parts.push(json!({ "type": "fields", "items": fields }));
     }
     parts.extend(notification.links().iter().map(|link| json!({ "type": "message", "text": link.label, "link": link.url })));
-    let head =
-        json!({ "text": cut_utf16(&notification.title(), LONGEST_TEXT), "sub_head": { "text": notification.event.severity } });
+    let head = json!({ "text": notification.title(), "sub_head": { "text": notification.event.severity } });
     json!({ "content": { "head": head, "body": parts } })
 }
 

@@ -15,7 +15,6 @@ use crate::address::http_url;
 use crate::classify::classify_with_wait;
 use crate::http::{Answer, Http, Request};
 use crate::notification::Notification;
-use crate::text::cut_utf16;
 
 /// The row of the table.
 pub const TYPE: ProviderType = ProviderType {
@@ -28,9 +27,6 @@ pub const TYPE: ProviderType = ProviderType {
 
 /// In units of UTF-16, so that it holds whatever is meant by characters.
 const LONGEST_CONTENT: usize = 10_000;
-
-/// Of a template's title.
-const LONGEST_TITLE: usize = 1_000;
 
 struct Zulip {
     http: Http,
@@ -73,7 +69,7 @@ fn channel_and_topic(text: &str) -> Option<(&str, &str)> {
 fn content(notification: &Notification<'_>) -> String {
     let emoji = if notification.is_error() { "⚠️ " } else { "ℹ️ " };
     let heading = match &notification.wording.title {
-        Some(title) => format!("## {emoji}{}\n\n", cut_utf16(title, LONGEST_TITLE)),
+        Some(title) => format!("## {emoji}{title}\n\n"),
         None => format!("## Flux Status\n\n{emoji}{}\n\n", notification.object_path()),
     };
     let metadata_heading = if notification.is_worded() { "\n" } else { "\n\nMetadata:\n" };

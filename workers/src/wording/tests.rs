@@ -1,5 +1,6 @@
 //! Each provider type with a template and with links, and without.
 
+use proptest::prelude::*;
 use tidings_rules::ResolvedProvider;
 
 use super::*;
@@ -188,5 +189,34 @@ async fn the_event_is_sent_as_it_is_where_a_type_does_that() {
         let provider = ResolvedProvider { links: Some(true), ..provider(row) };
         let wording = words().wording(&sample(row).notification(), &provider, || panic!("no template is asked for"));
         assert_eq!(wording, Wording::default(), "{}", row.kind);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+    #[test]
+    fn whatever_the_template_and_the_event_are_there_is_something_to_send(
+        template in prop_oneof![
+            "\\PC{0,60}",
+            proptest::collection::vec(prop_oneof![
+                Just("{{ event.message }}"), Just("{% for a, b in metadata|items %}"), Just("{% endfor %}"), Just("{{ a|upper }}"),
+                Just("{% set title %}"), Just("{% endset %}"), Just("{{ links.commit ~ commit }}"), Just("{{ branch|truncate(2) }}"),
+                Just("{% if metadata.x %}"), Just("{% endif %}"), Just("{{ event"), Just("\n"), Just("&<"),
+            ], 0..12).prop_map(|parts| parts.concat()),
+        ],
+        message in "\\PC{0,40}",
+        key in "\\PC{0,10}",
+        value in "\\PC{0,40}",
+    ) {
+        let mut sample = Sample::error().with_message(message.repeat(2_000));
+        sample.metadata.insert(key, value.clone());
+        sample.metadata.insert("repository".into(), value.clone());
+        sample.metadata.insert("revision".into(), value);
+        let provider = sample::provider("slack", |provider| provider.links = Some(true));
+        let wording = words().wording(&sample.notification(), &provider, || Ok(Some(template)));
+        prop_assert_eq!(wording.text.is_none(), !wording.template_error.is_empty());
+        prop_assert!(wording.text.as_ref().is_none_or(|text| !text.is_empty() && text.len() <= 64 << 10));
+        prop_assert!(wording.title.as_ref().is_none_or(|title| title.chars().count() <= 256 * "&amp;".len()));
+        prop_assert!(wording.template_error.chars().count() <= 300);
     }
 }
