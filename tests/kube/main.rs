@@ -2,9 +2,9 @@
 
 mod away;
 mod bed;
+mod crds;
 mod events;
 mod labels;
-mod crds;
 mod object;
 mod rig;
 mod rules;

@@ -11,5 +11,6 @@ mod reloading;
 mod retrying;
 mod sharing;
 mod states;
+mod templates;
 
 const TIDINGS: &str = env!("CARGO_BIN_EXE_tidings");

@@ -20,7 +20,7 @@ mod bitbucketserver;
 mod datadog;
 mod discord;
 mod fit;
-mod forge;
+pub(crate) mod forge;
 mod generic;
 mod generic_hmac;
 mod gitea;
@@ -43,7 +43,7 @@ mod otel;
 mod pagerduty;
 mod rocket;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 mod sentry;
 mod slack;
 mod slack_form;
