@@ -168,7 +168,7 @@ pub struct ProviderSpec {
 }
 
 /// `commitStatus` of a Provider for commit statuses.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CommitStatusSpec {
     /// `default`, as in Flux, or `qualified`: with cluster and namespace.
