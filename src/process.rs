@@ -18,7 +18,7 @@ use tidings_ingest::{BusStore, Ingest};
 use tidings_router::Router;
 use tidings_rules::folder::Folder;
 use tidings_rules::live::{Live, follow};
-use tidings_workers::http::shared_client;
+use tidings_workers::http::Outside;
 use tidings_workers::keep::Keeper;
 use tidings_workers::worker::Worker;
 use tokio::net::TcpListener;
@@ -217,8 +217,8 @@ async fn start_roles(
     }
     if parts.worker {
         let keeper = Keeper::open(&bus).await.map_err(anyhow::Error::msg).context("cannot open the bucket latest")?;
-        let client = shared_client().context("cannot read the system's certificates")?;
-        let worker = Worker::new(bus, rules, client, keeper, metrics.clone());
+        let outside = Outside::new(settings.worker.addresses.clone()).context("cannot read the system's certificates")?;
+        let worker = Worker::new(bus, rules, outside, keeper, metrics.clone());
         let (pools, capacity) = (&settings.worker.pools, settings.worker.concurrency);
         roles.spawn(worker.run(pools, capacity, health, stop.clone()));
     }

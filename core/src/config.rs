@@ -6,6 +6,7 @@
 //! Every secret can be given by file too (`nats.password_file`), and none shows in `Debug`, [`Settings::redacted`] or a
 //! mistake.
 
+mod addresses;
 mod layer;
 mod read;
 mod secret;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+pub use addresses::AddressSettings;
 pub use layer::{Flag, Origin, Sources, environment};
 pub use read::{Mistake, Mistakes};
 pub use secret::{Secret, Servers};
@@ -141,6 +143,8 @@ pub struct WorkerSettings {
     pub pools: Vec<String>,
     /// `worker.concurrency`: how many attempts are under way at a time.
     pub concurrency: usize,
+    /// `worker.addresses.…`
+    pub addresses: AddressSettings,
 }
 
 /// What a process does, as far as settings depend on it.
@@ -211,6 +215,7 @@ impl Settings {
             worker: WorkerSettings {
                 pools: reader.list("worker.pools", &["default"]),
                 concurrency: reader.or("worker.concurrency", 256, value::count),
+                addresses: AddressSettings::read(reader),
             },
         }
     }

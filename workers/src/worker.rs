@@ -20,6 +20,7 @@ use tidings_rules::Unresolved;
 use tokio::sync::RwLock;
 
 use crate::attempt::{Notifiers, Prepared, attempt_once};
+use crate::http::Outside;
 use crate::keep::{Keeper, Kept, record_key};
 use crate::notification::Notification;
 use crate::notifier::{Notifier, PROVIDERS};
@@ -62,8 +63,8 @@ enum Fate {
 
 impl Worker {
     /// A worker that has not begun.
-    pub fn new(bus: Bus, providers: Arc<dyn Providers>, shared: reqwest::Client, keeper: Keeper, metrics: Metrics) -> Arc<Self> {
-        let (notifiers, reporter) = (Notifiers::new(shared), Reporter::new(bus.clone(), metrics));
+    pub fn new(bus: Bus, providers: Arc<dyn Providers>, outside: Outside, keeper: Keeper, metrics: Metrics) -> Arc<Self> {
+        let (notifiers, reporter) = (Notifiers::new(outside), Reporter::new(bus.clone(), metrics));
         Arc::new(Self { bus, providers, notifiers, keeper, reporter, alone: RwLock::new(()) })
     }
 
