@@ -247,7 +247,6 @@ mod tests {
 
     #[tokio::test]
     async fn a_change_is_told_only_when_the_resolve_was_taken() {
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         for (statuses, paths, expected) in [
             (vec![202, 202], vec![ALERT_PATH, CHANGE_PATH], None),
             (vec![400], vec![ALERT_PATH], Some((Reason::Rejected, false))),
@@ -255,7 +254,7 @@ mod tests {
         ] {
             let (address, service) = answering(statuses).await;
             let provider = sample::provider("pagerduty", |provider| provider.address = address);
-            let http = Http::new(&provider, &crate::http::shared_client().unwrap()).unwrap();
+            let http = Http::new(&provider, &sample::outside()).unwrap();
             let Notifier::State(notifier) = build(&provider, http).unwrap() else { unreachable!("pagerduty keeps states") };
             let desired = notifier.desire(&Sample::info().notification()).unwrap().unwrap();
             assert_eq!(sample::verdict(notifier.write(&desired, None).await), expected);
