@@ -1,8 +1,9 @@
 //! Against a real Kubernetes API: kube-apiserver, etcd and kubectl.
 
+mod crds;
 mod events;
 mod labels;
-mod crds;
+mod lease;
 mod object;
 mod rig;
 mod versions;
