@@ -113,12 +113,26 @@ pub struct KubernetesSettings {
 /// Where the rules are, and what they may do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RulesSettings {
-    /// `rules.dir`: a folder of manifests.
-    pub dir: Option<PathBuf>,
+    /// `rules.from` or `rules.dir`: where they are.
+    pub from: Option<RulesFrom>,
+    /// `rules.namespaces`: of a cluster the namespaces that count; all where none is named.
+    pub namespaces: Vec<String>,
+    /// `rules.label_selector`: of a cluster the Alerts and Providers that count.
+    pub label_selector: Option<String>,
     /// `rules.no_cross_namespace_refs`: an Alert sees its own namespace only.
     pub no_cross_namespace_refs: bool,
     /// `rules.namespace_wildcard_for`: the namespaces whose Alerts may say `namespace: "*"`.
     pub namespace_wildcard_for: Vec<String>,
+}
+
+/// Where rules come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RulesFrom {
+    /// The Kubernetes API.
+    Cluster,
+    /// A folder of manifests.
+    Dir(PathBuf),
 }
 
 /// How events are routed.
@@ -126,6 +140,8 @@ pub struct RulesSettings {
 pub struct RouterSettings {
     /// `router.concurrency`: how many events are under way at a time.
     pub concurrency: usize,
+    /// `router.release_finalizers`: objects whose deletion waits for notification-controller are released.
+    pub release_finalizers: bool,
 }
 
 /// How deliveries are made.
@@ -194,12 +210,17 @@ impl Settings {
                 namespace: reader.optional("kubernetes.namespace", value::text),
             },
             rules: RulesSettings {
-                dir: reader.optional("rules.dir", value::path),
+                from: reader.either(("rules.from", value::cluster), ("rules.dir", value::folder)),
+                namespaces: reader.list("rules.namespaces", &[]),
+                label_selector: reader.optional("rules.label_selector", value::text),
                 no_cross_namespace_refs: reader.or("rules.no_cross_namespace_refs", false, value::switch),
                 namespace_wildcard_for: reader.list("rules.namespace_wildcard_for", &[]),
             },
             ingest: IngestSettings::read(reader),
-            router: RouterSettings { concurrency: reader.or("router.concurrency", 256, value::count) },
+            router: RouterSettings {
+                concurrency: reader.or("router.concurrency", 256, value::count),
+                release_finalizers: reader.or("router.release_finalizers", true, value::switch),
+            },
             worker: WorkerSettings {
                 pools: reader.list("worker.pools", &["default"]),
                 concurrency: reader.or("worker.concurrency", 256, value::count),

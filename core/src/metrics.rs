@@ -47,6 +47,10 @@ pub struct Metrics {
     pub bus_up: Gauge,
     /// `tidings_rules_problems`: rules that are refused or doubtful.
     pub rule_problems: Gauge,
+    /// `tidings_rules_snapshots_total`: states of all rules that were put in force.
+    pub rule_snapshots: Counter,
+    /// `tidings_rules_source_connected`: 1 while the folder or the API server can be read.
+    pub rules_source_connected: Gauge,
 }
 
 /// The label of a stage's outcome.
@@ -113,6 +117,8 @@ impl Default for Metrics {
             storage_used: Gauge::default(),
             bus_up: Gauge::default(),
             rule_problems: Gauge::default(),
+            rule_snapshots: Counter::default(),
+            rules_source_connected: Gauge::default(),
         };
         registry.register("ingest_events", "Events taken, by outcome", metrics.ingested.clone());
         registry.register("ingest_kubernetes_events", "Kubernetes Events seen, by outcome", metrics.kubernetes_events.clone());
@@ -134,6 +140,12 @@ impl Default for Metrics {
         registry.register("bus_storage_used_ratio", "Used part of the server's storage", metrics.storage_used.clone());
         registry.register("bus_up", "Connected, and every stream is there", metrics.bus_up.clone());
         registry.register("rules_problems", "Rules that are refused or doubtful", metrics.rule_problems.clone());
+        registry.register("rules_snapshots", "States of all rules that were put in force", metrics.rule_snapshots.clone());
+        registry.register(
+            "rules_source_connected",
+            "The source of the rules can be read",
+            metrics.rules_source_connected.clone(),
+        );
         metrics.registry = Arc::new(registry);
         metrics
     }

@@ -61,7 +61,7 @@ fn without_any_layer_the_defaults_hold() {
     assert_eq!((settings.cluster.as_str(), settings.listen.to_string().as_str()), ("default", "127.0.0.1:9090"));
     assert_eq!((settings.data.as_path(), settings.shutdown_grace), (Path::new(".tidings"), Duration::from_secs(10)));
     assert_eq!((settings.log.filter.as_str(), settings.log.format), ("info", LogFormat::Text));
-    assert_eq!((settings.nats.url, settings.rules.dir), (None, None));
+    assert_eq!((settings.nats.url, settings.rules.from), (None, None));
     assert_eq!(settings.ingest.dedupe_interval, Duration::from_secs(300));
     assert_eq!((settings.worker.pools, settings.worker.concurrency), (vec!["default".to_owned()], 256));
 }

@@ -25,6 +25,7 @@ pub struct Rules {
     secrets: Named<Arc<SecretData>>,
     config_maps: Named<Arc<BTreeMap<String, String>>>,
     refused: Vec<(Identity, String)>,
+    unreadable: BTreeMap<Identity, String>,
     entries: Vec<Entry>,
     problems: Vec<Problem>,
     options: Options,
@@ -96,6 +97,16 @@ impl Rules {
         rules.alerts.sort_by(|left, right| (&left.namespace, &left.name).cmp(&(&right.namespace, &right.name)));
         rules.index = Index::new(&rules.alerts);
         rules
+    }
+
+    /// The same, where these objects are named and nobody could read them, each for its reason.
+    pub(crate) fn with_unreadable(self, unreadable: BTreeMap<Identity, String>) -> Self {
+        Self { unreadable, ..self }
+    }
+
+    /// Why an object could not be read.
+    pub(crate) fn unreadable(&self, identity: &Identity) -> Option<&str> {
+        self.unreadable.get(identity).map(String::as_str)
     }
 
     fn add(&mut self, checked: Checked) {

@@ -1,8 +1,12 @@
 //! The roles as real processes on a real nats-server, with providers that fail.
 
+mod commenting;
 mod delivering;
+mod forge;
+mod incidents;
 mod ingesting;
 mod poison;
+mod racing;
 mod reloading;
 mod retrying;
 mod sharing;

@@ -30,6 +30,8 @@ pub struct Tried {
     pub took: Duration,
     /// How it ended.
     pub result: Result<Ended, Failure>,
+    /// When the newest state was planned that the attempt was for, where that is another delivery's.
+    pub newest: Option<ProtoTimestamp>,
 }
 
 /// Decides, and tells the attempt as it goes into the history. `random` is in 0..1.
@@ -45,6 +47,9 @@ pub fn settle(delivery: &Delivery, tried: &Tried, policy: &RetryPolicy, now: Tim
     } else {
         delivery.unauthorized_since = None;
     }
+    // Deliveries of a key coalesce into one, which must not give up while a newer state still has time.
+    let age_of = |time: &ProtoTimestamp| (time.seconds, time.nanos);
+    delivery.planned_at = delivery.planned_at.into_iter().chain(tried.newest).max_by_key(age_of);
     let standing = Standing {
         attempt: number,
         age: since(delivery.planned_at.as_ref(), now).unwrap_or_default(),
@@ -112,7 +117,7 @@ mod tests {
     }
 
     fn tried(result: Result<Ended, Failure>) -> Tried {
-        Tried { started: at(1000), took: Duration::from_millis(7), result }
+        Tried { started: at(1000), took: Duration::from_millis(7), result, newest: None }
     }
 
     fn delivery() -> Delivery {
@@ -158,6 +163,17 @@ mod tests {
         let other = tried(Err(Failure::transient(Reason::Timeout, "")));
         let Settlement::Park(between, _) = settled(&first, &other, 1500) else { panic!() };
         assert_eq!(between.unauthorized_since, None);
+    }
+
+    #[test]
+    fn a_delivery_that_stands_for_a_newer_one_has_its_age() {
+        let failed = Err(Failure::transient(Reason::ServerError, ""));
+        let day = 24 * 3600;
+        let later = Tried { newest: Some(proto(at(1000 + day - 60))), ..tried(failed.clone()) };
+        let decided = |tried: &Tried| settle(&delivery(), tried, &RetryPolicy::default(), at(1000 + day + 60), 0.0).0;
+        let Settlement::Park(parked, _) = decided(&later) else { panic!("the newer one has a day left") };
+        assert_eq!(parked.planned_at, later.newest);
+        assert!(matches!(decided(&tried(failed)), Settlement::Bury(_)));
     }
 
     #[test]

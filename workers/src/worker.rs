@@ -134,7 +134,7 @@ impl Worker {
         let clock = Instant::now();
         let failed = |failure, prepared| Fate::Tried {
             place: delivery.id.clone(),
-            tried: Tried { started, took: clock.elapsed(), result: Err(failure) },
+            tried: Tried { started, took: clock.elapsed(), result: Err(failure), newest: None },
             prepared,
             other: None,
         };
@@ -184,15 +184,19 @@ impl Worker {
                 return Fate::Known;
             }
         }
-        let attempting =
-            AssertUnwindSafe(self.attempt_with_memory(&prepared, &notification, delivery.event_sequence)).catch_unwind();
+        let attempting = AssertUnwindSafe(self.attempt_with_memory(&prepared, &notification, delivery)).catch_unwind();
         let kept = attempting.await.unwrap_or_else(|_| Err(Failure::transient(Reason::Crashed, "the attempt panicked")));
-        let (result, other) = match kept {
+        let (result, other, newest) = match kept {
             Ok(Kept::Wait(wait)) => return Fate::Wait { place, wait, why: "waiting" },
-            Ok(Kept::Ended { ended, other }) => (Ok(ended), other),
-            Err(failure) => (Err(failure), None),
+            Ok(Kept::Ended { ended, other }) => (Ok(ended), other, None),
+            Ok(Kept::Failed { failure, is_noted: true, planned_at }) => (Err(failure), None, planned_at),
+            // Its state is nowhere but in this delivery: at the key's place another could push it out.
+            Ok(Kept::Failed { failure, is_noted: false, .. }) | Err(failure) => {
+                place.clone_from(&delivery.id);
+                (Err(failure), None, None)
+            }
         };
-        let tried = Tried { started, took: clock.elapsed(), result };
+        let tried = Tried { started, took: clock.elapsed(), result, newest };
         Fate::Tried { place, tried, prepared: Some(prepared), other }
     }
 
@@ -200,7 +204,7 @@ impl Worker {
         &self,
         prepared: &Prepared,
         notification: &Notification<'_>,
-        sequence: u64,
+        delivery: &Delivery,
     ) -> Result<Kept, Failure> {
         let Notifier::State(notifier) = &prepared.notifier else {
             let ended = attempt_once(prepared, notification).await?;
@@ -208,8 +212,14 @@ impl Worker {
             return Ok(Kept::Ended { ended, other: None });
         };
         // Boxed, like all that is rare beside a message: so that the common way stays small.
-        let kept = Box::pin(self.keeper.keep(notifier.as_ref(), notification, sequence, prepared.provider.timeout)).await;
-        kept.map_err(|failure| prepared.redacted(failure))
+        let kept = Box::pin(self.keeper.keep(notifier.as_ref(), notification, delivery, prepared.provider.timeout)).await;
+        match kept {
+            Ok(Kept::Failed { failure, is_noted, planned_at }) => {
+                Ok(Kept::Failed { failure: prepared.redacted(failure), is_noted, planned_at })
+            }
+            Ok(kept) => Ok(kept),
+            Err(failure) => Err(prepared.redacted(failure)),
+        }
     }
 
     fn prepare(&self, delivery: &Delivery) -> Result<Arc<Prepared>, Unprepared> {
@@ -288,7 +298,8 @@ impl Worker {
         let letter = letter(delivery.clone(), reason, detail, Timestamp::now());
         until_stored(|| self.bus.bury(&letter)).await;
         self.acknowledge(pulled).await;
-        let tried = Tried { started: Timestamp::now(), took: Duration::ZERO, result: Err(Failure::permanent(reason, detail)) };
+        let result = Err(Failure::permanent(reason, detail));
+        let tried = Tried { started: Timestamp::now(), took: Duration::ZERO, result, newest: None };
         let attempt = Attempt {
             number: delivery.attempt + 1,
             outcome: Outcome::Dead.as_str().to_owned(),

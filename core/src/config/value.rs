@@ -9,6 +9,7 @@ use jiff::SignedDuration;
 use serde::Serializer;
 use tracing_subscriber::EnvFilter;
 
+use super::RulesFrom;
 use super::ingest::Severity;
 use super::secret::Servers;
 use crate::kubernetes::kind::ObjectKind;
@@ -23,6 +24,15 @@ pub(super) fn text(text: &str) -> Parsed<String> {
 
 pub(super) fn path(text: &str) -> Parsed<PathBuf> {
     if text.is_empty() { Err("a path") } else { Ok(PathBuf::from(text)) }
+}
+
+/// The only source of rules that has a name.
+pub(super) fn cluster(text: &str) -> Parsed<RulesFrom> {
+    if text == "cluster" { Ok(RulesFrom::Cluster) } else { Err("cluster; a folder is given by rules.dir") }
+}
+
+pub(super) fn folder(text: &str) -> Parsed<RulesFrom> {
+    path(text).map(RulesFrom::Dir)
 }
 
 pub(super) fn switch(text: &str) -> Parsed<bool> {

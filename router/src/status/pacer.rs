@@ -43,6 +43,7 @@ pub struct Pacer<K> {
     /// By the time from which each may be written.
     news: BTreeSet<(Instant, K)>,
     due: HashMap<K, Instant>,
+    /// When news of each was last written.
     written: HashMap<K, Instant>,
     condition_gap: Gap,
     news_gap: Gap,
@@ -70,7 +71,7 @@ impl<K: Clone + Eq + Hash + Ord> Pacer<K> {
         }
     }
 
-    /// There is news: to be written within a minute of the last write.
+    /// There is news: to be written a minute after the last one, at once where there was none.
     pub fn want(&mut self, key: &K, now: Instant) {
         if self.waiting.contains(key) || self.due.contains_key(key) {
             return;
@@ -96,8 +97,8 @@ impl<K: Clone + Eq + Hash + Ord> Pacer<K> {
         self.waiting.remove(&key);
         if let Some(due) = self.due.remove(&key) {
             self.news.remove(&(due, key.clone()));
+            self.written.insert(key.clone(), now);
         }
-        self.written.insert(key.clone(), now);
         Some(key)
     }
 
@@ -167,6 +168,15 @@ mod tests {
         assert_eq!(run(&mut pacer, start, Duration::from_secs(300)), [(0, 3), (0, 1), (200, 2)]);
         pacer.want(&3, start + Duration::from_secs(1));
         assert_eq!(pacer.when(start + Duration::from_secs(1)), Some(start + NEWS_EVERY), "it was written at 0");
+    }
+
+    #[test]
+    fn the_first_news_does_not_wait_for_a_condition_that_was_written() {
+        let (mut pacer, start) = (Pacer::default(), Instant::now());
+        pacer.hurry(&1);
+        assert_eq!(pacer.take(start), Some(1));
+        pacer.want(&1, start);
+        assert_eq!(pacer.take(start), Some(1));
     }
 
     #[test]
