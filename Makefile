@@ -65,8 +65,9 @@ crds: ## Make deploy/crds anew from the types in rules/src/resource.rs
 	@$(CARGO) run --locked --quiet --bin tidings -- crds --write deploy/crds
 
 .PHONY: bench
-bench: nats-server ## Events per second, latency and memory; BENCH_TARGET=URL measures another program beside (docs/benchmark.md)
+bench: nats-server ## Events per second, latency and memory, then calls to a forge; BENCH_TARGET=URL measures another program beside (docs/benchmark.md)
 	@server=$(NATS_SERVER_PATH); NATS_SERVER=$$server $(CARGO) bench --locked --bench throughput
+	@server=$(NATS_SERVER_PATH); NATS_SERVER=$$server $(CARGO) bench --locked --bench statuses
 
 .PHONY: check
 check: ## Format, lints, and what may be linked in

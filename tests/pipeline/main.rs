@@ -2,7 +2,6 @@
 
 mod commenting;
 mod delivering;
-mod forge;
 mod incidents;
 mod ingesting;
 mod poison;

@@ -9,6 +9,7 @@
 //! what it started; when the test fails, the last lines of each process's log are printed.
 
 mod event;
+mod forge;
 mod kubernetes;
 mod ledger;
 mod nats;
@@ -21,6 +22,7 @@ mod rules;
 mod wait;
 
 pub use event::event;
+pub use forge::{Forge, LOGIN, Refusal, Status};
 pub use kubernetes::{KubeApiServer, Said, Snapshot};
 pub use ledger::{Balance, Ledger};
 pub use nats::NatsServer;
