@@ -9,6 +9,7 @@ use crate::role;
 
 pub mod dead;
 pub mod letters;
+pub mod providers;
 pub mod streams;
 pub mod tap;
 pub mod test;
@@ -38,6 +39,8 @@ enum Command {
     Tap(tap::TapArguments),
     /// Lists, shows, replays and drops dead letters
     Dead(dead::DeadArguments),
+    /// Lists the provider types and what each needs
+    Providers(providers::ProvidersArguments),
     /// Makes or changes the streams on the bus
     Streams(streams::StreamsArguments),
     #[command(name = CHILD_COMMAND, hide = true)]
@@ -71,6 +74,7 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
             Command::Test(arguments) => test::run(arguments).await,
             Command::Tap(arguments) => tap::run(arguments).await.map(|()| 0),
             Command::Dead(arguments) => dead::run(arguments).await.map(|()| 0),
+            Command::Providers(arguments) => providers::run(&arguments).map(|()| 0),
             Command::Streams(arguments) => streams::run(arguments).await.map(|()| 0),
             Command::BecomeNatsServer { .. } => unreachable!("handled above"),
         }
