@@ -3,7 +3,6 @@
 //! `wire` compares what goes over the wire, `dry_run` and `patterns` what `tidings test --dry-run` says, `ingest` what
 //! the event endpoint answers. README.md beside this file tells the format of the recordings in `data/`.
 
-mod authority;
 mod body;
 mod case;
 mod compare;
