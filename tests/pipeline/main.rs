@@ -2,6 +2,7 @@
 
 mod delivering;
 mod ingesting;
+mod nats;
 mod poison;
 mod reloading;
 mod retrying;

@@ -26,7 +26,7 @@ pub const TYPE: ProviderType = ProviderType {
     summary: "Webex, as a bot",
     needs: &[
         Need::field("address", Required, "https://webexapis.com/v1/messages", "https://webexapis.com/v1/messages"),
-        Need::field("channel", Required, "the room's id", "your-room"),
+        Need::field("channel", Optional, "the room's id; Webex refuses messages without", "your-room"),
         Need::key("token", Optional, "the bot's token; Webex refuses messages without", "your-token"),
     ],
     limits: "7,439 bytes",
