@@ -4,6 +4,7 @@ mod commenting;
 mod delivering;
 mod incidents;
 mod ingesting;
+mod nats;
 mod poison;
 mod racing;
 mod reloading;

@@ -17,6 +17,7 @@ use tidings_rules::ResolvedProvider;
 use url::Url;
 
 use crate::notifier::Invalid;
+use crate::redact::Redactor;
 use addresses::{AddressRules, Refused};
 use client::Ways;
 
@@ -40,6 +41,7 @@ pub struct Http {
     rules: Arc<AddressRules>,
     transport: Transport,
     timeout: Duration,
+    redactor: Redactor,
 }
 
 #[derive(Clone)]
@@ -73,13 +75,13 @@ impl Http {
             (None, None) => outside.ways.clone(),
             (tls, proxy) => Ways::of_provider(&rules, tls.as_ref(), proxy.as_ref())?,
         };
-        Ok(Self { rules, transport: Transport::Wire(ways), timeout: provider.timeout })
+        Ok(Self { rules, transport: Transport::Wire(ways), timeout: provider.timeout, redactor: Redactor::new(provider) })
     }
 
     /// A client that makes no request, but keeps them for [`Http::recorded`]. Every answer is an empty 200.
     pub fn dry_run() -> Self {
         let rules = Arc::new(AddressRules::new(AddressSettings::default()));
-        Self { rules, transport: Transport::DryRun(Arc::default()), timeout: Duration::MAX }
+        Self { rules, transport: Transport::DryRun(Arc::default()), timeout: Duration::MAX, redactor: Redactor::default() }
     }
 
     /// Whether requests are only recorded: then nothing can be learnt from an answer.
@@ -114,13 +116,22 @@ impl Http {
         match &self.transport {
             Transport::Wire(ways) => {
                 let late = Failure::transient(Reason::Timeout, format!("{host} did not answer within {:?}", self.timeout));
-                tokio::time::timeout(self.timeout, follow(ways, &self.rules, request)).await.unwrap_or(Err(late))
+                let redactor = self.redactor.with_headers(&request.headers);
+                let answer = tokio::time::timeout(self.timeout, follow(ways, &self.rules, request)).await.unwrap_or(Err(late))?;
+                Ok(Answer { redactor, ..answer })
             }
             Transport::DryRun(requests) => {
                 if let Ok(mut requests) = requests.lock() {
                     requests.push(request);
                 }
-                Ok(Answer { host, status: 200, headers: HeaderMap::new(), body: Vec::new(), dry_run: true })
+                Ok(Answer {
+                    host,
+                    status: 200,
+                    headers: HeaderMap::new(),
+                    body: Vec::new(),
+                    dry_run: true,
+                    redactor: Redactor::default(),
+                })
             }
         }
     }
@@ -155,7 +166,7 @@ async fn send_one(ways: &Ways, request: &Request) -> Result<Answer, Failure> {
             break;
         }
     }
-    Ok(Answer { host, status, headers, body, dry_run: false })
+    Ok(Answer { host, status, headers, body, dry_run: false, redactor: Redactor::default() })
 }
 
 /// Why there is no answer. The URL stays out of the sentence: it may hold a secret.

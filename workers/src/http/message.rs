@@ -5,6 +5,12 @@ use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 use url::Url;
 
+use crate::redact::{Redactor, one_line};
+use crate::text::cut_chars;
+
+/// More of a body is not looked at for sentences.
+const MOST_OF_AN_EXCERPT: usize = 64 << 10;
+
 /// A request to a service.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -31,6 +37,8 @@ pub struct Answer {
     pub body: Vec<u8>,
     /// No request was made: nothing is known of the service.
     pub dry_run: bool,
+    /// What must not be shown of it: services repeat what they were sent.
+    pub redactor: Redactor,
 }
 
 // === impl Request ===
@@ -112,10 +120,11 @@ impl Answer {
         serde_json::from_slice(&self.body).ok()
     }
 
-    /// The beginning of the body as text, for sentences.
+    /// The beginning of the body as text, for sentences. Secrets go before it is cut: of half a secret nobody knows that it
+    /// is one.
     pub fn excerpt(&self) -> String {
-        let text = String::from_utf8_lossy(&self.body);
-        let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        crate::text::cut_chars(&line, 300)
+        let beginning = &self.body[..self.body.len().min(MOST_OF_AN_EXCERPT)];
+        let line = one_line(&String::from_utf8_lossy(beginning));
+        cut_chars(&self.redactor.redact(&line), 300)
     }
 }

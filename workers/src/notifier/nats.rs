@@ -22,6 +22,8 @@ use tidings_core::{Failure, Reason, flux};
 use tidings_rules::{Family, ResolvedProvider, SecretData};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
+use super::need::Demand::{Optional, Required};
+use super::need::Need;
 use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
 use crate::http::Http;
 use crate::http::addresses::AddressRules;
@@ -36,7 +38,21 @@ pub const TYPE: ProviderType = ProviderType {
     kind: "nats",
     family: Family::Message,
     summary: "NATS, the event as JSON on a subject",
-    needs: "address (nats://HOST:4222); channel: the subject; Secret: creds, or nkey, or username and password",
+    needs: &[
+        Need::field(
+            "address",
+            Required,
+            "the servers, with commas between them: nats://HOST:4222",
+            "nats://nats.example.com:4222",
+        ),
+        Need::field("channel", Required, "the subject", "flux.events"),
+        Need::key("creds", Optional, "a credentials file", ""),
+        Need::key("nkey", Optional, "the seed of an nkey", ""),
+        Need::key("username", Optional, "with password", "your-user"),
+        Need::key("password", Optional, "with username", "your-password"),
+    ],
+    limits: "",
+    again: "twice",
     build,
 };
 

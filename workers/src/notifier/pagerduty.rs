@@ -18,6 +18,8 @@ use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
+use super::need::Demand::{Optional, Required};
+use super::need::Need;
 use super::{Desired, Held, Invalid, KeepState, Notifier, ProviderType, Sent};
 use crate::address::{at_path, http_url};
 use crate::classify::classify;
@@ -35,7 +37,12 @@ pub const TYPE: ProviderType = ProviderType {
     kind: "pagerduty",
     family: Family::Message,
     summary: "PagerDuty, an incident for each failing object",
-    needs: "address (https://events.pagerduty.com); channel: the routing key",
+    needs: &[
+        Need::field("address", Required, "https://events.pagerduty.com, or that of the EU", "https://events.pagerduty.com"),
+        Need::field("channel", Optional, "the routing key; PagerDuty refuses events without", "your-routing-key"),
+    ],
+    limits: "summary 1,024",
+    again: "one incident; a change event may show twice",
     build,
 };
 

@@ -131,7 +131,14 @@ impl Sample {
 
 /// An answer of a service.
 pub fn answer(status: u16, body: &str) -> Answer {
-    Answer { host: "service".into(), status, headers: HeaderMap::new(), body: body.into(), dry_run: false }
+    Answer {
+        host: "service".into(),
+        status,
+        headers: HeaderMap::new(),
+        body: body.into(),
+        dry_run: false,
+        redactor: Default::default(),
+    }
 }
 
 /// The same answer with another header.
