@@ -3,9 +3,12 @@
 mod away;
 mod bed;
 mod crds;
+mod guides;
 mod object;
+mod rbac;
 mod rig;
 mod rules;
+mod services;
 mod status;
 mod versions;
 

@@ -21,7 +21,7 @@ mod rules;
 mod wait;
 
 pub use event::event;
-pub use kubernetes::{KubeApiServer, Said, Snapshot};
+pub use kubernetes::{Asked, KubeApiServer, Said, Snapshot};
 pub use ledger::{Balance, Ledger};
 pub use nats::NatsServer;
 pub use nats_cluster::NatsCluster;
