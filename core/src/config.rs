@@ -56,6 +56,8 @@ pub struct Settings {
     pub router: RouterSettings,
     /// `worker.…`
     pub worker: WorkerSettings,
+    /// `links.…`
+    pub links: LinksSettings,
 }
 
 /// What is logged, and how.
@@ -153,6 +155,19 @@ pub struct WorkerSettings {
     pub concurrency: usize,
 }
 
+/// Links in messages and commit statuses. A pattern is a template whose values are percent-encoded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct LinksSettings {
+    /// `links.enabled`: messages get links, unless the Provider says `links: false`.
+    pub enabled: bool,
+    /// `links.commit`: a pattern for the address of a commit, where it does not follow from the event's repository.
+    pub commit: Option<String>,
+    /// `links.dashboard`: a pattern for the address of a dashboard.
+    pub dashboard: Option<String>,
+    /// `links.commit_status`: a pattern for the address that commit statuses link to.
+    pub commit_status: Option<String>,
+}
+
 /// What a process does, as far as settings depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -224,6 +239,12 @@ impl Settings {
             worker: WorkerSettings {
                 pools: reader.list("worker.pools", &["default"]),
                 concurrency: reader.or("worker.concurrency", 256, value::count),
+            },
+            links: LinksSettings {
+                enabled: reader.or("links.enabled", false, value::switch),
+                commit: reader.optional("links.commit", value::text),
+                dashboard: reader.optional("links.dashboard", value::text),
+                commit_status: reader.optional("links.commit_status", value::text),
             },
         }
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tidings_core::config::{Flag, Role, Settings, Sources};
+use tidings_core::config::{Flag, LinksSettings, Role, Settings, Sources};
 use tidings_core::telemetry::LogFormat;
 
 /// A folder with files in it, and what a process is started with.
@@ -64,6 +64,21 @@ fn without_any_layer_the_defaults_hold() {
     assert_eq!((settings.nats.url, settings.rules.from), (None, None));
     assert_eq!(settings.ingest.dedupe_interval, Duration::from_secs(300));
     assert_eq!((settings.worker.pools, settings.worker.concurrency), (vec!["default".to_owned()], 256));
+    assert_eq!(settings.links, LinksSettings::default());
+}
+
+#[test]
+fn links_are_patterns_by_key() {
+    let layers = Layers::new()
+        .with_file("links: {enabled: true, dashboard: 'https://d/{{ name }}'}")
+        .with_variable("TIDINGS_LINKS__COMMIT_STATUS", "https://s/{{ name }}");
+    let expected = LinksSettings {
+        enabled: true,
+        commit: None,
+        dashboard: Some("https://d/{{ name }}".into()),
+        commit_status: Some("https://s/{{ name }}".into()),
+    };
+    assert_eq!(layers.settings().links, expected);
 }
 
 #[test]

@@ -161,6 +161,23 @@ pub struct ProviderSpec {
     pub pool: Option<String>,
     /// The text that is sent. An extension of Tidings.
     pub template: Option<TemplateSpec>,
+    /// Extension: whether messages get links to the commit and to a dashboard.
+    pub links: Option<bool>,
+    /// Extension: what commit statuses say beside their state.
+    pub commit_status: Option<CommitStatusSpec>,
+}
+
+/// `commitStatus` of a Provider for commit statuses.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CommitStatusSpec {
+    /// `default`, as in Flux, or `qualified`: with cluster and namespace.
+    pub id: Option<String>,
+    /// Whether progress is told as pending.
+    pub pending: Option<bool>,
+    /// A pattern for the address that a status links to.
+    #[serde(rename = "targetURL")]
+    pub target_url: Option<String>,
 }
 
 /// The name of an object in the same namespace.

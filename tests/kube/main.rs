@@ -4,6 +4,8 @@ mod away;
 mod bed;
 mod crds;
 mod guides;
+mod events;
+mod labels;
 mod object;
 mod rbac;
 mod rig;

@@ -76,8 +76,10 @@ fn alert<'a>(notification: &'a Notification<'_>) -> Alert<'a> {
         ("namespace", object.namespace.clone()),
         ("reportingcontroller", event.reporting_controller.clone()),
     ]);
-    let mut annotations = BTreeMap::from([("message", event.message.as_str())]);
+    let mut annotations = BTreeMap::from([("message", notification.text())]);
     annotations.extend(notification.metadata.get("summary").map(|summary| ("summary", summary.as_str())));
+    annotations.extend(notification.wording.title.as_ref().map(|title| ("title", title.as_str())));
+    annotations.extend(notification.links().iter().map(|link| (link.key, link.url.as_str())));
     Alert { status: "firing", labels, annotations, starts_at: notification.rfc3339() }
 }
 

@@ -77,13 +77,15 @@ impl KeepState for BitbucketStatus {
         }
         classify(&answer)?;
         let entry: Entry = answer.json().unwrap_or_default();
-        Ok(held(entry.state == word(status.verdict) && entry.description == status.description))
+        let says_the_same = entry.state == word(status.verdict) && entry.description == status.description;
+        Ok(held(says_the_same && status.links_to(Some(&entry.url))))
     }
 
     async fn write(&self, desired: &Desired, _handle: Option<&str>) -> Result<Sent, Failure> {
         let State { status, name } = state_of(desired)?;
         let key = status_key(&status.context);
-        let post = Post { key: &key, state: word(status.verdict), name: &name, description: &status.description, url: LINK };
+        let url = status.target_url.as_deref().unwrap_or(LINK);
+        let post = Post { key: &key, state: word(status.verdict), name: &name, description: &status.description, url };
         let request = self.request(Method::POST, &status.commit, "")?.json(&post);
         classify(&self.http.send(request).await?).map(Sent::accepted)
     }
@@ -127,6 +129,7 @@ struct Post<'a> {
 struct Entry {
     state: String,
     description: String,
+    url: String,
 }
 
 #[cfg(test)]

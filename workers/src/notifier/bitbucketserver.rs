@@ -85,7 +85,8 @@ impl KeepState for BitbucketServerStatus {
             return Ok(None);
         };
         let name = format!("{} [{}]", kind_and_name(notification), status.description);
-        let state = State { status, name, url: self.link.to_string() };
+        let url = status.target_url.clone().unwrap_or_else(|| self.link.to_string());
+        let state = State { status, name, url };
         let place = format!("bitbucketserver {}", self.api);
         Ok(Some(desired(&place, &state.status.commit, &state.status.context, &state)))
     }
@@ -100,7 +101,8 @@ impl KeepState for BitbucketServerStatus {
         }
         classify(&answer)?;
         let entry: Entry = answer.json().unwrap_or_default();
-        let is_same = entry.state == word(status.verdict) && entry.description == status.description;
+        let is_same =
+            entry.state == word(status.verdict) && entry.description == status.description && status.links_to(Some(&entry.url));
         Ok(held(is_same && entry.key == key && entry.name == name))
     }
 

@@ -55,10 +55,12 @@ impl SendMessage for Datadog {
 }
 
 fn event(notification: &Notification<'_>) -> Value {
-    let (event, object) = (notification.event, notification.object);
+    let object = notification.object;
+    let own = || format!("Events from the {} {}/{}", object.kind, object.name, object.namespace);
+    let links: String = notification.links().iter().map(|link| format!("\n{}: {}", link.label, link.url)).collect();
     json!({
-        "title": format!("Events from the {} {}/{}", object.kind, object.name, object.namespace),
-        "text": cut_chars(&event.message, MOST_OF_A_TEXT),
+        "title": notification.wording.title.clone().unwrap_or_else(own),
+        "text": cut_chars(notification.text(), MOST_OF_A_TEXT - links.chars().count()) + &links,
         "source_type_name": "fluxcd",
         "date_happened": notification.unix_seconds(),
         "alert_type": if notification.is_error() { "error" } else { "info" },

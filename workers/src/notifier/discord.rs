@@ -9,7 +9,7 @@ use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
-use super::slack_form::{Sender, SlackForm, username_or_controller};
+use super::slack_form::{Links, Sender, SlackForm, username_or_controller};
 use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
 use crate::address::http_url;
 use crate::classify::classify_with_wait;
@@ -33,6 +33,8 @@ const FORM: SlackForm = SlackForm {
     longest_text: 4_096,
     longest_value: 1_024,
     most_fields: 25,
+    // A webhook of one's own can show no buttons.
+    links: Links::Field,
     longest_attachment: 6_000,
 };
 

@@ -76,13 +76,19 @@ fn alert(notification: &Notification<'_>) -> Value {
     let mut metadata = notification.metadata.clone();
     let own = [("severity", &event.severity), ("reason", &event.reason), ("reportingController", &event.reporting_controller)];
     metadata.extend(own.map(|(key, value)| (key.to_owned(), value.clone())));
-    json!({
-        "title": format!("{}: {}", notification.object_heading(), event.reason),
+    let own = || format!("{}: {}", notification.object_heading(), event.reason);
+    let mut alert = json!({
+        "title": notification.wording.title.clone().unwrap_or_else(own),
         "status": if notification.is_error() { "firing" } else { "resolved" },
         "deduplication_key": notification.object_key(),
-        "description": event.message,
+        "description": notification.text(),
         "metadata": metadata,
-    })
+    });
+    // It has one place for a link, which is to lead to where the alert comes from.
+    if let Some(link) = notification.links().last() {
+        alert["source_url"] = link.url.as_str().into();
+    }
+    alert
 }
 
 #[cfg(test)]

@@ -72,13 +72,14 @@ fn send_url(homeserver: &Url, room: &str, transaction: &str) -> Url {
 
 fn body(notification: &Notification<'_>) -> String {
     let emoji = if notification.is_error() { "🚨" } else { "💫" };
-    let heading = format!("{emoji} {}\n", notification.object_heading());
-    let around = json!({ "msgtype": "m.text", "body": format!("{heading}\n") }).to_string().len();
+    let heading = format!("{emoji} {}\n", notification.title());
+    let links: String = notification.links().iter().map(|link| format!("- {}: {}\n", link.label, link.url)).collect();
+    let around = json!({ "msgtype": "m.text", "body": format!("{heading}\n{links}") }).to_string().len();
     let room = LONGEST_BODY.saturating_sub(around);
     // The line's end takes two bytes in JSON.
-    let fitted = fit(JSON_BYTES, room, &notification.event.message, notification.fields(), "- : \\n".len());
+    let fitted = fit(JSON_BYTES, room, notification.text(), notification.shown_fields(), "- : \\n".len());
     let lines: String = fitted.fields.iter().map(|(key, value)| format!("- {key}: {value}\n")).collect();
-    format!("{heading}{}\n{lines}", fitted.message)
+    format!("{heading}{}\n{lines}{links}", fitted.message)
 }
 
 fn judge(answer: &Answer) -> Result<u16, Failure> {

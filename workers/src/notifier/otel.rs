@@ -128,6 +128,7 @@ fn span(notification: &Notification<'_>) -> Span {
     ];
     // Keys are unique in a span; metadata goes before what the event says.
     let own = own.into_iter().filter(|(key, _)| !notification.metadata.contains_key(*key));
+    let links = notification.links().iter().map(|link| attribute(&format!("link.{}", link.key), &link.url));
     let start = nanoseconds(notification.unix_seconds(), 0);
     let received = event.received_at.map_or(start, |time| nanoseconds(time.seconds, time.nanos));
     Span {
@@ -137,9 +138,9 @@ fn span(notification: &Notification<'_>) -> Span {
         kind: SpanKind::Internal.into(),
         start_time_unix_nano: start,
         end_time_unix_nano: received.max(start),
-        attributes: own.chain(notification.fields()).map(|(key, value)| attribute(key, value)).collect(),
+        attributes: own.chain(notification.fields()).map(|(key, value)| attribute(key, value)).chain(links).collect(),
         status: Some(match notification.is_error() {
-            true => Status { message: event.message.clone(), code: StatusCode::Error.into() },
+            true => Status { message: notification.titled_text(), code: StatusCode::Error.into() },
             false => Status { message: String::new(), code: StatusCode::Ok.into() },
         }),
         flags: FLAGS,

@@ -24,6 +24,7 @@ use crate::classify::classify;
 use crate::http::{Http, Request};
 use crate::notification::Notification;
 use crate::text::{cut_chars, words};
+use crate::wording::Link;
 
 const MOST_OF_A_SUMMARY: usize = 1_024;
 const ALERT_PATH: &str = "/v2/enqueue";
@@ -91,7 +92,7 @@ fn steps(notification: &Notification<'_>) -> Vec<Step> {
         "summary": summary(notification),
         "source": format!("Flux {}", notification.event.reporting_controller),
         "timestamp": notification.rfc3339(),
-        "custom_details": { "message": notification.event.message, "metadata": notification.metadata },
+        "custom_details": { "message": notification.text(), "metadata": notification.metadata },
     });
     if notification.is_error() {
         payload["severity"] = "error".into();
@@ -100,21 +101,30 @@ fn steps(notification: &Notification<'_>) -> Vec<Step> {
         let trigger = json!({
             "routing_key": routing_key, "event_action": "trigger", "dedup_key": dedup_key, "payload": payload,
         });
-        return vec![Step { path: ALERT_PATH.into(), body: trigger }];
+        return vec![Step { path: ALERT_PATH.into(), body: with_links(trigger, notification) }];
     }
     let resolve = json!({ "routing_key": routing_key, "event_action": "resolve", "dedup_key": dedup_key });
     let mut steps = vec![Step { path: ALERT_PATH.into(), body: resolve }];
     if notification.event.severity == "info" {
         let change = json!({ "routing_key": routing_key, "payload": payload });
-        steps.push(Step { path: CHANGE_PATH.into(), body: change });
+        steps.push(Step { path: CHANGE_PATH.into(), body: with_links(change, notification) });
     }
     steps
+}
+
+fn with_links(mut body: Value, notification: &Notification<'_>) -> Value {
+    if !notification.links().is_empty() {
+        let link = |link: &Link| json!({ "href": link.url, "text": link.label });
+        body["links"] = notification.links().iter().map(link).collect();
+    }
+    body
 }
 
 fn summary(notification: &Notification<'_>) -> String {
     let object = notification.object;
     let name = format!("{}/{}", object.kind, object.name).to_lowercase();
-    cut_chars(&format!("{}: {name}", words(&notification.event.reason)), MOST_OF_A_SUMMARY)
+    let own = || format!("{}: {name}", words(&notification.event.reason));
+    cut_chars(&notification.wording.title.clone().unwrap_or_else(own), MOST_OF_A_SUMMARY)
 }
 
 #[cfg(test)]

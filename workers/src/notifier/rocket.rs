@@ -8,7 +8,7 @@ use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
-use super::slack_form::{Sender, SlackForm};
+use super::slack_form::{Links, Sender, SlackForm};
 use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
 use crate::address::http_url;
 use crate::classify::classify;
@@ -31,6 +31,7 @@ const FORM: SlackForm = SlackForm {
     longest_text: 5_000,
     longest_value: 5_000,
     most_fields: usize::MAX,
+    links: Links::Buttons,
     longest_attachment: 30_000,
 };
 

@@ -11,6 +11,7 @@ use tidings_rules::{Family, Kind, ResolvedProvider, SecretData, SecretValue};
 use super::{Invalid, Notifier, ProviderType, Sent};
 use crate::http::{Answer, Http, Request};
 use crate::notification::Notification;
+use crate::wording::Wording;
 
 /// The Provider `apps/prov` of a type, at `https://hooks.example.com/path`, with what the test changes in it.
 pub fn provider(kind: &'static str, edit: impl FnOnce(&mut ResolvedProvider)) -> ResolvedProvider {
@@ -30,6 +31,8 @@ pub fn provider(kind: &'static str, edit: impl FnOnce(&mut ResolvedProvider)) ->
         commit_status_expr: None,
         rate_limit: None,
         max_in_flight: None,
+        commit_status: Default::default(),
+        links: None,
         retry: RetryPolicy::default(),
         manifest: serde_json::Value::Null,
         fingerprint: String::new(),
@@ -49,6 +52,7 @@ pub struct Sample {
     pub metadata: BTreeMap<String, String>,
     pub alert: AlertReference,
     pub channel: String,
+    pub wording: Wording,
 }
 
 impl Sample {
@@ -83,6 +87,7 @@ impl Sample {
             metadata: metadata.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
             alert: AlertReference { namespace: "apps".into(), name: "webapp-alert".into(), ..Default::default() },
             channel: "general".into(),
+            wording: Wording::default(),
         }
     }
 
@@ -110,6 +115,7 @@ impl Sample {
             metadata: &self.metadata,
             alert: &self.alert,
             channel: &self.channel,
+            wording: &self.wording,
         }
     }
 }

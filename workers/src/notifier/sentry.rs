@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use reqwest::Method;
 use reqwest::header::HeaderName;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tidings_core::Failure;
 use tidings_core::id::digest;
 use tidings_rules::{Family, ResolvedProvider};
@@ -103,6 +103,9 @@ fn event(notification: &Notification<'_>, event_id: &str) -> Value {
     item["level"] = "error".into();
     item["server_name"] = notification.event.reporting_controller.as_str().into();
     item["contexts"] = json!({ "metadata": notification.metadata });
+    if !notification.links().is_empty() {
+        item["contexts"]["links"] = links(notification);
+    }
     item
 }
 
@@ -115,12 +118,19 @@ fn transaction(notification: &Notification<'_>, event_id: &str) -> Value {
     item["level"] = "info".into();
     item["start_timestamp"] = time.as_str().into();
     item["contexts"] = json!({ "trace": { "op": "event", "span_id": span_id, "trace_id": trace_id } });
+    if !notification.links().is_empty() {
+        item["contexts"]["links"] = links(notification);
+    }
     item["spans"] = json!([{
         "op": "event", "origin": "manual", "span_id": span_id, "trace_id": trace_id,
         "start_timestamp": time, "timestamp": time, "tags": tags,
     }]);
     item["tags"] = json!(tags);
     item
+}
+
+fn links(notification: &Notification<'_>) -> Value {
+    notification.links().iter().map(|link| (link.key.to_owned(), Value::from(link.url.as_str()))).collect::<Map<_, _>>().into()
 }
 
 /// What both kinds of item have.
@@ -130,7 +140,7 @@ fn common(notification: &Notification<'_>, event_id: &str) -> Value {
         "event_id": event_id,
         "timestamp": notification.rfc3339(),
         "platform": "other",
-        "message": notification.event.message,
+        "message": notification.titled_text(),
         "transaction": format!("{}: {}/{}", object.kind, object.namespace, object.name),
     });
     if !notification.channel.is_empty() {

@@ -56,12 +56,15 @@ impl SendMessage for Webex {
 
 fn markdown(notification: &Notification<'_>) -> String {
     let emoji = if notification.is_error() { "💣" } else { "✅" };
-    let heading = format!("{emoji} **{}**\n", notification.object_heading());
+    let heading = format!("{emoji} **{}**\n", notification.title());
+    let links = notification.markdown_links("\n");
     let line = |key: &str, value: &str| format!(">**{key}**: {value}\n");
-    let room = LONGEST_MARKDOWN.saturating_sub(heading.len() + 1);
-    let fitted = fit(BYTES, room, &notification.event.message, notification.fields(), line("", "").len());
+    let room = LONGEST_MARKDOWN.saturating_sub(heading.len() + links.len() + 2);
+    let fitted = fit(BYTES, room, notification.text(), notification.shown_fields(), line("", "").len());
     let lines: String = fitted.fields.iter().map(|(key, value)| line(key, value)).collect();
-    format!("{heading}{}\n{lines}", fitted.message)
+    // An empty line ends the quotation.
+    let links = if links.is_empty() { links } else { format!("\n{links}") };
+    format!("{heading}{}\n{lines}{links}", fitted.message)
 }
 
 /// Webex answers 423 while a room is locked for a moment.

@@ -59,13 +59,14 @@ impl SendMessage for Zoom {
 }
 
 fn body(notification: &Notification<'_>) -> Value {
-    let mut parts = vec![json!({ "type": "message", "text": cut_utf16(&notification.event.message, LONGEST_TEXT) })];
+    let mut parts = vec![json!({ "type": "message", "text": cut_utf16(notification.text(), LONGEST_TEXT) })];
     let field = |(key, value)| json!({ "key": key, "value": cut_utf16(value, LONGEST_TEXT) });
-    let fields: Vec<Value> = notification.fields().map(field).collect();
+    let fields: Vec<Value> = notification.shown_fields().map(field).collect();
     if !fields.is_empty() {
         parts.push(json!({ "type": "fields", "items": fields }));
     }
-    let head = json!({ "text": notification.object_heading(), "sub_head": { "text": notification.event.severity } });
+    parts.extend(notification.links().iter().map(|link| json!({ "type": "message", "text": link.label, "link": link.url })));
+    let head = json!({ "text": notification.title(), "sub_head": { "text": notification.event.severity } });
     json!({ "content": { "head": head, "body": parts } })
 }
 
