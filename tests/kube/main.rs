@@ -6,6 +6,7 @@ mod crds;
 mod guides;
 mod events;
 mod labels;
+mod lease;
 mod object;
 mod rbac;
 mod rig;
