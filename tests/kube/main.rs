@@ -3,12 +3,15 @@
 mod away;
 mod bed;
 mod crds;
+mod guides;
 mod events;
 mod labels;
 mod lease;
 mod object;
+mod rbac;
 mod rig;
 mod rules;
+mod services;
 mod status;
 mod versions;
 
