@@ -161,21 +161,23 @@ pub struct ProviderSpec {
     pub pool: Option<String>,
     /// The text that is sent. An extension of Tidings.
     pub template: Option<TemplateSpec>,
-    /// Extension: whether messages get links to the commit and to a dashboard.
+    /// Whether messages get links to the commit and to a dashboard. An extension of Tidings.
     pub links: Option<bool>,
-    /// Extension: what commit statuses say beside their state.
+    /// What commit statuses say beside their state. For types that write commit statuses only. An extension of Tidings.
     pub commit_status: Option<CommitStatusSpec>,
 }
 
-/// `commitStatus` of a Provider for commit statuses.
+/// What commit statuses say beside their state.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CommitStatusSpec {
-    /// `default`, as in Flux, or `qualified`: with cluster and namespace.
+    /// How a status is called: `default`, as in Flux, or `qualified`, with cluster and namespace.
+    #[schemars(extend("enum" = ["default", "qualified"]))]
     pub id: Option<String>,
     /// Whether progress is told as pending.
     pub pending: Option<bool>,
     /// A pattern for the address that a status links to.
+    #[schemars(length(max = 2048))]
     #[serde(rename = "targetURL")]
     pub target_url: Option<String>,
 }

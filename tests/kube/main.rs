@@ -4,10 +4,14 @@ mod away;
 mod bed;
 mod crds;
 mod events;
+mod guides;
 mod labels;
+mod lease;
 mod object;
+mod rbac;
 mod rig;
 mod rules;
+mod services;
 mod status;
 mod versions;
 
