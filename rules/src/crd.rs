@@ -97,10 +97,13 @@ fn provider_spec(kinds: Kinds) -> Value {
     };
     spec["properties"]["type"]["enum"] = names(|_| true).into();
     let forges = names(|family| family == Family::CommitStatus);
-    spec["x-kubernetes-validations"] = json!([{
-        "rule": format!("!has(self.commitStatusExpr) || self.type in ['{}']", forges.join("', '")),
-        "message": format!("commitStatusExpr is for types that write commit statuses: {}", forges.join(", ")),
-    }]);
+    let only_for_forges = |field: &str| {
+        json!({
+            "rule": format!("!has(self.{field}) || self.type in ['{}']", forges.join("', '")),
+            "message": format!("{field} is for types that write commit statuses: {}", forges.join(", ")),
+        })
+    };
+    spec["x-kubernetes-validations"] = json!([only_for_forges("commitStatusExpr"), only_for_forges("commitStatus")]);
     spec
 }
 
