@@ -4,11 +4,13 @@ mod commenting;
 mod delivering;
 mod incidents;
 mod ingesting;
+mod nats;
 mod poison;
 mod racing;
 mod reloading;
 mod retrying;
 mod sharing;
 mod states;
+mod templates;
 
 const TIDINGS: &str = env!("CARGO_BIN_EXE_tidings");

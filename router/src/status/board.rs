@@ -93,7 +93,8 @@ impl Board {
         let before = worst(circuits);
         circuits.insert(destination, circuit);
         let after = worst(circuits);
-        let is_called = |circuit: &Option<CircuitStatus>| circuit.as_ref().is_none_or(|circuit| circuit.state == CircuitState::Closed);
+        let is_called =
+            |circuit: &Option<CircuitStatus>| circuit.as_ref().is_none_or(|circuit| circuit.state == CircuitState::Closed);
         let turns = is_called(&before) != is_called(&after);
         (after != before && self.objects.contains_key(&identity)).then_some((identity, turns))
     }
