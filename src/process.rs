@@ -16,7 +16,7 @@ use tidings_core::stream::Sizing;
 use tidings_core::{admin, telemetry};
 use tidings_router::Router;
 use tidings_workers::examine::Examiner;
-use tidings_workers::http::shared_client;
+use tidings_workers::http::Outside;
 use tidings_workers::keep::Keeper;
 use tidings_workers::wording::Words;
 use tidings_workers::worker::Worker;
@@ -221,10 +221,10 @@ async fn start_roles(
     }
     if parts.worker {
         let keeper = Keeper::open(&bus).await.map_err(anyhow::Error::msg).context("cannot open the bucket latest")?;
-        let client = shared_client().context("cannot read the system's certificates")?;
+        let outside = Outside::new(settings.worker.addresses.clone()).context("cannot read the system's certificates")?;
         let suspects = Suspects::open(&bus).await.context("cannot open the bucket suspects")?;
         let words = Words::new(&settings.links).map_err(anyhow::Error::msg)?;
-        let worker = Worker::new(bus, rules, client, keeper, Examiner::new(suspects), metrics.clone(), words);
+        let worker = Worker::new(bus, rules, outside, keeper, Examiner::new(suspects), metrics.clone(), words);
         let (pools, capacity) = (&settings.worker.pools, settings.worker.concurrency);
         roles.spawn(worker.run(pools, capacity, health, stop.clone()));
     }

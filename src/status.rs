@@ -10,7 +10,7 @@ use tidings_router::StatusWriter;
 use tidings_router::status::finding::CheckProvider;
 use tidings_rules::Live;
 use tidings_workers::attempt::Notifiers;
-use tidings_workers::http::shared_client;
+use tidings_workers::http::Outside;
 
 use crate::rules::Origin;
 
@@ -21,11 +21,12 @@ use crate::rules::Origin;
 pub fn writer(settings: &Settings, origin: Origin, bus: Bus, rules: Arc<Live>, metrics: Metrics) -> anyhow::Result<StatusWriter> {
     let Origin { client, catalog } = origin;
     let namespace = settings.kubernetes.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
-    Ok(StatusWriter { client, namespace, bus, rules, catalog, check: check_provider()?, metrics })
+    Ok(StatusWriter { client, namespace, bus, rules, catalog, check: check_provider(settings)?, metrics })
 }
 
 /// Builds the notifier as for an attempt, and sends nothing.
-fn check_provider() -> anyhow::Result<Arc<CheckProvider>> {
-    let notifiers = Notifiers::new(shared_client().context("cannot read the system's certificates")?);
+fn check_provider(settings: &Settings) -> anyhow::Result<Arc<CheckProvider>> {
+    let outside = Outside::new(settings.worker.addresses.clone()).context("cannot read the system's certificates")?;
+    let notifiers = Notifiers::new(outside);
     Ok(Arc::new(move |provider| notifiers.prepare(provider).map(drop).map_err(|failure| failure.detail)))
 }

@@ -6,6 +6,7 @@
 //! Every secret can be given by file too (`nats.password_file`), and none shows in `Debug`, [`Settings::redacted`] or a
 //! mistake.
 
+mod addresses;
 mod ingest;
 mod layer;
 mod read;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+pub use addresses::AddressSettings;
 pub use ingest::{IngestSettings, KubernetesEventsSettings, Severity};
 pub use layer::{Flag, Origin, Sources, environment};
 pub use read::{Mistake, Mistakes};
@@ -153,6 +155,8 @@ pub struct WorkerSettings {
     pub pools: Vec<String>,
     /// `worker.concurrency`: how many attempts are under way at a time.
     pub concurrency: usize,
+    /// `worker.addresses.…`
+    pub addresses: AddressSettings,
 }
 
 /// Links in messages and commit statuses. A pattern is a template whose values are percent-encoded.
@@ -239,6 +243,7 @@ impl Settings {
             worker: WorkerSettings {
                 pools: reader.list("worker.pools", &["default"]),
                 concurrency: reader.or("worker.concurrency", 256, value::count),
+                addresses: AddressSettings::read(reader),
             },
             links: LinksSettings {
                 enabled: reader.or("links.enabled", false, value::switch),

@@ -218,6 +218,7 @@ fn commit_status(
             false
         }
     };
+    report.at_most("spec.commitStatus.targetURL", spec.target_url.as_deref(), 2048);
     let target_url = spec.target_url.filter(|pattern| match Program::compile(pattern, Escape::Url) {
         Ok(_) => true,
         Err(sentence) => {

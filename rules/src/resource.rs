@@ -180,6 +180,7 @@ pub struct CommitStatusSpec {
     pub pending: Option<bool>,
     /// A pattern for the address that a status links to, as in https://HOST/{{ cluster }}/{{ name }}; that of the settings
     /// where this is left out.
+    #[schemars(length(max = 2048))]
     #[serde(rename = "targetURL")]
     pub target_url: Option<String>,
 }

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
-use tidings_core::config::LinksSettings;
+use tidings_core::config::{AddressSettings, LinksSettings};
 use tidings_core::{Event, Failure, ObjectLabels, Reason, flux, object_labels};
 use tidings_router::{Explanation, Planning, Verdict, explain};
 use tidings_rules::{Options, ResolvedProvider, Rules, Unresolved, folder};
 use tidings_workers::attempt::{Ended, Prepared, attempt_once, prepare};
-use tidings_workers::http::{Http, Request, shared_client};
+use tidings_workers::http::{Http, Outside, Request};
 use tidings_workers::notification::Notification;
 use tidings_workers::providers;
 use tidings_workers::wording::Words;
@@ -172,7 +172,7 @@ async fn deliver_all(
     event: &Event,
     explanations: &[Explanation],
 ) -> anyhow::Result<Vec<DeliveryReport>> {
-    let client = shared_client().context("cannot read the system's certificates")?;
+    let outside = Outside::new(AddressSettings::default()).context("cannot read the system's certificates")?;
     let words = Words::new(&arguments.links()).map_err(anyhow::Error::msg)?;
     let mut reports = Vec::new();
     for explanation in explanations {
@@ -189,7 +189,7 @@ async fn deliver_all(
             template_error: String::new(),
         };
         let dry = Http::dry_run();
-        let http = |provider: &ResolvedProvider| if arguments.dry_run { Ok(dry.clone()) } else { Http::new(provider, &client) };
+        let http = |provider: &ResolvedProvider| if arguments.dry_run { Ok(dry.clone()) } else { Http::new(provider, &outside) };
         match ready(rules, &reference.namespace, &reference.name, http) {
             Err(why) => report.detail = why,
             Ok(prepared) => {

@@ -1,12 +1,15 @@
 //! Kubernetes Events as a source.
 
 use futures::{StreamExt, stream};
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Event;
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use tidings_core::Message;
-use tidings_rig::{KubeApiServer, NAMESPACE, Process, Receiver, Rig, Role, alert, eventually, provider};
+use tidings_rig::{KubeApiServer, Process, Receiver, Rig, Role, alert, eventually, provider};
+
+use crate::TIDINGS;
 
 const METRIC: &str = "tidings_ingest_kubernetes_events_total";
 
@@ -109,7 +112,7 @@ async fn begins(process: &Process) {
 async fn an_event_made_by_hand_is_delivered() {
     let server = KubeApiServer::shared().await;
     let cluster = Cluster::of(server).await;
-    let (rig, receiver) = (Rig::start(env!("CARGO_BIN_EXE_tidings")).await, Receiver::start().await);
+    let (rig, receiver) = (Rig::start(TIDINGS).await, Receiver::start().await);
     let source = json!([{"kind": "Pod", "name": "*"}]);
     let alert = alert("a", "p").with("eventSources", source).in_namespace(&cluster.namespace);
     rig.rules().put([alert, provider("p", receiver.url()).in_namespace(&cluster.namespace)]);
@@ -147,7 +150,7 @@ async fn an_event_made_by_hand_is_delivered() {
 #[tokio::test]
 async fn after_a_death_the_watch_goes_on_with_no_gap_and_no_repeat() {
     let cluster = Cluster::of(KubeApiServer::shared().await).await;
-    let rig = Rig::start(env!("CARGO_BIN_EXE_tidings")).await;
+    let rig = Rig::start(TIDINGS).await;
     let _router = rig.run(Role::router()).await;
     cluster.warn("before the first start").await;
     let mut ingest = rig.run(cluster.watcher(Role::ingest())).await;
@@ -166,7 +169,7 @@ async fn after_a_death_the_watch_goes_on_with_no_gap_and_no_repeat() {
 #[tokio::test]
 async fn of_two_replicas_one_watches_and_the_other_takes_over() {
     let cluster = Cluster::of(KubeApiServer::shared().await).await;
-    let rig = Rig::start(env!("CARGO_BIN_EXE_tidings")).await;
+    let rig = Rig::start(TIDINGS).await;
     let _router = rig.run(Role::router()).await;
     let mut first = rig.run(cluster.watcher(Role::ingest())).await;
     begins(&first).await;
@@ -189,9 +192,25 @@ async fn of_two_replicas_one_watches_and_the_other_takes_over() {
 }
 
 #[tokio::test]
+async fn a_lease_that_is_deleted_costs_no_event() {
+    let cluster = Cluster::of(KubeApiServer::shared().await).await;
+    let rig = Rig::start(TIDINGS).await;
+    let _router = rig.run(Role::router()).await;
+    let ingest = rig.run(cluster.watcher(Role::ingest())).await;
+    begins(&ingest).await;
+    cluster.warn_of_each(numbered(0..10)).await;
+    are_stored_once(&rig, numbered(0..10)).await;
+    let leases: Api<Lease> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
+    leases.delete("tidings-events", &Default::default()).await.expect("it is there");
+    ingest.logs("this replica no longer leads").await;
+    cluster.warn_of_each(numbered(10..20)).await;
+    are_stored_once(&rig, numbered(0..20)).await;
+}
+
+#[tokio::test]
 async fn an_expired_watch_goes_on_from_a_list() {
     let mut server = KubeApiServer::start().await;
-    let rig = Rig::start(env!("CARGO_BIN_EXE_tidings")).await;
+    let rig = Rig::start(TIDINGS).await;
     let _router = rig.run(Role::router()).await;
     let cluster = Cluster::of(&server).await;
     let mut ingest = rig.run(cluster.watcher(Role::ingest())).await;
@@ -213,7 +232,7 @@ async fn an_expired_watch_goes_on_from_a_list() {
 #[tokio::test]
 async fn after_etcd_is_restored_new_events_are_taken_and_old_ones_are_not_told_again() {
     let mut server = KubeApiServer::start().await;
-    let rig = Rig::start(env!("CARGO_BIN_EXE_tidings")).await;
+    let rig = Rig::start(TIDINGS).await;
     let _router = rig.run(Role::router()).await;
     let cluster = Cluster::of(&server).await;
     let ingest = rig.run(cluster.watcher(Role::ingest())).await;
@@ -233,7 +252,7 @@ async fn after_etcd_is_restored_new_events_are_taken_and_old_ones_are_not_told_a
 async fn a_burst_of_five_thousand_events_is_taken_by_one_watch() {
     let server = KubeApiServer::start().await;
     let cluster = Cluster::of(&server).await;
-    let rig = Rig::start(env!("CARGO_BIN_EXE_tidings")).await;
+    let rig = Rig::start(TIDINGS).await;
     let _router = rig.run(Role::router()).await;
     let ingest = rig.run(cluster.watcher(Role::ingest())).await;
     begins(&ingest).await;
@@ -253,7 +272,7 @@ async fn a_burst_of_five_thousand_events_is_taken_by_one_watch() {
 #[tokio::test]
 async fn while_the_bus_is_away_nothing_is_lost() {
     let cluster = Cluster::of(KubeApiServer::shared().await).await;
-    let mut rig = Rig::start(env!("CARGO_BIN_EXE_tidings")).await;
+    let mut rig = Rig::start(TIDINGS).await;
     let _router = rig.run(Role::router()).await;
     let mut ingest = rig.run(cluster.watcher(Role::ingest())).await;
     begins(&ingest).await;
@@ -271,7 +290,7 @@ async fn while_the_bus_is_away_nothing_is_lost() {
 #[tokio::test]
 async fn an_event_that_is_counted_up_is_news_once_an_interval() {
     let cluster = Cluster::of(KubeApiServer::shared().await).await;
-    let rig = Rig::start(env!("CARGO_BIN_EXE_tidings")).await;
+    let rig = Rig::start(TIDINGS).await;
     let _router = rig.run(Role::router()).await;
     let ingest = rig.run(cluster.watcher(Role::ingest())).await;
     begins(&ingest).await;
@@ -291,7 +310,7 @@ async fn an_event_that_is_counted_up_is_news_once_an_interval() {
 async fn events_about_fluxs_objects_are_left_to_flux_unless_they_are_asked_for() {
     let server = KubeApiServer::shared().await;
     let cluster = Cluster::of(server).await;
-    let rig = Rig::start(env!("CARGO_BIN_EXE_tidings")).await;
+    let rig = Rig::start(TIDINGS).await;
     let _router = rig.run(Role::router()).await;
     let about = json!({
         "involvedObject": {"kind": "Alert", "apiVersion": "notification.toolkit.fluxcd.io/v1beta3", "name": "x", "namespace": cluster.namespace},
@@ -304,12 +323,13 @@ async fn events_about_fluxs_objects_are_left_to_flux_unless_they_are_asked_for()
         "spec": {"providerRef": {"name": "p"}, "eventSources": [{"kind": "Kustomization", "name": "*"}]},
     });
     server.apply(&cluster.namespace, &object.to_string()).await;
-    let leaves_out = rig.run(cluster.watcher(Role::ingest())).await;
+    let mut leaves_out = rig.run(cluster.watcher(Role::ingest())).await;
     begins(&leaves_out).await;
     cluster.happen("left to Flux", about.clone()).await;
     cluster.warn("taken").await;
     are_stored_once(&rig, ["taken".to_owned()]).await;
-    drop(leaves_out);
+    // It writes its cursor at the end: what it has left out stays so.
+    assert!(leaves_out.terminate().await.success());
 
     let takes =
         cluster.watcher(Role::ingest()).args(["--watch-flux-objects", "--label-kinds", "Alert.notification.toolkit.fluxcd.io"]);
@@ -326,5 +346,50 @@ async fn events_about_fluxs_objects_are_left_to_flux_unless_they_are_asked_for()
         "metadata": {"notification.toolkit.fluxcd.io/revision": "main@sha1:abc"},
     });
     assert_eq!(takes.post(&posted).await.expect("it answers").status, 429, "Flux's own copy is a duplicate");
-    assert_ne!(cluster.namespace, NAMESPACE);
+}
+
+#[tokio::test]
+async fn these_permissions_are_enough_and_a_missing_one_is_told() {
+    let server = KubeApiServer::shared().await;
+    let cluster = Cluster::of(server).await;
+    let rig = Rig::start(TIDINGS).await;
+    let _router = rig.run(Role::router()).await;
+    let kubeconfig = server.kubeconfig_for(&cluster.namespace, "ingest").await.display().to_string();
+    let rules = json!([
+        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update"]},
+        {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["list", "watch"]},
+        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch"]},
+    ]);
+    let role = |rules: &Value| {
+        let metadata = json!({"name": format!("ingest-{}", cluster.namespace)});
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": metadata, "rules": rules})
+    };
+    server.apply(&cluster.namespace, &role(&json!([])).to_string()).await;
+    let name = format!("ingest-{}", cluster.namespace);
+    let account = format!("--serviceaccount={}:ingest", cluster.namespace);
+    server.kubectl(&["create", "clusterrolebinding", &name, "--clusterrole", &name, &account]).await.expect_success();
+    let ingest = rig.spawn(
+        Role::ingest()
+            .args([
+                "--watch-events",
+                "--event-reasons",
+                &cluster.namespace,
+                "--label-kinds",
+                "ConfigMap",
+                "--kubeconfig",
+                &kubeconfig,
+            ])
+            .env("TIDINGS_KUBERNETES__NAMESPACE", &cluster.namespace),
+    );
+    ingest.logs("leases.coordination.k8s.io \\\"tidings-events\\\" is forbidden").await;
+    server.apply(&cluster.namespace, &role(&json!([rules[0]])).to_string()).await;
+    ingest.logs("cannot list resource \\\"events\\\"").await;
+    assert_eq!(ingest.readiness().await.status, 503);
+    server.apply(&cluster.namespace, &role(&rules).to_string()).await;
+    begins(&ingest).await;
+    ingest.ready().await;
+    let about = json!({"kind": "ConfigMap", "apiVersion": "v1", "namespace": cluster.namespace, "name": "none"});
+    cluster.happen("permitted", json!({"reason": cluster.namespace, "involvedObject": about})).await;
+    are_stored_once(&rig, ["permitted".to_owned()]).await;
+    assert_eq!(ingest.metric("tidings_ingest_labels_total", "absent").await, 1.0);
 }

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use tidings_core::object_labels::State;
 use tidings_rig::{KubeApiServer, Process, Receiver, Rig, Role, alert, eventually, provider};
 
+use crate::TIDINGS;
 use crate::events::{Cluster, stored};
 
 /// An event about a ConfigMap.
@@ -32,7 +33,7 @@ async fn state_of(rig: &Rig, message: &str) -> State {
 async fn an_alert_that_asks_for_labels_takes_events_about_objects_that_have_them() {
     let server = KubeApiServer::shared().await;
     let cluster = Cluster::of(server).await;
-    let (rig, receiver) = (Rig::start(env!("CARGO_BIN_EXE_tidings")).await, Receiver::start().await);
+    let (rig, receiver) = (Rig::start(TIDINGS).await, Receiver::start().await);
     let source = json!([{"kind": "ConfigMap", "name": "*", "matchLabels": {"team": "a"}}]);
     let alert = alert("a", "p").with("eventSources", source).in_namespace(&cluster.namespace);
     rig.rules().put([alert, provider("p", receiver.url()).in_namespace(&cluster.namespace)]);
@@ -68,7 +69,7 @@ async fn an_alert_that_asks_for_labels_takes_events_about_objects_that_have_them
 async fn labels_that_can_not_be_read_are_unknown_and_hold_up_nobody() {
     let server = KubeApiServer::shared().await;
     let cluster = Cluster::of(server).await;
-    let rig = Rig::start(env!("CARGO_BIN_EXE_tidings")).await;
+    let rig = Rig::start(TIDINGS).await;
     let _router = rig.run(Role::router()).await;
     apply(server, &cluster.namespace, "ours", "a").await;
     let nobody = server.kubeconfig_for(&cluster.namespace, "nobody").await.display().to_string();

@@ -5,6 +5,7 @@ mod bed;
 mod crds;
 mod events;
 mod labels;
+mod lease;
 mod object;
 mod rig;
 mod rules;

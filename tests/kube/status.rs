@@ -13,6 +13,29 @@ use tidings_rig::{KubeApiServer, Process, Receiver, Reply, Rig, Role, event, eve
 
 use crate::TIDINGS;
 
+/// What a router and a worker may do here: no test of this file needs more.
+const ROLE: &str = r#"
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: tidings}
+rules:
+- {apiGroups: [notification.toolkit.fluxcd.io], resources: [alerts, providers], verbs: [get, list, watch]}
+- {apiGroups: [""], resources: [secrets, configmaps], verbs: [get, list, watch]}
+- {apiGroups: [notification.toolkit.fluxcd.io], resources: [alerts/status, providers/status], verbs: [patch]}
+- {apiGroups: [events.k8s.io], resources: [events], verbs: [create, patch]}
+- {apiGroups: [coordination.k8s.io], resources: [leases], verbs: [create]}
+- {apiGroups: [coordination.k8s.io], resources: [leases], resourceNames: [tidings-status], verbs: [get, update]}
+"#;
+
+/// Who may.
+const BINDING: &str = r#"
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: tidings}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: tidings}
+subjects: [{kind: ServiceAccount, name: tidings, namespace: NAMESPACE}]
+"#;
+
 /// A namespace of an API server, and roles that have their rules there.
 struct Stage<'a> {
     server: &'a KubeApiServer,
@@ -27,7 +50,10 @@ impl<'a> Stage<'a> {
     }
 
     async fn set_on(server: &'a KubeApiServer) -> Self {
-        let (namespace, kubeconfig) = (server.namespace().await, server.kubeconfig());
+        let namespace = server.namespace().await;
+        server.apply(&namespace, ROLE).await;
+        server.apply(&namespace, &BINDING.replace("NAMESPACE", &namespace)).await;
+        let kubeconfig = server.kubeconfig_for(&namespace, "tidings").await;
         Self { server, namespace, kubeconfig, rig: Rig::start(TIDINGS).await }
     }
 

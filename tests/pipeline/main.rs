@@ -2,9 +2,9 @@
 
 mod commenting;
 mod delivering;
-mod forge;
 mod incidents;
 mod ingesting;
+mod nats;
 mod poison;
 mod racing;
 mod reloading;

@@ -214,7 +214,7 @@ mod tests {
             let (mut kept, mut now) = (delivery(), 1000);
             for (result, random, took) in results {
                 now += took;
-                let tried = Tried { started: at(now - took), took: Duration::ZERO, result };
+                let tried = Tried { started: at(now - took), took: Duration::ZERO, ..tried(result) };
                 let (settlement, attempt) = settle(&kept, &tried, &policy, at(now), random);
                 prop_assert_eq!(attempt.number, kept.attempt + 1);
                 match settlement {

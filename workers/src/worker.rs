@@ -20,6 +20,7 @@ use tidings_rules::Unresolved;
 
 use crate::attempt::{Notifiers, Prepared, attempt_once};
 use crate::examine::{Examined, Examiner};
+use crate::http::Outside;
 use crate::keep::{Keeper, Kept, record_key};
 use crate::notification::Notification;
 use crate::notifier::{Notifier, PROVIDERS};
@@ -63,13 +64,13 @@ impl Worker {
     pub fn new(
         bus: Bus,
         providers: Arc<dyn Providers>,
-        shared: reqwest::Client,
+        outside: Outside,
         keeper: Keeper,
         examiner: Examiner,
         metrics: Metrics,
         words: Words,
     ) -> Arc<Self> {
-        let (notifiers, reporter) = (Notifiers::new(shared), Reporter::new(bus.clone(), metrics));
+        let (notifiers, reporter) = (Notifiers::new(outside), Reporter::new(bus.clone(), metrics));
         Arc::new(Self { bus, providers, notifiers, keeper, reporter, examiner, words })
     }
 

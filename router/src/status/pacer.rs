@@ -11,6 +11,11 @@ const NEWS_APART: Duration = Duration::from_millis(200);
 /// Conditions are told at once, at most fifty a second: two thousand objects that are new together take 40 s.
 const CONDITIONS_APART: Duration = Duration::from_millis(20);
 
+/// The pause after the first write that failed.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause.
+const MOST_PAUSE: Duration = Duration::from_secs(30);
+
 /// Lets something happen at most once in a time, in total.
 #[derive(Clone, Copy, Debug)]
 pub struct Gap {
@@ -32,6 +37,31 @@ impl Gap {
     /// It has happened.
     pub fn pass(&mut self, now: Instant) {
         self.next = Some(now + self.every);
+    }
+}
+
+/// The pause after what has failed: it doubles with each failure that follows at once.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Backoff {
+    failures: u32,
+    until: Option<Instant>,
+}
+
+impl Backoff {
+    /// It has failed.
+    pub fn fail(&mut self, now: Instant) {
+        self.until = Some(now + FIRST_PAUSE.saturating_mul(1 << self.failures.min(10)).min(MOST_PAUSE));
+        self.failures = self.failures.saturating_add(1);
+    }
+
+    /// It has worked.
+    pub fn succeed(&mut self) {
+        *self = Self::default();
+    }
+
+    /// When it may be tried that would otherwise be tried at this time.
+    pub fn after(&self, time: Instant) -> Instant {
+        self.until.map_or(time, |until| until.max(time))
     }
 }
 
@@ -196,5 +226,19 @@ mod tests {
         pacer.forget(&1);
         pacer.forget(&2);
         assert_eq!((pacer.when(start), pacer.take(start)), (None, None));
+    }
+
+    #[test]
+    fn pauses_grow_with_failures_and_end_with_a_success() {
+        let (mut backoff, now) = (Backoff::default(), Instant::now());
+        let mut pauses = Vec::new();
+        for _ in 0..7 {
+            backoff.fail(now);
+            pauses.push((backoff.after(now) - now).as_secs());
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);
+        assert_eq!(backoff.after(now + Duration::from_secs(40)), now + Duration::from_secs(40));
+        backoff.succeed();
+        assert_eq!(backoff.after(now), now);
     }
 }

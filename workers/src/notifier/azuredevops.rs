@@ -13,6 +13,8 @@ use url::Url;
 
 use super::forge::address::{Repository, escaped, repository};
 use super::forge::commit_status::{CommitStatus, Progressing, StatusReader, Verdict, desired, held, state_of};
+use super::need::Demand::Required;
+use super::need::Need;
 use super::{Desired, Held, Invalid, KeepState, Notifier, ProviderType, Sent};
 use crate::classify::{classify, describe};
 use crate::http::{Answer, Http, Request};
@@ -23,7 +25,17 @@ pub const TYPE: ProviderType = ProviderType {
     kind: "azuredevops",
     family: Family::CommitStatus,
     summary: "commit statuses on Azure DevOps",
-    needs: "address https://dev.azure.com/ORGANISATION/PROJECT/_git/NAME; Secret: token",
+    needs: &[
+        Need::field(
+            "address",
+            Required,
+            "https://dev.azure.com/ORGANISATION/PROJECT/_git/NAME",
+            "https://dev.azure.com/acme/fleet/_git/deploy",
+        ),
+        Need::key("token", Required, "a personal access token with Code (status)", "your-token"),
+    ],
+    limits: "",
+    again: "the same",
     build,
 };
 

@@ -13,6 +13,8 @@ use url::Url;
 
 use super::forge::address::{Repository, repository};
 use super::forge::commit_status::{CommitStatus, Progressing, StatusReader, Verdict, desired, held, kind_and_name, state_of};
+use super::need::Demand::{Either, Required};
+use super::need::Need;
 use super::{Desired, Held, Invalid, KeepState, Notifier, ProviderType, Sent};
 use crate::classify::classify;
 use crate::http::{Http, Request};
@@ -23,7 +25,14 @@ pub const TYPE: ProviderType = ProviderType {
     kind: "bitbucket",
     family: Family::CommitStatus,
     summary: "build statuses on Bitbucket Cloud",
-    needs: "address https://bitbucket.org/OWNER/NAME; Secret: token as USER:PASSWORD, or username and password",
+    needs: &[
+        Need::field("address", Required, "https://bitbucket.org/OWNER/NAME", "https://bitbucket.org/acme/deploy"),
+        Need::key("token", Either, "USER:APP-PASSWORD", "your-user:your-app-password"),
+        Need::key("username", Either, "in place of token, with password", ""),
+        Need::key("password", Either, "with username", ""),
+    ],
+    limits: "",
+    again: "the same",
     build,
 };
 

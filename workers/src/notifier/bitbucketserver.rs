@@ -12,6 +12,8 @@ use url::Url;
 
 use super::bitbucket::{status_key, word};
 use super::forge::commit_status::{CommitStatus, Progressing, StatusReader, desired, held, kind_and_name, state_of};
+use super::need::Demand::{Either, Required};
+use super::need::Need;
 use super::{Desired, Held, Invalid, KeepState, Notifier, ProviderType, Sent};
 use crate::address::http_url;
 use crate::classify::classify;
@@ -23,7 +25,19 @@ pub const TYPE: ProviderType = ProviderType {
     kind: "bitbucketserver",
     family: Family::CommitStatus,
     summary: "build statuses on Bitbucket Server and Data Center",
-    needs: "address https://HOST/scm/PROJECT/NAME.git; Secret: token, or username and password",
+    needs: &[
+        Need::field(
+            "address",
+            Required,
+            "the clone address: https://HOST/scm/PROJECT/NAME.git",
+            "https://bitbucket.example.com/scm/acme/deploy.git",
+        ),
+        Need::key("token", Either, "an HTTP access token", "your-token"),
+        Need::key("username", Either, "in place of token, with password", ""),
+        Need::key("password", Either, "with username", ""),
+    ],
+    limits: "",
+    again: "the same",
     build,
 };
 

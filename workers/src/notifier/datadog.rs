@@ -13,6 +13,8 @@ use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
+use super::need::Demand::Required;
+use super::need::Need;
 use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
 use crate::address::{at_path, http_url};
 use crate::classify::classify;
@@ -28,7 +30,12 @@ pub const TYPE: ProviderType = ProviderType {
     kind: "datadog",
     family: Family::Message,
     summary: "Datadog, an event for each event",
-    needs: "address (https://api.datadoghq.com, or that of another site); Secret: token (the API key)",
+    needs: &[
+        Need::field("address", Required, "https://api.datadoghq.com, or that of another site", "https://api.datadoghq.com"),
+        Need::key("token", Required, "the API key", "your-token"),
+    ],
+    limits: "text 4,000",
+    again: "twice",
     build,
 };
 

@@ -21,6 +21,8 @@ pub const TYPE: ProviderType = ProviderType {
     family: Family::CommitStatus,
     summary: "commit statuses on Gitea and Forgejo",
     needs: NEEDS,
+    limits: "",
+    again: "the same",
     build,
 };
 

@@ -17,8 +17,15 @@ use crate::http::Http;
 use crate::notification::Notification;
 
 /// The row of the table.
-pub const TYPE: ProviderType =
-    ProviderType { kind: "github", family: Family::CommitStatus, summary: "commit statuses on GitHub", needs: NEEDS, build };
+pub const TYPE: ProviderType = ProviderType {
+    kind: "github",
+    family: Family::CommitStatus,
+    summary: "commit statuses on GitHub",
+    needs: NEEDS,
+    limits: "",
+    again: "twice in the list; it says the same",
+    build,
+};
 
 struct GithubStatus {
     github: GitHub,

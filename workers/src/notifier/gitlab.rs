@@ -17,8 +17,15 @@ use crate::http::Http;
 use crate::notification::Notification;
 
 /// The row of the table.
-pub const TYPE: ProviderType =
-    ProviderType { kind: "gitlab", family: Family::CommitStatus, summary: "commit statuses on GitLab", needs: NEEDS, build };
+pub const TYPE: ProviderType = ProviderType {
+    kind: "gitlab",
+    family: Family::CommitStatus,
+    summary: "commit statuses on GitLab",
+    needs: NEEDS,
+    limits: "",
+    again: "the same",
+    build,
+};
 
 struct GitlabStatus {
     gitlab: GitLab,

@@ -10,6 +10,7 @@ use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
 use super::fit::{Fitted, JSON_BYTES, fit};
+use super::need::Need;
 use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
 use crate::address::http_url;
 use crate::classify::classify;
@@ -23,7 +24,9 @@ pub const TYPE: ProviderType = ProviderType {
     kind: "googlechat",
     family: Family::Message,
     summary: "Google Chat, by webhook",
-    needs: "address (or the Secret's address), with its key and token",
+    needs: &[Need::webhook("https://chat.googleapis.com/v1/spaces/AAAA/messages?key=your-key&token=your-token")],
+    limits: "text 4,096, all 32,000 bytes",
+    again: "twice",
     build,
 };
 

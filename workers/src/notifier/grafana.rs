@@ -11,6 +11,8 @@ use tidings_rules::template::Escape;
 use tidings_rules::{Family, ResolvedProvider, SecretData};
 use url::Url;
 
+use super::need::Demand::{Optional, Required};
+use super::need::Need;
 use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
 use crate::address::http_url;
 use crate::classify::classify;
@@ -22,7 +24,19 @@ pub const TYPE: ProviderType = ProviderType {
     kind: "grafana",
     family: Family::Message,
     summary: "Grafana, an annotation for each event",
-    needs: "address (https://HOST/api/annotations); Secret: token, or username and password",
+    needs: &[
+        Need::field(
+            "address",
+            Required,
+            "the whole path: https://HOST/api/annotations",
+            "https://grafana.example.com/api/annotations",
+        ),
+        Need::key("token", Optional, "a service account's token", "your-token"),
+        Need::key("username", Optional, "in place of token, with password", ""),
+        Need::key("password", Optional, "with username", ""),
+    ],
+    limits: "",
+    again: "twice",
     build,
 };
 

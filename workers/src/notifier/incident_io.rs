@@ -12,6 +12,8 @@ use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
+use super::need::Demand::Required;
+use super::need::Need;
 use super::{Desired, Held, Invalid, KeepState, Notifier, ProviderType, Sent};
 use crate::address::http_url;
 use crate::classify::classify;
@@ -23,7 +25,17 @@ pub const TYPE: ProviderType = ProviderType {
     kind: "incident.io",
     family: Family::Message,
     summary: "incident.io, an alert for each failing object",
-    needs: "address (https://api.incident.io/v2/alert_events/http/SOURCE); Secret: token",
+    needs: &[
+        Need::field(
+            "address",
+            Required,
+            "https://api.incident.io/v2/alert_events/http/SOURCE",
+            "https://api.incident.io/v2/alert_events/http/01EXAMPLE",
+        ),
+        Need::key("token", Required, "the alert source's token", "your-token"),
+    ],
+    limits: "",
+    again: "one alert",
     build,
 };
 

@@ -12,6 +12,7 @@ use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
 use super::fit::{JSON_BYTES, fit};
+use super::need::Need;
 use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
 use crate::address::http_url;
 use crate::classify::{classify, describe};
@@ -24,7 +25,9 @@ pub const TYPE: ProviderType = ProviderType {
     kind: "lark",
     family: Family::Message,
     summary: "Lark or Feishu, as a custom bot",
-    needs: "address (or the Secret's address)",
+    needs: &[Need::webhook("https://open.larksuite.com/open-apis/bot/v2/hook/your-token")],
+    limits: "20 KB",
+    again: "twice",
     build,
 };
 

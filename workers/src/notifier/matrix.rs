@@ -12,6 +12,8 @@ use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
 use super::fit::{JSON_BYTES, fit};
+use super::need::Demand::{Optional, Required};
+use super::need::Need;
 use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
 use crate::address::http_url;
 use crate::classify::classify_with_wait;
@@ -23,7 +25,13 @@ pub const TYPE: ProviderType = ProviderType {
     kind: "matrix",
     family: Family::Message,
     summary: "a Matrix room",
-    needs: "address (the homeserver), channel (the room's id); Secret: token",
+    needs: &[
+        Need::field("address", Required, "the homeserver", "https://matrix.example.com"),
+        Need::field("channel", Required, "the room's id", "!room:example.com"),
+        Need::key("token", Optional, "the bot's access token; homeservers refuse messages without", "your-token"),
+    ],
+    limits: "58,977 bytes",
+    again: "one message",
     build,
 };
 

@@ -12,6 +12,7 @@ use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
 use super::fit::{Fitted, JSON_UTF16, fit};
+use super::need::Need;
 use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
 use crate::address::http_url;
 use crate::classify::{classify, describe, failure};
@@ -24,7 +25,11 @@ pub const TYPE: ProviderType = ProviderType {
     kind: "msteams",
     family: Family::Message,
     summary: "Microsoft Teams, by workflow or by Office 365 connector",
-    needs: "address (or the Secret's address)",
+    needs: &[Need::webhook(
+        "https://example.westeurope.logic.azure.com/workflows/your-workflow/triggers/manual/paths/invoke?sig=your-signature",
+    )],
+    limits: "28 KB, counted as UTF-16",
+    again: "twice",
     build,
 };
 

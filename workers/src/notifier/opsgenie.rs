@@ -14,6 +14,8 @@ use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
+use super::need::Demand::Required;
+use super::need::Need;
 use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
 use crate::address::http_url;
 use crate::classify::classify;
@@ -30,7 +32,17 @@ pub const TYPE: ProviderType = ProviderType {
     kind: "opsgenie",
     family: Family::Message,
     summary: "Opsgenie, an alert for each event",
-    needs: "address (https://api.opsgenie.com/v2/alerts); Secret: token (the API key)",
+    needs: &[
+        Need::field(
+            "address",
+            Required,
+            "https://api.opsgenie.com/v2/alerts, or that of the EU",
+            "https://api.opsgenie.com/v2/alerts",
+        ),
+        Need::key("token", Required, "the API key", "your-token"),
+    ],
+    limits: "description 15,000, details 8,000",
+    again: "one alert (counted up)",
     build,
 };
 

@@ -20,6 +20,8 @@ use self::otlp::{
     AnyValue, ExportRequest, ExportResponse, KeyValue, Resource, ResourceSpans, Scope, ScopeSpans, Span, SpanKind, Status,
     StatusCode, Value,
 };
+use super::need::Demand::{Optional, Required};
+use super::need::Need;
 use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
 use crate::address::http_url;
 use crate::classify::classify;
@@ -40,7 +42,20 @@ pub const TYPE: ProviderType = ProviderType {
     kind: "otel",
     family: Family::Message,
     summary: "OpenTelemetry, a span for each event over OTLP/HTTP",
-    needs: "address (https://HOST:4318, path /v1/traces unless given); Secret: headers, and token or username and password",
+    needs: &[
+        Need::field(
+            "address",
+            Required,
+            "https://HOST:4318; the path is /v1/traces unless there is one",
+            "https://otel.example.com:4318",
+        ),
+        Need::key("headers", Optional, "more headers, as a YAML map", ""),
+        Need::key("token", Optional, "a bearer token", "your-token"),
+        Need::key("username", Optional, "in place of token, with password", ""),
+        Need::key("password", Optional, "with username", ""),
+    ],
+    limits: "",
+    again: "one span",
     build,
 };
 

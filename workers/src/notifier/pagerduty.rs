@@ -18,6 +18,8 @@ use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
+use super::need::Demand::{Optional, Required};
+use super::need::Need;
 use super::{Desired, Held, Invalid, KeepState, Notifier, ProviderType, Sent};
 use crate::address::{at_path, http_url};
 use crate::classify::classify;
@@ -35,7 +37,12 @@ pub const TYPE: ProviderType = ProviderType {
     kind: "pagerduty",
     family: Family::Message,
     summary: "PagerDuty, an incident for each failing object",
-    needs: "address (https://events.pagerduty.com); channel: the routing key",
+    needs: &[
+        Need::field("address", Required, "https://events.pagerduty.com, or that of the EU", "https://events.pagerduty.com"),
+        Need::field("channel", Optional, "the routing key; PagerDuty refuses events without", "your-routing-key"),
+    ],
+    limits: "summary 1,024",
+    again: "one incident; a change event may show twice",
     build,
 };
 
@@ -247,7 +254,6 @@ mod tests {
 
     #[tokio::test]
     async fn a_change_is_told_only_when_the_resolve_was_taken() {
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         for (statuses, paths, expected) in [
             (vec![202, 202], vec![ALERT_PATH, CHANGE_PATH], None),
             (vec![400], vec![ALERT_PATH], Some((Reason::Rejected, false))),
@@ -255,7 +261,7 @@ mod tests {
         ] {
             let (address, service) = answering(statuses).await;
             let provider = sample::provider("pagerduty", |provider| provider.address = address);
-            let http = Http::new(&provider, &crate::http::shared_client().unwrap()).unwrap();
+            let http = Http::new(&provider, &sample::outside()).unwrap();
             let Notifier::State(notifier) = build(&provider, http).unwrap() else { unreachable!("pagerduty keeps states") };
             let desired = notifier.desire(&Sample::info().notification()).unwrap().unwrap();
             assert_eq!(sample::verdict(notifier.write(&desired, None).await), expected);

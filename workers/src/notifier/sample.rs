@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use tidings_core::config::AddressSettings;
 use tidings_core::retry::RetryPolicy;
 use tidings_core::{AlertReference, Event, Failure, FailureKind, ObjectReference, Reason, Timestamp};
 use tidings_rules::{Family, Kind, ResolvedProvider, SecretData, SecretValue};
 
 use super::{Invalid, Notifier, ProviderType, Sent};
-use crate::http::{Answer, Http, Request};
+use crate::http::{Answer, Http, Outside, Request};
 use crate::notification::Notification;
 use crate::wording::Wording;
 
@@ -39,6 +40,14 @@ pub fn provider(kind: &'static str, edit: impl FnOnce(&mut ResolvedProvider)) ->
     };
     edit(&mut provider);
     provider
+}
+
+/// The way out to loopback ports.
+pub fn outside() -> Outside {
+    // It fails only where another test was quicker.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let addresses = AddressSettings { allow: Vec::new(), deny: Vec::new(), loopback: true };
+    Outside::new(addresses).expect("the system's certificates can be read")
 }
 
 /// The data of a Secret.
@@ -122,7 +131,14 @@ impl Sample {
 
 /// An answer of a service.
 pub fn answer(status: u16, body: &str) -> Answer {
-    Answer { host: "service".into(), status, headers: HeaderMap::new(), body: body.into(), dry_run: false }
+    Answer {
+        host: "service".into(),
+        status,
+        headers: HeaderMap::new(),
+        body: body.into(),
+        dry_run: false,
+        redactor: Default::default(),
+    }
 }
 
 /// The same answer with another header.

@@ -20,6 +20,8 @@ use tidings_core::id::digest;
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
+use super::need::Demand::{Optional, Required};
+use super::need::Need;
 use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
 use crate::address::http_url;
 use crate::classify::{classify, retry_after};
@@ -34,7 +36,12 @@ pub const TYPE: ProviderType = ProviderType {
     kind: "sentry",
     family: Family::Message,
     summary: "Sentry, errors as events and the rest as transactions",
-    needs: "address: the DSN (in the spec or the Secret); channel: the environment",
+    needs: &[
+        Need::key("address", Required, "the DSN", "https://public-key@o1.ingest.sentry.io/1"),
+        Need::field("channel", Optional, "the environment", "production"),
+    ],
+    limits: "",
+    again: "dropped there",
     build,
 };
 

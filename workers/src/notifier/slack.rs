@@ -10,6 +10,8 @@ use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
+use super::need::Demand::Optional;
+use super::need::Need;
 use super::slack_form::{Links, Sender, SlackForm, username_or_controller};
 use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
 use crate::address::http_url;
@@ -22,7 +24,14 @@ pub const TYPE: ProviderType = ProviderType {
     kind: "slack",
     family: Family::Message,
     summary: "Slack, by webhook or as a bot",
-    needs: "address (or the Secret's address); for https://slack.com/api/chat.postMessage also channel and Secret: token",
+    needs: &[
+        Need::webhook("https://hooks.slack.com/services/T00000000/B00000000/your-token"),
+        Need::field("channel", Optional, "the channel; as a bot there must be one", "deployments"),
+        Need::field("username", Optional, "the name to post under; else the controller", ""),
+        Need::key("token", Optional, "the bot's token, with the address https://slack.com/api/chat.postMessage", ""),
+    ],
+    limits: "text 8,000, all 30,000",
+    again: "twice",
     build,
 };
 

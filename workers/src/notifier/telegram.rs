@@ -11,6 +11,8 @@ use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
 use super::fit::{UTF16, Unit, fit};
+use super::need::Demand::Required;
+use super::need::Need;
 use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
 use crate::classify::classify_with_wait;
 use crate::http::{Answer, Http, Request};
@@ -23,7 +25,12 @@ pub const TYPE: ProviderType = ProviderType {
     kind: "telegram",
     family: Family::Message,
     summary: "Telegram, as a bot",
-    needs: "channel (the chat's id or @name, then :THREAD for a topic); Secret: token",
+    needs: &[
+        Need::field("channel", Required, "the chat's id or @name, then :THREAD for a topic", "-1001234567890"),
+        Need::key("token", Required, "the bot's token", "1234567890:your-token"),
+    ],
+    limits: "4,096",
+    again: "twice",
     build,
 };
 

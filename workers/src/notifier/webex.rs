@@ -11,6 +11,8 @@ use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
 use super::fit::{BYTES, fit};
+use super::need::Demand::{Optional, Required};
+use super::need::Need;
 use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
 use crate::address::http_url;
 use crate::classify::{classify, describe, retry_after};
@@ -22,7 +24,13 @@ pub const TYPE: ProviderType = ProviderType {
     kind: "webex",
     family: Family::Message,
     summary: "Webex, as a bot",
-    needs: "address (https://webexapis.com/v1/messages), channel (the id of the room); Secret: token",
+    needs: &[
+        Need::field("address", Required, "https://webexapis.com/v1/messages", "https://webexapis.com/v1/messages"),
+        Need::field("channel", Optional, "the room's id; Webex refuses messages without", "your-room"),
+        Need::key("token", Optional, "the bot's token; Webex refuses messages without", "your-token"),
+    ],
+    limits: "7,439 bytes",
+    again: "twice",
     build,
 };
 

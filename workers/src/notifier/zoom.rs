@@ -11,6 +11,8 @@ use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
+use super::need::Demand::Required;
+use super::need::Need;
 use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
 use crate::address::http_url;
 use crate::classify::classify;
@@ -23,7 +25,12 @@ pub const TYPE: ProviderType = ProviderType {
     kind: "zoom",
     family: Family::Message,
     summary: "Zoom Team Chat, by webhook",
-    needs: "address (or the Secret's address); Secret: token (the verification token)",
+    needs: &[
+        Need::webhook("https://integrations.zoom.us/chat/webhooks/incomingwebhook/your-id"),
+        Need::key("token", Required, "the verification token", "your-token"),
+    ],
+    limits: "4,000 each text",
+    again: "twice",
     build,
 };
 

@@ -10,6 +10,8 @@ use tidings_rules::{Family, ResolvedProvider};
 use url::{Url, form_urlencoded};
 
 use super::fit::{UTF16, fit};
+use super::need::Demand::{Optional, Required};
+use super::need::Need;
 use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
 use crate::address::http_url;
 use crate::classify::classify_with_wait;
@@ -21,7 +23,14 @@ pub const TYPE: ProviderType = ProviderType {
     kind: "zulip",
     family: Family::Message,
     summary: "Zulip, as a bot",
-    needs: "address (the server), channel (CHANNEL/TOPIC); Secret: username and password (the bot's e-mail and API key)",
+    needs: &[
+        Need::field("address", Required, "the server", "https://acme.zulipchat.com"),
+        Need::field("channel", Required, "CHANNEL/TOPIC", "deployments/flux"),
+        Need::key("username", Optional, "the bot's e-mail; Zulip refuses messages without", "flux-bot@acme.zulipchat.com"),
+        Need::key("password", Optional, "the bot's API key", "your-api-key"),
+    ],
+    limits: "10,000",
+    again: "twice",
     build,
 };
 
