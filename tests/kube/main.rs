@@ -3,8 +3,8 @@
 mod away;
 mod bed;
 mod crds;
-mod guides;
 mod events;
+mod guides;
 mod labels;
 mod lease;
 mod object;
