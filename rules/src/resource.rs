@@ -161,7 +161,8 @@ pub struct ProviderSpec {
     pub pool: Option<String>,
     /// The text that is sent. An extension of Tidings.
     pub template: Option<TemplateSpec>,
-    /// Whether messages get links to the commit and to a dashboard. An extension of Tidings.
+    /// Whether messages get links to the commit and to a dashboard; as the settings say where this is left out. An extension
+    /// of Tidings.
     pub links: Option<bool>,
     /// What commit statuses say beside their state. For types that write commit statuses only. An extension of Tidings.
     pub commit_status: Option<CommitStatusSpec>,
@@ -171,12 +172,14 @@ pub struct ProviderSpec {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CommitStatusSpec {
-    /// How a status is called: `default`, as in Flux, or `qualified`, with cluster and namespace.
+    /// The id of a status where commitStatusExpr makes none: default (kind and name, as in Flux) or qualified (cluster and
+    /// namespace before them).
     #[schemars(extend("enum" = ["default", "qualified"]))]
     pub id: Option<String>,
-    /// Whether progress is told as pending.
+    /// Whether progress is told as pending, also by types that skip it otherwise.
     pub pending: Option<bool>,
-    /// A pattern for the address that a status links to.
+    /// A pattern for the address that a status links to, as in https://HOST/{{ cluster }}/{{ name }}; that of the settings
+    /// where this is left out.
     #[schemars(length(max = 2048))]
     #[serde(rename = "targetURL")]
     pub target_url: Option<String>,

@@ -50,7 +50,7 @@ fn full_provider() -> Value {
         "pool": "eu-1",
         "template": {"configMapKeyRef": {"name": "texts", "key": "web"}},
         "links": true,
-        "commitStatus": {"id": "qualified", "pending": true, "targetURL": "https://ci/{{ event.metadata.commit }}"},
+        "commitStatus": {"id": "default", "pending": true, "targetURL": "https://grafana.example.com/d/{{ name }}"},
     }))
 }
 
