@@ -7,8 +7,10 @@ use clap::{Parser, Subcommand, ValueEnum};
 use crate::nats_server::{CHILD_COMMAND, become_nats_server};
 use crate::role;
 
+pub mod circuits;
 pub mod dead;
 pub mod letters;
+pub mod providers;
 pub mod streams;
 pub mod tap;
 pub mod test;
@@ -38,6 +40,8 @@ enum Command {
     Tap(tap::TapArguments),
     /// Lists, shows, replays and drops dead letters
     Dead(dead::DeadArguments),
+    /// Shows which Providers are not called, and pauses and resumes them
+    Providers(providers::ProvidersArguments),
     /// Makes or changes the streams on the bus
     Streams(streams::StreamsArguments),
     #[command(name = CHILD_COMMAND, hide = true)]
@@ -71,6 +75,7 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
             Command::Test(arguments) => test::run(arguments).await,
             Command::Tap(arguments) => tap::run(arguments).await.map(|()| 0),
             Command::Dead(arguments) => dead::run(arguments).await.map(|()| 0),
+            Command::Providers(arguments) => providers::run(arguments).await.map(|()| 0),
             Command::Streams(arguments) => streams::run(arguments).await.map(|()| 0),
             Command::BecomeNatsServer { .. } => unreachable!("handled above"),
         }

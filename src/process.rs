@@ -20,6 +20,7 @@ use tidings_rules::folder::Folder;
 use tidings_rules::live::{Live, follow};
 use tidings_workers::http::shared_client;
 use tidings_workers::keep::Keeper;
+use tidings_workers::throttle::Throttle;
 use tidings_workers::worker::Worker;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -218,7 +219,8 @@ async fn start_roles(
     if parts.worker {
         let keeper = Keeper::open(&bus).await.map_err(anyhow::Error::msg).context("cannot open the bucket latest")?;
         let client = shared_client().context("cannot read the system's certificates")?;
-        let worker = Worker::new(bus, rules, client, keeper, metrics.clone());
+        let throttle = Throttle::open(&bus, metrics.clone()).await.context("cannot open the bucket limits")?;
+        let worker = Worker::new(bus, rules, client, keeper, throttle, metrics.clone());
         let (pools, capacity) = (&settings.worker.pools, settings.worker.concurrency);
         roles.spawn(worker.run(pools, capacity, health, stop.clone()));
     }

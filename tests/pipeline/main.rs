@@ -1,7 +1,10 @@
 //! The roles as real processes on a real nats-server, with providers that fail.
 
+mod circuits;
 mod delivering;
 mod ingesting;
+mod isolation;
+mod limits;
 mod poison;
 mod reloading;
 mod retrying;

@@ -7,10 +7,11 @@ use tidings_core::bus::Bus;
 use tidings_core::wire::{Desired, Record};
 use tidings_core::{Failure, Message as _, Outcome, Reason, id, stream};
 
-use crate::attempt::{Ended, nothing_to_say};
+use crate::attempt::{Ended, Prepared, nothing_to_say};
 use crate::latest::{Lease, Step, leased, order, posted, step};
 use crate::notification::Notification;
 use crate::notifier::{self, Held, KeepState, Sent};
+use crate::throttle::caller::{Caller, not_now};
 
 /// A write that was overtaken is followed by another, this often at most; then the delivery is tried again later.
 const MOST_ROUNDS: usize = 8;
@@ -69,7 +70,8 @@ impl Keeper {
         notifier: &dyn KeepState,
         notification: &Notification<'_>,
         sequence: u64,
-        timeout: Duration,
+        prepared: &Prepared,
+        caller: &mut Caller<'_>,
     ) -> Result<Kept, Failure> {
         let Some(wanted) = notifier.desire(notification)? else {
             return Ok(Kept::Ended { ended: nothing_to_say(), other: None });
@@ -82,7 +84,7 @@ impl Keeper {
         };
         let lease = Lease {
             holder: format!("{}/{:016x}", notification.delivery_id, rand::random::<u64>()),
-            lasts: timeout * CALLS_IN_A_LEASE + LEASE_MARGIN,
+            lasts: prepared.provider.timeout * CALLS_IN_A_LEASE + LEASE_MARGIN,
         };
         loop {
             let (record, revision) = self.load(&name).await?;
@@ -104,11 +106,16 @@ impl Keeper {
                     if let Some(revision) = self.store(&name, &leased, revision).await? {
                         tidings_core::failpoint::reach("worker:leased");
                         // Only now: what is desired is noted even if the service can't be asked.
+                        if !caller.may_call().await {
+                            self.release(&name, &lease).await;
+                            return Err(not_now());
+                        }
                         if let Err(failure) = notifier.prepare(notification).await {
+                            caller.saw(Some(&prepared.redacted(failure.clone())));
                             self.release(&name, &lease).await;
                             return Err(failure);
                         }
-                        return self.write(notifier, &wanted.key, &name, leased, revision, &mine, &lease).await;
+                        return self.write(notifier, &wanted.key, &name, leased, revision, &mine, &lease, prepared, caller).await;
                     }
                 }
             }
@@ -126,11 +133,19 @@ impl Keeper {
         mut revision: u64,
         mine: &Desired,
         lease: &Lease,
+        prepared: &Prepared,
+        caller: &mut Caller<'_>,
     ) -> Result<Kept, Failure> {
-        for _ in 0..MOST_ROUNDS {
+        for round in 0..MOST_ROUNDS {
+            // Each write asks for leave, since each counts at the service.
+            if round > 0 && !caller.may_call().await {
+                self.release(name, lease).await;
+                return Err(not_now());
+            }
             let desired = record.desired.clone().unwrap_or_default();
             let wanted = notifier::Desired { key: key.to_owned(), state: desired.state.clone() };
-            let told = tell(notifier, &wanted, &record).await;
+            let told = tell(notifier, &wanted, &record).await.map_err(|failure| prepared.redacted(failure));
+            caller.saw(told.as_ref().err());
             let (ended, handle) = match told {
                 Ok(told) => told,
                 Err(failure) => {

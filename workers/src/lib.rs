@@ -21,4 +21,5 @@ pub mod redact;
 pub mod report;
 pub mod settle;
 pub mod text;
+pub mod throttle;
 pub mod worker;

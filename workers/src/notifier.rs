@@ -43,7 +43,7 @@ mod otel;
 mod pagerduty;
 mod rocket;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 mod sentry;
 mod slack;
 mod slack_form;
@@ -95,6 +95,11 @@ pub fn kinds() -> Kinds {
     static KINDS: LazyLock<Vec<Kind>> =
         LazyLock::new(|| PROVIDERS.iter().map(|row| Kind { name: row.kind, family: row.family }).collect());
     &KINDS
+}
+
+/// The host of a forge's Provider; empty where its address names none.
+pub(crate) fn repository_host(provider: &ResolvedProvider) -> String {
+    forge::address::repository(provider).map(|repository| repository.host().to_owned()).unwrap_or_default()
 }
 
 /// One row of [`PROVIDERS`].
