@@ -1,4 +1,5 @@
-# Everything that is done with the project. A fresh machine needs Rust, and Python or Go (for nats-server).
+# Everything that is done with the project. A fresh machine needs Rust, Go (for kube-apiserver and nats-server) or Python (for
+# nats-server only).
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -30,7 +31,7 @@ nats-server: ## Print the path of nats-server; install it into .tools/ where the
 	@tools/nats-server.sh
 
 .PHONY: test
-test: test-units test-vectors test-pipeline test-tools test-faults ## Run all tests, the quick ones first
+test: test-units test-vectors test-pipeline test-tools test-faults test-kube ## Run all tests, the quick ones first
 
 .PHONY: test-units
 test-units: ## The tests of each crate
@@ -51,6 +52,17 @@ test-tools: nats-server ## The tools for people, `up` with a nats-server of its 
 .PHONY: test-faults
 test-faults: nats-server ## Processes that are killed while events come in, and a ledger of every event
 	@$(TEST) --test faults
+
+# Exit status 3 of the script: what is needed can't be built here. CI must have it.
+.PHONY: test-kube
+test-kube: nats-server ## A real kube-apiserver with etcd and kubectl: CRDs, rules from a cluster, its events, roles
+	@if tools/kubernetes.sh >/dev/null; then $(TEST) --test kube; \
+	elif [ $$? -eq 3 ] && [ "$${CI:-}" != true ]; then echo "skipped: the tests with a Kubernetes API; see above"; \
+	else exit 1; fi
+
+.PHONY: crds
+crds: ## Make deploy/crds anew from the types in rules/src/resource.rs
+	@$(CARGO) run --locked --quiet --bin tidings -- crds --write deploy/crds
 
 .PHONY: bench
 bench: nats-server ## Events per second, latency and memory; BENCH_TARGET=URL measures another program beside (docs/benchmark.md)

@@ -8,6 +8,7 @@ use crate::nats_server::{CHILD_COMMAND, become_nats_server};
 use crate::role;
 
 pub mod circuits;
+pub mod crds;
 pub mod dead;
 pub mod letters;
 pub mod providers;
@@ -44,6 +45,8 @@ enum Command {
     Providers(providers::ProvidersArguments),
     /// Makes or changes the streams on the bus
     Streams(streams::StreamsArguments),
+    /// Prints the CustomResourceDefinitions of Alert and Provider
+    Crds(crds::CrdsArguments),
     #[command(name = CHILD_COMMAND, hide = true)]
     BecomeNatsServer { parent: u32, executable: PathBuf, configuration: PathBuf },
 }
@@ -77,6 +80,7 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
             Command::Dead(arguments) => dead::run(arguments).await.map(|()| 0),
             Command::Providers(arguments) => providers::run(arguments).await.map(|()| 0),
             Command::Streams(arguments) => streams::run(arguments).await.map(|()| 0),
+            Command::Crds(arguments) => crds::run(&arguments).map(|()| 0),
             Command::BecomeNatsServer { .. } => unreachable!("handled above"),
         }
     })

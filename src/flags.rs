@@ -45,6 +45,27 @@ pub struct IngestFlags {
     /// For how long the same event is a duplicate
     #[arg(long, alias = "rate-limit-interval", value_name = "DURATION")]
     dedupe_interval: Option<String>,
+    /// A kind of object whose labels are read, such as Deployment.apps; repeatable. Else Flux's kinds
+    #[arg(long, value_name = "KIND")]
+    label_kinds: Vec<String>,
+    /// Take the cluster's Kubernetes Events, in one of several replicas
+    #[arg(long)]
+    watch_events: bool,
+    /// With --watch-events: those about Flux's objects too, which Flux also posts
+    #[arg(long)]
+    watch_flux_objects: bool,
+    /// With --watch-events: Warning or Normal; repeatable. Else Warning
+    #[arg(long, value_name = "TYPE")]
+    event_types: Vec<String>,
+    /// With --watch-events: only Events about this kind of object; !KIND leaves it out; repeatable
+    #[arg(long, value_name = "KIND")]
+    event_kinds: Vec<String>,
+    /// With --watch-events: only Events of this namespace; !NAMESPACE leaves it out; repeatable
+    #[arg(long, value_name = "NAMESPACE")]
+    event_namespaces: Vec<String>,
+    /// With --watch-events: only Events of this reason; !REASON leaves it out; repeatable
+    #[arg(long, value_name = "REASON")]
+    event_reasons: Vec<String>,
 }
 
 /// Flags of roles that need rules.
@@ -100,7 +121,21 @@ impl AsFlags for IngestFlags {
             ("--cluster", "cluster", &self.cluster),
             ("--dedupe-interval", "ingest.dedupe_interval", &self.dedupe_interval),
         ];
-        given.into_iter().filter_map(|(name, key, value)| Some(flag(name, key, value.as_ref()?))).collect()
+        let switches = [
+            ("--watch-events", "ingest.kubernetes_events.watch", self.watch_events),
+            ("--watch-flux-objects", "ingest.kubernetes_events.flux_objects", self.watch_flux_objects),
+        ];
+        let lists = [
+            ("--label-kinds", "ingest.label_kinds", &self.label_kinds),
+            ("--event-types", "ingest.kubernetes_events.types", &self.event_types),
+            ("--event-kinds", "ingest.kubernetes_events.kinds", &self.event_kinds),
+            ("--event-namespaces", "ingest.kubernetes_events.namespaces", &self.event_namespaces),
+            ("--event-reasons", "ingest.kubernetes_events.reasons", &self.event_reasons),
+        ];
+        let given = given.into_iter().filter_map(|(name, key, value)| Some(flag(name, key, value.as_ref()?)));
+        let switches = switches.into_iter().filter(|(_, _, is_given)| *is_given).map(|(name, key, _)| flag(name, key, "true"));
+        let lists = lists.into_iter().flat_map(|(name, key, values)| values.iter().map(move |value| flag(name, key, value)));
+        given.chain(switches).chain(lists).collect()
     }
 }
 

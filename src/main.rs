@@ -7,6 +7,7 @@ use clap::Parser;
 mod command;
 mod demo;
 mod flags;
+mod ingest;
 mod nats_server;
 mod process;
 mod role;

@@ -9,15 +9,16 @@ use tidings_core::bus::Bus;
 use tidings_core::bus::connect::connect_patiently;
 use tidings_core::bus::pull::Stop;
 use tidings_core::bus::setup::{Mismatch, SetupError};
+use tidings_core::bus::suspects::Suspects;
 use tidings_core::config::{Role, Settings};
 use tidings_core::health::{Check, Health};
-use tidings_core::metrics::{Metrics, OutcomeLabel};
+use tidings_core::metrics::Metrics;
 use tidings_core::stream::Sizing;
 use tidings_core::{admin, telemetry};
-use tidings_ingest::{BusStore, Ingest};
 use tidings_router::Router;
-use tidings_rules::folder::Folder;
-use tidings_rules::live::{Live, follow};
+use tidings_rules::Live;
+use tidings_rules::folder::{Folder, follow};
+use tidings_workers::examine::Examiner;
 use tidings_workers::http::shared_client;
 use tidings_workers::keep::Keeper;
 use tidings_workers::throttle::Throttle;
@@ -26,6 +27,8 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+use crate::ingest;
 
 /// The server is sampled every second; older news of it counts as none.
 const BUS_FRESH_FOR: Duration = Duration::from_secs(10);
@@ -207,9 +210,7 @@ async fn start_roles(
     if parts.ingest
         && let Some(listener) = events.take()
     {
-        tracing::info!(role = "ingest", address = %listener.local_addr()?, "listening");
-        warn_of_small_payload(&bus);
-        roles.spawn(tidings_ingest::serve(listener, ingest(&bus, settings, metrics), stop.pulling.clone()));
+        ingest::start(listener, &bus, settings, health, metrics, stop, roles).await?;
     }
     let Some(rules) = rules else { return Ok(()) };
     if parts.router {
@@ -219,24 +220,13 @@ async fn start_roles(
     if parts.worker {
         let keeper = Keeper::open(&bus).await.map_err(anyhow::Error::msg).context("cannot open the bucket latest")?;
         let client = shared_client().context("cannot read the system's certificates")?;
+        let suspects = Suspects::open(&bus).await.context("cannot open the bucket suspects")?;
         let throttle = Throttle::open(&bus, metrics.clone()).await.context("cannot open the bucket limits")?;
-        let worker = Worker::new(bus, rules, client, keeper, throttle, metrics.clone());
+        let worker = Worker::new(bus, rules, client, keeper, Examiner::new(suspects), throttle, metrics.clone());
         let (pools, capacity) = (&settings.worker.pools, settings.worker.concurrency);
         roles.spawn(worker.run(pools, capacity, health, stop.clone()));
     }
     Ok(())
-}
-
-fn ingest(bus: &Bus, settings: &Settings, metrics: &Metrics) -> axum::Router {
-    let counted = metrics.ingested.clone();
-    tidings_ingest::router(Ingest {
-        store: BusStore(bus.clone()),
-        cluster: settings.cluster.clone(),
-        dedupe_interval: settings.ingest.dedupe_interval,
-        observe: Box::new(move |taken| {
-            counted.get_or_create(&OutcomeLabel { outcome: taken.as_str() }).inc();
-        }),
-    })
 }
 
 async fn start_rules(settings: &Settings, health: &Health, metrics: &Metrics, stop: &Stop) -> anyhow::Result<Arc<Live>> {
@@ -282,16 +272,6 @@ async fn set_up(bus: &Bus, settings: &Settings, mismatch: Mismatch, may_make: bo
             }
         }
         tokio::time::sleep(SETUP_PAUSE).await;
-    }
-}
-
-fn warn_of_small_payload(bus: &Bus) {
-    let most = bus.client().max_payload();
-    if most < 4 << 20 {
-        tracing::warn!(
-            max_payload = most,
-            "the server takes smaller messages than events can be: larger ones are answered with 413"
-        );
     }
 }
 

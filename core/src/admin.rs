@@ -13,7 +13,8 @@ use crate::metrics::Metrics;
 
 /// Serves until `stop` is cancelled.
 ///
-/// `/livez` answers 200 while the process runs, `/readyz` 200 only while every part works, else 503 and what is wrong.
+/// `/livez` answers 200 while the process runs, `/readyz` 200 only while every part works that the role needs, else 503; and
+/// what is wrong.
 ///
 /// # Errors
 /// The listener fails.
@@ -27,11 +28,11 @@ pub async fn serve(listener: TcpListener, health: Health, metrics: Metrics, stop
 }
 
 async fn readyz(State((health, _)): State<(Health, Metrics)>) -> Response {
-    let troubles = health.troubles();
+    let (troubles, remarks) = (health.troubles(), health.remarks());
+    let lines: String = troubles.iter().chain(&remarks).map(|(part, trouble)| format!("{part}: {trouble}\n")).collect();
     if troubles.is_empty() {
-        return "ok\n".into_response();
+        return format!("ok\n{lines}").into_response();
     }
-    let lines: String = troubles.iter().map(|(part, trouble)| format!("{part}: {trouble}\n")).collect();
     (StatusCode::SERVICE_UNAVAILABLE, lines).into_response()
 }
 

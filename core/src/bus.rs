@@ -29,6 +29,7 @@ pub mod pull;
 pub mod records;
 pub mod setup;
 pub mod storage;
+pub mod suspects;
 pub mod wake;
 
 /// A publish that the server has not confirmed after this long counts as not stored: what waits for an answer within 5 s

@@ -6,6 +6,7 @@
 //! Every secret can be given by file too (`nats.password_file`), and none shows in `Debug`, [`Settings::redacted`] or a
 //! mistake.
 
+mod ingest;
 mod layer;
 mod read;
 mod secret;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+pub use ingest::{IngestSettings, KubernetesEventsSettings, Severity};
 pub use layer::{Flag, Origin, Sources, environment};
 pub use read::{Mistake, Mistakes};
 pub use secret::{Secret, Servers};
@@ -119,14 +121,6 @@ pub struct RulesSettings {
     pub namespace_wildcard_for: Vec<String>,
 }
 
-/// How events are taken.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct IngestSettings {
-    /// `ingest.dedupe_interval`: how long the same report is a duplicate.
-    #[serde(serialize_with = "value::write_duration")]
-    pub dedupe_interval: Duration,
-}
-
 /// How events are routed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RouterSettings {
@@ -204,9 +198,7 @@ impl Settings {
                 no_cross_namespace_refs: reader.or("rules.no_cross_namespace_refs", false, value::switch),
                 namespace_wildcard_for: reader.list("rules.namespace_wildcard_for", &[]),
             },
-            ingest: IngestSettings {
-                dedupe_interval: reader.or("ingest.dedupe_interval", Duration::from_secs(300), value::interval),
-            },
+            ingest: IngestSettings::read(reader),
             router: RouterSettings { concurrency: reader.or("router.concurrency", 256, value::count) },
             worker: WorkerSettings {
                 pools: reader.list("worker.pools", &["default"]),

@@ -1,14 +1,43 @@
-//! Named points at which a fault test has a process die.
+//! Named points at which a fault test has a process die: before and after each side effect of each role.
 //!
 //! They exist in builds with debug assertions only. `FAIL_POINT=worker:accepted@3` kills the process with
-//! SIGKILL when it reaches that point for the third time; a line on standard error tells that it was reached.
+//! SIGKILL when it reaches that point for the third time, `FAIL_POINT=worker:calling@1?poison` when what it is about contains
+//! that text; a line on standard error tells that it was reached.
+
+/// Every point: the role that reaches it, what it is about to do or has just done.
+pub const POINTS: &[&str] = &[
+    "ingest:storing",
+    "ingest:stored",
+    "router:enqueueing",
+    "router:enqueued",
+    "router:acknowledged",
+    "worker:leasing",
+    "worker:leased",
+    "worker:calling",
+    "worker:accepted",
+    "worker:recording",
+    "worker:recorded",
+    "worker:parking",
+    "worker:parked",
+    "worker:burying",
+    "worker:buried",
+    "worker:moving",
+    "worker:moved",
+    "worker:acknowledged",
+];
 
 /// Dies here when the environment asks for it.
 #[inline]
 pub fn reach(name: &str) {
+    reach_for(name, "");
+}
+
+/// Dies here when the environment asks for it, with what this is about.
+#[inline]
+pub fn reach_for(name: &str, about: &str) {
     #[cfg(debug_assertions)]
-    armed::reach(name);
-    let _ = name;
+    armed::reach(name, about);
+    let _ = (name, about);
 }
 
 #[cfg(debug_assertions)]
@@ -18,13 +47,16 @@ mod armed {
 
     struct Armed {
         name: String,
+        about: String,
         left: AtomicU32,
     }
 
     static ARMED: OnceLock<Option<Armed>> = OnceLock::new();
 
-    pub(super) fn reach(name: &str) {
-        let Some(armed) = ARMED.get_or_init(read).as_ref().filter(|armed| armed.name == name) else {
+    pub(super) fn reach(name: &str, about: &str) {
+        debug_assert!(super::POINTS.contains(&name), "{name} is not in the list of points");
+        let meant = |armed: &&Armed| armed.name == name && about.contains(&armed.about);
+        let Some(armed) = ARMED.get_or_init(read).as_ref().filter(meant) else {
             return;
         };
         if armed.left.fetch_sub(1, Ordering::SeqCst) == 1 {
@@ -39,7 +71,8 @@ mod armed {
     fn read() -> Option<Armed> {
         #[expect(clippy::disallowed_methods, reason = "not a setting: it exists for fault tests only")]
         let text = std::env::var("FAIL_POINT").ok()?;
-        let (name, count) = text.split_once('@').unwrap_or((&text, "1"));
-        Some(Armed { name: name.to_owned(), left: AtomicU32::new(count.parse().ok()?) })
+        let (point, about) = text.split_once('?').unwrap_or((&text, ""));
+        let (name, count) = point.split_once('@').unwrap_or((point, "1"));
+        Some(Armed { name: name.to_owned(), about: about.to_owned(), left: AtomicU32::new(count.parse().ok()?) })
     }
 }

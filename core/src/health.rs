@@ -7,7 +7,13 @@ use std::time::{Duration, Instant};
 /// All checks of a process.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
-    checks: Arc<Mutex<BTreeMap<String, Check>>>,
+    checks: Arc<Mutex<BTreeMap<String, Part>>>,
+}
+
+#[derive(Clone, Debug)]
+struct Part {
+    check: Check,
+    is_aside: bool,
 }
 
 /// One part of a role. It is unwell until it has succeeded, and again when its last success is too old.
@@ -26,16 +32,43 @@ struct State {
 impl Health {
     /// Adds a part. With `fresh_for` its success counts no longer than that.
     pub fn check(&self, name: impl Into<String>, fresh_for: Option<Duration>) -> Check {
-        let state = State { succeeded: None, trouble: Some("not started yet".to_owned()) };
-        let check = Check { state: Arc::new(Mutex::new(state)), fresh_for };
-        self.checks.lock().unwrap_or_else(PoisonError::into_inner).insert(name.into(), check.clone());
-        check
+        self.add(name.into(), fresh_for, false)
+    }
+
+    /// Adds a part without which the role still does its duty: once it has worked, its trouble is a remark.
+    pub fn side_check(&self, name: impl Into<String>) -> Check {
+        self.add(name.into(), None, true)
     }
 
     /// What is wrong, by part; empty when everything works.
     pub fn troubles(&self) -> BTreeMap<String, String> {
+        self.collect(|part| !part.is_remark())
+    }
+
+    /// What else is wrong, by part: it does not keep the role from its duty.
+    pub fn remarks(&self) -> BTreeMap<String, String> {
+        self.collect(Part::is_remark)
+    }
+
+    fn add(&self, name: String, fresh_for: Option<Duration>, is_aside: bool) -> Check {
+        let state = State { succeeded: None, trouble: Some("not started yet".to_owned()) };
+        let check = Check { state: Arc::new(Mutex::new(state)), fresh_for };
+        let part = Part { check: check.clone(), is_aside };
+        self.checks.lock().unwrap_or_else(PoisonError::into_inner).insert(name, part);
+        check
+    }
+
+    fn collect(&self, is_meant: impl Fn(&Part) -> bool) -> BTreeMap<String, String> {
         let checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
-        checks.iter().filter_map(|(name, check)| Some((name.clone(), check.trouble()?))).collect()
+        let meant = checks.iter().filter(|(_, part)| is_meant(part));
+        meant.filter_map(|(name, part)| Some((name.clone(), part.check.trouble()?))).collect()
+    }
+}
+
+impl Part {
+    fn is_remark(&self) -> bool {
+        let state = self.check.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.is_aside && state.succeeded.is_some()
     }
 }
 
@@ -77,6 +110,18 @@ mod tests {
         assert!(health.troubles().is_empty());
         bus.fail("not connected");
         assert_eq!(health.troubles()["bus"], "not connected");
+    }
+
+    #[test]
+    fn what_goes_wrong_aside_is_a_remark_once_it_has_worked() {
+        let health = Health::default();
+        let watch = health.side_check("watch");
+        assert_eq!((health.troubles().len(), health.remarks().len()), (1, 0));
+        watch.succeed();
+        assert_eq!((health.troubles().len(), health.remarks().len()), (0, 0));
+        watch.fail("forbidden");
+        assert!(health.troubles().is_empty());
+        assert_eq!(health.remarks()["watch"], "forbidden");
     }
 
     #[test]

@@ -1,4 +1,7 @@
-//! The Kubernetes API: how a role reaches it.
+//! The Kubernetes API: how a role reaches it, and how one of several replicas leads.
+
+pub mod kind;
+pub mod lease;
 
 use std::path::Path;
 
@@ -22,6 +25,14 @@ pub enum ConnectError {
     /// The client can't be built.
     #[error("the Kubernetes API can't be used: {0}")]
     Client(#[from] kube::Error),
+}
+
+/// A pod has its service account's token here.
+const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+
+/// Whether somebody has said which cluster is meant: by a kubeconfig in the settings, or by running us in it.
+pub fn is_at_hand(kubeconfig: Option<&Path>) -> bool {
+    kubeconfig.is_some() || Path::new(TOKEN).exists()
 }
 
 /// A client for the API server of a kubeconfig; without one, of `KUBECONFIG`, of the user's own file, or of the cluster that we run in.

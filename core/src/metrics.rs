@@ -16,6 +16,12 @@ pub struct Metrics {
     registry: Arc<Registry>,
     /// `tidings_ingest_events_total{outcome}`: accepted, duplicate, invalid, too-large, not-stored, abandoned.
     pub ingested: Family<OutcomeLabel, Counter>,
+    /// `tidings_ingest_kubernetes_events_total{outcome}`: accepted, duplicate, repeated, filtered, invalid, too-large.
+    pub kubernetes_events: Family<OutcomeLabel, Counter>,
+    /// `tidings_ingest_kubernetes_events_watched`: 1 in the replica that watches, while its watch is there.
+    pub events_watched: Gauge,
+    /// `tidings_ingest_labels_total{outcome}`: looked up for an event: known, absent, unknown.
+    pub labels: Family<OutcomeLabel, Counter>,
     /// `tidings_router_events_total{outcome}`: planned, unmatched, undecodable.
     pub routed: Family<OutcomeLabel, Counter>,
     /// `tidings_router_verdicts_total{verdict}`: for the alerts that an event came near to.
@@ -24,6 +30,9 @@ pub struct Metrics {
     pub planned: Family<TypeLabel, Counter>,
     /// `tidings_router_lost_to_retention_total`: events that EVENTS evicted before this router had read them.
     pub lost_to_retention: Counter,
+    /// `tidings_router_status_writes_total{outcome}`: written, gone, refused, failed (tried again); of statuses and of Kubernetes
+    /// Events.
+    pub status_writes: Family<OutcomeLabel, Counter>,
     /// `tidings_worker_attempts_total{type,outcome,reason}`.
     pub attempts: Family<AttemptLabels, Counter>,
     /// `tidings_worker_deliveries_total{type,outcome}`: settled for good, or handed on (parked, requeued, returned).
@@ -103,10 +112,14 @@ impl Default for Metrics {
         let mut metrics = Self {
             registry: Arc::default(),
             ingested: Family::default(),
+            kubernetes_events: Family::default(),
+            events_watched: Gauge::default(),
+            labels: Family::default(),
             routed: Family::default(),
             verdicts: Family::default(),
             planned: Family::default(),
             lost_to_retention: Counter::default(),
+            status_writes: Family::default(),
             attempts: Family::default(),
             settled: Family::default(),
             held: Gauge::default(),
@@ -117,6 +130,9 @@ impl Default for Metrics {
             rule_problems: Gauge::default(),
         };
         registry.register("ingest_events", "Events taken, by outcome", metrics.ingested.clone());
+        registry.register("ingest_kubernetes_events", "Kubernetes Events seen, by outcome", metrics.kubernetes_events.clone());
+        registry.register("ingest_kubernetes_events_watched", "This replica watches", metrics.events_watched.clone());
+        registry.register("ingest_labels", "Objects looked up, by what is known of them", metrics.labels.clone());
         registry.register("router_events", "Events routed, by outcome", metrics.routed.clone());
         registry.register("router_verdicts", "Alerts looked at, by verdict", metrics.verdicts.clone());
         registry.register("router_deliveries", "Deliveries planned, by provider type", metrics.planned.clone());
@@ -125,6 +141,7 @@ impl Default for Metrics {
             "Events evicted before they were routed",
             metrics.lost_to_retention.clone(),
         );
+        registry.register("router_status_writes", "Writes to the API server, by outcome", metrics.status_writes.clone());
         registry.register("worker_attempts", "Attempts, by how they ended", metrics.attempts.clone());
         registry.register("worker_deliveries", "Messages settled, by what became of them", metrics.settled.clone());
         registry.register("worker_held", "Messages taken and not settled", metrics.held.clone());

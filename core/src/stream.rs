@@ -19,6 +19,8 @@ pub const DEAD: &str = "DEAD";
 pub const LATEST: &str = "latest";
 /// The bucket of what all workers must know before they call a destination: circuits, taken slots, calls under way.
 pub const LIMITS: &str = "limits";
+/// The bucket of deliveries that may have ended the process that attempted them.
+pub const SUSPECTS: &str = "suspects";
 
 /// The durable consumer that all routers share.
 pub const ROUTER: &str = "router";

@@ -5,7 +5,7 @@
 //! which nobody knows.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -15,11 +15,12 @@ use axum::routing::any;
 
 use crate::answer::Answer;
 use crate::body;
+use crate::kubernetes::Objects;
 use crate::normalise;
 use crate::store::{EventStore, NotStored, NotStoredReason, Taken};
 
-/// How long storing may take: less than the 5 s after which senders give up.
-const STORED_WITHIN: Duration = Duration::from_secs(4);
+/// How long taking an event may take: less than the 5 s after which senders give up.
+const TAKEN_WITHIN: Duration = Duration::from_secs(4);
 
 /// What the endpoint needs.
 pub struct Ingest<S> {
@@ -27,6 +28,8 @@ pub struct Ingest<S> {
     pub store: S,
     /// The cluster that every event is stamped with.
     pub cluster: String,
+    /// The objects whose labels are read, where they are.
+    pub objects: Option<Arc<Objects>>,
     /// How long the store takes the same report for a duplicate.
     pub dedupe_interval: Duration,
     /// Told the end of each request, once; counts it.
@@ -62,12 +65,18 @@ impl<S: EventStore> Ingest<S> {
             return Err(Answer::wrong_method());
         }
         let bytes = body::read(request.into_body()).await?;
-        let event = normalise::take(&bytes, &self.cluster, jiff::Timestamp::now(), None).inspect_err(|refused| {
+        let began = Instant::now();
+        let mut event = normalise::take(&bytes, &self.cluster, jiff::Timestamp::now(), None).inspect_err(|refused| {
             tracing::debug!("an event is refused: {refused}");
         })?;
         drop(bytes);
+        if let (Some(objects), Some(object)) = (&self.objects, &event.involved_object) {
+            event.labels = objects.find(object).await.map(|found| found.labels());
+        }
         let id = event.id.clone();
-        let stored = tokio::time::timeout(STORED_WITHIN, self.store.store(event)).await.unwrap_or_else(|_| Err(unconfirmed()));
+        let stored = tokio::time::timeout(TAKEN_WITHIN.saturating_sub(began.elapsed()), self.store.store(event))
+            .await
+            .unwrap_or_else(|_| Err(unconfirmed()));
         match stored {
             Ok(stored) => {
                 tracing::debug!(event.id = id, "an event is taken: {stored:?}");
@@ -82,7 +91,7 @@ impl<S: EventStore> Ingest<S> {
 }
 
 fn unconfirmed() -> NotStored {
-    let detail = format!("the bus has not confirmed it within {} s", STORED_WITHIN.as_secs());
+    let detail = format!("the bus has not confirmed it within {} s", TAKEN_WITHIN.as_secs());
     NotStored { reason: NotStoredReason::Unavailable, retry_after: Duration::from_secs(1), detail }
 }
 

@@ -1,8 +1,9 @@
-//! Ingest: events by HTTP onto the bus.
+//! Ingest: events onto the bus, by HTTP and from the cluster.
 //!
 //! ```text
-//!  POST / ─► decode ─► normalise ─► EventStore ─► 202 | 429 | 503
-//!            bytes     Event, ids    PubAck
+//!  POST / ─► decode ─► normalise ─► labels ─► EventStore ─► 202 | 429 | 503
+//!            bytes  ┌► Event, ids              PubAck
+//!  watch ─► report ─┘
 //! ```
 //!
 //! Invariants: a sender gets its 202 only after the event is stored; an event's id is drawn here, once; every request
@@ -13,6 +14,7 @@ mod body;
 pub mod bus_store;
 pub mod decode;
 pub mod http;
+pub mod kubernetes;
 pub mod normalise;
 pub mod serve;
 pub mod store;

@@ -57,6 +57,7 @@ fn endpoint(
     let ingest = Ingest {
         store,
         cluster: "eu-1".to_owned(),
+        objects: None,
         dedupe_interval: Duration::from_secs(300),
         observe: Box::new(move |taken| observed.send(*taken).unwrap()),
     };

@@ -71,7 +71,7 @@ impl Severities {
     /// Every severity, also those that nobody has heard of.
     pub const ALL: Self = Self(0b1_1111);
     /// The words that a list may hold, in the order of their bits.
-    const WORDS: [&'static str; 4] = ["trace", "info", "warn", "error"];
+    pub(crate) const WORDS: [&'static str; 4] = ["trace", "info", "warn", "error"];
 
     /// The set of one word of a list.
     fn word(word: &str) -> Option<Self> {
@@ -186,9 +186,8 @@ fn check_lengths(spec: &AlertSpec, version: Version, report: &mut Report<'_>) {
 
 fn severities(field: Option<&Value>, version: Version, report: &mut Report<'_>) -> Severities {
     const FIELD: &str = "spec.eventSeverity";
-    let default = if version == Version::V1beta1 { "error" } else { "info" };
     match field {
-        None => Severities::threshold(default).unwrap_or(Severities::ALL),
+        None => Severities::threshold(version.default_severity()).unwrap_or(Severities::ALL),
         Some(Value::String(word)) => Severities::threshold(word).unwrap_or_else(|| {
             report.error(FIELD, format!("\"{word}\" is none of info, warn and error"));
             Severities::ALL
@@ -282,7 +281,13 @@ mod tests {
         let found: Vec<_> = alert.sources.iter().map(|source| (source.namespace.as_deref(), source.name.as_deref())).collect();
         assert_eq!(found, [(Some("apps"), None), (Some("apps"), Some("a")), (None, Some("a"))]);
         let own = Source::compile(
-            &SourceSpec { kind: "A".into(), name: "a".into(), namespace: Some("*".into()), match_labels: None },
+            &SourceSpec {
+                api_version: None,
+                kind: "A".into(),
+                name: "a".into(),
+                namespace: Some("*".into()),
+                match_labels: None,
+            },
             "x",
             false,
         );

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::alert::Alert;
+use crate::alert::{Alert, uid};
 use crate::kind::Kinds;
 use crate::object::{GROUP, Identity, Object};
 use crate::problem::{Problem, Severity};
@@ -34,17 +34,37 @@ pub enum Resource {
     ConfigMap(Arc<BTreeMap<String, String>>),
 }
 
-/// One object after its check: in force, or refused for the reason in the sentence.
+/// One object after its check.
 #[derive(Clone, Debug)]
 pub struct Checked {
     /// Who it is.
     pub identity: Identity,
-    /// What it is, or why it is refused.
-    pub resource: Result<Resource, String>,
+    /// Its uid; made of kind, namespace and name where no API server has given one.
+    pub uid: String,
+    /// How often its spec has changed, as the API server counts.
+    pub generation: Option<i64>,
+    /// What is in force: what the object says, or the last good state of one that is refused.
+    pub resource: Option<Resource>,
+    /// Why it is refused.
+    pub refusal: Option<String>,
+    /// What is wrong with it.
+    pub problems: Vec<Problem>,
+    /// What is wrong with it as long as nobody has written its Provider. That may come later, so it is no error.
+    pub(crate) without_provider: Option<Problem>,
+}
+
+impl Checked {
+    /// The Provider of an Alert.
+    pub(crate) fn provider(&self) -> Option<Identity> {
+        let Some(Resource::Alert(alert)) = &self.resource else {
+            return None;
+        };
+        Some(Identity { kind: "Provider".to_owned(), namespace: alert.namespace.clone(), name: alert.provider.clone() })
+    }
 }
 
 /// Checks objects one by one; kinds that rules don't consist of are read over. Where an object is there twice, the
-/// first one counts.
+/// first one counts. The problems are those of objects that don't count.
 pub fn check(objects: &[Object], kinds: Kinds, options: &Options) -> (Vec<Checked>, Vec<Problem>) {
     let mut checked = Vec::new();
     let mut problems = Vec::new();
@@ -58,26 +78,14 @@ pub fn check(objects: &[Object], kinds: Kinds, options: &Options) -> (Vec<Checke
             problems.push(object.problem(Severity::Error, "", sentence));
         } else {
             seen.insert(identity.clone(), object);
-            let (resource, told) = check_one(object, kinds, options);
-            problems.extend(told);
-            checked.push(Checked { identity, resource });
+            checked.push(check_one(object, kinds, options));
         }
     }
-    problems.extend(checked.iter().filter_map(|alert| missing_provider(alert, &seen)));
     (checked, problems)
 }
 
-/// An Alert whose Provider nobody has written. It may come later, so that is no error.
-fn missing_provider(checked: &Checked, objects: &HashMap<Identity, &Object>) -> Option<Problem> {
-    let Ok(Resource::Alert(alert)) = &checked.resource else {
-        return None;
-    };
-    let provider = Identity { kind: "Provider".into(), namespace: alert.namespace.clone(), name: alert.provider.clone() };
-    let object = objects.get(&checked.identity).filter(|_| !objects.contains_key(&provider))?;
-    Some(object.problem(Severity::Warning, "spec.providerRef.name", format!("there is no {provider}")))
-}
-
-fn check_one(object: &Object, kinds: Kinds, options: &Options) -> (Result<Resource, String>, Vec<Problem>) {
+/// Checks one object; it has a name, and rules consist of such.
+pub(crate) fn check_one(object: &Object, kinds: Kinds, options: &Options) -> Checked {
     let mut report = Report::new(object);
     secret::refuse_encrypted(&mut report);
     check_metadata(&mut report);
@@ -94,12 +102,20 @@ fn check_one(object: &Object, kinds: Kinds, options: &Options) -> (Result<Resour
         Some(field) => format!("{field} {}", problem.sentence),
         None => problem.sentence.clone(),
     });
-    let resource = match (refusal, resource) {
-        (Some(sentence), _) => Err(sentence),
-        (None, Some(resource)) => Ok(resource),
-        (None, None) => Err("can't be read".to_owned()),
+    let refusal = refusal.or_else(|| resource.is_none().then(|| "can't be read".to_owned()));
+    let mut checked = Checked {
+        identity: object.identity(),
+        uid: uid(&report),
+        generation: object.value["metadata"]["generation"].as_i64(),
+        resource: resource.filter(|_| refusal.is_none()),
+        refusal,
+        problems: report.problems,
+        without_provider: None,
     };
-    (resource, report.problems)
+    checked.without_provider = checked
+        .provider()
+        .map(|provider| object.problem(Severity::Warning, "spec.providerRef.name", format!("there is no {provider}")));
+    checked
 }
 
 /// The version of an Alert or a Provider.
@@ -147,8 +163,9 @@ mod tests {
     }
 
     fn check_all(objects: &[Object]) -> (Vec<(String, bool)>, Vec<String>) {
-        let (checked, problems) = check(objects, KINDS, &Options::default());
-        let checked = checked.iter().map(|checked| (checked.identity.to_string(), checked.resource.is_ok())).collect();
+        let (checked, mut problems) = check(objects, KINDS, &Options::default());
+        problems.extend(checked.iter().flat_map(|checked| checked.problems.clone()));
+        let checked = checked.iter().map(|checked| (checked.identity.to_string(), checked.resource.is_some())).collect();
         (checked, problems.iter().map(ToString::to_string).collect())
     }
 

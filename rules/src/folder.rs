@@ -1,17 +1,22 @@
 //! Rules from a folder of manifests. What was in force for an object stays in force while its file, or it, is broken.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod follow;
+
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::check::{Options, Resource, check};
+use crate::check::{Options, check};
 use crate::document::{self, Documents};
 use crate::kind::Kinds;
+use crate::last_good::LastGood;
 use crate::object::{Identity, Object};
 use crate::problem::{Problem, Severity};
 use crate::snapshot::Rules;
+
+pub use follow::follow;
 
 /// No file of rules is larger; an API server takes less for one object.
 const LARGEST_FILE_BYTES: u64 = 16 << 20;
@@ -35,8 +40,7 @@ pub struct Folder {
     options: Options,
     /// What each file held when it could be read.
     files: BTreeMap<Arc<str>, File>,
-    /// What each object came to when it was good.
-    good: HashMap<Identity, Resource>,
+    good: LastGood,
 }
 
 /// The files of a folder at one moment, by their path; a file that can't be read has its reason.
@@ -53,7 +57,7 @@ struct File {
 impl Folder {
     /// A folder that has not been read yet.
     pub fn new(path: &Path, kinds: Kinds, options: Options) -> Self {
-        Self { path: path.to_owned(), kinds, options, files: BTreeMap::new(), good: HashMap::new() }
+        Self { path: path.to_owned(), kinds, options, files: BTreeMap::new(), good: LastGood::default() }
     }
 
     /// Where it lies.
@@ -96,17 +100,7 @@ impl Folder {
         let mut problems: Vec<_> = self.files.values().flat_map(|file| &file.documents.problems).cloned().collect();
         let (mut checked, told) = check(&objects, self.kinds, &self.options);
         problems.extend(told);
-        problems.sort_by(|left, right| (&left.file, left.line).cmp(&(&right.file, right.line)));
-        let mut good = HashMap::new();
-        for checked in &mut checked {
-            if let (Err(_), Some(last)) = (&checked.resource, self.good.get(&checked.identity)) {
-                checked.resource = Ok(last.clone());
-            }
-            if let Ok(resource) = &checked.resource {
-                good.insert(checked.identity.clone(), resource.clone());
-            }
-        }
-        self.good = good;
+        self.good.stand_in(&mut checked);
         Rules::new(checked, problems, &self.options)
     }
 

@@ -8,12 +8,15 @@
 
 pub mod alert;
 pub mod check;
+pub mod cluster;
+pub mod crd;
 pub mod document;
 pub mod duration;
 pub mod folder;
 pub mod glob;
 mod index;
 pub mod kind;
+mod last_good;
 pub mod live;
 pub mod object;
 pub mod pattern;
@@ -24,6 +27,7 @@ pub mod resolved;
 pub mod resource;
 pub mod secret;
 pub mod snapshot;
+pub mod status_fields;
 pub mod template;
 
 pub use alert::{Alert, Severities, Source};
@@ -35,5 +39,5 @@ pub use object::{Identity, Object, Origin};
 pub use problem::{Problem, Severity};
 pub use provider::{Provider, RateLimit};
 pub use resolved::{Proxy, ResolvedProvider, SecretData, SecretValue, Tls, Unresolved};
-pub use snapshot::Rules;
+pub use snapshot::{Entry, Rules};
 pub use template::Template;

@@ -1,24 +1,14 @@
-//! The rules as they are now, for everybody who needs them, and the task that keeps them so.
+//! The rules as they are now, for everybody who needs them.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
-use tokio::sync::{mpsc, watch};
-use tokio::time::{MissedTickBehavior, interval, sleep};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::watch;
 
-use crate::folder::Folder;
 use crate::problem::Problem;
 use crate::snapshot::Rules;
-
-/// How often the folder is read although nothing was told: not every file system tells.
-const POLL: Duration = Duration::from_secs(2);
-/// Files that change together are read together.
-const SETTLE: Duration = Duration::from_millis(100);
 
 /// The rules as they are now.
 ///
@@ -29,8 +19,8 @@ pub struct Live {
     rules: ArcSwap<Rules>,
     changes: watch::Sender<u64>,
     loaded: AtomicBool,
-    /// Of the folder as a whole: not part of any snapshot.
-    folder_problem: ArcSwap<Option<Problem>>,
+    /// Of the folder or the cluster as a whole: not part of any snapshot.
+    source_problem: watch::Sender<Option<Problem>>,
 }
 
 impl Default for Live {
@@ -39,7 +29,7 @@ impl Default for Live {
             rules: ArcSwap::default(),
             changes: watch::Sender::new(0),
             loaded: AtomicBool::new(false),
-            folder_problem: ArcSwap::default(),
+            source_problem: watch::Sender::new(None),
         }
     }
 }
@@ -74,85 +64,32 @@ impl Live {
         self.changes.send_modify(|number| *number += 1);
     }
 
-    /// All that is wrong now: with the folder as a whole, with files and with objects.
+    /// What is wrong with the folder or the cluster that the rules come from; what was in force stays in force.
+    pub fn source_problem(&self) -> Option<Problem> {
+        self.source_problem.borrow().clone()
+    }
+
+    /// Tells whenever that changes.
+    pub fn source_problems(&self) -> watch::Receiver<Option<Problem>> {
+        self.source_problem.subscribe()
+    }
+
+    pub(crate) fn set_source_problem(&self, problem: Option<Problem>) {
+        self.source_problem.send_if_modified(|now| {
+            let is_news = *now != problem;
+            *now = problem;
+            is_news
+        });
+    }
+
+    /// All that is wrong now: with the source as a whole, with files and with objects.
     pub fn problems(&self) -> Vec<Problem> {
-        let folder = self.folder_problem.load();
-        folder.iter().cloned().chain(self.current().problems().iter().cloned()).collect()
+        self.source_problem().into_iter().chain(self.current().problems().iter().cloned()).collect()
     }
-}
-
-/// Keeps the rules as the folder has them, until it is told to stop. Logs each problem once when it appears, and once
-/// when it is mended.
-///
-/// # Guarantees
-/// A change is in force within about two seconds, mostly within a few hundred milliseconds. While the folder can't be
-/// read, what was in force stays in force. Safe to cancel at each `.await`.
-pub async fn follow(live: Arc<Live>, mut folder: Folder, stop: CancellationToken) {
-    let (hint, mut hints) = mpsc::channel(1);
-    let mut watcher = None;
-    let mut known = HashSet::new();
-    let mut poll = interval(POLL);
-    poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        let told = tokio::select! {
-            () = stop.cancelled() => return,
-            _ = poll.tick() => false,
-            Some(()) = hints.recv() => true,
-        };
-        if told {
-            sleep(SETTLE).await;
-            while hints.try_recv().is_ok() {}
-        }
-        let Some(read) = refresh(&live, folder).await else {
-            return;
-        };
-        folder = read;
-        // A folder that goes takes its watcher along.
-        let gone = live.folder_problem.load().is_some();
-        watcher = if gone { None } else { watcher.or_else(|| watch_folder(&folder, hint.clone())) };
-        known = log_changes(known, live.problems());
-    }
-}
-
-/// Reads the folder off the runtime, and puts what it holds in force if that has changed.
-async fn refresh(live: &Arc<Live>, mut folder: Folder) -> Option<Folder> {
-    let live = live.clone();
-    let read = tokio::task::spawn_blocking(move || {
-        match folder.read() {
-            Ok(tree) => {
-                live.folder_problem.store(Arc::new(None));
-                if !live.loaded() || !folder.is_compiled(&tree) {
-                    live.replace(folder.compile(tree));
-                }
-            }
-            Err(problem) => live.folder_problem.store(Arc::new(Some(problem))),
-        }
-        folder
-    });
-    match read.await {
-        Ok(folder) => Some(folder),
-        Err(error) => {
-            tracing::error!(%error, "reading the rules has crashed; they stay as they are until a restart");
-            None
-        }
-    }
-}
-
-/// A watcher that hints at changes; without one, the poll finds them.
-fn watch_folder(folder: &Folder, hint: mpsc::Sender<()>) -> Option<RecommendedWatcher> {
-    let tell = move |event: notify::Result<notify::Event>| {
-        // Our own reading is no change. A hint that finds one waiting is not needed.
-        if !event.is_ok_and(|event| event.kind.is_access()) {
-            let _ = hint.try_send(());
-        }
-    };
-    let mut watcher = notify::recommended_watcher(tell).ok()?;
-    watcher.watch(folder.path(), RecursiveMode::Recursive).ok()?;
-    Some(watcher)
 }
 
 /// Logs what is new and what is mended, and gives what is known then.
-fn log_changes(known: HashSet<Problem>, problems: Vec<Problem>) -> HashSet<Problem> {
+pub(crate) fn log_changes(known: HashSet<Problem>, problems: Vec<Problem>) -> HashSet<Problem> {
     let now: HashSet<Problem> = problems.iter().cloned().collect();
     for problem in problems.iter().filter(|problem| !known.contains(problem)) {
         tracing::warn!(severity = ?problem.severity, "rules: {problem}");
@@ -165,77 +102,10 @@ fn log_changes(known: HashSet<Problem>, problems: Vec<Problem>) -> HashSet<Probl
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-    use std::path::Path;
-
     use super::*;
-    use crate::check::Options;
-    use crate::kind::{Family, Kind, Kinds};
 
-    const KINDS: Kinds = &[Kind { name: "slack", family: Family::Message }];
-
-    fn provider(address: &str) -> String {
-        format!(
-            "apiVersion: notification.toolkit.fluxcd.io/v1beta3\nkind: Provider\nmetadata: {{name: p}}\nspec: {{type: slack, \
-             address: {address}}}\n"
-        )
-    }
-
-    /// The next state for which the condition holds.
-    async fn until(live: &Live, condition: impl Fn(&Live) -> bool) {
-        let wait = async {
-            while !condition(live) {
-                sleep(Duration::from_millis(10)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(30), wait).await.expect("the rules become what was waited for");
-    }
-
-    fn has(live: &Live, address: &str) -> bool {
-        live.current().provider("default", "p").is_some_and(|provider| provider.address == address)
-    }
-
-    #[cfg(unix)]
-    fn mount(place: &Path, version: &str, address: &str) {
-        fs::create_dir(place.join(version)).unwrap();
-        fs::write(place.join(version).join("p.yaml"), provider(address)).unwrap();
-        std::os::unix::fs::symlink(version, place.join("..new")).unwrap();
-        fs::rename(place.join("..new"), place.join("..data")).unwrap();
-    }
-
-    #[cfg(unix)]
-    #[tokio::test]
-    async fn rules_follow_a_mounted_config_map_and_outlive_its_folder() {
-        let parent = tempfile::tempdir().unwrap();
-        let place = parent.path().join("rules");
-        let live = Arc::new(Live::default());
-        let stop = CancellationToken::new();
-        let folder = Folder::new(&place, KINDS, Options::default());
-        let task = tokio::spawn(follow(live.clone(), folder, stop.clone()));
-        until(&live, |live| live.problems().len() == 1).await;
-        assert!(!live.loaded());
-
-        fs::create_dir(&place).unwrap();
-        mount(&place, "..1", "one");
-        std::os::unix::fs::symlink("..data/p.yaml", place.join("p.yaml")).unwrap();
-        until(&live, |live| has(live, "one")).await;
-        assert!(live.loaded());
-        let mut changes = live.changes();
-        changes.mark_unchanged();
-
-        mount(&place, "..2", "two");
-        until(&live, |live| has(live, "two")).await;
-        assert!(changes.has_changed().unwrap());
-
-        fs::remove_dir_all(&place).unwrap();
-        until(&live, |live| live.problems().len() == 1).await;
-        assert!(has(&live, "two"));
-        stop.cancel();
-        task.await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_problem_is_known_until_it_is_mended() {
+    #[test]
+    fn a_problem_is_known_until_it_is_mended() {
         let problem = |line| Problem {
             file: None,
             line: Some(line),

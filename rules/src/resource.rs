@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::alert::Severities;
 use crate::object::Object;
 use crate::problem::{Problem, Severity};
 
@@ -21,138 +23,226 @@ pub enum Version {
 }
 
 impl Version {
+    /// All of them, oldest first.
+    pub const ALL: [Self; 3] = [Self::V1beta1, Self::V1beta2, Self::V1beta3];
+
     /// Reads the version of an `apiVersion`.
     pub fn parse(api_version: &str) -> Option<Self> {
         match api_version.rsplit_once('/')?.1 {
-            "v1beta1" => Some(Self::V1beta1),
-            "v1beta2" => Some(Self::V1beta2),
-            "v1beta3" | "v1" => Some(Self::V1beta3),
-            _ => None,
+            "v1" => Some(Self::V1beta3),
+            name => Self::ALL.into_iter().find(|version| version.name() == name),
+        }
+    }
+
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::V1beta1 => "v1beta1",
+            Self::V1beta2 => "v1beta2",
+            Self::V1beta3 => "v1beta3",
+        }
+    }
+
+    /// What an Alert without `eventSeverity` means.
+    pub fn default_severity(self) -> &'static str {
+        match self {
+            Self::V1beta1 => "error",
+            Self::V1beta2 | Self::V1beta3 => "info",
         }
     }
 }
 
-/// `spec` of an Alert.
-#[derive(Clone, Debug, Default, Deserialize)]
+/// Which events go to which Provider, and what is added to them.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AlertSpec {
-    /// The Provider, in the Alert's namespace.
+    /// The Provider that the events are sent to, in the namespace of the Alert.
     pub provider_ref: Reference,
-    /// A threshold (a text) or, as an extension, an exact set (a list).
+    /// Which severities are meant: a word is a threshold (info takes all, warn takes warn and error, error takes error), a list
+    /// is an exact set. Where nothing is said: error in v1beta1, info in later versions.
+    #[serde(default)]
+    #[schemars(schema_with = "event_severity")]
     pub event_severity: Option<Value>,
-    /// The objects whose events are meant.
+    /// The objects whose events are meant. An event must come from one of them.
     pub event_sources: Vec<SourceSpec>,
-    /// Patterns of which one must be found in the message.
+    /// Regular expressions (RE2). If there are any, one of them must be found in the message of the event.
     pub inclusion_list: Option<Vec<String>>,
-    /// Patterns of which none may be found in the message.
+    /// Regular expressions (RE2). None of them may be found in the message of the event.
     pub exclusion_list: Option<Vec<String>>,
-    /// Metadata that every event gets.
+    /// Metadata that every event gets, such as the name of the cluster or of the region.
     pub event_metadata: Option<BTreeMap<String, String>>,
-    /// Shown with every event.
+    /// Shown with every event. Deprecated: write `summary` into eventMetadata.
+    #[schemars(length(max = 255))]
     pub summary: Option<String>,
-    /// Nothing is planned for a suspended Alert.
+    /// Whether nothing is sent for this Alert until further notice.
     pub suspend: Option<bool>,
-    /// Extension: takes the place of the Provider's channel.
+    /// Takes the place of the Provider's channel. An extension of Tidings.
+    #[schemars(length(max = 2048))]
     pub channel: Option<String>,
-    /// Extension: the clusters whose events are meant, as globs.
+    /// The clusters whose events are meant, as names in which `*` stands for anything; every cluster where this is left
+    /// out. An extension of Tidings.
+    #[schemars(length(min = 1), inner(length(min = 1)))]
     pub clusters: Option<Vec<String>>,
-    /// Extension: the text that is sent.
+    /// The text that is sent, in place of that of the Provider. An extension of Tidings.
     pub template: Option<TemplateSpec>,
 }
 
-/// One entry of `eventSources`.
-#[derive(Clone, Debug, Deserialize)]
+/// Objects whose events are meant.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SourceSpec {
-    /// The exact kind.
+    /// The API version of the objects. Not compared.
+    pub api_version: Option<String>,
+    /// The kind of the objects, such as Kustomization. Any kind can be named.
+    #[schemars(length(min = 1))]
     pub kind: String,
-    /// The exact name, or `*`.
+    /// The name of the object, or `*` for every one.
+    #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// The exact namespace; the Alert's where there is none.
+    /// The namespace of the objects; that of the Alert where this is left out.
+    #[schemars(length(min = 1, max = 253))]
     pub namespace: Option<String>,
-    /// Labels that the object must have.
+    /// Labels that the object must have, all of them.
     pub match_labels: Option<BTreeMap<String, String>>,
 }
 
-/// `spec` of a Provider.
-#[derive(Clone, Default, Deserialize)]
+/// Where events are sent to, and how.
+#[derive(Clone, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProviderSpec {
-    /// One of the known types.
+    /// Which service this is.
     #[serde(rename = "type")]
     pub kind: String,
-    /// Was how often the object is looked at; unused.
+    /// Has no effect. Deprecated.
+    #[schemars(regex(pattern = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"))]
     pub interval: Option<String>,
-    /// Where to send to within the service.
+    /// Where to send to within the service: a channel, a room, a routing key, as the type has it.
+    #[schemars(length(max = 2048))]
     pub channel: Option<String>,
     /// Who is shown as the sender.
+    #[schemars(length(max = 2048))]
     pub username: Option<String>,
-    /// The address of the service.
+    /// The address of the service, unless the Secret has it. An address that holds a token belongs into the Secret.
+    #[schemars(length(max = 2048))]
     pub address: Option<String>,
-    /// Of one attempt.
+    /// How long one attempt may take; 15s where this is left out.
+    #[schemars(regex(pattern = r"^([0-9]+(\.[0-9]+)?(ms|s|m))+$"))]
     pub timeout: Option<String>,
-    /// An HTTP proxy.
+    /// The address of an HTTP proxy. Deprecated: use proxySecretRef.
+    #[schemars(length(max = 2048), regex(pattern = "^(http|https)://.*$"))]
     pub proxy: Option<String>,
-    /// A Secret with a proxy's address and credentials.
+    /// The Secret with address, and perhaps username and password, of an HTTP proxy, in the namespace of the Provider.
     pub proxy_secret_ref: Option<Reference>,
-    /// The Secret with address, token and so on.
+    /// The Secret with address, token, username, password, headers, as the type needs them, in the namespace of the
+    /// Provider.
     pub secret_ref: Option<Reference>,
-    /// The Secret with certificates.
+    /// The Secret with certificates (ca.crt, tls.crt, tls.key), in the namespace of the Provider.
     pub cert_secret_ref: Option<Reference>,
-    /// For workload identity, which is not supported.
+    /// The service account for workload identity, which is not supported: a Provider that names one is refused.
     pub service_account_name: Option<String>,
-    /// Nothing is planned for a suspended Provider.
+    /// Whether nothing is sent to this Provider until further notice. What is planned waits.
     pub suspend: Option<bool>,
-    /// A CEL expression for the commit status id.
+    /// A CEL expression for the id of a commit status, over `event`, `alert` and `provider`. For types that write commit
+    /// statuses only.
     pub commit_status_expr: Option<String>,
-    /// Extension: at most so many deliveries in such a time, as `10/1s`.
+    /// At most so many deliveries in such a time, as in 10/1s. An extension of Tidings.
+    #[schemars(
+        regex(pattern = r"^0*[1-9][0-9]*/([0-9]+(\.[0-9]+)?(ns|us|ms|s|m|h))+$"),
+        extend("x-kubernetes-validations" = [{"rule": "self.matches('/.*[1-9]')", "message": "must be in a time longer than nothing"}])
+    )]
     pub rate_limit: Option<String>,
-    /// Extension: at most so many deliveries at a time.
+    /// At most so many deliveries at a time. An extension of Tidings.
+    #[schemars(range(min = 1, max = 1000))]
     pub max_in_flight: Option<i64>,
-    /// Extension: the bounds of retries.
+    /// How long, and how often, a delivery that fails is tried again. An extension of Tidings.
     pub retry: Option<RetrySpec>,
-    /// Extension: the pool of workers.
+    /// The pool of workers that makes the deliveries; `default` where this is left out. An extension of Tidings.
+    #[schemars(regex(pattern = "^[a-z0-9-]{1,63}$"))]
     pub pool: Option<String>,
-    /// Extension: the text that is sent.
+    /// The text that is sent. An extension of Tidings.
     pub template: Option<TemplateSpec>,
 }
 
 /// The name of an object in the same namespace.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 pub struct Reference {
-    /// Its name.
+    /// The name of the object.
     pub name: String,
 }
 
-/// `retry` of a Provider.
-#[derive(Clone, Debug, Default, Deserialize)]
+/// The bounds of retries.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "!has(self.min) || !has(self.max) || duration(self.min) <= duration(self.max)", "message": "min must not be longer than max"}
+]))]
 pub struct RetrySpec {
-    /// The age after which a delivery is given up.
+    /// The age after which a delivery is given up and becomes a dead letter; 24h where this is left out.
+    #[schemars(extend("pattern" = DURATION, "x-kubernetes-validations" = [LONGER_THAN_NOTHING]))]
     pub max_age: Option<String>,
-    /// The upper bound of the first wait.
+    /// The upper bound of the first wait; 2s where this is left out.
+    #[schemars(extend("pattern" = DURATION, "x-kubernetes-validations" = [LONGER_THAN_NOTHING]))]
     pub min: Option<String>,
-    /// The upper bound of every wait.
+    /// The upper bound of every wait; 10m where this is left out.
+    #[schemars(extend("pattern" = DURATION, "x-kubernetes-validations" = [LONGER_THAN_NOTHING]))]
     pub max: Option<String>,
 }
 
-/// `template` of an Alert or a Provider: exactly one of the two.
-#[derive(Clone, Debug, Default, Deserialize)]
+/// A text of the user's own: exactly one of the two.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "has(self.inline) != has(self.configMapKeyRef)", "message": "must hold either inline or configMapKeyRef"}
+]))]
 pub struct TemplateSpec {
     /// The text itself.
     pub inline: Option<String>,
-    /// A key of a ConfigMap in the same namespace.
+    /// Where the text stands: a key of a ConfigMap in the same namespace.
     pub config_map_key_ref: Option<KeyReference>,
 }
 
 /// A key of an object in the same namespace.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 pub struct KeyReference {
-    /// The object's name.
+    /// The name of the object.
     pub name: String,
     /// The key.
     pub key: String,
+}
+
+/// A duration that is checked by [`duration::parse`](crate::duration::parse).
+const DURATION: &str = r"^([0-9]+(\.[0-9]+)?(ns|us|ms|s|m|h))+$";
+
+/// What such a duration must be.
+const LONGER_THAN_NOTHING: Validation = Validation { rule: "self.matches('[1-9]')", message: "must be longer than nothing" };
+
+/// A rule that an API server checks.
+#[derive(Serialize)]
+struct Validation {
+    rule: &'static str,
+    message: &'static str,
+}
+
+/// A value without `type`, since it is a word or a list: an API server checks it by the enum alone. Nobody posts events of
+/// severity `trace`, so that is left to folders.
+fn event_severity(_: &mut SchemaGenerator) -> Schema {
+    let words = &Severities::WORDS[1..];
+    let values: Vec<Value> = words.iter().copied().map(Value::from).chain(lists(words).into_iter().map(Value::from)).collect();
+    json_schema!({"enum": values, "x-kubernetes-preserve-unknown-fields": true})
+}
+
+/// Every list of some of the words, each of them once, in any order; the short ones first.
+fn lists<'a>(words: &[&'a str]) -> Vec<Vec<&'a str>> {
+    let mut lists = vec![Vec::new()];
+    let mut grown = 0;
+    while grown < lists.len() {
+        for word in words.iter().filter(|word| !lists[grown].contains(*word)).collect::<Vec<_>>() {
+            let longer = lists[grown].iter().chain([word]).copied().collect();
+            lists.push(longer);
+        }
+        grown += 1;
+    }
+    lists.split_off(1)
 }
 
 /// What is found out about one object while it is checked.

@@ -1,6 +1,6 @@
 //! All rules at one moment: compiled, indexed, and never changed. What changes takes its place as a whole.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
 use crate::alert::Alert;
@@ -25,8 +25,26 @@ pub struct Rules {
     secrets: Named<Arc<SecretData>>,
     config_maps: Named<Arc<BTreeMap<String, String>>>,
     refused: Vec<(Identity, String)>,
+    entries: Vec<Entry>,
     problems: Vec<Problem>,
     options: Options,
+}
+
+/// An Alert or a Provider that somebody has written, whether it is in force or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Who it is.
+    pub identity: Identity,
+    /// Its uid; made of kind, namespace and name where no API server has given one.
+    pub uid: String,
+    /// How often its spec has changed, as the API server counts: the state that the problems are of.
+    pub generation: Option<i64>,
+    /// Why it is refused.
+    pub refusal: Option<String>,
+    /// Whether it, or an earlier state of it, is in force.
+    pub in_force: bool,
+    /// What is wrong with it, a Provider that an Alert lacks included. What its Secrets lack is told by [`Rules::resolve`].
+    pub problems: Vec<Problem>,
 }
 
 /// A Provider, and what it came to with its Secrets: a snapshot needs to find that out only once.
@@ -63,23 +81,43 @@ impl Rules {
         Self::new(checked, problems, options)
     }
 
-    /// Puts checked objects together.
+    /// Puts checked objects together; the problems are what else is wrong.
     pub fn new(checked: Vec<Checked>, problems: Vec<Problem>, options: &Options) -> Self {
         let mut rules = Self { problems, options: options.clone(), ..Self::default() };
-        for Checked { identity, resource } in checked {
-            match resource {
-                Ok(Resource::Alert(alert)) => rules.alerts.push(alert),
-                Ok(Resource::Provider(provider)) => {
-                    rules.providers.insert(identity, ProviderEntry { provider, resolved: OnceLock::new() });
-                }
-                Ok(Resource::Secret(data)) => rules.secrets.insert(identity, data),
-                Ok(Resource::ConfigMap(data)) => rules.config_maps.insert(identity, data),
-                Err(sentence) => rules.refused.push((identity, sentence)),
+        let written: HashSet<Identity> = checked.iter().map(|checked| checked.identity.clone()).collect();
+        for mut checked in checked {
+            if checked.provider().is_some_and(|provider| !written.contains(&provider)) {
+                checked.problems.extend(checked.without_provider.take());
             }
+            rules.problems.extend(checked.problems.iter().cloned());
+            rules.add(checked);
         }
+        rules.problems.sort_by(|left, right| (&left.file, left.line).cmp(&(&right.file, right.line)));
         rules.alerts.sort_by(|left, right| (&left.namespace, &left.name).cmp(&(&right.namespace, &right.name)));
         rules.index = Index::new(&rules.alerts);
         rules
+    }
+
+    fn add(&mut self, checked: Checked) {
+        let Checked { identity, uid, generation, resource, refusal, problems, .. } = checked;
+        if matches!(identity.kind.as_str(), "Alert" | "Provider") {
+            let (identity, refusal, in_force) = (identity.clone(), refusal.clone(), resource.is_some());
+            self.entries.push(Entry { identity, uid, generation, refusal, in_force, problems });
+        }
+        match (resource, refusal) {
+            (Some(Resource::Alert(alert)), _) => self.alerts.push(alert),
+            (Some(Resource::Provider(provider)), _) => {
+                self.providers.insert(identity, ProviderEntry { provider, resolved: OnceLock::new() });
+            }
+            (Some(Resource::Secret(data)), _) => self.secrets.insert(identity, data),
+            (Some(Resource::ConfigMap(data)), _) => self.config_maps.insert(identity, data),
+            (None, refusal) => self.refused.push((identity, refusal.unwrap_or_default())),
+        }
+    }
+
+    /// Every Alert and Provider that somebody has written.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
     }
 
     /// Every Alert in force, by namespace and name.

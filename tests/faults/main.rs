@@ -1,6 +1,8 @@
 //! Processes that are killed while events come in, and a ledger of every event.
 
+mod cluster;
 mod fail_points;
 mod killing;
+mod soak;
 
 const TIDINGS: &str = env!("CARGO_BIN_EXE_tidings");

@@ -1,11 +1,15 @@
 //! The roles as real processes on a real nats-server, with providers that fail.
 
 mod circuits;
+mod commenting;
 mod delivering;
+mod forge;
+mod incidents;
 mod ingesting;
 mod isolation;
 mod limits;
 mod poison;
+mod racing;
 mod reloading;
 mod retrying;
 mod sharing;

@@ -6,13 +6,15 @@
 //!       └─ parked ◄─┴─ settle ─► DEAD, OUTCOMES
 //! ```
 //!
-//! Pure: [`settle`], [`latest`], [`classify`], [`text`]. One file for each provider type in [`notifier`].
+//! Pure: [`settle`], [`latest`], [`keeping`], [`classify`], [`text`]. One file for each provider type in [`notifier`].
 
 pub mod address;
 pub mod attempt;
 pub mod classify;
+pub mod examine;
 pub mod http;
 pub mod keep;
+pub mod keeping;
 pub mod latest;
 pub mod notification;
 pub mod notifier;

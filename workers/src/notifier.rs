@@ -172,6 +172,12 @@ pub trait KeepState: Send + Sync {
     /// The event or the Provider asks for nothing that can be told. It makes no call.
     fn desire(&self, notification: &Notification<'_>) -> Result<Option<Desired>, Failure>;
 
+    /// Whether a write without the service's own id of what is there makes a second one: then the service is read whenever
+    /// the id is not known.
+    fn needs_handle(&self) -> bool {
+        false
+    }
+
     /// Asks the service what it holds for the key, where it can be asked.
     async fn read(&self, desired: &Desired) -> Result<Held, Failure>;
 

@@ -56,6 +56,7 @@ impl Reporter {
             alert: delivery.alert.clone(),
             provider: delivery.provider.clone(),
             attempt: Some(attempt),
+            planned_at: delivery.planned_at.filter(|_| delivery.generation == 0),
         };
         if let Some(other) = other {
             let delivered = Attempt { outcome: Outcome::Delivered.as_str().to_owned(), ..Attempt::default() };

@@ -30,6 +30,8 @@ pub struct Tried {
     pub took: Duration,
     /// How it ended.
     pub result: Result<Ended, Failure>,
+    /// When the newest state was planned that the attempt was for, where that is another delivery's.
+    pub newest: Option<ProtoTimestamp>,
 }
 
 /// Decides, and tells the attempt as it goes into the history. `random` is in 0..1.
@@ -45,6 +47,9 @@ pub fn settle(delivery: &Delivery, tried: &Tried, policy: &RetryPolicy, now: Tim
     } else {
         delivery.unauthorized_since = None;
     }
+    // Deliveries of a key coalesce into one, which must not give up while a newer state still has time.
+    let age_of = |time: &ProtoTimestamp| (time.seconds, time.nanos);
+    delivery.planned_at = delivery.planned_at.into_iter().chain(tried.newest).max_by_key(age_of);
     let standing = Standing {
         attempt: number,
         age: since(delivery.planned_at.as_ref(), now).unwrap_or_default(),
@@ -102,6 +107,9 @@ fn since(time: Option<&ProtoTimestamp>, now: Timestamp) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use tidings_core::FailureKind;
+
     use super::*;
 
     fn at(second: i64) -> Timestamp {
@@ -109,7 +117,7 @@ mod tests {
     }
 
     fn tried(result: Result<Ended, Failure>) -> Tried {
-        Tried { started: at(1000), took: Duration::from_millis(7), result }
+        Tried { started: at(1000), took: Duration::from_millis(7), result, newest: None }
     }
 
     fn delivery() -> Delivery {
@@ -158,6 +166,17 @@ mod tests {
     }
 
     #[test]
+    fn a_delivery_that_stands_for_a_newer_one_has_its_age() {
+        let failed = Err(Failure::transient(Reason::ServerError, ""));
+        let day = 24 * 3600;
+        let later = Tried { newest: Some(proto(at(1000 + day - 60))), ..tried(failed.clone()) };
+        let decided = |tried: &Tried| settle(&delivery(), tried, &RetryPolicy::default(), at(1000 + day + 60), 0.0).0;
+        let Settlement::Park(parked, _) = decided(&later) else { panic!("the newer one has a day left") };
+        assert_eq!(parked.planned_at, later.newest);
+        assert!(matches!(decided(&tried(failed)), Settlement::Bury(_)));
+    }
+
+    #[test]
     fn the_history_is_bounded() {
         let failed = tried(Err(Failure::transient(Reason::Timeout, "")));
         let mut kept = delivery();
@@ -168,5 +187,55 @@ mod tests {
             kept = *parked;
         }
         assert_eq!((kept.attempts.len(), kept.attempts[0].number, kept.attempt), (20, 11, 30));
+    }
+
+    fn result() -> impl Strategy<Value = Result<Ended, Failure>> {
+        let reason = prop::sample::select(Reason::ALL.to_vec());
+        let retry_after = prop::option::of((0u64..100_000).prop_map(Duration::from_secs));
+        prop_oneof![
+            Just(Ok(Ended::new(Outcome::Delivered, ""))),
+            reason.clone().prop_map(|reason| Err(Failure::permanent(reason, "no"))),
+            (reason, retry_after).prop_map(|(reason, after)| Err(Failure::transient(reason, "later").after(after))),
+        ]
+    }
+
+    proptest! {
+        /// A delivery's whole life, whatever its attempts end with: nothing is lost on the way, and it does end.
+        #[test]
+        fn every_delivery_ends_in_time_and_with_its_history(
+            results in prop::collection::vec((result(), 0.0f64..1.0, 0i64..600), 1..60),
+        ) {
+            let policy = RetryPolicy::default();
+            let (mut kept, mut now) = (delivery(), 1000);
+            for (result, random, took) in results {
+                now += took;
+                let tried = Tried { started: at(now - took), took: Duration::ZERO, result, newest: None };
+                let (settlement, attempt) = settle(&kept, &tried, &policy, at(now), random);
+                prop_assert_eq!(attempt.number, kept.attempt + 1);
+                match settlement {
+                    Settlement::Done => {
+                        prop_assert!(tried.result.is_ok());
+                        return Ok(());
+                    }
+                    Settlement::Park(parked, wait) => {
+                        let transient =
+                            tried.result.as_ref().is_err_and(|failure| matches!(failure.kind, FailureKind::Transient { .. }));
+                        prop_assert!(transient);
+                        prop_assert!(Duration::from_secs((now - 1000).unsigned_abs()) + wait <= policy.max_age);
+                        prop_assert!(parked.attempts.len() <= MOST_ATTEMPTS_KEPT);
+                        prop_assert_eq!(parked.attempts.last(), Some(&attempt));
+                        prop_assert_eq!((&parked.id, &parked.planned_at), (&kept.id, &kept.planned_at));
+                        now += i64::try_from(wait.as_secs()).unwrap();
+                        kept = *parked;
+                    }
+                    Settlement::Bury(letter) => {
+                        prop_assert!(tried.result.is_err() && !letter.reason.is_empty());
+                        let buried = letter.delivery.unwrap();
+                        prop_assert_eq!((buried.id, buried.attempts.last()), (kept.id, Some(&attempt)));
+                        return Ok(());
+                    }
+                }
+            }
+        }
     }
 }

@@ -15,9 +15,9 @@ use tidings_core::bus::pull::{Pulled, Puller, Stop};
 use tidings_core::health::Health;
 use tidings_core::metrics::Metrics;
 use tidings_core::{Delivery, Event, Message as _, Reason, stream};
-use tokio::sync::RwLock;
 
 use crate::attempt::{Notifiers, Prepared};
+use crate::examine::{Examined, Examiner};
 use crate::keep::Keeper;
 use crate::notification::Notification;
 use crate::notifier::PROVIDERS;
@@ -28,8 +28,7 @@ use crate::throttle::Throttle;
 mod finish;
 mod process;
 
-/// A message that comes this often was processed alone five times and ended its process each time.
-const CRASHES_OF_ITS_OWN: i64 = 6;
+use process::Fate;
 
 /// One process's worker.
 pub struct Worker {
@@ -39,9 +38,7 @@ pub struct Worker {
     keeper: Keeper,
     throttle: Throttle,
     reporter: Reporter,
-    /// Held for reading by every first delivery and for writing by what comes again, which is processed alone: so that a
-    /// delivery that ends the process is known from those that were only held beside it.
-    alone: RwLock<()>,
+    examiner: Examiner,
 }
 
 /// A message, and how many more of its kind this worker could take.
@@ -57,11 +54,12 @@ impl Worker {
         providers: Arc<dyn Providers>,
         shared: reqwest::Client,
         keeper: Keeper,
+        examiner: Examiner,
         throttle: Throttle,
         metrics: Metrics,
     ) -> Arc<Self> {
         let (notifiers, reporter) = (Notifiers::new(shared), Reporter::new(bus.clone(), metrics));
-        Arc::new(Self { bus, providers, notifiers, keeper, throttle, reporter, alone: RwLock::new(()) })
+        Arc::new(Self { bus, providers, notifiers, keeper, throttle, reporter, examiner })
     }
 
     /// Works on every type in these pools until `stop`. `capacity` is for each type: a type that is slow holds up no other.
@@ -113,17 +111,21 @@ impl Worker {
             return self.acknowledge(pulled).await;
         };
         if pulled.delivered < 2 {
-            let _beside = self.alone.read().await;
-            let fate = self.process(&delivery, held).await;
-            return self.settle(delivery, fate, pulled).await;
+            return self.examiner.beside(self.process_and_settle(delivery, held)).await;
         }
-        let _alone = self.alone.write().await;
-        if pulled.delivered > CRASHES_OF_ITS_OWN {
-            let detail = format!("the worker's process ended {CRASHES_OF_ITS_OWN} times while it attempted this delivery");
-            return self.bury_at_once(delivery, Reason::Crashed, &detail, pulled).await;
+        match self.examiner.alone(&delivery.id, pulled.delivered, self.process_and_settle(delivery.clone(), held)).await {
+            Examined::Ended(()) => {}
+            Examined::Guilty => {
+                let detail = "one worker after another ended while it attempted this delivery, and nothing else, five times";
+                self.bury_at_once(delivery, Reason::Crashed, detail, pulled).await;
+            }
+            Examined::Unknown(error) => self.settle(delivery, Fate::Leave(error), pulled).await,
         }
+    }
+
+    async fn process_and_settle(&self, delivery: Delivery, held: &Held) {
         let fate = self.process(&delivery, held).await;
-        self.settle(delivery, fate, pulled).await;
+        self.settle(delivery, fate, &held.pulled).await;
     }
 }
 

@@ -20,6 +20,8 @@ const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 const SMALLEST_LIMIT: i64 = 16 << 20;
 /// Records end this long after their last write.
 const RECORDS_END_AFTER: Duration = Duration::from_secs(90 * 24 * 3600);
+/// A delivery that ends processes does so again at once, or not at all.
+const SUSPICIONS_END_AFTER: Duration = Duration::from_secs(24 * 3600);
 
 /// What to do with a stream that is not as it must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +75,14 @@ impl Bus {
             description: "What all workers must know before they call a destination".to_owned(),
             ..bucket(sizing)
         };
-        self.set_up_bucket(limits).await
+        self.set_up_bucket(limits).await?;
+        let suspects = kv::Config {
+            bucket: stream::SUSPECTS.to_owned(),
+            description: "How many processes have ended while they attempted a delivery alone".to_owned(),
+            max_age: SUSPICIONS_END_AFTER,
+            ..bucket(sizing)
+        };
+        self.set_up_bucket(suspects).await
     }
 
     /// Looks for EVENTS without making it, as ingest does.

@@ -89,6 +89,19 @@ impl Reader {
         entries
     }
 
+    /// A list whose entries have a form.
+    pub(super) fn list_of<T>(&mut self, key: &'static str, default: &[&str], parse: fn(&str) -> Parsed<T>) -> Vec<T> {
+        let origin = self.given.get(key).map(|(_, origin)| origin.clone());
+        let mut values = Vec::new();
+        for entry in self.list(key, default) {
+            match parse(&entry) {
+                Ok(value) => values.push(value),
+                Err(expected) => self.push(key, origin.clone(), format!("expected {expected}, not {entry:?}")),
+            }
+        }
+        values
+    }
+
     /// A secret, given as it is or by a file. The higher layer wins; both in one layer are a mistake.
     pub(super) fn secret(&mut self, key: &'static str, file_key: &'static str) -> Option<Secret> {
         let (text, file) = (self.take_text(key), self.take_text(file_key));

@@ -9,7 +9,9 @@ use jiff::SignedDuration;
 use serde::Serializer;
 use tracing_subscriber::EnvFilter;
 
+use super::ingest::Severity;
 use super::secret::Servers;
+use crate::kubernetes::kind::ObjectKind;
 use crate::telemetry::LogFormat;
 
 /// A value, or what is expected in its place.
@@ -74,6 +76,20 @@ pub(super) fn servers(text: &str) -> Parsed<Servers> {
     let parse = |server: &str| server.trim().parse::<ServerAddr>().ok().filter(|server| !server.host().is_empty());
     let servers: Option<Vec<ServerAddr>> = text.split(',').map(parse).collect();
     servers.and_then(Servers::new).ok_or("addresses of NATS servers with commas between them, such as nats://host:4222")
+}
+
+pub(super) fn object_kind(text: &str) -> Parsed<ObjectKind> {
+    text.parse().map_err(|_| ObjectKind::EXPECTED)
+}
+
+/// A reason or a type of Kubernetes Events, and the severity of those: `BackOff=warn`.
+pub(super) fn severity(text: &str) -> Parsed<Severity> {
+    let (of, severity) = text.split_once('=').unwrap_or_default();
+    let is_severity = matches!(severity, "trace" | "info" | "warn" | "error");
+    if of.is_empty() || !is_severity {
+        return Err("a reason or type and one of trace, info, warn and error, such as BackOff=warn");
+    }
+    Ok(Severity { of: of.to_owned(), severity: severity.to_owned() })
 }
 
 pub(super) fn log_filter(text: &str) -> Parsed<String> {

@@ -9,18 +9,24 @@
 //! what it started; when the test fails, the last lines of each process's log are printed.
 
 mod event;
+mod kubernetes;
 mod ledger;
 mod nats;
+mod nats_cluster;
 mod port;
+mod poster;
 mod process;
 mod receiver;
 mod rules;
 mod wait;
 
 pub use event::event;
+pub use kubernetes::{KubeApiServer, Said, Snapshot};
 pub use ledger::{Balance, Ledger};
 pub use nats::NatsServer;
+pub use nats_cluster::NatsCluster;
 pub use port::free_port;
+pub use poster::{Posted, post_steadily};
 pub use process::{Answer, Process, Role};
 pub use receiver::{Received, Receiver, Reply};
 pub use rules::{Manifest, NAMESPACE, Rules, alert, provider};
@@ -32,11 +38,12 @@ use async_nats::jetstream;
 use tempfile::TempDir;
 use tidings_core::{DeadLetter, Message};
 
-/// A nats-server with an empty store, and a folder of rules.
+/// A nats-server with an empty store, or a cluster of them, and a folder of rules.
 pub struct Rig {
     executable: PathBuf,
     folder: TempDir,
-    nats: NatsServer,
+    nats: Option<NatsServer>,
+    url: String,
     rules: Rules,
 }
 
@@ -48,10 +55,18 @@ impl Rig {
 
     /// The same, with more lines in nats-server's configuration, made for the rig's folder: `tls { … }`.
     pub async fn start_with(executable: &str, configuration: impl FnOnce(&Path) -> String) -> Self {
-        let folder = tempfile::Builder::new().prefix("tidings-rig-").tempdir().expect("the temporary folder is writable");
+        let folder = new_folder();
         let nats = NatsServer::start(folder.path(), &configuration(folder.path())).await;
+        let (url, rules) = (nats.url().to_owned(), Rules::in_folder(folder.path().join("rules")));
+        Self { executable: executable.into(), folder, nats: Some(nats), url, rules }
+    }
+
+    /// A rig on a cluster of three servers, with three copies of each stream.
+    pub async fn start_on_cluster(executable: &str) -> (Self, NatsCluster) {
+        let folder = new_folder();
+        let cluster = NatsCluster::start(folder.path()).await;
         let rules = Rules::in_folder(folder.path().join("rules"));
-        Self { executable: executable.into(), folder, nats, rules }
+        (Self { executable: executable.into(), folder, nats: None, url: cluster.url(), rules }, cluster)
     }
 
     /// A folder of this rig's own, removed at its end.
@@ -64,14 +79,14 @@ impl Rig {
         &self.rules
     }
 
-    /// The nats-server that the roles share.
+    /// The nats-server that the roles share, unless they share a cluster.
     pub fn nats(&mut self) -> &mut NatsServer {
-        &mut self.nats
+        self.nats.as_mut().expect("the rig has one nats-server")
     }
 
-    /// Where clients of that server connect to.
+    /// Where clients of that server connect to; of a cluster all servers, with commas between them.
     pub fn url(&self) -> &str {
-        self.nats.url()
+        &self.url
     }
 
     /// Starts a role and waits until it says that it is ready.
@@ -83,7 +98,8 @@ impl Rig {
 
     /// Starts a role.
     pub fn spawn(&self, role: Role) -> Process {
-        Process::spawn(&self.executable, role.arguments(self.nats.url(), self.rules.folder(), self.folder.path()))
+        let role = if self.nats.is_none() { role.env("TIDINGS_NATS__REPLICAS", "3") } else { role };
+        Process::spawn(&self.executable, role.arguments(&self.url, self.rules.folder(), self.folder.path()))
     }
 
     /// All dead letters, oldest first.
@@ -113,7 +129,12 @@ impl Rig {
 
     /// A client of the rig's nats-server.
     pub async fn jetstream(&self) -> jetstream::Context {
-        let client = async_nats::connect(self.nats.url()).await.expect("the rig's nats-server takes connections");
+        let servers: Vec<String> = self.url.split(',').map(str::to_owned).collect();
+        let client = async_nats::connect(servers).await.expect("the rig's nats-server takes connections");
         jetstream::new(client)
     }
+}
+
+fn new_folder() -> TempDir {
+    tempfile::Builder::new().prefix("tidings-rig-").tempdir().expect("the temporary folder is writable")
 }

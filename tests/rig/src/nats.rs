@@ -44,7 +44,7 @@ impl NatsServer {
         std::fs::write(&config, text).expect("the rig's folder is writable");
         let child = run(&config);
         let server = Self { child, config, port, url: format!("nats://127.0.0.1:{port}") };
-        server.greets().await;
+        greets(server.port).await;
         server
     }
 
@@ -71,19 +71,19 @@ impl NatsServer {
     /// Starts it again, with what it had stored.
     pub async fn restart(&mut self) {
         self.child = run(&self.config);
-        self.greets().await;
+        greets(self.port).await;
     }
+}
 
-    /// It greets once it has read its store.
-    async fn greets(&self) {
-        eventually("nats-server takes connections", async || {
-            let connection = TcpStream::connect(("127.0.0.1", self.port)).await.ok()?;
-            let mut greeting = String::new();
-            BufReader::new(connection).read_line(&mut greeting).await.ok()?;
-            greeting.starts_with("INFO").then_some(())
-        })
-        .await;
-    }
+/// Waits until a server greets, as it does once it has read its store.
+pub(crate) async fn greets(port: u16) {
+    eventually("nats-server takes connections", async || {
+        let connection = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
+        let mut greeting = String::new();
+        BufReader::new(connection).read_line(&mut greeting).await.ok()?;
+        greeting.starts_with("INFO").then_some(())
+    })
+    .await;
 }
 
 /// Sends a signal to a child that has not ended.
@@ -92,7 +92,7 @@ pub(crate) fn signal(child: &Child, signal: Signal) {
     kill_process(id, signal).expect("a child of ours can be signalled");
 }
 
-fn run(config: &Path) -> Child {
+pub(crate) fn run(config: &Path) -> Child {
     Command::new(NatsServer::executable())
         .arg("--config")
         .arg(config)

@@ -23,6 +23,7 @@ const LINES_KEPT: usize = 2000;
 pub struct Role {
     subcommand: &'static str,
     shares_server: bool,
+    kubeconfig: Option<PathBuf>,
     extra: Vec<String>,
     environment: Vec<(String, String)>,
 }
@@ -54,7 +55,13 @@ impl Role {
     }
 
     fn new(subcommand: &'static str) -> Self {
-        Self { subcommand, shares_server: true, extra: Vec::new(), environment: Vec::new() }
+        Self { subcommand, shares_server: true, kubeconfig: None, extra: Vec::new(), environment: Vec::new() }
+    }
+
+    /// With its rules in the cluster of a kubeconfig, not in the rig's folder.
+    pub fn in_cluster(mut self, kubeconfig: &Path) -> Self {
+        self.kubeconfig = Some(kubeconfig.to_owned());
+        self
     }
 
     /// With these arguments too.
@@ -79,8 +86,11 @@ impl Role {
         } else {
             push("--data", folder.join("data").display().to_string());
         }
+        if let Some(kubeconfig) = &self.kubeconfig {
+            push("--kubeconfig", kubeconfig.display().to_string());
+        }
         if self.subcommand != "ingest" {
-            push("--rules", rules.display().to_string());
+            push("--rules", self.kubeconfig.map_or(rules.display().to_string(), |_| "cluster".to_owned()));
         }
         if matches!(self.subcommand, "ingest" | "up") {
             push("--listen", format!("127.0.0.1:{listen}"));
@@ -192,6 +202,16 @@ impl Process {
         self.child.kill().await.expect("a child of ours can be killed");
     }
 
+    /// Stops it without an end, as a machine that hangs.
+    pub fn freeze(&self) {
+        signal(&self.child, Signal::STOP);
+    }
+
+    /// Lets it go on after [`Process::freeze`].
+    pub fn thaw(&self) {
+        signal(&self.child, Signal::CONT);
+    }
+
     /// Asks it to end, as Kubernetes does, and waits until it has.
     pub async fn terminate(&mut self) -> ExitStatus {
         signal(&self.child, Signal::TERM);
@@ -216,6 +236,11 @@ impl Process {
         self.launch.environment.retain(|(name, _)| !variables.contains(&name.as_str()));
         self.child = run(&self.executable, &self.launch, &self.log);
         self.ready().await;
+    }
+
+    /// Starts it again after its end, with the same arguments and environment, whatever becomes of it.
+    pub fn respawn(&mut self) {
+        self.child = run(&self.executable, &self.launch, &self.log);
     }
 
     /// What it has logged.
@@ -246,12 +271,18 @@ static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(|| {
     reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().expect("a client without TLS can be made")
 });
 
+/// The client of everything that a test asks by HTTP.
+pub(crate) fn client() -> &'static reqwest::Client {
+    &CLIENT
+}
+
 fn run(executable: &Path, launch: &Launch, log: &Arc<Mutex<VecDeque<String>>>) -> Child {
     let mut command = Command::new(executable);
-    command.args(&launch.arguments).envs(launch.environment.iter().cloned()).env("NATS_SERVER", NatsServer::executable());
+    command.args(&launch.arguments).env("NATS_SERVER", NatsServer::executable());
     for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"] {
         command.env_remove(name);
     }
+    command.envs(launch.environment.iter().cloned());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn().expect("the executable can be started");
     keep(child.stdout.take().expect("it is piped"), log.clone());

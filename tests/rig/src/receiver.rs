@@ -1,6 +1,6 @@
 //! A provider's endpoint that answers as a script says.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::future::pending;
 use std::io;
@@ -79,7 +79,8 @@ pub struct Receiver {
 
 struct State {
     script: VecDeque<Reply>,
-    afterwards: Reply,
+    /// In turn, over and over.
+    afterwards: VecDeque<Reply>,
     received: Vec<Received>,
 }
 
@@ -94,7 +95,7 @@ impl Receiver {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("the loopback interface has free ports");
         let url = format!("http://{}/hook", listener.local_addr().expect("a listener has an address"));
         let received = Vec::new();
-        let state = Arc::new(Mutex::new(State { script: replies.into(), afterwards: Reply::Status(200), received }));
+        let state = Arc::new(Mutex::new(State { script: replies.into(), afterwards: [Reply::Status(200)].into(), received }));
         let server = tokio::spawn(serve(listener, state.clone())).abort_handle();
         Self { url, state, server }
     }
@@ -106,7 +107,17 @@ impl Receiver {
 
     /// From now on, and after what is left of the script, it answers so.
     pub fn answer_with(&self, reply: Reply) {
-        self.state().afterwards = reply;
+        self.answer_in_turn([reply]);
+    }
+
+    /// From now on, and after what is left of the script, it answers so in turn, over and over.
+    pub fn answer_in_turn<const N: usize>(&self, replies: [Reply; N]) {
+        self.state().afterwards = replies.into();
+    }
+
+    /// How many requests have come in so far.
+    pub fn count(&self) -> usize {
+        self.state().received.len()
     }
 
     /// All requests so far.
@@ -118,6 +129,15 @@ impl Receiver {
     pub fn accepted(&self) -> Vec<Received> {
         let succeeded = |received: &Received| matches!(received.reply, Reply::Status(200..300) | Reply::Slow(_));
         self.received().into_iter().filter(succeeded).collect()
+    }
+
+    /// The events that it answered with success: how often each came, and when first.
+    pub fn tally(&self) -> BTreeMap<String, (usize, Instant)> {
+        let mut tally = BTreeMap::new();
+        for received in self.accepted() {
+            tally.entry(received.message()).or_insert((0, received.at)).0 += 1;
+        }
+        tally
     }
 
     /// Waits until so many requests have come in, and gives them.
@@ -134,6 +154,15 @@ impl Receiver {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no thread panics with the state")
+    }
+}
+
+impl State {
+    fn next(&mut self) -> Reply {
+        self.script.pop_front().unwrap_or_else(|| {
+            self.afterwards.rotate_left(1);
+            *self.afterwards.back().expect("there is a reply for afterwards")
+        })
     }
 }
 
@@ -158,7 +187,7 @@ async fn answer(request: Request<Incoming>, state: Arc<Mutex<State>>) -> io::Res
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
     let reply = {
         let mut state = state.lock().expect("no thread panics with the state");
-        let reply = state.script.pop_front().unwrap_or(state.afterwards);
+        let reply = state.next();
         state.received.push(Received { at: Instant::now(), reply, headers: head.headers, body });
         reply
     };

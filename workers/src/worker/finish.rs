@@ -80,7 +80,8 @@ impl Worker {
         let letter = letter(delivery.clone(), reason, detail, Timestamp::now());
         until_stored(|| self.bus.bury(&letter)).await;
         self.acknowledge(pulled).await;
-        let tried = Tried { started: Timestamp::now(), took: Duration::ZERO, result: Err(Failure::permanent(reason, detail)) };
+        let result = Err(Failure::permanent(reason, detail));
+        let tried = Tried { started: Timestamp::now(), took: Duration::ZERO, result, newest: None };
         let attempt = Attempt {
             number: delivery.attempt + 1,
             outcome: Outcome::Dead.as_str().to_owned(),

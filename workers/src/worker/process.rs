@@ -53,7 +53,7 @@ impl Worker {
         let clock = Instant::now();
         let failed = |failure, prepared| Fate::Tried {
             place: delivery.id.clone(),
-            tried: Tried { started, took: clock.elapsed(), result: Err(failure) },
+            tried: Tried { started, took: clock.elapsed(), result: Err(failure), newest: None },
             prepared,
             other: None,
         };
@@ -93,6 +93,7 @@ impl Worker {
         let object = event.involved_object.clone().unwrap_or_default();
         let alert = delivery.alert.clone().unwrap_or_default();
         let notification = notification(delivery, event, &object, &alert, &prepared);
+        failpoint::reach_for("worker:calling", &event.message);
         let mut place = delivery.id.clone();
         if let Notifier::State(notifier) = &prepared.notifier
             && let Ok(Some(desired)) = notifier.desire(&notification)
@@ -116,8 +117,7 @@ impl Worker {
         };
         let mut caller = Caller::new(&self.throttle, call);
         let attempting =
-            AssertUnwindSafe(self.attempt_with_memory(&prepared, &notification, delivery.event_sequence, &mut caller))
-                .catch_unwind();
+            AssertUnwindSafe(self.attempt_with_memory(&prepared, &notification, delivery, &mut caller)).catch_unwind();
         let kept = attempting.await.unwrap_or_else(|_| Err(Failure::transient(Reason::Crashed, "the attempt panicked")));
         match caller.end().await {
             None => {}
@@ -125,12 +125,17 @@ impl Worker {
             Some(Refusal::GiveUp(why)) => return Fate::GiveUp(why),
             Some(Refusal::NotKnown(error)) => return Fate::Leave(error),
         }
-        let (result, other) = match kept {
+        let (result, other, newest) = match kept {
             Ok(Kept::Wait(wait)) => return Fate::Wait { place, parking: self.spread(wait, "waiting") },
-            Ok(Kept::Ended { ended, other }) => (Ok(ended), other),
-            Err(failure) => (Err(failure), None),
+            Ok(Kept::Ended { ended, other }) => (Ok(ended), other, None),
+            Ok(Kept::Failed { failure, is_noted: true, planned_at }) => (Err(failure), None, planned_at),
+            // Its state is nowhere but in this delivery: at the key's place another could push it out.
+            Ok(Kept::Failed { failure, is_noted: false, .. }) | Err(failure) => {
+                place.clone_from(&delivery.id);
+                (Err(failure), None, None)
+            }
         };
-        let tried = Tried { started, took: clock.elapsed(), result };
+        let tried = Tried { started, took: clock.elapsed(), result, newest };
         Fate::Tried { place, tried, prepared: Some(prepared), other }
     }
 
@@ -138,7 +143,7 @@ impl Worker {
         &self,
         prepared: &Prepared,
         notification: &Notification<'_>,
-        sequence: u64,
+        delivery: &Delivery,
         caller: &mut Caller<'_>,
     ) -> Result<Kept, Failure> {
         let Notifier::State(notifier) = &prepared.notifier else {
@@ -152,8 +157,14 @@ impl Worker {
             return Ok(Kept::Ended { ended, other: None });
         };
         // Boxed, like all that is rare beside a message: so that the common way stays small.
-        let kept = Box::pin(self.keeper.keep(notifier.as_ref(), notification, sequence, prepared, caller)).await;
-        kept.map_err(|failure| prepared.redacted(failure))
+        let kept = Box::pin(self.keeper.keep(notifier.as_ref(), notification, delivery, prepared, caller)).await;
+        match kept {
+            Ok(Kept::Failed { failure, is_noted, planned_at }) => {
+                Ok(Kept::Failed { failure: prepared.redacted(failure), is_noted, planned_at })
+            }
+            Ok(kept) => Ok(kept),
+            Err(failure) => Err(prepared.redacted(failure)),
+        }
     }
 
     fn prepare(&self, delivery: &Delivery) -> Result<Arc<Prepared>, Unprepared> {

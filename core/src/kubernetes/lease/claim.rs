@@ -1,0 +1,136 @@
+//! Whether a Lease may be taken. Pure: time is an argument.
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::coordination::v1::LeaseSpec;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+
+/// How long a holder may be silent before another takes the Lease.
+pub(super) const DURATION: Duration = Duration::from_secs(15);
+/// How often those who wait look.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// What comes next for one who wants the Lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Nobody holds it: take it now.
+    Take,
+    /// Somebody does: look again after this time.
+    Wait(Duration),
+}
+
+/// What was seen of a Lease, and when by our own clock. The times that the holder writes are compared with each other
+/// only: clocks of two machines may differ.
+#[derive(Debug, Default)]
+pub(super) struct Observation {
+    seen: Option<(LeaseSpec, Instant)>,
+}
+
+impl Observation {
+    /// Notes the Lease as it is now, and decides.
+    pub(super) fn step(&mut self, spec: Option<&LeaseSpec>, identity: &str, now: Instant) -> Step {
+        let Some((spec, holder)) = spec.and_then(|spec| Some((spec, holder(spec)?))) else { return Step::Take };
+        let since = match &self.seen {
+            Some((seen, since)) if seen == spec => *since,
+            _ => now,
+        };
+        self.seen = Some((spec.clone(), since));
+        let valid_for = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+        let left = valid_for.map_or(DURATION, Duration::from_secs).saturating_sub(now.saturating_duration_since(since));
+        if holder == identity || left.is_zero() { Step::Take } else { Step::Wait(left.min(LOOK_EVERY)) }
+    }
+}
+
+/// The Lease in the hands of `identity`.
+pub(super) fn taken(before: Option<&LeaseSpec>, identity: &str, now: jiff::Timestamp) -> LeaseSpec {
+    let transitions = before.map_or(0, |before| {
+        let is_another = holder(before) != Some(identity);
+        before.lease_transitions.unwrap_or_default().saturating_add(i32::from(is_another))
+    });
+    LeaseSpec {
+        acquire_time: Some(MicroTime(now)),
+        holder_identity: Some(identity.to_owned()),
+        lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
+        lease_transitions: Some(transitions),
+        renew_time: Some(MicroTime(now)),
+        ..before.cloned().unwrap_or_default()
+    }
+}
+
+/// The Lease in nobody's hands.
+pub(super) fn released(held: &LeaseSpec) -> LeaseSpec {
+    LeaseSpec { holder_identity: None, ..held.clone() }
+}
+
+/// Whether two states of a Lease belong to one and the same holding of it.
+pub(super) fn is_same_holding(one: &LeaseSpec, other: &LeaseSpec) -> bool {
+    holder(one).is_some() && holder(one) == holder(other) && one.lease_transitions == other.lease_transitions
+}
+
+fn holder(spec: &LeaseSpec) -> Option<&str> {
+    spec.holder_identity.as_deref().filter(|holder| !holder.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> jiff::Timestamp {
+        jiff::Timestamp::from_second(seconds).unwrap()
+    }
+
+    fn renewed(spec: &LeaseSpec, seconds: i64) -> LeaseSpec {
+        LeaseSpec { renew_time: Some(MicroTime(at(seconds))), ..spec.clone() }
+    }
+
+    #[test]
+    fn a_lease_that_nobody_holds_is_taken_at_once() {
+        let now = Instant::now();
+        let held = taken(None, "b", at(0));
+        let empty = LeaseSpec { holder_identity: Some(String::new()), ..held.clone() };
+        for spec in [None, Some(&LeaseSpec::default()), Some(&released(&held)), Some(&empty)] {
+            assert_eq!(Observation::default().step(spec, "a", now), Step::Take, "{spec:?}");
+        }
+        assert_eq!(Observation::default().step(Some(&taken(None, "a", at(0))), "a", now), Step::Take, "our own");
+    }
+
+    #[test]
+    fn a_lease_ends_when_its_holder_is_silent_by_our_own_clock() {
+        let (start, seconds) = (Instant::now(), Duration::from_secs);
+        // The holder's clock is years away.
+        let held = taken(None, "b", at(-1_000_000_000));
+        let renewed = renewed(&held, -999_999_995);
+        let mut observation = Observation::default();
+        for (after, spec, step) in [
+            (0, &held, Step::Wait(LOOK_EVERY)),
+            (14, &held, Step::Wait(seconds(1))),
+            (14, &renewed, Step::Wait(LOOK_EVERY)),
+            (28, &renewed, Step::Wait(seconds(1))),
+            (29, &renewed, Step::Take),
+        ] {
+            assert_eq!(observation.step(Some(spec), "a", start + seconds(after)), step, "after {after} s");
+        }
+    }
+
+    #[test]
+    fn a_lease_lasts_as_long_as_its_holder_says() {
+        let start = Instant::now();
+        let short = LeaseSpec { lease_duration_seconds: Some(1), ..taken(None, "b", at(0)) };
+        let mut observation = Observation::default();
+        assert_eq!(observation.step(Some(&short), "a", start), Step::Wait(Duration::from_secs(1)));
+        assert_eq!(observation.step(Some(&short), "a", start + Duration::from_secs(1)), Step::Take);
+    }
+
+    #[test]
+    fn each_change_of_hands_is_another_holding() {
+        let first = taken(None, "a", at(0));
+        let second = taken(Some(&first), "b", at(1));
+        let again = taken(Some(&released(&second)), "a", at(2));
+        let transitions = [&first, &second, &again].map(|spec| spec.lease_transitions);
+        assert_eq!(transitions, [Some(0), Some(1), Some(2)]);
+        assert!(is_same_holding(&first, &renewed(&first, 5)));
+        for (one, other) in [(&first, &second), (&first, &again), (&released(&first), &released(&first))] {
+            assert!(!is_same_holding(one, other), "{one:?} {other:?}");
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! A Kubernetes Event as a report, like those that come by HTTP. Pure.
+
+use std::borrow::Cow;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::events::v1::Event;
+use tidings_core::config::Severity;
+use tidings_core::flux;
+
+use crate::decode::{RawEvent, RawObject};
+
+/// client-go puts this before the note when it folds similar Events into one.
+const AGGREGATED: &str = "(combined from similar events): ";
+
+/// When something happened, by the clock of whoever reports it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Times {
+    /// The first time.
+    pub first: Timestamp,
+    /// The latest time.
+    pub last: Timestamp,
+}
+
+/// The times of an Event: of its series, else of the fields that older clients count up, else of the Event itself.
+pub fn times(event: &Event) -> Times {
+    let created = event.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    let at = event.event_time.as_ref().map(|time| time.0);
+    let series = event.series.as_ref().map(|series| series.last_observed_time.0);
+    let [first, last] =
+        [&event.deprecated_first_timestamp, &event.deprecated_last_timestamp].map(|time| time.as_ref().map(|time| time.0));
+    let first = first.or(at).or(created).unwrap_or_default();
+    Times { first, last: series.or(last).or(at).or(created).unwrap_or(first).max(first) }
+}
+
+/// When the API server stored this state of an Event, by its own clock, in whole seconds.
+pub fn stored_at(event: &Event) -> Option<Timestamp> {
+    let written = event.metadata.managed_fields.iter().flatten().filter_map(|entry| entry.time.as_ref());
+    written.chain(&event.metadata.creation_timestamp).map(|time| time.0).max()
+}
+
+/// The report. `repeat` is how many intervals have passed since the first time: an Event that goes on is another event
+/// then, as a token of uniqueness says.
+pub fn report<'a>(event: &'a Event, severities: &[Severity], repeat: u64) -> RawEvent<'a> {
+    let source = event.deprecated_source.as_ref();
+    let controller = given(&event.reporting_controller).or_else(|| source.and_then(|source| given(&source.component)));
+    let instance = given(&event.reporting_instance).or_else(|| source.and_then(|source| given(&source.host)));
+    let involved_object = object(event);
+    let note = event.note.as_deref().unwrap_or_default();
+    RawEvent {
+        severity: Cow::Owned(severity(event, severities).to_owned()),
+        timestamp: Some(times(event).last.as_second()),
+        message: note.strip_prefix(AGGREGATED).unwrap_or(note).into(),
+        reason: event.reason.as_deref().unwrap_or_default().into(),
+        metadata: metadata(event, flux::api_group(&involved_object.api_version), repeat),
+        reporting_controller: controller.unwrap_or_default().into(),
+        reporting_instance: instance.unwrap_or_default().into(),
+        involved_object,
+    }
+}
+
+/// Its annotations; [`crate::normalise`] keeps those with Flux's prefixes.
+fn metadata<'a>(event: &'a Event, group: &str, repeat: u64) -> Vec<(Cow<'a, str>, Cow<'a, str>)> {
+    let annotations = event.metadata.annotations.iter().flatten();
+    let mut metadata: Vec<(Cow<str>, Cow<str>)> = annotations.map(|(key, value)| (Cow::from(key), Cow::from(value))).collect();
+    if repeat > 0 {
+        let key = format!("{group}/token");
+        let own = event.metadata.annotations.as_ref().and_then(|annotations| annotations.get(&key));
+        let token = format!("{}#{repeat}", own.map_or("", String::as_str));
+        // The last one of a repeated key counts.
+        metadata.push((key.into(), token.into()));
+    }
+    metadata
+}
+
+/// An object that has no namespace (a Node) counts as of the Event's: Alerts name one.
+fn object(event: &Event) -> RawObject<'_> {
+    static NOTHING: ObjectReference = ObjectReference {
+        api_version: None,
+        field_path: None,
+        kind: None,
+        name: None,
+        namespace: None,
+        resource_version: None,
+        uid: None,
+    };
+    let object = event.regarding.as_ref().unwrap_or(&NOTHING);
+    fn text(field: &Option<String>) -> Cow<'_, str> {
+        field.as_deref().unwrap_or_default().into()
+    }
+    RawObject {
+        api_version: text(&object.api_version),
+        kind: text(&object.kind),
+        namespace: given(&object.namespace).or_else(|| given(&event.metadata.namespace)).unwrap_or_default().into(),
+        name: text(&object.name),
+        uid: text(&object.uid),
+        resource_version: text(&object.resource_version),
+        field_path: text(&object.field_path),
+    }
+}
+
+fn severity<'a>(event: &Event, severities: &'a [Severity]) -> &'a str {
+    let by = |name: &Option<String>| severities.iter().find(|severity| Some(&severity.of) == name.as_ref());
+    match by(&event.reason).or_else(|| by(&event.type_)) {
+        Some(severity) => &severity.severity,
+        None if event.type_.as_deref() == Some("Warning") => "error",
+        None => "info",
+    }
+}
+
+fn given(text: &Option<String>) -> Option<&str> {
+    text.as_deref().filter(|text| !text.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::normalise;
+
+    fn event(fields: Value) -> Event {
+        let mut event = json!({
+            "metadata": {"namespace": "apps", "name": "api.1", "creationTimestamp": "2026-01-02T03:04:05Z"},
+            "eventTime": null, "type": "Warning", "reason": "BackOff", "note": "Back-off restarting",
+            "regarding": {"kind": "Pod", "apiVersion": "v1", "namespace": "apps", "name": "api"},
+        });
+        let (Value::Object(event), Value::Object(fields)) = (&mut event, fields) else { unreachable!() };
+        event.extend(fields);
+        serde_json::from_value(Value::Object(event.clone())).unwrap()
+    }
+
+    fn taken(event: &Event, repeat: u64) -> tidings_core::Event {
+        normalise::normalise(report(event, &[], repeat), "default", Timestamp::UNIX_EPOCH, None).unwrap()
+    }
+
+    #[test]
+    fn an_event_is_reported_in_fluxs_words() {
+        let event = event(json!({
+            "note": "(combined from similar events): Back-off",
+            "deprecatedSource": {"component": "kubelet", "host": "node-1"},
+            "deprecatedFirstTimestamp": "2026-01-02T03:04:05Z",
+            "deprecatedLastTimestamp": "2026-01-02T03:04:15Z",
+        }));
+        let report = report(&event, &[], 0);
+        assert_eq!((report.message.as_ref(), report.reason.as_ref(), report.severity.as_ref()), ("Back-off", "BackOff", "error"));
+        assert_eq!((report.reporting_controller.as_ref(), report.reporting_instance.as_ref()), ("kubelet", "node-1"));
+        assert_eq!(report.timestamp, Some(1_767_323_055));
+        assert_eq!((report.involved_object.kind.as_ref(), report.involved_object.namespace.as_ref()), ("Pod", "apps"));
+    }
+
+    #[test]
+    fn the_time_is_that_of_the_latest_occurrence() {
+        let at = |seconds: i64| Timestamp::from_second(1_767_323_045 + seconds).unwrap();
+        for (fields, first, last) in [
+            (json!({}), 0, 0),
+            (json!({"eventTime": "2026-01-02T03:04:10.000000Z"}), 5, 5),
+            (
+                json!({"deprecatedFirstTimestamp": "2026-01-02T03:04:06Z", "deprecatedLastTimestamp": "2026-01-02T03:04:25Z"}),
+                1,
+                20,
+            ),
+            (
+                json!({"eventTime": "2026-01-02T03:04:10.000000Z", "series": {"count": 2, "lastObservedTime": "2026-01-02T03:05:05.000000Z"}}),
+                5,
+                60,
+            ),
+            (
+                json!({"deprecatedFirstTimestamp": "2026-01-02T03:04:06Z", "deprecatedLastTimestamp": "2026-01-02T03:04:05Z"}),
+                1,
+                1,
+            ),
+        ] {
+            assert_eq!(times(&event(fields.clone())), Times { first: at(first), last: at(last) }, "{fields}");
+        }
+    }
+
+    #[test]
+    fn the_severity_follows_from_reason_then_type() {
+        let severities = [("BackOff", "warn"), ("Normal", "trace")]
+            .map(|(of, severity)| Severity { of: of.to_owned(), severity: severity.to_owned() });
+        for (kind, reason, plain, mapped) in [
+            ("Warning", "BackOff", "error", "warn"),
+            ("Warning", "Failed", "error", "error"),
+            ("Normal", "Pulled", "info", "trace"),
+            ("Normal", "BackOff", "info", "warn"),
+            ("Other", "Pulled", "info", "info"),
+        ] {
+            let event = event(json!({"type": kind, "reason": reason}));
+            assert_eq!((severity(&event, &[]), severity(&event, &severities)), (plain, mapped), "{kind} {reason}");
+        }
+    }
+
+    #[test]
+    fn annotations_with_fluxs_prefixes_are_metadata() {
+        let annotations = json!({"a.b/revision": "1", "event.toolkit.fluxcd.io/x": "y", "other/z": "", "a.b/token": "t"});
+        let event = event(json!({
+            "metadata": {"namespace": "apps", "annotations": annotations},
+            "regarding": {"kind": "A", "apiVersion": "a.b/v1", "name": "x"},
+        }));
+        let keys: Vec<_> = taken(&event, 0).metadata.into_keys().collect();
+        assert_eq!(keys, ["a.b/revision", "event.toolkit.fluxcd.io/x"]);
+        assert!(!taken(&event, 3).metadata.contains_key("a.b/token"));
+    }
+
+    #[test]
+    fn an_event_that_goes_on_is_another_event_in_each_interval() {
+        let (plain, posted) = (
+            event(json!({})),
+            r#"{"involvedObject":{"kind":"Pod","apiVersion":"v1","namespace":"apps","name":"api"},"severity":"error","message":"Back-off restarting","reason":"BackOff"}"#,
+        );
+        let by_http = normalise::take(posted.as_bytes(), "default", Timestamp::UNIX_EPOCH, None).unwrap();
+        let key = |repeat| taken(&plain, repeat).dedupe_key;
+        assert_eq!(key(0), by_http.dedupe_key, "the first one is the same as by HTTP");
+        assert!(key(1) != key(0) && key(2) != key(1) && key(1) == key(1));
+    }
+
+    #[test]
+    fn an_object_without_a_namespace_counts_as_of_the_events() {
+        let node = event(json!({"metadata": {"namespace": "default"}, "regarding": {"kind": "Node", "name": "node-1"}}));
+        assert_eq!(report(&node, &[], 0).involved_object.namespace, "default");
+    }
+
+    #[test]
+    fn when_a_state_was_stored_is_told_by_the_api_server() {
+        let event = event(json!({"metadata": {
+            "creationTimestamp": "2026-01-02T03:04:05Z",
+            "managedFields": [{"time": "2026-01-02T03:04:09Z"}, {"time": "2026-01-02T03:04:07Z"}, {}],
+        }}));
+        assert_eq!(stored_at(&event).map(Timestamp::as_second), Some(1_767_323_049));
+        assert_eq!(stored_at(&Event::default()), None);
+    }
+}

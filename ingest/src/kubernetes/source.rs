@@ -1,0 +1,226 @@
+//! Reads Events from the API server: one watch, and lists where it can't go on.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use jiff::Timestamp;
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{ListParams, WatchEvent, WatchParams};
+use kube::core::Status;
+use kube::{Api, Client};
+use prometheus_client::metrics::gauge::Gauge;
+use tidings_core::health::{Check, Health};
+use tokio::sync::mpsc::Sender;
+
+use crate::kubernetes::cursor::{Cursor, Start};
+use crate::kubernetes::filter::Filter;
+use crate::kubernetes::repeats::Came;
+use crate::kubernetes::report;
+
+/// The API server ends a watch after so many seconds; each time the storage's version is compared with ours.
+const WATCH_SECONDS: u32 = 240;
+/// Items in a page of a list.
+const PAGE: u32 = 500;
+/// Before the watch goes on after its end.
+const PAUSE: Duration = Duration::from_millis(500);
+/// The longest pause while the API server refuses or is away.
+const MOST_PAUSE: Duration = Duration::from_secs(15);
+
+/// Where Events come from.
+pub struct Source {
+    api: Api<Event>,
+    fields: Option<String>,
+    health: Health,
+    /// There is something to check only in a replica that watches.
+    check: OnceLock<Check>,
+    up: Gauge,
+}
+
+/// Something that was read.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// The version of the storage that is reached with it.
+    pub version: u64,
+    /// When the API server had stored it.
+    pub stored_at: Option<Timestamp>,
+    /// An Event; nothing where it was deleted, or where only the version has moved.
+    pub event: Option<(Box<Event>, Came)>,
+}
+
+/// Why reading does not go on.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error("the Events can't be read: {0}")]
+    Refused(kube::Error),
+    #[error("the API server's version {0:?} of an object is not a number")]
+    NotANumber(Option<String>),
+    /// The API server no longer has what came after our version.
+    #[error("the watch is expired")]
+    Expired,
+    #[error("nobody listens")]
+    Closed,
+}
+
+impl Source {
+    /// The Events that a filter takes; `up` is 1 while they are read.
+    pub fn new(client: Client, filter: &Filter, health: Health, up: Gauge) -> Self {
+        let api = match filter.namespace() {
+            Some(namespace) => Api::namespaced(client, namespace),
+            None => Api::all(client),
+        };
+        Self { api, fields: filter.field_selector(), health, check: OnceLock::new(), up }
+    }
+
+    /// Reads what comes after the cursor, for as long as somebody listens. Without a cursor that is what comes from now on.
+    ///
+    /// # Guarantees
+    /// Each version moves on only after everything before it was handed over: nothing is left out while the API server still
+    /// has it.
+    pub async fn read(&self, mut cursor: Option<Cursor>, out: &Sender<Seen>) {
+        let mut pause = PAUSE;
+        loop {
+            match self.read_once(&mut cursor, out).await {
+                Ok(()) => pause = PAUSE,
+                Err(Trouble::Closed) => return,
+                Err(trouble) => {
+                    tracing::warn!("{trouble}; trying again");
+                    self.check().fail(trouble.to_string());
+                    pause = (pause * 2).min(MOST_PAUSE);
+                }
+            }
+            self.up.set(0);
+            tokio::time::sleep(pause.mul_f64(0.5 + rand::random::<f64>() / 2.0)).await;
+        }
+    }
+
+    /// One watch, to its end.
+    async fn read_once(&self, cursor: &mut Option<Cursor>, out: &Sender<Seen>) -> Result<(), Trouble> {
+        let now = self.version_now().await?;
+        let start = match cursor {
+            Some(cursor) => cursor.start(now),
+            None => {
+                hand_over(cursor, out, Seen { version: now, stored_at: None, event: None }).await?;
+                Start::After(now)
+            }
+        };
+        if matches!(start, Start::Since(_)) {
+            tracing::warn!(
+                now,
+                ?cursor,
+                "the cluster's storage was set back or is another one: its Events are taken anew, by their time"
+            );
+            self.list(start, cursor, out).await?;
+        }
+        match self.watch(cursor, out).await {
+            Err(Trouble::Expired) => {
+                let start = Start::After(cursor.map_or(now, |cursor| cursor.resource_version));
+                tracing::info!(?start, "the watch of Events is expired, listing what came since");
+                self.list(start, cursor, out).await
+            }
+            result => result,
+        }
+    }
+
+    /// The storage's version. It is asked before each watch: one that begins at a version of the future just waits for it.
+    async fn version_now(&self) -> Result<u64, Trouble> {
+        let one = self.api.list(&self.page(1)).await.map_err(Trouble::Refused)?;
+        number(one.metadata.resource_version.as_ref())
+    }
+
+    async fn watch(&self, cursor: &mut Option<Cursor>, out: &Sender<Seen>) -> Result<(), Trouble> {
+        let from = cursor.map_or(0, |cursor| cursor.resource_version).to_string();
+        let parameters = WatchParams {
+            field_selector: self.fields.clone(),
+            timeout: Some(WATCH_SECONDS),
+            bookmarks: true,
+            ..WatchParams::default()
+        };
+        let watch = self.api.watch(&parameters, &from).await.map_err(trouble)?;
+        self.check().succeed();
+        self.up.set(1);
+        let mut watch = std::pin::pin!(watch);
+        while let Some(change) = watch.try_next().await.map_err(trouble)? {
+            let seen = match change {
+                WatchEvent::Added(event) => Seen::event(event, Came::Added)?,
+                WatchEvent::Modified(event) => Seen::event(event, Came::Modified)?,
+                WatchEvent::Deleted(event) => Seen { event: None, ..Seen::event(event, Came::Modified)? },
+                WatchEvent::Bookmark(bookmark) => {
+                    Seen { version: number(Some(&bookmark.metadata.resource_version))?, stored_at: None, event: None }
+                }
+                WatchEvent::Error(status) => return Err(refused(status)),
+            };
+            hand_over(cursor, out, seen).await?;
+        }
+        Ok(())
+    }
+
+    /// Hands over what a list has that is still to be taken, in the order in which it was stored.
+    async fn list(&self, start: Start, cursor: &mut Option<Cursor>, out: &Sender<Seen>) -> Result<(), Trouble> {
+        let (mut left, mut parameters) = (Vec::new(), self.page(PAGE));
+        let version = loop {
+            let page = self.api.list(&parameters).await.map_err(Trouble::Refused)?;
+            for event in page.items {
+                let seen = Seen::event(event, Came::Listed)?;
+                if start.leaves(seen.version, seen.stored_at) {
+                    left.push(seen);
+                }
+            }
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => parameters.continue_token = Some(token),
+                None => break number(page.metadata.resource_version.as_ref())?,
+            }
+        };
+        left.sort_by_key(|seen| seen.version);
+        for seen in left {
+            hand_over(cursor, out, seen).await?;
+        }
+        hand_over(cursor, out, Seen { version, stored_at: None, event: None }).await
+    }
+
+    /// This replica no longer reads: another one's trouble is not ours.
+    pub fn rest(&self) {
+        self.up.set(0);
+        self.check().succeed();
+    }
+
+    fn check(&self) -> &Check {
+        self.check.get_or_init(|| self.health.side_check("kubernetes-events-watch"))
+    }
+
+    fn page(&self, size: u32) -> ListParams {
+        ListParams { field_selector: self.fields.clone(), limit: Some(size), ..ListParams::default() }
+    }
+}
+
+impl Seen {
+    fn event(mut event: Event, came: Came) -> Result<Self, Trouble> {
+        let version = number(event.metadata.resource_version.as_ref())?;
+        let stored_at = report::stored_at(&event);
+        event.metadata.managed_fields = None;
+        Ok(Self { version, stored_at, event: Some((Box::new(event), came)) })
+    }
+}
+
+async fn hand_over(cursor: &mut Option<Cursor>, out: &Sender<Seen>, seen: Seen) -> Result<(), Trouble> {
+    let before = cursor.unwrap_or(Cursor { resource_version: 0, time: None });
+    let moved = before.moved(seen.version, seen.stored_at);
+    out.send(seen).await.map_err(|_| Trouble::Closed)?;
+    *cursor = Some(moved);
+    Ok(())
+}
+
+fn number(version: Option<&String>) -> Result<u64, Trouble> {
+    version.and_then(|version| version.parse().ok()).ok_or_else(|| Trouble::NotANumber(version.cloned()))
+}
+
+fn trouble(error: kube::Error) -> Trouble {
+    match error {
+        kube::Error::Api(status) => refused(status),
+        error => Trouble::Refused(error),
+    }
+}
+
+fn refused(status: Box<Status>) -> Trouble {
+    if status.code == 410 { Trouble::Expired } else { Trouble::Refused(kube::Error::Api(status)) }
+}

@@ -1,0 +1,24 @@
+//! Status on Alerts and Providers, and Kubernetes Events on Alerts whose deliveries are given up.
+//!
+//! ```text
+//!  rules ───► finding ─┐
+//!  OUTCOMES ─► news ───┼─► board ─► pacer ─► apply ─► the API server
+//!  circuits ───────────┘
+//!  DEAD ────► series ───────────────┘
+//! ```
+//!
+//! One replica writes: the holder of a Lease, which carries how far the streams are reflected. Pure: [`finding`], [`news`],
+//! [`board`], [`series`], [`pacer`]. Nothing here reads back what it writes, so no write causes another.
+
+pub mod board;
+pub mod finding;
+pub mod news;
+pub mod pacer;
+pub mod series;
+
+mod apply;
+mod follow;
+mod term;
+mod writer;
+
+pub use writer::StatusWriter;

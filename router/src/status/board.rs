@@ -1,0 +1,407 @@
+//! What the status of each object should say, and what it says as far as we know. Pure.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use serde_json::Value;
+use tidings_core::Destination;
+use tidings_core::wire::circuit::State;
+use tidings_core::wire::{Circuit, Outcome};
+use tidings_rules::status_fields::{AlertStatus, CircuitState, CircuitStatus, ProviderStatus};
+use tidings_rules::{Entry, Identity};
+
+use super::finding::Finding;
+use super::news::{News, news, seconds};
+
+/// The type of our condition.
+const READY: &str = "Ready";
+
+/// Every Alert and Provider that somebody has written.
+#[derive(Debug, Default)]
+pub struct Board {
+    objects: HashMap<Identity, Object>,
+    /// Of every Provider that there is a record of, whether it exists or not.
+    circuits: HashMap<Identity, HashMap<Destination, Circuit>>,
+}
+
+#[derive(Debug)]
+struct Object {
+    uid: String,
+    generation: Option<i64>,
+    finding: Finding,
+    news: News,
+    /// Our condition as it was last written.
+    condition: Option<Condition>,
+    /// Our part of the status as it was last written.
+    written: Value,
+    /// The sequence in OUTCOMES of the first outcome that is not written yet.
+    since: Option<u64>,
+}
+
+impl Board {
+    /// Takes over what was found, and tells whose condition is not as it should be, and who is no more. `read` gives the
+    /// status of an object, with this uid, that is new to us; what it says of times stays.
+    pub fn find(
+        &mut self,
+        entries: &[Entry],
+        mut findings: HashMap<Identity, Finding>,
+        read: impl Fn(&Identity, &str) -> Value,
+    ) -> (Vec<Identity>, Vec<Identity>) {
+        let mut objects = std::mem::take(&mut self.objects);
+        let mut changed = Vec::new();
+        for Entry { identity, uid, generation, .. } in entries {
+            let Some(finding) = findings.remove(identity) else { continue };
+            let known = objects.remove(identity).filter(|known| known.uid == *uid);
+            let mut object = known.unwrap_or_else(|| Object::read(uid, &finding, &read(identity, uid)));
+            (object.generation, object.finding) = (*generation, finding);
+            if !object.says_so() {
+                changed.push(identity.clone());
+            }
+            self.objects.insert(identity.clone(), object);
+        }
+        (changed, objects.into_keys().filter(|identity| !self.objects.contains_key(identity)).collect())
+    }
+
+    /// The uid of an object that is there.
+    pub fn uid(&self, identity: &Identity) -> Option<&str> {
+        Some(&self.objects.get(identity)?.uid)
+    }
+
+    /// Takes over what an outcome tells, and says for whom that was news.
+    pub fn hear(&mut self, sequence: u64, outcome: &Outcome, told: Timestamp) -> Vec<Identity> {
+        let mut changed = Vec::new();
+        for (identity, uid, news) in news(outcome, told) {
+            let Some(object) = self.objects.get_mut(&identity) else { continue };
+            if uid.is_none_or(|uid| uid == object.uid) && object.news.merge(news) {
+                object.since.get_or_insert(sequence);
+                changed.push(identity);
+            }
+        }
+        changed
+    }
+
+    /// Takes over a circuit, and says whose status it changes; true where the Provider is no longer called, or is again.
+    pub fn circuit(&mut self, circuit: Circuit) -> Option<(Identity, bool)> {
+        let destination = Destination::of(&circuit);
+        let identity = Identity {
+            kind: "Provider".to_owned(),
+            namespace: destination.namespace.clone(),
+            name: destination.provider.clone(),
+        };
+        let circuits = self.circuits.entry(identity.clone()).or_default();
+        let before = worst(circuits);
+        circuits.insert(destination, circuit);
+        let after = worst(circuits);
+        let is_called =
+            |circuit: &Option<CircuitStatus>| circuit.as_ref().is_none_or(|circuit| circuit.state == CircuitState::Closed);
+        let turns = is_called(&before) != is_called(&after);
+        (after != before && self.objects.contains_key(&identity)).then_some((identity, turns))
+    }
+
+    /// Our part of the status as it should be; nothing where it is so already.
+    pub fn desired(&mut self, identity: &Identity, now: Timestamp) -> Option<Value> {
+        let circuit = self.circuits.get(identity).and_then(worst);
+        let object = self.objects.get_mut(identity)?;
+        let condition = object.condition_at(now);
+        let News { last_match, last_delivery, last_error } = object.news.clone();
+        let (conditions, observed_generation) = (vec![condition], object.generation);
+        let status = if identity.kind == "Alert" {
+            serde_json::to_value(AlertStatus {
+                conditions,
+                observed_generation,
+                last_handled_reconcile_at: None,
+                last_match_time: last_match,
+                last_delivery_time: last_delivery,
+                last_error,
+            })
+        } else {
+            serde_json::to_value(ProviderStatus {
+                conditions,
+                observed_generation,
+                last_handled_reconcile_at: None,
+                last_delivery_time: last_delivery,
+                last_error,
+                circuit,
+            })
+        };
+        let status = status.unwrap_or_default();
+        if status == object.written {
+            object.since = None;
+            return None;
+        }
+        Some(status)
+    }
+
+    /// The status was written so.
+    pub fn written(&mut self, identity: &Identity, uid: &str, status: Value) {
+        if let Some(object) = self.objects.get_mut(identity).filter(|object| object.uid == uid) {
+            object.condition = ready(&status);
+            object.written = status;
+            object.since = None;
+        }
+    }
+
+    /// The status can't be written, and nobody waits for that.
+    pub fn skip(&mut self, identity: &Identity) {
+        if let Some(object) = self.objects.get_mut(identity) {
+            object.since = None;
+        }
+    }
+
+    /// The sequence in OUTCOMES of the first outcome that is not written yet.
+    pub fn since(&self) -> Option<u64> {
+        self.objects.values().filter_map(|object| object.since).min()
+    }
+}
+
+impl Object {
+    /// An object whose status was read. Its times are kept, and its condition is not ours to write anew while it is true.
+    fn read(uid: &str, finding: &Finding, status: &Value) -> Self {
+        let alert: AlertStatus = serde_json::from_value(status.clone()).unwrap_or_default();
+        Self {
+            uid: uid.to_owned(),
+            generation: None,
+            finding: finding.clone(),
+            news: News {
+                last_match: alert.last_match_time,
+                last_delivery: alert.last_delivery_time,
+                last_error: alert.last_error,
+            },
+            condition: ready(status),
+            written: own(status),
+            since: None,
+        }
+    }
+
+    fn status(&self) -> &'static str {
+        if self.finding.reason.is_ready() { "True" } else { "False" }
+    }
+
+    /// Whether the condition that was last written is what was found.
+    fn says_so(&self) -> bool {
+        self.condition.as_ref().is_some_and(|condition| {
+            condition.status == self.status()
+                && condition.reason == self.finding.reason.as_str()
+                && condition.message == self.finding.message
+                && condition.observed_generation == self.generation
+                && self.written["observedGeneration"].as_i64() == self.generation
+        })
+    }
+
+    /// The time of transition moves only when the status does.
+    fn condition_at(&self, now: Timestamp) -> Condition {
+        let same = self.condition.as_ref().filter(|condition| condition.status == self.status());
+        Condition {
+            type_: READY.to_owned(),
+            status: self.status().to_owned(),
+            reason: self.finding.reason.as_str().to_owned(),
+            message: self.finding.message.clone(),
+            observed_generation: self.generation,
+            last_transition_time: same.map_or_else(|| seconds(now), |condition| condition.last_transition_time.clone()),
+        }
+    }
+}
+
+/// The condition Ready of a status.
+fn ready(status: &Value) -> Option<Condition> {
+    let conditions = status["conditions"].as_array()?;
+    let ready = conditions.iter().find(|condition| condition["type"] == READY)?;
+    serde_json::from_value(ready.clone()).ok()
+}
+
+/// Our part of a status: without what others have written.
+fn own(status: &Value) -> Value {
+    let mut own = status.clone();
+    if let Some(fields) = own.as_object_mut() {
+        fields.remove("lastHandledReconcileAt");
+        if let Some(conditions) = fields.get_mut("conditions").and_then(Value::as_array_mut) {
+            conditions.retain(|condition| condition["type"] == READY);
+        }
+    }
+    own
+}
+
+/// Of all circuits of a Provider the one that is worst off: paused, open, half-open, closed; the one that lasts longest.
+fn worst(circuits: &HashMap<Destination, Circuit>) -> Option<CircuitStatus> {
+    let rank = |circuit: &&Circuit| {
+        let badness = match circuit.state() {
+            State::Paused => 3,
+            State::Open => 2,
+            State::HalfOpen => 1,
+            State::Closed => 0,
+        };
+        let time = |time: &Option<tidings_core::Timestamp>| time.map_or((0, 0), |time| (time.seconds, time.nanos));
+        (badness, time(&circuit.until), time(&circuit.since))
+    };
+    // One that has never opened has failed now and then, which is no news.
+    let circuit = circuits.values().filter(|circuit| circuit.since.is_some()).max_by_key(rank)?;
+    let time = |time: Option<tidings_core::Timestamp>| -> Option<Time> {
+        Some(seconds(Timestamp::new(time?.seconds, time?.nanos).ok()?))
+    };
+    let state = match circuit.state() {
+        State::Closed => CircuitState::Closed,
+        State::Open => CircuitState::Open,
+        State::HalfOpen => CircuitState::HalfOpen,
+        State::Paused => CircuitState::Paused,
+    };
+    let channel = circuit.channel.as_deref().filter(|channel| !channel.is_empty());
+    let reason = channel.map_or_else(|| circuit.reason.clone(), |channel| format!("channel {channel}: {}", circuit.reason));
+    Some(CircuitStatus {
+        state,
+        since: time(circuit.since),
+        until: time(circuit.until),
+        reason: Some(reason).filter(|_| state != CircuitState::Closed && !circuit.reason.is_empty()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tidings_core::{AlertReference, Attempt, ProviderReference, Timestamp as ProtoTimestamp};
+
+    use super::*;
+    use crate::status::finding::Reason;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn identity(kind: &str) -> Identity {
+        Identity { kind: kind.into(), namespace: "apps".into(), name: "x".into() }
+    }
+
+    fn entry(kind: &str, uid: &str, generation: i64) -> Entry {
+        Entry {
+            identity: identity(kind),
+            uid: uid.into(),
+            generation: Some(generation),
+            refusal: None,
+            in_force: true,
+            problems: Vec::new(),
+        }
+    }
+
+    fn find(board: &mut Board, entries: &[Entry], reason: Reason, status: Value) -> (usize, usize) {
+        let finding = Finding { reason, message: "m".into() };
+        let findings = entries.iter().map(|entry| (entry.identity.clone(), finding.clone())).collect();
+        let (changed, gone) = board.find(entries, findings, |_, _| status.clone());
+        (changed.len(), gone.len())
+    }
+
+    /// Writes what is desired, and tells it.
+    fn write(board: &mut Board, kind: &str, second: i64) -> Option<Value> {
+        let status = board.desired(&identity(kind), at(second))?;
+        let uid = board.uid(&identity(kind)).unwrap().to_owned();
+        board.written(&identity(kind), &uid, status.clone());
+        Some(status)
+    }
+
+    fn outcome(uid: &str, planned: i64) -> Outcome {
+        Outcome {
+            alert: Some(AlertReference { namespace: "apps".into(), name: "x".into(), uid: uid.into(), ..Default::default() }),
+            provider: Some(ProviderReference { namespace: "apps".into(), name: "x".into(), ..Default::default() }),
+            attempt: Some(Attempt { outcome: "delivered".into(), ..Attempt::default() }),
+            planned_at: Some(ProtoTimestamp { seconds: planned, nanos: 0 }),
+            ..Outcome::default()
+        }
+    }
+
+    #[test]
+    fn a_condition_is_written_once_and_its_time_moves_with_its_status_only() {
+        let mut board = Board::default();
+        let mut told = Vec::new();
+        for (second, generation, reason) in [
+            (10, 1, Reason::Initialized),
+            (20, 1, Reason::Initialized),
+            (30, 2, Reason::Initialized),
+            (40, 3, Reason::InvalidPattern),
+            (50, 3, Reason::ProviderNotFound),
+            (60, 4, Reason::Initialized),
+        ] {
+            let (changed, _) = find(&mut board, &[entry("Alert", "u", generation)], reason, Value::Null);
+            let written = write(&mut board, "Alert", second);
+            assert_eq!(changed == 1, written.is_some(), "at {second}");
+            told.extend(written.map(|status| {
+                let condition = status["conditions"][0].clone();
+                assert_eq!(condition["observedGeneration"], status["observedGeneration"]);
+                let text = |field: &str| condition[field].as_str().unwrap().to_owned();
+                let time = text("lastTransitionTime").parse::<Timestamp>().unwrap();
+                (second, text("status"), text("reason"), time.as_second())
+            }));
+        }
+        let expected = [
+            (10, "True", "Initialized", 10),
+            (30, "True", "Initialized", 10),
+            (40, "False", "InvalidPattern", 40),
+            (50, "False", "ProviderNotFound", 40),
+            (60, "True", "Initialized", 60),
+        ];
+        assert_eq!(told, expected.map(|(second, status, reason, time)| (second, status.to_owned(), reason.to_owned(), time)));
+    }
+
+    #[test]
+    fn another_holder_finds_nothing_to_write_and_lets_no_older_news_in() {
+        let entries = [entry("Alert", "u", 1)];
+        let mut first = Board::default();
+        find(&mut first, &entries, Reason::Initialized, Value::Null);
+        assert_eq!(first.hear(7, &outcome("u", 90), at(100)), [identity("Alert")]);
+        assert_eq!(first.since(), Some(7));
+        let mut status = write(&mut first, "Alert", 100).unwrap();
+        assert_eq!(first.since(), None);
+        status["lastHandledReconcileAt"] = "now".into();
+        let mut second = Board::default();
+        assert_eq!(find(&mut second, &entries, Reason::Initialized, status), (0, 0));
+        assert!(second.hear(7, &outcome("u", 90), at(100)).is_empty());
+        assert!(second.hear(6, &outcome("u", 80), at(99)).is_empty());
+        assert_eq!(second.desired(&identity("Alert"), at(200)), None);
+        assert_eq!(second.hear(8, &outcome("u", 110), at(120)), [identity("Alert")]);
+        assert_eq!(write(&mut second, "Alert", 200).unwrap()["conditions"][0]["lastTransitionTime"], "1970-01-01T00:01:40Z");
+    }
+
+    #[test]
+    fn news_of_an_object_that_was_made_anew_does_not_count_for_the_new_one() {
+        let mut board = Board::default();
+        find(&mut board, &[entry("Alert", "old", 1)], Reason::Initialized, Value::Null);
+        board.hear(1, &outcome("old", 5), at(9));
+        write(&mut board, "Alert", 10);
+        assert_eq!(find(&mut board, &[entry("Alert", "new", 1)], Reason::Initialized, Value::Null), (1, 0));
+        assert!(board.hear(2, &outcome("old", 6), at(11)).is_empty());
+        assert_eq!(write(&mut board, "Alert", 12).unwrap()["lastMatchTime"], Value::Null);
+        assert_eq!(find(&mut board, &[], Reason::Initialized, Value::Null), (0, 1));
+    }
+
+    #[test]
+    fn of_the_circuits_of_a_provider_the_worst_is_shown_and_turns_are_told() {
+        let mut board = Board::default();
+        find(&mut board, &[entry("Provider", "u", 1)], Reason::Initialized, Value::Null);
+        let mut tell = |channel: Option<&str>, state: State, since: Option<i64>| {
+            let time = |second: i64| ProtoTimestamp { seconds: second, nanos: 0 };
+            let told = board.circuit(Circuit {
+                namespace: "apps".into(),
+                provider: "x".into(),
+                channel: channel.map(str::to_owned),
+                state: state.into(),
+                since: since.map(time),
+                until: (state == State::Open).then(|| time(100)),
+                reason: "h answered 503".into(),
+                ..Circuit::default()
+            });
+            (told.map(|(_, turns)| turns), write(&mut board, "Provider", 1).map(|status| status["circuit"].clone()))
+        };
+        assert_eq!(tell(Some("#a"), State::Closed, None).0, None, "it has failed once");
+        let (turns, shown) = tell(Some("#a"), State::Open, Some(5));
+        let expected = json!({
+            "state": "open", "since": "1970-01-01T00:00:05Z", "until": "1970-01-01T00:01:40Z",
+            "reason": "channel #a: h answered 503",
+        });
+        assert_eq!((turns, shown), (Some(true), Some(expected)));
+        assert_eq!(tell(Some("#b"), State::HalfOpen, Some(6)), (None, None), "#a is worse");
+        assert_eq!(tell(Some("#a"), State::HalfOpen, Some(5)).0, Some(false));
+        assert_eq!(tell(None, State::Paused, Some(7)).1.unwrap()["state"], "paused");
+        tell(Some("#a"), State::Closed, Some(8));
+        tell(Some("#b"), State::Closed, Some(9));
+        let (turns, shown) = tell(None, State::Closed, Some(10));
+        assert_eq!((turns, shown), (Some(true), Some(json!({"state": "closed", "since": "1970-01-01T00:00:10Z"}))));
+    }
+}

@@ -1,0 +1,61 @@
+//! What the API server says of Alerts and Providers beside what users wrote: for whoever writes their status.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::Value;
+
+use super::served::Capabilities;
+use crate::object::Identity;
+
+/// The newest that the API server said of each Alert and Provider, and of itself.
+///
+/// # Guarantees
+/// It is newer than the rules or as new: a write that changes only the status shows here and makes no new rules.
+#[derive(Debug, Default)]
+pub struct Catalog {
+    seen: Mutex<HashMap<Identity, Arc<Seen>>>,
+    capabilities: Mutex<Option<Arc<Capabilities>>>,
+}
+
+/// The newest that the API server said of an object.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Seen {
+    /// The version that it was read in.
+    pub api_version: String,
+    /// Its uid.
+    pub uid: String,
+    /// How often its spec has changed.
+    pub generation: Option<i64>,
+    /// The state that was seen.
+    pub resource_version: String,
+    /// Its status; null where it has none.
+    pub status: Value,
+}
+
+impl Catalog {
+    /// The newest of an object; nothing while it is not there.
+    pub fn seen(&self, identity: &Identity) -> Option<Arc<Seen>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).get(identity).cloned()
+    }
+
+    /// How Alerts and Providers are served; nothing before the API server has been asked.
+    pub fn capabilities(&self) -> Option<Arc<Capabilities>> {
+        self.capabilities.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes how they are served.
+    pub fn set_capabilities(&self, capabilities: Capabilities) {
+        *self.capabilities.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(capabilities));
+    }
+
+    /// Notes what was said of an object.
+    pub fn put(&self, identity: Identity, seen: Seen) {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(identity, Arc::new(seen));
+    }
+
+    /// Notes that an object is gone.
+    pub fn remove(&self, identity: &Identity) {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).remove(identity);
+    }
+}

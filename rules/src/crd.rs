@@ -1,0 +1,157 @@
+//! The CustomResourceDefinitions of Alert and Provider, made from the types that read them.
+//!
+//! All versions have the same properties. If one lacked a property, a patch through it would silently remove what another
+//! has put there. They differ in defaults and deprecation only.
+
+use schemars::generate::SchemaSettings;
+use schemars::transform::{RecursiveTransform, Transform};
+use schemars::{JsonSchema, Schema};
+use serde_json::{Map, Value, json};
+
+use crate::kind::{Family, Kinds};
+use crate::object::GROUP;
+use crate::resource::{AlertSpec, ProviderSpec, Version};
+use crate::status_fields::{AlertStatus, ProviderStatus};
+
+/// The version that the API server stores.
+const STORED: Version = Version::V1beta3;
+
+/// The CustomResourceDefinitions of Alert and Provider, in this order.
+pub fn crds(kinds: Kinds) -> [Value; 2] {
+    let about_alerts = "A rule: which events go to which Provider.";
+    let about_providers = "A destination: a service that events are sent to.";
+    let alert = |version| schema("Alert", about_alerts, alert_spec(version), status::<AlertStatus>(version));
+    let provider = |version| schema("Provider", about_providers, provider_spec(kinds), status::<ProviderStatus>(version));
+    [definition("Alert", alert), definition("Provider", provider)]
+}
+
+fn definition(kind: &str, schema: impl Fn(Version) -> Value) -> Value {
+    let singular = kind.to_lowercase();
+    let plural = format!("{singular}s");
+    let versions: Vec<_> = Version::ALL.into_iter().map(|version| served(kind, version, schema(version))).collect();
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {
+            "name": format!("{plural}.{GROUP}"),
+            // Flux would replace the `${…}` of the descriptions by variables.
+            "annotations": {"kustomize.toolkit.fluxcd.io/substitute": "disabled"},
+        },
+        "spec": {
+            "group": GROUP,
+            "names": {
+                "kind": kind,
+                "listKind": format!("{kind}List"),
+                "plural": plural,
+                "singular": singular,
+                "categories": ["all", "fluxcd", "fluxcd-notifications"],
+            },
+            "scope": "Namespaced",
+            "versions": versions,
+        },
+    })
+}
+
+fn served(kind: &str, version: Version, schema: Value) -> Value {
+    let name = version.name();
+    let mut served = json!({"name": name, "served": true, "storage": version == STORED});
+    if version != STORED {
+        served["deprecated"] = true.into();
+        served["deprecationWarning"] = format!("{name} {kind} is deprecated, use {}", STORED.name()).into();
+    }
+    served["schema"] = json!({"openAPIV3Schema": schema});
+    served["subresources"] = json!({"status": {}});
+    let ready = |field: &str| format!(".status.conditions[?(@.type==\"Ready\")].{field}");
+    served["additionalPrinterColumns"] = json!([
+        {"name": "Ready", "type": "string", "jsonPath": ready("status")},
+        {"name": "Status", "type": "string", "jsonPath": ready("message")},
+        {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+    ]);
+    served
+}
+
+fn schema(kind: &str, about: &str, spec: Value, status: Value) -> Value {
+    json!({
+        "description": about,
+        "type": "object",
+        "properties": {
+            "apiVersion": {"description": format!("{GROUP} and the version that the object is written in."), "type": "string"},
+            "kind": {"description": kind, "type": "string"},
+            "metadata": {"type": "object"},
+            "spec": spec,
+            "status": status,
+        },
+    })
+}
+
+fn alert_spec(version: Version) -> Value {
+    let mut spec = structural::<AlertSpec>();
+    spec["properties"]["eventSeverity"]["default"] = version.default_severity().into();
+    spec
+}
+
+fn provider_spec(kinds: Kinds) -> Value {
+    let mut spec = structural::<ProviderSpec>();
+    let names = |wanted: fn(Family) -> bool| -> Vec<_> {
+        kinds.iter().filter(|kind| wanted(kind.family)).map(|kind| kind.name).collect()
+    };
+    spec["properties"]["type"]["enum"] = names(|_| true).into();
+    let forges = names(|family| family == Family::CommitStatus);
+    spec["x-kubernetes-validations"] = json!([{
+        "rule": format!("!has(self.commitStatusExpr) || self.type in ['{}']", forges.join("', '")),
+        "message": format!("commitStatusExpr is for types that write commit statuses: {}", forges.join(", ")),
+    }]);
+    spec
+}
+
+/// Tools that wait for an object of an old version look for a generation that was observed.
+fn status<T: JsonSchema>(version: Version) -> Value {
+    let mut status = structural::<T>();
+    if version != STORED {
+        status["default"] = json!({"observedGeneration": -1});
+    }
+    status
+}
+
+/// The schema of a type as an API server takes it: whole, and without `null`, which means the same as absence there.
+fn structural<T: JsonSchema>() -> Value {
+    let settings = SchemaSettings::draft07().with(|settings| {
+        settings.inline_subschemas = true;
+        settings.meta_schema = None;
+    });
+    let mut schema = settings.into_generator().into_root_schema_for::<T>();
+    RecursiveTransform(simplify).transform(&mut schema);
+    schema.remove("title");
+    schema.to_value()
+}
+
+/// Takes the forms away in which schemars writes an optional value, an enum and a comment of several lines.
+fn simplify(schema: &mut Schema) {
+    let Some(object) = schema.as_object_mut() else { return };
+    object.retain(|key, value| !(key == "default" && value.is_null()));
+    if let Some(Value::String(description)) = object.shift_remove("description") {
+        object.shift_insert(0, "description".to_owned(), description.replace('\n', " ").into());
+    }
+    if let Some(Value::Array(types)) = object.get("type") {
+        let some = types.iter().find(|name| *name != "null").cloned();
+        object.insert("type".to_owned(), some.unwrap_or_default());
+    }
+    if let Some(Value::Array(choices)) = object.shift_remove("anyOf") {
+        for inner in choices.into_iter().filter(|choice| *choice != json!({"type": "null"})) {
+            adopt(object, inner);
+        }
+    }
+    if let Some(Value::Array(variants)) = object.shift_remove("oneOf") {
+        let words: Vec<_> = variants.into_iter().map(|variant| variant["const"].clone()).collect();
+        object.insert("type".to_owned(), "string".into());
+        object.insert("enum".to_owned(), words.into());
+    }
+}
+
+/// What a field says of itself goes before what its type says.
+fn adopt(object: &mut Map<String, Value>, inner: Value) {
+    let Value::Object(inner) = inner else { return };
+    for (key, value) in inner {
+        object.entry(key).or_insert(value);
+    }
+}

@@ -1,0 +1,94 @@
+//! Twenty destinations, some of them sick, under a steady load, while processes are killed at random.
+//!
+//! `SOAK_MINUTES` says for how long (2), `SOAK_SEED` repeats a run. The seed is printed, and so is every fault.
+
+mod destination;
+mod fault;
+
+use std::env;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use serde_json::Value;
+use tidings_rig::{Posted, Rig, event, eventually_within, post_steadily};
+use tokio::time::Instant;
+
+use crate::TIDINGS;
+use destination::{Destination, RETRIED_FOR};
+use fault::{Fault, Roles};
+
+/// Events a second.
+const RATE: u32 = 200;
+const DESTINATIONS: u32 = 20;
+/// After the last event: what waits is delivered or given up by then.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn under_random_faults_every_accepted_event_is_delivered_or_dead_at_each_destination() {
+    let length = Duration::from_secs(60 * number("SOAK_MINUTES").unwrap_or(2));
+    let seed = number("SOAK_SEED").unwrap_or_else(|| rand::rng().random());
+    println!("SOAK_SEED={seed} SOAK_MINUTES={}", length.as_secs() / 60);
+    let mut rig = Rig::start(TIDINGS).await;
+    let mut destinations = Vec::new();
+    for number in 0..DESTINATIONS {
+        destinations.push(Destination::start(&rig, number).await);
+    }
+    let mut roles = Roles::start(&rig).await;
+
+    let ingest = roles.ingest.address();
+    let posting = tokio::spawn(async move { post_steadily(&ingest, RATE, length, numbered_event).await });
+    let faults = break_things(&mut rig, &mut roles, StdRng::seed_from_u64(seed), length).await;
+    let posted = posting.await.expect("posting does not panic");
+
+    let letters = settled(&rig).await;
+    for destination in &destinations {
+        let own: Vec<&Posted> = posted.iter().filter(|posted| destination.is_meant_by(&posted.message)).collect();
+        destination.balances(&own, &letters, faults);
+    }
+}
+
+/// The event's message says which destination is meant: number modulo [`DESTINATIONS`].
+fn numbered_event(number: u32) -> Value {
+    let mut event = event(&format!("{number} for {}", number % DESTINATIONS));
+    event["involvedObject"]["name"] = destination::object(number % DESTINATIONS).into();
+    event
+}
+
+/// Does one thing after another until shortly before the end, and tells how many.
+async fn break_things(rig: &mut Rig, roles: &mut Roles, mut random: StdRng, length: Duration) -> usize {
+    let (began, mut faults) = (Instant::now(), 0);
+    while began.elapsed() + Duration::from_secs(15) < length {
+        tokio::time::sleep(Duration::from_millis(random.random_range(2_000..6_000))).await;
+        let fault = Fault::random(&mut random);
+        println!("{:>5.1} s: {fault:?}", began.elapsed().as_secs_f32());
+        fault.happen(rig, roles).await;
+        faults += 1;
+    }
+    assert!(faults > 3, "things were broken again and again");
+    faults
+}
+
+/// Waits until nothing is ready, in work or parked; gives the messages of the events in dead letters.
+async fn settled(rig: &Rig) -> Vec<String> {
+    let jetstream = rig.jetstream().await;
+    for (stream, what) in [("EVENTS", "every event is routed"), ("DELIVERIES", "every delivery has ended")] {
+        eventually_within(PATIENCE + RETRIED_FOR, what, async || {
+            let mut stream = jetstream.get_stream(stream).await.ok()?;
+            let left = match stream.cached_info().config.name.as_str() {
+                "EVENTS" => stream.consumer_info("router").await.ok()?.num_pending,
+                _ => stream.info().await.ok()?.state.messages,
+            };
+            (left == 0).then_some(())
+        })
+        .await;
+    }
+    let events = rig.dead_letters().await.into_iter().filter_map(|letter| letter.delivery?.event);
+    events.map(|event| event.message).collect()
+}
+
+fn number(variable: &str) -> Option<u64> {
+    #[expect(clippy::disallowed_methods, reason = "not a setting: what the caller of a test asks for")]
+    let text = env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is a number, not {text:?}")))
+}

@@ -1,0 +1,101 @@
+//! What is done to the processes.
+
+use std::time::Duration;
+
+use rand::Rng;
+use rand::rngs::StdRng;
+use tidings_rig::{Process, Rig, Role};
+
+/// A server that stands still does so for this long: less than it takes clients to turn away.
+const FROZEN_FOR: Duration = Duration::from_secs(4);
+
+/// The processes under load: two of each but ingest, whose senders try again.
+pub struct Roles {
+    /// Takes the events.
+    pub ingest: Process,
+    routers: [Process; 2],
+    workers: [Process; 2],
+}
+
+/// One thing that goes wrong.
+#[derive(Clone, Copy, Debug)]
+pub enum Fault {
+    /// A process dies as by kill -9 and comes back.
+    Kill(Victim),
+    /// A process is asked to end, ends, and comes back, as in a rolling restart.
+    Restart(Victim),
+    /// nats-server dies as by kill -9 and comes back.
+    KillServer,
+    /// nats-server stands still for a while.
+    FreezeServer,
+}
+
+/// Which process.
+#[derive(Clone, Copy, Debug)]
+pub enum Victim {
+    Ingest,
+    Router(usize),
+    Worker(usize),
+}
+
+impl Roles {
+    /// Starts them and waits until they are ready.
+    pub async fn start(rig: &Rig) -> Self {
+        let routers = [rig.spawn(Role::router()), rig.spawn(Role::router())];
+        let workers = [rig.spawn(Role::worker()), rig.spawn(Role::worker())];
+        let roles = Self { ingest: rig.spawn(Role::ingest()), routers, workers };
+        for process in roles.routers.iter().chain(&roles.workers).chain([&roles.ingest]) {
+            process.ready().await;
+        }
+        roles
+    }
+
+    fn process(&mut self, victim: Victim) -> &mut Process {
+        match victim {
+            Victim::Ingest => &mut self.ingest,
+            Victim::Router(number) => &mut self.routers[number],
+            Victim::Worker(number) => &mut self.workers[number],
+        }
+    }
+}
+
+impl Fault {
+    /// One of all, each about as often as another; workers, which have most to lose, more often.
+    pub fn random(random: &mut StdRng) -> Self {
+        let victim = match random.random_range(0..6) {
+            0 => Victim::Ingest,
+            1 | 2 => Victim::Router(random.random_range(0..2)),
+            _ => Victim::Worker(random.random_range(0..2)),
+        };
+        match random.random_range(0..8) {
+            0 => Self::KillServer,
+            1 => Self::FreezeServer,
+            2..5 => Self::Restart(victim),
+            _ => Self::Kill(victim),
+        }
+    }
+
+    /// Does it, and mends it.
+    pub async fn happen(self, rig: &mut Rig, roles: &mut Roles) {
+        match self {
+            Self::Kill(victim) => {
+                roles.process(victim).kill().await;
+                roles.process(victim).restart().await;
+            }
+            Self::Restart(victim) => {
+                let status = roles.process(victim).terminate().await;
+                assert!(status.success(), "{victim:?} ends cleanly when it is asked to: {status}");
+                roles.process(victim).restart().await;
+            }
+            Self::KillServer => {
+                rig.nats().kill().await;
+                rig.nats().restart().await;
+            }
+            Self::FreezeServer => {
+                rig.nats().freeze();
+                tokio::time::sleep(FROZEN_FOR).await;
+                rig.nats().thaw();
+            }
+        }
+    }
+}

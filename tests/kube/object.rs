@@ -1,0 +1,53 @@
+//! Alerts and Providers as the API server holds them.
+
+use kube::api::{Api, ApiResource, DynamicObject, PostParams};
+use kube::core::GroupVersionKind;
+use kube::{Client, Error};
+use serde_json::{Value, json};
+
+/// The API group of both.
+pub const GROUP: &str = "notification.toolkit.fluxcd.io";
+/// The versions that are served, oldest first.
+pub const VERSIONS: [&str; 3] = ["v1beta1", "v1beta2", "v1beta3"];
+
+/// The objects of a kind in a namespace, through one version of the API.
+pub fn objects(client: &Client, namespace: &str, version: &str, kind: &str) -> Api<DynamicObject> {
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(GROUP, version, kind));
+    Api::namespaced_with(client.clone(), namespace, &resource)
+}
+
+/// Creates one; gives it as it is stored, or what the API server says against it.
+pub async fn create(client: &Client, namespace: &str, name: &str, manifest: &Value) -> Result<Value, String> {
+    let api_version = manifest["apiVersion"].as_str().expect("a manifest has a version");
+    let (_, version) = api_version.split_once('/').expect("the version is one of a group");
+    let kind = manifest["kind"].as_str().expect("a manifest has a kind");
+    let mut manifest = manifest.clone();
+    manifest["metadata"]["name"] = name.into();
+    let object: DynamicObject = serde_json::from_value(manifest).expect("a manifest is an object");
+    match objects(client, namespace, version, kind).create(&PostParams::default(), &object).await {
+        Ok(stored) => Ok(json!(stored)),
+        Err(Error::Api(status)) => Err(status.message.clone()),
+        Err(error) => panic!("{name}: {error}"),
+    }
+}
+
+/// An Alert or a Provider of this version.
+pub fn manifest(version: &str, kind: &str, spec: Value) -> Value {
+    json!({"apiVersion": format!("{GROUP}/{version}"), "kind": kind, "spec": spec})
+}
+
+/// The spec of an Alert that says no more than it must, and these fields.
+pub fn alert(fields: Value) -> Value {
+    with(json!({"providerRef": {"name": "p"}, "eventSources": [{"kind": "Kustomization", "name": "*"}]}), fields)
+}
+
+/// The spec of a Provider of type slack, and these fields.
+pub fn provider(fields: Value) -> Value {
+    with(json!({"type": "slack"}), fields)
+}
+
+fn with(mut spec: Value, fields: Value) -> Value {
+    let (Value::Object(spec_fields), Value::Object(fields)) = (&mut spec, fields) else { panic!("both are objects") };
+    spec_fields.extend(fields);
+    spec
+}

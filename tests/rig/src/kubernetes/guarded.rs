@@ -1,0 +1,67 @@
+//! Servers that end with the test, also when the test is killed.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Runs the server in its arguments and tells its id. Our end of its input is closed when we let go of it, or when we
+/// end in any way; then it kills the server.
+const GUARD: &str = r#"trap '' HUP INT QUIT TERM; "$@" </dev/null >&2 & echo $!; exec >&-; read -r _; kill -9 $!; wait"#;
+
+/// Waits for the same, and removes the folder in its argument.
+const CLEANER: &str = r#"trap '' HUP INT QUIT TERM; read -r _; sleep 1; rm -rf "$1""#;
+
+/// A server that is killed when this is dropped, and when this process ends.
+pub struct Guarded {
+    guard: Child,
+    server: Pid,
+}
+
+impl Guarded {
+    /// Starts a server; what it prints is appended to a file.
+    pub fn start(executable: &Path, arguments: &[String], log: &Path) -> Self {
+        let log = File::options().create(true).append(true).open(log).expect("the rig's folder is writable");
+        let mut command = Command::new("sh");
+        command.args(["-c", GUARD, "sh"]).arg(executable).args(arguments);
+        let mut guard = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log).spawn().expect("a shell can be started");
+        let mut id = String::new();
+        BufReader::new(guard.stdout.take().expect("it is piped")).read_line(&mut id).expect("the guard tells the id");
+        let server = id.trim().parse().ok().and_then(Pid::from_raw).expect("the guard tells the id");
+        Self { guard, server }
+    }
+
+    /// Stops it without an end, as a machine that hangs.
+    pub fn freeze(&self) {
+        kill_process(self.server, Signal::STOP).expect("the server has not ended");
+    }
+
+    /// Lets it go on after [`Guarded::freeze`].
+    pub fn thaw(&self) {
+        kill_process(self.server, Signal::CONT).expect("the server has not ended");
+    }
+}
+
+/// As `kill -9` does; it has ended afterwards.
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        drop(self.guard.stdin.take());
+        let _ = self.guard.wait();
+    }
+}
+
+/// Removes a folder when this process ends, for what is static and so never dropped.
+pub struct Cleaner {
+    _shell: Child,
+}
+
+impl Cleaner {
+    /// From now on.
+    pub fn start(folder: &Path) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", CLEANER, "sh"]).arg(folder).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        Self { _shell: command.spawn().expect("a shell can be started") }
+    }
+}

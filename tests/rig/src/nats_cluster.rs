@@ -1,0 +1,118 @@
+//! Three nats-servers that are one, for one test.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use async_nats::jetstream;
+use tokio::process::Child;
+
+use crate::nats::{greets, run};
+use crate::port::free_port;
+use crate::wait::eventually_within;
+
+/// How many there are: the least of which one can be lost.
+const SERVERS: usize = 3;
+/// A cluster on a busy machine takes its time to find a leader.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A cluster of nats-servers with JetStream on loopback ports. Each keeps its ports and its store over
+/// [`NatsCluster::kill`] and [`NatsCluster::restart`].
+pub struct NatsCluster {
+    members: Vec<Member>,
+}
+
+struct Member {
+    name: String,
+    config: PathBuf,
+    port: u16,
+    child: Option<Child>,
+}
+
+impl NatsCluster {
+    /// Starts the servers, with stores in `folder`, and waits until they have a leader.
+    pub async fn start(folder: &Path) -> Self {
+        let ports: Vec<(u16, u16)> = (0..SERVERS).map(|_| (free_port(), free_port())).collect();
+        let routes: Vec<String> = ports.iter().map(|(_, route)| format!("\"nats://127.0.0.1:{route}\"")).collect();
+        let member = |(number, (port, route)): (usize, &(u16, u16))| {
+            let name = format!("n{number}");
+            let store = folder.join(format!("jetstream-{name}"));
+            let config = folder.join(format!("nats-{name}.conf"));
+            let text = format!(
+                "server_name: {name}\nlisten: \"127.0.0.1:{port}\"\nmax_payload: 8MB\n\
+                 jetstream {{ store_dir: {store:?}, max_file_store: 20GB, sync_interval: 1s }}\n\
+                 cluster {{ name: rig, listen: \"127.0.0.1:{route}\", routes: [{}] }}\n",
+                routes.join(", ")
+            );
+            std::fs::write(&config, text).expect("the rig's folder is writable");
+            Member { name, config, port: *port, child: None }
+        };
+        let mut cluster = Self { members: ports.iter().enumerate().map(member).collect() };
+        cluster.restart().await;
+        cluster
+    }
+
+    /// Where clients connect to: all servers, with commas between them.
+    pub fn url(&self) -> String {
+        let urls: Vec<String> = self.members.iter().map(|member| format!("nats://127.0.0.1:{}", member.port)).collect();
+        urls.join(",")
+    }
+
+    /// Starts every server that does not run, and waits until JetStream answers.
+    pub async fn restart(&mut self) {
+        for member in &mut self.members {
+            if member.child.is_none() {
+                member.child = Some(run(&member.config));
+                greets(member.port).await;
+            }
+        }
+        eventually_within(PATIENCE, "JetStream has a leader", async || {
+            let answer = self.jetstream().await?.query_account().await;
+            answer.is_ok().then_some(())
+        })
+        .await;
+    }
+
+    /// Ends the server that leads a stream at once, as `kill -9` does, and tells its name. `None`: it has no leader now.
+    pub async fn kill_leader_of(&mut self, stream: &str) -> Option<String> {
+        let info = self.jetstream().await?.get_stream(stream).await.ok()?.cached_info().cluster.clone()?;
+        let leader = info.leader?;
+        let member = self.members.iter_mut().find(|member| member.name == leader)?;
+        member.kill().await;
+        Some(leader)
+    }
+
+    /// Ends all servers at once, as `kill -9` does.
+    pub async fn kill_all(&mut self) {
+        for member in &mut self.members {
+            member.kill().await;
+        }
+    }
+
+    /// Waits until every copy of a stream is up to date, so that the next server can be lost.
+    pub async fn is_whole(&self, stream: &str) {
+        eventually_within(PATIENCE, &format!("all copies of {stream} are current"), async || {
+            let stream = self.jetstream().await?.get_stream(stream).await.ok()?;
+            let cluster = stream.cached_info().cluster.clone()?;
+            let current = cluster.replicas.iter().filter(|peer| peer.current && !peer.offline).count();
+            (cluster.leader.is_some() && current == SERVERS - 1).then_some(())
+        })
+        .await;
+    }
+
+    /// A client, while a server that takes connections is found soon.
+    async fn jetstream(&self) -> Option<jetstream::Context> {
+        let servers: Vec<String> = self.url().split(',').map(str::to_owned).collect();
+        let client = tokio::time::timeout(Duration::from_secs(5), async_nats::connect(servers)).await.ok()?.ok()?;
+        let mut context = jetstream::new(client);
+        context.set_timeout(Duration::from_secs(3));
+        Some(context)
+    }
+}
+
+impl Member {
+    async fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().await.expect("a child of ours can be killed");
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! A sender that does not give up, as Flux's controllers, at a steady rate.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+
+use crate::process::client;
+
+/// Between two tries to have an event accepted.
+const AGAIN_AFTER: Duration = Duration::from_millis(250);
+
+/// An event that was accepted in the end.
+#[derive(Clone, Debug)]
+pub struct Posted {
+    /// Its message, by which it is known.
+    pub message: String,
+    /// When it was posted for the first time.
+    pub at: Instant,
+}
+
+/// Posts `rate` events a second for `length` to the address of an ingest, which may be away at times. Each is posted until
+/// it is accepted: 202, or 429 when an earlier try got no answer but was stored.
+pub async fn post_steadily(address: &str, rate: u32, length: Duration, event: impl Fn(u32) -> Value) -> Vec<Posted> {
+    let mut tick = interval(Duration::from_secs(1) / rate);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let mut posting = JoinSet::new();
+    for number in 0..rate * u32::try_from(length.as_secs()).expect("a test is short") {
+        tick.tick().await;
+        posting.spawn(post_until_accepted(address.to_owned(), event(number)));
+    }
+    posting.join_all().await
+}
+
+async fn post_until_accepted(address: String, event: Value) -> Posted {
+    let message = event["message"].as_str().expect("an event has a message").to_owned();
+    let at = Instant::now();
+    loop {
+        let body = event.to_string();
+        let answer = client().post(&address).header("content-type", "application/json").body(body).send().await;
+        match answer.map(|answer| answer.status().as_u16()) {
+            Ok(202 | 429) => return Posted { message, at },
+            Ok(400..500) => panic!("the event {message:?} is refused for good"),
+            _ => sleep(AGAIN_AFTER).await,
+        }
+    }
+}
