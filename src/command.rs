@@ -41,7 +41,7 @@ enum Command {
     Tap(tap::TapArguments),
     /// Lists, shows, replays and drops dead letters
     Dead(dead::DeadArguments),
-    /// Shows which Providers are not called, and pauses and resumes them
+    /// Lists the provider types and what each needs; shows which Providers are not called, pauses and resumes them
     Providers(providers::ProvidersArguments),
     /// Makes or changes the streams on the bus
     Streams(streams::StreamsArguments),

@@ -71,15 +71,29 @@ pub struct IngestFlags {
 /// Flags of roles that need rules.
 #[derive(Args, Debug, Clone, Default)]
 pub struct RulesFlags {
-    /// The folder of Alerts, Providers and Secrets
-    #[arg(long, value_name = "DIR")]
+    /// Where Alerts, Providers and Secrets are: a folder, or `cluster` for the Kubernetes API (./cluster is a folder)
+    #[arg(long, value_name = "DIR|cluster")]
     rules: Option<String>,
+    /// A namespace of the cluster whose rules count; repeatable. Without it, those of all namespaces
+    #[arg(long, value_name = "NAMESPACE")]
+    watch_namespace: Vec<String>,
+    /// The labels of the cluster's Alerts and Providers that count
+    #[arg(long, value_name = "SELECTOR")]
+    watch_label_selector: Option<String>,
     /// Refuse events from other namespaces than the Alert's
     #[arg(long)]
     no_cross_namespace_refs: bool,
     /// A namespace whose Alerts may say `namespace: "*"`; repeatable
     #[arg(long, value_name = "NAMESPACE")]
     namespace_wildcard_for: Vec<String>,
+}
+
+/// Flags of roles that plan deliveries.
+#[derive(Args, Debug, Clone, Default)]
+pub struct RouterFlags {
+    /// Leave the finalizer of notification-controller on Alerts and Providers that are being deleted
+    #[arg(long)]
+    no_release_finalizers: bool,
 }
 
 /// Flags of roles that deliver.
@@ -141,11 +155,27 @@ impl AsFlags for IngestFlags {
 
 impl AsFlags for RulesFlags {
     fn flags(&self) -> Vec<Flag> {
-        let dir = self.rules.as_ref().map(|dir| flag("--rules", "rules.dir", dir));
+        let from = self.rules.as_ref().map(|from| {
+            let key = if from == "cluster" { "rules.from" } else { "rules.dir" };
+            flag("--rules", key, from)
+        });
         let refuse =
             self.no_cross_namespace_refs.then(|| flag("--no-cross-namespace-refs", "rules.no_cross_namespace_refs", "true"));
+        let selector = self.watch_label_selector.iter();
+        let selector = selector.map(|selector| flag("--watch-label-selector", "rules.label_selector", selector));
+        let watched = |namespace: &String| flag("--watch-namespace", "rules.namespaces", namespace);
         let wildcard = |namespace: &String| flag("--namespace-wildcard-for", "rules.namespace_wildcard_for", namespace);
-        dir.into_iter().chain(refuse).chain(self.namespace_wildcard_for.iter().map(wildcard)).collect()
+        let mut flags: Vec<_> = from.into_iter().chain(refuse).chain(selector).collect();
+        flags.extend(self.watch_namespace.iter().map(watched));
+        flags.extend(self.namespace_wildcard_for.iter().map(wildcard));
+        flags
+    }
+}
+
+impl AsFlags for RouterFlags {
+    fn flags(&self) -> Vec<Flag> {
+        let keep = self.no_release_finalizers.then(|| flag("--no-release-finalizers", "router.release_finalizers", "false"));
+        keep.into_iter().collect()
     }
 }
 

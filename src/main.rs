@@ -11,6 +11,8 @@ mod ingest;
 mod nats_server;
 mod process;
 mod role;
+mod rules;
+mod status;
 
 fn main() -> ExitCode {
     let cli = match command::Cli::try_parse() {

@@ -1,7 +1,6 @@
 //! A process of one role or of all: starts what it is made of, and ends it in order.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -16,19 +15,18 @@ use tidings_core::metrics::Metrics;
 use tidings_core::stream::Sizing;
 use tidings_core::{admin, telemetry};
 use tidings_router::Router;
-use tidings_rules::Live;
-use tidings_rules::folder::{Folder, follow};
 use tidings_workers::examine::Examiner;
-use tidings_workers::http::shared_client;
+use tidings_workers::http::Outside;
 use tidings_workers::keep::Keeper;
 use tidings_workers::throttle::Throttle;
+use tidings_workers::wording::Words;
 use tidings_workers::worker::Worker;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::ingest;
+use crate::{ingest, rules, status};
 
 /// The server is sampled every second; older news of it counts as none.
 const BUS_FRESH_FOR: Duration = Duration::from_secs(10);
@@ -198,7 +196,8 @@ async fn start_roles(
     parts: Parts,
 ) -> anyhow::Result<()> {
     let needs_rules = parts.router || parts.worker;
-    let rules = if needs_rules { Some(start_rules(settings, health, metrics, stop).await?) } else { None };
+    let rules =
+        if needs_rules { Some(rules::start(settings, parts.router, health, metrics, stop.holding.clone()).await?) } else { None };
     let check = health.check("bus", Some(BUS_FRESH_FOR));
     let name = format!("tidings {role:?}").to_lowercase();
     let bus = connect_patiently(&settings.nats, &name, &check).await?;
@@ -212,46 +211,26 @@ async fn start_roles(
     {
         ingest::start(listener, &bus, settings, health, metrics, stop, roles).await?;
     }
-    let Some(rules) = rules else { return Ok(()) };
+    let Some(rules::Source { live: rules, cluster }) = rules else { return Ok(()) };
     if parts.router {
+        if let Some(origin) = cluster {
+            let writer = status::writer(settings, origin, bus.clone(), rules.clone(), metrics.clone())?;
+            roles.spawn(writer.run(stop.pulling.clone()));
+        }
         let router = Router::new(bus.clone(), rules.clone(), metrics.clone());
         roles.spawn(router.run(settings.router.concurrency, health, stop.clone()));
     }
     if parts.worker {
         let keeper = Keeper::open(&bus).await.map_err(anyhow::Error::msg).context("cannot open the bucket latest")?;
-        let client = shared_client().context("cannot read the system's certificates")?;
+        let outside = Outside::new(settings.worker.addresses.clone()).context("cannot read the system's certificates")?;
         let suspects = Suspects::open(&bus).await.context("cannot open the bucket suspects")?;
+        let words = Words::new(&settings.links).map_err(anyhow::Error::msg)?;
         let throttle = Throttle::open(&bus, metrics.clone()).await.context("cannot open the bucket limits")?;
-        let worker = Worker::new(bus, rules, client, keeper, Examiner::new(suspects), throttle, metrics.clone());
+        let worker = Worker::new(bus, rules, outside, keeper, Examiner::new(suspects), throttle, metrics.clone(), words);
         let (pools, capacity) = (&settings.worker.pools, settings.worker.concurrency);
         roles.spawn(worker.run(pools, capacity, health, stop.clone()));
     }
     Ok(())
-}
-
-async fn start_rules(settings: &Settings, health: &Health, metrics: &Metrics, stop: &Stop) -> anyhow::Result<Arc<Live>> {
-    let dir = settings.rules.dir.clone().context("no rules: name the folder of Alerts and Providers with --rules DIR")?;
-    let options = tidings_rules::Options {
-        no_cross_namespace_refs: settings.rules.no_cross_namespace_refs,
-        namespace_wildcard_for: settings.rules.namespace_wildcard_for.clone(),
-    };
-    std::fs::read_dir(&dir)
-        .with_context(|| format!("cannot read the folder of rules {}: name another with --rules", dir.display()))?;
-    let (check, live) = (health.check("rules", None), Arc::new(Live::default()));
-    let mut changes = live.changes();
-    tokio::spawn(follow(live.clone(), Folder::new(&dir, tidings_workers::notifier::kinds(), options), stop.holding.clone()));
-    changes.changed().await?;
-    check.succeed();
-    let (watched, metrics) = (live.clone(), metrics.clone());
-    tokio::spawn(async move {
-        loop {
-            metrics.rule_problems.set(i64::try_from(watched.problems().len()).unwrap_or(i64::MAX));
-            if changes.changed().await.is_err() {
-                return;
-            }
-        }
-    });
-    Ok(live)
 }
 
 /// Router and worker make the streams; ingest waits for them.

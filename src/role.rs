@@ -7,7 +7,7 @@ use tidings_core::bus::setup::Mismatch;
 use tidings_core::config::Role;
 
 use crate::demo;
-use crate::flags::{AsFlags, CommonFlags, IngestFlags, KubernetesFlags, RulesFlags, WorkerFlags, flag, settings};
+use crate::flags::{AsFlags, CommonFlags, IngestFlags, KubernetesFlags, RouterFlags, RulesFlags, WorkerFlags, flag, settings};
 use crate::nats_server::NatsServer;
 use crate::process::{Parts, Process};
 
@@ -22,6 +22,8 @@ pub struct UpArguments {
     ingest: IngestFlags,
     #[command(flatten)]
     rules: RulesFlags,
+    #[command(flatten)]
+    router: RouterFlags,
     #[command(flatten)]
     worker: WorkerFlags,
     /// The folder for the embedded nats-server's data and nats.json
@@ -55,6 +57,8 @@ pub struct RouterArguments {
     kubernetes: KubernetesFlags,
     #[command(flatten)]
     rules: RulesFlags,
+    #[command(flatten)]
+    router: RouterFlags,
 }
 
 /// What `tidings worker` takes.
@@ -75,8 +79,8 @@ pub struct WorkerArguments {
 /// # Errors
 /// The settings, the data folder, a port, NATS or the rules can't be used.
 pub async fn up(arguments: UpArguments) -> anyhow::Result<()> {
-    let UpArguments { common, kubernetes, ingest, rules, worker, data, nats_server, demo } = arguments;
-    let mut flags = [kubernetes.flags(), ingest.flags(), rules.flags(), worker.flags()].concat();
+    let UpArguments { common, kubernetes, ingest, rules, router, worker, data, nats_server, demo } = arguments;
+    let mut flags = [kubernetes.flags(), ingest.flags(), rules.flags(), router.flags(), worker.flags()].concat();
     flags.extend(data.iter().map(|data| flag("--data", "data", data)));
     let first = settings(&common, flags.clone())?;
     if first.nats.url.is_some() {
@@ -119,7 +123,8 @@ pub async fn ingest(arguments: IngestArguments) -> anyhow::Result<()> {
 /// # Errors
 /// The settings, a port, NATS or the rules can't be used.
 pub async fn router(arguments: RouterArguments) -> anyhow::Result<()> {
-    let settings = settings(&arguments.common, [arguments.kubernetes.flags(), arguments.rules.flags()].concat())?;
+    let flags = [arguments.kubernetes.flags(), arguments.rules.flags(), arguments.router.flags()].concat();
+    let settings = settings(&arguments.common, flags)?;
     Process::start(settings, Role::Router, Mismatch::Refuse).await?.run(Parts { router: true, ..Parts::default() }).await
 }
 

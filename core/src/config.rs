@@ -6,6 +6,7 @@
 //! Every secret can be given by file too (`nats.password_file`), and none shows in `Debug`, [`Settings::redacted`] or a
 //! mistake.
 
+mod addresses;
 mod ingest;
 mod layer;
 mod read;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+pub use addresses::AddressSettings;
 pub use ingest::{IngestSettings, KubernetesEventsSettings, Severity};
 pub use layer::{Flag, Origin, Sources, environment};
 pub use read::{Mistake, Mistakes};
@@ -56,6 +58,8 @@ pub struct Settings {
     pub router: RouterSettings,
     /// `worker.…`
     pub worker: WorkerSettings,
+    /// `links.…`
+    pub links: LinksSettings,
 }
 
 /// What is logged, and how.
@@ -113,12 +117,26 @@ pub struct KubernetesSettings {
 /// Where the rules are, and what they may do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RulesSettings {
-    /// `rules.dir`: a folder of manifests.
-    pub dir: Option<PathBuf>,
+    /// `rules.from` or `rules.dir`: where they are.
+    pub from: Option<RulesFrom>,
+    /// `rules.namespaces`: of a cluster the namespaces that count; all where none is named.
+    pub namespaces: Vec<String>,
+    /// `rules.label_selector`: of a cluster the Alerts and Providers that count.
+    pub label_selector: Option<String>,
     /// `rules.no_cross_namespace_refs`: an Alert sees its own namespace only.
     pub no_cross_namespace_refs: bool,
     /// `rules.namespace_wildcard_for`: the namespaces whose Alerts may say `namespace: "*"`.
     pub namespace_wildcard_for: Vec<String>,
+}
+
+/// Where rules come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RulesFrom {
+    /// The Kubernetes API.
+    Cluster,
+    /// A folder of manifests.
+    Dir(PathBuf),
 }
 
 /// How events are routed.
@@ -126,6 +144,8 @@ pub struct RulesSettings {
 pub struct RouterSettings {
     /// `router.concurrency`: how many events are under way at a time.
     pub concurrency: usize,
+    /// `router.release_finalizers`: objects whose deletion waits for notification-controller are released.
+    pub release_finalizers: bool,
 }
 
 /// How deliveries are made.
@@ -135,6 +155,21 @@ pub struct WorkerSettings {
     pub pools: Vec<String>,
     /// `worker.concurrency`: how many attempts are under way at a time.
     pub concurrency: usize,
+    /// `worker.addresses.…`
+    pub addresses: AddressSettings,
+}
+
+/// Links in messages and commit statuses. A pattern is a template whose values are percent-encoded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct LinksSettings {
+    /// `links.enabled`: messages get links, unless the Provider says `links: false`.
+    pub enabled: bool,
+    /// `links.commit`: a pattern for the address of a commit, where it does not follow from the event's repository.
+    pub commit: Option<String>,
+    /// `links.dashboard`: a pattern for the address of a dashboard.
+    pub dashboard: Option<String>,
+    /// `links.commit_status`: a pattern for the address that commit statuses link to.
+    pub commit_status: Option<String>,
 }
 
 /// What a process does, as far as settings depend on it.
@@ -194,15 +229,27 @@ impl Settings {
                 namespace: reader.optional("kubernetes.namespace", value::text),
             },
             rules: RulesSettings {
-                dir: reader.optional("rules.dir", value::path),
+                from: reader.either(("rules.from", value::cluster), ("rules.dir", value::folder)),
+                namespaces: reader.list("rules.namespaces", &[]),
+                label_selector: reader.optional("rules.label_selector", value::text),
                 no_cross_namespace_refs: reader.or("rules.no_cross_namespace_refs", false, value::switch),
                 namespace_wildcard_for: reader.list("rules.namespace_wildcard_for", &[]),
             },
             ingest: IngestSettings::read(reader),
-            router: RouterSettings { concurrency: reader.or("router.concurrency", 256, value::count) },
+            router: RouterSettings {
+                concurrency: reader.or("router.concurrency", 256, value::count),
+                release_finalizers: reader.or("router.release_finalizers", true, value::switch),
+            },
             worker: WorkerSettings {
                 pools: reader.list("worker.pools", &["default"]),
                 concurrency: reader.or("worker.concurrency", 256, value::count),
+                addresses: AddressSettings::read(reader),
+            },
+            links: LinksSettings {
+                enabled: reader.or("links.enabled", false, value::switch),
+                commit: reader.optional("links.commit", value::text),
+                dashboard: reader.optional("links.dashboard", value::text),
+                commit_status: reader.optional("links.commit_status", value::text),
             },
         }
     }

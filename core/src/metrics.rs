@@ -37,6 +37,8 @@ pub struct Metrics {
     pub attempts: Family<AttemptLabels, Counter>,
     /// `tidings_worker_deliveries_total{type,outcome}`: settled for good, or handed on (parked, requeued, returned).
     pub settled: Family<SettledLabels, Counter>,
+    /// `tidings_worker_template_errors_total{type}`: notifications that went out in the standard form because of their template.
+    pub template_errors: Family<TypeLabel, Counter>,
     /// `tidings_worker_held`: messages that this process has taken and not settled.
     pub held: Gauge,
     /// `tidings_worker_circuit_state{namespace,provider,channel}`: 0 closed, 1 half-open, 2 open, 3 paused; for destinations
@@ -50,6 +52,10 @@ pub struct Metrics {
     pub bus_up: Gauge,
     /// `tidings_rules_problems`: rules that are refused or doubtful.
     pub rule_problems: Gauge,
+    /// `tidings_rules_snapshots_total`: states of all rules that were put in force.
+    pub rule_snapshots: Counter,
+    /// `tidings_rules_source_connected`: 1 while the folder or the API server can be read.
+    pub rules_source_connected: Gauge,
 }
 
 /// The label of a stage's outcome.
@@ -122,12 +128,15 @@ impl Default for Metrics {
             status_writes: Family::default(),
             attempts: Family::default(),
             settled: Family::default(),
+            template_errors: Family::default(),
             held: Gauge::default(),
             circuit_state: Family::default(),
             delivery_seconds: Family::new_with_constructor(seconds),
             storage_used: Gauge::default(),
             bus_up: Gauge::default(),
             rule_problems: Gauge::default(),
+            rule_snapshots: Counter::default(),
+            rules_source_connected: Gauge::default(),
         };
         registry.register("ingest_events", "Events taken, by outcome", metrics.ingested.clone());
         registry.register("ingest_kubernetes_events", "Kubernetes Events seen, by outcome", metrics.kubernetes_events.clone());
@@ -144,12 +153,23 @@ impl Default for Metrics {
         registry.register("router_status_writes", "Writes to the API server, by outcome", metrics.status_writes.clone());
         registry.register("worker_attempts", "Attempts, by how they ended", metrics.attempts.clone());
         registry.register("worker_deliveries", "Messages settled, by what became of them", metrics.settled.clone());
+        registry.register(
+            "worker_template_errors",
+            "Notifications in the standard form because of an error in their template",
+            metrics.template_errors.clone(),
+        );
         registry.register("worker_held", "Messages taken and not settled", metrics.held.clone());
         registry.register("worker_circuit_state", "Whether destinations are called", metrics.circuit_state.clone());
         registry.register("delivery_seconds", "From receipt to delivery", metrics.delivery_seconds.clone());
         registry.register("bus_storage_used_ratio", "Used part of the server's storage", metrics.storage_used.clone());
         registry.register("bus_up", "Connected, and every stream is there", metrics.bus_up.clone());
         registry.register("rules_problems", "Rules that are refused or doubtful", metrics.rule_problems.clone());
+        registry.register("rules_snapshots", "States of all rules that were put in force", metrics.rule_snapshots.clone());
+        registry.register(
+            "rules_source_connected",
+            "The source of the rules can be read",
+            metrics.rules_source_connected.clone(),
+        );
         metrics.registry = Arc::new(registry);
         metrics
     }

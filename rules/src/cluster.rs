@@ -1,7 +1,68 @@
 //! Rules from the Kubernetes API.
+//!
+//! ```text
+//!  watch of Alerts, Providers ──► Reading ─► Listing ─┐
+//!  watch of metadata ─ a hint ─► read by name ─► Named ┴─► State ─► Rules ─► Live
+//! ```
+//!
+//! Secrets and ConfigMaps are read by the names that rules mention, and never listed with what they hold.
 
 mod catalog;
+mod follow;
+mod link;
+mod listing;
+mod named;
+mod pace;
+mod reading;
+mod release;
 mod served;
+mod state;
+mod watch;
+
+use std::sync::Arc;
+
+use kube::Client;
 
 pub use catalog::{Catalog, Seen};
+pub use follow::follow;
 pub use served::{Capabilities, DiscoverError, Served};
+
+use crate::check::Options;
+use crate::kind::Kinds;
+use watch::Source;
+
+/// The cluster that rules come from.
+pub struct Cluster {
+    /// The way to its API server.
+    pub client: Client,
+    /// Which of its objects count.
+    pub scope: Scope,
+    /// The provider types that there are.
+    pub kinds: Kinds,
+    /// What the operator decided about rules.
+    pub options: Options,
+    /// Whether Alerts and Providers whose deletion waits for notification-controller are released.
+    pub releases: bool,
+    /// Where the API server's book-keeping goes.
+    pub catalog: Arc<Catalog>,
+}
+
+/// Which objects of a cluster count.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scope {
+    /// Those of these namespaces; of all where none is named.
+    pub namespaces: Vec<String>,
+    /// Alerts and Providers whose labels are so, as in `kubectl get --selector`.
+    pub label_selector: Option<String>,
+}
+
+impl Scope {
+    /// What is watched of a kind.
+    fn sources(&self, kind: &'static str) -> Vec<Source> {
+        if self.namespaces.is_empty() {
+            return vec![Source { kind, namespace: None }];
+        }
+        let source = |namespace: &String| Source { kind, namespace: Some(namespace.clone()) };
+        self.namespaces.iter().map(source).collect()
+    }
+}

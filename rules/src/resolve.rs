@@ -7,6 +7,7 @@ use tidings_core::token::hex;
 use url::Url;
 
 use crate::kind::Family;
+use crate::object::Identity;
 use crate::provider::Provider;
 use crate::resolved::{Proxy, ResolvedProvider, SecretData, SecretValue, Tls, Unresolved};
 use crate::snapshot::Rules;
@@ -47,6 +48,8 @@ pub(crate) fn resolve(rules: &Rules, provider: &Provider) -> Result<ResolvedProv
         commit_status_expr: provider.commit_status_expr.clone(),
         rate_limit: provider.rate_limit,
         max_in_flight: provider.max_in_flight,
+        commit_status: provider.commit_status.clone(),
+        links: provider.links,
         retry: provider.retry,
         manifest: provider.manifest.clone(),
     })
@@ -67,8 +70,17 @@ impl<'a> Reader<'a> {
         let data = self.rules.secret(namespace, name);
         data.map(Some).ok_or_else(|| match self.rules.refusal("Secret", namespace, name) {
             Some(sentence) => Unresolved::Invalid(format!("Secret {namespace}/{name} of {field} is refused: {sentence}")),
-            None => Unresolved::Missing(format!("there is no Secret {namespace}/{name}, which {field} names")),
+            None => Unresolved::Missing(self.absent(field, name)),
         })
+    }
+
+    fn absent(&self, field: &str, name: &str) -> String {
+        let namespace = &self.provider.namespace;
+        let secret = Identity { kind: "Secret".to_owned(), namespace: namespace.clone(), name: name.to_owned() };
+        match self.rules.unreadable(&secret) {
+            Some(why) => format!("{secret}, which {field} names, can't be read: {why}"),
+            None => format!("there is no {secret}, which {field} names"),
+        }
     }
 
     fn invalid(&self, secret: Option<&str>, sentence: &str) -> Unresolved {

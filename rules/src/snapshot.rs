@@ -25,6 +25,7 @@ pub struct Rules {
     secrets: Named<Arc<SecretData>>,
     config_maps: Named<Arc<BTreeMap<String, String>>>,
     refused: Vec<(Identity, String)>,
+    unreadable: BTreeMap<Identity, String>,
     entries: Vec<Entry>,
     problems: Vec<Problem>,
     options: Options,
@@ -98,6 +99,16 @@ impl Rules {
         rules
     }
 
+    /// The same, where these objects are named and nobody could read them, each for its reason.
+    pub(crate) fn with_unreadable(self, unreadable: BTreeMap<Identity, String>) -> Self {
+        Self { unreadable, ..self }
+    }
+
+    /// Why an object could not be read.
+    pub(crate) fn unreadable(&self, identity: &Identity) -> Option<&str> {
+        self.unreadable.get(identity).map(String::as_str)
+    }
+
     fn add(&mut self, checked: Checked) {
         let Checked { identity, uid, generation, resource, refusal, problems, .. } = checked;
         if matches!(identity.kind.as_str(), "Alert" | "Provider") {
@@ -166,6 +177,16 @@ impl Rules {
                 data.get(key).map(String::as_str).ok_or_else(|| missing(&format!("there is no key {key} in")))
             }
         }
+    }
+
+    /// The text of the template for what an Alert sends to a Provider of its namespace: the Alert's own, else the
+    /// Provider's. Nothing where neither has one.
+    ///
+    /// # Errors
+    /// As [`Rules::template`].
+    pub fn template_for(&self, namespace: &str, own: Option<&Template>, provider: &str) -> Result<Option<String>, Unresolved> {
+        let default = || self.provider(namespace, provider).and_then(|provider| provider.template.as_ref());
+        own.or_else(default).map(|template| self.template(namespace, template).map(str::to_owned)).transpose()
     }
 
     /// A Provider with all that its Secrets hold.

@@ -1,15 +1,14 @@
 //! Comments on change requests: one comment an object, and no more calls than it takes.
 
 use serde_json::{Value, json};
-use tidings_rig::{Process, Rig, Role, alert, event};
+use tidings_rig::{Forge, LOGIN, Process, Rig, Role, alert, event};
 
-use crate::forge::{Forge, LOGIN};
-use crate::states::post_all;
+use crate::states::{self, post_all};
 
 const MARK: &str = "<!-- flux-pr-comment-key:";
 
 async fn rig(forge: &Forge) -> Rig {
-    let rig = Forge::rig().await;
+    let rig = states::rig().await;
     rig.rules().put([forge.provider("githubpullrequestcomment"), alert("comments", "forge")]);
     rig
 }

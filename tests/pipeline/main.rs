@@ -3,16 +3,17 @@
 mod circuits;
 mod commenting;
 mod delivering;
-mod forge;
 mod incidents;
 mod ingesting;
 mod isolation;
 mod limits;
+mod nats;
 mod poison;
 mod racing;
 mod reloading;
 mod retrying;
 mod sharing;
 mod states;
+mod templates;
 
 const TIDINGS: &str = env!("CARGO_BIN_EXE_tidings");

@@ -7,10 +7,9 @@ use futures::StreamExt;
 use serde_json::json;
 use tidings_core::Message;
 use tidings_core::wire::Record;
-use tidings_rig::{Process, Rig, Role, alert, eventually};
+use tidings_rig::{Forge, Process, Rig, Role, alert, eventually};
 
-use crate::forge::Forge;
-use crate::states::{COMMIT, post_all, reconciled};
+use crate::states::{COMMIT, post_all, reconciled, rig};
 
 /// An ingest and a router.
 async fn front(rig: &Rig) -> [Process; 2] {
@@ -43,7 +42,7 @@ async fn changes(jetstream: &Context) -> usize {
 
 #[tokio::test]
 async fn four_workers_and_two_hundred_events_in_any_order_leave_the_newest_state() {
-    let (forge, rig) = (Forge::start().await, Forge::rig().await);
+    let (forge, rig) = (Forge::start().await, rig().await);
     forge.contents().slowest_answer = Duration::from_millis(60);
     rig.rules().put([forge.provider("github"), alert("commits", "forge")]);
     let [ingest, _router] = front(&rig).await;
@@ -71,7 +70,7 @@ async fn four_workers_and_two_hundred_events_in_any_order_leave_the_newest_state
 
 #[tokio::test]
 async fn a_writer_that_stands_still_until_a_newer_state_is_written_does_not_undo_it() {
-    let (forge, rig) = (Forge::start().await, Forge::rig().await);
+    let (forge, rig) = (Forge::start().await, rig().await);
     // A lease lasts four timeouts and five seconds.
     rig.rules().put([forge.provider("github").with("timeout", json!("1s")), alert("commits", "forge")]);
     let [ingest, _router] = front(&rig).await;

@@ -3,15 +3,22 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tidings_rig::{Process, Rig, Role, alert, event, eventually};
+use tidings_rig::{Forge, Process, Refusal, Rig, Role, Status, alert, event, eventually};
 
-use crate::forge::{Forge, Refusal, Status};
+use crate::TIDINGS;
 
 pub const COMMIT: &str = "8ba2d1c0a4e4b1c2d3e4f5a6b7c8d9e0f1a2b3c4";
 
+/// A rig whose rules have the forge's Secret.
+pub async fn rig() -> Rig {
+    let rig = Rig::start(TIDINGS).await;
+    Forge::put_secret(rig.rules());
+    rig
+}
+
 /// A forge, a rig with a Provider of type github for it, and everything in one process.
 async fn everything() -> (Forge, Rig, Process) {
-    let (forge, rig) = (Forge::start().await, Forge::rig().await);
+    let (forge, rig) = (Forge::start().await, rig().await);
     rig.rules().put([forge.provider("github"), alert("commits", "forge")]);
     let up = rig.run(Role::up()).await;
     (forge, rig, up)

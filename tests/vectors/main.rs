@@ -4,7 +4,6 @@
 //! the event endpoint answers; `pipeline` compares what goes over the wire once an event is posted. README.md beside this
 //! file tells the format of the recordings in `data/`.
 
-mod authority;
 mod body;
 mod case;
 mod compare;

@@ -11,6 +11,7 @@ use tidings_rules::{Family, Kind, Kinds, ResolvedProvider};
 
 use crate::http::Http;
 use crate::notification::Notification;
+use need::Need;
 
 mod alertmanager;
 mod azuredevops;
@@ -20,7 +21,7 @@ mod bitbucketserver;
 mod datadog;
 mod discord;
 mod fit;
-mod forge;
+pub(crate) mod forge;
 mod generic;
 mod generic_hmac;
 mod gitea;
@@ -38,6 +39,7 @@ mod lark;
 mod matrix;
 mod msteams;
 mod nats;
+pub mod need;
 mod opsgenie;
 mod otel;
 mod pagerduty;
@@ -110,8 +112,12 @@ pub struct ProviderType {
     pub family: Family,
     /// What it is, in a few words, for people.
     pub summary: &'static str,
-    /// What it needs: fields of the Provider and keys of its Secret, for people.
-    pub needs: &'static str,
+    /// What it needs: fields of the Provider and keys of its Secret.
+    pub needs: &'static [Need],
+    /// Where long texts are cut, in characters unless said otherwise, because the service would refuse more; empty: nowhere.
+    pub limits: &'static str,
+    /// What becomes there of a delivery that is made twice.
+    pub again: &'static str,
     /// Checks address and credentials, and makes the notifier. The sentence of a refusal names the field or key.
     pub build: fn(&ResolvedProvider, Http) -> Result<Notifier, Invalid>,
 }

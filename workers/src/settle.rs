@@ -32,6 +32,8 @@ pub struct Tried {
     pub result: Result<Ended, Failure>,
     /// When the newest state was planned that the attempt was for, where that is another delivery's.
     pub newest: Option<ProtoTimestamp>,
+    /// What is wrong with the template; empty where nothing is.
+    pub template_error: String,
 }
 
 /// Decides, and tells the attempt as it goes into the history. `random` is in 0..1.
@@ -90,6 +92,7 @@ fn record(number: u32, tried: &Tried, outcome: Outcome, reason: &str, detail: &s
         reason: reason.to_owned(),
         detail: detail.to_owned(),
         status: status.map_or(0, u32::from),
+        template_error: tried.template_error.clone(),
     }
 }
 
@@ -117,7 +120,8 @@ mod tests {
     }
 
     fn tried(result: Result<Ended, Failure>) -> Tried {
-        Tried { started: at(1000), took: Duration::from_millis(7), result, newest: None }
+        let (started, took) = (at(1000), Duration::from_millis(7));
+        Tried { started, took, result, newest: None, template_error: "line 1: no".into() }
     }
 
     fn delivery() -> Delivery {
@@ -130,6 +134,7 @@ mod tests {
         let (settlement, attempt) = settle(&delivery(), &tried, &RetryPolicy::default(), at(1001), 0.5);
         assert_eq!(settlement, Settlement::Done);
         assert_eq!((attempt.number, attempt.outcome.as_str(), attempt.status, attempt.duration_ms), (1, "delivered", 200, 7));
+        assert_eq!(attempt.template_error, "line 1: no");
     }
 
     #[test]
@@ -209,7 +214,7 @@ mod tests {
             let (mut kept, mut now) = (delivery(), 1000);
             for (result, random, took) in results {
                 now += took;
-                let tried = Tried { started: at(now - took), took: Duration::ZERO, result, newest: None };
+                let tried = Tried { started: at(now - took), took: Duration::ZERO, ..tried(result) };
                 let (settlement, attempt) = settle(&kept, &tried, &policy, at(now), random);
                 prop_assert_eq!(attempt.number, kept.attempt + 1);
                 match settlement {

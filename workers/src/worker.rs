@@ -18,12 +18,14 @@ use tidings_core::{Delivery, Event, Message as _, Reason, stream};
 
 use crate::attempt::{Notifiers, Prepared};
 use crate::examine::{Examined, Examiner};
+use crate::http::Outside;
 use crate::keep::Keeper;
 use crate::notification::Notification;
 use crate::notifier::PROVIDERS;
 use crate::providers::Providers;
 use crate::report::Reporter;
 use crate::throttle::Throttle;
+use crate::wording::{Wording, Words};
 
 mod finish;
 mod process;
@@ -39,6 +41,7 @@ pub struct Worker {
     throttle: Throttle,
     reporter: Reporter,
     examiner: Examiner,
+    words: Words,
 }
 
 /// A message, and how many more of its kind this worker could take.
@@ -49,17 +52,19 @@ struct Held {
 
 impl Worker {
     /// A worker that has not begun.
+    #[expect(clippy::too_many_arguments, reason = "one caller; they are its parts")]
     pub fn new(
         bus: Bus,
         providers: Arc<dyn Providers>,
-        shared: reqwest::Client,
+        outside: Outside,
         keeper: Keeper,
         examiner: Examiner,
         throttle: Throttle,
         metrics: Metrics,
+        words: Words,
     ) -> Arc<Self> {
-        let (notifiers, reporter) = (Notifiers::new(shared), Reporter::new(bus.clone(), metrics));
-        Arc::new(Self { bus, providers, notifiers, keeper, throttle, reporter, examiner })
+        let (notifiers, reporter) = (Notifiers::new(outside), Reporter::new(bus.clone(), metrics));
+        Arc::new(Self { bus, providers, notifiers, keeper, throttle, reporter, examiner, words })
     }
 
     /// Works on every type in these pools until `stop`. `capacity` is for each type: a type that is slow holds up no other.
@@ -145,7 +150,7 @@ impl Drop for One {
     }
 }
 
-/// What a notifier is told of a delivery.
+/// What a notifier is told of a delivery, in the standard form.
 pub fn notification<'a>(
     delivery: &'a Delivery,
     event: &'a Event,
@@ -154,5 +159,13 @@ pub fn notification<'a>(
     prepared: &'a Prepared,
 ) -> Notification<'a> {
     let channel = if delivery.channel.is_empty() { &prepared.provider.channel } else { &delivery.channel };
-    Notification { delivery_id: &delivery.id, event, object, metadata: &delivery.metadata, alert, channel }
+    Notification {
+        delivery_id: &delivery.id,
+        event,
+        object,
+        metadata: &delivery.metadata,
+        alert,
+        channel,
+        wording: Wording::STANDARD,
+    }
 }

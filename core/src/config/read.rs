@@ -129,6 +129,20 @@ impl Reader {
         None
     }
 
+    /// A value that has two keys. The higher layer wins; both keys in one layer are a mistake.
+    pub(super) fn either<T>(
+        &mut self,
+        (key, parse): (&'static str, fn(&str) -> Parsed<T>),
+        (other, parse_other): (&'static str, fn(&str) -> Parsed<T>),
+    ) -> Option<T> {
+        let [rank, other_rank] = [key, other].map(|key| self.given.get(key).map(|(_, origin)| origin.rank()));
+        if rank.is_some() && rank == other_rank {
+            self.mistake(key, &format!("expected without {other}, which is given too"));
+        }
+        let [first, second] = [self.optional(key, parse), self.optional(other, parse_other)];
+        if other_rank > rank { second } else { first }
+    }
+
     /// Both or none.
     pub(super) fn pair(&mut self, first: &'static str, second: &'static str, has_first: bool, has_second: bool) {
         let (given, missing) = if has_first { (first, second) } else { (second, first) };

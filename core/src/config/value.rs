@@ -1,14 +1,16 @@
 //! From text to typed values. An error is what is expected, as in "expected …".
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use async_nats::ServerAddr;
+use ipnet::IpNet;
 use jiff::SignedDuration;
 use serde::Serializer;
 use tracing_subscriber::EnvFilter;
 
+use super::RulesFrom;
 use super::ingest::Severity;
 use super::secret::Servers;
 use crate::kubernetes::kind::ObjectKind;
@@ -23,6 +25,15 @@ pub(super) fn text(text: &str) -> Parsed<String> {
 
 pub(super) fn path(text: &str) -> Parsed<PathBuf> {
     if text.is_empty() { Err("a path") } else { Ok(PathBuf::from(text)) }
+}
+
+/// The only source of rules that has a name.
+pub(super) fn cluster(text: &str) -> Parsed<RulesFrom> {
+    if text == "cluster" { Ok(RulesFrom::Cluster) } else { Err("cluster; a folder is given by rules.dir") }
+}
+
+pub(super) fn folder(text: &str) -> Parsed<RulesFrom> {
+    path(text).map(RulesFrom::Dir)
 }
 
 pub(super) fn switch(text: &str) -> Parsed<bool> {
@@ -40,6 +51,12 @@ pub(super) fn address(text: &str) -> Parsed<SocketAddr> {
         Some(port) => Ok(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))),
         None => text.parse().map_err(|_| "an address and a port, such as 127.0.0.1:9090 or :9090"),
     }
+}
+
+/// `10.0.0.0/8`; an address alone is a network of one.
+pub(super) fn network(text: &str) -> Parsed<IpNet> {
+    let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    network.map_err(|_| "networks such as 10.0.0.0/8, or addresses")
 }
 
 pub(super) fn duration(text: &str) -> Parsed<Duration> {
@@ -151,6 +168,15 @@ mod tests {
             [("127.0.0.1:0", Some("127.0.0.1:0")), (":9090", Some("0.0.0.0:9090")), ("[::1]:1", Some("[::1]:1")), ("9090", None)]
         {
             assert_eq!(address(written).ok().map(|address| address.to_string()).as_deref(), meant, "{written}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_a_network_of_one() {
+        for (written, meant) in
+            [("10.0.0.0/8", Some("10.0.0.0/8")), ("10.1.2.3", Some("10.1.2.3/32")), ("::1", Some("::1/128")), ("localhost", None)]
+        {
+            assert_eq!(network(written).ok().map(|network| network.to_string()).as_deref(), meant, "{written}");
         }
     }
 

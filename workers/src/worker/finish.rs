@@ -81,7 +81,8 @@ impl Worker {
         until_stored(|| self.bus.bury(&letter)).await;
         self.acknowledge(pulled).await;
         let result = Err(Failure::permanent(reason, detail));
-        let tried = Tried { started: Timestamp::now(), took: Duration::ZERO, result, newest: None };
+        let (started, took) = (Timestamp::now(), Duration::ZERO);
+        let tried = Tried { started, took, result, newest: None, template_error: String::new() };
         let attempt = Attempt {
             number: delivery.attempt + 1,
             outcome: Outcome::Dead.as_str().to_owned(),

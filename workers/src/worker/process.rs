@@ -53,7 +53,7 @@ impl Worker {
         let clock = Instant::now();
         let failed = |failure, prepared| Fate::Tried {
             place: delivery.id.clone(),
-            tried: Tried { started, took: clock.elapsed(), result: Err(failure), newest: None },
+            tried: Tried { started, took: clock.elapsed(), result: Err(failure), newest: None, template_error: String::new() },
             prepared,
             other: None,
         };
@@ -92,8 +92,10 @@ impl Worker {
     ) -> Fate {
         let object = event.involved_object.clone().unwrap_or_default();
         let alert = delivery.alert.clone().unwrap_or_default();
-        let notification = notification(delivery, event, &object, &alert, &prepared);
         failpoint::reach_for("worker:calling", &event.message);
+        let told = notification(delivery, event, &object, &alert, &prepared);
+        let wording = self.words.wording(&told, &prepared.provider, || self.providers.template(delivery));
+        let notification = Notification { wording: &wording, ..told };
         let mut place = delivery.id.clone();
         if let Notifier::State(notifier) = &prepared.notifier
             && let Ok(Some(desired)) = notifier.desire(&notification)
@@ -135,7 +137,8 @@ impl Worker {
                 (Err(failure), None, None)
             }
         };
-        let tried = Tried { started, took: clock.elapsed(), result, newest };
+        let template_error = wording.template_error.clone();
+        let tried = Tried { started, took: clock.elapsed(), result, newest, template_error };
         Fate::Tried { place, tried, prepared: Some(prepared), other }
     }
 

@@ -232,10 +232,20 @@ fn is_gone(edited: &Result<Sent, Failure>) -> bool {
 
 fn markdown(notification: &Notification<'_>) -> String {
     let sign = if notification.is_error() { "⚠️" } else { "ℹ️" };
-    let (path, message) = (notification.object_path(), &notification.event.message);
-    let mut text = format!("## Flux Status\n\n{sign} {path}\n\n{message}\n\nMetadata:\n");
-    for (key, value) in notification.metadata.iter().filter(|(key, _)| *key != "change_request") {
-        writeln!(text, "* `{key}`: {value}").expect("a String takes everything");
+    let (path, message) = (notification.object_path(), notification.text());
+    let mut text = match &notification.wording.title {
+        Some(title) => format!("## {sign} {title}\n\n{message}\n"),
+        None => format!("## Flux Status\n\n{sign} {path}\n\n{message}\n"),
+    };
+    if !notification.is_worded() {
+        text.push_str("\nMetadata:\n");
+        for (key, value) in notification.metadata.iter().filter(|(key, _)| *key != "change_request") {
+            writeln!(text, "* `{key}`: {value}").expect("a String takes everything");
+        }
+    }
+    if !notification.links().is_empty() {
+        text.push('\n');
+        text.push_str(&notification.markdown_links("\n"));
     }
     text
 }

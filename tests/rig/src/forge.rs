@@ -11,8 +11,10 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, patch, post};
 use serde_json::{Value, json};
-use tidings_rig::{Manifest, Rig, provider};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
+
+use crate::rules::{Manifest, Rules, provider};
 
 /// The login of whoever has the token.
 pub const LOGIN: &str = "bot";
@@ -73,7 +75,7 @@ impl Refusal {
 impl Forge {
     /// Starts it.
     pub async fn start() -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("the loopback interface has free ports");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("the loopback interface has free ports");
         let repository = format!("http://{}/org/repo", listener.local_addr().expect("a listener has an address"));
         let forge = Self { repository, contents: Arc::default(), answers: watch::Sender::new(true) };
         let api = Router::new()
@@ -87,20 +89,18 @@ impl Forge {
         forge
     }
 
-    /// A Provider of the repository with this type; its Secret is put by [`Forge::rig`].
+    /// A Provider of the repository with this type; its Secret is put by [`Forge::put_secret`].
     pub fn provider(&self, kind: &str) -> Manifest {
         let provider = provider("forge", &self.repository).with("type", json!(kind));
         // Beside GitHub's own 80 writes a minute a hundred commits take more than one.
         provider.with("secretRef", json!({"name": "forge"})).with("rateLimit", json!("1000/1s")).that_retries_soon()
     }
 
-    /// A rig whose rules have the Secret.
-    pub async fn rig() -> Rig {
-        let rig = Rig::start(crate::TIDINGS).await;
+    /// Puts the Secret that the Providers name.
+    pub fn put_secret(rules: &Rules) {
         let secret =
             "apiVersion: v1\nkind: Secret\nmetadata: {name: forge, namespace: apps}\nstringData: {token: hidden-token}\n";
-        rig.rules().put_text("secret.yaml", secret);
-        rig
+        rules.put_text("secret.yaml", secret);
     }
 
     /// What it holds and was asked.

@@ -1,0 +1,304 @@
+//! The task that keeps the rules as a cluster has them.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use futures::future::{BoxFuture, FutureExt};
+use futures::stream::{BoxStream, FuturesUnordered, SelectAll, StreamExt};
+use kube::api::Api;
+use kube::core::DynamicObject;
+use kube::{Client, Error};
+use serde_json::json;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::catalog::Catalog;
+use super::link::Link;
+use super::named::Answer;
+use super::pace::Pace;
+use super::release::Waiting;
+use super::served::Capabilities;
+use super::state::State;
+use super::watch::{self, ANSWER_WITHIN, LONGEST_PAUSE, Probe, Source, Told};
+use super::{Cluster, Scope};
+use crate::live::{Live, log_changes};
+use crate::object::{Identity, Object};
+use crate::problem::Problem;
+
+/// So many Secrets and ConfigMaps are read at a time.
+const MOST_READS: usize = 16;
+/// What the API server as a whole is called when it does not answer.
+const SERVER: &str = "the API server";
+
+/// Keeps the rules as the API server has them, until it is told to stop. Logs each problem once when it appears, and once
+/// when it is mended.
+///
+/// # Guarantees
+/// A change is in force within a second of its telling, and is put in force together with others that come with it.
+/// While the API server is away, what was in force stays in force. Before all has been listed once, and all Secrets and
+/// ConfigMaps that are named have been read once, nothing is in force. Safe to cancel at each `.await`.
+pub async fn follow(cluster: Cluster, live: Arc<Live>, stop: CancellationToken) {
+    let mut follower = Follower::new(cluster, live);
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = follower.run() => {}
+    }
+}
+
+struct Follower {
+    client: Client,
+    scope: Scope,
+    /// Whether objects whose deletion waits for notification-controller are released.
+    releases: bool,
+    catalog: Arc<Catalog>,
+    live: Arc<Live>,
+    state: State,
+    pace: Pace,
+    link: Link,
+    known: HashSet<Problem>,
+    watches: SelectAll<BoxStream<'static, Told>>,
+    /// Which Secrets and ConfigMaps are watched.
+    watched: HashSet<Source>,
+    reads: FuturesUnordered<BoxFuture<'static, (Identity, Read)>>,
+    releasing: FuturesUnordered<BoxFuture<'static, (Waiting, Result<(), Error>)>>,
+    /// The newest version of everything that was stored at the last probe.
+    version: Option<u64>,
+}
+
+/// What came of reading an object.
+type Read = Result<Option<DynamicObject>, Error>;
+
+impl Follower {
+    fn new(cluster: Cluster, live: Arc<Live>) -> Self {
+        let Cluster { client, scope, kinds, options, releases, catalog } = cluster;
+        Self {
+            client,
+            scope,
+            releases,
+            catalog,
+            live,
+            state: State::new(kinds, options),
+            pace: Pace::default(),
+            link: Link::default(),
+            known: HashSet::new(),
+            watches: SelectAll::new(),
+            watched: HashSet::new(),
+            reads: FuturesUnordered::new(),
+            releasing: FuturesUnordered::new(),
+            version: None,
+        }
+    }
+
+    /// Begins anew whenever the API server turns out to be another than it was.
+    async fn run(&mut self) {
+        loop {
+            let capabilities = self.discover().await;
+            self.begin(&capabilities);
+            self.keep(&capabilities).await;
+        }
+    }
+
+    /// Asks until it is known how rules are served.
+    async fn discover(&mut self) -> Capabilities {
+        loop {
+            let late = format!("it has not answered within {} s", ANSWER_WITHIN.as_secs());
+            let why = match timeout(ANSWER_WITHIN, Capabilities::discover(&self.client)).await {
+                Ok(Ok(capabilities)) => {
+                    self.link.succeed(SERVER);
+                    self.tell();
+                    return capabilities;
+                }
+                Ok(Err(error)) => watch::sentence(&error),
+                Err(_) => late,
+            };
+            self.link.fail(SERVER, why, Instant::now());
+            self.tell();
+            sleep(LONGEST_PAUSE.mul_f64(rand::random_range(0.2..0.6))).await;
+        }
+    }
+
+    /// Starts all watches anew. What is known counts until they have told otherwise.
+    fn begin(&mut self, capabilities: &Capabilities) {
+        let is_news = self.catalog.capabilities().is_none_or(|known| *known != *capabilities);
+        if is_news && !(capabilities.alerts.has_status && capabilities.providers.has_status) {
+            tracing::warn!(
+                "the CRDs of Alert and Provider here are Flux's own: rules work, without our extensions to them and without \
+                 a status; install those of Tidings for both"
+            );
+        }
+        self.catalog.set_capabilities(capabilities.clone());
+        (self.watches, self.version) = (SelectAll::new(), None);
+        let sources: Vec<_> = ["Alert", "Provider"].into_iter().flat_map(|kind| self.scope.sources(kind)).collect();
+        self.state.expect(&sources);
+        for source in sources {
+            let served = capabilities.of(source.kind);
+            self.watches.push(watch::rules(&self.client, source, served, self.scope.label_selector.as_deref()));
+        }
+        for source in &self.watched {
+            self.watches.push(watch::hints(&self.client, source.clone()));
+        }
+    }
+
+    /// Takes what comes, until the API server is another than it was.
+    async fn keep(&mut self, capabilities: &Capabilities) {
+        let mut probes = watch::probes(&self.client, self.scope.sources("Alert").swap_remove(0));
+        loop {
+            // A list comes at once: let others run in between.
+            tokio::task::consume_budget().await;
+            let due = self.pace.due();
+            tokio::select! {
+                Some(told) = self.watches.next() => self.take(told, capabilities),
+                Some((identity, read)) = self.reads.next() => self.take_read(&identity, read),
+                Some((waiting, released)) = self.releasing.next() => self.take_release(&waiting, released),
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => self.settle(),
+                Some(probe) = probes.next() => {
+                    if self.take_probe(probe, capabilities) {
+                        return;
+                    }
+                }
+            }
+            self.release(capabilities);
+        }
+    }
+
+    fn take(&mut self, told: Told, capabilities: &Capabilities) {
+        let now = Instant::now();
+        let changed = match told {
+            Told::Rule(source, event) => {
+                let served = capabilities.of(source.kind);
+                self.state.rule(source, *event, served, &self.catalog)
+            }
+            Told::Hint(source, event) => {
+                self.state.hint(&source, event);
+                self.read_stale();
+                false
+            }
+            Told::Failed(source, why) => {
+                self.link.fail(source.to_string(), why, now);
+                self.tell();
+                false
+            }
+        };
+        if changed {
+            self.pace.touch(now);
+        }
+    }
+
+    fn take_read(&mut self, identity: &Identity, read: Read) {
+        let answer = match read {
+            Ok(Some(object)) => {
+                let version = object.metadata.resource_version.clone().unwrap_or_default();
+                Answer::There { version, checked: Box::new(self.state.check(&core_object(identity, object))) }
+            }
+            Ok(None) => Answer::Missing,
+            Err(Error::Api(status)) if status.is_forbidden() => Answer::Refused(status.message.clone()),
+            Err(error) => Answer::Failed(watch::sentence(&error)),
+        };
+        if self.state.named.put(identity, answer) {
+            self.pace.touch(Instant::now());
+        }
+        self.read_stale();
+    }
+
+    /// Takes the answer of a probe. Whether the API server is another than it was.
+    fn take_probe(&mut self, probe: Result<Probe, String>, capabilities: &Capabilities) -> bool {
+        let now = Instant::now();
+        let probe = match probe {
+            Ok(probe) => probe,
+            Err(why) => {
+                self.link.fail(SERVER, why, now);
+                self.tell();
+                return false;
+            }
+        };
+        self.link.succeed(SERVER);
+        self.link.answered(now);
+        self.tell();
+        self.state.release_again();
+        if self.state.named.try_again() {
+            self.read_stale();
+        }
+        let went_back = probe.version < self.version;
+        if went_back {
+            tracing::warn!("the API server has gone back to an earlier state: everything is read anew");
+        }
+        self.version = probe.version;
+        went_back || probe.capabilities != *capabilities
+    }
+
+    /// Puts what has changed in force, once all that it needs has been read or has been waited for.
+    fn settle(&mut self) {
+        let now = Instant::now();
+        self.state.refer();
+        self.watch_named();
+        self.read_stale();
+        if !self.live.loaded() && !self.state.is_complete() {
+            // Whatever is missing comes as a change.
+            return self.pace.rest();
+        }
+        if !self.state.named.is_settled() && !self.pace.is_over(now) {
+            return self.pace.touch(now);
+        }
+        self.pace.rest();
+        self.live.replace(self.state.rules());
+        self.tell();
+    }
+
+    /// Watches the kinds that are named by now.
+    fn watch_named(&mut self) {
+        for kind in self.state.named.kinds() {
+            for source in self.scope.sources(kind) {
+                if self.watched.insert(source.clone()) {
+                    self.watches.push(watch::hints(&self.client, source));
+                }
+            }
+        }
+    }
+
+    fn read_stale(&mut self) {
+        for identity in self.state.named.take_stale(MOST_READS.saturating_sub(self.reads.len())) {
+            let resource = watch::core_resource(&identity.kind);
+            let api = Api::<DynamicObject>::namespaced_with(self.client.clone(), &identity.namespace, &resource);
+            let read = async move {
+                let late = |_| Err(Error::Service("it has not been answered in time".into()));
+                let read = timeout(ANSWER_WITHIN, api.get_opt(&identity.name)).await.unwrap_or_else(late);
+                (identity, read)
+            };
+            self.reads.push(read.boxed());
+        }
+    }
+
+    /// Releases what waits, one request at a time.
+    fn release(&mut self, capabilities: &Capabilities) {
+        if !self.releases || !self.releasing.is_empty() {
+            return;
+        }
+        if let Some(waiting) = self.state.next_waiting() {
+            let (client, served) = (self.client.clone(), capabilities.of(&waiting.identity().kind).clone());
+            let release = async move {
+                let released = waiting.release(&client, &served).await;
+                (waiting, released)
+            };
+            self.releasing.push(release.boxed());
+        }
+    }
+
+    fn take_release(&mut self, waiting: &Waiting, released: Result<(), Error>) {
+        if let Err(error) = released {
+            tracing::warn!(object = %waiting.identity(), error = %watch::sentence(&error), "its deletion waits for a finalizer that can't be removed");
+        }
+    }
+
+    /// Says what is wrong now: to those who ask, and in the log.
+    fn tell(&mut self) {
+        self.live.set_source_problem(self.link.problem(self.live.loaded()));
+        self.known = log_changes(std::mem::take(&mut self.known), self.live.problems());
+    }
+}
+
+/// A Secret or a ConfigMap as manifests have it.
+fn core_object(identity: &Identity, mut object: DynamicObject) -> Object {
+    let metadata = json!({"name": identity.name, "namespace": identity.namespace, "uid": object.metadata.uid});
+    let data = object.data.get_mut("data").map(serde_json::Value::take);
+    Object::new(json!({"apiVersion": "v1", "kind": identity.kind, "metadata": metadata, "data": data}))
+}
