@@ -92,7 +92,8 @@ impl Forge {
     /// A Provider of the repository with this type; its Secret is put by [`Forge::put_secret`].
     pub fn provider(&self, kind: &str) -> Manifest {
         let provider = provider("forge", &self.repository).with("type", json!(kind));
-        provider.with("secretRef", json!({"name": "forge"})).that_retries_soon()
+        // Beside GitHub's own 80 writes a minute a hundred commits take more than one.
+        provider.with("secretRef", json!({"name": "forge"})).with("rateLimit", json!("1000/1s")).that_retries_soon()
     }
 
     /// Puts the Secret that the Providers name.
