@@ -25,6 +25,7 @@ pub mod circuits;
 pub mod clock;
 pub mod connect;
 pub mod pull;
+mod recall;
 pub mod records;
 pub mod setup;
 pub mod storage;

@@ -192,15 +192,15 @@ impl Worker {
         }
         let attempting = AssertUnwindSafe(self.attempt_with_memory(&prepared, &notification, delivery)).catch_unwind();
         let kept = attempting.await.unwrap_or_else(|_| Err(Failure::transient(Reason::Crashed, "the attempt panicked")));
+        if !kept.as_ref().is_ok_and(Kept::is_noted) {
+            // At the key's place another would push it out.
+            place.clone_from(&delivery.id);
+        }
         let (result, other, newest) = match kept {
             Ok(Kept::Wait(wait)) => return Fate::Wait { place, wait, why: "waiting" },
             Ok(Kept::Ended { ended, other }) => (Ok(ended), other, None),
-            Ok(Kept::Failed { failure, is_noted: true, planned_at }) => (Err(failure), None, planned_at),
-            // Its state is nowhere but in this delivery: at the key's place another could push it out.
-            Ok(Kept::Failed { failure, is_noted: false, .. }) | Err(failure) => {
-                place.clone_from(&delivery.id);
-                (Err(failure), None, None)
-            }
+            Ok(Kept::Failed { failure, planned_at, .. }) => (Err(failure), None, planned_at),
+            Err(failure) => (Err(failure), None, None),
         };
         let template_error = wording.template_error.clone();
         let tried = Tried { started, took: clock.elapsed(), result, newest, template_error };

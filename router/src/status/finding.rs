@@ -18,7 +18,7 @@ const LONGEST_MESSAGE_BYTES: usize = 1024;
 pub enum Reason {
     /// `spec.type` is none of the known ones.
     UnknownType,
-    /// `spec.template` can't be used.
+    /// `spec.template`, or what it names, can't be used.
     InvalidTemplate,
     /// Another field can't be used.
     InvalidSpec,
@@ -126,7 +126,7 @@ fn provider(rules: &Rules, entry: &Entry, check: &CheckProvider) -> Finding {
     let Identity { namespace, name, .. } = &entry.identity;
     let mut troubles = problems(entry);
     let provider = rules.provider(namespace, name);
-    troubles.extend(bad_template(rules, namespace, provider.and_then(|provider| provider.template.as_ref())));
+    troubles.extend(template(rules, namespace, provider.and_then(|provider| provider.template.as_ref())));
     let mut good = Reason::Initialized;
     if entry.refusal.is_none() {
         match rules.resolve(namespace, name) {
@@ -143,7 +143,7 @@ fn alert(rules: &Rules, entry: &Entry, findings: &HashMap<Identity, Finding>) ->
     let Identity { namespace, name, .. } = &entry.identity;
     let alert = rules.alert(namespace, name);
     let mut troubles = problems(entry);
-    troubles.extend(bad_template(rules, namespace, alert.and_then(|alert| alert.template.as_ref())));
+    troubles.extend(template(rules, namespace, alert.and_then(|alert| alert.template.as_ref())));
     troubles.extend(alert.and_then(|alert| unready_provider(alert, findings)));
     let is_suspended = alert.is_some_and(|alert| alert.suspended);
     let good = if is_suspended { Reason::Suspended } else { Reason::Initialized };
@@ -158,16 +158,16 @@ fn problems(entry: &Entry) -> Vec<(Reason, String)> {
     entry.problems.iter().map(|problem| (Reason::of(problem), sentence(problem))).collect()
 }
 
-/// A template that is not there, or that can't be read: its notifications go out in the standard form.
-fn bad_template(rules: &Rules, namespace: &str, template: Option<&Template>) -> Option<(Reason, String)> {
-    match (rules.template(namespace, template?), template) {
-        (Err(unresolved), _) => Some((Reason::TemplateNotFound, unresolved.to_string())),
-        // An inline one is checked with its object.
-        (Ok(text), Some(Template::ConfigMap { name, key })) => {
+/// What is wrong with a template in a ConfigMap; of one that is inline the rules have told it already.
+fn template(rules: &Rules, namespace: &str, template: Option<&Template>) -> Option<(Reason, String)> {
+    let Some(reference @ Template::ConfigMap { name, key }) = template else { return None };
+    match rules.template(namespace, reference) {
+        Err(unresolved) => Some((Reason::TemplateNotFound, unresolved.to_string())),
+        Ok(text) => {
             let sentence = Program::compile(text, Escape::None).err()?;
-            Some((Reason::InvalidTemplate, format!("spec.template: the key {key} of ConfigMap {namespace}/{name}: {sentence}")))
+            let place = format!("the key {key} in ConfigMap {namespace}/{name} for spec.template");
+            Some((Reason::InvalidTemplate, format!("{place}: {sentence}; notifications go out in the standard form")))
         }
-        (Ok(_), _) => None,
     }
 }
 
@@ -255,9 +255,9 @@ mod tests {
             alert("on-lost", json!({"providerRef": {"name": "lost"}})),
             alert("empty", json!({"eventSources": [{"kind": "K", "name": ""}], "inclusionList": ["("]})),
             alert("template", json!({"template": {"configMapKeyRef": {"name": "no", "key": "k"}}})),
-            object("ConfigMap", "texts", json!({"data": {"bad": "{{ a"}})),
-            alert("syntax", json!({"template": {"configMapKeyRef": {"name": "texts", "key": "bad"}}})),
-            alert("inline", json!({"template": {"inline": "{{ a"}})),
+            object("ConfigMap", "texts", json!({"data": {"bad": "{{ ("}})),
+            alert("garbled", json!({"template": {"configMapKeyRef": {"name": "texts", "key": "bad"}}})),
+            alert("inline", json!({"template": {"inline": "{{ ("}})),
         ];
         let found = found(&objects);
         for (name, reason, part) in [
@@ -277,8 +277,8 @@ mod tests {
             ("Alert apps/on-lost", "ProviderNotReady", "Provider apps/lost is not ready (SecretNotFound): there is no Secret"),
             ("Alert apps/empty", "InvalidSpec", "spec.eventSources[0].name: is empty"),
             ("Alert apps/template", "TemplateNotFound", "ConfigMap apps/no"),
-            ("Alert apps/syntax", "InvalidTemplate", "the key bad of ConfigMap apps/texts: line 1: "),
-            ("Alert apps/inline", "InvalidTemplate", "spec.template.inline: line 1: "),
+            ("Alert apps/garbled", "InvalidTemplate", "the key bad in ConfigMap apps/texts for spec.template: "),
+            ("Alert apps/inline", "InvalidTemplate", "spec.template.inline: "),
         ] {
             let (is, message) = &found[name];
             assert!(*is == reason && message.contains(part), "{name}: {is}: {message}");

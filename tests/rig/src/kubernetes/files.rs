@@ -53,7 +53,8 @@ impl Files {
         self.put(&format!("{name}.kubeconfig"), &config.to_string())
     }
 
-    fn put(&self, name: &str, text: &str) -> PathBuf {
+    /// Writes one of them.
+    pub fn put(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path(name);
         fs::write(&path, text).expect("the rig's folder is writable");
         path
