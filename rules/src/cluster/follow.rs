@@ -7,6 +7,7 @@ use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{BoxStream, FuturesUnordered, SelectAll, StreamExt};
 use kube::api::Api;
 use kube::core::DynamicObject;
+use kube::runtime::watcher::Event;
 use kube::{Client, Error};
 use serde_json::json;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -61,8 +62,6 @@ struct Follower {
     watched: HashSet<Source>,
     reads: FuturesUnordered<BoxFuture<'static, (Identity, Read)>>,
     releasing: FuturesUnordered<BoxFuture<'static, (Waiting, Result<(), Error>)>>,
-    /// The newest version of everything that was stored at the last probe.
-    version: Option<u64>,
 }
 
 /// What came of reading an object.
@@ -85,7 +84,6 @@ impl Follower {
             watched: HashSet::new(),
             reads: FuturesUnordered::new(),
             releasing: FuturesUnordered::new(),
-            version: None,
         }
     }
 
@@ -127,7 +125,7 @@ impl Follower {
             );
         }
         self.catalog.set_capabilities(capabilities.clone());
-        (self.watches, self.version) = (SelectAll::new(), None);
+        self.watches = SelectAll::new();
         let sources: Vec<_> = ["Alert", "Provider"].into_iter().flat_map(|kind| self.scope.sources(kind)).collect();
         self.state.expect(&sources);
         for source in sources {
@@ -165,6 +163,9 @@ impl Follower {
         let now = Instant::now();
         let changed = match told {
             Told::Rule(source, event) => {
+                if let Event::Apply(object) | Event::Delete(object) = event.as_ref() {
+                    self.link.told(watch::number(object.metadata.resource_version.as_deref()));
+                }
                 let served = capabilities.of(source.kind);
                 self.state.rule(source, *event, served, &self.catalog)
             }
@@ -212,17 +213,17 @@ impl Follower {
             }
         };
         self.link.succeed(SERVER);
-        self.link.answered(now);
+        let went_back = self.link.answered(probe.version, now);
         self.tell();
         self.state.release_again();
         if self.state.named.try_again() {
             self.read_stale();
         }
-        let went_back = probe.version < self.version;
         if went_back {
             tracing::warn!("the API server has gone back to an earlier state: everything is read anew");
+            self.state.named.doubt();
+            self.read_stale();
         }
-        self.version = probe.version;
         went_back || probe.capabilities != *capabilities
     }
 

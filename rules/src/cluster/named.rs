@@ -88,6 +88,11 @@ impl Named {
         unlisted.iter().filter(|identity| self.hint(identity, None)).count() > 0
     }
 
+    /// All are read again: nothing that is known of them can be relied on.
+    pub(super) fn doubt(&mut self) {
+        self.0.values_mut().for_each(|entry| entry.stale = true);
+    }
+
     /// What could not be read is tried again. Whether there is any.
     pub(super) fn try_again(&mut self) -> bool {
         let troubled = self.0.values_mut().filter(|entry| entry.trouble.is_some());

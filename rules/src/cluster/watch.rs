@@ -3,13 +3,14 @@
 use std::fmt;
 use std::time::Duration;
 
+use futures::future::ready;
 use futures::stream::BoxStream;
-use futures::{StreamExt, stream};
+use futures::{Stream, StreamExt, stream};
 use kube::api::{Api, ListParams};
 use kube::core::{ApiResource, DynamicObject, DynamicResourceScope, GroupVersionKind, PartialObjectMeta};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::utils::Backoff;
-use kube::runtime::watcher::{Config, Event, watcher};
+use kube::runtime::watcher::{self, Config, Event, watcher};
 use kube::{Client, Resource};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
@@ -49,7 +50,7 @@ pub(super) struct Probe {
     /// How Alerts and Providers are served.
     pub capabilities: Capabilities,
     /// The newest version of everything that is stored.
-    pub version: Option<u64>,
+    pub version: u64,
 }
 
 impl fmt::Display for Source {
@@ -75,24 +76,28 @@ impl Source {
 pub(super) fn rules(client: &Client, source: Source, served: &Served, selector: Option<&str>) -> BoxStream<'static, Told> {
     let config = Config { label_selector: selector.map(str::to_owned), ..Config::default() };
     let events = watcher(source.api::<DynamicObject>(client, &served.resource), config).backoff(Patience::default());
-    events
-        .map(move |event| match event {
-            Ok(event) => Told::Rule(source.clone(), Box::new(event)),
-            Err(error) => Told::Failed(source.clone(), sentence(&error)),
-        })
-        .boxed()
+    told(source, events, |source, event| Told::Rule(source, Box::new(event)))
 }
 
 /// Watches the metadata of Secrets or ConfigMaps.
 pub(super) fn hints(client: &Client, source: Source) -> BoxStream<'static, Told> {
     let api = source.api::<PartialObjectMeta<DynamicObject>>(client, &core_resource(source.kind));
     let events = watcher(api, Config::default()).backoff(Patience::default());
-    events
-        .map(move |event| match event {
-            Ok(event) => Told::Hint(source.clone(), hint(source.kind, event)),
-            Err(error) => Told::Failed(source.clone(), sentence(&error)),
-        })
-        .boxed()
+    told(source, events, |source, event| Told::Hint(source.clone(), hint(source.kind, event)))
+}
+
+/// That a watch begins anew because what it has missed is no longer known is no failure.
+fn told<K: Send + 'static>(
+    source: Source,
+    events: impl Stream<Item = Result<Event<K>, watcher::Error>> + Send + 'static,
+    take: fn(Source, Event<K>) -> Told,
+) -> BoxStream<'static, Told> {
+    let told = move |event| match event {
+        Ok(event) => Some(take(source.clone(), event)),
+        Err(watcher::Error::WatchError(status)) if status.code == 410 => None,
+        Err(error) => Some(Told::Failed(source.clone(), sentence(&error))),
+    };
+    events.filter_map(move |event| ready(told(event))).boxed()
 }
 
 fn hint(kind: &str, event: Event<PartialObjectMeta<DynamicObject>>) -> Event<(Identity, String)> {
@@ -133,7 +138,12 @@ async fn probe(client: &Client, source: &Source) -> Result<Probe, String> {
     let capabilities = Capabilities::discover(client).await.map_err(|error| error.to_string())?;
     let api = source.api::<PartialObjectMeta<DynamicObject>>(client, &capabilities.of(source.kind).resource);
     let list = api.list(&ListParams::default().limit(1)).await.map_err(|error| sentence(&error))?;
-    Ok(Probe { capabilities, version: list.metadata.resource_version.and_then(|version| version.parse().ok()) })
+    Ok(Probe { capabilities, version: number(list.metadata.resource_version.as_deref()) })
+}
+
+/// A version as a number: it grows with every write, unless the API server is thrown back to an earlier state.
+pub(super) fn number(version: Option<&str>) -> u64 {
+    version.and_then(|version| version.parse().ok()).unwrap_or_default()
 }
 
 /// An error with all its causes.

@@ -67,16 +67,19 @@ impl KubeApiServer {
 
     /// Starts one without any object of ours.
     pub async fn start() -> Self {
-        Self::start_with(|_| Vec::new()).await
+        Self::start_with(&[]).await
     }
 
-    /// The same, with more flags of kube-apiserver, which may name files.
-    async fn start_with(flags: impl FnOnce(&Files) -> Vec<String>) -> Self {
-        let folder = tempfile::Builder::new().prefix("tidings-kube-").tempdir().expect("the temporary folder is writable");
+    /// The same, with more flags of kube-apiserver.
+    pub async fn start_with(flags: &[&str]) -> Self {
+        Self::start_in(new_folder(), flags.iter().map(|&flag| flag.to_owned()).collect()).await
+    }
+
+    async fn start_in(folder: TempDir, flags: Vec<String>) -> Self {
         let [port, etcd_port] = [free_port(), free_port()];
         let files = Files::write(folder.path(), &url(port));
         let mut arguments = arguments(&files, port, etcd_port);
-        arguments.extend(flags(&files));
+        arguments.extend(flags);
         let mut server = Self { server: None, etcd: None, port, etcd_port, arguments, files, folder };
         server.run_etcd();
         server.restart().await;
@@ -192,6 +195,10 @@ impl Drop for KubeApiServer {
             eprintln!("--- the log of kube-apiserver ends so:\n{}", lines[lines.len().saturating_sub(20)..].join("\n"));
         }
     }
+}
+
+fn new_folder() -> TempDir {
+    tempfile::Builder::new().prefix("tidings-kube-").tempdir().expect("the temporary folder is writable")
 }
 
 fn url(port: u16) -> String {

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use super::KubeApiServer;
+use super::{KubeApiServer, new_folder};
 
 const LOG: &str = "audit.log";
 
@@ -28,15 +28,16 @@ pub struct Asked {
 impl KubeApiServer {
     /// Starts one that notes what service accounts ask.
     pub async fn start_audited() -> Self {
-        Self::start_with(|files| {
-            let everything =
-                json!({"level": "Metadata", "userGroups": ["system:serviceaccounts"], "omitStages": ["RequestReceived"]});
-            let rules = json!([everything, {"level": "None"}]);
-            let policy = json!({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": rules});
-            let policy = files.put("audit-policy.json", &policy.to_string());
-            vec![format!("--audit-policy-file={}", policy.display()), format!("--audit-log-path={}", files.path(LOG).display())]
-        })
-        .await
+        let everything =
+            json!({"level": "Metadata", "userGroups": ["system:serviceaccounts"], "omitStages": ["RequestReceived"]});
+        let rules = json!([everything, {"level": "None"}]);
+        let folder = new_folder();
+        let policy = folder.path().join("audit-policy.json");
+        let text = json!({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": rules}).to_string();
+        fs::write(&policy, text).expect("the rig's folder is writable");
+        let flags = [("audit-policy-file", policy), ("audit-log-path", folder.path().join(LOG))];
+        let flags = flags.map(|(flag, path)| format!("--{flag}={}", path.display()));
+        Self::start_in(folder, flags.into()).await
     }
 
     /// Every request about a resource that a service account has made of a server that was started so.

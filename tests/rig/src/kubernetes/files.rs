@@ -53,8 +53,7 @@ impl Files {
         self.put(&format!("{name}.kubeconfig"), &config.to_string())
     }
 
-    /// Writes one of them.
-    pub fn put(&self, name: &str, text: &str) -> PathBuf {
+    fn put(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path(name);
         fs::write(&path, text).expect("the rig's folder is writable");
         path

@@ -1,0 +1,112 @@
+//! Where only Flux's own CRDs are installed: one version, no status, none of our extensions.
+
+use serde_json::{Value, json};
+use tidings_rig::{KubeApiServer, Receiver, event, eventually};
+
+use crate::bed::{Bed, alert, reaches};
+use crate::object::{GROUP, manifest};
+
+/// A CRD as Flux 2.8 has it, as far as rules need it: v1beta3 alone, and what it does not name is taken away.
+fn definition(kind: &str, plural: &str, spec: &Value) -> Value {
+    let properties = json!({"spec": {"type": "object", "properties": spec}});
+    let schema = json!({"openAPIV3Schema": {"type": "object", "properties": properties}});
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("{plural}.{GROUP}")},
+        "spec": {
+            "group": GROUP,
+            "scope": "Namespaced",
+            "names": {"kind": kind, "listKind": format!("{kind}List"), "plural": plural, "singular": kind.to_lowercase()},
+            "versions": [{"name": "v1beta3", "served": true, "storage": true, "schema": schema, "subresources": {}}],
+        },
+    })
+}
+
+async fn server() -> KubeApiServer {
+    let server = KubeApiServer::start().await;
+    let text = json!({"type": "string"});
+    let map = json!({"type": "object", "additionalProperties": text});
+    let named = json!({"type": "object", "properties": {"name": text}});
+    let source = json!({"type": "object", "properties": {"kind": text, "name": text, "namespace": text, "matchLabels": map}});
+    // Its list of types is that of another release.
+    let provider = json!({"type": text, "address": text, "channel": text, "secretRef": named, "suspend": {"type": "boolean"}});
+    let severity = json!({"type": "string", "enum": ["info", "error"], "default": "info"});
+    let sources = json!({"type": "array", "items": source});
+    let alert = json!({"providerRef": named, "eventSeverity": severity, "eventSources": sources, "summary": text});
+    for (kind, plural, spec) in [("Alert", "alerts", &alert), ("Provider", "providers", &provider)] {
+        server.kubectl_with(&["apply", "-f", "-"], &definition(kind, plural, spec).to_string()).await.expect_success();
+    }
+    eventually("the CRDs are served", async || {
+        let [alerts, providers] = [server.kubectl(&["get", "alerts"]).await, server.kubectl(&["get", "providers"]).await];
+        (alerts.success && providers.success).then_some(())
+    })
+    .await;
+    server
+}
+
+/// A Provider without any of our extensions.
+fn provider(name: &str, kind: &str, address: &str) -> Value {
+    let mut object = manifest("v1beta3", "Provider", json!({"type": kind, "address": address}));
+    object["metadata"] = json!({"name": name});
+    object
+}
+
+#[tokio::test]
+async fn rules_work_and_a_bad_one_is_refused_alone_while_its_last_good_state_stays() {
+    let server = server().await;
+    let bed = Bed::on(&server).await;
+    let [first, second] = [Receiver::start().await, Receiver::start().await];
+    bed.apply([
+        provider("first", "generic", first.url()),
+        provider("second", "generic", "http://nobody.invalid"),
+        alert("to-first", "first"),
+        alert("to-second", "second"),
+    ])
+    .await;
+    let up = bed.up().await;
+    reaches(&up, &first).await;
+    let told = up.log().iter().filter(|line| line.contains("Flux's own")).count();
+    assert_eq!(told, 1, "it is said once that there is no status");
+
+    bed.apply([provider("first", "pigeon", "http://nobody.invalid"), provider("second", "generic", second.url())]).await;
+
+    let line = up.logs("pigeon").await;
+    assert!(line.contains("first: spec.type"), "{line}");
+    reaches(&up, &second).await;
+    reaches(&up, &first).await;
+
+    bed.kubectl("delete provider first").await;
+    bed.apply([provider("first", "pigeon", "http://nobody.invalid")]).await;
+    eventually("nothing of the Provider that is gone is in force", async || {
+        up.post(&event("made anew with what is refused")).await.ok()?;
+        let letters = bed.rig.dead_letters().await;
+        letters.iter().any(|letter| format!("{letter:?}").contains("first is refused")).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn our_crds_take_the_place_of_fluxs_and_every_object_stays_as_it_is() {
+    let server = server().await;
+    let bed = Bed::on(&server).await;
+    bed.apply([provider("p", "generic", "http://nobody.invalid"), alert("a", "p")]).await;
+    let specs = async |version: &str| {
+        let names = ["alert", "provider"].map(|kind| format!("{kind}s.{version}.{GROUP}")).join(",");
+        bed.kubectl(&format!("get {names} --output jsonpath={{.items[*].spec}}{{.items[*].metadata.uid}}")).await
+    };
+    let before = specs("v1beta3").await;
+
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/crds");
+    let refused = server.kubectl(&["apply", "--server-side", "-f", folder]).await;
+    assert!(!refused.success && refused.errors.contains("--force-conflicts"), "{refused:?}");
+    server.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", folder]).await.expect_success();
+
+    eventually("the old versions are served", async || {
+        server.kubectl(&["get", &format!("alerts.v1beta1.{GROUP}")]).await.success.then_some(())
+    })
+    .await;
+    assert!(before.contains("nobody.invalid"), "{before}");
+    assert_eq!(specs("v1beta3").await, before);
+    assert_eq!(specs("v1beta1").await, before);
+}
