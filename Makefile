@@ -31,11 +31,19 @@ nats-server: ## Print the path of nats-server; install it into .tools/ where the
 	@tools/nats-server.sh
 
 .PHONY: test
-test: test-units test-vectors test-pipeline test-tools test-faults test-kube ## Run all tests, the quick ones first
+test: test-units test-contract test-vectors test-pipeline test-tools test-faults test-kube ## Run all tests, the quick ones first
 
 .PHONY: test-units
 test-units: ## The tests of each crate
 	@$(TEST) --lib --bins $(CRATE_TESTS)
+
+.PHONY: test-contract
+test-contract: ## What every provider type must do, against a service that fails in every way
+	@$(TEST) --test contract
+
+.PHONY: docs
+docs: ## Write the part of docs/providers.md that is made from the table of provider types
+	@UPDATE_DOCS=1 $(TEST) --test contract docs_list_every_type
 
 .PHONY: test-vectors
 test-vectors: nats-server ## Recorded requests and answers of notification-controller; lists what it skips, and why
@@ -65,8 +73,9 @@ crds: ## Make deploy/crds anew from the types in rules/src/resource.rs
 	@$(CARGO) run --locked --quiet --bin tidings -- crds --write deploy/crds
 
 .PHONY: bench
-bench: nats-server ## Events per second, latency and memory; BENCH_TARGET=URL measures another program beside (docs/benchmark.md)
+bench: nats-server ## Events per second, latency and memory, then calls to a forge; BENCH_TARGET=URL measures another program beside (docs/benchmark.md)
 	@server=$(NATS_SERVER_PATH); NATS_SERVER=$$server $(CARGO) bench --locked --bench throughput
+	@server=$(NATS_SERVER_PATH); NATS_SERVER=$$server $(CARGO) bench --locked --bench statuses
 
 .PHONY: check
 check: ## Format, lints, and what may be linked in

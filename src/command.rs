@@ -10,6 +10,7 @@ use crate::role;
 pub mod crds;
 pub mod dead;
 pub mod letters;
+pub mod providers;
 pub mod streams;
 pub mod tap;
 pub mod test;
@@ -39,6 +40,8 @@ enum Command {
     Tap(tap::TapArguments),
     /// Lists, shows, replays and drops dead letters
     Dead(dead::DeadArguments),
+    /// Lists the provider types and what each needs
+    Providers(providers::ProvidersArguments),
     /// Makes or changes the streams on the bus
     Streams(streams::StreamsArguments),
     /// Prints the CustomResourceDefinitions of Alert and Provider
@@ -74,6 +77,7 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
             Command::Test(arguments) => test::run(arguments).await,
             Command::Tap(arguments) => tap::run(arguments).await.map(|()| 0),
             Command::Dead(arguments) => dead::run(arguments).await.map(|()| 0),
+            Command::Providers(arguments) => providers::run(&arguments).map(|()| 0),
             Command::Streams(arguments) => streams::run(arguments).await.map(|()| 0),
             Command::Crds(arguments) => crds::run(&arguments).map(|()| 0),
             Command::BecomeNatsServer { .. } => unreachable!("handled above"),

@@ -12,6 +12,7 @@ mod nats_server;
 mod process;
 mod role;
 mod rules;
+mod status;
 
 fn main() -> ExitCode {
     let cli = match command::Cli::try_parse() {

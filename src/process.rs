@@ -16,15 +16,16 @@ use tidings_core::stream::Sizing;
 use tidings_core::{admin, telemetry};
 use tidings_router::Router;
 use tidings_workers::examine::Examiner;
-use tidings_workers::http::shared_client;
+use tidings_workers::http::Outside;
 use tidings_workers::keep::Keeper;
+use tidings_workers::wording::Words;
 use tidings_workers::worker::Worker;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::{ingest, rules};
+use crate::{ingest, rules, status};
 
 /// The server is sampled every second; older news of it counts as none.
 const BUS_FRESH_FOR: Duration = Duration::from_secs(10);
@@ -209,16 +210,21 @@ async fn start_roles(
     {
         ingest::start(listener, &bus, settings, health, metrics, stop, roles).await?;
     }
-    let Some(rules::Source { live: rules, .. }) = rules else { return Ok(()) };
+    let Some(rules::Source { live: rules, cluster }) = rules else { return Ok(()) };
     if parts.router {
+        if let Some(origin) = cluster {
+            let writer = status::writer(settings, origin, bus.clone(), rules.clone(), metrics.clone())?;
+            roles.spawn(writer.run(stop.pulling.clone()));
+        }
         let router = Router::new(bus.clone(), rules.clone(), metrics.clone());
         roles.spawn(router.run(settings.router.concurrency, health, stop.clone()));
     }
     if parts.worker {
         let keeper = Keeper::open(&bus).await.map_err(anyhow::Error::msg).context("cannot open the bucket latest")?;
-        let client = shared_client().context("cannot read the system's certificates")?;
+        let outside = Outside::new(settings.worker.addresses.clone()).context("cannot read the system's certificates")?;
         let suspects = Suspects::open(&bus).await.context("cannot open the bucket suspects")?;
-        let worker = Worker::new(bus, rules, client, keeper, Examiner::new(suspects), metrics.clone());
+        let words = Words::new(&settings.links).map_err(anyhow::Error::msg)?;
+        let worker = Worker::new(bus, rules, outside, keeper, Examiner::new(suspects), metrics.clone(), words);
         let (pools, capacity) = (&settings.worker.pools, settings.worker.concurrency);
         roles.spawn(worker.run(pools, capacity, health, stop.clone()));
     }

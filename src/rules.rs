@@ -19,12 +19,10 @@ pub struct Source {
     /// As they are now.
     pub live: Arc<Live>,
     /// The cluster that they come from, where they do.
-    #[expect(dead_code, reason = "the writer of status is about to use it")]
     pub cluster: Option<Origin>,
 }
 
 /// The cluster that rules come from.
-#[expect(dead_code, reason = "the writer of status is about to use it")]
 pub struct Origin {
     /// The way to its API server.
     pub client: kube::Client,

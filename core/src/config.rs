@@ -6,6 +6,7 @@
 //! Every secret can be given by file too (`nats.password_file`), and none shows in `Debug`, [`Settings::redacted`] or a
 //! mistake.
 
+mod addresses;
 mod ingest;
 mod layer;
 mod read;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+pub use addresses::AddressSettings;
 pub use ingest::{IngestSettings, KubernetesEventsSettings, Severity};
 pub use layer::{Flag, Origin, Sources, environment};
 pub use read::{Mistake, Mistakes};
@@ -56,6 +58,8 @@ pub struct Settings {
     pub router: RouterSettings,
     /// `worker.…`
     pub worker: WorkerSettings,
+    /// `links.…`
+    pub links: LinksSettings,
 }
 
 /// What is logged, and how.
@@ -151,6 +155,21 @@ pub struct WorkerSettings {
     pub pools: Vec<String>,
     /// `worker.concurrency`: how many attempts are under way at a time.
     pub concurrency: usize,
+    /// `worker.addresses.…`
+    pub addresses: AddressSettings,
+}
+
+/// Links in messages and commit statuses. A pattern is a template whose values are percent-encoded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct LinksSettings {
+    /// `links.enabled`: messages get links, unless the Provider says `links: false`.
+    pub enabled: bool,
+    /// `links.commit`: a pattern for the address of a commit, where it does not follow from the event's repository.
+    pub commit: Option<String>,
+    /// `links.dashboard`: a pattern for the address of a dashboard.
+    pub dashboard: Option<String>,
+    /// `links.commit_status`: a pattern for the address that commit statuses link to.
+    pub commit_status: Option<String>,
 }
 
 /// What a process does, as far as settings depend on it.
@@ -224,6 +243,13 @@ impl Settings {
             worker: WorkerSettings {
                 pools: reader.list("worker.pools", &["default"]),
                 concurrency: reader.or("worker.concurrency", 256, value::count),
+                addresses: AddressSettings::read(reader),
+            },
+            links: LinksSettings {
+                enabled: reader.or("links.enabled", false, value::switch),
+                commit: reader.optional("links.commit", value::text),
+                dashboard: reader.optional("links.dashboard", value::text),
+                commit_status: reader.optional("links.commit_status", value::text),
             },
         }
     }

@@ -28,6 +28,7 @@ pub mod token;
 pub use destination::Destination;
 pub use outcome::{Failure, FailureKind, Outcome, Reason};
 pub use tidings_proto::v1::{
-    AlertReference, Attempt, DeadLetter, Delivery, Event, ObjectLabels, ObjectReference, ProviderReference, object_labels,
+    AlertReference, Attempt, DeadLetter, Delivery, Event, ObjectLabels, ObjectReference, ProviderReference, TemplateReference,
+    object_labels,
 };
 pub use tidings_proto::{Message, Timestamp, v1 as wire};

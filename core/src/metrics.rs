@@ -37,6 +37,8 @@ pub struct Metrics {
     pub attempts: Family<AttemptLabels, Counter>,
     /// `tidings_worker_deliveries_total{type,outcome}`: settled for good, or handed on (parked, requeued, returned).
     pub settled: Family<SettledLabels, Counter>,
+    /// `tidings_worker_template_errors_total{type}`: notifications that went out in the standard form because of their template.
+    pub template_errors: Family<TypeLabel, Counter>,
     /// `tidings_worker_held`: messages that this process has taken and not settled.
     pub held: Gauge,
     /// `tidings_delivery_seconds{type}`: from receipt of the event to its delivery.
@@ -112,6 +114,7 @@ impl Default for Metrics {
             status_writes: Family::default(),
             attempts: Family::default(),
             settled: Family::default(),
+            template_errors: Family::default(),
             held: Gauge::default(),
             delivery_seconds: Family::new_with_constructor(seconds),
             storage_used: Gauge::default(),
@@ -135,6 +138,11 @@ impl Default for Metrics {
         registry.register("router_status_writes", "Writes to the API server, by outcome", metrics.status_writes.clone());
         registry.register("worker_attempts", "Attempts, by how they ended", metrics.attempts.clone());
         registry.register("worker_deliveries", "Messages settled, by what became of them", metrics.settled.clone());
+        registry.register(
+            "worker_template_errors",
+            "Notifications in the standard form because of an error in their template",
+            metrics.template_errors.clone(),
+        );
         registry.register("worker_held", "Messages taken and not settled", metrics.held.clone());
         registry.register("delivery_seconds", "From receipt to delivery", metrics.delivery_seconds.clone());
         registry.register("bus_storage_used_ratio", "Used part of the server's storage", metrics.storage_used.clone());

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tidings_core::config::{Flag, Role, Settings, Sources};
+use tidings_core::config::{AddressSettings, Flag, LinksSettings, Role, RulesFrom, Settings, Sources};
 use tidings_core::telemetry::LogFormat;
 
 /// A folder with files in it, and what a process is started with.
@@ -64,6 +64,35 @@ fn without_any_layer_the_defaults_hold() {
     assert_eq!((settings.nats.url, settings.rules.from), (None, None));
     assert_eq!(settings.ingest.dedupe_interval, Duration::from_secs(300));
     assert_eq!((settings.worker.pools, settings.worker.concurrency), (vec!["default".to_owned()], 256));
+    assert_eq!(settings.links, LinksSettings::default());
+}
+
+#[test]
+fn rules_are_in_a_folder_or_in_a_cluster_as_the_higher_layer_says() {
+    let folder = Layers::new().with_file("rules: {dir: /etc/rules}");
+    assert_eq!(folder.settings().rules.from, Some(RulesFrom::Dir("/etc/rules".into())));
+    let cluster = folder.with_flag("--rules", "rules.from", "cluster");
+    assert_eq!(cluster.settings().rules.from, Some(RulesFrom::Cluster));
+    let back = Layers::new().with_file("rules: {from: cluster}").with_variable("TIDINGS_RULES__DIR", "cluster");
+    assert_eq!(back.settings().rules.from, Some(RulesFrom::Dir("cluster".into())), "a folder of that name");
+    let both = Layers::new().with_file("rules: {from: cluster, dir: /etc/rules}");
+    assert_eq!(both.mistakes(), ["rules.from: expected without rules.dir, which is given too"]);
+    let other = Layers::new().with_file("rules: {from: /etc/rules}");
+    assert!(other.mistakes()[0].contains("cluster; a folder is given by rules.dir"), "{:?}", other.mistakes());
+}
+
+#[test]
+fn links_are_patterns_by_key() {
+    let layers = Layers::new()
+        .with_file("links: {enabled: true, dashboard: 'https://d/{{ name }}'}")
+        .with_variable("TIDINGS_LINKS__COMMIT_STATUS", "https://s/{{ name }}");
+    let expected = LinksSettings {
+        enabled: true,
+        commit: None,
+        dashboard: Some("https://d/{{ name }}".into()),
+        commit_status: Some("https://s/{{ name }}".into()),
+    };
+    assert_eq!(layers.settings().links, expected);
 }
 
 #[test]
@@ -121,6 +150,23 @@ fn all_mistakes_are_told_together_with_their_origin() {
             "worker.pool (file tidings.yaml): no such key; there are worker.concurrency, worker.pools",
         ]
     );
+}
+
+#[test]
+fn networks_are_lists_like_others() {
+    let layers = Layers::new()
+        .with_file("worker: {addresses: {allow: [10.1.0.0/16, 127.0.0.1], loopback: false}}\n")
+        .with_variable("TIDINGS_WORKER__ADDRESSES__DENY", "10.0.0.0/8,fd00::/8");
+    let AddressSettings { allow, deny, loopback } = layers.settings().worker.addresses;
+    let shown = |networks: Vec<ipnet::IpNet>| networks.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(
+        (shown(allow), shown(deny), loopback),
+        (vec!["10.1.0.0/16".into(), "127.0.0.1/32".into()], vec!["10.0.0.0/8".into(), "fd00::/8".into()], false)
+    );
+    let mistakes = Layers::new().with_file("worker: {addresses: {deny: [10.0.0.0/8, localhost]}}\n").mistakes();
+    let expected =
+        r#"worker.addresses.deny (file tidings.yaml): expected networks such as 10.0.0.0/8, or addresses, not "localhost""#;
+    assert_eq!(mistakes, [expected]);
 }
 
 #[test]

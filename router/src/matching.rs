@@ -158,7 +158,7 @@ fn provider_verdict(provider: &Provider, event: &Event) -> Verdict {
         Family::Generic => Verdict::Matched,
         Family::Message | Family::ChangeRequest if is_update => Verdict::NotACommitStatusProvider,
         Family::Message => Verdict::Matched,
-        Family::CommitStatus if is_update || says_commit(event) => Verdict::Matched,
+        Family::CommitStatus if is_update || says_commit(event, provider.commit_status.pending) => Verdict::Matched,
         Family::CommitStatus => Verdict::NoCommit,
         Family::ChangeRequest if has_annotation(event, "change_request") => Verdict::Matched,
         Family::ChangeRequest => Verdict::NoChangeRequest,
@@ -166,9 +166,11 @@ fn provider_verdict(provider: &Provider, event: &Event) -> Verdict {
 }
 
 /// Whether an event that is no update concerns a commit: every error does (the commit is then found, or not, in the
-/// combined metadata), one with the user's `commit`, and a Kustomization's success whose revision holds one.
-fn says_commit(event: &Event) -> bool {
-    let is_success = event.severity == "info" && event.reason != "Progressing" && object(event).kind == "Kustomization";
+/// combined metadata), one with the user's `commit`, and a Kustomization's success whose revision holds one; also its
+/// progress, where the Provider tells it as pending.
+fn says_commit(event: &Event, tells_pending: bool) -> bool {
+    let is_told = event.reason != "Progressing" || tells_pending;
+    let is_success = event.severity == "info" && is_told && object(event).kind == "Kustomization";
     event.severity == "error"
         || has_annotation(event, "commit")
         || is_success && revision(event).is_some_and(|revision| commit(revision).is_some())
@@ -206,6 +208,10 @@ mod tests {
 
     /// One Alert with these fields, and its Provider.
     fn rules(kind: &str, fields: Value) -> Rules {
+        rules_with(fields, json!({"type": kind}))
+    }
+
+    fn rules_with(fields: Value, provider: Value) -> Rules {
         let mut spec = json!({"providerRef": {"name": "p"}, "eventSources": [{"kind": "Kustomization", "name": "*"}]});
         spec.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
         let object = |what: &str, name: &str, spec: Value| {
@@ -214,11 +220,7 @@ mod tests {
                 json!({"apiVersion": "notification.toolkit.fluxcd.io/v1beta3", "kind": what, "metadata": metadata, "spec": spec}),
             )
         };
-        let rules = Rules::compile(
-            &[object("Alert", "a", spec), object("Provider", "p", json!({"type": kind}))],
-            KINDS,
-            &Options::default(),
-        );
+        let rules = Rules::compile(&[object("Alert", "a", spec), object("Provider", "p", provider)], KINDS, &Options::default());
         assert_eq!(rules.problems(), []);
         rules
     }
@@ -305,6 +307,9 @@ mod tests {
         }
         let error = event(|event| event.severity = "error".into());
         assert_eq!(judge(&rules, &error), Verdict::Matched);
+        let pending = rules_with(json!({}), json!({"type": "github", "commitStatus": {"pending": true}}));
+        assert_eq!(judge(&pending, &success("Kustomization", "Progressing", "revision", &revision)), Verdict::Matched);
+        assert_eq!(judge(&pending, &success("Kustomization", "Progressing", "revision", "6.5.4")), Verdict::NoCommit);
     }
 
     #[test]

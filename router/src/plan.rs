@@ -3,7 +3,7 @@
 
 use tidings_core::{AlertReference, Delivery, Event, Message, ProviderReference, Timestamp, flux, id};
 use tidings_rules::provider::DEFAULT_POOL;
-use tidings_rules::{Alert, Rules};
+use tidings_rules::{Alert, Rules, Template};
 
 use crate::matching::{Verdict, names, object, verdict};
 use crate::metadata;
@@ -101,6 +101,7 @@ fn delivery(alert: &Alert, event: &Event, rules: &Rules, planning: Planning) -> 
         }),
         metadata: metadata::combine(alert, event).into_iter().collect(),
         channel: alert.channel.clone(),
+        template: alert.template.as_ref().map(Template::reference),
         generation: planning.generation,
         planned_at: Some(planning.planned_at),
         ..Delivery::default()
@@ -174,7 +175,7 @@ fn labels(alert: &Alert, event: &Event) -> String {
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
-    use tidings_core::ObjectReference;
+    use tidings_core::{ObjectReference, TemplateReference};
     use tidings_rules::{Family, Kind, Kinds, Object, Options};
 
     use super::*;
@@ -235,6 +236,22 @@ mod tests {
         );
         let replayed = plan(&rules(), &event("text"), Planning { generation: 1, ..Planning::default() });
         assert!(replayed.deliveries.iter().all(|replay| first.deliveries.iter().all(|delivery| delivery.id != replay.id)));
+    }
+
+    #[test]
+    fn a_delivery_carries_the_alerts_template_and_not_the_providers() {
+        let template = json!({"configMapKeyRef": {"name": "texts", "key": "short"}});
+        let all = json!([{"kind": "Kustomization", "name": "*"}]);
+        let spec = |own: Value| json!({"providerRef": {"name": "p"}, "eventSources": all, "template": own});
+        let objects = [
+            object("Alert", "own", spec(template.clone())),
+            object("Alert", "without", spec(Value::Null)),
+            object("Provider", "p", json!({"type": "github", "template": {"inline": "of the Provider"}})),
+        ];
+        let rules = Rules::compile(&objects, KINDS, &Options::default());
+        let deliveries = plan(&rules, &event("text"), Planning { ..Planning::default() }).deliveries;
+        let reference = TemplateReference { config_map: "texts".into(), key: "short".into(), ..Default::default() };
+        assert_eq!(deliveries.iter().map(|delivery| delivery.template.clone()).collect::<Vec<_>>(), [Some(reference), None]);
     }
 
     #[test]

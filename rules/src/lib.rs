@@ -37,7 +37,7 @@ pub use kind::{Family, Kind, Kinds};
 pub use live::Live;
 pub use object::{Identity, Object, Origin};
 pub use problem::{Problem, Severity};
-pub use provider::{Provider, RateLimit};
+pub use provider::{CommitStatusOptions, Provider, RateLimit};
 pub use resolved::{Proxy, ResolvedProvider, SecretData, SecretValue, Tls, Unresolved};
 pub use snapshot::{Entry, Rules};
 pub use template::Template;

@@ -9,8 +9,8 @@ use tidings_core::retry::RetryPolicy;
 use crate::alert::{manifest, uid};
 use crate::duration;
 use crate::kind::{self, Family, Kind, Kinds};
-use crate::resource::{ProviderSpec, Report, RetrySpec, Version};
-use crate::template::Template;
+use crate::resource::{CommitStatusSpec, ProviderSpec, Report, RetrySpec, Version};
+use crate::template::{Escape, Program, Template};
 
 /// Of one attempt, where the Provider says nothing.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -60,6 +60,10 @@ pub struct Provider {
     pub pool: String,
     /// The text that is sent, where it is the user's own.
     pub template: Option<Template>,
+    /// Whether messages get links; nothing: as the settings say.
+    pub links: Option<bool>,
+    /// What commit statuses say beside their state.
+    pub commit_status: CommitStatusOptions,
     /// The manifest, with namespace and uid filled in.
     pub manifest: Value,
 }
@@ -69,6 +73,17 @@ impl fmt::Debug for Provider {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "Provider({} {}/{})", self.kind.name, self.namespace, self.name)
     }
+}
+
+/// What commit statuses say beside their state.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CommitStatusOptions {
+    /// Cluster and namespace are part of the default id.
+    pub qualified_id: bool,
+    /// Progress is told as pending, also where Flux skips it.
+    pub pending: bool,
+    /// A pattern for the address that a status links to.
+    pub target_url: Option<String>,
 }
 
 /// A rate, as `10/1s` says it.
@@ -103,12 +118,14 @@ impl Provider {
             kind,
             suspended: spec.suspend.unwrap_or_default(),
             timeout: timeout(spec.timeout.as_deref(), report),
-            commit_status_expr: expression(spec.commit_status_expr, kind, report),
             rate_limit: spec.rate_limit.and_then(|text| told(RateLimit::parse(&text), "spec.rateLimit", report)),
             max_in_flight: spec.max_in_flight.and_then(|number| max_in_flight(number, report)),
             retry: retry(spec.retry, report),
             pool: pool(spec.pool, report),
             template: Template::compile(spec.template, report),
+            links: spec.links,
+            commit_status: commit_status(spec.commit_status, spec.commit_status_expr.as_deref(), kind, report),
+            commit_status_expr: expression(spec.commit_status_expr, kind, report),
             address: spec.address.unwrap_or_default(),
             channel: spec.channel.unwrap_or_default(),
             username: spec.username.unwrap_or_default(),
@@ -175,6 +192,41 @@ fn expression(expression: Option<String>, kind: Kind, report: &mut Report<'_>) -
         report.error("spec.commitStatusExpr", format!("is for commit statuses only, and {} has none", kind.name));
     }
     Some(expression)
+}
+
+fn commit_status(
+    spec: Option<CommitStatusSpec>,
+    expression: Option<&str>,
+    kind: Kind,
+    report: &mut Report<'_>,
+) -> CommitStatusOptions {
+    let Some(spec) = spec else {
+        return CommitStatusOptions::default();
+    };
+    if kind.family != Family::CommitStatus {
+        report.error("spec.commitStatus", format!("is for commit statuses only, and {} has none", kind.name));
+    }
+    let qualified_id = match spec.id.as_deref() {
+        None | Some("default") => false,
+        Some("qualified") if expression.is_some_and(|expression| !expression.trim().is_empty()) => {
+            report.error("spec.commitStatus.id", "can't be qualified where commitStatusExpr makes the id");
+            false
+        }
+        Some("qualified") => true,
+        Some(other) => {
+            report.error("spec.commitStatus.id", format!("\"{other}\" is neither default nor qualified"));
+            false
+        }
+    };
+    report.at_most("spec.commitStatus.targetURL", spec.target_url.as_deref(), 2048);
+    let target_url = spec.target_url.filter(|pattern| match Program::compile(pattern, Escape::Url) {
+        Ok(_) => true,
+        Err(sentence) => {
+            report.warn("spec.commitStatus.targetURL", format!("{sentence}; statuses go out without a link"));
+            false
+        }
+    });
+    CommitStatusOptions { qualified_id, pending: spec.pending.unwrap_or_default(), target_url }
 }
 
 fn max_in_flight(number: i64, report: &mut Report<'_>) -> Option<u32> {
@@ -276,6 +328,11 @@ mod tests {
             (json!({"retry": {"min": "2m", "max": "1m"}}), "spec.retry.min"),
             (json!({"retry": {"maxAge": "0s"}}), "spec.retry.maxAge"),
             (json!({"pool": "EU"}), "spec.pool"),
+            (json!({"links": "yes"}), "spec.links"),
+            (json!({"commitStatus": {"pending": true}}), "spec.commitStatus"),
+            (json!({"type": "github", "commitStatus": {"id": "long"}}), "spec.commitStatus.id"),
+            (json!({"type": "github", "commitStatusExpr": "'a'", "commitStatus": {"id": "qualified"}}), "spec.commitStatus.id"),
+            (json!({"template": {}}), "spec.template"),
         ] {
             let mut spec = json!({"type": "slack"});
             spec.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
@@ -286,6 +343,30 @@ mod tests {
             );
         }
         assert_eq!(compile(Version::V1beta1, json!({"type": "slack", "address": "x"})).1.len(), 1);
+    }
+
+    #[test]
+    fn options_of_commit_statuses_are_read() {
+        let of = |options: Value| {
+            let (provider, problems) = compile(Version::V1beta3, json!({"type": "github", "commitStatus": options}));
+            (provider.unwrap().commit_status, problems)
+        };
+        let target = "https://h/{{ name }}";
+        let expected = CommitStatusOptions { qualified_id: true, pending: true, target_url: Some(target.into()) };
+        assert_eq!(of(json!({"id": "qualified", "pending": true, "targetURL": target})), (expected, vec![]));
+        let (options, problems) = of(json!({"id": "default", "targetURL": "https://h/{{ name"}));
+        assert_eq!(options, CommitStatusOptions::default());
+        assert!(
+            problems[0].contains("spec.commitStatus.targetURL: line 1: ") && problems[0].ends_with("without a link"),
+            "{problems:?}"
+        );
+    }
+
+    #[test]
+    fn a_template_that_cant_be_used_is_told_and_stays_in_force() {
+        let (provider, problems) = compile(Version::V1beta3, json!({"type": "slack", "template": {"inline": "{{ a"}}));
+        assert!(provider.is_some());
+        assert!(problems[0].starts_with("Provider default/p: spec.template.inline: line 1: "), "{problems:?}");
     }
 
     #[test]

@@ -48,6 +48,8 @@ pub(crate) fn resolve(rules: &Rules, provider: &Provider) -> Result<ResolvedProv
         commit_status_expr: provider.commit_status_expr.clone(),
         rate_limit: provider.rate_limit,
         max_in_flight: provider.max_in_flight,
+        commit_status: provider.commit_status.clone(),
+        links: provider.links,
         retry: provider.retry,
         manifest: provider.manifest.clone(),
     })

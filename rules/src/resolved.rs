@@ -7,7 +7,7 @@ use std::time::Duration;
 use tidings_core::retry::RetryPolicy;
 
 use crate::kind::Kind;
-use crate::provider::RateLimit;
+use crate::provider::{CommitStatusOptions, RateLimit};
 
 /// The bytes of one key of a Secret. They show neither in `Debug` nor in errors.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -119,6 +119,10 @@ pub struct ResolvedProvider {
     pub rate_limit: Option<RateLimit>,
     /// At most so many deliveries at a time, for all workers together.
     pub max_in_flight: Option<u32>,
+    /// What commit statuses say beside their state.
+    pub commit_status: CommitStatusOptions,
+    /// Whether messages get links; nothing: as the settings say.
+    pub links: Option<bool>,
     /// The bounds of retries.
     pub retry: RetryPolicy,
     /// The Provider as it was written (apiVersion, kind, metadata, spec), for expressions and templates.

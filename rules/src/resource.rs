@@ -161,6 +161,25 @@ pub struct ProviderSpec {
     pub pool: Option<String>,
     /// The text that is sent. An extension of Tidings.
     pub template: Option<TemplateSpec>,
+    /// Whether messages get links to the commit and to a dashboard. An extension of Tidings.
+    pub links: Option<bool>,
+    /// What commit statuses say beside their state. For types that write commit statuses only. An extension of Tidings.
+    pub commit_status: Option<CommitStatusSpec>,
+}
+
+/// What commit statuses say beside their state.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CommitStatusSpec {
+    /// How a status is called: `default`, as in Flux, or `qualified`, with cluster and namespace.
+    #[schemars(extend("enum" = ["default", "qualified"]))]
+    pub id: Option<String>,
+    /// Whether progress is told as pending.
+    pub pending: Option<bool>,
+    /// A pattern for the address that a status links to.
+    #[schemars(length(max = 2048))]
+    #[serde(rename = "targetURL")]
+    pub target_url: Option<String>,
 }
 
 /// The name of an object in the same namespace.

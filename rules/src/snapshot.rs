@@ -179,6 +179,16 @@ impl Rules {
         }
     }
 
+    /// The text of the template for what an Alert sends to a Provider of its namespace: the Alert's own, else the
+    /// Provider's. Nothing where neither has one.
+    ///
+    /// # Errors
+    /// As [`Rules::template`].
+    pub fn template_for(&self, namespace: &str, own: Option<&Template>, provider: &str) -> Result<Option<String>, Unresolved> {
+        let default = || self.provider(namespace, provider).and_then(|provider| provider.template.as_ref());
+        own.or_else(default).map(|template| self.template(namespace, template).map(str::to_owned)).transpose()
+    }
+
     /// A Provider with all that its Secrets hold.
     ///
     /// # Errors

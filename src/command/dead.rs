@@ -178,6 +178,7 @@ fn as_json(letter: &Letter) -> serde_json::Value {
         json!({
             "number": attempt.number, "startedAt": time(attempt.started_at.as_ref()), "durationMs": attempt.duration_ms,
             "outcome": attempt.outcome, "reason": attempt.reason, "status": attempt.status, "detail": attempt.detail,
+            "templateError": attempt.template_error,
         })
     });
     json!({

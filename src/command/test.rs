@@ -9,11 +9,15 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
+use tidings_core::config::{AddressSettings, LinksSettings};
 use tidings_core::{Event, Failure, ObjectLabels, Reason, flux, object_labels};
 use tidings_router::{Explanation, Planning, Verdict, explain};
 use tidings_rules::{Options, ResolvedProvider, Rules, Unresolved, folder};
 use tidings_workers::attempt::{Ended, Prepared, attempt_once, prepare};
-use tidings_workers::http::{Http, Request, shared_client};
+use tidings_workers::http::{Http, Outside, Request};
+use tidings_workers::notification::Notification;
+use tidings_workers::providers;
+use tidings_workers::wording::Words;
 use tidings_workers::worker::notification;
 
 use super::Output;
@@ -44,9 +48,33 @@ pub struct TestArguments {
     /// Refuse events from other namespaces than the Alert's, as Flux's flag of this name does
     #[arg(long)]
     no_cross_namespace_refs: bool,
+    /// Links in messages, as the setting links.enabled
+    #[arg(long)]
+    links: bool,
+    /// A pattern for the address of a commit
+    #[arg(long, value_name = "PATTERN")]
+    commit_link: Option<String>,
+    /// A pattern for the address of a dashboard
+    #[arg(long, value_name = "PATTERN")]
+    dashboard_link: Option<String>,
+    /// A pattern for the address that commit statuses link to
+    #[arg(long, value_name = "PATTERN")]
+    commit_status_link: Option<String>,
     /// The form of the output
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
+}
+
+impl TestArguments {
+    /// The settings `links.…` that it stands for.
+    fn links(&self) -> LinksSettings {
+        LinksSettings {
+            enabled: self.links,
+            commit: self.commit_link.clone(),
+            dashboard: self.dashboard_link.clone(),
+            commit_status: self.commit_status_link.clone(),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -72,6 +100,8 @@ struct DeliveryReport {
     outcome: &'static str,
     requests: Vec<RequestReport>,
     detail: String,
+    /// Empty where there is no template, or it can be used.
+    template_error: String,
 }
 
 #[derive(Serialize)]
@@ -142,7 +172,8 @@ async fn deliver_all(
     event: &Event,
     explanations: &[Explanation],
 ) -> anyhow::Result<Vec<DeliveryReport>> {
-    let client = shared_client().context("cannot read the system's certificates")?;
+    let outside = Outside::new(AddressSettings::default()).context("cannot read the system's certificates")?;
+    let words = Words::new(&arguments.links()).map_err(anyhow::Error::msg)?;
     let mut reports = Vec::new();
     for explanation in explanations {
         let Some(delivery) = &explanation.delivery else { continue };
@@ -155,16 +186,19 @@ async fn deliver_all(
             outcome: "invalid",
             requests: Vec::new(),
             detail: String::new(),
+            template_error: String::new(),
         };
         let dry = Http::dry_run();
-        let http = |provider: &ResolvedProvider| if arguments.dry_run { Ok(dry.clone()) } else { Http::new(provider, &client) };
+        let http = |provider: &ResolvedProvider| if arguments.dry_run { Ok(dry.clone()) } else { Http::new(provider, &outside) };
         match ready(rules, &reference.namespace, &reference.name, http) {
             Err(why) => report.detail = why,
             Ok(prepared) => {
                 let object = event.involved_object.clone().unwrap_or_default();
                 let alert = delivery.alert.clone().unwrap_or_default();
                 let told = notification(delivery, event, &object, &alert, &prepared);
-                let result = attempt_once(&prepared, &told).await;
+                let wording = words.wording(&told, &prepared.provider, || providers::template(rules, delivery));
+                let result = attempt_once(&prepared, &Notification { wording: &wording, ..told }).await;
+                report.template_error = wording.template_error;
                 (report.outcome, report.detail) = outcome(result, arguments.dry_run);
                 report.requests = dry.recorded().iter().map(|request| show(request, &prepared)).collect();
             }
@@ -245,6 +279,9 @@ fn print_text(report: &Report) {
             "Delivery of {} to {} ({}): {}{colon}{}",
             delivery.alert, delivery.provider, delivery.r#type, delivery.outcome, delivery.detail
         );
+        if !delivery.template_error.is_empty() {
+            println!("  The template can't be used, so this is the standard form: {}", delivery.template_error);
+        }
         for request in &delivery.requests {
             println!("  {} {}", request.method, request.url);
             for (name, value) in &request.headers {

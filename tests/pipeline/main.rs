@@ -1,11 +1,16 @@
 //! The roles as real processes on a real nats-server, with providers that fail.
 
+mod commenting;
 mod delivering;
+mod incidents;
 mod ingesting;
+mod nats;
 mod poison;
+mod racing;
 mod reloading;
 mod retrying;
 mod sharing;
 mod states;
+mod templates;
 
 const TIDINGS: &str = env!("CARGO_BIN_EXE_tidings");

@@ -1,96 +1,31 @@
 //! Commit statuses: the newest state of a key wins, and an unchanged one costs no call.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::{Path, State};
-use axum::http::StatusCode;
-use axum::routing::{get, post};
 use serde_json::{Value, json};
-use tidings_rig::{Manifest, Process, Rig, Role, alert, event, eventually, provider};
+use tidings_rig::{Forge, Process, Refusal, Rig, Role, Status, alert, event, eventually};
 
 use crate::TIDINGS;
 
-const COMMIT: &str = "8ba2d1c0a4e4b1c2d3e4f5a6b7c8d9e0f1a2b3c4";
+pub const COMMIT: &str = "8ba2d1c0a4e4b1c2d3e4f5a6b7c8d9e0f1a2b3c4";
 
-/// A GitHub Enterprise with one repository and nothing in it.
-#[derive(Clone, Default)]
-struct Forge {
-    calls: Arc<Mutex<Calls>>,
-}
-
-#[derive(Default)]
-struct Calls {
-    reads: usize,
-    /// Commit and state, in the order of their receipt.
-    writes: Vec<(String, String)>,
-    is_away: bool,
-    answers_after: Duration,
-}
-
-impl Forge {
-    /// Starts it; gives the repository's address too.
-    async fn start() -> (Self, String) {
-        let forge = Self::default();
-        let router = Router::new()
-            .route("/api/v3/repos/org/repo/commits/{commit}/statuses", get(read))
-            .route("/api/v3/repos/org/repo/statuses/{commit}", post(write))
-            .with_state(forge.clone());
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("the loopback interface has free ports");
-        let address = format!("http://{}/org/repo", listener.local_addr().expect("a listener has an address"));
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        (forge, address)
-    }
-
-    fn calls(&self) -> MutexGuard<'_, Calls> {
-        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn writes(&self) -> Vec<(String, String)> {
-        self.calls().writes.clone()
-    }
-
-    fn states(&self) -> Vec<String> {
-        self.writes().into_iter().map(|(_, state)| state).collect()
-    }
-}
-
-async fn read(State(forge): State<Forge>) -> Result<String, StatusCode> {
-    let mut calls = forge.calls();
-    calls.reads += 1;
-    if calls.is_away { Err(StatusCode::SERVICE_UNAVAILABLE) } else { Ok("[]".to_owned()) }
-}
-
-async fn write(State(forge): State<Forge>, Path(commit): Path<String>, body: String) -> StatusCode {
-    let body: Value = serde_json::from_str(&body).expect("a status is JSON");
-    let state = body["state"].as_str().expect("a status has a state").to_owned();
-    let wait = {
-        let mut calls = forge.calls();
-        if calls.is_away {
-            return StatusCode::SERVICE_UNAVAILABLE;
-        }
-        calls.writes.push((commit, state));
-        calls.answers_after
-    };
-    tokio::time::sleep(wait).await;
-    StatusCode::CREATED
-}
-
-fn github(address: &str) -> Manifest {
-    provider("forge", address).with("type", json!("github")).with("secretRef", json!({"name": "forge"})).that_retries_soon()
-}
-
-async fn rig(address: &str) -> Rig {
+/// A rig whose rules have the forge's Secret.
+pub async fn rig() -> Rig {
     let rig = Rig::start(TIDINGS).await;
-    rig.rules().put([github(address), alert("commits", "forge")]);
-    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: forge, namespace: apps}\nstringData: {token: hidden-token}\n";
-    rig.rules().put_text("secret.yaml", secret);
+    Forge::put_secret(rig.rules());
     rig
 }
 
+/// A forge, a rig with a Provider of type github for it, and everything in one process.
+async fn everything() -> (Forge, Rig, Process) {
+    let (forge, rig) = (Forge::start().await, rig().await);
+    rig.rules().put([forge.provider("github"), alert("commits", "forge")]);
+    let up = rig.run(Role::up()).await;
+    (forge, rig, up)
+}
+
 /// What a Kustomization came to at a commit, so many seconds into an hour.
-fn reconciled(commit: &str, second: u32, succeeded: bool) -> Value {
+pub fn reconciled(commit: &str, second: u32, succeeded: bool) -> Value {
     let mut event = event(&format!("reconciled at {second}"));
     event["timestamp"] = format!("2026-01-02T03:{:02}:{:02}Z", second / 60, second % 60).into();
     event["metadata"] = json!({"kustomize.toolkit.fluxcd.io/revision": format!("main@sha1:{commit}")});
@@ -101,17 +36,25 @@ fn reconciled(commit: &str, second: u32, succeeded: bool) -> Value {
     event
 }
 
-async fn post_all(process: &Process, events: impl IntoIterator<Item = Value>) {
+pub async fn post_all(process: &Process, events: impl IntoIterator<Item = Value>) {
     for event in events {
         assert_eq!(process.post(&event).await.expect("ingest answers").status, 202);
     }
 }
 
+/// Waits until so many messages are in DELIVERIES: ready, in work or parked.
+async fn deliveries_are(rig: &Rig, count: u64) {
+    let jetstream = rig.jetstream().await;
+    eventually(&format!("{count} messages are in DELIVERIES"), async || {
+        let mut stream = jetstream.get_stream("DELIVERIES").await.ok()?;
+        (stream.info().await.ok()?.state.messages == count).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn an_unchanged_status_costs_no_call_and_every_change_costs_one() {
-    let (forge, address) = Forge::start().await;
-    let rig = rig(&address).await;
-    let up = rig.run(Role::up()).await;
+    let (forge, rig, up) = everything().await;
 
     for (first, succeeded) in [(0, true), (20, false), (40, true)] {
         post_all(&up, (first..first + 10).map(|second| reconciled(COMMIT, second, succeeded))).await;
@@ -119,14 +62,12 @@ async fn an_unchanged_status_costs_no_call_and_every_change_costs_one() {
     }
 
     assert_eq!(forge.states(), ["success", "failure", "success"]);
-    assert_eq!(forge.calls().reads, 1, "what the forge holds is asked for once");
+    assert_eq!(forge.contents().reads, 1, "what the forge holds is asked for once");
 }
 
 #[tokio::test]
 async fn an_older_event_that_comes_later_is_superseded() {
-    let (forge, address) = Forge::start().await;
-    let rig = rig(&address).await;
-    let up = rig.run(Role::up()).await;
+    let (forge, rig, up) = everything().await;
 
     post_all(&up, [reconciled(COMMIT, 30, true)]).await;
     rig.drained().await;
@@ -137,43 +78,122 @@ async fn an_older_event_that_comes_later_is_superseded() {
 }
 
 #[tokio::test]
-async fn workers_that_race_for_one_key_leave_the_newest_state() {
-    let (forge, address) = Forge::start().await;
-    forge.calls().answers_after = Duration::from_millis(20);
-    let rig = rig(&address).await;
-    let (ingest, _router) = (rig.run(Role::ingest()), rig.run(Role::router()));
-    let (_router, ingest) = (_router.await, ingest.await);
-    let _workers = [rig.run(Role::worker()).await, rig.run(Role::worker()).await];
+async fn an_event_about_progress_sets_no_status() {
+    let (forge, rig, up) = everything().await;
+    let mut progressing = reconciled(COMMIT, 30, true);
+    progressing["reason"] = "Progressing".into();
 
-    // Every seventh second of a minute, which visits all 60 of them; the newest is a failure.
-    let seconds = (0..60).map(|step| step * 7 % 60);
-    post_all(&ingest, seconds.map(|second| reconciled(COMMIT, second, second % 2 == 0))).await;
+    post_all(&up, [progressing]).await;
     rig.drained().await;
 
-    assert_eq!(forge.states().last().map(String::as_str), Some("failure"));
+    assert_eq!(forge.calls(), 0);
+}
+
+#[tokio::test]
+async fn a_clock_of_2099_does_not_freeze_its_commit() {
+    let (forge, rig, up) = everything().await;
+    let mut from_2099 = reconciled(COMMIT, 0, true);
+    from_2099["timestamp"] = "2099-01-01T00:00:00Z".into();
+    // At most a minute ahead of receipt counts, of this one as of the other; and this one is received later.
+    let mut next = reconciled(COMMIT, 1, false);
+    next["timestamp"] = jiff::Timestamp::now().checked_add(Duration::from_secs(600)).expect("it is a time").to_string().into();
+
+    post_all(&up, [from_2099]).await;
+    rig.drained().await;
+    post_all(&up, [next]).await;
+    rig.drained().await;
+
+    assert_eq!(forge.states(), ["success", "failure"]);
 }
 
 #[tokio::test]
 async fn after_an_outage_each_commit_gets_one_write_with_its_newest_state() {
-    let (forge, address) = Forge::start().await;
-    forge.calls().is_away = true;
-    let rig = rig(&address).await;
-    let up = rig.run(Role::up()).await;
+    let (forge, rig, up) = everything().await;
+    forge.refuse(Some(Refusal::status(503)));
 
-    let commits: Vec<String> = ["a", "b", "c"].iter().map(|digit| digit.repeat(40)).collect();
-    for second in 0..20 {
+    let commits: Vec<String> = (0..100).map(|number| format!("{number:040x}")).collect();
+    for second in 0..10 {
         post_all(&up, commits.iter().map(|commit| reconciled(commit, second, second % 2 == 0))).await;
     }
-    let jetstream = rig.jetstream().await;
-    eventually("all that waits for a commit is one wake-up", async || {
-        let mut stream = jetstream.get_stream("DELIVERIES").await.ok()?;
-        (stream.info().await.ok()?.state.messages == 3).then_some(())
-    })
-    .await;
-    forge.calls().is_away = false;
+    deliveries_are(&rig, 100).await;
+    forge.refuse(None);
     rig.drained().await;
 
-    let mut writes = forge.writes();
+    let mut writes = forge.contents().writes.clone();
     writes.sort();
     assert_eq!(writes, commits.into_iter().map(|commit| (commit, "failure".to_owned())).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn what_comes_while_the_forge_limits_us_waits_as_one_and_is_one_write() {
+    let in_two_seconds = || (jiff::Timestamp::now().as_second() + 2).to_string();
+    let limits: [(u16, Box<dyn Fn() -> (&'static str, String)>, &'static str); 3] = [
+        (403, Box::new(|| ("retry-after", "2".to_owned())), "You have exceeded a secondary rate limit."),
+        (429, Box::new(|| ("retry-after", "2".to_owned())), ""),
+        (429, Box::new(move || ("x-ratelimit-reset", in_two_seconds())), "API rate limit exceeded"),
+    ];
+    for (status, header, body) in limits {
+        let (forge, rig, up) = everything().await;
+        forge.refuse(Some(Refusal { status, header: Some(header()), body }));
+
+        post_all(&up, (0..10).map(|second| reconciled(COMMIT, second, second % 2 == 0))).await;
+        deliveries_are(&rig, 1).await;
+        forge.refuse(None);
+        rig.drained().await;
+
+        assert_eq!(forge.states(), ["failure"], "{status} {body}");
+        assert!(rig.dead_letters().await.is_empty(), "{status} {body}");
+    }
+}
+
+#[tokio::test]
+async fn a_commit_that_has_as_many_statuses_as_github_takes_is_a_dead_letter_that_says_so() {
+    let (forge, rig, up) = everything().await;
+    let body =
+        r#"{"message": "Validation Failed", "errors": "This SHA and context has reached the maximum number of statuses."}"#;
+
+    post_all(&up, [reconciled(COMMIT, 0, true)]).await;
+    rig.drained().await;
+    forge.refuse(Some(Refusal { status: 422, header: None, body }));
+    post_all(&up, [reconciled(COMMIT, 1, false)]).await;
+    rig.drained().await;
+
+    let letters = rig.dead_letters().await;
+    assert_eq!(letters.len(), 1);
+    assert!(letters[0].detail.contains("as many statuses of this context as GitHub takes"), "{}", letters[0].detail);
+}
+
+#[tokio::test]
+async fn a_lost_bucket_costs_one_read_of_a_key_and_no_write() {
+    let (forge, rig, up) = everything().await;
+    post_all(&up, [reconciled(COMMIT, 0, true)]).await;
+    rig.drained().await;
+    let others = (0..120).map(|number| Status {
+        commit: COMMIT.to_owned(),
+        entry: json!({"context": format!("ci/{number}"), "state": "success", "description": "built"}),
+    });
+    forge.contents().statuses.extend(others);
+    let reads = forge.contents().reads;
+
+    rig.jetstream().await.delete_key_value("latest").await.expect("the bucket is there");
+    post_all(&up, [reconciled(COMMIT, 1, true)]).await;
+    rig.drained().await;
+    assert_eq!(forge.states(), ["success"]);
+    assert_eq!(forge.contents().reads - reads, 3, "of three pages of fifty, ours is on the last");
+
+    post_all(&up, (2..6).map(|second| reconciled(COMMIT, second, true))).await;
+    rig.drained().await;
+    assert_eq!(forge.contents().reads - reads, 3, "a key is read once");
+    post_all(&up, [reconciled(COMMIT, 6, false)]).await;
+    rig.drained().await;
+    assert_eq!(forge.states(), ["success", "failure"]);
+}
+
+#[tokio::test]
+async fn records_end_ninety_days_after_their_last_write() {
+    let (_forge, rig, _up) = everything().await;
+    let bucket = rig.jetstream().await.get_stream("KV_latest").await.expect("the bucket is there");
+    let config = &bucket.cached_info().config;
+    assert_eq!(config.max_age, Duration::from_secs(90 * 24 * 3600));
+    assert_eq!((config.max_messages_per_subject, config.max_messages, config.max_bytes), (1, -1, -1), "nothing else ends them");
 }

@@ -16,5 +16,6 @@ mod refusing;
 mod replaying;
 mod streams;
 mod tapping;
+mod templating;
 
 const TIDINGS: &str = env!("CARGO_BIN_EXE_tidings");

@@ -1,9 +1,9 @@
 //! Replays what notification-controller 1.9.3 was recorded to do, against the executable.
 //!
 //! `wire` compares what goes over the wire, `dry_run` and `patterns` what `tidings test --dry-run` says, `ingest` what
-//! the event endpoint answers. README.md beside this file tells the format of the recordings in `data/`.
+//! the event endpoint answers; `pipeline` compares what goes over the wire once an event is posted. README.md beside this
+//! file tells the format of the recordings in `data/`.
 
-mod authority;
 mod body;
 mod case;
 mod compare;
@@ -11,6 +11,7 @@ mod dry_run;
 mod ingest;
 mod otlp;
 mod patterns;
+mod pipeline;
 mod report;
 mod run;
 mod script;
@@ -68,6 +69,29 @@ wire! {
     webex: "webex",
     zoom: "zoom",
     zulip: "zulip",
+}
+
+/// A test for each of these types.
+macro_rules! pipeline {
+    ($($test:ident: $kind:literal,)*) => {
+        mod through_the_running_pipeline_it_is_as_recorded_for {
+            $(
+                #[tokio::test]
+                async fn $test() {
+                    crate::pipeline::replay($kind).await;
+                }
+            )*
+        }
+    };
+}
+
+pipeline! {
+    azuredevops: "azuredevops",
+    bitbucket: "bitbucket",
+    bitbucketserver: "bitbucketserver",
+    gitea: "gitea",
+    github: "github",
+    gitlab: "gitlab",
 }
 
 #[tokio::test]

@@ -11,9 +11,9 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
+use tidings_rig::Authority;
 use tokio::net::TcpListener;
 
-use crate::authority::Authority;
 use crate::case::Rule;
 use crate::script::Script;
 

@@ -34,15 +34,8 @@ pub async fn replay(kind: &str) {
 
 async fn problems(mut case: WireCase, sink: &Sink) -> Vec<String> {
     case.input.rules.iter_mut().for_each(|object| fill(object, &sink.named));
-    let mut environment = vec![
-        ("SSL_CERT_FILE", AUTHORITY.file().display().to_string()),
-        ("SSL_CERT_DIR", AUTHORITY.no_folder().display().to_string()),
-    ];
-    for name in ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"] {
-        environment.push((name, sink.environment.clone()));
-    }
     sink.reset(&case.server);
-    let run = Run::new(&case.input, &[], &environment).await;
+    let run = Run::new(&case.input, &[], &environment(sink)).await;
 
     let (tunnels, requests): (Vec<_>, Vec<_>) = sink.requests().into_iter().partition(|request| request.method == "CONNECT");
     let mut problems = compare_requests(&case, &requests);
@@ -56,7 +49,18 @@ async fn problems(mut case: WireCase, sink: &Sink) -> Vec<String> {
     problems
 }
 
-fn compare_requests(case: &WireCase, got: &[Received]) -> Vec<String> {
+/// The variables with which an executable takes the sink for the outside.
+pub fn environment(sink: &Sink) -> Vec<(&'static str, String)> {
+    let certificates = [
+        ("SSL_CERT_FILE", AUTHORITY.file().display().to_string()),
+        ("SSL_CERT_DIR", AUTHORITY.no_folder().display().to_string()),
+    ];
+    let proxies = ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"].map(|name| (name, sink.environment.clone()));
+    certificates.into_iter().chain(proxies).collect()
+}
+
+/// What differs between the recorded requests and those that were made.
+pub fn compare_requests(case: &WireCase, got: &[Received]) -> Vec<String> {
     let mut comparison = Comparison::new(&case.loose);
     for (number, (expected, got)) in case.requests.iter().zip(got).enumerate() {
         let signature = case.signature_key.as_ref().map(|key| signature(key, &got.body));
@@ -73,7 +77,7 @@ fn compare_requests(case: &WireCase, got: &[Received]) -> Vec<String> {
 }
 
 /// How many tunnels there are depends on the reuse of connections; only where to and as whom is compared.
-fn compare_tunnels(case: &WireCase, got: &[Received]) -> Option<String> {
+pub fn compare_tunnels(case: &WireCase, got: &[Received]) -> Option<String> {
     let credentials = |tunnel: &Received| tunnel.header("proxy-authorization").join(", ");
     let opened: BTreeSet<_> = got.iter().map(|tunnel| (tunnel.host.clone(), credentials(tunnel))).collect();
     let wanted: BTreeSet<_> = case.tunnels.iter().cloned().collect();
@@ -99,7 +103,7 @@ fn signature(key: &str, body: &[u8]) -> String {
 }
 
 /// Fills the placeholders in all texts of an object.
-fn fill(value: &mut Value, proxy: &str) {
+pub fn fill(value: &mut Value, proxy: &str) {
     match value {
         Value::String(text) if text.contains("{{") => *text = AUTHORITY.fill(&text.replace("{{proxy}}", proxy)),
         Value::Array(items) => items.iter_mut().for_each(|item| fill(item, proxy)),

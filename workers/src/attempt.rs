@@ -3,11 +3,10 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use reqwest::Client;
 use tidings_core::{Failure, Outcome, Reason};
 use tidings_rules::ResolvedProvider;
 
-use crate::http::Http;
+use crate::http::{Http, Outside};
 use crate::notification::Notification;
 use crate::notifier::{Held, Invalid, KeepState, Notifier, PROVIDERS, ProviderType, Sent};
 use crate::redact::Redactor;
@@ -108,14 +107,14 @@ pub fn nothing_to_say() -> Ended {
 
 /// Notifiers that are built, by Provider; built anew when the Provider or its Secrets change.
 pub struct Notifiers {
-    shared: Client,
+    outside: Outside,
     built: Mutex<HashMap<(String, String), Arc<Prepared>>>,
 }
 
 impl Notifiers {
-    /// Starts without any. `shared` is the client of Providers without proxy and certificates of their own.
-    pub fn new(shared: Client) -> Self {
-        Self { shared, built: Mutex::default() }
+    /// Starts without any.
+    pub fn new(outside: Outside) -> Self {
+        Self { outside, built: Mutex::default() }
     }
 
     /// The notifier of a Provider as it is now.
@@ -127,7 +126,7 @@ impl Notifiers {
         if let Some(prepared) = self.lock().get(&name).filter(|prepared| prepared.provider.fingerprint == provider.fingerprint) {
             return Ok(prepared.clone());
         }
-        let prepared = prepare(provider, |provider| Http::new(provider, &self.shared))
+        let prepared = prepare(provider, |provider| Http::new(provider, &self.outside))
             .map_err(|Invalid(sentence)| Failure::permanent(Reason::Misconfigured, sentence))?;
         let prepared = Arc::new(prepared);
         self.lock().insert(name, prepared.clone());

@@ -77,7 +77,14 @@ mod tests {
 
     fn answer(status: u16, retry_after: Option<&'static str>) -> Answer {
         let headers = retry_after.map(|text| (RETRY_AFTER, HeaderValue::from_static(text)));
-        Answer { host: "h".into(), status, headers: HeaderMap::from_iter(headers), body: b"no".to_vec(), dry_run: false }
+        Answer {
+            host: "h".into(),
+            status,
+            headers: HeaderMap::from_iter(headers),
+            body: b"no".to_vec(),
+            dry_run: false,
+            redactor: Default::default(),
+        }
     }
 
     #[test]

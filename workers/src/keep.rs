@@ -1,44 +1,37 @@
-//! Keeping a state at its service: the record in the bucket, the lease, the call.
+//! Keeping a state at its service: does on the bus and with the service what [`crate::keeping`] says.
 
 use std::time::Duration;
 
-use async_nats::jetstream::kv::{CreateErrorKind, Store, UpdateErrorKind};
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind};
+use async_nats::jetstream::kv::{CreateErrorKind, EntryError, Operation, Store, UpdateErrorKind};
+use async_nats::jetstream::stream::Config;
 use tidings_core::bus::Bus;
+use tidings_core::failpoint::reach;
 use tidings_core::wire::{Desired, Record};
-use tidings_core::{Failure, Message as _, Outcome, Reason, id, stream};
+use tidings_core::{Delivery, Failure, Message as _, Reason, id, stream};
 
-use crate::attempt::{Ended, nothing_to_say};
-use crate::latest::{Lease, Step, leased, order, posted, step};
+use crate::attempt::nothing_to_say;
+pub use crate::keeping::Kept;
+use crate::keeping::{Action, Answer, Keeping};
+use crate::latest::{Lease, order};
 use crate::notification::Notification;
-use crate::notifier::{self, Held, KeepState, Sent};
+use crate::notifier::{self, KeepState};
 
-/// A write that was overtaken is followed by another, this often at most; then the delivery is tried again later.
-const MOST_ROUNDS: usize = 8;
 /// Beside the time of the calls themselves.
 const LEASE_MARGIN: Duration = Duration::from_secs(5);
-/// Reading pages and writing take a few calls.
+/// Preparing, reading a page, and writing.
 const CALLS_IN_A_LEASE: u32 = 4;
-/// Who waits for a lease looks again this soon: mostly its holder has told the noted state long before the lease ends.
-const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(2);
-
-/// What came of keeping a state.
-pub enum Kept {
-    /// It ended well; `others` names the delivery whose state was posted, where it is not the one at hand.
-    Ended {
-        /// How the delivery at hand ended.
-        ended: Ended,
-        /// The delivery whose state was posted instead.
-        other: Option<String>,
-    },
-    /// Somebody else is writing: look again after this long.
-    Wait(Duration),
-}
+/// A comment that is gone is edited in vain, then made.
+const CALLS_OF_A_WRITE: u32 = 2;
 
 /// Keeps states for one process.
 #[derive(Clone)]
 pub struct Keeper {
     bus: Bus,
     records: Store,
+    /// How the bucket is kept, to make it anew where it got lost.
+    bucket: Config,
 }
 
 /// The name of a key's record, and of the place where its deliveries are parked.
@@ -53,7 +46,8 @@ impl Keeper {
     /// It is not there.
     pub async fn open(bus: &Bus) -> Result<Self, String> {
         let records = bus.jetstream().get_key_value(stream::LATEST).await.map_err(|error| error.to_string())?;
-        Ok(Self { bus: bus.clone(), records })
+        let bucket = records.stream.cached_info().config.clone();
+        Ok(Self { bus: bus.clone(), records, bucket })
     }
 
     /// Has the newest state of the notification's key at its service, with as few calls as that takes.
@@ -63,12 +57,12 @@ impl Keeper {
     /// somebody who holds the lease will tell it. An unchanged state costs no call.
     ///
     /// # Errors
-    /// The service or the bus failed; the state is noted all the same, and counts as not posted.
+    /// The notification asks for nothing that can be told.
     pub async fn keep(
         &self,
         notifier: &dyn KeepState,
         notification: &Notification<'_>,
-        sequence: u64,
+        delivery: &Delivery,
         timeout: Duration,
     ) -> Result<Kept, Failure> {
         let Some(wanted) = notifier.desire(notification)? else {
@@ -76,125 +70,67 @@ impl Keeper {
         };
         let name = record_key(&wanted.key);
         let mine = Desired {
-            order: Some(order(notification.event, sequence)),
-            state: wanted.state.clone(),
-            delivery_id: notification.delivery_id.to_owned(),
+            order: Some(order(notification.event, delivery.event_sequence)),
+            state: wanted.state,
+            delivery_id: delivery.id.clone(),
+            planned_at: delivery.planned_at,
         };
         let lease = Lease {
-            holder: format!("{}/{:016x}", notification.delivery_id, rand::random::<u64>()),
+            holder: format!("{}/{:016x}", delivery.id, rand::random::<u64>()),
             lasts: timeout * CALLS_IN_A_LEASE + LEASE_MARGIN,
+            write: timeout * CALLS_OF_A_WRITE,
         };
+        let mut keeping = Keeping::new(mine, lease, notifier.needs_handle());
+        let desired = |state| notifier::Desired { key: wanted.key.clone(), state };
+        let mut action = Action::Load;
         loop {
-            let (record, revision) = self.load(&name).await?;
-            match step(record.as_ref(), &mine, &lease, self.bus.clock().now()) {
-                Step::Superseded => return Ok(ended(Outcome::Superseded, "a newer state is posted")),
-                Step::Duplicate(None) => return Ok(ended(Outcome::Duplicate, "the service has this state already")),
-                Step::Duplicate(Some(news)) => {
-                    if self.store(&name, &news, revision).await?.is_some() {
-                        return Ok(ended(Outcome::Duplicate, "the service has this state already"));
-                    }
+            let done = match action {
+                Action::End(kept) => return Ok(kept),
+                Action::Load => self.load(&name).await,
+                Action::Store(record, revision) => self.store(&name, &record, revision).await.map(Answer::Stored),
+                Action::Prepare => {
+                    reach("worker:leased");
+                    notifier.prepare(notification).await.map(|()| Answer::Prepared)
                 }
-                Step::Wait(wait, None) => return Ok(Kept::Wait(wait.min(LOOK_AGAIN_AFTER))),
-                Step::Wait(wait, Some(news)) => {
-                    if self.store(&name, &news, revision).await?.is_some() {
-                        return Ok(Kept::Wait(wait.min(LOOK_AGAIN_AFTER)));
-                    }
-                }
-                Step::Write(leased) => {
-                    if let Some(revision) = self.store(&name, &leased, revision).await? {
-                        tidings_core::failpoint::reach("worker:leased");
-                        // Only now: what is desired is noted even if the service can't be asked.
-                        if let Err(failure) = notifier.prepare(notification).await {
-                            self.release(&name, &lease).await;
-                            return Err(failure);
-                        }
-                        return self.write(notifier, &wanted.key, &name, leased, revision, &mine, &lease).await;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Writes what is desired until it is what is desired when the answer comes.
-    #[expect(clippy::too_many_arguments, reason = "one caller; they are the state of its loop")]
-    async fn write(
-        &self,
-        notifier: &dyn KeepState,
-        key: &str,
-        name: &str,
-        mut record: Record,
-        mut revision: u64,
-        mine: &Desired,
-        lease: &Lease,
-    ) -> Result<Kept, Failure> {
-        for _ in 0..MOST_ROUNDS {
-            let desired = record.desired.clone().unwrap_or_default();
-            let wanted = notifier::Desired { key: key.to_owned(), state: desired.state.clone() };
-            let told = tell(notifier, &wanted, &record).await;
-            let (ended, handle) = match told {
-                Ok(told) => told,
-                Err(failure) => {
-                    self.release(name, lease).await;
-                    return Err(failure);
+                Action::Read(state) => notifier.read(&desired(state)).await.map(Answer::Held),
+                Action::Write(state, handle) => {
+                    let sent = notifier.write(&desired(state), handle.as_deref()).await;
+                    sent.inspect(|_| reach("worker:accepted")).map(Answer::Sent)
                 }
             };
-            // Others may have noted the same state meanwhile: that moves the record, and changes nothing.
-            while let Some(noted) = posted(&record, &desired, handle.clone(), lease, self.bus.clock().now()) {
-                if self.store(name, &noted, Some(revision)).await?.is_some() {
-                    let other = (desired.delivery_id != mine.delivery_id).then_some(desired.delivery_id);
-                    let ended = if other.is_some() { Ended::new(Outcome::Superseded, "a newer state is posted") } else { ended };
-                    return Ok(Kept::Ended { ended, other });
-                }
-                let (present, at) = self.load(name).await?;
-                (record, revision) = (present.unwrap_or_default(), at.unwrap_or_default());
-            }
-            // It moved, or the lease ran out: a stale answer proves nothing, so the present state is written again.
-            loop {
-                let (present, at) = self.load(name).await?;
-                let mut present = present.unwrap_or_default();
-                if let Some(handle) = &handle {
-                    present.handle.clone_from(handle);
-                }
-                present.read = true;
-                if let Some(wait) = crate::latest::foreign_lease(&present, lease, self.bus.clock().now()) {
-                    // The other's note must not stand: our late write may have come after theirs.
-                    let doubtful = Record { posted: None, ..present };
-                    if self.store(name, &doubtful, at).await?.is_some() {
-                        return Ok(Kept::Wait(wait.min(LOOK_AGAIN_AFTER)));
-                    }
-                    continue;
-                }
-                let prolonged = leased(present, lease, self.bus.clock().now());
-                if let Some(stored) = self.store(name, &prolonged, at).await? {
-                    (record, revision) = (prolonged, stored);
-                    break;
-                }
-            }
-        }
-        self.release(name, lease).await;
-        Err(Failure::transient(Reason::RateLimited, "the state changes faster than the service answers"))
-    }
-
-    /// Lets others write at once; where the bus is away, the lease runs out by itself.
-    async fn release(&self, name: &str, lease: &Lease) {
-        while let Ok((Some(record), revision)) = self.load(name).await
-            && record.lease_holder == lease.holder
-        {
-            let free = Record { lease_holder: String::new(), lease_until: None, ..record };
-            if !matches!(self.store(name, &free, revision).await, Ok(None)) {
-                return;
-            }
+            action = keeping.next(done.unwrap_or_else(Answer::Failed), self.bus.clock().now());
         }
     }
 
-    async fn load(&self, name: &str) -> Result<(Option<Record>, Option<u64>), Failure> {
-        let entry = self.records.entry(name).await.map_err(|error| bus_failure(&error))?;
-        let Some(entry) = entry else { return Ok((None, None)) };
-        if entry.operation != async_nats::jetstream::kv::Operation::Put {
-            return Ok((None, Some(entry.revision)));
+    async fn load(&self, name: &str) -> Result<Answer, Failure> {
+        let entry = match self.records.entry(name).await {
+            Ok(entry) => entry,
+            Err(error) => {
+                self.make_anew(&error).await?;
+                self.records.entry(name).await.map_err(|error| bus_failure(&error))?
+            }
+        };
+        let Some(entry) = entry else { return Ok(Answer::Loaded(None, None)) };
+        if entry.operation != Operation::Put {
+            return Ok(Answer::Loaded(None, Some(entry.revision)));
         }
         // A record that can't be read is as good as none: the service is asked again.
-        Ok((Record::decode(entry.value).ok(), Some(entry.revision)))
+        Ok(Answer::Loaded(Record::decode(entry.value).ok().map(Box::new), Some(entry.revision)))
+    }
+
+    /// A bucket that got lost is empty from now on: the services are asked once what they hold.
+    ///
+    /// # Errors
+    /// It is not lost, but can't be asked.
+    async fn make_anew(&self, cause: &EntryError) -> Result<(), Failure> {
+        let jetstream = self.bus.jetstream();
+        match jetstream.get_stream(&self.bucket.name).await {
+            Err(error) if is_missing(&error) => {
+                tracing::error!("the bucket {} is gone and is made anew: what the services hold is asked again", stream::LATEST);
+                jetstream.get_or_create_stream(self.bucket.clone()).await.map(|_| ()).map_err(|error| bus_failure(&error))
+            }
+            _ => Err(bus_failure(cause)),
+        }
     }
 
     /// Stores the record if it has not moved since; tells its new revision.
@@ -215,26 +151,8 @@ impl Keeper {
     }
 }
 
-/// Asks the service what it holds, the first time, then tells it.
-async fn tell(notifier: &dyn KeepState, wanted: &notifier::Desired, record: &Record) -> Result<(Ended, Option<String>), Failure> {
-    let mut handle = (!record.handle.is_empty()).then(|| record.handle.clone());
-    if !record.read {
-        match notifier.read(wanted).await? {
-            Held::Same { handle } => return Ok((Ended::new(Outcome::Duplicate, "the service has this state already"), handle)),
-            Held::Other { handle: known } => handle = known,
-            Held::Unknown => {}
-        }
-    }
-    let sent = notifier.write(wanted, handle.as_deref()).await?;
-    tidings_core::failpoint::reach("worker:accepted");
-    if let Sent::Accepted { handle: Some(new), .. } = &sent {
-        handle = Some(new.clone());
-    }
-    Ok((Ended::from(sent), handle))
-}
-
-fn ended(outcome: Outcome, why: &str) -> Kept {
-    Kept::Ended { ended: Ended::new(outcome, why), other: None }
+fn is_missing(error: &GetStreamError) -> bool {
+    matches!(error.kind(), GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
 }
 
 fn bus_failure(error: &dyn std::fmt::Display) -> Failure {

@@ -6,7 +6,8 @@
 //!       └─ parked ◄─┴─ settle ─► DEAD, OUTCOMES
 //! ```
 //!
-//! Pure: [`settle`], [`latest`], [`classify`], [`text`]. One file for each provider type in [`notifier`].
+//! Pure: [`settle`], [`latest`], [`keeping`], [`classify`], [`text`], [`wording`]. One file for each provider type in
+//! [`notifier`].
 
 pub mod address;
 pub mod attempt;
@@ -14,12 +15,16 @@ pub mod classify;
 pub mod examine;
 pub mod http;
 pub mod keep;
+pub mod keeping;
 pub mod latest;
+mod links;
 pub mod notification;
 pub mod notifier;
 pub mod providers;
 pub mod redact;
 pub mod report;
+mod scope;
 pub mod settle;
 pub mod text;
+pub mod wording;
 pub mod worker;

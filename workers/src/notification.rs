@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use tidings_core::{AlertReference, Event, ObjectReference};
 
+use crate::wording::{Link, Wording};
+
 /// One event owed to one provider because of one alert, ready to be written in the provider's form.
 #[derive(Clone, Copy, Debug)]
 pub struct Notification<'a> {
@@ -19,9 +21,52 @@ pub struct Notification<'a> {
     pub alert: &'a AlertReference,
     /// The Alert's channel, else the Provider's; may be empty.
     pub channel: &'a str,
+    /// What the user's own template and links make of it.
+    pub wording: &'a Wording,
 }
 
-impl Notification<'_> {
+impl<'a> Notification<'a> {
+    /// The title of a message: the template's, else kind, name and namespace of the object.
+    pub fn title(&self) -> String {
+        self.wording.title.clone().unwrap_or_else(|| self.object_heading())
+    }
+
+    /// The text of a message: the template's, else the event's message.
+    pub fn text(&self) -> &'a str {
+        self.wording.text.as_ref().unwrap_or(&self.event.message)
+    }
+
+    /// The text below its title, for types that have no other place for a template's title.
+    pub fn titled_text(&self) -> String {
+        match &self.wording.title {
+            Some(title) => format!("{title}\n{}", self.text()),
+            None => self.text().to_owned(),
+        }
+    }
+
+    /// Whether a template has worded it: then the text says what is to be shown, and the metadata is not repeated below.
+    pub fn is_worded(&self) -> bool {
+        self.wording.text.is_some()
+    }
+
+    /// The metadata to show below the text.
+    pub fn shown_fields(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.fields().filter(|_| !self.is_worded())
+    }
+
+    /// Where to look for more, where that is wanted.
+    pub fn links(&self) -> &'a [Link] {
+        &self.wording.links
+    }
+
+    /// The links as one line of Markdown, which the sign at its end belongs to; empty where there are none.
+    pub fn markdown_links(&self, end: &str) -> String {
+        match self.links() {
+            [] => String::new(),
+            links => links.iter().map(Link::markdown).collect::<Vec<_>>().join(" · ") + end,
+        }
+    }
+
     /// Whether the event is of severity error.
     pub fn is_error(&self) -> bool {
         self.event.severity == "error"

@@ -11,6 +11,7 @@ use tidings_rules::{Family, Kind, Kinds, ResolvedProvider};
 
 use crate::http::Http;
 use crate::notification::Notification;
+use need::Need;
 
 mod alertmanager;
 mod azuredevops;
@@ -20,7 +21,7 @@ mod bitbucketserver;
 mod datadog;
 mod discord;
 mod fit;
-mod forge;
+pub(crate) mod forge;
 mod generic;
 mod generic_hmac;
 mod gitea;
@@ -38,12 +39,13 @@ mod lark;
 mod matrix;
 mod msteams;
 mod nats;
+pub mod need;
 mod opsgenie;
 mod otel;
 mod pagerduty;
 mod rocket;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 mod sentry;
 mod slack;
 mod slack_form;
@@ -105,8 +107,12 @@ pub struct ProviderType {
     pub family: Family,
     /// What it is, in a few words, for people.
     pub summary: &'static str,
-    /// What it needs: fields of the Provider and keys of its Secret, for people.
-    pub needs: &'static str,
+    /// What it needs: fields of the Provider and keys of its Secret.
+    pub needs: &'static [Need],
+    /// Where long texts are cut, in characters unless said otherwise, because the service would refuse more; empty: nowhere.
+    pub limits: &'static str,
+    /// What becomes there of a delivery that is made twice.
+    pub again: &'static str,
     /// Checks address and credentials, and makes the notifier. The sentence of a refusal names the field or key.
     pub build: fn(&ResolvedProvider, Http) -> Result<Notifier, Invalid>,
 }
@@ -166,6 +172,12 @@ pub trait KeepState: Send + Sync {
     /// # Errors
     /// The event or the Provider asks for nothing that can be told. It makes no call.
     fn desire(&self, notification: &Notification<'_>) -> Result<Option<Desired>, Failure>;
+
+    /// Whether a write without the service's own id of what is there makes a second one: then the service is read whenever
+    /// the id is not known.
+    fn needs_handle(&self) -> bool {
+        false
+    }
 
     /// Asks the service what it holds for the key, where it can be asked.
     async fn read(&self, desired: &Desired) -> Result<Held, Failure>;

@@ -1,5 +1,10 @@
 //! Taking secrets out of texts that people see: details of failures, dead letters, dry runs.
 
+use std::fmt;
+use std::sync::Arc;
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::header::HeaderMap;
 use tidings_rules::ResolvedProvider;
 use url::Url;
 
@@ -9,10 +14,16 @@ pub const REDACTED: &str = "[redacted]";
 const SHORTEST: usize = 4;
 
 /// Knows the secrets of one Provider.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Redactor {
     /// Longest first, so that no part of one is left over.
-    secrets: Vec<String>,
+    secrets: Arc<[String]>,
+}
+
+impl fmt::Debug for Redactor {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Redactor")
+    }
 }
 
 impl Redactor {
@@ -34,10 +45,27 @@ impl Redactor {
             secrets.extend(proxy.credentials.iter().filter_map(|(_, password)| password.text()).map(str::to_owned));
         }
         secrets.extend(Url::parse(&provider.address).ok().and_then(|url| url.password().map(str::to_owned)));
+        Self::of(secrets)
+    }
+
+    /// The same, with what of a request's headers is secret: there are secrets in them that were made of a Provider's, such as
+    /// signed tokens.
+    pub fn with_headers(&self, headers: &HeaderMap) -> Self {
+        let values = headers.values().filter(|value| value.is_sensitive()).filter_map(|value| value.to_str().ok());
+        let parts = values.flat_map(|value| [Some(value), value.split_once(' ').map(|(_, rest)| rest)]);
+        let forms: Vec<String> = parts.flatten().flat_map(forms).collect();
+        if forms.is_empty() { self.clone() } else { Self::sorted(self.secrets.iter().cloned().chain(forms).collect()) }
+    }
+
+    fn of(secrets: Vec<String>) -> Self {
+        Self::sorted(secrets.iter().flat_map(|secret| forms(secret)).collect())
+    }
+
+    fn sorted(mut secrets: Vec<String>) -> Self {
         secrets.retain(|secret| secret.len() >= SHORTEST);
-        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        secrets.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         secrets.dedup();
-        Self { secrets }
+        Self { secrets: secrets.into() }
     }
 
     /// The text without the secrets.
@@ -46,6 +74,18 @@ impl Redactor {
             if text.contains(secret.as_str()) { text.replace(secret.as_str(), REDACTED) } else { text }
         })
     }
+}
+
+/// A secret as services may repeat it: as it is, with other white space, within JSON, within a URL.
+fn forms(secret: &str) -> [String; 4] {
+    let json = serde_json::Value::from(secret).to_string();
+    let escaped = utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string();
+    [secret.to_owned(), one_line(secret), json.trim_matches('"').to_owned(), escaped]
+}
+
+/// The words of a text with one space between them.
+pub fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Of an address in a Secret, all behind the host is secret.

@@ -33,6 +33,10 @@ impl Reporter {
         };
         self.metrics.attempts.get_or_create(&AttemptLabels { r#type: kind.clone(), outcome: outcome.as_str(), reason }).inc();
         self.count(&kind, outcome.as_str());
+        if !attempt.template_error.is_empty() {
+            self.metrics.template_errors.get_or_create(&TypeLabel { r#type: kind.clone() }).inc();
+            tracing::warn!(delivery.id, error = attempt.template_error, "a template can't be used, the standard form is sent");
+        }
         if outcome == Outcome::Delivered
             && let Some(age) = delivery.event.as_ref().and_then(age)
         {

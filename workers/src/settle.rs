@@ -30,6 +30,10 @@ pub struct Tried {
     pub took: Duration,
     /// How it ended.
     pub result: Result<Ended, Failure>,
+    /// When the newest state was planned that the attempt was for, where that is another delivery's.
+    pub newest: Option<ProtoTimestamp>,
+    /// What is wrong with the template; empty where nothing is.
+    pub template_error: String,
 }
 
 /// Decides, and tells the attempt as it goes into the history. `random` is in 0..1.
@@ -45,6 +49,9 @@ pub fn settle(delivery: &Delivery, tried: &Tried, policy: &RetryPolicy, now: Tim
     } else {
         delivery.unauthorized_since = None;
     }
+    // Deliveries of a key coalesce into one, which must not give up while a newer state still has time.
+    let age_of = |time: &ProtoTimestamp| (time.seconds, time.nanos);
+    delivery.planned_at = delivery.planned_at.into_iter().chain(tried.newest).max_by_key(age_of);
     let standing = Standing {
         attempt: number,
         age: since(delivery.planned_at.as_ref(), now).unwrap_or_default(),
@@ -85,6 +92,7 @@ fn record(number: u32, tried: &Tried, outcome: Outcome, reason: &str, detail: &s
         reason: reason.to_owned(),
         detail: detail.to_owned(),
         status: status.map_or(0, u32::from),
+        template_error: tried.template_error.clone(),
     }
 }
 
@@ -112,7 +120,8 @@ mod tests {
     }
 
     fn tried(result: Result<Ended, Failure>) -> Tried {
-        Tried { started: at(1000), took: Duration::from_millis(7), result }
+        let (started, took) = (at(1000), Duration::from_millis(7));
+        Tried { started, took, result, newest: None, template_error: "line 1: no".into() }
     }
 
     fn delivery() -> Delivery {
@@ -125,6 +134,7 @@ mod tests {
         let (settlement, attempt) = settle(&delivery(), &tried, &RetryPolicy::default(), at(1001), 0.5);
         assert_eq!(settlement, Settlement::Done);
         assert_eq!((attempt.number, attempt.outcome.as_str(), attempt.status, attempt.duration_ms), (1, "delivered", 200, 7));
+        assert_eq!(attempt.template_error, "line 1: no");
     }
 
     #[test]
@@ -161,6 +171,17 @@ mod tests {
     }
 
     #[test]
+    fn a_delivery_that_stands_for_a_newer_one_has_its_age() {
+        let failed = Err(Failure::transient(Reason::ServerError, ""));
+        let day = 24 * 3600;
+        let later = Tried { newest: Some(proto(at(1000 + day - 60))), ..tried(failed.clone()) };
+        let decided = |tried: &Tried| settle(&delivery(), tried, &RetryPolicy::default(), at(1000 + day + 60), 0.0).0;
+        let Settlement::Park(parked, _) = decided(&later) else { panic!("the newer one has a day left") };
+        assert_eq!(parked.planned_at, later.newest);
+        assert!(matches!(decided(&tried(failed)), Settlement::Bury(_)));
+    }
+
+    #[test]
     fn the_history_is_bounded() {
         let failed = tried(Err(Failure::transient(Reason::Timeout, "")));
         let mut kept = delivery();
@@ -193,7 +214,7 @@ mod tests {
             let (mut kept, mut now) = (delivery(), 1000);
             for (result, random, took) in results {
                 now += took;
-                let tried = Tried { started: at(now - took), took: Duration::ZERO, result };
+                let tried = Tried { started: at(now - took), took: Duration::ZERO, ..tried(result) };
                 let (settlement, attempt) = settle(&kept, &tried, &policy, at(now), random);
                 prop_assert_eq!(attempt.number, kept.attempt + 1);
                 match settlement {

@@ -60,6 +60,20 @@ pub fn cut_utf16(text: &str, limit: usize) -> String {
     text.chars().take_while(fits).chain([ELLIPSIS]).collect()
 }
 
+/// A cut text without the half of an entity (`&amp;`, `&lt;`, `&gt;`) that the cut may have left before the ellipsis.
+pub fn without_half_entity(mut text: String) -> String {
+    let Some(rest) = text.strip_suffix(ELLIPSIS) else {
+        return text;
+    };
+    if let Some(begin) = rest.rfind('&')
+        && ["&amp;", "&lt;", "&gt;"].iter().any(|entity| entity.starts_with(&rest[begin..]) && rest.len() - begin < entity.len())
+    {
+        text.truncate(begin);
+        text.push(ELLIPSIS);
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,5 +101,14 @@ mod tests {
         assert_eq!(cut_bytes("äöüß", 6), "ä…");
         assert_eq!(cut_utf16("🚀🚀", 3), "🚀…");
         assert_eq!(cut_utf16("🚀🚀", 4), "🚀🚀");
+    }
+
+    #[test]
+    fn no_half_of_an_entity_is_left() {
+        for (cut, whole) in
+            [("a &am…", "a …"), ("a &…", "a …"), ("&lt;&gt…", "&lt;…"), ("&amp;…", "&amp;…"), ("AT&T…", "AT&T…"), ("&am", "&am")]
+        {
+            assert_eq!(without_half_entity(cut.to_owned()), whole);
+        }
     }
 }

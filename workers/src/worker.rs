@@ -20,12 +20,14 @@ use tidings_rules::Unresolved;
 
 use crate::attempt::{Notifiers, Prepared, attempt_once};
 use crate::examine::{Examined, Examiner};
+use crate::http::Outside;
 use crate::keep::{Keeper, Kept, record_key};
 use crate::notification::Notification;
 use crate::notifier::{Notifier, PROVIDERS};
 use crate::providers::Providers;
 use crate::report::{Reporter, reference};
 use crate::settle::{Settlement, Tried, letter, settle};
+use crate::wording::{Wording, Words};
 
 /// Deliveries to a suspended Provider look again this often.
 const SUSPENDED_FOR: Duration = Duration::from_secs(60);
@@ -40,6 +42,7 @@ pub struct Worker {
     keeper: Keeper,
     reporter: Reporter,
     examiner: Examiner,
+    words: Words,
 }
 
 /// What to do with a message, and what to tell of it.
@@ -61,13 +64,14 @@ impl Worker {
     pub fn new(
         bus: Bus,
         providers: Arc<dyn Providers>,
-        shared: reqwest::Client,
+        outside: Outside,
         keeper: Keeper,
         examiner: Examiner,
         metrics: Metrics,
+        words: Words,
     ) -> Arc<Self> {
-        let (notifiers, reporter) = (Notifiers::new(shared), Reporter::new(bus.clone(), metrics));
-        Arc::new(Self { bus, providers, notifiers, keeper, reporter, examiner })
+        let (notifiers, reporter) = (Notifiers::new(outside), Reporter::new(bus.clone(), metrics));
+        Arc::new(Self { bus, providers, notifiers, keeper, reporter, examiner, words })
     }
 
     /// Works on every type in these pools until `stop`. `capacity` is for each type: a type that is slow holds up no other.
@@ -134,7 +138,7 @@ impl Worker {
         let clock = Instant::now();
         let failed = |failure, prepared| Fate::Tried {
             place: delivery.id.clone(),
-            tried: Tried { started, took: clock.elapsed(), result: Err(failure) },
+            tried: Tried { started, took: clock.elapsed(), result: Err(failure), newest: None, template_error: String::new() },
             prepared,
             other: None,
         };
@@ -173,8 +177,10 @@ impl Worker {
     ) -> Fate {
         let object = event.involved_object.clone().unwrap_or_default();
         let alert = delivery.alert.clone().unwrap_or_default();
-        let notification = notification(delivery, event, &object, &alert, &prepared);
         failpoint::reach_for("worker:calling", &event.message);
+        let told = notification(delivery, event, &object, &alert, &prepared);
+        let wording = self.words.wording(&told, &prepared.provider, || self.providers.template(delivery));
+        let notification = Notification { wording: &wording, ..told };
         let mut place = delivery.id.clone();
         if let Notifier::State(notifier) = &prepared.notifier
             && let Ok(Some(desired)) = notifier.desire(&notification)
@@ -184,15 +190,20 @@ impl Worker {
                 return Fate::Known;
             }
         }
-        let attempting =
-            AssertUnwindSafe(self.attempt_with_memory(&prepared, &notification, delivery.event_sequence)).catch_unwind();
+        let attempting = AssertUnwindSafe(self.attempt_with_memory(&prepared, &notification, delivery)).catch_unwind();
         let kept = attempting.await.unwrap_or_else(|_| Err(Failure::transient(Reason::Crashed, "the attempt panicked")));
-        let (result, other) = match kept {
+        let (result, other, newest) = match kept {
             Ok(Kept::Wait(wait)) => return Fate::Wait { place, wait, why: "waiting" },
-            Ok(Kept::Ended { ended, other }) => (Ok(ended), other),
-            Err(failure) => (Err(failure), None),
+            Ok(Kept::Ended { ended, other }) => (Ok(ended), other, None),
+            Ok(Kept::Failed { failure, is_noted: true, planned_at }) => (Err(failure), None, planned_at),
+            // Its state is nowhere but in this delivery: at the key's place another could push it out.
+            Ok(Kept::Failed { failure, is_noted: false, .. }) | Err(failure) => {
+                place.clone_from(&delivery.id);
+                (Err(failure), None, None)
+            }
         };
-        let tried = Tried { started, took: clock.elapsed(), result };
+        let template_error = wording.template_error.clone();
+        let tried = Tried { started, took: clock.elapsed(), result, newest, template_error };
         Fate::Tried { place, tried, prepared: Some(prepared), other }
     }
 
@@ -200,7 +211,7 @@ impl Worker {
         &self,
         prepared: &Prepared,
         notification: &Notification<'_>,
-        sequence: u64,
+        delivery: &Delivery,
     ) -> Result<Kept, Failure> {
         let Notifier::State(notifier) = &prepared.notifier else {
             let ended = attempt_once(prepared, notification).await?;
@@ -208,8 +219,14 @@ impl Worker {
             return Ok(Kept::Ended { ended, other: None });
         };
         // Boxed, like all that is rare beside a message: so that the common way stays small.
-        let kept = Box::pin(self.keeper.keep(notifier.as_ref(), notification, sequence, prepared.provider.timeout)).await;
-        kept.map_err(|failure| prepared.redacted(failure))
+        let kept = Box::pin(self.keeper.keep(notifier.as_ref(), notification, delivery, prepared.provider.timeout)).await;
+        match kept {
+            Ok(Kept::Failed { failure, is_noted, planned_at }) => {
+                Ok(Kept::Failed { failure: prepared.redacted(failure), is_noted, planned_at })
+            }
+            Ok(kept) => Ok(kept),
+            Err(failure) => Err(prepared.redacted(failure)),
+        }
     }
 
     fn prepare(&self, delivery: &Delivery) -> Result<Arc<Prepared>, Unprepared> {
@@ -288,7 +305,9 @@ impl Worker {
         let letter = letter(delivery.clone(), reason, detail, Timestamp::now());
         until_stored(|| self.bus.bury(&letter)).await;
         self.acknowledge(pulled).await;
-        let tried = Tried { started: Timestamp::now(), took: Duration::ZERO, result: Err(Failure::permanent(reason, detail)) };
+        let result = Err(Failure::permanent(reason, detail));
+        let (started, took) = (Timestamp::now(), Duration::ZERO);
+        let tried = Tried { started, took, result, newest: None, template_error: String::new() };
         let attempt = Attempt {
             number: delivery.attempt + 1,
             outcome: Outcome::Dead.as_str().to_owned(),
@@ -316,7 +335,7 @@ enum Unprepared {
     Suspended,
 }
 
-/// What a notifier is told of a delivery.
+/// What a notifier is told of a delivery, in the standard form.
 pub fn notification<'a>(
     delivery: &'a Delivery,
     event: &'a Event,
@@ -325,7 +344,15 @@ pub fn notification<'a>(
     prepared: &'a Prepared,
 ) -> Notification<'a> {
     let channel = if delivery.channel.is_empty() { &prepared.provider.channel } else { &delivery.channel };
-    Notification { delivery_id: &delivery.id, event, object, metadata: &delivery.metadata, alert, channel }
+    Notification {
+        delivery_id: &delivery.id,
+        event,
+        object,
+        metadata: &delivery.metadata,
+        alert,
+        channel,
+        wording: Wording::STANDARD,
+    }
 }
 
 /// Tries until it is stored: nothing is acknowledged before. Ends early only with its message being handed back.

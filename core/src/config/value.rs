@@ -1,10 +1,11 @@
 //! From text to typed values. An error is what is expected, as in "expected …".
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use async_nats::ServerAddr;
+use ipnet::IpNet;
 use jiff::SignedDuration;
 use serde::Serializer;
 use tracing_subscriber::EnvFilter;
@@ -50,6 +51,12 @@ pub(super) fn address(text: &str) -> Parsed<SocketAddr> {
         Some(port) => Ok(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))),
         None => text.parse().map_err(|_| "an address and a port, such as 127.0.0.1:9090 or :9090"),
     }
+}
+
+/// `10.0.0.0/8`; an address alone is a network of one.
+pub(super) fn network(text: &str) -> Parsed<IpNet> {
+    let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    network.map_err(|_| "networks such as 10.0.0.0/8, or addresses")
 }
 
 pub(super) fn duration(text: &str) -> Parsed<Duration> {
@@ -161,6 +168,15 @@ mod tests {
             [("127.0.0.1:0", Some("127.0.0.1:0")), (":9090", Some("0.0.0.0:9090")), ("[::1]:1", Some("[::1]:1")), ("9090", None)]
         {
             assert_eq!(address(written).ok().map(|address| address.to_string()).as_deref(), meant, "{written}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_a_network_of_one() {
+        for (written, meant) in
+            [("10.0.0.0/8", Some("10.0.0.0/8")), ("10.1.2.3", Some("10.1.2.3/32")), ("::1", Some("::1/128")), ("localhost", None)]
+        {
+            assert_eq!(network(written).ok().map(|network| network.to_string()).as_deref(), meant, "{written}");
         }
     }
 

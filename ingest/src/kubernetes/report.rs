@@ -29,8 +29,8 @@ pub fn times(event: &Event) -> Times {
     let series = event.series.as_ref().map(|series| series.last_observed_time.0);
     let [first, last] =
         [&event.deprecated_first_timestamp, &event.deprecated_last_timestamp].map(|time| time.as_ref().map(|time| time.0));
-    let first = first.or(at).or(created).unwrap_or_default();
-    Times { first, last: series.or(last).or(at).or(created).unwrap_or(first).max(first) }
+    let last = series.or(last).or(at).or(created).unwrap_or_default();
+    Times { first: first.or(at).or(created).unwrap_or(last).min(last), last }
 }
 
 /// When the API server stored this state of an Event, by its own clock, in whole seconds.

@@ -56,12 +56,18 @@ pub struct Told {
     repeats: Mutex<Repeats>,
     /// Everything that counts as told is stored.
     is_complete: AtomicBool,
+    /// How far this process has come; it stands in for a Lease that was deleted, or forgotten by its storage.
+    reached: Mutex<Option<Cursor>>,
 }
 
 impl Told {
     /// Nothing yet; `interval` is how often an Event that goes on is news.
     pub fn new(interval: Duration) -> Self {
-        Self { repeats: Mutex::new(Repeats::new(interval)), is_complete: AtomicBool::new(true) }
+        Self { repeats: Mutex::new(Repeats::new(interval)), is_complete: AtomicBool::new(true), reached: Mutex::default() }
+    }
+
+    fn reached(&self) -> MutexGuard<'_, Option<Cursor>> {
+        self.reached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn repeats(&self) -> MutexGuard<'_, Repeats> {
@@ -83,7 +89,8 @@ impl<S: EventStore> EventWatch<S> {
         if !self.told.is_complete.swap(false, Ordering::Relaxed) {
             self.told.repeats().forget();
         }
-        let cursor = Cursor::read(&leadership.annotations().await);
+        let kept = Cursor::read(&leadership.annotations().await);
+        let cursor = kept.or_else(|| *self.told.reached());
         tracing::info!(?cursor, "watching the cluster's Events");
         let (out, seen) = mpsc::channel(MOST_IN_FLIGHT);
         let (reached, reaching) = watch::channel(cursor);
@@ -106,10 +113,10 @@ impl<S: EventStore> EventWatch<S> {
             if !is_settled {
                 return;
             }
-            reached.send_modify(|cursor| {
-                let before = cursor.unwrap_or(Cursor { resource_version: 0, time: None });
-                *cursor = Some(before.moved(version, stored_at));
-            });
+            let before = reached.borrow().unwrap_or(Cursor { resource_version: 0, time: None });
+            let cursor = Some(before.moved(version, stored_at));
+            *self.told.reached() = cursor;
+            reached.send_replace(cursor);
         }
         self.told.is_complete.store(true, Ordering::Relaxed);
     }

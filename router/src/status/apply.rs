@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
+use kube::core::Status;
 use kube::{Api, Client, Error};
 use serde_json::{Value, json};
 use tidings_rules::Identity;
@@ -70,7 +71,7 @@ pub(super) async fn event(client: &Client, write: &Write) -> Result<(), NotWritt
             let api: Api<Event> = Api::namespaced(client.clone(), &namespace);
             let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
             match answered(api.create(&parameters, event)).await {
-                Err(NotWritten::Refused(Error::Api(status))) if status.reason == "AlreadyExists" => Ok(()),
+                Err(NotWritten::Refused(Error::Api(status))) if status.is_already_exists() => Ok(()),
                 written => written.map(drop),
             }
         }
@@ -85,9 +86,14 @@ pub(super) async fn event(client: &Client, write: &Write) -> Result<(), NotWritt
 async fn answered<T>(request: impl Future<Output = Result<T, Error>>) -> Result<T, NotWritten> {
     match timeout(ANSWERED_WITHIN, request).await {
         Ok(Ok(answer)) => Ok(answer),
-        // 409: the uid is another object's; or the namespace is going.
-        Ok(Err(Error::Api(status))) if status.code == 404 || status.reason == "Conflict" => Err(NotWritten::Gone),
+        Ok(Err(Error::Api(status))) if is_gone(&status) => Err(NotWritten::Gone),
         Ok(Err(error)) => Err(NotWritten::Refused(error)),
         Err(_) => Err(NotWritten::Silent),
     }
+}
+
+/// It is not there, the uid is another object's by now, or its namespace is on its way out.
+fn is_gone(status: &Status) -> bool {
+    let mut causes = status.details.iter().flat_map(|details| &details.causes);
+    status.is_not_found() || status.is_conflict() || causes.any(|cause| cause.reason == "NamespaceTerminating")
 }

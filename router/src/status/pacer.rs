@@ -11,6 +11,11 @@ const NEWS_APART: Duration = Duration::from_millis(200);
 /// Conditions are told at once, at most fifty a second: two thousand objects that are new together take 40 s.
 const CONDITIONS_APART: Duration = Duration::from_millis(20);
 
+/// The pause after the first write that failed.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause.
+const MOST_PAUSE: Duration = Duration::from_secs(30);
+
 /// Lets something happen at most once in a time, in total.
 #[derive(Clone, Copy, Debug)]
 pub struct Gap {
@@ -35,6 +40,31 @@ impl Gap {
     }
 }
 
+/// The pause after what has failed: it doubles with each failure that follows at once.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Backoff {
+    failures: u32,
+    until: Option<Instant>,
+}
+
+impl Backoff {
+    /// It has failed.
+    pub fn fail(&mut self, now: Instant) {
+        self.until = Some(now + FIRST_PAUSE.saturating_mul(1 << self.failures.min(10)).min(MOST_PAUSE));
+        self.failures = self.failures.saturating_add(1);
+    }
+
+    /// It has worked.
+    pub fn succeed(&mut self) {
+        *self = Self::default();
+    }
+
+    /// When it may be tried that would otherwise be tried at this time.
+    pub fn after(&self, time: Instant) -> Instant {
+        self.until.map_or(time, |until| until.max(time))
+    }
+}
+
 /// Objects whose status is to be written.
 #[derive(Debug)]
 pub struct Pacer<K> {
@@ -43,6 +73,7 @@ pub struct Pacer<K> {
     /// By the time from which each may be written.
     news: BTreeSet<(Instant, K)>,
     due: HashMap<K, Instant>,
+    /// When news of each was last written.
     written: HashMap<K, Instant>,
     condition_gap: Gap,
     news_gap: Gap,
@@ -70,7 +101,7 @@ impl<K: Clone + Eq + Hash + Ord> Pacer<K> {
         }
     }
 
-    /// There is news: to be written within a minute of the last write.
+    /// There is news: to be written a minute after the last one, at once where there was none.
     pub fn want(&mut self, key: &K, now: Instant) {
         if self.waiting.contains(key) || self.due.contains_key(key) {
             return;
@@ -96,8 +127,8 @@ impl<K: Clone + Eq + Hash + Ord> Pacer<K> {
         self.waiting.remove(&key);
         if let Some(due) = self.due.remove(&key) {
             self.news.remove(&(due, key.clone()));
+            self.written.insert(key.clone(), now);
         }
-        self.written.insert(key.clone(), now);
         Some(key)
     }
 
@@ -170,6 +201,15 @@ mod tests {
     }
 
     #[test]
+    fn the_first_news_does_not_wait_for_a_condition_that_was_written() {
+        let (mut pacer, start) = (Pacer::default(), Instant::now());
+        pacer.hurry(&1);
+        assert_eq!(pacer.take(start), Some(1));
+        pacer.want(&1, start);
+        assert_eq!(pacer.take(start), Some(1));
+    }
+
+    #[test]
     fn a_condition_that_changes_again_is_written_again_at_once() {
         let (mut pacer, start) = (Pacer::default(), Instant::now());
         pacer.hurry(&1);
@@ -186,5 +226,19 @@ mod tests {
         pacer.forget(&1);
         pacer.forget(&2);
         assert_eq!((pacer.when(start), pacer.take(start)), (None, None));
+    }
+
+    #[test]
+    fn pauses_grow_with_failures_and_end_with_a_success() {
+        let (mut backoff, now) = (Backoff::default(), Instant::now());
+        let mut pauses = Vec::new();
+        for _ in 0..7 {
+            backoff.fail(now);
+            pauses.push((backoff.after(now) - now).as_secs());
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);
+        assert_eq!(backoff.after(now + Duration::from_secs(40)), now + Duration::from_secs(40));
+        backoff.succeed();
+        assert_eq!(backoff.after(now), now);
     }
 }

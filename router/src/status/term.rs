@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use jiff::Timestamp;
 use kube::Error;
@@ -15,14 +15,9 @@ use super::apply::{self, NotWritten};
 use super::board::Board;
 use super::finding::{self, Finding};
 use super::follow::Read;
-use super::pacer::Pacer;
-use super::series::Notices;
+use super::pacer::{Backoff, Pacer};
+use super::series::{Notices, Taken, Write};
 use super::writer::StatusWriter;
-
-/// The pause after the first write that failed; it doubles with each that follows at once.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// The longest pause.
-const MOST_PAUSE: Duration = Duration::from_secs(30);
 
 /// The first sequences of OUTCOMES and of DEAD that are not reflected yet, as far as they are known.
 pub(super) type Position = (Option<u64>, Option<u64>);
@@ -37,9 +32,9 @@ pub(super) struct Term<'a> {
     read: Position,
     /// The position as it was last kept.
     kept: Position,
-    /// How long the next pause is, and when the present one ends.
-    pause: Duration,
-    paused_until: Option<Instant>,
+    /// Of statuses and of Events: an account may write the ones and not the others.
+    status_backoff: Backoff,
+    event_backoff: Backoff,
 }
 
 impl<'a> Term<'a> {
@@ -51,8 +46,8 @@ impl<'a> Term<'a> {
             notices: Notices::new(instance),
             read: position,
             kept: position,
-            pause: FIRST_PAUSE,
-            paused_until: None,
+            status_backoff: Backoff::default(),
+            event_backoff: Backoff::default(),
         }
     }
 
@@ -112,16 +107,29 @@ impl<'a> Term<'a> {
 
     /// When there is something to write.
     pub(super) fn next(&self, now: Instant) -> Option<Instant> {
-        let next = self.pacer.when(now).into_iter().chain(self.notices.when(now)).min()?;
-        Some(self.paused_until.map_or(next, |until| next.max(until)))
+        self.next_status(now).into_iter().chain(self.next_event(now)).min()
     }
 
-    /// Writes one status or one Event.
+    fn next_status(&self, now: Instant) -> Option<Instant> {
+        self.pacer.when(now).map(|when| self.status_backoff.after(when))
+    }
+
+    fn next_event(&self, now: Instant) -> Option<Instant> {
+        self.notices.when(now).map(|when| self.event_backoff.after(when))
+    }
+
+    /// Writes one status that is due, or one Event.
     pub(super) async fn write(&mut self) {
         let now = Instant::now();
-        match self.pacer.take(now) {
-            Some(identity) => self.write_status(&identity).await,
-            None => self.write_event(now).await,
+        let is_due = |when: Option<Instant>| when.is_some_and(|when| when <= now);
+        if is_due(self.next_status(now)) {
+            if let Some(identity) = self.pacer.take(now) {
+                self.write_status(&identity).await;
+            }
+        } else if is_due(self.next_event(now))
+            && let Some(taken) = self.notices.take(now)
+        {
+            self.write_event(&taken).await;
         }
     }
 
@@ -137,54 +145,54 @@ impl<'a> Term<'a> {
         match apply::status(&self.writer.client, served, identity, &uid, &status).await {
             Ok(()) => {
                 self.board.written(identity, &uid, status);
-                self.succeeded();
+                self.status_backoff.succeed();
+                self.count("written");
             }
-            Err(error) if self.failed(&format!("the status of {identity}"), &error) => self.pacer.hurry(identity),
+            Err(error) if self.is_passing(&format!("the status of {identity}"), &error) => {
+                self.status_backoff.fail(Instant::now());
+                self.pacer.hurry(identity);
+            }
             Err(_) => self.board.skip(identity),
         }
     }
 
-    async fn write_event(&mut self, now: Instant) {
-        let Some(taken) = self.notices.take(now) else { return };
-        let is_new = matches!(taken.write, super::series::Write::Create(_));
+    async fn write_event(&mut self, taken: &Taken) {
+        let is_new = matches!(taken.write, Write::Create(_));
+        let what = || format!("a Kubernetes Event on Alert {}/{}", taken.key.namespace, taken.key.alert);
         match apply::event(&self.writer.client, &taken.write).await {
-            Ok(()) => self.succeeded(),
-            // It was forgotten after its hour, or somebody has deleted it.
-            Err(NotWritten::Gone) if !is_new => self.notices.again(&taken, true),
-            Err(error) => {
-                let what = format!("a Kubernetes Event on Alert {}/{}", taken.key.namespace, taken.key.alert);
-                if self.failed(&what, &error) {
-                    self.notices.again(&taken, is_new);
-                }
+            Ok(()) => {
+                self.event_backoff.succeed();
+                self.count("written");
             }
+            // The API server has forgotten it after its hour, or somebody has deleted it.
+            Err(NotWritten::Gone) if !is_new => self.notices.again(taken, true),
+            Err(error) if self.is_passing(&what(), &error) => {
+                self.event_backoff.fail(Instant::now());
+                self.notices.again(taken, is_new);
+            }
+            Err(_) => {}
         }
     }
 
-    fn succeeded(&mut self) {
-        self.count("written");
-        (self.pause, self.paused_until) = (FIRST_PAUSE, None);
-    }
-
-    /// Counts and tells it; whether it is to be tried again, after a pause.
-    fn failed(&mut self, what: &str, error: &NotWritten) -> bool {
+    /// Counts and tells what was not written, and whether it is to be tried again.
+    fn is_passing(&self, what: &str, error: &NotWritten) -> bool {
         match error {
             NotWritten::Gone => {
                 self.count("gone");
-                return false;
+                false
             }
             // Its own fault, which another try does not mend.
             NotWritten::Refused(Error::Api(status)) if matches!(status.code, 400 | 422) => {
                 self.count("refused");
                 tracing::error!(%error, "{what} can't be written");
-                return false;
+                false
             }
-            _ => {}
+            _ => {
+                self.count("failed");
+                tracing::warn!(%error, "{what} can't be written yet, trying again");
+                true
+            }
         }
-        self.count("failed");
-        tracing::warn!(%error, pause = ?self.pause, "{what} can't be written yet, trying again");
-        self.paused_until = Some(Instant::now() + self.pause);
-        self.pause = (self.pause * 2).min(MOST_PAUSE);
-        true
     }
 
     fn count(&self, outcome: &'static str) {

@@ -15,7 +15,7 @@ use tidings_core::{Destination, stream};
 use tidings_rules::Live;
 use tidings_rules::cluster::Catalog;
 use tokio::sync::{Notify, mpsc};
-use tokio::time::{MissedTickBehavior, interval, sleep_until};
+use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::finding::CheckProvider;
@@ -31,6 +31,8 @@ const DEAD_POSITION: &str = "tidings/dead-from";
 const KEPT_EVERY: Duration = Duration::from_secs(5);
 /// Messages of a stream that are read before they are looked at.
 const READ_AHEAD: usize = 256;
+/// How long the first write waits for what is known of circuits.
+const CIRCUITS_WITHIN: Duration = Duration::from_secs(4);
 /// Between tries to open the bucket of circuits.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -102,6 +104,8 @@ impl StatusWriter {
         let mut keep = interval(KEPT_EVERY);
         keep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         term.look().await;
+        // Told by the watch too, but not before the first write.
+        self.present_circuits().await.into_iter().for_each(|circuit| term.circuit(circuit));
         while !leadership.over().is_cancelled() {
             let next = term.next(Instant::now());
             tokio::select! {
@@ -115,6 +119,13 @@ impl StatusWriter {
             }
         }
         keep_position(&mut term, leadership).await;
+    }
+
+    /// All circuits; none where the bus can't be asked, since the watch tells them too.
+    async fn present_circuits(&self) -> Vec<Circuit> {
+        let asked = async { Circuits::open(&self.bus).await?.all().await };
+        let known = timeout(CIRCUITS_WITHIN, asked).await.ok().and_then(Result::ok).unwrap_or_default();
+        known.into_iter().map(|known| known.circuit).collect()
     }
 
     async fn watch_circuits(&self, changed: &Changed, over: &CancellationToken) {

@@ -8,7 +8,9 @@
 //! A test waits for conditions with [`eventually`], never for time to pass. Dropping a [`Rig`] or a [`Process`] kills
 //! what it started; when the test fails, the last lines of each process's log are printed.
 
+mod authority;
 mod event;
+mod forge;
 mod kubernetes;
 mod ledger;
 mod nats;
@@ -20,7 +22,9 @@ mod receiver;
 mod rules;
 mod wait;
 
+pub use authority::Authority;
 pub use event::event;
+pub use forge::{Forge, LOGIN, Refusal, Status};
 pub use kubernetes::{KubeApiServer, Said, Snapshot};
 pub use ledger::{Balance, Ledger};
 pub use nats::NatsServer;

@@ -202,6 +202,16 @@ impl Process {
         self.child.kill().await.expect("a child of ours can be killed");
     }
 
+    /// Stops it without an end, as a machine that hangs.
+    pub fn freeze(&self) {
+        signal(&self.child, Signal::STOP);
+    }
+
+    /// Lets it go on after [`Process::freeze`].
+    pub fn thaw(&self) {
+        signal(&self.child, Signal::CONT);
+    }
+
     /// Asks it to end, as Kubernetes does, and waits until it has.
     pub async fn terminate(&mut self) -> ExitStatus {
         signal(&self.child, Signal::TERM);
@@ -268,10 +278,11 @@ pub(crate) fn client() -> &'static reqwest::Client {
 
 fn run(executable: &Path, launch: &Launch, log: &Arc<Mutex<VecDeque<String>>>) -> Child {
     let mut command = Command::new(executable);
-    command.args(&launch.arguments).envs(launch.environment.iter().cloned()).env("NATS_SERVER", NatsServer::executable());
+    command.args(&launch.arguments).env("NATS_SERVER", NatsServer::executable());
     for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"] {
         command.env_remove(name);
     }
+    command.envs(launch.environment.iter().cloned());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn().expect("the executable can be started");
     keep(child.stdout.take().expect("it is piped"), log.clone());

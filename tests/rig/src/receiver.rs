@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::stream;
 use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Empty, StreamBody};
+use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::header::HeaderMap;
 use hyper::service::service_fn;
@@ -28,6 +28,8 @@ use crate::wait::eventually;
 pub enum Reply {
     /// It answers with this status.
     Status(u16),
+    /// It answers with this status and says this.
+    Says(u16, &'static str),
     /// It answers with this status and asks to wait for so many seconds.
     RetryAfter(u16, u64),
     /// It reads the request and closes the connection without an answer.
@@ -192,7 +194,7 @@ async fn answer(request: Request<Incoming>, state: Arc<Mutex<State>>) -> io::Res
         reply
     };
     let (status, retry_after) = match reply {
-        Reply::Status(status) => (status, None),
+        Reply::Status(status) | Reply::Says(status, _) => (status, None),
         Reply::RetryAfter(status, seconds) => (status, Some(seconds)),
         Reply::Close => return Err(io::Error::other("the script closes the connection")),
         Reply::CloseHalfWay => return Ok(half_an_answer()),
@@ -206,8 +208,9 @@ async fn answer(request: Request<Incoming>, state: Arc<Mutex<State>>) -> io::Res
     if let Some(seconds) = retry_after {
         response = response.header("Retry-After", seconds);
     }
-    let empty = Empty::new().map_err(|never: Infallible| match never {});
-    Ok(response.body(empty.boxed()).expect("the script's statuses are valid"))
+    let text = if let Reply::Says(_, text) = reply { text } else { "" };
+    let body = Full::new(Bytes::from_static(text.as_bytes())).map_err(|never: Infallible| match never {});
+    Ok(response.body(body.boxed()).expect("the script's statuses are valid"))
 }
 
 fn half_an_answer() -> Response<BoxBody<Bytes, io::Error>> {

@@ -15,6 +15,8 @@ use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider, SecretData};
 use url::Url;
 
+use super::need::Demand::{Optional, Required};
+use super::need::Need;
 use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
 use crate::address::http_url;
 use crate::classify::classify;
@@ -26,7 +28,19 @@ pub const TYPE: ProviderType = ProviderType {
     kind: "alertmanager",
     family: Family::Message,
     summary: "Prometheus Alertmanager, a firing alert for each event",
-    needs: "address (https://HOST/api/v2/alerts/); Secret: username and password, or token, where it asks for them",
+    needs: &[
+        Need::field(
+            "address",
+            Required,
+            "the whole path: https://HOST/api/v2/alerts/",
+            "https://alertmanager.example.com/api/v2/alerts/",
+        ),
+        Need::key("username", Optional, "where Alertmanager asks for one, with password", ""),
+        Need::key("password", Optional, "with username", ""),
+        Need::key("token", Optional, "a bearer token, where Alertmanager asks for one", "your-token"),
+    ],
+    limits: "",
+    again: "one alert",
     build,
 };
 
@@ -76,8 +90,10 @@ fn alert<'a>(notification: &'a Notification<'_>) -> Alert<'a> {
         ("namespace", object.namespace.clone()),
         ("reportingcontroller", event.reporting_controller.clone()),
     ]);
-    let mut annotations = BTreeMap::from([("message", event.message.as_str())]);
+    let mut annotations = BTreeMap::from([("message", notification.text())]);
     annotations.extend(notification.metadata.get("summary").map(|summary| ("summary", summary.as_str())));
+    annotations.extend(notification.wording.title.as_ref().map(|title| ("title", title.as_str())));
+    annotations.extend(notification.links().iter().map(|link| (link.key, link.url.as_str())));
     Alert { status: "firing", labels, annotations, starts_at: notification.rfc3339() }
 }
 

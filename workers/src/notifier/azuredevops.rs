@@ -13,6 +13,8 @@ use url::Url;
 
 use super::forge::address::{Repository, escaped, repository};
 use super::forge::commit_status::{CommitStatus, Progressing, StatusReader, Verdict, desired, held, state_of};
+use super::need::Demand::Required;
+use super::need::Need;
 use super::{Desired, Held, Invalid, KeepState, Notifier, ProviderType, Sent};
 use crate::classify::{classify, describe};
 use crate::http::{Answer, Http, Request};
@@ -23,7 +25,17 @@ pub const TYPE: ProviderType = ProviderType {
     kind: "azuredevops",
     family: Family::CommitStatus,
     summary: "commit statuses on Azure DevOps",
-    needs: "address https://dev.azure.com/ORGANISATION/PROJECT/_git/NAME; Secret: token",
+    needs: &[
+        Need::field(
+            "address",
+            Required,
+            "https://dev.azure.com/ORGANISATION/PROJECT/_git/NAME",
+            "https://dev.azure.com/acme/fleet/_git/deploy",
+        ),
+        Need::key("token", Required, "a personal access token with Code (status)", "your-token"),
+    ],
+    limits: "",
+    again: "the same",
     build,
 };
 
@@ -111,6 +123,7 @@ impl KeepState for AzureStatus {
         let post = Entry {
             state: word(status.verdict).to_owned(),
             description: Some(status.description),
+            target_url: status.target_url,
             context: Context { genre: Some(genre), name: status.context },
         };
         let body = serde_json::to_vec(&post).unwrap_or_default();
@@ -169,7 +182,9 @@ fn held_of(entries: &[Entry], wanted: &State) -> Held {
     let is_of_this =
         |entry: &&Entry| entry.context.name == wanted.status.context && entry.context.genre.as_ref() == Some(&wanted.genre);
     entries.iter().find(is_of_this).map_or(Held::Unknown, |newest| {
-        held(newest.state == word(wanted.status.verdict) && newest.description.as_ref() == Some(&wanted.status.description))
+        let status = &wanted.status;
+        let says_the_same = newest.state == word(status.verdict) && newest.description.as_ref() == Some(&status.description);
+        held(says_the_same && status.links_to(newest.target_url.as_deref()))
     })
 }
 
@@ -200,9 +215,12 @@ struct Resource {
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Entry {
     state: String,
     description: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    target_url: Option<String>,
     context: Context,
 }
 
@@ -262,11 +280,18 @@ mod tests {
 
     #[test]
     fn the_entry_of_name_and_genre_decides() {
-        let status = CommitStatus { commit: "c".into(), context: "n".into(), verdict: Verdict::Failure, description: "d".into() };
+        let status = CommitStatus {
+            commit: "c".into(),
+            context: "n".into(),
+            verdict: Verdict::Failure,
+            description: "d".into(),
+            target_url: None,
+        };
         let wanted = State { status, genre: "fluxcd".into() };
         let entry = |genre: Option<&str>, state: &str| Entry {
             state: state.into(),
             description: Some("d".into()),
+            target_url: None,
             context: Context { genre: genre.map(str::to_owned), name: "n".into() },
         };
         assert_eq!(held_of(&[entry(None, "succeeded"), entry(Some("fluxcd"), "error")], &wanted), held(true));

@@ -20,6 +20,8 @@ use tidings_core::{Failure, Reason, flux};
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
+use super::need::Demand::{Either, Optional};
+use super::need::Need;
 use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
 use crate::classify::classify;
 use crate::http::{Http, Request};
@@ -36,7 +38,19 @@ pub const TYPE: ProviderType = ProviderType {
     kind: "azureeventhub",
     family: Family::Message,
     summary: "Azure Event Hubs, the event as JSON",
-    needs: "address: a connection string with EntityPath; or address: the hub, channel: the namespace, Secret: token",
+    needs: &[
+        Need::key(
+            "address",
+            Either,
+            "a connection string with EntityPath",
+            "Endpoint=sb://acme.servicebus.windows.net/;SharedAccessKeyName=send;SharedAccessKey=your-key;EntityPath=flux",
+        ),
+        Need::field("address", Either, "the hub's name, with channel and token", ""),
+        Need::field("channel", Optional, "the hub's namespace, with token", ""),
+        Need::key("token", Either, "a Microsoft Entra ID token for Event Hubs, where the address is the name of the hub", ""),
+    ],
+    limits: "",
+    again: "twice",
     build,
 };
 

@@ -13,6 +13,8 @@ use url::Url;
 
 use super::forge::address::{Repository, repository};
 use super::forge::commit_status::{CommitStatus, Progressing, StatusReader, Verdict, desired, held, kind_and_name, state_of};
+use super::need::Demand::{Either, Required};
+use super::need::Need;
 use super::{Desired, Held, Invalid, KeepState, Notifier, ProviderType, Sent};
 use crate::classify::classify;
 use crate::http::{Http, Request};
@@ -23,7 +25,14 @@ pub const TYPE: ProviderType = ProviderType {
     kind: "bitbucket",
     family: Family::CommitStatus,
     summary: "build statuses on Bitbucket Cloud",
-    needs: "address https://bitbucket.org/OWNER/NAME; Secret: token as USER:PASSWORD, or username and password",
+    needs: &[
+        Need::field("address", Required, "https://bitbucket.org/OWNER/NAME", "https://bitbucket.org/acme/deploy"),
+        Need::key("token", Either, "USER:APP-PASSWORD", "your-user:your-app-password"),
+        Need::key("username", Either, "in place of token, with password", ""),
+        Need::key("password", Either, "with username", ""),
+    ],
+    limits: "",
+    again: "the same",
     build,
 };
 
@@ -77,13 +86,15 @@ impl KeepState for BitbucketStatus {
         }
         classify(&answer)?;
         let entry: Entry = answer.json().unwrap_or_default();
-        Ok(held(entry.state == word(status.verdict) && entry.description == status.description))
+        let says_the_same = entry.state == word(status.verdict) && entry.description == status.description;
+        Ok(held(says_the_same && status.links_to(Some(&entry.url))))
     }
 
     async fn write(&self, desired: &Desired, _handle: Option<&str>) -> Result<Sent, Failure> {
         let State { status, name } = state_of(desired)?;
         let key = status_key(&status.context);
-        let post = Post { key: &key, state: word(status.verdict), name: &name, description: &status.description, url: LINK };
+        let url = status.target_url.as_deref().unwrap_or(LINK);
+        let post = Post { key: &key, state: word(status.verdict), name: &name, description: &status.description, url };
         let request = self.request(Method::POST, &status.commit, "")?.json(&post);
         classify(&self.http.send(request).await?).map(Sent::accepted)
     }
@@ -127,6 +138,7 @@ struct Post<'a> {
 struct Entry {
     state: String,
     description: String,
+    url: String,
 }
 
 #[cfg(test)]

@@ -12,6 +12,8 @@ use url::Url;
 
 use super::bitbucket::{status_key, word};
 use super::forge::commit_status::{CommitStatus, Progressing, StatusReader, desired, held, kind_and_name, state_of};
+use super::need::Demand::{Either, Required};
+use super::need::Need;
 use super::{Desired, Held, Invalid, KeepState, Notifier, ProviderType, Sent};
 use crate::address::http_url;
 use crate::classify::classify;
@@ -23,7 +25,19 @@ pub const TYPE: ProviderType = ProviderType {
     kind: "bitbucketserver",
     family: Family::CommitStatus,
     summary: "build statuses on Bitbucket Server and Data Center",
-    needs: "address https://HOST/scm/PROJECT/NAME.git; Secret: token, or username and password",
+    needs: &[
+        Need::field(
+            "address",
+            Required,
+            "the clone address: https://HOST/scm/PROJECT/NAME.git",
+            "https://bitbucket.example.com/scm/acme/deploy.git",
+        ),
+        Need::key("token", Either, "an HTTP access token", "your-token"),
+        Need::key("username", Either, "in place of token, with password", ""),
+        Need::key("password", Either, "with username", ""),
+    ],
+    limits: "",
+    again: "the same",
     build,
 };
 
@@ -85,7 +99,8 @@ impl KeepState for BitbucketServerStatus {
             return Ok(None);
         };
         let name = format!("{} [{}]", kind_and_name(notification), status.description);
-        let state = State { status, name, url: self.link.to_string() };
+        let url = status.target_url.clone().unwrap_or_else(|| self.link.to_string());
+        let state = State { status, name, url };
         let place = format!("bitbucketserver {}", self.api);
         Ok(Some(desired(&place, &state.status.commit, &state.status.context, &state)))
     }
@@ -100,7 +115,8 @@ impl KeepState for BitbucketServerStatus {
         }
         classify(&answer)?;
         let entry: Entry = answer.json().unwrap_or_default();
-        let is_same = entry.state == word(status.verdict) && entry.description == status.description;
+        let is_same =
+            entry.state == word(status.verdict) && entry.description == status.description && status.links_to(Some(&entry.url));
         Ok(held(is_same && entry.key == key && entry.name == name))
     }
 

@@ -13,6 +13,8 @@ use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
+use super::need::Demand::Required;
+use super::need::Need;
 use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
 use crate::address::{at_path, http_url};
 use crate::classify::classify;
@@ -28,7 +30,12 @@ pub const TYPE: ProviderType = ProviderType {
     kind: "datadog",
     family: Family::Message,
     summary: "Datadog, an event for each event",
-    needs: "address (https://api.datadoghq.com, or that of another site); Secret: token (the API key)",
+    needs: &[
+        Need::field("address", Required, "https://api.datadoghq.com, or that of another site", "https://api.datadoghq.com"),
+        Need::key("token", Required, "the API key", "your-token"),
+    ],
+    limits: "text 4,000",
+    again: "twice",
     build,
 };
 
@@ -55,10 +62,12 @@ impl SendMessage for Datadog {
 }
 
 fn event(notification: &Notification<'_>) -> Value {
-    let (event, object) = (notification.event, notification.object);
+    let object = notification.object;
+    let own = || format!("Events from the {} {}/{}", object.kind, object.name, object.namespace);
+    let links: String = notification.links().iter().map(|link| format!("\n{}: {}", link.label, link.url)).collect();
     json!({
-        "title": format!("Events from the {} {}/{}", object.kind, object.name, object.namespace),
-        "text": cut_chars(&event.message, MOST_OF_A_TEXT),
+        "title": notification.wording.title.clone().unwrap_or_else(own),
+        "text": cut_chars(notification.text(), MOST_OF_A_TEXT - links.chars().count()) + &links,
         "source_type_name": "fluxcd",
         "date_happened": notification.unix_seconds(),
         "alert_type": if notification.is_error() { "error" } else { "info" },

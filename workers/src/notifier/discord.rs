@@ -9,7 +9,9 @@ use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
-use super::slack_form::{Sender, SlackForm, username_or_controller};
+use super::need::Demand::Optional;
+use super::need::Need;
+use super::slack_form::{Links, Sender, SlackForm, username_or_controller};
 use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
 use crate::address::http_url;
 use crate::classify::classify_with_wait;
@@ -22,7 +24,12 @@ pub const TYPE: ProviderType = ProviderType {
     kind: "discord",
     family: Family::Message,
     summary: "Discord, by webhook",
-    needs: "address (or the Secret's address)",
+    needs: &[
+        Need::webhook("https://discord.com/api/webhooks/1234567890/your-token"),
+        Need::field("username", Optional, "the name to post under; else the controller", ""),
+    ],
+    limits: "text 4,096, 25 fields, value 1,024, all 6,000",
+    again: "twice",
     build,
 };
 
@@ -33,6 +40,8 @@ const FORM: SlackForm = SlackForm {
     longest_text: 4_096,
     longest_value: 1_024,
     most_fields: 25,
+    // A webhook of one's own can show no buttons.
+    links: Links::Field,
     longest_attachment: 6_000,
 };
 

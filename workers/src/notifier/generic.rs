@@ -8,6 +8,8 @@ use tidings_core::{Failure, flux};
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
+use super::need::Demand::{Optional, Required};
+use super::need::Need;
 use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
 use crate::address::http_url;
 use crate::classify::classify;
@@ -19,7 +21,12 @@ pub const TYPE: ProviderType = ProviderType {
     kind: "generic",
     family: Family::Generic,
     summary: "any webhook, the event as JSON",
-    needs: "address (or the Secret's address); Secret: headers",
+    needs: &[
+        Need::field("address", Required, "any http or https address", "https://hooks.example.com/flux"),
+        Need::key("headers", Optional, "more headers, as a YAML map", "Authorization: Bearer your-token\n"),
+    ],
+    limits: "",
+    again: "the receiver can tell (`Idempotency-Key`)",
     build,
 };
 

@@ -13,6 +13,8 @@ use tidings_rules::{Family, ResolvedProvider, SecretValue};
 use url::Url;
 
 use super::generic::event_request;
+use super::need::Demand::{Optional, Required};
+use super::need::Need;
 use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
 use crate::address::http_url;
 use crate::classify::classify;
@@ -24,7 +26,13 @@ pub const TYPE: ProviderType = ProviderType {
     kind: "generic-hmac",
     family: Family::Generic,
     summary: "any webhook, the event as JSON with a signature",
-    needs: "address (or the Secret's address); Secret: token (the key), headers",
+    needs: &[
+        Need::field("address", Required, "any http or https address", "https://hooks.example.com/flux"),
+        Need::key("token", Required, "the key of the signature", "your-signing-key"),
+        Need::key("headers", Optional, "more headers, as a YAML map", ""),
+    ],
+    limits: "",
+    again: "the receiver can tell (`Idempotency-Key`)",
     build,
 };
 

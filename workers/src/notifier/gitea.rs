@@ -21,6 +21,8 @@ pub const TYPE: ProviderType = ProviderType {
     family: Family::CommitStatus,
     summary: "commit statuses on Gitea and Forgejo",
     needs: NEEDS,
+    limits: "",
+    again: "the same",
     build,
 };
 
@@ -64,8 +66,12 @@ impl KeepState for GiteaStatus {
 
     async fn write(&self, desired: &Desired, _handle: Option<&str>) -> Result<Sent, Failure> {
         let status: CommitStatus = state_of(desired)?;
-        let post =
-            Post { state: word(status.verdict), target_url: "", description: &status.description, context: &status.context };
+        let post = Post {
+            state: word(status.verdict),
+            target_url: status.target_url.as_deref().unwrap_or_default(),
+            description: &status.description,
+            context: &status.context,
+        };
         let request = self.gitea.request(Method::POST, &format!("statuses/{}", status.commit))?.json(&post);
         Ok(Sent::accepted(self.gitea.send(request).await?.status))
     }
@@ -74,7 +80,8 @@ impl KeepState for GiteaStatus {
 /// What the newest entry of the context says, where a page has one; newest first.
 fn held_of(entries: &[Entry], wanted: &CommitStatus) -> Option<Held> {
     let newest = entries.iter().find(|entry| entry.context == wanted.context)?;
-    Some(held(newest.status == word(wanted.verdict) && newest.description == wanted.description))
+    let says_the_same = newest.status == word(wanted.verdict) && newest.description == wanted.description;
+    Some(held(says_the_same && wanted.links_to(Some(&newest.target_url))))
 }
 
 fn word(verdict: Verdict) -> &'static str {
@@ -99,6 +106,7 @@ struct Entry {
     context: String,
     status: String,
     description: String,
+    target_url: String,
 }
 
 #[cfg(test)]

@@ -20,6 +20,8 @@ pub const TYPE: ProviderType = ProviderType {
     family: Family::ChangeRequest,
     summary: "comments on pull requests of Gitea and Forgejo",
     needs: NEEDS,
+    limits: "",
+    again: "the first comment is edited",
     build,
 };
 

@@ -17,8 +17,15 @@ use crate::http::Http;
 use crate::notification::Notification;
 
 /// The row of the table.
-pub const TYPE: ProviderType =
-    ProviderType { kind: "github", family: Family::CommitStatus, summary: "commit statuses on GitHub", needs: NEEDS, build };
+pub const TYPE: ProviderType = ProviderType {
+    kind: "github",
+    family: Family::CommitStatus,
+    summary: "commit statuses on GitHub",
+    needs: NEEDS,
+    limits: "",
+    again: "twice in the list; it says the same",
+    build,
+};
 
 struct GithubStatus {
     github: GitHub,
@@ -55,7 +62,8 @@ impl KeepState for GithubStatus {
 
     async fn write(&self, desired: &Desired, _handle: Option<&str>) -> Result<Sent, Failure> {
         let status: CommitStatus = state_of(desired)?;
-        let post = Post { state: word(status.verdict), context: &status.context, description: &status.description };
+        let (context, description) = (&status.context, &status.description);
+        let post = Post { state: word(status.verdict), context, description, target_url: status.target_url.as_deref() };
         let request = self.github.request(Method::POST, &format!("statuses/{}", status.commit), ACCEPT).await?.json(&post);
         Ok(Sent::accepted(self.github.send(request).await?.status))
     }
@@ -64,7 +72,8 @@ impl KeepState for GithubStatus {
 /// What the newest entry of the context says, where a page has one; newest first.
 fn held_of(entries: &[Entry], wanted: &CommitStatus) -> Option<Held> {
     let newest = entries.iter().find(|entry| entry.context == wanted.context)?;
-    Some(held(newest.state == word(wanted.verdict) && newest.description.as_deref() == Some(&wanted.description)))
+    let says_the_same = newest.state == word(wanted.verdict) && newest.description.as_deref() == Some(&wanted.description);
+    Some(held(says_the_same && wanted.links_to(newest.target_url.as_deref())))
 }
 
 fn word(verdict: Verdict) -> &'static str {
@@ -80,6 +89,8 @@ struct Post<'a> {
     state: &'a str,
     context: &'a str,
     description: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target_url: Option<&'a str>,
 }
 
 #[derive(Deserialize)]
@@ -89,6 +100,7 @@ struct Entry {
     #[serde(default)]
     state: String,
     description: Option<String>,
+    target_url: Option<String>,
 }
 
 #[cfg(test)]
@@ -125,13 +137,24 @@ mod tests {
 
     #[test]
     fn the_newest_entry_of_the_context_decides() {
-        let wanted =
-            CommitStatus { commit: String::new(), context: "ctx".into(), verdict: Verdict::Success, description: "fine".into() };
-        let entry =
-            |context: &str, state: &str| Entry { context: context.into(), state: state.into(), description: Some("fine".into()) };
+        let mut wanted = CommitStatus {
+            commit: String::new(),
+            context: "ctx".into(),
+            verdict: Verdict::Success,
+            description: "fine".into(),
+            target_url: None,
+        };
+        let entry = |context: &str, state: &str| Entry {
+            context: context.into(),
+            state: state.into(),
+            description: Some("fine".into()),
+            target_url: Some("https://h/a".into()),
+        };
         assert_eq!(held_of(&[entry("ci", "failure"), entry("ctx", "success")], &wanted), Some(held(true)));
         assert_eq!(held_of(&[entry("ctx", "failure"), entry("ctx", "success")], &wanted), Some(held(false)));
         assert_eq!(held_of(&[entry("ci", "success")], &wanted), None);
+        wanted.target_url = Some("https://h/b".into());
+        assert_eq!(held_of(&[entry("ctx", "success")], &wanted), Some(held(false)), "another link is another state");
     }
 
     #[tokio::test]

@@ -21,6 +21,8 @@ pub const TYPE: ProviderType = ProviderType {
     family: Family::Message,
     summary: "starts GitHub Actions workflows",
     needs: NEEDS,
+    limits: "",
+    again: "workflows start twice",
     build,
 };
 

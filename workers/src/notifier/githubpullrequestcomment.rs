@@ -20,6 +20,8 @@ pub const TYPE: ProviderType = ProviderType {
     family: Family::ChangeRequest,
     summary: "comments on pull requests of GitHub",
     needs: NEEDS,
+    limits: "",
+    again: "the first comment is edited",
     build,
 };
 
@@ -93,7 +95,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_comment_is_edited_and_made_anew_when_it_is_gone() {
+    async fn a_comment_is_edited_and_looked_for_again_when_it_is_gone() {
         let (comments, calls) = scripted(
             &TYPE,
             &[
@@ -118,7 +120,8 @@ mod tests {
         assert_eq!(comments.read(&desired).await, Ok(Held::Other { handle: Some("2".into()) }));
         let written = |status, id: &str| Ok(Sent::Accepted { status: Some(status), handle: Some(id.into()) });
         assert_eq!(comments.write(&desired, Some("2")).await, written(200, "2"));
-        assert_eq!(comments.write(&desired, Some("3")).await, written(201, "77"));
+        assert_eq!(comments.write(&desired, Some("3")).await, written(200, "2"), "3 is gone, and 2 has the mark");
+        assert_eq!(comments.write(&desired, None).await, written(201, "77"));
         let calls = calls.lock().unwrap();
         assert_eq!(calls.iter().filter(|call| call.ends_with("/user")).count(), 1, "{calls:?}");
     }

@@ -17,8 +17,15 @@ use crate::http::Http;
 use crate::notification::Notification;
 
 /// The row of the table.
-pub const TYPE: ProviderType =
-    ProviderType { kind: "gitlab", family: Family::CommitStatus, summary: "commit statuses on GitLab", needs: NEEDS, build };
+pub const TYPE: ProviderType = ProviderType {
+    kind: "gitlab",
+    family: Family::CommitStatus,
+    summary: "commit statuses on GitLab",
+    needs: NEEDS,
+    limits: "",
+    again: "the same",
+    build,
+};
 
 struct GitlabStatus {
     gitlab: GitLab,
@@ -55,7 +62,8 @@ impl KeepState for GitlabStatus {
 
     async fn write(&self, desired: &Desired, _handle: Option<&str>) -> Result<Sent, Failure> {
         let status: CommitStatus = state_of(desired)?;
-        let post = Post { name: &status.context, state: word(status.verdict), description: &status.description };
+        let (name, description) = (&status.context, &status.description);
+        let post = Post { name, state: word(status.verdict), description, target_url: status.target_url.as_deref() };
         let request = self.gitlab.request(Method::POST, &format!("statuses/{}", status.commit))?.json(&post);
         Ok(Sent::accepted(self.gitlab.send(request).await?.status))
     }
@@ -66,7 +74,8 @@ fn held_of(entries: &[Entry], wanted: &CommitStatus) -> Held {
     let of_this = entries.iter().filter(|entry| entry.name == wanted.context && entry.sha.eq_ignore_ascii_case(&wanted.commit));
     let newest = of_this.reduce(|newest, entry| if entry.id > newest.id { entry } else { newest });
     newest.map_or(Held::Unknown, |newest| {
-        held(newest.status == word(wanted.verdict) && newest.description.as_deref() == Some(&wanted.description))
+        let says_the_same = newest.status == word(wanted.verdict) && newest.description.as_deref() == Some(&wanted.description);
+        held(says_the_same && wanted.links_to(newest.target_url.as_deref()))
     })
 }
 
@@ -83,6 +92,8 @@ struct Post<'a> {
     name: &'a str,
     state: &'a str,
     description: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target_url: Option<&'a str>,
 }
 
 #[derive(Deserialize, Default)]
@@ -93,6 +104,7 @@ struct Entry {
     name: String,
     status: String,
     description: Option<String>,
+    target_url: Option<String>,
 }
 
 #[cfg(test)]
@@ -121,14 +133,20 @@ mod tests {
 
     #[test]
     fn only_the_newest_entry_of_name_and_commit_decides() {
-        let wanted =
-            CommitStatus { commit: "abc".into(), context: "n".into(), verdict: Verdict::Success, description: "fine".into() };
+        let wanted = CommitStatus {
+            commit: "abc".into(),
+            context: "n".into(),
+            verdict: Verdict::Success,
+            description: "fine".into(),
+            target_url: None,
+        };
         let entry = |id, sha: &str, name: &str, status: &str| Entry {
             id,
             sha: sha.into(),
             name: name.into(),
             status: status.into(),
             description: Some("fine".into()),
+            target_url: None,
         };
         assert_eq!(held_of(&[entry(1, "abc", "n", "success"), entry(2, "abc", "n", "failed")], &wanted), held(false));
         assert_eq!(held_of(&[entry(3, "abc", "n", "success"), entry(2, "abc", "n", "failed")], &wanted), held(true));

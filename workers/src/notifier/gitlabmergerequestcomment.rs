@@ -20,6 +20,8 @@ pub const TYPE: ProviderType = ProviderType {
     family: Family::ChangeRequest,
     summary: "comments on merge requests of GitLab",
     needs: NEEDS,
+    limits: "",
+    again: "the first comment is edited",
     build,
 };
 

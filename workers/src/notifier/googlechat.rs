@@ -10,19 +10,23 @@ use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
 use super::fit::{Fitted, JSON_BYTES, fit};
+use super::need::Need;
 use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
 use crate::address::http_url;
 use crate::classify::classify;
 use crate::http::{Http, Request};
 use crate::notification::Notification;
-use crate::text::cut_utf16;
+use crate::text::{cut_utf16, without_half_entity};
+use crate::wording::Link;
 
 /// The row of the table.
 pub const TYPE: ProviderType = ProviderType {
     kind: "googlechat",
     family: Family::Message,
     summary: "Google Chat, by webhook",
-    needs: "address (or the Secret's address), with its key and token",
+    needs: &[Need::webhook("https://chat.googleapis.com/v1/spaces/AAAA/messages?key=your-key&token=your-token")],
+    limits: "text 4,096, all 32,000 bytes",
+    again: "twice",
     build,
 };
 
@@ -53,11 +57,12 @@ impl SendMessage for GoogleChat {
 
 fn fitted_card(notification: &Notification<'_>) -> Value {
     let longest_message = LONGEST_TEXT - RED.0.len() - RED.1.len();
-    let message = cut_utf16(&notification.event.message, longest_message);
+    let message = cut_utf16(notification.text(), longest_message);
+    let message = if notification.is_worded() { without_half_entity(message) } else { message };
     let with_an_empty_field = Fitted { message: String::new(), fields: vec![(String::new(), String::new())] };
     let room = LONGEST_BODY.saturating_sub(card(notification, with_an_empty_field).to_string().len());
     let around_a_field = key_value("", "").to_string().len() + 1;
-    card(notification, fit(JSON_BYTES, room, &message, notification.fields(), around_a_field))
+    card(notification, fit(JSON_BYTES, room, &message, notification.shown_fields(), around_a_field))
 }
 
 /// The explicit nulls are what Flux's notification-controller writes; Google takes them as absent.
@@ -68,13 +73,21 @@ fn card(notification: &Notification<'_>, content: Fitted) -> Value {
         let widgets: Vec<Value> = content.fields.iter().map(|(key, value)| key_value(key, value)).collect();
         sections.push(json!({ "header": "", "widgets": widgets }));
     }
+    if !notification.links().is_empty() {
+        let buttons: Vec<Value> = notification.links().iter().map(button).collect();
+        sections.push(json!({ "header": "", "widgets": [{ "buttons": buttons }] }));
+    }
     let header = json!({
-        "title": notification.object_heading(),
+        "title": notification.title(),
         "subtitle": notification.event.reporting_controller,
         "imageUrl": null,
         "imageStyle": null,
     });
     json!({ "cards": [{ "header": header, "sections": sections }] })
+}
+
+fn button(link: &Link) -> Value {
+    json!({ "textButton": { "text": link.label, "onClick": { "openLink": { "url": link.url } } } })
 }
 
 fn key_value(key: &str, value: &str) -> Value {

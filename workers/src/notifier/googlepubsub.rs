@@ -19,6 +19,8 @@ use tidings_core::{Failure, Reason, flux};
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
+use super::need::Demand::{Optional, Required};
+use super::need::Need;
 use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
 use crate::classify::classify;
 use crate::http::{Answer, Http, Request};
@@ -34,7 +36,19 @@ pub const TYPE: ProviderType = ProviderType {
     kind: "googlepubsub",
     family: Family::Message,
     summary: "Google Cloud Pub/Sub, the event as JSON",
-    needs: "address: the project's id; channel: the topic's id; Secret: token (a service account's JSON key), headers",
+    needs: &[
+        Need::field("address", Required, "the project's id", "acme-project"),
+        Need::field("channel", Required, "the topic's id", "flux"),
+        Need::key(
+            "token",
+            Required,
+            "a service account's JSON key",
+            "{\n  \"client_email\": \"flux@acme-project.iam.gserviceaccount.com\",\n  \"private_key_id\": \"your-key-id\",\n  \"private_key\": \"your-private-key\"\n}\n",
+        ),
+        Need::key("headers", Optional, "attributes of every message, as a YAML map", ""),
+    ],
+    limits: "",
+    again: "twice",
     build,
 };
 

@@ -1,15 +1,18 @@
 //! `grafana`: one annotation for each event.
 //!
 //! Contract: Grafana's "Annotations HTTP API", `POST /api/annotations` (the address is the whole path). The annotation
-//! names the object and carries the metadata as tags; the message is not sent, as in Flux. A colon separates a tag's name
+//! names the object and carries the metadata as tags; the message is not sent, as in Flux, but a template's text is. A colon separates a tag's name
 //! from its value, so those inside are written as `|`. A retry after a lost answer annotates twice: the API knows no key.
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use tidings_core::Failure;
+use tidings_rules::template::Escape;
 use tidings_rules::{Family, ResolvedProvider, SecretData};
 use url::Url;
 
+use super::need::Demand::{Optional, Required};
+use super::need::Need;
 use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
 use crate::address::http_url;
 use crate::classify::classify;
@@ -21,7 +24,19 @@ pub const TYPE: ProviderType = ProviderType {
     kind: "grafana",
     family: Family::Message,
     summary: "Grafana, an annotation for each event",
-    needs: "address (https://HOST/api/annotations); Secret: token, or username and password",
+    needs: &[
+        Need::field(
+            "address",
+            Required,
+            "the whole path: https://HOST/api/annotations",
+            "https://grafana.example.com/api/annotations",
+        ),
+        Need::key("token", Optional, "a service account's token", "your-token"),
+        Need::key("username", Optional, "in place of token, with password", ""),
+        Need::key("password", Optional, "with username", ""),
+    ],
+    limits: "",
+    again: "twice",
     build,
 };
 
@@ -54,7 +69,17 @@ fn annotation(notification: &Notification<'_>) -> Value {
     let mut tags = vec!["flux".to_owned(), notification.event.reporting_controller.clone()];
     tags.extend(notification.fields().map(|(key, value)| format!("{}: {}", key.replace(':', "|"), value.replace(':', "|"))));
     tags.extend([format!("kind: {}", object.kind), format!("name: {}", object.name), format!("namespace: {}", object.namespace)]);
-    json!({ "when": notification.unix_seconds(), "text": notification.object_heading(), "tags": tags })
+    json!({ "when": notification.unix_seconds(), "text": text(notification), "tags": tags })
+}
+
+/// Grafana shows HTML: a template's text goes below its title, and links are links.
+fn text(notification: &Notification<'_>) -> String {
+    let mut text = if notification.is_worded() { notification.titled_text() } else { notification.object_heading() };
+    for link in notification.links() {
+        let url = Escape::Entities.apply(&link.url).replace('"', "%22");
+        text += &format!("\n<a href=\"{url}\">{}</a>", link.label);
+    }
+    text
 }
 
 #[cfg(test)]

@@ -12,6 +12,8 @@ use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
+use super::need::Demand::Required;
+use super::need::Need;
 use super::{Desired, Held, Invalid, KeepState, Notifier, ProviderType, Sent};
 use crate::address::http_url;
 use crate::classify::classify;
@@ -23,7 +25,17 @@ pub const TYPE: ProviderType = ProviderType {
     kind: "incident.io",
     family: Family::Message,
     summary: "incident.io, an alert for each failing object",
-    needs: "address (https://api.incident.io/v2/alert_events/http/SOURCE); Secret: token",
+    needs: &[
+        Need::field(
+            "address",
+            Required,
+            "https://api.incident.io/v2/alert_events/http/SOURCE",
+            "https://api.incident.io/v2/alert_events/http/01EXAMPLE",
+        ),
+        Need::key("token", Required, "the alert source's token", "your-token"),
+    ],
+    limits: "",
+    again: "one alert",
     build,
 };
 
@@ -76,13 +88,19 @@ fn alert(notification: &Notification<'_>) -> Value {
     let mut metadata = notification.metadata.clone();
     let own = [("severity", &event.severity), ("reason", &event.reason), ("reportingController", &event.reporting_controller)];
     metadata.extend(own.map(|(key, value)| (key.to_owned(), value.clone())));
-    json!({
-        "title": format!("{}: {}", notification.object_heading(), event.reason),
+    let own = || format!("{}: {}", notification.object_heading(), event.reason);
+    let mut alert = json!({
+        "title": notification.wording.title.clone().unwrap_or_else(own),
         "status": if notification.is_error() { "firing" } else { "resolved" },
         "deduplication_key": notification.object_key(),
-        "description": event.message,
+        "description": notification.text(),
         "metadata": metadata,
-    })
+    });
+    // It has one place for a link, which is to lead to where the alert comes from.
+    if let Some(link) = notification.links().last() {
+        alert["source_url"] = link.url.as_str().into();
+    }
+    alert
 }
 
 #[cfg(test)]

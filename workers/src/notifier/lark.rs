@@ -12,18 +12,22 @@ use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
 use super::fit::{JSON_BYTES, fit};
+use super::need::Need;
 use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
 use crate::address::http_url;
 use crate::classify::{classify, describe};
 use crate::http::{Answer, Http, Request};
 use crate::notification::Notification;
+use crate::wording::Link;
 
 /// The row of the table.
 pub const TYPE: ProviderType = ProviderType {
     kind: "lark",
     family: Family::Message,
     summary: "Lark or Feishu, as a custom bot",
-    needs: "address (or the Secret's address)",
+    needs: &[Need::webhook("https://open.larksuite.com/open-apis/bot/v2/hook/your-token")],
+    limits: "20 KB",
+    again: "twice",
     build,
 };
 
@@ -48,25 +52,37 @@ impl SendMessage for Lark {
 }
 
 fn fitted_card(notification: &Notification<'_>) -> Value {
-    let content = |message: &str, lines: &str| format!("**{message}**\n\n{lines}");
+    let content = |message: &str, lines: &str| match notification.is_worded() {
+        true => message.to_owned(),
+        false => format!("**{message}**\n\n{lines}"),
+    };
     let room = LONGEST_BODY.saturating_sub(card(notification, &content("", "")).to_string().len());
     // The line's end takes two bytes in JSON.
-    let fitted = fit(JSON_BYTES, room, &notification.event.message, notification.fields(), ": \\n".len());
+    let fitted = fit(JSON_BYTES, room, notification.text(), notification.shown_fields(), ": \\n".len());
     let lines: String = fitted.fields.iter().map(|(key, value)| format!("{key}: {value}\n")).collect();
     card(notification, &content(&fitted.message, &lines))
 }
 
 fn card(notification: &Notification<'_>, content: &str) -> Value {
     let (emoji, template) = if notification.is_error() { ("🚨", "red") } else { ("💫", "turquoise") };
-    let title = format!("{emoji} {}", notification.object_heading());
+    let title = format!("{emoji} {}", notification.title());
+    let mut elements = vec![json!({ "tag": "div", "text": { "tag": "lark_md", "content": content } })];
+    if !notification.links().is_empty() {
+        let actions: Vec<Value> = notification.links().iter().map(button).collect();
+        elements.push(json!({ "tag": "action", "actions": actions }));
+    }
     json!({
         "msg_type": "interactive",
         "card": {
             "config": { "wide_screen_mode": true },
             "header": { "title": { "tag": "plain_text", "content": title }, "template": template },
-            "elements": [{ "tag": "div", "text": { "tag": "lark_md", "content": content } }],
+            "elements": elements,
         },
     })
+}
+
+fn button(link: &Link) -> Value {
+    json!({ "tag": "button", "text": { "tag": "plain_text", "content": link.label }, "type": "default", "url": link.url })
 }
 
 /// Older webhooks say `StatusCode` where newer ones say `code`; some say both.

@@ -12,6 +12,8 @@ use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
 use super::fit::{JSON_BYTES, fit};
+use super::need::Demand::{Optional, Required};
+use super::need::Need;
 use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
 use crate::address::http_url;
 use crate::classify::classify_with_wait;
@@ -23,7 +25,13 @@ pub const TYPE: ProviderType = ProviderType {
     kind: "matrix",
     family: Family::Message,
     summary: "a Matrix room",
-    needs: "address (the homeserver), channel (the room's id); Secret: token",
+    needs: &[
+        Need::field("address", Required, "the homeserver", "https://matrix.example.com"),
+        Need::field("channel", Required, "the room's id", "!room:example.com"),
+        Need::key("token", Optional, "the bot's access token; homeservers refuse messages without", "your-token"),
+    ],
+    limits: "58,977 bytes",
+    again: "one message",
     build,
 };
 
@@ -72,13 +80,14 @@ fn send_url(homeserver: &Url, room: &str, transaction: &str) -> Url {
 
 fn body(notification: &Notification<'_>) -> String {
     let emoji = if notification.is_error() { "🚨" } else { "💫" };
-    let heading = format!("{emoji} {}\n", notification.object_heading());
-    let around = json!({ "msgtype": "m.text", "body": format!("{heading}\n") }).to_string().len();
+    let heading = format!("{emoji} {}\n", notification.title());
+    let links: String = notification.links().iter().map(|link| format!("- {}: {}\n", link.label, link.url)).collect();
+    let around = json!({ "msgtype": "m.text", "body": format!("{heading}\n{links}") }).to_string().len();
     let room = LONGEST_BODY.saturating_sub(around);
     // The line's end takes two bytes in JSON.
-    let fitted = fit(JSON_BYTES, room, &notification.event.message, notification.fields(), "- : \\n".len());
+    let fitted = fit(JSON_BYTES, room, notification.text(), notification.shown_fields(), "- : \\n".len());
     let lines: String = fitted.fields.iter().map(|(key, value)| format!("- {key}: {value}\n")).collect();
-    format!("{heading}{}\n{lines}", fitted.message)
+    format!("{heading}{}\n{lines}{links}", fitted.message)
 }
 
 fn judge(answer: &Answer) -> Result<u16, Failure> {

@@ -12,18 +12,24 @@ use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
 use super::fit::{Fitted, JSON_UTF16, fit};
+use super::need::Need;
 use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
 use crate::address::http_url;
 use crate::classify::{classify, describe, failure};
 use crate::http::{Answer, Http, Request};
 use crate::notification::Notification;
+use crate::wording::Link;
 
 /// The row of the table.
 pub const TYPE: ProviderType = ProviderType {
     kind: "msteams",
     family: Family::Message,
     summary: "Microsoft Teams, by workflow or by Office 365 connector",
-    needs: "address (or the Secret's address)",
+    needs: &[Need::webhook(
+        "https://example.westeurope.logic.azure.com/workflows/your-workflow/triggers/manual/paths/invoke?sig=your-signature",
+    )],
+    limits: "28 KB, counted as UTF-16",
+    again: "twice",
     build,
 };
 
@@ -68,7 +74,7 @@ impl Card {
         let bare = self.body(notification, Fitted { message: String::new(), fields: Vec::new() });
         let around = bare.to_string().encode_utf16().count() + r#","facts":[]"#.len();
         let room = LONGEST_BODY.saturating_sub(around);
-        self.body(notification, fit(JSON_UTF16, room, &notification.event.message, notification.fields(), AROUND_A_FACT))
+        self.body(notification, fit(JSON_UTF16, room, notification.text(), notification.shown_fields(), AROUND_A_FACT))
     }
 
     fn body(self, notification: &Notification<'_>, content: Fitted) -> Value {
@@ -81,7 +87,7 @@ impl Card {
 
 fn adaptive_card(notification: &Notification<'_>, content: Fitted) -> Value {
     let heading = json!({
-        "type": "TextBlock", "text": notification.object_heading(), "size": "large", "weight": "bolder", "wrap": true,
+        "type": "TextBlock", "text": notification.title(), "size": "large", "weight": "bolder", "wrap": true,
     });
     let mut message = json!({ "type": "TextBlock", "text": content.message, "wrap": true });
     if notification.is_error() {
@@ -92,7 +98,7 @@ fn adaptive_card(notification: &Notification<'_>, content: Fitted) -> Value {
         let fact = |(title, value)| json!({ "title": title, "value": value });
         facts["facts"] = content.fields.into_iter().map(fact).collect();
     }
-    json!({
+    let mut card = json!({
         "type": "message",
         "attachments": [{
             "contentType": "application/vnd.microsoft.card.adaptive",
@@ -104,22 +110,35 @@ fn adaptive_card(notification: &Notification<'_>, content: Fitted) -> Value {
                 "msteams": { "width": "Full" },
             },
         }],
-    })
+    });
+    if !notification.links().is_empty() {
+        let open = |link: &Link| json!({ "type": "Action.OpenUrl", "title": link.label, "url": link.url });
+        card["attachments"][0]["content"]["actions"] = notification.links().iter().map(open).collect();
+    }
+    card
 }
 
 fn message_card(notification: &Notification<'_>, content: Fitted) -> Value {
     let fact = |(name, value)| json!({ "name": name, "value": value });
-    json!({
+    let mut card = json!({
         "@type": "MessageCard",
         "@context": "http://schema.org/extensions",
         "themeColor": if notification.is_error() { "FF0000" } else { "0076D7" },
-        "summary": notification.object_heading(),
+        "summary": notification.title(),
         "sections": [{
             "activityTitle": content.message,
-            "activitySubtitle": notification.object_heading(),
+            "activitySubtitle": notification.title(),
             "facts": content.fields.into_iter().map(fact).collect::<Vec<Value>>(),
         }],
-    })
+    });
+    if !notification.links().is_empty() {
+        let open = |link: &Link| {
+            let targets = [json!({ "os": "default", "uri": link.url })];
+            json!({ "@type": "OpenUri", "name": link.label, "targets": targets })
+        };
+        card["potentialAction"] = notification.links().iter().map(open).collect();
+    }
+    card
 }
 
 /// A connector's success is the body `1`; what else comes with a 200 is a failure only where it says so.

@@ -7,8 +7,9 @@
 //! "no responders", since 2.2) after they have taken the event, and what they have against the event comes before. A
 //! subject is not a stream: without a subscriber the event is gone.
 //!
-//! NATS is not HTTP: proxies are not used, and a dry run has no request to show. `certSecretRef` counts where it names the
-//! authorities. A retry after a lost answer publishes twice.
+//! NATS is not HTTP: proxies are not used, and a dry run has no request to show. A retry after a lost answer publishes twice.
+
+mod server;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,17 +18,17 @@ use async_nats::client::{PublishErrorKind, RequestErrorKind};
 use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
 use async_trait::async_trait;
 use bytes::Bytes;
-use percent_encoding::percent_decode_str;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
 use tidings_core::{Failure, Reason, flux};
-use tidings_rules::{Family, ResolvedProvider, SecretData, Tls};
+use tidings_rules::{Family, ResolvedProvider, SecretData};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
+use super::need::Demand::{Optional, Required};
+use super::need::Need;
 use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
 use crate::http::Http;
+use crate::http::addresses::AddressRules;
 use crate::notification::Notification;
+use server::{Trust, UserInfo, looked_up, server};
 
 /// The name under which a server lists our connections.
 const NAME: &str = "NATS Provider Publisher";
@@ -37,7 +38,21 @@ pub const TYPE: ProviderType = ProviderType {
     kind: "nats",
     family: Family::Message,
     summary: "NATS, the event as JSON on a subject",
-    needs: "address (nats://HOST:4222); channel: the subject; Secret: creds, or nkey, or username and password",
+    needs: &[
+        Need::field(
+            "address",
+            Required,
+            "the servers, with commas between them: nats://HOST:4222",
+            "nats://nats.example.com:4222",
+        ),
+        Need::field("channel", Required, "the subject", "flux.events"),
+        Need::key("creds", Optional, "a credentials file", ""),
+        Need::key("nkey", Optional, "the seed of an nkey", ""),
+        Need::key("username", Optional, "with password", "your-user"),
+        Need::key("password", Optional, "with username", "your-password"),
+    ],
+    limits: "",
+    again: "twice",
     build,
 };
 
@@ -47,13 +62,10 @@ struct Nats {
     /// What the address holds before `@`, for a Secret without credentials.
     user_info: Option<UserInfo>,
     secret: SecretData,
-    tls: Option<ClientConfig>,
+    rules: Arc<AddressRules>,
+    requires_tls: bool,
+    trust: Trust,
     timeout: Duration,
-}
-
-enum UserInfo {
-    Password(String, String),
-    Token(String),
 }
 
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
@@ -67,27 +79,14 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
         servers,
         user_info: user_infos.into_iter().flatten().next(),
         secret: provider.secret.clone(),
-        tls: provider.tls.as_ref().map(tls_config).transpose()?,
+        rules: http.address_rules().clone(),
+        requires_tls: provider.tls.is_some(),
+        trust: Trust::new(provider.tls.as_ref())?,
         timeout: provider.timeout,
     };
     nats.options()?;
+    nats.trust.config(Default::default())?;
     Ok(Notifier::Message(Box::new(nats)))
-}
-
-/// One of the addresses, and what it holds before `@`: async-nats would log it, and not use it.
-fn server(address: &str) -> Result<(ServerAddr, Option<UserInfo>), Invalid> {
-    // The words of the parser quote what it was given, which may hold a password.
-    let unusable = |_| Invalid::from("the address is not that of a NATS server, such as nats://HOST:4222");
-    let mut url = address.trim().parse::<ServerAddr>().map_err(unusable)?.into_inner();
-    let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
-    let user_info = match (url.username(), url.password()) {
-        ("", _) => None,
-        (token, None) => Some(UserInfo::Token(decoded(token))),
-        (username, Some(password)) => Some(UserInfo::Password(decoded(username), decoded(password))),
-    };
-    // An address with a host takes them.
-    let _ = (url.set_username(""), url.set_password(None));
-    Ok((ServerAddr::from_url(url).map_err(unusable)?, user_info))
 }
 
 #[async_trait]
@@ -111,11 +110,8 @@ impl Nats {
     fn options(&self) -> Result<ConnectOptions, Invalid> {
         // Every wait ends with the Provider's timeout. A lost connection is not made again: each server has one chance.
         let options = ConnectOptions::new().name(NAME).connection_timeout(self.timeout).request_timeout(None);
-        let options = options.max_reconnects(self.servers.len());
-        let options = match &self.tls {
-            Some(config) => options.tls_client_config(config.clone()).require_tls(true),
-            None => options,
-        };
+        // Servers that it tells of are not asked: their addresses are not checked.
+        let options = options.ignore_discovered_servers().require_tls(self.requires_tls);
         if let Some(creds) = self.secret.text("creds") {
             let unreadable = |_| Invalid::from("the Secret's creds is not a NATS credentials file (user JWT and seed)");
             return options.credentials(creds).map_err(unreadable);
@@ -134,13 +130,16 @@ impl Nats {
     /// Connects, publishes, and waits until the server has taken it.
     async fn publish(&self, subject: &str, payload: Bytes) -> Result<(), Failure> {
         let (tell, mut events) = unbounded_channel();
-        let options = self.options().map_err(|invalid| Failure::permanent(Reason::Misconfigured, invalid.0))?;
+        let misconfigured = |invalid: Invalid| Failure::permanent(Reason::Misconfigured, invalid.0);
+        let (servers, names) = looked_up(&self.servers, &self.rules).await?;
+        let tls = self.trust.config(names).map_err(misconfigured)?;
+        let options = self.options().map_err(misconfigured)?.tls_client_config(tls).max_reconnects(servers.len());
         let options = options.event_callback(move |event| {
             // Nobody listens any more when it is closed after a timeout.
             let _ = tell.send(event);
             std::future::ready(())
         });
-        let client = options.connect(&self.servers[..]).await.map_err(unconnected)?;
+        let client = options.connect(&servers[..]).await.map_err(unconnected)?;
         publish_on(&client, subject, payload).await?;
         round_trip(&client, &mut events).await?;
         // Closing is the last event, so that by then everything the server said has been heard.
@@ -228,26 +227,6 @@ fn unconnected(error: ConnectError) -> Failure {
     }
 }
 
-fn tls_config(tls: &Tls) -> Result<ClientConfig, Invalid> {
-    let authorities = tls.authorities.as_ref().ok_or("certSecretRef of a nats Provider needs ca.crt")?;
-    let mut roots = RootCertStore::empty();
-    let unreadable = "ca.crt holds no certificate in PEM form";
-    for certificate in CertificateDer::pem_slice_iter(authorities.bytes()) {
-        roots.add(certificate.map_err(|_| unreadable)?).map_err(|_| unreadable)?;
-    }
-    if roots.is_empty() {
-        return Err(Invalid::from(unreadable));
-    }
-    let crypto = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(crypto).with_safe_default_protocol_versions();
-    let builder = builder.expect("the provider has the default versions").with_root_certificates(roots);
-    let Some((certificate, key)) = &tls.identity else { return Ok(builder.with_no_client_auth()) };
-    let mismatched = "tls.crt and tls.key are not a pair in PEM form";
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate.bytes()).collect();
-    let key = PrivateKeyDer::from_pem_slice(key.bytes()).map_err(|_| mismatched)?;
-    builder.with_client_auth_cert(chain.map_err(|_| mismatched)?, key).map_err(|_| Invalid::from(mismatched))
-}
-
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -331,8 +310,7 @@ mod tests {
             provider.address = address.into();
             provider.secret = sample::secret(secret);
         });
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let http = Http::new(&provider, &crate::http::shared_client().unwrap()).unwrap();
+        let http = Http::new(&provider, &sample::outside()).unwrap();
         match build(&provider, http).unwrap() {
             Notifier::Message(notifier) => notifier.send(&Sample::info().notification()).await,
             Notifier::State(_) => unreachable!("nats sends messages"),

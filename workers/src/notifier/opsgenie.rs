@@ -14,6 +14,8 @@ use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
+use super::need::Demand::Required;
+use super::need::Need;
 use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
 use crate::address::http_url;
 use crate::classify::classify;
@@ -30,7 +32,17 @@ pub const TYPE: ProviderType = ProviderType {
     kind: "opsgenie",
     family: Family::Message,
     summary: "Opsgenie, an alert for each event",
-    needs: "address (https://api.opsgenie.com/v2/alerts); Secret: token (the API key)",
+    needs: &[
+        Need::field(
+            "address",
+            Required,
+            "https://api.opsgenie.com/v2/alerts, or that of the EU",
+            "https://api.opsgenie.com/v2/alerts",
+        ),
+        Need::key("token", Required, "the API key", "your-token"),
+    ],
+    limits: "description 15,000, details 8,000",
+    again: "one alert (counted up)",
     build,
 };
 
@@ -60,10 +72,11 @@ impl SendMessage for Opsgenie {
 fn alert(notification: &Notification<'_>, provider_uid: &str) -> Value {
     let (event, object) = (notification.event, notification.object);
     let alias = format!("{provider_uid}/{}/{}", notification.object_path(), event.reason);
+    let own = || format!("{}/{}", object.kind, object.name);
     json!({
-        "message": cut_chars(&format!("{}/{}", object.kind, object.name), MOST_OF_A_MESSAGE),
+        "message": cut_chars(&notification.wording.title.clone().unwrap_or_else(own), MOST_OF_A_MESSAGE),
         "alias": hex::encode(Sha256::digest(alias)),
-        "description": cut_chars(&event.message, MOST_OF_A_DESCRIPTION),
+        "description": cut_chars(notification.text(), MOST_OF_A_DESCRIPTION),
         "details": details(notification),
     })
 }
@@ -73,7 +86,9 @@ fn details(notification: &Notification<'_>) -> Map<String, Value> {
     let mut left = MOST_OF_ALL_DETAILS;
     let mut details = Map::new();
     let severity = ("severity", notification.event.severity.as_str());
-    for (key, value) in std::iter::once(severity).chain(notification.fields().filter(|(key, _)| *key != "severity")) {
+    let links = notification.links().iter().map(|link| (link.key, link.url.as_str()));
+    for (key, value) in std::iter::once(severity).chain(links).chain(notification.fields().filter(|(key, _)| *key != "severity"))
+    {
         let Some(room) = left.checked_sub(key.chars().count()).filter(|room| *room > 0) else { break };
         let value = cut_chars(value, room);
         left = room - value.chars().count();

@@ -20,6 +20,8 @@ use self::otlp::{
     AnyValue, ExportRequest, ExportResponse, KeyValue, Resource, ResourceSpans, Scope, ScopeSpans, Span, SpanKind, Status,
     StatusCode, Value,
 };
+use super::need::Demand::{Optional, Required};
+use super::need::Need;
 use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
 use crate::address::http_url;
 use crate::classify::classify;
@@ -40,7 +42,20 @@ pub const TYPE: ProviderType = ProviderType {
     kind: "otel",
     family: Family::Message,
     summary: "OpenTelemetry, a span for each event over OTLP/HTTP",
-    needs: "address (https://HOST:4318, path /v1/traces unless given); Secret: headers, and token or username and password",
+    needs: &[
+        Need::field(
+            "address",
+            Required,
+            "https://HOST:4318; the path is /v1/traces unless there is one",
+            "https://otel.example.com:4318",
+        ),
+        Need::key("headers", Optional, "more headers, as a YAML map", ""),
+        Need::key("token", Optional, "a bearer token", "your-token"),
+        Need::key("username", Optional, "in place of token, with password", ""),
+        Need::key("password", Optional, "with username", ""),
+    ],
+    limits: "",
+    again: "one span",
     build,
 };
 
@@ -128,6 +143,7 @@ fn span(notification: &Notification<'_>) -> Span {
     ];
     // Keys are unique in a span; metadata goes before what the event says.
     let own = own.into_iter().filter(|(key, _)| !notification.metadata.contains_key(*key));
+    let links = notification.links().iter().map(|link| attribute(&format!("link.{}", link.key), &link.url));
     let start = nanoseconds(notification.unix_seconds(), 0);
     let received = event.received_at.map_or(start, |time| nanoseconds(time.seconds, time.nanos));
     Span {
@@ -137,9 +153,9 @@ fn span(notification: &Notification<'_>) -> Span {
         kind: SpanKind::Internal.into(),
         start_time_unix_nano: start,
         end_time_unix_nano: received.max(start),
-        attributes: own.chain(notification.fields()).map(|(key, value)| attribute(key, value)).collect(),
+        attributes: own.chain(notification.fields()).map(|(key, value)| attribute(key, value)).chain(links).collect(),
         status: Some(match notification.is_error() {
-            true => Status { message: event.message.clone(), code: StatusCode::Error.into() },
+            true => Status { message: notification.titled_text(), code: StatusCode::Error.into() },
             false => Status { message: String::new(), code: StatusCode::Ok.into() },
         }),
         flags: FLAGS,

@@ -18,12 +18,15 @@ use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
+use super::need::Demand::{Optional, Required};
+use super::need::Need;
 use super::{Desired, Held, Invalid, KeepState, Notifier, ProviderType, Sent};
 use crate::address::{at_path, http_url};
 use crate::classify::classify;
 use crate::http::{Http, Request};
 use crate::notification::Notification;
 use crate::text::{cut_chars, words};
+use crate::wording::Link;
 
 const MOST_OF_A_SUMMARY: usize = 1_024;
 const ALERT_PATH: &str = "/v2/enqueue";
@@ -34,7 +37,12 @@ pub const TYPE: ProviderType = ProviderType {
     kind: "pagerduty",
     family: Family::Message,
     summary: "PagerDuty, an incident for each failing object",
-    needs: "address (https://events.pagerduty.com); channel: the routing key",
+    needs: &[
+        Need::field("address", Required, "https://events.pagerduty.com, or that of the EU", "https://events.pagerduty.com"),
+        Need::field("channel", Optional, "the routing key; PagerDuty refuses events without", "your-routing-key"),
+    ],
+    limits: "summary 1,024",
+    again: "one incident; a change event may show twice",
     build,
 };
 
@@ -91,7 +99,7 @@ fn steps(notification: &Notification<'_>) -> Vec<Step> {
         "summary": summary(notification),
         "source": format!("Flux {}", notification.event.reporting_controller),
         "timestamp": notification.rfc3339(),
-        "custom_details": { "message": notification.event.message, "metadata": notification.metadata },
+        "custom_details": { "message": notification.text(), "metadata": notification.metadata },
     });
     if notification.is_error() {
         payload["severity"] = "error".into();
@@ -100,21 +108,30 @@ fn steps(notification: &Notification<'_>) -> Vec<Step> {
         let trigger = json!({
             "routing_key": routing_key, "event_action": "trigger", "dedup_key": dedup_key, "payload": payload,
         });
-        return vec![Step { path: ALERT_PATH.into(), body: trigger }];
+        return vec![Step { path: ALERT_PATH.into(), body: with_links(trigger, notification) }];
     }
     let resolve = json!({ "routing_key": routing_key, "event_action": "resolve", "dedup_key": dedup_key });
     let mut steps = vec![Step { path: ALERT_PATH.into(), body: resolve }];
     if notification.event.severity == "info" {
         let change = json!({ "routing_key": routing_key, "payload": payload });
-        steps.push(Step { path: CHANGE_PATH.into(), body: change });
+        steps.push(Step { path: CHANGE_PATH.into(), body: with_links(change, notification) });
     }
     steps
+}
+
+fn with_links(mut body: Value, notification: &Notification<'_>) -> Value {
+    if !notification.links().is_empty() {
+        let link = |link: &Link| json!({ "href": link.url, "text": link.label });
+        body["links"] = notification.links().iter().map(link).collect();
+    }
+    body
 }
 
 fn summary(notification: &Notification<'_>) -> String {
     let object = notification.object;
     let name = format!("{}/{}", object.kind, object.name).to_lowercase();
-    cut_chars(&format!("{}: {name}", words(&notification.event.reason)), MOST_OF_A_SUMMARY)
+    let own = || format!("{}: {name}", words(&notification.event.reason));
+    cut_chars(&notification.wording.title.clone().unwrap_or_else(own), MOST_OF_A_SUMMARY)
 }
 
 #[cfg(test)]
@@ -237,7 +254,6 @@ mod tests {
 
     #[tokio::test]
     async fn a_change_is_told_only_when_the_resolve_was_taken() {
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         for (statuses, paths, expected) in [
             (vec![202, 202], vec![ALERT_PATH, CHANGE_PATH], None),
             (vec![400], vec![ALERT_PATH], Some((Reason::Rejected, false))),
@@ -245,7 +261,7 @@ mod tests {
         ] {
             let (address, service) = answering(statuses).await;
             let provider = sample::provider("pagerduty", |provider| provider.address = address);
-            let http = Http::new(&provider, &crate::http::shared_client().unwrap()).unwrap();
+            let http = Http::new(&provider, &sample::outside()).unwrap();
             let Notifier::State(notifier) = build(&provider, http).unwrap() else { unreachable!("pagerduty keeps states") };
             let desired = notifier.desire(&Sample::info().notification()).unwrap().unwrap();
             assert_eq!(sample::verdict(notifier.write(&desired, None).await), expected);

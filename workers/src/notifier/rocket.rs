@@ -8,7 +8,9 @@ use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
-use super::slack_form::{Sender, SlackForm};
+use super::need::Demand::Optional;
+use super::need::Need;
+use super::slack_form::{Links, Sender, SlackForm};
 use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
 use crate::address::http_url;
 use crate::classify::classify;
@@ -20,7 +22,13 @@ pub const TYPE: ProviderType = ProviderType {
     kind: "rocket",
     family: Family::Message,
     summary: "Rocket.Chat, by webhook",
-    needs: "address (or the Secret's address)",
+    needs: &[
+        Need::webhook("https://rocket.example.com/hooks/your-id/your-token"),
+        Need::field("channel", Optional, "another channel than the webhook has", ""),
+        Need::field("username", Optional, "the name to post under", ""),
+    ],
+    limits: "text 5,000, all 30,000",
+    again: "twice",
     build,
 };
 
@@ -31,6 +39,7 @@ const FORM: SlackForm = SlackForm {
     longest_text: 5_000,
     longest_value: 5_000,
     most_fields: usize::MAX,
+    links: Links::Buttons,
     longest_attachment: 30_000,
 };
 

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use tidings_core::config::AddressSettings;
 use tidings_core::retry::RetryPolicy;
 use tidings_core::{AlertReference, Event, Failure, FailureKind, ObjectReference, Reason, Timestamp};
 use tidings_rules::{Family, Kind, ResolvedProvider, SecretData, SecretValue};
 
 use super::{Invalid, Notifier, ProviderType, Sent};
-use crate::http::{Answer, Http, Request};
+use crate::http::{Answer, Http, Outside, Request};
 use crate::notification::Notification;
+use crate::wording::Wording;
 
 /// The Provider `apps/prov` of a type, at `https://hooks.example.com/path`, with what the test changes in it.
 pub fn provider(kind: &'static str, edit: impl FnOnce(&mut ResolvedProvider)) -> ResolvedProvider {
@@ -30,12 +32,22 @@ pub fn provider(kind: &'static str, edit: impl FnOnce(&mut ResolvedProvider)) ->
         commit_status_expr: None,
         rate_limit: None,
         max_in_flight: None,
+        commit_status: Default::default(),
+        links: None,
         retry: RetryPolicy::default(),
         manifest: serde_json::Value::Null,
         fingerprint: String::new(),
     };
     edit(&mut provider);
     provider
+}
+
+/// The way out to loopback ports.
+pub fn outside() -> Outside {
+    // It fails only where another test was quicker.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let addresses = AddressSettings { allow: Vec::new(), deny: Vec::new(), loopback: true };
+    Outside::new(addresses).expect("the system's certificates can be read")
 }
 
 /// The data of a Secret.
@@ -49,6 +61,7 @@ pub struct Sample {
     pub metadata: BTreeMap<String, String>,
     pub alert: AlertReference,
     pub channel: String,
+    pub wording: Wording,
 }
 
 impl Sample {
@@ -83,6 +96,7 @@ impl Sample {
             metadata: metadata.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
             alert: AlertReference { namespace: "apps".into(), name: "webapp-alert".into(), ..Default::default() },
             channel: "general".into(),
+            wording: Wording::default(),
         }
     }
 
@@ -110,13 +124,21 @@ impl Sample {
             metadata: &self.metadata,
             alert: &self.alert,
             channel: &self.channel,
+            wording: &self.wording,
         }
     }
 }
 
 /// An answer of a service.
 pub fn answer(status: u16, body: &str) -> Answer {
-    Answer { host: "service".into(), status, headers: HeaderMap::new(), body: body.into(), dry_run: false }
+    Answer {
+        host: "service".into(),
+        status,
+        headers: HeaderMap::new(),
+        body: body.into(),
+        dry_run: false,
+        redactor: Default::default(),
+    }
 }
 
 /// The same answer with another header.

@@ -14,12 +14,14 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use reqwest::Method;
 use reqwest::header::HeaderName;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tidings_core::Failure;
 use tidings_core::id::digest;
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
+use super::need::Demand::{Optional, Required};
+use super::need::Need;
 use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
 use crate::address::http_url;
 use crate::classify::{classify, retry_after};
@@ -34,7 +36,12 @@ pub const TYPE: ProviderType = ProviderType {
     kind: "sentry",
     family: Family::Message,
     summary: "Sentry, errors as events and the rest as transactions",
-    needs: "address: the DSN (in the spec or the Secret); channel: the environment",
+    needs: &[
+        Need::key("address", Required, "the DSN", "https://public-key@o1.ingest.sentry.io/1"),
+        Need::field("channel", Optional, "the environment", "production"),
+    ],
+    limits: "",
+    again: "dropped there",
     build,
 };
 
@@ -103,6 +110,9 @@ fn event(notification: &Notification<'_>, event_id: &str) -> Value {
     item["level"] = "error".into();
     item["server_name"] = notification.event.reporting_controller.as_str().into();
     item["contexts"] = json!({ "metadata": notification.metadata });
+    if !notification.links().is_empty() {
+        item["contexts"]["links"] = links(notification);
+    }
     item
 }
 
@@ -115,12 +125,19 @@ fn transaction(notification: &Notification<'_>, event_id: &str) -> Value {
     item["level"] = "info".into();
     item["start_timestamp"] = time.as_str().into();
     item["contexts"] = json!({ "trace": { "op": "event", "span_id": span_id, "trace_id": trace_id } });
+    if !notification.links().is_empty() {
+        item["contexts"]["links"] = links(notification);
+    }
     item["spans"] = json!([{
         "op": "event", "origin": "manual", "span_id": span_id, "trace_id": trace_id,
         "start_timestamp": time, "timestamp": time, "tags": tags,
     }]);
     item["tags"] = json!(tags);
     item
+}
+
+fn links(notification: &Notification<'_>) -> Value {
+    notification.links().iter().map(|link| (link.key.to_owned(), Value::from(link.url.as_str()))).collect::<Map<_, _>>().into()
 }
 
 /// What both kinds of item have.
@@ -130,7 +147,7 @@ fn common(notification: &Notification<'_>, event_id: &str) -> Value {
         "event_id": event_id,
         "timestamp": notification.rfc3339(),
         "platform": "other",
-        "message": notification.event.message,
+        "message": notification.titled_text(),
         "transaction": format!("{}: {}/{}", object.kind, object.namespace, object.name),
     });
     if !notification.channel.is_empty() {

@@ -1,7 +1,7 @@
 //! `slack`: an incoming webhook, or the Web API's `chat.postMessage` with a bot's token.
 //!
-//! Contract: Slack's "Sending messages using incoming webhooks", "chat.postMessage" and "Legacy secondary attachments". Slack
-//! shows 8 000 characters of an attachment's text and truncates a message at 40 000 ("Truncating really long messages").
+//! Contract: Slack's "Sending messages using incoming webhooks", "chat.postMessage" and "Legacy secondary attachments" (links are its
+//! link buttons). Slack shows 8 000 characters of an attachment's text and truncates a message at 40 000 ("Truncating really long messages").
 //! Neither way knows an idempotency key: a retry after a lost answer can post twice.
 
 use async_trait::async_trait;
@@ -10,7 +10,9 @@ use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
-use super::slack_form::{Sender, SlackForm, username_or_controller};
+use super::need::Demand::Optional;
+use super::need::Need;
+use super::slack_form::{Links, Sender, SlackForm, username_or_controller};
 use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
 use crate::address::http_url;
 use crate::classify::{classify, retry_after};
@@ -22,7 +24,14 @@ pub const TYPE: ProviderType = ProviderType {
     kind: "slack",
     family: Family::Message,
     summary: "Slack, by webhook or as a bot",
-    needs: "address (or the Secret's address); for https://slack.com/api/chat.postMessage also channel and Secret: token",
+    needs: &[
+        Need::webhook("https://hooks.slack.com/services/T00000000/B00000000/your-token"),
+        Need::field("channel", Optional, "the channel; as a bot there must be one", "deployments"),
+        Need::field("username", Optional, "the name to post under; else the controller", ""),
+        Need::key("token", Optional, "the bot's token, with the address https://slack.com/api/chat.postMessage", ""),
+    ],
+    limits: "text 8,000, all 30,000",
+    again: "twice",
     build,
 };
 
@@ -33,6 +42,7 @@ const FORM: SlackForm = SlackForm {
     longest_text: 8_000,
     longest_value: 8_000,
     most_fields: usize::MAX,
+    links: Links::Buttons,
     // With the fallback, still less than 40 000.
     longest_attachment: 30_000,
 };
@@ -56,11 +66,11 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 #[async_trait]
 impl SendMessage for Slack {
     async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure> {
-        let first_line = notification.event.message.lines().next().unwrap_or_default();
+        let first_line = notification.text().lines().next().unwrap_or_default();
         let sender = Sender {
             username: username_or_controller(&self.username, notification),
             channel: notification.channel,
-            fallback: &format!("{}: {first_line}", notification.object_heading()),
+            fallback: &format!("{}: {first_line}", notification.title()),
         };
         let mut request = Request::post_json(self.url.clone(), &FORM.body(notification, &sender));
         if let Some(token) = &self.token {

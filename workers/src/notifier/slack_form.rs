@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use super::fit::{UTF16, fit};
 use crate::notification::Notification;
-use crate::text::cut_utf16;
+use crate::text::{cut_utf16, without_half_entity};
+use crate::wording::Link;
 
 /// What differs between the services: colours and sizes. Sizes are in units of UTF-16.
 pub struct SlackForm {
@@ -20,8 +21,19 @@ pub struct SlackForm {
     pub longest_value: usize,
     /// How many fields there may be.
     pub most_fields: usize,
+    /// How links are shown.
+    pub links: Links,
     /// The longest that name, text and fields of the attachment may be together.
     pub longest_attachment: usize,
+}
+
+/// How links are shown.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Links {
+    /// As buttons below the attachment.
+    Buttons,
+    /// In a field of their own, as Markdown.
+    Field,
 }
 
 /// Who says it, where to.
@@ -37,13 +49,15 @@ pub struct Sender<'a> {
 impl SlackForm {
     /// The body for a notification.
     pub fn body(&self, notification: &Notification<'_>, sender: &Sender<'_>) -> Value {
-        let author = cut_utf16(&notification.object_heading(), self.longest_name);
-        let text = cut_utf16(&notification.event.message, self.longest_text);
-        let fields = notification.fields().take(self.most_fields);
+        let author = cut_utf16(&notification.title(), self.longest_name);
+        let text = cut_utf16(notification.text(), self.longest_text);
+        let links = if self.links == Links::Field { notification.markdown_links("") } else { String::new() };
+        let link_field = Some(("Links", links.as_str())).filter(|(_, links)| !links.is_empty());
+        let fields = link_field.into_iter().chain(notification.shown_fields()).take(self.most_fields);
         let fields = fields.map(|(key, value)| (cut_utf16(key, self.longest_name), cut_utf16(value, self.longest_value)));
         let fitted = fit(UTF16, self.longest_attachment - (UTF16.size)(&author), &text, fields, 0);
         let field = |(title, value)| json!({ "title": title, "value": value, "short": false });
-        json!({
+        let mut body = json!({
             "channel": sender.channel,
             "username": cut_utf16(sender.username, self.longest_name),
             "icon_url": "",
@@ -52,12 +66,20 @@ impl SlackForm {
                 "fallback": cut_utf16(sender.fallback, self.longest_text),
                 "color": if notification.is_error() { self.error } else { self.info },
                 "author_name": author,
-                "text": fitted.message,
+                "text": if notification.is_worded() { without_half_entity(fitted.message) } else { fitted.message },
                 "mrkdwn_in": ["text"],
                 "fields": fitted.fields.into_iter().map(field).collect::<Vec<Value>>(),
             }],
-        })
+        });
+        if self.links == Links::Buttons && !notification.links().is_empty() {
+            body["attachments"][0]["actions"] = notification.links().iter().map(button).collect();
+        }
+        body
     }
+}
+
+fn button(link: &Link) -> Value {
+    json!({ "type": "button", "text": link.label, "url": link.url })
 }
 
 /// The name to show: the Provider's `username`, else the controller that reports.
@@ -77,6 +99,7 @@ mod tests {
         longest_text: 10,
         longest_value: 12,
         most_fields: 2,
+        links: Links::Buttons,
         longest_attachment: 65,
     };
 

@@ -1,6 +1,6 @@
 //! `telegram`: a bot's message to a chat.
 //!
-//! Contract: Telegram's Bot API, "sendMessage" and "MarkdownV2 style". A message has 4 096 characters; here with its escapes, in
+//! Contract: Telegram's Bot API, "sendMessage", "MarkdownV2 style" and "InlineKeyboardButton". A message has 4 096 characters; here with its escapes, in
 //! units of UTF-16, so that it never has more. 429 tells the wait in `parameters.retry_after`. A retry after a lost answer can
 //! post twice.
 
@@ -11,18 +11,26 @@ use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
 use super::fit::{UTF16, Unit, fit};
+use super::need::Demand::Required;
+use super::need::Need;
 use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
 use crate::classify::classify_with_wait;
 use crate::http::{Answer, Http, Request};
 use crate::notification::Notification;
 use crate::text::{ELLIPSIS, cut_utf16};
+use crate::wording::Link;
 
 /// The row of the table.
 pub const TYPE: ProviderType = ProviderType {
     kind: "telegram",
     family: Family::Message,
     summary: "Telegram, as a bot",
-    needs: "channel (the chat's id or @name, then :THREAD for a topic); Secret: token",
+    needs: &[
+        Need::field("channel", Required, "the chat's id or @name, then :THREAD for a topic", "-1001234567890"),
+        Need::key("token", Required, "the bot's token", "1234567890:your-token"),
+    ],
+    limits: "4,096",
+    again: "twice",
     build,
 };
 
@@ -56,6 +64,11 @@ impl SendMessage for Telegram {
         if !thread.is_empty() {
             body["message_thread_id"] = Value::from(thread);
         }
+        if !notification.links().is_empty() {
+            let button = |link: &Link| json!({ "text": link.label, "url": link.url });
+            let row: Vec<Value> = notification.links().iter().map(button).collect();
+            body["reply_markup"] = json!({ "inline_keyboard": [row] });
+        }
         judge(&self.http.send(Request::post_json(self.url.clone(), &body)).await?).map(Sent::accepted)
     }
 }
@@ -63,12 +76,13 @@ impl SendMessage for Telegram {
 fn text(notification: &Notification<'_>) -> String {
     let emoji = if notification.is_error() { "🚨" } else { "💫" };
     let object = notification.object;
-    let name = format!("{emoji} {}/{}/{}", object.kind.to_lowercase(), object.name, object.namespace);
-    let heading = format!("*{}*\n", escaped(&name));
+    let own = || format!("{}/{}/{}", object.kind.to_lowercase(), object.name, object.namespace);
+    let title = notification.wording.title.clone().unwrap_or_else(own);
+    let heading = format!("*{}*\n", escaped(&format!("{emoji} {title}")));
     let line = |key: &str, value: &str| format!("\\- *{key}*: {value}\n");
     let room = LONGEST_TEXT.saturating_sub((ESCAPED.size)(&heading) + 1);
-    let fields = notification.fields().map(|(key, value)| (escaped(key), escaped(value)));
-    let fitted = fit(ESCAPED, room, &escaped(&notification.event.message), fields, line("", "").len());
+    let fields = notification.shown_fields().map(|(key, value)| (escaped(key), escaped(value)));
+    let fitted = fit(ESCAPED, room, &escaped(notification.text()), fields, line("", "").len());
     let lines: String = fitted.fields.iter().map(|(key, value)| line(key, value)).collect();
     format!("{heading}{}\n{lines}", fitted.message)
 }

@@ -11,6 +11,8 @@ use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
 use super::fit::{BYTES, fit};
+use super::need::Demand::{Optional, Required};
+use super::need::Need;
 use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
 use crate::address::http_url;
 use crate::classify::{classify, describe, retry_after};
@@ -22,7 +24,13 @@ pub const TYPE: ProviderType = ProviderType {
     kind: "webex",
     family: Family::Message,
     summary: "Webex, as a bot",
-    needs: "address (https://webexapis.com/v1/messages), channel (the id of the room); Secret: token",
+    needs: &[
+        Need::field("address", Required, "https://webexapis.com/v1/messages", "https://webexapis.com/v1/messages"),
+        Need::field("channel", Optional, "the room's id; Webex refuses messages without", "your-room"),
+        Need::key("token", Optional, "the bot's token; Webex refuses messages without", "your-token"),
+    ],
+    limits: "7,439 bytes",
+    again: "twice",
     build,
 };
 
@@ -56,12 +64,15 @@ impl SendMessage for Webex {
 
 fn markdown(notification: &Notification<'_>) -> String {
     let emoji = if notification.is_error() { "💣" } else { "✅" };
-    let heading = format!("{emoji} **{}**\n", notification.object_heading());
+    let heading = format!("{emoji} **{}**\n", notification.title());
+    let links = notification.markdown_links("\n");
     let line = |key: &str, value: &str| format!(">**{key}**: {value}\n");
-    let room = LONGEST_MARKDOWN.saturating_sub(heading.len() + 1);
-    let fitted = fit(BYTES, room, &notification.event.message, notification.fields(), line("", "").len());
+    let room = LONGEST_MARKDOWN.saturating_sub(heading.len() + links.len() + 2);
+    let fitted = fit(BYTES, room, notification.text(), notification.shown_fields(), line("", "").len());
     let lines: String = fitted.fields.iter().map(|(key, value)| line(key, value)).collect();
-    format!("{heading}{}\n{lines}", fitted.message)
+    // An empty line ends the quotation.
+    let links = if links.is_empty() { links } else { format!("\n{links}") };
+    format!("{heading}{}\n{lines}{links}", fitted.message)
 }
 
 /// Webex answers 423 while a room is locked for a moment.

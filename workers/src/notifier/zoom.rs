@@ -11,6 +11,8 @@ use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
+use super::need::Demand::Required;
+use super::need::Need;
 use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
 use crate::address::http_url;
 use crate::classify::classify;
@@ -23,7 +25,12 @@ pub const TYPE: ProviderType = ProviderType {
     kind: "zoom",
     family: Family::Message,
     summary: "Zoom Team Chat, by webhook",
-    needs: "address (or the Secret's address); Secret: token (the verification token)",
+    needs: &[
+        Need::webhook("https://integrations.zoom.us/chat/webhooks/incomingwebhook/your-id"),
+        Need::key("token", Required, "the verification token", "your-token"),
+    ],
+    limits: "4,000 each text",
+    again: "twice",
     build,
 };
 
@@ -59,13 +66,14 @@ impl SendMessage for Zoom {
 }
 
 fn body(notification: &Notification<'_>) -> Value {
-    let mut parts = vec![json!({ "type": "message", "text": cut_utf16(&notification.event.message, LONGEST_TEXT) })];
+    let mut parts = vec![json!({ "type": "message", "text": cut_utf16(notification.text(), LONGEST_TEXT) })];
     let field = |(key, value)| json!({ "key": key, "value": cut_utf16(value, LONGEST_TEXT) });
-    let fields: Vec<Value> = notification.fields().map(field).collect();
+    let fields: Vec<Value> = notification.shown_fields().map(field).collect();
     if !fields.is_empty() {
         parts.push(json!({ "type": "fields", "items": fields }));
     }
-    let head = json!({ "text": notification.object_heading(), "sub_head": { "text": notification.event.severity } });
+    parts.extend(notification.links().iter().map(|link| json!({ "type": "message", "text": link.label, "link": link.url })));
+    let head = json!({ "text": notification.title(), "sub_head": { "text": notification.event.severity } });
     json!({ "content": { "head": head, "body": parts } })
 }
 

@@ -10,6 +10,8 @@ use tidings_rules::{Family, ResolvedProvider};
 use url::{Url, form_urlencoded};
 
 use super::fit::{UTF16, fit};
+use super::need::Demand::{Optional, Required};
+use super::need::Need;
 use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
 use crate::address::http_url;
 use crate::classify::classify_with_wait;
@@ -21,7 +23,14 @@ pub const TYPE: ProviderType = ProviderType {
     kind: "zulip",
     family: Family::Message,
     summary: "Zulip, as a bot",
-    needs: "address (the server), channel (CHANNEL/TOPIC); Secret: username and password (the bot's e-mail and API key)",
+    needs: &[
+        Need::field("address", Required, "the server", "https://acme.zulipchat.com"),
+        Need::field("channel", Required, "CHANNEL/TOPIC", "deployments/flux"),
+        Need::key("username", Optional, "the bot's e-mail; Zulip refuses messages without", "flux-bot@acme.zulipchat.com"),
+        Need::key("password", Optional, "the bot's API key", "your-api-key"),
+    ],
+    limits: "10,000",
+    again: "twice",
     build,
 };
 
@@ -68,14 +77,18 @@ fn channel_and_topic(text: &str) -> Option<(&str, &str)> {
 /// Metadata in plain order of keys, as in the comments on change requests; the number of the change request is no news here.
 fn content(notification: &Notification<'_>) -> String {
     let emoji = if notification.is_error() { "⚠️ " } else { "ℹ️ " };
-    let heading = format!("## Flux Status\n\n{emoji}{}\n\n", notification.object_path());
-    let metadata_heading = "\n\nMetadata:\n";
+    let heading = match &notification.wording.title {
+        Some(title) => format!("## {emoji}{title}\n\n"),
+        None => format!("## Flux Status\n\n{emoji}{}\n\n", notification.object_path()),
+    };
+    let metadata_heading = if notification.is_worded() { "\n" } else { "\n\nMetadata:\n" };
+    let links = if notification.links().is_empty() { String::new() } else { format!("\n{}", notification.markdown_links("\n")) };
     let line = |key: &str, value: &str| format!("* `{key}`: {value}\n");
-    let room = LONGEST_CONTENT.saturating_sub((UTF16.size)(&heading) + metadata_heading.len());
-    let fields = notification.metadata.iter().filter(|(key, _)| *key != "change_request");
-    let fitted = fit(UTF16, room, &notification.event.message, fields, line("", "").len());
+    let room = LONGEST_CONTENT.saturating_sub((UTF16.size)(&heading) + metadata_heading.len() + (UTF16.size)(&links));
+    let fields = notification.metadata.iter().filter(|(key, _)| *key != "change_request" && !notification.is_worded());
+    let fitted = fit(UTF16, room, notification.text(), fields, line("", "").len());
     let lines: String = fitted.fields.iter().map(|(key, value)| line(key, value)).collect();
-    format!("{heading}{}{metadata_heading}{lines}", fitted.message)
+    format!("{heading}{}{metadata_heading}{lines}{links}", fitted.message)
 }
 
 fn judge(answer: &Answer) -> Result<u16, Failure> {

@@ -64,7 +64,8 @@ impl Repository {
     }
 }
 
-fn parse(address: &str) -> Option<Repository> {
+/// The repository that an address names, in any of its forms.
+pub fn parse(address: &str) -> Option<Repository> {
     let url = if address.contains("://") { Url::parse(address).ok()? } else { scp_like(address)? };
     let host = url.host_str().filter(|host| !host.is_empty())?;
     let root = match (url.scheme(), url.port()) {

@@ -94,6 +94,15 @@ struct Created {
     id: u64,
 }
 
+// === impl Comment ===
+
+impl Comment {
+    /// The request's body that makes or edits it.
+    fn put(&self) -> Value {
+        json!({"body": self.body})
+    }
+}
+
 // === impl CommentWriter ===
 
 impl CommentWriter {
@@ -130,6 +139,27 @@ impl<F> Comments<F> {
 }
 
 impl<F: ChangeRequests> Comments<F> {
+    /// The comment of our own with the mark, on whichever page it is.
+    async fn find(&self, comment: &Comment) -> Result<Held, Failure> {
+        let login = self.login().await?;
+        for page in 1..=MOST_PAGES {
+            let answer = self.forge.list(&self.forge.list_path(comment.number, page)).await?;
+            if let Some(held) = held_of(answer.json::<Vec<Existing>>().unwrap_or_default(), login, comment) {
+                return Ok(held);
+            }
+            if !has_next(&answer) {
+                break;
+            }
+        }
+        Ok(Held::Unknown)
+    }
+
+    async fn edit(&self, comment: &Comment, id: &str) -> Result<Sent, Failure> {
+        let (method, path) = self.forge.edit_path(comment.number, id);
+        let edited = self.forge.put(method, &path, &comment.put()).await;
+        edited.map(|answer| sent(&answer, Some(id)))
+    }
+
     async fn login(&self) -> Result<&str, Failure> {
         self.login.get_or_try_init(|| self.forge.login()).await.map(String::as_str)
     }
@@ -145,44 +175,48 @@ impl<F: ChangeRequests> KeepState for Comments<F> {
         self.writer.desired(&self.forge.place(), notification).map(Some)
     }
 
+    fn needs_handle(&self) -> bool {
+        true
+    }
+
     async fn read(&self, desired: &Desired) -> Result<Held, Failure> {
-        let comment: Comment = state_of(desired)?;
-        let login = self.login().await?;
-        for page in 1..=MOST_PAGES {
-            let answer = self.forge.list(&self.forge.list_path(comment.number, page)).await?;
-            if let Some(held) = held_of(answer.json::<Vec<Existing>>().unwrap_or_default(), login, &comment) {
-                return Ok(held);
-            }
-            if !has_next(&answer) {
-                break;
-            }
-        }
-        Ok(Held::Unknown)
+        self.find(&state_of(desired)?).await
     }
 
     async fn write(&self, desired: &Desired, handle: Option<&str>) -> Result<Sent, Failure> {
         let comment: Comment = state_of(desired)?;
-        let body = json!({"body": comment.body});
         if let Some(id) = handle {
-            let (method, path) = self.forge.edit_path(comment.number, id);
-            let edited = self.forge.put(method, &path, &body).await;
+            let edited = self.edit(&comment, id).await;
             if !is_gone(&edited) {
-                return edited.map(|answer| sent(&answer, handle));
+                return edited;
+            }
+            // Somebody has deleted it; an earlier attempt may have made another.
+            match self.find(&comment).await? {
+                Held::Same { handle } => return Ok(Sent::Accepted { status: None, handle }),
+                Held::Other { handle: Some(id) } => return self.edit(&comment, &id).await,
+                Held::Other { handle: None } | Held::Unknown => {}
             }
         }
-        let created = self.forge.put(Method::POST, &self.forge.create_path(comment.number), &body).await?;
+        let created = self.forge.put(Method::POST, &self.forge.create_path(comment.number), &comment.put()).await?;
         Ok(sent(&created, None))
     }
 }
 
-/// The first comment by `login` with the mark. It is edited even if its text is right: what else it shows is not known.
+/// The first comment by `login` with the mark.
 fn held_of(existing: Vec<Existing>, login: &str, comment: &Comment) -> Option<Held> {
     let is_ours = |existing: &Existing| {
         existing.user.as_ref().is_some_and(|user| user.is(login))
             && existing.body.as_ref().is_some_and(|body| body.contains(&comment.mark))
     };
     let ours = existing.into_iter().find(is_ours)?;
-    Some(Held::Other { handle: Some(ours.id.to_string()) })
+    let handle = Some(ours.id.to_string());
+    let is_same = ours.body.is_some_and(|body| is_same_text(&body, &comment.body));
+    Some(if is_same { Held::Same { handle } } else { Held::Other { handle } })
+}
+
+/// Forges may give back other ends of lines, and no space at the end of a text.
+fn is_same_text(there: &str, wanted: &str) -> bool {
+    there.trim_end().lines().eq(wanted.trim_end().lines())
 }
 
 /// The comment was written; its id is remembered for the next edit.
@@ -191,17 +225,27 @@ fn sent(answer: &Answer, handle: Option<&str>) -> Sent {
     Sent::Accepted { status: Some(answer.status), handle: handle.map(str::to_owned).or(created) }
 }
 
-/// Whether the comment that was to be edited is gone: somebody has deleted it, and it is written anew.
-fn is_gone(edited: &Result<Answer, Failure>) -> bool {
+/// Whether the comment that was to be edited is gone.
+fn is_gone(edited: &Result<Sent, Failure>) -> bool {
     edited.as_ref().is_err_and(|failure| matches!(failure.status, Some(404 | 410)))
 }
 
 fn markdown(notification: &Notification<'_>) -> String {
     let sign = if notification.is_error() { "⚠️" } else { "ℹ️" };
-    let (path, message) = (notification.object_path(), &notification.event.message);
-    let mut text = format!("## Flux Status\n\n{sign} {path}\n\n{message}\n\nMetadata:\n");
-    for (key, value) in notification.metadata.iter().filter(|(key, _)| *key != "change_request") {
-        writeln!(text, "* `{key}`: {value}").expect("a String takes everything");
+    let (path, message) = (notification.object_path(), notification.text());
+    let mut text = match &notification.wording.title {
+        Some(title) => format!("## {sign} {title}\n\n{message}\n"),
+        None => format!("## Flux Status\n\n{sign} {path}\n\n{message}\n"),
+    };
+    if !notification.is_worded() {
+        text.push_str("\nMetadata:\n");
+        for (key, value) in notification.metadata.iter().filter(|(key, _)| *key != "change_request") {
+            writeln!(text, "* `{key}`: {value}").expect("a String takes everything");
+        }
+    }
+    if !notification.links().is_empty() {
+        text.push('\n');
+        text.push_str(&notification.markdown_links("\n"));
     }
     text
 }
@@ -260,6 +304,8 @@ mod tests {
         let ours = [by(3, "bot", &format!("{}\n\nold", comment.mark)), by(4, "bot", &comment.mark)];
         let held = held_of(others.into_iter().chain(ours).collect(), "bot", &comment);
         assert_eq!(held, Some(Held::Other { handle: Some("3".into()) }));
+        let same = by(5, "bot", comment.body.replace('\n', "\r\n").trim_end());
+        assert_eq!(held_of(vec![same], "bot", &comment), Some(Held::Same { handle: Some("5".into()) }));
     }
 
     #[test]

@@ -23,6 +23,9 @@ pub struct CommitStatus {
     pub verdict: Verdict,
     /// The reason in words.
     pub description: String,
+    /// What it links to, where a pattern says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_url: Option<String>,
 }
 
 /// How the object that the event is about took the commit.
@@ -50,6 +53,7 @@ pub enum Progressing {
 pub struct StatusReader {
     expression: Option<Expression>,
     progressing: Progressing,
+    is_id_qualified: bool,
     provider_uid: String,
     provider_manifest: Json,
 }
@@ -57,12 +61,13 @@ pub struct StatusReader {
 // === impl StatusReader ===
 
 impl StatusReader {
-    /// Takes over the Provider's expression for the context.
+    /// Takes over the Provider's expression for the context, and its options: `progressing` is what Flux does.
     pub fn new(provider: &ResolvedProvider, progressing: Progressing) -> Self {
         let source = provider.commit_status_expr.as_deref().filter(|source| !source.is_empty());
         Self {
             expression: source.map(Expression::new),
-            progressing,
+            progressing: if provider.commit_status.pending { Progressing::Pending } else { progressing },
+            is_id_qualified: provider.commit_status.qualified_id,
             provider_uid: provider.uid.clone(),
             provider_manifest: without_empty_fields(provider.manifest.clone()),
         }
@@ -88,7 +93,8 @@ impl StatusReader {
                 return Err(Failure::permanent(Reason::Misconfigured, detail));
             }
         };
-        Ok(Some(CommitStatus { commit, context, verdict, description: words(&notification.event.reason) }))
+        let (description, target_url) = (words(&notification.event.reason), notification.wording.target_url.clone());
+        Ok(Some(CommitStatus { commit, context, verdict, description, target_url }))
     }
 
     /// The commit status id: what the expression gives, else the default one.
@@ -97,7 +103,11 @@ impl StatusReader {
     /// The expression fails.
     pub fn context(&self, notification: &Notification<'_>) -> Result<String, Failure> {
         let Some(expression) = &self.expression else {
-            return Ok(status_id::default_id(notification.object, &self.provider_uid));
+            let default = status_id::default_id(notification.object, &self.provider_uid);
+            return Ok(match self.is_id_qualified {
+                true => status_id::qualified(&default, &notification.event.cluster, notification.object),
+                false => default,
+            });
         };
         let variables = Variables {
             event: flux::to_value(notification.event, notification.metadata),
@@ -105,6 +115,13 @@ impl StatusReader {
             provider: self.provider_manifest.clone(),
         };
         expression.evaluate(variables)
+    }
+}
+
+impl CommitStatus {
+    /// Whether what a forge holds links to where this status wants to; without a pattern any link will do.
+    pub fn links_to(&self, held: Option<&str>) -> bool {
+        self.target_url.is_none() || self.target_url.as_deref() == held
     }
 }
 
@@ -178,6 +195,7 @@ mod tests {
             context: "kustomization/webapp/0c9c2e41".into(),
             verdict,
             description: description.into(),
+            target_url: None,
         };
         assert_eq!(status(&Sample::info(), None), Ok(Some(expected(Verdict::Success, "reconciliation succeeded"))));
         assert_eq!(status(&Sample::error(), None), Ok(Some(expected(Verdict::Failure, "health check failed"))));
@@ -194,6 +212,28 @@ mod tests {
         let reader = StatusReader::new(&provider("gitea", |_| ()), Progressing::Pending);
         let pending = reader.status(&sample.notification()).unwrap().unwrap();
         assert_eq!((pending.verdict, pending.description.as_str()), (Verdict::Pending, "progressing"));
+    }
+
+    #[test]
+    fn options_add_pending_a_qualified_id_and_a_link() {
+        let mut sample = Sample::info();
+        sample.event.reason = "Progressing".into();
+        sample.event.cluster = "Eu-1".into();
+        sample.wording.target_url = Some("https://h/webapp".into());
+        let options = tidings_rules::CommitStatusOptions { pending: true, qualified_id: true, target_url: None };
+        let provider = provider("github", |provider| provider.commit_status = options);
+        let status = StatusReader::new(&provider, Progressing::Skipped).status(&sample.notification()).unwrap().unwrap();
+        assert_eq!((status.verdict, status.context.as_str()), (Verdict::Pending, "eu-1/apps/kustomization/webapp/0c9c2e41"));
+        assert_eq!(status.target_url.as_deref(), Some("https://h/webapp"));
+        assert!(status.links_to(Some("https://h/webapp")) && !status.links_to(Some("https://h/other")) && !status.links_to(None));
+    }
+
+    #[test]
+    fn a_state_without_a_link_is_stored_as_it_always_was() {
+        let status = status(&Sample::info(), None).unwrap().unwrap();
+        let stored = serde_json::to_value(&status).unwrap();
+        assert_eq!(stored.as_object().unwrap().keys().collect::<Vec<_>>(), ["commit", "context", "verdict", "description"]);
+        assert_eq!(serde_json::from_value::<CommitStatus>(stored).unwrap(), status);
     }
 
     #[test]

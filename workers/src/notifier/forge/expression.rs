@@ -199,6 +199,17 @@ mod tests {
     }
 
     #[test]
+    fn what_was_compiled_is_kept_also_that_it_can_not_be() {
+        for (source, can_be_compiled) in [("event.reason", true), ("event.", false)] {
+            let expression = Expression::new(source);
+            assert!(expression.0.program.get().is_none(), "not before it is needed");
+            let event = serde_json::json!({"reason": "Ready"});
+            let _ = expression.evaluate(Variables { event, alert: Json::Null, provider: Json::Null });
+            assert_eq!(expression.0.program.get().map(Result::is_ok), Some(can_be_compiled), "{source}");
+        }
+    }
+
+    #[test]
     fn an_expression_that_takes_too_long_is_not_begun_again_meanwhile() {
         let digits = "[1,2,3,4,5,6,7,8,9,0]";
         let expression = Expression::new(&format!(

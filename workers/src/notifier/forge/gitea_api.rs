@@ -14,12 +14,18 @@ use super::address::{Repository, repository};
 use crate::classify::classify;
 use crate::http::{Answer, Http, Request};
 use crate::notifier::Invalid;
+use crate::notifier::need::Demand::{Either, Required};
+use crate::notifier::need::Need;
 
 /// The oldest version whose API is this one.
 const OLDEST: (u64, u64) = (1, 11);
 
 /// What the Secret of a Gitea type must hold, for people.
-pub const NEEDS: &str = "address https://HOST/OWNER/NAME; Secret: token (or password)";
+pub const NEEDS: &[Need] = &[
+    Need::field("address", Required, "https://HOST/OWNER/NAME", "https://gitea.example.com/acme/deploy"),
+    Need::key("token", Either, "an access token", "your-token"),
+    Need::key("password", Either, "the same under another name", ""),
+];
 
 /// Gitea, for one repository and with one Provider's token.
 pub struct Gitea {

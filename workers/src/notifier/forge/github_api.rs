@@ -16,6 +16,8 @@ use super::github_app::{self, GithubApp};
 use crate::classify::{classify, describe, retry_after};
 use crate::http::{Answer, Http, Request};
 use crate::notifier::Invalid;
+use crate::notifier::need::Demand::{Either, Optional, Required};
+use crate::notifier::need::Need;
 
 /// The form of answers that is asked for.
 pub const ACCEPT: &str = "application/vnd.github.v3+json";
@@ -24,8 +26,16 @@ const VERSION: &str = "2022-11-28";
 const SECONDARY_LIMIT: Duration = Duration::from_secs(60);
 
 /// What the Secret of a GitHub type may hold, for people.
-pub const NEEDS: &str = "address https://HOST/OWNER/NAME; Secret: token, or githubAppID, githubAppInstallationID (or \
-                         githubAppInstallationOwner) and githubAppPrivateKey";
+pub const NEEDS: &[Need] = &[
+    Need::field("address", Required, "https://HOST/OWNER/NAME", "https://github.com/acme/deploy"),
+    Need::key("token", Either, "an access token, in place of a GitHub App's keys", "your-token"),
+    Need::key("password", Either, "the same under another name", ""),
+    Need::key("githubAppID", Either, "the App's id, with the two below", ""),
+    Need::key("githubAppInstallationID", Either, "its installation, or githubAppInstallationOwner", ""),
+    Need::key("githubAppInstallationOwner", Either, "the organisation it is installed in", ""),
+    Need::key("githubAppPrivateKey", Either, "its key, as PEM", ""),
+    Need::key("githubAppBaseURL", Optional, "the API of a GitHub Enterprise Server, unless it is the address's", ""),
+];
 
 /// GitHub, for one repository and with one Provider's credentials.
 pub struct GitHub {

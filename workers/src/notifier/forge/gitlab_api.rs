@@ -16,11 +16,17 @@ use super::address::{Repository, repository};
 use crate::classify::classify;
 use crate::http::{Answer, Http, Request};
 use crate::notifier::Invalid;
+use crate::notifier::need::Demand::{Either, Required};
+use crate::notifier::need::Need;
 
 const PRIVATE_TOKEN: HeaderName = HeaderName::from_static("private-token");
 
 /// What the Secret of a GitLab type must hold, for people.
-pub const NEEDS: &str = "address https://HOST/GROUP/…/NAME; Secret: token (or password)";
+pub const NEEDS: &[Need] = &[
+    Need::field("address", Required, "https://HOST/GROUP/…/NAME", "https://gitlab.com/acme/deploy"),
+    Need::key("token", Either, "an access token with the scope api", "your-token"),
+    Need::key("password", Either, "the same under another name", ""),
+];
 
 /// GitLab, for one project and with one Provider's token.
 pub struct GitLab {

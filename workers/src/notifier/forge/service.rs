@@ -9,7 +9,7 @@ use axum::{Router, serve};
 use tidings_rules::ResolvedProvider;
 use tokio::net::TcpListener;
 
-use crate::http::{Http, shared_client};
+use crate::http::Http;
 use crate::notifier::{KeepState, Notifier, ProviderType, sample};
 
 /// `METHOD /path?query` and the answer to it: status, `Link` and body.
@@ -32,9 +32,7 @@ pub async fn scripted(kind: &ProviderType, script: Script) -> (Box<dyn KeepState
         provider.address = format!("http://{address}/acme/deploy");
         provider.secret = sample::secret(&[("token", "t")]);
     });
-    // It fails only where another test was quicker.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let http = Http::new(&provider, &shared_client().unwrap()).unwrap();
+    let http = Http::new(&provider, &sample::outside()).unwrap();
     match (kind.build)(&provider, http).unwrap() {
         Notifier::State(notifier) => (notifier, calls),
         Notifier::Message(_) => panic!("{} keeps no state", kind.kind),

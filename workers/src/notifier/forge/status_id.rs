@@ -8,6 +8,11 @@ pub fn default_id(object: &ObjectReference, provider_uid: &str) -> String {
     format!("{}/{}/{part}", object.kind, object.name).to_lowercase()
 }
 
+/// `<cluster>/<namespace>/<default id>` in lower case: no two objects of a fleet share it.
+pub fn qualified(default: &str, cluster: &str, object: &ObjectReference) -> String {
+    format!("{cluster}/{}/{default}", object.namespace).to_lowercase()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -22,5 +27,11 @@ mod tests {
         ] {
             assert_eq!(default_id(&object, uid), id);
         }
+    }
+
+    #[test]
+    fn a_qualified_id_begins_with_cluster_and_namespace() {
+        let object = ObjectReference { namespace: "apps".into(), ..Default::default() };
+        assert_eq!(qualified("helmrelease/podinfo/f1b2c3d4", "EU-1", &object), "eu-1/apps/helmrelease/podinfo/f1b2c3d4");
     }
 }

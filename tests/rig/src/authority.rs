@@ -1,4 +1,4 @@
-//! A throw-away certificate authority: for the hosts of the recordings, and for clients that prove who they are.
+//! A throw-away certificate authority: for hosts that tests stand for, and for clients that prove who they are.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -18,6 +18,7 @@ use tokio_rustls::TlsAcceptor;
 /// The common name in the client's certificate.
 pub const CLIENT: &str = "flux-client";
 
+/// An authority with the certificates that it has given.
 pub struct Authority {
     folder: TempDir,
     issuer: CertifiedIssuer<'static, KeyPair>,
@@ -26,6 +27,8 @@ pub struct Authority {
 }
 
 impl Authority {
+    /// A new one, which nobody else trusts.
+    #[expect(clippy::new_without_default, reason = "it makes keys and files")]
     pub fn new() -> Self {
         // The error means that another test has done so.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -47,6 +50,17 @@ impl Authority {
         self.folder.path().join("ca.pem")
     }
 
+    /// Its own certificate, as PEM.
+    pub fn pem(&self) -> String {
+        self.issuer.pem()
+    }
+
+    /// A certificate for a host and its key, as PEM.
+    pub fn certificate_for(&self, host: &str) -> (String, String) {
+        let (certificate, key) = self.signed_for(host);
+        (certificate.pem(), key.serialize_pem())
+    }
+
     /// A folder without certificates, for SSL_CERT_DIR.
     pub fn no_folder(&self) -> PathBuf {
         self.folder.path().join("none")
@@ -64,10 +78,7 @@ impl Authority {
     }
 
     fn config_for(&self, host: &str) -> ServerConfig {
-        let key = new_key();
-        let mut params = parameters(host, vec![host.to_owned()]);
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        let certificate = params.signed_by(&key, &self.issuer).expect("the parameters are valid");
+        let (certificate, key) = self.signed_for(host);
         let mut roots = RootCertStore::empty();
         roots.add(self.issuer.der().clone()).expect("it is a certificate");
         let clients = WebPkiClientVerifier::builder(Arc::new(roots)).allow_unauthenticated().build().expect("it has a root");
@@ -76,6 +87,14 @@ impl Authority {
         let mut config = config.with_single_cert(vec![certificate.der().clone()], private).expect("key and certificate agree");
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         config
+    }
+
+    fn signed_for(&self, host: &str) -> (rcgen::Certificate, KeyPair) {
+        let key = new_key();
+        let mut params = parameters(host, vec![host.to_owned()]);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let certificate = params.signed_by(&key, &self.issuer).expect("the parameters are valid");
+        (certificate, key)
     }
 
     /// Replaces the placeholders in the text of a recorded Secret.

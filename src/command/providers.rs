@@ -1,0 +1,112 @@
+//! `tidings providers`: the provider types, and what each needs.
+
+mod markdown;
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use tidings_rules::Family;
+use tidings_workers::attempt::provider_type;
+use tidings_workers::notifier::need::Need;
+use tidings_workers::notifier::{PROVIDERS, ProviderType};
+
+use super::Output;
+
+/// What `tidings providers` takes.
+#[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct ProvidersArguments {
+    #[command(subcommand)]
+    command: Option<ProvidersCommand>,
+    /// The form of the list
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+#[derive(Subcommand, Debug)]
+enum ProvidersCommand {
+    /// Prints a Provider of a type with its Secret, to put your own values in
+    Example {
+        /// The type, such as slack
+        r#type: String,
+    },
+    /// Prints the part of docs/providers.md that is made from the table
+    #[command(hide = true)]
+    Markdown,
+}
+
+#[derive(Serialize)]
+struct TypeReport {
+    r#type: &'static str,
+    family: &'static str,
+    summary: &'static str,
+    needs: Vec<NeedReport>,
+    limits: &'static str,
+    again: &'static str,
+    example: String,
+}
+
+#[derive(Serialize)]
+struct NeedReport {
+    r#in: &'static str,
+    name: &'static str,
+    demand: &'static str,
+    meaning: &'static str,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// There is no such type.
+pub fn run(arguments: &ProvidersArguments) -> anyhow::Result<()> {
+    match &arguments.command {
+        Some(ProvidersCommand::Example { r#type }) => print!("{}", example(r#type)?),
+        Some(ProvidersCommand::Markdown) => print!("{}", markdown::page()),
+        None => match arguments.output {
+            Output::Json => println!("{}", serde_json::to_string(&PROVIDERS.iter().map(|row| report(row)).collect::<Vec<_>>())?),
+            Output::Text => PROVIDERS.iter().for_each(|row| print_text(row)),
+        },
+    }
+    Ok(())
+}
+
+fn example(kind: &str) -> anyhow::Result<String> {
+    let known = || PROVIDERS.iter().map(|row| row.kind).collect::<Vec<_>>().join(", ");
+    let row = provider_type(kind).with_context(|| format!("there is no type {kind}; there are {}", known()))?;
+    Ok(row.example())
+}
+
+fn report(row: &ProviderType) -> TypeReport {
+    let need = |need: &Need| NeedReport {
+        r#in: need.place.as_str(),
+        name: need.name,
+        demand: need.demand.as_str(),
+        meaning: need.meaning,
+    };
+    TypeReport {
+        r#type: row.kind,
+        family: family(row.family),
+        summary: row.summary,
+        needs: row.needs.iter().map(need).collect(),
+        limits: row.limits,
+        again: row.again,
+        example: row.example(),
+    }
+}
+
+fn family(family: Family) -> &'static str {
+    match family {
+        Family::Generic => "webhook",
+        Family::Message => "message",
+        Family::CommitStatus => "commit status",
+        Family::ChangeRequest => "change request",
+    }
+}
+
+fn print_text(row: &ProviderType) {
+    println!("{}: {}", row.kind, row.summary);
+    for need in row.needs {
+        println!("  {:<6}  {:<25}  {:<8}  {}", need.place.as_str(), need.name, need.demand.as_str(), need.meaning);
+    }
+    println!();
+}

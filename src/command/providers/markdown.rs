@@ -1,0 +1,57 @@
+//! The part of docs/providers.md that is made from the table.
+
+use std::fmt::Write as _;
+
+use tidings_rules::Family;
+use tidings_workers::notifier::need::Place;
+use tidings_workers::notifier::{PROVIDERS, ProviderType};
+
+/// Each family's heading and what is true of all its types.
+const FAMILIES: &[(Family, &str, &str)] = &[
+    (Family::Generic, "Webhooks", "They take every event."),
+    (Family::Message, "Chats, incidents, observability, queues", "They take every event but `commit_status: update`."),
+    (
+        Family::CommitStatus,
+        "Commit statuses",
+        "They take events that say which commit they are about. The newest state wins; an unchanged one makes no call.",
+    ),
+    (
+        Family::ChangeRequest,
+        "Comments on change requests",
+        "They take events with the annotation `event.toolkit.fluxcd.io/change_request` on the object. One comment for each \
+         object, edited in place; the newest state wins.",
+    ),
+];
+
+/// All types by family: first what they are, then what each needs.
+pub fn page() -> String {
+    let mut page = String::new();
+    for (family, heading, meaning) in FAMILIES {
+        let rows = || PROVIDERS.iter().filter(|row| row.family == *family);
+        let _ = writeln!(page, "## {heading}\n\n{meaning}\n\n| type | is | cut at | twice |\n|---|---|---|---|");
+        for row in rows() {
+            let limits = if row.limits.is_empty() { "–" } else { row.limits };
+            let _ = writeln!(page, "| [`{}`](#{}) | {} | {limits} | {} |", row.kind, anchor(row.kind), row.summary, row.again);
+        }
+        page.push('\n');
+        rows().for_each(|row| section(&mut page, row));
+    }
+    page
+}
+
+fn section(page: &mut String, row: &ProviderType) {
+    let _ = writeln!(page, "### {}\n\n| in | name | | |\n|---|---|---|---|", row.kind);
+    for need in row.needs {
+        let place = match need.place {
+            Place::Field => "`spec`",
+            Place::Key => "Secret",
+        };
+        let _ = writeln!(page, "| {place} | `{}` | {} | {} |", need.name, need.demand.as_str(), need.meaning);
+    }
+    let _ = writeln!(page, "\n```yaml\n{}```\n", row.example());
+}
+
+/// As GitHub makes it of a heading.
+fn anchor(kind: &str) -> String {
+    kind.replace('.', "")
+}

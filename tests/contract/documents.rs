@@ -1,0 +1,103 @@
+//! What is said to people about the types.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use tidings_core::Reason;
+use tidings_workers::attempt::prepare;
+use tidings_workers::http::Http;
+use tidings_workers::notifier::PROVIDERS;
+use tidings_workers::notifier::need::{Demand, Need, Place};
+
+use crate::subject::{attempt, event, filled_example, resolve};
+
+const TIDINGS: &str = env!("CARGO_BIN_EXE_tidings");
+const BEGIN: &str = "made from the table in workers/src/notifier.rs: make docs -->\n";
+const END: &str = "<!-- types end -->";
+
+fn printed(arguments: &[&str]) -> String {
+    let output = Command::new(TIDINGS).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[tokio::test]
+async fn the_example_of_every_type_works() {
+    for row in PROVIDERS {
+        let provider = resolve(&filled_example(row)).unwrap_or_else(|error| panic!("{}: {error}", row.kind));
+        assert_eq!(provider.kind.name, row.kind);
+        let prepared = prepare(Arc::new(provider), |_| Ok(Http::dry_run()));
+        let prepared = prepared.unwrap_or_else(|error| panic!("{}: {error}", row.kind));
+        let ended = attempt(&prepared, &event("Health check failed")).await;
+        assert!(ended.is_ok(), "{}: {ended:?}", row.kind);
+    }
+}
+
+#[tokio::test]
+async fn no_type_goes_without_what_it_says_it_requires() {
+    for row in PROVIDERS {
+        for need in row.needs.iter().filter(|need| need.demand == Demand::Required) {
+            let manifest = without(&filled_example(row), need);
+            let told = match resolve(&manifest).map(|provider| prepare(Arc::new(provider), |_| Ok(Http::dry_run()))) {
+                Err(problem) => problem,
+                Ok(Err(invalid)) => invalid.0,
+                Ok(Ok(prepared)) => {
+                    let ended = attempt(&prepared, &event("Health check failed")).await;
+                    let Err(failure) = ended else { panic!("{} without {}: {ended:?}", row.kind, need.name) };
+                    assert_eq!(failure.reason, Reason::Misconfigured, "{} without {}", row.kind, need.name);
+                    failure.detail
+                }
+            };
+            assert!(!told.is_empty(), "{} without {}", row.kind, need.name);
+        }
+    }
+}
+
+/// The manifest without one field or key, and what is below it.
+fn without(manifest: &str, need: &Need) -> String {
+    let (mut kept, mut section, mut is_left_out) = (String::new(), "", false);
+    for line in manifest.lines() {
+        if !line.starts_with(' ') {
+            section = line;
+        }
+        if line.starts_with("  ") && !line.starts_with("   ") || !line.starts_with(' ') {
+            let is_here = section == if need.place == Place::Field { "spec:" } else { "stringData:" };
+            is_left_out = is_here && line.trim_start().starts_with(&format!("{}:", need.name));
+        }
+        if !is_left_out {
+            kept.push_str(line);
+            kept.push('\n');
+        }
+    }
+    assert_ne!(kept, manifest, "the example has {}", need.name);
+    kept
+}
+
+#[test]
+fn docs_list_every_type_as_the_table_has_it() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/providers.md");
+    let page = std::fs::read_to_string(&path).unwrap();
+    let (before, rest) = page.split_once(BEGIN).unwrap();
+    let (written, after) = rest.split_once(END).unwrap();
+    let made = format!("\n{}", printed(&["providers", "markdown"]));
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, format!("{before}{BEGIN}{made}{END}{after}")).unwrap();
+        return;
+    }
+    assert!(written == made, "docs/providers.md is not as the table has it: make docs");
+}
+
+#[test]
+fn the_command_lists_every_type_in_both_forms() {
+    let text = printed(&["providers"]);
+    let json: serde_json::Value = serde_json::from_str(&printed(&["providers", "--output", "json"])).unwrap();
+    for (row, told) in PROVIDERS.iter().zip(json.as_array().unwrap()) {
+        assert!(text.contains(&format!("{}: {}\n", row.kind, row.summary)), "{}", row.kind);
+        assert_eq!((told["type"].as_str(), told["needs"].as_array().map(Vec::len)), (Some(row.kind), Some(row.needs.len())));
+        assert_eq!(printed(&["providers", "example", row.kind]), row.example());
+    }
+    let unknown = Command::new(TIDINGS).args(["providers", "example", "smoke"]).output().unwrap();
+    let told = String::from_utf8_lossy(&unknown.stderr);
+    assert!(!unknown.status.success() && told.contains("there is no type smoke") && told.contains("slack"), "{told}");
+}

@@ -1,0 +1,50 @@
+//! Secrets stay where they belong.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tidings_core::retry::RetryPolicy;
+use tidings_core::{Delivery, Message};
+use tidings_workers::settle::{Settlement, Tried, settle};
+
+use crate::service::{Behaviour, Service};
+use crate::subject::{MARK, Subject, delivery, event, http_types};
+
+/// What a service was sent that would let somebody in.
+fn told_in_secret(service: &Service) -> Vec<String> {
+    let received = service.take_received();
+    let values = received.iter().flat_map(|request| request.headers.get_all("authorization"));
+    let text = values.filter_map(|value| value.to_str().ok()).map(str::to_owned);
+    text.filter_map(|value| value.rsplit(' ').next().map(str::to_owned)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_repeats_secrets_does_not_get_them_shown() {
+    for status in [400, 401, 500] {
+        let service = Service::start(Behaviour::Echo(status)).await;
+        for row in http_types() {
+            let subject = Subject::new(row, &service, Duration::from_secs(60));
+            let failure = subject.attempt().await.unwrap_err();
+            let result = Err(failure.clone());
+            let tried = Tried { started: Timestamp::UNIX_EPOCH, took: Duration::ZERO, result };
+            let planned: Delivery = delivery(&event("Health check failed"));
+            let (settlement, attempt) = settle(&planned, &tried, &RetryPolicy::default(), Timestamp::UNIX_EPOCH, 0.5);
+            let stored = match settlement {
+                Settlement::Bury(letter) => letter.encode_to_vec(),
+                Settlement::Park(delivery, _) => delivery.encode_to_vec(),
+                Settlement::Done => unreachable!("it failed"),
+            };
+            let mut secrets = told_in_secret(&service);
+            secrets.push(MARK.to_owned());
+            let provider = &subject.prepared.provider;
+            let shown = [
+                format!("{failure:?} {failure} {attempt:?}"),
+                format!("{provider:?} {:?}", subject.prepared.redactor),
+                String::from_utf8_lossy(&stored).into_owned(),
+            ];
+            for (secret, shown) in secrets.iter().flat_map(|secret| shown.iter().map(move |shown| (secret, shown))) {
+                assert!(!shown.contains(secret.as_str()), "{} shows {secret}: {shown}", row.kind);
+            }
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! All services at once, behind a proxy: it answers for every host, as it is told.
+
+use std::convert::Infallible;
+use std::future::pending;
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::stream;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::header::{HOST, HeaderMap};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use rcgen::{KeyPair, PKCS_RSA_SHA256, RsaKeySize};
+use serde_json::json;
+use tidings_rig::Authority;
+use tokio::net::TcpListener;
+
+/// One authority for all tests: making keys takes time.
+pub static AUTHORITY: LazyLock<Authority> = LazyLock::new(Authority::new);
+/// The key of service accounts.
+pub static RSA_KEY: LazyLock<String> = LazyLock::new(|| {
+    KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).expect("the machine has randomness").serialize_pem()
+});
+
+/// How all services behave.
+#[derive(Clone, Debug)]
+pub enum Behaviour {
+    /// As they do when all is well.
+    Well,
+    /// They can be read, and answer writes with this.
+    Writes(Reply),
+    /// They answer everything with this.
+    All(Reply),
+    /// They answer requests for this path well, and redirect all others to it with this status.
+    Redirect(u16, &'static str),
+    /// They repeat what they were sent, with this status.
+    Echo(u16),
+    /// They read the request and never answer.
+    Stall,
+    /// The body of their answer never ends: a byte at a time, or as fast as it is read.
+    Endless(Pace),
+}
+
+/// How an endless body comes.
+#[derive(Clone, Copy, Debug)]
+pub enum Pace {
+    Trickle,
+    Flood,
+}
+
+/// An answer.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: Vec<(&'static str, &'static str)>,
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    /// An answer with this status and a short text.
+    pub fn status(status: u16) -> Self {
+        Self { status, headers: Vec::new(), body: b"as the test says".to_vec() }
+    }
+}
+
+/// A request as it came in.
+#[derive(Clone, Debug)]
+pub struct Received {
+    pub method: Method,
+    pub url: String,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+pub struct Service {
+    /// The address of the proxy.
+    pub proxy: String,
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    behaviour: Behaviour,
+    received: Vec<Received>,
+}
+
+type Body = BoxBody<Bytes, Infallible>;
+
+impl Service {
+    /// Behaves so until it is told otherwise.
+    pub async fn start(behaviour: Behaviour) -> Self {
+        let state = Arc::new(Mutex::new(State { behaviour, received: Vec::new() }));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("the loopback interface has free ports");
+        let proxy = format!("http://{}", listener.local_addr().expect("a listener has an address"));
+        let shared = state.clone();
+        tokio::spawn(async move {
+            while let Ok((connection, _)) = listener.accept().await {
+                let state = shared.clone();
+                let service = service_fn(move |request| connect(request, state.clone()));
+                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(connection), service).with_upgrades());
+            }
+        });
+        Self { proxy, state }
+    }
+
+    /// Behaves so from now on.
+    pub fn behave(&self, behaviour: Behaviour) {
+        self.state.lock().unwrap().behaviour = behaviour;
+    }
+
+    /// What came in since the last time.
+    pub fn take_received(&self) -> Vec<Received> {
+        std::mem::take(&mut self.state.lock().unwrap().received)
+    }
+}
+
+/// Opens a tunnel, and is the service at its end.
+async fn connect(request: Request<Incoming>, state: Arc<Mutex<State>>) -> Result<Response<Body>, Infallible> {
+    if request.method() != Method::CONNECT {
+        return Ok(answer(405, &[], b"the services of the examples speak TLS".to_vec()));
+    }
+    let host = request.uri().host().unwrap_or_default().to_owned();
+    tokio::spawn(async move {
+        let connection = TokioIo::new(hyper::upgrade::on(request).await?);
+        let connection = TokioIo::new(AUTHORITY.acceptor_for(&host).accept(connection).await?);
+        let service = service_fn(move |request| serve(request, state.clone()));
+        http1::Builder::new().serve_connection(connection, service).await?;
+        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
+    });
+    Ok(answer(200, &[], Vec::new()))
+}
+
+async fn serve(request: Request<Incoming>, state: Arc<Mutex<State>>) -> Result<Response<Body>, Infallible> {
+    let (head, body) = request.into_parts();
+    let host = head.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let url = format!("https://{host}{}", head.uri);
+    let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let received = Received { method: head.method, url, headers: head.headers, body };
+    let behaviour = {
+        let mut state = state.lock().unwrap();
+        state.received.push(received.clone());
+        state.behaviour.clone()
+    };
+    let is_write = received.method != Method::GET && received.method != Method::OPTIONS;
+    Ok(match behaviour {
+        Behaviour::Writes(reply) if is_write => reply_with(&reply),
+        Behaviour::All(reply) => reply_with(&reply),
+        Behaviour::Redirect(status, target) if !received.url.contains(target) => {
+            answer(status, &[("location", &format!("https://elsewhere.example{target}"))], Vec::new())
+        }
+        Behaviour::Well | Behaviour::Writes(_) | Behaviour::Redirect(..) => well(&received),
+        Behaviour::Echo(status) => answer(status, &[], format!("{received:?}").into_bytes()),
+        Behaviour::Stall => pending().await,
+        Behaviour::Endless(pace) => Response::new(endless(pace)),
+    })
+}
+
+/// What is enough of an answer for every type.
+fn well(received: &Received) -> Response<Body> {
+    let path = received.url.split(['?']).next().unwrap_or_default();
+    let json = |status, document: serde_json::Value| answer(status, &[], document.to_string().into_bytes());
+    let route = "{project}/_apis/{area}/repositories/{repositoryId}/commits/{commitId}/{resource}";
+    match received.method.as_str() {
+        "OPTIONS" => json(200, json!({"value": [{"id": "428dd4fb-fda5-4722-af02-9313b80305da", "routeTemplate": route}]})),
+        "GET" if path.ends_with("/version") => json(200, json!({"version": "1.22.0"})),
+        "GET" if path.ends_with("/user") => json(200, json!({"id": 1, "login": "bot", "username": "bot"})),
+        "GET" if path.contains("/statuses/build/") || path.ends_with("/builds") => answer(404, &[], Vec::new()),
+        "GET" if path.contains("/_apis/") => json(200, json!({"value": []})),
+        "GET" => json(200, json!([])),
+        _ if path.ends_with("/v1/traces") => answer(200, &[], Vec::new()),
+        _ => json(202, json!({"id": 1, "code": 0, "ok": true})),
+    }
+}
+
+fn reply_with(reply: &Reply) -> Response<Body> {
+    answer(reply.status, &reply.headers, reply.body.clone())
+}
+
+fn answer(status: u16, headers: &[(&'static str, &str)], body: Vec<u8>) -> Response<Body> {
+    let mut response = Response::builder().status(status);
+    for (name, value) in headers {
+        response = response.header(*name, *value);
+    }
+    response.body(BodyExt::boxed(Full::from(body))).expect("the test's answer is valid")
+}
+
+fn endless(pace: Pace) -> Body {
+    let pieces = stream::unfold((), move |()| async move {
+        let piece = match pace {
+            Pace::Trickle => {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                Bytes::from_static(b" ")
+            }
+            Pace::Flood => Bytes::from_static(&[b'x'; 64 << 10]),
+        };
+        Some((Ok(Frame::data(piece)), ()))
+    });
+    BodyExt::boxed(StreamBody::new(pieces))
+}

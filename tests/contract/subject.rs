@@ -1,0 +1,111 @@
+//! The types under test, each with the Provider of its own example.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::json;
+use tidings_core::config::AddressSettings;
+use tidings_core::{AlertReference, Delivery, Event, Failure};
+use tidings_rules::{Options, Proxy, ResolvedProvider, Rules, SecretValue, Tls, document};
+use tidings_workers::attempt::{Ended, Prepared, attempt_once, prepare};
+use tidings_workers::http::{Http, Outside};
+use tidings_workers::notifier::{PROVIDERS, ProviderType, kinds};
+use tidings_workers::worker::notification;
+
+use crate::service::{AUTHORITY, RSA_KEY, Service};
+
+/// What secret values of the examples begin with, in place of `your`.
+pub const MARK: &str = "s3cr3t";
+
+/// The types that speak HTTP. `nats` has tests of its own, with a real server.
+pub fn http_types() -> impl Iterator<Item = &'static ProviderType> {
+    PROVIDERS.iter().copied().filter(|row| row.kind != "nats")
+}
+
+/// The manifest of a type with values that work: keys that are keys, and secrets that can be recognised.
+pub fn filled_example(row: &ProviderType) -> String {
+    let example = row.example();
+    let (provider, secret) = example.split_once("---\n").unwrap_or((&example, ""));
+    let key = serde_json::to_string(&*RSA_KEY).unwrap();
+    let secret = secret.replace("\"your-private-key\"", &key).replace("your", MARK).replace("public-key", "public-k3y");
+    if secret.is_empty() { provider.to_owned() } else { format!("{provider}---\n{secret}") }
+}
+
+/// The Provider of a manifest, as a worker resolves it.
+pub fn resolve(manifest: &str) -> Result<ResolvedProvider, String> {
+    let documents = document::read(&"example.yaml".into(), manifest.as_bytes());
+    if !documents.problems.is_empty() {
+        return Err(format!("{:?}", documents.problems));
+    }
+    let rules = Rules::compile(&documents.objects, kinds(), &Options::default());
+    if !rules.problems().is_empty() {
+        return Err(format!("{:?}", rules.problems()));
+    }
+    let provider = rules.providers().next().ok_or("no Provider")?;
+    let resolved = rules.resolve(&provider.namespace, &provider.name).map_err(|error| error.to_string())?;
+    Ok(ResolvedProvider::clone(&resolved))
+}
+
+/// A type with the Provider of its example, on its way to a scripted service.
+pub struct Subject {
+    pub row: &'static ProviderType,
+    pub prepared: Prepared,
+}
+
+impl Subject {
+    /// Ready for attempts.
+    pub fn new(row: &'static ProviderType, service: &Service, timeout: Duration) -> Self {
+        let authorities = Some(SecretValue::new(AUTHORITY.pem()));
+        Self::with(row, service, timeout, Tls { authorities, identity: None })
+    }
+
+    /// The same, with other certificates.
+    pub fn with(row: &'static ProviderType, service: &Service, timeout: Duration, tls: Tls) -> Self {
+        let mut provider = resolve(&filled_example(row)).unwrap_or_else(|error| panic!("{}: {error}", row.kind));
+        provider.timeout = timeout;
+        provider.tls = Some(tls);
+        provider.proxy = Some(Proxy { address: service.proxy.clone(), credentials: None });
+        let outside = Outside::new(AddressSettings::default()).unwrap();
+        let prepared = prepare(Arc::new(provider), |provider| Http::new(provider, &outside));
+        Self { row, prepared: prepared.unwrap_or_else(|error| panic!("{}: {error}", row.kind)) }
+    }
+
+    /// One attempt for an event that every type has something to say about.
+    pub async fn attempt(&self) -> Result<Ended, Failure> {
+        attempt(&self.prepared, &event("Health check failed")).await
+    }
+}
+
+/// One attempt for an event.
+pub async fn attempt(prepared: &Prepared, event: &Event) -> Result<Ended, Failure> {
+    let delivery = delivery(event);
+    let object = event.involved_object.clone().unwrap_or_default();
+    let alert = delivery.alert.clone().unwrap_or_default();
+    attempt_once(prepared, &notification(&delivery, event, &object, &alert, prepared)).await
+}
+
+/// An error of a Kustomization, with a commit and a change request.
+pub fn event(message: &str) -> Event {
+    let mut posted = tidings_rig::event(message);
+    posted["severity"] = "error".into();
+    posted["reason"] = "HealthCheckFailed".into();
+    tidings_ingest::take(posted.to_string().as_bytes(), "default", Timestamp::UNIX_EPOCH, None).unwrap()
+}
+
+/// A delivery of that event.
+pub fn delivery(event: &Event) -> Delivery {
+    let metadata = json!({
+        "commit": "8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291",
+        "change_request": "7",
+        "revision": "main@sha1:8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291",
+        "summary": "Production is affected",
+    });
+    Delivery {
+        id: "delivery-1".into(),
+        event: Some(event.clone()),
+        alert: Some(AlertReference { namespace: "apps".into(), name: "all".into(), ..AlertReference::default() }),
+        metadata: serde_json::from_value(metadata).unwrap(),
+        ..Delivery::default()
+    }
+}

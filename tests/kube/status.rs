@@ -1,0 +1,347 @@
+//! What Alerts and Providers say of themselves, and who writes it.
+
+use std::path::PathBuf;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{Api, ApiResource, DynamicObject, ListParams};
+use kube::core::GroupVersionKind;
+use serde_json::{Value, json};
+use tidings_core::wire::{Circuit, circuit::State};
+use tidings_core::{Destination, Message, Timestamp};
+use tidings_rig::{KubeApiServer, Process, Receiver, Reply, Rig, Role, event, eventually};
+
+use crate::TIDINGS;
+
+/// What a router and a worker may do here: no test of this file needs more.
+const ROLE: &str = r#"
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: tidings}
+rules:
+- {apiGroups: [notification.toolkit.fluxcd.io], resources: [alerts, providers], verbs: [get, list, watch]}
+- {apiGroups: [""], resources: [secrets, configmaps], verbs: [get, list, watch]}
+- {apiGroups: [notification.toolkit.fluxcd.io], resources: [alerts/status, providers/status], verbs: [patch]}
+- {apiGroups: [events.k8s.io], resources: [events], verbs: [create, patch]}
+- {apiGroups: [coordination.k8s.io], resources: [leases], verbs: [create]}
+- {apiGroups: [coordination.k8s.io], resources: [leases], resourceNames: [tidings-status], verbs: [get, update]}
+"#;
+
+/// Who may.
+const BINDING: &str = r#"
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: tidings}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: tidings}
+subjects: [{kind: ServiceAccount, name: tidings, namespace: NAMESPACE}]
+"#;
+
+/// A namespace of an API server, and roles that have their rules there.
+struct Stage<'a> {
+    server: &'a KubeApiServer,
+    namespace: String,
+    kubeconfig: PathBuf,
+    rig: Rig,
+}
+
+impl<'a> Stage<'a> {
+    async fn set() -> Self {
+        Self::set_on(KubeApiServer::shared().await).await
+    }
+
+    async fn set_on(server: &'a KubeApiServer) -> Self {
+        let namespace = server.namespace().await;
+        server.apply(&namespace, ROLE).await;
+        server.apply(&namespace, &BINDING.replace("NAMESPACE", &namespace)).await;
+        let kubeconfig = server.kubeconfig_for(&namespace, "tidings").await;
+        Self { server, namespace, kubeconfig, rig: Rig::start(TIDINGS).await }
+    }
+
+    /// A role that sees this namespace only, and has its Lease there.
+    async fn run(&self, role: Role) -> Process {
+        let role = role.in_cluster(&self.kubeconfig).args(["--watch-namespace", &self.namespace]);
+        self.rig.run(role.env("TIDINGS_KUBERNETES__NAMESPACE", &self.namespace)).await
+    }
+
+    async fn apply(&self, kind: &str, name: &str, spec: Value) {
+        let rule = matches!(kind, "Alert" | "Provider");
+        let api_version = if rule { "notification.toolkit.fluxcd.io/v1beta3" } else { "v1" };
+        let mut object = json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": name}});
+        object[if rule { "spec" } else { "stringData" }] = spec;
+        self.server.apply(&self.namespace, &object.to_string()).await;
+    }
+
+    /// An Alert for the rig's events.
+    async fn alert(&self, name: &str, provider: &str, more: Value) {
+        let sources = json!([{"kind": "Kustomization", "name": "*", "namespace": "*"}]);
+        let mut spec = json!({"providerRef": {"name": provider}, "eventSources": sources});
+        spec["eventSources"][0]["namespace"] = "apps".into();
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        self.apply("Alert", name, spec).await;
+    }
+
+    /// An Alert or a Provider as the API server has it.
+    async fn object(&self, kind: &str, name: &str) -> Value {
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("notification.toolkit.fluxcd.io", "v1beta3", kind));
+        let api: Api<DynamicObject> = Api::namespaced_with(self.server.client().await, &self.namespace, &resource);
+        json!(api.get(name).await.expect("the object is there"))
+    }
+
+    /// Waits until the status of an object is such, and gives the object.
+    async fn says(&self, kind: &str, name: &str, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        let what = format!("the status of {kind} {name} says {what}");
+        eventually(&what, async || Some(self.object(kind, name).await).filter(|object| holds(&object["status"]))).await
+    }
+
+    /// Waits for a reason of the condition Ready of the present generation, and gives its message.
+    async fn is(&self, kind: &str, name: &str, status: &str, reason: &str) -> String {
+        let what = format!("{kind} {name} is {status} ({reason})");
+        let found = eventually(&what, async || {
+            let object = self.object(kind, name).await;
+            let condition = &object["status"]["conditions"][0];
+            let generation = &object["metadata"]["generation"];
+            let is_present = [&condition["observedGeneration"], &object["status"]["observedGeneration"]] == [generation; 2];
+            let is_it = condition["type"] == "Ready" && condition["status"] == status && condition["reason"] == reason;
+            (is_present && is_it).then(|| condition.clone())
+        });
+        found.await["message"].as_str().unwrap().to_owned()
+    }
+
+    /// The Kubernetes Events of the namespace.
+    async fn events(&self) -> Vec<Event> {
+        let api: Api<Event> = Api::namespaced(self.server.client().await, &self.namespace);
+        api.list(&ListParams::default()).await.expect("the API server answers").items
+    }
+
+    /// Who holds the Lease, and when they last said so.
+    async fn lease(&self) -> Option<(String, jiff::Timestamp)> {
+        let api: Api<Lease> = Api::namespaced(self.server.client().await, &self.namespace);
+        let spec = api.get_opt("tidings-status").await.ok()??.spec?;
+        Some((spec.holder_identity?, spec.renew_time?.0))
+    }
+
+    /// Waits until the Lease has been renewed some times: so long the holder had nothing better to do.
+    async fn the_holder_is_idle(&self) {
+        for _ in 0..3 {
+            let before = self.lease().await;
+            eventually("the Lease is renewed", async || self.lease().await.filter(|lease| Some(lease) != before.as_ref())).await;
+        }
+    }
+}
+
+fn has(field: &'static str) -> impl Fn(&Value) -> bool {
+    move |status| !status[field].is_null()
+}
+
+#[tokio::test]
+async fn conditions_say_at_once_what_is_wrong_and_that_it_is_mended() {
+    let stage = Stage::set().await;
+    let _router = stage.run(Role::router()).await;
+    let hook = |more: Value| {
+        let mut spec = json!({"type": "generic", "address": "http://127.0.0.1:1/hook"});
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        spec
+    };
+    stage.apply("Provider", "hook", hook(json!({}))).await;
+    stage.alert("good", "hook", json!({})).await;
+    assert_eq!(stage.is("Alert", "good", "True", "Initialized").await, "Initialized");
+    let printed = stage.server.kubectl(&["get", "alerts", "--namespace", &stage.namespace]).await.expect_success();
+    let rows: Vec<Vec<_>> = printed.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!((&rows[0][..3], &rows[1][..3]), (&["NAME", "READY", "STATUS"][..], &["good", "True", "Initialized"][..]));
+
+    stage.apply("Provider", "lost", hook(json!({"secretRef": {"name": "later"}}))).await;
+    stage.apply("Provider", "keyless", json!({"type": "telegram", "channel": "c", "secretRef": {"name": "keys"}})).await;
+    stage.apply("Secret", "keys", json!({"other": "x"})).await;
+    stage.apply("Provider", "asleep", hook(json!({"suspend": true}))).await;
+    stage.alert("orphan", "nobody", json!({})).await;
+    stage.alert("on-lost", "lost", json!({})).await;
+    stage.alert("pattern", "hook", json!({"exclusionList": ["waiting", "("]})).await;
+    for (kind, name, status, reason, part) in [
+        ("Provider", "lost", "False", "SecretNotFound", "/later, which spec.secretRef names"),
+        ("Provider", "keyless", "False", "Misconfigured", "token"),
+        ("Provider", "asleep", "True", "Suspended", "Suspended"),
+        ("Alert", "orphan", "False", "ProviderNotFound", "spec.providerRef.name: there is no Provider"),
+        ("Alert", "on-lost", "False", "ProviderNotReady", "(SecretNotFound)"),
+        ("Alert", "pattern", "False", "InvalidPattern", "spec.exclusionList[1]"),
+    ] {
+        let message = stage.is(kind, name, status, reason).await;
+        assert!(message.contains(part), "{kind} {name}: {message}");
+    }
+
+    stage.apply("Secret", "later", json!({"token": "t"})).await;
+    stage.apply("Secret", "keys", json!({"token": "t"})).await;
+    stage.apply("Provider", "nobody", hook(json!({}))).await;
+    stage.alert("pattern", "hook", json!({"exclusionList": ["waiting"]})).await;
+    for (kind, name) in
+        [("Provider", "lost"), ("Provider", "keyless"), ("Alert", "orphan"), ("Alert", "on-lost"), ("Alert", "pattern")]
+    {
+        stage.is(kind, name, "True", "Initialized").await;
+    }
+}
+
+#[tokio::test]
+async fn times_appear_without_secrets_and_what_is_given_up_is_an_event_on_the_alert() {
+    const SECRET: &str = "s3cr3t-of-the-hook";
+    let stage = Stage::set().await;
+    let process = stage.run(Role::up()).await;
+    let [good, bad] = [Receiver::start().await, Receiver::start().await];
+    bad.answer_with(Reply::Says(400, "no such hook: s3cr3t-of-the-hook"));
+    stage.apply("Secret", "keys", json!({"token": SECRET})).await;
+    stage.apply("Provider", "good", json!({"type": "generic", "address": good.url()})).await;
+    let spec = json!({"type": "generic", "address": bad.url(), "secretRef": {"name": "keys"}});
+    stage.apply("Provider", "bad", spec).await;
+    stage.alert("good", "good", json!({})).await;
+    stage.alert("bad", "bad", json!({})).await;
+    stage.is("Alert", "good", "True", "Initialized").await;
+    stage.is("Alert", "bad", "True", "Initialized").await;
+    assert_eq!(process.post(&event("one")).await.unwrap().status, 202);
+
+    let object = stage.says("Alert", "good", "when it matched and was delivered", has("lastDeliveryTime")).await;
+    assert!(object["status"]["lastMatchTime"].is_string() && object["status"]["lastError"].is_null(), "{object}");
+    stage.says("Provider", "good", "when it delivered", has("lastDeliveryTime")).await;
+    for kind in ["Alert", "Provider"] {
+        let object = stage.says(kind, "bad", "what went wrong", has("lastError")).await;
+        let error = &object["status"]["lastError"];
+        assert_eq!((&error["reason"], &object["status"]["lastDeliveryTime"]), (&json!("rejected"), &Value::Null));
+        assert!(
+            error["time"].is_string() && error["message"].as_str().unwrap().ends_with("answered 400: no such hook: [redacted]")
+        );
+        assert!(!object.to_string().contains(SECRET));
+    }
+
+    let told = eventually("a dead letter is told", async || stage.events().await.into_iter().next()).await;
+    let (regarding, note) = (told.regarding.clone().unwrap(), told.note.clone().unwrap());
+    let uid = stage.object("Alert", "bad").await["metadata"]["uid"].as_str().map(str::to_owned);
+    assert_eq!((regarding.kind.as_deref(), regarding.name.as_deref(), regarding.uid), (Some("Alert"), Some("bad"), uid));
+    assert_eq!((told.type_.as_deref(), told.reason.as_deref()), (Some("Warning"), Some("NotificationDispatchFailed")));
+    assert!(note.contains("Kustomization apps/apps") && note.contains("answered 400") && note.contains("[redacted]"), "{note}");
+    assert!(!json!(told).to_string().contains(SECRET));
+}
+
+#[tokio::test]
+async fn a_burst_of_outcomes_is_a_few_writes_and_silence_is_none() {
+    const BURST: usize = 200;
+    let stage = Stage::set().await;
+    let process = stage.run(Role::up()).await;
+    let receiver = Receiver::start().await;
+    stage.apply("Provider", "hook", json!({"type": "generic", "address": receiver.url()})).await;
+    stage.alert("all", "hook", json!({})).await;
+    stage.is("Alert", "all", "True", "Initialized").await;
+    stage.is("Provider", "hook", "True", "Initialized").await;
+    let writes = async || process.metric("tidings_router_status_writes_total", "").await;
+    let versions = async || {
+        let version = |object: Value| object["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+        (version(stage.object("Alert", "all").await), version(stage.object("Provider", "hook").await))
+    };
+    let (still, before) = (versions().await, writes().await);
+    stage.the_holder_is_idle().await;
+    assert_eq!((versions().await, writes().await), (still, before), "nothing has happened");
+
+    let answers = (0..BURST).map(|number| {
+        let process = &process;
+        async move { process.post(&event(&format!("event {number}"))).await.unwrap().status }
+    });
+    assert!(futures::future::join_all(answers).await.into_iter().all(|status| status == 202));
+    receiver.receives(BURST).await;
+    stage.rig.drained().await;
+    stage.says("Alert", "all", "when it was delivered", has("lastDeliveryTime")).await;
+    stage.says("Provider", "hook", "when it delivered", has("lastDeliveryTime")).await;
+
+    let written = writes().await;
+    // One of each at once, and one of each a minute after it at the soonest: this part takes less than two.
+    assert!(written - before <= 6.0, "{} writes for {BURST} deliveries", written - before);
+    let object = stage.object("Alert", "all").await;
+    let managers = object["metadata"]["managedFields"].as_array().unwrap().iter();
+    let ours: Vec<_> = managers.filter(|entry| entry["manager"] == "tidings").collect();
+    assert_eq!(ours.len(), 1, "{object}");
+    assert_eq!((&ours[0]["operation"], &ours[0]["subresource"]), (&json!("Apply"), &json!("status")));
+}
+
+#[tokio::test]
+async fn a_circuit_is_shown_on_its_provider() {
+    let stage = Stage::set().await;
+    let _router = stage.run(Role::router()).await;
+    stage.apply("Provider", "hook", json!({"type": "generic", "address": "http://127.0.0.1:1/hook"})).await;
+    stage.is("Provider", "hook", "True", "Initialized").await;
+    let bucket = stage.rig.jetstream().await.get_key_value("limits").await.unwrap();
+    let destination = Destination::channel(&stage.namespace, "hook", "");
+    let time = |seconds| Some(Timestamp { seconds, nanos: 0 });
+    let open = Circuit {
+        state: State::Open.into(),
+        since: time(1_800_000_000),
+        until: time(1_800_000_060),
+        reason: "127.0.0.1 answered 503".into(),
+        ..destination.closed()
+    };
+    bucket.put(destination.key(), open.encode_to_vec().into()).await.unwrap();
+    let object = stage.says("Provider", "hook", "that its circuit is open", |status| status["circuit"]["state"] == "open").await;
+    let expected = json!({
+        "state": "open", "since": "2027-01-15T08:00:00Z", "until": "2027-01-15T08:01:00Z", "reason": "127.0.0.1 answered 503",
+    });
+    assert_eq!(object["status"]["circuit"], expected);
+    let closed = Circuit { since: time(1_800_000_060), ..destination.closed() };
+    bucket.put(destination.key(), closed.encode_to_vec().into()).await.unwrap();
+    stage.says("Provider", "hook", "that it is closed", |status| status["circuit"]["state"] == "closed").await;
+}
+
+#[tokio::test]
+async fn when_the_holder_is_killed_another_goes_on() {
+    let stage = Stage::set().await;
+    let mut holder = stage.run(Role::router()).await;
+    holder.logs("this replica leads").await;
+    let first = eventually("the Lease is held", async || stage.lease().await).await.0;
+    let [other, ingest, _worker] =
+        [stage.run(Role::router()).await, stage.rig.run(Role::ingest()).await, stage.run(Role::worker()).await];
+    let receiver = Receiver::start().await;
+    stage.apply("Provider", "hook", json!({"type": "generic", "address": receiver.url()})).await;
+    stage.alert("all", "hook", json!({})).await;
+    stage.is("Alert", "all", "True", "Initialized").await;
+    stage.alert("quiet", "hook", json!({"suspend": true})).await;
+    stage.is("Alert", "quiet", "True", "Suspended").await;
+    let quiet = stage.object("Alert", "quiet").await;
+    assert!(!other.log().iter().any(|line| line.contains("this replica leads")));
+
+    holder.kill().await;
+    assert_eq!(ingest.post(&event("while nobody writes")).await.unwrap().status, 202);
+    receiver.receives(1).await;
+    stage.alert("later", "nobody", json!({})).await;
+    other.logs("this replica leads").await;
+    stage.is("Alert", "later", "False", "ProviderNotFound").await;
+    stage.says("Alert", "all", "what happened while nobody wrote", has("lastDeliveryTime")).await;
+    assert_ne!(stage.lease().await.unwrap().0, first);
+    assert_eq!(stage.object("Alert", "quiet").await, quiet, "what says already what it should is not written");
+}
+
+#[tokio::test]
+async fn with_the_crds_of_flux_there_is_no_status_and_the_rest_works() {
+    let server = KubeApiServer::start().await;
+    for name in ["alerts", "providers"] {
+        let file = format!("{}/deploy/crds/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
+        let crd = std::fs::read_to_string(file).unwrap().replace("    subresources:\n      status: {}\n", "");
+        server.kubectl_with(&["apply", "--server-side", "-f", "-"], &crd).await.expect_success();
+    }
+    let stage = Stage::set_on(&server).await;
+    let process = stage.run(Role::up()).await;
+    let bad = Receiver::start().await;
+    bad.answer_with(Reply::Status(400));
+    let spec = json!({"type": "generic", "address": bad.url()});
+    eventually("the CRD is served", async || {
+        let object = json!({
+            "apiVersion": "notification.toolkit.fluxcd.io/v1beta3", "kind": "Provider", "metadata": {"name": "bad"}, "spec": spec,
+        });
+        let arguments = ["apply", "--namespace", &stage.namespace, "-f", "-"];
+        stage.server.kubectl_with(&arguments, &object.to_string()).await.success.then_some(())
+    })
+    .await;
+    stage.alert("bad", "bad", json!({})).await;
+    stage.alert("orphan", "nobody", json!({})).await;
+    process.logs("have no status on this API server").await;
+    let told = eventually("a dead letter is told", async || {
+        // The rules may not be in force yet.
+        process.post(&event(&format!("{:?}", std::time::Instant::now()))).await.ok()?;
+        stage.events().await.into_iter().next()
+    });
+    assert_eq!(told.await.reason.as_deref(), Some("NotificationDispatchFailed"));
+    assert!(stage.object("Alert", "orphan").await["status"].is_null());
+    assert_eq!(process.log().iter().filter(|line| line.contains("have no status on this API server")).count(), 1);
+}
