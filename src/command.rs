@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use crate::nats_server::{CHILD_COMMAND, become_nats_server};
 use crate::role;
 
+pub mod circuits;
 pub mod crds;
 pub mod dead;
 pub mod letters;
@@ -40,7 +41,7 @@ enum Command {
     Tap(tap::TapArguments),
     /// Lists, shows, replays and drops dead letters
     Dead(dead::DeadArguments),
-    /// Lists the provider types and what each needs
+    /// Lists the provider types and what each needs; shows which Providers are not called, pauses and resumes them
     Providers(providers::ProvidersArguments),
     /// Makes or changes the streams on the bus
     Streams(streams::StreamsArguments),
@@ -77,7 +78,7 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
             Command::Test(arguments) => test::run(arguments).await,
             Command::Tap(arguments) => tap::run(arguments).await.map(|()| 0),
             Command::Dead(arguments) => dead::run(arguments).await.map(|()| 0),
-            Command::Providers(arguments) => providers::run(&arguments).map(|()| 0),
+            Command::Providers(arguments) => providers::run(arguments).await.map(|()| 0),
             Command::Streams(arguments) => streams::run(arguments).await.map(|()| 0),
             Command::Crds(arguments) => crds::run(&arguments).map(|()| 0),
             Command::BecomeNatsServer { .. } => unreachable!("handled above"),

@@ -65,7 +65,7 @@ fn event_watch(
     health: &Health,
     metrics: &Metrics,
     objects: Option<Arc<Objects>>,
-) -> EventWatch<BusStore> {
+) -> EventWatch {
     let events = &settings.ingest.kubernetes_events;
     let filter = Filter::new(events);
     let namespace = settings.kubernetes.namespace.clone();
@@ -83,6 +83,7 @@ fn event_watch(
         store: BusStore(bus.clone()),
         cluster: settings.cluster.clone(),
         objects,
+        dedupe_interval: settings.ingest.dedupe_interval,
         metrics: metrics.clone(),
         told: Told::new(events.repeat_interval),
     }

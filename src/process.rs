@@ -18,6 +18,7 @@ use tidings_router::Router;
 use tidings_workers::examine::Examiner;
 use tidings_workers::http::Outside;
 use tidings_workers::keep::Keeper;
+use tidings_workers::throttle::Throttle;
 use tidings_workers::wording::Words;
 use tidings_workers::worker::Worker;
 use tokio::net::TcpListener;
@@ -224,7 +225,8 @@ async fn start_roles(
         let outside = Outside::new(settings.worker.addresses.clone()).context("cannot read the system's certificates")?;
         let suspects = Suspects::open(&bus).await.context("cannot open the bucket suspects")?;
         let words = Words::new(&settings.links).map_err(anyhow::Error::msg)?;
-        let worker = Worker::new(bus, rules, outside, keeper, Examiner::new(suspects), metrics.clone(), words);
+        let throttle = Throttle::open(&bus, metrics.clone()).await.context("cannot open the bucket limits")?;
+        let worker = Worker::new(bus, rules, outside, keeper, Examiner::new(suspects), throttle, metrics.clone(), words);
         let (pools, capacity) = (&settings.worker.pools, settings.worker.concurrency);
         roles.spawn(worker.run(pools, capacity, health, stop.clone()));
     }

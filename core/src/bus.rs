@@ -14,6 +14,7 @@ use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::{self, Context};
 use async_nats::{Client, header};
 use bytes::Bytes;
+use jiff::Timestamp;
 use prost::Message as _;
 
 use crate::bus::clock::ServerClock;
@@ -25,10 +26,12 @@ pub mod circuits;
 pub mod clock;
 pub mod connect;
 pub mod pull;
+mod recall;
 pub mod records;
 pub mod setup;
 pub mod storage;
 pub mod suspects;
+pub mod wake;
 
 /// A publish that the server has not confirmed after this long counts as not stored: what waits for an answer within 5 s
 /// gets one within 4 s.
@@ -39,6 +42,8 @@ const MOST_UNCONFIRMED: usize = 20_000;
 const MOST_CONFLICTS: u32 = 10;
 /// The sequence of the message whose settling parked this one.
 const SETTLES: &str = "Tidings-Settles";
+/// Says of a parked message that it may go before its time, once its destination is called again.
+const WOKEN: &str = "Tidings-Until-Woken";
 
 /// A connection to NATS with JetStream, shared by all parts of a process.
 #[derive(Clone)]
@@ -164,13 +169,31 @@ impl Bus {
     /// # Errors
     /// It is not known to be parked: the message must not be acknowledged.
     pub async fn park(&self, delivery: &Delivery, place: &str, settles: u64, wait: Duration) -> Result<Stored, NotStored> {
+        self.park_until(delivery, place, settles, self.clock.after(wait), false).await
+    }
+
+    /// The same until an instant of the server's clock. What may be woken goes at once when its destination is called again.
+    ///
+    /// # Errors
+    /// It is not known to be parked: the message must not be acknowledged.
+    pub async fn park_until(
+        &self,
+        delivery: &Delivery,
+        place: &str,
+        settles: u64,
+        until: Timestamp,
+        may_be_woken: bool,
+    ) -> Result<Stored, NotStored> {
         let provider = delivery.provider.clone().unwrap_or_default();
-        let message = PublishMessage::build()
+        let mut message = PublishMessage::build()
             .message_id(settles.to_string())
-            .header(header::NATS_SCHEDULE, format!("@at {}", self.clock.in_future(wait)).as_str())
+            .header(header::NATS_SCHEDULE, format!("@at {until:.3}").as_str())
             .header(header::NATS_SCHEDULE_TARGET, subject::delivery(&provider).as_str())
             .header(SETTLES, settles.to_string().as_str())
             .payload(delivery.encode_to_vec().into());
+        if may_be_woken {
+            message = message.header(WOKEN, "1");
+        }
         self.publish(subject::parked(&provider, place), message).await.map_err(Refused::into_not_stored)
     }
 
@@ -267,9 +290,13 @@ impl Bus {
         if error.kind() == PublishErrorKind::MaxPayloadExceeded {
             return Refused::Final(NotStored::TooLarge(self.client.max_payload()));
         }
+        if error.kind() == PublishErrorKind::WrongLastSequence {
+            return Refused::Moved;
+        }
         let code = std::error::Error::source(error).and_then(|source| source.downcast_ref::<jetstream::Error>());
         match code.map(jetstream::Error::error_code) {
             Some(ErrorCode::STREAM_DUPLICATE_MESSAGE_CONFLICT) => Refused::Conflict,
+            Some(ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT) => Refused::Moved,
             Some(ErrorCode::INSUFFICIENT_RESOURCES | ErrorCode::STREAM_STORE_FAILED) => Refused::Final(NotStored::StorageFull),
             Some(code) if code == STORAGE_RESOURCES_EXCEEDED => Refused::Final(NotStored::StorageFull),
             _ => Refused::Final(NotStored::Unavailable(error.to_string())),
@@ -282,6 +309,8 @@ pub(crate) const STORAGE_RESOURCES_EXCEEDED: jetstream::ErrorCode = jetstream::E
 
 enum Refused {
     Conflict,
+    /// What was to be replaced is not there any more.
+    Moved,
     Final(NotStored),
 }
 
@@ -289,6 +318,7 @@ impl Refused {
     fn into_not_stored(self) -> NotStored {
         match self {
             Self::Conflict => NotStored::Unavailable("equal messages meet on several servers".to_owned()),
+            Self::Moved => NotStored::Unavailable("what was to be replaced has moved".to_owned()),
             Self::Final(not_stored) => not_stored,
         }
     }

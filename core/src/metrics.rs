@@ -41,6 +41,9 @@ pub struct Metrics {
     pub template_errors: Family<TypeLabel, Counter>,
     /// `tidings_worker_held`: messages that this process has taken and not settled.
     pub held: Gauge,
+    /// `tidings_worker_circuit_state{namespace,provider,channel}`: 0 closed, 1 half-open, 2 open, 3 paused; for destinations
+    /// that have failed or been paused. The channel `*` is the whole Provider.
+    pub circuit_state: Family<CircuitLabels, Gauge>,
     /// `tidings_delivery_seconds{type}`: from receipt of the event to its delivery.
     pub delivery_seconds: Family<TypeLabel, Histogram, fn() -> Histogram>,
     /// `tidings_bus_storage_used_ratio`: of the server's storage, where its size is known.
@@ -96,6 +99,17 @@ pub struct SettledLabels {
     pub outcome: &'static str,
 }
 
+/// The labels of a circuit.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CircuitLabels {
+    /// The Provider's namespace.
+    pub namespace: String,
+    /// The Provider's name.
+    pub provider: String,
+    /// The channel; `*` for the whole Provider.
+    pub channel: String,
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("tidings");
@@ -116,6 +130,7 @@ impl Default for Metrics {
             settled: Family::default(),
             template_errors: Family::default(),
             held: Gauge::default(),
+            circuit_state: Family::default(),
             delivery_seconds: Family::new_with_constructor(seconds),
             storage_used: Gauge::default(),
             bus_up: Gauge::default(),
@@ -144,6 +159,7 @@ impl Default for Metrics {
             metrics.template_errors.clone(),
         );
         registry.register("worker_held", "Messages taken and not settled", metrics.held.clone());
+        registry.register("worker_circuit_state", "Whether destinations are called", metrics.circuit_state.clone());
         registry.register("delivery_seconds", "From receipt to delivery", metrics.delivery_seconds.clone());
         registry.register("bus_storage_used_ratio", "Used part of the server's storage", metrics.storage_used.clone());
         registry.register("bus_up", "Connected, and every stream is there", metrics.bus_up.clone());

@@ -51,6 +51,11 @@ pub fn parked(provider: &ProviderReference, id: &str) -> String {
     format!("parked.{}.{}", destination(provider), Token::new(id))
 }
 
+/// What waits for a Provider, in whatever pool and under whatever type.
+pub fn parked_filter(namespace: &str, provider: &str) -> String {
+    format!("parked.*.*.{}.{}.*", Token::new(namespace), Token::new(provider))
+}
+
 /// Where an outcome is told: `outcomes.<type>.<namespace>.<provider>.<outcome>`.
 pub fn outcome(provider: &ProviderReference, outcome: &str) -> String {
     format!("outcomes.{}.{outcome}", addressee(provider))

@@ -63,6 +63,9 @@ fn without_any_layer_the_defaults_hold() {
     assert_eq!((settings.log.filter.as_str(), settings.log.format), ("info", LogFormat::Text));
     assert_eq!((settings.nats.url, settings.rules.from), (None, None));
     assert_eq!(settings.ingest.dedupe_interval, Duration::from_secs(300));
+    assert_eq!((settings.ingest.labels, settings.ingest.label_kinds.len()), (None, 12));
+    let events = settings.ingest.kubernetes_events;
+    assert_eq!((events.watch, events.flux_objects, events.types), (false, false, vec!["Warning".to_owned()]));
     assert_eq!((settings.worker.pools, settings.worker.concurrency), (vec!["default".to_owned()], 256));
     assert_eq!(settings.links, LinksSettings::default());
 }
@@ -118,6 +121,20 @@ fn a_higher_layer_wins_key_by_key() {
     assert_eq!(settings.worker.pools, ["a", "b"]);
     let without_flags = Layers { sources: Sources { flags: Vec::new(), ..layers.sources }, ..layers };
     assert_eq!(without_flags.settings().worker.pools, ["env", "other"]);
+}
+
+#[test]
+fn lists_whose_entries_have_a_form_tell_each_that_has_not() {
+    let layers = Layers::new()
+        .with_file("ingest: {label_kinds: [Pod, pods], kubernetes_events: {severities: [BackOff=warn, Normal]}}")
+        .with_flag("--event-types", "ingest.kubernetes_events.types", "Warning");
+    assert_eq!(
+        layers.mistakes(),
+        [
+            r#"ingest.label_kinds (file tidings.yaml): expected a kind with its group, such as Deployment.apps, apps/v1/Deployment or Pod, not "pods""#,
+            r#"ingest.kubernetes_events.severities (file tidings.yaml): expected a reason or type and one of trace, info, warn and error, such as BackOff=warn, not "Normal""#,
+        ]
+    );
 }
 
 #[test]

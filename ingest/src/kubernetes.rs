@@ -10,6 +10,7 @@
 
 pub mod cursor;
 pub mod filter;
+pub mod left;
 pub mod objects;
 pub mod repeats;
 pub mod report;

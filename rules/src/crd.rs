@@ -97,10 +97,18 @@ fn provider_spec(kinds: Kinds) -> Value {
     };
     spec["properties"]["type"]["enum"] = names(|_| true).into();
     let forges = names(|family| family == Family::CommitStatus);
-    spec["x-kubernetes-validations"] = json!([{
-        "rule": format!("!has(self.commitStatusExpr) || self.type in ['{}']", forges.join("', '")),
-        "message": format!("commitStatusExpr is for types that write commit statuses: {}", forges.join(", ")),
-    }]);
+    let only_forges = |field: &str| {
+        json!({
+            "rule": format!("!has(self.{field}) || self.type in ['{}']", forges.join("', '")),
+            "message": format!("{field} is for types that write commit statuses: {}", forges.join(", ")),
+        })
+    };
+    let one_id = json!({
+        "rule": "!has(self.commitStatus) || !has(self.commitStatus.id) || self.commitStatus.id == 'default' || \
+                 !has(self.commitStatusExpr) || self.commitStatusExpr.matches('^\\\\s*$')",
+        "message": "commitStatus.id can't be qualified where commitStatusExpr makes the id",
+    });
+    spec["x-kubernetes-validations"] = json!([only_forges("commitStatusExpr"), only_forges("commitStatus"), one_id]);
     spec
 }
 

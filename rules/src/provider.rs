@@ -219,6 +219,7 @@ fn commit_status(
         }
     };
     report.at_most("spec.commitStatus.targetURL", spec.target_url.as_deref(), 2048);
+    report.at_most("spec.commitStatus.targetURL", spec.target_url.as_deref(), 2048);
     let target_url = spec.target_url.filter(|pattern| match Program::compile(pattern, Escape::Url) {
         Ok(_) => true,
         Err(sentence) => {
@@ -333,6 +334,7 @@ mod tests {
             (json!({"type": "github", "commitStatus": {"id": "long"}}), "spec.commitStatus.id"),
             (json!({"type": "github", "commitStatusExpr": "'a'", "commitStatus": {"id": "qualified"}}), "spec.commitStatus.id"),
             (json!({"template": {}}), "spec.template"),
+            (json!({"type": "github", "commitStatus": {"targetURL": "a".repeat(2049)}}), "spec.commitStatus.targetURL"),
         ] {
             let mut spec = json!({"type": "slack"});
             spec.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());

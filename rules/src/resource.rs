@@ -1,15 +1,17 @@
 //! Alert and Provider as users write them: one form that holds what every API version and our extensions know.
 
+mod schema;
+
 use std::collections::BTreeMap;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::JsonSchema;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::alert::Severities;
 use crate::object::Object;
 use crate::problem::{Problem, Severity};
+use schema::{DURATION, LONGER_THAN_NOTHING, event_severity};
 
 /// The versions of the API that are read. `v1` is read like `v1beta3`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -161,7 +163,8 @@ pub struct ProviderSpec {
     pub pool: Option<String>,
     /// The text that is sent. An extension of Tidings.
     pub template: Option<TemplateSpec>,
-    /// Whether messages get links to the commit and to a dashboard. An extension of Tidings.
+    /// Whether messages get links to the commit and to a dashboard; as the settings say where this is left out. An extension
+    /// of Tidings.
     pub links: Option<bool>,
     /// What commit statuses say beside their state. For types that write commit statuses only. An extension of Tidings.
     pub commit_status: Option<CommitStatusSpec>,
@@ -171,12 +174,14 @@ pub struct ProviderSpec {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CommitStatusSpec {
-    /// How a status is called: `default`, as in Flux, or `qualified`, with cluster and namespace.
+    /// The id of a status where commitStatusExpr makes none: default (kind and name, as in Flux) or qualified (cluster and
+    /// namespace before them).
     #[schemars(extend("enum" = ["default", "qualified"]))]
     pub id: Option<String>,
-    /// Whether progress is told as pending.
+    /// Whether progress is told as pending, also by types that skip it otherwise.
     pub pending: Option<bool>,
-    /// A pattern for the address that a status links to.
+    /// A pattern for the address that a status links to, as in https://HOST/{{ cluster }}/{{ name }}; that of the settings
+    /// where this is left out.
     #[schemars(length(max = 2048))]
     #[serde(rename = "targetURL")]
     pub target_url: Option<String>,
@@ -227,41 +232,6 @@ pub struct KeyReference {
     pub name: String,
     /// The key.
     pub key: String,
-}
-
-/// A duration that is checked by [`duration::parse`](crate::duration::parse).
-const DURATION: &str = r"^([0-9]+(\.[0-9]+)?(ns|us|ms|s|m|h))+$";
-
-/// What such a duration must be.
-const LONGER_THAN_NOTHING: Validation = Validation { rule: "self.matches('[1-9]')", message: "must be longer than nothing" };
-
-/// A rule that an API server checks.
-#[derive(Serialize)]
-struct Validation {
-    rule: &'static str,
-    message: &'static str,
-}
-
-/// A value without `type`, since it is a word or a list: an API server checks it by the enum alone. Nobody posts events of
-/// severity `trace`, so that is left to folders.
-fn event_severity(_: &mut SchemaGenerator) -> Schema {
-    let words = &Severities::WORDS[1..];
-    let values: Vec<Value> = words.iter().copied().map(Value::from).chain(lists(words).into_iter().map(Value::from)).collect();
-    json_schema!({"enum": values, "x-kubernetes-preserve-unknown-fields": true})
-}
-
-/// Every list of some of the words, each of them once, in any order; the short ones first.
-fn lists<'a>(words: &[&'a str]) -> Vec<Vec<&'a str>> {
-    let mut lists = vec![Vec::new()];
-    let mut grown = 0;
-    while grown < lists.len() {
-        for word in words.iter().filter(|word| !lists[grown].contains(*word)).collect::<Vec<_>>() {
-            let longer = lists[grown].iter().chain([word]).copied().collect();
-            lists.push(longer);
-        }
-        grown += 1;
-    }
-    lists.split_off(1)
 }
 
 /// What is found out about one object while it is checked.

@@ -11,6 +11,7 @@ use tidings_workers::notifier::need::Need;
 use tidings_workers::notifier::{PROVIDERS, ProviderType};
 
 use super::Output;
+use super::circuits::{self, CircuitsCommand};
 
 /// What `tidings providers` takes.
 #[derive(Args, Debug)]
@@ -30,6 +31,8 @@ enum ProvidersCommand {
         /// The type, such as slack
         r#type: String,
     },
+    #[command(flatten)]
+    Circuits(CircuitsCommand),
     /// Prints the part of docs/providers.md that is made from the table
     #[command(hide = true)]
     Markdown,
@@ -57,10 +60,11 @@ struct NeedReport {
 /// Runs the command.
 ///
 /// # Errors
-/// There is no such type.
-pub fn run(arguments: &ProvidersArguments) -> anyhow::Result<()> {
-    match &arguments.command {
-        Some(ProvidersCommand::Example { r#type }) => print!("{}", example(r#type)?),
+/// There is no such type, or the bus can't be reached.
+pub async fn run(arguments: ProvidersArguments) -> anyhow::Result<()> {
+    match arguments.command {
+        Some(ProvidersCommand::Example { r#type }) => print!("{}", example(&r#type)?),
+        Some(ProvidersCommand::Circuits(command)) => circuits::run(command).await?,
         Some(ProvidersCommand::Markdown) => print!("{}", markdown::page()),
         None => match arguments.output {
             Output::Json => println!("{}", serde_json::to_string(&PROVIDERS.iter().map(|row| report(row)).collect::<Vec<_>>())?),

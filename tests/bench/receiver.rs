@@ -27,6 +27,19 @@ pub async fn start(address: SocketAddr, tally: Rc<Tally>) -> anyhow::Result<Sock
     Ok(address)
 }
 
+/// Takes connections until the end of the run, and never answers; gives the address.
+pub async fn start_hanging() -> anyhow::Result<SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.context("there is no free port for what never answers")?;
+    let address = listener.local_addr()?;
+    spawn_local(async move {
+        let mut connections = Vec::new();
+        loop {
+            connections.extend(listener.accept().await.ok());
+        }
+    });
+    Ok(address)
+}
+
 async fn serve(stream: TcpStream, tally: Rc<Tally>) {
     if let Err(error) = receive(stream, &tally).await {
         eprintln!("the receiver lost a connection: {error:#}");

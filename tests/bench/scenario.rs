@@ -23,6 +23,17 @@ pub enum Scenario {
     ManyAlerts,
     /// A hundred alerts which all match
     FanOut,
+    /// One alert, and another for the same events to a destination of the same type that never answers
+    Neighbour,
+}
+
+/// Where deliveries go.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// The receiver's.
+    pub receiver: SocketAddr,
+    /// Of what takes connections and never answers.
+    pub hanging: SocketAddr,
 }
 
 /// An event's JSON around the number.
@@ -35,7 +46,7 @@ pub struct Template {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::OneAlert, Self::ManyAlerts, Self::FanOut];
+    pub const ALL: [Self; 4] = [Self::OneAlert, Self::ManyAlerts, Self::FanOut, Self::Neighbour];
 
     /// What reports and folders call it.
     pub fn name(self) -> &'static str {
@@ -43,10 +54,11 @@ impl Scenario {
             Self::OneAlert => "one-alert",
             Self::ManyAlerts => "many-alerts",
             Self::FanOut => "fan-out",
+            Self::Neighbour => "neighbour",
         }
     }
 
-    /// How many deliveries come of one event.
+    /// How many deliveries to the receiver come of one event.
     pub fn deliveries_per_event(self) -> usize {
         if self == Self::FanOut { MATCHING } else { 1 }
     }
@@ -60,15 +72,17 @@ impl Scenario {
         Template { before: text[..split].to_owned(), after: text[split..].to_owned() }
     }
 
-    /// Writes the rules into a folder; deliveries go to `receiver`.
+    /// Writes the rules into a folder.
     ///
     /// # Errors
     /// The folder can't be written.
-    pub fn write(self, folder: &Path, receiver: SocketAddr) -> anyhow::Result<()> {
-        let matching = (0..self.deliveries_per_event()).map(|number| alert(&format!("matching-{number}"), OBJECT));
+    pub fn write(self, folder: &Path, addresses: Addresses) -> anyhow::Result<()> {
+        let matching = (0..self.deliveries_per_event()).map(|number| alert(&format!("matching-{number}"), OBJECT, "receiver"));
         let others = if self == Self::ManyAlerts { OTHERS } else { 0 };
-        let others = (0..others).map(|number| alert(&format!("other-{number}"), &format!("other-{number}")));
-        let items: Vec<Value> = [provider(receiver)].into_iter().chain(matching).chain(others).collect();
+        let others = (0..others).map(|number| alert(&format!("other-{number}"), &format!("other-{number}"), "receiver"));
+        let neighbour = (self == Self::Neighbour).then(|| alert("to-hanging", OBJECT, "hanging"));
+        let providers = [provider("receiver", addresses.receiver), provider("hanging", addresses.hanging)];
+        let items: Vec<Value> = providers.into_iter().chain(neighbour).chain(matching).chain(others).collect();
         let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
         let file = folder.join("rules.json");
         fs::create_dir_all(folder)
@@ -77,14 +91,14 @@ impl Scenario {
     }
 }
 
-fn alert(name: &str, object: &str) -> Value {
+fn alert(name: &str, object: &str, provider: &str) -> Value {
     let sources = json!([{"kind": "Kustomization", "name": object}]);
-    manifest("Alert", name, json!({"providerRef": {"name": "receiver"}, "eventSeverity": "info", "eventSources": sources}))
+    manifest("Alert", name, json!({"providerRef": {"name": provider}, "eventSeverity": "info", "eventSources": sources}))
 }
 
-fn provider(receiver: SocketAddr) -> Value {
-    let host = if receiver.ip().is_unspecified() { "127.0.0.1".into() } else { receiver.ip().to_string() };
-    manifest("Provider", "receiver", json!({"type": "generic", "address": format!("http://{host}:{}/", receiver.port())}))
+fn provider(name: &str, address: SocketAddr) -> Value {
+    let host = if address.ip().is_unspecified() { "127.0.0.1".into() } else { address.ip().to_string() };
+    manifest("Provider", name, json!({"type": "generic", "address": format!("http://{host}:{}/", address.port())}))
 }
 
 fn manifest(kind: &str, name: &str, spec: Value) -> Value {

@@ -13,11 +13,12 @@ use clap::Parser;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 use tidings_core::Outcome;
+use tidings_core::config::AddressSettings;
 use tidings_rig::{Forge, Process, Rig, Role, alert, event, eventually_within};
 use tidings_router::{Planning, explain};
 use tidings_rules::{Options as RulesOptions, Rules, folder};
 use tidings_workers::attempt::{Prepared, attempt_once, prepare};
-use tidings_workers::http::{Http, shared_client};
+use tidings_workers::http::{Http, Outside};
 use tidings_workers::worker::notification;
 
 const EXECUTABLE: &str = env!("CARGO_BIN_EXE_tidings");
@@ -124,9 +125,10 @@ async fn settled(rig: &Rig, forge: &Forge, at_least: usize) {
 async fn asking_first(options: &Options, rig: &Rig, forge: &Forge) -> anyhow::Result<[Calls; 2]> {
     let rules = folder::load(rig.rules().folder(), tidings_workers::notifier::kinds(), &RulesOptions::default());
     let rules = rules.map_err(|problem| anyhow::anyhow!("{problem}"))?;
-    let client = shared_client().context("cannot read the system's certificates")?;
+    let outside = Outside::new(AddressSettings { loopback: true, ..AddressSettings::default() });
+    let outside = outside.context("cannot read the system's certificates")?;
     let provider = rules.resolve(tidings_rig::NAMESPACE, "forge").map_err(|unresolved| anyhow::anyhow!("{unresolved}"))?;
-    let prepared = prepare(provider, |provider| Http::new(provider, &client))?;
+    let prepared = prepare(provider, |provider| Http::new(provider, &outside))?;
     forge.contents().statuses.clear();
     let before = calls(forge, Calls::default());
     for number in 0..options.objects {

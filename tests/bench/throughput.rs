@@ -28,7 +28,7 @@ use crate::endpoint::Program;
 use crate::load::Load;
 use crate::options::Options;
 use crate::report::Report;
-use crate::scenario::Scenario;
+use crate::scenario::{Addresses, Scenario};
 use crate::tally::Tally;
 use crate::tidings::Tidings;
 
@@ -53,11 +53,12 @@ async fn measure_all(options: &Options, report: &mut Report) -> anyhow::Result<(
     let tally = Rc::new(Tally::new());
     let receiver = receiver::start(options.receiver, tally.clone()).await?;
     println!("the receiver listens on {receiver}");
+    let addresses = Addresses { receiver, hanging: receiver::start_hanging().await? };
     for scenario in options.scenarios() {
         if let Some(folder) = &options.manifests {
-            scenario.write(&folder.join(scenario.name()), receiver)?;
+            scenario.write(&folder.join(scenario.name()), addresses)?;
         }
-        let tidings = Tidings::start(scenario, receiver).await?;
+        let tidings = Tidings::start(scenario, addresses).await?;
         measure(&tidings.program(), scenario, options.seconds, &tally, report).await?;
         tidings.stop().await?;
         if let Some(target) = options.target() {

@@ -1,7 +1,6 @@
 //! `tidings up`, started for a scenario.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -18,7 +17,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::endpoint::{Endpoint, Program};
 use crate::http::Connection;
-use crate::scenario::Scenario;
+use crate::scenario::{Addresses, Scenario};
 
 const EXECUTABLE: &str = env!("CARGO_BIN_EXE_tidings");
 /// What a start may take on a busy machine.
@@ -38,10 +37,10 @@ impl Tidings {
     ///
     /// # Errors
     /// It does not start or does not become ready; the log says why.
-    pub async fn start(scenario: Scenario, receiver: SocketAddr) -> anyhow::Result<Self> {
+    pub async fn start(scenario: Scenario, addresses: Addresses) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("tidings-bench-").tempdir()?;
         let (rules, data) = (folder.path().join("rules"), folder.path().join("data"));
-        scenario.write(&rules, receiver)?;
+        scenario.write(&rules, addresses)?;
         let mut child = spawn(&rules, &data)?;
         let pid = child.id().context("tidings has ended at once")?;
         let mut log = Log::of(&mut child)?;

@@ -14,4 +14,5 @@ mod failing;
 mod repeating;
 mod secrets;
 mod service;
+mod sizes;
 mod subject;

@@ -26,7 +26,8 @@ async fn a_service_that_repeats_secrets_does_not_get_them_shown() {
             let subject = Subject::new(row, &service, Duration::from_secs(60));
             let failure = subject.attempt().await.unwrap_err();
             let result = Err(failure.clone());
-            let tried = Tried { started: Timestamp::UNIX_EPOCH, took: Duration::ZERO, result };
+            let (started, took) = (Timestamp::UNIX_EPOCH, Duration::ZERO);
+            let tried = Tried { started, took, result, newest: None, template_error: String::new() };
             let planned: Delivery = delivery(&event("Health check failed"));
             let (settlement, attempt) = settle(&planned, &tried, &RetryPolicy::default(), Timestamp::UNIX_EPOCH, 0.5);
             let stored = match settlement {

@@ -1,5 +1,6 @@
 //! The types under test, each with the Provider of its own example.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -79,7 +80,13 @@ impl Subject {
 
 /// One attempt for an event.
 pub async fn attempt(prepared: &Prepared, event: &Event) -> Result<Ended, Failure> {
-    let delivery = delivery(event);
+    attempt_with(prepared, event, &BTreeMap::new()).await
+}
+
+/// The same with more metadata.
+pub async fn attempt_with(prepared: &Prepared, event: &Event, metadata: &BTreeMap<String, String>) -> Result<Ended, Failure> {
+    let mut delivery = delivery(event);
+    delivery.metadata.extend(metadata.clone());
     let object = event.involved_object.clone().unwrap_or_default();
     let alert = delivery.alert.clone().unwrap_or_default();
     attempt_once(prepared, &notification(&delivery, event, &object, &alert, prepared)).await

@@ -123,6 +123,8 @@ async fn extensions_are_refused_where_the_rules_would_refuse_them() {
         ("Provider", json!({"retry": {"maxAge": "0s"}}), "spec.retry.maxAge"),
         ("Provider", json!({"retry": {"min": "1d"}}), "spec.retry.min"),
         ("Provider", json!({"retry": {"min": "2m", "max": "1m"}}), "spec.retry"),
+        ("Provider", json!({"commitStatus": {"pending": true}}), "spec"),
+        ("Provider", json!({"type": "github", "commitStatus": {"id": "mine"}}), "spec.commitStatus.id"),
         ("Provider", json!({"pool": "EU"}), "spec.pool"),
         ("Provider", json!({"pool": ""}), "spec.pool"),
     ] {

@@ -116,9 +116,11 @@ async fn an_event_made_by_hand_is_delivered() {
     let source = json!([{"kind": "Pod", "name": "*"}]);
     let alert = alert("a", "p").with("eventSources", source).in_namespace(&cluster.namespace);
     rig.rules().put([alert, provider("p", receiver.url()).in_namespace(&cluster.namespace)]);
-    let up = rig.run(cluster.watcher(Role::up())).await;
+    let up = rig.run(cluster.watcher(Role::up()).args(["--event-kinds", "Pod", "--event-reasons", "!Unhealthy"])).await;
     begins(&up).await;
 
+    cluster.happen("not ready", json!({"reason": "Unhealthy"})).await;
+    cluster.happen("no Pod", json!({"involvedObject": {"kind": "Job", "name": "api", "namespace": cluster.namespace}})).await;
     cluster.happen("Pulled the image", json!({"type": "Normal", "reason": "Pulled"})).await;
     let manifest = format!(
         "{{apiVersion: v1, kind: Event, metadata: {{name: by-hand, annotations: {{event.toolkit.fluxcd.io/team: a, other: b}}}},
@@ -144,7 +146,7 @@ async fn an_event_made_by_hand_is_delivered() {
     ] {
         assert_eq!(event.pointer(field), Some(&expected), "{field} in {event}");
     }
-    assert_eq!(messages(&rig).await, ["Back-off restarting"], "a Normal one is not taken");
+    assert_eq!(messages(&rig).await, ["Back-off restarting"], "no other one is taken");
 }
 
 #[tokio::test]
@@ -164,6 +166,50 @@ async fn after_a_death_the_watch_goes_on_with_no_gap_and_no_repeat() {
     ingest.restart().await;
     cluster.warn_of_each(numbered(250..300)).await;
     are_stored_once(&rig, numbered(0..300)).await;
+}
+
+#[tokio::test]
+async fn what_a_killed_replica_has_stored_is_not_told_again_after_the_dedupe_interval() {
+    let cluster = Cluster::of(KubeApiServer::shared().await).await;
+    let rig = Rig::start(TIDINGS).await;
+    let soon = ["--dedupe-interval", "1s"];
+    let _router = rig.run(Role::router().env("TIDINGS_INGEST__DEDUPE_INTERVAL", "1s")).await;
+    let mut ingest = rig.run(cluster.watcher(Role::ingest()).args(soon)).await;
+    begins(&ingest).await;
+    tokio::join!(cluster.warn_of_each(numbered(0..300)), async {
+        eventually("some are stored", async || (messages(&rig).await.len() > 20).then_some(())).await;
+        ingest.kill().await;
+    });
+    // The Lease of the killed one lasts longer than the dedupe interval.
+    ingest.restart().await;
+    cluster.warn_of_each(numbered(300..320)).await;
+    are_stored_once(&rig, numbered(0..320)).await;
+    assert!(ingest.metric(METRIC, "duplicate").await > 0.0, "some were behind the cursor");
+}
+
+#[tokio::test]
+async fn a_storage_that_is_behind_the_cursor_is_taken_anew_by_time() {
+    let cluster = Cluster::of(KubeApiServer::shared().await).await;
+    let rig = Rig::start(TIDINGS).await;
+    let _router = rig.run(Role::router()).await;
+    let mut ingest = rig.run(cluster.watcher(Role::ingest())).await;
+    begins(&ingest).await;
+    cluster.warn_of_each(numbered(0..10)).await;
+    are_stored_once(&rig, numbered(0..10)).await;
+    assert!(ingest.terminate().await.success());
+    let leases: Api<Lease> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
+    let lease = leases.get("tidings-events").await.expect("it is there");
+    let annotation = &lease.metadata.annotations.expect("it has some")["tidings/events-cursor"];
+    let mut cursor: Value = serde_json::from_str(annotation).expect("it is JSON");
+    cursor["resourceVersion"] = json!(9_000_000_000_u64);
+    let patch = json!({"metadata": {"annotations": {"tidings/events-cursor": cursor.to_string()}}});
+    leases.patch("tidings-events", &PatchParams::default(), &Patch::Merge(patch)).await.expect("it is there");
+
+    cluster.warn_of_each(numbered(10..20)).await;
+    ingest.restart().await;
+    ingest.logs("was set back or is another one").await;
+    cluster.warn_of_each(numbered(20..30)).await;
+    are_stored_once(&rig, numbered(0..30)).await;
 }
 
 #[tokio::test]

@@ -85,3 +85,28 @@ async fn rules_work_and_a_bad_one_is_refused_alone_while_its_last_good_state_sta
     })
     .await;
 }
+
+#[tokio::test]
+async fn our_crds_take_the_place_of_fluxs_and_every_object_stays_as_it_is() {
+    let server = server().await;
+    let bed = Bed::on(&server).await;
+    bed.apply([provider("p", "generic", "http://nobody.invalid"), alert("a", "p")]).await;
+    let specs = async |version: &str| {
+        let names = ["alert", "provider"].map(|kind| format!("{kind}s.{version}.{GROUP}")).join(",");
+        bed.kubectl(&format!("get {names} --output jsonpath={{.items[*].spec}}{{.items[*].metadata.uid}}")).await
+    };
+    let before = specs("v1beta3").await;
+
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/crds");
+    let refused = server.kubectl(&["apply", "--server-side", "-f", folder]).await;
+    assert!(!refused.success && refused.errors.contains("--force-conflicts"), "{refused:?}");
+    server.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", folder]).await.expect_success();
+
+    eventually("the old versions are served", async || {
+        server.kubectl(&["get", &format!("alerts.v1beta1.{GROUP}")]).await.success.then_some(())
+    })
+    .await;
+    assert!(before.contains("nobody.invalid"), "{before}");
+    assert_eq!(specs("v1beta3").await, before);
+    assert_eq!(specs("v1beta1").await, before);
+}

@@ -88,3 +88,29 @@ async fn labels_that_can_not_be_read_are_unknown_and_hold_up_nobody() {
     post(&without, &event(&cluster.namespace, "ours", "off")).await;
     assert_eq!(without.metric("tidings_ingest_labels_total", "").await, 0.0);
 }
+
+#[tokio::test]
+async fn an_api_server_that_hangs_keeps_no_event_from_being_taken() {
+    let server = KubeApiServer::start().await;
+    let cluster = Cluster::of(&server).await;
+    let rig = Rig::start(TIDINGS).await;
+    let _router = rig.run(Role::router()).await;
+    apply(&server, &cluster.namespace, "ours", "a").await;
+    let ingest = rig.run(cluster.reached_by(Role::ingest()).args(["--label-kinds", "ConfigMap,Secret"])).await;
+    eventually("the labels are known", async || {
+        let message = format!("before {}", rand::random::<u64>());
+        post(&ingest, &event(&cluster.namespace, "ours", &message)).await;
+        (state_of(&rig, &message).await == State::Known).then_some(())
+    })
+    .await;
+    server.freeze();
+    post(&ingest, &event(&cluster.namespace, "ours", "remembered")).await;
+    post(&ingest, &event(&cluster.namespace, "theirs", "never seen")).await;
+    let mut secret = event(&cluster.namespace, "ours", "a kind never seen");
+    secret["involvedObject"]["kind"] = json!("Secret");
+    post(&ingest, &secret).await;
+    let states =
+        [state_of(&rig, "remembered").await, state_of(&rig, "never seen").await, state_of(&rig, "a kind never seen").await];
+    assert_eq!(states, [State::Known, State::Unknown, State::Unknown]);
+    server.thaw();
+}

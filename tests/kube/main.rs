@@ -5,13 +5,16 @@ mod bed;
 mod crds;
 mod events;
 mod flux_crds;
+mod guides;
 mod labels;
 mod lease;
 mod many;
 mod object;
+mod rbac;
 mod rig;
 mod rules;
 mod secrets;
+mod services;
 mod status;
 mod versions;
 

@@ -9,9 +9,9 @@ use kube::core::GroupVersionKind;
 use serde_json::{Value, json};
 use tidings_core::wire::{Circuit, circuit::State};
 use tidings_core::{Destination, Message, Timestamp};
-use tidings_rig::{KubeApiServer, Process, Receiver, Reply, Rig, Role, event, eventually};
+use tidings_rig::{KubeApiServer, Process, Receiver, Reply, Role, event, eventually};
 
-use crate::TIDINGS;
+use crate::bed::{Bed, alert, provider, secret};
 
 /// What a router and a worker may do here: no test of this file needs more.
 const ROLE: &str = r#"
@@ -36,12 +36,10 @@ roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: tidings}
 subjects: [{kind: ServiceAccount, name: tidings, namespace: NAMESPACE}]
 "#;
 
-/// A namespace of an API server, and roles that have their rules there.
+/// A bed whose roles may do only that.
 struct Stage<'a> {
-    server: &'a KubeApiServer,
-    namespace: String,
+    bed: Bed<'a>,
     kubeconfig: PathBuf,
-    rig: Rig,
 }
 
 impl<'a> Stage<'a> {
@@ -50,40 +48,27 @@ impl<'a> Stage<'a> {
     }
 
     async fn set_on(server: &'a KubeApiServer) -> Self {
-        let namespace = server.namespace().await;
-        server.apply(&namespace, ROLE).await;
-        server.apply(&namespace, &BINDING.replace("NAMESPACE", &namespace)).await;
-        let kubeconfig = server.kubeconfig_for(&namespace, "tidings").await;
-        Self { server, namespace, kubeconfig, rig: Rig::start(TIDINGS).await }
+        let bed = Bed::on(server).await;
+        server.apply(&bed.namespace, ROLE).await;
+        server.apply(&bed.namespace, &BINDING.replace("NAMESPACE", &bed.namespace)).await;
+        let kubeconfig = server.kubeconfig_for(&bed.namespace, "tidings").await;
+        Self { bed, kubeconfig }
     }
 
     /// A role that sees this namespace only, and has its Lease there.
     async fn run(&self, role: Role) -> Process {
-        let role = role.in_cluster(&self.kubeconfig).args(["--watch-namespace", &self.namespace]);
-        self.rig.run(role.env("TIDINGS_KUBERNETES__NAMESPACE", &self.namespace)).await
+        let role = role.in_cluster(&self.kubeconfig).args(["--watch-namespace", &self.bed.namespace]);
+        self.bed.rig.run(role.env("TIDINGS_KUBERNETES__NAMESPACE", &self.bed.namespace)).await
     }
 
-    async fn apply(&self, kind: &str, name: &str, spec: Value) {
-        let rule = matches!(kind, "Alert" | "Provider");
-        let api_version = if rule { "notification.toolkit.fluxcd.io/v1beta3" } else { "v1" };
-        let mut object = json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": name}});
-        object[if rule { "spec" } else { "stringData" }] = spec;
-        self.server.apply(&self.namespace, &object.to_string()).await;
-    }
-
-    /// An Alert for the rig's events.
-    async fn alert(&self, name: &str, provider: &str, more: Value) {
-        let sources = json!([{"kind": "Kustomization", "name": "*", "namespace": "*"}]);
-        let mut spec = json!({"providerRef": {"name": provider}, "eventSources": sources});
-        spec["eventSources"][0]["namespace"] = "apps".into();
-        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        self.apply("Alert", name, spec).await;
+    async fn apply<const N: usize>(&self, objects: [Value; N]) {
+        self.bed.apply(objects).await;
     }
 
     /// An Alert or a Provider as the API server has it.
     async fn object(&self, kind: &str, name: &str) -> Value {
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("notification.toolkit.fluxcd.io", "v1beta3", kind));
-        let api: Api<DynamicObject> = Api::namespaced_with(self.server.client().await, &self.namespace, &resource);
+        let api: Api<DynamicObject> = Api::namespaced_with(self.bed.server.client().await, &self.bed.namespace, &resource);
         json!(api.get(name).await.expect("the object is there"))
     }
 
@@ -109,13 +94,13 @@ impl<'a> Stage<'a> {
 
     /// The Kubernetes Events of the namespace.
     async fn events(&self) -> Vec<Event> {
-        let api: Api<Event> = Api::namespaced(self.server.client().await, &self.namespace);
+        let api: Api<Event> = Api::namespaced(self.bed.server.client().await, &self.bed.namespace);
         api.list(&ListParams::default()).await.expect("the API server answers").items
     }
 
     /// Who holds the Lease, and when they last said so.
     async fn lease(&self) -> Option<(String, jiff::Timestamp)> {
-        let api: Api<Lease> = Api::namespaced(self.server.client().await, &self.namespace);
+        let api: Api<Lease> = Api::namespaced(self.bed.server.client().await, &self.bed.namespace);
         let spec = api.get_opt("tidings-status").await.ok()??.spec?;
         Some((spec.holder_identity?, spec.renew_time?.0))
     }
@@ -129,33 +114,38 @@ impl<'a> Stage<'a> {
     }
 }
 
+/// Whether a field is there.
 fn has(field: &'static str) -> impl Fn(&Value) -> bool {
     move |status| !status[field].is_null()
+}
+
+/// An object with another field of its spec.
+fn with(mut object: Value, field: &str, value: Value) -> Value {
+    object["spec"][field] = value;
+    object
+}
+
+/// A Provider that is never called, with another field.
+fn idle(name: &str, field: &str, value: Value) -> Value {
+    with(provider(name, json!({"address": "http://127.0.0.1:1/hook"})), field, value)
 }
 
 #[tokio::test]
 async fn conditions_say_at_once_what_is_wrong_and_that_it_is_mended() {
     let stage = Stage::set().await;
     let _router = stage.run(Role::router()).await;
-    let hook = |more: Value| {
-        let mut spec = json!({"type": "generic", "address": "http://127.0.0.1:1/hook"});
-        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        spec
-    };
-    stage.apply("Provider", "hook", hook(json!({}))).await;
-    stage.alert("good", "hook", json!({})).await;
+    stage.apply([idle("hook", "channel", json!("c")), alert("good", "hook")]).await;
     assert_eq!(stage.is("Alert", "good", "True", "Initialized").await, "Initialized");
-    let printed = stage.server.kubectl(&["get", "alerts", "--namespace", &stage.namespace]).await.expect_success();
+    let printed = stage.bed.kubectl("get alerts").await;
     let rows: Vec<Vec<_>> = printed.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!((&rows[0][..3], &rows[1][..3]), (&["NAME", "READY", "STATUS"][..], &["good", "True", "Initialized"][..]));
 
-    stage.apply("Provider", "lost", hook(json!({"secretRef": {"name": "later"}}))).await;
-    stage.apply("Provider", "keyless", json!({"type": "telegram", "channel": "c", "secretRef": {"name": "keys"}})).await;
-    stage.apply("Secret", "keys", json!({"other": "x"})).await;
-    stage.apply("Provider", "asleep", hook(json!({"suspend": true}))).await;
-    stage.alert("orphan", "nobody", json!({})).await;
-    stage.alert("on-lost", "lost", json!({})).await;
-    stage.alert("pattern", "hook", json!({"exclusionList": ["waiting", "("]})).await;
+    let reference = |name: &str| json!({"name": name});
+    let telegram = provider("keyless", json!({"type": "telegram", "channel": "c", "secretRef": {"name": "keys"}}));
+    let pattern = |list: Value| with(alert("pattern", "hook"), "exclusionList", list);
+    stage.apply([idle("lost", "secretRef", reference("later")), telegram, secret("keys", json!({"other": "x"}))]).await;
+    stage.apply([idle("asleep", "suspend", json!(true)), alert("orphan", "nobody"), alert("on-lost", "lost")]).await;
+    stage.apply([pattern(json!(["waiting", "("]))]).await;
     for (kind, name, status, reason, part) in [
         ("Provider", "lost", "False", "SecretNotFound", "/later, which spec.secretRef names"),
         ("Provider", "keyless", "False", "Misconfigured", "token"),
@@ -168,10 +158,9 @@ async fn conditions_say_at_once_what_is_wrong_and_that_it_is_mended() {
         assert!(message.contains(part), "{kind} {name}: {message}");
     }
 
-    stage.apply("Secret", "later", json!({"token": "t"})).await;
-    stage.apply("Secret", "keys", json!({"token": "t"})).await;
-    stage.apply("Provider", "nobody", hook(json!({}))).await;
-    stage.alert("pattern", "hook", json!({"exclusionList": ["waiting"]})).await;
+    let keys = json!({"token": "t"});
+    stage.apply([secret("later", keys.clone()), secret("keys", keys), idle("nobody", "channel", json!("c"))]).await;
+    stage.apply([pattern(json!(["waiting"]))]).await;
     for (kind, name) in
         [("Provider", "lost"), ("Provider", "keyless"), ("Alert", "orphan"), ("Alert", "on-lost"), ("Alert", "pattern")]
     {
@@ -186,12 +175,9 @@ async fn times_appear_without_secrets_and_what_is_given_up_is_an_event_on_the_al
     let process = stage.run(Role::up()).await;
     let [good, bad] = [Receiver::start().await, Receiver::start().await];
     bad.answer_with(Reply::Says(400, "no such hook: s3cr3t-of-the-hook"));
-    stage.apply("Secret", "keys", json!({"token": SECRET})).await;
-    stage.apply("Provider", "good", json!({"type": "generic", "address": good.url()})).await;
-    let spec = json!({"type": "generic", "address": bad.url(), "secretRef": {"name": "keys"}});
-    stage.apply("Provider", "bad", spec).await;
-    stage.alert("good", "good", json!({})).await;
-    stage.alert("bad", "bad", json!({})).await;
+    let reference = json!({"address": bad.url(), "secretRef": {"name": "keys"}});
+    stage.apply([secret("keys", json!({"token": SECRET})), provider("bad", reference), alert("bad", "bad")]).await;
+    stage.apply([provider("good", json!({"address": good.url()})), alert("good", "good")]).await;
     stage.is("Alert", "good", "True", "Initialized").await;
     stage.is("Alert", "bad", "True", "Initialized").await;
     assert_eq!(process.post(&event("one")).await.unwrap().status, 202);
@@ -224,8 +210,7 @@ async fn a_burst_of_outcomes_is_a_few_writes_and_silence_is_none() {
     let stage = Stage::set().await;
     let process = stage.run(Role::up()).await;
     let receiver = Receiver::start().await;
-    stage.apply("Provider", "hook", json!({"type": "generic", "address": receiver.url()})).await;
-    stage.alert("all", "hook", json!({})).await;
+    stage.apply([provider("hook", json!({"address": receiver.url()})), alert("all", "hook")]).await;
     stage.is("Alert", "all", "True", "Initialized").await;
     stage.is("Provider", "hook", "True", "Initialized").await;
     let writes = async || process.metric("tidings_router_status_writes_total", "").await;
@@ -243,10 +228,9 @@ async fn a_burst_of_outcomes_is_a_few_writes_and_silence_is_none() {
     });
     assert!(futures::future::join_all(answers).await.into_iter().all(|status| status == 202));
     receiver.receives(BURST).await;
-    stage.rig.drained().await;
+    stage.bed.rig.drained().await;
     stage.says("Alert", "all", "when it was delivered", has("lastDeliveryTime")).await;
     stage.says("Provider", "hook", "when it delivered", has("lastDeliveryTime")).await;
-
     let written = writes().await;
     // One of each at once, and one of each a minute after it at the soonest: this part takes less than two.
     assert!(written - before <= 6.0, "{} writes for {BURST} deliveries", written - before);
@@ -261,10 +245,10 @@ async fn a_burst_of_outcomes_is_a_few_writes_and_silence_is_none() {
 async fn a_circuit_is_shown_on_its_provider() {
     let stage = Stage::set().await;
     let _router = stage.run(Role::router()).await;
-    stage.apply("Provider", "hook", json!({"type": "generic", "address": "http://127.0.0.1:1/hook"})).await;
+    stage.apply([idle("hook", "channel", json!("c"))]).await;
     stage.is("Provider", "hook", "True", "Initialized").await;
-    let bucket = stage.rig.jetstream().await.get_key_value("limits").await.unwrap();
-    let destination = Destination::channel(&stage.namespace, "hook", "");
+    let bucket = stage.bed.rig.jetstream().await.get_key_value("limits").await.unwrap();
+    let destination = Destination::channel(&stage.bed.namespace, "hook", "c");
     let time = |seconds| Some(Timestamp { seconds, nanos: 0 });
     let open = Circuit {
         state: State::Open.into(),
@@ -276,9 +260,13 @@ async fn a_circuit_is_shown_on_its_provider() {
     bucket.put(destination.key(), open.encode_to_vec().into()).await.unwrap();
     let object = stage.says("Provider", "hook", "that its circuit is open", |status| status["circuit"]["state"] == "open").await;
     let expected = json!({
-        "state": "open", "since": "2027-01-15T08:00:00Z", "until": "2027-01-15T08:01:00Z", "reason": "127.0.0.1 answered 503",
+        "state": "open", "since": "2027-01-15T08:00:00Z", "until": "2027-01-15T08:01:00Z",
+        "reason": "channel c: 127.0.0.1 answered 503",
     });
     assert_eq!(object["status"]["circuit"], expected);
+    let paused = Circuit { state: State::Paused.into(), since: time(1_800_000_030), ..destination.closed() };
+    bucket.put(destination.key(), paused.encode_to_vec().into()).await.unwrap();
+    stage.says("Provider", "hook", "that it is paused", |status| status["circuit"]["state"] == "paused").await;
     let closed = Circuit { since: time(1_800_000_060), ..destination.closed() };
     bucket.put(destination.key(), closed.encode_to_vec().into()).await.unwrap();
     stage.says("Provider", "hook", "that it is closed", |status| status["circuit"]["state"] == "closed").await;
@@ -290,13 +278,11 @@ async fn when_the_holder_is_killed_another_goes_on() {
     let mut holder = stage.run(Role::router()).await;
     holder.logs("this replica leads").await;
     let first = eventually("the Lease is held", async || stage.lease().await).await.0;
-    let [other, ingest, _worker] =
-        [stage.run(Role::router()).await, stage.rig.run(Role::ingest()).await, stage.run(Role::worker()).await];
-    let receiver = Receiver::start().await;
-    stage.apply("Provider", "hook", json!({"type": "generic", "address": receiver.url()})).await;
-    stage.alert("all", "hook", json!({})).await;
+    let (other, ingest) = (stage.run(Role::router()).await, stage.bed.rig.run(Role::ingest()).await);
+    let (_worker, receiver) = (stage.run(Role::worker()).await, Receiver::start().await);
+    let quiet = with(alert("quiet", "hook"), "suspend", json!(true));
+    stage.apply([provider("hook", json!({"address": receiver.url()})), alert("all", "hook"), quiet]).await;
     stage.is("Alert", "all", "True", "Initialized").await;
-    stage.alert("quiet", "hook", json!({"suspend": true})).await;
     stage.is("Alert", "quiet", "True", "Suspended").await;
     let quiet = stage.object("Alert", "quiet").await;
     assert!(!other.log().iter().any(|line| line.contains("this replica leads")));
@@ -304,12 +290,36 @@ async fn when_the_holder_is_killed_another_goes_on() {
     holder.kill().await;
     assert_eq!(ingest.post(&event("while nobody writes")).await.unwrap().status, 202);
     receiver.receives(1).await;
-    stage.alert("later", "nobody", json!({})).await;
+    stage.apply([alert("later", "nobody")]).await;
     other.logs("this replica leads").await;
     stage.is("Alert", "later", "False", "ProviderNotFound").await;
     stage.says("Alert", "all", "what happened while nobody wrote", has("lastDeliveryTime")).await;
     assert_ne!(stage.lease().await.unwrap().0, first);
     assert_eq!(stage.object("Alert", "quiet").await, quiet, "what says already what it should is not written");
+}
+
+#[tokio::test]
+async fn what_happens_while_the_api_server_is_away_is_told_when_it_is_back() {
+    let mut server = KubeApiServer::start().await;
+    server.install_crds().await;
+    let stage = Stage::set_on(&server).await;
+    let process = stage.run(Role::up()).await;
+    let bad = Receiver::start().await;
+    bad.answer_with(Reply::Status(400));
+    stage.apply([provider("bad", json!({"address": bad.url()})), alert("bad", "bad")]).await;
+    stage.is("Alert", "bad", "True", "Initialized").await;
+    let Stage { bed: Bed { rig, namespace, .. }, kubeconfig } = stage;
+
+    server.kill();
+    assert_eq!(process.post(&event("while it is away")).await.unwrap().status, 202);
+    bad.receives(1).await;
+    rig.drained().await;
+    process.logs("can't be written yet, trying again").await;
+    server.restart().await;
+
+    let stage = Stage { bed: Bed { rig, server: &server, namespace }, kubeconfig };
+    stage.says("Alert", "bad", "what went wrong", has("lastError")).await;
+    eventually("the dead letter is told", async || stage.events().await.into_iter().next()).await;
 }
 
 #[tokio::test]
@@ -320,21 +330,16 @@ async fn with_the_crds_of_flux_there_is_no_status_and_the_rest_works() {
         let crd = std::fs::read_to_string(file).unwrap().replace("    subresources:\n      status: {}\n", "");
         server.kubectl_with(&["apply", "--server-side", "-f", "-"], &crd).await.expect_success();
     }
-    let stage = Stage::set_on(&server).await;
-    let process = stage.run(Role::up()).await;
-    let bad = Receiver::start().await;
-    bad.answer_with(Reply::Status(400));
-    let spec = json!({"type": "generic", "address": bad.url()});
-    eventually("the CRD is served", async || {
-        let object = json!({
-            "apiVersion": "notification.toolkit.fluxcd.io/v1beta3", "kind": "Provider", "metadata": {"name": "bad"}, "spec": spec,
-        });
-        let arguments = ["apply", "--namespace", &stage.namespace, "-f", "-"];
-        stage.server.kubectl_with(&arguments, &object.to_string()).await.success.then_some(())
+    let (stage, bad) = (Stage::set_on(&server).await, Receiver::start().await);
+    let provider = provider("bad", json!({"address": bad.url()})).to_string();
+    eventually("the CRDs are served", async || {
+        let arguments = ["apply", "--namespace", &stage.bed.namespace, "-f", "-"];
+        server.kubectl_with(&arguments, &provider).await.success.then_some(())
     })
     .await;
-    stage.alert("bad", "bad", json!({})).await;
-    stage.alert("orphan", "nobody", json!({})).await;
+    bad.answer_with(Reply::Status(400));
+    let process = stage.run(Role::up()).await;
+    stage.apply([alert("bad", "bad"), alert("orphan", "nobody")]).await;
     process.logs("have no status on this API server").await;
     let told = eventually("a dead letter is told", async || {
         // The rules may not be in force yet.

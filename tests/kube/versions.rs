@@ -49,6 +49,8 @@ fn full_provider() -> Value {
         "retry": {"maxAge": "24h", "min": "2s", "max": "10m"},
         "pool": "eu-1",
         "template": {"configMapKeyRef": {"name": "texts", "key": "web"}},
+        "links": true,
+        "commitStatus": {"id": "default", "pending": true, "targetURL": "https://grafana.example.com/d/{{ name }}"},
     }))
 }
 

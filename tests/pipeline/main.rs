@@ -1,9 +1,12 @@
 //! The roles as real processes on a real nats-server, with providers that fail.
 
+mod circuits;
 mod commenting;
 mod delivering;
 mod incidents;
 mod ingesting;
+mod isolation;
+mod limits;
 mod nats;
 mod poison;
 mod racing;

@@ -102,7 +102,7 @@ async fn a_provider_that_is_down_for_long_gets_everything_in_the_end() {
     for number in 0..50 {
         ledger.post(&up, &format!("event {number}")).await;
     }
-    receiver.receives(200).await;
+    receiver.receives(10).await;
 
     receiver.answer_with(Reply::Status(200));
 

@@ -11,12 +11,13 @@ use tidings_core::failpoint::reach;
 use tidings_core::wire::{Desired, Record};
 use tidings_core::{Delivery, Failure, Message as _, Reason, id, stream};
 
-use crate::attempt::nothing_to_say;
+use crate::attempt::{Prepared, nothing_to_say};
 pub use crate::keeping::Kept;
 use crate::keeping::{Action, Answer, Keeping};
 use crate::latest::{Lease, order};
 use crate::notification::Notification;
 use crate::notifier::{self, KeepState};
+use crate::throttle::caller::{Caller, not_now};
 
 /// Beside the time of the calls themselves.
 const LEASE_MARGIN: Duration = Duration::from_secs(5);
@@ -63,7 +64,8 @@ impl Keeper {
         notifier: &dyn KeepState,
         notification: &Notification<'_>,
         delivery: &Delivery,
-        timeout: Duration,
+        prepared: &Prepared,
+        caller: &mut Caller<'_>,
     ) -> Result<Kept, Failure> {
         let Some(wanted) = notifier.desire(notification)? else {
             return Ok(Kept::Ended { ended: nothing_to_say(), other: None });
@@ -75,6 +77,7 @@ impl Keeper {
             delivery_id: delivery.id.clone(),
             planned_at: delivery.planned_at,
         };
+        let timeout = prepared.provider.timeout;
         let lease = Lease {
             holder: format!("{}/{:016x}", delivery.id, rand::random::<u64>()),
             lasts: timeout * CALLS_IN_A_LEASE + LEASE_MARGIN,
@@ -88,14 +91,16 @@ impl Keeper {
                 Action::End(kept) => return Ok(kept),
                 Action::Load => self.load(&name).await,
                 Action::Store(record, revision) => self.store(&name, &record, revision).await.map(Answer::Stored),
+                // Only now: a state that is told already, or not yet, costs nobody a slot.
+                Action::Prepare if !caller.may_call().await => Err(not_now()),
                 Action::Prepare => {
                     reach("worker:leased");
-                    notifier.prepare(notification).await.map(|()| Answer::Prepared)
+                    seen(prepared, caller, notifier.prepare(notification).await).map(|()| Answer::Prepared)
                 }
-                Action::Read(state) => notifier.read(&desired(state)).await.map(Answer::Held),
+                Action::Read(state) => seen(prepared, caller, notifier.read(&desired(state)).await).map(Answer::Held),
                 Action::Write(state, handle) => {
                     let sent = notifier.write(&desired(state), handle.as_deref()).await;
-                    sent.inspect(|_| reach("worker:accepted")).map(Answer::Sent)
+                    seen(prepared, caller, sent).inspect(|_| reach("worker:accepted")).map(Answer::Sent)
                 }
             };
             action = keeping.next(done.unwrap_or_else(Answer::Failed), self.bus.clock().now());
@@ -149,6 +154,13 @@ impl Keeper {
             },
         }
     }
+}
+
+/// What a call has shown of its service is noted.
+fn seen<T>(prepared: &Prepared, caller: &mut Caller<'_>, result: Result<T, Failure>) -> Result<T, Failure> {
+    let result = result.map_err(|failure| prepared.redacted(failure));
+    caller.saw(result.as_ref().err());
+    result
 }
 
 fn is_missing(error: &GetStreamError) -> bool {

@@ -43,11 +43,19 @@ pub enum Kept {
     Failed {
         /// How.
         failure: Failure,
-        /// Whether the state is in the record: then any delivery of the key can be tried again in its place.
+        /// See [`Kept::is_noted`].
         is_noted: bool,
         /// When the newest state that is known was planned: trying again is for it.
         planned_at: Option<ProtoTimestamp>,
     },
+}
+
+impl Kept {
+    /// Whether the state is in the record: then any delivery of the key can be tried again in this one's place. Else it is
+    /// nowhere but in the delivery.
+    pub fn is_noted(&self) -> bool {
+        !matches!(self, Self::Failed { is_noted: false, .. })
+    }
 }
 
 /// What is to be done next.

@@ -26,5 +26,6 @@ pub mod report;
 mod scope;
 pub mod settle;
 pub mod text;
+pub mod throttle;
 pub mod wording;
 pub mod worker;

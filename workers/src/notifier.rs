@@ -99,6 +99,11 @@ pub fn kinds() -> Kinds {
     &KINDS
 }
 
+/// The host of a forge's Provider; empty where its address names none.
+pub(crate) fn repository_host(provider: &ResolvedProvider) -> String {
+    forge::address::repository(provider).map(|repository| repository.host().to_owned()).unwrap_or_default()
+}
+
 /// One row of [`PROVIDERS`].
 pub struct ProviderType {
     /// `spec.type`.

@@ -43,7 +43,7 @@ pub fn settle(delivery: &Delivery, tried: &Tried, policy: &RetryPolicy, now: Tim
         Ok(ended) => return (Settlement::Done, record(number, tried, ended.outcome, "", &ended.detail, ended.status)),
         Err(failure) => failure,
     };
-    let mut delivery = Delivery { attempt: number, ..delivery.clone() };
+    let mut delivery = Delivery { attempt: number, slot_ms: 0, ..delivery.clone() };
     if failure.reason == Reason::Unauthorized {
         delivery.unauthorized_since = delivery.unauthorized_since.or_else(|| Some(proto(tried.started)));
     } else {

@@ -24,10 +24,9 @@ impl ServerClock {
         Timestamp::now().checked_add(ahead).unwrap_or_else(|_| Timestamp::now())
     }
 
-    /// The server's time after a wait, as a schedule wants it: RFC 3339 with milliseconds.
-    pub fn in_future(&self, wait: Duration) -> String {
-        let time = self.now().checked_add(wait).unwrap_or(Timestamp::MAX);
-        format!("{time:.3}")
+    /// The server's time after a wait.
+    pub fn after(&self, wait: Duration) -> Timestamp {
+        self.now().checked_add(wait).unwrap_or(Timestamp::MAX)
     }
 }
 
@@ -41,7 +40,7 @@ mod tests {
         let ours = Timestamp::now();
         let server = ours.checked_add(Duration::from_secs(3600)).unwrap();
         clock.sample(server, ours, ours);
-        let due: Timestamp = clock.in_future(Duration::from_secs(60)).parse().unwrap();
+        let due = clock.after(Duration::from_secs(60));
         let ahead = due.duration_since(ours).as_secs();
         assert!((3659..=3665).contains(&ahead), "{ahead}");
     }

@@ -247,6 +247,12 @@ pub(super) struct StreamInfo {
     state: StreamState,
 }
 
+impl StreamInfo {
+    pub(super) fn last_sequence(&self) -> u64 {
+        self.state.last_seq
+    }
+}
+
 #[derive(Deserialize)]
 struct StreamConfig {
     max_bytes: i64,

@@ -167,8 +167,8 @@ mod tests {
             ),
             (
                 json!({"deprecatedFirstTimestamp": "2026-01-02T03:04:06Z", "deprecatedLastTimestamp": "2026-01-02T03:04:05Z"}),
-                1,
-                1,
+                0,
+                0,
             ),
         ] {
             assert_eq!(times(&event(fields.clone())), Times { first: at(first), last: at(last) }, "{fields}");

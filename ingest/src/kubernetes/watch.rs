@@ -15,8 +15,10 @@ use tidings_core::metrics::{Metrics, OutcomeLabel};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::bus_store::BusStore;
 use crate::kubernetes::cursor::Cursor;
 use crate::kubernetes::filter::Filter;
+use crate::kubernetes::left::Left;
 use crate::kubernetes::objects::Objects;
 use crate::kubernetes::repeats::{Came, Repeats};
 use crate::kubernetes::report::{report, times};
@@ -30,7 +32,7 @@ const MOST_IN_FLIGHT: usize = 256;
 const WRITE_EVERY: Duration = Duration::from_secs(1);
 
 /// Takes the cluster's Events, in one of several replicas.
-pub struct EventWatch<S> {
+pub struct EventWatch {
     /// Decides which replica watches; its Lease carries the cursor.
     pub election: Election,
     /// Where Events come from.
@@ -40,11 +42,13 @@ pub struct EventWatch<S> {
     /// The severities of reasons and types.
     pub severities: Vec<Severity>,
     /// Where they go.
-    pub store: S,
+    pub store: BusStore,
     /// The cluster that every event is stamped with.
     pub cluster: String,
     /// The objects that events are about, where they are to be read.
     pub objects: Option<Arc<Objects>>,
+    /// For so long the bus itself knows a repetition.
+    pub dedupe_interval: Duration,
     /// Counts what comes of each Event.
     pub metrics: Metrics,
     /// What was told.
@@ -58,12 +62,23 @@ pub struct Told {
     is_complete: AtomicBool,
     /// How far this process has come; it stands in for a Lease that was deleted, or forgotten by its storage.
     reached: Mutex<Option<Cursor>>,
+    /// What a former holder has stored behind the cursor that it left.
+    left: Mutex<Left>,
 }
 
 impl Told {
     /// Nothing yet; `interval` is how often an Event that goes on is news.
     pub fn new(interval: Duration) -> Self {
-        Self { repeats: Mutex::new(Repeats::new(interval)), is_complete: AtomicBool::new(true), reached: Mutex::default() }
+        Self {
+            repeats: Mutex::new(Repeats::new(interval)),
+            is_complete: AtomicBool::new(true),
+            reached: Mutex::default(),
+            left: Mutex::default(),
+        }
+    }
+
+    fn left(&self) -> MutexGuard<'_, Left> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn reached(&self) -> MutexGuard<'_, Option<Cursor>> {
@@ -75,7 +90,7 @@ impl Told {
     }
 }
 
-impl<S: EventStore> EventWatch<S> {
+impl EventWatch {
     /// Waits for its turn, watches, and so on until `stop`.
     ///
     /// # Guarantees
@@ -92,6 +107,10 @@ impl<S: EventStore> EventWatch<S> {
         let kept = Cursor::read(&leadership.annotations().await);
         let cursor = kept.or_else(|| *self.told.reached());
         tracing::info!(?cursor, "watching the cluster's Events");
+        if let Some(seen) = leadership.former_holder_seen() {
+            let left = Left::read(&self.store.0, &self.cluster, seen, self.dedupe_interval, leadership.over()).await;
+            *self.told.left() = left;
+        }
         let (out, seen) = mpsc::channel(MOST_IN_FLIGHT);
         let (reached, reaching) = watch::channel(cursor);
         let over = leadership.over();
@@ -128,7 +147,7 @@ impl<S: EventStore> EventWatch<S> {
         over: &'a CancellationToken,
     ) -> impl Future<Output = (u64, Option<jiff::Timestamp>, bool)> + 'a {
         let Seen { version, stored_at, event } = seen;
-        let news = event.and_then(|(event, came)| self.news(&event, came));
+        let news = event.and_then(|(event, came)| self.news(&event, came, stored_at));
         async move {
             let is_settled = match news {
                 Some(event) => self.store(event, over).await,
@@ -139,7 +158,7 @@ impl<S: EventStore> EventWatch<S> {
     }
 
     /// What is to be stored; everything else is counted here.
-    fn news(&self, event: &KubernetesEvent, came: Came) -> Option<Event> {
+    fn news(&self, event: &KubernetesEvent, came: Came, stored_at: Option<jiff::Timestamp>) -> Option<Event> {
         if !self.filter.takes(event) {
             self.count("filtered");
             return None;
@@ -151,6 +170,10 @@ impl<S: EventStore> EventWatch<S> {
         };
         let report = report(event, &self.severities, repeat);
         match normalise(report, &self.cluster, jiff::Timestamp::now(), None) {
+            Ok(event) if self.told.left().has(&event, stored_at) => {
+                self.count("duplicate");
+                None
+            }
             Ok(event) => Some(event),
             Err(refused) => {
                 tracing::debug!("a Kubernetes Event is refused: {refused}");
@@ -181,8 +204,8 @@ impl<S: EventStore> EventWatch<S> {
         }
     }
 
-    /// Adds what only the object says: its labels, and on an object of Flux's the user's annotations, so that this event is
-    /// as rich as the one that Flux posts.
+    /// Adds what only the object says: its labels, and the user's annotations, so that an event about Flux's objects is as
+    /// rich as the one that Flux posts.
     async fn read_object(&self, event: &mut Event) {
         let (Some(objects), Some(object)) = (&self.objects, &event.involved_object) else { return };
         let Some(found) = objects.find(object).await else { return };

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tidings_rules::snapshot::Entry;
+use tidings_rules::template::{Escape, Program};
 use tidings_rules::{Alert, Identity, Problem, ResolvedProvider, Rules, Severity, Template, Unresolved};
 
 /// Tells what is wrong with a Provider in the eyes of its type, in a sentence without secrets.
@@ -17,7 +18,7 @@ const LONGEST_MESSAGE_BYTES: usize = 1024;
 pub enum Reason {
     /// `spec.type` is none of the known ones.
     UnknownType,
-    /// `spec.template` can't be used.
+    /// `spec.template`, or what it names, can't be used.
     InvalidTemplate,
     /// Another field can't be used.
     InvalidSpec,
@@ -125,7 +126,7 @@ fn provider(rules: &Rules, entry: &Entry, check: &CheckProvider) -> Finding {
     let Identity { namespace, name, .. } = &entry.identity;
     let mut troubles = problems(entry);
     let provider = rules.provider(namespace, name);
-    troubles.extend(missing_template(rules, namespace, provider.and_then(|provider| provider.template.as_ref())));
+    troubles.extend(template(rules, namespace, provider.and_then(|provider| provider.template.as_ref())));
     let mut good = Reason::Initialized;
     if entry.refusal.is_none() {
         match rules.resolve(namespace, name) {
@@ -142,7 +143,7 @@ fn alert(rules: &Rules, entry: &Entry, findings: &HashMap<Identity, Finding>) ->
     let Identity { namespace, name, .. } = &entry.identity;
     let alert = rules.alert(namespace, name);
     let mut troubles = problems(entry);
-    troubles.extend(missing_template(rules, namespace, alert.and_then(|alert| alert.template.as_ref())));
+    troubles.extend(template(rules, namespace, alert.and_then(|alert| alert.template.as_ref())));
     troubles.extend(alert.and_then(|alert| unready_provider(alert, findings)));
     let is_suspended = alert.is_some_and(|alert| alert.suspended);
     let good = if is_suspended { Reason::Suspended } else { Reason::Initialized };
@@ -157,9 +158,17 @@ fn problems(entry: &Entry) -> Vec<(Reason, String)> {
     entry.problems.iter().map(|problem| (Reason::of(problem), sentence(problem))).collect()
 }
 
-fn missing_template(rules: &Rules, namespace: &str, template: Option<&Template>) -> Option<(Reason, String)> {
-    let unresolved = rules.template(namespace, template?).err()?;
-    Some((Reason::TemplateNotFound, unresolved.to_string()))
+/// What is wrong with a template in a ConfigMap; of one that is inline the rules have told it already.
+fn template(rules: &Rules, namespace: &str, template: Option<&Template>) -> Option<(Reason, String)> {
+    let Some(reference @ Template::ConfigMap { name, key }) = template else { return None };
+    match rules.template(namespace, reference) {
+        Err(unresolved) => Some((Reason::TemplateNotFound, unresolved.to_string())),
+        Ok(text) => {
+            let sentence = Program::compile(text, Escape::None).err()?;
+            let place = format!("the key {key} in ConfigMap {namespace}/{name} for spec.template");
+            Some((Reason::InvalidTemplate, format!("{place}: {sentence}; notifications go out in the standard form")))
+        }
+    }
 }
 
 /// Its notifications would go nowhere.
@@ -246,6 +255,9 @@ mod tests {
             alert("on-lost", json!({"providerRef": {"name": "lost"}})),
             alert("empty", json!({"eventSources": [{"kind": "K", "name": ""}], "inclusionList": ["("]})),
             alert("template", json!({"template": {"configMapKeyRef": {"name": "no", "key": "k"}}})),
+            object("ConfigMap", "texts", json!({"data": {"bad": "{{ ("}})),
+            alert("garbled", json!({"template": {"configMapKeyRef": {"name": "texts", "key": "bad"}}})),
+            alert("inline", json!({"template": {"inline": "{{ ("}})),
         ];
         let found = found(&objects);
         for (name, reason, part) in [
@@ -265,6 +277,8 @@ mod tests {
             ("Alert apps/on-lost", "ProviderNotReady", "Provider apps/lost is not ready (SecretNotFound): there is no Secret"),
             ("Alert apps/empty", "InvalidSpec", "spec.eventSources[0].name: is empty"),
             ("Alert apps/template", "TemplateNotFound", "ConfigMap apps/no"),
+            ("Alert apps/garbled", "InvalidTemplate", "the key bad in ConfigMap apps/texts for spec.template: "),
+            ("Alert apps/inline", "InvalidTemplate", "spec.template.inline: "),
         ] {
             let (is, message) = &found[name];
             assert!(*is == reason && message.contains(part), "{name}: {is}: {message}");

@@ -11,6 +11,8 @@ use super::finding::cut;
 
 /// Longer messages are cut.
 const LONGEST_MESSAGE_BYTES: usize = 1024;
+/// The reason of an error that costs a notification nothing but its own words.
+const TEMPLATE: &str = "template";
 
 /// The times in the status of an object.
 ///
@@ -46,6 +48,7 @@ pub fn news(outcome: &Outcome, told: Timestamp) -> Vec<(Identity, Option<String>
         return Vec::new();
     };
     let told = seconds(told);
+    let told_at = told.clone();
     let failed = [Word::Retrying, Word::Dead].iter().any(|word| word.as_str() == attempt.outcome);
     let of_provider = News {
         last_match: None,
@@ -57,7 +60,14 @@ pub fn news(outcome: &Outcome, told: Timestamp) -> Vec<(Identity, Option<String>
         }),
     };
     let planned = outcome.planned_at.as_ref().and_then(|time| Timestamp::new(time.seconds, time.nanos).ok());
-    let of_alert = News { last_match: planned.map(seconds), ..of_provider.clone() };
+    let mut of_alert = News { last_match: planned.map(seconds), ..of_provider.clone() };
+    if !failed && !attempt.template_error.is_empty() {
+        of_alert.last_error = Some(LastError {
+            time: told_at,
+            reason: TEMPLATE.to_owned(),
+            message: cut(&attempt.template_error, LONGEST_MESSAGE_BYTES),
+        });
+    }
     let identity = |kind: &str, namespace: &str, name: &str| Identity {
         kind: kind.to_owned(),
         namespace: namespace.to_owned(),
@@ -139,6 +149,16 @@ mod tests {
         let told = news(&Outcome { alert: None, planned_at: None, ..outcome("delivered", 0) }, at(9));
         assert_eq!(told.len(), 1);
         assert_eq!(told[0].0.to_string(), "Provider apps/p");
+    }
+
+    #[test]
+    fn a_template_that_cant_be_used_is_the_alerts_last_error_though_the_notification_was_delivered() {
+        let mut outcome = outcome("delivered", 5);
+        outcome.attempt.as_mut().unwrap().template_error = "line 1: no such value".into();
+        let told = news(&outcome, at(9));
+        assert_eq!((times(&told[0].2), times(&told[1].2)), ([Some(5), Some(9), Some(9)], [None, Some(9), None]));
+        let error = told[0].2.last_error.as_ref().unwrap();
+        assert_eq!((error.reason.as_str(), error.message.as_str()), ("template", "line 1: no such value"));
     }
 
     #[test]

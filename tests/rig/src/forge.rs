@@ -59,16 +59,16 @@ pub struct Status {
 pub struct Refusal {
     /// The status.
     pub status: u16,
-    /// A header and its value.
-    pub header: Option<(&'static str, String)>,
+    /// Headers and their values.
+    pub headers: Vec<(&'static str, String)>,
     /// The body.
     pub body: &'static str,
 }
 
 impl Refusal {
-    /// Without header and body.
+    /// Without headers and body.
     pub fn status(status: u16) -> Self {
-        Self { status, header: None, body: "" }
+        Self { status, headers: Vec::new(), body: "" }
     }
 }
 
@@ -92,7 +92,8 @@ impl Forge {
     /// A Provider of the repository with this type; its Secret is put by [`Forge::put_secret`].
     pub fn provider(&self, kind: &str) -> Manifest {
         let provider = provider("forge", &self.repository).with("type", json!(kind));
-        provider.with("secretRef", json!({"name": "forge"})).that_retries_soon()
+        // Beside GitHub's own 80 writes a minute a hundred commits take more than one.
+        provider.with("secretRef", json!({"name": "forge"})).with("rateLimit", json!("1000/1s")).that_retries_soon()
     }
 
     /// Puts the Secret that the Providers name.
@@ -157,7 +158,7 @@ impl Forge {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let mut headers = HeaderMap::new();
-        if let Some((name, value)) = self.header {
+        for (name, value) in self.headers {
             headers.insert(name, HeaderValue::from_str(&value).expect("the test's headers are valid"));
         }
         (StatusCode::from_u16(self.status).expect("the test's statuses are valid"), headers, self.body).into_response()

@@ -3,6 +3,7 @@
 //! There are no controllers: a namespace has no default service account, one that is deleted stays, and aggregated roles
 //! such as `view` allow nothing.
 
+mod audit;
 mod client;
 mod files;
 mod guarded;
@@ -19,6 +20,7 @@ use tokio::sync::OnceCell;
 
 use crate::port::free_port;
 use crate::wait::eventually;
+pub use audit::Asked;
 use files::Files;
 use guarded::{Cleaner, Guarded};
 pub use kubectl::Said;
@@ -70,11 +72,14 @@ impl KubeApiServer {
 
     /// The same, with more flags of kube-apiserver.
     pub async fn start_with(flags: &[&str]) -> Self {
-        let folder = tempfile::Builder::new().prefix("tidings-kube-").tempdir().expect("the temporary folder is writable");
+        Self::start_in(new_folder(), flags.iter().map(|&flag| flag.to_owned()).collect()).await
+    }
+
+    async fn start_in(folder: TempDir, flags: Vec<String>) -> Self {
         let [port, etcd_port] = [free_port(), free_port()];
         let files = Files::write(folder.path(), &url(port));
         let mut arguments = arguments(&files, port, etcd_port);
-        arguments.extend(flags.iter().map(|&flag| flag.to_owned()));
+        arguments.extend(flags);
         let mut server = Self { server: None, etcd: None, port, etcd_port, arguments, files, folder };
         server.run_etcd();
         server.restart().await;
@@ -185,10 +190,15 @@ impl Drop for KubeApiServer {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let log = fs::read_to_string(self.files.path("kube-apiserver.log")).unwrap_or_default();
-            let lines: Vec<_> = log.lines().collect();
+            // Said at each start, of connections that are no longer needed.
+            let lines: Vec<_> = log.lines().filter(|line| !line.contains("addrConn")).collect();
             eprintln!("--- the log of kube-apiserver ends so:\n{}", lines[lines.len().saturating_sub(20)..].join("\n"));
         }
     }
+}
+
+fn new_folder() -> TempDir {
+    tempfile::Builder::new().prefix("tidings-kube-").tempdir().expect("the temporary folder is writable")
 }
 
 fn url(port: u16) -> String {

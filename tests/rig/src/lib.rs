@@ -25,7 +25,7 @@ mod wait;
 pub use authority::Authority;
 pub use event::event;
 pub use forge::{Forge, LOGIN, Refusal, Status};
-pub use kubernetes::{KubeApiServer, Said, Snapshot};
+pub use kubernetes::{Asked, KubeApiServer, Said, Snapshot};
 pub use ledger::{Balance, Ledger};
 pub use nats::NatsServer;
 pub use nats_cluster::NatsCluster;

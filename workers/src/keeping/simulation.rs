@@ -163,3 +163,17 @@ fn a_bucket_that_is_lost_during_a_write_loses_no_state() {
     world.come_to_rest();
     assert_eq!(world.shown(), world.newest());
 }
+
+#[test]
+fn a_state_that_could_not_be_noted_is_not_pushed_out_by_another_that_waits() {
+    let mut world = World::new(&[(2, 0), (1, 1)], false, true);
+    world.arrive(0);
+    world.start(0, 0);
+    world.go_on_to_end(0, How::RequestLost);
+    world.arrive(0);
+    world.start(0, 0);
+    world.go_on_to_write(0, false);
+    world.go_on_to_end(0, How::Refused);
+    world.come_to_rest();
+    assert_eq!(world.shown(), world.newest());
+}

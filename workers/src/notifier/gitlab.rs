@@ -54,10 +54,11 @@ impl KeepState for GitlabStatus {
             let answer = self.gitlab.send(self.gitlab.request(Method::GET, &path)?).await?;
             entries.extend(answer.json::<Vec<Entry>>().unwrap_or_default());
             if !has_next(&answer) {
-                break;
+                return Ok(held_of(&entries, &wanted));
             }
         }
-        Ok(held_of(&entries, &wanted))
+        // There are more, and the newest may be among them.
+        Ok(Held::Unknown)
     }
 
     async fn write(&self, desired: &Desired, _handle: Option<&str>) -> Result<Sent, Failure> {
@@ -109,6 +110,7 @@ struct Entry {
 
 #[cfg(test)]
 mod tests {
+    use super::super::forge::service::scripted;
     use super::*;
     use crate::notifier::sample::{self, Sample, body, refusal, requests, secret};
 
@@ -151,6 +153,27 @@ mod tests {
         assert_eq!(held_of(&[entry(1, "abc", "n", "success"), entry(2, "abc", "n", "failed")], &wanted), held(false));
         assert_eq!(held_of(&[entry(3, "abc", "n", "success"), entry(2, "abc", "n", "failed")], &wanted), held(true));
         assert_eq!(held_of(&[entry(1, "def", "n", "success"), entry(2, "abc", "m", "success")], &wanted), Held::Unknown);
+    }
+
+    #[tokio::test]
+    async fn of_a_list_that_does_not_end_the_newest_entry_is_not_known() {
+        let commit = "8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291";
+        let list = format!("/api/v4/projects/acme%2Fdeploy/repository/commits/{commit}/statuses");
+        let name = "kustomization%2Fwebapp%2F0c9c2e41";
+        let entry = format!(
+            r#"[{{"id": 1, "sha": "{commit}", "name": "kustomization/webapp/0c9c2e41", "status": "success", "description": "reconciliation succeeded"}}]"#
+        );
+        let entry: &'static str = entry.leak();
+        let page = |number: u32| {
+            let and_page = if number == 1 { String::new() } else { format!("&page={number}") };
+            let call: &'static str = format!("GET {list}?name={name}{and_page}").leak();
+            (call, 200, "<http://elsewhere/>; rel=\"next\"", entry)
+        };
+        let pages: Vec<_> = (1..=MOST_PAGES).map(page).collect();
+        let (gitlab, calls) = scripted(&TYPE, pages.leak()).await;
+        let desired = gitlab.desire(&Sample::info().notification()).unwrap().unwrap();
+        assert_eq!(gitlab.read(&desired).await, Ok(Held::Unknown));
+        assert_eq!(calls.lock().unwrap().len(), MOST_PAGES as usize);
     }
 
     #[test]

@@ -114,7 +114,8 @@ impl Nats {
         let options = options.ignore_discovered_servers().require_tls(self.requires_tls);
         if let Some(creds) = self.secret.text("creds") {
             let unreadable = |_| Invalid::from("the Secret's creds is not a NATS credentials file (user JWT and seed)");
-            return options.credentials(creds).map_err(unreadable);
+            // async-nats wants the end of the last line too, which Secrets' texts are read without.
+            return options.credentials(&format!("{creds}\n")).map_err(unreadable);
         }
         if let Some(seed) = self.secret.text("nkey") {
             return Ok(options.nkey(seed.to_owned()));

@@ -62,6 +62,11 @@ pub(super) fn released(held: &LeaseSpec) -> LeaseSpec {
     LeaseSpec { holder_identity: None, ..held.clone() }
 }
 
+/// When the holder was last there, by its own clock; nothing where nobody holds the Lease.
+pub(super) fn last_seen(spec: &LeaseSpec) -> Option<jiff::Timestamp> {
+    holder(spec).and(spec.renew_time.as_ref()).map(|time| time.0)
+}
+
 /// Whether two states of a Lease belong to one and the same holding of it.
 pub(super) fn is_same_holding(one: &LeaseSpec, other: &LeaseSpec) -> bool {
     holder(one).is_some() && holder(one) == holder(other) && one.lease_transitions == other.lease_transitions
@@ -110,6 +115,13 @@ mod tests {
         ] {
             assert_eq!(observation.step(Some(spec), "a", start + seconds(after)), step, "after {after} s");
         }
+    }
+
+    #[test]
+    fn a_lease_that_was_given_back_has_no_former_holder() {
+        let held = renewed(&taken(None, "b", at(0)), 7);
+        assert_eq!(last_seen(&held), Some(at(7)));
+        assert_eq!(last_seen(&released(&held)), None);
     }
 
     #[test]

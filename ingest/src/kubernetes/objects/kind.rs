@@ -12,7 +12,7 @@ use kube::runtime::watcher::{self, watcher};
 use kube::{Api, Client};
 use tidings_core::kubernetes::kind::ObjectKind;
 use tokio::sync::{OnceCell, watch};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Found;
@@ -20,6 +20,8 @@ use super::memory::{Memory, Meta};
 
 /// The first events of a kind wait so long for its watch.
 const SYNCED_WITHIN: Duration = Duration::from_secs(1);
+/// How long a single read may take.
+const READ_WITHIN: Duration = Duration::from_millis(900);
 /// Before objects of a kind that could not be read are asked for again.
 const REFUSED_FOR: Duration = Duration::from_secs(10);
 /// Before the next look for a kind that the API server does not have.
@@ -106,15 +108,15 @@ impl Shared {
         if self.refused_until().is_some_and(|until| Instant::now() < until) {
             return Found::Unknown;
         }
-        match self.get(namespace, name).await {
-            Ok(Some(meta)) => Found::Known(Arc::new(meta)),
-            Ok(None) => Found::Absent,
-            Err(error) => {
-                tracing::debug!(kind = %self.wanted, namespace, name, "an object can't be read: {error}");
-                *self.refused_until() = Some(Instant::now() + REFUSED_FOR);
-                Found::Unknown
-            }
-        }
+        let trouble = match timeout(READ_WITHIN, self.get(namespace, name)).await {
+            Ok(Ok(Some(meta))) => return Found::Known(Arc::new(meta)),
+            Ok(Ok(None)) => return Found::Absent,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "the API server does not answer".to_owned(),
+        };
+        tracing::debug!(kind = %self.wanted, namespace, name, "an object can't be read: {trouble}");
+        *self.refused_until() = Some(Instant::now() + REFUSED_FOR);
+        Found::Unknown
     }
 
     async fn get(&self, namespace: &str, name: &str) -> Result<Option<Meta>, kube::Error> {

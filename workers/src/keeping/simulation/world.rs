@@ -289,12 +289,11 @@ impl World {
     }
 
     fn settle(&mut self, message: Message, kept: Kept) {
-        let of_the_key = String::new();
-        let (place, wait) = match kept {
+        let place = if kept.is_noted() { String::new() } else { message.desired.delivery_id.clone() };
+        let wait = match kept {
             Kept::Ended { .. } => return,
-            Kept::Wait(wait) => (of_the_key, wait),
-            Kept::Failed { is_noted: true, .. } => (of_the_key, Duration::from_secs(1)),
-            Kept::Failed { is_noted: false, .. } => (message.desired.delivery_id.clone(), Duration::from_secs(1)),
+            Kept::Wait(wait) => wait,
+            Kept::Failed { .. } => Duration::from_secs(1),
         };
         self.parked.insert((message.provider, place), (message, self.now + wait));
     }

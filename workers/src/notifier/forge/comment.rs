@@ -11,7 +11,7 @@ use tidings_rules::ResolvedProvider;
 use tokio::sync::OnceCell;
 
 use super::commit_status::state_of;
-use super::page::{MOST_PAGES, has_next};
+use super::page::{MOST_PAGES_OF_COMMENTS, has_next};
 use crate::http::Answer;
 use crate::notification::Notification;
 use crate::notifier::{Desired, Held, KeepState, Sent};
@@ -142,7 +142,7 @@ impl<F: ChangeRequests> Comments<F> {
     /// The comment of our own with the mark, on whichever page it is.
     async fn find(&self, comment: &Comment) -> Result<Held, Failure> {
         let login = self.login().await?;
-        for page in 1..=MOST_PAGES {
+        for page in 1..=MOST_PAGES_OF_COMMENTS {
             let answer = self.forge.list(&self.forge.list_path(comment.number, page)).await?;
             if let Some(held) = held_of(answer.json::<Vec<Existing>>().unwrap_or_default(), login, comment) {
                 return Ok(held);

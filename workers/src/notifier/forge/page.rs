@@ -2,8 +2,11 @@
 
 use crate::http::Answer;
 
-/// No list is read further than this many pages; a commit takes a thousand statuses on GitHub.
+/// No list of statuses is read further than this many pages; a context of a commit takes a thousand on GitHub.
 pub const MOST_PAGES: u32 = 20;
+/// The same for comments, in pages of a hundred: GitLab takes 5,000 on a merge request
+/// (<https://docs.gitlab.com/administration/instance_limits/>).
+pub const MOST_PAGES_OF_COMMENTS: u32 = 50;
 
 /// Whether an answer says that another page follows (`Link: <…>; rel="next"`, RFC 8288).
 ///

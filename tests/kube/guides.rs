@@ -1,0 +1,241 @@
+//! What Flux's guides tell their readers to do with kubectl, done here: the notifications come, and `kubectl get` says so.
+
+use serde_json::Value;
+use tidings_rig::{KubeApiServer, Process, Rig, Role, event, eventually};
+
+use crate::TIDINGS;
+use crate::services::Services;
+
+const COMMIT: &str = "8ba2d1c0a4e4b1c2d3e4f5a6b7c8d9e0f1a2b3c4";
+
+/// Of the guide for v1beta1; the Secret is made by a command of its own.
+const V1BETA1: &str = "
+apiVersion: notification.toolkit.fluxcd.io/v1beta1
+kind: Provider
+metadata:
+  name: slack
+spec:
+  type: slack
+  channel: general
+  secretRef:
+    name: slack-url
+---
+apiVersion: notification.toolkit.fluxcd.io/v1beta1
+kind: Alert
+metadata:
+  name: on-call-webapp
+spec:
+  providerRef:
+    name: slack
+  eventSeverity: info
+  eventSources:
+    - kind: GitRepository
+      name: '*'
+    - kind: Kustomization
+      name: '*'
+---
+apiVersion: notification.toolkit.fluxcd.io/v1beta1
+kind: Provider
+metadata:
+  name: errors
+spec:
+  type: slack
+  channel: errors
+  address: ADDRESS/services/errors
+---
+apiVersion: notification.toolkit.fluxcd.io/v1beta1
+kind: Alert
+metadata:
+  name: errors-only
+spec:
+  providerRef:
+    name: errors
+  eventSources:
+    - kind: Kustomization
+      name: webapp
+";
+
+/// Of the guide for v1beta2: a Provider of each kind that it shows.
+const V1BETA2: &str = "
+apiVersion: notification.toolkit.fluxcd.io/v1beta2
+kind: Provider
+metadata:
+  name: slack
+spec:
+  type: slack
+  channel: general
+  address: ADDRESS/services/slack
+---
+apiVersion: notification.toolkit.fluxcd.io/v1beta2
+kind: Provider
+metadata:
+  name: teams
+spec:
+  type: msteams
+  secretRef:
+    name: teams-url
+---
+apiVersion: notification.toolkit.fluxcd.io/v1beta2
+kind: Provider
+metadata:
+  name: discord
+spec:
+  type: discord
+  secretRef:
+    name: discord-url
+---
+apiVersion: notification.toolkit.fluxcd.io/v1beta2
+kind: Provider
+metadata:
+  name: generic
+spec:
+  type: generic
+  address: ADDRESS/generic
+---
+apiVersion: notification.toolkit.fluxcd.io/v1beta2
+kind: Provider
+metadata:
+  name: github-status
+spec:
+  type: github
+  address: ADDRESS/org/webapp
+  secretRef:
+    name: github-token
+";
+
+/// An Alert of that guide for one of its Providers.
+fn alert_v1beta2(provider: &str) -> String {
+    format!(
+        "---
+apiVersion: notification.toolkit.fluxcd.io/v1beta2
+kind: Alert
+metadata:
+  name: webapp-{provider}
+spec:
+  summary: production cluster
+  providerRef:
+    name: {provider}
+  eventSeverity: info
+  eventSources:
+    - kind: Kustomization
+      name: webapp
+  exclusionList:
+    - \"waiting.*socket\"
+"
+    )
+}
+
+/// A namespace with Tidings at work, and the services of a guide.
+struct Guide {
+    server: &'static KubeApiServer,
+    namespace: String,
+    services: Services,
+    _rig: Rig,
+    up: Process,
+}
+
+impl Guide {
+    async fn start() -> Self {
+        let server = KubeApiServer::shared().await;
+        let namespace = server.namespace().await;
+        let rig = Rig::start(TIDINGS).await;
+        let role = Role::up().in_cluster(&server.kubeconfig()).args(["--watch-namespace", &namespace]);
+        let up = rig.run(role.env("TIDINGS_KUBERNETES__NAMESPACE", &namespace)).await;
+        Self { server, namespace, services: Services::start().await, _rig: rig, up }
+    }
+
+    async fn kubectl(&self, arguments: &[&str]) -> String {
+        let arguments: Vec<_> = ["--namespace", &self.namespace].into_iter().chain(arguments.iter().copied()).collect();
+        self.server.kubectl(&arguments).await.expect_success()
+    }
+
+    /// `kubectl create secret generic`, as the guides have it.
+    async fn create_secret(&self, name: &str, key: &str, value: &str) {
+        self.kubectl(&["create", "secret", "generic", name, &format!("--from-literal={key}={value}")]).await;
+    }
+
+    async fn apply(&self, manifests: &str) {
+        self.server.apply(&self.namespace, &manifests.replace("ADDRESS", &self.services.address)).await;
+    }
+
+    /// Waits until `kubectl get` prints these rows; the last column is the age.
+    async fn shows(&self, what: &str, rows: &[&[&str]]) {
+        eventually(&format!("`kubectl get {what}` prints {rows:?}"), async || {
+            let printed = self.kubectl(&["get", what]).await;
+            let lines = printed.lines().filter(|line| !line.is_empty());
+            let printed: Vec<Vec<_>> = lines.map(|line| line.split_whitespace().collect()).collect();
+            let without_age = printed.iter().map(|row| &row[..row.len() - 1]);
+            without_age.eq(rows.iter().copied()).then_some(())
+        })
+        .await;
+    }
+
+    /// Posts an event about the Kustomization `webapp`, as kustomize-controller does.
+    async fn post(&self, severity: &str, message: &str) {
+        let mut event = event(message);
+        event["involvedObject"]["namespace"] = self.namespace.as_str().into();
+        event["involvedObject"]["name"] = "webapp".into();
+        event["severity"] = severity.into();
+        event["metadata"] = serde_json::json!({"kustomize.toolkit.fluxcd.io/revision": format!("main@sha1:{COMMIT}")});
+        assert_eq!(self.up.post(&event).await.expect("ingest answers").status, 202);
+    }
+}
+
+/// Whether a text stands anywhere in a body.
+fn says(body: &Value, text: &str) -> bool {
+    body.to_string().contains(text)
+}
+
+#[tokio::test]
+async fn the_guide_for_v1beta1_works_as_it_is_written() {
+    let guide = Guide::start().await;
+    let webhook = format!("{}/services/webhook", guide.services.address);
+    guide.create_secret("slack-url", "url", &webhook).await;
+    guide.apply(V1BETA1).await;
+    let header = ["NAME", "READY", "STATUS"];
+    guide.shows("alerts", &[&header, &["errors-only", "True", "Initialized"], &["on-call-webapp", "True", "Initialized"]]).await;
+    guide.shows("providers", &[&header, &["errors", "True", "Initialized"], &["slack", "True", "Initialized"]]).await;
+
+    guide.post("info", "the webapp is up to date").await;
+    let asked = guide.services.is_asked("/services/webhook").await;
+    assert_eq!(asked.body["channel"], "general");
+    assert!(says(&asked.body, "the webapp is up to date") && says(&asked.body, "kustomization/webapp"), "{asked:?}");
+
+    guide.post("error", "the webapp does not build").await;
+    let asked = guide.services.is_asked("/services/errors").await;
+    assert!(
+        says(&asked.body, "the webapp does not build"),
+        "an Alert of v1beta1 without a severity takes errors only: {asked:?}"
+    );
+}
+
+#[tokio::test]
+async fn the_guide_for_v1beta2_works_as_it_is_written() {
+    let guide = Guide::start().await;
+    let address = |path: &str| format!("{}{path}", guide.services.address);
+    guide.create_secret("teams-url", "address", &address("/teams/webhook")).await;
+    guide.create_secret("discord-url", "address", &address("/api/webhooks/1/token")).await;
+    guide.create_secret("github-token", "token", "ghp_of_a_test").await;
+    guide.apply(V1BETA2).await;
+    let providers = ["discord", "generic", "github-status", "slack", "teams"];
+    guide.apply(&providers.map(alert_v1beta2).concat()).await;
+    let names = providers.map(|provider| (provider, format!("webapp-{provider}")));
+    let header: &[&str] = &["NAME", "READY", "STATUS"];
+    let alerts = names.each_ref().map(|(_, alert)| [alert.as_str(), "True", "Initialized"]);
+    let alerts: Vec<_> = [header].into_iter().chain(alerts.iter().map(|row| &row[..])).collect();
+    guide.shows("alerts", &alerts).await;
+    let rows = providers.map(|provider| [provider, "True", "Initialized"]);
+    let rows: Vec<_> = [header].into_iter().chain(rows.iter().map(|row| &row[..])).collect();
+    guide.shows("providers", &rows).await;
+
+    guide.post("info", "waiting for the socket").await;
+    guide.post("info", "Reconciliation finished").await;
+    for path in ["/services/slack", "/teams/webhook", "/api/webhooks/1/token/slack", "/generic"] {
+        let asked = guide.services.is_asked(path).await;
+        assert!(says(&asked.body, "Reconciliation finished") && says(&asked.body, "production cluster"), "{asked:?}");
+    }
+    let status = guide.services.is_asked(&format!("/api/v3/repos/org/webapp/statuses/{COMMIT}")).await;
+    assert_eq!((&status.body["state"], &status.body["description"]), (&"success".into(), &"reconciliation succeeded".into()));
+    assert_eq!(status.headers["authorization"], "Bearer ghp_of_a_test");
+    assert!(!guide.services.asked().iter().any(|asked| says(&asked.body, "waiting")), "that message is in the exclusion list");
+}

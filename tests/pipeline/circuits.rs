@@ -1,0 +1,117 @@
+//! Destinations that are not called for a while: because they failed, because they asked for it, or by hand.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tidings_rig::{Ledger, Process, Receiver, Reply, Rig, Role, alert, event, eventually, provider};
+use tokio::process::Command;
+
+use crate::TIDINGS;
+
+/// `tidings providers …` on the rig's bus; gives what it prints.
+async fn providers(rig: &Rig, arguments: &[&str]) -> String {
+    let ended = Command::new(TIDINGS).arg("providers").args(arguments).args(["--nats", rig.url()]).output().await;
+    let ended = ended.expect("the tool can be started");
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    String::from_utf8_lossy(&ended.stdout).into_owned()
+}
+
+/// The state that the tool shows of the only circuit.
+async fn state(rig: &Rig) -> Option<String> {
+    let line = providers(rig, &["circuits", "--output", "json"]).await;
+    let circuit: Value = serde_json::from_str(line.lines().next()?).expect("it prints JSON");
+    Some(circuit["state"].as_str()?.to_owned())
+}
+
+async fn is_open(rig: &Rig) {
+    eventually("the circuit is open", async || (state(rig).await.as_deref() == Some("open")).then_some(())).await;
+}
+
+/// Waits until so many messages have been parked for this reason.
+async fn parked(process: &Process, why: &str, count: f64) {
+    let labels = format!("outcome=\"{why}\"");
+    eventually(&format!("{count} deliveries are {why}"), async || {
+        (process.metric("tidings_worker_deliveries_total", &labels).await >= count).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_destination_that_fails_is_only_probed_until_it_answers_and_then_gets_everything() {
+    let rig = Rig::start(TIDINGS).await;
+    let receiver = Receiver::start().await;
+    receiver.answer_with(Reply::Status(503));
+    let retry = json!({"min": "1s", "max": "2s"});
+    rig.rules().put([provider("hook", receiver.url()).with("retry", retry), alert("all", "hook")]);
+    let up = rig.run(Role::up()).await;
+    let mut ledger = Ledger::default();
+    for number in 0..5 {
+        ledger.post(&up, &format!("first {number}")).await;
+    }
+    is_open(&rig).await;
+    let before = receiver.received().len();
+
+    for number in 0..100 {
+        ledger.post(&up, &format!("held up {number}")).await;
+    }
+    parked(&up, "blocked", 100.0).await;
+    let received = receiver.receives(before + 3).await;
+
+    for pair in received[before..].windows(2) {
+        let apart = pair[1].at - pair[0].at;
+        assert!(apart >= Duration::from_millis(500), "probes come one by one, and two came within {apart:?}");
+    }
+    receiver.answer_with(Reply::Status(200));
+    let balance = ledger.settled(&rig, &receiver).await;
+    assert!(balance.dead.is_empty() && balance.duplicates().is_empty(), "{balance:?}");
+    let failed = receiver.received().len() - 105;
+    assert!(failed < 40, "a hundred deliveries that wait for a destination cost it few calls, and cost {failed}");
+    assert_eq!(state(&rig).await, None, "it is closed and well");
+}
+
+#[tokio::test]
+async fn an_open_circuit_outlives_every_worker() {
+    let rig = Rig::start(TIDINGS).await;
+    let receiver = Receiver::script([Reply::RetryAfter(429, 3600)]).await;
+    rig.rules().put([provider("hook", receiver.url()), alert("all", "hook")]);
+    let mut up = rig.run(Role::up()).await;
+    up.post(&event("too much")).await.unwrap();
+    is_open(&rig).await;
+
+    up.kill().await;
+    up.restart().await;
+    up.post(&event("held up")).await.unwrap();
+    parked(&up, "blocked", 1.0).await;
+    assert_eq!(receiver.received().len(), 1, "nobody calls it");
+    assert!(up.metric("tidings_worker_circuit_state", "provider=\"hook\"").await > 1.5, "it is open");
+
+    providers(&rig, &["resume", "apps/hook"]).await;
+    receiver.accepts("held up").await;
+}
+
+#[tokio::test]
+async fn a_provider_that_is_paused_is_not_called_before_it_is_resumed() {
+    let rig = Rig::start(TIDINGS).await;
+    let [hook, other] = [Receiver::start().await, Receiver::start().await];
+    rig.rules().put([provider("hook", hook.url()), alert("all", "hook")]);
+    rig.rules().put([provider("other", other.url()), alert("all-others", "other")]);
+    let mut up = rig.run(Role::up()).await;
+    let mut ledger = Ledger::default();
+
+    providers(&rig, &["pause", "apps/hook", "--reason", "the service moves"]).await;
+    let circuits = providers(&rig, &["circuits"]).await;
+    assert!(circuits.contains("apps/hook * paused") && circuits.contains("the service moves"), "{circuits}");
+    up.kill().await;
+    up.restart().await;
+    for number in 0..30 {
+        ledger.post(&up, &format!("event {number}")).await;
+    }
+    parked(&up, "paused", 30.0).await;
+    other.receives(30).await;
+    assert!(hook.received().is_empty());
+
+    let told = providers(&rig, &["resume", "apps/hook"]).await;
+    assert!(told.contains("30 waiting"), "{told}");
+    let balance = ledger.settled(&rig, &hook).await;
+    assert!(balance.duplicates().is_empty() && balance.dead.is_empty(), "{balance:?}");
+}

@@ -1,0 +1,130 @@
+//! Limits that all workers keep together: a rate, and a number of calls at a time.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt;
+use serde_json::json;
+use tidings_rig::{Ledger, Process, Receiver, Reply, Rig, Role, alert, eventually_within, provider};
+
+use crate::TIDINGS;
+
+/// One ingest, one router and three workers.
+struct Fleet {
+    ingest: Process,
+    _router: Process,
+    workers: [Process; 3],
+}
+
+async fn fleet(rig: &Rig) -> Fleet {
+    let (ingest, router) = (rig.spawn(Role::ingest()), rig.spawn(Role::router()));
+    let workers = [rig.spawn(Role::worker()), rig.spawn(Role::worker()), rig.spawn(Role::worker())];
+    for process in [&ingest, &router].into_iter().chain(&workers) {
+        process.ready().await;
+    }
+    Fleet { ingest, _router: router, workers }
+}
+
+/// How often something has been parked at each place.
+async fn count_parked(rig: &Rig) -> Arc<Mutex<BTreeMap<String, usize>>> {
+    let client = async_nats::connect(rig.url()).await.expect("the rig's nats-server takes connections");
+    let mut parked = client.subscribe("parked.>").await.expect("a subscription can be made");
+    client.flush().await.expect("the server answers");
+    let counts = Arc::<Mutex<BTreeMap<String, usize>>>::default();
+    let counted = counts.clone();
+    tokio::spawn(async move {
+        let _client = client;
+        while let Some(message) = parked.next().await {
+            *counted.lock().unwrap_or_else(PoisonError::into_inner).entry(message.subject.to_string()).or_default() += 1;
+        }
+    });
+    counts
+}
+
+/// Three workers have so many deliveries for one receiver that may get a hundred a second.
+async fn keep_to_a_hundred_a_second(count: usize) {
+    let rig = Rig::start(TIDINGS).await;
+    let receiver = Receiver::start().await;
+    rig.rules().put([provider("hook", receiver.url()).with("rateLimit", json!("100/1s")), alert("all", "hook")]);
+    let fleet = fleet(&rig).await;
+    let parked = count_parked(&rig).await;
+    let mut ledger = Ledger::default();
+
+    ledger.post_insistently(&fleet.ingest, (0..count).map(|number| format!("event {number}"))).await;
+
+    let patience = Duration::from_secs(60 + count as u64 / 50);
+    let all = || async { Some(()).filter(|()| receiver.received().len() >= count) };
+    eventually_within(patience, "everything has been received", async || all().await).await;
+    let balance = ledger.settled(&rig, &receiver).await;
+    assert!(balance.duplicates().is_empty() && balance.dead.is_empty(), "{balance:?}");
+    let mut times: Vec<_> = receiver.received().iter().map(|received| received.at).collect();
+    times.sort();
+    let burst = 100;
+    for (number, time) in times.iter().enumerate().skip(2 * burst) {
+        let took = *time - times[number - 2 * burst];
+        assert!(took >= Duration::from_secs(1), "{} requests came within {took:?}, at {number}", 2 * burst + 1);
+    }
+    let (took, least) = (times[count - 1] - times[0], Duration::from_millis(10) * (count - burst) as u32);
+    assert!(took + Duration::from_millis(500) >= least, "{count} requests came within {took:?}, and need {least:?}");
+    let counts = parked.lock().unwrap_or_else(PoisonError::into_inner);
+    let often: Vec<_> = counts.iter().filter(|(_, count)| **count > 2).collect();
+    assert!(often.is_empty(), "each delivery is parked twice at most: {often:?}");
+    assert!(counts.len() > count / 4, "most of them had to wait: {}", counts.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_workers_keep_a_rate_limit_together_and_park_each_delivery_twice_at_most() {
+    keep_to_a_hundred_a_second(2000).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes four minutes"]
+async fn three_workers_keep_a_rate_limit_together_with_twenty_thousand_deliveries() {
+    keep_to_a_hundred_a_second(20_000).await;
+}
+
+#[tokio::test]
+async fn three_workers_never_make_two_calls_at_once_where_one_is_allowed() {
+    const TAKES: Duration = Duration::from_millis(30);
+    let rig = Rig::start(TIDINGS).await;
+    let receiver = Receiver::start().await;
+    receiver.answer_with(Reply::Slow(TAKES));
+    rig.rules().put([provider("hook", receiver.url()).with("maxInFlight", json!(1)), alert("all", "hook")]);
+    let fleet = fleet(&rig).await;
+    let mut ledger = Ledger::default();
+
+    for number in 0..100 {
+        ledger.post(&fleet.ingest, &format!("event {number}")).await;
+    }
+
+    let balance = ledger.settled(&rig, &receiver).await;
+    assert!(balance.duplicates().is_empty() && balance.dead.is_empty(), "{balance:?}");
+    let mut times: Vec<_> = receiver.received().iter().map(|received| received.at).collect();
+    times.sort();
+    for pair in times.windows(2) {
+        let apart = pair[1] - pair[0];
+        assert!(apart >= TAKES, "a call began {apart:?} after another that takes {TAKES:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_seat_whose_worker_was_killed_is_free_again() {
+    let rig = Rig::start(TIDINGS).await;
+    let receiver = Receiver::script([Reply::Stall]).await;
+    let hook = provider("hook", receiver.url()).with("maxInFlight", json!(1)).with("timeout", json!("1s"));
+    rig.rules().put([hook.that_retries_soon(), alert("all", "hook")]);
+    let mut fleet = fleet(&rig).await;
+    let mut ledger = Ledger::default();
+    ledger.post(&fleet.ingest, "first").await;
+    receiver.receives(1).await;
+
+    for worker in &mut fleet.workers {
+        worker.kill().await;
+    }
+    fleet.workers[0].restart().await;
+    ledger.post(&fleet.ingest, "second").await;
+
+    let balance = ledger.settled(&rig, &receiver).await;
+    assert!(balance.dead.is_empty(), "{balance:?}");
+}

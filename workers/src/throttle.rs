@@ -1,0 +1,331 @@
+//! Whether a delivery may call its destination now: circuit, slots, places, seats. One destination's wait is no other's.
+//!
+//! ```text
+//!            open, paused          later than in a second       none is free
+//!  delivery ─► circuit ───────────► slot ──────────────────────► place, seat ─► call ─► what it has shown
+//!                 └─► parked until woken └─► parked until then      └─► parked, to come back
+//! ```
+//!
+//! Where nothing is limited and nothing fails, none of this asks the bus anything.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tidings_core::bus::{Bus, NotStored};
+use tidings_core::circuit::{Seen, Standing};
+use tidings_core::metrics::Metrics;
+use tidings_core::wire::circuit::State;
+use tidings_core::{Delivery, Destination};
+use tidings_rules::{RateLimit, ResolvedProvider};
+use tokio_util::sync::CancellationToken;
+
+pub mod breaker;
+pub mod caller;
+pub mod ledger;
+pub mod limits;
+pub mod places;
+pub mod seats;
+pub mod slots;
+
+use breaker::Breaker;
+use ledger::Ledger;
+use places::{MOST_WAIT, Place, Places};
+use seats::{SeatAnswer, SeatChange};
+use slots::{SlotChange, grace};
+
+/// The calls of one attempt, and what a lease on them has beside their time.
+const CALLS_OF_AN_ATTEMPT: u32 = 4;
+const LEASE_MARGIN: Duration = Duration::from_secs(5);
+/// What waits for a slot in hand leaves so many messages' room to others.
+const LEAVES_SPARE: usize = 64;
+/// Between tries to get a seat, half of it at least.
+const SEAT_PAUSE: Duration = Duration::from_millis(50);
+/// What an open circuit holds up comes by itself so long after the next probe, somewhere between these.
+const BY_ITSELF_AFTER: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(300));
+/// While a probe is under way, its end is near.
+const BESIDE_A_PROBE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(10));
+/// What a pause holds up looks again somewhere between these, if nobody wakes it.
+const PAUSED_FOR: (Duration, Duration) = (Duration::from_secs(2700), Duration::from_secs(4500));
+
+/// Decides for one process, together with all others.
+pub struct Throttle {
+    bus: Bus,
+    breaker: Breaker,
+    places: Places,
+    slots: Arc<Ledger<SlotChange>>,
+    seats: Arc<Ledger<SeatChange>>,
+}
+
+/// A call that a delivery asks for.
+pub struct Call<'a> {
+    /// Where to.
+    pub destination: Arc<Destination>,
+    /// The Provider as it is now.
+    pub provider: &'a ResolvedProvider,
+    /// The delivery at hand.
+    pub delivery: &'a Delivery,
+    /// Where it would be parked.
+    pub place: &'a str,
+    /// How many messages of its kind this worker could still take.
+    pub spare: usize,
+}
+
+/// What to do with a delivery.
+pub enum Leave {
+    /// Call.
+    Go(Pass),
+    /// Park it.
+    Park(Parking),
+    /// It would wait beyond its age: the sentence says what for.
+    GiveUp(String),
+}
+
+/// How a delivery is to be parked that was not attempted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parking {
+    /// Until then, by the server's clock.
+    pub until: Timestamp,
+    /// It goes earlier if its destination is called again.
+    pub may_be_woken: bool,
+    /// Whether the instant is a slot of its own.
+    pub is_slot: bool,
+    /// A word for metrics.
+    pub why: &'static str,
+}
+
+/// Leave to make one call, until it is dropped.
+pub struct Pass {
+    /// Only what must not be waited for has none: a probe.
+    _place: Option<Place>,
+    _seat: Option<SeatTaken>,
+    probe: Option<String>,
+}
+
+// === impl Throttle ===
+
+impl Throttle {
+    /// Reads what is known of all destinations.
+    ///
+    /// # Errors
+    /// The bucket `limits` is not there, or the bus can't be asked.
+    pub async fn open(bus: &Bus, metrics: Metrics) -> Result<Self, NotStored> {
+        Ok(Self {
+            bus: bus.clone(),
+            breaker: Breaker::open(bus, metrics).await?,
+            places: Places::default(),
+            slots: Ledger::open(bus, |_, _| {}).await?,
+            seats: Ledger::open(bus, |_, _| {}).await?,
+        })
+    }
+
+    /// Follows what others do to circuits, until `stop`.
+    pub async fn follow(&self, stop: CancellationToken) {
+        self.breaker.follow(stop).await;
+    }
+
+    /// Asks for leave to call. It takes a second at most, and what the bus takes.
+    ///
+    /// # Errors
+    /// The bus can't be asked.
+    pub async fn ask(&self, call: &Call<'_>) -> Result<Leave, NotStored> {
+        if let Some(leave) = self.pass_circuit(call).await? {
+            return Ok(leave);
+        }
+        let rates = limits::rates(call.provider);
+        if !rates.is_empty() {
+            if let Some(parking) = self.pass_slot(call, rates).await? {
+                return Ok(Leave::Park(parking));
+            }
+            // It may have opened meanwhile.
+            if let Some(leave) = self.pass_circuit(call).await? {
+                return Ok(leave);
+            }
+        }
+        self.take_place(call).await
+    }
+
+    /// Notes what a call has shown of its destination; nothing where no call was made.
+    pub async fn ended(&self, call: &Call<'_>, pass: Pass, seen: Option<Seen>) {
+        let (destination, retry) = (&call.destination, &call.provider.retry);
+        if let Some(Seen::AskedToWait(wait, _)) = &seen {
+            let rates = limits::rates(call.provider);
+            if !rates.is_empty() {
+                let until = self.bus.clock().after(*wait).as_millisecond();
+                drop(self.slots.change(&limits::key(call.provider, call.destination.as_ref()), SlotChange::NotBefore(until)));
+            }
+        }
+        let Some(holder) = &pass.probe else {
+            if let Some(seen) = seen {
+                self.breaker.saw(destination, seen, retry);
+            }
+            return;
+        };
+        let seen = seen.unwrap_or_else(|| Seen::Failed("the probe ended without an answer".to_owned()));
+        let is_answered = seen == Seen::Answered;
+        match self.breaker.probed(destination, holder, seen, retry).await {
+            Ok(true) if is_answered => self.wake(destination.clone(), call.provider.channel.clone()),
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "how a probe went can't be noted: it counts as lost"),
+        }
+    }
+
+    /// What was held up goes on; what this misses comes by itself.
+    fn wake(&self, destination: Arc<Destination>, channel: String) {
+        let bus = self.bus.clone();
+        tokio::spawn(async move {
+            match bus.wake(&destination, &channel).await {
+                Ok(woken) => tracing::info!(provider = %destination.tokens(), woken, "a destination is called again"),
+                Err(error) => tracing::warn!(%error, "what waits for a destination is not woken, and comes by itself"),
+            }
+        });
+    }
+
+    /// Nothing where the circuit is closed.
+    async fn pass_circuit(&self, call: &Call<'_>) -> Result<Option<Leave>, NotStored> {
+        let destination = &call.destination;
+        let mut standing = self.breaker.standing(destination);
+        if standing == Standing::ProbeDue {
+            let holder = format!("{}/{:016x}", call.delivery.id, rand::random::<u64>());
+            if self.breaker.probe(destination, &holder, lease(call.provider)).await? {
+                return Ok(Some(Leave::Go(Pass { _place: None, _seat: None, probe: Some(holder) })));
+            }
+            standing = self.breaker.standing(destination);
+        }
+        match standing {
+            Standing::Closed => Ok(None),
+            Standing::Paused => {
+                let until = self.bus.clock().after(between(PAUSED_FOR));
+                Ok(Some(Leave::Park(Parking { until, may_be_woken: true, is_slot: false, why: "paused" })))
+            }
+            // Somebody was quicker, whom we have not heard of yet.
+            Standing::ProbeDue => Ok(Some(self.blocked(call, self.bus.clock().now()).await)),
+            Standing::Blocked(until) => Ok(Some(self.blocked(call, until).await)),
+        }
+    }
+
+    /// One of those that are held up is parked until the next probe and makes it. The others wait until they are woken.
+    async fn blocked(&self, call: &Call<'_>, until: Timestamp) -> Leave {
+        let circuit = self.breaker.circuit(&call.destination);
+        let end = limits::end(call.delivery, call.provider);
+        if end.is_some_and(|end| until >= end) {
+            return Leave::GiveUp(format!("not called any more: {}", circuit.reason));
+        }
+        let parking = |until| Parking { until, may_be_woken: true, is_slot: false, why: "blocked" };
+        let is_open = circuit.state() == State::Open;
+        if is_open && matches!(self.breaker.wait_to_probe(&call.destination, call.place).await, Ok(true)) {
+            return Leave::Park(parking(until));
+        }
+        let by_itself = if is_open {
+            until.checked_add(between(BY_ITSELF_AFTER)).unwrap_or(Timestamp::MAX)
+        } else {
+            self.bus.clock().after(between(BESIDE_A_PROBE))
+        };
+        Leave::Park(parking(end.map_or(by_itself, |end| end.min(by_itself))))
+    }
+
+    /// Nothing where the delivery's slot is now.
+    async fn pass_slot(&self, call: &Call<'_>, rates: Arc<[RateLimit]>) -> Result<Option<Parking>, NotStored> {
+        let now_ms = self.bus.clock().now().as_millisecond();
+        let grace_ms = i64::try_from(grace(&rates).as_millis()).unwrap_or(i64::MAX);
+        let own_ms = call.delivery.slot_ms;
+        let slot_ms = if own_ms > 0 && now_ms - own_ms <= grace_ms {
+            own_ms
+        } else {
+            let planned_ms = limits::planned_ms(call.delivery);
+            self.slots.change(&limits::key(call.provider, &call.destination), SlotChange::Reserve { planned_ms, rates }).await?
+        };
+        let wait = Duration::from_millis(u64::try_from(slot_ms - self.bus.clock().now().as_millisecond()).unwrap_or_default());
+        if wait > MOST_WAIT || (!wait.is_zero() && call.spare < LEAVES_SPARE) {
+            let until = Timestamp::from_millisecond(slot_ms).unwrap_or(Timestamp::MAX);
+            return Ok(Some(Parking { until, may_be_woken: false, is_slot: true, why: "limited" }));
+        }
+        tokio::time::sleep(wait).await;
+        Ok(None)
+    }
+
+    /// A place in this process and, where the Provider says how many there are, a seat among all.
+    async fn take_place(&self, call: &Call<'_>) -> Result<Leave, NotStored> {
+        let most = call.provider.max_in_flight;
+        let place = self.places.take(&call.destination, most, call.spare).await;
+        let (mut place, most) = match (place, most) {
+            (Ok(place), None) => return Ok(Leave::Go(Pass { _place: Some(place), _seat: None, probe: None })),
+            (Err(wait), None) => return Ok(Leave::Park(crowded(self.bus.clock().after(wait)))),
+            (Err(_), Some(most)) => return Ok(Leave::Park(crowded(self.come_back(call, most).await?))),
+            (Ok(place), Some(most)) => (place, most),
+        };
+        Ok(match self.take_seat(call, most).await? {
+            Some(seat) => {
+                place.begin();
+                Leave::Go(Pass { _place: Some(place), _seat: Some(seat), probe: None })
+            }
+            None => Leave::Park(crowded(self.come_back(call, most).await?)),
+        })
+    }
+
+    /// A seat, if one is free within a moment.
+    async fn take_seat(&self, call: &Call<'_>, most: u32) -> Result<Option<SeatTaken>, NotStored> {
+        let key = seats_of(call);
+        let holder = format!("{}/{:016x}", call.delivery.id, rand::random::<u64>());
+        let lasts_ms = i64::try_from(lease(call.provider).as_millis()).unwrap_or(i64::MAX);
+        let end = Instant::now() + MOST_WAIT;
+        while Instant::now() < end {
+            // Made before it is known to be ours: it is left again even if this is broken off while the bus is asked.
+            let seat = SeatTaken { seats: self.seats.clone(), key: key.clone(), holder: holder.clone(), since: Instant::now() };
+            if self.seats.change(&key, SeatChange::Take { holder: holder.clone(), most, lasts_ms }).await? == SeatAnswer::Done {
+                return Ok(Some(seat));
+            }
+            seat.was_never_taken();
+            tokio::time::sleep(SEAT_PAUSE.mul_f64(0.5 + rand::random::<f64>() / 2.0)).await;
+        }
+        Ok(None)
+    }
+
+    /// When one that found no seat is to come back, behind all others of all workers.
+    async fn come_back(&self, call: &Call<'_>, most: u32) -> Result<Timestamp, NotStored> {
+        Ok(match self.seats.change(&seats_of(call), SeatChange::ComeBack { most }).await? {
+            SeatAnswer::At(until_ms) => Timestamp::from_millisecond(until_ms).unwrap_or(Timestamp::MAX),
+            SeatAnswer::Done | SeatAnswer::Full => self.bus.clock().after(MOST_WAIT),
+        })
+    }
+}
+
+fn seats_of(call: &Call<'_>) -> String {
+    format!("seats.{}", call.destination.tokens())
+}
+
+fn crowded(until: Timestamp) -> Parking {
+    Parking { until, may_be_woken: false, is_slot: false, why: "crowded" }
+}
+
+/// A seat among all workers, left when it is dropped.
+struct SeatTaken {
+    seats: Arc<Ledger<SeatChange>>,
+    key: String,
+    holder: String,
+    since: Instant,
+}
+
+impl SeatTaken {
+    fn was_never_taken(mut self) {
+        self.holder.clear();
+    }
+}
+
+impl Drop for SeatTaken {
+    fn drop(&mut self) {
+        if !self.holder.is_empty() {
+            let took_ms = self.since.elapsed().as_secs_f64() * 1e3;
+            drop(self.seats.change(&self.key, SeatChange::Leave { holder: std::mem::take(&mut self.holder), took_ms }));
+        }
+    }
+}
+
+/// Longer than an attempt can take.
+fn lease(provider: &ResolvedProvider) -> Duration {
+    provider.timeout * CALLS_OF_AN_ATTEMPT + LEASE_MARGIN
+}
+
+fn between((least, most): (Duration, Duration)) -> Duration {
+    least + (most - least).mul_f64(rand::random())
+}

@@ -1,0 +1,142 @@
+//! Changes of a record that all workers share: those that come together go together, in one compare-and-set.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tidings_core::bus::records::Records;
+use tidings_core::bus::{Bus, NotStored};
+use tidings_core::{Message, stream};
+use tokio::sync::oneshot;
+
+/// Processes that meet at a record step aside for as long as this at most.
+const ASIDE: Duration = Duration::from_millis(5);
+
+/// A change of a record, as a pure function.
+pub trait Change: Send + Sync + Sized + 'static {
+    /// What is changed.
+    type Record: Message + Default + Clone + PartialEq + Send + Sync;
+    /// What came of one change.
+    type Answer: Send;
+
+    /// Makes the changes, and gives an answer for each, in their order. `now` is the server's time.
+    fn apply(changes: &[Self], record: &mut Self::Record, now: Timestamp) -> Vec<Self::Answer>;
+}
+
+/// The records of one kind in the bucket `limits`.
+pub struct Ledger<C: Change> {
+    bus: Bus,
+    records: Records,
+    /// Is told every record that this process has stored or found, with its revision.
+    observe: Observe<C>,
+    queues: Mutex<HashMap<String, Queue<C>>>,
+}
+
+type Waiting<C> = (C, oneshot::Sender<Result<<C as Change>::Answer, NotStored>>);
+type Known<C> = (<C as Change>::Record, Option<u64>);
+type Observe<C> = Box<dyn Fn(&<C as Change>::Record, u64) + Send + Sync>;
+/// All changes that wait for a record, and what is known of it.
+type Work<C> = (Vec<Waiting<C>>, Option<Known<C>>);
+
+struct Queue<C: Change> {
+    waiting: Vec<Waiting<C>>,
+    /// As last stored by this process: mostly it has not moved since.
+    known: Option<Known<C>>,
+    is_worked_on: bool,
+}
+
+impl<C: Change> Ledger<C> {
+    /// Opens the bucket.
+    ///
+    /// # Errors
+    /// It is not there, or the bus can't be asked.
+    pub async fn open(bus: &Bus, observe: impl Fn(&C::Record, u64) + Send + Sync + 'static) -> Result<Arc<Self>, NotStored> {
+        let records = Records::open(bus, stream::LIMITS).await?;
+        Ok(Arc::new(Self { bus: bus.clone(), records, observe: Box::new(observe), queues: Mutex::default() }))
+    }
+
+    /// Makes a change together with all that are waiting for the same record. It is made even if nobody waits for the answer.
+    ///
+    /// # Errors
+    /// The bus can't be asked; whether the change was made is open.
+    pub fn change(self: &Arc<Self>, key: &str, change: C) -> impl Future<Output = Result<C::Answer, NotStored>> + Send + use<C> {
+        let (reply, answer) = oneshot::channel();
+        let begins = {
+            let mut queues = self.queues();
+            if !queues.contains_key(key) {
+                queues.insert(key.to_owned(), Queue { waiting: Vec::new(), known: None, is_worked_on: false });
+            }
+            let queue = queues.get_mut(key).expect("it is there, or was inserted above");
+            queue.waiting.push((change, reply));
+            !std::mem::replace(&mut queue.is_worked_on, true)
+        };
+        if begins {
+            let (ledger, key) = (self.clone(), key.to_owned());
+            tokio::spawn(async move { while ledger.work(&key).await {} });
+        }
+        async { answer.await.unwrap_or_else(|_| Err(NotStored::Unavailable("the process ends".to_owned()))) }
+    }
+
+    /// Makes all changes that wait for this record; whether there were any.
+    async fn work(&self, key: &str) -> bool {
+        let Some((waiting, known)) = self.take(key) else { return false };
+        let (changes, replies): (Vec<C>, Vec<_>) = waiting.into_iter().unzip();
+        match self.make(key, &changes, known).await {
+            Ok((answers, known)) => {
+                if let (record, Some(revision)) = &known {
+                    (self.observe)(record, *revision);
+                }
+                if let Some(queue) = self.queues().get_mut(key) {
+                    queue.known = Some(known);
+                }
+                for (reply, answer) in replies.into_iter().zip(answers) {
+                    let _ = reply.send(Ok(answer));
+                }
+            }
+            Err(error) => {
+                for reply in replies {
+                    let _ = reply.send(Err(error.clone()));
+                }
+            }
+        }
+        true
+    }
+
+    fn take(&self, key: &str) -> Option<Work<C>> {
+        let mut queues = self.queues();
+        let queue = queues.get_mut(key)?;
+        if queue.waiting.is_empty() {
+            queue.is_worked_on = false;
+            return None;
+        }
+        Some((std::mem::take(&mut queue.waiting), queue.known.take()))
+    }
+
+    async fn make(&self, key: &str, changes: &[C], mut known: Option<Known<C>>) -> Result<(Vec<C::Answer>, Known<C>), NotStored> {
+        loop {
+            let is_fresh = known.is_none();
+            let (before, revision) = match known.take() {
+                Some(known) => known,
+                None => self.records.load(key).await.map(|(record, revision)| (record.unwrap_or_default(), revision))?,
+            };
+            let mut record = before.clone();
+            let answers = C::apply(changes, &mut record, self.bus.clock().now());
+            if record == before {
+                // An answer that moves nothing is no proof that the record had not moved.
+                if is_fresh {
+                    return Ok((answers, (record, revision)));
+                }
+                continue;
+            }
+            if let Some(stored) = self.records.store(key, &record, revision).await? {
+                return Ok((answers, (record, Some(stored))));
+            }
+            tokio::time::sleep(ASIDE.mul_f64(rand::random())).await;
+        }
+    }
+
+    fn queues(&self) -> MutexGuard<'_, HashMap<String, Queue<C>>> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,173 @@
+//! Slots: the instants at which deliveries under one limit may go, given out to all workers from one record.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tidings_core::wire::Slots;
+use tidings_rules::RateLimit;
+
+use super::ledger::Change;
+
+/// A record holds so many instants at most; a larger count is divided, and its time with it.
+const MOST_KEPT: u32 = 500;
+
+/// What is asked of a limit.
+#[derive(Clone, Debug)]
+pub enum SlotChange {
+    /// A slot for a delivery. Those that ask together get theirs in the order of their planning, the oldest first.
+    Reserve {
+        /// When it was planned, in milliseconds since 1970.
+        planned_ms: i64,
+        /// All limits, which hold together.
+        rates: Arc<[RateLimit]>,
+    },
+    /// Nothing goes before this time, in milliseconds since 1970: the service asked to wait.
+    NotBefore(i64),
+}
+
+impl Change for SlotChange {
+    type Record = Slots;
+    /// The slot, in milliseconds since 1970.
+    type Answer = i64;
+
+    fn apply(changes: &[Self], record: &mut Slots, now: Timestamp) -> Vec<i64> {
+        let mut answers = vec![0; changes.len()];
+        let mut asking = Vec::new();
+        for (position, change) in changes.iter().enumerate() {
+            match change {
+                Self::NotBefore(time) => record.not_before_ms = record.not_before_ms.max(*time),
+                Self::Reserve { planned_ms, rates } => asking.push((*planned_ms, position, rates)),
+            }
+        }
+        asking.sort_by_key(|(planned_ms, position, _)| (*planned_ms, *position));
+        for (_, position, rates) in asking {
+            answers[position] = reserve(record, rates, now.as_millisecond());
+        }
+        answers
+    }
+}
+
+/// The next free slot. In any stretch of time as long as a limit's there are at most as many slots as it allows; those that lie
+/// in the future are spread over it.
+fn reserve(record: &mut Slots, rates: &[RateLimit], now_ms: i64) -> i64 {
+    let rates: Vec<(usize, i64)> = rates.iter().map(divided).collect();
+    let written = rates.iter().map(|(count, per_ms)| format!("{count}/{per_ms}ms")).collect::<Vec<_>>().join(",");
+    if record.limits != written {
+        // What was given out under other limits does not make anybody wait under these.
+        record.taken_ms.retain(|slot| *slot <= now_ms);
+        record.limits = written;
+    }
+    let taken = &mut record.taken_ms;
+    let mut slot = now_ms.max(record.not_before_ms).max(taken.last().copied().unwrap_or(i64::MIN));
+    for (count, per_ms) in &rates {
+        let earliest = taken.len().checked_sub(*count).map(|nth| taken[nth].saturating_add(*per_ms));
+        slot = slot.max(earliest.unwrap_or(slot));
+    }
+    if slot > now_ms
+        && let Some(last) = taken.last()
+    {
+        let apart = rates.iter().map(|(count, per_ms)| per_ms / i64::try_from(*count).unwrap_or(i64::MAX)).min();
+        slot = slot.max(last.saturating_add(apart.unwrap_or_default()));
+    }
+    taken.push(slot);
+    let kept = rates.iter().map(|(count, _)| *count).max().unwrap_or_default();
+    taken.drain(..taken.len().saturating_sub(kept));
+    slot
+}
+
+/// For how long after its slot a delivery may still go: what one burst of the strictest limit takes.
+pub fn grace(rates: &[RateLimit]) -> Duration {
+    rates.iter().map(|rate| rate.per).min().unwrap_or_default()
+}
+
+fn divided(rate: &RateLimit) -> (usize, i64) {
+    let parts = rate.count.div_ceil(MOST_KEPT).max(1);
+    let per_ms = i64::try_from(rate.per.as_millis()).unwrap_or(i64::MAX) / i64::from(parts);
+    (usize::try_from(rate.count / parts).unwrap_or(usize::MAX).max(1), per_ms.max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn rate(count: u32, seconds: u64) -> RateLimit {
+        RateLimit { count, per: Duration::from_secs(seconds) }
+    }
+
+    fn slots(record: &mut Slots, rates: &[RateLimit], count: usize, now_ms: i64) -> Vec<i64> {
+        (0..count).map(|_| reserve(record, rates, now_ms)).collect()
+    }
+
+    #[test]
+    fn a_burst_goes_at_once_and_the_rest_is_spread() {
+        let mut record = Slots::default();
+        assert_eq!(slots(&mut record, &[rate(4, 1)], 10, 1000), [1000, 1000, 1000, 1000, 2000, 2250, 2500, 2750, 3000, 3250]);
+        assert_eq!(record.taken_ms.len(), 4);
+        assert_eq!(reserve(&mut record, &[rate(4, 1)], 9000), 9000, "after a pause there is a burst again");
+    }
+
+    #[test]
+    fn one_a_second_is_one_a_second() {
+        assert_eq!(slots(&mut Slots::default(), &[rate(1, 1)], 3, 500), [500, 1500, 2500]);
+    }
+
+    #[test]
+    fn several_limits_hold_together() {
+        let given = slots(&mut Slots::default(), &[rate(2, 1), rate(5, 60)], 7, 0);
+        assert_eq!(given, [0, 0, 1000, 1500, 2000, 60_000, 60_500]);
+    }
+
+    #[test]
+    fn the_oldest_gets_the_first_slot_of_a_batch() {
+        let ask = |planned_ms| SlotChange::Reserve { planned_ms, rates: Arc::new([rate(1, 1)]) };
+        let mut record = Slots::default();
+        let now = Timestamp::from_millisecond(10_000).unwrap();
+        assert_eq!(SlotChange::apply(&[ask(7), ask(5), ask(6)], &mut record, now), [12_000, 10_000, 11_000]);
+    }
+
+    #[test]
+    fn a_service_that_asks_to_wait_moves_the_slots_to_come() {
+        let mut record = Slots::default();
+        let now = Timestamp::from_millisecond(1000).unwrap();
+        SlotChange::apply(&[SlotChange::NotBefore(60_000), SlotChange::NotBefore(30_000)], &mut record, now);
+        assert_eq!(slots(&mut record, &[rate(1, 1)], 2, 1000), [60_000, 61_000]);
+    }
+
+    #[test]
+    fn what_waits_under_an_old_limit_holds_up_nobody_under_a_new_one() {
+        let mut record = Slots::default();
+        slots(&mut record, &[rate(1, 60)], 100, 0);
+        assert_eq!(reserve(&mut record, &[rate(100, 1)], 1000), 1000);
+    }
+
+    #[test]
+    fn large_counts_are_divided() {
+        assert_eq!(divided(&rate(10_000, 60)), (500, 3000));
+        assert_eq!(divided(&rate(100, 1)), (100, 1000));
+    }
+
+    proptest! {
+        #[test]
+        fn no_stretch_of_time_has_more_slots_than_a_limit_allows(
+            first in (1u32..40, 1u64..5),
+            second in (1u32..80, 5u64..30),
+            waits in proptest::collection::vec(0i64..700, 1..200),
+        ) {
+            let rates = [rate(first.0, first.1), rate(second.0, second.1)];
+            let (mut record, mut now, mut given) = (Slots::default(), 0, Vec::new());
+            for wait in waits {
+                now += wait;
+                let slot = reserve(&mut record, &rates, now);
+                prop_assert!(slot >= now && given.last().is_none_or(|last| *last <= slot));
+                given.push(slot);
+            }
+            for rate in &rates {
+                let (count, per) = (usize::try_from(rate.count).unwrap(), i64::try_from(rate.per.as_millis()).unwrap());
+                prop_assert!(given.windows(count + 1).all(|slots| slots[count] - slots[0] >= per));
+            }
+        }
+    }
+}
