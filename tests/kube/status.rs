@@ -89,7 +89,7 @@ impl<'a> Stage<'a> {
             let is_it = condition["type"] == "Ready" && condition["status"] == status && condition["reason"] == reason;
             (is_present && is_it).then(|| condition.clone())
         });
-        found.await["message"].as_str().unwrap().to_owned()
+        found.await["message"].as_str().expect("a condition has a message").to_owned()
     }
 
     /// The Kubernetes Events of the namespace.
