@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tidings_core::config::{AddressSettings, Flag, LinksSettings, Role, Settings, Sources};
+use tidings_core::config::{AddressSettings, Flag, LinksSettings, Role, RulesFrom, Settings, Sources};
 use tidings_core::telemetry::LogFormat;
 
 /// A folder with files in it, and what a process is started with.
@@ -68,6 +68,20 @@ fn without_any_layer_the_defaults_hold() {
     assert_eq!((events.watch, events.flux_objects, events.types), (false, false, vec!["Warning".to_owned()]));
     assert_eq!((settings.worker.pools, settings.worker.concurrency), (vec!["default".to_owned()], 256));
     assert_eq!(settings.links, LinksSettings::default());
+}
+
+#[test]
+fn rules_are_in_a_folder_or_in_a_cluster_as_the_higher_layer_says() {
+    let folder = Layers::new().with_file("rules: {dir: /etc/rules}");
+    assert_eq!(folder.settings().rules.from, Some(RulesFrom::Dir("/etc/rules".into())));
+    let cluster = folder.with_flag("--rules", "rules.from", "cluster");
+    assert_eq!(cluster.settings().rules.from, Some(RulesFrom::Cluster));
+    let back = Layers::new().with_file("rules: {from: cluster}").with_variable("TIDINGS_RULES__DIR", "cluster");
+    assert_eq!(back.settings().rules.from, Some(RulesFrom::Dir("cluster".into())), "a folder of that name");
+    let both = Layers::new().with_file("rules: {from: cluster, dir: /etc/rules}");
+    assert_eq!(both.mistakes(), ["rules.from: expected without rules.dir, which is given too"]);
+    let other = Layers::new().with_file("rules: {from: /etc/rules}");
+    assert!(other.mistakes()[0].contains("cluster; a folder is given by rules.dir"), "{:?}", other.mistakes());
 }
 
 #[test]

@@ -9,7 +9,6 @@ use kube::api::Api;
 use kube::core::DynamicObject;
 use kube::runtime::watcher::Event;
 use kube::{Client, Error};
-use serde_json::json;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -17,13 +16,14 @@ use super::catalog::Catalog;
 use super::link::Link;
 use super::named::Answer;
 use super::pace::Pace;
+use super::reading::core_object;
 use super::release::Waiting;
 use super::served::Capabilities;
 use super::state::State;
 use super::watch::{self, ANSWER_WITHIN, LONGEST_PAUSE, Probe, Source, Told};
 use super::{Cluster, Scope};
 use crate::live::{Live, log_changes};
-use crate::object::{Identity, Object};
+use crate::object::Identity;
 use crate::problem::Problem;
 
 /// So many Secrets and ConfigMaps are read at a time.
@@ -62,6 +62,8 @@ struct Follower {
     watched: HashSet<Source>,
     reads: FuturesUnordered<BoxFuture<'static, (Identity, Read)>>,
     releasing: FuturesUnordered<BoxFuture<'static, (Waiting, Result<(), Error>)>>,
+    /// Those that could not be released, and of which that has been said.
+    unreleased: HashSet<Waiting>,
 }
 
 /// What came of reading an object.
@@ -84,6 +86,7 @@ impl Follower {
             watched: HashSet::new(),
             reads: FuturesUnordered::new(),
             releasing: FuturesUnordered::new(),
+            unreleased: HashSet::new(),
         }
     }
 
@@ -285,8 +288,13 @@ impl Follower {
     }
 
     fn take_release(&mut self, waiting: &Waiting, released: Result<(), Error>) {
-        if let Err(error) = released {
-            tracing::warn!(object = %waiting.identity(), error = %watch::sentence(&error), "its deletion waits for a finalizer that can't be removed");
+        let Err(error) = released else {
+            self.unreleased.remove(waiting);
+            return;
+        };
+        if self.unreleased.insert(waiting.clone()) {
+            let (object, error) = (waiting.identity(), watch::sentence(&error));
+            tracing::warn!(%object, error, "its deletion waits for a finalizer that can't be removed; it is tried again");
         }
     }
 
@@ -295,11 +303,4 @@ impl Follower {
         self.live.set_source_problem(self.link.problem(self.live.loaded()));
         self.known = log_changes(std::mem::take(&mut self.known), self.live.problems());
     }
-}
-
-/// A Secret or a ConfigMap as manifests have it.
-fn core_object(identity: &Identity, mut object: DynamicObject) -> Object {
-    let metadata = json!({"name": identity.name, "namespace": identity.namespace, "uid": object.metadata.uid});
-    let data = object.data.get_mut("data").map(serde_json::Value::take);
-    Object::new(json!({"apiVersion": "v1", "kind": identity.kind, "metadata": metadata, "data": data}))
 }

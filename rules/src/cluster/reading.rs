@@ -6,7 +6,7 @@ use tidings_core::id;
 
 use super::catalog::Seen;
 use super::served::Served;
-use crate::object::Object;
+use crate::object::{Identity, Object};
 
 /// `kubectl apply` keeps the whole manifest here once more.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -52,15 +52,22 @@ impl Reading {
     }
 }
 
+/// A Secret or a ConfigMap as manifests have it.
+pub(super) fn core_object(identity: &Identity, mut object: DynamicObject) -> Object {
+    let metadata = json!({"name": identity.name, "namespace": identity.namespace, "uid": object.metadata.uid});
+    let data = object.data.get_mut("data").map(Value::take);
+    Object::new(json!({"apiVersion": "v1", "kind": identity.kind, "metadata": metadata, "data": data}))
+}
+
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use kube::core::{ApiResource, GroupVersionKind};
 
     use super::*;
     use crate::object::GROUP;
 
     /// A telling of a Provider with these fields besides a spec.
-    pub fn provider(name: &str, address: &str, metadata: Value, status: Value) -> Reading {
+    fn provider(name: &str, address: &str, metadata: Value, status: Value) -> Reading {
         let mut value = json!({
             "metadata": {"name": name, "namespace": "apps", "uid": name, "generation": 1},
             "spec": {"type": "slack", "address": address, "secretRef": {"name": "token"}},

@@ -12,7 +12,7 @@ use crate::object::Identity;
 const FINALIZER: &str = "finalizers.fluxcd.io";
 
 /// An object whose deletion waits for that controller.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Waiting {
     identity: Identity,
     uid: String,
