@@ -35,7 +35,8 @@ async fn server() -> KubeApiServer {
     let sources = json!({"type": "array", "items": source});
     let alert = json!({"providerRef": named, "eventSeverity": severity, "eventSources": sources, "summary": text});
     for (kind, plural, spec) in [("Alert", "alerts", &alert), ("Provider", "providers", &provider)] {
-        server.kubectl_with(&["apply", "-f", "-"], &definition(kind, plural, spec).to_string()).await.expect_success();
+        let as_flux_does = ["apply", "--server-side", "--field-manager=kustomize-controller", "-f", "-"];
+        server.kubectl_with(&as_flux_does, &definition(kind, plural, spec).to_string()).await.expect_success();
     }
     eventually("the CRDs are served", async || {
         let [alerts, providers] = [server.kubectl(&["get", "alerts"]).await, server.kubectl(&["get", "providers"]).await];
