@@ -60,6 +60,13 @@ test-tools: nats-server ## The tools for people, `up` with a nats-server of its 
 test-faults: nats-server ## Processes that are killed while events come in, and a ledger of every event
 	@$(TEST) --test faults
 
+FUZZ ?= ingest pattern format
+FUZZ_SECONDS ?= 60
+
+.PHONY: fuzz
+fuzz: ## Throw anything at decoding, patterns and formatting (needs a nightly and cargo-fuzz; FUZZ=TARGET, FUZZ_SECONDS=60)
+	@for target in $(FUZZ); do $(CARGO) +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS); done
+
 .PHONY: bench
 bench: nats-server ## Events per second, latency and memory; BENCH_TARGET=URL measures another program beside (docs/benchmark.md)
 	@server=$(NATS_SERVER_PATH); NATS_SERVER=$$server $(CARGO) bench --locked --bench throughput
