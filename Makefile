@@ -72,6 +72,13 @@ test-kube: nats-server ## A real kube-apiserver with etcd and kubectl: CRDs, rul
 crds: ## Make deploy/crds anew from the types in rules/src/resource.rs
 	@$(CARGO) run --locked --quiet --bin tidings -- crds --write deploy/crds
 
+FUZZ ?= ingest pattern format
+FUZZ_SECONDS ?= 60
+
+.PHONY: fuzz
+fuzz: ## Throw anything at decoding, patterns and formatting (needs a nightly and cargo-fuzz; FUZZ=TARGET, FUZZ_SECONDS=60)
+	@for target in $(FUZZ); do $(CARGO) +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS); done
+
 .PHONY: bench
 bench: nats-server ## Events per second, latency and memory, then calls to a forge; BENCH_TARGET=URL measures another program beside (docs/benchmark.md)
 	@server=$(NATS_SERVER_PATH); NATS_SERVER=$$server $(CARGO) bench --locked --bench throughput
