@@ -72,6 +72,10 @@ test-kube: nats-server ## A real kube-apiserver with etcd and kubectl: CRDs, rul
 crds: ## Make deploy/crds anew from the types in rules/src/resource.rs
 	@$(CARGO) run --locked --quiet --bin tidings -- crds --write deploy/crds
 
+.PHONY: soak-limits
+soak-limits: nats-server ## Three workers keep to 100/s with 20,000 deliveries (four minutes)
+	@$(TEST) --test pipeline -- --ignored twenty_thousand
+
 .PHONY: bench
 bench: nats-server ## Events per second, latency and memory, then calls to a forge; BENCH_TARGET=URL measures another program beside (docs/benchmark.md)
 	@server=$(NATS_SERVER_PATH); NATS_SERVER=$$server $(CARGO) bench --locked --bench throughput
