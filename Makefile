@@ -59,7 +59,7 @@ test-tools: nats-server ## The tools for people, `up` with a nats-server of its 
 
 .PHONY: test-faults
 test-faults: nats-server ## Processes that are killed while events come in, and a ledger of every event
-	@$(TEST) --test faults
+	@$(TEST) --test faults -- --show-output
 
 # Exit status 3 of the script: what is needed can't be built here. CI must have it.
 .PHONY: test-kube
@@ -78,6 +78,13 @@ FUZZ_SECONDS ?= 60
 .PHONY: fuzz
 fuzz: ## Throw anything at decoding, patterns and formatting (needs a nightly and cargo-fuzz; FUZZ=TARGET, FUZZ_SECONDS=60)
 	@for target in $(FUZZ); do $(CARGO) +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS); done
+
+SOAK_MINUTES ?= 30
+
+.PHONY: soak
+soak: nats-server ## What takes too long for every day: random faults for SOAK_MINUTES=30, and 20,000 deliveries within a limit
+	@SOAK_MINUTES=$(SOAK_MINUTES) $(TEST) --test faults soak -- --nocapture
+	@$(TEST) --test pipeline -- --ignored twenty_thousand
 
 .PHONY: bench
 bench: nats-server ## Events per second, latency and memory, then calls to a forge; BENCH_TARGET=URL measures another program beside (docs/benchmark.md)

@@ -9,7 +9,7 @@
 //! Where nothing is limited and nothing fails, none of this asks the bus anything.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tidings_core::bus::{Bus, NotStored};
@@ -25,13 +25,15 @@ pub mod caller;
 pub mod ledger;
 pub mod limits;
 pub mod places;
+mod seating;
 pub mod seats;
 pub mod slots;
 
 use breaker::Breaker;
 use ledger::Ledger;
 use places::{MOST_WAIT, Place, Places};
-use seats::{SeatAnswer, SeatChange};
+use seating::SeatTaken;
+use seats::SeatChange;
 use slots::{SlotChange, grace};
 
 /// The calls of one attempt, and what a lease on them has beside their time.
@@ -39,8 +41,6 @@ const CALLS_OF_AN_ATTEMPT: u32 = 4;
 const LEASE_MARGIN: Duration = Duration::from_secs(5);
 /// What waits for a slot in hand leaves so many messages' room to others.
 const LEAVES_SPARE: usize = 64;
-/// Between tries to get a seat, half of it at least.
-const SEAT_PAUSE: Duration = Duration::from_millis(50);
 /// What an open circuit holds up comes by itself so long after the next probe, somewhere between these.
 const BY_ITSELF_AFTER: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(300));
 /// While a probe is under way, its end is near.
@@ -242,82 +242,6 @@ impl Throttle {
         }
         tokio::time::sleep(wait).await;
         Ok(None)
-    }
-
-    /// A place in this process and, where the Provider says how many there are, a seat among all.
-    async fn take_place(&self, call: &Call<'_>) -> Result<Leave, NotStored> {
-        let most = call.provider.max_in_flight;
-        let place = self.places.take(&call.destination, most, call.spare).await;
-        let (mut place, most) = match (place, most) {
-            (Ok(place), None) => return Ok(Leave::Go(Pass { _place: Some(place), _seat: None, probe: None })),
-            (Err(wait), None) => return Ok(Leave::Park(crowded(self.bus.clock().after(wait)))),
-            (Err(_), Some(most)) => return Ok(Leave::Park(crowded(self.come_back(call, most).await?))),
-            (Ok(place), Some(most)) => (place, most),
-        };
-        Ok(match self.take_seat(call, most).await? {
-            Some(seat) => {
-                place.begin();
-                Leave::Go(Pass { _place: Some(place), _seat: Some(seat), probe: None })
-            }
-            None => Leave::Park(crowded(self.come_back(call, most).await?)),
-        })
-    }
-
-    /// A seat, if one is free within a moment.
-    async fn take_seat(&self, call: &Call<'_>, most: u32) -> Result<Option<SeatTaken>, NotStored> {
-        let key = seats_of(call);
-        let holder = format!("{}/{:016x}", call.delivery.id, rand::random::<u64>());
-        let lasts_ms = i64::try_from(lease(call.provider).as_millis()).unwrap_or(i64::MAX);
-        let end = Instant::now() + MOST_WAIT;
-        while Instant::now() < end {
-            // Made before it is known to be ours: it is left again even if this is broken off while the bus is asked.
-            let seat = SeatTaken { seats: self.seats.clone(), key: key.clone(), holder: holder.clone(), since: Instant::now() };
-            if self.seats.change(&key, SeatChange::Take { holder: holder.clone(), most, lasts_ms }).await? == SeatAnswer::Done {
-                return Ok(Some(seat));
-            }
-            seat.was_never_taken();
-            tokio::time::sleep(SEAT_PAUSE.mul_f64(0.5 + rand::random::<f64>() / 2.0)).await;
-        }
-        Ok(None)
-    }
-
-    /// When one that found no seat is to come back, behind all others of all workers.
-    async fn come_back(&self, call: &Call<'_>, most: u32) -> Result<Timestamp, NotStored> {
-        Ok(match self.seats.change(&seats_of(call), SeatChange::ComeBack { most }).await? {
-            SeatAnswer::At(until_ms) => Timestamp::from_millisecond(until_ms).unwrap_or(Timestamp::MAX),
-            SeatAnswer::Done | SeatAnswer::Full => self.bus.clock().after(MOST_WAIT),
-        })
-    }
-}
-
-fn seats_of(call: &Call<'_>) -> String {
-    format!("seats.{}", call.destination.tokens())
-}
-
-fn crowded(until: Timestamp) -> Parking {
-    Parking { until, may_be_woken: false, is_slot: false, why: "crowded" }
-}
-
-/// A seat among all workers, left when it is dropped.
-struct SeatTaken {
-    seats: Arc<Ledger<SeatChange>>,
-    key: String,
-    holder: String,
-    since: Instant,
-}
-
-impl SeatTaken {
-    fn was_never_taken(mut self) {
-        self.holder.clear();
-    }
-}
-
-impl Drop for SeatTaken {
-    fn drop(&mut self) {
-        if !self.holder.is_empty() {
-            let took_ms = self.since.elapsed().as_secs_f64() * 1e3;
-            drop(self.seats.change(&self.key, SeatChange::Leave { holder: std::mem::take(&mut self.holder), took_ms }));
-        }
     }
 }
 
