@@ -29,6 +29,7 @@ impl EventStore for BusStore {
             let why = "the router is so far behind that events would be evicted unread";
             return Err(refused(NotStoredReason::Retention, FULL_FOR, why));
         }
+        failpoint::reach("ingest:storing");
         let stored = self.0.store_event(&event).await.map_err(|error| not_stored(&error))?;
         failpoint::reach("ingest:stored");
         Ok(if stored.duplicate { Stored::Duplicate } else { Stored::New })

@@ -60,10 +60,12 @@ impl Router {
         for verdict in &plan.verdicts {
             self.metrics.verdicts.get_or_create(&VerdictLabel { verdict: verdict.as_str() }).inc();
         }
+        failpoint::reach("router:enqueueing");
         futures::future::join_all(plan.deliveries.iter().map(|delivery| self.enqueue(delivery))).await;
         failpoint::reach("router:enqueued");
         tracing::debug!(event.id, deliveries = plan.deliveries.len(), "an event is routed");
         self.finish(&pulled, if plan.deliveries.is_empty() { "unmatched" } else { "planned" }).await;
+        failpoint::reach("router:acknowledged");
     }
 
     /// Stores a delivery, however long it takes: the event is not acknowledged before.

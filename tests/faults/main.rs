@@ -3,6 +3,7 @@
 mod cluster;
 mod fail_points;
 mod killing;
+mod matrix;
 mod soak;
 
 const TIDINGS: &str = env!("CARGO_BIN_EXE_tidings");

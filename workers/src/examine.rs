@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tidings_core::bus::NotStored;
 use tidings_core::bus::suspects::Suspects;
+use tidings_core::failpoint;
 use tokio::sync::RwLock;
 use tokio::time::timeout;
 
@@ -63,7 +64,10 @@ impl Examiner {
     pub async fn alone<T>(&self, delivery_id: &str, times: i64, work: impl Future<Output = T>) -> Examined<T> {
         let mut work = pin!(work);
         let young = self.young.write().await;
-        match self.suspects.begin(delivery_id).await {
+        failpoint::reach("worker:suspecting");
+        let begun = self.suspects.begin(delivery_id).await;
+        failpoint::reach("worker:suspected");
+        match begun {
             Ok(ends) if ends >= MOST_ENDS => {
                 self.clear(delivery_id).await;
                 return Examined::Guilty;
@@ -86,8 +90,9 @@ impl Examiner {
     }
 
     async fn clear(&self, delivery_id: &str) {
-        if let Err(error) = self.suspects.clear(delivery_id).await {
-            tracing::debug!(%error, delivery.id = delivery_id, "a delivery stays under suspicion");
+        match self.suspects.clear(delivery_id).await {
+            Ok(()) => failpoint::reach("worker:cleared"),
+            Err(error) => tracing::debug!(%error, delivery.id = delivery_id, "a delivery stays under suspicion"),
         }
     }
 }

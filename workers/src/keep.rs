@@ -90,7 +90,11 @@ impl Keeper {
             let done = match action {
                 Action::End(kept) => return Ok(kept),
                 Action::Load => self.load(&name).await,
-                Action::Store(record, revision) => self.store(&name, &record, revision).await.map(Answer::Stored),
+                Action::Store(record, revision) => {
+                    reach("worker:recording");
+                    let stored = self.store(&name, &record, revision).await;
+                    stored.inspect(|_| reach("worker:recorded")).map(Answer::Stored)
+                }
                 // Only now: a state that is told already, or not yet, costs nobody a slot.
                 Action::Prepare if !caller.may_call().await => Err(not_now()),
                 Action::Prepare => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tidings_core::bus::records::Records;
 use tidings_core::bus::{Bus, NotStored};
-use tidings_core::{Message, stream};
+use tidings_core::{Message, failpoint, stream};
 use tokio::sync::oneshot;
 
 /// Processes that meet at a record step aside for as long as this at most.
@@ -129,7 +129,9 @@ impl<C: Change> Ledger<C> {
                 }
                 continue;
             }
+            failpoint::reach("worker:reserving");
             if let Some(stored) = self.records.store(key, &record, revision).await? {
+                failpoint::reach("worker:reserved");
                 return Ok((answers, (record, Some(stored))));
             }
             tokio::time::sleep(ASIDE.mul_f64(rand::random())).await;

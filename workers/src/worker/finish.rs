@@ -32,14 +32,18 @@ impl Worker {
             }
             Fate::Move(present) => {
                 delivery.provider.get_or_insert_default().r#type = present.to_owned();
+                failpoint::reach("worker:moving");
                 Box::pin(until_stored(|| self.bus.requeue(&delivery, pulled.sequence))).await;
+                failpoint::reach("worker:moved");
                 self.acknowledge(pulled).await;
                 self.reporter.count(&kind, "moved");
             }
             Fate::Wait { place, parking: Parking { until, may_be_woken, is_slot, why } } => {
                 delivery.slot_ms = if is_slot { until.as_millisecond() } else { 0 };
                 let park = || self.bus.park_until(&delivery, &place, pulled.sequence, until, may_be_woken);
+                failpoint::reach("worker:parking");
                 Box::pin(until_stored(park)).await;
+                failpoint::reach("worker:parked");
                 self.acknowledge(pulled).await;
                 self.reporter.count(&kind, why);
             }
@@ -64,10 +68,12 @@ impl Worker {
         match &settlement {
             Settlement::Done => {}
             Settlement::Park(parked, wait) => {
+                failpoint::reach("worker:parking");
                 Box::pin(until_stored(|| self.bus.park(parked, place, pulled.sequence, *wait))).await;
                 failpoint::reach("worker:parked");
             }
             Settlement::Bury(letter) => {
+                failpoint::reach("worker:burying");
                 Box::pin(until_stored(|| self.bus.bury(letter))).await;
                 failpoint::reach("worker:buried");
             }
@@ -97,7 +103,7 @@ impl Worker {
     pub(super) async fn acknowledge(&self, pulled: &Pulled) {
         for _ in 0..3 {
             match self.bus.settle(&pulled.message).await {
-                Ok(()) => return,
+                Ok(()) => return failpoint::reach("worker:acknowledged"),
                 Err(error) => tracing::debug!(%error, "an acknowledgement was not confirmed"),
             }
         }
