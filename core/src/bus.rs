@@ -275,6 +275,15 @@ impl Bus {
         }
     }
 
+    /// Gives a message back, so that another may have it at once, and waits until that is on its way: what a process that ends
+    /// has not sent is lost.
+    pub async fn hand_back(&self, reply: Option<&async_nats::Subject>) {
+        self.mark(reply, jetstream::AckKind::Nak(None)).await;
+        if let Err(error) = self.client.flush().await {
+            tracing::debug!(%error, "a message could not be handed back: it comes again by itself");
+        }
+    }
+
     async fn publish(&self, subject: String, message: PublishMessage) -> Result<Stored, Refused> {
         // The client would keep it for the time after the next connection; the sender can do that better.
         if !self.is_connected() {

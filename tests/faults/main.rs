@@ -1,9 +1,11 @@
 //! Processes that are killed while events come in, and a ledger of every event.
 
 mod cluster;
+mod ending;
 mod fail_points;
 mod killing;
 mod matrix;
+mod retention;
 mod soak;
 
 const TIDINGS: &str = env!("CARGO_BIN_EXE_tidings");

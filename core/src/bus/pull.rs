@@ -138,7 +138,7 @@ impl Puller {
             let mut batch = pull.messages().await.map_err(|error| error.to_string())?;
             loop {
                 let Some(next) = stop.pulling.run_until_cancelled(batch.next()).await else {
-                    hand_back_arrived(batch).await;
+                    hand_back_arrived(&self.bus, batch).await;
                     return Ok(());
                 };
                 let Some(message) = next else { break };
@@ -221,7 +221,7 @@ where
             () = &mut handling => break,
             _ = alive.tick() => bus.mark(reply.as_ref(), AckKind::Progress).await,
             () = hand_back.cancelled() => {
-                bus.mark(reply.as_ref(), AckKind::Nak(None)).await;
+                bus.hand_back(reply.as_ref()).await;
                 break;
             }
         }
@@ -230,8 +230,8 @@ where
 }
 
 /// What had arrived already when we stopped goes back at once.
-async fn hand_back_arrived(mut batch: Batch) {
+async fn hand_back_arrived(bus: &Bus, mut batch: Batch) {
     while let Some(Some(Ok(message))) = batch.next().now_or_never() {
-        let _ = message.ack_with(AckKind::Nak(None)).await;
+        bus.hand_back(message.reply.as_ref()).await;
     }
 }
