@@ -12,6 +12,7 @@ mod poison;
 mod racing;
 mod reloading;
 mod retrying;
+mod secrets;
 mod sharing;
 mod states;
 mod templates;

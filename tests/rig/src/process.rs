@@ -189,10 +189,15 @@ impl Process {
         Ok(Answer { status: answer.status().as_u16(), headers: answer.headers().clone(), body: answer.text().await? })
     }
 
+    /// What `/metrics` answers.
+    pub async fn metrics(&self) -> String {
+        let url = format!("{}/metrics", self.admin());
+        CLIENT.get(url).send().await.expect("/metrics answers").text().await.expect("/metrics answers with text")
+    }
+
     /// The sum of a counter's samples whose label set contains `labels`, from `/metrics`; 0 when there is none.
     pub async fn metric(&self, name: &str, labels: &str) -> f64 {
-        let url = format!("{}/metrics", self.admin());
-        let text = CLIENT.get(url).send().await.expect("/metrics answers").text().await.expect("/metrics answers with text");
+        let text = self.metrics().await;
         let samples = text.lines().filter(|line| line.starts_with(name) && line.contains(labels));
         samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }

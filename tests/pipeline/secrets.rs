@@ -1,0 +1,69 @@
+//! What a Secret holds is on the wire to its service, and nowhere else.
+
+use serde_json::json;
+use tidings_core::Message;
+use tidings_rig::{Receiver, Reply, Rig, Role, alert, event, eventually, provider};
+
+use crate::TIDINGS;
+
+const TOKEN: &str = "t0k3n-that-nobody-may-see";
+const HEADER: &str = "h34der-that-nobody-may-see";
+const PASSWORD: &str = "p4ssw0rd-that-nobody-may-see";
+
+#[tokio::test]
+async fn a_service_that_repeats_secrets_gets_them_into_no_log_metric_dead_letter_or_outcome() {
+    let rig = Rig::start(TIDINGS).await;
+    let receiver = Receiver::start().await;
+    receiver.answer_with(Reply::Says(
+        400,
+        "no: t0k3n-that-nobody-may-see h34der-that-nobody-may-see p4ssw0rd-that-nobody-may-see dDBrM24tdGhhdC1ub2JvZHktbWF5LXNlZQ==",
+    ));
+    let keys = json!({"token": TOKEN, "username": "me", "password": PASSWORD, "headers": format!("X-Key: {HEADER}"),
+        "address": format!("{}?{TOKEN}", receiver.url())});
+    let secret =
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "key", "namespace": "apps"}, "stringData": keys});
+    rig.rules().put_text("secret.json", &secret.to_string());
+    let types = ["generic", "generic-hmac", "slack", "discord", "webex", "zulip", "opsgenie", "alertmanager", "datadog", "otel"];
+    for name in types {
+        let provider = provider(name, receiver.url()).with("type", json!(name)).with("channel", json!("a/b"));
+        rig.rules().put([provider.with("username", json!("me")).with("secretRef", json!({"name": "key"})), alert(name, name)]);
+    }
+    let up = rig.run(Role::up().args(["--log-level", "trace"])).await;
+
+    up.post(&event("happened")).await.expect("ingest answers");
+    let letters = eventually("each type gives up", async || {
+        let letters = rig.dead_letters().await;
+        (letters.len() == types.len()).then_some(letters)
+    })
+    .await;
+
+    let metrics = up.metrics().await;
+    let told: Vec<(&str, String)> = vec![
+        ("log", up.log().join("\n")),
+        ("metrics", metrics),
+        ("dead letters", letters.iter().map(|letter| String::from_utf8_lossy(&letter.encode_to_vec()).into_owned()).collect()),
+        ("outcomes", stored(&rig, "OUTCOMES").await),
+        ("deliveries and events", stored(&rig, "EVENTS").await),
+    ];
+    for (place, text) in &told {
+        assert!(text.len() > 50, "{place} hold something");
+        for secret in [TOKEN, HEADER, PASSWORD] {
+            let at = text.find(secret).map(|at| &text[at.saturating_sub(300)..at]);
+            assert_eq!(at, None, "{secret} is in the {place}");
+        }
+    }
+    assert!(receiver.received().iter().any(|request| request.header("x-key") == Some(HEADER)), "the service itself gets it");
+}
+
+/// Every message of a stream, as text.
+async fn stored(rig: &Rig, name: &str) -> String {
+    let stream = rig.jetstream().await.get_stream(name).await.expect("the stream is there");
+    let state = stream.cached_info().state.clone();
+    let mut text = String::new();
+    for sequence in state.first_sequence..=state.last_sequence {
+        if let Ok(message) = stream.get_raw_message(sequence).await {
+            text.push_str(&String::from_utf8_lossy(&message.payload));
+        }
+    }
+    text
+}
