@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::context::PublishErrorKind;
-use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::message::{PublishMessage, StreamMessage};
 use async_nats::jetstream::{self, Context};
 use async_nats::{Client, header};
 use bytes::Bytes;
@@ -202,11 +202,26 @@ impl Bus {
     /// # Errors
     /// The bus could not be asked.
     pub async fn is_parked_by(&self, delivery: &Delivery, place: &str, settles: u64) -> Result<bool, NotStored> {
+        let parked = self.parked_at(delivery, place).await?;
+        let settled = parked.as_ref().and_then(|message| message.headers.get(SETTLES));
+        Ok(settled.is_some_and(|value| value.as_str() == settles.to_string()))
+    }
+
+    /// The slot that the copy parked at this place has, in milliseconds since 1970; 0 where there is none.
+    ///
+    /// # Errors
+    /// The bus could not be asked.
+    pub async fn parked_slot(&self, delivery: &Delivery, place: &str) -> Result<i64, NotStored> {
+        let parked = self.parked_at(delivery, place).await?;
+        Ok(parked.and_then(|message| Delivery::decode(message.payload).ok()).map_or(0, |parked| parked.slot_ms))
+    }
+
+    async fn parked_at(&self, delivery: &Delivery, place: &str) -> Result<Option<StreamMessage>, NotStored> {
         let provider = delivery.provider.clone().unwrap_or_default();
         let deliveries = self.jetstream.get_stream_no_info(stream::DELIVERIES).await.map_err(unavailable)?;
         match deliveries.direct_get_last_for_subject(subject::parked(&provider, place)).await {
-            Ok(message) => Ok(message.headers.get(SETTLES).is_some_and(|value| value.as_str() == settles.to_string())),
-            Err(error) if error.kind() == jetstream::stream::DirectGetErrorKind::NotFound => Ok(false),
+            Ok(message) => Ok(Some(message)),
+            Err(error) if error.kind() == jetstream::stream::DirectGetErrorKind::NotFound => Ok(None),
             Err(error) => Err(unavailable(error)),
         }
     }

@@ -151,6 +151,25 @@ async fn what_comes_while_the_forge_limits_us_waits_as_one_and_is_one_write() {
 }
 
 #[tokio::test]
+async fn a_key_that_waits_for_its_slot_takes_no_other_and_is_not_pushed_back() {
+    let (forge, rig) = (Forge::start().await, rig().await);
+    rig.rules().put([forge.provider("github").with("rateLimit", json!("1/6s")), alert("commits", "forge")]);
+    let up = rig.run(Role::up()).await;
+    let commits: Vec<String> = (0..3).map(|number| format!("{number:040x}")).collect();
+
+    post_all(&up, [reconciled(&commits[0], 0, true)]).await;
+    post_all(&up, (0..20).map(|second| reconciled(&commits[1], second, second % 2 == 0))).await;
+    deliveries_are(&rig, 1).await;
+    post_all(&up, [reconciled(&commits[2], 0, true)]).await;
+    // With a slot for each event the last write would come after two minutes.
+    rig.drained().await;
+
+    let expected = [(&commits[0], "success"), (&commits[1], "failure"), (&commits[2], "success")];
+    let expected: Vec<_> = expected.into_iter().map(|(commit, state)| (commit.clone(), state.to_owned())).collect();
+    assert_eq!(forge.contents().writes, expected);
+}
+
+#[tokio::test]
 async fn a_commit_that_has_as_many_statuses_as_github_takes_is_a_dead_letter_that_says_so() {
     let (forge, rig, up) = everything().await;
     let body =

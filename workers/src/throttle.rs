@@ -231,6 +231,8 @@ impl Throttle {
         let own_ms = call.delivery.slot_ms;
         let slot_ms = if own_ms > 0 && now_ms - own_ms <= grace_ms {
             own_ms
+        } else if let Some(slot_ms) = self.slot_of_key(call, now_ms).await? {
+            slot_ms
         } else {
             let planned_ms = limits::planned_ms(call.delivery);
             self.slots.change(&limits::key(call.provider, &call.destination), SlotChange::Reserve { planned_ms, rates }).await?
@@ -242,6 +244,16 @@ impl Throttle {
         }
         tokio::time::sleep(wait).await;
         Ok(None)
+    }
+
+    /// The slot that a state's key waits for already: one is enough for all that is asked of it meanwhile, and what comes later
+    /// must not push it back.
+    async fn slot_of_key(&self, call: &Call<'_>, now_ms: i64) -> Result<Option<i64>, NotStored> {
+        if call.place == call.delivery.id {
+            return Ok(None);
+        }
+        let slot_ms = self.bus.parked_slot(call.delivery, call.place).await?;
+        Ok(Some(slot_ms).filter(|slot_ms| *slot_ms > now_ms))
     }
 }
 
