@@ -78,6 +78,7 @@ impl State {
                 let (changed, gone) = listing.finish();
                 gone.iter().for_each(|identity| catalog.remove(identity));
                 self.leaving.retain(|_, leaving| leaving.fresh || leaving.source != source);
+                catalog.listed();
                 changed
             }
             Event::Delete(object) => {
