@@ -19,6 +19,7 @@ mod served;
 mod state;
 mod watch;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kube::Client;
@@ -63,6 +64,20 @@ impl Scope {
             return vec![Source { kind, namespace: None }];
         }
         let source = |namespace: &String| Source { kind, namespace: Some(namespace.clone()) };
-        self.namespaces.iter().map(source).collect()
+        // One that is named twice is watched once.
+        self.namespaces.iter().collect::<BTreeSet<_>>().into_iter().map(source).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_that_is_named_twice_is_watched_once() {
+        let scope = Scope { namespaces: ["b", "a", "b"].map(str::to_owned).to_vec(), label_selector: None };
+        let namespaces: Vec<_> = scope.sources("Alert").into_iter().filter_map(|source| source.namespace).collect();
+        assert_eq!(namespaces, ["a", "b"]);
+        assert_eq!(Scope::default().sources("Alert"), [Source { kind: "Alert", namespace: None }]);
     }
 }

@@ -97,6 +97,8 @@ async fn our_crds_take_the_place_of_fluxs_and_every_object_stays_as_it_is() {
         bed.kubectl(&format!("get {names} --output jsonpath={{.items[*].spec}}{{.items[*].metadata.uid}}")).await
     };
     let before = specs("v1beta3").await;
+    let up = bed.up().await;
+    up.logs("Flux's own").await;
 
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/crds");
     let refused = server.kubectl(&["apply", "--server-side", "-f", folder]).await;
@@ -110,4 +112,11 @@ async fn our_crds_take_the_place_of_fluxs_and_every_object_stays_as_it_is() {
     assert!(before.contains("nobody.invalid"), "{before}");
     assert_eq!(specs("v1beta3").await, before);
     assert_eq!(specs("v1beta1").await, before);
+    for object in ["alert a", "provider p"] {
+        eventually("a router that runs since before writes the status", async || {
+            let reason = bed.kubectl(&format!("get {object} --output jsonpath={{.status.conditions[*].reason}}")).await;
+            (reason == "Initialized").then_some(())
+        })
+        .await;
+    }
 }

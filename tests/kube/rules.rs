@@ -54,6 +54,21 @@ async fn a_write_to_the_status_makes_no_new_rules() {
 }
 
 #[tokio::test]
+async fn a_name_that_no_secret_can_have_holds_no_other_rule_up() {
+    let bed = Bed::on(KubeApiServer::shared().await).await;
+    let receiver = Receiver::start().await;
+    let reference = |name: &str| json!({"secretRef": {"name": name}});
+    bed.apply([provider("astray", reference("../configmaps/Not a name")), provider("capital", reference("Token"))]).await;
+    bed.apply([provider("hook", json!({"address": receiver.url()})), alert("all", "hook"), alert("none", "astray")]).await;
+    let up = bed.up().await;
+    reaches(&up, &receiver).await;
+    let line = up.logs("no Secret can have this name").await;
+    assert!(line.contains("can't be read"), "{line}");
+    let line = up.logs("which spec.secretRef names, can't be read").await;
+    assert!(line.contains("no Secret can have this name"), "{line}");
+}
+
+#[tokio::test]
 async fn a_rotated_secret_heals_what_waits() {
     let bed = Bed::on(KubeApiServer::shared().await).await;
     let receiver = Receiver::start().await;

@@ -28,6 +28,9 @@ use holding::{Taken, answered};
 /// Before the next try when the API server refuses or is away, and between two holdings.
 const PAUSE: Duration = Duration::from_secs(2);
 
+/// The longest pause while the API server refuses or is away.
+const MOST_PAUSE: Duration = Duration::from_secs(30);
+
 /// A wish to lead.
 pub struct Election {
     /// The way to the API server.
@@ -80,6 +83,7 @@ impl Election {
 
     /// Looks at the Lease until it can be taken.
     async fn wait(&self, api: &Api<Lease>, observation: &mut Observation) -> Taken {
+        let mut trouble = Trouble::default();
         loop {
             let pause = match answered(self.try_to_take(api, observation)).await {
                 Ok(Ok(taken)) => {
@@ -88,11 +92,13 @@ impl Election {
                 }
                 Ok(Err(wait)) => {
                     self.check.succeed();
+                    trouble = Trouble::default();
                     wait
                 }
                 Err(error) => {
-                    self.tell(&error);
-                    PAUSE
+                    let (pause, is_news) = trouble.meet(&error.to_string());
+                    self.tell(&error, is_news);
+                    pause
                 }
             };
             tokio::time::sleep(pause.mul_f64(1.0 + rand::random::<f64>() / 5.0)).await;
@@ -122,9 +128,42 @@ impl Election {
         }
     }
 
-    fn tell(&self, error: &LeaseError) {
+    fn tell(&self, error: &LeaseError, is_news: bool) {
         let trouble = format!("the Lease {}/{} can't be used: {error}", self.namespace, self.name);
-        tracing::warn!("{trouble}; trying again");
+        if is_news {
+            tracing::warn!("{trouble}; trying again");
+        }
         self.check.fail(trouble);
+    }
+}
+
+/// Failures in a row.
+#[derive(Default)]
+struct Trouble {
+    latest: Option<String>,
+    count: u32,
+}
+
+impl Trouble {
+    /// How long to wait after another one, and whether it is to be told: the first is, and each that is not like the one
+    /// before.
+    fn meet(&mut self, why: &str) -> (Duration, bool) {
+        let pause = PAUSE.saturating_mul(1 << self.count.min(8)).min(MOST_PAUSE);
+        self.count = self.count.saturating_add(1);
+        let before = self.latest.replace(why.to_owned());
+        (pause, before.as_deref() != Some(why))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_are_told_when_they_are_news_and_tried_again_after_longer_pauses() {
+        let mut trouble = Trouble::default();
+        let met = ["away", "away", "forbidden", "forbidden", "away", "away"].map(|why| trouble.meet(why));
+        assert_eq!(met.map(|(pause, _)| pause.as_secs()), [2, 4, 8, 16, 30, 30]);
+        assert_eq!(met.map(|(_, is_news)| is_news), [true, false, true, false, true, false]);
     }
 }

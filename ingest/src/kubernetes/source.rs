@@ -12,6 +12,7 @@ use kube::{Api, Client};
 use prometheus_client::metrics::gauge::Gauge;
 use tidings_core::health::{Check, Health};
 use tokio::sync::mpsc::Sender;
+use tokio::time::timeout;
 
 use crate::kubernetes::cursor::{Cursor, Start};
 use crate::kubernetes::filter::Filter;
@@ -20,6 +21,10 @@ use crate::kubernetes::report;
 
 /// The API server ends a watch after so many seconds; each time the storage's version is compared with ours.
 const WATCH_SECONDS: u32 = 240;
+/// A watch that tells nothing for so much longer hangs on a connection that is dead.
+const LATE: Duration = Duration::from_secs(15);
+/// How long one request may take until its answer begins, or a page of a list until it ends.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// Items in a page of a list.
 const PAGE: u32 = 500;
 /// Before the watch goes on after its end.
@@ -53,6 +58,8 @@ pub struct Seen {
 enum Trouble {
     #[error("the Events can't be read: {0}")]
     Refused(kube::Error),
+    #[error("the Events can't be read: the API server has not answered within {} s", ANSWER_WITHIN.as_secs())]
+    Silent,
     #[error("the API server's version {0:?} of an object is not a number")]
     NotANumber(Option<String>),
     /// The API server no longer has what came after our version.
@@ -124,7 +131,7 @@ impl Source {
 
     /// The storage's version. It is asked before each watch: one that begins at a version of the future just waits for it.
     async fn version_now(&self) -> Result<u64, Trouble> {
-        let one = self.api.list(&self.page(1)).await.map_err(Trouble::Refused)?;
+        let one = answered(self.api.list(&self.page(1))).await?.map_err(Trouble::Refused)?;
         number(one.metadata.resource_version.as_ref())
     }
 
@@ -136,11 +143,14 @@ impl Source {
             bookmarks: true,
             ..WatchParams::default()
         };
-        let watch = self.api.watch(&parameters, &from).await.map_err(trouble)?;
+        let watch = answered(self.api.watch(&parameters, &from)).await?.map_err(trouble)?;
         self.check().succeed();
         self.up.set(1);
         let mut watch = std::pin::pin!(watch);
-        while let Some(change) = watch.try_next().await.map_err(trouble)? {
+        let longest = Duration::from_secs(WATCH_SECONDS.into()) + LATE;
+        // One that is silent for longer than it lasts has ended, however its connection looks.
+        while let Ok(next) = timeout(longest, watch.try_next()).await {
+            let Some(change) = next.map_err(trouble)? else { break };
             let seen = match change {
                 WatchEvent::Added(event) => Seen::event(event, Came::Added)?,
                 WatchEvent::Modified(event) => Seen::event(event, Came::Modified)?,
@@ -159,7 +169,7 @@ impl Source {
     async fn list(&self, start: Start, cursor: &mut Option<Cursor>, out: &Sender<Seen>) -> Result<(), Trouble> {
         let (mut left, mut parameters) = (Vec::new(), self.page(PAGE));
         let version = loop {
-            let page = self.api.list(&parameters).await.map_err(Trouble::Refused)?;
+            let page = answered(self.api.list(&parameters)).await?.map_err(Trouble::Refused)?;
             for event in page.items {
                 let seen = Seen::event(event, Came::Listed)?;
                 if start.leaves(seen.version, seen.stored_at) {
@@ -210,6 +220,11 @@ async fn hand_over(cursor: &mut Option<Cursor>, out: &Sender<Seen>, seen: Seen) 
     Ok(())
 }
 
+/// With an end to waiting.
+async fn answered<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<Result<T, kube::Error>, Trouble> {
+    timeout(ANSWER_WITHIN, request).await.map_err(|_| Trouble::Silent)
+}
+
 fn number(version: Option<&String>) -> Result<u64, Trouble> {
     version.and_then(|version| version.parse().ok()).ok_or_else(|| Trouble::NotANumber(version.cloned()))
 }
@@ -223,4 +238,45 @@ fn trouble(error: kube::Error) -> Trouble {
 
 fn refused(status: Box<Status>) -> Trouble {
     if status.code == 410 { Trouble::Expired } else { Trouble::Refused(kube::Error::Api(status)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    /// Begins to answer watches, and says nothing else: as a connection does whose other end is cut off.
+    async fn silent_server() -> Source {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
+        let address = listener.local_addr().expect("it is bound");
+        tokio::spawn(async move {
+            let mut connections = Vec::new();
+            while let Ok((mut connection, _)) = listener.accept().await {
+                let mut request = [0; 4096];
+                let length = connection.read(&mut request).await.unwrap_or_default();
+                if String::from_utf8_lossy(&request[..length]).contains("watch=true") {
+                    let head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
+                    connection.write_all(head).await.expect("the client listens");
+                }
+                connections.push(connection);
+            }
+        });
+        let url = format!("http://{address}").parse().expect("it is a URL");
+        let client = Client::try_from(kube::Config::new(url)).expect("nothing is asked yet");
+        let (health, up) = (Health::default(), Gauge::default());
+        Source { api: Api::all(client), fields: None, health, check: OnceLock::new(), up }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_is_dead_ends_a_request_and_a_watch() {
+        let source = silent_server().await;
+        let (out, _taken) = mpsc::channel(1);
+        assert!(matches!(source.version_now().await, Err(Trouble::Silent)));
+        assert!(matches!(source.list(Start::After(1), &mut None, &out).await, Err(Trouble::Silent)));
+        assert!(source.watch(&mut None, &out).await.is_ok());
+        assert_eq!(source.up.get(), 1, "the watch had begun");
+    }
 }

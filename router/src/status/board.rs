@@ -63,6 +63,21 @@ impl Board {
         (changed, objects.into_keys().filter(|identity| !self.objects.contains_key(identity)).collect())
     }
 
+    /// Takes over what the statuses say now, whatever was written; and tells whose is another than was thought. `read` gives
+    /// the status of an object with this uid, where there is one.
+    pub fn read_again(&mut self, read: impl Fn(&Identity, &str) -> Option<Value>) -> Vec<Identity> {
+        let mut changed = Vec::new();
+        for (identity, object) in &mut self.objects {
+            let Some(status) = read(identity, &object.uid) else { continue };
+            let written = own(&status);
+            if written != object.written {
+                (object.condition, object.written) = (ready(&status), written);
+                changed.push(identity.clone());
+            }
+        }
+        changed
+    }
+
     /// The uid of an object that is there.
     pub fn uid(&self, identity: &Identity) -> Option<&str> {
         Some(&self.objects.get(identity)?.uid)
@@ -357,6 +372,27 @@ mod tests {
         assert_eq!(second.desired(&identity("Alert"), at(200)), None);
         assert_eq!(second.hear(8, &outcome("u", 110), at(120)), [identity("Alert")]);
         assert_eq!(write(&mut second, "Alert", 200).unwrap()["conditions"][0]["lastTransitionTime"], "1970-01-01T00:01:40Z");
+    }
+
+    #[test]
+    fn a_status_that_was_lost_or_went_back_is_written_again_with_its_times() {
+        let entries = [entry("Alert", "u", 1)];
+        let mut board = Board::default();
+        find(&mut board, &entries, Reason::Initialized, Value::Null);
+        let early = write(&mut board, "Alert", 10).unwrap();
+        board.hear(7, &outcome("u", 90), at(100));
+        let late = write(&mut board, "Alert", 100).unwrap();
+        assert!(board.read_again(|_, _| Some(late.clone())).is_empty());
+        assert!(board.read_again(|_, _| None).is_empty(), "nothing is known of it");
+        for told in [early, Value::Null] {
+            assert_eq!(board.read_again(|_, uid| (uid == "u").then(|| told.clone())), [identity("Alert")]);
+            let again = write(&mut board, "Alert", 200).unwrap();
+            assert_eq!(
+                (&again["lastMatchTime"], &again["lastDeliveryTime"]),
+                (&late["lastMatchTime"], &late["lastDeliveryTime"])
+            );
+            assert_eq!(again["conditions"][0]["reason"], "Initialized");
+        }
     }
 
     #[test]

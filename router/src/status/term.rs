@@ -72,6 +72,18 @@ impl<'a> Term<'a> {
         gone.iter().for_each(|identity| self.pacer.forget(identity));
     }
 
+    /// Looks again after the API server was asked for all anew: what was written may be lost, or can be written by now.
+    pub(super) async fn look_anew(&mut self) {
+        let catalog = &self.writer.catalog;
+        let read = |identity: &Identity, uid: &str| {
+            catalog.seen(identity).filter(|seen| seen.uid == uid).map(|seen| seen.status.clone())
+        };
+        for identity in self.board.read_again(read) {
+            self.pacer.want(&identity, Instant::now());
+        }
+        self.look().await;
+    }
+
     /// Folds an outcome.
     pub(super) fn hear(&mut self, read: &Read) {
         self.read.0 = Some(read.sequence + 1);

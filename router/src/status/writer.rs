@@ -100,7 +100,7 @@ impl StatusWriter {
         mut letters: mpsc::Receiver<Read>,
         circuits: &Changed,
     ) {
-        let mut changes = self.rules.changes();
+        let (mut changes, mut lists) = (self.rules.changes(), self.catalog.lists());
         let mut keep = interval(KEPT_EVERY);
         keep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         term.look().await;
@@ -111,6 +111,7 @@ impl StatusWriter {
             tokio::select! {
                 () = leadership.over().cancelled() => {}
                 Ok(()) = changes.changed() => term.look().await,
+                Ok(()) = lists.changed() => term.look_anew().await,
                 Some(read) = outcomes.recv() => term.hear(&read),
                 Some(read) = letters.recv() => term.note(&read),
                 () = circuits.changed() => circuits.take().into_values().for_each(|circuit| term.circuit(circuit)),

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
+use tokio::sync::watch;
 
 use super::served::Capabilities;
 use crate::object::Identity;
@@ -16,6 +17,7 @@ use crate::object::Identity;
 pub struct Catalog {
     seen: Mutex<HashMap<Identity, Arc<Seen>>>,
     capabilities: Mutex<Option<Arc<Capabilities>>>,
+    lists: watch::Sender<u64>,
 }
 
 /// The newest that the API server said of an object.
@@ -52,6 +54,17 @@ impl Catalog {
     /// Notes what was said of an object.
     pub fn put(&self, identity: Identity, seen: Seen) {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(identity, Arc::new(seen));
+    }
+
+    /// Notes that a list is over: what was noted of its objects owes nothing to what was known before.
+    pub fn listed(&self) {
+        self.lists.send_modify(|lists| *lists += 1);
+    }
+
+    /// Changes with each list. A status can be another than the one that was last written without anybody's writing it: the
+    /// CRDs have changed, or the API server has gone back to an earlier state. Both begin with a list.
+    pub fn lists(&self) -> watch::Receiver<u64> {
+        self.lists.subscribe()
     }
 
     /// Notes that an object is gone.

@@ -37,7 +37,7 @@ const SERVER: &str = "the API server";
 /// # Guarantees
 /// A change is in force within a second of its telling, and is put in force together with others that come with it.
 /// While the API server is away, what was in force stays in force. Before all has been listed once, and all Secrets and
-/// ConfigMaps that are named have been read once, nothing is in force. Safe to cancel at each `.await`.
+/// ConfigMaps that are named have been read once, nothing is in force; one that the API server refuses counts as read. Safe to cancel at each `.await`.
 pub async fn follow(cluster: Cluster, live: Arc<Live>, stop: CancellationToken) {
     let mut follower = Follower::new(cluster, live);
     tokio::select! {
@@ -195,7 +195,9 @@ impl Follower {
                 Answer::There { version, checked: Box::new(self.state.check(&core_object(identity, object))) }
             }
             Ok(None) => Answer::Missing,
-            Err(Error::Api(status)) if status.is_forbidden() => Answer::Refused(status.message.clone()),
+            // Also where it fails for this one alone: what can't be decrypted holds no other rule up.
+            Err(Error::Api(status)) if status.message.is_empty() => Answer::Refused(format!("{} {}", status.code, status.reason)),
+            Err(Error::Api(status)) => Answer::Refused(status.message.clone()),
             Err(error) => Answer::Failed(watch::sentence(&error)),
         };
         if self.state.named.put(identity, answer) {
@@ -280,7 +282,8 @@ impl Follower {
         if let Some(waiting) = self.state.next_waiting() {
             let (client, served) = (self.client.clone(), capabilities.of(&waiting.identity().kind).clone());
             let release = async move {
-                let released = waiting.release(&client, &served).await;
+                let late = |_| Err(Error::Service("it has not been answered in time".into()));
+                let released = timeout(ANSWER_WITHIN, waiting.release(&client, &served)).await.unwrap_or_else(late);
                 (waiting, released)
             };
             self.releasing.push(release.boxed());

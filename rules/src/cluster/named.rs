@@ -9,6 +9,11 @@ use crate::check::{Checked, Resource};
 use crate::object::Identity;
 use crate::template::Template;
 
+/// The longest name that an object can have (Kubernetes: Object Names and IDs, DNS subdomain names).
+const LONGEST_NAME: usize = 253;
+/// The most retries that pass over one that may not be read: at one each 5 s, it is read every 5 min.
+const MOST_PASSED: u32 = 59;
+
 /// All that are named.
 #[derive(Default)]
 pub(super) struct Named(HashMap<Identity, Entry>);
@@ -21,12 +26,21 @@ struct Entry {
     trouble: Option<String>,
     reading: bool,
     stale: bool,
+    /// How often in a row the API server has refused it.
+    refusals: u32,
+    /// How many retries still pass over it.
+    passes: u32,
 }
 
 enum Known {
-    There { version: String, checked: Box<Checked> },
+    There {
+        version: String,
+        checked: Box<Checked>,
+    },
     Missing,
     Unreadable,
+    /// No object can be called so: nothing is asked for.
+    Impossible,
 }
 
 /// What reading one of them has brought.
@@ -40,7 +54,7 @@ pub(super) enum Answer {
     },
     /// It does not exist.
     Missing,
-    /// We may not read it.
+    /// We may not read it, or the API server can't give this one.
     Refused(String),
     /// Nobody has answered.
     Failed(String),
@@ -51,7 +65,8 @@ impl Named {
     pub(super) fn want(&mut self, names: HashSet<Identity>) {
         self.0.retain(|identity, _| names.contains(identity));
         for name in names {
-            self.0.entry(name).or_insert_with(|| Entry { stale: true, ..Entry::default() });
+            let entry = Entry::new(&name);
+            self.0.entry(name).or_insert(entry);
         }
     }
 
@@ -76,7 +91,9 @@ impl Named {
             (Some(Known::Missing), None) => true,
             _ => false,
         };
-        entry.stale |= !is_known;
+        if !is_known {
+            entry.doubt();
+        }
         entry.stale
     }
 
@@ -90,13 +107,18 @@ impl Named {
 
     /// All are read again: nothing that is known of them can be relied on.
     pub(super) fn doubt(&mut self) {
-        self.0.values_mut().for_each(|entry| entry.stale = true);
+        self.0.values_mut().for_each(Entry::doubt);
     }
 
-    /// What could not be read is tried again. Whether there is any.
+    /// What could not be read is tried again: what was refused more and more seldom. Whether anything is to be read.
     pub(super) fn try_again(&mut self) -> bool {
-        let troubled = self.0.values_mut().filter(|entry| entry.trouble.is_some());
-        troubled.map(|entry| entry.stale = true).count() > 0
+        for entry in self.0.values_mut().filter(|entry| entry.trouble.is_some()) {
+            match entry.passes.checked_sub(1) {
+                Some(left) => entry.passes = left,
+                None => entry.doubt(),
+            }
+        }
+        self.0.values().any(|entry| entry.stale)
     }
 
     /// Which to read now, at most so many. Each is to be answered by [`Named::put`].
@@ -116,6 +138,7 @@ impl Named {
             return false;
         };
         entry.reading = false;
+        entry.rest(&answer);
         let trouble = match &answer {
             Answer::Refused(why) | Answer::Failed(why) => Some(why.clone()),
             Answer::There { .. } | Answer::Missing => None,
@@ -155,6 +178,39 @@ impl Named {
     pub(super) fn troubles(&self) -> impl Iterator<Item = (&Identity, &str)> {
         self.0.iter().filter_map(|(identity, entry)| Some((identity, entry.trouble.as_deref()?)))
     }
+}
+
+impl Entry {
+    fn new(identity: &Identity) -> Self {
+        if is_possible(&identity.name) {
+            return Self { stale: true, ..Self::default() };
+        }
+        let kind = &identity.kind;
+        let why = format!("no {kind} can have this name: 1 to {LONGEST_NAME} of a-z, 0-9, '-' and '.' (a DNS-1123 subdomain)");
+        Self { known: Some(Known::Impossible), trouble: Some(why), ..Self::default() }
+    }
+
+    /// It is to be read again.
+    fn doubt(&mut self) {
+        self.stale |= !matches!(self.known, Some(Known::Impossible));
+    }
+
+    /// Each refusal in a row doubles the time to the next retry.
+    fn rest(&mut self, answer: &Answer) {
+        self.refusals = if matches!(answer, Answer::Refused(_)) { self.refusals + 1 } else { 0 };
+        self.passes = self.refusals.checked_sub(1).map_or(0, |before| ((1 << before.min(6)) - 1).min(MOST_PASSED));
+    }
+}
+
+/// Whether an object can be called so: whether it is a DNS-1123 subdomain.
+fn is_possible(name: &str) -> bool {
+    let is_alphanumeric = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let is_label = |label: &[u8]| {
+        let ends = [label.first(), label.last()];
+        ends.into_iter().all(|end| end.is_some_and(is_alphanumeric))
+            && label.iter().all(|byte| is_alphanumeric(byte) || *byte == b'-')
+    };
+    name.len() <= LONGEST_NAME && name.as_bytes().split(|byte| *byte == b'.').all(is_label)
 }
 
 impl Known {
@@ -279,5 +335,48 @@ mod tests {
         named.take_stale(9);
         named.put(&secret("t"), Answer::Refused("forbidden".into()));
         assert!(named.is_complete());
+    }
+
+    #[test]
+    fn what_no_object_can_be_called_is_told_and_never_asked_for() {
+        let long = "a".repeat(LONGEST_NAME + 1);
+        for name in ["", "Token", "a/b", "../a", "a..b", "-a", "a-", ".a", "a b", "a?x=1", "t\u{f6}ken", &long] {
+            let mut named = Named::default();
+            named.want(HashSet::from([secret(name)]));
+            assert!(named.is_complete() && named.is_settled(), "{name}");
+            named.listed("Secret", None, &HashSet::new());
+            named.doubt();
+            assert!(!named.try_again() && named.take_stale(9).is_empty(), "{name}");
+            let told: Vec<_> = named.troubles().collect();
+            assert!(told.len() == 1 && told[0].1.starts_with("no Secret can have this name"), "{told:?}");
+        }
+        for name in ["a", "0", "a-b", "a.b-c.0", &long[1..]] {
+            let mut named = Named::default();
+            named.want(HashSet::from([secret(name)]));
+            assert_eq!(named.take_stale(9), [secret(name)]);
+        }
+    }
+
+    #[test]
+    fn what_is_refused_is_tried_more_and_more_seldom_and_at_once_when_it_changes() {
+        let mut named = known();
+        named.doubt();
+        let mut refuse_after = || {
+            assert_eq!(named.take_stale(9), [secret("s")]);
+            named.put(&secret("s"), Answer::Refused("forbidden".into()));
+            (1..).find(|_| named.try_again()).unwrap()
+        };
+        let retries: Vec<u32> = (0..9).map(|_| refuse_after()).collect();
+        assert_eq!(retries, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        assert_eq!(named.take_stale(9).len(), 1);
+        named.put(&secret("s"), Answer::Refused("forbidden".into()));
+        assert!(!named.try_again());
+        assert!(named.hint(&secret("s"), Some("2")));
+        named.take_stale(9);
+        named.put(&secret("s"), there("2", "b"));
+        named.doubt();
+        named.take_stale(9);
+        named.put(&secret("s"), Answer::Refused("forbidden".into()));
+        assert!(named.try_again(), "from the beginning");
     }
 }

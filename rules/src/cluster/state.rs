@@ -29,8 +29,18 @@ pub(super) struct State {
     pub(super) named: Named,
     good: LastGood,
     good_data: LastGood,
-    /// What its deletion waits for notification-controller, and whether it was tried to release it.
-    waiting: HashMap<Identity, (Waiting, bool)>,
+    /// What its deletion waits for notification-controller.
+    leaving: HashMap<Identity, Leaving>,
+}
+
+/// An object whose deletion waits.
+struct Leaving {
+    waiting: Waiting,
+    source: Source,
+    /// Whether it was tried to release it.
+    tried: bool,
+    /// Whether it was told of since the latest list began.
+    fresh: bool,
 }
 
 impl State {
@@ -44,7 +54,7 @@ impl State {
             named: Named::default(),
             good: LastGood::default(),
             good_data: LastGood::default(),
-            waiting: HashMap::new(),
+            leaving: HashMap::new(),
         }
     }
 
@@ -57,23 +67,23 @@ impl State {
 
     /// Takes what a watch of Alerts or Providers has told. Whether the rules have changed.
     pub(super) fn rule(&mut self, source: Source, event: Event<DynamicObject>, served: &Served, catalog: &Catalog) -> bool {
-        let listing = self.listings.entry(source).or_default();
+        let listing = self.listings.entry(source.clone()).or_default();
         match event {
             Event::Init => {
                 listing.begin();
+                self.leaving.values_mut().filter(|leaving| leaving.source == source).for_each(|leaving| leaving.fresh = false);
                 false
             }
             Event::InitDone => {
                 let (changed, gone) = listing.finish();
-                for identity in gone {
-                    self.waiting.remove(&identity);
-                    catalog.remove(&identity);
-                }
+                gone.iter().for_each(|identity| catalog.remove(identity));
+                self.leaving.retain(|_, leaving| leaving.fresh || leaving.source != source);
+                catalog.listed();
                 changed
             }
             Event::Delete(object) => {
                 let identity = Reading::new(object, served).object.identity();
-                self.waiting.remove(&identity);
+                self.leaving.remove(&identity);
                 catalog.remove(&identity);
                 listing.remove(&identity)
             }
@@ -83,11 +93,18 @@ impl State {
                 // What is being deleted counts as deleted.
                 if let Some(finalizers) = leaving {
                     catalog.remove(&identity);
-                    let waiting = Waiting::new(identity.clone(), seen.uid, &finalizers);
-                    let _ = waiting.map(|waiting| self.waiting.insert(identity.clone(), (waiting, false)));
-                    return listing.remove(&identity);
+                    let changed = listing.remove(&identity);
+                    match Waiting::new(identity.clone(), seen.uid, &finalizers) {
+                        Some(waiting) => {
+                            let leaving = Leaving { waiting, source, tried: false, fresh: true };
+                            drop(self.leaving.insert(identity, leaving));
+                        }
+                        // It waits for others only.
+                        None => drop(self.leaving.remove(&identity)),
+                    }
+                    return changed;
                 }
-                self.waiting.remove(&identity);
+                self.leaving.remove(&identity);
                 catalog.put(identity, seen);
                 listing.put(&object, digest, |object| check_one(object, self.kinds, &self.options))
             }
@@ -147,14 +164,14 @@ impl State {
 
     /// One that must be released for its deletion to go on, each once.
     pub(super) fn next_waiting(&mut self) -> Option<Waiting> {
-        let (waiting, tried) = self.waiting.values_mut().find(|(_, tried)| !tried)?;
-        *tried = true;
-        Some(waiting.clone())
+        let leaving = self.leaving.values_mut().find(|leaving| !leaving.tried)?;
+        leaving.tried = true;
+        Some(leaving.waiting.clone())
     }
 
     /// Those that wait are to be released again.
     pub(super) fn release_again(&mut self) {
-        self.waiting.values_mut().for_each(|(_, tried)| *tried = false);
+        self.leaving.values_mut().for_each(|leaving| leaving.tried = false);
     }
 
     /// Alerts and Providers, with the last good states of those that are refused.
@@ -278,6 +295,29 @@ mod tests {
         sample.tell(Event::Delete(provider("slack", json!({}), Value::Null)));
         sample.state.release_again();
         assert!(sample.state.next_waiting().is_none());
+    }
+
+    #[test]
+    fn what_waits_for_others_only_or_went_unseen_is_released_no_more() {
+        let leaving = |finalizers: Value| {
+            provider("slack", json!({"deletionTimestamp": "2026-01-02T03:04:05Z", "finalizers": finalizers}), Value::Null)
+        };
+        let mut sample = Sample::new();
+        sample.tell(Event::Apply(leaving(json!(["finalizers.fluxcd.io", "example.org/a"]))));
+        assert!(sample.state.next_waiting().is_some());
+        sample.tell(Event::Apply(leaving(json!(["example.org/a"]))));
+        sample.state.release_again();
+        assert!(sample.state.next_waiting().is_none(), "ours is gone, another's is not");
+
+        sample.tell(Event::Apply(leaving(json!(["finalizers.fluxcd.io"]))));
+        sample.tell(Event::Init);
+        sample.tell(Event::InitApply(leaving(json!(["finalizers.fluxcd.io"]))));
+        sample.tell(Event::InitDone);
+        assert!(sample.state.next_waiting().is_some(), "it is still there");
+        sample.tell(Event::Init);
+        sample.tell(Event::InitDone);
+        sample.state.release_again();
+        assert!(sample.state.next_waiting().is_none(), "a list without it");
     }
 
     #[test]

@@ -72,6 +72,13 @@ pub(super) fn is_same_holding(one: &LeaseSpec, other: &LeaseSpec) -> bool {
     holder(one).is_some() && holder(one) == holder(other) && one.lease_transitions == other.lease_transitions
 }
 
+/// Whether a version of a Lease is older than another one. The API server tells that only after it has gone back to an
+/// earlier state, of which the newer one knows nothing.
+pub(super) fn is_older(found: Option<&str>, ours: Option<&str>) -> bool {
+    let number = |version: Option<&str>| version?.parse::<u64>().ok();
+    number(found).zip(number(ours)).is_some_and(|(found, ours)| found < ours)
+}
+
 fn holder(spec: &LeaseSpec) -> Option<&str> {
     spec.holder_identity.as_deref().filter(|holder| !holder.is_empty())
 }
@@ -131,6 +138,14 @@ mod tests {
         let mut observation = Observation::default();
         assert_eq!(observation.step(Some(&short), "a", start), Step::Wait(Duration::from_secs(1)));
         assert_eq!(observation.step(Some(&short), "a", start + Duration::from_secs(1)), Step::Take);
+    }
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        assert!(is_older(Some("99"), Some("100")));
+        for (found, ours) in [(Some("100"), Some("100")), (Some("101"), Some("100")), (None, Some("1")), (Some("a"), Some("b"))] {
+            assert!(!is_older(found, ours), "{found:?} {ours:?}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::Api;
 use kube::api::PostParams;
@@ -170,7 +170,7 @@ impl Leadership {
                     return Ok(());
                 }
                 Err(LeaseError::Refused(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {
-                    *lease = self.read_again(&name, lease.spec.as_ref()).await?;
+                    *lease = self.read_again(&name, &lease).await?;
                 }
                 Err(error) => return Err(error),
             }
@@ -178,9 +178,15 @@ impl Leadership {
         Err(LeaseError::Silent)
     }
 
-    async fn read_again(&self, name: &str, ours: Option<&LeaseSpec>) -> Result<Lease, LeaseError> {
+    /// The Lease as it is now, if it is still ours. One that went back to an earlier state is not: its annotations are to be
+    /// taken over, as they are when it is taken.
+    async fn read_again(&self, name: &str, ours: &Lease) -> Result<Lease, LeaseError> {
         let found = answered(self.0.api.get_opt(name)).await?;
-        let is_ours = |lease: &Lease| matches!((&lease.spec, ours), (Some(is), Some(was)) if claim::is_same_holding(is, was));
+        let is_ours = |lease: &Lease| {
+            let versions = [lease, ours].map(|lease| lease.metadata.resource_version.as_deref());
+            let is_same = matches!((&lease.spec, &ours.spec), (Some(is), Some(was)) if claim::is_same_holding(is, was));
+            is_same && !claim::is_older(versions[0], versions[1])
+        };
         found.filter(is_ours).ok_or_else(|| {
             self.lose();
             LeaseError::Lost
