@@ -87,6 +87,7 @@ impl Keeper {
         let desired = |state| notifier::Desired { key: wanted.key.clone(), state };
         let mut action = Action::Load;
         loop {
+            caller.is_for(keeping.planned_at());
             let done = match action {
                 Action::End(kept) => return Ok(kept),
                 Action::Load => self.load(&name).await,

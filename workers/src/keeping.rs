@@ -351,6 +351,11 @@ impl Keeping {
         Action::End(Kept::Ended { ended, other })
     }
 
+    /// When the newest state that is known was planned.
+    pub fn planned_at(&self) -> Option<ProtoTimestamp> {
+        self.newest.planned_at
+    }
+
     fn failed(&self, failure: Failure) -> Action {
         Action::End(Kept::Failed { failure, is_noted: self.is_noted, planned_at: self.newest.planned_at })
     }

@@ -50,8 +50,7 @@ pub fn settle(delivery: &Delivery, tried: &Tried, policy: &RetryPolicy, now: Tim
         delivery.unauthorized_since = None;
     }
     // Deliveries of a key coalesce into one, which must not give up while a newer state still has time.
-    let age_of = |time: &ProtoTimestamp| (time.seconds, time.nanos);
-    delivery.planned_at = delivery.planned_at.into_iter().chain(tried.newest).max_by_key(age_of);
+    delivery.planned_at = later(delivery.planned_at, tried.newest);
     let standing = Standing {
         attempt: number,
         age: since(delivery.planned_at.as_ref(), now).unwrap_or_default(),
@@ -76,6 +75,11 @@ pub fn letter(delivery: Delivery, reason: Reason, detail: &str, now: Timestamp) 
         detail: detail.to_owned(),
         died_at: Some(proto(now)),
     }
+}
+
+/// The later of two times, where there are any.
+pub fn later(one: Option<ProtoTimestamp>, other: Option<ProtoTimestamp>) -> Option<ProtoTimestamp> {
+    one.into_iter().chain(other).max_by_key(|time| (time.seconds, time.nanos))
 }
 
 /// A time as it goes on the wire.

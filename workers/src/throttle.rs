@@ -16,7 +16,7 @@ use tidings_core::bus::{Bus, NotStored};
 use tidings_core::circuit::{Seen, Standing};
 use tidings_core::metrics::Metrics;
 use tidings_core::wire::circuit::State;
-use tidings_core::{Delivery, Destination};
+use tidings_core::{Delivery, Destination, Timestamp as ProtoTimestamp};
 use tidings_rules::{RateLimit, ResolvedProvider};
 use tokio_util::sync::CancellationToken;
 
@@ -31,10 +31,10 @@ pub mod slots;
 
 use breaker::Breaker;
 use ledger::Ledger;
-use places::{MOST_WAIT, Place, Places};
+use places::{MOST_WAIT, Place, Places, Room};
 use seating::SeatTaken;
 use seats::SeatChange;
-use slots::{SlotChange, grace};
+use slots::{LONGEST_ASKED, SlotChange, grace};
 
 /// The calls of one attempt, and what a lease on them has beside their time.
 const CALLS_OF_AN_ATTEMPT: u32 = 4;
@@ -65,10 +65,16 @@ pub struct Call<'a> {
     pub provider: &'a ResolvedProvider,
     /// The delivery at hand.
     pub delivery: &'a Delivery,
+    /// When it was planned, or the newest state that it is tried for.
+    pub planned_at: Option<ProtoTimestamp>,
+    /// Its own slot, in milliseconds since 1970, until a call has used it; else 0.
+    pub slot_ms: i64,
     /// Where it would be parked.
     pub place: &'a str,
     /// How many messages of its kind this worker could still take.
     pub spare: usize,
+    /// For the calls of its kind.
+    pub room: &'a Room,
 }
 
 /// What to do with a delivery.
@@ -88,8 +94,8 @@ pub struct Parking {
     pub until: Timestamp,
     /// It goes earlier if its destination is called again.
     pub may_be_woken: bool,
-    /// Whether the instant is a slot of its own.
-    pub is_slot: bool,
+    /// The delivery's own slot, in milliseconds since 1970; 0 where it has none.
+    pub slot_ms: i64,
     /// A word for metrics.
     pub why: &'static str,
 }
@@ -100,6 +106,12 @@ pub struct Pass {
     _place: Option<Place>,
     _seat: Option<SeatTaken>,
     probe: Option<String>,
+}
+
+/// When a delivery's slot is, in milliseconds since 1970 where it is now.
+enum Slot {
+    Now(i64),
+    Later(Parking),
 }
 
 // === impl Throttle ===
@@ -133,16 +145,23 @@ impl Throttle {
             return Ok(leave);
         }
         let rates = limits::rates(call.provider);
-        if !rates.is_empty() {
-            if let Some(parking) = self.pass_slot(call, rates).await? {
-                return Ok(Leave::Park(parking));
-            }
-            // It may have opened meanwhile.
-            if let Some(leave) = self.pass_circuit(call).await? {
-                return Ok(leave);
-            }
+        if rates.is_empty() {
+            return self.take_place(call).await;
         }
-        self.take_place(call).await
+        let slot_ms = match self.pass_slot(call, rates).await? {
+            Slot::Now(slot_ms) => slot_ms,
+            Slot::Later(parking) => return Ok(Leave::Park(parking)),
+        };
+        // It may have opened meanwhile.
+        let leave = match self.pass_circuit(call).await? {
+            Some(leave) => leave,
+            None => self.take_place(call).await?,
+        };
+        // The slot is not used yet: who comes back soon enough need not have another.
+        Ok(match leave {
+            Leave::Park(parking) => Leave::Park(Parking { slot_ms, ..parking }),
+            leave => leave,
+        })
     }
 
     /// Notes what a call has shown of its destination; nothing where no call was made.
@@ -151,8 +170,8 @@ impl Throttle {
         if let Some(Seen::AskedToWait(wait, _)) = &seen {
             let rates = limits::rates(call.provider);
             if !rates.is_empty() {
-                let until = self.bus.clock().after(*wait).as_millisecond();
-                drop(self.slots.change(&limits::key(call.provider, call.destination.as_ref()), SlotChange::NotBefore(until)));
+                let wait = (*wait).min(retry.max_age).min(LONGEST_ASKED);
+                self.change_slots(call, SlotChange::NotBefore(self.bus.clock().after(wait).as_millisecond()));
             }
         }
         let Some(holder) = &pass.probe else {
@@ -164,10 +183,20 @@ impl Throttle {
         let seen = seen.unwrap_or_else(|| Seen::Failed("the probe ended without an answer".to_owned()));
         let is_answered = seen == Seen::Answered;
         match self.breaker.probed(destination, holder, seen, retry).await {
-            Ok(true) if is_answered => self.wake(destination.clone(), call.provider.channel.clone()),
+            Ok(true) if is_answered => {
+                if !limits::rates(call.provider).is_empty() {
+                    self.change_slots(call, SlotChange::Answered);
+                }
+                self.wake(destination.clone(), call.provider.channel.clone());
+            }
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "how a probe went can't be noted: it counts as lost"),
         }
+    }
+
+    /// Nobody waits for it; what gets lost is noted with the next answer.
+    fn change_slots(&self, call: &Call<'_>, change: SlotChange) {
+        drop(self.slots.change(&limits::key(call.provider, &call.destination), change));
     }
 
     /// What was held up goes on; what this misses comes by itself.
@@ -196,7 +225,7 @@ impl Throttle {
             Standing::Closed => Ok(None),
             Standing::Paused => {
                 let until = self.bus.clock().after(between(PAUSED_FOR));
-                Ok(Some(Leave::Park(Parking { until, may_be_woken: true, is_slot: false, why: "paused" })))
+                Ok(Some(Leave::Park(Parking { until, may_be_woken: true, slot_ms: 0, why: "paused" })))
             }
             // Somebody was quicker, whom we have not heard of yet.
             Standing::ProbeDue => Ok(Some(self.blocked(call, self.bus.clock().now()).await)),
@@ -207,11 +236,11 @@ impl Throttle {
     /// One of those that are held up is parked until the next probe and makes it. The others wait until they are woken.
     async fn blocked(&self, call: &Call<'_>, until: Timestamp) -> Leave {
         let circuit = self.breaker.circuit(&call.destination);
-        let end = limits::end(call.delivery, call.provider);
+        let end = limits::end(call.planned_at.as_ref(), call.provider);
         if end.is_some_and(|end| until >= end) {
             return Leave::GiveUp(format!("not called any more: {}", circuit.reason));
         }
-        let parking = |until| Parking { until, may_be_woken: true, is_slot: false, why: "blocked" };
+        let parking = |until| Parking { until, may_be_woken: true, slot_ms: 0, why: "blocked" };
         let is_open = circuit.state() == State::Open;
         if is_open && matches!(self.breaker.wait_to_probe(&call.destination, call.place).await, Ok(true)) {
             return Leave::Park(parking(until));
@@ -224,26 +253,25 @@ impl Throttle {
         Leave::Park(parking(end.map_or(by_itself, |end| end.min(by_itself))))
     }
 
-    /// Nothing where the delivery's slot is now.
-    async fn pass_slot(&self, call: &Call<'_>, rates: Arc<[RateLimit]>) -> Result<Option<Parking>, NotStored> {
+    async fn pass_slot(&self, call: &Call<'_>, rates: Arc<[RateLimit]>) -> Result<Slot, NotStored> {
         let now_ms = self.bus.clock().now().as_millisecond();
         let grace_ms = i64::try_from(grace(&rates).as_millis()).unwrap_or(i64::MAX);
-        let own_ms = call.delivery.slot_ms;
+        let own_ms = call.slot_ms;
         let slot_ms = if own_ms > 0 && now_ms - own_ms <= grace_ms {
             own_ms
         } else if let Some(slot_ms) = self.slot_of_key(call, now_ms).await? {
             slot_ms
         } else {
-            let planned_ms = limits::planned_ms(call.delivery);
+            let planned_ms = limits::planned_ms(call.planned_at.as_ref());
             self.slots.change(&limits::key(call.provider, &call.destination), SlotChange::Reserve { planned_ms, rates }).await?
         };
         let wait = Duration::from_millis(u64::try_from(slot_ms - self.bus.clock().now().as_millisecond()).unwrap_or_default());
         if wait > MOST_WAIT || (!wait.is_zero() && call.spare < LEAVES_SPARE) {
             let until = Timestamp::from_millisecond(slot_ms).unwrap_or(Timestamp::MAX);
-            return Ok(Some(Parking { until, may_be_woken: false, is_slot: true, why: "limited" }));
+            return Ok(Slot::Later(Parking { until, may_be_woken: false, slot_ms, why: "limited" }));
         }
         tokio::time::sleep(wait).await;
-        Ok(None)
+        Ok(Slot::Now(slot_ms))
     }
 
     /// The slot that a state's key waits for already: one is enough for all that is asked of it meanwhile, and what comes later

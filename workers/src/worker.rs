@@ -5,6 +5,7 @@
 //!                                                                 └ may it call now? (throttle)
 //! ```
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -25,6 +26,7 @@ use crate::notifier::PROVIDERS;
 use crate::providers::Providers;
 use crate::report::Reporter;
 use crate::throttle::Throttle;
+use crate::throttle::places::Room;
 use crate::wording::{Wording, Words};
 
 mod finish;
@@ -44,10 +46,11 @@ pub struct Worker {
     words: Words,
 }
 
-/// A message, and how many more of its kind this worker could take.
+/// A message, how many more of its kind this worker could take, and the room for their calls.
 struct Held {
     pulled: Pulled,
     spare: usize,
+    room: Room,
 }
 
 impl Worker {
@@ -87,12 +90,13 @@ impl Worker {
             let check = health.check(format!("pull {name}"), Some(Duration::from_secs(30)));
             let puller = Puller { bus: self.bus.clone(), stream: stream::DELIVERIES, consumer, capacity, check };
             let (worker, asked, held) = (self.clone(), self.clone(), Arc::<AtomicUsize>::default());
+            let room = Room::of(capacity);
             let handle = move |pulled| {
-                let (worker, held) = (worker.clone(), held.clone());
+                let (worker, held, room) = (worker.clone(), held.clone(), room.clone());
                 async move {
                     let _one = One::of(&held);
                     let spare = capacity.saturating_sub(held.load(Ordering::Relaxed));
-                    worker.handle(Held { pulled, spare }).await;
+                    worker.handle(Held { pulled, spare, room }).await;
                 }
             };
             puller.run(stop.clone(), move || asked.providers.are_loaded(), handle)
@@ -129,7 +133,9 @@ impl Worker {
     }
 
     async fn process_and_settle(&self, delivery: Delivery, held: &Held) {
-        let fate = self.process(&delivery, held).await;
+        // A panic costs this attempt, whatever it was about.
+        let processing = AssertUnwindSafe(self.process(&delivery, held)).catch_unwind();
+        let fate = processing.await.unwrap_or_else(|_| Fate::crashed(&delivery));
         self.settle(delivery, fate, &held.pulled).await;
     }
 }

@@ -27,7 +27,9 @@ const METADATA_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254));
 static REFUSED: LazyLock<Vec<(IpNet, &str)>> = LazyLock::new(|| {
     let networks = [
         ("169.254.169.254/32", METADATA),
-        ("fd00:ec2::254/128", METADATA),
+        ("fd00:ec2::/32", METADATA),
+        ("fd00:c1::a9fe:a9fe/128", METADATA),
+        ("fd00:42::42/128", METADATA),
         ("fd20:ce::254/128", METADATA),
         ("100.100.100.200/32", METADATA),
         ("168.63.129.16/32", METADATA),
@@ -123,7 +125,8 @@ impl From<Refused> for Failure {
     }
 }
 
-/// The IPv4 address that an IPv6 address leads to: mapped, compatible, through NAT64 or through 6to4.
+/// The IPv4 address that an IPv6 address leads to: mapped, translated (RFC 2765), compatible, through NAT64 (RFC 6052; of the local
+/// prefix of RFC 8215 as it is used with 96 bits), through 6to4 or through ISATAP (RFC 5214).
 fn embedded(address: IpAddr) -> Option<Ipv4Addr> {
     let IpAddr::V6(address) = address else { return None };
     let of = |high: u16, low: u16| {
@@ -131,9 +134,12 @@ fn embedded(address: IpAddr) -> Option<Ipv4Addr> {
         Ipv4Addr::new(a, b, c, d)
     };
     match address.segments() {
-        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
-            Some(of(high, low))
-        }
+        [0, 0, 0, 0, 0, 0xffff, high, low]
+        | [0, 0, 0, 0, 0xffff, 0, high, low]
+        | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
+        | [0x64, 0xff9b, 1, _, _, _, high, low]
+        | [0x2002, high, low, ..]
+        | [_, _, _, _, 0 | 0x200, 0x5efe, high, low] => Some(of(high, low)),
         [0, 0, 0, 0, 0, 0, high, low] if address > Ipv6Addr::LOCALHOST => Some(of(high, low)),
         _ => None,
     }
@@ -161,7 +167,15 @@ mod tests {
             ("::169.254.169.254", Some(METADATA)),
             ("64:ff9b::169.254.169.254", Some(METADATA)),
             ("2002:a9fe:a9fe::1", Some(METADATA)),
+            ("::ffff:0:169.254.169.254", Some(METADATA)),
+            ("64:ff9b:1::169.254.169.254", Some(METADATA)),
+            ("64:ff9b:1:fffe::169.254.1.1", Some(LINK_LOCAL)),
+            ("fd00::5efe:169.254.169.254", Some(METADATA)),
+            ("2001:db8::200:5efe:169.254.1.1", Some(LINK_LOCAL)),
             ("fd00:ec2::254", Some(METADATA)),
+            ("fd00:ec2::23", Some(METADATA)),
+            ("fd00:c1::a9fe:a9fe", Some(METADATA)),
+            ("fd00:42::42", Some(METADATA)),
             ("100.100.100.200", Some(METADATA)),
             ("168.63.129.16", Some(METADATA)),
             ("169.254.1.1", Some(LINK_LOCAL)),
@@ -181,6 +195,9 @@ mod tests {
             ("fec0::1", None),
             ("140.82.121.3", None),
             ("64:ff9b::140.82.121.3", None),
+            ("64:ff9b:1::140.82.121.3", None),
+            ("::ffff:0:140.82.121.3", None),
+            ("fd00::5efe:140.82.121.3", None),
             ("2606:4700::1111", None),
         ] {
             assert_eq!(rule_of(&rules, address), rule, "{address}");
@@ -190,7 +207,15 @@ mod tests {
     #[test]
     fn loopback_is_refused_where_the_settings_say_so() {
         let rules = rules(&[], &[], false);
-        for address in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "64:ff9b::127.0.0.1"] {
+        for address in [
+            "127.0.0.1",
+            "127.9.9.9",
+            "::1",
+            "::ffff:127.0.0.1",
+            "64:ff9b::127.0.0.1",
+            "::ffff:0:127.0.0.1",
+            "fd00::5efe:127.0.0.1",
+        ] {
             assert_eq!(rule_of(&rules, address), Some(LOOPBACK), "{address}");
         }
         assert_eq!(rule_of(&rules, "10.0.0.1"), None);

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use tidings_core::bus::NotStored;
 use tidings_core::circuit::Seen;
-use tidings_core::{Failure, FailureKind, Reason};
+use tidings_core::{Failure, FailureKind, Reason, Timestamp};
 
 use super::{Call, Leave, Parking, Pass, Throttle};
+use crate::settle::later;
 
 /// Asks for one attempt, and remembers what its calls have shown.
 pub struct Caller<'a> {
@@ -37,12 +38,26 @@ impl<'a> Caller<'a> {
     pub async fn may_call(&mut self) -> bool {
         self.end_call().await;
         match self.throttle.ask(&self.call).await {
-            Ok(Leave::Go(pass)) => self.pass = Some(pass),
+            Ok(Leave::Go(pass)) => {
+                self.pass = Some(pass);
+                // The next call needs another slot.
+                self.call.slot_ms = 0;
+            }
             Ok(Leave::Park(parking)) => self.refusal = Some(Refusal::Park(parking)),
             Ok(Leave::GiveUp(why)) => self.refusal = Some(Refusal::GiveUp(why)),
             Err(error) => self.refusal = Some(Refusal::NotKnown(error)),
         }
         self.refusal.is_none()
+    }
+
+    /// The attempt is for a state that was planned then: its delivery is not given up before that one's age ends.
+    pub fn is_for(&mut self, planned_at: Option<Timestamp>) {
+        self.call.planned_at = later(self.call.planned_at, planned_at);
+    }
+
+    /// When the newest of what the attempt is for was planned.
+    pub fn planned_at(&self) -> Option<Timestamp> {
+        self.call.planned_at
     }
 
     /// Notes how a call went. The failure holds no secret.

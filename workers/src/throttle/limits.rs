@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tidings_core::{Delivery, Destination, Timestamp as ProtoTimestamp, id};
+use tidings_core::{Destination, Timestamp as ProtoTimestamp, id};
 use tidings_rules::{RateLimit, ResolvedProvider};
 
 use crate::notifier::repository_host;
@@ -91,14 +91,14 @@ pub fn key(provider: &ResolvedProvider, destination: &Destination) -> String {
     format!("slots.{}", id::digest(&parts))
 }
 
-/// When a delivery was planned, in milliseconds since 1970.
-pub fn planned_ms(delivery: &Delivery) -> i64 {
-    delivery.planned_at.as_ref().and_then(time).map_or(0, Timestamp::as_millisecond)
+/// When something was planned, in milliseconds since 1970.
+pub fn planned_ms(planned_at: Option<&ProtoTimestamp>) -> i64 {
+    planned_at.and_then(time).map_or(0, Timestamp::as_millisecond)
 }
 
-/// When a delivery is given up.
-pub fn end(delivery: &Delivery, provider: &ResolvedProvider) -> Option<Timestamp> {
-    delivery.planned_at.as_ref().and_then(time)?.checked_add(provider.retry.max_age).ok()
+/// When what was planned then is given up.
+pub fn end(planned_at: Option<&ProtoTimestamp>, provider: &ResolvedProvider) -> Option<Timestamp> {
+    planned_at.and_then(time)?.checked_add(provider.retry.max_age).ok()
 }
 
 /// What the service knows the account by.

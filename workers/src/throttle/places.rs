@@ -1,7 +1,7 @@
 //! Places: how many calls of one destination a worker has under way, so that one that hangs leaves room for the others.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,10 @@ pub const MOST_WAIT: Duration = Duration::from_secs(1);
 const MOST_QUEUE: Duration = Duration::from_millis(50);
 /// What is parked for want of a place comes back no sooner.
 const SOONEST: Duration = Duration::from_millis(500);
+/// Nor later: what finds none then asks again.
+const LATEST: Duration = Duration::from_secs(300);
+/// This part of all places is not for destinations that are known to be slow.
+const NOT_FOR_THE_SLOW: usize = 16;
 /// How much the last call weighs in the average.
 const LAST_WEIGHS: f64 = 0.2;
 
@@ -44,28 +48,52 @@ struct Calls {
     next: Option<Instant>,
 }
 
+/// How many calls one worker has under way of all destinations that share its messages.
+#[derive(Clone, Debug)]
+pub struct Room {
+    capacity: usize,
+    calls: Arc<AtomicUsize>,
+}
+
 /// A place that is taken, until it is dropped.
 pub struct Place {
     desk: Arc<Desk>,
     number: u64,
     began: Instant,
+    room: Room,
     _permit: OwnedSemaphorePermit,
 }
 
+impl Room {
+    /// For so many messages.
+    pub fn of(capacity: usize) -> Self {
+        Self { capacity, calls: Arc::default() }
+    }
+
+    /// Whether a destination with so many calls under way may have another. Each gets half of what is left, so that however many
+    /// hang, before that is known of any, there is room for another; what is known to be slow leaves a part to those that are not.
+    fn has_for(&self, begun: usize, is_slow: bool) -> bool {
+        let all = self.calls.load(Ordering::Relaxed);
+        let left = self.capacity.saturating_sub(all);
+        let share = if is_slow { left.saturating_sub(self.capacity / NOT_FOR_THE_SLOW) / 2 } else { left.div_ceil(2) };
+        all == 0 || begun < share
+    }
+}
+
 impl Places {
-    /// A place at a destination. `most` is what its Provider allows, `spare` how many messages this worker could still take.
+    /// A place at a destination. `most` is what its Provider allows, `room` what its worker has for it and others.
     ///
     /// # Errors
     /// There is none within a moment: come back after this long.
-    pub async fn take(&self, destination: &Destination, most: Option<u32>, spare: usize) -> Result<Place, Duration> {
+    pub async fn take(&self, destination: &Destination, most: Option<u32>, room: &Room) -> Result<Place, Duration> {
         let desk = self.desk(destination, most);
         let has_room = {
             let calls = desk.calls();
-            // A slow one gets half of what is left, so that however many of them leave room for the others.
-            !calls.is_slow() || calls.begun.len() < (spare / 2).max(1)
+            room.has_for(calls.begun.len(), calls.is_slow())
         };
         if has_room && let Ok(permit) = desk.free.clone().try_acquire_owned() {
-            return Ok(desk.begin(permit));
+            desk.calls().finds_one_at_once(desk.size);
+            return Ok(desk.begin(permit, room));
         }
         if !has_room || !desk.calls().joins_the_queue(desk.size) {
             return Err(desk.comes_back());
@@ -74,7 +102,7 @@ impl Places {
         let permit = tokio::time::timeout(MOST_WAIT, desk.free.clone().acquire_owned()).await;
         drop(waiting);
         match permit {
-            Ok(Ok(permit)) => Ok(desk.begin(permit)),
+            Ok(Ok(permit)) => Ok(desk.begin(permit, room)),
             _ => Err(desk.comes_back()),
         }
     }
@@ -93,10 +121,11 @@ impl Places {
 }
 
 impl Desk {
-    fn begin(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> Place {
+    fn begin(self: &Arc<Self>, permit: OwnedSemaphorePermit, room: &Room) -> Place {
+        room.calls.fetch_add(1, Ordering::Relaxed);
         let (number, began) = (self.number.fetch_add(1, Ordering::Relaxed), Instant::now());
         self.calls().begun.insert(number, began);
-        Place { desk: self.clone(), number, began, _permit: permit }
+        Place { desk: self.clone(), number, began, room: room.clone(), _permit: permit }
     }
 
     /// Spreads those that find no place over the time that those before them will take.
@@ -104,9 +133,10 @@ impl Desk {
         let now = Instant::now();
         let mut calls = self.calls();
         let apart = calls.each(now) / u32::try_from(self.size).unwrap_or(u32::MAX);
-        let next = calls.next.map_or(now, |next| next + apart).max(now + SOONEST.max(apart));
+        let next = calls.next.map_or(now, |next| next + apart).max(now + SOONEST.max(apart)).min(now + LATEST);
         calls.next = Some(next);
-        next - now
+        let wait = next - now;
+        if wait < LATEST { wait } else { LATEST.mul_f64(0.5 + rand::random::<f64>() / 2.0) }
     }
 
     fn calls(&self) -> MutexGuard<'_, Calls> {
@@ -119,6 +149,13 @@ impl Calls {
     fn each(&self, now: Instant) -> Duration {
         let longest = self.begun.values().min().map(|began| now - *began).unwrap_or_default();
         if longest > MOST_WAIT { self.average.max(2 * longest) } else { self.average }
+    }
+
+    /// Where half of the places are free, nobody need come back behind those who found none.
+    fn finds_one_at_once(&mut self, size: usize) {
+        if self.begun.len() * 2 <= size {
+            self.next = None;
+        }
     }
 
     fn is_slow(&self) -> bool {
@@ -140,6 +177,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        self.room.calls.fetch_sub(1, Ordering::Relaxed);
         let took = self.began.elapsed();
         let mut calls = self.desk.calls();
         calls.begun.remove(&self.number);
@@ -174,27 +212,67 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_destination_has_its_share_and_who_comes_then_waits_for_a_moment() {
-        let places = Places::default();
+        let (places, room) = (Places::default(), Room::of(256));
         let mut taken = Vec::new();
         for _ in 0..SHARE {
-            taken.push(places.take(&destination(), None, 100).await.unwrap());
+            taken.push(places.take(&destination(), None, &room).await.unwrap());
         }
-        assert!(places.take(&destination(), None, 100).await.is_err(), "nobody leaves");
-        assert!(places.take(&Destination::channel("apps", "hook", "other"), None, 100).await.is_ok());
+        assert!(places.take(&destination(), None, &room).await.is_err(), "nobody leaves");
+        assert!(places.take(&Destination::channel("apps", "hook", "other"), None, &room).await.is_ok());
         let hook = destination();
-        let (next, ()) = tokio::join!(places.take(&hook, None, 100), async { drop(taken.pop()) });
+        let (next, ()) = tokio::join!(places.take(&hook, None, &room), async { drop(taken.pop()) });
         assert!(next.is_ok(), "one has left");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_provider_can_say_how_many() {
-        let places = Places::default();
-        let _one = places.take(&destination(), Some(1), 100).await.unwrap();
-        assert!(places.take(&destination(), Some(1), 100).await.is_err());
+        let (places, room) = (Places::default(), Room::of(256));
+        let _one = places.take(&destination(), Some(1), &room).await.unwrap();
+        assert!(places.take(&destination(), Some(1), &room).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn destinations_that_hang_before_it_is_known_leave_room_for_another() {
+        let (places, room) = (Places::default(), Room::of(256));
+        let mut hanging = Vec::new();
+        let mut counts = Vec::new();
+        for number in 0..8 {
+            let hook = Destination::channel("apps", "hook", &number.to_string());
+            let before = hanging.len();
+            for _ in 0..100 {
+                let taken = tokio::time::timeout(Duration::ZERO, places.take(&hook, None, &room)).await;
+                hanging.extend(taken.ok().and_then(Result::ok));
+            }
+            counts.push(hanging.len() - before);
+        }
+        assert_eq!(counts, [64, 64, 43, 29, 19, 13, 8, 6]);
+        drop(hanging);
+        assert_eq!(room.calls.load(Ordering::Relaxed), 0, "who leaves makes room");
     }
 
     #[test]
-    fn a_slow_destination_gets_half_of_what_is_left_and_nobody_waits_for_it() {
+    fn each_gets_half_of_what_is_left_and_the_slow_leave_a_part() {
+        for (capacity, all, begun, is_slow, has_room) in [
+            (256, 0, 0, false, true),
+            (256, 63, 63, false, true),
+            (256, 128, 63, false, true),
+            (256, 128, 64, false, false),
+            (256, 255, 0, false, true),
+            (256, 256, 0, false, false),
+            (256, 128, 55, true, true),
+            (256, 128, 56, true, false),
+            (256, 238, 0, true, true),
+            (256, 239, 0, true, false),
+            (1, 0, 0, true, true),
+            (1, 1, 0, false, false),
+        ] {
+            let room = Room { capacity, calls: Arc::new(all.into()) };
+            assert_eq!(room.has_for(begun, is_slow), has_room, "{begun} of {all} of {capacity}, slow: {is_slow}");
+        }
+    }
+
+    #[test]
+    fn nobody_waits_for_a_slow_destination() {
         let slow = Calls { average: Duration::from_secs(5), ..Calls::default() };
         assert!(slow.is_slow() && !slow.joins_the_queue(64));
         let brisk = Calls { average: Duration::from_millis(20), waiting: 160, ..Calls::default() };
@@ -208,5 +286,9 @@ mod tests {
         desk.calls().average = Duration::from_secs(3);
         let waits = [desk.comes_back(), desk.comes_back(), desk.comes_back()].map(|wait| wait.as_secs_f64().round());
         assert_eq!(waits, [3.0, 6.0, 9.0]);
+        desk.calls().next = Some(Instant::now() + 100 * LATEST);
+        assert!((LATEST / 2..=LATEST).contains(&desk.comes_back()), "nobody is sent away for hours");
+        desk.calls().finds_one_at_once(1);
+        assert_eq!(desk.comes_back().as_secs_f64().round(), 3.0, "the crowd is gone");
     }
 }

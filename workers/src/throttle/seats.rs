@@ -12,6 +12,8 @@ use super::ledger::Change;
 const LAST_WEIGHS: f64 = 0.2;
 /// Who finds no seat comes back no sooner, in milliseconds.
 const SOONEST_MS: f64 = 500.0;
+/// Nor later: who comes then and finds none asks again.
+const LATEST_MS: i64 = 300_000;
 
 /// What is asked of the seats.
 #[derive(Clone, Debug)]
@@ -24,6 +26,8 @@ pub enum SeatChange {
         most: u32,
         /// For so long at most, in milliseconds.
         lasts_ms: i64,
+        /// Whether this is the first try to get one.
+        is_first: bool,
     },
     /// It is free again.
     Leave {
@@ -72,7 +76,11 @@ impl SeatChange {
     fn apply_one(&self, record: &mut Seats, now_ms: i64) -> SeatAnswer {
         match self {
             Self::Take { most, .. } if record.taken.len() >= usize::try_from(*most).unwrap_or(usize::MAX) => SeatAnswer::Full,
-            Self::Take { holder, lasts_ms, .. } => {
+            Self::Take { holder, most, lasts_ms, is_first } => {
+                // No crowd any more: who is to come back need not do so behind those who did.
+                if *is_first && record.taken.len() * 2 <= usize::try_from(*most).unwrap_or(usize::MAX) {
+                    record.next_ms = 0;
+                }
                 let until_ms = now_ms.saturating_add(*lasts_ms);
                 record.taken.push(Seat { holder: holder.clone(), until_ms, since_ms: now_ms });
                 SeatAnswer::Done
@@ -90,8 +98,13 @@ impl SeatChange {
                 let each = record.average_ms.max(2.0 * Duration::from_millis(longest.unsigned_abs()).as_secs_f64() * 1e3);
                 let apart = each / f64::from(*most);
                 let soonest = now_ms.saturating_add(whole(SOONEST_MS.max(apart)));
-                record.next_ms = soonest.max(record.next_ms.saturating_add(whole(apart)));
-                SeatAnswer::At(record.next_ms)
+                let latest = now_ms.saturating_add(LATEST_MS);
+                record.next_ms = soonest.max(record.next_ms.saturating_add(whole(apart))).min(latest);
+                SeatAnswer::At(if record.next_ms < latest {
+                    record.next_ms
+                } else {
+                    latest - rand::random_range(0..LATEST_MS / 2)
+                })
             }
         }
     }
@@ -111,7 +124,7 @@ mod tests {
     }
 
     fn take(holder: &str, most: u32) -> SeatChange {
-        SeatChange::Take { holder: holder.into(), most, lasts_ms: 20_000 }
+        SeatChange::Take { holder: holder.into(), most, lasts_ms: 20_000, is_first: true }
     }
 
     fn leave(holder: &str, took_ms: f64) -> SeatChange {
@@ -150,6 +163,24 @@ mod tests {
         SeatChange::apply(&[take("hangs", 1)], &mut record, at(0));
         let back = || SeatChange::ComeBack { most: 1 };
         assert_eq!(SeatChange::apply(&[back(), back()], &mut record, at(1000)), [SeatAnswer::At(3000), SeatAnswer::At(5000)]);
+    }
+
+    #[test]
+    fn nobody_comes_back_later_than_in_five_minutes() {
+        let mut record = Seats { average_ms: 60_000.0, ..Seats::default() };
+        let back = vec![SeatChange::ComeBack { most: 1 }; 1000];
+        for answer in SeatChange::apply(&back, &mut record, at(0)).into_iter().skip(5) {
+            assert!(matches!(answer, SeatAnswer::At(150_001..=300_000)), "{answer:?}");
+        }
+    }
+
+    #[test]
+    fn where_seats_are_free_again_the_crowd_is_forgotten() {
+        let mut record = Seats { average_ms: 1000.0, ..Seats::default() };
+        let back = || SeatChange::ComeBack { most: 1 };
+        SeatChange::apply(&vec![back(); 100], &mut record, at(0));
+        SeatChange::apply(&[take("a", 1)], &mut record, at(0));
+        assert_eq!(SeatChange::apply(&[back()], &mut record, at(0)), [SeatAnswer::At(1000)]);
     }
 
     #[test]

@@ -11,6 +11,9 @@ use super::ledger::Change;
 
 /// A record holds so many instants at most; a larger count is divided, and its time with it.
 const MOST_KEPT: u32 = 500;
+/// A service that asks for longer is asked again after this.
+pub const LONGEST_ASKED: Duration = Duration::from_secs(24 * 3600);
+const LONGEST_ASKED_MS: i64 = 24 * 3_600_000;
 
 /// What is asked of a limit.
 #[derive(Clone, Debug)]
@@ -24,6 +27,8 @@ pub enum SlotChange {
     },
     /// Nothing goes before this time, in milliseconds since 1970: the service asked to wait.
     NotBefore(i64),
+    /// The service answers again: what it asked for before holds up nobody.
+    Answered,
 }
 
 impl Change for SlotChange {
@@ -37,6 +42,7 @@ impl Change for SlotChange {
         for (position, change) in changes.iter().enumerate() {
             match change {
                 Self::NotBefore(time) => record.not_before_ms = record.not_before_ms.max(*time),
+                Self::Answered => answered(record, now.as_millisecond()),
                 Self::Reserve { planned_ms, rates } => asking.push((*planned_ms, position, rates)),
             }
         }
@@ -45,6 +51,13 @@ impl Change for SlotChange {
             answers[position] = reserve(record, rates, now.as_millisecond());
         }
         answers
+    }
+}
+
+fn answered(record: &mut Slots, now_ms: i64) {
+    if record.not_before_ms > now_ms {
+        record.not_before_ms = 0;
+        record.taken_ms.retain(|slot| *slot <= now_ms);
     }
 }
 
@@ -58,6 +71,7 @@ fn reserve(record: &mut Slots, rates: &[RateLimit], now_ms: i64) -> i64 {
         record.taken_ms.retain(|slot| *slot <= now_ms);
         record.limits = written;
     }
+    record.not_before_ms = record.not_before_ms.min(now_ms.saturating_add(LONGEST_ASKED_MS));
     let taken = &mut record.taken_ms;
     let mut slot = now_ms.max(record.not_before_ms).max(taken.last().copied().unwrap_or(i64::MIN));
     for (count, per_ms) in &rates {
@@ -134,6 +148,24 @@ mod tests {
         let now = Timestamp::from_millisecond(1000).unwrap();
         SlotChange::apply(&[SlotChange::NotBefore(60_000), SlotChange::NotBefore(30_000)], &mut record, now);
         assert_eq!(slots(&mut record, &[rate(1, 1)], 2, 1000), [60_000, 61_000]);
+    }
+
+    #[test]
+    fn a_service_that_asks_for_years_holds_up_nobody_for_more_than_a_day() {
+        let mut record = Slots { not_before_ms: i64::MAX, ..Slots::default() };
+        assert_eq!(reserve(&mut record, &[rate(1, 1)], 1000), 1000 + LONGEST_ASKED_MS);
+    }
+
+    #[test]
+    fn a_service_that_answers_again_takes_back_what_it_asked_for() {
+        let mut record = Slots::default();
+        let now = Timestamp::from_millisecond(1000).unwrap();
+        SlotChange::apply(&[SlotChange::NotBefore(60_000)], &mut record, now);
+        assert_eq!(slots(&mut record, &[rate(1, 1)], 2, 1000), [60_000, 61_000]);
+        SlotChange::apply(&[SlotChange::Answered], &mut record, now);
+        assert_eq!(slots(&mut record, &[rate(1, 1)], 3, 1000), [1000, 2000, 3000]);
+        SlotChange::apply(&[SlotChange::Answered], &mut record, now);
+        assert_eq!(reserve(&mut record, &[rate(1, 1)], 1000), 4000, "what the limit itself gave out stays");
     }
 
     #[test]

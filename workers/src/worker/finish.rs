@@ -38,8 +38,8 @@ impl Worker {
                 self.acknowledge(pulled).await;
                 self.reporter.count(&kind, "moved");
             }
-            Fate::Wait { place, parking: Parking { until, may_be_woken, is_slot, why } } => {
-                delivery.slot_ms = if is_slot { until.as_millisecond() } else { 0 };
+            Fate::Wait { place, parking: Parking { until, may_be_woken, slot_ms, why }, planned_at } => {
+                (delivery.slot_ms, delivery.planned_at) = (slot_ms, planned_at);
                 let park = || self.bus.park_until(&delivery, &place, pulled.sequence, until, may_be_woken);
                 failpoint::reach("worker:parking");
                 Box::pin(until_stored(park)).await;

@@ -9,7 +9,7 @@ use futures::FutureExt;
 use jiff::Timestamp;
 use tidings_core::bus::NotStored;
 use tidings_core::bus::pull::Pulled;
-use tidings_core::{Delivery, Destination, Event, Failure, ProviderReference, Reason, failpoint};
+use tidings_core::{Delivery, Destination, Event, Failure, ProviderReference, Reason, Timestamp as ProtoTimestamp, failpoint};
 use tidings_rules::Unresolved;
 
 use super::{Held, Worker, notification};
@@ -30,7 +30,7 @@ pub(super) enum Fate {
     /// Acknowledge it: it was dealt with when it came the first time.
     Known,
     /// Acknowledge it once it is parked, unchanged: nothing was attempted.
-    Wait { place: String, parking: Parking },
+    Wait { place: String, parking: Parking, planned_at: Option<ProtoTimestamp> },
     /// Acknowledge it once it is under the subject of its provider's present type.
     Move(&'static str),
     /// An attempt has ended.
@@ -39,6 +39,16 @@ pub(super) enum Fate {
     GiveUp(String),
     /// The bus can't be asked: leave it, it comes again.
     Leave(NotStored),
+}
+
+impl Fate {
+    /// Its processing panicked. It is parked at its own place: its state may be nowhere else.
+    pub(super) fn crashed(delivery: &Delivery) -> Self {
+        let result = Err(Failure::transient(Reason::Crashed, "the attempt panicked"));
+        let (started, took) = (Timestamp::now(), Duration::ZERO);
+        let tried = Tried { started, took, result, newest: None, template_error: String::new() };
+        Self::Tried { place: delivery.id.clone(), tried, prepared: None, other: None }
+    }
 }
 
 enum Unprepared {
@@ -68,7 +78,8 @@ impl Worker {
             Ok(prepared) => prepared,
             Err(Unprepared::Failed(failure)) => return failed(failure, None),
             Err(Unprepared::Suspended) => {
-                return Fate::Wait { place: delivery.id.clone(), parking: self.spread(SUSPENDED_FOR, "suspended") };
+                let (place, parking) = (delivery.id.clone(), self.spread(SUSPENDED_FOR, "suspended"));
+                return Fate::Wait { place, parking, planned_at: delivery.planned_at };
             }
         };
         if prepared.provider.kind.name != reference(delivery).r#type {
@@ -114,21 +125,26 @@ impl Worker {
             )),
             provider: &prepared.provider,
             delivery,
+            planned_at: delivery.planned_at,
+            slot_ms: delivery.slot_ms,
             place: &place,
             spare: held.spare,
+            room: &held.room,
         };
         let mut caller = Caller::new(&self.throttle, call);
         let attempting =
             AssertUnwindSafe(self.attempt_with_memory(&prepared, &notification, delivery, &mut caller)).catch_unwind();
         let kept = attempting.await.unwrap_or_else(|_| Err(Failure::transient(Reason::Crashed, "the attempt panicked")));
+        // Deliveries of a key are parked at one place: what waits there waits for the newest state.
+        let planned_at = caller.planned_at();
         match caller.end().await {
             None => {}
-            Some(Refusal::Park(parking)) => return Fate::Wait { place, parking },
+            Some(Refusal::Park(parking)) => return Fate::Wait { place, parking, planned_at },
             Some(Refusal::GiveUp(why)) => return Fate::GiveUp(why),
             Some(Refusal::NotKnown(error)) => return Fate::Leave(error),
         }
         let (result, other, newest) = match kept {
-            Ok(Kept::Wait(wait)) => return Fate::Wait { place, parking: self.spread(wait, "waiting") },
+            Ok(Kept::Wait(wait)) => return Fate::Wait { place, parking: self.spread(wait, "waiting"), planned_at },
             Ok(Kept::Ended { ended, other }) => (Ok(ended), other, None),
             Ok(Kept::Failed { failure, is_noted: true, planned_at }) => (Err(failure), None, planned_at),
             // Its state is nowhere but in this delivery: at the key's place another could push it out.
@@ -190,6 +206,6 @@ impl Worker {
     /// Parked for so long, and a part of it at random more.
     fn spread(&self, wait: Duration, why: &'static str) -> Parking {
         let spread = wait + wait.mul_f64(rand::random::<f64>() / 4.0) + Duration::from_millis(50);
-        Parking { until: self.bus.clock().after(spread), may_be_woken: false, is_slot: false, why }
+        Parking { until: self.bus.clock().after(spread), may_be_woken: false, slot_ms: 0, why }
     }
 }
