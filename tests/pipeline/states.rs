@@ -158,6 +158,7 @@ async fn a_key_that_waits_for_its_slot_takes_no_other_and_is_not_pushed_back() {
     let commits: Vec<String> = (0..3).map(|number| format!("{number:040x}")).collect();
 
     post_all(&up, [reconciled(&commits[0], 0, true)]).await;
+    eventually("the first status is set", async || (!forge.contents().writes.is_empty()).then_some(())).await;
     post_all(&up, (0..20).map(|second| reconciled(&commits[1], second, second % 2 == 0))).await;
     deliveries_are(&rig, 1).await;
     post_all(&up, [reconciled(&commits[2], 0, true)]).await;
