@@ -221,7 +221,7 @@ async fn start_roles(
         roles.spawn(router.run(settings.router.concurrency, health, stop.clone()));
     }
     if parts.worker {
-        let keeper = Keeper::open(&bus).await.map_err(anyhow::Error::msg).context("cannot open the bucket latest")?;
+        let keeper = Keeper::open(&bus).await.context("cannot open the bucket latest")?;
         let outside = Outside::new(settings.worker.addresses.clone()).context("cannot read the system's certificates")?;
         let suspects = Suspects::open(&bus).await.context("cannot open the bucket suspects")?;
         let words = Words::new(&settings.links).map_err(anyhow::Error::msg)?;

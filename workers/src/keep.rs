@@ -2,14 +2,11 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::ErrorCode;
-use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind};
-use async_nats::jetstream::kv::{CreateErrorKind, EntryError, Operation, Store, UpdateErrorKind};
-use async_nats::jetstream::stream::Config;
-use tidings_core::bus::Bus;
+use tidings_core::bus::records::Records;
+use tidings_core::bus::{Bus, NotStored};
 use tidings_core::failpoint::reach;
 use tidings_core::wire::{Desired, Record};
-use tidings_core::{Delivery, Failure, Message as _, Reason, id, stream};
+use tidings_core::{Delivery, Failure, Reason, id, stream};
 
 use crate::attempt::{Prepared, nothing_to_say};
 pub use crate::keeping::Kept;
@@ -30,9 +27,7 @@ const CALLS_OF_A_WRITE: u32 = 2;
 #[derive(Clone)]
 pub struct Keeper {
     bus: Bus,
-    records: Store,
-    /// How the bucket is kept, to make it anew where it got lost.
-    bucket: Config,
+    records: Records,
 }
 
 /// The name of a key's record, and of the place where its deliveries are parked.
@@ -44,11 +39,9 @@ impl Keeper {
     /// Opens the bucket of records.
     ///
     /// # Errors
-    /// It is not there.
-    pub async fn open(bus: &Bus) -> Result<Self, String> {
-        let records = bus.jetstream().get_key_value(stream::LATEST).await.map_err(|error| error.to_string())?;
-        let bucket = records.stream.cached_info().config.clone();
-        Ok(Self { bus: bus.clone(), records, bucket })
+    /// It is not there, or the bus can't be asked.
+    pub async fn open(bus: &Bus) -> Result<Self, NotStored> {
+        Ok(Self { bus: bus.clone(), records: Records::open(bus, stream::LATEST).await? })
     }
 
     /// Has the newest state of the notification's key at its service, with as few calls as that takes.
@@ -113,51 +106,13 @@ impl Keeper {
     }
 
     async fn load(&self, name: &str) -> Result<Answer, Failure> {
-        let entry = match self.records.entry(name).await {
-            Ok(entry) => entry,
-            Err(error) => {
-                self.make_anew(&error).await?;
-                self.records.entry(name).await.map_err(|error| bus_failure(&error))?
-            }
-        };
-        let Some(entry) = entry else { return Ok(Answer::Loaded(None, None)) };
-        if entry.operation != Operation::Put {
-            return Ok(Answer::Loaded(None, Some(entry.revision)));
-        }
-        // A record that can't be read is as good as none: the service is asked again.
-        Ok(Answer::Loaded(Record::decode(entry.value).ok().map(Box::new), Some(entry.revision)))
-    }
-
-    /// A bucket that got lost is empty from now on: the services are asked once what they hold.
-    ///
-    /// # Errors
-    /// It is not lost, but can't be asked.
-    async fn make_anew(&self, cause: &EntryError) -> Result<(), Failure> {
-        let jetstream = self.bus.jetstream();
-        match jetstream.get_stream(&self.bucket.name).await {
-            Err(error) if is_missing(&error) => {
-                tracing::error!("the bucket {} is gone and is made anew: what the services hold is asked again", stream::LATEST);
-                jetstream.get_or_create_stream(self.bucket.clone()).await.map(|_| ()).map_err(|error| bus_failure(&error))
-            }
-            _ => Err(bus_failure(cause)),
-        }
+        let (record, revision) = self.records.load::<Record>(name).await.map_err(|error| bus_failure(&error))?;
+        Ok(Answer::Loaded(record.map(Box::new), revision))
     }
 
     /// Stores the record if it has not moved since; tells its new revision.
     async fn store(&self, name: &str, record: &Record, revision: Option<u64>) -> Result<Option<u64>, Failure> {
-        let value = record.encode_to_vec().into();
-        match revision {
-            None => match self.records.create(name, value).await {
-                Ok(revision) => Ok(Some(revision)),
-                Err(error) if error.kind() == CreateErrorKind::AlreadyExists => Ok(None),
-                Err(error) => Err(bus_failure(&error)),
-            },
-            Some(revision) => match self.records.update(name, value, revision).await {
-                Ok(revision) => Ok(Some(revision)),
-                Err(error) if error.kind() == UpdateErrorKind::WrongLastRevision => Ok(None),
-                Err(error) => Err(bus_failure(&error)),
-            },
-        }
+        self.records.store(name, record, revision).await.map_err(|error| bus_failure(&error))
     }
 }
 
@@ -168,10 +123,6 @@ fn seen<T>(prepared: &Prepared, caller: &mut Caller<'_>, result: Result<T, Failu
     result
 }
 
-fn is_missing(error: &GetStreamError) -> bool {
-    matches!(error.kind(), GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
-}
-
-fn bus_failure(error: &dyn std::fmt::Display) -> Failure {
+fn bus_failure(error: &NotStored) -> Failure {
     Failure::transient(Reason::Unreachable, format!("the bus: {error}"))
 }

@@ -1,13 +1,13 @@
 //! The circuits of all destinations, as all workers know them: in the bucket `limits`.
 
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use async_nats::jetstream::kv::{Entry, Operation};
-use futures::{StreamExt, TryStreamExt};
-use prost::Message;
+use futures::StreamExt;
+use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
-use crate::bus::records::Records;
+use crate::bus::records::{Records, record};
 use crate::bus::{Bus, NotStored, unavailable};
 use crate::destination::{Destination, PREFIX};
 use crate::stream;
@@ -15,6 +15,8 @@ use crate::wire::Circuit;
 
 /// Between tries to watch the bucket.
 const WATCH_PAUSE: Duration = Duration::from_millis(500);
+/// Whether the bucket is still the same is looked at this often.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Reads, changes and watches circuits.
 #[derive(Clone)]
@@ -45,9 +47,8 @@ impl Circuits {
     /// # Errors
     /// The bus can't be asked.
     pub async fn all(&self) -> Result<Vec<Known>, NotStored> {
-        let keys: Vec<String> = self.records.store.keys().await.map_err(unavailable)?.try_collect().await.map_err(unavailable)?;
         let mut all = Vec::new();
-        for key in keys.iter().filter(|key| key.starts_with(PREFIX)) {
+        for key in self.records.keys().await?.iter().filter(|key| key.starts_with(PREFIX)) {
             if let (Some(circuit), revision) = self.records.load(key).await? {
                 all.push(Known { circuit, revision });
             }
@@ -77,30 +78,91 @@ impl Circuits {
         self.records.store(&destination.key(), circuit, revision).await
     }
 
-    /// Tells every circuit that there is, then every change, until `stop`. After an interruption it tells all of them again.
+    /// Tells every circuit that there is, then every change, until `stop`. After an interruption it tells all of them again. One
+    /// whose record is gone, alone or with the whole bucket, is told as closed, without a revision.
     pub async fn watch(&self, stop: CancellationToken, mut tell: impl FnMut(Known)) {
+        let mut told = Told::default();
         while !stop.is_cancelled() {
             let trouble = tokio::select! {
                 () = stop.cancelled() => return,
-                ended = self.watch_until_trouble(&mut tell) => ended.err().unwrap_or_else(|| "it ended".to_owned()),
+                ended = self.watch_until_trouble(&mut told, &mut tell) => {
+                    ended.err().map_or_else(|| "it ended".to_owned(), |error| error.to_string())
+                }
             };
             tracing::warn!(%trouble, "the circuits can't be watched, trying again");
             let _ = stop.run_until_cancelled(tokio::time::sleep(WATCH_PAUSE.mul_f64(1.0 + rand::random::<f64>()))).await;
         }
     }
 
-    async fn watch_until_trouble(&self, tell: &mut impl FnMut(Known)) -> Result<(), String> {
-        let mut watch = self.records.store.watch_with_history(format!("{PREFIX}>")).await.map_err(|error| error.to_string())?;
-        while let Some(entry) = watch.next().await {
-            if let Some(known) = known(&entry.map_err(|error| error.to_string())?) {
-                tell(known);
+    async fn watch_until_trouble(&self, told: &mut Told, tell: &mut impl FnMut(Known)) -> Result<(), NotStored> {
+        let since = self.records.since().await?;
+        let mut watch = self.records.watch(&format!("{PREFIX}>")).await?;
+        let all = self.all().await?;
+        told.missing(since, &all).into_iter().for_each(|gone| tell(Known { circuit: gone.closed(), revision: None }));
+        all.into_iter().for_each(|known| tell(told.note(known)));
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        loop {
+            let entry = tokio::select! {
+                entry = watch.next() => entry,
+                // A bucket that is made anew ends no watch on the one before.
+                _ = look.tick() => match self.records.since().await? == since {
+                    true => continue,
+                    false => return Ok(()),
+                },
+            };
+            let Some(entry) = entry else { return Ok(()) };
+            let entry = entry.map_err(unavailable)?;
+            match record(&entry) {
+                Some(circuit) => tell(told.note(Known { circuit, revision: Some(entry.revision) })),
+                None => told
+                    .all
+                    .remove(&entry.key)
+                    .into_iter()
+                    .for_each(|gone| tell(Known { circuit: gone.closed(), revision: None })),
             }
         }
-        Ok(())
     }
 }
 
-fn known(entry: &Entry) -> Option<Known> {
-    let circuit = (entry.operation == Operation::Put).then(|| Circuit::decode(entry.value.clone()).ok())??;
-    Some(Known { circuit, revision: Some(entry.revision) })
+/// What a watch has told: by key, of a bucket that stands since then.
+#[derive(Default)]
+struct Told {
+    all: HashMap<String, Destination>,
+    since: Option<OffsetDateTime>,
+}
+
+impl Told {
+    /// What was told and is there no more. Revisions of another bucket say nothing: then all of it is.
+    fn missing(&mut self, since: OffsetDateTime, all: &[Known]) -> Vec<Destination> {
+        let is_another = self.since.replace(since).is_some_and(|before| before != since);
+        let there: HashSet<String> = all.iter().map(|known| Destination::of(&known.circuit).key()).collect();
+        let is_missing = |key: &String| is_another || !there.contains(key);
+        self.all.extract_if(|key, _| is_missing(key)).map(|(_, destination)| destination).collect()
+    }
+
+    fn note(&mut self, known: Known) -> Known {
+        let destination = Destination::of(&known.circuit);
+        self.all.insert(destination.key(), destination);
+        known
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known(name: &str) -> Known {
+        Known { circuit: Destination::whole("apps", name).closed(), revision: Some(1) }
+    }
+
+    #[test]
+    fn what_was_told_and_is_gone_is_told_as_closed() {
+        let (mut told, then) = (Told::default(), OffsetDateTime::UNIX_EPOCH);
+        assert!(told.missing(then, &[known("a"), known("b")]).is_empty());
+        [known("a"), known("b")].into_iter().for_each(|known| drop(told.note(known)));
+        assert!(told.missing(then, &[known("a"), known("b")]).is_empty());
+        assert_eq!(told.missing(then, &[known("a")]), [Destination::whole("apps", "b")]);
+        let later = then + Duration::from_secs(1);
+        assert_eq!(told.missing(later, &[known("a")]), [Destination::whole("apps", "a")], "another bucket counts anew");
+    }
 }

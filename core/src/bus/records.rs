@@ -1,14 +1,22 @@
-//! A bucket of records that several processes change: by compare-and-set, never blindly.
+//! A bucket of records that several processes change: by compare-and-set, never blindly. One that gets lost is made anew.
 
-use async_nats::jetstream::kv::{CreateErrorKind, Operation, Store, UpdateErrorKind};
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind};
+use async_nats::jetstream::kv::{CreateErrorKind, Entry, Operation, Store, UpdateErrorKind, Watch};
+use async_nats::jetstream::stream::Config;
+use futures::TryStreamExt;
 use prost::Message;
+use time::OffsetDateTime;
 
 use crate::bus::{Bus, NotStored, unavailable};
 
 /// A bucket whose values are protobuf messages.
 #[derive(Clone)]
 pub struct Records {
-    pub(super) store: Store,
+    bus: Bus,
+    bucket: Store,
+    /// How it is kept, to make it anew.
+    config: Config,
 }
 
 impl Records {
@@ -16,9 +24,10 @@ impl Records {
     ///
     /// # Errors
     /// It is not there, or the bus can't be asked.
-    pub async fn open(bus: &Bus, bucket: &str) -> Result<Self, NotStored> {
-        let store = bus.jetstream().get_key_value(bucket).await.map_err(unavailable)?;
-        Ok(Self { store })
+    pub async fn open(bus: &Bus, name: &str) -> Result<Self, NotStored> {
+        let bucket = bus.jetstream().get_key_value(name).await.map_err(unavailable)?;
+        let config = bucket.stream.cached_info().config.clone();
+        Ok(Self { bus: bus.clone(), bucket, config })
     }
 
     /// The record of a key and its revision, for [`Records::store`]. A record that can't be read is as good as none.
@@ -26,13 +35,15 @@ impl Records {
     /// # Errors
     /// The bus can't be asked.
     pub async fn load<T: Message + Default>(&self, key: &str) -> Result<(Option<T>, Option<u64>), NotStored> {
-        let Some(entry) = self.store.entry(key).await.map_err(unavailable)? else {
-            return Ok((None, None));
+        let entry = match self.bucket.entry(key).await {
+            Ok(entry) => entry,
+            Err(_) => {
+                self.since().await?;
+                self.bucket.entry(key).await.map_err(unavailable)?
+            }
         };
-        if entry.operation != Operation::Put {
-            return Ok((None, Some(entry.revision)));
-        }
-        Ok((T::decode(entry.value).ok(), Some(entry.revision)))
+        let Some(entry) = entry else { return Ok((None, None)) };
+        Ok((record(&entry), Some(entry.revision)))
     }
 
     /// Stores a record if its key has not moved since `revision` (none: there was no record); tells its new revision, and
@@ -43,16 +54,58 @@ impl Records {
     pub async fn store(&self, key: &str, record: &impl Message, revision: Option<u64>) -> Result<Option<u64>, NotStored> {
         let value = record.encode_to_vec().into();
         match revision {
-            None => match self.store.create(key, value).await {
+            None => match self.bucket.create(key, value).await {
                 Ok(revision) => Ok(Some(revision)),
                 Err(error) if error.kind() == CreateErrorKind::AlreadyExists => Ok(None),
                 Err(error) => Err(unavailable(error)),
             },
-            Some(revision) => match self.store.update(key, value, revision).await {
+            Some(revision) => match self.bucket.update(key, value, revision).await {
                 Ok(revision) => Ok(Some(revision)),
                 Err(error) if error.kind() == UpdateErrorKind::WrongLastRevision => Ok(None),
                 Err(error) => Err(unavailable(error)),
             },
         }
     }
+
+    /// Takes a key's record away.
+    ///
+    /// # Errors
+    /// It is not known to be gone.
+    pub async fn remove(&self, key: &str) -> Result<(), NotStored> {
+        self.bucket.purge(key).await.map_err(unavailable)
+    }
+
+    /// All keys that have a record.
+    pub(super) async fn keys(&self) -> Result<Vec<String>, NotStored> {
+        self.bucket.keys().await.map_err(unavailable)?.try_collect().await.map_err(unavailable)
+    }
+
+    /// Every change of some keys from now on.
+    pub(super) async fn watch(&self, keys: &str) -> Result<Watch, NotStored> {
+        self.bucket.watch(keys).await.map_err(unavailable)
+    }
+
+    /// Since when the bucket stands. One that somebody has deleted is made anew, empty: what it held is found out again, or
+    /// forgotten.
+    pub(super) async fn since(&self) -> Result<OffsetDateTime, NotStored> {
+        let jetstream = self.bus.jetstream();
+        match jetstream.get_stream(&self.config.name).await {
+            Ok(stream) => Ok(stream.cached_info().created),
+            Err(error) if is_missing(&error) => {
+                tracing::error!("the bucket {} is gone and is made anew, empty", self.bucket.name);
+                let made = jetstream.get_or_create_stream(self.config.clone()).await.map_err(unavailable)?;
+                Ok(made.cached_info().created)
+            }
+            Err(error) => Err(unavailable(error)),
+        }
+    }
+}
+
+fn is_missing(error: &GetStreamError) -> bool {
+    matches!(error.kind(), GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
+}
+
+/// What an entry holds; nothing where its key has been deleted.
+pub(super) fn record<T: Message + Default>(entry: &Entry) -> Option<T> {
+    (entry.operation == Operation::Put).then(|| T::decode(entry.value.clone()).ok())?
 }

@@ -198,12 +198,13 @@ impl Breaker {
     }
 }
 
-/// Takes a circuit in, if it is newer than what is known; what has changed is logged and counted.
+/// Takes a circuit in, if it is newer than what is known, or its record is gone; what has changed is logged and counted.
 fn note(known: &Mutex<Table>, metrics: &Metrics, news: Known) {
     let mut table = lock(known);
     let destination = Destination::of(&news.circuit);
     let before = table.known.get(&destination);
-    if before.is_some_and(|before| before.revision >= news.revision) {
+    let is_old = |before: &Known| news.revision.is_some() && before.revision >= news.revision;
+    if before.is_some_and(is_old) {
         return;
     }
     let (was, is) = (before.map_or(State::Closed, |before| before.circuit.state()), news.circuit.state());
