@@ -7,8 +7,9 @@ use anyhow::Context;
 use tidings_core::bus::Bus;
 use tidings_core::bus::connect::connect_patiently;
 use tidings_core::bus::pull::Stop;
-use tidings_core::bus::setup::{Mismatch, SetupError};
+use tidings_core::bus::setup::{Duty, SetupError};
 use tidings_core::bus::suspects::Suspects;
+use tidings_core::bus::watch::Watch;
 use tidings_core::config::{Role, Settings};
 use tidings_core::health::{Check, Health};
 use tidings_core::metrics::Metrics;
@@ -55,7 +56,7 @@ impl Parts {
 pub struct Process {
     settings: Settings,
     role: Role,
-    mismatch: Mismatch,
+    duty: Duty,
     health: Health,
     /// Succeeds once every part has its own check: without it there would be readiness before there are parts.
     started: Check,
@@ -81,16 +82,16 @@ impl Process {
     ///
     /// # Errors
     /// The log's filter or a port can't be used.
-    pub async fn start(settings: Settings, role: Role, mismatch: Mismatch) -> anyhow::Result<Self> {
+    pub async fn start(settings: Settings, role: Role, duty: Duty) -> anyhow::Result<Self> {
         Self::start_log(&settings)?;
-        Self::start_with_log(settings, role, mismatch).await
+        Self::start_with_log(settings, role, duty).await
     }
 
     /// The same where the log runs already.
     ///
     /// # Errors
     /// A port can't be used.
-    pub async fn start_with_log(settings: Settings, role: Role, mismatch: Mismatch) -> anyhow::Result<Self> {
+    pub async fn start_with_log(settings: Settings, role: Role, duty: Duty) -> anyhow::Result<Self> {
         tracing::info!(settings = %serde_json::to_string(&settings.redacted())?, "starting");
         let terminate = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let stop = Stop { pulling: CancellationToken::new(), holding: CancellationToken::new() };
@@ -104,7 +105,7 @@ impl Process {
         let admin_listener = bind("admin", settings.admin_for(role)).await?;
         tracing::info!(role = "admin", address = %admin_listener.local_addr()?, "listening");
         tasks.spawn(admin::serve(admin_listener, health.clone(), metrics.clone(), stop_admin.clone()));
-        Ok(Self { settings, role, mismatch, health, started, metrics, stop, stop_admin, tasks, events, terminate })
+        Ok(Self { settings, role, duty, health, started, metrics, stop, stop_admin, tasks, events, terminate })
     }
 
     /// Cancelled when the process begins to end.
@@ -134,7 +135,7 @@ impl Process {
             let start = start_roles(
                 &self.settings,
                 self.role,
-                self.mismatch,
+                self.duty,
                 &self.health,
                 &self.metrics,
                 &self.stop,
@@ -187,7 +188,7 @@ impl Process {
 async fn start_roles(
     settings: &Settings,
     role: Role,
-    mismatch: Mismatch,
+    duty: Duty,
     health: &Health,
     metrics: &Metrics,
     stop: &Stop,
@@ -201,20 +202,19 @@ async fn start_roles(
     let check = health.check("bus", Some(BUS_FRESH_FOR));
     let name = format!("tidings {role:?}").to_lowercase();
     let bus = connect_patiently(&settings.nats, &name, &check).await?;
-    set_up(&bus, settings, mismatch, needs_rules, &check).await?;
-    tokio::spawn({
-        let (bus, limit, metrics, stop) = (bus.clone(), settings.nats.storage_limit, metrics.clone(), stop.holding.clone());
-        async move { bus.watch(limit, check, metrics, stop).await }
-    });
+    let sizing = settings.sizing();
+    set_up(&bus, &sizing, duty, &check).await?;
+    tokio::spawn(Watch::new(bus.clone(), &sizing, duty, metrics.clone()).run(check, stop.holding.clone()));
     if parts.ingest
         && let Some(listener) = events.take()
     {
         ingest::start(listener, &bus, settings, health, metrics, stop, roles).await?;
     }
     let Some(rules::Source { live: rules, cluster }) = rules else { return Ok(()) };
+    let outside = Outside::new(settings.worker.addresses.clone()).context("cannot read the system's certificates")?;
     if parts.router {
         if let Some(origin) = cluster {
-            let writer = status::writer(settings, origin, bus.clone(), rules.clone(), metrics.clone())?;
+            let writer = status::writer(settings, origin, outside.clone(), bus.clone(), rules.clone(), metrics.clone());
             roles.spawn(writer.run(stop.pulling.clone()));
         }
         let router = Router::new(bus.clone(), rules.clone(), metrics.clone());
@@ -222,7 +222,6 @@ async fn start_roles(
     }
     if parts.worker {
         let keeper = Keeper::open(&bus).await.context("cannot open the bucket latest")?;
-        let outside = Outside::new(settings.worker.addresses.clone()).context("cannot read the system's certificates")?;
         let suspects = Suspects::open(&bus).await.context("cannot open the bucket suspects")?;
         let words = Words::new(&settings.links).map_err(anyhow::Error::msg)?;
         let throttle = Throttle::open(&bus, metrics.clone()).await.context("cannot open the bucket limits")?;
@@ -234,15 +233,9 @@ async fn start_roles(
 }
 
 /// Router and worker make the streams; ingest waits for them.
-async fn set_up(bus: &Bus, settings: &Settings, mismatch: Mismatch, may_make: bool, check: &Check) -> anyhow::Result<()> {
-    let sizing = Sizing {
-        dedupe_interval: settings.ingest.dedupe_interval,
-        storage_limit: settings.nats.storage_limit,
-        replicas: settings.nats.replicas,
-    };
+async fn set_up(bus: &Bus, sizing: &Sizing, duty: Duty, check: &Check) -> anyhow::Result<()> {
     loop {
-        let done = if may_make { bus.set_up(&sizing, mismatch).await } else { bus.find_events(&sizing).await };
-        match done {
+        match bus.set_up(sizing, duty).await {
             Ok(()) => return Ok(()),
             Err(error @ SetupError::Differs { .. }) => return Err(error.into()),
             Err(error) => {

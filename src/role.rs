@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use tidings_core::bus::setup::Mismatch;
+use tidings_core::bus::setup::Duty;
 use tidings_core::config::Role;
 
 use crate::demo;
@@ -84,7 +84,7 @@ pub async fn up(arguments: UpArguments) -> anyhow::Result<()> {
     flags.extend(data.iter().map(|data| flag("--data", "data", data)));
     let first = settings(&common, flags.clone())?;
     if first.nats.url.is_some() {
-        let mut process = Process::start(first, Role::Up, Mismatch::Refuse).await?;
+        let mut process = Process::start(first, Role::Up, Duty::Refuse).await?;
         let _demo = if demo { Some(demo::start(&mut process).await?) } else { None };
         return process.run(Parts::ALL).await;
     }
@@ -100,7 +100,7 @@ pub async fn up(arguments: UpArguments) -> anyhow::Result<()> {
     ];
     flags.extend(own.iter().map(|(key, value)| flag("the embedded nats-server", key, value)));
     let result = async {
-        let mut process = Process::start_with_log(settings(&common, flags)?, Role::Up, Mismatch::Change).await?;
+        let mut process = Process::start_with_log(settings(&common, flags)?, Role::Up, Duty::Change).await?;
         let _demo = if demo { Some(demo::start(&mut process).await?) } else { None };
         process.run(Parts::ALL).await
     }
@@ -115,7 +115,7 @@ pub async fn up(arguments: UpArguments) -> anyhow::Result<()> {
 /// The settings, a port or NATS can't be used.
 pub async fn ingest(arguments: IngestArguments) -> anyhow::Result<()> {
     let settings = settings(&arguments.common, [arguments.kubernetes.flags(), arguments.ingest.flags()].concat())?;
-    Process::start(settings, Role::Ingest, Mismatch::Refuse).await?.run(Parts { ingest: true, ..Parts::default() }).await
+    Process::start(settings, Role::Ingest, Duty::Wait).await?.run(Parts { ingest: true, ..Parts::default() }).await
 }
 
 /// Plans deliveries.
@@ -125,7 +125,7 @@ pub async fn ingest(arguments: IngestArguments) -> anyhow::Result<()> {
 pub async fn router(arguments: RouterArguments) -> anyhow::Result<()> {
     let flags = [arguments.kubernetes.flags(), arguments.rules.flags(), arguments.router.flags()].concat();
     let settings = settings(&arguments.common, flags)?;
-    Process::start(settings, Role::Router, Mismatch::Refuse).await?.run(Parts { router: true, ..Parts::default() }).await
+    Process::start(settings, Role::Router, Duty::Refuse).await?.run(Parts { router: true, ..Parts::default() }).await
 }
 
 /// Makes deliveries.
@@ -135,5 +135,5 @@ pub async fn router(arguments: RouterArguments) -> anyhow::Result<()> {
 pub async fn worker(arguments: WorkerArguments) -> anyhow::Result<()> {
     let settings =
         settings(&arguments.common, [arguments.kubernetes.flags(), arguments.rules.flags(), arguments.worker.flags()].concat())?;
-    Process::start(settings, Role::Worker, Mismatch::Refuse).await?.run(Parts { worker: true, ..Parts::default() }).await
+    Process::start(settings, Role::Worker, Duty::Refuse).await?.run(Parts { worker: true, ..Parts::default() }).await
 }

@@ -32,6 +32,7 @@ pub mod setup;
 pub mod storage;
 pub mod suspects;
 pub mod wake;
+pub mod watch;
 
 /// A publish that the server has not confirmed after this long counts as not stored: what waits for an answer within 5 s
 /// gets one within 4 s.
@@ -155,7 +156,9 @@ impl Bus {
     /// It is not known to be stored: the message must not be acknowledged.
     pub async fn requeue(&self, delivery: &Delivery, settles: u64) -> Result<Stored, NotStored> {
         let provider = delivery.provider.clone().unwrap_or_default();
-        let message = PublishMessage::build().message_id(format!("requeue-{settles}")).payload(delivery.encode_to_vec().into());
+        let message = PublishMessage::build()
+            .message_id(format!("requeue-{settles}-{}", delivery.id))
+            .payload(delivery.encode_to_vec().into());
         self.publish(subject::delivery(&provider), message).await.map_err(Refused::into_not_stored)
     }
 
@@ -186,7 +189,8 @@ impl Bus {
     ) -> Result<Stored, NotStored> {
         let provider = delivery.provider.clone().unwrap_or_default();
         let mut message = PublishMessage::build()
-            .message_id(settles.to_string())
+            // Sequences begin anew with a stream that is made anew; ids don't.
+            .message_id(format!("{settles}-{}", delivery.id))
             .header(header::NATS_SCHEDULE, format!("@at {until:.3}").as_str())
             .header(header::NATS_SCHEDULE_TARGET, subject::delivery(&provider).as_str())
             .header(SETTLES, settles.to_string().as_str())
@@ -251,14 +255,15 @@ impl Bus {
         }
     }
 
-    /// Reads an event back by its sequence; nothing where it is no longer stored.
+    /// Reads an event back by its sequence; nothing where it is no longer stored. In a stream that was made anew the same sequence is
+    /// another event's.
     ///
     /// # Errors
     /// The bus could not be asked.
-    pub async fn event_at(&self, sequence: u64) -> Result<Option<Event>, NotStored> {
+    pub async fn event_at(&self, sequence: u64, id: &str) -> Result<Option<Event>, NotStored> {
         let events = self.jetstream.get_stream_no_info(stream::EVENTS).await.map_err(unavailable)?;
         match events.direct_get(sequence).await {
-            Ok(message) => Ok(Event::decode(message.payload).ok()),
+            Ok(message) => Ok(Event::decode(message.payload).ok().filter(|event| event.id == id)),
             Err(error) if error.kind() == jetstream::stream::DirectGetErrorKind::NotFound => Ok(None),
             Err(error) => Err(unavailable(error)),
         }

@@ -28,6 +28,7 @@ pub use secret::{Secret, Servers};
 use read::Reader;
 use secret::Login;
 
+use crate::stream::Sizing;
 use crate::telemetry::LogFormat;
 
 /// What a process can be told.
@@ -194,6 +195,15 @@ impl Settings {
         let mut reader = Reader::new(sources);
         let settings = Self::read(&mut reader);
         reader.finish().map(|()| settings)
+    }
+
+    /// How the streams are sized.
+    pub fn sizing(&self) -> Sizing {
+        Sizing {
+            dedupe_interval: self.ingest.dedupe_interval,
+            storage_limit: self.nats.storage_limit,
+            replicas: self.nats.replicas,
+        }
     }
 
     /// Where this role serves metrics and readiness.

@@ -48,8 +48,10 @@ pub struct Metrics {
     pub delivery_seconds: Family<TypeLabel, Histogram, fn() -> Histogram>,
     /// `tidings_bus_storage_used_ratio`: of the server's storage, where its size is known.
     pub storage_used: Gauge<f64, AtomicU64>,
-    /// `tidings_bus_up`: 1 while there is a connection and every stream is there.
+    /// `tidings_bus_up`: 1 while there is a connection and every stream is as it must be.
     pub bus_up: Gauge,
+    /// `tidings_bus_streams_made_anew_total{stream}`: streams and buckets (`KV_…`) that were gone while this process ran.
+    pub streams_made_anew: Family<StreamLabel, Counter>,
     /// `tidings_rules_problems`: rules that are refused or doubtful.
     pub rule_problems: Gauge,
     /// `tidings_rules_snapshots_total`: states of all rules that were put in force.
@@ -70,6 +72,13 @@ pub struct OutcomeLabel {
 pub struct VerdictLabel {
     /// A word of the closed list of verdicts.
     pub verdict: &'static str,
+}
+
+/// The label of a stream.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct StreamLabel {
+    /// Its name on the server.
+    pub stream: String,
 }
 
 /// The label of a provider type.
@@ -134,6 +143,7 @@ impl Default for Metrics {
             delivery_seconds: Family::new_with_constructor(seconds),
             storage_used: Gauge::default(),
             bus_up: Gauge::default(),
+            streams_made_anew: Family::default(),
             rule_problems: Gauge::default(),
             rule_snapshots: Counter::default(),
             rules_source_connected: Gauge::default(),
@@ -162,7 +172,8 @@ impl Default for Metrics {
         registry.register("worker_circuit_state", "Whether destinations are called", metrics.circuit_state.clone());
         registry.register("delivery_seconds", "From receipt to delivery", metrics.delivery_seconds.clone());
         registry.register("bus_storage_used_ratio", "Used part of the server's storage", metrics.storage_used.clone());
-        registry.register("bus_up", "Connected, and every stream is there", metrics.bus_up.clone());
+        registry.register("bus_up", "Connected, and every stream is as it must be", metrics.bus_up.clone());
+        registry.register("bus_streams_made_anew", "Streams that were gone", metrics.streams_made_anew.clone());
         registry.register("rules_problems", "Rules that are refused or doubtful", metrics.rule_problems.clone());
         registry.register("rules_snapshots", "States of all rules that were put in force", metrics.rule_snapshots.clone());
         registry.register(

@@ -1,8 +1,8 @@
-//! The four streams and their consumers, as they must be on the server.
+//! The streams, buckets and consumers, as they must be on the server.
 
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
+use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 
 use crate::subject;
@@ -34,6 +34,10 @@ const MOST_UNACKNOWLEDGED: i64 = 20_000;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const GIB: u64 = 1 << 30;
+/// Records end this long after their last write.
+const RECORDS_END_AFTER: Duration = Duration::from_secs(90 * 24 * 3600);
+/// A delivery that ends processes does so again at once, or not at all.
+const SUSPICIONS_END_AFTER: Duration = DAY;
 
 /// What differs between installations.
 #[derive(Clone, Copy, Debug)]
@@ -46,9 +50,19 @@ pub struct Sizing {
     pub replicas: usize,
 }
 
-/// All streams, in the order in which they are made: DELIVERIES first, which needs no room of its own, then those with limits.
-pub fn all(sizing: &Sizing) -> [Config; 4] {
-    [deliveries(sizing), events(sizing), outcomes(sizing), dead(sizing)]
+/// All streams, in the order in which they are made: DELIVERIES first, which needs no room of its own, then those with limits,
+/// then the buckets, which are streams too.
+pub fn all(sizing: &Sizing) -> [Config; 7] {
+    [
+        deliveries(sizing),
+        events(sizing),
+        outcomes(sizing),
+        dead(sizing),
+        bucket(LATEST, "The newest state of each key, as asked for and as posted", RECORDS_END_AFTER, sizing),
+        // Without an end: a Provider that is paused stays paused.
+        bucket(LIMITS, "What all workers must know before they call a destination", Duration::ZERO, sizing),
+        bucket(SUSPECTS, "How many processes have ended while they attempted a delivery alone", SUSPICIONS_END_AFTER, sizing),
+    ]
 }
 
 fn events(sizing: &Sizing) -> Config {
@@ -86,6 +100,19 @@ fn dead(sizing: &Sizing) -> Config {
         max_age: 90 * DAY,
         max_bytes: share(sizing, 2 * GIB, 10),
         ..base(DEAD, &[subject::ALL_DEAD], sizing)
+    }
+}
+
+/// A bucket of records, of which each key keeps the last (NATS ADR-8).
+fn bucket(name: &str, description: &str, max_age: Duration, sizing: &Sizing) -> Config {
+    Config {
+        description: Some(description.to_owned()),
+        max_age,
+        max_messages_per_subject: 1,
+        discard: DiscardPolicy::New,
+        allow_rollup: true,
+        deny_delete: true,
+        ..base(&format!("KV_{name}"), &[&format!("$KV.{name}.>")], sizing)
     }
 }
 
@@ -135,23 +162,45 @@ fn base_consumer() -> pull::Config {
 
 /// What of a stream on the server is not as it must be: one `field: is A, must be B` for each.
 pub fn differences(is: &Config, must: &Config) -> Vec<String> {
-    let mut differences = Vec::new();
-    let mut compare = |field: &str, is: String, must: String| {
-        if is != must {
-            differences.push(format!("{field} is {is}, must be {must}"));
-        }
-    };
-    compare("subjects", format!("{:?}", is.subjects), format!("{:?}", must.subjects));
-    compare("retention", format!("{:?}", is.retention), format!("{:?}", must.retention));
-    compare("storage", format!("{:?}", is.storage), format!("{:?}", must.storage));
-    compare("max_age", format!("{:?}", is.max_age), format!("{:?}", must.max_age));
-    // A server with less room takes a smaller limit; none at all would let the stream fill it.
-    compare("max_bytes", (is.max_bytes > 0).to_string(), (must.max_bytes > 0).to_string());
-    compare("duplicate_window", format!("{:?}", is.duplicate_window), format!("{:?}", must.duplicate_window));
-    compare("replicas", is.num_replicas.to_string(), must.num_replicas.to_string());
-    compare("allow_msg_schedules", is.allow_message_schedules.to_string(), must.allow_message_schedules.to_string());
-    compare("allow_direct", is.allow_direct.to_string(), must.allow_direct.to_string());
-    differences
+    differing(&[
+        ("subjects", format!("{:?}", is.subjects), format!("{:?}", must.subjects)),
+        ("retention", format!("{:?}", is.retention), format!("{:?}", must.retention)),
+        ("storage", format!("{:?}", is.storage), format!("{:?}", must.storage)),
+        ("discard", format!("{:?}", is.discard), format!("{:?}", must.discard)),
+        ("max_age", format!("{:?}", is.max_age), format!("{:?}", must.max_age)),
+        // A server with less room takes a smaller limit; none at all would let the stream fill it.
+        ("max_bytes", (is.max_bytes > 0).to_string(), (must.max_bytes > 0).to_string()),
+        ("max_msgs", limit(is.max_messages), limit(must.max_messages)),
+        ("max_msgs_per_subject", limit(is.max_messages_per_subject), limit(must.max_messages_per_subject)),
+        ("max_msg_size", limit(is.max_message_size.into()), limit(must.max_message_size.into())),
+        ("duplicate_window", format!("{:?}", is.duplicate_window), format!("{:?}", must.duplicate_window)),
+        ("replicas", is.num_replicas.to_string(), must.num_replicas.to_string()),
+        ("allow_msg_schedules", is.allow_message_schedules.to_string(), must.allow_message_schedules.to_string()),
+        ("allow_direct", is.allow_direct.to_string(), must.allow_direct.to_string()),
+        ("no_ack", is.no_ack.to_string(), must.no_ack.to_string()),
+    ])
+}
+
+fn differing(fields: &[(&str, String, String)]) -> Vec<String> {
+    let differing = fields.iter().filter(|(_, is, must)| is != must);
+    differing.map(|(field, is, must)| format!("{field} is {is}, must be {must}")).collect()
+}
+
+/// What of a consumer on the server is not as it must be; where it began is its own affair.
+pub fn consumer_differences(is: &consumer::Config, must: &pull::Config) -> Vec<String> {
+    differing(&[
+        ("filter_subject", is.filter_subject.clone(), must.filter_subject.clone()),
+        ("filter_subjects", format!("{:?}", is.filter_subjects), format!("{:?}", must.filter_subjects)),
+        ("ack_policy", format!("{:?}", is.ack_policy), format!("{:?}", must.ack_policy)),
+        ("ack_wait", format!("{:?}", is.ack_wait), format!("{:?}", must.ack_wait)),
+        ("max_deliver", limit(is.max_deliver), limit(must.max_deliver)),
+        ("max_ack_pending", limit(is.max_ack_pending), limit(must.max_ack_pending)),
+    ])
+}
+
+/// Servers tell 0 and -1 for the same.
+fn limit(number: i64) -> String {
+    if number > 0 { number.to_string() } else { "unlimited".to_owned() }
 }
 
 #[cfg(test)]

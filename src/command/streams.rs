@@ -1,8 +1,7 @@
 //! `tidings streams apply`: makes or changes the streams, on purpose.
 
 use clap::{Args, Subcommand};
-use tidings_core::bus::setup::Mismatch;
-use tidings_core::stream::Sizing;
+use tidings_core::bus::setup::Duty;
 
 use super::tool::{BusArguments, bus, print_line};
 use crate::flags::{flag, settings};
@@ -48,12 +47,7 @@ pub async fn run(arguments: StreamsArguments) -> anyhow::Result<()> {
     ];
     let flags = given.into_iter().filter_map(|(name, key, value)| Some(flag(name, key, value.as_ref()?))).collect();
     let settings = settings(&arguments.bus.common, flags)?;
-    let sizing = Sizing {
-        dedupe_interval: settings.ingest.dedupe_interval,
-        storage_limit: settings.nats.storage_limit,
-        replicas: settings.nats.replicas,
-    };
-    bus(&arguments.bus).await?.set_up(&sizing, Mismatch::Change).await?;
+    bus(&arguments.bus).await?.set_up(&settings.sizing(), Duty::Change).await?;
     print_line("the streams are as they must be")?;
     Ok(())
 }

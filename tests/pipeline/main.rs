@@ -7,6 +7,7 @@ mod incidents;
 mod ingesting;
 mod isolation;
 mod limits;
+mod meddling;
 mod nats;
 mod poison;
 mod racing;

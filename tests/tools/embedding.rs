@@ -71,6 +71,23 @@ async fn its_server_is_started_again_when_it_dies() {
 }
 
 #[tokio::test]
+async fn a_stream_of_its_server_that_somebody_changes_is_changed_back() {
+    let rig = Rig::start(TIDINGS).await;
+    let up = rig.run(Role::up_alone()).await;
+    let contact = contact(&rig).unwrap();
+    let login = async_nats::ConnectOptions::with_token(contact["token"].as_str().unwrap().to_owned());
+    let client = login.connect(contact["url"].as_str().unwrap()).await.unwrap();
+    let jetstream = async_nats::jetstream::new(client);
+    let config = async || jetstream.get_stream("DEAD").await.unwrap().cached_info().config.clone();
+    let must = config().await;
+
+    jetstream.update_stream(async_nats::jetstream::stream::Config { max_messages: 1, ..must.clone() }).await.unwrap();
+
+    eventually("it is changed back", async || (config().await.max_messages == must.max_messages).then_some(())).await;
+    up.ready().await;
+}
+
+#[tokio::test]
 async fn its_token_is_in_a_private_file_and_nowhere_else() {
     let rig = Rig::start(TIDINGS).await;
     let mut up = rig.run(Role::up_alone().args(["--log-level", "trace"])).await;

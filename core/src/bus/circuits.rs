@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use futures::StreamExt;
-use time::OffsetDateTime;
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::records::{Records, record};
@@ -128,12 +128,12 @@ impl Circuits {
 #[derive(Default)]
 struct Told {
     all: HashMap<String, Destination>,
-    since: Option<OffsetDateTime>,
+    since: Option<Timestamp>,
 }
 
 impl Told {
     /// What was told and is there no more. Revisions of another bucket say nothing: then all of it is.
-    fn missing(&mut self, since: OffsetDateTime, all: &[Known]) -> Vec<Destination> {
+    fn missing(&mut self, since: Timestamp, all: &[Known]) -> Vec<Destination> {
         let is_another = self.since.replace(since).is_some_and(|before| before != since);
         let there: HashSet<String> = all.iter().map(|known| Destination::of(&known.circuit).key()).collect();
         let is_missing = |key: &String| is_another || !there.contains(key);
@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn what_was_told_and_is_gone_is_told_as_closed() {
-        let (mut told, then) = (Told::default(), OffsetDateTime::UNIX_EPOCH);
+        let (mut told, then) = (Told::default(), Timestamp::UNIX_EPOCH);
         assert!(told.missing(then, &[known("a"), known("b")]).is_empty());
         [known("a"), known("b")].into_iter().for_each(|known| drop(told.note(known)));
         assert!(told.missing(then, &[known("a"), known("b")]).is_empty());

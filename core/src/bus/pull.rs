@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use async_nats::jetstream::AckKind;
 use async_nats::jetstream::consumer::pull::{self, Batch};
-use async_nats::jetstream::consumer::{DeliverPolicy, PullConsumer};
 use futures::{FutureExt, StreamExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -13,7 +12,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::bus::Bus;
 use crate::health::Check;
-use crate::stream::EVENTS;
+
+mod consumer;
+
+use consumer::{Seen, begins_after};
 
 /// A pull that brings nothing ends after this long, so that a dead one can't go unnoticed for longer.
 const PULL_FOR: Duration = Duration::from_secs(10);
@@ -95,10 +97,6 @@ impl Puller {
         held.wait().await;
     }
 
-    fn name(&self) -> &str {
-        self.consumer.durable_name.as_deref().unwrap_or_default()
-    }
-
     async fn pull_until_trouble<H, F>(
         &self,
         stop: &Stop,
@@ -116,7 +114,10 @@ impl Puller {
         };
         let consumer = consumer?;
         let begins_after = begins_after(&consumer);
-        self.check.succeed();
+        let mut seen = Seen::at(consumer.cached_info());
+        if seen == Seen::Nothing {
+            self.check.succeed();
+        }
         loop {
             if !may_pull() {
                 self.check.succeed();
@@ -136,12 +137,14 @@ impl Puller {
             };
             let pull = consumer.batch().max_messages(free.num_permits()).expires(PULL_FOR);
             let mut batch = pull.messages().await.map_err(|error| error.to_string())?;
+            let mut is_empty = true;
             loop {
                 let Some(next) = stop.pulling.run_until_cancelled(batch.next()).await else {
                     hand_back_arrived(&self.bus, batch).await;
                     return Ok(());
                 };
                 let Some(message) = next else { break };
+                is_empty = false;
                 let pulled = Pulled::new(message.map_err(|error| error.to_string())?, begins_after)?;
                 self.check.succeed();
                 let Some(place) = free.split(1) else { break };
@@ -153,23 +156,11 @@ impl Puller {
             if !self.bus.is_connected() {
                 return Err("not connected".to_owned());
             }
-            self.check.succeed();
+            seen = if is_empty { self.look(&consumer, seen).await? } else { Seen::Nothing };
+            if seen != Seen::Waiting {
+                self.check.succeed();
+            }
         }
-    }
-
-    /// The consumer on the server, made where it is missing.
-    ///
-    /// One on EVENTS that we have seen, and that somebody has deleted, is made again where it was: from the beginning it
-    /// would bring all that is still stored, and everybody would be told everything of the last days again.
-    async fn consumer(&self) -> Result<PullConsumer, String> {
-        let stream = self.bus.jetstream().get_stream_no_info(self.stream).await.map_err(|error| error.to_string())?;
-        let mut config = self.consumer.clone();
-        if self.stream == EVENTS
-            && let Some(up_to) = self.bus.storage().routed_up_to(self.bus.stream_info(EVENTS).await?.created)
-        {
-            config.deliver_policy = DeliverPolicy::ByStartSequence { start_sequence: up_to + 1 };
-        }
-        stream.get_or_create_consumer(self.name(), config).await.map_err(|error| error.to_string())
     }
 
     /// All places that are free, once there is a good handful of them or a moment has passed.
@@ -195,14 +186,6 @@ impl Pulled {
         let (sequence, consumer_sequence, delivered) =
             (info.stream_sequence, info.consumer_sequence + begins_after, info.delivered);
         Ok(Self { message, sequence, consumer_sequence, delivered })
-    }
-}
-
-/// The sequence after which a consumer was made to begin.
-fn begins_after(consumer: &PullConsumer) -> u64 {
-    match consumer.cached_info().config.deliver_policy {
-        DeliverPolicy::ByStartSequence { start_sequence } => start_sequence.saturating_sub(1),
-        _ => 0,
     }
 }
 

@@ -1,12 +1,10 @@
 //! A bucket of records that several processes change: by compare-and-set, never blindly. One that gets lost is made anew.
 
-use async_nats::jetstream::ErrorCode;
-use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind};
 use async_nats::jetstream::kv::{CreateErrorKind, Entry, Operation, Store, UpdateErrorKind, Watch};
 use async_nats::jetstream::stream::Config;
 use futures::TryStreamExt;
+use jiff::Timestamp;
 use prost::Message;
-use time::OffsetDateTime;
 
 use crate::bus::{Bus, NotStored, unavailable};
 
@@ -87,22 +85,14 @@ impl Records {
 
     /// Since when the bucket stands. One that somebody has deleted is made anew, empty: what it held is found out again, or
     /// forgotten.
-    pub(super) async fn since(&self) -> Result<OffsetDateTime, NotStored> {
-        let jetstream = self.bus.jetstream();
-        match jetstream.get_stream(&self.config.name).await {
-            Ok(stream) => Ok(stream.cached_info().created),
-            Err(error) if is_missing(&error) => {
-                tracing::error!("the bucket {} is gone and is made anew, empty", self.bucket.name);
-                let made = jetstream.get_or_create_stream(self.config.clone()).await.map_err(unavailable)?;
-                Ok(made.cached_info().created)
-            }
-            Err(error) => Err(unavailable(error)),
+    pub(super) async fn since(&self) -> Result<Timestamp, NotStored> {
+        let name = &self.config.name;
+        if let Some(info) = self.bus.find_stream(name).await.map_err(NotStored::Unavailable)? {
+            return Ok(info.created);
         }
+        self.bus.make_anew(self.config.clone()).await.map_err(unavailable)?;
+        Ok(self.bus.stream_info(name).await.map_err(NotStored::Unavailable)?.created)
     }
-}
-
-fn is_missing(error: &GetStreamError) -> bool {
-    matches!(error.kind(), GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
 }
 
 /// What an entry holds; nothing where its key has been deleted.

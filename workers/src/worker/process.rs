@@ -199,7 +199,7 @@ impl Worker {
     async fn event<'a>(&self, delivery: &'a Delivery) -> Result<Option<Cow<'a, Event>>, NotStored> {
         match &delivery.event {
             Some(event) => Ok(Some(Cow::Borrowed(event))),
-            None => Ok(self.bus.event_at(delivery.event_sequence).await?.map(Cow::Owned)),
+            None => Ok(self.bus.event_at(delivery.event_sequence, &delivery.event_id).await?.map(Cow::Owned)),
         }
     }
 
