@@ -6,7 +6,7 @@ use async_nats::jetstream::consumer::{FromConsumer, PullConsumer, pull};
 use async_nats::jetstream::stream::Config;
 use futures::StreamExt;
 use serde_json::json;
-use tidings_rig::{Ledger, Process, Receiver, Rig, Role, alert, event, eventually, provider};
+use tidings_rig::{Ledger, Process, Receiver, Reply, Rig, Role, alert, event, eventually, provider};
 
 use crate::TIDINGS;
 
@@ -133,4 +133,27 @@ async fn a_role_whose_consumer_is_paused_is_not_ready_until_it_is_resumed() {
     stream.resume_consumer("router").await.expect("it can be resumed");
     receiver.accepts("while it is paused").await;
     roles.router.ready().await;
+}
+
+#[tokio::test]
+async fn a_large_event_whose_stream_was_deleted_is_a_dead_letter_and_no_other_event_goes_in_its_place() {
+    let (receiver, rig, roles) = everything().await;
+    receiver.answer_with(Reply::Status(503));
+    rig.rules().put([provider("hook", receiver.url()).that_retries_soon()]);
+    let too_large_to_travel = "x".repeat(100_000);
+    roles.ingest.post(&event(&too_large_to_travel)).await.expect("ingest answers");
+    receiver.receives(1).await;
+
+    let jetstream = rig.jetstream().await;
+    jetstream.delete_stream("EVENTS").await.expect("it is there");
+    let mut ledger = Ledger::default();
+    ledger.post_insistently(&roles.ingest, ["the first of another stream".to_owned()]).await;
+    receiver.answer_with(Reply::Status(200));
+
+    receiver.accepts("the first of another stream").await;
+    rig.drained().await;
+    assert_eq!(receiver.accepted().len(), 1);
+    let letters = rig.dead_letters().await;
+    let reasons = letters.iter().map(|letter| letter.delivery.as_ref()?.attempts.last().map(|attempt| attempt.reason.clone()));
+    assert_eq!(reasons.collect::<Vec<_>>(), [Some("event-gone".to_owned())]);
 }
