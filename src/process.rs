@@ -202,9 +202,8 @@ async fn start_roles(
     let check = health.check("bus", Some(BUS_FRESH_FOR));
     let name = format!("tidings {role:?}").to_lowercase();
     let bus = connect_patiently(&settings.nats, &name, &check).await?;
-    let sizing = settings.sizing();
-    set_up(&bus, &sizing, duty, &check).await?;
-    tokio::spawn(Watch::new(bus.clone(), &sizing, duty, metrics.clone()).run(check, stop.holding.clone()));
+    let sizing = set_up(&bus, &settings.sizing(), duty, &check).await?;
+    Watch::new(bus.clone(), &sizing, duty, metrics.clone()).start(check, stop.holding.clone()).await;
     if parts.ingest
         && let Some(listener) = events.take()
     {
@@ -233,10 +232,10 @@ async fn start_roles(
 }
 
 /// Router and worker make the streams; ingest waits for them.
-async fn set_up(bus: &Bus, sizing: &Sizing, duty: Duty, check: &Check) -> anyhow::Result<()> {
+async fn set_up(bus: &Bus, sizing: &Sizing, duty: Duty, check: &Check) -> anyhow::Result<Sizing> {
     loop {
         match bus.set_up(sizing, duty).await {
-            Ok(()) => return Ok(()),
+            Ok(sizing) => return Ok(sizing),
             Err(error @ SetupError::Differs { .. }) => return Err(error.into()),
             Err(error) => {
                 tracing::warn!(%error, "the streams are not there yet, trying again");

@@ -326,15 +326,16 @@ impl Bus {
         match code.map(jetstream::Error::error_code) {
             Some(ErrorCode::STREAM_DUPLICATE_MESSAGE_CONFLICT) => Refused::Conflict,
             Some(ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT) => Refused::Moved,
-            Some(ErrorCode::INSUFFICIENT_RESOURCES | ErrorCode::STREAM_STORE_FAILED) => Refused::Final(NotStored::StorageFull),
-            Some(code) if code == STORAGE_RESOURCES_EXCEEDED => Refused::Final(NotStored::StorageFull),
+            Some(
+                ErrorCode::INSUFFICIENT_RESOURCES
+                | ErrorCode::STREAM_STORE_FAILED
+                | ErrorCode::STORAGE_RESOURCES_EXCEEDED
+                | ErrorCode::ACCOUNT_RESOURCES_EXCEEDED,
+            ) => Refused::Final(NotStored::StorageFull),
             _ => Refused::Final(NotStored::Unavailable(error.to_string())),
         }
     }
 }
-
-/// "insufficient storage resources available".
-pub(crate) const STORAGE_RESOURCES_EXCEEDED: jetstream::ErrorCode = jetstream::ErrorCode::STORAGE_RESOURCES_EXCEEDED;
 
 enum Refused {
     Conflict,

@@ -7,5 +7,6 @@ mod killing;
 mod matrix;
 mod retention;
 mod soak;
+mod storage;
 
 const TIDINGS: &str = env!("CARGO_BIN_EXE_tidings");

@@ -1,9 +1,11 @@
 //! Making sure that streams and buckets are on the server as they must be.
 
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::account::Account;
 use async_nats::jetstream::context::CreateStreamErrorKind;
 use async_nats::jetstream::stream::Config;
 
-use crate::bus::{Bus, STORAGE_RESOURCES_EXCEEDED};
+use crate::bus::Bus;
 use crate::stream::{self, Sizing};
 
 /// No stream that discards is made smaller than this.
@@ -48,22 +50,26 @@ impl SetupError {
 }
 
 impl Bus {
-    /// Makes streams and buckets that are missing, and checks or changes those that are there, as is this process's duty.
+    /// Makes streams and buckets that are missing, and checks or changes those that are there, as is this process's duty. Tells the
+    /// sizes, with the account's limit where the settings name none.
     ///
     /// # Errors
     /// The server can't be asked, a stream differs and is not to be changed, or EVENTS is waited for.
-    pub async fn set_up(&self, sizing: &Sizing, duty: Duty) -> Result<(), SetupError> {
+    pub async fn set_up(&self, sizing: &Sizing, duty: Duty) -> Result<Sizing, SetupError> {
         if duty == Duty::Wait {
-            return self.find_events(sizing).await;
+            return self.find_events(sizing).await.map(|()| *sizing);
         }
-        for must in stream::all(sizing) {
+        let account = self.jetstream().query_account().await;
+        let account = account.map_err(|error| SetupError::unavailable(stream::EVENTS, error.to_string()))?;
+        let sizing = Sizing { storage_limit: storage_limit(&account, sizing.storage_limit), ..*sizing };
+        for must in stream::all(&sizing) {
             let is = match self.jetstream().get_stream(&must.name).await {
                 Ok(stream) => stream.cached_info().config.clone(),
                 Err(_) => self.make_stream(must.clone()).await?,
             };
             self.hold_against(&is, must, duty).await?;
         }
-        Ok(())
+        Ok(sizing)
     }
 
     async fn find_events(&self, sizing: &Sizing) -> Result<(), SetupError> {
@@ -102,7 +108,10 @@ impl Bus {
                 Ok(stream) => return Ok(stream.cached_info().config.clone()),
                 Err(error) => error,
             };
-            let is_too_large = matches!(error.kind(), CreateStreamErrorKind::JetStream(error) if error.error_code() == STORAGE_RESOURCES_EXCEEDED);
+            let is_too_large = matches!(
+                error.kind(),
+                CreateStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STORAGE_RESOURCES_EXCEEDED
+            );
             if !is_too_large || must.max_bytes / 4 < SMALLEST_LIMIT {
                 return Err(SetupError::unavailable(&must.name, error.to_string()));
             }
@@ -115,4 +124,10 @@ impl Bus {
             );
         }
     }
+}
+
+/// What may be stored on disk: what the account allows, or less where the settings say so.
+pub(super) fn storage_limit(account: &Account, setting: Option<u64>) -> Option<u64> {
+    let allowed = account.limits.max_storage.and_then(|limit| u64::try_from(limit).ok()).filter(|limit| *limit > 0);
+    allowed.into_iter().chain(setting).min()
 }

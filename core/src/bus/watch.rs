@@ -10,7 +10,7 @@ use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::Bus;
-use crate::bus::setup::{Duty, SetupError};
+use crate::bus::setup::{Duty, SetupError, storage_limit};
 use crate::bus::storage::{Backlog, Routed};
 use crate::health::Check;
 use crate::metrics::{Metrics, StreamLabel};
@@ -44,26 +44,33 @@ impl Watch {
         Self { bus, duty, storage_limit: sizing.storage_limit, always, in_turn, troubles: BTreeMap::new(), metrics }
     }
 
-    /// Samples until `stop`.
+    /// Samples once, so that whoever begins now knows how much room there is, then until `stop`.
     ///
     /// # Guarantees
     /// A stream or bucket that somebody deletes is made anew by routers and workers within seconds; of one that somebody changes,
     /// `check` tells the difference until it is as it must be. Both are logged.
-    pub async fn run(mut self, check: Check, stop: CancellationToken) {
-        let mut ticks = tokio::time::interval(SAMPLE_EVERY);
+    pub async fn start(mut self, check: Check, stop: CancellationToken) {
+        self.sample(&check).await;
+        let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + SAMPLE_EVERY, SAMPLE_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            let Some(sampled) = stop.run_until_cancelled(self.sample()).await else { return };
-            self.metrics.bus_up.set(sampled.is_ok().into());
-            match sampled {
-                Ok(()) => check.succeed(),
-                Err(trouble) => check.fail(trouble),
+        tokio::spawn(async move {
+            while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+                stop.run_until_cancelled(self.sample(&check)).await;
             }
-            self.metrics.storage_used.set(self.bus.storage().used());
+        });
+    }
+
+    async fn sample(&mut self, check: &Check) {
+        let seen = self.look().await;
+        self.metrics.bus_up.set(seen.is_ok().into());
+        self.metrics.storage_used.set(self.bus.storage().used());
+        match seen {
+            Ok(()) => check.succeed(),
+            Err(trouble) => check.fail(trouble),
         }
     }
 
-    async fn sample(&mut self) -> Result<(), String> {
+    async fn look(&mut self) -> Result<(), String> {
         if !self.bus.is_connected() {
             return Err("not connected".to_owned());
         }
@@ -159,8 +166,7 @@ impl Bus {
 
     async fn sample_storage(&self, events: &StreamInfo, limit: Option<u64>) -> Result<(), String> {
         let account = self.jetstream().query_account().await.map_err(|error| error.to_string())?;
-        let account_limit = account.limits.max_storage.and_then(|limit| u64::try_from(limit).ok());
-        self.storage().note_used(account.storage, account_limit.or(limit));
+        self.storage().note_used(account.storage, storage_limit(&account, limit));
         let routed_up_to = self.routed_up_to(events).await;
         let oldest_unrouted = self.age_of(routed_up_to + 1, events.state.last_seq).await;
         self.storage().note_backlog(&Backlog {
