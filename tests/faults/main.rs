@@ -1,5 +1,6 @@
 //! Processes that are killed while events come in, and a ledger of every event.
 
+mod away;
 mod cluster;
 mod ending;
 mod fail_points;

@@ -1,0 +1,47 @@
+//! A server that is away for longer than anybody waits for an answer.
+
+use std::time::Duration;
+
+use tidings_rig::{Ledger, Receiver, Reply, Rig, Role, alert, eventually, eventually_within, provider};
+
+use crate::TIDINGS;
+
+/// Longer than every deadline, and than the longest pause between two tries to connect.
+const AWAY: Duration = Duration::from_secs(70);
+/// That pause, twice, and what a pull takes to begin.
+const BACK_WITHIN: Duration = Duration::from_secs(15);
+
+#[tokio::test]
+async fn after_a_minute_without_a_server_every_role_works_again_and_nothing_is_lost() {
+    let mut rig = Rig::start(TIDINGS).await;
+    let receiver = Receiver::start().await;
+    receiver.answer_with(Reply::Status(503));
+    rig.rules().put([provider("hook", receiver.url()).that_retries_soon(), alert("all", "hook")]);
+    let roles = [rig.spawn(Role::router()), rig.spawn(Role::worker()), rig.spawn(Role::ingest())];
+    for role in &roles {
+        role.ready().await;
+    }
+    let mut ledger = Ledger::default();
+    ledger.post_insistently(&roles[2], (0..20).map(|number| format!("before {number}"))).await;
+    receiver.receives(5).await;
+
+    rig.nats().kill().await;
+    tokio::time::sleep(AWAY).await;
+    for role in &roles {
+        eventually("the role says that it is not connected", async || {
+            let answer = role.readiness().await;
+            (answer.status == 503 && answer.body.contains("bus: not connected")).then_some(())
+        })
+        .await;
+    }
+    rig.nats().restart().await;
+
+    for role in &roles {
+        let works = async || (role.readiness().await.status == 200).then_some(());
+        eventually_within(BACK_WITHIN, "the role works again", works).await;
+    }
+    receiver.answer_with(Reply::Status(200));
+    ledger.post_insistently(&roles[2], (0..20).map(|number| format!("after {number}"))).await;
+    ledger.settled(&rig, &receiver).await;
+    assert!(rig.dead_letters().await.is_empty());
+}
