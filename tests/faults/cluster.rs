@@ -74,6 +74,31 @@ async fn a_cluster_that_is_restarted_whole_loses_nothing_and_every_role_is_ready
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_whose_leader_stands_still_for_ten_seconds_loses_nothing_and_every_role_is_ready_again() {
+    let (rig, cluster) = Rig::start_on_cluster(TIDINGS).await;
+    let receiver = Receiver::start().await;
+    rig.rules().put([provider("hook", receiver.url()).that_retries_soon(), alert("all", "hook")]);
+    let roles = [Role::ingest(), Role::router(), Role::worker()].map(|role| rig.spawn(role));
+    for role in &roles {
+        role.ready().await;
+    }
+
+    let ingest = roles[0].address();
+    let posting =
+        tokio::spawn(
+            async move { post_steadily(&ingest, 50, Duration::from_secs(20), |number| event(&number.to_string())).await },
+        );
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    cluster.freeze_leader_of("EVENTS", Duration::from_secs(10)).await.expect("it had a leader");
+
+    let posted = posting.await.expect("posting does not panic");
+    all_arrive(&receiver, &posted).await;
+    for role in &roles {
+        role.ready().await;
+    }
+}
+
 async fn all_arrive(receiver: &Receiver, posted: &[Posted]) -> BTreeMap<String, (usize, Instant)> {
     let mut missing = Vec::new();
     eventually_within(PATIENCE, "so many requests have come in", async || (receiver.count() >= posted.len()).then_some(())).await;

@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_nats::jetstream;
+use rustix::process::Signal;
 use tokio::process::Child;
+use tokio::time::sleep;
 
-use crate::nats::{greets, run};
+use crate::nats::{greets, run, signal};
 use crate::port::free_port;
 use crate::wait::eventually_within;
 
@@ -74,10 +76,20 @@ impl NatsCluster {
 
     /// Ends the server that leads a stream at once, as `kill -9` does, and tells its name. `None`: it has no leader now.
     pub async fn kill_leader_of(&mut self, stream: &str) -> Option<String> {
-        let info = self.jetstream().await?.get_stream(stream).await.ok()?.cached_info().cluster.clone()?;
-        let leader = info.leader?;
+        let leader = self.leader_of(stream).await?;
         let member = self.members.iter_mut().find(|member| member.name == leader)?;
         member.kill().await;
+        Some(leader)
+    }
+
+    /// Stops the server that leads a stream without an end, as a machine that hangs, for so long. `None`: it has no leader now.
+    pub async fn freeze_leader_of(&self, stream: &str, length: Duration) -> Option<String> {
+        let leader = self.leader_of(stream).await?;
+        let member = self.members.iter().find(|member| member.name == leader)?;
+        let child = member.child.as_ref()?;
+        signal(child, Signal::STOP);
+        sleep(length).await;
+        signal(child, Signal::CONT);
         Some(leader)
     }
 
@@ -97,6 +109,10 @@ impl NatsCluster {
             (cluster.leader.is_some() && current == SERVERS - 1).then_some(())
         })
         .await;
+    }
+
+    async fn leader_of(&self, stream: &str) -> Option<String> {
+        self.jetstream().await?.get_stream(stream).await.ok()?.cached_info().cluster.clone()?.leader
     }
 
     /// A client, while a server that takes connections is found soon.
