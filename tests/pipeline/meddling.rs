@@ -66,6 +66,7 @@ async fn a_stream_or_bucket_that_is_deleted_is_made_anew_as_it_was_and_deliverie
     for role in [&router, &worker, &ingest] {
         role.ready().await;
     }
+    assert_eq!(router.metric("tidings_router_lost_to_retention_total", "").await, 0.0, "everything was routed before");
     let made = worker.metric("tidings_bus_streams_made_anew_total", "").await;
     assert!(made + router.metric("tidings_bus_streams_made_anew_total", "").await >= 7.0);
 }
