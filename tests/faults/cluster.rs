@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tidings_rig::{Posted, Receiver, Rig, Role, alert, event, eventually_within, post_steadily, provider};
+use tidings_rig::{NatsCluster, Posted, Process, Receiver, Rig, Role, alert, event, eventually_within, post_steadily, provider};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::TIDINGS;
@@ -48,55 +49,53 @@ async fn a_cluster_whose_leader_is_killed_every_20_s_for_two_minutes_loses_nothi
     state_latencies(&posted, &arrived, killed.len());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_cluster_that_is_restarted_whole_loses_nothing_and_every_role_is_ready_again() {
-    let (rig, mut cluster) = Rig::start_on_cluster(TIDINGS).await;
-    let receiver = Receiver::start().await;
-    rig.rules().put([provider("hook", receiver.url()).that_retries_soon(), alert("all", "hook")]);
-    let roles = [Role::ingest(), Role::router(), Role::worker()].map(|role| rig.spawn(role));
-    for role in &roles {
-        role.ready().await;
+/// One process of each role on a cluster, with 50 events a second for 20 s on their way to it.
+struct UnderLoad {
+    cluster: NatsCluster,
+    roles: [Process; 3],
+    receiver: Receiver,
+    posting: JoinHandle<Vec<Posted>>,
+    /// The rules, and the folder of everything.
+    _rig: Rig,
+}
+
+impl UnderLoad {
+    async fn start() -> Self {
+        let (rig, cluster) = Rig::start_on_cluster(TIDINGS).await;
+        let receiver = Receiver::start().await;
+        rig.rules().put([provider("hook", receiver.url()).that_retries_soon(), alert("all", "hook")]);
+        let roles = [Role::ingest(), Role::router(), Role::worker()].map(|role| rig.spawn(role));
+        for role in &roles {
+            role.ready().await;
+        }
+        let (ingest, length) = (roles[0].address(), Duration::from_secs(20));
+        let posting = tokio::spawn(async move { post_steadily(&ingest, 50, length, |number| event(&number.to_string())).await });
+        receiver.receives(100).await;
+        Self { cluster, roles, receiver, posting, _rig: rig }
     }
 
-    let ingest = roles[0].address();
-    let posting =
-        tokio::spawn(
-            async move { post_steadily(&ingest, 50, Duration::from_secs(12), |number| event(&number.to_string())).await },
-        );
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    cluster.kill_all().await;
-    cluster.restart().await;
-
-    let posted = posting.await.expect("posting does not panic");
-    all_arrive(&receiver, &posted).await;
-    for role in &roles {
-        role.ready().await;
+    async fn loses_nothing_and_every_role_is_ready_again(self) {
+        let posted = self.posting.await.expect("posting does not panic");
+        all_arrive(&self.receiver, &posted).await;
+        for role in &self.roles {
+            role.ready().await;
+        }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_is_restarted_whole_loses_nothing_and_every_role_is_ready_again() {
+    let mut bed = UnderLoad::start().await;
+    bed.cluster.kill_all().await;
+    bed.cluster.restart().await;
+    bed.loses_nothing_and_every_role_is_ready_again().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_whose_leader_stands_still_for_ten_seconds_loses_nothing_and_every_role_is_ready_again() {
-    let (rig, cluster) = Rig::start_on_cluster(TIDINGS).await;
-    let receiver = Receiver::start().await;
-    rig.rules().put([provider("hook", receiver.url()).that_retries_soon(), alert("all", "hook")]);
-    let roles = [Role::ingest(), Role::router(), Role::worker()].map(|role| rig.spawn(role));
-    for role in &roles {
-        role.ready().await;
-    }
-
-    let ingest = roles[0].address();
-    let posting =
-        tokio::spawn(
-            async move { post_steadily(&ingest, 50, Duration::from_secs(20), |number| event(&number.to_string())).await },
-        );
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    cluster.freeze_leader_of("EVENTS", Duration::from_secs(10)).await.expect("it had a leader");
-
-    let posted = posting.await.expect("posting does not panic");
-    all_arrive(&receiver, &posted).await;
-    for role in &roles {
-        role.ready().await;
-    }
+    let bed = UnderLoad::start().await;
+    bed.cluster.freeze_leader_of("EVENTS", Duration::from_secs(10)).await.expect("it had a leader");
+    bed.loses_nothing_and_every_role_is_ready_again().await;
 }
 
 async fn all_arrive(receiver: &Receiver, posted: &[Posted]) -> BTreeMap<String, (usize, Instant)> {
