@@ -4,6 +4,7 @@ use kube::api::{Api, Patch, PatchParams};
 use kube::core::DynamicObject;
 use kube::{Client, Error};
 use serde_json::json;
+use tidings_core::failpoint;
 
 use super::served::Served;
 use crate::object::Identity;
@@ -40,8 +41,10 @@ impl Waiting {
     pub(super) async fn release(&self, client: &Client, served: &Served) -> Result<(), Error> {
         let api = Api::<DynamicObject>::namespaced_with(client.clone(), &self.identity.namespace, &served.resource);
         let operations = serde_json::from_value(self.operations()).map_err(Error::SerdeError)?;
+        failpoint::reach("router:releasing");
         match api.patch(&self.identity.name, &PatchParams::default(), &Patch::Json::<()>(operations)).await {
             Ok(_) => {
+                failpoint::reach("router:released");
                 tracing::info!(object = %self.identity, "removed the finalizer {FINALIZER}, for which its deletion waited");
                 Ok(())
             }
