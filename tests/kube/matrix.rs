@@ -5,6 +5,7 @@
 //! armed. A point that is not reached fails its run.
 
 mod account;
+mod balance;
 
 use std::os::unix::process::ExitStatusExt;
 use std::panic::AssertUnwindSafe;
@@ -18,7 +19,7 @@ use account::Account;
 
 const KILLED: i32 = 9;
 /// So many runs go on at once: they mostly wait for the Lease of a dead holder to end.
-const SIDE_BY_SIDE: usize = 8;
+const SIDE_BY_SIDE: usize = 6;
 /// What is counted up is written once a minute.
 const DIES_WITHIN: Duration = Duration::from_secs(120);
 

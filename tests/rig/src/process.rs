@@ -231,7 +231,9 @@ impl Process {
 
     /// Like [`Process::ended`], with a limit of its own.
     pub async fn ended_within(&mut self, limit: Duration) -> ExitStatus {
-        tokio::time::timeout(limit, self.child.wait()).await.expect("the process ends").expect("a child can be waited for")
+        let ended = tokio::time::timeout(limit, self.child.wait()).await;
+        let ended = ended.unwrap_or_else(|_| panic!("`tidings {}` does not end within {limit:?}", self.launch.arguments[0]));
+        ended.expect("a child can be waited for")
     }
 
     /// Starts it again after its end, with the same arguments, and waits until it is ready.
