@@ -1,4 +1,4 @@
-//! Every fail point in turn, from the list in the code: the process that reaches it dies there, and the account is settled.
+//! Every fail point on the bus in turn, from the list in the code: the process that reaches it dies there, and the account is settled.
 //!
 //! Each run is the same: every kind of destination, a worker that has died once already, so that some deliveries come again,
 //! and one process that is armed. A point that is not reached fails its run.
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
 use serde_json::json;
-use tidings_core::failpoint::POINTS;
+use tidings_core::failpoint::BUS_POINTS;
 use tidings_core::stream::{DELIVERIES, worker_consumer};
 use tidings_rig::{Ledger, Manifest, Process, Receiver, Reply, Rig, Role, alert, eventually, provider};
 
@@ -30,9 +30,9 @@ const DEATHS: usize = 2;
 async fn a_process_that_dies_before_or_after_any_of_its_side_effects_loses_nothing() {
     let run =
         |point: &'static &'static str| async move { (*point, AssertUnwindSafe(dies_at(point)).catch_unwind().await.is_err()) };
-    let runs = futures::stream::iter(POINTS).map(run).buffer_unordered(SIDE_BY_SIDE);
+    let runs = futures::stream::iter(BUS_POINTS).map(run).buffer_unordered(SIDE_BY_SIDE);
     let failed: Vec<&str> = runs.filter_map(|(point, failed)| async move { failed.then_some(point) }).collect().await;
-    assert!(failed.is_empty(), "{failed:?} of {} points; see above why", POINTS.len());
+    assert!(failed.is_empty(), "{failed:?} of {} points; see above why", BUS_POINTS.len());
 }
 
 /// The destinations of a run: one that takes everything, one that fails every other time, one that refuses for good, one with a rate

@@ -8,6 +8,9 @@ use crate::TIDINGS;
 /// The group and version of the rules here.
 const API_VERSION: &str = "notification.toolkit.fluxcd.io/v1beta3";
 
+/// What notification-controller puts on objects.
+pub const FLUXS_FINALIZER: &str = "finalizers.fluxcd.io";
+
 /// A namespace of an API server, and a nats-server for the roles that read their rules there.
 pub struct Bed<'a> {
     pub rig: Rig,
@@ -55,6 +58,12 @@ pub fn provider(name: &str, spec: Value) -> Value {
     let mut whole = json!({"type": "generic", "retry": {"min": "100ms", "max": "1s"}});
     whole.as_object_mut().expect("it is a map").extend(spec.as_object().expect("a spec is a map").clone());
     object("Provider", name, whole)
+}
+
+/// An object with these finalizers.
+pub fn held_by(mut object: Value, finalizers: &[&str]) -> Value {
+    object["metadata"]["finalizers"] = json!(finalizers);
+    object
 }
 
 /// A Secret.

@@ -44,7 +44,8 @@ impl Cluster {
         self.happen(note, json!({})).await;
     }
 
-    async fn happen(&self, note: &str, fields: Value) {
+    /// The same with other fields.
+    pub async fn happen(&self, note: &str, fields: Value) {
         let mut event = json!({
             "metadata": {"generateName": "api."},
             "involvedObject": {"kind": "Pod", "apiVersion": "v1", "namespace": self.namespace, "name": "api"},
@@ -104,7 +105,7 @@ async fn watches(process: &Process) -> bool {
 }
 
 /// Waits until a replica watches, and has written where it begins.
-async fn begins(process: &Process) {
+pub async fn begins(process: &Process) {
     eventually("a replica watches", async || watches(process).await.then_some(())).await;
 }
 

@@ -9,6 +9,7 @@ mod guides;
 mod labels;
 mod lease;
 mod many;
+mod matrix;
 mod object;
 mod rbac;
 mod rig;

@@ -31,6 +31,14 @@ pub async fn create(client: &Client, namespace: &str, name: &str, manifest: &Val
     }
 }
 
+/// The condition Ready of an object, if it is about the object as it is now.
+pub fn present_condition(object: &Value) -> Option<&Value> {
+    let (status, generation) = (&object["status"], &object["metadata"]["generation"]);
+    let condition = &status["conditions"][0];
+    let is_present = [&condition["observedGeneration"], &status["observedGeneration"]] == [generation; 2];
+    (is_present && condition["type"] == "Ready").then_some(condition)
+}
+
 /// An Alert or a Provider of this version.
 pub fn manifest(version: &str, kind: &str, spec: Value) -> Value {
     json!({"apiVersion": format!("{GROUP}/{version}"), "kind": kind, "spec": spec})

@@ -3,7 +3,7 @@
 use serde_json::json;
 use tidings_rig::{KubeApiServer, Receiver, Role, event, eventually, free_port};
 
-use crate::bed::{Bed, alert, provider, reaches, secret};
+use crate::bed::{Bed, FLUXS_FINALIZER, alert, held_by, provider, reaches, secret};
 
 /// States of all rules that were put in force.
 const SNAPSHOTS: &str = "tidings_rules_snapshots_total";
@@ -132,15 +132,11 @@ async fn only_rules_with_the_labels_that_were_asked_for_count() {
 async fn a_deletion_that_waits_for_notification_controller_goes_on() {
     let bed = Bed::on(KubeApiServer::shared().await).await;
     let _up = bed.up().await;
-    let with = |mut object: serde_json::Value, finalizers: &[&str]| {
-        object["metadata"]["finalizers"] = json!(finalizers);
-        object
-    };
-    let flux = "finalizers.fluxcd.io";
+    let flux = FLUXS_FINALIZER;
     bed.apply([
-        with(provider("plain", json!({"address": "http://nobody.invalid"})), &[flux]),
-        with(provider("stays", json!({"address": "http://nobody.invalid"})), &[flux]),
-        with(alert("guarded", "plain"), &["example.org/first", flux, "example.org/last"]),
+        held_by(provider("plain", json!({"address": "http://nobody.invalid"})), &[flux]),
+        held_by(provider("stays", json!({"address": "http://nobody.invalid"})), &[flux]),
+        held_by(alert("guarded", "plain"), &["example.org/first", flux, "example.org/last"]),
     ])
     .await;
 
@@ -160,4 +156,33 @@ async fn a_deletion_that_waits_for_notification_controller_goes_on() {
     for object in ["provider/stays", "alert/guarded"] {
         bed.kubectl(&format!("patch {object} --type=merge --patch {{\"metadata\":{{\"finalizers\":null}}}}")).await;
     }
+}
+
+#[tokio::test]
+async fn a_deletion_waits_for_notification_controller_where_the_operator_says_so() {
+    let bed = Bed::on(KubeApiServer::shared().await).await;
+    let role = bed.role(Role::up()).env("TIDINGS_KUBERNETES__NAMESPACE", &bed.namespace);
+    let mut keeps = bed.rig.run(role.clone().args(["--no-release-finalizers"])).await;
+    bed.apply([held_by(provider("plain", json!({"address": "http://nobody.invalid"})), &[FLUXS_FINALIZER]), alert("a", "plain")])
+        .await;
+    let says = async |reason: &str| {
+        eventually(&format!("the Alert says {reason}"), async || {
+            let said = bed.kubectl("get alert a --output jsonpath={.status.conditions[0].reason}").await;
+            (said == reason).then_some(())
+        })
+        .await;
+    };
+    says("Initialized").await;
+
+    bed.kubectl("delete --wait=false provider/plain").await;
+    says("ProviderNotFound").await;
+    let kept = bed.kubectl("get provider plain --output jsonpath={.metadata.finalizers}").await;
+    assert_eq!(kept, r#"["finalizers.fluxcd.io"]"#);
+
+    assert!(keeps.terminate().await.success());
+    let _releases = bed.rig.run(role).await;
+    eventually("one that may release it does", async || {
+        bed.kubectl("get provider plain --ignore-not-found --output name").await.is_empty().then_some(())
+    })
+    .await;
 }

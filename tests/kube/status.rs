@@ -12,6 +12,7 @@ use tidings_core::{Destination, Message, Timestamp};
 use tidings_rig::{KubeApiServer, Process, Receiver, Reply, Role, event, eventually};
 
 use crate::bed::{Bed, alert, provider, secret};
+use crate::object::present_condition;
 
 /// What a router and a worker may do here: no test of this file needs more.
 const ROLE: &str = r#"
@@ -83,11 +84,8 @@ impl<'a> Stage<'a> {
         let what = format!("{kind} {name} is {status} ({reason})");
         let found = eventually(&what, async || {
             let object = self.object(kind, name).await;
-            let condition = &object["status"]["conditions"][0];
-            let generation = &object["metadata"]["generation"];
-            let is_present = [&condition["observedGeneration"], &object["status"]["observedGeneration"]] == [generation; 2];
-            let is_it = condition["type"] == "Ready" && condition["status"] == status && condition["reason"] == reason;
-            (is_present && is_it).then(|| condition.clone())
+            let condition = present_condition(&object)?;
+            (condition["status"] == status && condition["reason"] == reason).then(|| condition.clone())
         });
         found.await["message"].as_str().expect("a condition has a message").to_owned()
     }

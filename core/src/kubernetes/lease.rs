@@ -18,6 +18,7 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use tokio_util::sync::CancellationToken;
 
+use crate::failpoint;
 use crate::health::Check;
 use crate::token::hex;
 
@@ -114,6 +115,7 @@ impl Election {
         }
         let former = spec.and_then(claim::last_seen);
         let spec = Some(claim::taken(spec, &self.identity, jiff::Timestamp::now()));
+        failpoint::reach_for("lease:taking", &self.name);
         let written = match found {
             Some(found) => api.replace(&self.name, &PostParams::default(), &Lease { spec, ..found }).await,
             None => {
@@ -124,7 +126,11 @@ impl Election {
         match written {
             // Another was quicker.
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(Err(PAUSE)),
-            written => written.map(|lease| Ok(Taken { lease, former })),
+            written => {
+                let lease = written?;
+                failpoint::reach_for("lease:taken", &self.name);
+                Ok(Ok(Taken { lease, former }))
+            }
         }
     }
 

@@ -7,6 +7,7 @@ use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::Status;
 use kube::{Api, Client, Error};
 use serde_json::{Value, json};
+use tidings_core::failpoint;
 use tidings_rules::Identity;
 use tidings_rules::cluster::Served;
 use tokio::time::timeout;
@@ -54,7 +55,10 @@ pub(super) async fn status(
         "status": status,
     });
     let parameters = PatchParams::apply(FIELD_MANAGER).force();
-    answered(api.patch_status(&identity.name, &parameters, &Patch::Apply(body))).await.map(drop)
+    failpoint::reach("router:writing");
+    answered(api.patch_status(&identity.name, &parameters, &Patch::Apply(body))).await?;
+    failpoint::reach("router:written");
+    Ok(())
 }
 
 /// Writes an Event, or what it counts.
@@ -70,17 +74,22 @@ pub(super) async fn event(client: &Client, write: &Write) -> Result<(), NotWritt
             let namespace = event.metadata.namespace.clone().unwrap_or_default();
             let api: Api<Event> = Api::namespaced(client.clone(), &namespace);
             let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+            failpoint::reach("router:telling");
             match answered(api.create(&parameters, event)).await {
-                Err(NotWritten::Refused(Error::Api(status))) if status.is_already_exists() => Ok(()),
-                written => written.map(drop),
-            }
+                Err(NotWritten::Refused(Error::Api(status))) if status.is_already_exists() => return Ok(()),
+                created => created?,
+            };
+            failpoint::reach("router:told");
         }
         Write::Count(namespace, name, series) => {
             let api: Api<Event> = Api::namespaced(client.clone(), namespace);
             let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-            answered(api.patch(name, &parameters, &Patch::Merge(json!({"series": series})))).await.map(drop)
+            failpoint::reach("router:counting");
+            answered(api.patch(name, &parameters, &Patch::Merge(json!({"series": series})))).await?;
+            failpoint::reach("router:counted");
         }
     }
+    Ok(())
 }
 
 async fn answered<T>(request: impl Future<Output = Result<T, Error>>) -> Result<T, NotWritten> {

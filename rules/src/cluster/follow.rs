@@ -17,7 +17,7 @@ use super::link::Link;
 use super::named::Answer;
 use super::pace::Pace;
 use super::reading::core_object;
-use super::release::Waiting;
+use super::release::Releases;
 use super::served::Capabilities;
 use super::state::State;
 use super::watch::{self, ANSWER_WITHIN, LONGEST_PAUSE, Probe, Source, Told};
@@ -49,8 +49,6 @@ pub async fn follow(cluster: Cluster, live: Arc<Live>, stop: CancellationToken) 
 struct Follower {
     client: Client,
     scope: Scope,
-    /// Whether objects whose deletion waits for notification-controller are released.
-    releases: bool,
     catalog: Arc<Catalog>,
     live: Arc<Live>,
     state: State,
@@ -61,9 +59,7 @@ struct Follower {
     /// Which Secrets and ConfigMaps are watched.
     watched: HashSet<Source>,
     reads: FuturesUnordered<BoxFuture<'static, (Identity, Read)>>,
-    releasing: FuturesUnordered<BoxFuture<'static, (Waiting, Result<(), Error>)>>,
-    /// Those that could not be released, and of which that has been said.
-    unreleased: HashSet<Waiting>,
+    releases: Releases,
 }
 
 /// What came of reading an object.
@@ -75,7 +71,6 @@ impl Follower {
         Self {
             client,
             scope,
-            releases,
             catalog,
             live,
             state: State::new(kinds, options),
@@ -85,8 +80,7 @@ impl Follower {
             watches: SelectAll::new(),
             watched: HashSet::new(),
             reads: FuturesUnordered::new(),
-            releasing: FuturesUnordered::new(),
-            unreleased: HashSet::new(),
+            releases: Releases::new(releases),
         }
     }
 
@@ -150,7 +144,7 @@ impl Follower {
             tokio::select! {
                 Some(told) = self.watches.next() => self.take(told, capabilities),
                 Some((identity, read)) = self.reads.next() => self.take_read(&identity, read),
-                Some((waiting, released)) = self.releasing.next() => self.take_release(&waiting, released),
+                Some(ended) = self.releases.next() => self.releases.take(ended),
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => self.settle(),
                 Some(probe) = probes.next() => {
                     if self.take_probe(probe, capabilities) {
@@ -158,7 +152,11 @@ impl Follower {
                     }
                 }
             }
-            self.release(capabilities);
+            if self.releases.is_free()
+                && let Some(waiting) = self.state.next_waiting()
+            {
+                self.releases.begin(waiting, &self.client, capabilities);
+            }
         }
     }
 
@@ -271,33 +269,6 @@ impl Follower {
                 (identity, read)
             };
             self.reads.push(read.boxed());
-        }
-    }
-
-    /// Releases what waits, one request at a time.
-    fn release(&mut self, capabilities: &Capabilities) {
-        if !self.releases || !self.releasing.is_empty() {
-            return;
-        }
-        if let Some(waiting) = self.state.next_waiting() {
-            let (client, served) = (self.client.clone(), capabilities.of(&waiting.identity().kind).clone());
-            let release = async move {
-                let late = |_| Err(Error::Service("it has not been answered in time".into()));
-                let released = timeout(ANSWER_WITHIN, waiting.release(&client, &served)).await.unwrap_or_else(late);
-                (waiting, released)
-            };
-            self.releasing.push(release.boxed());
-        }
-    }
-
-    fn take_release(&mut self, waiting: &Waiting, released: Result<(), Error>) {
-        let Err(error) = released else {
-            self.unreleased.remove(waiting);
-            return;
-        };
-        if self.unreleased.insert(waiting.clone()) {
-            let (object, error) = (waiting.identity(), watch::sentence(&error));
-            tracing::warn!(%object, error, "its deletion waits for a finalizer that can't be removed; it is tried again");
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Duration;
 
 use reqwest::header::HeaderMap;
 use rustix::process::Signal;
@@ -225,10 +226,14 @@ impl Process {
 
     /// Waits until it ends by itself.
     pub async fn ended(&mut self) -> ExitStatus {
-        tokio::time::timeout(crate::PATIENCE, self.child.wait())
-            .await
-            .expect("the process ends")
-            .expect("a child can be waited for")
+        self.ended_within(crate::PATIENCE).await
+    }
+
+    /// Like [`Process::ended`], with a limit of its own.
+    pub async fn ended_within(&mut self, limit: Duration) -> ExitStatus {
+        let ended = tokio::time::timeout(limit, self.child.wait()).await;
+        let ended = ended.unwrap_or_else(|_| panic!("`tidings {}` does not end within {limit:?}", self.launch.arguments[0]));
+        ended.expect("a child can be waited for")
     }
 
     /// Starts it again after its end, with the same arguments, and waits until it is ready.

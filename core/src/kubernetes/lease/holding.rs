@@ -12,6 +12,7 @@ use kube::api::PostParams;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::failpoint;
 use crate::health::Check;
 
 use super::claim;
@@ -48,6 +49,16 @@ struct Holding {
     renewed: Mutex<Instant>,
     lost: CancellationToken,
     over: CancellationToken,
+}
+
+/// What a holder writes.
+enum Change {
+    /// That it is there.
+    Renewal,
+    /// What it knows, and that it is there.
+    Annotations(BTreeMap<String, String>),
+    /// That nobody holds the Lease.
+    Return,
 }
 
 /// The Lease could not be written.
@@ -101,11 +112,7 @@ impl Leadership {
     /// # Errors
     /// They are not known to be written.
     pub async fn annotate(&self, annotations: BTreeMap<String, String>) -> Result<(), LeaseError> {
-        self.write(|lease| {
-            lease.metadata.annotations.get_or_insert_default().extend(annotations.clone());
-            renew(lease);
-        })
-        .await
+        self.write(&Change::Annotations(annotations)).await
     }
 
     /// Does the work and renews the Lease meanwhile; gives it back unless it is lost.
@@ -119,8 +126,7 @@ impl Leadership {
             tracing::warn!("the work of a leader did not end in time and is broken off");
         }
         self.0.over.cancel();
-        let given_back = self.write(|lease| lease.spec = lease.spec.as_ref().map(claim::released)).await;
-        if let Err(error) = given_back {
+        if let Err(error) = self.write(&Change::Return).await {
             tracing::debug!(%error, "a Lease was not given back");
         }
         self.0.lost.cancel();
@@ -139,7 +145,7 @@ impl Leadership {
                 return;
             }
             if silent_for >= RENEW_EVERY {
-                match timeout(RENEW_WITHIN - silent_for, self.write(renew)).await.unwrap_or(Err(LeaseError::Silent)) {
+                match timeout(RENEW_WITHIN - silent_for, self.write(&Change::Renewal)).await.unwrap_or(Err(LeaseError::Silent)) {
                     Ok(()) => self.0.check.succeed(),
                     Err(LeaseError::Lost) => return,
                     Err(error) => {
@@ -153,18 +159,20 @@ impl Leadership {
 
     /// Writes the Lease by compare-and-set. When somebody has changed it who does not hold it (`kubectl annotate`), it is
     /// read and changed again.
-    async fn write(&self, change: impl Fn(&mut Lease)) -> Result<(), LeaseError> {
+    async fn write(&self, change: &Change) -> Result<(), LeaseError> {
+        let [before, after] = change.fail_points();
         let mut lease = self.0.lease.lock().await;
         for _ in 0..MOST_CONFLICTS {
             if self.0.lost.is_cancelled() {
                 return Err(LeaseError::Lost);
             }
-            let mut changed = lease.clone();
-            change(&mut changed);
+            let changed = change.of(&lease);
             let began = Instant::now();
             let name = changed.metadata.name.clone().unwrap_or_default();
+            failpoint::reach_for(before, &name);
             match answered(self.0.api.replace(&name, &PostParams::default(), &changed)).await {
                 Ok(written) => {
+                    failpoint::reach_for(after, &name);
                     *lease = written;
                     *self.0.renewed.lock().unwrap_or_else(PoisonError::into_inner) = began;
                     return Ok(());
@@ -203,8 +211,31 @@ impl Leadership {
     }
 }
 
-fn renew(lease: &mut Lease) {
-    lease.spec.get_or_insert_default().renew_time = Some(MicroTime(jiff::Timestamp::now()));
+// === impl Change ===
+
+impl Change {
+    /// The Lease with this change.
+    fn of(&self, lease: &Lease) -> Lease {
+        let mut changed = lease.clone();
+        if let Self::Return = self {
+            changed.spec = changed.spec.as_ref().map(claim::released);
+            return changed;
+        }
+        if let Self::Annotations(annotations) = self {
+            changed.metadata.annotations.get_or_insert_default().extend(annotations.clone());
+        }
+        changed.spec.get_or_insert_default().renew_time = Some(MicroTime(jiff::Timestamp::now()));
+        changed
+    }
+
+    /// Before and after it is written.
+    fn fail_points(&self) -> [&'static str; 2] {
+        match self {
+            Self::Renewal => ["lease:renewing", "lease:renewed"],
+            Self::Annotations(_) => ["lease:annotating", "lease:annotated"],
+            Self::Return => ["lease:returning", "lease:returned"],
+        }
+    }
 }
 
 /// With an end to waiting.
