@@ -29,7 +29,7 @@ mod seating;
 pub mod seats;
 pub mod slots;
 
-use breaker::Breaker;
+use breaker::{Breaker, Probe};
 use ledger::Ledger;
 use places::{MOST_WAIT, Place, Places, Room};
 use seating::SeatTaken;
@@ -105,7 +105,7 @@ pub struct Pass {
     /// Only what must not be waited for has none: a probe.
     _place: Option<Place>,
     _seat: Option<SeatTaken>,
-    probe: Option<String>,
+    probe: Option<Probe>,
 }
 
 /// When a delivery's slot is, in milliseconds since 1970 where it is now.
@@ -174,15 +174,15 @@ impl Throttle {
                 self.change_slots(call, SlotChange::NotBefore(self.bus.clock().after(wait).as_millisecond()));
             }
         }
-        let Some(holder) = &pass.probe else {
+        let Some(probe) = pass.probe else {
             if let Some(seen) = seen {
                 self.breaker.saw(destination, seen, retry);
             }
             return;
         };
-        let seen = seen.unwrap_or_else(|| Seen::Failed("the probe ended without an answer".to_owned()));
+        let Some(seen) = seen else { return };
         let is_answered = seen == Seen::Answered;
-        match self.breaker.probed(destination, holder, seen, retry).await {
+        match probe.ended(seen).await {
             Ok(true) if is_answered => {
                 if !limits::rates(call.provider).is_empty() {
                     self.change_slots(call, SlotChange::Answered);
@@ -216,8 +216,8 @@ impl Throttle {
         let mut standing = self.breaker.standing(destination);
         if standing == Standing::ProbeDue {
             let holder = format!("{}/{:016x}", call.delivery.id, rand::random::<u64>());
-            if self.breaker.probe(destination, &holder, lease(call.provider)).await? {
-                return Ok(Some(Leave::Go(Pass { _place: None, _seat: None, probe: Some(holder) })));
+            if let Some(probe) = self.breaker.probe(destination, holder, lease(call.provider), &call.provider.retry).await? {
+                return Ok(Some(Leave::Go(Pass { _place: None, _seat: None, probe: Some(probe) })));
             }
             standing = self.breaker.standing(destination);
         }

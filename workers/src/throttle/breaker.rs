@@ -34,6 +34,14 @@ struct Table {
     failing: HashMap<Destination, usize>,
 }
 
+/// Leave to call a destination that nobody else calls. One that is dropped has failed, whatever ended it.
+pub struct Probe {
+    ledger: Arc<Ledger<CircuitChange>>,
+    destination: Arc<Destination>,
+    holder: String,
+    retry: RetryPolicy,
+}
+
 /// A change of a circuit.
 #[derive(Clone, Debug)]
 struct CircuitChange {
@@ -155,26 +163,22 @@ impl Breaker {
         });
     }
 
-    /// Becomes the one that probes; whether it did.
+    /// Becomes the one that probes, if nobody else does.
     ///
     /// # Errors
     /// The bus can't be asked.
-    pub async fn probe(&self, destination: &Arc<Destination>, holder: &str, lasts: Duration) -> Result<bool, NotStored> {
-        self.change(destination, What::Probe { holder: holder.to_owned(), lasts }).await
-    }
-
-    /// Tells how the probe went; whether it was still this holder's.
-    ///
-    /// # Errors
-    /// The bus can't be asked: the probe then counts as lost.
-    pub async fn probed(
+    pub async fn probe(
         &self,
         destination: &Arc<Destination>,
-        holder: &str,
-        seen: Seen,
+        holder: String,
+        lasts: Duration,
         retry: &RetryPolicy,
-    ) -> Result<bool, NotStored> {
-        self.change(destination, What::Probed { holder: holder.to_owned(), seen, retry: *retry }).await
+    ) -> Result<Option<Probe>, NotStored> {
+        // Made before it is known to be ours: it is given back even if this is broken off while the bus is asked.
+        let (ledger, destination) = (self.ledger.clone(), destination.clone());
+        let probe = Probe { ledger, destination: destination.clone(), holder: holder.clone(), retry: *retry };
+        let is_ours = self.change(&destination, What::Probe { holder, lasts }).await?;
+        Ok(if is_ours { Some(probe) } else { probe.was_never_ours() })
     }
 
     /// Makes what is parked at this place the next probe, if there is none; whether it is.
@@ -195,6 +199,37 @@ impl Breaker {
 
     fn table(&self) -> MutexGuard<'_, Table> {
         lock(&self.known)
+    }
+}
+
+// === impl Probe ===
+
+impl Probe {
+    /// Tells how it went; whether it was still ours.
+    ///
+    /// # Errors
+    /// The bus can't be asked: the probe then counts as lost.
+    pub async fn ended(mut self, seen: Seen) -> Result<bool, NotStored> {
+        self.tell(seen).await
+    }
+
+    fn was_never_ours(mut self) -> Option<Self> {
+        self.holder.clear();
+        None
+    }
+
+    /// At once, also where nobody waits for the answer.
+    fn tell(&mut self, seen: Seen) -> impl Future<Output = Result<bool, NotStored>> + Send + use<> {
+        let what = What::Probed { holder: std::mem::take(&mut self.holder), seen, retry: self.retry };
+        self.ledger.change(&self.destination.key(), CircuitChange { destination: self.destination.clone(), what })
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        if !self.holder.is_empty() {
+            drop(self.tell(Seen::Failed("the probe ended without an answer".to_owned())));
+        }
     }
 }
 
