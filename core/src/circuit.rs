@@ -60,6 +60,12 @@ pub fn standing(circuit: &Circuit, now: Timestamp) -> Standing {
     }
 }
 
+/// Whether nothing of it is news: it has been closed for long, and its last call was answered.
+pub fn is_long_well(circuit: &Circuit, now: Timestamp) -> bool {
+    let is_well = circuit.state() == State::Closed && circuit.failures == 0;
+    is_well && !flaps(circuit, now)
+}
+
 /// The circuit after what calls without a probe have shown, oldest first; nothing where that changes nothing. `random` is in
 /// 0..1 and spreads the probes.
 pub fn observed(circuit: &Circuit, seen: &[Seen], retry: &RetryPolicy, now: Timestamp, random: f64) -> Option<Circuit> {
@@ -151,8 +157,7 @@ pub fn state_word(state: State) -> &'static str {
 
 fn open(circuit: &mut Circuit, now: Timestamp, retry: &RetryPolicy, random: f64, asked: Option<Duration>) {
     if circuit.state() == State::Closed {
-        let flaps = now.duration_since(time(circuit.since.as_ref())) < FLAPS_WITHIN.try_into().unwrap_or_default();
-        circuit.openings = if flaps { circuit.openings } else { 0 };
+        circuit.openings = if flaps(circuit, now) { circuit.openings } else { 0 };
         circuit.since = Some(proto(now));
     }
     circuit.openings = circuit.openings.saturating_add(1);
@@ -160,6 +165,10 @@ fn open(circuit: &mut Circuit, now: Timestamp, retry: &RetryPolicy, random: f64,
     circuit.until = Some(proto(after(now, wait)));
     circuit.state = State::Open.into();
     circuit.probe.clear();
+}
+
+fn flaps(circuit: &Circuit, now: Timestamp) -> bool {
+    now.duration_since(time(circuit.since.as_ref())) < FLAPS_WITHIN.try_into().unwrap_or_default()
 }
 
 /// The record of a closed circuit keeps how often it has opened, in case that it does again at once.
@@ -278,6 +287,13 @@ mod tests {
         let fails = [failed(), failed(), failed(), failed(), failed()];
         assert_eq!(observe(&closed, &fails, 1030).openings, 3);
         assert_eq!(observe(&closed, &fails, 1070).openings, 1);
+    }
+
+    #[test]
+    fn what_has_closed_a_while_ago_and_does_not_fail_is_no_news() {
+        let closed = probe(&opened(1000), &Seen::Answered, 1002);
+        assert!(!is_long_well(&closed, at(1061)) && is_long_well(&closed, at(1062)));
+        assert!(!is_long_well(&opened(1000), at(9000)) && !is_long_well(&observe(&closed, &[failed()], 2000), at(9000)));
     }
 
     #[test]

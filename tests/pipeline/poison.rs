@@ -185,3 +185,17 @@ async fn a_probe_that_panics_is_followed_by_another() {
     let balance = ledger.settled(&rig, &receiver).await;
     assert_eq!((balance.dead.len(), balance.duplicates().len()), (0, 1), "the first probe was accepted, and was sent again");
 }
+
+#[tokio::test]
+async fn a_panic_while_seats_change_holds_up_nobody_who_comes_after() {
+    let rig = Rig::start(TIDINGS).await;
+    let receiver = Receiver::start().await;
+    rig.rules().put([provider("hook", receiver.url()).with("maxInFlight", json!(1)), alert("all", "hook")]);
+    let up = rig.run(Role::up().env("FAIL_POINT", "worker:reserving!panic")).await;
+    up.post(&event("first")).await.expect("ingest answers");
+    up.logs("fail point worker:reserving reached").await;
+
+    up.post(&event("second")).await.expect("ingest answers");
+
+    receiver.accepts("second").await;
+}

@@ -11,6 +11,7 @@
 
 pub mod address;
 pub mod attempt;
+pub mod bounded;
 pub mod classify;
 pub mod examine;
 pub mod http;

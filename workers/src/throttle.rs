@@ -28,6 +28,7 @@ pub mod places;
 mod seating;
 pub mod seats;
 pub mod slots;
+mod table;
 
 use breaker::{Breaker, Probe};
 use ledger::Ledger;

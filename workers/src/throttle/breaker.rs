@@ -1,6 +1,5 @@
 //! Circuits as a worker uses them: what it knows of them without asking, and what it tells the others.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -8,14 +7,15 @@ use jiff::Timestamp;
 use tidings_core::Destination;
 use tidings_core::bus::circuits::{Circuits, Known};
 use tidings_core::bus::{Bus, NotStored};
-use tidings_core::circuit::{Seen, Standing, awaiting, observed, probed, probing, standing, state_word};
-use tidings_core::metrics::{CircuitLabels, Metrics};
+use tidings_core::circuit::{Seen, Standing, awaiting, observed, probed, probing, standing};
+use tidings_core::metrics::Metrics;
 use tidings_core::retry::RetryPolicy;
 use tidings_core::wire::Circuit;
 use tidings_core::wire::circuit::State;
 use tokio_util::sync::CancellationToken;
 
 use super::ledger::{Change, Ledger};
+use super::table::Table;
 
 /// Knows all circuits, and changes them together with all other workers.
 pub struct Breaker {
@@ -23,15 +23,6 @@ pub struct Breaker {
     circuits: Circuits,
     ledger: Arc<Ledger<CircuitChange>>,
     known: Arc<Mutex<Table>>,
-    metrics: Metrics,
-}
-
-/// What this process knows; a destination that never failed is in none of them.
-#[derive(Default)]
-struct Table {
-    known: HashMap<Destination, Known>,
-    /// Failures that are on their way into the record.
-    failing: HashMap<Destination, usize>,
 }
 
 /// Leave to call a destination that nobody else calls. One that is dropped has failed, whatever ended it.
@@ -95,46 +86,39 @@ impl Breaker {
     /// The bucket is not there, or the bus can't be asked.
     pub async fn open(bus: &Bus, metrics: Metrics) -> Result<Self, NotStored> {
         let circuits = Circuits::open(bus).await?;
-        let known = Arc::<Mutex<Table>>::default();
+        let known = Arc::new(Mutex::new(Table::new(metrics)));
         for circuit in circuits.all().await? {
-            note(&known, &metrics, circuit);
+            lock(&known).note(circuit, bus.clock().now());
         }
-        let (table, told) = (known.clone(), metrics.clone());
+        let (table, of_bus) = (known.clone(), bus.clone());
         let observe = move |circuit: &Circuit, revision| {
-            note(&table, &told, Known { circuit: circuit.clone(), revision: Some(revision) });
+            let news = Known { circuit: circuit.clone(), revision: Some(revision) };
+            lock(&table).note(news, of_bus.clock().now());
         };
-        Ok(Self { bus: bus.clone(), circuits, ledger: Ledger::open(bus, observe).await?, known, metrics })
+        Ok(Self { bus: bus.clone(), circuits, ledger: Ledger::open(bus, observe).await?, known })
     }
 
     /// Follows what other workers and people change, until `stop`.
     pub async fn follow(&self, stop: CancellationToken) {
-        self.circuits.watch(stop, |known| note(&self.known, &self.metrics, known)).await;
+        self.circuits.watch(stop, |news| self.table().note(news, self.bus.clock().now())).await;
     }
 
     /// What is known of a destination now. It asks nobody.
     pub fn standing(&self, destination: &Destination) -> Standing {
-        let table = self.table();
-        if table.known.is_empty() {
-            return Standing::Closed;
-        }
-        let now = self.bus.clock().now();
-        let whole = Destination::whole(&destination.namespace, &destination.provider);
-        let standings = [&whole, destination]
-            .map(|destination| table.known.get(destination).map_or(Standing::Closed, |known| standing(&known.circuit, now)));
-        standings.into_iter().find(|standing| *standing != Standing::Closed).unwrap_or(Standing::Closed)
+        self.table().standing(destination, self.bus.clock().now())
     }
 
     /// The circuit as last known.
     pub fn circuit(&self, destination: &Destination) -> Circuit {
-        self.table().known.get(destination).map_or_else(|| destination.closed(), |known| known.circuit.clone())
+        self.table().circuit(destination).cloned().unwrap_or_else(|| destination.closed())
     }
 
     /// Notes what a call has shown. What is no news costs nothing.
     pub fn saw(&self, destination: &Arc<Destination>, seen: Seen, retry: &RetryPolicy) {
         let is_news = {
             let mut table = self.table();
-            let known = table.known.get(destination).map(|known| (known.circuit.state(), known.circuit.failures));
-            let is_failing = table.failing.get(destination.as_ref()).is_some_and(|count| *count > 0);
+            let known = table.circuit(destination).map(|circuit| (circuit.state(), circuit.failures));
+            let is_failing = table.is_failing(destination);
             let is_news = match (&seen, known) {
                 (Seen::Answered, Some((State::Closed, failures))) => failures > 0 || is_failing,
                 (Seen::Answered, None) => is_failing,
@@ -143,7 +127,7 @@ impl Breaker {
                 (Seen::Answered, Some(_)) => false,
             };
             if is_news && seen != Seen::Answered {
-                *table.failing.entry(destination.as_ref().clone()).or_default() += 1;
+                table.fails(destination);
             }
             is_news
         };
@@ -157,8 +141,8 @@ impl Breaker {
             if let Err(error) = noted.await {
                 tracing::debug!(%error, "what a call has shown of its destination could not be noted");
             }
-            if is_failure && let Some(count) = lock(&known).failing.get_mut(destination.as_ref()) {
-                *count -= 1;
+            if is_failure {
+                lock(&known).failure_noted(&destination);
             }
         });
     }
@@ -231,46 +215,6 @@ impl Drop for Probe {
             drop(self.tell(Seen::Failed("the probe ended without an answer".to_owned())));
         }
     }
-}
-
-/// Takes a circuit in, if it is newer than what is known, or its record is gone; what has changed is logged and counted.
-fn note(known: &Mutex<Table>, metrics: &Metrics, news: Known) {
-    let mut table = lock(known);
-    let destination = Destination::of(&news.circuit);
-    let before = table.known.get(&destination);
-    let is_old = |before: &Known| news.revision.is_some() && before.revision >= news.revision;
-    if before.is_some_and(is_old) {
-        return;
-    }
-    let (was, is) = (before.map_or(State::Closed, |before| before.circuit.state()), news.circuit.state());
-    let circuit = &news.circuit;
-    let name = format!("{}/{}", circuit.namespace, circuit.provider);
-    if was != is {
-        let (state, channel) = (state_word(is), circuit.channel.as_deref().unwrap_or("*"));
-        match is {
-            State::Open if was == State::Closed => {
-                tracing::warn!(provider = name, channel, state, reason = circuit.reason, "a destination is not called any more");
-            }
-            State::Closed | State::Paused => {
-                tracing::info!(provider = name, channel, state, "a destination's circuit has changed")
-            }
-            State::Open | State::HalfOpen => {
-                tracing::debug!(provider = name, channel, state, "a destination's circuit has changed")
-            }
-        }
-    }
-    let labels = CircuitLabels {
-        namespace: circuit.namespace.clone(),
-        provider: circuit.provider.clone(),
-        channel: circuit.channel.clone().unwrap_or_else(|| "*".to_owned()),
-    };
-    metrics.circuit_state.get_or_create(&labels).set(match is {
-        State::Closed => 0,
-        State::HalfOpen => 1,
-        State::Open => 2,
-        State::Paused => 3,
-    });
-    table.known.insert(destination, news);
 }
 
 fn lock(table: &Mutex<Table>) -> MutexGuard<'_, Table> {
