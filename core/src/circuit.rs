@@ -60,6 +60,11 @@ pub fn standing(circuit: &Circuit, now: Timestamp) -> Standing {
     }
 }
 
+/// Whether it was closed by hand, or its record is gone: no probe was answered.
+pub fn is_resumed(circuit: &Circuit) -> bool {
+    circuit.state() == State::Closed && circuit.openings == 0
+}
+
 /// Whether nothing of it is news: it has been closed for long, and its last call was answered.
 pub fn is_long_well(circuit: &Circuit, now: Timestamp) -> bool {
     let is_well = circuit.state() == State::Closed && circuit.failures == 0;
@@ -302,5 +307,11 @@ mod tests {
         assert_eq!(standing(&paused, at(1_000_000)), Standing::Paused);
         assert_eq!(observe(&paused, &[Seen::Answered, failed()], 1001), paused);
         assert_eq!(standing(&resumed(&paused, at(1001)), at(1001)), Standing::Closed);
+    }
+
+    #[test]
+    fn who_closes_it_can_be_told() {
+        let answered = probe(&opened(1000), &Seen::Answered, 1002);
+        assert!(is_resumed(&resumed(&opened(1000), at(1001))) && !is_resumed(&answered) && !is_resumed(&opened(1000)));
     }
 }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use async_nats::HeaderMap;
+use async_nats::jetstream::message::StreamMessage;
 use serde_json::{Value, json};
+use tidings_core::{Delivery, Message};
 use tidings_rig::{Ledger, Process, Receiver, Reply, Rig, Role, alert, event, eventually, provider};
 use tokio::process::Command;
 
@@ -34,6 +37,32 @@ async fn parked(process: &Process, why: &str, count: f64) {
         (process.metric("tidings_worker_deliveries_total", &labels).await >= count).then_some(())
     })
     .await;
+}
+
+/// What is parked for the longest.
+async fn parked_longest(rig: &Rig) -> StreamMessage {
+    let stream = rig.jetstream().await.get_stream("DELIVERIES").await.expect("the roles have made it");
+    let (mut longest, mut from) = (None::<StreamMessage>, 1);
+    while let Ok(message) = stream.direct_get_next_for_subject("parked.>", Some(from)).await {
+        from = message.sequence + 1;
+        let until = |message: &StreamMessage| message.headers.get("Nats-Schedule").map(ToString::to_string);
+        longest = longest.into_iter().chain([message]).max_by_key(until);
+    }
+    longest.expect("something is parked")
+}
+
+/// Does as a worker that has not heard yet that a destination is called again: parks an event as another one was parked before.
+async fn park_late(rig: &Rig, like: &StreamMessage, message: &str) {
+    let mut delivery = Delivery::decode(like.payload.clone()).expect("what is parked is a delivery");
+    delivery.event.as_mut().expect("the event is small").message = message.to_owned();
+    let mut headers = HeaderMap::new();
+    for name in ["Nats-Schedule", "Nats-Schedule-Target", "Tidings-Until-Woken"] {
+        headers.insert(name, like.headers.get(name).expect("it is parked until it is woken").to_owned());
+    }
+    let (provider, _) = like.subject.rsplit_once('.').expect("a subject has tokens");
+    let jetstream = rig.jetstream().await;
+    let parked = jetstream.publish_with_headers(format!("{provider}.late"), headers, delivery.encode_to_vec().into());
+    parked.await.expect("the server answers").await.expect("it is stored");
 }
 
 #[tokio::test]
@@ -113,5 +142,61 @@ async fn a_provider_that_is_paused_is_not_called_before_it_is_resumed() {
     let told = providers(&rig, &["resume", "apps/hook"]).await;
     assert!(told.contains("30 waiting"), "{told}");
     let balance = ledger.settled(&rig, &hook).await;
+    assert!(balance.duplicates().is_empty() && balance.dead.is_empty(), "{balance:?}");
+}
+
+#[tokio::test]
+async fn what_is_being_parked_while_a_pause_ends_does_not_wait_for_another() {
+    let rig = Rig::start(TIDINGS).await;
+    let receiver = Receiver::start().await;
+    rig.rules().put([provider("hook", receiver.url()), alert("all", "hook")]);
+    let up = rig.run(Role::up()).await;
+    providers(&rig, &["pause", "apps/hook"]).await;
+    up.post(&event("held up")).await.unwrap();
+    parked(&up, "paused", 1.0).await;
+    let held_up = parked_longest(&rig).await;
+
+    providers(&rig, &["resume", "apps/hook"]).await;
+    park_late(&rig, &held_up, "late").await;
+
+    receiver.accepts("late").await;
+}
+
+#[tokio::test]
+async fn what_is_being_parked_while_a_circuit_closes_does_not_wait_for_another_outage() {
+    let rig = Rig::start(TIDINGS).await;
+    let receiver = Receiver::script([Reply::RetryAfter(429, 5)]).await;
+    rig.rules().put([provider("hook", receiver.url()), alert("all", "hook")]);
+    let up = rig.run(Role::up()).await;
+    up.post(&event("too much")).await.unwrap();
+    is_open(&rig).await;
+    up.post(&event("the next probe")).await.unwrap();
+    parked(&up, "blocked", 1.0).await;
+    up.post(&event("held up")).await.unwrap();
+    parked(&up, "blocked", 2.0).await;
+    let held_up = parked_longest(&rig).await;
+
+    receiver.accepts("held up").await;
+    park_late(&rig, &held_up, "late").await;
+
+    receiver.accepts("late").await;
+}
+
+#[tokio::test]
+async fn a_pause_that_is_lost_with_its_bucket_holds_up_nothing() {
+    let rig = Rig::start(TIDINGS).await;
+    let receiver = Receiver::start().await;
+    rig.rules().put([provider("hook", receiver.url()), alert("all", "hook")]);
+    let up = rig.run(Role::up()).await;
+    let mut ledger = Ledger::default();
+    providers(&rig, &["pause", "apps/hook"]).await;
+    for number in 0..10 {
+        ledger.post(&up, &format!("event {number}")).await;
+    }
+    parked(&up, "paused", 10.0).await;
+
+    rig.jetstream().await.delete_key_value("limits").await.expect("the bucket is there");
+
+    let balance = ledger.settled(&rig, &receiver).await;
     assert!(balance.duplicates().is_empty() && balance.dead.is_empty(), "{balance:?}");
 }

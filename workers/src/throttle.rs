@@ -29,6 +29,7 @@ mod seating;
 pub mod seats;
 pub mod slots;
 mod table;
+mod waking;
 
 use breaker::{Breaker, Probe};
 use ledger::Ledger;
@@ -36,6 +37,7 @@ use places::{MOST_WAIT, Place, Places, Room};
 use seating::SeatTaken;
 use seats::SeatChange;
 use slots::{LONGEST_ASKED, SlotChange, grace};
+use waking::Waker;
 
 /// The calls of one attempt, and what a lease on them has beside their time.
 const CALLS_OF_AN_ATTEMPT: u32 = 4;
@@ -53,6 +55,7 @@ const PAUSED_FOR: (Duration, Duration) = (Duration::from_secs(2700), Duration::f
 pub struct Throttle {
     bus: Bus,
     breaker: Breaker,
+    waker: Arc<Waker>,
     places: Places,
     slots: Arc<Ledger<SlotChange>>,
     seats: Arc<Ledger<SeatChange>>,
@@ -123,9 +126,11 @@ impl Throttle {
     /// # Errors
     /// The bucket `limits` is not there, or the bus can't be asked.
     pub async fn open(bus: &Bus, metrics: Metrics) -> Result<Self, NotStored> {
+        let waker = Waker::new(bus);
         Ok(Self {
             bus: bus.clone(),
-            breaker: Breaker::open(bus, metrics).await?,
+            breaker: Breaker::open(bus, metrics, waker.clone()).await?,
+            waker,
             places: Places::default(),
             slots: Ledger::open(bus, |_, _| {}).await?,
             seats: Ledger::open(bus, |_, _| {}).await?,
@@ -169,11 +174,8 @@ impl Throttle {
     pub async fn ended(&self, call: &Call<'_>, pass: Pass, seen: Option<Seen>) {
         let (destination, retry) = (&call.destination, &call.provider.retry);
         if let Some(Seen::AskedToWait(wait, _)) = &seen {
-            let rates = limits::rates(call.provider);
-            if !rates.is_empty() {
-                let wait = (*wait).min(retry.max_age).min(LONGEST_ASKED);
-                self.change_slots(call, SlotChange::NotBefore(self.bus.clock().after(wait).as_millisecond()));
-            }
+            let wait = (*wait).min(retry.max_age).min(LONGEST_ASKED);
+            self.change_slots(call, SlotChange::NotBefore(self.bus.clock().after(wait).as_millisecond()));
         }
         let Some(probe) = pass.probe else {
             if let Some(seen) = seen {
@@ -185,30 +187,19 @@ impl Throttle {
         let is_answered = seen == Seen::Answered;
         match probe.ended(seen).await {
             Ok(true) if is_answered => {
-                if !limits::rates(call.provider).is_empty() {
-                    self.change_slots(call, SlotChange::Answered);
-                }
-                self.wake(destination.clone(), call.provider.channel.clone());
+                self.change_slots(call, SlotChange::Answered);
+                self.waker.wake(destination.clone(), call.provider.channel.clone());
             }
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "how a probe went can't be noted: it counts as lost"),
         }
     }
 
-    /// Nobody waits for it; what gets lost is noted with the next answer.
+    /// Only where there are slots. Nobody waits for it; what gets lost is noted with the next answer.
     fn change_slots(&self, call: &Call<'_>, change: SlotChange) {
-        drop(self.slots.change(&limits::key(call.provider, &call.destination), change));
-    }
-
-    /// What was held up goes on; what this misses comes by itself.
-    fn wake(&self, destination: Arc<Destination>, channel: String) {
-        let bus = self.bus.clone();
-        tokio::spawn(async move {
-            match bus.wake(&destination, &channel).await {
-                Ok(woken) => tracing::info!(provider = %destination.tokens(), woken, "a destination is called again"),
-                Err(error) => tracing::warn!(%error, "what waits for a destination is not woken, and comes by itself"),
-            }
-        });
+        if !limits::rates(call.provider).is_empty() {
+            drop(self.slots.change(&limits::key(call.provider, &call.destination), change));
+        }
     }
 
     /// Nothing where the circuit is closed.

@@ -16,13 +16,20 @@ use tokio_util::sync::CancellationToken;
 
 use super::ledger::{Change, Ledger};
 use super::table::Table;
+use super::waking::Waker;
 
 /// Knows all circuits, and changes them together with all other workers.
 pub struct Breaker {
-    bus: Bus,
     circuits: Circuits,
     ledger: Arc<Ledger<CircuitChange>>,
-    known: Arc<Mutex<Table>>,
+    known: Arc<Knowledge>,
+}
+
+/// What this process knows, and whom it tells.
+struct Knowledge {
+    bus: Bus,
+    table: Mutex<Table>,
+    waker: Arc<Waker>,
 }
 
 /// Leave to call a destination that nobody else calls. One that is dropped has failed, whatever ended it.
@@ -84,39 +91,38 @@ impl Breaker {
     ///
     /// # Errors
     /// The bucket is not there, or the bus can't be asked.
-    pub async fn open(bus: &Bus, metrics: Metrics) -> Result<Self, NotStored> {
+    pub async fn open(bus: &Bus, metrics: Metrics, waker: Arc<Waker>) -> Result<Self, NotStored> {
         let circuits = Circuits::open(bus).await?;
-        let known = Arc::new(Mutex::new(Table::new(metrics)));
+        let known = Arc::new(Knowledge { bus: bus.clone(), table: Mutex::new(Table::new(metrics)), waker });
         for circuit in circuits.all().await? {
-            lock(&known).note(circuit, bus.clock().now());
+            known.note(circuit);
         }
-        let (table, of_bus) = (known.clone(), bus.clone());
+        let told = known.clone();
         let observe = move |circuit: &Circuit, revision| {
-            let news = Known { circuit: circuit.clone(), revision: Some(revision) };
-            lock(&table).note(news, of_bus.clock().now());
+            told.note(Known { circuit: circuit.clone(), revision: Some(revision) });
         };
-        Ok(Self { bus: bus.clone(), circuits, ledger: Ledger::open(bus, observe).await?, known })
+        Ok(Self { circuits, ledger: Ledger::open(bus, observe).await?, known })
     }
 
     /// Follows what other workers and people change, until `stop`.
     pub async fn follow(&self, stop: CancellationToken) {
-        self.circuits.watch(stop, |news| self.table().note(news, self.bus.clock().now())).await;
+        self.circuits.watch(stop, |news| self.known.note(news)).await;
     }
 
     /// What is known of a destination now. It asks nobody.
     pub fn standing(&self, destination: &Destination) -> Standing {
-        self.table().standing(destination, self.bus.clock().now())
+        self.known.table().standing(destination, self.known.bus.clock().now())
     }
 
     /// The circuit as last known.
     pub fn circuit(&self, destination: &Destination) -> Circuit {
-        self.table().circuit(destination).cloned().unwrap_or_else(|| destination.closed())
+        self.known.table().circuit(destination).cloned().unwrap_or_else(|| destination.closed())
     }
 
     /// Notes what a call has shown. What is no news costs nothing.
     pub fn saw(&self, destination: &Arc<Destination>, seen: Seen, retry: &RetryPolicy) {
         let is_news = {
-            let mut table = self.table();
+            let mut table = self.known.table();
             let known = table.circuit(destination).map(|circuit| (circuit.state(), circuit.failures));
             let is_failing = table.is_failing(destination);
             let is_news = match (&seen, known) {
@@ -142,7 +148,7 @@ impl Breaker {
                 tracing::debug!(%error, "what a call has shown of its destination could not be noted");
             }
             if is_failure {
-                lock(&known).failure_noted(&destination);
+                known.table().failure_noted(&destination);
             }
         });
     }
@@ -180,9 +186,20 @@ impl Breaker {
     fn change(&self, destination: &Arc<Destination>, what: What) -> impl Future<Output = Result<bool, NotStored>> + Send + use<> {
         self.ledger.change(&destination.key(), CircuitChange { destination: destination.clone(), what })
     }
+}
+
+// === impl Knowledge ===
+
+impl Knowledge {
+    fn note(&self, news: Known) {
+        let destination = Destination::of(&news.circuit);
+        if self.table().note(news, self.bus.clock().now()) {
+            self.waker.wake_later(&destination);
+        }
+    }
 
     fn table(&self) -> MutexGuard<'_, Table> {
-        lock(&self.known)
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -215,8 +232,4 @@ impl Drop for Probe {
             drop(self.tell(Seen::Failed("the probe ended without an answer".to_owned())));
         }
     }
-}
-
-fn lock(table: &Mutex<Table>) -> MutexGuard<'_, Table> {
-    table.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use tidings_core::Destination;
 use tidings_core::bus::circuits::Known;
-use tidings_core::circuit::{Standing, is_long_well, standing, state_word};
+use tidings_core::circuit::{Standing, is_long_well, is_resumed, standing, state_word};
 use tidings_core::metrics::{CircuitLabels, Metrics};
 use tidings_core::wire::Circuit;
 use tidings_core::wire::circuit::State;
@@ -63,14 +63,16 @@ impl Table {
     }
 
     /// Takes a circuit in, if it is newer than what is known, or its record is gone; what has changed is logged and counted.
-    pub fn note(&mut self, news: Known, now: Timestamp) {
+    /// Whether its destination has been resumed: it is called again, though no probe was answered.
+    pub fn note(&mut self, news: Known, now: Timestamp) -> bool {
         let destination = Destination::of(&news.circuit);
         let before = self.known.get(&destination);
         let is_old = |before: &Known| news.revision.is_some() && before.revision >= news.revision;
         if before.is_some_and(is_old) {
-            return;
+            return false;
         }
         let (was, is) = (before.map_or(State::Closed, |before| before.circuit.state()), news.circuit.state());
+        let is_resumed = was != State::Closed && is_resumed(&news.circuit);
         if was != is {
             log(&news.circuit, was, is);
         }
@@ -88,6 +90,7 @@ impl Table {
             }
             is_of_use
         });
+        is_resumed
     }
 }
 
@@ -135,8 +138,21 @@ mod tests {
         table.note(news(&hook("a"), State::Paused, 2), NOW);
         table.note(news(&hook("a"), State::Closed, 1), NOW);
         assert_eq!(table.standing(&hook("a"), NOW), Standing::Paused);
-        table.note(Known { circuit: hook("a").closed(), revision: None }, NOW);
+        assert!(table.note(Known { circuit: hook("a").closed(), revision: None }, NOW));
         assert_eq!(table.standing(&hook("a"), NOW), Standing::Closed, "its record is gone");
+    }
+
+    #[test]
+    fn a_destination_is_resumed_when_it_closes_though_no_probe_was_answered() {
+        let mut table = Table::new(Metrics::default());
+        assert!(!table.note(news(&hook("a"), State::Closed, 1), NOW), "it was closed");
+        assert!(!table.note(news(&hook("a"), State::Open, 2), NOW));
+        assert!(table.note(news(&hook("a"), State::Closed, 3), NOW));
+        assert!(!table.note(news(&hook("a"), State::Closed, 3), NOW), "that is known");
+        assert!(!table.note(news(&hook("a"), State::HalfOpen, 4), NOW));
+        let mut answered = news(&hook("a"), State::Closed, 5);
+        answered.circuit.openings = 1;
+        assert!(!table.note(answered, NOW), "its prober wakes what waits");
     }
 
     #[test]
