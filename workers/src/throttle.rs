@@ -112,12 +112,6 @@ pub struct Pass {
     probe: Option<Probe>,
 }
 
-/// When a delivery's slot is, in milliseconds since 1970 where it is now.
-enum Slot {
-    Now(i64),
-    Later(Parking),
-}
-
 // === impl Throttle ===
 
 impl Throttle {
@@ -147,24 +141,9 @@ impl Throttle {
     /// # Errors
     /// The bus can't be asked.
     pub async fn ask(&self, call: &Call<'_>) -> Result<Leave, NotStored> {
-        if let Some(leave) = self.pass_circuit(call).await? {
-            return Ok(leave);
-        }
-        let rates = limits::rates(call.provider);
-        if rates.is_empty() {
-            return self.take_place(call).await;
-        }
-        let slot_ms = match self.pass_slot(call, rates).await? {
-            Slot::Now(slot_ms) => slot_ms,
-            Slot::Later(parking) => return Ok(Leave::Park(parking)),
-        };
-        // It may have opened meanwhile.
-        let leave = match self.pass_circuit(call).await? {
-            Some(leave) => leave,
-            None => self.take_place(call).await?,
-        };
-        // The slot is not used yet: who comes back soon enough need not have another.
-        Ok(match leave {
+        let mut slot_ms = call.slot_ms;
+        // A slot that no call has used stays its delivery's: who comes back soon enough need not have another.
+        Ok(match self.pass_all(call, &mut slot_ms).await? {
             Leave::Park(parking) => Leave::Park(Parking { slot_ms, ..parking }),
             leave => leave,
         })
@@ -193,6 +172,23 @@ impl Throttle {
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "how a probe went can't be noted: it counts as lost"),
         }
+    }
+
+    async fn pass_all(&self, call: &Call<'_>, slot_ms: &mut i64) -> Result<Leave, NotStored> {
+        if let Some(leave) = self.pass_circuit(call).await? {
+            return Ok(leave);
+        }
+        let rates = limits::rates(call.provider);
+        if !rates.is_empty() {
+            if let Some(parking) = self.pass_slot(call, rates, slot_ms).await? {
+                return Ok(Leave::Park(parking));
+            }
+            // It may have opened meanwhile.
+            if let Some(leave) = self.pass_circuit(call).await? {
+                return Ok(leave);
+            }
+        }
+        self.take_place(call).await
     }
 
     /// Only where there are slots. Nobody waits for it; what gets lost is noted with the next answer.
@@ -245,25 +241,29 @@ impl Throttle {
         Leave::Park(parking(end.map_or(by_itself, |end| end.min(by_itself))))
     }
 
-    async fn pass_slot(&self, call: &Call<'_>, rates: Arc<[RateLimit]>) -> Result<Slot, NotStored> {
+    /// Nothing where the delivery's slot, which may be a new one, has come.
+    async fn pass_slot(&self, call: &Call<'_>, rates: Arc<[RateLimit]>, slot_ms: &mut i64) -> Result<Option<Parking>, NotStored> {
         let now_ms = self.bus.clock().now().as_millisecond();
         let grace_ms = i64::try_from(grace(&rates).as_millis()).unwrap_or(i64::MAX);
-        let own_ms = call.slot_ms;
-        let slot_ms = if own_ms > 0 && now_ms - own_ms <= grace_ms {
-            own_ms
-        } else if let Some(slot_ms) = self.slot_of_key(call, now_ms).await? {
-            slot_ms
-        } else {
-            let planned_ms = limits::planned_ms(call.planned_at.as_ref());
-            self.slots.change(&limits::key(call.provider, &call.destination), SlotChange::Reserve { planned_ms, rates }).await?
-        };
-        let wait = Duration::from_millis(u64::try_from(slot_ms - self.bus.clock().now().as_millisecond()).unwrap_or_default());
+        let is_its_own = *slot_ms > 0 && now_ms - *slot_ms <= grace_ms;
+        if !is_its_own {
+            *slot_ms = match self.slot_of_key(call, now_ms).await? {
+                Some(slot_ms) => slot_ms,
+                None => self.reserve(call, rates).await?,
+            };
+        }
+        let wait = Duration::from_millis(u64::try_from(*slot_ms - self.bus.clock().now().as_millisecond()).unwrap_or_default());
         if wait > MOST_WAIT || (!wait.is_zero() && call.spare < LEAVES_SPARE) {
-            let until = Timestamp::from_millisecond(slot_ms).unwrap_or(Timestamp::MAX);
-            return Ok(Slot::Later(Parking { until, may_be_woken: false, slot_ms, why: "limited" }));
+            let until = Timestamp::from_millisecond(*slot_ms).unwrap_or(Timestamp::MAX);
+            return Ok(Some(Parking { until, may_be_woken: false, slot_ms: *slot_ms, why: "limited" }));
         }
         tokio::time::sleep(wait).await;
-        Ok(Slot::Now(slot_ms))
+        Ok(None)
+    }
+
+    async fn reserve(&self, call: &Call<'_>, rates: Arc<[RateLimit]>) -> Result<i64, NotStored> {
+        let planned_ms = limits::planned_ms(call.planned_at.as_ref());
+        self.slots.change(&limits::key(call.provider, &call.destination), SlotChange::Reserve { planned_ms, rates }).await
     }
 
     /// The slot that a state's key waits for already: one is enough for all that is asked of it meanwhile, and what comes later
