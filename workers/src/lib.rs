@@ -10,6 +10,7 @@
 //! [`notifier`].
 
 pub mod address;
+mod aside;
 pub mod attempt;
 pub mod bounded;
 pub mod classify;
