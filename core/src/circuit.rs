@@ -60,6 +60,17 @@ pub fn standing(circuit: &Circuit, now: Timestamp) -> Standing {
     }
 }
 
+/// Whether it was closed by hand, or its record is gone: no probe was answered.
+pub fn is_resumed(circuit: &Circuit) -> bool {
+    circuit.state() == State::Closed && circuit.openings == 0
+}
+
+/// Whether nothing of it is news: it has been closed for long, and its last call was answered.
+pub fn is_long_well(circuit: &Circuit, now: Timestamp) -> bool {
+    let is_well = circuit.state() == State::Closed && circuit.failures == 0;
+    is_well && !flaps(circuit, now)
+}
+
 /// The circuit after what calls without a probe have shown, oldest first; nothing where that changes nothing. `random` is in
 /// 0..1 and spreads the probes.
 pub fn observed(circuit: &Circuit, seen: &[Seen], retry: &RetryPolicy, now: Timestamp, random: f64) -> Option<Circuit> {
@@ -151,8 +162,7 @@ pub fn state_word(state: State) -> &'static str {
 
 fn open(circuit: &mut Circuit, now: Timestamp, retry: &RetryPolicy, random: f64, asked: Option<Duration>) {
     if circuit.state() == State::Closed {
-        let flaps = now.duration_since(time(circuit.since.as_ref())) < FLAPS_WITHIN.try_into().unwrap_or_default();
-        circuit.openings = if flaps { circuit.openings } else { 0 };
+        circuit.openings = if flaps(circuit, now) { circuit.openings } else { 0 };
         circuit.since = Some(proto(now));
     }
     circuit.openings = circuit.openings.saturating_add(1);
@@ -160,6 +170,10 @@ fn open(circuit: &mut Circuit, now: Timestamp, retry: &RetryPolicy, random: f64,
     circuit.until = Some(proto(after(now, wait)));
     circuit.state = State::Open.into();
     circuit.probe.clear();
+}
+
+fn flaps(circuit: &Circuit, now: Timestamp) -> bool {
+    now.duration_since(time(circuit.since.as_ref())) < FLAPS_WITHIN.try_into().unwrap_or_default()
 }
 
 /// The record of a closed circuit keeps how often it has opened, in case that it does again at once.
@@ -281,10 +295,23 @@ mod tests {
     }
 
     #[test]
+    fn what_has_closed_a_while_ago_and_does_not_fail_is_no_news() {
+        let closed = probe(&opened(1000), &Seen::Answered, 1002);
+        assert!(!is_long_well(&closed, at(1061)) && is_long_well(&closed, at(1062)));
+        assert!(!is_long_well(&opened(1000), at(9000)) && !is_long_well(&observe(&closed, &[failed()], 2000), at(9000)));
+    }
+
+    #[test]
     fn a_pause_holds_until_it_is_resumed() {
         let paused = paused(&Destination::whole("apps", "hook").closed(), "maintenance", at(1000));
         assert_eq!(standing(&paused, at(1_000_000)), Standing::Paused);
         assert_eq!(observe(&paused, &[Seen::Answered, failed()], 1001), paused);
         assert_eq!(standing(&resumed(&paused, at(1001)), at(1001)), Standing::Closed);
+    }
+
+    #[test]
+    fn who_closes_it_can_be_told() {
+        let answered = probe(&opened(1000), &Seen::Answered, 1002);
+        assert!(is_resumed(&resumed(&opened(1000), at(1001))) && !is_resumed(&answered) && !is_resumed(&opened(1000)));
     }
 }

@@ -1,8 +1,9 @@
-//! Named points at which a fault test has a process die: before and after each side effect of each role.
+//! Named points at which a fault test has a process die, or panic: before and after each side effect of each role.
 //!
 //! They exist in builds with debug assertions only. `FAIL_POINT=worker:accepted@3` kills the process with
 //! SIGKILL when it reaches that point for the third time, `FAIL_POINT=worker:calling@1?poison` when what it is about contains
-//! that text; a line on standard error tells that it was reached.
+//! that text. With `!panic` at its end, `FAIL_POINT=worker:calling@1?poison!panic`, only the task panics. A line on standard
+//! error tells that the point was reached.
 
 /// The points around the side effects on the bus and at services: the role that reaches it, what it is about to do or has just done.
 pub const BUS_POINTS: &[&str] = &[
@@ -53,13 +54,13 @@ pub const CLUSTER_POINTS: &[&str] = &[
     "lease:returned",
 ];
 
-/// Dies here when the environment asks for it.
+/// Dies, or panics, here when the environment asks for it.
 #[inline]
 pub fn reach(name: &str) {
     reach_for(name, "");
 }
 
-/// Dies here when the environment asks for it, with what this is about.
+/// The same, with what this is about.
 #[inline]
 pub fn reach_for(name: &str, about: &str) {
     #[cfg(debug_assertions)]
@@ -75,6 +76,7 @@ mod armed {
     struct Armed {
         name: String,
         about: String,
+        panics: bool,
         left: AtomicU32,
     }
 
@@ -89,6 +91,7 @@ mod armed {
         };
         if armed.left.fetch_sub(1, Ordering::SeqCst) == 1 {
             eprintln!("fail point {name} reached");
+            assert!(!armed.panics, "as the fail point {name} asks");
             let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
             loop {
                 std::thread::park();
@@ -99,8 +102,34 @@ mod armed {
     fn read() -> Option<Armed> {
         #[expect(clippy::disallowed_methods, reason = "not a setting: it exists for fault tests only")]
         let text = std::env::var("FAIL_POINT").ok()?;
-        let (point, about) = text.split_once('?').unwrap_or((&text, ""));
+        parse(&text)
+    }
+
+    fn parse(text: &str) -> Option<Armed> {
+        let (text, panics) = text.strip_suffix("!panic").map_or((text, false), |text| (text, true));
+        let (point, about) = text.split_once('?').unwrap_or((text, ""));
         let (name, count) = point.split_once('@').unwrap_or((point, "1"));
-        Some(Armed { name: name.to_owned(), about: about.to_owned(), left: AtomicU32::new(count.parse().ok()?) })
+        let left = AtomicU32::new(count.parse().ok()?);
+        Some(Armed { name: name.to_owned(), about: about.to_owned(), panics, left })
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn a_point_is_named_with_its_count_its_text_and_what_happens_there() {
+            for (text, expected) in [
+                ("a:b", ("a:b", "", false, 1)),
+                ("a:b@3", ("a:b", "", false, 3)),
+                ("a:b@2?poison!", ("a:b", "poison!", false, 2)),
+                ("a:b!panic", ("a:b", "", true, 1)),
+                ("a:b@2?poison!panic", ("a:b", "poison", true, 2)),
+            ] {
+                let armed = parse(text).unwrap();
+                let left = armed.left.load(Ordering::SeqCst);
+                assert_eq!((armed.name.as_str(), armed.about.as_str(), armed.panics, left), expected, "{text}");
+            }
+        }
     }
 }

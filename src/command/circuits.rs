@@ -88,8 +88,9 @@ async fn resume(arguments: &ChangeArguments) -> anyhow::Result<()> {
         let close = |circuit: &Circuit| (circuit.state() != State::Closed).then(|| resumed(circuit, now));
         change(&all, &Destination::of(&known.circuit), close).await?;
     }
-    let woken = bus.wake(&destination, "").await.context("it is resumed; what waits comes by itself, or with another resume")?;
-    print_line(&format!("{}/{} is resumed: {woken} waiting", destination.namespace, destination.provider))?;
+    let woken =
+        bus.wake(&destination, "", 0).await.context("it is resumed; what waits comes by itself, or with another resume")?;
+    print_line(&format!("{}/{} is resumed: {} waiting", destination.namespace, destination.provider, woken.count))?;
     Ok(())
 }
 

@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
+use async_nats::HeaderMap;
+use async_nats::jetstream::message::StreamMessage;
 use serde_json::{Value, json};
-use tidings_rig::{Ledger, Process, Receiver, Reply, Rig, Role, alert, event, eventually, provider};
+use tidings_core::{Delivery, Event, Message};
+use tidings_rig::{Forge, Ledger, Process, Receiver, Reply, Rig, Role, alert, event, eventually, provider};
 use tokio::process::Command;
 
 use crate::TIDINGS;
+use crate::states::{COMMIT, post_all, reconciled};
 
 /// `tidings providers …` on the rig's bus; gives what it prints.
 async fn providers(rig: &Rig, arguments: &[&str]) -> String {
@@ -34,6 +38,44 @@ async fn parked(process: &Process, why: &str, count: f64) {
         (process.metric("tidings_worker_deliveries_total", &labels).await >= count).then_some(())
     })
     .await;
+}
+
+/// What is parked for the longest.
+async fn parked_longest(rig: &Rig) -> StreamMessage {
+    let stream = rig.jetstream().await.get_stream("DELIVERIES").await.expect("the roles have made it");
+    let (mut longest, mut from) = (None::<StreamMessage>, 1);
+    while let Ok(message) = stream.direct_get_next_for_subject("parked.>", Some(from)).await {
+        from = message.sequence + 1;
+        let until = |message: &StreamMessage| message.headers.get("Nats-Schedule").map(ToString::to_string);
+        longest = longest.into_iter().chain([message]).max_by_key(until);
+    }
+    longest.expect("something is parked")
+}
+
+/// Puts a delivery, made from one that is parked, where workers take it.
+async fn comes(rig: &Rig, like: &StreamMessage, edit: impl FnOnce(&mut Delivery, &mut Event)) {
+    let mut delivery = Delivery::decode(like.payload.clone()).expect("what is parked is a delivery");
+    let mut event = delivery.event.take().expect("the event is small");
+    edit(&mut delivery, &mut event);
+    delivery.event = Some(event);
+    let target = like.headers.get("Nats-Schedule-Target").expect("it is parked").to_string();
+    let jetstream = rig.jetstream().await;
+    let published = jetstream.publish(target, delivery.encode_to_vec().into());
+    published.await.expect("the server answers").await.expect("it is stored");
+}
+
+/// Does as a worker that has not heard yet that a destination is called again: parks an event as another one was parked before.
+async fn park_late(rig: &Rig, like: &StreamMessage, message: &str) {
+    let mut delivery = Delivery::decode(like.payload.clone()).expect("what is parked is a delivery");
+    delivery.event.as_mut().expect("the event is small").message = message.to_owned();
+    let mut headers = HeaderMap::new();
+    for name in ["Nats-Schedule", "Nats-Schedule-Target", "Tidings-Until-Woken"] {
+        headers.insert(name, like.headers.get(name).expect("it is parked until it is woken").to_owned());
+    }
+    let (provider, _) = like.subject.rsplit_once('.').expect("a subject has tokens");
+    let jetstream = rig.jetstream().await;
+    let parked = jetstream.publish_with_headers(format!("{provider}.late"), headers, delivery.encode_to_vec().into());
+    parked.await.expect("the server answers").await.expect("it is stored");
 }
 
 #[tokio::test]
@@ -114,4 +156,128 @@ async fn a_provider_that_is_paused_is_not_called_before_it_is_resumed() {
     assert!(told.contains("30 waiting"), "{told}");
     let balance = ledger.settled(&rig, &hook).await;
     assert!(balance.duplicates().is_empty() && balance.dead.is_empty(), "{balance:?}");
+}
+
+#[tokio::test]
+async fn what_is_being_parked_while_a_pause_ends_does_not_wait_for_another() {
+    let rig = Rig::start(TIDINGS).await;
+    let receiver = Receiver::start().await;
+    rig.rules().put([provider("hook", receiver.url()), alert("all", "hook")]);
+    let up = rig.run(Role::up()).await;
+    providers(&rig, &["pause", "apps/hook"]).await;
+    up.post(&event("held up")).await.unwrap();
+    parked(&up, "paused", 1.0).await;
+    let held_up = parked_longest(&rig).await;
+
+    providers(&rig, &["resume", "apps/hook"]).await;
+    park_late(&rig, &held_up, "late").await;
+
+    receiver.accepts("late").await;
+}
+
+#[tokio::test]
+async fn what_is_being_parked_while_a_circuit_closes_does_not_wait_for_another_outage() {
+    let rig = Rig::start(TIDINGS).await;
+    let receiver = Receiver::script([Reply::RetryAfter(429, 5)]).await;
+    rig.rules().put([provider("hook", receiver.url()), alert("all", "hook")]);
+    let up = rig.run(Role::up()).await;
+    up.post(&event("too much")).await.unwrap();
+    is_open(&rig).await;
+    up.post(&event("the next probe")).await.unwrap();
+    parked(&up, "blocked", 1.0).await;
+    up.post(&event("held up")).await.unwrap();
+    parked(&up, "blocked", 2.0).await;
+    let held_up = parked_longest(&rig).await;
+
+    receiver.accepts("held up").await;
+    park_late(&rig, &held_up, "late").await;
+
+    receiver.accepts("late").await;
+}
+
+#[tokio::test]
+async fn a_pause_that_is_lost_with_its_bucket_holds_up_nothing() {
+    let rig = Rig::start(TIDINGS).await;
+    let receiver = Receiver::start().await;
+    rig.rules().put([provider("hook", receiver.url()), alert("all", "hook")]);
+    let up = rig.run(Role::up()).await;
+    let mut ledger = Ledger::default();
+    providers(&rig, &["pause", "apps/hook"]).await;
+    for number in 0..10 {
+        ledger.post(&up, &format!("event {number}")).await;
+    }
+    parked(&up, "paused", 10.0).await;
+
+    rig.jetstream().await.delete_key_value("limits").await.expect("the bucket is there");
+
+    let balance = ledger.settled(&rig, &receiver).await;
+    assert!(balance.duplicates().is_empty() && balance.dead.is_empty(), "{balance:?}");
+}
+
+#[tokio::test]
+async fn a_slot_that_has_come_while_a_provider_is_paused_is_used_once_it_is_resumed() {
+    let rig = Rig::start(TIDINGS).await;
+    let receiver = Receiver::start().await;
+    rig.rules().put([provider("hook", receiver.url()).with("rateLimit", json!("1/1h")), alert("all", "hook")]);
+    let up = rig.run(Role::up()).await;
+    up.post(&event("first")).await.unwrap();
+    receiver.accepts("first").await;
+    up.post(&event("in an hour")).await.unwrap();
+    parked(&up, "limited", 1.0).await;
+    let limited = parked_longest(&rig).await;
+    providers(&rig, &["pause", "apps/hook"]).await;
+
+    comes(&rig, &limited, |delivery, event| {
+        (delivery.id, event.message) = ("due".to_owned(), "due".to_owned());
+        delivery.slot_ms = jiff::Timestamp::now().as_millisecond();
+    })
+    .await;
+    parked(&up, "paused", 1.0).await;
+    providers(&rig, &["resume", "apps/hook"]).await;
+
+    receiver.accepts("due").await;
+    assert_eq!(receiver.count(), 2, "nobody else has a slot before an hour has passed");
+}
+
+#[tokio::test]
+async fn what_found_no_seat_is_woken_when_its_provider_is_resumed() {
+    let rig = Rig::start(TIDINGS).await;
+    let receiver = Receiver::script([Reply::Stall]).await;
+    let hook = provider("hook", receiver.url()).with("maxInFlight", json!(1)).with("timeout", json!("2m"));
+    rig.rules().put([hook, alert("all", "hook")]);
+    let up = rig.run(Role::up()).await;
+    up.post(&event("hangs")).await.unwrap();
+    receiver.receives(1).await;
+    up.post(&event("finds no seat")).await.unwrap();
+    parked(&up, "crowded", 1.0).await;
+
+    eventually("it is woken", async || providers(&rig, &["resume", "apps/hook"]).await.contains("1 waiting").then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_state_that_waits_is_not_given_up_at_the_age_of_an_older_one() {
+    let rig = Rig::start(TIDINGS).await;
+    let forge = Forge::start().await;
+    Forge::put_secret(rig.rules());
+    rig.rules().put([forge.provider("github"), alert("commits", "forge")]);
+    let up = rig.run(Role::up()).await;
+    providers(&rig, &["pause", "apps/forge"]).await;
+    post_all(&up, [reconciled(COMMIT, 10, true)]).await;
+    parked(&up, "paused", 1.0).await;
+    let newest = parked_longest(&rig).await;
+    let planned_at = |message: &StreamMessage| Delivery::decode(message.payload.clone()).expect("it is a delivery").planned_at;
+
+    comes(&rig, &newest, |delivery, event| {
+        delivery.id = "older".to_owned();
+        delivery.planned_at.as_mut().expect("it was planned").seconds -= 3600;
+        event.timestamp.as_mut().expect("the event has a time").seconds -= 5;
+    })
+    .await;
+    parked(&up, "paused", 2.0).await;
+
+    let waits = eventually("the older one has taken the place", async || {
+        Some(parked_longest(&rig).await).filter(|parked| parked.sequence > newest.sequence)
+    })
+    .await;
+    assert_eq!(planned_at(&waits), planned_at(&newest), "it waits for the newest state");
 }

@@ -79,7 +79,7 @@ async fn three_workers_keep_a_rate_limit_together_and_park_each_delivery_twice_a
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes four minutes"]
+#[ignore = "takes four minutes: `make soak` runs it"]
 async fn three_workers_keep_a_rate_limit_together_with_twenty_thousand_deliveries() {
     keep_to_a_hundred_a_second(20_000).await;
 }

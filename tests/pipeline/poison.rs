@@ -1,9 +1,11 @@
-//! A delivery that ends the process of every worker that attempts it, among others that are held beside it.
+//! A delivery that ends the process of every worker that attempts it, or panics there, among others that are held beside it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde_json::json;
 use tidings_core::stream::{DELIVERIES, worker_consumer};
-use tidings_rig::{Process, Receiver, Reply, Rig, Role, alert, event, eventually, provider};
+use tidings_rig::{Ledger, Process, Receiver, Reply, Rig, Role, alert, event, eventually, provider};
 
 use crate::TIDINGS;
 
@@ -89,4 +91,111 @@ async fn what_comes_again_because_its_worker_was_killed_is_delivered_while_anoth
 
     well.accepts("after").await;
     assert!(hanging.accepted().is_empty(), "what hangs still hangs");
+}
+
+/// What was told of each delivery's attempts, as (outcome, reason), once so many have been told.
+async fn attempts(rig: &Rig, count: usize) -> Vec<Vec<(String, String)>> {
+    let what = format!("{count} attempts are told");
+    let told = async || Some(rig.outcomes().await).filter(|outcomes| outcomes.len() >= count);
+    let mut by_delivery = BTreeMap::<String, Vec<_>>::new();
+    for outcome in eventually(&what, told).await {
+        let attempt = outcome.attempt.expect("it is of an attempt");
+        by_delivery.entry(outcome.delivery_id).or_default().push((attempt.outcome, attempt.reason));
+    }
+    by_delivery.into_values().collect()
+}
+
+fn ends<const N: usize>(attempts: [(&str, &str); N]) -> Vec<(String, String)> {
+    attempts.map(|(outcome, reason)| (outcome.to_owned(), reason.to_owned())).into()
+}
+
+#[tokio::test]
+async fn a_delivery_that_panics_loses_one_attempt_and_what_is_held_beside_it_none() {
+    let rig = Rig::start(TIDINGS).await;
+    let receiver = Receiver::start().await;
+    receiver.answer_with(Reply::Slow(Duration::from_millis(500)));
+    rig.rules().put([provider("hook", receiver.url()).that_retries_soon(), alert("all", "hook")]);
+    let up = rig.run(Role::up().env("FAIL_POINT", "worker:calling@1?poison!panic")).await;
+    let mut ledger = Ledger::default();
+
+    for number in 0..20 {
+        ledger.post(&up, &format!("innocent {number}")).await;
+        if number == 7 {
+            ledger.post(&up, "poison").await;
+        }
+    }
+
+    let balance = ledger.settled(&rig, &receiver).await;
+    assert!(balance.dead.is_empty() && balance.duplicates().is_empty(), "{balance:?}");
+    let attempts = attempts(&rig, 22).await;
+    let (innocents, others): (Vec<_>, Vec<_>) = attempts.into_iter().partition(|attempts| attempts.len() == 1);
+    assert_eq!(others, [ends([("retrying", "crashed"), ("delivered", "")])], "the poison is tried again");
+    assert_eq!(innocents, vec![ends([("delivered", "")]); 20]);
+    assert_eq!(up.readiness().await.status, 200, "the process goes on");
+}
+
+#[tokio::test]
+async fn a_delivery_that_panics_is_tried_again_for_as_long_as_its_provider_says() {
+    let rig = Rig::start(TIDINGS).await;
+    let receiver = Receiver::start().await;
+    let retry = json!({"min": "24h", "max": "24h", "maxAge": "1s"});
+    rig.rules().put([provider("hook", receiver.url()).with("retry", retry), alert("all", "hook")]);
+    let up = rig.run(Role::up().env("FAIL_POINT", "worker:calling@1?poison!panic")).await;
+    let mut ledger = Ledger::default();
+
+    ledger.post(&up, "poison").await;
+
+    let balance = ledger.settled(&rig, &receiver).await;
+    assert!(balance.dead.contains("poison") && receiver.received().is_empty(), "{balance:?}");
+    assert_eq!(attempts(&rig, 1).await, [ends([("dead", "crashed")])]);
+}
+
+#[tokio::test]
+async fn a_call_that_panics_leaves_its_seat() {
+    let rig = Rig::start(TIDINGS).await;
+    let receiver = Receiver::start().await;
+    let hook = provider("hook", receiver.url()).with("maxInFlight", json!(1)).that_retries_soon();
+    rig.rules().put([hook, alert("all", "hook")]);
+    let up = rig.run(Role::up().env("FAIL_POINT", "worker:accepted!panic")).await;
+    let mut ledger = Ledger::default();
+
+    ledger.post(&up, "first").await;
+    ledger.post(&up, "second").await;
+
+    let balance = ledger.settled(&rig, &receiver).await;
+    assert_eq!((balance.dead.len(), balance.duplicates().len()), (0, 1), "one was accepted, panicked, and was sent again");
+}
+
+#[tokio::test]
+async fn a_probe_that_panics_is_followed_by_another() {
+    let rig = Rig::start(TIDINGS).await;
+    let receiver = Receiver::start().await;
+    receiver.answer_with(Reply::Status(503));
+    rig.rules().put([provider("hook", receiver.url()).that_retries_soon(), alert("all", "hook")]);
+    let up = rig.run(Role::up().env("FAIL_POINT", "worker:accepted!panic")).await;
+    let mut ledger = Ledger::default();
+    for number in 0..5 {
+        ledger.post(&up, &format!("event {number}")).await;
+    }
+    let state = async || up.metric("tidings_worker_circuit_state", "provider=\"hook\"").await;
+    eventually("the circuit is not closed", async || (state().await > 0.5).then_some(())).await;
+
+    receiver.answer_with(Reply::Status(200));
+
+    let balance = ledger.settled(&rig, &receiver).await;
+    assert_eq!((balance.dead.len(), balance.duplicates().len()), (0, 1), "the first probe was accepted, and was sent again");
+}
+
+#[tokio::test]
+async fn a_panic_while_seats_change_holds_up_nobody_who_comes_after() {
+    let rig = Rig::start(TIDINGS).await;
+    let receiver = Receiver::start().await;
+    rig.rules().put([provider("hook", receiver.url()).with("maxInFlight", json!(1)), alert("all", "hook")]);
+    let up = rig.run(Role::up().env("FAIL_POINT", "worker:reserving!panic")).await;
+    up.post(&event("first")).await.expect("ingest answers");
+    up.logs("fail point worker:reserving reached").await;
+
+    up.post(&event("second")).await.expect("ingest answers");
+
+    receiver.accepts("second").await;
 }

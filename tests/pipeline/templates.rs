@@ -1,7 +1,6 @@
 //! Templates and links, and what of them is told when they can't be used.
 
 use serde_json::{Value, json};
-use tidings_core::{Message, wire};
 use tidings_rig::{Manifest, Receiver, Reply, Rig, Role, alert, event, eventually, provider};
 
 use crate::TIDINGS;
@@ -31,18 +30,6 @@ fn shown(receiver: &Receiver) -> Vec<String> {
     texts
 }
 
-/// What has been told of attempts.
-async fn outcomes(rig: &Rig) -> Vec<wire::Outcome> {
-    let mut stream = rig.jetstream().await.get_stream("OUTCOMES").await.expect("the roles have made it");
-    let last = stream.info().await.expect("the server tells a stream's state").state.last_sequence;
-    let mut outcomes = Vec::new();
-    for sequence in 1..=last {
-        let message = stream.get_raw_message(sequence).await.expect("nothing has left it");
-        outcomes.push(wire::Outcome::decode(message.payload).expect("OUTCOMES holds outcomes"));
-    }
-    outcomes
-}
-
 #[tokio::test]
 async fn a_template_of_the_alert_goes_before_that_of_the_provider() {
     let rig = Rig::start(TIDINGS).await;
@@ -59,7 +46,7 @@ async fn a_template_of_the_alert_goes_before_that_of_the_provider() {
     assert_eq!(shown(&receiver), ["by default: done", "of the Alert own: apps in default"]);
     assert!(receiver.received().iter().any(|received| received.json()["attachments"][0]["author_name"] == "T"));
     assert!(
-        outcomes(&rig).await.iter().all(|told| told.attempt.as_ref().is_some_and(|attempt| attempt.template_error.is_empty()))
+        rig.outcomes().await.iter().all(|told| told.attempt.as_ref().is_some_and(|attempt| attempt.template_error.is_empty()))
     );
 }
 
@@ -108,7 +95,7 @@ async fn a_template_that_cant_be_used_costs_its_wording_and_nothing_else() {
     receiver.receives(4).await;
     rig.drained().await;
     assert_eq!(shown(&receiver), vec![message; 4], "the standard form");
-    let outcomes = eventually("each attempt is told", async || Some(outcomes(&rig).await).filter(|told| told.len() == 4)).await;
+    let outcomes = eventually("each attempt is told", async || Some(rig.outcomes().await).filter(|told| told.len() == 4)).await;
     for told in outcomes {
         let (alert, attempt) = (told.alert.unwrap_or_default().name, told.attempt.unwrap_or_default());
         let expected = match alert.as_str() {
@@ -194,4 +181,30 @@ async fn a_commit_status_tells_progress_and_links_under_a_qualified_id_where_the
     };
     let expected = [status("pending", "progressing"), status("success", "reconciliation succeeded")];
     assert_eq!(written.iter().map(told).collect::<Vec<_>>(), expected, "the third event changes nothing");
+}
+
+#[tokio::test]
+async fn templates_that_take_long_hold_up_no_other_delivery() {
+    const SLOW: usize = 12;
+    let rig = Rig::start(TIDINGS).await;
+    let [chat, hook] = [Receiver::start().await, Receiver::start().await];
+    let replaced = "long|replace('m','mmmm')|replace('n','')|replace('m','n')|replace('n','m')|length";
+    let words = "{% set long %}LONG{% endset %}{% for a in LIST %}{% if REPLACED %}{% endif %}{% endfor %}done";
+    let list = format!("[{}]", vec!["1"; 100].join(","));
+    let slow = words.replace("LONG", &"mn".repeat(6 << 10)).replace("LIST", &list).replace("REPLACED", replaced);
+    rig.rules().put([slack(&chat).with("template", inline(&slow)), alert("to-chat", "chat")]);
+    let to_hook = json!([{"kind": "HelmRelease", "name": "*"}]);
+    rig.rules().put([provider("hook", hook.url()), alert("to-hook", "hook").with("eventSources", to_hook)]);
+    let up = rig.run(Role::up().env("TOKIO_WORKER_THREADS", "1")).await;
+    for number in 0..SLOW {
+        up.post(&event(&format!("event {number}"))).await.unwrap();
+    }
+    chat.receives(1).await;
+
+    let mut other = event("quick");
+    other["involvedObject"]["kind"] = "HelmRelease".into();
+    up.post(&other).await.unwrap();
+    hook.accepts("quick").await;
+
+    assert!(chat.count() < SLOW, "templates are at work still");
 }

@@ -1,15 +1,20 @@
 //! One attempt: a Provider made ready, a notification told to it, and what came of it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tidings_core::{Failure, Outcome, Reason};
 use tidings_rules::ResolvedProvider;
+use tokio::time::Instant;
 
 use crate::http::{Http, Outside};
 use crate::notification::Notification;
 use crate::notifier::{Held, Invalid, KeepState, Notifier, PROVIDERS, ProviderType, Sent};
 use crate::redact::Redactor;
+
+/// A notifier that nobody asks for is forgotten when another is built after this long.
+const KEPT_FOR: Duration = Duration::from_secs(3600);
 
 /// A Provider whose notifier is built.
 pub struct Prepared {
@@ -108,8 +113,11 @@ pub fn nothing_to_say() -> Ended {
 /// Notifiers that are built, by Provider; built anew when the Provider or its Secrets change.
 pub struct Notifiers {
     outside: Outside,
-    built: Mutex<HashMap<(String, String), Arc<Prepared>>>,
+    built: Mutex<Built>,
 }
+
+/// By namespace and name, with the time at which each was asked for last.
+type Built = HashMap<(String, String), (Arc<Prepared>, Instant)>;
 
 impl Notifiers {
     /// Starts without any.
@@ -123,17 +131,49 @@ impl Notifiers {
     /// The Provider can't be used: a permanent failure.
     pub fn prepare(&self, provider: Arc<ResolvedProvider>) -> Result<Arc<Prepared>, Failure> {
         let name = (provider.namespace.clone(), provider.name.clone());
-        if let Some(prepared) = self.lock().get(&name).filter(|prepared| prepared.provider.fingerprint == provider.fingerprint) {
+        if let Some((prepared, asked)) = self.lock().get_mut(&name)
+            && prepared.provider.fingerprint == provider.fingerprint
+        {
+            *asked = Instant::now();
             return Ok(prepared.clone());
         }
         let prepared = prepare(provider, |provider| Http::new(provider, &self.outside))
             .map_err(|Invalid(sentence)| Failure::permanent(Reason::Misconfigured, sentence))?;
         let prepared = Arc::new(prepared);
-        self.lock().insert(name, prepared.clone());
+        let mut built = self.lock();
+        // Their Providers may be gone.
+        built.retain(|_, (_, asked)| asked.elapsed() < KEPT_FOR);
+        built.insert(name, (prepared.clone(), Instant::now()));
         Ok(prepared)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(String, String), Arc<Prepared>>> {
+    fn lock(&self) -> MutexGuard<'_, Built> {
         self.built.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::notifier::sample::{outside, provider};
+
+    fn named(name: &str, fingerprint: &str) -> Arc<ResolvedProvider> {
+        Arc::new(provider("generic", |provider| (provider.name, provider.fingerprint) = (name.into(), fingerprint.into())))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_notifier_is_kept_for_as_long_as_its_provider_is_the_same_and_asked_for() {
+        let notifiers = Notifiers::new(outside());
+        let prepare = |name, fingerprint| notifiers.prepare(named(name, fingerprint)).expect("it can be used");
+        let first = prepare("hook", "1");
+        prepare("gone", "1");
+        tokio::time::advance(KEPT_FOR / 2).await;
+        assert!(Arc::ptr_eq(&first, &prepare("hook", "1")));
+        tokio::time::advance(KEPT_FOR / 2).await;
+        prepare("other", "1");
+        assert!(Arc::ptr_eq(&first, &prepare("hook", "1")), "it was asked for");
+        assert!(!notifiers.lock().contains_key(&("apps".to_owned(), "gone".to_owned())), "nobody asks for it");
+        assert!(!Arc::ptr_eq(&first, &prepare("hook", "2")), "the Provider has changed");
+        assert_eq!(notifiers.lock().len(), 2);
     }
 }

@@ -10,7 +10,9 @@
 //! [`notifier`].
 
 pub mod address;
+mod aside;
 pub mod attempt;
+pub mod bounded;
 pub mod classify;
 pub mod examine;
 pub mod http;

@@ -28,13 +28,16 @@ pub mod places;
 mod seating;
 pub mod seats;
 pub mod slots;
+mod table;
+mod waking;
 
-use breaker::Breaker;
+use breaker::{Breaker, Probe};
 use ledger::Ledger;
 use places::{MOST_WAIT, Place, Places, Room};
 use seating::SeatTaken;
 use seats::SeatChange;
 use slots::{LONGEST_ASKED, SlotChange, grace};
+use waking::Waker;
 
 /// The calls of one attempt, and what a lease on them has beside their time.
 const CALLS_OF_AN_ATTEMPT: u32 = 4;
@@ -52,6 +55,7 @@ const PAUSED_FOR: (Duration, Duration) = (Duration::from_secs(2700), Duration::f
 pub struct Throttle {
     bus: Bus,
     breaker: Breaker,
+    waker: Arc<Waker>,
     places: Places,
     slots: Arc<Ledger<SlotChange>>,
     seats: Arc<Ledger<SeatChange>>,
@@ -105,13 +109,7 @@ pub struct Pass {
     /// Only what must not be waited for has none: a probe.
     _place: Option<Place>,
     _seat: Option<SeatTaken>,
-    probe: Option<String>,
-}
-
-/// When a delivery's slot is, in milliseconds since 1970 where it is now.
-enum Slot {
-    Now(i64),
-    Later(Parking),
+    probe: Option<Probe>,
 }
 
 // === impl Throttle ===
@@ -122,9 +120,11 @@ impl Throttle {
     /// # Errors
     /// The bucket `limits` is not there, or the bus can't be asked.
     pub async fn open(bus: &Bus, metrics: Metrics) -> Result<Self, NotStored> {
+        let waker = Waker::new(bus);
         Ok(Self {
             bus: bus.clone(),
-            breaker: Breaker::open(bus, metrics).await?,
+            breaker: Breaker::open(bus, metrics, waker.clone()).await?,
+            waker,
             places: Places::default(),
             slots: Ledger::open(bus, |_, _| {}).await?,
             seats: Ledger::open(bus, |_, _| {}).await?,
@@ -141,24 +141,9 @@ impl Throttle {
     /// # Errors
     /// The bus can't be asked.
     pub async fn ask(&self, call: &Call<'_>) -> Result<Leave, NotStored> {
-        if let Some(leave) = self.pass_circuit(call).await? {
-            return Ok(leave);
-        }
-        let rates = limits::rates(call.provider);
-        if rates.is_empty() {
-            return self.take_place(call).await;
-        }
-        let slot_ms = match self.pass_slot(call, rates).await? {
-            Slot::Now(slot_ms) => slot_ms,
-            Slot::Later(parking) => return Ok(Leave::Park(parking)),
-        };
-        // It may have opened meanwhile.
-        let leave = match self.pass_circuit(call).await? {
-            Some(leave) => leave,
-            None => self.take_place(call).await?,
-        };
-        // The slot is not used yet: who comes back soon enough need not have another.
-        Ok(match leave {
+        let mut slot_ms = call.slot_ms;
+        // A slot that no call has used stays its delivery's: who comes back soon enough need not have another.
+        Ok(match self.pass_all(call, &mut slot_ms).await? {
             Leave::Park(parking) => Leave::Park(Parking { slot_ms, ..parking }),
             leave => leave,
         })
@@ -168,46 +153,49 @@ impl Throttle {
     pub async fn ended(&self, call: &Call<'_>, pass: Pass, seen: Option<Seen>) {
         let (destination, retry) = (&call.destination, &call.provider.retry);
         if let Some(Seen::AskedToWait(wait, _)) = &seen {
-            let rates = limits::rates(call.provider);
-            if !rates.is_empty() {
-                let wait = (*wait).min(retry.max_age).min(LONGEST_ASKED);
-                self.change_slots(call, SlotChange::NotBefore(self.bus.clock().after(wait).as_millisecond()));
-            }
+            let wait = (*wait).min(retry.max_age).min(LONGEST_ASKED);
+            self.change_slots(call, SlotChange::NotBefore(self.bus.clock().after(wait).as_millisecond()));
         }
-        let Some(holder) = &pass.probe else {
+        let Some(probe) = pass.probe else {
             if let Some(seen) = seen {
                 self.breaker.saw(destination, seen, retry);
             }
             return;
         };
-        let seen = seen.unwrap_or_else(|| Seen::Failed("the probe ended without an answer".to_owned()));
+        let Some(seen) = seen else { return };
         let is_answered = seen == Seen::Answered;
-        match self.breaker.probed(destination, holder, seen, retry).await {
+        match probe.ended(seen).await {
             Ok(true) if is_answered => {
-                if !limits::rates(call.provider).is_empty() {
-                    self.change_slots(call, SlotChange::Answered);
-                }
-                self.wake(destination.clone(), call.provider.channel.clone());
+                self.change_slots(call, SlotChange::Answered);
+                self.waker.wake(destination.clone(), call.provider.channel.clone());
             }
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "how a probe went can't be noted: it counts as lost"),
         }
     }
 
-    /// Nobody waits for it; what gets lost is noted with the next answer.
-    fn change_slots(&self, call: &Call<'_>, change: SlotChange) {
-        drop(self.slots.change(&limits::key(call.provider, &call.destination), change));
+    async fn pass_all(&self, call: &Call<'_>, slot_ms: &mut i64) -> Result<Leave, NotStored> {
+        if let Some(leave) = self.pass_circuit(call).await? {
+            return Ok(leave);
+        }
+        let rates = limits::rates(call.provider);
+        if !rates.is_empty() {
+            if let Some(parking) = self.pass_slot(call, rates, slot_ms).await? {
+                return Ok(Leave::Park(parking));
+            }
+            // It may have opened meanwhile.
+            if let Some(leave) = self.pass_circuit(call).await? {
+                return Ok(leave);
+            }
+        }
+        self.take_place(call).await
     }
 
-    /// What was held up goes on; what this misses comes by itself.
-    fn wake(&self, destination: Arc<Destination>, channel: String) {
-        let bus = self.bus.clone();
-        tokio::spawn(async move {
-            match bus.wake(&destination, &channel).await {
-                Ok(woken) => tracing::info!(provider = %destination.tokens(), woken, "a destination is called again"),
-                Err(error) => tracing::warn!(%error, "what waits for a destination is not woken, and comes by itself"),
-            }
-        });
+    /// Only where there are slots. Nobody waits for it; what gets lost is noted with the next answer.
+    fn change_slots(&self, call: &Call<'_>, change: SlotChange) {
+        if !limits::rates(call.provider).is_empty() {
+            drop(self.slots.change(&limits::key(call.provider, &call.destination), change));
+        }
     }
 
     /// Nothing where the circuit is closed.
@@ -216,8 +204,8 @@ impl Throttle {
         let mut standing = self.breaker.standing(destination);
         if standing == Standing::ProbeDue {
             let holder = format!("{}/{:016x}", call.delivery.id, rand::random::<u64>());
-            if self.breaker.probe(destination, &holder, lease(call.provider)).await? {
-                return Ok(Some(Leave::Go(Pass { _place: None, _seat: None, probe: Some(holder) })));
+            if let Some(probe) = self.breaker.probe(destination, holder, lease(call.provider), &call.provider.retry).await? {
+                return Ok(Some(Leave::Go(Pass { _place: None, _seat: None, probe: Some(probe) })));
             }
             standing = self.breaker.standing(destination);
         }
@@ -253,25 +241,29 @@ impl Throttle {
         Leave::Park(parking(end.map_or(by_itself, |end| end.min(by_itself))))
     }
 
-    async fn pass_slot(&self, call: &Call<'_>, rates: Arc<[RateLimit]>) -> Result<Slot, NotStored> {
+    /// Nothing where the delivery's slot, which may be a new one, has come.
+    async fn pass_slot(&self, call: &Call<'_>, rates: Arc<[RateLimit]>, slot_ms: &mut i64) -> Result<Option<Parking>, NotStored> {
         let now_ms = self.bus.clock().now().as_millisecond();
         let grace_ms = i64::try_from(grace(&rates).as_millis()).unwrap_or(i64::MAX);
-        let own_ms = call.slot_ms;
-        let slot_ms = if own_ms > 0 && now_ms - own_ms <= grace_ms {
-            own_ms
-        } else if let Some(slot_ms) = self.slot_of_key(call, now_ms).await? {
-            slot_ms
-        } else {
-            let planned_ms = limits::planned_ms(call.planned_at.as_ref());
-            self.slots.change(&limits::key(call.provider, &call.destination), SlotChange::Reserve { planned_ms, rates }).await?
-        };
-        let wait = Duration::from_millis(u64::try_from(slot_ms - self.bus.clock().now().as_millisecond()).unwrap_or_default());
+        let is_its_own = *slot_ms > 0 && now_ms - *slot_ms <= grace_ms;
+        if !is_its_own {
+            *slot_ms = match self.slot_of_key(call, now_ms).await? {
+                Some(slot_ms) => slot_ms,
+                None => self.reserve(call, rates).await?,
+            };
+        }
+        let wait = Duration::from_millis(u64::try_from(*slot_ms - self.bus.clock().now().as_millisecond()).unwrap_or_default());
         if wait > MOST_WAIT || (!wait.is_zero() && call.spare < LEAVES_SPARE) {
-            let until = Timestamp::from_millisecond(slot_ms).unwrap_or(Timestamp::MAX);
-            return Ok(Slot::Later(Parking { until, may_be_woken: false, slot_ms, why: "limited" }));
+            let until = Timestamp::from_millisecond(*slot_ms).unwrap_or(Timestamp::MAX);
+            return Ok(Some(Parking { until, may_be_woken: false, slot_ms: *slot_ms, why: "limited" }));
         }
         tokio::time::sleep(wait).await;
-        Ok(Slot::Now(slot_ms))
+        Ok(None)
+    }
+
+    async fn reserve(&self, call: &Call<'_>, rates: Arc<[RateLimit]>) -> Result<i64, NotStored> {
+        let planned_ms = limits::planned_ms(call.planned_at.as_ref());
+        self.slots.change(&limits::key(call.provider, &call.destination), SlotChange::Reserve { planned_ms, rates }).await
     }
 
     /// The slot that a state's key waits for already: one is enough for all that is asked of it meanwhile, and what comes later

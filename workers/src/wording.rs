@@ -13,6 +13,7 @@ use tidings_core::config::LinksSettings;
 use tidings_rules::template::{Escape, Program, Rendered};
 use tidings_rules::{Family, ResolvedProvider, Unresolved};
 
+use crate::aside::aside;
 use crate::links::{Patterns, commit_page, expand};
 use crate::notification::Notification;
 use crate::scope::{Scope, repository};
@@ -122,7 +123,7 @@ impl Words {
     fn render(&self, source: String, escape: Escape, scope: &Scope) -> Result<Rendered, String> {
         let render = || self.program(source, escape).as_ref().as_ref().map_err(Clone::clone)?.render(scope);
         // None is known that panics; if one does, it costs its wording like any other error.
-        catch_unwind(AssertUnwindSafe(render)).unwrap_or_else(|_| Err("the template makes the engine fail".to_owned()))
+        aside(|| catch_unwind(AssertUnwindSafe(render))).unwrap_or_else(|_| Err("the template makes the engine fail".to_owned()))
     }
 
     /// Compiled once, and remembered if it can't be.
@@ -149,12 +150,15 @@ impl Words {
     }
 
     fn target_url(&self, notification: &Notification<'_>, provider: &ResolvedProvider) -> Option<String> {
-        let own = provider.commit_status.target_url.clone().map(|pattern| self.program(pattern, Escape::Url));
-        let pattern = match &own {
-            Some(own) => own.as_ref().as_ref().ok(),
-            None => self.patterns.commit_status.as_ref(),
-        };
-        let url = expand(Some(pattern?), &Scope::new(notification, provider))?;
+        let own = provider.commit_status.target_url.clone();
+        if own.is_none() && self.patterns.commit_status.is_none() {
+            return None;
+        }
+        let scope = Scope::new(notification, provider);
+        let url = match own {
+            Some(own) => aside(|| expand(self.program(own, Escape::Url).as_ref().as_ref().ok(), &scope)),
+            None => expand(self.patterns.commit_status.as_ref(), &scope),
+        }?;
         Some(url).filter(|url| url.len() <= LONGEST_TARGET_URL)
     }
 }

@@ -15,6 +15,7 @@ use tidings_core::bus::Bus;
 use tidings_core::bus::pull::{Pulled, Puller, Stop};
 use tidings_core::health::Health;
 use tidings_core::metrics::Metrics;
+use tidings_core::retry::RetryPolicy;
 use tidings_core::{Delivery, Event, Message as _, Reason, stream};
 
 use crate::attempt::{Notifiers, Prepared};
@@ -128,15 +129,16 @@ impl Worker {
                 let detail = "one worker after another ended while it attempted this delivery, and nothing else, five times";
                 self.bury_at_once(delivery, Reason::Crashed, detail, pulled).await;
             }
-            Examined::Unknown(error) => self.settle(delivery, Fate::Leave(error), pulled).await,
+            Examined::Unknown(error) => self.settle(delivery, Fate::Leave(error), &RetryPolicy::default(), pulled).await,
         }
     }
 
     async fn process_and_settle(&self, delivery: Delivery, held: &Held) {
-        // A panic costs this attempt, whatever it was about.
-        let processing = AssertUnwindSafe(self.process(&delivery, held)).catch_unwind();
+        let mut retry = RetryPolicy::default();
+        // A panic costs this attempt, whatever it was about. What the attempt had taken is given back as it is dropped.
+        let processing = AssertUnwindSafe(self.process(&delivery, held, &mut retry)).catch_unwind();
         let fate = processing.await.unwrap_or_else(|_| Fate::crashed(&delivery));
-        self.settle(delivery, fate, &held.pulled).await;
+        self.settle(delivery, fate, &retry, &held.pulled).await;
     }
 }
 

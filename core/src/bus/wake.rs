@@ -27,9 +27,19 @@ struct Parked {
     payload: Bytes,
 }
 
+/// What was woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Woken {
+    /// How many deliveries.
+    pub count: usize,
+    /// Up to which sequence of the stream; what was parked later was not looked at.
+    pub up_to: u64,
+}
+
 impl Bus {
     /// Lets what is parked until a destination is called again come soon: the oldest first, few at the beginning, then more and
-    /// more. Deliveries without a channel of their own are those of `channel`. Tells how many there were.
+    /// more. Deliveries without a channel of their own are those of `channel`. What was parked up to the sequence `after` is left
+    /// as it is.
     ///
     /// # Guarantees
     /// None is lost or comes twice, whatever happens meanwhile: each is replaced only as it was read. What is not woken comes by
@@ -37,22 +47,22 @@ impl Bus {
     ///
     /// # Errors
     /// The bus can't be asked; some may be awake.
-    pub async fn wake(&self, destination: &Destination, channel: &str) -> Result<usize, NotStored> {
-        let last = self.stream_info(stream::DELIVERIES).await.map_err(NotStored::Unavailable)?.last_sequence();
+    pub async fn wake(&self, destination: &Destination, channel: &str, after: u64) -> Result<Woken, NotStored> {
+        let up_to = self.stream_info(stream::DELIVERIES).await.map_err(NotStored::Unavailable)?.last_sequence();
         let filter = subject::parked_filter(&destination.namespace, &destination.provider);
-        let (mut from, mut woken) = (1, 0);
+        let (mut from, mut count) = (after + 1, 0);
         loop {
-            let (mut batch, next) = self.parked(&filter, from, last, destination, channel).await?;
+            let (mut batch, next) = self.parked(&filter, from, up_to, destination, channel).await?;
             let planned = |parked: &Parked| parked.delivery.planned_at.map(|time| (time.seconds, time.nanos));
             batch.sort_by_key(planned);
             for parked in batch {
-                if self.hasten(&parked, ramp(woken)).await? {
-                    woken += 1;
+                if self.hasten(&parked, ramp(count)).await? {
+                    count += 1;
                 }
             }
             match next {
                 Some(next) => from = next,
-                None => return Ok(woken),
+                None => return Ok(Woken { count, up_to }),
             }
         }
     }

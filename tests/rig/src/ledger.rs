@@ -2,8 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value;
-
 use crate::event::event;
 use crate::process::Process;
 use crate::receiver::Receiver;
@@ -30,12 +28,6 @@ impl Ledger {
     /// Posts the event with this message, and notes what became of it.
     pub async fn post(&mut self, ingest: &Process, message: &str) {
         self.note(message, ingest.post(&event(message)).await);
-    }
-
-    /// Posts an event of any form.
-    pub async fn post_event(&mut self, ingest: &Process, event: &Value) {
-        let message = event["message"].as_str().expect("an event has a message");
-        self.note(message, ingest.post(event).await);
     }
 
     /// Posts events one by one until each of them is accepted: again after 503, and when there was no answer.

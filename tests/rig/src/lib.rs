@@ -40,7 +40,7 @@ use std::path::{Path, PathBuf};
 
 use async_nats::jetstream;
 use tempfile::TempDir;
-use tidings_core::{DeadLetter, Message};
+use tidings_core::{DeadLetter, Message, wire};
 
 /// A nats-server with an empty store, or a cluster of them, and a folder of rules.
 pub struct Rig {
@@ -119,6 +119,18 @@ impl Rig {
             }
         }
         letters
+    }
+
+    /// What has been told of attempts, oldest first.
+    pub async fn outcomes(&self) -> Vec<wire::Outcome> {
+        let mut stream = self.jetstream().await.get_stream("OUTCOMES").await.expect("the roles have made it");
+        let last = stream.info().await.expect("the server tells a stream's state").state.last_sequence;
+        let mut outcomes = Vec::new();
+        for sequence in 1..=last {
+            let message = stream.get_raw_message(sequence).await.expect("nothing has left it");
+            outcomes.push(wire::Outcome::decode(message.payload).expect("OUTCOMES holds outcomes"));
+        }
+        outcomes
     }
 
     /// Waits until no delivery is ready, in work or parked.

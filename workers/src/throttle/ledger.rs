@@ -1,14 +1,17 @@
 //! Changes of a record that all workers share: those that come together go together, in one compare-and-set.
 
-use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt;
 use jiff::Timestamp;
 use tidings_core::bus::records::Records;
 use tidings_core::bus::{Bus, NotStored};
 use tidings_core::{Message, failpoint, stream};
 use tokio::sync::oneshot;
+
+use crate::bounded::Bounded;
 
 /// Processes that meet at a record step aside for as long as this at most.
 const ASIDE: Duration = Duration::from_millis(5);
@@ -30,7 +33,7 @@ pub struct Ledger<C: Change> {
     records: Records,
     /// Is told every record that this process has stored or found, with its revision.
     observe: Observe<C>,
-    queues: Mutex<HashMap<String, Queue<C>>>,
+    queues: Mutex<Queues<C>>,
 }
 
 type Waiting<C> = (C, oneshot::Sender<Result<<C as Change>::Answer, NotStored>>);
@@ -38,6 +41,9 @@ type Known<C> = (<C as Change>::Record, Option<u64>);
 type Observe<C> = Box<dyn Fn(&<C as Change>::Record, u64) + Send + Sync>;
 /// All changes that wait for a record, and what is known of it.
 type Work<C> = (Vec<Waiting<C>>, Option<Known<C>>);
+
+/// A queue for each record that is changed, or was a while ago.
+struct Queues<C: Change>(Bounded<String, Queue<C>>);
 
 struct Queue<C: Change> {
     waiting: Vec<Waiting<C>>,
@@ -53,7 +59,12 @@ impl<C: Change> Ledger<C> {
     /// It is not there, or the bus can't be asked.
     pub async fn open(bus: &Bus, observe: impl Fn(&C::Record, u64) + Send + Sync + 'static) -> Result<Arc<Self>, NotStored> {
         let records = Records::open(bus, stream::LIMITS).await?;
-        Ok(Arc::new(Self { bus: bus.clone(), records, observe: Box::new(observe), queues: Mutex::default() }))
+        Ok(Arc::new(Self {
+            bus: bus.clone(),
+            records,
+            observe: Box::new(observe),
+            queues: Mutex::new(Queues(Bounded::default())),
+        }))
     }
 
     /// Makes a change together with all that are waiting for the same record. It is made even if nobody waits for the answer.
@@ -62,34 +73,27 @@ impl<C: Change> Ledger<C> {
     /// The bus can't be asked; whether the change was made is open.
     pub fn change(self: &Arc<Self>, key: &str, change: C) -> impl Future<Output = Result<C::Answer, NotStored>> + Send + use<C> {
         let (reply, answer) = oneshot::channel();
-        let begins = {
-            let mut queues = self.queues();
-            if !queues.contains_key(key) {
-                queues.insert(key.to_owned(), Queue { waiting: Vec::new(), known: None, is_worked_on: false });
-            }
-            let queue = queues.get_mut(key).expect("it is there, or was inserted above");
-            queue.waiting.push((change, reply));
-            !std::mem::replace(&mut queue.is_worked_on, true)
-        };
+        let begins = self.queues().join(key, (change, reply));
         if begins {
             let (ledger, key) = (self.clone(), key.to_owned());
-            tokio::spawn(async move { while ledger.work(&key).await {} });
+            tokio::spawn(async move {
+                // A panic costs those whose changes it meets: nobody else would work on what comes after them.
+                while AssertUnwindSafe(ledger.work(&key)).catch_unwind().await.unwrap_or(true) {}
+            });
         }
         async { answer.await.unwrap_or_else(|_| Err(NotStored::Unavailable("the process ends".to_owned()))) }
     }
 
     /// Makes all changes that wait for this record; whether there were any.
     async fn work(&self, key: &str) -> bool {
-        let Some((waiting, known)) = self.take(key) else { return false };
+        let Some((waiting, known)) = self.queues().take(key) else { return false };
         let (changes, replies): (Vec<C>, Vec<_>) = waiting.into_iter().unzip();
         match self.make(key, &changes, known).await {
             Ok((answers, known)) => {
                 if let (record, Some(revision)) = &known {
                     (self.observe)(record, *revision);
                 }
-                if let Some(queue) = self.queues().get_mut(key) {
-                    queue.known = Some(known);
-                }
+                self.queues().keep(key, known);
                 for (reply, answer) in replies.into_iter().zip(answers) {
                     let _ = reply.send(Ok(answer));
                 }
@@ -101,16 +105,6 @@ impl<C: Change> Ledger<C> {
             }
         }
         true
-    }
-
-    fn take(&self, key: &str) -> Option<Work<C>> {
-        let mut queues = self.queues();
-        let queue = queues.get_mut(key)?;
-        if queue.waiting.is_empty() {
-            queue.is_worked_on = false;
-            return None;
-        }
-        Some((std::mem::take(&mut queue.waiting), queue.known.take()))
     }
 
     async fn make(&self, key: &str, changes: &[C], mut known: Option<Known<C>>) -> Result<(Vec<C::Answer>, Known<C>), NotStored> {
@@ -138,7 +132,73 @@ impl<C: Change> Ledger<C> {
         }
     }
 
-    fn queues(&self) -> MutexGuard<'_, HashMap<String, Queue<C>>> {
+    fn queues(&self) -> MutexGuard<'_, Queues<C>> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<C: Change> Queues<C> {
+    /// Whether whoever joins is the one to begin with the work.
+    fn join(&mut self, key: &str, waiting: Waiting<C>) -> bool {
+        match self.0.get_mut(key) {
+            Some(queue) => {
+                queue.waiting.push(waiting);
+                !std::mem::replace(&mut queue.is_worked_on, true)
+            }
+            None => {
+                let queue = Queue { waiting: vec![waiting], known: None, is_worked_on: true };
+                self.0.insert(key.to_owned(), queue, |_, queue| queue.is_worked_on);
+                true
+            }
+        }
+    }
+
+    /// All that waits; where nothing does, the work has ended.
+    fn take(&mut self, key: &str) -> Option<Work<C>> {
+        let queue = self.0.get_mut(key)?;
+        if queue.waiting.is_empty() {
+            queue.is_worked_on = false;
+            return None;
+        }
+        Some((std::mem::take(&mut queue.waiting), queue.known.take()))
+    }
+
+    fn keep(&mut self, key: &str, known: Known<C>) {
+        if let Some(queue) = self.0.get_mut(key) {
+            queue.known = Some(known);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::seats::SeatChange;
+    use super::*;
+
+    fn waiting() -> Waiting<SeatChange> {
+        (SeatChange::ComeBack { most: 1 }, oneshot::channel().0)
+    }
+
+    #[test]
+    fn the_first_who_joins_works_for_all_until_nothing_waits() {
+        let mut queues = Queues::<SeatChange>(Bounded::default());
+        assert_eq!([queues.join("a", waiting()), queues.join("a", waiting()), queues.join("b", waiting())], [true, false, true]);
+        assert_eq!(queues.take("a").map(|(waiting, _)| waiting.len()), Some(2));
+        assert!(!queues.join("a", waiting()), "the first is at work still");
+        assert!(queues.take("a").is_some() && queues.take("a").is_none());
+        assert!(queues.join("a", waiting()));
+    }
+
+    #[test]
+    fn records_that_are_changed_no_more_are_forgotten_and_those_that_are_worked_on_are_not() {
+        let mut queues = Queues::<SeatChange>(Bounded::default());
+        queues.join("worked on", waiting());
+        for number in 0..10_000 {
+            let key = number.to_string();
+            queues.join(&key, waiting());
+            while queues.take(&key).is_some() {}
+        }
+        assert!(queues.0.len() <= 1000);
+        assert!(!queues.join("worked on", waiting()));
     }
 }

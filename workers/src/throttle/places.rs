@@ -1,12 +1,14 @@
 //! Places: how many calls of one destination a worker has under way, so that one that hangs leaves room for the others.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tidings_core::Destination;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::bounded::Bounded;
 
 /// So many calls of one destination a worker has under way, where its Provider does not say how many.
 const SHARE: usize = 64;
@@ -26,7 +28,7 @@ const LAST_WEIGHS: f64 = 0.2;
 /// The places of all destinations in one process.
 #[derive(Default)]
 pub struct Places {
-    all: Mutex<HashMap<Destination, Arc<Desk>>>,
+    all: Mutex<Bounded<Destination, Arc<Desk>>>,
 }
 
 /// The places of one destination.
@@ -115,7 +117,8 @@ impl Places {
         }
         let desk = Desk { size, free: Arc::new(Semaphore::new(size)), calls: Mutex::default(), number: AtomicU64::default() };
         let desk = Arc::new(desk);
-        all.insert(destination.clone(), desk.clone());
+        // Whoever calls or waits holds its desk.
+        all.insert(destination.clone(), desk.clone(), |_, desk| Arc::strong_count(desk) > 1);
         desk
     }
 }
@@ -229,6 +232,17 @@ mod tests {
         let (places, room) = (Places::default(), Room::of(256));
         let _one = places.take(&destination(), Some(1), &room).await.unwrap();
         assert!(places.take(&destination(), Some(1), &room).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn destinations_that_are_called_no_more_are_forgotten_and_the_others_are_not() {
+        let (places, room) = (Places::default(), Room::of(256));
+        let _held = places.take(&destination(), Some(1), &room).await.unwrap();
+        for number in 0..10_000 {
+            places.take(&Destination::channel("apps", "hook", &number.to_string()), None, &room).await.unwrap();
+        }
+        assert!(places.all.lock().unwrap().len() <= 1000);
+        assert!(places.take(&destination(), Some(1), &room).await.is_err(), "its only place is taken still");
     }
 
     #[tokio::test(start_paused = true)]

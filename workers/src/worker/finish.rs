@@ -1,16 +1,15 @@
 //! What becomes of a message is stored; then it is acknowledged, then told.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tidings_core::bus::NotStored;
 use tidings_core::bus::pull::Pulled;
+use tidings_core::retry::RetryPolicy;
 use tidings_core::{Attempt, Delivery, Failure, Outcome, Reason, failpoint};
 
 use super::Worker;
 use super::process::Fate;
-use crate::attempt::Prepared;
 use crate::report::reference;
 use crate::settle::{Settlement, Tried, letter, settle};
 use crate::throttle::Parking;
@@ -19,7 +18,7 @@ use crate::throttle::Parking;
 const BUS_PAUSE: Duration = Duration::from_millis(500);
 
 impl Worker {
-    pub(super) async fn settle(&self, mut delivery: Delivery, fate: Fate, pulled: &Pulled) {
+    pub(super) async fn settle(&self, mut delivery: Delivery, fate: Fate, retry: &RetryPolicy, pulled: &Pulled) {
         let kind = reference(&delivery).r#type.clone();
         match fate {
             Fate::Known => {
@@ -48,9 +47,7 @@ impl Worker {
                 self.reporter.count(&kind, why);
             }
             Fate::GiveUp(why) => Box::pin(self.bury_at_once(delivery, Reason::Exhausted, &why, pulled)).await,
-            Fate::Tried { place, tried, prepared, other } => {
-                self.settle_tried(delivery, &place, &tried, prepared, other, pulled).await
-            }
+            Fate::Tried { place, tried, other } => self.settle_tried(delivery, &place, &tried, retry, other, pulled).await,
         }
     }
 
@@ -59,12 +56,11 @@ impl Worker {
         delivery: Delivery,
         place: &str,
         tried: &Tried,
-        prepared: Option<Arc<Prepared>>,
+        retry: &RetryPolicy,
         other: Option<String>,
         pulled: &Pulled,
     ) {
-        let policy = prepared.map(|prepared| prepared.provider.retry).unwrap_or_default();
-        let (settlement, attempt) = settle(&delivery, tried, &policy, Timestamp::now(), rand::random());
+        let (settlement, attempt) = settle(&delivery, tried, retry, Timestamp::now(), rand::random());
         match &settlement {
             Settlement::Done => {}
             Settlement::Park(parked, wait) => {

@@ -1,14 +1,13 @@
 //! What becomes of a message: everything up to the end of its attempt.
 
 use std::borrow::Cow;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::FutureExt;
 use jiff::Timestamp;
 use tidings_core::bus::NotStored;
 use tidings_core::bus::pull::Pulled;
+use tidings_core::retry::RetryPolicy;
 use tidings_core::{Delivery, Destination, Event, Failure, ProviderReference, Reason, Timestamp as ProtoTimestamp, failpoint};
 use tidings_rules::Unresolved;
 
@@ -34,7 +33,7 @@ pub(super) enum Fate {
     /// Acknowledge it once it is under the subject of its provider's present type.
     Move(&'static str),
     /// An attempt has ended.
-    Tried { place: String, tried: Tried, prepared: Option<Arc<Prepared>>, other: Option<String> },
+    Tried { place: String, tried: Tried, other: Option<String> },
     /// Its age ends before its destination is called again; nothing was attempted.
     GiveUp(String),
     /// The bus can't be asked: leave it, it comes again.
@@ -47,7 +46,7 @@ impl Fate {
         let result = Err(Failure::transient(Reason::Crashed, "the attempt panicked"));
         let (started, took) = (Timestamp::now(), Duration::ZERO);
         let tried = Tried { started, took, result, newest: None, template_error: String::new() };
-        Self::Tried { place: delivery.id.clone(), tried, prepared: None, other: None }
+        Self::Tried { place: delivery.id.clone(), tried, other: None }
     }
 }
 
@@ -57,14 +56,14 @@ enum Unprepared {
 }
 
 impl Worker {
-    pub(super) async fn process(&self, delivery: &Delivery, held: &Held) -> Fate {
+    /// Everything up to the end of the attempt. `retry` is set once the Provider is known, for whatever comes after.
+    pub(super) async fn process(&self, delivery: &Delivery, held: &Held, retry: &mut RetryPolicy) -> Fate {
         let pulled = &held.pulled;
         let started = Timestamp::now();
         let clock = Instant::now();
-        let failed = |failure, prepared| Fate::Tried {
+        let failed = |failure| Fate::Tried {
             place: delivery.id.clone(),
             tried: Tried { started, took: clock.elapsed(), result: Err(failure), newest: None, template_error: String::new() },
-            prepared,
             other: None,
         };
         if pulled.delivered >= 2 {
@@ -76,35 +75,36 @@ impl Worker {
         }
         let prepared = match self.prepare(delivery) {
             Ok(prepared) => prepared,
-            Err(Unprepared::Failed(failure)) => return failed(failure, None),
+            Err(Unprepared::Failed(failure)) => return failed(failure),
             Err(Unprepared::Suspended) => {
                 let (place, parking) = (delivery.id.clone(), self.spread(SUSPENDED_FOR, "suspended"));
                 return Fate::Wait { place, parking, planned_at: delivery.planned_at };
             }
         };
+        *retry = prepared.provider.retry;
         if prepared.provider.kind.name != reference(delivery).r#type {
             return Fate::Move(prepared.provider.kind.name);
         }
         let event = match self.event(delivery).await {
             Ok(Some(event)) => event,
-            Ok(None) => return failed(Failure::permanent(Reason::EventGone, "its event is no longer stored"), Some(prepared)),
+            Ok(None) => return failed(Failure::permanent(Reason::EventGone, "its event is no longer stored")),
             Err(error) => return Fate::Leave(error),
         };
-        self.attempt(delivery, &event, prepared, held, (started, clock)).await
+        self.attempt(delivery, &event, &prepared, held, (started, clock)).await
     }
 
     async fn attempt(
         &self,
         delivery: &Delivery,
         event: &Event,
-        prepared: Arc<Prepared>,
+        prepared: &Prepared,
         held: &Held,
         (started, clock): (Timestamp, Instant),
     ) -> Fate {
         let object = event.involved_object.clone().unwrap_or_default();
         let alert = delivery.alert.clone().unwrap_or_default();
         failpoint::reach_for("worker:calling", &event.message);
-        let told = notification(delivery, event, &object, &alert, &prepared);
+        let told = notification(delivery, event, &object, &alert, prepared);
         let wording = self.words.wording(&told, &prepared.provider, || self.providers.template(delivery));
         let notification = Notification { wording: &wording, ..told };
         let mut place = delivery.id.clone();
@@ -132,9 +132,7 @@ impl Worker {
             room: &held.room,
         };
         let mut caller = Caller::new(&self.throttle, call);
-        let attempting =
-            AssertUnwindSafe(self.attempt_with_memory(&prepared, &notification, delivery, &mut caller)).catch_unwind();
-        let kept = attempting.await.unwrap_or_else(|_| Err(Failure::transient(Reason::Crashed, "the attempt panicked")));
+        let kept = self.attempt_with_memory(prepared, &notification, delivery, &mut caller).await;
         // Deliveries of a key are parked at one place: what waits there waits for the newest state.
         let planned_at = caller.planned_at();
         match caller.end().await {
@@ -155,7 +153,7 @@ impl Worker {
         };
         let template_error = wording.template_error.clone();
         let tried = Tried { started, took: clock.elapsed(), result, newest, template_error };
-        Fate::Tried { place, tried, prepared: Some(prepared), other }
+        Fate::Tried { place, tried, other }
     }
 
     async fn attempt_with_memory(

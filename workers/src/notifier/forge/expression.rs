@@ -14,6 +14,7 @@ use serde_json::Value as Json;
 use tidings_core::{Failure, Reason};
 
 use super::language::LANGUAGE;
+use crate::aside::aside;
 use crate::text::cut_chars;
 
 /// Bytes; with this many, the deepest tree fits into [`STACK`], in debug builds too.
@@ -67,7 +68,7 @@ impl Expression {
         };
         let thread = std::thread::Builder::new().name("expression".to_owned()).stack_size(STACK);
         thread.spawn(work).map_err(|error| late(&format!("no thread can be started: {error}")))?;
-        match receiver.recv_timeout(DEADLINE) {
+        match aside(|| receiver.recv_timeout(DEADLINE)) {
             Ok(result) => result.map_err(|sentence| wrong(&sentence)),
             Err(RecvTimeoutError::Disconnected) => Err(wrong("it is none that the CEL library can take")),
             Err(RecvTimeoutError::Timeout) => {
