@@ -18,12 +18,19 @@ struct Fleet {
 }
 
 async fn fleet(rig: &Rig) -> Fleet {
-    let (ingest, router) = (rig.spawn(Role::ingest()), rig.spawn(Role::router()));
-    let workers = [rig.spawn(Role::worker()), rig.spawn(Role::worker()), rig.spawn(Role::worker())];
-    for process in [&ingest, &router].into_iter().chain(&workers) {
+    let (ingest, router, workers) = (rig.spawn(Role::ingest()), rig.spawn(Role::router()), three_workers(rig).await);
+    for process in [&ingest, &router] {
         process.ready().await;
     }
     Fleet { ingest, _router: router, workers }
+}
+
+async fn three_workers(rig: &Rig) -> [Process; 3] {
+    let workers = [rig.spawn(Role::worker()), rig.spawn(Role::worker()), rig.spawn(Role::worker())];
+    for worker in &workers {
+        worker.ready().await;
+    }
+    workers
 }
 
 /// How often something has been parked at each place.
@@ -47,11 +54,12 @@ async fn keep_to_a_hundred_a_second(count: usize) {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     rig.rules().put([provider("hook", receiver.url()).with("rateLimit", json!("100/1s")), alert("all", "hook")]);
-    let fleet = fleet(&rig).await;
+    let (_router, ingest) = (rig.run(Role::router()).await, rig.run(Role::ingest()).await);
     let parked = count_parked(&rig).await;
     let mut ledger = Ledger::default();
+    ledger.post_insistently(&ingest, (0..count).map(|number| format!("event {number}"))).await;
 
-    ledger.post_insistently(&fleet.ingest, (0..count).map(|number| format!("event {number}"))).await;
+    let _workers = three_workers(&rig).await;
 
     let patience = Duration::from_secs(60 + count as u64 / 50);
     let all = || async { Some(()).filter(|()| receiver.received().len() >= count) };

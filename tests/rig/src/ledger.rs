@@ -57,7 +57,8 @@ impl Ledger {
             missing = self.accepted.iter().filter(|id| !balance.has(id)).cloned().collect();
             missing.is_empty().then_some(())
         });
-        let in_time = tokio::time::timeout(crate::PATIENCE / 2, wait).await;
+        // Sooner than the wait itself would end without a word about what is missing; later than what a dead process held comes again.
+        let in_time = tokio::time::timeout(crate::PATIENCE.mul_f64(0.9), wait).await;
         assert!(in_time.is_ok(), "accepted, but neither received nor dead: {missing:?}");
         rig.drained().await;
         let balance = balance(rig, receiver).await;
