@@ -32,7 +32,7 @@ async fn is_open(rig: &Rig) {
 }
 
 /// Waits until so many messages have been parked for this reason.
-async fn parked(process: &Process, why: &str, count: f64) {
+pub async fn parked(process: &Process, why: &str, count: f64) {
     let labels = format!("outcome=\"{why}\"");
     eventually(&format!("{count} deliveries are {why}"), async || {
         (process.metric("tidings_worker_deliveries_total", &labels).await >= count).then_some(())
@@ -40,16 +40,20 @@ async fn parked(process: &Process, why: &str, count: f64) {
     .await;
 }
 
-/// What is parked for the longest.
-async fn parked_longest(rig: &Rig) -> StreamMessage {
+/// What is parked, the longest last.
+pub async fn all_parked(rig: &Rig) -> Vec<StreamMessage> {
     let stream = rig.jetstream().await.get_stream("DELIVERIES").await.expect("the roles have made it");
-    let (mut longest, mut from) = (None::<StreamMessage>, 1);
+    let (mut all, mut from) = (Vec::new(), 1);
     while let Ok(message) = stream.direct_get_next_for_subject("parked.>", Some(from)).await {
         from = message.sequence + 1;
-        let until = |message: &StreamMessage| message.headers.get("Nats-Schedule").map(ToString::to_string);
-        longest = longest.into_iter().chain([message]).max_by_key(until);
+        all.push(message);
     }
-    longest.expect("something is parked")
+    all.sort_by_key(|message| message.headers.get("Nats-Schedule").map(ToString::to_string));
+    all
+}
+
+async fn parked_longest(rig: &Rig) -> StreamMessage {
+    all_parked(rig).await.pop().expect("something is parked")
 }
 
 /// Puts a delivery, made from one that is parked, where workers take it.

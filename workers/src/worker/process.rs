@@ -142,7 +142,15 @@ impl Worker {
             Some(Refusal::NotKnown(error)) => return Fate::Leave(error),
         }
         let (result, other, newest) = match kept {
-            Ok(Kept::Wait(wait)) => return Fate::Wait { place, parking: self.spread(wait, "waiting"), planned_at },
+            Ok(Kept::Wait(wait)) => {
+                // It takes the place of what waits there already, and must not cost that one its slot.
+                let slot_ms = match delivery.slot_ms {
+                    0 => self.bus.parked_slot(delivery, &place).await.unwrap_or_default(),
+                    own => own,
+                };
+                let parking = Parking { slot_ms, ..self.spread(wait, "waiting") };
+                return Fate::Wait { place, parking, planned_at };
+            }
             Ok(Kept::Ended { ended, other }) => (Ok(ended), other, None),
             Ok(Kept::Failed { failure, is_noted: true, planned_at }) => (Err(failure), None, planned_at),
             // Its state is nowhere but in this delivery: at the key's place another could push it out.
