@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tidings_core::bus::Bus;
-use tidings_core::metrics::{AttemptLabels, Metrics, SettledLabels, TypeLabel};
+use tidings_core::metrics::{AttemptLabels, Gauge, Metrics, SettledLabels, TypeLabel};
 use tidings_core::wire::Outcome as ToldOutcome;
 use tidings_core::{Attempt, Delivery, Event, Outcome, ProviderReference};
 
@@ -80,13 +80,19 @@ impl Reporter {
         self.metrics.settled.get_or_create(&SettledLabels { r#type: kind.to_owned(), outcome }).inc();
     }
 
-    /// A message is in our hands, or no longer.
-    pub fn hold(&self, begins: bool) {
-        if begins {
-            self.metrics.held.inc()
-        } else {
-            self.metrics.held.dec()
-        };
+    /// A message is in our hands, until what this gives is dropped.
+    pub fn hold(&self) -> Holding {
+        self.metrics.held.inc();
+        Holding(self.metrics.held.clone())
+    }
+}
+
+/// Counts a message as held.
+pub struct Holding(Gauge);
+
+impl Drop for Holding {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 

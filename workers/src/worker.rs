@@ -97,7 +97,7 @@ impl Worker {
                 async move {
                     let _one = One::of(&held);
                     let spare = capacity.saturating_sub(held.load(Ordering::Relaxed));
-                    worker.handle(Held { pulled, spare, room }).await;
+                    worker.handle(&Held { pulled, spare, room }).await;
                 }
             };
             puller.run(stop.clone(), move || asked.providers.are_loaded(), handle)
@@ -107,13 +107,8 @@ impl Worker {
         futures::future::join_all(pulls).map(move |_| following.abort())
     }
 
-    async fn handle(&self, held: Held) {
-        self.reporter.hold(true);
-        self.handle_held(&held).await;
-        self.reporter.hold(false);
-    }
-
-    async fn handle_held(&self, held: &Held) {
+    async fn handle(&self, held: &Held) {
+        let _holding = self.reporter.hold();
         let pulled = &held.pulled;
         let Ok(delivery) = Delivery::decode(pulled.message.payload.clone()) else {
             tracing::error!(subject = %pulled.message.subject, "a delivery can't be decoded and is dropped");
