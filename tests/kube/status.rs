@@ -321,6 +321,26 @@ async fn what_happens_while_the_api_server_is_away_is_told_when_it_is_back() {
 }
 
 #[tokio::test]
+async fn a_status_that_was_lost_is_written_again_when_all_is_listed_anew() {
+    let mut server = KubeApiServer::start().await;
+    server.install_crds().await;
+    let stage = Stage::set_on(&server).await;
+    let _router = stage.run(Role::router()).await;
+    stage.apply([idle("hook", "channel", json!("c"))]).await;
+    stage.is("Provider", "hook", "True", "Initialized").await;
+    stage.bed.kubectl(r#"patch provider hook --subresource=status --type=merge --patch {"status":null}"#).await;
+    assert!(stage.object("Provider", "hook").await["status"].is_null());
+    let Stage { bed: Bed { rig, namespace, .. }, kubeconfig } = stage;
+
+    // Its memory and its history are gone, so that a watch can't go on.
+    server.compact().await;
+    server.restart().await;
+
+    let stage = Stage { bed: Bed { rig, server: &server, namespace }, kubeconfig };
+    stage.is("Provider", "hook", "True", "Initialized").await;
+}
+
+#[tokio::test]
 async fn with_the_crds_of_flux_there_is_no_status_and_the_rest_works() {
     let server = KubeApiServer::start().await;
     for name in ["alerts", "providers"] {

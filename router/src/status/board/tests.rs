@@ -67,7 +67,7 @@ fn a_condition_is_written_once_and_its_time_moves_with_its_status_only() {
         assert_eq!(changed == 1, written.is_some(), "at {second}");
         told.extend(written.map(|status| {
             let condition = status["conditions"][0].clone();
-            assert_eq!(condition["observedGeneration"], status["observedGeneration"]);
+            assert_eq!([&condition["observedGeneration"], &status["observedGeneration"]], [&json!(generation); 2]);
             let text = |field: &str| condition[field].as_str().unwrap().to_owned();
             let time = text("lastTransitionTime").parse::<Timestamp>().unwrap();
             (second, text("status"), text("reason"), time.as_second())
