@@ -12,9 +12,10 @@ use crate::bounded::Bounded;
 
 /// So many calls of one destination a worker has under way, where its Provider does not say how many.
 const SHARE: usize = 64;
-/// Who waits for a place does so for as long at most; what would take longer is parked.
+/// What waits does so for as long at most; what would take longer is parked.
 pub const MOST_WAIT: Duration = Duration::from_secs(1);
-/// As long as a destination makes this much time of waiting, it is quicker to wait than to be parked.
+/// As long as a destination makes this much time of waiting, it is quicker to wait than to be parked. Where nothing ends for
+/// longer than this and what a call takes, nobody waits: those that do hold messages' room, which others need.
 const MOST_QUEUE: Duration = Duration::from_millis(50);
 /// What is parked for want of a place comes back no sooner.
 const SOONEST: Duration = Duration::from_millis(500);
@@ -46,6 +47,8 @@ struct Calls {
     waiting: u32,
     /// What a call takes.
     average: Duration,
+    /// When one last ended.
+    ended: Option<Instant>,
     /// When the next one that finds no place is to come back.
     next: Option<Instant>,
 }
@@ -97,11 +100,12 @@ impl Places {
             desk.calls().finds_one_at_once(desk.size);
             return Ok(desk.begin(permit, room));
         }
-        if !has_room || !desk.calls().joins_the_queue(desk.size) {
+        if !has_room || !desk.calls().joins_the_queue(Instant::now(), desk.size) {
             return Err(desk.comes_back());
         }
         let waiting = Waiting::new(&desk);
-        let permit = tokio::time::timeout(MOST_WAIT, desk.free.clone().acquire_owned()).await;
+        let most = desk.calls().most_wait();
+        let permit = tokio::time::timeout(most, desk.free.clone().acquire_owned()).await;
         drop(waiting);
         match permit {
             Ok(Ok(permit)) => Ok(desk.begin(permit, room)),
@@ -165,8 +169,20 @@ impl Calls {
         self.each(Instant::now()) >= MOST_WAIT
     }
 
-    fn joins_the_queue(&self, size: usize) -> bool {
-        !self.is_slow() && self.average * self.waiting / u32::try_from(size).unwrap_or(u32::MAX) <= MOST_QUEUE
+    fn joins_the_queue(&self, now: Instant, size: usize) -> bool {
+        let queue = self.average * self.waiting / u32::try_from(size).unwrap_or(u32::MAX);
+        !self.is_slow() && queue <= MOST_QUEUE && self.stands_still_for(now) <= MOST_QUEUE + self.average
+    }
+
+    /// For how long calls have been under way, and none has ended.
+    fn stands_still_for(&self, now: Instant) -> Duration {
+        let begun = self.begun.values().min().copied();
+        begun.max(begun.and(self.ended)).map(|since| now - since).unwrap_or_default()
+    }
+
+    /// Who joins the queue was told that it is short.
+    fn most_wait(&self) -> Duration {
+        (2 * (MOST_QUEUE + self.average)).min(MOST_WAIT)
     }
 }
 
@@ -185,6 +201,7 @@ impl Drop for Place {
         let mut calls = self.desk.calls();
         calls.begun.remove(&self.number);
         let is_first = calls.average.is_zero();
+        calls.ended = Some(Instant::now());
         calls.average = if is_first { took } else { calls.average.mul_f64(1.0 - LAST_WEIGHS) + took.mul_f64(LAST_WEIGHS) };
     }
 }
@@ -287,11 +304,32 @@ mod tests {
 
     #[test]
     fn nobody_waits_for_a_slow_destination() {
+        let now = Instant::now();
         let slow = Calls { average: Duration::from_secs(5), ..Calls::default() };
-        assert!(slow.is_slow() && !slow.joins_the_queue(64));
+        assert!(slow.is_slow() && !slow.joins_the_queue(now, 64));
         let brisk = Calls { average: Duration::from_millis(20), waiting: 160, ..Calls::default() };
-        assert!(brisk.joins_the_queue(64), "160 of 20 ms on 64 places are 50 ms");
-        assert!(!Calls { waiting: 164, ..brisk }.joins_the_queue(64));
+        assert!(brisk.joins_the_queue(now, 64), "160 of 20 ms on 64 places are 50 ms");
+        assert!(!Calls { waiting: 164, ..brisk }.joins_the_queue(now, 64));
+    }
+
+    #[test]
+    fn nobody_waits_where_nothing_ends() {
+        let (began, ms) = (Instant::now(), Duration::from_millis);
+        let begun = || BTreeMap::from([(1, began), (2, began + ms(30))]);
+        for (average, ended, at, waits) in [
+            (0, None, 50, true),
+            (0, None, 51, false),
+            (300, None, 350, true),
+            (300, None, 351, false),
+            (2, Some(900), 952, true),
+            (2, Some(900), 953, false),
+        ] {
+            let ended = ended.map(|millis| began + ms(millis));
+            let calls = Calls { begun: begun(), average: ms(average), ended, ..Calls::default() };
+            assert_eq!(calls.joins_the_queue(began + ms(at), 64), waits, "{average} {ended:?} {at}");
+        }
+        let idle = Calls { ended: Some(began), ..Calls::default() };
+        assert!(idle.joins_the_queue(began + ms(9000), 64), "nothing is under way");
     }
 
     #[tokio::test]
