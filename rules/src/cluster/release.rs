@@ -143,6 +143,7 @@ mod tests {
         assert_eq!(operations[1], json!({"op": "test", "path": "/metadata/finalizers/1", "value": FINALIZER}));
         assert_eq!(operations[2], json!({"op": "remove", "path": "/metadata/finalizers/1"}));
     }
+
     #[tokio::test(start_paused = true)]
     async fn a_release_that_nobody_answers_makes_room_for_the_next_one() {
         // Connections are taken by the kernel, and nobody reads from them.
