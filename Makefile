@@ -57,9 +57,10 @@ test-pipeline: nats-server ## The roles on a real nats-server, with receivers th
 test-tools: nats-server ## The tools for people, `up` with a nats-server of its own, settings, readiness
 	@$(TEST) --test tools -- --show-output
 
+# These mostly wait for what somebody else lets go of: one more at a time than there are cores on a small machine.
 .PHONY: test-faults
 test-faults: nats-server ## Processes that are killed while events come in, and a ledger of every event
-	@$(TEST) --test faults -- --show-output
+	@$(TEST) --test faults -- --show-output --test-threads=3
 
 # Exit status 3 of the script: what is needed can't be built here. CI must have it.
 .PHONY: test-kube
