@@ -6,7 +6,7 @@
 //!                                                    DEAD ◄ bury ─┤   OUTCOMES ◄ tell
 //! ```
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_nats::jetstream::context::PublishErrorKind;
@@ -53,6 +53,8 @@ pub struct Bus {
     jetstream: Context,
     clock: Arc<ServerClock>,
     storage: Arc<Storage>,
+    /// Streams that this process has made anew, until they are counted.
+    made_anew: Arc<Mutex<Vec<String>>>,
 }
 
 /// The server has stored a message.
@@ -88,7 +90,7 @@ impl Bus {
             .max_ack_inflight(MOST_UNCONFIRMED)
             .backpressure_on_inflight(true)
             .build(client.clone());
-        Self { client, jetstream, clock: Arc::default(), storage: Arc::default() }
+        Self { client, jetstream, clock: Arc::default(), storage: Arc::default(), made_anew: Arc::default() }
     }
 
     /// The client below, for what has no word of its own here.
@@ -109,6 +111,10 @@ impl Bus {
     /// How full the storage is, as last sampled.
     pub fn storage(&self) -> &Storage {
         &self.storage
+    }
+
+    fn made_anew(&self) -> MutexGuard<'_, Vec<String>> {
+        self.made_anew.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether there is a connection right now.

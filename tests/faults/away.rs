@@ -21,10 +21,7 @@ async fn a_server_that_stands_still_for_ten_seconds_under_load_costs_no_event() 
     let mut rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     rig.rules().put([provider("hook", receiver.url()).that_retries_soon(), alert("all", "hook")]);
-    let roles = [Role::ingest(), Role::router(), Role::router(), Role::worker(), Role::worker()].map(|role| rig.spawn(role));
-    for role in &roles {
-        role.ready().await;
-    }
+    let roles = rig.run_all([Role::ingest(), Role::router(), Role::router(), Role::worker(), Role::worker()]).await;
     let ingest = roles[0].address();
     let length = STANDS_STILL * 2;
     let posting = tokio::spawn(async move { post_steadily(&ingest, 100, length, |number| event(&number.to_string())).await });
@@ -50,10 +47,7 @@ async fn after_a_minute_without_a_server_every_role_works_again_and_nothing_is_l
     let receiver = Receiver::start().await;
     receiver.answer_with(Reply::Status(503));
     rig.rules().put([provider("hook", receiver.url()).that_retries_soon(), alert("all", "hook")]);
-    let roles = [rig.spawn(Role::router()), rig.spawn(Role::worker()), rig.spawn(Role::ingest())];
-    for role in &roles {
-        role.ready().await;
-    }
+    let roles = rig.run_all([Role::router(), Role::worker(), Role::ingest()]).await;
     let mut ledger = Ledger::default();
     ledger.post_insistently(&roles[2], (0..20).map(|number| format!("before {number}"))).await;
     receiver.receives(5).await;

@@ -22,10 +22,7 @@ async fn a_cluster_whose_leader_is_killed_every_20_s_for_two_minutes_loses_nothi
     let (rig, mut cluster) = Rig::start_on_cluster(TIDINGS).await;
     let receiver = Receiver::start().await;
     rig.rules().put([provider("hook", receiver.url()).that_retries_soon(), alert("all", "hook")]);
-    let roles = [Role::ingest(), Role::router(), Role::router(), Role::worker(), Role::worker()].map(|role| rig.spawn(role));
-    for role in &roles {
-        role.ready().await;
-    }
+    let roles = rig.run_all([Role::ingest(), Role::router(), Role::router(), Role::worker(), Role::worker()]).await;
 
     let ingest = roles[0].address();
     let posting = tokio::spawn(async move { post_steadily(&ingest, RATE, LENGTH, |number| event(&number.to_string())).await });
@@ -64,10 +61,7 @@ impl UnderLoad {
         let (rig, cluster) = Rig::start_on_cluster(TIDINGS).await;
         let receiver = Receiver::start().await;
         rig.rules().put([provider("hook", receiver.url()).that_retries_soon(), alert("all", "hook")]);
-        let roles = [Role::ingest(), Role::router(), Role::worker()].map(|role| rig.spawn(role));
-        for role in &roles {
-            role.ready().await;
-        }
+        let roles = rig.run_all([Role::ingest(), Role::router(), Role::worker()]).await;
         let (ingest, length) = (roles[0].address(), Duration::from_secs(20));
         let posting = tokio::spawn(async move { post_steadily(&ingest, 50, length, |number| event(&number.to_string())).await });
         receiver.receives(100).await;

@@ -18,19 +18,13 @@ struct Fleet {
 }
 
 async fn fleet(rig: &Rig) -> Fleet {
-    let (ingest, router, workers) = (rig.spawn(Role::ingest()), rig.spawn(Role::router()), three_workers(rig).await);
-    for process in [&ingest, &router] {
-        process.ready().await;
-    }
+    let [ingest, router] = rig.run_all([Role::ingest(), Role::router()]).await;
+    let workers = three_workers(rig).await;
     Fleet { ingest, _router: router, workers }
 }
 
 async fn three_workers(rig: &Rig) -> [Process; 3] {
-    let workers = [rig.spawn(Role::worker()), rig.spawn(Role::worker()), rig.spawn(Role::worker())];
-    for worker in &workers {
-        worker.ready().await;
-    }
-    workers
+    rig.run_all([Role::worker(), Role::worker(), Role::worker()]).await
 }
 
 /// How often something has been parked at each place.

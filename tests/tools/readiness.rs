@@ -18,21 +18,12 @@ async fn is_not_ready(process: &Process) {
     .await;
 }
 
-/// Every role on its own.
-async fn roles(rig: &Rig) -> [Process; 3] {
-    let [router, worker, ingest] = [rig.spawn(Role::router()), rig.spawn(Role::worker()), rig.spawn(Role::ingest())];
-    for role in [&router, &worker, &ingest] {
-        role.ready().await;
-    }
-    [router, worker, ingest]
-}
-
 #[tokio::test]
 async fn a_role_is_not_ready_while_its_server_is_gone_or_hangs() {
     let mut rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     rig.rules().put([provider("hook", receiver.url()), alert("all", "hook")]);
-    let roles = roles(&rig).await;
+    let roles = rig.run_all([Role::router(), Role::worker(), Role::ingest()]).await;
 
     rig.nats().kill().await;
     for role in &roles {

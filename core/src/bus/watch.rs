@@ -64,6 +64,9 @@ impl Watch {
         let seen = self.look().await;
         self.metrics.bus_up.set(seen.is_ok().into());
         self.metrics.storage_used.set(self.bus.storage().used());
+        for stream in std::mem::take(&mut *self.bus.made_anew()) {
+            self.metrics.streams_made_anew.get_or_create(&StreamLabel { stream }).inc();
+        }
         match seen {
             Ok(()) => check.succeed(),
             Err(trouble) => check.fail(trouble),
@@ -99,7 +102,6 @@ impl Watch {
             None if self.duty == Duty::Wait => Some(format!("stream {} is gone; a router or worker makes it anew", must.name)),
             None => match self.bus.make_anew(must.clone()).await {
                 Ok(()) => {
-                    self.metrics.streams_made_anew.get_or_create(&StreamLabel { stream: must.name.clone() }).inc();
                     found = self.bus.find_stream(&must.name).await?;
                     None
                 }
@@ -131,7 +133,10 @@ impl Bus {
     /// The server can't make it.
     pub(super) async fn make_anew(&self, must: Config) -> Result<(), SetupError> {
         tracing::error!(stream = must.name, "a stream is gone, with all that was in it: it is made anew, empty");
-        self.make_stream(must).await.map(|_| ())
+        let name = must.name.clone();
+        self.make_stream(must).await?;
+        self.made_anew().push(name);
+        Ok(())
     }
 
     /// Asks for a stream; nothing where there is none. It is asked for twice then: after a change of leaders a server may not

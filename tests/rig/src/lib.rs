@@ -100,6 +100,15 @@ impl Rig {
         process
     }
 
+    /// Starts processes side by side, and waits until all of them are ready.
+    pub async fn run_all<const N: usize>(&self, roles: [Role; N]) -> [Process; N] {
+        let processes = roles.map(|role| self.spawn(role));
+        for process in &processes {
+            process.ready().await;
+        }
+        processes
+    }
+
     /// Starts a role.
     pub fn spawn(&self, role: Role) -> Process {
         let role = if self.nats.is_none() { role.env("TIDINGS_NATS__REPLICAS", "3") } else { role };

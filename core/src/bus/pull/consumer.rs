@@ -20,6 +20,17 @@ impl Seen {
         let may_hand_out = i64::try_from(info.num_ack_pending).is_ok_and(|held| held < info.config.max_ack_pending);
         if info.num_pending > 0 && may_hand_out { Self::Waiting } else { Self::Nothing }
     }
+
+    /// What it has after another pull that has brought nothing.
+    ///
+    /// # Errors
+    /// Messages waited before that pull, and still do.
+    fn then(self, info: &Info) -> Result<Self, String> {
+        match (self, Self::at(info)) {
+            (Self::Waiting, Self::Waiting) => Err(format!("{} messages wait, and none is handed out", info.num_pending)),
+            (_, now) => Ok(now),
+        }
+    }
 }
 
 impl Puller {
@@ -65,10 +76,7 @@ impl Puller {
     pub(super) async fn look(&self, consumer: &PullConsumer, before: Seen) -> Result<Seen, String> {
         let info = consumer.get_info().await.map_err(|error| error.to_string())?;
         self.usable(&info)?;
-        match (before, Seen::at(&info)) {
-            (Seen::Waiting, Seen::Waiting) => Err(format!("{} messages wait, and none is handed out", info.num_pending)),
-            (_, now) => Ok(now),
-        }
+        before.then(&info)
     }
 
     /// # Errors
@@ -91,5 +99,40 @@ pub(super) fn begins_after(consumer: &PullConsumer) -> u64 {
     match consumer.cached_info().config.deliver_policy {
         DeliverPolicy::ByStartSequence { start_sequence } => start_sequence.saturating_sub(1),
         _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(pending: u64, held: usize) -> Info {
+        let sequence = serde_json::json!({"consumer_seq": 0, "stream_seq": 0});
+        let config = serde_json::json!({
+            "deliver_policy": "all", "ack_policy": "explicit", "replay_policy": "instant", "max_ack_pending": 10,
+        });
+        let text = serde_json::json!({
+            "stream_name": "EVENTS", "name": "router", "created": "2026-01-02T03:04:05Z", "config": config,
+            "delivered": sequence, "ack_floor": sequence,
+            "num_ack_pending": held, "num_redelivered": 0, "num_waiting": 1, "num_pending": pending,
+        });
+        serde_json::from_value(text).expect("it is what a server tells")
+    }
+
+    #[test]
+    fn messages_wait_for_us_unless_others_hold_all_that_may_be_held() {
+        for (pending, held, seen) in
+            [(0, 0, Seen::Nothing), (5, 0, Seen::Waiting), (5, 9, Seen::Waiting), (5, 10, Seen::Nothing), (0, 10, Seen::Nothing)]
+        {
+            assert_eq!(Seen::at(&info(pending, held)), seen, "{pending} {held}");
+        }
+    }
+
+    #[test]
+    fn what_waits_twice_and_is_not_handed_out_is_trouble() {
+        use Seen::{Nothing, Waiting};
+        for (before, pending, is_trouble) in [(Nothing, 5, false), (Waiting, 0, false), (Waiting, 5, true), (Nothing, 0, false)] {
+            assert_eq!(before.then(&info(pending, 0)).is_err(), is_trouble, "{before:?} {pending}");
+        }
     }
 }
