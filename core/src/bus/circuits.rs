@@ -96,10 +96,9 @@ impl Circuits {
 
     async fn watch_until_trouble(&self, told: &mut Told, tell: &mut impl FnMut(Known)) -> Result<(), NotStored> {
         let since = self.records.since().await?;
+        let there: HashSet<String> = self.records.keys().await?.into_iter().collect();
+        told.missing(since, &there).into_iter().for_each(|gone| tell(Known { circuit: gone.closed(), revision: None }));
         let mut watch = self.records.watch(&format!("{PREFIX}>")).await?;
-        let all = self.all().await?;
-        told.missing(since, &all).into_iter().for_each(|gone| tell(Known { circuit: gone.closed(), revision: None }));
-        all.into_iter().for_each(|known| tell(told.note(known)));
         let mut look = tokio::time::interval(LOOK_EVERY);
         loop {
             let entry = tokio::select! {
@@ -133,9 +132,8 @@ struct Told {
 
 impl Told {
     /// What was told and is there no more. Revisions of another bucket say nothing: then all of it is.
-    fn missing(&mut self, since: Timestamp, all: &[Known]) -> Vec<Destination> {
+    fn missing(&mut self, since: Timestamp, there: &HashSet<String>) -> Vec<Destination> {
         let is_another = self.since.replace(since).is_some_and(|before| before != since);
-        let there: HashSet<String> = all.iter().map(|known| Destination::of(&known.circuit).key()).collect();
         let is_missing = |key: &String| is_another || !there.contains(key);
         self.all.extract_if(|key, _| is_missing(key)).map(|(_, destination)| destination).collect()
     }
@@ -155,14 +153,18 @@ mod tests {
         Known { circuit: Destination::whole("apps", name).closed(), revision: Some(1) }
     }
 
+    fn keys<const N: usize>(names: [&str; N]) -> HashSet<String> {
+        names.map(|name| Destination::whole("apps", name).key()).into()
+    }
+
     #[test]
     fn what_was_told_and_is_gone_is_told_as_closed() {
         let (mut told, then) = (Told::default(), Timestamp::UNIX_EPOCH);
-        assert!(told.missing(then, &[known("a"), known("b")]).is_empty());
+        assert!(told.missing(then, &keys(["a", "b"])).is_empty());
         [known("a"), known("b")].into_iter().for_each(|known| drop(told.note(known)));
-        assert!(told.missing(then, &[known("a"), known("b")]).is_empty());
-        assert_eq!(told.missing(then, &[known("a")]), [Destination::whole("apps", "b")]);
+        assert!(told.missing(then, &keys(["a", "b"])).is_empty());
+        assert_eq!(told.missing(then, &keys(["a"])), [Destination::whole("apps", "b")]);
         let later = then + Duration::from_secs(1);
-        assert_eq!(told.missing(later, &[known("a")]), [Destination::whole("apps", "a")], "another bucket counts anew");
+        assert_eq!(told.missing(later, &keys(["a"])), [Destination::whole("apps", "a")], "another bucket counts anew");
     }
 }

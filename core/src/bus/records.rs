@@ -78,9 +78,9 @@ impl Records {
         self.bucket.keys().await.map_err(unavailable)?.try_collect().await.map_err(unavailable)
     }
 
-    /// Every change of some keys from now on.
+    /// The last change of each of some keys, then every change.
     pub(super) async fn watch(&self, keys: &str) -> Result<Watch, NotStored> {
-        self.bucket.watch(keys).await.map_err(unavailable)
+        self.bucket.watch_with_history(keys).await.map_err(unavailable)
     }
 
     /// Since when the bucket stands. One that somebody has deleted is made anew, empty: what it held is found out again, or

@@ -1,7 +1,6 @@
 //! Making sure that streams and buckets are on the server as they must be.
 
 use async_nats::jetstream::ErrorCode;
-use async_nats::jetstream::account::Account;
 use async_nats::jetstream::context::CreateStreamErrorKind;
 use async_nats::jetstream::stream::Config;
 
@@ -61,7 +60,7 @@ impl Bus {
         }
         let account = self.jetstream().query_account().await;
         let account = account.map_err(|error| SetupError::unavailable(stream::EVENTS, error.to_string()))?;
-        let sizing = Sizing { storage_limit: storage_limit(&account, sizing.storage_limit), ..*sizing };
+        let sizing = Sizing { storage_limit: storage_limit(account.limits.max_storage, sizing.storage_limit), ..*sizing };
         for must in stream::all(&sizing) {
             let is = match self.jetstream().get_stream(&must.name).await {
                 Ok(stream) => stream.cached_info().config.clone(),
@@ -127,7 +126,26 @@ impl Bus {
 }
 
 /// What may be stored on disk: what the account allows, or less where the settings say so.
-pub(super) fn storage_limit(account: &Account, setting: Option<u64>) -> Option<u64> {
-    let allowed = account.limits.max_storage.and_then(|limit| u64::try_from(limit).ok()).filter(|limit| *limit > 0);
+pub(super) fn storage_limit(allowed: Option<i64>, setting: Option<u64>) -> Option<u64> {
+    let allowed = allowed.and_then(|limit| u64::try_from(limit).ok()).filter(|limit| *limit > 0);
     allowed.into_iter().chain(setting).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_stored_is_the_least_of_what_is_allowed_and_asked_for() {
+        for (allowed, setting, least) in [
+            (None, None, None),
+            (Some(0), None, None),
+            (Some(-1), Some(7), Some(7)),
+            (Some(9), None, Some(9)),
+            (Some(9), Some(7), Some(7)),
+            (Some(5), Some(7), Some(5)),
+        ] {
+            assert_eq!(storage_limit(allowed, setting), least, "{allowed:?} {setting:?}");
+        }
+    }
 }

@@ -171,7 +171,7 @@ impl Bus {
 
     async fn sample_storage(&self, events: &StreamInfo, limit: Option<u64>) -> Result<(), String> {
         let account = self.jetstream().query_account().await.map_err(|error| error.to_string())?;
-        self.storage().note_used(account.storage, storage_limit(&account, limit));
+        self.storage().note_used(account.storage, storage_limit(account.limits.max_storage, limit));
         let routed_up_to = self.routed_up_to(events).await;
         let oldest_unrouted = self.age_of(routed_up_to + 1, events.state.last_seq).await;
         self.storage().note_backlog(&Backlog {
