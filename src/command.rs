@@ -9,8 +9,7 @@ use crate::role;
 
 pub mod circuits;
 pub mod crds;
-pub mod dead;
-pub mod letters;
+pub mod dead_letters;
 pub mod providers;
 pub mod streams;
 pub mod tap;
@@ -40,7 +39,7 @@ enum Command {
     /// Follows the stream of events
     Tap(tap::TapArguments),
     /// Lists, shows, replays and drops dead letters
-    Dead(dead::DeadArguments),
+    Dead(dead_letters::DeadArguments),
     /// Lists the provider types and what each needs; shows which Providers are not called, pauses and resumes them
     Providers(providers::ProvidersArguments),
     /// Makes or changes the streams on the bus
@@ -77,7 +76,7 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
             Command::Worker(arguments) => role::worker(arguments).await.map(|()| 0),
             Command::Test(arguments) => test::run(arguments).await,
             Command::Tap(arguments) => tap::run(arguments).await.map(|()| 0),
-            Command::Dead(arguments) => dead::run(arguments).await.map(|()| 0),
+            Command::Dead(arguments) => dead_letters::run(arguments).await.map(|()| 0),
             Command::Providers(arguments) => providers::run(arguments).await.map(|()| 0),
             Command::Streams(arguments) => streams::run(arguments).await.map(|()| 0),
             Command::Crds(arguments) => crds::run(&arguments).map(|()| 0),

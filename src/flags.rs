@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use tidings_core::config::{Flag, Settings, Sources, environment};
+use tidings_core::runtime::config::{Flag, Settings, Sources, environment};
 
 /// Flags that every role takes.
 #[derive(Args, Debug, Clone, Default)]

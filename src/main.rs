@@ -7,12 +7,9 @@ use clap::Parser;
 mod command;
 mod demo;
 mod flags;
-mod ingest;
 mod nats_server;
 mod process;
 mod role;
-mod rules;
-mod status;
 
 fn main() -> ExitCode {
     let cli = match command::Cli::try_parse() {

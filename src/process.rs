@@ -10,24 +10,27 @@ use tidings_core::bus::pull::Stop;
 use tidings_core::bus::setup::{Duty, SetupError};
 use tidings_core::bus::suspects::Suspects;
 use tidings_core::bus::watch::Watch;
-use tidings_core::config::{Role, Settings};
-use tidings_core::health::{Check, Health};
-use tidings_core::metrics::Metrics;
-use tidings_core::stream::Sizing;
-use tidings_core::{admin, telemetry};
+use tidings_core::runtime::config::{Role, Settings};
+use tidings_core::runtime::health::{Check, Health};
+use tidings_core::runtime::metrics::Metrics;
+use tidings_core::bus::streams::Sizing;
+use tidings_core::runtime::admin;
+use tidings_core::runtime::telemetry;
 use tidings_router::Router;
-use tidings_workers::examine::Examiner;
+use tidings_workers::worker::crash_guard::Examiner;
 use tidings_workers::http::Outside;
-use tidings_workers::keep::Keeper;
+use tidings_workers::newest_wins::Keeper;
 use tidings_workers::throttle::Throttle;
-use tidings_workers::wording::Words;
+use tidings_workers::message::render::Words;
 use tidings_workers::worker::Worker;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::{ingest, rules, status};
+use crate::role::ingest;
+use crate::role::rules;
+use crate::role::status_writer as status;
 
 /// The server is sampled every second; older news of it counts as none.
 const BUS_FRESH_FOR: Duration = Duration::from_secs(10);

@@ -1,10 +1,14 @@
 //! The roles as subcommands: what each is made of.
 
+pub mod ingest;
+pub mod rules;
+pub mod status_writer;
+
 use std::path::PathBuf;
 
 use clap::Args;
 use tidings_core::bus::setup::Duty;
-use tidings_core::config::Role;
+use tidings_core::runtime::config::Role;
 
 use crate::demo;
 use crate::flags::{AsFlags, CommonFlags, IngestFlags, KubernetesFlags, RouterFlags, RulesFlags, WorkerFlags, flag, settings};

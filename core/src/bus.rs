@@ -20,16 +20,17 @@ use prost::Message as _;
 use crate::bus::clock::ServerClock;
 use crate::bus::storage::Storage;
 use crate::wire::{DeadLetter, Delivery, Event, Outcome};
-use crate::{stream, subject};
+use crate::model::subject;
 
 pub mod circuits;
 pub mod clock;
 pub mod connect;
 pub mod pull;
-mod recall;
+mod history;
 pub mod records;
 pub mod setup;
 pub mod storage;
+pub mod streams;
 pub mod suspects;
 pub mod wake;
 pub mod watch;
@@ -228,7 +229,7 @@ impl Bus {
 
     async fn parked_at(&self, delivery: &Delivery, place: &str) -> Result<Option<StreamMessage>, NotStored> {
         let provider = delivery.provider.clone().unwrap_or_default();
-        let deliveries = self.jetstream.get_stream_no_info(stream::DELIVERIES).await.map_err(unavailable)?;
+        let deliveries = self.jetstream.get_stream_no_info(streams::DELIVERIES).await.map_err(unavailable)?;
         match deliveries.direct_get_last_for_subject(subject::parked(&provider, place)).await {
             Ok(message) => Ok(Some(message)),
             Err(error) if error.kind() == jetstream::stream::DirectGetErrorKind::NotFound => Ok(None),
@@ -267,7 +268,7 @@ impl Bus {
     /// # Errors
     /// The bus could not be asked.
     pub async fn event_at(&self, sequence: u64, id: &str) -> Result<Option<Event>, NotStored> {
-        let events = self.jetstream.get_stream_no_info(stream::EVENTS).await.map_err(unavailable)?;
+        let events = self.jetstream.get_stream_no_info(streams::EVENTS).await.map_err(unavailable)?;
         match events.direct_get(sequence).await {
             Ok(message) => Ok(Event::decode(message.payload).ok().filter(|event| event.id == id)),
             Err(error) if error.kind() == jetstream::stream::DirectGetErrorKind::NotFound => Ok(None),

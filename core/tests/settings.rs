@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tidings_core::config::{AddressSettings, Flag, LinksSettings, Role, RulesFrom, Settings, Sources};
-use tidings_core::telemetry::LogFormat;
+use tidings_core::runtime::config::{AddressSettings, Flag, LinksSettings, Role, RulesFrom, Settings, Sources};
+use tidings_core::runtime::telemetry::LogFormat;
 
 /// A folder with files in it, and what a process is started with.
 struct Layers {

@@ -4,7 +4,7 @@
 
 use jiff::Timestamp;
 use libfuzzer_sys::fuzz_target;
-use tidings_core::flux;
+use tidings_core::model::flux;
 
 fuzz_target!(|body: &[u8]| {
     if let Ok(event) = tidings_ingest::take(body, "fuzz", Timestamp::UNIX_EPOCH, None) {

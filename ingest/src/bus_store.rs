@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tidings_core::Event;
 use tidings_core::bus::{self, Bus};
-use tidings_core::failpoint;
+use tidings_core::runtime::failpoint;
 
 use crate::store::{EventStore, NotStored, NotStoredReason, Stored};
 

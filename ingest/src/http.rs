@@ -13,7 +13,7 @@ use axum::extract::{Request, State};
 use axum::http::{Method, Response, Uri};
 use axum::routing::any;
 
-use crate::answer::Answer;
+use crate::response::Answer;
 use crate::body;
 use crate::kubernetes::Objects;
 use crate::normalise;

@@ -10,7 +10,7 @@
 
 pub mod cursor;
 pub mod filter;
-pub mod left;
+pub mod recovery;
 pub mod objects;
 pub mod repeats;
 pub mod report;

@@ -9,7 +9,7 @@
 //! Invariants: a sender gets its 202 only after the event is stored; an event's id is drawn here, once; every request
 //! ends in one counted outcome ([`Taken`]). [`take`] is pure: it does no I/O and reads no clock.
 
-mod answer;
+mod response;
 mod body;
 pub mod bus_store;
 pub mod decode;

@@ -4,8 +4,9 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use thiserror::Error;
-use tidings_core::id::{self, Discriminators};
-use tidings_core::{Event, ObjectLabels, ObjectReference, Timestamp, flux};
+use tidings_core::model::id::{self, Discriminators};
+use tidings_core::model::flux;
+use tidings_core::{Event, ObjectLabels, ObjectReference, Timestamp};
 
 use crate::decode::{self, RawEvent, RawObject};
 

@@ -1,6 +1,7 @@
 //! Whether an Alert means an event, and if not, why not.
 
-use tidings_core::{Event, ObjectLabels, flux, object_labels};
+use tidings_core::model::flux;
+use tidings_core::{Event, ObjectLabels, object_labels};
 use tidings_rules::{Alert, Family, Provider, Rules, Source};
 
 /// What comes of one Alert and one event. The words are those of tests, tools and metrics.

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use tidings_core::{Event, flux};
+use tidings_core::model::flux;
+use tidings_core::Event;
 use tidings_rules::Alert;
 
 use crate::matching::object;

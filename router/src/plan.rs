@@ -1,7 +1,9 @@
 //! From an event and the rules to the deliveries that are owed. Pure: the same input gives the same ids, on whichever
 //! replica, however often.
 
-use tidings_core::{AlertReference, Delivery, Event, Message, ProviderReference, Timestamp, flux, id};
+use tidings_core::model::flux;
+use tidings_core::model::id;
+use tidings_core::{AlertReference, Delivery, Event, Message, ProviderReference, Timestamp};
 use tidings_rules::provider::DEFAULT_POOL;
 use tidings_rules::{Alert, Rules, Template};
 

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use tidings_core::bus::Bus;
 use tidings_core::bus::pull::{Pulled, Puller, Stop};
-use tidings_core::health::Health;
-use tidings_core::metrics::{Metrics, OutcomeLabel, TypeLabel, VerdictLabel};
-use tidings_core::{Delivery, Event, Message as _, Timestamp, failpoint, stream};
+use tidings_core::runtime::health::Health;
+use tidings_core::runtime::metrics::{Metrics, OutcomeLabel, TypeLabel, VerdictLabel};
+use tidings_core::runtime::failpoint;
+use tidings_core::bus::streams;
+use tidings_core::{Delivery, Event, Message as _, Timestamp};
 use tidings_rules::live::Live;
 
 use crate::plan::{Planning, plan};
@@ -38,8 +40,8 @@ impl Router {
     /// delivery ids, which the bus takes once within two minutes.
     pub fn run(self: Arc<Self>, capacity: usize, health: &Health, stop: Stop) -> impl Future<Output = ()> + Send + use<> {
         let check = health.check("pull router", Some(Duration::from_secs(30)));
-        let consumer = stream::router_consumer();
-        let puller = Puller { bus: self.bus.clone(), stream: stream::EVENTS, consumer, capacity, check };
+        let consumer = streams::router_consumer();
+        let puller = Puller { bus: self.bus.clone(), stream: streams::EVENTS, consumer, capacity, check };
         let (asked, router) = (self.clone(), self);
         let may_pull = move || asked.rules.loaded() && asked.bus.storage().has_room_for_deliveries();
         let handle = move |pulled| {

@@ -10,15 +10,15 @@
 //! One replica writes: the holder of a Lease, which carries how far the streams are reflected. Pure: [`finding`], [`news`],
 //! [`board`], [`series`], [`pacer`]. Nothing here reads back what it writes, so no write causes another.
 
-pub mod board;
-pub mod finding;
-pub mod news;
-pub mod pacer;
-pub mod series;
+pub mod status_cache;
+pub mod ready_condition;
+pub mod outcomes;
+pub mod write_queue;
+pub mod event_series;
 
 mod apply;
-mod follow;
-mod term;
+mod stream_reader;
+mod leader_term;
 mod writer;
 
 pub use writer::StatusWriter;

@@ -69,7 +69,7 @@ fn text(value: &Value) -> String {
 /// The event as ingest would have stored it.
 fn event(case: &Value) -> Event {
     let (event, object) = (&case["event"], &case["event"]["involvedObject"]);
-    let group = tidings_core::flux::api_group(object["apiVersion"].as_str().unwrap_or_default()).to_owned();
+    let group = tidings_core::model::flux::api_group(object["apiVersion"].as_str().unwrap_or_default()).to_owned();
     let kept = |key: &str| {
         let own = key.strip_prefix(&format!("{group}/"));
         let dropped = own.is_some_and(|key| ["checksum", "digest", "token"].contains(&key));

@@ -90,7 +90,7 @@ impl Severities {
 
     /// Whether an event of this severity is meant. Words count as they are written: `ERROR` is none that is known.
     pub fn takes(self, severity: &str) -> bool {
-        let word = tidings_core::subject::severity_word(severity);
+        let word = tidings_core::model::subject::severity_word(severity);
         let bit = Self::WORDS.iter().position(|known| *known == word).unwrap_or(Self::WORDS.len());
         self.0 & 1 << bit != 0
     }

@@ -9,13 +9,13 @@
 
 mod catalog;
 mod follow;
-mod link;
+mod api_health;
 mod listing;
-mod named;
-mod pace;
-mod reading;
-mod release;
-mod served;
+mod references;
+mod debounce;
+mod object;
+mod finalizer;
+mod discovery;
 mod state;
 mod watch;
 
@@ -26,7 +26,7 @@ use kube::Client;
 
 pub use catalog::{Catalog, Seen};
 pub use follow::follow;
-pub use served::{Capabilities, DiscoverError, Served};
+pub use discovery::{Capabilities, DiscoverError, Served};
 
 use crate::check::Options;
 use crate::kind::Kinds;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use serde_json::Value;
-use tidings_core::retry::RetryPolicy;
+use tidings_core::model::retry::RetryPolicy;
 
 use crate::alert::{manifest, uid};
 use crate::duration;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use tidings_core::id;
-use tidings_core::token::hex;
+use tidings_core::model::id;
+use tidings_core::model::token::hex;
 use url::Url;
 
 use crate::kind::Family;

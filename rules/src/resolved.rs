@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use tidings_core::retry::RetryPolicy;
+use tidings_core::model::retry::RetryPolicy;
 
 use crate::kind::Kind;
 use crate::provider::{CommitStatusOptions, RateLimit};

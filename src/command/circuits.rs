@@ -6,7 +6,7 @@ use serde_json::json;
 use tidings_core::Destination;
 use tidings_core::bus::Bus;
 use tidings_core::bus::circuits::Circuits;
-use tidings_core::circuit::{paused, resumed, state_word};
+use tidings_core::model::circuit::{paused, resumed, state_word};
 use tidings_core::wire::Circuit;
 use tidings_core::wire::circuit::State;
 

@@ -7,8 +7,9 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use tidings_rules::Family;
 use tidings_workers::attempt::provider_type;
-use tidings_workers::notifier::need::Need;
-use tidings_workers::notifier::{PROVIDERS, ProviderType};
+use tidings_workers::notifier::contract::need::Need;
+use tidings_workers::notifier::contract::ProviderType;
+use tidings_workers::notifier::PROVIDERS;
 
 use super::Output;
 use super::circuits::{self, CircuitsCommand};

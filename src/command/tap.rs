@@ -5,7 +5,10 @@ use async_nats::jetstream::consumer::DeliverPolicy;
 use async_nats::jetstream::consumer::pull::OrderedConfig;
 use clap::Args;
 use futures::StreamExt;
-use tidings_core::{Event, Message as _, flux, stream, subject};
+use tidings_core::model::flux;
+use tidings_core::bus::streams;
+use tidings_core::model::subject;
+use tidings_core::{Event, Message as _};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Output;
@@ -61,7 +64,7 @@ async fn follow(arguments: TapArguments) -> anyhow::Result<()> {
     let [cluster, namespace, kind, severity] =
         [&arguments.cluster, &arguments.namespace, &arguments.kind, &arguments.severity].map(Option::as_deref);
     let filter_subject = subject::event_filter(cluster, namespace, kind, severity);
-    let events = bus.jetstream().get_stream(stream::EVENTS).await.context("there is no stream EVENTS: is Tidings running?")?;
+    let events = bus.jetstream().get_stream(streams::EVENTS).await.context("there is no stream EVENTS: is Tidings running?")?;
     let config = OrderedConfig { deliver_policy, filter_subject, ..OrderedConfig::default() };
     let consumer = events.create_consumer(config).await.context("cannot follow the stream")?;
     let mut messages = consumer.messages().await.context("cannot follow the stream")?;

@@ -9,15 +9,16 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
-use tidings_core::config::{AddressSettings, LinksSettings};
-use tidings_core::{Event, Failure, ObjectLabels, Reason, flux, object_labels};
+use tidings_core::runtime::config::{AddressSettings, LinksSettings};
+use tidings_core::model::flux;
+use tidings_core::{Event, Failure, ObjectLabels, Reason, object_labels};
 use tidings_router::{Explanation, Planning, Verdict, explain};
 use tidings_rules::{Options, ResolvedProvider, Rules, Unresolved, folder};
 use tidings_workers::attempt::{Ended, Prepared, attempt_once, prepare};
 use tidings_workers::http::{Http, Outside, Request};
-use tidings_workers::notification::Notification;
-use tidings_workers::providers;
-use tidings_workers::wording::Words;
+use tidings_workers::message::Notification;
+use tidings_workers::worker::providers;
+use tidings_workers::message::render::Words;
 use tidings_workers::worker::notification;
 
 use super::Output;
@@ -212,7 +213,7 @@ fn ready(
     rules: &Rules,
     namespace: &str,
     name: &str,
-    http: impl FnOnce(&ResolvedProvider) -> Result<Http, tidings_workers::notifier::Invalid>,
+    http: impl FnOnce(&ResolvedProvider) -> Result<Http, tidings_workers::http::invalid::Invalid>,
 ) -> Result<Prepared, String> {
     let provider: Arc<ResolvedProvider> =
         rules.resolve(namespace, name).map_err(|unresolved: Unresolved| unresolved.to_string())?;

@@ -13,7 +13,7 @@ use clap::Parser;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 use tidings_core::Outcome;
-use tidings_core::config::AddressSettings;
+use tidings_core::runtime::config::AddressSettings;
 use tidings_rig::{Forge, Process, Rig, Role, alert, event, eventually_within};
 use tidings_router::{Planning, explain};
 use tidings_rules::{Options as RulesOptions, Rules, folder};

@@ -8,7 +8,7 @@ use tidings_core::Reason;
 use tidings_workers::attempt::prepare;
 use tidings_workers::http::Http;
 use tidings_workers::notifier::PROVIDERS;
-use tidings_workers::notifier::need::{Demand, Need, Place};
+use tidings_workers::notifier::contract::need::{Demand, Need, Place};
 
 use crate::subject::{attempt, event, filled_example, resolve};
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tidings_core::retry::RetryPolicy;
+use tidings_core::model::retry::RetryPolicy;
 use tidings_core::{Delivery, Message};
-use tidings_workers::settle::{Settlement, Tried, settle};
+use tidings_workers::worker::decide::{Settlement, Tried, settle};
 
 use crate::service::{Behaviour, Service};
 use crate::subject::{MARK, Subject, delivery, event, http_types};

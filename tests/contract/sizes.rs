@@ -9,7 +9,7 @@ use serde_json::Value;
 use tidings_core::Event;
 use tidings_workers::attempt::prepare;
 use tidings_workers::http::{Http, Request};
-use tidings_workers::notifier::ProviderType;
+use tidings_workers::notifier::contract::ProviderType;
 
 use crate::subject::{attempt_with, event, filled_example, http_types, resolve};
 

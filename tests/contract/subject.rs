@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::json;
-use tidings_core::config::AddressSettings;
+use tidings_core::runtime::config::AddressSettings;
 use tidings_core::{AlertReference, Delivery, Event, Failure};
 use tidings_rules::{Options, Proxy, ResolvedProvider, Rules, SecretValue, Tls, document};
 use tidings_workers::attempt::{Ended, Prepared, attempt_once, prepare};
 use tidings_workers::http::{Http, Outside};
-use tidings_workers::notifier::{PROVIDERS, ProviderType, kinds};
+use tidings_workers::notifier::contract::ProviderType;
+use tidings_workers::notifier::{PROVIDERS, kinds};
 use tidings_workers::worker::notification;
 
 use crate::service::{AUTHORITY, RSA_KEY, Service};

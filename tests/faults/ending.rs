@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tidings_core::stream::ACK_WAIT;
+use tidings_core::bus::streams::ACK_WAIT;
 use tidings_rig::{Receiver, Reply, Rig, Role, alert, event, eventually, eventually_within, post_steadily, provider};
 
 use crate::TIDINGS;

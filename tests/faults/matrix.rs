@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
 use serde_json::json;
-use tidings_core::failpoint::BUS_POINTS;
-use tidings_core::stream::{DELIVERIES, worker_consumer};
+use tidings_core::runtime::failpoint::BUS_POINTS;
+use tidings_core::bus::streams::{DELIVERIES, worker_consumer};
 use tidings_rig::{Ledger, Manifest, Process, Receiver, Reply, Rig, Role, alert, eventually, provider};
 
 use crate::TIDINGS;

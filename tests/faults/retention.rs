@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tidings_core::stream::EVENTS;
+use tidings_core::bus::streams::EVENTS;
 use tidings_rig::{Receiver, Rig, Role, alert, event, eventually, provider};
 
 use crate::TIDINGS;

@@ -2,7 +2,7 @@
 
 use async_nats::jetstream::Context;
 use async_nats::jetstream::stream::Config;
-use tidings_core::stream::{DELIVERIES, EVENTS};
+use tidings_core::bus::streams::{DELIVERIES, EVENTS};
 use tidings_rig::{Ledger, Process, Receiver, Reply, Rig, Role, alert, eventually, provider};
 
 use crate::TIDINGS;

@@ -12,7 +12,7 @@ use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
-use tidings_core::failpoint::CLUSTER_POINTS;
+use tidings_core::runtime::failpoint::CLUSTER_POINTS;
 use tidings_rig::{KubeApiServer, Process};
 
 use account::Account;

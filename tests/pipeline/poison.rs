@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::json;
-use tidings_core::stream::{DELIVERIES, worker_consumer};
+use tidings_core::bus::streams::{DELIVERIES, worker_consumer};
 use tidings_rig::{Ledger, Process, Receiver, Reply, Rig, Role, alert, event, eventually, provider};
 
 use crate::TIDINGS;

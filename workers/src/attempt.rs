@@ -9,9 +9,11 @@ use tidings_rules::ResolvedProvider;
 use tokio::time::Instant;
 
 use crate::http::{Http, Outside};
-use crate::notification::Notification;
-use crate::notifier::{Held, Invalid, KeepState, Notifier, PROVIDERS, ProviderType, Sent};
-use crate::redact::Redactor;
+use crate::message::Notification;
+use crate::http::invalid::Invalid;
+use crate::notifier::contract::{Held, KeepState, Notifier, ProviderType, Sent};
+use crate::notifier::PROVIDERS;
+use crate::http::redact::Redactor;
 
 /// A notifier that nobody asks for is forgotten when another is built after this long.
 const KEPT_FOR: Duration = Duration::from_secs(3600);

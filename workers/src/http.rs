@@ -1,9 +1,13 @@
 //! The one HTTP client of all provider types: addresses, proxy, TLS, timeout, redirects, sizes and outcomes are the same
 //! everywhere.
 
-pub mod addresses;
+pub mod address;
+pub mod address_rules;
+pub mod classify;
 mod client;
-mod message;
+mod exchange;
+pub mod invalid;
+pub mod redact;
 mod redirect;
 mod resolver;
 
@@ -11,17 +15,17 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use reqwest::header::HeaderMap;
-use tidings_core::config::AddressSettings;
+use tidings_core::runtime::config::AddressSettings;
 use tidings_core::{Failure, Reason};
 use tidings_rules::ResolvedProvider;
 use url::Url;
 
-use crate::notifier::Invalid;
-use crate::redact::Redactor;
-use addresses::{AddressRules, Refused};
+use crate::http::redact::Redactor;
+use address_rules::{AddressRules, Refused};
 use client::Ways;
+use invalid::Invalid;
 
-pub use message::{Answer, Request};
+pub use exchange::{Answer, Request};
 
 /// Redirects are followed this many times.
 const MOST_REDIRECTS: usize = 5;

@@ -9,25 +9,11 @@
 //! Pure: [`settle`], [`latest`], [`keeping`], [`classify`], [`text`], [`wording`]. One file for each provider type in
 //! [`notifier`].
 
-pub mod address;
-mod aside;
 pub mod attempt;
-pub mod bounded;
-pub mod classify;
-pub mod examine;
+mod bounded_map;
 pub mod http;
-pub mod keep;
-pub mod keeping;
-pub mod latest;
-mod links;
-pub mod notification;
+pub mod message;
+pub mod newest_wins;
 pub mod notifier;
-pub mod providers;
-pub mod redact;
-pub mod report;
-mod scope;
-pub mod settle;
-pub mod text;
 pub mod throttle;
-pub mod wording;
 pub mod worker;

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tidings_core::bus::{Bus, NotStored};
-use tidings_core::circuit::{Seen, Standing};
-use tidings_core::metrics::Metrics;
+use tidings_core::model::circuit::{Seen, Standing};
+use tidings_core::runtime::metrics::Metrics;
 use tidings_core::wire::circuit::State;
 use tidings_core::{Delivery, Destination, Timestamp as ProtoTimestamp};
 use tidings_rules::{RateLimit, ResolvedProvider};
@@ -22,22 +22,22 @@ use tokio_util::sync::CancellationToken;
 
 pub mod breaker;
 pub mod caller;
+mod circuit_cache;
 pub mod ledger;
 pub mod limits;
-pub mod places;
-mod seating;
-pub mod seats;
-pub mod slots;
-mod table;
-mod waking;
+pub mod local_permits;
+mod permits;
+pub mod rate;
+pub mod shared_permits;
+mod waker;
 
 use breaker::{Breaker, Probe};
 use ledger::Ledger;
-use places::{MOST_WAIT, Place, Places, Room};
-use seating::SeatTaken;
-use seats::SeatChange;
-use slots::{LONGEST_ASKED, SlotChange, grace};
-use waking::Waker;
+use local_permits::{MOST_WAIT, Place, Places, Room};
+use permits::SeatTaken;
+use shared_permits::SeatChange;
+use rate::{LONGEST_ASKED, SlotChange, grace};
+use waker::Waker;
 
 /// The calls of one attempt, and what a lease on them has beside their time.
 const CALLS_OF_AN_ATTEMPT: u32 = 4;

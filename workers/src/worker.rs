@@ -13,25 +13,30 @@ use std::time::Duration;
 use futures::FutureExt;
 use tidings_core::bus::Bus;
 use tidings_core::bus::pull::{Pulled, Puller, Stop};
-use tidings_core::health::Health;
-use tidings_core::metrics::Metrics;
-use tidings_core::retry::RetryPolicy;
-use tidings_core::{Delivery, Event, Message as _, Reason, stream};
+use tidings_core::runtime::health::Health;
+use tidings_core::runtime::metrics::Metrics;
+use tidings_core::model::retry::RetryPolicy;
+use tidings_core::bus::streams;
+use tidings_core::{Delivery, Event, Message as _, Reason};
 
 use crate::attempt::{Notifiers, Prepared};
-use crate::examine::{Examined, Examiner};
+use crate::worker::crash_guard::{Examined, Examiner};
 use crate::http::Outside;
-use crate::keep::Keeper;
-use crate::notification::Notification;
+use crate::newest_wins::Keeper;
+use crate::message::Notification;
 use crate::notifier::PROVIDERS;
-use crate::providers::Providers;
-use crate::report::Reporter;
+use crate::worker::providers::Providers;
+use crate::worker::report::Reporter;
 use crate::throttle::Throttle;
-use crate::throttle::places::Room;
-use crate::wording::{Wording, Words};
+use crate::throttle::local_permits::Room;
+use crate::message::render::{Wording, Words};
 
-mod finish;
+mod apply;
+pub mod crash_guard;
+pub mod decide;
 mod process;
+pub mod providers;
+pub mod report;
 
 use process::Fate;
 
@@ -86,10 +91,10 @@ impl Worker {
         // The empty type is that of deliveries whose Provider did not exist when they were planned.
         let kinds = PROVIDERS.iter().map(|row| row.kind).chain([""]);
         let pulls = kinds.flat_map(|kind| pools.iter().map(move |pool| (pool, kind))).map(|(pool, kind)| {
-            let consumer = stream::worker_consumer(pool, kind);
+            let consumer = streams::worker_consumer(pool, kind);
             let name = consumer.durable_name.clone().unwrap_or_default();
             let check = health.check(format!("pull {name}"), Some(Duration::from_secs(30)));
-            let puller = Puller { bus: self.bus.clone(), stream: stream::DELIVERIES, consumer, capacity, check };
+            let puller = Puller { bus: self.bus.clone(), stream: streams::DELIVERIES, consumer, capacity, check };
             let (worker, asked, held) = (self.clone(), self.clone(), Arc::<AtomicUsize>::default());
             let room = Room::of(capacity);
             let handle = move |pulled| {

@@ -16,7 +16,7 @@ use reqwest::Method;
 use reqwest::StatusCode;
 use reqwest::header::{AUTHORIZATION, HeaderName};
 use serde_json::{Value, json};
-use tidings_core::config::AddressSettings;
+use tidings_core::runtime::config::AddressSettings;
 use tidings_core::{Failure, FailureKind, Reason};
 use tidings_rules::{Object, Options, ResolvedProvider, Rules};
 use tidings_workers::http::{Answer, Http, Outside, Request};

@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bus::records::{Records, record};
 use crate::bus::{Bus, NotStored, unavailable};
-use crate::destination::{Destination, PREFIX};
-use crate::stream;
+use crate::model::destination::{Destination, PREFIX};
+use crate::bus::streams;
 use crate::wire::Circuit;
 
 /// Between tries to watch the bucket.
@@ -39,7 +39,7 @@ impl Circuits {
     /// # Errors
     /// It is not there, or the bus can't be asked.
     pub async fn open(bus: &Bus) -> Result<Self, NotStored> {
-        Ok(Self { records: Records::open(bus, stream::LIMITS).await? })
+        Ok(Self { records: Records::open(bus, streams::LIMITS).await? })
     }
 
     /// All circuits that have ever opened, failed or been paused, closed ones too.

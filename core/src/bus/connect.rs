@@ -6,8 +6,8 @@ use std::time::Duration;
 use async_nats::{ConnectOptions, Event};
 
 use crate::bus::Bus;
-use crate::config::NatsSettings;
-use crate::health::Check;
+use crate::runtime::config::NatsSettings;
+use crate::runtime::health::Check;
 
 /// Older servers lack message schedules.
 const OLDEST_SERVER: (i64, i64) = (2, 12);

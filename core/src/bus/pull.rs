@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::bus::Bus;
-use crate::health::Check;
+use crate::runtime::health::Check;
 
 mod consumer;
 

@@ -5,7 +5,7 @@ use async_nats::jetstream::context::CreateStreamErrorKind;
 use async_nats::jetstream::stream::Config;
 
 use crate::bus::Bus;
-use crate::stream::{self, Sizing};
+use crate::bus::streams::{self, Sizing};
 
 /// No stream that discards is made smaller than this.
 const SMALLEST_LIMIT: i64 = 16 << 20;
@@ -59,9 +59,9 @@ impl Bus {
             return self.find_events(sizing).await.map(|()| *sizing);
         }
         let account = self.jetstream().query_account().await;
-        let account = account.map_err(|error| SetupError::unavailable(stream::EVENTS, error.to_string()))?;
+        let account = account.map_err(|error| SetupError::unavailable(streams::EVENTS, error.to_string()))?;
         let sizing = Sizing { storage_limit: storage_limit(account.limits.max_storage, sizing.storage_limit), ..*sizing };
-        for must in stream::all(&sizing) {
+        for must in streams::all(&sizing) {
             let is = match self.jetstream().get_stream(&must.name).await {
                 Ok(stream) => stream.cached_info().config.clone(),
                 Err(_) => self.make_stream(must.clone()).await?,
@@ -72,8 +72,8 @@ impl Bus {
     }
 
     async fn find_events(&self, sizing: &Sizing) -> Result<(), SetupError> {
-        let found = self.jetstream().get_stream(stream::EVENTS).await;
-        let found = found.map_err(|error| SetupError::unavailable(stream::EVENTS, error.to_string()))?;
+        let found = self.jetstream().get_stream(streams::EVENTS).await;
+        let found = found.map_err(|error| SetupError::unavailable(streams::EVENTS, error.to_string()))?;
         let window = found.cached_info().config.duplicate_window;
         if window != sizing.dedupe_interval {
             tracing::warn!(?window, asked = ?sizing.dedupe_interval, "the dedupe interval is that of the stream EVENTS: router and worker set it");
@@ -86,7 +86,7 @@ impl Bus {
     /// # Errors
     /// It differs, or can't be changed.
     pub(super) async fn hold_against(&self, is: &Config, must: Config, duty: Duty) -> Result<(), SetupError> {
-        let differences = stream::differences(is, &must);
+        let differences = streams::differences(is, &must);
         let stream = must.name.clone();
         match duty {
             _ if differences.is_empty() => Ok(()),

@@ -3,7 +3,7 @@
 
 use crate::bus::records::Records;
 use crate::bus::{Bus, NotStored};
-use crate::stream;
+use crate::bus::streams;
 
 /// Counts the attempts that began alone and did not end.
 #[derive(Clone)]
@@ -18,7 +18,7 @@ impl Suspects {
     /// # Errors
     /// It is not there, or the bus can't be asked.
     pub async fn open(bus: &Bus) -> Result<Self, NotStored> {
-        Ok(Self { records: Records::open(bus, stream::SUSPECTS).await? })
+        Ok(Self { records: Records::open(bus, streams::SUSPECTS).await? })
     }
 
     /// Notes that an attempt of this delivery begins, and tells how many have begun before and did not end.

@@ -9,9 +9,10 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use crate::bus::{Bus, NotStored, Refused, SETTLES, WOKEN, unavailable};
-use crate::destination::Destination;
+use crate::model::destination::Destination;
 use crate::wire::Delivery;
-use crate::{stream, subject};
+use crate::bus::streams;
+use crate::model::subject;
 
 /// So many are put into the order of their planning at a time.
 const TOGETHER: usize = 1000;
@@ -48,7 +49,7 @@ impl Bus {
     /// # Errors
     /// The bus can't be asked; some may be awake.
     pub async fn wake(&self, destination: &Destination, channel: &str, after: u64) -> Result<Woken, NotStored> {
-        let up_to = self.stream_info(stream::DELIVERIES).await.map_err(NotStored::Unavailable)?.last_sequence();
+        let up_to = self.stream_info(streams::DELIVERIES).await.map_err(NotStored::Unavailable)?.last_sequence();
         let filter = subject::parked_filter(&destination.namespace, &destination.provider);
         let (mut from, mut count) = (after + 1, 0);
         loop {
@@ -76,7 +77,7 @@ impl Bus {
         destination: &Destination,
         channel: &str,
     ) -> Result<(Vec<Parked>, Option<u64>), NotStored> {
-        let deliveries = self.jetstream().get_stream_no_info(stream::DELIVERIES).await.map_err(unavailable)?;
+        let deliveries = self.jetstream().get_stream_no_info(streams::DELIVERIES).await.map_err(unavailable)?;
         let mut batch = Vec::new();
         while batch.len() < TOGETHER {
             let message = match deliveries.direct_get_next_for_subject(filter, Some(from)).await {

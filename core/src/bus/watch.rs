@@ -12,9 +12,9 @@ use tokio_util::sync::CancellationToken;
 use crate::bus::Bus;
 use crate::bus::setup::{Duty, SetupError, storage_limit};
 use crate::bus::storage::{Backlog, Routed};
-use crate::health::Check;
-use crate::metrics::{Metrics, StreamLabel};
-use crate::stream::{self, Sizing};
+use crate::runtime::health::Check;
+use crate::runtime::metrics::{Metrics, StreamLabel};
+use crate::bus::streams::{self, Sizing};
 
 /// The server is looked at this often.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
@@ -38,9 +38,9 @@ pub struct Watch {
 impl Watch {
     /// Looks at the streams that this process has a duty to.
     pub fn new(bus: Bus, sizing: &Sizing, duty: Duty, metrics: Metrics) -> Self {
-        let is_asked_for = |must: &Config| duty != Duty::Wait || must.name == stream::EVENTS;
-        let all = stream::all(sizing).into_iter().filter(is_asked_for);
-        let (always, in_turn) = all.partition(|must| [stream::EVENTS, stream::DELIVERIES].contains(&must.name.as_str()));
+        let is_asked_for = |must: &Config| duty != Duty::Wait || must.name == streams::EVENTS;
+        let all = streams::all(sizing).into_iter().filter(is_asked_for);
+        let (always, in_turn) = all.partition(|must| [streams::EVENTS, streams::DELIVERIES].contains(&must.name.as_str()));
         Self { bus, duty, storage_limit: sizing.storage_limit, always, in_turn, troubles: BTreeMap::new(), metrics }
     }
 
@@ -79,7 +79,7 @@ impl Watch {
         }
         for must in self.always.clone() {
             if let Some(info) = self.look_at(&must).await?
-                && must.name == stream::EVENTS
+                && must.name == streams::EVENTS
             {
                 self.bus.sample_storage(&info, self.storage_limit).await?;
             }
@@ -189,10 +189,10 @@ impl Bus {
     /// Before there is a router, nothing is routed.
     async fn routed_up_to(&self, events: &StreamInfo) -> u64 {
         let before_first = events.state.first_seq.saturating_sub(1);
-        let Ok(stream) = self.jetstream().get_stream_no_info(stream::EVENTS).await else {
+        let Ok(stream) = self.jetstream().get_stream_no_info(streams::EVENTS).await else {
             return before_first;
         };
-        let Ok(info) = stream.consumer_info(stream::ROUTER).await else {
+        let Ok(info) = stream.consumer_info(streams::ROUTER).await else {
             return before_first;
         };
         let up_to = info.ack_floor.stream_sequence.max(before_first);
@@ -205,7 +205,7 @@ impl Bus {
         if sequence > last {
             return Duration::ZERO;
         }
-        let Ok(stream) = self.jetstream().get_stream_no_info(stream::EVENTS).await else {
+        let Ok(stream) = self.jetstream().get_stream_no_info(streams::EVENTS).await else {
             return Duration::ZERO;
         };
         let Ok(message) = stream.direct_get(sequence).await else {

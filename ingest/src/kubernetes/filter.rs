@@ -1,8 +1,8 @@
 //! Which Kubernetes Events are taken. Pure.
 
 use k8s_openapi::api::events::v1::Event;
-use tidings_core::config::KubernetesEventsSettings;
-use tidings_core::flux;
+use tidings_core::runtime::config::KubernetesEventsSettings;
+use tidings_core::model::flux;
 
 /// Flux's own groups end so; what happens to their objects is posted by Flux.
 const FLUX_GROUPS: &str = ".toolkit.fluxcd.io";

@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kube::Client;
-use tidings_core::kubernetes::kind::ObjectKind;
-use tidings_core::metrics::{Metrics, OutcomeLabel};
-use tidings_core::{ObjectLabels, ObjectReference, flux, object_labels};
+use tidings_core::runtime::kubernetes::kind::ObjectKind;
+use tidings_core::runtime::metrics::{Metrics, OutcomeLabel};
+use tidings_core::model::flux;
+use tidings_core::{ObjectLabels, ObjectReference, object_labels};
 
 use kind::Kind;
 use memory::Meta;

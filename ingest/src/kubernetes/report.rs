@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
-use tidings_core::config::Severity;
-use tidings_core::flux;
+use tidings_core::runtime::config::Severity;
+use tidings_core::model::flux;
 
 use crate::decode::{RawEvent, RawObject};
 

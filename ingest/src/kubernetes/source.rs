@@ -10,7 +10,7 @@ use kube::api::{ListParams, WatchEvent, WatchParams};
 use kube::core::Status;
 use kube::{Api, Client};
 use prometheus_client::metrics::gauge::Gauge;
-use tidings_core::health::{Check, Health};
+use tidings_core::runtime::health::{Check, Health};
 use tokio::sync::mpsc::Sender;
 use tokio::time::timeout;
 

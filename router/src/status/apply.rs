@@ -7,12 +7,12 @@ use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::Status;
 use kube::{Api, Client, Error};
 use serde_json::{Value, json};
-use tidings_core::failpoint;
+use tidings_core::runtime::failpoint;
 use tidings_rules::Identity;
 use tidings_rules::cluster::Served;
 use tokio::time::timeout;
 
-use super::series::Write;
+use crate::status::event_series::Write;
 
 /// Who writes, in `managedFields`.
 const FIELD_MANAGER: &str = "tidings";

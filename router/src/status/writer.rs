@@ -7,20 +7,21 @@ use std::time::{Duration, Instant};
 use kube::Client;
 use tidings_core::bus::Bus;
 use tidings_core::bus::circuits::Circuits;
-use tidings_core::health::Health;
-use tidings_core::kubernetes::lease::{Election, Leadership, identity};
-use tidings_core::metrics::Metrics;
+use tidings_core::runtime::health::Health;
+use tidings_core::runtime::kubernetes::lease::{Election, Leadership, identity};
+use tidings_core::runtime::metrics::Metrics;
 use tidings_core::wire::Circuit;
-use tidings_core::{Destination, stream};
+use tidings_core::bus::streams;
+use tidings_core::Destination;
 use tidings_rules::Live;
 use tidings_rules::cluster::Catalog;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::finding::CheckProvider;
-use super::follow::{Read, follow};
-use super::term::Term;
+use crate::status::ready_condition::CheckProvider;
+use crate::status::stream_reader::{Read, follow};
+use crate::status::leader_term::Term;
 
 /// The Lease that is held by whoever writes.
 const LEASE: &str = "tidings-status";
@@ -84,8 +85,8 @@ impl StatusWriter {
         let circuits = Changed::default();
         let term = Term::new(self, identity, (outcomes_from, dead_from));
         tokio::join!(
-            follow(&self.bus, stream::OUTCOMES, outcomes_from, send_outcome, over.clone()),
-            follow(&self.bus, stream::DEAD, dead_from, send_letter, over.clone()),
+            follow(&self.bus, streams::OUTCOMES, outcomes_from, send_outcome, over.clone()),
+            follow(&self.bus, streams::DEAD, dead_from, send_letter, over.clone()),
             self.watch_circuits(&circuits, &over),
             self.write(term, &leadership, outcomes, letters, &circuits),
         );

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::served::Capabilities;
+use crate::cluster::discovery::Capabilities;
 use crate::object::Identity;
 
 /// The newest that the API server said of each Alert and Provider, and of itself.

@@ -13,12 +13,12 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::catalog::Catalog;
-use super::link::Link;
-use super::named::Answer;
-use super::pace::Pace;
-use super::reading::core_object;
-use super::release::Releases;
-use super::served::Capabilities;
+use crate::cluster::api_health::Link;
+use crate::cluster::references::Answer;
+use crate::cluster::debounce::Pace;
+use crate::cluster::object::core_object;
+use crate::cluster::finalizer::Releases;
+use crate::cluster::discovery::Capabilities;
 use super::state::State;
 use super::watch::{self, ANSWER_WITHIN, LONGEST_PAUSE, Probe, Source, Told};
 use super::{Cluster, Scope};

@@ -7,10 +7,10 @@ use kube::runtime::watcher::Event;
 
 use super::catalog::Catalog;
 use super::listing::Listing;
-use super::named::{Named, names};
-use super::reading::Reading;
-use super::release::Waiting;
-use super::served::Served;
+use crate::cluster::references::{Named, names};
+use crate::cluster::object::Reading;
+use crate::cluster::finalizer::Waiting;
+use crate::cluster::discovery::Served;
 use super::watch::Source;
 use crate::check::{Checked, Options, check_one};
 use crate::kind::Kinds;

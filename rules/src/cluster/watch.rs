@@ -14,7 +14,7 @@ use kube::runtime::watcher::{self, Config, Event, watcher};
 use kube::{Client, Resource};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use super::served::{Capabilities, Served};
+use crate::cluster::discovery::{Capabilities, Served};
 use crate::object::Identity;
 
 /// A watch that fails waits no longer before it tries again.

@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 
 use tidings_rules::Family;
-use tidings_workers::notifier::need::Place;
-use tidings_workers::notifier::{PROVIDERS, ProviderType};
+use tidings_workers::notifier::contract::need::Place;
+use tidings_workers::notifier::contract::ProviderType;
+use tidings_workers::notifier::PROVIDERS;
 
 /// Each family's heading and what is true of all its types.
 const FAMILIES: &[(Family, &str, &str)] = &[

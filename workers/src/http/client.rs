@@ -9,9 +9,9 @@ use reqwest::{Certificate, Client, ClientBuilder, Identity};
 use tidings_rules::{Proxy, Tls};
 use url::Url;
 
-use super::addresses::AddressRules;
+use crate::http::address_rules::AddressRules;
 use super::resolver::CheckedResolver;
-use crate::notifier::Invalid;
+use crate::http::invalid::Invalid;
 
 /// The ways out that one Provider has.
 #[derive(Clone)]

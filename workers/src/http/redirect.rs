@@ -5,7 +5,7 @@ use reqwest::header::{self, HeaderName};
 use tidings_core::{Failure, Reason};
 use url::Url;
 
-use super::message::{Answer, Request};
+use crate::http::exchange::{Answer, Request};
 
 /// The next hop of an answer that redirects; nothing for every other answer.
 pub fn target(base: &Url, answer: &Answer) -> Option<Result<Url, Failure>> {

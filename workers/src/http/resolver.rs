@@ -5,7 +5,7 @@ use std::sync::Arc;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::net::lookup_host;
 
-use super::addresses::AddressRules;
+use crate::http::address_rules::AddressRules;
 
 /// Looks up names for one client.
 pub struct CheckedResolver {

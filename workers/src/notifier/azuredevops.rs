@@ -11,14 +11,15 @@ use tidings_rules::{Family, ResolvedProvider};
 use tokio::sync::OnceCell;
 use url::Url;
 
-use super::forge::address::{Repository, escaped, repository};
+use crate::message::repository::{Repository, escaped, repository};
 use super::forge::commit_status::{CommitStatus, Progressing, StatusReader, Verdict, desired, held, state_of};
-use super::need::Demand::Required;
-use super::need::Need;
-use super::{Desired, Held, Invalid, KeepState, Notifier, ProviderType, Sent};
-use crate::classify::{classify, describe};
+use crate::notifier::contract::need::Demand::Required;
+use crate::notifier::contract::need::Need;
+use crate::http::invalid::Invalid;
+use super::contract::{Desired, Held, KeepState, Notifier, ProviderType, Sent};
+use crate::http::classify::{classify, describe};
 use crate::http::{Answer, Http, Request};
-use crate::notification::Notification;
+use crate::message::Notification;
 
 /// The row of the table.
 pub const TYPE: ProviderType = ProviderType {

@@ -16,16 +16,18 @@ use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Method, header};
 use sha2::Sha256;
-use tidings_core::{Failure, Reason, flux};
+use tidings_core::model::flux;
+use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
-use super::need::Demand::{Either, Optional};
-use super::need::Need;
-use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
-use crate::classify::classify;
+use crate::notifier::contract::need::Demand::{Either, Optional};
+use crate::notifier::contract::need::Need;
+use crate::http::invalid::Invalid;
+use super::contract::{Notifier, ProviderType, SendMessage, Sent};
+use crate::http::classify::classify;
 use crate::http::{Http, Request};
-use crate::notification::Notification;
+use crate::message::Notification;
 
 /// The form in which Event Hubs wants every body to be announced, JSON too.
 const CONTENT_TYPE: &str = "application/atom+xml;type=entry;charset=utf-8";

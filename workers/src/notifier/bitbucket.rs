@@ -11,14 +11,15 @@ use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
-use super::forge::address::{Repository, repository};
+use crate::message::repository::{Repository, repository};
 use super::forge::commit_status::{CommitStatus, Progressing, StatusReader, Verdict, desired, held, kind_and_name, state_of};
-use super::need::Demand::{Either, Required};
-use super::need::Need;
-use super::{Desired, Held, Invalid, KeepState, Notifier, ProviderType, Sent};
-use crate::classify::classify;
+use crate::notifier::contract::need::Demand::{Either, Required};
+use crate::notifier::contract::need::Need;
+use crate::http::invalid::Invalid;
+use super::contract::{Desired, Held, KeepState, Notifier, ProviderType, Sent};
+use crate::http::classify::classify;
 use crate::http::{Http, Request};
-use crate::notification::Notification;
+use crate::message::Notification;
 
 /// The row of the table.
 pub const TYPE: ProviderType = ProviderType {

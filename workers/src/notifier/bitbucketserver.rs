@@ -12,13 +12,14 @@ use url::Url;
 
 use super::bitbucket::{status_key, word};
 use super::forge::commit_status::{CommitStatus, Progressing, StatusReader, desired, held, kind_and_name, state_of};
-use super::need::Demand::{Either, Required};
-use super::need::Need;
-use super::{Desired, Held, Invalid, KeepState, Notifier, ProviderType, Sent};
-use crate::address::http_url;
-use crate::classify::classify;
+use crate::notifier::contract::need::Demand::{Either, Required};
+use crate::notifier::contract::need::Need;
+use crate::http::invalid::Invalid;
+use super::contract::{Desired, Held, KeepState, Notifier, ProviderType, Sent};
+use crate::http::address::http_url;
+use crate::http::classify::classify;
 use crate::http::{Http, Request};
-use crate::notification::Notification;
+use crate::message::Notification;
 
 /// The row of the table.
 pub const TYPE: ProviderType = ProviderType {

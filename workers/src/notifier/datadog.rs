@@ -13,14 +13,15 @@ use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
-use super::need::Demand::Required;
-use super::need::Need;
-use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
-use crate::address::{at_path, http_url};
-use crate::classify::classify;
+use crate::notifier::contract::need::Demand::Required;
+use crate::notifier::contract::need::Need;
+use crate::http::invalid::Invalid;
+use super::contract::{Notifier, ProviderType, SendMessage, Sent};
+use crate::http::address::{at_path, http_url};
+use crate::http::classify::classify;
 use crate::http::{Http, Request};
-use crate::notification::Notification;
-use crate::text::cut_chars;
+use crate::message::Notification;
+use crate::message::text::cut_chars;
 
 const MOST_OF_A_TEXT: usize = 4_000;
 const API_KEY: HeaderName = HeaderName::from_static("dd-api-key");

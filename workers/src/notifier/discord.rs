@@ -9,15 +9,16 @@ use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
-use super::need::Demand::Optional;
-use super::need::Need;
-use super::slack_form::{Links, Sender, SlackForm, username_or_controller};
-use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
-use crate::address::http_url;
-use crate::classify::classify_with_wait;
+use crate::notifier::contract::need::Demand::Optional;
+use crate::notifier::contract::need::Need;
+use crate::notifier::payload::slack_form::{Links, Sender, SlackForm, username_or_controller};
+use crate::http::invalid::Invalid;
+use super::contract::{Notifier, ProviderType, SendMessage, Sent};
+use crate::http::address::http_url;
+use crate::http::classify::classify_with_wait;
 use crate::http::{Answer, Http, Request};
-use crate::notification::Notification;
-use crate::text::cut_utf16;
+use crate::message::Notification;
+use crate::message::text::cut_utf16;
 
 /// The row of the table.
 pub const TYPE: ProviderType = ProviderType {

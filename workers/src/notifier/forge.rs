@@ -1,6 +1,5 @@
 //! What the types of the code forges share: repository addresses, commits, commit statuses, comments and the forges' APIs.
 
-pub mod address;
 pub mod comment;
 pub mod commit_status;
 pub mod expression;
@@ -10,7 +9,6 @@ pub mod github_app;
 pub mod gitlab_api;
 pub mod language;
 pub mod page;
-pub mod revision;
 #[cfg(test)]
 pub mod service;
 pub mod status_id;

@@ -7,19 +7,21 @@
 use async_trait::async_trait;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
-use tidings_core::token::hex;
-use tidings_core::{Failure, flux};
+use tidings_core::model::token::hex;
+use tidings_core::model::flux;
+use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider, SecretValue};
 use url::Url;
 
 use super::generic::event_request;
-use super::need::Demand::{Optional, Required};
-use super::need::Need;
-use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
-use crate::address::http_url;
-use crate::classify::classify;
+use crate::notifier::contract::need::Demand::{Optional, Required};
+use crate::notifier::contract::need::Need;
+use crate::http::invalid::Invalid;
+use super::contract::{Notifier, ProviderType, SendMessage, Sent};
+use crate::http::address::http_url;
+use crate::http::classify::classify;
 use crate::http::Http;
-use crate::notification::Notification;
+use crate::message::Notification;
 
 /// The row of the table.
 pub const TYPE: ProviderType = ProviderType {

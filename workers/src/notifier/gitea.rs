@@ -11,9 +11,10 @@ use tidings_rules::{Family, ResolvedProvider};
 use super::forge::commit_status::{CommitStatus, Progressing, StatusReader, Verdict, desired, held, state_of};
 use super::forge::gitea_api::{Gitea, NEEDS};
 use super::forge::page::{MOST_PAGES, has_next};
-use super::{Desired, Held, Invalid, KeepState, Notifier, ProviderType, Sent};
+use crate::http::invalid::Invalid;
+use super::contract::{Desired, Held, KeepState, Notifier, ProviderType, Sent};
 use crate::http::Http;
-use crate::notification::Notification;
+use crate::message::Notification;
 
 /// The row of the table.
 pub const TYPE: ProviderType = ProviderType {

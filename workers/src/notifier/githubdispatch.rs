@@ -7,13 +7,15 @@ use async_trait::async_trait;
 use reqwest::Method;
 use serde::Serialize;
 use serde_json::Value;
-use tidings_core::{Failure, flux};
+use tidings_core::model::flux;
+use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 
 use super::forge::github_api::{ACCEPT, GitHub, NEEDS};
-use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
+use crate::http::invalid::Invalid;
+use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::Http;
-use crate::notification::Notification;
+use crate::message::Notification;
 
 /// The row of the table.
 pub const TYPE: ProviderType = ProviderType {

@@ -11,7 +11,8 @@ use tidings_rules::{Family, ResolvedProvider};
 
 use super::forge::comment::{ChangeRequests, Comments};
 use super::forge::github_api::{ACCEPT, GitHub, NEEDS};
-use super::{Invalid, Notifier, ProviderType};
+use crate::http::invalid::Invalid;
+use super::contract::{Notifier, ProviderType};
 use crate::http::{Answer, Http};
 
 /// The row of the table.
@@ -70,7 +71,7 @@ mod tests {
     use super::super::forge::service::scripted;
     use super::*;
     use crate::notifier::sample::{self, Sample, body, requests, secret};
-    use crate::notifier::{Held, Sent};
+    use crate::notifier::contract::{Held, Sent};
 
     #[tokio::test]
     async fn who_we_are_is_asked_then_the_list_then_a_comment_is_made() {

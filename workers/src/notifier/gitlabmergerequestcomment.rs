@@ -11,7 +11,8 @@ use tidings_rules::{Family, ResolvedProvider};
 
 use super::forge::comment::{ChangeRequests, Comments};
 use super::forge::gitlab_api::{GitLab, NEEDS};
-use super::{Invalid, Notifier, ProviderType};
+use crate::http::invalid::Invalid;
+use super::contract::{Notifier, ProviderType};
 use crate::http::{Answer, Http};
 
 /// The row of the table.

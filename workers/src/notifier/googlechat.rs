@@ -9,15 +9,16 @@ use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
-use super::fit::{Fitted, JSON_BYTES, fit};
-use super::need::Need;
-use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
-use crate::address::http_url;
-use crate::classify::classify;
+use crate::notifier::payload::fit::{Fitted, JSON_BYTES, fit};
+use crate::notifier::contract::need::Need;
+use crate::http::invalid::Invalid;
+use super::contract::{Notifier, ProviderType, SendMessage, Sent};
+use crate::http::address::http_url;
+use crate::http::classify::classify;
 use crate::http::{Http, Request};
-use crate::notification::Notification;
-use crate::text::{cut_utf16, without_half_entity};
-use crate::wording::Link;
+use crate::message::Notification;
+use crate::message::text::{cut_utf16, without_half_entity};
+use crate::message::render::Link;
 
 /// The row of the table.
 pub const TYPE: ProviderType = ProviderType {

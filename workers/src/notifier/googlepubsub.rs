@@ -15,16 +15,18 @@ use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tidings_core::{Failure, Reason, flux};
+use tidings_core::model::flux;
+use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
-use super::need::Demand::{Optional, Required};
-use super::need::Need;
-use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
-use crate::classify::classify;
+use crate::notifier::contract::need::Demand::{Optional, Required};
+use crate::notifier::contract::need::Need;
+use crate::http::invalid::Invalid;
+use super::contract::{Notifier, ProviderType, SendMessage, Sent};
+use crate::http::classify::classify;
 use crate::http::{Answer, Http, Request};
-use crate::notification::Notification;
+use crate::message::Notification;
 
 /// The audience of tokens, and the base of all addresses.
 const API: &str = "https://pubsub.googleapis.com/";

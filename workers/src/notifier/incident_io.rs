@@ -7,18 +7,19 @@
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tidings_core::id::digest;
+use tidings_core::model::id::digest;
 use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
-use super::need::Demand::Required;
-use super::need::Need;
-use super::{Desired, Held, Invalid, KeepState, Notifier, ProviderType, Sent};
-use crate::address::http_url;
-use crate::classify::classify;
+use crate::notifier::contract::need::Demand::Required;
+use crate::notifier::contract::need::Need;
+use crate::http::invalid::Invalid;
+use super::contract::{Desired, Held, KeepState, Notifier, ProviderType, Sent};
+use crate::http::address::http_url;
+use crate::http::classify::classify;
 use crate::http::{Http, Request};
-use crate::notification::Notification;
+use crate::message::Notification;
 
 /// The row of the table.
 pub const TYPE: ProviderType = ProviderType {

@@ -11,14 +11,15 @@ use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
-use super::fit::{JSON_BYTES, fit};
-use super::need::Demand::{Optional, Required};
-use super::need::Need;
-use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
-use crate::address::http_url;
-use crate::classify::classify_with_wait;
+use crate::notifier::payload::fit::{JSON_BYTES, fit};
+use crate::notifier::contract::need::Demand::{Optional, Required};
+use crate::notifier::contract::need::Need;
+use crate::http::invalid::Invalid;
+use super::contract::{Notifier, ProviderType, SendMessage, Sent};
+use crate::http::address::http_url;
+use crate::http::classify::classify_with_wait;
 use crate::http::{Answer, Http, Request};
-use crate::notification::Notification;
+use crate::message::Notification;
 
 /// The row of the table.
 pub const TYPE: ProviderType = ProviderType {

@@ -11,14 +11,15 @@ use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
-use super::fit::{Fitted, JSON_UTF16, fit};
-use super::need::Need;
-use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
-use crate::address::http_url;
-use crate::classify::{classify, describe, failure};
+use crate::notifier::payload::fit::{Fitted, JSON_UTF16, fit};
+use crate::notifier::contract::need::Need;
+use crate::http::invalid::Invalid;
+use super::contract::{Notifier, ProviderType, SendMessage, Sent};
+use crate::http::address::http_url;
+use crate::http::classify::{classify, describe, failure};
 use crate::http::{Answer, Http, Request};
-use crate::notification::Notification;
-use crate::wording::Link;
+use crate::message::Notification;
+use crate::message::render::Link;
 
 /// The row of the table.
 pub const TYPE: ProviderType = ProviderType {

@@ -18,16 +18,18 @@ use async_nats::client::{PublishErrorKind, RequestErrorKind};
 use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
 use async_trait::async_trait;
 use bytes::Bytes;
-use tidings_core::{Failure, Reason, flux};
+use tidings_core::model::flux;
+use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider, SecretData};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use super::need::Demand::{Optional, Required};
-use super::need::Need;
-use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
+use crate::notifier::contract::need::Demand::{Optional, Required};
+use crate::notifier::contract::need::Need;
+use crate::http::invalid::Invalid;
+use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::Http;
-use crate::http::addresses::AddressRules;
-use crate::notification::Notification;
+use crate::http::address_rules::AddressRules;
+use crate::message::Notification;
 use server::{Trust, UserInfo, looked_up, server};
 
 /// The name under which a server lists our connections.

@@ -13,20 +13,21 @@
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tidings_core::id::digest;
+use tidings_core::model::id::digest;
 use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
-use super::need::Demand::{Optional, Required};
-use super::need::Need;
-use super::{Desired, Held, Invalid, KeepState, Notifier, ProviderType, Sent};
-use crate::address::{at_path, http_url};
-use crate::classify::classify;
+use crate::notifier::contract::need::Demand::{Optional, Required};
+use crate::notifier::contract::need::Need;
+use crate::http::invalid::Invalid;
+use super::contract::{Desired, Held, KeepState, Notifier, ProviderType, Sent};
+use crate::http::address::{at_path, http_url};
+use crate::http::classify::classify;
 use crate::http::{Http, Request};
-use crate::notification::Notification;
-use crate::text::{cut_chars, words};
-use crate::wording::Link;
+use crate::message::Notification;
+use crate::message::text::{cut_chars, words};
+use crate::message::render::Link;
 
 const MOST_OF_A_SUMMARY: usize = 1_024;
 const ALERT_PATH: &str = "/v2/enqueue";

@@ -8,14 +8,15 @@ use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
-use super::need::Demand::Optional;
-use super::need::Need;
-use super::slack_form::{Links, Sender, SlackForm};
-use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
-use crate::address::http_url;
-use crate::classify::classify;
+use crate::notifier::contract::need::Demand::Optional;
+use crate::notifier::contract::need::Need;
+use crate::notifier::payload::slack_form::{Links, Sender, SlackForm};
+use crate::http::invalid::Invalid;
+use super::contract::{Notifier, ProviderType, SendMessage, Sent};
+use crate::http::address::http_url;
+use crate::http::classify::classify;
 use crate::http::{Http, Request};
-use crate::notification::Notification;
+use crate::message::Notification;
 
 /// The row of the table.
 pub const TYPE: ProviderType = ProviderType {

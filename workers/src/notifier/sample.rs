@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use tidings_core::config::AddressSettings;
-use tidings_core::retry::RetryPolicy;
+use tidings_core::runtime::config::AddressSettings;
+use tidings_core::model::retry::RetryPolicy;
 use tidings_core::{AlertReference, Event, Failure, FailureKind, ObjectReference, Reason, Timestamp};
 use tidings_rules::{Family, Kind, ResolvedProvider, SecretData, SecretValue};
 
-use super::{Invalid, Notifier, ProviderType, Sent};
+use crate::http::invalid::Invalid;
+use super::contract::{Notifier, ProviderType, Sent};
 use crate::http::{Answer, Http, Outside, Request};
-use crate::notification::Notification;
-use crate::wording::Wording;
+use crate::message::Notification;
+use crate::message::render::Wording;
 
 /// The Provider `apps/prov` of a type, at `https://hooks.example.com/path`, with what the test changes in it.
 pub fn provider(kind: &'static str, edit: impl FnOnce(&mut ResolvedProvider)) -> ResolvedProvider {

@@ -16,17 +16,18 @@ use reqwest::Method;
 use reqwest::header::HeaderName;
 use serde_json::{Map, Value, json};
 use tidings_core::Failure;
-use tidings_core::id::digest;
+use tidings_core::model::id::digest;
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
-use super::need::Demand::{Optional, Required};
-use super::need::Need;
-use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
-use crate::address::http_url;
-use crate::classify::{classify, retry_after};
+use crate::notifier::contract::need::Demand::{Optional, Required};
+use crate::notifier::contract::need::Need;
+use crate::http::invalid::Invalid;
+use super::contract::{Notifier, ProviderType, SendMessage, Sent};
+use crate::http::address::http_url;
+use crate::http::classify::{classify, retry_after};
 use crate::http::{Answer, Http, Request};
-use crate::notification::Notification;
+use crate::message::Notification;
 
 const AUTH: HeaderName = HeaderName::from_static("x-sentry-auth");
 const WAIT_UNLESS_TOLD: Duration = Duration::from_secs(60);

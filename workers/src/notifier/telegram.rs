@@ -10,15 +10,16 @@ use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
-use super::fit::{UTF16, Unit, fit};
-use super::need::Demand::Required;
-use super::need::Need;
-use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
-use crate::classify::classify_with_wait;
+use crate::notifier::payload::fit::{UTF16, Unit, fit};
+use crate::notifier::contract::need::Demand::Required;
+use crate::notifier::contract::need::Need;
+use crate::http::invalid::Invalid;
+use super::contract::{Notifier, ProviderType, SendMessage, Sent};
+use crate::http::classify::classify_with_wait;
 use crate::http::{Answer, Http, Request};
-use crate::notification::Notification;
-use crate::text::{ELLIPSIS, cut_utf16};
-use crate::wording::Link;
+use crate::message::Notification;
+use crate::message::text::{ELLIPSIS, cut_utf16};
+use crate::message::render::Link;
 
 /// The row of the table.
 pub const TYPE: ProviderType = ProviderType {

@@ -10,14 +10,15 @@ use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
-use super::fit::{BYTES, fit};
-use super::need::Demand::{Optional, Required};
-use super::need::Need;
-use super::{Invalid, Notifier, ProviderType, SendMessage, Sent};
-use crate::address::http_url;
-use crate::classify::{classify, describe, retry_after};
+use crate::notifier::payload::fit::{BYTES, fit};
+use crate::notifier::contract::need::Demand::{Optional, Required};
+use crate::notifier::contract::need::Need;
+use crate::http::invalid::Invalid;
+use super::contract::{Notifier, ProviderType, SendMessage, Sent};
+use crate::http::address::http_url;
+use crate::http::classify::{classify, describe, retry_after};
 use crate::http::{Answer, Http, Request};
-use crate::notification::Notification;
+use crate::message::Notification;
 
 /// The row of the table.
 pub const TYPE: ProviderType = ProviderType {

@@ -7,16 +7,16 @@ use jiff::Timestamp;
 use tidings_core::Destination;
 use tidings_core::bus::circuits::{Circuits, Known};
 use tidings_core::bus::{Bus, NotStored};
-use tidings_core::circuit::{Seen, Standing, awaiting, observed, probed, probing, standing};
-use tidings_core::metrics::Metrics;
-use tidings_core::retry::RetryPolicy;
+use tidings_core::model::circuit::{Seen, Standing, awaiting, observed, probed, probing, standing};
+use tidings_core::runtime::metrics::Metrics;
+use tidings_core::model::retry::RetryPolicy;
 use tidings_core::wire::Circuit;
 use tidings_core::wire::circuit::State;
 use tokio_util::sync::CancellationToken;
 
 use super::ledger::{Change, Ledger};
-use super::table::Table;
-use super::waking::Waker;
+use crate::throttle::circuit_cache::Table;
+use crate::throttle::waker::Waker;
 
 /// Knows all circuits, and changes them together with all other workers.
 pub struct Breaker {

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use tidings_core::bus::NotStored;
-use tidings_core::circuit::Seen;
+use tidings_core::model::circuit::Seen;
 use tidings_core::{Failure, FailureKind, Reason, Timestamp};
 
 use super::{Call, Leave, Parking, Pass, Throttle};
-use crate::settle::later;
+use crate::worker::decide::later;
 
 /// Asks for one attempt, and remembers what its calls have shown.
 pub struct Caller<'a> {

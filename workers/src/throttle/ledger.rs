@@ -8,10 +8,12 @@ use futures::FutureExt;
 use jiff::Timestamp;
 use tidings_core::bus::records::Records;
 use tidings_core::bus::{Bus, NotStored};
-use tidings_core::{Message, failpoint, stream};
+use tidings_core::runtime::failpoint;
+use tidings_core::bus::streams;
+use tidings_core::Message;
 use tokio::sync::oneshot;
 
-use crate::bounded::Bounded;
+use crate::bounded_map::Bounded;
 
 /// Processes that meet at a record step aside for as long as this at most.
 const ASIDE: Duration = Duration::from_millis(5);
@@ -58,7 +60,7 @@ impl<C: Change> Ledger<C> {
     /// # Errors
     /// It is not there, or the bus can't be asked.
     pub async fn open(bus: &Bus, observe: impl Fn(&C::Record, u64) + Send + Sync + 'static) -> Result<Arc<Self>, NotStored> {
-        let records = Records::open(bus, stream::LIMITS).await?;
+        let records = Records::open(bus, streams::LIMITS).await?;
         Ok(Arc::new(Self {
             bus: bus.clone(),
             records,
@@ -172,7 +174,7 @@ impl<C: Change> Queues<C> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::seats::SeatChange;
+    use crate::throttle::shared_permits::SeatChange;
     use super::*;
 
     fn waiting() -> Waiting<SeatChange> {

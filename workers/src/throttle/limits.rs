@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tidings_core::{Destination, Timestamp as ProtoTimestamp, id};
+use tidings_core::model::id;
+use tidings_core::{Destination, Timestamp as ProtoTimestamp};
 use tidings_rules::{RateLimit, ResolvedProvider};
 
 use crate::notifier::repository_host;

@@ -7,17 +7,18 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tidings_core::bus::NotStored;
 use tidings_core::bus::pull::Pulled;
-use tidings_core::retry::RetryPolicy;
-use tidings_core::{Delivery, Destination, Event, Failure, ProviderReference, Reason, Timestamp as ProtoTimestamp, failpoint};
+use tidings_core::model::retry::RetryPolicy;
+use tidings_core::runtime::failpoint;
+use tidings_core::{Delivery, Destination, Event, Failure, ProviderReference, Reason, Timestamp as ProtoTimestamp};
 use tidings_rules::Unresolved;
 
 use super::{Held, Worker, notification};
 use crate::attempt::{Prepared, attempt_once};
-use crate::keep::{Kept, record_key};
-use crate::notification::Notification;
-use crate::notifier::Notifier;
-use crate::report::reference;
-use crate::settle::Tried;
+use crate::newest_wins::{Kept, record_key};
+use crate::message::Notification;
+use crate::notifier::contract::Notifier;
+use crate::worker::report::reference;
+use crate::worker::decide::Tried;
 use crate::throttle::caller::{Caller, Refusal, not_now};
 use crate::throttle::{Call, Parking};
 

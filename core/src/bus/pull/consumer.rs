@@ -4,7 +4,7 @@ use async_nats::jetstream::consumer::{self, DeliverPolicy, Info, PullConsumer, p
 use async_nats::jetstream::stream::Stream;
 
 use super::Puller;
-use crate::stream::{EVENTS, consumer_differences};
+use crate::bus::streams::{EVENTS, consumer_differences};
 
 /// What a consumer had for us when it was last looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use kube::discovery::{self, Scope};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, watcher};
 use kube::{Api, Client};
-use tidings_core::kubernetes::kind::ObjectKind;
+use tidings_core::runtime::kubernetes::kind::ObjectKind;
 use tokio::sync::{OnceCell, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::task::AbortOnDropHandle;

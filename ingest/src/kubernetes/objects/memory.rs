@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kube::api::{ObjectMeta, PartialObjectMeta};
 use kube::core::DynamicObject;
 use kube::runtime::watcher::Event;
-use tidings_core::flux;
+use tidings_core::model::flux;
 
 /// What is kept of an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::{Value, json};
 
-use super::super::named::Answer;
+use crate::cluster::references::Answer;
 use super::*;
 use crate::kind::{Family, Kind};
 use crate::object::GROUP;

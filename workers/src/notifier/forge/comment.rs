@@ -13,8 +13,8 @@ use tokio::sync::OnceCell;
 use super::commit_status::state_of;
 use super::page::{MOST_PAGES_OF_COMMENTS, has_next};
 use crate::http::Answer;
-use crate::notification::Notification;
-use crate::notifier::{Desired, Held, KeepState, Sent};
+use crate::message::Notification;
+use crate::notifier::contract::{Desired, Held, KeepState, Sent};
 
 /// A comment as the event asks for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

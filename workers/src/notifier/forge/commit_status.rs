@@ -3,14 +3,16 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
-use tidings_core::{Failure, Reason, flux};
+use tidings_core::model::flux;
+use tidings_core::{Failure, Reason};
 use tidings_rules::ResolvedProvider;
 
 use super::expression::{Expression, Variables};
-use super::{revision, status_id};
-use crate::notification::Notification;
-use crate::notifier::{Desired, Held};
-use crate::text::words;
+use crate::message::revision;
+use super::status_id;
+use crate::message::Notification;
+use crate::notifier::contract::{Desired, Held};
+use crate::message::text::words;
 
 /// A commit status as the event asks for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -14,8 +14,8 @@ use serde_json::Value as Json;
 use tidings_core::{Failure, Reason};
 
 use super::language::LANGUAGE;
-use crate::aside::aside;
-use crate::text::cut_chars;
+use crate::message::blocking::aside;
+use crate::message::text::cut_chars;
 
 /// Bytes; with this many, the deepest tree fits into [`STACK`], in debug builds too.
 const LONGEST: usize = 4096;

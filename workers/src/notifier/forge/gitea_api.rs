@@ -10,12 +10,12 @@ use tidings_rules::ResolvedProvider;
 use tokio::sync::OnceCell;
 use url::Url;
 
-use super::address::{Repository, repository};
-use crate::classify::classify;
+use crate::message::repository::{Repository, repository};
+use crate::http::classify::classify;
 use crate::http::{Answer, Http, Request};
-use crate::notifier::Invalid;
-use crate::notifier::need::Demand::{Either, Required};
-use crate::notifier::need::Need;
+use crate::http::invalid::Invalid;
+use crate::notifier::contract::need::Demand::{Either, Required};
+use crate::notifier::contract::need::Need;
 
 /// The oldest version whose API is this one.
 const OLDEST: (u64, u64) = (1, 11);

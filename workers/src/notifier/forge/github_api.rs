@@ -11,13 +11,13 @@ use tidings_core::{Failure, Reason};
 use tidings_rules::ResolvedProvider;
 use url::Url;
 
-use super::address::{Repository, repository};
+use crate::message::repository::{Repository, repository};
 use super::github_app::{self, GithubApp};
-use crate::classify::{classify, describe, retry_after};
+use crate::http::classify::{classify, describe, retry_after};
 use crate::http::{Answer, Http, Request};
-use crate::notifier::Invalid;
-use crate::notifier::need::Demand::{Either, Optional, Required};
-use crate::notifier::need::Need;
+use crate::http::invalid::Invalid;
+use crate::notifier::contract::need::Demand::{Either, Optional, Required};
+use crate::notifier::contract::need::Need;
 
 /// The form of answers that is asked for.
 pub const ACCEPT: &str = "application/vnd.github.v3+json";

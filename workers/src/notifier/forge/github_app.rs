@@ -13,10 +13,10 @@ use tidings_rules::SecretData;
 use tokio::sync::Mutex;
 use url::Url;
 
-use super::address::escaped;
+use crate::message::repository::escaped;
 use super::github_api::{ACCEPT, judge, request};
 use crate::http::Http;
-use crate::notifier::Invalid;
+use crate::http::invalid::Invalid;
 
 /// Clocks differ: the App's own token begins a minute ago.
 const SKEW: Duration = Duration::from_secs(60);

@@ -10,7 +10,8 @@ use tidings_rules::ResolvedProvider;
 use tokio::net::TcpListener;
 
 use crate::http::Http;
-use crate::notifier::{KeepState, Notifier, ProviderType, sample};
+use crate::notifier::contract::{KeepState, Notifier, ProviderType};
+use crate::notifier::sample;
 
 /// `METHOD /path?query` and the answer to it: status, `Link` and body.
 pub type Script = &'static [(&'static str, u16, &'static str, &'static str)];

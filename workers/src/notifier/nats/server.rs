@@ -18,8 +18,8 @@ use tidings_core::{Failure, Reason};
 use tidings_rules::Tls;
 use tokio::net::lookup_host;
 
-use crate::http::addresses::AddressRules;
-use crate::notifier::Invalid;
+use crate::http::address_rules::AddressRules;
+use crate::http::invalid::Invalid;
 
 /// What an address holds before `@`.
 pub enum UserInfo {

@@ -1,0 +1,10 @@
+//! The words that all roles share. Pure: no I/O, no clock.
+
+pub mod circuit;
+pub mod destination;
+pub mod flux;
+pub mod id;
+pub mod outcome;
+pub mod retry;
+pub mod subject;
+pub mod token;

@@ -1,0 +1,103 @@
+//! Ids: one is drawn when an event is taken, every other follows from it.
+
+use sha2::{Digest, Sha256};
+use tidings_proto::v1::Event;
+
+use crate::model::token::hex;
+
+/// What makes two reports the same event, beside what every event says of itself.
+///
+/// The three values are those under the object's own API group; an absent one differs from an empty one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Discriminators {
+    /// The git revision behind an OCI artifact.
+    pub origin_revision: Option<String>,
+    /// The revision of the source.
+    pub revision: Option<String>,
+    /// The sender's own token of uniqueness.
+    pub token: Option<String>,
+}
+
+/// The dedupe key: equal for reports of the same event, whoever takes them. 64 hexadecimal digits.
+pub fn dedupe_key(event: &Event, discriminators: &Discriminators) -> String {
+    let object = event.involved_object.clone().unwrap_or_default();
+    let always = [&event.cluster, &object.kind, &object.namespace, &object.name, &event.message, &event.reason, &event.severity];
+    let sometimes = [&discriminators.origin_revision, &discriminators.revision, &discriminators.token];
+    let mut hash = Sha256::new();
+    for text in always {
+        update(&mut hash, Some(text));
+    }
+    for text in sometimes {
+        update(&mut hash, text.as_deref());
+    }
+    hex(&hash.finalize())
+}
+
+/// The id of an event: the same report after the dedupe interval is another event. 32 hexadecimal digits.
+pub fn event_id(dedupe_key: &str, received_at_nanoseconds: i128) -> String {
+    digest(&[dedupe_key, &received_at_nanoseconds.to_string()])
+}
+
+/// The id of a delivery: `generation` is 0, or the number of a replay. 32 hexadecimal digits.
+pub fn delivery_id(event_id: &str, alert: (&str, &str), provider: (&str, &str), generation: u32) -> String {
+    let generation = if generation == 0 { "0".to_owned() } else { format!("r{generation}") };
+    digest(&[event_id, alert.0, alert.1, provider.0, provider.1, &generation])
+}
+
+/// A short hash of texts that are kept apart. 32 hexadecimal digits.
+pub fn digest(texts: &[&str]) -> String {
+    let mut hash = Sha256::new();
+    for text in texts {
+        update(&mut hash, Some(text));
+    }
+    hex(&hash.finalize()[..16])
+}
+
+/// Each text goes in with its length before it, so that no two lists of texts look alike.
+fn update(hash: &mut Sha256, text: Option<&str>) {
+    match text {
+        Some(text) => {
+            hash.update((text.len() as u64 + 1).to_be_bytes());
+            hash.update(text);
+        }
+        None => hash.update(0u64.to_be_bytes()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(message: &str, reason: &str) -> Event {
+        Event { message: message.into(), reason: reason.into(), ..Default::default() }
+    }
+
+    #[test]
+    fn the_dedupe_key_keeps_its_parts_apart() {
+        let none = Discriminators::default();
+        assert_eq!(dedupe_key(&sample("a", "b"), &none), dedupe_key(&sample("a", "b"), &none));
+        assert_ne!(dedupe_key(&sample("ab", ""), &none), dedupe_key(&sample("a", "b"), &none));
+        let empty = Discriminators { revision: Some(String::new()), ..Default::default() };
+        assert_ne!(dedupe_key(&sample("a", "b"), &none), dedupe_key(&sample("a", "b"), &empty));
+        let token = Discriminators { token: Some(String::new()), ..Default::default() };
+        assert_ne!(dedupe_key(&sample("a", "b"), &token), dedupe_key(&sample("a", "b"), &empty));
+    }
+
+    #[test]
+    fn severity_and_reason_make_another_event() {
+        let none = Discriminators::default();
+        let info = Event { severity: "info".into(), ..sample("a", "b") };
+        let error = Event { severity: "error".into(), ..sample("a", "b") };
+        assert_ne!(dedupe_key(&info, &none), dedupe_key(&error, &none));
+        assert_ne!(dedupe_key(&sample("a", "b"), &none), dedupe_key(&sample("a", "c"), &none));
+    }
+
+    #[test]
+    fn a_delivery_keeps_its_id_and_a_replay_gets_another() {
+        let id = |generation| delivery_id("e", ("apps", "a"), ("apps", "p"), generation);
+        assert_eq!(id(0), id(0));
+        assert_ne!(id(0), id(1));
+        assert_ne!(id(0), delivery_id("e", ("apps", "ap"), ("apps", ""), 0));
+        assert_eq!(id(0).len(), 32);
+    }
+}

@@ -1,0 +1,42 @@
+//! `/livez`, `/readyz` and `/metrics`, for the people and machines that look after a role.
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::runtime::health::Health;
+use crate::runtime::metrics::Metrics;
+
+/// Serves until `stop` is cancelled.
+///
+/// `/livez` answers 200 while the process runs, `/readyz` 200 only while every part works that the role needs, else 503; and
+/// what is wrong.
+///
+/// # Errors
+/// The listener fails.
+pub async fn serve(listener: TcpListener, health: Health, metrics: Metrics, stop: CancellationToken) -> std::io::Result<()> {
+    let router = Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(render))
+        .with_state((health, metrics));
+    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+}
+
+async fn readyz(State((health, _)): State<(Health, Metrics)>) -> Response {
+    let (troubles, remarks) = (health.troubles(), health.remarks());
+    let lines: String = troubles.iter().chain(&remarks).map(|(part, trouble)| format!("{part}: {trouble}\n")).collect();
+    if troubles.is_empty() {
+        return format!("ok\n{lines}").into_response();
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, lines).into_response()
+}
+
+async fn render(State((_, metrics)): State<(Health, Metrics)>) -> Response {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], metrics.render()).into_response()
+}

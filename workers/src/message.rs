@@ -1,0 +1,125 @@
+//! What a notifier is told: one event, as one alert has it delivered.
+
+pub(crate) mod blocking;
+mod links;
+pub mod render;
+pub mod repository;
+pub mod revision;
+mod scope;
+pub mod text;
+
+use std::collections::BTreeMap;
+
+use tidings_core::{AlertReference, Event, ObjectReference};
+
+use crate::message::render::{Link, Wording};
+
+/// One event owed to one provider because of one alert, ready to be written in the provider's form.
+#[derive(Clone, Copy, Debug)]
+pub struct Notification<'a> {
+    /// The delivery's id: the same for every attempt.
+    pub delivery_id: &'a str,
+    /// The event as it was stored; its metadata keys still have their prefixes.
+    pub event: &'a Event,
+    /// The object that the event is about.
+    pub object: &'a ObjectReference,
+    /// The metadata to show: combined for this alert, keys without prefix.
+    pub metadata: &'a BTreeMap<String, String>,
+    /// The alert that it is due to.
+    pub alert: &'a AlertReference,
+    /// The Alert's channel, else the Provider's; may be empty.
+    pub channel: &'a str,
+    /// What the user's own template and links make of it.
+    pub wording: &'a Wording,
+}
+
+impl<'a> Notification<'a> {
+    /// The title of a message: the template's, else kind, name and namespace of the object.
+    pub fn title(&self) -> String {
+        self.wording.title.clone().unwrap_or_else(|| self.object_heading())
+    }
+
+    /// The text of a message: the template's, else the event's message.
+    pub fn text(&self) -> &'a str {
+        self.wording.text.as_ref().unwrap_or(&self.event.message)
+    }
+
+    /// The text below its title, for types that have no other place for a template's title.
+    pub fn titled_text(&self) -> String {
+        match &self.wording.title {
+            Some(title) => format!("{title}\n{}", self.text()),
+            None => self.text().to_owned(),
+        }
+    }
+
+    /// Whether a template has worded it: then the text says what is to be shown, and the metadata is not repeated below.
+    pub fn is_worded(&self) -> bool {
+        self.wording.text.is_some()
+    }
+
+    /// The metadata to show below the text.
+    pub fn shown_fields(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.fields().filter(|_| !self.is_worded())
+    }
+
+    /// Where to look for more, where that is wanted.
+    pub fn links(&self) -> &'a [Link] {
+        &self.wording.links
+    }
+
+    /// The links as one line of Markdown, which the sign at its end belongs to; empty where there are none.
+    pub fn markdown_links(&self, end: &str) -> String {
+        match self.links() {
+            [] => String::new(),
+            links => links.iter().map(Link::markdown).collect::<Vec<_>>().join(" · ") + end,
+        }
+    }
+
+    /// Whether the event is of severity error.
+    pub fn is_error(&self) -> bool {
+        self.event.severity == "error"
+    }
+
+    /// `<kind>/<name>.<namespace>`, the kind in lower case: the heading of most messages.
+    pub fn object_heading(&self) -> String {
+        format!("{}/{}.{}", self.object.kind.to_lowercase(), self.object.name, self.object.namespace)
+    }
+
+    /// `<Kind>/<namespace>/<name>`.
+    pub fn object_path(&self) -> String {
+        format!("{}/{}/{}", self.object.kind, self.object.namespace, self.object.name)
+    }
+
+    /// What stands for the object at services that keep one record of each: its uid, or `<Kind>/<namespace>/<name>` where
+    /// it has none (hashed where that is longer than the 255 characters that such services take).
+    pub fn object_key(&self) -> String {
+        let path = self.object_path();
+        match self.object.uid.as_str() {
+            "" if path.chars().count() > 255 => tidings_core::model::id::digest(&[&path]),
+            "" => path,
+            uid => uid.to_owned(),
+        }
+    }
+
+    /// The metadata for people: `summary` first, then by key.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
+        let pair = |(key, value)| (str_of(key), str_of(value));
+        let summary = self.metadata.get_key_value("summary").into_iter().map(pair);
+        summary.chain(self.metadata.iter().filter(|(key, _)| *key != "summary").map(pair))
+    }
+
+    /// The event's time in seconds since 1970; that of its receipt where the sender gave none.
+    pub fn unix_seconds(&self) -> i64 {
+        self.event.timestamp.or(self.event.received_at).map_or(0, |time| time.seconds)
+    }
+
+    /// The event's time as RFC 3339 in UTC; that of its receipt where the sender gave none.
+    pub fn rfc3339(&self) -> String {
+        let time = self.event.timestamp.or(self.event.received_at);
+        time.as_ref().and_then(tidings_core::model::flux::rfc3339).unwrap_or_default()
+    }
+}
+
+fn str_of(text: &String) -> &str {
+    text
+}

@@ -1,0 +1,165 @@
+//! What templates and patterns can read: the names, and what they stand for.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Value;
+use tidings_core::model::flux;
+use tidings_rules::ResolvedProvider;
+
+use crate::message::Notification;
+use crate::message::repository::{Repository, parse};
+use crate::message::revision;
+use crate::message::text::cut_bytes;
+
+/// Longer texts are cut, so that what a template does with them stays small.
+const LONGEST_TEXT: usize = 16 << 10;
+/// The metadata may be large and many; of more than this, the last keys are left out.
+const MOST_METADATA: usize = 100;
+/// As Git shows a commit.
+const SHORT_COMMIT: usize = 7;
+
+/// What templates and patterns can read. No secrets, and of the Provider nothing but what names it.
+#[derive(Serialize)]
+pub struct Scope {
+    event: Value,
+    metadata: Value,
+    kind: String,
+    namespace: String,
+    name: String,
+    cluster: String,
+    alert: Named,
+    provider: ProviderScope,
+    revision: Option<String>,
+    branch: Option<String>,
+    commit: Option<String>,
+    short_commit: Option<String>,
+    repository: Option<String>,
+    /// By name; templates only.
+    pub links: BTreeMap<&'static str, String>,
+}
+
+#[derive(Serialize)]
+struct Named {
+    namespace: String,
+    name: String,
+}
+
+#[derive(Serialize)]
+struct ProviderScope {
+    #[serde(flatten)]
+    named: Named,
+    r#type: &'static str,
+}
+
+impl Scope {
+    /// Reads it from a notification.
+    pub fn new(notification: &Notification<'_>, provider: &ResolvedProvider) -> Self {
+        let metadata: BTreeMap<String, String> = notification
+            .metadata
+            .iter()
+            .take(MOST_METADATA)
+            .map(|(key, value)| (cut_bytes(key, LONGEST_TEXT), cut_bytes(value, LONGEST_TEXT)))
+            .collect();
+        let mut event = flux::to_value(notification.event, &metadata);
+        event["message"] = cut_bytes(&notification.event.message, LONGEST_TEXT).into();
+        let named = |namespace: &str, name: &str| Named { namespace: namespace.to_owned(), name: name.to_owned() };
+        let commit = commit(&metadata);
+        let object = notification.object;
+        Self {
+            kind: object.kind.clone(),
+            namespace: object.namespace.clone(),
+            name: object.name.clone(),
+            cluster: notification.event.cluster.clone(),
+            alert: named(&notification.alert.namespace, &notification.alert.name),
+            provider: ProviderScope { named: named(&provider.namespace, &provider.name), r#type: provider.kind.name },
+            revision: metadata.get("revision").cloned(),
+            branch: branch(&metadata),
+            short_commit: commit.as_ref().map(|commit| commit.chars().take(SHORT_COMMIT).collect()),
+            commit,
+            repository: repository(notification).map(|repository| format!("{}/{}", repository.root(), repository.path())),
+            links: BTreeMap::new(),
+            metadata: serde_json::to_value(metadata).unwrap_or_default(),
+            event,
+        }
+    }
+
+    /// The commit, where the event names one.
+    pub fn commit(&self) -> Option<&str> {
+        self.commit.as_deref()
+    }
+}
+
+/// The repository that the metadata `repository` names, in any form that Git takes.
+pub fn repository(notification: &Notification<'_>) -> Option<Repository> {
+    parse(notification.metadata.get("repository")?)
+}
+
+fn commit(metadata: &BTreeMap<String, String>) -> Option<String> {
+    revision::commit(metadata).ok().map(str::to_lowercase)
+}
+
+/// What stands before the commit: the branch, or the tag of an artifact.
+fn branch(metadata: &BTreeMap<String, String>) -> Option<String> {
+    let revision = metadata.get("originRevision").or_else(|| metadata.get("revision"))?;
+    let is_commit = |text: &str| text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let branch = match revision.split_once('@') {
+        Some((branch, _)) => branch,
+        None => revision.rsplit_once('/').filter(|(_, commit)| is_commit(commit))?.0,
+    };
+    Some(branch.strip_prefix("refs/heads/").unwrap_or(branch).to_owned()).filter(|branch| !branch.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::notifier::sample::{Sample, provider, secret};
+
+    #[test]
+    fn everything_that_can_be_read_and_no_secret() {
+        let mut sample = Sample::info();
+        sample.event.cluster = "eu-1".into();
+        sample.metadata.insert("repository".into(), "https://user:s3cret@github.com/acme/de ploy.git".into());
+        let provider = provider("slack", |provider| {
+            provider.address = "https://hooks.example.com/s3cret".into();
+            provider.secret = secret(&[("token", "s3cret")]);
+        });
+        let mut scope = serde_json::to_value(Scope::new(&sample.notification(), &provider)).unwrap();
+        scope["event"]["metadata"].as_object_mut().unwrap().remove("repository");
+        scope["metadata"].as_object_mut().unwrap().remove("repository");
+        assert!(!scope.to_string().contains("s3cret"), "{scope}");
+        insta::assert_json_snapshot!(scope);
+    }
+
+    #[test]
+    fn a_revision_is_split_into_branch_and_commit() {
+        const HASH: &str = "8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291";
+        for (revision, expected) in [
+            (format!("main@sha1:{HASH}"), Some("main")),
+            (format!("refs/heads/feature/a@sha1:{HASH}"), Some("feature/a")),
+            (format!("feature/a/{HASH}"), Some("feature/a")),
+            (format!("sha1:{HASH}"), None),
+            ("latest@sha256:0a".to_owned(), Some("latest")),
+            ("6.5.4".to_owned(), None),
+            ("a/b".to_owned(), None),
+        ] {
+            let metadata = BTreeMap::from([("revision".to_owned(), revision.clone())]);
+            assert_eq!(branch(&metadata).as_deref(), expected, "{revision}");
+        }
+        let origin = BTreeMap::from([
+            ("originRevision".to_owned(), format!("main@sha1:{HASH}")),
+            ("revision".to_owned(), "latest@sha256:0a".to_owned()),
+        ]);
+        assert_eq!((branch(&origin).as_deref(), commit(&origin).as_deref()), (Some("main"), Some(HASH)));
+    }
+
+    #[test]
+    fn what_is_long_is_cut() {
+        let mut sample = Sample::info().with_message("m".repeat(1 << 20));
+        sample.metadata.extend((0..1_000).map(|number| (format!("key-{number}"), "v".repeat(100_000))));
+        let scope = serde_json::to_value(Scope::new(&sample.notification(), &provider("slack", |_| ()))).unwrap();
+        assert_eq!(scope["event"]["message"].as_str().unwrap().len(), LONGEST_TEXT);
+        assert_eq!(scope["metadata"].as_object().unwrap().len(), MOST_METADATA);
+        assert_eq!(scope["metadata"]["key-0"].as_str().unwrap().len(), LONGEST_TEXT);
+    }
+}

@@ -1,0 +1,122 @@
+//! The body of Slack's incoming webhooks, which Discord and Rocket.Chat take too.
+
+use serde_json::{Value, json};
+
+use super::fit::{UTF16, fit};
+use crate::message::Notification;
+use crate::message::text::{cut_utf16, without_half_entity};
+use crate::message::render::Link;
+
+/// What differs between the services: colours and sizes. Sizes are in units of UTF-16.
+pub struct SlackForm {
+    /// The colour of everything but errors.
+    pub info: &'static str,
+    /// The colour of errors.
+    pub error: &'static str,
+    /// The longest name of sender or object.
+    pub longest_name: usize,
+    /// The longest text of the attachment, and the longest fallback.
+    pub longest_text: usize,
+    /// The longest value of a field; titles may be as long as names.
+    pub longest_value: usize,
+    /// How many fields there may be.
+    pub most_fields: usize,
+    /// How links are shown.
+    pub links: Links,
+    /// The longest that name, text and fields of the attachment may be together.
+    pub longest_attachment: usize,
+}
+
+/// How links are shown.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Links {
+    /// As buttons below the attachment.
+    Buttons,
+    /// In a field of their own, as Markdown.
+    Field,
+}
+
+/// Who says it, where to.
+pub struct Sender<'a> {
+    /// The name that is shown, where the service allows it.
+    pub username: &'a str,
+    /// The channel, where the service allows another than the webhook's own.
+    pub channel: &'a str,
+    /// What is shown where attachments are not.
+    pub fallback: &'a str,
+}
+
+impl SlackForm {
+    /// The body for a notification.
+    pub fn body(&self, notification: &Notification<'_>, sender: &Sender<'_>) -> Value {
+        let author = cut_utf16(&notification.title(), self.longest_name);
+        let text = cut_utf16(notification.text(), self.longest_text);
+        let links = if self.links == Links::Field { notification.markdown_links("") } else { String::new() };
+        let link_field = Some(("Links", links.as_str())).filter(|(_, links)| !links.is_empty());
+        let fields = link_field.into_iter().chain(notification.shown_fields()).take(self.most_fields);
+        let fields = fields.map(|(key, value)| (cut_utf16(key, self.longest_name), cut_utf16(value, self.longest_value)));
+        let fitted = fit(UTF16, self.longest_attachment - (UTF16.size)(&author), &text, fields, 0);
+        let field = |(title, value)| json!({ "title": title, "value": value, "short": false });
+        let mut body = json!({
+            "channel": sender.channel,
+            "username": cut_utf16(sender.username, self.longest_name),
+            "icon_url": "",
+            "icon_emoji": "",
+            "attachments": [{
+                "fallback": cut_utf16(sender.fallback, self.longest_text),
+                "color": if notification.is_error() { self.error } else { self.info },
+                "author_name": author,
+                "text": if notification.is_worded() { without_half_entity(fitted.message) } else { fitted.message },
+                "mrkdwn_in": ["text"],
+                "fields": fitted.fields.into_iter().map(field).collect::<Vec<Value>>(),
+            }],
+        });
+        if self.links == Links::Buttons && !notification.links().is_empty() {
+            body["attachments"][0]["actions"] = notification.links().iter().map(button).collect();
+        }
+        body
+    }
+}
+
+fn button(link: &Link) -> Value {
+    json!({ "type": "button", "text": link.label, "url": link.url })
+}
+
+/// The name to show: the Provider's `username`, else the controller that reports.
+pub fn username_or_controller<'a>(username: &'a str, notification: &Notification<'a>) -> &'a str {
+    if username.is_empty() { &notification.event.reporting_controller } else { username }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::notifier::sample::Sample;
+    use super::*;
+
+    const SMALL: SlackForm = SlackForm {
+        info: "good",
+        error: "danger",
+        longest_name: 30,
+        longest_text: 10,
+        longest_value: 12,
+        most_fields: 2,
+        links: Links::Buttons,
+        longest_attachment: 65,
+    };
+
+    #[test]
+    fn each_part_and_the_whole_keep_to_their_limits() {
+        let sample = Sample::error().with_message("🚀🚀🚀🚀🚀🚀");
+        let sender = Sender { username: &"u".repeat(40), channel: "c", fallback: "webapp: failed" };
+        let body = SMALL.body(&sample.notification(), &sender);
+        let attachment = &body["attachments"][0];
+        assert_eq!(body["username"], format!("{}…", "u".repeat(29)));
+        assert_eq!(attachment["color"], "danger");
+        assert_eq!(attachment["fallback"], "webapp: f…");
+        assert_eq!(attachment["text"], "🚀🚀🚀🚀…");
+        let fields = json!([
+            { "title": "summary", "value": "Production …", "short": false },
+            { "title": "cluster", "value": "prod…", "short": false },
+        ]);
+        assert_eq!(attachment["fields"], fields);
+    }
+}
