@@ -1,12 +1,19 @@
 //! Compiles `tidings/v1/*.proto` without protoc.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["tidings/v1/event.proto", "tidings/v1/delivery.proto", "tidings/v1/record.proto", "tidings/v1/limits.proto"];
+    let files = [
+        "tidings/v1/event.proto",
+        "tidings/v1/delivery.proto",
+        "tidings/v1/record.proto",
+        "tidings/v1/limits.proto",
+    ];
     for file in files {
         println!("cargo::rerun-if-changed={file}");
     }
     let descriptors = protox::compile(files, ["."])?;
     // Maps are sorted, so that equal messages have equal bytes on every replica.
-    prost_build::Config::new().btree_map(["."]).compile_fds(descriptors)?;
+    prost_build::Config::new()
+        .btree_map(["."])
+        .compile_fds(descriptors)?;
     Ok(())
 }

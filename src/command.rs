@@ -40,14 +40,19 @@ enum Command {
     Tap(tap::TapArguments),
     /// Lists, shows, replays and drops dead letters
     Dead(dead_letters::DeadArguments),
-    /// Lists the provider types and what each needs; shows which Providers are not called, pauses and resumes them
+    /// Lists the provider types and what each needs; shows which Providers are not called, pauses
+    /// and resumes them
     Providers(providers::ProvidersArguments),
     /// Makes or changes the streams on the bus
     Streams(streams::StreamsArguments),
     /// Prints the CustomResourceDefinitions of Alert and Provider
     Crds(crds::CrdsArguments),
     #[command(name = CHILD_COMMAND, hide = true)]
-    BecomeNatsServer { parent: u32, executable: PathBuf, configuration: PathBuf },
+    BecomeNatsServer {
+        parent: u32,
+        executable: PathBuf,
+        configuration: PathBuf,
+    },
 }
 
 /// The form of what a tool prints.
@@ -64,10 +69,17 @@ pub enum Output {
 /// # Errors
 /// What can't be done, for exit status 2.
 pub fn run(cli: Cli) -> anyhow::Result<u8> {
-    if let Command::BecomeNatsServer { parent, executable, configuration } = &cli.command {
+    if let Command::BecomeNatsServer {
+        parent,
+        executable,
+        configuration,
+    } = &cli.command
+    {
         return become_nats_server(*parent, executable, configuration).map(|()| 0);
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         match cli.command {
             Command::Up(arguments) => role::up(arguments).await.map(|()| 0),

@@ -19,14 +19,20 @@ pub struct Demo;
 /// # Errors
 /// Its port is taken.
 pub async fn start(process: &mut Process) -> anyhow::Result<Demo> {
-    let listener = TcpListener::bind(ADDRESS)
-        .await
-        .with_context(|| format!("cannot listen on {ADDRESS} for --demo: is another `tidings up --demo` running?"))?;
+    let listener = TcpListener::bind(ADDRESS).await.with_context(|| {
+        format!("cannot listen on {ADDRESS} for --demo: is another `tidings up --demo` running?")
+    })?;
     let ending = process.ending();
     let router = Router::new().fallback(post(show));
-    process.tasks().spawn(async move { axum::serve(listener, router).with_graceful_shutdown(ending.cancelled_owned()).await });
+    process.tasks().spawn(async move {
+        axum::serve(listener, router)
+            .with_graceful_shutdown(ending.cancelled_owned())
+            .await
+    });
     if let Some(address) = process.events_address() {
-        println!("Tidings is up. What is delivered shows here. Send an event from another terminal:\n");
+        println!(
+            "Tidings is up. What is delivered shows here. Send an event from another terminal:\n"
+        );
         println!("  {}\n", curl(&address.to_string()));
     }
     Ok(Demo)
@@ -38,7 +44,10 @@ fn curl(address: &str) -> String {
 }
 
 async fn show(headers: HeaderMap, body: String) -> StatusCode {
-    let id = headers.get("idempotency-key").and_then(|value| value.to_str().ok()).unwrap_or("-");
+    let id = headers
+        .get("idempotency-key")
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or("-");
     let event: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
     let object = &event["involvedObject"];

@@ -45,7 +45,8 @@ pub struct IngestFlags {
     /// For how long the same event is a duplicate
     #[arg(long, alias = "rate-limit-interval", value_name = "DURATION")]
     dedupe_interval: Option<String>,
-    /// A kind of object whose labels are read, such as Deployment.apps; repeatable. Else Flux's kinds
+    /// A kind of object whose labels are read, such as Deployment.apps; repeatable. Else Flux's
+    /// kinds
     #[arg(long, value_name = "KIND")]
     label_kinds: Vec<String>,
     /// Take the cluster's Kubernetes Events, in one of several replicas
@@ -71,10 +72,12 @@ pub struct IngestFlags {
 /// Flags of roles that need rules.
 #[derive(Args, Debug, Clone, Default)]
 pub struct RulesFlags {
-    /// Where Alerts, Providers and Secrets are: a folder, or `cluster` for the Kubernetes API (./cluster is a folder)
+    /// Where Alerts, Providers and Secrets are: a folder, or `cluster` for the Kubernetes API
+    /// (./cluster is a folder)
     #[arg(long, value_name = "DIR|cluster")]
     rules: Option<String>,
-    /// A namespace of the cluster whose rules count; repeatable. Without it, those of all namespaces
+    /// A namespace of the cluster whose rules count; repeatable. Without it, those of all
+    /// namespaces
     #[arg(long, value_name = "NAMESPACE")]
     watch_namespace: Vec<String>,
     /// The labels of the cluster's Alerts and Providers that count
@@ -91,7 +94,8 @@ pub struct RulesFlags {
 /// Flags of roles that plan deliveries.
 #[derive(Args, Debug, Clone, Default)]
 pub struct RouterFlags {
-    /// Leave the finalizer of notification-controller on Alerts and Providers that are being deleted
+    /// Leave the finalizer of notification-controller on Alerts and Providers that are being
+    /// deleted
     #[arg(long)]
     no_release_finalizers: bool,
 }
@@ -118,13 +122,19 @@ impl AsFlags for CommonFlags {
             ("--log-level", "log.filter", &self.log_level),
             ("--log-format", "log.format", &self.log_format),
         ];
-        given.into_iter().filter_map(|(name, key, value)| Some(flag(name, key, value.as_ref()?))).collect()
+        given
+            .into_iter()
+            .filter_map(|(name, key, value)| Some(flag(name, key, value.as_ref()?)))
+            .collect()
     }
 }
 
 impl AsFlags for KubernetesFlags {
     fn flags(&self) -> Vec<Flag> {
-        self.kubeconfig.iter().map(|file| flag("--kubeconfig", "kubernetes.kubeconfig", file)).collect()
+        self.kubeconfig
+            .iter()
+            .map(|file| flag("--kubeconfig", "kubernetes.kubeconfig", file))
+            .collect()
     }
 }
 
@@ -133,22 +143,57 @@ impl AsFlags for IngestFlags {
         let given = [
             ("--listen", "listen", &self.listen),
             ("--cluster", "cluster", &self.cluster),
-            ("--dedupe-interval", "ingest.dedupe_interval", &self.dedupe_interval),
+            (
+                "--dedupe-interval",
+                "ingest.dedupe_interval",
+                &self.dedupe_interval,
+            ),
         ];
         let switches = [
-            ("--watch-events", "ingest.kubernetes_events.watch", self.watch_events),
-            ("--watch-flux-objects", "ingest.kubernetes_events.flux_objects", self.watch_flux_objects),
+            (
+                "--watch-events",
+                "ingest.kubernetes_events.watch",
+                self.watch_events,
+            ),
+            (
+                "--watch-flux-objects",
+                "ingest.kubernetes_events.flux_objects",
+                self.watch_flux_objects,
+            ),
         ];
         let lists = [
             ("--label-kinds", "ingest.label_kinds", &self.label_kinds),
-            ("--event-types", "ingest.kubernetes_events.types", &self.event_types),
-            ("--event-kinds", "ingest.kubernetes_events.kinds", &self.event_kinds),
-            ("--event-namespaces", "ingest.kubernetes_events.namespaces", &self.event_namespaces),
-            ("--event-reasons", "ingest.kubernetes_events.reasons", &self.event_reasons),
+            (
+                "--event-types",
+                "ingest.kubernetes_events.types",
+                &self.event_types,
+            ),
+            (
+                "--event-kinds",
+                "ingest.kubernetes_events.kinds",
+                &self.event_kinds,
+            ),
+            (
+                "--event-namespaces",
+                "ingest.kubernetes_events.namespaces",
+                &self.event_namespaces,
+            ),
+            (
+                "--event-reasons",
+                "ingest.kubernetes_events.reasons",
+                &self.event_reasons,
+            ),
         ];
-        let given = given.into_iter().filter_map(|(name, key, value)| Some(flag(name, key, value.as_ref()?)));
-        let switches = switches.into_iter().filter(|(_, _, is_given)| *is_given).map(|(name, key, _)| flag(name, key, "true"));
-        let lists = lists.into_iter().flat_map(|(name, key, values)| values.iter().map(move |value| flag(name, key, value)));
+        let given = given
+            .into_iter()
+            .filter_map(|(name, key, value)| Some(flag(name, key, value.as_ref()?)));
+        let switches = switches
+            .into_iter()
+            .filter(|(_, _, is_given)| *is_given)
+            .map(|(name, key, _)| flag(name, key, "true"));
+        let lists = lists
+            .into_iter()
+            .flat_map(|(name, key, values)| values.iter().map(move |value| flag(name, key, value)));
         given.chain(switches).chain(lists).collect()
     }
 }
@@ -156,15 +201,31 @@ impl AsFlags for IngestFlags {
 impl AsFlags for RulesFlags {
     fn flags(&self) -> Vec<Flag> {
         let from = self.rules.as_ref().map(|from| {
-            let key = if from == "cluster" { "rules.from" } else { "rules.dir" };
+            let key = if from == "cluster" {
+                "rules.from"
+            } else {
+                "rules.dir"
+            };
             flag("--rules", key, from)
         });
-        let refuse =
-            self.no_cross_namespace_refs.then(|| flag("--no-cross-namespace-refs", "rules.no_cross_namespace_refs", "true"));
+        let refuse = self.no_cross_namespace_refs.then(|| {
+            flag(
+                "--no-cross-namespace-refs",
+                "rules.no_cross_namespace_refs",
+                "true",
+            )
+        });
         let selector = self.watch_label_selector.iter();
-        let selector = selector.map(|selector| flag("--watch-label-selector", "rules.label_selector", selector));
+        let selector = selector
+            .map(|selector| flag("--watch-label-selector", "rules.label_selector", selector));
         let watched = |namespace: &String| flag("--watch-namespace", "rules.namespaces", namespace);
-        let wildcard = |namespace: &String| flag("--namespace-wildcard-for", "rules.namespace_wildcard_for", namespace);
+        let wildcard = |namespace: &String| {
+            flag(
+                "--namespace-wildcard-for",
+                "rules.namespace_wildcard_for",
+                namespace,
+            )
+        };
         let mut flags: Vec<_> = from.into_iter().chain(refuse).chain(selector).collect();
         flags.extend(self.watch_namespace.iter().map(watched));
         flags.extend(self.namespace_wildcard_for.iter().map(wildcard));
@@ -174,20 +235,33 @@ impl AsFlags for RulesFlags {
 
 impl AsFlags for RouterFlags {
     fn flags(&self) -> Vec<Flag> {
-        let keep = self.no_release_finalizers.then(|| flag("--no-release-finalizers", "router.release_finalizers", "false"));
+        let keep = self.no_release_finalizers.then(|| {
+            flag(
+                "--no-release-finalizers",
+                "router.release_finalizers",
+                "false",
+            )
+        });
         keep.into_iter().collect()
     }
 }
 
 impl AsFlags for WorkerFlags {
     fn flags(&self) -> Vec<Flag> {
-        self.pool.iter().map(|pool| flag("--pool", "worker.pools", pool)).collect()
+        self.pool
+            .iter()
+            .map(|pool| flag("--pool", "worker.pools", pool))
+            .collect()
     }
 }
 
 /// A flag with its key and value.
 pub fn flag(name: &str, key: &str, value: &str) -> Flag {
-    Flag { name: name.to_owned(), key: key.to_owned(), value: value.to_owned() }
+    Flag {
+        name: name.to_owned(),
+        key: key.to_owned(),
+        value: value.to_owned(),
+    }
 }
 
 /// Reads all layers.
@@ -196,6 +270,10 @@ pub fn flag(name: &str, key: &str, value: &str) -> Flag {
 /// All mistakes together.
 pub fn settings(common: &CommonFlags, flags: Vec<Flag>) -> anyhow::Result<Settings> {
     let flags = common.flags().into_iter().chain(flags).collect();
-    let sources = Sources { file: common.config.clone(), environment: environment(), flags };
+    let sources = Sources {
+        file: common.config.clone(),
+        environment: environment(),
+        flags,
+    };
     Ok(Settings::load(&sources)?)
 }

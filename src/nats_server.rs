@@ -1,7 +1,9 @@
-//! The nats-server that `up` brings along: a child process with a token and a data folder of its own.
+//! The nats-server that `up` brings along: a child process with a token and a data folder of its
+//! own.
 //!
-//! Its log goes into ours; it is started again on the same port when it dies; it dies with us, also when we are killed: the
-//! kernel sees to that, and what is left over all the same is found by its process id and ended at the next start.
+//! Its log goes into ours; it is started again on the same port when it dies; it dies with us, also
+//! when we are killed: the kernel sees to that, and what is left over all the same is found by its
+//! process id and ended at the next start.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{BufRead, BufReader, Write};
@@ -16,7 +18,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use rustix::fs::FlockOperation;
-use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal, test_kill_process};
+use rustix::process::{
+    Pid, Signal, kill_process, set_parent_process_death_signal, test_kill_process,
+};
 use serde::{Deserialize, Serialize};
 
 mod executable;
@@ -58,8 +62,13 @@ impl NatsServer {
     /// Starts it in a data folder, which is made where it is missing and locked.
     ///
     /// # Errors
-    /// The folder can't be written or is in use, there is no nats-server, it is too old, or it does not start.
-    pub fn start(executable: Option<&Path>, data: &Path, storage_limit: Option<u64>) -> anyhow::Result<Self> {
+    /// The folder can't be written or is in use, there is no nats-server, it is too old, or it does
+    /// not start.
+    pub fn start(
+        executable: Option<&Path>,
+        data: &Path,
+        storage_limit: Option<u64>,
+    ) -> anyhow::Result<Self> {
         let executable = executable::find(executable)?;
         let data = prepare_folder(data)?;
         let lock = lock(&data)?;
@@ -67,17 +76,31 @@ impl NatsServer {
         let storage_limit = storage_limit.map_or_else(|| storage_limit_of(&data), Ok)?;
         let port = free_port()?;
         let token = format!("{:032x}", rand::random::<u128>());
-        write_private(&data.join("nats.conf"), &configuration(&data, port, &token, storage_limit))?;
-        let mut contact = Contact { url: format!("nats://127.0.0.1:{port}"), token, pid: 0 };
+        write_private(
+            &data.join("nats.conf"),
+            &configuration(&data, port, &token, storage_limit),
+        )?;
+        let mut contact = Contact {
+            url: format!("nats://127.0.0.1:{port}"),
+            token,
+            pid: 0,
+        };
         let stopping = Arc::new(AtomicBool::new(false));
         let (started, first) = std::sync::mpsc::channel();
         let supervisor = {
             let (stopping, contact) = (stopping.clone(), contact.clone());
-            // The child's life is tied to the thread that starts it: this one lives as long as we do.
+            // The child's life is tied to the thread that starts it: this one lives as long as we
+            // do.
             std::thread::spawn(move || supervise(&executable, &data, contact, &stopping, &started))
         };
         contact.pid = first.recv().context("nats-server was not started")??;
-        Ok(Self { contact, storage_limit, stopping, supervisor: Some(supervisor), _lock: lock })
+        Ok(Self {
+            contact,
+            storage_limit,
+            stopping,
+            supervisor: Some(supervisor),
+            _lock: lock,
+        })
     }
 
     /// Ends it and waits for its end.
@@ -96,19 +119,33 @@ impl NatsServer {
 pub fn contact(data: &Path) -> anyhow::Result<Contact> {
     let path = data.join("nats.json");
     let text = fs::read_to_string(&path).with_context(|| {
-        format!("cannot read {}: is `tidings up` running with --data {}? Else give --nats URL", path.display(), data.display())
+        format!(
+            "cannot read {}: is `tidings up` running with --data {}? Else give --nats URL",
+            path.display(),
+            data.display()
+        )
     })?;
-    serde_json::from_str(&text).with_context(|| format!("{} is not what `tidings up` wrote", path.display()))
+    serde_json::from_str(&text)
+        .with_context(|| format!("{} is not what `tidings up` wrote", path.display()))
 }
 
 /// Becomes nats-server, so that it ends when our parent does.
 ///
 /// # Errors
 /// Only if it can't: else it does not return.
-pub fn become_nats_server(parent: u32, executable: &Path, configuration: &Path) -> anyhow::Result<()> {
-    set_parent_process_death_signal(Some(Signal::KILL)).context("cannot tie nats-server to its parent")?;
-    ensure!(std::os::unix::process::parent_id() == parent, "the parent has ended meanwhile");
-    Err(Command::new(executable).arg("-c").arg(configuration).exec()).context("cannot start nats-server")
+pub fn become_nats_server(
+    parent: u32,
+    executable: &Path,
+    configuration: &Path,
+) -> anyhow::Result<()> {
+    set_parent_process_death_signal(Some(Signal::KILL))
+        .context("cannot tie nats-server to its parent")?;
+    ensure!(
+        std::os::unix::process::parent_id() == parent,
+        "the parent has ended meanwhile"
+    );
+    Err(Command::new(executable).arg("-c").arg(configuration).exec())
+        .context("cannot start nats-server")
 }
 
 fn supervise(
@@ -143,7 +180,10 @@ fn supervise(
 
 /// Waits for the child's end, or ends it.
 fn watch(child: &mut Child, stopping: &AtomicBool) {
-    let forward = child.stderr.take().map(|log| std::thread::spawn(move || forward_log(BufReader::new(log))));
+    let forward = child
+        .stderr
+        .take()
+        .map(|log| std::thread::spawn(move || forward_log(BufReader::new(log))));
     loop {
         if stopping.load(Ordering::SeqCst) {
             end(child);
@@ -191,9 +231,12 @@ fn spawn(executable: &Path, configuration: &Path) -> anyhow::Result<Child> {
 /// Its lines, as lines of ours: `[pid] date time [LVL] text`.
 fn forward_log(lines: impl BufRead) {
     for line in lines.lines().map_while(Result::ok) {
-        let (head, text) = line.split_once("] ").map_or(("", line.as_str()), |(head, rest)| {
-            rest.split_once("] ").map_or((head, rest), |(level, text)| (level, text))
-        });
+        let (head, text) = line
+            .split_once("] ")
+            .map_or(("", line.as_str()), |(head, rest)| {
+                rest.split_once("] ")
+                    .map_or((head, rest), |(level, text)| (level, text))
+            });
         match head.rsplit('[').next().unwrap_or_default() {
             "ERR" | "FTL" => tracing::error!(target: "nats_server", "nats-server: {text}"),
             "WRN" => tracing::warn!(target: "nats_server", "nats-server: {text}"),
@@ -204,7 +247,12 @@ fn forward_log(lines: impl BufRead) {
 }
 
 fn prepare_folder(data: &Path) -> anyhow::Result<PathBuf> {
-    let unwritable = || format!("the data folder {} can't be used: choose another with --data", data.display());
+    let unwritable = || {
+        format!(
+            "the data folder {} can't be used: choose another with --data",
+            data.display()
+        )
+    };
     fs::create_dir_all(data).with_context(unwritable)?;
     let probe = data.join(".writable");
     fs::write(&probe, b"tidings").with_context(unwritable)?;
@@ -221,7 +269,10 @@ fn lock(data: &Path) -> anyhow::Result<File> {
         .open(&path)
         .with_context(|| format!("cannot open {}", path.display()))?;
     if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        bail!("the data folder {} is in use by another `tidings up`: choose another with --data", data.display());
+        bail!(
+            "the data folder {} is in use by another `tidings up`: choose another with --data",
+            data.display()
+        );
     }
     Ok(file)
 }
@@ -230,11 +281,15 @@ fn lock(data: &Path) -> anyhow::Result<File> {
 fn end_stale(data: &Path) {
     let Ok(stale) = contact(data) else { return };
     let command_line = fs::read(format!("/proc/{}/cmdline", stale.pid)).unwrap_or_default();
-    let is_ours = String::from_utf8_lossy(&command_line).contains(&*data.join("nats.conf").to_string_lossy());
+    let is_ours =
+        String::from_utf8_lossy(&command_line).contains(&*data.join("nats.conf").to_string_lossy());
     if !is_ours {
         return;
     }
-    tracing::warn!(pid = stale.pid, "ending a nats-server that an earlier run left behind");
+    tracing::warn!(
+        pid = stale.pid,
+        "ending a nats-server that an earlier run left behind"
+    );
     signal(stale.pid, Signal::TERM);
     let begin = Instant::now();
     while begin.elapsed() < END_WITHIN && is_running(stale.pid) {
@@ -250,12 +305,16 @@ fn signal(pid: u32, signal: Signal) {
 }
 
 fn is_running(pid: u32) -> bool {
-    i32::try_from(pid).ok().and_then(Pid::from_raw).is_some_and(|pid| test_kill_process(pid).is_ok())
+    i32::try_from(pid)
+        .ok()
+        .and_then(Pid::from_raw)
+        .is_some_and(|pid| test_kill_process(pid).is_ok())
 }
 
 /// Three quarters of what is free, but not more than streams can use.
 fn storage_limit_of(data: &Path) -> anyhow::Result<u64> {
-    let disk = rustix::fs::statvfs(data).with_context(|| format!("cannot see how much room there is in {}", data.display()))?;
+    let disk = rustix::fs::statvfs(data)
+        .with_context(|| format!("cannot see how much room there is in {}", data.display()))?;
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
     ensure!(
         free >= 64 << 20,
@@ -284,7 +343,14 @@ fn configuration(data: &Path, port: u16, token: &str, storage_limit: u64) -> Str
 
 fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
     let unwritable = || format!("cannot write {}", path.display());
-    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path).with_context(unwritable)?;
-    file.set_permissions(Permissions::from_mode(0o600)).with_context(unwritable)?;
+    let mut file = OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+        .with_context(unwritable)?;
+    file.set_permissions(Permissions::from_mode(0o600))
+        .with_context(unwritable)?;
     file.write_all(text.as_bytes()).with_context(unwritable)
 }

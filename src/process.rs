@@ -8,21 +8,21 @@ use tidings_core::bus::Bus;
 use tidings_core::bus::connect::connect_patiently;
 use tidings_core::bus::pull::Stop;
 use tidings_core::bus::setup::{Duty, SetupError};
+use tidings_core::bus::streams::Sizing;
 use tidings_core::bus::suspects::Suspects;
 use tidings_core::bus::watch::Watch;
+use tidings_core::runtime::admin;
 use tidings_core::runtime::config::{Role, Settings};
 use tidings_core::runtime::health::{Check, Health};
 use tidings_core::runtime::metrics::Metrics;
-use tidings_core::bus::streams::Sizing;
-use tidings_core::runtime::admin;
 use tidings_core::runtime::telemetry;
 use tidings_router::Router;
-use tidings_workers::worker::crash_guard::Examiner;
 use tidings_workers::http::Outside;
+use tidings_workers::message::render::Words;
 use tidings_workers::newest_wins::Keeper;
 use tidings_workers::throttle::Throttle;
-use tidings_workers::message::render::Words;
 use tidings_workers::worker::Worker;
+use tidings_workers::worker::crash_guard::Examiner;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -52,7 +52,11 @@ pub struct Parts {
 
 impl Parts {
     /// All of them.
-    pub const ALL: Self = Self { ingest: true, router: true, worker: true };
+    pub const ALL: Self = Self {
+        ingest: true,
+        router: true,
+        worker: true,
+    };
 }
 
 /// A process that has begun: its log runs, its ports are bound.
@@ -61,7 +65,8 @@ pub struct Process {
     role: Role,
     duty: Duty,
     health: Health,
-    /// Succeeds once every part has its own check: without it there would be readiness before there are parts.
+    /// Succeeds once every part has its own check: without it there would be readiness before
+    /// there are parts.
     started: Check,
     metrics: Metrics,
     stop: Stop,
@@ -94,11 +99,25 @@ impl Process {
     ///
     /// # Errors
     /// A port can't be used.
-    pub async fn start_with_log(settings: Settings, role: Role, duty: Duty) -> anyhow::Result<Self> {
+    pub async fn start_with_log(
+        settings: Settings,
+        role: Role,
+        duty: Duty,
+    ) -> anyhow::Result<Self> {
         tracing::info!(settings = %serde_json::to_string(&settings.redacted())?, "starting");
-        let terminate = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let stop = Stop { pulling: CancellationToken::new(), holding: CancellationToken::new() };
-        let (health, metrics, stop_admin) = (Health::default(), Metrics::default(), CancellationToken::new());
+        let terminate = (
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::interrupt())?,
+        );
+        let stop = Stop {
+            pulling: CancellationToken::new(),
+            holding: CancellationToken::new(),
+        };
+        let (health, metrics, stop_admin) = (
+            Health::default(),
+            Metrics::default(),
+            CancellationToken::new(),
+        );
         let started = health.check("start", None);
         let tasks = TaskTracker::new();
         let events = match role {
@@ -107,8 +126,25 @@ impl Process {
         };
         let admin_listener = bind("admin", settings.admin_for(role)).await?;
         tracing::info!(role = "admin", address = %admin_listener.local_addr()?, "listening");
-        tasks.spawn(admin::serve(admin_listener, health.clone(), metrics.clone(), stop_admin.clone()));
-        Ok(Self { settings, role, duty, health, started, metrics, stop, stop_admin, tasks, events, terminate })
+        tasks.spawn(admin::serve(
+            admin_listener,
+            health.clone(),
+            metrics.clone(),
+            stop_admin.clone(),
+        ));
+        Ok(Self {
+            settings,
+            role,
+            duty,
+            health,
+            started,
+            metrics,
+            stop,
+            stop_admin,
+            tasks,
+            events,
+            terminate,
+        })
     }
 
     /// Cancelled when the process begins to end.
@@ -118,7 +154,9 @@ impl Process {
 
     /// Where events are taken.
     pub fn events_address(&self) -> Option<SocketAddr> {
-        self.events.as_ref().and_then(|listener| listener.local_addr().ok())
+        self.events
+            .as_ref()
+            .and_then(|listener| listener.local_addr().ok())
     }
 
     /// What is to be joined at the end.
@@ -126,7 +164,8 @@ impl Process {
         &self.tasks
     }
 
-    /// Runs until a signal asks it to end, then drains for the grace period, hands back what is left, and ends.
+    /// Runs until a signal asks it to end, then drains for the grace period, hands back what is
+    /// left, and ends.
     ///
     /// # Errors
     /// NATS, its streams or the rules can't be used and waiting does not help.
@@ -187,7 +226,10 @@ impl Process {
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "one caller; the parts of a process while another part of it is borrowed")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one caller; the parts of a process while another part of it is borrowed"
+)]
 async fn start_roles(
     settings: &Settings,
     role: Role,
@@ -200,34 +242,77 @@ async fn start_roles(
     parts: Parts,
 ) -> anyhow::Result<()> {
     let needs_rules = parts.router || parts.worker;
-    let rules =
-        if needs_rules { Some(rules::start(settings, parts.router, health, metrics, stop.holding.clone()).await?) } else { None };
+    let rules = if needs_rules {
+        Some(
+            rules::start(
+                settings,
+                parts.router,
+                health,
+                metrics,
+                stop.holding.clone(),
+            )
+            .await?,
+        )
+    } else {
+        None
+    };
     let check = health.check("bus", Some(BUS_FRESH_FOR));
     let name = format!("tidings {role:?}").to_lowercase();
     let bus = connect_patiently(&settings.nats, &name, &check).await?;
     let sizing = set_up(&bus, &settings.sizing(), duty, &check).await?;
-    Watch::new(bus.clone(), &sizing, duty, metrics.clone()).start(check, stop.holding.clone()).await;
+    Watch::new(bus.clone(), &sizing, duty, metrics.clone())
+        .start(check, stop.holding.clone())
+        .await;
     if parts.ingest
         && let Some(listener) = events.take()
     {
         ingest::start(listener, &bus, settings, health, metrics, stop, roles).await?;
     }
-    let Some(rules::Source { live: rules, cluster }) = rules else { return Ok(()) };
-    let outside = Outside::new(settings.worker.addresses.clone()).context("cannot read the system's certificates")?;
+    let Some(rules::Source {
+        live: rules,
+        cluster,
+    }) = rules
+    else {
+        return Ok(());
+    };
+    let outside = Outside::new(settings.worker.addresses.clone())
+        .context("cannot read the system's certificates")?;
     if parts.router {
         if let Some(origin) = cluster {
-            let writer = status::writer(settings, origin, outside.clone(), bus.clone(), rules.clone(), metrics.clone());
+            let writer = status::writer(
+                settings,
+                origin,
+                outside.clone(),
+                bus.clone(),
+                rules.clone(),
+                metrics.clone(),
+            );
             roles.spawn(writer.run(stop.pulling.clone()));
         }
         let router = Router::new(bus.clone(), rules.clone(), metrics.clone());
         roles.spawn(router.run(settings.router.concurrency, health, stop.clone()));
     }
     if parts.worker {
-        let keeper = Keeper::open(&bus).await.context("cannot open the bucket latest")?;
-        let suspects = Suspects::open(&bus).await.context("cannot open the bucket suspects")?;
+        let keeper = Keeper::open(&bus)
+            .await
+            .context("cannot open the bucket latest")?;
+        let suspects = Suspects::open(&bus)
+            .await
+            .context("cannot open the bucket suspects")?;
         let words = Words::new(&settings.links).map_err(anyhow::Error::msg)?;
-        let throttle = Throttle::open(&bus, metrics.clone()).await.context("cannot open the bucket limits")?;
-        let worker = Worker::new(bus, rules, outside, keeper, Examiner::new(suspects), throttle, metrics.clone(), words);
+        let throttle = Throttle::open(&bus, metrics.clone())
+            .await
+            .context("cannot open the bucket limits")?;
+        let worker = Worker::new(
+            bus,
+            rules,
+            outside,
+            keeper,
+            Examiner::new(suspects),
+            throttle,
+            metrics.clone(),
+            words,
+        );
         let (pools, capacity) = (&settings.worker.pools, settings.worker.concurrency);
         roles.spawn(worker.run(pools, capacity, health, stop.clone()));
     }
@@ -250,5 +335,7 @@ async fn set_up(bus: &Bus, sizing: &Sizing, duty: Duty, check: &Check) -> anyhow
 }
 
 async fn bind(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}: choose another address with --{key}"))
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}: choose another address with --{key}"))
 }

@@ -11,7 +11,10 @@ use tidings_core::bus::setup::Duty;
 use tidings_core::runtime::config::Role;
 
 use crate::demo;
-use crate::flags::{AsFlags, CommonFlags, IngestFlags, KubernetesFlags, RouterFlags, RulesFlags, WorkerFlags, flag, settings};
+use crate::flags::{
+    AsFlags, CommonFlags, IngestFlags, KubernetesFlags, RouterFlags, RulesFlags, WorkerFlags, flag,
+    settings,
+};
 use crate::nats_server::NatsServer;
 use crate::process::{Parts, Process};
 
@@ -33,7 +36,8 @@ pub struct UpArguments {
     /// The folder for the embedded nats-server's data and nats.json
     #[arg(long, value_name = "DIR")]
     data: Option<String>,
-    /// The nats-server to start; else the one on PATH, beside this executable, or installed by `make build`
+    /// The nats-server to start; else the one on PATH, beside this executable, or installed by
+    /// `make build`
     #[arg(long, value_name = "FILE", env = "NATS_SERVER", hide_env_values = true)]
     nats_server: Option<PathBuf>,
     /// Bring along a receiver on 127.0.0.1:9095 that shows in the terminal what it gets
@@ -83,29 +87,59 @@ pub struct WorkerArguments {
 /// # Errors
 /// The settings, the data folder, a port, NATS or the rules can't be used.
 pub async fn up(arguments: UpArguments) -> anyhow::Result<()> {
-    let UpArguments { common, kubernetes, ingest, rules, router, worker, data, nats_server, demo } = arguments;
-    let mut flags = [kubernetes.flags(), ingest.flags(), rules.flags(), router.flags(), worker.flags()].concat();
+    let UpArguments {
+        common,
+        kubernetes,
+        ingest,
+        rules,
+        router,
+        worker,
+        data,
+        nats_server,
+        demo,
+    } = arguments;
+    let mut flags = [
+        kubernetes.flags(),
+        ingest.flags(),
+        rules.flags(),
+        router.flags(),
+        worker.flags(),
+    ]
+    .concat();
     flags.extend(data.iter().map(|data| flag("--data", "data", data)));
     let first = settings(&common, flags.clone())?;
     if first.nats.url.is_some() {
         let mut process = Process::start(first, Role::Up, Duty::Refuse).await?;
-        let _demo = if demo { Some(demo::start(&mut process).await?) } else { None };
+        let _demo = if demo {
+            Some(demo::start(&mut process).await?)
+        } else {
+            None
+        };
         return process.run(Parts::ALL).await;
     }
     Process::start_log(&first)?;
     let server = {
         let (data, limit) = (first.data.clone(), first.nats.storage_limit);
-        tokio::task::spawn_blocking(move || NatsServer::start(nats_server.as_deref(), &data, limit)).await??
+        tokio::task::spawn_blocking(move || NatsServer::start(nats_server.as_deref(), &data, limit))
+            .await??
     };
     let own = [
         ("nats.url", server.contact.url.clone()),
         ("nats.token", server.contact.token.clone()),
         ("nats.storage_limit", server.storage_limit.to_string()),
     ];
-    flags.extend(own.iter().map(|(key, value)| flag("the embedded nats-server", key, value)));
+    flags.extend(
+        own.iter()
+            .map(|(key, value)| flag("the embedded nats-server", key, value)),
+    );
     let result = async {
-        let mut process = Process::start_with_log(settings(&common, flags)?, Role::Up, Duty::Change).await?;
-        let _demo = if demo { Some(demo::start(&mut process).await?) } else { None };
+        let mut process =
+            Process::start_with_log(settings(&common, flags)?, Role::Up, Duty::Change).await?;
+        let _demo = if demo {
+            Some(demo::start(&mut process).await?)
+        } else {
+            None
+        };
         process.run(Parts::ALL).await
     }
     .await;
@@ -118,8 +152,17 @@ pub async fn up(arguments: UpArguments) -> anyhow::Result<()> {
 /// # Errors
 /// The settings, a port or NATS can't be used.
 pub async fn ingest(arguments: IngestArguments) -> anyhow::Result<()> {
-    let settings = settings(&arguments.common, [arguments.kubernetes.flags(), arguments.ingest.flags()].concat())?;
-    Process::start(settings, Role::Ingest, Duty::Wait).await?.run(Parts { ingest: true, ..Parts::default() }).await
+    let settings = settings(
+        &arguments.common,
+        [arguments.kubernetes.flags(), arguments.ingest.flags()].concat(),
+    )?;
+    Process::start(settings, Role::Ingest, Duty::Wait)
+        .await?
+        .run(Parts {
+            ingest: true,
+            ..Parts::default()
+        })
+        .await
 }
 
 /// Plans deliveries.
@@ -127,9 +170,20 @@ pub async fn ingest(arguments: IngestArguments) -> anyhow::Result<()> {
 /// # Errors
 /// The settings, a port, NATS or the rules can't be used.
 pub async fn router(arguments: RouterArguments) -> anyhow::Result<()> {
-    let flags = [arguments.kubernetes.flags(), arguments.rules.flags(), arguments.router.flags()].concat();
+    let flags = [
+        arguments.kubernetes.flags(),
+        arguments.rules.flags(),
+        arguments.router.flags(),
+    ]
+    .concat();
     let settings = settings(&arguments.common, flags)?;
-    Process::start(settings, Role::Router, Duty::Refuse).await?.run(Parts { router: true, ..Parts::default() }).await
+    Process::start(settings, Role::Router, Duty::Refuse)
+        .await?
+        .run(Parts {
+            router: true,
+            ..Parts::default()
+        })
+        .await
 }
 
 /// Makes deliveries.
@@ -137,7 +191,20 @@ pub async fn router(arguments: RouterArguments) -> anyhow::Result<()> {
 /// # Errors
 /// The settings, a port, NATS or the rules can't be used.
 pub async fn worker(arguments: WorkerArguments) -> anyhow::Result<()> {
-    let settings =
-        settings(&arguments.common, [arguments.kubernetes.flags(), arguments.rules.flags(), arguments.worker.flags()].concat())?;
-    Process::start(settings, Role::Worker, Duty::Refuse).await?.run(Parts { worker: true, ..Parts::default() }).await
+    let settings = settings(
+        &arguments.common,
+        [
+            arguments.kubernetes.flags(),
+            arguments.rules.flags(),
+            arguments.worker.flags(),
+        ]
+        .concat(),
+    )?;
+    Process::start(settings, Role::Worker, Duty::Refuse)
+        .await?
+        .run(Parts {
+            worker: true,
+            ..Parts::default()
+        })
+        .await
 }

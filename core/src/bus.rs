@@ -1,4 +1,5 @@
-//! The bus: everything that is published goes out here, and everything that is pulled comes in here.
+//! The bus: everything that is published goes out here, and everything that is pulled comes in
+//! here.
 //!
 //! ```text
 //!  ingest ─ store ─► EVENTS ─ pull ─► router ─ enqueue ─► DELIVERIES ─ pull ─► worker ─ settle
@@ -19,14 +20,14 @@ use prost::Message as _;
 
 use crate::bus::clock::ServerClock;
 use crate::bus::storage::Storage;
-use crate::wire::{DeadLetter, Delivery, Event, Outcome};
 use crate::model::subject;
+use crate::wire::{DeadLetter, Delivery, Event, Outcome};
 
 pub mod circuits;
 pub mod clock;
 pub mod connect;
-pub mod pull;
 mod history;
+pub mod pull;
 pub mod records;
 pub mod setup;
 pub mod storage;
@@ -35,8 +36,8 @@ pub mod suspects;
 pub mod wake;
 pub mod watch;
 
-/// A publish that the server has not confirmed after this long counts as not stored: what waits for an answer within 5 s
-/// gets one within 4 s.
+/// A publish that the server has not confirmed after this long counts as not stored: what waits for
+/// an answer within 5 s gets one within 4 s.
 const CONFIRMED_WITHIN: Duration = Duration::from_secs(3);
 /// So many publishes may wait for their confirmation; more wait for a place.
 const MOST_UNCONFIRMED: usize = 20_000;
@@ -91,7 +92,13 @@ impl Bus {
             .max_ack_inflight(MOST_UNCONFIRMED)
             .backpressure_on_inflight(true)
             .build(client.clone());
-        Self { client, jetstream, clock: Arc::default(), storage: Arc::default(), made_anew: Arc::default() }
+        Self {
+            client,
+            jetstream,
+            clock: Arc::default(),
+            storage: Arc::default(),
+            made_anew: Arc::default(),
+        }
     }
 
     /// The client below, for what has no word of its own here.
@@ -115,7 +122,9 @@ impl Bus {
     }
 
     fn made_anew(&self) -> MutexGuard<'_, Vec<String>> {
-        self.made_anew.lock().unwrap_or_else(PoisonError::into_inner)
+        self.made_anew
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether there is a connection right now.
@@ -132,7 +141,9 @@ impl Bus {
         let subject = subject::event(event);
         let mut conflicts = 0;
         loop {
-            let message = PublishMessage::build().message_id(&event.dedupe_key).payload(payload.clone());
+            let message = PublishMessage::build()
+                .message_id(&event.dedupe_key)
+                .payload(payload.clone());
             match self.publish(subject.clone(), message).await {
                 Err(Refused::Conflict) if conflicts < MOST_CONFLICTS => {
                     conflicts += 1;
@@ -152,12 +163,16 @@ impl Bus {
     /// It is not known to be stored: what caused it must not be acknowledged.
     pub async fn enqueue(&self, delivery: &Delivery) -> Result<Stored, NotStored> {
         let provider = delivery.provider.clone().unwrap_or_default();
-        let message = PublishMessage::build().message_id(&delivery.id).payload(delivery.encode_to_vec().into());
-        self.publish(subject::delivery(&provider), message).await.map_err(Refused::into_not_stored)
+        let message = PublishMessage::build()
+            .message_id(&delivery.id)
+            .payload(delivery.encode_to_vec().into());
+        self.publish(subject::delivery(&provider), message)
+            .await
+            .map_err(Refused::into_not_stored)
     }
 
-    /// Puts a delivery under another subject (its provider's type has changed), on behalf of the message with the
-    /// sequence `settles`.
+    /// Puts a delivery under another subject (its provider's type has changed), on behalf of the
+    /// message with the sequence `settles`.
     ///
     /// # Errors
     /// It is not known to be stored: the message must not be acknowledged.
@@ -166,23 +181,33 @@ impl Bus {
         let message = PublishMessage::build()
             .message_id(format!("requeue-{settles}-{}", delivery.id))
             .payload(delivery.encode_to_vec().into());
-        self.publish(subject::delivery(&provider), message).await.map_err(Refused::into_not_stored)
+        self.publish(subject::delivery(&provider), message)
+            .await
+            .map_err(Refused::into_not_stored)
     }
 
-    /// Parks a delivery until `wait` has passed by the server's clock, on behalf of the message with the sequence
-    /// `settles`. `place` is the delivery's id, or what stands for all deliveries of a key: a second one at the same
-    /// place takes the first one's.
+    /// Parks a delivery until `wait` has passed by the server's clock, on behalf of the message
+    /// with the sequence `settles`. `place` is the delivery's id, or what stands for all
+    /// deliveries of a key: a second one at the same place takes the first one's.
     ///
     /// # Guarantees
     /// Parking twice on behalf of the same message is parking once.
     ///
     /// # Errors
     /// It is not known to be parked: the message must not be acknowledged.
-    pub async fn park(&self, delivery: &Delivery, place: &str, settles: u64, wait: Duration) -> Result<Stored, NotStored> {
-        self.park_until(delivery, place, settles, self.clock.after(wait), false).await
+    pub async fn park(
+        &self,
+        delivery: &Delivery,
+        place: &str,
+        settles: u64,
+        wait: Duration,
+    ) -> Result<Stored, NotStored> {
+        self.park_until(delivery, place, settles, self.clock.after(wait), false)
+            .await
     }
 
-    /// The same until an instant of the server's clock. What may be woken goes at once when its destination is called again.
+    /// The same until an instant of the server's clock. What may be woken goes at once when its
+    /// destination is called again.
     ///
     /// # Errors
     /// It is not known to be parked: the message must not be acknowledged.
@@ -199,40 +224,69 @@ impl Bus {
             // Sequences begin anew with a stream that is made anew; ids don't.
             .message_id(format!("{settles}-{}", delivery.id))
             .header(header::NATS_SCHEDULE, format!("@at {until:.3}").as_str())
-            .header(header::NATS_SCHEDULE_TARGET, subject::delivery(&provider).as_str())
+            .header(
+                header::NATS_SCHEDULE_TARGET,
+                subject::delivery(&provider).as_str(),
+            )
             .header(SETTLES, settles.to_string().as_str())
             .payload(delivery.encode_to_vec().into());
         if may_be_woken {
             message = message.header(WOKEN, "1");
         }
-        self.publish(subject::parked(&provider, place), message).await.map_err(Refused::into_not_stored)
+        self.publish(subject::parked(&provider, place), message)
+            .await
+            .map_err(Refused::into_not_stored)
     }
 
-    /// Whether the copy that is parked at this place was parked on behalf of the message with the sequence `settles`.
+    /// Whether the copy that is parked at this place was parked on behalf of the message with the
+    /// sequence `settles`.
     ///
     /// # Errors
     /// The bus could not be asked.
-    pub async fn is_parked_by(&self, delivery: &Delivery, place: &str, settles: u64) -> Result<bool, NotStored> {
+    pub async fn is_parked_by(
+        &self,
+        delivery: &Delivery,
+        place: &str,
+        settles: u64,
+    ) -> Result<bool, NotStored> {
         let parked = self.parked_at(delivery, place).await?;
-        let settled = parked.as_ref().and_then(|message| message.headers.get(SETTLES));
+        let settled = parked
+            .as_ref()
+            .and_then(|message| message.headers.get(SETTLES));
         Ok(settled.is_some_and(|value| value.as_str() == settles.to_string()))
     }
 
-    /// The slot that the copy parked at this place has, in milliseconds since 1970; 0 where there is none.
+    /// The slot that the copy parked at this place has, in milliseconds since 1970; 0 where there
+    /// is none.
     ///
     /// # Errors
     /// The bus could not be asked.
     pub async fn parked_slot(&self, delivery: &Delivery, place: &str) -> Result<i64, NotStored> {
         let parked = self.parked_at(delivery, place).await?;
-        Ok(parked.and_then(|message| Delivery::decode(message.payload).ok()).map_or(0, |parked| parked.slot_ms))
+        Ok(parked
+            .and_then(|message| Delivery::decode(message.payload).ok())
+            .map_or(0, |parked| parked.slot_ms))
     }
 
-    async fn parked_at(&self, delivery: &Delivery, place: &str) -> Result<Option<StreamMessage>, NotStored> {
+    async fn parked_at(
+        &self,
+        delivery: &Delivery,
+        place: &str,
+    ) -> Result<Option<StreamMessage>, NotStored> {
         let provider = delivery.provider.clone().unwrap_or_default();
-        let deliveries = self.jetstream.get_stream_no_info(streams::DELIVERIES).await.map_err(unavailable)?;
-        match deliveries.direct_get_last_for_subject(subject::parked(&provider, place)).await {
+        let deliveries = self
+            .jetstream
+            .get_stream_no_info(streams::DELIVERIES)
+            .await
+            .map_err(unavailable)?;
+        match deliveries
+            .direct_get_last_for_subject(subject::parked(&provider, place))
+            .await
+        {
             Ok(message) => Ok(Some(message)),
-            Err(error) if error.kind() == jetstream::stream::DirectGetErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == jetstream::stream::DirectGetErrorKind::NotFound => {
+                Ok(None)
+            }
             Err(error) => Err(unavailable(error)),
         }
     }
@@ -247,36 +301,54 @@ impl Bus {
         let message = PublishMessage::build()
             .message_id(format!("{}/{}", delivery.id, delivery.attempt))
             .payload(letter.encode_to_vec().into());
-        self.publish(subject::dead(&provider), message).await.map_err(Refused::into_not_stored)
+        self.publish(subject::dead(&provider), message)
+            .await
+            .map_err(Refused::into_not_stored)
     }
 
-    /// Tells how an attempt ended, to whom it may concern. Nothing waits for it: a lost one costs a line of history.
+    /// Tells how an attempt ended, to whom it may concern. Nothing waits for it: a lost one costs a
+    /// line of history.
     pub async fn tell(&self, outcome: &Outcome) {
         let provider = outcome.provider.clone().unwrap_or_default();
-        let word = outcome.attempt.as_ref().map_or("", |attempt| attempt.outcome.as_str());
+        let word = outcome
+            .attempt
+            .as_ref()
+            .map_or("", |attempt| attempt.outcome.as_str());
         let subject = subject::outcome(&provider, word);
         #[expect(clippy::disallowed_methods, reason = "this is the one place")]
-        let told = self.client.publish(subject, outcome.encode_to_vec().into()).await;
+        let told = self
+            .client
+            .publish(subject, outcome.encode_to_vec().into())
+            .await;
         if let Err(error) = told {
             tracing::debug!(%error, "an outcome could not be told");
         }
     }
 
-    /// Reads an event back by its sequence; nothing where it is no longer stored. In a stream that was made anew the same sequence is
-    /// another event's.
+    /// Reads an event back by its sequence; nothing where it is no longer stored. In a stream that
+    /// was made anew the same sequence is another event's.
     ///
     /// # Errors
     /// The bus could not be asked.
     pub async fn event_at(&self, sequence: u64, id: &str) -> Result<Option<Event>, NotStored> {
-        let events = self.jetstream.get_stream_no_info(streams::EVENTS).await.map_err(unavailable)?;
+        let events = self
+            .jetstream
+            .get_stream_no_info(streams::EVENTS)
+            .await
+            .map_err(unavailable)?;
         match events.direct_get(sequence).await {
-            Ok(message) => Ok(Event::decode(message.payload).ok().filter(|event| event.id == id)),
-            Err(error) if error.kind() == jetstream::stream::DirectGetErrorKind::NotFound => Ok(None),
+            Ok(message) => Ok(Event::decode(message.payload)
+                .ok()
+                .filter(|event| event.id == id)),
+            Err(error) if error.kind() == jetstream::stream::DirectGetErrorKind::NotFound => {
+                Ok(None)
+            }
             Err(error) => Err(unavailable(error)),
         }
     }
 
-    /// Acknowledges a message and waits until the server has noted it: after an external effect nothing less will do.
+    /// Acknowledges a message and waits until the server has noted it: after an external effect
+    /// nothing less will do.
     ///
     /// # Errors
     /// The server did not confirm: the message may come again.
@@ -288,11 +360,14 @@ impl Bus {
         match tokio::time::timeout(CONFIRMED_WITHIN, asked).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(unavailable(error)),
-            Err(_) => Err(NotStored::Unavailable("no confirmation of an acknowledgement".to_owned())),
+            Err(_) => Err(NotStored::Unavailable(
+                "no confirmation of an acknowledgement".to_owned(),
+            )),
         }
     }
 
-    /// Tells the server about a message in hand without waiting for its answer: in progress, or handed back.
+    /// Tells the server about a message in hand without waiting for its answer: in progress, or
+    /// handed back.
     pub async fn mark(&self, reply: Option<&async_nats::Subject>, kind: jetstream::AckKind) {
         let Some(reply) = reply else { return };
         #[expect(clippy::disallowed_methods, reason = "this is the one place")]
@@ -302,8 +377,8 @@ impl Bus {
         }
     }
 
-    /// Gives a message back, so that another may have it at once, and waits until that is on its way: what a process that ends
-    /// has not sent is lost.
+    /// Gives a message back, so that another may have it at once, and waits until that is on its
+    /// way: what a process that ends has not sent is lost.
     pub async fn hand_back(&self, reply: Option<&async_nats::Subject>) {
         self.mark(reply, jetstream::AckKind::Nak(None)).await;
         if let Err(error) = self.client.flush().await {
@@ -312,13 +387,23 @@ impl Bus {
     }
 
     async fn publish(&self, subject: String, message: PublishMessage) -> Result<Stored, Refused> {
-        // The client would keep it for the time after the next connection; the sender can do that better.
+        // The client would keep it for the time after the next connection; the sender can do that
+        // better.
         if !self.is_connected() {
-            return Err(Refused::Final(NotStored::Unavailable("not connected".to_owned())));
+            return Err(Refused::Final(NotStored::Unavailable(
+                "not connected".to_owned(),
+            )));
         }
-        let confirmation = self.jetstream.send_publish(subject, message).await.map_err(|error| self.refused(&error))?;
+        let confirmation = self
+            .jetstream
+            .send_publish(subject, message)
+            .await
+            .map_err(|error| self.refused(&error))?;
         let ack = confirmation.await.map_err(|error| self.refused(&error))?;
-        Ok(Stored { duplicate: ack.duplicate, sequence: ack.sequence })
+        Ok(Stored {
+            duplicate: ack.duplicate,
+            sequence: ack.sequence,
+        })
     }
 
     fn refused(&self, error: &jetstream::context::PublishError) -> Refused {
@@ -329,7 +414,8 @@ impl Bus {
         if error.kind() == PublishErrorKind::WrongLastSequence {
             return Refused::Moved;
         }
-        let code = std::error::Error::source(error).and_then(|source| source.downcast_ref::<jetstream::Error>());
+        let code = std::error::Error::source(error)
+            .and_then(|source| source.downcast_ref::<jetstream::Error>());
         match code.map(jetstream::Error::error_code) {
             Some(ErrorCode::STREAM_DUPLICATE_MESSAGE_CONFLICT) => Refused::Conflict,
             Some(ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT) => Refused::Moved,
@@ -354,7 +440,9 @@ enum Refused {
 impl Refused {
     fn into_not_stored(self) -> NotStored {
         match self {
-            Self::Conflict => NotStored::Unavailable("equal messages meet on several servers".to_owned()),
+            Self::Conflict => {
+                NotStored::Unavailable("equal messages meet on several servers".to_owned())
+            }
             Self::Moved => NotStored::Unavailable("what was to be replaced has moved".to_owned()),
             Self::Final(not_stored) => not_stored,
         }

@@ -4,8 +4,9 @@
 //!  source ─► Event ═► EVENTS ═► match, plan ─► Delivery ═► DELIVERIES ═► attempt ─► Outcome, DeadLetter
 //! ```
 //!
-//! Pure: [`token`], [`subject`], [`id`], [`outcome`], [`retry`], [`circuit`], [`destination`], [`flux`]. What talks to the bus: [`stream`], [`bus`].
-//! What every role needs around it: [`config`], [`telemetry`], [`metrics`], [`health`], [`admin`], [`failpoint`].
+//! Pure: [`token`], [`subject`], [`id`], [`outcome`], [`retry`], [`circuit`], [`destination`],
+//! [`flux`]. What talks to the bus: [`stream`], [`bus`]. What every role needs around it:
+//! [`config`], [`telemetry`], [`metrics`], [`health`], [`admin`], [`failpoint`].
 
 pub mod bus;
 pub mod model;
@@ -14,7 +15,7 @@ pub mod runtime;
 pub use model::destination::Destination;
 pub use model::outcome::{Failure, FailureKind, Outcome, Reason};
 pub use tidings_proto::v1::{
-    AlertReference, Attempt, DeadLetter, Delivery, Event, ObjectLabels, ObjectReference, ProviderReference, TemplateReference,
-    object_labels,
+    AlertReference, Attempt, DeadLetter, Delivery, Event, ObjectLabels, ObjectReference,
+    ProviderReference, TemplateReference, object_labels,
 };
 pub use tidings_proto::{Message, Timestamp, v1 as wire};

@@ -1,4 +1,5 @@
-//! What every process needs around its role: settings, logs, metrics, health, the admin endpoint, the Kubernetes client.
+//! What every process needs around its role: settings, logs, metrics, health, the admin endpoint,
+//! the Kubernetes client.
 
 pub mod admin;
 pub mod config;

@@ -6,7 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tidings_core::runtime::config::{AddressSettings, Flag, LinksSettings, Role, RulesFrom, Settings, Sources};
+use tidings_core::runtime::config::{
+    AddressSettings, Flag, LinksSettings, Role, RulesFrom, Settings, Sources,
+};
 use tidings_core::runtime::telemetry::LogFormat;
 
 /// A folder with files in it, and what a process is started with.
@@ -17,7 +19,10 @@ struct Layers {
 
 impl Layers {
     fn new() -> Self {
-        Self { folder: TempDir::new().unwrap(), sources: Sources::default() }
+        Self {
+            folder: TempDir::new().unwrap(),
+            sources: Sources::default(),
+        }
     }
 
     fn with_file(mut self, yaml: &str) -> Self {
@@ -27,12 +32,18 @@ impl Layers {
     }
 
     fn with_variable(mut self, name: &str, value: &str) -> Self {
-        self.sources.environment.push((name.to_owned(), value.to_owned()));
+        self.sources
+            .environment
+            .push((name.to_owned(), value.to_owned()));
         self
     }
 
     fn with_flag(mut self, name: &str, key: &str, value: &str) -> Self {
-        self.sources.flags.push(Flag { name: name.to_owned(), key: key.to_owned(), value: value.to_owned() });
+        self.sources.flags.push(Flag {
+            name: name.to_owned(),
+            key: key.to_owned(),
+            value: value.to_owned(),
+        });
         self
     }
 
@@ -51,37 +62,78 @@ impl Layers {
     /// The mistakes as they are told, the folder's name left out.
     fn mistakes(&self) -> Vec<String> {
         let mistakes = Settings::load(&self.sources).unwrap_err();
-        mistakes.0.iter().map(|mistake| mistake.to_string().replace(&self.path(""), "")).collect()
+        mistakes
+            .0
+            .iter()
+            .map(|mistake| mistake.to_string().replace(&self.path(""), ""))
+            .collect()
     }
 }
 
 #[test]
 fn without_any_layer_the_defaults_hold() {
     let settings = Layers::new().settings();
-    assert_eq!((settings.cluster.as_str(), settings.listen.to_string().as_str()), ("default", "127.0.0.1:9090"));
-    assert_eq!((settings.data.as_path(), settings.shutdown_grace), (Path::new(".tidings"), Duration::from_secs(10)));
-    assert_eq!((settings.log.filter.as_str(), settings.log.format), ("info", LogFormat::Text));
+    assert_eq!(
+        (
+            settings.cluster.as_str(),
+            settings.listen.to_string().as_str()
+        ),
+        ("default", "127.0.0.1:9090")
+    );
+    assert_eq!(
+        (settings.data.as_path(), settings.shutdown_grace),
+        (Path::new(".tidings"), Duration::from_secs(10))
+    );
+    assert_eq!(
+        (settings.log.filter.as_str(), settings.log.format),
+        ("info", LogFormat::Text)
+    );
     assert_eq!((settings.nats.url, settings.rules.from), (None, None));
     assert_eq!(settings.ingest.dedupe_interval, Duration::from_secs(300));
-    assert_eq!((settings.ingest.labels, settings.ingest.label_kinds.len()), (None, 12));
+    assert_eq!(
+        (settings.ingest.labels, settings.ingest.label_kinds.len()),
+        (None, 12)
+    );
     let events = settings.ingest.kubernetes_events;
-    assert_eq!((events.watch, events.flux_objects, events.types), (false, false, vec!["Warning".to_owned()]));
-    assert_eq!((settings.worker.pools, settings.worker.concurrency), (vec!["default".to_owned()], 256));
+    assert_eq!(
+        (events.watch, events.flux_objects, events.types),
+        (false, false, vec!["Warning".to_owned()])
+    );
+    assert_eq!(
+        (settings.worker.pools, settings.worker.concurrency),
+        (vec!["default".to_owned()], 256)
+    );
     assert_eq!(settings.links, LinksSettings::default());
 }
 
 #[test]
 fn rules_are_in_a_folder_or_in_a_cluster_as_the_higher_layer_says() {
     let folder = Layers::new().with_file("rules: {dir: /etc/rules}");
-    assert_eq!(folder.settings().rules.from, Some(RulesFrom::Dir("/etc/rules".into())));
+    assert_eq!(
+        folder.settings().rules.from,
+        Some(RulesFrom::Dir("/etc/rules".into()))
+    );
     let cluster = folder.with_flag("--rules", "rules.from", "cluster");
     assert_eq!(cluster.settings().rules.from, Some(RulesFrom::Cluster));
-    let back = Layers::new().with_file("rules: {from: cluster}").with_variable("TIDINGS_RULES__DIR", "cluster");
-    assert_eq!(back.settings().rules.from, Some(RulesFrom::Dir("cluster".into())), "a folder of that name");
+    let back = Layers::new()
+        .with_file("rules: {from: cluster}")
+        .with_variable("TIDINGS_RULES__DIR", "cluster");
+    assert_eq!(
+        back.settings().rules.from,
+        Some(RulesFrom::Dir("cluster".into())),
+        "a folder of that name"
+    );
     let both = Layers::new().with_file("rules: {from: cluster, dir: /etc/rules}");
-    assert_eq!(both.mistakes(), ["rules.from: expected without rules.dir, which is given too"]);
+    assert_eq!(
+        both.mistakes(),
+        ["rules.from: expected without rules.dir, which is given too"]
+    );
     let other = Layers::new().with_file("rules: {from: /etc/rules}");
-    assert!(other.mistakes()[0].contains("cluster; a folder is given by rules.dir"), "{:?}", other.mistakes());
+    assert!(
+        other.mistakes()[0].contains("cluster; a folder is given by rules.dir"),
+        "{:?}",
+        other.mistakes()
+    );
 }
 
 #[test]
@@ -100,10 +152,15 @@ fn links_are_patterns_by_key() {
 
 #[test]
 fn each_role_has_its_own_admin_port_unless_one_is_given() {
-    let ports =
-        |settings: &Settings| [Role::Up, Role::Ingest, Role::Router, Role::Worker].map(|role| settings.admin_for(role).port());
+    let ports = |settings: &Settings| {
+        [Role::Up, Role::Ingest, Role::Router, Role::Worker]
+            .map(|role| settings.admin_for(role).port())
+    };
     assert_eq!(ports(&Layers::new().settings()), [8080, 8080, 8081, 8082]);
-    assert_eq!(ports(&Layers::new().with_file("admin: ':7'").settings()), [7; 4]);
+    assert_eq!(
+        ports(&Layers::new().with_file("admin: ':7'").settings()),
+        [7; 4]
+    );
 }
 
 #[test]
@@ -116,10 +173,25 @@ fn a_higher_layer_wins_key_by_key() {
         .with_flag("--pool", "worker.pools", "a")
         .with_flag("--pool", "worker.pools", "b");
     let settings = layers.settings();
-    assert_eq!((settings.cluster.as_str(), settings.worker.concurrency), ("file", 5));
-    assert_eq!((settings.nats.url.unwrap().to_string().as_str(), settings.nats.storage_limit), ("nats://flag:1", Some(10 << 30)));
+    assert_eq!(
+        (settings.cluster.as_str(), settings.worker.concurrency),
+        ("file", 5)
+    );
+    assert_eq!(
+        (
+            settings.nats.url.unwrap().to_string().as_str(),
+            settings.nats.storage_limit
+        ),
+        ("nats://flag:1", Some(10 << 30))
+    );
     assert_eq!(settings.worker.pools, ["a", "b"]);
-    let without_flags = Layers { sources: Sources { flags: Vec::new(), ..layers.sources }, ..layers };
+    let without_flags = Layers {
+        sources: Sources {
+            flags: Vec::new(),
+            ..layers.sources
+        },
+        ..layers
+    };
     assert_eq!(without_flags.settings().worker.pools, ["env", "other"]);
 }
 
@@ -142,9 +214,21 @@ fn the_file_may_be_named_by_a_variable_and_may_be_empty() {
     let layers = Layers::new();
     layers.write("a.yaml", "cluster: eu-1");
     let named = layers.path("a.yaml");
-    assert_eq!(layers.with_variable("TIDINGS_CONFIG", &named).settings().cluster, "eu-1");
-    assert_eq!(Layers::new().with_file("# nothing yet\n").settings(), Layers::new().settings());
-    assert_eq!(Layers::new().with_file("nats:\ncluster:\n").settings(), Layers::new().settings());
+    assert_eq!(
+        layers
+            .with_variable("TIDINGS_CONFIG", &named)
+            .settings()
+            .cluster,
+        "eu-1"
+    );
+    assert_eq!(
+        Layers::new().with_file("# nothing yet\n").settings(),
+        Layers::new().settings()
+    );
+    assert_eq!(
+        Layers::new().with_file("nats:\ncluster:\n").settings(),
+        Layers::new().settings()
+    );
 }
 
 #[test]
@@ -174,31 +258,54 @@ fn networks_are_lists_like_others() {
     let layers = Layers::new()
         .with_file("worker: {addresses: {allow: [10.1.0.0/16, 127.0.0.1], loopback: false}}\n")
         .with_variable("TIDINGS_WORKER__ADDRESSES__DENY", "10.0.0.0/8,fd00::/8");
-    let AddressSettings { allow, deny, loopback } = layers.settings().worker.addresses;
-    let shown = |networks: Vec<ipnet::IpNet>| networks.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let AddressSettings {
+        allow,
+        deny,
+        loopback,
+    } = layers.settings().worker.addresses;
+    let shown =
+        |networks: Vec<ipnet::IpNet>| networks.iter().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(
         (shown(allow), shown(deny), loopback),
-        (vec!["10.1.0.0/16".into(), "127.0.0.1/32".into()], vec!["10.0.0.0/8".into(), "fd00::/8".into()], false)
+        (
+            vec!["10.1.0.0/16".into(), "127.0.0.1/32".into()],
+            vec!["10.0.0.0/8".into(), "fd00::/8".into()],
+            false
+        )
     );
-    let mistakes = Layers::new().with_file("worker: {addresses: {deny: [10.0.0.0/8, localhost]}}\n").mistakes();
-    let expected =
-        r#"worker.addresses.deny (file tidings.yaml): expected networks such as 10.0.0.0/8, or addresses, not "localhost""#;
+    let mistakes = Layers::new()
+        .with_file("worker: {addresses: {deny: [10.0.0.0/8, localhost]}}\n")
+        .mistakes();
+    let expected = r#"worker.addresses.deny (file tidings.yaml): expected networks such as 10.0.0.0/8, or addresses, not "localhost""#;
     assert_eq!(mistakes, [expected]);
 }
 
 #[test]
 fn a_file_that_can_not_be_read_is_a_mistake_like_others() {
     let layers = Layers::new().with_flag("--log-format", "log.format", "xml");
-    let missing = Layers { sources: Sources { file: Some(layers.path("none.yaml").into()), ..layers.sources }, ..layers };
+    let missing = Layers {
+        sources: Sources {
+            file: Some(layers.path("none.yaml").into()),
+            ..layers.sources
+        },
+        ..layers
+    };
     let mistakes = missing.mistakes();
-    assert!(mistakes[0].starts_with("file none.yaml can't be read: ") && mistakes.len() == 2, "{mistakes:?}");
+    assert!(
+        mistakes[0].starts_with("file none.yaml can't be read: ") && mistakes.len() == 2,
+        "{mistakes:?}"
+    );
     for yaml in ["hunter2", "- hunter2", "a: [hunter2", "a: 1\na: hunter2"] {
         let mistakes = Layers::new().with_file(yaml).mistakes();
-        assert!(mistakes.len() == 1 && !mistakes[0].contains("hunter2"), "{yaml}: {mistakes:?}");
+        assert!(
+            mistakes.len() == 1 && !mistakes[0].contains("hunter2"),
+            "{yaml}: {mistakes:?}"
+        );
     }
     let mistakes = Layers::new().with_file("cluster: a\nnats: {").mistakes();
     assert!(
-        mistakes[0].starts_with("file tidings.yaml can't be read as YAML: ") && mistakes[0].contains("line 3"),
+        mistakes[0].starts_with("file tidings.yaml can't be read as YAML: ")
+            && mistakes[0].contains("line 3"),
         "{mistakes:?}"
     );
 }
@@ -223,10 +330,22 @@ fn credentials_that_contradict_each_other_are_mistakes() {
             "{token: hunter2, token_file: /x}",
             "nats.token (file tidings.yaml): expected without nats.token_file, which is given too",
         ),
-        ("{username: a}", "nats.password: expected, because nats.username is given"),
-        ("{password: hunter2}", "nats.username: expected, because nats.password is given"),
-        ("{tls: {key: a}}", "nats.tls.cert: expected, because nats.tls.key is given"),
-        ("{credentials: a, token: hunter2}", "nats: one of username, token, credentials and a login within the url, not several"),
+        (
+            "{username: a}",
+            "nats.password: expected, because nats.username is given",
+        ),
+        (
+            "{password: hunter2}",
+            "nats.username: expected, because nats.password is given",
+        ),
+        (
+            "{tls: {key: a}}",
+            "nats.tls.cert: expected, because nats.tls.key is given",
+        ),
+        (
+            "{credentials: a, token: hunter2}",
+            "nats: one of username, token, credentials and a login within the url, not several",
+        ),
         (
             "{url: 'nats://me:hunter2@host', token: hunter2}",
             "nats: one of username, token, credentials and a login within the url, not several",
@@ -240,27 +359,66 @@ fn credentials_that_contradict_each_other_are_mistakes() {
             "nats.password_file (file tidings.yaml): expected a file that can be read, unlike : No such file or directory (os error 2)",
         ),
     ] {
-        assert_eq!(Layers::new().with_file(&format!("nats: {yaml}")).mistakes(), [mistake], "{yaml}");
+        assert_eq!(
+            Layers::new().with_file(&format!("nats: {yaml}")).mistakes(),
+            [mistake],
+            "{yaml}"
+        );
     }
 }
 
 #[test]
 fn a_login_within_the_url_is_a_login() {
-    let nats = |url: &str| Layers::new().with_file(&format!("nats: {{url: '{url}'}}")).settings().nats;
+    let nats = |url: &str| {
+        Layers::new()
+            .with_file(&format!("nats: {{url: '{url}'}}"))
+            .settings()
+            .nats
+    };
     let by_password = nats("nats://a:1,nats://me:hunter%2F2@b:1");
-    assert_eq!((by_password.username.as_deref(), by_password.password.unwrap().expose()), (Some("me"), "hunter/2"));
-    assert!(by_password.url.unwrap().addresses().iter().all(|address| !address.has_user_pass()));
+    assert_eq!(
+        (
+            by_password.username.as_deref(),
+            by_password.password.unwrap().expose()
+        ),
+        (Some("me"), "hunter/2")
+    );
+    assert!(
+        by_password
+            .url
+            .unwrap()
+            .addresses()
+            .iter()
+            .all(|address| !address.has_user_pass())
+    );
     let by_token = nats("nats://hunter2@a:1");
-    assert!(!serde_json::to_string(&by_token).unwrap().contains("hunter2") && !format!("{by_token:?}").contains("hunter2"));
-    assert_eq!((by_token.username, by_token.token.unwrap().expose()), (None, "hunter2"));
+    assert!(
+        !serde_json::to_string(&by_token)
+            .unwrap()
+            .contains("hunter2")
+            && !format!("{by_token:?}").contains("hunter2")
+    );
+    assert_eq!(
+        (by_token.username, by_token.token.unwrap().expose()),
+        (None, "hunter2")
+    );
 }
 
 #[test]
 fn secrets_never_show() {
-    let settings = Layers::new().with_file("nats: {url: 'nats://a:1', username: me, password: hunter2}").settings();
+    let settings = Layers::new()
+        .with_file("nats: {url: 'nats://a:1', username: me, password: hunter2}")
+        .settings();
     let redacted = serde_json::to_string(&settings.redacted()).unwrap();
-    assert!(!redacted.contains("hunter2") && !format!("{settings:?}").contains("hunter2"), "{redacted}");
-    for shown in [r#""url":"nats://a:1""#, r#""username":"me","password":"***","token":null"#, r#""dedupe_interval":"5m""#] {
+    assert!(
+        !redacted.contains("hunter2") && !format!("{settings:?}").contains("hunter2"),
+        "{redacted}"
+    );
+    for shown in [
+        r#""url":"nats://a:1""#,
+        r#""username":"me","password":"***","token":null"#,
+        r#""dedupe_interval":"5m""#,
+    ] {
         assert!(redacted.contains(shown), "{shown}: {redacted}");
     }
 }
@@ -281,5 +439,11 @@ fn variables_that_kubernetes_makes_for_services_are_no_settings() {
         layers = layers.with_variable(name, value);
     }
     assert_eq!(layers.settings(), Layers::new().settings());
-    assert_eq!(Layers::new().with_variable("TIDINGS_PORT", "80").mistakes().len(), 1);
+    assert_eq!(
+        Layers::new()
+            .with_variable("TIDINGS_PORT", "80")
+            .mistakes()
+            .len(),
+        1
+    );
 }

@@ -7,8 +7,8 @@ use futures::StreamExt;
 
 /// The largest body that is taken: notification-controller's limit.
 pub(crate) const LARGEST: usize = 3 * 1024 * 1024;
-/// How much of a body is read in all. A sender that is refused while it still sends may see a broken connection
-/// instead of its answer, so what is moderately too large is read to its end.
+/// How much of a body is read in all. A sender that is refused while it still sends may see a
+/// broken connection instead of its answer, so what is moderately too large is read to its end.
 const READ_AT_MOST: usize = 8 * 1024 * 1024;
 /// What is reserved at most on a sender's word alone.
 const USUAL: usize = 64 * 1024;
@@ -27,7 +27,9 @@ pub(crate) enum Unread {
 }
 
 pub(crate) async fn read(body: Body) -> Result<Vec<u8>, Unread> {
-    tokio::time::timeout(WITHIN, read_all(body)).await.unwrap_or(Err(Unread::TooSlow))
+    tokio::time::timeout(WITHIN, read_all(body))
+        .await
+        .unwrap_or(Err(Unread::TooSlow))
 }
 
 async fn read_all(body: Body) -> Result<Vec<u8>, Unread> {
@@ -47,7 +49,11 @@ async fn read_all(body: Body) -> Result<Vec<u8>, Unread> {
             collected.extend_from_slice(&chunk);
         }
     }
-    if read > LARGEST { Err(Unread::TooLarge) } else { Ok(collected) }
+    if read > LARGEST {
+        Err(Unread::TooLarge)
+    } else {
+        Ok(collected)
+    }
 }
 
 #[cfg(test)]
@@ -64,9 +70,20 @@ mod tests {
     #[tokio::test]
     async fn the_limit_holds_for_every_way_to_send_a_body() {
         assert_eq!(read(Body::empty()).await, Ok(Vec::new()));
-        assert_eq!(read(Body::from(vec![b'x'; LARGEST])).await.map(|body| body.len()), Ok(LARGEST));
-        assert_eq!(read(Body::from(vec![b'x'; LARGEST + 1])).await, Err(Unread::TooLarge));
-        assert_eq!(read(chunked(LARGEST)).await.map(|body| body.len()), Ok(LARGEST));
+        assert_eq!(
+            read(Body::from(vec![b'x'; LARGEST]))
+                .await
+                .map(|body| body.len()),
+            Ok(LARGEST)
+        );
+        assert_eq!(
+            read(Body::from(vec![b'x'; LARGEST + 1])).await,
+            Err(Unread::TooLarge)
+        );
+        assert_eq!(
+            read(chunked(LARGEST)).await.map(|body| body.len()),
+            Ok(LARGEST)
+        );
         assert_eq!(read(chunked(LARGEST + 4)).await, Err(Unread::TooLarge));
         assert_eq!(read(chunked(2 * READ_AT_MOST)).await, Err(Unread::TooLarge));
     }
@@ -74,7 +91,10 @@ mod tests {
     #[tokio::test]
     async fn a_body_that_breaks_off_is_told_from_one_that_ends() {
         let chunks = [Ok("{"), Err(std::io::Error::other("reset"))];
-        assert_eq!(read(Body::from_stream(stream::iter(chunks))).await, Err(Unread::Broken));
+        assert_eq!(
+            read(Body::from_stream(stream::iter(chunks))).await,
+            Err(Unread::Broken)
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -16,23 +16,36 @@ const FULL_FOR: Duration = Duration::from_secs(10);
 /// Stores events in the stream EVENTS.
 ///
 /// # Guarantees
-/// Says that an event is stored only after the server has confirmed it. Refuses while more than four fifths of the storage
-/// are used, and while the router is so far behind that EVENTS would evict what it has not read.
+/// Says that an event is stored only after the server has confirmed it. Refuses while more than
+/// four fifths of the storage are used, and while the router is so far behind that EVENTS would
+/// evict what it has not read.
 pub struct BusStore(pub Bus);
 
 impl EventStore for BusStore {
     async fn store(&self, event: Event) -> Result<Stored, NotStored> {
         if !self.0.storage().has_room_for_events() {
-            return Err(refused(NotStoredReason::StorageFull, FULL_FOR, "the bus's storage is nearly full"));
+            return Err(refused(
+                NotStoredReason::StorageFull,
+                FULL_FOR,
+                "the bus's storage is nearly full",
+            ));
         }
         if self.0.storage().eviction_is_near() {
             let why = "the router is so far behind that events would be evicted unread";
             return Err(refused(NotStoredReason::Retention, FULL_FOR, why));
         }
         failpoint::reach("ingest:storing");
-        let stored = self.0.store_event(&event).await.map_err(|error| not_stored(&error))?;
+        let stored = self
+            .0
+            .store_event(&event)
+            .await
+            .map_err(|error| not_stored(&error))?;
         failpoint::reach("ingest:stored");
-        Ok(if stored.duplicate { Stored::Duplicate } else { Stored::New })
+        Ok(if stored.duplicate {
+            Stored::Duplicate
+        } else {
+            Stored::New
+        })
     }
 }
 
@@ -46,5 +59,9 @@ fn not_stored(error: &bus::NotStored) -> NotStored {
 }
 
 fn refused(reason: NotStoredReason, retry_after: Duration, detail: &str) -> NotStored {
-    NotStored { reason, retry_after, detail: detail.to_owned() }
+    NotStored {
+        reason,
+        retry_after,
+        detail: detail.to_owned(),
+    }
 }

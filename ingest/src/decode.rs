@@ -1,7 +1,9 @@
-//! A report's bytes as they were sent: JSON by the rules of Flux's notification API, borrowed from the body.
+//! A report's bytes as they were sent: JSON by the rules of Flux's notification API, borrowed from
+//! the body.
 //!
-//! Field names are exact and unknown fields are read over. The last one of a repeated field wins; null leaves a field
-//! as it is, and as a metadata value is the empty text. Bytes that are not UTF-8 become U+FFFD, one for each.
+//! Field names are exact and unknown fields are read over. The last one of a repeated field wins;
+//! null leaves a field as it is, and as a metadata value is the empty text. Bytes that are not
+//! UTF-8 become U+FFFD, one for each.
 
 mod value;
 
@@ -55,7 +57,8 @@ pub fn text(bytes: &[u8]) -> Cow<'_, str> {
     let mut text = String::with_capacity(bytes.len() + bytes.len() / 8);
     for chunk in bytes.utf8_chunks() {
         text.push_str(chunk.valid());
-        // One for each byte, as Go does it; the standard library would write one for a whole cut sequence.
+        // One for each byte, as Go does it; the standard library would write one for a whole cut
+        // sequence.
         text.extend(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER));
     }
     Cow::Owned(text)
@@ -64,7 +67,8 @@ pub fn text(bytes: &[u8]) -> Cow<'_, str> {
 /// Decodes a report.
 ///
 /// # Errors
-/// The text is not one JSON document, or a field has a value of the wrong type: the error names the field.
+/// The text is not one JSON document, or a field has a value of the wrong type: the error names the
+/// field.
 pub fn decode(text: &str) -> Result<RawEvent<'_>, serde_json::Error> {
     let mut json = serde_json::Deserializer::from_str(text);
     let event = Of(EventVisitor).deserialize(&mut json)?;
@@ -89,7 +93,10 @@ impl<'de> Visitor<'de> for EventVisitor {
         let mut event = RawEvent::default();
         while let Some(key) = map.next_key_seed(Of(Text("a field's name")))?.flatten() {
             match &*key {
-                "involvedObject" => set(&mut event.involved_object, map.next_value_seed(Of(ObjectVisitor))?),
+                "involvedObject" => set(
+                    &mut event.involved_object,
+                    map.next_value_seed(Of(ObjectVisitor))?,
+                ),
                 "timestamp" => set(&mut event.timestamp, map.next_value_seed(Of(Time))?),
                 "metadata" => event.metadata = map.next_value_seed(Of(Entries))?,
                 key => match event.text_field(key) {
@@ -172,17 +179,33 @@ mod tests {
 
     #[test]
     fn the_last_of_a_repeated_field_wins_and_null_leaves_it() {
-        assert_eq!(message(r#"{"message":"first","message":"second"}"#), "second");
+        assert_eq!(
+            message(r#"{"message":"first","message":"second"}"#),
+            "second"
+        );
         assert_eq!(message(r#"{"message":"first","message":null}"#), "first");
         assert_eq!(message(r#"{"MESSAGE":"first"}"#), "");
-        let event = decode(r#"{"involvedObject":{"kind":"A"},"involvedObject":{"name":"b"},"timestamp":null}"#).unwrap();
-        assert_eq!((&*event.involved_object.kind, &*event.involved_object.name, event.timestamp), ("", "b", None));
+        let event = decode(
+            r#"{"involvedObject":{"kind":"A"},"involvedObject":{"name":"b"},"timestamp":null}"#,
+        )
+        .unwrap();
+        assert_eq!(
+            (
+                &*event.involved_object.kind,
+                &*event.involved_object.name,
+                event.timestamp
+            ),
+            ("", "b", None)
+        );
     }
 
     #[test]
     fn null_in_metadata_is_the_empty_text() {
         let event = decode(r#"{"metadata":{"a":null,"b":"1"}}"#).unwrap();
-        assert_eq!(event.metadata, [("a".into(), "".into()), ("b".into(), "1".into())]);
+        assert_eq!(
+            event.metadata,
+            [("a".into(), "".into()), ("b".into(), "1".into())]
+        );
         assert_eq!(decode(r#"{"metadata":null}"#).unwrap().metadata, []);
     }
 
@@ -196,15 +219,42 @@ mod tests {
     #[test]
     fn an_error_names_the_field_and_what_is_expected() {
         for (json, sentence) in [
-            ("[]", "invalid type: sequence, expected an event, which is a JSON object"),
-            (r#"{"severity":1}"#, "invalid type: integer `1`, expected text in severity"),
-            (r#"{"message":{"a":1}}"#, "invalid type: map, expected text in message"),
-            (r#"{"involvedObject":[]}"#, "invalid type: sequence, expected a JSON object in involvedObject"),
-            (r#"{"involvedObject":{"uid":true}}"#, "invalid type: boolean `true`, expected text in involvedObject.uid"),
-            (r#"{"metadata":["a"]}"#, "invalid type: sequence, expected a JSON object of texts in metadata"),
-            (r#"{"metadata":{"a/b":1}}"#, "invalid type: integer `1`, expected text in metadata.a/b"),
-            (r#"{"timestamp":""}"#, r#"invalid value: string "", expected a time as in RFC 3339 in timestamp"#),
-            (r#"{"timestamp":1767323045}"#, "invalid type: integer `1767323045`, expected a time as in RFC 3339 in timestamp"),
+            (
+                "[]",
+                "invalid type: sequence, expected an event, which is a JSON object",
+            ),
+            (
+                r#"{"severity":1}"#,
+                "invalid type: integer `1`, expected text in severity",
+            ),
+            (
+                r#"{"message":{"a":1}}"#,
+                "invalid type: map, expected text in message",
+            ),
+            (
+                r#"{"involvedObject":[]}"#,
+                "invalid type: sequence, expected a JSON object in involvedObject",
+            ),
+            (
+                r#"{"involvedObject":{"uid":true}}"#,
+                "invalid type: boolean `true`, expected text in involvedObject.uid",
+            ),
+            (
+                r#"{"metadata":["a"]}"#,
+                "invalid type: sequence, expected a JSON object of texts in metadata",
+            ),
+            (
+                r#"{"metadata":{"a/b":1}}"#,
+                "invalid type: integer `1`, expected text in metadata.a/b",
+            ),
+            (
+                r#"{"timestamp":""}"#,
+                r#"invalid value: string "", expected a time as in RFC 3339 in timestamp"#,
+            ),
+            (
+                r#"{"timestamp":1767323045}"#,
+                "invalid type: integer `1767323045`, expected a time as in RFC 3339 in timestamp",
+            ),
         ] {
             let error = decode(json).unwrap_err().to_string();
             assert!(error.starts_with(sentence), "{json}: {error}");
@@ -213,16 +263,41 @@ mod tests {
 
     #[test]
     fn what_is_not_one_json_document_is_refused() {
-        for json in ["", "  ", "hello", "{} {}", "{}x", "\u{feff}{}", "/* c */{}", "{'a':1}", r#"{"a":NaN}"#, "{\"a\":\"\n\"}"] {
+        for json in [
+            "",
+            "  ",
+            "hello",
+            "{} {}",
+            "{}x",
+            "\u{feff}{}",
+            "/* c */{}",
+            "{'a':1}",
+            r#"{"a":NaN}"#,
+            "{\"a\":\"\n\"}",
+        ] {
             assert!(decode(json).is_err(), "{json}");
         }
     }
 
     #[test]
     fn unknown_fields_are_read_over_but_not_to_any_depth() {
-        let nested = |depth| format!("{{\"extra\":{}1{},\"message\":\"m\"}}", "[".repeat(depth), "]".repeat(depth));
+        let nested = |depth| {
+            format!(
+                "{{\"extra\":{}1{},\"message\":\"m\"}}",
+                "[".repeat(depth),
+                "]".repeat(depth)
+            )
+        };
         assert_eq!(message(&nested(100)), "m");
-        assert!(decode(&nested(10_001)).unwrap_err().to_string().starts_with("recursion limit exceeded"));
-        assert_eq!(message(r#"{"extra":{"a":[1,-1,1.5,true,null,"x"]},"message":"m"}"#), "m");
+        assert!(
+            decode(&nested(10_001))
+                .unwrap_err()
+                .to_string()
+                .starts_with("recursion limit exceeded")
+        );
+        assert_eq!(
+            message(r#"{"extra":{"a":[1,-1,1.5,true,null,"x"]},"message":"m"}"#),
+            "m"
+        );
     }
 }

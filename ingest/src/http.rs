@@ -1,8 +1,8 @@
 //! The event endpoint: a drop-in for notification-controller's, on `POST /`.
 //!
-//! Producers post inside their reconcile loop with 5 s a try. They come again after 5xx (and honour `Retry-After` on
-//! 503), never after 429, 400 or 413: so 429 is for what is stored already, and 503 for what is not stored, or of
-//! which nobody knows.
+//! Producers post inside their reconcile loop with 5 s a try. They come again after 5xx (and honour
+//! `Retry-After` on 503), never after 429, 400 or 413: so 429 is for what is stored already, and
+//! 503 for what is not stored, or of which nobody knows.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,10 +13,10 @@ use axum::extract::{Request, State};
 use axum::http::{Method, Response, Uri};
 use axum::routing::any;
 
-use crate::response::Answer;
 use crate::body;
 use crate::kubernetes::Objects;
 use crate::normalise;
+use crate::response::Answer;
 use crate::store::{EventStore, NotStored, NotStoredReason, Taken};
 
 /// How long taking an event may take: less than the 5 s after which senders give up.
@@ -39,10 +39,14 @@ pub struct Ingest<S> {
 /// The endpoint.
 ///
 /// # Guarantees
-/// Every request is observed once, also one whose sender goes away. 202 only after the store has confirmed.
+/// Every request is observed once, also one whose sender goes away. 202 only after the store has
+/// confirmed.
 pub fn router<S: EventStore>(ingest: Ingest<S>) -> Router {
     let ingest = Arc::new(ingest);
-    Router::new().route("/", any(receive::<S>)).fallback(nowhere::<S>).with_state(ingest)
+    Router::new()
+        .route("/", any(receive::<S>))
+        .fallback(nowhere::<S>)
+        .with_state(ingest)
 }
 
 async fn nowhere<S: EventStore>(State(ingest): State<Arc<Ingest<S>>>, uri: Uri) -> Response<Body> {
@@ -51,8 +55,14 @@ async fn nowhere<S: EventStore>(State(ingest): State<Arc<Ingest<S>>>, uri: Uri) 
     answer.into_response()
 }
 
-async fn receive<S: EventStore>(State(ingest): State<Arc<Ingest<S>>>, request: Request) -> Response<Body> {
-    let mut end = End { taken: Taken::Abandoned, observe: &ingest.observe };
+async fn receive<S: EventStore>(
+    State(ingest): State<Arc<Ingest<S>>>,
+    request: Request,
+) -> Response<Body> {
+    let mut end = End {
+        taken: Taken::Abandoned,
+        observe: &ingest.observe,
+    };
     let answer = ingest.answer(request).await.unwrap_or_else(|answer| answer);
     end.taken = answer.taken;
     answer.into_response()
@@ -66,17 +76,21 @@ impl<S: EventStore> Ingest<S> {
         }
         let bytes = body::read(request.into_body()).await?;
         let began = Instant::now();
-        let mut event = normalise::take(&bytes, &self.cluster, jiff::Timestamp::now(), None).inspect_err(|refused| {
-            tracing::debug!("an event is refused: {refused}");
-        })?;
+        let mut event = normalise::take(&bytes, &self.cluster, jiff::Timestamp::now(), None)
+            .inspect_err(|refused| {
+                tracing::debug!("an event is refused: {refused}");
+            })?;
         drop(bytes);
         if let (Some(objects), Some(object)) = (&self.objects, &event.involved_object) {
             event.labels = objects.find(object).await.map(|found| found.labels());
         }
         let id = event.id.clone();
-        let stored = tokio::time::timeout(TAKEN_WITHIN.saturating_sub(began.elapsed()), self.store.store(event))
-            .await
-            .unwrap_or_else(|_| Err(unconfirmed()));
+        let stored = tokio::time::timeout(
+            TAKEN_WITHIN.saturating_sub(began.elapsed()),
+            self.store.store(event),
+        )
+        .await
+        .unwrap_or_else(|_| Err(unconfirmed()));
         match stored {
             Ok(stored) => {
                 tracing::debug!(event.id = id, "an event is taken: {stored:?}");
@@ -91,12 +105,19 @@ impl<S: EventStore> Ingest<S> {
 }
 
 fn unconfirmed() -> NotStored {
-    let detail = format!("the bus has not confirmed it within {} s", TAKEN_WITHIN.as_secs());
-    NotStored { reason: NotStoredReason::Unavailable, retry_after: Duration::from_secs(1), detail }
+    let detail = format!(
+        "the bus has not confirmed it within {} s",
+        TAKEN_WITHIN.as_secs()
+    );
+    NotStored {
+        reason: NotStoredReason::Unavailable,
+        retry_after: Duration::from_secs(1),
+        detail,
+    }
 }
 
-/// Observes the end of a request when it goes out of scope, which is also what happens to a request whose sender
-/// goes away.
+/// Observes the end of a request when it goes out of scope, which is also what happens to a request
+/// whose sender goes away.
 struct End<'a> {
     taken: Taken,
     observe: &'a (dyn Fn(&Taken) + Send + Sync),

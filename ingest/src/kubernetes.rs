@@ -1,4 +1,5 @@
-//! What ingest has of the cluster that it belongs to: its Events, and the labels of the objects that events are about.
+//! What ingest has of the cluster that it belongs to: its Events, and the labels of the objects
+//! that events are about.
 //!
 //! ```text
 //!  API server ─ watch, lists ─► source ─► filter, repeats ─► report ─► normalise ─► EventStore
@@ -10,8 +11,8 @@
 
 pub mod cursor;
 pub mod filter;
-pub mod recovery;
 pub mod objects;
+pub mod recovery;
 pub mod repeats;
 pub mod report;
 pub mod source;

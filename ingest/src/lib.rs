@@ -6,16 +6,17 @@
 //!  watch ─► report ─┘
 //! ```
 //!
-//! Invariants: a sender gets its 202 only after the event is stored; an event's id is drawn here, once; every request
-//! ends in one counted outcome ([`Taken`]). [`take`] is pure: it does no I/O and reads no clock.
+//! Invariants: a sender gets its 202 only after the event is stored; an event's id is drawn here,
+//! once; every request ends in one counted outcome ([`Taken`]). [`take`] is pure: it does no I/O
+//! and reads no clock.
 
-mod response;
 mod body;
 pub mod bus_store;
 pub mod decode;
 pub mod http;
 pub mod kubernetes;
 pub mod normalise;
+mod response;
 pub mod serve;
 pub mod store;
 pub mod timestamp;

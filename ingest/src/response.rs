@@ -21,20 +21,32 @@ pub(crate) struct Answer {
 
 impl Answer {
     fn new(taken: Taken, status: StatusCode) -> Self {
-        Self { taken, status, header: None, error: None }
+        Self {
+            taken,
+            status,
+            header: None,
+            error: None,
+        }
     }
 
     fn with_header(self, name: HeaderName, value: HeaderValue) -> Self {
-        Self { header: Some((name, value)), ..self }
+        Self {
+            header: Some((name, value)),
+            ..self
+        }
     }
 
     fn with_error(self, error: impl ToString) -> Self {
-        Self { error: Some(error.to_string()), ..self }
+        Self {
+            error: Some(error.to_string()),
+            ..self
+        }
     }
 
     pub(crate) fn wrong_path(path: &str) -> Self {
         let shown: String = path.chars().take(100).collect();
-        Self::new(Taken::Invalid, StatusCode::NOT_FOUND).with_error(format!("events are taken at /, not at {shown}"))
+        Self::new(Taken::Invalid, StatusCode::NOT_FOUND)
+            .with_error(format!("events are taken at /, not at {shown}"))
     }
 
     pub(crate) fn wrong_method() -> Self {
@@ -58,7 +70,9 @@ impl Answer {
         *response.status_mut() = self.status;
         if let Some(error) = self.error {
             *response.body_mut() = Body::from(json!({ "error": error }).to_string());
-            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            response
+                .headers_mut()
+                .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
         if let Some((name, value)) = self.header {
             response.headers_mut().insert(name, value);
@@ -79,10 +93,10 @@ impl From<Unread> for Answer {
         match unread {
             Unread::TooLarge => Self::new(Taken::TooLarge, StatusCode::PAYLOAD_TOO_LARGE)
                 .with_error(format!("the body has more than {} bytes", body::LARGEST)),
-            Unread::TooSlow => Self::new(Taken::Invalid, StatusCode::REQUEST_TIMEOUT).with_error("the body took too long"),
-            Unread::Broken => {
-                Self::new(Taken::Invalid, StatusCode::BAD_REQUEST).with_error("the body is not what its headers announce")
-            }
+            Unread::TooSlow => Self::new(Taken::Invalid, StatusCode::REQUEST_TIMEOUT)
+                .with_error("the body took too long"),
+            Unread::Broken => Self::new(Taken::Invalid, StatusCode::BAD_REQUEST)
+                .with_error("the body is not what its headers announce"),
         }
         .with_header(CONNECTION, close)
     }
@@ -91,12 +105,19 @@ impl From<Unread> for Answer {
 impl From<NotStored> for Answer {
     fn from(not_stored: NotStored) -> Self {
         if let NotStoredReason::TooLarge { limit } = not_stored.reason {
-            return Self::new(Taken::TooLarge, StatusCode::PAYLOAD_TOO_LARGE)
-                .with_error(format!("the event does not fit into the bus's max_payload of {limit} bytes"));
+            return Self::new(Taken::TooLarge, StatusCode::PAYLOAD_TOO_LARGE).with_error(format!(
+                "the event does not fit into the bus's max_payload of {limit} bytes"
+            ));
         }
-        Self::new(Taken::NotStored(not_stored.reason), StatusCode::SERVICE_UNAVAILABLE)
-            .with_header(RETRY_AFTER, whole_seconds(not_stored.retry_after))
-            .with_error(format!("the event is not stored ({}): {}", not_stored.reason, not_stored.detail))
+        Self::new(
+            Taken::NotStored(not_stored.reason),
+            StatusCode::SERVICE_UNAVAILABLE,
+        )
+        .with_header(RETRY_AFTER, whole_seconds(not_stored.retry_after))
+        .with_error(format!(
+            "the event is not stored ({}): {}",
+            not_stored.reason, not_stored.detail
+        ))
     }
 }
 
@@ -112,8 +133,18 @@ mod tests {
 
     #[test]
     fn waits_are_told_in_whole_seconds_rounded_up() {
-        for (milliseconds, told) in [(0, "1"), (1, "1"), (1000, "1"), (1001, "2"), (300_000, "300")] {
-            assert_eq!(whole_seconds(Duration::from_millis(milliseconds)), told, "{milliseconds}");
+        for (milliseconds, told) in [
+            (0, "1"),
+            (1, "1"),
+            (1000, "1"),
+            (1001, "2"),
+            (300_000, "300"),
+        ] {
+            assert_eq!(
+                whole_seconds(Duration::from_millis(milliseconds)),
+                told,
+                "{milliseconds}"
+            );
         }
     }
 }

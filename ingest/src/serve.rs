@@ -20,8 +20,8 @@ const AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(200);
 /// Serves until `shutdown`, then finishes the requests under way and closes.
 ///
 /// # Guarantees
-/// When it returns, no request is under way. Safe to drop: that breaks off what is under way. A failed accept is
-/// tried again.
+/// When it returns, no request is under way. Safe to drop: that breaks off what is under way. A
+/// failed accept is tried again.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
     let mut connections = JoinSet::new();
     loop {
@@ -44,7 +44,8 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
 }
 
 async fn converse(stream: TcpStream, router: Router, shutdown: CancellationToken) {
-    // Answers are small and wanted at once. A socket that refuses this is broken, which the next line finds out.
+    // Answers are small and wanted at once. A socket that refuses this is broken, which the next
+    // line finds out.
     let _ = stream.set_nodelay(true);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -11,8 +11,9 @@ pub trait EventStore: Send + Sync + 'static {
     /// Stores an event.
     ///
     /// # Guarantees asked for
-    /// [`Stored::New`] and [`Stored::Duplicate`] are answered only once the event (or its earlier copy) can't be lost.
-    /// Safe to cancel: the event is then stored or not, and sending it again settles that.
+    /// [`Stored::New`] and [`Stored::Duplicate`] are answered only once the event (or its earlier
+    /// copy) can't be lost. Safe to cancel: the event is then stored or not, and sending it
+    /// again settles that.
     fn store(&self, event: Event) -> impl Future<Output = Result<Stored, NotStored>> + Send;
 }
 

@@ -1,26 +1,39 @@
 //! Times as Go's `time.RFC3339` reads them, which is what Flux's own controllers are held to.
 //!
-//! Wider than RFC 3339: an hour may have one digit, a fraction may follow a comma, an offset may be 24:00. Narrower:
-//! no lower case `t` or `z`, no leap second.
+//! Wider than RFC 3339: an hour may have one digit, a fraction may follow a comma, an offset may be
+//! 24:00. Narrower: no lower case `t` or `z`, no leap second.
 
 use jiff::civil::{Date, DateTime};
 
 /// Go's zero time, 0001-01-01T00:00:00Z, which its programs write for "none".
 const ZERO_TIME: i64 = -62_135_596_800;
 
-/// Reads a time as seconds since 1970. Fractions are dropped; the outer nothing is for what is not a time, the inner
-/// one for Go's zero time.
+/// Reads a time as seconds since 1970. Fractions are dropped; the outer nothing is for what is not
+/// a time, the inner one for Go's zero time.
 pub fn parse(text: &str) -> Option<Option<i64>> {
     let (date, clock) = text.split_once('T')?;
     let (hour, clock) = clock.split_once(':')?;
     let (minute, clock) = clock.split_once(':')?;
     let (second, rest) = clock.split_at_checked(2)?;
-    let hour = if hour.len() == 1 { digits(hour, 1)? } else { digits(hour, 2)? };
+    let hour = if hour.len() == 1 {
+        digits(hour, 1)?
+    } else {
+        digits(hour, 2)?
+    };
     let time = DateTime::from_parts(
         parse_date(date)?,
-        jiff::civil::Time::new(narrow(hour)?, narrow(digits(minute, 2)?)?, narrow(digits(second, 2)?)?, 0).ok()?,
+        jiff::civil::Time::new(
+            narrow(hour)?,
+            narrow(digits(minute, 2)?)?,
+            narrow(digits(second, 2)?)?,
+            0,
+        )
+        .ok()?,
     );
-    let seconds = time.duration_since(Date::constant(1970, 1, 1).at(0, 0, 0, 0)).as_secs() - offset(after_fraction(rest)?)?;
+    let seconds = time
+        .duration_since(Date::constant(1970, 1, 1).at(0, 0, 0, 0))
+        .as_secs()
+        - offset(after_fraction(rest)?)?;
     Some((seconds != ZERO_TIME).then_some(seconds))
 }
 
@@ -52,7 +65,8 @@ fn offset(zone: &str) -> Option<i64> {
     let (hours, minutes) = clock.split_once(':')?;
     let (hours, minutes) = (digits(hours, 2)?, digits(minutes, 2)?);
     // 24 and 60 included, as in Go.
-    (hours <= 24 && minutes <= 60).then_some(sign * (i64::from(hours) * 3600 + i64::from(minutes) * 60))
+    (hours <= 24 && minutes <= 60)
+        .then_some(sign * (i64::from(hours) * 3600 + i64::from(minutes) * 60))
 }
 
 fn digits(text: &str, count: usize) -> Option<u16> {

@@ -11,7 +11,9 @@ use axum::http::Request;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use tidings_core::Event;
-use tidings_ingest::{EventStore, Ingest, NotStored, NotStoredReason, Stored, Taken, router, serve};
+use tidings_ingest::{
+    EventStore, Ingest, NotStored, NotStoredReason, Stored, Taken, router, serve,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
@@ -21,7 +23,8 @@ use tokio_util::sync::CancellationToken;
 const EVENT: &str = r#"{"involvedObject":{"kind":"Kustomization","name":"apps"},"message":"done"}"#;
 const LARGEST: usize = 3 * 1024 * 1024;
 
-/// Answers by a script, and with [`Stored::New`] when that has ended; each answer takes a permit of the gate.
+/// Answers by a script, and with [`Stored::New`] when that has ended; each answer takes a permit of
+/// the gate.
 #[derive(Clone)]
 struct ScriptedStore {
     script: Arc<Mutex<VecDeque<Result<Stored, NotStored>>>>,
@@ -33,7 +36,11 @@ impl EventStore for ScriptedStore {
     async fn store(&self, event: Event) -> Result<Stored, NotStored> {
         self.called.send(event).unwrap();
         self.gate.acquire().await.unwrap().forget();
-        self.script.lock().unwrap().pop_front().unwrap_or(Ok(Stored::New))
+        self.script
+            .lock()
+            .unwrap()
+            .pop_front()
+            .unwrap_or(Ok(Stored::New))
     }
 }
 
@@ -49,11 +56,20 @@ struct Rig {
 fn endpoint(
     script: impl IntoIterator<Item = Result<Stored, NotStored>>,
     permits: usize,
-) -> (axum::Router, Arc<Semaphore>, mpsc::UnboundedReceiver<Event>, mpsc::UnboundedReceiver<Taken>) {
+) -> (
+    axum::Router,
+    Arc<Semaphore>,
+    mpsc::UnboundedReceiver<Event>,
+    mpsc::UnboundedReceiver<Taken>,
+) {
     let (called, stored) = mpsc::unbounded_channel();
     let (observed, ends) = mpsc::unbounded_channel();
     let gate = Arc::new(Semaphore::new(permits));
-    let store = ScriptedStore { script: Arc::new(Mutex::new(script.into_iter().collect())), gate: gate.clone(), called };
+    let store = ScriptedStore {
+        script: Arc::new(Mutex::new(script.into_iter().collect())),
+        gate: gate.clone(),
+        called,
+    };
     let ingest = Ingest {
         store,
         cluster: "eu-1".to_owned(),
@@ -65,13 +81,23 @@ fn endpoint(
 }
 
 impl Rig {
-    async fn start(script: impl IntoIterator<Item = Result<Stored, NotStored>>, permits: usize) -> Self {
+    async fn start(
+        script: impl IntoIterator<Item = Result<Stored, NotStored>>,
+        permits: usize,
+    ) -> Self {
         let (router, gate, stored, ends) = endpoint(script, permits);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
         let server = tokio::spawn(serve(listener, router, shutdown.clone()));
-        Self { address, gate, stored, ends, shutdown, server }
+        Self {
+            address,
+            gate,
+            stored,
+            ends,
+            shutdown,
+            server,
+        }
     }
 
     async fn send(&self, head: &str, body: &[u8]) -> TcpStream {
@@ -87,7 +113,11 @@ impl Rig {
     }
 
     async fn post(&self, body: &str) -> String {
-        self.exchange(&format!("POST / HTTP/1.1\r\nContent-Length: {}", body.len()), body.as_bytes()).await
+        self.exchange(
+            &format!("POST / HTTP/1.1\r\nContent-Length: {}", body.len()),
+            body.as_bytes(),
+        )
+        .await
     }
 }
 
@@ -98,7 +128,11 @@ async fn answer(mut connection: TcpStream) -> String {
 }
 
 fn not_stored(reason: NotStoredReason) -> Result<Stored, NotStored> {
-    Err(NotStored { reason, retry_after: Duration::from_millis(1500), detail: "no answer".to_owned() })
+    Err(NotStored {
+        reason,
+        retry_after: Duration::from_millis(1500),
+        detail: "no answer".to_owned(),
+    })
 }
 
 fn padded(size: usize) -> Vec<u8> {
@@ -111,9 +145,15 @@ fn padded(size: usize) -> Vec<u8> {
 async fn an_event_is_accepted_once_it_is_stored() {
     let mut rig = Rig::start([], 1).await;
     let answer = rig.post(EVENT).await;
-    assert!(answer.starts_with("HTTP/1.1 202 Accepted\r\n") && answer.ends_with("\r\n\r\n"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 202 Accepted\r\n") && answer.ends_with("\r\n\r\n"),
+        "{answer}"
+    );
     let event = rig.stored.recv().await.unwrap();
-    assert_eq!((&*event.cluster, &*event.message, event.id.len()), ("eu-1", "done", 32));
+    assert_eq!(
+        (&*event.cluster, &*event.message, event.id.len()),
+        ("eu-1", "done", 32)
+    );
     assert_eq!(rig.ends.recv().await, Some(Taken::Accepted));
 }
 
@@ -121,15 +161,43 @@ async fn an_event_is_accepted_once_it_is_stored() {
 async fn each_end_of_storing_has_its_status() {
     let too_large = NotStoredReason::TooLarge { limit: 1_048_576 };
     for (stored, status, told, end) in [
-        (Ok(Stored::Duplicate), "429", "retry-after: 300", Taken::Duplicate),
-        (not_stored(NotStoredReason::Unavailable), "503", "retry-after: 2", Taken::NotStored(NotStoredReason::Unavailable)),
-        (not_stored(NotStoredReason::StorageFull), "503", "(storage-full)", Taken::NotStored(NotStoredReason::StorageFull)),
-        (not_stored(NotStoredReason::Retention), "503", "no answer", Taken::NotStored(NotStoredReason::Retention)),
-        (not_stored(too_large), "413", "max_payload of 1048576 bytes", Taken::TooLarge),
+        (
+            Ok(Stored::Duplicate),
+            "429",
+            "retry-after: 300",
+            Taken::Duplicate,
+        ),
+        (
+            not_stored(NotStoredReason::Unavailable),
+            "503",
+            "retry-after: 2",
+            Taken::NotStored(NotStoredReason::Unavailable),
+        ),
+        (
+            not_stored(NotStoredReason::StorageFull),
+            "503",
+            "(storage-full)",
+            Taken::NotStored(NotStoredReason::StorageFull),
+        ),
+        (
+            not_stored(NotStoredReason::Retention),
+            "503",
+            "no answer",
+            Taken::NotStored(NotStoredReason::Retention),
+        ),
+        (
+            not_stored(too_large),
+            "413",
+            "max_payload of 1048576 bytes",
+            Taken::TooLarge,
+        ),
     ] {
         let mut rig = Rig::start([stored], 1).await;
         let answer = rig.post(EVENT).await;
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.contains(told), "{status} {told}: {answer}");
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.contains(told),
+            "{status} {told}: {answer}"
+        );
         assert_eq!(rig.ends.recv().await, Some(end));
     }
 }
@@ -139,16 +207,54 @@ async fn what_is_not_an_event_for_this_address_is_refused_with_the_reason() {
     let mut rig = Rig::start([], 0).await;
     let length = EVENT.len();
     for (head, body, status, told) in [
-        (format!("POST / HTTP/1.1\r\nContent-Length: {length}"), EVENT.replace("kind", "king"), "400", "involvedObject.kind"),
-        ("POST / HTTP/1.1".to_owned(), String::new(), "400", r#"{"error":"the event can't be read as JSON"#),
-        (format!("PUT / HTTP/1.1\r\nContent-Length: {length}"), EVENT.to_owned(), "405", "allow: POST"),
-        ("HEAD / HTTP/1.1".to_owned(), String::new(), "405", "allow: POST"),
-        ("REPORT / HTTP/1.1".to_owned(), String::new(), "405", "allow: POST"),
-        (format!("POST /events/ HTTP/1.1\r\nContent-Length: {length}"), EVENT.to_owned(), "404", "not at /events/"),
-        ("GET /healthz HTTP/1.1".to_owned(), String::new(), "404", "not at /healthz"),
+        (
+            format!("POST / HTTP/1.1\r\nContent-Length: {length}"),
+            EVENT.replace("kind", "king"),
+            "400",
+            "involvedObject.kind",
+        ),
+        (
+            "POST / HTTP/1.1".to_owned(),
+            String::new(),
+            "400",
+            r#"{"error":"the event can't be read as JSON"#,
+        ),
+        (
+            format!("PUT / HTTP/1.1\r\nContent-Length: {length}"),
+            EVENT.to_owned(),
+            "405",
+            "allow: POST",
+        ),
+        (
+            "HEAD / HTTP/1.1".to_owned(),
+            String::new(),
+            "405",
+            "allow: POST",
+        ),
+        (
+            "REPORT / HTTP/1.1".to_owned(),
+            String::new(),
+            "405",
+            "allow: POST",
+        ),
+        (
+            format!("POST /events/ HTTP/1.1\r\nContent-Length: {length}"),
+            EVENT.to_owned(),
+            "404",
+            "not at /events/",
+        ),
+        (
+            "GET /healthz HTTP/1.1".to_owned(),
+            String::new(),
+            "404",
+            "not at /healthz",
+        ),
     ] {
         let answer = rig.exchange(&head, body.as_bytes()).await;
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.contains(told), "{head}: {answer}");
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.contains(told),
+            "{head}: {answer}"
+        );
         assert_eq!(rig.ends.recv().await, Some(Taken::Invalid), "{head}");
     }
     assert!(rig.stored.is_empty());
@@ -157,15 +263,31 @@ async fn what_is_not_an_event_for_this_address_is_refused_with_the_reason() {
 #[tokio::test]
 async fn three_mebibytes_are_the_limit_of_a_body() {
     let mut rig = Rig::start([], 2).await;
-    for (size, status, end) in [(LARGEST, "202", Taken::Accepted), (LARGEST + 1, "413", Taken::TooLarge)] {
+    for (size, status, end) in [
+        (LARGEST, "202", Taken::Accepted),
+        (LARGEST + 1, "413", Taken::TooLarge),
+    ] {
         let body = padded(size);
-        let plain = rig.exchange(&format!("POST /?x=1 HTTP/1.1\r\nContent-Length: {size}"), &body).await;
-        assert!(plain.starts_with(&format!("HTTP/1.1 {status} ")), "{size}: {plain}");
+        let plain = rig
+            .exchange(
+                &format!("POST /?x=1 HTTP/1.1\r\nContent-Length: {size}"),
+                &body,
+            )
+            .await;
+        assert!(
+            plain.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{size}: {plain}"
+        );
         assert_eq!(rig.ends.recv().await, Some(end));
 
         let chunks = [format!("{size:x}\r\n").as_bytes(), &body, b"\r\n0\r\n\r\n"].concat();
-        let chunked = rig.exchange("POST / HTTP/1.1\r\nTransfer-Encoding: chunked", &chunks).await;
-        assert!(chunked.starts_with(&format!("HTTP/1.1 {status} ")), "{size} chunked: {chunked}");
+        let chunked = rig
+            .exchange("POST / HTTP/1.1\r\nTransfer-Encoding: chunked", &chunks)
+            .await;
+        assert!(
+            chunked.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{size} chunked: {chunked}"
+        );
         assert_eq!(rig.ends.recv().await, Some(end));
     }
 }
@@ -173,7 +295,12 @@ async fn three_mebibytes_are_the_limit_of_a_body() {
 #[tokio::test]
 async fn a_sender_that_goes_away_is_counted_too() {
     let mut rig = Rig::start([], 0).await;
-    let connection = rig.send(&format!("POST / HTTP/1.1\r\nContent-Length: {}", EVENT.len()), EVENT.as_bytes()).await;
+    let connection = rig
+        .send(
+            &format!("POST / HTTP/1.1\r\nContent-Length: {}", EVENT.len()),
+            EVENT.as_bytes(),
+        )
+        .await;
     rig.stored.recv().await.unwrap();
     drop(connection);
     assert_eq!(rig.ends.recv().await, Some(Taken::Abandoned));
@@ -182,10 +309,17 @@ async fn a_sender_that_goes_away_is_counted_too() {
 #[tokio::test]
 async fn a_shutdown_waits_for_what_is_under_way_and_takes_nothing_more() {
     let mut rig = Rig::start([], 0).await;
-    let connection = rig.send(&format!("POST / HTTP/1.1\r\nContent-Length: {}", EVENT.len()), EVENT.as_bytes()).await;
+    let connection = rig
+        .send(
+            &format!("POST / HTTP/1.1\r\nContent-Length: {}", EVENT.len()),
+            EVENT.as_bytes(),
+        )
+        .await;
     rig.stored.recv().await.unwrap();
     let mut idle = TcpStream::connect(rig.address).await.unwrap();
-    idle.write_all(b"GET /kept-alive HTTP/1.1\r\nHost: tidings\r\n\r\n").await.unwrap();
+    idle.write_all(b"GET /kept-alive HTTP/1.1\r\nHost: tidings\r\n\r\n")
+        .await
+        .unwrap();
     assert_eq!(rig.ends.recv().await, Some(Taken::Invalid));
     rig.shutdown.cancel();
     assert!(answer(idle).await.starts_with("HTTP/1.1 404 "));
@@ -200,8 +334,20 @@ async fn a_store_that_does_not_confirm_is_not_waited_for_longer_than_senders_wai
     let (router, _gate, _stored, mut ends) = endpoint([], 0);
     let request = Request::post("/").body(Body::from(EVENT)).unwrap();
     let before = tokio::time::Instant::now();
-    let response = TowerToHyperService::new(router).call(request).await.unwrap();
-    assert_eq!((response.status().as_u16(), &response.headers()["retry-after"]), (503, &"1".parse().unwrap()));
+    let response = TowerToHyperService::new(router)
+        .call(request)
+        .await
+        .unwrap();
+    assert_eq!(
+        (
+            response.status().as_u16(),
+            &response.headers()["retry-after"]
+        ),
+        (503, &"1".parse().unwrap())
+    );
     assert_eq!(before.elapsed().as_secs(), 4);
-    assert_eq!(ends.recv().await, Some(Taken::NotStored(NotStoredReason::Unavailable)));
+    assert_eq!(
+        ends.recv().await,
+        Some(Taken::NotStored(NotStoredReason::Unavailable))
+    );
 }

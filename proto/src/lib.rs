@@ -1,7 +1,8 @@
 //! The durable contract of Tidings: the protobuf messages that travel on the bus.
 //!
-//! The sources are `proto/tidings/v1/*.proto`; consumers in other languages generate their types from the same
-//! files. Changes are additive only: a message written by an older Tidings stays readable.
+//! The sources are `proto/tidings/v1/*.proto`; consumers in other languages generate their types
+//! from the same files. Changes are additive only: a message written by an older Tidings stays
+//! readable.
 
 /// Version 1 of the contract.
 #[expect(missing_docs, reason = "generated code")]

@@ -8,7 +8,8 @@
 //!            OUTCOMES ═► status ─► the API server
 //! ```
 //!
-//! Pure: [`matching`], [`metadata`], [`plan`]. The loops: [`route`] and, where the rules are in a cluster, [`status`].
+//! Pure: [`matching`], [`metadata`], [`plan`]. The loops: [`route`] and, where the rules are in a
+//! cluster, [`status`].
 
 pub mod matching;
 pub mod metadata;

@@ -77,8 +77,8 @@ impl Verdict {
     }
 }
 
-/// Decides about one Alert and one event, by nothing else than these and the rules. Allocates nothing until the
-/// Provider's family matters.
+/// Decides about one Alert and one event, by nothing else than these and the rules. Allocates
+/// nothing until the Provider's family matters.
 pub fn verdict(alert: &Alert, event: &Event, rules: &Rules) -> Verdict {
     if alert.suspended {
         return Verdict::AlertSuspended;
@@ -86,33 +86,53 @@ pub fn verdict(alert: &Alert, event: &Event, rules: &Rules) -> Verdict {
     if let Some(verdict) = source_verdict(alert, event) {
         return verdict;
     }
-    if alert.clusters.as_ref().is_some_and(|clusters| !clusters.is_match(&event.cluster)) {
+    if alert
+        .clusters
+        .as_ref()
+        .is_some_and(|clusters| !clusters.is_match(&event.cluster))
+    {
         return Verdict::OtherCluster;
     }
-    if alert.included.as_ref().is_some_and(|patterns| !patterns.is_match(&event.message)) {
+    if alert
+        .included
+        .as_ref()
+        .is_some_and(|patterns| !patterns.is_match(&event.message))
+    {
         return Verdict::MessageNotIncluded;
     }
-    if alert.excluded.as_ref().is_some_and(|patterns| patterns.is_match(&event.message)) {
+    if alert
+        .excluded
+        .as_ref()
+        .is_some_and(|patterns| patterns.is_match(&event.message))
+    {
         return Verdict::MessageExcluded;
     }
     if rules.options().no_cross_namespace_refs && object(event).namespace != alert.namespace {
         return Verdict::CrossNamespaceRefused;
     }
     // A Provider that is not there may be about to be created: its deliveries wait for it.
-    rules.provider(&alert.namespace, &alert.provider).map_or(Verdict::Matched, |provider| provider_verdict(provider, event))
+    rules
+        .provider(&alert.namespace, &alert.provider)
+        .map_or(Verdict::Matched, |provider| {
+            provider_verdict(provider, event)
+        })
 }
 
 /// Whether a source names the object of the event, labels apart.
 pub(crate) fn names(source: &Source, event: &Event) -> bool {
     let object = object(event);
     source.kind == object.kind
-        && source.namespace.as_ref().is_none_or(|namespace| *namespace == object.namespace)
+        && source
+            .namespace
+            .as_ref()
+            .is_none_or(|namespace| *namespace == object.namespace)
         && source.name.as_ref().is_none_or(|name| *name == object.name)
 }
 
 /// The object of an event; one without any is about nothing.
 pub(crate) fn object(event: &Event) -> &tidings_core::ObjectReference {
-    static NOTHING: std::sync::LazyLock<tidings_core::ObjectReference> = std::sync::LazyLock::new(Default::default);
+    static NOTHING: std::sync::LazyLock<tidings_core::ObjectReference> =
+        std::sync::LazyLock::new(Default::default);
     event.involved_object.as_ref().unwrap_or(&NOTHING)
 }
 
@@ -125,7 +145,8 @@ fn source_verdict(alert: &Alert, event: &Event) -> Option<Verdict> {
         }
         match labels_verdict(source, event.labels.as_ref()) {
             None => return None,
-            // An object whose labels are unknown may have been meant: that is nearer than one that was not.
+            // An object whose labels are unknown may have been meant: that is nearer than one that
+            // was not.
             Some(Verdict::LabelsDiffer) if nearest == Verdict::LabelsUnknown => {}
             Some(verdict) => nearest = verdict,
         }
@@ -133,7 +154,8 @@ fn source_verdict(alert: &Alert, event: &Event) -> Option<Verdict> {
     Some(nearest)
 }
 
-/// Nothing where the labels are those that the source asks for. An empty selector selects everything.
+/// Nothing where the labels are those that the source asks for. An empty selector selects
+/// everything.
 fn labels_verdict(source: &Source, labels: Option<&ObjectLabels>) -> Option<Verdict> {
     if source.match_labels.is_empty() {
         return None;
@@ -141,7 +163,10 @@ fn labels_verdict(source: &Source, labels: Option<&ObjectLabels>) -> Option<Verd
     let state = labels.map_or(object_labels::State::Unknown, ObjectLabels::state);
     match (state, labels) {
         (object_labels::State::Known, Some(labels)) => {
-            let agree = source.match_labels.iter().all(|(key, value)| labels.labels.get(key) == Some(value));
+            let agree = source
+                .match_labels
+                .iter()
+                .all(|(key, value)| labels.labels.get(key) == Some(value));
             (!agree).then_some(Verdict::LabelsDiffer)
         }
         (object_labels::State::Absent, _) => Some(Verdict::LabelsDiffer),
@@ -149,7 +174,8 @@ fn labels_verdict(source: &Source, labels: Option<&ObjectLabels>) -> Option<Verd
     }
 }
 
-/// What the Provider's family takes. Only what the event itself says counts here, not the Alert's metadata.
+/// What the Provider's family takes. Only what the event itself says counts here, not the Alert's
+/// metadata.
 fn provider_verdict(provider: &Provider, event: &Event) -> Verdict {
     if provider.suspended {
         return Verdict::ProviderSuspended;
@@ -159,16 +185,18 @@ fn provider_verdict(provider: &Provider, event: &Event) -> Verdict {
         Family::Generic => Verdict::Matched,
         Family::Message | Family::ChangeRequest if is_update => Verdict::NotACommitStatusProvider,
         Family::Message => Verdict::Matched,
-        Family::CommitStatus if is_update || says_commit(event, provider.commit_status.pending) => Verdict::Matched,
+        Family::CommitStatus if is_update || says_commit(event, provider.commit_status.pending) => {
+            Verdict::Matched
+        }
         Family::CommitStatus => Verdict::NoCommit,
         Family::ChangeRequest if has_annotation(event, "change_request") => Verdict::Matched,
         Family::ChangeRequest => Verdict::NoChangeRequest,
     }
 }
 
-/// Whether an event that is no update concerns a commit: every error does (the commit is then found, or not, in the
-/// combined metadata), one with the user's `commit`, and a Kustomization's success whose revision holds one; also its
-/// progress, where the Provider tells it as pending.
+/// Whether an event that is no update concerns a commit: every error does (the commit is then
+/// found, or not, in the combined metadata), one with the user's `commit`, and a Kustomization's
+/// success whose revision holds one; also its progress, where the Provider tells it as pending.
 fn says_commit(event: &Event, tells_pending: bool) -> bool {
     let is_told = event.reason != "Progressing" || tells_pending;
     let is_success = event.severity == "info" && is_told && object(event).kind == "Kustomization";
@@ -183,10 +211,12 @@ fn has_annotation(event: &Event, key: &str) -> bool {
 
 /// The git revision of an event: that behind an OCI artifact goes before that of the source.
 fn revision(event: &Event) -> Option<&str> {
-    flux::controller_metadata(event, "originRevision").or_else(|| flux::controller_metadata(event, "revision"))
+    flux::controller_metadata(event, "originRevision")
+        .or_else(|| flux::controller_metadata(event, "revision"))
 }
 
-/// The commit of a revision such as `main@sha1:<commit>`: 40 hexadecimal digits behind the last `:`, else the last `/`.
+/// The commit of a revision such as `main@sha1:<commit>`: 40 hexadecimal digits behind the last
+/// `:`, else the last `/`.
 fn commit(revision: &str) -> Option<&str> {
     let commit = match (revision.rsplit_once(':'), revision.rsplit_once('/')) {
         (Some((_, tail)), _) | (None, Some((_, tail))) => tail,
@@ -203,8 +233,16 @@ mod tests {
 
     use super::*;
 
-    const KINDS: Kinds =
-        &[Kind { name: "github", family: Family::CommitStatus }, Kind { name: "slack", family: Family::Message }];
+    const KINDS: Kinds = &[
+        Kind {
+            name: "github",
+            family: Family::CommitStatus,
+        },
+        Kind {
+            name: "slack",
+            family: Family::Message,
+        },
+    ];
     const COMMIT: &str = "8ba2d1c0a4e4b1c2d3e4f5a6b7c8d9e0f1a2b3c4";
 
     /// One Alert with these fields, and its Provider.
@@ -214,14 +252,23 @@ mod tests {
 
     fn rules_with(fields: Value, provider: Value) -> Rules {
         let mut spec = json!({"providerRef": {"name": "p"}, "eventSources": [{"kind": "Kustomization", "name": "*"}]});
-        spec.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        spec.as_object_mut()
+            .unwrap()
+            .extend(fields.as_object().unwrap().clone());
         let object = |what: &str, name: &str, spec: Value| {
             let metadata = json!({"name": name, "namespace": "apps"});
             Object::new(
                 json!({"apiVersion": "notification.toolkit.fluxcd.io/v1beta3", "kind": what, "metadata": metadata, "spec": spec}),
             )
         };
-        let rules = Rules::compile(&[object("Alert", "a", spec), object("Provider", "p", provider)], KINDS, &Options::default());
+        let rules = Rules::compile(
+            &[
+                object("Alert", "a", spec),
+                object("Provider", "p", provider),
+            ],
+            KINDS,
+            &Options::default(),
+        );
         assert_eq!(rules.problems(), []);
         rules
     }
@@ -249,41 +296,83 @@ mod tests {
     }
 
     fn with_labels(state: object_labels::State, labels: &[(&str, &str)]) -> Event {
-        let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        event(|event| event.labels = Some(ObjectLabels { state: state.into(), labels }))
+        let labels = labels
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
+        event(|event| {
+            event.labels = Some(ObjectLabels {
+                state: state.into(),
+                labels,
+            })
+        })
     }
 
     #[test]
     fn an_event_of_another_cluster_is_not_meant() {
         let rules = rules("slack", json!({"clusters": ["us-*", "ap-1"]}));
         assert_eq!(judge(&rules, &event(|_| ())), Verdict::OtherCluster);
-        assert_eq!(judge(&rules, &event(|event| event.cluster = "us-7".into())), Verdict::Matched);
+        assert_eq!(
+            judge(&rules, &event(|event| event.cluster = "us-7".into())),
+            Verdict::Matched
+        );
     }
 
     #[test]
     fn unknown_labels_are_told_apart_from_others() {
-        let source = |labels: Value| json!({"kind": "Kustomization", "name": "*", "matchLabels": labels});
-        let asks = rules("slack", json!({"eventSources": [source(json!({"a": "1"}))]}));
+        let source =
+            |labels: Value| json!({"kind": "Kustomization", "name": "*", "matchLabels": labels});
+        let asks = rules(
+            "slack",
+            json!({"eventSources": [source(json!({"a": "1"}))]}),
+        );
         assert_eq!(judge(&asks, &event(|_| ())), Verdict::LabelsUnknown);
         for (state, labels, expected) in [
-            (object_labels::State::Unknown, &[("a", "1")][..], Verdict::LabelsUnknown),
+            (
+                object_labels::State::Unknown,
+                &[("a", "1")][..],
+                Verdict::LabelsUnknown,
+            ),
             (object_labels::State::Absent, &[], Verdict::LabelsDiffer),
-            (object_labels::State::Known, &[("a", "2")], Verdict::LabelsDiffer),
-            (object_labels::State::Known, &[("b", "1"), ("a", "1")], Verdict::Matched),
+            (
+                object_labels::State::Known,
+                &[("a", "2")],
+                Verdict::LabelsDiffer,
+            ),
+            (
+                object_labels::State::Known,
+                &[("b", "1"), ("a", "1")],
+                Verdict::Matched,
+            ),
         ] {
-            assert_eq!(judge(&asks, &with_labels(state, labels)), expected, "{state:?} {labels:?}");
+            assert_eq!(
+                judge(&asks, &with_labels(state, labels)),
+                expected,
+                "{state:?} {labels:?}"
+            );
         }
-        let either = rules("slack", json!({"eventSources": [source(json!({"a": "1"})), source(json!({}))]}));
-        assert_eq!(judge(&either, &event(|_| ())), Verdict::Matched, "an empty selector needs no labels");
+        let either = rules(
+            "slack",
+            json!({"eventSources": [source(json!({"a": "1"})), source(json!({}))]}),
+        );
+        assert_eq!(
+            judge(&either, &event(|_| ())),
+            Verdict::Matched,
+            "an empty selector needs no labels"
+        );
     }
 
     #[test]
     fn a_severity_that_is_not_taken_is_told_apart_from_a_source_that_is_not_meant() {
         let rules = rules("slack", json!({"eventSeverity": "error"}));
         assert_eq!(judge(&rules, &event(|_| ())), Verdict::BelowSeverity);
-        let other = event(|event| event.involved_object.get_or_insert_default().namespace = "other".into());
+        let other =
+            event(|event| event.involved_object.get_or_insert_default().namespace = "other".into());
         assert_eq!(judge(&rules, &other), Verdict::NoEventSourceMatches);
-        assert_eq!(judge(&rules, &Event::default()), Verdict::NoEventSourceMatches);
+        assert_eq!(
+            judge(&rules, &Event::default()),
+            Verdict::NoEventSourceMatches
+        );
     }
 
     #[test]
@@ -293,24 +382,66 @@ mod tests {
             event(|event| {
                 event.involved_object.get_or_insert_default().kind = kind.into();
                 event.reason = reason.into();
-                event.metadata.insert(format!("kustomize.toolkit.fluxcd.io/{key}"), revision.into());
+                event.metadata.insert(
+                    format!("kustomize.toolkit.fluxcd.io/{key}"),
+                    revision.into(),
+                );
             })
         };
         let revision = format!("main@sha1:{COMMIT}");
         for (reason, key, revision, expected) in [
-            ("ReconciliationSucceeded", "revision", revision.as_str(), Verdict::Matched),
-            ("ReconciliationSucceeded", "originRevision", &revision, Verdict::Matched),
+            (
+                "ReconciliationSucceeded",
+                "revision",
+                revision.as_str(),
+                Verdict::Matched,
+            ),
+            (
+                "ReconciliationSucceeded",
+                "originRevision",
+                &revision,
+                Verdict::Matched,
+            ),
             ("Progressing", "revision", &revision, Verdict::NoCommit),
-            ("ReconciliationSucceeded", "revision", "latest@sha256:abc", Verdict::NoCommit),
-            ("ReconciliationSucceeded", "commit", COMMIT, Verdict::NoCommit),
+            (
+                "ReconciliationSucceeded",
+                "revision",
+                "latest@sha256:abc",
+                Verdict::NoCommit,
+            ),
+            (
+                "ReconciliationSucceeded",
+                "commit",
+                COMMIT,
+                Verdict::NoCommit,
+            ),
         ] {
-            assert_eq!(judge(&rules, &success("Kustomization", reason, key, revision)), expected, "{reason} {key}");
+            assert_eq!(
+                judge(&rules, &success("Kustomization", reason, key, revision)),
+                expected,
+                "{reason} {key}"
+            );
         }
         let error = event(|event| event.severity = "error".into());
         assert_eq!(judge(&rules, &error), Verdict::Matched);
-        let pending = rules_with(json!({}), json!({"type": "github", "commitStatus": {"pending": true}}));
-        assert_eq!(judge(&pending, &success("Kustomization", "Progressing", "revision", &revision)), Verdict::Matched);
-        assert_eq!(judge(&pending, &success("Kustomization", "Progressing", "revision", "6.5.4")), Verdict::NoCommit);
+        let pending = rules_with(
+            json!({}),
+            json!({"type": "github", "commitStatus": {"pending": true}}),
+        );
+        assert_eq!(
+            judge(
+                &pending,
+                &success("Kustomization", "Progressing", "revision", &revision)
+            ),
+            Verdict::Matched
+        );
+        assert_eq!(
+            judge(
+                &pending,
+                &success("Kustomization", "Progressing", "revision", "6.5.4")
+            ),
+            Verdict::NoCommit
+        );
     }
 
     #[test]

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use tidings_core::model::flux;
 use tidings_core::Event;
+use tidings_core::model::flux;
 use tidings_rules::Alert;
 
 use crate::matching::object;
 
-/// Combines metadata under keys without their prefix. What comes later in this list wins: the user's annotations, the
-/// Alert's `eventMetadata`, its `summary`, what the controller says.
+/// Combines metadata under keys without their prefix. What comes later in this list wins: the
+/// user's annotations, the Alert's `eventMetadata`, its `summary`, what the controller says.
 pub fn combine(alert: &Alert, event: &Event) -> BTreeMap<String, String> {
     let group = flux::api_group(&object(event).api_version);
     let mut combined: BTreeMap<String, String> = of_group(event, flux::EVENT_GROUP).collect();
@@ -58,12 +58,25 @@ mod tests {
                 api_version: "kustomize.toolkit.fluxcd.io/v1".into(),
                 ..ObjectReference::default()
             }),
-            metadata: metadata.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+            metadata: metadata
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .into(),
             ..Event::default()
         };
         let combined = combine(rules.alert("apps", "a").unwrap(), &event);
-        let expected =
-            [("cluster", "eu"), ("image/tag", "v1"), ("note", "of the Alert"), ("revision", "main"), ("summary", "of the Alert")];
-        assert_eq!(combined.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect::<Vec<_>>(), expected);
+        let expected = [
+            ("cluster", "eu"),
+            ("image/tag", "v1"),
+            ("note", "of the Alert"),
+            ("revision", "main"),
+            ("summary", "of the Alert"),
+        ];
+        assert_eq!(
+            combined
+                .iter()
+                .map(|(key, value)| (key.as_str(), value.as_str()))
+                .collect::<Vec<_>>(),
+            expected
+        );
     }
 }

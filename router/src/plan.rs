@@ -1,5 +1,5 @@
-//! From an event and the rules to the deliveries that are owed. Pure: the same input gives the same ids, on whichever
-//! replica, however often.
+//! From an event and the rules to the deliveries that are owed. Pure: the same input gives the same
+//! ids, on whichever replica, however often.
 
 use tidings_core::model::flux;
 use tidings_core::model::id;
@@ -46,7 +46,8 @@ pub struct Explanation {
     pub delivery: Option<Delivery>,
 }
 
-/// Plans an event. Only Alerts with a source for its object are looked at; for all others there is no verdict.
+/// Plans an event. Only Alerts with a source for its object are looked at; for all others there is
+/// no verdict.
 pub fn plan(rules: &Rules, event: &Event, planning: Planning) -> Plan {
     let object = object(event);
     let mut plan = Plan::default();
@@ -54,7 +55,8 @@ pub fn plan(rules: &Rules, event: &Event, planning: Planning) -> Plan {
         let verdict = verdict(alert, event, rules);
         plan.verdicts.push(verdict);
         if verdict == Verdict::Matched {
-            plan.deliveries.push(delivery(alert, event, rules, planning));
+            plan.deliveries
+                .push(delivery(alert, event, rules, planning));
         }
     }
     plan
@@ -68,22 +70,28 @@ pub fn explain(rules: &Rules, event: &Event, planning: Planning) -> Vec<Explanat
             alert: format!("{}/{}", alert.namespace, alert.name),
             verdict,
             sentence: sentence(verdict, alert, event),
-            delivery: (verdict == Verdict::Matched).then(|| delivery(alert, event, rules, planning)),
+            delivery: (verdict == Verdict::Matched)
+                .then(|| delivery(alert, event, rules, planning)),
         }
     });
-    let refused = rules.refused().iter().filter(|(identity, _)| identity.kind == "Alert").map(|(identity, why)| Explanation {
-        alert: format!("{}/{}", identity.namespace, identity.name),
-        verdict: Verdict::NoEventSourceMatches,
-        sentence: format!("the Alert is refused: {why}"),
-        delivery: None,
-    });
+    let refused = rules
+        .refused()
+        .iter()
+        .filter(|(identity, _)| identity.kind == "Alert")
+        .map(|(identity, why)| Explanation {
+            alert: format!("{}/{}", identity.namespace, identity.name),
+            verdict: Verdict::NoEventSourceMatches,
+            sentence: format!("the Alert is refused: {why}"),
+            delivery: None,
+        });
     in_force.chain(refused).collect()
 }
 
 fn delivery(alert: &Alert, event: &Event, rules: &Rules, planning: Planning) -> Delivery {
     let provider = rules.provider(&alert.namespace, &alert.provider);
     let reads_alert = provider.is_some_and(|provider| provider.commit_status_expr.is_some());
-    let [alert_id, provider_id] = [&alert.name, &alert.provider].map(|name| (alert.namespace.as_str(), name.as_str()));
+    let [alert_id, provider_id] =
+        [&alert.name, &alert.provider].map(|name| (alert.namespace.as_str(), name.as_str()));
     Delivery {
         id: id::delivery_id(&event.id, alert_id, provider_id, planning.generation),
         event_id: event.id.clone(),
@@ -93,13 +101,19 @@ fn delivery(alert: &Alert, event: &Event, rules: &Rules, planning: Planning) -> 
             namespace: alert.namespace.clone(),
             name: alert.name.clone(),
             uid: alert.uid.clone(),
-            manifest: if reads_alert { alert.manifest.to_string() } else { String::new() },
+            manifest: if reads_alert {
+                alert.manifest.to_string()
+            } else {
+                String::new()
+            },
         }),
         provider: Some(ProviderReference {
             namespace: alert.namespace.clone(),
             name: alert.provider.clone(),
             r#type: provider.map_or_else(String::new, |provider| provider.kind.name.to_owned()),
-            pool: provider.map_or(DEFAULT_POOL, |provider| &provider.pool).to_owned(),
+            pool: provider
+                .map_or(DEFAULT_POOL, |provider| &provider.pool)
+                .to_owned(),
         }),
         metadata: metadata::combine(alert, event).into_iter().collect(),
         channel: alert.channel.clone(),
@@ -117,29 +131,53 @@ fn sentence(verdict: Verdict, alert: &Alert, event: &Event) -> String {
         Verdict::Matched => format!("the event goes to {provider}"),
         Verdict::AlertSuspended => "the Alert is suspended".to_owned(),
         Verdict::NoEventSourceMatches => no_source(alert, event),
-        Verdict::BelowSeverity => format!("the Alert's eventSeverity does not take the severity \"{}\"", event.severity),
+        Verdict::BelowSeverity => format!(
+            "the Alert's eventSeverity does not take the severity \"{}\"",
+            event.severity
+        ),
         Verdict::LabelsDiffer => {
-            format!("{} does not have the labels that matchLabels asks for: {}", name(event), labels(alert, event))
+            format!(
+                "{} does not have the labels that matchLabels asks for: {}",
+                name(event),
+                labels(alert, event)
+            )
         }
         Verdict::LabelsUnknown => {
-            format!("matchLabels asks for {}, and the labels of {} are not known", labels(alert, event), name(event))
+            format!(
+                "matchLabels asks for {}, and the labels of {} are not known",
+                labels(alert, event),
+                name(event)
+            )
         }
-        Verdict::MessageNotIncluded => "no pattern of inclusionList is found in the message".to_owned(),
+        Verdict::MessageNotIncluded => {
+            "no pattern of inclusionList is found in the message".to_owned()
+        }
         Verdict::MessageExcluded => "a pattern of exclusionList is found in the message".to_owned(),
-        Verdict::OtherCluster => format!("the Alert's clusters do not name the cluster \"{}\"", event.cluster),
+        Verdict::OtherCluster => format!(
+            "the Alert's clusters do not name the cluster \"{}\"",
+            event.cluster
+        ),
         Verdict::CrossNamespaceRefused => {
-            format!("the event is from namespace {}, and references across namespaces are refused", object(event).namespace)
+            format!(
+                "the event is from namespace {}, and references across namespaces are refused",
+                object(event).namespace
+            )
         }
         Verdict::ProviderSuspended => format!("{provider} is suspended"),
         Verdict::NotACommitStatusProvider => {
-            format!("commit_status: update goes to commit statuses only, and {provider} is for none")
+            format!(
+                "commit_status: update goes to commit statuses only, and {provider} is for none"
+            )
         }
         Verdict::NoCommit => format!(
             "{provider} needs a commit: an error, the annotation {}/commit, commit_status: update, or a Kustomization's success \
              with a git revision",
             flux::EVENT_GROUP
         ),
-        Verdict::NoChangeRequest => format!("{provider} needs the annotation {}/change_request on the object", flux::EVENT_GROUP),
+        Verdict::NoChangeRequest => format!(
+            "{provider} needs the annotation {}/change_request on the object",
+            flux::EVENT_GROUP
+        ),
     }
 }
 
@@ -147,7 +185,10 @@ fn sentence(verdict: Verdict, alert: &Alert, event: &Event) -> String {
 fn no_source(alert: &Alert, event: &Event) -> String {
     let object = object(event);
     let nearness = |source: &&tidings_rules::Source| {
-        let namespace = source.namespace.as_ref().is_none_or(|namespace| *namespace == object.namespace);
+        let namespace = source
+            .namespace
+            .as_ref()
+            .is_none_or(|namespace| *namespace == object.namespace);
         let name = source.name.as_ref().is_none_or(|name| *name == object.name);
         (source.kind == object.kind, namespace, name)
     };
@@ -156,8 +197,15 @@ fn no_source(alert: &Alert, event: &Event) -> String {
         None => "the Alert has no eventSources".to_owned(),
         Some(source) => {
             let any = || "*".to_owned();
-            let (namespace, wanted) = (source.namespace.clone().unwrap_or_else(any), source.name.clone().unwrap_or_else(any));
-            format!("no source names {}; the nearest is {} {namespace}/{wanted}", name(event), source.kind)
+            let (namespace, wanted) = (
+                source.namespace.clone().unwrap_or_else(any),
+                source.name.clone().unwrap_or_else(any),
+            );
+            format!(
+                "no source names {}; the nearest is {} {namespace}/{wanted}",
+                name(event),
+                source.kind
+            )
         }
     }
 }
@@ -169,9 +217,19 @@ fn name(event: &Event) -> String {
 
 /// The labels of the first source that names the object.
 fn labels(alert: &Alert, event: &Event) -> String {
-    let mut sources = alert.sources.iter().filter(|source| names(source, event) && !source.match_labels.is_empty());
-    let labels = sources.next().map(|source| source.match_labels.iter().map(|(key, value)| format!("{key}={value}")));
-    labels.map(|labels| labels.collect::<Vec<_>>().join(",")).unwrap_or_default()
+    let mut sources = alert
+        .sources
+        .iter()
+        .filter(|source| names(source, event) && !source.match_labels.is_empty());
+    let labels = sources.next().map(|source| {
+        source
+            .match_labels
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+    });
+    labels
+        .map(|labels| labels.collect::<Vec<_>>().join(","))
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -182,7 +240,10 @@ mod tests {
 
     use super::*;
 
-    const KINDS: Kinds = &[Kind { name: "github", family: Family::CommitStatus }];
+    const KINDS: Kinds = &[Kind {
+        name: "github",
+        family: Family::CommitStatus,
+    }];
 
     fn object(kind: &str, name: &str, spec: Value) -> Object {
         let metadata = json!({"name": name, "namespace": "apps"});
@@ -192,7 +253,11 @@ mod tests {
     }
 
     fn alert(name: &str, provider: &str, source: Value) -> Object {
-        object("Alert", name, json!({"providerRef": {"name": provider}, "eventSources": [source]}))
+        object(
+            "Alert",
+            name,
+            json!({"providerRef": {"name": provider}, "eventSources": [source]}),
+        )
     }
 
     fn rules() -> Rules {
@@ -200,18 +265,38 @@ mod tests {
         let objects = [
             alert("plain", "plain", all.clone()),
             alert("expression", "expression", all),
-            alert("near", "plain", json!({"kind": "Kustomization", "name": "y"})),
-            alert("far", "plain", json!({"kind": "HelmRelease", "name": "x", "namespace": "infra"})),
-            alert("refused", "plain", json!({"kind": "HelmRelease", "name": ""})),
+            alert(
+                "near",
+                "plain",
+                json!({"kind": "Kustomization", "name": "y"}),
+            ),
+            alert(
+                "far",
+                "plain",
+                json!({"kind": "HelmRelease", "name": "x", "namespace": "infra"}),
+            ),
+            alert(
+                "refused",
+                "plain",
+                json!({"kind": "HelmRelease", "name": ""}),
+            ),
             object("Provider", "plain", json!({"type": "github", "pool": "eu"})),
-            object("Provider", "expression", json!({"type": "github", "commitStatusExpr": "alert.metadata.name"})),
+            object(
+                "Provider",
+                "expression",
+                json!({"type": "github", "commitStatusExpr": "alert.metadata.name"}),
+            ),
         ];
         Rules::compile(&objects, KINDS, &Options::default())
     }
 
     fn event(message: &str) -> Event {
-        let object =
-            ObjectReference { kind: "Kustomization".into(), namespace: "apps".into(), name: "x".into(), ..Default::default() };
+        let object = ObjectReference {
+            kind: "Kustomization".into(),
+            namespace: "apps".into(),
+            name: "x".into(),
+            ..Default::default()
+        };
         Event {
             id: "e".into(),
             severity: "error".into(),
@@ -223,21 +308,59 @@ mod tests {
 
     #[test]
     fn a_delivery_goes_to_each_alert_that_matched_and_keeps_its_id() {
-        let first = plan(&rules(), &event("text"), Planning { event_sequence: 7, ..Planning::default() });
+        let first = plan(
+            &rules(),
+            &event("text"),
+            Planning {
+                event_sequence: 7,
+                ..Planning::default()
+            },
+        );
         assert_eq!(first.verdicts, [Verdict::Matched, Verdict::Matched]);
-        let [expression, plain] = &first.deliveries[..] else { panic!("{:?}", first.deliveries) };
+        let [expression, plain] = &first.deliveries[..] else {
+            panic!("{:?}", first.deliveries)
+        };
         let provider = plain.provider.as_ref().unwrap();
-        assert_eq!((provider.r#type.as_str(), provider.pool.as_str()), ("github", "eu"));
-        assert_eq!((plain.event_sequence, plain.event.as_ref()), (7, Some(&event("text"))));
+        assert_eq!(
+            (provider.r#type.as_str(), provider.pool.as_str()),
+            ("github", "eu")
+        );
+        assert_eq!(
+            (plain.event_sequence, plain.event.as_ref()),
+            (7, Some(&event("text")))
+        );
         let manifest = &expression.alert.as_ref().unwrap().manifest;
-        assert_eq!(serde_json::from_str::<Value>(manifest).unwrap()["metadata"]["name"], "expression");
+        assert_eq!(
+            serde_json::from_str::<Value>(manifest).unwrap()["metadata"]["name"],
+            "expression"
+        );
         assert_eq!(plain.alert.as_ref().unwrap().manifest, "");
         assert_eq!(
-            plan(&rules(), &event("text"), Planning { event_sequence: 7, ..Planning::default() }).deliveries,
+            plan(
+                &rules(),
+                &event("text"),
+                Planning {
+                    event_sequence: 7,
+                    ..Planning::default()
+                }
+            )
+            .deliveries,
             first.deliveries
         );
-        let replayed = plan(&rules(), &event("text"), Planning { generation: 1, ..Planning::default() });
-        assert!(replayed.deliveries.iter().all(|replay| first.deliveries.iter().all(|delivery| delivery.id != replay.id)));
+        let replayed = plan(
+            &rules(),
+            &event("text"),
+            Planning {
+                generation: 1,
+                ..Planning::default()
+            },
+        );
+        assert!(replayed.deliveries.iter().all(|replay| {
+            first
+                .deliveries
+                .iter()
+                .all(|delivery| delivery.id != replay.id)
+        }));
     }
 
     #[test]
@@ -248,31 +371,84 @@ mod tests {
         let objects = [
             object("Alert", "own", spec(template.clone())),
             object("Alert", "without", spec(Value::Null)),
-            object("Provider", "p", json!({"type": "github", "template": {"inline": "of the Provider"}})),
+            object(
+                "Provider",
+                "p",
+                json!({"type": "github", "template": {"inline": "of the Provider"}}),
+            ),
         ];
         let rules = Rules::compile(&objects, KINDS, &Options::default());
-        let deliveries = plan(&rules, &event("text"), Planning { ..Planning::default() }).deliveries;
-        let reference = TemplateReference { config_map: "texts".into(), key: "short".into(), ..Default::default() };
-        assert_eq!(deliveries.iter().map(|delivery| delivery.template.clone()).collect::<Vec<_>>(), [Some(reference), None]);
+        let deliveries = plan(
+            &rules,
+            &event("text"),
+            Planning {
+                ..Planning::default()
+            },
+        )
+        .deliveries;
+        let reference = TemplateReference {
+            config_map: "texts".into(),
+            key: "short".into(),
+            ..Default::default()
+        };
+        assert_eq!(
+            deliveries
+                .iter()
+                .map(|delivery| delivery.template.clone())
+                .collect::<Vec<_>>(),
+            [Some(reference), None]
+        );
     }
 
     #[test]
     fn a_large_event_is_left_out_of_its_deliveries() {
-        let plan = plan(&rules(), &event(&"x".repeat(LARGEST_EVENT_BYTES)), Planning::default());
-        assert!(plan.deliveries.iter().all(|delivery| delivery.event.is_none() && delivery.event_id == "e"));
+        let plan = plan(
+            &rules(),
+            &event(&"x".repeat(LARGEST_EVENT_BYTES)),
+            Planning::default(),
+        );
+        assert!(
+            plan.deliveries
+                .iter()
+                .all(|delivery| delivery.event.is_none() && delivery.event_id == "e")
+        );
     }
 
     #[test]
     fn every_alert_is_explained() {
         let explained = explain(&rules(), &event("text"), Planning::default());
-        let told: Vec<_> = explained.iter().map(|it| (it.alert.as_str(), it.verdict.as_str(), it.sentence.as_str())).collect();
+        let told: Vec<_> = explained
+            .iter()
+            .map(|it| (it.alert.as_str(), it.verdict.as_str(), it.sentence.as_str()))
+            .collect();
         let expected = [
-            ("apps/expression", "matched", "the event goes to Provider apps/expression"),
-            ("apps/far", "no-event-source-matches", "no source names Kustomization apps/x; the nearest is HelmRelease infra/x"),
-            ("apps/near", "no-event-source-matches", "no source names Kustomization apps/x; the nearest is Kustomization apps/y"),
-            ("apps/plain", "matched", "the event goes to Provider apps/plain"),
+            (
+                "apps/expression",
+                "matched",
+                "the event goes to Provider apps/expression",
+            ),
+            (
+                "apps/far",
+                "no-event-source-matches",
+                "no source names Kustomization apps/x; the nearest is HelmRelease infra/x",
+            ),
+            (
+                "apps/near",
+                "no-event-source-matches",
+                "no source names Kustomization apps/x; the nearest is Kustomization apps/y",
+            ),
+            (
+                "apps/plain",
+                "matched",
+                "the event goes to Provider apps/plain",
+            ),
         ];
         assert_eq!(told[..4], expected);
-        assert!(told[4].0 == "apps/refused" && told[4].2.starts_with("the Alert is refused: spec.eventSources[0].name is empty"));
+        assert!(
+            told[4].0 == "apps/refused"
+                && told[4]
+                    .2
+                    .starts_with("the Alert is refused: spec.eventSources[0].name is empty")
+        );
     }
 }

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tidings_core::bus::Bus;
 use tidings_core::bus::pull::{Pulled, Puller, Stop};
+use tidings_core::bus::streams;
+use tidings_core::runtime::failpoint;
 use tidings_core::runtime::health::Health;
 use tidings_core::runtime::metrics::{Metrics, OutcomeLabel, TypeLabel, VerdictLabel};
-use tidings_core::runtime::failpoint;
-use tidings_core::bus::streams;
 use tidings_core::{Delivery, Event, Message as _, Timestamp};
 use tidings_rules::live::Live;
 
@@ -23,27 +23,46 @@ pub struct Router {
     bus: Bus,
     rules: Arc<Live>,
     metrics: Metrics,
-    /// Of the last first-time message: its sequence in the stream less its number among those handed out.
+    /// Of the last first-time message: its sequence in the stream less its number among those
+    /// handed out.
     gap: AtomicU64,
 }
 
 impl Router {
     /// A router that has not begun.
     pub fn new(bus: Bus, rules: Arc<Live>, metrics: Metrics) -> Arc<Self> {
-        Arc::new(Self { bus, rules, metrics, gap: AtomicU64::new(u64::MAX) })
+        Arc::new(Self {
+            bus,
+            rules,
+            metrics,
+            gap: AtomicU64::new(u64::MAX),
+        })
     }
 
-    /// Routes until `stop`. Nothing is pulled before the first complete rules, nor while the storage is nearly full.
+    /// Routes until `stop`. Nothing is pulled before the first complete rules, nor while the
+    /// storage is nearly full.
     ///
     /// # Guarantees
-    /// At least once: an event is acknowledged after all its deliveries are stored; one that comes again gives the same
-    /// delivery ids, which the bus takes once within two minutes.
-    pub fn run(self: Arc<Self>, capacity: usize, health: &Health, stop: Stop) -> impl Future<Output = ()> + Send + use<> {
+    /// At least once: an event is acknowledged after all its deliveries are stored; one that comes
+    /// again gives the same delivery ids, which the bus takes once within two minutes.
+    pub fn run(
+        self: Arc<Self>,
+        capacity: usize,
+        health: &Health,
+        stop: Stop,
+    ) -> impl Future<Output = ()> + Send + use<> {
         let check = health.check("pull router", Some(Duration::from_secs(30)));
         let consumer = streams::router_consumer();
-        let puller = Puller { bus: self.bus.clone(), stream: streams::EVENTS, consumer, capacity, check };
+        let puller = Puller {
+            bus: self.bus.clone(),
+            stream: streams::EVENTS,
+            consumer,
+            capacity,
+            check,
+        };
         let (asked, router) = (self.clone(), self);
-        let may_pull = move || asked.rules.loaded() && asked.bus.storage().has_room_for_deliveries();
+        let may_pull =
+            move || asked.rules.loaded() && asked.bus.storage().has_room_for_deliveries();
         let handle = move |pulled| {
             let router = router.clone();
             async move { router.handle(pulled).await }
@@ -57,16 +76,42 @@ impl Router {
             tracing::error!(subject = %pulled.message.subject, sequence = pulled.sequence, "an event can't be decoded and is dropped");
             return self.finish(&pulled, "undecodable").await;
         };
-        let planning = Planning { event_sequence: pulled.sequence, planned_at: now(), generation: 0 };
+        let planning = Planning {
+            event_sequence: pulled.sequence,
+            planned_at: now(),
+            generation: 0,
+        };
         let plan = plan(&self.rules.current(), &event, planning);
         for verdict in &plan.verdicts {
-            self.metrics.verdicts.get_or_create(&VerdictLabel { verdict: verdict.as_str() }).inc();
+            self.metrics
+                .verdicts
+                .get_or_create(&VerdictLabel {
+                    verdict: verdict.as_str(),
+                })
+                .inc();
         }
         failpoint::reach("router:enqueueing");
-        futures::future::join_all(plan.deliveries.iter().map(|delivery| self.enqueue(delivery))).await;
+        futures::future::join_all(
+            plan.deliveries
+                .iter()
+                .map(|delivery| self.enqueue(delivery)),
+        )
+        .await;
         failpoint::reach("router:enqueued");
-        tracing::debug!(event.id, deliveries = plan.deliveries.len(), "an event is routed");
-        self.finish(&pulled, if plan.deliveries.is_empty() { "unmatched" } else { "planned" }).await;
+        tracing::debug!(
+            event.id,
+            deliveries = plan.deliveries.len(),
+            "an event is routed"
+        );
+        self.finish(
+            &pulled,
+            if plan.deliveries.is_empty() {
+                "unmatched"
+            } else {
+                "planned"
+            },
+        )
+        .await;
         failpoint::reach("router:acknowledged");
     }
 
@@ -76,16 +121,32 @@ impl Router {
             tracing::warn!(delivery.id, %error, "a delivery can't be stored yet, trying again");
             tokio::time::sleep(BUS_PAUSE.mul_f64(0.5 + rand::random::<f64>())).await;
         }
-        let kind = delivery.provider.as_ref().map(|provider| provider.r#type.clone()).unwrap_or_default();
-        self.metrics.planned.get_or_create(&TypeLabel { r#type: kind }).inc();
+        let kind = delivery
+            .provider
+            .as_ref()
+            .map(|provider| provider.r#type.clone())
+            .unwrap_or_default();
+        self.metrics
+            .planned
+            .get_or_create(&TypeLabel { r#type: kind })
+            .inc();
     }
 
     async fn finish(&self, pulled: &Pulled, outcome: &'static str) {
-        self.bus.mark(pulled.message.reply.as_ref(), async_nats::jetstream::AckKind::Ack).await;
-        self.metrics.routed.get_or_create(&OutcomeLabel { outcome }).inc();
+        self.bus
+            .mark(
+                pulled.message.reply.as_ref(),
+                async_nats::jetstream::AckKind::Ack,
+            )
+            .await;
+        self.metrics
+            .routed
+            .get_or_create(&OutcomeLabel { outcome })
+            .inc();
     }
 
-    /// EVENTS evicts silently what nobody has read: then sequences in the stream run ahead of those handed out.
+    /// EVENTS evicts silently what nobody has read: then sequences in the stream run ahead of those
+    /// handed out.
     fn watch_for_gaps(&self, pulled: &Pulled) {
         if pulled.delivered > 1 {
             return;
@@ -95,12 +156,19 @@ impl Router {
         if before != u64::MAX && gap > before {
             let lost = gap - before;
             self.metrics.lost_to_retention.inc_by(lost);
-            tracing::error!(lost, sequence = pulled.sequence, "EVENTS has evicted events that no router had read: they are lost");
+            tracing::error!(
+                lost,
+                sequence = pulled.sequence,
+                "EVENTS has evicted events that no router had read: they are lost"
+            );
         }
     }
 }
 
 fn now() -> Timestamp {
     let now = jiff::Timestamp::now();
-    Timestamp { seconds: now.as_second(), nanos: now.subsec_nanosecond() }
+    Timestamp {
+        seconds: now.as_second(),
+        nanos: now.subsec_nanosecond(),
+    }
 }

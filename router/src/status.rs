@@ -7,18 +7,19 @@
 //!  DEAD ────► series ───────────────┘
 //! ```
 //!
-//! One replica writes: the holder of a Lease, which carries how far the streams are reflected. Pure: [`finding`], [`news`],
-//! [`board`], [`series`], [`pacer`]. Nothing here reads back what it writes, so no write causes another.
+//! One replica writes: the holder of a Lease, which carries how far the streams are reflected.
+//! Pure: [`finding`], [`news`], [`board`], [`series`], [`pacer`]. Nothing here reads back what it
+//! writes, so no write causes another.
 
-pub mod status_cache;
-pub mod ready_condition;
-pub mod outcomes;
-pub mod write_queue;
 pub mod event_series;
+pub mod outcomes;
+pub mod ready_condition;
+pub mod status_cache;
+pub mod write_queue;
 
 mod apply;
-mod stream_reader;
 mod leader_term;
+mod stream_reader;
 mod writer;
 
 pub use writer::StatusWriter;

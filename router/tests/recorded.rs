@@ -1,4 +1,5 @@
-//! The router against what notification-controller was recorded to do with 242 sets of objects and events.
+//! The router against what notification-controller was recorded to do with 242 sets of objects and
+//! events.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -49,17 +50,29 @@ const fn kind(name: &'static str, family: Family) -> Kind {
 }
 
 fn recorded() -> Vec<Value> {
-    let path = format!("{}/../tests/vectors/routing/open/routing.json", env!("CARGO_MANIFEST_DIR"));
+    let path = format!(
+        "{}/../tests/vectors/routing/open/routing.json",
+        env!("CARGO_MANIFEST_DIR")
+    );
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// Where Tidings differs on purpose, the reason that is expected in place of the recorded one; empty: it matches.
+/// Where Tidings differs on purpose, the reason that is expected in place of the recorded one;
+/// empty: it matches.
 fn expected_reason<'a>(case: &str, alert: &str, recorded: &'a str) -> &'a str {
-    let defaulted = ["severity-alert-absent-event-info", "labels-empty-map-object-missing"];
+    let defaulted = [
+        "severity-alert-absent-event-info",
+        "labels-empty-map-object-missing",
+    ];
     let success = case.starts_with("git-") && case.ends_with("-no-commit-key-info");
-    let counts =
-        success || case == "git-expr-not-evaluated-when-dropped" || case == "plain-mixed-providers" && alert == "apps/git";
-    if defaulted.contains(&case) || counts { "" } else { recorded }
+    let counts = success
+        || case == "git-expr-not-evaluated-when-dropped"
+        || case == "plain-mixed-providers" && alert == "apps/git";
+    if defaulted.contains(&case) || counts {
+        ""
+    } else {
+        recorded
+    }
 }
 
 fn text(value: &Value) -> String {
@@ -69,7 +82,9 @@ fn text(value: &Value) -> String {
 /// The event as ingest would have stored it.
 fn event(case: &Value) -> Event {
     let (event, object) = (&case["event"], &case["event"]["involvedObject"]);
-    let group = tidings_core::model::flux::api_group(object["apiVersion"].as_str().unwrap_or_default()).to_owned();
+    let group =
+        tidings_core::model::flux::api_group(object["apiVersion"].as_str().unwrap_or_default())
+            .to_owned();
     let kept = |key: &str| {
         let own = key.strip_prefix(&format!("{group}/"));
         let dropped = own.is_some_and(|key| ["checksum", "digest", "token"].contains(&key));
@@ -89,7 +104,10 @@ fn event(case: &Value) -> Event {
         severity: text(&event["severity"]),
         message: text(&event["message"]),
         reason: text(&event["reason"]),
-        metadata: metadata.filter(|(key, _)| kept(key)).map(|(key, value)| (key.clone(), text(value))).collect(),
+        metadata: metadata
+            .filter(|(key, _)| kept(key))
+            .map(|(key, value)| (key.clone(), text(value)))
+            .collect(),
         labels: Some(labels(case)),
         ..Event::default()
     }
@@ -106,7 +124,10 @@ fn labels(case: &Value) -> ObjectLabels {
             && same(&object["metadata"]["name"], "name")
     };
     match case["objects"].as_array().into_iter().flatten().find(is_it) {
-        None => ObjectLabels { state: object_labels::State::Absent.into(), ..ObjectLabels::default() },
+        None => ObjectLabels {
+            state: object_labels::State::Absent.into(),
+            ..ObjectLabels::default()
+        },
         Some(object) => ObjectLabels {
             state: object_labels::State::Known.into(),
             labels: object["metadata"]["labels"]
@@ -120,10 +141,18 @@ fn labels(case: &Value) -> ObjectLabels {
 }
 
 fn rules(case: &Value) -> Rules {
-    let lists = ["alerts", "providers", "secrets"].map(|key| case[key].as_array().cloned().unwrap_or_default());
+    let lists = ["alerts", "providers", "secrets"]
+        .map(|key| case[key].as_array().cloned().unwrap_or_default());
     let objects: Vec<_> = lists.into_iter().flatten().map(Object::new).collect();
     let no_cross_namespace_refs = case["flags"]["noCrossNamespaceRefs"] == json!(true);
-    Rules::compile(&objects, KINDS, &Options { no_cross_namespace_refs, ..Options::default() })
+    Rules::compile(
+        &objects,
+        KINDS,
+        &Options {
+            no_cross_namespace_refs,
+            ..Options::default()
+        },
+    )
 }
 
 /// The verdicts that tell the same as a recorded reason.
@@ -131,7 +160,11 @@ fn verdicts(reason: &str) -> &'static [Verdict] {
     match reason {
         "" => &[Verdict::Matched],
         "alert-suspended" => &[Verdict::AlertSuspended],
-        "no-event-source-matches" => &[Verdict::NoEventSourceMatches, Verdict::BelowSeverity, Verdict::LabelsDiffer],
+        "no-event-source-matches" => &[
+            Verdict::NoEventSourceMatches,
+            Verdict::BelowSeverity,
+            Verdict::LabelsDiffer,
+        ],
         "message-not-included" => &[Verdict::MessageNotIncluded],
         "message-excluded" => &[Verdict::MessageExcluded],
         "provider-suspended" => &[Verdict::ProviderSuspended],
@@ -144,12 +177,26 @@ fn verdicts(reason: &str) -> &'static [Verdict] {
 }
 
 /// What differs from the recording for one Alert.
-fn differences(case: &Value, name: &str, rules: &Rules, explanation: &tidings_router::Explanation) -> Vec<String> {
+fn differences(
+    case: &Value,
+    name: &str,
+    rules: &Rules,
+    explanation: &tidings_router::Explanation,
+) -> Vec<String> {
     let (expect, alert) = (&case["expect"], &explanation.alert);
-    let reason = expected_reason(name, alert, expect["dropped"][alert]["reason"].as_str().unwrap_or_default());
+    let reason = expected_reason(
+        name,
+        alert,
+        expect["dropped"][alert]["reason"]
+            .as_str()
+            .unwrap_or_default(),
+    );
     let mut differences = Vec::new();
     if !verdicts(reason).contains(&explanation.verdict) {
-        differences.push(format!("{name} {alert}: {:?} for {reason:?}: {}", explanation.verdict, explanation.sentence));
+        differences.push(format!(
+            "{name} {alert}: {:?} for {reason:?}: {}",
+            explanation.verdict, explanation.sentence
+        ));
     }
     let Some(delivery) = &explanation.delivery else {
         return differences;
@@ -157,14 +204,19 @@ fn differences(case: &Value, name: &str, rules: &Rules, explanation: &tidings_ro
     if let Some(metadata) = expect["metadata"].get(alert) {
         let metadata: BTreeMap<String, String> = serde_json::from_value(metadata.clone()).unwrap();
         if delivery.metadata != metadata {
-            differences.push(format!("{name} {alert}: metadata {:?} for {metadata:?}", delivery.metadata));
+            differences.push(format!(
+                "{name} {alert}: metadata {:?} for {metadata:?}",
+                delivery.metadata
+            ));
         }
     }
     let provider = delivery.provider.as_ref().unwrap();
     let resolved = rules.resolve(&provider.namespace, &provider.name);
     let is_error = reason == "error" && !REFUSED_BY_WORKERS.contains(&name);
     if resolved.is_err() != is_error {
-        differences.push(format!("{name} {alert}: resolved to {resolved:?} for {reason:?}"));
+        differences.push(format!(
+            "{name} {alert}: resolved to {resolved:?} for {reason:?}"
+        ));
     }
     differences
 }
@@ -176,12 +228,23 @@ fn every_recorded_case_comes_to_the_same() {
         let name = case["name"].as_str().unwrap();
         let (rules, event) = (rules(&case), event(&case));
         let explanations = explain(&rules, &event, Planning::default());
-        assert_eq!(explanations.len(), case["alerts"].as_array().unwrap().len(), "{name}");
+        assert_eq!(
+            explanations.len(),
+            case["alerts"].as_array().unwrap().len(),
+            "{name}"
+        );
         for explanation in &explanations {
             found.extend(differences(&case, name, &rules, explanation));
         }
-        let explained: Vec<_> = explanations.into_iter().filter_map(|explanation| explanation.delivery).collect();
-        assert_eq!(plan(&rules, &event, Planning::default()).deliveries, explained, "{name}");
+        let explained: Vec<_> = explanations
+            .into_iter()
+            .filter_map(|explanation| explanation.delivery)
+            .collect();
+        assert_eq!(
+            plan(&rules, &event, Planning::default()).deliveries,
+            explained,
+            "{name}"
+        );
     }
     assert_eq!(found, Vec::<String>::new());
 }
@@ -192,13 +255,38 @@ fn a_provider_that_is_not_there_still_gets_its_delivery() {
         "apiVersion": "notification.toolkit.fluxcd.io/v1beta3", "kind": "Alert", "metadata": {"name": "a", "namespace": "apps"},
         "spec": {"providerRef": {"name": "gone"}, "eventSources": [{"kind": "Kustomization", "name": "*"}], "channel": "c"},
     });
-    let case =
-        json!({"alerts": [alert], "event": {"involvedObject": {"kind": "Kustomization", "namespace": "apps", "name": "x"}}});
+    let case = json!({"alerts": [alert], "event": {"involvedObject": {"kind": "Kustomization", "namespace": "apps", "name": "x"}}});
     let (rules, event) = (rules(&case), event(&case));
-    let plan = plan(&rules, &event, Planning { event_sequence: 7, generation: 2, ..Planning::default() });
+    let plan = plan(
+        &rules,
+        &event,
+        Planning {
+            event_sequence: 7,
+            generation: 2,
+            ..Planning::default()
+        },
+    );
     let provider = plan.deliveries[0].provider.clone().unwrap();
-    assert_eq!((provider.r#type.as_str(), provider.pool.as_str()), ("", "default"));
-    assert_eq!((plan.deliveries[0].event_sequence, plan.deliveries[0].generation), (7, 2));
-    assert_eq!((plan.deliveries[0].channel.as_str(), plan.deliveries[0].alert.clone().unwrap().manifest.as_str()), ("c", ""));
-    assert!(matches!(rules.resolve("apps", "gone"), Err(Unresolved::Missing(_))));
+    assert_eq!(
+        (provider.r#type.as_str(), provider.pool.as_str()),
+        ("", "default")
+    );
+    assert_eq!(
+        (
+            plan.deliveries[0].event_sequence,
+            plan.deliveries[0].generation
+        ),
+        (7, 2)
+    );
+    assert_eq!(
+        (
+            plan.deliveries[0].channel.as_str(),
+            plan.deliveries[0].alert.clone().unwrap().manifest.as_str()
+        ),
+        ("c", "")
+    );
+    assert!(matches!(
+        rules.resolve("apps", "gone"),
+        Err(Unresolved::Missing(_))
+    ));
 }

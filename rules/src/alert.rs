@@ -75,7 +75,10 @@ impl Severities {
 
     /// The set of one word of a list.
     fn word(word: &str) -> Option<Self> {
-        Self::WORDS.iter().position(|known| *known == word).map(|bit| Self(1 << bit))
+        Self::WORDS
+            .iter()
+            .position(|known| *known == word)
+            .map(|bit| Self(1 << bit))
     }
 
     /// What is at or above a threshold. `info` is the lowest, and takes all.
@@ -88,10 +91,14 @@ impl Severities {
         }
     }
 
-    /// Whether an event of this severity is meant. Words count as they are written: `ERROR` is none that is known.
+    /// Whether an event of this severity is meant. Words count as they are written: `ERROR` is none
+    /// that is known.
     pub fn takes(self, severity: &str) -> bool {
         let word = tidings_core::model::subject::severity_word(severity);
-        let bit = Self::WORDS.iter().position(|known| *known == word).unwrap_or(Self::WORDS.len());
+        let bit = Self::WORDS
+            .iter()
+            .position(|known| *known == word)
+            .unwrap_or(Self::WORDS.len());
         self.0 & 1 << bit != 0
     }
 }
@@ -103,7 +110,8 @@ impl Alert {
         check_lengths(&spec, version, report);
         let identity = report.object.identity();
         let any_namespace = options.namespace_wildcard_for.contains(&identity.namespace);
-        let source = |source: &SourceSpec| Source::compile(source, &identity.namespace, any_namespace);
+        let source =
+            |source: &SourceSpec| Source::compile(source, &identity.namespace, any_namespace);
         Some(Self {
             uid: uid(report),
             suspended: spec.suspend.unwrap_or_default(),
@@ -148,7 +156,8 @@ pub(crate) fn uid(report: &Report<'_>) -> String {
     }
 }
 
-/// The manifest as an API server would show it to expressions: with namespace and uid, without its book-keeping.
+/// The manifest as an API server would show it to expressions: with namespace and uid, without its
+/// book-keeping.
 pub(crate) fn manifest(report: &Report<'_>) -> Value {
     let mut manifest = report.object.value.clone();
     let (namespace, uid) = (report.object.identity().namespace, uid(report));
@@ -161,7 +170,11 @@ pub(crate) fn manifest(report: &Report<'_>) -> Value {
 }
 
 fn check_lengths(spec: &AlertSpec, version: Version, report: &mut Report<'_>) {
-    let longest = if version == Version::V1beta1 { LONGEST_NAME_V1BETA1 } else { LONGEST_NAME };
+    let longest = if version == Version::V1beta1 {
+        LONGEST_NAME_V1BETA1
+    } else {
+        LONGEST_NAME
+    };
     if version > Version::V1beta1 {
         report.at_most("spec.summary", spec.summary.as_deref(), 255);
     }
@@ -169,16 +182,25 @@ fn check_lengths(spec: &AlertSpec, version: Version, report: &mut Report<'_>) {
     for (position, source) in spec.event_sources.iter().enumerate() {
         let field = |name: &str| format!("spec.eventSources[{position}].{name}");
         if source.kind.is_empty() {
-            report.error(&field("kind"), "is empty; name a kind, such as Kustomization");
+            report.error(
+                &field("kind"),
+                "is empty; name a kind, such as Kustomization",
+            );
         }
         if source.name.is_empty() {
-            report.error(&field("name"), "is empty; name an object, or write '*' for every one");
+            report.error(
+                &field("name"),
+                "is empty; name an object, or write '*' for every one",
+            );
         }
         report.at_most(&field("name"), Some(&source.name), longest);
         report.at_most(&field("namespace"), source.namespace.as_deref(), longest);
         for (key, value) in source.match_labels.iter().flatten() {
             if !is_label(key, value) {
-                report.warn(&field("matchLabels"), format!("no object can have the label {key}={value}"));
+                report.warn(
+                    &field("matchLabels"),
+                    format!("no object can have the label {key}={value}"),
+                );
             }
         }
     }
@@ -193,14 +215,24 @@ fn severities(field: Option<&Value>, version: Version, report: &mut Report<'_>) 
             Severities::ALL
         }),
         Some(Value::Array(words)) => {
-            let set = words.iter().try_fold(0, |set, word| Some(set | Severities::word(word.as_str()?)?.0));
-            set.filter(|set| *set != 0).map(Severities).unwrap_or_else(|| {
-                report.error(FIELD, "as a list must hold one or more of trace, info, warn and error");
-                Severities::ALL
-            })
+            let set = words.iter().try_fold(0, |set, word| {
+                Some(set | Severities::word(word.as_str()?)?.0)
+            });
+            set.filter(|set| *set != 0)
+                .map(Severities)
+                .unwrap_or_else(|| {
+                    report.error(
+                        FIELD,
+                        "as a list must hold one or more of trace, info, warn and error",
+                    );
+                    Severities::ALL
+                })
         }
         Some(_) => {
-            report.error(FIELD, "must be info, warn or error, or a list of severities");
+            report.error(
+                FIELD,
+                "must be info, warn or error, or a list of severities",
+            );
             Severities::ALL
         }
     }
@@ -211,14 +243,20 @@ fn patterns(field: &str, list: Option<Vec<String>>, report: &mut Report<'_>) -> 
     let list = list.filter(|list| !list.is_empty())?;
     let (patterns, invalid) = Patterns::compile(&list);
     for (position, sentence) in invalid {
-        report.warn(&format!("{field}[{position}]"), format!("the pattern {sentence}; it matches nothing"));
+        report.warn(
+            &format!("{field}[{position}]"),
+            format!("the pattern {sentence}; it matches nothing"),
+        );
     }
     Some(patterns)
 }
 
 fn clusters(globs: &[String], report: &mut Report<'_>) -> Globs {
     if globs.is_empty() || globs.iter().any(String::is_empty) {
-        report.error("spec.clusters", "names no cluster; leave it out for every cluster");
+        report.error(
+            "spec.clusters",
+            "names no cluster; leave it out for every cluster",
+        );
     }
     Globs::new(globs)
 }
@@ -228,9 +266,14 @@ fn is_label(key: &str, value: &str) -> bool {
     let word = |text: &str| {
         let edge = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric());
         let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-        text.len() <= 63 && edge(text.bytes().next()) && edge(text.bytes().last()) && text.bytes().all(inner)
+        text.len() <= 63
+            && edge(text.bytes().next())
+            && edge(text.bytes().last())
+            && text.bytes().all(inner)
     };
-    let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
+    let (prefix, name) = key
+        .split_once('/')
+        .map_or((None, key), |(prefix, name)| (Some(prefix), name));
     let prefixed = prefix.is_none_or(|prefix| prefix.len() <= 253 && prefix.split('.').all(word));
     prefixed && word(name) && (value.is_empty() || word(value))
 }
@@ -243,17 +286,28 @@ mod tests {
     use crate::object::Object;
 
     fn compile(version: Version, spec: Value) -> (Option<Alert>, Vec<String>, bool) {
-        let object = Object::new(json!({"kind": "Alert", "metadata": {"name": "a", "namespace": "apps"}, "spec": spec}));
+        let object = Object::new(
+            json!({"kind": "Alert", "metadata": {"name": "a", "namespace": "apps"}, "spec": spec}),
+        );
         let mut report = Report::new(&object);
-        let options = Options { namespace_wildcard_for: vec!["apps".into()], ..Options::default() };
+        let options = Options {
+            namespace_wildcard_for: vec!["apps".into()],
+            ..Options::default()
+        };
         let alert = Alert::compile(version, &options, &mut report);
         let refused = report.refusal().is_some();
-        (alert, report.problems.iter().map(ToString::to_string).collect(), refused)
+        (
+            alert,
+            report.problems.iter().map(ToString::to_string).collect(),
+            refused,
+        )
     }
 
     fn with(fields: Value) -> Value {
         let mut spec = json!({"providerRef": {"name": "p"}, "eventSources": [{"kind": "Kustomization", "name": "*"}]});
-        spec.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        spec.as_object_mut()
+            .unwrap()
+            .extend(fields.as_object().unwrap().clone());
         spec
     }
 
@@ -264,12 +318,25 @@ mod tests {
             (Version::V1beta1, Value::Null, vec!["error"]),
             (Version::V1beta2, Value::Null, all.to_vec()),
             (Version::V1beta3, json!("info"), all.to_vec()),
-            (Version::V1beta3, json!("warn"), vec!["warning", "warn", "error"]),
+            (
+                Version::V1beta3,
+                json!("warn"),
+                vec!["warning", "warn", "error"],
+            ),
             (Version::V1beta3, json!("error"), vec!["error"]),
-            (Version::V1beta3, json!(["trace", "error"]), vec!["trace", "error"]),
+            (
+                Version::V1beta3,
+                json!(["trace", "error"]),
+                vec!["trace", "error"],
+            ),
         ] {
-            let alert = compile(version, with(json!({"eventSeverity": severity}))).0.unwrap();
-            let taken: Vec<_> = all.into_iter().filter(|word| alert.severities.takes(word)).collect();
+            let alert = compile(version, with(json!({"eventSeverity": severity})))
+                .0
+                .unwrap();
+            let taken: Vec<_> = all
+                .into_iter()
+                .filter(|word| alert.severities.takes(word))
+                .collect();
             assert_eq!(taken, takes, "{version:?} {severity}");
         }
     }
@@ -277,9 +344,22 @@ mod tests {
     #[test]
     fn a_source_is_in_the_alerts_namespace_unless_it_says_otherwise() {
         let sources = json!([{"kind": "A", "name": "*"}, {"kind": "A", "name": "a", "namespace": ""}, {"kind": "A", "name": "a", "namespace": "*"}]);
-        let alert = compile(Version::V1beta3, with(json!({"eventSources": sources}))).0.unwrap();
-        let found: Vec<_> = alert.sources.iter().map(|source| (source.namespace.as_deref(), source.name.as_deref())).collect();
-        assert_eq!(found, [(Some("apps"), None), (Some("apps"), Some("a")), (None, Some("a"))]);
+        let alert = compile(Version::V1beta3, with(json!({"eventSources": sources})))
+            .0
+            .unwrap();
+        let found: Vec<_> = alert
+            .sources
+            .iter()
+            .map(|source| (source.namespace.as_deref(), source.name.as_deref()))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                (Some("apps"), None),
+                (Some("apps"), Some("a")),
+                (None, Some("a"))
+            ]
+        );
         let own = Source::compile(
             &SourceSpec {
                 api_version: None,
@@ -298,24 +378,70 @@ mod tests {
     fn what_the_api_refuses_is_refused_with_its_field() {
         let long = "a".repeat(54);
         for (version, fields, field) in [
-            (Version::V1beta3, json!({"eventSeverity": "trace"}), "spec.eventSeverity"),
-            (Version::V1beta3, json!({"eventSeverity": []}), "spec.eventSeverity"),
-            (Version::V1beta3, json!({"eventSeverity": ["Info"]}), "spec.eventSeverity"),
-            (Version::V1beta3, json!({"summary": "a".repeat(256)}), "spec.summary"),
-            (Version::V1beta3, json!({"eventSources": [{"kind": "A", "name": ""}]}), "spec.eventSources[0].name"),
-            (Version::V1beta3, json!({"eventSources": [{"kind": "A"}]}), "spec.eventSources[0]"),
-            (Version::V1beta3, json!({"eventSources": [{"kind": "A", "name": "a".repeat(254)}]}), "spec.eventSources[0].name"),
-            (Version::V1beta1, json!({"eventSources": [{"kind": "A", "name": long}]}), "spec.eventSources[0].name"),
-            (Version::V1beta3, json!({"inclusionList": "a"}), "spec.inclusionList"),
-            (Version::V1beta3, json!({"inclusionList": [7]}), "spec.inclusionList[0]"),
+            (
+                Version::V1beta3,
+                json!({"eventSeverity": "trace"}),
+                "spec.eventSeverity",
+            ),
+            (
+                Version::V1beta3,
+                json!({"eventSeverity": []}),
+                "spec.eventSeverity",
+            ),
+            (
+                Version::V1beta3,
+                json!({"eventSeverity": ["Info"]}),
+                "spec.eventSeverity",
+            ),
+            (
+                Version::V1beta3,
+                json!({"summary": "a".repeat(256)}),
+                "spec.summary",
+            ),
+            (
+                Version::V1beta3,
+                json!({"eventSources": [{"kind": "A", "name": ""}]}),
+                "spec.eventSources[0].name",
+            ),
+            (
+                Version::V1beta3,
+                json!({"eventSources": [{"kind": "A"}]}),
+                "spec.eventSources[0]",
+            ),
+            (
+                Version::V1beta3,
+                json!({"eventSources": [{"kind": "A", "name": "a".repeat(254)}]}),
+                "spec.eventSources[0].name",
+            ),
+            (
+                Version::V1beta1,
+                json!({"eventSources": [{"kind": "A", "name": long}]}),
+                "spec.eventSources[0].name",
+            ),
+            (
+                Version::V1beta3,
+                json!({"inclusionList": "a"}),
+                "spec.inclusionList",
+            ),
+            (
+                Version::V1beta3,
+                json!({"inclusionList": [7]}),
+                "spec.inclusionList[0]",
+            ),
             (Version::V1beta3, json!({"suspend": "no"}), "spec.suspend"),
             (Version::V1beta3, json!({"clusters": []}), "spec.clusters"),
             (Version::V1beta3, json!({"template": {}}), "spec.template"),
         ] {
             let (_, problems, refused) = compile(version, with(fields.clone()));
-            assert!(refused && problems[0].starts_with(&format!("Alert apps/a: {field}: ")), "{fields}: {problems:?}");
+            assert!(
+                refused && problems[0].starts_with(&format!("Alert apps/a: {field}: ")),
+                "{fields}: {problems:?}"
+            );
         }
-        assert!(compile(Version::V1beta3, json!({"eventSources": []})).2, "providerRef");
+        assert!(
+            compile(Version::V1beta3, json!({"eventSources": []})).2,
+            "providerRef"
+        );
     }
 
     #[test]
@@ -324,7 +450,10 @@ mod tests {
         let (alert, problems, refused) = compile(Version::V1beta3, with(fields));
         assert!(!refused && alert.unwrap().included.unwrap().is_match("b"));
         assert_eq!(problems.len(), 2);
-        assert!(problems[1].contains("spec.inclusionList[0]"), "{problems:?}");
+        assert!(
+            problems[1].contains("spec.inclusionList[0]"),
+            "{problems:?}"
+        );
         assert!(!compile(Version::V1beta1, with(json!({"summary": "a".repeat(300)}))).2);
     }
 }

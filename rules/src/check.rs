@@ -49,7 +49,8 @@ pub struct Checked {
     pub refusal: Option<String>,
     /// What is wrong with it.
     pub problems: Vec<Problem>,
-    /// What is wrong with it as long as nobody has written its Provider. That may come later, so it is no error.
+    /// What is wrong with it as long as nobody has written its Provider. That may come later, so
+    /// it is no error.
     pub(crate) without_provider: Option<Problem>,
 }
 
@@ -59,12 +60,16 @@ impl Checked {
         let Some(Resource::Alert(alert)) = &self.resource else {
             return None;
         };
-        Some(Identity { kind: "Provider".to_owned(), namespace: alert.namespace.clone(), name: alert.provider.clone() })
+        Some(Identity {
+            kind: "Provider".to_owned(),
+            namespace: alert.namespace.clone(),
+            name: alert.provider.clone(),
+        })
     }
 }
 
-/// Checks objects one by one; kinds that rules don't consist of are read over. Where an object is there twice, the
-/// first one counts. The problems are those of objects that don't count.
+/// Checks objects one by one; kinds that rules don't consist of are read over. Where an object is
+/// there twice, the first one counts. The problems are those of objects that don't count.
 pub fn check(objects: &[Object], kinds: Kinds, options: &Options) -> (Vec<Checked>, Vec<Problem>) {
     let mut checked = Vec::new();
     let mut problems = Vec::new();
@@ -72,9 +77,16 @@ pub fn check(objects: &[Object], kinds: Kinds, options: &Options) -> (Vec<Checke
     for object in objects.iter().filter(|object| object.is_rule()) {
         let identity = object.identity();
         if identity.name.is_empty() {
-            problems.push(object.problem(Severity::Error, "metadata.name", "is missing; every object needs a name"));
+            problems.push(object.problem(
+                Severity::Error,
+                "metadata.name",
+                "is missing; every object needs a name",
+            ));
         } else if let Some(first) = seen.get(&identity) {
-            let sentence = format!("is there twice: the one {} counts, this one does not", place(first));
+            let sentence = format!(
+                "is there twice: the one {} counts, this one does not",
+                place(first)
+            );
             problems.push(object.problem(Severity::Error, "", sentence));
         } else {
             seen.insert(identity.clone(), object);
@@ -90,12 +102,14 @@ pub(crate) fn check_one(object: &Object, kinds: Kinds, options: &Options) -> Che
     secret::refuse_encrypted(&mut report);
     check_metadata(&mut report);
     let resource = match (object.text(&["kind"]), version(&mut report)) {
-        ("Alert", Some(version)) => Alert::compile(version, options, &mut report).map(|alert| Resource::Alert(Arc::new(alert))),
-        ("Provider", Some(version)) => {
-            Provider::compile(version, kinds, &mut report).map(|provider| Resource::Provider(Arc::new(provider)))
-        }
+        ("Alert", Some(version)) => Alert::compile(version, options, &mut report)
+            .map(|alert| Resource::Alert(Arc::new(alert))),
+        ("Provider", Some(version)) => Provider::compile(version, kinds, &mut report)
+            .map(|provider| Resource::Provider(Arc::new(provider))),
         ("Secret", _) => Some(Resource::Secret(Arc::new(secret::secret(&mut report)))),
-        ("ConfigMap", _) => Some(Resource::ConfigMap(Arc::new(secret::config_map(&mut report)))),
+        ("ConfigMap", _) => Some(Resource::ConfigMap(Arc::new(secret::config_map(
+            &mut report,
+        )))),
         _ => None,
     };
     let refusal = report.refusal().map(|problem| match &problem.field {
@@ -112,9 +126,13 @@ pub(crate) fn check_one(object: &Object, kinds: Kinds, options: &Options) -> Che
         problems: report.problems,
         without_provider: None,
     };
-    checked.without_provider = checked
-        .provider()
-        .map(|provider| object.problem(Severity::Warning, "spec.providerRef.name", format!("there is no {provider}")));
+    checked.without_provider = checked.provider().map(|provider| {
+        object.problem(
+            Severity::Warning,
+            "spec.providerRef.name",
+            format!("there is no {provider}"),
+        )
+    });
     checked
 }
 
@@ -123,7 +141,10 @@ fn version(report: &mut Report<'_>) -> Option<Version> {
     let api_version = report.object.text(&["apiVersion"]);
     let version = Version::parse(api_version);
     if version.is_none() && api_version.starts_with(GROUP) {
-        report.error("apiVersion", format!("\"{api_version}\" is not read; write {GROUP}/v1beta3"));
+        report.error(
+            "apiVersion",
+            format!("\"{api_version}\" is not read; write {GROUP}/v1beta3"),
+        );
     }
     version
 }
@@ -131,11 +152,18 @@ fn version(report: &mut Report<'_>) -> Option<Version> {
 /// An API server takes no other names.
 fn check_metadata(report: &mut Report<'_>) {
     let identity = report.object.identity();
-    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
-    for (field, name, longest) in [("metadata.name", &identity.name, 253), ("metadata.namespace", &identity.namespace, 63)] {
+    let inner =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
+    for (field, name, longest) in [
+        ("metadata.name", &identity.name, 253),
+        ("metadata.namespace", &identity.namespace, 63),
+    ] {
         let edges = name.starts_with(['-', '.']) || name.ends_with(['-', '.']);
         if name.len() > longest || edges || !name.bytes().all(inner) {
-            report.error(field, format!("must be at most {longest} lower-case letters, digits, dashes and dots"));
+            report.error(
+                field,
+                format!("must be at most {longest} lower-case letters, digits, dashes and dots"),
+            );
         }
     }
 }
@@ -155,17 +183,25 @@ mod tests {
     use super::*;
     use crate::kind::{Family, Kind};
 
-    const KINDS: Kinds = &[Kind { name: "slack", family: Family::Message }];
+    const KINDS: Kinds = &[Kind {
+        name: "slack",
+        family: Family::Message,
+    }];
 
     fn object(api_version: &str, kind: &str, name: &str) -> Object {
         let spec = json!({"type": "slack", "providerRef": {"name": "p"}, "eventSources": []});
-        Object::new(json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": name}, "spec": spec}))
+        Object::new(
+            json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": name}, "spec": spec}),
+        )
     }
 
     fn check_all(objects: &[Object]) -> (Vec<(String, bool)>, Vec<String>) {
         let (checked, mut problems) = check(objects, KINDS, &Options::default());
         problems.extend(checked.iter().flat_map(|checked| checked.problems.clone()));
-        let checked = checked.iter().map(|checked| (checked.identity.to_string(), checked.resource.is_some())).collect();
+        let checked = checked
+            .iter()
+            .map(|checked| (checked.identity.to_string(), checked.resource.is_some()))
+            .collect();
         (checked, problems.iter().map(ToString::to_string).collect())
     }
 
@@ -179,9 +215,19 @@ mod tests {
             object("apps/v1", "Deployment", "d"),
             object(v1beta3, "Receiver", "r"),
         ]);
-        let expected = [("Alert default/Bad_Name", false), ("Provider default/p", false), ("Alert default/a", true)];
-        assert_eq!(checked, expected.map(|(name, good)| (name.to_owned(), good)));
-        assert!(problems[1].contains("write notification.toolkit.fluxcd.io/v1beta3"), "{problems:?}");
+        let expected = [
+            ("Alert default/Bad_Name", false),
+            ("Provider default/p", false),
+            ("Alert default/a", true),
+        ];
+        assert_eq!(
+            checked,
+            expected.map(|(name, good)| (name.to_owned(), good))
+        );
+        assert!(
+            problems[1].contains("write notification.toolkit.fluxcd.io/v1beta3"),
+            "{problems:?}"
+        );
     }
 
     #[test]
@@ -192,6 +238,11 @@ mod tests {
         second.origin.file = Some("b.yaml".into());
         let (checked, problems) = check_all(&[first, second]);
         assert_eq!(checked.len(), 1);
-        assert_eq!(problems, ["b.yaml: Secret default/s: is there twice: the one in a.yaml counts, this one does not"]);
+        assert_eq!(
+            problems,
+            [
+                "b.yaml: Secret default/s: is there twice: the one in a.yaml counts, this one does not"
+            ]
+        );
     }
 }

@@ -5,17 +5,18 @@
 //!  watch of metadata ─ a hint ─► read by name ─► Named ┴─► State ─► Rules ─► Live
 //! ```
 //!
-//! Secrets and ConfigMaps are read by the names that rules mention, and never listed with what they hold.
+//! Secrets and ConfigMaps are read by the names that rules mention, and never listed with what they
+//! hold.
 
-mod catalog;
-mod follow;
 mod api_health;
-mod listing;
-mod references;
+mod catalog;
 mod debounce;
-mod object;
-mod finalizer;
 mod discovery;
+mod finalizer;
+mod follow;
+mod listing;
+mod object;
+mod references;
 mod state;
 mod watch;
 
@@ -25,8 +26,8 @@ use std::sync::Arc;
 use kube::Client;
 
 pub use catalog::{Catalog, Seen};
-pub use follow::follow;
 pub use discovery::{Capabilities, DiscoverError, Served};
+pub use follow::follow;
 
 use crate::check::Options;
 use crate::kind::Kinds;
@@ -61,11 +62,22 @@ impl Scope {
     /// What is watched of a kind.
     fn sources(&self, kind: &'static str) -> Vec<Source> {
         if self.namespaces.is_empty() {
-            return vec![Source { kind, namespace: None }];
+            return vec![Source {
+                kind,
+                namespace: None,
+            }];
         }
-        let source = |namespace: &String| Source { kind, namespace: Some(namespace.clone()) };
+        let source = |namespace: &String| Source {
+            kind,
+            namespace: Some(namespace.clone()),
+        };
         // One that is named twice is watched once.
-        self.namespaces.iter().collect::<BTreeSet<_>>().into_iter().map(source).collect()
+        self.namespaces
+            .iter()
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .map(source)
+            .collect()
     }
 }
 
@@ -75,9 +87,22 @@ mod tests {
 
     #[test]
     fn a_namespace_that_is_named_twice_is_watched_once() {
-        let scope = Scope { namespaces: ["b", "a", "b"].map(str::to_owned).to_vec(), label_selector: None };
-        let namespaces: Vec<_> = scope.sources("Alert").into_iter().filter_map(|source| source.namespace).collect();
+        let scope = Scope {
+            namespaces: ["b", "a", "b"].map(str::to_owned).to_vec(),
+            label_selector: None,
+        };
+        let namespaces: Vec<_> = scope
+            .sources("Alert")
+            .into_iter()
+            .filter_map(|source| source.namespace)
+            .collect();
         assert_eq!(namespaces, ["a", "b"]);
-        assert_eq!(Scope::default().sources("Alert"), [Source { kind: "Alert", namespace: None }]);
+        assert_eq!(
+            Scope::default().sources("Alert"),
+            [Source {
+                kind: "Alert",
+                namespace: None
+            }]
+        );
     }
 }

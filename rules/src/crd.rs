@@ -1,7 +1,7 @@
 //! The CustomResourceDefinitions of Alert and Provider, made from the types that read them.
 //!
-//! All versions have the same properties. If one lacked a property, a patch through it would silently remove what another
-//! has put there. They differ in defaults and deprecation only.
+//! All versions have the same properties. If one lacked a property, a patch through it would
+//! silently remove what another has put there. They differ in defaults and deprecation only.
 
 use schemars::generate::SchemaSettings;
 use schemars::transform::{RecursiveTransform, Transform};
@@ -20,15 +20,32 @@ const STORED: Version = Version::V1beta3;
 pub fn crds(kinds: Kinds) -> [Value; 2] {
     let about_alerts = "A rule: which events go to which Provider.";
     let about_providers = "A destination: a service that events are sent to.";
-    let alert = |version| schema("Alert", about_alerts, alert_spec(version), status::<AlertStatus>(version));
-    let provider = |version| schema("Provider", about_providers, provider_spec(kinds), status::<ProviderStatus>(version));
+    let alert = |version| {
+        schema(
+            "Alert",
+            about_alerts,
+            alert_spec(version),
+            status::<AlertStatus>(version),
+        )
+    };
+    let provider = |version| {
+        schema(
+            "Provider",
+            about_providers,
+            provider_spec(kinds),
+            status::<ProviderStatus>(version),
+        )
+    };
     [definition("Alert", alert), definition("Provider", provider)]
 }
 
 fn definition(kind: &str, schema: impl Fn(Version) -> Value) -> Value {
     let singular = kind.to_lowercase();
     let plural = format!("{singular}s");
-    let versions: Vec<_> = Version::ALL.into_iter().map(|version| served(kind, version, schema(version))).collect();
+    let versions: Vec<_> = Version::ALL
+        .into_iter()
+        .map(|version| served(kind, version, schema(version)))
+        .collect();
     json!({
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -57,7 +74,8 @@ fn served(kind: &str, version: Version, schema: Value) -> Value {
     let mut served = json!({"name": name, "served": true, "storage": version == STORED});
     if version != STORED {
         served["deprecated"] = true.into();
-        served["deprecationWarning"] = format!("{name} {kind} is deprecated, use {}", STORED.name()).into();
+        served["deprecationWarning"] =
+            format!("{name} {kind} is deprecated, use {}", STORED.name()).into();
     }
     served["schema"] = json!({"openAPIV3Schema": schema});
     served["subresources"] = json!({"status": {}});
@@ -93,7 +111,11 @@ fn alert_spec(version: Version) -> Value {
 fn provider_spec(kinds: Kinds) -> Value {
     let mut spec = structural::<ProviderSpec>();
     let names = |wanted: fn(Family) -> bool| -> Vec<_> {
-        kinds.iter().filter(|kind| wanted(kind.family)).map(|kind| kind.name).collect()
+        kinds
+            .iter()
+            .filter(|kind| wanted(kind.family))
+            .map(|kind| kind.name)
+            .collect()
     };
     spec["properties"]["type"]["enum"] = names(|_| true).into();
     let forges = names(|family| family == Family::CommitStatus);
@@ -108,7 +130,11 @@ fn provider_spec(kinds: Kinds) -> Value {
                  !has(self.commitStatusExpr) || self.commitStatusExpr.matches('^\\\\s*$')",
         "message": "commitStatus.id can't be qualified where commitStatusExpr makes the id",
     });
-    spec["x-kubernetes-validations"] = json!([only_forges("commitStatusExpr"), only_forges("commitStatus"), one_id]);
+    spec["x-kubernetes-validations"] = json!([
+        only_forges("commitStatusExpr"),
+        only_forges("commitStatus"),
+        one_id
+    ]);
     spec
 }
 
@@ -121,7 +147,8 @@ fn status<T: JsonSchema>(version: Version) -> Value {
     status
 }
 
-/// The schema of a type as an API server takes it: whole, and without `null`, which means the same as absence there.
+/// The schema of a type as an API server takes it: whole, and without `null`, which means the same
+/// as absence there.
 fn structural<T: JsonSchema>() -> Value {
     let settings = SchemaSettings::draft07().with(|settings| {
         settings.inline_subschemas = true;
@@ -133,24 +160,37 @@ fn structural<T: JsonSchema>() -> Value {
     schema.to_value()
 }
 
-/// Takes the forms away in which schemars writes an optional value, an enum and a comment of several lines.
+/// Takes the forms away in which schemars writes an optional value, an enum and a comment of
+/// several lines.
 fn simplify(schema: &mut Schema) {
-    let Some(object) = schema.as_object_mut() else { return };
+    let Some(object) = schema.as_object_mut() else {
+        return;
+    };
     object.retain(|key, value| !(key == "default" && value.is_null()));
     if let Some(Value::String(description)) = object.shift_remove("description") {
-        object.shift_insert(0, "description".to_owned(), description.replace('\n', " ").into());
+        object.shift_insert(
+            0,
+            "description".to_owned(),
+            description.replace('\n', " ").into(),
+        );
     }
     if let Some(Value::Array(types)) = object.get("type") {
         let some = types.iter().find(|name| *name != "null").cloned();
         object.insert("type".to_owned(), some.unwrap_or_default());
     }
     if let Some(Value::Array(choices)) = object.shift_remove("anyOf") {
-        for inner in choices.into_iter().filter(|choice| *choice != json!({"type": "null"})) {
+        for inner in choices
+            .into_iter()
+            .filter(|choice| *choice != json!({"type": "null"}))
+        {
             adopt(object, inner);
         }
     }
     if let Some(Value::Array(variants)) = object.shift_remove("oneOf") {
-        let words: Vec<_> = variants.into_iter().map(|variant| variant["const"].clone()).collect();
+        let words: Vec<_> = variants
+            .into_iter()
+            .map(|variant| variant["const"].clone())
+            .collect();
         object.insert("type".to_owned(), "string".into());
         object.insert("enum".to_owned(), words.into());
     }

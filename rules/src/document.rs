@@ -10,8 +10,8 @@ use serde_saphyr::{DuplicateKeyPolicy, Spanned};
 use crate::object::{Object, Origin};
 use crate::problem::{Problem, Severity};
 
-/// What a file may hold. Anchors and aliases count with all that they stand for, so that a few lines can't fill the
-/// memory.
+/// What a file may hold. Anchors and aliases count with all that they stand for, so that a few
+/// lines can't fill the memory.
 const MOST_NODES: usize = 2_000_000;
 /// What aliases may stand for in all.
 const MOST_ALIASED: usize = 100_000;
@@ -55,7 +55,10 @@ pub fn read(file: &Arc<str>, text: &[u8]) -> Documents {
 impl Documents {
     fn take(&mut self, file: &Arc<str>, node: Spanned<Node>) {
         let line = node.referenced.line();
-        let (api_version, kind) = (node.value.text("apiVersion").to_owned(), node.value.text("kind").to_owned());
+        let (api_version, kind) = (
+            node.value.text("apiVersion").to_owned(),
+            node.value.text("kind").to_owned(),
+        );
         if kind.is_empty() || api_version.is_empty() {
             let sentence = "is read over: a Kubernetes object needs apiVersion and kind";
             return self.tell(file, Some(line), Severity::Warning, sentence.to_owned());
@@ -68,14 +71,24 @@ impl Documents {
         }
         let head = Object::new(serde_json::json!({"apiVersion": api_version, "kind": kind}));
         if head.is_rule() {
-            let mut origin = Origin { file: Some(file.clone()), ..Origin::default() };
+            let mut origin = Origin {
+                file: Some(file.clone()),
+                ..Origin::default()
+            };
             let value = node.value.flatten("", line, &mut origin);
             self.objects.push(Object { value, origin });
         }
     }
 
     fn tell(&mut self, file: &Arc<str>, line: Option<u64>, severity: Severity, sentence: String) {
-        self.problems.push(Problem { file: Some(file.to_string()), line, object: None, field: None, sentence, severity });
+        self.problems.push(Problem {
+            file: Some(file.to_string()),
+            line,
+            object: None,
+            field: None,
+            sentence,
+            severity,
+        });
     }
 }
 
@@ -99,7 +112,11 @@ impl Node {
         let Self::Map(entries) = self else {
             return "";
         };
-        match entries.iter().find(|(key, _)| key == wanted).map(|(_, node)| &node.value) {
+        match entries
+            .iter()
+            .find(|(key, _)| key == wanted)
+            .map(|(_, node)| &node.value)
+        {
             Some(Self::Leaf(Value::String(text))) => text,
             _ => "",
         }
@@ -110,7 +127,11 @@ impl Node {
         let Self::Map(entries) = self else {
             return Vec::new();
         };
-        match entries.into_iter().find(|(key, _)| key == "items").map(|(_, node)| node.value) {
+        match entries
+            .into_iter()
+            .find(|(key, _)| key == "items")
+            .map(|(_, node)| node.value)
+        {
             Some(Self::List(items)) => items,
             _ => Vec::new(),
         }
@@ -126,13 +147,18 @@ impl Node {
                 .enumerate()
                 .map(|(position, node)| {
                     let line = node.referenced.line();
-                    node.value.flatten(&format!("{path}[{position}]"), line, origin)
+                    node.value
+                        .flatten(&format!("{path}[{position}]"), line, origin)
                 })
                 .collect(),
             Self::Map(entries) => {
                 let mut map = Map::with_capacity(entries.len());
                 for (key, node) in entries {
-                    let inner = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                    let inner = if path.is_empty() {
+                        key.clone()
+                    } else {
+                        format!("{path}.{key}")
+                    };
                     let line = node.referenced.line();
                     map.insert(key, node.value.flatten(&inner, line, origin));
                 }
@@ -170,7 +196,9 @@ impl<'de> Visitor<'de> for NodeVisitor {
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Node, E> {
-        Ok(Node::Leaf(Number::from_f64(value).map_or(Value::Null, Value::Number)))
+        Ok(Node::Leaf(
+            Number::from_f64(value).map_or(Value::Null, Value::Number),
+        ))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Node, E> {
@@ -214,8 +242,15 @@ mod tests {
 
     fn read_text(text: &str) -> (Vec<String>, Vec<String>) {
         let documents = read(&Arc::from("a.yaml"), text.as_bytes());
-        let objects = documents.objects.iter().map(|object| object.identity().to_string()).collect();
-        (objects, documents.problems.iter().map(ToString::to_string).collect())
+        let objects = documents
+            .objects
+            .iter()
+            .map(|object| object.identity().to_string())
+            .collect();
+        (
+            objects,
+            documents.problems.iter().map(ToString::to_string).collect(),
+        )
     }
 
     const SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: ";
@@ -224,8 +259,17 @@ mod tests {
     fn several_documents_and_lists_are_read_and_other_kinds_read_over() {
         let list = "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: ConfigMap, metadata: {name: c}}\n";
         let other = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\n";
-        let (objects, problems) = read_text(&format!("---\n{SECRET}a\n---\n# nothing\n---\n{list}---\n{other}---\n{SECRET}b\n"));
-        assert_eq!(objects, ["Secret default/a", "ConfigMap default/c", "Secret default/b"]);
+        let (objects, problems) = read_text(&format!(
+            "---\n{SECRET}a\n---\n# nothing\n---\n{list}---\n{other}---\n{SECRET}b\n"
+        ));
+        assert_eq!(
+            objects,
+            [
+                "Secret default/a",
+                "ConfigMap default/c",
+                "Secret default/b"
+            ]
+        );
         assert_eq!(problems, Vec::<String>::new());
     }
 
@@ -234,27 +278,47 @@ mod tests {
         let text = format!("{SECRET}a\n---\n{SECRET}b\ndata:\n  list:\n  - x\n  - key: y\n");
         let documents = read(&Arc::from("a.yaml"), text.as_bytes());
         let origin = &documents.objects[1].origin;
-        for (field, line) in [("", 6), ("metadata.name", 9), ("data.list[0]", 12), ("data.list[1].key", 13), ("data.no", 11)] {
+        for (field, line) in [
+            ("", 6),
+            ("metadata.name", 9),
+            ("data.list[0]", 12),
+            ("data.list[1].key", 13),
+            ("data.no", 11),
+        ] {
             assert_eq!(origin.line(field), Some(line), "{field}");
         }
     }
 
     #[test]
     fn a_broken_document_is_told_with_its_line_and_without_its_values() {
-        let text = format!("{SECRET}a\n---\n{SECRET}b\nstringData:\n  token: s3cret\n  token: s3cret\n---\n{SECRET}c\n");
+        let text = format!(
+            "{SECRET}a\n---\n{SECRET}b\nstringData:\n  token: s3cret\n  token: s3cret\n---\n{SECRET}c\n"
+        );
         let (objects, problems) = read_text(&text);
         assert_eq!(objects, ["Secret default/a", "Secret default/c"]);
-        assert!(problems.len() == 1 && problems[0].starts_with("a.yaml:12: can't be read"), "{problems:?}");
-        for text in [format!("{SECRET}a\n---\n{SECRET}b\nstringData: {{token: s3cret\n"), format!("{SECRET}a\ndata: \"s3cret")] {
+        assert!(
+            problems.len() == 1 && problems[0].starts_with("a.yaml:12: can't be read"),
+            "{problems:?}"
+        );
+        for text in [
+            format!("{SECRET}a\n---\n{SECRET}b\nstringData: {{token: s3cret\n"),
+            format!("{SECRET}a\ndata: \"s3cret"),
+        ] {
             let (_, problems) = read_text(&text);
-            assert!(problems.len() == 1 && !problems[0].contains("s3cret"), "{problems:?}");
+            assert!(
+                problems.len() == 1 && !problems[0].contains("s3cret"),
+                "{problems:?}"
+            );
         }
     }
 
     #[test]
     fn what_is_no_object_is_told() {
         for text in ["replicas: 3\n", "- a\n", "text\n"] {
-            assert!(read_text(text).1[0].contains("needs apiVersion and kind"), "{text}");
+            assert!(
+                read_text(text).1[0].contains("needs apiVersion and kind"),
+                "{text}"
+            );
         }
         assert_eq!(read_text(""), (vec![], vec![]));
     }

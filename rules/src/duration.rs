@@ -2,9 +2,16 @@
 
 use std::time::Duration;
 
-/// The units that the API takes, in nanoseconds; longer names first, so that `ms` is not read as `m`.
-const UNITS: [(&str, u64); 6] =
-    [("ms", 1_000_000), ("us", 1_000), ("ns", 1), ("h", 3_600_000_000_000), ("m", 60_000_000_000), ("s", 1_000_000_000)];
+/// The units that the API takes, in nanoseconds; longer names first, so that `ms` is not read as
+/// `m`.
+const UNITS: [(&str, u64); 6] = [
+    ("ms", 1_000_000),
+    ("us", 1_000),
+    ("ns", 1),
+    ("h", 3_600_000_000_000),
+    ("m", 60_000_000_000),
+    ("s", 1_000_000_000),
+];
 
 /// Reads a duration; the sentence says how one is written.
 ///
@@ -18,11 +25,19 @@ pub fn parse(text: &str) -> Result<Duration, String> {
         return Err(invalid());
     }
     while !rest.is_empty() {
-        let end = rest.find(|letter: char| !letter.is_ascii_digit() && letter != '.').ok_or_else(invalid)?;
+        let end = rest
+            .find(|letter: char| !letter.is_ascii_digit() && letter != '.')
+            .ok_or_else(invalid)?;
         let (number, after) = rest.split_at(end);
-        let (unit, nanoseconds) = UNITS.into_iter().find(|(unit, _)| after.starts_with(unit)).ok_or_else(invalid)?;
+        let (unit, nanoseconds) = UNITS
+            .into_iter()
+            .find(|(unit, _)| after.starts_with(unit))
+            .ok_or_else(invalid)?;
         let part = part(number, nanoseconds).ok_or_else(invalid)?;
-        total = total.checked_add(part).filter(|total| total.as_nanos() <= i64::MAX as u128).ok_or_else(invalid)?;
+        total = total
+            .checked_add(part)
+            .filter(|total| total.as_nanos() <= i64::MAX as u128)
+            .ok_or_else(invalid)?;
         rest = &after[unit.len()..];
     }
     Ok(total)
@@ -39,7 +54,9 @@ fn part(number: &str, unit: u64) -> Option<Duration> {
     let digits = &fraction[..fraction.len().min(9)];
     let scale = 10u128.pow(u32::try_from(digits.len()).ok()?);
     let fraction = u128::from(digits.parse::<u64>().ok()?) * u128::from(unit) / scale;
-    Some(Duration::from_nanos(whole.checked_add(u64::try_from(fraction).ok()?)?))
+    Some(Duration::from_nanos(
+        whole.checked_add(u64::try_from(fraction).ok()?)?,
+    ))
 }
 
 #[cfg(test)]
@@ -48,13 +65,35 @@ mod tests {
 
     #[test]
     fn durations_are_written_as_in_go() {
-        for (text, milliseconds) in
-            [("10s", 10_000), ("500ms", 500), ("1h30m", 5_400_000), ("1.5s", 1_500), ("0s", 0), ("1m1.25s", 61_250)]
-        {
-            assert_eq!(parse(text), Ok(Duration::from_millis(milliseconds)), "{text}");
+        for (text, milliseconds) in [
+            ("10s", 10_000),
+            ("500ms", 500),
+            ("1h30m", 5_400_000),
+            ("1.5s", 1_500),
+            ("0s", 0),
+            ("1m1.25s", 61_250),
+        ] {
+            assert_eq!(
+                parse(text),
+                Ok(Duration::from_millis(milliseconds)),
+                "{text}"
+            );
         }
-        for text in ["", "10", "s", "1 s", "1S", "1.s", ".5s", "1.2.3s", "-1s", "1d", "99999999999999999999s", "9999999h", "1é"]
-        {
+        for text in [
+            "",
+            "10",
+            "s",
+            "1 s",
+            "1S",
+            "1.s",
+            ".5s",
+            "1.2.3s",
+            "-1s",
+            "1d",
+            "99999999999999999999s",
+            "9999999h",
+            "1é",
+        ] {
             assert!(parse(text).is_err(), "{text}");
         }
     }

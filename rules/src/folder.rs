@@ -1,4 +1,5 @@
-//! Rules from a folder of manifests. What was in force for an object stays in force while its file, or it, is broken.
+//! Rules from a folder of manifests. What was in force for an object stays in force while its file,
+//! or it, is broken.
 
 mod follow;
 
@@ -26,7 +27,8 @@ const DEEPEST: usize = 16;
 /// Reads a folder once.
 ///
 /// # Errors
-/// Where the folder itself can't be read. What is wrong with files and objects is in [`Rules::problems`].
+/// Where the folder itself can't be read. What is wrong with files and objects is in
+/// [`Rules::problems`].
 pub fn load(path: &Path, kinds: Kinds, options: &Options) -> Result<Rules, Problem> {
     let mut folder = Folder::new(path, kinds, options.clone());
     let tree = folder.read()?;
@@ -57,7 +59,13 @@ struct File {
 impl Folder {
     /// A folder that has not been read yet.
     pub fn new(path: &Path, kinds: Kinds, options: Options) -> Self {
-        Self { path: path.to_owned(), kinds, options, files: BTreeMap::new(), good: LastGood::default() }
+        Self {
+            path: path.to_owned(),
+            kinds,
+            options,
+            files: BTreeMap::new(),
+            good: LastGood::default(),
+        }
     }
 
     /// Where it lies.
@@ -73,7 +81,9 @@ impl Folder {
             line: None,
             object: None,
             field: None,
-            sentence: format!("the folder of rules can't be read ({error}); what was in force stays in force"),
+            sentence: format!(
+                "the folder of rules can't be read ({error}); what was in force stays in force"
+            ),
             severity: Severity::Error,
         })?;
         Ok(tree)
@@ -82,7 +92,11 @@ impl Folder {
     /// Whether a tree is the one that was compiled last.
     pub(crate) fn is_compiled(&self, tree: &Tree) -> bool {
         self.files.len() == tree.len()
-            && tree.iter().all(|(path, content)| self.files.get(path).is_some_and(|file| file.content == *content))
+            && tree.iter().all(|(path, content)| {
+                self.files
+                    .get(path)
+                    .is_some_and(|file| file.content == *content)
+            })
     }
 
     /// Compiles a tree; where an object or a file is broken, its last good state takes its place.
@@ -97,7 +111,12 @@ impl Folder {
             self.files.insert(path, file);
         }
         let objects = self.objects();
-        let mut problems: Vec<_> = self.files.values().flat_map(|file| &file.documents.problems).cloned().collect();
+        let mut problems: Vec<_> = self
+            .files
+            .values()
+            .flat_map(|file| &file.documents.problems)
+            .cloned()
+            .collect();
         let (mut checked, told) = check(&objects, self.kinds, &self.options);
         problems.extend(told);
         self.good.stand_in(&mut checked);
@@ -106,9 +125,18 @@ impl Folder {
 
     /// What the files hold, and what broken ones held, unless it is elsewhere now.
     fn objects(&self) -> Vec<Object> {
-        let mut objects: Vec<_> = self.files.values().flat_map(|file| &file.documents.objects).cloned().collect();
+        let mut objects: Vec<_> = self
+            .files
+            .values()
+            .flat_map(|file| &file.documents.objects)
+            .cloned()
+            .collect();
         let mut found: HashSet<Identity> = objects.iter().map(Object::identity).collect();
-        let kept = self.files.values().flat_map(|file| &file.kept).filter(|object| found.insert(object.identity()));
+        let kept = self
+            .files
+            .values()
+            .flat_map(|file| &file.kept)
+            .filter(|object| found.insert(object.identity()));
         objects.extend(kept.cloned());
         objects
     }
@@ -119,14 +147,29 @@ impl File {
     fn read(path: &Arc<str>, content: Result<Vec<u8>, String>, last: Option<Self>) -> Self {
         let documents = match &content {
             Ok(bytes) => document::read(path, bytes),
-            Err(reason) => Documents { objects: Vec::new(), problems: vec![unreadable(path, reason)] },
+            Err(reason) => Documents {
+                objects: Vec::new(),
+                problems: vec![unreadable(path, reason)],
+            },
         };
-        let is_broken = documents.problems.iter().any(|problem| problem.severity == Severity::Error);
+        let is_broken = documents
+            .problems
+            .iter()
+            .any(|problem| problem.severity == Severity::Error);
         let kept = match last.filter(|_| is_broken) {
-            Some(last) => last.documents.objects.into_iter().chain(last.kept).collect(),
+            Some(last) => last
+                .documents
+                .objects
+                .into_iter()
+                .chain(last.kept)
+                .collect(),
             None => Vec::new(),
         };
-        Self { content, documents, kept }
+        Self {
+            content,
+            documents,
+            kept,
+        }
     }
 }
 
@@ -141,7 +184,8 @@ fn unreadable(path: &str, reason: &str) -> Problem {
     }
 }
 
-/// Names that begin with a dot are left out: a mounted ConfigMap keeps its versions under such names and links to them.
+/// Names that begin with a dot are left out: a mounted ConfigMap keeps its versions under such
+/// names and links to them.
 fn walk(folder: &Path, depth: usize, tree: &mut Tree) -> io::Result<()> {
     if depth > DEEPEST {
         return Ok(());
@@ -157,15 +201,22 @@ fn walk(folder: &Path, depth: usize, tree: &mut Tree) -> io::Result<()> {
             continue;
         };
         if metadata.is_dir() {
-            // With a part of the files unseen, nobody could tell what has been removed: then the whole can't be read.
+            // With a part of the files unseen, nobody could tell what has been removed: then the
+            // whole can't be read.
             match walk(&path, depth + 1, tree) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 walked => walked?,
             }
-        } else if [".yaml", ".yml", ".json"].iter().any(|ending| name.ends_with(ending)) && metadata.is_file() {
+        } else if [".yaml", ".yml", ".json"]
+            .iter()
+            .any(|ending| name.ends_with(ending))
+            && metadata.is_file()
+        {
             match content(&path, metadata.len()) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                content => drop(tree.insert(label(&path), content.map_err(|error| error.to_string()))),
+                content => {
+                    drop(tree.insert(label(&path), content.map_err(|error| error.to_string())))
+                }
             }
         }
     }
@@ -173,10 +224,15 @@ fn walk(folder: &Path, depth: usize, tree: &mut Tree) -> io::Result<()> {
 }
 
 fn content(path: &Path, length: u64) -> io::Result<Vec<u8>> {
-    let mut content = Vec::with_capacity(usize::try_from(length.min(LARGEST_FILE_BYTES)).unwrap_or_default());
-    fs::File::open(path)?.take(LARGEST_FILE_BYTES + 1).read_to_end(&mut content)?;
+    let mut content =
+        Vec::with_capacity(usize::try_from(length.min(LARGEST_FILE_BYTES)).unwrap_or_default());
+    fs::File::open(path)?
+        .take(LARGEST_FILE_BYTES + 1)
+        .read_to_end(&mut content)?;
     if content.len() as u64 > LARGEST_FILE_BYTES {
-        return Err(io::Error::other(format!("it is larger than {LARGEST_FILE_BYTES} bytes; split it")));
+        return Err(io::Error::other(format!(
+            "it is larger than {LARGEST_FILE_BYTES} bytes; split it"
+        )));
     }
     Ok(content)
 }
@@ -190,7 +246,10 @@ mod tests {
     use super::*;
     use crate::kind::{Family, Kind};
 
-    const KINDS: Kinds = &[Kind { name: "slack", family: Family::Message }];
+    const KINDS: Kinds = &[Kind {
+        name: "slack",
+        family: Family::Message,
+    }];
 
     struct Sample {
         place: tempfile::TempDir,
@@ -216,7 +275,10 @@ mod tests {
             assert!(!self.folder.is_compiled(&tree));
             let rules = self.folder.compile(tree);
             assert!(self.folder.is_compiled(&self.folder.read().unwrap()));
-            let mut providers: Vec<_> = rules.providers().map(|it| (it.name.clone(), it.address.clone())).collect();
+            let mut providers: Vec<_> = rules
+                .providers()
+                .map(|it| (it.name.clone(), it.address.clone()))
+                .collect();
             providers.sort();
             (providers, rules.problems().len())
         }
@@ -230,7 +292,10 @@ mod tests {
     }
 
     fn found(providers: &[(&str, &str)]) -> Vec<(String, String)> {
-        providers.iter().map(|(name, address)| ((*name).to_owned(), (*address).to_owned())).collect()
+        providers
+            .iter()
+            .map(|(name, address)| ((*name).to_owned(), (*address).to_owned()))
+            .collect()
     }
 
     #[test]
@@ -246,16 +311,34 @@ mod tests {
     #[test]
     fn what_was_in_force_stays_until_a_broken_object_is_mended_or_removed() {
         let mut sample = Sample::new();
-        sample.write("a.yaml", &(provider("a", "slack", "1") + &provider("b", "slack", "1")));
+        sample.write(
+            "a.yaml",
+            &(provider("a", "slack", "1") + &provider("b", "slack", "1")),
+        );
         assert_eq!(sample.compile(), (found(&[("a", "1"), ("b", "1")]), 0));
-        sample.write("a.yaml", &(provider("a", "pigeon", "2") + &provider("b", "slack", "2")));
-        assert_eq!(sample.compile(), (found(&[("a", "1"), ("b", "2")]), 1), "refused: the last good one stays");
+        sample.write(
+            "a.yaml",
+            &(provider("a", "pigeon", "2") + &provider("b", "slack", "2")),
+        );
+        assert_eq!(
+            sample.compile(),
+            (found(&[("a", "1"), ("b", "2")]), 1),
+            "refused: the last good one stays"
+        );
         sample.write("a.yaml", &(provider("a", "slack", "3") + "---\nkind: [\n"));
-        assert_eq!(sample.compile(), (found(&[("a", "3"), ("b", "2")]), 1), "broken: what can't be seen stays");
+        assert_eq!(
+            sample.compile(),
+            (found(&[("a", "3"), ("b", "2")]), 1),
+            "broken: what can't be seen stays"
+        );
         sample.write("a.yaml", &provider("a", "slack", "4"));
         assert_eq!(sample.compile(), (found(&[("a", "4")]), 0), "removed: gone");
         sample.write("a.yaml", &provider("b", "pigeon", "5"));
-        assert_eq!(sample.compile(), (found(&[]), 1), "what was removed does not come back");
+        assert_eq!(
+            sample.compile(),
+            (found(&[]), 1),
+            "what was removed does not come back"
+        );
     }
 
     #[test]
@@ -271,14 +354,23 @@ mod tests {
         sample.write("b.yaml", "kind: {\n");
         assert_eq!(sample.compile(), (found(&[("a", "2")]), 1));
         sample.write("c.yaml", &provider("a", "slack", "3"));
-        assert_eq!(sample.compile(), (found(&[("a", "3")]), 1), "what a broken file held gives way to what is seen");
+        assert_eq!(
+            sample.compile(),
+            (found(&[("a", "3")]), 1),
+            "what a broken file held gives way to what is seen"
+        );
     }
 
     #[test]
     fn a_folder_that_is_not_there_is_told() {
         let place = tempfile::tempdir().unwrap();
         let problem = load(&place.path().join("no"), KINDS, &Options::default()).unwrap_err();
-        assert!(problem.to_string().contains("the folder of rules can't be read"), "{problem}");
+        assert!(
+            problem
+                .to_string()
+                .contains("the folder of rules can't be read"),
+            "{problem}"
+        );
     }
 
     #[cfg(unix)]
@@ -286,7 +378,9 @@ mod tests {
     fn a_mounted_config_map_is_read_once_and_a_link_to_above_ends() {
         let mut sample = Sample::new();
         sample.write("..2026_1/a.yaml", &provider("a", "slack", "1"));
-        let link = |from: &str, to: &str| std::os::unix::fs::symlink(to, sample.place.path().join(from)).unwrap();
+        let link = |from: &str, to: &str| {
+            std::os::unix::fs::symlink(to, sample.place.path().join(from)).unwrap()
+        };
         link("..data", "..2026_1");
         link("a.yaml", "..data/a.yaml");
         link("gone.yaml", "..data/gone.yaml");

@@ -36,7 +36,11 @@ mod tests {
             ("eu.1", "eux1", false),
             ("a\\*", "a\\b", true),
         ] {
-            assert_eq!(Globs::new(&[glob.to_owned()]).is_match(name), expected, "{glob} {name}");
+            assert_eq!(
+                Globs::new(&[glob.to_owned()]).is_match(name),
+                expected,
+                "{glob} {name}"
+            );
         }
     }
 }

@@ -48,8 +48,13 @@ impl Index {
         let Some(of_kind) = self.0.get(kind) else {
             return Vec::new();
         };
-        let buckets = of_kind.namespaces.get(namespace).into_iter().chain([&of_kind.any_namespace]);
-        let lists = buckets.flat_map(|bucket| bucket.names.get(name).into_iter().chain([&bucket.any_name]));
+        let buckets = of_kind
+            .namespaces
+            .get(namespace)
+            .into_iter()
+            .chain([&of_kind.any_namespace]);
+        let lists =
+            buckets.flat_map(|bucket| bucket.names.get(name).into_iter().chain([&bucket.any_name]));
         let mut positions: Vec<_> = lists.flatten().copied().collect();
         positions.sort_unstable();
         positions.dedup();
@@ -81,7 +86,10 @@ mod tests {
                 "spec": {"providerRef": {"name": "p"}, "eventSources": sources.iter().map(source).collect::<Vec<_>>()},
             }))
         });
-        let options = Options { namespace_wildcard_for: vec!["a".into()], ..Options::default() };
+        let options = Options {
+            namespace_wildcard_for: vec!["a".into()],
+            ..Options::default()
+        };
         Rules::compile(&objects.collect::<Vec<_>>(), KINDS, &options)
     }
 

@@ -11,7 +11,8 @@ pub enum Family {
     Generic,
     /// The six forges' commit statuses: events that say which commit they are about.
     CommitStatus,
-    /// Comments on change requests: events that name a change request, never `commit_status: update`.
+    /// Comments on change requests: events that name a change request, never `commit_status:
+    /// update`.
     ChangeRequest,
 }
 

@@ -10,17 +10,22 @@ use crate::object::Identity;
 pub(crate) struct LastGood(HashMap<Identity, (String, Resource)>);
 
 impl LastGood {
-    /// Lets the last good state stand in for what is refused, and keeps what is good for the next time. An object that
-    /// was made anew under the same name, with another uid, begins anew.
+    /// Lets the last good state stand in for what is refused, and keeps what is good for the next
+    /// time. An object that was made anew under the same name, with another uid, begins anew.
     pub(crate) fn stand_in(&mut self, checked: &mut [Checked]) {
         let earlier = std::mem::take(&mut self.0);
         for checked in checked {
             if checked.refusal.is_some() {
-                let last = earlier.get(&checked.identity).filter(|(uid, _)| *uid == checked.uid);
+                let last = earlier
+                    .get(&checked.identity)
+                    .filter(|(uid, _)| *uid == checked.uid);
                 checked.resource = last.map(|(_, resource)| resource.clone());
             }
             if let Some(resource) = &checked.resource {
-                self.0.insert(checked.identity.clone(), (checked.uid.clone(), resource.clone()));
+                self.0.insert(
+                    checked.identity.clone(),
+                    (checked.uid.clone(), resource.clone()),
+                );
             }
         }
     }
@@ -35,7 +40,10 @@ mod tests {
     use crate::kind::{Family, Kind, Kinds};
     use crate::object::Object;
 
-    const KINDS: Kinds = &[Kind { name: "slack", family: Family::Message }];
+    const KINDS: Kinds = &[Kind {
+        name: "slack",
+        family: Family::Message,
+    }];
 
     /// The address in force after the Provider was written so.
     fn address(good: &mut LastGood, uid: &str, kind: &str, address: &str) -> Option<String> {
@@ -59,6 +67,10 @@ mod tests {
             assert_eq!(address(&mut good, "1", "pigeon", "b").as_deref(), Some("a"));
         }
         assert_eq!(address(&mut good, "1", "slack", "c").as_deref(), Some("c"));
-        assert_eq!(address(&mut good, "2", "pigeon", "d"), None, "made anew under the same name");
+        assert_eq!(
+            address(&mut good, "2", "pigeon", "d"),
+            None,
+            "made anew under the same name"
+        );
     }
 }

@@ -13,7 +13,8 @@ use crate::snapshot::Rules;
 /// The rules as they are now.
 ///
 /// # Guarantees
-/// Reading takes no lock. What [`Live::current`] gave stays as it is; what changes comes with the next call.
+/// Reading takes no lock. What [`Live::current`] gave stays as it is; what changes comes with the
+/// next call.
 #[derive(Debug)]
 pub struct Live {
     rules: ArcSwap<Rules>,
@@ -64,7 +65,8 @@ impl Live {
         self.changes.send_modify(|number| *number += 1);
     }
 
-    /// What is wrong with the folder or the cluster that the rules come from; what was in force stays in force.
+    /// What is wrong with the folder or the cluster that the rules come from; what was in force
+    /// stays in force.
     pub fn source_problem(&self) -> Option<Problem> {
         self.source_problem.borrow().clone()
     }
@@ -84,7 +86,10 @@ impl Live {
 
     /// All that is wrong now: with the source as a whole, with files and with objects.
     pub fn problems(&self) -> Vec<Problem> {
-        self.source_problem().into_iter().chain(self.current().problems().iter().cloned()).collect()
+        self.source_problem()
+            .into_iter()
+            .chain(self.current().problems().iter().cloned())
+            .collect()
     }
 }
 
@@ -115,6 +120,9 @@ mod tests {
             severity: crate::Severity::Error,
         };
         let known = log_changes(HashSet::new(), vec![problem(1), problem(2)]);
-        assert_eq!(log_changes(known, vec![problem(2)]), HashSet::from([problem(2)]));
+        assert_eq!(
+            log_changes(known, vec![problem(2)]),
+            HashSet::from([problem(2)])
+        );
     }
 }

@@ -79,7 +79,10 @@ impl fmt::Debug for Object {
 impl Object {
     /// An object that comes from no file.
     pub fn new(value: Value) -> Self {
-        Self { value, origin: Origin::default() }
+        Self {
+            value,
+            origin: Origin::default(),
+        }
     }
 
     /// A text of the object; empty where it isn't one.
@@ -91,9 +94,13 @@ impl Object {
         value.as_str().unwrap_or_default()
     }
 
-    /// Whether rules consist of such objects: Alert and Provider of any version, Secret and ConfigMap.
+    /// Whether rules consist of such objects: Alert and Provider of any version, Secret and
+    /// ConfigMap.
     pub fn is_rule(&self) -> bool {
-        let (group, _) = self.text(&["apiVersion"]).rsplit_once('/').unwrap_or_default();
+        let (group, _) = self
+            .text(&["apiVersion"])
+            .rsplit_once('/')
+            .unwrap_or_default();
         match self.text(&["kind"]) {
             "Alert" | "Provider" => group == GROUP,
             "Secret" | "ConfigMap" => self.text(&["apiVersion"]) == "v1",
@@ -135,10 +142,18 @@ mod tests {
 
     #[test]
     fn an_object_without_a_namespace_is_in_default_and_keeps_its_made_up_uid() {
-        let object = Object::new(json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}}));
+        let object =
+            Object::new(json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}}));
         assert_eq!(object.identity().to_string(), "Secret default/s");
         assert_eq!(object.identity().uid(), object.identity().uid());
-        assert_ne!(object.identity().uid(), Identity { name: "t".into(), ..object.identity() }.uid());
+        assert_ne!(
+            object.identity().uid(),
+            Identity {
+                name: "t".into(),
+                ..object.identity()
+            }
+            .uid()
+        );
     }
 
     #[test]
@@ -159,9 +174,19 @@ mod tests {
     #[test]
     fn a_field_without_a_line_has_the_line_of_what_is_around_it() {
         let lines = [("", 1), ("spec", 4), ("spec.list[0]", 6)];
-        let lines = lines.into_iter().map(|(path, line)| (path.to_owned(), line)).collect();
+        let lines = lines
+            .into_iter()
+            .map(|(path, line)| (path.to_owned(), line))
+            .collect();
         let origin = Origin { file: None, lines };
-        for (field, line) in [("spec.list[0].name", 6), ("spec.list[1]", 4), ("spec.a", 4), ("data.a", 1), ("data", 1), ("", 1)] {
+        for (field, line) in [
+            ("spec.list[0].name", 6),
+            ("spec.list[1]", 4),
+            ("spec.a", 4),
+            ("data.a", 1),
+            ("data", 1),
+            ("", 1),
+        ] {
             assert_eq!(origin.line(field), Some(line), "{field}");
         }
     }

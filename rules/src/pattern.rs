@@ -1,7 +1,7 @@
 //! Regular expressions as Flux reads them: Go's dialect (RE2), run by Rust's engine.
 //!
-//! The two differ where a pattern is valid in both and means something else, and where it is valid in Go only. So a
-//! pattern is read once, part by part, and written anew:
+//! The two differ where a pattern is valid in both and means something else, and where it is valid
+//! in Go only. So a pattern is read once, part by part, and written anew:
 //!
 //! | in Go | here |
 //! |---|---|
@@ -19,7 +19,8 @@ const LARGEST_BYTES: usize = 4 << 20;
 const MOST_REPETITIONS: u32 = 1000;
 /// The named classes of POSIX, ASCII only in both dialects.
 const POSIX: [&str; 14] = [
-    "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space", "upper", "word", "xdigit",
+    "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct",
+    "space", "upper", "word", "xdigit",
 ];
 /// A class that nothing is in.
 const NOTHING: &str = "[^\\x{0}-\\x{10FFFF}]";
@@ -53,17 +54,30 @@ impl Patterns {
 /// # Errors
 /// A sentence that says what is wrong with it.
 pub fn compile(pattern: &str) -> Result<Regex, String> {
-    let translated = Translator { rest: pattern, out: String::with_capacity(pattern.len() + 16) }.translate()?;
-    RegexBuilder::new(&translated).size_limit(LARGEST_BYTES).build().map_err(|error| match error {
-        regex::Error::CompiledTooBig(_) => "is too large: fewer repetitions, or several patterns".to_owned(),
-        // The last line is the reason; those before it show the pattern as it was written anew.
-        error => format!("is not a regular expression: {}", reason(&error)),
-    })
+    let translated = Translator {
+        rest: pattern,
+        out: String::with_capacity(pattern.len() + 16),
+    }
+    .translate()?;
+    RegexBuilder::new(&translated)
+        .size_limit(LARGEST_BYTES)
+        .build()
+        .map_err(|error| match error {
+            regex::Error::CompiledTooBig(_) => {
+                "is too large: fewer repetitions, or several patterns".to_owned()
+            }
+            // The last line is the reason; those before it show the pattern as it was written anew.
+            error => format!("is not a regular expression: {}", reason(&error)),
+        })
 }
 
 fn reason(error: &regex::Error) -> String {
     let text = error.to_string();
-    text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
+    text.lines()
+        .last()
+        .unwrap_or_default()
+        .trim_start_matches("error: ")
+        .to_owned()
 }
 
 struct Translator<'a> {
@@ -122,7 +136,8 @@ impl Translator<'_> {
     fn counted(&mut self) -> Result<bool, String> {
         let inner = self.rest[1..].split_once('}').map(|(inner, _)| inner);
         let count = |text: &str| {
-            let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+            let plain = text.bytes().all(|byte| byte.is_ascii_digit())
+                && (text == "0" || !text.starts_with('0'));
             (plain && !text.is_empty()).then(|| text.parse::<u32>().unwrap_or(u32::MAX))
         };
         let bounds = inner.and_then(|inner| match inner.split_once(',') {
@@ -136,7 +151,9 @@ impl Translator<'_> {
             return Ok(false);
         };
         if least > most || most > MOST_REPETITIONS {
-            return Err(format!("has the repetition {{{inner}}}: at most {MOST_REPETITIONS}, the smaller number first"));
+            return Err(format!(
+                "has the repetition {{{inner}}}: at most {MOST_REPETITIONS}, the smaller number first"
+            ));
         }
         let whole = &self.rest[..inner.len() + 2];
         self.out.push_str(whole);
@@ -149,7 +166,9 @@ impl Translator<'_> {
             return Err("ends in a single backslash".to_owned());
         };
         if letter == 'Q' {
-            let (quoted, rest) = self.rest[2..].split_once("\\E").unwrap_or((&self.rest[2..], ""));
+            let (quoted, rest) = self.rest[2..]
+                .split_once("\\E")
+                .unwrap_or((&self.rest[2..], ""));
             self.rest = rest;
             self.out.push_str(&regex::escape(quoted));
             return Ok(());
@@ -196,11 +215,19 @@ impl Translator<'_> {
     fn unicode_class(&mut self, negated: bool) -> Result<String, String> {
         let after = &self.rest[2..];
         let (name, rest) = match after.strip_prefix('{') {
-            Some(braced) => braced.split_once('}').ok_or("has \\p{ without its closing brace")?,
+            Some(braced) => braced
+                .split_once('}')
+                .ok_or("has \\p{ without its closing brace")?,
             None => after.split_at(after.chars().next().map_or(0, char::len_utf8)),
         };
-        let (name, negated) = name.strip_prefix('^').map_or((name, negated), |name| (name, !negated));
-        if name.is_empty() || !name.chars().all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-' | ' ')) {
+        let (name, negated) = name
+            .strip_prefix('^')
+            .map_or((name, negated), |name| (name, !negated));
+        if name.is_empty()
+            || !name
+                .chars()
+                .all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-' | ' '))
+        {
             return Err(format!("has the unknown Unicode class {name:?}"));
         }
         self.rest = rest;
@@ -222,24 +249,39 @@ impl Translator<'_> {
             _ if letter.is_ascii() && !letter.is_ascii_alphanumeric() => Some(letter),
             _ => None,
         };
-        let octal = |text: &str| text.bytes().take_while(|byte| (b'0'..=b'7').contains(byte)).count();
+        let octal = |text: &str| {
+            text.bytes()
+                .take_while(|byte| (b'0'..=b'7').contains(byte))
+                .count()
+        };
         let (digits, radix, length) = match letter {
             _ if simple.is_some() => ("", 0, 2),
-            'x' => match after.strip_prefix('{').and_then(|braced| braced.split_once('}')) {
+            'x' => match after
+                .strip_prefix('{')
+                .and_then(|braced| braced.split_once('}'))
+            {
                 Some((digits, _)) => (digits, 16, 4 + digits.len()),
                 None => (after.get(..2).unwrap_or_default(), 16, 4),
             },
-            '0' => (&self.rest[1..2 + octal(after).min(2)], 8, 2 + octal(after).min(2)),
+            '0' => (
+                &self.rest[1..2 + octal(after).min(2)],
+                8,
+                2 + octal(after).min(2),
+            ),
             // A single digit would be a reference to a group.
-            '1'..='7' if octal(after) > 0 => (&self.rest[1..2 + octal(after).min(2)], 8, 2 + octal(after).min(2)),
+            '1'..='7' if octal(after) > 0 => (
+                &self.rest[1..2 + octal(after).min(2)],
+                8,
+                2 + octal(after).min(2),
+            ),
             _ => ("", 1, 2),
         };
         let code = match (simple, radix) {
             (Some(letter), _) => Some(u32::from(letter)),
             (None, 1) => None,
-            (None, radix) => {
-                u32::from_str_radix(digits, radix).ok().filter(|code| *code <= 0x10_FFFF && !digits.starts_with('+'))
-            }
+            (None, radix) => u32::from_str_radix(digits, radix)
+                .ok()
+                .filter(|code| *code <= 0x10_FFFF && !digits.starts_with('+')),
         };
         let code = code.ok_or_else(|| format!("has \\{letter}, which RE2 does not know"))?;
         self.rest = &self.rest[length..];
@@ -263,13 +305,20 @@ impl Translator<'_> {
         match (ranges.is_empty(), negated) {
             (true, false) => self.out.push_str(NOTHING),
             (true, true) => self.out.push_str("(?s:.)"),
-            (false, _) => self.out.push_str(&format!("[{}{ranges}]", if negated { "^" } else { "" })),
+            (false, _) => self
+                .out
+                .push_str(&format!("[{}{ranges}]", if negated { "^" } else { "" })),
         }
         Ok(())
     }
 
     fn class_item(&mut self, letter: char, ranges: &mut String) -> Result<(), String> {
-        if let Some(named) = self.rest.strip_prefix("[:").and_then(|named| named.split_once(":]")).map(|(named, _)| named) {
+        if let Some(named) = self
+            .rest
+            .strip_prefix("[:")
+            .and_then(|named| named.split_once(":]"))
+            .map(|(named, _)| named)
+        {
             if !POSIX.contains(&named.trim_start_matches('^')) {
                 return Err(format!("has the unknown class [:{named}:]"));
             }
@@ -284,7 +333,8 @@ impl Translator<'_> {
             return Ok(());
         }
         let low = self.class_character()?;
-        let ranged = self.rest.starts_with('-') && !self.rest.starts_with("-]") && self.rest.len() > 1;
+        let ranged =
+            self.rest.starts_with('-') && !self.rest.starts_with("-]") && self.rest.len() > 1;
         let high = if ranged {
             self.rest = &self.rest[1..];
             self.class_character()?
@@ -296,8 +346,16 @@ impl Translator<'_> {
         }
         // No text holds surrogates: a range is cut where they are.
         let (low, high) = (
-            if (0xD800..0xE000).contains(&low) { 0xE000 } else { low },
-            if (0xD800..0xE000).contains(&high) { 0xD7FF } else { high },
+            if (0xD800..0xE000).contains(&low) {
+                0xE000
+            } else {
+                low
+            },
+            if (0xD800..0xE000).contains(&high) {
+                0xD7FF
+            } else {
+                high
+            },
         );
         if low <= high {
             ranges.push_str(&format!("\\x{{{low:X}}}-\\x{{{high:X}}}"));
@@ -324,24 +382,37 @@ impl Translator<'_> {
             return Ok(());
         };
         if let Some(named) = after.strip_prefix("P<").or_else(|| after.strip_prefix('<')) {
-            let (name, rest) = named.split_once('>').ok_or("has a group whose name does not end")?;
-            if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
-                return Err("has a lookaround or a group with an invalid name, which RE2 does not take".to_owned());
+            let (name, rest) = named
+                .split_once('>')
+                .ok_or("has a group whose name does not end")?;
+            if name.is_empty()
+                || !name
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+            {
+                return Err(
+                    "has a lookaround or a group with an invalid name, which RE2 does not take"
+                        .to_owned(),
+                );
             }
             // Go's names may begin with a digit.
             self.out.push_str(&format!("(?P<_{name}>"));
             self.rest = rest;
             return Ok(());
         }
-        let end = after.find([':', ')']).ok_or("has a group that does not end")?;
+        let end = after
+            .find([':', ')'])
+            .ok_or("has a group that does not end")?;
         let (flags, rest) = after.split_at(end);
-        self.out.push_str(&group_flags(flags, rest.starts_with(':'))?);
+        self.out
+            .push_str(&group_flags(flags, rest.starts_with(':'))?);
         self.rest = &rest[1..];
         Ok(())
     }
 
     fn literal(&mut self, letter: char) {
-        self.out.push_str(&regex::escape(letter.encode_utf8(&mut [0; 4])));
+        self.out
+            .push_str(&regex::escape(letter.encode_utf8(&mut [0; 4])));
     }
 
     fn peek(&self) -> Option<char> {
@@ -361,13 +432,20 @@ impl Translator<'_> {
 
 /// `(?flags)` or `(?flags:`, each flag once: Go takes them twice, too, and takes none.
 fn group_flags(flags: &str, opens: bool) -> Result<String, String> {
-    let (on, off) = flags.split_once('-').map_or((flags, None), |(on, off)| (on, Some(off)));
+    let (on, off) = flags
+        .split_once('-')
+        .map_or((flags, None), |(on, off)| (on, Some(off)));
     let known = |flags: &str| flags.chars().all(|flag| "imsU".contains(flag));
     if !known(on) || off.is_some_and(|off| off.is_empty() || !known(off)) {
-        return Err(format!("has (?{flags}, which RE2 does not take (no lookaround, no flags but i, m, s and U)"));
+        return Err(format!(
+            "has (?{flags}, which RE2 does not take (no lookaround, no flags but i, m, s and U)"
+        ));
     }
     let off = off.unwrap_or_default();
-    let set: String = "imsU".chars().filter(|flag| on.contains(*flag) && !off.contains(*flag)).collect();
+    let set: String = "imsU"
+        .chars()
+        .filter(|flag| on.contains(*flag) && !off.contains(*flag))
+        .collect();
     let cleared: String = "imsU".chars().filter(|flag| off.contains(*flag)).collect();
     let dash = if cleared.is_empty() { "" } else { "-" };
     Ok(match (opens, set.is_empty() && cleared.is_empty()) {
@@ -419,7 +497,11 @@ mod tests {
             ("[^\\d\\D]", "a", false),
             ("^+a", "a", true),
         ] {
-            assert_eq!(compile(pattern).unwrap().is_match(text), expected, "{pattern} {text:?}");
+            assert_eq!(
+                compile(pattern).unwrap().is_match(text),
+                expected,
+                "{pattern} {text:?}"
+            );
         }
     }
 
@@ -465,13 +547,23 @@ mod tests {
     fn an_invalid_pattern_is_left_out_and_told() {
         let (patterns, invalid) = Patterns::compile(&["(?!a)".to_owned(), "b".to_owned()]);
         assert!(patterns.is_match("abc") && !patterns.is_match("a"));
-        assert_eq!(invalid.iter().map(|(position, _)| *position).collect::<Vec<_>>(), [0]);
+        assert_eq!(
+            invalid
+                .iter()
+                .map(|(position, _)| *position)
+                .collect::<Vec<_>>(),
+            [0]
+        );
         assert!(!Patterns::compile(&["(".to_owned()]).0.is_match("("));
     }
 
     #[test]
     fn a_pattern_that_would_take_too_much_memory_is_refused() {
-        assert!(compile("(\\pL{1000}){1000}").unwrap_err().contains("too large"));
+        assert!(
+            compile("(\\pL{1000}){1000}")
+                .unwrap_err()
+                .contains("too large")
+        );
     }
 
     proptest! {

@@ -58,8 +58,16 @@ mod tests {
             sentence: "is too long".into(),
             severity: Severity::Error,
         };
-        assert_eq!(problem.to_string(), "a.yaml:7: Alert apps/a: spec.summary: is too long");
-        let bare = Problem { file: None, object: None, field: None, ..problem };
+        assert_eq!(
+            problem.to_string(),
+            "a.yaml:7: Alert apps/a: spec.summary: is too long"
+        );
+        let bare = Problem {
+            file: None,
+            object: None,
+            field: None,
+            ..problem
+        };
         assert_eq!(bare.to_string(), "is too long");
     }
 }

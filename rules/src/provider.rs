@@ -71,7 +71,11 @@ pub struct Provider {
 /// An address may be a secret: only type and name are shown.
 impl fmt::Debug for Provider {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "Provider({} {}/{})", self.kind.name, self.namespace, self.name)
+        write!(
+            formatter,
+            "Provider({} {}/{})",
+            self.kind.name, self.namespace, self.name
+        )
     }
 }
 
@@ -100,8 +104,15 @@ impl RateLimit {
     fn parse(text: &str) -> Result<Self, String> {
         let invalid = || format!("\"{text}\" is not a rate; write it like 10/1s");
         let (count, per) = text.split_once('/').ok_or_else(invalid)?;
-        let count = count.parse().ok().filter(|count| *count > 0).ok_or_else(invalid)?;
-        let per = duration::parse(per).ok().filter(|per| !per.is_zero()).ok_or_else(invalid)?;
+        let count = count
+            .parse()
+            .ok()
+            .filter(|count| *count > 0)
+            .ok_or_else(invalid)?;
+        let per = duration::parse(per)
+            .ok()
+            .filter(|per| !per.is_zero())
+            .ok_or_else(invalid)?;
         Ok(Self { count, per })
     }
 }
@@ -118,13 +129,22 @@ impl Provider {
             kind,
             suspended: spec.suspend.unwrap_or_default(),
             timeout: timeout(spec.timeout.as_deref(), report),
-            rate_limit: spec.rate_limit.and_then(|text| told(RateLimit::parse(&text), "spec.rateLimit", report)),
-            max_in_flight: spec.max_in_flight.and_then(|number| max_in_flight(number, report)),
+            rate_limit: spec
+                .rate_limit
+                .and_then(|text| told(RateLimit::parse(&text), "spec.rateLimit", report)),
+            max_in_flight: spec
+                .max_in_flight
+                .and_then(|number| max_in_flight(number, report)),
             retry: retry(spec.retry, report),
             pool: pool(spec.pool, report),
             template: Template::compile(spec.template, report),
             links: spec.links,
-            commit_status: commit_status(spec.commit_status, spec.commit_status_expr.as_deref(), kind, report),
+            commit_status: commit_status(
+                spec.commit_status,
+                spec.commit_status_expr.as_deref(),
+                kind,
+                report,
+            ),
             commit_status_expr: expression(spec.commit_status_expr, kind, report),
             address: spec.address.unwrap_or_default(),
             channel: spec.channel.unwrap_or_default(),
@@ -154,11 +174,23 @@ fn check_texts(spec: &ProviderSpec, version: Version, report: &mut Report<'_>) {
     if spec.proxy.as_deref().is_some_and(|proxy| !is_http(proxy)) {
         report.error("spec.proxy", "must begin with http:// or https://");
     }
-    if version == Version::V1beta1 && spec.address.as_deref().is_some_and(|address| !is_http(address)) {
-        report.error("spec.address", "must begin with http:// or https:// in v1beta1; v1beta3 takes other addresses");
+    if version == Version::V1beta1
+        && spec
+            .address
+            .as_deref()
+            .is_some_and(|address| !is_http(address))
+    {
+        report.error(
+            "spec.address",
+            "must begin with http:// or https:// in v1beta1; v1beta3 takes other addresses",
+        );
     }
     if let Some(interval) = &spec.interval {
-        told(units(interval, &["ms", "s", "m", "h"]), "spec.interval", report);
+        told(
+            units(interval, &["ms", "s", "m", "h"]),
+            "spec.interval",
+            report,
+        );
     }
 }
 
@@ -166,22 +198,37 @@ fn known_kind(spec: &ProviderSpec, kinds: Kinds, report: &mut Report<'_>) -> Opt
     let kind = kind::find(kinds, &spec.kind);
     if kind.is_none() {
         let names: Vec<_> = kinds.iter().map(|kind| kind.name).collect();
-        report.error("spec.type", format!("\"{}\" is none of the known types: {}", spec.kind, names.join(", ")));
+        report.error(
+            "spec.type",
+            format!(
+                "\"{}\" is none of the known types: {}",
+                spec.kind,
+                names.join(", ")
+            ),
+        );
     }
     kind
 }
 
 /// The API takes ms, s and m only; nobody means that every attempt fails at once by `0s`.
 fn timeout(text: Option<&str>, report: &mut Report<'_>) -> Duration {
-    let timeout = text.and_then(|text| told(units(text, &["ms", "s", "m"]), "spec.timeout", report));
-    timeout.filter(|timeout| !timeout.is_zero()).unwrap_or(DEFAULT_TIMEOUT)
+    let timeout =
+        text.and_then(|text| told(units(text, &["ms", "s", "m"]), "spec.timeout", report));
+    timeout
+        .filter(|timeout| !timeout.is_zero())
+        .unwrap_or(DEFAULT_TIMEOUT)
 }
 
 /// A duration in some units only.
 fn units(text: &str, units: &[&str]) -> Result<Duration, String> {
-    let mut parts = text.split(|letter: char| letter.is_ascii_digit() || letter == '.').filter(|part| !part.is_empty());
+    let mut parts = text
+        .split(|letter: char| letter.is_ascii_digit() || letter == '.')
+        .filter(|part| !part.is_empty());
     if !parts.all(|part| units.contains(&part)) {
-        return Err(format!("\"{text}\" is not a duration in {}", units.join(", ")));
+        return Err(format!(
+            "\"{text}\" is not a duration in {}",
+            units.join(", ")
+        ));
     }
     duration::parse(text)
 }
@@ -189,7 +236,10 @@ fn units(text: &str, units: &[&str]) -> Result<Duration, String> {
 fn expression(expression: Option<String>, kind: Kind, report: &mut Report<'_>) -> Option<String> {
     let expression = expression.filter(|expression| !expression.trim().is_empty())?;
     if kind.family != Family::CommitStatus {
-        report.error("spec.commitStatusExpr", format!("is for commit statuses only, and {} has none", kind.name));
+        report.error(
+            "spec.commitStatusExpr",
+            format!("is for commit statuses only, and {} has none", kind.name),
+        );
     }
     Some(expression)
 }
@@ -204,34 +254,62 @@ fn commit_status(
         return CommitStatusOptions::default();
     };
     if kind.family != Family::CommitStatus {
-        report.error("spec.commitStatus", format!("is for commit statuses only, and {} has none", kind.name));
+        report.error(
+            "spec.commitStatus",
+            format!("is for commit statuses only, and {} has none", kind.name),
+        );
     }
     let qualified_id = match spec.id.as_deref() {
         None | Some("default") => false,
         Some("qualified") if expression.is_some_and(|expression| !expression.trim().is_empty()) => {
-            report.error("spec.commitStatus.id", "can't be qualified where commitStatusExpr makes the id");
+            report.error(
+                "spec.commitStatus.id",
+                "can't be qualified where commitStatusExpr makes the id",
+            );
             false
         }
         Some("qualified") => true,
         Some(other) => {
-            report.error("spec.commitStatus.id", format!("\"{other}\" is neither default nor qualified"));
+            report.error(
+                "spec.commitStatus.id",
+                format!("\"{other}\" is neither default nor qualified"),
+            );
             false
         }
     };
-    report.at_most("spec.commitStatus.targetURL", spec.target_url.as_deref(), 2048);
-    report.at_most("spec.commitStatus.targetURL", spec.target_url.as_deref(), 2048);
-    let target_url = spec.target_url.filter(|pattern| match Program::compile(pattern, Escape::Url) {
-        Ok(_) => true,
-        Err(sentence) => {
-            report.warn("spec.commitStatus.targetURL", format!("{sentence}; statuses go out without a link"));
-            false
-        }
-    });
-    CommitStatusOptions { qualified_id, pending: spec.pending.unwrap_or_default(), target_url }
+    report.at_most(
+        "spec.commitStatus.targetURL",
+        spec.target_url.as_deref(),
+        2048,
+    );
+    report.at_most(
+        "spec.commitStatus.targetURL",
+        spec.target_url.as_deref(),
+        2048,
+    );
+    let target_url =
+        spec.target_url
+            .filter(|pattern| match Program::compile(pattern, Escape::Url) {
+                Ok(_) => true,
+                Err(sentence) => {
+                    report.warn(
+                        "spec.commitStatus.targetURL",
+                        format!("{sentence}; statuses go out without a link"),
+                    );
+                    false
+                }
+            });
+    CommitStatusOptions {
+        qualified_id,
+        pending: spec.pending.unwrap_or_default(),
+        target_url,
+    }
 }
 
 fn max_in_flight(number: i64, report: &mut Report<'_>) -> Option<u32> {
-    let number = u32::try_from(number).ok().filter(|number| (1..=1000).contains(number));
+    let number = u32::try_from(number)
+        .ok()
+        .filter(|number| (1..=1000).contains(number));
     if number.is_none() {
         report.error("spec.maxInFlight", "must be between 1 and 1000");
     }
@@ -261,14 +339,19 @@ fn pool(pool: Option<String>, report: &mut Report<'_>) -> String {
     let pool = pool.unwrap_or_else(|| DEFAULT_POOL.to_owned());
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     if pool.is_empty() || pool.len() > 63 || !pool.bytes().all(inner) {
-        report.error("spec.pool", "must be 1 to 63 lower-case letters, digits and dashes");
+        report.error(
+            "spec.pool",
+            "must be 1 to 63 lower-case letters, digits and dashes",
+        );
     }
     pool
 }
 
 /// A value, or its problem in the report.
 fn told<T>(result: Result<T, String>, field: &str, report: &mut Report<'_>) -> Option<T> {
-    result.map_err(|sentence| report.error(field, sentence)).ok()
+    result
+        .map_err(|sentence| report.error(field, sentence))
+        .ok()
 }
 
 #[cfg(test)]
@@ -278,22 +361,38 @@ mod tests {
     use super::*;
     use crate::object::Object;
 
-    const KINDS: Kinds =
-        &[Kind { name: "slack", family: Family::Message }, Kind { name: "github", family: Family::CommitStatus }];
+    const KINDS: Kinds = &[
+        Kind {
+            name: "slack",
+            family: Family::Message,
+        },
+        Kind {
+            name: "github",
+            family: Family::CommitStatus,
+        },
+    ];
 
     fn compile(version: Version, spec: Value) -> (Option<Provider>, Vec<String>) {
-        let object = Object::new(json!({"kind": "Provider", "metadata": {"name": "p"}, "spec": spec}));
+        let object =
+            Object::new(json!({"kind": "Provider", "metadata": {"name": "p"}, "spec": spec}));
         let mut report = Report::new(&object);
         let provider = Provider::compile(version, KINDS, &mut report);
-        (provider, report.problems.iter().map(ToString::to_string).collect())
+        (
+            provider,
+            report.problems.iter().map(ToString::to_string).collect(),
+        )
     }
 
     #[test]
     fn a_provider_that_says_only_its_type_gets_the_defaults() {
-        let (provider, problems) = compile(Version::V1beta3, json!({"type": "slack", "timeout": "0s"}));
+        let (provider, problems) =
+            compile(Version::V1beta3, json!({"type": "slack", "timeout": "0s"}));
         let provider = provider.unwrap();
         assert_eq!(problems, Vec::<String>::new());
-        assert_eq!((provider.timeout, provider.pool.as_str()), (DEFAULT_TIMEOUT, "default"));
+        assert_eq!(
+            (provider.timeout, provider.pool.as_str()),
+            (DEFAULT_TIMEOUT, "default")
+        );
         assert_eq!(provider.retry, RetryPolicy::default());
         assert_eq!(provider.manifest["metadata"]["uid"], provider.uid.as_str());
     }
@@ -303,9 +402,21 @@ mod tests {
         let retry = json!({"maxAge": "48h", "min": "15m"});
         let spec = json!({"type": "slack", "rateLimit": "10/1s", "maxInFlight": 5, "retry": retry, "pool": "eu-1"});
         let provider = compile(Version::V1beta3, spec).0.unwrap();
-        assert_eq!(provider.rate_limit, Some(RateLimit { count: 10, per: Duration::from_secs(1) }));
-        assert_eq!((provider.max_in_flight, provider.pool.as_str()), (Some(5), "eu-1"));
-        assert_eq!((provider.retry.min, provider.retry.max), (Duration::from_secs(900), Duration::from_secs(900)));
+        assert_eq!(
+            provider.rate_limit,
+            Some(RateLimit {
+                count: 10,
+                per: Duration::from_secs(1)
+            })
+        );
+        assert_eq!(
+            (provider.max_in_flight, provider.pool.as_str()),
+            (Some(5), "eu-1")
+        );
+        assert_eq!(
+            (provider.retry.min, provider.retry.max),
+            (Duration::from_secs(900), Duration::from_secs(900))
+        );
         assert_eq!(provider.retry.max_age, Duration::from_secs(48 * 3600));
     }
 
@@ -326,61 +437,106 @@ mod tests {
             (json!({"rateLimit": "10"}), "spec.rateLimit"),
             (json!({"rateLimit": "0/1s"}), "spec.rateLimit"),
             (json!({"maxInFlight": 0}), "spec.maxInFlight"),
-            (json!({"retry": {"min": "2m", "max": "1m"}}), "spec.retry.min"),
+            (
+                json!({"retry": {"min": "2m", "max": "1m"}}),
+                "spec.retry.min",
+            ),
             (json!({"retry": {"maxAge": "0s"}}), "spec.retry.maxAge"),
             (json!({"pool": "EU"}), "spec.pool"),
             (json!({"links": "yes"}), "spec.links"),
-            (json!({"commitStatus": {"pending": true}}), "spec.commitStatus"),
-            (json!({"type": "github", "commitStatus": {"id": "long"}}), "spec.commitStatus.id"),
-            (json!({"type": "github", "commitStatusExpr": "'a'", "commitStatus": {"id": "qualified"}}), "spec.commitStatus.id"),
+            (
+                json!({"commitStatus": {"pending": true}}),
+                "spec.commitStatus",
+            ),
+            (
+                json!({"type": "github", "commitStatus": {"id": "long"}}),
+                "spec.commitStatus.id",
+            ),
+            (
+                json!({"type": "github", "commitStatusExpr": "'a'", "commitStatus": {"id": "qualified"}}),
+                "spec.commitStatus.id",
+            ),
             (json!({"template": {}}), "spec.template"),
-            (json!({"type": "github", "commitStatus": {"targetURL": "a".repeat(2049)}}), "spec.commitStatus.targetURL"),
+            (
+                json!({"type": "github", "commitStatus": {"targetURL": "a".repeat(2049)}}),
+                "spec.commitStatus.targetURL",
+            ),
         ] {
             let mut spec = json!({"type": "slack"});
-            spec.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+            spec.as_object_mut()
+                .unwrap()
+                .extend(fields.as_object().unwrap().clone());
             let problems = compile(Version::V1beta3, spec).1;
             assert!(
                 problems.first().is_some_and(|text| text.starts_with(&format!("Provider default/p: {field}: "))),
                 "{fields}: {problems:?}"
             );
         }
-        assert_eq!(compile(Version::V1beta1, json!({"type": "slack", "address": "x"})).1.len(), 1);
+        assert_eq!(
+            compile(Version::V1beta1, json!({"type": "slack", "address": "x"}))
+                .1
+                .len(),
+            1
+        );
     }
 
     #[test]
     fn options_of_commit_statuses_are_read() {
         let of = |options: Value| {
-            let (provider, problems) = compile(Version::V1beta3, json!({"type": "github", "commitStatus": options}));
+            let (provider, problems) = compile(
+                Version::V1beta3,
+                json!({"type": "github", "commitStatus": options}),
+            );
             (provider.unwrap().commit_status, problems)
         };
         let target = "https://h/{{ name }}";
-        let expected = CommitStatusOptions { qualified_id: true, pending: true, target_url: Some(target.into()) };
-        assert_eq!(of(json!({"id": "qualified", "pending": true, "targetURL": target})), (expected, vec![]));
+        let expected = CommitStatusOptions {
+            qualified_id: true,
+            pending: true,
+            target_url: Some(target.into()),
+        };
+        assert_eq!(
+            of(json!({"id": "qualified", "pending": true, "targetURL": target})),
+            (expected, vec![])
+        );
         let (options, problems) = of(json!({"id": "default", "targetURL": "https://h/{{ name"}));
         assert_eq!(options, CommitStatusOptions::default());
         assert!(
-            problems[0].contains("spec.commitStatus.targetURL: line 1: ") && problems[0].ends_with("without a link"),
+            problems[0].contains("spec.commitStatus.targetURL: line 1: ")
+                && problems[0].ends_with("without a link"),
             "{problems:?}"
         );
     }
 
     #[test]
     fn a_template_that_cant_be_used_is_told_and_stays_in_force() {
-        let (provider, problems) = compile(Version::V1beta3, json!({"type": "slack", "template": {"inline": "{{ a"}}));
+        let (provider, problems) = compile(
+            Version::V1beta3,
+            json!({"type": "slack", "template": {"inline": "{{ a"}}),
+        );
         assert!(provider.is_some());
-        assert!(problems[0].starts_with("Provider default/p: spec.template.inline: line 1: "), "{problems:?}");
+        assert!(
+            problems[0].starts_with("Provider default/p: spec.template.inline: line 1: "),
+            "{problems:?}"
+        );
     }
 
     #[test]
     fn an_empty_expression_counts_as_none() {
-        let (provider, problems) = compile(Version::V1beta3, json!({"type": "slack", "commitStatusExpr": ""}));
+        let (provider, problems) = compile(
+            Version::V1beta3,
+            json!({"type": "slack", "commitStatusExpr": ""}),
+        );
         assert!(provider.unwrap().commit_status_expr.is_none() && problems.is_empty());
         assert!(
-            compile(Version::V1beta3, json!({"type": "github", "commitStatusExpr": "'a'"}))
-                .0
-                .unwrap()
-                .commit_status_expr
-                .is_some()
+            compile(
+                Version::V1beta3,
+                json!({"type": "github", "commitStatusExpr": "'a'"})
+            )
+            .0
+            .unwrap()
+            .commit_status_expr
+            .is_some()
         );
     }
 }

@@ -24,7 +24,8 @@ impl SecretValue {
         &self.0
     }
 
-    /// The text without white space around it, as it goes into headers and addresses; nothing where it is not UTF-8.
+    /// The text without white space around it, as it goes into headers and addresses; nothing where
+    /// it is not UTF-8.
     pub fn text(&self) -> Option<&str> {
         std::str::from_utf8(&self.0).ok().map(str::trim)
     }
@@ -48,7 +49,9 @@ impl SecretData {
 
     /// The trimmed text of a key; empty and absent are the same.
     pub fn text(&self, key: &str) -> Option<&str> {
-        self.get(key).and_then(SecretValue::text).filter(|text| !text.is_empty())
+        self.get(key)
+            .and_then(SecretValue::text)
+            .filter(|text| !text.is_empty())
     }
 
     /// The key `token`, trimmed.
@@ -56,9 +59,14 @@ impl SecretData {
         self.text("token")
     }
 
-    /// The keys `username` and `password`. One without the other is refused when the Provider is resolved.
+    /// The keys `username` and `password`. One without the other is refused when the Provider is
+    /// resolved.
     pub fn basic(&self) -> Option<(&str, &str)> {
-        Some((self.text("username")?, self.get("password").and_then(|value| std::str::from_utf8(value.bytes()).ok())?))
+        Some((
+            self.text("username")?,
+            self.get("password")
+                .and_then(|value| std::str::from_utf8(value.bytes()).ok())?,
+        ))
     }
 }
 
@@ -115,7 +123,8 @@ pub struct ResolvedProvider {
     pub proxy: Option<Proxy>,
     /// The CEL expression for the commit status id; an empty one counts as none.
     pub commit_status_expr: Option<String>,
-    /// At most so many deliveries in such a time, for all workers together; it takes the place of the type's own limits.
+    /// At most so many deliveries in such a time, for all workers together; it takes the place of
+    /// the type's own limits.
     pub rate_limit: Option<RateLimit>,
     /// At most so many deliveries at a time, for all workers together.
     pub max_in_flight: Option<u32>,
@@ -125,7 +134,8 @@ pub struct ResolvedProvider {
     pub links: Option<bool>,
     /// The bounds of retries.
     pub retry: RetryPolicy,
-    /// The Provider as it was written (apiVersion, kind, metadata, spec), for expressions and templates.
+    /// The Provider as it was written (apiVersion, kind, metadata, spec), for expressions and
+    /// templates.
     pub manifest: serde_json::Value,
     /// Changes when anything above changes, secrets included; tells nothing about them.
     pub fingerprint: String,
@@ -133,11 +143,16 @@ pub struct ResolvedProvider {
 
 impl fmt::Debug for ResolvedProvider {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "ResolvedProvider({} {}/{})", self.kind.name, self.namespace, self.name)
+        write!(
+            formatter,
+            "ResolvedProvider({} {}/{})",
+            self.kind.name, self.namespace, self.name
+        )
     }
 }
 
-/// Why a Provider can't be resolved. The sentences name objects, keys and what to do, and no secret.
+/// Why a Provider can't be resolved. The sentences name objects, keys and what to do, and no
+/// secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unresolved {
     /// It, or a Secret it needs, does not exist; it may be about to be created.

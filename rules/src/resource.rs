@@ -1,4 +1,5 @@
-//! Alert and Provider as users write them: one form that holds what every API version and our extensions know.
+//! Alert and Provider as users write them: one form that holds what every API version and our
+//! extensions know.
 
 mod schema;
 
@@ -60,14 +61,16 @@ impl Version {
 pub struct AlertSpec {
     /// The Provider that the events are sent to, in the namespace of the Alert.
     pub provider_ref: Reference,
-    /// Which severities are meant: a word is a threshold (info takes all, warn takes warn and error, error takes error), a list
-    /// is an exact set. Where nothing is said: error in v1beta1, info in later versions.
+    /// Which severities are meant: a word is a threshold (info takes all, warn takes warn and
+    /// error, error takes error), a list is an exact set. Where nothing is said: error in
+    /// v1beta1, info in later versions.
     #[serde(default)]
     #[schemars(schema_with = "event_severity")]
     pub event_severity: Option<Value>,
     /// The objects whose events are meant. An event must come from one of them.
     pub event_sources: Vec<SourceSpec>,
-    /// Regular expressions (RE2). If there are any, one of them must be found in the message of the event.
+    /// Regular expressions (RE2). If there are any, one of them must be found in the message of
+    /// the event.
     pub inclusion_list: Option<Vec<String>>,
     /// Regular expressions (RE2). None of them may be found in the message of the event.
     pub exclusion_list: Option<Vec<String>>,
@@ -81,8 +84,8 @@ pub struct AlertSpec {
     /// Takes the place of the Provider's channel. An extension of Tidings.
     #[schemars(length(max = 2048))]
     pub channel: Option<String>,
-    /// The clusters whose events are meant, as names in which `*` stands for anything; every cluster where this is left
-    /// out. An extension of Tidings.
+    /// The clusters whose events are meant, as names in which `*` stands for anything; every
+    /// cluster where this is left out. An extension of Tidings.
     #[schemars(length(min = 1), inner(length(min = 1)))]
     pub clusters: Option<Vec<String>>,
     /// The text that is sent, in place of that of the Provider. An extension of Tidings.
@@ -124,7 +127,8 @@ pub struct ProviderSpec {
     /// Who is shown as the sender.
     #[schemars(length(max = 2048))]
     pub username: Option<String>,
-    /// The address of the service, unless the Secret has it. An address that holds a token belongs into the Secret.
+    /// The address of the service, unless the Secret has it. An address that holds a token belongs
+    /// into the Secret.
     #[schemars(length(max = 2048))]
     pub address: Option<String>,
     /// How long one attempt may take; 15s where this is left out.
@@ -133,19 +137,21 @@ pub struct ProviderSpec {
     /// The address of an HTTP proxy. Deprecated: use proxySecretRef.
     #[schemars(length(max = 2048), regex(pattern = "^(http|https)://.*$"))]
     pub proxy: Option<String>,
-    /// The Secret with address, and perhaps username and password, of an HTTP proxy, in the namespace of the Provider.
+    /// The Secret with address, and perhaps username and password, of an HTTP proxy, in the
+    /// namespace of the Provider.
     pub proxy_secret_ref: Option<Reference>,
-    /// The Secret with address, token, username, password, headers, as the type needs them, in the namespace of the
-    /// Provider.
+    /// The Secret with address, token, username, password, headers, as the type needs them, in the
+    /// namespace of the Provider.
     pub secret_ref: Option<Reference>,
     /// The Secret with certificates (ca.crt, tls.crt, tls.key), in the namespace of the Provider.
     pub cert_secret_ref: Option<Reference>,
-    /// The service account for workload identity, which is not supported: a Provider that names one is refused.
+    /// The service account for workload identity, which is not supported: a Provider that names
+    /// one is refused.
     pub service_account_name: Option<String>,
     /// Whether nothing is sent to this Provider until further notice. What is planned waits.
     pub suspend: Option<bool>,
-    /// A CEL expression for the id of a commit status, over `event`, `alert` and `provider`. For types that write commit
-    /// statuses only.
+    /// A CEL expression for the id of a commit status, over `event`, `alert` and `provider`. For
+    /// types that write commit statuses only.
     pub commit_status_expr: Option<String>,
     /// At most so many deliveries in such a time, as in 10/1s. An extension of Tidings.
     #[schemars(
@@ -158,15 +164,17 @@ pub struct ProviderSpec {
     pub max_in_flight: Option<i64>,
     /// How long, and how often, a delivery that fails is tried again. An extension of Tidings.
     pub retry: Option<RetrySpec>,
-    /// The pool of workers that makes the deliveries; `default` where this is left out. An extension of Tidings.
+    /// The pool of workers that makes the deliveries; `default` where this is left out. An
+    /// extension of Tidings.
     #[schemars(regex(pattern = "^[a-z0-9-]{1,63}$"))]
     pub pool: Option<String>,
     /// The text that is sent. An extension of Tidings.
     pub template: Option<TemplateSpec>,
-    /// Whether messages get links to the commit and to a dashboard; as the settings say where this is left out. An extension
-    /// of Tidings.
+    /// Whether messages get links to the commit and to a dashboard; as the settings say where this
+    /// is left out. An extension of Tidings.
     pub links: Option<bool>,
-    /// What commit statuses say beside their state. For types that write commit statuses only. An extension of Tidings.
+    /// What commit statuses say beside their state. For types that write commit statuses only. An
+    /// extension of Tidings.
     pub commit_status: Option<CommitStatusSpec>,
 }
 
@@ -174,8 +182,8 @@ pub struct ProviderSpec {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CommitStatusSpec {
-    /// The id of a status where commitStatusExpr makes none: default (kind and name, as in Flux) or qualified (cluster and
-    /// namespace before them).
+    /// The id of a status where commitStatusExpr makes none: default (kind and name, as in Flux)
+    /// or qualified (cluster and namespace before them).
     #[schemars(extend("enum" = ["default", "qualified"]))]
     pub id: Option<String>,
     /// Whether progress is told as pending, also by types that skip it otherwise.
@@ -201,7 +209,8 @@ pub struct Reference {
     {"rule": "!has(self.min) || !has(self.max) || duration(self.min) <= duration(self.max)", "message": "min must not be longer than max"}
 ]))]
 pub struct RetrySpec {
-    /// The age after which a delivery is given up and becomes a dead letter; 24h where this is left out.
+    /// The age after which a delivery is given up and becomes a dead letter; 24h where this is
+    /// left out.
     #[schemars(extend("pattern" = DURATION, "x-kubernetes-validations" = [LONGER_THAN_NOTHING]))]
     pub max_age: Option<String>,
     /// The upper bound of the first wait; 2s where this is left out.
@@ -246,29 +255,39 @@ pub struct Report<'a> {
 impl<'a> Report<'a> {
     /// Begins with nothing wrong.
     pub fn new(object: &'a Object) -> Self {
-        Self { object, problems: Vec::new() }
+        Self {
+            object,
+            problems: Vec::new(),
+        }
     }
 
     /// Refuses the object.
     pub fn error(&mut self, field: &str, sentence: impl Into<String>) {
-        self.problems.push(self.object.problem(Severity::Error, field, sentence));
+        self.problems
+            .push(self.object.problem(Severity::Error, field, sentence));
     }
 
     /// Leaves the object in force.
     pub fn warn(&mut self, field: &str, sentence: impl Into<String>) {
-        self.problems.push(self.object.problem(Severity::Warning, field, sentence));
+        self.problems
+            .push(self.object.problem(Severity::Warning, field, sentence));
     }
 
     /// The first reason why the object is refused.
     pub fn refusal(&self) -> Option<&Problem> {
-        self.problems.iter().find(|problem| problem.severity == Severity::Error)
+        self.problems
+            .iter()
+            .find(|problem| problem.severity == Severity::Error)
     }
 
     /// Refuses a text that is longer than so many characters.
     pub fn at_most(&mut self, field: &str, text: Option<&str>, characters: usize) {
         let length = text.map_or(0, |text| text.chars().count());
         if length > characters {
-            self.error(field, format!("has {length} characters; at most {characters} are allowed"));
+            self.error(
+                field,
+                format!("has {length} characters; at most {characters} are allowed"),
+            );
         }
     }
 
@@ -282,7 +301,11 @@ impl<'a> Report<'a> {
             Ok(spec) => Some(spec),
             Err(error) => {
                 let path = error.path().to_string();
-                let field = if path == "." { "spec".to_owned() } else { format!("spec.{path}") };
+                let field = if path == "." {
+                    "spec".to_owned()
+                } else {
+                    format!("spec.{path}")
+                };
                 self.error(&field, without_value(&error.inner().to_string()));
                 None
             }
@@ -293,7 +316,9 @@ impl<'a> Report<'a> {
 /// serde quotes the value that it did not expect; it may be an address with a secret in it.
 fn without_value(message: &str) -> String {
     match (message.find(" \""), message.rfind("\", expected ")) {
-        (Some(begin), Some(end)) if begin < end => format!("{}{}", &message[..begin], &message[end + 1..]),
+        (Some(begin), Some(end)) if begin < end => {
+            format!("{}{}", &message[..begin], &message[end + 1..])
+        }
         _ => message.to_owned(),
     }
 }
@@ -306,17 +331,30 @@ mod tests {
 
     #[test]
     fn a_value_of_the_wrong_type_is_told_by_its_field_and_not_shown() {
-        let object = Object::new(json!({"kind": "Provider", "spec": {"type": "slack", "secretRef": "s3cret \", expected b"}}));
+        let object = Object::new(
+            json!({"kind": "Provider", "spec": {"type": "slack", "secretRef": "s3cret \", expected b"}}),
+        );
         let mut report = Report::new(&object);
         assert!(report.spec::<ProviderSpec>().is_none());
         let problem = &report.problems[0];
         assert_eq!(problem.field.as_deref(), Some("spec.secretRef"));
-        assert_eq!(problem.sentence, "invalid type: string, expected struct Reference");
+        assert_eq!(
+            problem.sentence,
+            "invalid type: string, expected struct Reference"
+        );
     }
 
     #[test]
     fn null_is_the_same_as_absent() {
-        let object = Object::new(json!({"spec": {"providerRef": {"name": "p"}, "eventSources": [], "eventSeverity": null}}));
-        assert!(Report::new(&object).spec::<AlertSpec>().unwrap().event_severity.is_none());
+        let object = Object::new(
+            json!({"spec": {"providerRef": {"name": "p"}, "eventSources": [], "eventSeverity": null}}),
+        );
+        assert!(
+            Report::new(&object)
+                .spec::<AlertSpec>()
+                .unwrap()
+                .event_severity
+                .is_none()
+        );
     }
 }

@@ -16,10 +16,17 @@ pub fn secret(report: &mut Report<'_>) -> SecretData {
     for (key, text) in texts("data", report) {
         match STANDARD.decode(text.split_whitespace().collect::<String>()) {
             Ok(bytes) => drop(keys.insert(key, SecretValue::new(bytes))),
-            Err(_) => report.error(&format!("data.{key}"), "is not base64; write plain text under stringData instead"),
+            Err(_) => report.error(
+                &format!("data.{key}"),
+                "is not base64; write plain text under stringData instead",
+            ),
         }
     }
-    keys.extend(texts("stringData", report).into_iter().map(|(key, text)| (key, SecretValue::new(text))));
+    keys.extend(
+        texts("stringData", report)
+            .into_iter()
+            .map(|(key, text)| (key, SecretValue::new(text))),
+    );
     SecretData(keys)
 }
 
@@ -39,7 +46,10 @@ pub fn refuse_encrypted(report: &mut Report<'_>) {
 
 fn is_encrypted(object: &Object) -> bool {
     let encrypted = |value: &Value| value.as_str().is_some_and(|text| text.starts_with("ENC["));
-    ["data", "stringData"].iter().filter_map(|field| object.value[field].as_object()).any(|map| map.values().any(encrypted))
+    ["data", "stringData"]
+        .iter()
+        .filter_map(|field| object.value[field].as_object())
+        .any(|map| map.values().any(encrypted))
 }
 
 fn texts(field: &str, report: &mut Report<'_>) -> Vec<(String, String)> {
@@ -58,7 +68,10 @@ fn texts(field: &str, report: &mut Report<'_>) -> Vec<(String, String)> {
         match value {
             Value::String(text) => texts.push((key.clone(), text.clone())),
             Value::Null => texts.push((key.clone(), String::new())),
-            _ => report.error(&format!("{field}.{key}"), "must be a text; put it in quotes"),
+            _ => report.error(
+                &format!("{field}.{key}"),
+                "must be a text; put it in quotes",
+            ),
         }
     }
     texts
@@ -72,17 +85,24 @@ mod tests {
 
     fn read(fields: Value) -> (SecretData, Vec<String>) {
         let mut value = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "namespace": "apps"}});
-        value.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        value
+            .as_object_mut()
+            .unwrap()
+            .extend(fields.as_object().unwrap().clone());
         let object = Object::new(value);
         let mut report = Report::new(&object);
         refuse_encrypted(&mut report);
         let data = secret(&mut report);
-        (data, report.problems.iter().map(ToString::to_string).collect())
+        (
+            data,
+            report.problems.iter().map(ToString::to_string).collect(),
+        )
     }
 
     #[test]
     fn string_data_goes_before_data() {
-        let (data, problems) = read(json!({"data": {"a": "eA==", "b": "eQ==\n"}, "stringData": {"a": "plain"}}));
+        let (data, problems) =
+            read(json!({"data": {"a": "eA==", "b": "eQ==\n"}, "stringData": {"a": "plain"}}));
         assert_eq!((data.text("a"), data.text("b")), (Some("plain"), Some("y")));
         assert!(problems.is_empty());
     }
@@ -101,7 +121,10 @@ mod tests {
 
     #[test]
     fn what_sops_has_encrypted_is_refused() {
-        for fields in [json!({"sops": {"mac": "x"}}), json!({"stringData": {"a": "ENC[AES256_GCM,data:x]"}})] {
+        for fields in [
+            json!({"sops": {"mac": "x"}}),
+            json!({"stringData": {"a": "ENC[AES256_GCM,data:x]"}}),
+        ] {
             assert!(read(fields.clone()).1[0].contains("SOPS"), "{fields}");
         }
     }

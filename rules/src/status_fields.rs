@@ -18,7 +18,8 @@ pub struct AlertStatus {
     /// The value of the last request for a reconciliation that was seen. Kept for Flux's tools.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_handled_reconcile_at: Option<String>,
-    /// When an event matched last of which a delivery has been tried; written at most once a minute.
+    /// When an event matched last of which a delivery has been tried; written at most once a
+    /// minute.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_match_time: Option<Time>,
     /// When a delivery was made last; written at most once a minute.
@@ -71,7 +72,8 @@ pub struct LastError {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CircuitStatus {
-    /// `closed`: deliveries are made. `open`: they wait. `half-open`: one of them is tried. `paused`: they wait for a person.
+    /// `closed`: deliveries are made. `open`: they wait. `half-open`: one of them is tried.
+    /// `paused`: they wait for a person.
     pub state: CircuitState,
     /// When the next delivery is tried, while the circuit is open.
     #[serde(skip_serializing_if = "Option::is_none")]

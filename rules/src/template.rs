@@ -32,8 +32,15 @@ impl Template {
     /// As it travels in a delivery.
     pub fn reference(&self) -> TemplateReference {
         match self.clone() {
-            Self::Inline(inline) => TemplateReference { inline, ..TemplateReference::default() },
-            Self::ConfigMap { name, key } => TemplateReference { config_map: name, key, ..TemplateReference::default() },
+            Self::Inline(inline) => TemplateReference {
+                inline,
+                ..TemplateReference::default()
+            },
+            Self::ConfigMap { name, key } => TemplateReference {
+                config_map: name,
+                key,
+                ..TemplateReference::default()
+            },
         }
     }
 
@@ -41,25 +48,41 @@ impl Template {
     pub fn of(reference: &TemplateReference) -> Self {
         match reference.config_map.as_str() {
             "" => Self::Inline(reference.inline.clone()),
-            name => Self::ConfigMap { name: name.to_owned(), key: reference.key.clone() },
+            name => Self::ConfigMap {
+                name: name.to_owned(),
+                key: reference.key.clone(),
+            },
         }
     }
 
-    /// Reads `spec.template`; exactly one of its two forms must be there. A text that can't be used is only told: its
-    /// notifications go out in the standard form.
+    /// Reads `spec.template`; exactly one of its two forms must be there. A text that can't be used
+    /// is only told: its notifications go out in the standard form.
     pub fn compile(spec: Option<TemplateSpec>, report: &mut Report<'_>) -> Option<Self> {
         match spec? {
-            TemplateSpec { inline: Some(text), config_map_key_ref: None } => {
+            TemplateSpec {
+                inline: Some(text),
+                config_map_key_ref: None,
+            } => {
                 if let Err(sentence) = Program::compile(&text, Escape::None) {
-                    report.warn("spec.template.inline", format!("{sentence}; notifications go out in the standard form"));
+                    report.warn(
+                        "spec.template.inline",
+                        format!("{sentence}; notifications go out in the standard form"),
+                    );
                 }
                 Some(Self::Inline(text))
             }
-            TemplateSpec { inline: None, config_map_key_ref: Some(reference) } => {
-                Some(Self::ConfigMap { name: reference.name, key: reference.key })
-            }
+            TemplateSpec {
+                inline: None,
+                config_map_key_ref: Some(reference),
+            } => Some(Self::ConfigMap {
+                name: reference.name,
+                key: reference.key,
+            }),
             _ => {
-                report.error("spec.template", "must hold either inline or configMapKeyRef");
+                report.error(
+                    "spec.template",
+                    "must hold either inline or configMapKeyRef",
+                );
                 None
             }
         }

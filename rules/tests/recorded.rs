@@ -44,7 +44,12 @@ const KINDS: Kinds = &[
 ];
 
 /// Patterns that Go refuses and that mean something here, harmlessly.
-const MORE_THAN_GO: [&str; 4] = ["\\p{Script=Greek}", "\\p{Alphabetic}", "(a{100}){100}", "((a{10}){10}){11}"];
+const MORE_THAN_GO: [&str; 4] = [
+    "\\p{Script=Greek}",
+    "\\p{Alphabetic}",
+    "(a{100}){100}",
+    "((a{10}){10}){11}",
+];
 
 const fn kind(name: &'static str, family: Family) -> Kind {
     Kind { name, family }
@@ -68,7 +73,9 @@ fn every_pattern_matches_what_it_matches_in_go() {
             continue;
         };
         for (message, expected) in case["messages"].as_array().unwrap().iter().zip(expected) {
-            if json!(regex.is_match(message.as_str().unwrap())) != *expected && case["valid"] == json!(true) {
+            if json!(regex.is_match(message.as_str().unwrap())) != *expected
+                && case["valid"] == json!(true)
+            {
                 differing.push(format!("{text:?} on {message}: expected {expected}"));
             }
         }
@@ -76,10 +83,15 @@ fn every_pattern_matches_what_it_matches_in_go() {
     assert_eq!(differing, Vec::<String>::new());
 }
 
-/// Differs on purpose: an empty namespace is the Alert's, an empty expression is none, and a Provider without a type is of
-/// no use.
+/// Differs on purpose: an empty namespace is the Alert's, an empty expression is none, and a
+/// Provider without a type is of no use.
 fn differs_on_purpose(name: &str) -> bool {
-    ["alert-source-namespace-empty", "provider-expr-empty-slack", "provider-no-spec"].contains(&name)
+    [
+        "alert-source-namespace-empty",
+        "provider-expr-empty-slack",
+        "provider-no-spec",
+    ]
+    .contains(&name)
 }
 
 #[test]
@@ -93,7 +105,10 @@ fn what_the_crds_refuse_is_refused_and_what_they_take_is_taken() {
         }
         let name = case["name"].as_str().unwrap();
         let rules = Rules::compile(&[object], KINDS, &Options::default());
-        let refused = rules.problems().iter().any(|problem| problem.severity == Severity::Error);
+        let refused = rules
+            .problems()
+            .iter()
+            .any(|problem| problem.severity == Severity::Error);
         if (refused == case["errors"].is_null()) != differs_on_purpose(name) {
             differing.push(format!("{name}: {:?}", rules.problems()));
         }

@@ -1,4 +1,5 @@
-//! `tidings providers circuits|pause|resume`: whether destinations are called, and pausing them by hand.
+//! `tidings providers circuits|pause|resume`: whether destinations are called, and pausing them by
+//! hand.
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
@@ -71,36 +72,65 @@ async fn pause(arguments: &PauseArguments) -> anyhow::Result<()> {
     let bus = bus(&arguments.provider.bus).await?;
     let all = open(&bus).await?;
     let now = bus.clock().now();
-    change(&all, &destination, |circuit| Some(paused(circuit, &arguments.reason, now))).await?;
+    change(&all, &destination, |circuit| {
+        Some(paused(circuit, &arguments.reason, now))
+    })
+    .await?;
     let name = format!("{}/{}", destination.namespace, destination.provider);
-    print_line(&format!("{name} is paused: its deliveries wait until `tidings providers resume {name}`"))?;
+    print_line(&format!(
+        "{name} is paused: its deliveries wait until `tidings providers resume {name}`"
+    ))?;
     Ok(())
 }
 
-/// The pause ends first, then the circuits of the channels close; then what waits is woken, which may be done again.
+/// The pause ends first, then the circuits of the channels close; then what waits is woken, which
+/// may be done again.
 async fn resume(arguments: &ChangeArguments) -> anyhow::Result<()> {
     let destination = whole(&arguments.provider)?;
     let bus = bus(&arguments.bus).await?;
     let all = open(&bus).await?;
     let now = bus.clock().now();
-    let is_of_it = |circuit: &Circuit| circuit.namespace == destination.namespace && circuit.provider == destination.provider;
-    for known in all.all().await?.iter().filter(|known| is_of_it(&known.circuit)) {
-        let close = |circuit: &Circuit| (circuit.state() != State::Closed).then(|| resumed(circuit, now));
+    let is_of_it = |circuit: &Circuit| {
+        circuit.namespace == destination.namespace && circuit.provider == destination.provider
+    };
+    for known in all
+        .all()
+        .await?
+        .iter()
+        .filter(|known| is_of_it(&known.circuit))
+    {
+        let close =
+            |circuit: &Circuit| (circuit.state() != State::Closed).then(|| resumed(circuit, now));
         change(&all, &Destination::of(&known.circuit), close).await?;
     }
-    let woken =
-        bus.wake(&destination, "", 0).await.context("it is resumed; what waits comes by itself, or with another resume")?;
-    print_line(&format!("{}/{} is resumed: {} waiting", destination.namespace, destination.provider, woken.count))?;
+    let woken = bus
+        .wake(&destination, "", 0)
+        .await
+        .context("it is resumed; what waits comes by itself, or with another resume")?;
+    print_line(&format!(
+        "{}/{} is resumed: {} waiting",
+        destination.namespace, destination.provider, woken.count
+    ))?;
     Ok(())
 }
 
 async fn circuits(arguments: &CircuitsArguments) -> anyhow::Result<()> {
     let bus = bus(&arguments.bus).await?;
-    let mut all: Vec<Circuit> = open(&bus).await?.all().await?.into_iter().map(|known| known.circuit).collect();
+    let mut all: Vec<Circuit> = open(&bus)
+        .await?
+        .all()
+        .await?
+        .into_iter()
+        .map(|known| known.circuit)
+        .collect();
     all.retain(|circuit| circuit.state() != State::Closed || circuit.failures > 0);
     all.sort_by_key(Destination::of);
     for circuit in &all {
-        let line = if arguments.output == Output::Json { as_json(circuit).to_string() } else { as_text(circuit) };
+        let line = if arguments.output == Output::Json {
+            as_json(circuit).to_string()
+        } else {
+            as_text(circuit)
+        };
         if !print_line(&line)? {
             break;
         }
@@ -109,15 +139,27 @@ async fn circuits(arguments: &CircuitsArguments) -> anyhow::Result<()> {
 }
 
 async fn open(bus: &Bus) -> anyhow::Result<Circuits> {
-    Circuits::open(bus).await.context("cannot open the bucket limits, which routers and workers make")
+    Circuits::open(bus)
+        .await
+        .context("cannot open the bucket limits, which routers and workers make")
 }
 
 /// Changes a circuit until nobody else was quicker; nothing where there is nothing to change.
-async fn change(all: &Circuits, destination: &Destination, change: impl Fn(&Circuit) -> Option<Circuit>) -> anyhow::Result<()> {
+async fn change(
+    all: &Circuits,
+    destination: &Destination,
+    change: impl Fn(&Circuit) -> Option<Circuit>,
+) -> anyhow::Result<()> {
     loop {
         let known = all.load(destination).await?;
-        let Some(changed) = change(&known.circuit) else { return Ok(()) };
-        if all.store(destination, &changed, known.revision).await?.is_some() {
+        let Some(changed) = change(&known.circuit) else {
+            return Ok(());
+        };
+        if all
+            .store(destination, &changed, known.revision)
+            .await?
+            .is_some()
+        {
             return Ok(());
         }
     }
@@ -132,12 +174,17 @@ fn whole(provider: &str) -> anyhow::Result<Destination> {
 }
 
 fn as_text(circuit: &Circuit) -> String {
-    let until = circuit.until.map_or_else(String::new, |until| format!(" until {}", time(Some(&until))));
+    let until = circuit.until.map_or_else(String::new, |until| {
+        format!(" until {}", time(Some(&until)))
+    });
     format!(
         "{}/{} {} {} since {}{until}, {} failures: {}",
         circuit.namespace,
         circuit.provider,
-        circuit.channel.as_deref().map_or("*".to_owned(), |channel| format!("{channel:?}")),
+        circuit
+            .channel
+            .as_deref()
+            .map_or("*".to_owned(), |channel| format!("{channel:?}")),
         state_word(circuit.state()),
         time(circuit.since.as_ref()),
         circuit.failures,

@@ -30,7 +30,9 @@ pub fn run(arguments: &CrdsArguments) -> anyhow::Result<()> {
             print_line(text.trim_end())?;
             continue;
         };
-        let plural = definition["spec"]["names"]["plural"].as_str().context("every definition has a plural")?;
+        let plural = definition["spec"]["names"]["plural"]
+            .as_str()
+            .context("every definition has a plural")?;
         let file = folder.join(format!("{plural}.yaml"));
         fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
     }
@@ -39,6 +41,9 @@ pub fn run(arguments: &CrdsArguments) -> anyhow::Result<()> {
 
 /// As it stands in a file; several after each other are one stream of YAML.
 fn text(definition: &Value) -> anyhow::Result<String> {
-    let yaml = serde_saphyr::to_string(definition).context("the definition can't be written as YAML")?;
-    Ok(format!("---\n# Made by `tidings crds`; changes are lost.\n{yaml}"))
+    let yaml =
+        serde_saphyr::to_string(definition).context("the definition can't be written as YAML")?;
+    Ok(format!(
+        "---\n# Made by `tidings crds`; changes are lost.\n{yaml}"
+    ))
 }

@@ -6,14 +6,14 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use serde_json::json;
 use tidings_core::bus::Bus;
+use tidings_core::bus::streams;
 use tidings_core::model::flux;
 use tidings_core::model::id;
-use tidings_core::bus::streams;
 use tidings_core::{Attempt, Delivery, Timestamp};
 
 use super::Output;
-use stored::{Filter, Letter, find};
 use super::tool::{BusArguments, bus, print_line, time};
+use stored::{Filter, Letter, find};
 
 /// What `tidings dead` takes.
 #[derive(Args, Debug)]
@@ -72,7 +72,11 @@ pub async fn run(arguments: DeadArguments) -> anyhow::Result<()> {
 async fn print(arguments: &ListArguments, text: fn(&Letter) -> String) -> anyhow::Result<()> {
     let bus = bus(&arguments.bus).await?;
     for letter in &find(&bus, &arguments.filter).await? {
-        let line = if arguments.output == Output::Json { as_json(letter).to_string() } else { text(letter) };
+        let line = if arguments.output == Output::Json {
+            as_json(letter).to_string()
+        } else {
+            text(letter)
+        };
         if !print_line(&line)? {
             break;
         }
@@ -102,10 +106,13 @@ async fn change(arguments: &ChangeArguments, done: &str, change: Change) -> anyh
     Ok(())
 }
 
-/// Stores the delivery again under the id of its next generation. A letter that is replayed twice, because its first replay
-/// was broken off before it left the list, is one delivery.
+/// Stores the delivery again under the id of its next generation. A letter that is replayed twice,
+/// because its first replay was broken off before it left the list, is one delivery.
 async fn replay(bus: &Bus, mut delivery: Delivery) -> anyhow::Result<()> {
-    let (alert, provider) = (delivery.alert.clone().unwrap_or_default(), delivery.provider.clone().unwrap_or_default());
+    let (alert, provider) = (
+        delivery.alert.clone().unwrap_or_default(),
+        delivery.provider.clone().unwrap_or_default(),
+    );
     let now = jiff::Timestamp::now();
     delivery.generation += 1;
     delivery.id = id::delivery_id(
@@ -114,23 +121,37 @@ async fn replay(bus: &Bus, mut delivery: Delivery) -> anyhow::Result<()> {
         (&provider.namespace, &provider.name),
         delivery.generation,
     );
-    delivery.planned_at = Some(Timestamp { seconds: now.as_second(), nanos: now.subsec_nanosecond() });
+    delivery.planned_at = Some(Timestamp {
+        seconds: now.as_second(),
+        nanos: now.subsec_nanosecond(),
+    });
     delivery.attempt = 0;
     delivery.attempts.clear();
     delivery.unauthorized_since = None;
-    bus.enqueue(&delivery).await.context("a letter can't be replayed now; it stays in the list")?;
+    bus.enqueue(&delivery)
+        .await
+        .context("a letter can't be replayed now; it stays in the list")?;
     Ok(())
 }
 
 async fn forget(bus: &Bus, sequence: u64) -> anyhow::Result<()> {
-    let dead = bus.jetstream().get_stream(streams::DEAD).await.context("there is no stream DEAD")?;
-    dead.delete_message(sequence).await.context("a letter can't be taken from the list")?;
+    let dead = bus
+        .jetstream()
+        .get_stream(streams::DEAD)
+        .await
+        .context("there is no stream DEAD")?;
+    dead.delete_message(sequence)
+        .await
+        .context("a letter can't be taken from the list")?;
     Ok(())
 }
 
 fn summary(letter: &Letter) -> String {
     let delivery = letter.delivery();
-    let (alert, provider) = (delivery.alert.unwrap_or_default(), delivery.provider.unwrap_or_default());
+    let (alert, provider) = (
+        delivery.alert.unwrap_or_default(),
+        delivery.provider.unwrap_or_default(),
+    );
     format!(
         "{} {} {} {}/{} ({}) for {}/{} after {} attempts: {}",
         delivery.id,
@@ -152,14 +173,28 @@ fn story(letter: &Letter) -> String {
     let object = event.involved_object.clone().unwrap_or_default();
     let mut lines = vec![
         summary(letter),
-        format!("  event {} of {} from cluster {}", delivery.event_id, time(event.received_at.as_ref()), event.cluster),
+        format!(
+            "  event {} of {} from cluster {}",
+            delivery.event_id,
+            time(event.received_at.as_ref()),
+            event.cluster
+        ),
         format!(
             "    {} {} {}/{}: {}: {}",
             event.severity, object.kind, object.namespace, object.name, event.reason, event.message
         ),
     ];
-    lines.extend(delivery.metadata.iter().map(|(key, value)| format!("    {key}: {value}")));
-    lines.push(format!("  planned {}, generation {}", time(delivery.planned_at.as_ref()), delivery.generation));
+    lines.extend(
+        delivery
+            .metadata
+            .iter()
+            .map(|(key, value)| format!("    {key}: {value}")),
+    );
+    lines.push(format!(
+        "  planned {}, generation {}",
+        time(delivery.planned_at.as_ref()),
+        delivery.generation
+    ));
     lines.extend(delivery.attempts.iter().map(attempt_line));
     lines.join("\n")
 }
@@ -178,7 +213,10 @@ fn attempt_line(attempt: &Attempt) -> String {
 
 fn as_json(letter: &Letter) -> serde_json::Value {
     let delivery = letter.delivery();
-    let (alert, provider) = (delivery.alert.clone().unwrap_or_default(), delivery.provider.clone().unwrap_or_default());
+    let (alert, provider) = (
+        delivery.alert.clone().unwrap_or_default(),
+        delivery.provider.clone().unwrap_or_default(),
+    );
     let attempts = delivery.attempts.iter().map(|attempt| {
         json!({
             "number": attempt.number, "startedAt": time(attempt.started_at.as_ref()), "durationMs": attempt.duration_ms,

@@ -7,9 +7,9 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use tidings_rules::Family;
 use tidings_workers::attempt::provider_type;
-use tidings_workers::notifier::contract::need::Need;
-use tidings_workers::notifier::contract::ProviderType;
 use tidings_workers::notifier::PROVIDERS;
+use tidings_workers::notifier::contract::ProviderType;
+use tidings_workers::notifier::contract::need::Need;
 
 use super::Output;
 use super::circuits::{self, CircuitsCommand};
@@ -68,7 +68,12 @@ pub async fn run(arguments: ProvidersArguments) -> anyhow::Result<()> {
         Some(ProvidersCommand::Circuits(command)) => circuits::run(command).await?,
         Some(ProvidersCommand::Markdown) => print!("{}", markdown::page()),
         None => match arguments.output {
-            Output::Json => println!("{}", serde_json::to_string(&PROVIDERS.iter().map(|row| report(row)).collect::<Vec<_>>())?),
+            Output::Json => println!(
+                "{}",
+                serde_json::to_string(
+                    &PROVIDERS.iter().map(|row| report(row)).collect::<Vec<_>>()
+                )?
+            ),
             Output::Text => PROVIDERS.iter().for_each(|row| print_text(row)),
         },
     }
@@ -76,8 +81,15 @@ pub async fn run(arguments: ProvidersArguments) -> anyhow::Result<()> {
 }
 
 fn example(kind: &str) -> anyhow::Result<String> {
-    let known = || PROVIDERS.iter().map(|row| row.kind).collect::<Vec<_>>().join(", ");
-    let row = provider_type(kind).with_context(|| format!("there is no type {kind}; there are {}", known()))?;
+    let known = || {
+        PROVIDERS
+            .iter()
+            .map(|row| row.kind)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let row = provider_type(kind)
+        .with_context(|| format!("there is no type {kind}; there are {}", known()))?;
     Ok(row.example())
 }
 
@@ -111,7 +123,13 @@ fn family(family: Family) -> &'static str {
 fn print_text(row: &ProviderType) {
     println!("{}: {}", row.kind, row.summary);
     for need in row.needs {
-        println!("  {:<6}  {:<25}  {:<8}  {}", need.place.as_str(), need.name, need.demand.as_str(), need.meaning);
+        println!(
+            "  {:<6}  {:<25}  {:<8}  {}",
+            need.place.as_str(),
+            need.name,
+            need.demand.as_str(),
+            need.meaning
+        );
     }
     println!();
 }

@@ -41,13 +41,27 @@ struct ApplyArguments {
 pub async fn run(arguments: StreamsArguments) -> anyhow::Result<()> {
     let Action::Apply(arguments) = arguments.action;
     let given = [
-        ("--dedupe-interval", "ingest.dedupe_interval", &arguments.dedupe_interval),
-        ("--storage-limit", "nats.storage_limit", &arguments.storage_limit),
+        (
+            "--dedupe-interval",
+            "ingest.dedupe_interval",
+            &arguments.dedupe_interval,
+        ),
+        (
+            "--storage-limit",
+            "nats.storage_limit",
+            &arguments.storage_limit,
+        ),
         ("--replicas", "nats.replicas", &arguments.replicas),
     ];
-    let flags = given.into_iter().filter_map(|(name, key, value)| Some(flag(name, key, value.as_ref()?))).collect();
+    let flags = given
+        .into_iter()
+        .filter_map(|(name, key, value)| Some(flag(name, key, value.as_ref()?)))
+        .collect();
     let settings = settings(&arguments.bus.common, flags)?;
-    bus(&arguments.bus).await?.set_up(&settings.sizing(), Duty::Change).await?;
+    bus(&arguments.bus)
+        .await?
+        .set_up(&settings.sizing(), Duty::Change)
+        .await?;
     print_line("the streams are as they must be")?;
     Ok(())
 }

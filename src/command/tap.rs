@@ -5,8 +5,8 @@ use async_nats::jetstream::consumer::DeliverPolicy;
 use async_nats::jetstream::consumer::pull::OrderedConfig;
 use clap::Args;
 use futures::StreamExt;
-use tidings_core::model::flux;
 use tidings_core::bus::streams;
+use tidings_core::model::flux;
 use tidings_core::model::subject;
 use tidings_core::{Event, Message as _};
 use tokio::signal::unix::{SignalKind, signal};
@@ -47,7 +47,8 @@ pub struct TapArguments {
 /// # Errors
 /// The bus can't be reached, or the stream is not there.
 pub async fn run(arguments: TapArguments) -> anyhow::Result<()> {
-    // Listened for from the beginning to the end: a signal that comes while a line is printed must not be missed.
+    // Listened for from the beginning to the end: a signal that comes while a line is printed must
+    // not be missed.
     let mut interrupted = signal(SignalKind::interrupt())?;
     tokio::select! {
         followed = follow(arguments) => followed,
@@ -59,18 +60,41 @@ async fn follow(arguments: TapArguments) -> anyhow::Result<()> {
     let bus = bus(&arguments.bus).await?;
     let deliver_policy = match &arguments.since {
         None => DeliverPolicy::New,
-        Some(since) => DeliverPolicy::ByStartTime { start_time: start_time(since)? },
+        Some(since) => DeliverPolicy::ByStartTime {
+            start_time: start_time(since)?,
+        },
     };
-    let [cluster, namespace, kind, severity] =
-        [&arguments.cluster, &arguments.namespace, &arguments.kind, &arguments.severity].map(Option::as_deref);
+    let [cluster, namespace, kind, severity] = [
+        &arguments.cluster,
+        &arguments.namespace,
+        &arguments.kind,
+        &arguments.severity,
+    ]
+    .map(Option::as_deref);
     let filter_subject = subject::event_filter(cluster, namespace, kind, severity);
-    let events = bus.jetstream().get_stream(streams::EVENTS).await.context("there is no stream EVENTS: is Tidings running?")?;
-    let config = OrderedConfig { deliver_policy, filter_subject, ..OrderedConfig::default() };
-    let consumer = events.create_consumer(config).await.context("cannot follow the stream")?;
-    let mut messages = consumer.messages().await.context("cannot follow the stream")?;
+    let events = bus
+        .jetstream()
+        .get_stream(streams::EVENTS)
+        .await
+        .context("there is no stream EVENTS: is Tidings running?")?;
+    let config = OrderedConfig {
+        deliver_policy,
+        filter_subject,
+        ..OrderedConfig::default()
+    };
+    let consumer = events
+        .create_consumer(config)
+        .await
+        .context("cannot follow the stream")?;
+    let mut messages = consumer
+        .messages()
+        .await
+        .context("cannot follow the stream")?;
     while let Some(message) = messages.next().await {
         let message = message.context("following the stream failed")?;
-        let Ok(event) = Event::decode(message.payload.clone()) else { continue };
+        let Ok(event) = Event::decode(message.payload.clone()) else {
+            continue;
+        };
         if is_meant(&event, &arguments) && !print_line(&line(&event, arguments.output))? {
             break;
         }
@@ -81,8 +105,14 @@ async fn follow(arguments: TapArguments) -> anyhow::Result<()> {
 /// What the subject can't tell: a name, and severities that share a word.
 fn is_meant(event: &Event, arguments: &TapArguments) -> bool {
     let object = event.involved_object.clone().unwrap_or_default();
-    arguments.name.as_ref().is_none_or(|name| *name == object.name)
-        && arguments.severity.as_ref().is_none_or(|severity| *severity == event.severity)
+    arguments
+        .name
+        .as_ref()
+        .is_none_or(|name| *name == object.name)
+        && arguments
+            .severity
+            .as_ref()
+            .is_none_or(|severity| *severity == event.severity)
 }
 
 fn line(event: &Event, output: Output) -> String {
@@ -109,5 +139,6 @@ fn line(event: &Event, output: Output) -> String {
 
 fn start_time(since: &str) -> anyhow::Result<time::OffsetDateTime> {
     let start = ago(since).context("--since")?;
-    time::OffsetDateTime::from_unix_timestamp_nanos(start.as_nanosecond()).context("--since is too long ago")
+    time::OffsetDateTime::from_unix_timestamp_nanos(start.as_nanosecond())
+        .context("--since is too long ago")
 }

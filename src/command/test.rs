@@ -1,5 +1,5 @@
-//! `tidings test`: takes one event through ingest's normalisation, all rules and one attempt for each delivery, without a
-//! server, and says of every alert what it makes of it.
+//! `tidings test`: takes one event through ingest's normalisation, all rules and one attempt for
+//! each delivery, without a server, and says of every alert what it makes of it.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -9,17 +9,17 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
-use tidings_core::runtime::config::{AddressSettings, LinksSettings};
 use tidings_core::model::flux;
+use tidings_core::runtime::config::{AddressSettings, LinksSettings};
 use tidings_core::{Event, Failure, ObjectLabels, Reason, object_labels};
 use tidings_router::{Explanation, Planning, Verdict, explain};
 use tidings_rules::{Options, ResolvedProvider, Rules, Unresolved, folder};
 use tidings_workers::attempt::{Ended, Prepared, attempt_once, prepare};
 use tidings_workers::http::{Http, Outside, Request};
 use tidings_workers::message::Notification;
-use tidings_workers::worker::providers;
 use tidings_workers::message::render::Words;
 use tidings_workers::worker::notification;
+use tidings_workers::worker::providers;
 
 use super::Output;
 
@@ -40,7 +40,8 @@ pub struct TestArguments {
     /// Show the requests instead of making them; secrets are redacted
     #[arg(long)]
     dry_run: bool,
-    /// Labels of the involved object, k=v,…; none: there is no such object. Without this they count as unknown
+    /// Labels of the involved object, k=v,…; none: there is no such object. Without this they
+    /// count as unknown
     #[arg(long, value_name = "LABELS")]
     labels: Option<String>,
     /// The cluster that the event is from
@@ -119,52 +120,93 @@ struct RequestReport {
 /// The event or the rules can't be read: exit status 2.
 pub async fn run(arguments: TestArguments) -> anyhow::Result<u8> {
     let event = read_event(&arguments)?;
-    let options = Options { no_cross_namespace_refs: arguments.no_cross_namespace_refs, ..Options::default() };
-    let rules = folder::load(&arguments.rules, tidings_workers::notifier::kinds(), &options);
+    let options = Options {
+        no_cross_namespace_refs: arguments.no_cross_namespace_refs,
+        ..Options::default()
+    };
+    let rules = folder::load(
+        &arguments.rules,
+        tidings_workers::notifier::kinds(),
+        &options,
+    );
     let rules = rules.map_err(|problem| anyhow::anyhow!("{problem}"))?;
     for problem in rules.problems() {
         eprintln!("{problem}");
     }
     let explanations = explain(&rules, &event, Planning::default());
     let deliveries = deliver_all(&arguments, &rules, &event, &explanations).await?;
-    let alerts = explanations.into_iter().map(|Explanation { alert, verdict, sentence, .. }| AlertReport {
-        alert,
-        verdict: verdict.as_str(),
-        reason: sentence,
-    });
-    let report = Report { event: shown(&event), alerts: alerts.collect(), deliveries };
+    let alerts = explanations.into_iter().map(
+        |Explanation {
+             alert,
+             verdict,
+             sentence,
+             ..
+         }| AlertReport {
+            alert,
+            verdict: verdict.as_str(),
+            reason: sentence,
+        },
+    );
+    let report = Report {
+        event: shown(&event),
+        alerts: alerts.collect(),
+        deliveries,
+    };
     match arguments.output {
         Output::Json => println!("{}", serde_json::to_string(&report)?),
         Output::Text => print_text(&report),
     }
-    // An Alert whose reference is refused is a mistake of its author, as in Flux, not a rule that happens not to match.
-    let refused = report.alerts.iter().any(|alert| alert.verdict == Verdict::CrossNamespaceRefused.as_str());
-    let failed = refused || report.deliveries.iter().any(|delivery| matches!(delivery.outcome, "failed" | "invalid"));
+    // An Alert whose reference is refused is a mistake of its author, as in Flux, not a rule that
+    // happens not to match.
+    let refused = report
+        .alerts
+        .iter()
+        .any(|alert| alert.verdict == Verdict::CrossNamespaceRefused.as_str());
+    let failed = refused
+        || report
+            .deliveries
+            .iter()
+            .any(|delivery| matches!(delivery.outcome, "failed" | "invalid"));
     Ok(if failed { FAILED } else { FINE })
 }
 
 fn read_event(arguments: &TestArguments) -> anyhow::Result<Event> {
     let mut bytes = Vec::new();
     if arguments.event == Path::new("-") {
-        std::io::stdin().read_to_end(&mut bytes).context("cannot read the event from standard input")?;
+        std::io::stdin()
+            .read_to_end(&mut bytes)
+            .context("cannot read the event from standard input")?;
     } else {
-        bytes =
-            std::fs::read(&arguments.event).with_context(|| format!("cannot read the event {}", arguments.event.display()))?;
+        bytes = std::fs::read(&arguments.event)
+            .with_context(|| format!("cannot read the event {}", arguments.event.display()))?;
     }
     let labels = arguments.labels.as_deref().map(labels).transpose()?;
-    tidings_ingest::take(&bytes, &arguments.cluster, jiff::Timestamp::now(), labels).context("the event is refused")
+    tidings_ingest::take(&bytes, &arguments.cluster, jiff::Timestamp::now(), labels)
+        .context("the event is refused")
 }
 
 fn labels(text: &str) -> anyhow::Result<ObjectLabels> {
     if text == "none" {
-        return Ok(ObjectLabels { state: object_labels::State::Absent.into(), ..ObjectLabels::default() });
+        return Ok(ObjectLabels {
+            state: object_labels::State::Absent.into(),
+            ..ObjectLabels::default()
+        });
     }
     let pair = |pair: &str| {
-        let (key, value) = pair.split_once('=').with_context(|| format!("--labels: {pair:?} is not of the form key=value"))?;
+        let (key, value) = pair
+            .split_once('=')
+            .with_context(|| format!("--labels: {pair:?} is not of the form key=value"))?;
         Ok((key.to_owned(), value.to_owned()))
     };
-    let labels = text.split(',').filter(|pair| !pair.is_empty()).map(pair).collect::<anyhow::Result<_>>()?;
-    Ok(ObjectLabels { state: object_labels::State::Known.into(), labels })
+    let labels = text
+        .split(',')
+        .filter(|pair| !pair.is_empty())
+        .map(pair)
+        .collect::<anyhow::Result<_>>()?;
+    Ok(ObjectLabels {
+        state: object_labels::State::Known.into(),
+        labels,
+    })
 }
 
 async fn deliver_all(
@@ -173,11 +215,14 @@ async fn deliver_all(
     event: &Event,
     explanations: &[Explanation],
 ) -> anyhow::Result<Vec<DeliveryReport>> {
-    let outside = Outside::new(AddressSettings::default()).context("cannot read the system's certificates")?;
+    let outside = Outside::new(AddressSettings::default())
+        .context("cannot read the system's certificates")?;
     let words = Words::new(&arguments.links()).map_err(anyhow::Error::msg)?;
     let mut reports = Vec::new();
     for explanation in explanations {
-        let Some(delivery) = &explanation.delivery else { continue };
+        let Some(delivery) = &explanation.delivery else {
+            continue;
+        };
         let reference = delivery.provider.clone().unwrap_or_default();
         let mut report = DeliveryReport {
             alert: explanation.alert.clone(),
@@ -190,18 +235,37 @@ async fn deliver_all(
             template_error: String::new(),
         };
         let dry = Http::dry_run();
-        let http = |provider: &ResolvedProvider| if arguments.dry_run { Ok(dry.clone()) } else { Http::new(provider, &outside) };
+        let http = |provider: &ResolvedProvider| {
+            if arguments.dry_run {
+                Ok(dry.clone())
+            } else {
+                Http::new(provider, &outside)
+            }
+        };
         match ready(rules, &reference.namespace, &reference.name, http) {
             Err(why) => report.detail = why,
             Ok(prepared) => {
                 let object = event.involved_object.clone().unwrap_or_default();
                 let alert = delivery.alert.clone().unwrap_or_default();
                 let told = notification(delivery, event, &object, &alert, &prepared);
-                let wording = words.wording(&told, &prepared.provider, || providers::template(rules, delivery));
-                let result = attempt_once(&prepared, &Notification { wording: &wording, ..told }).await;
+                let wording = words.wording(&told, &prepared.provider, || {
+                    providers::template(rules, delivery)
+                });
+                let result = attempt_once(
+                    &prepared,
+                    &Notification {
+                        wording: &wording,
+                        ..told
+                    },
+                )
+                .await;
                 report.template_error = wording.template_error;
                 (report.outcome, report.detail) = outcome(result, arguments.dry_run);
-                report.requests = dry.recorded().iter().map(|request| show(request, &prepared)).collect();
+                report.requests = dry
+                    .recorded()
+                    .iter()
+                    .map(|request| show(request, &prepared))
+                    .collect();
             }
         }
         reports.push(report);
@@ -215,17 +279,29 @@ fn ready(
     name: &str,
     http: impl FnOnce(&ResolvedProvider) -> Result<Http, tidings_workers::http::invalid::Invalid>,
 ) -> Result<Prepared, String> {
-    let provider: Arc<ResolvedProvider> =
-        rules.resolve(namespace, name).map_err(|unresolved: Unresolved| unresolved.to_string())?;
+    let provider: Arc<ResolvedProvider> = rules
+        .resolve(namespace, name)
+        .map_err(|unresolved: Unresolved| unresolved.to_string())?;
     prepare(provider, http).map_err(|invalid| format!("Provider {namespace}/{name}: {invalid}"))
 }
 
 fn outcome(result: Result<Ended, Failure>, dry_run: bool) -> (&'static str, String) {
     match result {
-        Ok(ended) if dry_run && ended.outcome == tidings_core::Outcome::Delivered => ("planned", String::new()),
-        Ok(Ended { outcome, status, detail }) => {
-            let status = status.map(|status| format!("answered {status}")).unwrap_or_default();
-            (outcome.as_str(), if detail.is_empty() { status } else { detail })
+        Ok(ended) if dry_run && ended.outcome == tidings_core::Outcome::Delivered => {
+            ("planned", String::new())
+        }
+        Ok(Ended {
+            outcome,
+            status,
+            detail,
+        }) => {
+            let status = status
+                .map(|status| format!("answered {status}"))
+                .unwrap_or_default();
+            (
+                outcome.as_str(),
+                if detail.is_empty() { status } else { detail },
+            )
         }
         Err(failure) if failure.reason == Reason::Misconfigured => ("invalid", failure.detail),
         Err(failure) => ("failed", failure.to_string()),
@@ -235,8 +311,11 @@ fn outcome(result: Result<Ended, Failure>, dry_run: bool) -> (&'static str, Stri
 fn show(request: &Request, prepared: &Prepared) -> RequestReport {
     let redact = |text: &str| prepared.redactor.redact(text);
     let header = |(name, value): (&reqwest::header::HeaderName, &reqwest::header::HeaderValue)| {
-        let shown =
-            if value.is_sensitive() { "[redacted]".to_owned() } else { redact(&String::from_utf8_lossy(value.as_bytes())) };
+        let shown = if value.is_sensitive() {
+            "[redacted]".to_owned()
+        } else {
+            redact(&String::from_utf8_lossy(value.as_bytes()))
+        };
         (name.to_string(), shown)
     };
     RequestReport {
@@ -270,7 +349,12 @@ fn print_text(report: &Report) {
     if report.alerts.is_empty() {
         println!("There is no Alert in these rules.");
     }
-    for AlertReport { alert, verdict, reason } in &report.alerts {
+    for AlertReport {
+        alert,
+        verdict,
+        reason,
+    } in &report.alerts
+    {
         println!("Alert {alert}: {verdict}: {reason}");
     }
     for delivery in &report.deliveries {
@@ -281,7 +365,10 @@ fn print_text(report: &Report) {
             delivery.alert, delivery.provider, delivery.r#type, delivery.outcome, delivery.detail
         );
         if !delivery.template_error.is_empty() {
-            println!("  The template can't be used, so this is the standard form: {}", delivery.template_error);
+            println!(
+                "  The template can't be used, so this is the standard form: {}",
+                delivery.template_error
+            );
         }
         for request in &delivery.requests {
             println!("  {} {}", request.method, request.url);

@@ -23,7 +23,8 @@ pub struct BusArguments {
     data: Option<PathBuf>,
 }
 
-/// Connects: to --nats or the settings' URL, else to the nats-server of the `up` that uses the data folder.
+/// Connects: to --nats or the settings' URL, else to the nats-server of the `up` that uses the data
+/// folder.
 ///
 /// # Errors
 /// There is neither, or it does not answer.
@@ -31,10 +32,15 @@ pub async fn bus(arguments: &BusArguments) -> anyhow::Result<Bus> {
     let mut found = settings(&arguments.common, Vec::new())?;
     if found.nats.url.is_none() {
         let contact = nats_server::contact(arguments.data.as_deref().unwrap_or(&found.data))?;
-        let flags = vec![flag("nats.json", "nats.url", &contact.url), flag("nats.json", "nats.token", &contact.token)];
+        let flags = vec![
+            flag("nats.json", "nats.url", &contact.url),
+            flag("nats.json", "nats.token", &contact.token),
+        ];
         found = settings(&arguments.common, flags)?;
     }
-    connect(&found.nats, "tidings tool").await.context("cannot reach the bus")
+    connect(&found.nats, "tidings tool")
+        .await
+        .context("cannot reach the bus")
 }
 
 /// Prints a line. A closed pipe is an end, not an error: `false`.
@@ -59,8 +65,11 @@ pub fn time(time: Option<&ProtoTimestamp>) -> String {
 /// # Errors
 /// It is not a duration.
 pub fn ago(text: &str) -> anyhow::Result<Timestamp> {
-    let span: jiff::Span = text.parse().with_context(|| format!("{text:?} is not a duration such as 90s, 30m, 12h or 3d"))?;
-    let duration =
-        span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).context("months and years have no fixed length")?;
+    let span: jiff::Span = text
+        .parse()
+        .with_context(|| format!("{text:?} is not a duration such as 90s, 30m, 12h or 3d"))?;
+    let duration = span
+        .to_duration(jiff::SpanRelativeTo::days_are_24_hours())
+        .context("months and years have no fixed length")?;
     Ok(Timestamp::now().checked_sub(duration)?)
 }

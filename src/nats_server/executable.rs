@@ -8,7 +8,8 @@ use anyhow::{Context, ensure};
 /// The oldest version with message schedules.
 const OLDEST: (u64, u64) = (2, 12);
 
-/// The one given; else the first that is new enough: on PATH, beside us, or where `make build` has installed it.
+/// The one given; else the first that is new enough: on PATH, beside us, or where `make build` has
+/// installed it.
 pub fn find(given: Option<&Path>) -> anyhow::Result<PathBuf> {
     if let Some(given) = given {
         return check_version(given);
@@ -19,9 +20,16 @@ pub fn find(given: Option<&Path>) -> anyhow::Result<PathBuf> {
     }
     let ourselves = std::env::current_exe().unwrap_or_default();
     let beside = ourselves.parent().map(|folder| folder.join("nats-server"));
-    let installed = ourselves.ancestors().map(|folder| folder.join(".tools/bin/nats-server"));
-    let mut found = beside.into_iter().chain(installed).filter(|candidate| candidate.is_file());
-    found.find_map(|candidate| check_version(&candidate).ok()).map_or(on_path, Ok)
+    let installed = ourselves
+        .ancestors()
+        .map(|folder| folder.join(".tools/bin/nats-server"));
+    let mut found = beside
+        .into_iter()
+        .chain(installed)
+        .filter(|candidate| candidate.is_file());
+    found
+        .find_map(|candidate| check_version(&candidate).ok())
+        .map_or(on_path, Ok)
 }
 
 /// Refuses one that can't be run or is too old.
@@ -33,8 +41,13 @@ fn check_version(executable: &Path) -> anyhow::Result<PathBuf> {
         )
     })?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let version =
-        version(&text).with_context(|| format!("{} does not tell its version: {}", executable.display(), text.trim()))?;
+    let version = version(&text).with_context(|| {
+        format!(
+            "{} does not tell its version: {}",
+            executable.display(),
+            text.trim()
+        )
+    })?;
     ensure!(
         version >= OLDEST,
         "{} is version {}.{}: message schedules, on which retries are kept, need 2.12 or later",

@@ -31,11 +31,29 @@ pub async fn start(
     stop: &Stop,
     roles: &TaskTracker,
 ) -> anyhow::Result<()> {
-    let (kubeconfig, events) = (settings.kubernetes.kubeconfig.as_deref(), &settings.ingest.kubernetes_events);
-    let reads_labels = settings.ingest.labels.unwrap_or_else(|| kubernetes::is_at_hand(kubeconfig));
-    let client = if reads_labels || events.watch { Some(kubernetes::connect(kubeconfig).await?) } else { None };
-    let objects = client.clone().filter(|_| reads_labels || events.flux_objects);
-    let objects = objects.map(|client| Arc::new(Objects::new(client, settings.ingest.label_kinds.clone(), metrics.clone())));
+    let (kubeconfig, events) = (
+        settings.kubernetes.kubeconfig.as_deref(),
+        &settings.ingest.kubernetes_events,
+    );
+    let reads_labels = settings
+        .ingest
+        .labels
+        .unwrap_or_else(|| kubernetes::is_at_hand(kubeconfig));
+    let client = if reads_labels || events.watch {
+        Some(kubernetes::connect(kubeconfig).await?)
+    } else {
+        None
+    };
+    let objects = client
+        .clone()
+        .filter(|_| reads_labels || events.flux_objects);
+    let objects = objects.map(|client| {
+        Arc::new(Objects::new(
+            client,
+            settings.ingest.label_kinds.clone(),
+            metrics.clone(),
+        ))
+    });
     if events.watch {
         let client = client.context("a client was just made")?;
         let watch = event_watch(client, bus, settings, health, metrics, objects.clone());
@@ -51,10 +69,18 @@ pub async fn start(
         objects,
         dedupe_interval: settings.ingest.dedupe_interval,
         observe: Box::new(move |taken| {
-            counted.get_or_create(&OutcomeLabel { outcome: taken.as_str() }).inc();
+            counted
+                .get_or_create(&OutcomeLabel {
+                    outcome: taken.as_str(),
+                })
+                .inc();
         }),
     });
-    roles.spawn(tidings_ingest::serve(listener, router, stop.pulling.clone()));
+    roles.spawn(tidings_ingest::serve(
+        listener,
+        router,
+        stop.pulling.clone(),
+    ));
     Ok(())
 }
 
@@ -77,7 +103,12 @@ fn event_watch(
             identity: lease::identity(),
             check: health.side_check("kubernetes-events-lease"),
         },
-        source: Source::new(client, &filter, health.clone(), metrics.events_watched.clone()),
+        source: Source::new(
+            client,
+            &filter,
+            health.clone(),
+            metrics.events_watched.clone(),
+        ),
         filter,
         severities: events.severities.clone(),
         store: BusStore(bus.clone()),

@@ -33,7 +33,8 @@ pub struct Origin {
 /// Begins to read rules, and waits for the first complete ones.
 ///
 /// # Errors
-/// There is no such folder, or no way to the API server is known. That it does not answer is waited for.
+/// There is no such folder, or no way to the API server is known. That it does not answer is waited
+/// for.
 pub async fn start(
     settings: &Settings,
     is_router: bool,
@@ -45,24 +46,43 @@ pub async fn start(
     let live = Arc::new(Live::default());
     let mut changes = live.changes();
     let from = settings.rules.from.as_ref();
-    let cluster = match from.context("no rules: name the folder of Alerts and Providers with --rules DIR, or --rules cluster")? {
+    let cluster = match from.context(
+        "no rules: name the folder of Alerts and Providers with --rules DIR, or --rules cluster",
+    )? {
         RulesFrom::Dir(dir) => {
             check_folder(dir)?;
-            tokio::spawn(folder::follow(live.clone(), Folder::new(dir, kinds(), options), stop));
+            tokio::spawn(folder::follow(
+                live.clone(),
+                Folder::new(dir, kinds(), options),
+                stop,
+            ));
             None
         }
         RulesFrom::Cluster => {
             let client = kubernetes::connect(settings.kubernetes.kubeconfig.as_deref()).await?;
             let catalog = Arc::new(Catalog::default());
-            let scope =
-                Scope { namespaces: settings.rules.namespaces.clone(), label_selector: settings.rules.label_selector.clone() };
+            let scope = Scope {
+                namespaces: settings.rules.namespaces.clone(),
+                label_selector: settings.rules.label_selector.clone(),
+            };
             let releases = is_router && settings.router.release_finalizers;
-            let cluster = Cluster { client: client.clone(), scope, kinds: kinds(), options, releases, catalog: catalog.clone() };
+            let cluster = Cluster {
+                client: client.clone(),
+                scope,
+                kinds: kinds(),
+                options,
+                releases,
+                catalog: catalog.clone(),
+            };
             tokio::spawn(cluster::follow(cluster, live.clone(), stop));
             Some(Origin { client, catalog })
         }
     };
-    tokio::spawn(tell(live.clone(), health.side_check("rules"), metrics.clone()));
+    tokio::spawn(tell(
+        live.clone(),
+        health.side_check("rules"),
+        metrics.clone(),
+    ));
     changes.changed().await?;
     Ok(Source { live, cluster })
 }
@@ -76,7 +96,12 @@ fn options(settings: &RulesSettings) -> Options {
 
 fn check_folder(dir: &Path) -> anyhow::Result<()> {
     let read = std::fs::read_dir(dir);
-    read.map(drop).with_context(|| format!("cannot read the folder of rules {}: name another with --rules", dir.display()))
+    read.map(drop).with_context(|| {
+        format!(
+            "cannot read the folder of rules {}: name another with --rules",
+            dir.display()
+        )
+    })
 }
 
 /// Keeps readiness and metrics as the rules are.
@@ -87,9 +112,16 @@ async fn tell(live: Arc<Live>, check: Check, metrics: Metrics) {
         let snapshots = *changes.borrow_and_update();
         metrics.rule_snapshots.inc_by(snapshots - counted);
         counted = snapshots;
-        let problem = problems.borrow_and_update().as_ref().map(ToString::to_string);
-        metrics.rules_source_connected.set(i64::from(live.loaded() && problem.is_none()));
-        metrics.rule_problems.set(i64::try_from(live.problems().len()).unwrap_or(i64::MAX));
+        let problem = problems
+            .borrow_and_update()
+            .as_ref()
+            .map(ToString::to_string);
+        metrics
+            .rules_source_connected
+            .set(i64::from(live.loaded() && problem.is_none()));
+        metrics
+            .rule_problems
+            .set(i64::try_from(live.problems().len()).unwrap_or(i64::MAX));
         if live.loaded() {
             check.succeed();
         }

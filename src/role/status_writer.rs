@@ -1,4 +1,5 @@
-//! The writer of status, with what it needs of the workers' code: whether a Provider can be used is for its type to say.
+//! The writer of status, with what it needs of the workers' code: whether a Provider can be used is
+//! for its type to say.
 
 use std::sync::Arc;
 
@@ -23,12 +24,29 @@ pub fn writer(
     metrics: Metrics,
 ) -> StatusWriter {
     let Origin { client, catalog } = origin;
-    let namespace = settings.kubernetes.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
-    StatusWriter { client, namespace, bus, rules, catalog, check: check_provider(outside), metrics }
+    let namespace = settings
+        .kubernetes
+        .namespace
+        .clone()
+        .unwrap_or_else(|| client.default_namespace().to_owned());
+    StatusWriter {
+        client,
+        namespace,
+        bus,
+        rules,
+        catalog,
+        check: check_provider(outside),
+        metrics,
+    }
 }
 
 /// Builds the notifier as for an attempt, and sends nothing.
 fn check_provider(outside: Outside) -> Arc<CheckProvider> {
     let notifiers = Notifiers::new(outside);
-    Arc::new(move |provider| notifiers.prepare(provider).map(drop).map_err(|failure| failure.detail))
+    Arc::new(move |provider| {
+        notifiers
+            .prepare(provider)
+            .map(drop)
+            .map_err(|failure| failure.detail)
+    })
 }

@@ -28,10 +28,20 @@ impl FromStr for Endpoint {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> anyhow::Result<Self> {
-        let url = Url::parse(text).context("the target is no URL; it looks like http://127.0.0.1:9090/")?;
-        ensure!(url.scheme() == "http", "the target's scheme is {:?}; only http can be measured", url.scheme());
+        let url = Url::parse(text)
+            .context("the target is no URL; it looks like http://127.0.0.1:9090/")?;
+        ensure!(
+            url.scheme() == "http",
+            "the target's scheme is {:?}; only http can be measured",
+            url.scheme()
+        );
         let host = url.host_str().context("the target's URL has no host")?;
-        let port = url.port_or_known_default().context("the target's URL has no port")?;
-        Ok(Self { authority: format!("{host}:{port}"), path: url.path().to_owned() })
+        let port = url
+            .port_or_known_default()
+            .context("the target's URL has no port")?;
+        Ok(Self {
+            authority: format!("{host}:{port}"),
+            path: url.path().to_owned(),
+        })
     }
 }

@@ -1,4 +1,5 @@
-//! As much of HTTP/1.1 as poster and receiver need: messages with a Content-Length, one after another on a connection.
+//! As much of HTTP/1.1 as poster and receiver need: messages with a Content-Length, one after
+//! another on a connection.
 
 use anyhow::{Context, bail, ensure};
 use bytes::BytesMut;
@@ -34,12 +35,18 @@ impl Connection {
     /// Over a TCP connection.
     pub fn new(stream: TcpStream) -> anyhow::Result<Self> {
         stream.set_nodelay(true)?;
-        Ok(Self { stream, buffer: BytesMut::with_capacity(BUFFER_BYTES) })
+        Ok(Self {
+            stream,
+            buffer: BytesMut::with_capacity(BUFFER_BYTES),
+        })
     }
 
     /// Sends a message that is written out already.
     pub async fn send(&mut self, message: &[u8]) -> anyhow::Result<()> {
-        self.stream.write_all(message).await.context("cannot write to the connection")
+        self.stream
+            .write_all(message)
+            .await
+            .context("cannot write to the connection")
     }
 
     /// The next request; none when the connection has ended.
@@ -49,21 +56,38 @@ impl Connection {
 
     /// The next answer.
     pub async fn answer(&mut self) -> anyhow::Result<Message> {
-        self.message(answer_head).await?.context("the program closed the connection instead of answering")
+        self.message(answer_head)
+            .await?
+            .context("the program closed the connection instead of answering")
     }
 
-    async fn message(&mut self, parse: fn(&[u8]) -> anyhow::Result<Option<Head>>) -> anyhow::Result<Option<Message>> {
+    async fn message(
+        &mut self,
+        parse: fn(&[u8]) -> anyhow::Result<Option<Head>>,
+    ) -> anyhow::Result<Option<Message>> {
         loop {
             if let Some(head) = parse(&self.buffer)?
                 && self.buffer.len() >= head.size + head.body_size
             {
                 let mut body = self.buffer.split_to(head.size + head.body_size);
                 let body = body.split_off(head.size);
-                return Ok(Some(Message { status: head.status, body }));
+                return Ok(Some(Message {
+                    status: head.status,
+                    body,
+                }));
             }
             self.buffer.reserve(BUFFER_BYTES / 2);
-            if self.stream.read_buf(&mut self.buffer).await.context("cannot read from the connection")? == 0 {
-                ensure!(self.buffer.is_empty(), "the connection ended within a message");
+            if self
+                .stream
+                .read_buf(&mut self.buffer)
+                .await
+                .context("cannot read from the connection")?
+                == 0
+            {
+                ensure!(
+                    self.buffer.is_empty(),
+                    "the connection ended within a message"
+                );
                 return Ok(None);
             }
         }
@@ -73,19 +97,30 @@ impl Connection {
 fn request_head(bytes: &[u8]) -> anyhow::Result<Option<Head>> {
     let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
-    let httparse::Status::Complete(size) = request.parse(bytes).context("this is no HTTP request")? else {
+    let httparse::Status::Complete(size) =
+        request.parse(bytes).context("this is no HTTP request")?
+    else {
         return Ok(None);
     };
-    Ok(Some(Head { size, status: 0, body_size: body_size(request.headers)? }))
+    Ok(Some(Head {
+        size,
+        status: 0,
+        body_size: body_size(request.headers)?,
+    }))
 }
 
 fn answer_head(bytes: &[u8]) -> anyhow::Result<Option<Head>> {
     let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
     let mut answer = httparse::Response::new(&mut headers);
-    let httparse::Status::Complete(size) = answer.parse(bytes).context("this is no HTTP answer")? else {
+    let httparse::Status::Complete(size) = answer.parse(bytes).context("this is no HTTP answer")?
+    else {
         return Ok(None);
     };
-    Ok(Some(Head { size, status: answer.code.unwrap_or(0), body_size: body_size(answer.headers)? }))
+    Ok(Some(Head {
+        size,
+        status: answer.code.unwrap_or(0),
+        body_size: body_size(answer.headers)?,
+    }))
 }
 
 fn body_size(headers: &[httparse::Header]) -> anyhow::Result<usize> {
@@ -95,7 +130,10 @@ fn body_size(headers: &[httparse::Header]) -> anyhow::Result<usize> {
             bail!("a message has a Transfer-Encoding; only a Content-Length is understood here");
         }
         if header.name.eq_ignore_ascii_case("content-length") {
-            size = std::str::from_utf8(header.value)?.trim().parse().context("a Content-Length is no number")?;
+            size = std::str::from_utf8(header.value)?
+                .trim()
+                .parse()
+                .context("a Content-Length is no number")?;
         }
     }
     Ok(size)

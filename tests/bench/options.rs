@@ -15,9 +15,15 @@ pub struct Options {
     #[arg(long, env = "BENCH_SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
     pub seconds: u64,
     /// Where the receiver listens
-    #[arg(long, env = "BENCH_RECEIVER", value_name = "ADDR", default_value = "127.0.0.1:0")]
+    #[arg(
+        long,
+        env = "BENCH_RECEIVER",
+        value_name = "ADDR",
+        default_value = "127.0.0.1:0"
+    )]
     pub receiver: SocketAddr,
-    /// Only these scenarios, with commas between them; all, or one-alert alone when there is a target
+    /// Only these scenarios, with commas between them; all, or one-alert alone when there is a
+    /// target
     #[arg(long, env = "BENCH_SCENARIOS", value_delimiter = ',', value_enum)]
     scenarios: Vec<Scenario>,
     /// A file for the figures, as JSON
@@ -38,7 +44,8 @@ pub struct Options {
 }
 
 impl Options {
-    /// The scenarios to measure. A target can't be given other rules in the middle of a run: hence one only, unless asked.
+    /// The scenarios to measure. A target can't be given other rules in the middle of a run: hence
+    /// one only, unless asked.
     pub fn scenarios(&self) -> Vec<Scenario> {
         match (self.scenarios.as_slice(), &self.target) {
             ([], None) => Scenario::ALL.to_vec(),
@@ -50,7 +57,15 @@ impl Options {
     /// The other program.
     pub fn target(&self) -> Option<Program> {
         let endpoint = self.target.clone()?;
-        let processes = self.target_pid.map(|pid| ("target", pid)).into_iter().collect();
-        Some(Program { name: "target", endpoint, processes })
+        let processes = self
+            .target_pid
+            .map(|pid| ("target", pid))
+            .into_iter()
+            .collect();
+        Some(Program {
+            name: "target",
+            endpoint,
+            processes,
+        })
     }
 }

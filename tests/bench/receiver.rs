@@ -14,7 +14,9 @@ const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 
 /// Listens until the end of the run; gives the address.
 pub async fn start(address: SocketAddr, tally: Rc<Tally>) -> anyhow::Result<SocketAddr> {
-    let listener = TcpListener::bind(address).await.with_context(|| format!("the receiver cannot listen on {address}"))?;
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("the receiver cannot listen on {address}"))?;
     let address = listener.local_addr()?;
     spawn_local(async move {
         loop {
@@ -29,7 +31,9 @@ pub async fn start(address: SocketAddr, tally: Rc<Tally>) -> anyhow::Result<Sock
 
 /// Takes connections until the end of the run, and never answers; gives the address.
 pub async fn start_hanging() -> anyhow::Result<SocketAddr> {
-    let listener = TcpListener::bind("127.0.0.1:0").await.context("there is no free port for what never answers")?;
+    let listener = TcpListener::bind("127.0.0.1:0")
+        .await
+        .context("there is no free port for what never answers")?;
     let address = listener.local_addr()?;
     spawn_local(async move {
         let mut connections = Vec::new();

@@ -63,7 +63,12 @@ impl Report {
     /// Without figures yet.
     pub fn new(seconds: u64) -> Self {
         let cpus = std::thread::available_parallelism().map_or(0, usize::from);
-        Self { cpus, seconds, idle: Vec::new(), loads: Vec::new() }
+        Self {
+            cpus,
+            seconds,
+            idle: Vec::new(),
+            loads: Vec::new(),
+        }
     }
 
     /// Notes the memory of a program that has had no event yet.
@@ -72,16 +77,30 @@ impl Report {
     /// A process is gone.
     pub fn idle(&mut self, program: &Program, scenario: Scenario) -> anyhow::Result<()> {
         for (process, pid) in &program.processes {
-            self.idle.push(Idle { program: program.name, scenario: scenario.name(), process, memory: memory(*pid)? });
+            self.idle.push(Idle {
+                program: program.name,
+                scenario: scenario.name(),
+                process,
+                memory: memory(*pid)?,
+            });
         }
         Ok(())
     }
 
     /// Notes a load.
     pub fn add(&mut self, program: &Program, scenario: Scenario, load: &Load, measured: Measured) {
-        let Measured { mut account, driver_cpu, other_cores, processes } = measured;
+        let Measured {
+            mut account,
+            driver_cpu,
+            other_cores,
+            processes,
+        } = measured;
         let deliveries = account.deliveries.count();
-        let cost = |Process { name, cpu, memory }| Cost { process: name, cpu_us: microseconds_each(cpu, deliveries), memory };
+        let cost = |Process { name, cpu, memory }| Cost {
+            process: name,
+            cpu_us: microseconds_each(cpu, deliveries),
+            memory,
+        };
         self.loads.push(Row {
             program: program.name,
             scenario: scenario.name(),
@@ -104,10 +123,22 @@ impl Report {
 
     /// Shows the figures in the terminal.
     pub fn print(&self) {
-        println!("\n{} cores for everything, {} s for each load\n", self.cpus, self.seconds);
+        println!(
+            "\n{} cores for everything, {} s for each load\n",
+            self.cpus, self.seconds
+        );
         println!("memory before the first event");
-        for Idle { program, scenario, process, memory } in &self.idle {
-            println!("  {program:8} {scenario:12} {process:12} {:6.1} MiB", memory.resident_mib);
+        for Idle {
+            program,
+            scenario,
+            process,
+            memory,
+        } in &self.idle
+        {
+            println!(
+                "  {program:8} {scenario:12} {process:12} {:6.1} MiB",
+                memory.resident_mib
+            );
         }
         println!(
             "\n{:8} {:12} {:10} {:>10} {:>12} {:>10} {:>9} {:>9} {:>8} {:>6} {:>7} {:>6}  CPU µs for each delivery; MiB at the end (peak)",
@@ -155,15 +186,27 @@ impl Row {
             self.other_cores,
             self.driver_cpu_us,
         );
-        for Cost { process, cpu_us, memory } in &self.processes {
-            print!("; {process} {cpu_us:.0} µs, {:.1} ({:.1}) MiB", memory.resident_mib, memory.peak_mib);
+        for Cost {
+            process,
+            cpu_us,
+            memory,
+        } in &self.processes
+        {
+            print!(
+                "; {process} {cpu_us:.0} µs, {:.1} ({:.1}) MiB",
+                memory.resident_mib, memory.peak_mib
+            );
         }
         println!();
     }
 }
 
 fn per_second(count: usize, time: Duration) -> f64 {
-    if time.is_zero() { 0.0 } else { float(count) / time.as_secs_f64() }
+    if time.is_zero() {
+        0.0
+    } else {
+        float(count) / time.as_secs_f64()
+    }
 }
 
 fn microseconds_each(time: Duration, count: usize) -> f64 {
@@ -174,7 +217,10 @@ fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a run has far fewer events than 2^52")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a run has far fewer events than 2^52"
+)]
 fn float(count: usize) -> f64 {
     count as f64
 }

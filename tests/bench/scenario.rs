@@ -23,7 +23,8 @@ pub enum Scenario {
     ManyAlerts,
     /// A hundred alerts which all match
     FanOut,
-    /// One alert, and another for the same events to a destination of the same type that never answers
+    /// One alert, and another for the same events to a destination of the same type that never
+    /// answers
     Neighbour,
 }
 
@@ -46,7 +47,12 @@ pub struct Template {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::OneAlert, Self::ManyAlerts, Self::FanOut, Self::Neighbour];
+    pub const ALL: [Self; 4] = [
+        Self::OneAlert,
+        Self::ManyAlerts,
+        Self::FanOut,
+        Self::Neighbour,
+    ];
 
     /// What reports and folders call it.
     pub fn name(self) -> &'static str {
@@ -68,8 +74,13 @@ impl Scenario {
         let mut event = event(message);
         event["metadata"] = json!({"kustomize.toolkit.fluxcd.io/revision": "main@sha1:5a8f1c7d3e2b4a6f9c0d1e2f3a4b5c6d7e8f9a0b"});
         let text = event.to_string();
-        let split = text.find(message).map_or(text.len(), |start| start + message.len());
-        Template { before: text[..split].to_owned(), after: text[split..].to_owned() }
+        let split = text
+            .find(message)
+            .map_or(text.len(), |start| start + message.len());
+        Template {
+            before: text[..split].to_owned(),
+            after: text[split..].to_owned(),
+        }
     }
 
     /// Writes the rules into a folder.
@@ -77,12 +88,27 @@ impl Scenario {
     /// # Errors
     /// The folder can't be written.
     pub fn write(self, folder: &Path, addresses: Addresses) -> anyhow::Result<()> {
-        let matching = (0..self.deliveries_per_event()).map(|number| alert(&format!("matching-{number}"), OBJECT, "receiver"));
+        let matching = (0..self.deliveries_per_event())
+            .map(|number| alert(&format!("matching-{number}"), OBJECT, "receiver"));
         let others = if self == Self::ManyAlerts { OTHERS } else { 0 };
-        let others = (0..others).map(|number| alert(&format!("other-{number}"), &format!("other-{number}"), "receiver"));
+        let others = (0..others).map(|number| {
+            alert(
+                &format!("other-{number}"),
+                &format!("other-{number}"),
+                "receiver",
+            )
+        });
         let neighbour = (self == Self::Neighbour).then(|| alert("to-hanging", OBJECT, "hanging"));
-        let providers = [provider("receiver", addresses.receiver), provider("hanging", addresses.hanging)];
-        let items: Vec<Value> = providers.into_iter().chain(neighbour).chain(matching).chain(others).collect();
+        let providers = [
+            provider("receiver", addresses.receiver),
+            provider("hanging", addresses.hanging),
+        ];
+        let items: Vec<Value> = providers
+            .into_iter()
+            .chain(neighbour)
+            .chain(matching)
+            .chain(others)
+            .collect();
         let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
         let file = folder.join("rules.json");
         fs::create_dir_all(folder)
@@ -93,12 +119,24 @@ impl Scenario {
 
 fn alert(name: &str, object: &str, provider: &str) -> Value {
     let sources = json!([{"kind": "Kustomization", "name": object}]);
-    manifest("Alert", name, json!({"providerRef": {"name": provider}, "eventSeverity": "info", "eventSources": sources}))
+    manifest(
+        "Alert",
+        name,
+        json!({"providerRef": {"name": provider}, "eventSeverity": "info", "eventSources": sources}),
+    )
 }
 
 fn provider(name: &str, address: SocketAddr) -> Value {
-    let host = if address.ip().is_unspecified() { "127.0.0.1".into() } else { address.ip().to_string() };
-    manifest("Provider", name, json!({"type": "generic", "address": format!("http://{host}:{}/", address.port())}))
+    let host = if address.ip().is_unspecified() {
+        "127.0.0.1".into()
+    } else {
+        address.ip().to_string()
+    };
+    manifest(
+        "Provider",
+        name,
+        json!({"type": "generic", "address": format!("http://{host}:{}/", address.port())}),
+    )
 }
 
 fn manifest(kind: &str, name: &str, spec: Value) -> Value {

@@ -1,4 +1,5 @@
-//! Counts what commit statuses cost a forge: the calls for many reconciliations of objects that do not change.
+//! Counts what commit statuses cost a forge: the calls for many reconciliations of objects that do
+//! not change.
 //!
 //! ```text
 //!  events ─┬─► tidings up ─────────────────────────► a forge that counts
@@ -6,7 +7,8 @@
 //!              which asks first
 //! ```
 //!
-//! The second is what every tool does that keeps no record of what it wrote. How to read it: docs/benchmark.md.
+//! The second is what every tool does that keeps no record of what it wrote. How to read it:
+//! docs/benchmark.md.
 
 use anyhow::{Context, bail};
 use clap::Parser;
@@ -52,15 +54,22 @@ struct Calls {
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     if options.objects == 0 || options.reconciliations < options.objects {
-        bail!("each of {} objects must be reconciled once at least", options.objects);
+        bail!(
+            "each of {} objects must be reconciled once at least",
+            options.objects
+        );
     }
     let forge = Forge::start().await;
     let rig = Rig::start(EXECUTABLE).await;
     Forge::put_secret(rig.rules());
-    rig.rules().put([forge.provider("github"), alert("commits", "forge")]);
+    rig.rules()
+        .put([forge.provider("github"), alert("commits", "forge")]);
 
     println!("{:<34}{:>20}{:>20}", "", "the first of each", "all others");
-    println!("{:<34}{:>10}{:>10}{:>10}{:>10}", "", "reads", "writes", "reads", "writes");
+    println!(
+        "{:<34}{:>10}{:>10}{:>10}{:>10}",
+        "", "reads", "writes", "reads", "writes"
+    );
     let [first, others] = with_tidings(&options, &rig, &forge).await?;
     print("tidings", first, others);
     let [first, others] = asking_first(&options, &rig, &forge).await?;
@@ -69,41 +78,68 @@ async fn main() -> anyhow::Result<()> {
 }
 
 fn print(name: &str, first: Calls, others: Calls) {
-    println!("{name:<34}{:>10}{:>10}{:>10}{:>10}", first.reads, first.writes, others.reads, others.writes);
+    println!(
+        "{name:<34}{:>10}{:>10}{:>10}{:>10}",
+        first.reads, first.writes, others.reads, others.writes
+    );
 }
 
-/// The reconciliation with this number, of one object after the other. Each object has a commit of its own: where many share
-/// one, a list has several pages, and asking costs more.
+/// The reconciliation with this number, of one object after the other. Each object has a commit of
+/// its own: where many share one, a list has several pages, and asking costs more.
 fn reconciliation(options: &Options, number: usize) -> Value {
-    let mut event = event(&format!("Reconciliation finished in {number}ms, next run in 10m0s"));
+    let mut event = event(&format!(
+        "Reconciliation finished in {number}ms, next run in 10m0s"
+    ));
     let object = number % options.objects;
     event["involvedObject"]["name"] = format!("app-{object}").into();
     event["involvedObject"]["uid"] = format!("1c0c2f0e-8f4b-4d3b-9a51-{object:012x}").into();
-    event["metadata"] = json!({"kustomize.toolkit.fluxcd.io/revision": format!("main@sha1:{object:040x}")});
+    event["metadata"] =
+        json!({"kustomize.toolkit.fluxcd.io/revision": format!("main@sha1:{object:040x}")});
     event
 }
 
 /// The calls since `before`.
 fn calls(forge: &Forge, before: Calls) -> Calls {
     let contents = forge.contents();
-    Calls { reads: contents.reads - before.reads, writes: contents.writes.len() - before.writes }
+    Calls {
+        reads: contents.reads - before.reads,
+        writes: contents.writes.len() - before.writes,
+    }
 }
 
 async fn with_tidings(options: &Options, rig: &Rig, forge: &Forge) -> anyhow::Result<[Calls; 2]> {
     let up = rig.run(Role::up()).await;
-    post(&up, (0..options.objects).map(|number| reconciliation(options, number))).await?;
+    post(
+        &up,
+        (0..options.objects).map(|number| reconciliation(options, number)),
+    )
+    .await?;
     settled(rig, forge, options.objects).await;
     let first = calls(forge, Calls::default());
-    post(&up, (options.objects..options.reconciliations).map(|number| reconciliation(options, number))).await?;
+    post(
+        &up,
+        (options.objects..options.reconciliations).map(|number| reconciliation(options, number)),
+    )
+    .await?;
     settled(rig, forge, options.objects).await;
     let all = calls(forge, Calls::default());
-    Ok([first, Calls { reads: all.reads - first.reads, writes: all.writes - first.writes }])
+    Ok([
+        first,
+        Calls {
+            reads: all.reads - first.reads,
+            writes: all.writes - first.writes,
+        },
+    ])
 }
 
 async fn post(up: &Process, events: impl Iterator<Item = Value>) -> anyhow::Result<()> {
     let posts = stream::iter(events).map(async |event| {
         let answer = up.post(&event).await?;
-        if answer.status == 202 { Ok(()) } else { bail!("an event was answered {}: {}", answer.status, answer.body) }
+        if answer.status == 202 {
+            Ok(())
+        } else {
+            bail!("an event was answered {}: {}", answer.status, answer.body)
+        }
     });
     posts.buffer_unordered(CONNECTIONS).try_collect().await
 }
@@ -113,42 +149,93 @@ async fn settled(rig: &Rig, forge: &Forge, at_least: usize) {
     let jetstream = rig.jetstream().await;
     eventually_within(PATIENCE, "all deliveries are settled", async || {
         let events = jetstream.get_stream("EVENTS").await.ok()?;
-        let mut router = events.get_consumer::<async_nats::jetstream::consumer::pull::Config>("router").await.ok()?;
+        let mut router = events
+            .get_consumer::<async_nats::jetstream::consumer::pull::Config>("router")
+            .await
+            .ok()?;
         let routed = router.info().await.ok()?;
         let is_routed = routed.num_pending == 0 && routed.num_ack_pending == 0;
-        let left = jetstream.get_stream("DELIVERIES").await.ok()?.cached_info().state.messages;
+        let left = jetstream
+            .get_stream("DELIVERIES")
+            .await
+            .ok()?
+            .cached_info()
+            .state
+            .messages;
         (is_routed && left == 0 && forge.contents().writes.len() >= at_least).then_some(())
     })
     .await;
 }
 
 async fn asking_first(options: &Options, rig: &Rig, forge: &Forge) -> anyhow::Result<[Calls; 2]> {
-    let rules = folder::load(rig.rules().folder(), tidings_workers::notifier::kinds(), &RulesOptions::default());
+    let rules = folder::load(
+        rig.rules().folder(),
+        tidings_workers::notifier::kinds(),
+        &RulesOptions::default(),
+    );
     let rules = rules.map_err(|problem| anyhow::anyhow!("{problem}"))?;
-    let outside = Outside::new(AddressSettings { loopback: true, ..AddressSettings::default() });
+    let outside = Outside::new(AddressSettings {
+        loopback: true,
+        ..AddressSettings::default()
+    });
     let outside = outside.context("cannot read the system's certificates")?;
-    let provider = rules.resolve(tidings_rig::NAMESPACE, "forge").map_err(|unresolved| anyhow::anyhow!("{unresolved}"))?;
+    let provider = rules
+        .resolve(tidings_rig::NAMESPACE, "forge")
+        .map_err(|unresolved| anyhow::anyhow!("{unresolved}"))?;
     let prepared = prepare(provider, |provider| Http::new(provider, &outside))?;
     forge.contents().statuses.clear();
     let before = calls(forge, Calls::default());
     for number in 0..options.objects {
-        attempt(&rules, &prepared, &reconciliation(options, number), Outcome::Delivered).await?;
+        attempt(
+            &rules,
+            &prepared,
+            &reconciliation(options, number),
+            Outcome::Delivered,
+        )
+        .await?;
     }
     let first = calls(forge, before);
     let before = calls(forge, Calls::default());
     for number in options.objects..options.reconciliations {
-        attempt(&rules, &prepared, &reconciliation(options, number), Outcome::Duplicate).await?;
+        attempt(
+            &rules,
+            &prepared,
+            &reconciliation(options, number),
+            Outcome::Duplicate,
+        )
+        .await?;
     }
     Ok([first, calls(forge, before)])
 }
 
 /// One attempt of an event's delivery, without memory of others.
-async fn attempt(rules: &Rules, prepared: &Prepared, event: &Value, expected: Outcome) -> anyhow::Result<()> {
-    let event = tidings_ingest::take(event.to_string().as_bytes(), "default", jiff::Timestamp::now(), None)?;
-    let delivery = explain(rules, &event, Planning::default()).into_iter().find_map(|explained| explained.delivery);
+async fn attempt(
+    rules: &Rules,
+    prepared: &Prepared,
+    event: &Value,
+    expected: Outcome,
+) -> anyhow::Result<()> {
+    let event = tidings_ingest::take(
+        event.to_string().as_bytes(),
+        "default",
+        jiff::Timestamp::now(),
+        None,
+    )?;
+    let delivery = explain(rules, &event, Planning::default())
+        .into_iter()
+        .find_map(|explained| explained.delivery);
     let delivery = delivery.context("the event has no delivery")?;
-    let (object, alert) = (event.involved_object.clone().unwrap_or_default(), delivery.alert.clone().unwrap_or_default());
+    let (object, alert) = (
+        event.involved_object.clone().unwrap_or_default(),
+        delivery.alert.clone().unwrap_or_default(),
+    );
     let told = notification(&delivery, &event, &object, &alert, prepared);
-    let ended = attempt_once(prepared, &told).await.map_err(|failure| anyhow::anyhow!("{failure}"))?;
-    if ended.outcome == expected { Ok(()) } else { bail!("expected {expected:?}, and it ended {:?}", ended.outcome) }
+    let ended = attempt_once(prepared, &told)
+        .await
+        .map_err(|failure| anyhow::anyhow!("{failure}"))?;
+    if ended.outcome == expected {
+        Ok(())
+    } else {
+        bail!("expected {expected:?}, and it ended {:?}", ended.outcome)
+    }
 }

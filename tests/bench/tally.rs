@@ -10,7 +10,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// How often the end of a load is looked for. It is no part of any figure.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// What poster and receiver share. Events are numbered over the whole run, so that none is a duplicate of another.
+/// What poster and receiver share. Events are numbered over the whole run, so that none is a
+/// duplicate of another.
 pub struct Tally {
     run: String,
     account: RefCell<Account>,
@@ -45,7 +46,10 @@ pub struct Times {
 impl Tally {
     /// For a run of its own: what came from an earlier one is told apart by the message.
     pub fn new() -> Self {
-        Self { run: format!("run {:08x} number ", rand::random::<u32>()), account: RefCell::default() }
+        Self {
+            run: format!("run {:08x} number ", rand::random::<u32>()),
+            account: RefCell::default(),
+        }
     }
 
     /// How every message of this run begins; the number follows.
@@ -56,20 +60,30 @@ impl Tally {
     /// Begins a load.
     pub fn begin(&self) {
         let mut account = self.account();
-        *account = Account { first: account.next(), ..Account::default() };
+        *account = Account {
+            first: account.next(),
+            ..Account::default()
+        };
     }
 
     /// Ends a load and gives its account.
     pub fn end(&self) -> Account {
         let mut account = self.account();
-        let next = Account { first: account.next(), ..Account::default() };
+        let next = Account {
+            first: account.next(),
+            ..Account::default()
+        };
         std::mem::replace(&mut account, next)
     }
 
     /// The number of an event that is posted now.
     pub fn post(&self) -> usize {
         let mut account = self.account();
-        account.events.push(Event { posted: Instant::now(), accepted: false, deliveries: 0 });
+        account.events.push(Event {
+            posted: Instant::now(),
+            accepted: false,
+            deliveries: 0,
+        });
         account.next() - 1
     }
 
@@ -81,7 +95,12 @@ impl Tally {
     /// An event has got its answer.
     pub fn answered(&self, number: usize, status: u16) {
         let mut account = self.account();
-        let Account { answers, events, first, .. } = &mut *account;
+        let Account {
+            answers,
+            events,
+            first,
+            ..
+        } = &mut *account;
         if let Some(event) = event(events, *first, number) {
             event.accepted = status == 202;
             answers.add(event.posted);
@@ -90,9 +109,16 @@ impl Tally {
 
     /// A delivery has come.
     pub fn received(&self, body: &[u8]) {
-        let Some(number) = self.number(body) else { return };
+        let Some(number) = self.number(body) else {
+            return;
+        };
         let mut account = self.account();
-        let Account { deliveries, events, first, .. } = &mut *account;
+        let Account {
+            deliveries,
+            events,
+            first,
+            ..
+        } = &mut *account;
         // What is late from an earlier load counts as lost there, and not at all here.
         if let Some(event) = event(events, *first, number) {
             event.deliveries += 1;
@@ -106,7 +132,10 @@ impl Tally {
         loop {
             let (came, lost) = {
                 let account = self.account();
-                (account.deliveries.count(), account.lost(deliveries_per_event))
+                (
+                    account.deliveries.count(),
+                    account.lost(deliveries_per_event),
+                )
             };
             if came != seen {
                 (seen, since) = (came, Instant::now());
@@ -121,7 +150,9 @@ impl Tally {
     fn number(&self, body: &[u8]) -> Option<usize> {
         let run = self.run.as_bytes();
         let start = body.windows(run.len()).position(|window| window == run)? + run.len();
-        let digits = body[start..].iter().take_while(|byte| byte.is_ascii_digit());
+        let digits = body[start..]
+            .iter()
+            .take_while(|byte| byte.is_ascii_digit());
         Some(digits.fold(0, |number, digit| number * 10 + usize::from(digit - b'0')))
     }
 
@@ -144,17 +175,25 @@ impl Account {
     /// How many deliveries of accepted events have not come.
     pub fn lost(&self, deliveries_per_event: usize) -> usize {
         let accepted = self.events.iter().filter(|event| event.accepted);
-        accepted.map(|event| deliveries_per_event.saturating_sub(event.deliveries)).sum()
+        accepted
+            .map(|event| deliveries_per_event.saturating_sub(event.deliveries))
+            .sum()
     }
 
     /// How many deliveries have come that were not due.
     pub fn surplus(&self, deliveries_per_event: usize) -> usize {
-        self.events.iter().map(|event| event.deliveries.saturating_sub(deliveries_per_event)).sum()
+        self.events
+            .iter()
+            .map(|event| event.deliveries.saturating_sub(deliveries_per_event))
+            .sum()
     }
 
     /// From the first post to the last of these.
     pub fn span(&self, times: &Times) -> Duration {
-        self.events.first().zip(times.last).map_or(Duration::ZERO, |(first, last)| last - first.posted)
+        self.events
+            .first()
+            .zip(times.last)
+            .map_or(Duration::ZERO, |(first, last)| last - first.posted)
     }
 
     /// The number of the next event.
@@ -173,7 +212,10 @@ impl Times {
     pub fn percentile(&mut self, percent: usize) -> Duration {
         self.all.sort_unstable();
         let rank = (self.all.len() * percent).div_ceil(100);
-        self.all.get(rank.saturating_sub(1)).copied().unwrap_or_default()
+        self.all
+            .get(rank.saturating_sub(1))
+            .copied()
+            .unwrap_or_default()
     }
 
     fn add(&mut self, begin: Instant) {

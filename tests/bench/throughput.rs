@@ -5,8 +5,9 @@
 //!    └──────────────────────────── Tally: number, posted at, received at ─────────────────┘
 //! ```
 //!
-//! Poster, receiver and clock are one thread of one process, so that they take little from the cores which they share with
-//! the program, and one clock gives both times. How to run and read it: docs/benchmark.md.
+//! Poster, receiver and clock are one thread of one process, so that they take little from the
+//! cores which they share with the program, and one clock gives both times. How to run and read it:
+//! docs/benchmark.md.
 
 mod endpoint;
 mod http;
@@ -34,7 +35,9 @@ use crate::tidings::Tidings;
 
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     LocalSet::new().block_on(&runtime, run(&options))
 }
 
@@ -53,13 +56,23 @@ async fn measure_all(options: &Options, report: &mut Report) -> anyhow::Result<(
     let tally = Rc::new(Tally::new());
     let receiver = receiver::start(options.receiver, tally.clone()).await?;
     println!("the receiver listens on {receiver}");
-    let addresses = Addresses { receiver, hanging: receiver::start_hanging().await? };
+    let addresses = Addresses {
+        receiver,
+        hanging: receiver::start_hanging().await?,
+    };
     for scenario in options.scenarios() {
         if let Some(folder) = &options.manifests {
             scenario.write(&folder.join(scenario.name()), addresses)?;
         }
         let tidings = Tidings::start(scenario, addresses).await?;
-        measure(&tidings.program(), scenario, options.seconds, &tally, report).await?;
+        measure(
+            &tidings.program(),
+            scenario,
+            options.seconds,
+            &tally,
+            report,
+        )
+        .await?;
         tidings.stop().await?;
         if let Some(target) = options.target() {
             measure(&target, scenario, options.seconds, &tally, report).await?;

@@ -38,7 +38,9 @@ impl Tidings {
     /// # Errors
     /// It does not start or does not become ready; the log says why.
     pub async fn start(scenario: Scenario, addresses: Addresses) -> anyhow::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("tidings-bench-").tempdir()?;
+        let folder = tempfile::Builder::new()
+            .prefix("tidings-bench-")
+            .tempdir()?;
         let (rules, data) = (folder.path().join("rules"), folder.path().join("data"));
         scenario.write(&rules, addresses)?;
         let mut child = spawn(&rules, &data)?;
@@ -51,15 +53,31 @@ impl Tidings {
             anyhow::Ok(events)
         });
         let events = started.await.context("tidings does not become ready")??;
-        let contact = fs::read_to_string(data.join("nats.json")).context("cannot read the nats.json of tidings")?;
-        let nats_server = serde_json::from_str::<Value>(&contact)?["pid"].as_u64().context("nats.json has no pid")?;
-        Ok(Self { child, pid, nats_server: u32::try_from(nats_server)?, events, _folder: folder })
+        let contact = fs::read_to_string(data.join("nats.json"))
+            .context("cannot read the nats.json of tidings")?;
+        let nats_server = serde_json::from_str::<Value>(&contact)?["pid"]
+            .as_u64()
+            .context("nats.json has no pid")?;
+        Ok(Self {
+            child,
+            pid,
+            nats_server: u32::try_from(nats_server)?,
+            events,
+            _folder: folder,
+        })
     }
 
     /// What is measured.
     pub fn program(&self) -> Program {
-        let endpoint = Endpoint { authority: self.events.clone(), path: "/".to_owned() };
-        Program { name: "tidings", endpoint, processes: vec![("tidings", self.pid), ("nats-server", self.nats_server)] }
+        let endpoint = Endpoint {
+            authority: self.events.clone(),
+            path: "/".to_owned(),
+        };
+        Program {
+            name: "tidings",
+            endpoint,
+            processes: vec![("tidings", self.pid), ("nats-server", self.nats_server)],
+        }
     }
 
     /// Ends it; its nats-server ends with it.
@@ -73,19 +91,42 @@ impl Tidings {
 
 fn spawn(rules: &Path, data: &Path) -> anyhow::Result<Child> {
     let mut command = Command::new(EXECUTABLE);
-    command.args(["up", "--log-format", "json", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
-    command.arg("--rules").arg(rules).arg("--data").arg(data).env("NATS_SERVER", NatsServer::executable());
+    command.args([
+        "up",
+        "--log-format",
+        "json",
+        "--listen",
+        "127.0.0.1:0",
+        "--admin",
+        "127.0.0.1:0",
+    ]);
+    command
+        .arg("--rules")
+        .arg(rules)
+        .arg("--data")
+        .arg(data)
+        .env("NATS_SERVER", NatsServer::executable());
     for proxy in ["HTTP_PROXY", "ALL_PROXY", "http_proxy", "all_proxy"] {
         command.env_remove(proxy);
     }
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    command.spawn().with_context(|| format!("cannot start {EXECUTABLE}"))
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+        .spawn()
+        .with_context(|| format!("cannot start {EXECUTABLE}"))
 }
 
 async fn ready(admin: &str) -> anyhow::Result<()> {
     let question = format!("GET /readyz HTTP/1.1\r\nhost: {admin}\r\n\r\n");
     loop {
-        let mut connection = Connection::new(TcpStream::connect(admin).await.context("cannot connect to /readyz")?)?;
+        let mut connection = Connection::new(
+            TcpStream::connect(admin)
+                .await
+                .context("cannot connect to /readyz")?,
+        )?;
         connection.send(question.as_bytes()).await?;
         if connection.answer().await?.status == 200 {
             return Ok(());
@@ -102,9 +143,18 @@ struct Log {
 
 impl Log {
     fn of(child: &mut Child) -> anyhow::Result<Self> {
-        let output = child.stdout.take().context("the output of tidings is not piped")?;
-        let errors = child.stderr.take().context("the log of tidings is not piped")?;
-        Ok(Self { output: BufReader::new(output).lines(), errors: BufReader::new(errors).lines() })
+        let output = child
+            .stdout
+            .take()
+            .context("the output of tidings is not piped")?;
+        let errors = child
+            .stderr
+            .take()
+            .context("the log of tidings is not piped")?;
+        Ok(Self {
+            output: BufReader::new(output).lines(),
+            errors: BufReader::new(errors).lines(),
+        })
     }
 
     /// Where it takes events, and where it tells whether it is ready.
@@ -114,7 +164,9 @@ impl Log {
             if let (Some(events), Some(admin)) = (&events, &admin) {
                 return Ok((String::clone(events), String::clone(admin)));
             }
-            let Some(line) = self.line().await else { bail!("tidings has ended before it was ready") };
+            let Some(line) = self.line().await else {
+                bail!("tidings has ended before it was ready")
+            };
             let address = || line["address"].as_str().map(str::to_owned);
             match (line["message"].as_str(), line["role"].as_str()) {
                 (Some("listening"), Some("ingest")) => events = address(),

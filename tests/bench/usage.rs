@@ -6,7 +6,8 @@ use std::time::Duration;
 use anyhow::Context;
 use serde::Serialize;
 
-/// The unit of /proc/PID/stat: the kernel shows it to programs as 100 whatever its own clock is (USER_HZ).
+/// The unit of /proc/PID/stat: the kernel shows it to programs as 100 whatever its own clock is
+/// (USER_HZ).
 const TICKS_PER_SECOND: u32 = 100;
 
 /// What a process holds resident.
@@ -26,10 +27,15 @@ pub fn memory(pid: u32) -> anyhow::Result<Memory> {
     let text = read(pid, "status")?;
     let mib = |field: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(field));
-        let kib: Option<f64> = line.and_then(|value| value.trim().trim_end_matches(" kB").parse().ok());
-        kib.map(|kib| kib / 1024.0).with_context(|| format!("/proc/{pid}/status has no {field}"))
+        let kib: Option<f64> =
+            line.and_then(|value| value.trim().trim_end_matches(" kB").parse().ok());
+        kib.map(|kib| kib / 1024.0)
+            .with_context(|| format!("/proc/{pid}/status has no {field}"))
     };
-    Ok(Memory { resident_mib: mib("VmRSS:")?, peak_mib: mib("VmHWM:")? })
+    Ok(Memory {
+        resident_mib: mib("VmRSS:")?,
+        peak_mib: mib("VmHWM:")?,
+    })
 }
 
 /// The CPU time that a process has taken so far, of all its threads, in the kernel and outside.
@@ -38,7 +44,8 @@ pub fn memory(pid: u32) -> anyhow::Result<Memory> {
 /// There is no such process, or it can't be looked at.
 pub fn cpu_time(pid: u32) -> anyhow::Result<Duration> {
     let text = read(pid, "stat")?;
-    // The second field, the name, is in brackets and may hold spaces; utime and stime are the 14th and 15th.
+    // The second field, the name, is in brackets and may hold spaces; utime and stime are the 14th
+    // and 15th.
     let (_, fields) = text.rsplit_once(')').context("a process has a name")?;
     time(fields.split_whitespace().skip(11).take(2))
 }
@@ -49,9 +56,18 @@ pub fn cpu_time(pid: u32) -> anyhow::Result<Duration> {
 /// It can't be read.
 pub fn cpu_time_of_all() -> anyhow::Result<Duration> {
     let text = read_to_string("/proc/stat").context("cannot read /proc/stat")?;
-    let all = text.lines().next().and_then(|line| line.strip_prefix("cpu ")).context("/proc/stat has no line cpu")?;
-    // user, nice, system, idle, iowait, irq, softirq, steal; what follows is contained in the first two.
-    let busy = all.split_whitespace().take(8).enumerate().filter(|(field, _)| !matches!(field, 3 | 4));
+    let all = text
+        .lines()
+        .next()
+        .and_then(|line| line.strip_prefix("cpu "))
+        .context("/proc/stat has no line cpu")?;
+    // user, nice, system, idle, iowait, irq, softirq, steal; what follows is contained in the first
+    // two.
+    let busy = all
+        .split_whitespace()
+        .take(8)
+        .enumerate()
+        .filter(|(field, _)| !matches!(field, 3 | 4));
     time(busy.map(|(_, ticks)| ticks))
 }
 
@@ -62,5 +78,6 @@ fn time<'a>(ticks: impl Iterator<Item = &'a str>) -> anyhow::Result<Duration> {
 
 fn read(pid: u32, file: &str) -> anyhow::Result<String> {
     let path = format!("/proc/{pid}/{file}");
-    read_to_string(&path).with_context(|| format!("cannot read {path}: is the process still there?"))
+    read_to_string(&path)
+        .with_context(|| format!("cannot read {path}: is the process still there?"))
 }

@@ -58,12 +58,16 @@ const OWN: &[(&str, u16, Meaning)] = &[
 ];
 
 fn meaning(kind: &str, status: u16, shared: Meaning) -> Meaning {
-    let own = OWN.iter().find(|(own, number, _)| *own == kind && *number == status);
+    let own = OWN
+        .iter()
+        .find(|(own, number, _)| *own == kind && *number == status);
     own.map_or(shared, |(_, _, meaning)| *meaning)
 }
 
 async fn subjects(service: &Service) -> Vec<Subject> {
-    http_types().map(|row| Subject::new(row, service, LONG)).collect()
+    http_types()
+        .map(|row| Subject::new(row, service, LONG))
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -75,10 +79,16 @@ async fn each_status_means_the_same_for_every_type_but_where_its_vendor_says_oth
         service.behave(Behaviour::Writes(Reply::status(*status)));
         let attempts = join_all(subjects.iter().map(Subject::attempt)).await;
         for (subject, result) in subjects.iter().zip(attempts) {
-            let got = result.as_ref().err().map(|failure| (failure.reason, failure.kind != FailureKind::Permanent));
+            let got = result
+                .as_ref()
+                .err()
+                .map(|failure| (failure.reason, failure.kind != FailureKind::Permanent));
             let expected = meaning(subject.row.kind, *status, *shared);
             if got != expected {
-                wrong.push(format!("{} {status}: expected {expected:?}, got {result:?}", subject.row.kind));
+                wrong.push(format!(
+                    "{} {status}: expected {expected:?}, got {result:?}",
+                    subject.row.kind
+                ));
             }
         }
     }
@@ -90,7 +100,12 @@ async fn every_type_delivers_when_all_is_well() {
     let service = Service::start(Behaviour::Well).await;
     for subject in subjects(&service).await {
         let ended = subject.attempt().await;
-        assert_eq!(ended.as_ref().map(|ended| ended.outcome), Ok(Outcome::Delivered), "{}: {ended:?}", subject.row.kind);
+        assert_eq!(
+            ended.as_ref().map(|ended| ended.outcome),
+            Ok(Outcome::Delivered),
+            "{}: {ended:?}",
+            subject.row.kind
+        );
         assert!(!service.take_received().is_empty(), "{}", subject.row.kind);
     }
 }
@@ -100,11 +115,20 @@ async fn the_wait_that_a_service_asks_for_is_told() {
     let service = Service::start(Behaviour::Well).await;
     let subjects = subjects(&service).await;
     for status in [429, 503] {
-        service.behave(Behaviour::Writes(Reply { headers: vec![("retry-after", "1234")], ..Reply::status(status) }));
+        service.behave(Behaviour::Writes(Reply {
+            headers: vec![("retry-after", "1234")],
+            ..Reply::status(status)
+        }));
         for subject in &subjects {
             let failure = subject.attempt().await.unwrap_err();
-            let expected = FailureKind::Transient { retry_after: Some(Duration::from_secs(1234)) };
-            assert_eq!(failure.kind, expected, "{} {status}: {failure:?}", subject.row.kind);
+            let expected = FailureKind::Transient {
+                retry_after: Some(Duration::from_secs(1234)),
+            };
+            assert_eq!(
+                failure.kind, expected,
+                "{} {status}: {failure:?}",
+                subject.row.kind
+            );
         }
     }
 }
@@ -116,33 +140,60 @@ async fn a_redirect_is_followed_without_what_is_secret() {
         let _ = service.take_received();
         let _ = subject.attempt().await;
         let received = service.take_received();
-        let moved: Vec<_> = received.iter().filter(|request| request.url.contains("/moved")).collect();
+        let moved: Vec<_> = received
+            .iter()
+            .filter(|request| request.url.contains("/moved"))
+            .collect();
         assert!(!moved.is_empty(), "{}: {received:?}", subject.row.kind);
         for request in moved {
             let shown = format!("{:?}", request.headers);
-            assert!(!request.headers.contains_key("authorization"), "{}: {shown}", subject.row.kind);
-            assert!(!shown.contains(crate::subject::MARK), "{}: {shown}", subject.row.kind);
+            assert!(
+                !request.headers.contains_key("authorization"),
+                "{}: {shown}",
+                subject.row.kind
+            );
+            assert!(
+                !shown.contains(crate::subject::MARK),
+                "{}: {shown}",
+                subject.row.kind
+            );
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_redirects_for_ever_is_given_up() {
-    let reply = Reply { headers: vec![("location", "/again")], ..Reply::status(307) };
+    let reply = Reply {
+        headers: vec![("location", "/again")],
+        ..Reply::status(307)
+    };
     let service = Service::start(Behaviour::All(reply)).await;
     for subject in subjects(&service).await {
         let failure = subject.attempt().await.unwrap_err();
-        assert_eq!((failure.reason, failure.kind), (Reason::Rejected, FailureKind::Permanent), "{}", subject.row.kind);
+        assert_eq!(
+            (failure.reason, failure.kind),
+            (Reason::Rejected, FailureKind::Permanent),
+            "{}",
+            subject.row.kind
+        );
         assert_eq!(service.take_received().len(), 6, "{}", subject.row.kind);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redirect_to_a_metadata_service_is_refused() {
-    let reply = Reply { headers: vec![("location", "http://169.254.169.254/latest/")], ..Reply::status(302) };
+    let reply = Reply {
+        headers: vec![("location", "http://169.254.169.254/latest/")],
+        ..Reply::status(302)
+    };
     let service = Service::start(Behaviour::All(reply)).await;
     for subject in subjects(&service).await {
         let failure = subject.attempt().await.unwrap_err();
-        assert_eq!((failure.reason, failure.kind), (Reason::Misconfigured, FailureKind::Permanent), "{}", subject.row.kind);
+        assert_eq!(
+            (failure.reason, failure.kind),
+            (Reason::Misconfigured, FailureKind::Permanent),
+            "{}",
+            subject.row.kind
+        );
     }
 }

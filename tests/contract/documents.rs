@@ -18,14 +18,19 @@ const END: &str = "<!-- types end -->";
 
 fn printed(arguments: &[&str]) -> String {
     let output = Command::new(TIDINGS).args(arguments).output().unwrap();
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8(output.stdout).unwrap()
 }
 
 #[tokio::test]
 async fn the_example_of_every_type_works() {
     for row in PROVIDERS {
-        let provider = resolve(&filled_example(row)).unwrap_or_else(|error| panic!("{}: {error}", row.kind));
+        let provider =
+            resolve(&filled_example(row)).unwrap_or_else(|error| panic!("{}: {error}", row.kind));
         assert_eq!(provider.kind.name, row.kind);
         let prepared = prepare(Arc::new(provider), |_| Ok(Http::dry_run()));
         let prepared = prepared.unwrap_or_else(|error| panic!("{}: {error}", row.kind));
@@ -37,15 +42,29 @@ async fn the_example_of_every_type_works() {
 #[tokio::test]
 async fn no_type_goes_without_what_it_says_it_requires() {
     for row in PROVIDERS {
-        for need in row.needs.iter().filter(|need| need.demand == Demand::Required) {
+        for need in row
+            .needs
+            .iter()
+            .filter(|need| need.demand == Demand::Required)
+        {
             let manifest = without(&filled_example(row), need);
-            let told = match resolve(&manifest).map(|provider| prepare(Arc::new(provider), |_| Ok(Http::dry_run()))) {
+            let told = match resolve(&manifest)
+                .map(|provider| prepare(Arc::new(provider), |_| Ok(Http::dry_run())))
+            {
                 Err(problem) => problem,
                 Ok(Err(invalid)) => invalid.0,
                 Ok(Ok(prepared)) => {
                     let ended = attempt(&prepared, &event("Health check failed")).await;
-                    let Err(failure) = ended else { panic!("{} without {}: {ended:?}", row.kind, need.name) };
-                    assert_eq!(failure.reason, Reason::Misconfigured, "{} without {}", row.kind, need.name);
+                    let Err(failure) = ended else {
+                        panic!("{} without {}: {ended:?}", row.kind, need.name)
+                    };
+                    assert_eq!(
+                        failure.reason,
+                        Reason::Misconfigured,
+                        "{} without {}",
+                        row.kind,
+                        need.name
+                    );
                     failure.detail
                 }
             };
@@ -62,7 +81,12 @@ fn without(manifest: &str, need: &Need) -> String {
             section = line;
         }
         if line.starts_with("  ") && !line.starts_with("   ") || !line.starts_with(' ') {
-            let is_here = section == if need.place == Place::Field { "spec:" } else { "stringData:" };
+            let is_here = section
+                == if need.place == Place::Field {
+                    "spec:"
+                } else {
+                    "stringData:"
+                };
             is_left_out = is_here && line.trim_start().starts_with(&format!("{}:", need.name));
         }
         if !is_left_out {
@@ -85,19 +109,41 @@ fn docs_list_every_type_as_the_table_has_it() {
         std::fs::write(&path, format!("{before}{BEGIN}{made}{END}{after}")).unwrap();
         return;
     }
-    assert!(written == made, "docs/providers.md is not as the table has it: make docs");
+    assert!(
+        written == made,
+        "docs/providers.md is not as the table has it: make docs"
+    );
 }
 
 #[test]
 fn the_command_lists_every_type_in_both_forms() {
     let text = printed(&["providers"]);
-    let json: serde_json::Value = serde_json::from_str(&printed(&["providers", "--output", "json"])).unwrap();
+    let json: serde_json::Value =
+        serde_json::from_str(&printed(&["providers", "--output", "json"])).unwrap();
     for (row, told) in PROVIDERS.iter().zip(json.as_array().unwrap()) {
-        assert!(text.contains(&format!("{}: {}\n", row.kind, row.summary)), "{}", row.kind);
-        assert_eq!((told["type"].as_str(), told["needs"].as_array().map(Vec::len)), (Some(row.kind), Some(row.needs.len())));
+        assert!(
+            text.contains(&format!("{}: {}\n", row.kind, row.summary)),
+            "{}",
+            row.kind
+        );
+        assert_eq!(
+            (
+                told["type"].as_str(),
+                told["needs"].as_array().map(Vec::len)
+            ),
+            (Some(row.kind), Some(row.needs.len()))
+        );
         assert_eq!(printed(&["providers", "example", row.kind]), row.example());
     }
-    let unknown = Command::new(TIDINGS).args(["providers", "example", "smoke"]).output().unwrap();
+    let unknown = Command::new(TIDINGS)
+        .args(["providers", "example", "smoke"])
+        .output()
+        .unwrap();
     let told = String::from_utf8_lossy(&unknown.stderr);
-    assert!(!unknown.status.success() && told.contains("there is no type smoke") && told.contains("slack"), "{told}");
+    assert!(
+        !unknown.status.success()
+            && told.contains("there is no type smoke")
+            && told.contains("slack"),
+        "{told}"
+    );
 }

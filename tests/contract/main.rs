@@ -1,7 +1,9 @@
-//! What every provider type must do, checked for each row of the table against a service that fails in every way.
+//! What every provider type must do, checked for each row of the table against a service that fails
+//! in every way.
 //!
-//! The services stand behind a proxy with a certificate authority of its own (`service`), so that types whose address is
-//! fixed reach them too. What differs for a type on purpose is said in the test's own table, with its source.
+//! The services stand behind a proxy with a certificate authority of its own (`service`), so that
+//! types whose address is fixed reach them too. What differs for a type on purpose is said in the
+//! test's own table, with its source.
 
 #![expect(
     clippy::unwrap_used,

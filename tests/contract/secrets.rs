@@ -13,9 +13,14 @@ use crate::subject::{MARK, Subject, delivery, event, http_types};
 /// What a service was sent that would let somebody in.
 fn told_in_secret(service: &Service) -> Vec<String> {
     let received = service.take_received();
-    let values = received.iter().flat_map(|request| request.headers.get_all("authorization"));
-    let text = values.filter_map(|value| value.to_str().ok()).map(str::to_owned);
-    text.filter_map(|value| value.rsplit(' ').next().map(str::to_owned)).collect()
+    let values = received
+        .iter()
+        .flat_map(|request| request.headers.get_all("authorization"));
+    let text = values
+        .filter_map(|value| value.to_str().ok())
+        .map(str::to_owned);
+    text.filter_map(|value| value.rsplit(' ').next().map(str::to_owned))
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -27,9 +32,21 @@ async fn a_service_that_repeats_secrets_does_not_get_them_shown() {
             let failure = subject.attempt().await.unwrap_err();
             let result = Err(failure.clone());
             let (started, took) = (Timestamp::UNIX_EPOCH, Duration::ZERO);
-            let tried = Tried { started, took, result, newest: None, template_error: String::new() };
+            let tried = Tried {
+                started,
+                took,
+                result,
+                newest: None,
+                template_error: String::new(),
+            };
             let planned: Delivery = delivery(&event("Health check failed"));
-            let (settlement, attempt) = settle(&planned, &tried, &RetryPolicy::default(), Timestamp::UNIX_EPOCH, 0.5);
+            let (settlement, attempt) = settle(
+                &planned,
+                &tried,
+                &RetryPolicy::default(),
+                Timestamp::UNIX_EPOCH,
+                0.5,
+            );
             let stored = match settlement {
                 Settlement::Bury(letter) => letter.encode_to_vec(),
                 Settlement::Park(delivery, _) => delivery.encode_to_vec(),
@@ -43,8 +60,15 @@ async fn a_service_that_repeats_secrets_does_not_get_them_shown() {
                 format!("{provider:?} {:?}", subject.prepared.redactor),
                 String::from_utf8_lossy(&stored).into_owned(),
             ];
-            for (secret, shown) in secrets.iter().flat_map(|secret| shown.iter().map(move |shown| (secret, shown))) {
-                assert!(!shown.contains(secret.as_str()), "{} shows {secret}: {shown}", row.kind);
+            for (secret, shown) in secrets
+                .iter()
+                .flat_map(|secret| shown.iter().map(move |shown| (secret, shown)))
+            {
+                assert!(
+                    !shown.contains(secret.as_str()),
+                    "{} shows {secret}: {shown}",
+                    row.kind
+                );
             }
         }
     }

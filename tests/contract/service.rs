@@ -24,7 +24,9 @@ use tokio::net::TcpListener;
 pub static AUTHORITY: LazyLock<Authority> = LazyLock::new(Authority::new);
 /// The key of service accounts.
 pub static RSA_KEY: LazyLock<String> = LazyLock::new(|| {
-    KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).expect("the machine has randomness").serialize_pem()
+    KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048)
+        .expect("the machine has randomness")
+        .serialize_pem()
 });
 
 /// How all services behave.
@@ -64,7 +66,11 @@ pub struct Reply {
 impl Reply {
     /// An answer with this status and a short text.
     pub fn status(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: b"as the test says".to_vec() }
+        Self {
+            status,
+            headers: Vec::new(),
+            body: b"as the test says".to_vec(),
+        }
     }
 }
 
@@ -93,15 +99,27 @@ type Body = BoxBody<Bytes, Infallible>;
 impl Service {
     /// Behaves so until it is told otherwise.
     pub async fn start(behaviour: Behaviour) -> Self {
-        let state = Arc::new(Mutex::new(State { behaviour, received: Vec::new() }));
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("the loopback interface has free ports");
-        let proxy = format!("http://{}", listener.local_addr().expect("a listener has an address"));
+        let state = Arc::new(Mutex::new(State {
+            behaviour,
+            received: Vec::new(),
+        }));
+        let listener = TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("the loopback interface has free ports");
+        let proxy = format!(
+            "http://{}",
+            listener.local_addr().expect("a listener has an address")
+        );
         let shared = state.clone();
         tokio::spawn(async move {
             while let Ok((connection, _)) = listener.accept().await {
                 let state = shared.clone();
                 let service = service_fn(move |request| connect(request, state.clone()));
-                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(connection), service).with_upgrades());
+                tokio::spawn(
+                    http1::Builder::new()
+                        .serve_connection(TokioIo::new(connection), service)
+                        .with_upgrades(),
+                );
             }
         });
         Self { proxy, state }
@@ -119,27 +137,52 @@ impl Service {
 }
 
 /// Opens a tunnel, and is the service at its end.
-async fn connect(request: Request<Incoming>, state: Arc<Mutex<State>>) -> Result<Response<Body>, Infallible> {
+async fn connect(
+    request: Request<Incoming>,
+    state: Arc<Mutex<State>>,
+) -> Result<Response<Body>, Infallible> {
     if request.method() != Method::CONNECT {
-        return Ok(answer(405, &[], b"the services of the examples speak TLS".to_vec()));
+        return Ok(answer(
+            405,
+            &[],
+            b"the services of the examples speak TLS".to_vec(),
+        ));
     }
     let host = request.uri().host().unwrap_or_default().to_owned();
     tokio::spawn(async move {
         let connection = TokioIo::new(hyper::upgrade::on(request).await?);
         let connection = TokioIo::new(AUTHORITY.acceptor_for(&host).accept(connection).await?);
         let service = service_fn(move |request| serve(request, state.clone()));
-        http1::Builder::new().serve_connection(connection, service).await?;
+        http1::Builder::new()
+            .serve_connection(connection, service)
+            .await?;
         Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
     });
     Ok(answer(200, &[], Vec::new()))
 }
 
-async fn serve(request: Request<Incoming>, state: Arc<Mutex<State>>) -> Result<Response<Body>, Infallible> {
+async fn serve(
+    request: Request<Incoming>,
+    state: Arc<Mutex<State>>,
+) -> Result<Response<Body>, Infallible> {
     let (head, body) = request.into_parts();
-    let host = head.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let host = head
+        .headers
+        .get(HOST)
+        .and_then(|host| host.to_str().ok())
+        .unwrap_or_default();
     let url = format!("https://{host}{}", head.uri);
-    let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-    let received = Received { method: head.method, url, headers: head.headers, body };
+    let body = body
+        .collect()
+        .await
+        .map(|body| body.to_bytes())
+        .unwrap_or_default();
+    let received = Received {
+        method: head.method,
+        url,
+        headers: head.headers,
+        body,
+    };
     let behaviour = {
         let mut state = state.lock().unwrap();
         state.received.push(received.clone());
@@ -149,9 +192,11 @@ async fn serve(request: Request<Incoming>, state: Arc<Mutex<State>>) -> Result<R
     Ok(match behaviour {
         Behaviour::Writes(reply) if is_write => reply_with(&reply),
         Behaviour::All(reply) => reply_with(&reply),
-        Behaviour::Redirect(status, target) if !received.url.contains(target) => {
-            answer(status, &[("location", &format!("https://elsewhere.example{target}"))], Vec::new())
-        }
+        Behaviour::Redirect(status, target) if !received.url.contains(target) => answer(
+            status,
+            &[("location", &format!("https://elsewhere.example{target}"))],
+            Vec::new(),
+        ),
         Behaviour::Well | Behaviour::Writes(_) | Behaviour::Redirect(..) => well(&received),
         Behaviour::Echo(status) => answer(status, &[], format!("{received:?}").into_bytes()),
         Behaviour::Stall => pending().await,
@@ -162,13 +207,22 @@ async fn serve(request: Request<Incoming>, state: Arc<Mutex<State>>) -> Result<R
 /// What is enough of an answer for every type.
 fn well(received: &Received) -> Response<Body> {
     let path = received.url.split(['?']).next().unwrap_or_default();
-    let json = |status, document: serde_json::Value| answer(status, &[], document.to_string().into_bytes());
+    let json = |status, document: serde_json::Value| {
+        answer(status, &[], document.to_string().into_bytes())
+    };
     let route = "{project}/_apis/{area}/repositories/{repositoryId}/commits/{commitId}/{resource}";
     match received.method.as_str() {
-        "OPTIONS" => json(200, json!({"value": [{"id": "428dd4fb-fda5-4722-af02-9313b80305da", "routeTemplate": route}]})),
+        "OPTIONS" => json(
+            200,
+            json!({"value": [{"id": "428dd4fb-fda5-4722-af02-9313b80305da", "routeTemplate": route}]}),
+        ),
         "GET" if path.ends_with("/version") => json(200, json!({"version": "1.22.0"})),
-        "GET" if path.ends_with("/user") => json(200, json!({"id": 1, "login": "bot", "username": "bot"})),
-        "GET" if path.contains("/statuses/build/") || path.ends_with("/builds") => answer(404, &[], Vec::new()),
+        "GET" if path.ends_with("/user") => {
+            json(200, json!({"id": 1, "login": "bot", "username": "bot"}))
+        }
+        "GET" if path.contains("/statuses/build/") || path.ends_with("/builds") => {
+            answer(404, &[], Vec::new())
+        }
         "GET" if path.contains("/_apis/") => json(200, json!({"value": []})),
         "GET" => json(200, json!([])),
         _ if path.ends_with("/v1/traces") => answer(200, &[], Vec::new()),
@@ -185,7 +239,9 @@ fn answer(status: u16, headers: &[(&'static str, &str)], body: Vec<u8>) -> Respo
     for (name, value) in headers {
         response = response.header(*name, *value);
     }
-    response.body(BodyExt::boxed(Full::from(body))).expect("the test's answer is valid")
+    response
+        .body(BodyExt::boxed(Full::from(body)))
+        .expect("the test's answer is valid")
 }
 
 fn endless(pace: Pace) -> Body {

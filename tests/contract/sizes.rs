@@ -1,4 +1,5 @@
-//! Any text goes out in a form that is valid, within what the service takes, and cut where it must be.
+//! Any text goes out in a form that is valid, within what the service takes, and cut where it must
+//! be.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,13 +21,19 @@ const BYTES: Unit = str::len;
 const CHARS: Unit = |text| text.chars().count();
 const UTF16: Unit = |text| text.encode_utf16().count();
 
-/// Documented limits (the sources are in the types' files): of the text at a pointer into the body, or of the whole body.
+/// Documented limits (the sources are in the types' files): of the text at a pointer into the body,
+/// or of the whole body.
 const LIMITS: &[(&str, &str, Unit, usize)] = &[
     ("datadog", "/text", CHARS, 4_000),
     ("discord", "/attachments/0/text", UTF16, 4_096),
     ("discord", "/username", UTF16, 80),
     ("googlechat", "", BYTES, 32_000),
-    ("googlechat", "/cards/0/sections/0/widgets/0/textParagraph/text", UTF16, 4_096),
+    (
+        "googlechat",
+        "/cards/0/sections/0/widgets/0/textParagraph/text",
+        UTF16,
+        4_096,
+    ),
     ("lark", "", BYTES, 20 * 1024),
     ("matrix", "", BYTES, 65_536),
     ("msteams", "", UTF16, 28 * 1024 / 2),
@@ -48,21 +55,38 @@ fn text_at(request: &Request, pointer: &str) -> Option<String> {
         "" => Some(String::from_utf8_lossy(&request.body).into_owned()),
         field if !field.starts_with('/') => {
             let mut pairs = url::form_urlencoded::parse(&request.body);
-            pairs.find(|(name, _)| name == field).map(|(_, value)| value.into_owned())
+            pairs
+                .find(|(name, _)| name == field)
+                .map(|(_, value)| value.into_owned())
         }
-        pointer => serde_json::from_slice::<Value>(&request.body).ok()?.pointer(pointer)?.as_str().map(str::to_owned),
+        pointer => serde_json::from_slice::<Value>(&request.body)
+            .ok()?
+            .pointer(pointer)?
+            .as_str()
+            .map(str::to_owned),
     }
 }
 
 /// Whether a body is what its type says.
 fn is_valid(request: &Request) -> bool {
-    let kind = request.headers.get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = request
+        .headers
+        .get("content-type")
+        .and_then(|kind| kind.to_str().ok())
+        .unwrap_or_default();
     match kind.split(';').next().unwrap_or_default() {
         _ if request.body.is_empty() => true,
-        "application/json" | "application/atom+xml" => serde_json::from_slice::<Value>(&request.body).is_ok(),
+        "application/json" | "application/atom+xml" => {
+            serde_json::from_slice::<Value>(&request.body).is_ok()
+        }
         "application/x-sentry-envelope" => {
-            let lines = request.body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-            lines.map(serde_json::from_slice::<Value>).all(|line| line.is_ok())
+            let lines = request
+                .body
+                .split(|byte| *byte == b'\n')
+                .filter(|line| !line.is_empty());
+            lines
+                .map(serde_json::from_slice::<Value>)
+                .all(|line| line.is_ok())
         }
         "application/x-www-form-urlencoded" => request.body.is_ascii(),
         "application/x-protobuf" => true,
@@ -71,10 +95,15 @@ fn is_valid(request: &Request) -> bool {
 }
 
 /// What a type sends for an event with this metadata beside its own.
-async fn requests(row: &ProviderType, event: &Event, metadata: &BTreeMap<String, String>) -> Vec<Request> {
+async fn requests(
+    row: &ProviderType,
+    event: &Event,
+    metadata: &BTreeMap<String, String>,
+) -> Vec<Request> {
     let provider = resolve(&filled_example(row)).unwrap();
     let http = Http::dry_run();
-    let prepared = prepare(Arc::new(provider), |_| Ok(http.clone())).unwrap_or_else(|error| panic!("{}: {error}", row.kind));
+    let prepared = prepare(Arc::new(provider), |_| Ok(http.clone()))
+        .unwrap_or_else(|error| panic!("{}: {error}", row.kind));
     let ended = attempt_with(&prepared, event, metadata).await;
     assert!(ended.is_ok(), "{}: {ended:?}", row.kind);
     http.recorded()
@@ -85,15 +114,26 @@ async fn assert_fits(event: &Event, metadata: &BTreeMap<String, String>) {
         let requests = requests(row, event, metadata).await;
         assert!(requests.iter().all(is_valid), "{}: {requests:?}", row.kind);
         for (_, pointer, unit, limit) in LIMITS.iter().filter(|(kind, ..)| *kind == row.kind) {
-            for text in requests.iter().filter_map(|request| text_at(request, pointer)) {
-                assert!(unit(&text) <= *limit, "{} {pointer}: {} of {limit}", row.kind, unit(&text));
+            for text in requests
+                .iter()
+                .filter_map(|request| text_at(request, pointer))
+            {
+                assert!(
+                    unit(&text) <= *limit,
+                    "{} {pointer}: {} of {limit}",
+                    row.kind,
+                    unit(&text)
+                );
             }
         }
     }
 }
 
 fn run(check: impl Future<Output = ()>) {
-    tokio::runtime::Builder::new_current_thread().build().expect("a runtime can be made").block_on(check);
+    tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime can be made")
+        .block_on(check);
 }
 
 proptest! {
@@ -125,7 +165,9 @@ async fn what_is_cut_says_so() {
         let mut event = event("");
         event.message = letter.repeat(70_000);
         assert_fits(&event, &BTreeMap::new()).await;
-        for row in http_types().filter(|row| LIMITS.iter().any(|(kind, ..)| *kind == row.kind) && row.kind != "pagerduty") {
+        for row in http_types().filter(|row| {
+            LIMITS.iter().any(|(kind, ..)| *kind == row.kind) && row.kind != "pagerduty"
+        }) {
             let requests = requests(row, &event, &BTreeMap::new()).await;
             let is_marked = |request: &Request| {
                 let text = String::from_utf8_lossy(&request.body).into_owned();
@@ -142,7 +184,12 @@ fn every_limit_is_of_a_text_that_is_there() {
         let row = http_types().find(|row| row.kind == *kind).unwrap();
         run(async {
             let requests = requests(row, &event("Health check failed"), &BTreeMap::new()).await;
-            assert!(requests.iter().any(|request| text_at(request, pointer).is_some()), "{kind} {pointer}: {requests:?}");
+            assert!(
+                requests
+                    .iter()
+                    .any(|request| text_at(request, pointer).is_some()),
+                "{kind} {pointer}: {requests:?}"
+            );
         });
     }
 }

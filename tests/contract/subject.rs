@@ -25,13 +25,21 @@ pub fn http_types() -> impl Iterator<Item = &'static ProviderType> {
     PROVIDERS.iter().copied().filter(|row| row.kind != "nats")
 }
 
-/// The manifest of a type with values that work: keys that are keys, and secrets that can be recognised.
+/// The manifest of a type with values that work: keys that are keys, and secrets that can be
+/// recognised.
 pub fn filled_example(row: &ProviderType) -> String {
     let example = row.example();
     let (provider, secret) = example.split_once("---\n").unwrap_or((&example, ""));
     let key = serde_json::to_string(&*RSA_KEY).unwrap();
-    let secret = secret.replace("\"your-private-key\"", &key).replace("your", MARK).replace("public-key", "public-k3y");
-    if secret.is_empty() { provider.to_owned() } else { format!("{provider}---\n{secret}") }
+    let secret = secret
+        .replace("\"your-private-key\"", &key)
+        .replace("your", MARK)
+        .replace("public-key", "public-k3y");
+    if secret.is_empty() {
+        provider.to_owned()
+    } else {
+        format!("{provider}---\n{secret}")
+    }
 }
 
 /// The Provider of a manifest, as a worker resolves it.
@@ -45,7 +53,9 @@ pub fn resolve(manifest: &str) -> Result<ResolvedProvider, String> {
         return Err(format!("{:?}", rules.problems()));
     }
     let provider = rules.providers().next().ok_or("no Provider")?;
-    let resolved = rules.resolve(&provider.namespace, &provider.name).map_err(|error| error.to_string())?;
+    let resolved = rules
+        .resolve(&provider.namespace, &provider.name)
+        .map_err(|error| error.to_string())?;
     Ok(ResolvedProvider::clone(&resolved))
 }
 
@@ -59,18 +69,38 @@ impl Subject {
     /// Ready for attempts.
     pub fn new(row: &'static ProviderType, service: &Service, timeout: Duration) -> Self {
         let authorities = Some(SecretValue::new(AUTHORITY.pem()));
-        Self::with(row, service, timeout, Tls { authorities, identity: None })
+        Self::with(
+            row,
+            service,
+            timeout,
+            Tls {
+                authorities,
+                identity: None,
+            },
+        )
     }
 
     /// The same, with other certificates.
-    pub fn with(row: &'static ProviderType, service: &Service, timeout: Duration, tls: Tls) -> Self {
-        let mut provider = resolve(&filled_example(row)).unwrap_or_else(|error| panic!("{}: {error}", row.kind));
+    pub fn with(
+        row: &'static ProviderType,
+        service: &Service,
+        timeout: Duration,
+        tls: Tls,
+    ) -> Self {
+        let mut provider =
+            resolve(&filled_example(row)).unwrap_or_else(|error| panic!("{}: {error}", row.kind));
         provider.timeout = timeout;
         provider.tls = Some(tls);
-        provider.proxy = Some(Proxy { address: service.proxy.clone(), credentials: None });
+        provider.proxy = Some(Proxy {
+            address: service.proxy.clone(),
+            credentials: None,
+        });
         let outside = Outside::new(AddressSettings::default()).unwrap();
         let prepared = prepare(Arc::new(provider), |provider| Http::new(provider, &outside));
-        Self { row, prepared: prepared.unwrap_or_else(|error| panic!("{}: {error}", row.kind)) }
+        Self {
+            row,
+            prepared: prepared.unwrap_or_else(|error| panic!("{}: {error}", row.kind)),
+        }
     }
 
     /// One attempt for an event that every type has something to say about.
@@ -85,12 +115,20 @@ pub async fn attempt(prepared: &Prepared, event: &Event) -> Result<Ended, Failur
 }
 
 /// The same with more metadata.
-pub async fn attempt_with(prepared: &Prepared, event: &Event, metadata: &BTreeMap<String, String>) -> Result<Ended, Failure> {
+pub async fn attempt_with(
+    prepared: &Prepared,
+    event: &Event,
+    metadata: &BTreeMap<String, String>,
+) -> Result<Ended, Failure> {
     let mut delivery = delivery(event);
     delivery.metadata.extend(metadata.clone());
     let object = event.involved_object.clone().unwrap_or_default();
     let alert = delivery.alert.clone().unwrap_or_default();
-    attempt_once(prepared, &notification(&delivery, event, &object, &alert, prepared)).await
+    attempt_once(
+        prepared,
+        &notification(&delivery, event, &object, &alert, prepared),
+    )
+    .await
 }
 
 /// An error of a Kustomization, with a commit and a change request.
@@ -98,7 +136,13 @@ pub fn event(message: &str) -> Event {
     let mut posted = tidings_rig::event(message);
     posted["severity"] = "error".into();
     posted["reason"] = "HealthCheckFailed".into();
-    tidings_ingest::take(posted.to_string().as_bytes(), "default", Timestamp::UNIX_EPOCH, None).unwrap()
+    tidings_ingest::take(
+        posted.to_string().as_bytes(),
+        "default",
+        Timestamp::UNIX_EPOCH,
+        None,
+    )
+    .unwrap()
 }
 
 /// A delivery of that event.
@@ -112,7 +156,11 @@ pub fn delivery(event: &Event) -> Delivery {
     Delivery {
         id: "delivery-1".into(),
         event: Some(event.clone()),
-        alert: Some(AlertReference { namespace: "apps".into(), name: "all".into(), ..AlertReference::default() }),
+        alert: Some(AlertReference {
+            namespace: "apps".into(),
+            name: "all".into(),
+            ..AlertReference::default()
+        }),
         metadata: serde_json::from_value(metadata).unwrap(),
         ..Delivery::default()
     }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use tidings_rig::{
-    Ledger, PATIENCE, Receiver, Reply, Rig, Role, alert, event, eventually, eventually_within, post_steadily, provider,
+    Ledger, PATIENCE, Receiver, Reply, Rig, Role, alert, event, eventually, eventually_within,
+    post_steadily, provider,
 };
 
 use crate::TIDINGS;
@@ -20,11 +21,24 @@ const STANDS_STILL: Duration = Duration::from_secs(10);
 async fn a_server_that_stands_still_for_ten_seconds_under_load_costs_no_event() {
     let mut rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
-    rig.rules().put([provider("hook", receiver.url()).that_retries_soon(), alert("all", "hook")]);
-    let roles = rig.run_all([Role::ingest(), Role::router(), Role::router(), Role::worker(), Role::worker()]).await;
+    rig.rules().put([
+        provider("hook", receiver.url()).that_retries_soon(),
+        alert("all", "hook"),
+    ]);
+    let roles = rig
+        .run_all([
+            Role::ingest(),
+            Role::router(),
+            Role::router(),
+            Role::worker(),
+            Role::worker(),
+        ])
+        .await;
     let ingest = roles[0].address();
     let length = STANDS_STILL * 2;
-    let posting = tokio::spawn(async move { post_steadily(&ingest, 100, length, |number| event(&number.to_string())).await });
+    let posting = tokio::spawn(async move {
+        post_steadily(&ingest, 100, length, |number| event(&number.to_string())).await
+    });
 
     receiver.receives(200).await;
     rig.nats().freeze();
@@ -32,10 +46,17 @@ async fn a_server_that_stands_still_for_ten_seconds_under_load_costs_no_event() 
     rig.nats().thaw();
 
     let posted = posting.await.expect("posting does not panic");
-    eventually_within(PATIENCE * 2, "every event that was accepted arrives", async || {
-        let received = receiver.tally();
-        posted.iter().all(|posted| received.contains_key(&posted.message)).then_some(())
-    })
+    eventually_within(
+        PATIENCE * 2,
+        "every event that was accepted arrives",
+        async || {
+            let received = receiver.tally();
+            posted
+                .iter()
+                .all(|posted| received.contains_key(&posted.message))
+                .then_some(())
+        },
+    )
     .await;
     rig.drained().await;
     assert!(rig.dead_letters().await.is_empty());
@@ -46,10 +67,17 @@ async fn after_a_minute_without_a_server_every_role_works_again_and_nothing_is_l
     let mut rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     receiver.answer_with(Reply::Status(503));
-    rig.rules().put([provider("hook", receiver.url()).that_retries_soon(), alert("all", "hook")]);
-    let roles = rig.run_all([Role::router(), Role::worker(), Role::ingest()]).await;
+    rig.rules().put([
+        provider("hook", receiver.url()).that_retries_soon(),
+        alert("all", "hook"),
+    ]);
+    let roles = rig
+        .run_all([Role::router(), Role::worker(), Role::ingest()])
+        .await;
     let mut ledger = Ledger::default();
-    ledger.post_insistently(&roles[2], (0..20).map(|number| format!("before {number}"))).await;
+    ledger
+        .post_insistently(&roles[2], (0..20).map(|number| format!("before {number}")))
+        .await;
     receiver.receives(5).await;
 
     rig.nats().kill().await;
@@ -68,7 +96,9 @@ async fn after_a_minute_without_a_server_every_role_works_again_and_nothing_is_l
         eventually_within(BACK_WITHIN, "the role works again", works).await;
     }
     receiver.answer_with(Reply::Status(200));
-    ledger.post_insistently(&roles[2], (0..20).map(|number| format!("after {number}"))).await;
+    ledger
+        .post_insistently(&roles[2], (0..20).map(|number| format!("after {number}")))
+        .await;
     ledger.settled(&rig, &receiver).await;
     assert!(rig.dead_letters().await.is_empty());
 }

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tidings_rig::{NatsCluster, Posted, Process, Receiver, Rig, Role, alert, event, eventually_within, post_steadily, provider};
+use tidings_rig::{
+    NatsCluster, Posted, Process, Receiver, Rig, Role, alert, event, eventually_within,
+    post_steadily, provider,
+};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -21,11 +24,24 @@ const PATIENCE: Duration = Duration::from_secs(120);
 async fn a_cluster_whose_leader_is_killed_every_20_s_for_two_minutes_loses_nothing() {
     let (rig, mut cluster) = Rig::start_on_cluster(TIDINGS).await;
     let receiver = Receiver::start().await;
-    rig.rules().put([provider("hook", receiver.url()).that_retries_soon(), alert("all", "hook")]);
-    let roles = rig.run_all([Role::ingest(), Role::router(), Role::router(), Role::worker(), Role::worker()]).await;
+    rig.rules().put([
+        provider("hook", receiver.url()).that_retries_soon(),
+        alert("all", "hook"),
+    ]);
+    let roles = rig
+        .run_all([
+            Role::ingest(),
+            Role::router(),
+            Role::router(),
+            Role::worker(),
+            Role::worker(),
+        ])
+        .await;
 
     let ingest = roles[0].address();
-    let posting = tokio::spawn(async move { post_steadily(&ingest, RATE, LENGTH, |number| event(&number.to_string())).await });
+    let posting = tokio::spawn(async move {
+        post_steadily(&ingest, RATE, LENGTH, |number| event(&number.to_string())).await
+    });
     let mut killed = Vec::new();
     let mut next = Instant::now() + KILL_EVERY;
     while !posting.is_finished() {
@@ -39,7 +55,10 @@ async fn a_cluster_whose_leader_is_killed_every_20_s_for_two_minutes_loses_nothi
     }
     let posted = posting.await.expect("posting does not panic");
     assert_eq!(posted.len(), (RATE * 120) as usize);
-    assert!(killed.len() >= 4, "leaders were killed again and again: {killed:?}");
+    assert!(
+        killed.len() >= 4,
+        "leaders were killed again and again: {killed:?}"
+    );
 
     let arrived = all_arrive(&receiver, &posted).await;
     assert!(rig.dead_letters().await.is_empty());
@@ -60,12 +79,25 @@ impl UnderLoad {
     async fn start() -> Self {
         let (rig, cluster) = Rig::start_on_cluster(TIDINGS).await;
         let receiver = Receiver::start().await;
-        rig.rules().put([provider("hook", receiver.url()).that_retries_soon(), alert("all", "hook")]);
-        let roles = rig.run_all([Role::ingest(), Role::router(), Role::worker()]).await;
+        rig.rules().put([
+            provider("hook", receiver.url()).that_retries_soon(),
+            alert("all", "hook"),
+        ]);
+        let roles = rig
+            .run_all([Role::ingest(), Role::router(), Role::worker()])
+            .await;
         let (ingest, length) = (roles[0].address(), Duration::from_secs(20));
-        let posting = tokio::spawn(async move { post_steadily(&ingest, 50, length, |number| event(&number.to_string())).await });
+        let posting = tokio::spawn(async move {
+            post_steadily(&ingest, 50, length, |number| event(&number.to_string())).await
+        });
         receiver.receives(100).await;
-        Self { cluster, roles, receiver, posting, _rig: rig }
+        Self {
+            cluster,
+            roles,
+            receiver,
+            posting,
+            _rig: rig,
+        }
     }
 
     async fn loses_nothing_and_every_role_is_ready_again(self) {
@@ -86,30 +118,48 @@ async fn a_cluster_that_is_restarted_whole_loses_nothing_and_every_role_is_ready
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cluster_whose_leader_stands_still_for_ten_seconds_loses_nothing_and_every_role_is_ready_again() {
+async fn a_cluster_whose_leader_stands_still_for_ten_seconds_loses_nothing_and_every_role_is_ready_again()
+ {
     let bed = UnderLoad::start().await;
-    bed.cluster.freeze_leader_of("EVENTS", Duration::from_secs(10)).await.expect("it had a leader");
+    bed.cluster
+        .freeze_leader_of("EVENTS", Duration::from_secs(10))
+        .await
+        .expect("it had a leader");
     bed.loses_nothing_and_every_role_is_ready_again().await;
 }
 
 async fn all_arrive(receiver: &Receiver, posted: &[Posted]) -> BTreeMap<String, (usize, Instant)> {
     let mut missing = Vec::new();
-    eventually_within(PATIENCE, "so many requests have come in", async || (receiver.count() >= posted.len()).then_some(())).await;
+    eventually_within(PATIENCE, "so many requests have come in", async || {
+        (receiver.count() >= posted.len()).then_some(())
+    })
+    .await;
     let deadline = Instant::now() + PATIENCE;
     loop {
         let arrived = receiver.tally();
         missing.clear();
-        missing.extend(posted.iter().filter(|posted| !arrived.contains_key(&posted.message)).map(|posted| &posted.message));
+        missing.extend(
+            posted
+                .iter()
+                .filter(|posted| !arrived.contains_key(&posted.message))
+                .map(|posted| &posted.message),
+        );
         if missing.is_empty() {
             return arrived;
         }
-        assert!(Instant::now() < deadline, "accepted, but never received: {missing:?}");
+        assert!(
+            Instant::now() < deadline,
+            "accepted, but never received: {missing:?}"
+        );
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }
 
 fn state_latencies(posted: &[Posted], arrived: &BTreeMap<String, (usize, Instant)>, killed: usize) {
-    let mut took: Vec<Duration> = posted.iter().map(|posted| arrived[&posted.message].1 - posted.at).collect();
+    let mut took: Vec<Duration> = posted
+        .iter()
+        .map(|posted| arrived[&posted.message].1 - posted.at)
+        .collect();
     took.sort();
     let quantile = |part: f64| took[((took.len() - 1) as f64 * part) as usize];
     let twice = arrived.values().filter(|(count, _)| *count > 1).count();

@@ -18,7 +18,11 @@ struct Roles {
 }
 
 async fn roles(rig: &Rig) -> Roles {
-    let roles = Roles { router: rig.spawn(Role::router()), worker: rig.spawn(Role::worker()), ingest: rig.spawn(Role::ingest()) };
+    let roles = Roles {
+        router: rig.spawn(Role::router()),
+        worker: rig.spawn(Role::worker()),
+        ingest: rig.spawn(Role::ingest()),
+    };
     for process in [&roles.ingest, &roles.router, &roles.worker] {
         process.ready().await;
     }
@@ -29,47 +33,68 @@ async fn roles(rig: &Rig) -> Roles {
 async fn a_router_killed_among_events_loses_nothing() {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
-    rig.rules().put([provider("hook", receiver.url()), alert("all", "hook")]);
+    rig.rules()
+        .put([provider("hook", receiver.url()), alert("all", "hook")]);
     let mut roles = roles(&rig).await;
     let mut ledger = Ledger::default();
 
-    ledger.post_insistently(&roles.ingest, batch("before")).await;
+    ledger
+        .post_insistently(&roles.ingest, batch("before"))
+        .await;
     roles.router.kill().await;
-    ledger.post_insistently(&roles.ingest, batch("without")).await;
+    ledger
+        .post_insistently(&roles.ingest, batch("without"))
+        .await;
     roles.router.restart().await;
 
     let balance = ledger.settled(&rig, &receiver).await;
     assert_eq!(balance.received.len(), 200);
-    assert!(balance.duplicates().is_empty(), "a delivery is planned once: {:?}", balance.duplicates());
+    assert!(
+        balance.duplicates().is_empty(),
+        "a delivery is planned once: {:?}",
+        balance.duplicates()
+    );
 }
 
 #[tokio::test]
 async fn a_worker_killed_among_deliveries_loses_nothing() {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
-    rig.rules().put([provider("hook", receiver.url()), alert("all", "hook")]);
+    rig.rules()
+        .put([provider("hook", receiver.url()), alert("all", "hook")]);
     let mut roles = roles(&rig).await;
     let mut ledger = Ledger::default();
 
-    ledger.post_insistently(&roles.ingest, batch("before")).await;
+    ledger
+        .post_insistently(&roles.ingest, batch("before"))
+        .await;
     roles.worker.kill().await;
-    ledger.post_insistently(&roles.ingest, batch("without")).await;
+    ledger
+        .post_insistently(&roles.ingest, batch("without"))
+        .await;
     roles.worker.restart().await;
 
     let balance = ledger.settled(&rig, &receiver).await;
     assert!(balance.dead.is_empty(), "{:?}", balance.dead);
-    assert!(balance.duplicates().len() <= IN_FLIGHT, "{:?}", balance.duplicates());
+    assert!(
+        balance.duplicates().len() <= IN_FLIGHT,
+        "{:?}",
+        balance.duplicates()
+    );
 }
 
 #[tokio::test]
 async fn nats_server_killed_among_events_loses_nothing() {
     let mut rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
-    rig.rules().put([provider("hook", receiver.url()), alert("all", "hook")]);
+    rig.rules()
+        .put([provider("hook", receiver.url()), alert("all", "hook")]);
     let roles = roles(&rig).await;
     let mut ledger = Ledger::default();
 
-    ledger.post_insistently(&roles.ingest, batch("before")).await;
+    ledger
+        .post_insistently(&roles.ingest, batch("before"))
+        .await;
     rig.nats().kill().await;
     ledger.post(&roles.ingest, "while it is down").await;
     rig.nats().restart().await;
@@ -77,14 +102,19 @@ async fn nats_server_killed_among_events_loses_nothing() {
 
     let balance = ledger.settled(&rig, &receiver).await;
     assert!(balance.dead.is_empty(), "{:?}", balance.dead);
-    assert!(balance.duplicates().len() <= IN_FLIGHT, "{:?}", balance.duplicates());
+    assert!(
+        balance.duplicates().len() <= IN_FLIGHT,
+        "{:?}",
+        balance.duplicates()
+    );
 }
 
 #[tokio::test]
 async fn everything_killed_at_once_loses_nothing() {
     let mut rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
-    rig.rules().put([provider("hook", receiver.url()), alert("all", "hook")]);
+    rig.rules()
+        .put([provider("hook", receiver.url()), alert("all", "hook")]);
     let mut roles = roles(&rig).await;
     let mut ledger = Ledger::default();
 
@@ -102,5 +132,9 @@ async fn everything_killed_at_once_loses_nothing() {
 
     let balance = ledger.settled(&rig, &receiver).await;
     assert!(balance.dead.is_empty(), "{:?}", balance.dead);
-    assert!(balance.duplicates().len() <= 3 * IN_FLIGHT, "{:?}", balance.duplicates());
+    assert!(
+        balance.duplicates().len() <= 3 * IN_FLIGHT,
+        "{:?}",
+        balance.duplicates()
+    );
 }

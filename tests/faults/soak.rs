@@ -1,6 +1,8 @@
-//! Twenty destinations, some of them sick, under a steady load, while processes are killed at random.
+//! Twenty destinations, some of them sick, under a steady load, while processes are killed at
+//! random.
 //!
-//! `SOAK_MINUTES` says for how long (2), `SOAK_SEED` repeats a run. The seed is printed, and so is every fault.
+//! `SOAK_MINUTES` says for how long (2), `SOAK_SEED` repeats a run. The seed is printed, and so is
+//! every fault.
 
 mod destination;
 mod fault;
@@ -37,13 +39,17 @@ async fn under_random_faults_every_accepted_event_is_delivered_or_dead_at_each_d
     let mut roles = Roles::start(&rig).await;
 
     let ingest = roles.ingest.address();
-    let posting = tokio::spawn(async move { post_steadily(&ingest, RATE, length, numbered_event).await });
+    let posting =
+        tokio::spawn(async move { post_steadily(&ingest, RATE, length, numbered_event).await });
     let faults = break_things(&mut rig, &mut roles, StdRng::seed_from_u64(seed), length).await;
     let posted = posting.await.expect("posting does not panic");
 
     let letters = settled(&rig).await;
     for destination in &destinations {
-        let own: Vec<&Posted> = posted.iter().filter(|posted| destination.is_meant_by(&posted.message)).collect();
+        let own: Vec<&Posted> = posted
+            .iter()
+            .filter(|posted| destination.is_meant_by(&posted.message))
+            .collect();
         destination.balances(&own, &letters, faults);
     }
 }
@@ -56,7 +62,12 @@ fn numbered_event(number: u32) -> Value {
 }
 
 /// Does one thing after another until shortly before the end, and tells how many.
-async fn break_things(rig: &mut Rig, roles: &mut Roles, mut random: StdRng, length: Duration) -> usize {
+async fn break_things(
+    rig: &mut Rig,
+    roles: &mut Roles,
+    mut random: StdRng,
+    length: Duration,
+) -> usize {
     let (began, mut faults) = (Instant::now(), 0);
     while began.elapsed() + Duration::from_secs(15) < length {
         tokio::time::sleep(Duration::from_millis(random.random_range(2_000..6_000))).await;
@@ -69,10 +80,14 @@ async fn break_things(rig: &mut Rig, roles: &mut Roles, mut random: StdRng, leng
     faults
 }
 
-/// Waits until nothing is ready, in work or parked; gives the messages of the events in dead letters.
+/// Waits until nothing is ready, in work or parked; gives the messages of the events in dead
+/// letters.
 async fn settled(rig: &Rig) -> Vec<String> {
     let jetstream = rig.jetstream().await;
-    for (stream, what) in [("EVENTS", "every event is routed"), ("DELIVERIES", "every delivery has ended")] {
+    for (stream, what) in [
+        ("EVENTS", "every event is routed"),
+        ("DELIVERIES", "every delivery has ended"),
+    ] {
         eventually_within(PATIENCE + RETRIED_FOR, what, async || {
             let mut stream = jetstream.get_stream(stream).await.ok()?;
             let left = match stream.cached_info().config.name.as_str() {
@@ -83,12 +98,22 @@ async fn settled(rig: &Rig) -> Vec<String> {
         })
         .await;
     }
-    let events = rig.dead_letters().await.into_iter().filter_map(|letter| letter.delivery?.event);
+    let events = rig
+        .dead_letters()
+        .await
+        .into_iter()
+        .filter_map(|letter| letter.delivery?.event);
     events.map(|event| event.message).collect()
 }
 
 fn number(variable: &str) -> Option<u64> {
-    #[expect(clippy::disallowed_methods, reason = "not a setting: what the caller of a test asks for")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "not a setting: what the caller of a test asks for"
+    )]
     let text = env::var(variable).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is a number, not {text:?}")))
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{variable} is a number, not {text:?}")),
+    )
 }

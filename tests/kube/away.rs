@@ -17,7 +17,9 @@ async fn server() -> KubeApiServer {
 
 /// Stops a process, or lets it go on.
 fn signal(process: &Process, name: &str) {
-    let sent = std::process::Command::new("kill").args([name, &process.id().to_string()]).status();
+    let sent = std::process::Command::new("kill")
+        .args([name, &process.id().to_string()])
+        .status();
     assert!(sent.expect("there is a kill").success());
 }
 
@@ -26,23 +28,40 @@ async fn the_last_rules_stay_in_force_while_the_api_server_is_away() {
     let mut server = server().await;
     let [first, second] = [Receiver::start().await, Receiver::start().await];
     let bed = Bed::on(&server).await;
-    bed.apply([provider("hook", json!({"address": first.url()})), alert("all", "hook")]).await;
+    bed.apply([
+        provider("hook", json!({"address": first.url()})),
+        alert("all", "hook"),
+    ])
+    .await;
     let up = bed.up().await;
     counts(&up, CONNECTED, 1.0).await;
-    let Bed { rig: _rig, namespace, .. } = bed;
+    let Bed {
+        rig: _rig,
+        namespace,
+        ..
+    } = bed;
 
     server.kill();
     counts(&up, CONNECTED, 0.0).await;
     let readiness = up.readiness().await;
     assert_eq!(readiness.status, 200, "{}", readiness.body);
-    assert!(readiness.body.contains("the last rules stay in force"), "{}", readiness.body);
+    assert!(
+        readiness.body.contains("the last rules stay in force"),
+        "{}",
+        readiness.body
+    );
     up.post(&event("while it is away")).await.unwrap();
     first.accepts("while it is away").await;
 
     server.restart().await;
     counts(&up, CONNECTED, 1.0).await;
     assert_eq!(up.readiness().await.body, "ok\n");
-    server.apply(&namespace, &provider("hook", json!({"address": second.url()})).to_string()).await;
+    server
+        .apply(
+            &namespace,
+            &provider("hook", json!({"address": second.url()})).to_string(),
+        )
+        .await;
     reaches(&up, &second).await;
 }
 
@@ -51,7 +70,11 @@ async fn a_role_that_begins_without_an_api_server_waits_for_it() {
     let mut server = server().await;
     let receiver = Receiver::start().await;
     let bed = Bed::on(&server).await;
-    bed.apply([provider("hook", json!({"address": receiver.url()})), alert("all", "hook")]).await;
+    bed.apply([
+        provider("hook", json!({"address": receiver.url()})),
+        alert("all", "hook"),
+    ])
+    .await;
     let (role, rig) = (bed.role(Role::up()), bed.rig);
     server.kill();
 
@@ -72,10 +95,17 @@ async fn what_changed_beyond_the_memory_of_the_api_server_is_found() {
     let [gone, new] = [Receiver::start().await, Receiver::start().await];
     let bed = Bed::on(&server).await;
     for (name, receiver) in [("gone", &gone), ("new", &new)] {
-        bed.apply([provider(name, json!({"address": receiver.url()}))]).await;
+        bed.apply([provider(name, json!({"address": receiver.url()}))])
+            .await;
     }
     bed.apply([alert("to-gone", "gone")]).await;
-    let up = bed.rig.run(bed.role(Role::up()).args(["--log-level", "info,kube_runtime=debug"])).await;
+    let up = bed
+        .rig
+        .run(
+            bed.role(Role::up())
+                .args(["--log-level", "info,kube_runtime=debug"]),
+        )
+        .await;
     reaches(&up, &gone).await;
     bed.rig.drained().await;
 
@@ -103,12 +133,21 @@ async fn an_api_server_that_was_restored_from_an_earlier_state_is_read_anew() {
     let mut server = server().await;
     let [kept, forgotten] = [Receiver::start().await, Receiver::start().await];
     let namespace = server.namespace().await;
-    let hook = |receiver: &Receiver| provider("hook", json!({"address": receiver.url()})).to_string();
+    let hook =
+        |receiver: &Receiver| provider("hook", json!({"address": receiver.url()})).to_string();
     server.apply(&namespace, &hook(&kept)).await;
-    server.apply(&namespace, &alert("all", "hook").to_string()).await;
+    server
+        .apply(&namespace, &alert("all", "hook").to_string())
+        .await;
     let snapshot = server.snapshot().await;
     let rig = tidings_rig::Rig::start(TIDINGS).await;
-    let up = rig.run(Role::up().in_cluster(&server.kubeconfig()).args(["--watch-namespace", &namespace])).await;
+    let up = rig
+        .run(
+            Role::up()
+                .in_cluster(&server.kubeconfig())
+                .args(["--watch-namespace", &namespace]),
+        )
+        .await;
     reaches(&up, &kept).await;
     server.apply(&namespace, &hook(&forgotten)).await;
     reaches(&up, &forgotten).await;

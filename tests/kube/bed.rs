@@ -21,7 +21,11 @@ pub struct Bed<'a> {
 impl<'a> Bed<'a> {
     /// A fresh namespace.
     pub async fn on(server: &'a KubeApiServer) -> Self {
-        Self { rig: Rig::start(TIDINGS).await, server, namespace: server.namespace().await }
+        Self {
+            rig: Rig::start(TIDINGS).await,
+            server,
+            namespace: server.namespace().await,
+        }
     }
 
     /// Runs all roles with the rules of this namespace.
@@ -31,7 +35,8 @@ impl<'a> Bed<'a> {
 
     /// A role with the rules of this namespace.
     pub fn role(&self, role: Role) -> Role {
-        role.in_cluster(&self.server.kubeconfig()).args(["--watch-namespace", &self.namespace])
+        role.in_cluster(&self.server.kubeconfig())
+            .args(["--watch-namespace", &self.namespace])
     }
 
     /// `kubectl apply`.
@@ -42,21 +47,32 @@ impl<'a> Bed<'a> {
 
     /// kubectl with these arguments, in this namespace.
     pub async fn kubectl(&self, arguments: &str) -> String {
-        let arguments: Vec<_> = ["--namespace", &self.namespace].into_iter().chain(arguments.split_whitespace()).collect();
+        let arguments: Vec<_> = ["--namespace", &self.namespace]
+            .into_iter()
+            .chain(arguments.split_whitespace())
+            .collect();
         self.server.kubectl(&arguments).await.expect_success()
     }
 }
 
 /// An Alert that sends everything about the Kustomizations that [`event`] is about to one Provider.
 pub fn alert(name: &str, provider: &str) -> Value {
-    let sources = json!([{"kind": "Kustomization", "name": "*", "namespace": tidings_rig::NAMESPACE}]);
-    object("Alert", name, json!({"providerRef": {"name": provider}, "eventSeverity": "info", "eventSources": sources}))
+    let sources =
+        json!([{"kind": "Kustomization", "name": "*", "namespace": tidings_rig::NAMESPACE}]);
+    object(
+        "Alert",
+        name,
+        json!({"providerRef": {"name": provider}, "eventSeverity": "info", "eventSources": sources}),
+    )
 }
 
 /// A Provider that tries again soon.
 pub fn provider(name: &str, spec: Value) -> Value {
     let mut whole = json!({"type": "generic", "retry": {"min": "100ms", "max": "1s"}});
-    whole.as_object_mut().expect("it is a map").extend(spec.as_object().expect("a spec is a map").clone());
+    whole
+        .as_object_mut()
+        .expect("it is a map")
+        .extend(spec.as_object().expect("a spec is a map").clone());
     object("Provider", name, whole)
 }
 
@@ -80,7 +96,12 @@ pub async fn reaches(up: &Process, receiver: &Receiver) {
     let (mut number, before) = (0, receiver.accepted().len());
     eventually("events reach the receiver", async || {
         number += 1;
-        up.post(&event(&format!("try {number} after {before} for {}", receiver.url()))).await.expect("ingest answers");
+        up.post(&event(&format!(
+            "try {number} after {before} for {}",
+            receiver.url()
+        )))
+        .await
+        .expect("ingest answers");
         (receiver.accepted().len() > before).then_some(())
     })
     .await;
@@ -90,5 +111,8 @@ pub async fn reaches(up: &Process, receiver: &Receiver) {
 pub async fn counts(process: &Process, metric: &str, value: f64) {
     let what = format!("{metric} is {value}");
     #[expect(clippy::float_cmp, reason = "whole numbers")]
-    eventually(&what, async || (process.metric(metric, "").await == value).then_some(())).await;
+    eventually(&what, async || {
+        (process.metric(metric, "").await == value).then_some(())
+    })
+    .await;
 }

@@ -23,16 +23,22 @@ pub struct Cluster {
 impl Cluster {
     pub async fn of(server: &KubeApiServer) -> Self {
         let kubeconfig = server.kubeconfig().display().to_string();
-        Self { namespace: server.namespace().await, kubeconfig, client: server.client().await }
+        Self {
+            namespace: server.namespace().await,
+            kubeconfig,
+            client: server.client().await,
+        }
     }
 
     /// A role with the way to the cluster; its Lease is in the test's namespace.
     pub fn reached_by(&self, role: Role) -> Role {
-        role.args(["--kubeconfig", &self.kubeconfig]).env("TIDINGS_KUBERNETES__NAMESPACE", &self.namespace)
+        role.args(["--kubeconfig", &self.kubeconfig])
+            .env("TIDINGS_KUBERNETES__NAMESPACE", &self.namespace)
     }
 
     fn watcher(&self, role: Role) -> Role {
-        self.reached_by(role).args(["--watch-events", "--event-namespaces", &self.namespace])
+        self.reached_by(role)
+            .args(["--watch-events", "--event-namespaces", &self.namespace])
     }
 
     fn events(&self) -> Api<Event> {
@@ -54,31 +60,51 @@ impl Cluster {
             "source": {"component": "kubelet", "host": "node-1"},
         });
         let fields = fields.as_object().expect("fields are an object").clone();
-        event.as_object_mut().expect("it is an object").extend(fields);
+        event
+            .as_object_mut()
+            .expect("it is an object")
+            .extend(fields);
         let event = serde_json::from_value(event).expect("the Event is valid");
-        eventually("the API server takes an Event", async || self.events().create(&PostParams::default(), &event).await.ok())
-            .await;
+        eventually("the API server takes an Event", async || {
+            self.events()
+                .create(&PostParams::default(), &event)
+                .await
+                .ok()
+        })
+        .await;
     }
 
     async fn warn_of_each(&self, notes: impl IntoIterator<Item = String>) {
-        stream::iter(notes).for_each_concurrent(32, |note| async move { self.warn(&note).await }).await;
+        stream::iter(notes)
+            .for_each_concurrent(32, |note| async move { self.warn(&note).await })
+            .await;
     }
 }
 
 /// All events on the bus, in their order.
 pub async fn stored(rig: &Rig) -> Vec<tidings_core::Event> {
-    let Ok(stream) = rig.jetstream().await.get_stream("EVENTS").await else { return Vec::new() };
-    let Ok(info) = stream.get_info().await else { return Vec::new() };
+    let Ok(stream) = rig.jetstream().await.get_stream("EVENTS").await else {
+        return Vec::new();
+    };
+    let Ok(info) = stream.get_info().await else {
+        return Vec::new();
+    };
     let mut events = Vec::new();
     for sequence in info.state.first_sequence..=info.state.last_sequence {
-        let Ok(message) = stream.direct_get(sequence).await else { return Vec::new() };
+        let Ok(message) = stream.direct_get(sequence).await else {
+            return Vec::new();
+        };
         events.push(tidings_core::Event::decode(message.payload).expect("EVENTS holds events"));
     }
     events
 }
 
 async fn messages(rig: &Rig) -> Vec<String> {
-    stored(rig).await.into_iter().map(|event| event.message).collect()
+    stored(rig)
+        .await
+        .into_iter()
+        .map(|event| event.message)
+        .collect()
 }
 
 /// Waits until each of these is stored, and compares all that is stored with them, one by one.
@@ -89,10 +115,16 @@ async fn are_stored_once(rig: &Rig, notes: impl IntoIterator<Item = String>) {
     let wait = eventually("every Event is stored", async || {
         let mut found = messages(rig).await;
         found.sort();
-        missing = expected.iter().filter(|note| found.binary_search(note).is_err()).cloned().collect();
+        missing = expected
+            .iter()
+            .filter(|note| found.binary_search(note).is_err())
+            .cloned()
+            .collect();
         missing.is_empty().then_some(found)
     });
-    let found = tokio::time::timeout(tidings_rig::PATIENCE / 2, wait).await.ok();
+    let found = tokio::time::timeout(tidings_rig::PATIENCE / 2, wait)
+        .await
+        .ok();
     assert_eq!(found, Some(expected), "missing: {missing:?}");
 }
 
@@ -101,12 +133,18 @@ fn numbered(range: std::ops::Range<usize>) -> impl Iterator<Item = String> {
 }
 
 async fn watches(process: &Process) -> bool {
-    process.metric("tidings_ingest_kubernetes_events_watched", "").await > 0.0
+    process
+        .metric("tidings_ingest_kubernetes_events_watched", "")
+        .await
+        > 0.0
 }
 
 /// Waits until a replica watches, and has written where it begins.
 pub async fn begins(process: &Process) {
-    eventually("a replica watches", async || watches(process).await.then_some(())).await;
+    eventually("a replica watches", async || {
+        watches(process).await.then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -115,14 +153,33 @@ async fn an_event_made_by_hand_is_delivered() {
     let cluster = Cluster::of(server).await;
     let (rig, receiver) = (Rig::start(TIDINGS).await, Receiver::start().await);
     let source = json!([{"kind": "Pod", "name": "*"}]);
-    let alert = alert("a", "p").with("eventSources", source).in_namespace(&cluster.namespace);
-    rig.rules().put([alert, provider("p", receiver.url()).in_namespace(&cluster.namespace)]);
-    let up = rig.run(cluster.watcher(Role::up()).args(["--event-kinds", "Pod", "--event-reasons", "!Unhealthy"])).await;
+    let alert = alert("a", "p")
+        .with("eventSources", source)
+        .in_namespace(&cluster.namespace);
+    rig.rules().put([
+        alert,
+        provider("p", receiver.url()).in_namespace(&cluster.namespace),
+    ]);
+    let up = rig
+        .run(cluster.watcher(Role::up()).args([
+            "--event-kinds",
+            "Pod",
+            "--event-reasons",
+            "!Unhealthy",
+        ]))
+        .await;
     begins(&up).await;
 
-    cluster.happen("not ready", json!({"reason": "Unhealthy"})).await;
+    cluster
+        .happen("not ready", json!({"reason": "Unhealthy"}))
+        .await;
     cluster.happen("no Pod", json!({"involvedObject": {"kind": "Job", "name": "api", "namespace": cluster.namespace}})).await;
-    cluster.happen("Pulled the image", json!({"type": "Normal", "reason": "Pulled"})).await;
+    cluster
+        .happen(
+            "Pulled the image",
+            json!({"type": "Normal", "reason": "Pulled"}),
+        )
+        .await;
     let manifest = format!(
         "{{apiVersion: v1, kind: Event, metadata: {{name: by-hand, annotations: {{event.toolkit.fluxcd.io/team: a, other: b}}}},
           involvedObject: {{kind: Pod, apiVersion: v1, name: api, namespace: {}}}, type: Warning, reason: BackOff,
@@ -147,7 +204,11 @@ async fn an_event_made_by_hand_is_delivered() {
     ] {
         assert_eq!(event.pointer(field), Some(&expected), "{field} in {event}");
     }
-    assert_eq!(messages(&rig).await, ["Back-off restarting"], "no other one is taken");
+    assert_eq!(
+        messages(&rig).await,
+        ["Back-off restarting"],
+        "no other one is taken"
+    );
 }
 
 #[tokio::test]
@@ -160,7 +221,10 @@ async fn after_a_death_the_watch_goes_on_with_no_gap_and_no_repeat() {
     begins(&ingest).await;
 
     tokio::join!(cluster.warn_of_each(numbered(0..200)), async {
-        eventually("some are stored", async || (messages(&rig).await.len() > 20).then_some(())).await;
+        eventually("some are stored", async || {
+            (messages(&rig).await.len() > 20).then_some(())
+        })
+        .await;
         ingest.kill().await;
     });
     cluster.warn_of_each(numbered(200..250)).await;
@@ -174,18 +238,26 @@ async fn what_a_killed_replica_has_stored_is_not_told_again_after_the_dedupe_int
     let cluster = Cluster::of(KubeApiServer::shared().await).await;
     let rig = Rig::start(TIDINGS).await;
     let soon = ["--dedupe-interval", "1s"];
-    let _router = rig.run(Role::router().env("TIDINGS_INGEST__DEDUPE_INTERVAL", "1s")).await;
+    let _router = rig
+        .run(Role::router().env("TIDINGS_INGEST__DEDUPE_INTERVAL", "1s"))
+        .await;
     let mut ingest = rig.run(cluster.watcher(Role::ingest()).args(soon)).await;
     begins(&ingest).await;
     tokio::join!(cluster.warn_of_each(numbered(0..300)), async {
-        eventually("some are stored", async || (messages(&rig).await.len() > 20).then_some(())).await;
+        eventually("some are stored", async || {
+            (messages(&rig).await.len() > 20).then_some(())
+        })
+        .await;
         ingest.kill().await;
     });
     // The Lease of the killed one lasts longer than the dedupe interval.
     ingest.restart().await;
     cluster.warn_of_each(numbered(300..320)).await;
     are_stored_once(&rig, numbered(0..320)).await;
-    assert!(ingest.metric(METRIC, "duplicate").await > 0.0, "some were behind the cursor");
+    assert!(
+        ingest.metric(METRIC, "duplicate").await > 0.0,
+        "some were behind the cursor"
+    );
 }
 
 #[tokio::test]
@@ -204,7 +276,14 @@ async fn a_storage_that_is_behind_the_cursor_is_taken_anew_by_time() {
     let mut cursor: Value = serde_json::from_str(annotation).expect("it is JSON");
     cursor["resourceVersion"] = json!(9_000_000_000_u64);
     let patch = json!({"metadata": {"annotations": {"tidings/events-cursor": cursor.to_string()}}});
-    leases.patch("tidings-events", &PatchParams::default(), &Patch::Merge(patch)).await.expect("it is there");
+    leases
+        .patch(
+            "tidings-events",
+            &PatchParams::default(),
+            &Patch::Merge(patch),
+        )
+        .await
+        .expect("it is there");
 
     cluster.warn_of_each(numbered(10..20)).await;
     ingest.restart().await;
@@ -235,7 +314,11 @@ async fn of_two_replicas_one_watches_and_the_other_takes_over() {
     cluster.warn_of_each(numbered(40..60)).await;
     are_stored_once(&rig, numbered(0..60)).await;
     assert!(watches(&first).await);
-    assert_eq!(first.metric(METRIC, "accepted").await, 20.0, "what is given back is taken over at the cursor");
+    assert_eq!(
+        first.metric(METRIC, "accepted").await,
+        20.0,
+        "what is given back is taken over at the cursor"
+    );
 }
 
 #[tokio::test]
@@ -248,7 +331,10 @@ async fn a_lease_that_is_deleted_costs_no_event() {
     cluster.warn_of_each(numbered(0..10)).await;
     are_stored_once(&rig, numbered(0..10)).await;
     let leases: Api<Lease> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
-    leases.delete("tidings-events", &Default::default()).await.expect("it is there");
+    leases
+        .delete("tidings-events", &Default::default())
+        .await
+        .expect("it is there");
     ingest.logs("this replica no longer leads").await;
     cluster.warn_of_each(numbered(10..20)).await;
     are_stored_once(&rig, numbered(0..20)).await;
@@ -304,16 +390,30 @@ async fn a_burst_of_five_thousand_events_is_taken_by_one_watch() {
     let ingest = rig.run(cluster.watcher(Role::ingest())).await;
     begins(&ingest).await;
     cluster.warn_of_each(numbered(0..5000)).await;
-    eventually("every Event is counted", async || (ingest.metric(METRIC, "accepted").await >= 5000.0).then_some(())).await;
+    eventually("every Event is counted", async || {
+        (ingest.metric(METRIC, "accepted").await >= 5000.0).then_some(())
+    })
+    .await;
     are_stored_once(&rig, numbered(0..5000)).await;
-    let metrics = server.kubectl(&["get", "--raw", "/metrics"]).await.expect_success();
+    let metrics = server
+        .kubectl(&["get", "--raw", "/metrics"])
+        .await
+        .expect_success();
     let requests = |verb: &str| -> f64 {
         let (verb, resource) = (format!("verb=\"{verb}\""), "resource=\"events\"");
-        let lines = metrics.lines().filter(|line| line.starts_with("apiserver_request_total{"));
+        let lines = metrics
+            .lines()
+            .filter(|line| line.starts_with("apiserver_request_total{"));
         let ours = lines.filter(|line| line.contains(&verb) && line.contains(resource));
-        ours.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        ours.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
     };
-    assert!(requests("LIST") + requests("WATCH") < 10.0, "{} lists, {} watches", requests("LIST"), requests("WATCH"));
+    assert!(
+        requests("LIST") + requests("WATCH") < 10.0,
+        "{} lists, {} watches",
+        requests("LIST"),
+        requests("WATCH")
+    );
 }
 
 #[tokio::test]
@@ -341,14 +441,36 @@ async fn an_event_that_is_counted_up_is_news_once_an_interval() {
     let _router = rig.run(Role::router()).await;
     let ingest = rig.run(cluster.watcher(Role::ingest())).await;
     begins(&ingest).await;
-    cluster.happen("Back-off", json!({"metadata": {"name": "api.1"}})).await;
-    for (count, last) in [(2, "03:04:15"), (3, "03:09:00"), (4, "03:09:10"), (5, "03:12:00"), (6, "03:14:10")] {
+    cluster
+        .happen("Back-off", json!({"metadata": {"name": "api.1"}}))
+        .await;
+    for (count, last) in [
+        (2, "03:04:15"),
+        (3, "03:09:00"),
+        (4, "03:09:10"),
+        (5, "03:12:00"),
+        (6, "03:14:10"),
+    ] {
         let patch = json!({"count": count, "lastTimestamp": format!("2026-01-02T{last}Z")});
-        cluster.events().patch("api.1", &PatchParams::default(), &Patch::Merge(patch)).await.expect("it is counted up");
+        cluster
+            .events()
+            .patch("api.1", &PatchParams::default(), &Patch::Merge(patch))
+            .await
+            .expect("it is counted up");
     }
     cluster.warn("the end").await;
-    eventually("the last one is stored", async || messages(&rig).await.contains(&"the end".to_owned()).then_some(())).await;
-    let times: Vec<i64> = stored(&rig).await.iter().filter_map(|event| Some(event.timestamp?.seconds - 1_767_323_045)).collect();
+    eventually("the last one is stored", async || {
+        messages(&rig)
+            .await
+            .contains(&"the end".to_owned())
+            .then_some(())
+    })
+    .await;
+    let times: Vec<i64> = stored(&rig)
+        .await
+        .iter()
+        .filter_map(|event| Some(event.timestamp?.seconds - 1_767_323_045))
+        .collect();
     assert_eq!(times, [0, 305, 605, 0]);
     assert_eq!(ingest.metric(METRIC, "repeated").await, 3.0);
 }
@@ -378,21 +500,38 @@ async fn events_about_fluxs_objects_are_left_to_flux_unless_they_are_asked_for()
     // It writes its cursor at the end: what it has left out stays so.
     assert!(leaves_out.terminate().await.success());
 
-    let takes =
-        cluster.watcher(Role::ingest()).args(["--watch-flux-objects", "--label-kinds", "Alert.notification.toolkit.fluxcd.io"]);
+    let takes = cluster.watcher(Role::ingest()).args([
+        "--watch-flux-objects",
+        "--label-kinds",
+        "Alert.notification.toolkit.fluxcd.io",
+    ]);
     let takes = rig.run(takes).await;
     begins(&takes).await;
     cluster.happen("taken from the watch", about).await;
-    are_stored_once(&rig, ["taken".to_owned(), "taken from the watch".to_owned()]).await;
+    are_stored_once(
+        &rig,
+        ["taken".to_owned(), "taken from the watch".to_owned()],
+    )
+    .await;
     let event = stored(&rig).await.pop().expect("it is stored");
     let keys: Vec<&str> = event.metadata.keys().map(String::as_str).collect();
-    assert_eq!(keys, ["event.toolkit.fluxcd.io/team", "notification.toolkit.fluxcd.io/revision"]);
+    assert_eq!(
+        keys,
+        [
+            "event.toolkit.fluxcd.io/team",
+            "notification.toolkit.fluxcd.io/revision"
+        ]
+    );
     let posted = json!({
         "involvedObject": {"kind": "Alert", "apiVersion": "notification.toolkit.fluxcd.io/v1beta3", "name": "x", "namespace": cluster.namespace},
         "severity": "error", "reason": "BackOff", "message": "taken from the watch",
         "metadata": {"notification.toolkit.fluxcd.io/revision": "main@sha1:abc"},
     });
-    assert_eq!(takes.post(&posted).await.expect("it answers").status, 429, "Flux's own copy is a duplicate");
+    assert_eq!(
+        takes.post(&posted).await.expect("it answers").status,
+        429,
+        "Flux's own copy is a duplicate"
+    );
 }
 
 #[tokio::test]
@@ -401,7 +540,11 @@ async fn these_permissions_are_enough_and_a_missing_one_is_told() {
     let cluster = Cluster::of(server).await;
     let rig = Rig::start(TIDINGS).await;
     let _router = rig.run(Role::router()).await;
-    let kubeconfig = server.kubeconfig_for(&cluster.namespace, "ingest").await.display().to_string();
+    let kubeconfig = server
+        .kubeconfig_for(&cluster.namespace, "ingest")
+        .await
+        .display()
+        .to_string();
     let rules = json!([
         {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update"]},
         {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["list", "watch"]},
@@ -411,10 +554,22 @@ async fn these_permissions_are_enough_and_a_missing_one_is_told() {
         let metadata = json!({"name": format!("ingest-{}", cluster.namespace)});
         json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": metadata, "rules": rules})
     };
-    server.apply(&cluster.namespace, &role(&json!([])).to_string()).await;
+    server
+        .apply(&cluster.namespace, &role(&json!([])).to_string())
+        .await;
     let name = format!("ingest-{}", cluster.namespace);
     let account = format!("--serviceaccount={}:ingest", cluster.namespace);
-    server.kubectl(&["create", "clusterrolebinding", &name, "--clusterrole", &name, &account]).await.expect_success();
+    server
+        .kubectl(&[
+            "create",
+            "clusterrolebinding",
+            &name,
+            "--clusterrole",
+            &name,
+            &account,
+        ])
+        .await
+        .expect_success();
     let ingest = rig.spawn(
         Role::ingest()
             .args([
@@ -428,15 +583,29 @@ async fn these_permissions_are_enough_and_a_missing_one_is_told() {
             ])
             .env("TIDINGS_KUBERNETES__NAMESPACE", &cluster.namespace),
     );
-    ingest.logs("leases.coordination.k8s.io \\\"tidings-events\\\" is forbidden").await;
-    server.apply(&cluster.namespace, &role(&json!([rules[0]])).to_string()).await;
+    ingest
+        .logs("leases.coordination.k8s.io \\\"tidings-events\\\" is forbidden")
+        .await;
+    server
+        .apply(&cluster.namespace, &role(&json!([rules[0]])).to_string())
+        .await;
     ingest.logs("cannot list resource \\\"events\\\"").await;
     assert_eq!(ingest.readiness().await.status, 503);
-    server.apply(&cluster.namespace, &role(&rules).to_string()).await;
+    server
+        .apply(&cluster.namespace, &role(&rules).to_string())
+        .await;
     begins(&ingest).await;
     ingest.ready().await;
     let about = json!({"kind": "ConfigMap", "apiVersion": "v1", "namespace": cluster.namespace, "name": "none"});
-    cluster.happen("permitted", json!({"reason": cluster.namespace, "involvedObject": about})).await;
+    cluster
+        .happen(
+            "permitted",
+            json!({"reason": cluster.namespace, "involvedObject": about}),
+        )
+        .await;
     are_stored_once(&rig, ["permitted".to_owned()]).await;
-    assert_eq!(ingest.metric("tidings_ingest_labels_total", "absent").await, 1.0);
+    assert_eq!(
+        ingest.metric("tidings_ingest_labels_total", "absent").await,
+        1.0
+    );
 }

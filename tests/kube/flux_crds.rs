@@ -6,7 +6,8 @@ use tidings_rig::{KubeApiServer, Receiver, event, eventually};
 use crate::bed::{Bed, alert, reaches};
 use crate::object::{GROUP, manifest};
 
-/// A CRD as Flux 2.8 has it, as far as rules need it: v1beta3 alone, and what it does not name is taken away.
+/// A CRD as Flux 2.8 has it, as far as rules need it: v1beta3 alone, and what it does not name is
+/// taken away.
 fn definition(kind: &str, plural: &str, spec: &Value) -> Value {
     let properties = json!({"spec": {"type": "object", "properties": spec}});
     let schema = json!({"openAPIV3Schema": {"type": "object", "properties": properties}});
@@ -34,12 +35,27 @@ async fn server() -> KubeApiServer {
     let severity = json!({"type": "string", "enum": ["info", "error"], "default": "info"});
     let sources = json!({"type": "array", "items": source});
     let alert = json!({"providerRef": named, "eventSeverity": severity, "eventSources": sources, "summary": text});
-    for (kind, plural, spec) in [("Alert", "alerts", &alert), ("Provider", "providers", &provider)] {
-        let as_flux_does = ["apply", "--server-side", "--field-manager=kustomize-controller", "-f", "-"];
-        server.kubectl_with(&as_flux_does, &definition(kind, plural, spec).to_string()).await.expect_success();
+    for (kind, plural, spec) in [
+        ("Alert", "alerts", &alert),
+        ("Provider", "providers", &provider),
+    ] {
+        let as_flux_does = [
+            "apply",
+            "--server-side",
+            "--field-manager=kustomize-controller",
+            "-f",
+            "-",
+        ];
+        server
+            .kubectl_with(&as_flux_does, &definition(kind, plural, spec).to_string())
+            .await
+            .expect_success();
     }
     eventually("the CRDs are served", async || {
-        let [alerts, providers] = [server.kubectl(&["get", "alerts"]).await, server.kubectl(&["get", "providers"]).await];
+        let [alerts, providers] = [
+            server.kubectl(&["get", "alerts"]).await,
+            server.kubectl(&["get", "providers"]).await,
+        ];
         (alerts.success && providers.success).then_some(())
     })
     .await;
@@ -48,7 +64,11 @@ async fn server() -> KubeApiServer {
 
 /// A Provider without any of our extensions.
 fn provider(name: &str, kind: &str, address: &str) -> Value {
-    let mut object = manifest("v1beta3", "Provider", json!({"type": kind, "address": address}));
+    let mut object = manifest(
+        "v1beta3",
+        "Provider",
+        json!({"type": kind, "address": address}),
+    );
     object["metadata"] = json!({"name": name});
     object
 }
@@ -67,10 +87,18 @@ async fn rules_work_and_a_bad_one_is_refused_alone_while_its_last_good_state_sta
     .await;
     let up = bed.up().await;
     reaches(&up, &first).await;
-    let told = up.log().iter().filter(|line| line.contains("Flux's own")).count();
+    let told = up
+        .log()
+        .iter()
+        .filter(|line| line.contains("Flux's own"))
+        .count();
     assert_eq!(told, 1, "it is said once that there is no status");
 
-    bed.apply([provider("first", "pigeon", "http://nobody.invalid"), provider("second", "generic", second.url())]).await;
+    bed.apply([
+        provider("first", "pigeon", "http://nobody.invalid"),
+        provider("second", "generic", second.url()),
+    ])
+    .await;
 
     let line = up.logs("pigeon").await;
     assert!(line.contains("first: spec.type"), "{line}");
@@ -78,12 +106,21 @@ async fn rules_work_and_a_bad_one_is_refused_alone_while_its_last_good_state_sta
     reaches(&up, &first).await;
 
     bed.kubectl("delete provider first").await;
-    bed.apply([provider("first", "pigeon", "http://nobody.invalid")]).await;
-    eventually("nothing of the Provider that is gone is in force", async || {
-        up.post(&event("made anew with what is refused")).await.ok()?;
-        let letters = bed.rig.dead_letters().await;
-        letters.iter().any(|letter| format!("{letter:?}").contains("first is refused")).then_some(())
-    })
+    bed.apply([provider("first", "pigeon", "http://nobody.invalid")])
+        .await;
+    eventually(
+        "nothing of the Provider that is gone is in force",
+        async || {
+            up.post(&event("made anew with what is refused"))
+                .await
+                .ok()?;
+            let letters = bed.rig.dead_letters().await;
+            letters
+                .iter()
+                .any(|letter| format!("{letter:?}").contains("first is refused"))
+                .then_some(())
+        },
+    )
     .await;
 }
 
@@ -91,32 +128,60 @@ async fn rules_work_and_a_bad_one_is_refused_alone_while_its_last_good_state_sta
 async fn our_crds_take_the_place_of_fluxs_and_every_object_stays_as_it_is() {
     let server = server().await;
     let bed = Bed::on(&server).await;
-    bed.apply([provider("p", "generic", "http://nobody.invalid"), alert("a", "p")]).await;
+    bed.apply([
+        provider("p", "generic", "http://nobody.invalid"),
+        alert("a", "p"),
+    ])
+    .await;
     let specs = async |version: &str| {
-        let names = ["alert", "provider"].map(|kind| format!("{kind}s.{version}.{GROUP}")).join(",");
-        bed.kubectl(&format!("get {names} --output jsonpath={{.items[*].spec}}{{.items[*].metadata.uid}}")).await
+        let names = ["alert", "provider"]
+            .map(|kind| format!("{kind}s.{version}.{GROUP}"))
+            .join(",");
+        bed.kubectl(&format!(
+            "get {names} --output jsonpath={{.items[*].spec}}{{.items[*].metadata.uid}}"
+        ))
+        .await
     };
     let before = specs("v1beta3").await;
     let up = bed.up().await;
     up.logs("Flux's own").await;
 
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/crds");
-    let refused = server.kubectl(&["apply", "--server-side", "-f", folder]).await;
-    assert!(!refused.success && refused.errors.contains("--force-conflicts"), "{refused:?}");
-    server.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", folder]).await.expect_success();
+    let refused = server
+        .kubectl(&["apply", "--server-side", "-f", folder])
+        .await;
+    assert!(
+        !refused.success && refused.errors.contains("--force-conflicts"),
+        "{refused:?}"
+    );
+    server
+        .kubectl(&["apply", "--server-side", "--force-conflicts", "-f", folder])
+        .await
+        .expect_success();
 
     eventually("the old versions are served", async || {
-        server.kubectl(&["get", &format!("alerts.v1beta1.{GROUP}")]).await.success.then_some(())
+        server
+            .kubectl(&["get", &format!("alerts.v1beta1.{GROUP}")])
+            .await
+            .success
+            .then_some(())
     })
     .await;
     assert!(before.contains("nobody.invalid"), "{before}");
     assert_eq!(specs("v1beta3").await, before);
     assert_eq!(specs("v1beta1").await, before);
     for object in ["alert a", "provider p"] {
-        eventually("a router that runs since before writes the status", async || {
-            let reason = bed.kubectl(&format!("get {object} --output jsonpath={{.status.conditions[*].reason}}")).await;
-            (reason == "Initialized").then_some(())
-        })
+        eventually(
+            "a router that runs since before writes the status",
+            async || {
+                let reason = bed
+                    .kubectl(&format!(
+                        "get {object} --output jsonpath={{.status.conditions[*].reason}}"
+                    ))
+                    .await;
+                (reason == "Initialized").then_some(())
+            },
+        )
         .await;
     }
 }

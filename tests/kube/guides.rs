@@ -1,4 +1,5 @@
-//! What Flux's guides tell their readers to do with kubectl, done here: the notifications come, and `kubectl get` says so.
+//! What Flux's guides tell their readers to do with kubectl, done here: the notifications come, and
+//! `kubectl get` says so.
 
 use serde_json::Value;
 use tidings_rig::{KubeApiServer, Process, Rig, Role, event, eventually};
@@ -139,34 +140,64 @@ impl Guide {
         let server = KubeApiServer::shared().await;
         let namespace = server.namespace().await;
         let rig = Rig::start(TIDINGS).await;
-        let role = Role::up().in_cluster(&server.kubeconfig()).args(["--watch-namespace", &namespace]);
-        let up = rig.run(role.env("TIDINGS_KUBERNETES__NAMESPACE", &namespace)).await;
-        Self { server, namespace, services: Services::start().await, _rig: rig, up }
+        let role = Role::up()
+            .in_cluster(&server.kubeconfig())
+            .args(["--watch-namespace", &namespace]);
+        let up = rig
+            .run(role.env("TIDINGS_KUBERNETES__NAMESPACE", &namespace))
+            .await;
+        Self {
+            server,
+            namespace,
+            services: Services::start().await,
+            _rig: rig,
+            up,
+        }
     }
 
     async fn kubectl(&self, arguments: &[&str]) -> String {
-        let arguments: Vec<_> = ["--namespace", &self.namespace].into_iter().chain(arguments.iter().copied()).collect();
+        let arguments: Vec<_> = ["--namespace", &self.namespace]
+            .into_iter()
+            .chain(arguments.iter().copied())
+            .collect();
         self.server.kubectl(&arguments).await.expect_success()
     }
 
     /// `kubectl create secret generic`, as the guides have it.
     async fn create_secret(&self, name: &str, key: &str, value: &str) {
-        self.kubectl(&["create", "secret", "generic", name, &format!("--from-literal={key}={value}")]).await;
+        self.kubectl(&[
+            "create",
+            "secret",
+            "generic",
+            name,
+            &format!("--from-literal={key}={value}"),
+        ])
+        .await;
     }
 
     async fn apply(&self, manifests: &str) {
-        self.server.apply(&self.namespace, &manifests.replace("ADDRESS", &self.services.address)).await;
+        self.server
+            .apply(
+                &self.namespace,
+                &manifests.replace("ADDRESS", &self.services.address),
+            )
+            .await;
     }
 
     /// Waits until `kubectl get` prints these rows; the last column is the age.
     async fn shows(&self, what: &str, rows: &[&[&str]]) {
-        eventually(&format!("`kubectl get {what}` prints {rows:?}"), async || {
-            let printed = self.kubectl(&["get", what]).await;
-            let lines = printed.lines().filter(|line| !line.is_empty());
-            let printed: Vec<Vec<_>> = lines.map(|line| line.split_whitespace().collect()).collect();
-            let without_age = printed.iter().map(|row| &row[..row.len() - 1]);
-            without_age.eq(rows.iter().copied()).then_some(())
-        })
+        eventually(
+            &format!("`kubectl get {what}` prints {rows:?}"),
+            async || {
+                let printed = self.kubectl(&["get", what]).await;
+                let lines = printed.lines().filter(|line| !line.is_empty());
+                let printed: Vec<Vec<_>> = lines
+                    .map(|line| line.split_whitespace().collect())
+                    .collect();
+                let without_age = printed.iter().map(|row| &row[..row.len() - 1]);
+                without_age.eq(rows.iter().copied()).then_some(())
+            },
+        )
         .await;
     }
 
@@ -177,7 +208,10 @@ impl Guide {
         event["involvedObject"]["name"] = "webapp".into();
         event["severity"] = severity.into();
         event["metadata"] = serde_json::json!({"kustomize.toolkit.fluxcd.io/revision": format!("main@sha1:{COMMIT}")});
-        assert_eq!(self.up.post(&event).await.expect("ingest answers").status, 202);
+        assert_eq!(
+            self.up.post(&event).await.expect("ingest answers").status,
+            202
+        );
     }
 }
 
@@ -193,13 +227,34 @@ async fn the_guide_for_v1beta1_works_as_it_is_written() {
     guide.create_secret("slack-url", "url", &webhook).await;
     guide.apply(V1BETA1).await;
     let header = ["NAME", "READY", "STATUS"];
-    guide.shows("alerts", &[&header, &["errors-only", "True", "Initialized"], &["on-call-webapp", "True", "Initialized"]]).await;
-    guide.shows("providers", &[&header, &["errors", "True", "Initialized"], &["slack", "True", "Initialized"]]).await;
+    guide
+        .shows(
+            "alerts",
+            &[
+                &header,
+                &["errors-only", "True", "Initialized"],
+                &["on-call-webapp", "True", "Initialized"],
+            ],
+        )
+        .await;
+    guide
+        .shows(
+            "providers",
+            &[
+                &header,
+                &["errors", "True", "Initialized"],
+                &["slack", "True", "Initialized"],
+            ],
+        )
+        .await;
 
     guide.post("info", "the webapp is up to date").await;
     let asked = guide.services.is_asked("/services/webhook").await;
     assert_eq!(asked.body["channel"], "general");
-    assert!(says(&asked.body, "the webapp is up to date") && says(&asked.body, "kustomization/webapp"), "{asked:?}");
+    assert!(
+        says(&asked.body, "the webapp is up to date") && says(&asked.body, "kustomization/webapp"),
+        "{asked:?}"
+    );
 
     guide.post("error", "the webapp does not build").await;
     let asked = guide.services.is_asked("/services/errors").await;
@@ -213,29 +268,64 @@ async fn the_guide_for_v1beta1_works_as_it_is_written() {
 async fn the_guide_for_v1beta2_works_as_it_is_written() {
     let guide = Guide::start().await;
     let address = |path: &str| format!("{}{path}", guide.services.address);
-    guide.create_secret("teams-url", "address", &address("/teams/webhook")).await;
-    guide.create_secret("discord-url", "address", &address("/api/webhooks/1/token")).await;
-    guide.create_secret("github-token", "token", "ghp_of_a_test").await;
+    guide
+        .create_secret("teams-url", "address", &address("/teams/webhook"))
+        .await;
+    guide
+        .create_secret("discord-url", "address", &address("/api/webhooks/1/token"))
+        .await;
+    guide
+        .create_secret("github-token", "token", "ghp_of_a_test")
+        .await;
     guide.apply(V1BETA2).await;
     let providers = ["discord", "generic", "github-status", "slack", "teams"];
     guide.apply(&providers.map(alert_v1beta2).concat()).await;
     let names = providers.map(|provider| (provider, format!("webapp-{provider}")));
     let header: &[&str] = &["NAME", "READY", "STATUS"];
-    let alerts = names.each_ref().map(|(_, alert)| [alert.as_str(), "True", "Initialized"]);
-    let alerts: Vec<_> = [header].into_iter().chain(alerts.iter().map(|row| &row[..])).collect();
+    let alerts = names
+        .each_ref()
+        .map(|(_, alert)| [alert.as_str(), "True", "Initialized"]);
+    let alerts: Vec<_> = [header]
+        .into_iter()
+        .chain(alerts.iter().map(|row| &row[..]))
+        .collect();
     guide.shows("alerts", &alerts).await;
     let rows = providers.map(|provider| [provider, "True", "Initialized"]);
-    let rows: Vec<_> = [header].into_iter().chain(rows.iter().map(|row| &row[..])).collect();
+    let rows: Vec<_> = [header]
+        .into_iter()
+        .chain(rows.iter().map(|row| &row[..]))
+        .collect();
     guide.shows("providers", &rows).await;
 
     guide.post("info", "waiting for the socket").await;
     guide.post("info", "Reconciliation finished").await;
-    for path in ["/services/slack", "/teams/webhook", "/api/webhooks/1/token/slack", "/generic"] {
+    for path in [
+        "/services/slack",
+        "/teams/webhook",
+        "/api/webhooks/1/token/slack",
+        "/generic",
+    ] {
         let asked = guide.services.is_asked(path).await;
-        assert!(says(&asked.body, "Reconciliation finished") && says(&asked.body, "production cluster"), "{asked:?}");
+        assert!(
+            says(&asked.body, "Reconciliation finished") && says(&asked.body, "production cluster"),
+            "{asked:?}"
+        );
     }
-    let status = guide.services.is_asked(&format!("/api/v3/repos/org/webapp/statuses/{COMMIT}")).await;
-    assert_eq!((&status.body["state"], &status.body["description"]), (&"success".into(), &"reconciliation succeeded".into()));
+    let status = guide
+        .services
+        .is_asked(&format!("/api/v3/repos/org/webapp/statuses/{COMMIT}"))
+        .await;
+    assert_eq!(
+        (&status.body["state"], &status.body["description"]),
+        (&"success".into(), &"reconciliation succeeded".into())
+    );
     assert_eq!(status.headers["authorization"], "Bearer ghp_of_a_test");
-    assert!(!guide.services.asked().iter().any(|asked| says(&asked.body, "waiting")), "that message is in the exclusion list");
+    assert!(
+        !guide
+            .services
+            .asked()
+            .iter()
+            .any(|asked| says(&asked.body, "waiting")),
+        "that message is in the exclusion list"
+    );
 }

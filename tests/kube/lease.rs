@@ -33,7 +33,9 @@ async fn replica(server: &KubeApiServer, namespace: &str, identity: &str) -> Rep
             let work = |leadership: Leadership| {
                 let tell = tell.clone();
                 async move {
-                    tell.send(leadership.clone()).await.expect("the test listens");
+                    tell.send(leadership.clone())
+                        .await
+                        .expect("the test listens");
                     leadership.over().cancelled().await;
                 }
             };
@@ -45,7 +47,10 @@ async fn replica(server: &KubeApiServer, namespace: &str, identity: &str) -> Rep
 
 impl Replica {
     async fn leads(&mut self) -> Leadership {
-        tokio::time::timeout(tidings_rig::PATIENCE, self.leads.recv()).await.expect("it leads in time").expect("it runs")
+        tokio::time::timeout(tidings_rig::PATIENCE, self.leads.recv())
+            .await
+            .expect("it leads in time")
+            .expect("it runs")
     }
 }
 
@@ -58,7 +63,10 @@ async fn leases(server: &KubeApiServer, namespace: &str) -> Api<Lease> {
 }
 
 async fn patch(leases: &Api<Lease>, patch: Value) {
-    leases.patch("work", &PatchParams::default(), &Patch::Merge(patch)).await.expect("the Lease is there");
+    leases
+        .patch("work", &PatchParams::default(), &Patch::Merge(patch))
+        .await
+        .expect("the Lease is there");
 }
 
 #[tokio::test]
@@ -73,7 +81,10 @@ async fn what_is_given_back_is_taken_with_its_annotations() {
     first.stop.cancel();
     first.run.await.expect("it ends");
     assert_eq!(second.leads().await.annotations().await, note("a"));
-    assert!(matches!(leadership.annotate(note("b")).await, Err(LeaseError::Lost)));
+    assert!(matches!(
+        leadership.annotate(note("b")).await,
+        Err(LeaseError::Lost)
+    ));
     second.stop.cancel();
 }
 
@@ -85,13 +96,32 @@ async fn a_former_holder_can_not_write_and_ends_its_work() {
     let leadership = first.leads().await;
     let leases = leases(server, &namespace).await;
     patch(&leases, json!({"spec": {"holderIdentity": "other", "leaseTransitions": 7, "leaseDurationSeconds": 1}})).await;
-    assert!(matches!(leadership.annotate(note("late")).await, Err(LeaseError::Lost)));
+    assert!(matches!(
+        leadership.annotate(note("late")).await,
+        Err(LeaseError::Lost)
+    ));
     assert!(leadership.over().is_cancelled());
-    assert_eq!(leases.get("work").await.expect("it is there").metadata.annotations, None);
+    assert_eq!(
+        leases
+            .get("work")
+            .await
+            .expect("it is there")
+            .metadata
+            .annotations,
+        None
+    );
     // The other one is silent for its second, and then it is taken anew.
     assert_eq!(first.leads().await.annotations().await, BTreeMap::new());
-    let taken = leases.get("work").await.expect("it is there").spec.expect("it is held");
-    assert_eq!((taken.holder_identity.as_deref(), taken.lease_transitions), (Some("first"), Some(8)));
+    let taken = leases
+        .get("work")
+        .await
+        .expect("it is there")
+        .spec
+        .expect("it is held");
+    assert_eq!(
+        (taken.holder_identity.as_deref(), taken.lease_transitions),
+        (Some("first"), Some(8))
+    );
     first.stop.cancel();
 }
 
@@ -102,11 +132,28 @@ async fn what_others_write_beside_stays_and_costs_the_holder_nothing() {
     let mut first = replica(server, &namespace, "first").await;
     let leadership = first.leads().await;
     let leases = leases(server, &namespace).await;
-    patch(&leases, json!({"metadata": {"annotations": {"example.com/other": "b"}}})).await;
-    leadership.annotate(note("a")).await.expect("it is still held");
-    let both: BTreeMap<String, String> =
-        note("a").into_iter().chain([("example.com/other".to_owned(), "b".to_owned())]).collect();
-    assert_eq!(leases.get("work").await.expect("it is there").metadata.annotations, Some(both));
+    patch(
+        &leases,
+        json!({"metadata": {"annotations": {"example.com/other": "b"}}}),
+    )
+    .await;
+    leadership
+        .annotate(note("a"))
+        .await
+        .expect("it is still held");
+    let both: BTreeMap<String, String> = note("a")
+        .into_iter()
+        .chain([("example.com/other".to_owned(), "b".to_owned())])
+        .collect();
+    assert_eq!(
+        leases
+            .get("work")
+            .await
+            .expect("it is there")
+            .metadata
+            .annotations,
+        Some(both)
+    );
     first.stop.cancel();
 }
 
@@ -117,12 +164,30 @@ async fn a_holder_that_can_not_renew_ends_its_work_and_a_lease_that_is_gone_is_m
     let mut first = replica(&server, &namespace, "first").await;
     let leadership = first.leads().await;
     server.freeze();
-    eventually("its work is over", async || leadership.over().is_cancelled().then_some(())).await;
-    assert!(matches!(leadership.annotate(note("late")).await, Err(LeaseError::Lost)));
+    eventually("its work is over", async || {
+        leadership.over().is_cancelled().then_some(())
+    })
+    .await;
+    assert!(matches!(
+        leadership.annotate(note("late")).await,
+        Err(LeaseError::Lost)
+    ));
     server.thaw();
     let again = first.leads().await;
-    leases(&server, &namespace).await.delete("work", &Default::default()).await.expect("it is there");
-    eventually("its work is over", async || again.over().is_cancelled().then_some(())).await;
-    first.leads().await.annotate(note("a")).await.expect("it is held anew");
+    leases(&server, &namespace)
+        .await
+        .delete("work", &Default::default())
+        .await
+        .expect("it is there");
+    eventually("its work is over", async || {
+        again.over().is_cancelled().then_some(())
+    })
+    .await;
+    first
+        .leads()
+        .await
+        .annotate(note("a"))
+        .await
+        .expect("it is held anew");
     first.stop.cancel();
 }

@@ -19,22 +19,38 @@ const PROVIDERS: usize = 200;
 fn memory(process: &Process) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()).unwrap_or_default() / 1024
+    line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok())
+        .unwrap_or_default()
+        / 1024
 }
 
 /// The time that a process has had a core for, in seconds.
 fn work(process: &Process) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{}/stat", process.id())).unwrap_or_default();
     // In the user's code and in the kernel, in hundredths; the name before them may hold spaces.
-    let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ').skip(11).take(2);
-    fields.filter_map(|field| field.parse::<f64>().ok()).sum::<f64>() / 100.0
+    let fields = stat
+        .rsplit(") ")
+        .next()
+        .unwrap_or_default()
+        .split(' ')
+        .skip(11)
+        .take(2);
+    fields
+        .filter_map(|field| field.parse::<f64>().ok())
+        .sum::<f64>()
+        / 100.0
 }
 
-/// The rules: ten Alerts for each Provider, each with a Secret and a source of its own; the last one is about our events.
+/// The rules: ten Alerts for each Provider, each with a Secret and a source of its own; the last
+/// one is about our events.
 fn rules(receiver: &Receiver) -> (Vec<Value>, Vec<Value>, Vec<Value>) {
-    let secrets = (0..PROVIDERS).map(|number| secret(&format!("s{number}"), json!({"address": receiver.url()}))).collect();
+    let secrets = (0..PROVIDERS)
+        .map(|number| secret(&format!("s{number}"), json!({"address": receiver.url()})))
+        .collect();
     let reference = |number: usize| json!({"secretRef": {"name": format!("s{number}")}});
-    let providers = (0..PROVIDERS).map(|number| provider(&format!("p{number}"), reference(number))).collect();
+    let providers = (0..PROVIDERS)
+        .map(|number| provider(&format!("p{number}"), reference(number)))
+        .collect();
     let alerts = (0..ALERTS).map(|number| {
         let mut alert = alert(&format!("a{number}"), &format!("p{}", number / 10));
         if number + 1 < ALERTS {
@@ -79,7 +95,11 @@ async fn two_thousand_alerts_and_two_hundred_providers_are_loaded_together() {
     println!(
         "{ALERTS} Alerts and {PROVIDERS} Providers: ready after {took:.1?}, of which {work} s of a core; {memory} MiB, {base} without"
     );
-    assert_eq!(up.metric("tidings_rules_snapshots_total", "").await, 1.0, "they are put in force together");
+    assert_eq!(
+        up.metric("tidings_rules_snapshots_total", "").await,
+        1.0,
+        "they are put in force together"
+    );
     assert_eq!(up.metric("tidings_rules_problems", "").await, 0.0);
     reaches(&up, &receiver).await;
     bed.rig.drained().await;

@@ -1,8 +1,8 @@
-//! Every fail point in a cluster in turn, from the list in the code: the process that reaches it dies there, another one begins, and
-//! the account is settled.
+//! Every fail point in a cluster in turn, from the list in the code: the process that reaches it
+//! dies there, another one begins, and the account is settled.
 //!
-//! Each run is the same: `up` takes early Events and ends in order; then each role is a process of its own, of which one is
-//! armed. A point that is not reached fails its run.
+//! Each run is the same: `up` takes early Events and ends in order; then each role is a process of
+//! its own, of which one is armed. A point that is not reached fails its run.
 
 mod account;
 mod balance;
@@ -38,10 +38,22 @@ impl Death {
     fn all() -> Vec<Self> {
         let of = |point: &&'static str| match point.split_once(':') {
             Some(("lease", _)) => vec![
-                Self { point, role: "ingest", about: "tidings-events" },
-                Self { point, role: "router", about: "tidings-status" },
+                Self {
+                    point,
+                    role: "ingest",
+                    about: "tidings-events",
+                },
+                Self {
+                    point,
+                    role: "router",
+                    about: "tidings-status",
+                },
             ],
-            Some((role, _)) => vec![Self { point, role, about: "" }],
+            Some((role, _)) => vec![Self {
+                point,
+                role,
+                about: "",
+            }],
             None => panic!("{point} has no role"),
         };
         CLUSTER_POINTS.iter().flat_map(of).collect()
@@ -69,8 +81,14 @@ impl Death {
         } else {
             process.ended_within(DIES_WITHIN).await
         };
-        assert_eq!(status.signal(), Some(KILLED), "{self:?} was not reached: {status}");
-        process.logs(&format!("fail point {} reached", self.point)).await;
+        assert_eq!(
+            status.signal(),
+            Some(KILLED),
+            "{self:?} was not reached: {status}"
+        );
+        process
+            .logs(&format!("fail point {} reached", self.point))
+            .await;
     }
 }
 
@@ -81,24 +99,46 @@ const LEADS: &str = "this replica leads";
 async fn a_process_that_dies_before_or_after_any_of_its_side_effects_in_a_cluster_loses_nothing() {
     let server = KubeApiServer::shared().await;
     let deaths = Death::all();
-    let run = |death: Death| async move { AssertUnwindSafe(dies_at(server, death)).catch_unwind().await.err().map(|_| death) };
-    let runs = futures::stream::iter(deaths.clone()).map(run).buffer_unordered(SIDE_BY_SIDE);
+    let run = |death: Death| async move {
+        AssertUnwindSafe(dies_at(server, death))
+            .catch_unwind()
+            .await
+            .err()
+            .map(|_| death)
+    };
+    let runs = futures::stream::iter(deaths.clone())
+        .map(run)
+        .buffer_unordered(SIDE_BY_SIDE);
     let failed: Vec<Death> = runs.filter_map(async |failed| failed).collect().await;
-    assert!(failed.is_empty(), "{failed:?} of {} deaths; see above why", deaths.len());
+    assert!(
+        failed.is_empty(),
+        "{failed:?} of {} deaths; see above why",
+        deaths.len()
+    );
 }
 
 async fn dies_at(server: &KubeApiServer, death: Death) {
     let mut account = Account::open(server).await;
     let mut first = account.spawn("up", None);
     account.early(&first).await;
-    assert!(first.terminate().await.success(), "{death:?}: the first holder of both Leases ends in order");
+    assert!(
+        first.terminate().await.success(),
+        "{death:?}: the first holder of both Leases ends in order"
+    );
 
-    let [mut ingest, mut router, _worker] = ["ingest", "router", "worker"].map(|role| account.spawn(role, death.of(role)));
+    let [mut ingest, mut router, _worker] =
+        ["ingest", "router", "worker"].map(|role| account.spawn(role, death.of(role)));
     account.late().await;
     if death.is_of_a_count() {
         account.again().await;
     }
-    death.comes_to(if death.role == "ingest" { &mut ingest } else { &mut router }).await;
+    death
+        .comes_to(if death.role == "ingest" {
+            &mut ingest
+        } else {
+            &mut router
+        })
+        .await;
 
     account.while_nobody_leads().await;
     let successor = account.spawn(death.role, None);

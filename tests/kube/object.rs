@@ -17,14 +17,26 @@ pub fn objects(client: &Client, namespace: &str, version: &str, kind: &str) -> A
 }
 
 /// Creates one; gives it as it is stored, or what the API server says against it.
-pub async fn create(client: &Client, namespace: &str, name: &str, manifest: &Value) -> Result<Value, String> {
-    let api_version = manifest["apiVersion"].as_str().expect("a manifest has a version");
-    let (_, version) = api_version.split_once('/').expect("the version is one of a group");
+pub async fn create(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    manifest: &Value,
+) -> Result<Value, String> {
+    let api_version = manifest["apiVersion"]
+        .as_str()
+        .expect("a manifest has a version");
+    let (_, version) = api_version
+        .split_once('/')
+        .expect("the version is one of a group");
     let kind = manifest["kind"].as_str().expect("a manifest has a kind");
     let mut manifest = manifest.clone();
     manifest["metadata"]["name"] = name.into();
     let object: DynamicObject = serde_json::from_value(manifest).expect("a manifest is an object");
-    match objects(client, namespace, version, kind).create(&PostParams::default(), &object).await {
+    match objects(client, namespace, version, kind)
+        .create(&PostParams::default(), &object)
+        .await
+    {
         Ok(stored) => Ok(json!(stored)),
         Err(Error::Api(status)) => Err(status.message.clone()),
         Err(error) => panic!("{name}: {error}"),
@@ -35,7 +47,10 @@ pub async fn create(client: &Client, namespace: &str, name: &str, manifest: &Val
 pub fn present_condition(object: &Value) -> Option<&Value> {
     let (status, generation) = (&object["status"], &object["metadata"]["generation"]);
     let condition = &status["conditions"][0];
-    let is_present = [&condition["observedGeneration"], &status["observedGeneration"]] == [generation; 2];
+    let is_present = [
+        &condition["observedGeneration"],
+        &status["observedGeneration"],
+    ] == [generation; 2];
     (is_present && condition["type"] == "Ready").then_some(condition)
 }
 
@@ -46,7 +61,10 @@ pub fn manifest(version: &str, kind: &str, spec: Value) -> Value {
 
 /// The spec of an Alert that says no more than it must, and these fields.
 pub fn alert(fields: Value) -> Value {
-    with(json!({"providerRef": {"name": "p"}, "eventSources": [{"kind": "Kustomization", "name": "*"}]}), fields)
+    with(
+        json!({"providerRef": {"name": "p"}, "eventSources": [{"kind": "Kustomization", "name": "*"}]}),
+        fields,
+    )
 }
 
 /// The spec of a Provider of type slack, and these fields.
@@ -55,7 +73,9 @@ pub fn provider(fields: Value) -> Value {
 }
 
 fn with(mut spec: Value, fields: Value) -> Value {
-    let (Value::Object(spec_fields), Value::Object(fields)) = (&mut spec, fields) else { panic!("both are objects") };
+    let (Value::Object(spec_fields), Value::Object(fields)) = (&mut spec, fields) else {
+        panic!("both are objects")
+    };
     spec_fields.extend(fields);
     spec
 }

@@ -1,10 +1,14 @@
-//! The roles in `deploy/` are the least that works: all that is asked is allowed, and all that is allowed is asked.
+//! The roles in `deploy/` are the least that works: all that is asked is allowed, and all that is
+//! allowed is asked.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tidings_rig::{Asked, KubeApiServer, PATIENCE, Process, Receiver, Reply, Rig, Role, event, eventually, eventually_within};
+use tidings_rig::{
+    Asked, KubeApiServer, PATIENCE, Process, Receiver, Reply, Rig, Role, event, eventually,
+    eventually_within,
+};
 
 use crate::TIDINGS;
 
@@ -13,18 +17,50 @@ const NAMESPACE: &str = "tidings";
 
 /// The kinds of Flux whose labels are read: group, kind, plural.
 const FLUX_KINDS: [(&str, &str, &str); 12] = [
-    ("kustomize.toolkit.fluxcd.io", "Kustomization", "kustomizations"),
+    (
+        "kustomize.toolkit.fluxcd.io",
+        "Kustomization",
+        "kustomizations",
+    ),
     ("helm.toolkit.fluxcd.io", "HelmRelease", "helmreleases"),
-    ("source.toolkit.fluxcd.io", "GitRepository", "gitrepositories"),
-    ("source.toolkit.fluxcd.io", "OCIRepository", "ocirepositories"),
-    ("source.toolkit.fluxcd.io", "HelmRepository", "helmrepositories"),
+    (
+        "source.toolkit.fluxcd.io",
+        "GitRepository",
+        "gitrepositories",
+    ),
+    (
+        "source.toolkit.fluxcd.io",
+        "OCIRepository",
+        "ocirepositories",
+    ),
+    (
+        "source.toolkit.fluxcd.io",
+        "HelmRepository",
+        "helmrepositories",
+    ),
     ("source.toolkit.fluxcd.io", "HelmChart", "helmcharts"),
     ("source.toolkit.fluxcd.io", "Bucket", "buckets"),
-    ("source.toolkit.fluxcd.io", "ExternalArtifact", "externalartifacts"),
-    ("source.extensions.fluxcd.io", "ArtifactGenerator", "artifactgenerators"),
-    ("image.toolkit.fluxcd.io", "ImageRepository", "imagerepositories"),
+    (
+        "source.toolkit.fluxcd.io",
+        "ExternalArtifact",
+        "externalartifacts",
+    ),
+    (
+        "source.extensions.fluxcd.io",
+        "ArtifactGenerator",
+        "artifactgenerators",
+    ),
+    (
+        "image.toolkit.fluxcd.io",
+        "ImageRepository",
+        "imagerepositories",
+    ),
     ("image.toolkit.fluxcd.io", "ImagePolicy", "imagepolicies"),
-    ("image.toolkit.fluxcd.io", "ImageUpdateAutomation", "imageupdateautomations"),
+    (
+        "image.toolkit.fluxcd.io",
+        "ImageUpdateAutomation",
+        "imageupdateautomations",
+    ),
 ];
 
 /// A rule's part: one verb on one resource.
@@ -48,14 +84,30 @@ impl Right {
 
 /// All rights that roles of Tidings give.
 async fn rights(server: &KubeApiServer) -> BTreeSet<Right> {
-    let printed = server.kubectl(&["get", "clusterroles,roles", "--namespace", NAMESPACE, "--output", "json"]).await;
-    let roles: Value = serde_json::from_str(&printed.expect_success()).expect("kubectl prints JSON");
+    let printed = server
+        .kubectl(&[
+            "get",
+            "clusterroles,roles",
+            "--namespace",
+            NAMESPACE,
+            "--output",
+            "json",
+        ])
+        .await;
+    let roles: Value =
+        serde_json::from_str(&printed.expect_success()).expect("kubectl prints JSON");
     let mut rights = BTreeSet::new();
     for role in roles["items"].as_array().expect("there are roles") {
-        let name = role["metadata"]["name"].as_str().expect("a role has a name");
+        let name = role["metadata"]["name"]
+            .as_str()
+            .expect("a role has a name");
         if name.starts_with("tidings-") {
             let rules = role["rules"].as_array().expect("a role has rules");
-            rights.extend(rules.iter().flat_map(|rule| rights_of(&format!("{NAMESPACE}:{name}"), rule)));
+            rights.extend(
+                rules
+                    .iter()
+                    .flat_map(|rule| rights_of(&format!("{NAMESPACE}:{name}"), rule)),
+            );
         }
     }
     rights
@@ -64,16 +116,28 @@ async fn rights(server: &KubeApiServer) -> BTreeSet<Right> {
 fn rights_of(account: &str, rule: &Value) -> Vec<Right> {
     let words = |field: &str| -> Vec<String> {
         let words = rule[field].as_array().into_iter().flatten();
-        words.map(|word| word.as_str().expect("rules hold words").to_owned()).collect()
+        words
+            .map(|word| word.as_str().expect("rules hold words").to_owned())
+            .collect()
     };
-    let names = if rule["resourceNames"].is_null() { vec![String::new()] } else { words("resourceNames") };
+    let names = if rule["resourceNames"].is_null() {
+        vec![String::new()]
+    } else {
+        words("resourceNames")
+    };
     let mut rights = Vec::new();
     for verb in words("verbs") {
         for group in words("apiGroups") {
             for resource in words("resources") {
                 for name in &names {
                     let (verb, group, resource) = (verb.clone(), group.clone(), resource.clone());
-                    rights.push(Right { account: account.to_owned(), verb, group, resource, name: name.clone() });
+                    rights.push(Right {
+                        account: account.to_owned(),
+                        verb,
+                        group,
+                        resource,
+                        name: name.clone(),
+                    });
                 }
             }
         }
@@ -100,21 +164,37 @@ fn flux_crds() -> String {
 /// Rules that need everything that the roles allow.
 fn rules(address: &str) -> String {
     let object = |kind: &str, name: &str, spec: Value| {
-        let finalizers = if name == "leaving" { json!(["finalizers.fluxcd.io"]) } else { json!([]) };
+        let finalizers = if name == "leaving" {
+            json!(["finalizers.fluxcd.io"])
+        } else {
+            json!([])
+        };
         let metadata = json!({"name": name, "finalizers": finalizers});
         json!({"apiVersion": "notification.toolkit.fluxcd.io/v1beta3", "kind": kind, "metadata": metadata, "spec": spec})
     };
     let source = |kind: &str| json!({"kind": kind, "name": "*", "namespace": "apps", "matchLabels": {"team": "web"}});
-    let sources: Vec<_> =
-        FLUX_KINDS.iter().map(|(_, kind, _)| source(kind)).chain([json!({"kind": "ConfigMap", "name": "*"})]).collect();
+    let sources: Vec<_> = FLUX_KINDS
+        .iter()
+        .map(|(_, kind, _)| source(kind))
+        .chain([json!({"kind": "ConfigMap", "name": "*"})])
+        .collect();
     let template = json!({"configMapKeyRef": {"name": "texts", "key": "text"}});
-    let alert = json!({"providerRef": {"name": "p"}, "eventSources": sources, "template": template});
+    let alert =
+        json!({"providerRef": {"name": "p"}, "eventSources": sources, "template": template});
     let items = [
         json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"address": address}}),
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "texts"}, "data": {"text": "hello"}}),
-        object("Provider", "p", json!({"type": "generic", "secretRef": {"name": "s"}})),
+        object(
+            "Provider",
+            "p",
+            json!({"type": "generic", "secretRef": {"name": "s"}}),
+        ),
         object("Alert", "a", alert.clone()),
-        object("Provider", "leaving", json!({"type": "generic", "secretRef": {"name": "s"}})),
+        object(
+            "Provider",
+            "leaving",
+            json!({"type": "generic", "secretRef": {"name": "s"}}),
+        ),
         object("Alert", "leaving", alert),
     ];
     json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string()
@@ -126,7 +206,10 @@ async fn post_about_each_kind(ingest: &Process) {
         let mut event = event(&format!("about a {kind}"));
         event["involvedObject"]["apiVersion"] = format!("{group}/v1").into();
         event["involvedObject"]["kind"] = kind.into();
-        assert_eq!(ingest.post(&event).await.expect("ingest answers").status, 202);
+        assert_eq!(
+            ingest.post(&event).await.expect("ingest answers").status,
+            202
+        );
     }
 }
 
@@ -152,10 +235,22 @@ fn kubernetes_event(name: &str, namespace: &str) -> String {
 async fn the_manifests_in_deploy_are_what_the_api_server_takes() {
     let server = KubeApiServer::shared().await;
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
-    server.kubectl(&["create", "namespace", NAMESPACE]).await.expect_success();
-    let dry_run = ["apply", "--dry-run=server", "--server-side", "--kustomize", &folder.display().to_string()];
+    server
+        .kubectl(&["create", "namespace", NAMESPACE])
+        .await
+        .expect_success();
+    let dry_run = [
+        "apply",
+        "--dry-run=server",
+        "--server-side",
+        "--kustomize",
+        &folder.display().to_string(),
+    ];
     let said = server.kubectl(&dry_run).await;
-    assert!(said.success && said.output.lines().count() == 16 && said.errors.is_empty(), "{said:?}");
+    assert!(
+        said.success && said.output.lines().count() == 16 && said.errors.is_empty(),
+        "{said:?}"
+    );
 }
 
 #[tokio::test]
@@ -163,21 +258,40 @@ async fn each_role_may_do_what_it_does_and_no_more() {
     let server = KubeApiServer::start_audited().await;
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
     server.install_crds().await;
-    server.kubectl(&["apply", "--server-side", "--kustomize", &folder.display().to_string()]).await.expect_success();
+    server
+        .kubectl(&[
+            "apply",
+            "--server-side",
+            "--kustomize",
+            &folder.display().to_string(),
+        ])
+        .await
+        .expect_success();
     let namespace = server.namespace().await;
     server.apply(&namespace, &flux_crds()).await;
     let broken = Receiver::start().await;
     broken.answer_with(Reply::Status(400));
     server.apply(&namespace, &rules(broken.url())).await;
     server
-        .kubectl(&["delete", "alert/leaving", "provider/leaving", "--wait=false", "--namespace", &namespace])
+        .kubectl(&[
+            "delete",
+            "alert/leaving",
+            "provider/leaving",
+            "--wait=false",
+            "--namespace",
+            &namespace,
+        ])
         .await
         .expect_success();
 
     let rig = Rig::start(TIDINGS).await;
     let run = async |role: Role, name: &str| {
         let kubeconfig = server.kubeconfig_for(NAMESPACE, name).await;
-        rig.run(role.in_cluster(&kubeconfig).env("TIDINGS_KUBERNETES__NAMESPACE", NAMESPACE)).await
+        rig.run(
+            role.in_cluster(&kubeconfig)
+                .env("TIDINGS_KUBERNETES__NAMESPACE", NAMESPACE),
+        )
+        .await
     };
     let router = run(Role::router(), "tidings-router").await;
     let ingest = run(Role::ingest().args(["--watch-events"]), "tidings-ingest").await;
@@ -185,24 +299,45 @@ async fn each_role_may_do_what_it_does_and_no_more() {
     post_about_each_kind(&ingest).await;
     for name in ["first", "second"] {
         // One at a time, so that the second is counted in a series.
-        server.apply(&namespace, &kubernetes_event(name, &namespace)).await;
-        eventually(&format!("the {name} delivery has failed for good"), async || {
-            rig.dead_letters().await.iter().any(|letter| format!("{letter:?}").contains(name)).then_some(())
-        })
+        server
+            .apply(&namespace, &kubernetes_event(name, &namespace))
+            .await;
+        eventually(
+            &format!("the {name} delivery has failed for good"),
+            async || {
+                rig.dead_letters()
+                    .await
+                    .iter()
+                    .any(|letter| format!("{letter:?}").contains(name))
+                    .then_some(())
+            },
+        )
         .await;
     }
 
     // What an Event counts is written once a minute: that is the last thing to happen.
     let counts = |asked: &Asked| asked.verb == "patch" && asked.resource == "events";
-    eventually_within(PATIENCE * 4, "the second failure is counted", async || server.asked().iter().any(counts).then_some(()))
-        .await;
+    eventually_within(PATIENCE * 4, "the second failure is counted", async || {
+        server.asked().iter().any(counts).then_some(())
+    })
+    .await;
     let asked = server.asked();
     let refused: BTreeSet<_> = asked.iter().filter(|asked| !asked.is_allowed).collect();
     assert!(refused.is_empty(), "refused: {refused:#?}");
     let rights = rights(&server).await;
-    let unused: Vec<_> = rights.iter().filter(|right| !asked.iter().any(|asked| right.covers(asked))).collect();
-    assert!(rights.len() > 50 && unused.is_empty(), "unused: {unused:#?}");
+    let unused: Vec<_> = rights
+        .iter()
+        .filter(|right| !asked.iter().any(|asked| right.covers(asked)))
+        .collect();
+    assert!(
+        rights.len() > 50 && unused.is_empty(),
+        "unused: {unused:#?}"
+    );
     for process in [&router, &ingest, &worker] {
-        assert!(!process.log().iter().any(|line| line.contains("forbidden")), "{:?}", process.log());
+        assert!(
+            !process.log().iter().any(|line| line.contains("forbidden")),
+            "{:?}",
+            process.log()
+        );
     }
 }

@@ -11,22 +11,35 @@ fn config_maps(client: Client) -> Api<ConfigMap> {
 }
 
 async fn make(server: &KubeApiServer, name: &str) {
-    let object = serde_json::from_value(json!({"metadata": {"name": name}})).expect("the object is valid");
-    config_maps(server.client().await).create(&PostParams::default(), &object).await.expect("it is made");
+    let object =
+        serde_json::from_value(json!({"metadata": {"name": name}})).expect("the object is valid");
+    config_maps(server.client().await)
+        .create(&PostParams::default(), &object)
+        .await
+        .expect("it is made");
 }
 
 async fn names(server: &KubeApiServer) -> Vec<String> {
-    let objects = config_maps(server.client().await).list(&Default::default()).await.expect("the API server answers");
+    let objects = config_maps(server.client().await)
+        .list(&Default::default())
+        .await
+        .expect("the API server answers");
     let names = objects.items.iter().map(ResourceExt::name_any);
     names.filter(|name| !name.starts_with("kube-")).collect()
 }
 
 #[tokio::test]
-async fn objects_survive_the_death_of_the_api_server_and_a_restored_etcd_has_forgotten_the_latest() {
+async fn objects_survive_the_death_of_the_api_server_and_a_restored_etcd_has_forgotten_the_latest()
+{
     let mut server = KubeApiServer::start().await;
     make(&server, "first").await;
     server.kill();
-    assert!(config_maps(server.client().await).list(&Default::default()).await.is_err());
+    assert!(
+        config_maps(server.client().await)
+            .list(&Default::default())
+            .await
+            .is_err()
+    );
     server.restart().await;
     assert_eq!(names(&server).await, ["first"]);
 
@@ -41,28 +54,61 @@ async fn objects_survive_the_death_of_the_api_server_and_a_restored_etcd_has_for
 async fn a_version_before_a_compaction_is_gone_after_a_restart() {
     let mut server = KubeApiServer::start().await;
     make(&server, "first").await;
-    let before = config_maps(server.client().await).list(&Default::default()).await.unwrap().metadata.resource_version.unwrap();
+    let before = config_maps(server.client().await)
+        .list(&Default::default())
+        .await
+        .unwrap()
+        .metadata
+        .resource_version
+        .unwrap();
     make(&server, "second").await;
     server.compact().await;
     server.restart().await;
-    let watched = config_maps(server.client().await).watch(&Default::default(), &before).await;
+    let watched = config_maps(server.client().await)
+        .watch(&Default::default(), &before)
+        .await;
     let mut events = Box::pin(watched.unwrap());
     let first = futures::StreamExt::next(&mut events).await.unwrap();
-    assert!(matches!(&first, Ok(kube::api::WatchEvent::Error(status)) if status.code == 410), "{first:?}");
+    assert!(
+        matches!(&first, Ok(kube::api::WatchEvent::Error(status)) if status.code == 410),
+        "{first:?}"
+    );
 }
 
 #[tokio::test]
 async fn a_service_account_may_do_nothing_before_something_is_bound_to_it() {
     let server = KubeApiServer::start().await;
     let namespace = server.namespace().await;
-    let client = server.client_of(&server.kubeconfig_for(&namespace, "somebody").await).await;
-    let list = async || Api::<ConfigMap>::namespaced(client.clone(), &namespace).list(&Default::default()).await;
+    let client = server
+        .client_of(&server.kubeconfig_for(&namespace, "somebody").await)
+        .await;
+    let list = async || {
+        Api::<ConfigMap>::namespaced(client.clone(), &namespace)
+            .list(&Default::default())
+            .await
+    };
     assert!(matches!(list().await, Err(kube::Error::Api(status)) if status.code == 403));
 
     let subject = format!("--serviceaccount={namespace}:somebody");
     for arguments in [
-        ["create", "role", "reader", "--verb=list", "--resource=configmaps", "--namespace", &namespace],
-        ["create", "rolebinding", "reader", "--role=reader", &subject, "--namespace", &namespace],
+        [
+            "create",
+            "role",
+            "reader",
+            "--verb=list",
+            "--resource=configmaps",
+            "--namespace",
+            &namespace,
+        ],
+        [
+            "create",
+            "rolebinding",
+            "reader",
+            "--role=reader",
+            &subject,
+            "--namespace",
+            &namespace,
+        ],
     ] {
         server.kubectl(&arguments).await.expect_success();
     }

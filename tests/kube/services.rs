@@ -28,21 +28,34 @@ pub struct Services {
 impl Services {
     pub async fn start() -> Self {
         let asked = Arc::default();
-        let router = Router::new().fallback(answer).with_state(Arc::clone(&asked));
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("the loopback interface has free ports");
-        let address = format!("http://{}", listener.local_addr().expect("a listener has an address"));
+        let router = Router::new()
+            .fallback(answer)
+            .with_state(Arc::clone(&asked));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("the loopback interface has free ports");
+        let address = format!(
+            "http://{}",
+            listener.local_addr().expect("a listener has an address")
+        );
         tokio::spawn(async move { axum::serve(listener, router).await });
         Self { address, asked }
     }
 
     /// Waits for a request to a path, and gives the first one.
     pub async fn is_asked(&self, path: &str) -> Asked {
-        eventually(&format!("{path} is asked"), async || self.asked().into_iter().find(|asked| asked.path == path)).await
+        eventually(&format!("{path} is asked"), async || {
+            self.asked().into_iter().find(|asked| asked.path == path)
+        })
+        .await
     }
 
     /// All that write something, so far.
     pub fn asked(&self) -> Vec<Asked> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.asked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -52,12 +65,19 @@ async fn answer(State(asked): State<Arc<Mutex<Vec<Asked>>>>, request: Request) -
     if head.method == Method::GET {
         return "[]".into_response();
     }
-    let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let body = body
+        .collect()
+        .await
+        .map(|body| body.to_bytes())
+        .unwrap_or_default();
     let body = serde_json::from_slice(&body).unwrap_or_default();
-    asked.lock().unwrap_or_else(PoisonError::into_inner).push(Asked {
-        path: head.uri.path().to_owned(),
-        headers: head.headers,
-        body,
-    });
+    asked
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push(Asked {
+            path: head.uri.path().to_owned(),
+            headers: head.headers,
+            body,
+        });
     (StatusCode::OK, "ok").into_response()
 }

@@ -51,15 +51,25 @@ impl<'a> Stage<'a> {
     async fn set_on(server: &'a KubeApiServer) -> Self {
         let bed = Bed::on(server).await;
         server.apply(&bed.namespace, ROLE).await;
-        server.apply(&bed.namespace, &BINDING.replace("NAMESPACE", &bed.namespace)).await;
+        server
+            .apply(
+                &bed.namespace,
+                &BINDING.replace("NAMESPACE", &bed.namespace),
+            )
+            .await;
         let kubeconfig = server.kubeconfig_for(&bed.namespace, "tidings").await;
         Self { bed, kubeconfig }
     }
 
     /// A role that sees this namespace only, and has its Lease there.
     async fn run(&self, role: Role) -> Process {
-        let role = role.in_cluster(&self.kubeconfig).args(["--watch-namespace", &self.bed.namespace]);
-        self.bed.rig.run(role.env("TIDINGS_KUBERNETES__NAMESPACE", &self.bed.namespace)).await
+        let role = role
+            .in_cluster(&self.kubeconfig)
+            .args(["--watch-namespace", &self.bed.namespace]);
+        self.bed
+            .rig
+            .run(role.env("TIDINGS_KUBERNETES__NAMESPACE", &self.bed.namespace))
+            .await
     }
 
     async fn apply<const N: usize>(&self, objects: [Value; N]) {
@@ -68,15 +78,32 @@ impl<'a> Stage<'a> {
 
     /// An Alert or a Provider as the API server has it.
     async fn object(&self, kind: &str, name: &str) -> Value {
-        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("notification.toolkit.fluxcd.io", "v1beta3", kind));
-        let api: Api<DynamicObject> = Api::namespaced_with(self.bed.server.client().await, &self.bed.namespace, &resource);
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(
+            "notification.toolkit.fluxcd.io",
+            "v1beta3",
+            kind,
+        ));
+        let api: Api<DynamicObject> = Api::namespaced_with(
+            self.bed.server.client().await,
+            &self.bed.namespace,
+            &resource,
+        );
         json!(api.get(name).await.expect("the object is there"))
     }
 
     /// Waits until the status of an object is such, and gives the object.
-    async fn says(&self, kind: &str, name: &str, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+    async fn says(
+        &self,
+        kind: &str,
+        name: &str,
+        what: &str,
+        holds: impl Fn(&Value) -> bool,
+    ) -> Value {
         let what = format!("the status of {kind} {name} says {what}");
-        eventually(&what, async || Some(self.object(kind, name).await).filter(|object| holds(&object["status"]))).await
+        eventually(&what, async || {
+            Some(self.object(kind, name).await).filter(|object| holds(&object["status"]))
+        })
+        .await
     }
 
     /// Waits for a reason of the condition Ready of the present generation, and gives its message.
@@ -85,15 +112,22 @@ impl<'a> Stage<'a> {
         let found = eventually(&what, async || {
             let object = self.object(kind, name).await;
             let condition = present_condition(&object)?;
-            (condition["status"] == status && condition["reason"] == reason).then(|| condition.clone())
+            (condition["status"] == status && condition["reason"] == reason)
+                .then(|| condition.clone())
         });
-        found.await["message"].as_str().expect("a condition has a message").to_owned()
+        found.await["message"]
+            .as_str()
+            .expect("a condition has a message")
+            .to_owned()
     }
 
     /// The Kubernetes Events of the namespace.
     async fn events(&self) -> Vec<Event> {
         let api: Api<Event> = Api::namespaced(self.bed.server.client().await, &self.bed.namespace);
-        api.list(&ListParams::default()).await.expect("the API server answers").items
+        api.list(&ListParams::default())
+            .await
+            .expect("the API server answers")
+            .items
     }
 
     /// Who holds the Lease, and when they last said so.
@@ -103,11 +137,17 @@ impl<'a> Stage<'a> {
         Some((spec.holder_identity?, spec.renew_time?.0))
     }
 
-    /// Waits until the Lease has been renewed some times: so long the holder had nothing better to do.
+    /// Waits until the Lease has been renewed some times: so long the holder had nothing better to
+    /// do.
     async fn the_holder_is_idle(&self) {
         for _ in 0..3 {
             let before = self.lease().await;
-            eventually("the Lease is renewed", async || self.lease().await.filter(|lease| Some(lease) != before.as_ref())).await;
+            eventually("the Lease is renewed", async || {
+                self.lease()
+                    .await
+                    .filter(|lease| Some(lease) != before.as_ref())
+            })
+            .await;
         }
     }
 }
@@ -125,43 +165,110 @@ fn with(mut object: Value, field: &str, value: Value) -> Value {
 
 /// A Provider that is never called, with another field.
 fn idle(name: &str, field: &str, value: Value) -> Value {
-    with(provider(name, json!({"address": "http://127.0.0.1:1/hook"})), field, value)
+    with(
+        provider(name, json!({"address": "http://127.0.0.1:1/hook"})),
+        field,
+        value,
+    )
 }
 
 #[tokio::test]
 async fn conditions_say_at_once_what_is_wrong_and_that_it_is_mended() {
     let stage = Stage::set().await;
     let _router = stage.run(Role::router()).await;
-    stage.apply([idle("hook", "channel", json!("c")), alert("good", "hook")]).await;
-    assert_eq!(stage.is("Alert", "good", "True", "Initialized").await, "Initialized");
+    stage
+        .apply([idle("hook", "channel", json!("c")), alert("good", "hook")])
+        .await;
+    assert_eq!(
+        stage.is("Alert", "good", "True", "Initialized").await,
+        "Initialized"
+    );
     let printed = stage.bed.kubectl("get alerts").await;
-    let rows: Vec<Vec<_>> = printed.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!((&rows[0][..3], &rows[1][..3]), (&["NAME", "READY", "STATUS"][..], &["good", "True", "Initialized"][..]));
+    let rows: Vec<Vec<_>> = printed
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert_eq!(
+        (&rows[0][..3], &rows[1][..3]),
+        (
+            &["NAME", "READY", "STATUS"][..],
+            &["good", "True", "Initialized"][..]
+        )
+    );
 
     let reference = |name: &str| json!({"name": name});
-    let telegram = provider("keyless", json!({"type": "telegram", "channel": "c", "secretRef": {"name": "keys"}}));
+    let telegram = provider(
+        "keyless",
+        json!({"type": "telegram", "channel": "c", "secretRef": {"name": "keys"}}),
+    );
     let pattern = |list: Value| with(alert("pattern", "hook"), "exclusionList", list);
-    stage.apply([idle("lost", "secretRef", reference("later")), telegram, secret("keys", json!({"other": "x"}))]).await;
-    stage.apply([idle("asleep", "suspend", json!(true)), alert("orphan", "nobody"), alert("on-lost", "lost")]).await;
+    stage
+        .apply([
+            idle("lost", "secretRef", reference("later")),
+            telegram,
+            secret("keys", json!({"other": "x"})),
+        ])
+        .await;
+    stage
+        .apply([
+            idle("asleep", "suspend", json!(true)),
+            alert("orphan", "nobody"),
+            alert("on-lost", "lost"),
+        ])
+        .await;
     stage.apply([pattern(json!(["waiting", "("]))]).await;
     for (kind, name, status, reason, part) in [
-        ("Provider", "lost", "False", "SecretNotFound", "/later, which spec.secretRef names"),
+        (
+            "Provider",
+            "lost",
+            "False",
+            "SecretNotFound",
+            "/later, which spec.secretRef names",
+        ),
         ("Provider", "keyless", "False", "Misconfigured", "token"),
         ("Provider", "asleep", "True", "Suspended", "Suspended"),
-        ("Alert", "orphan", "False", "ProviderNotFound", "spec.providerRef.name: there is no Provider"),
-        ("Alert", "on-lost", "False", "ProviderNotReady", "(SecretNotFound)"),
-        ("Alert", "pattern", "False", "InvalidPattern", "spec.exclusionList[1]"),
+        (
+            "Alert",
+            "orphan",
+            "False",
+            "ProviderNotFound",
+            "spec.providerRef.name: there is no Provider",
+        ),
+        (
+            "Alert",
+            "on-lost",
+            "False",
+            "ProviderNotReady",
+            "(SecretNotFound)",
+        ),
+        (
+            "Alert",
+            "pattern",
+            "False",
+            "InvalidPattern",
+            "spec.exclusionList[1]",
+        ),
     ] {
         let message = stage.is(kind, name, status, reason).await;
         assert!(message.contains(part), "{kind} {name}: {message}");
     }
 
     let keys = json!({"token": "t"});
-    stage.apply([secret("later", keys.clone()), secret("keys", keys), idle("nobody", "channel", json!("c"))]).await;
+    stage
+        .apply([
+            secret("later", keys.clone()),
+            secret("keys", keys),
+            idle("nobody", "channel", json!("c")),
+        ])
+        .await;
     stage.apply([pattern(json!(["waiting"]))]).await;
-    for (kind, name) in
-        [("Provider", "lost"), ("Provider", "keyless"), ("Alert", "orphan"), ("Alert", "on-lost"), ("Alert", "pattern")]
-    {
+    for (kind, name) in [
+        ("Provider", "lost"),
+        ("Provider", "keyless"),
+        ("Alert", "orphan"),
+        ("Alert", "on-lost"),
+        ("Alert", "pattern"),
+    ] {
         stage.is(kind, name, "True", "Initialized").await;
     }
 }
@@ -174,31 +281,88 @@ async fn times_appear_without_secrets_and_what_is_given_up_is_an_event_on_the_al
     let [good, bad] = [Receiver::start().await, Receiver::start().await];
     bad.answer_with(Reply::Says(400, "no such hook: s3cr3t-of-the-hook"));
     let reference = json!({"address": bad.url(), "secretRef": {"name": "keys"}});
-    stage.apply([secret("keys", json!({"token": SECRET})), provider("bad", reference), alert("bad", "bad")]).await;
-    stage.apply([provider("good", json!({"address": good.url()})), alert("good", "good")]).await;
+    stage
+        .apply([
+            secret("keys", json!({"token": SECRET})),
+            provider("bad", reference),
+            alert("bad", "bad"),
+        ])
+        .await;
+    stage
+        .apply([
+            provider("good", json!({"address": good.url()})),
+            alert("good", "good"),
+        ])
+        .await;
     stage.is("Alert", "good", "True", "Initialized").await;
     stage.is("Alert", "bad", "True", "Initialized").await;
     assert_eq!(process.post(&event("one")).await.unwrap().status, 202);
 
-    let object = stage.says("Alert", "good", "when it matched and was delivered", has("lastDeliveryTime")).await;
-    assert!(object["status"]["lastMatchTime"].is_string() && object["status"]["lastError"].is_null(), "{object}");
-    stage.says("Provider", "good", "when it delivered", has("lastDeliveryTime")).await;
+    let object = stage
+        .says(
+            "Alert",
+            "good",
+            "when it matched and was delivered",
+            has("lastDeliveryTime"),
+        )
+        .await;
+    assert!(
+        object["status"]["lastMatchTime"].is_string() && object["status"]["lastError"].is_null(),
+        "{object}"
+    );
+    stage
+        .says(
+            "Provider",
+            "good",
+            "when it delivered",
+            has("lastDeliveryTime"),
+        )
+        .await;
     for kind in ["Alert", "Provider"] {
-        let object = stage.says(kind, "bad", "what went wrong", has("lastError")).await;
+        let object = stage
+            .says(kind, "bad", "what went wrong", has("lastError"))
+            .await;
         let error = &object["status"]["lastError"];
-        assert_eq!((&error["reason"], &object["status"]["lastDeliveryTime"]), (&json!("rejected"), &Value::Null));
+        assert_eq!(
+            (&error["reason"], &object["status"]["lastDeliveryTime"]),
+            (&json!("rejected"), &Value::Null)
+        );
         assert!(
-            error["time"].is_string() && error["message"].as_str().unwrap().ends_with("answered 400: no such hook: [redacted]")
+            error["time"].is_string()
+                && error["message"]
+                    .as_str()
+                    .unwrap()
+                    .ends_with("answered 400: no such hook: [redacted]")
         );
         assert!(!object.to_string().contains(SECRET));
     }
 
-    let told = eventually("a dead letter is told", async || stage.events().await.into_iter().next()).await;
+    let told = eventually("a dead letter is told", async || {
+        stage.events().await.into_iter().next()
+    })
+    .await;
     let (regarding, note) = (told.regarding.clone().unwrap(), told.note.clone().unwrap());
-    let uid = stage.object("Alert", "bad").await["metadata"]["uid"].as_str().map(str::to_owned);
-    assert_eq!((regarding.kind.as_deref(), regarding.name.as_deref(), regarding.uid), (Some("Alert"), Some("bad"), uid));
-    assert_eq!((told.type_.as_deref(), told.reason.as_deref()), (Some("Warning"), Some("NotificationDispatchFailed")));
-    assert!(note.contains("Kustomization apps/apps") && note.contains("answered 400") && note.contains("[redacted]"), "{note}");
+    let uid = stage.object("Alert", "bad").await["metadata"]["uid"]
+        .as_str()
+        .map(str::to_owned);
+    assert_eq!(
+        (
+            regarding.kind.as_deref(),
+            regarding.name.as_deref(),
+            regarding.uid
+        ),
+        (Some("Alert"), Some("bad"), uid)
+    );
+    assert_eq!(
+        (told.type_.as_deref(), told.reason.as_deref()),
+        (Some("Warning"), Some("NotificationDispatchFailed"))
+    );
+    assert!(
+        note.contains("Kustomization apps/apps")
+            && note.contains("answered 400")
+            && note.contains("[redacted]"),
+        "{note}"
+    );
     assert!(!json!(told).to_string().contains(SECRET));
 }
 
@@ -208,35 +372,94 @@ async fn a_burst_of_outcomes_is_a_few_writes_and_silence_is_none() {
     let stage = Stage::set().await;
     let process = stage.run(Role::up()).await;
     let receiver = Receiver::start().await;
-    stage.apply([provider("hook", json!({"address": receiver.url()})), alert("all", "hook")]).await;
+    stage
+        .apply([
+            provider("hook", json!({"address": receiver.url()})),
+            alert("all", "hook"),
+        ])
+        .await;
     stage.is("Alert", "all", "True", "Initialized").await;
     stage.is("Provider", "hook", "True", "Initialized").await;
-    let writes = async || process.metric("tidings_router_status_writes_total", "").await;
+    let writes = async || {
+        process
+            .metric("tidings_router_status_writes_total", "")
+            .await
+    };
     let versions = async || {
-        let version = |object: Value| object["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
-        (version(stage.object("Alert", "all").await), version(stage.object("Provider", "hook").await))
+        let version = |object: Value| {
+            object["metadata"]["resourceVersion"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        };
+        (
+            version(stage.object("Alert", "all").await),
+            version(stage.object("Provider", "hook").await),
+        )
     };
     let (still, before) = (versions().await, writes().await);
     stage.the_holder_is_idle().await;
-    assert_eq!((versions().await, writes().await), (still, before), "nothing has happened");
+    assert_eq!(
+        (versions().await, writes().await),
+        (still, before),
+        "nothing has happened"
+    );
 
     let answers = (0..BURST).map(|number| {
         let process = &process;
-        async move { process.post(&event(&format!("event {number}"))).await.unwrap().status }
+        async move {
+            process
+                .post(&event(&format!("event {number}")))
+                .await
+                .unwrap()
+                .status
+        }
     });
-    assert!(futures::future::join_all(answers).await.into_iter().all(|status| status == 202));
+    assert!(
+        futures::future::join_all(answers)
+            .await
+            .into_iter()
+            .all(|status| status == 202)
+    );
     receiver.receives(BURST).await;
     stage.bed.rig.drained().await;
-    stage.says("Alert", "all", "when it was delivered", has("lastDeliveryTime")).await;
-    stage.says("Provider", "hook", "when it delivered", has("lastDeliveryTime")).await;
+    stage
+        .says(
+            "Alert",
+            "all",
+            "when it was delivered",
+            has("lastDeliveryTime"),
+        )
+        .await;
+    stage
+        .says(
+            "Provider",
+            "hook",
+            "when it delivered",
+            has("lastDeliveryTime"),
+        )
+        .await;
     let written = writes().await;
-    // One of each at once, and one of each a minute after it at the soonest: this part takes less than two.
-    assert!(written - before <= 6.0, "{} writes for {BURST} deliveries", written - before);
+    // One of each at once, and one of each a minute after it at the soonest: this part takes less
+    // than two.
+    assert!(
+        written - before <= 6.0,
+        "{} writes for {BURST} deliveries",
+        written - before
+    );
     let object = stage.object("Alert", "all").await;
-    let managers = object["metadata"]["managedFields"].as_array().unwrap().iter();
-    let ours: Vec<_> = managers.filter(|entry| entry["manager"] == "tidings").collect();
+    let managers = object["metadata"]["managedFields"]
+        .as_array()
+        .unwrap()
+        .iter();
+    let ours: Vec<_> = managers
+        .filter(|entry| entry["manager"] == "tidings")
+        .collect();
     assert_eq!(ours.len(), 1, "{object}");
-    assert_eq!((&ours[0]["operation"], &ours[0]["subresource"]), (&json!("Apply"), &json!("status")));
+    assert_eq!(
+        (&ours[0]["operation"], &ours[0]["subresource"]),
+        (&json!("Apply"), &json!("status"))
+    );
 }
 
 #[tokio::test]
@@ -245,7 +468,14 @@ async fn a_circuit_is_shown_on_its_provider() {
     let _router = stage.run(Role::router()).await;
     stage.apply([idle("hook", "channel", json!("c"))]).await;
     stage.is("Provider", "hook", "True", "Initialized").await;
-    let bucket = stage.bed.rig.jetstream().await.get_key_value("limits").await.unwrap();
+    let bucket = stage
+        .bed
+        .rig
+        .jetstream()
+        .await
+        .get_key_value("limits")
+        .await
+        .unwrap();
     let destination = Destination::channel(&stage.bed.namespace, "hook", "c");
     let time = |seconds| Some(Timestamp { seconds, nanos: 0 });
     let open = Circuit {
@@ -255,19 +485,47 @@ async fn a_circuit_is_shown_on_its_provider() {
         reason: "127.0.0.1 answered 503".into(),
         ..destination.closed()
     };
-    bucket.put(destination.key(), open.encode_to_vec().into()).await.unwrap();
-    let object = stage.says("Provider", "hook", "that its circuit is open", |status| status["circuit"]["state"] == "open").await;
+    bucket
+        .put(destination.key(), open.encode_to_vec().into())
+        .await
+        .unwrap();
+    let object = stage
+        .says("Provider", "hook", "that its circuit is open", |status| {
+            status["circuit"]["state"] == "open"
+        })
+        .await;
     let expected = json!({
         "state": "open", "since": "2027-01-15T08:00:00Z", "until": "2027-01-15T08:01:00Z",
         "reason": "channel c: 127.0.0.1 answered 503",
     });
     assert_eq!(object["status"]["circuit"], expected);
-    let paused = Circuit { state: State::Paused.into(), since: time(1_800_000_030), ..destination.closed() };
-    bucket.put(destination.key(), paused.encode_to_vec().into()).await.unwrap();
-    stage.says("Provider", "hook", "that it is paused", |status| status["circuit"]["state"] == "paused").await;
-    let closed = Circuit { since: time(1_800_000_060), ..destination.closed() };
-    bucket.put(destination.key(), closed.encode_to_vec().into()).await.unwrap();
-    stage.says("Provider", "hook", "that it is closed", |status| status["circuit"]["state"] == "closed").await;
+    let paused = Circuit {
+        state: State::Paused.into(),
+        since: time(1_800_000_030),
+        ..destination.closed()
+    };
+    bucket
+        .put(destination.key(), paused.encode_to_vec().into())
+        .await
+        .unwrap();
+    stage
+        .says("Provider", "hook", "that it is paused", |status| {
+            status["circuit"]["state"] == "paused"
+        })
+        .await;
+    let closed = Circuit {
+        since: time(1_800_000_060),
+        ..destination.closed()
+    };
+    bucket
+        .put(destination.key(), closed.encode_to_vec().into())
+        .await
+        .unwrap();
+    stage
+        .says("Provider", "hook", "that it is closed", |status| {
+            status["circuit"]["state"] == "closed"
+        })
+        .await;
 }
 
 #[tokio::test]
@@ -275,25 +533,61 @@ async fn when_the_holder_is_killed_another_goes_on() {
     let stage = Stage::set().await;
     let mut holder = stage.run(Role::router()).await;
     holder.logs("this replica leads").await;
-    let first = eventually("the Lease is held", async || stage.lease().await).await.0;
-    let (other, ingest) = (stage.run(Role::router()).await, stage.bed.rig.run(Role::ingest()).await);
+    let first = eventually("the Lease is held", async || stage.lease().await)
+        .await
+        .0;
+    let (other, ingest) = (
+        stage.run(Role::router()).await,
+        stage.bed.rig.run(Role::ingest()).await,
+    );
     let (_worker, receiver) = (stage.run(Role::worker()).await, Receiver::start().await);
     let quiet = with(alert("quiet", "hook"), "suspend", json!(true));
-    stage.apply([provider("hook", json!({"address": receiver.url()})), alert("all", "hook"), quiet]).await;
+    stage
+        .apply([
+            provider("hook", json!({"address": receiver.url()})),
+            alert("all", "hook"),
+            quiet,
+        ])
+        .await;
     stage.is("Alert", "all", "True", "Initialized").await;
     stage.is("Alert", "quiet", "True", "Suspended").await;
     let quiet = stage.object("Alert", "quiet").await;
-    assert!(!other.log().iter().any(|line| line.contains("this replica leads")));
+    assert!(
+        !other
+            .log()
+            .iter()
+            .any(|line| line.contains("this replica leads"))
+    );
 
     holder.kill().await;
-    assert_eq!(ingest.post(&event("while nobody writes")).await.unwrap().status, 202);
+    assert_eq!(
+        ingest
+            .post(&event("while nobody writes"))
+            .await
+            .unwrap()
+            .status,
+        202
+    );
     receiver.receives(1).await;
     stage.apply([alert("later", "nobody")]).await;
     other.logs("this replica leads").await;
-    stage.is("Alert", "later", "False", "ProviderNotFound").await;
-    stage.says("Alert", "all", "what happened while nobody wrote", has("lastDeliveryTime")).await;
+    stage
+        .is("Alert", "later", "False", "ProviderNotFound")
+        .await;
+    stage
+        .says(
+            "Alert",
+            "all",
+            "what happened while nobody wrote",
+            has("lastDeliveryTime"),
+        )
+        .await;
     assert_ne!(stage.lease().await.unwrap().0, first);
-    assert_eq!(stage.object("Alert", "quiet").await, quiet, "what says already what it should is not written");
+    assert_eq!(
+        stage.object("Alert", "quiet").await,
+        quiet,
+        "what says already what it should is not written"
+    );
 }
 
 #[tokio::test]
@@ -304,20 +598,47 @@ async fn what_happens_while_the_api_server_is_away_is_told_when_it_is_back() {
     let process = stage.run(Role::up()).await;
     let bad = Receiver::start().await;
     bad.answer_with(Reply::Status(400));
-    stage.apply([provider("bad", json!({"address": bad.url()})), alert("bad", "bad")]).await;
+    stage
+        .apply([
+            provider("bad", json!({"address": bad.url()})),
+            alert("bad", "bad"),
+        ])
+        .await;
     stage.is("Alert", "bad", "True", "Initialized").await;
-    let Stage { bed: Bed { rig, namespace, .. }, kubeconfig } = stage;
+    let Stage {
+        bed: Bed { rig, namespace, .. },
+        kubeconfig,
+    } = stage;
 
     server.kill();
-    assert_eq!(process.post(&event("while it is away")).await.unwrap().status, 202);
+    assert_eq!(
+        process
+            .post(&event("while it is away"))
+            .await
+            .unwrap()
+            .status,
+        202
+    );
     bad.receives(1).await;
     rig.drained().await;
     process.logs("can't be written yet, trying again").await;
     server.restart().await;
 
-    let stage = Stage { bed: Bed { rig, server: &server, namespace }, kubeconfig };
-    stage.says("Alert", "bad", "what went wrong", has("lastError")).await;
-    eventually("the dead letter is told", async || stage.events().await.into_iter().next()).await;
+    let stage = Stage {
+        bed: Bed {
+            rig,
+            server: &server,
+            namespace,
+        },
+        kubeconfig,
+    };
+    stage
+        .says("Alert", "bad", "what went wrong", has("lastError"))
+        .await;
+    eventually("the dead letter is told", async || {
+        stage.events().await.into_iter().next()
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -328,15 +649,28 @@ async fn a_status_that_was_lost_is_written_again_when_all_is_listed_anew() {
     let _router = stage.run(Role::router()).await;
     stage.apply([idle("hook", "channel", json!("c"))]).await;
     stage.is("Provider", "hook", "True", "Initialized").await;
-    stage.bed.kubectl(r#"patch provider hook --subresource=status --type=merge --patch {"status":null}"#).await;
+    stage
+        .bed
+        .kubectl(r#"patch provider hook --subresource=status --type=merge --patch {"status":null}"#)
+        .await;
     assert!(stage.object("Provider", "hook").await["status"].is_null());
-    let Stage { bed: Bed { rig, namespace, .. }, kubeconfig } = stage;
+    let Stage {
+        bed: Bed { rig, namespace, .. },
+        kubeconfig,
+    } = stage;
 
     // Its memory and its history are gone, so that a watch can't go on.
     server.compact().await;
     server.restart().await;
 
-    let stage = Stage { bed: Bed { rig, server: &server, namespace }, kubeconfig };
+    let stage = Stage {
+        bed: Bed {
+            rig,
+            server: &server,
+            namespace,
+        },
+        kubeconfig,
+    };
     stage.is("Provider", "hook", "True", "Initialized").await;
 }
 
@@ -345,26 +679,50 @@ async fn with_the_crds_of_flux_there_is_no_status_and_the_rest_works() {
     let server = KubeApiServer::start().await;
     for name in ["alerts", "providers"] {
         let file = format!("{}/deploy/crds/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
-        let crd = std::fs::read_to_string(file).unwrap().replace("    subresources:\n      status: {}\n", "");
-        server.kubectl_with(&["apply", "--server-side", "-f", "-"], &crd).await.expect_success();
+        let crd = std::fs::read_to_string(file)
+            .unwrap()
+            .replace("    subresources:\n      status: {}\n", "");
+        server
+            .kubectl_with(&["apply", "--server-side", "-f", "-"], &crd)
+            .await
+            .expect_success();
     }
     let (stage, bad) = (Stage::set_on(&server).await, Receiver::start().await);
     let provider = provider("bad", json!({"address": bad.url()})).to_string();
     eventually("the CRDs are served", async || {
         let arguments = ["apply", "--namespace", &stage.bed.namespace, "-f", "-"];
-        server.kubectl_with(&arguments, &provider).await.success.then_some(())
+        server
+            .kubectl_with(&arguments, &provider)
+            .await
+            .success
+            .then_some(())
     })
     .await;
     bad.answer_with(Reply::Status(400));
     let process = stage.run(Role::up()).await;
-    stage.apply([alert("bad", "bad"), alert("orphan", "nobody")]).await;
+    stage
+        .apply([alert("bad", "bad"), alert("orphan", "nobody")])
+        .await;
     process.logs("have no status on this API server").await;
     let told = eventually("a dead letter is told", async || {
         // The rules may not be in force yet.
-        process.post(&event(&format!("{:?}", std::time::Instant::now()))).await.ok()?;
+        process
+            .post(&event(&format!("{:?}", std::time::Instant::now())))
+            .await
+            .ok()?;
         stage.events().await.into_iter().next()
     });
-    assert_eq!(told.await.reason.as_deref(), Some("NotificationDispatchFailed"));
+    assert_eq!(
+        told.await.reason.as_deref(),
+        Some("NotificationDispatchFailed")
+    );
     assert!(stage.object("Alert", "orphan").await["status"].is_null());
-    assert_eq!(process.log().iter().filter(|line| line.contains("have no status on this API server")).count(), 1);
+    assert_eq!(
+        process
+            .log()
+            .iter()
+            .filter(|line| line.contains("have no status on this API server"))
+            .count(),
+        1
+    );
 }

@@ -1,4 +1,5 @@
-//! Every version of the API holds everything: nothing is lost on the way through an old one, or between two writers.
+//! Every version of the API holds everything: nothing is lost on the way through an old one, or
+//! between two writers.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -72,7 +73,10 @@ fn full_status_of(kind: &str) -> Value {
     let time = status["lastDeliveryTime"].clone();
     match kind {
         "Alert" => status["lastMatchTime"] = time,
-        _ => status["circuit"] = json!({"state": "half-open", "until": time, "reason": "timeout", "since": time}),
+        _ => {
+            status["circuit"] =
+                json!({"state": "half-open", "until": time, "reason": "timeout", "since": time})
+        }
     }
     status
 }
@@ -83,7 +87,9 @@ fn known(schema: &Value, path: &str, paths: &mut BTreeSet<String>) {
     if let Some(items) = schema.get("items") {
         known(items, path, paths);
     } else if let Some(properties) = properties {
-        properties.iter().for_each(|(name, schema)| known(schema, &format!("{path}.{name}"), paths));
+        properties
+            .iter()
+            .for_each(|(name, schema)| known(schema, &format!("{path}.{name}"), paths));
     } else {
         paths.insert(path.to_owned());
     }
@@ -101,22 +107,36 @@ fn has(value: &Value, path: &[&str]) -> bool {
 #[test]
 fn the_objects_of_these_tests_have_every_field_that_there_is() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/crds");
-    for (file, kind, spec) in [("alerts.yaml", "Alert", full_alert()), ("providers.yaml", "Provider", full_provider())] {
-        let definition: Value = serde_saphyr::from_str(&fs::read_to_string(folder.join(file)).unwrap()).unwrap();
+    for (file, kind, spec) in [
+        ("alerts.yaml", "Alert", full_alert()),
+        ("providers.yaml", "Provider", full_provider()),
+    ] {
+        let definition: Value =
+            serde_saphyr::from_str(&fs::read_to_string(folder.join(file)).unwrap()).unwrap();
         let versions = definition["spec"]["versions"].as_array().unwrap();
         let known_paths = versions.iter().map(|version| {
             let mut paths = BTreeSet::new();
             let properties = &version["schema"]["openAPIV3Schema"]["properties"];
-            ["spec", "status"].iter().for_each(|part| known(&properties[part], part, &mut paths));
+            ["spec", "status"]
+                .iter()
+                .for_each(|part| known(&properties[part], part, &mut paths));
             paths
         });
         let known_paths: Vec<_> = known_paths.collect();
-        assert!(known_paths.iter().all(|paths| *paths == known_paths[0]), "{kind}: the versions differ in their properties");
+        assert!(
+            known_paths.iter().all(|paths| *paths == known_paths[0]),
+            "{kind}: the versions differ in their properties"
+        );
         let object = json!({"spec": spec, "status": full_status_of(kind)});
         // Only one of the two forms of a template can be there.
-        let wanted = known_paths[0].iter().filter(|path| !path.starts_with("spec.template"));
+        let wanted = known_paths[0]
+            .iter()
+            .filter(|path| !path.starts_with("spec.template"));
         for path in wanted {
-            assert!(has(&object, &path.split('.').collect::<Vec<_>>()), "{kind}: {path}");
+            assert!(
+                has(&object, &path.split('.').collect::<Vec<_>>()),
+                "{kind}: {path}"
+            );
         }
     }
 }
@@ -128,7 +148,14 @@ async fn a_patch_through_any_version_loses_nothing() {
     let params = PatchParams::default();
     for (kind, spec) in [("Alert", full_alert()), ("Provider", full_provider())] {
         let status = full_status_of(kind);
-        let stored = create(&client, &namespace, "full", &manifest("v1beta3", kind, spec.clone())).await.unwrap();
+        let stored = create(
+            &client,
+            &namespace,
+            "full",
+            &manifest("v1beta3", kind, spec.clone()),
+        )
+        .await
+        .unwrap();
         assert_eq!(stored["spec"], spec);
         objects(&client, &namespace, "v1beta3", kind)
             .patch_status("full", &params, &Patch::Merge(json!({"status": status})))
@@ -141,38 +168,63 @@ async fn a_patch_through_any_version_loses_nothing() {
             let mut expected = json!({"spec": spec, "status": status});
             assert_eq!(whole().await, expected, "before {version}");
 
-            through.patch("full", &params, &Patch::Merge(json!({"spec": {"suspend": true}}))).await.unwrap();
+            through
+                .patch(
+                    "full",
+                    &params,
+                    &Patch::Merge(json!({"spec": {"suspend": true}})),
+                )
+                .await
+                .unwrap();
             expected["spec"]["suspend"] = true.into();
             assert_eq!(whole().await, expected, "a patch through {version}");
 
             let mut read = through.get("full").await.unwrap();
             read.data["spec"]["suspend"] = false.into();
-            through.replace("full", &PostParams::default(), &read).await.unwrap();
+            through
+                .replace("full", &PostParams::default(), &read)
+                .await
+                .unwrap();
             expected["spec"]["suspend"] = false.into();
             assert_eq!(whole().await, expected, "a replacement through {version}");
 
             let seen = json!({"status": {"lastHandledReconcileAt": version}});
-            through.patch_status("full", &params, &Patch::Merge(seen)).await.unwrap();
+            through
+                .patch_status("full", &params, &Patch::Merge(seen))
+                .await
+                .unwrap();
             expected["status"]["lastHandledReconcileAt"] = version.into();
             assert_eq!(whole().await, expected, "a status through {version}");
-            through.patch_status("full", &params, &Patch::Merge(json!({"status": status}))).await.unwrap();
+            through
+                .patch_status("full", &params, &Patch::Merge(json!({"status": status})))
+                .await
+                .unwrap();
         }
     }
 }
 
 /// Applies fields of an Alert as one of several writers.
-async fn apply(alerts: &Api<DynamicObject>, version: &str, writer: &str, spec: &Value) -> Result<DynamicObject, kube::Error> {
+async fn apply(
+    alerts: &Api<DynamicObject>,
+    version: &str,
+    writer: &str,
+    spec: &Value,
+) -> Result<DynamicObject, kube::Error> {
     let mut object = manifest(version, "Alert", spec.clone());
     object["metadata"]["name"] = "shared".into();
-    alerts.patch("shared", &PatchParams::apply(writer), &Patch::Apply(object)).await
+    alerts
+        .patch("shared", &PatchParams::apply(writer), &Patch::Apply(object))
+        .await
 }
 
 #[tokio::test]
 async fn two_writers_apply_their_own_fields_without_a_fight() {
     let server = KubeApiServer::shared().await;
     let (client, namespace) = (server.client().await, server.namespace().await);
-    let [old, new] = ["v1beta1", "v1beta3"].map(|version| objects(&client, &namespace, version, "Alert"));
-    let from_git = alert(json!({"eventSeverity": ["warn", "error"], "eventMetadata": {"cluster": "eu-1"}}));
+    let [old, new] =
+        ["v1beta1", "v1beta3"].map(|version| objects(&client, &namespace, version, "Alert"));
+    let from_git =
+        alert(json!({"eventSeverity": ["warn", "error"], "eventMetadata": {"cluster": "eu-1"}}));
     let on_call = json!({"suspend": true, "channel": "night", "eventMetadata": {"shift": "night"}});
 
     apply(&old, "v1beta1", "git", &from_git).await.unwrap();
@@ -181,34 +233,60 @@ async fn two_writers_apply_their_own_fields_without_a_fight() {
         let after_git = apply(&old, "v1beta1", "git", &from_git).await.unwrap();
         let after_both = apply(&new, "v1beta3", "on-call", &on_call).await.unwrap();
         for after in [&after_git, &after_both] {
-            assert_eq!(after.metadata.resource_version, both.metadata.resource_version, "round {round}: something was written");
+            assert_eq!(
+                after.metadata.resource_version, both.metadata.resource_version,
+                "round {round}: something was written"
+            );
         }
     }
     assert_eq!(both.data["spec"]["eventSeverity"], json!(["warn", "error"]));
-    assert_eq!(both.data["spec"]["eventMetadata"], json!({"cluster": "eu-1", "shift": "night"}));
+    assert_eq!(
+        both.data["spec"]["eventMetadata"],
+        json!({"cluster": "eu-1", "shift": "night"})
+    );
 
     let theirs = json!({"suspend": true, "eventSeverity": ["error"]});
     let refused = apply(&new, "v1beta3", "on-call", &theirs).await;
-    let Err(kube::Error::Api(status)) = refused else { panic!("{refused:?}") };
-    assert!(status.code == 409 && status.message.contains("spec.eventSeverity"), "{status:?}");
+    let Err(kube::Error::Api(status)) = refused else {
+        panic!("{refused:?}")
+    };
+    assert!(
+        status.code == 409 && status.message.contains("spec.eventSeverity"),
+        "{status:?}"
+    );
 }
 
 #[tokio::test]
 async fn a_writer_of_status_and_a_writer_of_conditions_of_its_own_leave_each_other_alone() {
     let server = KubeApiServer::shared().await;
     let (client, namespace) = (server.client().await, server.namespace().await);
-    create(&client, &namespace, "shared", &manifest("v1beta3", "Alert", alert(json!({})))).await.unwrap();
+    create(
+        &client,
+        &namespace,
+        "shared",
+        &manifest("v1beta3", "Alert", alert(json!({}))),
+    )
+    .await
+    .unwrap();
     let alerts = objects(&client, &namespace, "v1beta3", "Alert");
     let write = async |writer: &str, status: Value| {
-        let object =
-            json!({"apiVersion": format!("{GROUP}/v1beta3"), "kind": "Alert", "metadata": {"name": "shared"}, "status": status});
-        alerts.patch_status("shared", &PatchParams::apply(writer), &Patch::Apply(object)).await.unwrap()
+        let object = json!({"apiVersion": format!("{GROUP}/v1beta3"), "kind": "Alert", "metadata": {"name": "shared"}, "status": status});
+        alerts
+            .patch_status("shared", &PatchParams::apply(writer), &Patch::Apply(object))
+            .await
+            .unwrap()
     };
     let mut theirs = full_status()["conditions"][0].clone();
     theirs["type"] = "Audited".into();
     write("tidings", full_status_of("Alert")).await;
     let both = write("auditor", json!({"conditions": [theirs]})).await;
     let again = write("tidings", full_status_of("Alert")).await;
-    assert_eq!(both.metadata.resource_version, again.metadata.resource_version);
-    assert_eq!(again.data["status"]["conditions"].as_array().unwrap().len(), 2);
+    assert_eq!(
+        both.metadata.resource_version,
+        again.metadata.resource_version
+    );
+    assert_eq!(
+        again.data["status"]["conditions"].as_array().unwrap().len(),
+        2
+    );
 }

@@ -9,7 +9,10 @@ const MARK: &str = "<!-- flux-pr-comment-key:";
 
 async fn rig(forge: &Forge) -> Rig {
     let rig = states::rig().await;
-    rig.rules().put([forge.provider("githubpullrequestcomment"), alert("comments", "forge")]);
+    rig.rules().put([
+        forge.provider("githubpullrequestcomment"),
+        alert("comments", "forge"),
+    ]);
     rig
 }
 
@@ -24,8 +27,16 @@ fn said(second: u32, message: &str, reason: &str) -> Value {
 
 /// The comments with the mark.
 fn ours(forge: &Forge) -> Vec<String> {
-    let texts = forge.contents().comments.iter().filter_map(|(_, text)| text.clone()).collect::<Vec<_>>();
-    texts.into_iter().filter(|text| text.starts_with(MARK)).collect()
+    let texts = forge
+        .contents()
+        .comments
+        .iter()
+        .filter_map(|(_, text)| text.clone())
+        .collect::<Vec<_>>();
+    texts
+        .into_iter()
+        .filter(|text| text.starts_with(MARK))
+        .collect()
 }
 
 /// Posts an event, and tells how many calls it came to.
@@ -42,9 +53,19 @@ async fn an_update_costs_one_call_and_an_unchanged_text_none() {
     let rig = rig(&forge).await;
     let up = rig.run(Role::up()).await;
 
-    assert_eq!(calls_for(&forge, &rig, &up, said(1, "first", "Applied")).await, 3, "who we are, the list, and the comment");
-    assert_eq!(calls_for(&forge, &rig, &up, said(2, "second", "Applied")).await, 1);
-    assert_eq!(calls_for(&forge, &rig, &up, said(3, "second", "AppliedAgain")).await, 0);
+    assert_eq!(
+        calls_for(&forge, &rig, &up, said(1, "first", "Applied")).await,
+        3,
+        "who we are, the list, and the comment"
+    );
+    assert_eq!(
+        calls_for(&forge, &rig, &up, said(2, "second", "Applied")).await,
+        1
+    );
+    assert_eq!(
+        calls_for(&forge, &rig, &up, said(3, "second", "AppliedAgain")).await,
+        0
+    );
     assert_eq!(ours(&forge).len(), 1);
     assert!(ours(&forge)[0].contains("second"));
 }
@@ -60,10 +81,26 @@ async fn a_comment_is_found_by_its_mark_on_any_page_and_an_equal_one_is_left() {
     rig.drained().await;
     forge.contents().comments.extend(others());
 
-    rig.jetstream().await.delete_key_value("latest").await.expect("the bucket is there");
-    assert_eq!(calls_for(&forge, &rig, &up, said(2, "first", "AppliedAgain")).await, 3, "three pages of a hundred");
-    rig.jetstream().await.delete_key_value("latest").await.expect("the bucket is there");
-    assert_eq!(calls_for(&forge, &rig, &up, said(3, "second", "Applied")).await, 4, "three pages, and the edit");
+    rig.jetstream()
+        .await
+        .delete_key_value("latest")
+        .await
+        .expect("the bucket is there");
+    assert_eq!(
+        calls_for(&forge, &rig, &up, said(2, "first", "AppliedAgain")).await,
+        3,
+        "three pages of a hundred"
+    );
+    rig.jetstream()
+        .await
+        .delete_key_value("latest")
+        .await
+        .expect("the bucket is there");
+    assert_eq!(
+        calls_for(&forge, &rig, &up, said(3, "second", "Applied")).await,
+        4,
+        "three pages, and the edit"
+    );
     assert_eq!(ours(&forge).len(), 1);
 }
 
@@ -94,7 +131,11 @@ async fn two_workers_never_make_two_comments() {
     router.ready().await;
     ingest.ready().await;
     // They are there before the workers are, so that both begin at once.
-    post_all(&ingest, (0..40).map(|second| said(second, &format!("at {second}"), "Applied"))).await;
+    post_all(
+        &ingest,
+        (0..40).map(|second| said(second, &format!("at {second}"), "Applied")),
+    )
+    .await;
     let workers = [rig.spawn(Role::worker()), rig.spawn(Role::worker())];
     for worker in &workers {
         worker.ready().await;
@@ -105,6 +146,11 @@ async fn two_workers_never_make_two_comments() {
     assert_eq!(comments.len(), 1, "{comments:?}");
     assert_eq!(comments[0].0, LOGIN);
     assert!(ours(&forge)[0].contains("at 39"), "{comments:?}");
-    let made = forge.contents().writes.iter().filter(|(what, _)| what == "made").count();
+    let made = forge
+        .contents()
+        .writes
+        .iter()
+        .filter(|(what, _)| what == "made")
+        .count();
     assert_eq!(made, 1);
 }

@@ -9,14 +9,18 @@ use crate::TIDINGS;
 async fn an_event_posted_is_delivered() {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
-    rig.rules().put([provider("hook", receiver.url()), alert("all", "hook")]);
+    rig.rules()
+        .put([provider("hook", receiver.url()), alert("all", "hook")]);
     let up = rig.run(Role::up()).await;
 
     assert_eq!(up.post(&event("it works")).await.unwrap().status, 202);
 
     let received = receiver.accepts("it works").await;
     assert_eq!(received.json()["involvedObject"]["name"], "apps");
-    assert!(received.header("idempotency-key").is_some(), "a generic provider is told the delivery's id");
+    assert!(
+        received.header("idempotency-key").is_some(),
+        "a generic provider is told the delivery's id"
+    );
     rig.drained().await;
     assert_eq!(receiver.received().len(), 1);
 }
@@ -25,30 +29,53 @@ async fn an_event_posted_is_delivered() {
 async fn an_event_posted_is_delivered_by_one_command_with_a_server_of_its_own() {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
-    rig.rules().put([provider("hook", receiver.url()), alert("all", "hook")]);
+    rig.rules()
+        .put([provider("hook", receiver.url()), alert("all", "hook")]);
     let mut up = rig.run(Role::up_alone()).await;
 
     assert_eq!(up.post(&event("it works")).await.unwrap().status, 202);
 
     receiver.accepts("it works").await;
-    assert!(up.terminate().await.success(), "it ends cleanly when it is asked to");
+    assert!(
+        up.terminate().await.success(),
+        "it ends cleanly when it is asked to"
+    );
 }
 
 #[tokio::test]
 async fn each_matching_alert_gives_a_delivery_of_its_own() {
     let rig = Rig::start(TIDINGS).await;
-    let [chat, audit, errors] = [Receiver::start().await, Receiver::start().await, Receiver::start().await];
-    rig.rules().put([provider("chat", chat.url()), provider("audit", audit.url()), provider("errors", errors.url())]);
-    rig.rules().put([alert("to-chat", "chat"), alert("to-audit", "audit")]);
-    rig.rules().put([alert("to-errors", "errors").with("eventSeverity", json!("error"))]);
+    let [chat, audit, errors] = [
+        Receiver::start().await,
+        Receiver::start().await,
+        Receiver::start().await,
+    ];
+    rig.rules().put([
+        provider("chat", chat.url()),
+        provider("audit", audit.url()),
+        provider("errors", errors.url()),
+    ]);
+    rig.rules()
+        .put([alert("to-chat", "chat"), alert("to-audit", "audit")]);
+    rig.rules()
+        .put([alert("to-errors", "errors").with("eventSeverity", json!("error"))]);
     let up = rig.run(Role::up()).await;
 
     up.post(&event("for two of three")).await.unwrap();
 
-    let [first, second] = [chat.accepts("for two of three").await, audit.accepts("for two of three").await];
-    assert_ne!(first.header("idempotency-key"), second.header("idempotency-key"));
+    let [first, second] = [
+        chat.accepts("for two of three").await,
+        audit.accepts("for two of three").await,
+    ];
+    assert_ne!(
+        first.header("idempotency-key"),
+        second.header("idempotency-key")
+    );
     rig.drained().await;
-    assert!(errors.received().is_empty(), "an info event is below the severity error");
+    assert!(
+        errors.received().is_empty(),
+        "an info event is below the severity error"
+    );
 }
 
 #[tokio::test]
@@ -68,17 +95,24 @@ async fn a_delivery_to_a_provider_that_does_not_exist_yet_waits_for_it() {
 async fn a_delivery_that_waits_follows_its_provider_to_another_type() {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::script([Reply::RetryAfter(503, 2)]).await;
-    rig.rules().put([provider("hook", receiver.url()).that_retries_soon(), alert("all", "hook")]);
+    rig.rules().put([
+        provider("hook", receiver.url()).that_retries_soon(),
+        alert("all", "hook"),
+    ]);
     let up = rig.run(Role::up()).await;
     up.post(&event("waiting")).await.unwrap();
     receiver.receives(1).await;
 
     let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: key, namespace: apps}\nstringData: {token: signing-key}\n";
     rig.rules().put_text("secret.yaml", secret);
-    rig.rules()
-        .put([provider("hook", receiver.url()).with("type", json!("generic-hmac")).with("secretRef", json!({"name": "key"}))]);
+    rig.rules().put([provider("hook", receiver.url())
+        .with("type", json!("generic-hmac"))
+        .with("secretRef", json!({"name": "key"}))]);
 
     let accepted = receiver.accepts("waiting").await;
-    assert!(accepted.header("x-signature").is_some(), "it is signed, as its provider's new type has it");
+    assert!(
+        accepted.header("x-signature").is_some(),
+        "it is signed, as its provider's new type has it"
+    );
     rig.drained().await;
 }

@@ -13,7 +13,8 @@ fn happened(second: u32, severity: &str) -> Value {
     event
 }
 
-/// The bodies that a service has accepted after it was away for a trigger that was followed by its resolve.
+/// The bodies that a service has accepted after it was away for a trigger that was followed by its
+/// resolve.
 async fn accepted(kind: &str, with: impl FnOnce(Manifest) -> Manifest) -> Vec<Value> {
     let rig = Rig::start(TIDINGS).await;
     rig.rules().put_text(
@@ -21,8 +22,11 @@ async fn accepted(kind: &str, with: impl FnOnce(Manifest) -> Manifest) -> Vec<Va
         "apiVersion: v1\nkind: Secret\nmetadata: {name: key, namespace: apps}\nstringData: {token: hidden-token}\n",
     );
     let receiver = Receiver::script([Reply::RetryAfter(503, 2)]).await;
-    let incidents = provider("incidents", receiver.url()).with("type", json!(kind)).that_retries_soon();
-    rig.rules().put([with(incidents), alert("all", "incidents")]);
+    let incidents = provider("incidents", receiver.url())
+        .with("type", json!(kind))
+        .that_retries_soon();
+    rig.rules()
+        .put([with(incidents), alert("all", "incidents")]);
     let up = rig.run(Role::up()).await;
 
     post_all(&up, [happened(1, "error")]).await;
@@ -30,19 +34,33 @@ async fn accepted(kind: &str, with: impl FnOnce(Manifest) -> Manifest) -> Vec<Va
     post_all(&up, [happened(2, "info")]).await;
     rig.drained().await;
 
-    receiver.accepted().iter().map(|request| request.json()).collect()
+    receiver
+        .accepted()
+        .iter()
+        .map(|request| request.json())
+        .collect()
 }
 
 #[tokio::test]
 async fn a_trigger_that_is_tried_again_never_outlives_its_resolve_at_pagerduty() {
-    let bodies = accepted("pagerduty", |provider| provider.with("channel", json!("routing-key"))).await;
+    let bodies = accepted("pagerduty", |provider| {
+        provider.with("channel", json!("routing-key"))
+    })
+    .await;
     let actions: Vec<&Value> = bodies.iter().map(|body| &body["event_action"]).collect();
-    assert_eq!(actions, [&json!("resolve"), &Value::Null], "the resolve, and a change event: {bodies:?}");
+    assert_eq!(
+        actions,
+        [&json!("resolve"), &Value::Null],
+        "the resolve, and a change event: {bodies:?}"
+    );
 }
 
 #[tokio::test]
 async fn an_alert_that_is_sent_again_never_outlives_its_resolve_at_incident_io() {
-    let bodies = accepted("incident.io", |provider| provider.with("secretRef", json!({"name": "key"}))).await;
+    let bodies = accepted("incident.io", |provider| {
+        provider.with("secretRef", json!({"name": "key"}))
+    })
+    .await;
     let statuses: Vec<&Value> = bodies.iter().map(|body| &body["status"]).collect();
     assert_eq!(statuses, ["resolved"], "{bodies:?}");
 }

@@ -14,11 +14,21 @@ async fn what_is_no_event_is_refused_with_a_sentence() {
         rig.run(Role::ingest()).await
     };
 
-    for body in ["", "not json", "[]", "{}", "{\"involvedObject\":{\"kind\":\"Kustomization\"}}"] {
+    for body in [
+        "",
+        "not json",
+        "[]",
+        "{}",
+        "{\"involvedObject\":{\"kind\":\"Kustomization\"}}",
+    ] {
         let answer = ingest.post_text(body.to_owned()).await.unwrap();
         assert_eq!(answer.status, 400, "for the body {body:?}");
-        let told: serde_json::Value = serde_json::from_str(&answer.body).expect("the answer is JSON");
-        assert!(told.as_object().is_some_and(|object| !object.is_empty()), "for the body {body:?}: {told}");
+        let told: serde_json::Value =
+            serde_json::from_str(&answer.body).expect("the answer is JSON");
+        assert!(
+            told.as_object().is_some_and(|object| !object.is_empty()),
+            "for the body {body:?}: {told}"
+        );
     }
 }
 
@@ -26,7 +36,8 @@ async fn what_is_no_event_is_refused_with_a_sentence() {
 async fn the_same_event_again_is_a_duplicate_and_delivered_once() {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
-    rig.rules().put([provider("hook", receiver.url()), alert("all", "hook")]);
+    rig.rules()
+        .put([provider("hook", receiver.url()), alert("all", "hook")]);
     let up = rig.run(Role::up()).await;
 
     assert_eq!(up.post(&event("once")).await.unwrap().status, 202);
@@ -43,7 +54,8 @@ async fn the_same_event_again_is_a_duplicate_and_delivered_once() {
 async fn the_same_message_with_another_severity_is_another_event() {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
-    rig.rules().put([provider("hook", receiver.url()), alert("all", "hook")]);
+    rig.rules()
+        .put([provider("hook", receiver.url()), alert("all", "hook")]);
     let up = rig.run(Role::up()).await;
     let mut failed = event("same words");
     failed["severity"] = json!("error");
@@ -58,7 +70,8 @@ async fn the_same_message_with_another_severity_is_another_event() {
 async fn events_are_refused_while_the_server_is_down_and_taken_when_it_is_back() {
     let mut rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
-    rig.rules().put([provider("hook", receiver.url()), alert("all", "hook")]);
+    rig.rules()
+        .put([provider("hook", receiver.url()), alert("all", "hook")]);
     let up = rig.run(Role::up()).await;
 
     rig.nats().kill().await;
@@ -68,7 +81,11 @@ async fn events_are_refused_while_the_server_is_down_and_taken_when_it_is_back()
 
     rig.nats().restart().await;
     eventually("an event is taken again", async || {
-        matches!(up.post(&event("stored again")).await.unwrap().status, 202 | 429).then_some(())
+        matches!(
+            up.post(&event("stored again")).await.unwrap().status,
+            202 | 429
+        )
+        .then_some(())
     })
     .await;
     receiver.accepts("stored again").await;
@@ -79,20 +96,33 @@ async fn events_are_refused_while_the_storage_is_nearly_full_and_workers_still_d
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     receiver.answer_with(Reply::Status(503));
-    rig.rules().put([provider("hook", receiver.url()).that_retries_soon(), alert("all", "hook")]);
-    let up = rig.run(Role::up().env("TIDINGS_NATS__STORAGE_LIMIT", "1MiB")).await;
+    rig.rules().put([
+        provider("hook", receiver.url()).that_retries_soon(),
+        alert("all", "hook"),
+    ]);
+    let up = rig
+        .run(Role::up().env("TIDINGS_NATS__STORAGE_LIMIT", "1MiB"))
+        .await;
     let mut number = 0;
     let mut post = async || {
         number += 1;
-        up.post(&event(&format!("{number} {}", "x".repeat(20_000)))).await.expect("ingest answers")
+        up.post(&event(&format!("{number} {}", "x".repeat(20_000))))
+            .await
+            .expect("ingest answers")
     };
 
-    eventually("what waits for the provider fills the storage", async || {
-        let answer = post().await;
-        (answer.status == 503 && answer.body.contains("storage is nearly full")).then_some(())
-    })
+    eventually(
+        "what waits for the provider fills the storage",
+        async || {
+            let answer = post().await;
+            (answer.status == 503 && answer.body.contains("storage is nearly full")).then_some(())
+        },
+    )
     .await;
     receiver.answer_with(Reply::Status(200));
     rig.drained().await;
-    eventually("there is room again", async || (post().await.status == 202).then_some(())).await;
+    eventually("there is room again", async || {
+        (post().await.status == 202).then_some(())
+    })
+    .await;
 }

@@ -1,7 +1,9 @@
 //! One destination's trouble is no other's.
 
 use serde_json::{Value, json};
-use tidings_rig::{Manifest, Process, Receiver, Reply, Rig, Role, alert, event, eventually, provider};
+use tidings_rig::{
+    Manifest, Process, Receiver, Reply, Rig, Role, alert, event, eventually, provider,
+};
 
 use crate::TIDINGS;
 
@@ -18,13 +20,20 @@ fn alert_about(kind: &str, name: &str, provider: &str) -> Manifest {
 
 async fn post(up: &Process, kind: &str, count: usize) {
     for number in 0..count {
-        let answer = up.post(&about(kind, &format!("{kind} {number}"))).await.expect("ingest answers");
+        let answer = up
+            .post(&about(kind, &format!("{kind} {number}")))
+            .await
+            .expect("ingest answers");
         assert_eq!(answer.status, 202);
     }
 }
 
 async fn attempts(up: &Process, outcome: &str) -> f64 {
-    up.metric("tidings_worker_attempts_total", &format!("outcome=\"{outcome}\"")).await
+    up.metric(
+        "tidings_worker_attempts_total",
+        &format!("outcome=\"{outcome}\""),
+    )
+    .await
 }
 
 #[tokio::test]
@@ -32,21 +41,38 @@ async fn a_destination_that_hangs_with_thousands_waiting_delays_no_other() {
     let rig = Rig::start(TIDINGS).await;
     let [hanging, healthy] = [Receiver::start().await, Receiver::start().await];
     hanging.answer_with(Reply::Stall);
-    rig.rules().put([provider("hanging", hanging.url()).with("timeout", json!("30s")), provider("healthy", healthy.url())]);
+    rig.rules().put([
+        provider("hanging", hanging.url()).with("timeout", json!("30s")),
+        provider("healthy", healthy.url()),
+    ]);
     for number in 0..50 {
-        rig.rules().put([alert_about("Bucket", &format!("to-hanging-{number}"), "hanging")]);
+        rig.rules().put([alert_about(
+            "Bucket",
+            &format!("to-hanging-{number}"),
+            "hanging",
+        )]);
     }
-    rig.rules().put([alert_about("HelmRelease", "to-healthy", "healthy")]);
+    rig.rules()
+        .put([alert_about("HelmRelease", "to-healthy", "healthy")]);
     let up = rig.run(Role::up()).await;
 
     post(&up, "Bucket", 100).await;
-    let planned = async || up.metric("tidings_router_deliveries_total", "generic").await;
-    eventually("five thousand are planned", async || (planned().await >= 5000.0).then_some(())).await;
+    let planned = async || {
+        up.metric("tidings_router_deliveries_total", "generic")
+            .await
+    };
+    eventually("five thousand are planned", async || {
+        (planned().await >= 5000.0).then_some(())
+    })
+    .await;
     hanging.receives(1).await;
     post(&up, "HelmRelease", 100).await;
     healthy.receives(100).await;
 
-    assert!(attempts(&up, "retrying").await < 0.5, "the hanging one still holds its first");
+    assert!(
+        attempts(&up, "retrying").await < 0.5,
+        "the hanging one still holds its first"
+    );
     assert!(attempts(&up, "delivered").await <= 100.5);
 }
 
@@ -54,8 +80,14 @@ async fn a_destination_that_hangs_with_thousands_waiting_delays_no_other() {
 async fn a_destination_that_is_flooded_delays_no_other() {
     let rig = Rig::start(TIDINGS).await;
     let [flooded, healthy] = [Receiver::start().await, Receiver::start().await];
-    rig.rules().put([provider("flooded", flooded.url()).with("rateLimit", json!("1/1h")), provider("healthy", healthy.url())]);
-    rig.rules().put([alert_about("Bucket", "to-flooded", "flooded"), alert_about("HelmRelease", "to-healthy", "healthy")]);
+    rig.rules().put([
+        provider("flooded", flooded.url()).with("rateLimit", json!("1/1h")),
+        provider("healthy", healthy.url()),
+    ]);
+    rig.rules().put([
+        alert_about("Bucket", "to-flooded", "flooded"),
+        alert_about("HelmRelease", "to-healthy", "healthy"),
+    ]);
     let up = rig.run(Role::up()).await;
 
     post(&up, "Bucket", 500).await;
@@ -63,7 +95,11 @@ async fn a_destination_that_is_flooded_delays_no_other() {
     post(&up, "HelmRelease", 100).await;
     healthy.receives(100).await;
 
-    assert_eq!(flooded.received().len(), 1, "the flooded one has got what it may");
+    assert_eq!(
+        flooded.received().len(),
+        1,
+        "the flooded one has got what it may"
+    );
 }
 
 #[tokio::test]
@@ -71,13 +107,19 @@ async fn a_channel_that_fails_leaves_the_others_of_its_provider_alone() {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     receiver.answer_with(Reply::Status(503));
-    rig.rules().put([provider("hook", receiver.url()).with("retry", json!({"min": "10m", "max": "10m"}))]);
-    rig.rules().put([alert_about("Bucket", "sick", "hook").with("channel", json!("sick"))]);
-    rig.rules().put([alert_about("HelmRelease", "well", "hook").with("channel", json!("well"))]);
+    rig.rules()
+        .put([provider("hook", receiver.url()).with("retry", json!({"min": "10m", "max": "10m"}))]);
+    rig.rules()
+        .put([alert_about("Bucket", "sick", "hook").with("channel", json!("sick"))]);
+    rig.rules()
+        .put([alert_about("HelmRelease", "well", "hook").with("channel", json!("well"))]);
     let up = rig.run(Role::up()).await;
     post(&up, "Bucket", 5).await;
     eventually("its circuit is open", async || {
-        (up.metric("tidings_worker_circuit_state", "channel=\"sick\"").await > 1.5).then_some(())
+        (up.metric("tidings_worker_circuit_state", "channel=\"sick\"")
+            .await
+            > 1.5)
+            .then_some(())
     })
     .await;
 

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use serde_json::json;
-use tidings_rig::{Ledger, Process, Receiver, Reply, Rig, Role, alert, eventually_within, provider};
+use tidings_rig::{
+    Ledger, Process, Receiver, Reply, Rig, Role, alert, eventually_within, provider,
+};
 
 use crate::TIDINGS;
 
@@ -20,24 +22,38 @@ struct Fleet {
 async fn fleet(rig: &Rig) -> Fleet {
     let [ingest, router] = rig.run_all([Role::ingest(), Role::router()]).await;
     let workers = three_workers(rig).await;
-    Fleet { ingest, _router: router, workers }
+    Fleet {
+        ingest,
+        _router: router,
+        workers,
+    }
 }
 
 async fn three_workers(rig: &Rig) -> [Process; 3] {
-    rig.run_all([Role::worker(), Role::worker(), Role::worker()]).await
+    rig.run_all([Role::worker(), Role::worker(), Role::worker()])
+        .await
 }
 
 /// How often something has been parked at each place.
 async fn count_parked(rig: &Rig) -> Arc<Mutex<BTreeMap<String, usize>>> {
-    let client = async_nats::connect(rig.url()).await.expect("the rig's nats-server takes connections");
-    let mut parked = client.subscribe("parked.>").await.expect("a subscription can be made");
+    let client = async_nats::connect(rig.url())
+        .await
+        .expect("the rig's nats-server takes connections");
+    let mut parked = client
+        .subscribe("parked.>")
+        .await
+        .expect("a subscription can be made");
     client.flush().await.expect("the server answers");
     let counts = Arc::<Mutex<BTreeMap<String, usize>>>::default();
     let counted = counts.clone();
     tokio::spawn(async move {
         let _client = client;
         while let Some(message) = parked.next().await {
-            *counted.lock().unwrap_or_else(PoisonError::into_inner).entry(message.subject.to_string()).or_default() += 1;
+            *counted
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .entry(message.subject.to_string())
+                .or_default() += 1;
         }
     });
     counts
@@ -47,32 +63,64 @@ async fn count_parked(rig: &Rig) -> Arc<Mutex<BTreeMap<String, usize>>> {
 async fn keep_to_a_hundred_a_second(count: usize) {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
-    rig.rules().put([provider("hook", receiver.url()).with("rateLimit", json!("100/1s")), alert("all", "hook")]);
+    rig.rules().put([
+        provider("hook", receiver.url()).with("rateLimit", json!("100/1s")),
+        alert("all", "hook"),
+    ]);
     let (_router, ingest) = (rig.run(Role::router()).await, rig.run(Role::ingest()).await);
     let parked = count_parked(&rig).await;
     let mut ledger = Ledger::default();
-    ledger.post_insistently(&ingest, (0..count).map(|number| format!("event {number}"))).await;
+    ledger
+        .post_insistently(&ingest, (0..count).map(|number| format!("event {number}")))
+        .await;
 
     let _workers = three_workers(&rig).await;
 
     let patience = Duration::from_secs(60 + count as u64 / 50);
     let all = || async { Some(()).filter(|()| receiver.received().len() >= count) };
-    eventually_within(patience, "everything has been received", async || all().await).await;
+    eventually_within(patience, "everything has been received", async || {
+        all().await
+    })
+    .await;
     let balance = ledger.settled(&rig, &receiver).await;
-    assert!(balance.duplicates().is_empty() && balance.dead.is_empty(), "{balance:?}");
-    let mut times: Vec<_> = receiver.received().iter().map(|received| received.at).collect();
+    assert!(
+        balance.duplicates().is_empty() && balance.dead.is_empty(),
+        "{balance:?}"
+    );
+    let mut times: Vec<_> = receiver
+        .received()
+        .iter()
+        .map(|received| received.at)
+        .collect();
     times.sort();
     let burst = 100;
     for (number, time) in times.iter().enumerate().skip(2 * burst) {
         let took = *time - times[number - 2 * burst];
-        assert!(took >= Duration::from_secs(1), "{} requests came within {took:?}, at {number}", 2 * burst + 1);
+        assert!(
+            took >= Duration::from_secs(1),
+            "{} requests came within {took:?}, at {number}",
+            2 * burst + 1
+        );
     }
-    let (took, least) = (times[count - 1] - times[0], Duration::from_millis(10) * (count - burst) as u32);
-    assert!(took + Duration::from_millis(500) >= least, "{count} requests came within {took:?}, and need {least:?}");
+    let (took, least) = (
+        times[count - 1] - times[0],
+        Duration::from_millis(10) * (count - burst) as u32,
+    );
+    assert!(
+        took + Duration::from_millis(500) >= least,
+        "{count} requests came within {took:?}, and need {least:?}"
+    );
     let counts = parked.lock().unwrap_or_else(PoisonError::into_inner);
     let often: Vec<_> = counts.iter().filter(|(_, count)| **count > 2).collect();
-    assert!(often.is_empty(), "each delivery is parked twice at most: {often:?}");
-    assert!(counts.len() > count / 4, "most of them had to wait: {}", counts.len());
+    assert!(
+        often.is_empty(),
+        "each delivery is parked twice at most: {often:?}"
+    );
+    assert!(
+        counts.len() > count / 4,
+        "most of them had to wait: {}",
+        counts.len()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -92,7 +140,10 @@ async fn three_workers_never_make_two_calls_at_once_where_one_is_allowed() {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     receiver.answer_with(Reply::Slow(TAKES));
-    rig.rules().put([provider("hook", receiver.url()).with("maxInFlight", json!(1)), alert("all", "hook")]);
+    rig.rules().put([
+        provider("hook", receiver.url()).with("maxInFlight", json!(1)),
+        alert("all", "hook"),
+    ]);
     let fleet = fleet(&rig).await;
     let mut ledger = Ledger::default();
 
@@ -101,12 +152,22 @@ async fn three_workers_never_make_two_calls_at_once_where_one_is_allowed() {
     }
 
     let balance = ledger.settled(&rig, &receiver).await;
-    assert!(balance.duplicates().is_empty() && balance.dead.is_empty(), "{balance:?}");
-    let mut times: Vec<_> = receiver.received().iter().map(|received| received.at).collect();
+    assert!(
+        balance.duplicates().is_empty() && balance.dead.is_empty(),
+        "{balance:?}"
+    );
+    let mut times: Vec<_> = receiver
+        .received()
+        .iter()
+        .map(|received| received.at)
+        .collect();
     times.sort();
     for pair in times.windows(2) {
         let apart = pair[1] - pair[0];
-        assert!(apart >= TAKES, "a call began {apart:?} after another that takes {TAKES:?}");
+        assert!(
+            apart >= TAKES,
+            "a call began {apart:?} after another that takes {TAKES:?}"
+        );
     }
 }
 
@@ -114,8 +175,11 @@ async fn three_workers_never_make_two_calls_at_once_where_one_is_allowed() {
 async fn a_seat_whose_worker_was_killed_is_free_again() {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::script([Reply::Stall]).await;
-    let hook = provider("hook", receiver.url()).with("maxInFlight", json!(1)).with("timeout", json!("1s"));
-    rig.rules().put([hook.that_retries_soon(), alert("all", "hook")]);
+    let hook = provider("hook", receiver.url())
+        .with("maxInFlight", json!(1))
+        .with("timeout", json!("1s"));
+    rig.rules()
+        .put([hook.that_retries_soon(), alert("all", "hook")]);
     let mut fleet = fleet(&rig).await;
     let mut ledger = Ledger::default();
     ledger.post(&fleet.ingest, "first").await;

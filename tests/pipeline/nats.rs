@@ -29,12 +29,20 @@ async fn delivered_with(login: Login) -> Value {
     std::fs::create_dir(&folder).expect("the rig's folder is writable");
     let server = NatsServer::start(&folder, &login.server).await;
     let mut subscriber = subscribe(&server, login.options).await;
-    let address = server.url().replace("nats://", &format!("nats://{}", login.user_info));
-    rig.rules().put_text("secret.json", &secret("login", &login.secret));
-    rig.rules().put([nats("theirs", &address).with("secretRef", json!({"name": "login"})), alert("all", "theirs")]);
+    let address = server
+        .url()
+        .replace("nats://", &format!("nats://{}", login.user_info));
+    rig.rules()
+        .put_text("secret.json", &secret("login", &login.secret));
+    rig.rules().put([
+        nats("theirs", &address).with("secretRef", json!({"name": "login"})),
+        alert("all", "theirs"),
+    ]);
     let up = rig.run(Role::up()).await;
 
-    up.post(&event("by another bus")).await.expect("ingest answers");
+    up.post(&event("by another bus"))
+        .await
+        .expect("ingest answers");
 
     let got = next(&mut subscriber).await;
     rig.drained().await;
@@ -42,35 +50,57 @@ async fn delivered_with(login: Login) -> Value {
 }
 
 fn nats(name: &str, address: &str) -> Manifest {
-    provider(name, address).with("type", json!("nats")).with("channel", json!("flux.events"))
+    provider(name, address)
+        .with("type", json!("nats"))
+        .with("channel", json!("flux.events"))
 }
 
 fn secret(name: &str, keys: &Value) -> String {
     let metadata = json!({"name": name, "namespace": "apps"});
-    json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": keys}).to_string()
+    json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": keys})
+        .to_string()
 }
 
 async fn subscribe(server: &NatsServer, options: ConnectOptions) -> Subscriber {
-    let client = options.connect(server.url()).await.expect("the test may log in");
-    let subscriber = client.subscribe("flux.>").await.expect("the test may subscribe");
+    let client = options
+        .connect(server.url())
+        .await
+        .expect("the test may log in");
+    let subscriber = client
+        .subscribe("flux.>")
+        .await
+        .expect("the test may subscribe");
     client.flush().await.expect("the server is there");
     subscriber
 }
 
 async fn next(subscriber: &mut Subscriber) -> Value {
-    let message = tokio::time::timeout(PATIENCE, subscriber.next()).await.expect("the event comes").expect("it is subscribed");
+    let message = tokio::time::timeout(PATIENCE, subscriber.next())
+        .await
+        .expect("the event comes")
+        .expect("it is subscribed");
     assert_eq!(message.subject.as_str(), "flux.events");
     serde_json::from_slice(&message.payload).expect("the event is JSON")
 }
 
 fn assert_is_the_event(got: &Value) {
-    assert_eq!((&got["message"], &got["involvedObject"]["kind"]), (&json!("by another bus"), &json!("Kustomization")), "{got}");
+    assert_eq!(
+        (&got["message"], &got["involvedObject"]["kind"]),
+        (&json!("by another bus"), &json!("Kustomization")),
+        "{got}"
+    );
 }
 
 #[tokio::test]
 async fn an_event_is_published_where_nobody_is_asked_for_a_name() {
     let (server, options) = (String::new(), ConnectOptions::new());
-    let got = delivered_with(Login { server, user_info: "", secret: json!({"other": "x"}), options }).await;
+    let got = delivered_with(Login {
+        server,
+        user_info: "",
+        secret: json!({"other": "x"}),
+        options,
+    })
+    .await;
     assert_is_the_event(&got);
 }
 
@@ -78,7 +108,15 @@ async fn an_event_is_published_where_nobody_is_asked_for_a_name() {
 async fn a_token_in_the_address_logs_in() {
     let server = "authorization { token: t0ken }".to_owned();
     let options = ConnectOptions::with_token("t0ken".into());
-    assert_is_the_event(&delivered_with(Login { server, user_info: "t0ken@", secret: json!({"other": "x"}), options }).await);
+    assert_is_the_event(
+        &delivered_with(Login {
+            server,
+            user_info: "t0ken@",
+            secret: json!({"other": "x"}),
+            options,
+        })
+        .await,
+    );
 }
 
 #[tokio::test]
@@ -86,24 +124,55 @@ async fn user_and_password_of_the_secret_log_in() {
     let server = "authorization { user: flux, password: p4ss }".to_owned();
     let options = ConnectOptions::with_user_and_password("flux".into(), "p4ss".into());
     let secret = json!({"username": "flux", "password": "p4ss"});
-    assert_is_the_event(&delivered_with(Login { server, user_info: "", secret, options }).await);
+    assert_is_the_event(
+        &delivered_with(Login {
+            server,
+            user_info: "",
+            secret,
+            options,
+        })
+        .await,
+    );
 }
 
 #[tokio::test]
 async fn an_nkey_logs_in() {
     let key = KeyPair::new_user();
     let seed = key.seed().unwrap();
-    let server = format!("authorization {{ users: [ {{ nkey: {} }} ] }}", key.public_key());
+    let server = format!(
+        "authorization {{ users: [ {{ nkey: {} }} ] }}",
+        key.public_key()
+    );
     let options = ConnectOptions::with_nkey(seed.clone());
-    assert_is_the_event(&delivered_with(Login { server, user_info: "", secret: json!({"nkey": seed}), options }).await);
+    assert_is_the_event(
+        &delivered_with(Login {
+            server,
+            user_info: "",
+            secret: json!({"nkey": seed}),
+            options,
+        })
+        .await,
+    );
 }
 
 #[tokio::test]
 async fn a_credentials_file_logs_in() {
-    let [operator, account, system, user] =
-        [KeyPair::new_operator(), KeyPair::new_account(), KeyPair::new_account(), KeyPair::new_user()];
-    let accounts = [&account, &system].map(|key| (key.public_key(), claim(&operator, &key.public_key(), "account")));
-    let preload = accounts.iter().map(|(name, claim)| format!("{name}: {claim}\n")).collect::<String>();
+    let [operator, account, system, user] = [
+        KeyPair::new_operator(),
+        KeyPair::new_account(),
+        KeyPair::new_account(),
+        KeyPair::new_user(),
+    ];
+    let accounts = [&account, &system].map(|key| {
+        (
+            key.public_key(),
+            claim(&operator, &key.public_key(), "account"),
+        )
+    });
+    let preload = accounts
+        .iter()
+        .map(|(name, claim)| format!("{name}: {claim}\n"))
+        .collect::<String>();
     let server = format!(
         "operator: {}\nsystem_account: {}\nresolver: MEMORY\nresolver_preload {{\n{preload}}}",
         claim(&operator, &operator.public_key(), "operator"),
@@ -116,13 +185,23 @@ async fn a_credentials_file_logs_in() {
         user.seed().unwrap()
     );
     let options = ConnectOptions::with_credentials(&creds).unwrap();
-    assert_is_the_event(&delivered_with(Login { server, user_info: "", secret: json!({"creds": creds}), options }).await);
+    assert_is_the_event(
+        &delivered_with(Login {
+            server,
+            user_info: "",
+            secret: json!({"creds": creds}),
+            options,
+        })
+        .await,
+    );
 }
 
 /// What `nsc` writes: a claim about a key, signed by another.
 fn claim(issuer: &KeyPair, subject: &str, kind: &str) -> String {
     let limits = match kind {
-        "account" => json!({"subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "conn": -1, "leaf": -1}),
+        "account" => {
+            json!({"subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "conn": -1, "leaf": -1})
+        }
         _ => json!({"subs": -1, "data": -1, "payload": -1}),
     };
     let mut nats = json!({"type": kind, "version": 2, "pub": {}, "sub": {}});
@@ -131,10 +210,13 @@ fn claim(issuer: &KeyPair, subject: &str, kind: &str) -> String {
         ("user", Value::Object(nats), Value::Object(limits)) => nats.extend(limits),
         _ => {}
     }
-    let claims =
-        json!({"jti": subject, "iat": 1_700_000_000, "iss": issuer.public_key(), "name": kind, "sub": subject, "nats": nats});
+    let claims = json!({"jti": subject, "iat": 1_700_000_000, "iss": issuer.public_key(), "name": kind, "sub": subject, "nats": nats});
     let encoded = |part: &Value| URL_SAFE_NO_PAD.encode(part.to_string());
-    let signed = format!("{}.{}", encoded(&json!({"typ": "JWT", "alg": "ed25519-nkey"})), encoded(&claims));
+    let signed = format!(
+        "{}.{}",
+        encoded(&json!({"typ": "JWT", "alg": "ed25519-nkey"})),
+        encoded(&claims)
+    );
     let signature = issuer.sign(signed.as_bytes()).expect("it has a seed");
     format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
 }
@@ -151,18 +233,34 @@ async fn a_server_is_believed_by_the_name_that_led_to_it() {
     std::fs::write(&key_file, key).unwrap();
     let tls = format!("tls {{ cert_file: {certificate_file:?}, key_file: {key_file:?} }}");
     let server = NatsServer::start(&folder, &tls).await;
-    let options = ConnectOptions::new().add_root_certificates(authority.file()).require_tls(true);
+    let options = ConnectOptions::new()
+        .add_root_certificates(authority.file())
+        .require_tls(true);
     let url = server.url().replace("127.0.0.1", "localhost");
     let client = options.connect(&url).await.unwrap();
     let mut subscriber = client.subscribe("flux.>").await.unwrap();
     client.flush().await.unwrap();
-    rig.rules().put_text("ca.json", &secret("ca", &json!({"ca.crt": authority.pem()})));
-    rig.rules().put_text("other.json", &secret("other", &json!({"ca.crt": Authority::new().pem()})));
+    rig.rules().put_text(
+        "ca.json",
+        &secret("ca", &json!({"ca.crt": authority.pem()})),
+    );
+    rig.rules().put_text(
+        "other.json",
+        &secret("other", &json!({"ca.crt": Authority::new().pem()})),
+    );
     let by_address = nats("by-address", server.url()).with("certSecretRef", json!({"name": "ca"}));
     let by_name = nats("by-name", &url).with("certSecretRef", json!({"name": "ca"}));
     let of_another = nats("of-another", &url).with("certSecretRef", json!({"name": "other"}));
-    rig.rules().put([by_name, by_address.that_retries_soon(), of_another.that_retries_soon()]);
-    rig.rules().put([alert("name", "by-name"), alert("address", "by-address"), alert("another", "of-another")]);
+    rig.rules().put([
+        by_name,
+        by_address.that_retries_soon(),
+        of_another.that_retries_soon(),
+    ]);
+    rig.rules().put([
+        alert("name", "by-name"),
+        alert("address", "by-address"),
+        alert("another", "of-another"),
+    ]);
     let up = rig.run(Role::up()).await;
 
     up.post(&event("by another bus")).await.unwrap();
@@ -171,5 +269,8 @@ async fn a_server_is_believed_by_the_name_that_led_to_it() {
     // The two others are refused again and again: nothing more may have come by then.
     up.logs("by-address").await;
     up.logs("of-another").await;
-    assert!(futures::poll!(subscriber.next()).is_pending(), "only the name that the certificate is for is believed");
+    assert!(
+        futures::poll!(subscriber.next()).is_pending(),
+        "only the name that the certificate is for is believed"
+    );
 }

@@ -21,18 +21,38 @@ async fn front(rig: &Rig) -> [Process; 2] {
 
 /// From now on the bucket keeps every revision of a record, for [`changes`].
 async fn keep_history(jetstream: &Context) {
-    let mut config = jetstream.get_stream("KV_latest").await.expect("the bucket is there").cached_info().config.clone();
+    let mut config = jetstream
+        .get_stream("KV_latest")
+        .await
+        .expect("the bucket is there")
+        .cached_info()
+        .config
+        .clone();
     config.max_messages_per_subject = 100_000;
-    jetstream.update_stream(&config).await.expect("a bucket can be changed");
+    jetstream
+        .update_stream(&config)
+        .await
+        .expect("a bucket can be changed");
 }
 
 /// How often another state was noted as desired, of all records.
 async fn changes(jetstream: &Context) -> usize {
-    let mut stream = jetstream.get_stream("KV_latest").await.expect("the bucket is there");
-    let last = stream.info().await.expect("the server tells a stream's state").state.last_sequence;
+    let mut stream = jetstream
+        .get_stream("KV_latest")
+        .await
+        .expect("the bucket is there");
+    let last = stream
+        .info()
+        .await
+        .expect("the server tells a stream's state")
+        .state
+        .last_sequence;
     let mut states: Vec<Vec<u8>> = Vec::new();
     for sequence in 1..=last {
-        let message = stream.get_raw_message(sequence).await.expect("every revision is kept");
+        let message = stream
+            .get_raw_message(sequence)
+            .await
+            .expect("every revision is kept");
         let record = Record::decode(message.payload).expect("the bucket holds records");
         states.push(record.desired.expect("a record has a desired state").state);
     }
@@ -44,7 +64,8 @@ async fn changes(jetstream: &Context) -> usize {
 async fn four_workers_and_two_hundred_events_in_any_order_leave_the_newest_state() {
     let (forge, rig) = (Forge::start().await, rig().await);
     forge.contents().slowest_answer = Duration::from_millis(60);
-    rig.rules().put([forge.provider("github"), alert("commits", "forge")]);
+    rig.rules()
+        .put([forge.provider("github"), alert("commits", "forge")]);
     let [ingest, _router] = front(&rig).await;
     let _workers = [
         rig.run(Role::worker()).await,
@@ -57,14 +78,23 @@ async fn four_workers_and_two_hundred_events_in_any_order_leave_the_newest_state
 
     // 77 and 200 have no common divisor, so this visits every second once; the newest is a failure.
     let seconds: Vec<u32> = (0..200).map(|step| step * 77 % 200).collect();
-    let posts = futures::stream::iter(&seconds).map(|second| post_all(&ingest, [reconciled(COMMIT, *second, second % 2 == 0)]));
+    let posts = futures::stream::iter(&seconds)
+        .map(|second| post_all(&ingest, [reconciled(COMMIT, *second, second % 2 == 0)]));
     posts.buffer_unordered(16).collect::<Vec<()>>().await;
     rig.drained().await;
 
     let (states, changes) = (forge.states(), changes(&jetstream).await);
-    println!("{} writes and {} reads for {changes} changes among 200 events", states.len(), forge.contents().reads);
+    println!(
+        "{} writes and {} reads for {changes} changes among 200 events",
+        states.len(),
+        forge.contents().reads
+    );
     assert_eq!(states.last().map(String::as_str), Some("failure"));
-    assert!(states.len() <= changes, "{} writes for {changes} changes", states.len());
+    assert!(
+        states.len() <= changes,
+        "{} writes for {changes} changes",
+        states.len()
+    );
     assert_eq!(forge.contents().reads, 1);
 }
 
@@ -72,24 +102,39 @@ async fn four_workers_and_two_hundred_events_in_any_order_leave_the_newest_state
 async fn a_writer_that_stands_still_until_a_newer_state_is_written_does_not_undo_it() {
     let (forge, rig) = (Forge::start().await, rig().await);
     // A lease lasts four timeouts and five seconds.
-    rig.rules().put([forge.provider("github").with("timeout", json!("1s")), alert("commits", "forge")]);
+    rig.rules().put([
+        forge.provider("github").with("timeout", json!("1s")),
+        alert("commits", "forge"),
+    ]);
     let [ingest, _router] = front(&rig).await;
     let still = rig.run(Role::worker()).await;
     forge.answer(false);
     post_all(&ingest, [reconciled(COMMIT, 10, true)]).await;
-    eventually("the forge has received the status", async || (forge.states() == ["success"]).then_some(())).await;
+    eventually("the forge has received the status", async || {
+        (forge.states() == ["success"]).then_some(())
+    })
+    .await;
 
     still.freeze();
     let _other = rig.run(Role::worker()).await;
     forge.answer(true);
     post_all(&ingest, [reconciled(COMMIT, 20, false)]).await;
-    eventually("the newer state is written", async || (forge.states().len() > 1).then_some(())).await;
+    eventually("the newer state is written", async || {
+        (forge.states().len() > 1).then_some(())
+    })
+    .await;
     still.thaw();
 
-    eventually("the writer has let go", async || (still.metric("tidings_worker_held", "").await == 0.0).then_some(())).await;
+    eventually("the writer has let go", async || {
+        (still.metric("tidings_worker_held", "").await == 0.0).then_some(())
+    })
+    .await;
     rig.drained().await;
     let states = forge.states();
     println!("the forge was told {states:?}");
     assert_eq!(states.last().map(String::as_str), Some("failure"));
-    assert!(states.len() <= 4, "two changes, one lost lease, one answer too late: {states:?}");
+    assert!(
+        states.len() <= 4,
+        "two changes, one lost lease, one answer too late: {states:?}"
+    );
 }

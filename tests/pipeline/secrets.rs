@@ -20,13 +20,30 @@ async fn a_service_that_repeats_secrets_gets_them_into_no_log_metric_dead_letter
     ));
     let keys = json!({"token": TOKEN, "username": "me", "password": PASSWORD, "headers": format!("X-Key: {HEADER}"),
         "address": format!("{}?{TOKEN}", receiver.url())});
-    let secret =
-        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "key", "namespace": "apps"}, "stringData": keys});
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "key", "namespace": "apps"}, "stringData": keys});
     rig.rules().put_text("secret.json", &secret.to_string());
-    let types = ["generic", "generic-hmac", "slack", "discord", "webex", "zulip", "opsgenie", "alertmanager", "datadog", "otel"];
+    let types = [
+        "generic",
+        "generic-hmac",
+        "slack",
+        "discord",
+        "webex",
+        "zulip",
+        "opsgenie",
+        "alertmanager",
+        "datadog",
+        "otel",
+    ];
     for name in types {
-        let provider = provider(name, receiver.url()).with("type", json!(name)).with("channel", json!("a/b"));
-        rig.rules().put([provider.with("username", json!("me")).with("secretRef", json!({"name": "key"})), alert(name, name)]);
+        let provider = provider(name, receiver.url())
+            .with("type", json!(name))
+            .with("channel", json!("a/b"));
+        rig.rules().put([
+            provider
+                .with("username", json!("me"))
+                .with("secretRef", json!({"name": "key"})),
+            alert(name, name),
+        ]);
     }
     let up = rig.run(Role::up().args(["--log-level", "trace"])).await;
 
@@ -41,23 +58,42 @@ async fn a_service_that_repeats_secrets_gets_them_into_no_log_metric_dead_letter
     let told: Vec<(&str, String)> = vec![
         ("log", up.log().join("\n")),
         ("metrics", metrics),
-        ("dead letters", letters.iter().map(|letter| String::from_utf8_lossy(&letter.encode_to_vec()).into_owned()).collect()),
+        (
+            "dead letters",
+            letters
+                .iter()
+                .map(|letter| String::from_utf8_lossy(&letter.encode_to_vec()).into_owned())
+                .collect(),
+        ),
         ("outcomes", stored(&rig, "OUTCOMES").await),
         ("deliveries and events", stored(&rig, "EVENTS").await),
     ];
     for (place, text) in &told {
         assert!(text.len() > 50, "{place} hold something");
         for secret in [TOKEN, HEADER, PASSWORD] {
-            let at = text.find(secret).map(|at| &text[at.saturating_sub(300)..at]);
+            let at = text
+                .find(secret)
+                .map(|at| &text[at.saturating_sub(300)..at]);
             assert_eq!(at, None, "{secret} is in the {place}");
         }
     }
-    assert!(receiver.received().iter().any(|request| request.header("x-key") == Some(HEADER)), "the service itself gets it");
+    assert!(
+        receiver
+            .received()
+            .iter()
+            .any(|request| request.header("x-key") == Some(HEADER)),
+        "the service itself gets it"
+    );
 }
 
 /// Every message of a stream, as text.
 async fn stored(rig: &Rig, name: &str) -> String {
-    let stream = rig.jetstream().await.get_stream(name).await.expect("the stream is there");
+    let stream = rig
+        .jetstream()
+        .await
+        .get_stream(name)
+        .await
+        .expect("the stream is there");
     let state = stream.cached_info().state.clone();
     let mut text = String::new();
     for sequence in state.first_sequence..=state.last_sequence {

@@ -22,7 +22,8 @@ pub async fn rig() -> Rig {
 /// A forge, a rig with a Provider of type github for it, and everything in one process.
 async fn everything() -> (Forge, Rig, Process) {
     let (forge, rig) = (Forge::start().await, rig().await);
-    rig.rules().put([forge.provider("github"), alert("commits", "forge")]);
+    rig.rules()
+        .put([forge.provider("github"), alert("commits", "forge")]);
     let up = rig.run(Role::up()).await;
     (forge, rig, up)
 }
@@ -31,7 +32,8 @@ async fn everything() -> (Forge, Rig, Process) {
 pub fn reconciled(commit: &str, second: u32, succeeded: bool) -> Value {
     let mut event = event(&format!("reconciled at {second}"));
     event["timestamp"] = format!("2026-01-02T03:{:02}:{:02}Z", second / 60, second % 60).into();
-    event["metadata"] = json!({"kustomize.toolkit.fluxcd.io/revision": format!("main@sha1:{commit}")});
+    event["metadata"] =
+        json!({"kustomize.toolkit.fluxcd.io/revision": format!("main@sha1:{commit}")});
     if !succeeded {
         event["severity"] = "error".into();
         event["reason"] = "HealthCheckFailed".into();
@@ -41,7 +43,10 @@ pub fn reconciled(commit: &str, second: u32, succeeded: bool) -> Value {
 
 pub async fn post_all(process: &Process, events: impl IntoIterator<Item = Value>) {
     for event in events {
-        assert_eq!(process.post(&event).await.expect("ingest answers").status, 202);
+        assert_eq!(
+            process.post(&event).await.expect("ingest answers").status,
+            202
+        );
     }
 }
 
@@ -60,12 +65,20 @@ async fn an_unchanged_status_costs_no_call_and_every_change_costs_one() {
     let (forge, rig, up) = everything().await;
 
     for (first, succeeded) in [(0, true), (20, false), (40, true)] {
-        post_all(&up, (first..first + 10).map(|second| reconciled(COMMIT, second, succeeded))).await;
+        post_all(
+            &up,
+            (first..first + 10).map(|second| reconciled(COMMIT, second, succeeded)),
+        )
+        .await;
         rig.drained().await;
     }
 
     assert_eq!(forge.states(), ["success", "failure", "success"]);
-    assert_eq!(forge.contents().reads, 1, "what the forge holds is asked for once");
+    assert_eq!(
+        forge.contents().reads,
+        1,
+        "what the forge holds is asked for once"
+    );
 }
 
 #[tokio::test]
@@ -97,9 +110,14 @@ async fn a_clock_of_2099_does_not_freeze_its_commit() {
     let (forge, rig, up) = everything().await;
     let mut from_2099 = reconciled(COMMIT, 0, true);
     from_2099["timestamp"] = "2099-01-01T00:00:00Z".into();
-    // At most a minute ahead of receipt counts, of this one as of the other; and this one is received later.
+    // At most a minute ahead of receipt counts, of this one as of the other; and this one is
+    // received later.
     let mut next = reconciled(COMMIT, 1, false);
-    next["timestamp"] = jiff::Timestamp::now().checked_add(Duration::from_secs(600)).expect("it is a time").to_string().into();
+    next["timestamp"] = jiff::Timestamp::now()
+        .checked_add(Duration::from_secs(600))
+        .expect("it is a time")
+        .to_string()
+        .into();
 
     post_all(&up, [from_2099]).await;
     rig.drained().await;
@@ -116,7 +134,13 @@ async fn after_an_outage_each_commit_gets_one_write_with_its_newest_state() {
 
     let commits: Vec<String> = (0..100).map(|number| format!("{number:040x}")).collect();
     for second in 0..10 {
-        post_all(&up, commits.iter().map(|commit| reconciled(commit, second, second % 2 == 0))).await;
+        post_all(
+            &up,
+            commits
+                .iter()
+                .map(|commit| reconciled(commit, second, second % 2 == 0)),
+        )
+        .await;
     }
     deliveries_are(&rig, 100).await;
     forge.refuse(None);
@@ -124,13 +148,23 @@ async fn after_an_outage_each_commit_gets_one_write_with_its_newest_state() {
 
     let mut writes = forge.contents().writes.clone();
     writes.sort();
-    assert_eq!(writes, commits.into_iter().map(|commit| (commit, "failure".to_owned())).collect::<Vec<_>>());
+    assert_eq!(
+        writes,
+        commits
+            .into_iter()
+            .map(|commit| (commit, "failure".to_owned()))
+            .collect::<Vec<_>>()
+    );
 }
 
 #[tokio::test]
 async fn what_comes_while_the_forge_limits_us_waits_as_one_and_is_one_write() {
     let limits = [
-        (403, "retry-after", "You have exceeded a secondary rate limit."),
+        (
+            403,
+            "retry-after",
+            "You have exceeded a secondary rate limit.",
+        ),
         (403, "x-ratelimit-reset", "API rate limit exceeded"),
         (429, "retry-after", ""),
     ];
@@ -139,11 +173,22 @@ async fn what_comes_while_the_forge_limits_us_waits_as_one_and_is_one_write() {
         let reset = jiff::Timestamp::now().as_second() + 2;
         let headers = match header {
             "retry-after" => vec![("retry-after", "2".to_owned())],
-            _ => vec![("x-ratelimit-remaining", "0".to_owned()), ("x-ratelimit-reset", reset.to_string())],
+            _ => vec![
+                ("x-ratelimit-remaining", "0".to_owned()),
+                ("x-ratelimit-reset", reset.to_string()),
+            ],
         };
-        forge.refuse(Some(Refusal { status, headers, body }));
+        forge.refuse(Some(Refusal {
+            status,
+            headers,
+            body,
+        }));
 
-        post_all(&up, (0..10).map(|second| reconciled(COMMIT, second, second % 2 == 0))).await;
+        post_all(
+            &up,
+            (0..10).map(|second| reconciled(COMMIT, second, second % 2 == 0)),
+        )
+        .await;
         deliveries_are(&rig, 1).await;
         forge.refuse(None);
         rig.drained().await;
@@ -157,48 +202,79 @@ async fn what_comes_while_the_forge_limits_us_waits_as_one_and_is_one_write() {
 async fn a_key_that_waits_for_its_slot_takes_no_other_and_is_not_pushed_back() {
     const HOUR_MS: i64 = 3_600_000;
     let (forge, rig) = (Forge::start().await, rig().await);
-    rig.rules().put([forge.provider("github").with("rateLimit", json!("1/1h")), alert("commits", "forge")]);
+    rig.rules().put([
+        forge.provider("github").with("rateLimit", json!("1/1h")),
+        alert("commits", "forge"),
+    ]);
     let up = rig.run(Role::up()).await;
     let commits: Vec<String> = (0..3).map(|number| format!("{number:040x}")).collect();
     let slots = async || {
-        let delivery = |message: StreamMessage| Delivery::decode(message.payload).expect("what is parked is a delivery");
-        all_parked(&rig).await.into_iter().map(|message| delivery(message).slot_ms).collect::<Vec<_>>()
+        let delivery = |message: StreamMessage| {
+            Delivery::decode(message.payload).expect("what is parked is a delivery")
+        };
+        all_parked(&rig)
+            .await
+            .into_iter()
+            .map(|message| delivery(message).slot_ms)
+            .collect::<Vec<_>>()
     };
     let planned = async |count: f64| {
         let planned = async || up.metric("tidings_router_deliveries_total", "").await;
-        eventually("all are planned", async || (planned().await >= count).then_some(())).await;
+        eventually("all are planned", async || {
+            (planned().await >= count).then_some(())
+        })
+        .await;
     };
     post_all(&up, [reconciled(&commits[0], 0, true)]).await;
-    eventually("the first status is set", async || (!forge.contents().writes.is_empty()).then_some(())).await;
+    eventually("the first status is set", async || {
+        (!forge.contents().writes.is_empty()).then_some(())
+    })
+    .await;
     post_all(&up, [reconciled(&commits[1], 0, true)]).await;
     parked(&up, "limited", 1.0).await;
     let slot_ms = slots().await[0];
 
-    post_all(&up, (1..20).map(|second| reconciled(&commits[1], second, second % 2 == 0))).await;
+    post_all(
+        &up,
+        (1..20).map(|second| reconciled(&commits[1], second, second % 2 == 0)),
+    )
+    .await;
     planned(21.0).await;
     deliveries_are(&rig, 1).await;
     post_all(&up, [reconciled(&commits[2], 0, true)]).await;
     planned(22.0).await;
 
     let expected = [slot_ms, slot_ms + HOUR_MS];
-    eventually("the next slot is the next key's", async || (slots().await == expected).then_some(())).await;
+    eventually("the next slot is the next key's", async || {
+        (slots().await == expected).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_commit_that_has_as_many_statuses_as_github_takes_is_a_dead_letter_that_says_so() {
     let (forge, rig, up) = everything().await;
-    let body =
-        r#"{"message": "Validation Failed", "errors": "This SHA and context has reached the maximum number of statuses."}"#;
+    let body = r#"{"message": "Validation Failed", "errors": "This SHA and context has reached the maximum number of statuses."}"#;
 
     post_all(&up, [reconciled(COMMIT, 0, true)]).await;
     rig.drained().await;
-    forge.refuse(Some(Refusal { status: 422, headers: Vec::new(), body }));
+    forge.refuse(Some(Refusal {
+        status: 422,
+        headers: Vec::new(),
+        body,
+    }));
     post_all(&up, [reconciled(COMMIT, 1, false)]).await;
     rig.drained().await;
 
     let letters = rig.dead_letters().await;
     assert_eq!(letters.len(), 1);
-    assert!(letters[0].detail.contains("as many statuses of this context as GitHub takes"), "{}", letters[0].detail);
+    assert!(
+        letters[0]
+            .detail
+            .contains("as many statuses of this context as GitHub takes"),
+        "{}",
+        letters[0].detail
+    );
 }
 
 #[tokio::test]
@@ -213,11 +289,19 @@ async fn a_lost_bucket_costs_one_read_of_a_key_and_no_write() {
     forge.contents().statuses.extend(others);
     let reads = forge.contents().reads;
 
-    rig.jetstream().await.delete_key_value("latest").await.expect("the bucket is there");
+    rig.jetstream()
+        .await
+        .delete_key_value("latest")
+        .await
+        .expect("the bucket is there");
     post_all(&up, [reconciled(COMMIT, 1, true)]).await;
     rig.drained().await;
     assert_eq!(forge.states(), ["success"]);
-    assert_eq!(forge.contents().reads - reads, 3, "of three pages of fifty, ours is on the last");
+    assert_eq!(
+        forge.contents().reads - reads,
+        3,
+        "of three pages of fifty, ours is on the last"
+    );
 
     post_all(&up, (2..6).map(|second| reconciled(COMMIT, second, true))).await;
     rig.drained().await;
@@ -230,8 +314,21 @@ async fn a_lost_bucket_costs_one_read_of_a_key_and_no_write() {
 #[tokio::test]
 async fn records_end_ninety_days_after_their_last_write() {
     let (_forge, rig, _up) = everything().await;
-    let bucket = rig.jetstream().await.get_stream("KV_latest").await.expect("the bucket is there");
+    let bucket = rig
+        .jetstream()
+        .await
+        .get_stream("KV_latest")
+        .await
+        .expect("the bucket is there");
     let config = &bucket.cached_info().config;
     assert_eq!(config.max_age, Duration::from_secs(90 * 24 * 3600));
-    assert_eq!((config.max_messages_per_subject, config.max_messages, config.max_bytes), (1, -1, -1), "nothing else ends them");
+    assert_eq!(
+        (
+            config.max_messages_per_subject,
+            config.max_messages,
+            config.max_bytes
+        ),
+        (1, -1, -1),
+        "nothing else ends them"
+    );
 }

@@ -8,7 +8,9 @@ use crate::TIDINGS;
 const COMMIT: &str = "8ba2d1c0a4e4b1c2d3e4f5a6b7c8d9e0f1a2b3c4";
 
 fn slack(receiver: &Receiver) -> Manifest {
-    provider("chat", receiver.url()).with("type", json!("slack")).that_retries_soon()
+    provider("chat", receiver.url())
+        .with("type", json!("slack"))
+        .that_retries_soon()
 }
 
 fn inline(text: &str) -> Value {
@@ -23,8 +25,12 @@ fn texts(template: &str) -> String {
 
 /// The attachments' texts of Slack messages, in the order of the text.
 fn shown(receiver: &Receiver) -> Vec<String> {
-    let text =
-        |received: tidings_rig::Received| received.json()["attachments"][0]["text"].as_str().unwrap_or_default().to_owned();
+    let text = |received: tidings_rig::Received| {
+        received.json()["attachments"][0]["text"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    };
     let mut texts: Vec<String> = receiver.accepted().into_iter().map(text).collect();
     texts.sort();
     texts
@@ -34,20 +40,35 @@ fn shown(receiver: &Receiver) -> Vec<String> {
 async fn a_template_of_the_alert_goes_before_that_of_the_provider() {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
-    rig.rules().put([slack(&receiver).with("template", inline("by default: {{ event.message }}"))]);
-    let own = inline("{% set title = 'T' %}of the Alert {{ alert.name }}: {{ name }} in {{ cluster }}");
-    rig.rules().put([alert("own", "chat").with("template", own), alert("without", "chat")]);
+    rig.rules()
+        .put([slack(&receiver).with("template", inline("by default: {{ event.message }}"))]);
+    let own =
+        inline("{% set title = 'T' %}of the Alert {{ alert.name }}: {{ name }} in {{ cluster }}");
+    rig.rules().put([
+        alert("own", "chat").with("template", own),
+        alert("without", "chat"),
+    ]);
     let up = rig.run(Role::up()).await;
 
     up.post(&event("done")).await.unwrap();
 
     receiver.receives(2).await;
     rig.drained().await;
-    assert_eq!(shown(&receiver), ["by default: done", "of the Alert own: apps in default"]);
-    assert!(receiver.received().iter().any(|received| received.json()["attachments"][0]["author_name"] == "T"));
-    assert!(
-        rig.outcomes().await.iter().all(|told| told.attempt.as_ref().is_some_and(|attempt| attempt.template_error.is_empty()))
+    assert_eq!(
+        shown(&receiver),
+        ["by default: done", "of the Alert own: apps in default"]
     );
+    assert!(
+        receiver
+            .received()
+            .iter()
+            .any(|received| received.json()["attachments"][0]["author_name"] == "T")
+    );
+    assert!(rig.outcomes().await.iter().all(|told| {
+        told.attempt
+            .as_ref()
+            .is_some_and(|attempt| attempt.template_error.is_empty())
+    }));
 }
 
 #[tokio::test]
@@ -57,15 +78,25 @@ async fn what_waits_takes_the_template_as_it_is_at_the_attempt() {
     receiver.answer_with(Reply::Status(503));
     rig.rules().put_text("texts.json", &texts("old"));
     let reference = json!({"configMapKeyRef": {"name": "texts", "key": "short"}});
-    rig.rules().put([slack(&receiver), alert("all", "chat").with("template", reference)]);
+    rig.rules().put([
+        slack(&receiver),
+        alert("all", "chat").with("template", reference),
+    ]);
     let up = rig.run(Role::up()).await;
     up.post(&event("done")).await.unwrap();
-    assert_eq!(receiver.receives(1).await[0].json()["attachments"][0]["text"], "old");
+    assert_eq!(
+        receiver.receives(1).await[0].json()["attachments"][0]["text"],
+        "old"
+    );
 
     rig.rules().put_text("texts.json", &texts("new"));
 
     eventually("an attempt has the new text", async || {
-        receiver.received().last().is_some_and(|received| received.json()["attachments"][0]["text"] == "new").then_some(())
+        receiver
+            .received()
+            .last()
+            .is_some_and(|received| received.json()["attachments"][0]["text"] == "new")
+            .then_some(())
     })
     .await;
     receiver.answer_with(Reply::Status(200));
@@ -79,7 +110,8 @@ async fn a_template_that_cant_be_used_costs_its_wording_and_nothing_else() {
     let receiver = Receiver::start().await;
     rig.rules().put_text("texts.json", &texts("text"));
     let reference = |key: &str| json!({"configMapKeyRef": {"name": "texts", "key": key}});
-    let endless = "{% for a in event.message %}{% for b in event.message %}{{ a }}{% endfor %}{% endfor %}";
+    let endless =
+        "{% for a in event.message %}{% for b in event.message %}{{ a }}{% endfor %}{% endfor %}";
     rig.rules().put([
         slack(&receiver),
         alert("endless", "chat").with("template", inline(endless)),
@@ -95,9 +127,15 @@ async fn a_template_that_cant_be_used_costs_its_wording_and_nothing_else() {
     receiver.receives(4).await;
     rig.drained().await;
     assert_eq!(shown(&receiver), vec![message; 4], "the standard form");
-    let outcomes = eventually("each attempt is told", async || Some(rig.outcomes().await).filter(|told| told.len() == 4)).await;
+    let outcomes = eventually("each attempt is told", async || {
+        Some(rig.outcomes().await).filter(|told| told.len() == 4)
+    })
+    .await;
     for told in outcomes {
-        let (alert, attempt) = (told.alert.unwrap_or_default().name, told.attempt.unwrap_or_default());
+        let (alert, attempt) = (
+            told.alert.unwrap_or_default().name,
+            told.attempt.unwrap_or_default(),
+        );
         let expected = match alert.as_str() {
             "endless" => "out of fuel",
             "missing" => "no key long in ConfigMap apps/texts",
@@ -105,9 +143,17 @@ async fn a_template_that_cant_be_used_costs_its_wording_and_nothing_else() {
             _ => "line 1: ",
         };
         assert_eq!(attempt.outcome, "delivered", "{alert}");
-        assert!(attempt.template_error.contains(expected), "{alert}: {}", attempt.template_error);
+        assert!(
+            attempt.template_error.contains(expected),
+            "{alert}: {}",
+            attempt.template_error
+        );
     }
-    assert_eq!(up.metric("tidings_worker_template_errors_total", "type=\"slack\"").await, 4.0);
+    assert_eq!(
+        up.metric("tidings_worker_template_errors_total", "type=\"slack\"")
+            .await,
+        4.0
+    );
     up.logs("spec.template.inline").await;
 }
 
@@ -115,10 +161,23 @@ async fn a_template_that_cant_be_used_costs_its_wording_and_nothing_else() {
 async fn links_are_shown_where_the_settings_or_the_provider_say_so() {
     let rig = Rig::start(TIDINGS).await;
     let [receiver, without] = [Receiver::start().await, Receiver::start().await];
-    let quiet = provider("quiet", without.url()).with("type", json!("slack")).with("links", json!(false));
-    rig.rules().put([slack(&receiver), quiet, alert("all", "chat"), alert("quiet", "quiet")]);
+    let quiet = provider("quiet", without.url())
+        .with("type", json!("slack"))
+        .with("links", json!(false));
+    rig.rules().put([
+        slack(&receiver),
+        quiet,
+        alert("all", "chat"),
+        alert("quiet", "quiet"),
+    ]);
     let pattern = "https://grafana.example.com/d/flux?ns={{ namespace }}&rev={{ short_commit }}";
-    let up = rig.run(Role::up().env("TIDINGS_LINKS__ENABLED", "true").env("TIDINGS_LINKS__DASHBOARD", pattern)).await;
+    let up = rig
+        .run(
+            Role::up()
+                .env("TIDINGS_LINKS__ENABLED", "true")
+                .env("TIDINGS_LINKS__DASHBOARD", pattern),
+        )
+        .await;
     let mut done = event("done");
     done["metadata"] = json!({
         "kustomize.toolkit.fluxcd.io/revision": format!("main@sha1:{COMMIT}"),
@@ -133,8 +192,14 @@ async fn links_are_shown_where_the_settings_or_the_provider_say_so() {
         {"type": "button", "text": "Commit", "url": page},
         {"type": "button", "text": "Dashboard", "url": "https://grafana.example.com/d/flux?ns=apps&rev=8ba2d1c"},
     ]);
-    assert_eq!((&attachment["text"], &attachment["actions"]), (&json!("done"), &buttons));
-    assert_eq!(without.receives(1).await[0].json()["attachments"][0].get("actions"), None);
+    assert_eq!(
+        (&attachment["text"], &attachment["actions"]),
+        (&json!("done"), &buttons)
+    );
+    assert_eq!(
+        without.receives(1).await[0].json()["attachments"][0].get("actions"),
+        None
+    );
 }
 
 #[tokio::test]
@@ -148,39 +213,77 @@ async fn a_pattern_that_cant_be_used_is_refused_at_start() {
 }
 
 #[tokio::test]
-async fn a_commit_status_tells_progress_and_links_under_a_qualified_id_where_the_provider_says_so() {
+async fn a_commit_status_tells_progress_and_links_under_a_qualified_id_where_the_provider_says_so()
+{
     let rig = Rig::start(TIDINGS).await;
     let forge = Receiver::start().await;
     let options = json!({"pending": true, "id": "qualified", "targetURL": "https://d.example.com/{{ cluster }}/{{ name }}"});
     let address = forge.url().replace("/hook", "/acme/deploy");
-    let github = provider("forge", &address).with("type", json!("github")).with("secretRef", json!({"name": "forge"}));
-    rig.rules().put([github.with("commitStatus", options), alert("commits", "forge")]);
+    let github = provider("forge", &address)
+        .with("type", json!("github"))
+        .with("secretRef", json!({"name": "forge"}));
+    rig.rules().put([
+        github.with("commitStatus", options),
+        alert("commits", "forge"),
+    ]);
     let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: forge, namespace: apps}\nstringData: {token: hidden-token}\n";
     rig.rules().put_text("secret.yaml", secret);
     let up = rig.run(Role::up().args(["--cluster", "eu-1"])).await;
 
-    for (second, reason) in [(1, "Progressing"), (2, "ReconciliationSucceeded"), (3, "ReconciliationSucceeded")] {
+    for (second, reason) in [
+        (1, "Progressing"),
+        (2, "ReconciliationSucceeded"),
+        (3, "ReconciliationSucceeded"),
+    ] {
         let mut event = event(&format!("{reason} {second}"));
         event["reason"] = reason.into();
         event["timestamp"] = format!("2026-01-02T03:04:0{second}Z").into();
-        event["metadata"] = json!({"kustomize.toolkit.fluxcd.io/revision": format!("main@sha1:{COMMIT}")});
+        event["metadata"] =
+            json!({"kustomize.toolkit.fluxcd.io/revision": format!("main@sha1:{COMMIT}")});
         up.post(&event).await.unwrap();
         rig.drained().await;
     }
 
-    let written: Vec<Value> = forge.received().iter().filter(|call| !call.body.is_empty()).map(|call| call.json()).collect();
+    let written: Vec<Value> = forge
+        .received()
+        .iter()
+        .filter(|call| !call.body.is_empty())
+        .map(|call| call.json())
+        .collect();
     let status = |state: &str, description: &str| {
-        let (context, target) = ("eu-1/apps/kustomization/apps/", "https://d.example.com/eu-1/apps");
-        (state.to_owned(), description.to_owned(), context.to_owned(), target.to_owned())
+        let (context, target) = (
+            "eu-1/apps/kustomization/apps/",
+            "https://d.example.com/eu-1/apps",
+        );
+        (
+            state.to_owned(),
+            description.to_owned(),
+            context.to_owned(),
+            target.to_owned(),
+        )
     };
     let told = |body: &Value| {
         let text = |key: &str| body[key].as_str().unwrap_or_default().to_owned();
         // The rest is of the Provider's uid.
-        let context = text("context").trim_end_matches(|letter: char| letter != '/').to_owned();
-        (text("state"), text("description"), context, text("target_url"))
+        let context = text("context")
+            .trim_end_matches(|letter: char| letter != '/')
+            .to_owned();
+        (
+            text("state"),
+            text("description"),
+            context,
+            text("target_url"),
+        )
     };
-    let expected = [status("pending", "progressing"), status("success", "reconciliation succeeded")];
-    assert_eq!(written.iter().map(told).collect::<Vec<_>>(), expected, "the third event changes nothing");
+    let expected = [
+        status("pending", "progressing"),
+        status("success", "reconciliation succeeded"),
+    ];
+    assert_eq!(
+        written.iter().map(told).collect::<Vec<_>>(),
+        expected,
+        "the third event changes nothing"
+    );
 }
 
 #[tokio::test]
@@ -189,13 +292,24 @@ async fn a_template_that_takes_long_holds_up_no_other_delivery() {
     let [chat, hook] = [Receiver::start().await, Receiver::start().await];
     let replaced = "long|replace('m','mmmm')|replace('n','')|replace('m','n')|replace('n','m')";
     let words = "{% set long %}LONG{% endset %}{% for a in long|truncate(900) %}{% if REPLACED %}{% endif %}{% endfor %}done";
-    let slow = words.replace("LONG", &"mn".repeat(6 << 10)).replace("REPLACED", replaced);
-    rig.rules().put([slack(&chat).with("template", inline(&slow)), alert("to-chat", "chat")]);
+    let slow = words
+        .replace("LONG", &"mn".repeat(6 << 10))
+        .replace("REPLACED", replaced);
+    rig.rules().put([
+        slack(&chat).with("template", inline(&slow)),
+        alert("to-chat", "chat"),
+    ]);
     let to_hook = json!([{"kind": "HelmRelease", "name": "*"}]);
-    rig.rules().put([provider("hook", hook.url()), alert("to-hook", "hook").with("eventSources", to_hook)]);
+    rig.rules().put([
+        provider("hook", hook.url()),
+        alert("to-hook", "hook").with("eventSources", to_hook),
+    ]);
     let up = rig.run(Role::up().env("TOKIO_WORKER_THREADS", "1")).await;
     up.post(&event("slow")).await.unwrap();
-    eventually("it is at work", async || (up.metric("tidings_worker_held", "").await > 0.5).then_some(())).await;
+    eventually("it is at work", async || {
+        (up.metric("tidings_worker_held", "").await > 0.5).then_some(())
+    })
+    .await;
 
     let mut quick = event("quick");
     quick["involvedObject"]["kind"] = "HelmRelease".into();

@@ -28,15 +28,23 @@ impl Ended {
 
     /// Its lines as JSON.
     pub fn json(&self) -> Vec<serde_json::Value> {
-        self.lines().into_iter().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect()
+        self.lines()
+            .into_iter()
+            .map(|line| serde_json::from_str(line).expect("each line is JSON"))
+            .collect()
     }
 
-    /// Asserts that it failed with a sentence that contains each of these texts, and with nothing on standard output.
+    /// Asserts that it failed with a sentence that contains each of these texts, and with nothing
+    /// on standard output.
     pub fn failed_naming(&self, texts: &[&str]) {
         assert!(self.status.is_some_and(|status| status != 0), "{self:?}");
         assert_eq!(self.stdout, "", "what is wrong is told on standard error");
         for text in texts {
-            assert!(self.stderr.contains(text), "{text:?} is told: {}", self.stderr);
+            assert!(
+                self.stderr.contains(text),
+                "{text:?} is told: {}",
+                self.stderr
+            );
         }
         assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
     }
@@ -51,10 +59,16 @@ pub async fn tidings(arguments: &[&str]) -> Ended {
 pub async fn tidings_with(environment: &[(&str, &str)], arguments: &[&str]) -> Ended {
     let mut command = command(arguments);
     command.envs(environment.iter().copied());
-    let output = timeout(PATIENCE, command.output()).await.unwrap_or_else(|_| panic!("`tidings {}` ends", arguments.join(" ")));
+    let output = timeout(PATIENCE, command.output())
+        .await
+        .unwrap_or_else(|_| panic!("`tidings {}` ends", arguments.join(" ")));
     let output = output.expect("the executable can be started");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("the output is text");
-    Ended { status: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    Ended {
+        status: output.status.code(),
+        stdout: text(output.stdout),
+        stderr: text(output.stderr),
+    }
 }
 
 /// A path as an argument.
@@ -64,7 +78,11 @@ pub fn text(path: &Path) -> &str {
 
 fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(TIDINGS);
-    command.args(arguments).env("NATS_SERVER", NatsServer::executable()).stdin(Stdio::null()).kill_on_drop(true);
+    command
+        .args(arguments)
+        .env("NATS_SERVER", NatsServer::executable())
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
     command
 }
 
@@ -82,14 +100,20 @@ impl Following {
 
     /// Starts any command.
     pub fn start(mut command: Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().expect("the executable can be started");
+        let mut child = command
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the executable can be started");
         let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
         Self { child, lines }
     }
 
     /// Its next line.
     pub async fn next(&mut self) -> String {
-        let line = timeout(PATIENCE, self.lines.next_line()).await.expect("there is another line");
+        let line = timeout(PATIENCE, self.lines.next_line())
+            .await
+            .expect("there is another line");
         line.expect("the output is text").expect("it goes on")
     }
 
@@ -106,7 +130,11 @@ impl Following {
 
     /// Presses Ctrl-C.
     pub fn interrupt(&self) {
-        let id = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed())).expect("it has not ended");
+        let id = self
+            .child
+            .id()
+            .and_then(|id| Pid::from_raw(id.cast_signed()))
+            .expect("it has not ended");
         kill_process(id, Signal::INT).expect("a child of ours can be signalled");
     }
 

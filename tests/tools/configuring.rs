@@ -9,7 +9,11 @@ use crate::command::{text, tidings_with};
 async fn all_mistakes_of_all_layers_are_told_together() {
     let rig = Rig::start(TIDINGS).await;
     let file = rig.folder().join("settings.yaml");
-    std::fs::write(&file, "nats:\n  replicas: none\n  pasword: hunter2\nlog: {format: xml}\n").unwrap();
+    std::fs::write(
+        &file,
+        "nats:\n  replicas: none\n  pasword: hunter2\nlog: {format: xml}\n",
+    )
+    .unwrap();
     let environment = [
         ("TIDINGS_SHUTDOWN_GRACE", "soon"),
         ("TIDINGS_LISTENN", "127.0.0.1:1"),
@@ -17,7 +21,17 @@ async fn all_mistakes_of_all_layers_are_told_together() {
         ("TIDINGS_NATS__TLS__CERT", "cert.pem"),
     ];
 
-    let arguments = ["ingest", "--config", text(&file), "--listen", "here", "--admin", "80:80", "--dedupe-interval", "5"];
+    let arguments = [
+        "ingest",
+        "--config",
+        text(&file),
+        "--listen",
+        "here",
+        "--admin",
+        "80:80",
+        "--dedupe-interval",
+        "5",
+    ];
     let ended = tidings_with(&environment, &arguments).await;
 
     ended.failed_naming(&[
@@ -33,28 +47,60 @@ async fn all_mistakes_of_all_layers_are_told_together() {
         "admin (flag --admin)",
         "ingest.dedupe_interval (flag --dedupe-interval)",
     ]);
-    assert_eq!(ended.stderr.matches("the settings can't be used").count(), 1, "{}", ended.stderr);
+    assert_eq!(
+        ended.stderr.matches("the settings can't be used").count(),
+        1,
+        "{}",
+        ended.stderr
+    );
     assert!(!ended.stderr.contains("hunter2"), "{}", ended.stderr);
 }
 
 #[tokio::test]
 async fn flags_go_before_the_environment_and_that_before_the_file_and_no_secret_is_printed() {
-    let rig = Rig::start_with(TIDINGS, |_| "authorization { user: hub, password: hunter2 }".to_owned()).await;
+    let rig = Rig::start_with(TIDINGS, |_| {
+        "authorization { user: hub, password: hunter2 }".to_owned()
+    })
+    .await;
     let [file, secret] = ["settings.yaml", "password"].map(|name| rig.folder().join(name));
     std::fs::write(&secret, "hunter2\n").unwrap();
-    let settings = format!("cluster: from-file\nshutdown_grace: 7s\nnats: {{username: hub, password_file: {}}}\n", text(&secret));
+    let settings = format!(
+        "cluster: from-file\nshutdown_grace: 7s\nnats: {{username: hub, password_file: {}}}\n",
+        text(&secret)
+    );
     std::fs::write(&file, settings).unwrap();
-    let layers = Role::up().args(["--config", text(&file), "--cluster", "from-flag", "--log-level", "trace"]);
+    let layers = Role::up().args([
+        "--config",
+        text(&file),
+        "--cluster",
+        "from-flag",
+        "--log-level",
+        "trace",
+    ]);
 
-    let mut up = rig.run(layers.env("TIDINGS_CLUSTER", "from-variable").env("TIDINGS_ROUTER__CONCURRENCY", "17")).await;
+    let mut up = rig
+        .run(
+            layers
+                .env("TIDINGS_CLUSTER", "from-variable")
+                .env("TIDINGS_ROUTER__CONCURRENCY", "17"),
+        )
+        .await;
 
     let printed: serde_json::Value = serde_json::from_str(&up.logs("starting").await).unwrap();
-    let printed: serde_json::Value = serde_json::from_str(printed["settings"].as_str().unwrap()).unwrap();
+    let printed: serde_json::Value =
+        serde_json::from_str(printed["settings"].as_str().unwrap()).unwrap();
     assert_eq!(printed["cluster"], "from-flag");
     assert_eq!(printed["router"]["concurrency"], 17);
     assert_eq!(printed["shutdown_grace"], "7s");
-    assert_eq!((&printed["nats"]["username"], &printed["nats"]["password"]), (&"hub".into(), &"***".into()));
+    assert_eq!(
+        (&printed["nats"]["username"], &printed["nats"]["password"]),
+        (&"hub".into(), &"***".into())
+    );
     assert!(up.terminate().await.success());
-    let told: Vec<_> = up.log().into_iter().filter(|line| line.contains("hunter2")).collect();
+    let told: Vec<_> = up
+        .log()
+        .into_iter()
+        .filter(|line| line.contains("hunter2"))
+        .collect();
     assert!(told.is_empty(), "{told:?}");
 }

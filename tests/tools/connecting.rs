@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+};
 use tidings_rig::{Receiver, Rig, Role, alert, event, eventually, provider};
 
 use crate::TIDINGS;
@@ -12,18 +14,26 @@ use crate::command::{text, tidings_with};
 const SECRET: &str = "c0rrecth0rse";
 const WRONG: &str = "wr0ngh0rse";
 
-/// An authority of its own (ca.pem), a certificate for 127.0.0.1 (server.pem) and one for clients (client.pem).
+/// An authority of its own (ca.pem), a certificate for 127.0.0.1 (server.pem) and one for clients
+/// (client.pem).
 fn write_certificates(folder: &Path) {
     let key = || KeyPair::generate().expect("the library knows its default algorithm");
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = CertifiedIssuer::self_signed(params, key()).unwrap();
     std::fs::write(folder.join("ca.pem"), authority.pem()).unwrap();
-    for (name, usage) in [("server", ExtendedKeyUsagePurpose::ServerAuth), ("client", ExtendedKeyUsagePurpose::ClientAuth)] {
+    for (name, usage) in [
+        ("server", ExtendedKeyUsagePurpose::ServerAuth),
+        ("client", ExtendedKeyUsagePurpose::ClientAuth),
+    ] {
         let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
         params.extended_key_usages = vec![usage];
         let key = key();
-        std::fs::write(folder.join(format!("{name}.pem")), params.signed_by(&key, &authority).unwrap().pem()).unwrap();
+        std::fs::write(
+            folder.join(format!("{name}.pem")),
+            params.signed_by(&key, &authority).unwrap().pem(),
+        )
+        .unwrap();
         std::fs::write(folder.join(format!("{name}-key.pem")), key.serialize_pem()).unwrap();
     }
 }
@@ -42,20 +52,36 @@ fn tls(folder: &Path, more: &str) -> String {
 
 /// A role with these variables.
 fn with(role: Role, variables: &[(&str, &str)]) -> Role {
-    variables.iter().fold(role, |role, (name, value)| role.env(name, value))
+    variables
+        .iter()
+        .fold(role, |role, (name, value)| role.env(name, value))
 }
 
 /// All roles and a tool work with these variables, and tell no secret.
 async fn works(rig: &Rig, variables: &[(&str, &str)]) {
     let receiver = Receiver::start().await;
-    rig.rules().put([provider("hook", receiver.url()), alert("all", "hook")]);
-    let mut up = rig.run(with(Role::up().args(["--log-level", "trace"]), variables)).await;
-    assert_eq!(up.post(&event("by a closed way")).await.unwrap().status, 202);
+    rig.rules()
+        .put([provider("hook", receiver.url()), alert("all", "hook")]);
+    let mut up = rig
+        .run(with(Role::up().args(["--log-level", "trace"]), variables))
+        .await;
+    assert_eq!(
+        up.post(&event("by a closed way")).await.unwrap().status,
+        202
+    );
     receiver.accepts("by a closed way").await;
     let url = rig.url();
-    assert_eq!(tidings_with(variables, &["dead", "list", "--nats", url]).await.lines(), Vec::<&str>::new());
+    assert_eq!(
+        tidings_with(variables, &["dead", "list", "--nats", url])
+            .await
+            .lines(),
+        Vec::<&str>::new()
+    );
     assert!(up.terminate().await.success());
-    assert!(up.log().iter().all(|line| !line.contains(SECRET)), "the log tells the secret");
+    assert!(
+        up.log().iter().all(|line| !line.contains(SECRET)),
+        "the log tells the secret"
+    );
 }
 
 /// A role with these variables waits, not ready, and says why; so does a tool, which ends.
@@ -65,12 +91,19 @@ async fn is_kept_out(rig: &Rig, variables: &[(&str, &str)], told: &str) {
     eventually(&what, async || {
         let answer = waiting.readiness_if_up().await?;
         assert_eq!(answer.status, 503, "{}", answer.body);
-        answer.body.to_lowercase().contains(&told.to_lowercase()).then_some(())
+        answer
+            .body
+            .to_lowercase()
+            .contains(&told.to_lowercase())
+            .then_some(())
     })
     .await;
     let line = waiting.logs("no NATS yet").await;
     assert!(line.to_lowercase().contains(&told.to_lowercase()), "{line}");
-    assert!(waiting.log().iter().all(|line| !line.contains(WRONG)), "the log tells the secret");
+    assert!(
+        waiting.log().iter().all(|line| !line.contains(WRONG)),
+        "the log tells the secret"
+    );
     let url = rig.url();
     let ended = tidings_with(variables, &["dead", "list", "--nats", url]).await;
     ended.failed_naming(&["cannot reach the bus"]);
@@ -79,8 +112,16 @@ async fn is_kept_out(rig: &Rig, variables: &[(&str, &str)], told: &str) {
 
 #[tokio::test]
 async fn by_user_and_password() {
-    let rig = Rig::start_with(TIDINGS, |_| format!("authorization {{ user: hub, password: {SECRET} }}")).await;
-    let login = |password| [("TIDINGS_NATS__USERNAME", "hub"), ("TIDINGS_NATS__PASSWORD", password)];
+    let rig = Rig::start_with(TIDINGS, |_| {
+        format!("authorization {{ user: hub, password: {SECRET} }}")
+    })
+    .await;
+    let login = |password| {
+        [
+            ("TIDINGS_NATS__USERNAME", "hub"),
+            ("TIDINGS_NATS__PASSWORD", password),
+        ]
+    };
     is_kept_out(&rig, &login(WRONG), "authorization violation").await;
     is_kept_out(&rig, &[], "authorization violation").await;
     works(&rig, &login(SECRET)).await;
@@ -88,8 +129,13 @@ async fn by_user_and_password() {
 
 #[tokio::test]
 async fn by_user_and_password_within_the_url() {
-    let rig = Rig::start_with(TIDINGS, |_| format!("authorization {{ user: hub, password: {SECRET} }}")).await;
-    let address = rig.url().replace("nats://", &format!("nats://hub:{SECRET}@"));
+    let rig = Rig::start_with(TIDINGS, |_| {
+        format!("authorization {{ user: hub, password: {SECRET} }}")
+    })
+    .await;
+    let address = rig
+        .url()
+        .replace("nats://", &format!("nats://hub:{SECRET}@"));
 
     let ended = tidings_with(&[("TIDINGS_NATS__URL", &address)], &["streams", "apply"]).await;
 
@@ -102,7 +148,12 @@ async fn by_token() {
     let rig = Rig::start_with(TIDINGS, |_| format!("authorization {{ token: {SECRET} }}")).await;
     let file = rig.folder().join("token");
     std::fs::write(&file, format!("{SECRET}\n")).unwrap();
-    is_kept_out(&rig, &[("TIDINGS_NATS__TOKEN", WRONG)], "authorization violation").await;
+    is_kept_out(
+        &rig,
+        &[("TIDINGS_NATS__TOKEN", WRONG)],
+        "authorization violation",
+    )
+    .await;
     works(&rig, &[("TIDINGS_NATS__TOKEN_FILE", text(&file))]).await;
 }
 
@@ -117,7 +168,8 @@ async fn by_tls_with_an_authority_of_its_own() {
 #[tokio::test]
 async fn by_tls_with_a_certificate_of_the_client() {
     let rig = Rig::start_with(TIDINGS, |folder| tls(folder, "verify: true")).await;
-    let [ca, certificate, key] = ["ca.pem", "client.pem", "client-key.pem"].map(|name| rig.folder().join(name));
+    let [ca, certificate, key] =
+        ["ca.pem", "client.pem", "client-key.pem"].map(|name| rig.folder().join(name));
     is_kept_out(&rig, &[("TIDINGS_NATS__TLS__CA", text(&ca))], "certificate").await;
     let variables = [
         ("TIDINGS_NATS__TLS__CA", text(&ca)),
@@ -136,13 +188,27 @@ async fn a_server_without_the_tls_that_is_asked_for_is_not_used() {
 #[tokio::test]
 async fn a_certificate_that_cannot_be_read_is_a_mistake_in_the_settings() {
     let rig = Rig::start(TIDINGS).await;
-    let (missing, broken) = (rig.folder().join("missing.pem"), rig.folder().join("broken.pem"));
+    let (missing, broken) = (
+        rig.folder().join("missing.pem"),
+        rig.folder().join("broken.pem"),
+    );
     std::fs::write(&broken, "not a certificate").unwrap();
     let url = rig.url();
     for file in [&missing, &broken] {
         let variables = [("TIDINGS_NATS__TLS__CA", text(file))];
-        let ended =
-            tidings_with(&variables, &["ingest", "--nats", url, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]).await;
+        let ended = tidings_with(
+            &variables,
+            &[
+                "ingest",
+                "--nats",
+                url,
+                "--listen",
+                "127.0.0.1:0",
+                "--admin",
+                "127.0.0.1:0",
+            ],
+        )
+        .await;
         ended.failed_naming(&["nats.tls.ca", text(file)]);
     }
 }

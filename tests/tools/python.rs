@@ -13,30 +13,49 @@ use crate::command::Following;
 /// The project's script says so when this machine has no Python with pip.
 const NO_PYTHON: i32 = 3;
 
-/// A folder with what the example imports; nothing, aloud, where that can't be had. CI must have it.
+/// A folder with what the example imports; nothing, aloud, where that can't be had. CI must have
+/// it.
 async fn imports(project: &Path) -> Option<PathBuf> {
-    let found = Command::new(project.join("tools/python.sh")).stderr(Stdio::inherit()).output().await.unwrap();
+    let found = Command::new(project.join("tools/python.sh"))
+        .stderr(Stdio::inherit())
+        .output()
+        .await
+        .unwrap();
     if found.status.code() == Some(NO_PYTHON) && var_os("CI").is_none() {
         println!("skipped: examples/tap.py needs a Python with pip");
         return None;
     }
-    assert!(found.status.success(), "what the example imports can't be installed; see above");
+    assert!(
+        found.status.success(),
+        "what the example imports can't be installed; see above"
+    );
     Some(String::from_utf8(found.stdout).unwrap().trim().into())
 }
 
 #[tokio::test]
 async fn the_example_in_python_prints_each_event() {
     let project = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let Some(imports) = imports(project).await else { return };
+    let Some(imports) = imports(project).await else {
+        return;
+    };
     let rig = Rig::start(TIDINGS).await;
     let up = rig.run(Role::up_alone().args(["--cluster", "hub"])).await;
     up.post(&event("before it came")).await.unwrap();
 
     let mut command = Command::new("python3");
-    command.arg(project.join("examples/tap.py")).arg(rig.folder().join("data/nats.json")).env("PYTHONPATH", imports);
+    command
+        .arg(project.join("examples/tap.py"))
+        .arg(rig.folder().join("data/nats.json"))
+        .env("PYTHONPATH", imports);
     let mut tap = Following::start(command);
 
-    assert_eq!(tap.next().await, "hub info Kustomization apps/apps: before it came");
+    assert_eq!(
+        tap.next().await,
+        "hub info Kustomization apps/apps: before it came"
+    );
     up.post(&event("while it follows")).await.unwrap();
-    assert_eq!(tap.next().await, "hub info Kustomization apps/apps: while it follows");
+    assert_eq!(
+        tap.next().await,
+        "hub info Kustomization apps/apps: while it follows"
+    );
 }

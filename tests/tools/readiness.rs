@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use futures::StreamExt;
-use tidings_rig::{PATIENCE, Process, Receiver, Rig, Role, alert, event, eventually_within, provider};
+use tidings_rig::{
+    PATIENCE, Process, Receiver, Rig, Role, alert, event, eventually_within, provider,
+};
 
 use crate::TIDINGS;
 
@@ -22,8 +24,11 @@ async fn is_not_ready(process: &Process) {
 async fn a_role_is_not_ready_while_its_server_is_gone_or_hangs() {
     let mut rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
-    rig.rules().put([provider("hook", receiver.url()), alert("all", "hook")]);
-    let roles = rig.run_all([Role::router(), Role::worker(), Role::ingest()]).await;
+    rig.rules()
+        .put([provider("hook", receiver.url()), alert("all", "hook")]);
+    let roles = rig
+        .run_all([Role::router(), Role::worker(), Role::ingest()])
+        .await;
 
     rig.nats().kill().await;
     for role in &roles {
@@ -53,10 +58,16 @@ async fn a_role_is_not_ready_while_its_server_is_gone_or_hangs() {
 /// Waits until the role has looked how far routers have come, which it does every second.
 async fn looks_at_router(rig: &Rig) {
     let client = async_nats::connect(rig.url()).await.unwrap();
-    let mut asked = client.subscribe("$JS.API.CONSUMER.INFO.EVENTS.router").await.unwrap();
+    let mut asked = client
+        .subscribe("$JS.API.CONSUMER.INFO.EVENTS.router")
+        .await
+        .unwrap();
     // The first look may have begun before.
     for _ in 0..2 {
-        tokio::time::timeout(PATIENCE, asked.next()).await.expect("the role looks").expect("the client stays connected");
+        tokio::time::timeout(PATIENCE, asked.next())
+            .await
+            .expect("the role looks")
+            .expect("the client stays connected");
     }
 }
 
@@ -64,7 +75,8 @@ async fn looks_at_router(rig: &Rig) {
 async fn a_consumer_that_is_deleted_is_made_again_where_it_was() {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
-    rig.rules().put([provider("hook", receiver.url()), alert("all", "hook")]);
+    rig.rules()
+        .put([provider("hook", receiver.url()), alert("all", "hook")]);
     let up = rig.run(Role::up()).await;
     for number in 0..10 {
         up.post(&event(&format!("before {number}"))).await.unwrap();
@@ -75,7 +87,13 @@ async fn a_consumer_that_is_deleted_is_made_again_where_it_was() {
 
     let jetstream = rig.jetstream().await;
     for (stream, consumer) in [("EVENTS", "router"), ("DELIVERIES", "default-generic")] {
-        jetstream.get_stream(stream).await.unwrap().delete_consumer(consumer).await.unwrap();
+        jetstream
+            .get_stream(stream)
+            .await
+            .unwrap()
+            .delete_consumer(consumer)
+            .await
+            .unwrap();
         let message = format!("without the consumer {consumer}");
         assert_eq!(up.post(&event(&message)).await.unwrap().status, 202);
         receiver.accepts(&message).await;
@@ -83,6 +101,14 @@ async fn a_consumer_that_is_deleted_is_made_again_where_it_was() {
 
     rig.drained().await;
     assert_eq!(receiver.received().len(), 12);
-    assert_eq!(up.metric("tidings_router_events_total", "").await, 12.0, "what was routed is not routed again");
-    assert_eq!(up.metric("tidings_router_lost_to_retention_total", "").await, 0.0);
+    assert_eq!(
+        up.metric("tidings_router_events_total", "").await,
+        12.0,
+        "what was routed is not routed again"
+    );
+    assert_eq!(
+        up.metric("tidings_router_lost_to_retention_total", "")
+            .await,
+        0.0
+    );
 }

@@ -19,15 +19,25 @@ fn up(rig: &Rig, more: &[&str]) -> Vec<String> {
         ("--listen", format!("127.0.0.1:{}", free_port())),
         ("--admin", format!("127.0.0.1:{}", free_port())),
     ];
-    let kept = defaults.into_iter().filter(|(flag, _)| !more.contains(flag));
+    let kept = defaults
+        .into_iter()
+        .filter(|(flag, _)| !more.contains(flag));
     let flags = kept.flat_map(|(flag, value)| [flag.to_owned(), value]);
-    ["up".to_owned()].into_iter().chain(flags).chain(more.iter().map(|&argument| argument.to_owned())).collect()
+    ["up".to_owned()]
+        .into_iter()
+        .chain(flags)
+        .chain(more.iter().map(|&argument| argument.to_owned()))
+        .collect()
 }
 
 /// Starts `up`, which must end by itself and name these texts.
 async fn refuses(rig: &Rig, environment: &[(&str, &str)], more: &[&str], named: &[&str]) {
     let arguments = up(rig, more);
-    let ended = tidings_with(environment, &arguments.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let ended = tidings_with(
+        environment,
+        &arguments.iter().map(String::as_str).collect::<Vec<_>>(),
+    )
+    .await;
     ended.failed_naming(named);
 }
 
@@ -36,7 +46,12 @@ async fn a_data_folder_that_cannot_be_written() {
     let rig = Rig::start(TIDINGS).await;
     let file = rig.folder().join("file");
     fs::write(&file, "a file").unwrap();
-    for data in [file.as_path(), &file.join("below"), Path::new("/proc/tidings"), Path::new("/sys/tidings")] {
+    for data in [
+        file.as_path(),
+        &file.join("below"),
+        Path::new("/proc/tidings"),
+        Path::new("/sys/tidings"),
+    ] {
         refuses(&rig, &[], &["--data", text(data)], &["--data", text(data)]).await;
     }
 }
@@ -46,8 +61,13 @@ struct SmallDisk(PathBuf);
 
 impl SmallDisk {
     fn mount(folder: &Path) -> Option<Self> {
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "tidings"]).arg(folder).output();
-        mounted.is_ok_and(|output| output.status.success()).then(|| Self(folder.to_owned()))
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=8m", "tidings"])
+            .arg(folder)
+            .output();
+        mounted
+            .is_ok_and(|output| output.status.success())
+            .then(|| Self(folder.to_owned()))
     }
 }
 
@@ -67,17 +87,40 @@ async fn a_data_folder_without_room() {
         return;
     };
     let data = small.join("data");
-    refuses(&rig, &[], &["--data", text(&data)], &["--data", text(&data), "64 MiB"]).await;
+    refuses(
+        &rig,
+        &[],
+        &["--data", text(&data)],
+        &["--data", text(&data), "64 MiB"],
+    )
+    .await;
     fs::write(small.join("filler"), vec![0; 16 << 20]).unwrap_err();
     let _ = fs::remove_dir_all(&data);
-    refuses(&rig, &[], &["--data", text(&data)], &["--data", text(&data)]).await;
+    refuses(
+        &rig,
+        &[],
+        &["--data", text(&data)],
+        &["--data", text(&data)],
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn a_data_folder_in_use() {
     let rig = Rig::start(TIDINGS).await;
     let first = rig.run(Role::up_alone()).await;
-    refuses(&rig, &[], &[], &["data folder", text(&rig.folder().join("data")), "in use by another `tidings up`", "--data"]).await;
+    refuses(
+        &rig,
+        &[],
+        &[],
+        &[
+            "data folder",
+            text(&rig.folder().join("data")),
+            "in use by another `tidings up`",
+            "--data",
+        ],
+    )
+    .await;
     assert_eq!(first.readiness().await.status, 200);
 }
 
@@ -89,8 +132,17 @@ async fn a_port_that_is_taken() {
     let nats = rig.url();
     for flag in ["--listen", "--admin"] {
         refuses(&rig, &[], &[flag, &address], &[flag, &address]).await;
-        refuses(&rig, &[], &["--nats", nats, flag, &address], &[flag, &address]).await;
-        assert!(!rig.folder().join("data/nats.json").exists(), "its nats-server has ended too");
+        refuses(
+            &rig,
+            &[],
+            &["--nats", nats, flag, &address],
+            &[flag, &address],
+        )
+        .await;
+        assert!(
+            !rig.folder().join("data/nats.json").exists(),
+            "its nats-server has ended too"
+        );
     }
 }
 
@@ -98,22 +150,65 @@ async fn a_port_that_is_taken() {
 async fn rules_that_are_not_there() {
     let rig = Rig::start(TIDINGS).await;
     let missing = rig.folder().join("missing");
-    refuses(&rig, &[], &["--rules", text(&missing)], &["--rules", text(&missing)]).await;
-    tidings(&["router", "--nats", "nats://127.0.0.1:1", "--admin", "127.0.0.1:0"]).await.failed_naming(&["--rules"]);
-    tidings(&["ingest", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]).await.failed_naming(&["--nats"]);
+    refuses(
+        &rig,
+        &[],
+        &["--rules", text(&missing)],
+        &["--rules", text(&missing)],
+    )
+    .await;
+    tidings(&[
+        "router",
+        "--nats",
+        "nats://127.0.0.1:1",
+        "--admin",
+        "127.0.0.1:0",
+    ])
+    .await
+    .failed_naming(&["--rules"]);
+    tidings(&[
+        "ingest",
+        "--listen",
+        "127.0.0.1:0",
+        "--admin",
+        "127.0.0.1:0",
+    ])
+    .await
+    .failed_naming(&["--nats"]);
 }
 
 #[tokio::test]
 async fn a_nats_server_that_is_missing_or_too_old() {
     let rig = Rig::start(TIDINGS).await;
     let missing = rig.folder().join("no-nats-server");
-    refuses(&rig, &[("NATS_SERVER", text(&missing))], &[], &["NATS_SERVER", text(&missing), "2.12"]).await;
-    refuses(&rig, &[], &["--nats-server", text(&missing)], &["--nats-server", text(&missing), "2.12"]).await;
+    refuses(
+        &rig,
+        &[("NATS_SERVER", text(&missing))],
+        &[],
+        &["NATS_SERVER", text(&missing), "2.12"],
+    )
+    .await;
+    refuses(
+        &rig,
+        &[],
+        &["--nats-server", text(&missing)],
+        &["--nats-server", text(&missing), "2.12"],
+    )
+    .await;
 
     let old = rig.folder().join("old-nats-server");
-    for (says, named) in [("nats-server: v2.11.9", "2.11"), ("something else", "something else")] {
+    for (says, named) in [
+        ("nats-server: v2.11.9", "2.11"),
+        ("something else", "something else"),
+    ] {
         fs::write(&old, format!("#!/bin/sh\necho '{says}'\n")).unwrap();
         fs::set_permissions(&old, Permissions::from_mode(0o755)).unwrap();
-        refuses(&rig, &[("NATS_SERVER", text(&old))], &[], &[text(&old), named]).await;
+        refuses(
+            &rig,
+            &[("NATS_SERVER", text(&old))],
+            &[],
+            &[text(&old), named],
+        )
+        .await;
     }
 }

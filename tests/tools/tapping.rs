@@ -41,7 +41,14 @@ async fn each_filter_leaves_out_what_differs_and_clusters_are_told_apart() {
     post(&hub, &error).await;
     post(&hub, &event("wanted")).await;
 
-    let all = ["member wanted", "hub other namespace", "hub other kind", "hub other name", "hub other severity", "hub wanted"];
+    let all = [
+        "member wanted",
+        "hub other namespace",
+        "hub other kind",
+        "hub other name",
+        "hub other severity",
+        "hub wanted",
+    ];
     let url = rig.url();
     for (filter, left_out) in [
         (&[][..], &[][..]),
@@ -51,7 +58,18 @@ async fn each_filter_leaves_out_what_differs_and_clusters_are_told_apart() {
         (&["--name", "apps"], &["hub other name"]),
         (&["--severity", "info"], &["hub other severity"]),
         (
-            &["--cluster", "hub", "--namespace", "apps", "--kind", "Kustomization", "--name", "apps", "--severity", "info"],
+            &[
+                "--cluster",
+                "hub",
+                "--namespace",
+                "apps",
+                "--kind",
+                "Kustomization",
+                "--name",
+                "apps",
+                "--severity",
+                "info",
+            ],
             &all[..5],
         ),
     ] {
@@ -60,11 +78,25 @@ async fn each_filter_leaves_out_what_differs_and_clusters_are_told_apart() {
         let mut seen = Vec::new();
         while seen.last().is_none_or(|last| last != "hub wanted") {
             let line: Value = serde_json::from_str(&tap.next().await).expect("each line is JSON");
-            assert!(line["id"].as_str().is_some_and(|id| !id.is_empty()) && line["receivedAt"].is_string(), "{line}");
-            assert_eq!(line["involvedObject"]["apiVersion"], "kustomize.toolkit.fluxcd.io/v1");
-            seen.push(format!("{} {}", line["cluster"].as_str().unwrap(), line["message"].as_str().unwrap()));
+            assert!(
+                line["id"].as_str().is_some_and(|id| !id.is_empty())
+                    && line["receivedAt"].is_string(),
+                "{line}"
+            );
+            assert_eq!(
+                line["involvedObject"]["apiVersion"],
+                "kustomize.toolkit.fluxcd.io/v1"
+            );
+            seen.push(format!(
+                "{} {}",
+                line["cluster"].as_str().unwrap(),
+                line["message"].as_str().unwrap()
+            ));
         }
-        let expected: Vec<_> = all.into_iter().filter(|event| !left_out.contains(event)).collect();
+        let expected: Vec<_> = all
+            .into_iter()
+            .filter(|event| !left_out.contains(event))
+            .collect();
         assert_eq!(seen, expected, "with {filter:?}");
     }
 }
@@ -80,7 +112,10 @@ async fn without_since_it_begins_now_and_prints_a_line_for_people() {
     post(&up, &event("two\nlines")).await;
 
     let line = tap.next().await;
-    assert!(line.ends_with(" hub info Kustomization apps/apps ReconciliationSucceeded: two lines"), "{line}");
+    assert!(
+        line.ends_with(" hub info Kustomization apps/apps ReconciliationSucceeded: two lines"),
+        "{line}"
+    );
 }
 
 #[tokio::test]
@@ -99,7 +134,9 @@ async fn since_leaves_out_what_is_older() {
     })
     .await;
 
-    let all = Following::tidings(&["tap", "--nats", url, "--since", "1h"]).until(": late ").await;
+    let all = Following::tidings(&["tap", "--nats", url, "--since", "1h"])
+        .until(": late ")
+        .await;
     assert!(all[0].ends_with(": early"), "{all:?}");
 }
 
@@ -142,7 +179,10 @@ async fn a_closed_pipe_ends_it_cleanly_at_the_next_event() {
 
     post(&up, &event("nobody reads this")).await;
 
-    let status = tokio::time::timeout(PATIENCE, tap.wait()).await.expect("it ends").unwrap();
+    let status = tokio::time::timeout(PATIENCE, tap.wait())
+        .await
+        .expect("it ends")
+        .unwrap();
     assert_eq!(status.code(), Some(0));
 }
 
@@ -150,7 +190,9 @@ async fn a_closed_pipe_ends_it_cleanly_at_the_next_event() {
 async fn it_finds_the_server_of_up_by_its_data_folder() {
     let rig = Rig::start(TIDINGS).await;
     let data = rig.folder().join("data");
-    tidings(&["tap", "--data", text(&data)]).await.failed_naming(&["--data", "--nats", "is `tidings up` running"]);
+    tidings(&["tap", "--data", text(&data)])
+        .await
+        .failed_naming(&["--data", "--nats", "is `tidings up` running"]);
     let up = rig.run(Role::up_alone()).await;
     post(&up, &event("found")).await;
 
@@ -163,14 +205,25 @@ async fn it_finds_the_server_of_up_by_its_data_folder() {
 async fn a_tap_that_nobody_reads_slows_no_producer() {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
-    rig.rules().put([tidings_rig::provider("hook", receiver.url()), tidings_rig::alert("all", "hook")]);
+    rig.rules().put([
+        tidings_rig::provider("hook", receiver.url()),
+        tidings_rig::alert("all", "hook"),
+    ]);
     let up = rig.run(Role::up()).await;
     let _tap = Following::tidings(&["tap", "--nats", rig.url(), "--output", "json"]);
     is_tapped(&rig).await;
     let padding = "x".repeat(10_000);
 
     for number in 0..100 {
-        post(&up, &about(&format!("event {number} {padding}"), "uid", &json!(number).to_string())).await;
+        post(
+            &up,
+            &about(
+                &format!("event {number} {padding}"),
+                "uid",
+                &json!(number).to_string(),
+            ),
+        )
+        .await;
     }
 
     receiver.receives(100).await;
@@ -180,9 +233,15 @@ async fn a_tap_that_nobody_reads_slows_no_producer() {
 async fn what_is_wrong_is_told() {
     let rig = Rig::start(TIDINGS).await;
     let url = rig.url();
-    tidings(&["tap", "--nats", url]).await.failed_naming(&["there is no stream EVENTS", "is Tidings running"]);
+    tidings(&["tap", "--nats", url])
+        .await
+        .failed_naming(&["there is no stream EVENTS", "is Tidings running"]);
     let _up = rig.run(Role::up()).await;
-    tidings(&["tap", "--nats", url, "--since", "yesterday"]).await.failed_naming(&["--since", "yesterday", "30m"]);
+    tidings(&["tap", "--nats", url, "--since", "yesterday"])
+        .await
+        .failed_naming(&["--since", "yesterday", "30m"]);
     let nobody = format!("nats://127.0.0.1:{}", tidings_rig::free_port());
-    tidings(&["tap", "--nats", &nobody]).await.failed_naming(&["cannot reach the bus"]);
+    tidings(&["tap", "--nats", &nobody])
+        .await
+        .failed_naming(&["cannot reach the bus"]);
 }

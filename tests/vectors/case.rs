@@ -29,8 +29,13 @@ pub struct Input {
 impl Input {
     /// A type of the recordings that a Provider has and the executable does not know yet.
     pub fn missing_type(&self) -> Option<&str> {
-        let types = self.rules.iter().filter_map(|object| object.pointer("/spec/type")?.as_str());
-        types.filter(|kind| RECORDED_TYPES.contains(kind)).find(|kind| !is_known_type(kind))
+        let types = self
+            .rules
+            .iter()
+            .filter_map(|object| object.pointer("/spec/type")?.as_str());
+        types
+            .filter(|kind| RECORDED_TYPES.contains(kind))
+            .find(|kind| !is_known_type(kind))
     }
 }
 
@@ -115,7 +120,9 @@ impl ExpectedRequest {
             ("body_form", &self.body_form),
             ("body_text", &self.body_text),
         ];
-        forms.into_iter().find_map(|(name, body)| Some((name, body.as_ref()?)))
+        forms
+            .into_iter()
+            .find_map(|(name, body)| Some((name, body.as_ref()?)))
     }
 }
 
@@ -131,13 +138,18 @@ pub enum Looseness {
 }
 
 /// Tells null from absence.
-pub fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+pub fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
 
 /// All cases of a file in `data/`.
 pub fn load<T: DeserializeOwned>(file: &str) -> Vec<T> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/data").join(file);
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/vectors/data")
+        .join(file);
+    let text = std::fs::read_to_string(&path)
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }

@@ -1,4 +1,5 @@
-//! What `tidings test --dry-run` says: which alerts match, with which metadata, and what would be sent.
+//! What `tidings test --dry-run` says: which alerts match, with which metadata, and what would be
+//! sent.
 
 use std::collections::BTreeMap;
 
@@ -67,7 +68,10 @@ impl DryRun {
                 Ok(output) => expectation.problems(output),
                 Err(problem) => vec![problem.clone()],
             };
-            cases.entry(expectation.case.as_deref().unwrap_or(&self.name)).or_default().extend(found);
+            cases
+                .entry(expectation.case.as_deref().unwrap_or(&self.name))
+                .or_default()
+                .extend(found);
         }
         for (case, mut problems) in cases {
             if !problems.is_empty() && self.expect.len() < 10 {
@@ -76,20 +80,33 @@ impl DryRun {
             report.add(case, &problems);
         }
         if self.expect.is_empty() {
-            report.add(&self.name, &run.output.err().into_iter().collect::<Vec<_>>());
+            report.add(
+                &self.name,
+                &run.output.err().into_iter().collect::<Vec<_>>(),
+            );
         }
     }
 }
 
 impl Expectation {
     fn problems(&self, output: &Output) -> Vec<String> {
-        let verdict = output.alerts.iter().find(|alert| alert.alert == self.alert).map(|alert| alert.verdict.as_str());
-        let deliveries: Vec<_> = output.deliveries.iter().filter(|delivery| delivery.alert == self.alert).collect();
+        let verdict = output
+            .alerts
+            .iter()
+            .find(|alert| alert.alert == self.alert)
+            .map(|alert| alert.verdict.as_str());
+        let deliveries: Vec<_> = output
+            .deliveries
+            .iter()
+            .filter(|delivery| delivery.alert == self.alert)
+            .collect();
         if let Some(reason) = &self.dropped {
             return self.dropped_problems(reason, verdict, &deliveries);
         }
         let mut problems = Vec::new();
-        let mut note = |problem: Option<String>| problems.extend(problem.map(|problem| format!("{}: {problem}", self.alert)));
+        let mut note = |problem: Option<String>| {
+            problems.extend(problem.map(|problem| format!("{}: {problem}", self.alert)))
+        };
         if let Some(wanted) = &self.verdict {
             note(expect_equal("verdict", &Some(wanted.as_str()), &verdict));
         }
@@ -107,16 +124,34 @@ impl Expectation {
                     .then(|| format!("URL: expected {wanted:?}, got {:?}", got.map(Url::as_str))),
             );
         }
-        for (pointer, value) in self.body.iter().chain(self.body_if_posted.iter().filter(|_| posted.is_some())).flatten() {
-            let got = posted.as_ref().and_then(|posted| posted.body.pointer(pointer)).cloned();
-            note(expect_equal(&format!("body {pointer}"), &Some(value.clone()), &got));
+        for (pointer, value) in self
+            .body
+            .iter()
+            .chain(self.body_if_posted.iter().filter(|_| posted.is_some()))
+            .flatten()
+        {
+            let got = posted
+                .as_ref()
+                .and_then(|posted| posted.body.pointer(pointer))
+                .cloned();
+            note(expect_equal(
+                &format!("body {pointer}"),
+                &Some(value.clone()),
+                &got,
+            ));
         }
         problems
     }
 
     /// A faulty Provider or Secret may show as a verdict or as an invalid delivery.
-    fn dropped_problems(&self, reason: &str, verdict: Option<&str>, deliveries: &[&Delivery]) -> Vec<String> {
-        let is_invalid = |delivery: &&Delivery| delivery.outcome == "invalid" || delivery.outcome == "failed";
+    fn dropped_problems(
+        &self,
+        reason: &str,
+        verdict: Option<&str>,
+        deliveries: &[&Delivery],
+    ) -> Vec<String> {
+        let is_invalid =
+            |delivery: &&Delivery| delivery.outcome == "invalid" || delivery.outcome == "failed";
         if reason == "error" && deliveries.first().is_some_and(is_invalid) {
             return Vec::new();
         }
@@ -125,16 +160,29 @@ impl Expectation {
             problems.push(format!("{}: expected no delivery ({reason})", self.alert));
         }
         if verdict.is_none_or(|verdict| verdict == "matched") {
-            problems.push(format!("{}: expected a verdict that tells why ({reason}), got {verdict:?}", self.alert));
+            problems.push(format!(
+                "{}: expected a verdict that tells why ({reason}), got {verdict:?}",
+                self.alert
+            ));
         }
         problems
     }
 
     fn delivery_problem(&self, delivery: &Delivery) -> Option<String> {
-        if self.outcomes.as_ref().is_some_and(|outcomes| !outcomes.contains(&delivery.outcome)) {
-            return Some(format!("outcome: expected one of {:?}, got {:?}", self.outcomes, delivery.outcome));
+        if self
+            .outcomes
+            .as_ref()
+            .is_some_and(|outcomes| !outcomes.contains(&delivery.outcome))
+        {
+            return Some(format!(
+                "outcome: expected one of {:?}, got {:?}",
+                self.outcomes, delivery.outcome
+            ));
         }
-        let metadata = self.metadata.as_ref().filter(|_| delivery.outcome == "planned")?;
+        let metadata = self
+            .metadata
+            .as_ref()
+            .filter(|_| delivery.outcome == "planned")?;
         expect_equal("metadata", metadata, &delivery.metadata)
     }
 }
@@ -147,12 +195,18 @@ struct Posted {
 
 impl Posted {
     fn of(delivery: &Delivery) -> Option<Self> {
-        let request = delivery.requests.iter().find(|request| request.method == "POST")?;
+        let request = delivery
+            .requests
+            .iter()
+            .find(|request| request.method == "POST")?;
         let body = match &request.body {
             Value::String(text) => serde_json::from_str(text).ok()?,
             body => body.clone(),
         };
-        Some(Self { url: Url::parse(&request.url).ok()?, body })
+        Some(Self {
+            url: Url::parse(&request.url).ok()?,
+            body,
+        })
     }
 }
 

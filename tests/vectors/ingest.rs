@@ -24,7 +24,8 @@ const LIMIT: Duration = Duration::from_secs(15);
 struct Exchange {
     name: String,
     skip: Option<String>,
-    /// The name of the object that the events are about: each case has one of its own, so that none is a duplicate of another's.
+    /// The name of the object that the events are about: each case has one of its own, so that
+    /// none is a duplicate of another's.
     #[serde(default)]
     object: String,
     /// It needs a server of its own.
@@ -70,9 +71,18 @@ impl Bytes {
             Self::Text(text) => text.clone().into_bytes(),
             Self::Base64 { base64 } => STANDARD.decode(base64).expect("the recording is valid"),
             Self::Run { repeat, times } => repeat.repeat(*times).into_bytes(),
-            Self::Metadata { metadata_keys, value } => {
-                let member = |number| format!("\"kustomize.toolkit.fluxcd.io/key-{number:05}\": \"{value}\"");
-                (0..*metadata_keys).map(member).collect::<Vec<_>>().join(", ").into_bytes()
+            Self::Metadata {
+                metadata_keys,
+                value,
+            } => {
+                let member = |number| {
+                    format!("\"kustomize.toolkit.fluxcd.io/key-{number:05}\": \"{value}\"")
+                };
+                (0..*metadata_keys)
+                    .map(member)
+                    .collect::<Vec<_>>()
+                    .join(", ")
+                    .into_bytes()
             }
             Self::Pieces(pieces) => pieces.iter().flat_map(Self::unfolded).collect(),
         }
@@ -97,16 +107,26 @@ pub async fn replay() {
 async fn replay_on_one_server(exchanges: &[Exchange], report: &mut Report) {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
-    let sources = json!([{"kind": "Kustomization", "name": "*"}, {"kind": "ConfigMap", "name": "*"}]);
-    let everything = alert("all", "hook").with("eventSources", sources).in_namespace("flux-system");
-    rig.rules().put([provider("hook", receiver.url()).in_namespace("flux-system"), everything]);
+    let sources =
+        json!([{"kind": "Kustomization", "name": "*"}, {"kind": "ConfigMap", "name": "*"}]);
+    let everything = alert("all", "hook")
+        .with("eventSources", sources)
+        .in_namespace("flux-system");
+    rig.rules().put([
+        provider("hook", receiver.url()).in_namespace("flux-system"),
+        everything,
+    ]);
     let up = rig.run(Role::up()).await;
     let mut problems = Vec::new();
     for exchange in exchanges {
         problems.push(exchange.send(&up).await);
     }
     wait_for_all(&rig, &receiver, &up).await;
-    let received: Vec<Value> = receiver.received().iter().map(|request| abbreviated(request.json())).collect();
+    let received: Vec<Value> = receiver
+        .received()
+        .iter()
+        .map(|request| abbreviated(request.json()))
+        .collect();
     for (exchange, mut problems) in exchanges.iter().zip(problems) {
         problems.extend(exchange.delivery_problems(&received));
         report.add(&exchange.name, &problems);
@@ -128,41 +148,70 @@ impl Exchange {
         for (number, step) in self.steps.iter().enumerate() {
             match tokio::time::timeout(LIMIT, answer(up, step)).await {
                 Ok(Some((status, head, body))) => {
-                    problems.extend(expect_equal(&format!("status of request {}", number + 1), &step.status, &status));
+                    problems.extend(expect_equal(
+                        &format!("status of request {}", number + 1),
+                        &step.status,
+                        &status,
+                    ));
                     if number + 1 == self.steps.len() && problems.is_empty() {
                         problems.extend(self.answer_problems(step, &head, &body));
                     }
                 }
                 Ok(None) => problems.push(format!("request {}: no HTTP answer", number + 1)),
-                Err(_) => problems.push(format!("request {}: no answer within {LIMIT:?}", number + 1)),
+                Err(_) => problems.push(format!(
+                    "request {}: no answer within {LIMIT:?}",
+                    number + 1
+                )),
             }
         }
         problems
     }
 
-    fn answer_problems(&self, step: &Step, head: &BTreeMap<String, String>, body: &str) -> Vec<String> {
+    fn answer_problems(
+        &self,
+        step: &Step,
+        head: &BTreeMap<String, String>,
+        body: &str,
+    ) -> Vec<String> {
         let mut problems = Vec::new();
         for (name, pattern) in &self.expect_headers {
-            let pattern = Regex::new(&format!("^(?:{pattern})$")).expect("the recorded pattern is valid");
-            let value = head.get(&name.to_lowercase()).map(String::as_str).unwrap_or_default();
+            let pattern =
+                Regex::new(&format!("^(?:{pattern})$")).expect("the recorded pattern is valid");
+            let value = head
+                .get(&name.to_lowercase())
+                .map(String::as_str)
+                .unwrap_or_default();
             if !pattern.is_match(value) {
-                problems.push(format!("header {name}: expected a match of {pattern}, got {value:?}"));
+                problems.push(format!(
+                    "header {name}: expected a match of {pattern}, got {value:?}"
+                ));
             }
         }
-        let told = serde_json::from_str::<serde_json::Map<String, Value>>(body).is_ok_and(|object| !object.is_empty());
+        let told = serde_json::from_str::<serde_json::Map<String, Value>>(body)
+            .is_ok_and(|object| !object.is_empty());
         if self.expect_json_error && step.method != "HEAD" && !told {
-            problems.push(format!("body: expected a JSON object that tells the error, got {body:?}"));
+            problems.push(format!(
+                "body: expected a JSON object that tells the error, got {body:?}"
+            ));
         }
         problems
     }
 
     fn delivery_problems(&self, received: &[Value]) -> Vec<String> {
         let mine = |event: &&Value| self.alone || event["involvedObject"]["name"] == *self.object;
-        let events: Vec<_> = received.iter().filter(mine).filter(|event| event["message"] != "the last one").collect();
+        let events: Vec<_> = received
+            .iter()
+            .filter(mine)
+            .filter(|event| event["message"] != "the last one")
+            .collect();
         let (_, earlier) = self.steps.split_last().expect("a case has a request");
-        let most = earlier.iter().filter(|step| step.status == 202).count() + usize::from(!self.delivered.is_null());
+        let most = earlier.iter().filter(|step| step.status == 202).count()
+            + usize::from(!self.delivered.is_null());
         if events.len() > most {
-            return vec![format!("expected at most {most} deliveries, got {}", events.len())];
+            return vec![format!(
+                "expected at most {most} deliveries, got {}",
+                events.len()
+            )];
         }
         match events.last() {
             _ if self.delivered.is_null() => Vec::new(),
@@ -178,10 +227,14 @@ impl Exchange {
     }
 }
 
-/// Sends the bytes and reads one answer: status, headers, body. The server may answer and close before it has read everything.
+/// Sends the bytes and reads one answer: status, headers, body. The server may answer and close
+/// before it has read everything.
 async fn answer(up: &Process, step: &Step) -> Option<(u16, BTreeMap<String, String>, String)> {
     let address = up.address();
-    let mut connection = TcpStream::connect(address.trim_start_matches("http://").trim_end_matches('/')).await.ok()?;
+    let mut connection =
+        TcpStream::connect(address.trim_start_matches("http://").trim_end_matches('/'))
+            .await
+            .ok()?;
     let (mut reader, mut writer) = connection.split();
     let request = step.bytes.unfolded();
     let write = async {
@@ -195,7 +248,11 @@ async fn answer(up: &Process, step: &Step) -> Option<(u16, BTreeMap<String, Stri
     let mut bytes = Vec::new();
     let read = async {
         while parse(&bytes, &step.method).is_none() {
-            if reader.read_buf(&mut bytes).await.is_ok_and(|count| count > 0) {
+            if reader
+                .read_buf(&mut bytes)
+                .await
+                .is_ok_and(|count| count > 0)
+            {
                 continue;
             }
             break;
@@ -209,14 +266,24 @@ async fn answer(up: &Process, step: &Step) -> Option<(u16, BTreeMap<String, Stri
 fn parse(bytes: &[u8], method: &str) -> Option<(u16, BTreeMap<String, String>, String)> {
     let mut headers = [httparse::EMPTY_HEADER; 64];
     let mut response = httparse::Response::new(&mut headers);
-    let httparse::Status::Complete(length) = response.parse(bytes).ok()? else { return None };
-    let pair = |header: &httparse::Header<'_>| (header.name.to_lowercase(), String::from_utf8_lossy(header.value).into_owned());
+    let httparse::Status::Complete(length) = response.parse(bytes).ok()? else {
+        return None;
+    };
+    let pair = |header: &httparse::Header<'_>| {
+        (
+            header.name.to_lowercase(),
+            String::from_utf8_lossy(header.value).into_owned(),
+        )
+    };
     let head: BTreeMap<_, _> = response.headers.iter().map(pair).collect();
     let status = response.code?;
     if status == 100 {
         return parse(&bytes[length..], method);
     }
-    let size = head.get("content-length").and_then(|size| size.parse().ok()).unwrap_or(0);
+    let size = head
+        .get("content-length")
+        .and_then(|size| size.parse().ok())
+        .unwrap_or(0);
     let size = if method == "HEAD" { 0 } else { size };
     let body = bytes.get(length..length + size)?;
     Some((status, head, String::from_utf8_lossy(body).into_owned()))

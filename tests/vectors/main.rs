@@ -1,8 +1,8 @@
 //! Replays what notification-controller 1.9.3 was recorded to do, against the executable.
 //!
-//! `wire` compares what goes over the wire, `dry_run` and `patterns` what `tidings test --dry-run` says, `ingest` what
-//! the event endpoint answers; `pipeline` compares what goes over the wire once an event is posted. README.md beside this
-//! file tells the format of the recordings in `data/`.
+//! `wire` compares what goes over the wire, `dry_run` and `patterns` what `tidings test --dry-run`
+//! says, `ingest` what the event endpoint answers; `pipeline` compares what goes over the wire once
+//! an event is posted. README.md beside this file tells the format of the recordings in `data/`.
 
 mod body;
 mod case;

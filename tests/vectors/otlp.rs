@@ -1,4 +1,5 @@
-//! The part of OTLP that traces use, in the shape of protobuf's JSON mapping, with ids in hexadecimal.
+//! The part of OTLP that traces use, in the shape of protobuf's JSON mapping, with ids in
+//! hexadecimal.
 
 use prost::encoding::{WireType, decode_key, decode_varint};
 use serde_json::{Map, Value, json};
@@ -22,11 +23,20 @@ enum Form {
 type Fields = &'static [(u32, &'static str, Form)];
 
 const REQUEST: Fields = &[(1, "resourceSpans", Form::Messages(RESOURCE_SPANS))];
-const RESOURCE_SPANS: Fields =
-    &[(1, "resource", Form::Message(RESOURCE)), (2, "scopeSpans", Form::Messages(SCOPE_SPANS)), (3, "schemaUrl", Form::Text)];
-const RESOURCE: Fields = &[(1, "attributes", Form::Messages(KEY_VALUE)), (2, "droppedAttributesCount", Form::Number)];
-const SCOPE_SPANS: Fields =
-    &[(1, "scope", Form::Message(SCOPE)), (2, "spans", Form::Messages(SPAN)), (3, "schemaUrl", Form::Text)];
+const RESOURCE_SPANS: Fields = &[
+    (1, "resource", Form::Message(RESOURCE)),
+    (2, "scopeSpans", Form::Messages(SCOPE_SPANS)),
+    (3, "schemaUrl", Form::Text),
+];
+const RESOURCE: Fields = &[
+    (1, "attributes", Form::Messages(KEY_VALUE)),
+    (2, "droppedAttributesCount", Form::Number),
+];
+const SCOPE_SPANS: Fields = &[
+    (1, "scope", Form::Message(SCOPE)),
+    (2, "spans", Form::Messages(SPAN)),
+    (3, "schemaUrl", Form::Text),
+];
 const SCOPE: Fields = &[
     (1, "name", Form::Text),
     (2, "version", Form::Text),
@@ -49,9 +59,19 @@ const SPAN: Fields = &[
     (15, "status", Form::Message(STATUS)),
     (16, "flags", Form::Number),
 ];
-const STATUS: Fields = &[(2, "message", Form::Text), (3, "code", Form::Names(STATUS_CODES))];
-const KEY_VALUE: Fields = &[(1, "key", Form::Text), (2, "value", Form::Message(ANY_VALUE))];
-const ANY_VALUE: Fields = &[(1, "stringValue", Form::Text), (2, "boolValue", Form::Bool), (3, "intValue", Form::Long)];
+const STATUS: Fields = &[
+    (2, "message", Form::Text),
+    (3, "code", Form::Names(STATUS_CODES)),
+];
+const KEY_VALUE: Fields = &[
+    (1, "key", Form::Text),
+    (2, "value", Form::Message(ANY_VALUE)),
+];
+const ANY_VALUE: Fields = &[
+    (1, "stringValue", Form::Text),
+    (2, "boolValue", Form::Bool),
+    (3, "intValue", Form::Long),
+];
 const SPAN_KINDS: &[&str] = &[
     "SPAN_KIND_UNSPECIFIED",
     "SPAN_KIND_INTERNAL",
@@ -74,7 +94,10 @@ fn message(mut bytes: &[u8], fields: Fields) -> Option<Value> {
         let (value, content) = take(&mut bytes, wire)?;
         // A field that the recordings don't know shows as a difference.
         let unknown = (number, "unknown", Form::Number);
-        let (_, name, form) = *fields.iter().find(|field| field.0 == number).unwrap_or(&unknown);
+        let (_, name, form) = *fields
+            .iter()
+            .find(|field| field.0 == number)
+            .unwrap_or(&unknown);
         let json = match form {
             Form::Messages(fields) => {
                 let list = decoded.entry(name).or_insert_with(|| json!([]));
@@ -104,6 +127,10 @@ fn take<'a>(bytes: &mut &'a [u8], wire: WireType) -> Option<(u64, &'a [u8])> {
     };
     let (content, rest) = bytes.split_at_checked(size)?;
     *bytes = rest;
-    let value = content.iter().take(8).rev().fold(0, |value, byte| value << 8 | u64::from(*byte));
+    let value = content
+        .iter()
+        .take(8)
+        .rev()
+        .fold(0, |value, byte| value << 8 | u64::from(*byte));
     Some((value, content))
 }

@@ -20,7 +20,8 @@ struct Pattern {
     matches: Vec<bool>,
 }
 
-/// Replays `data/patterns.json`: one run for each message, with an alert for each pattern that has it.
+/// Replays `data/patterns.json`: one run for each message, with an alert for each pattern that has
+/// it.
 pub async fn replay() {
     let mut report = Report::default();
     let patterns: Vec<Pattern> = load("patterns.json");
@@ -28,7 +29,10 @@ pub async fn replay() {
     for pattern in &patterns {
         match &pattern.skip {
             Some(reason) => report.skip(reason),
-            None => by_messages.entry(&pattern.messages).or_default().push(pattern),
+            None => by_messages
+                .entry(&pattern.messages)
+                .or_default()
+                .push(pattern),
         }
     }
     for (messages, patterns) in by_messages {
@@ -37,13 +41,21 @@ pub async fn replay() {
             let matched = matched(message, &patterns).await;
             for (number, pattern) in patterns.iter().enumerate() {
                 match &matched {
-                    Ok(alerts) if alerts.contains(&format!("apps/a{number}")) == pattern.matches[position] => {}
-                    Ok(_) => problems[number].push(format!("{message:?}: expected a match: {}", pattern.matches[position])),
+                    Ok(alerts)
+                        if alerts.contains(&format!("apps/a{number}"))
+                            == pattern.matches[position] => {}
+                    Ok(_) => problems[number].push(format!(
+                        "{message:?}: expected a match: {}",
+                        pattern.matches[position]
+                    )),
                     Err(problem) => problems[number].push(problem.clone()),
                 }
             }
         }
-        patterns.iter().zip(&problems).for_each(|(pattern, problems)| report.add(&pattern.pattern, problems));
+        patterns
+            .iter()
+            .zip(&problems)
+            .for_each(|(pattern, problems)| report.add(&pattern.pattern, problems));
     }
     report.finish("patterns");
 }
@@ -55,14 +67,32 @@ async fn matched(message: &str, patterns: &[&Pattern]) -> Result<BTreeSet<String
         let spec = json!({"providerRef": {"name": "hook"}, "eventSeverity": "info", "eventSources": sources, "inclusionList": [pattern.pattern]});
         object("Alert", &format!("a{number}"), spec)
     };
-    let provider = object("Provider", "hook", json!({"type": "generic", "address": "http://receiver.example/hook"}));
-    let rules = patterns.iter().enumerate().map(alert).chain([provider]).collect();
-    let involved =
-        json!({"apiVersion": "kustomize.toolkit.fluxcd.io/v1", "kind": "Kustomization", "namespace": "apps", "name": "podinfo"});
+    let provider = object(
+        "Provider",
+        "hook",
+        json!({"type": "generic", "address": "http://receiver.example/hook"}),
+    );
+    let rules = patterns
+        .iter()
+        .enumerate()
+        .map(alert)
+        .chain([provider])
+        .collect();
+    let involved = json!({"apiVersion": "kustomize.toolkit.fluxcd.io/v1", "kind": "Kustomization", "namespace": "apps", "name": "podinfo"});
     let event = json!({"involvedObject": involved, "severity": "error", "timestamp": "2026-02-03T04:05:06Z", "message": message, "reason": "HealthCheckFailed", "reportingController": "kustomize-controller"});
-    let input = Input { rules, event, event_text: None, labels: None, no_cross_namespace_refs: false };
+    let input = Input {
+        rules,
+        event,
+        event_text: None,
+        labels: None,
+        no_cross_namespace_refs: false,
+    };
     let output = Run::new(&input, &["--dry-run"], &[]).await.output?;
-    Ok(output.deliveries.into_iter().map(|delivery| delivery.alert).collect())
+    Ok(output
+        .deliveries
+        .into_iter()
+        .map(|delivery| delivery.alert)
+        .collect())
 }
 
 fn object(kind: &str, name: &str, spec: Value) -> Value {

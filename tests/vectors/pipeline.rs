@@ -1,7 +1,8 @@
-//! The same recordings through the running pipeline: events that are posted, and what then goes over the wire.
+//! The same recordings through the running pipeline: events that are posted, and what then goes
+//! over the wire.
 //!
-//! Every case has a namespace of its own, so that the rules of all are in force from the start. Between two cases the
-//! records of states are taken away: each recording begins without memory.
+//! Every case has a namespace of its own, so that the rules of all are in force from the start.
+//! Between two cases the records of states are taken away: each recording begins without memory.
 
 use async_nats::jetstream::{Context, consumer::pull, stream::Stream};
 use futures::TryStreamExt;
@@ -24,14 +25,22 @@ pub async fn replay(kind: &str) {
     let (sink, rig) = (Sink::start().await, Rig::start(TIDINGS).await);
     let mut report = Report::default();
     let (skipped, mut cases): (Vec<WireCase>, Vec<_>) =
-        load::<WireCase>(&format!("providers/{kind}.json")).into_iter().partition(|case| skips(case).is_some());
-    skipped.iter().filter_map(skips).for_each(|reason| report.skip(reason));
+        load::<WireCase>(&format!("providers/{kind}.json"))
+            .into_iter()
+            .partition(|case| skips(case).is_some());
+    skipped
+        .iter()
+        .filter_map(skips)
+        .for_each(|reason| report.skip(reason));
     for (number, case) in cases.iter_mut().enumerate() {
         prepare(case, &format!("case-{number}"), &sink.named);
         let list = json!({"apiVersion": "v1", "kind": "List", "items": case.input.rules});
-        rig.rules().put_text(&format!("case-{number}.json"), &list.to_string());
+        rig.rules()
+            .put_text(&format!("case-{number}.json"), &list.to_string());
     }
-    let role = environment(&sink).into_iter().fold(Role::up(), |role, (name, value)| role.env(name, &value));
+    let role = environment(&sink)
+        .into_iter()
+        .fold(Role::up(), |role, (name, value)| role.env(name, &value));
     let up = rig.run(role).await;
     let jetstream = rig.jetstream().await;
     for case in cases {
@@ -46,9 +55,18 @@ pub async fn replay(kind: &str) {
 }
 
 fn skips(case: &WireCase) -> Option<&str> {
-    let expressions = case.input.rules.iter().filter_map(|object| object.pointer("/spec/commitStatusExpr")?.as_str());
-    let reads_namespace = expressions.into_iter().any(|expression| expression.contains("namespace"));
-    case.skip.as_deref().or(reads_namespace.then_some("its expression reads the namespace, which is another one here"))
+    let expressions = case
+        .input
+        .rules
+        .iter()
+        .filter_map(|object| object.pointer("/spec/commitStatusExpr")?.as_str());
+    let reads_namespace = expressions
+        .into_iter()
+        .any(|expression| expression.contains("namespace"));
+    case.skip
+        .as_deref()
+        .or(reads_namespace
+            .then_some("its expression reads the namespace, which is another one here"))
 }
 
 /// A case in a namespace of its own, whose deliveries are not tried again while it is looked at.
@@ -67,7 +85,9 @@ fn rename(value: &mut Value, namespace: &str) {
     match value {
         Value::String(text) if text == NAMESPACE => namespace.clone_into(text),
         Value::Array(items) => items.iter_mut().for_each(|item| rename(item, namespace)),
-        Value::Object(members) => members.values_mut().for_each(|member| rename(member, namespace)),
+        Value::Object(members) => members
+            .values_mut()
+            .for_each(|member| rename(member, namespace)),
         _ => {}
     }
 }
@@ -77,19 +97,35 @@ async fn problems(case: &WireCase, sink: &Sink, up: &Process, jetstream: &Contex
     let letters = messages(jetstream, "DEAD").await;
     let answer = up.post(&case.input.event).await.expect("ingest answers");
     if answer.status != 202 {
-        return vec![format!("the event is answered {}: {}", answer.status, answer.body)];
+        return vec![format!(
+            "the event is answered {}: {}",
+            answer.status, answer.body
+        )];
     }
     let parked = at_rest(jetstream).await;
     let failed = parked > 0 || messages(jetstream, "DEAD").await > letters;
 
-    let (tunnels, mut requests): (Vec<_>, Vec<_>) = sink.requests().into_iter().partition(|one| one.method == "CONNECT");
+    let (tunnels, mut requests): (Vec<_>, Vec<_>) = sink
+        .requests()
+        .into_iter()
+        .partition(|one| one.method == "CONNECT");
     if failed {
         // What was asked to come again in a second may have done so.
         requests.truncate(case.requests.len());
     }
-    // What can't be told is known before the forge is asked anything; the peer asks for a version all the same.
-    let is_known_before = failed && requests.is_empty() && case.requests.iter().all(|one| one.path.ends_with("/version"));
-    let mut problems = if is_known_before { Vec::new() } else { compare_requests(case, &requests) };
+    // What can't be told is known before the forge is asked anything; the peer asks for a version
+    // all the same.
+    let is_known_before = failed
+        && requests.is_empty()
+        && case
+            .requests
+            .iter()
+            .all(|one| one.path.ends_with("/version"));
+    let mut problems = if is_known_before {
+        Vec::new()
+    } else {
+        compare_requests(case, &requests)
+    };
     problems.extend(compare_tunnels(case, &tunnels));
     problems.extend(expect_equal("failed", &(case.exit == 1), &failed));
     if !problems.is_empty() {
@@ -98,19 +134,33 @@ async fn problems(case: &WireCase, sink: &Sink, up: &Process, jetstream: &Contex
     problems
 }
 
-/// Waits until the event is routed and none of its deliveries is ready or in work; tells how many are parked.
+/// Waits until the event is routed and none of its deliveries is ready or in work; tells how many
+/// are parked.
 async fn at_rest(jetstream: &Context) -> u64 {
-    eventually("the event is routed, and what came of it is settled", async || {
-        let mut router = stream(jetstream, "EVENTS").await?.get_consumer::<pull::Config>("router").await.ok()?;
-        let routed = router.info().await.ok()?;
-        if routed.num_pending > 0 || routed.num_ack_pending > 0 {
-            return None;
-        }
-        let mut deliveries = stream(jetstream, "DELIVERIES").await?;
-        let parked: Vec<(String, usize)> = deliveries.info_with_subjects("parked.>").await.ok()?.try_collect().await.ok()?;
-        let parked = parked.iter().map(|(_, count)| *count as u64).sum();
-        (deliveries.info().await.ok()?.state.messages == parked).then_some(parked)
-    })
+    eventually(
+        "the event is routed, and what came of it is settled",
+        async || {
+            let mut router = stream(jetstream, "EVENTS")
+                .await?
+                .get_consumer::<pull::Config>("router")
+                .await
+                .ok()?;
+            let routed = router.info().await.ok()?;
+            if routed.num_pending > 0 || routed.num_ack_pending > 0 {
+                return None;
+            }
+            let mut deliveries = stream(jetstream, "DELIVERIES").await?;
+            let parked: Vec<(String, usize)> = deliveries
+                .info_with_subjects("parked.>")
+                .await
+                .ok()?
+                .try_collect()
+                .await
+                .ok()?;
+            let parked = parked.iter().map(|(_, count)| *count as u64).sum();
+            (deliveries.info().await.ok()?.state.messages == parked).then_some(parked)
+        },
+    )
     .await
 }
 
@@ -119,5 +169,10 @@ async fn stream(jetstream: &Context, name: &str) -> Option<Stream> {
 }
 
 async fn messages(jetstream: &Context, name: &str) -> u64 {
-    stream(jetstream, name).await.expect("the stream is there").cached_info().state.messages
+    stream(jetstream, name)
+        .await
+        .expect("the stream is there")
+        .cached_info()
+        .state
+        .messages
 }

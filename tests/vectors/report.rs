@@ -24,7 +24,10 @@ impl Report {
         }
         self.differing.push(case.to_owned());
         println!("DIFFERS {case}");
-        problems.iter().take(LINES_SHOWN).for_each(|problem| println!("    {problem}"));
+        problems
+            .iter()
+            .take(LINES_SHOWN)
+            .for_each(|problem| println!("    {problem}"));
     }
 
     /// Notes a case that is not replayed.
@@ -40,14 +43,29 @@ impl Report {
         for (reason, count) in &self.skipped {
             println!("{what}: skipped {count}: {reason}");
         }
-        println!("{what}: {} agree, {} differ", self.agreeing, self.differing.len());
-        assert!(self.differing.is_empty(), "{what}: these differ from the recordings: {:?}", self.differing);
-        assert!(self.agreeing + self.skipped.len() > 0, "{what}: there is no case");
+        println!(
+            "{what}: {} agree, {} differ",
+            self.agreeing,
+            self.differing.len()
+        );
+        assert!(
+            self.differing.is_empty(),
+            "{what}: these differ from the recordings: {:?}",
+            self.differing
+        );
+        assert!(
+            self.agreeing + self.skipped.len() > 0,
+            "{what}: there is no case"
+        );
     }
 }
 
 /// A sentence, unless both are equal.
-pub fn expect_equal<T: PartialEq + serde::Serialize + ?Sized>(what: &str, expected: &T, got: &T) -> Option<String> {
+pub fn expect_equal<T: PartialEq + serde::Serialize + ?Sized>(
+    what: &str,
+    expected: &T,
+    got: &T,
+) -> Option<String> {
     (expected != got).then(|| {
         let [expected, got] = [expected, got].map(|value| short(&serde_json::json!(value)));
         format!("{what}: expected {expected}, got {got}")
@@ -60,6 +78,10 @@ pub fn short(value: &Value) -> String {
     if text.chars().count() <= 200 {
         text
     } else {
-        format!("{}… ({} bytes)", text.chars().take(180).collect::<String>(), text.len())
+        format!(
+            "{}… ({} bytes)",
+            text.chars().take(180).collect::<String>(),
+            text.len()
+        )
     }
 }

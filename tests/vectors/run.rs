@@ -59,24 +59,44 @@ pub struct PlannedRequest {
 impl Run {
     /// Runs the executable with more arguments and variables.
     pub async fn new(input: &Input, arguments: &[&str], environment: &[(&str, String)]) -> Self {
-        let folder = tempfile::Builder::new().prefix("vectors-").tempdir().expect("the temporary folder is writable");
+        let folder = tempfile::Builder::new()
+            .prefix("vectors-")
+            .tempdir()
+            .expect("the temporary folder is writable");
         let rules = folder.path().join("rules");
         let event = folder.path().join("event.json");
         std::fs::create_dir(&rules).expect("the folder is new");
         let list = json!({"apiVersion": "v1", "kind": "List", "items": input.rules});
         std::fs::write(rules.join("rules.json"), list.to_string()).expect("the folder is writable");
-        let text = input.event_text.clone().unwrap_or_else(|| input.event.to_string());
+        let text = input
+            .event_text
+            .clone()
+            .unwrap_or_else(|| input.event.to_string());
         std::fs::write(&event, text).expect("the folder is writable");
 
         let mut command = Command::new(TIDINGS);
-        command.args(["test", "--output", "json", "--rules"]).arg(rules).arg("--event").arg(event).args(arguments);
+        command
+            .args(["test", "--output", "json", "--rules"])
+            .arg(rules)
+            .arg("--event")
+            .arg(event)
+            .args(arguments);
         if let Some(labels) = &input.labels {
             command.args(["--labels", labels]);
         }
         if input.no_cross_namespace_refs {
             command.arg("--no-cross-namespace-refs");
         }
-        for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy"] {
+        for name in [
+            "HTTP_PROXY",
+            "HTTPS_PROXY",
+            "ALL_PROXY",
+            "NO_PROXY",
+            "http_proxy",
+            "https_proxy",
+            "all_proxy",
+            "no_proxy",
+        ] {
             command.env_remove(name);
         }
         command.envs(environment.iter().map(|(name, value)| (name, value)));
@@ -86,21 +106,43 @@ impl Run {
             Ok(Err(error)) => Self::without_output(format!("the executable can't be run: {error}")),
             Ok(Ok(done)) => Self {
                 status: done.status.code().unwrap_or(-1),
-                output: serde_json::from_slice(&done.stdout)
-                    .map_err(|error| format!("standard output is not the JSON that was asked for: {error} ({})", done.status)),
+                output: serde_json::from_slice(&done.stdout).map_err(|error| {
+                    format!(
+                        "standard output is not the JSON that was asked for: {error} ({})",
+                        done.status
+                    )
+                }),
                 stderr: String::from_utf8_lossy(&done.stderr).into_owned(),
             },
         }
     }
 
     fn without_output(problem: String) -> Self {
-        Self { status: -1, output: Err(problem), stderr: String::new() }
+        Self {
+            status: -1,
+            output: Err(problem),
+            stderr: String::new(),
+        }
     }
 
     /// What helps to understand a case that differs.
     pub fn details(&self) -> Vec<String> {
-        let told = self.stderr.lines().take(5).map(|line| format!("stderr: {line}"));
-        let deliveries = self.output.iter().flat_map(|output| &output.deliveries).filter(|delivery| !delivery.detail.is_empty());
-        told.chain(deliveries.map(|delivery| format!("{}: {}: {}", delivery.alert, delivery.outcome, delivery.detail))).collect()
+        let told = self
+            .stderr
+            .lines()
+            .take(5)
+            .map(|line| format!("stderr: {line}"));
+        let deliveries = self
+            .output
+            .iter()
+            .flat_map(|output| &output.deliveries)
+            .filter(|delivery| !delivery.detail.is_empty());
+        told.chain(deliveries.map(|delivery| {
+            format!(
+                "{}: {}: {}",
+                delivery.alert, delivery.outcome, delivery.detail
+            )
+        }))
+        .collect()
     }
 }

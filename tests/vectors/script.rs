@@ -12,7 +12,9 @@ pub struct Script {
 
 impl Script {
     pub fn new(rules: &[Rule]) -> Self {
-        Self { rules: rules.iter().map(|rule| (rule.clone(), 0)).collect() }
+        Self {
+            rules: rules.iter().map(|rule| (rule.clone(), 0)).collect(),
+        }
     }
 
     /// The first rule that fits and is not used up.
@@ -23,9 +25,15 @@ impl Script {
             .map_or(host, |(name, _)| name);
         let fits = |(rule, used): &&mut (Rule, usize)| {
             let wanted = &rule.matcher;
-            wanted.method.as_deref().is_none_or(|wanted| wanted == method)
+            wanted
+                .method
+                .as_deref()
+                .is_none_or(|wanted| wanted == method)
                 && wanted.host.as_deref().is_none_or(|wanted| wanted == host)
-                && wanted.path.as_deref().is_none_or(|wanted| is_path(wanted, path))
+                && wanted
+                    .path
+                    .as_deref()
+                    .is_none_or(|wanted| is_path(wanted, path))
                 && (rule.times == 0 || *used < rule.times)
         };
         let (rule, used) = self.rules.iter_mut().find(fits)?;
@@ -36,7 +44,9 @@ impl Script {
 
 fn is_path(wanted: &str, path: &str) -> bool {
     match wanted.strip_prefix('~') {
-        Some(pattern) => Regex::new(&format!("^(?:{pattern})$")).expect("the recorded pattern is valid").is_match(path),
+        Some(pattern) => Regex::new(&format!("^(?:{pattern})$"))
+            .expect("the recorded pattern is valid")
+            .is_match(path),
         None => wanted == path,
     }
 }

@@ -33,11 +33,17 @@ pub async fn replay(kind: &str) {
 }
 
 async fn problems(mut case: WireCase, sink: &Sink) -> Vec<String> {
-    case.input.rules.iter_mut().for_each(|object| fill(object, &sink.named));
+    case.input
+        .rules
+        .iter_mut()
+        .for_each(|object| fill(object, &sink.named));
     sink.reset(&case.server);
     let run = Run::new(&case.input, &[], &environment(sink)).await;
 
-    let (tunnels, requests): (Vec<_>, Vec<_>) = sink.requests().into_iter().partition(|request| request.method == "CONNECT");
+    let (tunnels, requests): (Vec<_>, Vec<_>) = sink
+        .requests()
+        .into_iter()
+        .partition(|request| request.method == "CONNECT");
     let mut problems = compare_requests(&case, &requests);
     problems.extend(compare_tunnels(&case, &tunnels));
     problems.extend(compare_outcome(&case, &run));
@@ -55,7 +61,8 @@ pub fn environment(sink: &Sink) -> Vec<(&'static str, String)> {
         ("SSL_CERT_FILE", AUTHORITY.file().display().to_string()),
         ("SSL_CERT_DIR", AUTHORITY.no_folder().display().to_string()),
     ];
-    let proxies = ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"].map(|name| (name, sink.environment.clone()));
+    let proxies = ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"]
+        .map(|name| (name, sink.environment.clone()));
     certificates.into_iter().chain(proxies).collect()
 }
 
@@ -63,33 +70,55 @@ pub fn environment(sink: &Sink) -> Vec<(&'static str, String)> {
 pub fn compare_requests(case: &WireCase, got: &[Received]) -> Vec<String> {
     let mut comparison = Comparison::new(&case.loose);
     for (number, (expected, got)) in case.requests.iter().zip(got).enumerate() {
-        let signature = case.signature_key.as_ref().map(|key| signature(key, &got.body));
+        let signature = case
+            .signature_key
+            .as_ref()
+            .map(|key| signature(key, &got.body));
         comparison.request(expected, got, number, signature.as_deref());
     }
     let mut problems = comparison.problems;
     for missing in case.requests.iter().skip(got.len()) {
-        problems.push(format!("missing: {} {}://{}{}", missing.method, missing.scheme, missing.host, missing.path));
+        problems.push(format!(
+            "missing: {} {}://{}{}",
+            missing.method, missing.scheme, missing.host, missing.path
+        ));
     }
     for extra in got.iter().skip(case.requests.len()) {
-        problems.push(format!("not expected: {} {}://{}{}", extra.method, extra.scheme, extra.host, extra.path));
+        problems.push(format!(
+            "not expected: {} {}://{}{}",
+            extra.method, extra.scheme, extra.host, extra.path
+        ));
     }
     problems
 }
 
-/// How many tunnels there are depends on the reuse of connections; only where to and as whom is compared.
+/// How many tunnels there are depends on the reuse of connections; only where to and as whom is
+/// compared.
 pub fn compare_tunnels(case: &WireCase, got: &[Received]) -> Option<String> {
     let credentials = |tunnel: &Received| tunnel.header("proxy-authorization").join(", ");
-    let opened: BTreeSet<_> = got.iter().map(|tunnel| (tunnel.host.clone(), credentials(tunnel))).collect();
+    let opened: BTreeSet<_> = got
+        .iter()
+        .map(|tunnel| (tunnel.host.clone(), credentials(tunnel)))
+        .collect();
     let wanted: BTreeSet<_> = case.tunnels.iter().cloned().collect();
-    if wanted.is_empty() { None } else { expect_equal("tunnels (host, credentials)", &wanted, &opened) }
+    if wanted.is_empty() {
+        None
+    } else {
+        expect_equal("tunnels (host, credentials)", &wanted, &opened)
+    }
 }
 
 fn compare_outcome(case: &WireCase, run: &Run) -> Option<String> {
     match (&run.output, &case.outcomes) {
         (Err(problem), _) => (case.exit != 2).then(|| problem.clone()),
         (Ok(output), Some(fitting)) => {
-            let said: BTreeSet<_> = output.deliveries.iter().map(|delivery| &delivery.outcome).collect();
-            let fits = said.iter().all(|outcome| fitting.contains(outcome)) && (!said.is_empty() || case.requests.is_empty());
+            let said: BTreeSet<_> = output
+                .deliveries
+                .iter()
+                .map(|delivery| &delivery.outcome)
+                .collect();
+            let fits = said.iter().all(|outcome| fitting.contains(outcome))
+                && (!said.is_empty() || case.requests.is_empty());
             (!fits).then(|| format!("outcome: expected one of {fitting:?}, got {said:?}"))
         }
         (Ok(_), None) => None,
@@ -97,7 +126,8 @@ fn compare_outcome(case: &WireCase, run: &Run) -> Option<String> {
 }
 
 fn signature(key: &str, body: &[u8]) -> String {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes()).expect("any length of key will do");
+    let mut mac =
+        Hmac::<Sha256>::new_from_slice(key.as_bytes()).expect("any length of key will do");
     mac.update(body);
     format!("sha256={}", hex::encode(mac.finalize().into_bytes()))
 }
@@ -105,7 +135,9 @@ fn signature(key: &str, body: &[u8]) -> String {
 /// Fills the placeholders in all texts of an object.
 pub fn fill(value: &mut Value, proxy: &str) {
     match value {
-        Value::String(text) if text.contains("{{") => *text = AUTHORITY.fill(&text.replace("{{proxy}}", proxy)),
+        Value::String(text) if text.contains("{{") => {
+            *text = AUTHORITY.fill(&text.replace("{{proxy}}", proxy))
+        }
         Value::Array(items) => items.iter_mut().for_each(|item| fill(item, proxy)),
         Value::Object(members) => members.values_mut().for_each(|member| fill(member, proxy)),
         _ => {}

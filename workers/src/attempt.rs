@@ -8,12 +8,12 @@ use tidings_core::{Failure, Outcome, Reason};
 use tidings_rules::ResolvedProvider;
 use tokio::time::Instant;
 
+use crate::http::invalid::Invalid;
+use crate::http::redact::Redactor;
 use crate::http::{Http, Outside};
 use crate::message::Notification;
-use crate::http::invalid::Invalid;
-use crate::notifier::contract::{Held, KeepState, Notifier, ProviderType, Sent};
 use crate::notifier::PROVIDERS;
-use crate::http::redact::Redactor;
+use crate::notifier::contract::{Held, KeepState, Notifier, ProviderType, Sent};
 
 /// A notifier that nobody asks for is forgotten when another is built after this long.
 const KEPT_FOR: Duration = Duration::from_secs(3600);
@@ -42,14 +42,22 @@ pub struct Ended {
 impl Ended {
     /// An end without an answer.
     pub fn new(outcome: Outcome, detail: impl Into<String>) -> Self {
-        Self { outcome, status: None, detail: detail.into() }
+        Self {
+            outcome,
+            status: None,
+            detail: detail.into(),
+        }
     }
 }
 
 impl From<Sent> for Ended {
     fn from(sent: Sent) -> Self {
         match sent {
-            Sent::Accepted { status, .. } => Self { outcome: Outcome::Delivered, status, detail: String::new() },
+            Sent::Accepted { status, .. } => Self {
+                outcome: Outcome::Delivered,
+                status,
+                detail: String::new(),
+            },
             Sent::Skipped(why) => Self::new(Outcome::Skipped, why),
         }
     }
@@ -69,24 +77,36 @@ pub fn prepare(
     http: impl FnOnce(&ResolvedProvider) -> Result<Http, Invalid>,
 ) -> Result<Prepared, Invalid> {
     let redactor = Redactor::new(&provider);
-    let row = provider_type(provider.kind.name).ok_or_else(|| Invalid(format!("unknown type {}", provider.kind.name)))?;
+    let row = provider_type(provider.kind.name)
+        .ok_or_else(|| Invalid(format!("unknown type {}", provider.kind.name)))?;
     let built = http(&provider).and_then(|http| (row.build)(&provider, http));
     let notifier = built.map_err(|Invalid(sentence)| Invalid(redactor.redact(&sentence)))?;
-    Ok(Prepared { provider, notifier, redactor })
+    Ok(Prepared {
+        provider,
+        notifier,
+        redactor,
+    })
 }
 
 impl Prepared {
     /// Takes the secrets out of a failure.
     pub fn redacted(&self, failure: Failure) -> Failure {
-        Failure { detail: self.redactor.redact(&failure.detail), ..failure }
+        Failure {
+            detail: self.redactor.redact(&failure.detail),
+            ..failure
+        }
     }
 }
 
-/// Makes one attempt without any memory of earlier ones: what a state's service holds is asked for first.
+/// Makes one attempt without any memory of earlier ones: what a state's service holds is asked for
+/// first.
 ///
 /// # Errors
 /// The failure, without secrets.
-pub async fn attempt_once(prepared: &Prepared, notification: &Notification<'_>) -> Result<Ended, Failure> {
+pub async fn attempt_once(
+    prepared: &Prepared,
+    notification: &Notification<'_>,
+) -> Result<Ended, Failure> {
     let ended = match &prepared.notifier {
         Notifier::Message(notifier) => notifier.send(notification).await.map(Ended::from),
         Notifier::State(notifier) => keep_once(notifier.as_ref(), notification).await,
@@ -94,22 +114,36 @@ pub async fn attempt_once(prepared: &Prepared, notification: &Notification<'_>) 
     ended.map_err(|failure| prepared.redacted(failure))
 }
 
-async fn keep_once(notifier: &dyn KeepState, notification: &Notification<'_>) -> Result<Ended, Failure> {
+async fn keep_once(
+    notifier: &dyn KeepState,
+    notification: &Notification<'_>,
+) -> Result<Ended, Failure> {
     notifier.prepare(notification).await?;
     let Some(desired) = notifier.desire(notification)? else {
         return Ok(nothing_to_say());
     };
     let handle = match notifier.read(&desired).await? {
-        Held::Same { .. } => return Ok(Ended::new(Outcome::Duplicate, "the service has this state already")),
+        Held::Same { .. } => {
+            return Ok(Ended::new(
+                Outcome::Duplicate,
+                "the service has this state already",
+            ));
+        }
         Held::Other { handle } => handle,
         Held::Unknown => None,
     };
-    notifier.write(&desired, handle.as_deref()).await.map(Ended::from)
+    notifier
+        .write(&desired, handle.as_deref())
+        .await
+        .map(Ended::from)
 }
 
 /// The end of an event that the type has nothing to say about.
 pub fn nothing_to_say() -> Ended {
-    Ended::new(Outcome::Skipped, "the provider type has nothing to say about this event")
+    Ended::new(
+        Outcome::Skipped,
+        "the provider type has nothing to say about this event",
+    )
 }
 
 /// Notifiers that are built, by Provider; built anew when the Provider or its Secrets change.
@@ -124,7 +158,10 @@ type Built = HashMap<(String, String), (Arc<Prepared>, Instant)>;
 impl Notifiers {
     /// Starts without any.
     pub fn new(outside: Outside) -> Self {
-        Self { outside, built: Mutex::default() }
+        Self {
+            outside,
+            built: Mutex::default(),
+        }
     }
 
     /// The notifier of a Provider as it is now.
@@ -160,22 +197,39 @@ mod tests {
     use crate::notifier::sample::{outside, provider};
 
     fn named(name: &str, fingerprint: &str) -> Arc<ResolvedProvider> {
-        Arc::new(provider("generic", |provider| (provider.name, provider.fingerprint) = (name.into(), fingerprint.into())))
+        Arc::new(provider("generic", |provider| {
+            (provider.name, provider.fingerprint) = (name.into(), fingerprint.into())
+        }))
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_notifier_is_kept_for_as_long_as_its_provider_is_the_same_and_asked_for() {
         let notifiers = Notifiers::new(outside());
-        let prepare = |name, fingerprint| notifiers.prepare(named(name, fingerprint)).expect("it can be used");
+        let prepare = |name, fingerprint| {
+            notifiers
+                .prepare(named(name, fingerprint))
+                .expect("it can be used")
+        };
         let first = prepare("hook", "1");
         prepare("gone", "1");
         tokio::time::advance(KEPT_FOR / 2).await;
         assert!(Arc::ptr_eq(&first, &prepare("hook", "1")));
         tokio::time::advance(KEPT_FOR / 2).await;
         prepare("other", "1");
-        assert!(Arc::ptr_eq(&first, &prepare("hook", "1")), "it was asked for");
-        assert!(!notifiers.lock().contains_key(&("apps".to_owned(), "gone".to_owned())), "nobody asks for it");
-        assert!(!Arc::ptr_eq(&first, &prepare("hook", "2")), "the Provider has changed");
+        assert!(
+            Arc::ptr_eq(&first, &prepare("hook", "1")),
+            "it was asked for"
+        );
+        assert!(
+            !notifiers
+                .lock()
+                .contains_key(&("apps".to_owned(), "gone".to_owned())),
+            "nobody asks for it"
+        );
+        assert!(
+            !Arc::ptr_eq(&first, &prepare("hook", "2")),
+            "the Provider has changed"
+        );
         assert_eq!(notifiers.lock().len(), 2);
     }
 }

@@ -30,7 +30,8 @@ impl<K: Eq + Hash, V> Bounded<K, V> {
         self.all.get_mut(key)
     }
 
-    /// Puts a value in. Where that would double what was of use last, all others are asked whether they still are.
+    /// Puts a value in. Where that would double what was of use last, all others are asked whether
+    /// they still are.
     pub fn insert(&mut self, key: K, value: V, mut is_of_use: impl FnMut(&K, &V) -> bool) {
         if self.all.len() >= self.full_at && !self.all.contains_key(&key) {
             self.all.retain(|key, value| is_of_use(key, value));
@@ -53,7 +54,10 @@ impl<K: Eq + Hash, V> Bounded<K, V> {
 
 impl<K, V> Default for Bounded<K, V> {
     fn default() -> Self {
-        Self { all: HashMap::new(), full_at: FEW }
+        Self {
+            all: HashMap::new(),
+            full_at: FEW,
+        }
     }
 }
 
@@ -73,7 +77,12 @@ mod tests {
         assert_eq!(map.len(), FEW / 2 + 1);
         for number in FEW..100 * FEW {
             map.insert(number, 1, is_even);
-            assert!(map.len() <= FEW, "{} where {} are of use", map.len(), FEW / 2);
+            assert!(
+                map.len() <= FEW,
+                "{} where {} are of use",
+                map.len(),
+                FEW / 2
+            );
         }
         for number in 0..10 * FEW {
             map.insert(number, 2, is_even);

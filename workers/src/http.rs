@@ -1,5 +1,5 @@
-//! The one HTTP client of all provider types: addresses, proxy, TLS, timeout, redirects, sizes and outcomes are the same
-//! everywhere.
+//! The one HTTP client of all provider types: addresses, proxy, TLS, timeout, redirects, sizes and
+//! outcomes are the same everywhere.
 
 pub mod address;
 pub mod address_rules;
@@ -55,21 +55,25 @@ enum Transport {
 }
 
 impl Outside {
-    /// The way out with these rules for addresses, and with the proxy and the certificates of the environment.
+    /// The way out with these rules for addresses, and with the proxy and the certificates of the
+    /// environment.
     ///
     /// # Errors
     /// The system's certificates can't be read.
     pub fn new(addresses: AddressSettings) -> Result<Self, reqwest::Error> {
         let rules = Arc::new(AddressRules::new(addresses));
-        Ok(Self { ways: Ways::of_environment(&rules)?, rules })
+        Ok(Self {
+            ways: Ways::of_environment(&rules)?,
+            rules,
+        })
     }
 }
 
 // === impl Http ===
 
 impl Http {
-    /// A client with the proxy, the certificates and the timeout of a Provider. Those that have neither proxy nor
-    /// certificates of their own share one.
+    /// A client with the proxy, the certificates and the timeout of a Provider. Those that have
+    /// neither proxy nor certificates of their own share one.
     ///
     /// # Errors
     /// A certificate, key or proxy address that can't be read, as a sentence that names its key.
@@ -79,13 +83,24 @@ impl Http {
             (None, None) => outside.ways.clone(),
             (tls, proxy) => Ways::of_provider(&rules, tls.as_ref(), proxy.as_ref())?,
         };
-        Ok(Self { rules, transport: Transport::Wire(ways), timeout: provider.timeout, redactor: Redactor::new(provider) })
+        Ok(Self {
+            rules,
+            transport: Transport::Wire(ways),
+            timeout: provider.timeout,
+            redactor: Redactor::new(provider),
+        })
     }
 
-    /// A client that makes no request, but keeps them for [`Http::recorded`]. Every answer is an empty 200.
+    /// A client that makes no request, but keeps them for [`Http::recorded`]. Every answer is an
+    /// empty 200.
     pub fn dry_run() -> Self {
         let rules = Arc::new(AddressRules::new(AddressSettings::default()));
-        Self { rules, transport: Transport::DryRun(Arc::default()), timeout: Duration::MAX, redactor: Redactor::default() }
+        Self {
+            rules,
+            transport: Transport::DryRun(Arc::default()),
+            timeout: Duration::MAX,
+            redactor: Redactor::default(),
+        }
     }
 
     /// Whether requests are only recorded: then nothing can be learnt from an answer.
@@ -102,26 +117,34 @@ impl Http {
     pub fn recorded(&self) -> Vec<Request> {
         match &self.transport {
             Transport::Wire(_) => Vec::new(),
-            Transport::DryRun(requests) => requests.lock().map(|requests| requests.clone()).unwrap_or_default(),
+            Transport::DryRun(requests) => requests
+                .lock()
+                .map(|requests| requests.clone())
+                .unwrap_or_default(),
         }
     }
 
-    /// Sends a request once and follows at most five redirects, each of them to http or https only, and each to an address
-    /// that is allowed.
+    /// Sends a request once and follows at most five redirects, each of them to http or https only,
+    /// and each to an address that is allowed.
     ///
-    /// 307 and 308 repeat the request, 301, 302 and 303 become a GET without body, as Flux's notification-controller has
-    /// it. Another host gets no header that is marked sensitive.
+    /// 307 and 308 repeat the request, 301, 302 and 303 become a GET without body, as Flux's
+    /// notification-controller has it. Another host gets no header that is marked sensitive.
     ///
     /// # Errors
-    /// Transient, where no answer came: unreachable or timeout. Permanent, where the address is refused. Every status is an
-    /// answer.
+    /// Transient, where no answer came: unreachable or timeout. Permanent, where the address is
+    /// refused. Every status is an answer.
     pub async fn send(&self, request: Request) -> Result<Answer, Failure> {
         let host = host_of(&request.url);
         match &self.transport {
             Transport::Wire(ways) => {
-                let late = Failure::transient(Reason::Timeout, format!("{host} did not answer within {:?}", self.timeout));
+                let late = Failure::transient(
+                    Reason::Timeout,
+                    format!("{host} did not answer within {:?}", self.timeout),
+                );
                 let redactor = self.redactor.with_headers(&request.headers);
-                let answer = tokio::time::timeout(self.timeout, follow(ways, &self.rules, request)).await.unwrap_or(Err(late))?;
+                let answer = tokio::time::timeout(self.timeout, follow(ways, &self.rules, request))
+                    .await
+                    .unwrap_or(Err(late))?;
                 Ok(Answer { redactor, ..answer })
             }
             Transport::DryRun(requests) => {
@@ -141,7 +164,11 @@ impl Http {
     }
 }
 
-async fn follow(ways: &Ways, rules: &AddressRules, mut request: Request) -> Result<Answer, Failure> {
+async fn follow(
+    ways: &Ways,
+    rules: &AddressRules,
+    mut request: Request,
+) -> Result<Answer, Failure> {
     for _ in 0..=MOST_REDIRECTS {
         rules.check_url(&request.url)?;
         let answer = send_one(ways, &request).await?;
@@ -150,27 +177,52 @@ async fn follow(ways: &Ways, rules: &AddressRules, mut request: Request) -> Resu
         };
         request = redirect::redirected(request, target?, answer.status);
     }
-    Err(Failure::permanent(Reason::Rejected, format!("{} redirects more than {MOST_REDIRECTS} times", host_of(&request.url))))
+    Err(Failure::permanent(
+        Reason::Rejected,
+        format!(
+            "{} redirects more than {MOST_REDIRECTS} times",
+            host_of(&request.url)
+        ),
+    ))
 }
 
 async fn send_one(ways: &Ways, request: &Request) -> Result<Answer, Failure> {
     let host = host_of(&request.url);
     let client = ways.client_for(&request.url);
-    let mut builder = client.request(request.method.clone(), request.url.clone()).headers(request.headers.clone());
+    let mut builder = client
+        .request(request.method.clone(), request.url.clone())
+        .headers(request.headers.clone());
     if !request.body.is_empty() {
         builder = builder.body(request.body.clone());
     }
-    let mut response = builder.send().await.map_err(|error| unanswered(&host, error))?;
-    let (status, headers) = (response.status().as_u16(), std::mem::take(response.headers_mut()));
+    let mut response = builder
+        .send()
+        .await
+        .map_err(|error| unanswered(&host, error))?;
+    let (status, headers) = (
+        response.status().as_u16(),
+        std::mem::take(response.headers_mut()),
+    );
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| unanswered(&host, error))? {
+    while let Some(chunk) = response
+        .chunk()
+        .await
+        .map_err(|error| unanswered(&host, error))?
+    {
         body.extend_from_slice(&chunk);
         if body.len() > MOST_OF_AN_ANSWER {
             body.truncate(MOST_OF_AN_ANSWER);
             break;
         }
     }
-    Ok(Answer { host, status, headers, body, dry_run: false, redactor: Redactor::default() })
+    Ok(Answer {
+        host,
+        status,
+        headers,
+        body,
+        dry_run: false,
+        redactor: Redactor::default(),
+    })
 }
 
 /// Why there is no answer. The URL stays out of the sentence: it may hold a secret.
@@ -180,7 +232,10 @@ fn unanswered(host: &str, error: reqwest::Error) -> Failure {
         return Failure::transient(Reason::Timeout, format!("{host} did not answer in time"));
     }
     if error.is_builder() {
-        return Failure::permanent(Reason::Misconfigured, format!("the request to {host} can't be made"));
+        return Failure::permanent(
+            Reason::Misconfigured,
+            format!("the request to {host} can't be made"),
+        );
     }
     let mut cause: &dyn std::error::Error = &error;
     while let Some(source) = cause.source() {
@@ -189,7 +244,10 @@ fn unanswered(host: &str, error: reqwest::Error) -> Failure {
             return refused.clone().into();
         }
     }
-    Failure::transient(Reason::Unreachable, format!("no answer from {host}: {cause}"))
+    Failure::transient(
+        Reason::Unreachable,
+        format!("no answer from {host}: {cause}"),
+    )
 }
 
 fn host_of(url: &Url) -> String {

@@ -6,8 +6,8 @@
 //!       └─ parked ◄─┴─ settle ─► DEAD, OUTCOMES
 //! ```
 //!
-//! Pure: [`settle`], [`latest`], [`keeping`], [`classify`], [`text`], [`wording`]. One file for each provider type in
-//! [`notifier`].
+//! Pure: [`settle`], [`latest`], [`keeping`], [`classify`], [`text`], [`wording`]. One file for
+//! each provider type in [`notifier`].
 
 pub mod attempt;
 mod bounded_map;

@@ -36,7 +36,10 @@ pub struct Notification<'a> {
 impl<'a> Notification<'a> {
     /// The title of a message: the template's, else kind, name and namespace of the object.
     pub fn title(&self) -> String {
-        self.wording.title.clone().unwrap_or_else(|| self.object_heading())
+        self.wording
+            .title
+            .clone()
+            .unwrap_or_else(|| self.object_heading())
     }
 
     /// The text of a message: the template's, else the event's message.
@@ -52,7 +55,8 @@ impl<'a> Notification<'a> {
         }
     }
 
-    /// Whether a template has worded it: then the text says what is to be shown, and the metadata is not repeated below.
+    /// Whether a template has worded it: then the text says what is to be shown, and the metadata
+    /// is not repeated below.
     pub fn is_worded(&self) -> bool {
         self.wording.text.is_some()
     }
@@ -67,11 +71,19 @@ impl<'a> Notification<'a> {
         &self.wording.links
     }
 
-    /// The links as one line of Markdown, which the sign at its end belongs to; empty where there are none.
+    /// The links as one line of Markdown, which the sign at its end belongs to; empty where there
+    /// are none.
     pub fn markdown_links(&self, end: &str) -> String {
         match self.links() {
             [] => String::new(),
-            links => links.iter().map(Link::markdown).collect::<Vec<_>>().join(" · ") + end,
+            links => {
+                links
+                    .iter()
+                    .map(Link::markdown)
+                    .collect::<Vec<_>>()
+                    .join(" · ")
+                    + end
+            }
         }
     }
 
@@ -82,16 +94,25 @@ impl<'a> Notification<'a> {
 
     /// `<kind>/<name>.<namespace>`, the kind in lower case: the heading of most messages.
     pub fn object_heading(&self) -> String {
-        format!("{}/{}.{}", self.object.kind.to_lowercase(), self.object.name, self.object.namespace)
+        format!(
+            "{}/{}.{}",
+            self.object.kind.to_lowercase(),
+            self.object.name,
+            self.object.namespace
+        )
     }
 
     /// `<Kind>/<namespace>/<name>`.
     pub fn object_path(&self) -> String {
-        format!("{}/{}/{}", self.object.kind, self.object.namespace, self.object.name)
+        format!(
+            "{}/{}/{}",
+            self.object.kind, self.object.namespace, self.object.name
+        )
     }
 
-    /// What stands for the object at services that keep one record of each: its uid, or `<Kind>/<namespace>/<name>` where
-    /// it has none (hashed where that is longer than the 255 characters that such services take).
+    /// What stands for the object at services that keep one record of each: its uid, or
+    /// `<Kind>/<namespace>/<name>` where it has none (hashed where that is longer than the 255
+    /// characters that such services take).
     pub fn object_key(&self) -> String {
         let path = self.object_path();
         match self.object.uid.as_str() {
@@ -105,18 +126,28 @@ impl<'a> Notification<'a> {
     pub fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
         let pair = |(key, value)| (str_of(key), str_of(value));
         let summary = self.metadata.get_key_value("summary").into_iter().map(pair);
-        summary.chain(self.metadata.iter().filter(|(key, _)| *key != "summary").map(pair))
+        summary.chain(
+            self.metadata
+                .iter()
+                .filter(|(key, _)| *key != "summary")
+                .map(pair),
+        )
     }
 
     /// The event's time in seconds since 1970; that of its receipt where the sender gave none.
     pub fn unix_seconds(&self) -> i64 {
-        self.event.timestamp.or(self.event.received_at).map_or(0, |time| time.seconds)
+        self.event
+            .timestamp
+            .or(self.event.received_at)
+            .map_or(0, |time| time.seconds)
     }
 
     /// The event's time as RFC 3339 in UTC; that of its receipt where the sender gave none.
     pub fn rfc3339(&self) -> String {
         let time = self.event.timestamp.or(self.event.received_at);
-        time.as_ref().and_then(tidings_core::model::flux::rfc3339).unwrap_or_default()
+        time.as_ref()
+            .and_then(tidings_core::model::flux::rfc3339)
+            .unwrap_or_default()
     }
 }
 

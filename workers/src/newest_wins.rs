@@ -1,4 +1,5 @@
-//! Keeping a state at its service: does on the bus and with the service what [`crate::newest_wins::machine`] says.
+//! Keeping a state at its service: does on the bus and with the service what
+//! [`crate::newest_wins::machine`] says.
 
 pub mod machine;
 pub mod record;
@@ -8,18 +9,18 @@ mod simulation;
 use std::time::Duration;
 
 use tidings_core::bus::records::Records;
+use tidings_core::bus::streams;
 use tidings_core::bus::{Bus, NotStored};
+use tidings_core::model::id;
 use tidings_core::runtime::failpoint::reach;
 use tidings_core::wire::{Desired, Record};
-use tidings_core::model::id;
-use tidings_core::bus::streams;
 use tidings_core::{Delivery, Failure, Reason};
 
 use crate::attempt::{Prepared, nothing_to_say};
+use crate::message::Notification;
 pub use crate::newest_wins::machine::Kept;
 use crate::newest_wins::machine::{Action, Answer, Keeping};
 use crate::newest_wins::record::{Lease, order};
-use crate::message::Notification;
 use crate::notifier::contract::{self, KeepState};
 
 use crate::throttle::caller::{Caller, not_now};
@@ -49,14 +50,19 @@ impl Keeper {
     /// # Errors
     /// It is not there, or the bus can't be asked.
     pub async fn open(bus: &Bus) -> Result<Self, NotStored> {
-        Ok(Self { bus: bus.clone(), records: Records::open(bus, streams::LATEST).await? })
+        Ok(Self {
+            bus: bus.clone(),
+            records: Records::open(bus, streams::LATEST).await?,
+        })
     }
 
-    /// Has the newest state of the notification's key at its service, with as few calls as that takes.
+    /// Has the newest state of the notification's key at its service, with as few calls as that
+    /// takes.
     ///
     /// # Guarantees
-    /// When it ends well, what the service was last told by anybody is the newest state that anybody asked for, or
-    /// somebody who holds the lease will tell it. An unchanged state costs no call.
+    /// When it ends well, what the service was last told by anybody is the newest state that
+    /// anybody asked for, or somebody who holds the lease will tell it. An unchanged state
+    /// costs no call.
     ///
     /// # Errors
     /// The notification asks for nothing that can be told.
@@ -69,7 +75,10 @@ impl Keeper {
         caller: &mut Caller<'_>,
     ) -> Result<Kept, Failure> {
         let Some(wanted) = notifier.desire(notification)? else {
-            return Ok(Kept::Ended { ended: nothing_to_say(), other: None });
+            return Ok(Kept::Ended {
+                ended: nothing_to_say(),
+                other: None,
+            });
         };
         let name = record_key(&wanted.key);
         let mine = Desired {
@@ -85,7 +94,10 @@ impl Keeper {
             write: timeout * CALLS_OF_A_WRITE,
         };
         let mut keeping = Keeping::new(mine, lease, notifier.needs_handle());
-        let desired = |state| contract::Desired { key: wanted.key.clone(), state };
+        let desired = |state| contract::Desired {
+            key: wanted.key.clone(),
+            state,
+        };
         let mut action = Action::Load;
         loop {
             caller.is_for(keeping.planned_at());
@@ -95,18 +107,25 @@ impl Keeper {
                 Action::Store(record, revision) => {
                     reach("worker:recording");
                     let stored = self.store(&name, &record, revision).await;
-                    stored.inspect(|_| reach("worker:recorded")).map(Answer::Stored)
+                    stored
+                        .inspect(|_| reach("worker:recorded"))
+                        .map(Answer::Stored)
                 }
                 // Only now: a state that is told already, or not yet, costs nobody a slot.
                 Action::Prepare if !caller.may_call().await => Err(not_now()),
                 Action::Prepare => {
                     reach("worker:leased");
-                    seen(prepared, caller, notifier.prepare(notification).await).map(|()| Answer::Prepared)
+                    seen(prepared, caller, notifier.prepare(notification).await)
+                        .map(|()| Answer::Prepared)
                 }
-                Action::Read(state) => seen(prepared, caller, notifier.read(&desired(state)).await).map(Answer::Held),
+                Action::Read(state) => {
+                    seen(prepared, caller, notifier.read(&desired(state)).await).map(Answer::Held)
+                }
                 Action::Write(state, handle) => {
                     let sent = notifier.write(&desired(state), handle.as_deref()).await;
-                    seen(prepared, caller, sent).inspect(|_| reach("worker:accepted")).map(Answer::Sent)
+                    seen(prepared, caller, sent)
+                        .inspect(|_| reach("worker:accepted"))
+                        .map(Answer::Sent)
                 }
             };
             action = keeping.next(done.unwrap_or_else(Answer::Failed), self.bus.clock().now());
@@ -114,18 +133,34 @@ impl Keeper {
     }
 
     async fn load(&self, name: &str) -> Result<Answer, Failure> {
-        let (record, revision) = self.records.load::<Record>(name).await.map_err(|error| bus_failure(&error))?;
+        let (record, revision) = self
+            .records
+            .load::<Record>(name)
+            .await
+            .map_err(|error| bus_failure(&error))?;
         Ok(Answer::Loaded(record.map(Box::new), revision))
     }
 
     /// Stores the record if it has not moved since; tells its new revision.
-    async fn store(&self, name: &str, record: &Record, revision: Option<u64>) -> Result<Option<u64>, Failure> {
-        self.records.store(name, record, revision).await.map_err(|error| bus_failure(&error))
+    async fn store(
+        &self,
+        name: &str,
+        record: &Record,
+        revision: Option<u64>,
+    ) -> Result<Option<u64>, Failure> {
+        self.records
+            .store(name, record, revision)
+            .await
+            .map_err(|error| bus_failure(&error))
     }
 }
 
 /// What a call has shown of its service is noted.
-fn seen<T>(prepared: &Prepared, caller: &mut Caller<'_>, result: Result<T, Failure>) -> Result<T, Failure> {
+fn seen<T>(
+    prepared: &Prepared,
+    caller: &mut Caller<'_>,
+    result: Result<T, Failure>,
+) -> Result<T, Failure> {
     let result = result.map_err(|failure| prepared.redacted(failure));
     caller.saw(result.as_ref().err());
     result

@@ -1,7 +1,7 @@
 //! One file for each provider type, and the table of them all.
 //!
-//! A notifier sends once. It never sleeps, loops, retries or logs: what an answer means is told in a [`Failure`], and
-//! when to try again is decided elsewhere.
+//! A notifier sends once. It never sleeps, loops, retries or logs: what an answer means is told in
+//! a [`Failure`], and when to try again is decided elsewhere.
 
 use std::sync::LazyLock;
 
@@ -49,7 +49,8 @@ mod webex;
 mod zoom;
 mod zulip;
 
-/// All provider types. The CRD's enum, help texts, consumers and contract tests derive from this table.
+/// All provider types. The CRD's enum, help texts, consumers and contract tests derive from this
+/// table.
 pub const PROVIDERS: &[&ProviderType] = &[
     &alertmanager::TYPE,
     &azuredevops::TYPE,
@@ -89,12 +90,21 @@ pub const PROVIDERS: &[&ProviderType] = &[
 
 /// The table as rules know it.
 pub fn kinds() -> Kinds {
-    static KINDS: LazyLock<Vec<Kind>> =
-        LazyLock::new(|| PROVIDERS.iter().map(|row| Kind { name: row.kind, family: row.family }).collect());
+    static KINDS: LazyLock<Vec<Kind>> = LazyLock::new(|| {
+        PROVIDERS
+            .iter()
+            .map(|row| Kind {
+                name: row.kind,
+                family: row.family,
+            })
+            .collect()
+    });
     &KINDS
 }
 
 /// The host of a forge's Provider; empty where its address names none.
 pub(crate) fn repository_host(provider: &ResolvedProvider) -> String {
-    crate::message::repository::repository(provider).map(|repository| repository.host().to_owned()).unwrap_or_default()
+    crate::message::repository::repository(provider)
+        .map(|repository| repository.host().to_owned())
+        .unwrap_or_default()
 }

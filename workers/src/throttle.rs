@@ -1,4 +1,5 @@
-//! Whether a delivery may call its destination now: circuit, slots, places, seats. One destination's wait is no other's.
+//! Whether a delivery may call its destination now: circuit, slots, places, seats. One
+//! destination's wait is no other's.
 //!
 //! ```text
 //!            open, paused          later than in a second       none is free
@@ -35,8 +36,8 @@ use breaker::{Breaker, Probe};
 use ledger::Ledger;
 use local_permits::{MOST_WAIT, Place, Places, Room};
 use permits::SeatTaken;
-use shared_permits::SeatChange;
 use rate::{LONGEST_ASKED, SlotChange, grace};
+use shared_permits::SeatChange;
 use waker::Waker;
 
 /// The calls of one attempt, and what a lease on them has beside their time.
@@ -44,7 +45,8 @@ const CALLS_OF_AN_ATTEMPT: u32 = 4;
 const LEASE_MARGIN: Duration = Duration::from_secs(5);
 /// What waits for a slot in hand leaves so many messages' room to others.
 const LEAVES_SPARE: usize = 64;
-/// What an open circuit holds up comes by itself so long after the next probe, somewhere between these.
+/// What an open circuit holds up comes by itself so long after the next probe, somewhere between
+/// these.
 const BY_ITSELF_AFTER: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(300));
 /// While a probe is under way, its end is near.
 const BESIDE_A_PROBE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(10));
@@ -142,7 +144,8 @@ impl Throttle {
     /// The bus can't be asked.
     pub async fn ask(&self, call: &Call<'_>) -> Result<Leave, NotStored> {
         let mut slot_ms = call.slot_ms;
-        // A slot that no call has used stays its delivery's: who comes back soon enough need not have another.
+        // A slot that no call has used stays its delivery's: who comes back soon enough need not
+        // have another.
         Ok(match self.pass_all(call, &mut slot_ms).await? {
             Leave::Park(parking) => Leave::Park(Parking { slot_ms, ..parking }),
             leave => leave,
@@ -154,7 +157,10 @@ impl Throttle {
         let (destination, retry) = (&call.destination, &call.provider.retry);
         if let Some(Seen::AskedToWait(wait, _)) = &seen {
             let wait = (*wait).min(retry.max_age).min(LONGEST_ASKED);
-            self.change_slots(call, SlotChange::NotBefore(self.bus.clock().after(wait).as_millisecond()));
+            self.change_slots(
+                call,
+                SlotChange::NotBefore(self.bus.clock().after(wait).as_millisecond()),
+            );
         }
         let Some(probe) = pass.probe else {
             if let Some(seen) = seen {
@@ -167,10 +173,13 @@ impl Throttle {
         match probe.ended(seen).await {
             Ok(true) if is_answered => {
                 self.change_slots(call, SlotChange::Answered);
-                self.waker.wake(destination.clone(), call.provider.channel.clone());
+                self.waker
+                    .wake(destination.clone(), call.provider.channel.clone());
             }
             Ok(_) => {}
-            Err(error) => tracing::warn!(%error, "how a probe went can't be noted: it counts as lost"),
+            Err(error) => {
+                tracing::warn!(%error, "how a probe went can't be noted: it counts as lost")
+            }
         }
     }
 
@@ -191,10 +200,14 @@ impl Throttle {
         self.take_place(call).await
     }
 
-    /// Only where there are slots. Nobody waits for it; what gets lost is noted with the next answer.
+    /// Only where there are slots. Nobody waits for it; what gets lost is noted with the next
+    /// answer.
     fn change_slots(&self, call: &Call<'_>, change: SlotChange) {
         if !limits::rates(call.provider).is_empty() {
-            drop(self.slots.change(&limits::key(call.provider, &call.destination), change));
+            drop(
+                self.slots
+                    .change(&limits::key(call.provider, &call.destination), change),
+            );
         }
     }
 
@@ -204,8 +217,21 @@ impl Throttle {
         let mut standing = self.breaker.standing(destination);
         if standing == Standing::ProbeDue {
             let holder = format!("{}/{:016x}", call.delivery.id, rand::random::<u64>());
-            if let Some(probe) = self.breaker.probe(destination, holder, lease(call.provider), &call.provider.retry).await? {
-                return Ok(Some(Leave::Go(Pass { _place: None, _seat: None, probe: Some(probe) })));
+            if let Some(probe) = self
+                .breaker
+                .probe(
+                    destination,
+                    holder,
+                    lease(call.provider),
+                    &call.provider.retry,
+                )
+                .await?
+            {
+                return Ok(Some(Leave::Go(Pass {
+                    _place: None,
+                    _seat: None,
+                    probe: Some(probe),
+                })));
             }
             standing = self.breaker.standing(destination);
         }
@@ -213,7 +239,12 @@ impl Throttle {
             Standing::Closed => Ok(None),
             Standing::Paused => {
                 let until = self.bus.clock().after(between(PAUSED_FOR));
-                Ok(Some(Leave::Park(Parking { until, may_be_woken: true, slot_ms: 0, why: "paused" })))
+                Ok(Some(Leave::Park(Parking {
+                    until,
+                    may_be_woken: true,
+                    slot_ms: 0,
+                    why: "paused",
+                })))
             }
             // Somebody was quicker, whom we have not heard of yet.
             Standing::ProbeDue => Ok(Some(self.blocked(call, self.bus.clock().now()).await)),
@@ -221,20 +252,35 @@ impl Throttle {
         }
     }
 
-    /// One of those that are held up is parked until the next probe and makes it. The others wait until they are woken.
+    /// One of those that are held up is parked until the next probe and makes it. The others wait
+    /// until they are woken.
     async fn blocked(&self, call: &Call<'_>, until: Timestamp) -> Leave {
         let circuit = self.breaker.circuit(&call.destination);
         let end = limits::end(call.planned_at.as_ref(), call.provider);
         if end.is_some_and(|end| until >= end) {
             return Leave::GiveUp(format!("not called any more: {}", circuit.reason));
         }
-        let parking = |until| Parking { until, may_be_woken: true, slot_ms: 0, why: "blocked" };
+        let parking = |until| Parking {
+            until,
+            may_be_woken: true,
+            slot_ms: 0,
+            why: "blocked",
+        };
         let is_open = circuit.state() == State::Open;
-        if is_open && matches!(self.breaker.wait_to_probe(&call.destination, call.place).await, Ok(true)) {
+        if is_open
+            && matches!(
+                self.breaker
+                    .wait_to_probe(&call.destination, call.place)
+                    .await,
+                Ok(true)
+            )
+        {
             return Leave::Park(parking(until));
         }
         let by_itself = if is_open {
-            until.checked_add(between(BY_ITSELF_AFTER)).unwrap_or(Timestamp::MAX)
+            until
+                .checked_add(between(BY_ITSELF_AFTER))
+                .unwrap_or(Timestamp::MAX)
         } else {
             self.bus.clock().after(between(BESIDE_A_PROBE))
         };
@@ -242,7 +288,12 @@ impl Throttle {
     }
 
     /// Nothing where the delivery's slot, which may be a new one, has come.
-    async fn pass_slot(&self, call: &Call<'_>, rates: Arc<[RateLimit]>, slot_ms: &mut i64) -> Result<Option<Parking>, NotStored> {
+    async fn pass_slot(
+        &self,
+        call: &Call<'_>,
+        rates: Arc<[RateLimit]>,
+        slot_ms: &mut i64,
+    ) -> Result<Option<Parking>, NotStored> {
         let now_ms = self.bus.clock().now().as_millisecond();
         let grace_ms = i64::try_from(grace(&rates).as_millis()).unwrap_or(i64::MAX);
         let is_its_own = *slot_ms > 0 && now_ms - *slot_ms <= grace_ms;
@@ -252,10 +303,17 @@ impl Throttle {
                 None => self.reserve(call, rates).await?,
             };
         }
-        let wait = Duration::from_millis(u64::try_from(*slot_ms - self.bus.clock().now().as_millisecond()).unwrap_or_default());
+        let wait = Duration::from_millis(
+            u64::try_from(*slot_ms - self.bus.clock().now().as_millisecond()).unwrap_or_default(),
+        );
         if wait > MOST_WAIT || (!wait.is_zero() && call.spare < LEAVES_SPARE) {
             let until = Timestamp::from_millisecond(*slot_ms).unwrap_or(Timestamp::MAX);
-            return Ok(Some(Parking { until, may_be_woken: false, slot_ms: *slot_ms, why: "limited" }));
+            return Ok(Some(Parking {
+                until,
+                may_be_woken: false,
+                slot_ms: *slot_ms,
+                why: "limited",
+            }));
         }
         tokio::time::sleep(wait).await;
         Ok(None)
@@ -263,11 +321,16 @@ impl Throttle {
 
     async fn reserve(&self, call: &Call<'_>, rates: Arc<[RateLimit]>) -> Result<i64, NotStored> {
         let planned_ms = limits::planned_ms(call.planned_at.as_ref());
-        self.slots.change(&limits::key(call.provider, &call.destination), SlotChange::Reserve { planned_ms, rates }).await
+        self.slots
+            .change(
+                &limits::key(call.provider, &call.destination),
+                SlotChange::Reserve { planned_ms, rates },
+            )
+            .await
     }
 
-    /// The slot that a state's key waits for already: one is enough for all that is asked of it meanwhile, and what comes later
-    /// must not push it back.
+    /// The slot that a state's key waits for already: one is enough for all that is asked of it
+    /// meanwhile, and what comes later must not push it back.
     async fn slot_of_key(&self, call: &Call<'_>, now_ms: i64) -> Result<Option<i64>, NotStored> {
         if call.place == call.delivery.id {
             return Ok(None);

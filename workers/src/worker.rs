@@ -13,23 +13,23 @@ use std::time::Duration;
 use futures::FutureExt;
 use tidings_core::bus::Bus;
 use tidings_core::bus::pull::{Pulled, Puller, Stop};
+use tidings_core::bus::streams;
+use tidings_core::model::retry::RetryPolicy;
 use tidings_core::runtime::health::Health;
 use tidings_core::runtime::metrics::Metrics;
-use tidings_core::model::retry::RetryPolicy;
-use tidings_core::bus::streams;
 use tidings_core::{Delivery, Event, Message as _, Reason};
 
 use crate::attempt::{Notifiers, Prepared};
-use crate::worker::crash_guard::{Examined, Examiner};
 use crate::http::Outside;
-use crate::newest_wins::Keeper;
 use crate::message::Notification;
+use crate::message::render::{Wording, Words};
+use crate::newest_wins::Keeper;
 use crate::notifier::PROVIDERS;
-use crate::worker::providers::Providers;
-use crate::worker::report::Reporter;
 use crate::throttle::Throttle;
 use crate::throttle::local_permits::Room;
-use crate::message::render::{Wording, Words};
+use crate::worker::crash_guard::{Examined, Examiner};
+use crate::worker::providers::Providers;
+use crate::worker::report::Reporter;
 
 mod apply;
 pub mod crash_guard;
@@ -73,14 +73,24 @@ impl Worker {
         words: Words,
     ) -> Arc<Self> {
         let (notifiers, reporter) = (Notifiers::new(outside), Reporter::new(bus.clone(), metrics));
-        Arc::new(Self { bus, providers, notifiers, keeper, throttle, reporter, examiner, words })
+        Arc::new(Self {
+            bus,
+            providers,
+            notifiers,
+            keeper,
+            throttle,
+            reporter,
+            examiner,
+            words,
+        })
     }
 
-    /// Works on every type in these pools until `stop`. `capacity` is for each type: a type that is slow holds up no other.
+    /// Works on every type in these pools until `stop`. `capacity` is for each type: a type that is
+    /// slow holds up no other.
     ///
     /// # Guarantees
-    /// At least once: a delivery is acknowledged after its attempt's result is stored. A crash costs at most one duplicate
-    /// for each delivery that was in flight.
+    /// At least once: a delivery is acknowledged after its attempt's result is stored. A crash
+    /// costs at most one duplicate for each delivery that was in flight.
     pub fn run(
         self: Arc<Self>,
         pools: &[String],
@@ -90,23 +100,38 @@ impl Worker {
     ) -> impl Future<Output = ()> + Send + use<> {
         // The empty type is that of deliveries whose Provider did not exist when they were planned.
         let kinds = PROVIDERS.iter().map(|row| row.kind).chain([""]);
-        let pulls = kinds.flat_map(|kind| pools.iter().map(move |pool| (pool, kind))).map(|(pool, kind)| {
-            let consumer = streams::worker_consumer(pool, kind);
-            let name = consumer.durable_name.clone().unwrap_or_default();
-            let check = health.check(format!("pull {name}"), Some(Duration::from_secs(30)));
-            let puller = Puller { bus: self.bus.clone(), stream: streams::DELIVERIES, consumer, capacity, check };
-            let (worker, asked, held) = (self.clone(), self.clone(), Arc::<AtomicUsize>::default());
-            let room = Room::of(capacity);
-            let handle = move |pulled| {
-                let (worker, held, room) = (worker.clone(), held.clone(), room.clone());
-                async move {
-                    let _one = One::of(&held);
-                    let spare = capacity.saturating_sub(held.load(Ordering::Relaxed));
-                    worker.handle(&Held { pulled, spare, room }).await;
-                }
-            };
-            puller.run(stop.clone(), move || asked.providers.are_loaded(), handle)
-        });
+        let pulls = kinds
+            .flat_map(|kind| pools.iter().map(move |pool| (pool, kind)))
+            .map(|(pool, kind)| {
+                let consumer = streams::worker_consumer(pool, kind);
+                let name = consumer.durable_name.clone().unwrap_or_default();
+                let check = health.check(format!("pull {name}"), Some(Duration::from_secs(30)));
+                let puller = Puller {
+                    bus: self.bus.clone(),
+                    stream: streams::DELIVERIES,
+                    consumer,
+                    capacity,
+                    check,
+                };
+                let (worker, asked, held) =
+                    (self.clone(), self.clone(), Arc::<AtomicUsize>::default());
+                let room = Room::of(capacity);
+                let handle = move |pulled| {
+                    let (worker, held, room) = (worker.clone(), held.clone(), room.clone());
+                    async move {
+                        let _one = One::of(&held);
+                        let spare = capacity.saturating_sub(held.load(Ordering::Relaxed));
+                        worker
+                            .handle(&Held {
+                                pulled,
+                                spare,
+                                room,
+                            })
+                            .await;
+                    }
+                };
+                puller.run(stop.clone(), move || asked.providers.are_loaded(), handle)
+            });
         let (follower, holding) = (self.clone(), stop.holding.clone());
         let following = tokio::spawn(async move { follower.throttle.follow(holding).await });
         futures::future::join_all(pulls).map(move |_| following.abort())
@@ -121,23 +146,46 @@ impl Worker {
             return self.acknowledge(pulled).await;
         };
         if pulled.delivered < 2 {
-            return self.examiner.beside(self.process_and_settle(delivery, held)).await;
+            return self
+                .examiner
+                .beside(self.process_and_settle(delivery, held))
+                .await;
         }
-        match self.examiner.alone(&delivery.id, pulled.delivered, self.process_and_settle(delivery.clone(), held)).await {
+        match self
+            .examiner
+            .alone(
+                &delivery.id,
+                pulled.delivered,
+                self.process_and_settle(delivery.clone(), held),
+            )
+            .await
+        {
             Examined::Ended(()) => {}
             Examined::Guilty => {
                 let detail = "one worker after another ended while it attempted this delivery, and nothing else, five times";
-                self.bury_at_once(delivery, Reason::Crashed, detail, pulled).await;
+                self.bury_at_once(delivery, Reason::Crashed, detail, pulled)
+                    .await;
             }
-            Examined::Unknown(error) => self.settle(delivery, Fate::Leave(error), &RetryPolicy::default(), pulled).await,
+            Examined::Unknown(error) => {
+                self.settle(
+                    delivery,
+                    Fate::Leave(error),
+                    &RetryPolicy::default(),
+                    pulled,
+                )
+                .await
+            }
         }
     }
 
     async fn process_and_settle(&self, delivery: Delivery, held: &Held) {
         let mut retry = RetryPolicy::default();
-        // A panic costs this attempt, whatever it was about. What the attempt had taken is given back as it is dropped.
+        // A panic costs this attempt, whatever it was about. What the attempt had taken is given
+        // back as it is dropped.
         let processing = AssertUnwindSafe(self.process(&delivery, held, &mut retry)).catch_unwind();
-        let fate = processing.await.unwrap_or_else(|_| Fate::crashed(&delivery));
+        let fate = processing
+            .await
+            .unwrap_or_else(|_| Fate::crashed(&delivery));
         self.settle(delivery, fate, &retry, &held.pulled).await;
     }
 }
@@ -166,7 +214,11 @@ pub fn notification<'a>(
     alert: &'a tidings_core::AlertReference,
     prepared: &'a Prepared,
 ) -> Notification<'a> {
-    let channel = if delivery.channel.is_empty() { &prepared.provider.channel } else { &delivery.channel };
+    let channel = if delivery.channel.is_empty() {
+        &prepared.provider.channel
+    } else {
+        &delivery.channel
+    };
     Notification {
         delivery_id: &delivery.id,
         event,

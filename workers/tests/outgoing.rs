@@ -26,17 +26,28 @@ use tokio::net::TcpListener;
 /// What a service was asked: method, target and headers.
 type Seen = Arc<Mutex<Vec<(Method, String, HeaderMap)>>>;
 
-/// A service at a port of its own, which answers every request with a redirect to `Location`, or else with 200.
-async fn service(location: impl Fn(&str) -> Option<String> + Clone + Send + Sync + 'static) -> (u16, Seen) {
+/// A service at a port of its own, which answers every request with a redirect to `Location`, or
+/// else with 200.
+async fn service(
+    location: impl Fn(&str) -> Option<String> + Clone + Send + Sync + 'static,
+) -> (u16, Seen) {
     let seen = Seen::default();
     let noted = seen.clone();
     let app = Router::new().fallback(move |request: Received| {
         let target = request.uri().to_string();
-        noted.lock().unwrap().push((request.method().clone(), target.clone(), request.headers().clone()));
+        noted.lock().unwrap().push((
+            request.method().clone(),
+            target.clone(),
+            request.headers().clone(),
+        ));
         let location = location(&target);
         async move {
             match location {
-                Some(location) => (StatusCode::TEMPORARY_REDIRECT, AppendHeaders([("location", location)])).into_response(),
+                Some(location) => (
+                    StatusCode::TEMPORARY_REDIRECT,
+                    AppendHeaders([("location", location)]),
+                )
+                    .into_response(),
                 None => StatusCode::OK.into_response(),
             }
         }
@@ -49,7 +60,11 @@ async fn service(location: impl Fn(&str) -> Option<String> + Clone + Send + Sync
 
 fn addresses(allow: &[&str], loopback: bool) -> AddressSettings {
     let network = |address: &&str| address.parse::<std::net::IpAddr>().unwrap().into();
-    AddressSettings { allow: allow.iter().map(network).collect(), deny: Vec::new(), loopback }
+    AddressSettings {
+        allow: allow.iter().map(network).collect(),
+        deny: Vec::new(),
+        loopback,
+    }
 }
 
 /// The client of a generic Provider.
@@ -59,36 +74,61 @@ fn http(addresses: AddressSettings, spec: Value) -> Http {
 }
 
 fn provider(more: Value) -> ResolvedProvider {
-    let mut spec = json!({"type": "generic", "address": "http://service.example", "timeout": "10s"});
-    spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let mut spec =
+        json!({"type": "generic", "address": "http://service.example", "timeout": "10s"});
+    spec.as_object_mut()
+        .unwrap()
+        .extend(more.as_object().unwrap().clone());
     let metadata = json!({"name": "p", "namespace": "apps"});
     let version = "notification.toolkit.fluxcd.io/v1beta3";
-    let object = Object::new(json!({"apiVersion": version, "kind": "Provider", "metadata": metadata, "spec": spec}));
+    let object = Object::new(
+        json!({"apiVersion": version, "kind": "Provider", "metadata": metadata, "spec": spec}),
+    );
     let rules = Rules::compile(&[object], kinds(), &Options::default());
     ResolvedProvider::clone(&rules.resolve("apps", "p").unwrap())
 }
 
 async fn get(http: &Http, url: String) -> Result<Answer, Failure> {
-    http.send(Request::new(Method::GET, url.parse().unwrap())).await
+    http.send(Request::new(Method::GET, url.parse().unwrap()))
+        .await
 }
 
 /// Asserts that an address was refused, with a sentence that contains these words.
 fn assert_refused(answer: Result<Answer, Failure>, words: &[&str]) {
     let failure = answer.unwrap_err();
-    assert_eq!((failure.reason, failure.kind), (Reason::Misconfigured, FailureKind::Permanent), "{failure:?}");
-    assert!(words.iter().all(|word| failure.detail.contains(word)), "{failure:?}");
+    assert_eq!(
+        (failure.reason, failure.kind),
+        (Reason::Misconfigured, FailureKind::Permanent),
+        "{failure:?}"
+    );
+    assert!(
+        words.iter().all(|word| failure.detail.contains(word)),
+        "{failure:?}"
+    );
 }
 
 #[tokio::test]
 async fn a_name_is_refused_for_the_address_that_it_leads_to() {
     let (port, seen) = service(|_| None).await;
     let in_cluster = http(addresses(&[], false), json!({}));
-    assert_refused(get(&in_cluster, format!("http://localhost:{port}/")).await, &["localhost", "on the worker's own machine"]);
-    assert_refused(get(&in_cluster, format!("http://127.0.0.1:{port}/")).await, &["127.0.0.1", "worker.addresses.allow"]);
+    assert_refused(
+        get(&in_cluster, format!("http://localhost:{port}/")).await,
+        &["localhost", "on the worker's own machine"],
+    );
+    assert_refused(
+        get(&in_cluster, format!("http://127.0.0.1:{port}/")).await,
+        &["127.0.0.1", "worker.addresses.allow"],
+    );
     assert!(seen.lock().unwrap().is_empty());
 
     let outside = http(addresses(&[], true), json!({}));
-    assert_eq!(get(&outside, format!("http://localhost:{port}/")).await.unwrap().status, 200);
+    assert_eq!(
+        get(&outside, format!("http://localhost:{port}/"))
+            .await
+            .unwrap()
+            .status,
+        200
+    );
 }
 
 #[tokio::test]
@@ -101,17 +141,26 @@ async fn metadata_services_are_refused_everywhere() {
         ("metadata.google.internal", "metadata.google.internal"),
         ("0.0.0.0", "0.0.0.0"),
     ] {
-        assert_refused(get(&anywhere, format!("http://{host}/latest/meta-data/")).await, &[named]);
+        assert_refused(
+            get(&anywhere, format!("http://{host}/latest/meta-data/")).await,
+            &[named],
+        );
     }
 }
 
 #[tokio::test]
 async fn each_hop_of_a_redirect_is_checked_anew() {
     let (port, seen) = service(|_| None).await;
-    for target in [format!("http://127.0.0.2:{port}/there"), "http://169.254.169.254/latest".to_owned()] {
+    for target in [
+        format!("http://127.0.0.2:{port}/there"),
+        "http://169.254.169.254/latest".to_owned(),
+    ] {
         let (first, _) = service(move |_| Some(target.clone())).await;
         let only_one = http(addresses(&["127.0.0.1"], false), json!({}));
-        assert_refused(get(&only_one, format!("http://127.0.0.1:{first}/")).await, &["is not called"]);
+        assert_refused(
+            get(&only_one, format!("http://127.0.0.1:{first}/")).await,
+            &["is not called"],
+        );
     }
     assert!(seen.lock().unwrap().is_empty());
 }
@@ -120,11 +169,29 @@ async fn each_hop_of_a_redirect_is_checked_anew() {
 async fn the_proxy_may_be_anywhere_and_what_it_is_asked_for_may_not() {
     let (port, seen) = service(|_| None).await;
     for proxy in ["localhost", "127.0.0.1"] {
-        let through = http(addresses(&[], false), json!({"proxy": format!("http://{proxy}:{port}")}));
-        assert_eq!(get(&through, "http://service.example/hook".to_owned()).await.unwrap().status, 200);
-        assert_eq!(seen.lock().unwrap().pop().unwrap().1, "http://service.example/hook");
-        assert_refused(get(&through, "http://169.254.169.254/".to_owned()).await, &["metadata service"]);
-        assert_refused(get(&through, "http://127.0.0.1:9/".to_owned()).await, &["own machine"]);
+        let through = http(
+            addresses(&[], false),
+            json!({"proxy": format!("http://{proxy}:{port}")}),
+        );
+        assert_eq!(
+            get(&through, "http://service.example/hook".to_owned())
+                .await
+                .unwrap()
+                .status,
+            200
+        );
+        assert_eq!(
+            seen.lock().unwrap().pop().unwrap().1,
+            "http://service.example/hook"
+        );
+        assert_refused(
+            get(&through, "http://169.254.169.254/".to_owned()).await,
+            &["metadata service"],
+        );
+        assert_refused(
+            get(&through, "http://127.0.0.1:9/".to_owned()).await,
+            &["own machine"],
+        );
     }
     assert!(seen.lock().unwrap().is_empty());
 }
@@ -140,21 +207,34 @@ async fn secrets_stay_with_the_host_that_they_are_for() {
     .await;
     let http = http(addresses(&[], true), json!({}));
     let request = |path: &str| {
-        let request = Request::new(Method::POST, format!("http://127.0.0.1:{port}{path}").parse().unwrap());
-        let secret = request.bearer("t0ken").secret_header(HeaderName::from_static("x-api-key"), "k3y");
-        secret.header("x-plain", "plain").body("text/plain", b"body".to_vec())
+        let request = Request::new(
+            Method::POST,
+            format!("http://127.0.0.1:{port}{path}").parse().unwrap(),
+        );
+        let secret = request
+            .bearer("t0ken")
+            .secret_header(HeaderName::from_static("x-api-key"), "k3y");
+        secret
+            .header("x-plain", "plain")
+            .body("text/plain", b"body".to_vec())
     };
 
     http.send(request("/away")).await.unwrap();
     let (method, target, headers) = seen_there.lock().unwrap().pop().unwrap();
     assert_eq!((method, target.as_str()), (Method::POST, "/there"));
     assert_eq!(headers["x-plain"], "plain");
-    assert!(!headers.contains_key(AUTHORIZATION) && !headers.contains_key("x-api-key"), "{headers:?}");
+    assert!(
+        !headers.contains_key(AUTHORIZATION) && !headers.contains_key("x-api-key"),
+        "{headers:?}"
+    );
 
     http.send(request("/here")).await.unwrap();
     let (_, target, headers) = seen.lock().unwrap().pop().unwrap();
     assert_eq!(target, "/on");
-    assert_eq!((&headers[AUTHORIZATION], &headers["x-api-key"]), (&"Bearer t0ken".parse().unwrap(), &"k3y".parse().unwrap()));
+    assert_eq!(
+        (&headers[AUTHORIZATION], &headers["x-api-key"]),
+        (&"Bearer t0ken".parse().unwrap(), &"k3y".parse().unwrap())
+    );
 }
 
 #[tokio::test]
@@ -165,10 +245,21 @@ async fn the_sixth_redirect_is_not_followed() {
     })
     .await;
     let http = http(addresses(&[], true), json!({"timeout": "30s"}));
-    assert_eq!(get(&http, format!("http://127.0.0.1:{port}/5")).await.unwrap().status, 200);
+    assert_eq!(
+        get(&http, format!("http://127.0.0.1:{port}/5"))
+            .await
+            .unwrap()
+            .status,
+        200
+    );
     assert_eq!(seen.lock().unwrap().drain(..).count(), 6);
-    let failure = get(&http, format!("http://127.0.0.1:{port}/6")).await.unwrap_err();
-    assert_eq!((failure.reason, failure.kind), (Reason::Rejected, FailureKind::Permanent));
+    let failure = get(&http, format!("http://127.0.0.1:{port}/6"))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (failure.reason, failure.kind),
+        (Reason::Rejected, FailureKind::Permanent)
+    );
     assert_eq!(seen.lock().unwrap().len(), 6);
 }
 
@@ -179,6 +270,12 @@ async fn an_answer_is_read_to_a_limit() {
     let app = Router::new().fallback(|| async { vec![b'x'; 20 << 20] });
     tokio::spawn(async move { axum::serve(listener, app).await });
     let http = http(addresses(&[], true), json!({"timeout": "60s"}));
-    let answer = tokio::time::timeout(Duration::from_secs(60), get(&http, format!("http://{address}/"))).await.unwrap().unwrap();
+    let answer = tokio::time::timeout(
+        Duration::from_secs(60),
+        get(&http, format!("http://{address}/")),
+    )
+    .await
+    .unwrap()
+    .unwrap();
     assert_eq!(answer.body.len(), 8 << 20);
 }

@@ -12,16 +12,20 @@ pub struct ServerClock {
 }
 
 impl ServerClock {
-    /// Notes the server's time, which was asked for at `asked` and came at `came`, both by our clock.
+    /// Notes the server's time, which was asked for at `asked` and came at `came`, both by our
+    /// clock.
     pub fn sample(&self, server: Timestamp, asked: Timestamp, came: Timestamp) {
         let middle = (asked.as_millisecond() + came.as_millisecond()) / 2;
-        self.ahead_ms.store(server.as_millisecond() - middle, Ordering::Relaxed);
+        self.ahead_ms
+            .store(server.as_millisecond() - middle, Ordering::Relaxed);
     }
 
     /// The server's time now.
     pub fn now(&self) -> Timestamp {
         let ahead = jiff::SignedDuration::from_millis(self.ahead_ms.load(Ordering::Relaxed));
-        Timestamp::now().checked_add(ahead).unwrap_or_else(|_| Timestamp::now())
+        Timestamp::now()
+            .checked_add(ahead)
+            .unwrap_or_else(|_| Timestamp::now())
     }
 
     /// The server's time after a wait.

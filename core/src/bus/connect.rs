@@ -24,7 +24,9 @@ pub enum ConnectError {
     #[error("cannot connect to NATS: {0}")]
     Refused(String),
     /// The server is too old.
-    #[error("nats-server {found} is too old: message schedules, on which retries are kept, need 2.12 or later")]
+    #[error(
+        "nats-server {found} is too old: message schedules, on which retries are kept, need 2.12 or later"
+    )]
     TooOld {
         /// Its version.
         found: String,
@@ -43,12 +45,14 @@ impl ConnectError {
 /// # Errors
 /// The settings are wrong, the server is not there, refuses us, or is older than 2.12.
 pub async fn connect(settings: &NatsSettings, name: &str) -> Result<Bus, ConnectError> {
-    let servers = settings
-        .url
-        .as_ref()
-        .ok_or_else(|| ConnectError::Settings("there is no nats.url: name the server with --nats URL".to_owned()))?;
+    let servers = settings.url.as_ref().ok_or_else(|| {
+        ConnectError::Settings("there is no nats.url: name the server with --nats URL".to_owned())
+    })?;
     let options = options(settings, name).await?;
-    let client = options.connect(servers.addresses()).await.map_err(|error| refused(&error))?;
+    let client = options
+        .connect(servers.addresses())
+        .await
+        .map_err(|error| refused(&error))?;
     let found = client.server_info().version;
     if !client.is_server_compatible(OLDEST_SERVER.0, OLDEST_SERVER.1, 0) {
         return Err(ConnectError::TooOld { found });
@@ -61,7 +65,11 @@ pub async fn connect(settings: &NatsSettings, name: &str) -> Result<Bus, Connect
 ///
 /// # Errors
 /// The settings are wrong or the server is too old.
-pub async fn connect_patiently(settings: &NatsSettings, name: &str, check: &Check) -> Result<Bus, ConnectError> {
+pub async fn connect_patiently(
+    settings: &NatsSettings,
+    name: &str,
+    check: &Check,
+) -> Result<Bus, ConnectError> {
     let mut pause = Duration::from_millis(100);
     loop {
         match connect(settings, name).await {
@@ -96,7 +104,9 @@ async fn options(settings: &NatsSettings, name: &str) -> Result<ConnectOptions, 
     if let (Some(certificate), Some(key)) = (&settings.tls.cert, &settings.tls.key) {
         check_pem("nats.tls.cert", certificate)?;
         check_pem("nats.tls.key", key)?;
-        options = options.add_client_certificate(certificate.clone(), key.clone()).require_tls(true);
+        options = options
+            .add_client_certificate(certificate.clone(), key.clone())
+            .require_tls(true);
     }
     if let (Some(username), Some(password)) = (&settings.username, &settings.password) {
         options = options.user_and_password(username.clone(), password.expose().to_owned());
@@ -105,26 +115,37 @@ async fn options(settings: &NatsSettings, name: &str) -> Result<ConnectOptions, 
         options = options.token(token.expose().to_owned());
     }
     if let Some(file) = &settings.credentials {
-        let unreadable = |error: std::io::Error| ConnectError::Settings(format!("cannot read {}: {error}", file.display()));
+        let unreadable = |error: std::io::Error| {
+            ConnectError::Settings(format!("cannot read {}: {error}", file.display()))
+        };
         options = options.credentials_file(file).await.map_err(unreadable)?;
     }
     Ok(options)
 }
 
-/// Whether a file can be what it must be; the client would try with it again and again, and not tell which one is wrong.
+/// Whether a file can be what it must be; the client would try with it again and again, and not
+/// tell which one is wrong.
 fn check_pem(key: &str, file: &Path) -> Result<(), ConnectError> {
     let wrong = |why: String| ConnectError::Settings(format!("{key}: {} {why}", file.display()));
     let text = std::fs::read(file).map_err(|error| wrong(format!("can't be read: {error}")))?;
     let begin = b"-----BEGIN ";
     let has_begin = text.windows(begin.len()).any(|window| window == begin);
-    if has_begin { Ok(()) } else { Err(wrong("is not in PEM form".to_owned())) }
+    if has_begin {
+        Ok(())
+    } else {
+        Err(wrong("is not in PEM form".to_owned()))
+    }
 }
 
 fn refused(error: &async_nats::ConnectError) -> ConnectError {
     let told = error.to_string();
     // What the TLS library makes of an answer in plain text.
     let is_plain = told.contains("InvalidContentType");
-    ConnectError::Refused(if is_plain { "the server does not speak the TLS that nats.tls asks for".to_owned() } else { told })
+    ConnectError::Refused(if is_plain {
+        "the server does not speak the TLS that nats.tls asks for".to_owned()
+    } else {
+        told
+    })
 }
 
 fn tell(event: &Event) {

@@ -17,11 +17,13 @@ mod consumer;
 
 use consumer::{Seen, begins_after};
 
-/// A pull that brings nothing ends after this long, so that a dead one can't go unnoticed for longer.
+/// A pull that brings nothing ends after this long, so that a dead one can't go unnoticed for
+/// longer.
 const PULL_FOR: Duration = Duration::from_secs(10);
 /// What is held tells the server so this often.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// A pull waits this long for places to become free together; small pulls cost as much as large ones.
+/// A pull waits this long for places to become free together; small pulls cost as much as large
+/// ones.
 const GATHER_FOR: Duration = Duration::from_millis(2);
 /// The pause after the first trouble; it doubles with each that follows at once.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -48,7 +50,8 @@ pub struct Pulled {
     pub message: async_nats::jetstream::Message,
     /// Its sequence in the stream.
     pub sequence: u64,
-    /// The number of this hand-out among all of the consumer, and of the sequences that it was made to begin after.
+    /// The number of this hand-out among all of the consumer, and of the sequences that it was
+    /// made to begin after.
     pub consumer_sequence: u64,
     /// How often it has been handed out, this time included.
     pub delivered: i64,
@@ -64,12 +67,13 @@ pub struct Stop {
 }
 
 impl Puller {
-    /// Pulls and has each message handled in a task of its own, until `stop.pulling`; then waits for what it holds.
-    /// `may_pull` is asked before each pull.
+    /// Pulls and has each message handled in a task of its own, until `stop.pulling`; then waits
+    /// for what it holds. `may_pull` is asked before each pull.
     ///
     /// # Guarantees
-    /// A held message does not come again while its handling goes on, unless this process or the connection stalls for
-    /// longer than the consumer waits. What is not handled when `stop.holding` is cancelled is handed back at once.
+    /// A held message does not come again while its handling goes on, unless this process or the
+    /// connection stalls for longer than the consumer waits. What is not handled when
+    /// `stop.holding` is cancelled is handed back at once.
     pub async fn run<H, F>(self, stop: Stop, may_pull: impl Fn() -> bool, handle: H)
     where
         H: Fn(Pulled) -> F + Clone + Send + Sync + 'static,
@@ -80,7 +84,10 @@ impl Puller {
         let mut pause = FIRST_PAUSE;
         while !stop.pulling.is_cancelled() {
             let began = Instant::now();
-            match self.pull_until_trouble(&stop, &may_pull, &places, &held, &handle).await {
+            match self
+                .pull_until_trouble(&stop, &may_pull, &places, &held, &handle)
+                .await
+            {
                 Ok(()) => break,
                 Err(trouble) => {
                     tracing::warn!(stream = self.stream, consumer = self.name(), %trouble, "pulling is interrupted, trying again");
@@ -90,7 +97,12 @@ impl Puller {
             if began.elapsed() > 2 * MOST_PAUSE {
                 pause = FIRST_PAUSE;
             }
-            let _ = stop.pulling.run_until_cancelled(tokio::time::sleep(pause.mul_f64(0.5 + rand::random::<f64>() / 2.0))).await;
+            let _ = stop
+                .pulling
+                .run_until_cancelled(tokio::time::sleep(
+                    pause.mul_f64(0.5 + rand::random::<f64>() / 2.0),
+                ))
+                .await;
             pause = (pause * 2).min(MOST_PAUSE);
         }
         held.close();
@@ -121,12 +133,20 @@ impl Puller {
         loop {
             if !may_pull() {
                 self.check.succeed();
-                if stop.pulling.run_until_cancelled(tokio::time::sleep(Duration::from_millis(500))).await.is_none() {
+                if stop
+                    .pulling
+                    .run_until_cancelled(tokio::time::sleep(Duration::from_millis(500)))
+                    .await
+                    .is_none()
+                {
                     return Ok(());
                 }
                 continue;
             }
-            let Some(gathered) = stop.pulling.run_until_cancelled(tokio::time::timeout(PULL_FOR, self.gather(places))).await
+            let Some(gathered) = stop
+                .pulling
+                .run_until_cancelled(tokio::time::timeout(PULL_FOR, self.gather(places)))
+                .await
             else {
                 return Ok(());
             };
@@ -135,7 +155,10 @@ impl Puller {
                 self.check.succeed();
                 continue;
             };
-            let pull = consumer.batch().max_messages(free.num_permits()).expires(PULL_FOR);
+            let pull = consumer
+                .batch()
+                .max_messages(free.num_permits())
+                .expires(PULL_FOR);
             let mut batch = pull.messages().await.map_err(|error| error.to_string())?;
             let mut is_empty = true;
             loop {
@@ -145,10 +168,17 @@ impl Puller {
                 };
                 let Some(message) = next else { break };
                 is_empty = false;
-                let pulled = Pulled::new(message.map_err(|error| error.to_string())?, begins_after)?;
+                let pulled =
+                    Pulled::new(message.map_err(|error| error.to_string())?, begins_after)?;
                 self.check.succeed();
                 let Some(place) = free.split(1) else { break };
-                held.spawn(hold(self.bus.clone(), pulled, place, stop.holding.clone(), handle.clone()));
+                held.spawn(hold(
+                    self.bus.clone(),
+                    pulled,
+                    place,
+                    stop.holding.clone(),
+                    handle.clone(),
+                ));
                 if free.num_permits() == 0 {
                     break;
                 }
@@ -156,7 +186,11 @@ impl Puller {
             if !self.bus.is_connected() {
                 return Err("not connected".to_owned());
             }
-            seen = if is_empty { self.look(&consumer, seen).await? } else { Seen::Nothing };
+            seen = if is_empty {
+                self.look(&consumer, seen).await?
+            } else {
+                Seen::Nothing
+            };
             if seen != Seen::Waiting {
                 self.check.succeed();
             }
@@ -166,7 +200,8 @@ impl Puller {
     /// All places that are free, once there is a good handful of them or a moment has passed.
     async fn gather(&self, places: &Arc<Semaphore>) -> OwnedSemaphorePermit {
         let handful = u32::try_from((self.capacity / 4).max(1)).unwrap_or(u32::MAX);
-        let enough = tokio::time::timeout(GATHER_FOR, places.clone().acquire_many_owned(handful)).await;
+        let enough =
+            tokio::time::timeout(GATHER_FOR, places.clone().acquire_many_owned(handful)).await;
         let acquired = match enough {
             Ok(acquired) => acquired,
             Err(_) => places.clone().acquire_owned().await,
@@ -183,15 +218,28 @@ impl Puller {
 impl Pulled {
     fn new(message: async_nats::jetstream::Message, begins_after: u64) -> Result<Self, String> {
         let info = message.info().map_err(|error| error.to_string())?;
-        let (sequence, consumer_sequence, delivered) =
-            (info.stream_sequence, info.consumer_sequence + begins_after, info.delivered);
-        Ok(Self { message, sequence, consumer_sequence, delivered })
+        let (sequence, consumer_sequence, delivered) = (
+            info.stream_sequence,
+            info.consumer_sequence + begins_after,
+            info.delivered,
+        );
+        Ok(Self {
+            message,
+            sequence,
+            consumer_sequence,
+            delivered,
+        })
     }
 }
 
 /// Handles a message while the server is told that it is in hand.
-async fn hold<H, F>(bus: Bus, pulled: Pulled, place: OwnedSemaphorePermit, hand_back: CancellationToken, handle: H)
-where
+async fn hold<H, F>(
+    bus: Bus,
+    pulled: Pulled,
+    place: OwnedSemaphorePermit,
+    hand_back: CancellationToken,
+    handle: H,
+) where
     H: Fn(Pulled) -> F,
     F: Future<Output = ()>,
 {

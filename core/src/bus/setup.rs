@@ -33,7 +33,9 @@ pub enum SetupError {
         cause: String,
     },
     /// A stream is not as it must be.
-    #[error("stream {stream} is not as it must be: {difference}; `tidings streams apply` changes it")]
+    #[error(
+        "stream {stream} is not as it must be: {difference}; `tidings streams apply` changes it"
+    )]
     Differs {
         /// The stream.
         stream: String,
@@ -44,23 +46,32 @@ pub enum SetupError {
 
 impl SetupError {
     fn unavailable(stream: &str, cause: String) -> Self {
-        Self::Unavailable { stream: stream.to_owned(), cause }
+        Self::Unavailable {
+            stream: stream.to_owned(),
+            cause,
+        }
     }
 }
 
 impl Bus {
-    /// Makes streams and buckets that are missing, and checks or changes those that are there, as is this process's duty. Tells the
-    /// sizes, with the account's limit where the settings name none.
+    /// Makes streams and buckets that are missing, and checks or changes those that are there, as
+    /// is this process's duty. Tells the sizes, with the account's limit where the settings
+    /// name none.
     ///
     /// # Errors
-    /// The server can't be asked, a stream differs and is not to be changed, or EVENTS is waited for.
+    /// The server can't be asked, a stream differs and is not to be changed, or EVENTS is waited
+    /// for.
     pub async fn set_up(&self, sizing: &Sizing, duty: Duty) -> Result<Sizing, SetupError> {
         if duty == Duty::Wait {
             return self.find_events(sizing).await.map(|()| *sizing);
         }
         let account = self.jetstream().query_account().await;
-        let account = account.map_err(|error| SetupError::unavailable(streams::EVENTS, error.to_string()))?;
-        let sizing = Sizing { storage_limit: storage_limit(account.limits.max_storage, sizing.storage_limit), ..*sizing };
+        let account =
+            account.map_err(|error| SetupError::unavailable(streams::EVENTS, error.to_string()))?;
+        let sizing = Sizing {
+            storage_limit: storage_limit(account.limits.max_storage, sizing.storage_limit),
+            ..*sizing
+        };
         for must in streams::all(&sizing) {
             let is = match self.jetstream().get_stream(&must.name).await {
                 Ok(stream) => stream.cached_info().config.clone(),
@@ -73,7 +84,8 @@ impl Bus {
 
     async fn find_events(&self, sizing: &Sizing) -> Result<(), SetupError> {
         let found = self.jetstream().get_stream(streams::EVENTS).await;
-        let found = found.map_err(|error| SetupError::unavailable(streams::EVENTS, error.to_string()))?;
+        let found =
+            found.map_err(|error| SetupError::unavailable(streams::EVENTS, error.to_string()))?;
         let window = found.cached_info().config.duplicate_window;
         if window != sizing.dedupe_interval {
             tracing::warn!(?window, asked = ?sizing.dedupe_interval, "the dedupe interval is that of the stream EVENTS: router and worker set it");
@@ -85,17 +97,31 @@ impl Bus {
     ///
     /// # Errors
     /// It differs, or can't be changed.
-    pub(super) async fn hold_against(&self, is: &Config, must: Config, duty: Duty) -> Result<(), SetupError> {
+    pub(super) async fn hold_against(
+        &self,
+        is: &Config,
+        must: Config,
+        duty: Duty,
+    ) -> Result<(), SetupError> {
         let differences = streams::differences(is, &must);
         let stream = must.name.clone();
         match duty {
             _ if differences.is_empty() => Ok(()),
             Duty::Wait => Ok(()),
-            Duty::Refuse => Err(SetupError::Differs { stream, difference: differences.join("; ") }),
+            Duty::Refuse => Err(SetupError::Differs {
+                stream,
+                difference: differences.join("; "),
+            }),
             Duty::Change => {
-                tracing::warn!(stream, difference = differences.join("; "), "a stream is not as it must be, and is changed");
+                tracing::warn!(
+                    stream,
+                    difference = differences.join("; "),
+                    "a stream is not as it must be, and is changed"
+                );
                 let changed = self.jetstream().update_stream(must).await;
-                changed.map(|_| ()).map_err(|error| SetupError::unavailable(&stream, error.to_string()))
+                changed
+                    .map(|_| ())
+                    .map_err(|error| SetupError::unavailable(&stream, error.to_string()))
             }
         }
     }
@@ -127,7 +153,9 @@ impl Bus {
 
 /// What may be stored on disk: what the account allows, or less where the settings say so.
 pub(super) fn storage_limit(allowed: Option<i64>, setting: Option<u64>) -> Option<u64> {
-    let allowed = allowed.and_then(|limit| u64::try_from(limit).ok()).filter(|limit| *limit > 0);
+    let allowed = allowed
+        .and_then(|limit| u64::try_from(limit).ok())
+        .filter(|limit| *limit > 0);
     allowed.into_iter().chain(setting).min()
 }
 
@@ -145,7 +173,11 @@ mod tests {
             (Some(9), Some(7), Some(7)),
             (Some(5), Some(7), Some(5)),
         ] {
-            assert_eq!(storage_limit(allowed, setting), least, "{allowed:?} {setting:?}");
+            assert_eq!(
+                storage_limit(allowed, setting),
+                least,
+                "{allowed:?} {setting:?}"
+            );
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Head-room: who may still write as the server's storage fills, and whether the router keeps up with retention.
+//! Head-room: who may still write as the server's storage fills, and whether the router keeps up
+//! with retention.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -53,13 +54,16 @@ pub struct Backlog {
 impl Storage {
     /// Notes what is stored of what may be; `None` where no limit is known.
     pub fn note_used(&self, used: u64, limit: Option<u64>) {
-        let part = limit.filter(|limit| *limit > 0).map_or(0.0, |limit| used as f64 / limit as f64);
+        let part = limit
+            .filter(|limit| *limit > 0)
+            .map_or(0.0, |limit| used as f64 / limit as f64);
         self.used.store(part.to_bits(), Ordering::Relaxed);
     }
 
     /// Notes how far the router is behind.
     pub fn note_backlog(&self, backlog: &Backlog) {
-        self.eviction_is_near.store(backlog.is_near_eviction(), Ordering::Relaxed);
+        self.eviction_is_near
+            .store(backlog.is_near_eviction(), Ordering::Relaxed);
     }
 
     /// Notes how far the routers have come.
@@ -70,7 +74,9 @@ impl Storage {
     /// How far the routers had come in the stream that was made then, if that was seen.
     pub fn routed_up_to(&self, stream_created: Timestamp) -> Option<u64> {
         let routed = *self.routed.lock().unwrap_or_else(PoisonError::into_inner);
-        routed.filter(|routed| routed.stream_created == stream_created).map(|routed| routed.up_to)
+        routed
+            .filter(|routed| routed.stream_created == stream_created)
+            .map(|routed| routed.up_to)
     }
 
     /// The used part of the storage, 0 where no limit is known.
@@ -96,13 +102,17 @@ impl Storage {
 
 impl Backlog {
     fn is_near_eviction(&self) -> bool {
-        let unread = self.last_sequence.saturating_sub(self.routed_up_to).min(self.messages);
+        let unread = self
+            .last_sequence
+            .saturating_sub(self.routed_up_to)
+            .min(self.messages);
         if unread == 0 {
             return false;
         }
         let unread_bytes = self.bytes as f64 * unread as f64 / self.messages as f64;
         let by_size = self.max_bytes > 0 && unread_bytes >= UNREAD_BELOW * self.max_bytes as f64;
-        let by_age = !self.max_age.is_zero() && self.oldest_unrouted >= self.max_age.mul_f64(UNREAD_BELOW);
+        let by_age =
+            !self.max_age.is_zero() && self.oldest_unrouted >= self.max_age.mul_f64(UNREAD_BELOW);
         by_size || by_age
     }
 }
@@ -114,9 +124,21 @@ mod tests {
     #[test]
     fn each_role_stops_at_its_own_mark() {
         let storage = Storage::default();
-        for (used, events, deliveries) in [(0, true, true), (80, true, true), (81, false, true), (91, false, false)] {
+        for (used, events, deliveries) in [
+            (0, true, true),
+            (80, true, true),
+            (81, false, true),
+            (91, false, false),
+        ] {
             storage.note_used(used, Some(100));
-            assert_eq!((storage.has_room_for_events(), storage.has_room_for_deliveries()), (events, deliveries), "{used}");
+            assert_eq!(
+                (
+                    storage.has_room_for_events(),
+                    storage.has_room_for_deliveries()
+                ),
+                (events, deliveries),
+                "{used}"
+            );
         }
         storage.note_used(1 << 40, None);
         assert!(storage.has_room_for_events());
@@ -127,9 +149,15 @@ mod tests {
         let storage = Storage::default();
         let made = Timestamp::from_second(1).unwrap();
         assert_eq!(storage.routed_up_to(made), None);
-        storage.note_routed(Routed { stream_created: made, up_to: 7 });
+        storage.note_routed(Routed {
+            stream_created: made,
+            up_to: 7,
+        });
         assert_eq!(storage.routed_up_to(made), Some(7));
-        assert_eq!(storage.routed_up_to(Timestamp::from_second(2).unwrap()), None);
+        assert_eq!(
+            storage.routed_up_to(Timestamp::from_second(2).unwrap()),
+            None
+        );
     }
 
     #[test]
@@ -146,11 +174,43 @@ mod tests {
         };
         for (backlog, near) in [
             (full, false),
-            (Backlog { routed_up_to: 430, ..full }, false),
-            (Backlog { routed_up_to: 420, ..full }, true),
-            (Backlog { routed_up_to: 0, ..full }, true),
-            (Backlog { routed_up_to: 499, oldest_unrouted: hours(57), ..full }, false),
-            (Backlog { routed_up_to: 499, oldest_unrouted: hours(58), ..full }, true),
+            (
+                Backlog {
+                    routed_up_to: 430,
+                    ..full
+                },
+                false,
+            ),
+            (
+                Backlog {
+                    routed_up_to: 420,
+                    ..full
+                },
+                true,
+            ),
+            (
+                Backlog {
+                    routed_up_to: 0,
+                    ..full
+                },
+                true,
+            ),
+            (
+                Backlog {
+                    routed_up_to: 499,
+                    oldest_unrouted: hours(57),
+                    ..full
+                },
+                false,
+            ),
+            (
+                Backlog {
+                    routed_up_to: 499,
+                    oldest_unrouted: hours(58),
+                    ..full
+                },
+                true,
+            ),
         ] {
             assert_eq!(backlog.is_near_eviction(), near, "{backlog:?}");
         }

@@ -1,9 +1,9 @@
-//! Deliveries that have come again, because the process that held them may have died of them: how often each was attempted
-//! alone without an end. In the bucket `suspects`.
+//! Deliveries that have come again, because the process that held them may have died of them: how
+//! often each was attempted alone without an end. In the bucket `suspects`.
 
 use crate::bus::records::Records;
-use crate::bus::{Bus, NotStored};
 use crate::bus::streams;
+use crate::bus::{Bus, NotStored};
 
 /// Counts the attempts that began alone and did not end.
 #[derive(Clone)]
@@ -18,10 +18,13 @@ impl Suspects {
     /// # Errors
     /// It is not there, or the bus can't be asked.
     pub async fn open(bus: &Bus) -> Result<Self, NotStored> {
-        Ok(Self { records: Records::open(bus, streams::SUSPECTS).await? })
+        Ok(Self {
+            records: Records::open(bus, streams::SUSPECTS).await?,
+        })
     }
 
-    /// Notes that an attempt of this delivery begins, and tells how many have begun before and did not end.
+    /// Notes that an attempt of this delivery begins, and tells how many have begun before and did
+    /// not end.
     ///
     /// # Errors
     /// It is not known to be noted: the attempt must not begin.
@@ -29,7 +32,12 @@ impl Suspects {
         loop {
             let (begun, revision) = self.records.load::<u32>(delivery_id).await?;
             let begun = begun.unwrap_or_default();
-            if self.records.store(delivery_id, &begun.saturating_add(1), revision).await?.is_some() {
+            if self
+                .records
+                .store(delivery_id, &begun.saturating_add(1), revision)
+                .await?
+                .is_some()
+            {
                 return Ok(begun);
             }
         }

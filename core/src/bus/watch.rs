@@ -1,4 +1,5 @@
-//! Watching the server: is it there, are the streams as they must be, how full is it, what time is it.
+//! Watching the server: is it there, are the streams as they must be, how full is it, what time is
+//! it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,9 +13,9 @@ use tokio_util::sync::CancellationToken;
 use crate::bus::Bus;
 use crate::bus::setup::{Duty, SetupError, storage_limit};
 use crate::bus::storage::{Backlog, Routed};
+use crate::bus::streams::{self, Sizing};
 use crate::runtime::health::Check;
 use crate::runtime::metrics::{Metrics, StreamLabel};
-use crate::bus::streams::{self, Sizing};
 
 /// The server is looked at this often.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
@@ -40,18 +41,29 @@ impl Watch {
     pub fn new(bus: Bus, sizing: &Sizing, duty: Duty, metrics: Metrics) -> Self {
         let is_asked_for = |must: &Config| duty != Duty::Wait || must.name == streams::EVENTS;
         let all = streams::all(sizing).into_iter().filter(is_asked_for);
-        let (always, in_turn) = all.partition(|must| [streams::EVENTS, streams::DELIVERIES].contains(&must.name.as_str()));
-        Self { bus, duty, storage_limit: sizing.storage_limit, always, in_turn, troubles: BTreeMap::new(), metrics }
+        let (always, in_turn) = all
+            .partition(|must| [streams::EVENTS, streams::DELIVERIES].contains(&must.name.as_str()));
+        Self {
+            bus,
+            duty,
+            storage_limit: sizing.storage_limit,
+            always,
+            in_turn,
+            troubles: BTreeMap::new(),
+            metrics,
+        }
     }
 
     /// Samples once, so that whoever begins now knows how much room there is, then until `stop`.
     ///
     /// # Guarantees
-    /// A stream or bucket that somebody deletes is made anew by routers and workers within seconds; of one that somebody changes,
-    /// `check` tells the difference until it is as it must be. Both are logged.
+    /// A stream or bucket that somebody deletes is made anew by routers and workers within seconds;
+    /// of one that somebody changes, `check` tells the difference until it is as it must be.
+    /// Both are logged.
     pub async fn start(mut self, check: Check, stop: CancellationToken) {
         self.sample(&check).await;
-        let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + SAMPLE_EVERY, SAMPLE_EVERY);
+        let mut ticks =
+            tokio::time::interval_at(tokio::time::Instant::now() + SAMPLE_EVERY, SAMPLE_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         tokio::spawn(async move {
             while stop.run_until_cancelled(ticks.tick()).await.is_some() {
@@ -65,7 +77,10 @@ impl Watch {
         self.metrics.bus_up.set(seen.is_ok().into());
         self.metrics.storage_used.set(self.bus.storage().used());
         for stream in std::mem::take(&mut *self.bus.made_anew()) {
-            self.metrics.streams_made_anew.get_or_create(&StreamLabel { stream }).inc();
+            self.metrics
+                .streams_made_anew
+                .get_or_create(&StreamLabel { stream })
+                .inc();
         }
         match seen {
             Ok(()) => check.succeed(),
@@ -90,16 +105,30 @@ impl Watch {
         }
         match self.troubles.is_empty() {
             true => Ok(()),
-            false => Err(self.troubles.values().cloned().collect::<Vec<_>>().join("; ")),
+            false => Err(self
+                .troubles
+                .values()
+                .cloned()
+                .collect::<Vec<_>>()
+                .join("; ")),
         }
     }
 
-    /// What there is of a stream; what is wrong with it is among the troubles from now on, until it is mended.
+    /// What there is of a stream; what is wrong with it is among the troubles from now on, until it
+    /// is mended.
     async fn look_at(&mut self, must: &Config) -> Result<Option<StreamInfo>, String> {
         let mut found = self.bus.find_stream(&must.name).await?;
         let wrong = match &found {
-            Some(info) => self.bus.hold_against(&info.config, must.clone(), self.duty).await.err().map(|error| error.to_string()),
-            None if self.duty == Duty::Wait => Some(format!("stream {} is gone; a router or worker makes it anew", must.name)),
+            Some(info) => self
+                .bus
+                .hold_against(&info.config, must.clone(), self.duty)
+                .await
+                .err()
+                .map(|error| error.to_string()),
+            None if self.duty == Duty::Wait => Some(format!(
+                "stream {} is gone; a router or worker makes it anew",
+                must.name
+            )),
             None => match self.bus.make_anew(must.clone()).await {
                 Ok(()) => {
                     found = self.bus.find_stream(&must.name).await?;
@@ -132,15 +161,19 @@ impl Bus {
     /// # Errors
     /// The server can't make it.
     pub(super) async fn make_anew(&self, must: Config) -> Result<(), SetupError> {
-        tracing::error!(stream = must.name, "a stream is gone, with all that was in it: it is made anew, empty");
+        tracing::error!(
+            stream = must.name,
+            "a stream is gone, with all that was in it: it is made anew, empty"
+        );
         let name = must.name.clone();
         self.make_stream(must).await?;
         self.made_anew().push(name);
         Ok(())
     }
 
-    /// Asks for a stream; nothing where there is none. It is asked for twice then: after a change of leaders a server may not
-    /// know all of them at once, and making one that is there would be worse than waiting.
+    /// Asks for a stream; nothing where there is none. It is asked for twice then: after a change
+    /// of leaders a server may not know all of them at once, and making one that is there would
+    /// be worse than waiting.
     pub(super) async fn find_stream(&self, name: &str) -> Result<Option<StreamInfo>, String> {
         if let Some(info) = self.ask_for_stream(name).await? {
             return Ok(Some(info));
@@ -151,27 +184,41 @@ impl Bus {
 
     /// Asks for a stream that must be there.
     pub(super) async fn stream_info(&self, name: &str) -> Result<StreamInfo, String> {
-        self.ask_for_stream(name).await?.ok_or_else(|| format!("there is no stream {name}"))
+        self.ask_for_stream(name)
+            .await?
+            .ok_or_else(|| format!("there is no stream {name}"))
     }
 
     /// Takes the server's time from the answer, too.
     async fn ask_for_stream(&self, name: &str) -> Result<Option<StreamInfo>, String> {
         use async_nats::jetstream::response::Response;
         let asked = Timestamp::now();
-        let answer = self.jetstream().request(format!("STREAM.INFO.{name}"), &()).await;
+        let answer = self
+            .jetstream()
+            .request(format!("STREAM.INFO.{name}"), &())
+            .await;
         match answer.map_err(|error| format!("no answer about stream {name}: {error}"))? {
             Response::Ok::<StreamInfo>(info) => {
                 self.clock().sample(info.ts, asked, Timestamp::now());
                 Ok(Some(info))
             }
-            Response::Err { error } if error.error_code() == ErrorCode::STREAM_NOT_FOUND => Ok(None),
+            Response::Err { error } if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {
+                Ok(None)
+            }
             Response::Err { error } => Err(format!("stream {name}: {error}")),
         }
     }
 
     async fn sample_storage(&self, events: &StreamInfo, limit: Option<u64>) -> Result<(), String> {
-        let account = self.jetstream().query_account().await.map_err(|error| error.to_string())?;
-        self.storage().note_used(account.storage, storage_limit(account.limits.max_storage, limit));
+        let account = self
+            .jetstream()
+            .query_account()
+            .await
+            .map_err(|error| error.to_string())?;
+        self.storage().note_used(
+            account.storage,
+            storage_limit(account.limits.max_storage, limit),
+        );
         let routed_up_to = self.routed_up_to(events).await;
         let oldest_unrouted = self.age_of(routed_up_to + 1, events.state.last_seq).await;
         self.storage().note_backlog(&Backlog {
@@ -196,7 +243,10 @@ impl Bus {
             return before_first;
         };
         let up_to = info.ack_floor.stream_sequence.max(before_first);
-        self.storage().note_routed(Routed { stream_created: events.created, up_to });
+        self.storage().note_routed(Routed {
+            stream_created: events.created,
+            up_to,
+        });
         up_to
     }
 
@@ -211,7 +261,8 @@ impl Bus {
         let Ok(message) = stream.direct_get(sequence).await else {
             return Duration::ZERO;
         };
-        let stored = Timestamp::from_second(message.time.unix_timestamp()).unwrap_or(Timestamp::UNIX_EPOCH);
+        let stored =
+            Timestamp::from_second(message.time.unix_timestamp()).unwrap_or(Timestamp::UNIX_EPOCH);
         Duration::try_from(self.clock().now().duration_since(stored)).unwrap_or_default()
     }
 }

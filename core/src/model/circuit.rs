@@ -7,7 +7,8 @@
 //!     └───────────── the probe was answered ──── half-open ──────┘
 //! ```
 //!
-//! A pause by hand is a record of its own, for the whole Provider, and goes before the circuits of its channels.
+//! A pause by hand is a record of its own, for the whole Provider, and goes before the circuits of
+//! its channels.
 
 use std::time::Duration;
 
@@ -71,9 +72,15 @@ pub fn is_long_well(circuit: &Circuit, now: Timestamp) -> bool {
     is_well && !flaps(circuit, now)
 }
 
-/// The circuit after what calls without a probe have shown, oldest first; nothing where that changes nothing. `random` is in
-/// 0..1 and spreads the probes.
-pub fn observed(circuit: &Circuit, seen: &[Seen], retry: &RetryPolicy, now: Timestamp, random: f64) -> Option<Circuit> {
+/// The circuit after what calls without a probe have shown, oldest first; nothing where that
+/// changes nothing. `random` is in 0..1 and spreads the probes.
+pub fn observed(
+    circuit: &Circuit,
+    seen: &[Seen],
+    retry: &RetryPolicy,
+    now: Timestamp,
+    random: f64,
+) -> Option<Circuit> {
     let mut next = circuit.clone();
     for seen in seen {
         match (next.state(), seen) {
@@ -95,7 +102,8 @@ pub fn observed(circuit: &Circuit, seen: &[Seen], retry: &RetryPolicy, now: Time
             (State::Open, Seen::AskedToWait(wait, reason)) => {
                 let until = after(now, (*wait).min(retry.max_age));
                 if until > time(next.until.as_ref()) {
-                    (next.until, next.reason, next.probe) = (Some(proto(until)), reason.clone(), String::new());
+                    (next.until, next.reason, next.probe) =
+                        (Some(proto(until)), reason.clone(), String::new());
                 }
             }
             // These calls began before it opened: what is true now, the probe will show.
@@ -108,11 +116,23 @@ pub fn observed(circuit: &Circuit, seen: &[Seen], retry: &RetryPolicy, now: Time
 /// The circuit while `holder` probes, for so long at most.
 pub fn probing(circuit: &Circuit, holder: &str, lasts: Duration, now: Timestamp) -> Circuit {
     let until = Some(proto(after(now, lasts)));
-    Circuit { state: State::HalfOpen.into(), probe: holder.to_owned(), until, ..circuit.clone() }
+    Circuit {
+        state: State::HalfOpen.into(),
+        probe: holder.to_owned(),
+        until,
+        ..circuit.clone()
+    }
 }
 
 /// The circuit after the probe of `holder`; nothing where the probe is another's by now.
-pub fn probed(circuit: &Circuit, holder: &str, seen: &Seen, retry: &RetryPolicy, now: Timestamp, random: f64) -> Option<Circuit> {
+pub fn probed(
+    circuit: &Circuit,
+    holder: &str,
+    seen: &Seen,
+    retry: &RetryPolicy,
+    now: Timestamp,
+    random: f64,
+) -> Option<Circuit> {
     if circuit.state() != State::HalfOpen || circuit.probe != holder {
         return None;
     }
@@ -134,15 +154,24 @@ pub fn probed(circuit: &Circuit, holder: &str, seen: &Seen, retry: &RetryPolicy,
 
 /// The open circuit with the place of the parked delivery that is to be its next probe.
 pub fn awaiting(circuit: &Circuit, place: &str) -> Circuit {
-    Circuit { probe: place.to_owned(), ..circuit.clone() }
+    Circuit {
+        probe: place.to_owned(),
+        ..circuit.clone()
+    }
 }
 
 /// A Provider that is paused by hand.
 pub fn paused(circuit: &Circuit, reason: &str, now: Timestamp) -> Circuit {
-    Circuit { state: State::Paused.into(), since: Some(proto(now)), reason: reason.to_owned(), ..circuit.clone() }
+    Circuit {
+        state: State::Paused.into(),
+        since: Some(proto(now)),
+        reason: reason.to_owned(),
+        ..circuit.clone()
+    }
 }
 
-/// The circuit closed by hand: a pause that ends, or an open circuit that need not wait for its probe.
+/// The circuit closed by hand: a pause that ends, or an open circuit that need not wait for its
+/// probe.
 pub fn resumed(circuit: &Circuit, now: Timestamp) -> Circuit {
     let mut next = circuit.clone();
     close(&mut next, now);
@@ -160,13 +189,26 @@ pub fn state_word(state: State) -> &'static str {
     }
 }
 
-fn open(circuit: &mut Circuit, now: Timestamp, retry: &RetryPolicy, random: f64, asked: Option<Duration>) {
+fn open(
+    circuit: &mut Circuit,
+    now: Timestamp,
+    retry: &RetryPolicy,
+    random: f64,
+    asked: Option<Duration>,
+) {
     if circuit.state() == State::Closed {
-        circuit.openings = if flaps(circuit, now) { circuit.openings } else { 0 };
+        circuit.openings = if flaps(circuit, now) {
+            circuit.openings
+        } else {
+            0
+        };
         circuit.since = Some(proto(now));
     }
     circuit.openings = circuit.openings.saturating_add(1);
-    let wait = asked.map_or_else(|| backoff(retry, circuit.openings, random), |asked| asked.min(retry.max_age));
+    let wait = asked.map_or_else(
+        || backoff(retry, circuit.openings, random),
+        |asked| asked.min(retry.max_age),
+    );
     circuit.until = Some(proto(after(now, wait)));
     circuit.state = State::Open.into();
     circuit.probe.clear();
@@ -176,7 +218,8 @@ fn flaps(circuit: &Circuit, now: Timestamp) -> bool {
     now.duration_since(time(circuit.since.as_ref())) < FLAPS_WITHIN.try_into().unwrap_or_default()
 }
 
-/// The record of a closed circuit keeps how often it has opened, in case that it does again at once.
+/// The record of a closed circuit keeps how often it has opened, in case that it does again at
+/// once.
 fn close(circuit: &mut Circuit, now: Timestamp) {
     circuit.state = State::Closed.into();
     circuit.since = Some(proto(now));
@@ -186,10 +229,14 @@ fn close(circuit: &mut Circuit, now: Timestamp) {
     circuit.probe.clear();
 }
 
-/// Doubles from the Provider's `retry.min` to its `retry.max`, two minutes at most; the upper half of it is random.
+/// Doubles from the Provider's `retry.min` to its `retry.max`, two minutes at most; the upper half
+/// of it is random.
 fn backoff(retry: &RetryPolicy, openings: u32, random: f64) -> Duration {
     let most = retry.max.min(LONGEST_WAIT).max(retry.min);
-    let bound = retry.min.saturating_mul(1 << (openings - 1).min(30)).min(most);
+    let bound = retry
+        .min
+        .saturating_mul(1 << (openings - 1).min(30))
+        .min(most);
     bound.mul_f64(0.5 + random / 2.0)
 }
 
@@ -198,11 +245,15 @@ fn after(now: Timestamp, wait: Duration) -> Timestamp {
 }
 
 fn time(time: Option<&ProtoTimestamp>) -> Timestamp {
-    time.and_then(|time| Timestamp::new(time.seconds, time.nanos).ok()).unwrap_or(Timestamp::UNIX_EPOCH)
+    time.and_then(|time| Timestamp::new(time.seconds, time.nanos).ok())
+        .unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 fn proto(time: Timestamp) -> ProtoTimestamp {
-    ProtoTimestamp { seconds: time.as_second(), nanos: time.subsec_nanosecond() }
+    ProtoTimestamp {
+        seconds: time.as_second(),
+        nanos: time.subsec_nanosecond(),
+    }
 }
 
 #[cfg(test)]
@@ -219,33 +270,77 @@ mod tests {
     }
 
     fn observe(circuit: &Circuit, seen: &[Seen], second: i64) -> Circuit {
-        observed(circuit, seen, &RetryPolicy::default(), at(second), 1.0).unwrap_or_else(|| circuit.clone())
+        observed(circuit, seen, &RetryPolicy::default(), at(second), 1.0)
+            .unwrap_or_else(|| circuit.clone())
     }
 
     fn opened(second: i64) -> Circuit {
-        observe(&Destination::channel("apps", "hook", "").closed(), &[failed(), failed(), failed(), failed(), failed()], second)
+        observe(
+            &Destination::channel("apps", "hook", "").closed(),
+            &[failed(), failed(), failed(), failed(), failed()],
+            second,
+        )
     }
 
     fn probe(circuit: &Circuit, seen: &Seen, second: i64) -> Circuit {
         let half_open = probing(circuit, "me", Duration::from_secs(20), at(second));
-        probed(&half_open, "me", seen, &RetryPolicy::default(), at(second), 1.0).expect("the probe is mine")
+        probed(
+            &half_open,
+            "me",
+            seen,
+            &RetryPolicy::default(),
+            at(second),
+            1.0,
+        )
+        .expect("the probe is mine")
     }
 
     #[test]
     fn failures_in_a_row_open_it_whoever_reports_them() {
         let closed = Circuit::default();
-        let four = observe(&observe(&closed, &[failed(), failed()], 1000), &[failed(), failed()], 1001);
-        assert_eq!((standing(&four, at(1001)), four.failures), (Standing::Closed, 4));
+        let four = observe(
+            &observe(&closed, &[failed(), failed()], 1000),
+            &[failed(), failed()],
+            1001,
+        );
+        assert_eq!(
+            (standing(&four, at(1001)), four.failures),
+            (Standing::Closed, 4)
+        );
         let open = observe(&four, &[failed()], 1002);
         assert_eq!(standing(&open, at(1002)), Standing::Blocked(at(1004)));
-        assert_eq!((open.reason.as_str(), open.since.unwrap().seconds), ("h answered 503", 1002));
+        assert_eq!(
+            (open.reason.as_str(), open.since.unwrap().seconds),
+            ("h answered 503", 1002)
+        );
     }
 
     #[test]
     fn an_answer_between_failures_begins_the_count_anew() {
-        let circuit = observe(&Circuit::default(), &[failed(), failed(), failed(), Seen::Answered, failed(), failed()], 1000);
+        let circuit = observe(
+            &Circuit::default(),
+            &[
+                failed(),
+                failed(),
+                failed(),
+                Seen::Answered,
+                failed(),
+                failed(),
+            ],
+            1000,
+        );
         assert_eq!(circuit.failures, 2);
-        assert_eq!(observed(&Circuit::default(), &[Seen::Answered], &RetryPolicy::default(), at(1000), 0.0), None, "no news");
+        assert_eq!(
+            observed(
+                &Circuit::default(),
+                &[Seen::Answered],
+                &RetryPolicy::default(),
+                at(1000),
+                0.0
+            ),
+            None,
+            "no news"
+        );
     }
 
     #[test]
@@ -255,9 +350,16 @@ mod tests {
         assert_eq!(standing(&open, at(1089)), Standing::Blocked(at(1090)));
         assert_eq!(standing(&open, at(1090)), Standing::ProbeDue);
         let waiting = awaiting(&open, "d");
-        assert_eq!(observe(&waiting, &[asked(30)], 1010), waiting, "an earlier end is no news");
+        assert_eq!(
+            observe(&waiting, &[asked(30)], 1010),
+            waiting,
+            "an earlier end is no news"
+        );
         let longer = observe(&waiting, &[asked(120)], 1010);
-        assert_eq!((standing(&longer, at(1100)), longer.probe.as_str()), (Standing::Blocked(at(1130)), ""));
+        assert_eq!(
+            (standing(&longer, at(1100)), longer.probe.as_str()),
+            (Standing::Blocked(at(1130)), "")
+        );
     }
 
     #[test]
@@ -271,24 +373,48 @@ mod tests {
         let half_open = probing(&opened(1000), "me", Duration::from_secs(20), at(1010));
         assert_eq!(standing(&half_open, at(1029)), Standing::Blocked(at(1030)));
         assert_eq!(standing(&half_open, at(1030)), Standing::ProbeDue);
-        assert_eq!(probed(&half_open, "another", &Seen::Answered, &RetryPolicy::default(), at(1011), 0.0), None);
+        assert_eq!(
+            probed(
+                &half_open,
+                "another",
+                &Seen::Answered,
+                &RetryPolicy::default(),
+                at(1011),
+                0.0
+            ),
+            None
+        );
     }
 
     #[test]
     fn a_probe_that_is_answered_closes_it_and_one_that_fails_makes_the_next_wait_longer() {
         let open = opened(1000);
-        assert_eq!(standing(&probe(&open, &Seen::Answered, 1002), at(1002)), Standing::Closed);
+        assert_eq!(
+            standing(&probe(&open, &Seen::Answered, 1002), at(1002)),
+            Standing::Closed
+        );
         let mut circuit = open;
         for wait in [4, 8, 16, 32, 64, 120, 120] {
             circuit = probe(&circuit, &failed(), 2000);
-            assert_eq!(standing(&circuit, at(2000)), Standing::Blocked(at(2000 + wait)));
+            assert_eq!(
+                standing(&circuit, at(2000)),
+                Standing::Blocked(at(2000 + wait))
+            );
         }
-        assert_eq!(circuit.since.unwrap().seconds, 1000, "it has been away since then");
+        assert_eq!(
+            circuit.since.unwrap().seconds,
+            1000,
+            "it has been away since then"
+        );
     }
 
     #[test]
     fn one_that_opens_again_at_once_goes_on_with_its_waits() {
-        let closed = probe(&probe(&opened(1000), &failed(), 1002), &Seen::Answered, 1006);
+        let closed = probe(
+            &probe(&opened(1000), &failed(), 1002),
+            &Seen::Answered,
+            1006,
+        );
         let fails = [failed(), failed(), failed(), failed(), failed()];
         assert_eq!(observe(&closed, &fails, 1030).openings, 3);
         assert_eq!(observe(&closed, &fails, 1070).openings, 1);
@@ -298,20 +424,34 @@ mod tests {
     fn what_has_closed_a_while_ago_and_does_not_fail_is_no_news() {
         let closed = probe(&opened(1000), &Seen::Answered, 1002);
         assert!(!is_long_well(&closed, at(1061)) && is_long_well(&closed, at(1062)));
-        assert!(!is_long_well(&opened(1000), at(9000)) && !is_long_well(&observe(&closed, &[failed()], 2000), at(9000)));
+        assert!(
+            !is_long_well(&opened(1000), at(9000))
+                && !is_long_well(&observe(&closed, &[failed()], 2000), at(9000))
+        );
     }
 
     #[test]
     fn a_pause_holds_until_it_is_resumed() {
-        let paused = paused(&Destination::whole("apps", "hook").closed(), "maintenance", at(1000));
+        let paused = paused(
+            &Destination::whole("apps", "hook").closed(),
+            "maintenance",
+            at(1000),
+        );
         assert_eq!(standing(&paused, at(1_000_000)), Standing::Paused);
         assert_eq!(observe(&paused, &[Seen::Answered, failed()], 1001), paused);
-        assert_eq!(standing(&resumed(&paused, at(1001)), at(1001)), Standing::Closed);
+        assert_eq!(
+            standing(&resumed(&paused, at(1001)), at(1001)),
+            Standing::Closed
+        );
     }
 
     #[test]
     fn who_closes_it_can_be_told() {
         let answered = probe(&opened(1000), &Seen::Answered, 1002);
-        assert!(is_resumed(&resumed(&opened(1000), at(1001))) && !is_resumed(&answered) && !is_resumed(&opened(1000)));
+        assert!(
+            is_resumed(&resumed(&opened(1000), at(1001)))
+                && !is_resumed(&answered)
+                && !is_resumed(&opened(1000))
+        );
     }
 }

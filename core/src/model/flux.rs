@@ -1,6 +1,8 @@
-//! An event in the JSON form of Flux's notification API, byte for byte as Flux's own controllers write it.
+//! An event in the JSON form of Flux's notification API, byte for byte as Flux's own controllers
+//! write it.
 //!
-//! Source: `event.toolkit.fluxcd.io` (v1beta1); field order and escaping are those of Go's `encoding/json`.
+//! Source: `event.toolkit.fluxcd.io` (v1beta1); field order and escaping are those of Go's
+//! `encoding/json`.
 
 use std::collections::BTreeMap;
 
@@ -23,17 +25,27 @@ pub fn api_group(api_version: &str) -> &str {
 
 /// A metadata value of the event under the user's annotations (`event.toolkit.fluxcd.io/KEY`).
 pub fn annotation<'a>(event: &'a Event, key: &str) -> Option<&'a str> {
-    event.metadata.get(&format!("{EVENT_GROUP}/{key}")).map(String::as_str)
+    event
+        .metadata
+        .get(&format!("{EVENT_GROUP}/{key}"))
+        .map(String::as_str)
 }
 
-/// A metadata value of the event under its object's own API group (`<group>/KEY`): what the controller says.
+/// A metadata value of the event under its object's own API group (`<group>/KEY`): what the
+/// controller says.
 pub fn controller_metadata<'a>(event: &'a Event, key: &str) -> Option<&'a str> {
-    let group = event.involved_object.as_ref().map_or("", |object| api_group(&object.api_version));
-    event.metadata.get(&format!("{group}/{key}")).map(String::as_str)
+    let group = event
+        .involved_object
+        .as_ref()
+        .map_or("", |object| api_group(&object.api_version));
+    event
+        .metadata
+        .get(&format!("{group}/{key}"))
+        .map(String::as_str)
 }
 
-/// The event with other metadata, as Flux's JSON: only known fields, times in UTC and whole seconds, empty metadata
-/// and instance left out, `<`, `>`, `&` written as `\u003c` and so on.
+/// The event with other metadata, as Flux's JSON: only known fields, times in UTC and whole
+/// seconds, empty metadata and instance left out, `<`, `>`, `&` written as `\u003c` and so on.
 pub fn to_json(event: &Event, metadata: &BTreeMap<String, String>) -> Vec<u8> {
     let json = serde_json::to_vec(&EventJson::new(event, metadata)).unwrap_or_default();
     escape_like_go(&json)
@@ -54,7 +66,11 @@ pub fn escape_like_go(json: &[u8]) -> Vec<u8> {
             (b'>', _) => escaped.extend_from_slice(b"\\u003e"),
             (b'&', _) => escaped.extend_from_slice(b"\\u0026"),
             (0xe2, [0x80, last @ (0xa8 | 0xa9), after @ ..]) => {
-                escaped.extend_from_slice(if *last == 0xa8 { b"\\u2028" } else { b"\\u2029" });
+                escaped.extend_from_slice(if *last == 0xa8 {
+                    b"\\u2028"
+                } else {
+                    b"\\u2029"
+                });
                 rest = after;
                 continue;
             }
@@ -65,7 +81,8 @@ pub fn escape_like_go(json: &[u8]) -> Vec<u8> {
     escaped
 }
 
-/// A time as RFC 3339 in UTC and whole seconds, or nothing where it is outside of what can be written.
+/// A time as RFC 3339 in UTC and whole seconds, or nothing where it is outside of what can be
+/// written.
 pub fn rfc3339(timestamp: &Timestamp) -> Option<String> {
     let time = jiff::Timestamp::from_second(timestamp.seconds).ok()?;
     strtime::format("%Y-%m-%dT%H:%M:%SZ", &time.to_zoned(TimeZone::UTC)).ok()
@@ -89,7 +106,11 @@ struct EventJson<'a> {
 impl<'a> EventJson<'a> {
     fn new(event: &'a Event, metadata: &'a BTreeMap<String, String>) -> Self {
         Self {
-            involved_object: event.involved_object.as_ref().map(ObjectJson::from).unwrap_or_default(),
+            involved_object: event
+                .involved_object
+                .as_ref()
+                .map(ObjectJson::from)
+                .unwrap_or_default(),
             severity: &event.severity,
             timestamp: event.timestamp.as_ref().and_then(rfc3339),
             message: &event.message,
@@ -140,11 +161,18 @@ mod tests {
 
     #[test]
     fn an_event_is_written_as_flux_writes_it() {
-        let object = ObjectReference { kind: "Kustomization".into(), name: "a".into(), ..Default::default() };
+        let object = ObjectReference {
+            kind: "Kustomization".into(),
+            name: "a".into(),
+            ..Default::default()
+        };
         let event = Event {
             involved_object: Some(object),
             severity: "info".into(),
-            timestamp: Some(Timestamp { seconds: 1_767_323_045, nanos: 5 }),
+            timestamp: Some(Timestamp {
+                seconds: 1_767_323_045,
+                nanos: 5,
+            }),
             message: "<b> & \u{2028}é".into(),
             ..Default::default()
         };
@@ -158,9 +186,15 @@ mod tests {
 
     #[test]
     fn the_group_of_an_api_version() {
-        for (api_version, group) in
-            [("kustomize.toolkit.fluxcd.io/v1", "kustomize.toolkit.fluxcd.io"), ("v1", ""), ("a/b/c", ""), ("", "")]
-        {
+        for (api_version, group) in [
+            (
+                "kustomize.toolkit.fluxcd.io/v1",
+                "kustomize.toolkit.fluxcd.io",
+            ),
+            ("v1", ""),
+            ("a/b/c", ""),
+            ("", ""),
+        ] {
             assert_eq!(api_group(api_version), group, "{api_version}");
         }
     }

@@ -7,7 +7,8 @@ use crate::model::token::hex;
 
 /// What makes two reports the same event, beside what every event says of itself.
 ///
-/// The three values are those under the object's own API group; an absent one differs from an empty one.
+/// The three values are those under the object's own API group; an absent one differs from an empty
+/// one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Discriminators {
     /// The git revision behind an OCI artifact.
@@ -21,8 +22,20 @@ pub struct Discriminators {
 /// The dedupe key: equal for reports of the same event, whoever takes them. 64 hexadecimal digits.
 pub fn dedupe_key(event: &Event, discriminators: &Discriminators) -> String {
     let object = event.involved_object.clone().unwrap_or_default();
-    let always = [&event.cluster, &object.kind, &object.namespace, &object.name, &event.message, &event.reason, &event.severity];
-    let sometimes = [&discriminators.origin_revision, &discriminators.revision, &discriminators.token];
+    let always = [
+        &event.cluster,
+        &object.kind,
+        &object.namespace,
+        &object.name,
+        &event.message,
+        &event.reason,
+        &event.severity,
+    ];
+    let sometimes = [
+        &discriminators.origin_revision,
+        &discriminators.revision,
+        &discriminators.token,
+    ];
     let mut hash = Sha256::new();
     for text in always {
         update(&mut hash, Some(text));
@@ -33,15 +46,32 @@ pub fn dedupe_key(event: &Event, discriminators: &Discriminators) -> String {
     hex(&hash.finalize())
 }
 
-/// The id of an event: the same report after the dedupe interval is another event. 32 hexadecimal digits.
+/// The id of an event: the same report after the dedupe interval is another event. 32 hexadecimal
+/// digits.
 pub fn event_id(dedupe_key: &str, received_at_nanoseconds: i128) -> String {
     digest(&[dedupe_key, &received_at_nanoseconds.to_string()])
 }
 
 /// The id of a delivery: `generation` is 0, or the number of a replay. 32 hexadecimal digits.
-pub fn delivery_id(event_id: &str, alert: (&str, &str), provider: (&str, &str), generation: u32) -> String {
-    let generation = if generation == 0 { "0".to_owned() } else { format!("r{generation}") };
-    digest(&[event_id, alert.0, alert.1, provider.0, provider.1, &generation])
+pub fn delivery_id(
+    event_id: &str,
+    alert: (&str, &str),
+    provider: (&str, &str),
+    generation: u32,
+) -> String {
+    let generation = if generation == 0 {
+        "0".to_owned()
+    } else {
+        format!("r{generation}")
+    };
+    digest(&[
+        event_id,
+        alert.0,
+        alert.1,
+        provider.0,
+        provider.1,
+        &generation,
+    ])
 }
 
 /// A short hash of texts that are kept apart. 32 hexadecimal digits.
@@ -69,27 +99,58 @@ mod tests {
     use super::*;
 
     fn sample(message: &str, reason: &str) -> Event {
-        Event { message: message.into(), reason: reason.into(), ..Default::default() }
+        Event {
+            message: message.into(),
+            reason: reason.into(),
+            ..Default::default()
+        }
     }
 
     #[test]
     fn the_dedupe_key_keeps_its_parts_apart() {
         let none = Discriminators::default();
-        assert_eq!(dedupe_key(&sample("a", "b"), &none), dedupe_key(&sample("a", "b"), &none));
-        assert_ne!(dedupe_key(&sample("ab", ""), &none), dedupe_key(&sample("a", "b"), &none));
-        let empty = Discriminators { revision: Some(String::new()), ..Default::default() };
-        assert_ne!(dedupe_key(&sample("a", "b"), &none), dedupe_key(&sample("a", "b"), &empty));
-        let token = Discriminators { token: Some(String::new()), ..Default::default() };
-        assert_ne!(dedupe_key(&sample("a", "b"), &token), dedupe_key(&sample("a", "b"), &empty));
+        assert_eq!(
+            dedupe_key(&sample("a", "b"), &none),
+            dedupe_key(&sample("a", "b"), &none)
+        );
+        assert_ne!(
+            dedupe_key(&sample("ab", ""), &none),
+            dedupe_key(&sample("a", "b"), &none)
+        );
+        let empty = Discriminators {
+            revision: Some(String::new()),
+            ..Default::default()
+        };
+        assert_ne!(
+            dedupe_key(&sample("a", "b"), &none),
+            dedupe_key(&sample("a", "b"), &empty)
+        );
+        let token = Discriminators {
+            token: Some(String::new()),
+            ..Default::default()
+        };
+        assert_ne!(
+            dedupe_key(&sample("a", "b"), &token),
+            dedupe_key(&sample("a", "b"), &empty)
+        );
     }
 
     #[test]
     fn severity_and_reason_make_another_event() {
         let none = Discriminators::default();
-        let info = Event { severity: "info".into(), ..sample("a", "b") };
-        let error = Event { severity: "error".into(), ..sample("a", "b") };
+        let info = Event {
+            severity: "info".into(),
+            ..sample("a", "b")
+        };
+        let error = Event {
+            severity: "error".into(),
+            ..sample("a", "b")
+        };
         assert_ne!(dedupe_key(&info, &none), dedupe_key(&error, &none));
-        assert_ne!(dedupe_key(&sample("a", "b"), &none), dedupe_key(&sample("a", "c"), &none));
+        assert_ne!(
+            dedupe_key(&sample("a", "b"), &none),
+            dedupe_key(&sample("a", "c"), &none)
+        );
     }
 
     #[test]

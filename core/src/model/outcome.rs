@@ -106,12 +106,22 @@ pub enum FailureKind {
 impl Failure {
     /// A failure that another attempt can't mend.
     pub fn permanent(reason: Reason, detail: impl Into<String>) -> Self {
-        Self { kind: FailureKind::Permanent, reason, detail: detail.into(), status: None }
+        Self {
+            kind: FailureKind::Permanent,
+            reason,
+            detail: detail.into(),
+            status: None,
+        }
     }
 
     /// A failure that may pass.
     pub fn transient(reason: Reason, detail: impl Into<String>) -> Self {
-        Self { kind: FailureKind::Transient { retry_after: None }, reason, detail: detail.into(), status: None }
+        Self {
+            kind: FailureKind::Transient { retry_after: None },
+            reason,
+            detail: detail.into(),
+            status: None,
+        }
     }
 
     /// Adds how long the service asked to wait.

@@ -1,4 +1,5 @@
-//! When a failed delivery is tried again: a pure function of the failure, the attempt and the delivery's age.
+//! When a failed delivery is tried again: a pure function of the failure, the attempt and the
+//! delivery's age.
 
 use std::time::Duration;
 
@@ -23,7 +24,11 @@ pub struct RetryPolicy {
 
 impl Default for RetryPolicy {
     fn default() -> Self {
-        Self { min: Duration::from_secs(2), max: Duration::from_secs(600), max_age: Duration::from_secs(24 * 3600) }
+        Self {
+            min: Duration::from_secs(2),
+            max: Duration::from_secs(600),
+            max_age: Duration::from_secs(24 * 3600),
+        }
     }
 }
 
@@ -48,13 +53,14 @@ pub enum Decision {
 }
 
 impl RetryPolicy {
-    /// Decides about a failed attempt. `random` is in 0..1 and spreads the waits over their whole range (full jitter).
+    /// Decides about a failed attempt. `random` is in 0..1 and spreads the waits over their whole
+    /// range (full jitter).
     pub fn decide(&self, failure: &Failure, standing: Standing, random: f64) -> Decision {
         let FailureKind::Transient { retry_after } = failure.kind else {
             return Decision::Bury(failure.reason);
         };
-        let given_up =
-            failure.reason == Reason::Unauthorized && standing.unauthorized_for.unwrap_or_default() >= UNAUTHORIZED_FOR;
+        let given_up = failure.reason == Reason::Unauthorized
+            && standing.unauthorized_for.unwrap_or_default() >= UNAUTHORIZED_FOR;
         if given_up {
             return Decision::Bury(Reason::Unauthorized);
         }
@@ -91,7 +97,11 @@ mod tests {
     use super::*;
 
     fn standing(attempt: u32, age: u64) -> Standing {
-        Standing { attempt, age: Duration::from_secs(age), unauthorized_for: None }
+        Standing {
+            attempt,
+            age: Duration::from_secs(age),
+            unauthorized_for: None,
+        }
     }
 
     fn seconds(seconds: u64) -> Duration {
@@ -103,38 +113,66 @@ mod tests {
         let policy = RetryPolicy::default();
         let failure = Failure::transient(Reason::ServerError, "");
         for (attempt, bound) in [(1, 2), (2, 4), (3, 8), (9, 512), (10, 600), (1000, 600)] {
-            assert_eq!(policy.decide(&failure, standing(attempt, 0), 1.0), Decision::Park(seconds(bound)), "{attempt}");
+            assert_eq!(
+                policy.decide(&failure, standing(attempt, 0), 1.0),
+                Decision::Park(seconds(bound)),
+                "{attempt}"
+            );
         }
-        assert_eq!(policy.decide(&failure, standing(3, 0), 0.25), Decision::Park(seconds(2)));
+        assert_eq!(
+            policy.decide(&failure, standing(3, 0), 0.25),
+            Decision::Park(seconds(2))
+        );
     }
 
     #[test]
     fn what_the_service_asks_for_is_honoured_in_full() {
         let failure = Failure::transient(Reason::RateLimited, "").after(Some(seconds(7200)));
-        assert_eq!(RetryPolicy::default().decide(&failure, standing(1, 0), 0.5), Decision::Park(seconds(7200)));
+        assert_eq!(
+            RetryPolicy::default().decide(&failure, standing(1, 0), 0.5),
+            Decision::Park(seconds(7200))
+        );
     }
 
     #[test]
     fn a_delivery_is_given_up_when_it_would_outlive_its_age() {
         let policy = RetryPolicy::default();
         let failure = Failure::transient(Reason::Timeout, "");
-        assert_eq!(policy.decide(&failure, standing(1, 24 * 3600), 1.0), Decision::Bury(Reason::Exhausted));
+        assert_eq!(
+            policy.decide(&failure, standing(1, 24 * 3600), 1.0),
+            Decision::Bury(Reason::Exhausted)
+        );
         let far = failure.after(Some(seconds(25 * 3600)));
-        assert_eq!(policy.decide(&far, standing(1, 0), 1.0), Decision::Bury(Reason::Exhausted));
+        assert_eq!(
+            policy.decide(&far, standing(1, 0), 1.0),
+            Decision::Bury(Reason::Exhausted)
+        );
     }
 
     #[test]
     fn a_permanent_failure_is_buried_at_once() {
         let failure = Failure::permanent(Reason::Rejected, "");
-        assert_eq!(RetryPolicy::default().decide(&failure, standing(1, 0), 0.0), Decision::Bury(Reason::Rejected));
+        assert_eq!(
+            RetryPolicy::default().decide(&failure, standing(1, 0), 0.0),
+            Decision::Bury(Reason::Rejected)
+        );
     }
 
     #[test]
     fn credentials_have_an_hour_to_be_mended() {
         let failure = Failure::transient(Reason::Unauthorized, "");
-        let after = |seconds| Standing { unauthorized_for: Some(Duration::from_secs(seconds)), ..standing(5, 7200) };
-        assert!(matches!(RetryPolicy::default().decide(&failure, after(3599), 0.5), Decision::Park(_)));
-        assert_eq!(RetryPolicy::default().decide(&failure, after(3600), 0.5), Decision::Bury(Reason::Unauthorized));
+        let after = |seconds| Standing {
+            unauthorized_for: Some(Duration::from_secs(seconds)),
+            ..standing(5, 7200)
+        };
+        assert!(matches!(
+            RetryPolicy::default().decide(&failure, after(3599), 0.5),
+            Decision::Park(_)
+        ));
+        assert_eq!(
+            RetryPolicy::default().decide(&failure, after(3600), 0.5),
+            Decision::Bury(Reason::Unauthorized)
+        );
     }
 
     proptest! {

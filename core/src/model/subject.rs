@@ -19,15 +19,28 @@ pub const ALL_DEAD: &str = "dead.>";
 pub fn event(event: &Event) -> String {
     let object = event.involved_object.clone().unwrap_or_default();
     let severity = severity_word(&event.severity);
-    let [cluster, namespace, kind] = [&event.cluster, &object.namespace, &object.kind].map(|text| Token::new(text));
+    let [cluster, namespace, kind] =
+        [&event.cluster, &object.namespace, &object.kind].map(|text| Token::new(text));
     format!("events.{cluster}.{namespace}.{kind}.{severity}")
 }
 
 /// The filter for events that agree with every given text.
-pub fn event_filter(cluster: Option<&str>, namespace: Option<&str>, kind: Option<&str>, severity: Option<&str>) -> String {
-    let part = |text: Option<&str>| text.map_or_else(|| "*".to_owned(), |text| Token::new(text).to_string());
+pub fn event_filter(
+    cluster: Option<&str>,
+    namespace: Option<&str>,
+    kind: Option<&str>,
+    severity: Option<&str>,
+) -> String {
+    let part = |text: Option<&str>| {
+        text.map_or_else(|| "*".to_owned(), |text| Token::new(text).to_string())
+    };
     let severity = severity.map_or("*", severity_word);
-    format!("events.{}.{}.{}.{severity}", part(cluster), part(namespace), part(kind))
+    format!(
+        "events.{}.{}.{}.{severity}",
+        part(cluster),
+        part(namespace),
+        part(kind)
+    )
 }
 
 /// The word that stands for a severity in subjects and metrics: trace, info, warn, error or other.
@@ -46,14 +59,19 @@ pub fn delivery(provider: &ProviderReference) -> String {
     format!("deliveries.{}", destination(provider))
 }
 
-/// Where a delivery waits: `parked.<pool>.<type>.<namespace>.<provider>.<id>`. A second one there replaces the first.
+/// Where a delivery waits: `parked.<pool>.<type>.<namespace>.<provider>.<id>`. A second one there
+/// replaces the first.
 pub fn parked(provider: &ProviderReference, id: &str) -> String {
     format!("parked.{}.{}", destination(provider), Token::new(id))
 }
 
 /// What waits for a Provider, in whatever pool and under whatever type.
 pub fn parked_filter(namespace: &str, provider: &str) -> String {
-    format!("parked.*.*.{}.{}.*", Token::new(namespace), Token::new(provider))
+    format!(
+        "parked.*.*.{}.{}.*",
+        Token::new(namespace),
+        Token::new(provider)
+    )
 }
 
 /// Where an outcome is told: `outcomes.<type>.<namespace>.<provider>.<outcome>`.
@@ -81,7 +99,8 @@ fn destination(provider: &ProviderReference) -> String {
 }
 
 fn addressee(provider: &ProviderReference) -> String {
-    let [kind, namespace, name] = [&provider.r#type, &provider.namespace, &provider.name].map(|text| Token::new(text));
+    let [kind, namespace, name] =
+        [&provider.r#type, &provider.namespace, &provider.name].map(|text| Token::new(text));
     format!("{kind}.{namespace}.{name}")
 }
 
@@ -93,9 +112,17 @@ mod tests {
 
     #[test]
     fn an_event_is_published_under_its_cluster_namespace_kind_and_severity() {
-        let object = ObjectReference { namespace: "apps".into(), kind: "HelmRelease".into(), ..Default::default() };
-        let mut sample =
-            Event { cluster: "eu.1".into(), severity: "info".into(), involved_object: Some(object), ..Default::default() };
+        let object = ObjectReference {
+            namespace: "apps".into(),
+            kind: "HelmRelease".into(),
+            ..Default::default()
+        };
+        let mut sample = Event {
+            cluster: "eu.1".into(),
+            severity: "info".into(),
+            involved_object: Some(object),
+            ..Default::default()
+        };
         assert_eq!(event(&sample), "events.eu=2E1.apps.HelmRelease.info");
         sample.severity = "Info".into();
         assert_eq!(event(&sample), "events.eu=2E1.apps.HelmRelease.other");
@@ -111,16 +138,34 @@ mod tests {
             r#type: "incident.io".into(),
             pool: "default".into(),
         };
-        assert_eq!(delivery(&provider), "deliveries.default.incident=2Eio.apps.on-call");
-        assert_eq!(parked(&provider, "abc"), "parked.default.incident=2Eio.apps.on-call.abc");
-        assert_eq!(outcome(&provider, "dead"), "outcomes.incident=2Eio.apps.on-call.dead");
+        assert_eq!(
+            delivery(&provider),
+            "deliveries.default.incident=2Eio.apps.on-call"
+        );
+        assert_eq!(
+            parked(&provider, "abc"),
+            "parked.default.incident=2Eio.apps.on-call.abc"
+        );
+        assert_eq!(
+            outcome(&provider, "dead"),
+            "outcomes.incident=2Eio.apps.on-call.dead"
+        );
         assert_eq!(dead(&provider), "dead.incident=2Eio.apps.on-call");
-        assert_eq!(delivery_filter("default", "incident.io"), "deliveries.default.incident=2Eio.>");
-        assert_eq!(worker_durable("default", "incident.io"), "default-incident=2Eio");
+        assert_eq!(
+            delivery_filter("default", "incident.io"),
+            "deliveries.default.incident=2Eio.>"
+        );
+        assert_eq!(
+            worker_durable("default", "incident.io"),
+            "default-incident=2Eio"
+        );
     }
 
     #[test]
     fn a_filter_names_what_is_asked_for() {
-        assert_eq!(event_filter(None, Some("apps"), None, Some("error")), "events.*.apps.*.error");
+        assert_eq!(
+            event_filter(None, Some("apps"), None, Some("error")),
+            "events.*.apps.*.error"
+        );
     }
 }

@@ -11,12 +11,12 @@ const READABLE: usize = 60;
 
 /// Any text, encoded so that it is one token of a NATS subject.
 ///
-/// Bytes outside `[A-Za-z0-9_-]` are written `=HH`, the empty text is `=`, and what is longer than 100 bytes then is
-/// its first 60, `=h` and 16 hexadecimal digits of the SHA-256 of the text.
+/// Bytes outside `[A-Za-z0-9_-]` are written `=HH`, the empty text is `=`, and what is longer than
+/// 100 bytes then is its first 60, `=h` and 16 hexadecimal digits of the SHA-256 of the text.
 ///
 /// # Guarantees
-/// Different texts have different tokens (as far as SHA-256 goes), and a token never holds `.`, `*`, `>`, white space
-/// or a slash.
+/// Different texts have different tokens (as far as SHA-256 goes), and a token never holds `.`,
+/// `*`, `>`, white space or a slash.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Token(String);
 
@@ -59,7 +59,9 @@ impl fmt::Display for Token {
 pub fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
+    digits
+        .map(|digit| char::from(DIGITS[usize::from(digit)]))
+        .collect()
 }
 
 #[cfg(test)]
@@ -79,7 +81,10 @@ mod tests {
             ("a=b", "a=3Db"),
             ("é", "=C3=A9"),
             (&"a".repeat(100), &"a".repeat(100)),
-            (&long, &format!("{}=h{}", "a".repeat(60), &hex(&Sha256::digest(&long))[..16])),
+            (
+                &long,
+                &format!("{}=h{}", "a".repeat(60), &hex(&Sha256::digest(&long))[..16]),
+            ),
         ] {
             assert_eq!(Token::new(text).as_str(), token, "{text:?}");
         }

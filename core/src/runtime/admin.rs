@@ -13,23 +13,34 @@ use crate::runtime::metrics::Metrics;
 
 /// Serves until `stop` is cancelled.
 ///
-/// `/livez` answers 200 while the process runs, `/readyz` 200 only while every part works that the role needs, else 503; and
-/// what is wrong.
+/// `/livez` answers 200 while the process runs, `/readyz` 200 only while every part works that the
+/// role needs, else 503; and what is wrong.
 ///
 /// # Errors
 /// The listener fails.
-pub async fn serve(listener: TcpListener, health: Health, metrics: Metrics, stop: CancellationToken) -> std::io::Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    health: Health,
+    metrics: Metrics,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
     let router = Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(render))
         .with_state((health, metrics));
-    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+    axum::serve(listener, router)
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await
 }
 
 async fn readyz(State((health, _)): State<(Health, Metrics)>) -> Response {
     let (troubles, remarks) = (health.troubles(), health.remarks());
-    let lines: String = troubles.iter().chain(&remarks).map(|(part, trouble)| format!("{part}: {trouble}\n")).collect();
+    let lines: String = troubles
+        .iter()
+        .chain(&remarks)
+        .map(|(part, trouble)| format!("{part}: {trouble}\n"))
+        .collect();
     if troubles.is_empty() {
         return format!("ok\n{lines}").into_response();
     }

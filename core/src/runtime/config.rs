@@ -1,10 +1,11 @@
 //! The settings of every role, from layers: defaults < file (YAML) < environment < flags.
 //!
-//! A key is written `nats.url` in messages, nested in the file, `TIDINGS_NATS__URL` in the environment. All mistakes
-//! are reported together, and unknown keys are mistakes. This is the only place that reads the environment.
+//! A key is written `nats.url` in messages, nested in the file, `TIDINGS_NATS__URL` in the
+//! environment. All mistakes are reported together, and unknown keys are mistakes. This is the only
+//! place that reads the environment.
 //!
-//! Every secret can be given by file too (`nats.password_file`), and none shows in `Debug`, [`Settings::redacted`] or a
-//! mistake.
+//! Every secret can be given by file too (`nats.password_file`), and none shows in `Debug`,
+//! [`Settings::redacted`] or a mistake.
 
 mod addresses;
 mod ingest;
@@ -75,7 +76,8 @@ pub struct LogSettings {
 /// The way to the bus.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct NatsSettings {
-    /// `nats.url`: the servers, with commas between them. `up` starts its own server when there is none.
+    /// `nats.url`: the servers, with commas between them. `up` starts its own server when there is
+    /// none.
     pub url: Option<Servers>,
     /// `nats.username`
     pub username: Option<String>,
@@ -109,9 +111,11 @@ pub struct TlsSettings {
 /// The way to the Kubernetes API.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct KubernetesSettings {
-    /// `kubernetes.kubeconfig`: a kubeconfig; else the cluster that we run in, or the user's own file.
+    /// `kubernetes.kubeconfig`: a kubeconfig; else the cluster that we run in, or the user's own
+    /// file.
     pub kubeconfig: Option<PathBuf>,
-    /// `kubernetes.namespace`: where our own objects (Leases) are; else the namespace that we run in.
+    /// `kubernetes.namespace`: where our own objects (Leases) are; else the namespace that we run
+    /// in.
     pub namespace: Option<String>,
 }
 
@@ -145,7 +149,8 @@ pub enum RulesFrom {
 pub struct RouterSettings {
     /// `router.concurrency`: how many events are under way at a time.
     pub concurrency: usize,
-    /// `router.release_finalizers`: objects whose deletion waits for notification-controller are released.
+    /// `router.release_finalizers`: objects whose deletion waits for notification-controller are
+    /// released.
     pub release_finalizers: bool,
 }
 
@@ -165,7 +170,8 @@ pub struct WorkerSettings {
 pub struct LinksSettings {
     /// `links.enabled`: messages get links, unless the Provider says `links: false`.
     pub enabled: bool,
-    /// `links.commit`: a pattern for the address of a commit, where it does not follow from the event's repository.
+    /// `links.commit`: a pattern for the address of a commit, where it does not follow from the
+    /// event's repository.
     pub commit: Option<String>,
     /// `links.dashboard`: a pattern for the address of a dashboard.
     pub dashboard: Option<String>,
@@ -190,7 +196,8 @@ impl Settings {
     /// Reads every layer.
     ///
     /// # Errors
-    /// All mistakes of all layers, each with its key, where it came from and what is expected there.
+    /// All mistakes of all layers, each with its key, where it came from and what is expected
+    /// there.
     pub fn load(sources: &Sources) -> Result<Self, Mistakes> {
         let mut reader = Reader::new(sources);
         let settings = Self::read(&mut reader);
@@ -213,7 +220,8 @@ impl Settings {
             Role::Router => 8081,
             Role::Worker => 8082,
         };
-        self.admin.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+        self.admin
+            .unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
     }
 
     /// The settings to print: without secrets.
@@ -225,7 +233,11 @@ impl Settings {
     fn read(reader: &mut Reader) -> Self {
         Self {
             cluster: reader.or("cluster", "default".to_owned(), value::text),
-            listen: reader.or("listen", SocketAddr::from((Ipv4Addr::LOCALHOST, 9090)), value::address),
+            listen: reader.or(
+                "listen",
+                SocketAddr::from((Ipv4Addr::LOCALHOST, 9090)),
+                value::address,
+            ),
             admin: reader.optional("admin", value::address),
             data: reader.or("data", PathBuf::from(".tidings"), value::path),
             shutdown_grace: reader.or("shutdown_grace", Duration::from_secs(10), value::duration),
@@ -242,7 +254,11 @@ impl Settings {
                 from: reader.either(("rules.from", value::cluster), ("rules.dir", value::folder)),
                 namespaces: reader.list("rules.namespaces", &[]),
                 label_selector: reader.optional("rules.label_selector", value::text),
-                no_cross_namespace_refs: reader.or("rules.no_cross_namespace_refs", false, value::switch),
+                no_cross_namespace_refs: reader.or(
+                    "rules.no_cross_namespace_refs",
+                    false,
+                    value::switch,
+                ),
                 namespace_wildcard_for: reader.list("rules.namespace_wildcard_for", &[]),
             },
             ingest: IngestSettings::read(reader),
@@ -282,15 +298,35 @@ impl NatsSettings {
             storage_limit: reader.optional("nats.storage_limit", value::size),
             replicas: reader.or("nats.replicas", 1, value::count),
         };
-        reader.pair("nats.username", "nats.password", nats.username.is_some(), nats.password.is_some());
-        reader.pair("nats.tls.cert", "nats.tls.key", nats.tls.cert.is_some(), nats.tls.key.is_some());
+        reader.pair(
+            "nats.username",
+            "nats.password",
+            nats.username.is_some(),
+            nats.password.is_some(),
+        );
+        reader.pair(
+            "nats.tls.cert",
+            "nats.tls.key",
+            nats.tls.cert.is_some(),
+            nats.tls.key.is_some(),
+        );
         let login = nats.url.as_ref().and_then(Servers::login).cloned();
-        let ways = [nats.username.is_some(), nats.token.is_some(), nats.credentials.is_some(), login.is_some()];
+        let ways = [
+            nats.username.is_some(),
+            nats.token.is_some(),
+            nats.credentials.is_some(),
+            login.is_some(),
+        ];
         if ways.into_iter().filter(|given| *given).count() > 1 {
-            reader.mistake("nats", "one of username, token, credentials and a login within the url, not several");
+            reader.mistake(
+                "nats",
+                "one of username, token, credentials and a login within the url, not several",
+            );
         }
         match login {
-            Some(Login::Password(username, password)) => (nats.username, nats.password) = (Some(username), Some(password)),
+            Some(Login::Password(username, password)) => {
+                (nats.username, nats.password) = (Some(username), Some(password))
+            }
             Some(Login::Token(token)) => nats.token = Some(token),
             None => {}
         }

@@ -1,11 +1,14 @@
-//! Named points at which a fault test has a process die, or panic: before and after each side effect of each role.
+//! Named points at which a fault test has a process die, or panic: before and after each side
+//! effect of each role.
 //!
-//! They exist in builds with debug assertions only. `FAIL_POINT=worker:accepted@3` kills the process with
-//! SIGKILL when it reaches that point for the third time, `FAIL_POINT=worker:calling@1?poison` when what it is about contains
-//! that text. With `!panic` at its end, `FAIL_POINT=worker:calling@1?poison!panic`, only the task panics. A line on standard
+//! They exist in builds with debug assertions only. `FAIL_POINT=worker:accepted@3` kills the
+//! process with SIGKILL when it reaches that point for the third time,
+//! `FAIL_POINT=worker:calling@1?poison` when what it is about contains that text. With `!panic` at
+//! its end, `FAIL_POINT=worker:calling@1?poison!panic`, only the task panics. A line on standard
 //! error tells that the point was reached.
 
-/// The points around the side effects on the bus and at services: the role that reaches it, what it is about to do or has just done.
+/// The points around the side effects on the bus and at services: the role that reaches it, what it
+/// is about to do or has just done.
 pub const BUS_POINTS: &[&str] = &[
     "ingest:storing",
     "ingest:stored",
@@ -31,8 +34,9 @@ pub const BUS_POINTS: &[&str] = &[
     "worker:acknowledged",
 ];
 
-/// The points around the side effects in a cluster, and around those on the bus that a cluster causes. Each role that leads
-/// reaches those of the Lease, for which what they are about is the Lease's name.
+/// The points around the side effects in a cluster, and around those on the bus that a cluster
+/// causes. Each role that leads reaches those of the Lease, for which what they are about is the
+/// Lease's name.
 pub const CLUSTER_POINTS: &[&str] = &[
     "router:counting",
     "router:counted",
@@ -83,7 +87,9 @@ mod armed {
     static ARMED: OnceLock<Option<Armed>> = OnceLock::new();
 
     pub(super) fn reach(name: &str, about: &str) {
-        let is_known = [super::BUS_POINTS, super::CLUSTER_POINTS].iter().any(|points| points.contains(&name));
+        let is_known = [super::BUS_POINTS, super::CLUSTER_POINTS]
+            .iter()
+            .any(|points| points.contains(&name));
         debug_assert!(is_known, "{name} is in no list of points");
         let meant = |armed: &&Armed| armed.name == name && about.contains(&armed.about);
         let Some(armed) = ARMED.get_or_init(read).as_ref().filter(meant) else {
@@ -92,7 +98,10 @@ mod armed {
         if armed.left.fetch_sub(1, Ordering::SeqCst) == 1 {
             eprintln!("fail point {name} reached");
             assert!(!armed.panics, "as the fail point {name} asks");
-            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+            let _ = rustix::process::kill_process(
+                rustix::process::getpid(),
+                rustix::process::Signal::KILL,
+            );
             loop {
                 std::thread::park();
             }
@@ -100,17 +109,27 @@ mod armed {
     }
 
     fn read() -> Option<Armed> {
-        #[expect(clippy::disallowed_methods, reason = "not a setting: it exists for fault tests only")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "not a setting: it exists for fault tests only"
+        )]
         let text = std::env::var("FAIL_POINT").ok()?;
         parse(&text)
     }
 
     fn parse(text: &str) -> Option<Armed> {
-        let (text, panics) = text.strip_suffix("!panic").map_or((text, false), |text| (text, true));
+        let (text, panics) = text
+            .strip_suffix("!panic")
+            .map_or((text, false), |text| (text, true));
         let (point, about) = text.split_once('?').unwrap_or((text, ""));
         let (name, count) = point.split_once('@').unwrap_or((point, "1"));
         let left = AtomicU32::new(count.parse().ok()?);
-        Some(Armed { name: name.to_owned(), about: about.to_owned(), panics, left })
+        Some(Armed {
+            name: name.to_owned(),
+            about: about.to_owned(),
+            panics,
+            left,
+        })
     }
 
     #[cfg(test)]
@@ -128,7 +147,16 @@ mod armed {
             ] {
                 let armed = parse(text).unwrap();
                 let left = armed.left.load(Ordering::SeqCst);
-                assert_eq!((armed.name.as_str(), armed.about.as_str(), armed.panics, left), expected, "{text}");
+                assert_eq!(
+                    (
+                        armed.name.as_str(),
+                        armed.about.as_str(),
+                        armed.panics,
+                        left
+                    ),
+                    expected,
+                    "{text}"
+                );
             }
         }
     }

@@ -16,7 +16,8 @@ struct Part {
     is_aside: bool,
 }
 
-/// One part of a role. It is unwell until it has succeeded, and again when its last success is too old.
+/// One part of a role. It is unwell until it has succeeded, and again when its last success is too
+/// old.
 #[derive(Clone, Debug)]
 pub struct Check {
     state: Arc<Mutex<State>>,
@@ -35,7 +36,8 @@ impl Health {
         self.add(name.into(), fresh_for, false)
     }
 
-    /// Adds a part without which the role still does its duty: once it has worked, its trouble is a remark.
+    /// Adds a part without which the role still does its duty: once it has worked, its trouble is a
+    /// remark.
     pub fn side_check(&self, name: impl Into<String>) -> Check {
         self.add(name.into(), None, true)
     }
@@ -51,23 +53,41 @@ impl Health {
     }
 
     fn add(&self, name: String, fresh_for: Option<Duration>, is_aside: bool) -> Check {
-        let state = State { succeeded: None, trouble: Some("not started yet".to_owned()) };
-        let check = Check { state: Arc::new(Mutex::new(state)), fresh_for };
-        let part = Part { check: check.clone(), is_aside };
-        self.checks.lock().unwrap_or_else(PoisonError::into_inner).insert(name, part);
+        let state = State {
+            succeeded: None,
+            trouble: Some("not started yet".to_owned()),
+        };
+        let check = Check {
+            state: Arc::new(Mutex::new(state)),
+            fresh_for,
+        };
+        let part = Part {
+            check: check.clone(),
+            is_aside,
+        };
+        self.checks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name, part);
         check
     }
 
     fn collect(&self, is_meant: impl Fn(&Part) -> bool) -> BTreeMap<String, String> {
         let checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
         let meant = checks.iter().filter(|(_, part)| is_meant(part));
-        meant.filter_map(|(name, part)| Some((name.clone(), part.check.trouble()?))).collect()
+        meant
+            .filter_map(|(name, part)| Some((name.clone(), part.check.trouble()?)))
+            .collect()
     }
 }
 
 impl Part {
     fn is_remark(&self) -> bool {
-        let state = self.check.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self
+            .check
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         self.is_aside && state.succeeded.is_some()
     }
 }
@@ -91,7 +111,9 @@ impl Check {
         let age = state.succeeded.map(|instant| instant.elapsed());
         match (&state.trouble, self.fresh_for, age) {
             (Some(trouble), ..) => Some(trouble.clone()),
-            (None, Some(fresh_for), Some(age)) if age > fresh_for => Some(format!("last worked {} s ago", age.as_secs())),
+            (None, Some(fresh_for), Some(age)) if age > fresh_for => {
+                Some(format!("last worked {} s ago", age.as_secs()))
+            }
             _ => None,
         }
     }

@@ -30,22 +30,30 @@ pub enum ConnectError {
 /// A pod has its service account's token here.
 const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
-/// Whether somebody has said which cluster is meant: by a kubeconfig in the settings, or by running us in it.
+/// Whether somebody has said which cluster is meant: by a kubeconfig in the settings, or by running
+/// us in it.
 pub fn is_at_hand(kubeconfig: Option<&Path>) -> bool {
     kubeconfig.is_some() || Path::new(TOKEN).exists()
 }
 
-/// A client for the API server of a kubeconfig; without one, of `KUBECONFIG`, of the user's own file, or of the cluster that we run in.
+/// A client for the API server of a kubeconfig; without one, of `KUBECONFIG`, of the user's own
+/// file, or of the cluster that we run in.
 ///
 /// # Errors
-/// No configuration is found, or it can't be used. That the server does not answer is no error here.
+/// No configuration is found, or it can't be used. That the server does not answer is no error
+/// here.
 pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client, ConnectError> {
     let config = match kubeconfig {
         None => Config::infer().await.map_err(ConnectError::Unknown)?,
         Some(file) => {
-            let refuse = |source| ConnectError::Kubeconfig { file: file.display().to_string(), source };
+            let refuse = |source| ConnectError::Kubeconfig {
+                file: file.display().to_string(),
+                source,
+            };
             let read = Kubeconfig::read_from(file).map_err(refuse)?;
-            Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await.map_err(refuse)?
+            Config::from_custom_kubeconfig(read, &KubeConfigOptions::default())
+                .await
+                .map_err(refuse)?
         }
     };
     Ok(Client::try_from(config)?)

@@ -14,11 +14,14 @@ use prometheus_client::registry::Registry;
 #[derive(Clone)]
 pub struct Metrics {
     registry: Arc<Registry>,
-    /// `tidings_ingest_events_total{outcome}`: accepted, duplicate, invalid, too-large, not-stored, abandoned.
+    /// `tidings_ingest_events_total{outcome}`: accepted, duplicate, invalid, too-large,
+    /// not-stored, abandoned.
     pub ingested: Family<OutcomeLabel, Counter>,
-    /// `tidings_ingest_kubernetes_events_total{outcome}`: accepted, duplicate, repeated, filtered, invalid, too-large.
+    /// `tidings_ingest_kubernetes_events_total{outcome}`: accepted, duplicate, repeated, filtered,
+    /// invalid, too-large.
     pub kubernetes_events: Family<OutcomeLabel, Counter>,
-    /// `tidings_ingest_kubernetes_events_watched`: 1 in the replica that watches, while its watch is there.
+    /// `tidings_ingest_kubernetes_events_watched`: 1 in the replica that watches, while its watch
+    /// is there.
     pub events_watched: Gauge,
     /// `tidings_ingest_labels_total{outcome}`: looked up for an event: known, absent, unknown.
     pub labels: Family<OutcomeLabel, Counter>,
@@ -28,21 +31,25 @@ pub struct Metrics {
     pub verdicts: Family<VerdictLabel, Counter>,
     /// `tidings_router_deliveries_total{type}`: planned and stored.
     pub planned: Family<TypeLabel, Counter>,
-    /// `tidings_router_lost_to_retention_total`: events that EVENTS evicted before this router had read them.
+    /// `tidings_router_lost_to_retention_total`: events that EVENTS evicted before this router had
+    /// read them.
     pub lost_to_retention: Counter,
-    /// `tidings_router_status_writes_total{outcome}`: written, gone, refused, failed (tried again); of statuses and of Kubernetes
-    /// Events.
+    /// `tidings_router_status_writes_total{outcome}`: written, gone, refused, failed (tried
+    /// again); of statuses and of Kubernetes Events.
     pub status_writes: Family<OutcomeLabel, Counter>,
     /// `tidings_worker_attempts_total{type,outcome,reason}`.
     pub attempts: Family<AttemptLabels, Counter>,
-    /// `tidings_worker_deliveries_total{type,outcome}`: settled for good, or handed on (parked, requeued, returned).
+    /// `tidings_worker_deliveries_total{type,outcome}`: settled for good, or handed on (parked,
+    /// requeued, returned).
     pub settled: Family<SettledLabels, Counter>,
-    /// `tidings_worker_template_errors_total{type}`: notifications that went out in the standard form because of their template.
+    /// `tidings_worker_template_errors_total{type}`: notifications that went out in the standard
+    /// form because of their template.
     pub template_errors: Family<TypeLabel, Counter>,
     /// `tidings_worker_held`: messages that this process has taken and not settled.
     pub held: Gauge,
-    /// `tidings_worker_circuit_state{namespace,provider,channel}`: 0 closed, 1 half-open, 2 open, 3 paused; for destinations
-    /// that have failed or been paused. The channel `*` is the whole Provider.
+    /// `tidings_worker_circuit_state{namespace,provider,channel}`: 0 closed, 1 half-open, 2 open,
+    /// 3 paused; for destinations that have failed or been paused. The channel `*` is the
+    /// whole Provider.
     pub circuit_state: Family<CircuitLabels, Gauge>,
     /// `tidings_delivery_seconds{type}`: from receipt of the event to its delivery.
     pub delivery_seconds: Family<TypeLabel, Histogram, fn() -> Histogram>,
@@ -50,7 +57,8 @@ pub struct Metrics {
     pub storage_used: Gauge<f64, AtomicU64>,
     /// `tidings_bus_up`: 1 while there is a connection and every stream is as it must be.
     pub bus_up: Gauge,
-    /// `tidings_bus_streams_made_anew_total{stream}`: streams and buckets (`KV_…`) that were gone while this process ran.
+    /// `tidings_bus_streams_made_anew_total{stream}`: streams and buckets (`KV_…`) that were gone
+    /// while this process ran.
     pub streams_made_anew: Family<StreamLabel, Counter>,
     /// `tidings_rules_problems`: rules that are refused or doubtful.
     pub rule_problems: Gauge,
@@ -122,8 +130,11 @@ pub struct CircuitLabels {
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("tidings");
-        let seconds: fn() -> Histogram =
-            || Histogram::new([0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0, 30.0, 300.0, 3600.0]);
+        let seconds: fn() -> Histogram = || {
+            Histogram::new([
+                0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0, 30.0, 300.0, 3600.0,
+            ])
+        };
         let mut metrics = Self {
             registry: Arc::default(),
             ingested: Family::default(),
@@ -148,34 +159,106 @@ impl Default for Metrics {
             rule_snapshots: Counter::default(),
             rules_source_connected: Gauge::default(),
         };
-        registry.register("ingest_events", "Events taken, by outcome", metrics.ingested.clone());
-        registry.register("ingest_kubernetes_events", "Kubernetes Events seen, by outcome", metrics.kubernetes_events.clone());
-        registry.register("ingest_kubernetes_events_watched", "This replica watches", metrics.events_watched.clone());
-        registry.register("ingest_labels", "Objects looked up, by what is known of them", metrics.labels.clone());
-        registry.register("router_events", "Events routed, by outcome", metrics.routed.clone());
-        registry.register("router_verdicts", "Alerts looked at, by verdict", metrics.verdicts.clone());
-        registry.register("router_deliveries", "Deliveries planned, by provider type", metrics.planned.clone());
+        registry.register(
+            "ingest_events",
+            "Events taken, by outcome",
+            metrics.ingested.clone(),
+        );
+        registry.register(
+            "ingest_kubernetes_events",
+            "Kubernetes Events seen, by outcome",
+            metrics.kubernetes_events.clone(),
+        );
+        registry.register(
+            "ingest_kubernetes_events_watched",
+            "This replica watches",
+            metrics.events_watched.clone(),
+        );
+        registry.register(
+            "ingest_labels",
+            "Objects looked up, by what is known of them",
+            metrics.labels.clone(),
+        );
+        registry.register(
+            "router_events",
+            "Events routed, by outcome",
+            metrics.routed.clone(),
+        );
+        registry.register(
+            "router_verdicts",
+            "Alerts looked at, by verdict",
+            metrics.verdicts.clone(),
+        );
+        registry.register(
+            "router_deliveries",
+            "Deliveries planned, by provider type",
+            metrics.planned.clone(),
+        );
         registry.register(
             "router_lost_to_retention",
             "Events evicted before they were routed",
             metrics.lost_to_retention.clone(),
         );
-        registry.register("router_status_writes", "Writes to the API server, by outcome", metrics.status_writes.clone());
-        registry.register("worker_attempts", "Attempts, by how they ended", metrics.attempts.clone());
-        registry.register("worker_deliveries", "Messages settled, by what became of them", metrics.settled.clone());
+        registry.register(
+            "router_status_writes",
+            "Writes to the API server, by outcome",
+            metrics.status_writes.clone(),
+        );
+        registry.register(
+            "worker_attempts",
+            "Attempts, by how they ended",
+            metrics.attempts.clone(),
+        );
+        registry.register(
+            "worker_deliveries",
+            "Messages settled, by what became of them",
+            metrics.settled.clone(),
+        );
         registry.register(
             "worker_template_errors",
             "Notifications in the standard form because of an error in their template",
             metrics.template_errors.clone(),
         );
-        registry.register("worker_held", "Messages taken and not settled", metrics.held.clone());
-        registry.register("worker_circuit_state", "Whether destinations are called", metrics.circuit_state.clone());
-        registry.register("delivery_seconds", "From receipt to delivery", metrics.delivery_seconds.clone());
-        registry.register("bus_storage_used_ratio", "Used part of the server's storage", metrics.storage_used.clone());
-        registry.register("bus_up", "Connected, and every stream is as it must be", metrics.bus_up.clone());
-        registry.register("bus_streams_made_anew", "Streams that were gone", metrics.streams_made_anew.clone());
-        registry.register("rules_problems", "Rules that are refused or doubtful", metrics.rule_problems.clone());
-        registry.register("rules_snapshots", "States of all rules that were put in force", metrics.rule_snapshots.clone());
+        registry.register(
+            "worker_held",
+            "Messages taken and not settled",
+            metrics.held.clone(),
+        );
+        registry.register(
+            "worker_circuit_state",
+            "Whether destinations are called",
+            metrics.circuit_state.clone(),
+        );
+        registry.register(
+            "delivery_seconds",
+            "From receipt to delivery",
+            metrics.delivery_seconds.clone(),
+        );
+        registry.register(
+            "bus_storage_used_ratio",
+            "Used part of the server's storage",
+            metrics.storage_used.clone(),
+        );
+        registry.register(
+            "bus_up",
+            "Connected, and every stream is as it must be",
+            metrics.bus_up.clone(),
+        );
+        registry.register(
+            "bus_streams_made_anew",
+            "Streams that were gone",
+            metrics.streams_made_anew.clone(),
+        );
+        registry.register(
+            "rules_problems",
+            "Rules that are refused or doubtful",
+            metrics.rule_problems.clone(),
+        );
+        registry.register(
+            "rules_snapshots",
+            "States of all rules that were put in force",
+            metrics.rule_snapshots.clone(),
+        );
         registry.register(
             "rules_source_connected",
             "The source of the rules can be read",
@@ -203,10 +286,21 @@ mod tests {
     #[test]
     fn every_stage_is_rendered_under_its_name() {
         let metrics = Metrics::default();
-        metrics.ingested.get_or_create(&OutcomeLabel { outcome: "accepted" }).inc();
+        metrics
+            .ingested
+            .get_or_create(&OutcomeLabel {
+                outcome: "accepted",
+            })
+            .inc();
         metrics.lost_to_retention.inc_by(3);
         let text = metrics.render();
-        assert!(text.contains("tidings_ingest_events_total{outcome=\"accepted\"} 1"), "{text}");
-        assert!(text.contains("tidings_router_lost_to_retention_total 3"), "{text}");
+        assert!(
+            text.contains("tidings_ingest_events_total{outcome=\"accepted\"} 1"),
+            "{text}"
+        );
+        assert!(
+            text.contains("tidings_router_lost_to_retention_total 3"),
+            "{text}"
+        );
     }
 }

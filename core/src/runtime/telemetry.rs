@@ -18,14 +18,15 @@ pub enum LogFormat {
     Json,
 }
 
-/// Starts the log on standard error. `filter` is a level, or levels by module (`info,tidings_workers=debug`).
+/// Starts the log on standard error. `filter` is a level, or levels by module
+/// (`info,tidings_workers=debug`).
 ///
 /// # Errors
 /// The filter can't be read.
 pub fn start(filter: &str, format: LogFormat) -> Result<(), String> {
     // The client tells each of its events; what matters of them is told in words of ours.
-    let filter =
-        EnvFilter::try_new(format!("async_nats=warn,{filter}")).map_err(|error| format!("log.filter {filter:?}: {error}"))?;
+    let filter = EnvFilter::try_new(format!("async_nats=warn,{filter}"))
+        .map_err(|error| format!("log.filter {filter:?}: {error}"))?;
     let writer = BoxMakeWriter::new(std::io::stderr);
     let registry = tracing_subscriber::registry().with(filter);
     let started = match format {
@@ -38,7 +39,10 @@ pub fn start(filter: &str, format: LogFormat) -> Result<(), String> {
             )
             .try_init(),
         LogFormat::Json => {
-            let layer = tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(writer);
+            let layer = tracing_subscriber::fmt::layer()
+                .json()
+                .flatten_event(true)
+                .with_writer(writer);
             registry.with(layer).try_init()
         }
     };

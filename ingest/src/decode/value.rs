@@ -1,4 +1,5 @@
-//! The kinds of values in a report. Each says what it expects and where, so that an error names the field.
+//! The kinds of values in a report. Each says what it expects and where, so that an error names the
+//! field.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -56,7 +57,9 @@ impl Visitor<'_> for Time {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
-        timestamp::parse(text).map(Some).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+        timestamp::parse(text)
+            .map(Some)
+            .ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
     }
 }
 
@@ -107,7 +110,8 @@ impl<'de> Visitor<'de> for Value<'_> {
     }
 }
 
-/// A value that nobody needs. Unlike serde's `IgnoredAny` it is held to the decoder's limit of depth.
+/// A value that nobody needs. Unlike serde's `IgnoredAny` it is held to the decoder's limit of
+/// depth.
 pub(super) struct Skipped;
 
 impl<'de> Visitor<'de> for Skipped {

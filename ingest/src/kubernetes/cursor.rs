@@ -23,8 +23,8 @@ pub struct Cursor {
 pub enum Start {
     /// Watch what comes after this version.
     After(u64),
-    /// The storage has been set back or is another one, so versions mean nothing: list, and take what was stored at this time or
-    /// later, or everything where no time is known.
+    /// The storage has been set back or is another one, so versions mean nothing: list, and take
+    /// what was stored at this time or later, or everything where no time is known.
     Since(Option<Timestamp>),
 }
 
@@ -37,17 +37,27 @@ impl Cursor {
     /// The annotations for a Lease.
     pub fn annotations(&self) -> BTreeMap<String, String> {
         // Numbers and times can always be written.
-        BTreeMap::from([(ANNOTATION.to_owned(), serde_json::to_string(self).unwrap_or_default())])
+        BTreeMap::from([(
+            ANNOTATION.to_owned(),
+            serde_json::to_string(self).unwrap_or_default(),
+        )])
     }
 
     /// Where to go on in a storage that is at the version `now`.
     pub fn start(&self, now: u64) -> Start {
-        if self.resource_version <= now { Start::After(self.resource_version) } else { Start::Since(self.time) }
+        if self.resource_version <= now {
+            Start::After(self.resource_version)
+        } else {
+            Start::Since(self.time)
+        }
     }
 
     /// Moved to another version; times only grow.
     pub fn moved(self, resource_version: u64, time: Option<Timestamp>) -> Self {
-        Self { resource_version, time: self.time.max(time) }
+        Self {
+            resource_version,
+            time: self.time.max(time),
+        }
     }
 }
 
@@ -56,7 +66,9 @@ impl Start {
     pub fn leaves(&self, resource_version: u64, stored_at: Option<Timestamp>) -> bool {
         match self {
             Self::After(version) => resource_version > *version,
-            Self::Since(since) => since.is_none_or(|since| stored_at.is_none_or(|stored_at| stored_at >= since)),
+            Self::Since(since) => {
+                since.is_none_or(|since| stored_at.is_none_or(|stored_at| stored_at >= since))
+            }
         }
     }
 }
@@ -71,19 +83,29 @@ mod tests {
 
     #[test]
     fn a_cursor_is_kept_as_an_annotation() {
-        let cursor = Cursor { resource_version: u64::MAX, time: Some(time(1_767_323_045)) };
+        let cursor = Cursor {
+            resource_version: u64::MAX,
+            time: Some(time(1_767_323_045)),
+        };
         let annotations = cursor.annotations();
         let text = r#"{"resourceVersion":18446744073709551615,"time":"2026-01-02T03:04:05Z"}"#;
         assert_eq!(annotations["tidings/events-cursor"], text);
         assert_eq!(Cursor::read(&annotations), Some(cursor));
         for text in ["", "{}", "1"] {
-            assert_eq!(Cursor::read(&BTreeMap::from([(ANNOTATION.to_owned(), text.to_owned())])), None, "{text}");
+            assert_eq!(
+                Cursor::read(&BTreeMap::from([(ANNOTATION.to_owned(), text.to_owned())])),
+                None,
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn a_storage_that_is_behind_the_cursor_is_taken_anew_by_time() {
-        let cursor = Cursor { resource_version: 10, time: Some(time(7)) };
+        let cursor = Cursor {
+            resource_version: 10,
+            time: Some(time(7)),
+        };
         assert_eq!(cursor.start(10), Start::After(10));
         assert_eq!(cursor.start(11), Start::After(10));
         assert_eq!(cursor.start(9), Start::Since(Some(time(7))));
@@ -99,15 +121,28 @@ mod tests {
             (Start::Since(Some(time(7))), 1, None, true),
             (Start::Since(None), 1, Some(time(1)), true),
         ] {
-            assert_eq!(start.leaves(version, stored_at), leaves, "{start:?} {version} {stored_at:?}");
+            assert_eq!(
+                start.leaves(version, stored_at),
+                leaves,
+                "{start:?} {version} {stored_at:?}"
+            );
         }
     }
 
     #[test]
     fn the_time_of_a_cursor_only_grows() {
-        let cursor = Cursor { resource_version: 10, time: Some(time(7)) };
+        let cursor = Cursor {
+            resource_version: 10,
+            time: Some(time(7)),
+        };
         assert_eq!(cursor.moved(11, None).time, Some(time(7)));
         assert_eq!(cursor.moved(11, Some(time(6))).time, Some(time(7)));
-        assert_eq!(cursor.moved(3, Some(time(8))), Cursor { resource_version: 3, time: Some(time(8)) });
+        assert_eq!(
+            cursor.moved(3, Some(time(8))),
+            Cursor {
+                resource_version: 3,
+                time: Some(time(8))
+            }
+        );
     }
 }

@@ -1,8 +1,8 @@
 //! Which Kubernetes Events are taken. Pure.
 
 use k8s_openapi::api::events::v1::Event;
-use tidings_core::runtime::config::KubernetesEventsSettings;
 use tidings_core::model::flux;
+use tidings_core::runtime::config::KubernetesEventsSettings;
 
 /// Flux's own groups end so; what happens to their objects is posted by Flux.
 const FLUX_GROUPS: &str = ".toolkit.fluxcd.io";
@@ -38,13 +38,23 @@ impl Filter {
         }
     }
 
-    /// Whether an Event is taken. Our own are not: an Alert about a failed delivery would make the next one.
+    /// Whether an Event is taken. Our own are not: an Alert about a failed delivery would make the
+    /// next one.
     pub fn takes(&self, event: &Event) -> bool {
         let regarding = event.regarding.as_ref();
-        let group = flux::api_group(regarding.and_then(|object| object.api_version.as_deref()).unwrap_or_default());
-        let is_ours = event.reporting_controller.as_deref().is_some_and(|controller| controller.starts_with(OURSELVES));
+        let group = flux::api_group(
+            regarding
+                .and_then(|object| object.api_version.as_deref())
+                .unwrap_or_default(),
+        );
+        let is_ours = event
+            .reporting_controller
+            .as_deref()
+            .is_some_and(|controller| controller.starts_with(OURSELVES));
         self.types.takes(event.type_.as_deref())
-            && self.kinds.takes(regarding.and_then(|object| object.kind.as_deref()))
+            && self
+                .kinds
+                .takes(regarding.and_then(|object| object.kind.as_deref()))
             && self.namespaces.takes(event.metadata.namespace.as_deref())
             && self.reasons.takes(event.reason.as_deref())
             && (self.flux_objects || !group.ends_with(FLUX_GROUPS))
@@ -58,15 +68,28 @@ impl Filter {
 
     /// What of it the API server can decide, so that the rest is never sent.
     pub fn field_selector(&self) -> Option<String> {
-        let fields = [("type", &self.types), ("regarding.kind", &self.kinds), ("reason", &self.reasons)];
+        let fields = [
+            ("type", &self.types),
+            ("regarding.kind", &self.kinds),
+            ("reason", &self.reasons),
+        ];
         let terms: Vec<String> = fields
             .into_iter()
             .flat_map(|(field, choice)| {
                 let only = choice.only().map(|name| format!("{field}={name}"));
-                only.into_iter().chain(choice.left_out.iter().map(move |name| format!("{field}!={name}")))
+                only.into_iter().chain(
+                    choice
+                        .left_out
+                        .iter()
+                        .map(move |name| format!("{field}!={name}")),
+                )
             })
             // A selector has characters of its own.
-            .filter(|term| term.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'=' | b'!' | b'.' | b'-')))
+            .filter(|term| {
+                term.bytes().all(|byte| {
+                    byte.is_ascii_alphanumeric() || matches!(byte, b'=' | b'!' | b'.' | b'-')
+                })
+            })
             .collect();
         (!terms.is_empty()).then(|| terms.join(","))
     }
@@ -139,13 +162,55 @@ mod tests {
         let default = filter(|_| ());
         let with_flux = filter(|settings| settings.flux_objects = true);
         for (event, taken, taken_with_flux) in [
-            (event("Pod", "v1", "Warning", "BackOff", "kubelet"), true, true),
-            (event("Pod", "v1", "Normal", "Pulled", "kubelet"), false, false),
-            (event("HelmRelease", "helm.toolkit.fluxcd.io/v2", "Warning", "A", "helm-controller"), false, true),
-            (event("Alert", "notification.toolkit.fluxcd.io/v1beta3", "Warning", "A", "tidings"), false, false),
-            (event("FluxInstance", "fluxcd.controlplane.io/v1", "Warning", "A", "flux-operator"), true, true),
+            (
+                event("Pod", "v1", "Warning", "BackOff", "kubelet"),
+                true,
+                true,
+            ),
+            (
+                event("Pod", "v1", "Normal", "Pulled", "kubelet"),
+                false,
+                false,
+            ),
+            (
+                event(
+                    "HelmRelease",
+                    "helm.toolkit.fluxcd.io/v2",
+                    "Warning",
+                    "A",
+                    "helm-controller",
+                ),
+                false,
+                true,
+            ),
+            (
+                event(
+                    "Alert",
+                    "notification.toolkit.fluxcd.io/v1beta3",
+                    "Warning",
+                    "A",
+                    "tidings",
+                ),
+                false,
+                false,
+            ),
+            (
+                event(
+                    "FluxInstance",
+                    "fluxcd.controlplane.io/v1",
+                    "Warning",
+                    "A",
+                    "flux-operator",
+                ),
+                true,
+                true,
+            ),
         ] {
-            assert_eq!((default.takes(&event), with_flux.takes(&event)), (taken, taken_with_flux), "{event:?}");
+            assert_eq!(
+                (default.takes(&event), with_flux.takes(&event)),
+                (taken, taken_with_flux),
+                "{event:?}"
+            );
         }
     }
 
@@ -163,23 +228,37 @@ mod tests {
             (&[], &[], &["BackOff", "!BackOff"], false),
         ] {
             let filter = filter(|settings| {
-                (settings.kinds, settings.namespaces, settings.reasons) = (names(kinds), names(namespaces), names(reasons));
+                (settings.kinds, settings.namespaces, settings.reasons) =
+                    (names(kinds), names(namespaces), names(reasons));
             });
-            assert_eq!(filter.takes(&back_off), taken, "{kinds:?} {namespaces:?} {reasons:?}");
+            assert_eq!(
+                filter.takes(&back_off),
+                taken,
+                "{kinds:?} {namespaces:?} {reasons:?}"
+            );
         }
     }
 
     #[test]
     fn the_api_server_is_told_what_it_can_decide() {
-        assert_eq!(filter(|_| ()).field_selector().as_deref(), Some("type=Warning"));
+        assert_eq!(
+            filter(|_| ()).field_selector().as_deref(),
+            Some("type=Warning")
+        );
         let many = filter(|settings| {
             settings.types = names(&["Warning", "Normal"]);
             settings.kinds = names(&["Pod"]);
             settings.reasons = names(&["!BackOff", "!Un,healthy"]);
             settings.namespaces = names(&["apps"]);
         });
-        assert_eq!(many.field_selector().as_deref(), Some("regarding.kind=Pod,reason!=BackOff"));
+        assert_eq!(
+            many.field_selector().as_deref(),
+            Some("regarding.kind=Pod,reason!=BackOff")
+        );
         assert_eq!(many.namespace(), Some("apps"));
-        assert_eq!(filter(|settings| settings.types.push("Normal".to_owned())).field_selector(), None);
+        assert_eq!(
+            filter(|settings| settings.types.push("Normal".to_owned())).field_selector(),
+            None
+        );
     }
 }

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kube::Client;
+use tidings_core::model::flux;
 use tidings_core::runtime::kubernetes::kind::ObjectKind;
 use tidings_core::runtime::metrics::{Metrics, OutcomeLabel};
-use tidings_core::model::flux;
 use tidings_core::{ObjectLabels, ObjectReference, object_labels};
 
 use kind::Kind;
@@ -41,27 +41,48 @@ pub enum Found {
 impl Objects {
     /// Objects of these kinds.
     pub fn new(client: Client, kinds: Vec<ObjectKind>, metrics: Metrics) -> Self {
-        Self { client, kinds, watched: Mutex::default(), metrics }
+        Self {
+            client,
+            kinds,
+            watched: Mutex::default(),
+            metrics,
+        }
     }
 
-    /// What is known of an object; nothing where its kind is not asked for. Takes two seconds at most, and microseconds
-    /// where the kind is watched already.
+    /// What is known of an object; nothing where its kind is not asked for. Takes two seconds at
+    /// most, and microseconds where the kind is watched already.
     pub async fn find(&self, object: &ObjectReference) -> Option<Found> {
         let kind = self.kind(object)?;
         let found = tokio::time::timeout(FOUND_WITHIN, kind.find(&object.namespace, &object.name));
         let found = found.await.unwrap_or(Found::Unknown);
-        self.metrics.labels.get_or_create(&OutcomeLabel { outcome: found.as_str() }).inc();
+        self.metrics
+            .labels
+            .get_or_create(&OutcomeLabel {
+                outcome: found.as_str(),
+            })
+            .inc();
         Some(found)
     }
 
     fn kind(&self, object: &ObjectReference) -> Option<Arc<Kind>> {
         let group = flux::api_group(&object.api_version);
-        let asked = self.kinds.iter().find(|kind| kind.kind == object.kind && kind.group == group)?;
+        let asked = self
+            .kinds
+            .iter()
+            .find(|kind| kind.kind == object.kind && kind.group == group)?;
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (asked.group.clone(), asked.kind.clone());
         let watch = || {
-            let version = object.api_version.rsplit('/').next().filter(|version| !version.is_empty()).map(str::to_owned);
-            let wanted = ObjectKind { version: asked.version.clone().or(version), ..asked.clone() };
+            let version = object
+                .api_version
+                .rsplit('/')
+                .next()
+                .filter(|version| !version.is_empty())
+                .map(str::to_owned);
+            let wanted = ObjectKind {
+                version: asked.version.clone().or(version),
+                ..asked.clone()
+            };
             Kind::watch(self.client.clone(), wanted)
         };
         Some(watched.entry(key).or_insert_with(watch).clone())
@@ -76,7 +97,10 @@ impl Found {
             Self::Absent => (object_labels::State::Absent, BTreeMap::new()),
             Self::Unknown => (object_labels::State::Unknown, BTreeMap::new()),
         };
-        ObjectLabels { state: state.into(), labels }
+        ObjectLabels {
+            state: state.into(),
+            labels,
+        }
     }
 
     /// The user's annotations for events.

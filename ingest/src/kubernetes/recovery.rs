@@ -8,8 +8,8 @@ use tidings_core::Event;
 use tidings_core::bus::Bus;
 use tokio_util::sync::CancellationToken;
 
-/// A holder that is killed has stored everything this long after its last sign at most, and its cursor was written this long
-/// before at the earliest; clocks that differ included.
+/// A holder that is killed has stored everything this long after its last sign at most, and its
+/// cursor was written this long before at the earliest; clocks that differ included.
 const WITHIN: SignedDuration = SignedDuration::from_secs(60);
 /// Before the bus is asked again.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -22,18 +22,28 @@ pub struct Left {
 }
 
 impl Left {
-    /// What a holder that was last seen then has stored since its last cursor. The bus itself knows that for the dedupe
-    /// interval; after that it is read back.
-    pub async fn read(bus: &Bus, cluster: &str, seen: Timestamp, dedupe_interval: Duration, over: &CancellationToken) -> Self {
+    /// What a holder that was last seen then has stored since its last cursor. The bus itself knows
+    /// that for the dedupe interval; after that it is read back.
+    pub async fn read(
+        bus: &Bus,
+        cluster: &str,
+        seen: Timestamp,
+        dedupe_interval: Duration,
+        over: &CancellationToken,
+    ) -> Self {
         let silent_for = Timestamp::now().duration_since(seen);
-        if silent_for < SignedDuration::try_from(dedupe_interval / 2).unwrap_or(SignedDuration::MAX) {
+        if silent_for < SignedDuration::try_from(dedupe_interval / 2).unwrap_or(SignedDuration::MAX)
+        {
             return Self::default();
         }
-        let [from, until] = [-WITHIN, WITHIN].map(|margin| seen.checked_add(margin).unwrap_or(seen));
+        let [from, until] =
+            [-WITHIN, WITHIN].map(|margin| seen.checked_add(margin).unwrap_or(seen));
         loop {
             match bus.dedupe_keys(cluster, from, until).await {
                 Ok(keys) => return Self { keys, until },
-                Err(error) => tracing::warn!(%error, "what the former replica has stored can't be read, trying again"),
+                Err(error) => {
+                    tracing::warn!(%error, "what the former replica has stored can't be read, trying again")
+                }
             }
             tokio::select! {
                 () = over.cancelled() => return Self::default(),
@@ -42,9 +52,11 @@ impl Left {
         }
     }
 
-    /// Whether the holder has stored an event that the API server had stored then; each of its keys counts once.
+    /// Whether the holder has stored an event that the API server had stored then; each of its keys
+    /// counts once.
     pub fn has(&mut self, event: &Event, stored_at: Option<Timestamp>) -> bool {
-        stored_at.is_some_and(|stored_at| stored_at <= self.until) && self.keys.remove(&event.dedupe_key)
+        stored_at.is_some_and(|stored_at| stored_at <= self.until)
+            && self.keys.remove(&event.dedupe_key)
     }
 }
 
@@ -55,8 +67,14 @@ mod tests {
     #[test]
     fn what_was_stored_counts_once_and_for_events_of_that_time_only() {
         let time = |seconds| Some(Timestamp::from_second(seconds).unwrap());
-        let mut left = Left { keys: ["a", "b"].map(str::to_owned).into(), until: time(100).unwrap() };
-        let event = |key: &str| Event { dedupe_key: key.to_owned(), ..Event::default() };
+        let mut left = Left {
+            keys: ["a", "b"].map(str::to_owned).into(),
+            until: time(100).unwrap(),
+        };
+        let event = |key: &str| Event {
+            dedupe_key: key.to_owned(),
+            ..Event::default()
+        };
         for (key, stored_at, has) in [
             ("a", time(101), false),
             ("a", None, false),

@@ -1,4 +1,5 @@
-//! Which states of an Event are news: its first occurrence, then one in each interval. Pure: time is an argument.
+//! Which states of an Event are news: its first occurrence, then one in each interval. Pure: time
+//! is an argument.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -21,10 +22,11 @@ pub enum Came {
     Listed,
 }
 
-/// When Events were told last, by their uid. Those of the present and of the last interval are kept.
+/// When Events were told last, by their uid. Those of the present and of the last interval are
+/// kept.
 ///
-/// What is forgotten (at the process's end, say) costs at most one repetition: its token of uniqueness follows from the
-/// Event alone, so within the dedupe interval it is a duplicate.
+/// What is forgotten (at the process's end, say) costs at most one repetition: its token of
+/// uniqueness follows from the Event alone, so within the dedupe interval it is a duplicate.
 #[derive(Debug)]
 pub struct Repeats {
     interval: Duration,
@@ -36,17 +38,23 @@ pub struct Repeats {
 impl Repeats {
     /// With the time in which an Event that goes on is news once.
     pub fn new(interval: Duration) -> Self {
-        Self { interval, recent: HashMap::new(), older: HashMap::new(), since: None }
+        Self {
+            interval,
+            recent: HashMap::new(),
+            older: HashMap::new(),
+            since: None,
+        }
     }
 
-    /// Whether a state is news, and then how many intervals have passed since the first occurrence. What is news counts as
-    /// told.
+    /// Whether a state is news, and then how many intervals have passed since the first occurrence.
+    /// What is news counts as told.
     pub fn news(&mut self, uid: &str, times: Times, came: Came, now: Instant) -> Option<u64> {
         let repeat = self.intervals(times.last.duration_since(times.first));
         let told = self.recent.get(uid).or_else(|| self.older.get(uid));
         let is_news = match told {
             Some(told) => self.intervals(times.last.duration_since(*told)) > 0,
-            // Its first occurrence was told, here or by another replica: a watch leaves nothing out.
+            // Its first occurrence was told, here or by another replica: a watch leaves nothing
+            // out.
             None => came != Came::Modified || repeat > 0,
         };
         if !is_news {
@@ -70,7 +78,9 @@ impl Repeats {
 
     fn make_room(&mut self, now: Instant) {
         let since = *self.since.get_or_insert(now);
-        if now.saturating_duration_since(since) >= self.interval || self.recent.len() >= MOST_REMEMBERED / 2 {
+        if now.saturating_duration_since(since) >= self.interval
+            || self.recent.len() >= MOST_REMEMBERED / 2
+        {
             self.older = std::mem::take(&mut self.recent);
             self.since = Some(now);
         }
@@ -85,7 +95,10 @@ mod tests {
 
     fn at(first: i64, last: i64) -> Times {
         let time = |seconds| Timestamp::from_second(seconds).unwrap();
-        Times { first: time(first), last: time(last) }
+        Times {
+            first: time(first),
+            last: time(last),
+        }
     }
 
     #[test]
@@ -105,7 +118,11 @@ mod tests {
         ] {
             assert_eq!(repeats.news("a", at(1000, last), came, now), news, "{last}");
         }
-        assert_eq!(repeats.news("b", at(1000, 1000), Came::Added, now), Some(0), "another Event");
+        assert_eq!(
+            repeats.news("b", at(1000, 1000), Came::Added, now),
+            Some(0),
+            "another Event"
+        );
     }
 
     #[test]
@@ -117,7 +134,11 @@ mod tests {
             (1299, Came::Listed, Some(0)),
             (1000, Came::Added, Some(0)),
         ] {
-            assert_eq!(Repeats::new(Duration::from_secs(300)).news("a", at(1000, last), came, now), news, "{last} {came:?}");
+            assert_eq!(
+                Repeats::new(Duration::from_secs(300)).news("a", at(1000, last), came, now),
+                news,
+                "{last} {came:?}"
+            );
         }
     }
 
@@ -126,12 +147,27 @@ mod tests {
         let (start, seconds) = (Instant::now(), Duration::from_secs);
         let mut repeats = Repeats::new(seconds(300));
         assert!(repeats.news("a", at(0, 0), Came::Added, start).is_some());
-        assert!(repeats.news("b", at(0, 0), Came::Added, start + seconds(301)).is_some());
-        assert_eq!(repeats.news("a", at(0, 0), Came::Listed, start + seconds(302)), None);
-        assert!(repeats.news("c", at(0, 0), Came::Added, start + seconds(602)).is_some());
+        assert!(
+            repeats
+                .news("b", at(0, 0), Came::Added, start + seconds(301))
+                .is_some()
+        );
+        assert_eq!(
+            repeats.news("a", at(0, 0), Came::Listed, start + seconds(302)),
+            None
+        );
+        assert!(
+            repeats
+                .news("c", at(0, 0), Came::Added, start + seconds(602))
+                .is_some()
+        );
         assert_eq!((repeats.recent.len(), repeats.older.len()), (1, 1));
         repeats.forget();
-        assert!(repeats.news("c", at(0, 0), Came::Added, start + seconds(603)).is_some());
+        assert!(
+            repeats
+                .news("c", at(0, 0), Came::Added, start + seconds(603))
+                .is_some()
+        );
     }
 
     #[test]

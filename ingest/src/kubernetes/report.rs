@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
-use tidings_core::runtime::config::Severity;
 use tidings_core::model::flux;
+use tidings_core::runtime::config::Severity;
 
 use crate::decode::{RawEvent, RawObject};
 
@@ -22,29 +22,53 @@ pub struct Times {
     pub last: Timestamp,
 }
 
-/// The times of an Event: of its series, else of the fields that older clients count up, else of the Event itself.
+/// The times of an Event: of its series, else of the fields that older clients count up, else of
+/// the Event itself.
 pub fn times(event: &Event) -> Times {
-    let created = event.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    let created = event
+        .metadata
+        .creation_timestamp
+        .as_ref()
+        .map(|time| time.0);
     let at = event.event_time.as_ref().map(|time| time.0);
-    let series = event.series.as_ref().map(|series| series.last_observed_time.0);
-    let [first, last] =
-        [&event.deprecated_first_timestamp, &event.deprecated_last_timestamp].map(|time| time.as_ref().map(|time| time.0));
+    let series = event
+        .series
+        .as_ref()
+        .map(|series| series.last_observed_time.0);
+    let [first, last] = [
+        &event.deprecated_first_timestamp,
+        &event.deprecated_last_timestamp,
+    ]
+    .map(|time| time.as_ref().map(|time| time.0));
     let last = series.or(last).or(at).or(created).unwrap_or_default();
-    Times { first: first.or(at).or(created).unwrap_or(last).min(last), last }
+    Times {
+        first: first.or(at).or(created).unwrap_or(last).min(last),
+        last,
+    }
 }
 
 /// When the API server stored this state of an Event, by its own clock, in whole seconds.
 pub fn stored_at(event: &Event) -> Option<Timestamp> {
-    let written = event.metadata.managed_fields.iter().flatten().filter_map(|entry| entry.time.as_ref());
-    written.chain(&event.metadata.creation_timestamp).map(|time| time.0).max()
+    let written = event
+        .metadata
+        .managed_fields
+        .iter()
+        .flatten()
+        .filter_map(|entry| entry.time.as_ref());
+    written
+        .chain(&event.metadata.creation_timestamp)
+        .map(|time| time.0)
+        .max()
 }
 
-/// The report. `repeat` is how many intervals have passed since the first time: an Event that goes on is another event
-/// then, as a token of uniqueness says.
+/// The report. `repeat` is how many intervals have passed since the first time: an Event that goes
+/// on is another event then, as a token of uniqueness says.
 pub fn report<'a>(event: &'a Event, severities: &[Severity], repeat: u64) -> RawEvent<'a> {
     let source = event.deprecated_source.as_ref();
-    let controller = given(&event.reporting_controller).or_else(|| source.and_then(|source| given(&source.component)));
-    let instance = given(&event.reporting_instance).or_else(|| source.and_then(|source| given(&source.host)));
+    let controller = given(&event.reporting_controller)
+        .or_else(|| source.and_then(|source| given(&source.component)));
+    let instance =
+        given(&event.reporting_instance).or_else(|| source.and_then(|source| given(&source.host)));
     let involved_object = object(event);
     let note = event.note.as_deref().unwrap_or_default();
     RawEvent {
@@ -62,10 +86,16 @@ pub fn report<'a>(event: &'a Event, severities: &[Severity], repeat: u64) -> Raw
 /// Its annotations; [`crate::normalise`] keeps those with Flux's prefixes.
 fn metadata<'a>(event: &'a Event, group: &str, repeat: u64) -> Vec<(Cow<'a, str>, Cow<'a, str>)> {
     let annotations = event.metadata.annotations.iter().flatten();
-    let mut metadata: Vec<(Cow<str>, Cow<str>)> = annotations.map(|(key, value)| (Cow::from(key), Cow::from(value))).collect();
+    let mut metadata: Vec<(Cow<str>, Cow<str>)> = annotations
+        .map(|(key, value)| (Cow::from(key), Cow::from(value)))
+        .collect();
     if repeat > 0 {
         let key = format!("{group}/token");
-        let own = event.metadata.annotations.as_ref().and_then(|annotations| annotations.get(&key));
+        let own = event
+            .metadata
+            .annotations
+            .as_ref()
+            .and_then(|annotations| annotations.get(&key));
         let token = format!("{}#{repeat}", own.map_or("", String::as_str));
         // The last one of a repeated key counts.
         metadata.push((key.into(), token.into()));
@@ -91,7 +121,10 @@ fn object(event: &Event) -> RawObject<'_> {
     RawObject {
         api_version: text(&object.api_version),
         kind: text(&object.kind),
-        namespace: given(&object.namespace).or_else(|| given(&event.metadata.namespace)).unwrap_or_default().into(),
+        namespace: given(&object.namespace)
+            .or_else(|| given(&event.metadata.namespace))
+            .unwrap_or_default()
+            .into(),
         name: text(&object.name),
         uid: text(&object.uid),
         resource_version: text(&object.resource_version),
@@ -100,7 +133,11 @@ fn object(event: &Event) -> RawObject<'_> {
 }
 
 fn severity<'a>(event: &Event, severities: &'a [Severity]) -> &'a str {
-    let by = |name: &Option<String>| severities.iter().find(|severity| Some(&severity.of) == name.as_ref());
+    let by = |name: &Option<String>| {
+        severities
+            .iter()
+            .find(|severity| Some(&severity.of) == name.as_ref())
+    };
     match by(&event.reason).or_else(|| by(&event.type_)) {
         Some(severity) => &severity.severity,
         None if event.type_.as_deref() == Some("Warning") => "error",
@@ -125,13 +162,21 @@ mod tests {
             "eventTime": null, "type": "Warning", "reason": "BackOff", "note": "Back-off restarting",
             "regarding": {"kind": "Pod", "apiVersion": "v1", "namespace": "apps", "name": "api"},
         });
-        let (Value::Object(event), Value::Object(fields)) = (&mut event, fields) else { unreachable!() };
+        let (Value::Object(event), Value::Object(fields)) = (&mut event, fields) else {
+            unreachable!()
+        };
         event.extend(fields);
         serde_json::from_value(Value::Object(event.clone())).unwrap()
     }
 
     fn taken(event: &Event, repeat: u64) -> tidings_core::Event {
-        normalise::normalise(report(event, &[], repeat), "default", Timestamp::UNIX_EPOCH, None).unwrap()
+        normalise::normalise(
+            report(event, &[], repeat),
+            "default",
+            Timestamp::UNIX_EPOCH,
+            None,
+        )
+        .unwrap()
     }
 
     #[test]
@@ -143,10 +188,29 @@ mod tests {
             "deprecatedLastTimestamp": "2026-01-02T03:04:15Z",
         }));
         let report = report(&event, &[], 0);
-        assert_eq!((report.message.as_ref(), report.reason.as_ref(), report.severity.as_ref()), ("Back-off", "BackOff", "error"));
-        assert_eq!((report.reporting_controller.as_ref(), report.reporting_instance.as_ref()), ("kubelet", "node-1"));
+        assert_eq!(
+            (
+                report.message.as_ref(),
+                report.reason.as_ref(),
+                report.severity.as_ref()
+            ),
+            ("Back-off", "BackOff", "error")
+        );
+        assert_eq!(
+            (
+                report.reporting_controller.as_ref(),
+                report.reporting_instance.as_ref()
+            ),
+            ("kubelet", "node-1")
+        );
         assert_eq!(report.timestamp, Some(1_767_323_055));
-        assert_eq!((report.involved_object.kind.as_ref(), report.involved_object.namespace.as_ref()), ("Pod", "apps"));
+        assert_eq!(
+            (
+                report.involved_object.kind.as_ref(),
+                report.involved_object.namespace.as_ref()
+            ),
+            ("Pod", "apps")
+        );
     }
 
     #[test]
@@ -171,14 +235,24 @@ mod tests {
                 0,
             ),
         ] {
-            assert_eq!(times(&event(fields.clone())), Times { first: at(first), last: at(last) }, "{fields}");
+            assert_eq!(
+                times(&event(fields.clone())),
+                Times {
+                    first: at(first),
+                    last: at(last)
+                },
+                "{fields}"
+            );
         }
     }
 
     #[test]
     fn the_severity_follows_from_reason_then_type() {
-        let severities = [("BackOff", "warn"), ("Normal", "trace")]
-            .map(|(of, severity)| Severity { of: of.to_owned(), severity: severity.to_owned() });
+        let severities =
+            [("BackOff", "warn"), ("Normal", "trace")].map(|(of, severity)| Severity {
+                of: of.to_owned(),
+                severity: severity.to_owned(),
+            });
         for (kind, reason, plain, mapped) in [
             ("Warning", "BackOff", "error", "warn"),
             ("Warning", "Failed", "error", "error"),
@@ -187,7 +261,11 @@ mod tests {
             ("Other", "Pulled", "info", "info"),
         ] {
             let event = event(json!({"type": kind, "reason": reason}));
-            assert_eq!((severity(&event, &[]), severity(&event, &severities)), (plain, mapped), "{kind} {reason}");
+            assert_eq!(
+                (severity(&event, &[]), severity(&event, &severities)),
+                (plain, mapped),
+                "{kind} {reason}"
+            );
         }
     }
 
@@ -209,15 +287,22 @@ mod tests {
             event(json!({})),
             r#"{"involvedObject":{"kind":"Pod","apiVersion":"v1","namespace":"apps","name":"api"},"severity":"error","message":"Back-off restarting","reason":"BackOff"}"#,
         );
-        let by_http = normalise::take(posted.as_bytes(), "default", Timestamp::UNIX_EPOCH, None).unwrap();
+        let by_http =
+            normalise::take(posted.as_bytes(), "default", Timestamp::UNIX_EPOCH, None).unwrap();
         let key = |repeat| taken(&plain, repeat).dedupe_key;
-        assert_eq!(key(0), by_http.dedupe_key, "the first one is the same as by HTTP");
+        assert_eq!(
+            key(0),
+            by_http.dedupe_key,
+            "the first one is the same as by HTTP"
+        );
         assert!(key(1) != key(0) && key(2) != key(1) && key(1) == key(1));
     }
 
     #[test]
     fn an_object_without_a_namespace_counts_as_of_the_events() {
-        let node = event(json!({"metadata": {"namespace": "default"}, "regarding": {"kind": "Node", "name": "node-1"}}));
+        let node = event(
+            json!({"metadata": {"namespace": "default"}, "regarding": {"kind": "Node", "name": "node-1"}}),
+        );
         assert_eq!(report(&node, &[], 0).involved_object.namespace, "default");
     }
 
@@ -227,7 +312,10 @@ mod tests {
             "creationTimestamp": "2026-01-02T03:04:05Z",
             "managedFields": [{"time": "2026-01-02T03:04:09Z"}, {"time": "2026-01-02T03:04:07Z"}, {}],
         }}));
-        assert_eq!(stored_at(&event).map(Timestamp::as_second), Some(1_767_323_049));
+        assert_eq!(
+            stored_at(&event).map(Timestamp::as_second),
+            Some(1_767_323_049)
+        );
         assert_eq!(stored_at(&Event::default()), None);
     }
 }

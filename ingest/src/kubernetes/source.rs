@@ -19,7 +19,8 @@ use crate::kubernetes::filter::Filter;
 use crate::kubernetes::repeats::Came;
 use crate::kubernetes::report;
 
-/// The API server ends a watch after so many seconds; each time the storage's version is compared with ours.
+/// The API server ends a watch after so many seconds; each time the storage's version is compared
+/// with ours.
 const WATCH_SECONDS: u32 = 240;
 /// A watch that tells nothing for so much longer hangs on a connection that is dead.
 const LATE: Duration = Duration::from_secs(15);
@@ -76,14 +77,21 @@ impl Source {
             Some(namespace) => Api::namespaced(client, namespace),
             None => Api::all(client),
         };
-        Self { api, fields: filter.field_selector(), health, check: OnceLock::new(), up }
+        Self {
+            api,
+            fields: filter.field_selector(),
+            health,
+            check: OnceLock::new(),
+            up,
+        }
     }
 
-    /// Reads what comes after the cursor, for as long as somebody listens. Without a cursor that is what comes from now on.
+    /// Reads what comes after the cursor, for as long as somebody listens. Without a cursor that is
+    /// what comes from now on.
     ///
     /// # Guarantees
-    /// Each version moves on only after everything before it was handed over: nothing is left out while the API server still
-    /// has it.
+    /// Each version moves on only after everything before it was handed over: nothing is left out
+    /// while the API server still has it.
     pub async fn read(&self, mut cursor: Option<Cursor>, out: &Sender<Seen>) {
         let mut pause = PAUSE;
         loop {
@@ -102,12 +110,25 @@ impl Source {
     }
 
     /// One watch, to its end.
-    async fn read_once(&self, cursor: &mut Option<Cursor>, out: &Sender<Seen>) -> Result<(), Trouble> {
+    async fn read_once(
+        &self,
+        cursor: &mut Option<Cursor>,
+        out: &Sender<Seen>,
+    ) -> Result<(), Trouble> {
         let now = self.version_now().await?;
         let start = match cursor {
             Some(cursor) => cursor.start(now),
             None => {
-                hand_over(cursor, out, Seen { version: now, stored_at: None, event: None }).await?;
+                hand_over(
+                    cursor,
+                    out,
+                    Seen {
+                        version: now,
+                        stored_at: None,
+                        event: None,
+                    },
+                )
+                .await?;
                 Start::After(now)
             }
         };
@@ -122,42 +143,59 @@ impl Source {
         match self.watch(cursor, out).await {
             Err(Trouble::Expired) => {
                 let start = Start::After(cursor.map_or(now, |cursor| cursor.resource_version));
-                tracing::info!(?start, "the watch of Events is expired, listing what came since");
+                tracing::info!(
+                    ?start,
+                    "the watch of Events is expired, listing what came since"
+                );
                 self.list(start, cursor, out).await
             }
             result => result,
         }
     }
 
-    /// The storage's version. It is asked before each watch: one that begins at a version of the future just waits for it.
+    /// The storage's version. It is asked before each watch: one that begins at a version of the
+    /// future just waits for it.
     async fn version_now(&self) -> Result<u64, Trouble> {
-        let one = answered(self.api.list(&self.page(1))).await?.map_err(Trouble::Refused)?;
+        let one = answered(self.api.list(&self.page(1)))
+            .await?
+            .map_err(Trouble::Refused)?;
         number(one.metadata.resource_version.as_ref())
     }
 
     async fn watch(&self, cursor: &mut Option<Cursor>, out: &Sender<Seen>) -> Result<(), Trouble> {
-        let from = cursor.map_or(0, |cursor| cursor.resource_version).to_string();
+        let from = cursor
+            .map_or(0, |cursor| cursor.resource_version)
+            .to_string();
         let parameters = WatchParams {
             field_selector: self.fields.clone(),
             timeout: Some(WATCH_SECONDS),
             bookmarks: true,
             ..WatchParams::default()
         };
-        let watch = answered(self.api.watch(&parameters, &from)).await?.map_err(trouble)?;
+        let watch = answered(self.api.watch(&parameters, &from))
+            .await?
+            .map_err(trouble)?;
         self.check().succeed();
         self.up.set(1);
         let mut watch = std::pin::pin!(watch);
         let longest = Duration::from_secs(WATCH_SECONDS.into()) + LATE;
         // One that is silent for longer than it lasts has ended, however its connection looks.
         while let Ok(next) = timeout(longest, watch.try_next()).await {
-            let Some(change) = next.map_err(trouble)? else { break };
+            let Some(change) = next.map_err(trouble)? else {
+                break;
+            };
             let seen = match change {
                 WatchEvent::Added(event) => Seen::event(event, Came::Added)?,
                 WatchEvent::Modified(event) => Seen::event(event, Came::Modified)?,
-                WatchEvent::Deleted(event) => Seen { event: None, ..Seen::event(event, Came::Modified)? },
-                WatchEvent::Bookmark(bookmark) => {
-                    Seen { version: number(Some(&bookmark.metadata.resource_version))?, stored_at: None, event: None }
-                }
+                WatchEvent::Deleted(event) => Seen {
+                    event: None,
+                    ..Seen::event(event, Came::Modified)?
+                },
+                WatchEvent::Bookmark(bookmark) => Seen {
+                    version: number(Some(&bookmark.metadata.resource_version))?,
+                    stored_at: None,
+                    event: None,
+                },
                 WatchEvent::Error(status) => return Err(refused(status)),
             };
             hand_over(cursor, out, seen).await?;
@@ -166,10 +204,17 @@ impl Source {
     }
 
     /// Hands over what a list has that is still to be taken, in the order in which it was stored.
-    async fn list(&self, start: Start, cursor: &mut Option<Cursor>, out: &Sender<Seen>) -> Result<(), Trouble> {
+    async fn list(
+        &self,
+        start: Start,
+        cursor: &mut Option<Cursor>,
+        out: &Sender<Seen>,
+    ) -> Result<(), Trouble> {
         let (mut left, mut parameters) = (Vec::new(), self.page(PAGE));
         let version = loop {
-            let page = answered(self.api.list(&parameters)).await?.map_err(Trouble::Refused)?;
+            let page = answered(self.api.list(&parameters))
+                .await?
+                .map_err(Trouble::Refused)?;
             for event in page.items {
                 let seen = Seen::event(event, Came::Listed)?;
                 if start.leaves(seen.version, seen.stored_at) {
@@ -185,7 +230,16 @@ impl Source {
         for seen in left {
             hand_over(cursor, out, seen).await?;
         }
-        hand_over(cursor, out, Seen { version, stored_at: None, event: None }).await
+        hand_over(
+            cursor,
+            out,
+            Seen {
+                version,
+                stored_at: None,
+                event: None,
+            },
+        )
+        .await
     }
 
     /// This replica no longer reads: another one's trouble is not ours.
@@ -195,11 +249,16 @@ impl Source {
     }
 
     fn check(&self) -> &Check {
-        self.check.get_or_init(|| self.health.side_check("kubernetes-events-watch"))
+        self.check
+            .get_or_init(|| self.health.side_check("kubernetes-events-watch"))
     }
 
     fn page(&self, size: u32) -> ListParams {
-        ListParams { field_selector: self.fields.clone(), limit: Some(size), ..ListParams::default() }
+        ListParams {
+            field_selector: self.fields.clone(),
+            limit: Some(size),
+            ..ListParams::default()
+        }
     }
 }
 
@@ -208,12 +267,23 @@ impl Seen {
         let version = number(event.metadata.resource_version.as_ref())?;
         let stored_at = report::stored_at(&event);
         event.metadata.managed_fields = None;
-        Ok(Self { version, stored_at, event: Some((Box::new(event), came)) })
+        Ok(Self {
+            version,
+            stored_at,
+            event: Some((Box::new(event), came)),
+        })
     }
 }
 
-async fn hand_over(cursor: &mut Option<Cursor>, out: &Sender<Seen>, seen: Seen) -> Result<(), Trouble> {
-    let before = cursor.unwrap_or(Cursor { resource_version: 0, time: None });
+async fn hand_over(
+    cursor: &mut Option<Cursor>,
+    out: &Sender<Seen>,
+    seen: Seen,
+) -> Result<(), Trouble> {
+    let before = cursor.unwrap_or(Cursor {
+        resource_version: 0,
+        time: None,
+    });
     let moved = before.moved(seen.version, seen.stored_at);
     out.send(seen).await.map_err(|_| Trouble::Closed)?;
     *cursor = Some(moved);
@@ -221,12 +291,18 @@ async fn hand_over(cursor: &mut Option<Cursor>, out: &Sender<Seen>, seen: Seen) 
 }
 
 /// With an end to waiting.
-async fn answered<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<Result<T, kube::Error>, Trouble> {
-    timeout(ANSWER_WITHIN, request).await.map_err(|_| Trouble::Silent)
+async fn answered<T>(
+    request: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<Result<T, kube::Error>, Trouble> {
+    timeout(ANSWER_WITHIN, request)
+        .await
+        .map_err(|_| Trouble::Silent)
 }
 
 fn number(version: Option<&String>) -> Result<u64, Trouble> {
-    version.and_then(|version| version.parse().ok()).ok_or_else(|| Trouble::NotANumber(version.cloned()))
+    version
+        .and_then(|version| version.parse().ok())
+        .ok_or_else(|| Trouble::NotANumber(version.cloned()))
 }
 
 fn trouble(error: kube::Error) -> Trouble {
@@ -237,7 +313,11 @@ fn trouble(error: kube::Error) -> Trouble {
 }
 
 fn refused(status: Box<Status>) -> Trouble {
-    if status.code == 410 { Trouble::Expired } else { Trouble::Refused(kube::Error::Api(status)) }
+    if status.code == 410 {
+        Trouble::Expired
+    } else {
+        Trouble::Refused(kube::Error::Api(status))
+    }
 }
 
 #[cfg(test)]
@@ -248,9 +328,12 @@ mod tests {
 
     use super::*;
 
-    /// Begins to answer watches, and says nothing else: as a connection does whose other end is cut off.
+    /// Begins to answer watches, and says nothing else: as a connection does whose other end is cut
+    /// off.
     async fn silent_server() -> Source {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
+        let listener = TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("there is a free port");
         let address = listener.local_addr().expect("it is bound");
         tokio::spawn(async move {
             let mut connections = Vec::new();
@@ -259,7 +342,10 @@ mod tests {
                 let length = connection.read(&mut request).await.unwrap_or_default();
                 if String::from_utf8_lossy(&request[..length]).contains("watch=true") {
                     let head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
-                    connection.write_all(head).await.expect("the client listens");
+                    connection
+                        .write_all(head)
+                        .await
+                        .expect("the client listens");
                 }
                 connections.push(connection);
             }
@@ -267,7 +353,13 @@ mod tests {
         let url = format!("http://{address}").parse().expect("it is a URL");
         let client = Client::try_from(kube::Config::new(url)).expect("nothing is asked yet");
         let (health, up) = (Health::default(), Gauge::default());
-        Source { api: Api::all(client), fields: None, health, check: OnceLock::new(), up }
+        Source {
+            api: Api::all(client),
+            fields: None,
+            health,
+            check: OnceLock::new(),
+            up,
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -275,7 +367,10 @@ mod tests {
         let source = silent_server().await;
         let (out, _taken) = mpsc::channel(1);
         assert!(matches!(source.version_now().await, Err(Trouble::Silent)));
-        assert!(matches!(source.list(Start::After(1), &mut None, &out).await, Err(Trouble::Silent)));
+        assert!(matches!(
+            source.list(Start::After(1), &mut None, &out).await,
+            Err(Trouble::Silent)
+        ));
         assert!(source.watch(&mut None, &out).await.is_ok());
         assert_eq!(source.up.get(), 1, "the watch had begun");
     }

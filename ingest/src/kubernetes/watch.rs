@@ -18,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 use crate::bus_store::BusStore;
 use crate::kubernetes::cursor::Cursor;
 use crate::kubernetes::filter::Filter;
-use crate::kubernetes::recovery::Left;
 use crate::kubernetes::objects::Objects;
+use crate::kubernetes::recovery::Left;
 use crate::kubernetes::repeats::{Came, Repeats};
 use crate::kubernetes::report::{report, times};
 use crate::kubernetes::source::{Seen, Source};
@@ -60,7 +60,8 @@ pub struct Told {
     repeats: Mutex<Repeats>,
     /// Everything that counts as told is stored.
     is_complete: AtomicBool,
-    /// How far this process has come; it stands in for a Lease that was deleted, or forgotten by its storage.
+    /// How far this process has come; it stands in for a Lease that was deleted, or forgotten by
+    /// its storage.
     reached: Mutex<Option<Cursor>>,
     /// What a former holder has stored behind the cursor that it left.
     left: Mutex<Left>,
@@ -94,10 +95,13 @@ impl EventWatch {
     /// Waits for its turn, watches, and so on until `stop`.
     ///
     /// # Guarantees
-    /// Every Event that is taken is stored, before the cursor passes it: what is under way when a process dies is read again by
-    /// the next one. While the bus can't store, the cursor stays where it is.
+    /// Every Event that is taken is stored, before the cursor passes it: what is under way when a
+    /// process dies is read again by the next one. While the bus can't store, the cursor stays
+    /// where it is.
     pub async fn run(&self, stop: &CancellationToken) {
-        self.election.lead(stop, |leadership| self.watch(leadership)).await;
+        self.election
+            .lead(stop, |leadership| self.watch(leadership))
+            .await;
     }
 
     async fn watch(&self, leadership: Leadership) {
@@ -108,7 +112,14 @@ impl EventWatch {
         let cursor = kept.or_else(|| *self.told.reached());
         tracing::info!(?cursor, "watching the cluster's Events");
         if let Some(seen) = leadership.former_holder_seen() {
-            let left = Left::read(&self.store.0, &self.cluster, seen, self.dedupe_interval, leadership.over()).await;
+            let left = Left::read(
+                &self.store.0,
+                &self.cluster,
+                seen,
+                self.dedupe_interval,
+                leadership.over(),
+            )
+            .await;
             *self.told.left() = left;
         }
         let (out, seen) = mpsc::channel(MOST_IN_FLIGHT);
@@ -120,19 +131,34 @@ impl EventWatch {
                 () = self.source.read(cursor, &out) => {}
             }
         };
-        tokio::join!(reading, self.store_all(seen, reached, over), write_cursor(reaching, &leadership));
+        tokio::join!(
+            reading,
+            self.store_all(seen, reached, over),
+            write_cursor(reaching, &leadership)
+        );
         self.source.rest();
     }
 
     /// Stores what is seen, many at a time; what is reached moves in order.
-    async fn store_all(&self, mut seen: mpsc::Receiver<Seen>, reached: watch::Sender<Option<Cursor>>, over: &CancellationToken) {
+    async fn store_all(
+        &self,
+        mut seen: mpsc::Receiver<Seen>,
+        reached: watch::Sender<Option<Cursor>>,
+        over: &CancellationToken,
+    ) {
         let seen = stream::poll_fn(|context| seen.poll_recv(context));
-        let mut settled = pin!(seen.map(|seen| self.settle(seen, over)).buffered(MOST_IN_FLIGHT));
+        let mut settled = pin!(
+            seen.map(|seen| self.settle(seen, over))
+                .buffered(MOST_IN_FLIGHT)
+        );
         while let Some((version, stored_at, is_settled)) = settled.next().await {
             if !is_settled {
                 return;
             }
-            let before = reached.borrow().unwrap_or(Cursor { resource_version: 0, time: None });
+            let before = reached.borrow().unwrap_or(Cursor {
+                resource_version: 0,
+                time: None,
+            });
             let cursor = Some(before.moved(version, stored_at));
             *self.told.reached() = cursor;
             reached.send_replace(cursor);
@@ -146,7 +172,11 @@ impl EventWatch {
         seen: Seen,
         over: &'a CancellationToken,
     ) -> impl Future<Output = (u64, Option<jiff::Timestamp>, bool)> + 'a {
-        let Seen { version, stored_at, event } = seen;
+        let Seen {
+            version,
+            stored_at,
+            event,
+        } = seen;
         let news = event.and_then(|(event, came)| self.news(&event, came, stored_at));
         async move {
             let is_settled = match news {
@@ -158,13 +188,22 @@ impl EventWatch {
     }
 
     /// What is to be stored; everything else is counted here.
-    fn news(&self, event: &KubernetesEvent, came: Came, stored_at: Option<jiff::Timestamp>) -> Option<Event> {
+    fn news(
+        &self,
+        event: &KubernetesEvent,
+        came: Came,
+        stored_at: Option<jiff::Timestamp>,
+    ) -> Option<Event> {
         if !self.filter.takes(event) {
             self.count("filtered");
             return None;
         }
         let uid = event.metadata.uid.as_deref().unwrap_or_default();
-        let Some(repeat) = self.told.repeats().news(uid, times(event), came, Instant::now()) else {
+        let Some(repeat) = self
+            .told
+            .repeats()
+            .news(uid, times(event), came, Instant::now())
+        else {
             self.count("repeated");
             return None;
         };
@@ -193,7 +232,11 @@ impl EventWatch {
                 Err(not_stored) => not_stored,
             };
             if matches!(not_stored.reason, NotStoredReason::TooLarge { .. }) {
-                tracing::error!(event.id = event.id, "a Kubernetes Event is lost: {}", not_stored.detail);
+                tracing::error!(
+                    event.id = event.id,
+                    "a Kubernetes Event is lost: {}",
+                    not_stored.detail
+                );
                 return self.count("too-large");
             }
             tracing::debug!(event.id = event.id, reason = %not_stored.reason, "an event is not stored, trying again: {}", not_stored.detail);
@@ -204,17 +247,24 @@ impl EventWatch {
         }
     }
 
-    /// Adds what only the object says: its labels, and the user's annotations, so that an event about Flux's objects is as
-    /// rich as the one that Flux posts.
+    /// Adds what only the object says: its labels, and the user's annotations, so that an event
+    /// about Flux's objects is as rich as the one that Flux posts.
     async fn read_object(&self, event: &mut Event) {
-        let (Some(objects), Some(object)) = (&self.objects, &event.involved_object) else { return };
-        let Some(found) = objects.find(object).await else { return };
+        let (Some(objects), Some(object)) = (&self.objects, &event.involved_object) else {
+            return;
+        };
+        let Some(found) = objects.find(object).await else {
+            return;
+        };
         event.metadata.extend(found.annotations());
         event.labels = Some(found.labels());
     }
 
     fn count(&self, outcome: &'static str) -> bool {
-        self.metrics.kubernetes_events.get_or_create(&OutcomeLabel { outcome }).inc();
+        self.metrics
+            .kubernetes_events
+            .get_or_create(&OutcomeLabel { outcome })
+            .inc();
         true
     }
 }
@@ -222,7 +272,10 @@ impl EventWatch {
 /// Writes the cursor into the Lease, now and then, and at the end.
 async fn write_cursor(mut reaching: watch::Receiver<Option<Cursor>>, leadership: &Leadership) {
     while reaching.changed().await.is_ok() {
-        let annotations = reaching.borrow_and_update().map(|cursor| cursor.annotations()).unwrap_or_default();
+        let annotations = reaching
+            .borrow_and_update()
+            .map(|cursor| cursor.annotations())
+            .unwrap_or_default();
         match leadership.annotate(annotations).await {
             Ok(()) => {}
             Err(LeaseError::Lost) => return,

@@ -36,7 +36,8 @@ pub(super) enum NotWritten {
 /// Applies our part of a status; what others have written there stays.
 ///
 /// # Guarantees
-/// An object that was made anew under the same name, with another uid, is left alone. Safe to repeat.
+/// An object that was made anew under the same name, with another uid, is left alone. Safe to
+/// repeat.
 ///
 /// # Errors
 /// It is not known to be written.
@@ -47,7 +48,8 @@ pub(super) async fn status(
     uid: &str,
     status: &Value,
 ) -> Result<(), NotWritten> {
-    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &identity.namespace, &served.resource);
+    let api: Api<DynamicObject> =
+        Api::namespaced_with(client.clone(), &identity.namespace, &served.resource);
     let body = json!({
         "apiVersion": served.resource.api_version,
         "kind": served.resource.kind,
@@ -73,19 +75,28 @@ pub(super) async fn event(client: &Client, write: &Write) -> Result<(), NotWritt
         Write::Create(event) => {
             let namespace = event.metadata.namespace.clone().unwrap_or_default();
             let api: Api<Event> = Api::namespaced(client.clone(), &namespace);
-            let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+            let parameters = PostParams {
+                field_manager: Some(FIELD_MANAGER.to_owned()),
+                ..PostParams::default()
+            };
             failpoint::reach("router:telling");
             match answered(api.create(&parameters, event)).await {
-                Err(NotWritten::Refused(Error::Api(status))) if status.is_already_exists() => return Ok(()),
+                Err(NotWritten::Refused(Error::Api(status))) if status.is_already_exists() => {
+                    return Ok(());
+                }
                 created => created?,
             };
             failpoint::reach("router:told");
         }
         Write::Count(namespace, name, series) => {
             let api: Api<Event> = Api::namespaced(client.clone(), namespace);
-            let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+            let parameters = PatchParams {
+                field_manager: Some(FIELD_MANAGER.to_owned()),
+                ..PatchParams::default()
+            };
             failpoint::reach("router:counting");
-            answered(api.patch(name, &parameters, &Patch::Merge(json!({"series": series})))).await?;
+            answered(api.patch(name, &parameters, &Patch::Merge(json!({"series": series}))))
+                .await?;
             failpoint::reach("router:counted");
         }
     }
@@ -104,5 +115,7 @@ async fn answered<T>(request: impl Future<Output = Result<T, Error>>) -> Result<
 /// It is not there, the uid is another object's by now, or its namespace is on its way out.
 fn is_gone(status: &Status) -> bool {
     let mut causes = status.details.iter().flat_map(|details| &details.causes);
-    status.is_not_found() || status.is_conflict() || causes.any(|cause| cause.reason == "NamespaceTerminating")
+    status.is_not_found()
+        || status.is_conflict()
+        || causes.any(|cause| cause.reason == "NamespaceTerminating")
 }

@@ -1,4 +1,5 @@
-//! Deliveries that are given up, as Kubernetes Events on their Alert: equal ones are one Event that counts. Pure.
+//! Deliveries that are given up, as Kubernetes Events on their Alert: equal ones are one Event that
+//! counts. Pure.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -84,16 +85,37 @@ pub struct Notices {
 impl Notices {
     /// None yet.
     pub fn new(instance: &str) -> Self {
-        Self { instance: cut(instance, 128), series: HashMap::new(), gap: Gap::new(WRITES_APART) }
+        Self {
+            instance: cut(instance, 128),
+            series: HashMap::new(),
+            gap: Gap::new(WRITES_APART),
+        }
     }
 
-    /// A letter of an Alert with this uid. What is too old is left out; after a minute without any a new Event begins.
-    pub fn note(&mut self, sequence: u64, letter: &DeadLetter, uid: &str, (now, instant): (Timestamp, Instant)) {
-        let died = letter.died_at.as_ref().and_then(|time| Timestamp::new(time.seconds, time.nanos).ok()).unwrap_or(now);
-        let Some(key) = key(letter).filter(|_| now.duration_since(died) < TOLD_WITHIN.try_into().unwrap_or_default()) else {
+    /// A letter of an Alert with this uid. What is too old is left out; after a minute without any
+    /// a new Event begins.
+    pub fn note(
+        &mut self,
+        sequence: u64,
+        letter: &DeadLetter,
+        uid: &str,
+        (now, instant): (Timestamp, Instant),
+    ) {
+        let died = letter
+            .died_at
+            .as_ref()
+            .and_then(|time| Timestamp::new(time.seconds, time.nanos).ok())
+            .unwrap_or(now);
+        let Some(key) = key(letter)
+            .filter(|_| now.duration_since(died) < TOLD_WITHIN.try_into().unwrap_or_default())
+        else {
             return;
         };
-        if self.series.get(&key).is_some_and(|series| series.has_ended(instant)) {
+        if self
+            .series
+            .get(&key)
+            .is_some_and(|series| series.has_ended(instant))
+        {
             self.series.remove(&key);
         }
         let instance = &self.instance;
@@ -111,7 +133,12 @@ impl Notices {
 
     /// When there is something to write.
     pub fn when(&self, now: Instant) -> Option<Instant> {
-        let due = self.series.values().filter(|series| series.since.is_some()).map(|series| series.due(now)).min()?;
+        let due = self
+            .series
+            .values()
+            .filter(|series| series.since.is_some())
+            .map(|series| series.due(now))
+            .min()?;
         Some(due.max(self.gap.opens(now)))
     }
 
@@ -121,22 +148,43 @@ impl Notices {
         if self.when(now)? > now {
             return None;
         }
-        let waiting = self.series.iter_mut().filter(|(_, series)| series.since.is_some());
-        let (key, series) = waiting.min_by_key(|(key, series)| (series.due(now), (*key).clone()))?;
+        let waiting = self
+            .series
+            .iter_mut()
+            .filter(|(_, series)| series.since.is_some());
+        let (key, series) =
+            waiting.min_by_key(|(key, series)| (series.due(now), (*key).clone()))?;
         self.gap.pass(now);
-        let counted = EventSeries { count: series.count, last_observed_time: MicroTime(series.last) };
+        let counted = EventSeries {
+            count: series.count,
+            last_observed_time: MicroTime(series.last),
+        };
         let write = if series.told.is_none() {
-            let event = Event { series: (series.count > 1).then_some(counted), ..series.event.clone() };
+            let event = Event {
+                series: (series.count > 1).then_some(counted),
+                ..series.event.clone()
+            };
             Write::Create(Box::new(event))
         } else {
-            let ObjectMeta { namespace, name, .. } = series.event.metadata.clone();
-            Write::Count(namespace.unwrap_or_default(), name.unwrap_or_default(), counted)
+            let ObjectMeta {
+                namespace, name, ..
+            } = series.event.metadata.clone();
+            Write::Count(
+                namespace.unwrap_or_default(),
+                name.unwrap_or_default(),
+                counted,
+            )
         };
         series.told = Some(now);
-        Some(Taken { key: key.clone(), since: series.since.take().unwrap_or_default(), write })
+        Some(Taken {
+            key: key.clone(),
+            since: series.since.take().unwrap_or_default(),
+            write,
+        })
     }
 
-    /// What was taken could not be written and is to be tried again: as a new Event, or as the one that is there.
+    /// What was taken could not be written and is to be tried again: as a new Event, or as the one
+    /// that is there.
     pub fn again(&mut self, Taken { key, since, .. }: &Taken, as_new: bool) {
         if let Some(series) = self.series.get_mut(key) {
             series.since = Some(*since);
@@ -156,7 +204,8 @@ impl Notices {
 impl Series {
     /// When the API server may be told of what it does not know.
     fn due(&self, now: Instant) -> Instant {
-        self.told.map_or(now, |told| (told + COUNTED_EVERY).max(now))
+        self.told
+            .map_or(now, |told| (told + COUNTED_EVERY).max(now))
     }
 
     fn has_ended(&self, now: Instant) -> bool {
@@ -168,16 +217,39 @@ fn key(letter: &DeadLetter) -> Option<Key> {
     let delivery = letter.delivery.as_ref()?;
     let (alert, provider) = (delivery.alert.as_ref()?, delivery.provider.as_ref()?);
     let (namespace, provider) = (alert.namespace.clone(), provider.name.clone());
-    Some(Key { namespace, alert: alert.name.clone(), provider, reason: letter.reason.clone() })
+    Some(Key {
+        namespace,
+        alert: alert.name.clone(),
+        provider,
+        reason: letter.reason.clone(),
+    })
 }
 
 /// The name follows from the letter, so that telling it twice is telling it once.
 fn name(key: &Key, sequence: u64) -> String {
-    let hash = &id::digest(&[&key.alert, &key.provider, &key.reason, &sequence.to_string()])[..16];
-    format!("{}.{hash}", key.alert.get(..LONGEST_STEM_BYTES).unwrap_or(&key.alert).trim_end_matches(['-', '.']))
+    let hash = &id::digest(&[
+        &key.alert,
+        &key.provider,
+        &key.reason,
+        &sequence.to_string(),
+    ])[..16];
+    format!(
+        "{}.{hash}",
+        key.alert
+            .get(..LONGEST_STEM_BYTES)
+            .unwrap_or(&key.alert)
+            .trim_end_matches(['-', '.'])
+    )
 }
 
-fn event(key: &Key, sequence: u64, letter: &DeadLetter, uid: &str, died: Timestamp, instance: &str) -> Event {
+fn event(
+    key: &Key,
+    sequence: u64,
+    letter: &DeadLetter,
+    uid: &str,
+    died: Timestamp,
+    instance: &str,
+) -> Event {
     let reference = |kind: &str, name: &str, uid: Option<&str>| ObjectReference {
         api_version: Some(format!("{GROUP}/v1beta3")),
         kind: Some(kind.to_owned()),
@@ -187,7 +259,11 @@ fn event(key: &Key, sequence: u64, letter: &DeadLetter, uid: &str, died: Timesta
         ..ObjectReference::default()
     };
     Event {
-        metadata: ObjectMeta { namespace: Some(key.namespace.clone()), name: Some(name(key, sequence)), ..ObjectMeta::default() },
+        metadata: ObjectMeta {
+            namespace: Some(key.namespace.clone()),
+            name: Some(name(key, sequence)),
+            ..ObjectMeta::default()
+        },
         type_: Some("Warning".to_owned()),
         reason: Some(REASON.to_owned()),
         action: Some("Deliver".to_owned()),
@@ -203,12 +279,25 @@ fn event(key: &Key, sequence: u64, letter: &DeadLetter, uid: &str, died: Timesta
 
 /// The details of a dead letter hold no secrets.
 fn note(key: &Key, letter: &DeadLetter) -> String {
-    let event = letter.delivery.as_ref().and_then(|delivery| delivery.event.as_ref());
+    let event = letter
+        .delivery
+        .as_ref()
+        .and_then(|delivery| delivery.event.as_ref());
     let object = event.and_then(|event| event.involved_object.as_ref());
-    let about =
-        object.map_or_else(|| "an object".to_owned(), |object| format!("{} {}/{}", object.kind, object.namespace, object.name));
-    let Key { namespace, provider, reason, .. } = key;
-    format!("a notification about {about} to Provider {namespace}/{provider} is given up ({reason}): {}", letter.detail)
+    let about = object.map_or_else(
+        || "an object".to_owned(),
+        |object| format!("{} {}/{}", object.kind, object.namespace, object.name),
+    );
+    let Key {
+        namespace,
+        provider,
+        reason,
+        ..
+    } = key;
+    format!(
+        "a notification about {about} to Provider {namespace}/{provider} is given up ({reason}): {}",
+        letter.detail
+    )
 }
 
 #[cfg(test)]

@@ -12,14 +12,15 @@ use tidings_core::wire::{Circuit, DeadLetter, Outcome};
 use tidings_rules::Identity;
 
 use super::apply::{self, NotWritten};
-use crate::status::status_cache::Board;
+use super::writer::StatusWriter;
+use crate::status::event_series::{Notices, Taken, Write};
 use crate::status::ready_condition::{self, Finding};
+use crate::status::status_cache::Board;
 use crate::status::stream_reader::Read;
 use crate::status::write_queue::{Backoff, Pacer};
-use crate::status::event_series::{Notices, Taken, Write};
-use super::writer::StatusWriter;
 
-/// The first sequences of OUTCOMES and of DEAD that are not reflected yet, as far as they are known.
+/// The first sequences of OUTCOMES and of DEAD that are not reflected yet, as far as they are
+/// known.
 pub(super) type Position = (Option<u64>, Option<u64>);
 
 /// A leader's term.
@@ -51,7 +52,8 @@ impl<'a> Term<'a> {
         }
     }
 
-    /// Finds out anew what is wrong with which object; off the runtime, since notifiers are built for it.
+    /// Finds out anew what is wrong with which object; off the runtime, since notifiers are built
+    /// for it.
     pub(super) async fn look(&mut self) {
         let (rules, check) = (self.writer.rules.current(), self.writer.check.clone());
         let found = tokio::task::spawn_blocking(move || {
@@ -60,7 +62,9 @@ impl<'a> Term<'a> {
         });
         let (rules, findings): (_, HashMap<Identity, Finding>) = match found.await {
             Ok(found) => found,
-            Err(error) => return tracing::error!(%error, "finding out about rules has crashed; statuses stay as they are"),
+            Err(error) => {
+                return tracing::error!(%error, "finding out about rules has crashed; statuses stay as they are");
+            }
         };
         let catalog = &self.writer.catalog;
         let read = |identity: &Identity, uid: &str| {
@@ -68,15 +72,21 @@ impl<'a> Term<'a> {
             seen.map(|seen| seen.status.clone()).unwrap_or_default()
         };
         let (changed, gone) = self.board.find(rules.entries(), findings, read);
-        changed.iter().for_each(|identity| self.pacer.hurry(identity));
+        changed
+            .iter()
+            .for_each(|identity| self.pacer.hurry(identity));
         gone.iter().for_each(|identity| self.pacer.forget(identity));
     }
 
-    /// Looks again after the API server was asked for all anew: what was written may be lost, or can be written by now.
+    /// Looks again after the API server was asked for all anew: what was written may be lost, or
+    /// can be written by now.
     pub(super) async fn look_anew(&mut self) {
         let catalog = &self.writer.catalog;
         let read = |identity: &Identity, uid: &str| {
-            catalog.seen(identity).filter(|seen| seen.uid == uid).map(|seen| seen.status.clone())
+            catalog
+                .seen(identity)
+                .filter(|seen| seen.uid == uid)
+                .map(|seen| seen.status.clone())
         };
         for identity in self.board.read_again(read) {
             self.pacer.want(&identity, Instant::now());
@@ -87,7 +97,9 @@ impl<'a> Term<'a> {
     /// Folds an outcome.
     pub(super) fn hear(&mut self, read: &Read) {
         self.read.0 = Some(read.sequence + 1);
-        let Ok(outcome) = Outcome::decode(read.payload.clone()) else { return };
+        let Ok(outcome) = Outcome::decode(read.payload.clone()) else {
+            return;
+        };
         for identity in self.board.hear(read.sequence, &outcome, read.stored) {
             self.pacer.want(&identity, Instant::now());
         }
@@ -96,15 +108,25 @@ impl<'a> Term<'a> {
     /// Folds a dead letter of an Alert that is there.
     pub(super) fn note(&mut self, read: &Read) {
         self.read.1 = Some(read.sequence + 1);
-        let Ok(letter) = DeadLetter::decode(read.payload.clone()) else { return };
-        let alert = letter.delivery.as_ref().and_then(|delivery| delivery.alert.as_ref());
+        let Ok(letter) = DeadLetter::decode(read.payload.clone()) else {
+            return;
+        };
+        let alert = letter
+            .delivery
+            .as_ref()
+            .and_then(|delivery| delivery.alert.as_ref());
         let identity = alert.map(|alert| Identity {
             kind: "Alert".to_owned(),
             namespace: alert.namespace.clone(),
             name: alert.name.clone(),
         });
         if let Some(uid) = identity.and_then(|identity| self.board.uid(&identity)) {
-            self.notices.note(read.sequence, &letter, uid, (Timestamp::now(), Instant::now()));
+            self.notices.note(
+                read.sequence,
+                &letter,
+                uid,
+                (Timestamp::now(), Instant::now()),
+            );
         }
     }
 
@@ -119,15 +141,22 @@ impl<'a> Term<'a> {
 
     /// When there is something to write.
     pub(super) fn next(&self, now: Instant) -> Option<Instant> {
-        self.next_status(now).into_iter().chain(self.next_event(now)).min()
+        self.next_status(now)
+            .into_iter()
+            .chain(self.next_event(now))
+            .min()
     }
 
     fn next_status(&self, now: Instant) -> Option<Instant> {
-        self.pacer.when(now).map(|when| self.status_backoff.after(when))
+        self.pacer
+            .when(now)
+            .map(|when| self.status_backoff.after(when))
     }
 
     fn next_event(&self, now: Instant) -> Option<Instant> {
-        self.notices.when(now).map(|when| self.event_backoff.after(when))
+        self.notices
+            .when(now)
+            .map(|when| self.event_backoff.after(when))
     }
 
     /// Writes one status that is due, or one Event.
@@ -146,14 +175,20 @@ impl<'a> Term<'a> {
     }
 
     async fn write_status(&mut self, identity: &Identity) {
-        let Some(uid) = self.board.uid(identity).map(str::to_owned) else { return };
-        let Some(capabilities) = self.writer.catalog.capabilities() else { return };
+        let Some(uid) = self.board.uid(identity).map(str::to_owned) else {
+            return;
+        };
+        let Some(capabilities) = self.writer.catalog.capabilities() else {
+            return;
+        };
         let served = capabilities.of(&identity.kind);
         if !served.has_status {
             say_once();
             return self.board.skip(identity);
         }
-        let Some(status) = self.board.desired(identity, Timestamp::now()) else { return };
+        let Some(status) = self.board.desired(identity, Timestamp::now()) else {
+            return;
+        };
         match apply::status(&self.writer.client, served, identity, &uid, &status).await {
             Ok(()) => {
                 self.board.written(identity, &uid, status);
@@ -170,7 +205,12 @@ impl<'a> Term<'a> {
 
     async fn write_event(&mut self, taken: &Taken) {
         let is_new = matches!(taken.write, Write::Create(_));
-        let what = || format!("a Kubernetes Event on Alert {}/{}", taken.key.namespace, taken.key.alert);
+        let what = || {
+            format!(
+                "a Kubernetes Event on Alert {}/{}",
+                taken.key.namespace, taken.key.alert
+            )
+        };
         match apply::event(&self.writer.client, &taken.write).await {
             Ok(()) => {
                 self.event_backoff.succeed();
@@ -208,12 +248,19 @@ impl<'a> Term<'a> {
     }
 
     fn count(&self, outcome: &'static str) {
-        self.writer.metrics.status_writes.get_or_create(&OutcomeLabel { outcome }).inc();
+        self.writer
+            .metrics
+            .status_writes
+            .get_or_create(&OutcomeLabel { outcome })
+            .inc();
     }
 
     /// The position, where it is not the one that was kept.
     pub(super) fn moved(&self) -> Option<Position> {
-        let position = (self.board.since().or(self.read.0), self.notices.since().or(self.read.1));
+        let position = (
+            self.board.since().or(self.read.0),
+            self.notices.since().or(self.read.1),
+        );
         (position != self.kept).then_some(position)
     }
 
@@ -227,6 +274,8 @@ impl<'a> Term<'a> {
 fn say_once() {
     static SAID: AtomicBool = AtomicBool::new(false);
     if !SAID.swap(true, Ordering::Relaxed) {
-        tracing::warn!("Alerts and Providers have no status on this API server: install the CRDs of Tidings to see it there");
+        tracing::warn!(
+            "Alerts and Providers have no status on this API server: install the CRDs of Tidings to see it there"
+        );
     }
 }

@@ -11,8 +11,8 @@ use tidings_core::wire::{Circuit, Outcome};
 use tidings_rules::status_fields::{AlertStatus, CircuitState, CircuitStatus, ProviderStatus};
 use tidings_rules::{Entry, Identity};
 
-use crate::status::ready_condition::Finding;
 use crate::status::outcomes::{News, news, seconds};
+use crate::status::ready_condition::Finding;
 
 /// The type of our condition.
 const READY: &str = "Ready";
@@ -40,8 +40,9 @@ struct Object {
 }
 
 impl Board {
-    /// Takes over what was found, and tells whose condition is not as it should be, and who is no more. `read` gives the
-    /// status of an object, with this uid, that is new to us; what it says of times stays.
+    /// Takes over what was found, and tells whose condition is not as it should be, and who is no
+    /// more. `read` gives the status of an object, with this uid, that is new to us; what it
+    /// says of times stays.
     pub fn find(
         &mut self,
         entries: &[Entry],
@@ -50,25 +51,42 @@ impl Board {
     ) -> (Vec<Identity>, Vec<Identity>) {
         let mut objects = std::mem::take(&mut self.objects);
         let mut changed = Vec::new();
-        for Entry { identity, uid, generation, .. } in entries {
-            let Some(finding) = findings.remove(identity) else { continue };
+        for Entry {
+            identity,
+            uid,
+            generation,
+            ..
+        } in entries
+        {
+            let Some(finding) = findings.remove(identity) else {
+                continue;
+            };
             let known = objects.remove(identity).filter(|known| known.uid == *uid);
-            let mut object = known.unwrap_or_else(|| Object::read(uid, &finding, &read(identity, uid)));
+            let mut object =
+                known.unwrap_or_else(|| Object::read(uid, &finding, &read(identity, uid)));
             (object.generation, object.finding) = (*generation, finding);
             if !object.says_so() {
                 changed.push(identity.clone());
             }
             self.objects.insert(identity.clone(), object);
         }
-        (changed, objects.into_keys().filter(|identity| !self.objects.contains_key(identity)).collect())
+        (
+            changed,
+            objects
+                .into_keys()
+                .filter(|identity| !self.objects.contains_key(identity))
+                .collect(),
+        )
     }
 
-    /// Takes over what the statuses say now, whatever was written; and tells whose is another than was thought. `read` gives
-    /// the status of an object with this uid, where there is one.
+    /// Takes over what the statuses say now, whatever was written; and tells whose is another than
+    /// was thought. `read` gives the status of an object with this uid, where there is one.
     pub fn read_again(&mut self, read: impl Fn(&Identity, &str) -> Option<Value>) -> Vec<Identity> {
         let mut changed = Vec::new();
         for (identity, object) in &mut self.objects {
-            let Some(status) = read(identity, &object.uid) else { continue };
+            let Some(status) = read(identity, &object.uid) else {
+                continue;
+            };
             let written = own(&status);
             if written != object.written {
                 (object.condition, object.written) = (ready(&status), written);
@@ -87,7 +105,9 @@ impl Board {
     pub fn hear(&mut self, sequence: u64, outcome: &Outcome, told: Timestamp) -> Vec<Identity> {
         let mut changed = Vec::new();
         for (identity, uid, news) in news(outcome, told) {
-            let Some(object) = self.objects.get_mut(&identity) else { continue };
+            let Some(object) = self.objects.get_mut(&identity) else {
+                continue;
+            };
             if uid.is_none_or(|uid| uid == object.uid) && object.news.merge(news) {
                 object.since.get_or_insert(sequence);
                 changed.push(identity);
@@ -96,7 +116,8 @@ impl Board {
         changed
     }
 
-    /// Takes over a circuit, and says whose status it changes; true where the Provider is no longer called, or is again.
+    /// Takes over a circuit, and says whose status it changes; true where the Provider is no longer
+    /// called, or is again.
     pub fn circuit(&mut self, circuit: Circuit) -> Option<(Identity, bool)> {
         let destination = Destination::of(&circuit);
         let identity = Identity {
@@ -108,8 +129,11 @@ impl Board {
         let before = worst(circuits);
         circuits.insert(destination, circuit);
         let after = worst(circuits);
-        let is_called =
-            |circuit: &Option<CircuitStatus>| circuit.as_ref().is_none_or(|circuit| circuit.state == CircuitState::Closed);
+        let is_called = |circuit: &Option<CircuitStatus>| {
+            circuit
+                .as_ref()
+                .is_none_or(|circuit| circuit.state == CircuitState::Closed)
+        };
         let turns = is_called(&before) != is_called(&after);
         (after != before && self.objects.contains_key(&identity)).then_some((identity, turns))
     }
@@ -119,7 +143,11 @@ impl Board {
         let circuit = self.circuits.get(identity).and_then(worst);
         let object = self.objects.get_mut(identity)?;
         let condition = object.condition_at(now);
-        let News { last_match, last_delivery, last_error } = object.news.clone();
+        let News {
+            last_match,
+            last_delivery,
+            last_error,
+        } = object.news.clone();
         let (conditions, observed_generation) = (vec![condition], object.generation);
         let status = if identity.kind == "Alert" {
             serde_json::to_value(AlertStatus {
@@ -150,7 +178,11 @@ impl Board {
 
     /// The status was written so.
     pub fn written(&mut self, identity: &Identity, uid: &str, status: Value) {
-        if let Some(object) = self.objects.get_mut(identity).filter(|object| object.uid == uid) {
+        if let Some(object) = self
+            .objects
+            .get_mut(identity)
+            .filter(|object| object.uid == uid)
+        {
             object.condition = ready(&status);
             object.written = status;
             object.since = None;
@@ -166,12 +198,16 @@ impl Board {
 
     /// The sequence in OUTCOMES of the first outcome that is not written yet.
     pub fn since(&self) -> Option<u64> {
-        self.objects.values().filter_map(|object| object.since).min()
+        self.objects
+            .values()
+            .filter_map(|object| object.since)
+            .min()
     }
 }
 
 impl Object {
-    /// An object whose status was read. Its times are kept, and its condition is not ours to write anew while it is true.
+    /// An object whose status was read. Its times are kept, and its condition is not ours to write
+    /// anew while it is true.
     fn read(uid: &str, finding: &Finding, status: &Value) -> Self {
         let alert: AlertStatus = serde_json::from_value(status.clone()).unwrap_or_default();
         Self {
@@ -190,7 +226,11 @@ impl Object {
     }
 
     fn status(&self) -> &'static str {
-        if self.finding.reason.is_ready() { "True" } else { "False" }
+        if self.finding.reason.is_ready() {
+            "True"
+        } else {
+            "False"
+        }
     }
 
     /// Whether the condition that was last written is what was found.
@@ -206,14 +246,20 @@ impl Object {
 
     /// The time of transition moves only when the status does.
     fn condition_at(&self, now: Timestamp) -> Condition {
-        let same = self.condition.as_ref().filter(|condition| condition.status == self.status());
+        let same = self
+            .condition
+            .as_ref()
+            .filter(|condition| condition.status == self.status());
         Condition {
             type_: READY.to_owned(),
             status: self.status().to_owned(),
             reason: self.finding.reason.as_str().to_owned(),
             message: self.finding.message.clone(),
             observed_generation: self.generation,
-            last_transition_time: same.map_or_else(|| seconds(now), |condition| condition.last_transition_time.clone()),
+            last_transition_time: same.map_or_else(
+                || seconds(now),
+                |condition| condition.last_transition_time.clone(),
+            ),
         }
     }
 }
@@ -221,7 +267,9 @@ impl Object {
 /// The condition Ready of a status.
 fn ready(status: &Value) -> Option<Condition> {
     let conditions = status["conditions"].as_array()?;
-    let ready = conditions.iter().find(|condition| condition["type"] == READY)?;
+    let ready = conditions
+        .iter()
+        .find(|condition| condition["type"] == READY)?;
     serde_json::from_value(ready.clone()).ok()
 }
 
@@ -237,7 +285,8 @@ fn own(status: &Value) -> Value {
     own
 }
 
-/// Of all circuits of a Provider the one that is worst off: paused, open, half-open, closed; the one that lasts longest.
+/// Of all circuits of a Provider the one that is worst off: paused, open, half-open, closed; the
+/// one that lasts longest.
 fn worst(circuits: &HashMap<Destination, Circuit>) -> Option<CircuitStatus> {
     let rank = |circuit: &&Circuit| {
         let badness = match circuit.state() {
@@ -246,11 +295,16 @@ fn worst(circuits: &HashMap<Destination, Circuit>) -> Option<CircuitStatus> {
             State::HalfOpen => 1,
             State::Closed => 0,
         };
-        let time = |time: &Option<tidings_core::Timestamp>| time.map_or((0, 0), |time| (time.seconds, time.nanos));
+        let time = |time: &Option<tidings_core::Timestamp>| {
+            time.map_or((0, 0), |time| (time.seconds, time.nanos))
+        };
         (badness, time(&circuit.until), time(&circuit.since))
     };
     // One that has never opened has failed now and then, which is no news.
-    let circuit = circuits.values().filter(|circuit| circuit.since.is_some()).max_by_key(rank)?;
+    let circuit = circuits
+        .values()
+        .filter(|circuit| circuit.since.is_some())
+        .max_by_key(rank)?;
     let time = |time: Option<tidings_core::Timestamp>| -> Option<Time> {
         Some(seconds(Timestamp::new(time?.seconds, time?.nanos).ok()?))
     };
@@ -260,13 +314,20 @@ fn worst(circuits: &HashMap<Destination, Circuit>) -> Option<CircuitStatus> {
         State::HalfOpen => CircuitState::HalfOpen,
         State::Paused => CircuitState::Paused,
     };
-    let channel = circuit.channel.as_deref().filter(|channel| !channel.is_empty());
-    let reason = channel.map_or_else(|| circuit.reason.clone(), |channel| format!("channel {channel}: {}", circuit.reason));
+    let channel = circuit
+        .channel
+        .as_deref()
+        .filter(|channel| !channel.is_empty());
+    let reason = channel.map_or_else(
+        || circuit.reason.clone(),
+        |channel| format!("channel {channel}: {}", circuit.reason),
+    );
     Some(CircuitStatus {
         state,
         since: time(circuit.since),
         until: time(circuit.until),
-        reason: Some(reason).filter(|_| state != CircuitState::Closed && !circuit.reason.is_empty()),
+        reason: Some(reason)
+            .filter(|_| state != CircuitState::Closed && !circuit.reason.is_empty()),
     })
 }
 

@@ -11,8 +11,8 @@ use tidings_core::bus::Bus;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// Where nobody knows how far the last reader came: older outcomes are of little use, and an API server forgets Events
-/// after an hour.
+/// Where nobody knows how far the last reader came: older outcomes are of little use, and an API
+/// server forgets Events after an hour.
 const LOOK_BACK: Duration = Duration::from_secs(3600);
 /// Between tries to read a stream.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -30,7 +30,8 @@ pub(super) struct Read {
 /// Reads a stream from the sequence `from`, else from an hour ago, until `over`.
 ///
 /// # Guarantees
-/// Each message once and in order; after trouble it goes on where it was. A slow receiver slows the reading down.
+/// Each message once and in order; after trouble it goes on where it was. A slow receiver slows the
+/// reading down.
 pub(super) async fn follow(
     bus: &Bus,
     stream: &'static str,
@@ -44,7 +45,11 @@ pub(super) async fn follow(
             ended = follow_until_trouble(bus, stream, &mut from, &send) => ended.err().unwrap_or_else(|| "it ended".into()),
         };
         tracing::warn!(stream, %trouble, "what the statuses say of deliveries can't be read, trying again");
-        let _ = over.run_until_cancelled(tokio::time::sleep(PAUSE.mul_f64(1.0 + rand::random::<f64>()))).await;
+        let _ = over
+            .run_until_cancelled(tokio::time::sleep(
+                PAUSE.mul_f64(1.0 + rand::random::<f64>()),
+            ))
+            .await;
     }
 }
 
@@ -61,17 +66,32 @@ async fn follow_until_trouble(
     let last = stream.info().await?.state.last_sequence;
     *from = from.filter(|from| *from <= last + 1);
     let deliver_policy = match *from {
-        Some(from) => DeliverPolicy::ByStartSequence { start_sequence: from.max(1) },
-        None => DeliverPolicy::ByStartTime { start_time: time::OffsetDateTime::now_utc() - LOOK_BACK },
+        Some(from) => DeliverPolicy::ByStartSequence {
+            start_sequence: from.max(1),
+        },
+        None => DeliverPolicy::ByStartTime {
+            start_time: time::OffsetDateTime::now_utc() - LOOK_BACK,
+        },
     };
-    let config = OrderedConfig { deliver_policy, ..OrderedConfig::default() };
+    let config = OrderedConfig {
+        deliver_policy,
+        ..OrderedConfig::default()
+    };
     let mut messages = stream.create_consumer(config).await?.messages().await?;
     while let Some(message) = messages.next().await {
         let message = message?;
         let info = message.info()?;
         let (sequence, stored) = (info.stream_sequence, info.published.unix_timestamp_nanos());
         let stored = Timestamp::from_nanosecond(stored)?;
-        if send.send(Read { sequence, stored, payload: message.payload.clone() }).await.is_err() {
+        if send
+            .send(Read {
+                sequence,
+                stored,
+                payload: message.payload.clone(),
+            })
+            .await
+            .is_err()
+        {
             return Ok(());
         }
         *from = Some(sequence + 1);

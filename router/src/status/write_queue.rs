@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 pub const NEWS_EVERY: Duration = Duration::from_secs(60);
 /// All objects together: five news a second.
 const NEWS_APART: Duration = Duration::from_millis(200);
-/// Conditions are told at once, at most fifty a second: two thousand objects that are new together take 40 s.
+/// Conditions are told at once, at most fifty a second: two thousand objects that are new together
+/// take 40 s.
 const CONDITIONS_APART: Duration = Duration::from_millis(20);
 
 /// The pause after the first write that failed.
@@ -50,7 +51,11 @@ pub struct Backoff {
 impl Backoff {
     /// It has failed.
     pub fn fail(&mut self, now: Instant) {
-        self.until = Some(now + FIRST_PAUSE.saturating_mul(1 << self.failures.min(10)).min(MOST_PAUSE));
+        self.until = Some(
+            now + FIRST_PAUSE
+                .saturating_mul(1 << self.failures.min(10))
+                .min(MOST_PAUSE),
+        );
         self.failures = self.failures.saturating_add(1);
     }
 
@@ -106,12 +111,16 @@ impl<K: Clone + Eq + Hash + Ord> Pacer<K> {
         if self.waiting.contains(key) || self.due.contains_key(key) {
             return;
         }
-        let due = self.written.get(key).map_or(now, |written| (*written + NEWS_EVERY).max(now));
+        let due = self
+            .written
+            .get(key)
+            .map_or(now, |written| (*written + NEWS_EVERY).max(now));
         self.due.insert(key.clone(), due);
         self.news.insert((due, key.clone()));
     }
 
-    /// The object to write now, if there is one. It counts as written; call [`Pacer::hurry`] if it could not be.
+    /// The object to write now, if there is one. It counts as written; call [`Pacer::hurry`] if it
+    /// could not be.
     pub fn take(&mut self, now: Instant) -> Option<K> {
         if self.when(now)? > now {
             return None;
@@ -135,7 +144,10 @@ impl<K: Clone + Eq + Hash + Ord> Pacer<K> {
     /// When there is something to take.
     pub fn when(&self, now: Instant) -> Option<Instant> {
         let condition = (!self.conditions.is_empty()).then(|| self.condition_gap.opens(now));
-        let news = self.news.first().map(|(due, _)| (*due).max(self.news_gap.opens(now)));
+        let news = self
+            .news
+            .first()
+            .map(|(due, _)| (*due).max(self.news_gap.opens(now)));
         condition.into_iter().chain(news).min()
     }
 
@@ -184,7 +196,10 @@ mod tests {
         (0..1000).for_each(|key| pacer.want(&key, start));
         let taken = run(&mut pacer, start, Duration::from_secs(10));
         assert_eq!(taken.len(), 51);
-        assert!(taken.windows(2).all(|pair| pair[1].0 - pair[0].0 >= 200), "{taken:?}");
+        assert!(
+            taken.windows(2).all(|pair| pair[1].0 - pair[0].0 >= 200),
+            "{taken:?}"
+        );
     }
 
     #[test]
@@ -195,9 +210,16 @@ mod tests {
         }
         pacer.hurry(&3);
         pacer.hurry(&3);
-        assert_eq!(run(&mut pacer, start, Duration::from_secs(300)), [(0, 3), (0, 1), (200, 2)]);
+        assert_eq!(
+            run(&mut pacer, start, Duration::from_secs(300)),
+            [(0, 3), (0, 1), (200, 2)]
+        );
         pacer.want(&3, start + Duration::from_secs(1));
-        assert_eq!(pacer.when(start + Duration::from_secs(1)), Some(start + NEWS_EVERY), "it was written at 0");
+        assert_eq!(
+            pacer.when(start + Duration::from_secs(1)),
+            Some(start + NEWS_EVERY),
+            "it was written at 0"
+        );
     }
 
     #[test]
@@ -237,7 +259,10 @@ mod tests {
             pauses.push((backoff.after(now) - now).as_secs());
         }
         assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);
-        assert_eq!(backoff.after(now + Duration::from_secs(40)), now + Duration::from_secs(40));
+        assert_eq!(
+            backoff.after(now + Duration::from_secs(40)),
+            now + Duration::from_secs(40)
+        );
         backoff.succeed();
         assert_eq!(backoff.after(now), now);
     }

@@ -5,23 +5,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use kube::Client;
+use tidings_core::Destination;
 use tidings_core::bus::Bus;
 use tidings_core::bus::circuits::Circuits;
+use tidings_core::bus::streams;
 use tidings_core::runtime::health::Health;
 use tidings_core::runtime::kubernetes::lease::{Election, Leadership, identity};
 use tidings_core::runtime::metrics::Metrics;
 use tidings_core::wire::Circuit;
-use tidings_core::bus::streams;
-use tidings_core::Destination;
 use tidings_rules::Live;
 use tidings_rules::cluster::Catalog;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::status::leader_term::Term;
 use crate::status::ready_condition::CheckProvider;
 use crate::status::stream_reader::{Read, follow};
-use crate::status::leader_term::Term;
 
 /// The Lease that is held by whoever writes.
 const LEASE: &str = "tidings-status";
@@ -59,8 +59,9 @@ impl StatusWriter {
     /// Waits for the Lease, and writes while it is held, until `stop`.
     ///
     /// # Guarantees
-    /// At most one replica writes at a time. What happened while nobody did is written by the next one: news of the last
-    /// hour, or since the last holder. Nothing waits for it; routing does not need it.
+    /// At most one replica writes at a time. What happened while nobody did is written by the next
+    /// one: news of the last hour, or since the last holder. Nothing waits for it; routing does
+    /// not need it.
     pub async fn run(self, stop: CancellationToken) {
         let identity = identity();
         let election = Election {
@@ -68,10 +69,13 @@ impl StatusWriter {
             namespace: self.namespace.clone(),
             name: LEASE.to_owned(),
             identity: identity.clone(),
-            // Of no process's readiness: a router that can't write statuses routes as well as any other.
+            // Of no process's readiness: a router that can't write statuses routes as well as any
+            // other.
             check: Health::default().check("status", None),
         };
-        election.lead(&stop, |leadership| self.serve(leadership, &identity)).await;
+        election
+            .lead(&stop, |leadership| self.serve(leadership, &identity))
+            .await;
     }
 
     /// One term as the leader.
@@ -85,14 +89,27 @@ impl StatusWriter {
         let circuits = Changed::default();
         let term = Term::new(self, identity, (outcomes_from, dead_from));
         tokio::join!(
-            follow(&self.bus, streams::OUTCOMES, outcomes_from, send_outcome, over.clone()),
-            follow(&self.bus, streams::DEAD, dead_from, send_letter, over.clone()),
+            follow(
+                &self.bus,
+                streams::OUTCOMES,
+                outcomes_from,
+                send_outcome,
+                over.clone()
+            ),
+            follow(
+                &self.bus,
+                streams::DEAD,
+                dead_from,
+                send_letter,
+                over.clone()
+            ),
             self.watch_circuits(&circuits, &over),
             self.write(term, &leadership, outcomes, letters, &circuits),
         );
     }
 
-    /// Writes until the term is over. Everything that it takes in is folded at once; the term says when something is written.
+    /// Writes until the term is over. Everything that it takes in is folded at once; the term says
+    /// when something is written.
     async fn write(
         &self,
         mut term: Term<'_>,
@@ -106,7 +123,10 @@ impl StatusWriter {
         keep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         term.look().await;
         // Told by the watch too, but not before the first write.
-        self.present_circuits().await.into_iter().for_each(|circuit| term.circuit(circuit));
+        self.present_circuits()
+            .await
+            .into_iter()
+            .for_each(|circuit| term.circuit(circuit));
         while !leadership.over().is_cancelled() {
             let next = term.next(Instant::now());
             tokio::select! {
@@ -126,14 +146,22 @@ impl StatusWriter {
     /// All circuits; none where the bus can't be asked, since the watch tells them too.
     async fn present_circuits(&self) -> Vec<Circuit> {
         let asked = async { Circuits::open(&self.bus).await?.all().await };
-        let known = timeout(CIRCUITS_WITHIN, asked).await.ok().and_then(Result::ok).unwrap_or_default();
+        let known = timeout(CIRCUITS_WITHIN, asked)
+            .await
+            .ok()
+            .and_then(Result::ok)
+            .unwrap_or_default();
         known.into_iter().map(|known| known.circuit).collect()
     }
 
     async fn watch_circuits(&self, changed: &Changed, over: &CancellationToken) {
         while !over.is_cancelled() {
             match Circuits::open(&self.bus).await {
-                Ok(circuits) => circuits.watch(over.clone(), |known| changed.put(known.circuit)).await,
+                Ok(circuits) => {
+                    circuits
+                        .watch(over.clone(), |known| changed.put(known.circuit))
+                        .await
+                }
                 Err(error) => {
                     tracing::warn!(%error, "the circuits can't be watched, trying again");
                     let _ = over.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
@@ -143,12 +171,17 @@ impl StatusWriter {
     }
 }
 
-/// Writes how far the streams are reflected, where that has moved: along with a renewal of the Lease, so to say.
+/// Writes how far the streams are reflected, where that has moved: along with a renewal of the
+/// Lease, so to say.
 async fn keep_position(term: &mut Term<'_>, leadership: &Leadership) {
-    let Some((outcomes, dead)) = term.moved() else { return };
+    let Some((outcomes, dead)) = term.moved() else {
+        return;
+    };
     let position = [(OUTCOMES_POSITION, outcomes), (DEAD_POSITION, dead)];
-    let annotations: BTreeMap<_, _> =
-        position.into_iter().filter_map(|(key, from)| Some((key.to_owned(), from?.to_string()))).collect();
+    let annotations: BTreeMap<_, _> = position
+        .into_iter()
+        .filter_map(|(key, from)| Some((key.to_owned(), from?.to_string())))
+        .collect();
     match leadership.annotate(annotations).await {
         Ok(()) => term.kept((outcomes, dead)),
         Err(error) => tracing::debug!(%error, "the position of the statuses was not kept"),
@@ -164,7 +197,10 @@ struct Changed {
 
 impl Changed {
     fn put(&self, circuit: Circuit) {
-        self.circuits.lock().unwrap_or_else(PoisonError::into_inner).insert(Destination::of(&circuit), circuit);
+        self.circuits
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(Destination::of(&circuit), circuit);
         self.notify.notify_one();
     }
 

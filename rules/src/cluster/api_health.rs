@@ -1,4 +1,5 @@
-//! Whether the API server can be had: what has failed lately, and what of it has not been heard of since.
+//! Whether the API server can be had: what has failed lately, and what of it has not been heard of
+//! since.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,8 +8,9 @@ use tokio::time::Instant;
 
 use crate::problem::{Problem, Severity};
 
-/// A watch that fails tries again within [`super::watch::LONGEST_PAUSE`]. One that has been silent for longer, while the
-/// API server answers, is under way again: a watch on which nothing happens can't say so itself.
+/// A watch that fails tries again within [`super::watch::LONGEST_PAUSE`]. One that has been silent
+/// for longer, while the API server answers, is under way again: a watch on which nothing happens
+/// can't say so itself.
 const SILENCE: Duration = super::watch::LONGEST_PAUSE.saturating_mul(2);
 
 /// The connection to the API server.
@@ -40,12 +42,16 @@ impl Link {
         self.troubles.remove(part);
     }
 
-    /// The API server has answered that it is at a version. Whether it was thrown back to an earlier state: then watches
-    /// that go on from a later one tell nothing.
+    /// The API server has answered that it is at a version. Whether it was thrown back to an
+    /// earlier state: then watches that go on from a later one tell nothing.
     pub(super) fn answered(&mut self, version: u64, now: Instant) -> bool {
         self.troubles.retain(|_, (_, when)| now < *when + SILENCE);
         let went_back = version < self.floor;
-        self.newest = if went_back { version } else { self.newest.max(version) };
+        self.newest = if went_back {
+            version
+        } else {
+            self.newest.max(version)
+        };
         self.floor = self.newest;
         went_back
     }
@@ -53,7 +59,11 @@ impl Link {
     /// What is wrong, for people.
     pub(super) fn problem(&self, loaded: bool) -> Option<Problem> {
         let (part, (why, _)) = self.troubles.first_key_value()?;
-        let consequence = if loaded { "the last rules stay in force" } else { "there are no rules yet" };
+        let consequence = if loaded {
+            "the last rules stay in force"
+        } else {
+            "there are no rules yet"
+        };
         Some(Problem {
             file: None,
             line: None,
@@ -75,7 +85,10 @@ mod tests {
         link.fail("the watch of Alerts", "refused".into(), start);
         link.answered(1, start + SILENCE / 2);
         let problem = link.problem(true).unwrap().to_string();
-        assert_eq!(problem, "the watch of Alerts: refused; the last rules stay in force, and it is tried again");
+        assert_eq!(
+            problem,
+            "the watch of Alerts: refused; the last rules stay in force, and it is tried again"
+        );
         link.answered(1, start + SILENCE);
         assert_eq!(link.problem(true), None);
     }

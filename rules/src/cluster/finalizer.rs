@@ -1,4 +1,5 @@
-//! Lets go of Alerts and Providers whose deletion waits for notification-controller, which may be gone for good.
+//! Lets go of Alerts and Providers whose deletion waits for notification-controller, which may be
+//! gone for good.
 
 use std::collections::HashSet;
 
@@ -11,11 +12,12 @@ use serde_json::json;
 use tidings_core::runtime::failpoint;
 use tokio::time::timeout;
 
-use crate::cluster::discovery::{Capabilities, Served};
 use super::watch::{self, ANSWER_WITHIN};
+use crate::cluster::discovery::{Capabilities, Served};
 use crate::object::Identity;
 
-/// What notification-controller puts on Providers, and once put on Alerts. It guards nothing but a cache of its own.
+/// What notification-controller puts on Providers, and once put on Alerts. It guards nothing but a
+/// cache of its own.
 const FINALIZER: &str = "finalizers.fluxcd.io";
 
 /// An object whose deletion waits for that controller.
@@ -44,20 +46,37 @@ pub(super) type Ended = (Waiting, Result<(), Error>);
 impl Waiting {
     /// Of an object that is being deleted, and waits for these.
     pub(super) fn new(identity: Identity, uid: String, finalizers: &[String]) -> Option<Self> {
-        let place = finalizers.iter().position(|finalizer| finalizer == FINALIZER)?;
-        Some(Self { identity, uid, place })
+        let place = finalizers
+            .iter()
+            .position(|finalizer| finalizer == FINALIZER)?;
+        Some(Self {
+            identity,
+            uid,
+            place,
+        })
     }
 
-    /// Takes this one finalizer away, if the object and the finalizer are still the ones that were seen. Somebody else
-    /// may have been first: then there is nothing to do.
+    /// Takes this one finalizer away, if the object and the finalizer are still the ones that were
+    /// seen. Somebody else may have been first: then there is nothing to do.
     ///
     /// # Errors
     /// The API server does not answer, or does not allow it.
     async fn release(&self, client: &Client, served: &Served) -> Result<(), Error> {
-        let api = Api::<DynamicObject>::namespaced_with(client.clone(), &self.identity.namespace, &served.resource);
+        let api = Api::<DynamicObject>::namespaced_with(
+            client.clone(),
+            &self.identity.namespace,
+            &served.resource,
+        );
         let operations = serde_json::from_value(self.operations()).map_err(Error::SerdeError)?;
         failpoint::reach("router:releasing");
-        match api.patch(&self.identity.name, &PatchParams::default(), &Patch::Json::<()>(operations)).await {
+        match api
+            .patch(
+                &self.identity.name,
+                &PatchParams::default(),
+                &Patch::Json::<()>(operations),
+            )
+            .await
+        {
             Ok(_) => {
                 failpoint::reach("router:released");
                 tracing::info!(object = %self.identity, "removed the finalizer {FINALIZER}, for which its deletion waited");
@@ -84,7 +103,11 @@ impl Waiting {
 impl Releases {
     /// None yet.
     pub(super) fn new(are_wanted: bool) -> Self {
-        Self { are_wanted, running: FuturesUnordered::new(), failed: HashSet::new() }
+        Self {
+            are_wanted,
+            running: FuturesUnordered::new(),
+            failed: HashSet::new(),
+        }
     }
 
     /// Whether the next one may begin.
@@ -94,10 +117,15 @@ impl Releases {
 
     /// Begins to release an object.
     pub(super) fn begin(&mut self, waiting: Waiting, client: &Client, capabilities: &Capabilities) {
-        let (client, served) = (client.clone(), capabilities.of(&waiting.identity.kind).clone());
+        let (client, served) = (
+            client.clone(),
+            capabilities.of(&waiting.identity.kind).clone(),
+        );
         let release = async move {
             let late = |_| Err(Error::Service("it has not been answered in time".into()));
-            let released = timeout(ANSWER_WITHIN, waiting.release(&client, &served)).await.unwrap_or_else(late);
+            let released = timeout(ANSWER_WITHIN, waiting.release(&client, &served))
+                .await
+                .unwrap_or_else(late);
             (waiting, released)
         };
         self.running.push(release.boxed());
@@ -116,7 +144,11 @@ impl Releases {
         };
         let (object, error) = (waiting.identity.to_string(), watch::sentence(&error));
         if self.failed.insert(waiting) {
-            tracing::warn!(object, error, "its deletion waits for a finalizer that can't be removed; it is tried again");
+            tracing::warn!(
+                object,
+                error,
+                "its deletion waits for a finalizer that can't be removed; it is tried again"
+            );
         }
     }
 }
@@ -132,7 +164,11 @@ mod tests {
     use crate::object::GROUP;
 
     fn waiting(finalizers: [&str; 2]) -> Option<Waiting> {
-        let identity = Identity { kind: "Alert".into(), namespace: "apps".into(), name: "a".into() };
+        let identity = Identity {
+            kind: "Alert".into(),
+            namespace: "apps".into(),
+            name: "a".into(),
+        };
         Waiting::new(identity, "u".into(), &finalizers.map(str::to_owned))
     }
 
@@ -140,25 +176,52 @@ mod tests {
     fn only_the_finalizer_of_notification_controller_is_taken_away() {
         assert_eq!(waiting(["example.org/a", "example.org/b"]), None);
         let operations = waiting(["example.org/a", FINALIZER]).unwrap().operations();
-        assert_eq!(operations[1], json!({"op": "test", "path": "/metadata/finalizers/1", "value": FINALIZER}));
-        assert_eq!(operations[2], json!({"op": "remove", "path": "/metadata/finalizers/1"}));
+        assert_eq!(
+            operations[1],
+            json!({"op": "test", "path": "/metadata/finalizers/1", "value": FINALIZER})
+        );
+        assert_eq!(
+            operations[2],
+            json!({"op": "remove", "path": "/metadata/finalizers/1"})
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_release_that_nobody_answers_makes_room_for_the_next_one() {
         // Connections are taken by the kernel, and nobody reads from them.
         let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-        let client = Client::try_from(Config::new(format!("http://{}", silent.local_addr().unwrap()).parse().unwrap())).unwrap();
+        let client = Client::try_from(Config::new(
+            format!("http://{}", silent.local_addr().unwrap())
+                .parse()
+                .unwrap(),
+        ))
+        .unwrap();
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(GROUP, "v1beta3", "Alert"));
-        let served = Served { resource, has_status: true };
-        let capabilities = Capabilities { alerts: served.clone(), providers: served };
+        let served = Served {
+            resource,
+            has_status: true,
+        };
+        let capabilities = Capabilities {
+            alerts: served.clone(),
+            providers: served,
+        };
         let mut releases = Releases::new(true);
-        releases.begin(waiting([FINALIZER, "example.org/b"]).unwrap(), &client, &capabilities);
+        releases.begin(
+            waiting([FINALIZER, "example.org/b"]).unwrap(),
+            &client,
+            &capabilities,
+        );
         assert!(!releases.is_free());
-        let ended = timeout(ANSWER_WITHIN * 2, releases.next()).await.expect("it ends").expect("it had begun");
+        let ended = timeout(ANSWER_WITHIN * 2, releases.next())
+            .await
+            .expect("it ends")
+            .expect("it had begun");
         assert!(ended.1.is_err());
         releases.take(ended);
         assert!(releases.is_free());
-        assert!(!Releases::new(false).is_free(), "where none are wanted none begin");
+        assert!(
+            !Releases::new(false).is_free(),
+            "where none are wanted none begin"
+        );
     }
 }

@@ -13,15 +13,15 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::catalog::Catalog;
-use crate::cluster::api_health::Link;
-use crate::cluster::references::Answer;
-use crate::cluster::debounce::Pace;
-use crate::cluster::object::core_object;
-use crate::cluster::finalizer::Releases;
-use crate::cluster::discovery::Capabilities;
 use super::state::State;
 use super::watch::{self, ANSWER_WITHIN, LONGEST_PAUSE, Probe, Source, Told};
 use super::{Cluster, Scope};
+use crate::cluster::api_health::Link;
+use crate::cluster::debounce::Pace;
+use crate::cluster::discovery::Capabilities;
+use crate::cluster::finalizer::Releases;
+use crate::cluster::object::core_object;
+use crate::cluster::references::Answer;
 use crate::live::{Live, log_changes};
 use crate::object::Identity;
 use crate::problem::Problem;
@@ -31,13 +31,14 @@ const MOST_READS: usize = 16;
 /// What the API server as a whole is called when it does not answer.
 const SERVER: &str = "the API server";
 
-/// Keeps the rules as the API server has them, until it is told to stop. Logs each problem once when it appears, and once
-/// when it is mended.
+/// Keeps the rules as the API server has them, until it is told to stop. Logs each problem once
+/// when it appears, and once when it is mended.
 ///
 /// # Guarantees
-/// A change is in force within a second of its telling, and is put in force together with others that come with it.
-/// While the API server is away, what was in force stays in force. Before all has been listed once, and all Secrets and
-/// ConfigMaps that are named have been read once, nothing is in force; one that the API server refuses counts as read. Safe to cancel at each `.await`.
+/// A change is in force within a second of its telling, and is put in force together with others
+/// that come with it. While the API server is away, what was in force stays in force. Before all
+/// has been listed once, and all Secrets and ConfigMaps that are named have been read once, nothing
+/// is in force; one that the API server refuses counts as read. Safe to cancel at each `.await`.
 pub async fn follow(cluster: Cluster, live: Arc<Live>, stop: CancellationToken) {
     let mut follower = Follower::new(cluster, live);
     tokio::select! {
@@ -67,7 +68,14 @@ type Read = Result<Option<DynamicObject>, Error>;
 
 impl Follower {
     fn new(cluster: Cluster, live: Arc<Live>) -> Self {
-        let Cluster { client, scope, kinds, options, releases, catalog } = cluster;
+        let Cluster {
+            client,
+            scope,
+            kinds,
+            options,
+            releases,
+            catalog,
+        } = cluster;
         Self {
             client,
             scope,
@@ -114,7 +122,10 @@ impl Follower {
 
     /// Starts all watches anew. What is known counts until they have told otherwise.
     fn begin(&mut self, capabilities: &Capabilities) {
-        let is_news = self.catalog.capabilities().is_none_or(|known| *known != *capabilities);
+        let is_news = self
+            .catalog
+            .capabilities()
+            .is_none_or(|known| *known != *capabilities);
         if is_news && !(capabilities.alerts.has_status && capabilities.providers.has_status) {
             tracing::warn!(
                 "the CRDs of Alert and Provider here are Flux's own: rules work, without our extensions to them and without \
@@ -123,14 +134,23 @@ impl Follower {
         }
         self.catalog.set_capabilities(capabilities.clone());
         self.watches = SelectAll::new();
-        let sources: Vec<_> = ["Alert", "Provider"].into_iter().flat_map(|kind| self.scope.sources(kind)).collect();
+        let sources: Vec<_> = ["Alert", "Provider"]
+            .into_iter()
+            .flat_map(|kind| self.scope.sources(kind))
+            .collect();
         self.state.expect(&sources);
         for source in sources {
             let served = capabilities.of(source.kind);
-            self.watches.push(watch::rules(&self.client, source, served, self.scope.label_selector.as_deref()));
+            self.watches.push(watch::rules(
+                &self.client,
+                source,
+                served,
+                self.scope.label_selector.as_deref(),
+            ));
         }
         for source in &self.watched {
-            self.watches.push(watch::hints(&self.client, source.clone()));
+            self.watches
+                .push(watch::hints(&self.client, source.clone()));
         }
     }
 
@@ -165,7 +185,8 @@ impl Follower {
         let changed = match told {
             Told::Rule(source, event) => {
                 if let Event::Apply(object) | Event::Delete(object) = event.as_ref() {
-                    self.link.told(watch::number(object.metadata.resource_version.as_deref()));
+                    self.link
+                        .told(watch::number(object.metadata.resource_version.as_deref()));
                 }
                 let served = capabilities.of(source.kind);
                 self.state.rule(source, *event, served, &self.catalog)
@@ -190,11 +211,17 @@ impl Follower {
         let answer = match read {
             Ok(Some(object)) => {
                 let version = object.metadata.resource_version.clone().unwrap_or_default();
-                Answer::There { version, checked: Box::new(self.state.check(&core_object(identity, object))) }
+                Answer::There {
+                    version,
+                    checked: Box::new(self.state.check(&core_object(identity, object))),
+                }
             }
             Ok(None) => Answer::Missing,
-            // Also where it fails for this one alone: what can't be decrypted holds no other rule up.
-            Err(Error::Api(status)) if status.message.is_empty() => Answer::Refused(format!("{} {}", status.code, status.reason)),
+            // Also where it fails for this one alone: what can't be decrypted holds no other rule
+            // up.
+            Err(Error::Api(status)) if status.message.is_empty() => {
+                Answer::Refused(format!("{} {}", status.code, status.reason))
+            }
             Err(Error::Api(status)) => Answer::Refused(status.message.clone()),
             Err(error) => Answer::Failed(watch::sentence(&error)),
         };
@@ -223,7 +250,9 @@ impl Follower {
             self.read_stale();
         }
         if went_back {
-            tracing::warn!("the API server has gone back to an earlier state: everything is read anew");
+            tracing::warn!(
+                "the API server has gone back to an earlier state: everything is read anew"
+            );
             self.state.named.doubt();
             self.read_stale();
         }
@@ -260,12 +289,22 @@ impl Follower {
     }
 
     fn read_stale(&mut self) {
-        for identity in self.state.named.take_stale(MOST_READS.saturating_sub(self.reads.len())) {
+        for identity in self
+            .state
+            .named
+            .take_stale(MOST_READS.saturating_sub(self.reads.len()))
+        {
             let resource = watch::core_resource(&identity.kind);
-            let api = Api::<DynamicObject>::namespaced_with(self.client.clone(), &identity.namespace, &resource);
+            let api = Api::<DynamicObject>::namespaced_with(
+                self.client.clone(),
+                &identity.namespace,
+                &resource,
+            );
             let read = async move {
                 let late = |_| Err(Error::Service("it has not been answered in time".into()));
-                let read = timeout(ANSWER_WITHIN, api.get_opt(&identity.name)).await.unwrap_or_else(late);
+                let read = timeout(ANSWER_WITHIN, api.get_opt(&identity.name))
+                    .await
+                    .unwrap_or_else(late);
                 (identity, read)
             };
             self.reads.push(read.boxed());
@@ -274,7 +313,8 @@ impl Follower {
 
     /// Says what is wrong now: to those who ask, and in the log.
     fn tell(&mut self) {
-        self.live.set_source_problem(self.link.problem(self.live.loaded()));
+        self.live
+            .set_source_problem(self.link.problem(self.live.loaded()));
         self.known = log_changes(std::mem::take(&mut self.known), self.live.problems());
     }
 }

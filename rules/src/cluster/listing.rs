@@ -26,14 +26,31 @@ impl Listing {
     }
 
     /// An object is there, as this object with this digest. Whether the rules have changed.
-    pub(super) fn put(&mut self, object: &Object, digest: String, check: impl FnOnce(&Object) -> Checked) -> bool {
+    pub(super) fn put(
+        &mut self,
+        object: &Object,
+        digest: String,
+        check: impl FnOnce(&Object) -> Checked,
+    ) -> bool {
         let identity = object.identity();
-        if let Some(held) = self.held.get(&identity).filter(|held| held.digest == digest) {
-            let known = Held { digest, checked: held.checked.clone() };
-            self.fresh.as_mut().map(|fresh| fresh.insert(identity, known));
+        if let Some(held) = self
+            .held
+            .get(&identity)
+            .filter(|held| held.digest == digest)
+        {
+            let known = Held {
+                digest,
+                checked: held.checked.clone(),
+            };
+            self.fresh
+                .as_mut()
+                .map(|fresh| fresh.insert(identity, known));
             return false;
         }
-        let held = Held { digest, checked: check(object) };
+        let held = Held {
+            digest,
+            checked: check(object),
+        };
         match &mut self.fresh {
             Some(fresh) => drop(fresh.insert(identity, held)),
             None => drop(self.held.insert(identity, held)),
@@ -52,14 +69,23 @@ impl Listing {
         }
     }
 
-    /// The list is over: what it did not hold is gone. Whether the rules have changed, and who is gone.
+    /// The list is over: what it did not hold is gone. Whether the rules have changed, and who is
+    /// gone.
     pub(super) fn finish(&mut self) -> (bool, Vec<Identity>) {
         let Some(fresh) = self.fresh.take() else {
             return (false, Vec::new());
         };
-        let gone: Vec<_> = self.held.keys().filter(|identity| !fresh.contains_key(identity)).cloned().collect();
-        let is_known =
-            |(identity, held): (&Identity, &Held)| self.held.get(identity).is_some_and(|old| old.digest == held.digest);
+        let gone: Vec<_> = self
+            .held
+            .keys()
+            .filter(|identity| !fresh.contains_key(identity))
+            .cloned()
+            .collect();
+        let is_known = |(identity, held): (&Identity, &Held)| {
+            self.held
+                .get(identity)
+                .is_some_and(|old| old.digest == held.digest)
+        };
         let changed = !self.complete || !gone.is_empty() || !fresh.iter().all(is_known);
         (self.held, self.complete) = (fresh, true);
         (changed, gone)
@@ -95,11 +121,18 @@ mod tests {
     }
 
     fn identity(name: &str) -> Identity {
-        Identity { kind: "Secret".into(), namespace: "apps".into(), name: name.into() }
+        Identity {
+            kind: "Secret".into(),
+            namespace: "apps".into(),
+            name: name.into(),
+        }
     }
 
     fn names(listing: &Listing) -> Vec<String> {
-        let mut names: Vec<_> = listing.checked().map(|checked| checked.identity.name.clone()).collect();
+        let mut names: Vec<_> = listing
+            .checked()
+            .map(|checked| checked.identity.name.clone())
+            .collect();
         names.sort();
         names
     }
@@ -111,11 +144,19 @@ mod tests {
         assert_eq!(put(&mut listing, "a", "1"), (false, true));
         assert!(!listing.is_complete());
         assert_eq!(listing.finish(), (true, vec![]));
-        assert_eq!(put(&mut listing, "a", "1"), (false, false), "a write to its status");
+        assert_eq!(
+            put(&mut listing, "a", "1"),
+            (false, false),
+            "a write to its status"
+        );
         assert_eq!(put(&mut listing, "a", "2"), (true, true));
         listing.begin();
         assert_eq!(put(&mut listing, "a", "2"), (false, false));
-        assert_eq!(listing.finish(), (false, vec![]), "a list that says what is known");
+        assert_eq!(
+            listing.finish(),
+            (false, vec![]),
+            "a list that says what is known"
+        );
     }
 
     #[test]
@@ -131,7 +172,11 @@ mod tests {
         assert_eq!(names(&listing), ["a", "b"], "until then, what was");
         listing.begin();
         put(&mut listing, "b", "1");
-        assert_eq!(listing.finish(), (true, vec![identity("a")]), "a list that was broken off does not count");
+        assert_eq!(
+            listing.finish(),
+            (true, vec![identity("a")]),
+            "a list that was broken off does not count"
+        );
         assert_eq!(names(&listing), ["b"]);
     }
 

@@ -1,7 +1,7 @@
 //! The Secrets and ConfigMaps that rules name: what they hold, and which of them must be read.
 //!
-//! A watch of metadata only hints that something has changed. What an object holds is always read by its name, so that
-//! no other object is read.
+//! A watch of metadata only hints that something has changed. What an object holds is always read
+//! by its name, so that no other object is read.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,9 +9,11 @@ use crate::check::{Checked, Resource};
 use crate::object::Identity;
 use crate::template::Template;
 
-/// The longest name that an object can have (Kubernetes: Object Names and IDs, DNS subdomain names).
+/// The longest name that an object can have (Kubernetes: Object Names and IDs, DNS subdomain
+/// names).
 const LONGEST_NAME: usize = 253;
-/// The most retries that pass over one that may not be read: at one each 5 s, it is read every 5 min.
+/// The most retries that pass over one that may not be read: at one each 5 s, it is read every 5
+/// min.
 const MOST_PASSED: u32 = 59;
 
 /// All that are named.
@@ -72,7 +74,13 @@ impl Named {
 
     /// The kinds that are named.
     pub(super) fn kinds(&self) -> HashSet<&'static str> {
-        let kind = |identity: &Identity| if identity.kind == "Secret" { "Secret" } else { "ConfigMap" };
+        let kind = |identity: &Identity| {
+            if identity.kind == "Secret" {
+                "Secret"
+            } else {
+                "ConfigMap"
+            }
+        };
         self.0.keys().map(kind).collect()
     }
 
@@ -98,11 +106,28 @@ impl Named {
     }
 
     /// A watch has listed all there are of a kind in a namespace, or in all.
-    pub(super) fn listed(&mut self, kind: &str, namespace: Option<&str>, listed: &HashSet<Identity>) -> bool {
-        let in_scope =
-            |identity: &&Identity| identity.kind == kind && namespace.is_none_or(|namespace| identity.namespace == namespace);
-        let unlisted: Vec<_> = self.0.keys().filter(in_scope).filter(|identity| !listed.contains(identity)).cloned().collect();
-        unlisted.iter().filter(|identity| self.hint(identity, None)).count() > 0
+    pub(super) fn listed(
+        &mut self,
+        kind: &str,
+        namespace: Option<&str>,
+        listed: &HashSet<Identity>,
+    ) -> bool {
+        let in_scope = |identity: &&Identity| {
+            identity.kind == kind
+                && namespace.is_none_or(|namespace| identity.namespace == namespace)
+        };
+        let unlisted: Vec<_> = self
+            .0
+            .keys()
+            .filter(in_scope)
+            .filter(|identity| !listed.contains(identity))
+            .cloned()
+            .collect();
+        unlisted
+            .iter()
+            .filter(|identity| self.hint(identity, None))
+            .count()
+            > 0
     }
 
     /// All are read again: nothing that is known of them can be relied on.
@@ -110,7 +135,8 @@ impl Named {
         self.0.values_mut().for_each(Entry::doubt);
     }
 
-    /// What could not be read is tried again: what was refused more and more seldom. Whether anything is to be read.
+    /// What could not be read is tried again: what was refused more and more seldom. Whether
+    /// anything is to be read.
     pub(super) fn try_again(&mut self) -> bool {
         for entry in self.0.values_mut().filter(|entry| entry.trouble.is_some()) {
             match entry.passes.checked_sub(1) {
@@ -123,7 +149,11 @@ impl Named {
 
     /// Which to read now, at most so many. Each is to be answered by [`Named::put`].
     pub(super) fn take_stale(&mut self, most: usize) -> Vec<Identity> {
-        let stale = self.0.iter_mut().filter(|(_, entry)| entry.stale && !entry.reading).take(most);
+        let stale = self
+            .0
+            .iter_mut()
+            .filter(|(_, entry)| entry.stale && !entry.reading)
+            .take(most);
         stale
             .map(|(identity, entry)| {
                 (entry.reading, entry.stale) = (true, false);
@@ -151,7 +181,10 @@ impl Named {
             // What was known stays in force.
             Answer::Refused(_) | Answer::Failed(_) => return told,
         };
-        let same = entry.known.as_ref().is_some_and(|old| old.holds_the_same(&known));
+        let same = entry
+            .known
+            .as_ref()
+            .is_some_and(|old| old.holds_the_same(&known));
         entry.known = Some(known);
         told || !same
     }
@@ -176,18 +209,29 @@ impl Named {
 
     /// What can't be read, each with the reason, in no order.
     pub(super) fn troubles(&self) -> impl Iterator<Item = (&Identity, &str)> {
-        self.0.iter().filter_map(|(identity, entry)| Some((identity, entry.trouble.as_deref()?)))
+        self.0
+            .iter()
+            .filter_map(|(identity, entry)| Some((identity, entry.trouble.as_deref()?)))
     }
 }
 
 impl Entry {
     fn new(identity: &Identity) -> Self {
         if is_possible(&identity.name) {
-            return Self { stale: true, ..Self::default() };
+            return Self {
+                stale: true,
+                ..Self::default()
+            };
         }
         let kind = &identity.kind;
-        let why = format!("no {kind} can have this name: 1 to {LONGEST_NAME} of a-z, 0-9, '-' and '.' (a DNS-1123 subdomain)");
-        Self { known: Some(Known::Impossible), trouble: Some(why), ..Self::default() }
+        let why = format!(
+            "no {kind} can have this name: 1 to {LONGEST_NAME} of a-z, 0-9, '-' and '.' (a DNS-1123 subdomain)"
+        );
+        Self {
+            known: Some(Known::Impossible),
+            trouble: Some(why),
+            ..Self::default()
+        }
     }
 
     /// It is to be read again.
@@ -197,8 +241,15 @@ impl Entry {
 
     /// Each refusal in a row doubles the time to the next retry.
     fn rest(&mut self, answer: &Answer) {
-        self.refusals = if matches!(answer, Answer::Refused(_)) { self.refusals + 1 } else { 0 };
-        self.passes = self.refusals.checked_sub(1).map_or(0, |before| ((1 << before.min(6)) - 1).min(MOST_PASSED));
+        self.refusals = if matches!(answer, Answer::Refused(_)) {
+            self.refusals + 1
+        } else {
+            0
+        };
+        self.passes = self
+            .refusals
+            .checked_sub(1)
+            .map_or(0, |before| ((1 << before.min(6)) - 1).min(MOST_PASSED));
     }
 }
 
@@ -208,7 +259,9 @@ fn is_possible(name: &str) -> bool {
     let is_label = |label: &[u8]| {
         let ends = [label.first(), label.last()];
         ends.into_iter().all(|end| end.is_some_and(is_alphanumeric))
-            && label.iter().all(|byte| is_alphanumeric(byte) || *byte == b'-')
+            && label
+                .iter()
+                .all(|byte| is_alphanumeric(byte) || *byte == b'-')
     };
     name.len() <= LONGEST_NAME && name.as_bytes().split(|byte| *byte == b'.').all(is_label)
 }
@@ -236,13 +289,29 @@ pub(super) fn names(resource: &Resource) -> Vec<Identity> {
     let (namespace, secrets, template) = match resource {
         Resource::Alert(alert) => (&alert.namespace, [None, None, None], &alert.template),
         Resource::Provider(provider) => {
-            let secrets = [&provider.secret, &provider.cert_secret, &provider.proxy_secret];
-            (&provider.namespace, secrets.map(Option::as_ref), &provider.template)
+            let secrets = [
+                &provider.secret,
+                &provider.cert_secret,
+                &provider.proxy_secret,
+            ];
+            (
+                &provider.namespace,
+                secrets.map(Option::as_ref),
+                &provider.template,
+            )
         }
         Resource::Secret(_) | Resource::ConfigMap(_) => return Vec::new(),
     };
-    let identity = |kind: &str, name: &String| Identity { kind: kind.into(), namespace: namespace.clone(), name: name.clone() };
-    let mut names: Vec<_> = secrets.into_iter().flatten().map(|name| identity("Secret", name)).collect();
+    let identity = |kind: &str, name: &String| Identity {
+        kind: kind.into(),
+        namespace: namespace.clone(),
+        name: name.clone(),
+    };
+    let mut names: Vec<_> = secrets
+        .into_iter()
+        .flatten()
+        .map(|name| identity("Secret", name))
+        .collect();
     if let Some(Template::ConfigMap { name, .. }) = template {
         names.push(identity("ConfigMap", name));
     }

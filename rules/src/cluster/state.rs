@@ -7,12 +7,12 @@ use kube::runtime::watcher::Event;
 
 use super::catalog::Catalog;
 use super::listing::Listing;
-use crate::cluster::references::{Named, names};
-use crate::cluster::object::Reading;
-use crate::cluster::finalizer::Waiting;
-use crate::cluster::discovery::Served;
 use super::watch::Source;
 use crate::check::{Checked, Options, check_one};
+use crate::cluster::discovery::Served;
+use crate::cluster::finalizer::Waiting;
+use crate::cluster::object::Reading;
+use crate::cluster::references::{Named, names};
 use crate::kind::Kinds;
 use crate::last_good::LastGood;
 use crate::object::{Identity, Object};
@@ -24,7 +24,8 @@ pub(super) struct State {
     kinds: Kinds,
     options: Options,
     listings: BTreeMap<Source, Listing>,
-    /// What lists of Secrets and ConfigMaps that are under way have held so far, of those that are named.
+    /// What lists of Secrets and ConfigMaps that are under way have held so far, of those that are
+    /// named.
     listed: HashMap<Source, HashSet<Identity>>,
     pub(super) named: Named,
     good: LastGood,
@@ -66,18 +67,28 @@ impl State {
     }
 
     /// Takes what a watch of Alerts or Providers has told. Whether the rules have changed.
-    pub(super) fn rule(&mut self, source: Source, event: Event<DynamicObject>, served: &Served, catalog: &Catalog) -> bool {
+    pub(super) fn rule(
+        &mut self,
+        source: Source,
+        event: Event<DynamicObject>,
+        served: &Served,
+        catalog: &Catalog,
+    ) -> bool {
         let listing = self.listings.entry(source.clone()).or_default();
         match event {
             Event::Init => {
                 listing.begin();
-                self.leaving.values_mut().filter(|leaving| leaving.source == source).for_each(|leaving| leaving.fresh = false);
+                self.leaving
+                    .values_mut()
+                    .filter(|leaving| leaving.source == source)
+                    .for_each(|leaving| leaving.fresh = false);
                 false
             }
             Event::InitDone => {
                 let (changed, gone) = listing.finish();
                 gone.iter().for_each(|identity| catalog.remove(identity));
-                self.leaving.retain(|_, leaving| leaving.fresh || leaving.source != source);
+                self.leaving
+                    .retain(|_, leaving| leaving.fresh || leaving.source != source);
                 catalog.listed();
                 changed
             }
@@ -88,7 +99,12 @@ impl State {
                 listing.remove(&identity)
             }
             Event::Apply(object) | Event::InitApply(object) => {
-                let Reading { object, digest, seen, leaving } = Reading::new(object, served);
+                let Reading {
+                    object,
+                    digest,
+                    seen,
+                    leaving,
+                } = Reading::new(object, served);
                 let identity = object.identity();
                 // What is being deleted counts as deleted.
                 if let Some(finalizers) = leaving {
@@ -96,7 +112,12 @@ impl State {
                     let changed = listing.remove(&identity);
                     match Waiting::new(identity.clone(), seen.uid, &finalizers) {
                         Some(waiting) => {
-                            let leaving = Leaving { waiting, source, tried: false, fresh: true };
+                            let leaving = Leaving {
+                                waiting,
+                                source,
+                                tried: false,
+                                fresh: true,
+                            };
                             drop(self.leaving.insert(identity, leaving));
                         }
                         // It waits for others only.
@@ -106,7 +127,9 @@ impl State {
                 }
                 self.leaving.remove(&identity);
                 catalog.put(identity, seen);
-                listing.put(&object, digest, |object| check_one(object, self.kinds, &self.options))
+                listing.put(&object, digest, |object| {
+                    check_one(object, self.kinds, &self.options)
+                })
             }
         }
     }
@@ -121,13 +144,17 @@ impl State {
             Event::InitApply((identity, version)) => {
                 let stale = self.named.hint(&identity, Some(&version));
                 if self.named.is_named(&identity) {
-                    self.listed.entry(source.clone()).or_default().insert(identity);
+                    self.listed
+                        .entry(source.clone())
+                        .or_default()
+                        .insert(identity);
                 }
                 stale
             }
             Event::InitDone => {
                 let listed = self.listed.remove(source).unwrap_or_default();
-                self.named.listed(source.kind, source.namespace.as_deref(), &listed)
+                self.named
+                    .listed(source.kind, source.namespace.as_deref(), &listed)
             }
             Event::Apply((identity, version)) => self.named.hint(&identity, Some(&version)),
             Event::Delete((identity, _)) => self.named.hint(&identity, None),
@@ -139,10 +166,17 @@ impl State {
         check_one(object, self.kinds, &self.options)
     }
 
-    /// Finds out which Secrets and ConfigMaps are named by what is there, and by what stays in force for it.
+    /// Finds out which Secrets and ConfigMaps are named by what is there, and by what stays in
+    /// force for it.
     pub(super) fn refer(&mut self) {
         let checked = self.rules_checked();
-        self.named.want(checked.iter().filter_map(|checked| checked.resource.as_ref()).flat_map(names).collect());
+        self.named.want(
+            checked
+                .iter()
+                .filter_map(|checked| checked.resource.as_ref())
+                .flat_map(names)
+                .collect(),
+        );
     }
 
     /// Whether all has been listed and read once.
@@ -157,9 +191,17 @@ impl State {
         self.good_data.stand_in(&mut data);
         checked.extend(data);
         checked.sort_by(|left, right| left.identity.cmp(&right.identity));
-        let unreadable: BTreeMap<_, _> =
-            self.named.troubles().map(|(identity, why)| (identity.clone(), why.to_owned())).collect();
-        Rules::new(checked, unreadable.iter().map(problem).collect(), &self.options).with_unreadable(unreadable)
+        let unreadable: BTreeMap<_, _> = self
+            .named
+            .troubles()
+            .map(|(identity, why)| (identity.clone(), why.to_owned()))
+            .collect();
+        Rules::new(
+            checked,
+            unreadable.iter().map(problem).collect(),
+            &self.options,
+        )
+        .with_unreadable(unreadable)
     }
 
     /// One that must be released for its deletion to go on, each once.
@@ -171,12 +213,19 @@ impl State {
 
     /// Those that wait are to be released again.
     pub(super) fn release_again(&mut self) {
-        self.leaving.values_mut().for_each(|leaving| leaving.tried = false);
+        self.leaving
+            .values_mut()
+            .for_each(|leaving| leaving.tried = false);
     }
 
     /// Alerts and Providers, with the last good states of those that are refused.
     fn rules_checked(&mut self) -> Vec<Checked> {
-        let mut checked: Vec<_> = self.listings.values().flat_map(Listing::checked).cloned().collect();
+        let mut checked: Vec<_> = self
+            .listings
+            .values()
+            .flat_map(Listing::checked)
+            .cloned()
+            .collect();
         self.good.stand_in(&mut checked);
         checked
     }

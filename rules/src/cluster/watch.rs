@@ -1,4 +1,5 @@
-//! What the API server tells: watches that mend themselves, reads of single objects, and whether it answers at all.
+//! What the API server tells: watches that mend themselves, reads of single objects, and whether it
+//! answers at all.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,7 +8,9 @@ use futures::future::ready;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, stream};
 use kube::api::{Api, ListParams};
-use kube::core::{ApiResource, DynamicObject, DynamicResourceScope, GroupVersionKind, PartialObjectMeta};
+use kube::core::{
+    ApiResource, DynamicObject, DynamicResourceScope, GroupVersionKind, PartialObjectMeta,
+};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Config, Event, watcher};
@@ -56,7 +59,9 @@ pub(super) struct Probe {
 impl fmt::Display for Source {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "the watch of {}s", self.kind)?;
-        self.namespace.iter().try_for_each(|namespace| write!(formatter, " in {namespace}"))
+        self.namespace
+            .iter()
+            .try_for_each(|namespace| write!(formatter, " in {namespace}"))
     }
 }
 
@@ -73,17 +78,33 @@ impl Source {
 }
 
 /// Watches Alerts or Providers.
-pub(super) fn rules(client: &Client, source: Source, served: &Served, selector: Option<&str>) -> BoxStream<'static, Told> {
-    let config = Config { label_selector: selector.map(str::to_owned), ..Config::default() };
-    let events = watcher(source.api::<DynamicObject>(client, &served.resource), config).backoff(Patience::default());
-    told(source, events, |source, event| Told::Rule(source, Box::new(event)))
+pub(super) fn rules(
+    client: &Client,
+    source: Source,
+    served: &Served,
+    selector: Option<&str>,
+) -> BoxStream<'static, Told> {
+    let config = Config {
+        label_selector: selector.map(str::to_owned),
+        ..Config::default()
+    };
+    let events = watcher(
+        source.api::<DynamicObject>(client, &served.resource),
+        config,
+    )
+    .backoff(Patience::default());
+    told(source, events, |source, event| {
+        Told::Rule(source, Box::new(event))
+    })
 }
 
 /// Watches the metadata of Secrets or ConfigMaps.
 pub(super) fn hints(client: &Client, source: Source) -> BoxStream<'static, Told> {
     let api = source.api::<PartialObjectMeta<DynamicObject>>(client, &core_resource(source.kind));
     let events = watcher(api, Config::default()).backoff(Patience::default());
-    told(source, events, |source, event| Told::Hint(source.clone(), hint(source.kind, event)))
+    told(source, events, |source, event| {
+        Told::Hint(source.clone(), hint(source.kind, event))
+    })
 }
 
 /// That a watch begins anew because what it has missed is no longer known is no failure.
@@ -103,8 +124,18 @@ fn told<K: Send + 'static>(
 fn hint(kind: &str, event: Event<PartialObjectMeta<DynamicObject>>) -> Event<(Identity, String)> {
     let of = |object: PartialObjectMeta<DynamicObject>| {
         let metadata = object.metadata;
-        let (namespace, name) = (metadata.namespace.unwrap_or_default(), metadata.name.unwrap_or_default());
-        (Identity { kind: kind.to_owned(), namespace, name }, metadata.resource_version.unwrap_or_default())
+        let (namespace, name) = (
+            metadata.namespace.unwrap_or_default(),
+            metadata.name.unwrap_or_default(),
+        );
+        (
+            Identity {
+                kind: kind.to_owned(),
+                namespace,
+                name,
+            },
+            metadata.resource_version.unwrap_or_default(),
+        )
     };
     match event {
         Event::Apply(object) => Event::Apply(of(object)),
@@ -125,25 +156,47 @@ pub(super) fn probes(client: &Client, source: Source) -> BoxStream<'static, Resu
     let client = client.clone();
     let mut ticks = interval(PROBE);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let probes = stream::unfold((client, source, ticks), |(client, source, mut ticks)| async move {
-        ticks.tick().await;
-        let late = |_| Err(format!("it has not answered within {} s", ANSWER_WITHIN.as_secs()));
-        let answer = timeout(ANSWER_WITHIN, probe(&client, &source)).await.unwrap_or_else(late);
-        Some((answer, (client, source, ticks)))
-    });
+    let probes = stream::unfold(
+        (client, source, ticks),
+        |(client, source, mut ticks)| async move {
+            ticks.tick().await;
+            let late = |_| {
+                Err(format!(
+                    "it has not answered within {} s",
+                    ANSWER_WITHIN.as_secs()
+                ))
+            };
+            let answer = timeout(ANSWER_WITHIN, probe(&client, &source))
+                .await
+                .unwrap_or_else(late);
+            Some((answer, (client, source, ticks)))
+        },
+    );
     probes.boxed()
 }
 
 async fn probe(client: &Client, source: &Source) -> Result<Probe, String> {
-    let capabilities = Capabilities::discover(client).await.map_err(|error| error.to_string())?;
-    let api = source.api::<PartialObjectMeta<DynamicObject>>(client, &capabilities.of(source.kind).resource);
-    let list = api.list(&ListParams::default().limit(1)).await.map_err(|error| sentence(&error))?;
-    Ok(Probe { capabilities, version: number(list.metadata.resource_version.as_deref()) })
+    let capabilities = Capabilities::discover(client)
+        .await
+        .map_err(|error| error.to_string())?;
+    let api = source
+        .api::<PartialObjectMeta<DynamicObject>>(client, &capabilities.of(source.kind).resource);
+    let list = api
+        .list(&ListParams::default().limit(1))
+        .await
+        .map_err(|error| sentence(&error))?;
+    Ok(Probe {
+        capabilities,
+        version: number(list.metadata.resource_version.as_deref()),
+    })
 }
 
-/// A version as a number: it grows with every write, unless the API server is thrown back to an earlier state.
+/// A version as a number: it grows with every write, unless the API server is thrown back to an
+/// earlier state.
 pub(super) fn number(version: Option<&str>) -> u64 {
-    version.and_then(|version| version.parse().ok()).unwrap_or_default()
+    version
+        .and_then(|version| version.parse().ok())
+        .unwrap_or_default()
 }
 
 /// An error with all its causes.
@@ -175,7 +228,9 @@ impl Iterator for Patience {
         if self.last.is_some_and(|last| now > last + CALM) {
             self.failures = 0;
         }
-        let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(10)).min(LONGEST_PAUSE);
+        let pause = FIRST_PAUSE
+            .saturating_mul(1 << self.failures.min(10))
+            .min(LONGEST_PAUSE);
         (self.failures, self.last) = (self.failures + 1, Some(now));
         // Replicas that have lost the same server don't come back at the same moment.
         Some(pause.mul_f64(rand::random_range(0.5..1.0)))
@@ -196,14 +251,21 @@ mod tests {
         let mut patience = Patience::default();
         let pauses: Vec<_> = patience.by_ref().take(9).collect();
         patience.reset();
-        assert!(pauses[0] <= FIRST_PAUSE && pauses[8] >= LONGEST_PAUSE / 2 && pauses[8] <= LONGEST_PAUSE, "{pauses:?}");
+        assert!(
+            pauses[0] <= FIRST_PAUSE
+                && pauses[8] >= LONGEST_PAUSE / 2
+                && pauses[8] <= LONGEST_PAUSE,
+            "{pauses:?}"
+        );
         tokio::time::advance(CALM * 2).await;
         assert!(patience.next().is_some_and(|pause| pause <= FIRST_PAUSE));
     }
 
     #[test]
     fn an_error_is_told_with_its_causes_once() {
-        let error = kube::runtime::watcher::Error::WatchFailed(kube::Error::LinesCodecMaxLineLengthExceeded);
+        let error = kube::runtime::watcher::Error::WatchFailed(
+            kube::Error::LinesCodecMaxLineLengthExceeded,
+        );
         let cause = kube::Error::LinesCodecMaxLineLengthExceeded.to_string();
         assert_eq!(sentence(&error).matches(&cause).count(), 1);
     }

@@ -17,12 +17,12 @@ const POLL: Duration = Duration::from_secs(2);
 /// Files that change together are read together.
 const SETTLE: Duration = Duration::from_millis(100);
 
-/// Keeps the rules as the folder has them, until it is told to stop. Logs each problem once when it appears, and once
-/// when it is mended.
+/// Keeps the rules as the folder has them, until it is told to stop. Logs each problem once when it
+/// appears, and once when it is mended.
 ///
 /// # Guarantees
-/// A change is in force within about two seconds, mostly within a few hundred milliseconds. While the folder can't be
-/// read, what was in force stays in force. Safe to cancel at each `.await`.
+/// A change is in force within about two seconds, mostly within a few hundred milliseconds. While
+/// the folder can't be read, what was in force stays in force. Safe to cancel at each `.await`.
 pub async fn follow(live: Arc<Live>, mut folder: Folder, stop: CancellationToken) {
     let (hint, mut hints) = mpsc::channel(1);
     let mut watcher = None;
@@ -45,7 +45,11 @@ pub async fn follow(live: Arc<Live>, mut folder: Folder, stop: CancellationToken
         folder = read;
         // A folder that goes takes its watcher along.
         let gone = live.source_problem().is_some();
-        watcher = if gone { None } else { watcher.or_else(|| watch_folder(&folder, hint.clone())) };
+        watcher = if gone {
+            None
+        } else {
+            watcher.or_else(|| watch_folder(&folder, hint.clone()))
+        };
         known = log_changes(known, live.problems());
     }
 }
@@ -83,7 +87,9 @@ fn watch_folder(folder: &Folder, hint: mpsc::Sender<()>) -> Option<RecommendedWa
         }
     };
     let mut watcher = notify::recommended_watcher(tell).ok()?;
-    watcher.watch(folder.path(), RecursiveMode::Recursive).ok()?;
+    watcher
+        .watch(folder.path(), RecursiveMode::Recursive)
+        .ok()?;
     Some(watcher)
 }
 
@@ -96,7 +102,10 @@ mod tests {
     use crate::check::Options;
     use crate::kind::{Family, Kind, Kinds};
 
-    const KINDS: Kinds = &[Kind { name: "slack", family: Family::Message }];
+    const KINDS: Kinds = &[Kind {
+        name: "slack",
+        family: Family::Message,
+    }];
 
     fn provider(address: &str) -> String {
         format!(
@@ -112,11 +121,15 @@ mod tests {
                 sleep(Duration::from_millis(10)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(30), wait).await.expect("the rules become what was waited for");
+        tokio::time::timeout(Duration::from_secs(30), wait)
+            .await
+            .expect("the rules become what was waited for");
     }
 
     fn has(live: &Live, address: &str) -> bool {
-        live.current().provider("default", "p").is_some_and(|provider| provider.address == address)
+        live.current()
+            .provider("default", "p")
+            .is_some_and(|provider| provider.address == address)
     }
 
     #[cfg(unix)]

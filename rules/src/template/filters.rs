@@ -1,5 +1,5 @@
-//! The filters that templates may use: those of Jinja whose result is no larger than what goes in, and a few in a form that
-//! is bounded.
+//! The filters that templates may use: those of Jinja whose result is no larger than what goes in,
+//! and a few in a form that is bounded.
 
 use std::fmt::Write;
 
@@ -27,7 +27,10 @@ pub fn known(name: &str) -> Result<(), String> {
         return Ok(());
     }
     all.sort_unstable();
-    Err(format!("there is no filter {name}; there are {}", all.join(", ")))
+    Err(format!(
+        "there is no filter {name}; there are {}",
+        all.join(", ")
+    ))
 }
 
 /// Adds those in a form of our own.
@@ -50,16 +53,23 @@ pub fn add(environment: &mut Environment<'_>, escape: Escape) {
         few(&value)?;
         filters::list(state, value)
     });
-    environment.add_filter("sort", |state: &State<'_, '_>, value: Value, options: Kwargs| {
-        few(&value)?;
-        filters::sort(state, value, options)
-    });
+    environment.add_filter(
+        "sort",
+        |state: &State<'_, '_>, value: Value, options: Kwargs| {
+            few(&value)?;
+            filters::sort(state, value, options)
+        },
+    );
 }
 
 fn join(values: &Value, separator: Option<&str>) -> Result<String, Error> {
     let mut joined = Limited::new(LONGEST_TEXT);
     for (position, value) in values.try_iter()?.enumerate() {
-        let separator = if position == 0 { "" } else { separator.unwrap_or_default() };
+        let separator = if position == 0 {
+            ""
+        } else {
+            separator.unwrap_or_default()
+        };
         write!(joined, "{separator}{value}").map_err(|_| too_long("join"))?;
     }
     Ok(joined.into_text())
@@ -86,19 +96,32 @@ fn split(value: &Value, separator: Option<&str>) -> Result<Value, Error> {
 /// At most so many characters; a cut text ends in an ellipsis.
 fn truncate(value: &Value, length: usize, rest: Rest<Value>) -> Result<String, Error> {
     if !rest.is_empty() {
-        return Err(Error::new(ErrorKind::TooManyArguments, "truncate takes a number of characters"));
+        return Err(Error::new(
+            ErrorKind::TooManyArguments,
+            "truncate takes a number of characters",
+        ));
     }
     let text = text(value)?;
     if text.chars().count() <= length {
         return Ok(text);
     }
-    Ok(text.chars().take(length.saturating_sub(1)).chain(['…']).collect())
+    Ok(text
+        .chars()
+        .take(length.saturating_sub(1))
+        .chain(['…'])
+        .collect())
 }
 
 /// Refuses what would make a long list. What is none at all is left to the filter.
 fn few(value: &Value) -> Result<(), Error> {
-    let count = value.try_iter().map_or(0, |values| values.take(MOST_PARTS + 1).count());
-    if count > MOST_PARTS { Err(too_many()) } else { Ok(()) }
+    let count = value
+        .try_iter()
+        .map_or(0, |values| values.take(MOST_PARTS + 1).count());
+    if count > MOST_PARTS {
+        Err(too_many())
+    } else {
+        Ok(())
+    }
 }
 
 fn parts<'a>(parts: impl Iterator<Item = &'a str>) -> Result<Value, Error> {
@@ -116,9 +139,15 @@ fn text(value: &Value) -> Result<String, Error> {
 }
 
 fn too_many() -> Error {
-    Error::new(ErrorKind::InvalidOperation, format!("a list of more than {MOST_PARTS} parts"))
+    Error::new(
+        ErrorKind::InvalidOperation,
+        format!("a list of more than {MOST_PARTS} parts"),
+    )
 }
 
 fn too_long(what: &str) -> Error {
-    Error::new(ErrorKind::InvalidOperation, format!("{what} gives more than {LONGEST_TEXT} bytes"))
+    Error::new(
+        ErrorKind::InvalidOperation,
+        format!("{what} gives more than {LONGEST_TEXT} bytes"),
+    )
 }

@@ -1,8 +1,9 @@
 //! Which part of Jinja's language templates may use.
 //!
-//! minijinja counts instructions, but one instruction can double a text, repeat it a million times or walk a list that
-//! holds itself twice at each level. So nothing that a template gives a name to may be larger than what it was made of:
-//! texts are put together where they are written out, and there every byte is counted (`program.rs`).
+//! minijinja counts instructions, but one instruction can double a text, repeat it a million times
+//! or walk a list that holds itself twice at each level. So nothing that a template gives a name to
+//! may be larger than what it was made of: texts are put together where they are written out, and
+//! there every byte is counted (`program.rs`).
 
 use minijinja::machinery::ast::{BinOpKind, CallArg, Expr, Stmt};
 use minijinja::machinery::{Token, parse, tokenize};
@@ -12,7 +13,8 @@ use super::filters;
 
 /// So many `~` in one template.
 const MOST_CONCATENATIONS: usize = 64;
-/// So many words and signs between `{{` and `}}`, or `{%` and `%}`: minijinja's parser recurses for each operator.
+/// So many words and signs between `{{` and `}}`, or `{%` and `%}`: minijinja's parser recurses for
+/// each operator.
 const LONGEST_TAG: usize = 256;
 
 /// Refuses what a template may not use.
@@ -21,7 +23,8 @@ const LONGEST_TAG: usize = 256;
 /// A sentence that names the line and what to write instead.
 pub fn check(source: &str, syntax: SyntaxConfig) -> Result<(), String> {
     check_tags(source, syntax.clone())?;
-    let tree = parse(source, "template", syntax).map_err(|error| super::program::sentence(&error))?;
+    let tree =
+        parse(source, "template", syntax).map_err(|error| super::program::sentence(&error))?;
     Checker::default().statement(&tree)
 }
 
@@ -29,12 +32,19 @@ fn check_tags(source: &str, syntax: SyntaxConfig) -> Result<(), String> {
     let mut length = 0;
     for token in tokenize(source, false, syntax) {
         let (token, span) = token.map_err(|error| super::program::sentence(&error))?;
-        length = if matches!(token, Token::TemplateData(_)) { 0 } else { length + 1 };
+        length = if matches!(token, Token::TemplateData(_)) {
+            0
+        } else {
+            length + 1
+        };
         if matches!(token, Token::VariableEnd | Token::BlockEnd) {
             length = 0;
         }
         if length > LONGEST_TAG {
-            return Err(format!("line {}: more than {LONGEST_TAG} words and signs in one tag", span.start_line));
+            return Err(format!(
+                "line {}: more than {LONGEST_TAG} words and signs in one tag",
+                span.start_line
+            ));
         }
     }
     Ok(())
@@ -58,7 +68,9 @@ type Checked = Result<(), String>;
 
 impl<'a> Checker<'a> {
     fn statements(&mut self, statements: &'a [Stmt<'a>]) -> Checked {
-        statements.iter().try_for_each(|statement| self.statement(statement))
+        statements
+            .iter()
+            .try_for_each(|statement| self.statement(statement))
     }
 
     fn statement(&mut self, statement: &'a Stmt<'a>) -> Checked {
@@ -68,7 +80,10 @@ impl<'a> Checker<'a> {
             Stmt::EmitRaw(_) => Ok(()),
             Stmt::ForLoop(each) => {
                 if each.recursive {
-                    return Err(format!("line {}: a loop can't be recursive", each.span().start_line));
+                    return Err(format!(
+                        "line {}: a loop can't be recursive",
+                        each.span().start_line
+                    ));
                 }
                 self.expression(&each.iter, Named::Yes)?;
                 self.name(&each.target)?;
@@ -103,7 +118,9 @@ impl<'a> Checker<'a> {
             }
             Stmt::AutoEscape(escape) => {
                 let line = escape.span().start_line;
-                Err(format!("line {line}: there is no autoescape; write {{{{ VALUE|safe }}}} for a text that is markup already"))
+                Err(format!(
+                    "line {line}: there is no autoescape; write {{{{ VALUE|safe }}}} for a text that is markup already"
+                ))
             }
             Stmt::Do(call) => Err(no_call(call.span().start_line)),
         }
@@ -115,7 +132,12 @@ impl<'a> Checker<'a> {
             Expr::Var(variable) => self.given.push(variable.id),
             Expr::List(list) => list.items.iter().try_for_each(|item| self.name(item))?,
             Expr::Tuple(tuple) => tuple.items.iter().try_for_each(|item| self.name(item))?,
-            _ => return Err(format!("line {}: only a plain name can be set", target.span().start_line)),
+            _ => {
+                return Err(format!(
+                    "line {}: only a plain name can be set",
+                    target.span().start_line
+                ));
+            }
         }
         Ok(())
     }
@@ -124,8 +146,14 @@ impl<'a> Checker<'a> {
         expression.map_or(Ok(()), |expression| self.expression(expression, named))
     }
 
-    fn all(&mut self, expressions: impl IntoIterator<Item = &'a Expr<'a>>, named: Named) -> Checked {
-        expressions.into_iter().try_for_each(|expression| self.expression(expression, named))
+    fn all(
+        &mut self,
+        expressions: impl IntoIterator<Item = &'a Expr<'a>>,
+        named: Named,
+    ) -> Checked {
+        expressions
+            .into_iter()
+            .try_for_each(|expression| self.expression(expression, named))
     }
 
     fn expression(&mut self, expression: &'a Expr<'a>, named: Named) -> Checked {
@@ -138,7 +166,12 @@ impl<'a> Checker<'a> {
             }
             Expr::UnaryOp(unary) => self.expression(&unary.expr, named),
             Expr::BinOp(binary) => {
-                self.operator(binary.op, [&binary.left, &binary.right], named, binary.span().start_line)?;
+                self.operator(
+                    binary.op,
+                    [&binary.left, &binary.right],
+                    named,
+                    binary.span().start_line,
+                )?;
                 self.all([&binary.left, &binary.right], named)
             }
             Expr::Compare(compare) => {
@@ -150,7 +183,8 @@ impl<'a> Checker<'a> {
                 self.optional(condition.false_expr.as_ref(), named)
             }
             Expr::Filter(filter) => {
-                filters::known(filter.name).map_err(|sentence| format!("line {}: {sentence}", filter.span().start_line))?;
+                filters::known(filter.name)
+                    .map_err(|sentence| format!("line {}: {sentence}", filter.span().start_line))?;
                 self.optional(filter.expr.as_ref(), named)?;
                 self.arguments(&filter.args, named)
             }
@@ -170,12 +204,21 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn operator(&mut self, operator: BinOpKind, sides: [&Expr<'_>; 2], named: Named, line: u16) -> Checked {
-        let is_number = |side: &Expr<'_>| matches!(side, Expr::Const(constant) if constant.value.is_number());
+    fn operator(
+        &mut self,
+        operator: BinOpKind,
+        sides: [&Expr<'_>; 2],
+        named: Named,
+        line: u16,
+    ) -> Checked {
+        let is_number =
+            |side: &Expr<'_>| matches!(side, Expr::Const(constant) if constant.value.is_number());
         match operator {
             BinOpKind::Concat if named == Named::Yes => {
                 let instead = "{% set NAME %}…{% endset %}";
-                Err(format!("line {line}: ~ can't be part of a value that gets a name; write {instead}"))
+                Err(format!(
+                    "line {line}: ~ can't be part of a value that gets a name; write {instead}"
+                ))
             }
             BinOpKind::Concat => {
                 self.concatenations += 1;
@@ -184,9 +227,9 @@ impl<'a> Checker<'a> {
                     false => Ok(()),
                 }
             }
-            BinOpKind::Add if !sides.into_iter().any(is_number) => {
-                Err(format!("line {line}: + is for numbers, and one side must be written as one; texts are put together with ~"))
-            }
+            BinOpKind::Add if !sides.into_iter().any(is_number) => Err(format!(
+                "line {line}: + is for numbers, and one side must be written as one; texts are put together with ~"
+            )),
             BinOpKind::Mul | BinOpKind::Pow => Err(format!("line {line}: * and ** are not there")),
             _ => Ok(()),
         }
@@ -197,19 +240,28 @@ impl<'a> Checker<'a> {
         for item in items {
             if let Some(name) = self.given_name(item) {
                 let line = item.span().start_line;
-                return Err(format!("line {line}: a list or map can't hold {name}, which is a name that the template gives"));
+                return Err(format!(
+                    "line {line}: a list or map can't hold {name}, which is a name that the template gives"
+                ));
             }
         }
         self.all(items, named)
     }
 
     fn given_name(&self, expression: &Expr<'a>) -> Option<&'a str> {
-        let first = |expressions: &[Option<&Expr<'a>>]| expressions.iter().flatten().find_map(|part| self.given_name(part));
+        let first = |expressions: &[Option<&Expr<'a>>]| {
+            expressions
+                .iter()
+                .flatten()
+                .find_map(|part| self.given_name(part))
+        };
         match expression {
             Expr::Var(variable) => self.given.contains(&variable.id).then_some(variable.id),
             Expr::Slice(slice) => first(&[Some(&slice.expr)]),
             Expr::BinOp(binary) => first(&[Some(&binary.left), Some(&binary.right)]),
-            Expr::IfExpr(condition) => first(&[Some(&condition.true_expr), condition.false_expr.as_ref()]),
+            Expr::IfExpr(condition) => {
+                first(&[Some(&condition.true_expr), condition.false_expr.as_ref()])
+            }
             Expr::Filter(filter) => {
                 let argument = |argument: &CallArg<'a>| self.given_name(argument_of(argument));
                 first(&[filter.expr.as_ref()]).or_else(|| filter.args.iter().find_map(argument))
@@ -218,8 +270,16 @@ impl<'a> Checker<'a> {
             Expr::GetItem(item) => first(&[Some(&item.expr)]),
             Expr::List(list) => list.items.iter().find_map(|item| self.given_name(item)),
             Expr::Tuple(tuple) => tuple.items.iter().find_map(|item| self.given_name(item)),
-            Expr::Map(map) => map.keys.iter().chain(&map.values).find_map(|item| self.given_name(item)),
-            Expr::Const(_) | Expr::UnaryOp(_) | Expr::Compare(_) | Expr::Test(_) | Expr::Call(_) => None,
+            Expr::Map(map) => map
+                .keys
+                .iter()
+                .chain(&map.values)
+                .find_map(|item| self.given_name(item)),
+            Expr::Const(_)
+            | Expr::UnaryOp(_)
+            | Expr::Compare(_)
+            | Expr::Test(_)
+            | Expr::Call(_) => None,
         }
     }
 
@@ -230,7 +290,10 @@ impl<'a> Checker<'a> {
 
 fn argument_of<'a, 'b>(argument: &'b CallArg<'a>) -> &'b Expr<'a> {
     match argument {
-        CallArg::Pos(value) | CallArg::Kwarg(_, value) | CallArg::PosSplat(value) | CallArg::KwargSplat(value) => value,
+        CallArg::Pos(value)
+        | CallArg::Kwarg(_, value)
+        | CallArg::PosSplat(value)
+        | CallArg::KwargSplat(value) => value,
     }
 }
 

@@ -11,7 +11,8 @@ use super::{filters, language};
 
 /// The longest template, in bytes.
 pub const LONGEST_SOURCE: usize = 16 << 10;
-/// The longest text that a template gives, in bytes; what goes through `{% set %}…{% endset %}` counts too.
+/// The longest text that a template gives, in bytes; what goes through `{% set %}…{% endset %}`
+/// counts too.
 pub const LONGEST_TEXT: usize = 64 << 10;
 /// The longest title, in characters.
 const LONGEST_TITLE: usize = 256;
@@ -27,7 +28,8 @@ pub enum Escape {
     None,
     /// `&`, `<` and `>` become entities: what Slack asks for, and enough for HTML between tags.
     Entities,
-    /// All but letters, digits and `-._~` are percent-encoded; a value that is not there is an error.
+    /// All but letters, digits and `-._~` are percent-encoded; a value that is not there is an
+    /// error.
     Url,
 }
 
@@ -43,7 +45,8 @@ pub struct Rendered {
 /// A template that can be rendered.
 ///
 /// # Guarantees
-/// Rendering ends within a bounded number of steps, and takes a bounded amount of memory, whatever the template says.
+/// Rendering ends within a bounded number of steps, and takes a bounded amount of memory, whatever
+/// the template says.
 pub struct Program {
     environment: Environment<'static>,
     escape: Escape,
@@ -56,9 +59,16 @@ impl Program {
     /// A sentence with the line and what is wrong there.
     pub fn compile(source: &str, escape: Escape) -> Result<Self, String> {
         if source.len() > LONGEST_SOURCE {
-            return Err(format!("has {} bytes; at most {LONGEST_SOURCE} are allowed", source.len()));
+            return Err(format!(
+                "has {} bytes; at most {LONGEST_SOURCE} are allowed",
+                source.len()
+            ));
         }
-        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(|error| sentence(&error))?;
+        let syntax = SyntaxConfig::builder()
+            .trim_blocks(true)
+            .lstrip_blocks(true)
+            .build()
+            .map_err(|error| sentence(&error))?;
         language::check(source, syntax.clone())?;
         let mut environment = Environment::new();
         environment.set_syntax(syntax);
@@ -70,10 +80,16 @@ impl Program {
         if escape == Escape::Url {
             environment.set_undefined_behavior(UndefinedBehavior::Strict);
         }
-        environment.set_formatter(move |output, state, value| write_counted(output, state, value, escape));
+        environment
+            .set_formatter(move |output, state, value| write_counted(output, state, value, escape));
         filters::add(&mut environment, escape);
-        environment.add_template_owned(NAME, source.to_owned()).map_err(|error| sentence(&error))?;
-        Ok(Self { environment, escape })
+        environment
+            .add_template_owned(NAME, source.to_owned())
+            .map_err(|error| sentence(&error))?;
+        Ok(Self {
+            environment,
+            escape,
+        })
     }
 
     /// Renders it with these names in scope.
@@ -81,17 +97,33 @@ impl Program {
     /// # Errors
     /// A sentence with the line and what went wrong there.
     pub fn render(&self, scope: &impl Serialize) -> Result<Rendered, String> {
-        let template = self.environment.get_template(NAME).map_err(|error| sentence(&error))?;
+        let template = self
+            .environment
+            .get_template(NAME)
+            .map_err(|error| sentence(&error))?;
         let mut written = Limited::new(LONGEST_TEXT);
         let captured = template
             .render_captured_to(Value::from(Serde(scope)), &mut written)
-            .map_err(|error| if written.is_full { too_long() } else { sentence(&error) })?;
-        let title = captured.state().lookup("title").map(|title| self.title(&title)).transpose()?;
+            .map_err(|error| {
+                if written.is_full {
+                    too_long()
+                } else {
+                    sentence(&error)
+                }
+            })?;
+        let title = captured
+            .state()
+            .lookup("title")
+            .map(|title| self.title(&title))
+            .transpose()?;
         let text = written.into_text().trim().to_owned();
         if text.is_empty() {
             return Err("gives no text".to_owned());
         }
-        Ok(Rendered { title: title.filter(|title| !title.is_empty()), text })
+        Ok(Rendered {
+            title: title.filter(|title| !title.is_empty()),
+            text,
+        })
     }
 
     /// On one line.
@@ -101,12 +133,22 @@ impl Program {
         }
         let mut text = Limited::new(LONGEST_TEXT);
         write!(text, "{value}").map_err(|_| too_long())?;
-        let title = text.into_text().split_whitespace().collect::<Vec<_>>().join(" ");
+        let title = text
+            .into_text()
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ");
         let title = match title.char_indices().nth(LONGEST_TITLE - 1) {
-            Some((end, last)) if end + last.len_utf8() < title.len() => format!("{}…", &title[..end]),
+            Some((end, last)) if end + last.len_utf8() < title.len() => {
+                format!("{}…", &title[..end])
+            }
             _ => title,
         };
-        Ok(if value.is_safe() { title } else { self.escape.apply(&title) })
+        Ok(if value.is_safe() {
+            title
+        } else {
+            self.escape.apply(&title)
+        })
     }
 }
 
@@ -115,12 +157,17 @@ impl Escape {
     pub fn apply(self, text: &str) -> String {
         match self {
             Self::None => text.to_owned(),
-            Self::Entities => text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;"),
+            Self::Entities => text
+                .replace('&', "&amp;")
+                .replace('<', "&lt;")
+                .replace('>', "&gt;"),
             Self::Url => {
                 let mut escaped = String::with_capacity(text.len());
                 for byte in text.bytes() {
                     match byte {
-                        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => escaped.push(char::from(byte)),
+                        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                            escaped.push(char::from(byte))
+                        }
                         // Writing to a String does not fail.
                         _ => drop(write!(escaped, "%{byte:02X}")),
                     }
@@ -134,16 +181,31 @@ impl Escape {
 /// So many bytes a rendering has written, also into blocks.
 struct Written(usize);
 
-fn write_counted(output: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value, escape: Escape) -> Result<(), Error> {
+fn write_counted(
+    output: &mut Output<'_>,
+    state: &mut State<'_, '_>,
+    value: &Value,
+    escape: Escape,
+) -> Result<(), Error> {
     if value.is_undefined() || value.is_none() {
-        return if escape == Escape::Url { Err(Error::from(ErrorKind::UndefinedError)) } else { Ok(()) };
+        return if escape == Escape::Url {
+            Err(Error::from(ErrorKind::UndefinedError))
+        } else {
+            Ok(())
+        };
     }
-    let before = state.get_extension::<Written>().map_or(0, |written| written.0);
+    let before = state
+        .get_extension::<Written>()
+        .map_or(0, |written| written.0);
     let mut text = Limited::new(LONGEST_TEXT - before);
     let full = |_: fmt::Error| Error::new(ErrorKind::WriteFailure, too_long());
     write!(text, "{value}").map_err(full)?;
     let text = text.into_text();
-    let text = if value.is_safe() { text } else { escape.apply(&text) };
+    let text = if value.is_safe() {
+        text
+    } else {
+        escape.apply(&text)
+    };
     let after = before + text.len();
     if after > LONGEST_TEXT {
         return Err(full(fmt::Error));
@@ -158,7 +220,9 @@ fn too_long() -> String {
 
 /// An error of minijinja, in one line.
 pub(super) fn sentence(error: &Error) -> String {
-    let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
+    let detail = error
+        .detail()
+        .map_or_else(|| error.kind().to_string(), str::to_owned);
     match error.line() {
         Some(line) if line > 0 => format!("line {line}: {detail}"),
         _ => detail,
@@ -174,7 +238,11 @@ pub(super) struct Limited {
 
 impl Limited {
     pub(super) fn new(most: usize) -> Self {
-        Self { text: String::new(), most, is_full: false }
+        Self {
+            text: String::new(),
+            most,
+            is_full: false,
+        }
     }
 
     pub(super) fn into_text(self) -> String {

@@ -3,14 +3,18 @@
 use std::fmt::Write as _;
 
 use tidings_rules::Family;
-use tidings_workers::notifier::contract::need::Place;
-use tidings_workers::notifier::contract::ProviderType;
 use tidings_workers::notifier::PROVIDERS;
+use tidings_workers::notifier::contract::ProviderType;
+use tidings_workers::notifier::contract::need::Place;
 
 /// Each family's heading and what is true of all its types.
 const FAMILIES: &[(Family, &str, &str)] = &[
     (Family::Generic, "Webhooks", "They take every event."),
-    (Family::Message, "Chats, incidents, observability, queues", "They take every event but `commit_status: update`."),
+    (
+        Family::Message,
+        "Chats, incidents, observability, queues",
+        "They take every event but `commit_status: update`.",
+    ),
     (
         Family::CommitStatus,
         "Commit statuses",
@@ -29,10 +33,24 @@ pub fn page() -> String {
     let mut page = String::new();
     for (family, heading, meaning) in FAMILIES {
         let rows = || PROVIDERS.iter().filter(|row| row.family == *family);
-        let _ = writeln!(page, "## {heading}\n\n{meaning}\n\n| type | is | cut at | twice |\n|---|---|---|---|");
+        let _ = writeln!(
+            page,
+            "## {heading}\n\n{meaning}\n\n| type | is | cut at | twice |\n|---|---|---|---|"
+        );
         for row in rows() {
-            let limits = if row.limits.is_empty() { "–" } else { row.limits };
-            let _ = writeln!(page, "| [`{}`](#{}) | {} | {limits} | {} |", row.kind, anchor(row.kind), row.summary, row.again);
+            let limits = if row.limits.is_empty() {
+                "–"
+            } else {
+                row.limits
+            };
+            let _ = writeln!(
+                page,
+                "| [`{}`](#{}) | {} | {limits} | {} |",
+                row.kind,
+                anchor(row.kind),
+                row.summary,
+                row.again
+            );
         }
         page.push('\n');
         rows().for_each(|row| section(&mut page, row));
@@ -41,13 +59,23 @@ pub fn page() -> String {
 }
 
 fn section(page: &mut String, row: &ProviderType) {
-    let _ = writeln!(page, "### {}\n\n| in | name | | |\n|---|---|---|---|", row.kind);
+    let _ = writeln!(
+        page,
+        "### {}\n\n| in | name | | |\n|---|---|---|---|",
+        row.kind
+    );
     for need in row.needs {
         let place = match need.place {
             Place::Field => "`spec`",
             Place::Key => "Secret",
         };
-        let _ = writeln!(page, "| {place} | `{}` | {} | {} |", need.name, need.demand.as_str(), need.meaning);
+        let _ = writeln!(
+            page,
+            "| {place} | `{}` | {} | {} |",
+            need.name,
+            need.demand.as_str(),
+            need.meaning
+        );
     }
     let _ = writeln!(page, "\n```yaml\n{}```\n", row.example());
 }

@@ -43,8 +43,17 @@ impl Roles {
     pub async fn start(rig: &Rig) -> Self {
         let routers = [rig.spawn(Role::router()), rig.spawn(Role::router())];
         let workers = [rig.spawn(Role::worker()), rig.spawn(Role::worker())];
-        let roles = Self { ingest: rig.spawn(Role::ingest()), routers, workers };
-        for process in roles.routers.iter().chain(&roles.workers).chain([&roles.ingest]) {
+        let roles = Self {
+            ingest: rig.spawn(Role::ingest()),
+            routers,
+            workers,
+        };
+        for process in roles
+            .routers
+            .iter()
+            .chain(&roles.workers)
+            .chain([&roles.ingest])
+        {
             process.ready().await;
         }
         roles
@@ -84,7 +93,10 @@ impl Fault {
             }
             Self::Restart(victim) => {
                 let status = roles.process(victim).terminate().await;
-                assert!(status.success(), "{victim:?} ends cleanly when it is asked to: {status}");
+                assert!(
+                    status.success(),
+                    "{victim:?} ends cleanly when it is asked to: {status}"
+                );
                 roles.process(victim).restart().await;
             }
             Self::KillServer => {

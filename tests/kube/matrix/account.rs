@@ -20,8 +20,8 @@ pub(super) const ALL: Range<usize> = EARLY.start..ALONE.end;
 /// The Event that is followed by another one about the same Pod, where a count is to be written.
 pub(super) const AGAIN: usize = 2;
 
-/// A namespace with all that happens in it. Each Event is about a Pod of its own. It is owed to the Provider `good`, and to `bad`, which
-/// refuses it for good, because of an Alert of the Pod's name.
+/// A namespace with all that happens in it. Each Event is about a Pod of its own. It is owed to the
+/// Provider `good`, and to `bad`, which refuses it for good, because of an Alert of the Pod's name.
 pub struct Account<'a> {
     pub(super) bed: Bed<'a>,
     cluster: Cluster,
@@ -36,7 +36,11 @@ impl<'a> Account<'a> {
     /// A fresh namespace with its rules.
     pub async fn open(server: &'a KubeApiServer) -> Self {
         let cluster = Cluster::of(server).await;
-        let bed = Bed { rig: Rig::start(TIDINGS).await, server, namespace: cluster.namespace.clone() };
+        let bed = Bed {
+            rig: Rig::start(TIDINGS).await,
+            server,
+            namespace: cluster.namespace.clone(),
+        };
         let [good, bad] = [Receiver::start().await, Receiver::start().await];
         bad.answer_with(Reply::Status(400));
         let nobody = json!({"address": "http://nobody.invalid"});
@@ -48,8 +52,18 @@ impl<'a> Account<'a> {
             held_by(alert("leaving", "good", "none"), &[FLUXS_FINALIZER]),
         ])
         .await;
-        bed.apply(from_fn::<_, { ALL.end }, _>(|number| alert(&pod(number), "bad", &pod(number)))).await;
-        Self { client: server.client().await, bed, cluster, good, _bad: bad, happened: Vec::new() }
+        bed.apply(from_fn::<_, { ALL.end }, _>(|number| {
+            alert(&pod(number), "bad", &pod(number))
+        }))
+        .await;
+        Self {
+            client: server.client().await,
+            bed,
+            cluster,
+            good,
+            _bad: bad,
+            happened: Vec::new(),
+        }
     }
 
     /// Starts a process of this namespace, armed or not.
@@ -62,12 +76,21 @@ impl<'a> Account<'a> {
             _ => Role::ingest().in_cluster(&self.bed.server.kubeconfig()),
         };
         let watches = matches!(name, "up" | "ingest");
-        let role = if watches { role.args(["--watch-events", "--event-namespaces", namespace]) } else { role };
+        let role = if watches {
+            role.args(["--watch-events", "--event-namespaces", namespace])
+        } else {
+            role
+        };
         let role = role.env("TIDINGS_KUBERNETES__NAMESPACE", namespace);
-        self.bed.rig.spawn(fail_point.into_iter().fold(role, |role, point| role.env("FAIL_POINT", &point)))
+        self.bed.rig.spawn(
+            fail_point
+                .into_iter()
+                .fold(role, |role, point| role.env("FAIL_POINT", &point)),
+        )
     }
 
-    /// Waits until `up` takes Events and has written the first statuses; then the first Events happen, and are delivered.
+    /// Waits until `up` takes Events and has written the first statuses; then the first Events
+    /// happen, and are delivered.
     pub async fn early(&mut self, up: &Process) {
         up.ready().await;
         begins(up).await;
@@ -81,13 +104,20 @@ impl<'a> Account<'a> {
         self.happen(LATE).await;
         let mut changed = alert("all", "good", "*");
         changed["spec"]["summary"] = json!("changed");
-        self.bed.apply([changed, alert("orphan", "nobody", "none")]).await;
-        self.bed.kubectl("delete --wait=false provider/leaving alert/leaving").await;
+        self.bed
+            .apply([changed, alert("orphan", "nobody", "none")])
+            .await;
+        self.bed
+            .kubectl("delete --wait=false provider/leaving alert/leaving")
+            .await;
     }
 
     /// Once a dead letter is told, the next one of its kind.
     pub async fn again(&mut self) {
-        eventually("a dead letter is told", async || self.told().await.contains_key(&pod(AGAIN)).then_some(())).await;
+        eventually("a dead letter is told", async || {
+            self.told().await.contains_key(&pod(AGAIN)).then_some(())
+        })
+        .await;
         self.happen_to(AGAIN, "again").await;
     }
 
@@ -106,7 +136,9 @@ impl<'a> Account<'a> {
         let (pod, namespace) = (pod(number), &self.bed.namespace);
         let note = format!("{pod} {note}");
         let about = json!({"kind": "Pod", "apiVersion": "v1", "namespace": namespace, "name": pod});
-        self.cluster.happen(&note, json!({"involvedObject": about})).await;
+        self.cluster
+            .happen(&note, json!({"involvedObject": about}))
+            .await;
         self.happened.push((note, pod));
     }
 }

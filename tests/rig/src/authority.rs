@@ -1,4 +1,5 @@
-//! A throw-away certificate authority: for hosts that tests stand for, and for clients that prove who they are.
+//! A throw-away certificate authority: for hosts that tests stand for, and for clients that prove
+//! who they are.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -6,8 +7,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
-    PKCS_RSA_SHA256, RsaKeySize,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose, PKCS_RSA_SHA256, RsaKeySize,
 };
 use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -34,15 +35,29 @@ impl Authority {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let mut params = parameters("vectors test CA", Vec::new());
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
-        let issuer = CertifiedIssuer::self_signed(params, new_key()).expect("the parameters are valid");
-        let folder = tempfile::Builder::new().prefix("vectors-ca-").tempdir().expect("the temporary folder is writable");
+        params.key_usages = vec![
+            KeyUsagePurpose::KeyCertSign,
+            KeyUsagePurpose::DigitalSignature,
+        ];
+        let issuer =
+            CertifiedIssuer::self_signed(params, new_key()).expect("the parameters are valid");
+        let folder = tempfile::Builder::new()
+            .prefix("vectors-ca-")
+            .tempdir()
+            .expect("the temporary folder is writable");
         std::fs::write(folder.path().join("ca.pem"), issuer.pem()).expect("the folder is writable");
         let key = new_key();
         let mut params = parameters(CLIENT, Vec::new());
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        let certificate = params.signed_by(&key, &issuer).expect("the parameters are valid");
-        Self { folder, issuer, client: (certificate, key), acceptors: Mutex::default() }
+        let certificate = params
+            .signed_by(&key, &issuer)
+            .expect("the parameters are valid");
+        Self {
+            folder,
+            issuer,
+            client: (certificate, key),
+            acceptors: Mutex::default(),
+        }
     }
 
     /// The file for SSL_CERT_FILE.
@@ -68,23 +83,40 @@ impl Authority {
 
     /// The common name in a certificate that a client showed: ours, or another.
     pub fn name_of(&self, certificate: &CertificateDer<'_>) -> String {
-        if certificate == self.client.0.der() { CLIENT.to_owned() } else { "another client".to_owned() }
+        if certificate == self.client.0.der() {
+            CLIENT.to_owned()
+        } else {
+            "another client".to_owned()
+        }
     }
 
     /// Speaks TLS as this host.
     pub fn acceptor_for(&self, host: &str) -> TlsAcceptor {
-        let mut acceptors = self.acceptors.lock().expect("no thread panics with the map");
-        acceptors.entry(host.to_owned()).or_insert_with(|| TlsAcceptor::from(Arc::new(self.config_for(host)))).clone()
+        let mut acceptors = self
+            .acceptors
+            .lock()
+            .expect("no thread panics with the map");
+        acceptors
+            .entry(host.to_owned())
+            .or_insert_with(|| TlsAcceptor::from(Arc::new(self.config_for(host))))
+            .clone()
     }
 
     fn config_for(&self, host: &str) -> ServerConfig {
         let (certificate, key) = self.signed_for(host);
         let mut roots = RootCertStore::empty();
-        roots.add(self.issuer.der().clone()).expect("it is a certificate");
-        let clients = WebPkiClientVerifier::builder(Arc::new(roots)).allow_unauthenticated().build().expect("it has a root");
+        roots
+            .add(self.issuer.der().clone())
+            .expect("it is a certificate");
+        let clients = WebPkiClientVerifier::builder(Arc::new(roots))
+            .allow_unauthenticated()
+            .build()
+            .expect("it has a root");
         let private = PrivateKeyDer::try_from(key.serialize_der()).expect("it is a key");
         let config = ServerConfig::builder().with_client_cert_verifier(clients);
-        let mut config = config.with_single_cert(vec![certificate.der().clone()], private).expect("key and certificate agree");
+        let mut config = config
+            .with_single_cert(vec![certificate.der().clone()], private)
+            .expect("key and certificate agree");
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         config
     }
@@ -93,7 +125,9 @@ impl Authority {
         let key = new_key();
         let mut params = parameters(host, vec![host.to_owned()]);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        let certificate = params.signed_by(&key, &self.issuer).expect("the parameters are valid");
+        let certificate = params
+            .signed_by(&key, &self.issuer)
+            .expect("the parameters are valid");
         (certificate, key)
     }
 
@@ -101,13 +135,17 @@ impl Authority {
     pub fn fill(&self, text: &str) -> String {
         let mut filled = text.to_owned();
         let (certificate, key) = &self.client;
-        let values =
-            [("{{sink_ca}}", self.issuer.pem()), ("{{client_cert}}", certificate.pem()), ("{{client_key}}", key.serialize_pem())];
+        let values = [
+            ("{{sink_ca}}", self.issuer.pem()),
+            ("{{client_cert}}", certificate.pem()),
+            ("{{client_key}}", key.serialize_pem()),
+        ];
         for (placeholder, value) in values {
             filled = filled.replace(placeholder, &value);
         }
         if filled.contains("{{rsa_private_key}}") {
-            let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).expect("the machine has randomness");
+            let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048)
+                .expect("the machine has randomness");
             filled = filled.replace("{{rsa_private_key}}", &key.serialize_pem());
         }
         filled
@@ -120,10 +158,14 @@ fn new_key() -> KeyPair {
 
 fn parameters(name: &str, hosts: Vec<String>) -> CertificateParams {
     let is_address = hosts.iter().any(|host| host.parse::<IpAddr>().is_ok());
-    let mut params = CertificateParams::new(hosts).expect("the host of a recording is a name or an address");
+    let mut params =
+        CertificateParams::new(hosts).expect("the host of a recording is a name or an address");
     // A common name is at most 64 characters.
     if !is_address {
-        params.distinguished_name.push(DnType::CommonName, name.chars().take(64).collect::<String>());
+        params.distinguished_name.push(
+            DnType::CommonName,
+            name.chars().take(64).collect::<String>(),
+        );
     }
     params
 }

@@ -33,7 +33,8 @@ pub struct Forge {
 pub struct Contents {
     /// Requests that only read.
     pub reads: usize,
-    /// Writes that were carried out: commit or comment, and what it then says, in the order of their receipt.
+    /// Writes that were carried out: commit or comment, and what it then says, in the order of
+    /// their receipt.
     pub writes: Vec<(String, String)>,
     /// Statuses, oldest first.
     pub statuses: Vec<Status>,
@@ -68,24 +69,47 @@ pub struct Refusal {
 impl Refusal {
     /// Without headers and body.
     pub fn status(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: "" }
+        Self {
+            status,
+            headers: Vec::new(),
+            body: "",
+        }
     }
 }
 
 impl Forge {
     /// Starts it.
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("the loopback interface has free ports");
-        let repository = format!("http://{}/org/repo", listener.local_addr().expect("a listener has an address"));
-        let forge = Self { repository, contents: Arc::default(), answers: watch::Sender::new(true) };
+        let listener = TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("the loopback interface has free ports");
+        let repository = format!(
+            "http://{}/org/repo",
+            listener.local_addr().expect("a listener has an address")
+        );
+        let forge = Self {
+            repository,
+            contents: Arc::default(),
+            answers: watch::Sender::new(true),
+        };
         let api = Router::new()
-            .route("/user", get(async |State(forge): State<Forge>| forge.reading(json!({"login": LOGIN}).into())))
+            .route(
+                "/user",
+                get(async |State(forge): State<Forge>| {
+                    forge.reading(json!({"login": LOGIN}).into())
+                }),
+            )
             .route("/repos/org/repo/commits/{commit}/statuses", get(statuses))
             .route("/repos/org/repo/statuses/{commit}", post(make_status))
-            .route("/repos/org/repo/issues/{number}/comments", get(comments).post(make_comment))
+            .route(
+                "/repos/org/repo/issues/{number}/comments",
+                get(comments).post(make_comment),
+            )
             .route("/repos/org/repo/issues/comments/{id}", patch(edit_comment))
             .with_state(forge.clone());
-        tokio::spawn(async move { axum::serve(listener, Router::new().nest("/api/v3", api)).await });
+        tokio::spawn(
+            async move { axum::serve(listener, Router::new().nest("/api/v3", api)).await },
+        );
         forge
     }
 
@@ -93,13 +117,15 @@ impl Forge {
     pub fn provider(&self, kind: &str) -> Manifest {
         let provider = provider("forge", &self.repository).with("type", json!(kind));
         // Beside GitHub's own 80 writes a minute a hundred commits take more than one.
-        provider.with("secretRef", json!({"name": "forge"})).with("rateLimit", json!("1000/1s")).that_retries_soon()
+        provider
+            .with("secretRef", json!({"name": "forge"}))
+            .with("rateLimit", json!("1000/1s"))
+            .that_retries_soon()
     }
 
     /// Puts the Secret that the Providers name.
     pub fn put_secret(rules: &Rules) {
-        let secret =
-            "apiVersion: v1\nkind: Secret\nmetadata: {name: forge, namespace: apps}\nstringData: {token: hidden-token}\n";
+        let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: forge, namespace: apps}\nstringData: {token: hidden-token}\n";
         rules.put_text("secret.yaml", secret);
     }
 
@@ -116,7 +142,11 @@ impl Forge {
 
     /// What the writes said, in the order of their receipt.
     pub fn states(&self) -> Vec<String> {
-        self.contents().writes.iter().map(|(_, state)| state.clone()).collect()
+        self.contents()
+            .writes
+            .iter()
+            .map(|(_, state)| state.clone())
+            .collect()
     }
 
     /// From now on everything is refused so, or nothing.
@@ -138,18 +168,26 @@ impl Forge {
         body.into_response()
     }
 
-    async fn writing(&self, write: impl FnOnce(&mut Contents) -> Option<(String, String, u64)>) -> Response {
+    async fn writing(
+        &self,
+        write: impl FnOnce(&mut Contents) -> Option<(String, String, u64)>,
+    ) -> Response {
         let (slowest, id) = {
             let mut contents = self.contents();
             if let Some(refusal) = contents.refusal.clone() {
                 return refusal.into_response();
             }
-            let Some((what, says, id)) = write(&mut contents) else { return StatusCode::NOT_FOUND.into_response() };
+            let Some((what, says, id)) = write(&mut contents) else {
+                return StatusCode::NOT_FOUND.into_response();
+            };
             contents.writes.push((what, says));
             (contents.slowest_answer, id)
         };
         let mut answers = self.answers.subscribe();
-        answers.wait_for(|does| *does).await.expect("the forge holds the sender");
+        answers
+            .wait_for(|does| *does)
+            .await
+            .expect("the forge holds the sender");
         tokio::time::sleep(slowest.mul_f64(rand::random::<f64>())).await;
         (StatusCode::CREATED, json!({"id": id}).to_string()).into_response()
     }
@@ -159,9 +197,17 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let mut headers = HeaderMap::new();
         for (name, value) in self.headers {
-            headers.insert(name, HeaderValue::from_str(&value).expect("the test's headers are valid"));
+            headers.insert(
+                name,
+                HeaderValue::from_str(&value).expect("the test's headers are valid"),
+            );
         }
-        (StatusCode::from_u16(self.status).expect("the test's statuses are valid"), headers, self.body).into_response()
+        (
+            StatusCode::from_u16(self.status).expect("the test's statuses are valid"),
+            headers,
+            self.body,
+        )
+            .into_response()
     }
 }
 
@@ -173,13 +219,19 @@ struct Reading {
 
 impl From<Value> for Reading {
     fn from(body: Value) -> Self {
-        Self { body, has_next: false }
+        Self {
+            body,
+            has_next: false,
+        }
     }
 }
 
 impl IntoResponse for Reading {
     fn into_response(self) -> Response {
-        let link = self.has_next.then_some((LINK, HeaderValue::from_static("<https://elsewhere/>; rel=\"next\"")));
+        let link = self.has_next.then_some((
+            LINK,
+            HeaderValue::from_static("<https://elsewhere/>; rel=\"next\""),
+        ));
         (HeaderMap::from_iter(link), self.body.to_string()).into_response()
     }
 }
@@ -187,25 +239,49 @@ impl IntoResponse for Reading {
 /// The part of a list that a request asks for.
 fn page_of(uri: &Uri, all: &[Value]) -> Reading {
     let query: HashMap<String, String> =
-        url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
-    let number = |name: &str| query.get(name).map_or(1, |text| text.parse::<usize>().expect("a page has numbers"));
+        url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes())
+            .into_owned()
+            .collect();
+    let number = |name: &str| {
+        query
+            .get(name)
+            .map_or(1, |text| text.parse::<usize>().expect("a page has numbers"))
+    };
     let (size, page) = (number("per_page"), number("page"));
     let begin = (page - 1) * size;
     let here: Vec<Value> = all.iter().skip(begin).take(size).cloned().collect();
-    Reading { body: here.into(), has_next: all.len() > begin + size }
+    Reading {
+        body: here.into(),
+        has_next: all.len() > begin + size,
+    }
 }
 
 async fn statuses(State(forge): State<Forge>, Path(commit): Path<String>, uri: Uri) -> Response {
     let all = forge.contents().statuses.clone();
-    let newest_first: Vec<Value> = all.into_iter().rev().filter(|one| one.commit == commit).map(|one| one.entry).collect();
+    let newest_first: Vec<Value> = all
+        .into_iter()
+        .rev()
+        .filter(|one| one.commit == commit)
+        .map(|one| one.entry)
+        .collect();
     forge.reading(page_of(&uri, &newest_first))
 }
 
-async fn make_status(State(forge): State<Forge>, Path(commit): Path<String>, body: String) -> Response {
+async fn make_status(
+    State(forge): State<Forge>,
+    Path(commit): Path<String>,
+    body: String,
+) -> Response {
     let entry: Value = serde_json::from_str(&body).expect("a status is JSON");
-    let state = entry["state"].as_str().expect("a status has a state").to_owned();
+    let state = entry["state"]
+        .as_str()
+        .expect("a status has a state")
+        .to_owned();
     let write = |contents: &mut Contents| {
-        contents.statuses.push(Status { commit: commit.clone(), entry });
+        contents.statuses.push(Status {
+            commit: commit.clone(),
+            entry,
+        });
         Some((commit, state, 1))
     };
     forge.writing(write).await
@@ -216,14 +292,18 @@ async fn comments(State(forge): State<Forge>, uri: Uri) -> Response {
     let shown = all
         .into_iter()
         .enumerate()
-        .filter_map(|(id, (author, text))| Some(json!({"id": id, "user": {"login": author}, "body": text?})));
+        .filter_map(|(id, (author, text))| {
+            Some(json!({"id": id, "user": {"login": author}, "body": text?}))
+        });
     forge.reading(page_of(&uri, &shown.collect::<Vec<_>>()))
 }
 
 async fn make_comment(State(forge): State<Forge>, body: String) -> Response {
     let text = text_of(&body);
     let write = |contents: &mut Contents| {
-        contents.comments.push((LOGIN.to_owned(), Some(text.clone())));
+        contents
+            .comments
+            .push((LOGIN.to_owned(), Some(text.clone())));
         Some(("made".to_owned(), text, contents.comments.len() as u64 - 1))
     };
     forge.writing(write).await
@@ -241,5 +321,8 @@ async fn edit_comment(State(forge): State<Forge>, Path(id): Path<usize>, body: S
 
 fn text_of(body: &str) -> String {
     let body: Value = serde_json::from_str(body).expect("a comment is JSON");
-    body["body"].as_str().expect("a comment has a text").to_owned()
+    body["body"]
+        .as_str()
+        .expect("a comment has a text")
+        .to_owned()
 }

@@ -1,7 +1,7 @@
 //! A Kubernetes API for one test, or for one test binary: a real kube-apiserver on a real etcd.
 //!
-//! There are no controllers: a namespace has no default service account, one that is deleted stays, and aggregated roles
-//! such as `view` allow nothing.
+//! There are no controllers: a namespace has no default service account, one that is deleted stays,
+//! and aggregated roles such as `view` allow nothing.
 
 mod audit;
 mod client;
@@ -47,13 +47,20 @@ impl KubeApiServer {
         static PATH: OnceLock<PathBuf> = OnceLock::new();
         PATH.get_or_init(|| {
             let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tools/kubernetes.sh");
-            let found = BlockingCommand::new(script).stderr(Stdio::inherit()).output().expect("the script can be run");
-            assert!(found.status.success(), "there is no usable kube-apiserver; see above");
+            let found = BlockingCommand::new(script)
+                .stderr(Stdio::inherit())
+                .output()
+                .expect("the script can be run");
+            assert!(
+                found.status.success(),
+                "there is no usable kube-apiserver; see above"
+            );
             String::from_utf8_lossy(&found.stdout).trim().into()
         })
     }
 
-    /// The one that tests of a binary share, with the project's CRDs; each test takes a namespace of its own.
+    /// The one that tests of a binary share, with the project's CRDs; each test takes a namespace
+    /// of its own.
     pub async fn shared() -> &'static Self {
         static SHARED: OnceCell<(KubeApiServer, Cleaner)> = OnceCell::const_new();
         let shared = SHARED.get_or_init(|| async {
@@ -72,7 +79,11 @@ impl KubeApiServer {
 
     /// The same, with more flags of kube-apiserver.
     pub async fn start_with(flags: &[&str]) -> Self {
-        Self::start_in(new_folder(), flags.iter().map(|&flag| flag.to_owned()).collect()).await
+        Self::start_in(
+            new_folder(),
+            flags.iter().map(|&flag| flag.to_owned()).collect(),
+        )
+        .await
     }
 
     async fn start_in(folder: TempDir, flags: Vec<String>) -> Self {
@@ -80,7 +91,15 @@ impl KubeApiServer {
         let files = Files::write(folder.path(), &url(port));
         let mut arguments = arguments(&files, port, etcd_port);
         arguments.extend(flags);
-        let mut server = Self { server: None, etcd: None, port, etcd_port, arguments, files, folder };
+        let mut server = Self {
+            server: None,
+            etcd: None,
+            port,
+            etcd_port,
+            arguments,
+            files,
+            folder,
+        };
         server.run_etcd();
         server.restart().await;
         server
@@ -111,15 +130,26 @@ impl KubeApiServer {
         self.running().thaw();
     }
 
-    /// Starts the API server again, on the same port and with what is stored, and waits until it is ready.
+    /// Starts the API server again, on the same port and with what is stored, and waits until it is
+    /// ready.
     pub async fn restart(&mut self) {
         self.server = None;
         let executable = Self::executables().join("kube-apiserver");
-        self.server = Some(Guarded::start(&executable, &self.arguments, &self.files.path("kube-apiserver.log")));
+        self.server = Some(Guarded::start(
+            &executable,
+            &self.arguments,
+            &self.files.path("kube-apiserver.log"),
+        ));
         let client = self.client().await;
         eventually("kube-apiserver is ready", async || {
-            let request = http::Request::get("/readyz").body(Vec::new()).expect("the request is valid");
-            client.request_text(request).await.ok().filter(|answer| answer == "ok")
+            let request = http::Request::get("/readyz")
+                .body(Vec::new())
+                .expect("the request is valid");
+            client
+                .request_text(request)
+                .await
+                .ok()
+                .filter(|answer| answer == "ok")
         })
         .await;
     }
@@ -134,7 +164,8 @@ impl KubeApiServer {
         Snapshot(copy)
     }
 
-    /// Goes back to a snapshot, as an operator does after a disaster: versions that were given out are given out again.
+    /// Goes back to a snapshot, as an operator does after a disaster: versions that were given out
+    /// are given out again.
     pub async fn restore(&mut self, snapshot: &Snapshot) {
         self.stop();
         fs::remove_dir_all(self.etcd_data()).expect("etcd has stopped");
@@ -143,18 +174,35 @@ impl KubeApiServer {
         self.restart().await;
     }
 
-    /// Makes etcd forget all versions before the present one. A watch from an older one gets 410 once the API server's
-    /// own memory has been lost by [`KubeApiServer::restart`].
+    /// Makes etcd forget all versions before the present one. A watch from an older one gets 410
+    /// once the API server's own memory has been lost by [`KubeApiServer::restart`].
     pub async fn compact(&self) {
-        let client = reqwest::Client::builder().no_proxy().build().expect("a client can be made");
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .build()
+            .expect("a client can be made");
         let call = async |path: &str, body: Value| {
             let url = format!("http://127.0.0.1:{}/v3/{path}", self.etcd_port);
-            let answer = client.post(url).body(body.to_string()).send().await.expect("etcd answers");
-            let answer = answer.error_for_status().expect("etcd does it").text().await.expect("etcd answers");
+            let answer = client
+                .post(url)
+                .body(body.to_string())
+                .send()
+                .await
+                .expect("etcd answers");
+            let answer = answer
+                .error_for_status()
+                .expect("etcd does it")
+                .text()
+                .await
+                .expect("etcd answers");
             serde_json::from_str::<Value>(&answer).expect("etcd answers with JSON")
         };
         let present = call("kv/range", json!({"key": "AA=="})).await["header"]["revision"].clone();
-        call("kv/compaction", json!({"revision": present, "physical": true})).await;
+        call(
+            "kv/compaction",
+            json!({"revision": present, "physical": true}),
+        )
+        .await;
     }
 
     fn running(&self) -> &Guarded {
@@ -182,7 +230,11 @@ impl KubeApiServer {
             "--unsafe-no-fsync".to_owned(),
             "--log-level=warn".to_owned(),
         ];
-        self.etcd = Some(Guarded::start(&Self::executables().join("etcd"), &arguments, &self.files.path("etcd.log")));
+        self.etcd = Some(Guarded::start(
+            &Self::executables().join("etcd"),
+            &arguments,
+            &self.files.path("etcd.log"),
+        ));
     }
 }
 
@@ -191,14 +243,23 @@ impl Drop for KubeApiServer {
         if std::thread::panicking() {
             let log = fs::read_to_string(self.files.path("kube-apiserver.log")).unwrap_or_default();
             // Said at each start, of connections that are no longer needed.
-            let lines: Vec<_> = log.lines().filter(|line| !line.contains("addrConn")).collect();
-            eprintln!("--- the log of kube-apiserver ends so:\n{}", lines[lines.len().saturating_sub(20)..].join("\n"));
+            let lines: Vec<_> = log
+                .lines()
+                .filter(|line| !line.contains("addrConn"))
+                .collect();
+            eprintln!(
+                "--- the log of kube-apiserver ends so:\n{}",
+                lines[lines.len().saturating_sub(20)..].join("\n")
+            );
         }
     }
 }
 
 fn new_folder() -> TempDir {
-    tempfile::Builder::new().prefix("tidings-kube-").tempdir().expect("the temporary folder is writable")
+    tempfile::Builder::new()
+        .prefix("tidings-kube-")
+        .tempdir()
+        .expect("the temporary folder is writable")
 }
 
 fn url(port: u16) -> String {
@@ -228,6 +289,11 @@ fn arguments(files: &Files, port: u16, etcd_port: u16) -> Vec<String> {
 }
 
 fn copy_folder(from: &Path, to: &Path) {
-    let copied = BlockingCommand::new("cp").arg("-a").arg(from.join(".")).arg(to).status().expect("there is a cp");
+    let copied = BlockingCommand::new("cp")
+        .arg("-a")
+        .arg(from.join("."))
+        .arg(to)
+        .status()
+        .expect("there is a cp");
     assert!(copied.success(), "{} can't be copied", from.display());
 }

@@ -1,12 +1,14 @@
-//! Runs Tidings as its users do: real processes on a real nats-server, with scripted receivers as providers.
+//! Runs Tidings as its users do: real processes on a real nats-server, with scripted receivers as
+//! providers.
 //!
 //! ```text
 //!  test ── post ─► ingest ─► nats-server ─► router ─► nats-server ─► worker ── POST ─► Receiver
 //!    └──────────────────── Ledger: posted = received + dead, id by id ──────────────────────┘
 //! ```
 //!
-//! A test waits for conditions with [`eventually`], never for time to pass. Dropping a [`Rig`] or a [`Process`] kills
-//! what it started; when the test fails, the last lines of each process's log are printed.
+//! A test waits for conditions with [`eventually`], never for time to pass. Dropping a [`Rig`] or a
+//! [`Process`] kills what it started; when the test fails, the last lines of each process's log are
+//! printed.
 
 mod authority;
 mod event;
@@ -52,17 +54,28 @@ pub struct Rig {
 }
 
 impl Rig {
-    /// Starts a nats-server; `executable` is the tidings under test, `env!("CARGO_BIN_EXE_tidings")` in a test.
+    /// Starts a nats-server; `executable` is the tidings under test,
+    /// `env!("CARGO_BIN_EXE_tidings")` in a test.
     pub async fn start(executable: &str) -> Self {
         Self::start_with(executable, |_| String::new()).await
     }
 
-    /// The same, with more lines in nats-server's configuration, made for the rig's folder: `tls { … }`.
+    /// The same, with more lines in nats-server's configuration, made for the rig's folder: `tls {
+    /// … }`.
     pub async fn start_with(executable: &str, configuration: impl FnOnce(&Path) -> String) -> Self {
         let folder = new_folder();
         let nats = NatsServer::start(folder.path(), &configuration(folder.path())).await;
-        let (url, rules) = (nats.url().to_owned(), Rules::in_folder(folder.path().join("rules")));
-        Self { executable: executable.into(), folder, nats: Some(nats), url, rules }
+        let (url, rules) = (
+            nats.url().to_owned(),
+            Rules::in_folder(folder.path().join("rules")),
+        );
+        Self {
+            executable: executable.into(),
+            folder,
+            nats: Some(nats),
+            url,
+            rules,
+        }
     }
 
     /// A rig on a cluster of three servers, with three copies of each stream.
@@ -70,7 +83,16 @@ impl Rig {
         let folder = new_folder();
         let cluster = NatsCluster::start(folder.path()).await;
         let rules = Rules::in_folder(folder.path().join("rules"));
-        (Self { executable: executable.into(), folder, nats: None, url: cluster.url(), rules }, cluster)
+        (
+            Self {
+                executable: executable.into(),
+                folder,
+                nats: None,
+                url: cluster.url(),
+                rules,
+            },
+            cluster,
+        )
     }
 
     /// A folder of this rig's own, removed at its end.
@@ -111,8 +133,15 @@ impl Rig {
 
     /// Starts a role.
     pub fn spawn(&self, role: Role) -> Process {
-        let role = if self.nats.is_none() { role.env("TIDINGS_NATS__REPLICAS", "3") } else { role };
-        Process::spawn(&self.executable, role.arguments(&self.url, self.rules.folder(), self.folder.path()))
+        let role = if self.nats.is_none() {
+            role.env("TIDINGS_NATS__REPLICAS", "3")
+        } else {
+            role
+        };
+        Process::spawn(
+            &self.executable,
+            role.arguments(&self.url, self.rules.folder(), self.folder.path()),
+        )
     }
 
     /// All dead letters, oldest first.
@@ -120,7 +149,12 @@ impl Rig {
         let Ok(mut stream) = self.jetstream().await.get_stream("DEAD").await else {
             return Vec::new();
         };
-        let state = stream.info().await.expect("the server tells a stream's state").state.clone();
+        let state = stream
+            .info()
+            .await
+            .expect("the server tells a stream's state")
+            .state
+            .clone();
         let mut letters = Vec::new();
         for sequence in state.first_sequence..=state.last_sequence {
             if let Ok(message) = stream.get_raw_message(sequence).await {
@@ -132,11 +166,24 @@ impl Rig {
 
     /// What has been told of attempts, oldest first.
     pub async fn outcomes(&self) -> Vec<wire::Outcome> {
-        let mut stream = self.jetstream().await.get_stream("OUTCOMES").await.expect("the roles have made it");
-        let last = stream.info().await.expect("the server tells a stream's state").state.last_sequence;
+        let mut stream = self
+            .jetstream()
+            .await
+            .get_stream("OUTCOMES")
+            .await
+            .expect("the roles have made it");
+        let last = stream
+            .info()
+            .await
+            .expect("the server tells a stream's state")
+            .state
+            .last_sequence;
         let mut outcomes = Vec::new();
         for sequence in 1..=last {
-            let message = stream.get_raw_message(sequence).await.expect("nothing has left it");
+            let message = stream
+                .get_raw_message(sequence)
+                .await
+                .expect("nothing has left it");
             outcomes.push(wire::Outcome::decode(message.payload).expect("OUTCOMES holds outcomes"));
         }
         outcomes
@@ -155,11 +202,16 @@ impl Rig {
     /// A client of the rig's nats-server.
     pub async fn jetstream(&self) -> jetstream::Context {
         let servers: Vec<String> = self.url.split(',').map(str::to_owned).collect();
-        let client = async_nats::connect(servers).await.expect("the rig's nats-server takes connections");
+        let client = async_nats::connect(servers)
+            .await
+            .expect("the rig's nats-server takes connections");
         jetstream::new(client)
     }
 }
 
 fn new_folder() -> TempDir {
-    tempfile::Builder::new().prefix("tidings-rig-").tempdir().expect("the temporary folder is writable")
+    tempfile::Builder::new()
+        .prefix("tidings-rig-")
+        .tempdir()
+        .expect("the temporary folder is writable")
 }

@@ -12,8 +12,8 @@ use tokio::process::{Child, Command};
 use crate::port::free_port;
 use crate::wait::eventually;
 
-/// A nats-server with JetStream on a loopback port. It keeps port and store over [`NatsServer::kill`] and
-/// [`NatsServer::restart`].
+/// A nats-server with JetStream on a loopback port. It keeps port and store over
+/// [`NatsServer::kill`] and [`NatsServer::restart`].
 pub struct NatsServer {
     child: Child,
     config: PathBuf,
@@ -22,13 +22,20 @@ pub struct NatsServer {
 }
 
 impl NatsServer {
-    /// The path of the executable: NATS_SERVER's, PATH's or the project's own, as the project's script finds it.
+    /// The path of the executable: NATS_SERVER's, PATH's or the project's own, as the project's
+    /// script finds it.
     pub fn executable() -> &'static Path {
         static PATH: OnceLock<PathBuf> = OnceLock::new();
         PATH.get_or_init(|| {
             let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tools/nats-server.sh");
-            let found = BlockingCommand::new(script).stderr(Stdio::inherit()).output().expect("the script can be run");
-            assert!(found.status.success(), "there is no usable nats-server; see above");
+            let found = BlockingCommand::new(script)
+                .stderr(Stdio::inherit())
+                .output()
+                .expect("the script can be run");
+            assert!(
+                found.status.success(),
+                "there is no usable nats-server; see above"
+            );
             String::from_utf8_lossy(&found.stdout).trim().into()
         })
     }
@@ -43,7 +50,12 @@ impl NatsServer {
         );
         std::fs::write(&config, text).expect("the rig's folder is writable");
         let child = run(&config);
-        let server = Self { child, config, port, url: format!("nats://127.0.0.1:{port}") };
+        let server = Self {
+            child,
+            config,
+            port,
+            url: format!("nats://127.0.0.1:{port}"),
+        };
         greets(server.port).await;
         server
     }
@@ -55,10 +67,14 @@ impl NatsServer {
 
     /// Ends it at once, as `kill -9` does.
     pub async fn kill(&mut self) {
-        self.child.kill().await.expect("a child of ours can be killed");
+        self.child
+            .kill()
+            .await
+            .expect("a child of ours can be killed");
     }
 
-    /// Stops it without an end, as a machine that hangs: connections stay open, and nothing answers.
+    /// Stops it without an end, as a machine that hangs: connections stay open, and nothing
+    /// answers.
     pub fn freeze(&self) {
         signal(&self.child, Signal::STOP);
     }
@@ -80,7 +96,10 @@ pub(crate) async fn greets(port: u16) {
     eventually("nats-server takes connections", async || {
         let connection = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
         let mut greeting = String::new();
-        BufReader::new(connection).read_line(&mut greeting).await.ok()?;
+        BufReader::new(connection)
+            .read_line(&mut greeting)
+            .await
+            .ok()?;
         greeting.starts_with("INFO").then_some(())
     })
     .await;
@@ -88,7 +107,10 @@ pub(crate) async fn greets(port: u16) {
 
 /// Sends a signal to a child that has not ended.
 pub(crate) fn signal(child: &Child, signal: Signal) {
-    let id = child.id().and_then(|id| Pid::from_raw(id.cast_signed())).expect("a process that has not ended has an id");
+    let id = child
+        .id()
+        .and_then(|id| Pid::from_raw(id.cast_signed()))
+        .expect("a process that has not ended has an id");
     kill_process(id, signal).expect("a child of ours can be signalled");
 }
 

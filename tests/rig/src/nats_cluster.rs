@@ -17,8 +17,8 @@ const SERVERS: usize = 3;
 /// A cluster on a busy machine takes its time to find a leader.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A cluster of nats-servers with JetStream on loopback ports. Each keeps its ports and its store over
-/// [`NatsCluster::kill`] and [`NatsCluster::restart`].
+/// A cluster of nats-servers with JetStream on loopback ports. Each keeps its ports and its store
+/// over [`NatsCluster::kill`] and [`NatsCluster::restart`].
 pub struct NatsCluster {
     members: Vec<Member>,
 }
@@ -34,7 +34,10 @@ impl NatsCluster {
     /// Starts the servers, with stores in `folder`, and waits until they have a leader.
     pub async fn start(folder: &Path) -> Self {
         let ports: Vec<(u16, u16)> = (0..SERVERS).map(|_| (free_port(), free_port())).collect();
-        let routes: Vec<String> = ports.iter().map(|(_, route)| format!("\"nats://127.0.0.1:{route}\"")).collect();
+        let routes: Vec<String> = ports
+            .iter()
+            .map(|(_, route)| format!("\"nats://127.0.0.1:{route}\""))
+            .collect();
         let member = |(number, (port, route)): (usize, &(u16, u16))| {
             let name = format!("n{number}");
             let store = folder.join(format!("jetstream-{name}"));
@@ -46,16 +49,27 @@ impl NatsCluster {
                 routes.join(", ")
             );
             std::fs::write(&config, text).expect("the rig's folder is writable");
-            Member { name, config, port: *port, child: None }
+            Member {
+                name,
+                config,
+                port: *port,
+                child: None,
+            }
         };
-        let mut cluster = Self { members: ports.iter().enumerate().map(member).collect() };
+        let mut cluster = Self {
+            members: ports.iter().enumerate().map(member).collect(),
+        };
         cluster.restart().await;
         cluster
     }
 
     /// Where clients connect to: all servers, with commas between them.
     pub fn url(&self) -> String {
-        let urls: Vec<String> = self.members.iter().map(|member| format!("nats://127.0.0.1:{}", member.port)).collect();
+        let urls: Vec<String> = self
+            .members
+            .iter()
+            .map(|member| format!("nats://127.0.0.1:{}", member.port))
+            .collect();
         urls.join(",")
     }
 
@@ -74,15 +88,20 @@ impl NatsCluster {
         .await;
     }
 
-    /// Ends the server that leads a stream at once, as `kill -9` does, and tells its name. `None`: it has no leader now.
+    /// Ends the server that leads a stream at once, as `kill -9` does, and tells its name. `None`:
+    /// it has no leader now.
     pub async fn kill_leader_of(&mut self, stream: &str) -> Option<String> {
         let leader = self.leader_of(stream).await?;
-        let member = self.members.iter_mut().find(|member| member.name == leader)?;
+        let member = self
+            .members
+            .iter_mut()
+            .find(|member| member.name == leader)?;
         member.kill().await;
         Some(leader)
     }
 
-    /// Stops the server that leads a stream without an end, as a machine that hangs, for so long. `None`: it has no leader now.
+    /// Stops the server that leads a stream without an end, as a machine that hangs, for so long.
+    /// `None`: it has no leader now.
     pub async fn freeze_leader_of(&self, stream: &str, length: Duration) -> Option<String> {
         let leader = self.leader_of(stream).await?;
         let member = self.members.iter().find(|member| member.name == leader)?;
@@ -102,23 +121,42 @@ impl NatsCluster {
 
     /// Waits until every copy of a stream is up to date, so that the next server can be lost.
     pub async fn is_whole(&self, stream: &str) {
-        eventually_within(PATIENCE, &format!("all copies of {stream} are current"), async || {
-            let stream = self.jetstream().await?.get_stream(stream).await.ok()?;
-            let cluster = stream.cached_info().cluster.clone()?;
-            let current = cluster.replicas.iter().filter(|peer| peer.current && !peer.offline).count();
-            (cluster.leader.is_some() && current == SERVERS - 1).then_some(())
-        })
+        eventually_within(
+            PATIENCE,
+            &format!("all copies of {stream} are current"),
+            async || {
+                let stream = self.jetstream().await?.get_stream(stream).await.ok()?;
+                let cluster = stream.cached_info().cluster.clone()?;
+                let current = cluster
+                    .replicas
+                    .iter()
+                    .filter(|peer| peer.current && !peer.offline)
+                    .count();
+                (cluster.leader.is_some() && current == SERVERS - 1).then_some(())
+            },
+        )
         .await;
     }
 
     async fn leader_of(&self, stream: &str) -> Option<String> {
-        self.jetstream().await?.get_stream(stream).await.ok()?.cached_info().cluster.clone()?.leader
+        self.jetstream()
+            .await?
+            .get_stream(stream)
+            .await
+            .ok()?
+            .cached_info()
+            .cluster
+            .clone()?
+            .leader
     }
 
     /// A client, while a server that takes connections is found soon.
     async fn jetstream(&self) -> Option<jetstream::Context> {
         let servers: Vec<String> = self.url().split(',').map(str::to_owned).collect();
-        let client = tokio::time::timeout(Duration::from_secs(5), async_nats::connect(servers)).await.ok()?.ok()?;
+        let client = tokio::time::timeout(Duration::from_secs(5), async_nats::connect(servers))
+            .await
+            .ok()?
+            .ok()?;
         let mut context = jetstream::new(client);
         context.set_timeout(Duration::from_secs(3));
         Some(context)

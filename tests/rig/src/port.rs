@@ -6,8 +6,8 @@ use rand::Rng;
 
 /// A port of the loopback interface that nobody listens on.
 ///
-/// It lies below the range from which the kernel takes ports for outgoing connections, so that none of those gets it
-/// before the server does.
+/// It lies below the range from which the kernel takes ports for outgoing connections, so that none
+/// of those gets it before the server does.
 pub fn free_port() -> u16 {
     let mut random = rand::rng();
     (0..1000)

@@ -20,9 +20,15 @@ pub struct Posted {
     pub at: Instant,
 }
 
-/// Posts `rate` events a second for `length` to the address of an ingest, which may be away at times. Each is posted until
-/// it is accepted: 202, or 429 when an earlier try got no answer but was stored.
-pub async fn post_steadily(address: &str, rate: u32, length: Duration, event: impl Fn(u32) -> Value) -> Vec<Posted> {
+/// Posts `rate` events a second for `length` to the address of an ingest, which may be away at
+/// times. Each is posted until it is accepted: 202, or 429 when an earlier try got no answer but
+/// was stored.
+pub async fn post_steadily(
+    address: &str,
+    rate: u32,
+    length: Duration,
+    event: impl Fn(u32) -> Value,
+) -> Vec<Posted> {
     let mut tick = interval(Duration::from_secs(1) / rate);
     tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let mut posting = JoinSet::new();
@@ -34,11 +40,19 @@ pub async fn post_steadily(address: &str, rate: u32, length: Duration, event: im
 }
 
 async fn post_until_accepted(address: String, event: Value) -> Posted {
-    let message = event["message"].as_str().expect("an event has a message").to_owned();
+    let message = event["message"]
+        .as_str()
+        .expect("an event has a message")
+        .to_owned();
     let at = Instant::now();
     loop {
         let body = event.to_string();
-        let answer = client().post(&address).header("content-type", "application/json").body(body).send().await;
+        let answer = client()
+            .post(&address)
+            .header("content-type", "application/json")
+            .body(body)
+            .send()
+            .await;
         match answer.map(|answer| answer.status().as_u16()) {
             Ok(202 | 429) => return Posted { message, at },
             Ok(400..500) => panic!("the event {message:?} is refused for good"),

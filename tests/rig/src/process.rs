@@ -52,11 +52,20 @@ impl Role {
 
     /// `tidings up` with a nats-server of its own, as most people run it.
     pub fn up_alone() -> Self {
-        Self { shares_server: false, ..Self::new("up") }
+        Self {
+            shares_server: false,
+            ..Self::new("up")
+        }
     }
 
     fn new(subcommand: &'static str) -> Self {
-        Self { subcommand, shares_server: true, kubeconfig: None, extra: Vec::new(), environment: Vec::new() }
+        Self {
+            subcommand,
+            shares_server: true,
+            kubeconfig: None,
+            extra: Vec::new(),
+            environment: Vec::new(),
+        }
     }
 
     /// With its rules in the cluster of a kubeconfig, not in the rig's folder.
@@ -79,7 +88,11 @@ impl Role {
 
     pub(crate) fn arguments(self, nats: &str, rules: &Path, folder: &Path) -> Launch {
         let [admin, listen] = [free_port(), free_port()];
-        let mut arguments = vec![self.subcommand.to_owned(), "--log-format".to_owned(), "json".to_owned()];
+        let mut arguments = vec![
+            self.subcommand.to_owned(),
+            "--log-format".to_owned(),
+            "json".to_owned(),
+        ];
         let mut push = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
         push("--admin", format!("127.0.0.1:{admin}"));
         if self.shares_server {
@@ -91,13 +104,22 @@ impl Role {
             push("--kubeconfig", kubeconfig.display().to_string());
         }
         if self.subcommand != "ingest" {
-            push("--rules", self.kubeconfig.map_or(rules.display().to_string(), |_| "cluster".to_owned()));
+            push(
+                "--rules",
+                self.kubeconfig
+                    .map_or(rules.display().to_string(), |_| "cluster".to_owned()),
+            );
         }
         if matches!(self.subcommand, "ingest" | "up") {
             push("--listen", format!("127.0.0.1:{listen}"));
         }
         arguments.extend(self.extra);
-        Launch { arguments, environment: self.environment, admin, listen }
+        Launch {
+            arguments,
+            environment: self.environment,
+            admin,
+            listen,
+        }
     }
 }
 
@@ -133,16 +155,24 @@ impl Process {
     pub(crate) fn spawn(executable: &Path, launch: Launch) -> Self {
         let log = Arc::default();
         let child = run(executable, &launch, &log);
-        Self { executable: executable.to_owned(), launch, child, log }
+        Self {
+            executable: executable.to_owned(),
+            launch,
+            child,
+            log,
+        }
     }
 
     /// Waits until it says that it is ready.
     pub async fn ready(&self) {
         let url = format!("{}/readyz", self.admin());
-        eventually(&format!("`tidings {}` is ready", self.launch.arguments[0]), async || {
-            let answer = CLIENT.get(&url).send().await.ok()?;
-            answer.status().is_success().then_some(())
-        })
+        eventually(
+            &format!("`tidings {}` is ready", self.launch.arguments[0]),
+            async || {
+                let answer = CLIENT.get(&url).send().await.ok()?;
+                answer.status().is_success().then_some(())
+            },
+        )
         .await;
     }
 
@@ -153,14 +183,24 @@ impl Process {
 
     /// What `/readyz` answers; nothing while nobody listens.
     pub async fn readiness_if_up(&self) -> Option<Answer> {
-        let answer = CLIENT.get(format!("{}/readyz", self.admin())).send().await.ok()?;
+        let answer = CLIENT
+            .get(format!("{}/readyz", self.admin()))
+            .send()
+            .await
+            .ok()?;
         let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
-        Some(Answer { status, headers, body: answer.text().await.ok()? })
+        Some(Answer {
+            status,
+            headers,
+            body: answer.text().await.ok()?,
+        })
     }
 
     /// The process's id; it must not have ended.
     pub fn id(&self) -> u32 {
-        self.child.id().expect("a process that has not ended has an id")
+        self.child
+            .id()
+            .expect("a process that has not ended has an id")
     }
 
     /// The address of `/livez`, `/readyz` and `/metrics`.
@@ -186,26 +226,50 @@ impl Process {
     /// # Errors
     /// There was no answer.
     pub async fn post_text(&self, body: String) -> Result<Answer, reqwest::Error> {
-        let answer = CLIENT.post(self.address()).header("content-type", "application/json").body(body).send().await?;
-        Ok(Answer { status: answer.status().as_u16(), headers: answer.headers().clone(), body: answer.text().await? })
+        let answer = CLIENT
+            .post(self.address())
+            .header("content-type", "application/json")
+            .body(body)
+            .send()
+            .await?;
+        Ok(Answer {
+            status: answer.status().as_u16(),
+            headers: answer.headers().clone(),
+            body: answer.text().await?,
+        })
     }
 
     /// What `/metrics` answers.
     pub async fn metrics(&self) -> String {
         let url = format!("{}/metrics", self.admin());
-        CLIENT.get(url).send().await.expect("/metrics answers").text().await.expect("/metrics answers with text")
+        CLIENT
+            .get(url)
+            .send()
+            .await
+            .expect("/metrics answers")
+            .text()
+            .await
+            .expect("/metrics answers with text")
     }
 
-    /// The sum of a counter's samples whose label set contains `labels`, from `/metrics`; 0 when there is none.
+    /// The sum of a counter's samples whose label set contains `labels`, from `/metrics`; 0 when
+    /// there is none.
     pub async fn metric(&self, name: &str, labels: &str) -> f64 {
         let text = self.metrics().await;
-        let samples = text.lines().filter(|line| line.starts_with(name) && line.contains(labels));
-        samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        let samples = text
+            .lines()
+            .filter(|line| line.starts_with(name) && line.contains(labels));
+        samples
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
     }
 
     /// Ends it at once, as `kill -9` does.
     pub async fn kill(&mut self) {
-        self.child.kill().await.expect("a child of ours can be killed");
+        self.child
+            .kill()
+            .await
+            .expect("a child of ours can be killed");
     }
 
     /// Stops it without an end, as a machine that hangs.
@@ -232,7 +296,12 @@ impl Process {
     /// Like [`Process::ended`], with a limit of its own.
     pub async fn ended_within(&mut self, limit: Duration) -> ExitStatus {
         let ended = tokio::time::timeout(limit, self.child.wait()).await;
-        let ended = ended.unwrap_or_else(|_| panic!("`tidings {}` does not end within {limit:?}", self.launch.arguments[0]));
+        let ended = ended.unwrap_or_else(|_| {
+            panic!(
+                "`tidings {}` does not end within {limit:?}",
+                self.launch.arguments[0]
+            )
+        });
         ended.expect("a child can be waited for")
     }
 
@@ -243,25 +312,36 @@ impl Process {
 
     /// Like [`Process::restart`], without some variables of its environment.
     pub async fn restart_without(&mut self, variables: &[&str]) {
-        self.launch.environment.retain(|(name, _)| !variables.contains(&name.as_str()));
+        self.launch
+            .environment
+            .retain(|(name, _)| !variables.contains(&name.as_str()));
         self.child = run(&self.executable, &self.launch, &self.log);
         self.ready().await;
     }
 
-    /// Starts it again after its end, with the same arguments and environment, whatever becomes of it.
+    /// Starts it again after its end, with the same arguments and environment, whatever becomes of
+    /// it.
     pub fn respawn(&mut self) {
         self.child = run(&self.executable, &self.launch, &self.log);
     }
 
     /// What it has logged.
     pub fn log(&self) -> Vec<String> {
-        self.log.lock().expect("no thread panics with the log").iter().cloned().collect()
+        self.log
+            .lock()
+            .expect("no thread panics with the log")
+            .iter()
+            .cloned()
+            .collect()
     }
 
     /// Waits until it logs a line that contains `text`.
     pub async fn logs(&self, text: &str) -> String {
         let what = format!("{text:?} is logged");
-        eventually(&what, async || self.log().into_iter().find(|line| line.contains(text))).await
+        eventually(&what, async || {
+            self.log().into_iter().find(|line| line.contains(text))
+        })
+        .await
     }
 }
 
@@ -269,8 +349,13 @@ impl Drop for Process {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let log = self.log();
-            eprintln!("--- the log of `tidings {}` ends so:", self.launch.arguments.join(" "));
-            log.iter().skip(log.len().saturating_sub(40)).for_each(|line| eprintln!("{line}"));
+            eprintln!(
+                "--- the log of `tidings {}` ends so:",
+                self.launch.arguments.join(" ")
+            );
+            log.iter()
+                .skip(log.len().saturating_sub(40))
+                .for_each(|line| eprintln!("{line}"));
         }
     }
 }
@@ -278,7 +363,11 @@ impl Drop for Process {
 static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(|| {
     // The error means that another test has done so.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().expect("a client without TLS can be made")
+    reqwest::Client::builder()
+        .no_proxy()
+        .pool_max_idle_per_host(0)
+        .build()
+        .expect("a client without TLS can be made")
 });
 
 /// The client of everything that a test asks by HTTP.
@@ -288,12 +377,25 @@ pub(crate) fn client() -> &'static reqwest::Client {
 
 fn run(executable: &Path, launch: &Launch, log: &Arc<Mutex<VecDeque<String>>>) -> Child {
     let mut command = Command::new(executable);
-    command.args(&launch.arguments).env("NATS_SERVER", NatsServer::executable());
-    for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"] {
+    command
+        .args(&launch.arguments)
+        .env("NATS_SERVER", NatsServer::executable());
+    for name in [
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+        "http_proxy",
+        "https_proxy",
+        "all_proxy",
+    ] {
         command.env_remove(name);
     }
     command.envs(launch.environment.iter().cloned());
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
     let mut child = command.spawn().expect("the executable can be started");
     keep(child.stdout.take().expect("it is piped"), log.clone());
     keep(child.stderr.take().expect("it is piped"), log.clone());

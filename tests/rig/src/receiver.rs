@@ -63,7 +63,10 @@ impl Received {
 
     /// The message of the event in the body.
     pub fn message(&self) -> String {
-        self.json()["message"].as_str().expect("an event has a message").to_owned()
+        self.json()["message"]
+            .as_str()
+            .expect("an event has a message")
+            .to_owned()
     }
 
     /// A header's value.
@@ -94,10 +97,19 @@ impl Receiver {
 
     /// Follows a script, request by request, and answers with 200 after its end.
     pub async fn script<const N: usize>(replies: [Reply; N]) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("the loopback interface has free ports");
-        let url = format!("http://{}/hook", listener.local_addr().expect("a listener has an address"));
+        let listener = TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("the loopback interface has free ports");
+        let url = format!(
+            "http://{}/hook",
+            listener.local_addr().expect("a listener has an address")
+        );
         let received = Vec::new();
-        let state = Arc::new(Mutex::new(State { script: replies.into(), afterwards: [Reply::Status(200)].into(), received }));
+        let state = Arc::new(Mutex::new(State {
+            script: replies.into(),
+            afterwards: [Reply::Status(200)].into(),
+            received,
+        }));
         let server = tokio::spawn(serve(listener, state.clone())).abort_handle();
         Self { url, state, server }
     }
@@ -129,7 +141,9 @@ impl Receiver {
 
     /// The requests that it answered with success.
     pub fn accepted(&self) -> Vec<Received> {
-        let succeeded = |received: &Received| matches!(received.reply, Reply::Status(200..300) | Reply::Slow(_));
+        let succeeded = |received: &Received| {
+            matches!(received.reply, Reply::Status(200..300) | Reply::Slow(_))
+        };
         self.received().into_iter().filter(succeeded).collect()
     }
 
@@ -137,7 +151,10 @@ impl Receiver {
     pub fn tally(&self) -> BTreeMap<String, (usize, Instant)> {
         let mut tally = BTreeMap::new();
         for received in self.accepted() {
-            tally.entry(received.message()).or_insert((0, received.at)).0 += 1;
+            tally
+                .entry(received.message())
+                .or_insert((0, received.at))
+                .0 += 1;
         }
         tally
     }
@@ -145,13 +162,21 @@ impl Receiver {
     /// Waits until so many requests have come in, and gives them.
     pub async fn receives(&self, count: usize) -> Vec<Received> {
         let what = format!("{} receives {count} requests", self.url);
-        eventually(&what, async || Some(self.received()).filter(|received| received.len() >= count)).await
+        eventually(&what, async || {
+            Some(self.received()).filter(|received| received.len() >= count)
+        })
+        .await
     }
 
     /// Waits until it has accepted an event with this message.
     pub async fn accepts(&self, message: &str) -> Received {
         let what = format!("{} accepts the event {message:?}", self.url);
-        eventually(&what, async || self.accepted().into_iter().find(|received| received.message() == message)).await
+        eventually(&what, async || {
+            self.accepted()
+                .into_iter()
+                .find(|received| received.message() == message)
+        })
+        .await
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -163,7 +188,10 @@ impl State {
     fn next(&mut self) -> Reply {
         self.script.pop_front().unwrap_or_else(|| {
             self.afterwards.rotate_left(1);
-            *self.afterwards.back().expect("there is a reply for afterwards")
+            *self
+                .afterwards
+                .back()
+                .expect("there is a reply for afterwards")
         })
     }
 }
@@ -176,21 +204,34 @@ impl Drop for Receiver {
 
 async fn serve(listener: TcpListener, state: Arc<Mutex<State>>) {
     loop {
-        let Ok((connection, _)) = listener.accept().await else { continue };
+        let Ok((connection, _)) = listener.accept().await else {
+            continue;
+        };
         let state = state.clone();
         let service = service_fn(move |request| answer(request, state.clone()));
         // An error here is a connection that the script or the client closed.
-        tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(connection), service));
+        tokio::spawn(
+            hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(connection), service),
+        );
     }
 }
 
-async fn answer(request: Request<Incoming>, state: Arc<Mutex<State>>) -> io::Result<Response<BoxBody<Bytes, io::Error>>> {
+async fn answer(
+    request: Request<Incoming>,
+    state: Arc<Mutex<State>>,
+) -> io::Result<Response<BoxBody<Bytes, io::Error>>> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
     let reply = {
         let mut state = state.lock().expect("no thread panics with the state");
         let reply = state.next();
-        state.received.push(Received { at: Instant::now(), reply, headers: head.headers, body });
+        state.received.push(Received {
+            at: Instant::now(),
+            reply,
+            headers: head.headers,
+            body,
+        });
         reply
     };
     let (status, retry_after) = match reply {
@@ -208,13 +249,26 @@ async fn answer(request: Request<Incoming>, state: Arc<Mutex<State>>) -> io::Res
     if let Some(seconds) = retry_after {
         response = response.header("Retry-After", seconds);
     }
-    let text = if let Reply::Says(_, text) = reply { text } else { "" };
-    let body = Full::new(Bytes::from_static(text.as_bytes())).map_err(|never: Infallible| match never {});
-    Ok(response.body(body.boxed()).expect("the script's statuses are valid"))
+    let text = if let Reply::Says(_, text) = reply {
+        text
+    } else {
+        ""
+    };
+    let body =
+        Full::new(Bytes::from_static(text.as_bytes())).map_err(|never: Infallible| match never {});
+    Ok(response
+        .body(body.boxed())
+        .expect("the script's statuses are valid"))
 }
 
 fn half_an_answer() -> Response<BoxBody<Bytes, io::Error>> {
-    let pieces = [Ok(Frame::data(Bytes::from_static(b"half"))), Err(io::Error::other("the script closes the connection"))];
+    let pieces = [
+        Ok(Frame::data(Bytes::from_static(b"half"))),
+        Err(io::Error::other("the script closes the connection")),
+    ];
     let body = BodyExt::boxed(StreamBody::new(stream::iter(pieces)));
-    Response::builder().header("Content-Length", 1000).body(body).expect("the response is valid")
+    Response::builder()
+        .header("Content-Length", 1000)
+        .body(body)
+        .expect("the response is valid")
 }

@@ -15,18 +15,28 @@ pub struct Manifest(Value);
 /// An Alert that sends everything about Kustomizations to one Provider.
 pub fn alert(name: &str, provider: &str) -> Manifest {
     let sources = json!([{"kind": "Kustomization", "name": "*"}]);
-    Manifest::new("Alert", name, json!({"providerRef": {"name": provider}, "eventSeverity": "info", "eventSources": sources}))
+    Manifest::new(
+        "Alert",
+        name,
+        json!({"providerRef": {"name": provider}, "eventSeverity": "info", "eventSources": sources}),
+    )
 }
 
 /// A Provider of type generic.
 pub fn provider(name: &str, address: &str) -> Manifest {
-    Manifest::new("Provider", name, json!({"type": "generic", "address": address}))
+    Manifest::new(
+        "Provider",
+        name,
+        json!({"type": "generic", "address": address}),
+    )
 }
 
 impl Manifest {
     fn new(kind: &str, name: &str, spec: Value) -> Self {
         let metadata = json!({"name": name, "namespace": NAMESPACE});
-        Self(json!({"apiVersion": "notification.toolkit.fluxcd.io/v1beta3", "kind": kind, "metadata": metadata, "spec": spec}))
+        Self(
+            json!({"apiVersion": "notification.toolkit.fluxcd.io/v1beta3", "kind": kind, "metadata": metadata, "spec": spec}),
+        )
     }
 
     /// The same object with another field of its spec.
@@ -47,8 +57,17 @@ impl Manifest {
     }
 
     fn file_name(&self) -> String {
-        let part = |value: &Value| value.as_str().expect("a manifest has a kind and a name").to_lowercase();
-        format!("{}-{}.json", part(&self.0["kind"]), part(&self.0["metadata"]["name"]))
+        let part = |value: &Value| {
+            value
+                .as_str()
+                .expect("a manifest has a kind and a name")
+                .to_lowercase()
+        };
+        format!(
+            "{}-{}.json",
+            part(&self.0["kind"]),
+            part(&self.0["metadata"]["name"])
+        )
     }
 }
 

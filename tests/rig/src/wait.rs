@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-/// How long a test waits for what must happen. Long, since the machine may be busy; a condition that holds ends the wait at once.
+/// How long a test waits for what must happen. Long, since the machine may be busy; a condition
+/// that holds ends the wait at once.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until `probe` gives something.
@@ -19,13 +20,20 @@ pub async fn eventually<T>(what: &str, probe: impl AsyncFnMut() -> Option<T>) ->
 ///
 /// # Panics
 /// After `limit`, with `what` should have happened.
-pub async fn eventually_within<T>(limit: Duration, what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
+pub async fn eventually_within<T>(
+    limit: Duration,
+    what: &str,
+    mut probe: impl AsyncFnMut() -> Option<T>,
+) -> T {
     let end = Instant::now() + limit;
     loop {
         if let Some(value) = probe().await {
             return value;
         }
-        assert!(Instant::now() < end, "within {limit:?} it did not come true that {what}");
+        assert!(
+            Instant::now() < end,
+            "within {limit:?} it did not come true that {what}"
+        );
         sleep(Duration::from_millis(20)).await;
     }
 }

@@ -1,11 +1,12 @@
 //! Which addresses are connected to.
 //!
-//! Providers are written by many people, and a worker often reaches more than they do. So an address is looked at when it
-//! is known, and nothing else is connected to: what a name stands for by [`CheckedResolver`](super::resolver), an address
-//! within a URL by [`AddressRules::check_url`], on each hop.
+//! Providers are written by many people, and a worker often reaches more than they do. So an
+//! address is looked at when it is known, and nothing else is connected to: what a name stands for
+//! by [`CheckedResolver`](super::resolver), an address within a URL by [`AddressRules::check_url`],
+//! on each hop.
 //!
-//! Ranges: IANA's special-purpose address registries (RFC 6890). Metadata services: the documentation of AWS, Google Cloud,
-//! Azure, Alibaba Cloud and Oracle Cloud.
+//! Ranges: IANA's special-purpose address registries (RFC 6890). Metadata services: the
+//! documentation of AWS, Google Cloud, Azure, Alibaba Cloud and Oracle Cloud.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::LazyLock;
@@ -42,7 +43,9 @@ static REFUSED: LazyLock<Vec<(IpNet, &str)>> = LazyLock::new(|| {
         ("240.0.0.0/4", NOBODY),
         ("ff00::/8", NOBODY),
     ];
-    networks.map(|(network, rule)| (network.parse().expect("it is a network"), rule)).into()
+    networks
+        .map(|(network, rule)| (network.parse().expect("it is a network"), rule))
+        .into()
 });
 
 /// What may be connected to.
@@ -53,7 +56,9 @@ pub struct AddressRules {
 
 /// An address that is not connected to.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{host} is not called: {address} is {rule}; to allow it, add it to the setting worker.addresses.allow")]
+#[error(
+    "{host} is not called: {address} is {rule}; to allow it, add it to the setting worker.addresses.allow"
+)]
 pub struct Refused {
     /// The host that was asked for.
     pub host: String,
@@ -69,7 +74,8 @@ impl AddressRules {
         Self { settings }
     }
 
-    /// Checks the host of a URL where it is an address itself. A name is checked when it is looked up.
+    /// Checks the host of a URL where it is an address itself. A name is checked when it is looked
+    /// up.
     ///
     /// # Errors
     /// It is refused.
@@ -77,7 +83,13 @@ impl AddressRules {
         let address = match url.host() {
             Some(Host::Ipv4(address)) => IpAddr::V4(address),
             Some(Host::Ipv6(address)) => IpAddr::V6(address),
-            Some(Host::Domain(name)) if name.trim_end_matches('.').eq_ignore_ascii_case(METADATA_HOST) => METADATA_ADDRESS,
+            Some(Host::Domain(name))
+                if name
+                    .trim_end_matches('.')
+                    .eq_ignore_ascii_case(METADATA_HOST) =>
+            {
+                METADATA_ADDRESS
+            }
             Some(Host::Domain(_)) | None => return Ok(()),
         };
         self.check(url.host_str().unwrap_or_default(), address)
@@ -87,7 +99,11 @@ impl AddressRules {
     ///
     /// # Errors
     /// It has some, and all are refused.
-    pub fn admit(&self, host: &str, found: impl Iterator<Item = SocketAddr>) -> Result<Vec<SocketAddr>, Refused> {
+    pub fn admit(
+        &self,
+        host: &str,
+        found: impl Iterator<Item = SocketAddr>,
+    ) -> Result<Vec<SocketAddr>, Refused> {
         let mut refused = None;
         let admitted: Vec<SocketAddr> = found
             .filter(|address| match self.check(host, address.ip()) {
@@ -98,13 +114,19 @@ impl AddressRules {
                 }
             })
             .collect();
-        refused.filter(|_| admitted.is_empty()).map_or(Ok(admitted), Err)
+        refused
+            .filter(|_| admitted.is_empty())
+            .map_or(Ok(admitted), Err)
     }
 
     fn check(&self, host: &str, address: IpAddr) -> Result<(), Refused> {
         let forms = [Some(address), embedded(address).map(IpAddr::V4)];
         let is_in = |network: &IpNet| forms.iter().flatten().any(|form| network.contains(form));
-        let AddressSettings { allow, deny, loopback } = &self.settings;
+        let AddressSettings {
+            allow,
+            deny,
+            loopback,
+        } = &self.settings;
         if allow.iter().any(is_in) {
             return Ok(());
         }
@@ -115,7 +137,11 @@ impl AddressRules {
             None if is_loopback && !loopback => LOOPBACK,
             None => return Ok(()),
         };
-        Err(Refused { host: host.to_owned(), address, rule })
+        Err(Refused {
+            host: host.to_owned(),
+            address,
+            rule,
+        })
     }
 }
 
@@ -125,10 +151,13 @@ impl From<Refused> for Failure {
     }
 }
 
-/// The IPv4 address that an IPv6 address leads to: mapped, translated (RFC 2765), compatible, through NAT64 (RFC 6052; of the local
-/// prefix of RFC 8215 as it is used with 96 bits), through 6to4 or through ISATAP (RFC 5214).
+/// The IPv4 address that an IPv6 address leads to: mapped, translated (RFC 2765), compatible,
+/// through NAT64 (RFC 6052; of the local prefix of RFC 8215 as it is used with 96 bits), through
+/// 6to4 or through ISATAP (RFC 5214).
 fn embedded(address: IpAddr) -> Option<Ipv4Addr> {
-    let IpAddr::V6(address) = address else { return None };
+    let IpAddr::V6(address) = address else {
+        return None;
+    };
     let of = |high: u16, low: u16| {
         let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
         Ipv4Addr::new(a, b, c, d)
@@ -150,12 +179,24 @@ mod tests {
     use super::*;
 
     fn rules(allow: &[&str], deny: &[&str], loopback: bool) -> AddressRules {
-        let parsed = |networks: &[&str]| networks.iter().map(|network| network.parse().unwrap()).collect();
-        AddressRules::new(AddressSettings { allow: parsed(allow), deny: parsed(deny), loopback })
+        let parsed = |networks: &[&str]| {
+            networks
+                .iter()
+                .map(|network| network.parse().unwrap())
+                .collect()
+        };
+        AddressRules::new(AddressSettings {
+            allow: parsed(allow),
+            deny: parsed(deny),
+            loopback,
+        })
     }
 
     fn rule_of(rules: &AddressRules, address: &str) -> Option<&'static str> {
-        rules.check("host", address.parse().unwrap()).err().map(|refused| refused.rule)
+        rules
+            .check("host", address.parse().unwrap())
+            .err()
+            .map(|refused| refused.rule)
     }
 
     #[test]
@@ -223,7 +264,11 @@ mod tests {
 
     #[test]
     fn what_is_allowed_goes_before_what_is_refused() {
-        let rules = rules(&["10.1.0.0/16", "169.254.7.7/32", "127.0.0.1/32"], &["10.0.0.0/8", "fd00::/8"], false);
+        let rules = rules(
+            &["10.1.0.0/16", "169.254.7.7/32", "127.0.0.1/32"],
+            &["10.0.0.0/8", "fd00::/8"],
+            false,
+        );
         for (address, is_allowed) in [
             ("10.1.2.3", true),
             ("::ffff:10.1.2.3", true),
@@ -253,18 +298,33 @@ mod tests {
             ("https://hooks.example.com/", true),
             ("http://127.1/", true),
         ] {
-            assert_eq!(rules.check_url(&url.parse().unwrap()).is_ok(), is_allowed, "{url}");
+            assert_eq!(
+                rules.check_url(&url.parse().unwrap()).is_ok(),
+                is_allowed,
+                "{url}"
+            );
         }
     }
 
     #[test]
     fn a_host_is_refused_only_when_none_of_its_addresses_is_left() {
         let rules = rules(&[], &[], true);
-        let admit = |addresses: &[&str]| rules.admit("host", addresses.iter().map(|address| address.parse().unwrap()));
-        assert_eq!(admit(&["169.254.1.1:80", "10.0.0.1:80"]), Ok(vec!["10.0.0.1:80".parse().unwrap()]));
+        let admit = |addresses: &[&str]| {
+            rules.admit(
+                "host",
+                addresses.iter().map(|address| address.parse().unwrap()),
+            )
+        };
+        assert_eq!(
+            admit(&["169.254.1.1:80", "10.0.0.1:80"]),
+            Ok(vec!["10.0.0.1:80".parse().unwrap()])
+        );
         assert_eq!(admit(&[]), Ok(vec![]));
         let refused = admit(&["169.254.1.1:80"]).unwrap_err();
         let sentence = "host is not called: 169.254.1.1 is link-local; to allow it, add it to the setting worker.addresses.allow";
-        assert_eq!(Failure::from(refused), Failure::permanent(Reason::Misconfigured, sentence));
+        assert_eq!(
+            Failure::from(refused),
+            Failure::permanent(Reason::Misconfigured, sentence)
+        );
     }
 }

@@ -7,8 +7,8 @@ use tidings_core::{Failure, Reason};
 
 use crate::http::Answer;
 
-/// The shared table: 2xx is accepted; 408, 425, 429 and 5xx but 501 and 505 may pass; 401 and 403 may pass within an hour;
-/// everything else is final. Returns the status of an accepted answer.
+/// The shared table: 2xx is accepted; 408, 425, 429 and 5xx but 501 and 505 may pass; 401 and 403
+/// may pass within an hour; everything else is final. Returns the status of an accepted answer.
 ///
 /// # Errors
 /// The failure that the status stands for, with what the service asks to wait (`Retry-After`).
@@ -19,11 +19,15 @@ pub fn classify(answer: &Answer) -> Result<u16, Failure> {
     Err(failure(answer))
 }
 
-/// The shared table for services that tell in the body of a 429, more exactly than in `Retry-After`, how many seconds to wait.
+/// The shared table for services that tell in the body of a 429, more exactly than in
+/// `Retry-After`, how many seconds to wait.
 ///
 /// # Errors
 /// As [`classify`].
-pub fn classify_with_wait(answer: &Answer, seconds: fn(&serde_json::Value) -> Option<f64>) -> Result<u16, Failure> {
+pub fn classify_with_wait(
+    answer: &Answer,
+    seconds: fn(&serde_json::Value) -> Option<f64>,
+) -> Result<u16, Failure> {
     classify(answer).map_err(|failure| {
         let body = answer.json().filter(|_| answer.status == 429);
         let seconds = body.and_then(|body| seconds(&body));
@@ -45,7 +49,9 @@ pub fn failure(answer: &Answer) -> Failure {
         _ => Failure::permanent(Reason::Rejected, detail),
     };
     match failure.kind {
-        tidings_core::FailureKind::Transient { .. } => failure.after(retry_after(answer, Timestamp::now())),
+        tidings_core::FailureKind::Transient { .. } => {
+            failure.after(retry_after(answer, Timestamp::now()))
+        }
         tidings_core::FailureKind::Permanent => failure,
     }
     .with_status(answer.status)
@@ -62,7 +68,8 @@ pub fn describe(answer: &Answer) -> String {
 pub fn retry_after(answer: &Answer, now: Timestamp) -> Option<Duration> {
     let text = answer.header("retry-after")?.trim();
     if let Ok(seconds) = text.parse::<f64>() {
-        return (seconds.is_finite() && seconds >= 0.0).then(|| Duration::from_secs_f64(seconds.min(1e9)));
+        return (seconds.is_finite() && seconds >= 0.0)
+            .then(|| Duration::from_secs_f64(seconds.min(1e9)));
     }
     let date = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
     Some(Duration::try_from(date.duration_since(now)).unwrap_or_default())
@@ -106,8 +113,11 @@ mod tests {
             (503, Some((Reason::ServerError, true))),
             (505, Some((Reason::Rejected, false))),
         ] {
-            let is_transient = |failure: &Failure| matches!(failure.kind, FailureKind::Transient { .. });
-            let got = classify(&answer(status, None)).err().map(|failure| (failure.reason, is_transient(&failure)));
+            let is_transient =
+                |failure: &Failure| matches!(failure.kind, FailureKind::Transient { .. });
+            let got = classify(&answer(status, None))
+                .err()
+                .map(|failure| (failure.reason, is_transient(&failure)));
             assert_eq!(got, meaning, "{status}");
         }
     }
@@ -120,9 +130,14 @@ mod tests {
             (429, "slow down", Some(Duration::from_secs(9))),
             (400, r#"{"wait":1}"#, None),
         ] {
-            let answer = Answer { body: body.into(), ..answer(status, Some("9")) };
+            let answer = Answer {
+                body: body.into(),
+                ..answer(status, Some("9"))
+            };
             let failure = classify_with_wait(&answer, |body| body["wait"].as_f64()).unwrap_err();
-            let kind = wait.map_or(FailureKind::Permanent, |wait| FailureKind::Transient { retry_after: Some(wait) });
+            let kind = wait.map_or(FailureKind::Permanent, |wait| FailureKind::Transient {
+                retry_after: Some(wait),
+            });
             assert_eq!(failure.kind, kind, "{status} {body}");
         }
     }
@@ -137,7 +152,11 @@ mod tests {
             ("soon", None),
             ("-1", None),
         ] {
-            assert_eq!(retry_after(&answer(429, Some(text)), now), wait.map(Duration::from_secs), "{text}");
+            assert_eq!(
+                retry_after(&answer(429, Some(text)), now),
+                wait.map(Duration::from_secs),
+                "{text}"
+            );
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The clients below [`Http`](super::Http): proxy and certificates, of the environment or of a Provider.
+//! The clients below [`Http`](super::Http): proxy and certificates, of the environment or of a
+//! Provider.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +10,8 @@ use reqwest::{Certificate, Client, ClientBuilder, Identity};
 use tidings_rules::{Proxy, Tls};
 use url::Url;
 
-use crate::http::address_rules::AddressRules;
 use super::resolver::CheckedResolver;
+use crate::http::address_rules::AddressRules;
 use crate::http::invalid::Invalid;
 
 /// The ways out that one Provider has.
@@ -18,14 +19,14 @@ use crate::http::invalid::Invalid;
 pub struct Ways {
     /// To the service itself; or, where the Provider has a proxy, to that.
     client: Client,
-    /// What the environment sends through a proxy has a client of its own, so that only there the proxy's host is excepted
-    /// from the rules for addresses.
+    /// What the environment sends through a proxy has a client of its own, so that only there the
+    /// proxy's host is excepted from the rules for addresses.
     environment: Option<(Arc<Matcher>, Client)>,
 }
 
 impl Ways {
-    /// For Providers without a proxy and certificates of their own: those of the environment count (`HTTPS_PROXY`,
-    /// `HTTP_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`).
+    /// For Providers without a proxy and certificates of their own: those of the environment count
+    /// (`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`).
     ///
     /// # Errors
     /// The system's certificates can't be read.
@@ -37,45 +38,81 @@ impl Ways {
     ///
     /// # Errors
     /// What can't be read, as a sentence that names its key.
-    pub fn of_provider(rules: &Arc<AddressRules>, tls: Option<&Tls>, proxy: Option<&Proxy>) -> Result<Self, Invalid> {
+    pub fn of_provider(
+        rules: &Arc<AddressRules>,
+        tls: Option<&Tls>,
+        proxy: Option<&Proxy>,
+    ) -> Result<Self, Invalid> {
         let with_tls = || tls.map_or_else(|| Ok(builder()), |tls| with_tls(builder(), tls));
         let built = match proxy {
             Some(proxy) => {
-                let host = Url::parse(&proxy.address).ok().and_then(|url| url.host_str().map(str::to_owned));
+                let host = Url::parse(&proxy.address)
+                    .ok()
+                    .and_then(|url| url.host_str().map(str::to_owned));
                 let resolver = CheckedResolver::new(rules, host.into_iter().collect());
-                let client = with_tls()?.proxy(chosen(proxy)?).dns_resolver(Arc::new(resolver)).build();
-                client.map(|client| Self { client, environment: None })
+                let client = with_tls()?
+                    .proxy(chosen(proxy)?)
+                    .dns_resolver(Arc::new(resolver))
+                    .build();
+                client.map(|client| Self {
+                    client,
+                    environment: None,
+                })
             }
             None => Self::build(rules, [with_tls()?, with_tls()?]),
         };
         // reqwest's own words may quote what it was given.
-        built.map_err(|_| Invalid::from("the certificates or the proxy can't be used; check ca.crt, tls.crt, tls.key"))
+        built.map_err(|_| {
+            Invalid::from(
+                "the certificates or the proxy can't be used; check ca.crt, tls.crt, tls.key",
+            )
+        })
     }
 
-    fn build(rules: &Arc<AddressRules>, [direct, proxied]: [ClientBuilder; 2]) -> Result<Self, reqwest::Error> {
-        let client = direct.no_proxy().dns_resolver(Arc::new(CheckedResolver::new(rules, Vec::new()))).build()?;
+    fn build(
+        rules: &Arc<AddressRules>,
+        [direct, proxied]: [ClientBuilder; 2],
+    ) -> Result<Self, reqwest::Error> {
+        let client = direct
+            .no_proxy()
+            .dns_resolver(Arc::new(CheckedResolver::new(rules, Vec::new())))
+            .build()?;
         let matcher = Matcher::from_env();
         let proxies = proxies_of(&matcher);
         let environment = if proxies.is_empty() {
             None
         } else {
-            let client = proxied.dns_resolver(Arc::new(CheckedResolver::new(rules, proxies))).build()?;
+            let client = proxied
+                .dns_resolver(Arc::new(CheckedResolver::new(rules, proxies)))
+                .build()?;
             Some((Arc::new(matcher), client))
         };
-        Ok(Self { client, environment })
+        Ok(Self {
+            client,
+            environment,
+        })
     }
 
     /// The client for a URL.
     pub fn client_for(&self, url: &Url) -> &Client {
-        let Some((matcher, client)) = &self.environment else { return &self.client };
-        let is_proxied = url.as_str().parse::<Uri>().is_ok_and(|uri| matcher.intercept(&uri).is_some());
+        let Some((matcher, client)) = &self.environment else {
+            return &self.client;
+        };
+        let is_proxied = url
+            .as_str()
+            .parse::<Uri>()
+            .is_ok_and(|uri| matcher.intercept(&uri).is_some());
         if is_proxied { client } else { &self.client }
     }
 }
 
-/// The hosts of the environment's proxies, seen by what becomes of an address that nobody would except.
+/// The hosts of the environment's proxies, seen by what becomes of an address that nobody would
+/// except.
 fn proxies_of(matcher: &Matcher) -> Vec<String> {
-    let probes = [Uri::from_static("http://a.tidings.invalid"), Uri::from_static("https://a.tidings.invalid")];
+    let probes = [
+        Uri::from_static("http://a.tidings.invalid"),
+        Uri::from_static("https://a.tidings.invalid"),
+    ];
     let proxy = |probe| matcher.intercept(probe)?.uri().host().map(str::to_owned);
     probes.iter().filter_map(proxy).collect()
 }
@@ -90,20 +127,27 @@ fn builder() -> ClientBuilder {
 }
 
 fn chosen(proxy: &Proxy) -> Result<reqwest::Proxy, Invalid> {
-    let chosen = reqwest::Proxy::all(&proxy.address).map_err(|_| Invalid::from("the proxy's address is not a URL"))?;
-    let Some((username, password)) = &proxy.credentials else { return Ok(chosen) };
+    let chosen = reqwest::Proxy::all(&proxy.address)
+        .map_err(|_| Invalid::from("the proxy's address is not a URL"))?;
+    let Some((username, password)) = &proxy.credentials else {
+        return Ok(chosen);
+    };
     let password = password.text().ok_or("the proxy's password is not UTF-8")?;
     Ok(chosen.basic_auth(username, password))
 }
 
 fn with_tls(mut builder: ClientBuilder, tls: &Tls) -> Result<ClientBuilder, Invalid> {
     if let Some(authorities) = &tls.authorities {
-        let certificates = Certificate::from_pem_bundle(authorities.bytes()).ok().filter(|bundle| !bundle.is_empty());
-        builder = builder.tls_certs_only(certificates.ok_or("ca.crt holds no certificate in PEM form")?);
+        let certificates = Certificate::from_pem_bundle(authorities.bytes())
+            .ok()
+            .filter(|bundle| !bundle.is_empty());
+        builder =
+            builder.tls_certs_only(certificates.ok_or("ca.crt holds no certificate in PEM form")?);
     }
     if let Some((certificate, key)) = &tls.identity {
         let pem = [certificate.bytes(), b"\n", key.bytes()].concat();
-        let identity = Identity::from_pem(&pem).map_err(|_| Invalid::from("tls.crt and tls.key are not a pair in PEM form"))?;
+        let identity = Identity::from_pem(&pem)
+            .map_err(|_| Invalid::from("tls.crt and tls.key are not a pair in PEM form"))?;
         builder = builder.identity(identity);
     }
     Ok(builder)

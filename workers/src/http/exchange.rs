@@ -46,7 +46,12 @@ pub struct Answer {
 impl Request {
     /// A request without headers and body.
     pub fn new(method: Method, url: Url) -> Self {
-        Self { method, url, headers: HeaderMap::new(), body: Vec::new() }
+        Self {
+            method,
+            url,
+            headers: HeaderMap::new(),
+            body: Vec::new(),
+        }
     }
 
     /// A POST of a JSON document.
@@ -62,7 +67,8 @@ impl Request {
 
     /// Sets the body and its type.
     pub fn body(mut self, content_type: &'static str, body: Vec<u8>) -> Self {
-        self.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        self.headers
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         self.body = body;
         self
     }
@@ -75,7 +81,8 @@ impl Request {
         self
     }
 
-    /// Sets a header that nobody else may see: it is redacted in dry runs and never follows a redirect to another host.
+    /// Sets a header that nobody else may see: it is redacted in dry runs and never follows a
+    /// redirect to another host.
     pub fn secret_header(mut self, name: HeaderName, value: &str) -> Self {
         if let Ok(mut value) = HeaderValue::from_bytes(value.as_bytes()) {
             value.set_sensitive(true);
@@ -92,12 +99,16 @@ impl Request {
     /// Sets `Authorization: Basic …`.
     pub fn basic(self, username: &str, password: &str) -> Self {
         use base64::Engine;
-        let pair = base64::engine::general_purpose::STANDARD.encode(format!("{username}:{password}"));
+        let pair =
+            base64::engine::general_purpose::STANDARD.encode(format!("{username}:{password}"));
         self.secret_header(header::AUTHORIZATION, &format!("Basic {pair}"))
     }
 
     /// Sets the headers of the Provider's Secret; they go before those set earlier.
-    pub fn secret_headers(mut self, provider_headers: &std::collections::BTreeMap<String, String>) -> Self {
+    pub fn secret_headers(
+        mut self,
+        provider_headers: &std::collections::BTreeMap<String, String>,
+    ) -> Self {
         for (name, value) in provider_headers {
             if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
                 self = self.secret_header(name, value);
@@ -120,8 +131,8 @@ impl Answer {
         serde_json::from_slice(&self.body).ok()
     }
 
-    /// The beginning of the body as text, for sentences. Secrets go before it is cut: of half a secret nobody knows that it
-    /// is one.
+    /// The beginning of the body as text, for sentences. Secrets go before it is cut: of half a
+    /// secret nobody knows that it is one.
     pub fn excerpt(&self) -> String {
         let beginning = &self.body[..self.body.len().min(MOST_OF_AN_EXCERPT)];
         let line = one_line(&String::from_utf8_lossy(beginning));

@@ -1,6 +1,7 @@
 //! The refusal of a Provider that can't be used as it is.
 
-/// A Provider that can't be used as it is: a sentence that names the field or key and holds no secret.
+/// A Provider that can't be used as it is: a sentence that names the field or key and holds no
+/// secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Invalid(pub String);

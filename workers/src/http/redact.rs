@@ -34,27 +34,59 @@ impl Redactor {
             let text = value.text().unwrap_or_default();
             match key.as_str() {
                 "address" | "url" => secrets.extend(secrets_of_address(text)),
-                "username" | "githubAppID" | "githubAppInstallationID" | "githubAppInstallationOwner" | "githubAppBaseURL" => {}
+                "username"
+                | "githubAppID"
+                | "githubAppInstallationID"
+                | "githubAppInstallationOwner"
+                | "githubAppBaseURL" => {}
                 _ => secrets.push(text.to_owned()),
             }
         }
         secrets.extend(provider.headers.values().cloned());
-        secrets.extend(provider.headers.values().filter_map(|value| value.split_once(' ')).map(|(_, rest)| rest.to_owned()));
+        secrets.extend(
+            provider
+                .headers
+                .values()
+                .filter_map(|value| value.split_once(' '))
+                .map(|(_, rest)| rest.to_owned()),
+        );
         if let Some(proxy) = &provider.proxy {
-            secrets.extend(Url::parse(&proxy.address).ok().and_then(|url| url.password().map(str::to_owned)));
-            secrets.extend(proxy.credentials.iter().filter_map(|(_, password)| password.text()).map(str::to_owned));
+            secrets.extend(
+                Url::parse(&proxy.address)
+                    .ok()
+                    .and_then(|url| url.password().map(str::to_owned)),
+            );
+            secrets.extend(
+                proxy
+                    .credentials
+                    .iter()
+                    .filter_map(|(_, password)| password.text())
+                    .map(str::to_owned),
+            );
         }
-        secrets.extend(Url::parse(&provider.address).ok().and_then(|url| url.password().map(str::to_owned)));
+        secrets.extend(
+            Url::parse(&provider.address)
+                .ok()
+                .and_then(|url| url.password().map(str::to_owned)),
+        );
         Self::of(secrets)
     }
 
-    /// The same, with what of a request's headers is secret: there are secrets in them that were made of a Provider's, such as
-    /// signed tokens.
+    /// The same, with what of a request's headers is secret: there are secrets in them that were
+    /// made of a Provider's, such as signed tokens.
     pub fn with_headers(&self, headers: &HeaderMap) -> Self {
-        let values = headers.values().filter(|value| value.is_sensitive()).filter_map(|value| value.to_str().ok());
-        let parts = values.flat_map(|value| [Some(value), value.split_once(' ').map(|(_, rest)| rest)]);
+        let values = headers
+            .values()
+            .filter(|value| value.is_sensitive())
+            .filter_map(|value| value.to_str().ok());
+        let parts =
+            values.flat_map(|value| [Some(value), value.split_once(' ').map(|(_, rest)| rest)]);
         let forms: Vec<String> = parts.flatten().flat_map(forms).collect();
-        if forms.is_empty() { self.clone() } else { Self::sorted(self.secrets.iter().cloned().chain(forms).collect()) }
+        if forms.is_empty() {
+            self.clone()
+        } else {
+            Self::sorted(self.secrets.iter().cloned().chain(forms).collect())
+        }
     }
 
     fn of(secrets: Vec<String>) -> Self {
@@ -65,13 +97,19 @@ impl Redactor {
         secrets.retain(|secret| secret.len() >= SHORTEST);
         secrets.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         secrets.dedup();
-        Self { secrets: secrets.into() }
+        Self {
+            secrets: secrets.into(),
+        }
     }
 
     /// The text without the secrets.
     pub fn redact(&self, text: &str) -> String {
         self.secrets.iter().fold(text.to_owned(), |text, secret| {
-            if text.contains(secret.as_str()) { text.replace(secret.as_str(), REDACTED) } else { text }
+            if text.contains(secret.as_str()) {
+                text.replace(secret.as_str(), REDACTED)
+            } else {
+                text
+            }
         })
     }
 }
@@ -80,7 +118,12 @@ impl Redactor {
 fn forms(secret: &str) -> [String; 4] {
     let json = serde_json::Value::from(secret).to_string();
     let escaped = utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string();
-    [secret.to_owned(), one_line(secret), json.trim_matches('"').to_owned(), escaped]
+    [
+        secret.to_owned(),
+        one_line(secret),
+        json.trim_matches('"').to_owned(),
+        escaped,
+    ]
 }
 
 /// The words of a text with one space between them.

@@ -13,8 +13,16 @@ pub fn target(base: &Url, answer: &Answer) -> Option<Result<Url, Failure>> {
         return None;
     }
     let location = answer.headers.get(header::LOCATION)?.to_str().ok()?;
-    let target = base.join(location).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-    Some(target.ok_or_else(|| Failure::permanent(Reason::Rejected, format!("{} redirects to no http address", answer.host))))
+    let target = base
+        .join(location)
+        .ok()
+        .filter(|url| matches!(url.scheme(), "http" | "https"));
+    Some(target.ok_or_else(|| {
+        Failure::permanent(
+            Reason::Rejected,
+            format!("{} redirects to no http address", answer.host),
+        )
+    }))
 }
 
 pub fn redirected(mut request: Request, target: Url, status: u16) -> Request {
@@ -23,11 +31,21 @@ pub fn redirected(mut request: Request, target: Url, status: u16) -> Request {
         request.body.clear();
         request.headers.remove(header::CONTENT_TYPE);
     }
-    if (target.scheme(), target.host(), target.port_or_known_default())
-        != (request.url.scheme(), request.url.host(), request.url.port_or_known_default())
-    {
-        let secret: Vec<HeaderName> =
-            request.headers.iter().filter(|(_, value)| value.is_sensitive()).map(|(name, _)| name.clone()).collect();
+    if (
+        target.scheme(),
+        target.host(),
+        target.port_or_known_default(),
+    ) != (
+        request.url.scheme(),
+        request.url.host(),
+        request.url.port_or_known_default(),
+    ) {
+        let secret: Vec<HeaderName> = request
+            .headers
+            .iter()
+            .filter(|(_, value)| value.is_sensitive())
+            .map(|(name, _)| name.clone())
+            .collect();
         for name in secret {
             request.headers.remove(name);
         }

@@ -1,4 +1,5 @@
-//! Looks up names, and gives only addresses that may be connected to: what is checked is what is connected to.
+//! Looks up names, and gives only addresses that may be connected to: what is checked is what is
+//! connected to.
 
 use std::sync::Arc;
 
@@ -17,13 +18,17 @@ pub struct CheckedResolver {
 impl CheckedResolver {
     /// A resolver for a client with these proxies.
     pub fn new(rules: &Arc<AddressRules>, proxies: Vec<String>) -> Self {
-        Self { rules: rules.clone(), proxies }
+        Self {
+            rules: rules.clone(),
+            proxies,
+        }
     }
 }
 
 impl Resolve for CheckedResolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let rules = (!self.proxies.iter().any(|proxy| proxy == name.as_str())).then(|| self.rules.clone());
+        let rules =
+            (!self.proxies.iter().any(|proxy| proxy == name.as_str())).then(|| self.rules.clone());
         Box::pin(async move {
             // The port is set by the one who asks.
             let found = lookup_host((name.as_str(), 0)).await?;

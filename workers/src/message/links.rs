@@ -7,7 +7,8 @@ use url::Url;
 use crate::message::repository::{Repository, escaped};
 use crate::message::scope::Scope;
 
-/// The longest address that is taken; two of them fit into the smallest place that any service has for them.
+/// The longest address that is taken; two of them fit into the smallest place that any service has
+/// for them.
 const LONGEST_URL: usize = 480;
 
 /// The patterns of the settings.
@@ -27,8 +28,12 @@ impl Patterns {
     /// A sentence with the key and what is wrong there.
     pub fn new(settings: &LinksSettings) -> Result<Self, String> {
         let compile = |key: &str, pattern: &Option<String>| {
-            let program = pattern.as_ref().map(|pattern| Program::compile(pattern, Escape::Url));
-            program.transpose().map_err(|sentence| format!("links.{key}: {sentence}"))
+            let program = pattern
+                .as_ref()
+                .map(|pattern| Program::compile(pattern, Escape::Url));
+            program
+                .transpose()
+                .map_err(|sentence| format!("links.{key}: {sentence}"))
         };
         Ok(Self {
             commit: compile("commit", &settings.commit)?,
@@ -38,16 +43,21 @@ impl Patterns {
     }
 }
 
-/// The address that a pattern gives. Nothing where it uses what the event does not have, or gives no http or https URL.
+/// The address that a pattern gives. Nothing where it uses what the event does not have, or gives
+/// no http or https URL.
 pub fn expand(pattern: Option<&Program>, scope: &Scope) -> Option<String> {
     checked(&pattern?.render(scope).ok()?.text)
 }
 
-/// The page of a commit at the forge of a repository, where the forge is one of those that are known by their address.
+/// The page of a commit at the forge of a repository, where the forge is one of those that are
+/// known by their address.
 pub fn commit_page(repository: &Repository, commit: &str) -> Option<String> {
     let (root, path) = (repository.root(), repository.path());
     let host = repository.root.host_str()?;
-    let is = |name: &str| host.split('.').any(|label| label == name || label.starts_with(&format!("{name}-")));
+    let is = |name: &str| {
+        host.split('.')
+            .any(|label| label == name || label.starts_with(&format!("{name}-")))
+    };
     let parts: Vec<&str> = path.split('/').collect();
     let page = match parts.as_slice() {
         // ssh.dev.azure.com:v3/ORGANISATION/PROJECT/NAME
@@ -61,17 +71,27 @@ pub fn commit_page(repository: &Repository, commit: &str) -> Option<String> {
         }
         _ if host == "bitbucket.org" => format!("{root}/{path}/commits/{commit}"),
         [project, name] if is("bitbucket") || is("stash") => {
-            format!("{root}/projects/{}/repos/{name}/commits/{commit}", escaped(project))
+            format!(
+                "{root}/projects/{}/repos/{name}/commits/{commit}",
+                escaped(project)
+            )
         }
         _ if is("gitlab") => format!("{root}/{path}/-/commit/{commit}"),
-        _ if ["github", "gitea", "forgejo", "codeberg"].into_iter().any(is) => format!("{root}/{path}/commit/{commit}"),
+        _ if ["github", "gitea", "forgejo", "codeberg"]
+            .into_iter()
+            .any(is) =>
+        {
+            format!("{root}/{path}/commit/{commit}")
+        }
         _ => return None,
     };
     checked(&page)
 }
 
 fn checked(text: &str) -> Option<String> {
-    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
+    let url = Url::parse(text)
+        .ok()
+        .filter(|url| matches!(url.scheme(), "http" | "https"))?;
     Some(String::from(url)).filter(|url| url.len() <= LONGEST_URL)
 }
 
@@ -83,11 +103,26 @@ mod tests {
     #[test]
     fn a_commit_has_a_page_at_every_known_forge() {
         for (address, page) in [
-            ("https://github.com/acme/deploy", "https://github.com/acme/deploy/commit/c0"),
-            ("ssh://git@github.example.com/acme/deploy.git", "https://github.example.com/acme/deploy/commit/c0"),
-            ("git@gitlab.com:acme/sub/deploy.git", "https://gitlab.com/acme/sub/deploy/-/commit/c0"),
-            ("https://gitlab-eu.example.com:8443/a/b", "https://gitlab-eu.example.com:8443/a/b/-/commit/c0"),
-            ("https://bitbucket.org/acme/deploy", "https://bitbucket.org/acme/deploy/commits/c0"),
+            (
+                "https://github.com/acme/deploy",
+                "https://github.com/acme/deploy/commit/c0",
+            ),
+            (
+                "ssh://git@github.example.com/acme/deploy.git",
+                "https://github.example.com/acme/deploy/commit/c0",
+            ),
+            (
+                "git@gitlab.com:acme/sub/deploy.git",
+                "https://gitlab.com/acme/sub/deploy/-/commit/c0",
+            ),
+            (
+                "https://gitlab-eu.example.com:8443/a/b",
+                "https://gitlab-eu.example.com:8443/a/b/-/commit/c0",
+            ),
+            (
+                "https://bitbucket.org/acme/deploy",
+                "https://bitbucket.org/acme/deploy/commits/c0",
+            ),
             (
                 "https://bbs.example.com/ctx/scm/ACME/deploy.git",
                 "https://bbs.example.com/ctx/projects/ACME/repos/deploy/commits/c0",
@@ -96,30 +131,67 @@ mod tests {
                 "ssh://git@bitbucket.example.com:7999/acme/deploy.git",
                 "https://bitbucket.example.com/projects/acme/repos/deploy/commits/c0",
             ),
-            ("https://u:s3cret@codeberg.org/acme/deploy", "https://codeberg.org/acme/deploy/commit/c0"),
-            ("https://gitea.example.com:3000/acme/deploy", "https://gitea.example.com:3000/acme/deploy/commit/c0"),
-            ("https://dev.azure.com/org/my%20fleet/_git/deploy", "https://dev.azure.com/org/my%20fleet/_git/deploy/commit/c0"),
-            ("git@ssh.dev.azure.com:v3/org/fleet/deploy", "https://dev.azure.com/org/fleet/_git/deploy/commit/c0"),
-            ("https://org.visualstudio.com/fleet/_git/deploy", "https://org.visualstudio.com/fleet/_git/deploy/commit/c0"),
+            (
+                "https://u:s3cret@codeberg.org/acme/deploy",
+                "https://codeberg.org/acme/deploy/commit/c0",
+            ),
+            (
+                "https://gitea.example.com:3000/acme/deploy",
+                "https://gitea.example.com:3000/acme/deploy/commit/c0",
+            ),
+            (
+                "https://dev.azure.com/org/my%20fleet/_git/deploy",
+                "https://dev.azure.com/org/my%20fleet/_git/deploy/commit/c0",
+            ),
+            (
+                "git@ssh.dev.azure.com:v3/org/fleet/deploy",
+                "https://dev.azure.com/org/fleet/_git/deploy/commit/c0",
+            ),
+            (
+                "https://org.visualstudio.com/fleet/_git/deploy",
+                "https://org.visualstudio.com/fleet/_git/deploy/commit/c0",
+            ),
         ] {
-            assert_eq!(commit_page(&parse(address).unwrap(), "c0").as_deref(), Some(page), "{address}");
+            assert_eq!(
+                commit_page(&parse(address).unwrap(), "c0").as_deref(),
+                Some(page),
+                "{address}"
+            );
         }
-        for address in ["https://git.example.com/acme/deploy", "https://notgithub.example.com/a/b"] {
-            assert_eq!(commit_page(&parse(address).unwrap(), "c0"), None, "{address}");
+        for address in [
+            "https://git.example.com/acme/deploy",
+            "https://notgithub.example.com/a/b",
+        ] {
+            assert_eq!(
+                commit_page(&parse(address).unwrap(), "c0"),
+                None,
+                "{address}"
+            );
         }
     }
 
     #[test]
     fn what_is_no_web_address_is_no_link() {
         assert_eq!(checked("https://h/a b").as_deref(), Some("https://h/a%20b"));
-        for text in ["javascript:alert(1)", "h/x", "", &format!("https://h/{}", "x".repeat(480))] {
+        for text in [
+            "javascript:alert(1)",
+            "h/x",
+            "",
+            &format!("https://h/{}", "x".repeat(480)),
+        ] {
             assert_eq!(checked(text), None, "{text}");
         }
     }
 
     #[test]
     fn a_bad_pattern_is_told_with_its_key() {
-        let settings = LinksSettings { dashboard: Some("https://h/{{ name".into()), ..LinksSettings::default() };
-        assert!(Patterns::new(&settings).is_err_and(|sentence| sentence.starts_with("links.dashboard: line 1: ")));
+        let settings = LinksSettings {
+            dashboard: Some("https://h/{{ name".into()),
+            ..LinksSettings::default()
+        };
+        assert!(
+            Patterns::new(&settings)
+                .is_err_and(|sentence| sentence.starts_with("links.dashboard: line 1: "))
+        );
     }
 }

@@ -13,9 +13,9 @@ use tidings_core::runtime::config::LinksSettings;
 use tidings_rules::template::{Escape, Program, Rendered};
 use tidings_rules::{Family, ResolvedProvider, Unresolved};
 
+use crate::message::Notification;
 use crate::message::blocking::aside;
 use crate::message::links::{Patterns, commit_page, expand};
-use crate::message::Notification;
 use crate::message::scope::{Scope, repository};
 use crate::message::text::cut_chars;
 
@@ -27,7 +27,14 @@ const LONGEST_ERROR: usize = 300;
 const LONGEST_TARGET_URL: usize = 255;
 
 /// Types that send the event itself, in Flux's form.
-const EVENT_AS_IT_IS: [&str; 6] = ["azureeventhub", "generic", "generic-hmac", "githubdispatch", "googlepubsub", "nats"];
+const EVENT_AS_IT_IS: [&str; 6] = [
+    "azureeventhub",
+    "generic",
+    "generic-hmac",
+    "githubdispatch",
+    "googlepubsub",
+    "nats",
+];
 
 /// How a notification is worded where it is not in the standard form.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,14 +66,23 @@ impl Link {
     /// In Markdown.
     pub fn markdown(&self) -> String {
         // Brackets would end the address.
-        format!("[{}]({})", self.label, self.url.replace('(', "%28").replace(')', "%29"))
+        format!(
+            "[{}]({})",
+            self.label,
+            self.url.replace('(', "%28").replace(')', "%29")
+        )
     }
 }
 
 impl Wording {
     /// Nothing but the standard form.
-    pub const STANDARD: &'static Self =
-        &Self { title: None, text: None, links: Vec::new(), target_url: None, template_error: String::new() };
+    pub const STANDARD: &'static Self = &Self {
+        title: None,
+        text: None,
+        links: Vec::new(),
+        target_url: None,
+        template_error: String::new(),
+    };
 }
 
 /// Words notifications for one process.
@@ -84,13 +100,18 @@ impl Words {
     /// # Errors
     /// A pattern can't be used; the sentence names its key.
     pub fn new(settings: &LinksSettings) -> Result<Self, String> {
-        Ok(Self { patterns: Patterns::new(settings)?, links_by_default: settings.enabled, programs: Mutex::default() })
+        Ok(Self {
+            patterns: Patterns::new(settings)?,
+            links_by_default: settings.enabled,
+            programs: Mutex::default(),
+        })
     }
 
     /// Words a notification. `template` gives the text of the template, where there is one.
     ///
     /// # Guarantees
-    /// It always ends, and in the standard form where the template can't be used: nothing is lost for a template's sake.
+    /// It always ends, and in the standard form where the template can't be used: nothing is lost
+    /// for a template's sake.
     pub fn wording(
         &self,
         notification: &Notification<'_>,
@@ -101,29 +122,49 @@ impl Words {
             return Wording::default();
         }
         if provider.kind.family == Family::CommitStatus {
-            return Wording { target_url: self.target_url(notification, provider), ..Wording::default() };
+            return Wording {
+                target_url: self.target_url(notification, provider),
+                ..Wording::default()
+            };
         }
-        let template = template().map_err(|unresolved| unresolved.to_string()).transpose();
+        let template = template()
+            .map_err(|unresolved| unresolved.to_string())
+            .transpose();
         let shows_links = provider.links.unwrap_or(self.links_by_default);
         if template.is_none() && !shows_links {
             return Wording::default();
         }
         let mut scope = Scope::new(notification, provider);
         let links = self.links(notification, &scope);
-        scope.links = links.iter().map(|link| (link.key, link.url.clone())).collect();
-        let mut wording = Wording { links: if shows_links { links } else { Vec::new() }, ..Wording::default() };
+        scope.links = links
+            .iter()
+            .map(|link| (link.key, link.url.clone()))
+            .collect();
+        let mut wording = Wording {
+            links: if shows_links { links } else { Vec::new() },
+            ..Wording::default()
+        };
         match template.map(|source| self.render(source?, escape(provider), &scope)) {
             None => {}
-            Some(Ok(Rendered { title, text })) => (wording.title, wording.text) = (title, Some(text)),
+            Some(Ok(Rendered { title, text })) => {
+                (wording.title, wording.text) = (title, Some(text))
+            }
             Some(Err(sentence)) => wording.template_error = cut_chars(&sentence, LONGEST_ERROR),
         }
         wording
     }
 
     fn render(&self, source: String, escape: Escape, scope: &Scope) -> Result<Rendered, String> {
-        let render = || self.program(source, escape).as_ref().as_ref().map_err(Clone::clone)?.render(scope);
+        let render = || {
+            self.program(source, escape)
+                .as_ref()
+                .as_ref()
+                .map_err(Clone::clone)?
+                .render(scope)
+        };
         // None is known that panics; if one does, it costs its wording like any other error.
-        aside(|| catch_unwind(AssertUnwindSafe(render))).unwrap_or_else(|_| Err("the template makes the engine fail".to_owned()))
+        aside(|| catch_unwind(AssertUnwindSafe(render)))
+            .unwrap_or_else(|_| Err("the template makes the engine fail".to_owned()))
     }
 
     /// Compiled once, and remembered if it can't be.
@@ -145,25 +186,47 @@ impl Words {
         let page = || commit_page(&repository(notification)?, scope.commit()?);
         let commit = page().or_else(|| expand(self.patterns.commit.as_ref(), scope));
         let dashboard = expand(self.patterns.dashboard.as_ref(), scope);
-        let links = [("commit", "Commit", commit), ("dashboard", "Dashboard", dashboard)];
-        links.into_iter().filter_map(|(key, label, url)| Some(Link { key, label, url: url? })).collect()
+        let links = [
+            ("commit", "Commit", commit),
+            ("dashboard", "Dashboard", dashboard),
+        ];
+        links
+            .into_iter()
+            .filter_map(|(key, label, url)| {
+                Some(Link {
+                    key,
+                    label,
+                    url: url?,
+                })
+            })
+            .collect()
     }
 
-    fn target_url(&self, notification: &Notification<'_>, provider: &ResolvedProvider) -> Option<String> {
+    fn target_url(
+        &self,
+        notification: &Notification<'_>,
+        provider: &ResolvedProvider,
+    ) -> Option<String> {
         let own = provider.commit_status.target_url.clone();
         if own.is_none() && self.patterns.commit_status.is_none() {
             return None;
         }
         let scope = Scope::new(notification, provider);
         let url = match own {
-            Some(own) => aside(|| expand(self.program(own, Escape::Url).as_ref().as_ref().ok(), &scope)),
+            Some(own) => aside(|| {
+                expand(
+                    self.program(own, Escape::Url).as_ref().as_ref().ok(),
+                    &scope,
+                )
+            }),
             None => expand(self.patterns.commit_status.as_ref(), &scope),
         }?;
         Some(url).filter(|url| url.len() <= LONGEST_TARGET_URL)
     }
 }
 
-/// What a type's markup asks for. Where it is not here, values are treated as the event's message is in the standard form.
+/// What a type's markup asks for. Where it is not here, values are treated as the event's message
+/// is in the standard form.
 fn escape(provider: &ResolvedProvider) -> Escape {
     match provider.kind.name {
         "slack" | "googlechat" | "grafana" => Escape::Entities,

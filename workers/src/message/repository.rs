@@ -7,7 +7,12 @@ use url::Url;
 use crate::http::invalid::Invalid;
 
 /// What is escaped in a path: all but slashes and what never has to be.
-const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'/');
 
 /// Where a repository is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +31,9 @@ pub struct Repository {
 /// A sentence that names the field; the address itself may hold a secret and is not in it.
 pub fn repository(provider: &ResolvedProvider) -> Result<Repository, Invalid> {
     if provider.address.is_empty() {
-        return Err(Invalid::from("no address: set spec.address to that of the Git repository"));
+        return Err(Invalid::from(
+            "no address: set spec.address to that of the Git repository",
+        ));
     }
     parse(&provider.address).ok_or_else(|| {
         Invalid::from("the address is not that of a Git repository; write it as https://HOST/OWNER/NAME or git@HOST:OWNER/NAME")
@@ -44,8 +51,16 @@ impl Repository {
     /// # Errors
     /// A sentence, when there are fewer or more parts.
     pub fn owner_and_name(&self) -> Result<(&str, &str), Invalid> {
-        let parts = self.id.split_once('/').filter(|(owner, name)| !owner.is_empty() && !name.is_empty() && !name.contains('/'));
-        parts.ok_or_else(|| Invalid(format!("the address must name a repository as OWNER/NAME, and names {:?}", self.id)))
+        let parts = self
+            .id
+            .split_once('/')
+            .filter(|(owner, name)| !owner.is_empty() && !name.is_empty() && !name.contains('/'));
+        parts.ok_or_else(|| {
+            Invalid(format!(
+                "the address must name a repository as OWNER/NAME, and names {:?}",
+                self.id
+            ))
+        })
     }
 
     /// The id as it goes into a path.
@@ -55,7 +70,12 @@ impl Repository {
 
     /// Host and port, for keys and sentences.
     pub fn host(&self) -> &str {
-        self.root.as_str().trim_end_matches('/').rsplit('/').next().unwrap_or_default()
+        self.root
+            .as_str()
+            .trim_end_matches('/')
+            .rsplit('/')
+            .next()
+            .unwrap_or_default()
     }
 
     /// The host's address without the slash at its end.
@@ -66,7 +86,11 @@ impl Repository {
 
 /// The repository that an address names, in any of its forms.
 pub fn parse(address: &str) -> Option<Repository> {
-    let url = if address.contains("://") { Url::parse(address).ok()? } else { scp_like(address)? };
+    let url = if address.contains("://") {
+        Url::parse(address).ok()?
+    } else {
+        scp_like(address)?
+    };
     let host = url.host_str().filter(|host| !host.is_empty())?;
     let root = match (url.scheme(), url.port()) {
         ("ssh", _) => format!("https://{host}"),
@@ -76,8 +100,15 @@ pub fn parse(address: &str) -> Option<Repository> {
     };
     let path = percent_decode_str(url.path()).decode_utf8().ok()?;
     let path = path.trim_matches('/');
-    let id = path.strip_suffix(".git").unwrap_or(path).trim_end_matches('/');
-    Some(Repository { root: Url::parse(&root).ok()?, id: id.to_owned() }).filter(|repository| !repository.id.is_empty())
+    let id = path
+        .strip_suffix(".git")
+        .unwrap_or(path)
+        .trim_end_matches('/');
+    Some(Repository {
+        root: Url::parse(&root).ok()?,
+        id: id.to_owned(),
+    })
+    .filter(|repository| !repository.id.is_empty())
 }
 
 /// `git@host:path`, the form that `scp` and `git clone` take. A drive letter of Windows is no host.
@@ -97,34 +128,76 @@ mod tests {
     #[test]
     fn every_form_of_an_address_names_host_and_repository() {
         for (address, root, id) in [
-            ("https://github.com/org/repo", "https://github.com", "org/repo"),
-            ("https://github.com/org/repo.git/", "https://github.com", "org/repo"),
-            ("http://gitea.local:3000/org/repo", "http://gitea.local:3000", "org/repo"),
-            ("https://user:pass@host/org/repo", "https://host", "org/repo"),
-            ("HTTPS://GitHub.com/Org/Repo", "https://github.com", "Org/Repo"),
+            (
+                "https://github.com/org/repo",
+                "https://github.com",
+                "org/repo",
+            ),
+            (
+                "https://github.com/org/repo.git/",
+                "https://github.com",
+                "org/repo",
+            ),
+            (
+                "http://gitea.local:3000/org/repo",
+                "http://gitea.local:3000",
+                "org/repo",
+            ),
+            (
+                "https://user:pass@host/org/repo",
+                "https://host",
+                "org/repo",
+            ),
+            (
+                "HTTPS://GitHub.com/Org/Repo",
+                "https://github.com",
+                "Org/Repo",
+            ),
             ("https://host/a%20b/c", "https://host", "a b/c"),
-            ("https://[::1]:8443/org/repo", "https://[::1]:8443", "org/repo"),
-            ("ssh://git@host:7999/proj/repo.git", "https://host", "proj/repo"),
-            ("git@gitlab.com:group/sub/project.git", "https://gitlab.com", "group/sub/project"),
+            (
+                "https://[::1]:8443/org/repo",
+                "https://[::1]:8443",
+                "org/repo",
+            ),
+            (
+                "ssh://git@host:7999/proj/repo.git",
+                "https://host",
+                "proj/repo",
+            ),
+            (
+                "git@gitlab.com:group/sub/project.git",
+                "https://gitlab.com",
+                "group/sub/project",
+            ),
             ("host:/org/repo", "https://host", "org/repo"),
         ] {
-            let got = parse(address).map(|repository| (repository.root().to_owned(), repository.id));
+            let got =
+                parse(address).map(|repository| (repository.root().to_owned(), repository.id));
             assert_eq!(got, Some((root.to_owned(), id.to_owned())), "{address}");
         }
     }
 
     #[test]
     fn what_names_no_repository_on_a_host_is_refused() {
-        for address in
-            ["https://host", "https://ho st/x", "file:///srv/repo", "ftp://h/o/r", "/local/path", "org/repo", "C:\\repo"]
-        {
+        for address in [
+            "https://host",
+            "https://ho st/x",
+            "file:///srv/repo",
+            "ftp://h/o/r",
+            "/local/path",
+            "org/repo",
+            "C:\\repo",
+        ] {
             assert_eq!(parse(address), None, "{address}");
         }
     }
 
     #[test]
     fn some_forges_know_two_parts_only() {
-        let of = |id: &str| Repository { root: Url::parse("https://host").unwrap(), id: id.to_owned() };
+        let of = |id: &str| Repository {
+            root: Url::parse("https://host").unwrap(),
+            id: id.to_owned(),
+        };
         assert_eq!(of("org/repo").owner_and_name(), Ok(("org", "repo")));
         for id in ["repo", "group/sub/repo", "/repo"] {
             assert!(of(id).owner_and_name().is_err(), "{id}");

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 
 use tidings_core::{Failure, Reason};
 
-/// The commit in the combined metadata: of `commit`, `originRevision` and `revision` the first that is there decides, as
-/// in Flux.
+/// The commit in the combined metadata: of `commit`, `originRevision` and `revision` the first that
+/// is there decides, as in Flux.
 ///
 /// # Errors
 /// Permanent: there is no such key, or its value holds no commit.
 pub fn commit(metadata: &BTreeMap<String, String>) -> Result<&str, Failure> {
-    let revision = ["commit", "originRevision", "revision"].into_iter().find_map(|key| Some((key, metadata.get(key)?)));
+    let revision = ["commit", "originRevision", "revision"]
+        .into_iter()
+        .find_map(|key| Some((key, metadata.get(key)?)));
     let Some((key, revision)) = revision else {
         let missing = "the event names no commit: its metadata has none of commit, originRevision and revision";
         return Err(Failure::permanent(Reason::Misconfigured, missing));
@@ -39,10 +41,28 @@ mod tests {
 
     #[test]
     fn the_commit_stands_after_the_last_colon_else_the_last_slash() {
-        for prefix in ["", "sha1:", "main@sha1:", "main/", "refs/heads/a/b@sha1:", "a:b:", "main@sha256:"] {
-            assert_eq!(commit_of(&format!("{prefix}{HASH}")), Some(HASH), "{prefix}");
+        for prefix in [
+            "",
+            "sha1:",
+            "main@sha1:",
+            "main/",
+            "refs/heads/a/b@sha1:",
+            "a:b:",
+            "main@sha256:",
+        ] {
+            assert_eq!(
+                commit_of(&format!("{prefix}{HASH}")),
+                Some(HASH),
+                "{prefix}"
+            );
         }
-        for revision in ["", "6.5.4", "main@8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291", &"z".repeat(40), &"a".repeat(64)] {
+        for revision in [
+            "",
+            "6.5.4",
+            "main@8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291",
+            &"z".repeat(40),
+            &"a".repeat(64),
+        ] {
             assert_eq!(commit_of(revision), None, "{revision}");
         }
         assert_eq!(commit_of(&format!("{HASH}/main")), None);
@@ -51,11 +71,30 @@ mod tests {
 
     #[test]
     fn the_first_key_that_is_there_decides_even_if_it_is_empty() {
-        let metadata = |pairs: &[(&str, &str)]| pairs.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
-        let revision = ("revision", "main@sha1:0000000000000000000000000000000000000000");
-        assert_eq!(commit(&metadata(&[("commit", HASH), revision])).ok(), Some(HASH));
-        assert_eq!(commit(&metadata(&[("originRevision", HASH), revision])).ok(), Some(HASH));
+        let metadata = |pairs: &[(&str, &str)]| {
+            pairs
+                .iter()
+                .map(|(key, value)| (key.to_string(), value.to_string()))
+                .collect()
+        };
+        let revision = (
+            "revision",
+            "main@sha1:0000000000000000000000000000000000000000",
+        );
+        assert_eq!(
+            commit(&metadata(&[("commit", HASH), revision])).ok(),
+            Some(HASH)
+        );
+        assert_eq!(
+            commit(&metadata(&[("originRevision", HASH), revision])).ok(),
+            Some(HASH)
+        );
         assert!(commit(&metadata(&[("originRevision", ""), revision])).is_err());
-        assert!(commit(&metadata(&[])).unwrap_err().detail.contains("none of commit, originRevision and revision"));
+        assert!(
+            commit(&metadata(&[]))
+                .unwrap_err()
+                .detail
+                .contains("none of commit, originRevision and revision")
+        );
     }
 }

@@ -63,7 +63,10 @@ impl Scope {
             .collect();
         let mut event = flux::to_value(notification.event, &metadata);
         event["message"] = cut_bytes(&notification.event.message, LONGEST_TEXT).into();
-        let named = |namespace: &str, name: &str| Named { namespace: namespace.to_owned(), name: name.to_owned() };
+        let named = |namespace: &str, name: &str| Named {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        };
         let commit = commit(&metadata);
         let object = notification.object;
         Self {
@@ -72,12 +75,18 @@ impl Scope {
             name: object.name.clone(),
             cluster: notification.event.cluster.clone(),
             alert: named(&notification.alert.namespace, &notification.alert.name),
-            provider: ProviderScope { named: named(&provider.namespace, &provider.name), r#type: provider.kind.name },
+            provider: ProviderScope {
+                named: named(&provider.namespace, &provider.name),
+                r#type: provider.kind.name,
+            },
             revision: metadata.get("revision").cloned(),
             branch: branch(&metadata),
-            short_commit: commit.as_ref().map(|commit| commit.chars().take(SHORT_COMMIT).collect()),
+            short_commit: commit
+                .as_ref()
+                .map(|commit| commit.chars().take(SHORT_COMMIT).collect()),
             commit,
-            repository: repository(notification).map(|repository| format!("{}/{}", repository.root(), repository.path())),
+            repository: repository(notification)
+                .map(|repository| format!("{}/{}", repository.root(), repository.path())),
             links: BTreeMap::new(),
             metadata: serde_json::to_value(metadata).unwrap_or_default(),
             event,
@@ -101,13 +110,27 @@ fn commit(metadata: &BTreeMap<String, String>) -> Option<String> {
 
 /// What stands before the commit: the branch, or the tag of an artifact.
 fn branch(metadata: &BTreeMap<String, String>) -> Option<String> {
-    let revision = metadata.get("originRevision").or_else(|| metadata.get("revision"))?;
-    let is_commit = |text: &str| text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let revision = metadata
+        .get("originRevision")
+        .or_else(|| metadata.get("revision"))?;
+    let is_commit =
+        |text: &str| text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let branch = match revision.split_once('@') {
         Some((branch, _)) => branch,
-        None => revision.rsplit_once('/').filter(|(_, commit)| is_commit(commit))?.0,
+        None => {
+            revision
+                .rsplit_once('/')
+                .filter(|(_, commit)| is_commit(commit))?
+                .0
+        }
     };
-    Some(branch.strip_prefix("refs/heads/").unwrap_or(branch).to_owned()).filter(|branch| !branch.is_empty())
+    Some(
+        branch
+            .strip_prefix("refs/heads/")
+            .unwrap_or(branch)
+            .to_owned(),
+    )
+    .filter(|branch| !branch.is_empty())
 }
 
 #[cfg(test)]
@@ -119,14 +142,24 @@ mod tests {
     fn everything_that_can_be_read_and_no_secret() {
         let mut sample = Sample::info();
         sample.event.cluster = "eu-1".into();
-        sample.metadata.insert("repository".into(), "https://user:s3cret@github.com/acme/de ploy.git".into());
+        sample.metadata.insert(
+            "repository".into(),
+            "https://user:s3cret@github.com/acme/de ploy.git".into(),
+        );
         let provider = provider("slack", |provider| {
             provider.address = "https://hooks.example.com/s3cret".into();
             provider.secret = secret(&[("token", "s3cret")]);
         });
-        let mut scope = serde_json::to_value(Scope::new(&sample.notification(), &provider)).unwrap();
-        scope["event"]["metadata"].as_object_mut().unwrap().remove("repository");
-        scope["metadata"].as_object_mut().unwrap().remove("repository");
+        let mut scope =
+            serde_json::to_value(Scope::new(&sample.notification(), &provider)).unwrap();
+        scope["event"]["metadata"]
+            .as_object_mut()
+            .unwrap()
+            .remove("repository");
+        scope["metadata"]
+            .as_object_mut()
+            .unwrap()
+            .remove("repository");
         assert!(!scope.to_string().contains("s3cret"), "{scope}");
         insta::assert_json_snapshot!(scope);
     }
@@ -136,7 +169,10 @@ mod tests {
         const HASH: &str = "8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291";
         for (revision, expected) in [
             (format!("main@sha1:{HASH}"), Some("main")),
-            (format!("refs/heads/feature/a@sha1:{HASH}"), Some("feature/a")),
+            (
+                format!("refs/heads/feature/a@sha1:{HASH}"),
+                Some("feature/a"),
+            ),
             (format!("feature/a/{HASH}"), Some("feature/a")),
             (format!("sha1:{HASH}"), None),
             ("latest@sha256:0a".to_owned(), Some("latest")),
@@ -150,16 +186,31 @@ mod tests {
             ("originRevision".to_owned(), format!("main@sha1:{HASH}")),
             ("revision".to_owned(), "latest@sha256:0a".to_owned()),
         ]);
-        assert_eq!((branch(&origin).as_deref(), commit(&origin).as_deref()), (Some("main"), Some(HASH)));
+        assert_eq!(
+            (branch(&origin).as_deref(), commit(&origin).as_deref()),
+            (Some("main"), Some(HASH))
+        );
     }
 
     #[test]
     fn what_is_long_is_cut() {
         let mut sample = Sample::info().with_message("m".repeat(1 << 20));
-        sample.metadata.extend((0..1_000).map(|number| (format!("key-{number}"), "v".repeat(100_000))));
-        let scope = serde_json::to_value(Scope::new(&sample.notification(), &provider("slack", |_| ()))).unwrap();
-        assert_eq!(scope["event"]["message"].as_str().unwrap().len(), LONGEST_TEXT);
+        sample
+            .metadata
+            .extend((0..1_000).map(|number| (format!("key-{number}"), "v".repeat(100_000))));
+        let scope = serde_json::to_value(Scope::new(
+            &sample.notification(),
+            &provider("slack", |_| ()),
+        ))
+        .unwrap();
+        assert_eq!(
+            scope["event"]["message"].as_str().unwrap().len(),
+            LONGEST_TEXT
+        );
         assert_eq!(scope["metadata"].as_object().unwrap().len(), MOST_METADATA);
-        assert_eq!(scope["metadata"]["key-0"].as_str().unwrap().len(), LONGEST_TEXT);
+        assert_eq!(
+            scope["metadata"]["key-0"].as_str().unwrap().len(),
+            LONGEST_TEXT
+        );
     }
 }

@@ -9,8 +9,8 @@ pub const ELLIPSIS: char = '…';
 
 /// A reason in words: `HTTPGet2Failed` becomes `http get 2 failed`.
 ///
-/// Words end where lower case, upper case, digits and everything else meet; the last capital of a run belongs to the
-/// word of small letters that follows it.
+/// Words end where lower case, upper case, digits and everything else meet; the last capital of a
+/// run belongs to the word of small letters that follows it.
 pub fn words(reason: &str) -> String {
     // By Unicode category, as Go has it: to Rust's own predicates a Roman numeral is a capital.
     static RUNS: LazyLock<Regex> = LazyLock::new(|| {
@@ -34,7 +34,10 @@ pub fn cut_chars(text: &str, limit: usize) -> String {
     if text.chars().count() <= limit {
         return text.to_owned();
     }
-    text.chars().take(limit.saturating_sub(1)).chain([ELLIPSIS]).collect()
+    text.chars()
+        .take(limit.saturating_sub(1))
+        .chain([ELLIPSIS])
+        .collect()
 }
 
 /// At most `limit` bytes, cut between characters; a cut text ends in an ellipsis.
@@ -46,7 +49,8 @@ pub fn cut_bytes(text: &str, limit: usize) -> String {
     format!("{}{ELLIPSIS}", &text[..end])
 }
 
-/// At most `limit` units of UTF-16, as some services count, cut between characters; a cut text ends in an ellipsis.
+/// At most `limit` units of UTF-16, as some services count, cut between characters; a cut text ends
+/// in an ellipsis.
 pub fn cut_utf16(text: &str, limit: usize) -> String {
     if text.encode_utf16().count() <= limit {
         return text.to_owned();
@@ -60,13 +64,16 @@ pub fn cut_utf16(text: &str, limit: usize) -> String {
     text.chars().take_while(fits).chain([ELLIPSIS]).collect()
 }
 
-/// A cut text without the half of an entity (`&amp;`, `&lt;`, `&gt;`) that the cut may have left before the ellipsis.
+/// A cut text without the half of an entity (`&amp;`, `&lt;`, `&gt;`) that the cut may have left
+/// before the ellipsis.
 pub fn without_half_entity(mut text: String) -> String {
     let Some(rest) = text.strip_suffix(ELLIPSIS) else {
         return text;
     };
     if let Some(begin) = rest.rfind('&')
-        && ["&amp;", "&lt;", "&gt;"].iter().any(|entity| entity.starts_with(&rest[begin..]) && rest.len() - begin < entity.len())
+        && ["&amp;", "&lt;", "&gt;"]
+            .iter()
+            .any(|entity| entity.starts_with(&rest[begin..]) && rest.len() - begin < entity.len())
     {
         text.truncate(begin);
         text.push(ELLIPSIS);
@@ -105,9 +112,14 @@ mod tests {
 
     #[test]
     fn no_half_of_an_entity_is_left() {
-        for (cut, whole) in
-            [("a &am…", "a …"), ("a &…", "a …"), ("&lt;&gt…", "&lt;…"), ("&amp;…", "&amp;…"), ("AT&T…", "AT&T…"), ("&am", "&am")]
-        {
+        for (cut, whole) in [
+            ("a &am…", "a …"),
+            ("a &…", "a …"),
+            ("&lt;&gt…", "&lt;…"),
+            ("&amp;…", "&amp;…"),
+            ("AT&T…", "AT&T…"),
+            ("&am", "&am"),
+        ] {
             assert_eq!(without_half_entity(cut.to_owned()), whole);
         }
     }

@@ -1,4 +1,5 @@
-//! One delivery's way to have the newest state of its key at the service, as a state machine without I/O.
+//! One delivery's way to have the newest state of its key at the service, as a state machine
+//! without I/O.
 //!
 //! ```text
 //!  load ─► decide ─► store the lease ─► prepare ─► (read) ─► write ─► store that it is posted ─► end
@@ -6,8 +7,9 @@
 //!            └── it moved                            └── take the lease ◄┘ again
 //! ```
 //!
-//! [`Keeping::next`] is told how the last action ended, and tells the next. Whoever drives it does one action at a time:
-//! `keep.rs` on the bus and with the service, the simulation with crashes between any two of them.
+//! [`Keeping::next`] is told how the last action ended, and tells the next. Whoever drives it does
+//! one action at a time: `keep.rs` on the bus and with the service, the simulation with crashes
+//! between any two of them.
 
 use std::time::Duration;
 
@@ -19,15 +21,18 @@ use crate::attempt::Ended;
 use crate::newest_wins::record::{self, Lease, Step, step};
 use crate::notifier::contract::{Held, Sent};
 
-/// A write that was overtaken is followed by another, this often at most; then the delivery is tried again later.
+/// A write that was overtaken is followed by another, this often at most; then the delivery is
+/// tried again later.
 const MOST_ROUNDS: u32 = 8;
-/// Who waits for a lease looks again this soon: mostly its holder has told the noted state long before the lease ends.
+/// Who waits for a lease looks again this soon: mostly its holder has told the noted state long
+/// before the lease ends.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(2);
 
 /// What came of keeping a state.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Kept {
-    /// It ended well; `other` names the delivery whose state was posted, where it is not the one at hand.
+    /// It ended well; `other` names the delivery whose state was posted, where it is not the one at
+    /// hand.
     Ended {
         /// How the delivery at hand ended.
         ended: Ended,
@@ -48,10 +53,16 @@ pub enum Kept {
 }
 
 impl Kept {
-    /// Whether the state is in the record: then any delivery of the key can be tried again in this one's place. Else it is
-    /// nowhere but in the delivery.
+    /// Whether the state is in the record: then any delivery of the key can be tried again in this
+    /// one's place. Else it is nowhere but in the delivery.
     pub fn is_noted(&self) -> bool {
-        !matches!(self, Self::Failed { is_noted: false, .. })
+        !matches!(
+            self,
+            Self::Failed {
+                is_noted: false,
+                ..
+            }
+        )
     }
 }
 
@@ -99,7 +110,8 @@ pub struct Keeping {
     /// As last loaded or stored.
     record: Record,
     revision: Option<u64>,
-    /// The newest state that was seen. It is merged into what is loaded: the bucket may get lost meanwhile.
+    /// The newest state that was seen. It is merged into what is loaded: the bucket may get lost
+    /// meanwhile.
     newest: Desired,
     /// What the service was last asked about or told.
     told: Desired,
@@ -115,7 +127,8 @@ pub struct Keeping {
 #[derive(Debug)]
 enum Phase {
     Deciding,
-    /// A newer state or a doubt is stored; then this is the end. If the record moves, the way goes on from there.
+    /// A newer state or a doubt is stored; then this is the end. If the record moves, the way goes
+    /// on from there.
     Noting(Kept, From),
     /// The same for the lease.
     Leasing(From),
@@ -166,7 +179,9 @@ impl Keeping {
         let phase = std::mem::replace(&mut self.phase, Phase::Deciding);
         self.is_noted |= matches!(answer, Answer::Stored(Some(_)));
         match (phase, answer) {
-            (Phase::Deciding, Answer::Loaded(record, revision)) => self.decide(record.as_deref(), revision, now),
+            (Phase::Deciding, Answer::Loaded(record, revision)) => {
+                self.decide(record.as_deref(), revision, now)
+            }
             (Phase::Noting(end, _), Answer::Stored(Some(_))) => Action::End(end),
             (Phase::Noting(_, from) | Phase::Leasing(from), Answer::Stored(None)) => {
                 self.load(from.map_or(Phase::Deciding, Phase::Checking))
@@ -177,13 +192,21 @@ impl Keeping {
             (Phase::Writing, Answer::Sent(sent)) => self.has_written(sent),
             (Phase::Posting(ended), Answer::Stored(Some(_))) => self.end(ended),
             (Phase::Posting(ended), Answer::Stored(None)) => self.load(Phase::Checking(ended)),
-            (Phase::Checking(ended), Answer::Loaded(record, revision)) => self.check(ended, record, revision, now),
-            (Phase::Releasing(failure), Answer::Loaded(record, revision)) => self.release(failure, record, revision, now),
+            (Phase::Checking(ended), Answer::Loaded(record, revision)) => {
+                self.check(ended, record, revision, now)
+            }
+            (Phase::Releasing(failure), Answer::Loaded(record, revision)) => {
+                self.release(failure, record, revision, now)
+            }
             (Phase::Leaving(failure), Answer::Stored(Some(_))) => self.failed(failure),
             (Phase::Leaving(failure), Answer::Stored(None)) => self.load(Phase::Releasing(failure)),
-            (Phase::Preparing | Phase::Reading | Phase::Writing, Answer::Failed(failure)) => self.load(Phase::Releasing(failure)),
+            (Phase::Preparing | Phase::Reading | Phase::Writing, Answer::Failed(failure)) => {
+                self.load(Phase::Releasing(failure))
+            }
             // Where the bus is away, the lease runs out by itself.
-            (Phase::Releasing(first) | Phase::Leaving(first), Answer::Failed(_)) => self.failed(first),
+            (Phase::Releasing(first) | Phase::Leaving(first), Answer::Failed(_)) => {
+                self.failed(first)
+            }
             (_, Answer::Failed(failure)) => self.failed(failure),
             (phase, answer) => unreachable!("{answer:?} is no answer in the phase {phase:?}"),
         }
@@ -209,7 +232,8 @@ impl Keeping {
     /// Only now: what is desired is noted even if the service can't be asked.
     fn prepare(&mut self, revision: u64) -> Action {
         self.revision = Some(revision);
-        // Whoever wrote in between had a lease, which is over: what they wrote was after our last write.
+        // Whoever wrote in between had a lease, which is over: what they wrote was after our last
+        // write.
         self.is_sent = false;
         self.phase = Phase::Preparing;
         Action::Prepare
@@ -220,7 +244,8 @@ impl Keeping {
             return self.load(Phase::Deciding);
         }
         self.told = self.record.desired.clone().unwrap_or_default();
-        let knows_enough = self.record.read && !(self.needs_handle && self.record.handle.is_empty());
+        let knows_enough =
+            self.record.read && !(self.needs_handle && self.record.handle.is_empty());
         if !knows_enough && !self.is_read {
             self.phase = Phase::Reading;
             return Action::Read(self.told.state.clone());
@@ -254,7 +279,8 @@ impl Keeping {
         self.note(Ended::from(sent))
     }
 
-    /// Stores that the service holds the state, unless the record says that this is no longer so or no longer enough.
+    /// Stores that the service holds the state, unless the record says that this is no longer so or
+    /// no longer enough.
     fn note(&mut self, ended: Ended) -> Action {
         match record::posted(&self.record, &self.told, &self.lease) {
             Some(posted) => self.store(posted, Phase::Posting(ended)),
@@ -262,9 +288,16 @@ impl Keeping {
         }
     }
 
-    /// Others may have noted the same state meanwhile: that moves the record, and changes nothing. Else the present state
-    /// is written, also where ours is known to have come last: a stale answer proves nothing.
-    fn check(&mut self, ended: Ended, record: Option<Box<Record>>, revision: Option<u64>, now: Timestamp) -> Action {
+    /// Others may have noted the same state meanwhile: that moves the record, and changes nothing.
+    /// Else the present state is written, also where ours is known to have come last: a stale
+    /// answer proves nothing.
+    fn check(
+        &mut self,
+        ended: Ended,
+        record: Option<Box<Record>>,
+        revision: Option<u64>,
+        now: Timestamp,
+    ) -> Action {
         self.take(record.map(|record| *record).unwrap_or_default(), revision);
         if let Some(posted) = record::posted(&self.record, &self.told, &self.lease) {
             return self.store(posted, Phase::Posting(ended));
@@ -277,7 +310,10 @@ impl Keeping {
         }
         self.rounds += 1;
         if self.rounds >= MOST_ROUNDS {
-            let failure = Failure::transient(Reason::RateLimited, "the state changes faster than the service answers");
+            let failure = Failure::transient(
+                Reason::RateLimited,
+                "the state changes faster than the service answers",
+            );
             return self.load(Phase::Releasing(failure));
         }
         let Some(wait) = record::foreign_lease(&self.record, &self.lease, now) else {
@@ -286,17 +322,29 @@ impl Keeping {
         };
         let wait = Kept::Wait(wait.min(LOOK_AGAIN_AFTER));
         // Which of us came last does not matter where both say the same.
-        if self.is_wanted() { Action::End(wait) } else { self.doubt(Phase::Noting(wait, Some(ended))) }
+        if self.is_wanted() {
+            Action::End(wait)
+        } else {
+            self.doubt(Phase::Noting(wait, Some(ended)))
+        }
     }
 
-    /// Lets others write at once. Where a write of ours may have come after theirs, theirs counts no longer.
-    fn release(&mut self, failure: Failure, record: Option<Box<Record>>, revision: Option<u64>, now: Timestamp) -> Action {
+    /// Lets others write at once. Where a write of ours may have come after theirs, theirs counts
+    /// no longer.
+    fn release(
+        &mut self,
+        failure: Failure,
+        record: Option<Box<Record>>,
+        revision: Option<u64>,
+        now: Timestamp,
+    ) -> Action {
         self.take(record.map(|record| *record).unwrap_or_default(), revision);
         if self.record.lease_holder == self.lease.holder {
             return self.store(record::freed(self.record.clone()), Phase::Leaving(failure));
         }
         let may_be_there = self.is_sent && matches!(failure.kind, FailureKind::Transient { .. });
-        let others_count = self.record.posted.is_some() || record::foreign_lease(&self.record, &self.lease, now).is_some();
+        let others_count = self.record.posted.is_some()
+            || record::foreign_lease(&self.record, &self.lease, now).is_some();
         if may_be_there && others_count && !self.is_wanted() {
             return self.doubt(Phase::Leaving(failure));
         }
@@ -305,7 +353,10 @@ impl Keeping {
 
     /// Whether what the service was told is still what is desired.
     fn is_wanted(&self) -> bool {
-        self.record.desired.as_ref().is_some_and(|desired| desired.state == self.told.state)
+        self.record
+            .desired
+            .as_ref()
+            .is_some_and(|desired| desired.state == self.told.state)
     }
 
     fn take(&mut self, mut record: Record, revision: Option<u64>) {
@@ -322,7 +373,8 @@ impl Keeping {
 
     fn add_what_was_learnt(&mut self) {
         self.record.read |= self.is_read;
-        let is_ours = self.record.lease_holder == self.lease.holder || self.record.handle.is_empty();
+        let is_ours =
+            self.record.lease_holder == self.lease.holder || self.record.handle.is_empty();
         if let Some(handle) = self.handle.as_ref().filter(|_| is_ours) {
             self.record.handle.clone_from(handle);
         }
@@ -343,8 +395,13 @@ impl Keeping {
     }
 
     fn end(&self, ended: Ended) -> Action {
-        let other = (self.told.delivery_id != self.mine.delivery_id).then(|| self.told.delivery_id.clone());
-        let ended = if other.is_some() { Ended::new(Outcome::Superseded, NEWER) } else { ended };
+        let other =
+            (self.told.delivery_id != self.mine.delivery_id).then(|| self.told.delivery_id.clone());
+        let ended = if other.is_some() {
+            Ended::new(Outcome::Superseded, NEWER)
+        } else {
+            ended
+        };
         Action::End(Kept::Ended { ended, other })
     }
 
@@ -354,10 +411,17 @@ impl Keeping {
     }
 
     fn failed(&self, failure: Failure) -> Action {
-        Action::End(Kept::Failed { failure, is_noted: self.is_noted, planned_at: self.newest.planned_at })
+        Action::End(Kept::Failed {
+            failure,
+            is_noted: self.is_noted,
+            planned_at: self.newest.planned_at,
+        })
     }
 }
 
 fn ended(outcome: Outcome, why: &str) -> Kept {
-    Kept::Ended { ended: Ended::new(outcome, why), other: None }
+    Kept::Ended {
+        ended: Ended::new(outcome, why),
+        other: None,
+    }
 }

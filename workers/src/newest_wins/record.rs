@@ -7,8 +7,8 @@
 //!                     └────────────────► lease the record, write `desired`, note it as posted
 //! ```
 //!
-//! While a write is under way nothing counts as posted: after a crash, a time-out or a stale writer the state is written
-//! once more rather than believed.
+//! While a write is under way nothing counts as posted: after a crash, a time-out or a stale writer
+//! the state is written once more rather than believed.
 
 use std::time::Duration;
 
@@ -26,7 +26,8 @@ pub enum Step {
     Superseded,
     /// The same state is posted; the record only notes that it is still wanted, where that is news.
     Duplicate(Option<Record>),
-    /// Somebody else is writing; look again after this long. The record notes the state, where it is newer.
+    /// Somebody else is writing; look again after this long. The record notes the state, where it
+    /// is newer.
     Wait(Duration, Option<Record>),
     /// Store this record, which holds the lease, then write its `desired`.
     Write(Record),
@@ -43,17 +44,28 @@ pub struct Lease {
     pub write: Duration,
 }
 
-/// The place of an event's state in time: the sender's clock, but not far ahead of ours; then the stream's sequence.
+/// The place of an event's state in time: the sender's clock, but not far ahead of ours; then the
+/// stream's sequence.
 pub fn order(event: &Event, sequence: u64) -> Order {
-    let milliseconds = |time: &ProtoTimestamp| time.seconds * 1000 + i64::from(time.nanos) / 1_000_000;
+    let milliseconds =
+        |time: &ProtoTimestamp| time.seconds * 1000 + i64::from(time.nanos) / 1_000_000;
     let received = event.received_at.as_ref().map_or(0, milliseconds);
     let happened = event.timestamp.as_ref().map_or(received, milliseconds);
-    Order { time_ms: happened.min(received + MOST_AHEAD_MS), sequence }
+    Order {
+        time_ms: happened.min(received + MOST_AHEAD_MS),
+        sequence,
+    }
 }
 
-/// Decides about a state. `record` is what is known of its key, `newest` the newest state that is known otherwise (`mine`,
-/// mostly), `now` the server's time.
-pub fn step(record: Option<&Record>, newest: &Desired, mine: &Desired, lease: &Lease, now: Timestamp) -> Step {
+/// Decides about a state. `record` is what is known of its key, `newest` the newest state that is
+/// known otherwise (`mine`, mostly), `now` the server's time.
+pub fn step(
+    record: Option<&Record>,
+    newest: &Desired,
+    mine: &Desired,
+    lease: &Lease,
+    now: Timestamp,
+) -> Step {
     let mut record = record.cloned().unwrap_or_default();
     let is_news = merge(&mut record, newest);
     let desired = record.desired.clone().unwrap_or_default();
@@ -72,7 +84,10 @@ pub fn step(record: Option<&Record>, newest: &Desired, mine: &Desired, lease: &L
 
 /// Notes a state in the record, if it is newer; whether it was.
 pub fn merge(record: &mut Record, desired: &Desired) -> bool {
-    let is_newer = record.desired.as_ref().is_none_or(|known| place(known) < place(desired));
+    let is_newer = record
+        .desired
+        .as_ref()
+        .is_none_or(|known| place(known) < place(desired));
     if is_newer {
         record.desired = Some(desired.clone());
     }
@@ -84,8 +99,8 @@ pub fn is_posted(record: &Record, state: &[u8]) -> bool {
     record.posted.is_some() && record.posted_state == state
 }
 
-/// The record once `written` has been accepted: `None` where another has taken the lease, or another state is desired by
-/// now, so that the present `desired` must be written again.
+/// The record once `written` has been accepted: `None` where another has taken the lease, or
+/// another state is desired by now, so that the present `desired` must be written again.
 ///
 /// A lease that ran out and was taken by nobody is still ours: nobody can have written since.
 pub fn posted(record: &Record, written: &Desired, lease: &Lease) -> Option<Record> {
@@ -94,25 +109,47 @@ pub fn posted(record: &Record, written: &Desired, lease: &Lease) -> Option<Recor
         return None;
     }
     let (posted, posted_state) = (desired.order, written.state.clone());
-    Some(Record { posted, posted_state, read: true, ..freed(record.clone()) })
+    Some(Record {
+        posted,
+        posted_state,
+        read: true,
+        ..freed(record.clone())
+    })
 }
 
 /// The record with the lease taken or prolonged: nothing counts as posted until the write is known.
 pub fn leased(record: Record, lease: &Lease, now: Timestamp) -> Record {
     let until = now.checked_add(lease.lasts).unwrap_or(Timestamp::MAX);
-    let lease_until = ProtoTimestamp { seconds: until.as_second(), nanos: until.subsec_nanosecond() };
-    Record { posted: None, doubted: false, lease_holder: lease.holder.clone(), lease_until: Some(lease_until), ..record }
+    let lease_until = ProtoTimestamp {
+        seconds: until.as_second(),
+        nanos: until.subsec_nanosecond(),
+    };
+    Record {
+        posted: None,
+        doubted: false,
+        lease_holder: lease.holder.clone(),
+        lease_until: Some(lease_until),
+        ..record
+    }
 }
 
 /// The record without a lease.
 pub fn freed(record: Record) -> Record {
-    Record { lease_holder: String::new(), lease_until: None, ..record }
+    Record {
+        lease_holder: String::new(),
+        lease_until: None,
+        ..record
+    }
 }
 
-/// The record after a write that may have come after somebody else's: what they have noted, or are about to note, must
-/// not stand.
+/// The record after a write that may have come after somebody else's: what they have noted, or are
+/// about to note, must not stand.
 pub fn doubted(record: Record) -> Record {
-    Record { posted: None, doubted: true, ..record }
+    Record {
+        posted: None,
+        doubted: true,
+        ..record
+    }
 }
 
 /// How long somebody else's lease still holds.
@@ -128,13 +165,17 @@ pub fn allows_a_write(record: &Record, lease: &Lease, now: Timestamp) -> bool {
 }
 
 fn left(record: &Record, now: Timestamp) -> Duration {
-    let until = record.lease_until.and_then(|time| Timestamp::new(time.seconds, time.nanos).ok());
+    let until = record
+        .lease_until
+        .and_then(|time| Timestamp::new(time.seconds, time.nanos).ok());
     let until = until.unwrap_or(Timestamp::UNIX_EPOCH);
     Duration::try_from(until.duration_since(now)).unwrap_or_default()
 }
 
 fn place(desired: &Desired) -> (i64, u64) {
-    desired.order.map_or((i64::MIN, 0), |order| (order.time_ms, order.sequence))
+    desired
+        .order
+        .map_or((i64::MIN, 0), |order| (order.time_ms, order.sequence))
 }
 
 #[cfg(test)]
@@ -142,11 +183,22 @@ mod tests {
     use super::*;
 
     fn desired(time_ms: i64, state: &str) -> Desired {
-        Desired { order: Some(Order { time_ms, sequence: 1 }), state: state.into(), ..Desired::default() }
+        Desired {
+            order: Some(Order {
+                time_ms,
+                sequence: 1,
+            }),
+            state: state.into(),
+            ..Desired::default()
+        }
     }
 
     fn lease(holder: &str) -> Lease {
-        Lease { holder: holder.into(), lasts: Duration::from_secs(30), write: Duration::from_secs(5) }
+        Lease {
+            holder: holder.into(),
+            lasts: Duration::from_secs(30),
+            write: Duration::from_secs(5),
+        }
     }
 
     fn at(second: i64) -> Timestamp {
@@ -159,64 +211,124 @@ mod tests {
 
     /// The record after `mine` was written and noted at second 1000.
     fn posted_record(mine: &Desired) -> Record {
-        let Step::Write(record) = decide(None, mine, "a", 1000) else { panic!("must write") };
+        let Step::Write(record) = decide(None, mine, "a", 1000) else {
+            panic!("must write")
+        };
         posted(&record, mine, &lease("a")).expect("nothing moved")
     }
 
     #[test]
     fn a_first_state_is_written_and_noted() {
         let record = posted_record(&desired(5, "ok"));
-        assert_eq!((record.posted_state.as_slice(), record.lease_holder.as_str()), (b"ok".as_slice(), ""));
+        assert_eq!(
+            (record.posted_state.as_slice(), record.lease_holder.as_str()),
+            (b"ok".as_slice(), "")
+        );
     }
 
     #[test]
     fn the_same_state_again_is_a_duplicate_and_an_older_one_is_superseded() {
         let record = posted_record(&desired(5, "ok"));
-        let Step::Duplicate(Some(newer)) = decide(Some(&record), &desired(9, "ok"), "b", 2000) else { panic!() };
-        assert_eq!(decide(Some(&newer), &desired(7, "failed"), "b", 2000), Step::Superseded);
-        assert_eq!(decide(Some(&record), &desired(5, "ok"), "b", 2000), Step::Duplicate(None));
-        assert_eq!(decide(Some(&record), &desired(4, "ok"), "b", 2000), Step::Superseded);
-        assert_eq!(decide(Some(&record), &desired(5, "told otherwise"), "b", 2000), Step::Superseded, "of one event the first");
+        let Step::Duplicate(Some(newer)) = decide(Some(&record), &desired(9, "ok"), "b", 2000)
+        else {
+            panic!()
+        };
+        assert_eq!(
+            decide(Some(&newer), &desired(7, "failed"), "b", 2000),
+            Step::Superseded
+        );
+        assert_eq!(
+            decide(Some(&record), &desired(5, "ok"), "b", 2000),
+            Step::Duplicate(None)
+        );
+        assert_eq!(
+            decide(Some(&record), &desired(4, "ok"), "b", 2000),
+            Step::Superseded
+        );
+        assert_eq!(
+            decide(Some(&record), &desired(5, "told otherwise"), "b", 2000),
+            Step::Superseded,
+            "of one event the first"
+        );
     }
 
     #[test]
     fn a_change_and_the_change_back_are_both_written() {
         let record = posted_record(&desired(5, "ok"));
-        let Step::Write(record) = decide(Some(&record), &desired(6, "failed"), "b", 2000) else { panic!() };
+        let Step::Write(record) = decide(Some(&record), &desired(6, "failed"), "b", 2000) else {
+            panic!()
+        };
         let record = posted(&record, &desired(6, "failed"), &lease("b")).unwrap();
-        assert!(matches!(decide(Some(&record), &desired(7, "ok"), "b", 2002), Step::Write(_)));
+        assert!(matches!(
+            decide(Some(&record), &desired(7, "ok"), "b", 2002),
+            Step::Write(_)
+        ));
     }
 
     #[test]
     fn while_another_writes_a_state_waits_but_is_noted() {
-        let Step::Write(record) = decide(None, &desired(5, "ok"), "a", 1000) else { panic!() };
-        let Step::Wait(wait, Some(record)) = decide(Some(&record), &desired(6, "failed"), "b", 1010) else { panic!() };
+        let Step::Write(record) = decide(None, &desired(5, "ok"), "a", 1000) else {
+            panic!()
+        };
+        let Step::Wait(wait, Some(record)) =
+            decide(Some(&record), &desired(6, "failed"), "b", 1010)
+        else {
+            panic!()
+        };
         assert_eq!(wait, Duration::from_secs(20));
-        assert_eq!(posted(&record, &desired(5, "ok"), &lease("a")), None, "the record has moved");
-        let Step::Write(record) = decide(Some(&record), &desired(5, "ok"), "b", 1031) else { panic!() };
-        assert_eq!(record.desired.unwrap().state, b"failed", "a wake-up writes the newest state, whoever brings it");
+        assert_eq!(
+            posted(&record, &desired(5, "ok"), &lease("a")),
+            None,
+            "the record has moved"
+        );
+        let Step::Write(record) = decide(Some(&record), &desired(5, "ok"), "b", 1031) else {
+            panic!()
+        };
+        assert_eq!(
+            record.desired.unwrap().state,
+            b"failed",
+            "a wake-up writes the newest state, whoever brings it"
+        );
     }
 
     #[test]
     fn a_write_whose_lease_was_taken_does_not_count() {
         let mine = desired(5, "ok");
-        let Step::Write(first) = decide(None, &mine, "a", 1000) else { panic!() };
-        assert!(posted(&first, &mine, &lease("a")).is_some(), "nobody else can have written");
-        let Step::Write(second) = decide(Some(&first), &mine, "b", 1031) else { panic!() };
+        let Step::Write(first) = decide(None, &mine, "a", 1000) else {
+            panic!()
+        };
+        assert!(
+            posted(&first, &mine, &lease("a")).is_some(),
+            "nobody else can have written"
+        );
+        let Step::Write(second) = decide(Some(&first), &mine, "b", 1031) else {
+            panic!()
+        };
         assert_eq!(posted(&second, &mine, &lease("a")), None);
-        assert_eq!(posted(&doubted(second), &mine, &lease("b")), None, "another's late write may have come after it");
+        assert_eq!(
+            posted(&doubted(second), &mine, &lease("b")),
+            None,
+            "another's late write may have come after it"
+        );
     }
 
     #[test]
     fn a_write_of_unknown_end_is_not_believed() {
         let record = posted_record(&desired(5, "ok"));
-        let Step::Write(record) = decide(Some(&record), &desired(6, "failed"), "a", 2000) else { panic!() };
-        assert!(matches!(decide(Some(&record), &desired(7, "ok"), "b", 2031), Step::Write(_)));
+        let Step::Write(record) = decide(Some(&record), &desired(6, "failed"), "a", 2000) else {
+            panic!()
+        };
+        assert!(matches!(
+            decide(Some(&record), &desired(7, "ok"), "b", 2031),
+            Step::Write(_)
+        ));
     }
 
     #[test]
     fn no_write_is_begun_with_too_little_left_of_the_lease() {
-        let Step::Write(record) = decide(None, &desired(5, "ok"), "a", 1000) else { panic!() };
+        let Step::Write(record) = decide(None, &desired(5, "ok"), "a", 1000) else {
+            panic!()
+        };
         assert!(allows_a_write(&record, &lease("a"), at(1025)));
         assert!(!allows_a_write(&record, &lease("a"), at(1026)));
         assert!(!allows_a_write(&record, &lease("b"), at(1000)));
@@ -225,11 +337,24 @@ mod tests {
     #[test]
     fn a_clock_that_is_far_ahead_counts_as_receipt_and_a_minute() {
         let time = |seconds| Some(ProtoTimestamp { seconds, nanos: 0 });
-        let event = |happened| Event { timestamp: happened, received_at: time(1000), ..Event::default() };
-        for (happened, time_ms) in
-            [(time(900), 900_000), (time(1030), 1_030_000), (time(4_070_908_800), 1_060_000), (None, 1_000_000)]
-        {
-            assert_eq!(order(&event(happened), 7), Order { time_ms, sequence: 7 });
+        let event = |happened| Event {
+            timestamp: happened,
+            received_at: time(1000),
+            ..Event::default()
+        };
+        for (happened, time_ms) in [
+            (time(900), 900_000),
+            (time(1030), 1_030_000),
+            (time(4_070_908_800), 1_060_000),
+            (None, 1_000_000),
+        ] {
+            assert_eq!(
+                order(&event(happened), 7),
+                Order {
+                    time_ms,
+                    sequence: 7
+                }
+            );
         }
     }
 }

@@ -1,9 +1,11 @@
-//! Deliveries of one key, among replicas that crash, stand still and lose answers: whatever happens in whichever order, the
-//! forge ends with the newest state, and is written to no more often than there is a reason for.
+//! Deliveries of one key, among replicas that crash, stand still and lose answers: whatever happens
+//! in whichever order, the forge ends with the newest state, and is written to no more often than
+//! there is a reason for.
 //!
-//! Two things are left out, since no dispatcher could mend them with a forge that can't fence a stale writer: a process that
-//! writes after another has taken its lease, and dies (or loses the bus) before it sees that; and requests that a forge
-//! carries out after it has answered later ones. Against the first, no write is begun with too little left of the lease.
+//! Two things are left out, since no dispatcher could mend them with a forge that can't fence a
+//! stale writer: a process that writes after another has taken its lease, and dies (or loses the
+//! bus) before it sees that; and requests that a forge carries out after it has answered later
+//! ones. Against the first, no write is begun with too little left of the lease.
 
 mod world;
 
@@ -35,8 +37,7 @@ enum Happening {
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
-    let how =
-        prop_oneof![20 => Just(How::Well), 1 => Just(How::Refused), 2 => Just(How::AnswerLost), 1 => Just(How::RequestLost)];
+    let how = prop_oneof![20 => Just(How::Well), 1 => Just(How::Refused), 2 => Just(How::AnswerLost), 1 => Just(How::RequestLost)];
     prop_oneof![
         6 => (0..2usize).prop_map(Happening::Arrives),
         8 => (0..ANY, 0..4usize).prop_map(|(message, replica)| Happening::Starts(message, replica)),
@@ -48,7 +49,8 @@ fn happening() -> impl Strategy<Value = Happening> {
     ]
 }
 
-/// What the events ask for, in the order of their arrival: when they happened, and one of three states.
+/// What the events ask for, in the order of their arrival: when they happened, and one of three
+/// states.
 fn events() -> impl Strategy<Value = Vec<(i64, u8)>> {
     prop::collection::vec((0..12i64, 0..3u8), 1..12)
 }
@@ -64,7 +66,9 @@ fn play(world: &mut World, replicas: usize, script: &[Happening]) {
             Happening::Starts(message, replica) => world.start(*message, replica % replicas),
             Happening::GoesOn(task, how) => world.go_on(*task, *how),
             Happening::Crashes(replica, has_acted) => world.crash(replica % replicas, *has_acted),
-            Happening::StandsStill(replica, is_still) => world.stand_still(replica % replicas, *is_still),
+            Happening::StandsStill(replica, is_still) => {
+                world.stand_still(replica % replicas, *is_still)
+            }
             Happening::Passes(milliseconds) => world.pass(*milliseconds),
             Happening::ComesAgain(task) => world.come_again(*task),
         }
@@ -73,7 +77,11 @@ fn play(world: &mut World, replicas: usize, script: &[Happening]) {
 }
 
 fn config() -> ProptestConfig {
-    ProptestConfig { cases: 1_000, rng_seed: RngSeed::Fixed(6), ..ProptestConfig::default() }
+    ProptestConfig {
+        cases: 1_000,
+        rng_seed: RngSeed::Fixed(6),
+        ..ProptestConfig::default()
+    }
 }
 
 proptest! {
@@ -118,7 +126,8 @@ proptest! {
 /// An older failure whose writer stands still, and a newer success.
 const FAILURE_THEN_SUCCESS: [(i64, u8); 2] = [(1, 0), (2, 1)];
 
-/// A world in which replica 0 was about to write the older state until its lease ran out, and replica 1 has the newer one.
+/// A world in which replica 0 was about to write the older state until its lease ran out, and
+/// replica 1 has the newer one.
 fn with_a_stale_writer() -> World {
     let mut world = World::new(&FAILURE_THEN_SUCCESS, false, false);
     world.arrive(0);

@@ -1,11 +1,13 @@
 //! `alertmanager`: one firing alert for each event.
 //!
-//! Contract: Prometheus Alertmanager's API v2, `POST /api/v2/alerts` (the address is the whole path). Info events fire
-//! too, with that severity as a label, and nothing resolves an alert but Alertmanager's own `resolve_timeout`, as in Flux.
-//! The same alert posted twice is one alert there, so a retry after a lost answer does no harm.
+//! Contract: Prometheus Alertmanager's API v2, `POST /api/v2/alerts` (the address is the whole
+//! path). Info events fire too, with that severity as a label, and nothing resolves an alert but
+//! Alertmanager's own `resolve_timeout`, as in Flux. The same alert posted twice is one alert
+//! there, so a retry after a lost answer does no harm.
 //!
-//! Alertmanager answers 400 to alerts that it can't read (label names outside `[a-zA-Z_][a-zA-Z0-9_]*` before version
-//! 0.27); that is final, as the shared table has it. It has no limit on sizes.
+//! Alertmanager answers 400 to alerts that it can't read (label names outside
+//! `[a-zA-Z_][a-zA-Z0-9_]*` before version 0.27); that is final, as the shared table has it. It has
+//! no limit on sizes.
 
 use std::collections::BTreeMap;
 
@@ -15,14 +17,14 @@ use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider, SecretData};
 use url::Url;
 
-use crate::notifier::contract::need::Demand::{Optional, Required};
-use crate::notifier::contract::need::Need;
-use crate::http::invalid::Invalid;
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::classify;
+use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Notification;
+use crate::notifier::contract::need::Demand::{Optional, Required};
+use crate::notifier::contract::need::Need;
 
 /// The row of the table.
 pub const TYPE: ProviderType = ProviderType {
@@ -36,9 +38,19 @@ pub const TYPE: ProviderType = ProviderType {
             "the whole path: https://HOST/api/v2/alerts/",
             "https://alertmanager.example.com/api/v2/alerts/",
         ),
-        Need::key("username", Optional, "where Alertmanager asks for one, with password", ""),
+        Need::key(
+            "username",
+            Optional,
+            "where Alertmanager asks for one, with password",
+            "",
+        ),
         Need::key("password", Optional, "with username", ""),
-        Need::key("token", Optional, "a bearer token, where Alertmanager asks for one", "your-token"),
+        Need::key(
+            "token",
+            Optional,
+            "a bearer token, where Alertmanager asks for one",
+            "your-token",
+        ),
     ],
     limits: "",
     again: "one alert",
@@ -62,7 +74,11 @@ struct Alert<'a> {
 
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     let url = http_url(provider)?;
-    Ok(Notifier::Message(Box::new(Alertmanager { http, url, secret: provider.secret.clone() })))
+    Ok(Notifier::Message(Box::new(Alertmanager {
+        http,
+        url,
+        secret: provider.secret.clone(),
+    })))
 }
 
 #[async_trait]
@@ -80,10 +96,18 @@ impl SendMessage for Alertmanager {
 
 fn alert<'a>(notification: &'a Notification<'_>) -> Alert<'a> {
     let (event, object) = (notification.event, notification.object);
-    let metadata = notification.metadata.iter().filter(|(key, _)| *key != "summary");
-    let mut labels: BTreeMap<&str, String> = metadata.map(|(key, value)| (key.as_str(), value.clone())).collect();
+    let metadata = notification
+        .metadata
+        .iter()
+        .filter(|(key, _)| *key != "summary");
+    let mut labels: BTreeMap<&str, String> = metadata
+        .map(|(key, value)| (key.as_str(), value.clone()))
+        .collect();
     labels.extend([
-        ("alertname", format!("Flux{}{}", object.kind, title_case(&event.reason))),
+        (
+            "alertname",
+            format!("Flux{}{}", object.kind, title_case(&event.reason)),
+        ),
         ("severity", event.severity.clone()),
         ("reason", event.reason.clone()),
         ("kind", object.kind.clone()),
@@ -92,16 +116,38 @@ fn alert<'a>(notification: &'a Notification<'_>) -> Alert<'a> {
         ("reportingcontroller", event.reporting_controller.clone()),
     ]);
     let mut annotations = BTreeMap::from([("message", notification.text())]);
-    annotations.extend(notification.metadata.get("summary").map(|summary| ("summary", summary.as_str())));
-    annotations.extend(notification.wording.title.as_ref().map(|title| ("title", title.as_str())));
-    annotations.extend(notification.links().iter().map(|link| (link.key, link.url.as_str())));
-    Alert { status: "firing", labels, annotations, starts_at: notification.rfc3339() }
+    annotations.extend(
+        notification
+            .metadata
+            .get("summary")
+            .map(|summary| ("summary", summary.as_str())),
+    );
+    annotations.extend(
+        notification
+            .wording
+            .title
+            .as_ref()
+            .map(|title| ("title", title.as_str())),
+    );
+    annotations.extend(
+        notification
+            .links()
+            .iter()
+            .map(|link| (link.key, link.url.as_str())),
+    );
+    Alert {
+        status: "firing",
+        labels,
+        annotations,
+        starts_at: notification.rfc3339(),
+    }
 }
 
-/// The first letter of each word as a capital, all others small. Users' rules name alerts in this form.
+/// The first letter of each word as a capital, all others small. Users' rules name alerts in this
+/// form.
 ///
-/// Letters, digits and underscores make words; a single `'`, `.` or `:` does not end one (Unicode's annex 29, as far as
-/// reasons go).
+/// Letters, digits and underscores make words; a single `'`, `.` or `:` does not end one (Unicode's
+/// annex 29, as far as reasons go).
 fn title_case(text: &str) -> String {
     let is_joint = |letter: char| matches!(letter, '\'' | '.' | ':');
     let mut title = String::with_capacity(text.len());
@@ -173,11 +219,22 @@ mod tests {
         for (secret, expected) in [
             (vec![], None),
             (vec![("token", "t")], Some("Bearer t")),
-            (vec![("token", "t"), ("username", "u"), ("password", "p")], Some("Basic dTpw")),
+            (
+                vec![("token", "t"), ("username", "u"), ("password", "p")],
+                Some("Basic dTpw"),
+            ),
         ] {
-            let provider = sample::provider("alertmanager", |provider| provider.secret = sample::secret(&secret));
+            let provider = sample::provider("alertmanager", |provider| {
+                provider.secret = sample::secret(&secret)
+            });
             let request = sample::request(&TYPE, &provider, &Sample::info()).await;
-            assert_eq!(request.headers.get("authorization").map(|value| value.to_str().unwrap()), expected);
+            assert_eq!(
+                request
+                    .headers
+                    .get("authorization")
+                    .map(|value| value.to_str().unwrap()),
+                expected
+            );
         }
     }
 

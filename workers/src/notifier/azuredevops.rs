@@ -11,15 +11,17 @@ use tidings_rules::{Family, ResolvedProvider};
 use tokio::sync::OnceCell;
 use url::Url;
 
-use crate::message::repository::{Repository, escaped, repository};
-use super::forge::commit_status::{CommitStatus, Progressing, StatusReader, Verdict, desired, held, state_of};
-use crate::notifier::contract::need::Demand::Required;
-use crate::notifier::contract::need::Need;
-use crate::http::invalid::Invalid;
 use super::contract::{Desired, Held, KeepState, Notifier, ProviderType, Sent};
+use super::forge::commit_status::{
+    CommitStatus, Progressing, StatusReader, Verdict, desired, held, state_of,
+};
 use crate::http::classify::{classify, describe};
+use crate::http::invalid::Invalid;
 use crate::http::{Answer, Http, Request};
 use crate::message::Notification;
+use crate::message::repository::{Repository, escaped, repository};
+use crate::notifier::contract::need::Demand::Required;
+use crate::notifier::contract::need::Need;
 
 /// The row of the table.
 pub const TYPE: ProviderType = ProviderType {
@@ -33,7 +35,12 @@ pub const TYPE: ProviderType = ProviderType {
             "https://dev.azure.com/ORGANISATION/PROJECT/_git/NAME",
             "https://dev.azure.com/acme/fleet/_git/deploy",
         ),
-        Need::key("token", Required, "a personal access token with Code (status)", "your-token"),
+        Need::key(
+            "token",
+            Required,
+            "a personal access token with Code (status)",
+            "your-token",
+        ),
     ],
     limits: "",
     again: "the same",
@@ -43,7 +50,8 @@ pub const TYPE: ProviderType = ProviderType {
 /// The id of the resource "statuses" in every organisation.
 const STATUSES: &str = "428dd4fb-fda5-4722-af02-9313b80305da";
 /// Where it is, as far as anybody has seen.
-const USUAL_ROUTE: &str = "{project}/_apis/{area}/repositories/{repositoryId}/commits/{commitId}/{resource}";
+const USUAL_ROUTE: &str =
+    "{project}/_apis/{area}/repositories/{repositoryId}/commits/{commitId}/{resource}";
 const ACCEPT: &str = "application/json;api-version=6.0";
 
 struct AzureStatus {
@@ -72,31 +80,53 @@ struct State {
 }
 
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
-    let place =
-        place_of(&repository(provider)?).ok_or("the address must be https://dev.azure.com/ORGANISATION/PROJECT/_git/NAME")?;
-    let token =
-        provider.secret.token().ok_or("the Secret of spec.secretRef needs the key token; managed identities are not used")?;
-    let (token, statuses) = (token.to_owned(), StatusReader::new(provider, Progressing::Skipped));
-    Ok(Notifier::State(Box::new(AzureStatus { http, place, token, statuses, route: OnceCell::new() })))
+    let place = place_of(&repository(provider)?)
+        .ok_or("the address must be https://dev.azure.com/ORGANISATION/PROJECT/_git/NAME")?;
+    let token = provider.secret.token().ok_or(
+        "the Secret of spec.secretRef needs the key token; managed identities are not used",
+    )?;
+    let (token, statuses) = (
+        token.to_owned(),
+        StatusReader::new(provider, Progressing::Skipped),
+    );
+    Ok(Notifier::State(Box::new(AzureStatus {
+        http,
+        place,
+        token,
+        statuses,
+        route: OnceCell::new(),
+    })))
 }
 
-/// The forms of addresses: `dev.azure.com/ORG/PROJECT/_git/NAME`, `ssh.dev.azure.com:v3/ORG/PROJECT/NAME`, and for older
-/// organisations and servers of one's own `HOST[/COLLECTION]/PROJECT/_git/NAME`.
+/// The forms of addresses: `dev.azure.com/ORG/PROJECT/_git/NAME`,
+/// `ssh.dev.azure.com:v3/ORG/PROJECT/NAME`, and for older organisations and servers of one's own
+/// `HOST[/COLLECTION]/PROJECT/_git/NAME`.
 fn place_of(repository: &Repository) -> Option<Place> {
     let parts: Vec<&str> = repository.id.split('/').collect();
     let (organisation, project, name) = match (repository.host(), parts.as_slice()) {
         (host, ["v3", organisation, project, name]) if host.contains("ssh") => {
             let root = format!("https://dev.azure.com/{}", escaped(organisation));
-            return Some(Place { root, project: (*project).to_owned(), repository: (*name).to_owned() });
+            return Some(Place {
+                root,
+                project: (*project).to_owned(),
+                repository: (*name).to_owned(),
+            });
         }
-        ("dev.azure.com", [organisation, project, "_git", name]) => (std::slice::from_ref(organisation), *project, *name),
+        ("dev.azure.com", [organisation, project, "_git", name]) => {
+            (std::slice::from_ref(organisation), *project, *name)
+        }
         ("dev.azure.com", _) => return None,
         (_, [collection @ .., project, "_git", name]) => (collection, *project, *name),
         _ => return None,
     };
-    let root = std::iter::once(repository.root().to_owned()).chain(organisation.iter().map(|part| escaped(part)));
+    let root = std::iter::once(repository.root().to_owned())
+        .chain(organisation.iter().map(|part| escaped(part)));
     let root = root.collect::<Vec<_>>().join("/");
-    Some(Place { root, project: project.to_owned(), repository: name.to_owned() })
+    Some(Place {
+        root,
+        project: project.to_owned(),
+        repository: name.to_owned(),
+    })
 }
 
 #[async_trait]
@@ -105,18 +135,37 @@ impl KeepState for AzureStatus {
         let Some(status) = self.statuses.status(notification)? else {
             return Ok(None);
         };
-        let summary = notification.metadata.get("summary").filter(|summary| !summary.is_empty());
-        let genre = summary.map_or_else(|| "fluxcd".to_owned(), |summary| format!("fluxcd:{summary}"));
-        let place = format!("azuredevops {}/{}/{}", self.place.root, self.place.project, self.place.repository);
+        let summary = notification
+            .metadata
+            .get("summary")
+            .filter(|summary| !summary.is_empty());
+        let genre = summary.map_or_else(
+            || "fluxcd".to_owned(),
+            |summary| format!("fluxcd:{summary}"),
+        );
+        let place = format!(
+            "azuredevops {}/{}/{}",
+            self.place.root, self.place.project, self.place.repository
+        );
         let state = State { status, genre };
         let context = format!("{} {}", state.genre, state.status.context);
-        Ok(Some(desired(&place, &state.status.commit, &context, &state)))
+        Ok(Some(desired(
+            &place,
+            &state.status.commit,
+            &context,
+            &state,
+        )))
     }
 
     async fn read(&self, desired: &Desired) -> Result<Held, Failure> {
         let wanted: State = state_of(desired)?;
-        let answer = self.send(self.request(Method::GET, &wanted.status.commit).await?).await?;
-        Ok(held_of(&answer.json::<List<Entry>>().unwrap_or_default().value, &wanted))
+        let answer = self
+            .send(self.request(Method::GET, &wanted.status.commit).await?)
+            .await?;
+        Ok(held_of(
+            &answer.json::<List<Entry>>().unwrap_or_default().value,
+            &wanted,
+        ))
     }
 
     async fn write(&self, desired: &Desired, _handle: Option<&str>) -> Result<Sent, Failure> {
@@ -125,10 +174,16 @@ impl KeepState for AzureStatus {
             state: word(status.verdict).to_owned(),
             description: Some(status.description),
             target_url: status.target_url,
-            context: Context { genre: Some(genre), name: status.context },
+            context: Context {
+                genre: Some(genre),
+                name: status.context,
+            },
         };
         let body = serde_json::to_vec(&post).unwrap_or_default();
-        let request = self.request(Method::POST, &status.commit).await?.body("application/json;charset=utf-8", body);
+        let request = self
+            .request(Method::POST, &status.commit)
+            .await?
+            .body("application/json;charset=utf-8", body);
         Ok(Sent::accepted(self.send(request).await?.status))
     }
 }
@@ -146,20 +201,34 @@ impl AzureStatus {
     }
 
     async fn find_route(&self) -> Result<String, Failure> {
-        let answer = self.send(self.authorized(Method::OPTIONS, "_apis", "application/json")?).await?;
+        let answer = self
+            .send(self.authorized(Method::OPTIONS, "_apis", "application/json")?)
+            .await?;
         let resources = answer.json::<List<Resource>>().unwrap_or_default().value;
-        match resources.into_iter().find(|resource| resource.id == STATUSES) {
+        match resources
+            .into_iter()
+            .find(|resource| resource.id == STATUSES)
+        {
             Some(resource) => Ok(resource.route_template),
             None if answer.dry_run => Ok(USUAL_ROUTE.to_owned()),
-            None => Err(Failure::permanent(Reason::NotFound, format!("{} knows no statuses of commits", answer.host))),
+            None => Err(Failure::permanent(
+                Reason::NotFound,
+                format!("{} knows no statuses of commits", answer.host),
+            )),
         }
     }
 
     fn authorized(&self, method: Method, path: &str, accept: &str) -> Result<Request, Failure> {
-        let url = Url::parse(&format!("{}/{path}", self.place.root))
-            .map_err(|_| Failure::permanent(Reason::Misconfigured, "the repository's address can't be used"))?;
+        let url = Url::parse(&format!("{}/{path}", self.place.root)).map_err(|_| {
+            Failure::permanent(
+                Reason::Misconfigured,
+                "the repository's address can't be used",
+            )
+        })?;
         // Without the second header, a wrong token is answered with a page to log in.
-        let request = Request::new(method, url).header("accept", accept).header("x-tfs-fedauthredirect", "Suppress");
+        let request = Request::new(method, url)
+            .header("accept", accept)
+            .header("x-tfs-fedauthredirect", "Suppress");
         Ok(request.basic("", &self.token))
     }
 
@@ -180,13 +249,19 @@ fn judge(answer: &Answer) -> Result<u16, Failure> {
 
 /// What the newest entry of name and genre says; newest first.
 fn held_of(entries: &[Entry], wanted: &State) -> Held {
-    let is_of_this =
-        |entry: &&Entry| entry.context.name == wanted.status.context && entry.context.genre.as_ref() == Some(&wanted.genre);
-    entries.iter().find(is_of_this).map_or(Held::Unknown, |newest| {
-        let status = &wanted.status;
-        let says_the_same = newest.state == word(status.verdict) && newest.description.as_ref() == Some(&status.description);
-        held(says_the_same && status.links_to(newest.target_url.as_deref()))
-    })
+    let is_of_this = |entry: &&Entry| {
+        entry.context.name == wanted.status.context
+            && entry.context.genre.as_ref() == Some(&wanted.genre)
+    };
+    entries
+        .iter()
+        .find(is_of_this)
+        .map_or(Held::Unknown, |newest| {
+            let status = &wanted.status;
+            let says_the_same = newest.state == word(status.verdict)
+                && newest.description.as_ref() == Some(&status.description);
+            held(says_the_same && status.links_to(newest.target_url.as_deref()))
+        })
 }
 
 fn word(verdict: Verdict) -> &'static str {
@@ -245,14 +320,24 @@ mod tests {
 
     #[tokio::test]
     async fn the_route_is_asked_for_then_the_list_then_a_status_is_posted() {
-        let provider = provider("https://dev.azure.com/org/my%20fleet/_git/deploy", &[("token", "pat")]);
+        let provider = provider(
+            "https://dev.azure.com/org/my%20fleet/_git/deploy",
+            &[("token", "pat")],
+        );
         let made = requests(&TYPE, &provider, &Sample::info()).await;
-        let calls: Vec<String> = made.iter().map(|request| format!("{} {}", request.method, request.url)).collect();
+        let calls: Vec<String> = made
+            .iter()
+            .map(|request| format!("{} {}", request.method, request.url))
+            .collect();
         let statuses = "https://dev.azure.com/org/my%20fleet/_apis/git/repositories/deploy/commits/\
                         8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291/statuses";
         assert_eq!(
             calls,
-            ["OPTIONS https://dev.azure.com/org/_apis".to_owned(), format!("GET {statuses}"), format!("POST {statuses}")]
+            [
+                "OPTIONS https://dev.azure.com/org/_apis".to_owned(),
+                format!("GET {statuses}"),
+                format!("POST {statuses}")
+            ]
         );
         let context = serde_json::json!({"genre": "fluxcd:Production is affected", "name": "kustomization/webapp/0c9c2e41"});
         let status = serde_json::json!({"state": "succeeded", "description": "reconciliation succeeded", "context": context});
@@ -264,19 +349,47 @@ mod tests {
     fn every_form_of_an_address_names_organisation_project_and_repository() {
         let token = &[("token", "t")];
         let place = |address: &str| place_of(&repository(&provider(address, token)).unwrap());
-        let named = |root: &str| Some(Place { root: root.into(), project: "fleet".into(), repository: "deploy".into() });
+        let named = |root: &str| {
+            Some(Place {
+                root: root.into(),
+                project: "fleet".into(),
+                repository: "deploy".into(),
+            })
+        };
         for (address, root) in [
-            ("https://user@dev.azure.com/org/fleet/_git/deploy", "https://dev.azure.com/org"),
-            ("git@ssh.dev.azure.com:v3/org/fleet/deploy", "https://dev.azure.com/org"),
-            ("https://org.visualstudio.com/fleet/_git/deploy", "https://org.visualstudio.com"),
-            ("https://ado.example.com/tfs/Main/fleet/_git/deploy", "https://ado.example.com/tfs/Main"),
+            (
+                "https://user@dev.azure.com/org/fleet/_git/deploy",
+                "https://dev.azure.com/org",
+            ),
+            (
+                "git@ssh.dev.azure.com:v3/org/fleet/deploy",
+                "https://dev.azure.com/org",
+            ),
+            (
+                "https://org.visualstudio.com/fleet/_git/deploy",
+                "https://org.visualstudio.com",
+            ),
+            (
+                "https://ado.example.com/tfs/Main/fleet/_git/deploy",
+                "https://ado.example.com/tfs/Main",
+            ),
         ] {
             assert_eq!(place(address), named(root), "{address}");
         }
-        for address in ["https://dev.azure.com/org/fleet/deploy", "https://dev.azure.com/fleet/_git/deploy", "https://h/a/b"] {
+        for address in [
+            "https://dev.azure.com/org/fleet/deploy",
+            "https://dev.azure.com/fleet/_git/deploy",
+            "https://h/a/b",
+        ] {
             assert_eq!(place(address), None, "{address}");
         }
-        assert!(refusal(&TYPE, &provider("https://dev.azure.com/org/fleet/_git/deploy", &[])).contains("key token"));
+        assert!(
+            refusal(
+                &TYPE,
+                &provider("https://dev.azure.com/org/fleet/_git/deploy", &[])
+            )
+            .contains("key token")
+        );
     }
 
     #[test]
@@ -288,21 +401,42 @@ mod tests {
             description: "d".into(),
             target_url: None,
         };
-        let wanted = State { status, genre: "fluxcd".into() };
+        let wanted = State {
+            status,
+            genre: "fluxcd".into(),
+        };
         let entry = |genre: Option<&str>, state: &str| Entry {
             state: state.into(),
             description: Some("d".into()),
             target_url: None,
-            context: Context { genre: genre.map(str::to_owned), name: "n".into() },
+            context: Context {
+                genre: genre.map(str::to_owned),
+                name: "n".into(),
+            },
         };
-        assert_eq!(held_of(&[entry(None, "succeeded"), entry(Some("fluxcd"), "error")], &wanted), held(true));
-        assert_eq!(held_of(&[entry(Some("fluxcd"), "succeeded")], &wanted), held(false));
-        assert_eq!(held_of(&[entry(Some("fluxcd:x"), "error")], &wanted), Held::Unknown);
+        assert_eq!(
+            held_of(
+                &[entry(None, "succeeded"), entry(Some("fluxcd"), "error")],
+                &wanted
+            ),
+            held(true)
+        );
+        assert_eq!(
+            held_of(&[entry(Some("fluxcd"), "succeeded")], &wanted),
+            held(false)
+        );
+        assert_eq!(
+            held_of(&[entry(Some("fluxcd:x"), "error")], &wanted),
+            Held::Unknown
+        );
     }
 
     #[test]
     fn a_page_to_log_in_is_no_success() {
-        assert_eq!(verdict(judge(&answer(203, "<html>"))), Some((Reason::Unauthorized, true)));
+        assert_eq!(
+            verdict(judge(&answer(203, "<html>"))),
+            Some((Reason::Unauthorized, true))
+        );
         assert_eq!(verdict(judge(&answer(201, "{}"))), None);
     }
 }

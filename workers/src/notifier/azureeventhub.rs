@@ -1,9 +1,10 @@
 //! `azureeventhub`: the event as JSON to an event hub of Azure.
 //!
-//! Contract: Microsoft's "Event Hubs service REST API", Send event, with its common headers. Two ways to log in: a
-//! connection string with `SharedAccessKey` and `EntityPath` as the address, from which a token is signed ("Authenticate
-//! access to Event Hubs resources using shared access signatures"), or a Microsoft Entra token in the Secret, with the
-//! hub as address and the namespace as channel. Managed identity is not supported. A retry after a lost answer sends
+//! Contract: Microsoft's "Event Hubs service REST API", Send event, with its common headers. Two
+//! ways to log in: a connection string with `SharedAccessKey` and `EntityPath` as the address, from
+//! which a token is signed ("Authenticate access to Event Hubs resources using shared access
+//! signatures"), or a Microsoft Entra token in the Secret, with the hub as address and the
+//! namespace as channel. Managed identity is not supported. A retry after a lost answer sends
 //! twice.
 //!
 //! 201 is success; what else it answers (401, 403, 404, 500, 503) is as the shared table has it.
@@ -21,19 +22,23 @@ use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
-use crate::notifier::contract::need::Demand::{Either, Optional};
-use crate::notifier::contract::need::Need;
-use crate::http::invalid::Invalid;
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::classify::classify;
+use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Notification;
+use crate::notifier::contract::need::Demand::{Either, Optional};
+use crate::notifier::contract::need::Need;
 
 /// The form in which Event Hubs wants every body to be announced, JSON too.
 const CONTENT_TYPE: &str = "application/atom+xml;type=entry;charset=utf-8";
 const SIGNATURE_SECONDS: i64 = 3600;
 /// What need not be escaped in a URL (RFC 3986, section 2.3).
-const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 /// The row of the table.
 pub const TYPE: ProviderType = ProviderType {
@@ -47,9 +52,19 @@ pub const TYPE: ProviderType = ProviderType {
             "a connection string with EntityPath",
             "Endpoint=sb://acme.servicebus.windows.net/;SharedAccessKeyName=send;SharedAccessKey=your-key;EntityPath=flux",
         ),
-        Need::field("address", Either, "the hub's name, with channel and token", ""),
+        Need::field(
+            "address",
+            Either,
+            "the hub's name, with channel and token",
+            "",
+        ),
         Need::field("channel", Optional, "the hub's namespace, with token", ""),
-        Need::key("token", Either, "a Microsoft Entra ID token for Event Hubs, where the address is the name of the hub", ""),
+        Need::key(
+            "token",
+            Either,
+            "a Microsoft Entra ID token for Event Hubs, where the address is the name of the hub",
+            "",
+        ),
     ],
     limits: "",
     again: "twice",
@@ -63,13 +78,21 @@ struct EventHub {
 
 enum Login {
     /// A connection string.
-    SharedKey { host: String, hub: String, key_name: String, key: String },
+    SharedKey {
+        host: String,
+        hub: String,
+        key_name: String,
+        key: String,
+    },
     /// A token that somebody else renews.
     Token { hub: String, token: String },
 }
 
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
-    let login = match (provider.address.contains("SharedAccessKey"), provider.secret.token()) {
+    let login = match (
+        provider.address.contains("SharedAccessKey"),
+        provider.secret.token(),
+    ) {
         (true, None) => shared_key(&provider.address)?,
         (true, Some(_)) => {
             return Err(Invalid::from(
@@ -77,9 +100,14 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
             ));
         }
         (false, _) if provider.address.is_empty() => {
-            return Err(Invalid::from("no event hub: set the address to its name, or to a connection string with EntityPath"));
+            return Err(Invalid::from(
+                "no event hub: set the address to its name, or to a connection string with EntityPath",
+            ));
         }
-        (false, Some(token)) => Login::Token { hub: provider.address.clone(), token: token.to_owned() },
+        (false, Some(token)) => Login::Token {
+            hub: provider.address.clone(),
+            token: token.to_owned(),
+        },
         (false, None) => {
             return Err(Invalid::from(
                 "no credentials: the address must be a connection string with SharedAccessKey, or the Secret of spec.secretRef must hold a token (managed identity is not supported)",
@@ -89,15 +117,24 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     Ok(Notifier::Message(Box::new(EventHub { http, login })))
 }
 
-/// Reads `Endpoint=sb://HOST/;SharedAccessKeyName=NAME;SharedAccessKey=KEY;EntityPath=HUB`, in any order.
+/// Reads `Endpoint=sb://HOST/;SharedAccessKeyName=NAME;SharedAccessKey=KEY;EntityPath=HUB`, in any
+/// order.
 fn shared_key(connection_string: &str) -> Result<Login, Invalid> {
     let part = |wanted: &str| {
-        let mut pairs = connection_string.split(';').filter_map(|pair| pair.trim().split_once('='));
-        let value = pairs.find(|(key, _)| key.eq_ignore_ascii_case(wanted)).map(|(_, value)| value.to_owned());
-        value.filter(|value| !value.is_empty()).ok_or_else(|| Invalid(format!("the connection string has no {wanted}")))
+        let mut pairs = connection_string
+            .split(';')
+            .filter_map(|pair| pair.trim().split_once('='));
+        let value = pairs
+            .find(|(key, _)| key.eq_ignore_ascii_case(wanted))
+            .map(|(_, value)| value.to_owned());
+        value
+            .filter(|value| !value.is_empty())
+            .ok_or_else(|| Invalid(format!("the connection string has no {wanted}")))
     };
     let endpoint = Url::parse(&part("Endpoint")?).ok();
-    let host = endpoint.and_then(|url| url.host_str().map(str::to_owned)).filter(|host| !host.is_empty());
+    let host = endpoint
+        .and_then(|url| url.host_str().map(str::to_owned))
+        .filter(|host| !host.is_empty());
     Ok(Login::SharedKey {
         host: host.ok_or("Endpoint in the connection string is not of the form sb://HOST/")?,
         hub: part("EntityPath")?,
@@ -111,8 +148,9 @@ impl SendMessage for EventHub {
     async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure> {
         let body = flux::to_json(notification.event, notification.metadata);
         let (url, authorization) = self.login.target(notification.channel, Timestamp::now())?;
-        let request =
-            Request::new(Method::POST, url).body(CONTENT_TYPE, body).secret_header(header::AUTHORIZATION, &authorization);
+        let request = Request::new(Method::POST, url)
+            .body(CONTENT_TYPE, body)
+            .secret_header(header::AUTHORIZATION, &authorization);
         classify(&self.http.send(request).await?).map(Sent::accepted)
     }
 }
@@ -125,10 +163,21 @@ impl Login {
             Self::Token { hub, .. } => (namespace_host(channel)?, hub),
         };
         let resource = format!("https://{host}/{}", utf8_percent_encode(hub, ESCAPED));
-        let unusable = |_| Failure::permanent(Reason::Misconfigured, "the namespace of the event hub is not the name of a host");
-        let url = Url::parse(&format!("{resource}/messages?api-version=2014-01")).map_err(unusable)?;
+        let unusable = |_| {
+            Failure::permanent(
+                Reason::Misconfigured,
+                "the namespace of the event hub is not the name of a host",
+            )
+        };
+        let url =
+            Url::parse(&format!("{resource}/messages?api-version=2014-01")).map_err(unusable)?;
         let authorization = match self {
-            Self::SharedKey { key_name, key, .. } => signature(&resource, key_name, key, now.as_second() + SIGNATURE_SECONDS),
+            Self::SharedKey { key_name, key, .. } => signature(
+                &resource,
+                key_name,
+                key,
+                now.as_second() + SIGNATURE_SECONDS,
+            ),
             Self::Token { token, .. } => format!("Bearer {token}"),
         };
         Ok((url, authorization))
@@ -146,10 +195,12 @@ fn namespace_host(channel: &str) -> Result<String, Failure> {
     }
 }
 
-/// A shared access signature: the key proves that it knows the resource and when the signature expires.
+/// A shared access signature: the key proves that it knows the resource and when the signature
+/// expires.
 fn signature(resource: &str, key_name: &str, key: &str, expires: i64) -> String {
     let resource = utf8_percent_encode(resource, ESCAPED).to_string();
-    let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes()).expect("HMAC takes keys of any length");
+    let mut mac =
+        Hmac::<Sha256>::new_from_slice(key.as_bytes()).expect("HMAC takes keys of any length");
     mac.update(format!("{resource}\n{expires}").as_bytes());
     let signature = STANDARD.encode(mac.finalize().into_bytes());
     let signature = utf8_percent_encode(&signature, ESCAPED);
@@ -162,8 +213,7 @@ mod tests {
     use super::*;
     use crate::notifier::sample::{self, Sample};
 
-    const CONNECTION: &str =
-        "Endpoint=sb://ns-a.servicebus.windows.net/;SharedAccessKeyName=send-a;SharedAccessKey=bWFkZS11cC1rZXk=;EntityPath=hub-a";
+    const CONNECTION: &str = "Endpoint=sb://ns-a.servicebus.windows.net/;SharedAccessKeyName=send-a;SharedAccessKey=bWFkZS11cC1rZXk=;EntityPath=hub-a";
 
     fn provider(address: &str, secret: &[(&str, &str)]) -> ResolvedProvider {
         sample::provider("azureeventhub", |provider| {
@@ -176,33 +226,56 @@ mod tests {
     async fn an_event_goes_to_the_hub_of_the_connection_string() {
         let request = sample::request(&TYPE, &provider(CONNECTION, &[]), &Sample::info()).await;
         assert_eq!(request.method, Method::POST);
-        assert_eq!(request.url.as_str(), "https://ns-a.servicebus.windows.net/hub-a/messages?api-version=2014-01");
+        assert_eq!(
+            request.url.as_str(),
+            "https://ns-a.servicebus.windows.net/hub-a/messages?api-version=2014-01"
+        );
         assert_eq!(request.headers["content-type"], CONTENT_TYPE);
         assert!(request.headers["authorization"].is_sensitive());
-        assert_eq!(request.body, flux::to_json(&Sample::info().event, &Sample::info().metadata));
+        assert_eq!(
+            request.body,
+            flux::to_json(&Sample::info().event, &Sample::info().metadata)
+        );
     }
 
     #[test]
     fn a_signature_is_over_resource_and_expiry() {
         // Reckoned with openssl dgst -hmac over the two lines.
         assert_eq!(
-            signature("https://ns-a.servicebus.windows.net/hub-a", "send-a", "bWFkZS11cC1rZXk=", 1_795_239_008),
+            signature(
+                "https://ns-a.servicebus.windows.net/hub-a",
+                "send-a",
+                "bWFkZS11cC1rZXk=",
+                1_795_239_008
+            ),
             "SharedAccessSignature sr=https%3A%2F%2Fns-a.servicebus.windows.net%2Fhub-a&sig=iVW7skMWOhG5i8tH30P%2FW6lvP0zZHDay62%2B%2Fp91zP6w%3D&se=1795239008&skn=send-a"
         );
     }
 
     #[tokio::test]
     async fn a_token_goes_to_the_hub_of_the_namespace() {
-        for (channel, host) in
-            [("ns-a", "ns-a.servicebus.windows.net"), ("ns-a.servicebus.usgovcloudapi.net", "ns-a.servicebus.usgovcloudapi.net")]
-        {
+        for (channel, host) in [
+            ("ns-a", "ns-a.servicebus.windows.net"),
+            (
+                "ns-a.servicebus.usgovcloudapi.net",
+                "ns-a.servicebus.usgovcloudapi.net",
+            ),
+        ] {
             let mut event = Sample::info();
             event.channel = channel.into();
-            let request = sample::request(&TYPE, &provider("hub-a", &[("token", "eyJ.made.up")]), &event).await;
+            let request = sample::request(
+                &TYPE,
+                &provider("hub-a", &[("token", "eyJ.made.up")]),
+                &event,
+            )
+            .await;
             assert_eq!(request.url.host_str(), Some(host));
             assert_eq!(request.headers["authorization"], "Bearer eyJ.made.up");
         }
-        assert_eq!(sample::verdict(namespace_host("")), Some((Reason::Misconfigured, false)));
+        assert_eq!(
+            sample::verdict(namespace_host("")),
+            Some((Reason::Misconfigured, false))
+        );
     }
 
     #[test]
@@ -211,11 +284,22 @@ mod tests {
             ("", vec![], "no event hub"),
             ("hub", vec![], "managed identity"),
             (CONNECTION, vec![("token", "x")], "at once"),
-            ("Endpoint=sb://ns/;SharedAccessKeyName=k;SharedAccessKey=SECRET", vec![], "no EntityPath"),
-            ("Endpoint=ns;SharedAccessKeyName=k;SharedAccessKey=SECRET;EntityPath=h", vec![], "Endpoint"),
+            (
+                "Endpoint=sb://ns/;SharedAccessKeyName=k;SharedAccessKey=SECRET",
+                vec![],
+                "no EntityPath",
+            ),
+            (
+                "Endpoint=ns;SharedAccessKeyName=k;SharedAccessKey=SECRET;EntityPath=h",
+                vec![],
+                "Endpoint",
+            ),
         ] {
             let refusal = sample::refusal(&TYPE, &provider(address, &secret));
-            assert!(refusal.contains(word) && !refusal.contains("SECRET"), "{refusal}");
+            assert!(
+                refusal.contains(word) && !refusal.contains("SECRET"),
+                "{refusal}"
+            );
         }
     }
 }

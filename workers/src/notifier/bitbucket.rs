@@ -1,4 +1,5 @@
-//! `bitbucket`: build statuses of commits on Bitbucket Cloud. The host of the address does not matter.
+//! `bitbucket`: build statuses of commits on Bitbucket Cloud. The host of the address does not
+//! matter.
 //!
 //! API: <https://developer.atlassian.com/cloud/bitbucket/rest/api-group-commit-statuses/>. A post with the key of a status
 //! that is there replaces it.
@@ -11,15 +12,17 @@ use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
-use crate::message::repository::{Repository, repository};
-use super::forge::commit_status::{CommitStatus, Progressing, StatusReader, Verdict, desired, held, kind_and_name, state_of};
-use crate::notifier::contract::need::Demand::{Either, Required};
-use crate::notifier::contract::need::Need;
-use crate::http::invalid::Invalid;
 use super::contract::{Desired, Held, KeepState, Notifier, ProviderType, Sent};
+use super::forge::commit_status::{
+    CommitStatus, Progressing, StatusReader, Verdict, desired, held, kind_and_name, state_of,
+};
 use crate::http::classify::classify;
+use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Notification;
+use crate::message::repository::{Repository, repository};
+use crate::notifier::contract::need::Demand::{Either, Required};
+use crate::notifier::contract::need::Need;
 
 /// The row of the table.
 pub const TYPE: ProviderType = ProviderType {
@@ -27,8 +30,18 @@ pub const TYPE: ProviderType = ProviderType {
     family: Family::CommitStatus,
     summary: "build statuses on Bitbucket Cloud",
     needs: &[
-        Need::field("address", Required, "https://bitbucket.org/OWNER/NAME", "https://bitbucket.org/acme/deploy"),
-        Need::key("token", Either, "USER:APP-PASSWORD", "your-user:your-app-password"),
+        Need::field(
+            "address",
+            Required,
+            "https://bitbucket.org/OWNER/NAME",
+            "https://bitbucket.org/acme/deploy",
+        ),
+        Need::key(
+            "token",
+            Either,
+            "USER:APP-PASSWORD",
+            "your-user:your-app-password",
+        ),
         Need::key("username", Either, "in place of token, with password", ""),
         Need::key("password", Either, "with username", ""),
     ],
@@ -59,12 +72,23 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     let repository = repository(provider)?;
     repository.owner_and_name()?;
     let (username, password) = match provider.secret.token() {
-        Some(token) => token.split_once(':').ok_or("the Secret's token must be written USER:PASSWORD")?,
-        None => provider.secret.basic().ok_or("the Secret of spec.secretRef needs the key token, written USER:PASSWORD")?,
+        Some(token) => token
+            .split_once(':')
+            .ok_or("the Secret's token must be written USER:PASSWORD")?,
+        None => provider
+            .secret
+            .basic()
+            .ok_or("the Secret of spec.secretRef needs the key token, written USER:PASSWORD")?,
     };
     let (username, password) = (username.to_owned(), password.to_owned());
     let statuses = StatusReader::new(provider, Progressing::Skipped);
-    Ok(Notifier::State(Box::new(BitbucketStatus { http, repository, username, password, statuses })))
+    Ok(Notifier::State(Box::new(BitbucketStatus {
+        http,
+        repository,
+        username,
+        password,
+        statuses,
+    })))
 }
 
 #[async_trait]
@@ -73,21 +97,34 @@ impl KeepState for BitbucketStatus {
         let Some(status) = self.statuses.status(notification)? else {
             return Ok(None);
         };
-        let state = State { status, name: kind_and_name(notification) };
+        let state = State {
+            status,
+            name: kind_and_name(notification),
+        };
         let place = format!("bitbucket {}", self.repository.id);
-        Ok(Some(desired(&place, &state.status.commit, &state.status.context, &state)))
+        Ok(Some(desired(
+            &place,
+            &state.status.commit,
+            &state.status.context,
+            &state,
+        )))
     }
 
     async fn read(&self, desired: &Desired) -> Result<Held, Failure> {
         let State { status, .. } = state_of(desired)?;
-        let request = self.request(Method::GET, &status.commit, &format!("/{}", status_key(&status.context)))?;
+        let request = self.request(
+            Method::GET,
+            &status.commit,
+            &format!("/{}", status_key(&status.context)),
+        )?;
         let answer = self.http.send(request).await?;
         if answer.status == 404 || answer.dry_run {
             return Ok(Held::Unknown);
         }
         classify(&answer)?;
         let entry: Entry = answer.json().unwrap_or_default();
-        let says_the_same = entry.state == word(status.verdict) && entry.description == status.description;
+        let says_the_same =
+            entry.state == word(status.verdict) && entry.description == status.description;
         Ok(held(says_the_same && status.links_to(Some(&entry.url))))
     }
 
@@ -95,7 +132,13 @@ impl KeepState for BitbucketStatus {
         let State { status, name } = state_of(desired)?;
         let key = status_key(&status.context);
         let url = status.target_url.as_deref().unwrap_or(LINK);
-        let post = Post { key: &key, state: word(status.verdict), name: &name, description: &status.description, url };
+        let post = Post {
+            key: &key,
+            state: word(status.verdict),
+            name: &name,
+            description: &status.description,
+            url,
+        };
         let request = self.request(Method::POST, &status.commit, "")?.json(&post);
         classify(&self.http.send(request).await?).map(Sent::accepted)
     }
@@ -104,9 +147,15 @@ impl KeepState for BitbucketStatus {
 impl BitbucketStatus {
     fn request(&self, method: Method, commit: &str, rest: &str) -> Result<Request, Failure> {
         let repository = self.repository.path();
-        let address = format!("https://api.bitbucket.org/2.0/repositories/{repository}/commit/{commit}/statuses/build{rest}");
-        let url = Url::parse(&address)
-            .map_err(|_| Failure::permanent(Reason::Misconfigured, "the repository's address can't be used"))?;
+        let address = format!(
+            "https://api.bitbucket.org/2.0/repositories/{repository}/commit/{commit}/statuses/build{rest}"
+        );
+        let url = Url::parse(&address).map_err(|_| {
+            Failure::permanent(
+                Reason::Misconfigured,
+                "the repository's address can't be used",
+            )
+        })?;
         Ok(Request::new(method, url).basic(&self.username, &self.password))
     }
 }
@@ -156,7 +205,12 @@ mod tests {
 
     #[tokio::test]
     async fn the_key_is_asked_for_and_a_status_is_posted() {
-        let made = requests(&TYPE, &provider(&[("token", "user:app-pw")]), &Sample::info()).await;
+        let made = requests(
+            &TYPE,
+            &provider(&[("token", "user:app-pw")]),
+            &Sample::info(),
+        )
+        .await;
         let build = "https://api.bitbucket.org/2.0/repositories/acme/deploy/commit/8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291/statuses/build";
         let key = "4abc3ba6f171924ecece234c03192982da12888b";
         assert_eq!(made[0].url.as_str(), format!("{build}/{key}"));
@@ -174,6 +228,9 @@ mod tests {
         assert!(refusal(&TYPE, &provider(&[])).contains("USER:PASSWORD"));
         assert!(refusal(&TYPE, &provider(&[("token", "nocolon")])).contains("USER:PASSWORD"));
         assert_eq!(refusal(&TYPE, &provider(&[("token", "u:p:q")])), "");
-        assert_eq!(refusal(&TYPE, &provider(&[("username", "u"), ("password", "p")])), "");
+        assert_eq!(
+            refusal(&TYPE, &provider(&[("username", "u"), ("password", "p")])),
+            ""
+        );
     }
 }

@@ -11,15 +11,17 @@ use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
 use super::bitbucket::{status_key, word};
-use super::forge::commit_status::{CommitStatus, Progressing, StatusReader, desired, held, kind_and_name, state_of};
-use crate::notifier::contract::need::Demand::{Either, Required};
-use crate::notifier::contract::need::Need;
-use crate::http::invalid::Invalid;
 use super::contract::{Desired, Held, KeepState, Notifier, ProviderType, Sent};
+use super::forge::commit_status::{
+    CommitStatus, Progressing, StatusReader, desired, held, kind_and_name, state_of,
+};
 use crate::http::address::http_url;
 use crate::http::classify::classify;
+use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Notification;
+use crate::notifier::contract::need::Demand::{Either, Required};
+use crate::notifier::contract::need::Need;
 
 /// The row of the table.
 pub const TYPE: ProviderType = ProviderType {
@@ -69,19 +71,34 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     let mut link = http_url(provider)?;
     // They are the user's secret; neither the forge nor the queue gets them.
     let without_credentials = link.set_username("").and_then(|()| link.set_password(None));
-    without_credentials.map_err(|()| Invalid::from("the address is not that of a Git repository"))?;
-    let api = api_of(&link).ok_or("the address must be the http or https clone URL, https://HOST/scm/PROJECT/NAME.git")?;
+    without_credentials
+        .map_err(|()| Invalid::from("the address is not that of a Git repository"))?;
+    let api = api_of(&link).ok_or(
+        "the address must be the http or https clone URL, https://HOST/scm/PROJECT/NAME.git",
+    )?;
     let credentials = match (provider.secret.token(), provider.secret.basic()) {
         (Some(token), _) => Credentials::Token(token.to_owned()),
-        (None, Some((username, password))) => Credentials::Basic(username.to_owned(), password.to_owned()),
-        (None, None) => return Err(Invalid::from("the Secret of spec.secretRef needs the key token, or username and password")),
+        (None, Some((username, password))) => {
+            Credentials::Basic(username.to_owned(), password.to_owned())
+        }
+        (None, None) => {
+            return Err(Invalid::from(
+                "the Secret of spec.secretRef needs the key token, or username and password",
+            ));
+        }
     };
     let statuses = StatusReader::new(provider, Progressing::Skipped);
-    Ok(Notifier::State(Box::new(BitbucketServerStatus { http, api, link, credentials, statuses })))
+    Ok(Notifier::State(Box::new(BitbucketServerStatus {
+        http,
+        api,
+        link,
+        credentials,
+        statuses,
+    })))
 }
 
-/// `…/rest/api/latest/projects/PROJECT/repos/NAME` of a clone URL; the last `/scm/` parts the server's own path from the
-/// repository's.
+/// `…/rest/api/latest/projects/PROJECT/repos/NAME` of a clone URL; the last `/scm/` parts the
+/// server's own path from the repository's.
 fn api_of(link: &Url) -> Option<String> {
     let (context, repository) = link.path().rsplit_once("/scm/")?;
     let (project, name) = repository.trim_end_matches('/').split_once('/')?;
@@ -100,24 +117,36 @@ impl KeepState for BitbucketServerStatus {
             return Ok(None);
         };
         let name = format!("{} [{}]", kind_and_name(notification), status.description);
-        let url = status.target_url.clone().unwrap_or_else(|| self.link.to_string());
+        let url = status
+            .target_url
+            .clone()
+            .unwrap_or_else(|| self.link.to_string());
         let state = State { status, name, url };
         let place = format!("bitbucketserver {}", self.api);
-        Ok(Some(desired(&place, &state.status.commit, &state.status.context, &state)))
+        Ok(Some(desired(
+            &place,
+            &state.status.commit,
+            &state.status.context,
+            &state,
+        )))
     }
 
     async fn read(&self, desired: &Desired) -> Result<Held, Failure> {
         let State { status, name, .. } = state_of(desired)?;
         let key = status_key(&status.context);
-        let request = self.request(Method::GET, &format!("commits/{}/builds?key={key}", status.commit))?;
+        let request = self.request(
+            Method::GET,
+            &format!("commits/{}/builds?key={key}", status.commit),
+        )?;
         let answer = self.http.send(request).await?;
         if answer.status == 404 || answer.dry_run {
             return Ok(Held::Unknown);
         }
         classify(&answer)?;
         let entry: Entry = answer.json().unwrap_or_default();
-        let is_same =
-            entry.state == word(status.verdict) && entry.description == status.description && status.links_to(Some(&entry.url));
+        let is_same = entry.state == word(status.verdict)
+            && entry.description == status.description
+            && status.links_to(Some(&entry.url));
         Ok(held(is_same && entry.key == key && entry.name == name))
     }
 
@@ -130,18 +159,25 @@ impl KeepState for BitbucketServerStatus {
             description: status.description,
             url,
         };
-        let request = self.request(Method::POST, &format!("commits/{}/builds", status.commit))?.json(&entry);
+        let request = self
+            .request(Method::POST, &format!("commits/{}/builds", status.commit))?
+            .json(&entry);
         classify(&self.http.send(request).await?).map(Sent::accepted)
     }
 }
 
 impl BitbucketServerStatus {
     fn request(&self, method: Method, path: &str) -> Result<Request, Failure> {
-        let url = Url::parse(&format!("{}/{path}", self.api))
-            .map_err(|_| Failure::permanent(Reason::Misconfigured, "the repository's address can't be used"))?;
+        let url = Url::parse(&format!("{}/{path}", self.api)).map_err(|_| {
+            Failure::permanent(
+                Reason::Misconfigured,
+                "the repository's address can't be used",
+            )
+        })?;
         // The server takes requests without these for forged ones of a browser.
-        let request =
-            Request::new(method, url).header("x-atlassian-token", "no-check").header("x-requested-with", "XMLHttpRequest");
+        let request = Request::new(method, url)
+            .header("x-atlassian-token", "no-check")
+            .header("x-requested-with", "XMLHttpRequest");
         Ok(match &self.credentials {
             Credentials::Token(token) => request.bearer(token),
             Credentials::Basic(username, password) => request.basic(username, password),
@@ -173,8 +209,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_status_is_posted_without_the_credentials_of_the_address() {
-        let provider =
-            provider("https://user:pass@bbs.example.com/ctx/scm/ACME/deploy.git", &[("username", "u"), ("password", "p")]);
+        let provider = provider(
+            "https://user:pass@bbs.example.com/ctx/scm/ACME/deploy.git",
+            &[("username", "u"), ("password", "p")],
+        );
         let made = requests(&TYPE, &provider, &Sample::error()).await;
         let builds = "https://bbs.example.com/ctx/rest/api/latest/projects/ACME/repos/deploy/commits/\
                       8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291/builds";
@@ -193,10 +231,26 @@ mod tests {
     #[test]
     fn address_and_credentials_are_checked() {
         let token = &[("token", "t")];
-        for address in ["https://h/projects/ACME/repos/deploy", "ssh://git@h:7999/ACME/deploy.git", "https://h/scm/ACME"] {
-            assert!(!refusal(&TYPE, &provider(address, token)).is_empty(), "{address}");
+        for address in [
+            "https://h/projects/ACME/repos/deploy",
+            "ssh://git@h:7999/ACME/deploy.git",
+            "https://h/scm/ACME",
+        ] {
+            assert!(
+                !refusal(&TYPE, &provider(address, token)).is_empty(),
+                "{address}"
+            );
         }
-        assert_eq!(refusal(&TYPE, &provider("https://h/scm/~user/scm/~user/deploy", token)), "");
-        assert!(refusal(&TYPE, &provider("https://h/scm/ACME/deploy.git", &[])).contains("token, or username and password"));
+        assert_eq!(
+            refusal(
+                &TYPE,
+                &provider("https://h/scm/~user/scm/~user/deploy", token)
+            ),
+            ""
+        );
+        assert!(
+            refusal(&TYPE, &provider("https://h/scm/ACME/deploy.git", &[]))
+                .contains("token, or username and password")
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! What every provider type implements: its row in the table of types, and the code that sends.
 //!
-//! A notifier sends once. It never sleeps, loops, retries or logs. It reports what an answer means in a [`Failure`]; the
-//! worker decides when to try again.
+//! A notifier sends once. It never sleeps, loops, retries or logs. It reports what an answer means
+//! in a [`Failure`]; the worker decides when to try again.
 
 pub mod need;
 
@@ -24,11 +24,13 @@ pub struct ProviderType {
     pub summary: &'static str,
     /// What it needs: fields of the Provider and keys of its Secret.
     pub needs: &'static [Need],
-    /// Where long texts are cut, in characters unless said otherwise, because the service would refuse more; empty: nowhere.
+    /// Where long texts are cut, in characters unless said otherwise, because the service would
+    /// refuse more; empty: nowhere.
     pub limits: &'static str,
     /// What becomes there of a delivery that is made twice.
     pub again: &'static str,
-    /// Checks address and credentials, and makes the notifier. The sentence of a refusal names the field or key.
+    /// Checks address and credentials, and makes the notifier. The sentence of a refusal names the
+    /// field or key.
     pub build: fn(&ResolvedProvider, Http) -> Result<Notifier, Invalid>,
 }
 
@@ -52,12 +54,13 @@ pub trait SendMessage: Send + Sync {
 
 /// A notifier that keeps one state for each key at its service.
 ///
-/// The state that is written may come from another delivery of the same key than the one at hand: so all that `write`
-/// needs is in [`Desired::state`].
+/// The state that is written may come from another delivery of the same key than the one at hand:
+/// so all that `write` needs is in [`Desired::state`].
 #[async_trait]
 pub trait KeepState: Send + Sync {
-    /// Asks what must be known of the service before states can be told: its version, who we are there. Answers are
-    /// remembered, so most calls ask nothing. It goes before the first read or write.
+    /// Asks what must be known of the service before states can be told: its version, who we are
+    /// there. Answers are remembered, so most calls ask nothing. It goes before the first read
+    /// or write.
     ///
     /// # Errors
     /// The service could not be asked, or can't be used.
@@ -65,14 +68,15 @@ pub trait KeepState: Send + Sync {
         Ok(())
     }
 
-    /// The key and the state that a notification asks for; nothing where the type has nothing to say about it.
+    /// The key and the state that a notification asks for; nothing where the type has nothing to
+    /// say about it.
     ///
     /// # Errors
     /// The event or the Provider asks for nothing that can be told. It makes no call.
     fn desire(&self, notification: &Notification<'_>) -> Result<Option<Desired>, Failure>;
 
-    /// Whether a write without the service's own id of what is there makes a second one: then the service is read whenever
-    /// the id is not known.
+    /// Whether a write without the service's own id of what is there makes a second one: then the
+    /// service is read whenever the id is not known.
     fn needs_handle(&self) -> bool {
         false
     }
@@ -80,15 +84,16 @@ pub trait KeepState: Send + Sync {
     /// Asks the service what it holds for the key, where it can be asked.
     async fn read(&self, desired: &Desired) -> Result<Held, Failure>;
 
-    /// Writes the state once. `handle` is the service's own id of what is to be changed, where one is known.
+    /// Writes the state once. `handle` is the service's own id of what is to be changed, where one
+    /// is known.
     async fn write(&self, desired: &Desired, handle: Option<&str>) -> Result<Sent, Failure>;
 }
 
 /// A state that a key should have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Desired {
-    /// Names what the state is of, for people: service, repository, commit, context. Equal keys are one record,
-    /// whichever Provider they come from. No secrets.
+    /// Names what the state is of, for people: service, repository, commit, context. Equal keys
+    /// are one record, whichever Provider they come from. No secrets.
     pub key: String,
     /// The state, in the notifier's own form. Equal bytes are the same state. No secrets.
     pub state: Vec<u8>,
@@ -128,6 +133,9 @@ pub enum Sent {
 impl Sent {
     /// Accepted, with nothing to remember.
     pub fn accepted(status: u16) -> Self {
-        Self::Accepted { status: Some(status), handle: None }
+        Self::Accepted {
+            status: Some(status),
+            handle: None,
+        }
     }
 }

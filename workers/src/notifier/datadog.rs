@@ -1,8 +1,9 @@
 //! `datadog`: one event for each event.
 //!
-//! Contract: Datadog's API reference, "Post an event" (v1, `POST /api/v1/events`), which limits the text to 4,000
-//! characters. Only scheme and host of the address count. Datadog refuses events that happened more than 18 hours ago, so
-//! what waited longer than that is lost there. A retry after a lost answer posts twice.
+//! Contract: Datadog's API reference, "Post an event" (v1, `POST /api/v1/events`), which limits the
+//! text to 4,000 characters. Only scheme and host of the address count. Datadog refuses events that
+//! happened more than 18 hours ago, so what waited longer than that is lost there. A retry after a
+//! lost answer posts twice.
 //!
 //! 403 is a wrong API key, 408 and 429 ask for another try: all as the shared table has it.
 
@@ -13,15 +14,15 @@ use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
-use crate::notifier::contract::need::Demand::Required;
-use crate::notifier::contract::need::Need;
-use crate::http::invalid::Invalid;
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::{at_path, http_url};
 use crate::http::classify::classify;
+use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Notification;
 use crate::message::text::cut_chars;
+use crate::notifier::contract::need::Demand::Required;
+use crate::notifier::contract::need::Need;
 
 const MOST_OF_A_TEXT: usize = 4_000;
 const API_KEY: HeaderName = HeaderName::from_static("dd-api-key");
@@ -32,7 +33,12 @@ pub const TYPE: ProviderType = ProviderType {
     family: Family::Message,
     summary: "Datadog, an event for each event",
     needs: &[
-        Need::field("address", Required, "https://api.datadoghq.com, or that of another site", "https://api.datadoghq.com"),
+        Need::field(
+            "address",
+            Required,
+            "https://api.datadoghq.com, or that of another site",
+            "https://api.datadoghq.com",
+        ),
         Need::key("token", Required, "the API key", "your-token"),
     ],
     limits: "text 4,000",
@@ -48,7 +54,11 @@ struct Datadog {
 
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     let url = at_path(&http_url(provider)?, "/api/v1/events");
-    let token = provider.secret.token().ok_or("no API key: set the key token in the Secret of spec.secretRef")?.to_owned();
+    let token = provider
+        .secret
+        .token()
+        .ok_or("no API key: set the key token in the Secret of spec.secretRef")?
+        .to_owned();
     Ok(Notifier::Message(Box::new(Datadog { http, url, token })))
 }
 
@@ -64,8 +74,17 @@ impl SendMessage for Datadog {
 
 fn event(notification: &Notification<'_>) -> Value {
     let object = notification.object;
-    let own = || format!("Events from the {} {}/{}", object.kind, object.name, object.namespace);
-    let links: String = notification.links().iter().map(|link| format!("\n{}: {}", link.label, link.url)).collect();
+    let own = || {
+        format!(
+            "Events from the {} {}/{}",
+            object.kind, object.name, object.namespace
+        )
+    };
+    let links: String = notification
+        .links()
+        .iter()
+        .map(|link| format!("\n{}: {}", link.label, link.url))
+        .collect();
     json!({
         "title": notification.wording.title.clone().unwrap_or_else(own),
         "text": cut_chars(notification.text(), MOST_OF_A_TEXT - links.chars().count()) + &links,
@@ -80,13 +99,19 @@ fn event(notification: &Notification<'_>) -> Value {
 fn tags(notification: &Notification<'_>) -> Vec<String> {
     let (event, object) = (notification.event, notification.object);
     let own = [
-        ("flux_reporting_controller", event.reporting_controller.as_str()),
+        (
+            "flux_reporting_controller",
+            event.reporting_controller.as_str(),
+        ),
         ("flux_reason", &event.reason),
         ("kube_kind", &object.kind),
         ("kube_name", &object.name),
         ("kube_namespace", &object.namespace),
     ];
-    own.into_iter().chain(notification.fields()).map(|(key, value)| format!("{key}:{value}").to_lowercase()).collect()
+    own.into_iter()
+        .chain(notification.fields())
+        .map(|(key, value)| format!("{key}:{value}").to_lowercase())
+        .collect()
 }
 
 #[cfg(test)]
@@ -132,8 +157,20 @@ mod tests {
 
     #[tokio::test]
     async fn a_long_text_is_cut() {
-        let request = sample::request(&TYPE, &provider(), &Sample::info().with_message("ä".repeat(5_000))).await;
-        assert_eq!(sample::body(&request)["text"].as_str().unwrap().chars().count(), 4_000);
+        let request = sample::request(
+            &TYPE,
+            &provider(),
+            &Sample::info().with_message("ä".repeat(5_000)),
+        )
+        .await;
+        assert_eq!(
+            sample::body(&request)["text"]
+                .as_str()
+                .unwrap()
+                .chars()
+                .count(),
+            4_000
+        );
     }
 
     #[test]

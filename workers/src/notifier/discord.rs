@@ -1,24 +1,25 @@
 //! `discord`: a webhook, in its form for Slack's senders.
 //!
-//! Contract: Discord's "Execute Slack-Compatible Webhook". The attachment becomes an embed: 4 096 characters of description,
-//! 25 fields of 256 and 1 024, a name of 256, and 6 000 in all ("Embed Limits"); 80 for the sender's name. 429 tells the wait in
-//! its body more exactly than in `Retry-After` ("Rate Limits"). A retry after a lost answer can post twice.
+//! Contract: Discord's "Execute Slack-Compatible Webhook". The attachment becomes an embed: 4 096
+//! characters of description, 25 fields of 256 and 1 024, a name of 256, and 6 000 in all ("Embed
+//! Limits"); 80 for the sender's name. 429 tells the wait in its body more exactly than in
+//! `Retry-After` ("Rate Limits"). A retry after a lost answer can post twice.
 
 use async_trait::async_trait;
 use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
-use crate::notifier::contract::need::Demand::Optional;
-use crate::notifier::contract::need::Need;
-use crate::notifier::payload::slack_form::{Links, Sender, SlackForm, username_or_controller};
-use crate::http::invalid::Invalid;
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::classify_with_wait;
+use crate::http::invalid::Invalid;
 use crate::http::{Answer, Http, Request};
 use crate::message::Notification;
 use crate::message::text::cut_utf16;
+use crate::notifier::contract::need::Demand::Optional;
+use crate::notifier::contract::need::Need;
+use crate::notifier::payload::slack_form::{Links, Sender, SlackForm, username_or_controller};
 
 /// The row of the table.
 pub const TYPE: ProviderType = ProviderType {
@@ -27,7 +28,12 @@ pub const TYPE: ProviderType = ProviderType {
     summary: "Discord, by webhook",
     needs: &[
         Need::webhook("https://discord.com/api/webhooks/1234567890/your-token"),
-        Need::field("username", Optional, "the name to post under; else the controller", ""),
+        Need::field(
+            "username",
+            Optional,
+            "the name to post under; else the controller",
+            "",
+        ),
     ],
     limits: "text 4,096, 25 fields, value 1,024, all 6,000",
     again: "twice",
@@ -56,13 +62,21 @@ struct Discord {
 
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     let url = slack_compatible(http_url(provider)?);
-    Ok(Notifier::Message(Box::new(Discord { http, url, username: provider.username.clone() })))
+    Ok(Notifier::Message(Box::new(Discord {
+        http,
+        url,
+        username: provider.username.clone(),
+    })))
 }
 
 /// The webhook's address with `/slack` at the end of its path; the query stays.
 fn slack_compatible(mut url: Url) -> Url {
     let path = url.path().trim_end_matches('/').to_owned();
-    let path = if path.ends_with("/slack") { path } else { format!("{path}/slack") };
+    let path = if path.ends_with("/slack") {
+        path
+    } else {
+        format!("{path}/slack")
+    };
     url.set_path(&path);
     url
 }
@@ -70,8 +84,15 @@ fn slack_compatible(mut url: Url) -> Url {
 #[async_trait]
 impl SendMessage for Discord {
     async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure> {
-        let username = cut_utf16(username_or_controller(&self.username, notification), LONGEST_USERNAME);
-        let sender = Sender { username: &username, channel: "", fallback: "" };
+        let username = cut_utf16(
+            username_or_controller(&self.username, notification),
+            LONGEST_USERNAME,
+        );
+        let sender = Sender {
+            username: &username,
+            channel: "",
+            fallback: "",
+        };
         let request = Request::post_json(self.url.clone(), &FORM.body(notification, &sender));
         judge(&self.http.send(request).await?).map(Sent::accepted)
     }
@@ -91,20 +112,43 @@ mod tests {
     #[tokio::test]
     async fn a_webhook_gets_slacks_form() {
         let provider = sample::provider("discord", |_| ());
-        insta::assert_snapshot!(sample::shown(&sample::request(&TYPE, &provider, &Sample::error()).await));
+        insta::assert_snapshot!(sample::shown(
+            &sample::request(&TYPE, &provider, &Sample::error()).await
+        ));
     }
 
     #[test]
     fn the_path_ends_in_slack_once() {
         for (address, expected) in [
-            ("https://h/api/webhooks/1/t", "https://h/api/webhooks/1/t/slack"),
-            ("https://h/api/webhooks/1/t/", "https://h/api/webhooks/1/t/slack"),
-            ("https://h/api/webhooks/1/t/slack", "https://h/api/webhooks/1/t/slack"),
-            ("https://h/api/webhooks/1/t/slack/", "https://h/api/webhooks/1/t/slack"),
-            ("https://h/api/webhooks/1/t?thread_id=5", "https://h/api/webhooks/1/t/slack?thread_id=5"),
-            ("https://h/api/webhooks/1/t/slack?wait=true", "https://h/api/webhooks/1/t/slack?wait=true"),
+            (
+                "https://h/api/webhooks/1/t",
+                "https://h/api/webhooks/1/t/slack",
+            ),
+            (
+                "https://h/api/webhooks/1/t/",
+                "https://h/api/webhooks/1/t/slack",
+            ),
+            (
+                "https://h/api/webhooks/1/t/slack",
+                "https://h/api/webhooks/1/t/slack",
+            ),
+            (
+                "https://h/api/webhooks/1/t/slack/",
+                "https://h/api/webhooks/1/t/slack",
+            ),
+            (
+                "https://h/api/webhooks/1/t?thread_id=5",
+                "https://h/api/webhooks/1/t/slack?thread_id=5",
+            ),
+            (
+                "https://h/api/webhooks/1/t/slack?wait=true",
+                "https://h/api/webhooks/1/t/slack?wait=true",
+            ),
         ] {
-            assert_eq!(slack_compatible(address.parse().unwrap()).as_str(), expected);
+            assert_eq!(
+                slack_compatible(address.parse().unwrap()).as_str(),
+                expected
+            );
         }
     }
 
@@ -112,19 +156,35 @@ mod tests {
     async fn an_embed_keeps_to_its_limits() {
         let mut sample = Sample::info().with_message("m".repeat(5_000));
         sample.metadata.insert("long".into(), "v".repeat(1_500));
-        let body = sample::body(&sample::request(&TYPE, &sample::provider("discord", |_| ()), &sample).await);
+        let body = sample::body(
+            &sample::request(&TYPE, &sample::provider("discord", |_| ()), &sample).await,
+        );
         let attachment = &body["attachments"][0];
         assert_eq!(attachment["text"].as_str().unwrap().chars().count(), 4_096);
-        assert_eq!(attachment["fields"][2]["value"].as_str().unwrap().chars().count(), 1_024);
+        assert_eq!(
+            attachment["fields"][2]["value"]
+                .as_str()
+                .unwrap()
+                .chars()
+                .count(),
+            1_024
+        );
     }
 
     #[test]
     fn the_wait_comes_from_the_body_then_from_the_header() {
-        let limited = sample::with_header(answer(429, r#"{"retry_after":0.75,"global":false}"#), "retry-after", "1");
+        let limited = sample::with_header(
+            answer(429, r#"{"retry_after":0.75,"global":false}"#),
+            "retry-after",
+            "1",
+        );
         assert_eq!(sample::wait(judge(&limited)), Some(0.75));
         let from_a_gateway = sample::with_header(answer(429, "slow down"), "retry-after", "9");
         assert_eq!(sample::wait(judge(&from_a_gateway)), Some(9.0));
-        assert_eq!(verdict(judge(&answer(400, r#"{"retry_after":1}"#))), Some((Reason::Rejected, false)));
+        assert_eq!(
+            verdict(judge(&answer(400, r#"{"retry_after":1}"#))),
+            Some((Reason::Rejected, false))
+        );
         assert_eq!(verdict(judge(&answer(204, ""))), None);
     }
 }

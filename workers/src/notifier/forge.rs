@@ -1,4 +1,5 @@
-//! What the types of the code forges share: repository addresses, commits, commit statuses, comments and the forges' APIs.
+//! What the types of the code forges share: repository addresses, commits, commit statuses,
+//! comments and the forges' APIs.
 
 pub mod comment;
 pub mod commit_status;

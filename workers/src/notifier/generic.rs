@@ -1,22 +1,22 @@
 //! `generic`: the event as JSON to any webhook.
 //!
-//! Contract: Flux's notification API, "generic webhook". The request carries `Idempotency-Key: <delivery id>`, so that a
-//! receiver can tell a retry after a lost answer from a new notification.
+//! Contract: Flux's notification API, "generic webhook". The request carries `Idempotency-Key:
+//! <delivery id>`, so that a receiver can tell a retry after a lost answer from a new notification.
 
 use async_trait::async_trait;
-use tidings_core::model::flux;
 use tidings_core::Failure;
+use tidings_core::model::flux;
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
-use crate::notifier::contract::need::Demand::{Optional, Required};
-use crate::notifier::contract::need::Need;
-use crate::http::invalid::Invalid;
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::classify;
+use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Notification;
+use crate::notifier::contract::need::Demand::{Optional, Required};
+use crate::notifier::contract::need::Need;
 
 /// The row of the table.
 pub const TYPE: ProviderType = ProviderType {
@@ -24,8 +24,18 @@ pub const TYPE: ProviderType = ProviderType {
     family: Family::Generic,
     summary: "any webhook, the event as JSON",
     needs: &[
-        Need::field("address", Required, "any http or https address", "https://hooks.example.com/flux"),
-        Need::key("headers", Optional, "more headers, as a YAML map", "Authorization: Bearer your-token\n"),
+        Need::field(
+            "address",
+            Required,
+            "any http or https address",
+            "https://hooks.example.com/flux",
+        ),
+        Need::key(
+            "headers",
+            Optional,
+            "more headers, as a YAML map",
+            "Authorization: Bearer your-token\n",
+        ),
     ],
     limits: "",
     again: "the receiver can tell (`Idempotency-Key`)",
@@ -40,14 +50,19 @@ struct Generic {
 
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     let url = http_url(provider)?;
-    Ok(Notifier::Message(Box::new(Generic { http, url, headers: provider.headers.clone() })))
+    Ok(Notifier::Message(Box::new(Generic {
+        http,
+        url,
+        headers: provider.headers.clone(),
+    })))
 }
 
 #[async_trait]
 impl SendMessage for Generic {
     async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure> {
         let body = flux::to_json(notification.event, notification.metadata);
-        let request = event_request(self.url.clone(), notification, body).secret_headers(&self.headers);
+        let request =
+            event_request(self.url.clone(), notification, body).secret_headers(&self.headers);
         classify(&self.http.send(request).await?).map(Sent::accepted)
     }
 }
@@ -68,10 +83,17 @@ mod tests {
     #[tokio::test]
     async fn the_event_goes_out_as_json_with_the_secrets_headers() {
         let provider = sample::provider("generic", |provider| {
-            provider.headers = [("X-Team", "a"), ("gotk-component", "mine")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+            provider.headers = [("X-Team", "a"), ("gotk-component", "mine")]
+                .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                .into();
         });
         let request = sample::request(&TYPE, &provider, &Sample::info()).await;
-        let header = |name| request.headers.get(name).and_then(|value| value.to_str().ok());
+        let header = |name| {
+            request
+                .headers
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+        };
         assert_eq!(header("x-team"), Some("a"));
         assert_eq!(header("gotk-component"), Some("mine"));
         assert_eq!(header("idempotency-key"), Some("delivery-1"));

@@ -1,27 +1,27 @@
 //! `generic-hmac`: as `generic`, with a signature over the body.
 //!
-//! Contract: Flux's notification API, "generic webhook with HMAC": `X-Signature: sha256=<hex>`, the HMAC-SHA256 of the
-//! exact bytes of the body. The key is the Secret's `token` as it is stored, white space included: receivers hold the same
-//! bytes.
+//! Contract: Flux's notification API, "generic webhook with HMAC": `X-Signature: sha256=<hex>`, the
+//! HMAC-SHA256 of the exact bytes of the body. The key is the Secret's `token` as it is stored,
+//! white space included: receivers hold the same bytes.
 
 use async_trait::async_trait;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
-use tidings_core::model::token::hex;
-use tidings_core::model::flux;
 use tidings_core::Failure;
+use tidings_core::model::flux;
+use tidings_core::model::token::hex;
 use tidings_rules::{Family, ResolvedProvider, SecretValue};
 use url::Url;
 
-use super::generic::event_request;
-use crate::notifier::contract::need::Demand::{Optional, Required};
-use crate::notifier::contract::need::Need;
-use crate::http::invalid::Invalid;
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
+use super::generic::event_request;
+use crate::http::Http;
 use crate::http::address::http_url;
 use crate::http::classify::classify;
-use crate::http::Http;
+use crate::http::invalid::Invalid;
 use crate::message::Notification;
+use crate::notifier::contract::need::Demand::{Optional, Required};
+use crate::notifier::contract::need::Need;
 
 /// The row of the table.
 pub const TYPE: ProviderType = ProviderType {
@@ -29,8 +29,18 @@ pub const TYPE: ProviderType = ProviderType {
     family: Family::Generic,
     summary: "any webhook, the event as JSON with a signature",
     needs: &[
-        Need::field("address", Required, "any http or https address", "https://hooks.example.com/flux"),
-        Need::key("token", Required, "the key of the signature", "your-signing-key"),
+        Need::field(
+            "address",
+            Required,
+            "any http or https address",
+            "https://hooks.example.com/flux",
+        ),
+        Need::key(
+            "token",
+            Required,
+            "the key of the signature",
+            "your-signing-key",
+        ),
         Need::key("headers", Optional, "more headers, as a YAML map", ""),
     ],
     limits: "",
@@ -47,9 +57,19 @@ struct GenericHmac {
 
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     let url = http_url(provider)?;
-    let key = provider.secret.get("token").filter(|key| !key.bytes().is_empty());
-    let key = key.ok_or("no key to sign with: set the key token in the Secret of spec.secretRef")?.clone();
-    Ok(Notifier::Message(Box::new(GenericHmac { http, url, headers: provider.headers.clone(), key })))
+    let key = provider
+        .secret
+        .get("token")
+        .filter(|key| !key.bytes().is_empty());
+    let key = key
+        .ok_or("no key to sign with: set the key token in the Secret of spec.secretRef")?
+        .clone();
+    Ok(Notifier::Message(Box::new(GenericHmac {
+        http,
+        url,
+        headers: provider.headers.clone(),
+        key,
+    })))
 }
 
 #[async_trait]
@@ -58,8 +78,15 @@ impl SendMessage for GenericHmac {
         let body = flux::to_json(notification.event, notification.metadata);
         let signature = signature(self.key.bytes(), &body);
         // The signature comes last: it goes before a configured header of that name.
-        let request = event_request(self.url.clone(), notification, body).secret_headers(&self.headers);
-        classify(&self.http.send(request.header("x-signature", &signature)).await?).map(Sent::accepted)
+        let request =
+            event_request(self.url.clone(), notification, body).secret_headers(&self.headers);
+        classify(
+            &self
+                .http
+                .send(request.header("x-signature", &signature))
+                .await?,
+        )
+        .map(Sent::accepted)
     }
 }
 
@@ -81,15 +108,24 @@ mod tests {
             provider.headers.insert("X-Signature".into(), "mine".into());
         });
         let request = sample::request(&TYPE, &provider, &Sample::info()).await;
-        assert_eq!(request.headers["x-signature"], signature(b"key\n", &request.body));
-        assert_ne!(request.headers["x-signature"], signature(b"key", &request.body));
+        assert_eq!(
+            request.headers["x-signature"],
+            signature(b"key\n", &request.body)
+        );
+        assert_ne!(
+            request.headers["x-signature"],
+            signature(b"key", &request.body)
+        );
         insta::assert_snapshot!(sample::shown(&request));
     }
 
     #[test]
     fn the_signature_is_that_of_rfc_4231() {
         let signed = signature(b"Jefe", b"what do ya want for nothing?");
-        assert_eq!(signed, "sha256=5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+        assert_eq!(
+            signed,
+            "sha256=5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
+        );
     }
 
     #[test]

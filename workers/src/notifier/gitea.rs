@@ -1,4 +1,5 @@
-//! `gitea`: commit statuses on Gitea and Forgejo. Alone among the forges' types it tells of progress too, as pending.
+//! `gitea`: commit statuses on Gitea and Forgejo. Alone among the forges' types it tells of
+//! progress too, as pending.
 //!
 //! API: <https://docs.gitea.com/api/>, `repoCreateStatus`
 
@@ -8,12 +9,14 @@ use serde::{Deserialize, Serialize};
 use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 
-use super::forge::commit_status::{CommitStatus, Progressing, StatusReader, Verdict, desired, held, state_of};
+use super::contract::{Desired, Held, KeepState, Notifier, ProviderType, Sent};
+use super::forge::commit_status::{
+    CommitStatus, Progressing, StatusReader, Verdict, desired, held, state_of,
+};
 use super::forge::gitea_api::{Gitea, NEEDS};
 use super::forge::page::{MOST_PAGES, has_next};
-use crate::http::invalid::Invalid;
-use super::contract::{Desired, Held, KeepState, Notifier, ProviderType, Sent};
 use crate::http::Http;
+use crate::http::invalid::Invalid;
 use crate::message::Notification;
 
 /// The row of the table.
@@ -34,7 +37,10 @@ struct GiteaStatus {
 
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     let statuses = StatusReader::new(provider, Progressing::Pending);
-    Ok(Notifier::State(Box::new(GiteaStatus { gitea: Gitea::new(provider, http)?, statuses })))
+    Ok(Notifier::State(Box::new(GiteaStatus {
+        gitea: Gitea::new(provider, http)?,
+        statuses,
+    })))
 }
 
 #[async_trait]
@@ -47,14 +53,24 @@ impl KeepState for GiteaStatus {
 
     fn desire(&self, notification: &Notification<'_>) -> Result<Option<Desired>, Failure> {
         let status = self.statuses.status(notification)?;
-        Ok(status.map(|status| desired(&self.gitea.place(), &status.commit, &status.context, &status)))
+        Ok(status.map(|status| {
+            desired(
+                &self.gitea.place(),
+                &status.commit,
+                &status.context,
+                &status,
+            )
+        }))
     }
 
     async fn read(&self, desired: &Desired) -> Result<Held, Failure> {
         let wanted: CommitStatus = state_of(desired)?;
         for page in 1..=MOST_PAGES {
             let path = format!("commits/{}/statuses?limit=50&page={page}", wanted.commit);
-            let answer = self.gitea.send(self.gitea.request(Method::GET, &path)?).await?;
+            let answer = self
+                .gitea
+                .send(self.gitea.request(Method::GET, &path)?)
+                .await?;
             if let Some(held) = held_of(&answer.json::<Vec<Entry>>().unwrap_or_default(), &wanted) {
                 return Ok(held);
             }
@@ -73,16 +89,24 @@ impl KeepState for GiteaStatus {
             description: &status.description,
             context: &status.context,
         };
-        let request = self.gitea.request(Method::POST, &format!("statuses/{}", status.commit))?.json(&post);
+        let request = self
+            .gitea
+            .request(Method::POST, &format!("statuses/{}", status.commit))?
+            .json(&post);
         Ok(Sent::accepted(self.gitea.send(request).await?.status))
     }
 }
 
 /// What the newest entry of the context says, where a page has one; newest first.
 fn held_of(entries: &[Entry], wanted: &CommitStatus) -> Option<Held> {
-    let newest = entries.iter().find(|entry| entry.context == wanted.context)?;
-    let says_the_same = newest.status == word(wanted.verdict) && newest.description == wanted.description;
-    Some(held(says_the_same && wanted.links_to(Some(&newest.target_url))))
+    let newest = entries
+        .iter()
+        .find(|entry| entry.context == wanted.context)?;
+    let says_the_same =
+        newest.status == word(wanted.verdict) && newest.description == wanted.description;
+    Some(held(
+        says_the_same && wanted.links_to(Some(&newest.target_url)),
+    ))
 }
 
 fn word(verdict: Verdict) -> &'static str {
@@ -127,7 +151,10 @@ mod tests {
         let mut sample = Sample::info();
         sample.event.reason = "Progressing".into();
         let made = requests(&TYPE, &provider(&[("token", "gta")]), &sample).await;
-        let paths: Vec<String> = made.iter().map(|request| request.url[url::Position::BeforePath..].to_owned()).collect();
+        let paths: Vec<String> = made
+            .iter()
+            .map(|request| request.url[url::Position::BeforePath..].to_owned())
+            .collect();
         let commit = "8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291";
         assert_eq!(
             paths,
@@ -146,9 +173,16 @@ mod tests {
     #[tokio::test]
     async fn the_version_is_asked_once() {
         let http = Http::dry_run();
-        let Notifier::State(notifier) = build(&provider(&[("token", "gta")]), http.clone()).unwrap() else { unreachable!() };
+        let Notifier::State(notifier) =
+            build(&provider(&[("token", "gta")]), http.clone()).unwrap()
+        else {
+            unreachable!()
+        };
         for _ in 0..2 {
-            notifier.prepare(&Sample::info().notification()).await.unwrap();
+            notifier
+                .prepare(&Sample::info().notification())
+                .await
+                .unwrap();
         }
         assert_eq!(http.recorded().len(), 1);
     }

@@ -1,4 +1,5 @@
-//! `giteapullrequestcomment`: a comment on the pull request that the event names, edited with every event.
+//! `giteapullrequestcomment`: a comment on the pull request that the event names, edited with every
+//! event.
 //!
 //! API: <https://docs.gitea.com/api/>, `issueCreateComment`. A retry after a lost answer can leave a second comment; the next
 //! edit goes to the first.
@@ -9,10 +10,10 @@ use serde_json::Value;
 use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 
+use super::contract::{Notifier, ProviderType};
 use super::forge::comment::{ChangeRequests, Comments};
 use super::forge::gitea_api::{Gitea, NEEDS};
 use crate::http::invalid::Invalid;
-use super::contract::{Notifier, ProviderType};
 use crate::http::{Answer, Http};
 
 /// The row of the table.
@@ -28,7 +29,11 @@ pub const TYPE: ProviderType = ProviderType {
 
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     let forge = Gitea::new(provider, http)?;
-    Ok(Notifier::State(Box::new(Comments::new("flux-pr-comment-key", provider, forge))))
+    Ok(Notifier::State(Box::new(Comments::new(
+        "flux-pr-comment-key",
+        provider,
+        forge,
+    ))))
 }
 
 #[async_trait]
@@ -77,7 +82,10 @@ mod tests {
         let mut sample = Sample::info();
         sample.metadata.insert("change_request".into(), "42".into());
         let made = requests(&TYPE, &provider, &sample).await;
-        let calls: Vec<String> = made.iter().map(|request| format!("{} {}", request.method, request.url)).collect();
+        let calls: Vec<String> = made
+            .iter()
+            .map(|request| format!("{} {}", request.method, request.url))
+            .collect();
         let comments = "https://gitea.example.com/api/v1/repos/acme/deploy/issues/42/comments";
         assert_eq!(
             calls,
@@ -88,6 +96,11 @@ mod tests {
                 format!("POST {comments}"),
             ]
         );
-        assert!(body(&made[3])["body"].as_str().unwrap().starts_with("<!-- flux-pr-comment-key:0c9c2e41-"));
+        assert!(
+            body(&made[3])["body"]
+                .as_str()
+                .unwrap()
+                .starts_with("<!-- flux-pr-comment-key:0c9c2e41-")
+        );
     }
 }

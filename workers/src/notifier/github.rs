@@ -9,12 +9,14 @@ use serde::{Deserialize, Serialize};
 use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 
-use super::forge::commit_status::{CommitStatus, Progressing, StatusReader, Verdict, desired, held, state_of};
+use super::contract::{Desired, Held, KeepState, Notifier, ProviderType, Sent};
+use super::forge::commit_status::{
+    CommitStatus, Progressing, StatusReader, Verdict, desired, held, state_of,
+};
 use super::forge::github_api::{ACCEPT, GitHub, NEEDS};
 use super::forge::page::{MOST_PAGES, has_next};
-use crate::http::invalid::Invalid;
-use super::contract::{Desired, Held, KeepState, Notifier, ProviderType, Sent};
 use crate::http::Http;
+use crate::http::invalid::Invalid;
 use crate::message::Notification;
 
 /// The row of the table.
@@ -35,22 +37,39 @@ struct GithubStatus {
 
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     let statuses = StatusReader::new(provider, Progressing::Skipped);
-    Ok(Notifier::State(Box::new(GithubStatus { github: GitHub::new(provider, http)?, statuses })))
+    Ok(Notifier::State(Box::new(GithubStatus {
+        github: GitHub::new(provider, http)?,
+        statuses,
+    })))
 }
 
 #[async_trait]
 impl KeepState for GithubStatus {
     fn desire(&self, notification: &Notification<'_>) -> Result<Option<Desired>, Failure> {
         let status = self.statuses.status(notification)?;
-        Ok(status.map(|status| desired(&self.github.place(), &status.commit, &status.context, &status)))
+        Ok(status.map(|status| {
+            desired(
+                &self.github.place(),
+                &status.commit,
+                &status.context,
+                &status,
+            )
+        }))
     }
 
     async fn read(&self, desired: &Desired) -> Result<Held, Failure> {
         let wanted: CommitStatus = state_of(desired)?;
         for page in 1..=MOST_PAGES {
-            let and_page = if page == 1 { String::new() } else { format!("&page={page}") };
+            let and_page = if page == 1 {
+                String::new()
+            } else {
+                format!("&page={page}")
+            };
             let path = format!("commits/{}/statuses?per_page=50{and_page}", wanted.commit);
-            let answer = self.github.send(self.github.request(Method::GET, &path, ACCEPT).await?).await?;
+            let answer = self
+                .github
+                .send(self.github.request(Method::GET, &path, ACCEPT).await?)
+                .await?;
             if let Some(held) = held_of(&answer.json::<Vec<Entry>>().unwrap_or_default(), &wanted) {
                 return Ok(held);
             }
@@ -64,17 +83,31 @@ impl KeepState for GithubStatus {
     async fn write(&self, desired: &Desired, _handle: Option<&str>) -> Result<Sent, Failure> {
         let status: CommitStatus = state_of(desired)?;
         let (context, description) = (&status.context, &status.description);
-        let post = Post { state: word(status.verdict), context, description, target_url: status.target_url.as_deref() };
-        let request = self.github.request(Method::POST, &format!("statuses/{}", status.commit), ACCEPT).await?.json(&post);
+        let post = Post {
+            state: word(status.verdict),
+            context,
+            description,
+            target_url: status.target_url.as_deref(),
+        };
+        let request = self
+            .github
+            .request(Method::POST, &format!("statuses/{}", status.commit), ACCEPT)
+            .await?
+            .json(&post);
         Ok(Sent::accepted(self.github.send(request).await?.status))
     }
 }
 
 /// What the newest entry of the context says, where a page has one; newest first.
 fn held_of(entries: &[Entry], wanted: &CommitStatus) -> Option<Held> {
-    let newest = entries.iter().find(|entry| entry.context == wanted.context)?;
-    let says_the_same = newest.state == word(wanted.verdict) && newest.description.as_deref() == Some(&wanted.description);
-    Some(held(says_the_same && wanted.links_to(newest.target_url.as_deref())))
+    let newest = entries
+        .iter()
+        .find(|entry| entry.context == wanted.context)?;
+    let says_the_same = newest.state == word(wanted.verdict)
+        && newest.description.as_deref() == Some(&wanted.description);
+    Some(held(
+        says_the_same && wanted.links_to(newest.target_url.as_deref()),
+    ))
 }
 
 fn word(verdict: Verdict) -> &'static str {
@@ -126,7 +159,9 @@ mod tests {
         assert_eq!(
             urls,
             [
-                format!("https://api.github.com/repos/acme/deploy/commits/{commit}/statuses?per_page=50"),
+                format!(
+                    "https://api.github.com/repos/acme/deploy/commits/{commit}/statuses?per_page=50"
+                ),
                 format!("https://api.github.com/repos/acme/deploy/statuses/{commit}"),
             ]
         );
@@ -151,11 +186,21 @@ mod tests {
             description: Some("fine".into()),
             target_url: Some("https://h/a".into()),
         };
-        assert_eq!(held_of(&[entry("ci", "failure"), entry("ctx", "success")], &wanted), Some(held(true)));
-        assert_eq!(held_of(&[entry("ctx", "failure"), entry("ctx", "success")], &wanted), Some(held(false)));
+        assert_eq!(
+            held_of(&[entry("ci", "failure"), entry("ctx", "success")], &wanted),
+            Some(held(true))
+        );
+        assert_eq!(
+            held_of(&[entry("ctx", "failure"), entry("ctx", "success")], &wanted),
+            Some(held(false))
+        );
         assert_eq!(held_of(&[entry("ci", "success")], &wanted), None);
         wanted.target_url = Some("https://h/b".into());
-        assert_eq!(held_of(&[entry("ctx", "success")], &wanted), Some(held(false)), "another link is another state");
+        assert_eq!(
+            held_of(&[entry("ctx", "success")], &wanted),
+            Some(held(false)),
+            "another link is another state"
+        );
     }
 
     #[tokio::test]
@@ -178,18 +223,38 @@ mod tests {
             ],
         )
         .await;
-        let desired = github.desire(&Sample::info().notification()).unwrap().unwrap();
+        let desired = github
+            .desire(&Sample::info().notification())
+            .unwrap()
+            .unwrap();
         assert_eq!(github.read(&desired).await, Ok(held(true)));
         assert_eq!(calls.lock().unwrap().len(), 2);
-        let other = github.desire(&Sample::error().notification()).unwrap().unwrap();
+        let other = github
+            .desire(&Sample::error().notification())
+            .unwrap()
+            .unwrap();
         assert_eq!(github.read(&other).await, Ok(held(false)));
         assert_eq!(desired.key, other.key);
     }
 
     #[test]
     fn address_and_credentials_are_checked() {
-        assert!(refusal(&TYPE, &provider("https://github.com/acme/sub/deploy", &[("token", "t")])).contains("OWNER/NAME"));
-        assert!(refusal(&TYPE, &provider("https://github.com/acme/deploy", &[])).contains("key token"));
-        assert_eq!(refusal(&TYPE, &provider("https://github.com/acme/deploy", &[("password", "p")])), "");
+        assert!(
+            refusal(
+                &TYPE,
+                &provider("https://github.com/acme/sub/deploy", &[("token", "t")])
+            )
+            .contains("OWNER/NAME")
+        );
+        assert!(
+            refusal(&TYPE, &provider("https://github.com/acme/deploy", &[])).contains("key token")
+        );
+        assert_eq!(
+            refusal(
+                &TYPE,
+                &provider("https://github.com/acme/deploy", &[("password", "p")])
+            ),
+            ""
+        );
     }
 }

@@ -7,14 +7,14 @@ use async_trait::async_trait;
 use reqwest::Method;
 use serde::Serialize;
 use serde_json::Value;
-use tidings_core::model::flux;
 use tidings_core::Failure;
+use tidings_core::model::flux;
 use tidings_rules::{Family, ResolvedProvider};
 
-use super::forge::github_api::{ACCEPT, GitHub, NEEDS};
-use crate::http::invalid::Invalid;
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
+use super::forge::github_api::{ACCEPT, GitHub, NEEDS};
 use crate::http::Http;
+use crate::http::invalid::Invalid;
 use crate::message::Notification;
 
 /// The row of the table.
@@ -39,7 +39,9 @@ struct Post {
 }
 
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
-    Ok(Notifier::Message(Box::new(GithubDispatch { github: GitHub::new(provider, http)? })))
+    Ok(Notifier::Message(Box::new(GithubDispatch {
+        github: GitHub::new(provider, http)?,
+    })))
 }
 
 #[async_trait]
@@ -50,7 +52,11 @@ impl SendMessage for GithubDispatch {
             event_type: format!("{}/{}.{}", object.kind, object.name, object.namespace),
             client_payload: flux::to_value(notification.event, notification.metadata),
         };
-        let request = self.github.request(Method::POST, "dispatches", ACCEPT).await?.json(&post);
+        let request = self
+            .github
+            .request(Method::POST, "dispatches", ACCEPT)
+            .await?
+            .json(&post);
         Ok(Sent::accepted(self.github.send(request).await?.status))
     }
 }
@@ -67,7 +73,10 @@ mod tests {
             provider.secret = secret(&[("token", "ghp")]);
         });
         let made = request(&TYPE, &provider, &Sample::info()).await;
-        assert_eq!(made.url.as_str(), "https://api.github.com/repos/acme/deploy/dispatches");
+        assert_eq!(
+            made.url.as_str(),
+            "https://api.github.com/repos/acme/deploy/dispatches"
+        );
         let body = body(&made);
         assert_eq!(body["event_type"], "Kustomization/webapp.apps");
         assert_eq!(body["client_payload"]["metadata"]["cluster"], "prod-1");

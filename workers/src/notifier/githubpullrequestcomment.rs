@@ -1,4 +1,5 @@
-//! `githubpullrequestcomment`: a comment on the pull request that the event names, edited with every event.
+//! `githubpullrequestcomment`: a comment on the pull request that the event names, edited with
+//! every event.
 //!
 //! API: <https://docs.github.com/en/rest/issues/comments>. A retry after a lost answer can leave a second comment; the next
 //! edit goes to the first.
@@ -9,10 +10,10 @@ use serde_json::Value;
 use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 
+use super::contract::{Notifier, ProviderType};
 use super::forge::comment::{ChangeRequests, Comments};
 use super::forge::github_api::{ACCEPT, GitHub, NEEDS};
 use crate::http::invalid::Invalid;
-use super::contract::{Notifier, ProviderType};
 use crate::http::{Answer, Http};
 
 /// The row of the table.
@@ -31,7 +32,11 @@ const WITH_REACTIONS: &str = "application/vnd.github.squirrel-girl-preview";
 
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     let forge = GitHub::new(provider, http)?;
-    Ok(Notifier::State(Box::new(Comments::new("flux-pr-comment-key", provider, forge))))
+    Ok(Notifier::State(Box::new(Comments::new(
+        "flux-pr-comment-key",
+        provider,
+        forge,
+    ))))
 }
 
 #[async_trait]
@@ -45,7 +50,11 @@ impl ChangeRequests for GitHub {
     }
 
     fn list_path(&self, number: i64, page: u32) -> String {
-        let and_page = if page == 1 { String::new() } else { format!("&page={page}") };
+        let and_page = if page == 1 {
+            String::new()
+        } else {
+            format!("&page={page}")
+        };
         format!("issues/{number}/comments?direction=asc&per_page=100&sort=created{and_page}")
     }
 
@@ -58,11 +67,13 @@ impl ChangeRequests for GitHub {
     }
 
     async fn list(&self, path: &str) -> Result<Answer, Failure> {
-        self.send(self.request(Method::GET, path, WITH_REACTIONS).await?).await
+        self.send(self.request(Method::GET, path, WITH_REACTIONS).await?)
+            .await
     }
 
     async fn put(&self, method: Method, path: &str, body: &Value) -> Result<Answer, Failure> {
-        self.send(self.request(method, path, ACCEPT).await?.json(body)).await
+        self.send(self.request(method, path, ACCEPT).await?.json(body))
+            .await
     }
 }
 
@@ -70,8 +81,8 @@ impl ChangeRequests for GitHub {
 mod tests {
     use super::super::forge::service::scripted;
     use super::*;
-    use crate::notifier::sample::{self, Sample, body, requests, secret};
     use crate::notifier::contract::{Held, Sent};
+    use crate::notifier::sample::{self, Sample, body, requests, secret};
 
     #[tokio::test]
     async fn who_we_are_is_asked_then_the_list_then_a_comment_is_made() {
@@ -82,7 +93,10 @@ mod tests {
         let mut sample = Sample::info();
         sample.metadata.insert("change_request".into(), "42".into());
         let made = requests(&TYPE, &provider, &sample).await;
-        let calls: Vec<String> = made.iter().map(|request| format!("{} {}", request.method, request.url)).collect();
+        let calls: Vec<String> = made
+            .iter()
+            .map(|request| format!("{} {}", request.method, request.url))
+            .collect();
         let comments = "https://api.github.com/repos/acme/deploy/issues/42/comments";
         assert_eq!(
             calls,
@@ -92,7 +106,12 @@ mod tests {
                 format!("POST {comments}"),
             ]
         );
-        assert!(body(&made[2])["body"].as_str().unwrap().starts_with("<!-- flux-pr-comment-key:0c9c2e41-"));
+        assert!(
+            body(&made[2])["body"]
+                .as_str()
+                .unwrap()
+                .starts_with("<!-- flux-pr-comment-key:0c9c2e41-")
+        );
     }
 
     #[tokio::test]
@@ -118,12 +137,30 @@ mod tests {
         let notification = sample.notification();
         comments.prepare(&notification).await.unwrap();
         let desired = comments.desire(&notification).unwrap().unwrap();
-        assert_eq!(comments.read(&desired).await, Ok(Held::Other { handle: Some("2".into()) }));
-        let written = |status, id: &str| Ok(Sent::Accepted { status: Some(status), handle: Some(id.into()) });
+        assert_eq!(
+            comments.read(&desired).await,
+            Ok(Held::Other {
+                handle: Some("2".into())
+            })
+        );
+        let written = |status, id: &str| {
+            Ok(Sent::Accepted {
+                status: Some(status),
+                handle: Some(id.into()),
+            })
+        };
         assert_eq!(comments.write(&desired, Some("2")).await, written(200, "2"));
-        assert_eq!(comments.write(&desired, Some("3")).await, written(200, "2"), "3 is gone, and 2 has the mark");
+        assert_eq!(
+            comments.write(&desired, Some("3")).await,
+            written(200, "2"),
+            "3 is gone, and 2 has the mark"
+        );
         assert_eq!(comments.write(&desired, None).await, written(201, "77"));
         let calls = calls.lock().unwrap();
-        assert_eq!(calls.iter().filter(|call| call.ends_with("/user")).count(), 1, "{calls:?}");
+        assert_eq!(
+            calls.iter().filter(|call| call.ends_with("/user")).count(),
+            1,
+            "{calls:?}"
+        );
     }
 }

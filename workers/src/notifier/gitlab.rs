@@ -9,12 +9,14 @@ use serde::{Deserialize, Serialize};
 use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 
-use super::forge::commit_status::{CommitStatus, Progressing, StatusReader, Verdict, desired, held, state_of};
+use super::contract::{Desired, Held, KeepState, Notifier, ProviderType, Sent};
+use super::forge::commit_status::{
+    CommitStatus, Progressing, StatusReader, Verdict, desired, held, state_of,
+};
 use super::forge::gitlab_api::{GitLab, NEEDS};
 use super::forge::page::{MOST_PAGES, has_next};
-use crate::http::invalid::Invalid;
-use super::contract::{Desired, Held, KeepState, Notifier, ProviderType, Sent};
 use crate::http::Http;
+use crate::http::invalid::Invalid;
 use crate::message::Notification;
 
 /// The row of the table.
@@ -35,14 +37,24 @@ struct GitlabStatus {
 
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     let statuses = StatusReader::new(provider, Progressing::Skipped);
-    Ok(Notifier::State(Box::new(GitlabStatus { gitlab: GitLab::new(provider, http)?, statuses })))
+    Ok(Notifier::State(Box::new(GitlabStatus {
+        gitlab: GitLab::new(provider, http)?,
+        statuses,
+    })))
 }
 
 #[async_trait]
 impl KeepState for GitlabStatus {
     fn desire(&self, notification: &Notification<'_>) -> Result<Option<Desired>, Failure> {
         let status = self.statuses.status(notification)?;
-        Ok(status.map(|status| desired(&self.gitlab.place(), &status.commit, &status.context, &status)))
+        Ok(status.map(|status| {
+            desired(
+                &self.gitlab.place(),
+                &status.commit,
+                &status.context,
+                &status,
+            )
+        }))
     }
 
     async fn read(&self, desired: &Desired) -> Result<Held, Failure> {
@@ -50,9 +62,19 @@ impl KeepState for GitlabStatus {
         let name = utf8_percent_encode(&wanted.context, NON_ALPHANUMERIC);
         let mut entries: Vec<Entry> = Vec::new();
         for page in 1..=MOST_PAGES {
-            let and_page = if page == 1 { String::new() } else { format!("&page={page}") };
-            let path = format!("repository/commits/{}/statuses?name={name}{and_page}", wanted.commit);
-            let answer = self.gitlab.send(self.gitlab.request(Method::GET, &path)?).await?;
+            let and_page = if page == 1 {
+                String::new()
+            } else {
+                format!("&page={page}")
+            };
+            let path = format!(
+                "repository/commits/{}/statuses?name={name}{and_page}",
+                wanted.commit
+            );
+            let answer = self
+                .gitlab
+                .send(self.gitlab.request(Method::GET, &path)?)
+                .await?;
             entries.extend(answer.json::<Vec<Entry>>().unwrap_or_default());
             if !has_next(&answer) {
                 return Ok(held_of(&entries, &wanted));
@@ -65,18 +87,30 @@ impl KeepState for GitlabStatus {
     async fn write(&self, desired: &Desired, _handle: Option<&str>) -> Result<Sent, Failure> {
         let status: CommitStatus = state_of(desired)?;
         let (name, description) = (&status.context, &status.description);
-        let post = Post { name, state: word(status.verdict), description, target_url: status.target_url.as_deref() };
-        let request = self.gitlab.request(Method::POST, &format!("statuses/{}", status.commit))?.json(&post);
+        let post = Post {
+            name,
+            state: word(status.verdict),
+            description,
+            target_url: status.target_url.as_deref(),
+        };
+        let request = self
+            .gitlab
+            .request(Method::POST, &format!("statuses/{}", status.commit))?
+            .json(&post);
         Ok(Sent::accepted(self.gitlab.send(request).await?.status))
     }
 }
 
-/// What the newest entry of that name says. Older ones don't count: after success, failure, success the last must stand.
+/// What the newest entry of that name says. Older ones don't count: after success, failure, success
+/// the last must stand.
 fn held_of(entries: &[Entry], wanted: &CommitStatus) -> Held {
-    let of_this = entries.iter().filter(|entry| entry.name == wanted.context && entry.sha.eq_ignore_ascii_case(&wanted.commit));
+    let of_this = entries.iter().filter(|entry| {
+        entry.name == wanted.context && entry.sha.eq_ignore_ascii_case(&wanted.commit)
+    });
     let newest = of_this.reduce(|newest, entry| if entry.id > newest.id { entry } else { newest });
     newest.map_or(Held::Unknown, |newest| {
-        let says_the_same = newest.status == word(wanted.verdict) && newest.description.as_deref() == Some(&wanted.description);
+        let says_the_same = newest.status == word(wanted.verdict)
+            && newest.description.as_deref() == Some(&wanted.description);
         held(says_the_same && wanted.links_to(newest.target_url.as_deref()))
     })
 }
@@ -126,11 +160,12 @@ mod tests {
         let project = "https://gitlab.com/api/v4/projects/acme%2Fsub%2Fdeploy";
         assert_eq!(
             made[0].url.as_str(),
-            format!("{project}/repository/commits/{commit}/statuses?name=kustomization%2Fwebapp%2F0c9c2e41")
+            format!(
+                "{project}/repository/commits/{commit}/statuses?name=kustomization%2Fwebapp%2F0c9c2e41"
+            )
         );
         assert_eq!(made[1].url.as_str(), format!("{project}/statuses/{commit}"));
-        let status =
-            serde_json::json!({"name": "kustomization/webapp/0c9c2e41", "state": "failed", "description": "health check failed"});
+        let status = serde_json::json!({"name": "kustomization/webapp/0c9c2e41", "state": "failed", "description": "health check failed"});
         assert_eq!(body(&made[1]), status);
     }
 
@@ -151,9 +186,36 @@ mod tests {
             description: Some("fine".into()),
             target_url: None,
         };
-        assert_eq!(held_of(&[entry(1, "abc", "n", "success"), entry(2, "abc", "n", "failed")], &wanted), held(false));
-        assert_eq!(held_of(&[entry(3, "abc", "n", "success"), entry(2, "abc", "n", "failed")], &wanted), held(true));
-        assert_eq!(held_of(&[entry(1, "def", "n", "success"), entry(2, "abc", "m", "success")], &wanted), Held::Unknown);
+        assert_eq!(
+            held_of(
+                &[
+                    entry(1, "abc", "n", "success"),
+                    entry(2, "abc", "n", "failed")
+                ],
+                &wanted
+            ),
+            held(false)
+        );
+        assert_eq!(
+            held_of(
+                &[
+                    entry(3, "abc", "n", "success"),
+                    entry(2, "abc", "n", "failed")
+                ],
+                &wanted
+            ),
+            held(true)
+        );
+        assert_eq!(
+            held_of(
+                &[
+                    entry(1, "def", "n", "success"),
+                    entry(2, "abc", "m", "success")
+                ],
+                &wanted
+            ),
+            Held::Unknown
+        );
     }
 
     #[tokio::test]
@@ -166,20 +228,29 @@ mod tests {
         );
         let entry: &'static str = entry.leak();
         let page = |number: u32| {
-            let and_page = if number == 1 { String::new() } else { format!("&page={number}") };
+            let and_page = if number == 1 {
+                String::new()
+            } else {
+                format!("&page={number}")
+            };
             let call: &'static str = format!("GET {list}?name={name}{and_page}").leak();
             (call, 200, "<http://elsewhere/>; rel=\"next\"", entry)
         };
         let pages: Vec<_> = (1..=MOST_PAGES).map(page).collect();
         let (gitlab, calls) = scripted(&TYPE, pages.leak()).await;
-        let desired = gitlab.desire(&Sample::info().notification()).unwrap().unwrap();
+        let desired = gitlab
+            .desire(&Sample::info().notification())
+            .unwrap()
+            .unwrap();
         assert_eq!(gitlab.read(&desired).await, Ok(Held::Unknown));
         assert_eq!(calls.lock().unwrap().len(), MOST_PAGES as usize);
     }
 
     #[test]
     fn a_token_is_needed() {
-        let provider = sample::provider("gitlab", |provider| provider.address = "https://gitlab.com/acme/deploy".into());
+        let provider = sample::provider("gitlab", |provider| {
+            provider.address = "https://gitlab.com/acme/deploy".into()
+        });
         assert!(refusal(&TYPE, &provider).contains("key token"));
     }
 }

@@ -1,4 +1,5 @@
-//! `gitlabmergerequestcomment`: a note on the merge request that the event names, edited with every event.
+//! `gitlabmergerequestcomment`: a note on the merge request that the event names, edited with every
+//! event.
 //!
 //! API: <https://docs.gitlab.com/api/notes/#merge-requests>. A retry after a lost answer can leave a second note; the next
 //! edit goes to the first.
@@ -9,10 +10,10 @@ use serde_json::Value;
 use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 
+use super::contract::{Notifier, ProviderType};
 use super::forge::comment::{ChangeRequests, Comments};
 use super::forge::gitlab_api::{GitLab, NEEDS};
 use crate::http::invalid::Invalid;
-use super::contract::{Notifier, ProviderType};
 use crate::http::{Answer, Http};
 
 /// The row of the table.
@@ -28,7 +29,11 @@ pub const TYPE: ProviderType = ProviderType {
 
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     let forge = GitLab::new(provider, http)?;
-    Ok(Notifier::State(Box::new(Comments::new("flux-mr-comment-key", provider, forge))))
+    Ok(Notifier::State(Box::new(Comments::new(
+        "flux-mr-comment-key",
+        provider,
+        forge,
+    ))))
 }
 
 #[async_trait]
@@ -42,7 +47,11 @@ impl ChangeRequests for GitLab {
     }
 
     fn list_path(&self, number: i64, page: u32) -> String {
-        let and_page = if page == 1 { String::new() } else { format!("&page={page}") };
+        let and_page = if page == 1 {
+            String::new()
+        } else {
+            format!("&page={page}")
+        };
         format!("merge_requests/{number}/notes?order_by=created_at&per_page=100&sort=asc{and_page}")
     }
 
@@ -77,8 +86,12 @@ mod tests {
         let mut sample = Sample::info();
         sample.metadata.insert("change_request".into(), "42".into());
         let made = requests(&TYPE, &provider, &sample).await;
-        let calls: Vec<String> = made.iter().map(|request| format!("{} {}", request.method, request.url)).collect();
-        let notes = "https://gitlab.example.com/api/v4/projects/grp%2Fsub%2Fdeploy/merge_requests/42/notes";
+        let calls: Vec<String> = made
+            .iter()
+            .map(|request| format!("{} {}", request.method, request.url))
+            .collect();
+        let notes =
+            "https://gitlab.example.com/api/v4/projects/grp%2Fsub%2Fdeploy/merge_requests/42/notes";
         assert_eq!(
             calls,
             [
@@ -87,6 +100,11 @@ mod tests {
                 format!("POST {notes}"),
             ]
         );
-        assert!(body(&made[2])["body"].as_str().unwrap().starts_with("<!-- flux-mr-comment-key:0c9c2e41-"));
+        assert!(
+            body(&made[2])["body"]
+                .as_str()
+                .unwrap()
+                .starts_with("<!-- flux-mr-comment-key:0c9c2e41-")
+        );
     }
 }

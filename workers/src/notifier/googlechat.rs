@@ -1,7 +1,8 @@
 //! `googlechat`: a webhook of a Google Chat space.
 //!
-//! Contract: Google Chat's "Build a Google Chat app as a webhook" and "Cards v1" (`cards`). A text has 4 096 characters, a
-//! message 32 000 bytes. Key and token are in the address. A retry after a lost answer can post twice.
+//! Contract: Google Chat's "Build a Google Chat app as a webhook" and "Cards v1" (`cards`). A text
+//! has 4 096 characters, a message 32 000 bytes. Key and token are in the address. A retry after a
+//! lost answer can post twice.
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -9,23 +10,25 @@ use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
-use crate::notifier::payload::fit::{Fitted, JSON_BYTES, fit};
-use crate::notifier::contract::need::Need;
-use crate::http::invalid::Invalid;
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::classify;
+use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Notification;
-use crate::message::text::{cut_utf16, without_half_entity};
 use crate::message::render::Link;
+use crate::message::text::{cut_utf16, without_half_entity};
+use crate::notifier::contract::need::Need;
+use crate::notifier::payload::fit::{Fitted, JSON_BYTES, fit};
 
 /// The row of the table.
 pub const TYPE: ProviderType = ProviderType {
     kind: "googlechat",
     family: Family::Message,
     summary: "Google Chat, by webhook",
-    needs: &[Need::webhook("https://chat.googleapis.com/v1/spaces/AAAA/messages?key=your-key&token=your-token")],
+    needs: &[Need::webhook(
+        "https://chat.googleapis.com/v1/spaces/AAAA/messages?key=your-key&token=your-token",
+    )],
     limits: "text 4,096, all 32,000 bytes",
     again: "twice",
     build,
@@ -45,7 +48,10 @@ struct GoogleChat {
 }
 
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
-    Ok(Notifier::Message(Box::new(GoogleChat { http, url: http_url(provider)? })))
+    Ok(Notifier::Message(Box::new(GoogleChat {
+        http,
+        url: http_url(provider)?,
+    })))
 }
 
 #[async_trait]
@@ -59,19 +65,46 @@ impl SendMessage for GoogleChat {
 fn fitted_card(notification: &Notification<'_>) -> Value {
     let longest_message = LONGEST_TEXT - RED.0.len() - RED.1.len();
     let message = cut_utf16(notification.text(), longest_message);
-    let message = if notification.is_worded() { without_half_entity(message) } else { message };
-    let with_an_empty_field = Fitted { message: String::new(), fields: vec![(String::new(), String::new())] };
-    let room = LONGEST_BODY.saturating_sub(card(notification, with_an_empty_field).to_string().len());
+    let message = if notification.is_worded() {
+        without_half_entity(message)
+    } else {
+        message
+    };
+    let with_an_empty_field = Fitted {
+        message: String::new(),
+        fields: vec![(String::new(), String::new())],
+    };
+    let room =
+        LONGEST_BODY.saturating_sub(card(notification, with_an_empty_field).to_string().len());
     let around_a_field = key_value("", "").to_string().len() + 1;
-    card(notification, fit(JSON_BYTES, room, &message, notification.shown_fields(), around_a_field))
+    card(
+        notification,
+        fit(
+            JSON_BYTES,
+            room,
+            &message,
+            notification.shown_fields(),
+            around_a_field,
+        ),
+    )
 }
 
 /// The explicit nulls are what Flux's notification-controller writes; Google takes them as absent.
 fn card(notification: &Notification<'_>, content: Fitted) -> Value {
-    let text = if notification.is_error() { format!("{}{}{}", RED.0, content.message, RED.1) } else { content.message };
-    let mut sections = vec![json!({ "header": "", "widgets": [{ "textParagraph": { "text": text }, "keyValue": null }] })];
+    let text = if notification.is_error() {
+        format!("{}{}{}", RED.0, content.message, RED.1)
+    } else {
+        content.message
+    };
+    let mut sections = vec![
+        json!({ "header": "", "widgets": [{ "textParagraph": { "text": text }, "keyValue": null }] }),
+    ];
     if !content.fields.is_empty() {
-        let widgets: Vec<Value> = content.fields.iter().map(|(key, value)| key_value(key, value)).collect();
+        let widgets: Vec<Value> = content
+            .fields
+            .iter()
+            .map(|(key, value)| key_value(key, value))
+            .collect();
         sections.push(json!({ "header": "", "widgets": widgets }));
     }
     if !notification.links().is_empty() {
@@ -103,8 +136,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_webhook_gets_a_card() {
-        let provider = sample::provider("googlechat", |provider| provider.address = "https://h/v1/messages?key=k&token=t".into());
-        insta::assert_snapshot!(sample::shown(&sample::request(&TYPE, &provider, &Sample::error()).await));
+        let provider = sample::provider("googlechat", |provider| {
+            provider.address = "https://h/v1/messages?key=k&token=t".into()
+        });
+        insta::assert_snapshot!(sample::shown(
+            &sample::request(&TYPE, &provider, &Sample::error()).await
+        ));
     }
 
     #[test]
@@ -121,15 +158,24 @@ mod tests {
     #[test]
     fn text_and_body_keep_to_their_limits() {
         let mut sample = Sample::error().with_message("é\"".repeat(5_000));
-        let text =
-            |card: &Value| card["cards"][0]["sections"][0]["widgets"][0]["textParagraph"]["text"].as_str().unwrap().to_owned();
+        let text = |card: &Value| {
+            card["cards"][0]["sections"][0]["widgets"][0]["textParagraph"]["text"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        };
         let card = fitted_card(&sample.notification());
         assert_eq!(text(&card).chars().count(), LONGEST_TEXT);
         assert!(text(&card).ends_with("…</font>"));
         for number in 0..200 {
-            sample.metadata.insert(format!("key-{number}"), "\n".repeat(150));
+            sample
+                .metadata
+                .insert(format!("key-{number}"), "\n".repeat(150));
         }
         let size = fitted_card(&sample.notification()).to_string().len();
-        assert!((LONGEST_BODY - 600..=LONGEST_BODY).contains(&size), "{size}");
+        assert!(
+            (LONGEST_BODY - 600..=LONGEST_BODY).contains(&size),
+            "{size}"
+        );
     }
 }

@@ -1,10 +1,12 @@
 //! `googlepubsub`: the event as JSON to a topic of Google Cloud Pub/Sub.
 //!
-//! Contract: Google's "Cloud Pub/Sub REST API", `projects.topics.publish`; the Secret's `headers` become the message's
-//! attributes. The service account's key signs a token for the API itself ("Self-signed JWTs", AIP-4111), so nothing is
-//! exchanged before. Workload identity is not supported. A retry after a lost answer publishes twice.
+//! Contract: Google's "Cloud Pub/Sub REST API", `projects.topics.publish`; the Secret's `headers`
+//! become the message's attributes. The service account's key signs a token for the API itself
+//! ("Self-signed JWTs", AIP-4111), so nothing is exchanged before. Workload identity is not
+//! supported. A retry after a lost answer publishes twice.
 //!
-//! By "Pub/Sub error codes", 409 (aborted) and 499 (cancelled) may pass, beside what the shared table has.
+//! By "Pub/Sub error codes", 409 (aborted) and 499 (cancelled) may pass, beside what the shared
+//! table has.
 
 use std::collections::BTreeMap;
 
@@ -20,13 +22,13 @@ use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
-use crate::notifier::contract::need::Demand::{Optional, Required};
-use crate::notifier::contract::need::Need;
-use crate::http::invalid::Invalid;
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::classify::classify;
+use crate::http::invalid::Invalid;
 use crate::http::{Answer, Http, Request};
 use crate::message::Notification;
+use crate::notifier::contract::need::Demand::{Optional, Required};
+use crate::notifier::contract::need::Need;
 
 /// The audience of tokens, and the base of all addresses.
 const API: &str = "https://pubsub.googleapis.com/";
@@ -47,7 +49,12 @@ pub const TYPE: ProviderType = ProviderType {
             "a service account's JSON key",
             "{\n  \"client_email\": \"flux@acme-project.iam.gserviceaccount.com\",\n  \"private_key_id\": \"your-key-id\",\n  \"private_key\": \"your-private-key\"\n}\n",
         ),
-        Need::key("headers", Optional, "attributes of every message, as a YAML map", ""),
+        Need::key(
+            "headers",
+            Optional,
+            "attributes of every message, as a YAML map",
+            "",
+        ),
     ],
     limits: "",
     again: "twice",
@@ -88,13 +95,20 @@ struct Claims {
 
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     if provider.address.is_empty() {
-        return Err(Invalid::from("no project: set spec.address to the id of the Google Cloud project"));
+        return Err(Invalid::from(
+            "no project: set spec.address to the id of the Google Cloud project",
+        ));
     }
     let file = provider.secret.token().ok_or(
         "no service account: set the key token in the Secret of spec.secretRef to its JSON key (workload identity is not supported)",
     )?;
     let project = provider.address.clone();
-    Ok(Notifier::Message(Box::new(PubSub { http, project, account: account(file)?, attributes: provider.headers.clone() })))
+    Ok(Notifier::Message(Box::new(PubSub {
+        http,
+        project,
+        account: account(file)?,
+        attributes: provider.headers.clone(),
+    })))
 }
 
 fn account(file: &str) -> Result<Account, Invalid> {
@@ -102,9 +116,14 @@ fn account(file: &str) -> Result<Account, Invalid> {
     let file: AccountFile = serde_json::from_str(file).map_err(|_| {
         Invalid::from("the Secret's token is not the JSON key of a service account with client_email and private_key")
     })?;
-    let key = EncodingKey::from_rsa_pem(file.private_key.as_bytes())
-        .map_err(|_| Invalid::from("private_key in the Secret's token is not an RSA key in PEM form"))?;
-    Ok(Account { email: file.client_email, key_id: file.private_key_id, key })
+    let key = EncodingKey::from_rsa_pem(file.private_key.as_bytes()).map_err(|_| {
+        Invalid::from("private_key in the Secret's token is not an RSA key in PEM form")
+    })?;
+    Ok(Account {
+        email: file.client_email,
+        key_id: file.private_key_id,
+        key,
+    })
 }
 
 #[async_trait]
@@ -115,19 +134,29 @@ impl SendMessage for PubSub {
         if !self.attributes.is_empty() {
             message["attributes"] = json!(self.attributes);
         }
-        let request = Request::post_json(url, &json!({ "messages": [message] })).bearer(&self.account.token(Timestamp::now())?);
+        let request = Request::post_json(url, &json!({ "messages": [message] }))
+            .bearer(&self.account.token(Timestamp::now())?);
         judge(&self.http.send(request).await?).map(Sent::accepted)
     }
 }
 
 fn topic_url(project: &str, topic: &str) -> Result<Url, Failure> {
     if topic.is_empty() {
-        let detail = "no topic: set spec.channel of the Provider, or of the Alert, to the topic's id";
+        let detail =
+            "no topic: set spec.channel of the Provider, or of the Alert, to the topic's id";
         return Err(Failure::permanent(Reason::Misconfigured, detail));
     }
     let mut url = Url::parse(API).expect("the address of the API is a URL");
-    let mut segments = url.path_segments_mut().expect("the address of the API has a path");
-    segments.pop_if_empty().extend(["v1", "projects", project, "topics", &format!("{topic}:publish")]);
+    let mut segments = url
+        .path_segments_mut()
+        .expect("the address of the API has a path");
+    segments.pop_if_empty().extend([
+        "v1",
+        "projects",
+        project,
+        "topics",
+        &format!("{topic}:publish"),
+    ]);
     drop(segments);
     Ok(url)
 }
@@ -137,17 +166,26 @@ impl Account {
     fn token(&self, now: Timestamp) -> Result<String, Failure> {
         let issued = now.as_second();
         let (iss, sub) = (self.email.clone(), self.email.clone());
-        let claims = Claims { iss, sub, aud: API.to_owned(), iat: issued, exp: issued + TOKEN_SECONDS };
+        let claims = Claims {
+            iss,
+            sub,
+            aud: API.to_owned(),
+            iat: issued,
+            exp: issued + TOKEN_SECONDS,
+        };
         let mut header = Header::new(Algorithm::RS256);
         header.kid = self.key_id.clone();
         let unusable = "private_key in the Secret's token can't sign: it must be an RSA key of at least 2048 bits";
-        jsonwebtoken::encode(&header, &claims, &self.key).map_err(|_| Failure::permanent(Reason::Misconfigured, unusable))
+        jsonwebtoken::encode(&header, &claims, &self.key)
+            .map_err(|_| Failure::permanent(Reason::Misconfigured, unusable))
     }
 }
 
 fn judge(answer: &Answer) -> Result<u16, Failure> {
     classify(answer).map_err(|failure| match answer.status {
-        409 | 499 => Failure::transient(Reason::ServerError, failure.detail).with_status(answer.status),
+        409 | 499 => {
+            Failure::transient(Reason::ServerError, failure.detail).with_status(answer.status)
+        }
         _ => failure,
     })
 }
@@ -164,8 +202,7 @@ mod tests {
     const PUBLIC_KEY: &str = include_str!("googlepubsub/test-key.pub.pem");
 
     fn provider() -> ResolvedProvider {
-        let file =
-            json!({ "client_email": "flux@proj.iam.gserviceaccount.com", "private_key_id": "k1", "private_key": PRIVATE_KEY });
+        let file = json!({ "client_email": "flux@proj.iam.gserviceaccount.com", "private_key_id": "k1", "private_key": PRIVATE_KEY });
         sample::provider("googlepubsub", |provider| {
             provider.address = "proj".into();
             provider.secret = sample::secret(&[("token", &file.to_string())]);
@@ -176,10 +213,18 @@ mod tests {
     #[tokio::test]
     async fn an_event_becomes_a_message_with_attributes() {
         let request = sample::request(&TYPE, &provider(), &Sample::info()).await;
-        assert_eq!(request.url.as_str(), "https://pubsub.googleapis.com/v1/projects/proj/topics/general:publish");
+        assert_eq!(
+            request.url.as_str(),
+            "https://pubsub.googleapis.com/v1/projects/proj/topics/general:publish"
+        );
         let body = sample::body(&request);
-        let data = STANDARD.decode(body["messages"][0]["data"].as_str().unwrap()).unwrap();
-        assert_eq!(data, flux::to_json(&Sample::info().event, &Sample::info().metadata));
+        let data = STANDARD
+            .decode(body["messages"][0]["data"].as_str().unwrap())
+            .unwrap();
+        assert_eq!(
+            data,
+            flux::to_json(&Sample::info().event, &Sample::info().metadata)
+        );
         assert_eq!(body["messages"][0]["attributes"], json!({ "env": "prod" }));
     }
 
@@ -201,8 +246,14 @@ mod tests {
 
     #[tokio::test]
     async fn without_a_topic_nothing_can_be_sent() {
-        assert_eq!(sample::verdict(topic_url("proj", "")), Some((Reason::Misconfigured, false)));
-        assert_eq!(topic_url("a/b", "t").unwrap().path(), "/v1/projects/a%2Fb/topics/t:publish");
+        assert_eq!(
+            sample::verdict(topic_url("proj", "")),
+            Some((Reason::Misconfigured, false))
+        );
+        assert_eq!(
+            topic_url("a/b", "t").unwrap().path(),
+            "/v1/projects/a%2Fb/topics/t:publish"
+        );
     }
 
     #[test]
@@ -210,12 +261,18 @@ mod tests {
         for (token, word) in [
             ("", "workload identity"),
             ("{}", "client_email"),
-            (r#"{"client_email": "a", "private_key": "SECRET"}"#, "private_key"),
+            (
+                r#"{"client_email": "a", "private_key": "SECRET"}"#,
+                "private_key",
+            ),
         ] {
             let mut provider = provider();
             provider.secret = sample::secret(&[("token", token)]);
             let refusal = sample::refusal(&TYPE, &provider);
-            assert!(refusal.contains(word) && !refusal.contains("SECRET"), "{refusal}");
+            assert!(
+                refusal.contains(word) && !refusal.contains("SECRET"),
+                "{refusal}"
+            );
         }
     }
 
@@ -230,7 +287,11 @@ mod tests {
             (499, Some((Reason::ServerError, true))),
             (503, Some((Reason::ServerError, true))),
         ] {
-            assert_eq!(sample::verdict(judge(&sample::answer(status, ""))), expected, "{status}");
+            assert_eq!(
+                sample::verdict(judge(&sample::answer(status, ""))),
+                expected,
+                "{status}"
+            );
         }
     }
 }

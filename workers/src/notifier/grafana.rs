@@ -1,8 +1,10 @@
 //! `grafana`: one annotation for each event.
 //!
-//! Contract: Grafana's "Annotations HTTP API", `POST /api/annotations` (the address is the whole path). The annotation
-//! names the object and carries the metadata as tags; the message is not sent, as in Flux, but a template's text is. A colon separates a tag's name
-//! from its value, so those inside are written as `|`. A retry after a lost answer annotates twice: the API knows no key.
+//! Contract: Grafana's "Annotations HTTP API", `POST /api/annotations` (the address is the whole
+//! path). The annotation names the object and carries the metadata as tags; the message is not
+//! sent, as in Flux, but a template's text is. A colon separates a tag's name from its value, so
+//! those inside are written as `|`. A retry after a lost answer annotates twice: the API knows no
+//! key.
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -11,14 +13,14 @@ use tidings_rules::template::Escape;
 use tidings_rules::{Family, ResolvedProvider, SecretData};
 use url::Url;
 
-use crate::notifier::contract::need::Demand::{Optional, Required};
-use crate::notifier::contract::need::Need;
-use crate::http::invalid::Invalid;
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::classify;
+use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Notification;
+use crate::notifier::contract::need::Demand::{Optional, Required};
+use crate::notifier::contract::need::Need;
 
 /// The row of the table.
 pub const TYPE: ProviderType = ProviderType {
@@ -49,7 +51,11 @@ struct Grafana {
 
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     let url = http_url(provider)?;
-    Ok(Notifier::Message(Box::new(Grafana { http, url, secret: provider.secret.clone() })))
+    Ok(Notifier::Message(Box::new(Grafana {
+        http,
+        url,
+        secret: provider.secret.clone(),
+    })))
 }
 
 #[async_trait]
@@ -67,15 +73,30 @@ impl SendMessage for Grafana {
 
 fn annotation(notification: &Notification<'_>) -> Value {
     let object = notification.object;
-    let mut tags = vec!["flux".to_owned(), notification.event.reporting_controller.clone()];
-    tags.extend(notification.fields().map(|(key, value)| format!("{}: {}", key.replace(':', "|"), value.replace(':', "|"))));
-    tags.extend([format!("kind: {}", object.kind), format!("name: {}", object.name), format!("namespace: {}", object.namespace)]);
+    let mut tags = vec![
+        "flux".to_owned(),
+        notification.event.reporting_controller.clone(),
+    ];
+    tags.extend(
+        notification
+            .fields()
+            .map(|(key, value)| format!("{}: {}", key.replace(':', "|"), value.replace(':', "|"))),
+    );
+    tags.extend([
+        format!("kind: {}", object.kind),
+        format!("name: {}", object.name),
+        format!("namespace: {}", object.namespace),
+    ]);
     json!({ "when": notification.unix_seconds(), "text": text(notification), "tags": tags })
 }
 
 /// Grafana shows HTML: a template's text goes below its title, and links are links.
 fn text(notification: &Notification<'_>) -> String {
-    let mut text = if notification.is_worded() { notification.titled_text() } else { notification.object_heading() };
+    let mut text = if notification.is_worded() {
+        notification.titled_text()
+    } else {
+        notification.object_heading()
+    };
     for link in notification.links() {
         let url = Escape::Entities.apply(&link.url).replace('"', "%22");
         text += &format!("\n<a href=\"{url}\">{}</a>", link.label);
@@ -90,7 +111,9 @@ mod tests {
 
     #[tokio::test]
     async fn an_event_becomes_an_annotation() {
-        let provider = sample::provider("grafana", |provider| provider.secret = sample::secret(&[("token", "glsa")]));
+        let provider = sample::provider("grafana", |provider| {
+            provider.secret = sample::secret(&[("token", "glsa")])
+        });
         let request = sample::request(&TYPE, &provider, &Sample::info()).await;
         insta::assert_snapshot!(sample::shown(&request), @r#"
         POST https://hooks.example.com/path
@@ -118,12 +141,26 @@ mod tests {
     async fn a_token_goes_before_a_password() {
         for (secret, expected) in [
             (vec![], None),
-            (vec![("username", "au"), ("password", "a:p")], Some("Basic YXU6YTpw")),
-            (vec![("token", "t"), ("username", "u"), ("password", "p")], Some("Bearer t")),
+            (
+                vec![("username", "au"), ("password", "a:p")],
+                Some("Basic YXU6YTpw"),
+            ),
+            (
+                vec![("token", "t"), ("username", "u"), ("password", "p")],
+                Some("Bearer t"),
+            ),
         ] {
-            let provider = sample::provider("grafana", |provider| provider.secret = sample::secret(&secret));
+            let provider = sample::provider("grafana", |provider| {
+                provider.secret = sample::secret(&secret)
+            });
             let request = sample::request(&TYPE, &provider, &Sample::info()).await;
-            assert_eq!(request.headers.get("authorization").map(|value| value.to_str().unwrap()), expected);
+            assert_eq!(
+                request
+                    .headers
+                    .get("authorization")
+                    .map(|value| value.to_str().unwrap()),
+                expected
+            );
         }
     }
 }

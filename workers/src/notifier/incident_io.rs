@@ -1,8 +1,9 @@
 //! `incident.io`: an error fires an alert for its object, everything else resolves it.
 //!
-//! Contract: incident.io's API reference, "Alert Events V2", Create HTTP (the address is that of the alert source).
-//! Only the newest state of an object counts, so that an alert that is sent again never outlives its resolve. A retry
-//! after a lost answer does no harm: the service knows the alert by its deduplication key.
+//! Contract: incident.io's API reference, "Alert Events V2", Create HTTP (the address is that of
+//! the alert source). Only the newest state of an object counts, so that an alert that is sent
+//! again never outlives its resolve. A retry after a lost answer does no harm: the service knows
+//! the alert by its deduplication key.
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -12,14 +13,14 @@ use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
-use crate::notifier::contract::need::Demand::Required;
-use crate::notifier::contract::need::Need;
-use crate::http::invalid::Invalid;
 use super::contract::{Desired, Held, KeepState, Notifier, ProviderType, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::classify;
+use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Notification;
+use crate::notifier::contract::need::Demand::Required;
+use crate::notifier::contract::need::Need;
 
 /// The row of the table.
 pub const TYPE: ProviderType = ProviderType {
@@ -48,14 +49,19 @@ struct IncidentIo {
 
 #[derive(Serialize, Deserialize)]
 struct State {
-    /// The event's time: the same failure at another time is sent again, since people may have closed its alert.
+    /// The event's time: the same failure at another time is sent again, since people may have
+    /// closed its alert.
     at: String,
     body: Value,
 }
 
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     let url = http_url(provider)?;
-    let token = provider.secret.token().ok_or("no API token: set the key token in the Secret of spec.secretRef")?.to_owned();
+    let token = provider
+        .secret
+        .token()
+        .ok_or("no API token: set the key token in the Secret of spec.secretRef")?
+        .to_owned();
     Ok(Notifier::State(Box::new(IncidentIo { http, url, token })))
 }
 
@@ -65,11 +71,23 @@ impl KeepState for IncidentIo {
         if notification.event.reason == "Progressing" {
             return Ok(None);
         }
-        let (host, object) = (self.url.host_str().unwrap_or_default(), notification.object_key());
+        let (host, object) = (
+            self.url.host_str().unwrap_or_default(),
+            notification.object_key(),
+        );
         // The path tells alert sources apart, but may come from a Secret.
-        let key = format!("incident.io {host} {} {object}", digest(&[self.url.as_str()]));
-        let state = State { at: notification.rfc3339(), body: alert(notification) };
-        Ok(Some(Desired { key, state: serde_json::to_vec(&state).unwrap_or_default() }))
+        let key = format!(
+            "incident.io {host} {} {object}",
+            digest(&[self.url.as_str()])
+        );
+        let state = State {
+            at: notification.rfc3339(),
+            body: alert(notification),
+        };
+        Ok(Some(Desired {
+            key,
+            state: serde_json::to_vec(&state).unwrap_or_default(),
+        }))
     }
 
     async fn read(&self, _desired: &Desired) -> Result<Held, Failure> {
@@ -77,7 +95,12 @@ impl KeepState for IncidentIo {
     }
 
     async fn write(&self, desired: &Desired, _handle: Option<&str>) -> Result<Sent, Failure> {
-        let unreadable = |_| Failure::permanent(Reason::Misconfigured, "the state that is kept for this object can't be read");
+        let unreadable = |_| {
+            Failure::permanent(
+                Reason::Misconfigured,
+                "the state that is kept for this object can't be read",
+            )
+        };
         let state: State = serde_json::from_slice(&desired.state).map_err(unreadable)?;
         let request = Request::post_json(self.url.clone(), &state.body).bearer(&self.token);
         classify(&self.http.send(request).await?).map(Sent::accepted)
@@ -87,7 +110,11 @@ impl KeepState for IncidentIo {
 fn alert(notification: &Notification<'_>) -> Value {
     let event = notification.event;
     let mut metadata = notification.metadata.clone();
-    let own = [("severity", &event.severity), ("reason", &event.reason), ("reportingController", &event.reporting_controller)];
+    let own = [
+        ("severity", &event.severity),
+        ("reason", &event.reason),
+        ("reportingController", &event.reporting_controller),
+    ];
     metadata.extend(own.map(|(key, value)| (key.to_owned(), value.clone())));
     let own = || format!("{}: {}", notification.object_heading(), event.reason);
     let mut alert = json!({
@@ -158,7 +185,10 @@ mod tests {
 
     #[test]
     fn firing_and_resolved_are_states_of_one_key() {
-        let (error, info) = (desired(&Sample::error()).unwrap(), desired(&Sample::info()).unwrap());
+        let (error, info) = (
+            desired(&Sample::error()).unwrap(),
+            desired(&Sample::info()).unwrap(),
+        );
         assert_eq!(error.key, info.key);
         assert_ne!(error.state, info.state);
     }
@@ -167,7 +197,10 @@ mod tests {
     fn the_same_failure_at_another_time_is_another_state() {
         let mut later = Sample::error();
         later.event.timestamp.as_mut().unwrap().seconds += 600;
-        assert_ne!(desired(&Sample::error()).unwrap().state, desired(&later).unwrap().state);
+        assert_ne!(
+            desired(&Sample::error()).unwrap().state,
+            desired(&later).unwrap().state
+        );
     }
 
     #[test]

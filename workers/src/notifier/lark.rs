@@ -1,8 +1,9 @@
 //! `lark`: a custom bot of a Lark or Feishu group.
 //!
-//! Contract: Lark's "Use custom bots in a group" (interactive card). A request has at most 20 KB. Refusals come in a 200, as a
-//! `code` other than 0: 11232 and 99991400 ask to slow down, as do some texts under other codes; 19001 is an unknown webhook;
-//! 19021 and 19022 are a wrong signature and an address that is not allowed. A retry after a lost answer can post twice.
+//! Contract: Lark's "Use custom bots in a group" (interactive card). A request has at most 20 KB.
+//! Refusals come in a 200, as a `code` other than 0: 11232 and 99991400 ask to slow down, as do
+//! some texts under other codes; 19001 is an unknown webhook; 19021 and 19022 are a wrong signature
+//! and an address that is not allowed. A retry after a lost answer can post twice.
 
 use async_trait::async_trait;
 use serde::Deserialize;
@@ -11,22 +12,24 @@ use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
-use crate::notifier::payload::fit::{JSON_BYTES, fit};
-use crate::notifier::contract::need::Need;
-use crate::http::invalid::Invalid;
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::{classify, describe};
+use crate::http::invalid::Invalid;
 use crate::http::{Answer, Http, Request};
 use crate::message::Notification;
 use crate::message::render::Link;
+use crate::notifier::contract::need::Need;
+use crate::notifier::payload::fit::{JSON_BYTES, fit};
 
 /// The row of the table.
 pub const TYPE: ProviderType = ProviderType {
     kind: "lark",
     family: Family::Message,
     summary: "Lark or Feishu, as a custom bot",
-    needs: &[Need::webhook("https://open.larksuite.com/open-apis/bot/v2/hook/your-token")],
+    needs: &[Need::webhook(
+        "https://open.larksuite.com/open-apis/bot/v2/hook/your-token",
+    )],
     limits: "20 KB",
     again: "twice",
     build,
@@ -41,7 +44,10 @@ struct Lark {
 }
 
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
-    Ok(Notifier::Message(Box::new(Lark { http, url: http_url(provider)? })))
+    Ok(Notifier::Message(Box::new(Lark {
+        http,
+        url: http_url(provider)?,
+    })))
 }
 
 #[async_trait]
@@ -59,15 +65,30 @@ fn fitted_card(notification: &Notification<'_>) -> Value {
     };
     let room = LONGEST_BODY.saturating_sub(card(notification, &content("", "")).to_string().len());
     // The line's end takes two bytes in JSON.
-    let fitted = fit(JSON_BYTES, room, notification.text(), notification.shown_fields(), ": \\n".len());
-    let lines: String = fitted.fields.iter().map(|(key, value)| format!("{key}: {value}\n")).collect();
+    let fitted = fit(
+        JSON_BYTES,
+        room,
+        notification.text(),
+        notification.shown_fields(),
+        ": \\n".len(),
+    );
+    let lines: String = fitted
+        .fields
+        .iter()
+        .map(|(key, value)| format!("{key}: {value}\n"))
+        .collect();
     card(notification, &content(&fitted.message, &lines))
 }
 
 fn card(notification: &Notification<'_>, content: &str) -> Value {
-    let (emoji, template) = if notification.is_error() { ("🚨", "red") } else { ("💫", "turquoise") };
+    let (emoji, template) = if notification.is_error() {
+        ("🚨", "red")
+    } else {
+        ("💫", "turquoise")
+    };
     let title = format!("{emoji} {}", notification.title());
-    let mut elements = vec![json!({ "tag": "div", "text": { "tag": "lark_md", "content": content } })];
+    let mut elements =
+        vec![json!({ "tag": "div", "text": { "tag": "lark_md", "content": content } })];
     if !notification.links().is_empty() {
         let actions: Vec<Value> = notification.links().iter().map(button).collect();
         elements.push(json!({ "tag": "action", "actions": actions }));
@@ -98,7 +119,12 @@ struct LarkAnswer {
 
 fn judge(answer: &Answer) -> Result<u16, Failure> {
     let status = classify(answer)?;
-    let Some(LarkAnswer { code, status_code, msg }) = answer.json() else {
+    let Some(LarkAnswer {
+        code,
+        status_code,
+        msg,
+    }) = answer.json()
+    else {
         return Ok(status);
     };
     let code = code.or(status_code).unwrap_or_default();
@@ -118,7 +144,9 @@ fn judge(answer: &Answer) -> Result<u16, Failure> {
 /// The code alone does not tell: 9499 is a malformed request as well.
 fn is_rate_limit(code: i64, msg: &str) -> bool {
     let msg = msg.to_lowercase();
-    matches!(code, 11232 | 99991400) || msg.contains("frequency limit") || msg.contains("too many request")
+    matches!(code, 11232 | 99991400)
+        || msg.contains("frequency limit")
+        || msg.contains("too many request")
 }
 
 #[cfg(test)]
@@ -129,13 +157,19 @@ mod tests {
     #[tokio::test]
     async fn a_bot_gets_a_card() {
         let provider = sample::provider("lark", |_| ());
-        insta::assert_snapshot!(sample::shown(&sample::request(&TYPE, &provider, &Sample::error()).await));
+        insta::assert_snapshot!(sample::shown(
+            &sample::request(&TYPE, &provider, &Sample::error()).await
+        ));
     }
 
     #[test]
     fn the_whole_body_keeps_to_20_kb() {
         let mut sample = Sample::error();
-        for (message, value) in [("m\n".repeat(20_000), 10), ("é".into(), 30_000), ("\"".repeat(30_000), 30_000)] {
+        for (message, value) in [
+            ("m\n".repeat(20_000), 10),
+            ("é".into(), 30_000),
+            ("\"".repeat(30_000), 30_000),
+        ] {
             sample.event.message = message;
             sample.metadata.insert("long".into(), "v".repeat(value));
             let size = fitted_card(&sample.notification()).to_string().len();
@@ -148,18 +182,54 @@ mod tests {
         for (status, body, meaning) in [
             (200, r#"{"code":0,"msg":"success","data":{}}"#, None),
             (200, r#"{"StatusCode":0,"StatusMessage":"success"}"#, None),
-            (200, r#"{"StatusCode":0,"StatusMessage":"success","code":0,"msg":"success"}"#, None),
+            (
+                200,
+                r#"{"StatusCode":0,"StatusMessage":"success","code":0,"msg":"success"}"#,
+                None,
+            ),
             (200, "ok", None),
-            (200, r#"{"code":11232,"msg":"frequency limited"}"#, Some((Reason::RateLimited, true))),
-            (200, r#"{"code":9499,"msg":"too many request"}"#, Some((Reason::RateLimited, true))),
-            (200, r#"{"code":9499,"msg":"frequency limited psm"}"#, Some((Reason::RateLimited, true))),
-            (200, r#"{"code":9499,"msg":"Bad Request"}"#, Some((Reason::Rejected, false))),
-            (200, r#"{"code":19001,"msg":"token invalid"}"#, Some((Reason::NotFound, false))),
-            (200, r#"{"code":19021,"msg":"sign match fail"}"#, Some((Reason::Unauthorized, true))),
-            (200, r#"{"StatusCode":19024,"StatusMessage":"Key Words Not Found"}"#, Some((Reason::Rejected, false))),
+            (
+                200,
+                r#"{"code":11232,"msg":"frequency limited"}"#,
+                Some((Reason::RateLimited, true)),
+            ),
+            (
+                200,
+                r#"{"code":9499,"msg":"too many request"}"#,
+                Some((Reason::RateLimited, true)),
+            ),
+            (
+                200,
+                r#"{"code":9499,"msg":"frequency limited psm"}"#,
+                Some((Reason::RateLimited, true)),
+            ),
+            (
+                200,
+                r#"{"code":9499,"msg":"Bad Request"}"#,
+                Some((Reason::Rejected, false)),
+            ),
+            (
+                200,
+                r#"{"code":19001,"msg":"token invalid"}"#,
+                Some((Reason::NotFound, false)),
+            ),
+            (
+                200,
+                r#"{"code":19021,"msg":"sign match fail"}"#,
+                Some((Reason::Unauthorized, true)),
+            ),
+            (
+                200,
+                r#"{"StatusCode":19024,"StatusMessage":"Key Words Not Found"}"#,
+                Some((Reason::Rejected, false)),
+            ),
             (500, r#"{"code":0}"#, Some((Reason::ServerError, true))),
         ] {
-            assert_eq!(verdict(judge(&answer(status, body))), meaning, "{status} {body}");
+            assert_eq!(
+                verdict(judge(&answer(status, body))),
+                meaning,
+                "{status} {body}"
+            );
         }
     }
 }

@@ -1,8 +1,9 @@
 //! `matrix`: a message to a Matrix room.
 //!
-//! Contract: Matrix's Client-Server API, "PUT /rooms/{roomId}/send/{eventType}/{txnId}", in its first version, r0, which
-//! homeservers still serve. The transaction's id is the delivery's: a retry after a lost answer does not post twice. An event
-//! has at most 65 536 bytes with all that the homeserver adds; a tenth is left to it. 429 tells the wait in `retry_after_ms`.
+//! Contract: Matrix's Client-Server API, "PUT /rooms/{roomId}/send/{eventType}/{txnId}", in its
+//! first version, r0, which homeservers still serve. The transaction's id is the delivery's: a
+//! retry after a lost answer does not post twice. An event has at most 65 536 bytes with all that
+//! the homeserver adds; a tenth is left to it. 429 tells the wait in `retry_after_ms`.
 
 use async_trait::async_trait;
 use reqwest::Method;
@@ -11,15 +12,15 @@ use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
-use crate::notifier::payload::fit::{JSON_BYTES, fit};
-use crate::notifier::contract::need::Demand::{Optional, Required};
-use crate::notifier::contract::need::Need;
-use crate::http::invalid::Invalid;
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::classify_with_wait;
+use crate::http::invalid::Invalid;
 use crate::http::{Answer, Http, Request};
 use crate::message::Notification;
+use crate::notifier::contract::need::Demand::{Optional, Required};
+use crate::notifier::contract::need::Need;
+use crate::notifier::payload::fit::{JSON_BYTES, fit};
 
 /// The row of the table.
 pub const TYPE: ProviderType = ProviderType {
@@ -27,9 +28,19 @@ pub const TYPE: ProviderType = ProviderType {
     family: Family::Message,
     summary: "a Matrix room",
     needs: &[
-        Need::field("address", Required, "the homeserver", "https://matrix.example.com"),
+        Need::field(
+            "address",
+            Required,
+            "the homeserver",
+            "https://matrix.example.com",
+        ),
         Need::field("channel", Required, "the room's id", "!room:example.com"),
-        Need::key("token", Optional, "the bot's access token; homeservers refuse messages without", "your-token"),
+        Need::key(
+            "token",
+            Optional,
+            "the bot's access token; homeservers refuse messages without",
+            "your-token",
+        ),
     ],
     limits: "58,977 bytes",
     again: "one message",
@@ -47,7 +58,11 @@ struct Matrix {
 
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     let homeserver = http_url(provider)?;
-    Ok(Notifier::Message(Box::new(Matrix { http, homeserver, token: provider.secret.token().map(str::to_owned) })))
+    Ok(Notifier::Message(Box::new(Matrix {
+        http,
+        homeserver,
+        token: provider.secret.token().map(str::to_owned),
+    })))
 }
 
 #[async_trait]
@@ -57,7 +72,11 @@ impl SendMessage for Matrix {
             let detail = "no room: set spec.channel of the Provider to the room's id";
             return Err(Failure::permanent(Reason::Misconfigured, detail));
         }
-        let url = send_url(&self.homeserver, notification.channel, notification.delivery_id);
+        let url = send_url(
+            &self.homeserver,
+            notification.channel,
+            notification.delivery_id,
+        );
         let body = json!({ "msgtype": "m.text", "body": body(notification) });
         let mut request = Request::new(Method::PUT, url).json(&body);
         if let Some(token) = &self.token {
@@ -73,26 +92,57 @@ fn send_url(homeserver: &Url, room: &str, transaction: &str) -> Url {
     url.set_fragment(None);
     // It escapes what is special in a path, and an http URL always has one.
     if let Ok(mut path) = url.path_segments_mut() {
-        let segments = ["_matrix", "client", "r0", "rooms", room, "send", "m.room.message", transaction];
+        let segments = [
+            "_matrix",
+            "client",
+            "r0",
+            "rooms",
+            room,
+            "send",
+            "m.room.message",
+            transaction,
+        ];
         path.pop_if_empty().extend(segments);
     }
     url
 }
 
 fn body(notification: &Notification<'_>) -> String {
-    let emoji = if notification.is_error() { "🚨" } else { "💫" };
+    let emoji = if notification.is_error() {
+        "🚨"
+    } else {
+        "💫"
+    };
     let heading = format!("{emoji} {}\n", notification.title());
-    let links: String = notification.links().iter().map(|link| format!("- {}: {}\n", link.label, link.url)).collect();
-    let around = json!({ "msgtype": "m.text", "body": format!("{heading}\n{links}") }).to_string().len();
+    let links: String = notification
+        .links()
+        .iter()
+        .map(|link| format!("- {}: {}\n", link.label, link.url))
+        .collect();
+    let around = json!({ "msgtype": "m.text", "body": format!("{heading}\n{links}") })
+        .to_string()
+        .len();
     let room = LONGEST_BODY.saturating_sub(around);
     // The line's end takes two bytes in JSON.
-    let fitted = fit(JSON_BYTES, room, notification.text(), notification.shown_fields(), "- : \\n".len());
-    let lines: String = fitted.fields.iter().map(|(key, value)| format!("- {key}: {value}\n")).collect();
+    let fitted = fit(
+        JSON_BYTES,
+        room,
+        notification.text(),
+        notification.shown_fields(),
+        "- : \\n".len(),
+    );
+    let lines: String = fitted
+        .fields
+        .iter()
+        .map(|(key, value)| format!("- {key}: {value}\n"))
+        .collect();
     format!("{heading}{}\n{lines}{links}", fitted.message)
 }
 
 fn judge(answer: &Answer) -> Result<u16, Failure> {
-    classify_with_wait(answer, |body| Some(body["retry_after_ms"].as_f64()? / 1_000.0))
+    classify_with_wait(answer, |body| {
+        Some(body["retry_after_ms"].as_f64()? / 1_000.0)
+    })
 }
 
 #[cfg(test)]
@@ -104,29 +154,59 @@ mod tests {
     async fn a_room_gets_plain_text_under_the_id_of_the_delivery() {
         let mut sample = Sample::error();
         sample.channel = "!room:example.com".into();
-        let provider = sample::provider("matrix", |provider| provider.secret = sample::secret(&[("token", "syt\n")]));
-        insta::assert_snapshot!(sample::shown(&sample::request(&TYPE, &provider, &sample).await));
+        let provider = sample::provider("matrix", |provider| {
+            provider.secret = sample::secret(&[("token", "syt\n")])
+        });
+        insta::assert_snapshot!(sample::shown(
+            &sample::request(&TYPE, &provider, &sample).await
+        ));
     }
 
     #[tokio::test]
     async fn without_a_token_there_is_no_such_header_and_without_a_room_no_request() {
         let mut sample = Sample::info();
         let provider = sample::provider("matrix", |_| ());
-        assert!(!sample::request(&TYPE, &provider, &sample).await.headers.contains_key("authorization"));
+        assert!(
+            !sample::request(&TYPE, &provider, &sample)
+                .await
+                .headers
+                .contains_key("authorization")
+        );
         sample.channel.clear();
-        let Ok(Notifier::Message(notifier)) = build(&provider, Http::dry_run()) else { panic!("the sample is valid") };
-        assert_eq!(verdict(notifier.send(&sample.notification()).await), Some((Reason::Misconfigured, false)));
+        let Ok(Notifier::Message(notifier)) = build(&provider, Http::dry_run()) else {
+            panic!("the sample is valid")
+        };
+        assert_eq!(
+            verdict(notifier.send(&sample.notification()).await),
+            Some((Reason::Misconfigured, false))
+        );
     }
 
     #[test]
     fn the_room_is_escaped_and_no_slash_doubled() {
         for (homeserver, room, path) in [
-            ("https://m.example.com", "!r:example.com", "/_matrix/client/r0/rooms/!r:example.com/send/m.room.message/d"),
-            ("https://m.example.com/", "#ops:example.com", "/_matrix/client/r0/rooms/%23ops:example.com/send/m.room.message/d"),
-            ("https://m.example.com/sub/?q=1#f", "a/b?", "/sub/_matrix/client/r0/rooms/a%2Fb%3F/send/m.room.message/d"),
+            (
+                "https://m.example.com",
+                "!r:example.com",
+                "/_matrix/client/r0/rooms/!r:example.com/send/m.room.message/d",
+            ),
+            (
+                "https://m.example.com/",
+                "#ops:example.com",
+                "/_matrix/client/r0/rooms/%23ops:example.com/send/m.room.message/d",
+            ),
+            (
+                "https://m.example.com/sub/?q=1#f",
+                "a/b?",
+                "/sub/_matrix/client/r0/rooms/a%2Fb%3F/send/m.room.message/d",
+            ),
         ] {
             let url = send_url(&homeserver.parse().unwrap(), room, "d");
-            assert_eq!((url.path(), url.query()), (path, None), "{homeserver} {room}");
+            assert_eq!(
+                (url.path(), url.query()),
+                (path, None),
+                "{homeserver} {room}"
+            );
         }
     }
 
@@ -141,9 +221,15 @@ mod tests {
 
     #[test]
     fn the_wait_comes_in_milliseconds() {
-        let limited = answer(429, r#"{"errcode":"M_LIMIT_EXCEEDED","error":"Too many requests","retry_after_ms":1500}"#);
+        let limited = answer(
+            429,
+            r#"{"errcode":"M_LIMIT_EXCEEDED","error":"Too many requests","retry_after_ms":1500}"#,
+        );
         assert_eq!(sample::wait(judge(&limited)), Some(1.5));
         assert_eq!(verdict(judge(&limited)), Some((Reason::RateLimited, true)));
-        assert_eq!(verdict(judge(&answer(403, r#"{"errcode":"M_FORBIDDEN"}"#))), Some((Reason::Unauthorized, true)));
+        assert_eq!(
+            verdict(judge(&answer(403, r#"{"errcode":"M_FORBIDDEN"}"#))),
+            Some((Reason::Unauthorized, true))
+        );
     }
 }

@@ -1,8 +1,9 @@
 //! `msteams`: an adaptive card for a Teams workflow, or a message card for an Office 365 connector.
 //!
-//! Contract: Microsoft's "Create and send messages" (webhooks and connectors), "Adaptive Cards" 1.4 and the "Legacy actionable
-//! message card reference". A message may have 28 KB, and Teams counts it as UTF-16; so this is how the body is counted, which
-//! also holds where bytes of UTF-8 are meant. A connector tells failures of the service behind it in a 200, as text ("…returned
+//! Contract: Microsoft's "Create and send messages" (webhooks and connectors), "Adaptive Cards" 1.4
+//! and the "Legacy actionable message card reference". A message may have 28 KB, and Teams counts
+//! it as UTF-16; so this is how the body is counted, which also holds where bytes of UTF-8 are
+//! meant. A connector tells failures of the service behind it in a 200, as text ("…returned
 //! HTTP error 429…"). A retry after a lost answer can post twice.
 
 use async_trait::async_trait;
@@ -11,15 +12,15 @@ use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
-use crate::notifier::payload::fit::{Fitted, JSON_UTF16, fit};
-use crate::notifier::contract::need::Need;
-use crate::http::invalid::Invalid;
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::{classify, describe, failure};
+use crate::http::invalid::Invalid;
 use crate::http::{Answer, Http, Request};
 use crate::message::Notification;
 use crate::message::render::Link;
+use crate::notifier::contract::need::Need;
+use crate::notifier::payload::fit::{Fitted, JSON_UTF16, fit};
 
 /// The row of the table.
 pub const TYPE: ProviderType = ProviderType {
@@ -53,11 +54,22 @@ enum Card {
 
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     let url = http_url(provider)?;
-    Ok(Notifier::Message(Box::new(Teams { http, card: card_for(&url), url })))
+    Ok(Notifier::Message(Box::new(Teams {
+        http,
+        card: card_for(&url),
+        url,
+    })))
 }
 
 fn card_for(url: &Url) -> Card {
-    if url.host_str().is_some_and(|host| host.ends_with(".webhook.office.com")) { Card::Message } else { Card::Adaptive }
+    if url
+        .host_str()
+        .is_some_and(|host| host.ends_with(".webhook.office.com"))
+    {
+        Card::Message
+    } else {
+        Card::Adaptive
+    }
 }
 
 #[async_trait]
@@ -65,17 +77,36 @@ impl SendMessage for Teams {
     async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure> {
         let request = Request::post_json(self.url.clone(), &self.card.fitted(notification));
         let answer = self.http.send(request).await?;
-        let judge = if self.card == Card::Message { judge_connector } else { classify };
+        let judge = if self.card == Card::Message {
+            judge_connector
+        } else {
+            classify
+        };
         judge(&answer).map(Sent::accepted)
     }
 }
 
 impl Card {
     fn fitted(self, notification: &Notification<'_>) -> Value {
-        let bare = self.body(notification, Fitted { message: String::new(), fields: Vec::new() });
+        let bare = self.body(
+            notification,
+            Fitted {
+                message: String::new(),
+                fields: Vec::new(),
+            },
+        );
         let around = bare.to_string().encode_utf16().count() + r#","facts":[]"#.len();
         let room = LONGEST_BODY.saturating_sub(around);
-        self.body(notification, fit(JSON_UTF16, room, notification.text(), notification.shown_fields(), AROUND_A_FACT))
+        self.body(
+            notification,
+            fit(
+                JSON_UTF16,
+                room,
+                notification.text(),
+                notification.shown_fields(),
+                AROUND_A_FACT,
+            ),
+        )
     }
 
     fn body(self, notification: &Notification<'_>, content: Fitted) -> Value {
@@ -113,8 +144,10 @@ fn adaptive_card(notification: &Notification<'_>, content: Fitted) -> Value {
         }],
     });
     if !notification.links().is_empty() {
-        let open = |link: &Link| json!({ "type": "Action.OpenUrl", "title": link.label, "url": link.url });
-        card["attachments"][0]["content"]["actions"] = notification.links().iter().map(open).collect();
+        let open =
+            |link: &Link| json!({ "type": "Action.OpenUrl", "title": link.label, "url": link.url });
+        card["attachments"][0]["content"]["actions"] =
+            notification.links().iter().map(open).collect();
     }
     card
 }
@@ -142,12 +175,16 @@ fn message_card(notification: &Notification<'_>, content: Fitted) -> Value {
     card
 }
 
-/// A connector's success is the body `1`; what else comes with a 200 is a failure only where it says so.
+/// A connector's success is the body `1`; what else comes with a 200 is a failure only where it
+/// says so.
 fn judge_connector(answer: &Answer) -> Result<u16, Failure> {
     let status = classify(answer)?;
     let text = String::from_utf8_lossy(&answer.body);
     if let Some(inner) = inner_status(&text) {
-        return Err(failure(&Answer { status: inner, ..answer.clone() }));
+        return Err(failure(&Answer {
+            status: inner,
+            ..answer.clone()
+        }));
     }
     if text.contains("message delivery failed") {
         return Err(Failure::permanent(Reason::Rejected, describe(answer)).with_status(status));
@@ -169,22 +206,34 @@ mod tests {
     #[tokio::test]
     async fn a_workflow_gets_an_adaptive_card() {
         let provider = sample::provider("msteams", |_| ());
-        insta::assert_snapshot!(sample::shown(&sample::request(&TYPE, &provider, &Sample::error()).await));
+        insta::assert_snapshot!(sample::shown(
+            &sample::request(&TYPE, &provider, &Sample::error()).await
+        ));
     }
 
     #[tokio::test]
     async fn a_connector_gets_a_message_card() {
-        let provider = sample::provider("msteams", |provider| provider.address = "https://a.webhook.office.com/w".into());
-        insta::assert_snapshot!(sample::shown(&sample::request(&TYPE, &provider, &Sample::info()).await));
+        let provider = sample::provider("msteams", |provider| {
+            provider.address = "https://a.webhook.office.com/w".into()
+        });
+        insta::assert_snapshot!(sample::shown(
+            &sample::request(&TYPE, &provider, &Sample::info()).await
+        ));
     }
 
     #[test]
     fn the_host_decides_which_card() {
         for (address, card) in [
-            ("https://acorp.webhook.office.com/webhookb2/1", Card::Message),
+            (
+                "https://acorp.webhook.office.com/webhookb2/1",
+                Card::Message,
+            ),
             ("https://acorp.webhook.office.com:8443/w", Card::Message),
             ("https://webhook.office.com/w", Card::Adaptive),
-            ("https://flow.example.com/?h=.webhook.office.com", Card::Adaptive),
+            (
+                "https://flow.example.com/?h=.webhook.office.com",
+                Card::Adaptive,
+            ),
         ] {
             assert_eq!(card_for(&address.parse().unwrap()), card, "{address}");
         }
@@ -193,9 +242,12 @@ mod tests {
     #[test]
     fn the_whole_body_keeps_to_28_kb() {
         let mut sample = Sample::error();
-        for (message, value) in
-            [("m".repeat(45_000), 10), ("\"🚀\n".repeat(9_000), 10), ("m".into(), 50_000), ("é".repeat(20_000), 20_000)]
-        {
+        for (message, value) in [
+            ("m".repeat(45_000), 10),
+            ("\"🚀\n".repeat(9_000), 10),
+            ("m".into(), 50_000),
+            ("é".repeat(20_000), 20_000),
+        ] {
             sample.event.message = message;
             sample.metadata.insert("long".into(), "\\".repeat(value));
             for card in [Card::Adaptive, Card::Message] {
@@ -220,11 +272,23 @@ mod tests {
             (200, failed(429), Some((Reason::RateLimited, true))),
             (200, failed(503), Some((Reason::ServerError, true))),
             (200, failed(413), Some((Reason::Rejected, false))),
-            (200, "Webhook message delivery failed with error: unknown".to_owned(), Some((Reason::Rejected, false))),
-            (400, "Summary or Text is required.".to_owned(), Some((Reason::Rejected, false))),
+            (
+                200,
+                "Webhook message delivery failed with error: unknown".to_owned(),
+                Some((Reason::Rejected, false)),
+            ),
+            (
+                400,
+                "Summary or Text is required.".to_owned(),
+                Some((Reason::Rejected, false)),
+            ),
             (429, String::new(), Some((Reason::RateLimited, true))),
         ] {
-            assert_eq!(verdict(judge_connector(&answer(status, &body))), meaning, "{status} {body}");
+            assert_eq!(
+                verdict(judge_connector(&answer(status, &body))),
+                meaning,
+                "{status} {body}"
+            );
         }
     }
 }

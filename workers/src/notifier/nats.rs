@@ -1,13 +1,16 @@
 //! `nats`: the event as JSON to a subject of a NATS server.
 //!
-//! Contract: NATS documentation, "Client Protocol". Each event takes a connection of its own, as in Flux, with the Secret's
-//! `creds`, else `nkey`, else `username` and `password`, else what the address holds before `@`.
+//! Contract: NATS documentation, "Client Protocol". Each event takes a connection of its own, as in
+//! Flux, with the Secret's `creds`, else `nkey`, else `username` and `password`, else what the
+//! address holds before `@`.
 //!
-//! Core NATS acknowledges nothing; so an empty request to a subject of our own follows the event: servers answer it (with
-//! "no responders", since 2.2) after they have taken the event, and what they have against the event comes before. A
-//! subject is not a stream: without a subscriber the event is gone.
+//! Core NATS acknowledges nothing; so an empty request to a subject of our own follows the event:
+//! servers answer it (with "no responders", since 2.2) after they have taken the event, and what
+//! they have against the event comes before. A subject is not a stream: without a subscriber the
+//! event is gone.
 //!
-//! NATS is not HTTP: proxies are not used, and a dry run has no request to show. A retry after a lost answer publishes twice.
+//! NATS is not HTTP: proxies are not used, and a dry run has no request to show. A retry after a
+//! lost answer publishes twice.
 
 mod server;
 
@@ -23,13 +26,13 @@ use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider, SecretData};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use crate::notifier::contract::need::Demand::{Optional, Required};
-use crate::notifier::contract::need::Need;
-use crate::http::invalid::Invalid;
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::Http;
 use crate::http::address_rules::AddressRules;
+use crate::http::invalid::Invalid;
 use crate::message::Notification;
+use crate::notifier::contract::need::Demand::{Optional, Required};
+use crate::notifier::contract::need::Need;
 use server::{Trust, UserInfo, looked_up, server};
 
 /// The name under which a server lists our connections.
@@ -72,10 +75,17 @@ struct Nats {
 
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     if provider.address.is_empty() {
-        return Err(Invalid::from("no address: set spec.address to the server's, such as nats://HOST:4222"));
+        return Err(Invalid::from(
+            "no address: set spec.address to the server's, such as nats://HOST:4222",
+        ));
     }
-    let (servers, user_infos): (Vec<_>, Vec<_>) =
-        provider.address.split(',').map(server).collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
+    let (servers, user_infos): (Vec<_>, Vec<_>) = provider
+        .address
+        .split(',')
+        .map(server)
+        .collect::<Result<Vec<_>, _>>()?
+        .into_iter()
+        .unzip();
     let nats = Nats {
         dry_run: http.is_dry_run(),
         servers,
@@ -95,36 +105,61 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 impl SendMessage for Nats {
     async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure> {
         if notification.channel.is_empty() {
-            let detail = "no subject: set spec.channel of the Provider, or of the Alert, to a subject";
+            let detail =
+                "no subject: set spec.channel of the Provider, or of the Alert, to a subject";
             return Err(Failure::permanent(Reason::Misconfigured, detail));
         }
         if !self.dry_run {
             let payload = flux::to_json(notification.event, notification.metadata).into();
-            let late = Failure::transient(Reason::Timeout, format!("the NATS server did not answer within {:?}", self.timeout));
+            let late = Failure::transient(
+                Reason::Timeout,
+                format!("the NATS server did not answer within {:?}", self.timeout),
+            );
             let published = self.publish(notification.channel, payload);
-            tokio::time::timeout(self.timeout, published).await.unwrap_or(Err(late))?;
+            tokio::time::timeout(self.timeout, published)
+                .await
+                .unwrap_or(Err(late))?;
         }
-        Ok(Sent::Accepted { status: None, handle: None })
+        Ok(Sent::Accepted {
+            status: None,
+            handle: None,
+        })
     }
 }
 
 impl Nats {
     fn options(&self) -> Result<ConnectOptions, Invalid> {
-        // Every wait ends with the Provider's timeout. A lost connection is not made again: each server has one chance.
-        let options = ConnectOptions::new().name(NAME).connection_timeout(self.timeout).request_timeout(None);
+        // Every wait ends with the Provider's timeout. A lost connection is not made again: each
+        // server has one chance.
+        let options = ConnectOptions::new()
+            .name(NAME)
+            .connection_timeout(self.timeout)
+            .request_timeout(None);
         // Servers that it tells of are not asked: their addresses are not checked.
-        let options = options.ignore_discovered_servers().require_tls(self.requires_tls);
+        let options = options
+            .ignore_discovered_servers()
+            .require_tls(self.requires_tls);
         if let Some(creds) = self.secret.text("creds") {
-            let unreadable = |_| Invalid::from("the Secret's creds is not a NATS credentials file (user JWT and seed)");
+            let unreadable = |_| {
+                Invalid::from(
+                    "the Secret's creds is not a NATS credentials file (user JWT and seed)",
+                )
+            };
             // async-nats wants the end of the last line too, which Secrets' texts are read without.
-            return options.credentials(&format!("{creds}\n")).map_err(unreadable);
+            return options
+                .credentials(&format!("{creds}\n"))
+                .map_err(unreadable);
         }
         if let Some(seed) = self.secret.text("nkey") {
             return Ok(options.nkey(seed.to_owned()));
         }
         Ok(match (self.secret.basic(), &self.user_info) {
-            (Some((username, password)), _) => options.user_and_password(username.to_owned(), password.to_owned()),
-            (None, Some(UserInfo::Password(username, password))) => options.user_and_password(username.clone(), password.clone()),
+            (Some((username, password)), _) => {
+                options.user_and_password(username.to_owned(), password.to_owned())
+            }
+            (None, Some(UserInfo::Password(username, password))) => {
+                options.user_and_password(username.clone(), password.clone())
+            }
             (None, Some(UserInfo::Token(token))) => options.token(token.clone()),
             (None, None) => options,
         })
@@ -136,7 +171,11 @@ impl Nats {
         let misconfigured = |invalid: Invalid| Failure::permanent(Reason::Misconfigured, invalid.0);
         let (servers, names) = looked_up(&self.servers, &self.rules).await?;
         let tls = self.trust.config(names).map_err(misconfigured)?;
-        let options = self.options().map_err(misconfigured)?.tls_client_config(tls).max_reconnects(servers.len());
+        let options = self
+            .options()
+            .map_err(misconfigured)?
+            .tls_client_config(tls)
+            .max_reconnects(servers.len());
         let options = options.event_callback(move |event| {
             // Nobody listens any more when it is closed after a timeout.
             let _ = tell.send(event);
@@ -157,18 +196,31 @@ impl Nats {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "this server is a user's, not the bus")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this server is a user's, not the bus"
+)]
 async fn publish_on(client: &Client, subject: &str, payload: Bytes) -> Result<(), Failure> {
-    client.publish(subject.to_owned(), payload).await.map_err(|error| match error.kind() {
-        PublishErrorKind::MaxPayloadExceeded => {
-            Failure::permanent(Reason::Rejected, "the event is longer than the server's max_payload")
-        }
-        PublishErrorKind::InvalidSubject => Failure::permanent(Reason::Misconfigured, "the channel is not a NATS subject"),
-        PublishErrorKind::Send => Failure::transient(Reason::Unreachable, "the connection to the NATS server was lost"),
-    })
+    client
+        .publish(subject.to_owned(), payload)
+        .await
+        .map_err(|error| match error.kind() {
+            PublishErrorKind::MaxPayloadExceeded => Failure::permanent(
+                Reason::Rejected,
+                "the event is longer than the server's max_payload",
+            ),
+            PublishErrorKind::InvalidSubject => {
+                Failure::permanent(Reason::Misconfigured, "the channel is not a NATS subject")
+            }
+            PublishErrorKind::Send => Failure::transient(
+                Reason::Unreachable,
+                "the connection to the NATS server was lost",
+            ),
+        })
 }
 
-/// Waits until the server has read everything so far: it answers a request that nobody serves, or refuses it.
+/// Waits until the server has read everything so far: it answers a request that nobody serves, or
+/// refuses it.
 async fn round_trip(client: &Client, events: &mut UnboundedReceiver<Event>) -> Result<(), Failure> {
     let request = client.request(format!("{}.taken", client.new_inbox()), Bytes::new());
     tokio::pin!(request);
@@ -196,37 +248,63 @@ fn heard(event: Event, client: &Client) -> Result<(), Failure> {
                 return Ok(());
             }
             let is_permission = said.to_lowercase().contains("permissions violation");
-            let reason = if is_permission { Reason::Unauthorized } else { Reason::ServerError };
-            Err(Failure::transient(reason, format!("the NATS server said: {}", said.trim_start_matches("nats: "))))
+            let reason = if is_permission {
+                Reason::Unauthorized
+            } else {
+                Reason::ServerError
+            };
+            Err(Failure::transient(
+                reason,
+                format!(
+                    "the NATS server said: {}",
+                    said.trim_start_matches("nats: ")
+                ),
+            ))
         }
         Event::Disconnected | Event::ClientError(_) => Err(lost()),
         _ => Ok(()),
     }
 }
 
-/// A user may be allowed to publish events and nothing else: then the refusal of our request is the answer to it.
+/// A user may be allowed to publish events and nothing else: then the refusal of our request is the
+/// answer to it.
 fn is_about_inbox(said: &str, client: &Client) -> bool {
     let inbox = client.new_inbox();
-    let prefix = inbox.split_once('.').map_or(inbox.as_str(), |(prefix, _)| prefix);
+    let prefix = inbox
+        .split_once('.')
+        .map_or(inbox.as_str(), |(prefix, _)| prefix);
     said.contains(&format!("\"{prefix}."))
 }
 
 fn lost() -> Failure {
-    Failure::transient(Reason::Unreachable, "the connection to the NATS server was lost before it had taken the event")
+    Failure::transient(
+        Reason::Unreachable,
+        "the connection to the NATS server was lost before it had taken the event",
+    )
 }
 
 /// The kind says enough: what is below may quote the address, and with it a password.
 fn unconnected(error: ConnectError) -> Failure {
     match error.kind() {
-        ConnectErrorKind::AuthorizationViolation => {
-            Failure::transient(Reason::Unauthorized, "the NATS server did not accept the credentials")
+        ConnectErrorKind::AuthorizationViolation => Failure::transient(
+            Reason::Unauthorized,
+            "the NATS server did not accept the credentials",
+        ),
+        ConnectErrorKind::Authentication => Failure::permanent(
+            Reason::Misconfigured,
+            "the Secret's nkey or creds can't sign: the seed is not valid",
+        ),
+        ConnectErrorKind::ServerParse => Failure::permanent(
+            Reason::Misconfigured,
+            "the address is not that of a NATS server",
+        ),
+        ConnectErrorKind::TimedOut => {
+            Failure::transient(Reason::Timeout, "the NATS server did not answer in time")
         }
-        ConnectErrorKind::Authentication => {
-            Failure::permanent(Reason::Misconfigured, "the Secret's nkey or creds can't sign: the seed is not valid")
-        }
-        ConnectErrorKind::ServerParse => Failure::permanent(Reason::Misconfigured, "the address is not that of a NATS server"),
-        ConnectErrorKind::TimedOut => Failure::transient(Reason::Timeout, "the NATS server did not answer in time"),
-        kind => Failure::transient(Reason::Unreachable, format!("no connection to the NATS server: {kind}")),
+        kind => Failure::transient(
+            Reason::Unreachable,
+            format!("no connection to the NATS server: {kind}"),
+        ),
     }
 }
 
@@ -250,8 +328,14 @@ mod tests {
         HangsUp,
     }
 
-    /// A server for one connection on a loopback port; gives what it was sent: CONNECT's options and what was published.
-    async fn serve(server: Server) -> (String, tokio::task::JoinHandle<(String, Vec<(String, Vec<u8>)>)>) {
+    /// A server for one connection on a loopback port; gives what it was sent: CONNECT's options
+    /// and what was published.
+    async fn serve(
+        server: Server,
+    ) -> (
+        String,
+        tokio::task::JoinHandle<(String, Vec<(String, Vec<u8>)>)>,
+    ) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let task = tokio::spawn(async move {
@@ -267,10 +351,15 @@ mod tests {
                         connect = line.trim_start_matches("CONNECT ").trim().to_owned();
                         String::new()
                     }
-                    ("PING", Server::DeniesLogin) => "-ERR 'Authorization Violation'\r\n".to_owned(),
+                    ("PING", Server::DeniesLogin) => {
+                        "-ERR 'Authorization Violation'\r\n".to_owned()
+                    }
                     ("PING", _) => "PONG\r\n".to_owned(),
                     ("SUB", Server::DeniesInboxes) => {
-                        format!("-ERR 'Permissions Violation for Subscription to \"{}\"'\r\n", words[1])
+                        format!(
+                            "-ERR 'Permissions Violation for Subscription to \"{}\"'\r\n",
+                            words[1]
+                        )
                     }
                     ("SUB", _) => {
                         sid.clone_from(&words[words.len() - 1]);
@@ -287,7 +376,10 @@ mod tests {
                         }
                         match (is_event, server) {
                             (true, Server::DeniesSubject) => {
-                                format!("-ERR 'Permissions Violation for Publish to \"{}\"'\r\n", words[1])
+                                format!(
+                                    "-ERR 'Permissions Violation for Publish to \"{}\"'\r\n",
+                                    words[1]
+                                )
                             }
                             (true, Server::HangsUp) => break,
                             (false, Server::Takes | Server::DeniesSubject) => {
@@ -323,12 +415,23 @@ mod tests {
     #[tokio::test]
     async fn an_event_is_published_to_the_subject() {
         let (address, server) = serve(Server::Takes).await;
-        send(&address, &[("username", "nu"), ("password", "np")]).await.unwrap();
+        send(&address, &[("username", "nu"), ("password", "np")])
+            .await
+            .unwrap();
         let (connect, published) = server.await.unwrap();
         let connect: serde_json::Value = serde_json::from_str(&connect).unwrap();
-        assert_eq!((&connect["name"], &connect["user"], &connect["pass"]), (&NAME.into(), &"nu".into(), &"np".into()));
+        assert_eq!(
+            (&connect["name"], &connect["user"], &connect["pass"]),
+            (&NAME.into(), &"nu".into(), &"np".into())
+        );
         let event = Sample::info();
-        assert_eq!(published, [("general".to_owned(), flux::to_json(&event.event, &event.metadata))]);
+        assert_eq!(
+            published,
+            [(
+                "general".to_owned(),
+                flux::to_json(&event.event, &event.metadata)
+            )]
+        );
     }
 
     #[tokio::test]
@@ -336,12 +439,20 @@ mod tests {
         for (user_info, secret, expected) in [
             ("u%40x:p", vec![], ["u@x", "p", ""]),
             ("tok", vec![], ["", "", "tok"]),
-            ("u:p", vec![("username", "nu"), ("password", "np")], ["nu", "np", ""]),
+            (
+                "u:p",
+                vec![("username", "nu"), ("password", "np")],
+                ["nu", "np", ""],
+            ),
         ] {
             let (address, server) = serve(Server::Takes).await;
-            send(&format!("nats://{user_info}@{address}"), &secret).await.unwrap();
-            let connect: serde_json::Value = serde_json::from_str(&server.await.unwrap().0).unwrap();
-            let told = ["user", "pass", "auth_token"].map(|key| connect[key].as_str().unwrap_or_default());
+            send(&format!("nats://{user_info}@{address}"), &secret)
+                .await
+                .unwrap();
+            let connect: serde_json::Value =
+                serde_json::from_str(&server.await.unwrap().0).unwrap();
+            let told =
+                ["user", "pass", "auth_token"].map(|key| connect[key].as_str().unwrap_or_default());
             assert_eq!(told, expected);
         }
     }
@@ -366,19 +477,30 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         drop(listener);
-        assert_eq!(sample::verdict(send(&address, &[]).await), Some((Reason::Unreachable, true)));
+        assert_eq!(
+            sample::verdict(send(&address, &[]).await),
+            Some((Reason::Unreachable, true))
+        );
     }
 
     #[tokio::test]
     async fn a_seed_that_can_not_sign_is_for_a_person_to_mend() {
         let (address, _server) = serve(Server::Takes).await;
-        assert_eq!(sample::verdict(send(&address, &[("nkey", "SUBAD")]).await), Some((Reason::Misconfigured, false)));
+        assert_eq!(
+            sample::verdict(send(&address, &[("nkey", "SUBAD")]).await),
+            Some((Reason::Misconfigured, false))
+        );
     }
 
     #[tokio::test]
     async fn a_dry_run_connects_to_nothing() {
-        let provider = sample::provider("nats", |provider| provider.address = "nats.invalid".into());
-        assert!(sample::requests(&TYPE, &provider, &Sample::info()).await.is_empty());
+        let provider =
+            sample::provider("nats", |provider| provider.address = "nats.invalid".into());
+        assert!(
+            sample::requests(&TYPE, &provider, &Sample::info())
+                .await
+                .is_empty()
+        );
     }
 
     #[test]
@@ -393,7 +515,10 @@ mod tests {
                 provider.secret = sample::secret(&secret);
             });
             let refusal = sample::refusal(&TYPE, &provider);
-            assert!(refusal.contains(word) && !refusal.contains("SECRET"), "{refusal}");
+            assert!(
+                refusal.contains(word) && !refusal.contains("SECRET"),
+                "{refusal}"
+            );
         }
     }
 }

@@ -1,10 +1,12 @@
 //! `opsgenie`: one alert for each event.
 //!
-//! Contract: Opsgenie's "Alert API", Create Alert, and its limits: message 130 characters, description 15,000, details
-//! 8,000 in all. The alias is the same for the same reason of the same object, so that repetitions (and a retry after a
-//! lost answer) count up one open alert. Alerts are never closed, and success opens one too, as in Flux.
+//! Contract: Opsgenie's "Alert API", Create Alert, and its limits: message 130 characters,
+//! description 15,000, details 8,000 in all. The alias is the same for the same reason of the same
+//! object, so that repetitions (and a retry after a lost answer) count up one open alert. Alerts
+//! are never closed, and success opens one too, as in Flux.
 //!
-//! 202 means taken for processing. What can't be processed is 422, which is final, as the shared table has it.
+//! 202 means taken for processing. What can't be processed is 422, which is final, as the shared
+//! table has it.
 
 use async_trait::async_trait;
 use reqwest::header;
@@ -14,15 +16,15 @@ use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
-use crate::notifier::contract::need::Demand::Required;
-use crate::notifier::contract::need::Need;
-use crate::http::invalid::Invalid;
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::classify;
+use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Notification;
 use crate::message::text::cut_chars;
+use crate::notifier::contract::need::Demand::Required;
+use crate::notifier::contract::need::Need;
 
 const MOST_OF_A_MESSAGE: usize = 130;
 const MOST_OF_A_DESCRIPTION: usize = 15_000;
@@ -57,22 +59,36 @@ struct Opsgenie {
 
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     let url = http_url(provider)?;
-    let token = provider.secret.token().ok_or("no API key: set the key token in the Secret of spec.secretRef")?.to_owned();
-    Ok(Notifier::Message(Box::new(Opsgenie { http, url, token, provider_uid: provider.uid.clone() })))
+    let token = provider
+        .secret
+        .token()
+        .ok_or("no API key: set the key token in the Secret of spec.secretRef")?
+        .to_owned();
+    Ok(Notifier::Message(Box::new(Opsgenie {
+        http,
+        url,
+        token,
+        provider_uid: provider.uid.clone(),
+    })))
 }
 
 #[async_trait]
 impl SendMessage for Opsgenie {
     async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure> {
-        let request = Request::post_json(self.url.clone(), &alert(notification, &self.provider_uid))
-            .secret_header(header::AUTHORIZATION, &format!("GenieKey {}", self.token));
+        let request =
+            Request::post_json(self.url.clone(), &alert(notification, &self.provider_uid))
+                .secret_header(header::AUTHORIZATION, &format!("GenieKey {}", self.token));
         classify(&self.http.send(request).await?).map(Sent::accepted)
     }
 }
 
 fn alert(notification: &Notification<'_>, provider_uid: &str) -> Value {
     let (event, object) = (notification.event, notification.object);
-    let alias = format!("{provider_uid}/{}/{}", notification.object_path(), event.reason);
+    let alias = format!(
+        "{provider_uid}/{}/{}",
+        notification.object_path(),
+        event.reason
+    );
     let own = || format!("{}/{}", object.kind, object.name);
     json!({
         "message": cut_chars(&notification.wording.title.clone().unwrap_or_else(own), MOST_OF_A_MESSAGE),
@@ -82,15 +98,26 @@ fn alert(notification: &Notification<'_>, provider_uid: &str) -> Value {
     })
 }
 
-/// The metadata and the severity; what goes beyond the limit is cut, and what comes after it left out.
+/// The metadata and the severity; what goes beyond the limit is cut, and what comes after it left
+/// out.
 fn details(notification: &Notification<'_>) -> Map<String, Value> {
     let mut left = MOST_OF_ALL_DETAILS;
     let mut details = Map::new();
     let severity = ("severity", notification.event.severity.as_str());
-    let links = notification.links().iter().map(|link| (link.key, link.url.as_str()));
-    for (key, value) in std::iter::once(severity).chain(links).chain(notification.fields().filter(|(key, _)| *key != "severity"))
+    let links = notification
+        .links()
+        .iter()
+        .map(|link| (link.key, link.url.as_str()));
+    for (key, value) in std::iter::once(severity)
+        .chain(links)
+        .chain(notification.fields().filter(|(key, _)| *key != "severity"))
     {
-        let Some(room) = left.checked_sub(key.chars().count()).filter(|room| *room > 0) else { break };
+        let Some(room) = left
+            .checked_sub(key.chars().count())
+            .filter(|room| *room > 0)
+        else {
+            break;
+        };
         let value = cut_chars(value, room);
         left = room - value.chars().count();
         details.insert(key.to_owned(), value.into());
@@ -139,11 +166,20 @@ mod tests {
         event.event.involved_object.as_mut().unwrap().name = "n".repeat(200);
         let body = sample::body(&sample::request(&TYPE, &provider(), &event).await);
         assert_eq!(body["message"].as_str().unwrap().chars().count(), 130);
-        assert_eq!(body["description"].as_str().unwrap().chars().count(), 15_000);
+        assert_eq!(
+            body["description"].as_str().unwrap().chars().count(),
+            15_000
+        );
         let details = body["details"].as_object().unwrap();
-        let size: usize = details.iter().map(|(key, value)| key.chars().count() + value.as_str().unwrap().chars().count()).sum();
+        let size: usize = details
+            .iter()
+            .map(|(key, value)| key.chars().count() + value.as_str().unwrap().chars().count())
+            .sum();
         assert_eq!(size, 8_000);
-        assert_eq!(details.keys().collect::<Vec<_>>(), ["severity", "summary", "a"]);
+        assert_eq!(
+            details.keys().collect::<Vec<_>>(),
+            ["severity", "summary", "a"]
+        );
     }
 
     #[test]

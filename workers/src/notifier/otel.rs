@@ -1,12 +1,13 @@
 //! `otel`: one span for each event, as OTLP over HTTP.
 //!
-//! Contract: the OpenTelemetry Protocol specification 1.x, "OTLP/HTTP", with the messages of `opentelemetry/proto/trace/v1`
-//! in protobuf. Events of one revision under one alert share
-//! a trace. The span's id follows from the delivery, and it ends when the event was received, so that a retry after a lost
-//! answer is the same span.
+//! Contract: the OpenTelemetry Protocol specification 1.x, "OTLP/HTTP", with the messages of
+//! `opentelemetry/proto/trace/v1` in protobuf. Events of one revision under one alert share
+//! a trace. The span's id follows from the delivery, and it ends when the event was received, so
+//! that a retry after a lost answer is the same span.
 //!
-//! The specification allows another try after 429, 502, 503 and 504 only; 401 and 403 are tried again too, as everywhere,
-//! since a token may be in rotation. An accepted export can still refuse spans (`partial_success`): that is final.
+//! The specification allows another try after 429, 502, 503 and 504 only; 401 and 403 are tried
+//! again too, as everywhere, since a token may be in rotation. An accepted export can still refuse
+//! spans (`partial_success`): that is final.
 
 use async_trait::async_trait;
 use prost::Message;
@@ -17,17 +18,17 @@ use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
 use self::otlp::{
-    AnyValue, ExportRequest, ExportResponse, KeyValue, Resource, ResourceSpans, Scope, ScopeSpans, Span, SpanKind, Status,
-    StatusCode, Value,
+    AnyValue, ExportRequest, ExportResponse, KeyValue, Resource, ResourceSpans, Scope, ScopeSpans,
+    Span, SpanKind, Status, StatusCode, Value,
 };
-use crate::notifier::contract::need::Demand::{Optional, Required};
-use crate::notifier::contract::need::Need;
-use crate::http::invalid::Invalid;
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::classify;
+use crate::http::invalid::Invalid;
 use crate::http::{Answer, Http, Request};
 use crate::message::Notification;
+use crate::notifier::contract::need::Demand::{Optional, Required};
+use crate::notifier::contract::need::Need;
 
 mod otlp;
 
@@ -73,17 +74,26 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
         path => path.to_owned(),
     };
     url.set_path(&path);
-    Ok(Notifier::Message(Box::new(Otel { http, url, provider: provider.clone() })))
+    Ok(Notifier::Message(Box::new(Otel {
+        http,
+        url,
+        provider: provider.clone(),
+    })))
 }
 
 #[async_trait]
 impl SendMessage for Otel {
     async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure> {
         if notification.object.kind == "HelmRepository" {
-            return Ok(Sent::Skipped("events of a HelmRepository belong to no release".into()));
+            return Ok(Sent::Skipped(
+                "events of a HelmRepository belong to no release".into(),
+            ));
         }
-        let request = Request::new(Method::POST, self.url.clone()).body(PROTOBUF, export(notification).encode_to_vec());
-        let request = self.authorized(request).secret_headers(&self.provider.headers);
+        let request = Request::new(Method::POST, self.url.clone())
+            .body(PROTOBUF, export(notification).encode_to_vec());
+        let request = self
+            .authorized(request)
+            .secret_headers(&self.provider.headers);
         judge(&self.http.send(request).await?).map(Sent::accepted)
     }
 }
@@ -91,7 +101,9 @@ impl SendMessage for Otel {
 impl Otel {
     fn authorized(&self, request: Request) -> Request {
         let secret = &self.provider.secret;
-        let key = secret.token().or(secret.basic().map(|(_, password)| password));
+        let key = secret
+            .token()
+            .or(secret.basic().map(|(_, password)| password));
         match (self.provider.username.as_str(), key) {
             (_, None) => request,
             ("", Some(token)) => request.bearer(token),
@@ -105,11 +117,18 @@ fn judge(answer: &Answer) -> Result<u16, Failure> {
         401 | 403 | 429 | 502 | 503 | 504 => failure,
         status => Failure::permanent(failure.reason, failure.detail).with_status(status),
     })?;
-    if answer.header("content-type").is_some_and(|kind| kind.starts_with(PROTOBUF))
-        && let Ok(ExportResponse { partial_success: Some(partial) }) = ExportResponse::decode(answer.body.as_slice())
+    if answer
+        .header("content-type")
+        .is_some_and(|kind| kind.starts_with(PROTOBUF))
+        && let Ok(ExportResponse {
+            partial_success: Some(partial),
+        }) = ExportResponse::decode(answer.body.as_slice())
         && partial.rejected_spans > 0
     {
-        let detail = format!("{} refused the span: {}", answer.host, partial.error_message);
+        let detail = format!(
+            "{} refused the span: {}",
+            answer.host, partial.error_message
+        );
         return Err(Failure::permanent(Reason::Rejected, detail).with_status(status));
     }
     Ok(status)
@@ -121,17 +140,28 @@ fn export(notification: &Notification<'_>) -> ExportRequest {
     let alert = notification.alert;
     let resource = [
         ("service.instance.id", alert.uid.clone()),
-        ("service.name", format!("{}/{}", alert.namespace, alert.name)),
+        (
+            "service.name",
+            format!("{}/{}", alert.namespace, alert.name),
+        ),
         ("service.namespace", alert.namespace.clone()),
     ];
-    let scope_spans =
-        ScopeSpans { scope: Some(Scope { name: "flux:notification-controller".into() }), spans: vec![span(notification)] };
+    let scope_spans = ScopeSpans {
+        scope: Some(Scope {
+            name: "flux:notification-controller".into(),
+        }),
+        spans: vec![span(notification)],
+    };
     let resource_spans = ResourceSpans {
-        resource: Some(Resource { attributes: resource.map(|(key, value)| attribute(key, &value)).into() }),
+        resource: Some(Resource {
+            attributes: resource.map(|(key, value)| attribute(key, &value)).into(),
+        }),
         scope_spans: vec![scope_spans],
         schema_url: CONVENTIONS.into(),
     };
-    ExportRequest { resource_spans: vec![resource_spans] }
+    ExportRequest {
+        resource_spans: vec![resource_spans],
+    }
 }
 
 fn span(notification: &Notification<'_>) -> Span {
@@ -143,10 +173,17 @@ fn span(notification: &Notification<'_>) -> Span {
         ("object.namespace", &object.namespace),
     ];
     // Keys are unique in a span; metadata goes before what the event says.
-    let own = own.into_iter().filter(|(key, _)| !notification.metadata.contains_key(*key));
-    let links = notification.links().iter().map(|link| attribute(&format!("link.{}", link.key), &link.url));
+    let own = own
+        .into_iter()
+        .filter(|(key, _)| !notification.metadata.contains_key(*key));
+    let links = notification
+        .links()
+        .iter()
+        .map(|link| attribute(&format!("link.{}", link.key), &link.url));
     let start = nanoseconds(notification.unix_seconds(), 0);
-    let received = event.received_at.map_or(start, |time| nanoseconds(time.seconds, time.nanos));
+    let received = event
+        .received_at
+        .map_or(start, |time| nanoseconds(time.seconds, time.nanos));
     Span {
         trace_id: trace_id(notification),
         span_id: Sha256::digest(notification.delivery_id)[..8].to_vec(),
@@ -154,19 +191,34 @@ fn span(notification: &Notification<'_>) -> Span {
         kind: SpanKind::Internal.into(),
         start_time_unix_nano: start,
         end_time_unix_nano: received.max(start),
-        attributes: own.chain(notification.fields()).map(|(key, value)| attribute(key, value)).chain(links).collect(),
+        attributes: own
+            .chain(notification.fields())
+            .map(|(key, value)| attribute(key, value))
+            .chain(links)
+            .collect(),
         status: Some(match notification.is_error() {
-            true => Status { message: notification.titled_text(), code: StatusCode::Error.into() },
-            false => Status { message: String::new(), code: StatusCode::Ok.into() },
+            true => Status {
+                message: notification.titled_text(),
+                code: StatusCode::Error.into(),
+            },
+            false => Status {
+                message: String::new(),
+                code: StatusCode::Ok.into(),
+            },
         }),
         flags: FLAGS,
     }
 }
 
-/// One trace for each revision under an alert, the same as Flux's, so that a fleet in transition shows whole traces.
+/// One trace for each revision under an alert, the same as Flux's, so that a fleet in transition
+/// shows whole traces.
 fn trace_id(notification: &Notification<'_>) -> Vec<u8> {
     let metadata = notification.metadata;
-    let revision = match (metadata.get("app-version"), metadata.get("oci-digest"), metadata.get("revision")) {
+    let revision = match (
+        metadata.get("app-version"),
+        metadata.get("oci-digest"),
+        metadata.get("revision"),
+    ) {
         (Some(version), Some(digest), _) => format!("{version}@{digest}"),
         (_, _, Some(revision)) => revision.clone(),
         _ => "unknown".to_owned(),
@@ -179,8 +231,13 @@ fn nanoseconds(seconds: i64, nanos: i32) -> u64 {
 }
 
 fn attribute(key: &str, value: &str) -> KeyValue {
-    let value = AnyValue { value: Some(Value::String(value.to_owned())) };
-    KeyValue { key: key.to_owned(), value: Some(value) }
+    let value = AnyValue {
+        value: Some(Value::String(value.to_owned())),
+    };
+    KeyValue {
+        key: key.to_owned(),
+        value: Some(value),
+    }
 }
 
 #[cfg(test)]
@@ -194,7 +251,11 @@ mod tests {
     }
 
     fn pair(attribute: &KeyValue) -> (&str, &str) {
-        match attribute.value.as_ref().and_then(|value| value.value.as_ref()) {
+        match attribute
+            .value
+            .as_ref()
+            .and_then(|value| value.value.as_ref())
+        {
             Some(Value::String(text)) => (&attribute.key, text),
             None => panic!("{attribute:?} has no text"),
         }
@@ -213,29 +274,49 @@ mod tests {
             time.nanos = 5;
             time
         });
-        let provider = sample::provider("otel", |provider| provider.address = "http://otel.example.com:4318".into());
+        let provider = sample::provider("otel", |provider| {
+            provider.address = "http://otel.example.com:4318".into()
+        });
         let request = sample::request(&TYPE, &provider, &event).await;
-        assert_eq!(request.url.as_str(), "http://otel.example.com:4318/v1/traces");
+        assert_eq!(
+            request.url.as_str(),
+            "http://otel.example.com:4318/v1/traces"
+        );
         assert_eq!(request.headers["content-type"], PROTOBUF);
         let mut export = ExportRequest::decode(request.body.as_slice()).unwrap();
         let mut resource_spans = export.resource_spans.remove(0);
         assert_eq!(
             pairs(&resource_spans.resource.unwrap().attributes),
             [
-                ("service.instance.id", "a10a7b3e-1c55-4e2f-9a70-3b1f2c4d5e6f"),
+                (
+                    "service.instance.id",
+                    "a10a7b3e-1c55-4e2f-9a70-3b1f2c4d5e6f"
+                ),
                 ("service.name", "apps/webapp-alert"),
                 ("service.namespace", "apps"),
             ]
         );
         assert_eq!(resource_spans.schema_url, CONVENTIONS);
         let scope_spans = resource_spans.scope_spans.remove(0);
-        assert_eq!(scope_spans.scope.unwrap().name, "flux:notification-controller");
+        assert_eq!(
+            scope_spans.scope.unwrap().name,
+            "flux:notification-controller"
+        );
         let span = &scope_spans.spans[0];
-        assert_eq!((span.name.as_str(), span.kind()), ("Kustomization: apps/webapp", SpanKind::Internal));
+        assert_eq!(
+            (span.name.as_str(), span.kind()),
+            ("Kustomization: apps/webapp", SpanKind::Internal)
+        );
         assert_eq!(span.end_time_unix_nano - span.start_time_unix_nano, 5);
-        assert_eq!((span.trace_id.len(), span.span_id.len(), span.flags), (16, 8, 0x301));
+        assert_eq!(
+            (span.trace_id.len(), span.span_id.len(), span.flags),
+            (16, 8, 0x301)
+        );
         let status = span.status.as_ref().unwrap();
-        assert_eq!((status.code(), status.message.as_str()), (StatusCode::Error, event.event.message.as_str()));
+        assert_eq!(
+            (status.code(), status.message.as_str()),
+            (StatusCode::Error, event.event.message.as_str())
+        );
         assert_eq!(
             pairs(&span.attributes),
             [
@@ -245,7 +326,10 @@ mod tests {
                 ("object.namespace", "apps"),
                 ("summary", "Production is affected"),
                 ("cluster", "prod-1"),
-                ("revision", "main@sha1:8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291"),
+                (
+                    "revision",
+                    "main@sha1:8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291"
+                ),
             ]
         );
     }
@@ -255,23 +339,60 @@ mod tests {
         let mut event = Sample::info();
         event.alert.uid = "a10a7b3e-1c55-4e2f-9a70-3b1f2c4d5e6f".into();
         let mut ids = Vec::new();
-        for (key, value) in [("revision", "main@sha1:8f5d"), ("app-version", "1.2.3"), ("oci-digest", "sha256:ab")] {
+        for (key, value) in [
+            ("revision", "main@sha1:8f5d"),
+            ("app-version", "1.2.3"),
+            ("oci-digest", "sha256:ab"),
+        ] {
             event.metadata.insert(key.into(), value.into());
-            ids.push(spans(&sample::request(&TYPE, &sample::provider("otel", |_| {}), &event).await)[0].trace_id.clone());
+            ids.push(
+                spans(&sample::request(&TYPE, &sample::provider("otel", |_| {}), &event).await)[0]
+                    .trace_id
+                    .clone(),
+            );
         }
-        let expected = |revision: &str| Sha256::digest(format!("{}:{revision}", event.alert.uid))[..16].to_vec();
-        assert_eq!(ids, [expected("main@sha1:8f5d"), expected("main@sha1:8f5d"), expected("1.2.3@sha256:ab")]);
+        let expected = |revision: &str| {
+            Sha256::digest(format!("{}:{revision}", event.alert.uid))[..16].to_vec()
+        };
+        assert_eq!(
+            ids,
+            [
+                expected("main@sha1:8f5d"),
+                expected("main@sha1:8f5d"),
+                expected("1.2.3@sha256:ab")
+            ]
+        );
     }
 
     #[tokio::test]
     async fn credentials_are_used_with_and_without_headers() {
-        let header = |pairs: &[(&str, &str)]| pairs.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
+        let header = |pairs: &[(&str, &str)]| {
+            pairs
+                .iter()
+                .map(|(key, value)| ((*key).into(), (*value).into()))
+                .collect()
+        };
         for (username, secret, headers, expected) in [
             ("", vec![], header(&[("X-Scope-OrgID", "t1")]), None),
             ("", vec![("token", "ot")], header(&[]), Some("Bearer ot")),
-            ("su", vec![("token", "ot")], header(&[("X-A", "b")]), Some("Basic c3U6b3Q=")),
-            ("su", vec![("username", "su"), ("password", "ot")], header(&[]), Some("Basic c3U6b3Q=")),
-            ("", vec![("token", "ot")], header(&[("authorization", "Custom x")]), Some("Custom x")),
+            (
+                "su",
+                vec![("token", "ot")],
+                header(&[("X-A", "b")]),
+                Some("Basic c3U6b3Q="),
+            ),
+            (
+                "su",
+                vec![("username", "su"), ("password", "ot")],
+                header(&[]),
+                Some("Basic c3U6b3Q="),
+            ),
+            (
+                "",
+                vec![("token", "ot")],
+                header(&[("authorization", "Custom x")]),
+                Some("Custom x"),
+            ),
         ] {
             let provider = sample::provider("otel", |provider| {
                 provider.username = username.into();
@@ -279,7 +400,13 @@ mod tests {
                 provider.headers = headers;
             });
             let request = sample::request(&TYPE, &provider, &Sample::info()).await;
-            assert_eq!(request.headers.get("authorization").map(|value| value.to_str().unwrap()), expected);
+            assert_eq!(
+                request
+                    .headers
+                    .get("authorization")
+                    .map(|value| value.to_str().unwrap()),
+                expected
+            );
         }
     }
 
@@ -287,7 +414,11 @@ mod tests {
     async fn a_helm_repository_has_no_trace() {
         let mut event = Sample::info();
         event.event.involved_object.as_mut().unwrap().kind = "HelmRepository".into();
-        assert!(sample::requests(&TYPE, &sample::provider("otel", |_| {}), &event).await.is_empty());
+        assert!(
+            sample::requests(&TYPE, &sample::provider("otel", |_| {}), &event)
+                .await
+                .is_empty()
+        );
     }
 
     #[test]
@@ -303,19 +434,29 @@ mod tests {
             (503, Some((Reason::ServerError, true))),
             (504, Some((Reason::ServerError, true))),
         ] {
-            assert_eq!(sample::verdict(judge(&sample::answer(status, ""))), expected, "{status}");
+            assert_eq!(
+                sample::verdict(judge(&sample::answer(status, ""))),
+                expected,
+                "{status}"
+            );
         }
     }
 
     #[test]
     fn a_span_that_is_refused_in_an_accepted_export_is_lost() {
         let partial = |rejected_spans| {
-            let partial_success = Some(PartialSuccess { rejected_spans, error_message: "too old".into() });
+            let partial_success = Some(PartialSuccess {
+                rejected_spans,
+                error_message: "too old".into(),
+            });
             let mut answer = sample::with_header(sample::answer(200, ""), "content-type", PROTOBUF);
             answer.body = ExportResponse { partial_success }.encode_to_vec();
             answer
         };
-        assert_eq!(sample::verdict(judge(&partial(1))), Some((Reason::Rejected, false)));
+        assert_eq!(
+            sample::verdict(judge(&partial(1))),
+            Some((Reason::Rejected, false))
+        );
         assert_eq!(sample::verdict(judge(&partial(0))), None);
     }
 }

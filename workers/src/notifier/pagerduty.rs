@@ -1,12 +1,14 @@
 //! `pagerduty`: an error triggers an incident for its object, everything else resolves it.
 //!
-//! Contract: PagerDuty's "Events API v2", Send an Alert Event (summary at most 1,024 characters) and Send a Change Event.
-//! Only scheme and host of the address count; the channel is the routing key. Severity info sends a change event after
-//! the resolve; when the resolve fails, the change is not sent.
+//! Contract: PagerDuty's "Events API v2", Send an Alert Event (summary at most 1,024 characters)
+//! and Send a Change Event. Only scheme and host of the address count; the channel is the routing
+//! key. Severity info sends a change event after the resolve; when the resolve fails, the change is
+//! not sent.
 //!
-//! Only the newest state of an object counts, so that a trigger that is tried again never outlives its resolve; the
-//! change event of a state that was superseded is not sent. A retry after a lost answer does no harm: PagerDuty knows the
-//! alert by its key, and shows at worst one change event twice.
+//! Only the newest state of an object counts, so that a trigger that is tried again never outlives
+//! its resolve; the change event of a state that was superseded is not sent. A retry after a lost
+//! answer does no harm: PagerDuty knows the alert by its key, and shows at worst one change event
+//! twice.
 //!
 //! 400 is an invalid event, 429 and 5xx ask for another try: all as the shared table has it.
 
@@ -18,16 +20,16 @@ use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
-use crate::notifier::contract::need::Demand::{Optional, Required};
-use crate::notifier::contract::need::Need;
-use crate::http::invalid::Invalid;
 use super::contract::{Desired, Held, KeepState, Notifier, ProviderType, Sent};
 use crate::http::address::{at_path, http_url};
 use crate::http::classify::classify;
+use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Notification;
-use crate::message::text::{cut_chars, words};
 use crate::message::render::Link;
+use crate::message::text::{cut_chars, words};
+use crate::notifier::contract::need::Demand::{Optional, Required};
+use crate::notifier::contract::need::Need;
 
 const MOST_OF_A_SUMMARY: usize = 1_024;
 const ALERT_PATH: &str = "/v2/enqueue";
@@ -39,8 +41,18 @@ pub const TYPE: ProviderType = ProviderType {
     family: Family::Message,
     summary: "PagerDuty, an incident for each failing object",
     needs: &[
-        Need::field("address", Required, "https://events.pagerduty.com, or that of the EU", "https://events.pagerduty.com"),
-        Need::field("channel", Optional, "the routing key; PagerDuty refuses events without", "your-routing-key"),
+        Need::field(
+            "address",
+            Required,
+            "https://events.pagerduty.com, or that of the EU",
+            "https://events.pagerduty.com",
+        ),
+        Need::field(
+            "channel",
+            Optional,
+            "the routing key; PagerDuty refuses events without",
+            "your-routing-key",
+        ),
     ],
     limits: "summary 1,024",
     again: "one incident; a change event may show twice",
@@ -70,9 +82,16 @@ impl KeepState for PagerDuty {
         if notification.event.reason == "Progressing" {
             return Ok(None);
         }
-        let (host, object) = (self.url.host_str().unwrap_or_default(), notification.object_key());
-        // Routing keys are written in the clear in Provider and Alert, but need not show in the names of records.
-        let key = format!("pagerduty {host} {} {object}", digest(&[notification.channel]));
+        let (host, object) = (
+            self.url.host_str().unwrap_or_default(),
+            notification.object_key(),
+        );
+        // Routing keys are written in the clear in Provider and Alert, but need not show in the
+        // names of records.
+        let key = format!(
+            "pagerduty {host} {} {object}",
+            digest(&[notification.channel])
+        );
         let state = serde_json::to_vec(&steps(notification)).unwrap_or_default();
         Ok(Some(Desired { key, state }))
     }
@@ -82,18 +101,27 @@ impl KeepState for PagerDuty {
     }
 
     async fn write(&self, desired: &Desired, _handle: Option<&str>) -> Result<Sent, Failure> {
-        let unreadable = |_| Failure::permanent(Reason::Misconfigured, "the state that is kept for this object can't be read");
+        let unreadable = |_| {
+            Failure::permanent(
+                Reason::Misconfigured,
+                "the state that is kept for this object can't be read",
+            )
+        };
         let steps: Vec<Step> = serde_json::from_slice(&desired.state).map_err(unreadable)?;
         let mut status = None;
         for step in steps {
             let request = Request::post_json(at_path(&self.url, &step.path), &step.body);
             status = Some(classify(&self.http.send(request).await?)?);
         }
-        Ok(Sent::Accepted { status, handle: None })
+        Ok(Sent::Accepted {
+            status,
+            handle: None,
+        })
     }
 }
 
-/// The requests for an event. Triggers and changes carry the event's time, so each is a state of its own.
+/// The requests for an event. Triggers and changes carry the event's time, so each is a state of
+/// its own.
 fn steps(notification: &Notification<'_>) -> Vec<Step> {
     let (routing_key, dedup_key) = (notification.channel, notification.object_key());
     let mut payload = json!({
@@ -109,13 +137,23 @@ fn steps(notification: &Notification<'_>) -> Vec<Step> {
         let trigger = json!({
             "routing_key": routing_key, "event_action": "trigger", "dedup_key": dedup_key, "payload": payload,
         });
-        return vec![Step { path: ALERT_PATH.into(), body: with_links(trigger, notification) }];
+        return vec![Step {
+            path: ALERT_PATH.into(),
+            body: with_links(trigger, notification),
+        }];
     }
-    let resolve = json!({ "routing_key": routing_key, "event_action": "resolve", "dedup_key": dedup_key });
-    let mut steps = vec![Step { path: ALERT_PATH.into(), body: resolve }];
+    let resolve =
+        json!({ "routing_key": routing_key, "event_action": "resolve", "dedup_key": dedup_key });
+    let mut steps = vec![Step {
+        path: ALERT_PATH.into(),
+        body: resolve,
+    }];
     if notification.event.severity == "info" {
         let change = json!({ "routing_key": routing_key, "payload": payload });
-        steps.push(Step { path: CHANGE_PATH.into(), body: with_links(change, notification) });
+        steps.push(Step {
+            path: CHANGE_PATH.into(),
+            body: with_links(change, notification),
+        });
     }
     steps
 }
@@ -132,7 +170,10 @@ fn summary(notification: &Notification<'_>) -> String {
     let object = notification.object;
     let name = format!("{}/{}", object.kind, object.name).to_lowercase();
     let own = || format!("{}: {name}", words(&notification.event.reason));
-    cut_chars(&notification.wording.title.clone().unwrap_or_else(own), MOST_OF_A_SUMMARY)
+    cut_chars(
+        &notification.wording.title.clone().unwrap_or_else(own),
+        MOST_OF_A_SUMMARY,
+    )
 }
 
 #[cfg(test)]
@@ -144,7 +185,9 @@ mod tests {
     use crate::notifier::sample::{self, Sample};
 
     fn provider() -> ResolvedProvider {
-        sample::provider("pagerduty", |provider| provider.address = "https://events.eu.pagerduty.com/v2/enqueue?x=1".into())
+        sample::provider("pagerduty", |provider| {
+            provider.address = "https://events.eu.pagerduty.com/v2/enqueue?x=1".into()
+        })
     }
 
     fn desired(sample: &Sample) -> Option<Desired> {
@@ -230,7 +273,8 @@ mod tests {
         assert_eq!(desired(&event), None);
     }
 
-    /// Answers one request after the other with these statuses; gives the paths that were asked for.
+    /// Answers one request after the other with these statuses; gives the paths that were asked
+    /// for.
     async fn answering(statuses: Vec<u16>) -> (String, tokio::task::JoinHandle<Vec<String>>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
@@ -245,7 +289,9 @@ mod tests {
                     request.push_str(std::str::from_utf8(&chunk[..size]).unwrap());
                 }
                 paths.push(request.split(' ').nth(1).unwrap().to_owned());
-                let answer = format!("HTTP/1.1 {status} Status\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+                let answer = format!(
+                    "HTTP/1.1 {status} Status\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+                );
                 stream.write_all(answer.as_bytes()).await.unwrap();
             }
             paths
@@ -258,14 +304,26 @@ mod tests {
         for (statuses, paths, expected) in [
             (vec![202, 202], vec![ALERT_PATH, CHANGE_PATH], None),
             (vec![400], vec![ALERT_PATH], Some((Reason::Rejected, false))),
-            (vec![202, 429], vec![ALERT_PATH, CHANGE_PATH], Some((Reason::RateLimited, true))),
+            (
+                vec![202, 429],
+                vec![ALERT_PATH, CHANGE_PATH],
+                Some((Reason::RateLimited, true)),
+            ),
         ] {
             let (address, service) = answering(statuses).await;
             let provider = sample::provider("pagerduty", |provider| provider.address = address);
             let http = Http::new(&provider, &sample::outside()).unwrap();
-            let Notifier::State(notifier) = build(&provider, http).unwrap() else { unreachable!("pagerduty keeps states") };
-            let desired = notifier.desire(&Sample::info().notification()).unwrap().unwrap();
-            assert_eq!(sample::verdict(notifier.write(&desired, None).await), expected);
+            let Notifier::State(notifier) = build(&provider, http).unwrap() else {
+                unreachable!("pagerduty keeps states")
+            };
+            let desired = notifier
+                .desire(&Sample::info().notification())
+                .unwrap()
+                .unwrap();
+            assert_eq!(
+                sample::verdict(notifier.write(&desired, None).await),
+                expected
+            );
             assert_eq!(service.await.unwrap(), paths);
         }
     }
@@ -275,28 +333,45 @@ mod tests {
         let mut event = Sample::error();
         event.event.reason = "x".repeat(2_000);
         let body = sample::body(&sample::request(&TYPE, &provider(), &event).await);
-        assert_eq!(body["payload"]["summary"].as_str().unwrap().chars().count(), 1_024);
+        assert_eq!(
+            body["payload"]["summary"].as_str().unwrap().chars().count(),
+            1_024
+        );
     }
 
     #[test]
     fn trigger_and_resolve_of_an_object_are_states_of_one_key() {
-        let (error, info) = (desired(&Sample::error()).unwrap(), desired(&Sample::info()).unwrap());
+        let (error, info) = (
+            desired(&Sample::error()).unwrap(),
+            desired(&Sample::info()).unwrap(),
+        );
         assert_eq!(error.key, info.key);
         assert_ne!(error.state, info.state);
-        assert!(!error.key.contains("general"), "the routing key is in the record's name");
+        assert!(
+            !error.key.contains("general"),
+            "the routing key is in the record's name"
+        );
     }
 
     #[test]
     fn the_same_failure_at_another_time_is_another_state() {
         let mut later = Sample::error();
         later.event.timestamp.as_mut().unwrap().seconds += 600;
-        assert_ne!(desired(&Sample::error()).unwrap().state, desired(&later).unwrap().state);
+        assert_ne!(
+            desired(&Sample::error()).unwrap().state,
+            desired(&later).unwrap().state
+        );
     }
 
     #[test]
     fn an_object_without_uid_has_a_key_of_its_own() {
         let mut event = Sample::info();
         event.event.involved_object.as_mut().unwrap().uid.clear();
-        assert!(desired(&event).unwrap().key.ends_with(" Kustomization/apps/webapp"));
+        assert!(
+            desired(&event)
+                .unwrap()
+                .key
+                .ends_with(" Kustomization/apps/webapp")
+        );
     }
 }

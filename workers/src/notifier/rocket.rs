@@ -1,22 +1,23 @@
 //! `rocket`: an incoming webhook of Rocket.Chat.
 //!
-//! Contract: Rocket.Chat's "Integrations" (incoming webhook, in Slack's form). A message has 5 000 characters unless the
-//! server's setting `Message_MaxAllowedSize` says otherwise. A retry after a lost answer can post twice.
+//! Contract: Rocket.Chat's "Integrations" (incoming webhook, in Slack's form). A message has 5 000
+//! characters unless the server's setting `Message_MaxAllowedSize` says otherwise. A retry after a
+//! lost answer can post twice.
 
 use async_trait::async_trait;
 use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
-use crate::notifier::contract::need::Demand::Optional;
-use crate::notifier::contract::need::Need;
-use crate::notifier::payload::slack_form::{Links, Sender, SlackForm};
-use crate::http::invalid::Invalid;
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::classify;
+use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Notification;
+use crate::notifier::contract::need::Demand::Optional;
+use crate::notifier::contract::need::Need;
+use crate::notifier::payload::slack_form::{Links, Sender, SlackForm};
 
 /// The row of the table.
 pub const TYPE: ProviderType = ProviderType {
@@ -25,7 +26,12 @@ pub const TYPE: ProviderType = ProviderType {
     summary: "Rocket.Chat, by webhook",
     needs: &[
         Need::webhook("https://rocket.example.com/hooks/your-id/your-token"),
-        Need::field("channel", Optional, "another channel than the webhook has", ""),
+        Need::field(
+            "channel",
+            Optional,
+            "another channel than the webhook has",
+            "",
+        ),
         Need::field("username", Optional, "the name to post under", ""),
     ],
     limits: "text 5,000, all 30,000",
@@ -52,14 +58,22 @@ struct Rocket {
 
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     let url = http_url(provider)?;
-    Ok(Notifier::Message(Box::new(Rocket { http, url, username: provider.username.clone() })))
+    Ok(Notifier::Message(Box::new(Rocket {
+        http,
+        url,
+        username: provider.username.clone(),
+    })))
 }
 
 #[async_trait]
 impl SendMessage for Rocket {
     async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure> {
         // An empty name is the webhook's own.
-        let sender = Sender { username: &self.username, channel: notification.channel, fallback: "" };
+        let sender = Sender {
+            username: &self.username,
+            channel: notification.channel,
+            fallback: "",
+        };
         let request = Request::post_json(self.url.clone(), &FORM.body(notification, &sender));
         classify(&self.http.send(request).await?).map(Sent::accepted)
     }
@@ -73,8 +87,15 @@ mod tests {
     #[tokio::test]
     async fn a_webhook_gets_slacks_form_with_colours_of_its_own() {
         let provider = sample::provider("rocket", |_| ());
-        insta::assert_snapshot!(sample::shown(&sample::request(&TYPE, &provider, &Sample::info()).await));
-        let error = sample::request(&TYPE, &provider, &Sample::error().with_message("m".repeat(6_000))).await;
+        insta::assert_snapshot!(sample::shown(
+            &sample::request(&TYPE, &provider, &Sample::info()).await
+        ));
+        let error = sample::request(
+            &TYPE,
+            &provider,
+            &Sample::error().with_message("m".repeat(6_000)),
+        )
+        .await;
         let attachment = sample::body(&error)["attachments"][0].clone();
         assert_eq!(attachment["color"], "#FF0000");
         assert_eq!(attachment["text"], format!("{}…", "m".repeat(4_999)));

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use tidings_core::runtime::config::AddressSettings;
 use tidings_core::model::retry::RetryPolicy;
-use tidings_core::{AlertReference, Event, Failure, FailureKind, ObjectReference, Reason, Timestamp};
+use tidings_core::runtime::config::AddressSettings;
+use tidings_core::{
+    AlertReference, Event, Failure, FailureKind, ObjectReference, Reason, Timestamp,
+};
 use tidings_rules::{Family, Kind, ResolvedProvider, SecretData, SecretValue};
 
-use crate::http::invalid::Invalid;
 use super::contract::{Notifier, ProviderType, Sent};
+use crate::http::invalid::Invalid;
 use crate::http::{Answer, Http, Outside, Request};
 use crate::message::Notification;
 use crate::message::render::Wording;
@@ -21,7 +23,10 @@ pub fn provider(kind: &'static str, edit: impl FnOnce(&mut ResolvedProvider)) ->
         namespace: "apps".into(),
         name: "prov".into(),
         uid: "0c9c2e41-d2f9-4f9b-9c41-bebc1984d67a".into(),
-        kind: Kind { name: kind, family: Family::Message },
+        kind: Kind {
+            name: kind,
+            family: Family::Message,
+        },
         address: "https://hooks.example.com/path".into(),
         channel: String::new(),
         username: String::new(),
@@ -47,13 +52,22 @@ pub fn provider(kind: &'static str, edit: impl FnOnce(&mut ResolvedProvider)) ->
 pub fn outside() -> Outside {
     // It fails only where another test was quicker.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let addresses = AddressSettings { allow: Vec::new(), deny: Vec::new(), loopback: true };
+    let addresses = AddressSettings {
+        allow: Vec::new(),
+        deny: Vec::new(),
+        loopback: true,
+    };
     Outside::new(addresses).expect("the system's certificates can be read")
 }
 
 /// The data of a Secret.
 pub fn secret(pairs: &[(&str, &str)]) -> SecretData {
-    SecretData(pairs.iter().map(|(key, value)| ((*key).to_owned(), SecretValue::new(*value))).collect())
+    SecretData(
+        pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), SecretValue::new(*value)))
+            .collect(),
+    )
 }
 
 /// Owns what a [`Notification`] borrows. All of it can be changed.
@@ -66,8 +80,8 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// Severity info of Kustomization `apps/webapp`, with `summary`, `cluster` and `revision` as metadata and the
-    /// channel `general`.
+    /// Severity info of Kustomization `apps/webapp`, with `summary`, `cluster` and `revision` as
+    /// metadata and the channel `general`.
     pub fn info() -> Self {
         let object = ObjectReference {
             api_version: "kustomize.toolkit.fluxcd.io/v1".into(),
@@ -80,7 +94,10 @@ impl Sample {
         let event = Event {
             involved_object: Some(object),
             severity: "info".into(),
-            timestamp: Some(Timestamp { seconds: 1_773_480_413, nanos: 0 }),
+            timestamp: Some(Timestamp {
+                seconds: 1_773_480_413,
+                nanos: 0,
+            }),
             message: "Reconciliation finished in 1.35s".into(),
             reason: "ReconciliationSucceeded".into(),
             reporting_controller: "kustomize-controller".into(),
@@ -89,13 +106,22 @@ impl Sample {
         };
         let metadata = [
             ("cluster", "prod-1"),
-            ("revision", "main@sha1:8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291"),
+            (
+                "revision",
+                "main@sha1:8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291",
+            ),
             ("summary", "Production is affected"),
         ];
         Self {
             event,
-            metadata: metadata.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
-            alert: AlertReference { namespace: "apps".into(), name: "webapp-alert".into(), ..Default::default() },
+            metadata: metadata
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .into(),
+            alert: AlertReference {
+                namespace: "apps".into(),
+                name: "webapp-alert".into(),
+                ..Default::default()
+            },
             channel: "general".into(),
             wording: Wording::default(),
         }
@@ -121,7 +147,11 @@ impl Sample {
         Notification {
             delivery_id: "delivery-1",
             event: &self.event,
-            object: self.event.involved_object.as_ref().expect("a sample has an object"),
+            object: self
+                .event
+                .involved_object
+                .as_ref()
+                .expect("a sample has an object"),
             metadata: &self.metadata,
             alert: &self.alert,
             channel: &self.channel,
@@ -144,15 +174,21 @@ pub fn answer(status: u16, body: &str) -> Answer {
 
 /// The same answer with another header.
 pub fn with_header(mut answer: Answer, name: &'static str, value: &'static str) -> Answer {
-    answer.headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    answer.headers.insert(
+        HeaderName::from_static(name),
+        HeaderValue::from_static(value),
+    );
     answer
 }
 
-/// What a judgement says, in a form that is short in tables: nothing for success, else the reason, and whether another
-/// attempt can help.
+/// What a judgement says, in a form that is short in tables: nothing for success, else the reason,
+/// and whether another attempt can help.
 pub fn verdict<T>(judged: Result<T, Failure>) -> Option<(Reason, bool)> {
     let failure = judged.err()?;
-    Some((failure.reason, matches!(failure.kind, FailureKind::Transient { .. })))
+    Some((
+        failure.reason,
+        matches!(failure.kind, FailureKind::Transient { .. }),
+    ))
 }
 
 /// The seconds that a failure asks to wait.
@@ -170,19 +206,41 @@ pub fn refusal(kind: &ProviderType, provider: &ResolvedProvider) -> String {
 }
 
 /// The requests that a type makes for a notification when the service accepts everything.
-pub async fn requests(kind: &ProviderType, provider: &ResolvedProvider, sample: &Sample) -> Vec<Request> {
+pub async fn requests(
+    kind: &ProviderType,
+    provider: &ResolvedProvider,
+    sample: &Sample,
+) -> Vec<Request> {
     let http = Http::dry_run();
     let notification = sample.notification();
     match (kind.build)(provider, http.clone()).expect("the sample Provider can be used") {
         Notifier::Message(notifier) => {
-            let sent = notifier.send(&notification).await.expect("a dry run accepts everything");
-            assert!(matches!(sent, Sent::Accepted { .. }) || http.recorded().is_empty(), "skipped after a request");
+            let sent = notifier
+                .send(&notification)
+                .await
+                .expect("a dry run accepts everything");
+            assert!(
+                matches!(sent, Sent::Accepted { .. }) || http.recorded().is_empty(),
+                "skipped after a request"
+            );
         }
         Notifier::State(notifier) => {
-            notifier.prepare(&notification).await.expect("a dry run accepts everything");
-            if let Some(desired) = notifier.desire(&notification).expect("the sample can be told") {
-                notifier.read(&desired).await.expect("a dry run accepts everything");
-                notifier.write(&desired, None).await.expect("a dry run accepts everything");
+            notifier
+                .prepare(&notification)
+                .await
+                .expect("a dry run accepts everything");
+            if let Some(desired) = notifier
+                .desire(&notification)
+                .expect("the sample can be told")
+            {
+                notifier
+                    .read(&desired)
+                    .await
+                    .expect("a dry run accepts everything");
+                notifier
+                    .write(&desired, None)
+                    .await
+                    .expect("a dry run accepts everything");
             }
         }
     }
@@ -201,19 +259,32 @@ pub fn body(request: &Request) -> serde_json::Value {
     serde_json::from_slice(&request.body).expect("the body is JSON")
 }
 
-/// A request as text for snapshots: method and address, headers by name, and the body, JSON with indents.
+/// A request as text for snapshots: method and address, headers by name, and the body, JSON with
+/// indents.
 pub fn shown(request: &Request) -> String {
     let mut headers: Vec<String> = request
         .headers
         .iter()
         .map(|(name, value)| {
-            let secret = if value.is_sensitive() { " (secret)" } else { "" };
-            format!("{name}: {}{secret}\n", String::from_utf8_lossy(value.as_bytes()))
+            let secret = if value.is_sensitive() {
+                " (secret)"
+            } else {
+                ""
+            };
+            format!(
+                "{name}: {}{secret}\n",
+                String::from_utf8_lossy(value.as_bytes())
+            )
         })
         .collect();
     headers.sort();
     let body = serde_json::from_slice::<serde_json::Value>(&request.body)
         .map(|json| format!("{json:#}"))
         .unwrap_or_else(|_| String::from_utf8_lossy(&request.body).into_owned());
-    format!("{} {}\n{}\n{body}", request.method, request.url, headers.concat())
+    format!(
+        "{} {}\n{}\n{body}",
+        request.method,
+        request.url,
+        headers.concat()
+    )
 }

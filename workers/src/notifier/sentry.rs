@@ -1,11 +1,12 @@
 //! `sentry`: an error becomes an event, everything else a transaction with one span.
 //!
-//! Contract: Sentry's developer documentation, "Envelopes", "Event Payloads", "Transaction Payloads" and "Rate Limiting".
-//! The address is the DSN. Its key is public by design and stands in the envelope as SDKs have it; the secret part of old
-//! DSNs goes into the header only. Ids follow from the delivery, so that Sentry drops what comes twice.
+//! Contract: Sentry's developer documentation, "Envelopes", "Event Payloads", "Transaction
+//! Payloads" and "Rate Limiting". The address is the DSN. Its key is public by design and stands in
+//! the envelope as SDKs have it; the secret part of old DSNs goes into the header only. Ids follow
+//! from the delivery, so that Sentry drops what comes twice.
 //!
-//! 429 is a rate limit: the wait is that of `X-Sentry-Rate-Limits` for this kind of item, else `Retry-After`, else a
-//! minute, as the documentation asks.
+//! 429 is a rate limit: the wait is that of `X-Sentry-Rate-Limits` for this kind of item, else
+//! `Retry-After`, else a minute, as the documentation asks.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,14 +21,14 @@ use tidings_core::model::id::digest;
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
-use crate::notifier::contract::need::Demand::{Optional, Required};
-use crate::notifier::contract::need::Need;
-use crate::http::invalid::Invalid;
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::{classify, retry_after};
+use crate::http::invalid::Invalid;
 use crate::http::{Answer, Http, Request};
 use crate::message::Notification;
+use crate::notifier::contract::need::Demand::{Optional, Required};
+use crate::notifier::contract::need::Need;
 
 const AUTH: HeaderName = HeaderName::from_static("x-sentry-auth");
 const WAIT_UNLESS_TOLD: Duration = Duration::from_secs(60);
@@ -38,7 +39,12 @@ pub const TYPE: ProviderType = ProviderType {
     family: Family::Message,
     summary: "Sentry, errors as events and the rest as transactions",
     needs: &[
-        Need::key("address", Required, "the DSN", "https://public-key@o1.ingest.sentry.io/1"),
+        Need::key(
+            "address",
+            Required,
+            "the DSN",
+            "https://public-key@o1.ingest.sentry.io/1",
+        ),
         Need::field("channel", Optional, "the environment", "production"),
     ],
     limits: "",
@@ -59,14 +65,21 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     let mut dsn = http_url(provider)?;
     let (prefix, project) = dsn.path().rsplit_once('/').unwrap_or_default();
     if project.is_empty() {
-        return Err(Invalid::from("the address is not a DSN: it must end in the project's id, as in https://KEY@HOST/PROJECT"));
+        return Err(Invalid::from(
+            "the address is not a DSN: it must end in the project's id, as in https://KEY@HOST/PROJECT",
+        ));
     }
     if dsn.username().is_empty() {
-        return Err(Invalid::from("the address is not a DSN: there is no public key before @, as in https://KEY@HOST/PROJECT"));
+        return Err(Invalid::from(
+            "the address is not a DSN: there is no public key before @, as in https://KEY@HOST/PROJECT",
+        ));
     }
     let path = format!("{prefix}/api/{project}/envelope/");
     let client = concat!("tidings/", env!("CARGO_PKG_VERSION"));
-    let mut auth = format!("Sentry sentry_version=7, sentry_client={client}, sentry_key={}", dsn.username());
+    let mut auth = format!(
+        "Sentry sentry_version=7, sentry_client={client}, sentry_key={}",
+        dsn.username()
+    );
     if let Some(secret) = dsn.password() {
         auth.push_str(&format!(", sentry_secret={secret}"));
     }
@@ -76,7 +89,12 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     let mut url = dsn.clone();
     let _ = url.set_username("");
     url.set_path(&path);
-    Ok(Notifier::Message(Box::new(Sentry { http, url, dsn, auth })))
+    Ok(Notifier::Message(Box::new(Sentry {
+        http,
+        url,
+        dsn,
+        auth,
+    })))
 }
 
 #[async_trait]
@@ -93,13 +111,21 @@ impl SendMessage for Sentry {
 // === the envelope ===
 
 fn item_type(notification: &Notification<'_>) -> &'static str {
-    if notification.is_error() { "event" } else { "transaction" }
+    if notification.is_error() {
+        "event"
+    } else {
+        "transaction"
+    }
 }
 
 /// Three lines of JSON: the envelope's header, the item's header, the item.
 fn envelope(notification: &Notification<'_>, dsn: &Url, now: Timestamp) -> Vec<u8> {
     let event_id = digest(&["sentry event", notification.delivery_id]);
-    let item = if notification.is_error() { event(notification, &event_id) } else { transaction(notification, &event_id) };
+    let item = if notification.is_error() {
+        event(notification, &event_id)
+    } else {
+        transaction(notification, &event_id)
+    };
     let item = item.to_string();
     let header = json!({ "event_id": event_id, "sent_at": now.to_string(), "dsn": dsn.as_str() });
     let item_header = json!({ "type": item_type(notification), "length": item.len() });
@@ -125,7 +151,8 @@ fn transaction(notification: &Notification<'_>, event_id: &str) -> Value {
     item["type"] = "transaction".into();
     item["level"] = "info".into();
     item["start_timestamp"] = time.as_str().into();
-    item["contexts"] = json!({ "trace": { "op": "event", "span_id": span_id, "trace_id": trace_id } });
+    item["contexts"] =
+        json!({ "trace": { "op": "event", "span_id": span_id, "trace_id": trace_id } });
     if !notification.links().is_empty() {
         item["contexts"]["links"] = links(notification);
     }
@@ -138,7 +165,12 @@ fn transaction(notification: &Notification<'_>, event_id: &str) -> Value {
 }
 
 fn links(notification: &Notification<'_>) -> Value {
-    notification.links().iter().map(|link| (link.key.to_owned(), Value::from(link.url.as_str()))).collect::<Map<_, _>>().into()
+    notification
+        .links()
+        .iter()
+        .map(|link| (link.key.to_owned(), Value::from(link.url.as_str())))
+        .collect::<Map<_, _>>()
+        .into()
 }
 
 /// What both kinds of item have.
@@ -175,24 +207,35 @@ fn tags<'a>(notification: &'a Notification<'_>) -> BTreeMap<&'a str, &'a str> {
 fn judge(answer: &Answer, item_type: &str) -> Result<u16, Failure> {
     classify(answer).map_err(|failure| match answer.status {
         429 => {
-            let told = rate_limit(answer, item_type).or_else(|| retry_after(answer, Timestamp::now()));
+            let told =
+                rate_limit(answer, item_type).or_else(|| retry_after(answer, Timestamp::now()));
             failure.after(Some(told.unwrap_or(WAIT_UNLESS_TOLD)))
         }
         _ => failure,
     })
 }
 
-/// The longest limit in `X-Sentry-Rate-Limits` (`SECONDS:CATEGORY;CATEGORY:SCOPE, …`) that holds for this kind of item;
-/// one without categories holds for all. Events are counted as category `error`.
+/// The longest limit in `X-Sentry-Rate-Limits` (`SECONDS:CATEGORY;CATEGORY:SCOPE, …`) that holds
+/// for this kind of item; one without categories holds for all. Events are counted as category
+/// `error`.
 fn rate_limit(answer: &Answer, item_type: &str) -> Option<Duration> {
-    let category = if item_type == "event" { "error" } else { item_type };
+    let category = if item_type == "event" {
+        "error"
+    } else {
+        item_type
+    };
     let limit = |text: &str| {
         let mut parts = text.trim().split(':');
         let seconds: u64 = parts.next()?.trim().parse().ok()?;
         let categories = parts.next().unwrap_or_default();
-        (categories.is_empty() || categories.split(';').any(|name| name == category)).then(|| Duration::from_secs(seconds))
+        (categories.is_empty() || categories.split(';').any(|name| name == category))
+            .then(|| Duration::from_secs(seconds))
     };
-    answer.header("x-sentry-rate-limits")?.split(',').filter_map(limit).max()
+    answer
+        .header("x-sentry-rate-limits")?
+        .split(',')
+        .filter_map(limit)
+        .max()
 }
 
 #[cfg(test)]
@@ -208,13 +251,29 @@ mod tests {
 
     #[tokio::test]
     async fn secrets_of_a_dsn_stay_in_the_header() {
-        let request = sample::request(&TYPE, &provider("https://pub:old@sentry.example.com/base/42"), &Sample::info()).await;
-        assert_eq!(request.url.as_str(), "https://sentry.example.com/base/api/42/envelope/");
+        let request = sample::request(
+            &TYPE,
+            &provider("https://pub:old@sentry.example.com/base/42"),
+            &Sample::info(),
+        )
+        .await;
+        assert_eq!(
+            request.url.as_str(),
+            "https://sentry.example.com/base/api/42/envelope/"
+        );
         let auth = &request.headers["x-sentry-auth"];
         assert!(auth.is_sensitive());
-        assert!(auth.to_str().unwrap().ends_with(", sentry_key=pub, sentry_secret=old"));
+        assert!(
+            auth.to_str()
+                .unwrap()
+                .ends_with(", sentry_key=pub, sentry_secret=old")
+        );
         let body = String::from_utf8(request.body).unwrap();
-        assert!(body.contains(r#""dsn":"https://pub@sentry.example.com/base/42""#) && !body.contains("old"), "{body}");
+        assert!(
+            body.contains(r#""dsn":"https://pub@sentry.example.com/base/42""#)
+                && !body.contains("old"),
+            "{body}"
+        );
     }
 
     fn shown(sample: &Sample) -> String {
@@ -330,23 +389,53 @@ mod tests {
             ("https://pub@sentry.example.com", "project"),
             ("https://pub@sentry.example.com/", "project"),
         ] {
-            assert!(sample::refusal(&TYPE, &provider(address)).contains(word), "{address}");
+            assert!(
+                sample::refusal(&TYPE, &provider(address)).contains(word),
+                "{address}"
+            );
         }
     }
 
     #[test]
     fn a_rate_limit_says_how_long() {
-        let limited = |limits| sample::with_header(sample::answer(429, ""), "x-sentry-rate-limits", limits);
+        let limited =
+            |limits| sample::with_header(sample::answer(429, ""), "x-sentry-rate-limits", limits);
         for (answer, item_type, seconds) in [
-            (limited("30:error;default:project, 2700::organization"), "event", 2700.0),
-            (limited("30:error;default:project, 20:transaction:project"), "event", 30.0),
-            (limited("30:error:project,20:transaction:project"), "transaction", 20.0),
-            (sample::with_header(limited("9:attachment:project"), "retry-after", "7"), "event", 7.0),
+            (
+                limited("30:error;default:project, 2700::organization"),
+                "event",
+                2700.0,
+            ),
+            (
+                limited("30:error;default:project, 20:transaction:project"),
+                "event",
+                30.0,
+            ),
+            (
+                limited("30:error:project,20:transaction:project"),
+                "transaction",
+                20.0,
+            ),
+            (
+                sample::with_header(limited("9:attachment:project"), "retry-after", "7"),
+                "event",
+                7.0,
+            ),
             (sample::answer(429, ""), "event", 60.0),
         ] {
-            assert_eq!(sample::wait(judge(&answer, item_type)), Some(seconds), "{answer:?}");
+            assert_eq!(
+                sample::wait(judge(&answer, item_type)),
+                Some(seconds),
+                "{answer:?}"
+            );
         }
-        assert_eq!(sample::verdict(judge(&sample::answer(413, ""), "event")), Some((Reason::Rejected, false)));
-        assert_eq!(sample::verdict(judge(&sample::answer(200, ""), "event")), None);
+        assert_eq!(
+            sample::verdict(judge(&sample::answer(413, ""), "event")),
+            Some((Reason::Rejected, false))
+        );
+        assert_eq!(
+            sample::verdict(judge(&sample::answer(200, ""), "event")),
+            None
+        );
     }
 }

@@ -1,8 +1,9 @@
 //! `slack`: an incoming webhook, or the Web API's `chat.postMessage` with a bot's token.
 //!
-//! Contract: Slack's "Sending messages using incoming webhooks", "chat.postMessage" and "Legacy secondary attachments" (links are its
-//! link buttons). Slack shows 8 000 characters of an attachment's text and truncates a message at 40 000 ("Truncating really long messages").
-//! Neither way knows an idempotency key: a retry after a lost answer can post twice.
+//! Contract: Slack's "Sending messages using incoming webhooks", "chat.postMessage" and "Legacy
+//! secondary attachments" (links are its link buttons). Slack shows 8 000 characters of an
+//! attachment's text and truncates a message at 40 000 ("Truncating really long messages"). Neither
+//! way knows an idempotency key: a retry after a lost answer can post twice.
 
 use async_trait::async_trait;
 use serde::Deserialize;
@@ -10,15 +11,15 @@ use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
-use crate::notifier::contract::need::Demand::Optional;
-use crate::notifier::contract::need::Need;
-use crate::notifier::payload::slack_form::{Links, Sender, SlackForm, username_or_controller};
-use crate::http::invalid::Invalid;
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::{classify, retry_after};
+use crate::http::invalid::Invalid;
 use crate::http::{Answer, Http, Request};
 use crate::message::Notification;
+use crate::notifier::contract::need::Demand::Optional;
+use crate::notifier::contract::need::Need;
+use crate::notifier::payload::slack_form::{Links, Sender, SlackForm, username_or_controller};
 
 /// The row of the table.
 pub const TYPE: ProviderType = ProviderType {
@@ -27,9 +28,24 @@ pub const TYPE: ProviderType = ProviderType {
     summary: "Slack, by webhook or as a bot",
     needs: &[
         Need::webhook("https://hooks.slack.com/services/T00000000/B00000000/your-token"),
-        Need::field("channel", Optional, "the channel; as a bot there must be one", "deployments"),
-        Need::field("username", Optional, "the name to post under; else the controller", ""),
-        Need::key("token", Optional, "the bot's token, with the address https://slack.com/api/chat.postMessage", ""),
+        Need::field(
+            "channel",
+            Optional,
+            "the channel; as a bot there must be one",
+            "deployments",
+        ),
+        Need::field(
+            "username",
+            Optional,
+            "the name to post under; else the controller",
+            "",
+        ),
+        Need::key(
+            "token",
+            Optional,
+            "the bot's token, with the address https://slack.com/api/chat.postMessage",
+            "",
+        ),
     ],
     limits: "text 8,000, all 30,000",
     again: "twice",
@@ -61,7 +77,12 @@ struct Slack {
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     let url = http_url(provider)?;
     let token = provider.secret.token().map(str::to_owned);
-    Ok(Notifier::Message(Box::new(Slack { http, url, username: provider.username.clone(), token })))
+    Ok(Notifier::Message(Box::new(Slack {
+        http,
+        url,
+        username: provider.username.clone(),
+        token,
+    })))
 }
 
 #[async_trait]
@@ -78,7 +99,11 @@ impl SendMessage for Slack {
             request = request.bearer(token);
         }
         let answer = self.http.send(request).await?;
-        let judge = if self.url.as_str() == WEB_API { judge_web_api } else { classify };
+        let judge = if self.url.as_str() == WEB_API {
+            judge_web_api
+        } else {
+            classify
+        };
         judge(&answer).map(Sent::accepted)
     }
 }
@@ -99,7 +124,10 @@ fn judge_web_api(answer: &Answer) -> Result<u16, Failure> {
     let failure = match answer.json::<WebApiAnswer>() {
         Some(WebApiAnswer { ok: true, .. }) => return Ok(status),
         Some(WebApiAnswer { error, .. }) => web_api_failure(&error, answer),
-        None => Failure::transient(Reason::ServerError, format!("{} did not say whether it took the message", answer.host)),
+        None => Failure::transient(
+            Reason::ServerError,
+            format!("{} did not say whether it took the message", answer.host),
+        ),
     };
     Err(failure.with_status(status))
 }
@@ -108,11 +136,14 @@ fn web_api_failure(error: &str, answer: &Answer) -> Failure {
     let detail = format!("{} answered: {error}", answer.host);
     match error {
         "ratelimited" | "rate_limited" | "message_limit_exceeded" => {
-            Failure::transient(Reason::RateLimited, detail).after(retry_after(answer, jiff::Timestamp::now()))
+            Failure::transient(Reason::RateLimited, detail)
+                .after(retry_after(answer, jiff::Timestamp::now()))
         }
-        "internal_error" | "fatal_error" | "service_unavailable" | "request_timeout" | "team_added_to_org" => {
-            Failure::transient(Reason::ServerError, detail)
-        }
+        "internal_error"
+        | "fatal_error"
+        | "service_unavailable"
+        | "request_timeout"
+        | "team_added_to_org" => Failure::transient(Reason::ServerError, detail),
         "invalid_auth"
         | "not_authed"
         | "account_inactive"
@@ -140,7 +171,9 @@ mod tests {
             provider.address = WEB_API.into();
             provider.secret = sample::secret(&[("token", " xoxb-1\n")]);
         });
-        insta::assert_snapshot!(sample::shown(&sample::request(&TYPE, &provider, &Sample::error()).await));
+        insta::assert_snapshot!(sample::shown(
+            &sample::request(&TYPE, &provider, &Sample::error()).await
+        ));
     }
 
     #[tokio::test]
@@ -153,11 +186,18 @@ mod tests {
 
     #[tokio::test]
     async fn a_long_message_is_cut() {
-        let request =
-            sample::request(&TYPE, &sample::provider("slack", |_| ()), &Sample::info().with_message("m".repeat(45_000))).await;
+        let request = sample::request(
+            &TYPE,
+            &sample::provider("slack", |_| ()),
+            &Sample::info().with_message("m".repeat(45_000)),
+        )
+        .await;
         let attachment = sample::body(&request)["attachments"][0].clone();
         assert_eq!(attachment["text"], format!("{}…", "m".repeat(7_999)));
-        assert_eq!(attachment["fallback"].as_str().unwrap().chars().count(), 8_000);
+        assert_eq!(
+            attachment["fallback"].as_str().unwrap().chars().count(),
+            8_000
+        );
     }
 
     #[test]
@@ -165,18 +205,50 @@ mod tests {
         for (status, body, meaning) in [
             (200, r#"{"ok":true}"#, None),
             (400, r#"{"ok":true}"#, Some((Reason::Rejected, false))),
-            (429, r#"{"ok":false,"error":"ratelimited"}"#, Some((Reason::RateLimited, true))),
-            (200, r#"{"ok":false,"error":"ratelimited"}"#, Some((Reason::RateLimited, true))),
-            (200, r#"{"ok":false,"error":"invalid_auth"}"#, Some((Reason::Unauthorized, true))),
-            (200, r#"{"ok":false,"error":"internal_error"}"#, Some((Reason::ServerError, true))),
-            (200, r#"{"ok":false,"error":"channel_not_found"}"#, Some((Reason::NotFound, false))),
-            (200, r#"{"ok":false,"error":"no_text"}"#, Some((Reason::Rejected, false))),
+            (
+                429,
+                r#"{"ok":false,"error":"ratelimited"}"#,
+                Some((Reason::RateLimited, true)),
+            ),
+            (
+                200,
+                r#"{"ok":false,"error":"ratelimited"}"#,
+                Some((Reason::RateLimited, true)),
+            ),
+            (
+                200,
+                r#"{"ok":false,"error":"invalid_auth"}"#,
+                Some((Reason::Unauthorized, true)),
+            ),
+            (
+                200,
+                r#"{"ok":false,"error":"internal_error"}"#,
+                Some((Reason::ServerError, true)),
+            ),
+            (
+                200,
+                r#"{"ok":false,"error":"channel_not_found"}"#,
+                Some((Reason::NotFound, false)),
+            ),
+            (
+                200,
+                r#"{"ok":false,"error":"no_text"}"#,
+                Some((Reason::Rejected, false)),
+            ),
             (200, r#"{"ok":false}"#, Some((Reason::Rejected, false))),
             (200, "<html>", Some((Reason::ServerError, true))),
         ] {
-            assert_eq!(verdict(judge_web_api(&answer(status, body))), meaning, "{status} {body}");
+            assert_eq!(
+                verdict(judge_web_api(&answer(status, body))),
+                meaning,
+                "{status} {body}"
+            );
         }
-        let limited = sample::with_header(answer(200, r#"{"ok":false,"error":"ratelimited"}"#), "retry-after", "30");
+        let limited = sample::with_header(
+            answer(200, r#"{"ok":false,"error":"ratelimited"}"#),
+            "retry-after",
+            "30",
+        );
         assert_eq!(sample::wait(judge_web_api(&limited)), Some(30.0));
     }
 }

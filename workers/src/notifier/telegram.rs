@@ -1,7 +1,8 @@
 //! `telegram`: a bot's message to a chat.
 //!
-//! Contract: Telegram's Bot API, "sendMessage", "MarkdownV2 style" and "InlineKeyboardButton". A message has 4 096 characters; here with its escapes, in
-//! units of UTF-16, so that it never has more. 429 tells the wait in `parameters.retry_after`. A retry after a lost answer can
+//! Contract: Telegram's Bot API, "sendMessage", "MarkdownV2 style" and "InlineKeyboardButton". A
+//! message has 4 096 characters; here with its escapes, in units of UTF-16, so that it never has
+//! more. 429 tells the wait in `parameters.retry_after`. A retry after a lost answer can
 //! post twice.
 
 use async_trait::async_trait;
@@ -10,16 +11,16 @@ use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
-use crate::notifier::payload::fit::{UTF16, Unit, fit};
-use crate::notifier::contract::need::Demand::Required;
-use crate::notifier::contract::need::Need;
-use crate::http::invalid::Invalid;
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::classify::classify_with_wait;
+use crate::http::invalid::Invalid;
 use crate::http::{Answer, Http, Request};
 use crate::message::Notification;
-use crate::message::text::{ELLIPSIS, cut_utf16};
 use crate::message::render::Link;
+use crate::message::text::{ELLIPSIS, cut_utf16};
+use crate::notifier::contract::need::Demand::Required;
+use crate::notifier::contract::need::Need;
+use crate::notifier::payload::fit::{UTF16, Unit, fit};
 
 /// The row of the table.
 pub const TYPE: ProviderType = ProviderType {
@@ -27,8 +28,18 @@ pub const TYPE: ProviderType = ProviderType {
     family: Family::Message,
     summary: "Telegram, as a bot",
     needs: &[
-        Need::field("channel", Required, "the chat's id or @name, then :THREAD for a topic", "-1001234567890"),
-        Need::key("token", Required, "the bot's token", "1234567890:your-token"),
+        Need::field(
+            "channel",
+            Required,
+            "the chat's id or @name, then :THREAD for a topic",
+            "-1001234567890",
+        ),
+        Need::key(
+            "token",
+            Required,
+            "the bot's token",
+            "1234567890:your-token",
+        ),
     ],
     limits: "4,096",
     again: "twice",
@@ -39,7 +50,10 @@ const LONGEST_TEXT: usize = 4_096;
 /// What MarkdownV2 wants escaped, beside the backslash.
 const SPECIAL: &str = "._-[]()~>`#+=|{}!*\\";
 /// Text that is escaped already: a cut leaves no half of an escape.
-const ESCAPED: Unit = Unit { size: UTF16.size, cut: cut_escaped };
+const ESCAPED: Unit = Unit {
+    size: UTF16.size,
+    cut: cut_escaped,
+};
 
 struct Telegram {
     http: Http,
@@ -47,7 +61,10 @@ struct Telegram {
 }
 
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
-    let token = provider.secret.token().ok_or("no bot token: set the key token in the Secret of spec.secretRef")?;
+    let token = provider
+        .secret
+        .token()
+        .ok_or("no bot token: set the key token in the Secret of spec.secretRef")?;
     let mut url = Url::parse("https://api.telegram.org").expect("a fixed URL is valid");
     url.set_path(&format!("bot{token}/sendMessage"));
     Ok(Notifier::Message(Box::new(Telegram { http, url })))
@@ -56,12 +73,16 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 #[async_trait]
 impl SendMessage for Telegram {
     async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure> {
-        let (chat, thread) = notification.channel.split_once(':').unwrap_or((notification.channel, ""));
+        let (chat, thread) = notification
+            .channel
+            .split_once(':')
+            .unwrap_or((notification.channel, ""));
         if chat.is_empty() {
             let detail = "no chat: set spec.channel of the Provider to the chat's id or @name";
             return Err(Failure::permanent(Reason::Misconfigured, detail));
         }
-        let mut body = json!({ "chat_id": chat, "text": text(notification), "parse_mode": "MarkdownV2" });
+        let mut body =
+            json!({ "chat_id": chat, "text": text(notification), "parse_mode": "MarkdownV2" });
         if !thread.is_empty() {
             body["message_thread_id"] = Value::from(thread);
         }
@@ -70,21 +91,50 @@ impl SendMessage for Telegram {
             let row: Vec<Value> = notification.links().iter().map(button).collect();
             body["reply_markup"] = json!({ "inline_keyboard": [row] });
         }
-        judge(&self.http.send(Request::post_json(self.url.clone(), &body)).await?).map(Sent::accepted)
+        judge(
+            &self
+                .http
+                .send(Request::post_json(self.url.clone(), &body))
+                .await?,
+        )
+        .map(Sent::accepted)
     }
 }
 
 fn text(notification: &Notification<'_>) -> String {
-    let emoji = if notification.is_error() { "🚨" } else { "💫" };
+    let emoji = if notification.is_error() {
+        "🚨"
+    } else {
+        "💫"
+    };
     let object = notification.object;
-    let own = || format!("{}/{}/{}", object.kind.to_lowercase(), object.name, object.namespace);
+    let own = || {
+        format!(
+            "{}/{}/{}",
+            object.kind.to_lowercase(),
+            object.name,
+            object.namespace
+        )
+    };
     let title = notification.wording.title.clone().unwrap_or_else(own);
     let heading = format!("*{}*\n", escaped(&format!("{emoji} {title}")));
     let line = |key: &str, value: &str| format!("\\- *{key}*: {value}\n");
     let room = LONGEST_TEXT.saturating_sub((ESCAPED.size)(&heading) + 1);
-    let fields = notification.shown_fields().map(|(key, value)| (escaped(key), escaped(value)));
-    let fitted = fit(ESCAPED, room, &escaped(notification.text()), fields, line("", "").len());
-    let lines: String = fitted.fields.iter().map(|(key, value)| line(key, value)).collect();
+    let fields = notification
+        .shown_fields()
+        .map(|(key, value)| (escaped(key), escaped(value)));
+    let fitted = fit(
+        ESCAPED,
+        room,
+        &escaped(notification.text()),
+        fields,
+        line("", "").len(),
+    );
+    let lines: String = fitted
+        .fields
+        .iter()
+        .map(|(key, value)| line(key, value))
+        .collect();
     format!("{heading}{}\n{lines}", fitted.message)
 }
 
@@ -125,14 +175,18 @@ mod tests {
     use super::*;
 
     fn provider() -> ResolvedProvider {
-        sample::provider("telegram", |provider| provider.secret = sample::secret(&[("token", "12345:AA-a_b\n")]))
+        sample::provider("telegram", |provider| {
+            provider.secret = sample::secret(&[("token", "12345:AA-a_b\n")])
+        })
     }
 
     #[tokio::test]
     async fn a_bot_posts_to_a_topic_of_the_chat() {
         let mut sample = Sample::error();
         sample.channel = "-100200300:77".into();
-        insta::assert_snapshot!(sample::shown(&sample::request(&TYPE, &provider(), &sample).await));
+        insta::assert_snapshot!(sample::shown(
+            &sample::request(&TYPE, &provider(), &sample).await
+        ));
     }
 
     #[tokio::test]
@@ -147,16 +201,25 @@ mod tests {
         assert!(sample::refusal(&TYPE, &sample::provider("telegram", |_| ())).contains("token"));
         let mut sample = Sample::info();
         sample.channel.clear();
-        let Ok(Notifier::Message(notifier)) = build(&provider(), Http::dry_run()) else { panic!("the sample is valid") };
-        assert_eq!(verdict(notifier.send(&sample.notification()).await), Some((Reason::Misconfigured, false)));
+        let Ok(Notifier::Message(notifier)) = build(&provider(), Http::dry_run()) else {
+            panic!("the sample is valid")
+        };
+        assert_eq!(
+            verdict(notifier.send(&sample.notification()).await),
+            Some((Reason::Misconfigured, false))
+        );
     }
 
     #[test]
     fn markdown_is_escaped() {
         assert_eq!(escaped(r"a.b_c \ <t> & 😀!"), r"a\.b\_c \\ <t\> & 😀\!");
-        for (text, limit, cut) in
-            [(r"a\.b", 4, r"a\.b"), (r"a\.bc", 4, r"a\.…"), (r"a\.bc", 3, "a…"), (r"\\\\", 3, r"\\…"), (r"\\\\", 2, "…")]
-        {
+        for (text, limit, cut) in [
+            (r"a\.b", 4, r"a\.b"),
+            (r"a\.bc", 4, r"a\.…"),
+            (r"a\.bc", 3, "a…"),
+            (r"\\\\", 3, r"\\…"),
+            (r"\\\\", 2, "…"),
+        ] {
             assert_eq!(cut_escaped(text, limit), cut, "{text} {limit}");
         }
     }
@@ -178,11 +241,16 @@ mod tests {
 
     #[test]
     fn the_wait_comes_from_the_parameters() {
-        let limited =
-            answer(429, r#"{"ok":false,"error_code":429,"description":"Too Many Requests","parameters":{"retry_after":35}}"#);
+        let limited = answer(
+            429,
+            r#"{"ok":false,"error_code":429,"description":"Too Many Requests","parameters":{"retry_after":35}}"#,
+        );
         assert_eq!(verdict(judge(&limited)), Some((Reason::RateLimited, true)));
         assert_eq!(sample::wait(judge(&limited)), Some(35.0));
-        let moved = answer(400, r#"{"ok":false,"parameters":{"migrate_to_chat_id":-100}}"#);
+        let moved = answer(
+            400,
+            r#"{"ok":false,"parameters":{"migrate_to_chat_id":-100}}"#,
+        );
         assert_eq!(verdict(judge(&moved)), Some((Reason::Rejected, false)));
     }
 }

@@ -1,7 +1,7 @@
 //! `webex`: a message to a Webex room.
 //!
-//! Contract: Webex's "Create a Message": `markdown` has at most 7 439 bytes; 429 and 423 come with `Retry-After`. The token is a
-//! bot's. A retry after a lost answer can post twice.
+//! Contract: Webex's "Create a Message": `markdown` has at most 7 439 bytes; 429 and 423 come with
+//! `Retry-After`. The token is a bot's. A retry after a lost answer can post twice.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -10,15 +10,15 @@ use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
-use crate::notifier::payload::fit::{BYTES, fit};
-use crate::notifier::contract::need::Demand::{Optional, Required};
-use crate::notifier::contract::need::Need;
-use crate::http::invalid::Invalid;
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::{classify, describe, retry_after};
+use crate::http::invalid::Invalid;
 use crate::http::{Answer, Http, Request};
 use crate::message::Notification;
+use crate::notifier::contract::need::Demand::{Optional, Required};
+use crate::notifier::contract::need::Need;
+use crate::notifier::payload::fit::{BYTES, fit};
 
 /// The row of the table.
 pub const TYPE: ProviderType = ProviderType {
@@ -26,9 +26,24 @@ pub const TYPE: ProviderType = ProviderType {
     family: Family::Message,
     summary: "Webex, as a bot",
     needs: &[
-        Need::field("address", Required, "https://webexapis.com/v1/messages", "https://webexapis.com/v1/messages"),
-        Need::field("channel", Optional, "the room's id; Webex refuses messages without", "your-room"),
-        Need::key("token", Optional, "the bot's token; Webex refuses messages without", "your-token"),
+        Need::field(
+            "address",
+            Required,
+            "https://webexapis.com/v1/messages",
+            "https://webexapis.com/v1/messages",
+        ),
+        Need::field(
+            "channel",
+            Optional,
+            "the room's id; Webex refuses messages without",
+            "your-room",
+        ),
+        Need::key(
+            "token",
+            Optional,
+            "the bot's token; Webex refuses messages without",
+            "your-token",
+        ),
     ],
     limits: "7,439 bytes",
     again: "twice",
@@ -45,7 +60,11 @@ struct Webex {
 
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     let url = http_url(provider)?;
-    Ok(Notifier::Message(Box::new(Webex { http, url, token: provider.secret.token().map(str::to_owned) })))
+    Ok(Notifier::Message(Box::new(Webex {
+        http,
+        url,
+        token: provider.secret.token().map(str::to_owned),
+    })))
 }
 
 #[async_trait]
@@ -64,15 +83,33 @@ impl SendMessage for Webex {
 }
 
 fn markdown(notification: &Notification<'_>) -> String {
-    let emoji = if notification.is_error() { "💣" } else { "✅" };
+    let emoji = if notification.is_error() {
+        "💣"
+    } else {
+        "✅"
+    };
     let heading = format!("{emoji} **{}**\n", notification.title());
     let links = notification.markdown_links("\n");
     let line = |key: &str, value: &str| format!(">**{key}**: {value}\n");
     let room = LONGEST_MARKDOWN.saturating_sub(heading.len() + links.len() + 2);
-    let fitted = fit(BYTES, room, notification.text(), notification.shown_fields(), line("", "").len());
-    let lines: String = fitted.fields.iter().map(|(key, value)| line(key, value)).collect();
+    let fitted = fit(
+        BYTES,
+        room,
+        notification.text(),
+        notification.shown_fields(),
+        line("", "").len(),
+    );
+    let lines: String = fitted
+        .fields
+        .iter()
+        .map(|(key, value)| line(key, value))
+        .collect();
     // An empty line ends the quotation.
-    let links = if links.is_empty() { links } else { format!("\n{links}") };
+    let links = if links.is_empty() {
+        links
+    } else {
+        format!("\n{links}")
+    };
     format!("{heading}{}\n{lines}{links}", fitted.message)
 }
 
@@ -80,7 +117,9 @@ fn markdown(notification: &Notification<'_>) -> String {
 fn judge(answer: &Answer) -> Result<u16, Failure> {
     if answer.status == 423 && !answer.dry_run {
         let wait = retry_after(answer, Timestamp::now());
-        return Err(Failure::transient(Reason::ServerError, describe(answer)).after(wait).with_status(423));
+        return Err(Failure::transient(Reason::ServerError, describe(answer))
+            .after(wait)
+            .with_status(423));
     }
     classify(answer)
 }
@@ -92,8 +131,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_bot_posts_to_the_room() {
-        let provider = sample::provider("webex", |provider| provider.secret = sample::secret(&[("token", "wx\n")]));
-        insta::assert_snapshot!(sample::shown(&sample::request(&TYPE, &provider, &Sample::error()).await));
+        let provider = sample::provider("webex", |provider| {
+            provider.secret = sample::secret(&[("token", "wx\n")])
+        });
+        insta::assert_snapshot!(sample::shown(
+            &sample::request(&TYPE, &provider, &Sample::error()).await
+        ));
     }
 
     #[tokio::test]
@@ -109,7 +152,11 @@ mod tests {
     fn a_long_message_is_cut_above_the_metadata() {
         let sample = Sample::info().with_message("ü".repeat(5_000));
         let text = markdown(&sample.notification());
-        assert!((LONGEST_MARKDOWN - 3..=LONGEST_MARKDOWN).contains(&text.len()), "{}", text.len());
+        assert!(
+            (LONGEST_MARKDOWN - 3..=LONGEST_MARKDOWN).contains(&text.len()),
+            "{}",
+            text.len()
+        );
         assert!(text.contains("ü…\n>**summary**: Production is affected\n"));
         assert!(text.ends_with("4b3a291\n"));
     }
@@ -119,6 +166,9 @@ mod tests {
         let locked = sample::with_header(answer(423, ""), "retry-after", "3");
         assert_eq!(verdict(judge(&locked)), Some((Reason::ServerError, true)));
         assert_eq!(sample::wait(judge(&locked)), Some(3.0));
-        assert_eq!(verdict(judge(&answer(400, ""))), Some((Reason::Rejected, false)));
+        assert_eq!(
+            verdict(judge(&answer(400, ""))),
+            Some((Reason::Rejected, false))
+        );
     }
 }

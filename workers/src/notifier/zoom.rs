@@ -1,8 +1,9 @@
 //! `zoom`: the incoming webhook of a Zoom Team Chat channel.
 //!
-//! Contract: Zoom's "Using Zoom's Incoming Webhook Chatbot" and "Customize chatbot messages". The whole form of a message needs
-//! `format=full` in the address; a text has 4 000 characters. The token is the webhook's verification token, without a scheme
-//! before it. A retry after a lost answer can post twice.
+//! Contract: Zoom's "Using Zoom's Incoming Webhook Chatbot" and "Customize chatbot messages". The
+//! whole form of a message needs `format=full` in the address; a text has 4 000 characters. The
+//! token is the webhook's verification token, without a scheme before it. A retry after a lost
+//! answer can post twice.
 
 use async_trait::async_trait;
 use reqwest::header::AUTHORIZATION;
@@ -11,15 +12,15 @@ use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
-use crate::notifier::contract::need::Demand::Required;
-use crate::notifier::contract::need::Need;
-use crate::http::invalid::Invalid;
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::classify;
+use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Notification;
 use crate::message::text::cut_utf16;
+use crate::notifier::contract::need::Demand::Required;
+use crate::notifier::contract::need::Need;
 
 /// The row of the table.
 pub const TYPE: ProviderType = ProviderType {
@@ -46,13 +47,23 @@ struct Zoom {
 
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     let url = with_format(http_url(provider)?);
-    let token = provider.secret.token().ok_or("no verification token: set the key token in the Secret of spec.secretRef")?;
-    Ok(Notifier::Message(Box::new(Zoom { http, url, token: token.to_owned() })))
+    let token = provider
+        .secret
+        .token()
+        .ok_or("no verification token: set the key token in the Secret of spec.secretRef")?;
+    Ok(Notifier::Message(Box::new(Zoom {
+        http,
+        url,
+        token: token.to_owned(),
+    })))
 }
 
 /// `format=full`, unless the address asks for another form.
 fn with_format(mut url: Url) -> Url {
-    if url.query_pairs().all(|(key, value)| key != "format" || value.is_empty()) {
+    if url
+        .query_pairs()
+        .all(|(key, value)| key != "format" || value.is_empty())
+    {
         url.query_pairs_mut().append_pair("format", "full");
     }
     url
@@ -61,19 +72,26 @@ fn with_format(mut url: Url) -> Url {
 #[async_trait]
 impl SendMessage for Zoom {
     async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure> {
-        let request = Request::post_json(self.url.clone(), &body(notification)).secret_header(AUTHORIZATION, &self.token);
+        let request = Request::post_json(self.url.clone(), &body(notification))
+            .secret_header(AUTHORIZATION, &self.token);
         classify(&self.http.send(request).await?).map(Sent::accepted)
     }
 }
 
 fn body(notification: &Notification<'_>) -> Value {
-    let mut parts = vec![json!({ "type": "message", "text": cut_utf16(notification.text(), LONGEST_TEXT) })];
+    let mut parts =
+        vec![json!({ "type": "message", "text": cut_utf16(notification.text(), LONGEST_TEXT) })];
     let field = |(key, value)| json!({ "key": key, "value": cut_utf16(value, LONGEST_TEXT) });
     let fields: Vec<Value> = notification.shown_fields().map(field).collect();
     if !fields.is_empty() {
         parts.push(json!({ "type": "fields", "items": fields }));
     }
-    parts.extend(notification.links().iter().map(|link| json!({ "type": "message", "text": link.label, "link": link.url })));
+    parts.extend(
+        notification
+            .links()
+            .iter()
+            .map(|link| json!({ "type": "message", "text": link.label, "link": link.url })),
+    );
     let head = json!({ "text": notification.title(), "sub_head": { "text": notification.event.severity } });
     json!({ "content": { "head": head, "body": parts } })
 }
@@ -85,8 +103,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_webhook_gets_the_whole_form() {
-        let provider = sample::provider("zoom", |provider| provider.secret = sample::secret(&[("token", "zm\n")]));
-        insta::assert_snapshot!(sample::shown(&sample::request(&TYPE, &provider, &Sample::error()).await));
+        let provider = sample::provider("zoom", |provider| {
+            provider.secret = sample::secret(&[("token", "zm\n")])
+        });
+        insta::assert_snapshot!(sample::shown(
+            &sample::request(&TYPE, &provider, &Sample::error()).await
+        ));
     }
 
     #[test]
@@ -95,7 +117,10 @@ mod tests {
             ("https://h/w", "https://h/w?format=full"),
             ("https://h/w?b=2&a=1", "https://h/w?b=2&a=1&format=full"),
             ("https://h/w?format=message", "https://h/w?format=message"),
-            ("https://h/w?a=%20&format=full", "https://h/w?a=%20&format=full"),
+            (
+                "https://h/w?a=%20&format=full",
+                "https://h/w?a=%20&format=full",
+            ),
         ] {
             assert_eq!(with_format(address.parse().unwrap()).as_str(), expected);
         }
@@ -106,7 +131,10 @@ mod tests {
         let mut sample = Sample::info().with_message("m".repeat(45_000));
         sample.metadata.clear();
         let parts = body(&sample.notification())["content"]["body"].clone();
-        assert_eq!(parts, json!([{ "type": "message", "text": format!("{}…", "m".repeat(3_999)) }]));
+        assert_eq!(
+            parts,
+            json!([{ "type": "message", "text": format!("{}…", "m".repeat(3_999)) }])
+        );
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! `zulip`: a bot's message to a topic of a Zulip channel.
 //!
-//! Contract: Zulip's REST API, "Send a message" and "Error handling". A message has 10 000 characters (`max_message_length`). 429
-//! tells the wait in `retry-after` of its body too. A retry after a lost answer can post twice.
+//! Contract: Zulip's REST API, "Send a message" and "Error handling". A message has 10 000
+//! characters (`max_message_length`). 429 tells the wait in `retry-after` of its body too. A retry
+//! after a lost answer can post twice.
 
 use async_trait::async_trait;
 use reqwest::Method;
@@ -9,15 +10,15 @@ use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
 use url::{Url, form_urlencoded};
 
-use crate::notifier::payload::fit::{UTF16, fit};
-use crate::notifier::contract::need::Demand::{Optional, Required};
-use crate::notifier::contract::need::Need;
-use crate::http::invalid::Invalid;
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::classify_with_wait;
+use crate::http::invalid::Invalid;
 use crate::http::{Answer, Http, Request};
 use crate::message::Notification;
+use crate::notifier::contract::need::Demand::{Optional, Required};
+use crate::notifier::contract::need::Need;
+use crate::notifier::payload::fit::{UTF16, fit};
 
 /// The row of the table.
 pub const TYPE: ProviderType = ProviderType {
@@ -25,9 +26,19 @@ pub const TYPE: ProviderType = ProviderType {
     family: Family::Message,
     summary: "Zulip, as a bot",
     needs: &[
-        Need::field("address", Required, "the server", "https://acme.zulipchat.com"),
+        Need::field(
+            "address",
+            Required,
+            "the server",
+            "https://acme.zulipchat.com",
+        ),
         Need::field("channel", Required, "CHANNEL/TOPIC", "deployments/flux"),
-        Need::key("username", Optional, "the bot's e-mail; Zulip refuses messages without", "flux-bot@acme.zulipchat.com"),
+        Need::key(
+            "username",
+            Optional,
+            "the bot's e-mail; Zulip refuses messages without",
+            "flux-bot@acme.zulipchat.com",
+        ),
         Need::key("password", Optional, "the bot's API key", "your-api-key"),
     ],
     limits: "10,000",
@@ -47,8 +58,15 @@ struct Zulip {
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     let mut url = http_url(provider)?;
     url.set_path("/api/v1/messages");
-    let credentials = provider.secret.basic().map(|(username, password)| (username.to_owned(), password.to_owned()));
-    Ok(Notifier::Message(Box::new(Zulip { http, url, credentials })))
+    let credentials = provider
+        .secret
+        .basic()
+        .map(|(username, password)| (username.to_owned(), password.to_owned()));
+    Ok(Notifier::Message(Box::new(Zulip {
+        http,
+        url,
+        credentials,
+    })))
 }
 
 #[async_trait]
@@ -59,10 +77,15 @@ impl SendMessage for Zulip {
             return Err(Failure::permanent(Reason::Misconfigured, detail));
         };
         let form = form_urlencoded::Serializer::new(String::new())
-            .extend_pairs([("type", "stream"), ("to", channel), ("topic", topic), ("content", &content(notification))])
+            .extend_pairs([
+                ("type", "stream"),
+                ("to", channel),
+                ("topic", topic),
+                ("content", &content(notification)),
+            ])
             .finish();
-        let mut request =
-            Request::new(Method::POST, self.url.clone()).body("application/x-www-form-urlencoded", form.into_bytes());
+        let mut request = Request::new(Method::POST, self.url.clone())
+            .body("application/x-www-form-urlencoded", form.into_bytes());
         if let Some((username, password)) = &self.credentials {
             request = request.basic(username, password);
         }
@@ -72,24 +95,52 @@ impl SendMessage for Zulip {
 
 /// Both parts of `CHANNEL/TOPIC`; the topic may have slashes itself.
 fn channel_and_topic(text: &str) -> Option<(&str, &str)> {
-    text.split_once('/').filter(|(channel, topic)| !channel.is_empty() && !topic.is_empty())
+    text.split_once('/')
+        .filter(|(channel, topic)| !channel.is_empty() && !topic.is_empty())
 }
 
-/// Metadata in plain order of keys, as in the comments on change requests; the number of the change request is no news here.
+/// Metadata in plain order of keys, as in the comments on change requests; the number of the change
+/// request is no news here.
 fn content(notification: &Notification<'_>) -> String {
-    let emoji = if notification.is_error() { "⚠️ " } else { "ℹ️ " };
+    let emoji = if notification.is_error() {
+        "⚠️ "
+    } else {
+        "ℹ️ "
+    };
     let heading = match &notification.wording.title {
         Some(title) => format!("## {emoji}{title}\n\n"),
-        None => format!("## Flux Status\n\n{emoji}{}\n\n", notification.object_path()),
+        None => format!(
+            "## Flux Status\n\n{emoji}{}\n\n",
+            notification.object_path()
+        ),
     };
-    let metadata_heading = if notification.is_worded() { "\n" } else { "\n\nMetadata:\n" };
-    let links = if notification.links().is_empty() { String::new() } else { format!("\n{}", notification.markdown_links("\n")) };
+    let metadata_heading = if notification.is_worded() {
+        "\n"
+    } else {
+        "\n\nMetadata:\n"
+    };
+    let links = if notification.links().is_empty() {
+        String::new()
+    } else {
+        format!("\n{}", notification.markdown_links("\n"))
+    };
     let line = |key: &str, value: &str| format!("* `{key}`: {value}\n");
-    let room = LONGEST_CONTENT.saturating_sub((UTF16.size)(&heading) + metadata_heading.len() + (UTF16.size)(&links));
-    let fields = notification.metadata.iter().filter(|(key, _)| *key != "change_request" && !notification.is_worded());
+    let room = LONGEST_CONTENT
+        .saturating_sub((UTF16.size)(&heading) + metadata_heading.len() + (UTF16.size)(&links));
+    let fields = notification
+        .metadata
+        .iter()
+        .filter(|(key, _)| *key != "change_request" && !notification.is_worded());
     let fitted = fit(UTF16, room, notification.text(), fields, line("", "").len());
-    let lines: String = fitted.fields.iter().map(|(key, value)| line(key, value)).collect();
-    format!("{heading}{}{metadata_heading}{lines}{links}", fitted.message)
+    let lines: String = fitted
+        .fields
+        .iter()
+        .map(|(key, value)| line(key, value))
+        .collect();
+    format!(
+        "{heading}{}{metadata_heading}{lines}{links}",
+        fitted.message
+    )
 }
 
 fn judge(answer: &Answer) -> Result<u16, Failure> {
@@ -108,38 +159,59 @@ mod tests {
         sample.metadata.insert("change_request".into(), "7".into());
         let provider = sample::provider("zulip", |provider| {
             provider.address = "https://zulip.example.com/some/path?x=1".into();
-            provider.secret = sample::secret(&[("username", "bot@zulip.example.com"), ("password", "key")]);
+            provider.secret =
+                sample::secret(&[("username", "bot@zulip.example.com"), ("password", "key")]);
         });
         let request = sample::request(&TYPE, &provider, &sample).await;
-        let form: Vec<_> = form_urlencoded::parse(&request.body).map(|(key, value)| format!("{key} = {value}\n")).collect();
+        let form: Vec<_> = form_urlencoded::parse(&request.body)
+            .map(|(key, value)| format!("{key} = {value}\n"))
+            .collect();
         insta::assert_snapshot!(format!("{}\n\n{}", sample::shown(&request), form.concat()));
     }
 
     #[tokio::test]
     async fn a_channel_needs_a_topic() {
-        for (text, parts) in
-            [("a b/c/d", Some(("a b", "c/d"))), ("general", None), ("general/", None), ("/topic", None), ("", None)]
-        {
+        for (text, parts) in [
+            ("a b/c/d", Some(("a b", "c/d"))),
+            ("general", None),
+            ("general/", None),
+            ("/topic", None),
+            ("", None),
+        ] {
             assert_eq!(channel_and_topic(text), parts, "{text}");
         }
-        let Ok(Notifier::Message(notifier)) = build(&sample::provider("zulip", |_| ()), Http::dry_run()) else {
+        let Ok(Notifier::Message(notifier)) =
+            build(&sample::provider("zulip", |_| ()), Http::dry_run())
+        else {
             panic!("the sample is valid")
         };
-        assert_eq!(verdict(notifier.send(&Sample::info().notification()).await), Some((Reason::Misconfigured, false)));
+        assert_eq!(
+            verdict(notifier.send(&Sample::info().notification()).await),
+            Some((Reason::Misconfigured, false))
+        );
     }
 
     #[test]
     fn a_long_message_is_cut_above_the_metadata() {
-        let text = content(&Sample::info().with_message("m".repeat(45_000)).notification());
+        let text = content(
+            &Sample::info()
+                .with_message("m".repeat(45_000))
+                .notification(),
+        );
         assert_eq!((UTF16.size)(&text), LONGEST_CONTENT);
         assert!(text.contains("m…\n\nMetadata:\n* `cluster`: prod-1\n"));
     }
 
     #[test]
     fn the_wait_comes_from_the_body() {
-        let limited =
-            answer(429, r#"{"code":"RATE_LIMIT_HIT","msg":"API usage exceeded rate limit","result":"error","retry-after":28.5}"#);
+        let limited = answer(
+            429,
+            r#"{"code":"RATE_LIMIT_HIT","msg":"API usage exceeded rate limit","result":"error","retry-after":28.5}"#,
+        );
         assert_eq!(sample::wait(judge(&limited)), Some(28.5));
-        assert_eq!(verdict(judge(&answer(401, ""))), Some((Reason::Unauthorized, true)));
+        assert_eq!(
+            verdict(judge(&answer(401, ""))),
+            Some((Reason::Unauthorized, true))
+        );
     }
 }

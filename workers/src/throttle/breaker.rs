@@ -1,4 +1,5 @@
-//! Circuits as a worker uses them: what it knows of them without asking, and what it tells the others.
+//! Circuits as a worker uses them: what it knows of them without asking, and what it tells the
+//! others.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,8 +9,8 @@ use tidings_core::Destination;
 use tidings_core::bus::circuits::{Circuits, Known};
 use tidings_core::bus::{Bus, NotStored};
 use tidings_core::model::circuit::{Seen, Standing, awaiting, observed, probed, probing, standing};
-use tidings_core::runtime::metrics::Metrics;
 use tidings_core::model::retry::RetryPolicy;
+use tidings_core::runtime::metrics::Metrics;
 use tidings_core::wire::Circuit;
 use tidings_core::wire::circuit::State;
 use tokio_util::sync::CancellationToken;
@@ -32,7 +33,8 @@ struct Knowledge {
     waker: Arc<Waker>,
 }
 
-/// Leave to call a destination that nobody else calls. One that is dropped has failed, whatever ended it.
+/// Leave to call a destination that nobody else calls. One that is dropped has failed, whatever
+/// ended it.
 pub struct Probe {
     ledger: Arc<Ledger<CircuitChange>>,
     destination: Arc<Destination>,
@@ -50,8 +52,15 @@ struct CircuitChange {
 #[derive(Clone, Debug)]
 enum What {
     Saw(Seen, RetryPolicy),
-    Probe { holder: String, lasts: Duration },
-    Probed { holder: String, seen: Seen, retry: RetryPolicy },
+    Probe {
+        holder: String,
+        lasts: Duration,
+    },
+    Probed {
+        holder: String,
+        seen: Seen,
+        retry: RetryPolicy,
+    },
     Await(String),
 }
 
@@ -61,22 +70,41 @@ impl Change for CircuitChange {
     type Answer = bool;
 
     fn apply(changes: &[Self], record: &mut Circuit, now: Timestamp) -> Vec<bool> {
-        changes.iter().map(|change| change.apply_one(record, now)).collect()
+        changes
+            .iter()
+            .map(|change| change.apply_one(record, now))
+            .collect()
     }
 }
 
 impl CircuitChange {
     fn apply_one(&self, record: &mut Circuit, now: Timestamp) -> bool {
         let is_new = record.provider.is_empty();
-        let circuit = if is_new { self.destination.closed() } else { record.clone() };
+        let circuit = if is_new {
+            self.destination.closed()
+        } else {
+            record.clone()
+        };
         let changed = match &self.what {
-            What::Saw(seen, retry) => observed(&circuit, std::slice::from_ref(seen), retry, now, rand::random()),
-            What::Probe { holder, lasts } => {
-                (standing(&circuit, now) == Standing::ProbeDue).then(|| probing(&circuit, holder, *lasts, now))
+            What::Saw(seen, retry) => observed(
+                &circuit,
+                std::slice::from_ref(seen),
+                retry,
+                now,
+                rand::random(),
+            ),
+            What::Probe { holder, lasts } => (standing(&circuit, now) == Standing::ProbeDue)
+                .then(|| probing(&circuit, holder, *lasts, now)),
+            What::Probed {
+                holder,
+                seen,
+                retry,
+            } => probed(&circuit, holder, seen, retry, now, rand::random()),
+            What::Await(place) if circuit.state() == State::Open && circuit.probe == *place => {
+                return true;
             }
-            What::Probed { holder, seen, retry } => probed(&circuit, holder, seen, retry, now, rand::random()),
-            What::Await(place) if circuit.state() == State::Open && circuit.probe == *place => return true,
-            What::Await(place) => (circuit.state() == State::Open && circuit.probe.is_empty()).then(|| awaiting(&circuit, place)),
+            What::Await(place) => (circuit.state() == State::Open && circuit.probe.is_empty())
+                .then(|| awaiting(&circuit, place)),
         };
         let is_changed = changed.is_some();
         if let Some(changed) = changed {
@@ -93,37 +121,58 @@ impl Breaker {
     /// The bucket is not there, or the bus can't be asked.
     pub async fn open(bus: &Bus, metrics: Metrics, waker: Arc<Waker>) -> Result<Self, NotStored> {
         let circuits = Circuits::open(bus).await?;
-        let known = Arc::new(Knowledge { bus: bus.clone(), table: Mutex::new(Table::new(metrics)), waker });
+        let known = Arc::new(Knowledge {
+            bus: bus.clone(),
+            table: Mutex::new(Table::new(metrics)),
+            waker,
+        });
         for circuit in circuits.all().await? {
             known.note(circuit);
         }
         let told = known.clone();
         let observe = move |circuit: &Circuit, revision| {
-            told.note(Known { circuit: circuit.clone(), revision: Some(revision) });
+            told.note(Known {
+                circuit: circuit.clone(),
+                revision: Some(revision),
+            });
         };
-        Ok(Self { circuits, ledger: Ledger::open(bus, observe).await?, known })
+        Ok(Self {
+            circuits,
+            ledger: Ledger::open(bus, observe).await?,
+            known,
+        })
     }
 
     /// Follows what other workers and people change, until `stop`.
     pub async fn follow(&self, stop: CancellationToken) {
-        self.circuits.watch(stop, |news| self.known.note(news)).await;
+        self.circuits
+            .watch(stop, |news| self.known.note(news))
+            .await;
     }
 
     /// What is known of a destination now. It asks nobody.
     pub fn standing(&self, destination: &Destination) -> Standing {
-        self.known.table().standing(destination, self.known.bus.clock().now())
+        self.known
+            .table()
+            .standing(destination, self.known.bus.clock().now())
     }
 
     /// The circuit as last known.
     pub fn circuit(&self, destination: &Destination) -> Circuit {
-        self.known.table().circuit(destination).cloned().unwrap_or_else(|| destination.closed())
+        self.known
+            .table()
+            .circuit(destination)
+            .cloned()
+            .unwrap_or_else(|| destination.closed())
     }
 
     /// Notes what a call has shown. What is no news costs nothing.
     pub fn saw(&self, destination: &Arc<Destination>, seen: Seen, retry: &RetryPolicy) {
         let is_news = {
             let mut table = self.known.table();
-            let known = table.circuit(destination).map(|circuit| (circuit.state(), circuit.failures));
+            let known = table
+                .circuit(destination)
+                .map(|circuit| (circuit.state(), circuit.failures));
             let is_failing = table.is_failing(destination);
             let is_news = match (&seen, known) {
                 (Seen::Answered, Some((State::Closed, failures))) => failures > 0 || is_failing,
@@ -164,27 +213,54 @@ impl Breaker {
         lasts: Duration,
         retry: &RetryPolicy,
     ) -> Result<Option<Probe>, NotStored> {
-        // Made before it is known to be ours: it is given back even if this is broken off while the bus is asked.
+        // Made before it is known to be ours: it is given back even if this is broken off while the
+        // bus is asked.
         let (ledger, destination) = (self.ledger.clone(), destination.clone());
-        let probe = Probe { ledger, destination: destination.clone(), holder: holder.clone(), retry: *retry };
-        let is_ours = self.change(&destination, What::Probe { holder, lasts }).await?;
-        Ok(if is_ours { Some(probe) } else { probe.was_never_ours() })
+        let probe = Probe {
+            ledger,
+            destination: destination.clone(),
+            holder: holder.clone(),
+            retry: *retry,
+        };
+        let is_ours = self
+            .change(&destination, What::Probe { holder, lasts })
+            .await?;
+        Ok(if is_ours {
+            Some(probe)
+        } else {
+            probe.was_never_ours()
+        })
     }
 
     /// Makes what is parked at this place the next probe, if there is none; whether it is.
     ///
     /// # Errors
     /// The bus can't be asked.
-    pub async fn wait_to_probe(&self, destination: &Arc<Destination>, place: &str) -> Result<bool, NotStored> {
+    pub async fn wait_to_probe(
+        &self,
+        destination: &Arc<Destination>,
+        place: &str,
+    ) -> Result<bool, NotStored> {
         let probe = self.circuit(destination).probe;
         if !probe.is_empty() && probe != place {
             return Ok(false);
         }
-        self.change(destination, What::Await(place.to_owned())).await
+        self.change(destination, What::Await(place.to_owned()))
+            .await
     }
 
-    fn change(&self, destination: &Arc<Destination>, what: What) -> impl Future<Output = Result<bool, NotStored>> + Send + use<> {
-        self.ledger.change(&destination.key(), CircuitChange { destination: destination.clone(), what })
+    fn change(
+        &self,
+        destination: &Arc<Destination>,
+        what: What,
+    ) -> impl Future<Output = Result<bool, NotStored>> + Send + use<> {
+        self.ledger.change(
+            &destination.key(),
+            CircuitChange {
+                destination: destination.clone(),
+                what,
+            },
+        )
     }
 }
 
@@ -221,8 +297,18 @@ impl Probe {
 
     /// At once, also where nobody waits for the answer.
     fn tell(&mut self, seen: Seen) -> impl Future<Output = Result<bool, NotStored>> + Send + use<> {
-        let what = What::Probed { holder: std::mem::take(&mut self.holder), seen, retry: self.retry };
-        self.ledger.change(&self.destination.key(), CircuitChange { destination: self.destination.clone(), what })
+        let what = What::Probed {
+            holder: std::mem::take(&mut self.holder),
+            seen,
+            retry: self.retry,
+        };
+        self.ledger.change(
+            &self.destination.key(),
+            CircuitChange {
+                destination: self.destination.clone(),
+                what,
+            },
+        )
     }
 }
 

@@ -1,4 +1,5 @@
-//! One attempt's leave to call its service: asked for when it is known that there is something to say.
+//! One attempt's leave to call its service: asked for when it is known that there is something to
+//! say.
 
 use std::time::Duration;
 
@@ -31,10 +32,17 @@ pub enum Refusal {
 impl<'a> Caller<'a> {
     /// For an attempt that has not begun.
     pub fn new(throttle: &'a Throttle, call: Call<'a>) -> Self {
-        Self { throttle, call, pass: None, seen: None, refusal: None }
+        Self {
+            throttle,
+            call,
+            pass: None,
+            seen: None,
+            refusal: None,
+        }
     }
 
-    /// Whether the service may be called now; if not, the refusal says what to do instead. Each writing call asks anew.
+    /// Whether the service may be called now; if not, the refusal says what to do instead. Each
+    /// writing call asks anew.
     pub async fn may_call(&mut self) -> bool {
         self.end_call().await;
         match self.throttle.ask(&self.call).await {
@@ -50,7 +58,8 @@ impl<'a> Caller<'a> {
         self.refusal.is_none()
     }
 
-    /// The attempt is for a state that was planned then: its delivery is not given up before that one's age ends.
+    /// The attempt is for a state that was planned then: its delivery is not given up before that
+    /// one's age ends.
     pub fn is_for(&mut self, planned_at: Option<Timestamp>) {
         self.call.planned_at = later(self.call.planned_at, planned_at);
     }
@@ -73,7 +82,9 @@ impl<'a> Caller<'a> {
 
     async fn end_call(&mut self) {
         if let Some(pass) = self.pass.take() {
-            self.throttle.ended(&self.call, pass, self.seen.take()).await;
+            self.throttle
+                .ended(&self.call, pass, self.seen.take())
+                .await;
         }
     }
 }
@@ -85,14 +96,23 @@ pub fn not_now() -> Failure {
 
 /// What a call has shown of its destination: whoever answers works, whatever the answer is.
 fn seen(failure: Option<&Failure>) -> Option<Seen> {
-    let Some(failure) = failure else { return Some(Seen::Answered) };
+    let Some(failure) = failure else {
+        return Some(Seen::Answered);
+    };
     match (failure.kind, failure.reason) {
-        (FailureKind::Transient { retry_after: Some(wait) }, Reason::RateLimited) => {
-            Some(Seen::AskedToWait(wait.max(Duration::from_millis(1)), failure.detail.clone()))
-        }
-        (FailureKind::Transient { .. }, Reason::RateLimited | Reason::Timeout | Reason::ServerError | Reason::Unreachable) => {
-            Some(Seen::Failed(failure.detail.clone()))
-        }
+        (
+            FailureKind::Transient {
+                retry_after: Some(wait),
+            },
+            Reason::RateLimited,
+        ) => Some(Seen::AskedToWait(
+            wait.max(Duration::from_millis(1)),
+            failure.detail.clone(),
+        )),
+        (
+            FailureKind::Transient { .. },
+            Reason::RateLimited | Reason::Timeout | Reason::ServerError | Reason::Unreachable,
+        ) => Some(Seen::Failed(failure.detail.clone())),
         _ => failure.status.map(|_| Seen::Answered),
     }
 }
@@ -108,14 +128,26 @@ mod tests {
         for (failure, shown) in [
             (None, Some(Seen::Answered)),
             (failed(Reason::Timeout), Some(Seen::Failed("why".into()))),
-            (failed(Reason::RateLimited), Some(Seen::Failed("why".into()))),
+            (
+                failed(Reason::RateLimited),
+                Some(Seen::Failed("why".into())),
+            ),
             (
                 failed(Reason::RateLimited).map(|failure| failure.after(wait)),
                 Some(Seen::AskedToWait(Duration::from_secs(9), "why".into())),
             ),
-            (failed(Reason::ServerError).map(|failure| failure.after(wait)), Some(Seen::Failed("why".into()))),
-            (failed(Reason::Unauthorized).map(|failure| failure.with_status(401)), Some(Seen::Answered)),
-            (Some(Failure::permanent(Reason::Rejected, "why").with_status(400)), Some(Seen::Answered)),
+            (
+                failed(Reason::ServerError).map(|failure| failure.after(wait)),
+                Some(Seen::Failed("why".into())),
+            ),
+            (
+                failed(Reason::Unauthorized).map(|failure| failure.with_status(401)),
+                Some(Seen::Answered),
+            ),
+            (
+                Some(Failure::permanent(Reason::Rejected, "why").with_status(400)),
+                Some(Seen::Answered),
+            ),
             (Some(Failure::permanent(Reason::Misconfigured, "why")), None),
             (failed(Reason::Crashed), None),
         ] {

@@ -23,7 +23,11 @@ pub struct Table {
 impl Table {
     /// Nothing is known yet.
     pub fn new(metrics: Metrics) -> Self {
-        Self { known: Bounded::default(), failing: HashMap::new(), metrics }
+        Self {
+            known: Bounded::default(),
+            failing: HashMap::new(),
+            metrics,
+        }
     }
 
     /// What is known of a destination now.
@@ -32,9 +36,15 @@ impl Table {
             return Standing::Closed;
         }
         let whole = Destination::whole(&destination.namespace, &destination.provider);
-        let standings = [&whole, destination]
-            .map(|destination| self.known.get(destination).map_or(Standing::Closed, |known| standing(&known.circuit, now)));
-        standings.into_iter().find(|standing| *standing != Standing::Closed).unwrap_or(Standing::Closed)
+        let standings = [&whole, destination].map(|destination| {
+            self.known
+                .get(destination)
+                .map_or(Standing::Closed, |known| standing(&known.circuit, now))
+        });
+        standings
+            .into_iter()
+            .find(|standing| *standing != Standing::Closed)
+            .unwrap_or(Standing::Closed)
     }
 
     /// The circuit as last known.
@@ -62,8 +72,9 @@ impl Table {
         }
     }
 
-    /// Takes a circuit in, if it is newer than what is known, or its record is gone; what has changed is logged and counted.
-    /// Whether its destination has been resumed: it is called again, though no probe was answered.
+    /// Takes a circuit in, if it is newer than what is known, or its record is gone; what has
+    /// changed is logged and counted. Whether its destination has been resumed: it is called
+    /// again, though no probe was answered.
     pub fn note(&mut self, news: Known, now: Timestamp) -> bool {
         let destination = Destination::of(&news.circuit);
         let before = self.known.get(&destination);
@@ -71,17 +82,23 @@ impl Table {
         if before.is_some_and(is_old) {
             return false;
         }
-        let (was, is) = (before.map_or(State::Closed, |before| before.circuit.state()), news.circuit.state());
+        let (was, is) = (
+            before.map_or(State::Closed, |before| before.circuit.state()),
+            news.circuit.state(),
+        );
         let is_resumed = was != State::Closed && is_resumed(&news.circuit);
         if was != is {
             log(&news.circuit, was, is);
         }
-        self.metrics.circuit_state.get_or_create(&labels(&destination)).set(match is {
-            State::Closed => 0,
-            State::HalfOpen => 1,
-            State::Open => 2,
-            State::Paused => 3,
-        });
+        self.metrics
+            .circuit_state
+            .get_or_create(&labels(&destination))
+            .set(match is {
+                State::Closed => 0,
+                State::HalfOpen => 1,
+                State::Open => 2,
+                State::Paused => 3,
+            });
         let metrics = &self.metrics;
         self.known.insert(destination, news, |destination, known| {
             let is_of_use = !is_long_well(&known.circuit, now);
@@ -99,13 +116,29 @@ fn log(circuit: &Circuit, was: State, is: State) {
     let (state, channel) = (state_word(is), circuit.channel.as_deref().unwrap_or("*"));
     match is {
         State::Open if was == State::Closed => {
-            tracing::warn!(provider = name, channel, state, reason = circuit.reason, "a destination is not called any more");
+            tracing::warn!(
+                provider = name,
+                channel,
+                state,
+                reason = circuit.reason,
+                "a destination is not called any more"
+            );
         }
         State::Closed | State::Paused => {
-            tracing::info!(provider = name, channel, state, "a destination's circuit has changed")
+            tracing::info!(
+                provider = name,
+                channel,
+                state,
+                "a destination's circuit has changed"
+            )
         }
         State::Open | State::HalfOpen => {
-            tracing::debug!(provider = name, channel, state, "a destination's circuit has changed")
+            tracing::debug!(
+                provider = name,
+                channel,
+                state,
+                "a destination's circuit has changed"
+            )
         }
     }
 }
@@ -114,7 +147,10 @@ fn labels(destination: &Destination) -> CircuitLabels {
     CircuitLabels {
         namespace: destination.namespace.clone(),
         provider: destination.provider.clone(),
-        channel: destination.channel.clone().unwrap_or_else(|| "*".to_owned()),
+        channel: destination
+            .channel
+            .clone()
+            .unwrap_or_else(|| "*".to_owned()),
     }
 }
 
@@ -129,7 +165,13 @@ mod tests {
     }
 
     fn news(destination: &Destination, state: State, revision: u64) -> Known {
-        Known { circuit: Circuit { state: state.into(), ..destination.closed() }, revision: Some(revision) }
+        Known {
+            circuit: Circuit {
+                state: state.into(),
+                ..destination.closed()
+            },
+            revision: Some(revision),
+        }
     }
 
     #[test]
@@ -138,17 +180,33 @@ mod tests {
         table.note(news(&hook("a"), State::Paused, 2), NOW);
         table.note(news(&hook("a"), State::Closed, 1), NOW);
         assert_eq!(table.standing(&hook("a"), NOW), Standing::Paused);
-        assert!(table.note(Known { circuit: hook("a").closed(), revision: None }, NOW));
-        assert_eq!(table.standing(&hook("a"), NOW), Standing::Closed, "its record is gone");
+        assert!(table.note(
+            Known {
+                circuit: hook("a").closed(),
+                revision: None
+            },
+            NOW
+        ));
+        assert_eq!(
+            table.standing(&hook("a"), NOW),
+            Standing::Closed,
+            "its record is gone"
+        );
     }
 
     #[test]
     fn a_destination_is_resumed_when_it_closes_though_no_probe_was_answered() {
         let mut table = Table::new(Metrics::default());
-        assert!(!table.note(news(&hook("a"), State::Closed, 1), NOW), "it was closed");
+        assert!(
+            !table.note(news(&hook("a"), State::Closed, 1), NOW),
+            "it was closed"
+        );
         assert!(!table.note(news(&hook("a"), State::Open, 2), NOW));
         assert!(table.note(news(&hook("a"), State::Closed, 3), NOW));
-        assert!(!table.note(news(&hook("a"), State::Closed, 3), NOW), "that is known");
+        assert!(
+            !table.note(news(&hook("a"), State::Closed, 3), NOW),
+            "that is known"
+        );
         assert!(!table.note(news(&hook("a"), State::HalfOpen, 4), NOW));
         let mut answered = news(&hook("a"), State::Closed, 5);
         answered.circuit.openings = 1;
@@ -158,9 +216,15 @@ mod tests {
     #[test]
     fn a_provider_that_is_paused_is_not_called_on_any_channel() {
         let mut table = Table::new(Metrics::default());
-        table.note(news(&Destination::whole("apps", "hook"), State::Paused, 1), NOW);
+        table.note(
+            news(&Destination::whole("apps", "hook"), State::Paused, 1),
+            NOW,
+        );
         assert_eq!(table.standing(&hook("a"), NOW), Standing::Paused);
-        assert_eq!(table.standing(&Destination::channel("apps", "other", "a"), NOW), Standing::Closed);
+        assert_eq!(
+            table.standing(&Destination::channel("apps", "other", "a"), NOW),
+            Standing::Closed
+        );
     }
 
     #[test]
@@ -169,12 +233,18 @@ mod tests {
         let mut table = Table::new(metrics.clone());
         table.note(news(&hook("sick"), State::Open, 1), NOW);
         for number in 0..10_000 {
-            table.note(news(&hook(&number.to_string()), State::Closed, 2 + number), NOW);
+            table.note(
+                news(&hook(&number.to_string()), State::Closed, 2 + number),
+                NOW,
+            );
         }
         assert!(table.known.len() <= 1000);
         assert_ne!(table.standing(&hook("sick"), NOW), Standing::Closed);
         let is_told = |channel| metrics.circuit_state.get(&labels(&hook(channel))).is_some();
-        assert_eq!([is_told("sick"), is_told("0"), is_told("9999")], [true, false, true]);
+        assert_eq!(
+            [is_told("sick"), is_told("0"), is_told("9999")],
+            [true, false, true]
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Changes of a record that all workers share: those that come together go together, in one compare-and-set.
+//! Changes of a record that all workers share: those that come together go together, in one
+//! compare-and-set.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,11 +7,11 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use jiff::Timestamp;
+use tidings_core::Message;
 use tidings_core::bus::records::Records;
+use tidings_core::bus::streams;
 use tidings_core::bus::{Bus, NotStored};
 use tidings_core::runtime::failpoint;
-use tidings_core::bus::streams;
-use tidings_core::Message;
 use tokio::sync::oneshot;
 
 use crate::bounded_map::Bounded;
@@ -59,7 +60,10 @@ impl<C: Change> Ledger<C> {
     ///
     /// # Errors
     /// It is not there, or the bus can't be asked.
-    pub async fn open(bus: &Bus, observe: impl Fn(&C::Record, u64) + Send + Sync + 'static) -> Result<Arc<Self>, NotStored> {
+    pub async fn open(
+        bus: &Bus,
+        observe: impl Fn(&C::Record, u64) + Send + Sync + 'static,
+    ) -> Result<Arc<Self>, NotStored> {
         let records = Records::open(bus, streams::LIMITS).await?;
         Ok(Arc::new(Self {
             bus: bus.clone(),
@@ -69,26 +73,42 @@ impl<C: Change> Ledger<C> {
         }))
     }
 
-    /// Makes a change together with all that are waiting for the same record. It is made even if nobody waits for the answer.
+    /// Makes a change together with all that are waiting for the same record. It is made even if
+    /// nobody waits for the answer.
     ///
     /// # Errors
     /// The bus can't be asked; whether the change was made is open.
-    pub fn change(self: &Arc<Self>, key: &str, change: C) -> impl Future<Output = Result<C::Answer, NotStored>> + Send + use<C> {
+    pub fn change(
+        self: &Arc<Self>,
+        key: &str,
+        change: C,
+    ) -> impl Future<Output = Result<C::Answer, NotStored>> + Send + use<C> {
         let (reply, answer) = oneshot::channel();
         let begins = self.queues().join(key, (change, reply));
         if begins {
             let (ledger, key) = (self.clone(), key.to_owned());
             tokio::spawn(async move {
-                // A panic costs those whose changes it meets: nobody else would work on what comes after them.
-                while AssertUnwindSafe(ledger.work(&key)).catch_unwind().await.unwrap_or(true) {}
+                // A panic costs those whose changes it meets: nobody else would work on what comes
+                // after them.
+                while AssertUnwindSafe(ledger.work(&key))
+                    .catch_unwind()
+                    .await
+                    .unwrap_or(true)
+                {}
             });
         }
-        async { answer.await.unwrap_or_else(|_| Err(NotStored::Unavailable("the process ends".to_owned()))) }
+        async {
+            answer
+                .await
+                .unwrap_or_else(|_| Err(NotStored::Unavailable("the process ends".to_owned())))
+        }
     }
 
     /// Makes all changes that wait for this record; whether there were any.
     async fn work(&self, key: &str) -> bool {
-        let Some((waiting, known)) = self.queues().take(key) else { return false };
+        let Some((waiting, known)) = self.queues().take(key) else {
+            return false;
+        };
         let (changes, replies): (Vec<C>, Vec<_>) = waiting.into_iter().unzip();
         match self.make(key, &changes, known).await {
             Ok((answers, known)) => {
@@ -109,12 +129,21 @@ impl<C: Change> Ledger<C> {
         true
     }
 
-    async fn make(&self, key: &str, changes: &[C], mut known: Option<Known<C>>) -> Result<(Vec<C::Answer>, Known<C>), NotStored> {
+    async fn make(
+        &self,
+        key: &str,
+        changes: &[C],
+        mut known: Option<Known<C>>,
+    ) -> Result<(Vec<C::Answer>, Known<C>), NotStored> {
         loop {
             let is_fresh = known.is_none();
             let (before, revision) = match known.take() {
                 Some(known) => known,
-                None => self.records.load(key).await.map(|(record, revision)| (record.unwrap_or_default(), revision))?,
+                None => self
+                    .records
+                    .load(key)
+                    .await
+                    .map(|(record, revision)| (record.unwrap_or_default(), revision))?,
             };
             let mut record = before.clone();
             let answers = C::apply(changes, &mut record, self.bus.clock().now());
@@ -148,8 +177,13 @@ impl<C: Change> Queues<C> {
                 !std::mem::replace(&mut queue.is_worked_on, true)
             }
             None => {
-                let queue = Queue { waiting: vec![waiting], known: None, is_worked_on: true };
-                self.0.insert(key.to_owned(), queue, |_, queue| queue.is_worked_on);
+                let queue = Queue {
+                    waiting: vec![waiting],
+                    known: None,
+                    is_worked_on: true,
+                };
+                self.0
+                    .insert(key.to_owned(), queue, |_, queue| queue.is_worked_on);
                 true
             }
         }
@@ -174,8 +208,8 @@ impl<C: Change> Queues<C> {
 
 #[cfg(test)]
 mod tests {
-    use crate::throttle::shared_permits::SeatChange;
     use super::*;
+    use crate::throttle::shared_permits::SeatChange;
 
     fn waiting() -> Waiting<SeatChange> {
         (SeatChange::ComeBack { most: 1 }, oneshot::channel().0)
@@ -184,7 +218,14 @@ mod tests {
     #[test]
     fn the_first_who_joins_works_for_all_until_nothing_waits() {
         let mut queues = Queues::<SeatChange>(Bounded::default());
-        assert_eq!([queues.join("a", waiting()), queues.join("a", waiting()), queues.join("b", waiting())], [true, false, true]);
+        assert_eq!(
+            [
+                queues.join("a", waiting()),
+                queues.join("a", waiting()),
+                queues.join("b", waiting())
+            ],
+            [true, false, true]
+        );
         assert_eq!(queues.take("a").map(|(waiting, _)| waiting.len()), Some(2));
         assert!(!queues.join("a", waiting()), "the first is at work still");
         assert!(queues.take("a").is_some() && queues.take("a").is_none());

@@ -1,4 +1,5 @@
-//! What a service takes: its type's limits, or those that the Provider sets in their place; and whom they are for.
+//! What a service takes: its type's limits, or those that the Provider sets in their place; and
+//! whom they are for.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,10 +33,13 @@ pub enum Scope {
 
 /// GitHub: content that is created, for each user or App,
 /// <https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api>.
-const GITHUB: TypeLimits = TypeLimits { scope: Scope::Account, rates: &[rate(80, 60), rate(500, 3600)] };
+const GITHUB: TypeLimits = TypeLimits {
+    scope: Scope::Account,
+    rates: &[rate(80, 60), rate(500, 3600)],
+};
 
-/// The limits of a type. Where a vendor documents none, or none that is the same for everybody, what its answers ask for is
-/// honoured all the same.
+/// The limits of a type. Where a vendor documents none, or none that is the same for everybody,
+/// what its answers ask for is honoured all the same.
 pub fn of_type(kind: &str) -> TypeLimits {
     let limits = |scope, rates| TypeLimits { scope, rates };
     match kind {
@@ -64,7 +68,10 @@ pub fn of_type(kind: &str) -> TypeLimits {
 
 /// At most so many in so many seconds.
 const fn rate(count: u32, seconds: u64) -> RateLimit {
-    RateLimit { count, per: Duration::from_secs(seconds) }
+    RateLimit {
+        count,
+        per: Duration::from_secs(seconds),
+    }
 }
 
 /// The limits of a Provider: its own, else those of its type.
@@ -75,17 +82,25 @@ pub fn rates(provider: &ResolvedProvider) -> Arc<[RateLimit]> {
     }
 }
 
-/// The key of the record in the bucket `limits` that the slots of a destination come from. A limit that a Provider sets is not
-/// for the others that use its account.
+/// The key of the record in the bucket `limits` that the slots of a destination come from. A limit
+/// that a Provider sets is not for the others that use its account.
 pub fn key(provider: &ResolvedProvider, destination: &Destination) -> String {
     let scope = of_type(provider.kind.name).scope;
     let parts = match scope {
         Scope::Channel => {
-            vec!["channel", &provider.namespace, &provider.name, destination.channel.as_deref().unwrap_or_default()]
+            vec![
+                "channel",
+                &provider.namespace,
+                &provider.name,
+                destination.channel.as_deref().unwrap_or_default(),
+            ]
         }
         Scope::Account if provider.rate_limit.is_none() => {
             let host = repository_host(provider);
-            return format!("slots.{}", id::digest(&["account", &host, account(provider)]));
+            return format!(
+                "slots.{}",
+                id::digest(&["account", &host, account(provider)])
+            );
         }
         Scope::Provider | Scope::Account => vec!["provider", &provider.namespace, &provider.name],
     };
@@ -94,18 +109,25 @@ pub fn key(provider: &ResolvedProvider, destination: &Destination) -> String {
 
 /// When something was planned, in milliseconds since 1970.
 pub fn planned_ms(planned_at: Option<&ProtoTimestamp>) -> i64 {
-    planned_at.and_then(time).map_or(0, Timestamp::as_millisecond)
+    planned_at
+        .and_then(time)
+        .map_or(0, Timestamp::as_millisecond)
 }
 
 /// When what was planned then is given up.
 pub fn end(planned_at: Option<&ProtoTimestamp>, provider: &ResolvedProvider) -> Option<Timestamp> {
-    planned_at.and_then(time)?.checked_add(provider.retry.max_age).ok()
+    planned_at
+        .and_then(time)?
+        .checked_add(provider.retry.max_age)
+        .ok()
 }
 
 /// What the service knows the account by.
 fn account(provider: &ResolvedProvider) -> &str {
     let keys = ["githubAppID", "token", "username"];
-    keys.into_iter().find_map(|key| provider.secret.text(key)).unwrap_or_default()
+    keys.into_iter()
+        .find_map(|key| provider.secret.text(key))
+        .unwrap_or_default()
 }
 
 fn time(time: &ProtoTimestamp) -> Option<Timestamp> {
@@ -125,24 +147,56 @@ mod tests {
     }
 
     fn key_of(provider: &ResolvedProvider, channel: &str) -> String {
-        key(provider, &Destination::channel(&provider.namespace, &provider.name, channel))
+        key(
+            provider,
+            &Destination::channel(&provider.namespace, &provider.name, channel),
+        )
     }
 
     #[test]
     fn providers_with_the_same_credentials_at_a_forge_share_its_limits() {
         let one = github("one", "https://github.com/acme/one", "t1");
-        assert_eq!(key_of(&one, ""), key_of(&github("two", "git@github.com:acme/two.git", "t1"), ""));
-        assert_ne!(key_of(&one, ""), key_of(&github("two", "https://github.com/acme/two", "t2"), ""));
-        assert_ne!(key_of(&one, ""), key_of(&github("two", "https://ghe.acme.example/acme/two", "t1"), ""));
+        assert_eq!(
+            key_of(&one, ""),
+            key_of(&github("two", "git@github.com:acme/two.git", "t1"), "")
+        );
+        assert_ne!(
+            key_of(&one, ""),
+            key_of(&github("two", "https://github.com/acme/two", "t2"), "")
+        );
+        assert_ne!(
+            key_of(&one, ""),
+            key_of(
+                &github("two", "https://ghe.acme.example/acme/two", "t1"),
+                ""
+            )
+        );
         assert!(!key_of(&one, "").contains("t1"));
     }
 
     #[test]
     fn every_limit_is_of_a_type_that_there_is() {
-        let kinds = ["bitbucket", "discord", "github", "githubdispatch", "githubpullrequestcomment", "gitlabmergerequestcomment"];
-        let more = ["googlechat", "lark", "msteams", "pagerduty", "slack", "telegram"];
-        let limited: Vec<&str> =
-            crate::notifier::PROVIDERS.iter().map(|row| row.kind).filter(|kind| !of_type(kind).rates.is_empty()).collect();
+        let kinds = [
+            "bitbucket",
+            "discord",
+            "github",
+            "githubdispatch",
+            "githubpullrequestcomment",
+            "gitlabmergerequestcomment",
+        ];
+        let more = [
+            "googlechat",
+            "lark",
+            "msteams",
+            "pagerduty",
+            "slack",
+            "telegram",
+        ];
+        let limited: Vec<&str> = crate::notifier::PROVIDERS
+            .iter()
+            .map(|row| row.kind)
+            .filter(|kind| !of_type(kind).rates.is_empty())
+            .collect();
         assert_eq!(limited, [kinds.as_slice(), more.as_slice()].concat());
     }
 
@@ -159,7 +213,10 @@ mod tests {
         let mut github = github("one", "https://github.com/acme/one", "t1");
         assert_eq!(rates(&github).len(), 2);
         let shared = key_of(&github, "");
-        let own = RateLimit { count: 10, per: Duration::from_secs(1) };
+        let own = RateLimit {
+            count: 10,
+            per: Duration::from_secs(1),
+        };
         github.rate_limit = Some(own);
         assert_eq!(rates(&github).as_ref(), [own]);
         assert_ne!(key_of(&github, ""), shared);

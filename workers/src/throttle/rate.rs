@@ -1,4 +1,5 @@
-//! Slots: the instants at which deliveries under one limit may go, given out to all workers from one record.
+//! Slots: the instants at which deliveries under one limit may go, given out to all workers from
+//! one record.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,8 @@ const LONGEST_ASKED_MS: i64 = 24 * 3_600_000;
 /// What is asked of a limit.
 #[derive(Clone, Debug)]
 pub enum SlotChange {
-    /// A slot for a delivery. Those that ask together get theirs in the order of their planning, the oldest first.
+    /// A slot for a delivery. Those that ask together get theirs in the order of their planning,
+    /// the oldest first.
     Reserve {
         /// When it was planned, in milliseconds since 1970.
         planned_ms: i64,
@@ -61,36 +63,55 @@ fn answered(record: &mut Slots, now_ms: i64) {
     }
 }
 
-/// The next free slot. In any stretch of time as long as a limit's there are at most as many slots as it allows; those that lie
-/// in the future are spread over it.
+/// The next free slot. In any stretch of time as long as a limit's there are at most as many slots
+/// as it allows; those that lie in the future are spread over it.
 fn reserve(record: &mut Slots, rates: &[RateLimit], now_ms: i64) -> i64 {
     let rates: Vec<(usize, i64)> = rates.iter().map(divided).collect();
-    let written = rates.iter().map(|(count, per_ms)| format!("{count}/{per_ms}ms")).collect::<Vec<_>>().join(",");
+    let written = rates
+        .iter()
+        .map(|(count, per_ms)| format!("{count}/{per_ms}ms"))
+        .collect::<Vec<_>>()
+        .join(",");
     if record.limits != written {
         // What was given out under other limits does not make anybody wait under these.
         record.taken_ms.retain(|slot| *slot <= now_ms);
         record.limits = written;
     }
-    record.not_before_ms = record.not_before_ms.min(now_ms.saturating_add(LONGEST_ASKED_MS));
+    record.not_before_ms = record
+        .not_before_ms
+        .min(now_ms.saturating_add(LONGEST_ASKED_MS));
     let taken = &mut record.taken_ms;
-    let mut slot = now_ms.max(record.not_before_ms).max(taken.last().copied().unwrap_or(i64::MIN));
+    let mut slot = now_ms
+        .max(record.not_before_ms)
+        .max(taken.last().copied().unwrap_or(i64::MIN));
     for (count, per_ms) in &rates {
-        let earliest = taken.len().checked_sub(*count).map(|nth| taken[nth].saturating_add(*per_ms));
+        let earliest = taken
+            .len()
+            .checked_sub(*count)
+            .map(|nth| taken[nth].saturating_add(*per_ms));
         slot = slot.max(earliest.unwrap_or(slot));
     }
     if slot > now_ms
         && let Some(last) = taken.last()
     {
-        let apart = rates.iter().map(|(count, per_ms)| per_ms / i64::try_from(*count).unwrap_or(i64::MAX)).min();
+        let apart = rates
+            .iter()
+            .map(|(count, per_ms)| per_ms / i64::try_from(*count).unwrap_or(i64::MAX))
+            .min();
         slot = slot.max(last.saturating_add(apart.unwrap_or_default()));
     }
     taken.push(slot);
-    let kept = rates.iter().map(|(count, _)| *count).max().unwrap_or_default();
+    let kept = rates
+        .iter()
+        .map(|(count, _)| *count)
+        .max()
+        .unwrap_or_default();
     taken.drain(..taken.len().saturating_sub(kept));
     slot
 }
 
-/// For how long after its slot a delivery may still go: what one burst of the strictest limit takes.
+/// For how long after its slot a delivery may still go: what one burst of the strictest limit
+/// takes.
 pub fn grace(rates: &[RateLimit]) -> Duration {
     rates.iter().map(|rate| rate.per).min().unwrap_or_default()
 }
@@ -98,7 +119,12 @@ pub fn grace(rates: &[RateLimit]) -> Duration {
 fn divided(rate: &RateLimit) -> (usize, i64) {
     let parts = rate.count.div_ceil(MOST_KEPT).max(1);
     let per_ms = i64::try_from(rate.per.as_millis()).unwrap_or(i64::MAX) / i64::from(parts);
-    (usize::try_from(rate.count / parts).unwrap_or(usize::MAX).max(1), per_ms.max(1))
+    (
+        usize::try_from(rate.count / parts)
+            .unwrap_or(usize::MAX)
+            .max(1),
+        per_ms.max(1),
+    )
 }
 
 #[cfg(test)]
@@ -108,7 +134,10 @@ mod tests {
     use super::*;
 
     fn rate(count: u32, seconds: u64) -> RateLimit {
-        RateLimit { count, per: Duration::from_secs(seconds) }
+        RateLimit {
+            count,
+            per: Duration::from_secs(seconds),
+        }
     }
 
     fn slots(record: &mut Slots, rates: &[RateLimit], count: usize, now_ms: i64) -> Vec<i64> {
@@ -118,14 +147,24 @@ mod tests {
     #[test]
     fn a_burst_goes_at_once_and_the_rest_is_spread() {
         let mut record = Slots::default();
-        assert_eq!(slots(&mut record, &[rate(4, 1)], 10, 1000), [1000, 1000, 1000, 1000, 2000, 2250, 2500, 2750, 3000, 3250]);
+        assert_eq!(
+            slots(&mut record, &[rate(4, 1)], 10, 1000),
+            [1000, 1000, 1000, 1000, 2000, 2250, 2500, 2750, 3000, 3250]
+        );
         assert_eq!(record.taken_ms.len(), 4);
-        assert_eq!(reserve(&mut record, &[rate(4, 1)], 9000), 9000, "after a pause there is a burst again");
+        assert_eq!(
+            reserve(&mut record, &[rate(4, 1)], 9000),
+            9000,
+            "after a pause there is a burst again"
+        );
     }
 
     #[test]
     fn one_a_second_is_one_a_second() {
-        assert_eq!(slots(&mut Slots::default(), &[rate(1, 1)], 3, 500), [500, 1500, 2500]);
+        assert_eq!(
+            slots(&mut Slots::default(), &[rate(1, 1)], 3, 500),
+            [500, 1500, 2500]
+        );
     }
 
     #[test]
@@ -136,24 +175,40 @@ mod tests {
 
     #[test]
     fn the_oldest_gets_the_first_slot_of_a_batch() {
-        let ask = |planned_ms| SlotChange::Reserve { planned_ms, rates: Arc::new([rate(1, 1)]) };
+        let ask = |planned_ms| SlotChange::Reserve {
+            planned_ms,
+            rates: Arc::new([rate(1, 1)]),
+        };
         let mut record = Slots::default();
         let now = Timestamp::from_millisecond(10_000).unwrap();
-        assert_eq!(SlotChange::apply(&[ask(7), ask(5), ask(6)], &mut record, now), [12_000, 10_000, 11_000]);
+        assert_eq!(
+            SlotChange::apply(&[ask(7), ask(5), ask(6)], &mut record, now),
+            [12_000, 10_000, 11_000]
+        );
     }
 
     #[test]
     fn a_service_that_asks_to_wait_moves_the_slots_to_come() {
         let mut record = Slots::default();
         let now = Timestamp::from_millisecond(1000).unwrap();
-        SlotChange::apply(&[SlotChange::NotBefore(60_000), SlotChange::NotBefore(30_000)], &mut record, now);
+        SlotChange::apply(
+            &[SlotChange::NotBefore(60_000), SlotChange::NotBefore(30_000)],
+            &mut record,
+            now,
+        );
         assert_eq!(slots(&mut record, &[rate(1, 1)], 2, 1000), [60_000, 61_000]);
     }
 
     #[test]
     fn a_service_that_asks_for_years_holds_up_nobody_for_more_than_a_day() {
-        let mut record = Slots { not_before_ms: i64::MAX, ..Slots::default() };
-        assert_eq!(reserve(&mut record, &[rate(1, 1)], 1000), 1000 + LONGEST_ASKED_MS);
+        let mut record = Slots {
+            not_before_ms: i64::MAX,
+            ..Slots::default()
+        };
+        assert_eq!(
+            reserve(&mut record, &[rate(1, 1)], 1000),
+            1000 + LONGEST_ASKED_MS
+        );
     }
 
     #[test]
@@ -163,9 +218,16 @@ mod tests {
         SlotChange::apply(&[SlotChange::NotBefore(60_000)], &mut record, now);
         assert_eq!(slots(&mut record, &[rate(1, 1)], 2, 1000), [60_000, 61_000]);
         SlotChange::apply(&[SlotChange::Answered], &mut record, now);
-        assert_eq!(slots(&mut record, &[rate(1, 1)], 3, 1000), [1000, 2000, 3000]);
+        assert_eq!(
+            slots(&mut record, &[rate(1, 1)], 3, 1000),
+            [1000, 2000, 3000]
+        );
         SlotChange::apply(&[SlotChange::Answered], &mut record, now);
-        assert_eq!(reserve(&mut record, &[rate(1, 1)], 1000), 4000, "what the limit itself gave out stays");
+        assert_eq!(
+            reserve(&mut record, &[rate(1, 1)], 1000),
+            4000,
+            "what the limit itself gave out stays"
+        );
     }
 
     #[test]

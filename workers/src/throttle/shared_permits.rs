@@ -1,5 +1,5 @@
-//! Seats: how many workers together call a destination whose `maxInFlight` is set. A seat is leased, so that one whose holder
-//! is gone is free again by itself.
+//! Seats: how many workers together call a destination whose `maxInFlight` is set. A seat is
+//! leased, so that one whose holder is gone is free again by itself.
 
 use std::time::Duration;
 
@@ -68,38 +68,74 @@ impl Change for SeatChange {
         for change in changes.iter().filter(leaving) {
             change.apply_one(record, now_ms);
         }
-        changes.iter().map(|change| if leaving(&change) { SeatAnswer::Done } else { change.apply_one(record, now_ms) }).collect()
+        changes
+            .iter()
+            .map(|change| {
+                if leaving(&change) {
+                    SeatAnswer::Done
+                } else {
+                    change.apply_one(record, now_ms)
+                }
+            })
+            .collect()
     }
 }
 
 impl SeatChange {
     fn apply_one(&self, record: &mut Seats, now_ms: i64) -> SeatAnswer {
         match self {
-            Self::Take { most, .. } if record.taken.len() >= usize::try_from(*most).unwrap_or(usize::MAX) => SeatAnswer::Full,
-            Self::Take { holder, most, lasts_ms, is_first } => {
+            Self::Take { most, .. }
+                if record.taken.len() >= usize::try_from(*most).unwrap_or(usize::MAX) =>
+            {
+                SeatAnswer::Full
+            }
+            Self::Take {
+                holder,
+                most,
+                lasts_ms,
+                is_first,
+            } => {
                 // No crowd any more: who is to come back need not do so behind those who did.
-                if *is_first && record.taken.len() * 2 <= usize::try_from(*most).unwrap_or(usize::MAX) {
+                if *is_first
+                    && record.taken.len() * 2 <= usize::try_from(*most).unwrap_or(usize::MAX)
+                {
                     record.next_ms = 0;
                 }
                 let until_ms = now_ms.saturating_add(*lasts_ms);
-                record.taken.push(Seat { holder: holder.clone(), until_ms, since_ms: now_ms });
+                record.taken.push(Seat {
+                    holder: holder.clone(),
+                    until_ms,
+                    since_ms: now_ms,
+                });
                 SeatAnswer::Done
             }
             Self::Leave { holder, took_ms } => {
                 record.taken.retain(|seat| seat.holder != *holder);
                 let is_first = record.average_ms == 0.0;
-                record.average_ms =
-                    if is_first { *took_ms } else { record.average_ms + LAST_WEIGHS * (took_ms - record.average_ms) };
+                record.average_ms = if is_first {
+                    *took_ms
+                } else {
+                    record.average_ms + LAST_WEIGHS * (took_ms - record.average_ms)
+                };
                 SeatAnswer::Done
             }
             Self::ComeBack { most } => {
                 // A call that takes longer than all before it will take as long again.
-                let longest = record.taken.iter().map(|seat| now_ms - seat.since_ms).max().unwrap_or_default();
-                let each = record.average_ms.max(2.0 * Duration::from_millis(longest.unsigned_abs()).as_secs_f64() * 1e3);
+                let longest = record
+                    .taken
+                    .iter()
+                    .map(|seat| now_ms - seat.since_ms)
+                    .max()
+                    .unwrap_or_default();
+                let each = record
+                    .average_ms
+                    .max(2.0 * Duration::from_millis(longest.unsigned_abs()).as_secs_f64() * 1e3);
                 let apart = each / f64::from(*most);
                 let soonest = now_ms.saturating_add(whole(SOONEST_MS.max(apart)));
                 let latest = now_ms.saturating_add(LATEST_MS);
-                record.next_ms = soonest.max(record.next_ms.saturating_add(whole(apart))).min(latest);
+                record.next_ms = soonest
+                    .max(record.next_ms.saturating_add(whole(apart)))
+                    .min(latest);
                 SeatAnswer::At(if record.next_ms < latest {
                     record.next_ms
                 } else {
@@ -110,7 +146,10 @@ impl SeatChange {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "milliseconds; what is out of bounds becomes the bound")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "milliseconds; what is out of bounds becomes the bound"
+)]
 fn whole(milliseconds: f64) -> i64 {
     milliseconds.ceil() as i64
 }
@@ -124,37 +163,75 @@ mod tests {
     }
 
     fn take(holder: &str, most: u32) -> SeatChange {
-        SeatChange::Take { holder: holder.into(), most, lasts_ms: 20_000, is_first: true }
+        SeatChange::Take {
+            holder: holder.into(),
+            most,
+            lasts_ms: 20_000,
+            is_first: true,
+        }
     }
 
     fn leave(holder: &str, took_ms: f64) -> SeatChange {
-        SeatChange::Leave { holder: holder.into(), took_ms }
+        SeatChange::Leave {
+            holder: holder.into(),
+            took_ms,
+        }
     }
 
     #[test]
     fn there_are_as_many_seats_as_the_provider_says() {
         let mut record = Seats::default();
-        let answers = SeatChange::apply(&[take("a", 2), take("b", 2), take("c", 2)], &mut record, at(0));
-        assert_eq!(answers, [SeatAnswer::Done, SeatAnswer::Done, SeatAnswer::Full]);
-        assert_eq!(SeatChange::apply(&[take("c", 2), leave("a", 5.0)], &mut record, at(1)), [SeatAnswer::Done; 2]);
+        let answers = SeatChange::apply(
+            &[take("a", 2), take("b", 2), take("c", 2)],
+            &mut record,
+            at(0),
+        );
+        assert_eq!(
+            answers,
+            [SeatAnswer::Done, SeatAnswer::Done, SeatAnswer::Full]
+        );
+        assert_eq!(
+            SeatChange::apply(&[take("c", 2), leave("a", 5.0)], &mut record, at(1)),
+            [SeatAnswer::Done; 2]
+        );
     }
 
     #[test]
     fn a_seat_whose_holder_is_gone_is_free_after_its_lease() {
         let mut record = Seats::default();
         SeatChange::apply(&[take("gone", 1)], &mut record, at(0));
-        assert_eq!(SeatChange::apply(&[take("b", 1)], &mut record, at(19_999)), [SeatAnswer::Full]);
-        assert_eq!(SeatChange::apply(&[take("b", 1)], &mut record, at(20_000)), [SeatAnswer::Done]);
+        assert_eq!(
+            SeatChange::apply(&[take("b", 1)], &mut record, at(19_999)),
+            [SeatAnswer::Full]
+        );
+        assert_eq!(
+            SeatChange::apply(&[take("b", 1)], &mut record, at(20_000)),
+            [SeatAnswer::Done]
+        );
         SeatChange::apply(&[leave("gone", 21_000.0)], &mut record, at(21_000));
-        assert_eq!(record.taken.len(), 1, "who comes back late leaves nobody else's seat");
+        assert_eq!(
+            record.taken.len(),
+            1,
+            "who comes back late leaves nobody else's seat"
+        );
     }
 
     #[test]
     fn who_finds_no_seat_comes_back_one_after_the_other() {
-        let mut record = Seats { average_ms: 1000.0, ..Seats::default() };
+        let mut record = Seats {
+            average_ms: 1000.0,
+            ..Seats::default()
+        };
         let back = SeatChange::ComeBack { most: 2 };
         let answers = SeatChange::apply(&[back.clone(), back.clone(), back], &mut record, at(0));
-        assert_eq!(answers, [SeatAnswer::At(500), SeatAnswer::At(1000), SeatAnswer::At(1500)]);
+        assert_eq!(
+            answers,
+            [
+                SeatAnswer::At(500),
+                SeatAnswer::At(1000),
+                SeatAnswer::At(1500)
+            ]
+        );
     }
 
     #[test]
@@ -162,25 +239,43 @@ mod tests {
         let mut record = Seats::default();
         SeatChange::apply(&[take("hangs", 1)], &mut record, at(0));
         let back = || SeatChange::ComeBack { most: 1 };
-        assert_eq!(SeatChange::apply(&[back(), back()], &mut record, at(1000)), [SeatAnswer::At(3000), SeatAnswer::At(5000)]);
+        assert_eq!(
+            SeatChange::apply(&[back(), back()], &mut record, at(1000)),
+            [SeatAnswer::At(3000), SeatAnswer::At(5000)]
+        );
     }
 
     #[test]
     fn nobody_comes_back_later_than_in_five_minutes() {
-        let mut record = Seats { average_ms: 60_000.0, ..Seats::default() };
+        let mut record = Seats {
+            average_ms: 60_000.0,
+            ..Seats::default()
+        };
         let back = vec![SeatChange::ComeBack { most: 1 }; 1000];
-        for answer in SeatChange::apply(&back, &mut record, at(0)).into_iter().skip(5) {
-            assert!(matches!(answer, SeatAnswer::At(150_001..=300_000)), "{answer:?}");
+        for answer in SeatChange::apply(&back, &mut record, at(0))
+            .into_iter()
+            .skip(5)
+        {
+            assert!(
+                matches!(answer, SeatAnswer::At(150_001..=300_000)),
+                "{answer:?}"
+            );
         }
     }
 
     #[test]
     fn where_seats_are_free_again_the_crowd_is_forgotten() {
-        let mut record = Seats { average_ms: 1000.0, ..Seats::default() };
+        let mut record = Seats {
+            average_ms: 1000.0,
+            ..Seats::default()
+        };
         let back = || SeatChange::ComeBack { most: 1 };
         SeatChange::apply(&vec![back(); 100], &mut record, at(0));
         SeatChange::apply(&[take("a", 1)], &mut record, at(0));
-        assert_eq!(SeatChange::apply(&[back()], &mut record, at(0)), [SeatAnswer::At(1000)]);
+        assert_eq!(
+            SeatChange::apply(&[back()], &mut record, at(0)),
+            [SeatAnswer::At(1000)]
+        );
     }
 
     #[test]

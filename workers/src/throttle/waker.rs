@@ -1,7 +1,7 @@
 //! Waking what a destination held up, once it is called again.
 //!
-//! Who wakes does so as soon as it knows, and once more a little later: a worker that has not heard of it yet goes on parking
-//! until it has.
+//! Who wakes does so as soon as it knows, and once more a little later: a worker that has not heard
+//! of it yet goes on parking until it has.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,10 +25,14 @@ pub struct Waker {
 impl Waker {
     /// Nothing is due.
     pub fn new(bus: &Bus) -> Arc<Self> {
-        Arc::new(Self { bus: bus.clone(), due: Mutex::default() })
+        Arc::new(Self {
+            bus: bus.clone(),
+            due: Mutex::default(),
+        })
     }
 
-    /// Wakes what waits for a destination that this worker has found to be well. What this misses comes by itself.
+    /// Wakes what waits for a destination that this worker has found to be well. What this misses
+    /// comes by itself.
     pub fn wake(self: &Arc<Self>, destination: Arc<Destination>, channel: String) {
         let waker = self.clone();
         tokio::spawn(async move {
@@ -41,8 +45,8 @@ impl Waker {
         });
     }
 
-    /// Wakes, a little later, what waits for a Provider that others have resumed: what this worker was parking meanwhile, they
-    /// may have missed.
+    /// Wakes, a little later, what waits for a Provider that others have resumed: what this worker
+    /// was parking meanwhile, they may have missed.
     pub fn wake_later(self: &Arc<Self>, destination: &Destination) {
         let provider = Destination::whole(&destination.namespace, &destination.provider);
         if !self.due().insert(provider.clone()) {
@@ -57,7 +61,12 @@ impl Waker {
     }
 
     /// Up to which sequence it has looked.
-    async fn wake_after(&self, destination: &Destination, channel: &str, after: u64) -> Result<u64, NotStored> {
+    async fn wake_after(
+        &self,
+        destination: &Destination,
+        channel: &str,
+        after: u64,
+    ) -> Result<u64, NotStored> {
         let woken = self.bus.wake(destination, channel, after).await?;
         tracing::info!(provider = %destination.tokens(), woken = woken.count, "a destination is called again");
         Ok(woken.up_to)

@@ -11,15 +11,21 @@ use tidings_core::{Attempt, Delivery, Failure, Outcome, Reason};
 
 use super::Worker;
 use super::process::Fate;
-use crate::worker::report::reference;
-use crate::worker::decide::{Settlement, Tried, letter, settle};
 use crate::throttle::Parking;
+use crate::worker::decide::{Settlement, Tried, letter, settle};
+use crate::worker::report::reference;
 
 /// Pauses between tries to reach the bus with what must be stored.
 const BUS_PAUSE: Duration = Duration::from_millis(500);
 
 impl Worker {
-    pub(super) async fn settle(&self, mut delivery: Delivery, fate: Fate, retry: &RetryPolicy, pulled: &Pulled) {
+    pub(super) async fn settle(
+        &self,
+        mut delivery: Delivery,
+        fate: Fate,
+        retry: &RetryPolicy,
+        pulled: &Pulled,
+    ) {
         let kind = reference(&delivery).r#type.clone();
         match fate {
             Fate::Known => {
@@ -33,22 +39,47 @@ impl Worker {
             Fate::Move(present) => {
                 delivery.provider.get_or_insert_default().r#type = present.to_owned();
                 failpoint::reach("worker:moving");
-                Box::pin(until_stored(|| self.bus.requeue(&delivery, pulled.sequence))).await;
+                Box::pin(until_stored(|| {
+                    self.bus.requeue(&delivery, pulled.sequence)
+                }))
+                .await;
                 failpoint::reach("worker:moved");
                 self.acknowledge(pulled).await;
                 self.reporter.count(&kind, "moved");
             }
-            Fate::Wait { place, parking: Parking { until, may_be_woken, slot_ms, why }, planned_at } => {
+            Fate::Wait {
+                place,
+                parking:
+                    Parking {
+                        until,
+                        may_be_woken,
+                        slot_ms,
+                        why,
+                    },
+                planned_at,
+            } => {
                 (delivery.slot_ms, delivery.planned_at) = (slot_ms, planned_at);
-                let park = || self.bus.park_until(&delivery, &place, pulled.sequence, until, may_be_woken);
+                let park = || {
+                    self.bus
+                        .park_until(&delivery, &place, pulled.sequence, until, may_be_woken)
+                };
                 failpoint::reach("worker:parking");
                 Box::pin(until_stored(park)).await;
                 failpoint::reach("worker:parked");
                 self.acknowledge(pulled).await;
                 self.reporter.count(&kind, why);
             }
-            Fate::GiveUp(why) => Box::pin(self.bury_at_once(delivery, Reason::Exhausted, &why, pulled)).await,
-            Fate::Tried { place, tried, other } => self.settle_tried(delivery, &place, &tried, retry, other, pulled).await,
+            Fate::GiveUp(why) => {
+                Box::pin(self.bury_at_once(delivery, Reason::Exhausted, &why, pulled)).await
+            }
+            Fate::Tried {
+                place,
+                tried,
+                other,
+            } => {
+                self.settle_tried(delivery, &place, &tried, retry, other, pulled)
+                    .await
+            }
         }
     }
 
@@ -61,12 +92,16 @@ impl Worker {
         other: Option<String>,
         pulled: &Pulled,
     ) {
-        let (settlement, attempt) = settle(&delivery, tried, retry, Timestamp::now(), rand::random());
+        let (settlement, attempt) =
+            settle(&delivery, tried, retry, Timestamp::now(), rand::random());
         match &settlement {
             Settlement::Done => {}
             Settlement::Park(parked, wait) => {
                 failpoint::reach("worker:parking");
-                Box::pin(until_stored(|| self.bus.park(parked, place, pulled.sequence, *wait))).await;
+                Box::pin(until_stored(|| {
+                    self.bus.park(parked, place, pulled.sequence, *wait)
+                }))
+                .await;
                 failpoint::reach("worker:parked");
             }
             Settlement::Bury(letter) => {
@@ -79,13 +114,25 @@ impl Worker {
         self.reporter.report(&delivery, tried, attempt, other).await;
     }
 
-    pub(super) async fn bury_at_once(&self, delivery: Delivery, reason: Reason, detail: &str, pulled: &Pulled) {
+    pub(super) async fn bury_at_once(
+        &self,
+        delivery: Delivery,
+        reason: Reason,
+        detail: &str,
+        pulled: &Pulled,
+    ) {
         let letter = letter(delivery.clone(), reason, detail, Timestamp::now());
         until_stored(|| self.bus.bury(&letter)).await;
         self.acknowledge(pulled).await;
         let result = Err(Failure::permanent(reason, detail));
         let (started, took) = (Timestamp::now(), Duration::ZERO);
-        let tried = Tried { started, took, result, newest: None, template_error: String::new() };
+        let tried = Tried {
+            started,
+            took,
+            result,
+            newest: None,
+            template_error: String::new(),
+        };
         let attempt = Attempt {
             number: delivery.attempt + 1,
             outcome: Outcome::Dead.as_str().to_owned(),
@@ -104,16 +151,22 @@ impl Worker {
                 Err(error) => tracing::debug!(%error, "an acknowledgement was not confirmed"),
             }
         }
-        tracing::warn!(sequence = pulled.sequence, "an acknowledgement was not confirmed: the delivery may come again");
+        tracing::warn!(
+            sequence = pulled.sequence,
+            "an acknowledgement was not confirmed: the delivery may come again"
+        );
     }
 }
 
-/// Tries until it is stored: nothing is acknowledged before. Ends early only with its message being handed back.
+/// Tries until it is stored: nothing is acknowledged before. Ends early only with its message being
+/// handed back.
 async fn until_stored<T, F: Future<Output = Result<T, NotStored>>>(store: impl Fn() -> F) -> T {
     loop {
         match store().await {
             Ok(stored) => return stored,
-            Err(error) => tracing::warn!(%error, "what became of a delivery can't be stored yet, trying again"),
+            Err(error) => {
+                tracing::warn!(%error, "what became of a delivery can't be stored yet, trying again")
+            }
         }
         tokio::time::sleep(BUS_PAUSE.mul_f64(0.5 + rand::random::<f64>())).await;
     }

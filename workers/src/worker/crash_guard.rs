@@ -1,9 +1,11 @@
-//! Which delivery ends the process that attempts it: how that is found out without holding up the others.
+//! Which delivery ends the process that attempts it: how that is found out without holding up the
+//! others.
 //!
-//! When a process dies, all deliveries that it held come again, and one of them may be the cause. Each of these suspects is
-//! attempted alone in its process at first, and its beginning is noted in the bucket `suspects`; who dies then is known. What
-//! ends a process does so early, while it is read and written: an attempt counts as young for a moment only, so that a
-//! service which hangs holds up nobody.
+//! When a process dies, all deliveries that it held come again, and one of them may be the cause.
+//! Each of these suspects is attempted alone in its process at first, and its beginning is noted in
+//! the bucket `suspects`; who dies then is known. What ends a process does so early, while it is
+//! read and written: an attempt counts as young for a moment only, so that a service which hangs
+//! holds up nobody.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -41,7 +43,10 @@ pub enum Examined<T> {
 impl Examiner {
     /// Nobody is examined yet.
     pub fn new(suspects: Suspects) -> Self {
-        Self { suspects, young: RwLock::new(()) }
+        Self {
+            suspects,
+            young: RwLock::new(()),
+        }
     }
 
     /// Does the work of a delivery that came for the first time.
@@ -60,8 +65,14 @@ impl Examiner {
     /// Does the work of a delivery that has come `times` times, alone while it is young.
     ///
     /// # Guarantees
-    /// Only a delivery whose own attempts ended five processes is guilty, whatever was held beside it.
-    pub async fn alone<T>(&self, delivery_id: &str, times: i64, work: impl Future<Output = T>) -> Examined<T> {
+    /// Only a delivery whose own attempts ended five processes is guilty, whatever was held beside
+    /// it.
+    pub async fn alone<T>(
+        &self,
+        delivery_id: &str,
+        times: i64,
+        work: impl Future<Output = T>,
+    ) -> Examined<T> {
         let mut work = pin!(work);
         let young = self.young.write().await;
         failpoint::reach("worker:suspecting");
@@ -92,7 +103,9 @@ impl Examiner {
     async fn clear(&self, delivery_id: &str) {
         match self.suspects.clear(delivery_id).await {
             Ok(()) => failpoint::reach("worker:cleared"),
-            Err(error) => tracing::debug!(%error, delivery.id = delivery_id, "a delivery stays under suspicion"),
+            Err(error) => {
+                tracing::debug!(%error, delivery.id = delivery_id, "a delivery stays under suspicion")
+            }
         }
     }
 }

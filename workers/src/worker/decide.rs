@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tidings_core::model::retry::{Decision, RetryPolicy, Standing};
-use tidings_core::{Attempt, DeadLetter, Delivery, Failure, Outcome, Reason, Timestamp as ProtoTimestamp};
+use tidings_core::{
+    Attempt, DeadLetter, Delivery, Failure, Outcome, Reason, Timestamp as ProtoTimestamp,
+};
 
 use crate::attempt::Ended;
 
@@ -30,26 +32,52 @@ pub struct Tried {
     pub took: Duration,
     /// How it ended.
     pub result: Result<Ended, Failure>,
-    /// When the newest state was planned that the attempt was for, where that is another delivery's.
+    /// When the newest state was planned that the attempt was for, where that is another
+    /// delivery's.
     pub newest: Option<ProtoTimestamp>,
     /// What is wrong with the template; empty where nothing is.
     pub template_error: String,
 }
 
 /// Decides, and tells the attempt as it goes into the history. `random` is in 0..1.
-pub fn settle(delivery: &Delivery, tried: &Tried, policy: &RetryPolicy, now: Timestamp, random: f64) -> (Settlement, Attempt) {
+pub fn settle(
+    delivery: &Delivery,
+    tried: &Tried,
+    policy: &RetryPolicy,
+    now: Timestamp,
+    random: f64,
+) -> (Settlement, Attempt) {
     let number = delivery.attempt + 1;
     let failure = match &tried.result {
-        Ok(ended) => return (Settlement::Done, record(number, tried, ended.outcome, "", &ended.detail, ended.status)),
+        Ok(ended) => {
+            return (
+                Settlement::Done,
+                record(
+                    number,
+                    tried,
+                    ended.outcome,
+                    "",
+                    &ended.detail,
+                    ended.status,
+                ),
+            );
+        }
         Err(failure) => failure,
     };
-    let mut delivery = Delivery { attempt: number, slot_ms: 0, ..delivery.clone() };
+    let mut delivery = Delivery {
+        attempt: number,
+        slot_ms: 0,
+        ..delivery.clone()
+    };
     if failure.reason == Reason::Unauthorized {
-        delivery.unauthorized_since = delivery.unauthorized_since.or_else(|| Some(proto(tried.started)));
+        delivery.unauthorized_since = delivery
+            .unauthorized_since
+            .or_else(|| Some(proto(tried.started)));
     } else {
         delivery.unauthorized_since = None;
     }
-    // Deliveries of a key coalesce into one, which must not give up while a newer state still has time.
+    // Deliveries of a key coalesce into one, which must not give up while a newer state still has
+    // time.
     delivery.planned_at = later(delivery.planned_at, tried.newest);
     let standing = Standing {
         attempt: number,
@@ -57,12 +85,25 @@ pub fn settle(delivery: &Delivery, tried: &Tried, policy: &RetryPolicy, now: Tim
         unauthorized_for: since(delivery.unauthorized_since.as_ref(), now),
     };
     let decision = policy.decide(failure, standing, random);
-    let outcome = if matches!(decision, Decision::Park(_)) { Outcome::Retrying } else { Outcome::Dead };
-    let attempt = record(number, tried, outcome, failure.reason.as_str(), &failure.detail, failure.status);
+    let outcome = if matches!(decision, Decision::Park(_)) {
+        Outcome::Retrying
+    } else {
+        Outcome::Dead
+    };
+    let attempt = record(
+        number,
+        tried,
+        outcome,
+        failure.reason.as_str(),
+        &failure.detail,
+        failure.status,
+    );
     push(&mut delivery, attempt.clone());
     let settlement = match decision {
         Decision::Park(wait) => Settlement::Park(Box::new(delivery), wait),
-        Decision::Bury(reason) => Settlement::Bury(Box::new(letter(delivery, reason, &failure.detail, now))),
+        Decision::Bury(reason) => {
+            Settlement::Bury(Box::new(letter(delivery, reason, &failure.detail, now)))
+        }
     };
     (settlement, attempt)
 }
@@ -79,15 +120,27 @@ pub fn letter(delivery: Delivery, reason: Reason, detail: &str, now: Timestamp) 
 
 /// The later of two times, where there are any.
 pub fn later(one: Option<ProtoTimestamp>, other: Option<ProtoTimestamp>) -> Option<ProtoTimestamp> {
-    one.into_iter().chain(other).max_by_key(|time| (time.seconds, time.nanos))
+    one.into_iter()
+        .chain(other)
+        .max_by_key(|time| (time.seconds, time.nanos))
 }
 
 /// A time as it goes on the wire.
 pub fn proto(time: Timestamp) -> ProtoTimestamp {
-    ProtoTimestamp { seconds: time.as_second(), nanos: time.subsec_nanosecond() }
+    ProtoTimestamp {
+        seconds: time.as_second(),
+        nanos: time.subsec_nanosecond(),
+    }
 }
 
-fn record(number: u32, tried: &Tried, outcome: Outcome, reason: &str, detail: &str, status: Option<u16>) -> Attempt {
+fn record(
+    number: u32,
+    tried: &Tried,
+    outcome: Outcome,
+    reason: &str,
+    detail: &str,
+    status: Option<u16>,
+) -> Attempt {
     Attempt {
         number,
         started_at: Some(proto(tried.started)),
@@ -125,38 +178,81 @@ mod tests {
 
     fn tried(result: Result<Ended, Failure>) -> Tried {
         let (started, took) = (at(1000), Duration::from_millis(7));
-        Tried { started, took, result, newest: None, template_error: "line 1: no".into() }
+        Tried {
+            started,
+            took,
+            result,
+            newest: None,
+            template_error: "line 1: no".into(),
+        }
     }
 
     fn delivery() -> Delivery {
-        Delivery { id: "d".into(), planned_at: Some(proto(at(1000))), ..Delivery::default() }
+        Delivery {
+            id: "d".into(),
+            planned_at: Some(proto(at(1000))),
+            ..Delivery::default()
+        }
     }
 
     #[test]
     fn what_ended_well_is_done() {
-        let tried = tried(Ok(Ended { outcome: Outcome::Delivered, status: Some(200), detail: String::new() }));
-        let (settlement, attempt) = settle(&delivery(), &tried, &RetryPolicy::default(), at(1001), 0.5);
+        let tried = tried(Ok(Ended {
+            outcome: Outcome::Delivered,
+            status: Some(200),
+            detail: String::new(),
+        }));
+        let (settlement, attempt) =
+            settle(&delivery(), &tried, &RetryPolicy::default(), at(1001), 0.5);
         assert_eq!(settlement, Settlement::Done);
-        assert_eq!((attempt.number, attempt.outcome.as_str(), attempt.status, attempt.duration_ms), (1, "delivered", 200, 7));
+        assert_eq!(
+            (
+                attempt.number,
+                attempt.outcome.as_str(),
+                attempt.status,
+                attempt.duration_ms
+            ),
+            (1, "delivered", 200, 7)
+        );
         assert_eq!(attempt.template_error, "line 1: no");
     }
 
     #[test]
     fn what_may_pass_is_parked_with_its_history() {
-        let tried = tried(Err(Failure::transient(Reason::ServerError, "h answered 503").with_status(503)));
+        let tried = tried(Err(Failure::transient(
+            Reason::ServerError,
+            "h answered 503",
+        )
+        .with_status(503)));
         let (settlement, _) = settle(&delivery(), &tried, &RetryPolicy::default(), at(1001), 0.5);
-        let Settlement::Park(parked, wait) = settlement else { panic!("{settlement:?}") };
-        assert_eq!((parked.attempt, parked.attempts.len(), wait), (1, 1, Duration::from_secs(1)));
+        let Settlement::Park(parked, wait) = settlement else {
+            panic!("{settlement:?}")
+        };
+        assert_eq!(
+            (parked.attempt, parked.attempts.len(), wait),
+            (1, 1, Duration::from_secs(1))
+        );
         assert_eq!(parked.attempts[0].reason, "server-error");
     }
 
     #[test]
     fn what_is_given_up_is_buried_with_reason_last_answer_and_attempts() {
-        let tried = tried(Err(Failure::permanent(Reason::Rejected, "h answered 400: no").with_status(400)));
-        let (settlement, attempt) = settle(&delivery(), &tried, &RetryPolicy::default(), at(1001), 0.5);
-        let Settlement::Bury(letter) = settlement else { panic!("{settlement:?}") };
+        let tried = tried(Err(Failure::permanent(
+            Reason::Rejected,
+            "h answered 400: no",
+        )
+        .with_status(400)));
+        let (settlement, attempt) =
+            settle(&delivery(), &tried, &RetryPolicy::default(), at(1001), 0.5);
+        let Settlement::Bury(letter) = settlement else {
+            panic!("{settlement:?}")
+        };
         assert_eq!(
-            (letter.reason.as_str(), letter.detail.as_str(), attempt.outcome.as_str()),
+            (
+                letter.reason.as_str(),
+                letter.detail.as_str(),
+                attempt.outcome.as_str()
+            ),
             ("rejected", "h answered 400: no", "dead")
         );
         assert_eq!(letter.delivery.unwrap().attempts[0].status, 400);
@@ -165,12 +261,23 @@ mod tests {
     #[test]
     fn the_hour_for_credentials_counts_from_the_first_refusal_and_starts_anew() {
         let refused = tried(Err(Failure::transient(Reason::Unauthorized, "401")));
-        let settled = |delivery: &Delivery, tried: &Tried, now| settle(delivery, tried, &RetryPolicy::default(), at(now), 0.0).0;
-        let Settlement::Park(first, _) = settled(&delivery(), &refused, 1001) else { panic!() };
-        let Settlement::Park(second, _) = settled(&first, &refused, 4500) else { panic!() };
-        assert!(matches!(settled(&second, &refused, 4600), Settlement::Bury(_)));
+        let settled = |delivery: &Delivery, tried: &Tried, now| {
+            settle(delivery, tried, &RetryPolicy::default(), at(now), 0.0).0
+        };
+        let Settlement::Park(first, _) = settled(&delivery(), &refused, 1001) else {
+            panic!()
+        };
+        let Settlement::Park(second, _) = settled(&first, &refused, 4500) else {
+            panic!()
+        };
+        assert!(matches!(
+            settled(&second, &refused, 4600),
+            Settlement::Bury(_)
+        ));
         let other = tried(Err(Failure::transient(Reason::Timeout, "")));
-        let Settlement::Park(between, _) = settled(&first, &other, 1500) else { panic!() };
+        let Settlement::Park(between, _) = settled(&first, &other, 1500) else {
+            panic!()
+        };
         assert_eq!(between.unauthorized_since, None);
     }
 
@@ -178,9 +285,23 @@ mod tests {
     fn a_delivery_that_stands_for_a_newer_one_has_its_age() {
         let failed = Err(Failure::transient(Reason::ServerError, ""));
         let day = 24 * 3600;
-        let later = Tried { newest: Some(proto(at(1000 + day - 60))), ..tried(failed.clone()) };
-        let decided = |tried: &Tried| settle(&delivery(), tried, &RetryPolicy::default(), at(1000 + day + 60), 0.0).0;
-        let Settlement::Park(parked, _) = decided(&later) else { panic!("the newer one has a day left") };
+        let later = Tried {
+            newest: Some(proto(at(1000 + day - 60))),
+            ..tried(failed.clone())
+        };
+        let decided = |tried: &Tried| {
+            settle(
+                &delivery(),
+                tried,
+                &RetryPolicy::default(),
+                at(1000 + day + 60),
+                0.0,
+            )
+            .0
+        };
+        let Settlement::Park(parked, _) = decided(&later) else {
+            panic!("the newer one has a day left")
+        };
         assert_eq!(parked.planned_at, later.newest);
         assert!(matches!(decided(&tried(failed)), Settlement::Bury(_)));
     }
@@ -190,12 +311,17 @@ mod tests {
         let failed = tried(Err(Failure::transient(Reason::Timeout, "")));
         let mut kept = delivery();
         for _ in 0..30 {
-            let (Settlement::Park(parked, _), _) = settle(&kept, &failed, &RetryPolicy::default(), at(1001), 0.0) else {
+            let (Settlement::Park(parked, _), _) =
+                settle(&kept, &failed, &RetryPolicy::default(), at(1001), 0.0)
+            else {
                 panic!()
             };
             kept = *parked;
         }
-        assert_eq!((kept.attempts.len(), kept.attempts[0].number, kept.attempt), (20, 11, 30));
+        assert_eq!(
+            (kept.attempts.len(), kept.attempts[0].number, kept.attempt),
+            (20, 11, 30)
+        );
     }
 
     fn result() -> impl Strategy<Value = Result<Ended, Failure>> {
@@ -203,8 +329,11 @@ mod tests {
         let retry_after = prop::option::of((0u64..100_000).prop_map(Duration::from_secs));
         prop_oneof![
             Just(Ok(Ended::new(Outcome::Delivered, ""))),
-            reason.clone().prop_map(|reason| Err(Failure::permanent(reason, "no"))),
-            (reason, retry_after).prop_map(|(reason, after)| Err(Failure::transient(reason, "later").after(after))),
+            reason
+                .clone()
+                .prop_map(|reason| Err(Failure::permanent(reason, "no"))),
+            (reason, retry_after)
+                .prop_map(|(reason, after)| Err(Failure::transient(reason, "later").after(after))),
         ]
     }
 

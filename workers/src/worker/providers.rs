@@ -14,7 +14,8 @@ pub trait Providers: Send + Sync + 'static {
     /// It can't be used now: missing, invalid or suspended.
     fn resolve(&self, namespace: &str, name: &str) -> Result<Arc<ResolvedProvider>, Unresolved>;
 
-    /// The text of the template for a delivery, as it is now: the one that it carries, else its Provider's.
+    /// The text of the template for a delivery, as it is now: the one that it carries, else its
+    /// Provider's.
     ///
     /// # Errors
     /// There is no such ConfigMap, or no such key in it.
@@ -44,6 +45,12 @@ impl Providers for Live {
 /// There is no such ConfigMap, or no such key in it.
 pub fn template(rules: &Rules, delivery: &Delivery) -> Result<Option<String>, Unresolved> {
     let provider = delivery.provider.as_ref();
-    let (namespace, name) = provider.map_or(("", ""), |provider| (provider.namespace.as_str(), provider.name.as_str()));
-    rules.template_for(namespace, delivery.template.as_ref().map(Template::of).as_ref(), name)
+    let (namespace, name) = provider.map_or(("", ""), |provider| {
+        (provider.namespace.as_str(), provider.name.as_str())
+    });
+    rules.template_for(
+        namespace,
+        delivery.template.as_ref().map(Template::of).as_ref(),
+        name,
+    )
 }

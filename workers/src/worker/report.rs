@@ -23,24 +23,51 @@ impl Reporter {
     }
 
     /// Counts, logs and tells how an attempt ended.
-    pub async fn report(&self, delivery: &Delivery, tried: &Tried, attempt: Attempt, other: Option<String>) {
+    pub async fn report(
+        &self,
+        delivery: &Delivery,
+        tried: &Tried,
+        attempt: Attempt,
+        other: Option<String>,
+    ) {
         let provider = reference(delivery);
         let kind = provider.r#type.clone();
         let (outcome, reason) = match &tried.result {
             Ok(ended) => (ended.outcome, ""),
-            Err(failure) if attempt.outcome == Outcome::Dead.as_str() => (Outcome::Dead, failure.reason.as_str()),
+            Err(failure) if attempt.outcome == Outcome::Dead.as_str() => {
+                (Outcome::Dead, failure.reason.as_str())
+            }
             Err(failure) => (Outcome::Retrying, failure.reason.as_str()),
         };
-        self.metrics.attempts.get_or_create(&AttemptLabels { r#type: kind.clone(), outcome: outcome.as_str(), reason }).inc();
+        self.metrics
+            .attempts
+            .get_or_create(&AttemptLabels {
+                r#type: kind.clone(),
+                outcome: outcome.as_str(),
+                reason,
+            })
+            .inc();
         self.count(&kind, outcome.as_str());
         if !attempt.template_error.is_empty() {
-            self.metrics.template_errors.get_or_create(&TypeLabel { r#type: kind.clone() }).inc();
-            tracing::warn!(delivery.id, error = attempt.template_error, "a template can't be used, the standard form is sent");
+            self.metrics
+                .template_errors
+                .get_or_create(&TypeLabel {
+                    r#type: kind.clone(),
+                })
+                .inc();
+            tracing::warn!(
+                delivery.id,
+                error = attempt.template_error,
+                "a template can't be used, the standard form is sent"
+            );
         }
         if outcome == Outcome::Delivered
             && let Some(age) = delivery.event.as_ref().and_then(age)
         {
-            self.metrics.delivery_seconds.get_or_create(&TypeLabel { r#type: kind }).observe(age.as_secs_f64());
+            self.metrics
+                .delivery_seconds
+                .get_or_create(&TypeLabel { r#type: kind })
+                .observe(age.as_secs_f64());
         }
         match outcome {
             Outcome::Retrying => tracing::warn!(
@@ -51,19 +78,31 @@ impl Reporter {
                 delivery.id, provider = %format!("{}/{}", provider.namespace, provider.name), attempt = attempt.number, reason,
                 detail = attempt.detail, "a delivery is given up and kept as a dead letter"
             ),
-            _ => tracing::debug!(delivery.id, outcome = outcome.as_str(), attempt = attempt.number, "an attempt has ended"),
+            _ => tracing::debug!(
+                delivery.id,
+                outcome = outcome.as_str(),
+                attempt = attempt.number,
+                "an attempt has ended"
+            ),
         }
         let told = ToldOutcome {
             delivery_id: delivery.id.clone(),
             event_id: delivery.event_id.clone(),
-            cluster: delivery.event.as_ref().map(|event| event.cluster.clone()).unwrap_or_default(),
+            cluster: delivery
+                .event
+                .as_ref()
+                .map(|event| event.cluster.clone())
+                .unwrap_or_default(),
             alert: delivery.alert.clone(),
             provider: delivery.provider.clone(),
             attempt: Some(attempt),
             planned_at: delivery.planned_at.filter(|_| delivery.generation == 0),
         };
         if let Some(other) = other {
-            let delivered = Attempt { outcome: Outcome::Delivered.as_str().to_owned(), ..Attempt::default() };
+            let delivered = Attempt {
+                outcome: Outcome::Delivered.as_str().to_owned(),
+                ..Attempt::default()
+            };
             let told = ToldOutcome {
                 delivery_id: other,
                 attempt: Some(delivered),
@@ -77,7 +116,13 @@ impl Reporter {
 
     /// Counts what became of a message of this type.
     pub fn count(&self, kind: &str, outcome: &'static str) {
-        self.metrics.settled.get_or_create(&SettledLabels { r#type: kind.to_owned(), outcome }).inc();
+        self.metrics
+            .settled
+            .get_or_create(&SettledLabels {
+                r#type: kind.to_owned(),
+                outcome,
+            })
+            .inc();
     }
 
     /// A message is in our hands, until what this gives is dropped.
@@ -98,8 +143,12 @@ impl Drop for Holding {
 
 /// The Provider of a delivery, as it was planned.
 pub fn reference(delivery: &Delivery) -> &ProviderReference {
-    static NONE: ProviderReference =
-        ProviderReference { namespace: String::new(), name: String::new(), r#type: String::new(), pool: String::new() };
+    static NONE: ProviderReference = ProviderReference {
+        namespace: String::new(),
+        name: String::new(),
+        r#type: String::new(),
+        pool: String::new(),
+    };
     delivery.provider.as_ref().unwrap_or(&NONE)
 }
 

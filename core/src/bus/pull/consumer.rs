@@ -1,4 +1,5 @@
-//! The consumer that is pulled from: made, held against what it must be, and looked at when it brings nothing.
+//! The consumer that is pulled from: made, held against what it must be, and looked at when it
+//! brings nothing.
 
 use async_nats::jetstream::consumer::{self, DeliverPolicy, Info, PullConsumer, pull};
 use async_nats::jetstream::stream::Stream;
@@ -17,8 +18,13 @@ pub(super) enum Seen {
 
 impl Seen {
     pub(super) fn at(info: &Info) -> Self {
-        let may_hand_out = i64::try_from(info.num_ack_pending).is_ok_and(|held| held < info.config.max_ack_pending);
-        if info.num_pending > 0 && may_hand_out { Self::Waiting } else { Self::Nothing }
+        let may_hand_out = i64::try_from(info.num_ack_pending)
+            .is_ok_and(|held| held < info.config.max_ack_pending);
+        if info.num_pending > 0 && may_hand_out {
+            Self::Waiting
+        } else {
+            Self::Nothing
+        }
     }
 
     /// What it has after another pull that has brought nothing.
@@ -27,7 +33,10 @@ impl Seen {
     /// Messages waited before that pull, and still do.
     fn then(self, info: &Info) -> Result<Self, String> {
         match (self, Self::at(info)) {
-            (Self::Waiting, Self::Waiting) => Err(format!("{} messages wait, and none is handed out", info.num_pending)),
+            (Self::Waiting, Self::Waiting) => Err(format!(
+                "{} messages wait, and none is handed out",
+                info.num_pending
+            )),
             (_, now) => Ok(now),
         }
     }
@@ -38,43 +47,87 @@ impl Puller {
         self.consumer.durable_name.as_deref().unwrap_or_default()
     }
 
-    /// The consumer on the server, made where it is missing, and changed back where somebody has changed it.
+    /// The consumer on the server, made where it is missing, and changed back where somebody has
+    /// changed it.
     ///
-    /// One on EVENTS that we have seen, and that somebody has deleted, is made again where it was: from the beginning it
-    /// would bring all that is still stored, and everybody would be told everything of the last days again.
+    /// One on EVENTS that we have seen, and that somebody has deleted, is made again where it was:
+    /// from the beginning it would bring all that is still stored, and everybody would be told
+    /// everything of the last days again.
     pub(super) async fn consumer(&self) -> Result<PullConsumer, String> {
-        let stream = self.bus.jetstream().get_stream_no_info(self.stream).await.map_err(|error| error.to_string())?;
+        let stream = self
+            .bus
+            .jetstream()
+            .get_stream_no_info(self.stream)
+            .await
+            .map_err(|error| error.to_string())?;
         let mut config = self.consumer.clone();
         if self.stream == EVENTS
-            && let Some(up_to) = self.bus.storage().routed_up_to(self.bus.stream_info(EVENTS).await?.created)
+            && let Some(up_to) = self
+                .bus
+                .storage()
+                .routed_up_to(self.bus.stream_info(EVENTS).await?.created)
         {
-            config.deliver_policy = DeliverPolicy::ByStartSequence { start_sequence: up_to + 1 };
+            config.deliver_policy = DeliverPolicy::ByStartSequence {
+                start_sequence: up_to + 1,
+            };
         }
-        let made = stream.get_or_create_consumer(self.name(), config.clone()).await;
+        let made = stream
+            .get_or_create_consumer(self.name(), config.clone())
+            .await;
         let mut consumer: PullConsumer = made.map_err(|error| error.to_string())?;
         let differences = consumer_differences(&consumer.cached_info().config, &self.consumer);
         if !differences.is_empty() {
-            tracing::error!(consumer = self.name(), differences = differences.join("; "), "a consumer is changed back");
-            consumer = self.change_back(&stream, &consumer.cached_info().config, config).await?;
+            tracing::error!(
+                consumer = self.name(),
+                differences = differences.join("; "),
+                "a consumer is changed back"
+            );
+            consumer = self
+                .change_back(&stream, &consumer.cached_info().config, config)
+                .await?;
         }
         self.usable(consumer.cached_info())?;
         Ok(consumer)
     }
 
-    async fn change_back(&self, stream: &Stream<()>, is: &consumer::Config, must: pull::Config) -> Result<PullConsumer, String> {
-        if (&is.filter_subject, &is.filter_subjects) == (&must.filter_subject, &must.filter_subjects) {
+    async fn change_back(
+        &self,
+        stream: &Stream<()>,
+        is: &consumer::Config,
+        must: pull::Config,
+    ) -> Result<PullConsumer, String> {
+        if (&is.filter_subject, &is.filter_subjects)
+            == (&must.filter_subject, &must.filter_subjects)
+        {
             // Where a consumer begins can't be changed.
-            let must = pull::Config { deliver_policy: is.deliver_policy, ..must };
-            return stream.update_consumer(must).await.map_err(|error| error.to_string());
+            let must = pull::Config {
+                deliver_policy: is.deliver_policy,
+                ..must
+            };
+            return stream
+                .update_consumer(must)
+                .await
+                .map_err(|error| error.to_string());
         }
-        // What another filter has passed over it would never see again. What is under way may come twice.
-        stream.delete_consumer(self.name()).await.map_err(|error| error.to_string())?;
-        stream.create_consumer(must).await.map_err(|error| error.to_string())
+        // What another filter has passed over it would never see again. What is under way may come
+        // twice.
+        stream
+            .delete_consumer(self.name())
+            .await
+            .map_err(|error| error.to_string())?;
+        stream
+            .create_consumer(must)
+            .await
+            .map_err(|error| error.to_string())
     }
 
-    /// Looks why a pull has brought nothing: a consumer that answers each pull with nothing is as dead as one that is gone.
+    /// Looks why a pull has brought nothing: a consumer that answers each pull with nothing is as
+    /// dead as one that is gone.
     pub(super) async fn look(&self, consumer: &PullConsumer, before: Seen) -> Result<Seen, String> {
-        let info = consumer.get_info().await.map_err(|error| error.to_string())?;
+        let info = consumer
+            .get_info()
+            .await
+            .map_err(|error| error.to_string())?;
         self.usable(&info)?;
         before.then(&info)
     }
@@ -84,11 +137,16 @@ impl Puller {
     fn usable(&self, is: &Info) -> Result<(), String> {
         let differences = consumer_differences(&is.config, &self.consumer);
         if !differences.is_empty() {
-            return Err(format!("the consumer is not as it must be: {}", differences.join("; ")));
+            return Err(format!(
+                "the consumer is not as it must be: {}",
+                differences.join("; ")
+            ));
         }
         if is.paused {
             let (stream, name) = (&is.stream_name, &is.name);
-            return Err(format!("somebody has paused the consumer; `nats consumer resume {stream} {name}` ends that"));
+            return Err(format!(
+                "somebody has paused the consumer; `nats consumer resume {stream} {name}` ends that"
+            ));
         }
         Ok(())
     }
@@ -121,9 +179,13 @@ mod tests {
 
     #[test]
     fn messages_wait_for_us_unless_others_hold_all_that_may_be_held() {
-        for (pending, held, seen) in
-            [(0, 0, Seen::Nothing), (5, 0, Seen::Waiting), (5, 9, Seen::Waiting), (5, 10, Seen::Nothing), (0, 10, Seen::Nothing)]
-        {
+        for (pending, held, seen) in [
+            (0, 0, Seen::Nothing),
+            (5, 0, Seen::Waiting),
+            (5, 9, Seen::Waiting),
+            (5, 10, Seen::Nothing),
+            (0, 10, Seen::Nothing),
+        ] {
             assert_eq!(Seen::at(&info(pending, held)), seen, "{pending} {held}");
         }
     }
@@ -131,8 +193,17 @@ mod tests {
     #[test]
     fn what_waits_twice_and_is_not_handed_out_is_trouble() {
         use Seen::{Nothing, Waiting};
-        for (before, pending, is_trouble) in [(Nothing, 5, false), (Waiting, 0, false), (Waiting, 5, true), (Nothing, 0, false)] {
-            assert_eq!(before.then(&info(pending, 0)).is_err(), is_trouble, "{before:?} {pending}");
+        for (before, pending, is_trouble) in [
+            (Nothing, 5, false),
+            (Waiting, 0, false),
+            (Waiting, 5, true),
+            (Nothing, 0, false),
+        ] {
+            assert_eq!(
+                before.then(&info(pending, 0)).is_err(),
+                is_trouble,
+                "{before:?} {pending}"
+            );
         }
     }
 }

@@ -25,7 +25,11 @@ pub struct AddressSettings {
 impl Default for AddressSettings {
     /// Loopback is for people's own machines: in a pod it is the neighbours in that pod.
     fn default() -> Self {
-        Self { allow: Vec::new(), deny: Vec::new(), loopback: !in_cluster() }
+        Self {
+            allow: Vec::new(),
+            deny: Vec::new(),
+            loopback: !in_cluster(),
+        }
     }
 }
 
@@ -34,7 +38,11 @@ impl AddressSettings {
         Self {
             allow: reader.list_of("worker.addresses.allow", &[], value::network),
             deny: reader.list_of("worker.addresses.deny", &[], value::network),
-            loopback: reader.or("worker.addresses.loopback", Self::default().loopback, value::switch),
+            loopback: reader.or(
+                "worker.addresses.loopback",
+                Self::default().loopback,
+                value::switch,
+            ),
         }
     }
 }

@@ -30,7 +30,8 @@ pub struct IngestSettings {
     /// `ingest.dedupe_interval`: how long the same report is a duplicate.
     #[serde(serialize_with = "value::write_duration")]
     pub dedupe_interval: Duration,
-    /// `ingest.labels`: whether the labels of the objects are read; else where there is a cluster to read them from.
+    /// `ingest.labels`: whether the labels of the objects are read; else where there is a cluster
+    /// to read them from.
     pub labels: Option<bool>,
     /// `ingest.label_kinds`: the kinds of objects whose labels are read.
     pub label_kinds: Vec<ObjectKind>,
@@ -43,9 +44,11 @@ pub struct IngestSettings {
 pub struct KubernetesEventsSettings {
     /// `ingest.kubernetes_events.watch`: whether any are.
     pub watch: bool,
-    /// `ingest.kubernetes_events.flux_objects`: those about Flux's objects too, which Flux also posts.
+    /// `ingest.kubernetes_events.flux_objects`: those about Flux's objects too, which Flux also
+    /// posts.
     pub flux_objects: bool,
-    /// `ingest.kubernetes_events.types`: Warning, Normal. In this and the next three, `!NAME` leaves out.
+    /// `ingest.kubernetes_events.types`: Warning, Normal. In this and the next three, `!NAME`
+    /// leaves out.
     pub types: Vec<String>,
     /// `ingest.kubernetes_events.kinds`: of the object; none for all.
     pub kinds: Vec<String>,
@@ -53,9 +56,11 @@ pub struct KubernetesEventsSettings {
     pub namespaces: Vec<String>,
     /// `ingest.kubernetes_events.reasons`: none for all.
     pub reasons: Vec<String>,
-    /// `ingest.kubernetes_events.severities`: by reason or type, before what follows from the type.
+    /// `ingest.kubernetes_events.severities`: by reason or type, before what follows from the
+    /// type.
     pub severities: Vec<Severity>,
-    /// `ingest.kubernetes_events.repeat_interval`: an Event that is counted up is news once in this time.
+    /// `ingest.kubernetes_events.repeat_interval`: an Event that is counted up is news once in
+    /// this time.
     #[serde(serialize_with = "value::write_duration")]
     pub repeat_interval: Duration,
     /// `ingest.kubernetes_events.lease`: the Lease of the replica that watches.
@@ -74,7 +79,11 @@ pub struct Severity {
 impl IngestSettings {
     pub(super) fn read(reader: &mut Reader) -> Self {
         Self {
-            dedupe_interval: reader.or("ingest.dedupe_interval", Duration::from_secs(300), value::interval),
+            dedupe_interval: reader.or(
+                "ingest.dedupe_interval",
+                Duration::from_secs(300),
+                value::interval,
+            ),
             labels: reader.optional("ingest.labels", value::switch),
             label_kinds: reader.list_of("ingest.label_kinds", FLUX_KINDS, value::object_kind),
             kubernetes_events: KubernetesEventsSettings::read(reader),
@@ -86,14 +95,26 @@ impl KubernetesEventsSettings {
     fn read(reader: &mut Reader) -> Self {
         Self {
             watch: reader.or("ingest.kubernetes_events.watch", false, value::switch),
-            flux_objects: reader.or("ingest.kubernetes_events.flux_objects", false, value::switch),
+            flux_objects: reader.or(
+                "ingest.kubernetes_events.flux_objects",
+                false,
+                value::switch,
+            ),
             types: reader.list("ingest.kubernetes_events.types", &["Warning"]),
             kinds: reader.list("ingest.kubernetes_events.kinds", &[]),
             namespaces: reader.list("ingest.kubernetes_events.namespaces", &[]),
             reasons: reader.list("ingest.kubernetes_events.reasons", &[]),
             severities: reader.list_of("ingest.kubernetes_events.severities", &[], value::severity),
-            repeat_interval: reader.or("ingest.kubernetes_events.repeat_interval", Duration::from_secs(300), value::interval),
-            lease: reader.or("ingest.kubernetes_events.lease", "tidings-events".to_owned(), value::text),
+            repeat_interval: reader.or(
+                "ingest.kubernetes_events.repeat_interval",
+                Duration::from_secs(300),
+                value::interval,
+            ),
+            lease: reader.or(
+                "ingest.kubernetes_events.lease",
+                "tidings-events".to_owned(),
+                value::text,
+            ),
         }
     }
 }

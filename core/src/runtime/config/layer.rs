@@ -70,7 +70,10 @@ impl fmt::Display for Origin {
 /// The variables of this process that are ours to read.
 pub fn environment() -> Vec<(String, String)> {
     let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
-    std::env::vars_os().map(|(name, value)| (lossy(name), lossy(value))).filter(|(name, _)| name.starts_with(PREFIX)).collect()
+    std::env::vars_os()
+        .map(|(name, value)| (lossy(name), lossy(value)))
+        .filter(|(name, _)| name.starts_with(PREFIX))
+        .collect()
 }
 
 /// The given values by key, such as `nats.url`; each from the highest layer that has it.
@@ -79,8 +82,17 @@ pub(super) type Given = BTreeMap<String, (Value, Origin)>;
 pub(super) fn collect(sources: &Sources, mistakes: &mut Vec<Mistake>) -> Given {
     let mut given = Given::new();
     let ours = |name: &str, value: &str| name.starts_with(PREFIX) && !is_service_link(name, value);
-    let variables: Map<String, String> = sources.environment.iter().filter(|(name, value)| ours(name, value)).cloned().collect();
-    if let Some(path) = sources.file.clone().or_else(|| variables.get(FILE_VARIABLE).map(PathBuf::from)) {
+    let variables: Map<String, String> = sources
+        .environment
+        .iter()
+        .filter(|(name, value)| ours(name, value))
+        .cloned()
+        .collect();
+    if let Some(path) = sources
+        .file
+        .clone()
+        .or_else(|| variables.get(FILE_VARIABLE).map(PathBuf::from))
+    {
         match read_file(&path) {
             Ok(table) => flatten("", table, &mut |key, value| {
                 given.insert(key, (value, Origin::File(path.clone())));
@@ -99,11 +111,16 @@ pub(super) fn collect(sources: &Sources, mistakes: &mut Vec<Mistake>) -> Given {
 
 fn read_file(path: &PathBuf) -> Result<Map<String, Value>, String> {
     let text = std::fs::read_to_string(path).map_err(|error| format!("can't be read: {error}"))?;
-    File::from_str(&text, FileFormat::Yaml).collect().map_err(|error| match error {
-        // The parser's errors tell a place; the one about a root that is no mapping quotes the root.
-        ConfigError::FileParse { cause, .. } if !cause.is::<Box<ConfigError>>() => format!("can't be read as YAML: {cause}"),
-        _ => "is not a YAML mapping of keys".to_owned(),
-    })
+    File::from_str(&text, FileFormat::Yaml)
+        .collect()
+        .map_err(|error| match error {
+            // The parser's errors tell a place; the one about a root that is no mapping quotes the
+            // root.
+            ConfigError::FileParse { cause, .. } if !cause.is::<Box<ConfigError>>() => {
+                format!("can't be read as YAML: {cause}")
+            }
+            _ => "is not a YAML mapping of keys".to_owned(),
+        })
 }
 
 fn read_variable(name: String, value: String) -> Option<(String, (Value, Origin))> {
@@ -119,8 +136,12 @@ fn read_variable(name: String, value: String) -> Option<(String, (Value, Origin)
 fn read_flags(flags: &[Flag]) -> Given {
     let mut given = Given::new();
     for flag in flags {
-        let (value, _) =
-            given.entry(flag.key.clone()).or_insert_with(|| (Value::from(Vec::<Value>::new()), Origin::Flag(flag.name.clone())));
+        let (value, _) = given.entry(flag.key.clone()).or_insert_with(|| {
+            (
+                Value::from(Vec::<Value>::new()),
+                Origin::Flag(flag.name.clone()),
+            )
+        });
         if let ValueKind::Array(values) = &mut value.kind {
             values.push(Value::from(flag.value.clone()));
         }
@@ -130,7 +151,11 @@ fn read_flags(flags: &[Flag]) -> Given {
 
 fn flatten(prefix: &str, table: Map<String, Value>, give: &mut impl FnMut(String, Value)) {
     for (name, value) in table {
-        let key = if prefix.is_empty() { name } else { format!("{prefix}.{name}") };
+        let key = if prefix.is_empty() {
+            name
+        } else {
+            format!("{prefix}.{name}")
+        };
         match value.kind {
             ValueKind::Table(table) => flatten(&key, table, give),
             _ => give(key, value),
@@ -138,9 +163,13 @@ fn flatten(prefix: &str, table: Map<String, Value>, give: &mut impl FnMut(String
     }
 }
 
-/// Kubernetes gives every pod variables about every Service of its namespace. A Service `tidings-ingest` makes
-/// `TIDINGS_INGEST_SERVICE_HOST` and `TIDINGS_INGEST_PORT_9090_TCP`, which nobody wrote as settings.
+/// Kubernetes gives every pod variables about every Service of its namespace. A Service
+/// `tidings-ingest` makes `TIDINGS_INGEST_SERVICE_HOST` and `TIDINGS_INGEST_PORT_9090_TCP`, which
+/// nobody wrote as settings.
 fn is_service_link(name: &str, value: &str) -> bool {
     let is_address = name.contains("_PORT") && value.contains("://");
-    is_address || ["_SERVICE_HOST", "_SERVICE_PORT", "_TCP_", "_UDP_"].iter().any(|part| name.contains(part))
+    is_address
+        || ["_SERVICE_HOST", "_SERVICE_PORT", "_TCP_", "_UDP_"]
+            .iter()
+            .any(|part| name.contains(part))
 }

@@ -35,7 +35,8 @@ impl Serialize for Secret {
     }
 }
 
-/// The servers of the bus, without the login that an address may hold before `@`: the client would log it, and not use it.
+/// The servers of the bus, without the login that an address may hold before `@`: the client would
+/// log it, and not use it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Servers {
     addresses: Vec<ServerAddr>,
@@ -52,7 +53,8 @@ pub(super) enum Login {
 }
 
 impl Servers {
-    /// Takes the login out of the addresses; the first one's counts. Nothing where an address can't be one.
+    /// Takes the login out of the addresses; the first one's counts. Nothing where an address can't
+    /// be one.
     pub(super) fn new(addresses: Vec<ServerAddr>) -> Option<Self> {
         let login = addresses.iter().find_map(Login::of);
         let without_login = |address: ServerAddr| {
@@ -61,7 +63,13 @@ impl Servers {
             let _ = (url.set_username(""), url.set_password(None));
             ServerAddr::from_url(url).ok()
         };
-        Some(Self { addresses: addresses.into_iter().map(without_login).collect::<Option<_>>()?, login })
+        Some(Self {
+            addresses: addresses
+                .into_iter()
+                .map(without_login)
+                .collect::<Option<_>>()?,
+            login,
+        })
     }
 
     /// The addresses.
@@ -89,7 +97,13 @@ impl fmt::Display for Servers {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, server) in self.addresses.iter().enumerate() {
             let comma = if index == 0 { "" } else { "," };
-            write!(formatter, "{comma}{}://{}:{}", server.scheme(), server.host(), server.port())?;
+            write!(
+                formatter,
+                "{comma}{}://{}:{}",
+                server.scheme(),
+                server.host(),
+                server.port()
+            )?;
         }
         Ok(())
     }

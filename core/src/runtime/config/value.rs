@@ -20,16 +20,28 @@ use crate::runtime::telemetry::LogFormat;
 pub(super) type Parsed<T> = Result<T, &'static str>;
 
 pub(super) fn text(text: &str) -> Parsed<String> {
-    if text.is_empty() { Err("a text that is not empty") } else { Ok(text.to_owned()) }
+    if text.is_empty() {
+        Err("a text that is not empty")
+    } else {
+        Ok(text.to_owned())
+    }
 }
 
 pub(super) fn path(text: &str) -> Parsed<PathBuf> {
-    if text.is_empty() { Err("a path") } else { Ok(PathBuf::from(text)) }
+    if text.is_empty() {
+        Err("a path")
+    } else {
+        Ok(PathBuf::from(text))
+    }
 }
 
 /// The only source of rules that has a name.
 pub(super) fn cluster(text: &str) -> Parsed<RulesFrom> {
-    if text == "cluster" { Ok(RulesFrom::Cluster) } else { Err("cluster; a folder is given by rules.dir") }
+    if text == "cluster" {
+        Ok(RulesFrom::Cluster)
+    } else {
+        Err("cluster; a folder is given by rules.dir")
+    }
 }
 
 pub(super) fn folder(text: &str) -> Parsed<RulesFrom> {
@@ -41,7 +53,10 @@ pub(super) fn switch(text: &str) -> Parsed<bool> {
 }
 
 pub(super) fn count(text: &str) -> Parsed<usize> {
-    text.parse().ok().filter(|count| *count > 0).ok_or("a whole number above 0")
+    text.parse()
+        .ok()
+        .filter(|count| *count > 0)
+        .ok_or("a whole number above 0")
 }
 
 /// `:9090` is every interface.
@@ -49,29 +64,42 @@ pub(super) fn address(text: &str) -> Parsed<SocketAddr> {
     let every_interface = text.strip_prefix(':').and_then(|port| port.parse().ok());
     match every_interface {
         Some(port) => Ok(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))),
-        None => text.parse().map_err(|_| "an address and a port, such as 127.0.0.1:9090 or :9090"),
+        None => text
+            .parse()
+            .map_err(|_| "an address and a port, such as 127.0.0.1:9090 or :9090"),
     }
 }
 
 /// `10.0.0.0/8`; an address alone is a network of one.
 pub(super) fn network(text: &str) -> Parsed<IpNet> {
-    let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    let network = text
+        .parse()
+        .or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
     network.map_err(|_| "networks such as 10.0.0.0/8, or addresses")
 }
 
 pub(super) fn duration(text: &str) -> Parsed<Duration> {
-    let parsed = text.parse::<SignedDuration>().ok().and_then(|duration| Duration::try_from(duration).ok());
+    let parsed = text
+        .parse::<SignedDuration>()
+        .ok()
+        .and_then(|duration| Duration::try_from(duration).ok());
     parsed.ok_or("a duration with its unit, such as 30s or 5m")
 }
 
 /// A duration that is not nothing.
 pub(super) fn interval(text: &str) -> Parsed<Duration> {
-    duration(text).ok().filter(|interval| !interval.is_zero()).ok_or("a duration above 0 with its unit, such as 30s or 5m")
+    duration(text)
+        .ok()
+        .filter(|interval| !interval.is_zero())
+        .ok_or("a duration above 0 with its unit, such as 30s or 5m")
 }
 
 /// Bytes: `512MB`, `10GiB`, `1048576`.
 pub(super) fn size(text: &str) -> Parsed<u64> {
-    let digits = text.len() - text.trim_start_matches(|character: char| character.is_ascii_digit()).len();
+    let digits = text.len()
+        - text
+            .trim_start_matches(|character: char| character.is_ascii_digit())
+            .len();
     let (number, unit) = text.split_at(digits);
     let factor: u64 = match unit.trim_start() {
         "" | "B" => 1,
@@ -85,14 +113,27 @@ pub(super) fn size(text: &str) -> Parsed<u64> {
         "TiB" => 1 << 40,
         _ => 0,
     };
-    let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
-    bytes.filter(|bytes| *bytes > 0).ok_or("a size above 0, such as 10GiB, 512MB or a number of bytes")
+    let bytes = number
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(factor));
+    bytes
+        .filter(|bytes| *bytes > 0)
+        .ok_or("a size above 0, such as 10GiB, 512MB or a number of bytes")
 }
 
 pub(super) fn servers(text: &str) -> Parsed<Servers> {
-    let parse = |server: &str| server.trim().parse::<ServerAddr>().ok().filter(|server| !server.host().is_empty());
+    let parse = |server: &str| {
+        server
+            .trim()
+            .parse::<ServerAddr>()
+            .ok()
+            .filter(|server| !server.host().is_empty())
+    };
     let servers: Option<Vec<ServerAddr>> = text.split(',').map(parse).collect();
-    servers.and_then(Servers::new).ok_or("addresses of NATS servers with commas between them, such as nats://host:4222")
+    servers
+        .and_then(Servers::new)
+        .ok_or("addresses of NATS servers with commas between them, such as nats://host:4222")
 }
 
 pub(super) fn object_kind(text: &str) -> Parsed<ObjectKind> {
@@ -104,14 +145,23 @@ pub(super) fn severity(text: &str) -> Parsed<Severity> {
     let (of, severity) = text.split_once('=').unwrap_or_default();
     let is_severity = matches!(severity, "trace" | "info" | "warn" | "error");
     if of.is_empty() || !is_severity {
-        return Err("a reason or type and one of trace, info, warn and error, such as BackOff=warn");
+        return Err(
+            "a reason or type and one of trace, info, warn and error, such as BackOff=warn",
+        );
     }
-    Ok(Severity { of: of.to_owned(), severity: severity.to_owned() })
+    Ok(Severity {
+        of: of.to_owned(),
+        severity: severity.to_owned(),
+    })
 }
 
 pub(super) fn log_filter(text: &str) -> Parsed<String> {
     let is_filter = !text.is_empty() && EnvFilter::builder().parse(text).is_ok();
-    if is_filter { Ok(text.to_owned()) } else { Err("a level (error, warn, info, debug, trace) or target=level pairs") }
+    if is_filter {
+        Ok(text.to_owned())
+    } else {
+        Err("a level (error, warn, info, debug, trace) or target=level pairs")
+    }
 }
 
 pub(super) fn log_format(text: &str) -> Parsed<LogFormat> {
@@ -123,7 +173,10 @@ pub(super) fn log_format(text: &str) -> Parsed<LogFormat> {
 }
 
 /// As it is written in settings.
-pub(super) fn write_duration<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn write_duration<S: Serializer>(
+    duration: &Duration,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     match SignedDuration::try_from(*duration) {
         Ok(duration) => serializer.collect_str(&format_args!("{duration:#}")),
         Err(_) => serializer.collect_str(&format_args!("{}s", duration.as_secs())),
@@ -154,37 +207,76 @@ mod tests {
 
     #[test]
     fn durations_have_units() {
-        for (written, seconds) in
-            [("5m", Some(300)), ("1h30m", Some(5400)), ("0s", Some(0)), ("5", None), ("-5s", None), ("", None)]
-        {
-            assert_eq!(duration(written).ok(), seconds.map(Duration::from_secs), "{written}");
+        for (written, seconds) in [
+            ("5m", Some(300)),
+            ("1h30m", Some(5400)),
+            ("0s", Some(0)),
+            ("5", None),
+            ("-5s", None),
+            ("", None),
+        ] {
+            assert_eq!(
+                duration(written).ok(),
+                seconds.map(Duration::from_secs),
+                "{written}"
+            );
         }
         assert!(interval("0s").is_err());
     }
 
     #[test]
     fn an_address_has_a_port() {
-        for (written, meant) in
-            [("127.0.0.1:0", Some("127.0.0.1:0")), (":9090", Some("0.0.0.0:9090")), ("[::1]:1", Some("[::1]:1")), ("9090", None)]
-        {
-            assert_eq!(address(written).ok().map(|address| address.to_string()).as_deref(), meant, "{written}");
+        for (written, meant) in [
+            ("127.0.0.1:0", Some("127.0.0.1:0")),
+            (":9090", Some("0.0.0.0:9090")),
+            ("[::1]:1", Some("[::1]:1")),
+            ("9090", None),
+        ] {
+            assert_eq!(
+                address(written)
+                    .ok()
+                    .map(|address| address.to_string())
+                    .as_deref(),
+                meant,
+                "{written}"
+            );
         }
     }
 
     #[test]
     fn an_address_is_a_network_of_one() {
-        for (written, meant) in
-            [("10.0.0.0/8", Some("10.0.0.0/8")), ("10.1.2.3", Some("10.1.2.3/32")), ("::1", Some("::1/128")), ("localhost", None)]
-        {
-            assert_eq!(network(written).ok().map(|network| network.to_string()).as_deref(), meant, "{written}");
+        for (written, meant) in [
+            ("10.0.0.0/8", Some("10.0.0.0/8")),
+            ("10.1.2.3", Some("10.1.2.3/32")),
+            ("::1", Some("::1/128")),
+            ("localhost", None),
+        ] {
+            assert_eq!(
+                network(written)
+                    .ok()
+                    .map(|network| network.to_string())
+                    .as_deref(),
+                meant,
+                "{written}"
+            );
         }
     }
 
     #[test]
     fn servers_show_without_their_passwords() {
-        let shown = |written: &str| servers(written).ok().map(|servers| format!("{servers} {servers:?}"));
-        assert_eq!(shown("nats://me:pass@a:1, b"), Some("nats://a:1,nats://b:4222 nats://a:1,nats://b:4222".to_owned()));
-        assert_eq!(shown("tls://[::1]:4222"), Some("tls://::1:4222 tls://::1:4222".to_owned()));
+        let shown = |written: &str| {
+            servers(written)
+                .ok()
+                .map(|servers| format!("{servers} {servers:?}"))
+        };
+        assert_eq!(
+            shown("nats://me:pass@a:1, b"),
+            Some("nats://a:1,nats://b:4222 nats://a:1,nats://b:4222".to_owned())
+        );
+        assert_eq!(
+            shown("tls://[::1]:4222"),
+            Some("tls://::1:4222 tls://::1:4222".to_owned())
+        );
         for wrong in ["", "http://a", "nats://", "a,,b"] {
             assert_eq!(shown(wrong), None, "{wrong}");
         }

@@ -10,7 +10,8 @@ use serde::{Serialize, Serializer};
 pub struct ObjectKind {
     /// The API group; empty for the core group.
     pub group: String,
-    /// The version that is read; where there is none, that of the event, or the one that the API server prefers.
+    /// The version that is read; where there is none, that of the event, or the one that the API
+    /// server prefers.
     pub version: Option<String>,
     /// The kind.
     pub kind: String,
@@ -23,7 +24,8 @@ pub struct NotAKind;
 
 impl ObjectKind {
     /// What is expected of a text.
-    pub const EXPECTED: &str = "a kind with its group, such as Deployment.apps, apps/v1/Deployment or Pod";
+    pub const EXPECTED: &str =
+        "a kind with its group, such as Deployment.apps, apps/v1/Deployment or Pod";
 }
 
 impl FromStr for ObjectKind {
@@ -33,17 +35,26 @@ impl FromStr for ObjectKind {
         let (group, version, kind) = match *text.split('/').collect::<Vec<_>>() {
             [group, version, kind] => (group, Some(version), kind),
             [version, kind] => ("", Some(version), kind),
-            _ => text.split_once('.').map_or(("", None, text), |(kind, group)| (group, None, kind)),
+            _ => text
+                .split_once('.')
+                .map_or(("", None, text), |(kind, group)| (group, None, kind)),
         };
-        let is_label = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.';
-        let is_kind =
-            kind.starts_with(|first: char| first.is_ascii_uppercase()) && kind.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        let is_version = version.is_none_or(|version| version.starts_with('v') && version.bytes().all(is_label));
+        let is_label = |byte: u8| {
+            byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.'
+        };
+        let is_kind = kind.starts_with(|first: char| first.is_ascii_uppercase())
+            && kind.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        let is_version =
+            version.is_none_or(|version| version.starts_with('v') && version.bytes().all(is_label));
         let has_group = !group.is_empty() || text.matches('/').count() < 2 && !text.contains('.');
         if !is_kind || !is_version || !has_group || !group.bytes().all(is_label) {
             return Err(NotAKind);
         }
-        Ok(Self { group: group.to_owned(), version: version.map(str::to_owned), kind: kind.to_owned() })
+        Ok(Self {
+            group: group.to_owned(),
+            version: version.map(str::to_owned),
+            kind: kind.to_owned(),
+        })
     }
 }
 
@@ -75,17 +86,41 @@ mod tests {
             ("v1/Pod", "", Some("v1"), "Pod"),
             ("Deployment.apps", "apps", None, "Deployment"),
             ("apps/v1/Deployment", "apps", Some("v1"), "Deployment"),
-            ("HelmRelease.helm.toolkit.fluxcd.io", "helm.toolkit.fluxcd.io", None, "HelmRelease"),
+            (
+                "HelmRelease.helm.toolkit.fluxcd.io",
+                "helm.toolkit.fluxcd.io",
+                None,
+                "HelmRelease",
+            ),
         ] {
             let read: ObjectKind = text.parse().unwrap();
-            assert_eq!((read.group.as_str(), read.version.as_deref(), read.kind.as_str()), (group, version, kind), "{text}");
+            assert_eq!(
+                (
+                    read.group.as_str(),
+                    read.version.as_deref(),
+                    read.kind.as_str()
+                ),
+                (group, version, kind),
+                "{text}"
+            );
             assert_eq!(read.to_string(), text);
         }
     }
 
     #[test]
     fn what_names_no_kind_is_refused() {
-        for text in ["", "pods", "pod", "Deployment.", "/v1/Pod", "apps/Deployment", "a/v1/b/C", "Pod.Apps", "apps/v1/", "Po d"] {
+        for text in [
+            "",
+            "pods",
+            "pod",
+            "Deployment.",
+            "/v1/Pod",
+            "apps/Deployment",
+            "a/v1/b/C",
+            "Pod.Apps",
+            "apps/v1/",
+            "Po d",
+        ] {
             assert_eq!(text.parse::<ObjectKind>(), Err(NotAKind), "{text}");
         }
     }

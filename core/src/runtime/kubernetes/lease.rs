@@ -18,9 +18,9 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use tokio_util::sync::CancellationToken;
 
+use crate::model::token::hex;
 use crate::runtime::failpoint;
 use crate::runtime::health::Check;
-use crate::model::token::hex;
 
 use claim::{Observation, Step};
 pub use holding::{Leadership, LeaseError};
@@ -58,12 +58,17 @@ impl Election {
     /// Waits for the Lease, does the work while it is held, and so on until `stop`.
     ///
     /// # Guarantees
-    /// `work` runs in one process at a time, as long as it ends within 5 s of [`Leadership::over`]; then it is dropped. The
-    /// Lease is given back when the work ends, so that another need not wait for its 15 s to pass.
+    /// `work` runs in one process at a time, as long as it ends within 5 s of [`Leadership::over`];
+    /// then it is dropped. The Lease is given back when the work ends, so that another need not
+    /// wait for its 15 s to pass.
     ///
     /// # Assumptions
     /// Clocks of two machines may differ, but run at the same speed.
-    pub async fn lead<W: Future<Output = ()>>(&self, stop: &CancellationToken, mut work: impl FnMut(Leadership) -> W) {
+    pub async fn lead<W: Future<Output = ()>>(
+        &self,
+        stop: &CancellationToken,
+        mut work: impl FnMut(Leadership) -> W,
+    ) {
         let api: Api<Lease> = Api::namespaced(self.client.clone(), &self.namespace);
         let mut observation = Observation::default();
         loop {
@@ -72,7 +77,8 @@ impl Election {
                 taken = self.wait(&api, &mut observation) => taken,
             };
             tracing::info!(lease = %self.name, identity = %self.identity, "this replica leads");
-            let leadership = Leadership::new(api.clone(), taken, self.check.clone(), stop.child_token());
+            let leadership =
+                Leadership::new(api.clone(), taken, self.check.clone(), stop.child_token());
             leadership.serve(work(leadership.clone())).await;
             tracing::info!(lease = %self.name, "this replica no longer leads");
             tokio::select! {
@@ -107,7 +113,11 @@ impl Election {
     }
 
     /// The Lease, or how long to wait.
-    async fn try_to_take(&self, api: &Api<Lease>, observation: &mut Observation) -> Result<Result<Taken, Duration>, kube::Error> {
+    async fn try_to_take(
+        &self,
+        api: &Api<Lease>,
+        observation: &mut Observation,
+    ) -> Result<Result<Taken, Duration>, kube::Error> {
         let found = api.get_opt(&self.name).await?;
         let spec = found.as_ref().and_then(|lease| lease.spec.as_ref());
         if let Step::Wait(wait) = observation.step(spec, &self.identity, Instant::now()) {
@@ -117,10 +127,17 @@ impl Election {
         let spec = Some(claim::taken(spec, &self.identity, jiff::Timestamp::now()));
         failpoint::reach_for("lease:taking", &self.name);
         let written = match found {
-            Some(found) => api.replace(&self.name, &PostParams::default(), &Lease { spec, ..found }).await,
+            Some(found) => {
+                api.replace(&self.name, &PostParams::default(), &Lease { spec, ..found })
+                    .await
+            }
             None => {
-                let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
-                api.create(&PostParams::default(), &Lease { metadata, spec }).await
+                let metadata = ObjectMeta {
+                    name: Some(self.name.clone()),
+                    ..ObjectMeta::default()
+                };
+                api.create(&PostParams::default(), &Lease { metadata, spec })
+                    .await
             }
         };
         match written {
@@ -135,7 +152,10 @@ impl Election {
     }
 
     fn tell(&self, error: &LeaseError, is_news: bool) {
-        let trouble = format!("the Lease {}/{} can't be used: {error}", self.namespace, self.name);
+        let trouble = format!(
+            "the Lease {}/{} can't be used: {error}",
+            self.namespace, self.name
+        );
         if is_news {
             tracing::warn!("{trouble}; trying again");
         }
@@ -151,8 +171,8 @@ struct Trouble {
 }
 
 impl Trouble {
-    /// How long to wait after another one, and whether it is to be told: the first is, and each that is not like the one
-    /// before.
+    /// How long to wait after another one, and whether it is to be told: the first is, and each
+    /// that is not like the one before.
     fn meet(&mut self, why: &str) -> (Duration, bool) {
         let pause = PAUSE.saturating_mul(1 << self.count.min(8)).min(MOST_PAUSE);
         self.count = self.count.saturating_add(1);
@@ -168,8 +188,12 @@ mod tests {
     #[test]
     fn failures_are_told_when_they_are_news_and_tried_again_after_longer_pauses() {
         let mut trouble = Trouble::default();
-        let met = ["away", "away", "forbidden", "forbidden", "away", "away"].map(|why| trouble.meet(why));
+        let met =
+            ["away", "away", "forbidden", "forbidden", "away", "away"].map(|why| trouble.meet(why));
         assert_eq!(met.map(|(pause, _)| pause.as_secs()), [2, 4, 8, 16, 30, 30]);
-        assert_eq!(met.map(|(_, is_news)| is_news), [true, false, true, false, true, false]);
+        assert_eq!(
+            met.map(|(_, is_news)| is_news),
+            [true, false, true, false, true, false]
+        );
     }
 }

@@ -58,14 +58,23 @@ impl Kind {
             let shared = shared.clone();
             async move { shared.follow(&tell).await }
         });
-        Arc::new(Self { shared, started: Instant::now(), synced, _watch: AbortOnDropHandle::new(task) })
+        Arc::new(Self {
+            shared,
+            started: Instant::now(),
+            synced,
+            _watch: AbortOnDropHandle::new(task),
+        })
     }
 
-    /// What is known of an object. What the watch does not have is read, since a new object's first event may be quicker than
-    /// the watch.
+    /// What is known of an object. What the watch does not have is read, since a new object's first
+    /// event may be quicker than the watch.
     pub(super) async fn find(&self, namespace: &str, name: &str) -> Found {
         // Only in the first second: a watch that can't begin holds up nobody for longer.
-        let _ = timeout_at(self.started + SYNCED_WITHIN, self.synced.clone().wait_for(|is_synced| *is_synced)).await;
+        let _ = timeout_at(
+            self.started + SYNCED_WITHIN,
+            self.synced.clone().wait_for(|is_synced| *is_synced),
+        )
+        .await;
         if let Some(meta) = self.shared.memory().get(namespace, name) {
             return Found::Known(meta);
         }
@@ -84,8 +93,10 @@ impl Shared {
                 }
             }
         };
-        let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(self.client.clone(), resource);
-        let mut changes = std::pin::pin!(watcher(api, watcher::Config::default()).default_backoff());
+        let api: Api<PartialObjectMeta<DynamicObject>> =
+            Api::all_with(self.client.clone(), resource);
+        let mut changes =
+            std::pin::pin!(watcher(api, watcher::Config::default()).default_backoff());
         let mut is_refused = false;
         while let Some(change) = changes.next().await {
             match change {
@@ -95,7 +106,9 @@ impl Shared {
                         synced.send_replace(true);
                     }
                 }
-                Err(error) if is_refused => tracing::debug!(kind = %self.wanted, "labels of a kind can't be read: {error}"),
+                Err(error) if is_refused => {
+                    tracing::debug!(kind = %self.wanted, "labels of a kind can't be read: {error}")
+                }
                 Err(error) => {
                     is_refused = true;
                     tracing::warn!(kind = %self.wanted, "labels of a kind can't be read, trying again: {error}");
@@ -105,7 +118,10 @@ impl Shared {
     }
 
     async fn read(&self, namespace: &str, name: &str) -> Found {
-        if self.refused_until().is_some_and(|until| Instant::now() < until) {
+        if self
+            .refused_until()
+            .is_some_and(|until| Instant::now() < until)
+        {
             return Found::Unknown;
         }
         let trouble = match timeout(READ_WITHIN, self.get(namespace, name)).await {
@@ -125,24 +141,37 @@ impl Shared {
             Scope::Namespaced => Api::namespaced_with(self.client.clone(), namespace, resource),
             Scope::Cluster => Api::all_with(self.client.clone(), resource),
         };
-        Ok(api.get_metadata_opt(name).await?.map(|object| Meta::of(object.metadata)))
+        Ok(api
+            .get_metadata_opt(name)
+            .await?
+            .map(|object| Meta::of(object.metadata)))
     }
 
-    /// How the API server calls the kind, in the version that is wanted or else the one that it prefers.
+    /// How the API server calls the kind, in the version that is wanted or else the one that it
+    /// prefers.
     async fn resource(&self) -> Result<&(ApiResource, Scope), kube::Error> {
         self.resource
             .get_or_try_init(|| async {
-                let ObjectKind { group, version, kind } = &self.wanted;
+                let ObjectKind {
+                    group,
+                    version,
+                    kind,
+                } = &self.wanted;
                 if let Some(version) = version
-                    && let Ok((resource, capabilities)) =
-                        discovery::pinned_kind(&self.client, &GroupVersionKind::gvk(group, version, kind)).await
+                    && let Ok((resource, capabilities)) = discovery::pinned_kind(
+                        &self.client,
+                        &GroupVersionKind::gvk(group, version, kind),
+                    )
+                    .await
                 {
                     return Ok((resource, capabilities.scope));
                 }
                 let group = discovery::group(&self.client, group).await?;
-                let (resource, capabilities) = group
-                    .recommended_kind(kind)
-                    .ok_or_else(|| kube::Error::Discovery(kube::error::DiscoveryError::MissingKind(self.wanted.to_string())))?;
+                let (resource, capabilities) = group.recommended_kind(kind).ok_or_else(|| {
+                    kube::Error::Discovery(kube::error::DiscoveryError::MissingKind(
+                        self.wanted.to_string(),
+                    ))
+                })?;
                 Ok((resource, capabilities.scope))
             })
             .await
@@ -153,6 +182,8 @@ impl Shared {
     }
 
     fn refused_until(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.refused_until.lock().unwrap_or_else(PoisonError::into_inner)
+        self.refused_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -27,9 +27,19 @@ pub(super) struct Memory {
 
 impl Meta {
     pub(super) fn of(metadata: ObjectMeta) -> Self {
-        let is_ours = |key: &String| key.strip_prefix(flux::EVENT_GROUP).is_some_and(|rest| rest.starts_with('/'));
-        let annotations = metadata.annotations.unwrap_or_default().into_iter().filter(|(key, _)| is_ours(key));
-        Self { labels: metadata.labels.unwrap_or_default(), annotations: annotations.collect() }
+        let is_ours = |key: &String| {
+            key.strip_prefix(flux::EVENT_GROUP)
+                .is_some_and(|rest| rest.starts_with('/'))
+        };
+        let annotations = metadata
+            .annotations
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|(key, _)| is_ours(key));
+        Self {
+            labels: metadata.labels.unwrap_or_default(),
+            annotations: annotations.collect(),
+        }
     }
 }
 
@@ -63,7 +73,10 @@ impl Memory {
 }
 
 fn entry(metadata: ObjectMeta) -> (String, Arc<Meta>) {
-    let key = key(metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default());
+    let key = key(
+        metadata.namespace.as_deref().unwrap_or_default(),
+        metadata.name.as_deref().unwrap_or_default(),
+    );
     (key, Arc::new(Meta::of(metadata)))
 }
 
@@ -87,7 +100,9 @@ mod tests {
     }
 
     fn label(memory: &Memory, name: &str) -> Option<String> {
-        memory.get("apps", name).map(|meta| meta.labels["a"].clone())
+        memory
+            .get("apps", name)
+            .map(|meta| meta.labels["a"].clone())
     }
 
     #[test]
@@ -95,10 +110,17 @@ mod tests {
         let mut memory = Memory::default();
         assert!(!memory.apply(Event::Init));
         assert!(!memory.apply(Event::InitApply(object("one", "1"))));
-        assert_eq!(label(&memory, "one"), None, "a list that is not complete counts for nothing");
+        assert_eq!(
+            label(&memory, "one"),
+            None,
+            "a list that is not complete counts for nothing"
+        );
         assert!(memory.apply(Event::InitDone));
         memory.apply(Event::Apply(object("two", "2")));
-        assert_eq!((label(&memory, "one"), label(&memory, "two")), (Some("1".to_owned()), Some("2".to_owned())));
+        assert_eq!(
+            (label(&memory, "one"), label(&memory, "two")),
+            (Some("1".to_owned()), Some("2".to_owned()))
+        );
         memory.apply(Event::Delete(object("one", "1")));
         assert_eq!(label(&memory, "one"), None);
     }
@@ -106,10 +128,19 @@ mod tests {
     #[test]
     fn what_a_new_list_does_not_have_is_gone() {
         let mut memory = Memory::default();
-        for change in [Event::Init, Event::InitApply(object("one", "1")), Event::InitDone, Event::Init] {
+        for change in [
+            Event::Init,
+            Event::InitApply(object("one", "1")),
+            Event::InitDone,
+            Event::Init,
+        ] {
             memory.apply(change);
         }
-        assert_eq!(label(&memory, "one"), Some("1".to_owned()), "the old state holds until the new one is complete");
+        assert_eq!(
+            label(&memory, "one"),
+            Some("1".to_owned()),
+            "the old state holds until the new one is complete"
+        );
         memory.apply(Event::InitDone);
         assert_eq!(label(&memory, "one"), None);
     }
@@ -117,6 +148,9 @@ mod tests {
     #[test]
     fn little_is_kept_of_an_object() {
         let meta = Meta::of(object("one", "1").metadata);
-        assert_eq!(meta.annotations.into_iter().collect::<Vec<_>>(), [("event.toolkit.fluxcd.io/x".to_owned(), "y".to_owned())]);
+        assert_eq!(
+            meta.annotations.into_iter().collect::<Vec<_>>(),
+            [("event.toolkit.fluxcd.io/x".to_owned(), "y".to_owned())]
+        );
     }
 }

@@ -1,7 +1,8 @@
 //! What is told of dead letters, and how often.
 
 use tidings_core::{
-    AlertReference, Delivery, Event as ToldEvent, ObjectReference as Object, ProviderReference, Timestamp as ProtoTimestamp,
+    AlertReference, Delivery, Event as ToldEvent, ObjectReference as Object, ProviderReference,
+    Timestamp as ProtoTimestamp,
 };
 
 use super::*;
@@ -9,19 +10,48 @@ use super::*;
 const NOW: i64 = 10_000;
 
 fn letter(alert: &str, died: i64) -> DeadLetter {
-    let object = Object { kind: "Kustomization".into(), namespace: "apps".into(), name: "x".into(), ..Object::default() };
+    let object = Object {
+        kind: "Kustomization".into(),
+        namespace: "apps".into(),
+        name: "x".into(),
+        ..Object::default()
+    };
     let delivery = Delivery {
-        alert: Some(AlertReference { namespace: "apps".into(), name: alert.into(), ..AlertReference::default() }),
-        provider: Some(ProviderReference { namespace: "apps".into(), name: "p".into(), ..ProviderReference::default() }),
-        event: Some(ToldEvent { involved_object: Some(object), ..ToldEvent::default() }),
+        alert: Some(AlertReference {
+            namespace: "apps".into(),
+            name: alert.into(),
+            ..AlertReference::default()
+        }),
+        provider: Some(ProviderReference {
+            namespace: "apps".into(),
+            name: "p".into(),
+            ..ProviderReference::default()
+        }),
+        event: Some(ToldEvent {
+            involved_object: Some(object),
+            ..ToldEvent::default()
+        }),
         ..Delivery::default()
     };
-    let died_at = Some(ProtoTimestamp { seconds: died, nanos: 0 });
-    DeadLetter { delivery: Some(delivery), reason: "rejected".into(), detail: "h answered 400".into(), died_at }
+    let died_at = Some(ProtoTimestamp {
+        seconds: died,
+        nanos: 0,
+    });
+    DeadLetter {
+        delivery: Some(delivery),
+        reason: "rejected".into(),
+        detail: "h answered 400".into(),
+        died_at,
+    }
 }
 
 fn note(notices: &mut Notices, sequence: u64, letter: &DeadLetter, at: Instant) {
-    notices.note(sequence, letter, "u", (Timestamp::from_second(NOW).unwrap(), at));
+    notices.note(
+        sequence,
+        letter,
+        "u",
+        (Timestamp::from_second(NOW).unwrap(), at),
+    );
 }
 
 fn created(taken: Option<Taken>) -> Event {
@@ -39,11 +69,23 @@ fn a_letter_becomes_a_warning_on_its_alert() {
     let event = created(notices.take(start));
     assert_eq!(notices.since(), None);
     let regarding = event.regarding.unwrap();
-    assert_eq!([regarding.kind, regarding.name, regarding.uid], ["Alert", "a", "u"].map(|text| Some(text.to_owned())));
-    assert_eq!((event.type_.as_deref(), event.reason.as_deref(), event.series), (Some("Warning"), Some(REASON), None));
+    assert_eq!(
+        [regarding.kind, regarding.name, regarding.uid],
+        ["Alert", "a", "u"].map(|text| Some(text.to_owned()))
+    );
+    assert_eq!(
+        (
+            event.type_.as_deref(),
+            event.reason.as_deref(),
+            event.series
+        ),
+        (Some("Warning"), Some(REASON), None)
+    );
     assert_eq!(
         event.note.as_deref(),
-        Some("a notification about Kustomization apps/x to Provider apps/p is given up (rejected): h answered 400")
+        Some(
+            "a notification about Kustomization apps/x to Provider apps/p is given up (rejected): h answered 400"
+        )
     );
 }
 
@@ -76,7 +118,14 @@ fn after_a_quiet_minute_a_new_event_begins() {
 #[test]
 fn many_alerts_at_once_are_five_writes_a_second() {
     let (mut notices, start) = (Notices::new("i"), Instant::now());
-    (0..100).for_each(|number| note(&mut notices, number, &letter(&format!("a{number}"), NOW), start));
+    (0..100).for_each(|number| {
+        note(
+            &mut notices,
+            number,
+            &letter(&format!("a{number}"), NOW),
+            start,
+        )
+    });
     let milliseconds = (0..2_000).map(|millisecond| start + Duration::from_millis(millisecond));
     assert_eq!(milliseconds.filter_map(|now| notices.take(now)).count(), 10);
     assert!(notices.since().is_some());
@@ -86,8 +135,15 @@ fn many_alerts_at_once_are_five_writes_a_second() {
 fn the_same_letter_gives_the_same_event_and_an_old_one_gives_none() {
     let name = |sequence, died| {
         let (mut notices, start) = (Notices::new("i"), Instant::now());
-        note(&mut notices, sequence, &letter(&"a".repeat(253), died), start);
-        notices.when(start).map(|_| created(notices.take(start)).metadata.name.unwrap())
+        note(
+            &mut notices,
+            sequence,
+            &letter(&"a".repeat(253), died),
+            start,
+        );
+        notices
+            .when(start)
+            .map(|_| created(notices.take(start)).metadata.name.unwrap())
     };
     assert_eq!(name(1, NOW), name(1, NOW));
     assert_ne!(name(1, NOW), name(2, NOW));
@@ -102,10 +158,21 @@ fn what_could_not_be_written_is_written_later_and_what_is_gone_anew() {
     let taken = notices.take(start).unwrap();
     notices.again(&taken, true);
     assert_eq!(notices.take(start + Duration::from_secs(1)), Some(taken));
-    note(&mut notices, 2, &letter("a", NOW), start + Duration::from_secs(2));
+    note(
+        &mut notices,
+        2,
+        &letter("a", NOW),
+        start + Duration::from_secs(2),
+    );
     let later = start + Duration::from_secs(90);
     let counted = notices.take(later).unwrap();
     assert!(matches!(counted.write, Write::Count(..)));
     notices.again(&counted, true);
-    assert_eq!(created(notices.take(later + Duration::from_secs(1))).series.unwrap().count, 2);
+    assert_eq!(
+        created(notices.take(later + Duration::from_secs(1)))
+            .series
+            .unwrap()
+            .count,
+        2
+    );
 }

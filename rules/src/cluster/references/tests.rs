@@ -7,13 +7,22 @@ use crate::check::{Options, check_one};
 use crate::object::Object;
 
 fn secret(name: &str) -> Identity {
-    Identity { kind: "Secret".into(), namespace: "apps".into(), name: name.into() }
+    Identity {
+        kind: "Secret".into(),
+        namespace: "apps".into(),
+        name: name.into(),
+    }
 }
 
 fn there(version: &str, token: &str) -> Answer {
     let metadata = json!({"name": "s", "namespace": "apps"});
-    let object = Object::new(json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"token": token}}));
-    Answer::There { version: version.to_owned(), checked: Box::new(check_one(&object, &[], &Options::default())) }
+    let object = Object::new(
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"token": token}}),
+    );
+    Answer::There {
+        version: version.to_owned(),
+        checked: Box::new(check_one(&object, &[], &Options::default())),
+    }
 }
 
 /// One Secret that is named and known.
@@ -22,7 +31,10 @@ fn known() -> Named {
     named.want(HashSet::from([secret("s")]));
     assert!(!named.is_complete());
     assert_eq!(named.take_stale(9), [secret("s")]);
-    assert!(!named.is_settled() && named.take_stale(9).is_empty(), "it is being read");
+    assert!(
+        !named.is_settled() && named.take_stale(9).is_empty(),
+        "it is being read"
+    );
     assert!(named.put(&secret("s"), there("1", "a")));
     assert!(named.is_complete() && named.is_settled());
     named
@@ -36,7 +48,10 @@ fn only_what_is_named_and_has_changed_is_read() {
     assert!(named.take_stale(9).is_empty());
     assert!(named.hint(&secret("s"), Some("2")));
     assert_eq!(named.take_stale(9), [secret("s")]);
-    assert!(!named.put(&secret("s"), there("2", "a")), "its values are the same");
+    assert!(
+        !named.put(&secret("s"), there("2", "a")),
+        "its values are the same"
+    );
     named.hint(&secret("s"), Some("3"));
     assert_eq!(named.take_stale(9).len(), 1);
     assert!(named.put(&secret("s"), there("3", "b")));
@@ -56,10 +71,16 @@ fn a_change_while_it_is_read_is_read_again() {
 #[test]
 fn one_that_goes_and_comes_is_followed() {
     let mut named = known();
-    assert!(named.listed("Secret", None, &HashSet::new()), "a list without it");
+    assert!(
+        named.listed("Secret", None, &HashSet::new()),
+        "a list without it"
+    );
     named.take_stale(9);
     assert!(named.put(&secret("s"), Answer::Missing) && named.checked().count() == 0);
-    assert!(!named.listed("Secret", Some("apps"), &HashSet::new()), "that is known");
+    assert!(
+        !named.listed("Secret", Some("apps"), &HashSet::new()),
+        "that is known"
+    );
     assert!(named.hint(&secret("s"), Some("5")), "it appears");
     named.want(HashSet::new());
     assert!(named.is_settled(), "nobody names it any more");
@@ -74,7 +95,10 @@ fn what_can_not_be_read_is_told_and_what_was_known_stays() {
     assert_eq!((named.checked().count(), named.troubles().count()), (1, 1));
     assert!(named.try_again());
     named.take_stale(9);
-    assert!(!named.put(&secret("s"), Answer::Refused("forbidden".into())), "no news");
+    assert!(
+        !named.put(&secret("s"), Answer::Refused("forbidden".into())),
+        "no news"
+    );
     named.want(HashSet::from([secret("t")]));
     named.take_stale(9);
     named.put(&secret("t"), Answer::Failed("no answer".into()));
@@ -88,15 +112,34 @@ fn what_can_not_be_read_is_told_and_what_was_known_stays() {
 #[test]
 fn what_no_object_can_be_called_is_told_and_never_asked_for() {
     let long = "a".repeat(LONGEST_NAME + 1);
-    for name in ["", "Token", "a/b", "../a", "a..b", "-a", "a-", ".a", "a b", "a?x=1", "t\u{f6}ken", &long] {
+    for name in [
+        "",
+        "Token",
+        "a/b",
+        "../a",
+        "a..b",
+        "-a",
+        "a-",
+        ".a",
+        "a b",
+        "a?x=1",
+        "t\u{f6}ken",
+        &long,
+    ] {
         let mut named = Named::default();
         named.want(HashSet::from([secret(name)]));
         assert!(named.is_complete() && named.is_settled(), "{name}");
         named.listed("Secret", None, &HashSet::new());
         named.doubt();
-        assert!(!named.try_again() && named.take_stale(9).is_empty(), "{name}");
+        assert!(
+            !named.try_again() && named.take_stale(9).is_empty(),
+            "{name}"
+        );
         let told: Vec<_> = named.troubles().collect();
-        assert!(told.len() == 1 && told[0].1.starts_with("no Secret can have this name"), "{told:?}");
+        assert!(
+            told.len() == 1 && told[0].1.starts_with("no Secret can have this name"),
+            "{told:?}"
+        );
     }
     for name in ["a", "0", "a-b", "a.b-c.0", &long[1..]] {
         let mut named = Named::default();

@@ -21,17 +21,36 @@ fn text(source: &str) -> Result<String, String> {
 fn blocks_leave_no_empty_lines_and_title_is_what_is_set() {
     let source = "{% set title %}\n  of {{ a }}\n{% endset %}\n{% for k, v in event.metadata|items %}\n- {{ k }}: {{ v }}\n{% endfor %}\nend";
     let rendered = render_with(source, Escape::None).unwrap();
-    assert_eq!(rendered, Rendered { title: Some("of <b> & c".into()), text: "- k: v\n- l: w\nend".into() });
-    assert_eq!(render_with("{% set title = none %}x", Escape::None).unwrap().title, None);
+    assert_eq!(
+        rendered,
+        Rendered {
+            title: Some("of <b> & c".into()),
+            text: "- k: v\n- l: w\nend".into()
+        }
+    );
+    assert_eq!(
+        render_with("{% set title = none %}x", Escape::None)
+            .unwrap()
+            .title,
+        None
+    );
 }
 
 #[test]
 fn values_are_escaped_once_and_the_template_never() {
     let source = "{% set title = a %}{% set block %}<i>{{ a }}</i>{% endset %}<u>{{ block }} {{ a|safe }} {{ a|escape }}</u>";
     let rendered = render_with(source, Escape::Entities).unwrap();
-    assert_eq!(rendered.text, "<u><i>&lt;b&gt; &amp; c</i> <b> & c &lt;b&gt; &amp; c</u>");
+    assert_eq!(
+        rendered.text,
+        "<u><i>&lt;b&gt; &amp; c</i> <b> & c &lt;b&gt; &amp; c</u>"
+    );
     assert_eq!(rendered.title.as_deref(), Some("&lt;b&gt; &amp; c"));
-    assert_eq!(render_with("https://h/?a={{ a }}", Escape::Url).unwrap().text, "https://h/?a=%3Cb%3E%20%26%20c");
+    assert_eq!(
+        render_with("https://h/?a={{ a }}", Escape::Url)
+            .unwrap()
+            .text,
+        "https://h/?a=%3Cb%3E%20%26%20c"
+    );
 }
 
 #[test]
@@ -48,7 +67,10 @@ fn a_long_title_is_cut() {
 fn own_filters_do_what_jinjas_do() {
     for (source, expected) in [
         ("{{ list|join(', ') }}", "1, 2, 3"),
-        ("{{ 'cab'|sort|join }}{{ list|sort(reverse=true)|list }}{{ b|list }}", "abc[3, 2, 1][]"),
+        (
+            "{{ 'cab'|sort|join }}{{ list|sort(reverse=true)|list }}{{ b|list }}",
+            "abc[3, 2, 1][]",
+        ),
         ("{{ event.message|lines|join('|') }}", "one|two"),
         ("{{ event.message|split('o')|length }}", "3"),
         ("{{ event.message|replace('one', '1')|first }}", "1"),
@@ -62,7 +84,11 @@ fn own_filters_do_what_jinjas_do() {
 #[test]
 fn whatever_runs_too_long_or_grows_too_large_is_stopped() {
     let endless = "{% for a in long %}{% for b in long %}{% endfor %}{% endfor %}x";
-    assert!(text(endless).unwrap_err().contains("fuel"), "{:?}", text(endless));
+    assert!(
+        text(endless).unwrap_err().contains("fuel"),
+        "{:?}",
+        text(endless)
+    );
     for source in [
         "{% for a in long|lower %}{{ long }}{% endfor %}",
         "{% set a %}{% for a in long %}{{ long }}{% endfor %}{% endset %}x",
@@ -70,25 +96,56 @@ fn whatever_runs_too_long_or_grows_too_large_is_stopped() {
         "{{ event.message|join(long) }}",
         "{% for a in list %}{% for a in list %}{% for a in list %}{{ long }}{% endfor %}{% endfor %}{% endfor %}",
     ] {
-        assert!(text(source).unwrap_err().contains("gives more than 65536 bytes"), "{source}: {:?}", text(source));
+        assert!(
+            text(source)
+                .unwrap_err()
+                .contains("gives more than 65536 bytes"),
+            "{source}: {:?}",
+            text(source)
+        );
     }
-    let raw = format!("{{% for a in long %}}{}{{% endfor %}}", "r".repeat(10 << 10));
+    let raw = format!(
+        "{{% for a in long %}}{}{{% endfor %}}",
+        "r".repeat(10 << 10)
+    );
     assert_eq!(text(&raw).unwrap_err(), "gives more than 65536 bytes");
-    assert!(text(&"x".repeat(LONGEST_SOURCE + 1)).unwrap_err().contains("at most 16384"));
+    assert!(
+        text(&"x".repeat(LONGEST_SOURCE + 1))
+            .unwrap_err()
+            .contains("at most 16384")
+    );
     for filter in ["split('')", "list", "sort", "replace('m', '\n')|lines"] {
-        assert!(text(&format!("{{{{ long|{filter} }}}}")).unwrap_err().contains("1000 parts"), "{filter}");
+        assert!(
+            text(&format!("{{{{ long|{filter} }}}}"))
+                .unwrap_err()
+                .contains("1000 parts"),
+            "{filter}"
+        );
     }
 }
 
 /// Tests have threads with as much stack as workers have.
 #[test]
 fn the_deepest_template_that_is_taken_does_not_exhaust_the_stack() {
-    let signs = [("", " or a"), ("", "|upper"), ("not ", ""), ("-", ""), ("", ".b"), ("", " if a"), ("(", ")"), ("[", "]")];
+    let signs = [
+        ("", " or a"),
+        ("", "|upper"),
+        ("not ", ""),
+        ("-", ""),
+        ("", ".b"),
+        ("", " if a"),
+        ("(", ")"),
+        ("[", "]"),
+    ];
     for depth in [0, 40, 70, 100, 140, 149] {
         for (before, after) in signs {
             for length in [40, 80, 120, 250] {
                 let (begin, end) = ("{% if a %}".repeat(depth), "{% endif %}".repeat(depth));
-                let _ = text(&format!("{begin}{{{{ {}a{} }}}}{end}", before.repeat(length), after.repeat(length)));
+                let _ = text(&format!(
+                    "{begin}{{{{ {}a{} }}}}{end}",
+                    before.repeat(length),
+                    after.repeat(length)
+                ));
             }
         }
     }
@@ -103,7 +160,11 @@ fn errors_name_the_line() {
         (" \n {% if false %}x{% endif %}", "gives no text"),
         ("{{ a / 0 }}", "line 1: "),
     ] {
-        assert!(text(source).unwrap_err().starts_with(expected), "{source}: {:?}", text(source));
+        assert!(
+            text(source).unwrap_err().starts_with(expected),
+            "{source}: {:?}",
+            text(source)
+        );
     }
     assert!(render_with("{{ missing }}", Escape::Url).is_err());
 }

@@ -28,23 +28,30 @@ pub struct Asked {
 impl KubeApiServer {
     /// Starts one that notes what service accounts ask.
     pub async fn start_audited() -> Self {
-        let everything =
-            json!({"level": "Metadata", "userGroups": ["system:serviceaccounts"], "omitStages": ["RequestReceived"]});
+        let everything = json!({"level": "Metadata", "userGroups": ["system:serviceaccounts"], "omitStages": ["RequestReceived"]});
         let rules = json!([everything, {"level": "None"}]);
         let folder = new_folder();
         let policy = folder.path().join("audit-policy.json");
-        let text = json!({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": rules}).to_string();
+        let text =
+            json!({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": rules}).to_string();
         fs::write(&policy, text).expect("the rig's folder is writable");
-        let flags = [("audit-policy-file", policy), ("audit-log-path", folder.path().join(LOG))];
+        let flags = [
+            ("audit-policy-file", policy),
+            ("audit-log-path", folder.path().join(LOG)),
+        ];
         let flags = flags.map(|(flag, path)| format!("--{flag}={}", path.display()));
         Self::start_in(folder, flags.into()).await
     }
 
-    /// Every request about a resource that a service account has made of a server that was started so.
+    /// Every request about a resource that a service account has made of a server that was started
+    /// so.
     pub fn asked(&self) -> Vec<Asked> {
-        let log = fs::read_to_string(self.files.path(LOG)).expect("the server notes what it is asked");
+        let log =
+            fs::read_to_string(self.files.path(LOG)).expect("the server notes what it is asked");
         // The last line may be half written.
-        let entries = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let entries = log
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
         entries.filter_map(|entry| asked(&entry)).collect()
     }
 }
@@ -58,7 +65,10 @@ fn asked(entry: &Value) -> Option<Asked> {
         None => text(&object["resource"]),
     };
     Some(Asked {
-        account: entry["user"]["username"].as_str()?.strip_prefix("system:serviceaccount:")?.to_owned(),
+        account: entry["user"]["username"]
+            .as_str()?
+            .strip_prefix("system:serviceaccount:")?
+            .to_owned(),
         verb: text(&entry["verb"]),
         group: text(&object["apiGroup"]),
         resource,

@@ -25,7 +25,8 @@ impl KubeApiServer {
         self.files.path(ADMIN)
     }
 
-    /// A kubeconfig of a service account, which is made where there is none. It may do what is bound to it.
+    /// A kubeconfig of a service account, which is made where there is none. It may do what is
+    /// bound to it.
     pub async fn kubeconfig_for(&self, namespace: &str, name: &str) -> PathBuf {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client().await, namespace);
         let account: ServiceAccount = read(json!({"metadata": {"name": name}}));
@@ -33,11 +34,21 @@ impl KubeApiServer {
             Err(kube::Error::Api(status)) if status.code == 409 => {}
             made => drop(made.expect("the service account is made")),
         }
-        let spec = TokenRequestSpec { expiration_seconds: Some(24 * 3600), ..TokenRequestSpec::default() };
-        let request = TokenRequest { spec, ..TokenRequest::default() };
-        let made = accounts.create_token_request(name, &PostParams::default(), &request).await.expect("the token is made");
+        let spec = TokenRequestSpec {
+            expiration_seconds: Some(24 * 3600),
+            ..TokenRequestSpec::default()
+        };
+        let request = TokenRequest {
+            spec,
+            ..TokenRequest::default()
+        };
+        let made = accounts
+            .create_token_request(name, &PostParams::default(), &request)
+            .await
+            .expect("the token is made");
         let token = made.status.expect("a token was asked for").token;
-        self.files.kubeconfig(&format!("{namespace}-{name}"), &self.url(), &token)
+        self.files
+            .kubeconfig(&format!("{namespace}-{name}"), &self.url(), &token)
     }
 
     /// A client who may do everything. It belongs to the runtime of the test that asks.
@@ -51,7 +62,9 @@ impl KubeApiServer {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let kubeconfig = Kubeconfig::read_from(kubeconfig).expect("the rig has written it");
         let options = KubeConfigOptions::default();
-        let mut config = Config::from_custom_kubeconfig(kubeconfig, &options).await.expect("the rig has written it");
+        let mut config = Config::from_custom_kubeconfig(kubeconfig, &options)
+            .await
+            .expect("the rig has written it");
         config.proxy_url = None;
         Client::try_from(config).expect("a client can be made")
     }
@@ -64,23 +77,36 @@ impl KubeApiServer {
     /// Runs kubectl with something to read, as `apply -f -` does.
     pub async fn kubectl_with(&self, arguments: &[&str], input: &str) -> Said {
         let executable = Self::executables().join("kubectl");
-        kubectl(&executable, &self.kubeconfig(), &self.folder().join("cache"), arguments, input).await
+        kubectl(
+            &executable,
+            &self.kubeconfig(),
+            &self.folder().join("cache"),
+            arguments,
+            input,
+        )
+        .await
     }
 
     /// `kubectl apply` of manifests, into a namespace where they name none.
     pub async fn apply(&self, namespace: &str, manifests: &str) -> String {
-        self.kubectl_with(&["apply", "--namespace", namespace, "-f", "-"], manifests).await.expect_success()
+        self.kubectl_with(&["apply", "--namespace", namespace, "-f", "-"], manifests)
+            .await
+            .expect_success()
     }
 
     /// Installs the project's CRDs, and waits until objects of theirs are taken.
     pub async fn install_crds(&self) {
-        self.kubectl(&["apply", "--server-side", "-f", CRDS]).await.expect_success();
+        self.kubectl(&["apply", "--server-side", "-f", CRDS])
+            .await
+            .expect_success();
         let client = self.client().await;
         eventually("the CRDs are served", async || {
             for kind in ["alerts", "providers"] {
                 for version in ["v1beta1", "v1beta2", "v1beta3"] {
                     let path = format!("/apis/notification.toolkit.fluxcd.io/{version}/{kind}");
-                    let request = http::Request::get(path).body(Vec::new()).expect("the request is valid");
+                    let request = http::Request::get(path)
+                        .body(Vec::new())
+                        .expect("the request is valid");
                     client.request::<Value>(request).await.ok()?;
                 }
             }
@@ -95,7 +121,11 @@ impl KubeApiServer {
         let name = format!("test-{}", COUNT.fetch_add(1, Ordering::Relaxed));
         let namespaces: Api<Namespace> = Api::all(self.client().await);
         let namespace: Namespace = read(json!({"metadata": {"name": name}}));
-        namespaces.create(&PostParams::default(), &namespace).await.expect("the namespace is made").name_any()
+        namespaces
+            .create(&PostParams::default(), &namespace)
+            .await
+            .expect("the namespace is made")
+            .name_any()
     }
 }
 

@@ -20,16 +20,30 @@ pub struct Files {
 impl Files {
     /// Writes all that the API server reads, and the kubeconfig of the user who may do everything.
     pub fn write(folder: &Path, url: &str) -> Self {
-        let files = Self { folder: folder.to_owned() };
-        let mut params = CertificateParams::new(["127.0.0.1".to_owned()]).expect("the name is valid");
-        params.distinguished_name.push(DnType::CommonName, "kube-apiserver of a test");
+        let files = Self {
+            folder: folder.to_owned(),
+        };
+        let mut params =
+            CertificateParams::new(["127.0.0.1".to_owned()]).expect("the name is valid");
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "kube-apiserver of a test");
         let key = KeyPair::generate().expect("keys can be made");
-        files.put("tls.crt", &params.self_signed(&key).expect("the certificate can be made").pem());
+        files.put(
+            "tls.crt",
+            &params
+                .self_signed(&key)
+                .expect("the certificate can be made")
+                .pem(),
+        );
         files.put("tls.key", &key.serialize_pem());
         let accounts = KeyPair::generate().expect("keys can be made");
         files.put("accounts.key", &accounts.serialize_pem());
         files.put("accounts.pub", &accounts.public_key_pem());
-        files.put("tokens.csv", &format!("{ADMIN_TOKEN},admin,admin,system:masters\n"));
+        files.put(
+            "tokens.csv",
+            &format!("{ADMIN_TOKEN},admin,admin,system:masters\n"),
+        );
         files.kubeconfig("admin", url, ADMIN_TOKEN);
         files
     }

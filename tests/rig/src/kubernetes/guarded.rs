@@ -7,8 +7,8 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Runs the server in its arguments and tells its id. Our end of its input is closed when we let go of it, or when we
-/// end in any way; then it kills the server.
+/// Runs the server in its arguments and tells its id. Our end of its input is closed when we let go
+/// of it, or when we end in any way; then it kills the server.
 const GUARD: &str = r#"trap '' HUP INT QUIT TERM; "$@" </dev/null >&2 & echo $!; exec >&-; read -r _; kill -9 $!; wait"#;
 
 /// Waits for the same, and removes the folder in its argument.
@@ -23,13 +23,32 @@ pub struct Guarded {
 impl Guarded {
     /// Starts a server; what it prints is appended to a file.
     pub fn start(executable: &Path, arguments: &[String], log: &Path) -> Self {
-        let log = File::options().create(true).append(true).open(log).expect("the rig's folder is writable");
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(log)
+            .expect("the rig's folder is writable");
         let mut command = Command::new("sh");
-        command.args(["-c", GUARD, "sh"]).arg(executable).args(arguments);
-        let mut guard = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log).spawn().expect("a shell can be started");
+        command
+            .args(["-c", GUARD, "sh"])
+            .arg(executable)
+            .args(arguments);
+        let mut guard = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .expect("a shell can be started");
         let mut id = String::new();
-        BufReader::new(guard.stdout.take().expect("it is piped")).read_line(&mut id).expect("the guard tells the id");
-        let server = id.trim().parse().ok().and_then(Pid::from_raw).expect("the guard tells the id");
+        BufReader::new(guard.stdout.take().expect("it is piped"))
+            .read_line(&mut id)
+            .expect("the guard tells the id");
+        let server = id
+            .trim()
+            .parse()
+            .ok()
+            .and_then(Pid::from_raw)
+            .expect("the guard tells the id");
         Self { guard, server }
     }
 
@@ -61,7 +80,14 @@ impl Cleaner {
     /// From now on.
     pub fn start(folder: &Path) -> Self {
         let mut command = Command::new("sh");
-        command.args(["-c", CLEANER, "sh"]).arg(folder).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        Self { _shell: command.spawn().expect("a shell can be started") }
+        command
+            .args(["-c", CLEANER, "sh"])
+            .arg(folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        Self {
+            _shell: command.spawn().expect("a shell can be started"),
+        }
     }
 }

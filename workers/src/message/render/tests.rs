@@ -5,9 +5,9 @@ use tidings_rules::ResolvedProvider;
 
 use super::*;
 use crate::http::Request;
-use crate::notifier::sample::{self, Sample, secret};
-use crate::notifier::contract::ProviderType;
 use crate::notifier::PROVIDERS;
+use crate::notifier::contract::ProviderType;
+use crate::notifier::sample::{self, Sample, secret};
 
 const TITLE: &str = "Rollout of webapp";
 const TEXT: &str = "now at 8f5d3c1 by hand";
@@ -16,7 +16,9 @@ fn words() -> Words {
     Words::new(&LinksSettings {
         enabled: false,
         commit: Some("https://git.example.com/c/{{ commit }}".into()),
-        dashboard: Some("https://grafana.example.com/d/x?ns={{ namespace }}&name={{ name }}".into()),
+        dashboard: Some(
+            "https://grafana.example.com/d/x?ns={{ namespace }}&name={{ name }}".into(),
+        ),
         commit_status: Some("https://status.example.com/{{ cluster }}/{{ short_commit }}".into()),
     })
     .unwrap()
@@ -43,7 +45,9 @@ fn provider(row: &ProviderType) -> ResolvedProvider {
 async fn sent(row: &ProviderType, sample: &Sample) -> String {
     let requests: Vec<Request> = sample::requests(row, &provider(row), sample).await;
     let text = |request: &Request| match row.kind {
-        "zulip" => url::form_urlencoded::parse(&request.body).map(|(_, value)| value).collect(),
+        "zulip" => url::form_urlencoded::parse(&request.body)
+            .map(|(_, value)| value)
+            .collect(),
         _ => String::from_utf8_lossy(&request.body).into_owned(),
     };
     requests.iter().map(text).collect()
@@ -60,7 +64,9 @@ fn sample(row: &ProviderType) -> Sample {
 
 /// Types that a dry run can show, but those that send the event as it is, and commit statuses.
 fn worded_types() -> impl Iterator<Item = &'static ProviderType> {
-    let is_worded = |row: &&ProviderType| !EVENT_AS_IT_IS.contains(&row.kind) && row.family != Family::CommitStatus;
+    let is_worded = |row: &&ProviderType| {
+        !EVENT_AS_IT_IS.contains(&row.kind) && row.family != Family::CommitStatus
+    };
     PROVIDERS.iter().copied().filter(is_worded)
 }
 
@@ -68,7 +74,10 @@ fn worded_types() -> impl Iterator<Item = &'static ProviderType> {
 async fn every_type_has_a_place_for_title_text_and_links() {
     for row in worded_types() {
         let mut sample = sample(row);
-        let provider = ResolvedProvider { links: Some(true), ..provider(row) };
+        let provider = ResolvedProvider {
+            links: Some(true),
+            ..provider(row)
+        };
         let source = format!("{{% set title = '{TITLE}' %}}now at {{{{ short_commit }}}} by hand");
         sample.wording = words().wording(&sample.notification(), &provider, || Ok(Some(source)));
         assert_eq!(sample.wording.template_error, "", "{}", row.kind);
@@ -78,8 +87,16 @@ async fn every_type_has_a_place_for_title_text_and_links() {
         }
         // incident.io has one link.
         let commit = "https://git.example.com/c/8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291";
-        assert!(sent.contains(commit) || row.kind == "incident.io", "{}: {sent}", row.kind);
-        assert!(!sent.contains("Health check failed after 30s"), "{}: the message is the template's: {sent}", row.kind);
+        assert!(
+            sent.contains(commit) || row.kind == "incident.io",
+            "{}: {sent}",
+            row.kind
+        );
+        assert!(
+            !sent.contains("Health check failed after 30s"),
+            "{}: the message is the template's: {sent}",
+            row.kind
+        );
     }
 }
 
@@ -90,39 +107,73 @@ async fn what_is_not_worded_is_sent_as_it_always_was() {
         let standard = sent(row, &sample).await;
         sample.wording = words().wording(&sample.notification(), &provider(row), || Ok(None));
         assert_eq!(sample.wording, Wording::default(), "{}", row.kind);
-        sample.wording = words().wording(&sample.notification(), &provider(row), || Ok(Some("{{ event.no.such }}".into())));
-        assert!(sample.wording.template_error.starts_with("line 1: "), "{}", sample.wording.template_error);
-        assert_eq!(without_times(&sent(row, &sample).await), without_times(&standard), "{}", row.kind);
+        sample.wording = words().wording(&sample.notification(), &provider(row), || {
+            Ok(Some("{{ event.no.such }}".into()))
+        });
+        assert!(
+            sample.wording.template_error.starts_with("line 1: "),
+            "{}",
+            sample.wording.template_error
+        );
+        assert_eq!(
+            without_times(&sent(row, &sample).await),
+            without_times(&standard),
+            "{}",
+            row.kind
+        );
     }
 }
 
 /// An envelope says when it was sent.
 fn without_times(text: &str) -> String {
-    text.lines().filter(|line| !line.contains("sent_at")).collect()
+    text.lines()
+        .filter(|line| !line.contains("sent_at"))
+        .collect()
 }
 
 #[tokio::test]
 async fn links_alone_stand_beside_the_standard_form() {
     for row in worded_types() {
         let mut sample = sample(row);
-        sample.metadata.insert("repository".into(), "git@github.com:acme/deploy.git".into());
-        let provider = ResolvedProvider { links: Some(true), ..provider(row) };
+        sample
+            .metadata
+            .insert("repository".into(), "git@github.com:acme/deploy.git".into());
+        let provider = ResolvedProvider {
+            links: Some(true),
+            ..provider(row)
+        };
         sample.wording = words().wording(&sample.notification(), &provider, || Ok(None));
         let page = "https://github.com/acme/deploy/commit/8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291";
-        assert_eq!(sample.wording.links[0].url, page, "the event's repository goes before the pattern");
+        assert_eq!(
+            sample.wording.links[0].url, page,
+            "the event's repository goes before the pattern"
+        );
         let sent = sent(row, &sample).await;
-        assert!(sent.contains("https://grafana.example.com/d/x?ns=apps"), "{}: {sent}", row.kind);
+        assert!(
+            sent.contains("https://grafana.example.com/d/x?ns=apps"),
+            "{}: {sent}",
+            row.kind
+        );
     }
 }
 
 #[test]
 fn the_setting_counts_where_the_provider_says_nothing() {
-    let words = Words { links_by_default: true, ..words() };
+    let words = Words {
+        links_by_default: true,
+        ..words()
+    };
     let links = |links| {
         let provider = sample::provider("slack", |provider| provider.links = links);
-        words.wording(&Sample::info().notification(), &provider, || Ok(None)).links.len()
+        words
+            .wording(&Sample::info().notification(), &provider, || Ok(None))
+            .links
+            .len()
     };
-    assert_eq!([links(None), links(Some(false)), links(Some(true))], [2, 0, 2]);
+    assert_eq!(
+        [links(None), links(Some(false)), links(Some(true))],
+        [2, 0, 2]
+    );
 }
 
 #[test]
@@ -130,34 +181,68 @@ fn links_that_use_what_an_event_does_not_have_are_left_out() {
     let mut sample = Sample::info();
     sample.metadata.remove("revision");
     let provider = sample::provider("slack", |provider| provider.links = Some(true));
-    let wording = words().wording(&sample.notification(), &provider, || Ok(Some("{{ links.commit }}{{ links|length }}".into())));
-    assert_eq!(wording.links.iter().map(|link| link.key).collect::<Vec<_>>(), ["dashboard"]);
+    let wording = words().wording(&sample.notification(), &provider, || {
+        Ok(Some("{{ links.commit }}{{ links|length }}".into()))
+    });
+    assert_eq!(
+        wording
+            .links
+            .iter()
+            .map(|link| link.key)
+            .collect::<Vec<_>>(),
+        ["dashboard"]
+    );
     assert_eq!(wording.text.as_deref(), Some("1"));
 }
 
 #[test]
 fn values_are_escaped_where_the_type_asks_for_it() {
     let sample = Sample::info().with_message("<!channel> & co");
-    for (kind, expected) in [("slack", "*&lt;!channel&gt; &amp; co*"), ("webex", "*<!channel> & co*")] {
+    for (kind, expected) in [
+        ("slack", "*&lt;!channel&gt; &amp; co*"),
+        ("webex", "*<!channel> & co*"),
+    ] {
         let provider = sample::provider(kind, |_| ());
-        let wording = words().wording(&sample.notification(), &provider, || Ok(Some("*{{ event.message }}*".into())));
+        let wording = words().wording(&sample.notification(), &provider, || {
+            Ok(Some("*{{ event.message }}*".into()))
+        });
         assert_eq!(wording.text.as_deref(), Some(expected));
     }
 }
 
 #[test]
 fn a_template_that_is_not_there_leaves_the_standard_form() {
-    let missing = || Err(Unresolved::Missing("there is no key text in ConfigMap apps/texts for spec.template".into()));
-    let wording = words().wording(&Sample::info().notification(), &sample::provider("slack", |_| ()), missing);
-    assert!(wording.text.is_none() && wording.template_error.contains("no key text in ConfigMap apps/texts"), "{wording:?}");
+    let missing = || {
+        Err(Unresolved::Missing(
+            "there is no key text in ConfigMap apps/texts for spec.template".into(),
+        ))
+    };
+    let wording = words().wording(
+        &Sample::info().notification(),
+        &sample::provider("slack", |_| ()),
+        missing,
+    );
+    assert!(
+        wording.text.is_none()
+            && wording
+                .template_error
+                .contains("no key text in ConfigMap apps/texts"),
+        "{wording:?}"
+    );
 }
 
 #[test]
 fn a_template_is_compiled_once() {
     let words = words();
     let first = words.program("{{ a }}".into(), Escape::None);
-    assert!(Arc::ptr_eq(&first, &words.program("{{ a }}".into(), Escape::None)));
-    assert!(!Arc::ptr_eq(&first, &words.program("{{ a }}".into(), Escape::Entities)));
+    assert!(Arc::ptr_eq(
+        &first,
+        &words.program("{{ a }}".into(), Escape::None)
+    ));
+    assert!(!Arc::ptr_eq(
+        &first,
+        &words.program("{{ a }}".into(), Escape::Entities)
+    ));
     for number in 0..2 * MOST_PROGRAMS {
         words.program(format!("{number}"), Escape::None);
     }
@@ -166,29 +251,61 @@ fn a_template_is_compiled_once() {
 
 #[tokio::test]
 async fn commit_statuses_link_to_what_a_pattern_says() {
-    for row in PROVIDERS.iter().filter(|row| row.family == Family::CommitStatus) {
+    for row in PROVIDERS
+        .iter()
+        .filter(|row| row.family == Family::CommitStatus)
+    {
         let mut sample = sample(row);
         sample.event.cluster = "eu 1".into();
-        sample.wording = words().wording(&sample.notification(), &provider(row), || panic!("no template is asked for"));
-        assert!(sent(row, &sample).await.contains("\"https://status.example.com/eu%201/8f5d3c1\""), "{}", row.kind);
-        let own = |provider: &mut ResolvedProvider| provider.commit_status.target_url = Some("https://own/{{ name }}".into());
+        sample.wording = words().wording(&sample.notification(), &provider(row), || {
+            panic!("no template is asked for")
+        });
+        assert!(
+            sent(row, &sample)
+                .await
+                .contains("\"https://status.example.com/eu%201/8f5d3c1\""),
+            "{}",
+            row.kind
+        );
+        let own = |provider: &mut ResolvedProvider| {
+            provider.commit_status.target_url = Some("https://own/{{ name }}".into())
+        };
         let mut with_own = provider(row);
         own(&mut with_own);
         assert_eq!(
-            words().wording(&sample.notification(), &with_own, || Ok(None)).target_url.as_deref(),
+            words()
+                .wording(&sample.notification(), &with_own, || Ok(None))
+                .target_url
+                .as_deref(),
             Some("https://own/webapp")
         );
-        let long = ResolvedProvider { commit_status: Default::default(), ..with_own };
+        let long = ResolvedProvider {
+            commit_status: Default::default(),
+            ..with_own
+        };
         sample.event.cluster = "x".repeat(300);
-        assert_eq!(words().wording(&sample.notification(), &long, || Ok(None)).target_url, None);
+        assert_eq!(
+            words()
+                .wording(&sample.notification(), &long, || Ok(None))
+                .target_url,
+            None
+        );
     }
 }
 
 #[tokio::test]
 async fn the_event_is_sent_as_it_is_where_a_type_does_that() {
-    for row in PROVIDERS.iter().filter(|row| EVENT_AS_IT_IS.contains(&row.kind)) {
-        let provider = ResolvedProvider { links: Some(true), ..provider(row) };
-        let wording = words().wording(&sample(row).notification(), &provider, || panic!("no template is asked for"));
+    for row in PROVIDERS
+        .iter()
+        .filter(|row| EVENT_AS_IT_IS.contains(&row.kind))
+    {
+        let provider = ResolvedProvider {
+            links: Some(true),
+            ..provider(row)
+        };
+        let wording = words().wording(&sample(row).notification(), &provider, || {
+            panic!("no template is asked for")
+        });
         assert_eq!(wording, Wording::default(), "{}", row.kind);
     }
 }

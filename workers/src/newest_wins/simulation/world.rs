@@ -88,7 +88,10 @@ struct Task {
 impl World {
     pub fn new(events: &[(i64, u8)], keeps_comments: bool, can_be_read: bool) -> Self {
         let desired = |(number, (time_ms, state)): (usize, &(i64, u8))| Desired {
-            order: Some(Order { time_ms: *time_ms, sequence: number as u64 }),
+            order: Some(Order {
+                time_ms: *time_ms,
+                sequence: number as u64,
+            }),
             state: vec![b'a' + state],
             delivery_id: number.to_string(),
             planned_at: None,
@@ -126,12 +129,18 @@ impl World {
     /// The newest state of all events.
     pub fn newest(&self) -> Option<&[u8]> {
         let place = |desired: &&Desired| desired.order.map(|order| (order.time_ms, order.sequence));
-        self.events.iter().max_by_key(place).map(|desired| desired.state.as_slice())
+        self.events
+            .iter()
+            .max_by_key(place)
+            .map(|desired| desired.state.as_slice())
     }
 
     pub fn arrive(&mut self, provider: usize) {
         if let Some(desired) = self.events.get(self.arrived) {
-            self.ready.push(Message { desired: desired.clone(), provider });
+            self.ready.push(Message {
+                desired: desired.clone(),
+                provider,
+            });
             self.arrived += 1;
         }
     }
@@ -143,9 +152,21 @@ impl World {
         let message = self.ready.swap_remove(message % self.ready.len());
         self.started += 1;
         let holder = format!("attempt {}", self.started);
-        let lease = Lease { holder: holder.clone(), lasts: Duration::from_secs(65), write: Duration::from_secs(30) };
+        let lease = Lease {
+            holder: holder.clone(),
+            lasts: Duration::from_secs(65),
+            write: Duration::from_secs(30),
+        };
         let keeping = Keeping::new(message.desired.clone(), lease, self.keeps_comments);
-        self.tasks.push(Task { replica, message, holder, keeping, action: Action::Load, answer: None, is_late: false });
+        self.tasks.push(Task {
+            replica,
+            message,
+            holder,
+            keeping,
+            action: Action::Load,
+            answer: None,
+            is_late: false,
+        });
     }
 
     pub fn go_on(&mut self, task: usize, how: How) {
@@ -163,13 +184,19 @@ impl World {
         };
     }
 
-    /// Kills a replica; perhaps one of its attempts has just done something. What it held comes again.
+    /// Kills a replica; perhaps one of its attempts has just done something. What it held comes
+    /// again.
     pub fn crash(&mut self, replica: usize, has_acted: bool) {
-        let numbers: Vec<usize> = (0..self.tasks.len()).filter(|number| self.tasks[*number].replica == replica).collect();
+        let numbers: Vec<usize> = (0..self.tasks.len())
+            .filter(|number| self.tasks[*number].replica == replica)
+            .collect();
         if numbers.is_empty() || numbers.iter().any(|number| self.tasks[*number].is_late) {
             return;
         }
-        if has_acted && !matches!(self.tasks[numbers[0]].action, Action::End(_)) && self.tasks[numbers[0]].answer.is_none() {
+        if has_acted
+            && !matches!(self.tasks[numbers[0]].action, Action::End(_))
+            && self.tasks[numbers[0]].answer.is_none()
+        {
             self.go_on_with(numbers[0], How::Well);
             if self.tasks[numbers[0]].is_late {
                 return;
@@ -184,7 +211,10 @@ impl World {
         let before = self.now;
         self.now += Duration::from_millis(milliseconds);
         let record = self.record.clone().unwrap_or_default();
-        let has_holder = self.tasks.iter().any(|task| task.holder == record.lease_holder);
+        let has_holder = self
+            .tasks
+            .iter()
+            .any(|task| task.holder == record.lease_holder);
         if has_holder && lease_end(&record).is_some_and(|end| before < end && end <= self.now) {
             self.reasons.lost_leases += 1;
         }
@@ -194,14 +224,17 @@ impl World {
 
     pub fn come_again(&mut self, task: usize) {
         if !self.tasks.is_empty() {
-            self.ready.push(self.tasks[task % self.tasks.len()].message.clone());
+            self.ready
+                .push(self.tasks[task % self.tasks.len()].message.clone());
         }
     }
 
     /// The replica's attempt goes on until it is about to write, or has just written.
     pub fn go_on_to_write(&mut self, replica: usize, has_written: bool) {
         let number = self.task_of(replica);
-        while !matches!(self.tasks[number].action, Action::Write(..)) || self.tasks[number].answer.is_some() != has_written {
+        while !matches!(self.tasks[number].action, Action::Write(..))
+            || self.tasks[number].answer.is_some() != has_written
+        {
             self.go_on_with(number, How::Well);
         }
     }
@@ -217,7 +250,10 @@ impl World {
     }
 
     fn task_of(&self, replica: usize) -> usize {
-        self.tasks.iter().position(|task| task.replica == replica).expect("it has an attempt")
+        self.tasks
+            .iter()
+            .position(|task| task.replica == replica)
+            .expect("it has an attempt")
     }
 
     pub fn lose_bucket(&mut self) {
@@ -225,7 +261,8 @@ impl World {
         self.revision += 1;
     }
 
-    /// Everything that has not happened yet happens without faults. Those who stand still go on when the others are done.
+    /// Everything that has not happened yet happens without faults. Those who stand still go on
+    /// when the others are done.
     pub fn come_to_rest(&mut self) {
         for _ in 0..2 {
             self.come_to_rest_but_for(self.still.clone());
@@ -234,7 +271,9 @@ impl World {
     }
 
     fn come_to_rest_but_for(&mut self, still: BTreeSet<usize>) {
-        let replica = (0..).find(|replica| !still.contains(replica)).expect("there are numbers enough");
+        let replica = (0..)
+            .find(|replica| !still.contains(replica))
+            .expect("there are numbers enough");
         for _ in 0..100_000 {
             let moving = self.moving().next();
             if let Some(number) = moving {
@@ -265,8 +304,13 @@ impl World {
             let Task { message, .. } = self.tasks.swap_remove(number);
             self.settle(message, kept);
         } else {
-            let is_of_the_bus = matches!(self.tasks[number].action, Action::Load | Action::Store(..));
-            let how = if is_of_the_bus && self.tasks[number].is_late { How::Well } else { how };
+            let is_of_the_bus =
+                matches!(self.tasks[number].action, Action::Load | Action::Store(..));
+            let how = if is_of_the_bus && self.tasks[number].is_late {
+                How::Well
+            } else {
+                how
+            };
             let answer = self.act(number, how);
             self.tasks[number].answer = Some(answer);
         }
@@ -276,7 +320,9 @@ impl World {
         let task = &mut self.tasks[number];
         let is_write = matches!(task.action, Action::Write(..));
         let record = self.record.as_ref();
-        let holds_lease = record.is_some_and(|record| record.lease_holder == task.holder && lease_end(record) > Some(self.now));
+        let holds_lease = record.is_some_and(|record| {
+            record.lease_holder == task.holder && lease_end(record) > Some(self.now)
+        });
         if is_write && !holds_lease && !matches!(answer, Answer::Failed(_)) {
             self.reasons.unanswered += 1;
         }
@@ -289,13 +335,18 @@ impl World {
     }
 
     fn settle(&mut self, message: Message, kept: Kept) {
-        let place = if kept.is_noted() { String::new() } else { message.desired.delivery_id.clone() };
+        let place = if kept.is_noted() {
+            String::new()
+        } else {
+            message.desired.delivery_id.clone()
+        };
         let wait = match kept {
             Kept::Ended { .. } => return,
             Kept::Wait(wait) => wait,
             Kept::Failed { .. } => Duration::from_secs(1),
         };
-        self.parked.insert((message.provider, place), (message, self.now + wait));
+        self.parked
+            .insert((message.provider, place), (message, self.now + wait));
     }
 
     fn act(&mut self, number: usize, how: How) -> Answer {
@@ -303,7 +354,10 @@ impl World {
         let is_of_the_bus = matches!(action, Action::Load | Action::Store(..));
         let is_done = matches!(how, How::Well | How::AnswerLost);
         let answer = match action {
-            Action::Load => Answer::Loaded(self.record.clone().map(Box::new), self.record.as_ref().map(|_| self.revision)),
+            Action::Load => Answer::Loaded(
+                self.record.clone().map(Box::new),
+                self.record.as_ref().map(|_| self.revision),
+            ),
             Action::Store(record, revision) if is_done => self.store(&record, revision),
             Action::Prepare => Answer::Prepared,
             Action::Read(state) => self.read(&state),
@@ -347,16 +401,23 @@ impl World {
     fn write(&mut self, number: usize, state: Vec<u8>, handle: Option<&str>) -> Answer {
         self.writes += 1;
         let task = &mut self.tasks[number];
-        task.is_late = self.record.as_ref().is_none_or(|record| record.lease_holder != task.holder);
+        task.is_late = self
+            .record
+            .as_ref()
+            .is_none_or(|record| record.lease_holder != task.holder);
         let place = match handle {
             Some(handle) => handle.parse().expect("we gave it"),
             None if self.keeps_comments => self.shown.len(),
             None => 0,
         };
-        self.shown.resize(self.shown.len().max(place + 1), Vec::new());
+        self.shown
+            .resize(self.shown.len().max(place + 1), Vec::new());
         self.shown[place] = state;
         let handle = self.keeps_comments.then(|| place.to_string());
-        Answer::Sent(Sent::Accepted { status: Some(201), handle })
+        Answer::Sent(Sent::Accepted {
+            status: Some(201),
+            handle,
+        })
     }
 }
 

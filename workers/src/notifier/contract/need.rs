@@ -1,4 +1,5 @@
-//! What a provider type needs, for people and for documents: fields of the Provider and keys of its Secret.
+//! What a provider type needs, for people and for documents: fields of the Provider and keys of its
+//! Secret.
 
 use std::fmt::Write as _;
 
@@ -41,18 +42,45 @@ pub enum Demand {
 
 impl Need {
     /// A field of the Provider's `spec`.
-    pub const fn field(name: &'static str, demand: Demand, meaning: &'static str, example: &'static str) -> Self {
-        Self { place: Place::Field, name, demand, meaning, example }
+    pub const fn field(
+        name: &'static str,
+        demand: Demand,
+        meaning: &'static str,
+        example: &'static str,
+    ) -> Self {
+        Self {
+            place: Place::Field,
+            name,
+            demand,
+            meaning,
+            example,
+        }
     }
 
     /// A key of the Secret that `secretRef` names.
-    pub const fn key(name: &'static str, demand: Demand, meaning: &'static str, example: &'static str) -> Self {
-        Self { place: Place::Key, name, demand, meaning, example }
+    pub const fn key(
+        name: &'static str,
+        demand: Demand,
+        meaning: &'static str,
+        example: &'static str,
+    ) -> Self {
+        Self {
+            place: Place::Key,
+            name,
+            demand,
+            meaning,
+            example,
+        }
     }
 
     /// The address of a webhook: who knows it can post there, so it belongs into the Secret.
     pub const fn webhook(example: &'static str) -> Self {
-        Self::key("address", Demand::Required, "the webhook's address; in spec.address everybody can read it", example)
+        Self::key(
+            "address",
+            Demand::Required,
+            "the webhook's address; in spec.address everybody can read it",
+            example,
+        )
     }
 }
 
@@ -78,10 +106,15 @@ impl Demand {
 }
 
 impl ProviderType {
-    /// A Provider of this type with its Secret, as YAML. Whoever puts real values in has one that works.
+    /// A Provider of this type with its Secret, as YAML. Whoever puts real values in has one that
+    /// works.
     pub fn example(&self) -> String {
         let name = self.kind.replace('.', "-");
-        let given = |place| self.needs.iter().filter(move |need| need.place == place && !need.example.is_empty());
+        let given = |place| {
+            self.needs
+                .iter()
+                .filter(move |need| need.place == place && !need.example.is_empty())
+        };
         let mut manifest = format!(
             "apiVersion: notification.toolkit.fluxcd.io/v1beta3\nkind: Provider\nmetadata:\n  name: {name}\n  namespace: apps\nspec:\n  type: {}\n",
             self.kind
@@ -93,8 +126,10 @@ impl ProviderType {
             return manifest;
         }
         let _ = writeln!(manifest, "  secretRef:\n    name: {name}");
-        let _ =
-            writeln!(manifest, "---\napiVersion: v1\nkind: Secret\nmetadata:\n  name: {name}\n  namespace: apps\nstringData:");
+        let _ = writeln!(
+            manifest,
+            "---\napiVersion: v1\nkind: Secret\nmetadata:\n  name: {name}\n  namespace: apps\nstringData:"
+        );
         for need in given(Place::Key) {
             let _ = writeln!(manifest, "  {}: {}", need.name, scalar(need.example, 4));
         }
@@ -105,9 +140,18 @@ impl ProviderType {
 /// A text as YAML: several lines as a block, what would be something else in quotes.
 fn scalar(text: &str, indent: usize) -> String {
     if text.contains('\n') {
-        let lines = text.trim_end().lines().map(|line| format!("\n{:indent$}{line}", ""));
+        let lines = text
+            .trim_end()
+            .lines()
+            .map(|line| format!("\n{:indent$}{line}", ""));
         return format!("|{}", lines.collect::<String>());
     }
-    let is_plain = text.starts_with(|first: char| first.is_ascii_alphabetic()) && !text.contains(": ") && !text.contains(" #");
-    if is_plain { text.to_owned() } else { format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"")) }
+    let is_plain = text.starts_with(|first: char| first.is_ascii_alphabetic())
+        && !text.contains(": ")
+        && !text.contains(" #");
+    if is_plain {
+        text.to_owned()
+    } else {
+        format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+    }
 }

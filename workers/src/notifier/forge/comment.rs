@@ -1,4 +1,5 @@
-//! Comments on change requests: one for each object, found again by an invisible mark and edited in place.
+//! Comments on change requests: one for each object, found again by an invisible mark and edited in
+//! place.
 
 use std::fmt::Write;
 
@@ -85,7 +86,10 @@ struct User {
 
 impl User {
     fn is(&self, login: &str) -> bool {
-        self.login.as_ref().or(self.username.as_ref()).is_some_and(|name| name == login)
+        self.login
+            .as_ref()
+            .or(self.username.as_ref())
+            .is_some_and(|name| name == login)
     }
 }
 
@@ -108,7 +112,10 @@ impl Comment {
 impl CommentWriter {
     /// `prefix` begins the mark; Flux has one for GitHub and Gitea, and another for GitLab.
     fn new(prefix: &'static str, provider: &ResolvedProvider) -> Self {
-        Self { prefix, provider_uid: provider.uid.clone() }
+        Self {
+            prefix,
+            provider_uid: provider.uid.clone(),
+        }
     }
 
     /// The comment that the event asks for. `place` names forge and repository.
@@ -116,12 +123,21 @@ impl CommentWriter {
     /// # Errors
     /// Permanent: the event names no change request by number.
     fn desired(&self, place: &str, notification: &Notification<'_>) -> Result<Desired, Failure> {
-        let number = notification.metadata.get("change_request").map(String::as_str).unwrap_or_default();
+        let number = notification
+            .metadata
+            .get("change_request")
+            .map(String::as_str)
+            .unwrap_or_default();
         let number: i64 = number.parse().map_err(|_| {
             let detail = format!("the event names no change request: change_request in its metadata is {number:?}, not a number");
             Failure::permanent(Reason::Misconfigured, detail)
         })?;
-        let mark = format!("<!-- {}:{}/{} -->", self.prefix, self.provider_uid, notification.object_path());
+        let mark = format!(
+            "<!-- {}:{}/{} -->",
+            self.prefix,
+            self.provider_uid,
+            notification.object_path()
+        );
         let body = format!("{mark}\n\n{}", markdown(notification));
         let key = format!("{} change request {number} {mark}", place.to_lowercase());
         let state = serde_json::to_vec(&Comment { number, mark, body }).unwrap_or_default();
@@ -134,7 +150,11 @@ impl CommentWriter {
 impl<F> Comments<F> {
     /// `prefix` begins the mark by which comments are found.
     pub fn new(prefix: &'static str, provider: &ResolvedProvider, forge: F) -> Self {
-        Self { forge, writer: CommentWriter::new(prefix, provider), login: OnceCell::new() }
+        Self {
+            forge,
+            writer: CommentWriter::new(prefix, provider),
+            login: OnceCell::new(),
+        }
     }
 }
 
@@ -143,8 +163,15 @@ impl<F: ChangeRequests> Comments<F> {
     async fn find(&self, comment: &Comment) -> Result<Held, Failure> {
         let login = self.login().await?;
         for page in 1..=MOST_PAGES_OF_COMMENTS {
-            let answer = self.forge.list(&self.forge.list_path(comment.number, page)).await?;
-            if let Some(held) = held_of(answer.json::<Vec<Existing>>().unwrap_or_default(), login, comment) {
+            let answer = self
+                .forge
+                .list(&self.forge.list_path(comment.number, page))
+                .await?;
+            if let Some(held) = held_of(
+                answer.json::<Vec<Existing>>().unwrap_or_default(),
+                login,
+                comment,
+            ) {
                 return Ok(held);
             }
             if !has_next(&answer) {
@@ -161,7 +188,10 @@ impl<F: ChangeRequests> Comments<F> {
     }
 
     async fn login(&self) -> Result<&str, Failure> {
-        self.login.get_or_try_init(|| self.forge.login()).await.map(String::as_str)
+        self.login
+            .get_or_try_init(|| self.forge.login())
+            .await
+            .map(String::as_str)
     }
 }
 
@@ -172,7 +202,9 @@ impl<F: ChangeRequests> KeepState for Comments<F> {
     }
 
     fn desire(&self, notification: &Notification<'_>) -> Result<Option<Desired>, Failure> {
-        self.writer.desired(&self.forge.place(), notification).map(Some)
+        self.writer
+            .desired(&self.forge.place(), notification)
+            .map(Some)
     }
 
     fn needs_handle(&self) -> bool {
@@ -192,12 +224,24 @@ impl<F: ChangeRequests> KeepState for Comments<F> {
             }
             // Somebody has deleted it; an earlier attempt may have made another.
             match self.find(&comment).await? {
-                Held::Same { handle } => return Ok(Sent::Accepted { status: None, handle }),
+                Held::Same { handle } => {
+                    return Ok(Sent::Accepted {
+                        status: None,
+                        handle,
+                    });
+                }
                 Held::Other { handle: Some(id) } => return self.edit(&comment, &id).await,
                 Held::Other { handle: None } | Held::Unknown => {}
             }
         }
-        let created = self.forge.put(Method::POST, &self.forge.create_path(comment.number), &comment.put()).await?;
+        let created = self
+            .forge
+            .put(
+                Method::POST,
+                &self.forge.create_path(comment.number),
+                &comment.put(),
+            )
+            .await?;
         Ok(sent(&created, None))
     }
 }
@@ -206,12 +250,21 @@ impl<F: ChangeRequests> KeepState for Comments<F> {
 fn held_of(existing: Vec<Existing>, login: &str, comment: &Comment) -> Option<Held> {
     let is_ours = |existing: &Existing| {
         existing.user.as_ref().is_some_and(|user| user.is(login))
-            && existing.body.as_ref().is_some_and(|body| body.contains(&comment.mark))
+            && existing
+                .body
+                .as_ref()
+                .is_some_and(|body| body.contains(&comment.mark))
     };
     let ours = existing.into_iter().find(is_ours)?;
     let handle = Some(ours.id.to_string());
-    let is_same = ours.body.is_some_and(|body| is_same_text(&body, &comment.body));
-    Some(if is_same { Held::Same { handle } } else { Held::Other { handle } })
+    let is_same = ours
+        .body
+        .is_some_and(|body| is_same_text(&body, &comment.body));
+    Some(if is_same {
+        Held::Same { handle }
+    } else {
+        Held::Other { handle }
+    })
 }
 
 /// Forges may give back other ends of lines, and no space at the end of a text.
@@ -221,17 +274,28 @@ fn is_same_text(there: &str, wanted: &str) -> bool {
 
 /// The comment was written; its id is remembered for the next edit.
 fn sent(answer: &Answer, handle: Option<&str>) -> Sent {
-    let created = answer.json::<Created>().map(|created| created.id.to_string());
-    Sent::Accepted { status: Some(answer.status), handle: handle.map(str::to_owned).or(created) }
+    let created = answer
+        .json::<Created>()
+        .map(|created| created.id.to_string());
+    Sent::Accepted {
+        status: Some(answer.status),
+        handle: handle.map(str::to_owned).or(created),
+    }
 }
 
 /// Whether the comment that was to be edited is gone.
 fn is_gone(edited: &Result<Sent, Failure>) -> bool {
-    edited.as_ref().is_err_and(|failure| matches!(failure.status, Some(404 | 410)))
+    edited
+        .as_ref()
+        .is_err_and(|failure| matches!(failure.status, Some(404 | 410)))
 }
 
 fn markdown(notification: &Notification<'_>) -> String {
-    let sign = if notification.is_error() { "⚠️" } else { "ℹ️" };
+    let sign = if notification.is_error() {
+        "⚠️"
+    } else {
+        "ℹ️"
+    };
     let (path, message) = (notification.object_path(), notification.text());
     let mut text = match &notification.wording.title {
         Some(title) => format!("## {sign} {title}\n\n{message}\n"),
@@ -239,7 +303,11 @@ fn markdown(notification: &Notification<'_>) -> String {
     };
     if !notification.is_worded() {
         text.push_str("\nMetadata:\n");
-        for (key, value) in notification.metadata.iter().filter(|(key, _)| *key != "change_request") {
+        for (key, value) in notification
+            .metadata
+            .iter()
+            .filter(|(key, _)| *key != "change_request")
+        {
             writeln!(text, "* `{key}`: {value}").expect("a String takes everything");
         }
     }
@@ -257,10 +325,17 @@ mod tests {
 
     fn comment(number: &str) -> Result<Comment, String> {
         let mut sample = Sample::error();
-        sample.metadata.insert("change_request".into(), number.into());
-        let writer = CommentWriter::new("flux-pr-comment-key", &provider("githubpullrequestcomment", |_| ()));
+        sample
+            .metadata
+            .insert("change_request".into(), number.into());
+        let writer = CommentWriter::new(
+            "flux-pr-comment-key",
+            &provider("githubpullrequestcomment", |_| ()),
+        );
         let desired = writer.desired("github api.github.com/acme/deploy", &sample.notification());
-        desired.map(|desired| state_of(&desired).unwrap()).map_err(|failure| failure.detail)
+        desired
+            .map(|desired| state_of(&desired).unwrap())
+            .map_err(|failure| failure.detail)
     }
 
     #[test]
@@ -296,27 +371,54 @@ mod tests {
         let comment = comment("42").unwrap();
         let by = |id, author: &str, body: &str| Existing {
             id,
-            user: Some(User { login: Some(author.into()), username: None }),
+            user: Some(User {
+                login: Some(author.into()),
+                username: None,
+            }),
             body: Some(body.into()),
         };
         let others = vec![by(1, "mallory", &comment.mark), by(2, "bot", "lgtm")];
         assert_eq!(held_of(others.clone(), "bot", &comment), None);
-        let ours = [by(3, "bot", &format!("{}\n\nold", comment.mark)), by(4, "bot", &comment.mark)];
+        let ours = [
+            by(3, "bot", &format!("{}\n\nold", comment.mark)),
+            by(4, "bot", &comment.mark),
+        ];
         let held = held_of(others.into_iter().chain(ours).collect(), "bot", &comment);
-        assert_eq!(held, Some(Held::Other { handle: Some("3".into()) }));
+        assert_eq!(
+            held,
+            Some(Held::Other {
+                handle: Some("3".into())
+            })
+        );
         let same = by(5, "bot", comment.body.replace('\n', "\r\n").trim_end());
-        assert_eq!(held_of(vec![same], "bot", &comment), Some(Held::Same { handle: Some("5".into()) }));
+        assert_eq!(
+            held_of(vec![same], "bot", &comment),
+            Some(Held::Same {
+                handle: Some("5".into())
+            })
+        );
     }
 
     #[test]
     fn whoever_wrote_a_comment_is_known_on_every_forge() {
         let comment = comment("42").unwrap();
-        for (field, names) in
-            [("user", r#""login": "bot""#), ("author", r#""username": "bot""#), ("user", r#""login": "bot", "username": "bot""#)]
-        {
-            let text = format!(r#"[{{"id": 1, "{field}": {{{names}}}, "body": "{}"}}]"#, comment.mark);
+        for (field, names) in [
+            ("user", r#""login": "bot""#),
+            ("author", r#""username": "bot""#),
+            ("user", r#""login": "bot", "username": "bot""#),
+        ] {
+            let text = format!(
+                r#"[{{"id": 1, "{field}": {{{names}}}, "body": "{}"}}]"#,
+                comment.mark
+            );
             let existing: Vec<Existing> = serde_json::from_str(&text).unwrap();
-            assert_eq!(held_of(existing, "bot", &comment), Some(Held::Other { handle: Some("1".into()) }), "{text}");
+            assert_eq!(
+                held_of(existing, "bot", &comment),
+                Some(Held::Other {
+                    handle: Some("1".into())
+                }),
+                "{text}"
+            );
         }
     }
 
@@ -326,7 +428,13 @@ mod tests {
             Sent::Accepted { handle, .. } => handle,
             Sent::Skipped(_) => None,
         };
-        assert_eq!(handle(sent(&answer(201, r#"{"id": 77}"#), None)), Some("77".into()));
-        assert_eq!(handle(sent(&answer(200, r#"{"id": 78}"#), Some("3"))), Some("3".into()));
+        assert_eq!(
+            handle(sent(&answer(201, r#"{"id": 77}"#), None)),
+            Some("77".into())
+        );
+        assert_eq!(
+            handle(sent(&answer(200, r#"{"id": 78}"#), Some("3"))),
+            Some("3".into())
+        );
     }
 }

@@ -8,11 +8,11 @@ use tidings_core::{Failure, Reason};
 use tidings_rules::ResolvedProvider;
 
 use super::expression::{Expression, Variables};
-use crate::message::revision;
 use super::status_id;
 use crate::message::Notification;
-use crate::notifier::contract::{Desired, Held};
+use crate::message::revision;
 use crate::message::text::words;
+use crate::notifier::contract::{Desired, Held};
 
 /// A commit status as the event asks for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,12 +63,20 @@ pub struct StatusReader {
 // === impl StatusReader ===
 
 impl StatusReader {
-    /// Takes over the Provider's expression for the context, and its options: `progressing` is what Flux does.
+    /// Takes over the Provider's expression for the context, and its options: `progressing` is what
+    /// Flux does.
     pub fn new(provider: &ResolvedProvider, progressing: Progressing) -> Self {
-        let source = provider.commit_status_expr.as_deref().filter(|source| !source.is_empty());
+        let source = provider
+            .commit_status_expr
+            .as_deref()
+            .filter(|source| !source.is_empty());
         Self {
             expression: source.map(Expression::new),
-            progressing: if provider.commit_status.pending { Progressing::Pending } else { progressing },
+            progressing: if provider.commit_status.pending {
+                Progressing::Pending
+            } else {
+                progressing
+            },
             is_id_qualified: provider.commit_status.qualified_id,
             provider_uid: provider.uid.clone(),
             provider_manifest: without_empty_fields(provider.manifest.clone()),
@@ -91,12 +99,23 @@ impl StatusReader {
             "info" => Verdict::Success,
             "error" => Verdict::Failure,
             other => {
-                let detail = format!("a commit status is made of severity info or error, and the event's is {other:?}");
+                let detail = format!(
+                    "a commit status is made of severity info or error, and the event's is {other:?}"
+                );
                 return Err(Failure::permanent(Reason::Misconfigured, detail));
             }
         };
-        let (description, target_url) = (words(&notification.event.reason), notification.wording.target_url.clone());
-        Ok(Some(CommitStatus { commit, context, verdict, description, target_url }))
+        let (description, target_url) = (
+            words(&notification.event.reason),
+            notification.wording.target_url.clone(),
+        );
+        Ok(Some(CommitStatus {
+            commit,
+            context,
+            verdict,
+            description,
+            target_url,
+        }))
     }
 
     /// The commit status id: what the expression gives, else the default one.
@@ -107,7 +126,9 @@ impl StatusReader {
         let Some(expression) = &self.expression else {
             let default = status_id::default_id(notification.object, &self.provider_uid);
             return Ok(match self.is_id_qualified {
-                true => status_id::qualified(&default, &notification.event.cluster, notification.object),
+                true => {
+                    status_id::qualified(&default, &notification.event.cluster, notification.object)
+                }
                 false => default,
             });
         };
@@ -121,21 +142,34 @@ impl StatusReader {
 }
 
 impl CommitStatus {
-    /// Whether what a forge holds links to where this status wants to; without a pattern any link will do.
+    /// Whether what a forge holds links to where this status wants to; without a pattern any link
+    /// will do.
     pub fn links_to(&self, held: Option<&str>) -> bool {
         self.target_url.is_none() || self.target_url.as_deref() == held
     }
 }
 
-/// The state of a context of a commit. `place` names forge and repository; it and the commit are the same in any case.
+/// The state of a context of a commit. `place` names forge and repository; it and the commit are
+/// the same in any case.
 pub fn desired(place: &str, commit: &str, context: &str, state: &impl Serialize) -> Desired {
-    let key = format!("{} {} {context}", place.to_lowercase(), commit.to_lowercase());
-    Desired { key, state: serde_json::to_vec(state).unwrap_or_default() }
+    let key = format!(
+        "{} {} {context}",
+        place.to_lowercase(),
+        commit.to_lowercase()
+    );
+    Desired {
+        key,
+        state: serde_json::to_vec(state).unwrap_or_default(),
+    }
 }
 
 /// What a forge holds, once its entry for the context is found.
 pub fn held(is_same: bool) -> Held {
-    if is_same { Held::Same { handle: None } } else { Held::Other { handle: None } }
+    if is_same {
+        Held::Same { handle: None }
+    } else {
+        Held::Other { handle: None }
+    }
 }
 
 /// Reads back what [`desired`] wrote.
@@ -143,8 +177,12 @@ pub fn held(is_same: bool) -> Held {
 /// # Errors
 /// Permanent: another version wrote it.
 pub fn state_of<T: DeserializeOwned>(desired: &Desired) -> Result<T, Failure> {
-    serde_json::from_slice(&desired.state)
-        .map_err(|_| Failure::permanent(Reason::Misconfigured, "the stored state is of another version"))
+    serde_json::from_slice(&desired.state).map_err(|_| {
+        Failure::permanent(
+            Reason::Misconfigured,
+            "the stored state is of another version",
+        )
+    })
 }
 
 /// `<kind>/<name>` in lower case: how Bitbucket shows a status.
@@ -161,7 +199,8 @@ fn alert_manifest(notification: &Notification<'_>) -> Json {
     without_empty_fields(manifest)
 }
 
-/// A manifest as Flux's own types write it: empty optional fields of `metadata` and `spec` are not there.
+/// A manifest as Flux's own types write it: empty optional fields of `metadata` and `spec` are not
+/// there.
 fn without_empty_fields(mut manifest: Json) -> Json {
     for part in ["metadata", "spec"] {
         if let Some(fields) = manifest.get_mut(part).and_then(Json::as_object_mut) {
@@ -187,7 +226,9 @@ mod tests {
             provider.commit_status_expr = expression.map(str::to_owned);
             provider.manifest = json!({"metadata": {"name": "prov"}, "spec": {"channel": ""}});
         });
-        StatusReader::new(&provider, Progressing::Skipped).status(&sample.notification()).map_err(|failure| failure.detail)
+        StatusReader::new(&provider, Progressing::Skipped)
+            .status(&sample.notification())
+            .map_err(|failure| failure.detail)
     }
 
     #[test]
@@ -199,8 +240,14 @@ mod tests {
             description: description.into(),
             target_url: None,
         };
-        assert_eq!(status(&Sample::info(), None), Ok(Some(expected(Verdict::Success, "reconciliation succeeded"))));
-        assert_eq!(status(&Sample::error(), None), Ok(Some(expected(Verdict::Failure, "health check failed"))));
+        assert_eq!(
+            status(&Sample::info(), None),
+            Ok(Some(expected(Verdict::Success, "reconciliation succeeded")))
+        );
+        assert_eq!(
+            status(&Sample::error(), None),
+            Ok(Some(expected(Verdict::Failure, "health check failed")))
+        );
         let mut traced = Sample::info();
         traced.event.severity = "trace".into();
         assert!(status(&traced, None).unwrap_err().contains("\"trace\""));
@@ -213,7 +260,10 @@ mod tests {
         assert_eq!(status(&sample, None), Ok(None));
         let reader = StatusReader::new(&provider("gitea", |_| ()), Progressing::Pending);
         let pending = reader.status(&sample.notification()).unwrap().unwrap();
-        assert_eq!((pending.verdict, pending.description.as_str()), (Verdict::Pending, "progressing"));
+        assert_eq!(
+            (pending.verdict, pending.description.as_str()),
+            (Verdict::Pending, "progressing")
+        );
     }
 
     #[test]
@@ -222,38 +272,75 @@ mod tests {
         sample.event.reason = "Progressing".into();
         sample.event.cluster = "Eu-1".into();
         sample.wording.target_url = Some("https://h/webapp".into());
-        let options = tidings_rules::CommitStatusOptions { pending: true, qualified_id: true, target_url: None };
+        let options = tidings_rules::CommitStatusOptions {
+            pending: true,
+            qualified_id: true,
+            target_url: None,
+        };
         let provider = provider("github", |provider| provider.commit_status = options);
-        let status = StatusReader::new(&provider, Progressing::Skipped).status(&sample.notification()).unwrap().unwrap();
-        assert_eq!((status.verdict, status.context.as_str()), (Verdict::Pending, "eu-1/apps/kustomization/webapp/0c9c2e41"));
+        let status = StatusReader::new(&provider, Progressing::Skipped)
+            .status(&sample.notification())
+            .unwrap()
+            .unwrap();
+        assert_eq!(
+            (status.verdict, status.context.as_str()),
+            (Verdict::Pending, "eu-1/apps/kustomization/webapp/0c9c2e41")
+        );
         assert_eq!(status.target_url.as_deref(), Some("https://h/webapp"));
-        assert!(status.links_to(Some("https://h/webapp")) && !status.links_to(Some("https://h/other")) && !status.links_to(None));
+        assert!(
+            status.links_to(Some("https://h/webapp"))
+                && !status.links_to(Some("https://h/other"))
+                && !status.links_to(None)
+        );
     }
 
     #[test]
     fn a_state_without_a_link_is_stored_as_it_always_was() {
         let status = status(&Sample::info(), None).unwrap().unwrap();
         let stored = serde_json::to_value(&status).unwrap();
-        assert_eq!(stored.as_object().unwrap().keys().collect::<Vec<_>>(), ["commit", "context", "verdict", "description"]);
-        assert_eq!(serde_json::from_value::<CommitStatus>(stored).unwrap(), status);
+        assert_eq!(
+            stored.as_object().unwrap().keys().collect::<Vec<_>>(),
+            ["commit", "context", "verdict", "description"]
+        );
+        assert_eq!(
+            serde_json::from_value::<CommitStatus>(stored).unwrap(),
+            status
+        );
     }
 
     #[test]
     fn an_expression_makes_the_context() {
-        let context = |source| status(&Sample::info(), Some(source)).map(|status| status.unwrap().context);
-        assert_eq!(context(""), Ok("kustomization/webapp/0c9c2e41".into()), "an empty one counts as none");
-        assert_eq!(context("event.metadata.cluster + alert.metadata.name"), Ok("prod-1webapp-alert".into()));
-        assert_eq!(context("has(provider.spec.channel) ? 'empty' : 'absent'"), Ok("absent".into()));
+        let context =
+            |source| status(&Sample::info(), Some(source)).map(|status| status.unwrap().context);
+        assert_eq!(
+            context(""),
+            Ok("kustomization/webapp/0c9c2e41".into()),
+            "an empty one counts as none"
+        );
+        assert_eq!(
+            context("event.metadata.cluster + alert.metadata.name"),
+            Ok("prod-1webapp-alert".into())
+        );
+        assert_eq!(
+            context("has(provider.spec.channel) ? 'empty' : 'absent'"),
+            Ok("absent".into())
+        );
         assert!(context("event.metadata.nosuchkey").is_err());
         let mut progressing = Sample::info();
         progressing.event.reason = "Progressing".into();
-        assert!(status(&progressing, Some("42")).is_err(), "a wrong expression shows with every event");
+        assert!(
+            status(&progressing, Some("42")).is_err(),
+            "a wrong expression shows with every event"
+        );
     }
 
     #[test]
     fn one_status_has_one_key() {
         let key = |place: &str, commit: &str| desired(place, commit, "Ctx", &()).key;
-        assert_eq!(key("github Api.Github.com Org/Repo", "ABC"), key("github api.github.com org/repo", "abc"));
+        assert_eq!(
+            key("github Api.Github.com Org/Repo", "ABC"),
+            key("github api.github.com org/repo", "abc")
+        );
         assert!(key("p", "c").ends_with(" Ctx"));
     }
 }

@@ -1,7 +1,8 @@
-//! `commitStatusExpr`: a CEL expression over `event`, `alert` and `provider` that gives the commit status id.
+//! `commitStatusExpr`: a CEL expression over `event`, `alert` and `provider` that gives the commit
+//! status id.
 //!
-//! The library has no budget and recurses: a long expression would end the process. So the length is bounded, and all
-//! work is done on a thread of its own with a large stack and a deadline.
+//! The library has no budget and recurses: a long expression would end the process. So the length
+//! is bounded, and all work is done on a thread of its own with a large stack and a deadline.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -29,7 +30,8 @@ pub struct Expression(Arc<Inner>);
 struct Inner {
     source: String,
     program: OnceLock<Result<Program, String>>,
-    /// Evaluations that still run, though nobody waits for them. A thread can't be ended, so no other is begun meanwhile.
+    /// Evaluations that still run, though nobody waits for them. A thread can't be ended, so no
+    /// other is begun meanwhile.
     late: AtomicUsize,
 }
 
@@ -48,13 +50,18 @@ pub struct Variables {
 impl Expression {
     /// Takes an expression; it is compiled when it is first needed.
     pub fn new(source: &str) -> Self {
-        Self(Arc::new(Inner { source: source.to_owned(), program: OnceLock::new(), late: AtomicUsize::new(0) }))
+        Self(Arc::new(Inner {
+            source: source.to_owned(),
+            program: OnceLock::new(),
+            late: AtomicUsize::new(0),
+        }))
     }
 
     /// The text that the expression gives.
     ///
     /// # Errors
-    /// Permanent: it can't be compiled or evaluated, or gives no text or an empty one. Transient: it takes too long.
+    /// Permanent: it can't be compiled or evaluated, or gives no text or an empty one. Transient:
+    /// it takes too long.
     pub fn evaluate(&self, variables: Variables) -> Result<String, Failure> {
         if self.0.late.load(Ordering::Relaxed) > 0 {
             return Err(late("an earlier evaluation of it still runs"));
@@ -66,13 +73,20 @@ impl Expression {
                 inner.late.fetch_sub(1, Ordering::Relaxed);
             }
         };
-        let thread = std::thread::Builder::new().name("expression".to_owned()).stack_size(STACK);
-        thread.spawn(work).map_err(|error| late(&format!("no thread can be started: {error}")))?;
+        let thread = std::thread::Builder::new()
+            .name("expression".to_owned())
+            .stack_size(STACK);
+        thread
+            .spawn(work)
+            .map_err(|error| late(&format!("no thread can be started: {error}")))?;
         match aside(|| receiver.recv_timeout(DEADLINE)) {
             Ok(result) => result.map_err(|sentence| wrong(&sentence)),
-            Err(RecvTimeoutError::Disconnected) => Err(wrong("it is none that the CEL library can take")),
+            Err(RecvTimeoutError::Disconnected) => {
+                Err(wrong("it is none that the CEL library can take"))
+            }
             Err(RecvTimeoutError::Timeout) => {
-                // Counted before the receiver is dropped, which is what tells the thread that it is late.
+                // Counted before the receiver is dropped, which is what tells the thread that it is
+                // late.
                 self.0.late.fetch_add(1, Ordering::Relaxed);
                 Err(late(&format!("it takes longer than {DEADLINE:?}")))
             }
@@ -81,11 +95,17 @@ impl Expression {
 }
 
 fn wrong(sentence: &str) -> Failure {
-    Failure::permanent(Reason::Misconfigured, format!("spec.commitStatusExpr can't be used: {sentence}"))
+    Failure::permanent(
+        Reason::Misconfigured,
+        format!("spec.commitStatusExpr can't be used: {sentence}"),
+    )
 }
 
 fn late(sentence: &str) -> Failure {
-    Failure::transient(Reason::Timeout, format!("spec.commitStatusExpr could not be evaluated: {sentence}"))
+    Failure::transient(
+        Reason::Timeout,
+        format!("spec.commitStatusExpr could not be evaluated: {sentence}"),
+    )
 }
 
 // === impl Inner ===
@@ -101,9 +121,14 @@ impl Inner {
 
 fn compile(source: &str) -> Result<Program, String> {
     if source.len() > LONGEST {
-        return Err(format!("it has {} bytes, and at most {LONGEST} are taken", source.len()));
+        return Err(format!(
+            "it has {} bytes, and at most {LONGEST} are taken",
+            source.len()
+        ));
     }
-    LANGUAGE.compile(source).map_err(|errors| format!("it is not a CEL expression: {}", one_line(&errors)))
+    LANGUAGE
+        .compile(source)
+        .map_err(|errors| format!("it is not a CEL expression: {}", one_line(&errors)))
 }
 
 fn execute(program: &Program, variables: Variables) -> Result<String, String> {
@@ -111,20 +136,30 @@ fn execute(program: &Program, variables: Variables) -> Result<String, String> {
     context.add_variable_from_value("event", value(variables.event));
     context.add_variable_from_value("alert", value(variables.alert));
     context.add_variable_from_value("provider", value(variables.provider));
-    match program.execute(&context).map_err(|error| format!("with this event it fails: {}", one_line(&error)))? {
+    match program
+        .execute(&context)
+        .map_err(|error| format!("with this event it fails: {}", one_line(&error)))?
+    {
         Value::String(text) if text.is_empty() => Err("it gives an empty text".to_owned()),
         Value::String(text) => Ok(text.as_str().to_owned()),
-        other => Err(format!("it gives {} where text is needed; string(…) converts", other.type_of())),
+        other => Err(format!(
+            "it gives {} where text is needed; string(…) converts",
+            other.type_of()
+        )),
     }
 }
 
 fn one_line(error: &impl std::fmt::Display) -> String {
-    let words: Vec<String> = error.to_string().split_whitespace().map(str::to_owned).collect();
+    let words: Vec<String> = error
+        .to_string()
+        .split_whitespace()
+        .map(str::to_owned)
+        .collect();
     cut_chars(&words.join(" "), 300)
 }
 
-/// JSON as CEL sees it in Flux: whole numbers are `int`. (The library's own conversion makes them `uint`, and `n + 1`
-/// fails.)
+/// JSON as CEL sees it in Flux: whole numbers are `int`. (The library's own conversion makes them
+/// `uint`, and `n + 1` fails.)
 fn value(json: Json) -> Value {
     match json {
         Json::Null => Value::Null,
@@ -136,7 +171,10 @@ fn value(json: Json) -> Value {
         Json::String(text) => Value::String(Arc::new(text)),
         Json::Array(items) => Value::List(Arc::new(items.into_iter().map(value).collect())),
         Json::Object(fields) => {
-            let map = fields.into_iter().map(|(key, field)| (Key::String(Arc::new(key)), value(field))).collect();
+            let map = fields
+                .into_iter()
+                .map(|(key, field)| (Key::String(Arc::new(key)), value(field)))
+                .collect();
             Value::Map(Map { map: Arc::new(map) })
         }
     }
@@ -152,17 +190,32 @@ mod tests {
         let event = serde_json::json!({"reason": "Ready", "metadata": {"env": "prod", "revision": "main@sha1:abc"}});
         let alert = serde_json::json!({"metadata": {"generation": 3}, "spec": {"eventSources": [{"kind": "A"}, {"kind": "B"}]}});
         let provider = serde_json::json!({"metadata": {"name": "gh", "uid": "0c9c2e41-d2f9"}});
-        let variables = Variables { event, alert, provider };
-        Expression::new(source).evaluate(variables).map_err(|failure| failure.detail)
+        let variables = Variables {
+            event,
+            alert,
+            provider,
+        };
+        Expression::new(source)
+            .evaluate(variables)
+            .map_err(|failure| failure.detail)
     }
 
     #[test]
     fn expressions_read_event_alert_and_provider() {
         for (source, text) in [
             ("event.reason", "Ready"),
-            ("event.metadata['env'] + '/' + provider.metadata.uid.split('-')[0]", "prod/0c9c2e41"),
-            ("(provider.metadata.name + event.reason).lowerAscii()", "ghready"),
-            ("has(event.metadata.missing) ? event.metadata.missing : 'none'", "none"),
+            (
+                "event.metadata['env'] + '/' + provider.metadata.uid.split('-')[0]",
+                "prod/0c9c2e41",
+            ),
+            (
+                "(provider.metadata.name + event.reason).lowerAscii()",
+                "ghready",
+            ),
+            (
+                "has(event.metadata.missing) ? event.metadata.missing : 'none'",
+                "none",
+            ),
             ("event.metadata.?missing.orValue('fallback')", "fallback"),
             ("alert.spec.eventSources.map(s, s.kind).join(',')", "A,B"),
             ("string(alert.metadata.generation + 1)", "4"),
@@ -191,9 +244,16 @@ mod tests {
     fn the_longest_expressions_do_not_end_the_process() {
         let terms = "'a'+".repeat(1023) + "'a'";
         assert_eq!(evaluate(&terms).map(|text| text.len()), Ok(1024));
-        for (open, close) in
-            [("(", ")"), ("[", "]"), ("!", ""), ("-", ""), ("{1:", "}"), ("true?'a':", ""), ("'a'.trim().", ""), ("a.", "")]
-        {
+        for (open, close) in [
+            ("(", ")"),
+            ("[", "]"),
+            ("!", ""),
+            ("-", ""),
+            ("{1:", "}"),
+            ("true?'a':", ""),
+            ("'a'.trim().", ""),
+            ("a.", ""),
+        ] {
             let deep = LONGEST / (open.len() + close.len()) - 2;
             let _ = evaluate(&format!("{}'a'{}", open.repeat(deep), close.repeat(deep)));
         }
@@ -203,10 +263,21 @@ mod tests {
     fn what_was_compiled_is_kept_also_that_it_can_not_be() {
         for (source, can_be_compiled) in [("event.reason", true), ("event.", false)] {
             let expression = Expression::new(source);
-            assert!(expression.0.program.get().is_none(), "not before it is needed");
+            assert!(
+                expression.0.program.get().is_none(),
+                "not before it is needed"
+            );
             let event = serde_json::json!({"reason": "Ready"});
-            let _ = expression.evaluate(Variables { event, alert: Json::Null, provider: Json::Null });
-            assert_eq!(expression.0.program.get().map(Result::is_ok), Some(can_be_compiled), "{source}");
+            let _ = expression.evaluate(Variables {
+                event,
+                alert: Json::Null,
+                provider: Json::Null,
+            });
+            assert_eq!(
+                expression.0.program.get().map(Result::is_ok),
+                Some(can_be_compiled),
+                "{source}"
+            );
         }
     }
 
@@ -217,10 +288,20 @@ mod tests {
             "{digits}.all(a, {digits}.all(b, {digits}.all(c, {digits}.all(d, {digits}.all(e, {digits}.all(f, {digits}.all(g, \
              a + b + c + d + e + f + g < 1000))))))) ? 'y' : 'n'"
         ));
-        let variables = || Variables { event: Json::Null, alert: Json::Null, provider: Json::Null };
+        let variables = || Variables {
+            event: Json::Null,
+            alert: Json::Null,
+            provider: Json::Null,
+        };
         let failure = expression.evaluate(variables()).unwrap_err();
         assert!(failure.detail.contains("longer than 1s"), "{failure}");
         assert_eq!(failure.kind, FailureKind::Transient { retry_after: None });
-        assert!(expression.evaluate(variables()).unwrap_err().detail.contains("still runs"));
+        assert!(
+            expression
+                .evaluate(variables())
+                .unwrap_err()
+                .detail
+                .contains("still runs")
+        );
     }
 }

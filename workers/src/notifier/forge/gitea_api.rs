@@ -10,10 +10,10 @@ use tidings_rules::ResolvedProvider;
 use tokio::sync::OnceCell;
 use url::Url;
 
-use crate::message::repository::{Repository, repository};
 use crate::http::classify::classify;
-use crate::http::{Answer, Http, Request};
 use crate::http::invalid::Invalid;
+use crate::http::{Answer, Http, Request};
+use crate::message::repository::{Repository, repository};
 use crate::notifier::contract::need::Demand::{Either, Required};
 use crate::notifier::contract::need::Need;
 
@@ -22,7 +22,12 @@ const OLDEST: (u64, u64) = (1, 11);
 
 /// What the Secret of a Gitea type must hold, for people.
 pub const NEEDS: &[Need] = &[
-    Need::field("address", Required, "https://HOST/OWNER/NAME", "https://gitea.example.com/acme/deploy"),
+    Need::field(
+        "address",
+        Required,
+        "https://HOST/OWNER/NAME",
+        "https://gitea.example.com/acme/deploy",
+    ),
     Need::key("token", Either, "an access token", "your-token"),
     Need::key("password", Either, "the same under another name", ""),
 ];
@@ -55,9 +60,19 @@ impl Gitea {
     pub fn new(provider: &ResolvedProvider, http: Http) -> Result<Self, Invalid> {
         let repository = repository(provider)?;
         repository.owner_and_name()?;
-        let token = provider.secret.token().or_else(|| provider.secret.text("password"));
-        let token = token.ok_or("the Secret of spec.secretRef needs the key token")?.to_owned();
-        Ok(Self { http, repository, token, version_is_known: OnceCell::new() })
+        let token = provider
+            .secret
+            .token()
+            .or_else(|| provider.secret.text("password"));
+        let token = token
+            .ok_or("the Secret of spec.secretRef needs the key token")?
+            .to_owned();
+        Ok(Self {
+            http,
+            repository,
+            token,
+            version_is_known: OnceCell::new(),
+        })
     }
 
     /// Names host and repository, for keys.
@@ -75,11 +90,17 @@ impl Gitea {
             if answer.dry_run {
                 return Ok(());
             }
-            let text = answer.json::<Version>().map(|answered| answered.version).unwrap_or_default();
+            let text = answer
+                .json::<Version>()
+                .map(|answered| answered.version)
+                .unwrap_or_default();
             match major_and_minor(&text) {
                 Some(version) if version >= OLDEST => Ok(()),
                 _ => {
-                    let detail = format!("Gitea 1.11 or newer is needed, and {} says its version is {text:?}", answer.host);
+                    let detail = format!(
+                        "Gitea 1.11 or newer is needed, and {} says its version is {text:?}",
+                        answer.host
+                    );
                     Err(Failure::permanent(Reason::Misconfigured, detail))
                 }
             }
@@ -114,13 +135,21 @@ impl Gitea {
         match answer.json::<User>() {
             Some(user) => Ok(user.login),
             None if answer.dry_run => Ok(String::new()),
-            None => Err(Failure::transient(Reason::ServerError, format!("{} did not say whose the token is", answer.host))),
+            None => Err(Failure::transient(
+                Reason::ServerError,
+                format!("{} did not say whose the token is", answer.host),
+            )),
         }
     }
 
     fn authorized(&self, method: Method, path: &str) -> Result<Request, Failure> {
-        let url = Url::parse(&format!("{}/api/v1/{path}", self.repository.root()))
-            .map_err(|_| Failure::permanent(Reason::Misconfigured, "the repository's address can't be used"))?;
+        let url =
+            Url::parse(&format!("{}/api/v1/{path}", self.repository.root())).map_err(|_| {
+                Failure::permanent(
+                    Reason::Misconfigured,
+                    "the repository's address can't be used",
+                )
+            })?;
         // Gitea's own client says this of requests without a body too.
         let request = Request::new(method, url).header("content-type", "application/json");
         Ok(request.secret_header(AUTHORIZATION, &format!("token {}", self.token)))
@@ -129,9 +158,17 @@ impl Gitea {
 
 /// The beginning of a version such as `1.22.3+dev` or `v1.11.0`.
 fn major_and_minor(version: &str) -> Option<(u64, u64)> {
-    let number = |part: &str| part.split(|letter: char| !letter.is_ascii_digit()).next()?.parse().ok();
+    let number = |part: &str| {
+        part.split(|letter: char| !letter.is_ascii_digit())
+            .next()?
+            .parse()
+            .ok()
+    };
     let mut parts = version.trim().trim_start_matches('v').split('.');
-    Some((number(parts.next()?)?, parts.next().and_then(number).unwrap_or(0)))
+    Some((
+        number(parts.next()?)?,
+        parts.next().and_then(number).unwrap_or(0),
+    ))
 }
 
 #[cfg(test)]

@@ -12,10 +12,10 @@ use tidings_core::{Failure, FailureKind, Reason};
 use tidings_rules::ResolvedProvider;
 use url::Url;
 
-use crate::message::repository::{Repository, repository};
 use crate::http::classify::classify;
-use crate::http::{Answer, Http, Request};
 use crate::http::invalid::Invalid;
+use crate::http::{Answer, Http, Request};
+use crate::message::repository::{Repository, repository};
 use crate::notifier::contract::need::Demand::{Either, Required};
 use crate::notifier::contract::need::Need;
 
@@ -23,8 +23,18 @@ const PRIVATE_TOKEN: HeaderName = HeaderName::from_static("private-token");
 
 /// What the Secret of a GitLab type must hold, for people.
 pub const NEEDS: &[Need] = &[
-    Need::field("address", Required, "https://HOST/GROUP/…/NAME", "https://gitlab.com/acme/deploy"),
-    Need::key("token", Either, "an access token with the scope api", "your-token"),
+    Need::field(
+        "address",
+        Required,
+        "https://HOST/GROUP/…/NAME",
+        "https://gitlab.com/acme/deploy",
+    ),
+    Need::key(
+        "token",
+        Either,
+        "an access token with the scope api",
+        "your-token",
+    ),
     Need::key("password", Either, "the same under another name", ""),
 ];
 
@@ -49,9 +59,18 @@ impl GitLab {
     /// A sentence that names the field or key.
     pub fn new(provider: &ResolvedProvider, http: Http) -> Result<Self, Invalid> {
         let repository = repository(provider)?;
-        let token = provider.secret.token().or_else(|| provider.secret.text("password"));
-        let token = token.ok_or("the Secret of spec.secretRef needs the key token")?.to_owned();
-        Ok(Self { http, repository, token })
+        let token = provider
+            .secret
+            .token()
+            .or_else(|| provider.secret.text("password"));
+        let token = token
+            .ok_or("the Secret of spec.secretRef needs the key token")?
+            .to_owned();
+        Ok(Self {
+            http,
+            repository,
+            token,
+        })
     }
 
     /// Names host and project, for keys.
@@ -65,7 +84,11 @@ impl GitLab {
     /// The path does not make an address.
     pub fn request(&self, method: Method, path: &str) -> Result<Request, Failure> {
         // One segment: all that could part it is escaped.
-        let id = self.repository.path().replace('/', "%2F").replace('.', "%2E");
+        let id = self
+            .repository
+            .path()
+            .replace('/', "%2F")
+            .replace('.', "%2E");
         self.authorized(method, &format!("projects/{id}/{path}"))
     }
 
@@ -88,25 +111,44 @@ impl GitLab {
         match answer.json::<User>() {
             Some(user) => Ok(user.username),
             None if answer.dry_run => Ok(String::new()),
-            None => Err(Failure::transient(Reason::ServerError, format!("{} did not say whose the token is", answer.host))),
+            None => Err(Failure::transient(
+                Reason::ServerError,
+                format!("{} did not say whose the token is", answer.host),
+            )),
         }
     }
 
     fn authorized(&self, method: Method, path: &str) -> Result<Request, Failure> {
-        let url = Url::parse(&format!("{}/api/v4/{path}", self.repository.root()))
-            .map_err(|_| Failure::permanent(Reason::Misconfigured, "the repository's address can't be used"))?;
-        Ok(Request::new(method, url).header("accept", "application/json").secret_header(PRIVATE_TOKEN, &self.token))
+        let url =
+            Url::parse(&format!("{}/api/v4/{path}", self.repository.root())).map_err(|_| {
+                Failure::permanent(
+                    Reason::Misconfigured,
+                    "the repository's address can't be used",
+                )
+            })?;
+        Ok(Request::new(method, url)
+            .header("accept", "application/json")
+            .secret_header(PRIVATE_TOKEN, &self.token))
     }
 }
 
-/// What GitLab's answers mean: the shared table, and `RateLimit-Reset` where a 429 says nothing else.
+/// What GitLab's answers mean: the shared table, and `RateLimit-Reset` where a 429 says nothing
+/// else.
 fn judge(answer: &Answer, now: Timestamp) -> Result<u16, Failure> {
     classify(answer).map_err(|failure| {
-        if failure.reason != Reason::RateLimited || failure.kind != (FailureKind::Transient { retry_after: None }) {
+        if failure.reason != Reason::RateLimited
+            || failure.kind != (FailureKind::Transient { retry_after: None })
+        {
             return failure;
         }
-        let reset = answer.header("ratelimit-reset").and_then(|text| text.trim().parse::<i64>().ok());
-        failure.after(reset.map(|reset| Duration::from_secs(u64::try_from(reset - now.as_second()).unwrap_or(0))))
+        let reset = answer
+            .header("ratelimit-reset")
+            .and_then(|text| text.trim().parse::<i64>().ok());
+        failure.after(
+            reset.map(|reset| {
+                Duration::from_secs(u64::try_from(reset - now.as_second()).unwrap_or(0))
+            }),
+        )
     })
 }
 
@@ -123,7 +165,10 @@ mod tests {
         });
         let gitlab = GitLab::new(&provider, Http::dry_run()).unwrap();
         let request = gitlab.request(Method::GET, "x?a=b").unwrap();
-        assert_eq!(request.url.as_str(), "https://gitlab.example.com/api/v4/projects/grp%2Fsub%2Fmy%2Efleet/x?a=b");
+        assert_eq!(
+            request.url.as_str(),
+            "https://gitlab.example.com/api/v4/projects/grp%2Fsub%2Fmy%2Efleet/x?a=b"
+        );
         assert!(request.headers["private-token"].is_sensitive());
     }
 
@@ -132,7 +177,10 @@ mod tests {
         let now = Timestamp::from_second(1_000).unwrap();
         let limited = with_header(answer(429, ""), "ratelimit-reset", "1030");
         assert_eq!(wait(judge(&limited, now)), Some(30.0));
-        assert_eq!(wait(judge(&with_header(limited, "retry-after", "5"), now)), Some(5.0));
+        assert_eq!(
+            wait(judge(&with_header(limited, "retry-after", "5"), now)),
+            Some(5.0)
+        );
         assert_eq!(wait(judge(&answer(500, ""), now)), None);
     }
 }

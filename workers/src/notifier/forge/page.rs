@@ -2,7 +2,8 @@
 
 use crate::http::Answer;
 
-/// No list of statuses is read further than this many pages; a context of a commit takes a thousand on GitHub.
+/// No list of statuses is read further than this many pages; a context of a commit takes a thousand
+/// on GitHub.
 pub const MOST_PAGES: u32 = 20;
 /// The same for comments, in pages of a hundred: GitLab takes 5,000 on a merge request
 /// (<https://docs.gitlab.com/administration/instance_limits/>).
@@ -10,9 +11,12 @@ pub const MOST_PAGES_OF_COMMENTS: u32 = 50;
 
 /// Whether an answer says that another page follows (`Link: <…>; rel="next"`, RFC 8288).
 ///
-/// Only the fact is taken from the header: where the next page is, the caller knows, and credentials go nowhere else.
+/// Only the fact is taken from the header: where the next page is, the caller knows, and
+/// credentials go nowhere else.
 pub fn has_next(answer: &Answer) -> bool {
-    answer.header("link").is_some_and(|link| link.contains("rel=\"next\"") || link.contains("rel=next"))
+    answer
+        .header("link")
+        .is_some_and(|link| link.contains("rel=\"next\"") || link.contains("rel=next"))
 }
 
 #[cfg(test)]
@@ -23,7 +27,9 @@ mod tests {
     #[test]
     fn a_link_tells_that_another_page_follows() {
         let links = |link| has_next(&with_header(answer(200, "[]"), "link", link));
-        assert!(links("<https://h/a?page=2>; rel=\"next\", <https://h/a?page=9>; rel=\"last\""));
+        assert!(links(
+            "<https://h/a?page=2>; rel=\"next\", <https://h/a?page=9>; rel=\"last\""
+        ));
         assert!(!links("<https://h/a?page=1>; rel=\"first\""));
         assert!(!has_next(&answer(200, "[]")));
     }

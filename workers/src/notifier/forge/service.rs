@@ -16,8 +16,12 @@ use crate::notifier::sample;
 /// `METHOD /path?query` and the answer to it: status, `Link` and body.
 pub type Script = &'static [(&'static str, u16, &'static str, &'static str)];
 
-/// A notifier of a type for the repository `acme/deploy` of a forge with a script, and the calls that it makes.
-pub async fn scripted(kind: &ProviderType, script: Script) -> (Box<dyn KeepState>, Arc<Mutex<Vec<String>>>) {
+/// A notifier of a type for the repository `acme/deploy` of a forge with a script, and the calls
+/// that it makes.
+pub async fn scripted(
+    kind: &ProviderType,
+    script: Script,
+) -> (Box<dyn KeepState>, Arc<Mutex<Vec<String>>>) {
     let calls: Arc<Mutex<Vec<String>>> = Arc::default();
     let noted = Arc::clone(&calls);
     let app = Router::new().fallback(move |request: Request| {
@@ -41,12 +45,15 @@ pub async fn scripted(kind: &ProviderType, script: Script) -> (Box<dyn KeepState
 }
 
 fn answer_to(call: &str, script: Script) -> Response {
-    let Some((_, status, link, body)) = script.iter().find(|(expected, ..)| *expected == call) else {
+    let Some((_, status, link, body)) = script.iter().find(|(expected, ..)| *expected == call)
+    else {
         return StatusCode::NOT_FOUND.into_response();
     };
     let mut response = (StatusCode::from_u16(*status).unwrap(), *body).into_response();
     if !link.is_empty() {
-        response.headers_mut().insert("link", HeaderValue::from_static(link));
+        response
+            .headers_mut()
+            .insert("link", HeaderValue::from_static(link));
     }
     response
 }

@@ -19,9 +19,16 @@ mod tests {
 
     #[test]
     fn an_id_is_kind_name_and_the_beginning_of_the_uid() {
-        let object = ObjectReference { kind: "HelmRelease".into(), name: "PodInfo".into(), ..Default::default() };
+        let object = ObjectReference {
+            kind: "HelmRelease".into(),
+            name: "PodInfo".into(),
+            ..Default::default()
+        };
         for (uid, id) in [
-            ("f1b2c3d4-1111-2222-3333-444455556666", "helmrelease/podinfo/f1b2c3d4"),
+            (
+                "f1b2c3d4-1111-2222-3333-444455556666",
+                "helmrelease/podinfo/f1b2c3d4",
+            ),
             ("nodashes", "helmrelease/podinfo/nodashes"),
             ("-lead", "helmrelease/podinfo/"),
         ] {
@@ -31,7 +38,13 @@ mod tests {
 
     #[test]
     fn a_qualified_id_begins_with_cluster_and_namespace() {
-        let object = ObjectReference { namespace: "apps".into(), ..Default::default() };
-        assert_eq!(qualified("helmrelease/podinfo/f1b2c3d4", "EU-1", &object), "eu-1/apps/helmrelease/podinfo/f1b2c3d4");
+        let object = ObjectReference {
+            namespace: "apps".into(),
+            ..Default::default()
+        };
+        assert_eq!(
+            qualified("helmrelease/podinfo/f1b2c3d4", "EU-1", &object),
+            "eu-1/apps/helmrelease/podinfo/f1b2c3d4"
+        );
     }
 }

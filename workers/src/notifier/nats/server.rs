@@ -1,7 +1,8 @@
-//! Where the servers of a Provider are: addresses that may be connected to, and whose certificates are believed there.
+//! Where the servers of a Provider are: addresses that may be connected to, and whose certificates
+//! are believed there.
 //!
-//! async-nats looks names up itself. So it is given addresses only, which were checked; certificates are compared with the
-//! names that led to them.
+//! async-nats looks names up itself. So it is given addresses only, which were checked;
+//! certificates are compared with the names that led to them.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -29,19 +30,27 @@ pub enum UserInfo {
     Token(String),
 }
 
-/// Reads one of the addresses, and what it holds before `@`: async-nats would log it, and not use it.
+/// Reads one of the addresses, and what it holds before `@`: async-nats would log it, and not use
+/// it.
 ///
 /// # Errors
 /// It is none.
 pub fn server(address: &str) -> Result<(ServerAddr, Option<UserInfo>), Invalid> {
     // The words of the parser quote what it was given, which may hold a password.
-    let unusable = |_| Invalid::from("the address is not that of a NATS server, such as nats://HOST:4222");
-    let mut url = address.trim().parse::<ServerAddr>().map_err(unusable)?.into_inner();
+    let unusable =
+        |_| Invalid::from("the address is not that of a NATS server, such as nats://HOST:4222");
+    let mut url = address
+        .trim()
+        .parse::<ServerAddr>()
+        .map_err(unusable)?
+        .into_inner();
     let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
     let user_info = match (url.username(), url.password()) {
         ("", _) => None,
         (token, None) => Some(UserInfo::Token(decoded(token))),
-        (username, Some(password)) => Some(UserInfo::Password(decoded(username), decoded(password))),
+        (username, Some(password)) => {
+            Some(UserInfo::Password(decoded(username), decoded(password)))
+        }
     };
     // An address with a host takes them.
     let _ = (url.set_username(""), url.set_password(None));
@@ -56,24 +65,38 @@ pub struct Names(HashMap<IpAddr, Vec<ServerName<'static>>>);
 ///
 /// # Errors
 /// None is left: refused (permanent), or unknown for now.
-pub async fn looked_up(servers: &[ServerAddr], rules: &AddressRules) -> Result<(Vec<ServerAddr>, Names), Failure> {
+pub async fn looked_up(
+    servers: &[ServerAddr],
+    rules: &AddressRules,
+) -> Result<(Vec<ServerAddr>, Names), Failure> {
     let (mut found, mut names) = (Vec::new(), Names::default());
     let mut failure = None;
     for server in servers {
         let addresses = match lookup_host((server.host(), server.port())).await {
             Ok(addresses) => rules.admit(server.host(), addresses).map_err(Failure::from),
             Err(error) => {
-                let detail = format!("the name {} of the NATS server can't be looked up: {error}", server.host());
+                let detail = format!(
+                    "the name {} of the NATS server can't be looked up: {error}",
+                    server.host()
+                );
                 Err(Failure::transient(Reason::Unreachable, detail))
             }
         };
         match addresses {
-            Ok(addresses) => found.extend(addresses.iter().filter_map(|address| at(server, address.ip(), &mut names))),
+            Ok(addresses) => found.extend(
+                addresses
+                    .iter()
+                    .filter_map(|address| at(server, address.ip(), &mut names)),
+            ),
             Err(error) => failure = Some(error),
         }
     }
     let nowhere = || Failure::transient(Reason::Unreachable, "the NATS server has no address");
-    if found.is_empty() { Err(failure.unwrap_or_else(nowhere)) } else { Ok((found, names)) }
+    if found.is_empty() {
+        Err(failure.unwrap_or_else(nowhere))
+    } else {
+        Ok((found, names))
+    }
 }
 
 /// The same server by its address.
@@ -98,21 +121,29 @@ impl Trust {
     /// One can't be read, as a sentence that names its key.
     pub fn new(tls: Option<&Tls>) -> Result<Self, Invalid> {
         let crypto = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let verifier: Arc<dyn ServerCertVerifier> = match tls.and_then(|tls| tls.authorities.as_ref()) {
-            Some(authorities) => {
-                let unreadable = "ca.crt holds no certificate in PEM form";
-                let mut roots = RootCertStore::empty();
-                for certificate in CertificateDer::pem_slice_iter(authorities.bytes()) {
-                    roots.add(certificate.map_err(|_| unreadable)?).map_err(|_| unreadable)?;
+        let verifier: Arc<dyn ServerCertVerifier> =
+            match tls.and_then(|tls| tls.authorities.as_ref()) {
+                Some(authorities) => {
+                    let unreadable = "ca.crt holds no certificate in PEM form";
+                    let mut roots = RootCertStore::empty();
+                    for certificate in CertificateDer::pem_slice_iter(authorities.bytes()) {
+                        roots
+                            .add(certificate.map_err(|_| unreadable)?)
+                            .map_err(|_| unreadable)?;
+                    }
+                    WebPkiServerVerifier::builder_with_provider(roots.into(), crypto)
+                        .build()
+                        .map_err(|_| unreadable)?
                 }
-                WebPkiServerVerifier::builder_with_provider(roots.into(), crypto).build().map_err(|_| unreadable)?
-            }
-            None => {
-                let unreadable = |_| Invalid::from("the system's certificates can't be read");
-                Arc::new(rustls_platform_verifier::Verifier::new(crypto).map_err(unreadable)?)
-            }
-        };
-        Ok(Self { verifier, identity: tls.map(identity).transpose()?.flatten() })
+                None => {
+                    let unreadable = |_| Invalid::from("the system's certificates can't be read");
+                    Arc::new(rustls_platform_verifier::Verifier::new(crypto).map_err(unreadable)?)
+                }
+            };
+        Ok(Self {
+            verifier,
+            identity: tls.map(identity).transpose()?.flatten(),
+        })
     }
 
     /// How to speak TLS with servers that these names led to.
@@ -121,12 +152,22 @@ impl Trust {
     /// Certificate and key of the Provider are not a pair.
     pub fn config(&self, names: Names) -> Result<ClientConfig, Invalid> {
         let crypto = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(crypto).with_safe_default_protocol_versions();
-        let builder = builder.expect("the provider has the default versions").dangerous();
-        let verifier = ByName { inner: self.verifier.clone(), names };
+        let builder =
+            ClientConfig::builder_with_provider(crypto).with_safe_default_protocol_versions();
+        let builder = builder
+            .expect("the provider has the default versions")
+            .dangerous();
+        let verifier = ByName {
+            inner: self.verifier.clone(),
+            names,
+        };
         let builder = builder.with_custom_certificate_verifier(Arc::new(verifier));
-        let Some((chain, key)) = &self.identity else { return Ok(builder.with_no_client_auth()) };
-        builder.with_client_auth_cert(chain.clone(), key.clone_key()).map_err(|_| Invalid::from(MISMATCHED))
+        let Some((chain, key)) = &self.identity else {
+            return Ok(builder.with_no_client_auth());
+        };
+        builder
+            .with_client_auth_cert(chain.clone(), key.clone_key())
+            .map_err(|_| Invalid::from(MISMATCHED))
     }
 }
 
@@ -135,7 +176,9 @@ const MISMATCHED: &str = "tls.crt and tls.key are not a pair in PEM form";
 type ChainAndKey = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 fn identity(tls: &Tls) -> Result<Option<ChainAndKey>, Invalid> {
-    let Some((certificate, key)) = &tls.identity else { return Ok(None) };
+    let Some((certificate, key)) = &tls.identity else {
+        return Ok(None);
+    };
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate.bytes()).collect();
     let key = PrivateKeyDer::from_pem_slice(key.bytes()).map_err(|_| MISMATCHED)?;
     Ok(Some((chain.map_err(|_| MISMATCHED)?, key)))
@@ -158,12 +201,21 @@ impl ServerCertVerifier for ByName {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let names = match server_name {
-            ServerName::IpAddress(address) => self.names.0.get(&IpAddr::from(*address)).map(Vec::as_slice),
+            ServerName::IpAddress(address) => {
+                self.names.0.get(&IpAddr::from(*address)).map(Vec::as_slice)
+            }
             _ => None,
         };
-        let verify = |name: &ServerName<'_>| self.inner.verify_server_cert(end_entity, intermediates, name, ocsp_response, now);
-        let Some((first, others)) = names.and_then(<[_]>::split_first) else { return verify(server_name) };
-        others.iter().fold(verify(first), |verified, name| verified.or_else(|_| verify(name)))
+        let verify = |name: &ServerName<'_>| {
+            self.inner
+                .verify_server_cert(end_entity, intermediates, name, ocsp_response, now)
+        };
+        let Some((first, others)) = names.and_then(<[_]>::split_first) else {
+            return verify(server_name);
+        };
+        others.iter().fold(verify(first), |verified, name| {
+            verified.or_else(|_| verify(name))
+        })
     }
 
     fn verify_tls12_signature(
@@ -172,7 +224,8 @@ impl ServerCertVerifier for ByName {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls12_signature(message, certificate, signed)
+        self.inner
+            .verify_tls12_signature(message, certificate, signed)
     }
 
     fn verify_tls13_signature(
@@ -181,7 +234,8 @@ impl ServerCertVerifier for ByName {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls13_signature(message, certificate, signed)
+        self.inner
+            .verify_tls13_signature(message, certificate, signed)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -1,5 +1,5 @@
-//! The messages of `opentelemetry/proto/collector/trace/v1` and what they need, with only the fields that are used. Names
-//! and numbers are the protocol's.
+//! The messages of `opentelemetry/proto/collector/trace/v1` and what they need, with only the
+//! fields that are used. Names and numbers are the protocol's.
 
 use prost::Message;
 

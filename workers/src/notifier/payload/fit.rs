@@ -12,13 +12,26 @@ pub struct Unit {
 }
 
 /// Bytes of UTF-8.
-pub const BYTES: Unit = Unit { size: str::len, cut: cut_bytes };
-/// Units of UTF-16. Never fewer than the characters: so they also serve where a service does not say which of the two it means.
-pub const UTF16: Unit = Unit { size: utf16_size, cut: cut_utf16 };
+pub const BYTES: Unit = Unit {
+    size: str::len,
+    cut: cut_bytes,
+};
+/// Units of UTF-16. Never fewer than the characters: so they also serve where a service does not
+/// say which of the two it means.
+pub const UTF16: Unit = Unit {
+    size: utf16_size,
+    cut: cut_utf16,
+};
 /// Bytes of UTF-8 in a JSON string, escapes included, the quotation marks not.
-pub const JSON_BYTES: Unit = Unit { size: json_bytes, cut: cut_json_bytes };
+pub const JSON_BYTES: Unit = Unit {
+    size: json_bytes,
+    cut: cut_json_bytes,
+};
 /// Units of UTF-16 in a JSON string, escapes included, the quotation marks not.
-pub const JSON_UTF16: Unit = Unit { size: json_utf16, cut: cut_json_utf16 };
+pub const JSON_UTF16: Unit = Unit {
+    size: json_utf16,
+    cut: cut_json_utf16,
+};
 
 /// A message and the metadata below it, cut where they must be.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,10 +42,11 @@ pub struct Fitted {
     pub fields: Vec<(String, String)>,
 }
 
-/// Cuts message and fields until they take no more than `room`. Each field takes `per_field` beside its key and value.
+/// Cuts message and fields until they take no more than `room`. Each field takes `per_field` beside
+/// its key and value.
 ///
-/// The message gives way first, but the fields may keep it to a half only; then the field that passes the limit is cut, and
-/// those after it are left out.
+/// The message gives way first, but the fields may keep it to a half only; then the field that
+/// passes the limit is cut, and those after it are left out.
 pub fn fit<K: Into<String>, V: AsRef<str>>(
     unit: Unit,
     room: usize,
@@ -43,7 +57,10 @@ pub fn fit<K: Into<String>, V: AsRef<str>>(
     let room_for_fields = room.saturating_sub((unit.size)(message)).max(room / 2);
     let fields = fields.map(|(key, value)| (key.into(), value));
     let (fields, taken) = fit_fields(unit, room_for_fields, fields, per_field);
-    Fitted { message: (unit.cut)(message, room.saturating_sub(taken)), fields }
+    Fitted {
+        message: (unit.cut)(message, room.saturating_sub(taken)),
+        fields,
+    }
 }
 
 /// The fields that fit, and what they take.
@@ -55,7 +72,9 @@ fn fit_fields(
 ) -> (Vec<(String, String)>, usize) {
     let (mut fitted, mut left) = (Vec::new(), room);
     for (key, value) in fields {
-        let Some(left_for_value) = left.checked_sub(per_field + (unit.size)(&key)) else { break };
+        let Some(left_for_value) = left.checked_sub(per_field + (unit.size)(&key)) else {
+            break;
+        };
         let value = value.as_ref();
         // Not even the mark of a cut would fit.
         if (unit.size)(value) > left_for_value && left_for_value < ELLIPSIS.len_utf8() {
@@ -73,11 +92,15 @@ fn utf16_size(text: &str) -> usize {
 }
 
 fn json_bytes(text: &str) -> usize {
-    text.chars().map(|letter| in_json(letter, letter.len_utf8())).sum()
+    text.chars()
+        .map(|letter| in_json(letter, letter.len_utf8()))
+        .sum()
 }
 
 fn json_utf16(text: &str) -> usize {
-    text.chars().map(|letter| in_json(letter, letter.len_utf16())).sum()
+    text.chars()
+        .map(|letter| in_json(letter, letter.len_utf16()))
+        .sum()
 }
 
 fn cut_json_bytes(text: &str, limit: usize) -> String {
@@ -118,30 +141,70 @@ mod tests {
     use super::*;
 
     fn pairs(fields: &[(&str, &str)]) -> Vec<(String, String)> {
-        fields.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        fields
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect()
     }
 
     #[test]
     fn the_message_gives_way_first_then_the_last_fields() {
-        let (short, long) = ([("k", "1234")], [("k", "1234"), ("l", "123456789"), ("m", "1")]);
+        let (short, long) = (
+            [("k", "1234")],
+            [("k", "1234"), ("l", "123456789"), ("m", "1")],
+        );
         for (room, message, fields, fitted, kept) in [
             (20, "message", &short[..], "message", &[("k", "1234")][..]),
             (14, "messages!", &short, "messag…", &[("k", "1234")]),
-            (30, "message", &long, "message", &[("k", "1234"), ("l", "123456789"), ("m", "1")]),
-            (20, "a long message", &long, "a long messa…", &[("k", "1234")]),
-            (26, "a long message", &long, "a long messa…", &[("k", "1234"), ("l", "12…")]),
+            (
+                30,
+                "message",
+                &long,
+                "message",
+                &[("k", "1234"), ("l", "123456789"), ("m", "1")],
+            ),
+            (
+                20,
+                "a long message",
+                &long,
+                "a long messa…",
+                &[("k", "1234")],
+            ),
+            (
+                26,
+                "a long message",
+                &long,
+                "a long messa…",
+                &[("k", "1234"), ("l", "12…")],
+            ),
         ] {
             let got = fit(UTF16, room, message, fields.iter().copied(), 2);
-            assert_eq!(got, Fitted { message: fitted.into(), fields: pairs(kept) }, "{room} {message:?}");
+            assert_eq!(
+                got,
+                Fitted {
+                    message: fitted.into(),
+                    fields: pairs(kept)
+                },
+                "{room} {message:?}"
+            );
         }
     }
 
     #[test]
     fn sizes_in_json_are_those_of_serde_json() {
-        for text in ["", "plain", "\"\\\n\r\t\u{8}\u{c}\u{b}\u{1f}\u{7f}", "é 🚀 \u{2028} </b>"] {
+        for text in [
+            "",
+            "plain",
+            "\"\\\n\r\t\u{8}\u{c}\u{b}\u{1f}\u{7f}",
+            "é 🚀 \u{2028} </b>",
+        ] {
             let json = serde_json::to_string(text).unwrap();
             assert_eq!(json_bytes(text) + 2, json.len(), "{text:?}");
-            assert_eq!(json_utf16(text) + 2, json.encode_utf16().count(), "{text:?}");
+            assert_eq!(
+                json_utf16(text) + 2,
+                json.encode_utf16().count(),
+                "{text:?}"
+            );
         }
     }
 

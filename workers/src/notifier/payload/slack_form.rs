@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::fit::{UTF16, fit};
 use crate::message::Notification;
-use crate::message::text::{cut_utf16, without_half_entity};
 use crate::message::render::Link;
+use crate::message::text::{cut_utf16, without_half_entity};
 
 /// What differs between the services: colours and sizes. Sizes are in units of UTF-16.
 pub struct SlackForm {
@@ -51,11 +51,29 @@ impl SlackForm {
     pub fn body(&self, notification: &Notification<'_>, sender: &Sender<'_>) -> Value {
         let author = cut_utf16(&notification.title(), self.longest_name);
         let text = cut_utf16(notification.text(), self.longest_text);
-        let links = if self.links == Links::Field { notification.markdown_links("") } else { String::new() };
+        let links = if self.links == Links::Field {
+            notification.markdown_links("")
+        } else {
+            String::new()
+        };
         let link_field = Some(("Links", links.as_str())).filter(|(_, links)| !links.is_empty());
-        let fields = link_field.into_iter().chain(notification.shown_fields()).take(self.most_fields);
-        let fields = fields.map(|(key, value)| (cut_utf16(key, self.longest_name), cut_utf16(value, self.longest_value)));
-        let fitted = fit(UTF16, self.longest_attachment - (UTF16.size)(&author), &text, fields, 0);
+        let fields = link_field
+            .into_iter()
+            .chain(notification.shown_fields())
+            .take(self.most_fields);
+        let fields = fields.map(|(key, value)| {
+            (
+                cut_utf16(key, self.longest_name),
+                cut_utf16(value, self.longest_value),
+            )
+        });
+        let fitted = fit(
+            UTF16,
+            self.longest_attachment - (UTF16.size)(&author),
+            &text,
+            fields,
+            0,
+        );
         let field = |(title, value)| json!({ "title": title, "value": value, "short": false });
         let mut body = json!({
             "channel": sender.channel,
@@ -84,13 +102,17 @@ fn button(link: &Link) -> Value {
 
 /// The name to show: the Provider's `username`, else the controller that reports.
 pub fn username_or_controller<'a>(username: &'a str, notification: &Notification<'a>) -> &'a str {
-    if username.is_empty() { &notification.event.reporting_controller } else { username }
+    if username.is_empty() {
+        &notification.event.reporting_controller
+    } else {
+        username
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::notifier::sample::Sample;
     use super::*;
+    use crate::notifier::sample::Sample;
 
     const SMALL: SlackForm = SlackForm {
         info: "good",
@@ -106,7 +128,11 @@ mod tests {
     #[test]
     fn each_part_and_the_whole_keep_to_their_limits() {
         let sample = Sample::error().with_message("🚀🚀🚀🚀🚀🚀");
-        let sender = Sender { username: &"u".repeat(40), channel: "c", fallback: "webapp: failed" };
+        let sender = Sender {
+            username: &"u".repeat(40),
+            channel: "c",
+            fallback: "webapp: failed",
+        };
         let body = SMALL.body(&sample.notification(), &sender);
         let attachment = &body["attachments"][0];
         assert_eq!(body["username"], format!("{}…", "u".repeat(29)));

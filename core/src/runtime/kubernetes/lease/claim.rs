@@ -19,8 +19,8 @@ pub(super) enum Step {
     Wait(Duration),
 }
 
-/// What was seen of a Lease, and when by our own clock. The times that the holder writes are compared with each other
-/// only: clocks of two machines may differ.
+/// What was seen of a Lease, and when by our own clock. The times that the holder writes are
+/// compared with each other only: clocks of two machines may differ.
 #[derive(Debug, Default)]
 pub(super) struct Observation {
     seen: Option<(LeaseSpec, Instant)>,
@@ -29,15 +29,25 @@ pub(super) struct Observation {
 impl Observation {
     /// Notes the Lease as it is now, and decides.
     pub(super) fn step(&mut self, spec: Option<&LeaseSpec>, identity: &str, now: Instant) -> Step {
-        let Some((spec, holder)) = spec.and_then(|spec| Some((spec, holder(spec)?))) else { return Step::Take };
+        let Some((spec, holder)) = spec.and_then(|spec| Some((spec, holder(spec)?))) else {
+            return Step::Take;
+        };
         let since = match &self.seen {
             Some((seen, since)) if seen == spec => *since,
             _ => now,
         };
         self.seen = Some((spec.clone(), since));
-        let valid_for = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
-        let left = valid_for.map_or(DURATION, Duration::from_secs).saturating_sub(now.saturating_duration_since(since));
-        if holder == identity || left.is_zero() { Step::Take } else { Step::Wait(left.min(LOOK_EVERY)) }
+        let valid_for = spec
+            .lease_duration_seconds
+            .and_then(|seconds| u64::try_from(seconds).ok());
+        let left = valid_for
+            .map_or(DURATION, Duration::from_secs)
+            .saturating_sub(now.saturating_duration_since(since));
+        if holder == identity || left.is_zero() {
+            Step::Take
+        } else {
+            Step::Wait(left.min(LOOK_EVERY))
+        }
     }
 }
 
@@ -45,7 +55,10 @@ impl Observation {
 pub(super) fn taken(before: Option<&LeaseSpec>, identity: &str, now: jiff::Timestamp) -> LeaseSpec {
     let transitions = before.map_or(0, |before| {
         let is_another = holder(before) != Some(identity);
-        before.lease_transitions.unwrap_or_default().saturating_add(i32::from(is_another))
+        before
+            .lease_transitions
+            .unwrap_or_default()
+            .saturating_add(i32::from(is_another))
     });
     LeaseSpec {
         acquire_time: Some(MicroTime(now)),
@@ -59,28 +72,39 @@ pub(super) fn taken(before: Option<&LeaseSpec>, identity: &str, now: jiff::Times
 
 /// The Lease in nobody's hands.
 pub(super) fn released(held: &LeaseSpec) -> LeaseSpec {
-    LeaseSpec { holder_identity: None, ..held.clone() }
+    LeaseSpec {
+        holder_identity: None,
+        ..held.clone()
+    }
 }
 
 /// When the holder was last there, by its own clock; nothing where nobody holds the Lease.
 pub(super) fn last_seen(spec: &LeaseSpec) -> Option<jiff::Timestamp> {
-    holder(spec).and(spec.renew_time.as_ref()).map(|time| time.0)
+    holder(spec)
+        .and(spec.renew_time.as_ref())
+        .map(|time| time.0)
 }
 
 /// Whether two states of a Lease belong to one and the same holding of it.
 pub(super) fn is_same_holding(one: &LeaseSpec, other: &LeaseSpec) -> bool {
-    holder(one).is_some() && holder(one) == holder(other) && one.lease_transitions == other.lease_transitions
+    holder(one).is_some()
+        && holder(one) == holder(other)
+        && one.lease_transitions == other.lease_transitions
 }
 
-/// Whether a version of a Lease is older than another one. The API server tells that only after it has gone back to an
-/// earlier state, of which the newer one knows nothing.
+/// Whether a version of a Lease is older than another one. The API server tells that only after it
+/// has gone back to an earlier state, of which the newer one knows nothing.
 pub(super) fn is_older(found: Option<&str>, ours: Option<&str>) -> bool {
     let number = |version: Option<&str>| version?.parse::<u64>().ok();
-    number(found).zip(number(ours)).is_some_and(|(found, ours)| found < ours)
+    number(found)
+        .zip(number(ours))
+        .is_some_and(|(found, ours)| found < ours)
 }
 
 fn holder(spec: &LeaseSpec) -> Option<&str> {
-    spec.holder_identity.as_deref().filter(|holder| !holder.is_empty())
+    spec.holder_identity
+        .as_deref()
+        .filter(|holder| !holder.is_empty())
 }
 
 #[cfg(test)]
@@ -92,18 +116,37 @@ mod tests {
     }
 
     fn renewed(spec: &LeaseSpec, seconds: i64) -> LeaseSpec {
-        LeaseSpec { renew_time: Some(MicroTime(at(seconds))), ..spec.clone() }
+        LeaseSpec {
+            renew_time: Some(MicroTime(at(seconds))),
+            ..spec.clone()
+        }
     }
 
     #[test]
     fn a_lease_that_nobody_holds_is_taken_at_once() {
         let now = Instant::now();
         let held = taken(None, "b", at(0));
-        let empty = LeaseSpec { holder_identity: Some(String::new()), ..held.clone() };
-        for spec in [None, Some(&LeaseSpec::default()), Some(&released(&held)), Some(&empty)] {
-            assert_eq!(Observation::default().step(spec, "a", now), Step::Take, "{spec:?}");
+        let empty = LeaseSpec {
+            holder_identity: Some(String::new()),
+            ..held.clone()
+        };
+        for spec in [
+            None,
+            Some(&LeaseSpec::default()),
+            Some(&released(&held)),
+            Some(&empty),
+        ] {
+            assert_eq!(
+                Observation::default().step(spec, "a", now),
+                Step::Take,
+                "{spec:?}"
+            );
         }
-        assert_eq!(Observation::default().step(Some(&taken(None, "a", at(0))), "a", now), Step::Take, "our own");
+        assert_eq!(
+            Observation::default().step(Some(&taken(None, "a", at(0))), "a", now),
+            Step::Take,
+            "our own"
+        );
     }
 
     #[test]
@@ -120,7 +163,11 @@ mod tests {
             (28, &renewed, Step::Wait(seconds(1))),
             (29, &renewed, Step::Take),
         ] {
-            assert_eq!(observation.step(Some(spec), "a", start + seconds(after)), step, "after {after} s");
+            assert_eq!(
+                observation.step(Some(spec), "a", start + seconds(after)),
+                step,
+                "after {after} s"
+            );
         }
     }
 
@@ -134,16 +181,30 @@ mod tests {
     #[test]
     fn a_lease_lasts_as_long_as_its_holder_says() {
         let start = Instant::now();
-        let short = LeaseSpec { lease_duration_seconds: Some(1), ..taken(None, "b", at(0)) };
+        let short = LeaseSpec {
+            lease_duration_seconds: Some(1),
+            ..taken(None, "b", at(0))
+        };
         let mut observation = Observation::default();
-        assert_eq!(observation.step(Some(&short), "a", start), Step::Wait(Duration::from_secs(1)));
-        assert_eq!(observation.step(Some(&short), "a", start + Duration::from_secs(1)), Step::Take);
+        assert_eq!(
+            observation.step(Some(&short), "a", start),
+            Step::Wait(Duration::from_secs(1))
+        );
+        assert_eq!(
+            observation.step(Some(&short), "a", start + Duration::from_secs(1)),
+            Step::Take
+        );
     }
 
     #[test]
     fn versions_are_compared_as_numbers() {
         assert!(is_older(Some("99"), Some("100")));
-        for (found, ours) in [(Some("100"), Some("100")), (Some("101"), Some("100")), (None, Some("1")), (Some("a"), Some("b"))] {
+        for (found, ours) in [
+            (Some("100"), Some("100")),
+            (Some("101"), Some("100")),
+            (None, Some("1")),
+            (Some("a"), Some("b")),
+        ] {
             assert!(!is_older(found, ours), "{found:?} {ours:?}");
         }
     }
@@ -156,7 +217,11 @@ mod tests {
         let transitions = [&first, &second, &again].map(|spec| spec.lease_transitions);
         assert_eq!(transitions, [Some(0), Some(1), Some(2)]);
         assert!(is_same_holding(&first, &renewed(&first, 5)));
-        for (one, other) in [(&first, &second), (&first, &again), (&released(&first), &released(&first))] {
+        for (one, other) in [
+            (&first, &second),
+            (&first, &again),
+            (&released(&first), &released(&first)),
+        ] {
             assert!(!is_same_holding(one, other), "{one:?} {other:?}");
         }
     }

@@ -19,7 +19,8 @@ use super::claim;
 
 /// How often the holder says that it is there.
 const RENEW_EVERY: Duration = Duration::from_secs(5);
-/// One that could not say so for this long stops: the rest of the Lease's 15 s is for its work to end.
+/// One that could not say so for this long stops: the rest of the Lease's 15 s is for its work to
+/// end.
 const RENEW_WITHIN: Duration = Duration::from_secs(9);
 /// The work has this long to end after it was told to.
 const END_WITHIN: Duration = Duration::from_secs(5);
@@ -76,7 +77,12 @@ pub enum LeaseError {
 }
 
 impl Leadership {
-    pub(super) fn new(api: Api<Lease>, taken: Taken, check: Check, over: CancellationToken) -> Self {
+    pub(super) fn new(
+        api: Api<Lease>,
+        taken: Taken,
+        check: Check,
+        over: CancellationToken,
+    ) -> Self {
         Self(Arc::new(Holding {
             api,
             check,
@@ -93,15 +99,22 @@ impl Leadership {
         &self.0.over
     }
 
-    /// When the holder before us was last there, by its own clock; nothing where it gave the Lease back, and so has ended
-    /// its work in order.
+    /// When the holder before us was last there, by its own clock; nothing where it gave the Lease
+    /// back, and so has ended its work in order.
     pub fn former_holder_seen(&self) -> Option<jiff::Timestamp> {
         self.0.former
     }
 
     /// The Lease's annotations, as this holder knows them.
     pub async fn annotations(&self) -> BTreeMap<String, String> {
-        self.0.lease.lock().await.metadata.annotations.clone().unwrap_or_default()
+        self.0
+            .lease
+            .lock()
+            .await
+            .metadata
+            .annotations
+            .clone()
+            .unwrap_or_default()
     }
 
     /// Sets annotations of the Lease, beside those that are there.
@@ -140,25 +153,33 @@ impl Leadership {
             }
             let silent_for = self.silent_for();
             if silent_for >= RENEW_WITHIN {
-                tracing::warn!("a Lease could not be renewed for {} s and counts as lost", silent_for.as_secs());
+                tracing::warn!(
+                    "a Lease could not be renewed for {} s and counts as lost",
+                    silent_for.as_secs()
+                );
                 self.lose();
                 return;
             }
             if silent_for >= RENEW_EVERY {
-                match timeout(RENEW_WITHIN - silent_for, self.write(&Change::Renewal)).await.unwrap_or(Err(LeaseError::Silent)) {
+                match timeout(RENEW_WITHIN - silent_for, self.write(&Change::Renewal))
+                    .await
+                    .unwrap_or(Err(LeaseError::Silent))
+                {
                     Ok(()) => self.0.check.succeed(),
                     Err(LeaseError::Lost) => return,
                     Err(error) => {
                         tracing::warn!(%error, "a Lease could not be renewed");
-                        self.0.check.fail(format!("a Lease could not be renewed: {error}"));
+                        self.0
+                            .check
+                            .fail(format!("a Lease could not be renewed: {error}"));
                     }
                 }
             }
         }
     }
 
-    /// Writes the Lease by compare-and-set. When somebody has changed it who does not hold it (`kubectl annotate`), it is
-    /// read and changed again.
+    /// Writes the Lease by compare-and-set. When somebody has changed it who does not hold it
+    /// (`kubectl annotate`), it is read and changed again.
     async fn write(&self, change: &Change) -> Result<(), LeaseError> {
         let [before, after] = change.fail_points();
         let mut lease = self.0.lease.lock().await;
@@ -174,10 +195,16 @@ impl Leadership {
                 Ok(written) => {
                     failpoint::reach_for(after, &name);
                     *lease = written;
-                    *self.0.renewed.lock().unwrap_or_else(PoisonError::into_inner) = began;
+                    *self
+                        .0
+                        .renewed
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner) = began;
                     return Ok(());
                 }
-                Err(LeaseError::Refused(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {
+                Err(LeaseError::Refused(kube::Error::Api(status)))
+                    if matches!(status.code, 404 | 409) =>
+                {
                     *lease = self.read_again(&name, &lease).await?;
                 }
                 Err(error) => return Err(error),
@@ -186,8 +213,8 @@ impl Leadership {
         Err(LeaseError::Silent)
     }
 
-    /// The Lease as it is now, if it is still ours. One that went back to an earlier state is not: its annotations are to be
-    /// taken over, as they are when it is taken.
+    /// The Lease as it is now, if it is still ours. One that went back to an earlier state is not:
+    /// its annotations are to be taken over, as they are when it is taken.
     async fn read_again(&self, name: &str, ours: &Lease) -> Result<Lease, LeaseError> {
         let found = answered(self.0.api.get_opt(name)).await?;
         let is_ours = |lease: &Lease| {
@@ -207,7 +234,11 @@ impl Leadership {
     }
 
     fn silent_for(&self) -> Duration {
-        self.0.renewed.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+        self.0
+            .renewed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .elapsed()
     }
 }
 
@@ -222,7 +253,11 @@ impl Change {
             return changed;
         }
         if let Self::Annotations(annotations) = self {
-            changed.metadata.annotations.get_or_insert_default().extend(annotations.clone());
+            changed
+                .metadata
+                .annotations
+                .get_or_insert_default()
+                .extend(annotations.clone());
         }
         changed.spec.get_or_insert_default().renew_time = Some(MicroTime(jiff::Timestamp::now()));
         changed
@@ -239,7 +274,9 @@ impl Change {
 }
 
 /// With an end to waiting.
-pub(super) async fn answered<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, LeaseError> {
+pub(super) async fn answered<T>(
+    request: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, LeaseError> {
     match timeout(ANSWERED_WITHIN, request).await {
         Ok(answer) => answer.map_err(LeaseError::Refused),
         Err(_) => Err(LeaseError::Silent),
