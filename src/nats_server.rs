@@ -15,6 +15,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use tidings_core::runtime::codes::log as codes;
 
 use anyhow::{Context, bail, ensure};
 use rustix::fs::FlockOperation;
@@ -164,7 +165,11 @@ fn supervise(
         let mut child = match child {
             Ok(child) => child,
             Err(error) => {
-                tracing::error!(error = format!("{error:#}"), "nats-server can't be started");
+                tracing::error!(
+                    code = codes::NATS_SERVER_NOT_STARTED,
+                    error = format!("{error:#}"),
+                    "cannot start nats-server, retrying"
+                );
                 if started.send(Err(error)).is_ok() {
                     return;
                 }
@@ -190,7 +195,7 @@ fn watch(child: &mut Child, stopping: &AtomicBool) {
             break;
         }
         if let Ok(Some(status)) = child.try_wait() {
-            tracing::error!(%status, "nats-server has ended, starting it again");
+            tracing::error!(code = codes::NATS_SERVER_EXITED, %status, "nats-server exited, restarting it");
             std::thread::sleep(START_AGAIN_AFTER);
             break;
         }
@@ -238,10 +243,18 @@ fn forward_log(lines: impl BufRead) {
                     .map_or((head, rest), |(level, text)| (level, text))
             });
         match head.rsplit('[').next().unwrap_or_default() {
-            "ERR" | "FTL" => tracing::error!(target: "nats_server", "nats-server: {text}"),
-            "WRN" => tracing::warn!(target: "nats_server", "nats-server: {text}"),
-            "INF" => tracing::debug!(target: "nats_server", "nats-server: {text}"),
-            _ => tracing::info!(target: "nats_server", "nats-server: {line}"),
+            "ERR" | "FTL" => {
+                tracing::error!(target: "nats_server", code = codes::NATS_SERVER_LOG, line = %text, "nats-server")
+            }
+            "WRN" => {
+                tracing::warn!(target: "nats_server", code = codes::NATS_SERVER_LOG, line = %text, "nats-server")
+            }
+            "INF" => {
+                tracing::debug!(target: "nats_server", code = codes::NATS_SERVER_LOG, line = %text, "nats-server")
+            }
+            _ => {
+                tracing::info!(target: "nats_server", code = codes::NATS_SERVER_LOG, %line, "nats-server")
+            }
         }
     }
 }
@@ -287,8 +300,9 @@ fn end_stale(data: &Path) {
         return;
     }
     tracing::warn!(
+        code = codes::NATS_SERVER_STALE,
         pid = stale.pid,
-        "ending a nats-server that an earlier run left behind"
+        "stopping the nats-server of an earlier run"
     );
     signal(stale.pid, Signal::TERM);
     let begin = Instant::now();

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::time::Duration;
+use tidings_core::runtime::codes::log as codes;
 
 use anyhow::Context;
 use tidings_core::bus::Bus;
@@ -104,7 +105,7 @@ impl Process {
         role: Role,
         duty: Duty,
     ) -> anyhow::Result<Self> {
-        tracing::info!(settings = %serde_json::to_string(&settings.redacted())?, "starting");
+        tracing::info!(code = codes::STARTING, settings = %serde_json::to_string(&settings.redacted())?, "starting");
         let terminate = (
             signal(SignalKind::terminate())?,
             signal(SignalKind::interrupt())?,
@@ -125,7 +126,7 @@ impl Process {
             Role::Router | Role::Worker => None,
         };
         let admin_listener = bind("admin", settings.admin_for(role)).await?;
-        tracing::info!(role = "admin", address = %admin_listener.local_addr()?, "listening");
+        tracing::info!(code = codes::LISTENING, role = "admin", address = %admin_listener.local_addr()?, "listening");
         tasks.spawn(admin::serve(
             admin_listener,
             health.clone(),
@@ -203,7 +204,7 @@ impl Process {
     }
 
     async fn end(mut self, roles: &TaskTracker) {
-        tracing::info!(grace = ?self.settings.shutdown_grace, "ending: nothing more is taken, what is under way goes on");
+        tracing::info!(code = codes::STOPPING, grace = ?self.settings.shutdown_grace, "stopping: work in progress continues, no new work is accepted");
         self.stop.pulling.cancel();
         roles.close();
         let again = async {
@@ -214,15 +215,15 @@ impl Process {
         };
         tokio::select! {
             () = roles.wait() => {}
-            () = tokio::time::sleep(self.settings.shutdown_grace) => tracing::info!("the grace period is over, handing back what is left"),
-            () = again => tracing::info!("asked again, handing back what is left"),
+            () = tokio::time::sleep(self.settings.shutdown_grace) => tracing::info!(code = codes::GRACE_PERIOD_OVER, "grace period over, returning unfinished messages"),
+            () = again => tracing::info!(code = codes::STOP_FORCED, "second signal, returning unfinished messages"),
         }
         self.stop.holding.cancel();
         let _ = tokio::time::timeout(HAND_BACK_WITHIN, roles.wait()).await;
         self.stop_admin.cancel();
         self.tasks.close();
         let _ = tokio::time::timeout(HAND_BACK_WITHIN, self.tasks.wait()).await;
-        tracing::info!("ended");
+        tracing::info!(code = codes::STOPPED, "stopped");
     }
 }
 
@@ -326,7 +327,7 @@ async fn set_up(bus: &Bus, sizing: &Sizing, duty: Duty, check: &Check) -> anyhow
             Ok(sizing) => return Ok(sizing),
             Err(error @ SetupError::Differs { .. }) => return Err(error.into()),
             Err(error) => {
-                tracing::warn!(%error, "the streams are not there yet, trying again");
+                tracing::warn!(code = codes::STREAMS_UNAVAILABLE, %error, "streams not available, retrying");
                 check.fail(error.to_string());
             }
         }

@@ -7,6 +7,7 @@
 //!                                                    DEAD ◄ bury ─┤   OUTCOMES ◄ tell
 //! ```
 
+use crate::runtime::codes::log as codes;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -321,7 +322,7 @@ impl Bus {
             .publish(subject, outcome.encode_to_vec().into())
             .await;
         if let Err(error) = told {
-            tracing::debug!(%error, "an outcome could not be told");
+            tracing::debug!(code = codes::OUTCOME_NOT_PUBLISHED, %error, "outcome not published");
         }
     }
 
@@ -373,7 +374,7 @@ impl Bus {
         #[expect(clippy::disallowed_methods, reason = "this is the one place")]
         let told = self.client.publish(reply.clone(), kind.into()).await;
         if let Err(error) = told {
-            tracing::debug!(%error, "the server could not be told about a message");
+            tracing::debug!(code = codes::ACK_NOT_SENT, %error, "acknowledgement not sent");
         }
     }
 
@@ -382,7 +383,7 @@ impl Bus {
     pub async fn hand_back(&self, reply: Option<&async_nats::Subject>) {
         self.mark(reply, jetstream::AckKind::Nak(None)).await;
         if let Err(error) = self.client.flush().await {
-            tracing::debug!(%error, "a message could not be handed back: it comes again by itself");
+            tracing::debug!(code = codes::MESSAGE_NOT_RETURNED, %error, "message not returned to the server; it is redelivered after ack_wait");
         }
     }
 

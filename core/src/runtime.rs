@@ -2,6 +2,7 @@
 //! the Kubernetes client.
 
 pub mod admin;
+pub mod codes;
 pub mod config;
 pub mod failpoint;
 pub mod health;

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tidings_core::runtime::codes::log as codes;
 
 use axum::Router;
 use axum::body::Body;
@@ -78,7 +79,7 @@ impl<S: EventStore> Ingest<S> {
         let began = Instant::now();
         let mut event = normalise::take(&bytes, &self.cluster, jiff::Timestamp::now(), None)
             .inspect_err(|refused| {
-                tracing::debug!("an event is refused: {refused}");
+                tracing::debug!(code = codes::EVENT_INVALID, error = %refused, "event rejected");
             })?;
         drop(bytes);
         if let (Some(objects), Some(object)) = (&self.objects, &event.involved_object) {
@@ -93,11 +94,16 @@ impl<S: EventStore> Ingest<S> {
         .unwrap_or_else(|_| Err(unconfirmed()));
         match stored {
             Ok(stored) => {
-                tracing::debug!(event.id = id, "an event is taken: {stored:?}");
+                tracing::debug!(
+                    code = codes::EVENT_STORED,
+                    event.id = id,
+                    ?stored,
+                    "event stored"
+                );
                 Ok(Answer::stored(stored, self.dedupe_interval))
             }
             Err(not_stored) => {
-                tracing::debug!(event.id = id, reason = %not_stored.reason, "an event is not stored: {}", not_stored.detail);
+                tracing::debug!(code = codes::EVENT_NOT_STORED, event.id = id, reason = %not_stored.reason, detail = not_stored.detail, "event not stored");
                 Err(not_stored.into())
             }
         }

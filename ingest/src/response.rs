@@ -6,6 +6,7 @@ use axum::body::Body;
 use axum::http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::json;
+use tidings_core::runtime::codes::http as codes;
 
 use crate::body::{self, Unread};
 use crate::normalise::Refused;
@@ -16,7 +17,7 @@ pub(crate) struct Answer {
     pub(crate) taken: Taken,
     status: StatusCode,
     header: Option<(HeaderName, HeaderValue)>,
-    error: Option<String>,
+    error: Option<(&'static str, String)>,
 }
 
 impl Answer {
@@ -36,23 +37,25 @@ impl Answer {
         }
     }
 
-    fn with_error(self, error: impl ToString) -> Self {
+    fn with_error(self, code: &'static str, error: impl ToString) -> Self {
         Self {
-            error: Some(error.to_string()),
+            error: Some((code, error.to_string())),
             ..self
         }
     }
 
     pub(crate) fn wrong_path(path: &str) -> Self {
         let shown: String = path.chars().take(100).collect();
-        Self::new(Taken::Invalid, StatusCode::NOT_FOUND)
-            .with_error(format!("events are taken at /, not at {shown}"))
+        Self::new(Taken::Invalid, StatusCode::NOT_FOUND).with_error(
+            codes::NOT_FOUND,
+            format!("send events to /, not to {shown}"),
+        )
     }
 
     pub(crate) fn wrong_method() -> Self {
         Self::new(Taken::Invalid, StatusCode::METHOD_NOT_ALLOWED)
             .with_header(ALLOW, HeaderValue::from_static("POST"))
-            .with_error("events are taken by POST only")
+            .with_error(codes::METHOD_NOT_ALLOWED, "send events by POST")
     }
 
     /// `dedupe_interval` is the longest that the same report can count as a duplicate.
@@ -61,15 +64,16 @@ impl Answer {
             Stored::New => Self::new(Taken::Accepted, StatusCode::ACCEPTED),
             Stored::Duplicate => Self::new(Taken::Duplicate, StatusCode::TOO_MANY_REQUESTS)
                 .with_header(RETRY_AFTER, whole_seconds(dedupe_interval))
-                .with_error("the same event is stored already"),
+                .with_error(codes::DUPLICATE_EVENT, "the same event is stored already"),
         }
     }
 
     pub(crate) fn into_response(self) -> Response<Body> {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = self.status;
-        if let Some(error) = self.error {
-            *response.body_mut() = Body::from(json!({ "error": error }).to_string());
+        if let Some((code, error)) = self.error {
+            let body = json!({ "code": code, "error": error });
+            *response.body_mut() = Body::from(body.to_string());
             response
                 .headers_mut()
                 .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -83,7 +87,7 @@ impl Answer {
 
 impl From<Refused> for Answer {
     fn from(refused: Refused) -> Self {
-        Self::new(Taken::Invalid, StatusCode::BAD_REQUEST).with_error(refused)
+        Self::new(Taken::Invalid, StatusCode::BAD_REQUEST).with_error(codes::INVALID_EVENT, refused)
     }
 }
 
@@ -92,11 +96,16 @@ impl From<Unread> for Answer {
         let close = HeaderValue::from_static("close");
         match unread {
             Unread::TooLarge => Self::new(Taken::TooLarge, StatusCode::PAYLOAD_TOO_LARGE)
-                .with_error(format!("the body has more than {} bytes", body::LARGEST)),
+                .with_error(
+                    codes::BODY_TOO_LARGE,
+                    format!("the body is larger than {} bytes", body::LARGEST),
+                ),
             Unread::TooSlow => Self::new(Taken::Invalid, StatusCode::REQUEST_TIMEOUT)
-                .with_error("the body took too long"),
-            Unread::Broken => Self::new(Taken::Invalid, StatusCode::BAD_REQUEST)
-                .with_error("the body is not what its headers announce"),
+                .with_error(codes::BODY_TIMEOUT, "the body did not arrive in time"),
+            Unread::Broken => Self::new(Taken::Invalid, StatusCode::BAD_REQUEST).with_error(
+                codes::INCOMPLETE_BODY,
+                "the body ended early or does not match its headers",
+            ),
         }
         .with_header(CONNECTION, close)
     }
@@ -105,19 +114,27 @@ impl From<Unread> for Answer {
 impl From<NotStored> for Answer {
     fn from(not_stored: NotStored) -> Self {
         if let NotStoredReason::TooLarge { limit } = not_stored.reason {
-            return Self::new(Taken::TooLarge, StatusCode::PAYLOAD_TOO_LARGE).with_error(format!(
-                "the event does not fit into the bus's max_payload of {limit} bytes"
-            ));
+            return Self::new(Taken::TooLarge, StatusCode::PAYLOAD_TOO_LARGE).with_error(
+                codes::EVENT_TOO_LARGE,
+                format!("the event is larger than the NATS server's max_payload of {limit} bytes"),
+            );
         }
+        let code = match not_stored.reason {
+            NotStoredReason::StorageFull => codes::STORAGE_FULL,
+            NotStoredReason::Retention => codes::ROUTER_BEHIND,
+            NotStoredReason::Unavailable | NotStoredReason::TooLarge { .. } => {
+                codes::BUS_UNAVAILABLE
+            }
+        };
         Self::new(
             Taken::NotStored(not_stored.reason),
             StatusCode::SERVICE_UNAVAILABLE,
         )
         .with_header(RETRY_AFTER, whole_seconds(not_stored.retry_after))
-        .with_error(format!(
-            "the event is not stored ({}): {}",
-            not_stored.reason, not_stored.detail
-        ))
+        .with_error(
+            code,
+            format!("the event is not stored: {}", not_stored.detail),
+        )
     }
 }
 

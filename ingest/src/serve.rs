@@ -1,6 +1,7 @@
 //! Serves a router over HTTP/1.1, with bounds on what a client may hold.
 
 use std::time::Duration;
+use tidings_core::runtime::codes::log as codes;
 
 use axum::Router;
 use hyper::server::conn::http1;
@@ -33,7 +34,7 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
                     connections.spawn(converse(stream, router.clone(), shutdown.clone()));
                 }
                 Err(error) => {
-                    tracing::warn!("no connection could be accepted, trying again: {error}");
+                    tracing::warn!(code = codes::ACCEPT_FAILED, %error, "cannot accept a connection, retrying");
                     tokio::time::sleep(AFTER_FAILED_ACCEPT).await;
                 }
             },
@@ -60,6 +61,6 @@ async fn converse(stream: TcpStream, router: Router, shutdown: CancellationToken
         }
     };
     if let Err(error) = ended {
-        tracing::debug!("a connection ended early: {error}");
+        tracing::debug!(code = codes::CONNECTION_FAILED, %error, "connection closed with an error");
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tidings_core::runtime::codes::log as codes;
 
 use tidings_core::bus::Bus;
 use tidings_core::bus::pull::{Pulled, Puller, Stop};
@@ -73,7 +74,7 @@ impl Router {
     async fn handle(&self, pulled: Pulled) {
         self.watch_for_gaps(&pulled);
         let Ok(event) = Event::decode(pulled.message.payload.clone()) else {
-            tracing::error!(subject = %pulled.message.subject, sequence = pulled.sequence, "an event can't be decoded and is dropped");
+            tracing::error!(code = codes::EVENT_UNDECODABLE, subject = %pulled.message.subject, sequence = pulled.sequence, "event cannot be decoded and is dropped");
             return self.finish(&pulled, "undecodable").await;
         };
         let planning = Planning {
@@ -99,9 +100,10 @@ impl Router {
         .await;
         failpoint::reach("router:enqueued");
         tracing::debug!(
+            code = codes::EVENT_ROUTED,
             event.id,
             deliveries = plan.deliveries.len(),
-            "an event is routed"
+            "event routed"
         );
         self.finish(
             &pulled,
@@ -118,7 +120,7 @@ impl Router {
     /// Stores a delivery, however long it takes: the event is not acknowledged before.
     async fn enqueue(&self, delivery: &Delivery) {
         while let Err(error) = self.bus.enqueue(delivery).await {
-            tracing::warn!(delivery.id, %error, "a delivery can't be stored yet, trying again");
+            tracing::warn!(code = codes::DELIVERY_NOT_STORED, delivery.id, %error, "delivery not stored, retrying");
             tokio::time::sleep(BUS_PAUSE.mul_f64(0.5 + rand::random::<f64>())).await;
         }
         let kind = delivery
@@ -157,9 +159,10 @@ impl Router {
             let lost = gap - before;
             self.metrics.lost_to_retention.inc_by(lost);
             tracing::error!(
+                code = codes::EVENTS_LOST,
                 lost,
                 sequence = pulled.sequence,
-                "EVENTS has evicted events that no router had read: they are lost"
+                "stream EVENTS evicted events before a router read them"
             );
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use tidings_core::runtime::codes::log as codes;
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
@@ -97,10 +98,10 @@ impl Live {
 pub(crate) fn log_changes(known: HashSet<Problem>, problems: Vec<Problem>) -> HashSet<Problem> {
     let now: HashSet<Problem> = problems.iter().cloned().collect();
     for problem in problems.iter().filter(|problem| !known.contains(problem)) {
-        tracing::warn!(severity = ?problem.severity, "rules: {problem}");
+        tracing::warn!(code = codes::RULE_PROBLEM, severity = ?problem.severity, %problem, "problem in rules");
     }
     for problem in known.difference(&now) {
-        tracing::info!("rules: mended: {problem}");
+        tracing::info!(code = codes::RULE_PROBLEM_RESOLVED, %problem, "problem in rules resolved");
     }
     now
 }

@@ -1,6 +1,7 @@
 //! The role ingest: the event endpoint, and what it has of its cluster.
 
 use std::sync::Arc;
+use tidings_core::runtime::codes::log as codes;
 
 use anyhow::Context;
 use tidings_core::bus::Bus;
@@ -60,7 +61,7 @@ pub async fn start(
         let stop = stop.pulling.clone();
         roles.spawn(async move { watch.run(&stop).await });
     }
-    tracing::info!(role = "ingest", address = %listener.local_addr()?, "listening");
+    tracing::info!(code = codes::LISTENING, role = "ingest", address = %listener.local_addr()?, "listening");
     warn_of_small_payload(bus);
     let counted = metrics.ingested.clone();
     let router = tidings_ingest::router(Ingest {
@@ -124,8 +125,9 @@ fn warn_of_small_payload(bus: &Bus) {
     let most = bus.client().max_payload();
     if most < 4 << 20 {
         tracing::warn!(
+            code = codes::MAX_PAYLOAD_SMALL,
             max_payload = most,
-            "the server takes smaller messages than events can be: larger ones are answered with 413"
+            "max_payload of the NATS server is smaller than the largest event; larger events are answered with 413"
         );
     }
 }

@@ -11,6 +11,7 @@
 
 use std::sync::Arc;
 use std::time::Duration;
+use tidings_core::runtime::codes::log as codes;
 
 use jiff::Timestamp;
 use tidings_core::bus::{Bus, NotStored};
@@ -178,7 +179,7 @@ impl Throttle {
             }
             Ok(_) => {}
             Err(error) => {
-                tracing::warn!(%error, "how a probe went can't be noted: it counts as lost")
+                tracing::warn!(code = codes::PROBE_NOT_RECORDED, %error, "probe result not recorded; the probe expires")
             }
         }
     }

@@ -9,6 +9,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+use tidings_core::runtime::codes::log as codes;
 
 use futures::FutureExt;
 use tidings_core::bus::Bus;
@@ -141,7 +142,7 @@ impl Worker {
         let _holding = self.reporter.hold();
         let pulled = &held.pulled;
         let Ok(delivery) = Delivery::decode(pulled.message.payload.clone()) else {
-            tracing::error!(subject = %pulled.message.subject, "a delivery can't be decoded and is dropped");
+            tracing::error!(code = codes::DELIVERY_UNDECODABLE, subject = %pulled.message.subject, "delivery cannot be decoded and is dropped");
             self.reporter.count("", "undecodable");
             return self.acknowledge(pulled).await;
         };

@@ -1,5 +1,6 @@
 //! The circuits of all destinations, as all workers know them: in the bucket `limits`.
 
+use crate::runtime::codes::log as codes;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
@@ -104,7 +105,7 @@ impl Circuits {
                     ended.err().map_or_else(|| "it ended".to_owned(), |error| error.to_string())
                 }
             };
-            tracing::warn!(%trouble, "the circuits can't be watched, trying again");
+            tracing::warn!(code = codes::CIRCUIT_WATCH_FAILED, %trouble, "circuit watch failed, retrying");
             let _ = stop
                 .run_until_cancelled(tokio::time::sleep(
                     WATCH_PAUSE.mul_f64(1.0 + rand::random::<f64>()),

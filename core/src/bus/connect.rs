@@ -1,5 +1,6 @@
 //! Connecting to NATS.
 
+use crate::runtime::codes::log as codes;
 use std::path::Path;
 use std::time::Duration;
 
@@ -57,7 +58,7 @@ pub async fn connect(settings: &NatsSettings, name: &str) -> Result<Bus, Connect
     if !client.is_server_compatible(OLDEST_SERVER.0, OLDEST_SERVER.1, 0) {
         return Err(ConnectError::TooOld { found });
     }
-    tracing::info!(version = %found, servers = %servers, "connected to NATS");
+    tracing::info!(code = codes::NATS_CONNECTED, version = %found, servers = %servers, "connected to NATS");
     Ok(Bus::new(client))
 }
 
@@ -74,7 +75,7 @@ pub async fn connect_patiently(
     loop {
         match connect(settings, name).await {
             Err(error) if error.may_pass() => {
-                tracing::warn!(%error, "no NATS yet, trying again");
+                tracing::warn!(code = codes::NATS_UNREACHABLE, %error, "cannot connect to NATS, retrying");
                 check.fail(error.to_string());
             }
             result => return result,
@@ -150,10 +151,20 @@ fn refused(error: &async_nats::ConnectError) -> ConnectError {
 
 fn tell(event: &Event) {
     match event {
-        Event::Connected => tracing::info!("the connection to NATS is there"),
-        Event::Disconnected => tracing::warn!("the connection to NATS is lost, connecting again"),
-        Event::ClientError(error) => tracing::warn!(%error, "trouble with the connection to NATS"),
-        Event::ServerError(error) => tracing::warn!(%error, "NATS complains"),
-        other => tracing::debug!(event = %other, "NATS"),
+        Event::Connected => tracing::info!(
+            code = codes::NATS_RECONNECTED,
+            "NATS connection established"
+        ),
+        Event::Disconnected => tracing::warn!(
+            code = codes::NATS_DISCONNECTED,
+            "NATS connection lost, reconnecting"
+        ),
+        Event::ClientError(error) => {
+            tracing::warn!(code = codes::NATS_CLIENT_ERROR, %error, "NATS client error")
+        }
+        Event::ServerError(error) => {
+            tracing::warn!(code = codes::NATS_SERVER_ERROR, %error, "NATS server error")
+        }
+        other => tracing::debug!(code = codes::NATS_EVENT, event = %other, "NATS client event"),
     }
 }

@@ -1,5 +1,6 @@
 //! Pulling: a role takes only what it can start now, and keeps alive what it holds.
 
+use crate::runtime::codes::log as codes;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -90,7 +91,7 @@ impl Puller {
             {
                 Ok(()) => break,
                 Err(trouble) => {
-                    tracing::warn!(stream = self.stream, consumer = self.name(), %trouble, "pulling is interrupted, trying again");
+                    tracing::warn!(code = codes::PULL_FAILED, stream = self.stream, consumer = self.name(), %trouble, "pull failed, retrying");
                     self.check.fail(trouble);
                 }
             }

@@ -1,5 +1,6 @@
 //! Making sure that streams and buckets are on the server as they must be.
 
+use crate::runtime::codes::log as codes;
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::context::CreateStreamErrorKind;
 use async_nats::jetstream::stream::Config;
@@ -88,7 +89,7 @@ impl Bus {
             found.map_err(|error| SetupError::unavailable(streams::EVENTS, error.to_string()))?;
         let window = found.cached_info().config.duplicate_window;
         if window != sizing.dedupe_interval {
-            tracing::warn!(?window, asked = ?sizing.dedupe_interval, "the dedupe interval is that of the stream EVENTS: router and worker set it");
+            tracing::warn!(code = codes::DEDUPE_INTERVAL_DIFFERS, ?window, asked = ?sizing.dedupe_interval, "dedupe interval of stream EVENTS differs from the setting and is used instead; router and worker set it");
         }
         Ok(())
     }
@@ -114,9 +115,10 @@ impl Bus {
             }),
             Duty::Change => {
                 tracing::warn!(
+                    code = codes::STREAM_UPDATED,
                     stream,
                     difference = differences.join("; "),
-                    "a stream is not as it must be, and is changed"
+                    "stream configuration updated"
                 );
                 let changed = self.jetstream().update_stream(must).await;
                 changed
@@ -143,9 +145,10 @@ impl Bus {
             // A quarter, so that there is room left for the others.
             must.max_bytes /= 4;
             tracing::warn!(
+                code = codes::STREAM_LIMIT_REDUCED,
                 stream = must.name,
                 max_bytes = must.max_bytes,
-                "the server has little room: the stream gets a smaller limit"
+                "server storage is small, stream limit reduced"
             );
         }
     }

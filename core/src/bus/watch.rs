@@ -1,6 +1,7 @@
 //! Watching the server: is it there, are the streams as they must be, how full is it, what time is
 //! it.
 
+use crate::runtime::codes::log as codes;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -141,13 +142,22 @@ impl Watch {
         match wrong {
             Some(wrong) => {
                 if known != Some(&wrong) {
-                    tracing::error!("{wrong}");
+                    tracing::error!(
+                        code = codes::STREAM_INVALID,
+                        stream = must.name,
+                        error = wrong,
+                        "stream is missing or its configuration differs"
+                    );
                 }
                 self.troubles.insert(must.name.clone(), wrong);
             }
             None => {
                 if self.troubles.remove(&must.name).is_some() {
-                    tracing::info!(stream = must.name, "the stream is as it must be");
+                    tracing::info!(
+                        code = codes::STREAM_RECOVERED,
+                        stream = must.name,
+                        "stream is valid again"
+                    );
                 }
             }
         }
@@ -162,8 +172,9 @@ impl Bus {
     /// The server can't make it.
     pub(super) async fn make_anew(&self, must: Config) -> Result<(), SetupError> {
         tracing::error!(
+            code = codes::STREAM_RECREATED,
             stream = must.name,
-            "a stream is gone, with all that was in it: it is made anew, empty"
+            "stream was deleted, recreating it empty; its messages are lost"
         );
         let name = must.name.clone();
         self.make_stream(must).await?;

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::time::Duration;
+use tidings_core::runtime::codes::log as codes;
 
 use jiff::{SignedDuration, Timestamp};
 use tidings_core::Event;
@@ -42,7 +43,7 @@ impl Left {
             match bus.dedupe_keys(cluster, from, until).await {
                 Ok(keys) => return Self { keys, until },
                 Err(error) => {
-                    tracing::warn!(%error, "what the former replica has stored can't be read, trying again")
+                    tracing::warn!(code = codes::EVENT_RECOVERY_FAILED, %error, "cannot read what the previous leader stored, retrying")
                 }
             }
             tokio::select! {

@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 use std::time::Duration;
+use tidings_core::runtime::codes::log as codes;
 
 use futures::TryStreamExt;
 use jiff::Timestamp;
@@ -99,7 +100,7 @@ impl Source {
                 Ok(()) => pause = PAUSE,
                 Err(Trouble::Closed) => return,
                 Err(trouble) => {
-                    tracing::warn!("{trouble}; trying again");
+                    tracing::warn!(code = codes::EVENT_WATCH_FAILED, %trouble, "Event watch failed, retrying");
                     self.check().fail(trouble.to_string());
                     pause = (pause * 2).min(MOST_PAUSE);
                 }
@@ -134,9 +135,10 @@ impl Source {
         };
         if matches!(start, Start::Since(_)) {
             tracing::warn!(
+                code = codes::EVENT_CURSOR_INVALID,
                 now,
                 ?cursor,
-                "the cluster's storage was set back or is another one: its Events are taken anew, by their time"
+                "resource versions went back, listing Events by time"
             );
             self.list(start, cursor, out).await?;
         }
@@ -144,8 +146,9 @@ impl Source {
             Err(Trouble::Expired) => {
                 let start = Start::After(cursor.map_or(now, |cursor| cursor.resource_version));
                 tracing::info!(
+                    code = codes::EVENT_WATCH_EXPIRED,
                     ?start,
-                    "the watch of Events is expired, listing what came since"
+                    "Event watch expired, listing Events"
                 );
                 self.list(start, cursor, out).await
             }

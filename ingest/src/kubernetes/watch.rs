@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use tidings_core::runtime::codes::log as codes;
 
 use futures::{StreamExt, stream};
 use k8s_openapi::api::events::v1::Event as KubernetesEvent;
@@ -110,7 +111,11 @@ impl EventWatch {
         }
         let kept = Cursor::read(&leadership.annotations().await);
         let cursor = kept.or_else(|| *self.told.reached());
-        tracing::info!(?cursor, "watching the cluster's Events");
+        tracing::info!(
+            code = codes::EVENT_WATCH_STARTED,
+            ?cursor,
+            "watching Kubernetes Events"
+        );
         if let Some(seen) = leadership.former_holder_seen() {
             let left = Left::read(
                 &self.store.0,
@@ -215,7 +220,7 @@ impl EventWatch {
             }
             Ok(event) => Some(event),
             Err(refused) => {
-                tracing::debug!("a Kubernetes Event is refused: {refused}");
+                tracing::debug!(code = codes::KUBERNETES_EVENT_INVALID, error = %refused, "Kubernetes Event rejected");
                 self.count("invalid");
                 None
             }
@@ -233,13 +238,14 @@ impl EventWatch {
             };
             if matches!(not_stored.reason, NotStoredReason::TooLarge { .. }) {
                 tracing::error!(
+                    code = codes::KUBERNETES_EVENT_LOST,
                     event.id = event.id,
-                    "a Kubernetes Event is lost: {}",
-                    not_stored.detail
+                    detail = not_stored.detail,
+                    "Kubernetes Event lost"
                 );
                 return self.count("too-large");
             }
-            tracing::debug!(event.id = event.id, reason = %not_stored.reason, "an event is not stored, trying again: {}", not_stored.detail);
+            tracing::debug!(code = codes::EVENT_NOT_STORED, event.id = event.id, reason = %not_stored.reason, detail = not_stored.detail, "event not stored, retrying");
             tokio::select! {
                 () = over.cancelled() => return false,
                 () = tokio::time::sleep(not_stored.retry_after.mul_f64(0.5 + rand::random::<f64>() / 2.0)) => {}
@@ -280,11 +286,11 @@ async fn write_cursor(mut reaching: watch::Receiver<Option<Cursor>>, leadership:
             Ok(()) => {}
             Err(LeaseError::Lost) => return,
             Err(error) if leadership.over().is_cancelled() => {
-                tracing::warn!(%error, "the last cursor of the Events is not written: the next replica reads some of them again");
+                tracing::warn!(code = codes::EVENT_CURSOR_NOT_SAVED, %error, "last Event cursor not saved; the next leader reads some Events again");
                 return;
             }
             Err(error) => {
-                tracing::warn!(%error, "the cursor of the Events is not written, trying again");
+                tracing::warn!(code = codes::EVENT_CURSOR_NOT_SAVED, %error, "Event cursor not saved, retrying");
                 reaching.mark_changed();
             }
         }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
+use tidings_core::runtime::codes::log as codes;
 
 use jiff::Timestamp;
 use kube::Error;
@@ -63,7 +64,7 @@ impl<'a> Term<'a> {
         let (rules, findings): (_, HashMap<Identity, Finding>) = match found.await {
             Ok(found) => found,
             Err(error) => {
-                return tracing::error!(%error, "finding out about rules has crashed; statuses stay as they are");
+                return tracing::error!(code = codes::STATUS_CHECK_PANICKED, %error, "checking rules panicked; object status stays unchanged");
             }
         };
         let catalog = &self.writer.catalog;
@@ -236,12 +237,12 @@ impl<'a> Term<'a> {
             // Its own fault, which another try does not mend.
             NotWritten::Refused(Error::Api(status)) if matches!(status.code, 400 | 422) => {
                 self.count("refused");
-                tracing::error!(%error, "{what} can't be written");
+                tracing::error!(code = codes::STATUS_REJECTED, %error, object = %what, "API server rejected a status write");
                 false
             }
             _ => {
                 self.count("failed");
-                tracing::warn!(%error, "{what} can't be written yet, trying again");
+                tracing::warn!(code = codes::STATUS_NOT_WRITTEN, %error, object = %what, "status not written, retrying");
                 true
             }
         }
@@ -275,7 +276,8 @@ fn say_once() {
     static SAID: AtomicBool = AtomicBool::new(false);
     if !SAID.swap(true, Ordering::Relaxed) {
         tracing::warn!(
-            "Alerts and Providers have no status on this API server: install the CRDs of Tidings to see it there"
+            code = codes::STATUS_UNAVAILABLE,
+            "the installed CRDs of Alert and Provider have no status; install the CRDs of Tidings"
         );
     }
 }

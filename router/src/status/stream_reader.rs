@@ -1,6 +1,7 @@
 //! Reading a stream from where its news is not reflected yet, as long as we lead.
 
 use std::time::Duration;
+use tidings_core::runtime::codes::log as codes;
 
 use async_nats::jetstream::consumer::DeliverPolicy;
 use async_nats::jetstream::consumer::pull::OrderedConfig;
@@ -44,7 +45,7 @@ pub(super) async fn follow(
             () = over.cancelled() => return,
             ended = follow_until_trouble(bus, stream, &mut from, &send) => ended.err().unwrap_or_else(|| "it ended".into()),
         };
-        tracing::warn!(stream, %trouble, "what the statuses say of deliveries can't be read, trying again");
+        tracing::warn!(code = codes::STATUS_SOURCE_FAILED, stream, %trouble, "cannot read the stream for object status, retrying");
         let _ = over
             .run_until_cancelled(tokio::time::sleep(
                 PAUSE.mul_f64(1.0 + rand::random::<f64>()),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tidings_core::runtime::codes::log as codes;
 
 use kube::Client;
 use tidings_core::Destination;
@@ -163,7 +164,7 @@ impl StatusWriter {
                         .await
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "the circuits can't be watched, trying again");
+                    tracing::warn!(code = codes::CIRCUIT_WATCH_FAILED, %error, "circuit watch failed, retrying");
                     let _ = over.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
                 }
             }
@@ -184,7 +185,9 @@ async fn keep_position(term: &mut Term<'_>, leadership: &Leadership) {
         .collect();
     match leadership.annotate(annotations).await {
         Ok(()) => term.kept((outcomes, dead)),
-        Err(error) => tracing::debug!(%error, "the position of the statuses was not kept"),
+        Err(error) => {
+            tracing::debug!(code = codes::STATUS_POSITION_NOT_SAVED, %error, "status position not saved")
+        }
     }
 }
 

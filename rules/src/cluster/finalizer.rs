@@ -2,6 +2,7 @@
 //! gone for good.
 
 use std::collections::HashSet;
+use tidings_core::runtime::codes::log as codes;
 
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{FuturesUnordered, StreamExt};
@@ -79,7 +80,7 @@ impl Waiting {
         {
             Ok(_) => {
                 failpoint::reach("router:released");
-                tracing::info!(object = %self.identity, "removed the finalizer {FINALIZER}, for which its deletion waited");
+                tracing::info!(code = codes::FINALIZER_REMOVED, object = %self.identity, finalizer = FINALIZER, "finalizer removed");
                 Ok(())
             }
             // Gone, changed meanwhile, or no longer the object with this finalizer in this place.
@@ -145,9 +146,10 @@ impl Releases {
         let (object, error) = (waiting.identity.to_string(), watch::sentence(&error));
         if self.failed.insert(waiting) {
             tracing::warn!(
+                code = codes::FINALIZER_NOT_REMOVED,
                 object,
                 error,
-                "its deletion waits for a finalizer that can't be removed; it is tried again"
+                "finalizer not removed, retrying"
             );
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use tidings_core::runtime::codes::log as codes;
 
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{BoxStream, FuturesUnordered, SelectAll, StreamExt};
@@ -128,8 +129,8 @@ impl Follower {
             .is_none_or(|known| *known != *capabilities);
         if is_news && !(capabilities.alerts.has_status && capabilities.providers.has_status) {
             tracing::warn!(
-                "the CRDs of Alert and Provider here are Flux's own: rules work, without our extensions to them and without \
-                 a status; install those of Tidings for both"
+                code = codes::FLUX_CRDS,
+                "the installed CRDs of Alert and Provider are Flux's; rules work without extensions and status until the CRDs of Tidings are installed"
             );
         }
         self.catalog.set_capabilities(capabilities.clone());
@@ -251,7 +252,8 @@ impl Follower {
         }
         if went_back {
             tracing::warn!(
-                "the API server has gone back to an earlier state: everything is read anew"
+                code = codes::RESOURCE_VERSION_REGRESSED,
+                "API server returned to an earlier state, reading all rules again"
             );
             self.state.named.doubt();
             self.read_stale();

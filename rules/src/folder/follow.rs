@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
+use tidings_core::runtime::codes::log as codes;
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
@@ -72,7 +73,7 @@ async fn refresh(live: &Arc<Live>, mut folder: Folder) -> Option<Folder> {
     match read.await {
         Ok(folder) => Some(folder),
         Err(error) => {
-            tracing::error!(%error, "reading the rules has crashed; they stay as they are until a restart");
+            tracing::error!(code = codes::RULES_READER_PANICKED, %error, "reading rules panicked; rules stay unchanged until a restart");
             None
         }
     }

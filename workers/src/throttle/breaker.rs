@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tidings_core::runtime::codes::log as codes;
 
 use jiff::Timestamp;
 use tidings_core::Destination;
@@ -194,7 +195,7 @@ impl Breaker {
         let (known, destination) = (self.known.clone(), destination.clone());
         tokio::spawn(async move {
             if let Err(error) = noted.await {
-                tracing::debug!(%error, "what a call has shown of its destination could not be noted");
+                tracing::debug!(code = codes::CALL_NOT_RECORDED, %error, "call result not recorded");
             }
             if is_failure {
                 known.table().failure_noted(&destination);

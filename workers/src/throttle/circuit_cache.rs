@@ -1,6 +1,7 @@
 //! What a worker knows of circuits without asking.
 
 use std::collections::HashMap;
+use tidings_core::runtime::codes::log as codes;
 
 use jiff::Timestamp;
 use tidings_core::Destination;
@@ -117,27 +118,30 @@ fn log(circuit: &Circuit, was: State, is: State) {
     match is {
         State::Open if was == State::Closed => {
             tracing::warn!(
+                code = codes::CIRCUIT_OPENED,
                 provider = name,
                 channel,
                 state,
                 reason = circuit.reason,
-                "a destination is not called any more"
+                "circuit opened"
             );
         }
         State::Closed | State::Paused => {
             tracing::info!(
+                code = codes::CIRCUIT_CHANGED,
                 provider = name,
                 channel,
                 state,
-                "a destination's circuit has changed"
+                "circuit changed"
             )
         }
         State::Open | State::HalfOpen => {
             tracing::debug!(
+                code = codes::CIRCUIT_CHANGED,
                 provider = name,
                 channel,
                 state,
-                "a destination's circuit has changed"
+                "circuit changed"
             )
         }
     }

@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tidings_core::runtime::codes::log as codes;
 
 use tidings_core::Destination;
 use tidings_core::bus::{Bus, NotStored};
@@ -68,7 +69,7 @@ impl Waker {
         after: u64,
     ) -> Result<u64, NotStored> {
         let woken = self.bus.wake(destination, channel, after).await?;
-        tracing::info!(provider = %destination.tokens(), woken = woken.count, "a destination is called again");
+        tracing::info!(code = codes::DESTINATION_RESUMED, provider = %destination.tokens(), woken = woken.count, "destination is called again");
         Ok(woken.up_to)
     }
 
@@ -79,6 +80,6 @@ impl Waker {
 
 fn report(woken: Result<u64, NotStored>) {
     if let Err(error) = woken {
-        tracing::warn!(%error, "what waits for a destination is not woken, and comes by itself");
+        tracing::warn!(code = codes::WAKE_FAILED, %error, "parked deliveries not woken; they resume at their scheduled time");
     }
 }

@@ -1,6 +1,7 @@
 //! What becomes of a message is stored; then it is acknowledged, then told.
 
 use std::time::Duration;
+use tidings_core::runtime::codes::log as codes;
 
 use jiff::Timestamp;
 use tidings_core::bus::NotStored;
@@ -33,7 +34,7 @@ impl Worker {
                 self.reporter.count(&kind, "known");
             }
             Fate::Leave(error) => {
-                tracing::warn!(delivery.id, %error, "a delivery is left for later");
+                tracing::warn!(code = codes::DELIVERY_LEFT, delivery.id, %error, "delivery not processed; it is redelivered");
                 self.reporter.count(&kind, "returned");
             }
             Fate::Move(present) => {
@@ -148,12 +149,15 @@ impl Worker {
         for _ in 0..3 {
             match self.bus.settle(&pulled.message).await {
                 Ok(()) => return failpoint::reach("worker:acknowledged"),
-                Err(error) => tracing::debug!(%error, "an acknowledgement was not confirmed"),
+                Err(error) => {
+                    tracing::debug!(code = codes::ACK_NOT_CONFIRMED, %error, "acknowledgement not confirmed, retrying")
+                }
             }
         }
         tracing::warn!(
+            code = codes::ACK_NOT_CONFIRMED,
             sequence = pulled.sequence,
-            "an acknowledgement was not confirmed: the delivery may come again"
+            "acknowledgement not confirmed; the delivery may be redelivered"
         );
     }
 }
@@ -165,7 +169,7 @@ async fn until_stored<T, F: Future<Output = Result<T, NotStored>>>(store: impl F
         match store().await {
             Ok(stored) => return stored,
             Err(error) => {
-                tracing::warn!(%error, "what became of a delivery can't be stored yet, trying again")
+                tracing::warn!(code = codes::RESULT_NOT_STORED, %error, "result of a delivery not stored, retrying")
             }
         }
         tokio::time::sleep(BUS_PAUSE.mul_f64(0.5 + rand::random::<f64>())).await;

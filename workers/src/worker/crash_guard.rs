@@ -9,6 +9,7 @@
 
 use std::pin::pin;
 use std::time::Duration;
+use tidings_core::runtime::codes::log as codes;
 
 use tidings_core::bus::NotStored;
 use tidings_core::bus::suspects::Suspects;
@@ -104,7 +105,7 @@ impl Examiner {
         match self.suspects.clear(delivery_id).await {
             Ok(()) => failpoint::reach("worker:cleared"),
             Err(error) => {
-                tracing::debug!(%error, delivery.id = delivery_id, "a delivery stays under suspicion")
+                tracing::debug!(code = codes::CRASH_MARK_NOT_CLEARED, %error, delivery.id = delivery_id, "crash mark not cleared")
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What is told of each attempt: counted, logged once, published for whom it may concern.
 
 use std::time::Duration;
+use tidings_core::runtime::codes::log as codes;
 
 use jiff::Timestamp;
 use tidings_core::bus::Bus;
@@ -56,9 +57,10 @@ impl Reporter {
                 })
                 .inc();
             tracing::warn!(
+                code = codes::TEMPLATE_FAILED,
                 delivery.id,
                 error = attempt.template_error,
-                "a template can't be used, the standard form is sent"
+                "template failed, standard text sent"
             );
         }
         if outcome == Outcome::Delivered
@@ -70,19 +72,20 @@ impl Reporter {
                 .observe(age.as_secs_f64());
         }
         match outcome {
-            Outcome::Retrying => tracing::warn!(
+            Outcome::Retrying => tracing::warn!(code = codes::DELIVERY_PARKED,
                 delivery.id, provider = %format!("{}/{}", provider.namespace, provider.name), attempt = attempt.number, reason,
-                detail = attempt.detail, "a delivery is tried again later"
+                detail = attempt.detail, "delivery parked"
             ),
-            Outcome::Dead => tracing::error!(
+            Outcome::Dead => tracing::error!(code = codes::DELIVERY_DEAD,
                 delivery.id, provider = %format!("{}/{}", provider.namespace, provider.name), attempt = attempt.number, reason,
-                detail = attempt.detail, "a delivery is given up and kept as a dead letter"
+                detail = attempt.detail, "delivery dead"
             ),
             _ => tracing::debug!(
+                code = codes::ATTEMPT_ENDED,
                 delivery.id,
                 outcome = outcome.as_str(),
                 attempt = attempt.number,
-                "an attempt has ended"
+                "attempt ended"
             ),
         }
         let told = ToldOutcome {

@@ -1,6 +1,7 @@
 //! The consumer that is pulled from: made, held against what it must be, and looked at when it
 //! brings nothing.
 
+use crate::runtime::codes::log as codes;
 use async_nats::jetstream::consumer::{self, DeliverPolicy, Info, PullConsumer, pull};
 use async_nats::jetstream::stream::Stream;
 
@@ -78,9 +79,10 @@ impl Puller {
         let differences = consumer_differences(&consumer.cached_info().config, &self.consumer);
         if !differences.is_empty() {
             tracing::error!(
+                code = codes::CONSUMER_RESTORED,
                 consumer = self.name(),
                 differences = differences.join("; "),
-                "a consumer is changed back"
+                "consumer configuration restored"
             );
             consumer = self
                 .change_back(&stream, &consumer.cached_info().config, config)

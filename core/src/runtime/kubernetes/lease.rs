@@ -9,6 +9,7 @@
 mod claim;
 mod holding;
 
+use crate::runtime::codes::log as codes;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
@@ -76,11 +77,11 @@ impl Election {
                 () = stop.cancelled() => return,
                 taken = self.wait(&api, &mut observation) => taken,
             };
-            tracing::info!(lease = %self.name, identity = %self.identity, "this replica leads");
+            tracing::info!(code = codes::LEADERSHIP_ACQUIRED, lease = %self.name, identity = %self.identity, "became leader");
             let leadership =
                 Leadership::new(api.clone(), taken, self.check.clone(), stop.child_token());
             leadership.serve(work(leadership.clone())).await;
-            tracing::info!(lease = %self.name, "this replica no longer leads");
+            tracing::info!(code = codes::LEADERSHIP_LOST, lease = %self.name, "no longer leader");
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(PAUSE) => {}
@@ -157,7 +158,7 @@ impl Election {
             self.namespace, self.name
         );
         if is_news {
-            tracing::warn!("{trouble}; trying again");
+            tracing::warn!(code = codes::LEASE_UNAVAILABLE, %trouble, "cannot use the Lease, retrying");
         }
         self.check.fail(trouble);
     }

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tidings_core::runtime::codes::log as codes;
 
 use futures::StreamExt;
 use kube::api::{ApiResource, PartialObjectMeta};
@@ -88,7 +89,7 @@ impl Shared {
             match self.resource().await {
                 Ok((resource, _)) => break resource,
                 Err(error) => {
-                    tracing::warn!(kind = %self.wanted, "labels of a kind can't be read: {error}");
+                    tracing::warn!(code = codes::LABELS_UNREADABLE, kind = %self.wanted, %error, "cannot read labels");
                     sleep(MISSING_FOR).await;
                 }
             }
@@ -107,11 +108,11 @@ impl Shared {
                     }
                 }
                 Err(error) if is_refused => {
-                    tracing::debug!(kind = %self.wanted, "labels of a kind can't be read: {error}")
+                    tracing::debug!(code = codes::LABELS_UNREADABLE, kind = %self.wanted, %error, "cannot read labels")
                 }
                 Err(error) => {
                     is_refused = true;
-                    tracing::warn!(kind = %self.wanted, "labels of a kind can't be read, trying again: {error}");
+                    tracing::warn!(code = codes::LABELS_UNREADABLE, kind = %self.wanted, %error, "cannot read labels, retrying");
                 }
             }
         }
@@ -130,7 +131,7 @@ impl Shared {
             Ok(Err(error)) => error.to_string(),
             Err(_) => "the API server does not answer".to_owned(),
         };
-        tracing::debug!(kind = %self.wanted, namespace, name, "an object can't be read: {trouble}");
+        tracing::debug!(code = codes::OBJECT_UNREADABLE, kind = %self.wanted, namespace, name, %trouble, "cannot read object");
         *self.refused_until() = Some(Instant::now() + REFUSED_FOR);
         Found::Unknown
     }

@@ -1,5 +1,6 @@
 //! A Lease in our hands: renewed, written by compare-and-set, given back.
 
+use crate::runtime::codes::log as codes;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -136,11 +137,14 @@ impl Leadership {
             () = self.renew_until_over() => false,
         };
         if !has_ended && timeout(END_WITHIN, work).await.is_err() {
-            tracing::warn!("the work of a leader did not end in time and is broken off");
+            tracing::warn!(
+                code = codes::LEADER_TASK_ABORTED,
+                "leader task did not stop in time and was aborted"
+            );
         }
         self.0.over.cancel();
         if let Err(error) = self.write(&Change::Return).await {
-            tracing::debug!(%error, "a Lease was not given back");
+            tracing::debug!(code = codes::LEASE_NOT_RELEASED, %error, "Lease not released; it expires");
         }
         self.0.lost.cancel();
     }
@@ -154,8 +158,9 @@ impl Leadership {
             let silent_for = self.silent_for();
             if silent_for >= RENEW_WITHIN {
                 tracing::warn!(
-                    "a Lease could not be renewed for {} s and counts as lost",
-                    silent_for.as_secs()
+                    code = codes::LEASE_LOST,
+                    silent_seconds = silent_for.as_secs(),
+                    "Lease not renewed in time and considered lost"
                 );
                 self.lose();
                 return;
@@ -168,7 +173,7 @@ impl Leadership {
                     Ok(()) => self.0.check.succeed(),
                     Err(LeaseError::Lost) => return,
                     Err(error) => {
-                        tracing::warn!(%error, "a Lease could not be renewed");
+                        tracing::warn!(code = codes::LEASE_NOT_RENEWED, %error, "Lease not renewed, retrying");
                         self.0
                             .check
                             .fail(format!("a Lease could not be renewed: {error}"));

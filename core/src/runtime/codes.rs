@@ -1,0 +1,239 @@
+//! Stable codes of log events and of HTTP error answers.
+//!
+//! Every log event carries one in its field `code`, every HTTP error answer in the field `code` of
+//! its JSON body. Alerts and tests rely on codes; wording may change. `make docs` writes
+//! `docs/reference/log-codes.md` from these tables.
+
+/// One entry of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Code {
+    /// The code: kebab-case, never reused for something else.
+    pub code: &'static str,
+    /// The highest log level it is used with, or the HTTP status.
+    pub level: &'static str,
+    /// What it means, and what to do.
+    pub meaning: &'static str,
+}
+
+macro_rules! codes {
+    ($($name:ident, $code:literal, $level:literal, $meaning:literal;)*) => {
+        use super::Code;
+
+        $(#[doc = $meaning] pub const $name: &str = $code;)*
+
+        /// All entries, in the order of the table.
+        pub const ALL: &[Code] =
+            &[$(Code { code: $code, level: $level, meaning: $meaning }),*];
+    };
+}
+
+/// Codes of log events.
+pub mod log {
+    codes! {
+        STARTING, "starting", "info",
+            "The process starts. The field `settings` holds its settings without secrets.";
+        LISTENING, "listening", "info",
+            "The process accepts connections at `address`; `role` is `ingest` or `admin`.";
+        STOPPING, "stopping", "info",
+            "The process received a signal. It accepts no new work and finishes what it holds.";
+        GRACE_PERIOD_OVER, "grace-period-over", "info",
+            "`shutdown_grace` is over. Unfinished messages return to the server for other \
+             processes.";
+        STOP_FORCED, "stop-forced", "info",
+            "A second signal arrived. Unfinished messages return to the server at once.";
+        STOPPED, "stopped", "info", "The process ended in order.";
+        NATS_CONNECTED, "nats-connected", "info", "The first connection to NATS succeeded.";
+        NATS_UNREACHABLE, "nats-unreachable", "warn",
+            "No connection to NATS yet. Check `nats.url`, credentials and TLS; the role is not \
+             ready until it connects.";
+        NATS_RECONNECTED, "nats-reconnected", "info", "The NATS client established a connection.";
+        NATS_DISCONNECTED, "nats-disconnected", "warn",
+            "The connection to NATS is lost. The client reconnects by itself.";
+        NATS_CLIENT_ERROR, "nats-client-error", "warn",
+            "The NATS client reports an error, such as a slow consumer.";
+        NATS_SERVER_ERROR, "nats-server-error", "warn",
+            "The NATS server reports an error, such as missing permissions.";
+        NATS_EVENT, "nats-event", "debug", "Any other event of the NATS client.";
+        NATS_SERVER_LOG, "nats-server-log", "error",
+            "A line of the embedded nats-server's log, in the field `line`, at its own level.";
+        NATS_SERVER_NOT_STARTED, "nats-server-not-started", "error",
+            "`up` cannot start its nats-server and retries. Check the data folder and the \
+             executable.";
+        NATS_SERVER_EXITED, "nats-server-exited", "error",
+            "The embedded nats-server exited. `up` restarts it; stored messages are kept.";
+        NATS_SERVER_STALE, "nats-server-stale", "warn",
+            "A nats-server of an earlier run still uses the data folder and is stopped.";
+        MAX_PAYLOAD_SMALL, "max-payload-small", "warn",
+            "The NATS server's `max_payload` is below the largest event. Raise it to at least 8 \
+             MB.";
+        STREAMS_UNAVAILABLE, "streams-unavailable", "warn",
+            "The streams cannot be used yet. Ingest waits for a router or worker to create them.";
+        STREAM_INVALID, "stream-invalid", "error",
+            "A stream is missing or its configuration differs, see `error`. Run `tidings streams \
+             apply`.";
+        STREAM_RECOVERED, "stream-recovered", "info",
+            "A stream that was reported as invalid is valid again.";
+        STREAM_RECREATED, "stream-recreated", "error",
+            "Somebody deleted a stream or bucket. It is created again, empty; its messages are \
+             lost.";
+        STREAM_UPDATED, "stream-updated", "warn",
+            "A stream's configuration differed and was changed, as `difference` says.";
+        STREAM_LIMIT_REDUCED, "stream-limit-reduced", "warn",
+            "The server has little storage. The stream is created with the smaller limit \
+             `max_bytes`.";
+        DEDUPE_INTERVAL_DIFFERS, "dedupe-interval-differs", "warn",
+            "`ingest.dedupe_interval` differs from the duplicate window of the stream EVENTS, \
+             which applies.";
+        CONSUMER_RESTORED, "consumer-restored", "error",
+            "Somebody changed a consumer. Its configuration is restored.";
+        PULL_FAILED, "pull-failed", "warn",
+            "A consumer cannot be pulled from, see `trouble`. The role is not ready if it lasts.";
+        ACK_NOT_SENT, "ack-not-sent", "debug",
+            "An acknowledgement or progress report was not sent.";
+        ACK_NOT_CONFIRMED, "ack-not-confirmed", "warn",
+            "The server did not confirm an acknowledgement. The delivery may be made twice.";
+        MESSAGE_NOT_RETURNED, "message-not-returned", "debug",
+            "A message was not returned at shutdown. The server redelivers it after 30 s.";
+        EVENT_STORED, "event-stored", "debug",
+            "Ingest stored an event, or found it stored already.";
+        EVENT_INVALID, "event-invalid", "debug",
+            "Ingest rejected a request; the sender's answer names the field.";
+        EVENT_NOT_STORED, "event-not-stored", "debug",
+            "An event is not stored. The sender gets 503 or 413, or the Kubernetes Event is \
+             retried.";
+        EVENT_UNDECODABLE, "event-undecodable", "error",
+            "A message in EVENTS is not an event. Another client may publish there.";
+        EVENT_ROUTED, "event-routed", "debug",
+            "An event was matched; `deliveries` says how many deliveries it caused.";
+        EVENTS_LOST, "events-lost", "error",
+            "EVENTS evicted events before a router read them. Raise its limits or run more \
+             routers.";
+        ACCEPT_FAILED, "accept-failed", "warn",
+            "The event endpoint cannot accept a connection, for example for want of file \
+             descriptors.";
+        CONNECTION_FAILED, "connection-failed", "debug",
+            "A sender's connection ended with an error.";
+        EVENT_WATCH_STARTED, "event-watch-started", "info",
+            "This replica watches Kubernetes Events.";
+        EVENT_WATCH_EXPIRED, "event-watch-expired", "info",
+            "The watch of Kubernetes Events is too old. Ingest lists what came since.";
+        EVENT_WATCH_FAILED, "event-watch-failed", "warn",
+            "Kubernetes Events cannot be read. Check the API server and the role's RBAC.";
+        EVENT_CURSOR_INVALID, "event-cursor-invalid", "warn",
+            "Resource versions went back, as after a restore of etcd. Ingest lists Events by \
+             time.";
+        EVENT_CURSOR_NOT_SAVED, "event-cursor-not-saved", "warn",
+            "The position in the Kubernetes Events is not saved. A new leader may read some \
+             again.";
+        EVENT_RECOVERY_FAILED, "event-recovery-failed", "warn",
+            "The new leader cannot read what its predecessor stored last.";
+        KUBERNETES_EVENT_INVALID, "kubernetes-event-invalid", "debug",
+            "A Kubernetes Event is not usable and is ignored.";
+        KUBERNETES_EVENT_LOST, "kubernetes-event-lost", "error",
+            "A Kubernetes Event is larger than the bus accepts and is lost.";
+        LABELS_UNREADABLE, "labels-unreadable", "warn",
+            "Labels of a kind cannot be read. `matchLabels` rules do not match until they can.";
+        OBJECT_UNREADABLE, "object-unreadable", "debug", "One object's labels cannot be read.";
+        LEADERSHIP_ACQUIRED, "leadership-acquired", "info",
+            "This replica became the leader of the Lease.";
+        LEADERSHIP_LOST, "leadership-lost", "info", "This replica is no longer the leader.";
+        LEASE_UNAVAILABLE, "lease-unavailable", "warn",
+            "The Lease cannot be read or written. Check the API server and RBAC.";
+        LEASE_NOT_RENEWED, "lease-not-renewed", "warn", "One renewal of the Lease failed.";
+        LEASE_LOST, "lease-lost", "warn",
+            "The Lease was not renewed for `silent_seconds`. Another replica may lead now.";
+        LEASE_NOT_RELEASED, "lease-not-released", "debug",
+            "The Lease was not released at shutdown. It expires after 15 s.";
+        LEADER_TASK_ABORTED, "leader-task-aborted", "warn",
+            "The leader's work did not stop in time and was aborted.";
+        RULE_PROBLEM, "rule-problem", "warn",
+            "An object of the rules is rejected or doubtful. The field `problem` names it, the \
+             field and the fix.";
+        RULE_PROBLEM_RESOLVED, "rule-problem-resolved", "info",
+            "A reported problem in the rules is resolved.";
+        RULES_READER_PANICKED, "rules-reader-panicked", "error",
+            "The reader of the rules panicked. Restart the process and report the error.";
+        RESOURCE_VERSION_REGRESSED, "resource-version-regressed", "warn",
+            "The API server returned to an earlier state. All rules are read again.";
+        FLUX_CRDS, "flux-crds", "warn",
+            "The installed CRDs are Flux's. Extensions and status need the CRDs of Tidings: \
+             `tidings crds`.";
+        FINALIZER_REMOVED, "finalizer-removed", "info",
+            "The finalizer of notification-controller was removed from an object that is being \
+             deleted.";
+        FINALIZER_NOT_REMOVED, "finalizer-not-removed", "warn",
+            "A finalizer cannot be removed. Check RBAC.";
+        STATUS_CHECK_PANICKED, "status-check-panicked", "error",
+            "Checking the rules for their status panicked. Statuses stay unchanged.";
+        STATUS_REJECTED, "status-rejected", "error",
+            "The API server rejected a status or an Event.";
+        STATUS_NOT_WRITTEN, "status-not-written", "warn",
+            "A status or an Event is not written yet.";
+        STATUS_UNAVAILABLE, "status-unavailable", "warn",
+            "The installed CRDs have no status subresource. Install the CRDs of Tidings.";
+        STATUS_SOURCE_FAILED, "status-source-failed", "warn",
+            "The stream that statuses are computed from cannot be read.";
+        STATUS_POSITION_NOT_SAVED, "status-position-not-saved", "debug",
+            "The position in the streams is not saved. The next leader reads an earlier part \
+             again.";
+        DELIVERY_NOT_STORED, "delivery-not-stored", "warn",
+            "The router cannot store a delivery. The event is not acknowledged until it can.";
+        DELIVERY_UNDECODABLE, "delivery-undecodable", "error",
+            "A message in DELIVERIES is not a delivery. Another client may publish there.";
+        DELIVERY_PARKED, "delivery-parked", "warn",
+            "An attempt failed. The delivery waits for its next attempt; see `reason` and \
+             `detail`.";
+        DELIVERY_DEAD, "delivery-dead", "error",
+            "A delivery was given up and is a dead letter. See `tidings dead show`.";
+        DELIVERY_LEFT, "delivery-left", "warn",
+            "The bus cannot be asked about a delivery. JetStream redelivers it after 30 s.";
+        ATTEMPT_ENDED, "attempt-ended", "debug",
+            "An attempt ended: delivered, duplicate, superseded or skipped.";
+        RESULT_NOT_STORED, "result-not-stored", "warn",
+            "The result of an attempt is not stored yet. The delivery is not acknowledged until \
+             it is.";
+        OUTCOME_NOT_PUBLISHED, "outcome-not-published", "debug",
+            "An outcome was not published to OUTCOMES. Nothing depends on it.";
+        TEMPLATE_FAILED, "template-failed", "warn",
+            "A template failed, see `error`. The standard text was sent.";
+        CIRCUIT_OPENED, "circuit-opened", "warn",
+            "A destination is not called for now, because it failed or asked to wait.";
+        CIRCUIT_CHANGED, "circuit-changed", "info",
+            "The circuit of a destination changed its state.";
+        CIRCUIT_WATCH_FAILED, "circuit-watch-failed", "warn",
+            "The circuits in the bucket `limits` cannot be watched.";
+        CALL_NOT_RECORDED, "call-not-recorded", "debug",
+            "The result of a call is not recorded in its circuit.";
+        PROBE_NOT_RECORDED, "probe-not-recorded", "warn",
+            "The result of a probe is not recorded. Another probe follows when its lease ends.";
+        DESTINATION_RESUMED, "destination-resumed", "info",
+            "A destination is called again; `woken` parked deliveries resume.";
+        WAKE_FAILED, "wake-failed", "warn",
+            "Parked deliveries were not woken. They resume at their scheduled time.";
+        CRASH_MARK_NOT_CLEARED, "crash-mark-not-cleared", "debug",
+            "The mark of a redelivered delivery was not cleared after its attempt.";
+    }
+}
+
+/// Codes of HTTP error answers.
+pub mod http {
+    codes! {
+        NOT_FOUND, "not-found", "404", "No such path. Ingest accepts events at `/`.";
+        METHOD_NOT_ALLOWED, "method-not-allowed", "405",
+            "The path takes another method: events are sent by `POST`.";
+        INVALID_EVENT, "invalid-event", "400", "The body is not an event. `error` names the field.";
+        INCOMPLETE_BODY, "incomplete-body", "400", "The body ended early or could not be read.";
+        BODY_TIMEOUT, "body-timeout", "408", "The body did not arrive in time.";
+        BODY_TOO_LARGE, "body-too-large", "413", "The body is above the limit of 3 MiB.";
+        EVENT_TOO_LARGE, "event-too-large", "413",
+            "The event is larger than the NATS server accepts. Raise its `max_payload`.";
+        DUPLICATE_EVENT, "duplicate-event", "429", "The same event is stored already.";
+        BUS_UNAVAILABLE, "bus-unavailable", "503",
+            "The bus cannot be reached or did not confirm in time. Send the event again.";
+        STORAGE_FULL, "storage-full", "503",
+            "The storage of the bus is nearly full. Send the event again later.";
+        ROUTER_BEHIND, "router-behind", "503",
+            "The router is far behind and events would be evicted unread. Send the event again \
+             later.";
+    }
+}
