@@ -7,10 +7,10 @@ use tidings_core::runtime::codes::log as codes;
 use anyhow::Context;
 use tidings_core::bus::Bus;
 use tidings_core::bus::connect::connect_patiently;
+use tidings_core::bus::crash_marks::CrashMarks;
 use tidings_core::bus::pull::Stop;
-use tidings_core::bus::setup::{Duty, SetupError};
+use tidings_core::bus::setup::{SetupError, StreamPolicy};
 use tidings_core::bus::streams::Sizing;
-use tidings_core::bus::suspects::Suspects;
 use tidings_core::bus::watch::Watch;
 use tidings_core::runtime::admin;
 use tidings_core::runtime::config::{Role, Settings};
@@ -18,12 +18,12 @@ use tidings_core::runtime::health::{Check, Health};
 use tidings_core::runtime::metrics::Metrics;
 use tidings_core::runtime::telemetry;
 use tidings_router::Router;
-use tidings_workers::http::Outside;
-use tidings_workers::message::render::Words;
-use tidings_workers::newest_wins::Keeper;
+use tidings_workers::http::HttpClients;
+use tidings_workers::message::render::Renderer;
+use tidings_workers::newest_wins::NewestWins;
 use tidings_workers::throttle::Throttle;
 use tidings_workers::worker::Worker;
-use tidings_workers::worker::crash_guard::Examiner;
+use tidings_workers::worker::crash_guard::CrashGuard;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -64,7 +64,7 @@ impl Parts {
 pub struct Process {
     settings: Settings,
     role: Role,
-    duty: Duty,
+    policy: StreamPolicy,
     health: Health,
     /// Succeeds once every part has its own check: without it there would be readiness before
     /// there are parts.
@@ -91,9 +91,13 @@ impl Process {
     ///
     /// # Errors
     /// The log's filter or a port can't be used.
-    pub async fn start(settings: Settings, role: Role, duty: Duty) -> anyhow::Result<Self> {
+    pub async fn start(
+        settings: Settings,
+        role: Role,
+        policy: StreamPolicy,
+    ) -> anyhow::Result<Self> {
         Self::start_log(&settings)?;
-        Self::start_with_log(settings, role, duty).await
+        Self::start_with_log(settings, role, policy).await
     }
 
     /// The same where the log runs already.
@@ -103,7 +107,7 @@ impl Process {
     pub async fn start_with_log(
         settings: Settings,
         role: Role,
-        duty: Duty,
+        policy: StreamPolicy,
     ) -> anyhow::Result<Self> {
         tracing::info!(code = codes::STARTING, settings = %serde_json::to_string(&settings.redacted())?, "starting");
         let terminate = (
@@ -136,7 +140,7 @@ impl Process {
         Ok(Self {
             settings,
             role,
-            duty,
+            policy,
             health,
             started,
             metrics,
@@ -178,7 +182,7 @@ impl Process {
             let start = start_roles(
                 &self.settings,
                 self.role,
-                self.duty,
+                self.policy,
                 &self.health,
                 &self.metrics,
                 &self.stop,
@@ -234,7 +238,7 @@ impl Process {
 async fn start_roles(
     settings: &Settings,
     role: Role,
-    duty: Duty,
+    policy: StreamPolicy,
     health: &Health,
     metrics: &Metrics,
     stop: &Stop,
@@ -260,8 +264,8 @@ async fn start_roles(
     let check = health.check("bus", Some(BUS_FRESH_FOR));
     let name = format!("tidings {role:?}").to_lowercase();
     let bus = connect_patiently(&settings.nats, &name, &check).await?;
-    let sizing = set_up(&bus, &settings.sizing(), duty, &check).await?;
-    Watch::new(bus.clone(), &sizing, duty, metrics.clone())
+    let sizing = set_up(&bus, &settings.sizing(), policy, &check).await?;
+    Watch::new(bus.clone(), &sizing, policy, metrics.clone())
         .start(check, stop.holding.clone())
         .await;
     if parts.ingest
@@ -276,14 +280,14 @@ async fn start_roles(
     else {
         return Ok(());
     };
-    let outside = Outside::new(settings.worker.addresses.clone())
+    let http_clients = HttpClients::new(settings.worker.addresses.clone())
         .context("cannot read the system's certificates")?;
     if parts.router {
         if let Some(origin) = cluster {
             let writer = status::writer(
                 settings,
                 origin,
-                outside.clone(),
+                http_clients.clone(),
                 bus.clone(),
                 rules.clone(),
                 metrics.clone(),
@@ -294,25 +298,25 @@ async fn start_roles(
         roles.spawn(router.run(settings.router.concurrency, health, stop.clone()));
     }
     if parts.worker {
-        let keeper = Keeper::open(&bus)
+        let newest_wins = NewestWins::open(&bus)
             .await
             .context("cannot open the bucket latest")?;
-        let suspects = Suspects::open(&bus)
+        let suspects = CrashMarks::open(&bus)
             .await
             .context("cannot open the bucket suspects")?;
-        let words = Words::new(&settings.links).map_err(anyhow::Error::msg)?;
+        let renderer = Renderer::new(&settings.links).map_err(anyhow::Error::msg)?;
         let throttle = Throttle::open(&bus, metrics.clone())
             .await
             .context("cannot open the bucket limits")?;
         let worker = Worker::new(
             bus,
             rules,
-            outside,
-            keeper,
-            Examiner::new(suspects),
+            http_clients,
+            newest_wins,
+            CrashGuard::new(suspects),
             throttle,
             metrics.clone(),
-            words,
+            renderer,
         );
         let (pools, capacity) = (&settings.worker.pools, settings.worker.concurrency);
         roles.spawn(worker.run(pools, capacity, health, stop.clone()));
@@ -321,9 +325,14 @@ async fn start_roles(
 }
 
 /// Router and worker make the streams; ingest waits for them.
-async fn set_up(bus: &Bus, sizing: &Sizing, duty: Duty, check: &Check) -> anyhow::Result<Sizing> {
+async fn set_up(
+    bus: &Bus,
+    sizing: &Sizing,
+    policy: StreamPolicy,
+    check: &Check,
+) -> anyhow::Result<Sizing> {
     loop {
-        match bus.set_up(sizing, duty).await {
+        match bus.set_up(sizing, policy).await {
             Ok(sizing) => return Ok(sizing),
             Err(error @ SetupError::Differs { .. }) => return Err(error.into()),
             Err(error) => {

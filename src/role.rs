@@ -7,7 +7,7 @@ pub mod status_writer;
 use std::path::PathBuf;
 
 use clap::Args;
-use tidings_core::bus::setup::Duty;
+use tidings_core::bus::setup::StreamPolicy;
 use tidings_core::runtime::config::Role;
 
 use crate::demo;
@@ -109,7 +109,7 @@ pub async fn up(arguments: UpArguments) -> anyhow::Result<()> {
     flags.extend(data.iter().map(|data| flag("--data", "data", data)));
     let first = settings(&common, flags.clone())?;
     if first.nats.url.is_some() {
-        let mut process = Process::start(first, Role::Up, Duty::Refuse).await?;
+        let mut process = Process::start(first, Role::Up, StreamPolicy::Verify).await?;
         let _demo = if demo {
             Some(demo::start(&mut process).await?)
         } else {
@@ -134,7 +134,8 @@ pub async fn up(arguments: UpArguments) -> anyhow::Result<()> {
     );
     let result = async {
         let mut process =
-            Process::start_with_log(settings(&common, flags)?, Role::Up, Duty::Change).await?;
+            Process::start_with_log(settings(&common, flags)?, Role::Up, StreamPolicy::Update)
+                .await?;
         let _demo = if demo {
             Some(demo::start(&mut process).await?)
         } else {
@@ -156,7 +157,7 @@ pub async fn ingest(arguments: IngestArguments) -> anyhow::Result<()> {
         &arguments.common,
         [arguments.kubernetes.flags(), arguments.ingest.flags()].concat(),
     )?;
-    Process::start(settings, Role::Ingest, Duty::Wait)
+    Process::start(settings, Role::Ingest, StreamPolicy::Wait)
         .await?
         .run(Parts {
             ingest: true,
@@ -177,7 +178,7 @@ pub async fn router(arguments: RouterArguments) -> anyhow::Result<()> {
     ]
     .concat();
     let settings = settings(&arguments.common, flags)?;
-    Process::start(settings, Role::Router, Duty::Refuse)
+    Process::start(settings, Role::Router, StreamPolicy::Verify)
         .await?
         .run(Parts {
             router: true,
@@ -200,7 +201,7 @@ pub async fn worker(arguments: WorkerArguments) -> anyhow::Result<()> {
         ]
         .concat(),
     )?;
-    Process::start(settings, Role::Worker, Duty::Refuse)
+    Process::start(settings, Role::Worker, StreamPolicy::Verify)
         .await?
         .run(Parts {
             worker: true,

@@ -27,13 +27,13 @@ use crate::wire::{DeadLetter, Delivery, Event, Outcome};
 pub mod circuits;
 pub mod clock;
 pub mod connect;
+pub mod crash_marks;
 mod history;
 pub mod pull;
 pub mod records;
 pub mod setup;
 pub mod storage;
 pub mod streams;
-pub mod suspects;
 pub mod wake;
 pub mod watch;
 
@@ -57,7 +57,7 @@ pub struct Bus {
     clock: Arc<ServerClock>,
     storage: Arc<Storage>,
     /// Streams that this process has made anew, until they are counted.
-    made_anew: Arc<Mutex<Vec<String>>>,
+    recreated: Arc<Mutex<Vec<String>>>,
 }
 
 /// The server has stored a message.
@@ -98,7 +98,7 @@ impl Bus {
             jetstream,
             clock: Arc::default(),
             storage: Arc::default(),
-            made_anew: Arc::default(),
+            recreated: Arc::default(),
         }
     }
 
@@ -122,8 +122,8 @@ impl Bus {
         &self.storage
     }
 
-    fn made_anew(&self) -> MutexGuard<'_, Vec<String>> {
-        self.made_anew
+    fn recreated(&self) -> MutexGuard<'_, Vec<String>> {
+        self.recreated
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
@@ -296,7 +296,7 @@ impl Bus {
     ///
     /// # Errors
     /// It is not known to be kept: the message must not be acknowledged.
-    pub async fn bury(&self, letter: &DeadLetter) -> Result<Stored, NotStored> {
+    pub async fn store_dead_letter(&self, letter: &DeadLetter) -> Result<Stored, NotStored> {
         let delivery = letter.delivery.clone().unwrap_or_default();
         let provider = delivery.provider.unwrap_or_default();
         let message = PublishMessage::build()
@@ -309,7 +309,7 @@ impl Bus {
 
     /// Tells how an attempt ended, to whom it may concern. Nothing waits for it: a lost one costs a
     /// line of history.
-    pub async fn tell(&self, outcome: &Outcome) {
+    pub async fn publish_outcome(&self, outcome: &Outcome) {
         let provider = outcome.provider.clone().unwrap_or_default();
         let word = outcome
             .attempt
@@ -353,7 +353,7 @@ impl Bus {
     ///
     /// # Errors
     /// The server did not confirm: the message may come again.
-    pub async fn settle(&self, message: &async_nats::Message) -> Result<(), NotStored> {
+    pub async fn acknowledge(&self, message: &async_nats::Message) -> Result<(), NotStored> {
         let Some(reply) = message.reply.clone() else {
             return Ok(());
         };
@@ -369,7 +369,7 @@ impl Bus {
 
     /// Tells the server about a message in hand without waiting for its answer: in progress, or
     /// handed back.
-    pub async fn mark(&self, reply: Option<&async_nats::Subject>, kind: jetstream::AckKind) {
+    pub async fn send_ack(&self, reply: Option<&async_nats::Subject>, kind: jetstream::AckKind) {
         let Some(reply) = reply else { return };
         #[expect(clippy::disallowed_methods, reason = "this is the one place")]
         let told = self.client.publish(reply.clone(), kind.into()).await;
@@ -380,8 +380,8 @@ impl Bus {
 
     /// Gives a message back, so that another may have it at once, and waits until that is on its
     /// way: what a process that ends has not sent is lost.
-    pub async fn hand_back(&self, reply: Option<&async_nats::Subject>) {
-        self.mark(reply, jetstream::AckKind::Nak(None)).await;
+    pub async fn return_message(&self, reply: Option<&async_nats::Subject>) {
+        self.send_ack(reply, jetstream::AckKind::Nak(None)).await;
         if let Err(error) = self.client.flush().await {
             tracing::debug!(code = codes::MESSAGE_NOT_RETURNED, %error, "message not returned to the server; it is redelivered after ack_wait");
         }

@@ -136,7 +136,7 @@ impl Router {
 
     async fn finish(&self, pulled: &Pulled, outcome: &'static str) {
         self.bus
-            .mark(
+            .send_ack(
                 pulled.message.reply.as_ref(),
                 async_nats::jetstream::AckKind::Ack,
             )

@@ -91,7 +91,7 @@ impl Severities {
         }
     }
 
-    /// Whether an event of this severity is meant. Words count as they are written: `ERROR` is none
+    /// Whether an event of this severity is meant. Renderer count as they are written: `ERROR` is none
     /// that is known.
     pub fn takes(self, severity: &str) -> bool {
         let word = tidings_core::model::subject::severity_word(severity);

@@ -1,7 +1,7 @@
 //! `tidings streams apply`: makes or changes the streams, on purpose.
 
 use clap::{Args, Subcommand};
-use tidings_core::bus::setup::Duty;
+use tidings_core::bus::setup::StreamPolicy;
 
 use super::tool::{BusArguments, bus, print_line};
 use crate::flags::{flag, settings};
@@ -60,7 +60,7 @@ pub async fn run(arguments: StreamsArguments) -> anyhow::Result<()> {
     let settings = settings(&arguments.bus.common, flags)?;
     bus(&arguments.bus)
         .await?
-        .set_up(&settings.sizing(), Duty::Change)
+        .set_up(&settings.sizing(), StreamPolicy::Update)
         .await?;
     print_line("the streams are as they must be")?;
     Ok(())

@@ -15,9 +15,9 @@ use tidings_core::{Event, Failure, ObjectLabels, Reason, object_labels};
 use tidings_router::{Explanation, Planning, Verdict, explain};
 use tidings_rules::{Options, ResolvedProvider, Rules, Unresolved, folder};
 use tidings_workers::attempt::{Ended, Prepared, attempt_once, prepare};
-use tidings_workers::http::{Http, Outside, Request};
-use tidings_workers::message::Notification;
-use tidings_workers::message::render::Words;
+use tidings_workers::http::{Http, HttpClients, Request};
+use tidings_workers::message::Message;
+use tidings_workers::message::render::Renderer;
 use tidings_workers::worker::notification;
 use tidings_workers::worker::providers;
 
@@ -215,9 +215,9 @@ async fn deliver_all(
     event: &Event,
     explanations: &[Explanation],
 ) -> anyhow::Result<Vec<DeliveryReport>> {
-    let outside = Outside::new(AddressSettings::default())
+    let http_clients = HttpClients::new(AddressSettings::default())
         .context("cannot read the system's certificates")?;
-    let words = Words::new(&arguments.links()).map_err(anyhow::Error::msg)?;
+    let renderer = Renderer::new(&arguments.links()).map_err(anyhow::Error::msg)?;
     let mut reports = Vec::new();
     for explanation in explanations {
         let Some(delivery) = &explanation.delivery else {
@@ -239,7 +239,7 @@ async fn deliver_all(
             if arguments.dry_run {
                 Ok(dry.clone())
             } else {
-                Http::new(provider, &outside)
+                Http::new(provider, &http_clients)
             }
         };
         match ready(rules, &reference.namespace, &reference.name, http) {
@@ -248,18 +248,18 @@ async fn deliver_all(
                 let object = event.involved_object.clone().unwrap_or_default();
                 let alert = delivery.alert.clone().unwrap_or_default();
                 let told = notification(delivery, event, &object, &alert, &prepared);
-                let wording = words.wording(&told, &prepared.provider, || {
+                let rendered = renderer.rendered(&told, &prepared.provider, || {
                     providers::template(rules, delivery)
                 });
                 let result = attempt_once(
                     &prepared,
-                    &Notification {
-                        wording: &wording,
+                    &Message {
+                        rendered: &rendered,
                         ..told
                     },
                 )
                 .await;
-                report.template_error = wording.template_error;
+                report.template_error = rendered.template_error;
                 (report.outcome, report.detail) = outcome(result, arguments.dry_run);
                 report.requests = dry
                     .recorded()

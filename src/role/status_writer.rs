@@ -10,7 +10,7 @@ use tidings_router::StatusWriter;
 use tidings_router::status::ready_condition::CheckProvider;
 use tidings_rules::Live;
 use tidings_workers::attempt::Notifiers;
-use tidings_workers::http::Outside;
+use tidings_workers::http::HttpClients;
 
 use crate::role::rules::Origin;
 
@@ -18,7 +18,7 @@ use crate::role::rules::Origin;
 pub fn writer(
     settings: &Settings,
     origin: Origin,
-    outside: Outside,
+    http_clients: HttpClients,
     bus: Bus,
     rules: Arc<Live>,
     metrics: Metrics,
@@ -35,14 +35,14 @@ pub fn writer(
         bus,
         rules,
         catalog,
-        check: check_provider(outside),
+        check: check_provider(http_clients),
         metrics,
     }
 }
 
 /// Builds the notifier as for an attempt, and sends nothing.
-fn check_provider(outside: Outside) -> Arc<CheckProvider> {
-    let notifiers = Notifiers::new(outside);
+fn check_provider(http_clients: HttpClients) -> Arc<CheckProvider> {
+    let notifiers = Notifiers::new(http_clients);
     Arc::new(move |provider| {
         notifiers
             .prepare(provider)

@@ -20,7 +20,7 @@ use tidings_rig::{Forge, Process, Rig, Role, alert, event, eventually_within};
 use tidings_router::{Planning, explain};
 use tidings_rules::{Options as RulesOptions, Rules, folder};
 use tidings_workers::attempt::{Prepared, attempt_once, prepare};
-use tidings_workers::http::{Http, Outside};
+use tidings_workers::http::{Http, HttpClients};
 use tidings_workers::worker::notification;
 
 const EXECUTABLE: &str = env!("CARGO_BIN_EXE_tidings");
@@ -174,15 +174,15 @@ async fn asking_first(options: &Options, rig: &Rig, forge: &Forge) -> anyhow::Re
         &RulesOptions::default(),
     );
     let rules = rules.map_err(|problem| anyhow::anyhow!("{problem}"))?;
-    let outside = Outside::new(AddressSettings {
+    let http_clients = HttpClients::new(AddressSettings {
         loopback: true,
         ..AddressSettings::default()
     });
-    let outside = outside.context("cannot read the system's certificates")?;
+    let http_clients = http_clients.context("cannot read the system's certificates")?;
     let provider = rules
         .resolve(tidings_rig::NAMESPACE, "forge")
         .map_err(|unresolved| anyhow::anyhow!("{unresolved}"))?;
-    let prepared = prepare(provider, |provider| Http::new(provider, &outside))?;
+    let prepared = prepare(provider, |provider| Http::new(provider, &http_clients))?;
     forge.contents().statuses.clear();
     let before = calls(forge, Calls::default());
     for number in 0..options.objects {

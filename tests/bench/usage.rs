@@ -38,7 +38,7 @@ pub fn memory(pid: u32) -> anyhow::Result<Memory> {
     })
 }
 
-/// The CPU time that a process has taken so far, of all its threads, in the kernel and outside.
+/// The CPU time that a process has taken so far, of all its threads, in the kernel and http_clients.
 ///
 /// # Errors
 /// There is no such process, or it can't be looked at.

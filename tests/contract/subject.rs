@@ -10,7 +10,7 @@ use tidings_core::runtime::config::AddressSettings;
 use tidings_core::{AlertReference, Delivery, Event, Failure};
 use tidings_rules::{Options, Proxy, ResolvedProvider, Rules, SecretValue, Tls, document};
 use tidings_workers::attempt::{Ended, Prepared, attempt_once, prepare};
-use tidings_workers::http::{Http, Outside};
+use tidings_workers::http::{Http, HttpClients};
 use tidings_workers::notifier::contract::ProviderType;
 use tidings_workers::notifier::{PROVIDERS, kinds};
 use tidings_workers::worker::notification;
@@ -95,8 +95,10 @@ impl Subject {
             address: service.proxy.clone(),
             credentials: None,
         });
-        let outside = Outside::new(AddressSettings::default()).unwrap();
-        let prepared = prepare(Arc::new(provider), |provider| Http::new(provider, &outside));
+        let http_clients = HttpClients::new(AddressSettings::default()).unwrap();
+        let prepared = prepare(Arc::new(provider), |provider| {
+            Http::new(provider, &http_clients)
+        });
         Self {
             row,
             prepared: prepared.unwrap_or_else(|error| panic!("{}: {error}", row.kind)),

@@ -1,4 +1,4 @@
-//! Stands for the whole outside: a proxy that answers for every host, and records what it was
+//! Stands for the whole http_clients: a proxy that answers for every host, and records what it was
 //! asked.
 
 use std::convert::Infallible;

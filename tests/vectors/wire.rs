@@ -55,7 +55,7 @@ async fn problems(mut case: WireCase, sink: &Sink) -> Vec<String> {
     problems
 }
 
-/// The variables with which an executable takes the sink for the outside.
+/// The variables with which an executable takes the sink for the http_clients.
 pub fn environment(sink: &Sink) -> Vec<(&'static str, String)> {
     let certificates = [
         ("SSL_CERT_FILE", AUTHORITY.file().display().to_string()),

@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 use crate::http::invalid::Invalid;
 use crate::http::redact::Redactor;
-use crate::http::{Http, Outside};
-use crate::message::Notification;
+use crate::http::{Http, HttpClients};
+use crate::message::Message;
 use crate::notifier::PROVIDERS;
 use crate::notifier::contract::{Held, KeepState, Notifier, ProviderType, Sent};
 
@@ -105,7 +105,7 @@ impl Prepared {
 /// The failure, without secrets.
 pub async fn attempt_once(
     prepared: &Prepared,
-    notification: &Notification<'_>,
+    notification: &Message<'_>,
 ) -> Result<Ended, Failure> {
     let ended = match &prepared.notifier {
         Notifier::Message(notifier) => notifier.send(notification).await.map(Ended::from),
@@ -114,10 +114,7 @@ pub async fn attempt_once(
     ended.map_err(|failure| prepared.redacted(failure))
 }
 
-async fn keep_once(
-    notifier: &dyn KeepState,
-    notification: &Notification<'_>,
-) -> Result<Ended, Failure> {
+async fn keep_once(notifier: &dyn KeepState, notification: &Message<'_>) -> Result<Ended, Failure> {
     notifier.prepare(notification).await?;
     let Some(desired) = notifier.desire(notification)? else {
         return Ok(nothing_to_say());
@@ -148,7 +145,7 @@ pub fn nothing_to_say() -> Ended {
 
 /// Notifiers that are built, by Provider; built anew when the Provider or its Secrets change.
 pub struct Notifiers {
-    outside: Outside,
+    http_clients: HttpClients,
     built: Mutex<Built>,
 }
 
@@ -157,9 +154,9 @@ type Built = HashMap<(String, String), (Arc<Prepared>, Instant)>;
 
 impl Notifiers {
     /// Starts without any.
-    pub fn new(outside: Outside) -> Self {
+    pub fn new(http_clients: HttpClients) -> Self {
         Self {
-            outside,
+            http_clients,
             built: Mutex::default(),
         }
     }
@@ -176,7 +173,7 @@ impl Notifiers {
             *asked = Instant::now();
             return Ok(prepared.clone());
         }
-        let prepared = prepare(provider, |provider| Http::new(provider, &self.outside))
+        let prepared = prepare(provider, |provider| Http::new(provider, &self.http_clients))
             .map_err(|Invalid(sentence)| Failure::permanent(Reason::Misconfigured, sentence))?;
         let prepared = Arc::new(prepared);
         let mut built = self.lock();
@@ -194,7 +191,7 @@ impl Notifiers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::notifier::sample::{outside, provider};
+    use crate::notifier::sample::{http_clients, provider};
 
     fn named(name: &str, fingerprint: &str) -> Arc<ResolvedProvider> {
         Arc::new(provider("generic", |provider| {
@@ -204,7 +201,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_notifier_is_kept_for_as_long_as_its_provider_is_the_same_and_asked_for() {
-        let notifiers = Notifiers::new(outside());
+        let notifiers = Notifiers::new(http_clients());
         let prepare = |name, fingerprint| {
             notifiers
                 .prepare(named(name, fingerprint))

@@ -34,7 +34,7 @@ const MOST_OF_AN_ANSWER: usize = 8 << 20;
 
 /// What all Providers share on their way out.
 #[derive(Clone)]
-pub struct Outside {
+pub struct HttpClients {
     rules: Arc<AddressRules>,
     ways: Ways,
 }
@@ -54,7 +54,7 @@ enum Transport {
     DryRun(Arc<Mutex<Vec<Request>>>),
 }
 
-impl Outside {
+impl HttpClients {
     /// The way out with these rules for addresses, and with the proxy and the certificates of the
     /// environment.
     ///
@@ -77,10 +77,10 @@ impl Http {
     ///
     /// # Errors
     /// A certificate, key or proxy address that can't be read, as a sentence that names its key.
-    pub fn new(provider: &ResolvedProvider, outside: &Outside) -> Result<Self, Invalid> {
-        let rules = outside.rules.clone();
+    pub fn new(provider: &ResolvedProvider, http_clients: &HttpClients) -> Result<Self, Invalid> {
+        let rules = http_clients.rules.clone();
         let ways = match (&provider.tls, &provider.proxy) {
-            (None, None) => outside.ways.clone(),
+            (None, None) => http_clients.ways.clone(),
             (tls, proxy) => Ways::of_provider(&rules, tls.as_ref(), proxy.as_ref())?,
         };
         Ok(Self {

@@ -6,7 +6,7 @@
 //!       └─ parked ◄─┴─ settle ─► DEAD, OUTCOMES
 //! ```
 //!
-//! Pure: [`settle`], [`latest`], [`keeping`], [`classify`], [`text`], [`wording`]. One file for
+//! Pure: [`settle`], [`latest`], [`keeping`], [`classify`], [`text`], [`rendered`]. One file for
 //! each provider type in [`notifier`].
 
 pub mod attempt;

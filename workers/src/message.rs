@@ -12,11 +12,11 @@ use std::collections::BTreeMap;
 
 use tidings_core::{AlertReference, Event, ObjectReference};
 
-use crate::message::render::{Link, Wording};
+use crate::message::render::{Link, RenderedMessage};
 
 /// One event owed to one provider because of one alert, ready to be written in the provider's form.
 #[derive(Clone, Copy, Debug)]
-pub struct Notification<'a> {
+pub struct Message<'a> {
     /// The delivery's id: the same for every attempt.
     pub delivery_id: &'a str,
     /// The event as it was stored; its metadata keys still have their prefixes.
@@ -30,13 +30,13 @@ pub struct Notification<'a> {
     /// The Alert's channel, else the Provider's; may be empty.
     pub channel: &'a str,
     /// What the user's own template and links make of it.
-    pub wording: &'a Wording,
+    pub rendered: &'a RenderedMessage,
 }
 
-impl<'a> Notification<'a> {
+impl<'a> Message<'a> {
     /// The title of a message: the template's, else kind, name and namespace of the object.
     pub fn title(&self) -> String {
-        self.wording
+        self.rendered
             .title
             .clone()
             .unwrap_or_else(|| self.object_heading())
@@ -44,12 +44,12 @@ impl<'a> Notification<'a> {
 
     /// The text of a message: the template's, else the event's message.
     pub fn text(&self) -> &'a str {
-        self.wording.text.as_ref().unwrap_or(&self.event.message)
+        self.rendered.text.as_ref().unwrap_or(&self.event.message)
     }
 
     /// The text below its title, for types that have no other place for a template's title.
     pub fn titled_text(&self) -> String {
-        match &self.wording.title {
+        match &self.rendered.title {
             Some(title) => format!("{title}\n{}", self.text()),
             None => self.text().to_owned(),
         }
@@ -58,7 +58,7 @@ impl<'a> Notification<'a> {
     /// Whether a template has worded it: then the text says what is to be shown, and the metadata
     /// is not repeated below.
     pub fn is_worded(&self) -> bool {
-        self.wording.text.is_some()
+        self.rendered.text.is_some()
     }
 
     /// The metadata to show below the text.
@@ -68,7 +68,7 @@ impl<'a> Notification<'a> {
 
     /// Where to look for more, where that is wanted.
     pub fn links(&self) -> &'a [Link] {
-        &self.wording.links
+        &self.rendered.links
     }
 
     /// The links as one line of Markdown, which the sign at its end belongs to; empty where there

@@ -17,7 +17,7 @@ use tidings_core::wire::{Desired, Record};
 use tidings_core::{Delivery, Failure, Reason};
 
 use crate::attempt::{Prepared, nothing_to_say};
-use crate::message::Notification;
+use crate::message::Message;
 pub use crate::newest_wins::machine::Kept;
 use crate::newest_wins::machine::{Action, Answer, Keeping};
 use crate::newest_wins::record::{Lease, order};
@@ -34,7 +34,7 @@ const CALLS_OF_A_WRITE: u32 = 2;
 
 /// Keeps states for one process.
 #[derive(Clone)]
-pub struct Keeper {
+pub struct NewestWins {
     bus: Bus,
     records: Records,
 }
@@ -44,7 +44,7 @@ pub fn record_key(key: &str) -> String {
     id::digest(&[key])
 }
 
-impl Keeper {
+impl NewestWins {
     /// Opens the bucket of records.
     ///
     /// # Errors
@@ -69,7 +69,7 @@ impl Keeper {
     pub async fn keep(
         &self,
         notifier: &dyn KeepState,
-        notification: &Notification<'_>,
+        notification: &Message<'_>,
         delivery: &Delivery,
         prepared: &Prepared,
         caller: &mut Caller<'_>,

@@ -15,7 +15,7 @@ use tidings_core::runtime::codes::log as codes;
 
 use jiff::Timestamp;
 use tidings_core::bus::{Bus, NotStored};
-use tidings_core::model::circuit::{Seen, Standing};
+use tidings_core::model::circuit::{CallResult, CircuitDecision};
 use tidings_core::runtime::metrics::Metrics;
 use tidings_core::wire::circuit::State;
 use tidings_core::{Delivery, Destination, Timestamp as ProtoTimestamp};
@@ -154,9 +154,9 @@ impl Throttle {
     }
 
     /// Notes what a call has shown of its destination; nothing where no call was made.
-    pub async fn ended(&self, call: &Call<'_>, pass: Pass, seen: Option<Seen>) {
+    pub async fn ended(&self, call: &Call<'_>, pass: Pass, seen: Option<CallResult>) {
         let (destination, retry) = (&call.destination, &call.provider.retry);
-        if let Some(Seen::AskedToWait(wait, _)) = &seen {
+        if let Some(CallResult::AskedToWait(wait, _)) = &seen {
             let wait = (*wait).min(retry.max_age).min(LONGEST_ASKED);
             self.change_slots(
                 call,
@@ -170,7 +170,7 @@ impl Throttle {
             return;
         };
         let Some(seen) = seen else { return };
-        let is_answered = seen == Seen::Answered;
+        let is_answered = seen == CallResult::Answered;
         match probe.ended(seen).await {
             Ok(true) if is_answered => {
                 self.change_slots(call, SlotChange::Answered);
@@ -216,7 +216,7 @@ impl Throttle {
     async fn pass_circuit(&self, call: &Call<'_>) -> Result<Option<Leave>, NotStored> {
         let destination = &call.destination;
         let mut standing = self.breaker.standing(destination);
-        if standing == Standing::ProbeDue {
+        if standing == CircuitDecision::ProbeDue {
             let holder = format!("{}/{:016x}", call.delivery.id, rand::random::<u64>());
             if let Some(probe) = self
                 .breaker
@@ -237,8 +237,8 @@ impl Throttle {
             standing = self.breaker.standing(destination);
         }
         match standing {
-            Standing::Closed => Ok(None),
-            Standing::Paused => {
+            CircuitDecision::Closed => Ok(None),
+            CircuitDecision::Paused => {
                 let until = self.bus.clock().after(between(PAUSED_FOR));
                 Ok(Some(Leave::Park(Parking {
                     until,
@@ -248,8 +248,8 @@ impl Throttle {
                 })))
             }
             // Somebody was quicker, whom we have not heard of yet.
-            Standing::ProbeDue => Ok(Some(self.blocked(call, self.bus.clock().now()).await)),
-            Standing::Blocked(until) => Ok(Some(self.blocked(call, until).await)),
+            CircuitDecision::ProbeDue => Ok(Some(self.blocked(call, self.bus.clock().now()).await)),
+            CircuitDecision::Blocked(until) => Ok(Some(self.blocked(call, until).await)),
         }
     }
 

@@ -21,14 +21,14 @@ use tidings_core::runtime::metrics::Metrics;
 use tidings_core::{Delivery, Event, Message as _, Reason};
 
 use crate::attempt::{Notifiers, Prepared};
-use crate::http::Outside;
-use crate::message::Notification;
-use crate::message::render::{Wording, Words};
-use crate::newest_wins::Keeper;
+use crate::http::HttpClients;
+use crate::message::Message;
+use crate::message::render::{RenderedMessage, Renderer};
+use crate::newest_wins::NewestWins;
 use crate::notifier::PROVIDERS;
 use crate::throttle::Throttle;
 use crate::throttle::local_permits::Room;
-use crate::worker::crash_guard::{Examined, Examiner};
+use crate::worker::crash_guard::{CrashGuard, Guarded};
 use crate::worker::providers::Providers;
 use crate::worker::report::Reporter;
 
@@ -46,11 +46,11 @@ pub struct Worker {
     bus: Bus,
     providers: Arc<dyn Providers>,
     notifiers: Notifiers,
-    keeper: Keeper,
+    newest_wins: NewestWins,
     throttle: Throttle,
     reporter: Reporter,
-    examiner: Examiner,
-    words: Words,
+    crash_guard: CrashGuard,
+    renderer: Renderer,
 }
 
 /// A message, how many more of its kind this worker could take, and the room for their calls.
@@ -66,23 +66,26 @@ impl Worker {
     pub fn new(
         bus: Bus,
         providers: Arc<dyn Providers>,
-        outside: Outside,
-        keeper: Keeper,
-        examiner: Examiner,
+        http_clients: HttpClients,
+        newest_wins: NewestWins,
+        crash_guard: CrashGuard,
         throttle: Throttle,
         metrics: Metrics,
-        words: Words,
+        renderer: Renderer,
     ) -> Arc<Self> {
-        let (notifiers, reporter) = (Notifiers::new(outside), Reporter::new(bus.clone(), metrics));
+        let (notifiers, reporter) = (
+            Notifiers::new(http_clients),
+            Reporter::new(bus.clone(), metrics),
+        );
         Arc::new(Self {
             bus,
             providers,
             notifiers,
-            keeper,
+            newest_wins,
             throttle,
             reporter,
-            examiner,
-            words,
+            crash_guard,
+            renderer,
         })
     }
 
@@ -148,12 +151,12 @@ impl Worker {
         };
         if pulled.delivered < 2 {
             return self
-                .examiner
+                .crash_guard
                 .beside(self.process_and_settle(delivery, held))
                 .await;
         }
         match self
-            .examiner
+            .crash_guard
             .alone(
                 &delivery.id,
                 pulled.delivered,
@@ -161,13 +164,13 @@ impl Worker {
             )
             .await
         {
-            Examined::Ended(()) => {}
-            Examined::Guilty => {
+            Guarded::Ended(()) => {}
+            Guarded::Poison => {
                 let detail = "one worker after another ended while it attempted this delivery, and nothing else, five times";
                 self.bury_at_once(delivery, Reason::Crashed, detail, pulled)
                     .await;
             }
-            Examined::Unknown(error) => {
+            Guarded::Unknown(error) => {
                 self.settle(
                     delivery,
                     Fate::Leave(error),
@@ -214,19 +217,19 @@ pub fn notification<'a>(
     object: &'a tidings_core::ObjectReference,
     alert: &'a tidings_core::AlertReference,
     prepared: &'a Prepared,
-) -> Notification<'a> {
+) -> Message<'a> {
     let channel = if delivery.channel.is_empty() {
         &prepared.provider.channel
     } else {
         &delivery.channel
     };
-    Notification {
+    Message {
         delivery_id: &delivery.id,
         event,
         object,
         metadata: &delivery.metadata,
         alert,
         channel,
-        wording: Wording::STANDARD,
+        rendered: RenderedMessage::STANDARD,
     }
 }

@@ -19,19 +19,19 @@ use serde_json::{Value, json};
 use tidings_core::runtime::config::AddressSettings;
 use tidings_core::{Failure, FailureKind, Reason};
 use tidings_rules::{Object, Options, ResolvedProvider, Rules};
-use tidings_workers::http::{Answer, Http, Outside, Request};
+use tidings_workers::http::{Answer, Http, HttpClients, Request};
 use tidings_workers::notifier::kinds;
 use tokio::net::TcpListener;
 
 /// What a service was asked: method, target and headers.
-type Seen = Arc<Mutex<Vec<(Method, String, HeaderMap)>>>;
+type CallResult = Arc<Mutex<Vec<(Method, String, HeaderMap)>>>;
 
 /// A service at a port of its own, which answers every request with a redirect to `Location`, or
 /// else with 200.
 async fn service(
     location: impl Fn(&str) -> Option<String> + Clone + Send + Sync + 'static,
-) -> (u16, Seen) {
-    let seen = Seen::default();
+) -> (u16, CallResult) {
+    let seen = CallResult::default();
     let noted = seen.clone();
     let app = Router::new().fallback(move |request: Received| {
         let target = request.uri().to_string();
@@ -70,7 +70,7 @@ fn addresses(allow: &[&str], loopback: bool) -> AddressSettings {
 /// The client of a generic Provider.
 fn http(addresses: AddressSettings, spec: Value) -> Http {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    Http::new(&provider(spec), &Outside::new(addresses).unwrap()).unwrap()
+    Http::new(&provider(spec), &HttpClients::new(addresses).unwrap()).unwrap()
 }
 
 fn provider(more: Value) -> ResolvedProvider {
@@ -121,9 +121,9 @@ async fn a_name_is_refused_for_the_address_that_it_leads_to() {
     );
     assert!(seen.lock().unwrap().is_empty());
 
-    let outside = http(addresses(&[], true), json!({}));
+    let http_clients = http(addresses(&[], true), json!({}));
     assert_eq!(
-        get(&outside, format!("http://localhost:{port}/"))
+        get(&http_clients, format!("http://localhost:{port}/"))
             .await
             .unwrap()
             .status,

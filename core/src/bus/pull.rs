@@ -164,7 +164,7 @@ impl Puller {
             let mut is_empty = true;
             loop {
                 let Some(next) = stop.pulling.run_until_cancelled(batch.next()).await else {
-                    hand_back_arrived(&self.bus, batch).await;
+                    return_arrived(&self.bus, batch).await;
                     return Ok(());
                 };
                 let Some(message) = next else { break };
@@ -238,7 +238,7 @@ async fn hold<H, F>(
     bus: Bus,
     pulled: Pulled,
     place: OwnedSemaphorePermit,
-    hand_back: CancellationToken,
+    return_message: CancellationToken,
     handle: H,
 ) where
     H: Fn(Pulled) -> F,
@@ -251,9 +251,9 @@ async fn hold<H, F>(
     loop {
         tokio::select! {
             () = &mut handling => break,
-            _ = alive.tick() => bus.mark(reply.as_ref(), AckKind::Progress).await,
-            () = hand_back.cancelled() => {
-                bus.hand_back(reply.as_ref()).await;
+            _ = alive.tick() => bus.send_ack(reply.as_ref(), AckKind::Progress).await,
+            () = return_message.cancelled() => {
+                bus.return_message(reply.as_ref()).await;
                 break;
             }
         }
@@ -262,8 +262,8 @@ async fn hold<H, F>(
 }
 
 /// What had arrived already when we stopped goes back at once.
-async fn hand_back_arrived(bus: &Bus, mut batch: Batch) {
+async fn return_arrived(bus: &Bus, mut batch: Batch) {
     while let Some(Some(Ok(message))) = batch.next().now_or_never() {
-        bus.hand_back(message.reply.as_ref()).await;
+        bus.return_message(message.reply.as_ref()).await;
     }
 }

@@ -125,7 +125,7 @@ impl Records {
             return Ok(info.created);
         }
         self.bus
-            .make_anew(self.config.clone())
+            .recreate_stream(self.config.clone())
             .await
             .map_err(unavailable)?;
         Ok(self

@@ -13,13 +13,13 @@ const SMALLEST_LIMIT: i64 = 16 << 20;
 
 /// What a process does about streams that are missing, or not as they must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Duty {
+pub enum StreamPolicy {
     /// Wait for EVENTS, which others make, and take it as it is.
     Wait,
     /// Make what is missing; refuse what differs, with the difference.
-    Refuse,
+    Verify,
     /// Make what is missing, and change what differs.
-    Change,
+    Update,
 }
 
 /// Why the streams can't be used.
@@ -56,14 +56,18 @@ impl SetupError {
 
 impl Bus {
     /// Makes streams and buckets that are missing, and checks or changes those that are there, as
-    /// is this process's duty. Tells the sizes, with the account's limit where the settings
+    /// is this process's policy. Tells the sizes, with the account's limit where the settings
     /// name none.
     ///
     /// # Errors
     /// The server can't be asked, a stream differs and is not to be changed, or EVENTS is waited
     /// for.
-    pub async fn set_up(&self, sizing: &Sizing, duty: Duty) -> Result<Sizing, SetupError> {
-        if duty == Duty::Wait {
+    pub async fn set_up(
+        &self,
+        sizing: &Sizing,
+        policy: StreamPolicy,
+    ) -> Result<Sizing, SetupError> {
+        if policy == StreamPolicy::Wait {
             return self.find_events(sizing).await.map(|()| *sizing);
         }
         let account = self.jetstream().query_account().await;
@@ -76,9 +80,9 @@ impl Bus {
         for must in streams::all(&sizing) {
             let is = match self.jetstream().get_stream(&must.name).await {
                 Ok(stream) => stream.cached_info().config.clone(),
-                Err(_) => self.make_stream(must.clone()).await?,
+                Err(_) => self.create_stream(must.clone()).await?,
             };
-            self.hold_against(&is, must, duty).await?;
+            self.verify_stream(&is, must, policy).await?;
         }
         Ok(sizing)
     }
@@ -94,26 +98,26 @@ impl Bus {
         Ok(())
     }
 
-    /// Compares a stream with what it must be, and changes it if that is this process's duty.
+    /// Compares a stream with what it must be, and changes it if that is this process's policy.
     ///
     /// # Errors
     /// It differs, or can't be changed.
-    pub(super) async fn hold_against(
+    pub(super) async fn verify_stream(
         &self,
         is: &Config,
         must: Config,
-        duty: Duty,
+        policy: StreamPolicy,
     ) -> Result<(), SetupError> {
         let differences = streams::differences(is, &must);
         let stream = must.name.clone();
-        match duty {
+        match policy {
             _ if differences.is_empty() => Ok(()),
-            Duty::Wait => Ok(()),
-            Duty::Refuse => Err(SetupError::Differs {
+            StreamPolicy::Wait => Ok(()),
+            StreamPolicy::Verify => Err(SetupError::Differs {
                 stream,
                 difference: differences.join("; "),
             }),
-            Duty::Change => {
+            StreamPolicy::Update => {
                 tracing::warn!(
                     code = codes::STREAM_UPDATED,
                     stream,
@@ -129,7 +133,7 @@ impl Bus {
     }
 
     /// Makes a stream; where the server has less room than it would like, with a smaller limit.
-    pub(super) async fn make_stream(&self, mut must: Config) -> Result<Config, SetupError> {
+    pub(super) async fn create_stream(&self, mut must: Config) -> Result<Config, SetupError> {
         loop {
             let error = match self.jetstream().create_stream(must.clone()).await {
                 Ok(stream) => return Ok(stream.cached_info().config.clone()),

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::Bus;
-use crate::bus::setup::{Duty, SetupError, storage_limit};
+use crate::bus::setup::{SetupError, StreamPolicy, storage_limit};
 use crate::bus::storage::{Backlog, Routed};
 use crate::bus::streams::{self, Sizing};
 use crate::runtime::health::Check;
@@ -26,7 +26,7 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// Looks at the server every second.
 pub struct Watch {
     bus: Bus,
-    duty: Duty,
+    policy: StreamPolicy,
     storage_limit: Option<u64>,
     /// EVENTS and DELIVERIES, which are looked at each time.
     always: Vec<Config>,
@@ -38,15 +38,16 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Looks at the streams that this process has a duty to.
-    pub fn new(bus: Bus, sizing: &Sizing, duty: Duty, metrics: Metrics) -> Self {
-        let is_asked_for = |must: &Config| duty != Duty::Wait || must.name == streams::EVENTS;
+    /// Looks at the streams that this process has a policy to.
+    pub fn new(bus: Bus, sizing: &Sizing, policy: StreamPolicy, metrics: Metrics) -> Self {
+        let is_asked_for =
+            |must: &Config| policy != StreamPolicy::Wait || must.name == streams::EVENTS;
         let all = streams::all(sizing).into_iter().filter(is_asked_for);
         let (always, in_turn) = all
             .partition(|must| [streams::EVENTS, streams::DELIVERIES].contains(&must.name.as_str()));
         Self {
             bus,
-            duty,
+            policy,
             storage_limit: sizing.storage_limit,
             always,
             in_turn,
@@ -77,9 +78,9 @@ impl Watch {
         let seen = self.look().await;
         self.metrics.bus_up.set(seen.is_ok().into());
         self.metrics.storage_used.set(self.bus.storage().used());
-        for stream in std::mem::take(&mut *self.bus.made_anew()) {
+        for stream in std::mem::take(&mut *self.bus.recreated()) {
             self.metrics
-                .streams_made_anew
+                .streams_recreated
                 .get_or_create(&StreamLabel { stream })
                 .inc();
         }
@@ -122,15 +123,15 @@ impl Watch {
         let wrong = match &found {
             Some(info) => self
                 .bus
-                .hold_against(&info.config, must.clone(), self.duty)
+                .verify_stream(&info.config, must.clone(), self.policy)
                 .await
                 .err()
                 .map(|error| error.to_string()),
-            None if self.duty == Duty::Wait => Some(format!(
+            None if self.policy == StreamPolicy::Wait => Some(format!(
                 "stream {} is gone; a router or worker makes it anew",
                 must.name
             )),
-            None => match self.bus.make_anew(must.clone()).await {
+            None => match self.bus.recreate_stream(must.clone()).await {
                 Ok(()) => {
                     found = self.bus.find_stream(&must.name).await?;
                     None
@@ -170,15 +171,15 @@ impl Bus {
     ///
     /// # Errors
     /// The server can't make it.
-    pub(super) async fn make_anew(&self, must: Config) -> Result<(), SetupError> {
+    pub(super) async fn recreate_stream(&self, must: Config) -> Result<(), SetupError> {
         tracing::error!(
             code = codes::STREAM_RECREATED,
             stream = must.name,
             "stream was deleted, recreating it empty; its messages are lost"
         );
         let name = must.name.clone();
-        self.make_stream(must).await?;
-        self.made_anew().push(name);
+        self.create_stream(must).await?;
+        self.recreated().push(name);
         Ok(())
     }
 

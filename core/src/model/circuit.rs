@@ -28,7 +28,7 @@ const FLAPS_WITHIN: Duration = Duration::from_secs(60);
 
 /// What a circuit means for a delivery at hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum CircuitDecision {
     /// It may go.
     Closed,
     /// Nobody may before this time.
@@ -41,7 +41,7 @@ pub enum Standing {
 
 /// What a call has shown of its destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Seen {
+pub enum CallResult {
     /// It works: whatever it said, it answered.
     Answered,
     /// It failed in a way that may pass. The sentence holds no secret.
@@ -51,13 +51,13 @@ pub enum Seen {
 }
 
 /// What the circuit means for a delivery at hand.
-pub fn standing(circuit: &Circuit, now: Timestamp) -> Standing {
+pub fn standing(circuit: &Circuit, now: Timestamp) -> CircuitDecision {
     let until = time(circuit.until.as_ref());
     match circuit.state() {
-        State::Closed => Standing::Closed,
-        State::Paused => Standing::Paused,
-        State::Open | State::HalfOpen if until <= now => Standing::ProbeDue,
-        State::Open | State::HalfOpen => Standing::Blocked(until),
+        State::Closed => CircuitDecision::Closed,
+        State::Paused => CircuitDecision::Paused,
+        State::Open | State::HalfOpen if until <= now => CircuitDecision::ProbeDue,
+        State::Open | State::HalfOpen => CircuitDecision::Blocked(until),
     }
 }
 
@@ -76,7 +76,7 @@ pub fn is_long_well(circuit: &Circuit, now: Timestamp) -> bool {
 /// changes nothing. `random` is in 0..1 and spreads the probes.
 pub fn observed(
     circuit: &Circuit,
-    seen: &[Seen],
+    seen: &[CallResult],
     retry: &RetryPolicy,
     now: Timestamp,
     random: f64,
@@ -84,22 +84,22 @@ pub fn observed(
     let mut next = circuit.clone();
     for seen in seen {
         match (next.state(), seen) {
-            (State::Closed, Seen::Answered) => {
+            (State::Closed, CallResult::Answered) => {
                 next.failures = 0;
                 next.reason.clear();
             }
-            (State::Closed, Seen::Failed(reason)) => {
+            (State::Closed, CallResult::Failed(reason)) => {
                 next.failures += 1;
                 next.reason.clone_from(reason);
                 if next.failures >= MOST_FAILURES {
                     open(&mut next, now, retry, random, None);
                 }
             }
-            (State::Closed, Seen::AskedToWait(wait, reason)) => {
+            (State::Closed, CallResult::AskedToWait(wait, reason)) => {
                 next.reason.clone_from(reason);
                 open(&mut next, now, retry, random, Some(*wait));
             }
-            (State::Open, Seen::AskedToWait(wait, reason)) => {
+            (State::Open, CallResult::AskedToWait(wait, reason)) => {
                 let until = after(now, (*wait).min(retry.max_age));
                 if until > time(next.until.as_ref()) {
                     (next.until, next.reason, next.probe) =
@@ -128,7 +128,7 @@ pub fn probing(circuit: &Circuit, holder: &str, lasts: Duration, now: Timestamp)
 pub fn probed(
     circuit: &Circuit,
     holder: &str,
-    seen: &Seen,
+    seen: &CallResult,
     retry: &RetryPolicy,
     now: Timestamp,
     random: f64,
@@ -138,13 +138,13 @@ pub fn probed(
     }
     let mut next = circuit.clone();
     match seen {
-        Seen::Answered => close(&mut next, now),
-        Seen::Failed(reason) => {
+        CallResult::Answered => close(&mut next, now),
+        CallResult::Failed(reason) => {
             next.failures += 1;
             next.reason.clone_from(reason);
             open(&mut next, now, retry, random, None);
         }
-        Seen::AskedToWait(wait, reason) => {
+        CallResult::AskedToWait(wait, reason) => {
             next.reason.clone_from(reason);
             open(&mut next, now, retry, random, Some(*wait));
         }
@@ -265,11 +265,11 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn failed() -> Seen {
-        Seen::Failed("h answered 503".into())
+    fn failed() -> CallResult {
+        CallResult::Failed("h answered 503".into())
     }
 
-    fn observe(circuit: &Circuit, seen: &[Seen], second: i64) -> Circuit {
+    fn observe(circuit: &Circuit, seen: &[CallResult], second: i64) -> Circuit {
         observed(circuit, seen, &RetryPolicy::default(), at(second), 1.0)
             .unwrap_or_else(|| circuit.clone())
     }
@@ -282,7 +282,7 @@ mod tests {
         )
     }
 
-    fn probe(circuit: &Circuit, seen: &Seen, second: i64) -> Circuit {
+    fn probe(circuit: &Circuit, seen: &CallResult, second: i64) -> Circuit {
         let half_open = probing(circuit, "me", Duration::from_secs(20), at(second));
         probed(
             &half_open,
@@ -305,10 +305,13 @@ mod tests {
         );
         assert_eq!(
             (standing(&four, at(1001)), four.failures),
-            (Standing::Closed, 4)
+            (CircuitDecision::Closed, 4)
         );
         let open = observe(&four, &[failed()], 1002);
-        assert_eq!(standing(&open, at(1002)), Standing::Blocked(at(1004)));
+        assert_eq!(
+            standing(&open, at(1002)),
+            CircuitDecision::Blocked(at(1004))
+        );
         assert_eq!(
             (open.reason.as_str(), open.since.unwrap().seconds),
             ("h answered 503", 1002)
@@ -323,7 +326,7 @@ mod tests {
                 failed(),
                 failed(),
                 failed(),
-                Seen::Answered,
+                CallResult::Answered,
                 failed(),
                 failed(),
             ],
@@ -333,7 +336,7 @@ mod tests {
         assert_eq!(
             observed(
                 &Circuit::default(),
-                &[Seen::Answered],
+                &[CallResult::Answered],
                 &RetryPolicy::default(),
                 at(1000),
                 0.0
@@ -345,10 +348,14 @@ mod tests {
 
     #[test]
     fn a_service_that_asks_to_wait_is_left_alone_for_as_long() {
-        let asked = |seconds| Seen::AskedToWait(Duration::from_secs(seconds), "slow down".into());
+        let asked =
+            |seconds| CallResult::AskedToWait(Duration::from_secs(seconds), "slow down".into());
         let open = observe(&Circuit::default(), &[asked(90)], 1000);
-        assert_eq!(standing(&open, at(1089)), Standing::Blocked(at(1090)));
-        assert_eq!(standing(&open, at(1090)), Standing::ProbeDue);
+        assert_eq!(
+            standing(&open, at(1089)),
+            CircuitDecision::Blocked(at(1090))
+        );
+        assert_eq!(standing(&open, at(1090)), CircuitDecision::ProbeDue);
         let waiting = awaiting(&open, "d");
         assert_eq!(
             observe(&waiting, &[asked(30)], 1010),
@@ -358,26 +365,32 @@ mod tests {
         let longer = observe(&waiting, &[asked(120)], 1010);
         assert_eq!(
             (standing(&longer, at(1100)), longer.probe.as_str()),
-            (Standing::Blocked(at(1130)), "")
+            (CircuitDecision::Blocked(at(1130)), "")
         );
     }
 
     #[test]
     fn calls_that_began_before_it_opened_change_nothing() {
         let open = opened(1000);
-        assert_eq!(observe(&open, &[Seen::Answered, failed()], 1001), open);
+        assert_eq!(
+            observe(&open, &[CallResult::Answered, failed()], 1001),
+            open
+        );
     }
 
     #[test]
     fn one_probes_and_the_others_are_blocked_until_it_ends_or_is_lost() {
         let half_open = probing(&opened(1000), "me", Duration::from_secs(20), at(1010));
-        assert_eq!(standing(&half_open, at(1029)), Standing::Blocked(at(1030)));
-        assert_eq!(standing(&half_open, at(1030)), Standing::ProbeDue);
+        assert_eq!(
+            standing(&half_open, at(1029)),
+            CircuitDecision::Blocked(at(1030))
+        );
+        assert_eq!(standing(&half_open, at(1030)), CircuitDecision::ProbeDue);
         assert_eq!(
             probed(
                 &half_open,
                 "another",
-                &Seen::Answered,
+                &CallResult::Answered,
                 &RetryPolicy::default(),
                 at(1011),
                 0.0
@@ -390,15 +403,15 @@ mod tests {
     fn a_probe_that_is_answered_closes_it_and_one_that_fails_makes_the_next_wait_longer() {
         let open = opened(1000);
         assert_eq!(
-            standing(&probe(&open, &Seen::Answered, 1002), at(1002)),
-            Standing::Closed
+            standing(&probe(&open, &CallResult::Answered, 1002), at(1002)),
+            CircuitDecision::Closed
         );
         let mut circuit = open;
         for wait in [4, 8, 16, 32, 64, 120, 120] {
             circuit = probe(&circuit, &failed(), 2000);
             assert_eq!(
                 standing(&circuit, at(2000)),
-                Standing::Blocked(at(2000 + wait))
+                CircuitDecision::Blocked(at(2000 + wait))
             );
         }
         assert_eq!(
@@ -412,7 +425,7 @@ mod tests {
     fn one_that_opens_again_at_once_goes_on_with_its_waits() {
         let closed = probe(
             &probe(&opened(1000), &failed(), 1002),
-            &Seen::Answered,
+            &CallResult::Answered,
             1006,
         );
         let fails = [failed(), failed(), failed(), failed(), failed()];
@@ -422,7 +435,7 @@ mod tests {
 
     #[test]
     fn what_has_closed_a_while_ago_and_does_not_fail_is_no_news() {
-        let closed = probe(&opened(1000), &Seen::Answered, 1002);
+        let closed = probe(&opened(1000), &CallResult::Answered, 1002);
         assert!(!is_long_well(&closed, at(1061)) && is_long_well(&closed, at(1062)));
         assert!(
             !is_long_well(&opened(1000), at(9000))
@@ -437,17 +450,20 @@ mod tests {
             "maintenance",
             at(1000),
         );
-        assert_eq!(standing(&paused, at(1_000_000)), Standing::Paused);
-        assert_eq!(observe(&paused, &[Seen::Answered, failed()], 1001), paused);
+        assert_eq!(standing(&paused, at(1_000_000)), CircuitDecision::Paused);
+        assert_eq!(
+            observe(&paused, &[CallResult::Answered, failed()], 1001),
+            paused
+        );
         assert_eq!(
             standing(&resumed(&paused, at(1001)), at(1001)),
-            Standing::Closed
+            CircuitDecision::Closed
         );
     }
 
     #[test]
     fn who_closes_it_can_be_told() {
-        let answered = probe(&opened(1000), &Seen::Answered, 1002);
+        let answered = probe(&opened(1000), &CallResult::Answered, 1002);
         assert!(
             is_resumed(&resumed(&opened(1000), at(1001)))
                 && !is_resumed(&answered)

@@ -34,7 +34,7 @@ impl Default for RetryPolicy {
 
 /// What is known of a delivery when its fate is decided.
 #[derive(Clone, Copy, Debug)]
-pub struct Standing {
+pub struct AttemptContext {
     /// The number of the attempt that failed, from 1.
     pub attempt: u32,
     /// The time since planning.
@@ -49,25 +49,25 @@ pub enum Decision {
     /// It is parked for this long.
     Park(Duration),
     /// It becomes a dead letter for this reason.
-    Bury(Reason),
+    Dead(Reason),
 }
 
 impl RetryPolicy {
     /// Decides about a failed attempt. `random` is in 0..1 and spreads the waits over their whole
     /// range (full jitter).
-    pub fn decide(&self, failure: &Failure, standing: Standing, random: f64) -> Decision {
+    pub fn decide(&self, failure: &Failure, standing: AttemptContext, random: f64) -> Decision {
         let FailureKind::Transient { retry_after } = failure.kind else {
-            return Decision::Bury(failure.reason);
+            return Decision::Dead(failure.reason);
         };
         let given_up = failure.reason == Reason::Unauthorized
             && standing.unauthorized_for.unwrap_or_default() >= UNAUTHORIZED_FOR;
         if given_up {
-            return Decision::Bury(Reason::Unauthorized);
+            return Decision::Dead(Reason::Unauthorized);
         }
         let wait = retry_after.unwrap_or_else(|| self.backoff(standing.attempt, random));
         // What waits beyond its end is given up now, with its cause at hand, rather than then.
         if standing.age + wait > self.max_age {
-            return Decision::Bury(Reason::Exhausted);
+            return Decision::Dead(Reason::Exhausted);
         }
         Decision::Park(wait)
     }
@@ -96,8 +96,8 @@ mod tests {
 
     use super::*;
 
-    fn standing(attempt: u32, age: u64) -> Standing {
-        Standing {
+    fn standing(attempt: u32, age: u64) -> AttemptContext {
+        AttemptContext {
             attempt,
             age: Duration::from_secs(age),
             unauthorized_for: None,
@@ -140,12 +140,12 @@ mod tests {
         let failure = Failure::transient(Reason::Timeout, "");
         assert_eq!(
             policy.decide(&failure, standing(1, 24 * 3600), 1.0),
-            Decision::Bury(Reason::Exhausted)
+            Decision::Dead(Reason::Exhausted)
         );
         let far = failure.after(Some(seconds(25 * 3600)));
         assert_eq!(
             policy.decide(&far, standing(1, 0), 1.0),
-            Decision::Bury(Reason::Exhausted)
+            Decision::Dead(Reason::Exhausted)
         );
     }
 
@@ -154,14 +154,14 @@ mod tests {
         let failure = Failure::permanent(Reason::Rejected, "");
         assert_eq!(
             RetryPolicy::default().decide(&failure, standing(1, 0), 0.0),
-            Decision::Bury(Reason::Rejected)
+            Decision::Dead(Reason::Rejected)
         );
     }
 
     #[test]
     fn credentials_have_an_hour_to_be_mended() {
         let failure = Failure::transient(Reason::Unauthorized, "");
-        let after = |seconds| Standing {
+        let after = |seconds| AttemptContext {
             unauthorized_for: Some(Duration::from_secs(seconds)),
             ..standing(5, 7200)
         };
@@ -171,7 +171,7 @@ mod tests {
         ));
         assert_eq!(
             RetryPolicy::default().decide(&failure, after(3600), 0.5),
-            Decision::Bury(Reason::Unauthorized)
+            Decision::Dead(Reason::Unauthorized)
         );
     }
 

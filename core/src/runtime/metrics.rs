@@ -59,7 +59,7 @@ pub struct Metrics {
     pub bus_up: Gauge,
     /// `tidings_bus_streams_made_anew_total{stream}`: streams and buckets (`KV_…`) that were gone
     /// while this process ran.
-    pub streams_made_anew: Family<StreamLabel, Counter>,
+    pub streams_recreated: Family<StreamLabel, Counter>,
     /// `tidings_rules_problems`: rules that are refused or doubtful.
     pub rule_problems: Gauge,
     /// `tidings_rules_snapshots_total`: states of all rules that were put in force.
@@ -154,7 +154,7 @@ impl Default for Metrics {
             delivery_seconds: Family::new_with_constructor(seconds),
             storage_used: Gauge::default(),
             bus_up: Gauge::default(),
-            streams_made_anew: Family::default(),
+            streams_recreated: Family::default(),
             rule_problems: Gauge::default(),
             rule_snapshots: Counter::default(),
             rules_source_connected: Gauge::default(),
@@ -247,7 +247,7 @@ impl Default for Metrics {
         registry.register(
             "bus_streams_made_anew",
             "Streams that were gone",
-            metrics.streams_made_anew.clone(),
+            metrics.streams_recreated.clone(),
         );
         registry.register(
             "rules_problems",

@@ -13,7 +13,7 @@ use tidings_core::runtime::config::LinksSettings;
 use tidings_rules::template::{Escape, Program, Rendered};
 use tidings_rules::{Family, ResolvedProvider, Unresolved};
 
-use crate::message::Notification;
+use crate::message::Message;
 use crate::message::blocking::aside;
 use crate::message::links::{Patterns, commit_page, expand};
 use crate::message::scope::{Scope, repository};
@@ -38,7 +38,7 @@ const EVENT_AS_IT_IS: [&str; 6] = [
 
 /// How a notification is worded where it is not in the standard form.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wording {
+pub struct RenderedMessage {
     /// The template's title.
     pub title: Option<String>,
     /// The template's text.
@@ -74,7 +74,7 @@ impl Link {
     }
 }
 
-impl Wording {
+impl RenderedMessage {
     /// Nothing but the standard form.
     pub const STANDARD: &'static Self = &Self {
         title: None,
@@ -85,8 +85,8 @@ impl Wording {
     };
 }
 
-/// Words notifications for one process.
-pub struct Words {
+/// Renderer notifications for one process.
+pub struct Renderer {
     patterns: Patterns,
     links_by_default: bool,
     programs: Mutex<HashMap<(String, Escape), Arc<Compiled>>>,
@@ -94,7 +94,7 @@ pub struct Words {
 
 type Compiled = Result<Program, String>;
 
-impl Words {
+impl Renderer {
     /// Takes the patterns of the settings.
     ///
     /// # Errors
@@ -107,24 +107,24 @@ impl Words {
         })
     }
 
-    /// Words a notification. `template` gives the text of the template, where there is one.
+    /// Renderer a notification. `template` gives the text of the template, where there is one.
     ///
     /// # Guarantees
     /// It always ends, and in the standard form where the template can't be used: nothing is lost
     /// for a template's sake.
-    pub fn wording(
+    pub fn rendered(
         &self,
-        notification: &Notification<'_>,
+        notification: &Message<'_>,
         provider: &ResolvedProvider,
         template: impl FnOnce() -> Result<Option<String>, Unresolved>,
-    ) -> Wording {
+    ) -> RenderedMessage {
         if EVENT_AS_IT_IS.contains(&provider.kind.name) {
-            return Wording::default();
+            return RenderedMessage::default();
         }
         if provider.kind.family == Family::CommitStatus {
-            return Wording {
+            return RenderedMessage {
                 target_url: self.target_url(notification, provider),
-                ..Wording::default()
+                ..RenderedMessage::default()
             };
         }
         let template = template()
@@ -132,7 +132,7 @@ impl Words {
             .transpose();
         let shows_links = provider.links.unwrap_or(self.links_by_default);
         if template.is_none() && !shows_links {
-            return Wording::default();
+            return RenderedMessage::default();
         }
         let mut scope = Scope::new(notification, provider);
         let links = self.links(notification, &scope);
@@ -140,18 +140,18 @@ impl Words {
             .iter()
             .map(|link| (link.key, link.url.clone()))
             .collect();
-        let mut wording = Wording {
+        let mut rendered = RenderedMessage {
             links: if shows_links { links } else { Vec::new() },
-            ..Wording::default()
+            ..RenderedMessage::default()
         };
         match template.map(|source| self.render(source?, escape(provider), &scope)) {
             None => {}
             Some(Ok(Rendered { title, text })) => {
-                (wording.title, wording.text) = (title, Some(text))
+                (rendered.title, rendered.text) = (title, Some(text))
             }
-            Some(Err(sentence)) => wording.template_error = cut_chars(&sentence, LONGEST_ERROR),
+            Some(Err(sentence)) => rendered.template_error = cut_chars(&sentence, LONGEST_ERROR),
         }
-        wording
+        rendered
     }
 
     fn render(&self, source: String, escape: Escape, scope: &Scope) -> Result<Rendered, String> {
@@ -162,7 +162,7 @@ impl Words {
                 .map_err(Clone::clone)?
                 .render(scope)
         };
-        // None is known that panics; if one does, it costs its wording like any other error.
+        // None is known that panics; if one does, it costs its rendered like any other error.
         aside(|| catch_unwind(AssertUnwindSafe(render)))
             .unwrap_or_else(|_| Err("the template makes the engine fail".to_owned()))
     }
@@ -182,7 +182,7 @@ impl Words {
         program
     }
 
-    fn links(&self, notification: &Notification<'_>, scope: &Scope) -> Vec<Link> {
+    fn links(&self, notification: &Message<'_>, scope: &Scope) -> Vec<Link> {
         let page = || commit_page(&repository(notification)?, scope.commit()?);
         let commit = page().or_else(|| expand(self.patterns.commit.as_ref(), scope));
         let dashboard = expand(self.patterns.dashboard.as_ref(), scope);
@@ -204,7 +204,7 @@ impl Words {
 
     fn target_url(
         &self,
-        notification: &Notification<'_>,
+        notification: &Message<'_>,
         provider: &ResolvedProvider,
     ) -> Option<String> {
         let own = provider.commit_status.target_url.clone();

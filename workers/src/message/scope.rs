@@ -7,7 +7,7 @@ use serde_json::Value;
 use tidings_core::model::flux;
 use tidings_rules::ResolvedProvider;
 
-use crate::message::Notification;
+use crate::message::Message;
 use crate::message::repository::{Repository, parse};
 use crate::message::revision;
 use crate::message::text::cut_bytes;
@@ -54,7 +54,7 @@ struct ProviderScope {
 
 impl Scope {
     /// Reads it from a notification.
-    pub fn new(notification: &Notification<'_>, provider: &ResolvedProvider) -> Self {
+    pub fn new(notification: &Message<'_>, provider: &ResolvedProvider) -> Self {
         let metadata: BTreeMap<String, String> = notification
             .metadata
             .iter()
@@ -100,7 +100,7 @@ impl Scope {
 }
 
 /// The repository that the metadata `repository` names, in any form that Git takes.
-pub fn repository(notification: &Notification<'_>) -> Option<Repository> {
+pub fn repository(notification: &Message<'_>) -> Option<Repository> {
     parse(notification.metadata.get("repository")?)
 }
 

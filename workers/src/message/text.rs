@@ -9,7 +9,7 @@ pub const ELLIPSIS: char = '…';
 
 /// A reason in words: `HTTPGet2Failed` becomes `http get 2 failed`.
 ///
-/// Words end where lower case, upper case, digits and everything else meet; the last capital of a
+/// Renderer end where lower case, upper case, digits and everything else meet; the last capital of a
 /// run belongs to the word of small letters that follows it.
 pub fn words(reason: &str) -> String {
     // By Unicode category, as Go has it: to Rust's own predicates a Roman numeral is a capital.

@@ -5,7 +5,7 @@
 //! Alertmanager's own `resolve_timeout`, as in Flux. The same alert posted twice is one alert
 //! there, so a retry after a lost answer does no harm.
 //!
-//! Alertmanager answers 400 to alerts that it can't read (label names outside
+//! Alertmanager answers 400 to alerts that it can't read (label names http_clients
 //! `[a-zA-Z_][a-zA-Z0-9_]*` before version 0.27); that is final, as the shared table has it. It has
 //! no limit on sizes.
 
@@ -22,7 +22,7 @@ use crate::http::address::http_url;
 use crate::http::classify::classify;
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
-use crate::message::Notification;
+use crate::message::Message;
 use crate::notifier::contract::need::Demand::{Optional, Required};
 use crate::notifier::contract::need::Need;
 
@@ -83,7 +83,7 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl SendMessage for Alertmanager {
-    async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure> {
+    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
         let request = Request::post_json(self.url.clone(), &[alert(notification)]);
         let request = match (self.secret.basic(), self.secret.token()) {
             (Some((username, password)), _) => request.basic(username, password),
@@ -94,7 +94,7 @@ impl SendMessage for Alertmanager {
     }
 }
 
-fn alert<'a>(notification: &'a Notification<'_>) -> Alert<'a> {
+fn alert<'a>(notification: &'a Message<'_>) -> Alert<'a> {
     let (event, object) = (notification.event, notification.object);
     let metadata = notification
         .metadata
@@ -124,7 +124,7 @@ fn alert<'a>(notification: &'a Notification<'_>) -> Alert<'a> {
     );
     annotations.extend(
         notification
-            .wording
+            .rendered
             .title
             .as_ref()
             .map(|title| ("title", title.as_str())),

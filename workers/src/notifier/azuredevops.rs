@@ -18,7 +18,7 @@ use super::forge::commit_status::{
 use crate::http::classify::{classify, describe};
 use crate::http::invalid::Invalid;
 use crate::http::{Answer, Http, Request};
-use crate::message::Notification;
+use crate::message::Message;
 use crate::message::repository::{Repository, escaped, repository};
 use crate::notifier::contract::need::Demand::Required;
 use crate::notifier::contract::need::Need;
@@ -131,7 +131,7 @@ fn place_of(repository: &Repository) -> Option<Place> {
 
 #[async_trait]
 impl KeepState for AzureStatus {
-    fn desire(&self, notification: &Notification<'_>) -> Result<Option<Desired>, Failure> {
+    fn desire(&self, notification: &Message<'_>) -> Result<Option<Desired>, Failure> {
         let Some(status) = self.statuses.status(notification)? else {
             return Ok(None);
         };

@@ -26,7 +26,7 @@ use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::classify::classify;
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
-use crate::message::Notification;
+use crate::message::Message;
 use crate::notifier::contract::need::Demand::{Either, Optional};
 use crate::notifier::contract::need::Need;
 
@@ -145,7 +145,7 @@ fn shared_key(connection_string: &str) -> Result<Login, Invalid> {
 
 #[async_trait]
 impl SendMessage for EventHub {
-    async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure> {
+    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
         let body = flux::to_json(notification.event, notification.metadata);
         let (url, authorization) = self.login.target(notification.channel, Timestamp::now())?;
         let request = Request::new(Method::POST, url)

@@ -19,7 +19,7 @@ use super::forge::commit_status::{
 use crate::http::classify::classify;
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
-use crate::message::Notification;
+use crate::message::Message;
 use crate::message::repository::{Repository, repository};
 use crate::notifier::contract::need::Demand::{Either, Required};
 use crate::notifier::contract::need::Need;
@@ -93,7 +93,7 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl KeepState for BitbucketStatus {
-    fn desire(&self, notification: &Notification<'_>) -> Result<Option<Desired>, Failure> {
+    fn desire(&self, notification: &Message<'_>) -> Result<Option<Desired>, Failure> {
         let Some(status) = self.statuses.status(notification)? else {
             return Ok(None);
         };

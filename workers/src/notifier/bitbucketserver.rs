@@ -19,7 +19,7 @@ use crate::http::address::http_url;
 use crate::http::classify::classify;
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
-use crate::message::Notification;
+use crate::message::Message;
 use crate::notifier::contract::need::Demand::{Either, Required};
 use crate::notifier::contract::need::Need;
 
@@ -112,7 +112,7 @@ fn api_of(link: &Url) -> Option<String> {
 
 #[async_trait]
 impl KeepState for BitbucketServerStatus {
-    fn desire(&self, notification: &Notification<'_>) -> Result<Option<Desired>, Failure> {
+    fn desire(&self, notification: &Message<'_>) -> Result<Option<Desired>, Failure> {
         let Some(status) = self.statuses.status(notification)? else {
             return Ok(None);
         };

@@ -11,7 +11,7 @@ use tidings_rules::{Family, ResolvedProvider};
 
 use crate::http::Http;
 use crate::http::invalid::Invalid;
-use crate::message::Notification;
+use crate::message::Message;
 use need::Need;
 
 /// One row of [`PROVIDERS`].
@@ -49,7 +49,7 @@ pub trait SendMessage: Send + Sync {
     ///
     /// # Errors
     /// The failure says whether another attempt can help.
-    async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure>;
+    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure>;
 }
 
 /// A notifier that keeps one state for each key at its service.
@@ -64,7 +64,7 @@ pub trait KeepState: Send + Sync {
     ///
     /// # Errors
     /// The service could not be asked, or can't be used.
-    async fn prepare(&self, _notification: &Notification<'_>) -> Result<(), Failure> {
+    async fn prepare(&self, _notification: &Message<'_>) -> Result<(), Failure> {
         Ok(())
     }
 
@@ -73,7 +73,7 @@ pub trait KeepState: Send + Sync {
     ///
     /// # Errors
     /// The event or the Provider asks for nothing that can be told. It makes no call.
-    fn desire(&self, notification: &Notification<'_>) -> Result<Option<Desired>, Failure>;
+    fn desire(&self, notification: &Message<'_>) -> Result<Option<Desired>, Failure>;
 
     /// Whether a write without the service's own id of what is there makes a second one: then the
     /// service is read whenever the id is not known.

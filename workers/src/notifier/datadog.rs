@@ -19,7 +19,7 @@ use crate::http::address::{at_path, http_url};
 use crate::http::classify::classify;
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
-use crate::message::Notification;
+use crate::message::Message;
 use crate::message::text::cut_chars;
 use crate::notifier::contract::need::Demand::Required;
 use crate::notifier::contract::need::Need;
@@ -64,7 +64,7 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl SendMessage for Datadog {
-    async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure> {
+    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
         let request = Request::post_json(self.url.clone(), &event(notification))
             .header("accept", "application/json")
             .secret_header(API_KEY, &self.token);
@@ -72,7 +72,7 @@ impl SendMessage for Datadog {
     }
 }
 
-fn event(notification: &Notification<'_>) -> Value {
+fn event(notification: &Message<'_>) -> Value {
     let object = notification.object;
     let own = || {
         format!(
@@ -86,7 +86,7 @@ fn event(notification: &Notification<'_>) -> Value {
         .map(|link| format!("\n{}: {}", link.label, link.url))
         .collect();
     json!({
-        "title": notification.wording.title.clone().unwrap_or_else(own),
+        "title": notification.rendered.title.clone().unwrap_or_else(own),
         "text": cut_chars(notification.text(), MOST_OF_A_TEXT - links.chars().count()) + &links,
         "source_type_name": "fluxcd",
         "date_happened": notification.unix_seconds(),
@@ -96,7 +96,7 @@ fn event(notification: &Notification<'_>) -> Value {
 }
 
 /// All in small letters: Datadog does so itself.
-fn tags(notification: &Notification<'_>) -> Vec<String> {
+fn tags(notification: &Message<'_>) -> Vec<String> {
     let (event, object) = (notification.event, notification.object);
     let own = [
         (

@@ -15,7 +15,7 @@ use crate::http::address::http_url;
 use crate::http::classify::classify_with_wait;
 use crate::http::invalid::Invalid;
 use crate::http::{Answer, Http, Request};
-use crate::message::Notification;
+use crate::message::Message;
 use crate::message::text::cut_utf16;
 use crate::notifier::contract::need::Demand::Optional;
 use crate::notifier::contract::need::Need;
@@ -83,7 +83,7 @@ fn slack_compatible(mut url: Url) -> Url {
 
 #[async_trait]
 impl SendMessage for Discord {
-    async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure> {
+    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
         let username = cut_utf16(
             username_or_controller(&self.username, notification),
             LONGEST_USERNAME,

@@ -14,7 +14,7 @@ use crate::http::address::http_url;
 use crate::http::classify::classify;
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
-use crate::message::Notification;
+use crate::message::Message;
 use crate::notifier::contract::need::Demand::{Optional, Required};
 use crate::notifier::contract::need::Need;
 
@@ -59,7 +59,7 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl SendMessage for Generic {
-    async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure> {
+    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
         let body = flux::to_json(notification.event, notification.metadata);
         let request =
             event_request(self.url.clone(), notification, body).secret_headers(&self.headers);
@@ -68,7 +68,7 @@ impl SendMessage for Generic {
 }
 
 /// The request that `generic` and `generic-hmac` share.
-pub(super) fn event_request(url: Url, notification: &Notification<'_>, body: Vec<u8>) -> Request {
+pub(super) fn event_request(url: Url, notification: &Message<'_>, body: Vec<u8>) -> Request {
     Request::new(reqwest::Method::POST, url)
         .body("application/json", body)
         .header("gotk-component", &notification.event.reporting_controller)

@@ -19,7 +19,7 @@ use crate::http::Http;
 use crate::http::address::http_url;
 use crate::http::classify::classify;
 use crate::http::invalid::Invalid;
-use crate::message::Notification;
+use crate::message::Message;
 use crate::notifier::contract::need::Demand::{Optional, Required};
 use crate::notifier::contract::need::Need;
 
@@ -74,7 +74,7 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl SendMessage for GenericHmac {
-    async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure> {
+    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
         let body = flux::to_json(notification.event, notification.metadata);
         let signature = signature(self.key.bytes(), &body);
         // The signature comes last: it goes before a configured header of that name.

@@ -17,7 +17,7 @@ use super::forge::gitea_api::{Gitea, NEEDS};
 use super::forge::page::{MOST_PAGES, has_next};
 use crate::http::Http;
 use crate::http::invalid::Invalid;
-use crate::message::Notification;
+use crate::message::Message;
 
 /// The row of the table.
 pub const TYPE: ProviderType = ProviderType {
@@ -45,13 +45,13 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl KeepState for GiteaStatus {
-    async fn prepare(&self, notification: &Notification<'_>) -> Result<(), Failure> {
+    async fn prepare(&self, notification: &Message<'_>) -> Result<(), Failure> {
         // A wrong expression shows without any call.
         self.statuses.context(notification)?;
         self.gitea.check_version().await
     }
 
-    fn desire(&self, notification: &Notification<'_>) -> Result<Option<Desired>, Failure> {
+    fn desire(&self, notification: &Message<'_>) -> Result<Option<Desired>, Failure> {
         let status = self.statuses.status(notification)?;
         Ok(status.map(|status| {
             desired(

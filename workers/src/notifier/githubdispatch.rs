@@ -15,7 +15,7 @@ use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use super::forge::github_api::{ACCEPT, GitHub, NEEDS};
 use crate::http::Http;
 use crate::http::invalid::Invalid;
-use crate::message::Notification;
+use crate::message::Message;
 
 /// The row of the table.
 pub const TYPE: ProviderType = ProviderType {
@@ -46,7 +46,7 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl SendMessage for GithubDispatch {
-    async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure> {
+    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
         let object = notification.object;
         let post = Post {
             event_type: format!("{}/{}.{}", object.kind, object.name, object.namespace),

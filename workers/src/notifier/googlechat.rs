@@ -15,7 +15,7 @@ use crate::http::address::http_url;
 use crate::http::classify::classify;
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
-use crate::message::Notification;
+use crate::message::Message;
 use crate::message::render::Link;
 use crate::message::text::{cut_utf16, without_half_entity};
 use crate::notifier::contract::need::Need;
@@ -56,13 +56,13 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl SendMessage for GoogleChat {
-    async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure> {
+    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
         let request = Request::post_json(self.url.clone(), &fitted_card(notification));
         classify(&self.http.send(request).await?).map(Sent::accepted)
     }
 }
 
-fn fitted_card(notification: &Notification<'_>) -> Value {
+fn fitted_card(notification: &Message<'_>) -> Value {
     let longest_message = LONGEST_TEXT - RED.0.len() - RED.1.len();
     let message = cut_utf16(notification.text(), longest_message);
     let message = if notification.is_worded() {
@@ -90,7 +90,7 @@ fn fitted_card(notification: &Notification<'_>) -> Value {
 }
 
 /// The explicit nulls are what Flux's notification-controller writes; Google takes them as absent.
-fn card(notification: &Notification<'_>, content: Fitted) -> Value {
+fn card(notification: &Message<'_>, content: Fitted) -> Value {
     let text = if notification.is_error() {
         format!("{}{}{}", RED.0, content.message, RED.1)
     } else {

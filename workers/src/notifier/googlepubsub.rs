@@ -26,7 +26,7 @@ use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::classify::classify;
 use crate::http::invalid::Invalid;
 use crate::http::{Answer, Http, Request};
-use crate::message::Notification;
+use crate::message::Message;
 use crate::notifier::contract::need::Demand::{Optional, Required};
 use crate::notifier::contract::need::Need;
 
@@ -128,7 +128,7 @@ fn account(file: &str) -> Result<Account, Invalid> {
 
 #[async_trait]
 impl SendMessage for PubSub {
-    async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure> {
+    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
         let url = topic_url(&self.project, notification.channel)?;
         let mut message = json!({ "data": STANDARD.encode(flux::to_json(notification.event, notification.metadata)) });
         if !self.attributes.is_empty() {

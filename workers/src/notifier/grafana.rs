@@ -18,7 +18,7 @@ use crate::http::address::http_url;
 use crate::http::classify::classify;
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
-use crate::message::Notification;
+use crate::message::Message;
 use crate::notifier::contract::need::Demand::{Optional, Required};
 use crate::notifier::contract::need::Need;
 
@@ -60,7 +60,7 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl SendMessage for Grafana {
-    async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure> {
+    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
         let request = Request::post_json(self.url.clone(), &annotation(notification));
         let request = match (self.secret.token(), self.secret.basic()) {
             (Some(token), _) => request.bearer(token),
@@ -71,7 +71,7 @@ impl SendMessage for Grafana {
     }
 }
 
-fn annotation(notification: &Notification<'_>) -> Value {
+fn annotation(notification: &Message<'_>) -> Value {
     let object = notification.object;
     let mut tags = vec![
         "flux".to_owned(),
@@ -91,7 +91,7 @@ fn annotation(notification: &Notification<'_>) -> Value {
 }
 
 /// Grafana shows HTML: a template's text goes below its title, and links are links.
-fn text(notification: &Notification<'_>) -> String {
+fn text(notification: &Message<'_>) -> String {
     let mut text = if notification.is_worded() {
         notification.titled_text()
     } else {

@@ -18,7 +18,7 @@ use crate::http::address::http_url;
 use crate::http::classify::classify;
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
-use crate::message::Notification;
+use crate::message::Message;
 use crate::notifier::contract::need::Demand::Required;
 use crate::notifier::contract::need::Need;
 
@@ -67,7 +67,7 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl KeepState for IncidentIo {
-    fn desire(&self, notification: &Notification<'_>) -> Result<Option<Desired>, Failure> {
+    fn desire(&self, notification: &Message<'_>) -> Result<Option<Desired>, Failure> {
         if notification.event.reason == "Progressing" {
             return Ok(None);
         }
@@ -107,7 +107,7 @@ impl KeepState for IncidentIo {
     }
 }
 
-fn alert(notification: &Notification<'_>) -> Value {
+fn alert(notification: &Message<'_>) -> Value {
     let event = notification.event;
     let mut metadata = notification.metadata.clone();
     let own = [
@@ -118,7 +118,7 @@ fn alert(notification: &Notification<'_>) -> Value {
     metadata.extend(own.map(|(key, value)| (key.to_owned(), value.clone())));
     let own = || format!("{}: {}", notification.object_heading(), event.reason);
     let mut alert = json!({
-        "title": notification.wording.title.clone().unwrap_or_else(own),
+        "title": notification.rendered.title.clone().unwrap_or_else(own),
         "status": if notification.is_error() { "firing" } else { "resolved" },
         "deduplication_key": notification.object_key(),
         "description": notification.text(),

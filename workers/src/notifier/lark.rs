@@ -17,7 +17,7 @@ use crate::http::address::http_url;
 use crate::http::classify::{classify, describe};
 use crate::http::invalid::Invalid;
 use crate::http::{Answer, Http, Request};
-use crate::message::Notification;
+use crate::message::Message;
 use crate::message::render::Link;
 use crate::notifier::contract::need::Need;
 use crate::notifier::payload::fit::{JSON_BYTES, fit};
@@ -52,13 +52,13 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl SendMessage for Lark {
-    async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure> {
+    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
         let request = Request::post_json(self.url.clone(), &fitted_card(notification));
         judge(&self.http.send(request).await?).map(Sent::accepted)
     }
 }
 
-fn fitted_card(notification: &Notification<'_>) -> Value {
+fn fitted_card(notification: &Message<'_>) -> Value {
     let content = |message: &str, lines: &str| match notification.is_worded() {
         true => message.to_owned(),
         false => format!("**{message}**\n\n{lines}"),
@@ -80,7 +80,7 @@ fn fitted_card(notification: &Notification<'_>) -> Value {
     card(notification, &content(&fitted.message, &lines))
 }
 
-fn card(notification: &Notification<'_>, content: &str) -> Value {
+fn card(notification: &Message<'_>, content: &str) -> Value {
     let (emoji, template) = if notification.is_error() {
         ("🚨", "red")
     } else {
@@ -220,7 +220,7 @@ mod tests {
             ),
             (
                 200,
-                r#"{"StatusCode":19024,"StatusMessage":"Key Words Not Found"}"#,
+                r#"{"StatusCode":19024,"StatusMessage":"Key Renderer Not Found"}"#,
                 Some((Reason::Rejected, false)),
             ),
             (500, r#"{"code":0}"#, Some((Reason::ServerError, true))),

@@ -17,7 +17,7 @@ use crate::http::address::http_url;
 use crate::http::classify::classify_with_wait;
 use crate::http::invalid::Invalid;
 use crate::http::{Answer, Http, Request};
-use crate::message::Notification;
+use crate::message::Message;
 use crate::notifier::contract::need::Demand::{Optional, Required};
 use crate::notifier::contract::need::Need;
 use crate::notifier::payload::fit::{JSON_BYTES, fit};
@@ -67,7 +67,7 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl SendMessage for Matrix {
-    async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure> {
+    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
         if notification.channel.is_empty() {
             let detail = "no room: set spec.channel of the Provider to the room's id";
             return Err(Failure::permanent(Reason::Misconfigured, detail));
@@ -107,7 +107,7 @@ fn send_url(homeserver: &Url, room: &str, transaction: &str) -> Url {
     url
 }
 
-fn body(notification: &Notification<'_>) -> String {
+fn body(notification: &Message<'_>) -> String {
     let emoji = if notification.is_error() {
         "🚨"
     } else {

@@ -17,7 +17,7 @@ use crate::http::address::http_url;
 use crate::http::classify::{classify, describe, failure};
 use crate::http::invalid::Invalid;
 use crate::http::{Answer, Http, Request};
-use crate::message::Notification;
+use crate::message::Message;
 use crate::message::render::Link;
 use crate::notifier::contract::need::Need;
 use crate::notifier::payload::fit::{Fitted, JSON_UTF16, fit};
@@ -74,7 +74,7 @@ fn card_for(url: &Url) -> Card {
 
 #[async_trait]
 impl SendMessage for Teams {
-    async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure> {
+    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
         let request = Request::post_json(self.url.clone(), &self.card.fitted(notification));
         let answer = self.http.send(request).await?;
         let judge = if self.card == Card::Message {
@@ -87,7 +87,7 @@ impl SendMessage for Teams {
 }
 
 impl Card {
-    fn fitted(self, notification: &Notification<'_>) -> Value {
+    fn fitted(self, notification: &Message<'_>) -> Value {
         let bare = self.body(
             notification,
             Fitted {
@@ -109,7 +109,7 @@ impl Card {
         )
     }
 
-    fn body(self, notification: &Notification<'_>, content: Fitted) -> Value {
+    fn body(self, notification: &Message<'_>, content: Fitted) -> Value {
         match self {
             Self::Adaptive => adaptive_card(notification, content),
             Self::Message => message_card(notification, content),
@@ -117,7 +117,7 @@ impl Card {
     }
 }
 
-fn adaptive_card(notification: &Notification<'_>, content: Fitted) -> Value {
+fn adaptive_card(notification: &Message<'_>, content: Fitted) -> Value {
     let heading = json!({
         "type": "TextBlock", "text": notification.title(), "size": "large", "weight": "bolder", "wrap": true,
     });
@@ -152,7 +152,7 @@ fn adaptive_card(notification: &Notification<'_>, content: Fitted) -> Value {
     card
 }
 
-fn message_card(notification: &Notification<'_>, content: Fitted) -> Value {
+fn message_card(notification: &Message<'_>, content: Fitted) -> Value {
     let fact = |(name, value)| json!({ "name": name, "value": value });
     let mut card = json!({
         "@type": "MessageCard",

@@ -30,7 +30,7 @@ use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::Http;
 use crate::http::address_rules::AddressRules;
 use crate::http::invalid::Invalid;
-use crate::message::Notification;
+use crate::message::Message;
 use crate::notifier::contract::need::Demand::{Optional, Required};
 use crate::notifier::contract::need::Need;
 use server::{Trust, UserInfo, looked_up, server};
@@ -103,7 +103,7 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl SendMessage for Nats {
-    async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure> {
+    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
         if notification.channel.is_empty() {
             let detail =
                 "no subject: set spec.channel of the Provider, or of the Alert, to a subject";
@@ -405,7 +405,7 @@ mod tests {
             provider.address = address.into();
             provider.secret = sample::secret(secret);
         });
-        let http = Http::new(&provider, &sample::outside()).unwrap();
+        let http = Http::new(&provider, &sample::http_clients()).unwrap();
         match build(&provider, http).unwrap() {
             Notifier::Message(notifier) => notifier.send(&Sample::info().notification()).await,
             Notifier::State(_) => unreachable!("nats sends messages"),

@@ -21,7 +21,7 @@ use crate::http::address::http_url;
 use crate::http::classify::classify;
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
-use crate::message::Notification;
+use crate::message::Message;
 use crate::message::text::cut_chars;
 use crate::notifier::contract::need::Demand::Required;
 use crate::notifier::contract::need::Need;
@@ -74,7 +74,7 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl SendMessage for Opsgenie {
-    async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure> {
+    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
         let request =
             Request::post_json(self.url.clone(), &alert(notification, &self.provider_uid))
                 .secret_header(header::AUTHORIZATION, &format!("GenieKey {}", self.token));
@@ -82,7 +82,7 @@ impl SendMessage for Opsgenie {
     }
 }
 
-fn alert(notification: &Notification<'_>, provider_uid: &str) -> Value {
+fn alert(notification: &Message<'_>, provider_uid: &str) -> Value {
     let (event, object) = (notification.event, notification.object);
     let alias = format!(
         "{provider_uid}/{}/{}",
@@ -91,7 +91,7 @@ fn alert(notification: &Notification<'_>, provider_uid: &str) -> Value {
     );
     let own = || format!("{}/{}", object.kind, object.name);
     json!({
-        "message": cut_chars(&notification.wording.title.clone().unwrap_or_else(own), MOST_OF_A_MESSAGE),
+        "message": cut_chars(&notification.rendered.title.clone().unwrap_or_else(own), MOST_OF_A_MESSAGE),
         "alias": hex::encode(Sha256::digest(alias)),
         "description": cut_chars(notification.text(), MOST_OF_A_DESCRIPTION),
         "details": details(notification),
@@ -100,7 +100,7 @@ fn alert(notification: &Notification<'_>, provider_uid: &str) -> Value {
 
 /// The metadata and the severity; what goes beyond the limit is cut, and what comes after it left
 /// out.
-fn details(notification: &Notification<'_>) -> Map<String, Value> {
+fn details(notification: &Message<'_>) -> Map<String, Value> {
     let mut left = MOST_OF_ALL_DETAILS;
     let mut details = Map::new();
     let severity = ("severity", notification.event.severity.as_str());

@@ -10,7 +10,7 @@
 //! spans (`partial_success`): that is final.
 
 use async_trait::async_trait;
-use prost::Message;
+use prost::Message as _;
 use reqwest::Method;
 use sha2::{Digest, Sha256};
 use tidings_core::{Failure, Reason};
@@ -26,7 +26,7 @@ use crate::http::address::http_url;
 use crate::http::classify::classify;
 use crate::http::invalid::Invalid;
 use crate::http::{Answer, Http, Request};
-use crate::message::Notification;
+use crate::message::Message;
 use crate::notifier::contract::need::Demand::{Optional, Required};
 use crate::notifier::contract::need::Need;
 
@@ -83,7 +83,7 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl SendMessage for Otel {
-    async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure> {
+    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
         if notification.object.kind == "HelmRepository" {
             return Ok(Sent::Skipped(
                 "events of a HelmRepository belong to no release".into(),
@@ -136,7 +136,7 @@ fn judge(answer: &Answer) -> Result<u16, Failure> {
 
 // === the export ===
 
-fn export(notification: &Notification<'_>) -> ExportRequest {
+fn export(notification: &Message<'_>) -> ExportRequest {
     let alert = notification.alert;
     let resource = [
         ("service.instance.id", alert.uid.clone()),
@@ -164,7 +164,7 @@ fn export(notification: &Notification<'_>) -> ExportRequest {
     }
 }
 
-fn span(notification: &Notification<'_>) -> Span {
+fn span(notification: &Message<'_>) -> Span {
     let (event, object) = (notification.event, notification.object);
     let own = [
         ("object.uid", object.uid.as_str()),
@@ -212,7 +212,7 @@ fn span(notification: &Notification<'_>) -> Span {
 
 /// One trace for each revision under an alert, the same as Flux's, so that a fleet in transition
 /// shows whole traces.
-fn trace_id(notification: &Notification<'_>) -> Vec<u8> {
+fn trace_id(notification: &Message<'_>) -> Vec<u8> {
     let metadata = notification.metadata;
     let revision = match (
         metadata.get("app-version"),

@@ -25,7 +25,7 @@ use crate::http::address::{at_path, http_url};
 use crate::http::classify::classify;
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
-use crate::message::Notification;
+use crate::message::Message;
 use crate::message::render::Link;
 use crate::message::text::{cut_chars, words};
 use crate::notifier::contract::need::Demand::{Optional, Required};
@@ -78,7 +78,7 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl KeepState for PagerDuty {
-    fn desire(&self, notification: &Notification<'_>) -> Result<Option<Desired>, Failure> {
+    fn desire(&self, notification: &Message<'_>) -> Result<Option<Desired>, Failure> {
         if notification.event.reason == "Progressing" {
             return Ok(None);
         }
@@ -122,7 +122,7 @@ impl KeepState for PagerDuty {
 
 /// The requests for an event. Triggers and changes carry the event's time, so each is a state of
 /// its own.
-fn steps(notification: &Notification<'_>) -> Vec<Step> {
+fn steps(notification: &Message<'_>) -> Vec<Step> {
     let (routing_key, dedup_key) = (notification.channel, notification.object_key());
     let mut payload = json!({
         "summary": summary(notification),
@@ -158,7 +158,7 @@ fn steps(notification: &Notification<'_>) -> Vec<Step> {
     steps
 }
 
-fn with_links(mut body: Value, notification: &Notification<'_>) -> Value {
+fn with_links(mut body: Value, notification: &Message<'_>) -> Value {
     if !notification.links().is_empty() {
         let link = |link: &Link| json!({ "href": link.url, "text": link.label });
         body["links"] = notification.links().iter().map(link).collect();
@@ -166,12 +166,12 @@ fn with_links(mut body: Value, notification: &Notification<'_>) -> Value {
     body
 }
 
-fn summary(notification: &Notification<'_>) -> String {
+fn summary(notification: &Message<'_>) -> String {
     let object = notification.object;
     let name = format!("{}/{}", object.kind, object.name).to_lowercase();
     let own = || format!("{}: {name}", words(&notification.event.reason));
     cut_chars(
-        &notification.wording.title.clone().unwrap_or_else(own),
+        &notification.rendered.title.clone().unwrap_or_else(own),
         MOST_OF_A_SUMMARY,
     )
 }
@@ -312,7 +312,7 @@ mod tests {
         ] {
             let (address, service) = answering(statuses).await;
             let provider = sample::provider("pagerduty", |provider| provider.address = address);
-            let http = Http::new(&provider, &sample::outside()).unwrap();
+            let http = Http::new(&provider, &sample::http_clients()).unwrap();
             let Notifier::State(notifier) = build(&provider, http).unwrap() else {
                 unreachable!("pagerduty keeps states")
             };

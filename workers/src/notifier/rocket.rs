@@ -14,7 +14,7 @@ use crate::http::address::http_url;
 use crate::http::classify::classify;
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
-use crate::message::Notification;
+use crate::message::Message;
 use crate::notifier::contract::need::Demand::Optional;
 use crate::notifier::contract::need::Need;
 use crate::notifier::payload::slack_form::{Links, Sender, SlackForm};
@@ -67,7 +67,7 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl SendMessage for Rocket {
-    async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure> {
+    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
         // An empty name is the webhook's own.
         let sender = Sender {
             username: &self.username,

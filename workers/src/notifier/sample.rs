@@ -13,9 +13,9 @@ use tidings_rules::{Family, Kind, ResolvedProvider, SecretData, SecretValue};
 
 use super::contract::{Notifier, ProviderType, Sent};
 use crate::http::invalid::Invalid;
-use crate::http::{Answer, Http, Outside, Request};
-use crate::message::Notification;
-use crate::message::render::Wording;
+use crate::http::{Answer, Http, HttpClients, Request};
+use crate::message::Message;
+use crate::message::render::RenderedMessage;
 
 /// The Provider `apps/prov` of a type, at `https://hooks.example.com/path`, with what the test changes in it.
 pub fn provider(kind: &'static str, edit: impl FnOnce(&mut ResolvedProvider)) -> ResolvedProvider {
@@ -49,7 +49,7 @@ pub fn provider(kind: &'static str, edit: impl FnOnce(&mut ResolvedProvider)) ->
 }
 
 /// The way out to loopback ports.
-pub fn outside() -> Outside {
+pub fn http_clients() -> HttpClients {
     // It fails only where another test was quicker.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let addresses = AddressSettings {
@@ -57,7 +57,7 @@ pub fn outside() -> Outside {
         deny: Vec::new(),
         loopback: true,
     };
-    Outside::new(addresses).expect("the system's certificates can be read")
+    HttpClients::new(addresses).expect("the system's certificates can be read")
 }
 
 /// The data of a Secret.
@@ -70,13 +70,13 @@ pub fn secret(pairs: &[(&str, &str)]) -> SecretData {
     )
 }
 
-/// Owns what a [`Notification`] borrows. All of it can be changed.
+/// Owns what a [`Message`] borrows. All of it can be changed.
 pub struct Sample {
     pub event: Event,
     pub metadata: BTreeMap<String, String>,
     pub alert: AlertReference,
     pub channel: String,
-    pub wording: Wording,
+    pub rendered: RenderedMessage,
 }
 
 impl Sample {
@@ -123,7 +123,7 @@ impl Sample {
                 ..Default::default()
             },
             channel: "general".into(),
-            wording: Wording::default(),
+            rendered: RenderedMessage::default(),
         }
     }
 
@@ -143,8 +143,8 @@ impl Sample {
     }
 
     /// What a notifier is told.
-    pub fn notification(&self) -> Notification<'_> {
-        Notification {
+    pub fn notification(&self) -> Message<'_> {
+        Message {
             delivery_id: "delivery-1",
             event: &self.event,
             object: self
@@ -155,7 +155,7 @@ impl Sample {
             metadata: &self.metadata,
             alert: &self.alert,
             channel: &self.channel,
-            wording: &self.wording,
+            rendered: &self.rendered,
         }
     }
 }

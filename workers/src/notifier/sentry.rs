@@ -26,7 +26,7 @@ use crate::http::address::http_url;
 use crate::http::classify::{classify, retry_after};
 use crate::http::invalid::Invalid;
 use crate::http::{Answer, Http, Request};
-use crate::message::Notification;
+use crate::message::Message;
 use crate::notifier::contract::need::Demand::{Optional, Required};
 use crate::notifier::contract::need::Need;
 
@@ -99,7 +99,7 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl SendMessage for Sentry {
-    async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure> {
+    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
         let body = envelope(notification, &self.dsn, Timestamp::now());
         let request = Request::new(Method::POST, self.url.clone())
             .body("application/x-sentry-envelope", body)
@@ -110,7 +110,7 @@ impl SendMessage for Sentry {
 
 // === the envelope ===
 
-fn item_type(notification: &Notification<'_>) -> &'static str {
+fn item_type(notification: &Message<'_>) -> &'static str {
     if notification.is_error() {
         "event"
     } else {
@@ -119,7 +119,7 @@ fn item_type(notification: &Notification<'_>) -> &'static str {
 }
 
 /// Three lines of JSON: the envelope's header, the item's header, the item.
-fn envelope(notification: &Notification<'_>, dsn: &Url, now: Timestamp) -> Vec<u8> {
+fn envelope(notification: &Message<'_>, dsn: &Url, now: Timestamp) -> Vec<u8> {
     let event_id = digest(&["sentry event", notification.delivery_id]);
     let item = if notification.is_error() {
         event(notification, &event_id)
@@ -132,7 +132,7 @@ fn envelope(notification: &Notification<'_>, dsn: &Url, now: Timestamp) -> Vec<u
     format!("{header}\n{item_header}\n{item}\n").into_bytes()
 }
 
-fn event(notification: &Notification<'_>, event_id: &str) -> Value {
+fn event(notification: &Message<'_>, event_id: &str) -> Value {
     let mut item = common(notification, event_id);
     item["level"] = "error".into();
     item["server_name"] = notification.event.reporting_controller.as_str().into();
@@ -143,7 +143,7 @@ fn event(notification: &Notification<'_>, event_id: &str) -> Value {
     item
 }
 
-fn transaction(notification: &Notification<'_>, event_id: &str) -> Value {
+fn transaction(notification: &Message<'_>, event_id: &str) -> Value {
     let trace_id = digest(&["sentry trace", notification.delivery_id]);
     let span_id = &digest(&["sentry span", notification.delivery_id])[..16];
     let (time, tags) = (notification.rfc3339(), tags(notification));
@@ -164,7 +164,7 @@ fn transaction(notification: &Notification<'_>, event_id: &str) -> Value {
     item
 }
 
-fn links(notification: &Notification<'_>) -> Value {
+fn links(notification: &Message<'_>) -> Value {
     notification
         .links()
         .iter()
@@ -174,7 +174,7 @@ fn links(notification: &Notification<'_>) -> Value {
 }
 
 /// What both kinds of item have.
-fn common(notification: &Notification<'_>, event_id: &str) -> Value {
+fn common(notification: &Message<'_>, event_id: &str) -> Value {
     let object = notification.object;
     let mut item = json!({
         "event_id": event_id,
@@ -189,7 +189,7 @@ fn common(notification: &Notification<'_>, event_id: &str) -> Value {
     item
 }
 
-fn tags<'a>(notification: &'a Notification<'_>) -> BTreeMap<&'a str, &'a str> {
+fn tags<'a>(notification: &'a Message<'_>) -> BTreeMap<&'a str, &'a str> {
     let (event, object) = (notification.event, notification.object);
     let own = [
         ("flux_involved_object_kind", object.kind.as_str()),

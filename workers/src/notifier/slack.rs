@@ -16,7 +16,7 @@ use crate::http::address::http_url;
 use crate::http::classify::{classify, retry_after};
 use crate::http::invalid::Invalid;
 use crate::http::{Answer, Http, Request};
-use crate::message::Notification;
+use crate::message::Message;
 use crate::notifier::contract::need::Demand::Optional;
 use crate::notifier::contract::need::Need;
 use crate::notifier::payload::slack_form::{Links, Sender, SlackForm, username_or_controller};
@@ -87,7 +87,7 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl SendMessage for Slack {
-    async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure> {
+    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
         let first_line = notification.text().lines().next().unwrap_or_default();
         let sender = Sender {
             username: username_or_controller(&self.username, notification),

@@ -15,7 +15,7 @@ use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::classify::classify_with_wait;
 use crate::http::invalid::Invalid;
 use crate::http::{Answer, Http, Request};
-use crate::message::Notification;
+use crate::message::Message;
 use crate::message::render::Link;
 use crate::message::text::{ELLIPSIS, cut_utf16};
 use crate::notifier::contract::need::Demand::Required;
@@ -72,7 +72,7 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl SendMessage for Telegram {
-    async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure> {
+    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
         let (chat, thread) = notification
             .channel
             .split_once(':')
@@ -101,7 +101,7 @@ impl SendMessage for Telegram {
     }
 }
 
-fn text(notification: &Notification<'_>) -> String {
+fn text(notification: &Message<'_>) -> String {
     let emoji = if notification.is_error() {
         "🚨"
     } else {
@@ -116,7 +116,7 @@ fn text(notification: &Notification<'_>) -> String {
             object.namespace
         )
     };
-    let title = notification.wording.title.clone().unwrap_or_else(own);
+    let title = notification.rendered.title.clone().unwrap_or_else(own);
     let heading = format!("*{}*\n", escaped(&format!("{emoji} {title}")));
     let line = |key: &str, value: &str| format!("\\- *{key}*: {value}\n");
     let room = LONGEST_TEXT.saturating_sub((ESCAPED.size)(&heading) + 1);

@@ -15,7 +15,7 @@ use crate::http::address::http_url;
 use crate::http::classify::{classify, describe, retry_after};
 use crate::http::invalid::Invalid;
 use crate::http::{Answer, Http, Request};
-use crate::message::Notification;
+use crate::message::Message;
 use crate::notifier::contract::need::Demand::{Optional, Required};
 use crate::notifier::contract::need::Need;
 use crate::notifier::payload::fit::{BYTES, fit};
@@ -69,7 +69,7 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl SendMessage for Webex {
-    async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure> {
+    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
         let mut body = json!({ "markdown": markdown(notification) });
         if !notification.channel.is_empty() {
             body["roomId"] = Value::from(notification.channel);
@@ -82,7 +82,7 @@ impl SendMessage for Webex {
     }
 }
 
-fn markdown(notification: &Notification<'_>) -> String {
+fn markdown(notification: &Message<'_>) -> String {
     let emoji = if notification.is_error() {
         "💣"
     } else {

@@ -17,7 +17,7 @@ use crate::http::address::http_url;
 use crate::http::classify::classify;
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
-use crate::message::Notification;
+use crate::message::Message;
 use crate::message::text::cut_utf16;
 use crate::notifier::contract::need::Demand::Required;
 use crate::notifier::contract::need::Need;
@@ -71,14 +71,14 @@ fn with_format(mut url: Url) -> Url {
 
 #[async_trait]
 impl SendMessage for Zoom {
-    async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure> {
+    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
         let request = Request::post_json(self.url.clone(), &body(notification))
             .secret_header(AUTHORIZATION, &self.token);
         classify(&self.http.send(request).await?).map(Sent::accepted)
     }
 }
 
-fn body(notification: &Notification<'_>) -> Value {
+fn body(notification: &Message<'_>) -> Value {
     let mut parts =
         vec![json!({ "type": "message", "text": cut_utf16(notification.text(), LONGEST_TEXT) })];
     let field = |(key, value)| json!({ "key": key, "value": cut_utf16(value, LONGEST_TEXT) });

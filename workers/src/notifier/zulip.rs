@@ -15,7 +15,7 @@ use crate::http::address::http_url;
 use crate::http::classify::classify_with_wait;
 use crate::http::invalid::Invalid;
 use crate::http::{Answer, Http, Request};
-use crate::message::Notification;
+use crate::message::Message;
 use crate::notifier::contract::need::Demand::{Optional, Required};
 use crate::notifier::contract::need::Need;
 use crate::notifier::payload::fit::{UTF16, fit};
@@ -71,7 +71,7 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl SendMessage for Zulip {
-    async fn send(&self, notification: &Notification<'_>) -> Result<Sent, Failure> {
+    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
         let Some((channel, topic)) = channel_and_topic(notification.channel) else {
             let detail = "no topic: spec.channel of the Provider must be CHANNEL/TOPIC";
             return Err(Failure::permanent(Reason::Misconfigured, detail));
@@ -101,13 +101,13 @@ fn channel_and_topic(text: &str) -> Option<(&str, &str)> {
 
 /// Metadata in plain order of keys, as in the comments on change requests; the number of the change
 /// request is no news here.
-fn content(notification: &Notification<'_>) -> String {
+fn content(notification: &Message<'_>) -> String {
     let emoji = if notification.is_error() {
         "⚠️ "
     } else {
         "ℹ️ "
     };
-    let heading = match &notification.wording.title {
+    let heading = match &notification.rendered.title {
         Some(title) => format!("## {emoji}{title}\n\n"),
         None => format!(
             "## Flux Status\n\n{emoji}{}\n\n",

@@ -9,7 +9,9 @@ use jiff::Timestamp;
 use tidings_core::Destination;
 use tidings_core::bus::circuits::{Circuits, Known};
 use tidings_core::bus::{Bus, NotStored};
-use tidings_core::model::circuit::{Seen, Standing, awaiting, observed, probed, probing, standing};
+use tidings_core::model::circuit::{
+    CallResult, CircuitDecision, awaiting, observed, probed, probing, standing,
+};
 use tidings_core::model::retry::RetryPolicy;
 use tidings_core::runtime::metrics::Metrics;
 use tidings_core::wire::Circuit;
@@ -52,14 +54,14 @@ struct CircuitChange {
 
 #[derive(Clone, Debug)]
 enum What {
-    Saw(Seen, RetryPolicy),
+    Saw(CallResult, RetryPolicy),
     Probe {
         holder: String,
         lasts: Duration,
     },
     Probed {
         holder: String,
-        seen: Seen,
+        seen: CallResult,
         retry: RetryPolicy,
     },
     Await(String),
@@ -94,7 +96,7 @@ impl CircuitChange {
                 now,
                 rand::random(),
             ),
-            What::Probe { holder, lasts } => (standing(&circuit, now) == Standing::ProbeDue)
+            What::Probe { holder, lasts } => (standing(&circuit, now) == CircuitDecision::ProbeDue)
                 .then(|| probing(&circuit, holder, *lasts, now)),
             What::Probed {
                 holder,
@@ -152,7 +154,7 @@ impl Breaker {
     }
 
     /// What is known of a destination now. It asks nobody.
-    pub fn standing(&self, destination: &Destination) -> Standing {
+    pub fn standing(&self, destination: &Destination) -> CircuitDecision {
         self.known
             .table()
             .standing(destination, self.known.bus.clock().now())
@@ -168,7 +170,7 @@ impl Breaker {
     }
 
     /// Notes what a call has shown. What is no news costs nothing.
-    pub fn saw(&self, destination: &Arc<Destination>, seen: Seen, retry: &RetryPolicy) {
+    pub fn saw(&self, destination: &Arc<Destination>, seen: CallResult, retry: &RetryPolicy) {
         let is_news = {
             let mut table = self.known.table();
             let known = table
@@ -176,13 +178,17 @@ impl Breaker {
                 .map(|circuit| (circuit.state(), circuit.failures));
             let is_failing = table.is_failing(destination);
             let is_news = match (&seen, known) {
-                (Seen::Answered, Some((State::Closed, failures))) => failures > 0 || is_failing,
-                (Seen::Answered, None) => is_failing,
-                (Seen::Failed(_), known) => known.is_none_or(|(state, _)| state == State::Closed),
-                (Seen::AskedToWait(..), _) => true,
-                (Seen::Answered, Some(_)) => false,
+                (CallResult::Answered, Some((State::Closed, failures))) => {
+                    failures > 0 || is_failing
+                }
+                (CallResult::Answered, None) => is_failing,
+                (CallResult::Failed(_), known) => {
+                    known.is_none_or(|(state, _)| state == State::Closed)
+                }
+                (CallResult::AskedToWait(..), _) => true,
+                (CallResult::Answered, Some(_)) => false,
             };
-            if is_news && seen != Seen::Answered {
+            if is_news && seen != CallResult::Answered {
                 table.fails(destination);
             }
             is_news
@@ -190,7 +196,7 @@ impl Breaker {
         if !is_news {
             return;
         }
-        let is_failure = seen != Seen::Answered;
+        let is_failure = seen != CallResult::Answered;
         let noted = self.change(destination, What::Saw(seen, *retry));
         let (known, destination) = (self.known.clone(), destination.clone());
         tokio::spawn(async move {
@@ -287,7 +293,7 @@ impl Probe {
     ///
     /// # Errors
     /// The bus can't be asked: the probe then counts as lost.
-    pub async fn ended(mut self, seen: Seen) -> Result<bool, NotStored> {
+    pub async fn ended(mut self, seen: CallResult) -> Result<bool, NotStored> {
         self.tell(seen).await
     }
 
@@ -297,7 +303,10 @@ impl Probe {
     }
 
     /// At once, also where nobody waits for the answer.
-    fn tell(&mut self, seen: Seen) -> impl Future<Output = Result<bool, NotStored>> + Send + use<> {
+    fn tell(
+        &mut self,
+        seen: CallResult,
+    ) -> impl Future<Output = Result<bool, NotStored>> + Send + use<> {
         let what = What::Probed {
             holder: std::mem::take(&mut self.holder),
             seen,
@@ -316,7 +325,9 @@ impl Probe {
 impl Drop for Probe {
     fn drop(&mut self) {
         if !self.holder.is_empty() {
-            drop(self.tell(Seen::Failed("the probe ended without an answer".to_owned())));
+            drop(self.tell(CallResult::Failed(
+                "the probe ended without an answer".to_owned(),
+            )));
         }
     }
 }

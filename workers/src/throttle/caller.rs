@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use tidings_core::bus::NotStored;
-use tidings_core::model::circuit::Seen;
+use tidings_core::model::circuit::CallResult;
 use tidings_core::{Failure, FailureKind, Reason, Timestamp};
 
 use super::{Call, Leave, Parking, Pass, Throttle};
@@ -15,7 +15,7 @@ pub struct Caller<'a> {
     throttle: &'a Throttle,
     call: Call<'a>,
     pass: Option<Pass>,
-    seen: Option<Seen>,
+    seen: Option<CallResult>,
     refusal: Option<Refusal>,
 }
 
@@ -95,9 +95,9 @@ pub fn not_now() -> Failure {
 }
 
 /// What a call has shown of its destination: whoever answers works, whatever the answer is.
-fn seen(failure: Option<&Failure>) -> Option<Seen> {
+fn seen(failure: Option<&Failure>) -> Option<CallResult> {
     let Some(failure) = failure else {
-        return Some(Seen::Answered);
+        return Some(CallResult::Answered);
     };
     match (failure.kind, failure.reason) {
         (
@@ -105,15 +105,15 @@ fn seen(failure: Option<&Failure>) -> Option<Seen> {
                 retry_after: Some(wait),
             },
             Reason::RateLimited,
-        ) => Some(Seen::AskedToWait(
+        ) => Some(CallResult::AskedToWait(
             wait.max(Duration::from_millis(1)),
             failure.detail.clone(),
         )),
         (
             FailureKind::Transient { .. },
             Reason::RateLimited | Reason::Timeout | Reason::ServerError | Reason::Unreachable,
-        ) => Some(Seen::Failed(failure.detail.clone())),
-        _ => failure.status.map(|_| Seen::Answered),
+        ) => Some(CallResult::Failed(failure.detail.clone())),
+        _ => failure.status.map(|_| CallResult::Answered),
     }
 }
 
@@ -126,27 +126,33 @@ mod tests {
         let failed = |reason| Some(Failure::transient(reason, "why"));
         let wait = Some(Duration::from_secs(9));
         for (failure, shown) in [
-            (None, Some(Seen::Answered)),
-            (failed(Reason::Timeout), Some(Seen::Failed("why".into()))),
+            (None, Some(CallResult::Answered)),
+            (
+                failed(Reason::Timeout),
+                Some(CallResult::Failed("why".into())),
+            ),
             (
                 failed(Reason::RateLimited),
-                Some(Seen::Failed("why".into())),
+                Some(CallResult::Failed("why".into())),
             ),
             (
                 failed(Reason::RateLimited).map(|failure| failure.after(wait)),
-                Some(Seen::AskedToWait(Duration::from_secs(9), "why".into())),
+                Some(CallResult::AskedToWait(
+                    Duration::from_secs(9),
+                    "why".into(),
+                )),
             ),
             (
                 failed(Reason::ServerError).map(|failure| failure.after(wait)),
-                Some(Seen::Failed("why".into())),
+                Some(CallResult::Failed("why".into())),
             ),
             (
                 failed(Reason::Unauthorized).map(|failure| failure.with_status(401)),
-                Some(Seen::Answered),
+                Some(CallResult::Answered),
             ),
             (
                 Some(Failure::permanent(Reason::Rejected, "why").with_status(400)),
-                Some(Seen::Answered),
+                Some(CallResult::Answered),
             ),
             (Some(Failure::permanent(Reason::Misconfigured, "why")), None),
             (failed(Reason::Crashed), None),

@@ -6,7 +6,9 @@ use tidings_core::runtime::codes::log as codes;
 use jiff::Timestamp;
 use tidings_core::Destination;
 use tidings_core::bus::circuits::Known;
-use tidings_core::model::circuit::{Standing, is_long_well, is_resumed, standing, state_word};
+use tidings_core::model::circuit::{
+    CircuitDecision, is_long_well, is_resumed, standing, state_word,
+};
 use tidings_core::runtime::metrics::{CircuitLabels, Metrics};
 use tidings_core::wire::Circuit;
 use tidings_core::wire::circuit::State;
@@ -32,20 +34,22 @@ impl Table {
     }
 
     /// What is known of a destination now.
-    pub fn standing(&self, destination: &Destination, now: Timestamp) -> Standing {
+    pub fn standing(&self, destination: &Destination, now: Timestamp) -> CircuitDecision {
         if self.known.is_empty() {
-            return Standing::Closed;
+            return CircuitDecision::Closed;
         }
         let whole = Destination::whole(&destination.namespace, &destination.provider);
         let standings = [&whole, destination].map(|destination| {
             self.known
                 .get(destination)
-                .map_or(Standing::Closed, |known| standing(&known.circuit, now))
+                .map_or(CircuitDecision::Closed, |known| {
+                    standing(&known.circuit, now)
+                })
         });
         standings
             .into_iter()
-            .find(|standing| *standing != Standing::Closed)
-            .unwrap_or(Standing::Closed)
+            .find(|standing| *standing != CircuitDecision::Closed)
+            .unwrap_or(CircuitDecision::Closed)
     }
 
     /// The circuit as last known.
@@ -183,7 +187,7 @@ mod tests {
         let mut table = Table::new(Metrics::default());
         table.note(news(&hook("a"), State::Paused, 2), NOW);
         table.note(news(&hook("a"), State::Closed, 1), NOW);
-        assert_eq!(table.standing(&hook("a"), NOW), Standing::Paused);
+        assert_eq!(table.standing(&hook("a"), NOW), CircuitDecision::Paused);
         assert!(table.note(
             Known {
                 circuit: hook("a").closed(),
@@ -193,7 +197,7 @@ mod tests {
         ));
         assert_eq!(
             table.standing(&hook("a"), NOW),
-            Standing::Closed,
+            CircuitDecision::Closed,
             "its record is gone"
         );
     }
@@ -224,10 +228,10 @@ mod tests {
             news(&Destination::whole("apps", "hook"), State::Paused, 1),
             NOW,
         );
-        assert_eq!(table.standing(&hook("a"), NOW), Standing::Paused);
+        assert_eq!(table.standing(&hook("a"), NOW), CircuitDecision::Paused);
         assert_eq!(
             table.standing(&Destination::channel("apps", "other", "a"), NOW),
-            Standing::Closed
+            CircuitDecision::Closed
         );
     }
 
@@ -243,7 +247,7 @@ mod tests {
             );
         }
         assert!(table.known.len() <= 1000);
-        assert_ne!(table.standing(&hook("sick"), NOW), Standing::Closed);
+        assert_ne!(table.standing(&hook("sick"), NOW), CircuitDecision::Closed);
         let is_told = |channel| metrics.circuit_state.get(&labels(&hook(channel))).is_some();
         assert_eq!(
             [is_told("sick"), is_told("0"), is_told("9999")],

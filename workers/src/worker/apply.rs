@@ -107,7 +107,7 @@ impl Worker {
             }
             Settlement::Bury(letter) => {
                 failpoint::reach("worker:burying");
-                Box::pin(until_stored(|| self.bus.bury(letter))).await;
+                Box::pin(until_stored(|| self.bus.store_dead_letter(letter))).await;
                 failpoint::reach("worker:buried");
             }
         }
@@ -123,7 +123,7 @@ impl Worker {
         pulled: &Pulled,
     ) {
         let letter = letter(delivery.clone(), reason, detail, Timestamp::now());
-        until_stored(|| self.bus.bury(&letter)).await;
+        until_stored(|| self.bus.store_dead_letter(&letter)).await;
         self.acknowledge(pulled).await;
         let result = Err(Failure::permanent(reason, detail));
         let (started, took) = (Timestamp::now(), Duration::ZERO);
@@ -147,7 +147,7 @@ impl Worker {
     /// Waits for the server's word: an acknowledgement that is lost costs a second delivery.
     pub(super) async fn acknowledge(&self, pulled: &Pulled) {
         for _ in 0..3 {
-            match self.bus.settle(&pulled.message).await {
+            match self.bus.acknowledge(&pulled.message).await {
                 Ok(()) => return failpoint::reach("worker:acknowledged"),
                 Err(error) => {
                     tracing::debug!(code = codes::ACK_NOT_CONFIRMED, %error, "acknowledgement not confirmed, retrying")

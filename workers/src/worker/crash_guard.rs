@@ -12,7 +12,7 @@ use std::time::Duration;
 use tidings_core::runtime::codes::log as codes;
 
 use tidings_core::bus::NotStored;
-use tidings_core::bus::suspects::Suspects;
+use tidings_core::bus::crash_marks::CrashMarks;
 use tidings_core::runtime::failpoint;
 use tokio::sync::RwLock;
 use tokio::time::timeout;
@@ -25,25 +25,25 @@ const MOST_ENDS: u32 = 5;
 const SLOW_SUSPECT: i64 = 20;
 
 /// Keeps suspects apart from one another and from what is young beside them.
-pub struct Examiner {
-    suspects: Suspects,
+pub struct CrashGuard {
+    suspects: CrashMarks,
     /// Held for reading by first attempts and for writing by suspects, while they are young.
     young: RwLock<()>,
 }
 
 /// What came of attempting a suspect.
-pub enum Examined<T> {
+pub enum Guarded<T> {
     /// The attempt ended, well or badly.
     Ended(T),
     /// It has ended too many processes alone, and was not attempted.
-    Guilty,
+    Poison,
     /// The bus can't be asked: it was not attempted.
     Unknown(NotStored),
 }
 
-impl Examiner {
+impl CrashGuard {
     /// Nobody is examined yet.
-    pub fn new(suspects: Suspects) -> Self {
+    pub fn new(suspects: CrashMarks) -> Self {
         Self {
             suspects,
             young: RwLock::new(()),
@@ -73,7 +73,7 @@ impl Examiner {
         delivery_id: &str,
         times: i64,
         work: impl Future<Output = T>,
-    ) -> Examined<T> {
+    ) -> Guarded<T> {
         let mut work = pin!(work);
         let young = self.young.write().await;
         failpoint::reach("worker:suspecting");
@@ -82,20 +82,20 @@ impl Examiner {
         match begun {
             Ok(ends) if ends >= MOST_ENDS => {
                 self.clear(delivery_id).await;
-                return Examined::Guilty;
+                return Guarded::Poison;
             }
             Ok(_) => {}
-            Err(error) => return Examined::Unknown(error),
+            Err(error) => return Guarded::Unknown(error),
         }
         if times >= SLOW_SUSPECT {
             let ended = work.await;
             self.clear(delivery_id).await;
-            return Examined::Ended(ended);
+            return Guarded::Ended(ended);
         }
         let early = timeout(YOUNG_FOR, &mut work).await;
         self.clear(delivery_id).await;
         drop(young);
-        Examined::Ended(match early {
+        Guarded::Ended(match early {
             Ok(ended) => ended,
             Err(_) => work.await,
         })

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tidings_core::model::retry::{Decision, RetryPolicy, Standing};
+use tidings_core::model::retry::{AttemptContext, Decision, RetryPolicy};
 use tidings_core::{
     Attempt, DeadLetter, Delivery, Failure, Outcome, Reason, Timestamp as ProtoTimestamp,
 };
@@ -79,7 +79,7 @@ pub fn settle(
     // Deliveries of a key coalesce into one, which must not give up while a newer state still has
     // time.
     delivery.planned_at = later(delivery.planned_at, tried.newest);
-    let standing = Standing {
+    let standing = AttemptContext {
         attempt: number,
         age: since(delivery.planned_at.as_ref(), now).unwrap_or_default(),
         unauthorized_for: since(delivery.unauthorized_since.as_ref(), now),
@@ -101,7 +101,7 @@ pub fn settle(
     push(&mut delivery, attempt.clone());
     let settlement = match decision {
         Decision::Park(wait) => Settlement::Park(Box::new(delivery), wait),
-        Decision::Bury(reason) => {
+        Decision::Dead(reason) => {
             Settlement::Bury(Box::new(letter(delivery, reason, &failure.detail, now)))
         }
     };

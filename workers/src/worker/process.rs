@@ -16,7 +16,7 @@ use tidings_rules::Unresolved;
 
 use super::{Held, Worker, notification};
 use crate::attempt::{Prepared, attempt_once};
-use crate::message::Notification;
+use crate::message::Message;
 use crate::newest_wins::{Kept, record_key};
 use crate::notifier::contract::Notifier;
 use crate::throttle::caller::{Caller, Refusal, not_now};
@@ -153,11 +153,11 @@ impl Worker {
         let alert = delivery.alert.clone().unwrap_or_default();
         failpoint::reach_for("worker:calling", &event.message);
         let told = notification(delivery, event, &object, &alert, prepared);
-        let wording = self.words.wording(&told, &prepared.provider, || {
+        let rendered = self.renderer.rendered(&told, &prepared.provider, || {
             self.providers.template(delivery)
         });
-        let notification = Notification {
-            wording: &wording,
+        let notification = Message {
+            rendered: &rendered,
             ..told
         };
         let mut place = delivery.id.clone();
@@ -251,7 +251,7 @@ impl Worker {
                 (Err(failure), None, None)
             }
         };
-        let template_error = wording.template_error.clone();
+        let template_error = rendered.template_error.clone();
         let tried = Tried {
             started,
             took: clock.elapsed(),
@@ -269,7 +269,7 @@ impl Worker {
     async fn attempt_with_memory(
         &self,
         prepared: &Prepared,
-        notification: &Notification<'_>,
+        notification: &Message<'_>,
         delivery: &Delivery,
         caller: &mut Caller<'_>,
     ) -> Result<Kept, Failure> {
@@ -284,12 +284,14 @@ impl Worker {
             return Ok(Kept::Ended { ended, other: None });
         };
         // Boxed, like all that is rare beside a message: so that the common way stays small.
-        let kept =
-            Box::pin(
-                self.keeper
-                    .keep(notifier.as_ref(), notification, delivery, prepared, caller),
-            )
-            .await;
+        let kept = Box::pin(self.newest_wins.keep(
+            notifier.as_ref(),
+            notification,
+            delivery,
+            prepared,
+            caller,
+        ))
+        .await;
         match kept {
             Ok(Kept::Failed {
                 failure,

@@ -112,9 +112,9 @@ impl Reporter {
                 provider: told.provider.clone(),
                 ..ToldOutcome::default()
             };
-            self.bus.tell(&told).await;
+            self.bus.publish_outcome(&told).await;
         }
-        self.bus.tell(&told).await;
+        self.bus.publish_outcome(&told).await;
     }
 
     /// Counts what became of a message of this type.

@@ -12,8 +12,8 @@ use crate::notifier::sample::{self, Sample, secret};
 const TITLE: &str = "Rollout of webapp";
 const TEXT: &str = "now at 8f5d3c1 by hand";
 
-fn words() -> Words {
-    Words::new(&LinksSettings {
+fn words() -> Renderer {
+    Renderer::new(&LinksSettings {
         enabled: false,
         commit: Some("https://git.example.com/c/{{ commit }}".into()),
         dashboard: Some(
@@ -79,8 +79,8 @@ async fn every_type_has_a_place_for_title_text_and_links() {
             ..provider(row)
         };
         let source = format!("{{% set title = '{TITLE}' %}}now at {{{{ short_commit }}}} by hand");
-        sample.wording = words().wording(&sample.notification(), &provider, || Ok(Some(source)));
-        assert_eq!(sample.wording.template_error, "", "{}", row.kind);
+        sample.rendered = words().rendered(&sample.notification(), &provider, || Ok(Some(source)));
+        assert_eq!(sample.rendered.template_error, "", "{}", row.kind);
         let sent = sent(row, &sample).await;
         for part in [TITLE, TEXT, "https://grafana.example.com/d/x?ns=apps"] {
             assert!(sent.contains(part), "{}: {part} in {sent}", row.kind);
@@ -105,15 +105,15 @@ async fn what_is_not_worded_is_sent_as_it_always_was() {
     for row in worded_types() {
         let mut sample = sample(row);
         let standard = sent(row, &sample).await;
-        sample.wording = words().wording(&sample.notification(), &provider(row), || Ok(None));
-        assert_eq!(sample.wording, Wording::default(), "{}", row.kind);
-        sample.wording = words().wording(&sample.notification(), &provider(row), || {
+        sample.rendered = words().rendered(&sample.notification(), &provider(row), || Ok(None));
+        assert_eq!(sample.rendered, RenderedMessage::default(), "{}", row.kind);
+        sample.rendered = words().rendered(&sample.notification(), &provider(row), || {
             Ok(Some("{{ event.no.such }}".into()))
         });
         assert!(
-            sample.wording.template_error.starts_with("line 1: "),
+            sample.rendered.template_error.starts_with("line 1: "),
             "{}",
-            sample.wording.template_error
+            sample.rendered.template_error
         );
         assert_eq!(
             without_times(&sent(row, &sample).await),
@@ -142,10 +142,10 @@ async fn links_alone_stand_beside_the_standard_form() {
             links: Some(true),
             ..provider(row)
         };
-        sample.wording = words().wording(&sample.notification(), &provider, || Ok(None));
+        sample.rendered = words().rendered(&sample.notification(), &provider, || Ok(None));
         let page = "https://github.com/acme/deploy/commit/8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291";
         assert_eq!(
-            sample.wording.links[0].url, page,
+            sample.rendered.links[0].url, page,
             "the event's repository goes before the pattern"
         );
         let sent = sent(row, &sample).await;
@@ -159,14 +159,14 @@ async fn links_alone_stand_beside_the_standard_form() {
 
 #[test]
 fn the_setting_counts_where_the_provider_says_nothing() {
-    let words = Words {
+    let words = Renderer {
         links_by_default: true,
         ..words()
     };
     let links = |links| {
         let provider = sample::provider("slack", |provider| provider.links = links);
         words
-            .wording(&Sample::info().notification(), &provider, || Ok(None))
+            .rendered(&Sample::info().notification(), &provider, || Ok(None))
             .links
             .len()
     };
@@ -181,18 +181,18 @@ fn links_that_use_what_an_event_does_not_have_are_left_out() {
     let mut sample = Sample::info();
     sample.metadata.remove("revision");
     let provider = sample::provider("slack", |provider| provider.links = Some(true));
-    let wording = words().wording(&sample.notification(), &provider, || {
+    let rendered = words().rendered(&sample.notification(), &provider, || {
         Ok(Some("{{ links.commit }}{{ links|length }}".into()))
     });
     assert_eq!(
-        wording
+        rendered
             .links
             .iter()
             .map(|link| link.key)
             .collect::<Vec<_>>(),
         ["dashboard"]
     );
-    assert_eq!(wording.text.as_deref(), Some("1"));
+    assert_eq!(rendered.text.as_deref(), Some("1"));
 }
 
 #[test]
@@ -203,10 +203,10 @@ fn values_are_escaped_where_the_type_asks_for_it() {
         ("webex", "*<!channel> & co*"),
     ] {
         let provider = sample::provider(kind, |_| ());
-        let wording = words().wording(&sample.notification(), &provider, || {
+        let rendered = words().rendered(&sample.notification(), &provider, || {
             Ok(Some("*{{ event.message }}*".into()))
         });
-        assert_eq!(wording.text.as_deref(), Some(expected));
+        assert_eq!(rendered.text.as_deref(), Some(expected));
     }
 }
 
@@ -217,17 +217,17 @@ fn a_template_that_is_not_there_leaves_the_standard_form() {
             "there is no key text in ConfigMap apps/texts for spec.template".into(),
         ))
     };
-    let wording = words().wording(
+    let rendered = words().rendered(
         &Sample::info().notification(),
         &sample::provider("slack", |_| ()),
         missing,
     );
     assert!(
-        wording.text.is_none()
-            && wording
+        rendered.text.is_none()
+            && rendered
                 .template_error
                 .contains("no key text in ConfigMap apps/texts"),
-        "{wording:?}"
+        "{rendered:?}"
     );
 }
 
@@ -257,7 +257,7 @@ async fn commit_statuses_link_to_what_a_pattern_says() {
     {
         let mut sample = sample(row);
         sample.event.cluster = "eu 1".into();
-        sample.wording = words().wording(&sample.notification(), &provider(row), || {
+        sample.rendered = words().rendered(&sample.notification(), &provider(row), || {
             panic!("no template is asked for")
         });
         assert!(
@@ -274,7 +274,7 @@ async fn commit_statuses_link_to_what_a_pattern_says() {
         own(&mut with_own);
         assert_eq!(
             words()
-                .wording(&sample.notification(), &with_own, || Ok(None))
+                .rendered(&sample.notification(), &with_own, || Ok(None))
                 .target_url
                 .as_deref(),
             Some("https://own/webapp")
@@ -286,7 +286,7 @@ async fn commit_statuses_link_to_what_a_pattern_says() {
         sample.event.cluster = "x".repeat(300);
         assert_eq!(
             words()
-                .wording(&sample.notification(), &long, || Ok(None))
+                .rendered(&sample.notification(), &long, || Ok(None))
                 .target_url,
             None
         );
@@ -303,10 +303,10 @@ async fn the_event_is_sent_as_it_is_where_a_type_does_that() {
             links: Some(true),
             ..provider(row)
         };
-        let wording = words().wording(&sample(row).notification(), &provider, || {
+        let rendered = words().rendered(&sample(row).notification(), &provider, || {
             panic!("no template is asked for")
         });
-        assert_eq!(wording, Wording::default(), "{}", row.kind);
+        assert_eq!(rendered, RenderedMessage::default(), "{}", row.kind);
     }
 }
 
@@ -331,10 +331,10 @@ proptest! {
         sample.metadata.insert("repository".into(), value.clone());
         sample.metadata.insert("revision".into(), value);
         let provider = sample::provider("slack", |provider| provider.links = Some(true));
-        let wording = words().wording(&sample.notification(), &provider, || Ok(Some(template)));
-        prop_assert_eq!(wording.text.is_none(), !wording.template_error.is_empty());
-        prop_assert!(wording.text.as_ref().is_none_or(|text| !text.is_empty() && text.len() <= 64 << 10));
-        prop_assert!(wording.title.as_ref().is_none_or(|title| title.chars().count() <= 256 * "&amp;".len()));
-        prop_assert!(wording.template_error.chars().count() <= 300);
+        let rendered = words().rendered(&sample.notification(), &provider, || Ok(Some(template)));
+        prop_assert_eq!(rendered.text.is_none(), !rendered.template_error.is_empty());
+        prop_assert!(rendered.text.as_ref().is_none_or(|text| !text.is_empty() && text.len() <= 64 << 10));
+        prop_assert!(rendered.title.as_ref().is_none_or(|title| title.chars().count() <= 256 * "&amp;".len()));
+        prop_assert!(rendered.template_error.chars().count() <= 300);
     }
 }

@@ -14,7 +14,7 @@ use tokio::sync::OnceCell;
 use super::commit_status::state_of;
 use super::page::{MOST_PAGES_OF_COMMENTS, has_next};
 use crate::http::Answer;
-use crate::message::Notification;
+use crate::message::Message;
 use crate::notifier::contract::{Desired, Held, KeepState, Sent};
 
 /// A comment as the event asks for it.
@@ -28,7 +28,7 @@ struct Comment {
     body: String,
 }
 
-/// Words the comments of one Provider.
+/// Renderer the comments of one Provider.
 struct CommentWriter {
     prefix: &'static str,
     provider_uid: String,
@@ -122,7 +122,7 @@ impl CommentWriter {
     ///
     /// # Errors
     /// Permanent: the event names no change request by number.
-    fn desired(&self, place: &str, notification: &Notification<'_>) -> Result<Desired, Failure> {
+    fn desired(&self, place: &str, notification: &Message<'_>) -> Result<Desired, Failure> {
         let number = notification
             .metadata
             .get("change_request")
@@ -197,11 +197,11 @@ impl<F: ChangeRequests> Comments<F> {
 
 #[async_trait]
 impl<F: ChangeRequests> KeepState for Comments<F> {
-    async fn prepare(&self, _notification: &Notification<'_>) -> Result<(), Failure> {
+    async fn prepare(&self, _notification: &Message<'_>) -> Result<(), Failure> {
         self.login().await.map(|_| ())
     }
 
-    fn desire(&self, notification: &Notification<'_>) -> Result<Option<Desired>, Failure> {
+    fn desire(&self, notification: &Message<'_>) -> Result<Option<Desired>, Failure> {
         self.writer
             .desired(&self.forge.place(), notification)
             .map(Some)
@@ -290,14 +290,14 @@ fn is_gone(edited: &Result<Sent, Failure>) -> bool {
         .is_err_and(|failure| matches!(failure.status, Some(404 | 410)))
 }
 
-fn markdown(notification: &Notification<'_>) -> String {
+fn markdown(notification: &Message<'_>) -> String {
     let sign = if notification.is_error() {
         "⚠️"
     } else {
         "ℹ️"
     };
     let (path, message) = (notification.object_path(), notification.text());
-    let mut text = match &notification.wording.title {
+    let mut text = match &notification.rendered.title {
         Some(title) => format!("## {sign} {title}\n\n{message}\n"),
         None => format!("## Flux Status\n\n{sign} {path}\n\n{message}\n"),
     };

@@ -9,7 +9,7 @@ use tidings_rules::ResolvedProvider;
 
 use super::expression::{Expression, Variables};
 use super::status_id;
-use crate::message::Notification;
+use crate::message::Message;
 use crate::message::revision;
 use crate::message::text::words;
 use crate::notifier::contract::{Desired, Held};
@@ -87,7 +87,7 @@ impl StatusReader {
     ///
     /// # Errors
     /// The expression fails, or the event names no commit, or a severity that is no verdict.
-    pub fn status(&self, notification: &Notification<'_>) -> Result<Option<CommitStatus>, Failure> {
+    pub fn status(&self, notification: &Message<'_>) -> Result<Option<CommitStatus>, Failure> {
         let context = self.context(notification)?;
         let is_progressing = notification.event.reason == "Progressing";
         if is_progressing && self.progressing == Progressing::Skipped {
@@ -107,7 +107,7 @@ impl StatusReader {
         };
         let (description, target_url) = (
             words(&notification.event.reason),
-            notification.wording.target_url.clone(),
+            notification.rendered.target_url.clone(),
         );
         Ok(Some(CommitStatus {
             commit,
@@ -122,7 +122,7 @@ impl StatusReader {
     ///
     /// # Errors
     /// The expression fails.
-    pub fn context(&self, notification: &Notification<'_>) -> Result<String, Failure> {
+    pub fn context(&self, notification: &Message<'_>) -> Result<String, Failure> {
         let Some(expression) = &self.expression else {
             let default = status_id::default_id(notification.object, &self.provider_uid);
             return Ok(match self.is_id_qualified {
@@ -186,11 +186,11 @@ pub fn state_of<T: DeserializeOwned>(desired: &Desired) -> Result<T, Failure> {
 }
 
 /// `<kind>/<name>` in lower case: how Bitbucket shows a status.
-pub fn kind_and_name(notification: &Notification<'_>) -> String {
+pub fn kind_and_name(notification: &Message<'_>) -> String {
     format!("{}/{}", notification.object.kind, notification.object.name).to_lowercase()
 }
 
-fn alert_manifest(notification: &Notification<'_>) -> Json {
+fn alert_manifest(notification: &Message<'_>) -> Json {
     let alert = notification.alert;
     let manifest = serde_json::from_str(&alert.manifest).unwrap_or_else(|_| {
         let metadata = json!({"name": alert.name, "namespace": alert.namespace, "uid": alert.uid});
@@ -271,7 +271,7 @@ mod tests {
         let mut sample = Sample::info();
         sample.event.reason = "Progressing".into();
         sample.event.cluster = "Eu-1".into();
-        sample.wording.target_url = Some("https://h/webapp".into());
+        sample.rendered.target_url = Some("https://h/webapp".into());
         let options = tidings_rules::CommitStatusOptions {
             pending: true,
             qualified_id: true,

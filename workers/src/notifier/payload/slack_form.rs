@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::fit::{UTF16, fit};
-use crate::message::Notification;
+use crate::message::Message;
 use crate::message::render::Link;
 use crate::message::text::{cut_utf16, without_half_entity};
 
@@ -48,7 +48,7 @@ pub struct Sender<'a> {
 
 impl SlackForm {
     /// The body for a notification.
-    pub fn body(&self, notification: &Notification<'_>, sender: &Sender<'_>) -> Value {
+    pub fn body(&self, notification: &Message<'_>, sender: &Sender<'_>) -> Value {
         let author = cut_utf16(&notification.title(), self.longest_name);
         let text = cut_utf16(notification.text(), self.longest_text);
         let links = if self.links == Links::Field {
@@ -101,7 +101,7 @@ fn button(link: &Link) -> Value {
 }
 
 /// The name to show: the Provider's `username`, else the controller that reports.
-pub fn username_or_controller<'a>(username: &'a str, notification: &Notification<'a>) -> &'a str {
+pub fn username_or_controller<'a>(username: &'a str, notification: &Message<'a>) -> &'a str {
     if username.is_empty() {
         &notification.event.reporting_controller
     } else {

@@ -7,12 +7,12 @@ use crate::bus::{Bus, NotStored};
 
 /// Counts the attempts that began alone and did not end.
 #[derive(Clone)]
-pub struct Suspects {
+pub struct CrashMarks {
     /// A number for each delivery.
     records: Records,
 }
 
-impl Suspects {
+impl CrashMarks {
     /// Opens the bucket.
     ///
     /// # Errors
