@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tidings_core::bus::records::Records;
 use tidings_core::bus::streams;
-use tidings_core::bus::{Bus, NotStored};
+use tidings_core::bus::{Bus, BusError};
 use tidings_core::model::id;
 use tidings_core::runtime::failpoint::reach;
 use tidings_core::wire::{Desired, Record};
@@ -49,7 +49,7 @@ impl NewestWins {
     ///
     /// # Errors
     /// It is not there, or the bus can't be asked.
-    pub async fn open(bus: &Bus) -> Result<Self, NotStored> {
+    pub async fn open(bus: &Bus) -> Result<Self, BusError> {
         Ok(Self {
             bus: bus.clone(),
             records: Records::open(bus, streams::LATEST).await?,
@@ -166,6 +166,6 @@ fn seen<T>(
     result
 }
 
-fn bus_failure(error: &NotStored) -> Failure {
+fn bus_failure(error: &BusError) -> Failure {
     Failure::transient(Reason::Unreachable, format!("the bus: {error}"))
 }

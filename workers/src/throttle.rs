@@ -11,14 +11,16 @@
 
 use std::sync::Arc;
 use std::time::Duration;
+use tidings_core::model::jitter::jitter;
+use tidings_core::model::time::{after, proto_ms};
 use tidings_core::runtime::codes::log as codes;
 
 use jiff::Timestamp;
-use tidings_core::bus::{Bus, NotStored};
+use tidings_core::bus::{Bus, BusError};
 use tidings_core::model::circuit::{CallResult, CircuitDecision};
 use tidings_core::runtime::metrics::Metrics;
 use tidings_core::wire::circuit::State;
-use tidings_core::{Delivery, Destination, Timestamp as ProtoTimestamp};
+use tidings_core::{Delivery, Destination, ProtoTimestamp};
 use tidings_rules::{RateLimit, ResolvedProvider};
 use tokio_util::sync::CancellationToken;
 
@@ -46,13 +48,13 @@ const CALLS_OF_AN_ATTEMPT: u32 = 4;
 const LEASE_MARGIN: Duration = Duration::from_secs(5);
 /// What waits for a slot in hand leaves so many messages' room to others.
 const LEAVES_SPARE: usize = 64;
-/// What an open circuit holds up comes by itself so long after the next probe, somewhere between
-/// these.
-const BY_ITSELF_AFTER: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(300));
+/// A delivery that an open circuit holds up is woken when it closes. If nobody wakes it, it comes at
+/// the latest so long after the next probe.
+const BY_ITSELF_AFTER: Duration = Duration::from_secs(300);
 /// While a probe is under way, its end is near.
-const BESIDE_A_PROBE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(10));
-/// What a pause holds up looks again somewhere between these, if nobody wakes it.
-const PAUSED_FOR: (Duration, Duration) = (Duration::from_secs(2700), Duration::from_secs(4500));
+const BESIDE_A_PROBE: Duration = Duration::from_secs(8);
+/// A delivery of a paused Provider looks again after this time, if nobody wakes it.
+const PAUSED_FOR: Duration = Duration::from_secs(4500);
 
 /// Decides for one process, together with all others.
 pub struct Throttle {
@@ -122,7 +124,7 @@ impl Throttle {
     ///
     /// # Errors
     /// The bucket `limits` is not there, or the bus can't be asked.
-    pub async fn open(bus: &Bus, metrics: Metrics) -> Result<Self, NotStored> {
+    pub async fn open(bus: &Bus, metrics: Metrics) -> Result<Self, BusError> {
         let waker = Waker::new(bus);
         Ok(Self {
             bus: bus.clone(),
@@ -143,7 +145,7 @@ impl Throttle {
     ///
     /// # Errors
     /// The bus can't be asked.
-    pub async fn ask(&self, call: &Call<'_>) -> Result<Leave, NotStored> {
+    pub async fn ask(&self, call: &Call<'_>) -> Result<Leave, BusError> {
         let mut slot_ms = call.slot_ms;
         // A slot that no call has used stays its delivery's: who comes back soon enough need not
         // have another.
@@ -184,7 +186,7 @@ impl Throttle {
         }
     }
 
-    async fn pass_all(&self, call: &Call<'_>, slot_ms: &mut i64) -> Result<Leave, NotStored> {
+    async fn pass_all(&self, call: &Call<'_>, slot_ms: &mut i64) -> Result<Leave, BusError> {
         if let Some(leave) = self.pass_circuit(call).await? {
             return Ok(leave);
         }
@@ -213,7 +215,7 @@ impl Throttle {
     }
 
     /// Nothing where the circuit is closed.
-    async fn pass_circuit(&self, call: &Call<'_>) -> Result<Option<Leave>, NotStored> {
+    async fn pass_circuit(&self, call: &Call<'_>) -> Result<Option<Leave>, BusError> {
         let destination = &call.destination;
         let mut standing = self.breaker.standing(destination);
         if standing == CircuitDecision::ProbeDue {
@@ -239,7 +241,7 @@ impl Throttle {
         match standing {
             CircuitDecision::Closed => Ok(None),
             CircuitDecision::Paused => {
-                let until = self.bus.clock().after(between(PAUSED_FOR));
+                let until = self.bus.clock().after(jitter(PAUSED_FOR));
                 Ok(Some(Leave::Park(Parking {
                     until,
                     may_be_woken: true,
@@ -257,7 +259,7 @@ impl Throttle {
     /// until they are woken.
     async fn blocked(&self, call: &Call<'_>, until: Timestamp) -> Leave {
         let circuit = self.breaker.circuit(&call.destination);
-        let end = limits::end(call.planned_at.as_ref(), call.provider);
+        let end = limits::end(call.planned_at, call.provider);
         if end.is_some_and(|end| until >= end) {
             return Leave::GiveUp(format!("not called any more: {}", circuit.reason));
         }
@@ -279,11 +281,9 @@ impl Throttle {
             return Leave::Park(parking(until));
         }
         let by_itself = if is_open {
-            until
-                .checked_add(between(BY_ITSELF_AFTER))
-                .unwrap_or(Timestamp::MAX)
+            after(until, jitter(BY_ITSELF_AFTER))
         } else {
-            self.bus.clock().after(between(BESIDE_A_PROBE))
+            self.bus.clock().after(jitter(BESIDE_A_PROBE))
         };
         Leave::Park(parking(end.map_or(by_itself, |end| end.min(by_itself))))
     }
@@ -294,7 +294,7 @@ impl Throttle {
         call: &Call<'_>,
         rates: Arc<[RateLimit]>,
         slot_ms: &mut i64,
-    ) -> Result<Option<Parking>, NotStored> {
+    ) -> Result<Option<Parking>, BusError> {
         let now_ms = self.bus.clock().now().as_millisecond();
         let grace_ms = i64::try_from(grace(&rates).as_millis()).unwrap_or(i64::MAX);
         let is_its_own = *slot_ms > 0 && now_ms - *slot_ms <= grace_ms;
@@ -320,8 +320,8 @@ impl Throttle {
         Ok(None)
     }
 
-    async fn reserve(&self, call: &Call<'_>, rates: Arc<[RateLimit]>) -> Result<i64, NotStored> {
-        let planned_ms = limits::planned_ms(call.planned_at.as_ref());
+    async fn reserve(&self, call: &Call<'_>, rates: Arc<[RateLimit]>) -> Result<i64, BusError> {
+        let planned_ms = proto_ms(call.planned_at);
         self.slots
             .change(
                 &limits::key(call.provider, &call.destination),
@@ -332,7 +332,7 @@ impl Throttle {
 
     /// The slot that a state's key waits for already: one is enough for all that is asked of it
     /// meanwhile, and what comes later must not push it back.
-    async fn slot_of_key(&self, call: &Call<'_>, now_ms: i64) -> Result<Option<i64>, NotStored> {
+    async fn slot_of_key(&self, call: &Call<'_>, now_ms: i64) -> Result<Option<i64>, BusError> {
         if call.place == call.delivery.id {
             return Ok(None);
         }
@@ -344,8 +344,4 @@ impl Throttle {
 /// Longer than an attempt can take.
 fn lease(provider: &ResolvedProvider) -> Duration {
     provider.timeout * CALLS_OF_AN_ATTEMPT + LEASE_MARGIN
-}
-
-fn between((least, most): (Duration, Duration)) -> Duration {
-    least + (most - least).mul_f64(rand::random())
 }

@@ -17,7 +17,9 @@ use tidings_proto::Timestamp as ProtoTimestamp;
 use tidings_proto::v1::Circuit;
 use tidings_proto::v1::circuit::State;
 
+use crate::model::jitter::jittered;
 use crate::model::retry::RetryPolicy;
+use crate::model::time::{self, after, between, to_proto};
 
 /// So many failures in a row, of all workers together, open a circuit.
 pub const MOST_FAILURES: u32 = 5;
@@ -52,7 +54,7 @@ pub enum CallResult {
 
 /// What the circuit means for a delivery at hand.
 pub fn standing(circuit: &Circuit, now: Timestamp) -> CircuitDecision {
-    let until = time(circuit.until.as_ref());
+    let until = time(circuit.until);
     match circuit.state() {
         State::Closed => CircuitDecision::Closed,
         State::Paused => CircuitDecision::Paused,
@@ -101,9 +103,9 @@ pub fn observed(
             }
             (State::Open, CallResult::AskedToWait(wait, reason)) => {
                 let until = after(now, (*wait).min(retry.max_age));
-                if until > time(next.until.as_ref()) {
+                if until > time(next.until) {
                     (next.until, next.reason, next.probe) =
-                        (Some(proto(until)), reason.clone(), String::new());
+                        (Some(to_proto(until)), reason.clone(), String::new());
                 }
             }
             // These calls began before it opened: what is true now, the probe will show.
@@ -115,7 +117,7 @@ pub fn observed(
 
 /// The circuit while `holder` probes, for so long at most.
 pub fn probing(circuit: &Circuit, holder: &str, lasts: Duration, now: Timestamp) -> Circuit {
-    let until = Some(proto(after(now, lasts)));
+    let until = Some(to_proto(after(now, lasts)));
     Circuit {
         state: State::HalfOpen.into(),
         probe: holder.to_owned(),
@@ -164,7 +166,7 @@ pub fn awaiting(circuit: &Circuit, place: &str) -> Circuit {
 pub fn paused(circuit: &Circuit, reason: &str, now: Timestamp) -> Circuit {
     Circuit {
         state: State::Paused.into(),
-        since: Some(proto(now)),
+        since: Some(to_proto(now)),
         reason: reason.to_owned(),
         ..circuit.clone()
     }
@@ -202,27 +204,27 @@ fn open(
         } else {
             0
         };
-        circuit.since = Some(proto(now));
+        circuit.since = Some(to_proto(now));
     }
     circuit.openings = circuit.openings.saturating_add(1);
     let wait = asked.map_or_else(
         || backoff(retry, circuit.openings, random),
         |asked| asked.min(retry.max_age),
     );
-    circuit.until = Some(proto(after(now, wait)));
+    circuit.until = Some(to_proto(after(now, wait)));
     circuit.state = State::Open.into();
     circuit.probe.clear();
 }
 
 fn flaps(circuit: &Circuit, now: Timestamp) -> bool {
-    now.duration_since(time(circuit.since.as_ref())) < FLAPS_WITHIN.try_into().unwrap_or_default()
+    between(time(circuit.since), now) < FLAPS_WITHIN
 }
 
 /// The record of a closed circuit keeps how often it has opened, in case that it does again at
 /// once.
 fn close(circuit: &mut Circuit, now: Timestamp) {
     circuit.state = State::Closed.into();
-    circuit.since = Some(proto(now));
+    circuit.since = Some(to_proto(now));
     circuit.until = None;
     circuit.failures = 0;
     circuit.reason.clear();
@@ -237,23 +239,12 @@ fn backoff(retry: &RetryPolicy, openings: u32, random: f64) -> Duration {
         .min
         .saturating_mul(1 << (openings - 1).min(30))
         .min(most);
-    bound.mul_f64(0.5 + random / 2.0)
+    jittered(bound, random)
 }
 
-fn after(now: Timestamp, wait: Duration) -> Timestamp {
-    now.checked_add(wait).unwrap_or(Timestamp::MAX)
-}
-
-fn time(time: Option<&ProtoTimestamp>) -> Timestamp {
-    time.and_then(|time| Timestamp::new(time.seconds, time.nanos).ok())
-        .unwrap_or(Timestamp::UNIX_EPOCH)
-}
-
-fn proto(time: Timestamp) -> ProtoTimestamp {
-    ProtoTimestamp {
-        seconds: time.as_second(),
-        nanos: time.subsec_nanosecond(),
-    }
+/// A circuit without the field has passed that time long ago.
+fn time(time: Option<ProtoTimestamp>) -> Timestamp {
+    time::from_proto(time).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 #[cfg(test)]

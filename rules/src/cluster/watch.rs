@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::time::Duration;
+use tidings_core::model::jitter::jitter;
 
 use futures::future::ready;
 use futures::stream::BoxStream;
@@ -233,7 +234,7 @@ impl Iterator for Patience {
             .min(LONGEST_PAUSE);
         (self.failures, self.last) = (self.failures + 1, Some(now));
         // Replicas that have lost the same server don't come back at the same moment.
-        Some(pause.mul_f64(rand::random_range(0.5..1.0)))
+        Some(jitter(pause))
     }
 }
 

@@ -174,9 +174,9 @@ fn destination(provider: &str) -> anyhow::Result<Destination> {
 }
 
 fn as_text(circuit: &Circuit) -> String {
-    let until = circuit.until.map_or_else(String::new, |until| {
-        format!(" until {}", time(Some(&until)))
-    });
+    let until = circuit
+        .until
+        .map_or_else(String::new, |until| format!(" until {}", time(Some(until))));
     format!(
         "{}/{} {} {} since {}{until}, {}: {}",
         circuit.namespace,
@@ -186,7 +186,7 @@ fn as_text(circuit: &Circuit) -> String {
             .as_deref()
             .map_or("*".to_owned(), |channel| format!("{channel:?}")),
         state_word(circuit.state()),
-        time(circuit.since.as_ref()),
+        time(circuit.since),
         count(circuit.failures as usize, "failure"),
         circuit.reason,
     )
@@ -198,8 +198,8 @@ fn as_json(circuit: &Circuit) -> serde_json::Value {
         "provider": circuit.provider,
         "channel": circuit.channel,
         "state": state_word(circuit.state()),
-        "since": circuit.since.map(|since| time(Some(&since))),
-        "until": circuit.until.map(|until| time(Some(&until))),
+        "since": circuit.since.map(|since| time(Some(since))),
+        "until": circuit.until.map(|until| time(Some(until))),
         "failures": circuit.failures,
         "reason": circuit.reason,
     })

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tidings_core::wire::{Desired, Record};
-use tidings_core::{Failure, FailureKind, Outcome, Reason, Timestamp as ProtoTimestamp};
+use tidings_core::{Failure, FailureKind, Outcome, ProtoTimestamp, Reason};
 
 use crate::attempt::Ended;
 use crate::newest_wins::record::{self, Lease, Step, step};

@@ -13,8 +13,9 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tidings_core::Event;
+use tidings_core::model::time::{after, between, from_proto, proto_ms, to_proto};
 use tidings_core::wire::{Desired, Order, Record};
-use tidings_core::{Event, Timestamp as ProtoTimestamp};
 
 /// A sender's clock may be ahead of receipt by this much; beyond, receipt counts.
 const MOST_AHEAD_MS: i64 = 60_000;
@@ -47,10 +48,10 @@ pub struct Lease {
 /// The place of an event's state in time: the sender's clock, but not far ahead of ours; then the
 /// stream's sequence.
 pub fn order(event: &Event, sequence: u64) -> Order {
-    let milliseconds =
-        |time: &ProtoTimestamp| time.seconds * 1000 + i64::from(time.nanos) / 1_000_000;
-    let received = event.received_at.as_ref().map_or(0, milliseconds);
-    let happened = event.timestamp.as_ref().map_or(received, milliseconds);
+    let received = proto_ms(event.received_at);
+    let happened = event
+        .timestamp
+        .map_or(received, |time| proto_ms(Some(time)));
     Order {
         time_ms: happened.min(received + MOST_AHEAD_MS),
         sequence,
@@ -119,11 +120,7 @@ pub fn posted(record: &Record, written: &Desired, lease: &Lease) -> Option<Recor
 
 /// The record with the lease taken or prolonged: nothing counts as posted until the write is known.
 pub fn leased(record: Record, lease: &Lease, now: Timestamp) -> Record {
-    let until = now.checked_add(lease.lasts).unwrap_or(Timestamp::MAX);
-    let lease_until = ProtoTimestamp {
-        seconds: until.as_second(),
-        nanos: until.subsec_nanosecond(),
-    };
+    let lease_until = to_proto(after(now, lease.lasts));
     Record {
         posted: None,
         doubted: false,
@@ -165,11 +162,7 @@ pub fn allows_a_write(record: &Record, lease: &Lease, now: Timestamp) -> bool {
 }
 
 fn left(record: &Record, now: Timestamp) -> Duration {
-    let until = record
-        .lease_until
-        .and_then(|time| Timestamp::new(time.seconds, time.nanos).ok());
-    let until = until.unwrap_or(Timestamp::UNIX_EPOCH);
-    Duration::try_from(until.duration_since(now)).unwrap_or_default()
+    from_proto(record.lease_until).map_or(Duration::ZERO, |until| between(now, until))
 }
 
 fn place(desired: &Desired) -> (i64, u64) {
@@ -336,7 +329,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_is_far_ahead_counts_as_receipt_and_a_minute() {
-        let time = |seconds| Some(ProtoTimestamp { seconds, nanos: 0 });
+        let time = |seconds| Some(to_proto(at(seconds)));
         let event = |happened| Event {
             timestamp: happened,
             received_at: time(1000),

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use tidings_core::bus::NotStored;
+use tidings_core::bus::BusError;
 use tidings_core::model::circuit::CallResult;
-use tidings_core::{Failure, FailureKind, Reason, Timestamp};
+use tidings_core::{Failure, FailureKind, ProtoTimestamp, Reason};
 
 use super::{Call, Leave, Parking, Pass, Throttle};
 use crate::worker::decide::later;
@@ -26,7 +26,7 @@ pub enum Refusal {
     /// It would wait beyond its age.
     GiveUp(String),
     /// The bus can't be asked.
-    NotKnown(NotStored),
+    NotKnown(BusError),
 }
 
 impl<'a> Caller<'a> {
@@ -60,12 +60,12 @@ impl<'a> Caller<'a> {
 
     /// The attempt is for a state that was planned then: its delivery is not given up before that
     /// one's age ends.
-    pub fn is_for(&mut self, planned_at: Option<Timestamp>) {
+    pub fn is_for(&mut self, planned_at: Option<ProtoTimestamp>) {
         self.call.planned_at = later(self.call.planned_at, planned_at);
     }
 
     /// When the newest of what the attempt is for was planned.
-    pub fn planned_at(&self) -> Option<Timestamp> {
+    pub fn planned_at(&self) -> Option<ProtoTimestamp> {
         self.call.planned_at
     }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tidings_core::Destination;
+use tidings_core::model::jitter::jitter;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::bounded_map::Bounded;
@@ -178,11 +179,7 @@ impl Desk {
             .min(now + LATEST);
         calls.next = Some(next);
         let wait = next - now;
-        if wait < LATEST {
-            wait
-        } else {
-            LATEST.mul_f64(0.5 + rand::random::<f64>() / 2.0)
-        }
+        if wait < LATEST { wait } else { jitter(LATEST) }
     }
 }
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use tidings_core::bus::NotStored;
+use tidings_core::bus::BusError;
+use tidings_core::model::jitter::jitter;
 
 use super::ledger::Ledger;
 use super::{Call, Leave, Parking, Pass, Throttle, lease, limits};
@@ -17,7 +18,7 @@ const SEAT_PAUSE: Duration = Duration::from_millis(50);
 
 impl Throttle {
     /// A place in this process and, where the Provider says how many there are, a seat among all.
-    pub(super) async fn take_place(&self, call: &Call<'_>) -> Result<Leave, NotStored> {
+    pub(super) async fn take_place(&self, call: &Call<'_>) -> Result<Leave, BusError> {
         let most = call.provider.max_in_flight;
         let place = self.places.take(&call.destination, most, call.room).await;
         let (mut place, most) = match (place, most) {
@@ -48,7 +49,7 @@ impl Throttle {
     }
 
     /// A seat, if one is free within a moment.
-    async fn take_seat(&self, call: &Call<'_>, most: u32) -> Result<Option<SeatTaken>, NotStored> {
+    async fn take_seat(&self, call: &Call<'_>, most: u32) -> Result<Option<SeatTaken>, BusError> {
         let key = seats_of(call);
         let holder = format!("{}/{:016x}", call.delivery.id, rand::random::<u64>());
         let lasts_ms = i64::try_from(lease(call.provider).as_millis()).unwrap_or(i64::MAX);
@@ -74,13 +75,13 @@ impl Throttle {
             }
             is_first = false;
             seat.was_never_taken();
-            tokio::time::sleep(SEAT_PAUSE.mul_f64(0.5 + rand::random::<f64>() / 2.0)).await;
+            tokio::time::sleep(jitter(SEAT_PAUSE)).await;
         }
         Ok(None)
     }
 
     /// When one that found no seat is to come back, behind all others of all workers.
-    async fn come_back(&self, call: &Call<'_>, most: u32) -> Result<Timestamp, NotStored> {
+    async fn come_back(&self, call: &Call<'_>, most: u32) -> Result<Timestamp, BusError> {
         Ok(
             match self
                 .seats
@@ -97,7 +98,7 @@ impl Throttle {
 
     /// What has found neither place nor seat is parked until then, or until its age ends.
     fn crowded(&self, call: &Call<'_>, until: Timestamp) -> Leave {
-        let end = limits::end(call.planned_at.as_ref(), call.provider);
+        let end = limits::end(call.planned_at, call.provider);
         if end.is_some_and(|end| end <= self.bus.clock().now()) {
             return Leave::GiveUp(
                 "not called any more: too many calls of its destination were under way".to_owned(),

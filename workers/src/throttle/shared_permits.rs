@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tidings_core::model::jitter::jitter;
 use tidings_core::wire::{Seat, Seats};
 
 use super::ledger::Change;
@@ -139,7 +140,8 @@ impl SeatChange {
                 SeatAnswer::At(if record.next_ms < latest {
                     record.next_ms
                 } else {
-                    latest - rand::random_range(0..LATEST_MS / 2)
+                    let wait = jitter(Duration::from_millis(LATEST_MS.unsigned_abs()));
+                    now_ms.saturating_add(whole(wait.as_secs_f64() * 1e3))
                 })
             }
         }

@@ -4,7 +4,8 @@ use std::time::Duration;
 use tidings_core::runtime::codes::log as codes;
 
 use jiff::Timestamp;
-use tidings_core::bus::NotStored;
+use tidings_core::bus::BusError;
+use tidings_core::bus::publish;
 use tidings_core::bus::pull::Pulled;
 use tidings_core::model::retry::RetryPolicy;
 use tidings_core::runtime::failpoint;
@@ -15,9 +16,6 @@ use super::process::Fate;
 use crate::throttle::Parking;
 use crate::worker::decide::{Settlement, Tried, letter, settle};
 use crate::worker::report::reference;
-
-/// Pauses between tries to reach the bus with what must be stored.
-const BUS_PAUSE: Duration = Duration::from_millis(500);
 
 impl Worker {
     pub(super) async fn settle(
@@ -162,16 +160,14 @@ impl Worker {
     }
 }
 
-/// Tries until it is stored: nothing is acknowledged before. Ends early only with its message being
-/// handed back.
-async fn until_stored<T, F: Future<Output = Result<T, NotStored>>>(store: impl Fn() -> F) -> T {
-    loop {
-        match store().await {
-            Ok(stored) => return stored,
-            Err(error) => {
-                tracing::warn!(code = codes::RESULT_NOT_STORED, %error, "result of a delivery not stored, retrying")
-            }
-        }
-        tokio::time::sleep(BUS_PAUSE.mul_f64(0.5 + rand::random::<f64>())).await;
-    }
+/// Retries until the result is stored. If the process ends meanwhile, the delivery is redelivered.
+async fn until_stored<T, F: Future<Output = Result<T, BusError>>>(store: impl Fn() -> F) -> T {
+    publish::until_stored(store, |error| {
+        tracing::warn!(
+            code = codes::RESULT_NOT_STORED,
+            %error,
+            "result of a delivery not stored, retrying"
+        )
+    })
+    .await
 }

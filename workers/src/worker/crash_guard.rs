@@ -11,7 +11,7 @@ use std::pin::pin;
 use std::time::Duration;
 use tidings_core::runtime::codes::log as codes;
 
-use tidings_core::bus::NotStored;
+use tidings_core::bus::BusError;
 use tidings_core::bus::crash_marks::CrashMarks;
 use tidings_core::runtime::failpoint;
 use tokio::sync::RwLock;
@@ -38,7 +38,7 @@ pub enum Guarded<T> {
     /// It has ended too many processes alone, and was not attempted.
     Poison,
     /// The bus can't be asked: it was not attempted.
-    Unknown(NotStored),
+    Unknown(BusError),
 }
 
 impl CrashGuard {

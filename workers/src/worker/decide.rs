@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tidings_core::model::retry::{AttemptContext, Decision, RetryPolicy};
-use tidings_core::{
-    Attempt, DeadLetter, Delivery, Failure, Outcome, Reason, Timestamp as ProtoTimestamp,
-};
+use tidings_core::model::time::{between, from_proto, to_proto};
+use tidings_core::{Attempt, DeadLetter, Delivery, Failure, Outcome, ProtoTimestamp, Reason};
 
 use crate::attempt::Ended;
 
@@ -72,7 +71,7 @@ pub fn settle(
     if failure.reason == Reason::Unauthorized {
         delivery.unauthorized_since = delivery
             .unauthorized_since
-            .or_else(|| Some(proto(tried.started)));
+            .or_else(|| Some(to_proto(tried.started)));
     } else {
         delivery.unauthorized_since = None;
     }
@@ -81,8 +80,8 @@ pub fn settle(
     delivery.planned_at = later(delivery.planned_at, tried.newest);
     let standing = AttemptContext {
         attempt: number,
-        age: since(delivery.planned_at.as_ref(), now).unwrap_or_default(),
-        unauthorized_for: since(delivery.unauthorized_since.as_ref(), now),
+        age: since(delivery.planned_at, now).unwrap_or_default(),
+        unauthorized_for: since(delivery.unauthorized_since, now),
     };
     let decision = policy.decide(failure, standing, random);
     let outcome = if matches!(decision, Decision::Park(_)) {
@@ -114,7 +113,7 @@ pub fn letter(delivery: Delivery, reason: Reason, detail: &str, now: Timestamp) 
         delivery: Some(delivery),
         reason: reason.as_str().to_owned(),
         detail: detail.to_owned(),
-        died_at: Some(proto(now)),
+        died_at: Some(to_proto(now)),
     }
 }
 
@@ -123,14 +122,6 @@ pub fn later(one: Option<ProtoTimestamp>, other: Option<ProtoTimestamp>) -> Opti
     one.into_iter()
         .chain(other)
         .max_by_key(|time| (time.seconds, time.nanos))
-}
-
-/// A time as it goes on the wire.
-pub fn proto(time: Timestamp) -> ProtoTimestamp {
-    ProtoTimestamp {
-        seconds: time.as_second(),
-        nanos: time.subsec_nanosecond(),
-    }
 }
 
 fn record(
@@ -143,7 +134,7 @@ fn record(
 ) -> Attempt {
     Attempt {
         number,
-        started_at: Some(proto(tried.started)),
+        started_at: Some(to_proto(tried.started)),
         duration_ms: u32::try_from(tried.took.as_millis()).unwrap_or(u32::MAX),
         outcome: outcome.as_str().to_owned(),
         reason: reason.to_owned(),
@@ -160,9 +151,8 @@ fn push(delivery: &mut Delivery, attempt: Attempt) {
     delivery.attempts.push(attempt);
 }
 
-fn since(time: Option<&ProtoTimestamp>, now: Timestamp) -> Option<Duration> {
-    let time = time.and_then(|time| Timestamp::new(time.seconds, time.nanos).ok())?;
-    Some(Duration::try_from(now.duration_since(time)).unwrap_or_default())
+fn since(time: Option<ProtoTimestamp>, now: Timestamp) -> Option<Duration> {
+    from_proto(time).map(|time| between(time, now))
 }
 
 #[cfg(test)]
@@ -190,7 +180,7 @@ mod tests {
     fn delivery() -> Delivery {
         Delivery {
             id: "d".into(),
-            planned_at: Some(proto(at(1000))),
+            planned_at: Some(to_proto(at(1000))),
             ..Delivery::default()
         }
     }
@@ -286,7 +276,7 @@ mod tests {
         let failed = Err(Failure::transient(Reason::ServerError, ""));
         let day = 24 * 3600;
         let later = Tried {
-            newest: Some(proto(at(1000 + day - 60))),
+            newest: Some(to_proto(at(1000 + day - 60))),
             ..tried(failed.clone())
         };
         let decided = |tried: &Tried| {

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use tidings_core::bus::NotStored;
+use tidings_core::bus::BusError;
 use tidings_core::bus::pull::Pulled;
+use tidings_core::model::jitter::jitter;
 use tidings_core::model::retry::RetryPolicy;
 use tidings_core::runtime::failpoint;
 use tidings_core::{
-    Delivery, Destination, Event, Failure, ProviderReference, Reason, Timestamp as ProtoTimestamp,
+    Delivery, Destination, Event, Failure, ProtoTimestamp, ProviderReference, Reason,
 };
 use tidings_rules::Unresolved;
 
@@ -48,7 +49,7 @@ pub(super) enum Fate {
     /// Its age ends before its destination is called again; nothing was attempted.
     GiveUp(String),
     /// The bus can't be asked: leave it, it comes again.
-    Leave(NotStored),
+    Leave(BusError),
 }
 
 impl Fate {
@@ -326,7 +327,7 @@ impl Worker {
         self.notifiers.prepare(provider).map_err(Unprepared::Failed)
     }
 
-    async fn event<'a>(&self, delivery: &'a Delivery) -> Result<Option<Cow<'a, Event>>, NotStored> {
+    async fn event<'a>(&self, delivery: &'a Delivery) -> Result<Option<Cow<'a, Event>>, BusError> {
         match &delivery.event {
             Some(event) => Ok(Some(Cow::Borrowed(event))),
             None => Ok(self
@@ -339,7 +340,7 @@ impl Worker {
 
     /// Parked for so long, and a part of it at random more.
     fn spread(&self, wait: Duration, why: &'static str) -> Parking {
-        let spread = wait + wait.mul_f64(rand::random::<f64>() / 4.0) + Duration::from_millis(50);
+        let spread = wait + jitter(wait / 4) + Duration::from_millis(50);
         Parking {
             until: self.bus.clock().after(spread),
             may_be_woken: false,

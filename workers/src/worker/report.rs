@@ -1,6 +1,7 @@
 //! What is told of each attempt: counted, logged once, published for whom it may concern.
 
 use std::time::Duration;
+use tidings_core::model::time::{between, from_proto};
 use tidings_core::runtime::codes::log as codes;
 
 use jiff::Timestamp;
@@ -156,7 +157,5 @@ pub fn reference(delivery: &Delivery) -> &ProviderReference {
 }
 
 fn age(event: &Event) -> Option<Duration> {
-    let received = event.received_at.as_ref()?;
-    let received = Timestamp::new(received.seconds, received.nanos).ok()?;
-    Duration::try_from(Timestamp::now().duration_since(received)).ok()
+    from_proto(event.received_at).map(|received| between(received, Timestamp::now()))
 }

@@ -19,6 +19,7 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use tokio_util::sync::CancellationToken;
 
+use crate::model::jitter::jitter;
 use crate::model::token::hex;
 use crate::runtime::failpoint;
 use crate::runtime::health::Check;
@@ -109,7 +110,7 @@ impl Election {
                     pause
                 }
             };
-            tokio::time::sleep(pause.mul_f64(1.0 + rand::random::<f64>() / 5.0)).await;
+            tokio::time::sleep(pause + jitter(pause / 5)).await;
         }
     }
 
