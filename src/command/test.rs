@@ -18,7 +18,6 @@ use tidings_workers::attempt::{Ended, Prepared, attempt_once, prepare};
 use tidings_workers::http::{Http, HttpClients, Request};
 use tidings_workers::message::Message;
 use tidings_workers::message::render::Renderer;
-use tidings_workers::worker::notification;
 use tidings_workers::worker::providers;
 
 use super::Output;
@@ -247,7 +246,7 @@ async fn deliver_all(
             Ok(prepared) => {
                 let object = event.involved_object.clone().unwrap_or_default();
                 let alert = delivery.alert.clone().unwrap_or_default();
-                let told = notification(delivery, event, &object, &alert, &prepared);
+                let told = prepared.message(delivery, event, &object, &alert);
                 let rendered = renderer.rendered(&told, &prepared.provider, || {
                     providers::template(rules, delivery)
                 });

@@ -9,7 +9,7 @@ use tidings_core::runtime::metrics::Metrics;
 use tidings_router::StatusWriter;
 use tidings_router::status::ready_condition::CheckProvider;
 use tidings_rules::Live;
-use tidings_workers::attempt::Notifiers;
+use tidings_workers::attempt::PreparedProviders;
 use tidings_workers::http::HttpClients;
 
 use crate::role::rules::Origin;
@@ -42,7 +42,7 @@ pub fn writer(
 
 /// Builds the notifier as for an attempt, and sends nothing.
 fn check_provider(http_clients: HttpClients) -> Arc<CheckProvider> {
-    let notifiers = Notifiers::new(http_clients);
+    let notifiers = PreparedProviders::new(http_clients);
     Arc::new(move |provider| {
         notifiers
             .prepare(provider)
