@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use reqwest::header::HeaderMap;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -327,12 +328,7 @@ impl Process {
 
     /// What it has logged.
     pub fn log(&self) -> Vec<String> {
-        self.log
-            .lock()
-            .expect("no thread panics with the log")
-            .iter()
-            .cloned()
-            .collect()
+        self.log.lock().iter().cloned().collect()
     }
 
     /// Waits until it logs a line that contains `text`.
@@ -406,7 +402,7 @@ fn keep(output: impl AsyncRead + Unpin + Send + 'static, log: Arc<Mutex<VecDeque
     tokio::spawn(async move {
         let mut lines = BufReader::new(output).lines();
         while let Ok(Some(line)) = lines.next_line().await {
-            let mut log = log.lock().expect("no thread panics with the log");
+            let mut log = log.lock();
             if log.len() == LINES_KEPT {
                 log.pop_front();
             }
