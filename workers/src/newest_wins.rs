@@ -46,7 +46,10 @@ impl NewestWins {
     /// # Errors
     /// The bucket is missing, or the bus did not answer.
     pub async fn open(bus: &Bus) -> Result<Self, NotStored> {
-        Ok(Self { bus: bus.clone(), records: Records::open(bus, streams::LATEST).await? })
+        Ok(Self {
+            bus: bus.clone(),
+            records: Records::open(bus, streams::LATEST).await?,
+        })
     }
 
     /// Makes the service hold the newest state of the message's key, with as few calls as possible.
@@ -76,13 +79,18 @@ impl NewestWins {
         };
         let lease = write_lease(delivery, prepared.provider.timeout);
         let mut machine = Machine::new(mine, lease, notifier.needs_handle());
-        let desired = |state| contract::Desired { key: wanted.key.clone(), state };
+        let desired = |state| contract::Desired {
+            key: wanted.key.clone(),
+            state,
+        };
         let mut action = Action::Load;
         loop {
             caller.extend_age(machine.planned_at());
             let result = match action {
                 Action::End(result) => return result,
-                Action::Wait(wait) => return self.wait_for_lease(wait, delivery, &name).await.into(),
+                Action::Wait(wait) => {
+                    return self.wait_for_lease(wait, delivery, &name).await.into();
+                }
                 Action::Load => self.load(&name).await,
                 Action::Store(record, revision) => self.store(&name, &record, revision).await,
                 // Not before: a state that needs no call must not use up a slot.
@@ -137,7 +145,11 @@ impl NewestWins {
         park_key: &str,
     ) -> NotAttempted {
         let slot_ms = match delivery.slot_ms {
-            0 => self.bus.parked_slot(delivery, park_key).await.unwrap_or_default(),
+            0 => self
+                .bus
+                .parked_slot(delivery, park_key)
+                .await
+                .unwrap_or_default(),
             own => own,
         };
         let request = ParkRequest::after(&self.bus, wait, "waiting");

@@ -49,7 +49,8 @@ const LEASE_MARGIN: Duration = Duration::from_secs(5);
 const SPARE_WHILE_WAITING: usize = 64;
 /// Deliveries that an open circuit holds back return by themselves this long after the next probe,
 /// somewhere between these.
-const RETURN_AFTER_PROBE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(300));
+const RETURN_AFTER_PROBE: (Duration, Duration) =
+    (Duration::from_secs(60), Duration::from_secs(300));
 /// The same while a probe is under way: it ends soon.
 const RETURN_DURING_PROBE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(10));
 /// The same while the Provider is paused.
@@ -124,11 +125,15 @@ impl Throttle {
     /// The destination must not be called now, and what to do with the delivery instead.
     pub async fn admit(&self, call: &Call<'_>) -> Result<Permit, NotAttempted> {
         let mut slot_ms = call.slot_ms;
-        self.admit_with_slot(call, &mut slot_ms).await.map_err(|refusal| match refusal {
-            // A slot that no call has used stays reserved for its delivery.
-            NotAttempted::Park(request) => NotAttempted::Park(ParkRequest { slot_ms, ..request }),
-            refusal => refusal,
-        })
+        self.admit_with_slot(call, &mut slot_ms)
+            .await
+            .map_err(|refusal| match refusal {
+                // A slot that no call has used stays reserved for its delivery.
+                NotAttempted::Park(request) => {
+                    NotAttempted::Park(ParkRequest { slot_ms, ..request })
+                }
+                refusal => refusal,
+            })
     }
 
     /// Gives a permit back and records what the call showed; nothing where no call was made.
@@ -147,7 +152,8 @@ impl Throttle {
         match probe.end(result).await {
             Ok(true) if is_answered => {
                 self.change_slots(call, SlotChange::Answered);
-                self.waker.wake(destination.clone(), call.provider.channel.clone());
+                self.waker
+                    .wake(destination.clone(), call.provider.channel.clone());
             }
             Ok(_) => {}
             Err(error) => tracing::warn!(
@@ -181,7 +187,10 @@ impl Throttle {
     /// the next answer.
     fn change_slots(&self, call: &Call<'_>, change: SlotChange) {
         if !limits::rates(call.provider).is_empty() {
-            drop(self.slots.change(&limits::key(call.provider, &call.destination), change));
+            drop(
+                self.slots
+                    .change(&limits::key(call.provider, &call.destination), change),
+            );
         }
     }
 
@@ -192,8 +201,16 @@ impl Throttle {
         if decision == CircuitDecision::ProbeDue {
             let holder = format!("{}/{:016x}", call.delivery.id, rand::random::<u64>());
             let (lease, retry) = (lease(call.provider), &call.provider.retry);
-            if let Some(probe) = self.breaker.probe(destination, holder, lease, retry).await? {
-                return Ok(Some(Permit { _local: None, _shared: None, probe: Some(probe) }));
+            if let Some(probe) = self
+                .breaker
+                .probe(destination, holder, lease, retry)
+                .await?
+            {
+                return Ok(Some(Permit {
+                    _local: None,
+                    _shared: None,
+                    probe: Some(probe),
+                }));
             }
             decision = self.breaker.decision(destination);
         }
@@ -224,16 +241,26 @@ impl Throttle {
             let detail = format!("the circuit stays open until maxAge: {}", circuit.reason);
             return Err(NotAttempted::GiveUp(Reason::Exhausted, detail));
         }
-        let park = |until| ParkRequest { until, may_be_woken: true, slot_ms: 0, why: "blocked" };
+        let park = |until| ParkRequest {
+            until,
+            may_be_woken: true,
+            slot_ms: 0,
+            why: "blocked",
+        };
         let is_open = circuit.state() == State::Open;
         if is_open {
-            let waits = self.breaker.wait_to_probe(&call.destination, call.park_key).await;
+            let waits = self
+                .breaker
+                .wait_to_probe(&call.destination, call.park_key)
+                .await;
             if matches!(waits, Ok(true)) {
                 return Ok(park(probe_at));
             }
         }
         let until = match is_open {
-            true => probe_at.checked_add(between(RETURN_AFTER_PROBE)).unwrap_or(Timestamp::MAX),
+            true => probe_at
+                .checked_add(between(RETURN_AFTER_PROBE))
+                .unwrap_or(Timestamp::MAX),
             false => self.bus.clock().after(between(RETURN_DURING_PROBE)),
         };
         Ok(park(end.map_or(until, |end| end.min(until))))
@@ -273,7 +300,9 @@ impl Throttle {
     async fn reserve(&self, call: &Call<'_>, rates: Arc<[RateLimit]>) -> Result<i64, NotStored> {
         let key = limits::key(call.provider, &call.destination);
         let planned_ms = limits::planned_ms(call.planned_at.as_ref());
-        self.slots.change(&key, SlotChange::Reserve { planned_ms, rates }).await
+        self.slots
+            .change(&key, SlotChange::Reserve { planned_ms, rates })
+            .await
     }
 
     /// The slot that a parked delivery of the same state has reserved. One slot is enough for all

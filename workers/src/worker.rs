@@ -107,7 +107,10 @@ impl Worker {
         let kinds = PROVIDERS.iter().map(|row| row.kind).chain([""]);
         let pulls = kinds
             .flat_map(|kind| pools.iter().map(move |pool| (pool, kind)))
-            .map(|(pool, kind)| self.clone().pull(pool, kind, capacity, health, stop.clone()));
+            .map(|(pool, kind)| {
+                self.clone()
+                    .pull(pool, kind, capacity, health, stop.clone())
+            });
         let pulls = futures::future::join_all(pulls.collect::<Vec<_>>());
         let (worker, holding) = (self, stop.holding);
         let following = tokio::spawn(async move { worker.throttle.follow(holding).await });
@@ -136,12 +139,17 @@ impl Worker {
         let held = Arc::<AtomicUsize>::default();
         let type_capacity = TypeCapacity::new(capacity);
         let handle = move |pulled| {
-            let (worker, held, type_capacity) =
-                (self.clone(), held.clone(), type_capacity.clone());
+            let (worker, held, type_capacity) = (self.clone(), held.clone(), type_capacity.clone());
             async move {
                 let counted = HeldCount::add(&held);
                 let spare = capacity.saturating_sub(held.load(Ordering::Relaxed));
-                worker.handle(HeldMessage { pulled, spare, capacity: type_capacity }).await;
+                worker
+                    .handle(HeldMessage {
+                        pulled,
+                        spare,
+                        capacity: type_capacity,
+                    })
+                    .await;
                 drop(counted);
             }
         };
@@ -164,7 +172,11 @@ impl Worker {
         if !held.is_redelivered() {
             return self.crash_guard.beside_others(work).await;
         }
-        let why = match self.crash_guard.alone(&delivery.id, pulled.delivered, work).await {
+        let why = match self
+            .crash_guard
+            .alone(&delivery.id, pulled.delivered, work)
+            .await
+        {
             Guarded::Ended(()) => return,
             Guarded::BusUnavailable(error) => NotAttempted::BusUnavailable(error),
             Guarded::Poison => {
@@ -172,7 +184,8 @@ impl Worker {
                 NotAttempted::GiveUp(Reason::Crashed, detail.to_owned())
             }
         };
-        self.finish(&delivery, Processed::new(&delivery, why), pulled).await;
+        self.finish(&delivery, Processed::new(&delivery, why), pulled)
+            .await;
     }
 
     async fn attempt_and_finish(&self, delivery: &Delivery, held: &HeldMessage) {

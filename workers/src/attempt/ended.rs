@@ -78,21 +78,29 @@ pub struct ParkRequest {
 impl Ended {
     /// An end without an answer of a service.
     pub fn new(outcome: Outcome, detail: impl Into<String>) -> Self {
-        Self { outcome, status: None, detail: detail.into() }
+        Self {
+            outcome,
+            status: None,
+            detail: detail.into(),
+        }
     }
 
     /// The end of an event that the provider type sends nothing for.
     pub fn nothing_to_send() -> Self {
-        Self::new(Outcome::Skipped, "the provider type sends nothing for this event")
+        Self::new(
+            Outcome::Skipped,
+            "the provider type sends nothing for this event",
+        )
     }
 }
 
 impl From<Sent> for Ended {
     fn from(sent: Sent) -> Self {
         match sent {
-            Sent::Accepted { status, .. } => {
-                Self { status, ..Self::new(Outcome::Delivered, String::new()) }
-            }
+            Sent::Accepted { status, .. } => Self {
+                status,
+                ..Self::new(Outcome::Delivered, String::new())
+            },
             Sent::Skipped(why) => Self::new(Outcome::Skipped, why),
         }
     }
@@ -103,13 +111,19 @@ impl From<Sent> for Ended {
 impl AttemptResult {
     /// A failure whose state, if it has one, is in no record.
     pub fn failed(failure: Failure) -> Self {
-        Self::Failed { failure, is_recorded: false }
+        Self::Failed {
+            failure,
+            is_recorded: false,
+        }
     }
 }
 
 impl From<Ended> for AttemptResult {
     fn from(ended: Ended) -> Self {
-        Self::Ended { ended, on_behalf_of: None }
+        Self::Ended {
+            ended,
+            on_behalf_of: None,
+        }
     }
 }
 
@@ -145,6 +159,11 @@ impl ParkRequest {
     pub fn after(bus: &Bus, wait: Duration, why: &'static str) -> Self {
         let jittered = wait + wait.mul_f64(rand::random::<f64>() / 4.0);
         let until = bus.clock().after(jittered + Duration::from_millis(50));
-        Self { until, may_be_woken: false, slot_ms: 0, why }
+        Self {
+            until,
+            may_be_woken: false,
+            slot_ms: 0,
+            why,
+        }
     }
 }

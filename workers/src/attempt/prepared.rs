@@ -48,7 +48,11 @@ pub fn prepare(
         .ok_or_else(|| Invalid(format!("unknown type {}", provider.kind.name)))?;
     let built = http(&provider).and_then(|http| (row.build)(&provider, http));
     let notifier = built.map_err(|Invalid(sentence)| Invalid(redactor.redact(&sentence)))?;
-    Ok(Prepared { provider, notifier, redactor })
+    Ok(Prepared {
+        provider,
+        notifier,
+        redactor,
+    })
 }
 
 // === impl Prepared ===
@@ -56,7 +60,10 @@ pub fn prepare(
 impl Prepared {
     /// Removes the secrets from a failure.
     pub fn redacted(&self, failure: Failure) -> Failure {
-        Failure { detail: self.redactor.redact(&failure.detail), ..failure }
+        Failure {
+            detail: self.redactor.redact(&failure.detail),
+            ..failure
+        }
     }
 
     /// The message of a delivery for this Provider, in the standard form.
@@ -95,7 +102,10 @@ type LastUsed = Instant;
 impl PreparedProviders {
     /// An empty cache.
     pub fn new(http_clients: HttpClients) -> Self {
-        Self { http_clients, prepared: Mutex::default() }
+        Self {
+            http_clients,
+            prepared: Mutex::default(),
+        }
     }
 
     /// The Provider with its notifier, built for its present settings and Secrets.
@@ -136,7 +146,9 @@ mod tests {
     async fn a_notifier_is_kept_while_its_provider_is_unchanged_and_used() {
         let providers = PreparedProviders::new(http_clients());
         let prepare = |name, fingerprint| {
-            providers.prepare(named(name, fingerprint)).expect("the provider is valid")
+            providers
+                .prepare(named(name, fingerprint))
+                .expect("the provider is valid")
         };
         let first = prepare("hook", "1");
         prepare("deleted", "1");
@@ -146,8 +158,14 @@ mod tests {
         prepare("other", "1");
         assert!(Arc::ptr_eq(&first, &prepare("hook", "1")), "it was used");
         let deleted = ("apps".to_owned(), "deleted".to_owned());
-        assert!(!providers.prepared.lock().contains_key(&deleted), "it was not used");
-        assert!(!Arc::ptr_eq(&first, &prepare("hook", "2")), "the provider has changed");
+        assert!(
+            !providers.prepared.lock().contains_key(&deleted),
+            "it was not used"
+        );
+        assert!(
+            !Arc::ptr_eq(&first, &prepare("hook", "2")),
+            "the provider has changed"
+        );
         assert_eq!(providers.prepared.lock().len(), 2);
     }
 }

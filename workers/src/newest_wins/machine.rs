@@ -189,7 +189,9 @@ impl Machine {
         let (then, changed) = match decision {
             StateDecision::Superseded => (ended(Outcome::Superseded, NEWER_STATE), None),
             StateDecision::Duplicate(changed) => (ended(Outcome::Duplicate, SAME_STATE), changed),
-            StateDecision::Wait(wait, changed) => (Action::Wait(wait.min(MOST_LEASE_WAIT)), changed),
+            StateDecision::Wait(wait, changed) => {
+                (Action::Wait(wait.min(MOST_LEASE_WAIT)), changed)
+            }
             StateDecision::Write(leased) => {
                 self.take(leased, revision);
                 return self.store(self.record.clone(), Phase::Leasing(None));
@@ -374,7 +376,10 @@ impl Machine {
     }
 
     fn failed(&self, failure: Failure) -> AttemptResult {
-        AttemptResult::Failed { failure, is_recorded: self.is_recorded }
+        AttemptResult::Failed {
+            failure,
+            is_recorded: self.is_recorded,
+        }
     }
 }
 
@@ -382,7 +387,10 @@ fn is_transient(result: &AttemptResult) -> bool {
     matches!(
         result,
         AttemptResult::Failed {
-            failure: Failure { kind: FailureKind::Transient { .. }, .. },
+            failure: Failure {
+                kind: FailureKind::Transient { .. },
+                ..
+            },
             ..
         }
     )

@@ -51,7 +51,10 @@ pub fn order(event: &Event, sequence: u64) -> Order {
         |time: &ProtoTimestamp| time.seconds * 1000 + i64::from(time.nanos) / 1_000_000;
     let received = event.received_at.as_ref().map_or(0, milliseconds);
     let happened = event.timestamp.as_ref().map_or(received, milliseconds);
-    Order { time_ms: happened.min(received + MOST_AHEAD_MS), sequence }
+    Order {
+        time_ms: happened.min(received + MOST_AHEAD_MS),
+        sequence,
+    }
 }
 
 /// Decides about the state `mine`. `newest` is the newest state that the delivery has seen, mostly
@@ -104,14 +107,21 @@ pub fn posted(record: &Record, written: &Desired, lease: &WriteLease) -> Option<
         return None;
     }
     let (posted, posted_state) = (desired.order, written.state.clone());
-    Some(Record { posted, posted_state, read: true, ..freed(record.clone()) })
+    Some(Record {
+        posted,
+        posted_state,
+        read: true,
+        ..freed(record.clone())
+    })
 }
 
 /// The record with the lease taken or extended. Nothing counts as posted until the write has ended.
 pub fn leased(record: Record, lease: &WriteLease, now: Timestamp) -> Record {
     let until = now.checked_add(lease.lasts).unwrap_or(Timestamp::MAX);
-    let lease_until =
-        ProtoTimestamp { seconds: until.as_second(), nanos: until.subsec_nanosecond() };
+    let lease_until = ProtoTimestamp {
+        seconds: until.as_second(),
+        nanos: until.subsec_nanosecond(),
+    };
     Record {
         posted: None,
         doubted: false,
@@ -123,13 +133,21 @@ pub fn leased(record: Record, lease: &WriteLease, now: Timestamp) -> Record {
 
 /// The record without a lease.
 pub fn freed(record: Record) -> Record {
-    Record { lease_holder: String::new(), lease_until: None, ..record }
+    Record {
+        lease_holder: String::new(),
+        lease_until: None,
+        ..record
+    }
 }
 
 /// The record after a write that may have come after another delivery's: whatever that one stores
 /// as posted does not count.
 pub fn doubted(record: Record) -> Record {
-    Record { posted: None, doubted: true, ..record }
+    Record {
+        posted: None,
+        doubted: true,
+        ..record
+    }
 }
 
 /// How long the lease of another delivery still lasts.
@@ -145,13 +163,17 @@ pub fn allows_a_write(record: &Record, lease: &WriteLease, now: Timestamp) -> bo
 }
 
 fn time_left(record: &Record, now: Timestamp) -> Duration {
-    let until = record.lease_until.and_then(|time| Timestamp::new(time.seconds, time.nanos).ok());
+    let until = record
+        .lease_until
+        .and_then(|time| Timestamp::new(time.seconds, time.nanos).ok());
     let left = until.unwrap_or(Timestamp::UNIX_EPOCH).duration_since(now);
     Duration::try_from(left).unwrap_or_default()
 }
 
 fn order_of(desired: &Desired) -> (i64, u64) {
-    desired.order.map_or((i64::MIN, 0), |order| (order.time_ms, order.sequence))
+    desired
+        .order
+        .map_or((i64::MIN, 0), |order| (order.time_ms, order.sequence))
 }
 
 #[cfg(test)]
@@ -181,7 +203,12 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn decided(record: Option<&Record>, mine: &Desired, holder: &str, second: i64) -> StateDecision {
+    fn decided(
+        record: Option<&Record>,
+        mine: &Desired,
+        holder: &str,
+        second: i64,
+    ) -> StateDecision {
         decide(record, mine, mine, &lease(holder), at(second))
     }
 
@@ -205,7 +232,8 @@ mod tests {
     #[test]
     fn the_same_state_is_a_duplicate_and_an_older_one_is_superseded() {
         let record = posted_record(&desired(5, "ok"));
-        let StateDecision::Duplicate(Some(newer)) = decided(Some(&record), &desired(9, "ok"), "b", 2000)
+        let StateDecision::Duplicate(Some(newer)) =
+            decided(Some(&record), &desired(9, "ok"), "b", 2000)
         else {
             panic!()
         };
@@ -231,7 +259,8 @@ mod tests {
     #[test]
     fn a_change_and_the_change_back_are_both_written() {
         let record = posted_record(&desired(5, "ok"));
-        let StateDecision::Write(record) = decided(Some(&record), &desired(6, "failed"), "b", 2000) else {
+        let StateDecision::Write(record) = decided(Some(&record), &desired(6, "failed"), "b", 2000)
+        else {
             panic!()
         };
         let record = posted(&record, &desired(6, "failed"), &lease("b")).unwrap();
@@ -257,7 +286,8 @@ mod tests {
             None,
             "another state is desired"
         );
-        let StateDecision::Write(record) = decided(Some(&record), &desired(5, "ok"), "b", 1031) else {
+        let StateDecision::Write(record) = decided(Some(&record), &desired(5, "ok"), "b", 1031)
+        else {
             panic!()
         };
         assert_eq!(
@@ -291,7 +321,8 @@ mod tests {
     #[test]
     fn a_write_without_an_answer_is_repeated() {
         let record = posted_record(&desired(5, "ok"));
-        let StateDecision::Write(record) = decided(Some(&record), &desired(6, "failed"), "a", 2000) else {
+        let StateDecision::Write(record) = decided(Some(&record), &desired(6, "failed"), "a", 2000)
+        else {
             panic!()
         };
         assert!(matches!(

@@ -21,7 +21,12 @@ pub struct Caller<'a> {
 impl<'a> Caller<'a> {
     /// For an attempt that has not made a call yet.
     pub fn new(throttle: &'a Throttle, call: Call<'a>) -> Self {
-        Self { throttle, call, permit: None, result: None }
+        Self {
+            throttle,
+            call,
+            permit: None,
+            result: None,
+        }
     }
 
     /// Asks to call the service now. Each writing call asks again; the one before it has ended.
@@ -59,7 +64,9 @@ impl<'a> Caller<'a> {
 
     async fn end_call(&mut self) {
         if let Some(permit) = self.permit.take() {
-            self.throttle.end_call(&self.call, permit, self.result.take()).await;
+            self.throttle
+                .end_call(&self.call, permit, self.result.take())
+                .await;
         }
     }
 }

@@ -78,22 +78,37 @@ impl LocalPermits {
         capacity: &TypeCapacity,
     ) -> Result<LocalPermit, Duration> {
         let permits = self.of(destination, most);
-        let share = capacity.share(&permits).ok_or_else(|| permits.return_after())?;
+        let share = capacity
+            .share(&permits)
+            .ok_or_else(|| permits.return_after())?;
         let acquire = permits.free.clone().acquire_owned();
         match tokio::time::timeout(SHORT_WAIT, acquire).await {
-            Ok(Ok(permit)) => Ok(LocalPermit { share, _permit: permit }),
+            Ok(Ok(permit)) => Ok(LocalPermit {
+                share,
+                _permit: permit,
+            }),
             _ => Err(permits.return_after()),
         }
     }
 
     fn of(&self, destination: &Destination, most: Option<u32>) -> Arc<Permits> {
-        let size = most.map_or(MOST_CALLS, |most| usize::try_from(most).unwrap_or(MOST_CALLS));
+        let size = most.map_or(MOST_CALLS, |most| {
+            usize::try_from(most).unwrap_or(MOST_CALLS)
+        });
         let mut destinations = self.destinations.lock();
-        if let Some(permits) = destinations.get(destination).filter(|found| found.size == size) {
+        if let Some(permits) = destinations
+            .get(destination)
+            .filter(|found| found.size == size)
+        {
             return permits.clone();
         }
         let (free, held) = (Arc::new(Semaphore::new(size)), AtomicUsize::default());
-        let permits = Arc::new(Permits { size, free, held, pace: Mutex::new(Pace::new()) });
+        let permits = Arc::new(Permits {
+            size,
+            free,
+            held,
+            pace: Mutex::new(Pace::new()),
+        });
         // Every call, and every delivery that waits, holds a reference.
         let is_used = |_: &Destination, permits: &Arc<Permits>| Arc::strong_count(permits) > 1;
         destinations.insert(destination.clone(), permits.clone(), is_used);
@@ -104,7 +119,10 @@ impl LocalPermits {
 impl TypeCapacity {
     /// The capacity for this many deliveries.
     pub fn new(capacity: usize) -> Self {
-        Self { capacity, held: Arc::default() }
+        Self {
+            capacity,
+            held: Arc::default(),
+        }
     }
 
     /// A part for one more delivery of a destination. A destination gets at most half of what is
@@ -121,7 +139,10 @@ impl TypeCapacity {
         }
         self.held.fetch_add(1, Ordering::Relaxed);
         permits.held.fetch_add(1, Ordering::Relaxed);
-        Some(Share { permits: permits.clone(), capacity: self.clone() })
+        Some(Share {
+            permits: permits.clone(),
+            capacity: self.clone(),
+        })
     }
 }
 
@@ -138,7 +159,11 @@ impl Permits {
 
 impl Pace {
     fn new() -> Self {
-        Self { since: Instant::now(), ended: 0, last_return: Instant::now() }
+        Self {
+            since: Instant::now(),
+            ended: 0,
+            last_return: Instant::now(),
+        }
     }
 
     /// The time between the ends of two calls. The first calls are expected to take as long again.
@@ -183,27 +208,50 @@ mod tests {
         for _ in 0..MOST_CALLS {
             taken.push(permits.take(&channel("a"), None, &capacity).await.unwrap());
         }
-        assert!(permits.take(&channel("a"), None, &capacity).await.is_err(), "none is given back");
-        assert!(permits.take(&channel("other"), None, &capacity).await.is_ok());
+        assert!(
+            permits.take(&channel("a"), None, &capacity).await.is_err(),
+            "none is given back"
+        );
+        assert!(
+            permits
+                .take(&channel("other"), None, &capacity)
+                .await
+                .is_ok()
+        );
         let hook = channel("a");
-        let (next, ()) =
-            tokio::join!(permits.take(&hook, None, &capacity), async { drop(taken.pop()) });
+        let (next, ()) = tokio::join!(permits.take(&hook, None, &capacity), async {
+            drop(taken.pop())
+        });
         assert!(next.is_ok(), "one is given back");
     }
 
     #[tokio::test(start_paused = true)]
     async fn max_in_flight_sets_the_number_of_permits() {
         let (permits, capacity) = (LocalPermits::default(), TypeCapacity::new(256));
-        let _one = permits.take(&channel("a"), Some(1), &capacity).await.unwrap();
-        assert!(permits.take(&channel("a"), Some(1), &capacity).await.is_err());
+        let _one = permits
+            .take(&channel("a"), Some(1), &capacity)
+            .await
+            .unwrap();
+        assert!(
+            permits
+                .take(&channel("a"), Some(1), &capacity)
+                .await
+                .is_err()
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn unused_destinations_are_dropped_and_used_ones_are_not() {
         let (permits, capacity) = (LocalPermits::default(), TypeCapacity::new(256));
-        let _held = permits.take(&channel("held"), Some(1), &capacity).await.unwrap();
+        let _held = permits
+            .take(&channel("held"), Some(1), &capacity)
+            .await
+            .unwrap();
         for number in 0..10_000 {
-            permits.take(&channel(&number.to_string()), None, &capacity).await.unwrap();
+            permits
+                .take(&channel(&number.to_string()), None, &capacity)
+                .await
+                .unwrap();
         }
         assert!(permits.destinations.lock().len() <= 1000);
         let again = permits.take(&channel("held"), Some(1), &capacity).await;
@@ -226,7 +274,11 @@ mod tests {
         }
         assert_eq!(counts, [64, 64, 43, 29, 19, 13, 8, 6]);
         drop(hanging);
-        assert_eq!(capacity.held.load(Ordering::Relaxed), 0, "all is given back");
+        assert_eq!(
+            capacity.held.load(Ordering::Relaxed),
+            0,
+            "all is given back"
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -236,7 +288,11 @@ mod tests {
         let takes = (0..200).map(|_| permits.take(&hook, None, &capacity));
         let mut takes = std::pin::pin!(futures::future::join_all(takes));
         assert!(futures::poll!(&mut takes).is_pending());
-        assert_eq!(capacity.held.load(Ordering::Relaxed), 86, "64 call and 22 wait");
+        assert_eq!(
+            capacity.held.load(Ordering::Relaxed),
+            86,
+            "64 call and 22 wait"
+        );
         let taken = takes.await;
         assert_eq!(taken.iter().filter(|taken| taken.is_ok()).count(), 64);
         assert_eq!(capacity.held.load(Ordering::Relaxed), 64);
@@ -266,14 +322,20 @@ mod tests {
     fn the_pace_follows_the_calls_that_end() {
         let mut pace = Pace::new();
         pace.since -= Duration::from_millis(1900);
-        assert_eq!((pace.apart(64).as_millis(), pace.apart(1).as_millis()), (29, 1900));
+        assert_eq!(
+            (pace.apart(64).as_millis(), pace.apart(1).as_millis()),
+            (29, 1900)
+        );
         for _ in 0..190 {
             pace.count_end();
         }
         assert_eq!(pace.apart(64).as_millis(), 10);
         pace.since -= Duration::from_millis(8100);
         pace.count_end();
-        assert!(pace.since.elapsed() < Duration::from_millis(5100), "the old half is forgotten");
+        assert!(
+            pace.since.elapsed() < Duration::from_millis(5100),
+            "the old half is forgotten"
+        );
     }
 
     #[tokio::test]

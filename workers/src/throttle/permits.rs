@@ -21,7 +21,10 @@ impl Throttle {
     /// Takes a local permit and, where `maxInFlight` is set, a shared one.
     pub(super) async fn take_permits(&self, call: &Call<'_>) -> Result<Permit, NotAttempted> {
         let most = call.provider.max_in_flight;
-        let local = self.local_permits.take(&call.destination, most, call.capacity).await;
+        let local = self
+            .local_permits
+            .take(&call.destination, most, call.capacity)
+            .await;
         let permit = |local: LocalPermit, shared| Permit {
             _local: Some(local),
             _shared: shared,
@@ -60,7 +63,12 @@ impl Throttle {
                 holder: holder.clone(),
                 since: Instant::now(),
             };
-            let take = PermitChange::Take { holder: holder.clone(), most, lasts_ms, is_first };
+            let take = PermitChange::Take {
+                holder: holder.clone(),
+                most,
+                lasts_ms,
+                is_first,
+            };
             if self.shared_permits.change(&key, take).await? == PermitAnswer::Done {
                 return Ok(Some(permit));
             }
@@ -74,12 +82,18 @@ impl Throttle {
     /// When a delivery without a permit returns: after all other deliveries of all workers.
     async fn returns_at(&self, call: &Call<'_>, most: u32) -> Result<Timestamp, NotStored> {
         let change = PermitChange::Return { most };
-        Ok(match self.shared_permits.change(&shared_key(call), change).await? {
-            PermitAnswer::At(at_ms) => {
-                Timestamp::from_millisecond(at_ms).unwrap_or(Timestamp::MAX)
-            }
-            PermitAnswer::Done | PermitAnswer::Full => self.bus.clock().after(MOST_WAIT),
-        })
+        Ok(
+            match self
+                .shared_permits
+                .change(&shared_key(call), change)
+                .await?
+            {
+                PermitAnswer::At(at_ms) => {
+                    Timestamp::from_millisecond(at_ms).unwrap_or(Timestamp::MAX)
+                }
+                PermitAnswer::Done | PermitAnswer::Full => self.bus.clock().after(MOST_WAIT),
+            },
+        )
     }
 
     /// Parks a delivery that found no permit, at most until its age ends.
@@ -90,7 +104,12 @@ impl Throttle {
             return NotAttempted::GiveUp(Reason::Exhausted, detail.to_owned());
         }
         let until = end.map_or(until, |end| end.min(until));
-        NotAttempted::Park(ParkRequest { until, may_be_woken: true, slot_ms: 0, why: "crowded" })
+        NotAttempted::Park(ParkRequest {
+            until,
+            may_be_woken: true,
+            slot_ms: 0,
+            why: "crowded",
+        })
     }
 }
 
@@ -114,7 +133,10 @@ impl Drop for SharedPermit {
         if !self.holder.is_empty() {
             let holder = std::mem::take(&mut self.holder);
             let took_ms = self.since.elapsed().as_secs_f64() * 1e3;
-            drop(self.ledger.change(&self.key, PermitChange::Release { holder, took_ms }));
+            drop(
+                self.ledger
+                    .change(&self.key, PermitChange::Release { holder, took_ms }),
+            );
         }
     }
 }

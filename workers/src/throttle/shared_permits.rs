@@ -67,14 +67,22 @@ impl Change for PermitChange {
                 release(record, holder, *took_ms);
             }
         }
-        changes.iter().map(|change| change.answer(record, now_ms)).collect()
+        changes
+            .iter()
+            .map(|change| change.answer(record, now_ms))
+            .collect()
     }
 }
 
 impl PermitChange {
     fn answer(&self, record: &mut Seats, now_ms: i64) -> PermitAnswer {
         match self {
-            Self::Take { holder, most, lasts_ms, is_first } => {
+            Self::Take {
+                holder,
+                most,
+                lasts_ms,
+                is_first,
+            } => {
                 let most = usize::try_from(*most).unwrap_or(usize::MAX);
                 if record.taken.len() >= most {
                     return PermitAnswer::Full;
@@ -107,13 +115,19 @@ fn release(record: &mut Seats, holder: &str, took_ms: f64) {
 /// Deliveries return one after the other, as fast as calls end.
 fn returns_at(record: &mut Seats, most: u32, now_ms: i64) -> i64 {
     // A call that takes longer than those before is expected to take as long again.
-    let longest = record.taken.iter().map(|permit| now_ms - permit.since_ms).max();
+    let longest = record
+        .taken
+        .iter()
+        .map(|permit| now_ms - permit.since_ms)
+        .max();
     let longest = Duration::from_millis(longest.unwrap_or_default().unsigned_abs());
     let call_ms = record.average_ms.max(2.0 * longest.as_secs_f64() * 1e3);
     let apart = call_ms / f64::from(most);
     let soonest = now_ms.saturating_add(whole(SOONEST_MS.max(apart)));
     let latest = now_ms.saturating_add(LATEST_MS);
-    record.next_ms = soonest.max(record.next_ms.saturating_add(whole(apart))).min(latest);
+    record.next_ms = soonest
+        .max(record.next_ms.saturating_add(whole(apart)))
+        .min(latest);
     match record.next_ms < latest {
         true => record.next_ms,
         false => latest - rand::random_range(0..LATEST_MS / 2),
@@ -165,7 +179,7 @@ mod tests {
             [PermitAnswer::Done, PermitAnswer::Done, PermitAnswer::Full]
         );
         assert_eq!(
-            PermitChange::apply(&[take("c", 2),release("a", 5.0)], &mut record, at(1)),
+            PermitChange::apply(&[take("c", 2), release("a", 5.0)], &mut record, at(1)),
             [PermitAnswer::Done; 2]
         );
     }

@@ -28,10 +28,13 @@ impl Worker {
                 "delivery not processed; it is redelivered"
             );
         } else {
-            self.store(&decision.disposition, &processed.park_key, pulled.sequence).await;
+            self.store(&decision.disposition, &processed.park_key, pulled.sequence)
+                .await;
             self.acknowledge(pulled).await;
         }
-        let Decision { outcome, report, .. } = decision;
+        let Decision {
+            outcome, report, ..
+        } = decision;
         self.reporter.count(&reference(delivery).r#type, outcome);
         if let Some(report) = report {
             self.reporter.report(delivery, report).await;

@@ -44,7 +44,10 @@ pub enum Guarded<T> {
 impl CrashGuard {
     /// A guard with these marks.
     pub fn new(marks: CrashMarks) -> Self {
-        Self { marks, beginning: RwLock::new(()) }
+        Self {
+            marks,
+            beginning: RwLock::new(()),
+        }
     }
 
     /// Does the work of a delivery that was delivered for the first time.

@@ -91,14 +91,22 @@ impl Processed {
 
 impl AttemptReport {
     fn failed(attempt: Attempt, outcome: Outcome, reason: Reason) -> Self {
-        Self { attempt, outcome, reason: Some(reason), on_behalf_of: None }
+        Self {
+            attempt,
+            outcome,
+            reason: Some(reason),
+            on_behalf_of: None,
+        }
     }
 }
 
 /// Decides about a processed message. `random` is in 0..1 and spreads retries.
 pub fn decide(delivery: &Delivery, processed: &Processed, now: Timestamp, random: f64) -> Decision {
     match &processed.result {
-        AttemptResult::Ended { ended, on_behalf_of } => {
+        AttemptResult::Ended {
+            ended,
+            on_behalf_of,
+        } => {
             let outcome = ended.outcome;
             let attempt = Attempt {
                 outcome: outcome.as_str().to_owned(),
@@ -110,7 +118,12 @@ pub fn decide(delivery: &Delivery, processed: &Processed, now: Timestamp, random
             Decision {
                 disposition: Disposition::Acknowledge,
                 outcome: outcome.as_str(),
-                report: Some(AttemptReport { attempt, outcome, reason: None, on_behalf_of }),
+                report: Some(AttemptReport {
+                    attempt,
+                    outcome,
+                    reason: None,
+                    on_behalf_of,
+                }),
             }
         }
         AttemptResult::Failed { failure, .. } => {
@@ -137,7 +150,9 @@ fn decide_failed(
         ..delivery.clone()
     };
     if failure.reason == Reason::Unauthorized {
-        let since = delivery.unauthorized_since.unwrap_or_else(|| proto(processed.started));
+        let since = delivery
+            .unauthorized_since
+            .unwrap_or_else(|| proto(processed.started));
         next.unauthorized_since = Some(since);
     }
     let context = AttemptContext {
@@ -207,12 +222,18 @@ fn decide_not_attempted(
             };
         }
     };
-    Decision { disposition, outcome, report: None }
+    Decision {
+        disposition,
+        outcome,
+        report: None,
+    }
 }
 
 /// The later of two times, where there are any.
 pub fn later(one: Option<ProtoTimestamp>, other: Option<ProtoTimestamp>) -> Option<ProtoTimestamp> {
-    one.into_iter().chain(other).max_by_key(|time| (time.seconds, time.nanos))
+    one.into_iter()
+        .chain(other)
+        .max_by_key(|time| (time.seconds, time.nanos))
 }
 
 fn dead_letter(delivery: Delivery, reason: Reason, detail: &str, now: Timestamp) -> DeadLetter {
@@ -243,7 +264,10 @@ fn push(delivery: &mut Delivery, attempt: Attempt) {
 }
 
 fn proto(time: Timestamp) -> ProtoTimestamp {
-    ProtoTimestamp { seconds: time.as_second(), nanos: time.subsec_nanosecond() }
+    ProtoTimestamp {
+        seconds: time.as_second(),
+        nanos: time.subsec_nanosecond(),
+    }
 }
 
 fn since(time: Option<&ProtoTimestamp>, now: Timestamp) -> Option<Duration> {

@@ -38,14 +38,23 @@ impl Worker {
         });
         let processed = processing.catch_unwind().await;
         let processed = processed.unwrap_or_else(|_| self.panicked(delivery));
-        Processed { started, took: clock.elapsed(), ..processed }
+        Processed {
+            started,
+            took: clock.elapsed(),
+            ..processed
+        }
     }
 
     /// The failure is parked under the delivery's id: its state may not be recorded.
     fn panicked(&self, delivery: &Delivery) -> Processed {
-        let ProviderReference { namespace, name, .. } = reference(delivery);
+        let ProviderReference {
+            namespace, name, ..
+        } = reference(delivery);
         let resolved = catch_unwind(AssertUnwindSafe(|| self.providers.resolve(namespace, name)));
-        let retry = resolved.ok().and_then(Result::ok).map(|provider| provider.retry);
+        let retry = resolved
+            .ok()
+            .and_then(Result::ok)
+            .map(|provider| provider.retry);
         let failure = Failure::transient(Reason::Crashed, "the attempt panicked");
         Processed {
             retry: retry.unwrap_or_default(),
@@ -60,7 +69,10 @@ impl Worker {
         held: &HeldMessage,
     ) -> Result<(Arc<Prepared>, Cow<'a, Event>), AttemptResult> {
         if held.is_redelivered()
-            && self.bus.is_parked_by(delivery, &delivery.id, held.pulled.sequence).await?
+            && self
+                .bus
+                .is_parked_by(delivery, &delivery.id, held.pulled.sequence)
+                .await?
         {
             return Err(NotAttempted::AlreadyParked.into());
         }
@@ -77,7 +89,9 @@ impl Worker {
     }
 
     fn prepare(&self, delivery: &Delivery) -> Result<Arc<Prepared>, AttemptResult> {
-        let ProviderReference { namespace, name, .. } = reference(delivery);
+        let ProviderReference {
+            namespace, name, ..
+        } = reference(delivery);
         let resolved = self.providers.resolve(namespace, name);
         let provider = resolved.map_err(|unresolved| match unresolved {
             Unresolved::Missing(why) => {
@@ -91,7 +105,9 @@ impl Worker {
                 NotAttempted::Park(request).into()
             }
         })?;
-        self.prepared.prepare(provider).map_err(AttemptResult::failed)
+        self.prepared
+            .prepare(provider)
+            .map_err(AttemptResult::failed)
     }
 
     /// The event that the delivery carries or, where it is too large for that, the stored one.
@@ -99,7 +115,10 @@ impl Worker {
         match &delivery.event {
             Some(event) => Ok(Some(Cow::Borrowed(event))),
             None => {
-                let event = self.bus.event_at(delivery.event_sequence, &delivery.event_id).await?;
+                let event = self
+                    .bus
+                    .event_at(delivery.event_sequence, &delivery.event_id)
+                    .await?;
                 Ok(event.map(Cow::Owned))
             }
         }
@@ -117,28 +136,46 @@ impl Worker {
         failpoint::reach_for("worker:calling", &event.message);
         let standard = prepared.message(delivery, event, &object, &alert);
         let template = || self.providers.template(delivery);
-        let rendered = self.renderer.rendered(&standard, &prepared.provider, template);
-        let message = Message { rendered: &rendered, ..standard };
+        let rendered = self
+            .renderer
+            .rendered(&standard, &prepared.provider, template);
+        let message = Message {
+            rendered: &rendered,
+            ..standard
+        };
         // Deliveries of a state are parked under its key: each of them writes the newest state.
         let state_key = state_key(prepared, &message);
         if let Some(key) = &state_key
             && held.is_redelivered()
-            && matches!(self.bus.is_parked_by(delivery, key, held.pulled.sequence).await, Ok(true))
+            && matches!(
+                self.bus
+                    .is_parked_by(delivery, key, held.pulled.sequence)
+                    .await,
+                Ok(true)
+            )
         {
             return Processed::new(delivery, NotAttempted::AlreadyParked);
         }
         let park_key = state_key.as_ref().unwrap_or(&delivery.id);
         let call = self.call(delivery, prepared, &message, held, park_key);
         let mut caller = Caller::new(&self.throttle, call);
-        let result = self.call_service(prepared, &message, delivery, &mut caller).await;
+        let result = self
+            .call_service(prepared, &message, delivery, &mut caller)
+            .await;
         let planned_at = caller.planned_at();
         caller.end().await;
         let processed = Processed::new(delivery, result);
         // A state that is not recorded is only in this delivery: parked under the key of the state,
         // another delivery could replace it.
         let processed = match &processed.result {
-            AttemptResult::Failed { is_recorded: false, .. } => processed,
-            _ => Processed { park_key: park_key.clone(), planned_at, ..processed },
+            AttemptResult::Failed {
+                is_recorded: false, ..
+            } => processed,
+            _ => Processed {
+                park_key: park_key.clone(),
+                planned_at,
+                ..processed
+            },
         };
         Processed {
             retry: prepared.provider.retry,
@@ -180,7 +217,9 @@ impl Worker {
         if let Notifier::State(notifier) = &prepared.notifier {
             let notifier = notifier.as_ref();
             // Boxed, so that the future of the common path stays small.
-            let write = self.newest_wins.write(notifier, message, delivery, prepared, caller);
+            let write = self
+                .newest_wins
+                .write(notifier, message, delivery, prepared, caller);
             return Box::pin(write).await;
         }
         if let Err(why) = caller.admit().await {

@@ -30,21 +30,28 @@ impl Reporter {
         let outcome = PublishedOutcome {
             delivery_id: delivery.id.clone(),
             event_id: delivery.event_id.clone(),
-            cluster: delivery.event.as_ref().map_or_else(String::new, |event| event.cluster.clone()),
+            cluster: delivery
+                .event
+                .as_ref()
+                .map_or_else(String::new, |event| event.cluster.clone()),
             alert: delivery.alert.clone(),
             provider: delivery.provider.clone(),
             attempt: Some(report.attempt),
             planned_at: delivery.planned_at.filter(|_| delivery.generation == 0),
         };
         if let Some(other) = report.on_behalf_of {
-            self.publish_delivered(other, outcome.provider.clone()).await;
+            self.publish_delivered(other, outcome.provider.clone())
+                .await;
         }
         self.bus.publish_outcome(&outcome).await;
     }
 
     /// Counts the outcome of a message of this type.
     pub fn count(&self, kind: &str, outcome: &'static str) {
-        let labels = SettledLabels { r#type: kind.to_owned(), outcome };
+        let labels = SettledLabels {
+            r#type: kind.to_owned(),
+            outcome,
+        };
         self.metrics.settled.get_or_create(&labels).inc();
     }
 
@@ -55,7 +62,9 @@ impl Reporter {
     }
 
     fn count_attempt(&self, delivery: &Delivery, report: &AttemptReport) {
-        let labels = TypeLabel { r#type: reference(delivery).r#type.clone() };
+        let labels = TypeLabel {
+            r#type: reference(delivery).r#type.clone(),
+        };
         let attempt_labels = AttemptLabels {
             r#type: labels.r#type.clone(),
             outcome: report.outcome.as_str(),
@@ -69,16 +78,26 @@ impl Reporter {
             && let Some(age) = delivery.event.as_ref().and_then(age)
         {
             let seconds = age.as_secs_f64();
-            self.metrics.delivery_seconds.get_or_create(&labels).observe(seconds);
+            self.metrics
+                .delivery_seconds
+                .get_or_create(&labels)
+                .observe(seconds);
         }
     }
 
     /// Another delivery's state was written, whose own attempt did not report it.
     async fn publish_delivered(&self, delivery_id: String, provider: Option<ProviderReference>) {
         let outcome = Outcome::Delivered.as_str().to_owned();
-        let attempt = Some(Attempt { outcome, ..Attempt::default() });
-        let outcome =
-            PublishedOutcome { delivery_id, attempt, provider, ..PublishedOutcome::default() };
+        let attempt = Some(Attempt {
+            outcome,
+            ..Attempt::default()
+        });
+        let outcome = PublishedOutcome {
+            delivery_id,
+            attempt,
+            provider,
+            ..PublishedOutcome::default()
+        };
         self.bus.publish_outcome(&outcome).await;
     }
 }
@@ -104,7 +123,9 @@ pub fn reference(delivery: &Delivery) -> &ProviderReference {
 }
 
 fn log(delivery: &Delivery, report: &AttemptReport) {
-    let AttemptReport { attempt, outcome, .. } = report;
+    let AttemptReport {
+        attempt, outcome, ..
+    } = report;
     let provider = reference(delivery);
     let provider = format_args!("{}/{}", provider.namespace, provider.name);
     if !attempt.template_error.is_empty() {

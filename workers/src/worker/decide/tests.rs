@@ -9,7 +9,11 @@ fn at(second: i64) -> Timestamp {
 }
 
 fn delivery() -> Delivery {
-    Delivery { id: "d".into(), planned_at: Some(proto(at(1000))), ..Delivery::default() }
+    Delivery {
+        id: "d".into(),
+        planned_at: Some(proto(at(1000))),
+        ..Delivery::default()
+    }
 }
 
 fn processed(result: impl Into<AttemptResult>) -> Processed {
@@ -37,7 +41,10 @@ fn a_delivery_that_ended_is_acknowledged() {
         detail: String::new(),
     };
     let decision = decide(&delivery(), &processed(ended), at(1001), 0.5);
-    assert_eq!((decision.disposition, decision.outcome), (Disposition::Acknowledge, "delivered"));
+    assert_eq!(
+        (decision.disposition, decision.outcome),
+        (Disposition::Acknowledge, "delivered")
+    );
     let attempt = decision.report.unwrap().attempt;
     assert_eq!((attempt.number, attempt.outcome.as_str()), (1, "delivered"));
     assert_eq!((attempt.status, attempt.duration_ms), (200, 7));
@@ -62,7 +69,10 @@ fn a_permanent_failure_becomes_a_dead_letter_with_reason_answer_and_attempts() {
     let Disposition::StoreDeadLetter(letter) = decision.disposition else {
         panic!("{:?}", decision.disposition)
     };
-    assert_eq!((letter.reason.as_str(), letter.detail.as_str()), ("rejected", "h answered 400: no"));
+    assert_eq!(
+        (letter.reason.as_str(), letter.detail.as_str()),
+        ("rejected", "h answered 400: no")
+    );
     assert_eq!(decision.report.unwrap().attempt.outcome, "dead");
     assert_eq!(letter.delivery.unwrap().attempts[0].status, 400);
 }
@@ -70,11 +80,20 @@ fn a_permanent_failure_becomes_a_dead_letter_with_reason_answer_and_attempts() {
 #[test]
 fn the_hour_for_credentials_starts_with_the_first_refusal_and_again_after_another_failure() {
     let refused = failed(Failure::transient(Reason::Unauthorized, "401"));
-    let Disposition::Retry(first, _) = decided(&delivery(), &refused, 1001) else { panic!() };
-    let Disposition::Retry(second, _) = decided(&first, &refused, 4500) else { panic!() };
-    assert!(matches!(decided(&second, &refused, 4600), Disposition::StoreDeadLetter(_)));
+    let Disposition::Retry(first, _) = decided(&delivery(), &refused, 1001) else {
+        panic!()
+    };
+    let Disposition::Retry(second, _) = decided(&first, &refused, 4500) else {
+        panic!()
+    };
+    assert!(matches!(
+        decided(&second, &refused, 4600),
+        Disposition::StoreDeadLetter(_)
+    ));
     let other = failed(Failure::transient(Reason::Timeout, ""));
-    let Disposition::Retry(between, _) = decided(&first, &other, 1500) else { panic!() };
+    let Disposition::Retry(between, _) = decided(&first, &other, 1500) else {
+        panic!()
+    };
     assert_eq!(between.unauthorized_since, None);
 }
 
@@ -82,14 +101,19 @@ fn the_hour_for_credentials_starts_with_the_first_refusal_and_again_after_anothe
 fn a_delivery_that_stands_for_a_newer_state_has_its_age() {
     let failed = failed(Failure::transient(Reason::ServerError, ""));
     let day = 24 * 3600;
-    let for_newer =
-        Processed { planned_at: Some(proto(at(1000 + day - 60))), ..failed.clone() };
+    let for_newer = Processed {
+        planned_at: Some(proto(at(1000 + day - 60))),
+        ..failed.clone()
+    };
     let end = 1000 + day + 60;
     let Disposition::Retry(parked, _) = decided(&delivery(), &for_newer, end) else {
         panic!("the newer state has a day left")
     };
     assert_eq!(parked.planned_at, for_newer.planned_at);
-    assert!(matches!(decided(&delivery(), &failed, end), Disposition::StoreDeadLetter(_)));
+    assert!(matches!(
+        decided(&delivery(), &failed, end),
+        Disposition::StoreDeadLetter(_)
+    ));
 }
 
 #[test]
@@ -97,18 +121,39 @@ fn the_history_is_bounded() {
     let failed = failed(Failure::transient(Reason::Timeout, ""));
     let mut kept = delivery();
     for _ in 0..30 {
-        let Disposition::Retry(parked, _) = decided(&kept, &failed, 1001) else { panic!() };
+        let Disposition::Retry(parked, _) = decided(&kept, &failed, 1001) else {
+            panic!()
+        };
         kept = *parked;
     }
-    assert_eq!((kept.attempts.len(), kept.attempts[0].number, kept.attempt), (20, 11, 30));
+    assert_eq!(
+        (kept.attempts.len(), kept.attempts[0].number, kept.attempt),
+        (20, 11, 30)
+    );
 }
 
 #[test]
 fn a_delivery_that_was_not_attempted_is_parked_without_counting_an_attempt() {
-    let request = ParkRequest { until: at(2000), may_be_woken: true, slot_ms: 7, why: "paused" };
-    let decision = decide(&delivery(), &processed(NotAttempted::Park(request)), at(1001), 0.5);
-    let slotted = Delivery { slot_ms: 7, ..delivery() };
-    assert_eq!(decision.disposition, Disposition::Park(Box::new(slotted), request));
+    let request = ParkRequest {
+        until: at(2000),
+        may_be_woken: true,
+        slot_ms: 7,
+        why: "paused",
+    };
+    let decision = decide(
+        &delivery(),
+        &processed(NotAttempted::Park(request)),
+        at(1001),
+        0.5,
+    );
+    let slotted = Delivery {
+        slot_ms: 7,
+        ..delivery()
+    };
+    assert_eq!(
+        decision.disposition,
+        Disposition::Park(Box::new(slotted), request)
+    );
     assert_eq!((decision.outcome, decision.report), ("paused", None));
 }
 
@@ -119,8 +164,14 @@ fn a_delivery_that_is_given_up_without_an_attempt_keeps_its_history() {
     let Disposition::StoreDeadLetter(letter) = decision.disposition else {
         panic!("{:?}", decision.disposition)
     };
-    assert_eq!((letter.reason.as_str(), letter.delivery), ("exhausted", Some(delivery())));
-    assert_eq!((decision.outcome, decision.report.unwrap().attempt.number), ("dead", 1));
+    assert_eq!(
+        (letter.reason.as_str(), letter.delivery),
+        ("exhausted", Some(delivery()))
+    );
+    assert_eq!(
+        (decision.outcome, decision.report.unwrap().attempt.number),
+        ("dead", 1)
+    );
 }
 
 #[test]
@@ -138,7 +189,9 @@ fn result() -> impl Strategy<Value = AttemptResult> {
     let failed = AttemptResult::failed;
     prop_oneof![
         Just(AttemptResult::from(Ended::new(Outcome::Delivered, ""))),
-        reason.clone().prop_map(move |reason| failed(Failure::permanent(reason, "no"))),
+        reason
+            .clone()
+            .prop_map(move |reason| failed(Failure::permanent(reason, "no"))),
         (reason, retry_after).prop_map(move |(reason, after)| {
             failed(Failure::transient(reason, "later").after(after))
         }),
@@ -171,7 +224,8 @@ proptest! {
                 }
                 Disposition::Retry(parked, wait) => {
                     let kind = failure.map(|failure| failure.kind);
-                    prop_assert!(matches!(kind, Some(FailureKind::Transient { .. })));
+                    let is_transient = matches!(kind, Some(FailureKind::Transient { .. }));
+                    prop_assert!(is_transient);
                     let age = Duration::from_secs((now - 1000).unsigned_abs());
                     prop_assert!(age + wait <= policy.max_age);
                     prop_assert!(parked.attempts.len() <= MOST_ATTEMPTS_KEPT);
