@@ -12,7 +12,7 @@ use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use tidings_core::Event;
 use tidings_ingest::{
-    EventStore, Ingest, NotStored, NotStoredReason, Stored, Taken, router, serve,
+    EventStore, Ingest, NotStored, NotStoredReason, RequestOutcome, Stored, router, serve,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -48,7 +48,7 @@ struct Rig {
     address: SocketAddr,
     gate: Arc<Semaphore>,
     stored: mpsc::UnboundedReceiver<Event>,
-    ends: mpsc::UnboundedReceiver<Taken>,
+    ends: mpsc::UnboundedReceiver<RequestOutcome>,
     shutdown: CancellationToken,
     server: JoinHandle<()>,
 }
@@ -60,7 +60,7 @@ fn endpoint(
     axum::Router,
     Arc<Semaphore>,
     mpsc::UnboundedReceiver<Event>,
-    mpsc::UnboundedReceiver<Taken>,
+    mpsc::UnboundedReceiver<RequestOutcome>,
 ) {
     let (called, stored) = mpsc::unbounded_channel();
     let (observed, ends) = mpsc::unbounded_channel();
@@ -154,7 +154,7 @@ async fn an_event_is_accepted_once_it_is_stored() {
         (&*event.cluster, &*event.message, event.id.len()),
         ("eu-1", "done", 32)
     );
-    assert_eq!(rig.ends.recv().await, Some(Taken::Accepted));
+    assert_eq!(rig.ends.recv().await, Some(RequestOutcome::Accepted));
 }
 
 #[tokio::test]
@@ -165,31 +165,31 @@ async fn each_end_of_storing_has_its_status() {
             Ok(Stored::Duplicate),
             "429",
             "retry-after: 300",
-            Taken::Duplicate,
+            RequestOutcome::Duplicate,
         ),
         (
             not_stored(NotStoredReason::Unavailable),
             "503",
             "retry-after: 2",
-            Taken::NotStored(NotStoredReason::Unavailable),
+            RequestOutcome::NotStored,
         ),
         (
             not_stored(NotStoredReason::StorageFull),
             "503",
             "(storage-full)",
-            Taken::NotStored(NotStoredReason::StorageFull),
+            RequestOutcome::NotStored,
         ),
         (
             not_stored(NotStoredReason::Retention),
             "503",
             "no answer",
-            Taken::NotStored(NotStoredReason::Retention),
+            RequestOutcome::NotStored,
         ),
         (
             not_stored(too_large),
             "413",
             "max_payload of 1048576 bytes",
-            Taken::TooLarge,
+            RequestOutcome::TooLarge,
         ),
     ] {
         let mut rig = Rig::start([stored], 1).await;
@@ -255,7 +255,11 @@ async fn what_is_not_an_event_for_this_address_is_refused_with_the_reason() {
             answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.contains(told),
             "{head}: {answer}"
         );
-        assert_eq!(rig.ends.recv().await, Some(Taken::Invalid), "{head}");
+        assert_eq!(
+            rig.ends.recv().await,
+            Some(RequestOutcome::Invalid),
+            "{head}"
+        );
     }
     assert!(rig.stored.is_empty());
 }
@@ -264,8 +268,8 @@ async fn what_is_not_an_event_for_this_address_is_refused_with_the_reason() {
 async fn three_mebibytes_are_the_limit_of_a_body() {
     let mut rig = Rig::start([], 2).await;
     for (size, status, end) in [
-        (LARGEST, "202", Taken::Accepted),
-        (LARGEST + 1, "413", Taken::TooLarge),
+        (LARGEST, "202", RequestOutcome::Accepted),
+        (LARGEST + 1, "413", RequestOutcome::TooLarge),
     ] {
         let body = padded(size);
         let plain = rig
@@ -303,7 +307,7 @@ async fn a_sender_that_goes_away_is_counted_too() {
         .await;
     rig.stored.recv().await.unwrap();
     drop(connection);
-    assert_eq!(rig.ends.recv().await, Some(Taken::Abandoned));
+    assert_eq!(rig.ends.recv().await, Some(RequestOutcome::Abandoned));
 }
 
 #[tokio::test]
@@ -320,7 +324,7 @@ async fn a_shutdown_waits_for_what_is_under_way_and_takes_nothing_more() {
     idle.write_all(b"GET /kept-alive HTTP/1.1\r\nHost: tidings\r\n\r\n")
         .await
         .unwrap();
-    assert_eq!(rig.ends.recv().await, Some(Taken::Invalid));
+    assert_eq!(rig.ends.recv().await, Some(RequestOutcome::Invalid));
     rig.shutdown.cancel();
     assert!(answer(idle).await.starts_with("HTTP/1.1 404 "));
     rig.gate.add_permits(1);
@@ -346,8 +350,5 @@ async fn a_store_that_does_not_confirm_is_not_waited_for_longer_than_senders_wai
         (503, &"1".parse().unwrap())
     );
     assert_eq!(before.elapsed().as_secs(), 4);
-    assert_eq!(
-        ends.recv().await,
-        Some(Taken::NotStored(NotStoredReason::Unavailable))
-    );
+    assert_eq!(ends.recv().await, Some(RequestOutcome::NotStored));
 }

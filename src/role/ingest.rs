@@ -10,7 +10,7 @@ use tidings_core::runtime::config::Settings;
 use tidings_core::runtime::health::Health;
 use tidings_core::runtime::kubernetes;
 use tidings_core::runtime::kubernetes::lease::{self, Election};
-use tidings_core::runtime::metrics::{Metrics, OutcomeLabel};
+use tidings_core::runtime::metrics::Metrics;
 use tidings_ingest::kubernetes::Objects;
 use tidings_ingest::kubernetes::filter::Filter;
 use tidings_ingest::kubernetes::source::Source;
@@ -63,18 +63,14 @@ pub async fn start(
     }
     tracing::info!(code = codes::LISTENING, role = "ingest", address = %listener.local_addr()?, "listening");
     warn_of_small_payload(bus);
-    let counted = metrics.ingested.clone();
+    let counted = metrics.ingest_events_total.clone();
     let router = tidings_ingest::router(Ingest {
         store: BusStore(bus.clone()),
         cluster: settings.cluster.clone(),
         objects,
         dedupe_interval: settings.ingest.dedupe_interval,
         observe: Box::new(move |taken| {
-            counted
-                .get_or_create(&OutcomeLabel {
-                    outcome: taken.as_str(),
-                })
-                .inc();
+            counted.get_or_create(taken).inc();
         }),
     });
     roles.spawn(tidings_ingest::serve(
@@ -108,7 +104,7 @@ fn event_watch(
             client,
             &filter,
             health.clone(),
-            metrics.events_watched.clone(),
+            metrics.ingest_kubernetes_events_watched.clone(),
         ),
         filter,
         severities: events.severities.clone(),
