@@ -80,7 +80,7 @@ impl Watch {
         self.metrics.bus_up.set(seen.is_ok().into());
         let used = self.bus.storage().used();
         self.metrics.bus_storage_used_ratio.set(used);
-        for stream in std::mem::take(&mut *self.bus.recreated()) {
+        for stream in std::mem::take(&mut *self.bus.recreated.lock()) {
             self.metrics
                 .bus_streams_recreated_total
                 .get_or_create(&StreamLabel { stream })
@@ -181,7 +181,7 @@ impl Bus {
         );
         let name = must.name.clone();
         self.create_stream(must).await?;
-        self.recreated().push(name);
+        self.recreated.lock().push(name);
         Ok(())
     }
 
