@@ -8,7 +8,7 @@ use tidings_core::{Failure, Outcome};
 use crate::message::Message;
 use crate::notifier::contract::{Held, KeepState, Notifier};
 
-pub use ended::{AttemptResult, Ended, NotAttempted, ParkRequest};
+pub use ended::{AttemptResult, Ended, ParkRequest, Refusal};
 pub use prepared::{Prepared, PreparedProviders, prepare, provider_type};
 
 /// Makes one attempt without a record of earlier ones: where a state is to be written, the service

@@ -12,10 +12,11 @@ use tidings_core::bus::streams;
 use tidings_core::bus::{Bus, NotStored};
 use tidings_core::model::id;
 use tidings_core::runtime::failpoint::reach;
+use tidings_core::runtime::metrics::labels::NotAttempted;
 use tidings_core::wire::{Desired, Record};
 use tidings_core::{Delivery, Failure, Reason};
 
-use crate::attempt::{AttemptResult, Ended, NotAttempted, ParkRequest, Prepared};
+use crate::attempt::{AttemptResult, Ended, ParkRequest, Prepared, Refusal};
 use crate::message::Message;
 use crate::newest_wins::machine::{Action, ActionResult, Machine};
 use crate::newest_wins::record::{WriteLease, order};
@@ -138,12 +139,7 @@ impl NewestWins {
     }
 
     /// The delivery replaces what is parked under the key, and must keep that one's slot.
-    async fn wait_for_lease(
-        &self,
-        wait: Duration,
-        delivery: &Delivery,
-        park_key: &str,
-    ) -> NotAttempted {
+    async fn wait_for_lease(&self, wait: Duration, delivery: &Delivery, park_key: &str) -> Refusal {
         let slot_ms = match delivery.slot_ms {
             0 => self
                 .bus
@@ -152,8 +148,8 @@ impl NewestWins {
                 .unwrap_or_default(),
             own => own,
         };
-        let request = ParkRequest::after(&self.bus, wait, "waiting");
-        NotAttempted::Park(ParkRequest { slot_ms, ..request })
+        let request = ParkRequest::after(&self.bus, wait, NotAttempted::StateLocked);
+        Refusal::Park(ParkRequest { slot_ms, ..request })
     }
 }
 

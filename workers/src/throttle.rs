@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use tidings_core::bus::{Bus, NotStored};
 use tidings_core::model::circuit::{CallResult, CircuitDecision};
 use tidings_core::runtime::metrics::Metrics;
+use tidings_core::runtime::metrics::labels::NotAttempted;
 use tidings_core::wire::circuit::State;
 use tidings_core::{Delivery, Destination, Reason, Timestamp as ProtoTimestamp};
 use tidings_rules::{RateLimit, ResolvedProvider};
@@ -33,7 +34,7 @@ pub mod rate;
 pub mod shared_permits;
 mod waker;
 
-use crate::attempt::{NotAttempted, ParkRequest};
+use crate::attempt::{ParkRequest, Refusal};
 use breaker::{Breaker, Probe};
 use ledger::Ledger;
 use local_permits::{LocalPermit, LocalPermits, MOST_WAIT, TypeCapacity};
@@ -123,15 +124,13 @@ impl Throttle {
     ///
     /// # Errors
     /// The destination must not be called now, and what to do with the delivery instead.
-    pub async fn admit(&self, call: &Call<'_>) -> Result<Permit, NotAttempted> {
+    pub async fn admit(&self, call: &Call<'_>) -> Result<Permit, Refusal> {
         let mut slot_ms = call.slot_ms;
         self.admit_with_slot(call, &mut slot_ms)
             .await
             .map_err(|refusal| match refusal {
                 // A slot that no call has used stays reserved for its delivery.
-                NotAttempted::Park(request) => {
-                    NotAttempted::Park(ParkRequest { slot_ms, ..request })
-                }
+                Refusal::Park(request) => Refusal::Park(ParkRequest { slot_ms, ..request }),
                 refusal => refusal,
             })
     }
@@ -164,11 +163,7 @@ impl Throttle {
         }
     }
 
-    async fn admit_with_slot(
-        &self,
-        call: &Call<'_>,
-        slot_ms: &mut i64,
-    ) -> Result<Permit, NotAttempted> {
+    async fn admit_with_slot(&self, call: &Call<'_>, slot_ms: &mut i64) -> Result<Permit, Refusal> {
         if let Some(probe) = self.pass_circuit(call).await? {
             return Ok(probe);
         }
@@ -195,7 +190,7 @@ impl Throttle {
     }
 
     /// A probe where one is due; nothing where the circuit is closed.
-    async fn pass_circuit(&self, call: &Call<'_>) -> Result<Option<Permit>, NotAttempted> {
+    async fn pass_circuit(&self, call: &Call<'_>) -> Result<Option<Permit>, Refusal> {
         let destination = &call.destination;
         let mut decision = self.breaker.decision(destination);
         if decision == CircuitDecision::ProbeDue {
@@ -214,13 +209,13 @@ impl Throttle {
             }
             decision = self.breaker.decision(destination);
         }
-        Err(NotAttempted::Park(match decision {
+        Err(Refusal::Park(match decision {
             CircuitDecision::Closed => return Ok(None),
             CircuitDecision::Paused => ParkRequest {
                 until: self.bus.clock().after(between(RETURN_WHILE_PAUSED)),
                 may_be_woken: true,
                 slot_ms: 0,
-                why: "paused",
+                why: NotAttempted::Paused,
             },
             // Another worker took the probe; the watch has not told us yet.
             CircuitDecision::ProbeDue => self.park_blocked(call, self.bus.clock().now()).await?,
@@ -234,18 +229,18 @@ impl Throttle {
         &self,
         call: &Call<'_>,
         probe_at: Timestamp,
-    ) -> Result<ParkRequest, NotAttempted> {
+    ) -> Result<ParkRequest, Refusal> {
         let circuit = self.breaker.circuit(&call.destination);
         let end = limits::end(call.planned_at.as_ref(), call.provider);
         if end.is_some_and(|end| probe_at >= end) {
             let detail = format!("the circuit stays open until maxAge: {}", circuit.reason);
-            return Err(NotAttempted::GiveUp(Reason::Exhausted, detail));
+            return Err(Refusal::GiveUp(Reason::Exhausted, detail));
         }
         let park = |until| ParkRequest {
             until,
             may_be_woken: true,
             slot_ms: 0,
-            why: "blocked",
+            why: NotAttempted::CircuitOpen,
         };
         let is_open = circuit.state() == State::Open;
         if is_open {
@@ -273,7 +268,7 @@ impl Throttle {
         call: &Call<'_>,
         rates: Arc<[RateLimit]>,
         slot_ms: &mut i64,
-    ) -> Result<(), NotAttempted> {
+    ) -> Result<(), Refusal> {
         let now_ms = self.bus.clock().now().as_millisecond();
         let grace_ms = i64::try_from(grace(&rates).as_millis()).unwrap_or(i64::MAX);
         let has_slot = *slot_ms > 0 && now_ms - *slot_ms <= grace_ms;
@@ -286,11 +281,11 @@ impl Throttle {
         let wait_ms = *slot_ms - self.bus.clock().now().as_millisecond();
         let wait = Duration::from_millis(u64::try_from(wait_ms).unwrap_or_default());
         if wait > MOST_WAIT || (!wait.is_zero() && call.spare < SPARE_WHILE_WAITING) {
-            return Err(NotAttempted::Park(ParkRequest {
+            return Err(Refusal::Park(ParkRequest {
                 until: Timestamp::from_millisecond(*slot_ms).unwrap_or(Timestamp::MAX),
                 may_be_woken: false,
                 slot_ms: *slot_ms,
-                why: "limited",
+                why: NotAttempted::RateLimited,
             }));
         }
         tokio::time::sleep(wait).await;

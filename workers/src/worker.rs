@@ -16,9 +16,10 @@ use tidings_core::bus::pull::{Pulled, Puller, Stop};
 use tidings_core::bus::streams;
 use tidings_core::runtime::health::Health;
 use tidings_core::runtime::metrics::Metrics;
+use tidings_core::runtime::metrics::labels::NotAttempted;
 use tidings_core::{Delivery, Message as _, Reason};
 
-use crate::attempt::{NotAttempted, PreparedProviders};
+use crate::attempt::{PreparedProviders, Refusal};
 use crate::http::HttpClients;
 use crate::message::render::Renderer;
 use crate::newest_wins::NewestWins;
@@ -165,7 +166,7 @@ impl Worker {
                 subject = %pulled.message.subject,
                 "delivery cannot be decoded and is dropped"
             );
-            self.reporter.count("", "undecodable");
+            self.reporter.count("", NotAttempted::Undecodable);
             return self.acknowledge(pulled).await;
         };
         let work = self.attempt_and_finish(&delivery, &held);
@@ -178,10 +179,10 @@ impl Worker {
             .await
         {
             Guarded::Ended(()) => return,
-            Guarded::BusUnavailable(error) => NotAttempted::BusUnavailable(error),
+            Guarded::BusUnavailable(error) => Refusal::BusUnavailable(error),
             Guarded::Poison => {
                 let detail = "five workers died, each while it attempted this delivery alone";
-                NotAttempted::GiveUp(Reason::Crashed, detail.to_owned())
+                Refusal::GiveUp(Reason::Crashed, detail.to_owned())
             }
         };
         self.finish(&delivery, Processed::new(&delivery, why), pulled)

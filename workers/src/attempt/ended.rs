@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tidings_core::bus::{Bus, NotStored};
+use tidings_core::runtime::metrics::labels::NotAttempted;
 use tidings_core::{Failure, Outcome, Reason};
 
 use crate::notifier::contract::Sent;
@@ -42,12 +43,12 @@ pub enum AttemptResult {
     },
     /// No attempt was made. This is not a failure: it counts neither as an attempt of the delivery
     /// nor against its destination.
-    NotAttempted(NotAttempted),
+    Refused(Refusal),
 }
 
-/// Why no attempt was made, and what to do instead.
+/// Why no attempt was made, and what to do with the delivery instead.
 #[derive(Clone, Debug)]
-pub enum NotAttempted {
+pub enum Refusal {
     /// A worker parked the delivery and died before its acknowledgement: only that is missing.
     AlreadyParked,
     /// The Provider has this type now: publish the delivery for the workers of that type.
@@ -69,8 +70,8 @@ pub struct ParkRequest {
     pub may_be_woken: bool,
     /// The delivery's reserved slot, in milliseconds since 1970; 0 where it has none.
     pub slot_ms: i64,
-    /// Why, as the outcome in metrics.
-    pub why: &'static str,
+    /// Why it was not attempted.
+    pub why: NotAttempted,
 }
 
 // === impl Ended ===
@@ -133,19 +134,19 @@ impl From<Result<Ended, Failure>> for AttemptResult {
     }
 }
 
-impl From<NotAttempted> for AttemptResult {
-    fn from(why: NotAttempted) -> Self {
-        Self::NotAttempted(why)
+impl From<Refusal> for AttemptResult {
+    fn from(why: Refusal) -> Self {
+        Self::Refused(why)
     }
 }
 
 impl From<NotStored> for AttemptResult {
     fn from(error: NotStored) -> Self {
-        Self::NotAttempted(error.into())
+        Self::Refused(error.into())
     }
 }
 
-impl From<NotStored> for NotAttempted {
+impl From<NotStored> for Refusal {
     fn from(error: NotStored) -> Self {
         Self::BusUnavailable(error)
     }
@@ -156,7 +157,7 @@ impl From<NotStored> for NotAttempted {
 impl ParkRequest {
     /// Parks for `wait` and up to a quarter more at random, so that deliveries that are parked
     /// together do not return together.
-    pub fn after(bus: &Bus, wait: Duration, why: &'static str) -> Self {
+    pub fn after(bus: &Bus, wait: Duration, why: NotAttempted) -> Self {
         let jittered = wait + wait.mul_f64(rand::random::<f64>() / 4.0);
         let until = bus.clock().after(jittered + Duration::from_millis(50));
         Self {

@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use tidings_core::wire::{Desired, Record};
 use tidings_core::{Failure, FailureKind, Outcome, Reason, Timestamp as ProtoTimestamp};
 
-use crate::attempt::ended::{AttemptResult, Ended, NotAttempted, SAME_STATE};
+use crate::attempt::ended::{AttemptResult, Ended, Refusal, SAME_STATE};
 use crate::newest_wins::record::{self, StateDecision, WriteLease};
 use crate::notifier::contract::{Held, Sent};
 
@@ -65,7 +65,7 @@ pub enum ActionResult {
     /// The action failed.
     Failed(Failure),
     /// The throttle did not admit the call.
-    NotAdmitted(NotAttempted),
+    NotAdmitted(Refusal),
 }
 
 /// The state of one delivery on its way.

@@ -7,7 +7,7 @@ use tidings_core::model::circuit::CallResult;
 use tidings_core::{Failure, FailureKind, Reason, Timestamp};
 
 use super::{Call, Permit, Throttle};
-use crate::attempt::NotAttempted;
+use crate::attempt::Refusal;
 use crate::worker::decide::later;
 
 /// Makes the calls of one attempt, one after the other.
@@ -33,7 +33,7 @@ impl<'a> Caller<'a> {
     ///
     /// # Errors
     /// The service must not be called now, and what to do with the delivery instead.
-    pub async fn admit(&mut self) -> Result<(), NotAttempted> {
+    pub async fn admit(&mut self) -> Result<(), Refusal> {
         self.end_call().await;
         self.permit = Some(self.throttle.admit(&self.call).await?);
         // The next call needs another slot.

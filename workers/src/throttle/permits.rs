@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tidings_core::Reason;
 use tidings_core::bus::NotStored;
+use tidings_core::runtime::metrics::labels::NotAttempted;
 
 use super::ledger::Ledger;
 use super::{Call, Permit, Throttle, lease, limits};
-use crate::attempt::{NotAttempted, ParkRequest};
+use crate::attempt::{ParkRequest, Refusal};
 use crate::throttle::local_permits::{LocalPermit, MOST_WAIT};
 use crate::throttle::shared_permits::{PermitAnswer, PermitChange};
 
@@ -19,7 +20,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 impl Throttle {
     /// Takes a local permit and, where `maxInFlight` is set, a shared one.
-    pub(super) async fn take_permits(&self, call: &Call<'_>) -> Result<Permit, NotAttempted> {
+    pub(super) async fn take_permits(&self, call: &Call<'_>) -> Result<Permit, Refusal> {
         let most = call.provider.max_in_flight;
         let local = self
             .local_permits
@@ -97,18 +98,18 @@ impl Throttle {
     }
 
     /// Parks a delivery that found no permit, at most until its age ends.
-    fn park_crowded(&self, call: &Call<'_>, until: Timestamp) -> NotAttempted {
+    fn park_crowded(&self, call: &Call<'_>, until: Timestamp) -> Refusal {
         let end = limits::end(call.planned_at.as_ref(), call.provider);
         if end.is_some_and(|end| end <= self.bus.clock().now()) {
             let detail = "too many calls to its destination were in flight until maxAge";
-            return NotAttempted::GiveUp(Reason::Exhausted, detail.to_owned());
+            return Refusal::GiveUp(Reason::Exhausted, detail.to_owned());
         }
         let until = end.map_or(until, |end| end.min(until));
-        NotAttempted::Park(ParkRequest {
+        Refusal::Park(ParkRequest {
             until,
             may_be_woken: true,
             slot_ms: 0,
-            why: "crowded",
+            why: NotAttempted::NoPermit,
         })
     }
 }

@@ -5,11 +5,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tidings_core::bus::NotStored;
 use tidings_core::model::retry::{AttemptContext, Decision as RetryDecision, RetryPolicy};
+use tidings_core::runtime::metrics::labels::{DeliveryOutcome, NotAttempted};
 use tidings_core::{
     Attempt, DeadLetter, Delivery, Failure, Outcome, Reason, Timestamp as ProtoTimestamp,
 };
 
-use crate::attempt::{AttemptResult, NotAttempted, ParkRequest};
+use crate::attempt::{AttemptResult, ParkRequest, Refusal};
 
 /// A delivery carries this many of its last attempts.
 const MOST_ATTEMPTS_KEPT: usize = 20;
@@ -39,7 +40,7 @@ pub struct Decision {
     /// What to do with the message.
     pub disposition: Disposition,
     /// The outcome in metrics.
-    pub outcome: &'static str,
+    pub outcome: DeliveryOutcome,
     /// What to report, where an attempt was made or the delivery is given up.
     pub report: Option<AttemptReport>,
 }
@@ -117,7 +118,7 @@ pub fn decide(delivery: &Delivery, processed: &Processed, now: Timestamp, random
             let on_behalf_of = on_behalf_of.clone();
             Decision {
                 disposition: Disposition::Acknowledge,
-                outcome: outcome.as_str(),
+                outcome: outcome.into(),
                 report: Some(AttemptReport {
                     attempt,
                     outcome,
@@ -129,7 +130,7 @@ pub fn decide(delivery: &Delivery, processed: &Processed, now: Timestamp, random
         AttemptResult::Failed { failure, .. } => {
             decide_failed(delivery, processed, failure, now, random)
         }
-        AttemptResult::NotAttempted(why) => decide_not_attempted(delivery, processed, why, now),
+        AttemptResult::Refused(why) => decide_not_attempted(delivery, processed, why, now),
     }
 }
 
@@ -182,7 +183,7 @@ fn decide_failed(
     };
     Decision {
         disposition,
-        outcome: outcome.as_str(),
+        outcome: outcome.into(),
         report: Some(AttemptReport::failed(attempt, outcome, failure.reason)),
     }
 }
@@ -190,22 +191,31 @@ fn decide_failed(
 fn decide_not_attempted(
     delivery: &Delivery,
     processed: &Processed,
-    why: &NotAttempted,
+    why: &Refusal,
     now: Timestamp,
 ) -> Decision {
     let mut next = delivery.clone();
     let (disposition, outcome) = match why {
-        NotAttempted::AlreadyParked => (Disposition::Acknowledge, "known"),
-        NotAttempted::TypeChanged(kind) => {
+        Refusal::AlreadyParked => (Disposition::Acknowledge, NotAttempted::AlreadyParked.into()),
+        Refusal::TypeChanged(kind) => {
             next.provider.get_or_insert_default().r#type = (*kind).to_owned();
-            (Disposition::Requeue(Box::new(next)), "moved")
+            (
+                Disposition::Requeue(Box::new(next)),
+                NotAttempted::Requeued.into(),
+            )
         }
-        NotAttempted::Park(request) => {
+        Refusal::Park(request) => {
             (next.slot_ms, next.planned_at) = (request.slot_ms, processed.planned_at);
-            (Disposition::Park(Box::new(next), *request), request.why)
+            (
+                Disposition::Park(Box::new(next), *request),
+                request.why.into(),
+            )
         }
-        NotAttempted::BusUnavailable(error) => (Disposition::Leave(error.clone()), "returned"),
-        NotAttempted::GiveUp(reason, detail) => {
+        Refusal::BusUnavailable(error) => (
+            Disposition::Leave(error.clone()),
+            NotAttempted::Redelivered.into(),
+        ),
+        Refusal::GiveUp(reason, detail) => {
             let letter = dead_letter(next, *reason, detail, now);
             let outcome = Outcome::Dead;
             let attempt = Attempt {
@@ -217,7 +227,7 @@ fn decide_not_attempted(
             };
             return Decision {
                 disposition: Disposition::StoreDeadLetter(Box::new(letter)),
-                outcome: outcome.as_str(),
+                outcome: outcome.into(),
                 report: Some(AttemptReport::failed(attempt, outcome, *reason)),
             };
         }

@@ -9,11 +9,12 @@ use futures::FutureExt;
 use jiff::Timestamp;
 use tidings_core::bus::NotStored;
 use tidings_core::runtime::failpoint;
+use tidings_core::runtime::metrics::labels::NotAttempted;
 use tidings_core::{Delivery, Destination, Event, Failure, ProviderReference, Reason};
 use tidings_rules::Unresolved;
 
 use super::{HeldMessage, Worker};
-use crate::attempt::{AttemptResult, NotAttempted, ParkRequest, Prepared, attempt_once};
+use crate::attempt::{AttemptResult, ParkRequest, Prepared, Refusal, attempt_once};
 use crate::message::Message;
 use crate::newest_wins::record_key;
 use crate::notifier::contract::Notifier;
@@ -74,12 +75,12 @@ impl Worker {
                 .is_parked_by(delivery, &delivery.id, held.pulled.sequence)
                 .await?
         {
-            return Err(NotAttempted::AlreadyParked.into());
+            return Err(Refusal::AlreadyParked.into());
         }
         let prepared = self.prepare(delivery)?;
         let kind = prepared.provider.kind.name;
         if kind != reference(delivery).r#type {
-            return Err(NotAttempted::TypeChanged(kind).into());
+            return Err(Refusal::TypeChanged(kind).into());
         }
         let event = self.event(delivery).await?.ok_or_else(|| {
             let why = "the event is no longer stored in EVENTS";
@@ -101,8 +102,8 @@ impl Worker {
                 AttemptResult::failed(Failure::permanent(Reason::Misconfigured, why))
             }
             Unresolved::Suspended(_) => {
-                let request = ParkRequest::after(&self.bus, SUSPENDED_FOR, "suspended");
-                NotAttempted::Park(request).into()
+                let request = ParkRequest::after(&self.bus, SUSPENDED_FOR, NotAttempted::Suspended);
+                Refusal::Park(request).into()
             }
         })?;
         self.prepared
@@ -154,7 +155,7 @@ impl Worker {
                 Ok(true)
             )
         {
-            return Processed::new(delivery, NotAttempted::AlreadyParked);
+            return Processed::new(delivery, Refusal::AlreadyParked);
         }
         let park_key = state_key.as_ref().unwrap_or(&delivery.id);
         let call = self.call(delivery, prepared, &message, held, park_key);

@@ -5,7 +5,10 @@ use tidings_core::runtime::codes::log as codes;
 
 use jiff::Timestamp;
 use tidings_core::bus::Bus;
-use tidings_core::runtime::metrics::{AttemptLabels, Gauge, Metrics, SettledLabels, TypeLabel};
+use tidings_core::runtime::metrics::labels::{
+    AttemptLabels, DeliveryLabels, DeliveryOutcome, TypeLabel,
+};
+use tidings_core::runtime::metrics::{Gauge, Metrics};
 use tidings_core::wire::Outcome as PublishedOutcome;
 use tidings_core::{Attempt, Delivery, Event, Outcome, ProviderReference};
 
@@ -47,18 +50,21 @@ impl Reporter {
     }
 
     /// Counts the outcome of a message of this type.
-    pub fn count(&self, kind: &str, outcome: &'static str) {
-        let labels = SettledLabels {
+    pub fn count(&self, kind: &str, outcome: impl Into<DeliveryOutcome>) {
+        let labels = DeliveryLabels {
             r#type: kind.to_owned(),
-            outcome,
+            outcome: outcome.into(),
         };
-        self.metrics.settled.get_or_create(&labels).inc();
+        self.metrics
+            .worker_deliveries_total
+            .get_or_create(&labels)
+            .inc();
     }
 
     /// Counts a message as held, until the result is dropped.
     pub fn hold(&self) -> Holding {
-        self.metrics.held.inc();
-        Holding(self.metrics.held.clone())
+        self.metrics.worker_deliveries_in_flight.inc();
+        Holding(self.metrics.worker_deliveries_in_flight.clone())
     }
 
     fn count_attempt(&self, delivery: &Delivery, report: &AttemptReport) {
@@ -67,19 +73,25 @@ impl Reporter {
         };
         let attempt_labels = AttemptLabels {
             r#type: labels.r#type.clone(),
-            outcome: report.outcome.as_str(),
-            reason: report.reason.map_or("", |reason| reason.as_str()),
+            outcome: report.outcome,
+            reason: report.reason,
         };
-        self.metrics.attempts.get_or_create(&attempt_labels).inc();
+        self.metrics
+            .worker_attempts_total
+            .get_or_create(&attempt_labels)
+            .inc();
         if !report.attempt.template_error.is_empty() {
-            self.metrics.template_errors.get_or_create(&labels).inc();
+            self.metrics
+                .worker_template_errors_total
+                .get_or_create(&labels)
+                .inc();
         }
         if report.outcome == Outcome::Delivered
             && let Some(age) = delivery.event.as_ref().and_then(age)
         {
             let seconds = age.as_secs_f64();
             self.metrics
-                .delivery_seconds
+                .worker_delivery_seconds
                 .get_or_create(&labels)
                 .observe(seconds);
         }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tidings_core::wire::{Desired, Order, Record};
 use tidings_core::{Failure, Reason};
 
-use crate::attempt::{AttemptResult, NotAttempted};
+use crate::attempt::{AttemptResult, Refusal};
 use crate::newest_wins::machine::{Action, ActionResult, Machine};
 use crate::newest_wins::record::WriteLease;
 use crate::notifier::contract::{Held, Sent};
@@ -365,7 +365,7 @@ impl World {
             Action::End(AttemptResult::Failed {
                 is_recorded: false, ..
             }) => (message.desired.delivery_id.clone(), PARKED_FOR),
-            Action::End(AttemptResult::Failed { .. } | AttemptResult::NotAttempted(_)) => {
+            Action::End(AttemptResult::Failed { .. } | AttemptResult::Refused(_)) => {
                 (of_the_state, PARKED_FOR)
             }
             _ => return,
@@ -379,7 +379,7 @@ impl World {
         let is_bus_action = self.tasks[number].is_bus_action();
         let is_done = matches!(course, Course::Succeeds | Course::AnswerLost);
         if matches!((&action, course), (Action::Prepare, Course::NotAdmitted)) {
-            let why = NotAttempted::GiveUp(Reason::Exhausted, "not admitted".to_owned());
+            let why = Refusal::GiveUp(Reason::Exhausted, "not admitted".to_owned());
             return ActionResult::NotAdmitted(why);
         }
         let result = match action {

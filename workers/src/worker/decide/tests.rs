@@ -43,7 +43,7 @@ fn a_delivery_that_ended_is_acknowledged() {
     let decision = decide(&delivery(), &processed(ended), at(1001), 0.5);
     assert_eq!(
         (decision.disposition, decision.outcome),
-        (Disposition::Acknowledge, "delivered")
+        (Disposition::Acknowledge, Outcome::Delivered.into())
     );
     let attempt = decision.report.unwrap().attempt;
     assert_eq!((attempt.number, attempt.outcome.as_str()), (1, "delivered"));
@@ -138,11 +138,11 @@ fn a_delivery_that_was_not_attempted_is_parked_without_counting_an_attempt() {
         until: at(2000),
         may_be_woken: true,
         slot_ms: 7,
-        why: "paused",
+        why: NotAttempted::Paused,
     };
     let decision = decide(
         &delivery(),
-        &processed(NotAttempted::Park(request)),
+        &processed(Refusal::Park(request)),
         at(1001),
         0.5,
     );
@@ -154,12 +154,15 @@ fn a_delivery_that_was_not_attempted_is_parked_without_counting_an_attempt() {
         decision.disposition,
         Disposition::Park(Box::new(slotted), request)
     );
-    assert_eq!((decision.outcome, decision.report), ("paused", None));
+    assert_eq!(
+        (decision.outcome, decision.report),
+        (NotAttempted::Paused.into(), None)
+    );
 }
 
 #[test]
 fn a_delivery_that_is_given_up_without_an_attempt_keeps_its_history() {
-    let why = NotAttempted::GiveUp(Reason::Exhausted, "the circuit stays open".into());
+    let why = Refusal::GiveUp(Reason::Exhausted, "the circuit stays open".into());
     let decision = decide(&delivery(), &processed(why), at(1001), 0.5);
     let Disposition::StoreDeadLetter(letter) = decision.disposition else {
         panic!("{:?}", decision.disposition)
@@ -170,13 +173,13 @@ fn a_delivery_that_is_given_up_without_an_attempt_keeps_its_history() {
     );
     assert_eq!(
         (decision.outcome, decision.report.unwrap().attempt.number),
-        ("dead", 1)
+        (Outcome::Dead.into(), 1)
     );
 }
 
 #[test]
 fn a_delivery_whose_provider_has_another_type_is_requeued_for_it() {
-    let why = NotAttempted::TypeChanged("slack");
+    let why = Refusal::TypeChanged("slack");
     let Disposition::Requeue(requeued) = decided(&delivery(), &processed(why), 1001) else {
         panic!("it is requeued")
     };
