@@ -29,6 +29,8 @@ pub mod secret;
 pub mod snapshot;
 pub mod status_fields;
 pub mod template;
+#[doc(hidden)]
+pub mod testing;
 
 pub use alert::{Alert, Severities, Source};
 pub use check::Options;
