@@ -12,7 +12,7 @@ use tidings_core::runtime::failpoint;
 use tidings_core::runtime::health::Health;
 use tidings_core::runtime::metrics::{Metrics, OutcomeLabel, TypeLabel, VerdictLabel};
 use tidings_core::{Delivery, Event, Message as _, Timestamp};
-use tidings_rules::live::Live;
+use tidings_rules::live::LiveRules;
 
 use crate::plan::{Planning, plan};
 
@@ -22,7 +22,7 @@ const BUS_PAUSE: Duration = Duration::from_millis(500);
 /// One process's router.
 pub struct Router {
     bus: Bus,
-    rules: Arc<Live>,
+    rules: Arc<LiveRules>,
     metrics: Metrics,
     /// Of the last first-time message: its sequence in the stream less its number among those
     /// handed out.
@@ -31,7 +31,7 @@ pub struct Router {
 
 impl Router {
     /// A router that has not begun.
-    pub fn new(bus: Bus, rules: Arc<Live>, metrics: Metrics) -> Arc<Self> {
+    pub fn new(bus: Bus, rules: Arc<LiveRules>, metrics: Metrics) -> Arc<Self> {
         Arc::new(Self {
             bus,
             rules,

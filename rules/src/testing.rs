@@ -29,7 +29,10 @@ pub struct Manifest(Value);
 pub fn alert(name: &str, provider: &str) -> Manifest {
     Manifest::new(&format!("{GROUP}/v1beta3"), "Alert", name)
         .with("providerRef", json!({"name": provider}))
-        .with("eventSources", json!([{"kind": "Kustomization", "name": "*"}]))
+        .with(
+            "eventSources",
+            json!([{"kind": "Kustomization", "name": "*"}]),
+        )
 }
 
 /// A Provider of a type, without any other field.
@@ -66,7 +69,9 @@ impl Manifest {
     #[must_use]
     pub fn with_fields(self, fields: Value) -> Self {
         let fields = fields.as_object().expect("the fields are a JSON object");
-        fields.iter().fold(self, |manifest, (field, value)| manifest.with(field, value.clone()))
+        fields.iter().fold(self, |manifest, (field, value)| {
+            manifest.with(field, value.clone())
+        })
     }
 
     /// Sets any field by its path, such as `/metadata/generation`; adds missing parent objects.

@@ -8,16 +8,16 @@ use tidings_core::runtime::config::{RulesFrom, RulesSettings, Settings};
 use tidings_core::runtime::health::{Check, Health};
 use tidings_core::runtime::kubernetes;
 use tidings_core::runtime::metrics::Metrics;
-use tidings_rules::cluster::{self, Catalog, Cluster, Scope};
+use tidings_rules::cluster::{self, Catalog, Cluster, WatchScope};
 use tidings_rules::folder::{self, Folder};
-use tidings_rules::{Live, Options};
+use tidings_rules::{LiveRules, Options};
 use tidings_workers::notifier::kinds;
 use tokio_util::sync::CancellationToken;
 
 /// The rules of a process.
 pub struct Source {
     /// As they are now.
-    pub live: Arc<Live>,
+    pub live: Arc<LiveRules>,
     /// The cluster that they come from, where they do.
     pub cluster: Option<Origin>,
 }
@@ -43,7 +43,7 @@ pub async fn start(
     stop: CancellationToken,
 ) -> anyhow::Result<Source> {
     let options = options(&settings.rules);
-    let live = Arc::new(Live::default());
+    let live = Arc::new(LiveRules::default());
     let mut changes = live.changes();
     let from = settings.rules.from.as_ref();
     let cluster = match from.context(
@@ -61,17 +61,17 @@ pub async fn start(
         RulesFrom::Cluster => {
             let client = kubernetes::connect(settings.kubernetes.kubeconfig.as_deref()).await?;
             let catalog = Arc::new(Catalog::default());
-            let scope = Scope {
+            let scope = WatchScope {
                 namespaces: settings.rules.namespaces.clone(),
                 label_selector: settings.rules.label_selector.clone(),
             };
-            let releases = is_router && settings.router.release_finalizers;
+            let remove_finalizers = is_router && settings.router.release_finalizers;
             let cluster = Cluster {
                 client: client.clone(),
                 scope,
                 kinds: kinds(),
                 options,
-                releases,
+                remove_finalizers,
                 catalog: catalog.clone(),
             };
             tokio::spawn(cluster::follow(cluster, live.clone(), stop));
@@ -105,7 +105,7 @@ fn check_folder(dir: &Path) -> anyhow::Result<()> {
 }
 
 /// Keeps readiness and metrics as the rules are.
-async fn tell(live: Arc<Live>, check: Check, metrics: Metrics) {
+async fn tell(live: Arc<LiveRules>, check: Check, metrics: Metrics) {
     let (mut changes, mut problems) = (live.changes(), live.source_problems());
     let mut counted = 0;
     loop {

@@ -8,7 +8,7 @@ use tidings_core::runtime::config::Settings;
 use tidings_core::runtime::metrics::Metrics;
 use tidings_router::StatusWriter;
 use tidings_router::status::ready_condition::CheckProvider;
-use tidings_rules::Live;
+use tidings_rules::LiveRules;
 use tidings_workers::attempt::Notifiers;
 use tidings_workers::http::HttpClients;
 
@@ -20,7 +20,7 @@ pub fn writer(
     origin: Origin,
     http_clients: HttpClients,
     bus: Bus,
-    rules: Arc<Live>,
+    rules: Arc<LiveRules>,
     metrics: Metrics,
 ) -> StatusWriter {
     let Origin { client, catalog } = origin;
