@@ -97,7 +97,12 @@ impl LiveRules {
 pub(crate) fn log_changes(logged: HashSet<Problem>, problems: Vec<Problem>) -> HashSet<Problem> {
     let now: HashSet<Problem> = problems.iter().cloned().collect();
     for problem in problems.iter().filter(|problem| !logged.contains(problem)) {
-        tracing::warn!(code = codes::RULE_PROBLEM, severity = ?problem.severity, %problem, "problem in rules");
+        tracing::warn!(
+            code = codes::RULE_PROBLEM,
+            severity = ?problem.severity,
+            %problem,
+            "problem in rules"
+        );
     }
     for problem in logged.difference(&now) {
         tracing::info!(code = codes::RULE_PROBLEM_RESOLVED, %problem, "problem in rules resolved");

@@ -557,7 +557,7 @@ mod tests {
             .unwrap();
         assert!(
             tls.authorities.is_some() && tls.identity.is_none(),
-            "a certificate without key is left out"
+            "a certificate without a key is ignored"
         );
         let named = resolve_with(
             "generic",

@@ -105,7 +105,7 @@ impl Follower {
     /// Retries discovery until it succeeds.
     async fn discover(&mut self) -> ServedApi {
         loop {
-            let late = format!("no response within {} s", REQUEST_TIMEOUT.as_secs());
+            let timed_out = format!("no response within {} s", REQUEST_TIMEOUT.as_secs());
             let why = match timeout(REQUEST_TIMEOUT, ServedApi::discover(&self.client)).await {
                 Ok(Ok(served_api)) => {
                     self.api_health.recovered(SERVER);
@@ -113,7 +113,7 @@ impl Follower {
                     return served_api;
                 }
                 Ok(Err(error)) => watch::with_causes(&error),
-                Err(_) => late,
+                Err(_) => timed_out,
             };
             self.api_health.failed(SERVER, why, Instant::now());
             self.report_problems();
@@ -126,32 +126,32 @@ impl Follower {
         let is_changed = self
             .catalog
             .served_api()
-            .is_none_or(|logged| *logged != *served_api);
+            .is_none_or(|former| *former != *served_api);
         if is_changed && !(served_api.alerts.has_status && served_api.providers.has_status) {
             tracing::warn!(
                 code = codes::FLUX_CRDS,
-                "CRDs of Flux found, rules have no extensions and no status; install the CRDs of Tidings"
+                "CRDs of Flux found, rules have no extensions and no status"
             );
         }
         self.catalog.set_served_api(served_api.clone());
         self.watches = SelectAll::new();
-        let sources: Vec<_> = ["Alert", "Provider"]
+        let watches: Vec<_> = ["Alert", "Provider"]
             .into_iter()
             .flat_map(|kind| self.scope.watches(kind))
             .collect();
-        self.state.add_watches(&sources);
-        for source in sources {
-            let served = served_api.of(source.kind);
+        self.state.add_watches(&watches);
+        for watched in watches {
+            let served = served_api.of(watched.kind);
             self.watches.push(watch::watch_rules(
                 &self.client,
-                source,
+                watched,
                 served,
                 self.scope.label_selector.as_deref(),
             ));
         }
-        for source in &self.watched {
+        for watched in &self.watched {
             self.watches
-                .push(watch::watch_metadata(&self.client, source.clone()));
+                .push(watch::watch_metadata(&self.client, watched.clone()));
         }
     }
 
@@ -184,23 +184,23 @@ impl Follower {
     fn handle_event(&mut self, event: WatchEvent, served_api: &ServedApi) {
         let now = Instant::now();
         let changed = match event {
-            WatchEvent::Rule(source, event) => {
+            WatchEvent::Rule(watched, event) => {
                 if let Event::Apply(object) | Event::Delete(object) = event.as_ref() {
                     self.api_health.observed(watch::version_number(
                         object.metadata.resource_version.as_deref(),
                     ));
                 }
-                let served = served_api.of(source.kind);
+                let served = served_api.of(watched.kind);
                 self.state
-                    .handle_rule_event(source, *event, served, &self.catalog)
+                    .handle_rule_event(watched, *event, served, &self.catalog)
             }
-            WatchEvent::Metadata(source, event) => {
-                self.state.handle_metadata_event(&source, event);
+            WatchEvent::Metadata(watched, event) => {
+                self.state.handle_metadata_event(&watched, event);
                 self.read_stale();
                 false
             }
-            WatchEvent::Failed(source, why) => {
-                self.api_health.failed(source.to_string(), why, now);
+            WatchEvent::Failed(watched, why) => {
+                self.api_health.failed(watched.to_string(), why, now);
                 self.report_problems();
                 false
             }
@@ -284,10 +284,10 @@ impl Follower {
     /// Watches the referenced kinds.
     fn watch_references(&mut self) {
         for kind in self.state.references.kinds() {
-            for source in self.scope.watches(kind) {
-                if self.watched.insert(source.clone()) {
+            for watched in self.scope.watches(kind) {
+                if self.watched.insert(watched.clone()) {
                     self.watches
-                        .push(watch::watch_metadata(&self.client, source));
+                        .push(watch::watch_metadata(&self.client, watched));
                 }
             }
         }

@@ -85,8 +85,8 @@ impl ClusterState {
                 false
             }
             Event::InitDone => {
-                let (changed, gone) = listing.finish();
-                gone.iter().for_each(|identity| catalog.remove(identity));
+                let (changed, removed) = listing.finish();
+                removed.iter().for_each(|identity| catalog.remove(identity));
                 self.deleting
                     .retain(|_, deleting| deleting.is_listed || deleting.watch != watch);
                 catalog.listed();
@@ -171,7 +171,7 @@ impl ClusterState {
         check_one(object, self.kinds, &self.options)
     }
 
-    /// Updates the set of referenced Secrets and ConfigMaps, including the references of last last_good
+    /// Updates the set of referenced Secrets and ConfigMaps, including the references of last good
     /// states.
     pub(super) fn update_references(&mut self) {
         let checked = self.rules_checked();
@@ -214,7 +214,7 @@ impl ClusterState {
         let deleting = self
             .deleting
             .values_mut()
-            .find(|leaving| !leaving.is_started)?;
+            .find(|deleting| !deleting.is_started)?;
         deleting.is_started = true;
         Some(deleting.blocked.clone())
     }
@@ -226,7 +226,7 @@ impl ClusterState {
             .for_each(|deleting| deleting.is_started = false);
     }
 
-    /// The Alerts and Providers, with the last last_good states of rejected ones.
+    /// The Alerts and Providers, with the last good states of rejected ones.
     fn rules_checked(&mut self) -> Vec<Checked> {
         let mut checked: Vec<_> = self
             .listings

@@ -79,7 +79,7 @@ impl WatchedKind {
 /// Watches Alerts or Providers.
 pub(super) fn watch_rules(
     client: &Client,
-    source: WatchedKind,
+    watched: WatchedKind,
     served: &ServedKind,
     selector: Option<&str>,
 ) -> BoxStream<'static, WatchEvent> {
@@ -88,38 +88,38 @@ pub(super) fn watch_rules(
         ..Config::default()
     };
     let events = watcher(
-        source.api::<DynamicObject>(client, &served.resource),
+        watched.api::<DynamicObject>(client, &served.resource),
         config,
     )
     .backoff(WatchBackoff::default());
-    watch_events(source, events, |source, event| {
-        WatchEvent::Rule(source, Box::new(event))
+    watch_events(watched, events, |watched, event| {
+        WatchEvent::Rule(watched, Box::new(event))
     })
 }
 
 /// Watches the metadata of Secrets or ConfigMaps.
 pub(super) fn watch_metadata(
     client: &Client,
-    source: WatchedKind,
+    watched: WatchedKind,
 ) -> BoxStream<'static, WatchEvent> {
-    let api = source.api::<PartialObjectMeta<DynamicObject>>(client, &core_resource(source.kind));
+    let api = watched.api::<PartialObjectMeta<DynamicObject>>(client, &core_resource(watched.kind));
     let events = watcher(api, Config::default()).backoff(WatchBackoff::default());
-    watch_events(source, events, |source, event| {
-        WatchEvent::Metadata(source.clone(), metadata_event(source.kind, event))
+    watch_events(watched, events, |watched, event| {
+        WatchEvent::Metadata(watched.clone(), metadata_event(watched.kind, event))
     })
 }
 
 /// Converts the events of a watch. An expired resource version (410) is no failure, because the
 /// watch restarts with a list.
 fn watch_events<K: Send + 'static>(
-    source: WatchedKind,
+    watched: WatchedKind,
     events: impl Stream<Item = Result<Event<K>, watcher::Error>> + Send + 'static,
     take: fn(WatchedKind, Event<K>) -> WatchEvent,
 ) -> BoxStream<'static, WatchEvent> {
     let convert = move |event| match event {
-        Ok(event) => Some(take(source.clone(), event)),
+        Ok(event) => Some(take(watched.clone(), event)),
         Err(watcher::Error::WatchError(status)) if status.code == 410 => None,
-        Err(error) => Some(WatchEvent::Failed(source.clone(), with_causes(&error))),
+        Err(error) => Some(WatchEvent::Failed(watched.clone(), with_causes(&error))),
     };
     events
         .filter_map(move |event| ready(convert(event)))
@@ -162,14 +162,14 @@ pub(super) fn core_resource(kind: &str) -> ApiResource {
 /// Probes the API server now and periodically, with a list of the metadata of one Alert.
 pub(super) fn probes(
     client: &Client,
-    source: WatchedKind,
+    watched: WatchedKind,
 ) -> BoxStream<'static, Result<Probe, String>> {
     let client = client.clone();
     let mut ticks = interval(PROBE);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let probes = stream::unfold(
-        (client, source, ticks),
-        |(client, source, mut ticks)| async move {
+        (client, watched, ticks),
+        |(client, watched, mut ticks)| async move {
             ticks.tick().await;
             let late = |_| {
                 Err(format!(
@@ -177,21 +177,21 @@ pub(super) fn probes(
                     REQUEST_TIMEOUT.as_secs()
                 ))
             };
-            let result = timeout(REQUEST_TIMEOUT, probe(&client, &source))
+            let result = timeout(REQUEST_TIMEOUT, probe(&client, &watched))
                 .await
                 .unwrap_or_else(late);
-            Some((result, (client, source, ticks)))
+            Some((result, (client, watched, ticks)))
         },
     );
     probes.boxed()
 }
 
-async fn probe(client: &Client, source: &WatchedKind) -> Result<Probe, String> {
+async fn probe(client: &Client, watched: &WatchedKind) -> Result<Probe, String> {
     let served_api = ServedApi::discover(client)
         .await
         .map_err(|error| error.to_string())?;
-    let api = source
-        .api::<PartialObjectMeta<DynamicObject>>(client, &served_api.of(source.kind).resource);
+    let api = watched
+        .api::<PartialObjectMeta<DynamicObject>>(client, &served_api.of(watched.kind).resource);
     let list = api
         .list(&ListParams::default().limit(1))
         .await
