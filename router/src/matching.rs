@@ -2,7 +2,7 @@
 
 use tidings_core::model::flux;
 use tidings_core::{Event, ObjectLabels, object_labels};
-use tidings_rules::{Alert, Family, Provider, Rules, EventSource};
+use tidings_rules::{Alert, EventSource, Family, Provider, Rules};
 
 /// What comes of one Alert and one event. The words are those of tests, tools and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

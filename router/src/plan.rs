@@ -448,7 +448,7 @@ mod tests {
             told[4].0 == "apps/refused"
                 && told[4]
                     .2
-                    .starts_with("the Alert is refused: spec.eventSources[0].name is empty")
+                    .starts_with("the Alert is refused: spec.eventSources[0].name: is empty")
         );
     }
 }

@@ -475,7 +475,9 @@ mod tests {
                 .extend(fields.as_object().unwrap().clone());
             let problems = compile(Version::V1beta3, spec).1;
             assert!(
-                problems.first().is_some_and(|text| text.starts_with(&format!("Provider apps/p: {field}: "))),
+                problems
+                    .first()
+                    .is_some_and(|text| text.starts_with(&format!("Provider apps/p: {field}: "))),
                 "{fields}: {problems:?}"
             );
         }

@@ -46,7 +46,7 @@ async fn the_last_rules_stay_in_force_while_the_api_server_is_away() {
     let readiness = up.readiness().await;
     assert_eq!(readiness.status, 200, "{}", readiness.body);
     assert!(
-        readiness.body.contains("the last rules stay in force"),
+        readiness.body.contains("the last good rules stay in effect"),
         "{}",
         readiness.body
     );
@@ -81,7 +81,7 @@ async fn a_role_that_begins_without_an_api_server_waits_for_it() {
     let up = rig.spawn(role);
     eventually("readiness says what is missing", async || {
         let answer = up.readiness_if_up().await?;
-        (answer.status == 503 && answer.body.contains("there are no rules yet")).then_some(())
+        (answer.status == 503 && answer.body.contains("no rules are loaded yet")).then_some(())
     })
     .await;
     server.restart().await;
@@ -117,7 +117,7 @@ async fn what_changed_beyond_the_memory_of_the_api_server_is_found() {
     server.restart().await;
     signal(&up, "-CONT");
 
-    up.logs("too old resource version").await;
+    up.prints("too old resource version").await;
     reaches(&up, &new).await;
     rig.drained().await;
     let before = gone.received().len();
@@ -154,6 +154,6 @@ async fn an_api_server_that_was_restored_from_an_earlier_state_is_read_anew() {
 
     server.restore(&snapshot).await;
 
-    up.logs("gone back to an earlier state").await;
+    up.logs("resource-version-regressed").await;
     reaches(&up, &kept).await;
 }

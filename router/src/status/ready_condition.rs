@@ -376,13 +376,13 @@ mod tests {
             (
                 "Provider apps/unknown",
                 "UnknownType",
-                "\"pigeon\" is none of the known types: slack",
+                "\"pigeon\" is not supported; use one of slack",
             ),
             ("Provider apps/slow", "InvalidSpec", "spec.timeout: "),
             (
                 "Provider apps/lost",
                 "SecretNotFound",
-                "there is no Secret apps/no, which spec.secretRef names",
+                "spec.secretRef: Secret apps/no not found",
             ),
             (
                 "Provider apps/keyless",
@@ -406,12 +406,12 @@ mod tests {
             (
                 "Alert apps/orphan",
                 "ProviderNotFound",
-                "there is no Provider apps/no",
+                "Provider apps/no not found",
             ),
             (
                 "Alert apps/on-lost",
                 "ProviderNotReady",
-                "Provider apps/lost is not ready (SecretNotFound): there is no Secret",
+                "Provider apps/lost is not ready (SecretNotFound): spec.secretRef: Secret",
             ),
             (
                 "Alert apps/empty",

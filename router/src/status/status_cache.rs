@@ -9,7 +9,7 @@ use tidings_core::Destination;
 use tidings_core::wire::circuit::State;
 use tidings_core::wire::{Circuit, Outcome};
 use tidings_rules::status_fields::{AlertStatus, CircuitState, CircuitStatus, ProviderStatus};
-use tidings_rules::{RuleEntry, Identity};
+use tidings_rules::{Identity, RuleEntry};
 
 use crate::status::outcomes::{News, news, seconds};
 use crate::status::ready_condition::Finding;

@@ -1,8 +1,9 @@
 //! The fields of Alerts and Providers that the API server sets, for the status writer.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -39,35 +40,22 @@ pub struct ObservedObject {
 impl Catalog {
     /// The latest state of an object; `None` if it does not exist.
     pub fn observed(&self, identity: &Identity) -> Option<Arc<ObservedObject>> {
-        self.objects
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(identity)
-            .cloned()
+        self.objects.lock().get(identity).cloned()
     }
 
     /// How Alerts and Providers are served; `None` before discovery.
     pub fn served_api(&self) -> Option<Arc<ServedApi>> {
-        self.served_api
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.served_api.lock().clone()
     }
 
     /// Stores the result of discovery.
     pub fn set_served_api(&self, served_api: ServedApi) {
-        *self
-            .served_api
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(served_api));
+        *self.served_api.lock() = Some(Arc::new(served_api));
     }
 
     /// Stores the state of an object.
     pub fn put(&self, identity: Identity, object: ObservedObject) {
-        self.objects
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(identity, Arc::new(object));
+        self.objects.lock().insert(identity, Arc::new(object));
     }
 
     /// Signals the end of a list.
@@ -83,9 +71,6 @@ impl Catalog {
 
     /// Removes a deleted object.
     pub fn remove(&self, identity: &Identity) {
-        self.objects
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(identity);
+        self.objects.lock().remove(identity);
     }
 }
