@@ -285,8 +285,8 @@ impl Content {
     }
 }
 
-/// The Secrets and ConfigMaps that an Alert or a Provider references.
-pub(super) fn names(resource: &Resource) -> Vec<Identity> {
+/// The Secrets and ConfigMaps that an Alert or a Provider references, each with the field.
+pub(super) fn references_of(resource: &Resource) -> Vec<(&'static str, Identity)> {
     let (namespace, secrets, template) = match resource {
         Resource::Alert(alert) => (&alert.namespace, [None, None, None], &alert.template),
         Resource::Provider(provider) => {
@@ -308,15 +308,20 @@ pub(super) fn names(resource: &Resource) -> Vec<Identity> {
         namespace: namespace.clone(),
         name: name.clone(),
     };
-    let mut names: Vec<_> = secrets
+    let fields = [
+        "spec.secretRef",
+        "spec.certSecretRef",
+        "spec.proxySecretRef",
+    ];
+    let mut references: Vec<_> = fields
         .into_iter()
-        .flatten()
-        .map(|name| identity("Secret", name))
+        .zip(secrets)
+        .filter_map(|(field, name)| Some((field, identity("Secret", name?))))
         .collect();
     if let Some(Template::ConfigMap { name, .. }) = template {
-        names.push(identity("ConfigMap", name));
+        references.push(("spec.template.configMapKeyRef", identity("ConfigMap", name)));
     }
-    names
+    references
 }
 
 #[cfg(test)]

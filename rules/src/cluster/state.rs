@@ -12,7 +12,7 @@ use crate::check::{Checked, check_one};
 use crate::cluster::discovery::ServedKind;
 use crate::cluster::finalizer::BlockedDeletion;
 use crate::cluster::object::ReceivedObject;
-use crate::cluster::references::{References, names};
+use crate::cluster::references::{References, references_of};
 use crate::kind::Kinds;
 use crate::last_good::LastGood;
 use crate::object::{Identity, Object};
@@ -179,7 +179,8 @@ impl ClusterState {
             checked
                 .iter()
                 .filter_map(|checked| checked.resource.as_ref())
-                .flat_map(names)
+                .flat_map(references_of)
+                .map(|(_, identity)| identity)
                 .collect(),
         );
     }
@@ -201,12 +202,11 @@ impl ClusterState {
             .errors()
             .map(|(identity, why)| (identity.clone(), why.to_owned()))
             .collect();
-        Rules::new(
-            checked,
-            unreadable.iter().map(read_problem).collect(),
-            &self.options,
-        )
-        .with_unreadable(unreadable)
+        let problems = checked
+            .iter()
+            .flat_map(|checked| read_problems(checked, &unreadable))
+            .collect();
+        Rules::new(checked, problems, &self.options).with_unreadable(unreadable)
     }
 
     /// The next deleted object whose finalizer must be removed; each is returned once.
@@ -239,15 +239,22 @@ impl ClusterState {
     }
 }
 
-fn read_problem((identity, why): (&Identity, &String)) -> Problem {
-    Problem {
-        file: None,
-        line: None,
-        object: Some(identity.to_string()),
-        field: None,
-        message: format!("cannot be read: {why}"),
-        severity: Severity::Warning,
-    }
+/// The failed reads of the references of an object.
+fn read_problems(checked: &Checked, unreadable: &BTreeMap<Identity, String>) -> Vec<Problem> {
+    let references = checked.resource.iter().flat_map(references_of);
+    references
+        .filter_map(|(field, reference)| {
+            let reason = unreadable.get(&reference)?;
+            Some(Problem {
+                file: None,
+                line: None,
+                object: Some(checked.identity.to_string()),
+                field: Some(field.to_owned()),
+                message: format!("{reference} cannot be read: {reason}"),
+                severity: Severity::Warning,
+            })
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -216,7 +216,7 @@ fn an_unreadable_secret_is_reported() {
     let rules = sample.state.rules();
     assert_eq!(
         rules.problems()[0].to_string(),
-        "Secret apps/token: cannot be read: forbidden"
+        "Provider apps/p: spec.secretRef: Secret apps/token cannot be read: forbidden"
     );
     let why = rules.resolve("apps", "p").unwrap_err().to_string();
     assert_eq!(
