@@ -90,11 +90,12 @@ fn served(kind: &str, version: Version, schema: Value) -> Value {
 }
 
 fn schema(kind: &str, about: &str, spec: Value, status: Value) -> Value {
+    let api_version = format!("API group and version of the object, such as {GROUP}/v1beta3.");
     json!({
         "description": about,
         "type": "object",
         "properties": {
-            "apiVersion": {"description": format!("API group and version of the object, such as {GROUP}/v1beta3."), "type": "string"},
+            "apiVersion": {"description": api_version, "type": "string"},
             "kind": {"description": format!("Kind of the object: {kind}."), "type": "string"},
             "metadata": {"type": "object"},
             "spec": spec,

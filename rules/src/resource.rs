@@ -1,5 +1,4 @@
-//! Alert and Provider as users write them: one form that holds what every API version and our
-//! extensions know.
+//! The specs of Alert and Provider: one type for all API versions and for the Tidings extensions.
 
 mod schema;
 
@@ -7,11 +6,8 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::object::Object;
-use crate::problem::{Problem, Severity};
 use schema::{DURATION, GREATER_THAN_ZERO, event_severity};
 
 /// The supported versions of the API. `v1` is treated as `v1beta3`.
@@ -249,120 +245,4 @@ pub struct KeyReference {
     pub name: String,
     /// Key in the data of the object.
     pub key: String,
-}
-
-/// What is found out about one object while it is checked.
-#[derive(Debug)]
-pub struct Report<'a> {
-    /// The object.
-    pub object: &'a Object,
-    /// What is wrong with it.
-    pub problems: Vec<Problem>,
-}
-
-impl<'a> Report<'a> {
-    /// Begins with nothing wrong.
-    pub fn new(object: &'a Object) -> Self {
-        Self {
-            object,
-            problems: Vec::new(),
-        }
-    }
-
-    /// Refuses the object.
-    pub fn error(&mut self, field: &str, sentence: impl Into<String>) {
-        self.problems
-            .push(self.object.problem(Severity::Error, field, sentence));
-    }
-
-    /// Leaves the object in force.
-    pub fn warn(&mut self, field: &str, sentence: impl Into<String>) {
-        self.problems
-            .push(self.object.problem(Severity::Warning, field, sentence));
-    }
-
-    /// The first reason why the object is refused.
-    pub fn refusal(&self) -> Option<&Problem> {
-        self.problems
-            .iter()
-            .find(|problem| problem.severity == Severity::Error)
-    }
-
-    /// Refuses a text that is longer than so many characters.
-    pub fn at_most(&mut self, field: &str, text: Option<&str>, characters: usize) {
-        let length = text.map_or(0, |text| text.chars().count());
-        if length > characters {
-            self.error(
-                field,
-                format!("has {length} characters; at most {characters} are allowed"),
-            );
-        }
-    }
-
-    /// The object's `spec`, or nothing where it can't be read; an Alert may have none.
-    pub fn spec<T: DeserializeOwned + Default>(&mut self) -> Option<T> {
-        let spec = &self.object.value["spec"];
-        if spec.is_null() {
-            return Some(T::default());
-        }
-        match serde_path_to_error::deserialize(spec) {
-            Ok(spec) => Some(spec),
-            Err(error) => {
-                let path = error.path().to_string();
-                let field = if path == "." {
-                    "spec".to_owned()
-                } else {
-                    format!("spec.{path}")
-                };
-                self.error(&field, without_value(&error.inner().to_string()));
-                None
-            }
-        }
-    }
-}
-
-/// serde quotes the value that it did not expect; it may be an address with a secret in it.
-fn without_value(message: &str) -> String {
-    match (message.find(" \""), message.rfind("\", expected ")) {
-        (Some(begin), Some(end)) if begin < end => {
-            format!("{}{}", &message[..begin], &message[end + 1..])
-        }
-        _ => message.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_value_of_the_wrong_type_is_told_by_its_field_and_not_shown() {
-        let object = Object::new(
-            json!({"kind": "Provider", "spec": {"type": "slack", "secretRef": "s3cret \", expected b"}}),
-        );
-        let mut report = Report::new(&object);
-        assert!(report.spec::<ProviderSpec>().is_none());
-        let problem = &report.problems[0];
-        assert_eq!(problem.field.as_deref(), Some("spec.secretRef"));
-        assert_eq!(
-            problem.sentence,
-            "invalid type: string, expected struct Reference"
-        );
-    }
-
-    #[test]
-    fn null_is_the_same_as_absent() {
-        let object = Object::new(
-            json!({"spec": {"providerRef": {"name": "p"}, "eventSources": [], "eventSeverity": null}}),
-        );
-        assert!(
-            Report::new(&object)
-                .spec::<AlertSpec>()
-                .unwrap()
-                .event_severity
-                .is_none()
-        );
-    }
 }

@@ -4,7 +4,7 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::alert::Severities;
+use crate::severities::Severities;
 
 /// The pattern of the durations that [`duration::parse`](crate::duration::parse) accepts.
 pub(super) const DURATION: &str = r"^([0-9]+(\.[0-9]+)?(ns|us|ms|s|m|h))+$";
