@@ -46,7 +46,9 @@ async fn the_last_rules_stay_in_force_while_the_api_server_is_away() {
     let readiness = up.readiness().await;
     assert_eq!(readiness.status, 200, "{}", readiness.body);
     assert!(
-        readiness.body.contains("the last good rules stay in effect"),
+        readiness
+            .body
+            .contains("the last good rules stay in effect"),
         "{}",
         readiness.body
     );
