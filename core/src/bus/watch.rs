@@ -16,7 +16,8 @@ use crate::bus::streams::{self, Sizing};
 use crate::model::time;
 use crate::runtime::codes::log as codes;
 use crate::runtime::health::Check;
-use crate::runtime::metrics::{Metrics, StreamLabel};
+use crate::runtime::metrics::Metrics;
+use crate::runtime::metrics::labels::StreamLabel;
 
 /// How often the server is sampled.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
@@ -78,10 +79,11 @@ impl Watch {
     async fn sample(&mut self, check: &Check) {
         let result = self.check_streams().await;
         self.metrics.bus_up.set(result.is_ok().into());
-        self.metrics.storage_used.set(self.bus.storage().used());
+        let used = self.bus.storage().used();
+        self.metrics.bus_storage_used_ratio.set(used);
         for stream in std::mem::take(&mut *self.bus.recreated.lock()) {
             self.metrics
-                .streams_recreated
+                .bus_streams_recreated_total
                 .get_or_create(&StreamLabel { stream })
                 .inc();
         }

@@ -6,7 +6,7 @@ use serde_json::json;
 use tidings_core::Destination;
 use tidings_core::bus::Bus;
 use tidings_core::bus::circuits::Circuits;
-use tidings_core::model::circuit::{paused, resumed, state_word};
+use tidings_core::model::circuit::{paused, resumed, state_name};
 use tidings_core::wire::Circuit;
 use tidings_core::wire::circuit::State;
 
@@ -185,7 +185,7 @@ fn as_text(circuit: &Circuit) -> String {
             .channel
             .as_deref()
             .map_or("*".to_owned(), |channel| format!("{channel:?}")),
-        state_word(circuit.state()),
+        state_name(circuit.state()),
         time(circuit.since),
         count(circuit.failures as usize, "failure"),
         circuit.reason,
@@ -197,7 +197,7 @@ fn as_json(circuit: &Circuit) -> serde_json::Value {
         "namespace": circuit.namespace,
         "provider": circuit.provider,
         "channel": circuit.channel,
-        "state": state_word(circuit.state()),
+        "state": state_name(circuit.state()),
         "since": circuit.since.map(|since| time(Some(since))),
         "until": circuit.until.map(|until| time(Some(until))),
         "failures": circuit.failures,

@@ -7,9 +7,10 @@ use jiff::Timestamp;
 use tidings_core::Destination;
 use tidings_core::bus::circuits::StoredCircuit;
 use tidings_core::model::circuit::{
-    CircuitDecision, is_long_well, is_resumed, standing, state_word,
+    CircuitDecision, is_long_well, is_resumed, standing, state_name,
 };
-use tidings_core::runtime::metrics::{CircuitLabels, Metrics};
+use tidings_core::runtime::metrics::Metrics;
+use tidings_core::runtime::metrics::labels::CircuitLabels;
 use tidings_core::wire::Circuit;
 use tidings_core::wire::circuit::State;
 
@@ -97,7 +98,7 @@ impl Table {
             log(&news.circuit, was, is);
         }
         self.metrics
-            .circuit_state
+            .worker_circuit_state
             .get_or_create(&labels(&destination))
             .set(match is {
                 State::Closed => 0,
@@ -109,7 +110,7 @@ impl Table {
         self.known.insert(destination, news, |destination, known| {
             let is_of_use = !is_long_well(&known.circuit, now);
             if !is_of_use {
-                metrics.circuit_state.remove(&labels(destination));
+                metrics.worker_circuit_state.remove(&labels(destination));
             }
             is_of_use
         });
@@ -119,7 +120,7 @@ impl Table {
 
 fn log(circuit: &Circuit, was: State, is: State) {
     let name = format!("{}/{}", circuit.namespace, circuit.provider);
-    let (state, channel) = (state_word(is), circuit.channel.as_deref().unwrap_or("*"));
+    let (state, channel) = (state_name(is), circuit.channel.as_deref().unwrap_or("*"));
     match is {
         State::Open if was == State::Closed => {
             tracing::warn!(
@@ -249,7 +250,12 @@ mod tests {
         }
         assert!(table.known.len() <= 1000);
         assert_ne!(table.standing(&hook("sick"), NOW), CircuitDecision::Closed);
-        let is_told = |channel| metrics.circuit_state.get(&labels(&hook(channel))).is_some();
+        let is_told = |channel| {
+            metrics
+                .worker_circuit_state
+                .get(&labels(&hook(channel)))
+                .is_some()
+        };
         assert_eq!(
             [is_told("sick"), is_told("0"), is_told("9999")],
             [true, false, true]
