@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tidings_core::Delivery;
-use tidings_rules::live::Live;
+use tidings_rules::live::LiveRules;
 use tidings_rules::{ResolvedProvider, Rules, Template, Unresolved};
 
 /// Where a worker finds Providers at the moment of an attempt.
@@ -25,7 +25,7 @@ pub trait Providers: Send + Sync + 'static {
     fn are_loaded(&self) -> bool;
 }
 
-impl Providers for Live {
+impl Providers for LiveRules {
     fn resolve(&self, namespace: &str, name: &str) -> Result<Arc<ResolvedProvider>, Unresolved> {
         self.current().resolve(namespace, name)
     }
