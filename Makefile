@@ -19,7 +19,8 @@ CRATE_TESTS = $(addprefix --test=,$(sort $(notdir $(basename $(wildcard */tests/
 
 .PHONY: help
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "%-16s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | \
+		awk -F ':.*## ' '{ printf "%-18s %s\n", $$1, $$2 }'
 
 # === Run ===
 
@@ -53,7 +54,7 @@ test-contract: ## Test every provider type against a service that fails in every
 	@$(TEST) --test contract
 
 .PHONY: test-vectors
-test-vectors: nats-server ## Replay recordings of notification-controller; list what is skipped and why
+test-vectors: nats-server ## Replay recordings of notification-controller; print what is skipped
 	@$(TEST) --test vectors -- --show-output
 
 .PHONY: test-pipeline
@@ -71,7 +72,7 @@ test-faults: nats-server ## Kill processes while events arrive, and account for 
 
 # The script exits with 3 if this machine cannot build what is needed. In CI that is an error.
 .PHONY: test-kube
-test-kube: nats-server ## Test on a real kube-apiserver: CRDs, rules, Kubernetes Events, status, RBAC
+test-kube: nats-server ## Test on a real kube-apiserver: CRDs, rules, Events, status, RBAC
 	@if tools/kubernetes.sh >/dev/null; then $(TEST) --test kube; \
 	elif [ $$? -eq 3 ] && [ "$${CI:-}" != true ]; then \
 		echo "skipped: the tests with a Kubernetes API; see above"; \
@@ -80,7 +81,7 @@ test-kube: nats-server ## Test on a real kube-apiserver: CRDs, rules, Kubernetes
 SOAK_MINUTES ?= 30
 
 .PHONY: soak
-soak: nats-server ## Run long tests: random faults (SOAK_MINUTES=30), 20,000 rate-limited deliveries
+soak: nats-server ## Run long tests: random faults (SOAK_MINUTES=30), rate limits
 	@SOAK_MINUTES=$(SOAK_MINUTES) $(TEST) --test faults soak -- --nocapture
 	@$(TEST) --test pipeline -- --ignored twenty_thousand
 
@@ -88,13 +89,13 @@ FUZZ ?= ingest pattern format
 FUZZ_SECONDS ?= 60
 
 .PHONY: fuzz
-fuzz: ## Fuzz decoding, patterns and formatting (needs nightly and cargo-fuzz; FUZZ, FUZZ_SECONDS)
+fuzz: ## Fuzz decoding, patterns, formatting (nightly, cargo-fuzz; FUZZ_SECONDS)
 	@for target in $(FUZZ); do \
 		$(CARGO) +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS); \
 	done
 
 .PHONY: bench
-bench: nats-server ## Measure throughput, latency and memory, then calls to a forge (docs/benchmark.md)
+bench: nats-server ## Measure throughput, latency, memory, calls to a forge (docs/benchmark.md)
 	@server=$(NATS_SERVER_PATH); NATS_SERVER=$$server $(CARGO) bench --locked --bench throughput
 	@server=$(NATS_SERVER_PATH); NATS_SERVER=$$server $(CARGO) bench --locked --bench statuses
 
