@@ -16,7 +16,7 @@ use axum::routing::any;
 
 use crate::body;
 use crate::kubernetes::Objects;
-use crate::normalise;
+use crate::normalize;
 use crate::response::Answer;
 use crate::store::{EventStore, NotStored, NotStoredReason, Taken};
 
@@ -77,7 +77,7 @@ impl<S: EventStore> Ingest<S> {
         }
         let bytes = body::read(request.into_body()).await?;
         let began = Instant::now();
-        let mut event = normalise::take(&bytes, &self.cluster, jiff::Timestamp::now(), None)
+        let mut event = normalize::take(&bytes, &self.cluster, jiff::Timestamp::now(), None)
             .inspect_err(|refused| {
                 tracing::debug!(code = codes::EVENT_INVALID, error = %refused, "event rejected");
             })?;

@@ -7,15 +7,15 @@
 //!       └───────────────────── cursor, in the Lease of the watching replica ◄──────────┘
 //! ```
 //!
-//! Pure: [`filter`], [`report`], [`repeats`], [`cursor`].
+//! Pure: [`filter`], [`convert`], [`repeat_filter`], [`cursor`].
 
 pub mod cursor;
 pub mod filter;
 pub mod objects;
 pub mod recovery;
-pub mod repeats;
-pub mod report;
-pub mod source;
+pub mod repeat_filter;
+pub mod convert;
+pub mod reader;
 pub mod watch;
 
 pub use objects::Objects;

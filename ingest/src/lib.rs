@@ -15,7 +15,7 @@ pub mod bus_store;
 pub mod decode;
 pub mod http;
 pub mod kubernetes;
-pub mod normalise;
+pub mod normalize;
 mod response;
 pub mod serve;
 pub mod store;
@@ -23,6 +23,6 @@ pub mod timestamp;
 
 pub use bus_store::BusStore;
 pub use http::{Ingest, router};
-pub use normalise::{Refused, take};
+pub use normalize::{Refused, take};
 pub use serve::serve;
 pub use store::{EventStore, NotStored, NotStoredReason, Stored, Taken};

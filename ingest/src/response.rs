@@ -9,7 +9,7 @@ use serde_json::json;
 use tidings_core::runtime::codes::http as codes;
 
 use crate::body::{self, Unread};
-use crate::normalise::Refused;
+use crate::normalize::Refused;
 use crate::store::{NotStored, NotStoredReason, Stored, Taken};
 
 /// An end of a request: what is counted, and what the sender gets.

@@ -13,7 +13,7 @@ use tidings_core::runtime::kubernetes::lease::{self, Election};
 use tidings_core::runtime::metrics::{Metrics, OutcomeLabel};
 use tidings_ingest::kubernetes::Objects;
 use tidings_ingest::kubernetes::filter::Filter;
-use tidings_ingest::kubernetes::source::Source;
+use tidings_ingest::kubernetes::reader::Source;
 use tidings_ingest::kubernetes::watch::{EventWatch, Told};
 use tidings_ingest::{BusStore, Ingest};
 use tokio::net::TcpListener;

@@ -1,7 +1,7 @@
 //! The objects that events are about: their labels, from one metadata watch for each kind.
 
-mod kind;
-mod memory;
+mod kind_watch;
+mod cache;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,8 +13,8 @@ use tidings_core::runtime::kubernetes::kind::ObjectKind;
 use tidings_core::runtime::metrics::{Metrics, OutcomeLabel};
 use tidings_core::{ObjectLabels, ObjectReference, object_labels};
 
-use kind::Kind;
-use memory::Meta;
+use kind_watch::Kind;
+use cache::Meta;
 
 /// How long a look-up may take: its sender waits for the answer.
 const FOUND_WITHIN: Duration = Duration::from_secs(2);

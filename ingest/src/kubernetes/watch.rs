@@ -21,10 +21,10 @@ use crate::kubernetes::cursor::Cursor;
 use crate::kubernetes::filter::Filter;
 use crate::kubernetes::objects::Objects;
 use crate::kubernetes::recovery::Left;
-use crate::kubernetes::repeats::{Came, Repeats};
-use crate::kubernetes::report::{report, times};
-use crate::kubernetes::source::{Seen, Source};
-use crate::normalise::normalise;
+use crate::kubernetes::repeat_filter::{Came, Repeats};
+use crate::kubernetes::convert::{report, times};
+use crate::kubernetes::reader::{Seen, Source};
+use crate::normalize::normalise;
 use crate::store::{EventStore, NotStoredReason, Stored};
 
 /// So many Events are on their way to the bus at a time.

@@ -154,7 +154,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::normalise;
+    use crate::normalize;
 
     fn event(fields: Value) -> Event {
         let mut event = json!({
@@ -170,7 +170,7 @@ mod tests {
     }
 
     fn taken(event: &Event, repeat: u64) -> tidings_core::Event {
-        normalise::normalise(
+        normalize::normalise(
             report(event, &[], repeat),
             "default",
             Timestamp::UNIX_EPOCH,
@@ -288,7 +288,7 @@ mod tests {
             r#"{"involvedObject":{"kind":"Pod","apiVersion":"v1","namespace":"apps","name":"api"},"severity":"error","message":"Back-off restarting","reason":"BackOff"}"#,
         );
         let by_http =
-            normalise::take(posted.as_bytes(), "default", Timestamp::UNIX_EPOCH, None).unwrap();
+            normalize::take(posted.as_bytes(), "default", Timestamp::UNIX_EPOCH, None).unwrap();
         let key = |repeat| taken(&plain, repeat).dedupe_key;
         assert_eq!(
             key(0),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::kubernetes::report::Times;
+use crate::kubernetes::convert::Times;
 
 /// When more Events than this were told within an interval, the oldest half is forgotten.
 const MOST_REMEMBERED: usize = 100_000;

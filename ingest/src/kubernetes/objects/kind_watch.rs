@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Found;
-use super::memory::{Memory, Meta};
+use super::cache::{Memory, Meta};
 
 /// The first events of a kind wait so long for its watch.
 const SYNCED_WITHIN: Duration = Duration::from_secs(1);

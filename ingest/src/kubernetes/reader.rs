@@ -17,8 +17,8 @@ use tokio::time::timeout;
 
 use crate::kubernetes::cursor::{Cursor, Start};
 use crate::kubernetes::filter::Filter;
-use crate::kubernetes::repeats::Came;
-use crate::kubernetes::report;
+use crate::kubernetes::repeat_filter::Came;
+use crate::kubernetes::convert;
 
 /// The API server ends a watch after so many seconds; each time the storage's version is compared
 /// with ours.
@@ -268,7 +268,7 @@ impl Source {
 impl Seen {
     fn event(mut event: Event, came: Came) -> Result<Self, Trouble> {
         let version = number(event.metadata.resource_version.as_ref())?;
-        let stored_at = report::stored_at(&event);
+        let stored_at = convert::stored_at(&event);
         event.metadata.managed_fields = None;
         Ok(Self {
             version,
