@@ -13,8 +13,8 @@ use tidings_core::runtime::kubernetes::lease::{self, Election};
 use tidings_core::runtime::metrics::{Metrics, OutcomeLabel};
 use tidings_ingest::kubernetes::Objects;
 use tidings_ingest::kubernetes::filter::Filter;
-use tidings_ingest::kubernetes::reader::Source;
-use tidings_ingest::kubernetes::watch::{EventWatch, Told};
+use tidings_ingest::kubernetes::reader::EventReader;
+use tidings_ingest::kubernetes::watch::{EventWatch, WatchState};
 use tidings_ingest::{BusStore, Ingest};
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
@@ -69,10 +69,10 @@ pub async fn start(
         cluster: settings.cluster.clone(),
         objects,
         dedupe_interval: settings.ingest.dedupe_interval,
-        observe: Box::new(move |taken| {
+        observe: Box::new(move |outcome| {
             counted
                 .get_or_create(&OutcomeLabel {
-                    outcome: taken.as_str(),
+                    outcome: outcome.as_str(),
                 })
                 .inc();
         }),
@@ -104,7 +104,7 @@ fn event_watch(
             identity: lease::identity(),
             check: health.side_check("kubernetes-events-lease"),
         },
-        source: Source::new(
+        reader: EventReader::new(
             client,
             &filter,
             health.clone(),
@@ -117,7 +117,7 @@ fn event_watch(
         objects,
         dedupe_interval: settings.ingest.dedupe_interval,
         metrics: metrics.clone(),
-        told: Told::new(events.repeat_interval),
+        state: WatchState::new(events.repeat_interval),
     }
 }
 

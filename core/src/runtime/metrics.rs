@@ -23,7 +23,7 @@ pub struct Metrics {
     /// `tidings_ingest_kubernetes_events_watched`: 1 in the replica that watches, while its watch
     /// is there.
     pub events_watched: Gauge,
-    /// `tidings_ingest_labels_total{outcome}`: looked up for an event: known, absent, unknown.
+    /// `tidings_ingest_labels_total{outcome}`: looked up for an event: found, not-found, unknown.
     pub labels: Family<OutcomeLabel, Counter>,
     /// `tidings_router_events_total{outcome}`: planned, unmatched, undecodable.
     pub routed: Family<OutcomeLabel, Counter>,

@@ -1,150 +1,117 @@
-//! Reads Events from the API server: one watch, and lists where it can't go on.
+//! Reads Events from the API server: with a watch, and with lists where a watch cannot resume.
+
+mod change;
 
 use std::sync::OnceLock;
 use std::time::Duration;
-use tidings_core::runtime::codes::log as codes;
 
 use futures::TryStreamExt;
-use jiff::Timestamp;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{ListParams, WatchEvent, WatchParams};
-use kube::core::Status;
 use kube::{Api, Client};
 use prometheus_client::metrics::gauge::Gauge;
+use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::health::{Check, Health};
 use tokio::sync::mpsc::Sender;
 use tokio::time::timeout;
 
 use crate::kubernetes::cursor::{Cursor, Start};
 use crate::kubernetes::filter::Filter;
-use crate::kubernetes::repeat_filter::Came;
-use crate::kubernetes::convert;
+use crate::kubernetes::repeat_filter::ChangeType;
 
-/// The API server ends a watch after so many seconds; each time the storage's version is compared
-/// with ours.
+pub use change::EventChange;
+use change::{ReadError, parse_version, status_error, with_timeout};
+
+/// The API server ends a watch after this time. Then resource versions are compared again.
 const WATCH_SECONDS: u32 = 240;
-/// A watch that tells nothing for so much longer hangs on a connection that is dead.
-const LATE: Duration = Duration::from_secs(15);
-/// How long one request may take until its answer begins, or a page of a list until it ends.
-const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// A watch that is silent for this much longer hangs on a dead connection.
+const WATCH_MARGIN: Duration = Duration::from_secs(15);
 /// Items in a page of a list.
-const PAGE: u32 = 500;
-/// Before the watch goes on after its end.
-const PAUSE: Duration = Duration::from_millis(500);
-/// The longest pause while the API server refuses or is away.
-const MOST_PAUSE: Duration = Duration::from_secs(15);
+const PAGE_SIZE: u32 = 500;
+/// The pause between two watches.
+const MIN_PAUSE: Duration = Duration::from_millis(500);
+/// The longest pause while the API server is unavailable or rejects requests.
+const MAX_PAUSE: Duration = Duration::from_secs(15);
 
-/// Where Events come from.
-pub struct Source {
+/// Reads the Events that a filter selects.
+pub struct EventReader {
     api: Api<Event>,
-    fields: Option<String>,
+    field_selector: Option<String>,
     health: Health,
-    /// There is something to check only in a replica that watches.
+    /// Created by the first replica that reads, so that the others do not report it.
     check: OnceLock<Check>,
-    up: Gauge,
+    watching: Gauge,
 }
 
-/// Something that was read.
-#[derive(Clone, Debug)]
-pub struct Seen {
-    /// The version of the storage that is reached with it.
-    pub version: u64,
-    /// When the API server had stored it.
-    pub stored_at: Option<Timestamp>,
-    /// An Event; nothing where it was deleted, or where only the version has moved.
-    pub event: Option<(Box<Event>, Came)>,
-}
-
-/// Why reading does not go on.
-#[derive(Debug, thiserror::Error)]
-enum Trouble {
-    #[error("the Events can't be read: {0}")]
-    Refused(kube::Error),
-    #[error("the Events can't be read: the API server has not answered within {} s", ANSWER_WITHIN.as_secs())]
-    Silent,
-    #[error("the API server's version {0:?} of an object is not a number")]
-    NotANumber(Option<String>),
-    /// The API server no longer has what came after our version.
-    #[error("the watch is expired")]
-    Expired,
-    #[error("nobody listens")]
-    Closed,
-}
-
-impl Source {
-    /// The Events that a filter takes; `up` is 1 while they are read.
-    pub fn new(client: Client, filter: &Filter, health: Health, up: Gauge) -> Self {
+impl EventReader {
+    /// Creates a reader. The gauge is 1 while the watch is established.
+    pub fn new(client: Client, filter: &Filter, health: Health, watching: Gauge) -> Self {
         let api = match filter.namespace() {
             Some(namespace) => Api::namespaced(client, namespace),
             None => Api::all(client),
         };
         Self {
             api,
-            fields: filter.field_selector(),
+            field_selector: filter.field_selector(),
             health,
             check: OnceLock::new(),
-            up,
+            watching,
         }
     }
 
-    /// Reads what comes after the cursor, for as long as somebody listens. Without a cursor that is
-    /// what comes from now on.
+    /// Reads Events after the cursor, or from now on without one, until the receiver is dropped.
     ///
     /// # Guarantees
-    /// Each version moves on only after everything before it was handed over: nothing is left out
-    /// while the API server still has it.
-    pub async fn read(&self, mut cursor: Option<Cursor>, out: &Sender<Seen>) {
-        let mut pause = PAUSE;
+    /// A resource version is passed on only after everything before it. No Event is skipped that
+    /// the API server still has.
+    pub async fn read(&self, mut cursor: Option<Cursor>, out: &Sender<EventChange>) {
+        let mut pause = MIN_PAUSE;
         loop {
             match self.read_once(&mut cursor, out).await {
-                Ok(()) => pause = PAUSE,
-                Err(Trouble::Closed) => return,
-                Err(trouble) => {
-                    tracing::warn!(code = codes::EVENT_WATCH_FAILED, %trouble, "Event watch failed, retrying");
-                    self.check().fail(trouble.to_string());
-                    pause = (pause * 2).min(MOST_PAUSE);
+                Ok(()) => pause = MIN_PAUSE,
+                Err(ReadError::ReceiverDropped) => return,
+                Err(error) => {
+                    tracing::warn!(
+                        code = codes::EVENT_WATCH_FAILED,
+                        %error,
+                        "Event watch failed, retrying"
+                    );
+                    self.check().fail(error.to_string());
+                    pause = (pause * 2).min(MAX_PAUSE);
                 }
             }
-            self.up.set(0);
+            self.watching.set(0);
             tokio::time::sleep(pause.mul_f64(0.5 + rand::random::<f64>() / 2.0)).await;
         }
     }
 
-    /// One watch, to its end.
+    /// Reads until the watch ends, listing first if the watch cannot resume.
     async fn read_once(
         &self,
         cursor: &mut Option<Cursor>,
-        out: &Sender<Seen>,
-    ) -> Result<(), Trouble> {
-        let now = self.version_now().await?;
+        out: &Sender<EventChange>,
+    ) -> Result<(), ReadError> {
+        let current = self.current_version().await?;
         let start = match cursor {
-            Some(cursor) => cursor.start(now),
+            Some(cursor) => cursor.start(current),
             None => {
-                hand_over(
-                    cursor,
-                    out,
-                    Seen {
-                        version: now,
-                        stored_at: None,
-                        event: None,
-                    },
-                )
-                .await?;
-                Start::After(now)
+                pass_on(cursor, out, EventChange::version_only(current)).await?;
+                Start::After(current)
             }
         };
         if matches!(start, Start::Since(_)) {
             tracing::warn!(
                 code = codes::EVENT_CURSOR_INVALID,
-                now,
+                current,
                 ?cursor,
                 "resource versions went back, listing Events by time"
             );
             self.list(start, cursor, out).await?;
         }
         match self.watch(cursor, out).await {
-            Err(Trouble::Expired) => {
-                let start = Start::After(cursor.map_or(now, |cursor| cursor.resource_version));
+            Err(ReadError::Expired) => {
+                let version = cursor.map_or(current, |cursor| cursor.resource_version);
+                let start = Start::After(version);
                 tracing::info!(
                     code = codes::EVENT_WATCH_EXPIRED,
                     ?start,
@@ -156,98 +123,89 @@ impl Source {
         }
     }
 
-    /// The storage's version. It is asked before each watch: one that begins at a version of the
-    /// future just waits for it.
-    async fn version_now(&self) -> Result<u64, Trouble> {
-        let one = answered(self.api.list(&self.page(1)))
+    /// The API server's resource version. It is requested before each watch, because a watch from a
+    /// future version stays silent until that version is reached.
+    async fn current_version(&self) -> Result<u64, ReadError> {
+        let list = with_timeout(self.api.list(&self.page(1)))
             .await?
-            .map_err(Trouble::Refused)?;
-        number(one.metadata.resource_version.as_ref())
+            .map_err(ReadError::Api)?;
+        parse_version(list.metadata.resource_version.as_ref())
     }
 
-    async fn watch(&self, cursor: &mut Option<Cursor>, out: &Sender<Seen>) -> Result<(), Trouble> {
+    async fn watch(
+        &self,
+        cursor: &mut Option<Cursor>,
+        out: &Sender<EventChange>,
+    ) -> Result<(), ReadError> {
         let from = cursor
             .map_or(0, |cursor| cursor.resource_version)
             .to_string();
         let parameters = WatchParams {
-            field_selector: self.fields.clone(),
+            field_selector: self.field_selector.clone(),
             timeout: Some(WATCH_SECONDS),
             bookmarks: true,
             ..WatchParams::default()
         };
-        let watch = answered(self.api.watch(&parameters, &from))
-            .await?
-            .map_err(trouble)?;
+        let watch = with_timeout(self.api.watch(&parameters, &from)).await??;
         self.check().succeed();
-        self.up.set(1);
+        self.watching.set(1);
         let mut watch = std::pin::pin!(watch);
-        let longest = Duration::from_secs(WATCH_SECONDS.into()) + LATE;
-        // One that is silent for longer than it lasts has ended, however its connection looks.
-        while let Ok(next) = timeout(longest, watch.try_next()).await {
-            let Some(change) = next.map_err(trouble)? else {
+        let max_silence = Duration::from_secs(WATCH_SECONDS.into()) + WATCH_MARGIN;
+        // Silence beyond the watch's own end means that the connection is dead.
+        while let Ok(next) = timeout(max_silence, watch.try_next()).await {
+            let Some(event) = next? else {
                 break;
             };
-            let seen = match change {
-                WatchEvent::Added(event) => Seen::event(event, Came::Added)?,
-                WatchEvent::Modified(event) => Seen::event(event, Came::Modified)?,
-                WatchEvent::Deleted(event) => Seen {
+            let change = match event {
+                WatchEvent::Added(event) => EventChange::event(event, ChangeType::Added)?,
+                WatchEvent::Modified(event) => EventChange::event(event, ChangeType::Modified)?,
+                WatchEvent::Deleted(event) => EventChange {
                     event: None,
-                    ..Seen::event(event, Came::Modified)?
+                    ..EventChange::event(event, ChangeType::Modified)?
                 },
-                WatchEvent::Bookmark(bookmark) => Seen {
-                    version: number(Some(&bookmark.metadata.resource_version))?,
-                    stored_at: None,
-                    event: None,
-                },
-                WatchEvent::Error(status) => return Err(refused(status)),
+                WatchEvent::Bookmark(bookmark) => EventChange::version_only(parse_version(Some(
+                    &bookmark.metadata.resource_version,
+                ))?),
+                WatchEvent::Error(status) => return Err(status_error(status)),
             };
-            hand_over(cursor, out, seen).await?;
+            pass_on(cursor, out, change).await?;
         }
         Ok(())
     }
 
-    /// Hands over what a list has that is still to be taken, in the order in which it was stored.
+    /// Passes on the Events of a list that are not processed yet, ordered by resource version.
     async fn list(
         &self,
         start: Start,
         cursor: &mut Option<Cursor>,
-        out: &Sender<Seen>,
-    ) -> Result<(), Trouble> {
-        let (mut left, mut parameters) = (Vec::new(), self.page(PAGE));
+        out: &Sender<EventChange>,
+    ) -> Result<(), ReadError> {
+        let (mut changes, mut parameters) = (Vec::new(), self.page(PAGE_SIZE));
         let version = loop {
-            let page = answered(self.api.list(&parameters))
+            let page = with_timeout(self.api.list(&parameters))
                 .await?
-                .map_err(Trouble::Refused)?;
+                .map_err(ReadError::Api)?;
             for event in page.items {
-                let seen = Seen::event(event, Came::Listed)?;
-                if start.leaves(seen.version, seen.stored_at) {
-                    left.push(seen);
+                let change = EventChange::event(event, ChangeType::Listed)?;
+                if start.includes(change.version, change.stored_at) {
+                    changes.push(change);
                 }
             }
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => parameters.continue_token = Some(token),
-                None => break number(page.metadata.resource_version.as_ref())?,
+                None => break parse_version(page.metadata.resource_version.as_ref())?,
             }
         };
-        left.sort_by_key(|seen| seen.version);
-        for seen in left {
-            hand_over(cursor, out, seen).await?;
+        changes.sort_by_key(|change| change.version);
+        for change in changes {
+            pass_on(cursor, out, change).await?;
         }
-        hand_over(
-            cursor,
-            out,
-            Seen {
-                version,
-                stored_at: None,
-                event: None,
-            },
-        )
-        .await
+        pass_on(cursor, out, EventChange::version_only(version)).await
     }
 
-    /// This replica no longer reads: another one's trouble is not ours.
-    pub fn rest(&self) {
-        self.up.set(0);
+    /// Ends reading in this replica, so that it no longer reports errors of the watch.
+    pub fn stop(&self) {
+        self.watching.set(0);
         self.check().succeed();
     }
 
@@ -258,69 +216,26 @@ impl Source {
 
     fn page(&self, size: u32) -> ListParams {
         ListParams {
-            field_selector: self.fields.clone(),
+            field_selector: self.field_selector.clone(),
             limit: Some(size),
             ..ListParams::default()
         }
     }
 }
 
-impl Seen {
-    fn event(mut event: Event, came: Came) -> Result<Self, Trouble> {
-        let version = number(event.metadata.resource_version.as_ref())?;
-        let stored_at = convert::stored_at(&event);
-        event.metadata.managed_fields = None;
-        Ok(Self {
-            version,
-            stored_at,
-            event: Some((Box::new(event), came)),
-        })
-    }
-}
-
-async fn hand_over(
+async fn pass_on(
     cursor: &mut Option<Cursor>,
-    out: &Sender<Seen>,
-    seen: Seen,
-) -> Result<(), Trouble> {
-    let before = cursor.unwrap_or(Cursor {
-        resource_version: 0,
-        time: None,
-    });
-    let moved = before.moved(seen.version, seen.stored_at);
-    out.send(seen).await.map_err(|_| Trouble::Closed)?;
-    *cursor = Some(moved);
-    Ok(())
-}
-
-/// With an end to waiting.
-async fn answered<T>(
-    request: impl Future<Output = Result<T, kube::Error>>,
-) -> Result<Result<T, kube::Error>, Trouble> {
-    timeout(ANSWER_WITHIN, request)
+    out: &Sender<EventChange>,
+    change: EventChange,
+) -> Result<(), ReadError> {
+    let advanced = cursor
+        .unwrap_or_default()
+        .advance(change.version, change.stored_at);
+    out.send(change)
         .await
-        .map_err(|_| Trouble::Silent)
-}
-
-fn number(version: Option<&String>) -> Result<u64, Trouble> {
-    version
-        .and_then(|version| version.parse().ok())
-        .ok_or_else(|| Trouble::NotANumber(version.cloned()))
-}
-
-fn trouble(error: kube::Error) -> Trouble {
-    match error {
-        kube::Error::Api(status) => refused(status),
-        error => Trouble::Refused(error),
-    }
-}
-
-fn refused(status: Box<Status>) -> Trouble {
-    if status.code == 410 {
-        Trouble::Expired
-    } else {
-        Trouble::Refused(kube::Error::Api(status))
-    }
+        .map_err(|_| ReadError::ReceiverDropped)?;
+    *cursor = Some(advanced);
+    Ok(())
 }
 
 #[cfg(test)]
@@ -331,50 +246,55 @@ mod tests {
 
     use super::*;
 
-    /// Begins to answer watches, and says nothing else: as a connection does whose other end is cut
-    /// off.
-    async fn silent_server() -> Source {
+    /// Sends response headers to watches and nothing else, like a connection that was cut.
+    async fn silent_server() -> EventReader {
         let listener = TcpListener::bind("127.0.0.1:0")
             .await
-            .expect("there is a free port");
-        let address = listener.local_addr().expect("it is bound");
+            .expect("a port is free");
+        let address = listener.local_addr().expect("the listener is bound");
         tokio::spawn(async move {
             let mut connections = Vec::new();
             while let Ok((mut connection, _)) = listener.accept().await {
                 let mut request = [0; 4096];
                 let length = connection.read(&mut request).await.unwrap_or_default();
                 if String::from_utf8_lossy(&request[..length]).contains("watch=true") {
-                    let head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
+                    let head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\
+                        transfer-encoding: chunked\r\n\r\n";
                     connection
                         .write_all(head)
                         .await
-                        .expect("the client listens");
+                        .expect("the client is connected");
                 }
                 connections.push(connection);
             }
         });
-        let url = format!("http://{address}").parse().expect("it is a URL");
-        let client = Client::try_from(kube::Config::new(url)).expect("nothing is asked yet");
-        let (health, up) = (Health::default(), Gauge::default());
-        Source {
+        let url = format!("http://{address}")
+            .parse()
+            .expect("the address is a URL");
+        let client = Client::try_from(kube::Config::new(url)).expect("no request is sent yet");
+        let (health, watching) = (Health::default(), Gauge::default());
+        EventReader {
             api: Api::all(client),
-            fields: None,
+            field_selector: None,
             health,
             check: OnceLock::new(),
-            up,
+            watching,
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_that_is_dead_ends_a_request_and_a_watch() {
-        let source = silent_server().await;
-        let (out, _taken) = mpsc::channel(1);
-        assert!(matches!(source.version_now().await, Err(Trouble::Silent)));
+    async fn a_dead_connection_ends_a_request_and_a_watch() {
+        let reader = silent_server().await;
+        let (out, _receiver) = mpsc::channel(1);
         assert!(matches!(
-            source.list(Start::After(1), &mut None, &out).await,
-            Err(Trouble::Silent)
+            reader.current_version().await,
+            Err(ReadError::Timeout)
         ));
-        assert!(source.watch(&mut None, &out).await.is_ok());
-        assert_eq!(source.up.get(), 1, "the watch had begun");
+        assert!(matches!(
+            reader.list(Start::After(1), &mut None, &out).await,
+            Err(ReadError::Timeout)
+        ));
+        assert!(reader.watch(&mut None, &out).await.is_ok());
+        assert_eq!(reader.watching.get(), 1, "the watch was established");
     }
 }

@@ -1,72 +1,76 @@
-//! Which states of an Event are news: its first occurrence, then one in each interval. Pure: time
-//! is an argument.
+//! Limits a recurring Event to its first occurrence and then one per interval. Pure: the current
+//! time is an argument.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::kubernetes::convert::Times;
+use crate::kubernetes::convert::EventTimes;
 
-/// When more Events than this were told within an interval, the oldest half is forgotten.
-const MOST_REMEMBERED: usize = 100_000;
+/// With more Events than this in an interval, the older half is forgotten.
+const MAX_REMEMBERED: usize = 100_000;
 
-/// How a state of an Event came.
+/// How the reader got a state of an Event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Came {
-    /// By the watch, as a new Event.
+pub enum ChangeType {
+    /// From the watch, as a new Event.
     Added,
-    /// By the watch, as a new state of an Event that had come before.
+    /// From the watch, as an update of an Event.
     Modified,
-    /// By a list.
+    /// From a list.
     Listed,
 }
 
-/// When Events were told last, by their uid. Those of the present and of the last interval are
-/// kept.
+/// Remembers by uid when an Event was last stored, for one to two intervals.
 ///
-/// What is forgotten (at the process's end, say) costs at most one repetition: its token of
-/// uniqueness follows from the Event alone, so within the dedupe interval it is a duplicate.
+/// Forgetting an entry, for example at a restart, causes at most one repetition. The token of a
+/// repetition follows from the Event alone, so the bus detects it within the dedupe interval.
 #[derive(Debug)]
-pub struct Repeats {
+pub struct RepeatFilter {
     interval: Duration,
     recent: HashMap<String, Timestamp>,
     older: HashMap<String, Timestamp>,
-    since: Option<Instant>,
+    recent_since: Option<Instant>,
 }
 
-impl Repeats {
-    /// With the time in which an Event that goes on is news once.
+impl RepeatFilter {
+    /// A filter that passes a recurring Event once per `interval`.
     pub fn new(interval: Duration) -> Self {
         Self {
             interval,
             recent: HashMap::new(),
             older: HashMap::new(),
-            since: None,
+            recent_since: None,
         }
     }
 
-    /// Whether a state is news, and then how many intervals have passed since the first occurrence.
-    /// What is news counts as told.
-    pub fn news(&mut self, uid: &str, times: Times, came: Came, now: Instant) -> Option<u64> {
+    /// Returns `None` for a repetition within the interval; otherwise how many intervals passed
+    /// since the first occurrence, and remembers the Event as stored.
+    pub fn pass(
+        &mut self,
+        uid: &str,
+        times: EventTimes,
+        change: ChangeType,
+        now: Instant,
+    ) -> Option<u64> {
         let repeat = self.intervals(times.last.duration_since(times.first));
-        let told = self.recent.get(uid).or_else(|| self.older.get(uid));
-        let is_news = match told {
-            Some(told) => self.intervals(times.last.duration_since(*told)) > 0,
-            // Its first occurrence was told, here or by another replica: a watch leaves nothing
-            // out.
-            None => came != Came::Modified || repeat > 0,
+        let last_passed = self.recent.get(uid).or_else(|| self.older.get(uid));
+        let passes = match last_passed {
+            Some(last_passed) => self.intervals(times.last.duration_since(*last_passed)) > 0,
+            // A watch has no gaps, so this or another replica stored the first occurrence.
+            None => change != ChangeType::Modified || repeat > 0,
         };
-        if !is_news {
+        if !passes {
             return None;
         }
-        self.make_room(now);
+        self.rotate(now);
         self.recent.insert(uid.to_owned(), times.last);
         Some(repeat)
     }
 
-    /// Forgets all, because something that counts as told was not.
-    pub fn forget(&mut self) {
+    /// Forgets everything, because an Event that passed may not have been stored.
+    pub fn clear(&mut self) {
         self.recent.clear();
         self.older.clear();
     }
@@ -76,13 +80,13 @@ impl Repeats {
         u64::try_from(nanoseconds / self.interval.as_nanos().max(1)).unwrap_or(u64::MAX)
     }
 
-    fn make_room(&mut self, now: Instant) {
-        let since = *self.since.get_or_insert(now);
+    fn rotate(&mut self, now: Instant) {
+        let since = *self.recent_since.get_or_insert(now);
         if now.saturating_duration_since(since) >= self.interval
-            || self.recent.len() >= MOST_REMEMBERED / 2
+            || self.recent.len() >= MAX_REMEMBERED / 2
         {
             self.older = std::mem::take(&mut self.recent);
-            self.since = Some(now);
+            self.recent_since = Some(now);
         }
     }
 }
@@ -93,108 +97,121 @@ mod tests {
 
     use super::*;
 
-    fn at(first: i64, last: i64) -> Times {
+    fn at(first: i64, last: i64) -> EventTimes {
         let time = |seconds| Timestamp::from_second(seconds).unwrap();
-        Times {
+        EventTimes {
             first: time(first),
             last: time(last),
         }
     }
 
     #[test]
-    fn an_event_that_goes_on_is_news_once_an_interval() {
+    fn a_recurring_event_passes_once_per_interval() {
         let now = Instant::now();
-        let mut repeats = Repeats::new(Duration::from_secs(300));
-        for (last, came, news) in [
-            (1000, Came::Added, Some(0)),
-            (1000, Came::Modified, None),
-            (1001, Came::Modified, None),
-            (1299, Came::Modified, None),
-            (1310, Came::Modified, Some(1)),
-            (1600, Came::Modified, None),
-            (1610, Came::Modified, Some(2)),
-            (1610, Came::Listed, None),
-            (9999, Came::Modified, Some(29)),
+        let mut filter = RepeatFilter::new(Duration::from_secs(300));
+        for (last, change, expected) in [
+            (1000, ChangeType::Added, Some(0)),
+            (1000, ChangeType::Modified, None),
+            (1001, ChangeType::Modified, None),
+            (1299, ChangeType::Modified, None),
+            (1310, ChangeType::Modified, Some(1)),
+            (1600, ChangeType::Modified, None),
+            (1610, ChangeType::Modified, Some(2)),
+            (1610, ChangeType::Listed, None),
+            (9999, ChangeType::Modified, Some(29)),
         ] {
-            assert_eq!(repeats.news("a", at(1000, last), came, now), news, "{last}");
+            assert_eq!(
+                filter.pass("a", at(1000, last), change, now),
+                expected,
+                "{last}"
+            );
         }
         assert_eq!(
-            repeats.news("b", at(1000, 1000), Came::Added, now),
+            filter.pass("b", at(1000, 1000), ChangeType::Added, now),
             Some(0),
             "another Event"
         );
     }
 
     #[test]
-    fn what_another_replica_has_told_is_not_told_again_before_its_interval_is_over() {
+    fn a_new_leader_passes_an_update_only_after_an_interval() {
         let now = Instant::now();
-        for (last, came, news) in [
-            (1299, Came::Modified, None),
-            (1300, Came::Modified, Some(1)),
-            (1299, Came::Listed, Some(0)),
-            (1000, Came::Added, Some(0)),
+        for (last, change, expected) in [
+            (1299, ChangeType::Modified, None),
+            (1300, ChangeType::Modified, Some(1)),
+            (1299, ChangeType::Listed, Some(0)),
+            (1000, ChangeType::Added, Some(0)),
         ] {
             assert_eq!(
-                Repeats::new(Duration::from_secs(300)).news("a", at(1000, last), came, now),
-                news,
-                "{last} {came:?}"
+                RepeatFilter::new(Duration::from_secs(300)).pass("a", at(1000, last), change, now),
+                expected,
+                "{last} {change:?}"
             );
         }
     }
 
     #[test]
-    fn what_was_told_is_remembered_for_an_interval_at_least_and_no_longer_than_two() {
+    fn an_event_is_remembered_for_one_to_two_intervals() {
         let (start, seconds) = (Instant::now(), Duration::from_secs);
-        let mut repeats = Repeats::new(seconds(300));
-        assert!(repeats.news("a", at(0, 0), Came::Added, start).is_some());
+        let mut filter = RepeatFilter::new(seconds(300));
         assert!(
-            repeats
-                .news("b", at(0, 0), Came::Added, start + seconds(301))
+            filter
+                .pass("a", at(0, 0), ChangeType::Added, start)
+                .is_some()
+        );
+        assert!(
+            filter
+                .pass("b", at(0, 0), ChangeType::Added, start + seconds(301))
                 .is_some()
         );
         assert_eq!(
-            repeats.news("a", at(0, 0), Came::Listed, start + seconds(302)),
+            filter.pass("a", at(0, 0), ChangeType::Listed, start + seconds(302)),
             None
         );
         assert!(
-            repeats
-                .news("c", at(0, 0), Came::Added, start + seconds(602))
+            filter
+                .pass("c", at(0, 0), ChangeType::Added, start + seconds(602))
                 .is_some()
         );
-        assert_eq!((repeats.recent.len(), repeats.older.len()), (1, 1));
-        repeats.forget();
+        assert_eq!((filter.recent.len(), filter.older.len()), (1, 1));
+        filter.clear();
         assert!(
-            repeats
-                .news("c", at(0, 0), Came::Added, start + seconds(603))
+            filter
+                .pass("c", at(0, 0), ChangeType::Added, start + seconds(603))
                 .is_some()
         );
     }
 
     #[test]
-    fn memory_has_a_bound() {
-        let mut repeats = Repeats::new(Duration::from_secs(300));
-        for number in 0..MOST_REMEMBERED * 2 {
-            repeats.news(&number.to_string(), at(0, 0), Came::Added, Instant::now());
+    fn memory_is_limited() {
+        let mut filter = RepeatFilter::new(Duration::from_secs(300));
+        for number in 0..MAX_REMEMBERED * 2 {
+            filter.pass(
+                &number.to_string(),
+                at(0, 0),
+                ChangeType::Added,
+                Instant::now(),
+            );
         }
-        assert!(repeats.recent.len() + repeats.older.len() <= MOST_REMEMBERED);
+        assert!(filter.recent.len() + filter.older.len() <= MAX_REMEMBERED);
     }
 
     proptest! {
         #[test]
-        fn news_of_one_event_are_an_interval_apart_and_have_tokens_of_their_own(
+        fn passed_states_of_an_event_are_an_interval_apart_and_have_distinct_repeats(
             steps in prop::collection::vec(0i64..400, 1..60)
         ) {
-            let (mut repeats, now) = (Repeats::new(Duration::from_secs(100)), Instant::now());
-            let (mut last, mut told) = (0, Vec::new());
+            let (mut filter, now) = (RepeatFilter::new(Duration::from_secs(100)), Instant::now());
+            let (mut last, mut passed) = (0, Vec::new());
             for (number, step) in steps.into_iter().enumerate() {
                 last += if number == 0 { 0 } else { step };
-                let came = if number == 0 { Came::Added } else { Came::Modified };
-                if let Some(repeat) = repeats.news("a", at(0, last), came, now) {
-                    told.push((last, repeat));
+                let change = if number == 0 { ChangeType::Added } else { ChangeType::Modified };
+                if let Some(repeat) = filter.pass("a", at(0, last), change, now) {
+                    passed.push((last, repeat));
                 }
             }
-            prop_assert_eq!(told[0], (0, 0));
-            for pair in told.windows(2) {
+            prop_assert_eq!(passed[0], (0, 0));
+            for pair in passed.windows(2) {
                 prop_assert!(pair[1].0 - pair[0].0 >= 100 && pair[1].1 > pair[0].1, "{:?}", pair);
             }
         }

@@ -1,4 +1,4 @@
-//! What is kept of the objects of a kind. Pure.
+//! The labels and annotations of a kind's objects, updated by a watch. Pure.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -8,26 +8,26 @@ use kube::core::DynamicObject;
 use kube::runtime::watcher::Event;
 use tidings_core::model::flux;
 
-/// What is kept of an object.
+/// The cached metadata of an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Meta {
-    /// Its labels.
+pub struct ObjectMetadata {
+    /// The labels.
     pub labels: BTreeMap<String, String>,
-    /// Its annotations for events: `event.toolkit.fluxcd.io/…`.
+    /// The annotations that belong into events: `event.toolkit.fluxcd.io/…`.
     pub annotations: BTreeMap<String, String>,
 }
 
 /// The objects of a kind, by namespace and name.
 #[derive(Debug, Default)]
-pub(super) struct Memory {
-    objects: HashMap<String, Arc<Meta>>,
-    /// A list that is under way.
-    listed: HashMap<String, Arc<Meta>>,
+pub(super) struct ObjectCache {
+    objects: HashMap<String, Arc<ObjectMetadata>>,
+    /// The objects of an incomplete list.
+    listed: HashMap<String, Arc<ObjectMetadata>>,
 }
 
-impl Meta {
-    pub(super) fn of(metadata: ObjectMeta) -> Self {
-        let is_ours = |key: &String| {
+impl ObjectMetadata {
+    pub(super) fn new(metadata: ObjectMeta) -> Self {
+        let is_for_events = |key: &String| {
             key.strip_prefix(flux::EVENT_GROUP)
                 .is_some_and(|rest| rest.starts_with('/'))
         };
@@ -35,7 +35,7 @@ impl Meta {
             .annotations
             .unwrap_or_default()
             .into_iter()
-            .filter(|(key, _)| is_ours(key));
+            .filter(|(key, _)| is_for_events(key));
         Self {
             labels: metadata.labels.unwrap_or_default(),
             annotations: annotations.collect(),
@@ -43,26 +43,26 @@ impl Meta {
     }
 }
 
-impl Memory {
-    pub(super) fn get(&self, namespace: &str, name: &str) -> Option<Arc<Meta>> {
+impl ObjectCache {
+    pub(super) fn get(&self, namespace: &str, name: &str) -> Option<Arc<ObjectMetadata>> {
         self.objects.get(&key(namespace, name)).cloned()
     }
 
-    /// Follows a watch; says whether the objects are complete now.
+    /// Applies a change of the watch. Returns true if the objects are now complete.
     pub(super) fn apply(&mut self, change: Event<PartialObjectMeta<DynamicObject>>) -> bool {
         match change {
             Event::Init => self.listed = HashMap::new(),
             Event::InitApply(object) => {
-                let (key, meta) = entry(object.metadata);
-                self.listed.insert(key, meta);
+                let (key, metadata) = entry(object.metadata);
+                self.listed.insert(key, metadata);
             }
             Event::InitDone => {
                 self.objects = std::mem::take(&mut self.listed);
                 return true;
             }
             Event::Apply(object) => {
-                let (key, meta) = entry(object.metadata);
-                self.objects.insert(key, meta);
+                let (key, metadata) = entry(object.metadata);
+                self.objects.insert(key, metadata);
             }
             Event::Delete(object) => {
                 self.objects.remove(&entry(object.metadata).0);
@@ -72,12 +72,12 @@ impl Memory {
     }
 }
 
-fn entry(metadata: ObjectMeta) -> (String, Arc<Meta>) {
+fn entry(metadata: ObjectMeta) -> (String, Arc<ObjectMetadata>) {
     let key = key(
         metadata.namespace.as_deref().unwrap_or_default(),
         metadata.name.as_deref().unwrap_or_default(),
     );
-    (key, Arc::new(Meta::of(metadata)))
+    (key, Arc::new(ObjectMetadata::new(metadata)))
 }
 
 fn key(namespace: &str, name: &str) -> String {
@@ -92,64 +92,67 @@ mod tests {
 
     fn object(name: &str, label: &str) -> PartialObjectMeta<DynamicObject> {
         let metadata = json!({
-            "namespace": "apps", "name": name, "labels": {"a": label},
-            "annotations": {"event.toolkit.fluxcd.io/x": "y", "kubectl.kubernetes.io/last-applied-configuration": "{}"},
+            "namespace": "apps",
+            "name": name,
+            "labels": {"a": label},
+            "annotations": {
+                "event.toolkit.fluxcd.io/x": "y",
+                "kubectl.kubernetes.io/last-applied-configuration": "{}",
+            },
         });
-        serde_json::from_value(json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": metadata}))
-            .unwrap()
+        serde_json::from_value(json!({
+            "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": metadata,
+        }))
+        .unwrap()
     }
 
-    fn label(memory: &Memory, name: &str) -> Option<String> {
-        memory
+    fn label(cache: &ObjectCache, name: &str) -> Option<String> {
+        cache
             .get("apps", name)
-            .map(|meta| meta.labels["a"].clone())
+            .map(|metadata| metadata.labels["a"].clone())
     }
 
     #[test]
-    fn a_watch_is_followed() {
-        let mut memory = Memory::default();
-        assert!(!memory.apply(Event::Init));
-        assert!(!memory.apply(Event::InitApply(object("one", "1"))));
+    fn changes_of_the_watch_are_applied() {
+        let mut cache = ObjectCache::default();
+        assert!(!cache.apply(Event::Init));
+        assert!(!cache.apply(Event::InitApply(object("one", "1"))));
+        assert_eq!(label(&cache, "one"), None, "an incomplete list is not used");
+        assert!(cache.apply(Event::InitDone));
+        cache.apply(Event::Apply(object("two", "2")));
         assert_eq!(
-            label(&memory, "one"),
-            None,
-            "a list that is not complete counts for nothing"
-        );
-        assert!(memory.apply(Event::InitDone));
-        memory.apply(Event::Apply(object("two", "2")));
-        assert_eq!(
-            (label(&memory, "one"), label(&memory, "two")),
+            (label(&cache, "one"), label(&cache, "two")),
             (Some("1".to_owned()), Some("2".to_owned()))
         );
-        memory.apply(Event::Delete(object("one", "1")));
-        assert_eq!(label(&memory, "one"), None);
+        cache.apply(Event::Delete(object("one", "1")));
+        assert_eq!(label(&cache, "one"), None);
     }
 
     #[test]
-    fn what_a_new_list_does_not_have_is_gone() {
-        let mut memory = Memory::default();
+    fn objects_missing_in_a_new_list_are_removed() {
+        let mut cache = ObjectCache::default();
         for change in [
             Event::Init,
             Event::InitApply(object("one", "1")),
             Event::InitDone,
             Event::Init,
         ] {
-            memory.apply(change);
+            cache.apply(change);
         }
         assert_eq!(
-            label(&memory, "one"),
+            label(&cache, "one"),
             Some("1".to_owned()),
-            "the old state holds until the new one is complete"
+            "the old state is used until the new list is complete"
         );
-        memory.apply(Event::InitDone);
-        assert_eq!(label(&memory, "one"), None);
+        cache.apply(Event::InitDone);
+        assert_eq!(label(&cache, "one"), None);
     }
 
     #[test]
-    fn little_is_kept_of_an_object() {
-        let meta = Meta::of(object("one", "1").metadata);
+    fn only_labels_and_event_annotations_are_cached() {
+        let metadata = ObjectMetadata::new(object("one", "1").metadata);
         assert_eq!(
-            meta.annotations.into_iter().collect::<Vec<_>>(),
+            metadata.annotations.into_iter().collect::<Vec<_>>(),
             [("event.toolkit.fluxcd.io/x".to_owned(), "y".to_owned())]
         );
     }

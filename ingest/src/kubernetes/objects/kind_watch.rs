@@ -1,8 +1,7 @@
-//! The objects of one kind: a metadata watch, and single reads where it does not have an object.
+//! The objects of one kind: a metadata watch, and a direct read of an object that it lacks.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tidings_core::runtime::codes::log as codes;
 
 use futures::StreamExt;
 use kube::api::{ApiResource, PartialObjectMeta};
@@ -11,25 +10,26 @@ use kube::discovery::{self, Scope};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, watcher};
 use kube::{Api, Client};
+use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::kubernetes::kind::ObjectKind;
 use tokio::sync::{OnceCell, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::Found;
-use super::cache::{Memory, Meta};
+use super::ObjectLookup;
+use super::cache::{ObjectCache, ObjectMetadata};
 
-/// The first events of a kind wait so long for its watch.
-const SYNCED_WITHIN: Duration = Duration::from_secs(1);
-/// How long a single read may take.
-const READ_WITHIN: Duration = Duration::from_millis(900);
-/// Before objects of a kind that could not be read are asked for again.
-const REFUSED_FOR: Duration = Duration::from_secs(10);
-/// Before the next look for a kind that the API server does not have.
-const MISSING_FOR: Duration = Duration::from_secs(60);
+/// How long the first events of a kind wait for its watch.
+const SYNC_TIMEOUT: Duration = Duration::from_secs(1);
+/// The time limit for a direct read.
+const READ_TIMEOUT: Duration = Duration::from_millis(900);
+/// The pause in direct reads after one failed.
+const READ_PAUSE: Duration = Duration::from_secs(10);
+/// The pause before the next discovery of a kind that the API server lacks.
+const DISCOVERY_PAUSE: Duration = Duration::from_secs(60);
 
-/// A kind that is watched.
-pub(super) struct Kind {
+/// The watch of one kind.
+pub(super) struct KindWatch {
     shared: Arc<Shared>,
     started: Instant,
     synced: watch::Receiver<bool>,
@@ -38,26 +38,26 @@ pub(super) struct Kind {
 
 struct Shared {
     client: Client,
-    wanted: ObjectKind,
+    kind: ObjectKind,
     resource: OnceCell<(ApiResource, Scope)>,
-    memory: Mutex<Memory>,
-    refused_until: Mutex<Option<Instant>>,
+    cache: Mutex<ObjectCache>,
+    reads_paused_until: Mutex<Option<Instant>>,
 }
 
-impl Kind {
-    /// Begins to watch.
-    pub(super) fn watch(client: Client, wanted: ObjectKind) -> Arc<Self> {
-        let (tell, synced) = watch::channel(false);
+impl KindWatch {
+    /// Starts the watch.
+    pub(super) fn start(client: Client, kind: ObjectKind) -> Arc<Self> {
+        let (set_synced, synced) = watch::channel(false);
         let shared = Arc::new(Shared {
             client,
-            wanted,
+            kind,
             resource: OnceCell::new(),
-            memory: Mutex::default(),
-            refused_until: Mutex::default(),
+            cache: Mutex::default(),
+            reads_paused_until: Mutex::default(),
         });
         let task = tokio::spawn({
             let shared = shared.clone();
-            async move { shared.follow(&tell).await }
+            async move { shared.watch(&set_synced).await }
         });
         Arc::new(Self {
             shared,
@@ -67,30 +67,35 @@ impl Kind {
         })
     }
 
-    /// What is known of an object. What the watch does not have is read, since a new object's first
-    /// event may be quicker than the watch.
-    pub(super) async fn find(&self, namespace: &str, name: &str) -> Found {
-        // Only in the first second: a watch that can't begin holds up nobody for longer.
+    /// Looks up an object. An object that the watch lacks is read directly, because the first event
+    /// of a new object may arrive before the watch reports it.
+    pub(super) async fn find(&self, namespace: &str, name: &str) -> ObjectLookup {
+        // A watch that cannot start delays only events of its first second.
         let _ = timeout_at(
-            self.started + SYNCED_WITHIN,
+            self.started + SYNC_TIMEOUT,
             self.synced.clone().wait_for(|is_synced| *is_synced),
         )
         .await;
-        if let Some(meta) = self.shared.memory().get(namespace, name) {
-            return Found::Known(meta);
+        if let Some(metadata) = self.shared.cache().get(namespace, name) {
+            return ObjectLookup::Found(metadata);
         }
         self.shared.read(namespace, name).await
     }
 }
 
 impl Shared {
-    async fn follow(&self, synced: &watch::Sender<bool>) {
+    async fn watch(&self, synced: &watch::Sender<bool>) {
         let resource = loop {
             match self.resource().await {
                 Ok((resource, _)) => break resource,
                 Err(error) => {
-                    tracing::warn!(code = codes::LABELS_UNREADABLE, kind = %self.wanted, %error, "cannot read labels");
-                    sleep(MISSING_FOR).await;
+                    tracing::warn!(
+                        code = codes::LABELS_UNREADABLE,
+                        kind = %self.kind,
+                        %error,
+                        "cannot discover the kind to read labels, retrying"
+                    );
+                    sleep(DISCOVERY_PAUSE).await;
                 }
             }
         };
@@ -98,45 +103,64 @@ impl Shared {
             Api::all_with(self.client.clone(), resource);
         let mut changes =
             std::pin::pin!(watcher(api, watcher::Config::default()).default_backoff());
-        let mut is_refused = false;
+        let mut has_failed = false;
         while let Some(change) = changes.next().await {
             match change {
                 Ok(change) => {
-                    is_refused = false;
-                    if self.memory().apply(change) {
+                    has_failed = false;
+                    if self.cache().apply(change) {
                         synced.send_replace(true);
                     }
                 }
-                Err(error) if is_refused => {
-                    tracing::debug!(code = codes::LABELS_UNREADABLE, kind = %self.wanted, %error, "cannot read labels")
-                }
+                Err(error) if has_failed => tracing::debug!(
+                    code = codes::LABELS_UNREADABLE,
+                    kind = %self.kind,
+                    %error,
+                    "cannot read labels, retrying"
+                ),
                 Err(error) => {
-                    is_refused = true;
-                    tracing::warn!(code = codes::LABELS_UNREADABLE, kind = %self.wanted, %error, "cannot read labels, retrying");
+                    has_failed = true;
+                    tracing::warn!(
+                        code = codes::LABELS_UNREADABLE,
+                        kind = %self.kind,
+                        %error,
+                        "cannot read labels, retrying"
+                    );
                 }
             }
         }
     }
 
-    async fn read(&self, namespace: &str, name: &str) -> Found {
+    async fn read(&self, namespace: &str, name: &str) -> ObjectLookup {
         if self
-            .refused_until()
+            .reads_paused_until()
             .is_some_and(|until| Instant::now() < until)
         {
-            return Found::Unknown;
+            return ObjectLookup::Unknown;
         }
-        let trouble = match timeout(READ_WITHIN, self.get(namespace, name)).await {
-            Ok(Ok(Some(meta))) => return Found::Known(Arc::new(meta)),
-            Ok(Ok(None)) => return Found::Absent,
+        let error = match timeout(READ_TIMEOUT, self.get(namespace, name)).await {
+            Ok(Ok(Some(metadata))) => return ObjectLookup::Found(Arc::new(metadata)),
+            Ok(Ok(None)) => return ObjectLookup::NotFound,
             Ok(Err(error)) => error.to_string(),
-            Err(_) => "the API server does not answer".to_owned(),
+            Err(_) => "no response from the API server".to_owned(),
         };
-        tracing::debug!(code = codes::OBJECT_UNREADABLE, kind = %self.wanted, namespace, name, %trouble, "cannot read object");
-        *self.refused_until() = Some(Instant::now() + REFUSED_FOR);
-        Found::Unknown
+        tracing::debug!(
+            code = codes::OBJECT_UNREADABLE,
+            kind = %self.kind,
+            namespace,
+            name,
+            error,
+            "cannot read object"
+        );
+        *self.reads_paused_until() = Some(Instant::now() + READ_PAUSE);
+        ObjectLookup::Unknown
     }
 
-    async fn get(&self, namespace: &str, name: &str) -> Result<Option<Meta>, kube::Error> {
+    async fn get(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<ObjectMetadata>, kube::Error> {
         let (resource, scope) = self.resource().await?;
         let api: Api<DynamicObject> = match scope {
             Scope::Namespaced => Api::namespaced_with(self.client.clone(), namespace, resource),
@@ -145,11 +169,10 @@ impl Shared {
         Ok(api
             .get_metadata_opt(name)
             .await?
-            .map(|object| Meta::of(object.metadata)))
+            .map(|object| ObjectMetadata::new(object.metadata)))
     }
 
-    /// How the API server calls the kind, in the version that is wanted or else the one that it
-    /// prefers.
+    /// The API resource of the kind, in the configured version or else the preferred one.
     async fn resource(&self) -> Result<&(ApiResource, Scope), kube::Error> {
         self.resource
             .get_or_try_init(|| async {
@@ -157,7 +180,7 @@ impl Shared {
                     group,
                     version,
                     kind,
-                } = &self.wanted;
+                } = &self.kind;
                 if let Some(version) = version
                     && let Ok((resource, capabilities)) = discovery::pinned_kind(
                         &self.client,
@@ -170,7 +193,7 @@ impl Shared {
                 let group = discovery::group(&self.client, group).await?;
                 let (resource, capabilities) = group.recommended_kind(kind).ok_or_else(|| {
                     kube::Error::Discovery(kube::error::DiscoveryError::MissingKind(
-                        self.wanted.to_string(),
+                        self.kind.to_string(),
                     ))
                 })?;
                 Ok((resource, capabilities.scope))
@@ -178,12 +201,12 @@ impl Shared {
             .await
     }
 
-    fn memory(&self) -> MutexGuard<'_, Memory> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    fn cache(&self) -> MutexGuard<'_, ObjectCache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn refused_until(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.refused_until
+    fn reads_paused_until(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.reads_paused_until
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
