@@ -14,12 +14,13 @@ use axum::http::{Method, Response, Uri};
 use axum::routing::any;
 use tidings_core::Event;
 use tidings_core::runtime::codes::log as codes;
+use tidings_core::runtime::metrics::labels::RequestOutcome;
 
 use crate::body;
 use crate::kubernetes::Objects;
 use crate::normalize;
 use crate::response::EventResponse;
-use crate::store::{EventStore, RequestOutcome, StoreAck, StoreError, StoreErrorReason};
+use crate::store::{EventStore, StoreAck, StoreError, StoreErrorReason};
 
 /// The time limit for handling an event. Senders give up after 5 s.
 const HANDLE_TIMEOUT: Duration = Duration::from_secs(4);

@@ -32,4 +32,5 @@ pub use bus_store::BusStore;
 pub use http::{Ingest, router};
 pub use normalize::{InvalidEvent, parse_event};
 pub use serve::serve;
-pub use store::{EventStore, RequestOutcome, StoreAck, StoreError, StoreErrorReason};
+pub use store::{EventStore, StoreAck, StoreError, StoreErrorReason};
+pub use tidings_core::runtime::metrics::labels::RequestOutcome;

@@ -7,10 +7,11 @@ use axum::http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::json;
 use tidings_core::runtime::codes::http as codes;
+use tidings_core::runtime::metrics::labels::RequestOutcome;
 
 use crate::body::{self, BodyError};
 use crate::normalize::InvalidEvent;
-use crate::store::{RequestOutcome, StoreAck, StoreError, StoreErrorReason};
+use crate::store::{StoreAck, StoreError, StoreErrorReason};
 
 /// The response to the sender, and the outcome to count.
 pub(crate) struct EventResponse {
@@ -134,12 +135,9 @@ impl From<StoreError> for EventResponse {
                 codes::BUS_UNAVAILABLE
             }
         };
-        Self::new(
-            RequestOutcome::NotStored(error.reason),
-            StatusCode::SERVICE_UNAVAILABLE,
-        )
-        .with_header(RETRY_AFTER, whole_seconds(error.retry_after))
-        .with_error(code, format!("the event is not stored: {}", error.detail))
+        Self::new(RequestOutcome::NotStored, StatusCode::SERVICE_UNAVAILABLE)
+            .with_header(RETRY_AFTER, whole_seconds(error.retry_after))
+            .with_error(code, format!("the event is not stored: {}", error.detail))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The storage that ingest needs, and the outcomes of requests.
+//! The storage that ingest needs.
 
 use std::fmt;
 use std::future::Future;
@@ -65,43 +65,6 @@ impl StoreErrorReason {
 }
 
 impl fmt::Display for StoreErrorReason {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.as_str())
-    }
-}
-
-/// How a request ended. Every request has exactly one outcome.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum RequestOutcome {
-    /// 202: stored.
-    Accepted,
-    /// 429: stored before.
-    Duplicate,
-    /// 400, 404, 405 or 408: not an event, or sent to the wrong path.
-    Invalid,
-    /// 413: above a size limit.
-    TooLarge,
-    /// 503: the sender is asked to retry.
-    NotStored(StoreErrorReason),
-    /// The sender disconnected before the response. The event may be stored or not.
-    Abandoned,
-}
-
-impl RequestOutcome {
-    /// The label in metrics and logs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Accepted => "accepted",
-            Self::Duplicate => "duplicate",
-            Self::Invalid => "invalid",
-            Self::TooLarge => "too-large",
-            Self::NotStored(_) => "not-stored",
-            Self::Abandoned => "abandoned",
-        }
-    }
-}
-
-impl fmt::Display for RequestOutcome {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.as_str())
     }

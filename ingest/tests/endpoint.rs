@@ -180,21 +180,21 @@ async fn each_store_result_has_its_status_and_code() {
             "503",
             "\r\nretry-after: 2\r\n",
             codes::BUS_UNAVAILABLE,
-            RequestOutcome::NotStored(StoreErrorReason::Unavailable),
+            RequestOutcome::NotStored,
         ),
         (
             store_error(StoreErrorReason::StorageFull),
             "503",
             "\r\nretry-after: 2\r\n",
             codes::STORAGE_FULL,
-            RequestOutcome::NotStored(StoreErrorReason::StorageFull),
+            RequestOutcome::NotStored,
         ),
         (
             store_error(StoreErrorReason::Retention),
             "503",
             "\r\nretry-after: 2\r\n",
             codes::ROUTER_BEHIND,
-            RequestOutcome::NotStored(StoreErrorReason::Retention),
+            RequestOutcome::NotStored,
         ),
         (
             store_error(too_large),
@@ -375,8 +375,5 @@ async fn a_store_that_does_not_confirm_in_time_is_reported_as_unavailable() {
         (503, &"1".parse().unwrap())
     );
     assert_eq!(started.elapsed().as_secs(), 4);
-    assert_eq!(
-        outcomes.recv().await,
-        Some(RequestOutcome::NotStored(StoreErrorReason::Unavailable))
-    );
+    assert_eq!(outcomes.recv().await, Some(RequestOutcome::NotStored));
 }

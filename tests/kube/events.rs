@@ -608,7 +608,7 @@ async fn these_permissions_are_enough_and_a_missing_one_is_told() {
     are_stored_once(&rig, ["permitted".to_owned()]).await;
     assert_eq!(
         ingest
-            .metric("tidings_ingest_labels_total", "not-found")
+            .metric("tidings_ingest_label_lookups_total", "not-found")
             .await,
         1.0
     );

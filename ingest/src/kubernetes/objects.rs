@@ -4,13 +4,15 @@ mod cache;
 mod kind_watch;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
+use parking_lot::Mutex;
 use tidings_core::model::flux;
 use tidings_core::runtime::kubernetes::kind::ObjectKind;
-use tidings_core::runtime::metrics::{Metrics, OutcomeLabel};
+use tidings_core::runtime::metrics::Metrics;
+use tidings_core::runtime::metrics::labels::LabelLookup;
 use tidings_core::{ObjectLabels, ObjectReference, object_labels};
 
 use cache::ObjectMetadata;
@@ -57,10 +59,8 @@ impl Objects {
             tokio::time::timeout(LOOKUP_TIMEOUT, kind.find(&object.namespace, &object.name));
         let lookup = lookup.await.unwrap_or(ObjectLookup::Unknown);
         self.metrics
-            .labels
-            .get_or_create(&OutcomeLabel {
-                outcome: lookup.as_str(),
-            })
+            .ingest_label_lookups_total
+            .get_or_create(&lookup.outcome())
             .inc();
         Some(lookup)
     }
@@ -71,7 +71,7 @@ impl Objects {
             .kinds
             .iter()
             .find(|kind| kind.kind == object.kind && kind.group == group)?;
-        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut watched = self.watched.lock();
         let key = (configured.group.clone(), configured.kind.clone());
         let watch = || {
             let version = object
@@ -112,11 +112,11 @@ impl ObjectLookup {
         }
     }
 
-    fn as_str(&self) -> &'static str {
+    fn outcome(&self) -> LabelLookup {
         match self {
-            Self::Found(_) => "found",
-            Self::NotFound => "not-found",
-            Self::Unknown => "unknown",
+            Self::Found(_) => LabelLookup::Found,
+            Self::NotFound => LabelLookup::NotFound,
+            Self::Unknown => LabelLookup::Unknown,
         }
     }
 }

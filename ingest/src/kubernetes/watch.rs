@@ -69,7 +69,7 @@ impl EventWatch {
     async fn watch(&self, leadership: Leadership) {
         self.state.start_term();
         let saved = Cursor::read(&leadership.annotations().await);
-        let cursor = saved.or_else(|| *self.state.reached());
+        let cursor = saved.or_else(|| *self.state.reached.lock());
         tracing::info!(
             code = codes::EVENT_WATCH_STARTED,
             ?cursor,
@@ -80,7 +80,7 @@ impl EventWatch {
             let (bus, dedupe_interval) = (&self.store.0, self.dedupe_interval);
             let recovered =
                 RecoveredKeys::read(bus, &self.cluster, last_seen, dedupe_interval, over).await;
-            *self.state.recovered() = recovered;
+            *self.state.recovered.lock() = recovered;
         }
         let (out, changes) = mpsc::channel(MAX_IN_FLIGHT);
         let (reached, cursors) = watch::channel(cursor);
@@ -117,7 +117,7 @@ impl EventWatch {
             }
             let before = reached.borrow().unwrap_or_default();
             let cursor = Some(before.advance(version, stored_at));
-            *self.state.reached() = cursor;
+            *self.state.reached.lock() = cursor;
             reached.send_replace(cursor);
         }
         self.state.complete_term();

@@ -1,6 +1,6 @@
 //! The objects of one kind: a metadata watch, and a direct read of an object that it lacks.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -10,6 +10,7 @@ use kube::discovery::{self, Scope};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, watcher};
 use kube::{Api, Client};
+use parking_lot::Mutex;
 use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::kubernetes::kind::ObjectKind;
 use tokio::sync::{OnceCell, watch};
@@ -76,7 +77,7 @@ impl KindWatch {
             self.synced.clone().wait_for(|is_synced| *is_synced),
         )
         .await;
-        if let Some(metadata) = self.shared.cache().get(namespace, name) {
+        if let Some(metadata) = self.shared.cache.lock().get(namespace, name) {
             return ObjectLookup::Found(metadata);
         }
         self.shared.read(namespace, name).await
@@ -108,7 +109,7 @@ impl Shared {
             match change {
                 Ok(change) => {
                     has_failed = false;
-                    if self.cache().apply(change) {
+                    if self.cache.lock().apply(change) {
                         synced.send_replace(true);
                     }
                 }
@@ -133,7 +134,8 @@ impl Shared {
 
     async fn read(&self, namespace: &str, name: &str) -> ObjectLookup {
         if self
-            .reads_paused_until()
+            .reads_paused_until
+            .lock()
             .is_some_and(|until| Instant::now() < until)
         {
             return ObjectLookup::Unknown;
@@ -152,7 +154,7 @@ impl Shared {
             error,
             "cannot read object"
         );
-        *self.reads_paused_until() = Some(Instant::now() + READ_PAUSE);
+        *self.reads_paused_until.lock() = Some(Instant::now() + READ_PAUSE);
         ObjectLookup::Unknown
     }
 
@@ -199,15 +201,5 @@ impl Shared {
                 Ok((resource, capabilities.scope))
             })
             .await
-    }
-
-    fn cache(&self) -> MutexGuard<'_, ObjectCache> {
-        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn reads_paused_until(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.reads_paused_until
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }

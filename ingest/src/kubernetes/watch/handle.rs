@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::events::v1::Event as KubernetesEvent;
 use tidings_core::Event;
 use tidings_core::runtime::codes::log as codes;
-use tidings_core::runtime::metrics::OutcomeLabel;
+use tidings_core::runtime::metrics::labels::KubernetesEventOutcome;
 use tokio_util::sync::CancellationToken;
 
 use super::EventWatch;
@@ -48,22 +48,23 @@ impl EventWatch {
         stored_at: Option<Timestamp>,
     ) -> Option<Event> {
         if !self.filter.selects(event) {
-            self.count("filtered");
+            self.count(KubernetesEventOutcome::Filtered);
             return None;
         }
         let uid = event.metadata.uid.as_deref().unwrap_or_default();
-        let passed = self
-            .state
-            .repeat_filter()
-            .pass(uid, times(event), change, Instant::now());
+        let passed =
+            self.state
+                .repeat_filter
+                .lock()
+                .pass(uid, times(event), change, Instant::now());
         let Some(repeat) = passed else {
-            self.count("repeated");
+            self.count(KubernetesEventOutcome::Repeated);
             return None;
         };
         let raw = raw_event(event, &self.severities, repeat);
         match normalize(raw, &self.cluster, Timestamp::now(), None) {
-            Ok(event) if self.state.recovered().take(&event, stored_at) => {
-                self.count("duplicate");
+            Ok(event) if self.state.recovered.lock().take(&event, stored_at) => {
+                self.count(KubernetesEventOutcome::Duplicate);
                 None
             }
             Ok(event) => Some(event),
@@ -73,7 +74,7 @@ impl EventWatch {
                     %error,
                     "Kubernetes Event rejected"
                 );
-                self.count("invalid");
+                self.count(KubernetesEventOutcome::Invalid);
                 None
             }
         }
@@ -85,11 +86,11 @@ impl EventWatch {
         loop {
             let error = match self.store.store(event.clone()).await {
                 Ok(StoreAck::New) => {
-                    self.count("accepted");
+                    self.count(KubernetesEventOutcome::Accepted);
                     return true;
                 }
                 Ok(StoreAck::Duplicate) => {
-                    self.count("duplicate");
+                    self.count(KubernetesEventOutcome::Duplicate);
                     return true;
                 }
                 Err(error) => error,
@@ -101,7 +102,7 @@ impl EventWatch {
                     detail = error.detail,
                     "Kubernetes Event lost"
                 );
-                self.count("too-large");
+                self.count(KubernetesEventOutcome::TooLarge);
                 return true;
             }
             tracing::debug!(
@@ -131,10 +132,10 @@ impl EventWatch {
         event.labels = Some(lookup.labels());
     }
 
-    fn count(&self, outcome: &'static str) {
+    fn count(&self, outcome: KubernetesEventOutcome) {
         self.metrics
-            .kubernetes_events
-            .get_or_create(&OutcomeLabel { outcome })
+            .ingest_kubernetes_events_total
+            .get_or_create(&outcome)
             .inc();
     }
 }

@@ -1,8 +1,9 @@
 //! What a process remembers between its terms as the leader.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use crate::kubernetes::cursor::Cursor;
 use crate::kubernetes::recovery::RecoveredKeys;
@@ -10,12 +11,12 @@ use crate::kubernetes::repeat_filter::RepeatFilter;
 
 /// What a process remembers between its terms as the leader.
 pub struct WatchState {
-    repeat_filter: Mutex<RepeatFilter>,
+    pub(super) repeat_filter: Mutex<RepeatFilter>,
     /// Whether everything that passed the repeat filter is stored.
     is_complete: AtomicBool,
     /// The last cursor of this process. Replaces the Lease's if the Lease was deleted or lost it.
-    reached: Mutex<Option<Cursor>>,
-    recovered: Mutex<RecoveredKeys>,
+    pub(super) reached: Mutex<Option<Cursor>>,
+    pub(super) recovered: Mutex<RecoveredKeys>,
 }
 
 impl WatchState {
@@ -32,27 +33,11 @@ impl WatchState {
     /// Clears the repeat filter if the last term ended before everything was stored.
     pub(super) fn start_term(&self) {
         if !self.is_complete.swap(false, Ordering::Relaxed) {
-            self.repeat_filter().clear();
+            self.repeat_filter.lock().clear();
         }
     }
 
     pub(super) fn complete_term(&self) {
         self.is_complete.store(true, Ordering::Relaxed);
-    }
-
-    pub(super) fn repeat_filter(&self) -> MutexGuard<'_, RepeatFilter> {
-        self.repeat_filter
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn reached(&self) -> MutexGuard<'_, Option<Cursor>> {
-        self.reached.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn recovered(&self) -> MutexGuard<'_, RecoveredKeys> {
-        self.recovered
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }
