@@ -76,7 +76,7 @@ async fn after_a_minute_without_a_server_every_role_works_again_and_nothing_is_l
         .await;
     let mut ledger = Ledger::default();
     ledger
-        .post_insistently(&roles[2], (0..20).map(|number| format!("before {number}")))
+        .post_until_accepted(&roles[2], (0..20).map(|number| format!("before {number}")))
         .await;
     receiver.receives(5).await;
 
@@ -97,8 +97,8 @@ async fn after_a_minute_without_a_server_every_role_works_again_and_nothing_is_l
     }
     receiver.answer_with(Reply::Status(200));
     ledger
-        .post_insistently(&roles[2], (0..20).map(|number| format!("after {number}")))
+        .post_until_accepted(&roles[2], (0..20).map(|number| format!("after {number}")))
         .await;
-    ledger.settled(&rig, &receiver).await;
+    ledger.balanced(&rig, &receiver).await;
     assert!(rig.dead_letters().await.is_empty());
 }

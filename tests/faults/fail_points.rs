@@ -41,10 +41,10 @@ async fn survives(point: &str, receiver: &Receiver) -> Balance {
     }
     dies_and_comes_back(&mut roles, point).await;
     ledger
-        .post_insistently(&roles[0], (0..20).map(|number| format!("event {number}")))
+        .post_until_accepted(&roles[0], (0..20).map(|number| format!("event {number}")))
         .await;
 
-    ledger.settled(&rig, receiver).await
+    ledger.balanced(&rig, receiver).await
 }
 
 async fn dies_and_comes_back(roles: &mut [Process; 3], point: &str) {

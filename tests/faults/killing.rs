@@ -39,15 +39,15 @@ async fn a_router_killed_among_events_loses_nothing() {
     let mut ledger = Ledger::default();
 
     ledger
-        .post_insistently(&roles.ingest, batch("before"))
+        .post_until_accepted(&roles.ingest, batch("before"))
         .await;
     roles.router.kill().await;
     ledger
-        .post_insistently(&roles.ingest, batch("without"))
+        .post_until_accepted(&roles.ingest, batch("without"))
         .await;
     roles.router.restart().await;
 
-    let balance = ledger.settled(&rig, &receiver).await;
+    let balance = ledger.balanced(&rig, &receiver).await;
     assert_eq!(balance.received.len(), 200);
     assert!(
         balance.duplicates().is_empty(),
@@ -66,15 +66,15 @@ async fn a_worker_killed_among_deliveries_loses_nothing() {
     let mut ledger = Ledger::default();
 
     ledger
-        .post_insistently(&roles.ingest, batch("before"))
+        .post_until_accepted(&roles.ingest, batch("before"))
         .await;
     roles.worker.kill().await;
     ledger
-        .post_insistently(&roles.ingest, batch("without"))
+        .post_until_accepted(&roles.ingest, batch("without"))
         .await;
     roles.worker.restart().await;
 
-    let balance = ledger.settled(&rig, &receiver).await;
+    let balance = ledger.balanced(&rig, &receiver).await;
     assert!(balance.dead.is_empty(), "{:?}", balance.dead);
     assert!(
         balance.duplicates().len() <= IN_FLIGHT,
@@ -93,14 +93,16 @@ async fn nats_server_killed_among_events_loses_nothing() {
     let mut ledger = Ledger::default();
 
     ledger
-        .post_insistently(&roles.ingest, batch("before"))
+        .post_until_accepted(&roles.ingest, batch("before"))
         .await;
     rig.nats().kill().await;
     ledger.post(&roles.ingest, "while it is down").await;
     rig.nats().restart().await;
-    ledger.post_insistently(&roles.ingest, batch("after")).await;
+    ledger
+        .post_until_accepted(&roles.ingest, batch("after"))
+        .await;
 
-    let balance = ledger.settled(&rig, &receiver).await;
+    let balance = ledger.balanced(&rig, &receiver).await;
     assert!(balance.dead.is_empty(), "{:?}", balance.dead);
     assert!(
         balance.duplicates().len() <= IN_FLIGHT,
@@ -119,7 +121,9 @@ async fn everything_killed_at_once_loses_nothing() {
     let mut ledger = Ledger::default();
 
     for round in ["first", "second", "third"] {
-        ledger.post_insistently(&roles.ingest, batch(round)).await;
+        ledger
+            .post_until_accepted(&roles.ingest, batch(round))
+            .await;
         for process in [&mut roles.worker, &mut roles.router, &mut roles.ingest] {
             process.kill().await;
         }
@@ -130,7 +134,7 @@ async fn everything_killed_at_once_loses_nothing() {
         }
     }
 
-    let balance = ledger.settled(&rig, &receiver).await;
+    let balance = ledger.balanced(&rig, &receiver).await;
     assert!(balance.dead.is_empty(), "{:?}", balance.dead);
     assert!(
         balance.duplicates().len() <= 3 * IN_FLIGHT,

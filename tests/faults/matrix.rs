@@ -159,7 +159,7 @@ async fn dies_at(point: &'static str) {
     let all = (0..EARLY)
         .map(|number| format!("early {number}"))
         .chain((0..7).map(|number| format!("late {number}")));
-    ledger.post_insistently(&ingest, all).await;
+    ledger.post_until_accepted(&ingest, all).await;
     balances(point, &rig, &destinations, ledger.accepted()).await;
 }
 

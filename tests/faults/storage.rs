@@ -97,7 +97,7 @@ async fn above_nine_tenths_the_router_plans_nothing_and_goes_on_when_there_is_ro
     let ingest = rig.run(Role::ingest()).await;
     let mut ledger = Ledger::default();
     ledger
-        .post_insistently(&ingest, (0..10).map(|number| number.to_string()))
+        .post_until_accepted(&ingest, (0..10).map(|number| number.to_string()))
         .await;
     let jetstream = rig.jetstream().await;
     fill(&jetstream, 0.92).await;
@@ -130,7 +130,7 @@ async fn with_no_room_left_ingest_refuses_and_workers_deliver_all_that_waits() {
     let _router = rig.run(Role::router()).await;
     let mut ledger = Ledger::default();
     ledger
-        .post_insistently(&ingest, (0..100).map(|number| number.to_string()))
+        .post_until_accepted(&ingest, (0..100).map(|number| number.to_string()))
         .await;
     let jetstream = rig.jetstream().await;
     eventually("all are planned", async || {
@@ -154,7 +154,7 @@ async fn with_no_room_left_ingest_refuses_and_workers_deliver_all_that_waits() {
     assert_eq!(refused.status, 503);
     empty(&jetstream).await;
     ledger
-        .post_insistently(&ingest, ["there is room again".to_owned()])
+        .post_until_accepted(&ingest, ["there is room again".to_owned()])
         .await;
     receiver.accepts("there is room again").await;
 }
@@ -168,7 +168,7 @@ async fn with_no_room_left_what_is_parked_comes_all_the_same() {
     let _router = rig.run(Role::router()).await;
     let mut ledger = Ledger::default();
     ledger
-        .post_insistently(&ingest, (0..100).map(|number| number.to_string()))
+        .post_until_accepted(&ingest, (0..100).map(|number| number.to_string()))
         .await;
     receiver.receives(10).await;
     let jetstream = rig.jetstream().await;
@@ -176,7 +176,7 @@ async fn with_no_room_left_what_is_parked_comes_all_the_same() {
     knows_how_full_it_is(&ingest, 0.8).await;
 
     receiver.answer_with(Reply::Status(200));
-    let balance = ledger.settled(&rig, &receiver).await;
+    let balance = ledger.balanced(&rig, &receiver).await;
 
     assert!(
         balance.duplicates().is_empty(),

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use tidings_rig::{
-    Asked, KubeApiServer, PATIENCE, Process, Receiver, Reply, Rig, Role, event, eventually,
-    eventually_within,
+    AuditedRequest, KubeApiServer, PATIENCE, Process, Receiver, Reply, Rig, Role, event,
+    eventually, eventually_within,
 };
 
 use crate::TIDINGS;
@@ -75,10 +75,15 @@ struct Right {
 }
 
 impl Right {
-    fn covers(&self, asked: &Asked) -> bool {
-        let of_the_same = (&self.account, &self.verb, &self.group, &self.resource);
-        of_the_same == (&asked.account, &asked.verb, &asked.group, &asked.resource)
-            && (self.name.is_empty() || self.name == asked.name)
+    fn covers(&self, request: &AuditedRequest) -> bool {
+        let own = (&self.account, &self.verb, &self.group, &self.resource);
+        let requested = (
+            &request.account,
+            &request.verb,
+            &request.group,
+            &request.resource,
+        );
+        own == requested && (self.name.is_empty() || self.name == request.name)
     }
 }
 
@@ -315,19 +320,22 @@ async fn each_role_may_do_what_it_does_and_no_more() {
         .await;
     }
 
-    // What an Event counts is written once a minute: that is the last thing to happen.
-    let counts = |asked: &Asked| asked.verb == "patch" && asked.resource == "events";
+    // The count of an Event is written once a minute, after everything else.
+    let counts = |request: &AuditedRequest| request.verb == "patch" && request.resource == "events";
     eventually_within(PATIENCE * 4, "the second failure is counted", async || {
-        server.asked().iter().any(counts).then_some(())
+        server.audited_requests().iter().any(counts).then_some(())
     })
     .await;
-    let asked = server.asked();
-    let refused: BTreeSet<_> = asked.iter().filter(|asked| !asked.is_allowed).collect();
-    assert!(refused.is_empty(), "refused: {refused:#?}");
+    let requests = server.audited_requests();
+    let denied: BTreeSet<_> = requests
+        .iter()
+        .filter(|request| !request.is_allowed)
+        .collect();
+    assert!(denied.is_empty(), "denied: {denied:#?}");
     let rights = rights(&server).await;
     let unused: Vec<_> = rights
         .iter()
-        .filter(|right| !asked.iter().any(|asked| right.covers(asked)))
+        .filter(|right| !requests.iter().any(|request| right.covers(request)))
         .collect();
     assert!(
         rights.len() > 50 && unused.is_empty(),

@@ -145,15 +145,17 @@ async fn park_late(rig: &Rig, like: &StreamMessage, message: &str) {
 
 #[tokio::test]
 async fn a_destination_that_fails_is_only_probed_until_it_answers_and_then_gets_everything() {
-    let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     receiver.answer_with(Reply::Status(503));
     let retry = json!({"min": "1s", "max": "2s"});
-    rig.rules().put([
-        provider("hook", receiver.url()).with("retry", retry),
-        alert("all", "hook"),
-    ]);
-    let up = rig.run(Role::up()).await;
+    let (rig, up) = Rig::up(
+        TIDINGS,
+        [
+            provider("hook", receiver.url()).with("retry", retry),
+            alert("all", "hook"),
+        ],
+    )
+    .await;
     let mut ledger = Ledger::default();
     for number in 0..5 {
         ledger.post(&up, &format!("first {number}")).await;
@@ -175,7 +177,7 @@ async fn a_destination_that_fails_is_only_probed_until_it_answers_and_then_gets_
         );
     }
     receiver.answer_with(Reply::Status(200));
-    let balance = ledger.settled(&rig, &receiver).await;
+    let balance = ledger.balanced(&rig, &receiver).await;
     assert!(
         balance.dead.is_empty() && balance.duplicates().is_empty(),
         "{balance:?}"
@@ -190,11 +192,12 @@ async fn a_destination_that_fails_is_only_probed_until_it_answers_and_then_gets_
 
 #[tokio::test]
 async fn an_open_circuit_outlives_every_worker() {
-    let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::script([Reply::RetryAfter(429, 3600)]).await;
-    rig.rules()
-        .put([provider("hook", receiver.url()), alert("all", "hook")]);
-    let mut up = rig.run(Role::up()).await;
+    let (rig, mut up) = Rig::up(
+        TIDINGS,
+        [provider("hook", receiver.url()), alert("all", "hook")],
+    )
+    .await;
     up.post(&event("too much")).await.unwrap();
     is_open(&rig).await;
 
@@ -246,7 +249,7 @@ async fn a_provider_that_is_paused_is_not_called_before_it_is_resumed() {
 
     let told = providers(&rig, &["resume", "apps/hook"]).await;
     assert!(told.contains("30 waiting"), "{told}");
-    let balance = ledger.settled(&rig, &hook).await;
+    let balance = ledger.balanced(&rig, &hook).await;
     assert!(
         balance.duplicates().is_empty() && balance.dead.is_empty(),
         "{balance:?}"
@@ -255,11 +258,12 @@ async fn a_provider_that_is_paused_is_not_called_before_it_is_resumed() {
 
 #[tokio::test]
 async fn what_is_being_parked_while_a_pause_ends_does_not_wait_for_another() {
-    let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
-    rig.rules()
-        .put([provider("hook", receiver.url()), alert("all", "hook")]);
-    let up = rig.run(Role::up()).await;
+    let (rig, up) = Rig::up(
+        TIDINGS,
+        [provider("hook", receiver.url()), alert("all", "hook")],
+    )
+    .await;
     providers(&rig, &["pause", "apps/hook"]).await;
     up.post(&event("held up")).await.unwrap();
     parked(&up, "paused", 1.0).await;
@@ -273,11 +277,12 @@ async fn what_is_being_parked_while_a_pause_ends_does_not_wait_for_another() {
 
 #[tokio::test]
 async fn what_is_being_parked_while_a_circuit_closes_does_not_wait_for_another_outage() {
-    let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::script([Reply::RetryAfter(429, 5)]).await;
-    rig.rules()
-        .put([provider("hook", receiver.url()), alert("all", "hook")]);
-    let up = rig.run(Role::up()).await;
+    let (rig, up) = Rig::up(
+        TIDINGS,
+        [provider("hook", receiver.url()), alert("all", "hook")],
+    )
+    .await;
     up.post(&event("too much")).await.unwrap();
     is_open(&rig).await;
     up.post(&event("the next probe")).await.unwrap();
@@ -294,11 +299,12 @@ async fn what_is_being_parked_while_a_circuit_closes_does_not_wait_for_another_o
 
 #[tokio::test]
 async fn a_pause_that_is_lost_with_its_bucket_holds_up_nothing() {
-    let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
-    rig.rules()
-        .put([provider("hook", receiver.url()), alert("all", "hook")]);
-    let up = rig.run(Role::up()).await;
+    let (rig, up) = Rig::up(
+        TIDINGS,
+        [provider("hook", receiver.url()), alert("all", "hook")],
+    )
+    .await;
     let mut ledger = Ledger::default();
     providers(&rig, &["pause", "apps/hook"]).await;
     for number in 0..10 {
@@ -312,7 +318,7 @@ async fn a_pause_that_is_lost_with_its_bucket_holds_up_nothing() {
         .await
         .expect("the bucket is there");
 
-    let balance = ledger.settled(&rig, &receiver).await;
+    let balance = ledger.balanced(&rig, &receiver).await;
     assert!(
         balance.duplicates().is_empty() && balance.dead.is_empty(),
         "{balance:?}"
@@ -321,13 +327,15 @@ async fn a_pause_that_is_lost_with_its_bucket_holds_up_nothing() {
 
 #[tokio::test]
 async fn a_slot_that_has_come_while_a_provider_is_paused_is_used_once_it_is_resumed() {
-    let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
-    rig.rules().put([
-        provider("hook", receiver.url()).with("rateLimit", json!("1/1h")),
-        alert("all", "hook"),
-    ]);
-    let up = rig.run(Role::up()).await;
+    let (rig, up) = Rig::up(
+        TIDINGS,
+        [
+            provider("hook", receiver.url()).with("rateLimit", json!("1/1h")),
+            alert("all", "hook"),
+        ],
+    )
+    .await;
     up.post(&event("first")).await.unwrap();
     receiver.accepts("first").await;
     up.post(&event("in an hour")).await.unwrap();
@@ -353,13 +361,11 @@ async fn a_slot_that_has_come_while_a_provider_is_paused_is_used_once_it_is_resu
 
 #[tokio::test]
 async fn what_found_no_seat_is_woken_when_its_provider_is_resumed() {
-    let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::script([Reply::Stall]).await;
     let hook = provider("hook", receiver.url())
         .with("maxInFlight", json!(1))
         .with("timeout", json!("2m"));
-    rig.rules().put([hook, alert("all", "hook")]);
-    let up = rig.run(Role::up()).await;
+    let (rig, up) = Rig::up(TIDINGS, [hook, alert("all", "hook")]).await;
     up.post(&event("hangs")).await.unwrap();
     receiver.receives(1).await;
     up.post(&event("finds no seat")).await.unwrap();

@@ -7,11 +7,12 @@ use crate::TIDINGS;
 
 #[tokio::test]
 async fn an_event_posted_is_delivered() {
-    let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
-    rig.rules()
-        .put([provider("hook", receiver.url()), alert("all", "hook")]);
-    let up = rig.run(Role::up()).await;
+    let (rig, up) = Rig::up(
+        TIDINGS,
+        [provider("hook", receiver.url()), alert("all", "hook")],
+    )
+    .await;
 
     assert_eq!(up.post(&event("it works")).await.unwrap().status, 202);
 
@@ -31,7 +32,7 @@ async fn an_event_posted_is_delivered_by_one_command_with_a_server_of_its_own() 
     let receiver = Receiver::start().await;
     rig.rules()
         .put([provider("hook", receiver.url()), alert("all", "hook")]);
-    let mut up = rig.run(Role::up_alone()).await;
+    let mut up = rig.run(Role::up_with_own_server()).await;
 
     assert_eq!(up.post(&event("it works")).await.unwrap().status, 202);
 
@@ -80,10 +81,8 @@ async fn each_matching_alert_gives_a_delivery_of_its_own() {
 
 #[tokio::test]
 async fn a_delivery_to_a_provider_that_does_not_exist_yet_waits_for_it() {
-    let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
-    rig.rules().put([alert("all", "hook")]);
-    let up = rig.run(Role::up()).await;
+    let (rig, up) = Rig::up(TIDINGS, [alert("all", "hook")]).await;
     up.post(&event("too early")).await.unwrap();
 
     rig.rules().put([provider("hook", receiver.url())]);
@@ -93,13 +92,15 @@ async fn a_delivery_to_a_provider_that_does_not_exist_yet_waits_for_it() {
 
 #[tokio::test]
 async fn a_delivery_that_waits_follows_its_provider_to_another_type() {
-    let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::script([Reply::RetryAfter(503, 2)]).await;
-    rig.rules().put([
-        provider("hook", receiver.url()).that_retries_soon(),
-        alert("all", "hook"),
-    ]);
-    let up = rig.run(Role::up()).await;
+    let (rig, up) = Rig::up(
+        TIDINGS,
+        [
+            provider("hook", receiver.url()).that_retries_soon(),
+            alert("all", "hook"),
+        ],
+    )
+    .await;
     up.post(&event("waiting")).await.unwrap();
     receiver.receives(1).await;
 

@@ -34,11 +34,12 @@ async fn what_is_no_event_is_refused_with_a_sentence() {
 
 #[tokio::test]
 async fn the_same_event_again_is_a_duplicate_and_delivered_once() {
-    let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
-    rig.rules()
-        .put([provider("hook", receiver.url()), alert("all", "hook")]);
-    let up = rig.run(Role::up()).await;
+    let (rig, up) = Rig::up(
+        TIDINGS,
+        [provider("hook", receiver.url()), alert("all", "hook")],
+    )
+    .await;
 
     assert_eq!(up.post(&event("once")).await.unwrap().status, 202);
     let second = up.post(&event("once")).await.unwrap();
@@ -52,11 +53,12 @@ async fn the_same_event_again_is_a_duplicate_and_delivered_once() {
 
 #[tokio::test]
 async fn the_same_message_with_another_severity_is_another_event() {
-    let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
-    rig.rules()
-        .put([provider("hook", receiver.url()), alert("all", "hook")]);
-    let up = rig.run(Role::up()).await;
+    let (_rig, up) = Rig::up(
+        TIDINGS,
+        [provider("hook", receiver.url()), alert("all", "hook")],
+    )
+    .await;
     let mut failed = event("same words");
     failed["severity"] = json!("error");
 

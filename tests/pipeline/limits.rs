@@ -71,7 +71,7 @@ async fn keep_to_a_hundred_a_second(count: usize) {
     let parked = count_parked(&rig).await;
     let mut ledger = Ledger::default();
     ledger
-        .post_insistently(&ingest, (0..count).map(|number| format!("event {number}")))
+        .post_until_accepted(&ingest, (0..count).map(|number| format!("event {number}")))
         .await;
 
     let _workers = three_workers(&rig).await;
@@ -82,7 +82,7 @@ async fn keep_to_a_hundred_a_second(count: usize) {
         all().await
     })
     .await;
-    let balance = ledger.settled(&rig, &receiver).await;
+    let balance = ledger.balanced(&rig, &receiver).await;
     assert!(
         balance.duplicates().is_empty() && balance.dead.is_empty(),
         "{balance:?}"
@@ -151,7 +151,7 @@ async fn three_workers_never_make_two_calls_at_once_where_one_is_allowed() {
         ledger.post(&fleet.ingest, &format!("event {number}")).await;
     }
 
-    let balance = ledger.settled(&rig, &receiver).await;
+    let balance = ledger.balanced(&rig, &receiver).await;
     assert!(
         balance.duplicates().is_empty() && balance.dead.is_empty(),
         "{balance:?}"
@@ -191,6 +191,6 @@ async fn a_seat_whose_worker_was_killed_is_free_again() {
     fleet.workers[0].restart().await;
     ledger.post(&fleet.ingest, "second").await;
 
-    let balance = ledger.settled(&rig, &receiver).await;
+    let balance = ledger.balanced(&rig, &receiver).await;
     assert!(balance.dead.is_empty(), "{balance:?}");
 }

@@ -106,11 +106,11 @@ async fn a_stream_or_bucket_that_is_deleted_is_made_anew_as_it_was_and_deliverie
         .await;
         assert_eq!(config(&rig, stream).await, before);
         ledger
-            .post_insistently(&ingest, [format!("after {stream} is gone")])
+            .post_until_accepted(&ingest, [format!("after {stream} is gone")])
             .await;
         receiver.accepts(&format!("after {stream} is gone")).await;
     }
-    let balance = ledger.settled(&rig, &receiver).await;
+    let balance = ledger.balanced(&rig, &receiver).await;
     assert!(
         balance.duplicates().is_empty(),
         "{:?}",
@@ -303,7 +303,7 @@ async fn a_large_event_whose_stream_was_deleted_is_a_dead_letter_and_no_other_ev
         .expect("it is there");
     let mut ledger = Ledger::default();
     ledger
-        .post_insistently(&roles.ingest, ["the first of another stream".to_owned()])
+        .post_until_accepted(&roles.ingest, ["the first of another stream".to_owned()])
         .await;
     receiver.answer_with(Reply::Status(200));
 

@@ -172,7 +172,7 @@ async fn a_delivery_that_panics_loses_one_attempt_and_what_is_held_beside_it_non
         }
     }
 
-    let balance = ledger.settled(&rig, &receiver).await;
+    let balance = ledger.balanced(&rig, &receiver).await;
     assert!(
         balance.dead.is_empty() && balance.duplicates().is_empty(),
         "{balance:?}"
@@ -206,7 +206,7 @@ async fn a_delivery_that_panics_is_tried_again_for_as_long_as_its_provider_says(
 
     ledger.post(&up, "poison").await;
 
-    let balance = ledger.settled(&rig, &receiver).await;
+    let balance = ledger.balanced(&rig, &receiver).await;
     assert!(
         balance.dead.contains("poison") && receiver.received().is_empty(),
         "{balance:?}"
@@ -230,7 +230,7 @@ async fn a_call_that_panics_leaves_its_seat() {
     ledger.post(&up, "first").await;
     ledger.post(&up, "second").await;
 
-    let balance = ledger.settled(&rig, &receiver).await;
+    let balance = ledger.balanced(&rig, &receiver).await;
     assert_eq!(
         (balance.dead.len(), balance.duplicates().len()),
         (0, 1),
@@ -265,7 +265,7 @@ async fn a_probe_that_panics_is_followed_by_another() {
 
     receiver.answer_with(Reply::Status(200));
 
-    let balance = ledger.settled(&rig, &receiver).await;
+    let balance = ledger.balanced(&rig, &receiver).await;
     assert_eq!(
         (balance.dead.len(), balance.duplicates().len()),
         (0, 1),

@@ -19,11 +19,12 @@ async fn reaches(up: &Process, receiver: &Receiver) {
 
 #[tokio::test]
 async fn a_rule_that_is_added_is_in_force() {
-    let rig = Rig::start(TIDINGS).await;
     let [first, second] = [Receiver::start().await, Receiver::start().await];
-    rig.rules()
-        .put([provider("first", first.url()), alert("to-first", "first")]);
-    let up = rig.run(Role::up()).await;
+    let (rig, up) = Rig::up(
+        TIDINGS,
+        [provider("first", first.url()), alert("to-first", "first")],
+    )
+    .await;
     reaches(&up, &first).await;
 
     rig.rules().put([
@@ -36,14 +37,16 @@ async fn a_rule_that_is_added_is_in_force() {
 
 #[tokio::test]
 async fn a_corrected_address_heals_what_waits() {
-    let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     let nobody = format!("http://127.0.0.1:{}/", tidings_rig::free_port());
-    rig.rules().put([
-        provider("hook", &nobody).that_retries_soon(),
-        alert("all", "hook"),
-    ]);
-    let up = rig.run(Role::up()).await;
+    let (rig, up) = Rig::up(
+        TIDINGS,
+        [
+            provider("hook", &nobody).that_retries_soon(),
+            alert("all", "hook"),
+        ],
+    )
+    .await;
     up.post(&event("sent to the wrong place")).await.unwrap();
 
     rig.rules()

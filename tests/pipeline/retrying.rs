@@ -3,21 +3,23 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tidings_rig::{Ledger, Receiver, Reply, Rig, Role, alert, event, eventually, provider};
+use tidings_rig::{Ledger, Receiver, Reply, Rig, alert, event, eventually, provider};
 
 use crate::TIDINGS;
 
 /// Posts one event to a provider with this script; gives the receiver once it has accepted the
 /// event, as the last of `count` tries.
 async fn delivered_at_try(count: usize, receiver: Receiver) -> Receiver {
-    let rig = Rig::start(TIDINGS).await;
-    rig.rules().put([
-        provider("hook", receiver.url())
-            .that_retries_soon()
-            .with("timeout", json!("1s")),
-        alert("all", "hook"),
-    ]);
-    let up = rig.run(Role::up()).await;
+    let (rig, up) = Rig::up(
+        TIDINGS,
+        [
+            provider("hook", receiver.url())
+                .that_retries_soon()
+                .with("timeout", json!("1s")),
+            alert("all", "hook"),
+        ],
+    )
+    .await;
 
     up.post(&event("persistent")).await.expect("ingest answers");
 
@@ -74,13 +76,15 @@ async fn an_answer_that_breaks_off_half_way_is_tried_again() {
 
 #[tokio::test]
 async fn an_answer_400_makes_a_dead_letter_with_the_whole_story() {
-    let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::script([Reply::Status(503), Reply::Status(400)]).await;
-    rig.rules().put([
-        provider("hook", receiver.url()).that_retries_soon(),
-        alert("all", "hook"),
-    ]);
-    let up = rig.run(Role::up()).await;
+    let (rig, up) = Rig::up(
+        TIDINGS,
+        [
+            provider("hook", receiver.url()).that_retries_soon(),
+            alert("all", "hook"),
+        ],
+    )
+    .await;
 
     up.post(&event("unwanted")).await.unwrap();
 
@@ -118,15 +122,17 @@ async fn an_answer_400_makes_a_dead_letter_with_the_whole_story() {
 
 #[tokio::test]
 async fn a_delivery_older_than_its_provider_allows_is_a_dead_letter() {
-    let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     receiver.answer_with(Reply::Status(503));
     let retry = json!({"min": "100ms", "max": "500ms", "maxAge": "2s"});
-    rig.rules().put([
-        provider("hook", receiver.url()).with("retry", retry),
-        alert("all", "hook"),
-    ]);
-    let up = rig.run(Role::up()).await;
+    let (rig, up) = Rig::up(
+        TIDINGS,
+        [
+            provider("hook", receiver.url()).with("retry", retry),
+            alert("all", "hook"),
+        ],
+    )
+    .await;
 
     up.post(&event("too old")).await.unwrap();
 
@@ -140,14 +146,16 @@ async fn a_delivery_older_than_its_provider_allows_is_a_dead_letter() {
 
 #[tokio::test]
 async fn a_provider_that_is_down_for_long_gets_everything_in_the_end() {
-    let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     receiver.answer_with(Reply::Status(503));
-    rig.rules().put([
-        provider("hook", receiver.url()).that_retries_soon(),
-        alert("all", "hook"),
-    ]);
-    let up = rig.run(Role::up()).await;
+    let (rig, up) = Rig::up(
+        TIDINGS,
+        [
+            provider("hook", receiver.url()).that_retries_soon(),
+            alert("all", "hook"),
+        ],
+    )
+    .await;
     let mut ledger = Ledger::default();
     for number in 0..50 {
         ledger.post(&up, &format!("event {number}")).await;
@@ -156,7 +164,7 @@ async fn a_provider_that_is_down_for_long_gets_everything_in_the_end() {
 
     receiver.answer_with(Reply::Status(200));
 
-    let balance = ledger.settled(&rig, &receiver).await;
+    let balance = ledger.balanced(&rig, &receiver).await;
     assert!(balance.dead.is_empty(), "{:?}", balance.dead);
     assert!(
         balance.duplicates().is_empty(),
@@ -167,14 +175,16 @@ async fn a_provider_that_is_down_for_long_gets_everything_in_the_end() {
 
 #[tokio::test]
 async fn a_sick_provider_does_not_delay_another_of_its_type() {
-    let rig = Rig::start(TIDINGS).await;
     let [sick, healthy] = [Receiver::start().await, Receiver::start().await];
     sick.answer_with(Reply::Stall);
-    rig.rules().put([
-        provider("sick", sick.url()).with("timeout", json!("20s")),
-        alert("to-sick", "sick"),
-    ]);
-    let up = rig.run(Role::up()).await;
+    let (rig, up) = Rig::up(
+        TIDINGS,
+        [
+            provider("sick", sick.url()).with("timeout", json!("20s")),
+            alert("to-sick", "sick"),
+        ],
+    )
+    .await;
     for number in 0..100 {
         up.post(&event(&format!("stuck {number}"))).await.unwrap();
     }

@@ -47,7 +47,7 @@ async fn two_routers_and_two_workers_produce_each_delivery_once() {
         ledger.post(&fleet.ingest, &format!("event {number}")).await;
     }
 
-    let balance = ledger.settled(&rig, &receiver).await;
+    let balance = ledger.balanced(&rig, &receiver).await;
     assert_eq!(balance.received.len(), 500);
     assert!(
         balance.duplicates().is_empty(),
@@ -72,18 +72,20 @@ async fn a_third_router_and_worker_join_and_leave_without_loss() {
     };
 
     ledger
-        .post_insistently(&fleet.ingest, batch("before"))
+        .post_until_accepted(&fleet.ingest, batch("before"))
         .await;
     let mut router = rig.run(Role::router()).await;
     let mut worker = rig.run(Role::worker()).await;
     ledger
-        .post_insistently(&fleet.ingest, batch("with a third"))
+        .post_until_accepted(&fleet.ingest, batch("with a third"))
         .await;
     assert!(router.terminate().await.success());
     assert!(worker.terminate().await.success());
-    ledger.post_insistently(&fleet.ingest, batch("after")).await;
+    ledger
+        .post_until_accepted(&fleet.ingest, batch("after"))
+        .await;
 
-    let balance = ledger.settled(&rig, &receiver).await;
+    let balance = ledger.balanced(&rig, &receiver).await;
     assert_eq!(balance.received.len(), 450);
     assert!(
         balance.duplicates().is_empty(),

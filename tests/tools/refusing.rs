@@ -108,7 +108,7 @@ async fn a_data_folder_without_room() {
 #[tokio::test]
 async fn a_data_folder_in_use() {
     let rig = Rig::start(TIDINGS).await;
-    let first = rig.run(Role::up_alone()).await;
+    let first = rig.run(Role::up_with_own_server()).await;
     refuses(
         &rig,
         &[],

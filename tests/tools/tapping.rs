@@ -193,7 +193,7 @@ async fn it_finds_the_server_of_up_by_its_data_folder() {
     tidings(&["tap", "--data", text(&data)])
         .await
         .failed_naming(&["--data", "--nats", "is `tidings up` running"]);
-    let up = rig.run(Role::up_alone()).await;
+    let up = rig.run(Role::up_with_own_server()).await;
     post(&up, &event("found")).await;
 
     let mut tap = Following::tidings(&["tap", "--data", text(&data), "--since", "1h"]);
