@@ -1,10 +1,10 @@
-//! Roles, all roles, and nats-server are killed with -9 at any moment.
+//! One role, all roles, or nats-server are killed with -9.
 
 use tidings_rig::{Ledger, Process, Receiver, Rig, Role, alert, provider};
 
 use crate::TIDINGS;
 
-/// How many deliveries a worker may have in work at once: what may come twice when it is killed.
+/// The deliveries that a worker holds at most, each of which may be made twice when it is killed.
 const IN_FLIGHT: usize = 256;
 
 fn batch(name: &str) -> impl Iterator<Item = String> {
@@ -30,7 +30,7 @@ async fn roles(rig: &Rig) -> Roles {
 }
 
 #[tokio::test]
-async fn a_router_killed_among_events_loses_nothing() {
+async fn killing_a_router_loses_nothing() {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     rig.rules()
@@ -57,7 +57,7 @@ async fn a_router_killed_among_events_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_worker_killed_among_deliveries_loses_nothing() {
+async fn killing_a_worker_loses_nothing() {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     rig.rules()
@@ -84,7 +84,7 @@ async fn a_worker_killed_among_deliveries_loses_nothing() {
 }
 
 #[tokio::test]
-async fn nats_server_killed_among_events_loses_nothing() {
+async fn killing_nats_server_loses_nothing() {
     let mut rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     rig.rules()
@@ -112,7 +112,7 @@ async fn nats_server_killed_among_events_loses_nothing() {
 }
 
 #[tokio::test]
-async fn everything_killed_at_once_loses_nothing() {
+async fn killing_everything_at_once_loses_nothing() {
     let mut rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     rig.rules()

@@ -101,7 +101,7 @@ pub async fn reaches(up: &Process, receiver: &Receiver) {
             receiver.url()
         )))
         .await
-        .expect("ingest answers");
+        .expect("ingest responds");
         (receiver.accepted().len() > before).then_some(())
     })
     .await;

@@ -271,7 +271,7 @@ async fn a_storage_that_is_behind_the_cursor_is_taken_anew_by_time() {
     are_stored_once(&rig, numbered(0..10)).await;
     assert!(ingest.terminate().await.success());
     let leases: Api<Lease> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
-    let lease = leases.get("tidings-events").await.expect("it is there");
+    let lease = leases.get("tidings-events").await.expect("it exists");
     let annotation = &lease.metadata.annotations.expect("it has some")["tidings/events-cursor"];
     let mut cursor: Value = serde_json::from_str(annotation).expect("it is JSON");
     cursor["resourceVersion"] = json!(9_000_000_000_u64);
@@ -283,7 +283,7 @@ async fn a_storage_that_is_behind_the_cursor_is_taken_anew_by_time() {
             &Patch::Merge(patch),
         )
         .await
-        .expect("it is there");
+        .expect("it exists");
 
     cluster.warn_of_each(numbered(10..20)).await;
     ingest.restart().await;
@@ -334,7 +334,7 @@ async fn a_lease_that_is_deleted_costs_no_event() {
     leases
         .delete("tidings-events", &Default::default())
         .await
-        .expect("it is there");
+        .expect("it exists");
     ingest.logs("leadership-lost").await;
     cluster.warn_of_each(numbered(10..20)).await;
     are_stored_once(&rig, numbered(0..20)).await;

@@ -209,7 +209,7 @@ impl Guide {
         event["severity"] = severity.into();
         event["metadata"] = serde_json::json!({"kustomize.toolkit.fluxcd.io/revision": format!("main@sha1:{COMMIT}")});
         assert_eq!(
-            self.up.post(&event).await.expect("ingest answers").status,
+            self.up.post(&event).await.expect("ingest responds").status,
             202
         );
     }

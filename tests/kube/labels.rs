@@ -17,7 +17,7 @@ fn event(namespace: &str, name: &str, message: &str) -> Value {
 
 async fn post(ingest: &Process, event: &Value) {
     assert_eq!(
-        ingest.post(event).await.expect("ingest answers").status,
+        ingest.post(event).await.expect("ingest responds").status,
         202
     );
 }

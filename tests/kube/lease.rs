@@ -105,7 +105,7 @@ async fn a_former_holder_can_not_write_and_ends_its_work() {
         leases
             .get("work")
             .await
-            .expect("it is there")
+            .expect("it exists")
             .metadata
             .annotations,
         None
@@ -115,7 +115,7 @@ async fn a_former_holder_can_not_write_and_ends_its_work() {
     let taken = leases
         .get("work")
         .await
-        .expect("it is there")
+        .expect("it exists")
         .spec
         .expect("it is held");
     assert_eq!(
@@ -149,7 +149,7 @@ async fn what_others_write_beside_stays_and_costs_the_holder_nothing() {
         leases
             .get("work")
             .await
-            .expect("it is there")
+            .expect("it exists")
             .metadata
             .annotations,
         Some(both)
@@ -178,7 +178,7 @@ async fn a_holder_that_can_not_renew_ends_its_work_and_a_lease_that_is_gone_is_m
         .await
         .delete("work", &Default::default())
         .await
-        .expect("it is there");
+        .expect("it exists");
     eventually("its work is over", async || {
         again.over().is_cancelled().then_some(())
     })

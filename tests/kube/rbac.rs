@@ -212,7 +212,7 @@ async fn post_about_each_kind(ingest: &Process) {
         event["involvedObject"]["apiVersion"] = format!("{group}/v1").into();
         event["involvedObject"]["kind"] = kind.into();
         assert_eq!(
-            ingest.post(&event).await.expect("ingest answers").status,
+            ingest.post(&event).await.expect("ingest responds").status,
             202
         );
     }

@@ -6,7 +6,7 @@ use tidings_rig::{Receiver, Reply, Rig, Role, alert, event, provider};
 use crate::TIDINGS;
 
 #[tokio::test]
-async fn an_event_posted_is_delivered() {
+async fn an_event_is_delivered() {
     let receiver = Receiver::start().await;
     let (rig, up) = Rig::up(
         TIDINGS,
@@ -20,14 +20,14 @@ async fn an_event_posted_is_delivered() {
     assert_eq!(received.json()["involvedObject"]["name"], "apps");
     assert!(
         received.header("idempotency-key").is_some(),
-        "a generic provider is told the delivery's id"
+        "a generic provider receives the delivery's id"
     );
     rig.drained().await;
     assert_eq!(receiver.received().len(), 1);
 }
 
 #[tokio::test]
-async fn an_event_posted_is_delivered_by_one_command_with_a_server_of_its_own() {
+async fn up_with_its_own_nats_server_delivers_an_event() {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     rig.rules()
@@ -37,14 +37,11 @@ async fn an_event_posted_is_delivered_by_one_command_with_a_server_of_its_own() 
     assert_eq!(up.post(&event("it works")).await.unwrap().status, 202);
 
     receiver.accepts("it works").await;
-    assert!(
-        up.terminate().await.success(),
-        "it ends cleanly when it is asked to"
-    );
+    assert!(up.terminate().await.success(), "it ends cleanly on SIGTERM");
 }
 
 #[tokio::test]
-async fn each_matching_alert_gives_a_delivery_of_its_own() {
+async fn each_matching_alert_causes_a_delivery() {
     let rig = Rig::start(TIDINGS).await;
     let [chat, audit, errors] = [
         Receiver::start().await,
@@ -80,7 +77,7 @@ async fn each_matching_alert_gives_a_delivery_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_delivery_to_a_provider_that_does_not_exist_yet_waits_for_it() {
+async fn a_delivery_waits_until_its_provider_exists() {
     let receiver = Receiver::start().await;
     let (rig, up) = Rig::up(TIDINGS, [alert("all", "hook")]).await;
     up.post(&event("too early")).await.unwrap();
@@ -91,7 +88,7 @@ async fn a_delivery_to_a_provider_that_does_not_exist_yet_waits_for_it() {
 }
 
 #[tokio::test]
-async fn a_delivery_that_waits_follows_its_provider_to_another_type() {
+async fn a_parked_delivery_follows_its_provider_to_another_type() {
     let receiver = Receiver::script([Reply::RetryAfter(503, 2)]).await;
     let (rig, up) = Rig::up(
         TIDINGS,
@@ -113,7 +110,7 @@ async fn a_delivery_that_waits_follows_its_provider_to_another_type() {
     let accepted = receiver.accepts("waiting").await;
     assert!(
         accepted.header("x-signature").is_some(),
-        "it is signed, as its provider's new type has it"
+        "the new type signs its requests"
     );
     rig.drained().await;
 }

@@ -35,7 +35,7 @@ async fn fleet(rig: &Rig) -> Fleet {
 }
 
 #[tokio::test]
-async fn two_routers_and_two_workers_produce_each_delivery_once() {
+async fn two_routers_and_two_workers_make_each_delivery_once() {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     rig.rules()
@@ -58,7 +58,7 @@ async fn two_routers_and_two_workers_produce_each_delivery_once() {
 }
 
 #[tokio::test]
-async fn a_third_router_and_worker_join_and_leave_without_loss() {
+async fn a_third_router_and_worker_start_and_stop_without_loss() {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     rig.rules()
@@ -113,21 +113,17 @@ async fn the_same_event_of_two_clusters_is_two_events() {
             .entry(
                 request
                     .header("idempotency-key")
-                    .expect("a generic provider is told it"),
+                    .expect("a generic provider receives the key"),
             )
             .or_insert(0) += 1;
     }
-    assert_eq!(
-        deliveries.len(),
-        2,
-        "they are two deliveries: {deliveries:?}"
-    );
+    assert_eq!(deliveries.len(), 2, "two deliveries: {deliveries:?}");
     let events = rig
         .jetstream()
         .await
         .get_stream("EVENTS")
         .await
-        .expect("the stream is there");
+        .expect("the stream exists");
     for cluster in ["hub", "member"] {
         let subject = format!("events.{cluster}.apps.Kustomization.info");
         events

@@ -95,7 +95,7 @@ fn rename(value: &mut Value, namespace: &str) {
 async fn problems(case: &WireCase, sink: &Sink, up: &Process, jetstream: &Context) -> Vec<String> {
     sink.reset(&case.server);
     let letters = messages(jetstream, "DEAD").await;
-    let answer = up.post(&case.input.event).await.expect("ingest answers");
+    let answer = up.post(&case.input.event).await.expect("ingest responds");
     if answer.status != 202 {
         return vec![format!(
             "the event is answered {}: {}",
@@ -171,7 +171,7 @@ async fn stream(jetstream: &Context, name: &str) -> Option<Stream> {
 async fn messages(jetstream: &Context, name: &str) -> u64 {
     stream(jetstream, name)
         .await
-        .expect("the stream is there")
+        .expect("the stream exists")
         .cached_info()
         .state
         .messages
