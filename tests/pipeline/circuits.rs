@@ -258,7 +258,7 @@ async fn a_paused_provider_is_not_called_before_it_is_resumed() {
     assert!(hook.received().is_empty());
 
     let output = providers(&rig, &["resume", "apps/hook"]).await;
-    assert!(output.contains("30 waiting"), "{output}");
+    assert!(output.contains("30 parked"), "{output}");
     let balance = ledger.balanced(&rig, &hook).await;
     assert!(
         balance.duplicates().is_empty() && balance.dead.is_empty(),
@@ -382,7 +382,7 @@ async fn a_delivery_without_a_permit_is_woken_when_its_provider_is_resumed() {
     eventually("the delivery is woken", async || {
         providers(&rig, &["resume", "apps/hook"])
             .await
-            .contains("1 waiting")
+            .contains("1 parked")
             .then_some(())
     })
     .await;

@@ -150,7 +150,7 @@ async fn two_workers_never_create_two_comments() {
         .contents()
         .writes
         .iter()
-        .filter(|(what, _)| what == "made")
+        .filter(|(what, _)| what == "created")
         .count();
     assert_eq!(created, 1);
 }

@@ -159,7 +159,7 @@ async fn a_template_that_fails_is_replaced_by_the_standard_text() {
             .await,
         4.0
     );
-    up.logs_with("template-failed", [("error", "spec.template.inline")])
+    up.logs_with("rule-problem", [("problem", "spec.template.inline")])
         .await;
 }
 

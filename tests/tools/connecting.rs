@@ -110,7 +110,7 @@ async fn is_kept_out(rig: &Rig, variables: &[(&str, &str)], told: &str) {
     );
     let url = rig.url();
     let ended = tidings_with(variables, &["dead", "list", "--nats", url]).await;
-    ended.failed_naming(&["cannot reach the bus"]);
+    ended.failed_naming(&["NATS server", url]);
     assert!(!ended.stderr.contains(WRONG), "{}", ended.stderr);
 }
 

@@ -1,4 +1,4 @@
-//! The part of docs/providers.md that is made from the table.
+//! The generated part of docs/providers.md.
 
 use std::fmt::Write as _;
 
@@ -7,35 +7,36 @@ use tidings_workers::notifier::PROVIDERS;
 use tidings_workers::notifier::contract::ProviderType;
 use tidings_workers::notifier::contract::need::Place;
 
-/// Each family's heading and what is true of all its types.
+/// Each family with its heading and an introduction.
 const FAMILIES: &[(Family, &str, &str)] = &[
-    (Family::Generic, "Webhooks", "They take every event."),
+    (Family::Generic, "Webhooks", "They accept every event."),
     (
         Family::Message,
         "Chats, incidents, observability, queues",
-        "They take every event but `commit_status: update`.",
+        "They accept every event except `commit_status: update`.",
     ),
     (
         Family::CommitStatus,
         "Commit statuses",
-        "They take events that say which commit they are about. The newest state wins; an unchanged one makes no call.",
+        "They accept events that name a commit. The newest state wins; an unchanged state makes no \
+         call.",
     ),
     (
         Family::ChangeRequest,
         "Comments on change requests",
-        "They take events with the annotation `event.toolkit.fluxcd.io/change_request` on the object. One comment for each \
-         object, edited in place; the newest state wins.",
+        "They accept events with the annotation `event.toolkit.fluxcd.io/change_request` on the \
+         object. Each object gets one comment, which is edited. The newest state wins.",
     ),
 ];
 
-/// All types by family: first what they are, then what each needs.
+/// All types by family: a table of types, then a section for each type.
 pub fn page() -> String {
     let mut page = String::new();
     for (family, heading, meaning) in FAMILIES {
         let rows = || PROVIDERS.iter().filter(|row| row.family == *family);
         let _ = writeln!(
             page,
-            "## {heading}\n\n{meaning}\n\n| type | is | cut at | twice |\n|---|---|---|---|"
+            "## {heading}\n\n{meaning}\n\n| type | is | size limit | duplicates |\n|---|---|---|---|"
         );
         for row in rows() {
             let limits = if row.limits.is_empty() {
@@ -80,7 +81,7 @@ fn section(page: &mut String, row: &ProviderType) {
     let _ = writeln!(page, "\n```yaml\n{}```\n", row.example());
 }
 
-/// As GitHub makes it of a heading.
+/// The anchor that GitHub derives from a heading.
 fn anchor(kind: &str) -> String {
     kind.replace('.', "")
 }
