@@ -70,10 +70,15 @@ def main():
         for number in () if is_wide else wide_lines(name, lines):
             print(f"{name}:{number}: longer than {WIDTH} columns")
             found += 1
+        before = ""
         for number, line in enumerate(lines, 1):
+            # With the end of the line above, so that "dead" and "letter" may be on two lines.
+            text = words_of(f"{before} {line}")
+            start = len(words_of(before)) + 1
+            before = line.rsplit(" ", 1)[-1]
             for expression, replacement in banned:
-                match = expression.search(words_of(line))
-                if match:
+                match = expression.search(text)
+                if match and match.end() > start:
                     print(f"{name}:{number}: '{match[0]}': write: {replacement}")
                     found += 1
     if found:

@@ -3,13 +3,14 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::Request;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
+use parking_lot::Mutex;
 use tidings_core::Event;
 use tidings_core::runtime::codes::http as codes;
 use tidings_ingest::{
@@ -37,11 +38,7 @@ impl EventStore for ScriptedStore {
     async fn store(&self, event: Event) -> Result<Stored, NotStored> {
         self.called.send(event).unwrap();
         self.gate.acquire().await.unwrap().forget();
-        self.script
-            .lock()
-            .unwrap()
-            .pop_front()
-            .unwrap_or(Ok(Stored::New))
+        self.script.lock().pop_front().unwrap_or(Ok(Stored::New))
     }
 }
 

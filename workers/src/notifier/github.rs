@@ -228,7 +228,7 @@ mod tests {
             .unwrap()
             .unwrap();
         assert_eq!(github.read(&desired).await, Ok(held(true)));
-        assert_eq!(calls.lock().unwrap().len(), 2);
+        assert_eq!(calls.lock().len(), 2);
         let other = github
             .desire(&Sample::error().notification())
             .unwrap()
