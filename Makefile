@@ -44,6 +44,7 @@ test-contract: ## What every provider type must do, against a service that fails
 .PHONY: docs
 docs: ## Write the part of docs/providers.md that is made from the table of provider types
 	@UPDATE_DOCS=1 $(TEST) --test contract docs_list_every_type
+	@UPDATE_DOCS=1 $(TEST) --test tools the_command_line_reference
 
 .PHONY: test-vectors
 test-vectors: nats-server ## Recorded requests and answers of notification-controller; lists what it skips, and why

@@ -105,7 +105,7 @@ async fn report(live: Arc<Live>, check: Check, metrics: Metrics) {
     let mut counted = 0;
     loop {
         let snapshots = *changes.borrow_and_update();
-        metrics.rule_snapshots.inc_by(snapshots - counted);
+        metrics.rules_snapshots_total.inc_by(snapshots - counted);
         counted = snapshots;
         let problem = problems
             .borrow_and_update()
@@ -115,7 +115,7 @@ async fn report(live: Arc<Live>, check: Check, metrics: Metrics) {
             .rules_source_connected
             .set(i64::from(live.loaded() && problem.is_none()));
         metrics
-            .rule_problems
+            .rules_problems
             .set(i64::try_from(live.problems().len()).unwrap_or(i64::MAX));
         if live.loaded() {
             check.succeed();

@@ -614,7 +614,9 @@ async fn these_rights_are_enough_and_a_missing_one_is_logged() {
         .await;
     are_stored_once(&rig, ["permitted".to_owned()]).await;
     assert_eq!(
-        ingest.metric("tidings_ingest_labels_total", "absent").await,
+        ingest
+            .metric("tidings_ingest_label_lookups_total", "not-found")
+            .await,
         1.0
     );
 }

@@ -124,7 +124,7 @@ async fn labels_that_cannot_be_read_are_unknown() {
     assert_eq!(state_of(&rig, "forbidden").await, State::Unknown);
     assert_eq!(
         forbidden
-            .metric("tidings_ingest_labels_total", "unknown")
+            .metric("tidings_ingest_label_lookups_total", "unknown")
             .await,
         1.0
     );
@@ -145,7 +145,7 @@ async fn labels_that_cannot_be_read_are_unknown() {
     assert_eq!(state_of(&rig, "missing").await, State::Unknown);
     assert_eq!(
         missing
-            .metric("tidings_ingest_labels_total", "unknown")
+            .metric("tidings_ingest_label_lookups_total", "unknown")
             .await,
         1.0
     );
@@ -158,7 +158,12 @@ async fn labels_that_cannot_be_read_are_unknown() {
         )
         .await;
     post(&without, &event(&cluster.namespace, "labeled", "off")).await;
-    assert_eq!(without.metric("tidings_ingest_labels_total", "").await, 0.0);
+    assert_eq!(
+        without
+            .metric("tidings_ingest_label_lookups_total", "")
+            .await,
+        0.0
+    );
 }
 
 #[tokio::test]

@@ -171,7 +171,7 @@ async fn a_failing_destination_is_only_probed_and_then_receives_everything() {
     for number in 0..100 {
         ledger.post(&up, &format!("blocked {number}")).await;
     }
-    parked(&up, "blocked", 100.0).await;
+    parked(&up, "circuit-open", 100.0).await;
     let received = receiver.receives(before + 3).await;
 
     for pair in received[before..].windows(2) {
@@ -210,7 +210,7 @@ async fn an_open_circuit_survives_a_restart_of_all_workers() {
     up.kill().await;
     up.restart().await;
     up.post(&event("blocked")).await.unwrap();
-    parked(&up, "blocked", 1.0).await;
+    parked(&up, "circuit-open", 1.0).await;
     assert_eq!(
         receiver.received().len(),
         1,
@@ -296,9 +296,9 @@ async fn a_delivery_parked_while_a_circuit_closes_is_made_at_once() {
     up.post(&event("too much")).await.unwrap();
     is_open(&rig).await;
     up.post(&event("the next probe")).await.unwrap();
-    parked(&up, "blocked", 1.0).await;
+    parked(&up, "circuit-open", 1.0).await;
     up.post(&event("blocked")).await.unwrap();
-    parked(&up, "blocked", 2.0).await;
+    parked(&up, "circuit-open", 2.0).await;
     let blocked = parked_last(&rig).await;
 
     receiver.accepts("blocked").await;
@@ -350,7 +350,7 @@ async fn a_reserved_slot_that_came_during_a_pause_is_used_after_it() {
     up.post(&event("first")).await.unwrap();
     receiver.accepts("first").await;
     up.post(&event("in an hour")).await.unwrap();
-    parked(&up, "limited", 1.0).await;
+    parked(&up, "rate-limited", 1.0).await;
     let limited = parked_last(&rig).await;
     providers(&rig, &["pause", "apps/hook"]).await;
 
@@ -377,7 +377,7 @@ async fn a_delivery_without_a_permit_is_woken_when_its_provider_is_resumed() {
     up.post(&event("hangs")).await.unwrap();
     receiver.receives(1).await;
     up.post(&event("without a permit")).await.unwrap();
-    parked(&up, "crowded", 1.0).await;
+    parked(&up, "no-permit", 1.0).await;
 
     eventually("the delivery is woken", async || {
         providers(&rig, &["resume", "apps/hook"])

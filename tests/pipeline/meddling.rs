@@ -124,7 +124,7 @@ async fn a_deleted_stream_or_bucket_is_recreated_and_deliveries_continue() {
             &format!("the recreation of {stream} is counted"),
             async || {
                 let recreated = async |role: &Process| {
-                    role.metric("tidings_bus_streams_made_anew_total", &labels)
+                    role.metric("tidings_bus_streams_recreated_total", &labels)
                         .await
                 };
                 (recreated(&router).await + recreated(&worker).await > 0.5).then_some(())

@@ -126,7 +126,11 @@ async fn a_worker_that_hangs_while_a_newer_state_is_written_does_not_overwrite_i
     frozen.thaw();
 
     eventually("the frozen worker holds no delivery", async || {
-        (frozen.metric("tidings_worker_held", "").await == 0.0).then_some(())
+        (frozen
+            .metric("tidings_worker_deliveries_in_flight", "")
+            .await
+            == 0.0)
+            .then_some(())
     })
     .await;
     rig.drained().await;

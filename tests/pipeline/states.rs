@@ -227,7 +227,7 @@ async fn a_key_keeps_its_reserved_slot_until_it_is_due() {
     })
     .await;
     post_all(&up, [reconciled(&commits[1], 0, true)]).await;
-    parked(&up, "limited", 1.0).await;
+    parked(&up, "rate-limited", 1.0).await;
     let slot_ms = slots().await[0];
 
     post_all(

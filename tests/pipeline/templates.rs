@@ -312,7 +312,7 @@ async fn a_slow_template_delays_no_other_delivery() {
     let up = rig.run(Role::up().env("TOKIO_WORKER_THREADS", "1")).await;
     up.post(&event("slow")).await.unwrap();
     eventually("the template is being rendered", async || {
-        (up.metric("tidings_worker_held", "").await > 0.5).then_some(())
+        (up.metric("tidings_worker_deliveries_in_flight", "").await > 0.5).then_some(())
     })
     .await;
 

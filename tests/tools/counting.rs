@@ -69,7 +69,7 @@ async fn each_stage_counts_as_many_outcomes_as_inputs() {
     assert_eq!(settled("").await, 23.0, "nothing else became of them");
     assert_eq!(up.metric("tidings_worker_attempts_total", "").await, 23.0);
     eventually("nothing is held", async || {
-        (up.metric("tidings_worker_held", "").await == 0.0).then_some(())
+        (up.metric("tidings_worker_deliveries_in_flight", "").await == 0.0).then_some(())
     })
     .await;
 }

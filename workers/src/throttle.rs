@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use tidings_core::bus::{Bus, NotStored};
 use tidings_core::model::circuit::{CallResult, CircuitDecision};
 use tidings_core::runtime::metrics::Metrics;
+use tidings_core::runtime::metrics::labels::NotAttempted;
 use tidings_core::wire::circuit::State;
 use tidings_core::{Delivery, Destination, Timestamp as ProtoTimestamp};
 use tidings_rules::{RateLimit, ResolvedProvider};
@@ -103,8 +104,8 @@ pub struct Parking {
     pub may_be_woken: bool,
     /// The delivery's own slot, in milliseconds since 1970; 0 where it has none.
     pub slot_ms: i64,
-    /// A word for metrics.
-    pub why: &'static str,
+    /// Why it is not attempted now.
+    pub why: NotAttempted,
 }
 
 /// Leave to make one call, until it is dropped.
@@ -244,7 +245,7 @@ impl Throttle {
                     until,
                     may_be_woken: true,
                     slot_ms: 0,
-                    why: "paused",
+                    why: NotAttempted::Paused,
                 })))
             }
             // Somebody was quicker, whom we have not heard of yet.
@@ -265,7 +266,7 @@ impl Throttle {
             until,
             may_be_woken: true,
             slot_ms: 0,
-            why: "blocked",
+            why: NotAttempted::CircuitOpen,
         };
         let is_open = circuit.state() == State::Open;
         if is_open
@@ -313,7 +314,7 @@ impl Throttle {
                 until,
                 may_be_woken: false,
                 slot_ms: *slot_ms,
-                why: "limited",
+                why: NotAttempted::RateLimited,
             }));
         }
         tokio::time::sleep(wait).await;

@@ -18,6 +18,7 @@ use tidings_core::bus::streams;
 use tidings_core::model::retry::RetryPolicy;
 use tidings_core::runtime::health::Health;
 use tidings_core::runtime::metrics::Metrics;
+use tidings_core::runtime::metrics::labels::NotAttempted;
 use tidings_core::{Delivery, Event, Message as _, Reason};
 
 use crate::attempt::{Notifiers, Prepared};
@@ -146,7 +147,7 @@ impl Worker {
         let pulled = &held.pulled;
         let Ok(delivery) = Delivery::decode(pulled.message.payload.clone()) else {
             tracing::error!(code = codes::DELIVERY_UNDECODABLE, subject = %pulled.message.subject, "delivery cannot be decoded and is dropped");
-            self.reporter.count("", "undecodable");
+            self.reporter.count("", NotAttempted::Undecodable);
             return self.acknowledge(pulled).await;
         };
         if pulled.delivered < 2 {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tidings_core::bus::NotStored;
+use tidings_core::runtime::metrics::labels::NotAttempted;
 
 use super::ledger::Ledger;
 use super::{Call, Leave, Parking, Pass, Throttle, lease, limits};
@@ -108,7 +109,7 @@ impl Throttle {
             until,
             may_be_woken: true,
             slot_ms: 0,
-            why: "crowded",
+            why: NotAttempted::NoPermit,
         })
     }
 }

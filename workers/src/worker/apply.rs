@@ -8,6 +8,7 @@ use tidings_core::bus::NotStored;
 use tidings_core::bus::pull::Pulled;
 use tidings_core::model::retry::RetryPolicy;
 use tidings_core::runtime::failpoint;
+use tidings_core::runtime::metrics::labels::NotAttempted;
 use tidings_core::{Attempt, Delivery, Failure, Outcome, Reason};
 
 use super::Worker;
@@ -31,11 +32,11 @@ impl Worker {
         match fate {
             Fate::Known => {
                 self.acknowledge(pulled).await;
-                self.reporter.count(&kind, "known");
+                self.reporter.count(&kind, NotAttempted::AlreadyParked);
             }
             Fate::Leave(error) => {
                 tracing::warn!(code = codes::DELIVERY_LEFT, delivery.id, %error, "delivery not processed; it is redelivered");
-                self.reporter.count(&kind, "returned");
+                self.reporter.count(&kind, NotAttempted::Redelivered);
             }
             Fate::Move(present) => {
                 delivery.provider.get_or_insert_default().r#type = present.to_owned();
@@ -46,7 +47,7 @@ impl Worker {
                 .await;
                 failpoint::reach("worker:moved");
                 self.acknowledge(pulled).await;
-                self.reporter.count(&kind, "moved");
+                self.reporter.count(&kind, NotAttempted::Requeued);
             }
             Fate::Wait {
                 place,

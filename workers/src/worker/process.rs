@@ -9,6 +9,7 @@ use tidings_core::bus::NotStored;
 use tidings_core::bus::pull::Pulled;
 use tidings_core::model::retry::RetryPolicy;
 use tidings_core::runtime::failpoint;
+use tidings_core::runtime::metrics::labels::NotAttempted;
 use tidings_core::{
     Delivery, Destination, Event, Failure, ProviderReference, Reason, Timestamp as ProtoTimestamp,
 };
@@ -114,8 +115,10 @@ impl Worker {
             Ok(prepared) => prepared,
             Err(Unprepared::Failed(failure)) => return failed(failure),
             Err(Unprepared::Suspended) => {
-                let (place, parking) =
-                    (delivery.id.clone(), self.spread(SUSPENDED_FOR, "suspended"));
+                let (place, parking) = (
+                    delivery.id.clone(),
+                    self.spread(SUSPENDED_FOR, NotAttempted::Suspended),
+                );
                 return Fate::Wait {
                     place,
                     parking,
@@ -225,7 +228,7 @@ impl Worker {
                 };
                 let parking = Parking {
                     slot_ms,
-                    ..self.spread(wait, "waiting")
+                    ..self.spread(wait, NotAttempted::StateLocked)
                 };
                 return Fate::Wait {
                     place,
@@ -338,7 +341,7 @@ impl Worker {
     }
 
     /// Parked for so long, and a part of it at random more.
-    fn spread(&self, wait: Duration, why: &'static str) -> Parking {
+    fn spread(&self, wait: Duration, why: NotAttempted) -> Parking {
         let spread = wait + wait.mul_f64(rand::random::<f64>() / 4.0) + Duration::from_millis(50);
         Parking {
             until: self.bus.clock().after(spread),

@@ -5,9 +5,12 @@ use tidings_core::runtime::codes::log as codes;
 
 use jiff::Timestamp;
 use tidings_core::bus::Bus;
-use tidings_core::runtime::metrics::{AttemptLabels, Gauge, Metrics, SettledLabels, TypeLabel};
+use tidings_core::runtime::metrics::labels::{
+    AttemptLabels, DeliveryLabels, DeliveryOutcome, TypeLabel,
+};
+use tidings_core::runtime::metrics::{Gauge, Metrics};
 use tidings_core::wire::Outcome as ToldOutcome;
-use tidings_core::{Attempt, Delivery, Event, Outcome, ProviderReference};
+use tidings_core::{Attempt, Delivery, Event, Outcome, ProviderReference, Reason};
 
 use crate::worker::decide::Tried;
 
@@ -34,24 +37,24 @@ impl Reporter {
         let provider = reference(delivery);
         let kind = provider.r#type.clone();
         let (outcome, reason) = match &tried.result {
-            Ok(ended) => (ended.outcome, ""),
+            Ok(ended) => (ended.outcome, None),
             Err(failure) if attempt.outcome == Outcome::Dead.as_str() => {
-                (Outcome::Dead, failure.reason.as_str())
+                (Outcome::Dead, Some(failure.reason))
             }
-            Err(failure) => (Outcome::Retrying, failure.reason.as_str()),
+            Err(failure) => (Outcome::Retrying, Some(failure.reason)),
         };
         self.metrics
-            .attempts
+            .worker_attempts_total
             .get_or_create(&AttemptLabels {
                 r#type: kind.clone(),
-                outcome: outcome.as_str(),
+                outcome,
                 reason,
             })
             .inc();
-        self.count(&kind, outcome.as_str());
+        self.count(&kind, outcome);
         if !attempt.template_error.is_empty() {
             self.metrics
-                .template_errors
+                .worker_template_errors_total
                 .get_or_create(&TypeLabel {
                     r#type: kind.clone(),
                 })
@@ -67,17 +70,17 @@ impl Reporter {
             && let Some(age) = delivery.event.as_ref().and_then(age)
         {
             self.metrics
-                .delivery_seconds
+                .worker_delivery_seconds
                 .get_or_create(&TypeLabel { r#type: kind })
                 .observe(age.as_secs_f64());
         }
         match outcome {
             Outcome::Retrying => tracing::warn!(code = codes::DELIVERY_PARKED,
-                delivery.id, provider = %format!("{}/{}", provider.namespace, provider.name), attempt = attempt.number, reason,
+                delivery.id, provider = %format!("{}/{}", provider.namespace, provider.name), attempt = attempt.number, reason = reason.map(Reason::as_str),
                 detail = attempt.detail, "delivery parked"
             ),
             Outcome::Dead => tracing::error!(code = codes::DELIVERY_DEAD,
-                delivery.id, provider = %format!("{}/{}", provider.namespace, provider.name), attempt = attempt.number, reason,
+                delivery.id, provider = %format!("{}/{}", provider.namespace, provider.name), attempt = attempt.number, reason = reason.map(Reason::as_str),
                 detail = attempt.detail, "delivery dead"
             ),
             _ => tracing::debug!(
@@ -118,20 +121,20 @@ impl Reporter {
     }
 
     /// Counts what became of a message of this type.
-    pub fn count(&self, kind: &str, outcome: &'static str) {
+    pub fn count(&self, kind: &str, outcome: impl Into<DeliveryOutcome>) {
         self.metrics
-            .settled
-            .get_or_create(&SettledLabels {
+            .worker_deliveries_total
+            .get_or_create(&DeliveryLabels {
                 r#type: kind.to_owned(),
-                outcome,
+                outcome: outcome.into(),
             })
             .inc();
     }
 
     /// A message is in our hands, until what this gives is dropped.
     pub fn hold(&self) -> Holding {
-        self.metrics.held.inc();
-        Holding(self.metrics.held.clone())
+        self.metrics.worker_deliveries_in_flight.inc();
+        Holding(self.metrics.worker_deliveries_in_flight.clone())
     }
 }
 
