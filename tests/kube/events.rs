@@ -129,6 +129,7 @@ async fn are_stored_once(rig: &Rig, notes: impl IntoIterator<Item = String>) {
         .await
         .ok();
     assert_eq!(found, Some(expected), "missing: {missing:?}");
+    rig.routed().await;
 }
 
 fn numbered(range: std::ops::Range<usize>) -> impl Iterator<Item = String> {

@@ -49,6 +49,7 @@ async fn a_change_takes_effect() {
 #[tokio::test]
 async fn a_status_update_creates_no_snapshot() {
     let bed = Bed::on(KubeApiServer::shared().await).await;
+    bed.rig.leaves_unfinished("one address is never reachable");
     let receiver = Receiver::start().await;
     let up = bed.up().await;
     bed.apply([
@@ -85,6 +86,8 @@ async fn a_status_update_creates_no_snapshot() {
 #[tokio::test]
 async fn an_invalid_secret_name_does_not_affect_other_rules() {
     let bed = Bed::on(KubeApiServer::shared().await).await;
+    bed.rig
+        .leaves_unfinished("one provider has no valid Secret");
     let receiver = Receiver::start().await;
     let reference = |name: &str| json!({"secretRef": {"name": name}});
     bed.apply([
@@ -100,9 +103,11 @@ async fn an_invalid_secret_name_does_not_affect_other_rules() {
     .await;
     let up = bed.up().await;
     reaches(&up, &receiver).await;
-    for problem in ["/astray: spec.secretRef", "/capital: spec.secretRef"] {
-        up.logs_with("rule-problem", [("problem", problem)]).await;
+    for name in ["Not a name", "Token"] {
+        up.logs_with("rule-problem", [("problem", name)]).await;
     }
+    let fields = [("provider", "/astray"), ("detail", "spec.secretRef")];
+    up.logs_with("delivery-parked", fields).await;
 }
 
 #[tokio::test]
@@ -209,6 +214,7 @@ async fn only_rules_that_match_the_label_selector_are_used() {
     bed.kubectl("label --overwrite alert/other provider/other sharding.fluxcd.io/key=selected")
         .await;
     reaches(&up, &other).await;
+    bed.rig.drained().await;
 }
 
 #[tokio::test]

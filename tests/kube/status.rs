@@ -685,6 +685,10 @@ async fn without_a_status_subresource_events_are_still_reported() {
             .expect_success();
     }
     let (stage, bad) = (Stage::set_on(&server).await, Receiver::start().await);
+    stage
+        .bed
+        .rig
+        .leaves_unfinished("one Provider does not exist");
     let provider = provider("bad", json!({"address": bad.url()})).to_string();
     eventually("the CRDs are served", async || {
         let arguments = ["apply", "--namespace", &stage.bed.namespace, "-f", "-"];

@@ -205,6 +205,17 @@ impl Rig {
         .await;
     }
 
+    /// Waits until the router has read all events.
+    pub async fn routed(&self) {
+        let jetstream = self.jetstream().await;
+        eventually("the router has read all events", async || {
+            let stream = jetstream.get_stream("EVENTS").await.ok()?;
+            let router = stream.consumer_info("router").await.ok()?;
+            (router.num_pending == 0).then_some(())
+        })
+        .await;
+    }
+
     /// States why this test leaves deliveries or events unfinished on the bus. Without it, dropping
     /// the rig panics when it finds some.
     pub fn leaves_unfinished(&self, reason: &'static str) {
