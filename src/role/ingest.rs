@@ -1,4 +1,4 @@
-//! `tidings ingest`: accepts events by HTTP, and reads Kubernetes Events if told to.
+//! `tidings ingest`: accepts events by HTTP, and watches Kubernetes Events if enabled.
 
 use std::sync::Arc;
 
