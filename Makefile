@@ -42,8 +42,12 @@ test-contract: ## What every provider type must do, against a service that fails
 	@$(TEST) --test contract
 
 .PHONY: docs
-docs: ## Write the part of docs/providers.md that is made from the table of provider types
-	@UPDATE_DOCS=1 $(TEST) --test contract docs_list_every_type
+docs: ## Generate docs/reference and the table of docs/providers.md
+	@UPDATE_DOCS=1 $(TEST) --test reference --test contract --test tools docs_
+
+.PHONY: check-proto
+check-proto: ## Check that the protobuf messages only add to the last release
+	@tools/proto-breaking.sh
 
 .PHONY: test-vectors
 test-vectors: nats-server ## Recorded requests and answers of notification-controller; lists what it skips, and why

@@ -37,18 +37,18 @@ async fn all_mistakes_of_all_layers_are_told_together() {
     ended.failed_naming(&[
         "nats.replicas (file ",
         "nats.pasword (file ",
-        "no such key",
+        "unknown key",
         "log.format (file ",
         "shutdown_grace (variable TIDINGS_SHUTDOWN_GRACE)",
         "listenn (variable TIDINGS_LISTENN)",
-        "nats.username: expected, because nats.password is given",
-        "nats.tls.key: expected, because nats.tls.cert is given",
+        "nats.username: required, because nats.password is set",
+        "nats.tls.key: required, because nats.tls.cert is set",
         "listen (flag --listen)",
         "admin (flag --admin)",
         "ingest.dedupe_interval (flag --dedupe-interval)",
     ]);
     assert_eq!(
-        ended.stderr.matches("the settings can't be used").count(),
+        ended.stderr.matches("invalid settings").count(),
         1,
         "{}",
         ended.stderr
