@@ -3,7 +3,7 @@
 use tidings_core::model::flux;
 pub use tidings_core::model::verdict::Verdict;
 use tidings_core::{Event, ObjectLabels, object_labels};
-use tidings_rules::{Alert, Family, Provider, Rules, Source};
+use tidings_rules::{Alert, EventSource, Family, Provider, Rules};
 
 /// Decides about one Alert and one event, by nothing else than these and the rules. Allocates
 /// nothing until the Provider's family matters.
@@ -47,7 +47,7 @@ pub fn verdict(alert: &Alert, event: &Event, rules: &Rules) -> Verdict {
 }
 
 /// Whether a source names the object of the event, labels apart.
-pub(crate) fn names(source: &Source, event: &Event) -> bool {
+pub(crate) fn names(source: &EventSource, event: &Event) -> bool {
     let object = object(event);
     source.kind == object.kind
         && source
@@ -84,7 +84,7 @@ fn source_verdict(alert: &Alert, event: &Event) -> Option<Verdict> {
 
 /// Nothing where the labels are those that the source asks for. An empty selector selects
 /// everything.
-fn labels_verdict(source: &Source, labels: Option<&ObjectLabels>) -> Option<Verdict> {
+fn labels_verdict(source: &EventSource, labels: Option<&ObjectLabels>) -> Option<Verdict> {
     if source.match_labels.is_empty() {
         return None;
     }

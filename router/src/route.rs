@@ -13,7 +13,7 @@ use tidings_core::runtime::health::Health;
 use tidings_core::runtime::metrics::Metrics;
 use tidings_core::runtime::metrics::labels::{RoutingOutcome, TypeLabel};
 use tidings_core::{Delivery, Event, Message as _, Timestamp};
-use tidings_rules::live::Live;
+use tidings_rules::live::LiveRules;
 
 use crate::plan::{Planning, plan};
 
@@ -23,7 +23,7 @@ const BUS_PAUSE: Duration = Duration::from_millis(500);
 /// One process's router.
 pub struct Router {
     bus: Bus,
-    rules: Arc<Live>,
+    rules: Arc<LiveRules>,
     metrics: Metrics,
     /// Of the last first-time message: its sequence in the stream less its number among those
     /// handed out.
@@ -32,7 +32,7 @@ pub struct Router {
 
 impl Router {
     /// A router that has not begun.
-    pub fn new(bus: Bus, rules: Arc<Live>, metrics: Metrics) -> Arc<Self> {
+    pub fn new(bus: Bus, rules: Arc<LiveRules>, metrics: Metrics) -> Arc<Self> {
         Arc::new(Self {
             bus,
             rules,

@@ -13,7 +13,6 @@ use tidings_workers::attempt::{Ended, Prepared, attempt_once, prepare};
 use tidings_workers::http::{Http, HttpClients};
 use tidings_workers::notifier::contract::ProviderType;
 use tidings_workers::notifier::{PROVIDERS, kinds};
-use tidings_workers::worker::notification;
 
 use crate::service::{AUTHORITY, RSA_KEY, Service};
 
@@ -128,7 +127,7 @@ pub async fn attempt_with(
     let alert = delivery.alert.clone().unwrap_or_default();
     attempt_once(
         prepared,
-        &notification(&delivery, event, &object, &alert, prepared),
+        &prepared.message(&delivery, event, &object, &alert),
     )
     .await
 }

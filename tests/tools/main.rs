@@ -12,6 +12,7 @@ mod counting;
 mod embedding;
 mod python;
 mod readiness;
+mod reference;
 mod refusing;
 mod replaying;
 mod streams;

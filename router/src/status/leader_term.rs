@@ -69,7 +69,7 @@ impl<'a> Term<'a> {
         };
         let catalog = &self.writer.catalog;
         let read = |identity: &Identity, uid: &str| {
-            let seen = catalog.seen(identity).filter(|seen| seen.uid == uid);
+            let seen = catalog.observed(identity).filter(|seen| seen.uid == uid);
             seen.map(|seen| seen.status.clone()).unwrap_or_default()
         };
         let (changed, gone) = self.board.find(rules.entries(), findings, read);
@@ -85,7 +85,7 @@ impl<'a> Term<'a> {
         let catalog = &self.writer.catalog;
         let read = |identity: &Identity, uid: &str| {
             catalog
-                .seen(identity)
+                .observed(identity)
                 .filter(|seen| seen.uid == uid)
                 .map(|seen| seen.status.clone())
         };
@@ -179,7 +179,7 @@ impl<'a> Term<'a> {
         let Some(uid) = self.board.uid(identity).map(str::to_owned) else {
             return;
         };
-        let Some(capabilities) = self.writer.catalog.capabilities() else {
+        let Some(capabilities) = self.writer.catalog.served_api() else {
             return;
         };
         let served = capabilities.of(&identity.kind);
