@@ -145,16 +145,36 @@ fn forward_log(lines: impl BufRead) {
             });
         match head.rsplit('[').next().unwrap_or_default() {
             "ERR" | "FTL" => {
-                tracing::error!(target: "nats_server", code = codes::NATS_SERVER_LOG, line = %text, "nats-server");
+                tracing::error!(
+                    target: "nats_server",
+                    code = codes::NATS_SERVER_LOG,
+                    line = %text,
+                    "nats-server"
+                );
             }
             "WRN" => {
-                tracing::warn!(target: "nats_server", code = codes::NATS_SERVER_LOG, line = %text, "nats-server");
+                tracing::warn!(
+                    target: "nats_server",
+                    code = codes::NATS_SERVER_LOG,
+                    line = %text,
+                    "nats-server"
+                );
             }
             "INF" => {
-                tracing::debug!(target: "nats_server", code = codes::NATS_SERVER_LOG, line = %text, "nats-server");
+                tracing::debug!(
+                    target: "nats_server",
+                    code = codes::NATS_SERVER_LOG,
+                    line = %text,
+                    "nats-server"
+                );
             }
             _ => {
-                tracing::info!(target: "nats_server", code = codes::NATS_SERVER_LOG, %line, "nats-server")
+                tracing::info!(
+                    target: "nats_server",
+                    code = codes::NATS_SERVER_LOG,
+                    %line,
+                    "nats-server"
+                );
             }
         }
     }
