@@ -248,7 +248,7 @@ async fn deliver_all(
                 let object = event.involved_object.clone().unwrap_or_default();
                 let alert = delivery.alert.clone().unwrap_or_default();
                 let told = notification(delivery, event, &object, &alert, &prepared);
-                let rendered = renderer.rendered(&told, &prepared.provider, || {
+                let rendered = renderer.rendered(&told, &prepared.provider, prepared.provider_type.content, || {
                     providers::template(rules, delivery)
                 });
                 let result = attempt_once(

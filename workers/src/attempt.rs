@@ -12,8 +12,8 @@ use crate::http::invalid::Invalid;
 use crate::http::redact::Redactor;
 use crate::http::{Http, HttpClients};
 use crate::message::Message;
-use crate::notifier::PROVIDERS;
-use crate::notifier::contract::{Held, KeepState, Notifier, ProviderType, Sent};
+use crate::notifier::contract::{KeepState, Notifier, ProviderType, RemoteState, Sent};
+use crate::notifier::provider_type;
 
 /// A notifier that nobody asks for is forgotten when another is built after this long.
 const KEPT_FOR: Duration = Duration::from_secs(3600);
@@ -22,6 +22,8 @@ const KEPT_FOR: Duration = Duration::from_secs(3600);
 pub struct Prepared {
     /// The Provider it was built from.
     pub provider: Arc<ResolvedProvider>,
+    /// The row of its type.
+    pub provider_type: &'static ProviderType,
     /// The code of its type.
     pub notifier: Notifier,
     /// Knows its secrets.
@@ -63,11 +65,6 @@ impl From<Sent> for Ended {
     }
 }
 
-/// The row of a provider type.
-pub fn provider_type(kind: &str) -> Option<&'static ProviderType> {
-    PROVIDERS.iter().copied().find(|row| row.kind == kind)
-}
-
 /// Builds the notifier of a Provider.
 ///
 /// # Errors
@@ -83,6 +80,7 @@ pub fn prepare(
     let notifier = built.map_err(|Invalid(sentence)| Invalid(redactor.redact(&sentence)))?;
     Ok(Prepared {
         provider,
+        provider_type: row,
         notifier,
         redactor,
     })
@@ -120,14 +118,14 @@ async fn keep_once(notifier: &dyn KeepState, notification: &Message<'_>) -> Resu
         return Ok(nothing_to_say());
     };
     let handle = match notifier.read(&desired).await? {
-        Held::Same { .. } => {
+        RemoteState::Same { .. } => {
             return Ok(Ended::new(
                 Outcome::Duplicate,
                 "the service has this state already",
             ));
         }
-        Held::Other { handle } => handle,
-        Held::Unknown => None,
+        RemoteState::Other { handle } => handle,
+        RemoteState::Unknown => None,
     };
     notifier
         .write(&desired, handle.as_deref())

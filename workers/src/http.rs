@@ -25,11 +25,11 @@ use address_rules::{AddressRules, Refused};
 use client::Ways;
 use invalid::Invalid;
 
-pub use exchange::{Answer, Request};
+pub use exchange::{Request, Response};
 
 /// Redirects are followed this many times.
 const MOST_REDIRECTS: usize = 5;
-/// More of an answer is not read; the longest that is needed is a page of a hundred comments.
+/// More of an response is not read; the longest that is needed is a page of a hundred comments.
 const MOST_OF_AN_ANSWER: usize = 8 << 20;
 
 /// What all Providers share on their way out.
@@ -91,7 +91,7 @@ impl Http {
         })
     }
 
-    /// A client that makes no request, but keeps them for [`Http::recorded`]. Every answer is an
+    /// A client that makes no request, but keeps them for [`Http::recorded`]. Every response is an
     /// empty 200.
     pub fn dry_run() -> Self {
         let rules = Arc::new(AddressRules::new(AddressSettings::default()));
@@ -103,7 +103,7 @@ impl Http {
         }
     }
 
-    /// Whether requests are only recorded: then nothing can be learnt from an answer.
+    /// Whether requests are only recorded: then nothing can be learnt from an response.
     pub fn is_dry_run(&self) -> bool {
         matches!(self.transport, Transport::DryRun(_))
     }
@@ -131,9 +131,9 @@ impl Http {
     /// notification-controller has it. Another host gets no header that is marked sensitive.
     ///
     /// # Errors
-    /// Transient, where no answer came: unreachable or timeout. Permanent, where the address is
-    /// refused. Every status is an answer.
-    pub async fn send(&self, request: Request) -> Result<Answer, Failure> {
+    /// Transient, where no response came: unreachable or timeout. Permanent, where the address is
+    /// refused. Every status is an response.
+    pub async fn send(&self, request: Request) -> Result<Response, Failure> {
         let host = host_of(&request.url);
         match &self.transport {
             Transport::Wire(ways) => {
@@ -142,16 +142,20 @@ impl Http {
                     format!("{host} did not answer within {:?}", self.timeout),
                 );
                 let redactor = self.redactor.with_headers(&request.headers);
-                let answer = tokio::time::timeout(self.timeout, follow(ways, &self.rules, request))
-                    .await
-                    .unwrap_or(Err(late))?;
-                Ok(Answer { redactor, ..answer })
+                let response =
+                    tokio::time::timeout(self.timeout, follow(ways, &self.rules, request))
+                        .await
+                        .unwrap_or(Err(late))?;
+                Ok(Response {
+                    redactor,
+                    ..response
+                })
             }
             Transport::DryRun(requests) => {
                 if let Ok(mut requests) = requests.lock() {
                     requests.push(request);
                 }
-                Ok(Answer {
+                Ok(Response {
                     host,
                     status: 200,
                     headers: HeaderMap::new(),
@@ -168,14 +172,14 @@ async fn follow(
     ways: &Ways,
     rules: &AddressRules,
     mut request: Request,
-) -> Result<Answer, Failure> {
+) -> Result<Response, Failure> {
     for _ in 0..=MOST_REDIRECTS {
         rules.check_url(&request.url)?;
-        let answer = send_one(ways, &request).await?;
-        let Some(target) = redirect::target(&request.url, &answer) else {
-            return Ok(answer);
+        let response = send_one(ways, &request).await?;
+        let Some(target) = redirect::target(&request.url, &response) else {
+            return Ok(response);
         };
-        request = redirect::redirected(request, target?, answer.status);
+        request = redirect::redirected(request, target?, response.status);
     }
     Err(Failure::permanent(
         Reason::Rejected,
@@ -186,7 +190,7 @@ async fn follow(
     ))
 }
 
-async fn send_one(ways: &Ways, request: &Request) -> Result<Answer, Failure> {
+async fn send_one(ways: &Ways, request: &Request) -> Result<Response, Failure> {
     let host = host_of(&request.url);
     let client = ways.client_for(&request.url);
     let mut builder = client
@@ -215,7 +219,7 @@ async fn send_one(ways: &Ways, request: &Request) -> Result<Answer, Failure> {
             break;
         }
     }
-    Ok(Answer {
+    Ok(Response {
         host,
         status,
         headers,
@@ -225,7 +229,7 @@ async fn send_one(ways: &Ways, request: &Request) -> Result<Answer, Failure> {
     })
 }
 
-/// Why there is no answer. The URL stays out of the sentence: it may hold a secret.
+/// Why there is no response. The URL stays out of the sentence: it may hold a secret.
 fn unanswered(host: &str, error: reqwest::Error) -> Failure {
     let error = error.without_url();
     if error.is_timeout() {

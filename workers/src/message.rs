@@ -5,6 +5,8 @@ mod links;
 pub mod render;
 pub mod repository;
 pub mod revision;
+#[cfg(test)]
+pub(crate) mod sample;
 mod scope;
 pub mod text;
 

@@ -94,7 +94,7 @@ impl NewestWins {
             write: timeout * CALLS_OF_A_WRITE,
         };
         let mut keeping = Keeping::new(mine, lease, notifier.needs_handle());
-        let desired = |state| contract::Desired {
+        let desired = |state| contract::DesiredState {
             key: wanted.key.clone(),
             state,
         };
@@ -118,9 +118,8 @@ impl NewestWins {
                     seen(prepared, caller, notifier.prepare(notification).await)
                         .map(|()| Answer::Prepared)
                 }
-                Action::Read(state) => {
-                    seen(prepared, caller, notifier.read(&desired(state)).await).map(Answer::Held)
-                }
+                Action::Read(state) => seen(prepared, caller, notifier.read(&desired(state)).await)
+                    .map(Answer::RemoteState),
                 Action::Write(state, handle) => {
                     let sent = notifier.write(&desired(state), handle.as_deref()).await;
                     seen(prepared, caller, sent)

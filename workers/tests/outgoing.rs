@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use tidings_core::runtime::config::AddressSettings;
 use tidings_core::{Failure, FailureKind, Reason};
 use tidings_rules::{Object, Options, ResolvedProvider, Rules};
-use tidings_workers::http::{Answer, Http, HttpClients, Request};
+use tidings_workers::http::{Response, Http, HttpClients, Request};
 use tidings_workers::notifier::kinds;
 use tokio::net::TcpListener;
 
@@ -88,14 +88,14 @@ fn provider(more: Value) -> ResolvedProvider {
     ResolvedProvider::clone(&rules.resolve("apps", "p").unwrap())
 }
 
-async fn get(http: &Http, url: String) -> Result<Answer, Failure> {
+async fn get(http: &Http, url: String) -> Result<Response, Failure> {
     http.send(Request::new(Method::GET, url.parse().unwrap()))
         .await
 }
 
 /// Asserts that an address was refused, with a sentence that contains these words.
-fn assert_refused(answer: Result<Answer, Failure>, words: &[&str]) {
-    let failure = answer.unwrap_err();
+fn assert_refused(response: Result<Response, Failure>, words: &[&str]) {
+    let failure = response.unwrap_err();
     assert_eq!(
         (failure.reason, failure.kind),
         (Reason::Misconfigured, FailureKind::Permanent),
@@ -270,12 +270,12 @@ async fn an_answer_is_read_to_a_limit() {
     let app = Router::new().fallback(|| async { vec![b'x'; 20 << 20] });
     tokio::spawn(async move { axum::serve(listener, app).await });
     let http = http(addresses(&[], true), json!({"timeout": "60s"}));
-    let answer = tokio::time::timeout(
+    let response = tokio::time::timeout(
         Duration::from_secs(60),
         get(&http, format!("http://{address}/")),
     )
     .await
     .unwrap()
     .unwrap();
-    assert_eq!(answer.body.len(), 8 << 20);
+    assert_eq!(response.body.len(), 8 << 20);
 }

@@ -1,4 +1,4 @@
-//! A request to a service, and its answer.
+//! A request to a service, and its response.
 
 use reqwest::Method;
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -26,7 +26,7 @@ pub struct Request {
 
 /// What a service answered.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct Response {
     /// The host that answered, for sentences.
     pub host: String,
     /// The HTTP status.
@@ -118,9 +118,9 @@ impl Request {
     }
 }
 
-// === impl Answer ===
+// === impl Response ===
 
-impl Answer {
+impl Response {
     /// A header's text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())

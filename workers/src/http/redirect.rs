@@ -1,18 +1,18 @@
-//! Where an answer redirects to, and what goes along.
+//! Where an response redirects to, and what goes along.
 
 use reqwest::Method;
 use reqwest::header::{self, HeaderName};
 use tidings_core::{Failure, Reason};
 use url::Url;
 
-use crate::http::exchange::{Answer, Request};
+use crate::http::exchange::{Request, Response};
 
-/// The next hop of an answer that redirects; nothing for every other answer.
-pub fn target(base: &Url, answer: &Answer) -> Option<Result<Url, Failure>> {
-    if !matches!(answer.status, 301 | 302 | 303 | 307 | 308) {
+/// The next hop of an response that redirects; nothing for every other response.
+pub fn target(base: &Url, response: &Response) -> Option<Result<Url, Failure>> {
+    if !matches!(response.status, 301 | 302 | 303 | 307 | 308) {
         return None;
     }
-    let location = answer.headers.get(header::LOCATION)?.to_str().ok()?;
+    let location = response.headers.get(header::LOCATION)?.to_str().ok()?;
     let target = base
         .join(location)
         .ok()
@@ -20,7 +20,7 @@ pub fn target(base: &Url, answer: &Answer) -> Option<Result<Url, Failure>> {
     Some(target.ok_or_else(|| {
         Failure::permanent(
             Reason::Rejected,
-            format!("{} redirects to no http address", answer.host),
+            format!("{} redirects to no http address", response.host),
         )
     }))
 }

@@ -1,4 +1,4 @@
-//! Links from a notification to where one can see more: the commit at its forge, a dashboard.
+//! Links from a message to where one can see more: the commit at its forge, a dashboard.
 
 use tidings_core::runtime::config::LinksSettings;
 use tidings_rules::template::{Escape, Program};

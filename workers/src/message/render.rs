@@ -1,4 +1,4 @@
-//! The user's own words: what a template makes of a notification, and the links that go with it.
+//! The user's own words: what a template makes of a message, and the links that go with it.
 //!
 //! ```text
 //!  template of the Alert, else of the Provider ─► Program (compiled once) ─┐
@@ -26,17 +26,16 @@ const LONGEST_ERROR: usize = 300;
 /// GitLab refuses longer ones.
 const LONGEST_TARGET_URL: usize = 255;
 
-/// Types that send the event itself, in Flux's form.
-const EVENT_AS_IT_IS: [&str; 6] = [
-    "azureeventhub",
-    "generic",
-    "generic-hmac",
-    "githubdispatch",
-    "googlepubsub",
-    "nats",
-];
+/// What a provider type sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// The event itself, in Flux's format. Templates and links do not apply.
+    Event,
+    /// Title, text and links. A template's values are escaped as the service's markup needs.
+    Text(Escape),
+}
 
-/// How a notification is worded where it is not in the standard form.
+/// How a message is worded where it is not in the standard form.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RenderedMessage {
     /// The template's title.
@@ -85,7 +84,7 @@ impl RenderedMessage {
     };
 }
 
-/// Renderer notifications for one process.
+/// Renderer messages for one process.
 pub struct Renderer {
     patterns: Patterns,
     links_by_default: bool,
@@ -107,23 +106,24 @@ impl Renderer {
         })
     }
 
-    /// Renderer a notification. `template` gives the text of the template, where there is one.
+    /// Renderer a message. `template` gives the text of the template, where there is one.
     ///
     /// # Guarantees
     /// It always ends, and in the standard form where the template can't be used: nothing is lost
     /// for a template's sake.
     pub fn rendered(
         &self,
-        notification: &Message<'_>,
+        message: &Message<'_>,
         provider: &ResolvedProvider,
+        content: Content,
         template: impl FnOnce() -> Result<Option<String>, Unresolved>,
     ) -> RenderedMessage {
-        if EVENT_AS_IT_IS.contains(&provider.kind.name) {
+        let Content::Text(escape) = content else {
             return RenderedMessage::default();
-        }
+        };
         if provider.kind.family == Family::CommitStatus {
             return RenderedMessage {
-                target_url: self.target_url(notification, provider),
+                target_url: self.target_url(message, provider),
                 ..RenderedMessage::default()
             };
         }
@@ -134,8 +134,8 @@ impl Renderer {
         if template.is_none() && !shows_links {
             return RenderedMessage::default();
         }
-        let mut scope = Scope::new(notification, provider);
-        let links = self.links(notification, &scope);
+        let mut scope = Scope::new(message, provider);
+        let links = self.links(message, &scope);
         scope.links = links
             .iter()
             .map(|link| (link.key, link.url.clone()))
@@ -144,7 +144,7 @@ impl Renderer {
             links: if shows_links { links } else { Vec::new() },
             ..RenderedMessage::default()
         };
-        match template.map(|source| self.render(source?, escape(provider), &scope)) {
+        match template.map(|source| self.render(source?, escape, &scope)) {
             None => {}
             Some(Ok(Rendered { title, text })) => {
                 (rendered.title, rendered.text) = (title, Some(text))
@@ -182,8 +182,8 @@ impl Renderer {
         program
     }
 
-    fn links(&self, notification: &Message<'_>, scope: &Scope) -> Vec<Link> {
-        let page = || commit_page(&repository(notification)?, scope.commit()?);
+    fn links(&self, message: &Message<'_>, scope: &Scope) -> Vec<Link> {
+        let page = || commit_page(&repository(message)?, scope.commit()?);
         let commit = page().or_else(|| expand(self.patterns.commit.as_ref(), scope));
         let dashboard = expand(self.patterns.dashboard.as_ref(), scope);
         let links = [
@@ -202,16 +202,12 @@ impl Renderer {
             .collect()
     }
 
-    fn target_url(
-        &self,
-        notification: &Message<'_>,
-        provider: &ResolvedProvider,
-    ) -> Option<String> {
+    fn target_url(&self, message: &Message<'_>, provider: &ResolvedProvider) -> Option<String> {
         let own = provider.commit_status.target_url.clone();
         if own.is_none() && self.patterns.commit_status.is_none() {
             return None;
         }
-        let scope = Scope::new(notification, provider);
+        let scope = Scope::new(message, provider);
         let url = match own {
             Some(own) => aside(|| {
                 expand(
@@ -222,15 +218,6 @@ impl Renderer {
             None => expand(self.patterns.commit_status.as_ref(), &scope),
         }?;
         Some(url).filter(|url| url.len() <= LONGEST_TARGET_URL)
-    }
-}
-
-/// What a type's markup asks for. Where it is not here, values are treated as the event's message
-/// is in the standard form.
-fn escape(provider: &ResolvedProvider) -> Escape {
-    match provider.kind.name {
-        "slack" | "googlechat" | "grafana" => Escape::Entities,
-        _ => Escape::None,
     }
 }
 

@@ -53,28 +53,28 @@ struct ProviderScope {
 }
 
 impl Scope {
-    /// Reads it from a notification.
-    pub fn new(notification: &Message<'_>, provider: &ResolvedProvider) -> Self {
-        let metadata: BTreeMap<String, String> = notification
+    /// Reads it from a message.
+    pub fn new(message: &Message<'_>, provider: &ResolvedProvider) -> Self {
+        let metadata: BTreeMap<String, String> = message
             .metadata
             .iter()
             .take(MOST_METADATA)
             .map(|(key, value)| (cut_bytes(key, LONGEST_TEXT), cut_bytes(value, LONGEST_TEXT)))
             .collect();
-        let mut event = flux::to_value(notification.event, &metadata);
-        event["message"] = cut_bytes(&notification.event.message, LONGEST_TEXT).into();
+        let mut event = flux::to_value(message.event, &metadata);
+        event["message"] = cut_bytes(&message.event.message, LONGEST_TEXT).into();
         let named = |namespace: &str, name: &str| Named {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
         };
         let commit = commit(&metadata);
-        let object = notification.object;
+        let object = message.object;
         Self {
             kind: object.kind.clone(),
             namespace: object.namespace.clone(),
             name: object.name.clone(),
-            cluster: notification.event.cluster.clone(),
-            alert: named(&notification.alert.namespace, &notification.alert.name),
+            cluster: message.event.cluster.clone(),
+            alert: named(&message.alert.namespace, &message.alert.name),
             provider: ProviderScope {
                 named: named(&provider.namespace, &provider.name),
                 r#type: provider.kind.name,
@@ -85,7 +85,7 @@ impl Scope {
                 .as_ref()
                 .map(|commit| commit.chars().take(SHORT_COMMIT).collect()),
             commit,
-            repository: repository(notification)
+            repository: repository(message)
                 .map(|repository| format!("{}/{}", repository.root(), repository.path())),
             links: BTreeMap::new(),
             metadata: serde_json::to_value(metadata).unwrap_or_default(),
@@ -100,8 +100,8 @@ impl Scope {
 }
 
 /// The repository that the metadata `repository` names, in any form that Git takes.
-pub fn repository(notification: &Message<'_>) -> Option<Repository> {
-    parse(notification.metadata.get("repository")?)
+pub fn repository(message: &Message<'_>) -> Option<Repository> {
+    parse(message.metadata.get("repository")?)
 }
 
 fn commit(metadata: &BTreeMap<String, String>) -> Option<String> {
@@ -136,7 +136,7 @@ fn branch(metadata: &BTreeMap<String, String>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::notifier::sample::{Sample, provider, secret};
+    use crate::message::sample::{Sample, provider, secret};
 
     #[test]
     fn everything_that_can_be_read_and_no_secret() {
@@ -150,8 +150,7 @@ mod tests {
             provider.address = "https://hooks.example.com/s3cret".into();
             provider.secret = secret(&[("token", "s3cret")]);
         });
-        let mut scope =
-            serde_json::to_value(Scope::new(&sample.notification(), &provider)).unwrap();
+        let mut scope = serde_json::to_value(Scope::new(&sample.message(), &provider)).unwrap();
         scope["event"]["metadata"]
             .as_object_mut()
             .unwrap()
@@ -198,11 +197,8 @@ mod tests {
         sample
             .metadata
             .extend((0..1_000).map(|number| (format!("key-{number}"), "v".repeat(100_000))));
-        let scope = serde_json::to_value(Scope::new(
-            &sample.notification(),
-            &provider("slack", |_| ()),
-        ))
-        .unwrap();
+        let scope = serde_json::to_value(Scope::new(&sample.message(), &provider("slack", |_| ())))
+            .unwrap();
         assert_eq!(
             scope["event"]["message"].as_str().unwrap().len(),
             LONGEST_TEXT

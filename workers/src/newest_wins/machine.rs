@@ -19,7 +19,7 @@ use tidings_core::{Failure, FailureKind, Outcome, Reason, Timestamp as ProtoTime
 
 use crate::attempt::Ended;
 use crate::newest_wins::record::{self, Lease, Step, step};
-use crate::notifier::contract::{Held, Sent};
+use crate::notifier::contract::{RemoteState, Sent};
 
 /// A write that was overtaken is followed by another, this often at most; then the delivery is
 /// tried again later.
@@ -93,7 +93,7 @@ pub enum Answer {
     /// The service can be told.
     Prepared,
     /// What the service holds.
-    Held(Held),
+    RemoteState(RemoteState),
     /// The service was told.
     Sent(Sent),
     /// It failed.
@@ -188,7 +188,7 @@ impl Keeping {
             }
             (Phase::Leasing(_), Answer::Stored(Some(revision))) => self.prepare(revision),
             (Phase::Preparing, Answer::Prepared) => self.read_or_write(now),
-            (Phase::Reading, Answer::Held(held)) => self.has_read(held, now),
+            (Phase::Reading, Answer::RemoteState(held)) => self.has_read(held, now),
             (Phase::Writing, Answer::Sent(sent)) => self.has_written(sent),
             (Phase::Posting(ended), Answer::Stored(Some(_))) => self.end(ended),
             (Phase::Posting(ended), Answer::Stored(None)) => self.load(Phase::Checking(ended)),
@@ -256,18 +256,18 @@ impl Keeping {
         Action::Write(self.told.state.clone(), handle)
     }
 
-    fn has_read(&mut self, held: Held, now: Timestamp) -> Action {
+    fn has_read(&mut self, held: RemoteState, now: Timestamp) -> Action {
         self.is_read = true;
         match held {
-            Held::Same { handle } => {
+            RemoteState::Same { handle } => {
                 self.learn(handle);
                 self.note(Ended::new(Outcome::Duplicate, SAME))
             }
-            Held::Other { handle } => {
+            RemoteState::Other { handle } => {
                 self.learn(handle);
                 self.read_or_write(now)
             }
-            Held::Unknown => self.read_or_write(now),
+            RemoteState::Unknown => self.read_or_write(now),
         }
     }
 

@@ -3,9 +3,9 @@
 //! Contract: Prometheus Alertmanager's API v2, `POST /api/v2/alerts` (the address is the whole
 //! path). Info events fire too, with that severity as a label, and nothing resolves an alert but
 //! Alertmanager's own `resolve_timeout`, as in Flux. The same alert posted twice is one alert
-//! there, so a retry after a lost answer does no harm.
+//! there, so a retry after a lost response does no harm.
 //!
-//! Alertmanager answers 400 to alerts that it can't read (label names http_clients
+//! Alertmanager responses 400 to alerts that it can't read (label names http_clients
 //! `[a-zA-Z_][a-zA-Z0-9_]*` before version 0.27); that is final, as the shared table has it. It has
 //! no limit on sizes.
 
@@ -26,7 +26,7 @@ use crate::message::Message;
 use crate::notifier::contract::need::Demand::{Optional, Required};
 use crate::notifier::contract::need::Need;
 
-/// The row of the table.
+/// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "alertmanager",
     family: Family::Message,
@@ -52,9 +52,9 @@ pub const TYPE: ProviderType = ProviderType {
             "your-token",
         ),
     ],
-    limits: "",
-    again: "one alert",
+    sent_twice: "one alert",
     build,
+    ..ProviderType::DEFAULT
 };
 
 struct Alertmanager {
@@ -83,8 +83,8 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl SendMessage for Alertmanager {
-    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
-        let request = Request::post_json(self.url.clone(), &[alert(notification)]);
+    async fn send(&self, message: &Message<'_>) -> Result<Sent, Failure> {
+        let request = Request::post_json(self.url.clone(), &[alert(message)]);
         let request = match (self.secret.basic(), self.secret.token()) {
             (Some((username, password)), _) => request.basic(username, password),
             (None, Some(token)) => request.bearer(token),
@@ -94,12 +94,9 @@ impl SendMessage for Alertmanager {
     }
 }
 
-fn alert<'a>(notification: &'a Message<'_>) -> Alert<'a> {
-    let (event, object) = (notification.event, notification.object);
-    let metadata = notification
-        .metadata
-        .iter()
-        .filter(|(key, _)| *key != "summary");
+fn alert<'a>(message: &'a Message<'_>) -> Alert<'a> {
+    let (event, object) = (message.event, message.object);
+    let metadata = message.metadata.iter().filter(|(key, _)| *key != "summary");
     let mut labels: BTreeMap<&str, String> = metadata
         .map(|(key, value)| (key.as_str(), value.clone()))
         .collect();
@@ -115,22 +112,22 @@ fn alert<'a>(notification: &'a Message<'_>) -> Alert<'a> {
         ("namespace", object.namespace.clone()),
         ("reportingcontroller", event.reporting_controller.clone()),
     ]);
-    let mut annotations = BTreeMap::from([("message", notification.text())]);
+    let mut annotations = BTreeMap::from([("message", message.text())]);
     annotations.extend(
-        notification
+        message
             .metadata
             .get("summary")
             .map(|summary| ("summary", summary.as_str())),
     );
     annotations.extend(
-        notification
+        message
             .rendered
             .title
             .as_ref()
             .map(|title| ("title", title.as_str())),
     );
     annotations.extend(
-        notification
+        message
             .links()
             .iter()
             .map(|link| (link.key, link.url.as_str())),
@@ -139,7 +136,7 @@ fn alert<'a>(notification: &'a Message<'_>) -> Alert<'a> {
         status: "firing",
         labels,
         annotations,
-        starts_at: notification.rfc3339(),
+        starts_at: message.rfc3339(),
     }
 }
 

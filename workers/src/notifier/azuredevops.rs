@@ -11,19 +11,19 @@ use tidings_rules::{Family, ResolvedProvider};
 use tokio::sync::OnceCell;
 use url::Url;
 
-use super::contract::{Desired, Held, KeepState, Notifier, ProviderType, Sent};
+use super::contract::{DesiredState, KeepState, Notifier, ProviderType, RemoteState, Sent};
 use super::forge::commit_status::{
-    CommitStatus, Progressing, StatusReader, Verdict, desired, held, state_of,
+    CommitState, CommitStatus, Progressing, StatusReader, desired, remote_state, state_of,
 };
 use crate::http::classify::{classify, describe};
 use crate::http::invalid::Invalid;
-use crate::http::{Answer, Http, Request};
+use crate::http::{Http, Request, Response};
 use crate::message::Message;
 use crate::message::repository::{Repository, escaped, repository};
 use crate::notifier::contract::need::Demand::Required;
 use crate::notifier::contract::need::Need;
 
-/// The row of the table.
+/// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "azuredevops",
     family: Family::CommitStatus,
@@ -42,9 +42,9 @@ pub const TYPE: ProviderType = ProviderType {
             "your-token",
         ),
     ],
-    limits: "",
-    again: "the same",
+    sent_twice: "the same",
     build,
+    ..ProviderType::DEFAULT
 };
 
 /// The id of the resource "statuses" in every organisation.
@@ -131,11 +131,11 @@ fn place_of(repository: &Repository) -> Option<Place> {
 
 #[async_trait]
 impl KeepState for AzureStatus {
-    fn desire(&self, notification: &Message<'_>) -> Result<Option<Desired>, Failure> {
-        let Some(status) = self.statuses.status(notification)? else {
+    fn desire(&self, message: &Message<'_>) -> Result<Option<DesiredState>, Failure> {
+        let Some(status) = self.statuses.status(message)? else {
             return Ok(None);
         };
-        let summary = notification
+        let summary = message
             .metadata
             .get("summary")
             .filter(|summary| !summary.is_empty());
@@ -157,18 +157,18 @@ impl KeepState for AzureStatus {
         )))
     }
 
-    async fn read(&self, desired: &Desired) -> Result<Held, Failure> {
+    async fn read(&self, desired: &DesiredState) -> Result<RemoteState, Failure> {
         let wanted: State = state_of(desired)?;
-        let answer = self
+        let response = self
             .send(self.request(Method::GET, &wanted.status.commit).await?)
             .await?;
-        Ok(held_of(
-            &answer.json::<List<Entry>>().unwrap_or_default().value,
+        Ok(remote_state_of(
+            &response.json::<List<Entry>>().unwrap_or_default().value,
             &wanted,
         ))
     }
 
-    async fn write(&self, desired: &Desired, _handle: Option<&str>) -> Result<Sent, Failure> {
+    async fn write(&self, desired: &DesiredState, _handle: Option<&str>) -> Result<Sent, Failure> {
         let State { status, genre } = state_of(desired)?;
         let post = Entry {
             state: word(status.verdict).to_owned(),
@@ -201,19 +201,19 @@ impl AzureStatus {
     }
 
     async fn find_route(&self) -> Result<String, Failure> {
-        let answer = self
+        let response = self
             .send(self.authorized(Method::OPTIONS, "_apis", "application/json")?)
             .await?;
-        let resources = answer.json::<List<Resource>>().unwrap_or_default().value;
+        let resources = response.json::<List<Resource>>().unwrap_or_default().value;
         match resources
             .into_iter()
             .find(|resource| resource.id == STATUSES)
         {
             Some(resource) => Ok(resource.route_template),
-            None if answer.dry_run => Ok(USUAL_ROUTE.to_owned()),
+            None if response.dry_run => Ok(USUAL_ROUTE.to_owned()),
             None => Err(Failure::permanent(
                 Reason::NotFound,
-                format!("{} knows no statuses of commits", answer.host),
+                format!("{} knows no statuses of commits", response.host),
             )),
         }
     }
@@ -232,23 +232,23 @@ impl AzureStatus {
         Ok(request.basic("", &self.token))
     }
 
-    async fn send(&self, request: Request) -> Result<Answer, Failure> {
-        let answer = self.http.send(request).await?;
-        judge(&answer)?;
-        Ok(answer)
+    async fn send(&self, request: Request) -> Result<Response, Failure> {
+        let response = self.http.send(request).await?;
+        check(&response)?;
+        Ok(response)
     }
 }
 
-/// What Azure's answers mean: the shared table, but 203 is the page to log in.
-fn judge(answer: &Answer) -> Result<u16, Failure> {
-    if answer.status == 203 {
-        return Err(Failure::transient(Reason::Unauthorized, describe(answer)).with_status(203));
+/// What Azure's responses mean: the shared table, but 203 is the page to log in.
+fn check(response: &Response) -> Result<u16, Failure> {
+    if response.status == 203 {
+        return Err(Failure::transient(Reason::Unauthorized, describe(response)).with_status(203));
     }
-    classify(answer)
+    classify(response)
 }
 
 /// What the newest entry of name and genre says; newest first.
-fn held_of(entries: &[Entry], wanted: &State) -> Held {
+fn remote_state_of(entries: &[Entry], wanted: &State) -> RemoteState {
     let is_of_this = |entry: &&Entry| {
         entry.context.name == wanted.status.context
             && entry.context.genre.as_ref() == Some(&wanted.genre)
@@ -256,19 +256,19 @@ fn held_of(entries: &[Entry], wanted: &State) -> Held {
     entries
         .iter()
         .find(is_of_this)
-        .map_or(Held::Unknown, |newest| {
+        .map_or(RemoteState::Unknown, |newest| {
             let status = &wanted.status;
             let says_the_same = newest.state == word(status.verdict)
                 && newest.description.as_ref() == Some(&status.description);
-            held(says_the_same && status.links_to(newest.target_url.as_deref()))
+            remote_state(says_the_same && status.links_to(newest.target_url.as_deref()))
         })
 }
 
-fn word(verdict: Verdict) -> &'static str {
+fn word(verdict: CommitState) -> &'static str {
     match verdict {
-        Verdict::Success => "succeeded",
-        Verdict::Failure => "error",
-        Verdict::Pending => "pending",
+        CommitState::Success => "succeeded",
+        CommitState::Failure => "error",
+        CommitState::Pending => "pending",
     }
 }
 
@@ -309,7 +309,9 @@ struct Context {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::notifier::sample::{self, Sample, answer, body, refusal, requests, secret, verdict};
+    use crate::notifier::sample::{
+        self, Sample, body, meaning, refusal, requests, response, secret,
+    };
 
     fn provider(address: &str, pairs: &[(&str, &str)]) -> ResolvedProvider {
         sample::provider("azuredevops", |provider| {
@@ -397,7 +399,7 @@ mod tests {
         let status = CommitStatus {
             commit: "c".into(),
             context: "n".into(),
-            verdict: Verdict::Failure,
+            verdict: CommitState::Failure,
             description: "d".into(),
             target_url: None,
         };
@@ -415,28 +417,28 @@ mod tests {
             },
         };
         assert_eq!(
-            held_of(
+            remote_state_of(
                 &[entry(None, "succeeded"), entry(Some("fluxcd"), "error")],
                 &wanted
             ),
-            held(true)
+            remote_state(true)
         );
         assert_eq!(
-            held_of(&[entry(Some("fluxcd"), "succeeded")], &wanted),
-            held(false)
+            remote_state_of(&[entry(Some("fluxcd"), "succeeded")], &wanted),
+            remote_state(false)
         );
         assert_eq!(
-            held_of(&[entry(Some("fluxcd:x"), "error")], &wanted),
-            Held::Unknown
+            remote_state_of(&[entry(Some("fluxcd:x"), "error")], &wanted),
+            RemoteState::Unknown
         );
     }
 
     #[test]
     fn a_page_to_log_in_is_no_success() {
         assert_eq!(
-            verdict(judge(&answer(203, "<html>"))),
+            meaning(check(&response(203, "<html>"))),
             Some((Reason::Unauthorized, true))
         );
-        assert_eq!(verdict(judge(&answer(201, "{}"))), None);
+        assert_eq!(meaning(check(&response(201, "{}"))), None);
     }
 }

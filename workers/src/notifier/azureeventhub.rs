@@ -4,10 +4,10 @@
 //! ways to log in: a connection string with `SharedAccessKey` and `EntityPath` as the address, from
 //! which a token is signed ("Authenticate access to Event Hubs resources using shared access
 //! signatures"), or a Microsoft Entra token in the Secret, with the hub as address and the
-//! namespace as channel. Managed identity is not supported. A retry after a lost answer sends
+//! namespace as channel. Managed identity is not supported. A retry after a lost response sends
 //! twice.
 //!
-//! 201 is success; what else it answers (401, 403, 404, 500, 503) is as the shared table has it.
+//! 201 is success; what else it responses (401, 403, 404, 500, 503) is as the shared table has it.
 
 use async_trait::async_trait;
 use base64::Engine;
@@ -27,6 +27,7 @@ use crate::http::classify::classify;
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Message;
+use crate::message::render::Content;
 use crate::notifier::contract::need::Demand::{Either, Optional};
 use crate::notifier::contract::need::Need;
 
@@ -40,7 +41,7 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
-/// The row of the table.
+/// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "azureeventhub",
     family: Family::Message,
@@ -66,9 +67,10 @@ pub const TYPE: ProviderType = ProviderType {
             "",
         ),
     ],
-    limits: "",
-    again: "twice",
+    sent_twice: "twice",
     build,
+    content: Content::Event,
+    ..ProviderType::DEFAULT
 };
 
 struct EventHub {
@@ -145,9 +147,9 @@ fn shared_key(connection_string: &str) -> Result<Login, Invalid> {
 
 #[async_trait]
 impl SendMessage for EventHub {
-    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
-        let body = flux::to_json(notification.event, notification.metadata);
-        let (url, authorization) = self.login.target(notification.channel, Timestamp::now())?;
+    async fn send(&self, message: &Message<'_>) -> Result<Sent, Failure> {
+        let body = flux::to_json(message.event, message.metadata);
+        let (url, authorization) = self.login.target(message.channel, Timestamp::now())?;
         let request = Request::new(Method::POST, url)
             .body(CONTENT_TYPE, body)
             .secret_header(header::AUTHORIZATION, &authorization);
@@ -273,7 +275,7 @@ mod tests {
             assert_eq!(request.headers["authorization"], "Bearer eyJ.made.up");
         }
         assert_eq!(
-            sample::verdict(namespace_host("")),
+            sample::meaning(namespace_host("")),
             Some((Reason::Misconfigured, false))
         );
     }

@@ -12,19 +12,21 @@ use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
-use super::contract::{Desired, Held, KeepState, Notifier, ProviderType, Sent};
+use super::contract::{DesiredState, KeepState, Notifier, ProviderType, RemoteState, Sent};
 use super::forge::commit_status::{
-    CommitStatus, Progressing, StatusReader, Verdict, desired, held, kind_and_name, state_of,
+    CommitState, CommitStatus, Progressing, StatusReader, desired, kind_and_name, remote_state,
+    state_of,
 };
 use crate::http::classify::classify;
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Message;
 use crate::message::repository::{Repository, repository};
+use crate::notifier::contract::limits::{LimitScope, RateLimits, rate};
 use crate::notifier::contract::need::Demand::{Either, Required};
 use crate::notifier::contract::need::Need;
 
-/// The row of the table.
+/// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "bitbucket",
     family: Family::CommitStatus,
@@ -45,9 +47,15 @@ pub const TYPE: ProviderType = ProviderType {
         Need::key("username", Either, "in place of token, with password", ""),
         Need::key("password", Either, "with username", ""),
     ],
-    limits: "",
-    again: "the same",
+    sent_twice: "the same",
     build,
+    // The limit of requests for repository data.
+    rate_limits: RateLimits {
+        scope: LimitScope::Account,
+        rates: &[rate(1000, 3600)],
+        source: "https://support.atlassian.com/bitbucket-cloud/docs/api-request-limits/",
+    },
+    ..ProviderType::DEFAULT
 };
 
 /// A status must link to something.
@@ -93,13 +101,13 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl KeepState for BitbucketStatus {
-    fn desire(&self, notification: &Message<'_>) -> Result<Option<Desired>, Failure> {
-        let Some(status) = self.statuses.status(notification)? else {
+    fn desire(&self, message: &Message<'_>) -> Result<Option<DesiredState>, Failure> {
+        let Some(status) = self.statuses.status(message)? else {
             return Ok(None);
         };
         let state = State {
             status,
-            name: kind_and_name(notification),
+            name: kind_and_name(message),
         };
         let place = format!("bitbucket {}", self.repository.id);
         Ok(Some(desired(
@@ -110,25 +118,27 @@ impl KeepState for BitbucketStatus {
         )))
     }
 
-    async fn read(&self, desired: &Desired) -> Result<Held, Failure> {
+    async fn read(&self, desired: &DesiredState) -> Result<RemoteState, Failure> {
         let State { status, .. } = state_of(desired)?;
         let request = self.request(
             Method::GET,
             &status.commit,
             &format!("/{}", status_key(&status.context)),
         )?;
-        let answer = self.http.send(request).await?;
-        if answer.status == 404 || answer.dry_run {
-            return Ok(Held::Unknown);
+        let response = self.http.send(request).await?;
+        if response.status == 404 || response.dry_run {
+            return Ok(RemoteState::Unknown);
         }
-        classify(&answer)?;
-        let entry: Entry = answer.json().unwrap_or_default();
+        classify(&response)?;
+        let entry: Entry = response.json().unwrap_or_default();
         let says_the_same =
             entry.state == word(status.verdict) && entry.description == status.description;
-        Ok(held(says_the_same && status.links_to(Some(&entry.url))))
+        Ok(remote_state(
+            says_the_same && status.links_to(Some(&entry.url)),
+        ))
     }
 
-    async fn write(&self, desired: &Desired, _handle: Option<&str>) -> Result<Sent, Failure> {
+    async fn write(&self, desired: &DesiredState, _handle: Option<&str>) -> Result<Sent, Failure> {
         let State { status, name } = state_of(desired)?;
         let key = status_key(&status.context);
         let url = status.target_url.as_deref().unwrap_or(LINK);
@@ -166,11 +176,11 @@ pub(super) fn status_key(context: &str) -> String {
 }
 
 /// The words of both Bitbuckets.
-pub(super) fn word(verdict: Verdict) -> &'static str {
+pub(super) fn word(verdict: CommitState) -> &'static str {
     match verdict {
-        Verdict::Success => "SUCCESSFUL",
-        Verdict::Failure => "FAILED",
-        Verdict::Pending => "INPROGRESS",
+        CommitState::Success => "SUCCESSFUL",
+        CommitState::Failure => "FAILED",
+        CommitState::Pending => "INPROGRESS",
     }
 }
 

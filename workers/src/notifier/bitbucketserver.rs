@@ -11,9 +11,9 @@ use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
 use super::bitbucket::{status_key, word};
-use super::contract::{Desired, Held, KeepState, Notifier, ProviderType, Sent};
+use super::contract::{DesiredState, KeepState, Notifier, ProviderType, RemoteState, Sent};
 use super::forge::commit_status::{
-    CommitStatus, Progressing, StatusReader, desired, held, kind_and_name, state_of,
+    CommitStatus, Progressing, StatusReader, desired, kind_and_name, remote_state, state_of,
 };
 use crate::http::address::http_url;
 use crate::http::classify::classify;
@@ -23,7 +23,7 @@ use crate::message::Message;
 use crate::notifier::contract::need::Demand::{Either, Required};
 use crate::notifier::contract::need::Need;
 
-/// The row of the table.
+/// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "bitbucketserver",
     family: Family::CommitStatus,
@@ -39,9 +39,9 @@ pub const TYPE: ProviderType = ProviderType {
         Need::key("username", Either, "in place of token, with password", ""),
         Need::key("password", Either, "with username", ""),
     ],
-    limits: "",
-    again: "the same",
+    sent_twice: "the same",
     build,
+    ..ProviderType::DEFAULT
 };
 
 struct BitbucketServerStatus {
@@ -112,11 +112,11 @@ fn api_of(link: &Url) -> Option<String> {
 
 #[async_trait]
 impl KeepState for BitbucketServerStatus {
-    fn desire(&self, notification: &Message<'_>) -> Result<Option<Desired>, Failure> {
-        let Some(status) = self.statuses.status(notification)? else {
+    fn desire(&self, message: &Message<'_>) -> Result<Option<DesiredState>, Failure> {
+        let Some(status) = self.statuses.status(message)? else {
             return Ok(None);
         };
-        let name = format!("{} [{}]", kind_and_name(notification), status.description);
+        let name = format!("{} [{}]", kind_and_name(message), status.description);
         let url = status
             .target_url
             .clone()
@@ -131,26 +131,28 @@ impl KeepState for BitbucketServerStatus {
         )))
     }
 
-    async fn read(&self, desired: &Desired) -> Result<Held, Failure> {
+    async fn read(&self, desired: &DesiredState) -> Result<RemoteState, Failure> {
         let State { status, name, .. } = state_of(desired)?;
         let key = status_key(&status.context);
         let request = self.request(
             Method::GET,
             &format!("commits/{}/builds?key={key}", status.commit),
         )?;
-        let answer = self.http.send(request).await?;
-        if answer.status == 404 || answer.dry_run {
-            return Ok(Held::Unknown);
+        let response = self.http.send(request).await?;
+        if response.status == 404 || response.dry_run {
+            return Ok(RemoteState::Unknown);
         }
-        classify(&answer)?;
-        let entry: Entry = answer.json().unwrap_or_default();
+        classify(&response)?;
+        let entry: Entry = response.json().unwrap_or_default();
         let is_same = entry.state == word(status.verdict)
             && entry.description == status.description
             && status.links_to(Some(&entry.url));
-        Ok(held(is_same && entry.key == key && entry.name == name))
+        Ok(remote_state(
+            is_same && entry.key == key && entry.name == name,
+        ))
     }
 
-    async fn write(&self, desired: &Desired, _handle: Option<&str>) -> Result<Sent, Failure> {
+    async fn write(&self, desired: &DesiredState, _handle: Option<&str>) -> Result<Sent, Failure> {
         let State { status, name, url } = state_of(desired)?;
         let entry = Entry {
             key: status_key(&status.context),

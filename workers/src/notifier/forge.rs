@@ -7,6 +7,7 @@ pub mod expression;
 pub mod gitea_api;
 pub mod github_api;
 pub mod github_app;
+pub mod github_http;
 pub mod gitlab_api;
 pub mod language;
 pub mod page;

@@ -20,10 +20,11 @@ use crate::http::address::http_url;
 use crate::http::classify::classify;
 use crate::http::invalid::Invalid;
 use crate::message::Message;
+use crate::message::render::Content;
 use crate::notifier::contract::need::Demand::{Optional, Required};
 use crate::notifier::contract::need::Need;
 
-/// The row of the table.
+/// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "generic-hmac",
     family: Family::Generic,
@@ -43,9 +44,10 @@ pub const TYPE: ProviderType = ProviderType {
         ),
         Need::key("headers", Optional, "more headers, as a YAML map", ""),
     ],
-    limits: "",
-    again: "the receiver can tell (`Idempotency-Key`)",
+    sent_twice: "the receiver can tell (`Idempotency-Key`)",
     build,
+    content: Content::Event,
+    ..ProviderType::DEFAULT
 };
 
 struct GenericHmac {
@@ -74,12 +76,11 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl SendMessage for GenericHmac {
-    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
-        let body = flux::to_json(notification.event, notification.metadata);
+    async fn send(&self, message: &Message<'_>) -> Result<Sent, Failure> {
+        let body = flux::to_json(message.event, message.metadata);
         let signature = signature(self.key.bytes(), &body);
         // The signature comes last: it goes before a configured header of that name.
-        let request =
-            event_request(self.url.clone(), notification, body).secret_headers(&self.headers);
+        let request = event_request(self.url.clone(), message, body).secret_headers(&self.headers);
         classify(
             &self
                 .http

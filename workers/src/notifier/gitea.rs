@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 
-use super::contract::{Desired, Held, KeepState, Notifier, ProviderType, Sent};
+use super::contract::{DesiredState, KeepState, Notifier, ProviderType, RemoteState, Sent};
 use super::forge::commit_status::{
-    CommitStatus, Progressing, StatusReader, Verdict, desired, held, state_of,
+    CommitState, CommitStatus, Progressing, StatusReader, desired, remote_state, state_of,
 };
 use super::forge::gitea_api::{Gitea, NEEDS};
 use super::forge::page::{MOST_PAGES, has_next};
@@ -19,15 +19,15 @@ use crate::http::Http;
 use crate::http::invalid::Invalid;
 use crate::message::Message;
 
-/// The row of the table.
+/// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "gitea",
     family: Family::CommitStatus,
     summary: "commit statuses on Gitea and Forgejo",
     needs: NEEDS,
-    limits: "",
-    again: "the same",
+    sent_twice: "the same",
     build,
+    ..ProviderType::DEFAULT
 };
 
 struct GiteaStatus {
@@ -45,14 +45,14 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl KeepState for GiteaStatus {
-    async fn prepare(&self, notification: &Message<'_>) -> Result<(), Failure> {
+    async fn prepare(&self, message: &Message<'_>) -> Result<(), Failure> {
         // A wrong expression shows without any call.
-        self.statuses.context(notification)?;
+        self.statuses.context(message)?;
         self.gitea.check_version().await
     }
 
-    fn desire(&self, notification: &Message<'_>) -> Result<Option<Desired>, Failure> {
-        let status = self.statuses.status(notification)?;
+    fn desire(&self, message: &Message<'_>) -> Result<Option<DesiredState>, Failure> {
+        let status = self.statuses.status(message)?;
         Ok(status.map(|status| {
             desired(
                 &self.gitea.place(),
@@ -63,25 +63,27 @@ impl KeepState for GiteaStatus {
         }))
     }
 
-    async fn read(&self, desired: &Desired) -> Result<Held, Failure> {
+    async fn read(&self, desired: &DesiredState) -> Result<RemoteState, Failure> {
         let wanted: CommitStatus = state_of(desired)?;
         for page in 1..=MOST_PAGES {
             let path = format!("commits/{}/statuses?limit=50&page={page}", wanted.commit);
-            let answer = self
+            let response = self
                 .gitea
                 .send(self.gitea.request(Method::GET, &path)?)
                 .await?;
-            if let Some(held) = held_of(&answer.json::<Vec<Entry>>().unwrap_or_default(), &wanted) {
+            if let Some(held) =
+                remote_state_of(&response.json::<Vec<Entry>>().unwrap_or_default(), &wanted)
+            {
                 return Ok(held);
             }
-            if !has_next(&answer) {
+            if !has_next(&response) {
                 break;
             }
         }
-        Ok(Held::Unknown)
+        Ok(RemoteState::Unknown)
     }
 
-    async fn write(&self, desired: &Desired, _handle: Option<&str>) -> Result<Sent, Failure> {
+    async fn write(&self, desired: &DesiredState, _handle: Option<&str>) -> Result<Sent, Failure> {
         let status: CommitStatus = state_of(desired)?;
         let post = Post {
             state: word(status.verdict),
@@ -98,22 +100,22 @@ impl KeepState for GiteaStatus {
 }
 
 /// What the newest entry of the context says, where a page has one; newest first.
-fn held_of(entries: &[Entry], wanted: &CommitStatus) -> Option<Held> {
+fn remote_state_of(entries: &[Entry], wanted: &CommitStatus) -> Option<RemoteState> {
     let newest = entries
         .iter()
         .find(|entry| entry.context == wanted.context)?;
     let says_the_same =
         newest.status == word(wanted.verdict) && newest.description == wanted.description;
-    Some(held(
+    Some(remote_state(
         says_the_same && wanted.links_to(Some(&newest.target_url)),
     ))
 }
 
-fn word(verdict: Verdict) -> &'static str {
+fn word(verdict: CommitState) -> &'static str {
     match verdict {
-        Verdict::Success => "success",
-        Verdict::Failure => "failure",
-        Verdict::Pending => "pending",
+        CommitState::Success => "success",
+        CommitState::Failure => "failure",
+        CommitState::Pending => "pending",
     }
 }
 
@@ -179,10 +181,7 @@ mod tests {
             unreachable!()
         };
         for _ in 0..2 {
-            notifier
-                .prepare(&Sample::info().notification())
-                .await
-                .unwrap();
+            notifier.prepare(&Sample::info().message()).await.unwrap();
         }
         assert_eq!(http.recorded().len(), 1);
     }

@@ -1,7 +1,7 @@
 //! `giteapullrequestcomment`: a comment on the pull request that the event names, edited with every
 //! event.
 //!
-//! API: <https://docs.gitea.com/api/>, `issueCreateComment`. A retry after a lost answer can leave a second comment; the next
+//! API: <https://docs.gitea.com/api/>, `issueCreateComment`. A retry after a lost response can leave a second comment; the next
 //! edit goes to the first.
 
 use async_trait::async_trait;
@@ -14,17 +14,17 @@ use super::contract::{Notifier, ProviderType};
 use super::forge::comment::{ChangeRequests, Comments};
 use super::forge::gitea_api::{Gitea, NEEDS};
 use crate::http::invalid::Invalid;
-use crate::http::{Answer, Http};
+use crate::http::{Http, Response};
 
-/// The row of the table.
+/// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "giteapullrequestcomment",
     family: Family::ChangeRequest,
     summary: "comments on pull requests of Gitea and Forgejo",
     needs: NEEDS,
-    limits: "",
-    again: "the first comment is edited",
+    sent_twice: "the first comment is edited",
     build,
+    ..ProviderType::DEFAULT
 };
 
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
@@ -59,11 +59,11 @@ impl ChangeRequests for Gitea {
         (Method::PATCH, format!("issues/comments/{id}"))
     }
 
-    async fn list(&self, path: &str) -> Result<Answer, Failure> {
+    async fn list(&self, path: &str) -> Result<Response, Failure> {
         self.send(self.request(Method::GET, path)?).await
     }
 
-    async fn put(&self, method: Method, path: &str, body: &Value) -> Result<Answer, Failure> {
+    async fn put(&self, method: Method, path: &str, body: &Value) -> Result<Response, Failure> {
         self.send(self.request(method, path)?.json(body)).await
     }
 }

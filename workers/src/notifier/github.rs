@@ -9,25 +9,27 @@ use serde::{Deserialize, Serialize};
 use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 
-use super::contract::{Desired, Held, KeepState, Notifier, ProviderType, Sent};
+use super::contract::{DesiredState, KeepState, Notifier, ProviderType, RemoteState, Sent};
 use super::forge::commit_status::{
-    CommitStatus, Progressing, StatusReader, Verdict, desired, held, state_of,
+    CommitState, CommitStatus, Progressing, StatusReader, desired, remote_state, state_of,
 };
-use super::forge::github_api::{ACCEPT, GitHub, NEEDS};
+use super::forge::github_api::{GitHub, NEEDS, RATE_LIMITS};
+use super::forge::github_http::ACCEPT;
 use super::forge::page::{MOST_PAGES, has_next};
 use crate::http::Http;
 use crate::http::invalid::Invalid;
 use crate::message::Message;
 
-/// The row of the table.
+/// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "github",
     family: Family::CommitStatus,
     summary: "commit statuses on GitHub",
     needs: NEEDS,
-    limits: "",
-    again: "twice in the list; it says the same",
+    sent_twice: "twice in the list; it says the same",
     build,
+    rate_limits: RATE_LIMITS,
+    ..ProviderType::DEFAULT
 };
 
 struct GithubStatus {
@@ -45,8 +47,8 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl KeepState for GithubStatus {
-    fn desire(&self, notification: &Message<'_>) -> Result<Option<Desired>, Failure> {
-        let status = self.statuses.status(notification)?;
+    fn desire(&self, message: &Message<'_>) -> Result<Option<DesiredState>, Failure> {
+        let status = self.statuses.status(message)?;
         Ok(status.map(|status| {
             desired(
                 &self.github.place(),
@@ -57,7 +59,7 @@ impl KeepState for GithubStatus {
         }))
     }
 
-    async fn read(&self, desired: &Desired) -> Result<Held, Failure> {
+    async fn read(&self, desired: &DesiredState) -> Result<RemoteState, Failure> {
         let wanted: CommitStatus = state_of(desired)?;
         for page in 1..=MOST_PAGES {
             let and_page = if page == 1 {
@@ -66,21 +68,23 @@ impl KeepState for GithubStatus {
                 format!("&page={page}")
             };
             let path = format!("commits/{}/statuses?per_page=50{and_page}", wanted.commit);
-            let answer = self
+            let response = self
                 .github
                 .send(self.github.request(Method::GET, &path, ACCEPT).await?)
                 .await?;
-            if let Some(held) = held_of(&answer.json::<Vec<Entry>>().unwrap_or_default(), &wanted) {
+            if let Some(held) =
+                remote_state_of(&response.json::<Vec<Entry>>().unwrap_or_default(), &wanted)
+            {
                 return Ok(held);
             }
-            if !has_next(&answer) {
+            if !has_next(&response) {
                 break;
             }
         }
-        Ok(Held::Unknown)
+        Ok(RemoteState::Unknown)
     }
 
-    async fn write(&self, desired: &Desired, _handle: Option<&str>) -> Result<Sent, Failure> {
+    async fn write(&self, desired: &DesiredState, _handle: Option<&str>) -> Result<Sent, Failure> {
         let status: CommitStatus = state_of(desired)?;
         let (context, description) = (&status.context, &status.description);
         let post = Post {
@@ -99,22 +103,22 @@ impl KeepState for GithubStatus {
 }
 
 /// What the newest entry of the context says, where a page has one; newest first.
-fn held_of(entries: &[Entry], wanted: &CommitStatus) -> Option<Held> {
+fn remote_state_of(entries: &[Entry], wanted: &CommitStatus) -> Option<RemoteState> {
     let newest = entries
         .iter()
         .find(|entry| entry.context == wanted.context)?;
     let says_the_same = newest.state == word(wanted.verdict)
         && newest.description.as_deref() == Some(&wanted.description);
-    Some(held(
+    Some(remote_state(
         says_the_same && wanted.links_to(newest.target_url.as_deref()),
     ))
 }
 
-fn word(verdict: Verdict) -> &'static str {
+fn word(verdict: CommitState) -> &'static str {
     match verdict {
-        Verdict::Success => "success",
-        Verdict::Failure => "failure",
-        Verdict::Pending => "pending",
+        CommitState::Success => "success",
+        CommitState::Failure => "failure",
+        CommitState::Pending => "pending",
     }
 }
 
@@ -176,7 +180,7 @@ mod tests {
         let mut wanted = CommitStatus {
             commit: String::new(),
             context: "ctx".into(),
-            verdict: Verdict::Success,
+            verdict: CommitState::Success,
             description: "fine".into(),
             target_url: None,
         };
@@ -187,18 +191,18 @@ mod tests {
             target_url: Some("https://h/a".into()),
         };
         assert_eq!(
-            held_of(&[entry("ci", "failure"), entry("ctx", "success")], &wanted),
-            Some(held(true))
+            remote_state_of(&[entry("ci", "failure"), entry("ctx", "success")], &wanted),
+            Some(remote_state(true))
         );
         assert_eq!(
-            held_of(&[entry("ctx", "failure"), entry("ctx", "success")], &wanted),
-            Some(held(false))
+            remote_state_of(&[entry("ctx", "failure"), entry("ctx", "success")], &wanted),
+            Some(remote_state(false))
         );
-        assert_eq!(held_of(&[entry("ci", "success")], &wanted), None);
+        assert_eq!(remote_state_of(&[entry("ci", "success")], &wanted), None);
         wanted.target_url = Some("https://h/b".into());
         assert_eq!(
-            held_of(&[entry("ctx", "success")], &wanted),
-            Some(held(false)),
+            remote_state_of(&[entry("ctx", "success")], &wanted),
+            Some(remote_state(false)),
             "another link is another state"
         );
     }
@@ -223,17 +227,11 @@ mod tests {
             ],
         )
         .await;
-        let desired = github
-            .desire(&Sample::info().notification())
-            .unwrap()
-            .unwrap();
-        assert_eq!(github.read(&desired).await, Ok(held(true)));
+        let desired = github.desire(&Sample::info().message()).unwrap().unwrap();
+        assert_eq!(github.read(&desired).await, Ok(remote_state(true)));
         assert_eq!(calls.lock().unwrap().len(), 2);
-        let other = github
-            .desire(&Sample::error().notification())
-            .unwrap()
-            .unwrap();
-        assert_eq!(github.read(&other).await, Ok(held(false)));
+        let other = github.desire(&Sample::error().message()).unwrap().unwrap();
+        assert_eq!(github.read(&other).await, Ok(remote_state(false)));
         assert_eq!(desired.key, other.key);
     }
 

@@ -1,7 +1,7 @@
 //! `githubpullrequestcomment`: a comment on the pull request that the event names, edited with
 //! every event.
 //!
-//! API: <https://docs.github.com/en/rest/issues/comments>. A retry after a lost answer can leave a second comment; the next
+//! API: <https://docs.github.com/en/rest/issues/comments>. A retry after a lost response can leave a second comment; the next
 //! edit goes to the first.
 
 use async_trait::async_trait;
@@ -12,19 +12,21 @@ use tidings_rules::{Family, ResolvedProvider};
 
 use super::contract::{Notifier, ProviderType};
 use super::forge::comment::{ChangeRequests, Comments};
-use super::forge::github_api::{ACCEPT, GitHub, NEEDS};
+use super::forge::github_api::{GitHub, NEEDS, RATE_LIMITS};
+use super::forge::github_http::ACCEPT;
 use crate::http::invalid::Invalid;
-use crate::http::{Answer, Http};
+use crate::http::{Http, Response};
 
-/// The row of the table.
+/// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "githubpullrequestcomment",
     family: Family::ChangeRequest,
     summary: "comments on pull requests of GitHub",
     needs: NEEDS,
-    limits: "",
-    again: "the first comment is edited",
+    sent_twice: "the first comment is edited",
     build,
+    rate_limits: RATE_LIMITS,
+    ..ProviderType::DEFAULT
 };
 
 /// Comments with their reactions.
@@ -66,12 +68,12 @@ impl ChangeRequests for GitHub {
         (Method::PATCH, format!("issues/comments/{id}"))
     }
 
-    async fn list(&self, path: &str) -> Result<Answer, Failure> {
+    async fn list(&self, path: &str) -> Result<Response, Failure> {
         self.send(self.request(Method::GET, path, WITH_REACTIONS).await?)
             .await
     }
 
-    async fn put(&self, method: Method, path: &str, body: &Value) -> Result<Answer, Failure> {
+    async fn put(&self, method: Method, path: &str, body: &Value) -> Result<Response, Failure> {
         self.send(self.request(method, path, ACCEPT).await?.json(body))
             .await
     }
@@ -81,7 +83,7 @@ impl ChangeRequests for GitHub {
 mod tests {
     use super::super::forge::service::scripted;
     use super::*;
-    use crate::notifier::contract::{Held, Sent};
+    use crate::notifier::contract::{RemoteState, Sent};
     use crate::notifier::sample::{self, Sample, body, requests, secret};
 
     #[tokio::test]
@@ -134,12 +136,12 @@ mod tests {
         .await;
         let mut sample = Sample::info();
         sample.metadata.insert("change_request".into(), "42".into());
-        let notification = sample.notification();
-        comments.prepare(&notification).await.unwrap();
-        let desired = comments.desire(&notification).unwrap().unwrap();
+        let message = sample.message();
+        comments.prepare(&message).await.unwrap();
+        let desired = comments.desire(&message).unwrap().unwrap();
         assert_eq!(
             comments.read(&desired).await,
-            Ok(Held::Other {
+            Ok(RemoteState::Other {
                 handle: Some("2".into())
             })
         );

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 
-use super::contract::{Desired, Held, KeepState, Notifier, ProviderType, Sent};
+use super::contract::{DesiredState, KeepState, Notifier, ProviderType, RemoteState, Sent};
 use super::forge::commit_status::{
-    CommitStatus, Progressing, StatusReader, Verdict, desired, held, state_of,
+    CommitState, CommitStatus, Progressing, StatusReader, desired, remote_state, state_of,
 };
 use super::forge::gitlab_api::{GitLab, NEEDS};
 use super::forge::page::{MOST_PAGES, has_next};
@@ -19,15 +19,15 @@ use crate::http::Http;
 use crate::http::invalid::Invalid;
 use crate::message::Message;
 
-/// The row of the table.
+/// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "gitlab",
     family: Family::CommitStatus,
     summary: "commit statuses on GitLab",
     needs: NEEDS,
-    limits: "",
-    again: "the same",
+    sent_twice: "the same",
     build,
+    ..ProviderType::DEFAULT
 };
 
 struct GitlabStatus {
@@ -45,8 +45,8 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl KeepState for GitlabStatus {
-    fn desire(&self, notification: &Message<'_>) -> Result<Option<Desired>, Failure> {
-        let status = self.statuses.status(notification)?;
+    fn desire(&self, message: &Message<'_>) -> Result<Option<DesiredState>, Failure> {
+        let status = self.statuses.status(message)?;
         Ok(status.map(|status| {
             desired(
                 &self.gitlab.place(),
@@ -57,7 +57,7 @@ impl KeepState for GitlabStatus {
         }))
     }
 
-    async fn read(&self, desired: &Desired) -> Result<Held, Failure> {
+    async fn read(&self, desired: &DesiredState) -> Result<RemoteState, Failure> {
         let wanted: CommitStatus = state_of(desired)?;
         let name = utf8_percent_encode(&wanted.context, NON_ALPHANUMERIC);
         let mut entries: Vec<Entry> = Vec::new();
@@ -71,20 +71,20 @@ impl KeepState for GitlabStatus {
                 "repository/commits/{}/statuses?name={name}{and_page}",
                 wanted.commit
             );
-            let answer = self
+            let response = self
                 .gitlab
                 .send(self.gitlab.request(Method::GET, &path)?)
                 .await?;
-            entries.extend(answer.json::<Vec<Entry>>().unwrap_or_default());
-            if !has_next(&answer) {
-                return Ok(held_of(&entries, &wanted));
+            entries.extend(response.json::<Vec<Entry>>().unwrap_or_default());
+            if !has_next(&response) {
+                return Ok(remote_state_of(&entries, &wanted));
             }
         }
         // There are more, and the newest may be among them.
-        Ok(Held::Unknown)
+        Ok(RemoteState::Unknown)
     }
 
-    async fn write(&self, desired: &Desired, _handle: Option<&str>) -> Result<Sent, Failure> {
+    async fn write(&self, desired: &DesiredState, _handle: Option<&str>) -> Result<Sent, Failure> {
         let status: CommitStatus = state_of(desired)?;
         let (name, description) = (&status.context, &status.description);
         let post = Post {
@@ -103,23 +103,23 @@ impl KeepState for GitlabStatus {
 
 /// What the newest entry of that name says. Older ones don't count: after success, failure, success
 /// the last must stand.
-fn held_of(entries: &[Entry], wanted: &CommitStatus) -> Held {
+fn remote_state_of(entries: &[Entry], wanted: &CommitStatus) -> RemoteState {
     let of_this = entries.iter().filter(|entry| {
         entry.name == wanted.context && entry.sha.eq_ignore_ascii_case(&wanted.commit)
     });
     let newest = of_this.reduce(|newest, entry| if entry.id > newest.id { entry } else { newest });
-    newest.map_or(Held::Unknown, |newest| {
+    newest.map_or(RemoteState::Unknown, |newest| {
         let says_the_same = newest.status == word(wanted.verdict)
             && newest.description.as_deref() == Some(&wanted.description);
-        held(says_the_same && wanted.links_to(newest.target_url.as_deref()))
+        remote_state(says_the_same && wanted.links_to(newest.target_url.as_deref()))
     })
 }
 
-fn word(verdict: Verdict) -> &'static str {
+fn word(verdict: CommitState) -> &'static str {
     match verdict {
-        Verdict::Success => "success",
-        Verdict::Failure => "failed",
-        Verdict::Pending => "pending",
+        CommitState::Success => "success",
+        CommitState::Failure => "failed",
+        CommitState::Pending => "pending",
     }
 }
 
@@ -174,7 +174,7 @@ mod tests {
         let wanted = CommitStatus {
             commit: "abc".into(),
             context: "n".into(),
-            verdict: Verdict::Success,
+            verdict: CommitState::Success,
             description: "fine".into(),
             target_url: None,
         };
@@ -187,34 +187,34 @@ mod tests {
             target_url: None,
         };
         assert_eq!(
-            held_of(
+            remote_state_of(
                 &[
                     entry(1, "abc", "n", "success"),
                     entry(2, "abc", "n", "failed")
                 ],
                 &wanted
             ),
-            held(false)
+            remote_state(false)
         );
         assert_eq!(
-            held_of(
+            remote_state_of(
                 &[
                     entry(3, "abc", "n", "success"),
                     entry(2, "abc", "n", "failed")
                 ],
                 &wanted
             ),
-            held(true)
+            remote_state(true)
         );
         assert_eq!(
-            held_of(
+            remote_state_of(
                 &[
                     entry(1, "def", "n", "success"),
                     entry(2, "abc", "m", "success")
                 ],
                 &wanted
             ),
-            Held::Unknown
+            RemoteState::Unknown
         );
     }
 
@@ -238,11 +238,8 @@ mod tests {
         };
         let pages: Vec<_> = (1..=MOST_PAGES).map(page).collect();
         let (gitlab, calls) = scripted(&TYPE, pages.leak()).await;
-        let desired = gitlab
-            .desire(&Sample::info().notification())
-            .unwrap()
-            .unwrap();
-        assert_eq!(gitlab.read(&desired).await, Ok(Held::Unknown));
+        let desired = gitlab.desire(&Sample::info().message()).unwrap().unwrap();
+        assert_eq!(gitlab.read(&desired).await, Ok(RemoteState::Unknown));
         assert_eq!(calls.lock().unwrap().len(), MOST_PAGES as usize);
     }
 

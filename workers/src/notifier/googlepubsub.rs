@@ -3,7 +3,7 @@
 //! Contract: Google's "Cloud Pub/Sub REST API", `projects.topics.publish`; the Secret's `headers`
 //! become the message's attributes. The service account's key signs a token for the API itself
 //! ("Self-signed JWTs", AIP-4111), so nothing is exchanged before. Workload identity is not
-//! supported. A retry after a lost answer publishes twice.
+//! supported. A retry after a lost response publishes twice.
 //!
 //! By "Pub/Sub error codes", 409 (aborted) and 499 (cancelled) may pass, beside what the shared
 //! table has.
@@ -23,10 +23,11 @@ use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
-use crate::http::classify::classify;
+use crate::http::classify::{StatusRule, classify_with};
 use crate::http::invalid::Invalid;
-use crate::http::{Answer, Http, Request};
+use crate::http::{Http, Request};
 use crate::message::Message;
+use crate::message::render::Content;
 use crate::notifier::contract::need::Demand::{Optional, Required};
 use crate::notifier::contract::need::Need;
 
@@ -35,7 +36,7 @@ const API: &str = "https://pubsub.googleapis.com/";
 /// Google takes tokens of at most an hour.
 const TOKEN_SECONDS: i64 = 3600;
 
-/// The row of the table.
+/// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "googlepubsub",
     family: Family::Message,
@@ -56,9 +57,14 @@ pub const TYPE: ProviderType = ProviderType {
             "",
         ),
     ],
-    limits: "",
-    again: "twice",
+    sent_twice: "twice",
     build,
+    content: Content::Event,
+    status_rules: &[
+        StatusRule::retry(409..=409, Reason::ServerError),
+        StatusRule::retry(499..=499, Reason::ServerError),
+    ],
+    ..ProviderType::DEFAULT
 };
 
 struct PubSub {
@@ -128,15 +134,16 @@ fn account(file: &str) -> Result<Account, Invalid> {
 
 #[async_trait]
 impl SendMessage for PubSub {
-    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
-        let url = topic_url(&self.project, notification.channel)?;
-        let mut message = json!({ "data": STANDARD.encode(flux::to_json(notification.event, notification.metadata)) });
+    async fn send(&self, message: &Message<'_>) -> Result<Sent, Failure> {
+        let url = topic_url(&self.project, message.channel)?;
+        let mut pubsub_message =
+            json!({ "data": STANDARD.encode(flux::to_json(message.event, message.metadata)) });
         if !self.attributes.is_empty() {
-            message["attributes"] = json!(self.attributes);
+            pubsub_message["attributes"] = json!(self.attributes);
         }
-        let request = Request::post_json(url, &json!({ "messages": [message] }))
+        let request = Request::post_json(url, &json!({ "messages": [pubsub_message] }))
             .bearer(&self.account.token(Timestamp::now())?);
-        judge(&self.http.send(request).await?).map(Sent::accepted)
+        classify_with(&self.http.send(request).await?, TYPE.status_rules).map(Sent::accepted)
     }
 }
 
@@ -179,15 +186,6 @@ impl Account {
         jsonwebtoken::encode(&header, &claims, &self.key)
             .map_err(|_| Failure::permanent(Reason::Misconfigured, unusable))
     }
-}
-
-fn judge(answer: &Answer) -> Result<u16, Failure> {
-    classify(answer).map_err(|failure| match answer.status {
-        409 | 499 => {
-            Failure::transient(Reason::ServerError, failure.detail).with_status(answer.status)
-        }
-        _ => failure,
-    })
 }
 
 #[cfg(test)]
@@ -247,7 +245,7 @@ mod tests {
     #[tokio::test]
     async fn without_a_topic_nothing_can_be_sent() {
         assert_eq!(
-            sample::verdict(topic_url("proj", "")),
+            sample::meaning(topic_url("proj", "")),
             Some((Reason::Misconfigured, false))
         );
         assert_eq!(
@@ -288,7 +286,10 @@ mod tests {
             (503, Some((Reason::ServerError, true))),
         ] {
             assert_eq!(
-                sample::verdict(judge(&sample::answer(status, ""))),
+                sample::meaning(classify_with(
+                    &sample::response(status, ""),
+                    TYPE.status_rules
+                )),
                 expected,
                 "{status}"
             );

@@ -2,7 +2,7 @@
 //!
 //! Contract: incident.io's API reference, "Alert Events V2", Create HTTP (the address is that of
 //! the alert source). Only the newest state of an object counts, so that an alert that is sent
-//! again never outlives its resolve. A retry after a lost answer does no harm: the service knows
+//! again never outlives its resolve. A retry after a lost response does no harm: the service knows
 //! the alert by its deduplication key.
 
 use async_trait::async_trait;
@@ -13,7 +13,7 @@ use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
-use super::contract::{Desired, Held, KeepState, Notifier, ProviderType, Sent};
+use super::contract::{DesiredState, KeepState, Notifier, ProviderType, RemoteState, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::classify;
 use crate::http::invalid::Invalid;
@@ -22,7 +22,7 @@ use crate::message::Message;
 use crate::notifier::contract::need::Demand::Required;
 use crate::notifier::contract::need::Need;
 
-/// The row of the table.
+/// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "incident.io",
     family: Family::Message,
@@ -36,9 +36,10 @@ pub const TYPE: ProviderType = ProviderType {
         ),
         Need::key("token", Required, "the alert source's token", "your-token"),
     ],
-    limits: "",
-    again: "one alert",
+    sent_twice: "one alert",
     build,
+    most_links: 1,
+    ..ProviderType::DEFAULT
 };
 
 struct IncidentIo {
@@ -67,13 +68,13 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl KeepState for IncidentIo {
-    fn desire(&self, notification: &Message<'_>) -> Result<Option<Desired>, Failure> {
-        if notification.event.reason == "Progressing" {
+    fn desire(&self, message: &Message<'_>) -> Result<Option<DesiredState>, Failure> {
+        if message.event.reason == "Progressing" {
             return Ok(None);
         }
         let (host, object) = (
             self.url.host_str().unwrap_or_default(),
-            notification.object_key(),
+            message.object_key(),
         );
         // The path tells alert sources apart, but may come from a Secret.
         let key = format!(
@@ -81,20 +82,20 @@ impl KeepState for IncidentIo {
             digest(&[self.url.as_str()])
         );
         let state = State {
-            at: notification.rfc3339(),
-            body: alert(notification),
+            at: message.rfc3339(),
+            body: alert(message),
         };
-        Ok(Some(Desired {
+        Ok(Some(DesiredState {
             key,
             state: serde_json::to_vec(&state).unwrap_or_default(),
         }))
     }
 
-    async fn read(&self, _desired: &Desired) -> Result<Held, Failure> {
-        Ok(Held::Unknown)
+    async fn read(&self, _desired: &DesiredState) -> Result<RemoteState, Failure> {
+        Ok(RemoteState::Unknown)
     }
 
-    async fn write(&self, desired: &Desired, _handle: Option<&str>) -> Result<Sent, Failure> {
+    async fn write(&self, desired: &DesiredState, _handle: Option<&str>) -> Result<Sent, Failure> {
         let unreadable = |_| {
             Failure::permanent(
                 Reason::Misconfigured,
@@ -107,25 +108,25 @@ impl KeepState for IncidentIo {
     }
 }
 
-fn alert(notification: &Message<'_>) -> Value {
-    let event = notification.event;
-    let mut metadata = notification.metadata.clone();
+fn alert(message: &Message<'_>) -> Value {
+    let event = message.event;
+    let mut metadata = message.metadata.clone();
     let own = [
         ("severity", &event.severity),
         ("reason", &event.reason),
         ("reportingController", &event.reporting_controller),
     ];
     metadata.extend(own.map(|(key, value)| (key.to_owned(), value.clone())));
-    let own = || format!("{}: {}", notification.object_heading(), event.reason);
+    let own = || format!("{}: {}", message.object_heading(), event.reason);
     let mut alert = json!({
-        "title": notification.rendered.title.clone().unwrap_or_else(own),
-        "status": if notification.is_error() { "firing" } else { "resolved" },
-        "deduplication_key": notification.object_key(),
-        "description": notification.text(),
+        "title": message.rendered.title.clone().unwrap_or_else(own),
+        "status": if message.is_error() { "firing" } else { "resolved" },
+        "deduplication_key": message.object_key(),
+        "description": message.text(),
         "metadata": metadata,
     });
     // It has one place for a link, which is to lead to where the alert comes from.
-    if let Some(link) = notification.links().last() {
+    if let Some(link) = message.links().last() {
         alert["source_url"] = link.url.as_str().into();
     }
     alert
@@ -143,9 +144,9 @@ mod tests {
         })
     }
 
-    fn desired(sample: &Sample) -> Option<Desired> {
+    fn desired(sample: &Sample) -> Option<DesiredState> {
         match build(&provider(), Http::dry_run()).unwrap() {
-            Notifier::State(notifier) => notifier.desire(&sample.notification()).unwrap(),
+            Notifier::State(notifier) => notifier.desire(&sample.message()).unwrap(),
             Notifier::Message(_) => None,
         }
     }

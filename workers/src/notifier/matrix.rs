@@ -2,7 +2,7 @@
 //!
 //! Contract: Matrix's Client-Server API, "PUT /rooms/{roomId}/send/{eventType}/{txnId}", in its
 //! first version, r0, which homeservers still serve. The transaction's id is the delivery's: a
-//! retry after a lost answer does not post twice. An event has at most 65 536 bytes with all that
+//! retry after a lost response does not post twice. An event has at most 65 536 bytes with all that
 //! the homeserver adds; a tenth is left to it. 429 tells the wait in `retry_after_ms`.
 
 use async_trait::async_trait;
@@ -16,13 +16,14 @@ use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::classify_with_wait;
 use crate::http::invalid::Invalid;
-use crate::http::{Answer, Http, Request};
+use crate::http::{Http, Request, Response};
 use crate::message::Message;
+use crate::notifier::contract::limits::SizeLimit;
 use crate::notifier::contract::need::Demand::{Optional, Required};
 use crate::notifier::contract::need::Need;
 use crate::notifier::payload::fit::{JSON_BYTES, fit};
 
-/// The row of the table.
+/// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "matrix",
     family: Family::Message,
@@ -42,9 +43,11 @@ pub const TYPE: ProviderType = ProviderType {
             "your-token",
         ),
     ],
-    limits: "58,977 bytes",
-    again: "one message",
+    cut_at: "58,977 bytes",
+    sent_twice: "one message",
     build,
+    size_limits: &[SizeLimit::bytes("", 65_536)],
+    ..ProviderType::DEFAULT
 };
 
 /// In bytes of JSON.
@@ -67,22 +70,18 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl SendMessage for Matrix {
-    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
-        if notification.channel.is_empty() {
+    async fn send(&self, message: &Message<'_>) -> Result<Sent, Failure> {
+        if message.channel.is_empty() {
             let detail = "no room: set spec.channel of the Provider to the room's id";
             return Err(Failure::permanent(Reason::Misconfigured, detail));
         }
-        let url = send_url(
-            &self.homeserver,
-            notification.channel,
-            notification.delivery_id,
-        );
-        let body = json!({ "msgtype": "m.text", "body": body(notification) });
+        let url = send_url(&self.homeserver, message.channel, message.delivery_id);
+        let body = json!({ "msgtype": "m.text", "body": body(message) });
         let mut request = Request::new(Method::PUT, url).json(&body);
         if let Some(token) = &self.token {
             request = request.bearer(token);
         }
-        judge(&self.http.send(request).await?).map(Sent::accepted)
+        check(&self.http.send(request).await?).map(Sent::accepted)
     }
 }
 
@@ -107,14 +106,10 @@ fn send_url(homeserver: &Url, room: &str, transaction: &str) -> Url {
     url
 }
 
-fn body(notification: &Message<'_>) -> String {
-    let emoji = if notification.is_error() {
-        "🚨"
-    } else {
-        "💫"
-    };
-    let heading = format!("{emoji} {}\n", notification.title());
-    let links: String = notification
+fn body(message: &Message<'_>) -> String {
+    let emoji = if message.is_error() { "🚨" } else { "💫" };
+    let heading = format!("{emoji} {}\n", message.title());
+    let links: String = message
         .links()
         .iter()
         .map(|link| format!("- {}: {}\n", link.label, link.url))
@@ -127,8 +122,8 @@ fn body(notification: &Message<'_>) -> String {
     let fitted = fit(
         JSON_BYTES,
         room,
-        notification.text(),
-        notification.shown_fields(),
+        message.text(),
+        message.shown_fields(),
         "- : \\n".len(),
     );
     let lines: String = fitted
@@ -139,15 +134,15 @@ fn body(notification: &Message<'_>) -> String {
     format!("{heading}{}\n{lines}{links}", fitted.message)
 }
 
-fn judge(answer: &Answer) -> Result<u16, Failure> {
-    classify_with_wait(answer, |body| {
+fn check(response: &Response) -> Result<u16, Failure> {
+    classify_with_wait(response, |body| {
         Some(body["retry_after_ms"].as_f64()? / 1_000.0)
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::sample::{self, Sample, answer, verdict};
+    use super::super::sample::{self, Sample, meaning, response};
     use super::*;
 
     #[tokio::test]
@@ -177,7 +172,7 @@ mod tests {
             panic!("the sample is valid")
         };
         assert_eq!(
-            verdict(notifier.send(&sample.notification()).await),
+            meaning(notifier.send(&sample.message()).await),
             Some((Reason::Misconfigured, false))
         );
     }
@@ -213,22 +208,22 @@ mod tests {
     #[test]
     fn only_what_no_homeserver_takes_is_cut() {
         let whole = Sample::info().with_message("m".repeat(45_000));
-        assert!(body(&whole.notification()).contains(&whole.event.message));
+        assert!(body(&whole.message()).contains(&whole.event.message));
         let cut = Sample::info().with_message("\n".repeat(45_000));
-        let event = json!({ "msgtype": "m.text", "body": body(&cut.notification()) });
+        let event = json!({ "msgtype": "m.text", "body": body(&cut.message()) });
         assert!((LONGEST_BODY - 5..=LONGEST_BODY).contains(&event.to_string().len()));
     }
 
     #[test]
     fn the_wait_comes_in_milliseconds() {
-        let limited = answer(
+        let limited = response(
             429,
             r#"{"errcode":"M_LIMIT_EXCEEDED","error":"Too many requests","retry_after_ms":1500}"#,
         );
-        assert_eq!(sample::wait(judge(&limited)), Some(1.5));
-        assert_eq!(verdict(judge(&limited)), Some((Reason::RateLimited, true)));
+        assert_eq!(sample::wait(check(&limited)), Some(1.5));
+        assert_eq!(meaning(check(&limited)), Some((Reason::RateLimited, true)));
         assert_eq!(
-            verdict(judge(&answer(403, r#"{"errcode":"M_FORBIDDEN"}"#))),
+            meaning(check(&response(403, r#"{"errcode":"M_FORBIDDEN"}"#))),
             Some((Reason::Unauthorized, true))
         );
     }

@@ -5,12 +5,12 @@
 //! address holds before `@`.
 //!
 //! Core NATS acknowledges nothing; so an empty request to a subject of our own follows the event:
-//! servers answer it (with "no responders", since 2.2) after they have taken the event, and what
+//! servers response it (with "no responders", since 2.2) after they have taken the event, and what
 //! they have against the event comes before. A subject is not a stream: without a subscriber the
 //! event is gone.
 //!
 //! NATS is not HTTP: proxies are not used, and a dry run has no request to show. A retry after a
-//! lost answer publishes twice.
+//! lost response publishes twice.
 
 mod server;
 
@@ -31,6 +31,7 @@ use crate::http::Http;
 use crate::http::address_rules::AddressRules;
 use crate::http::invalid::Invalid;
 use crate::message::Message;
+use crate::message::render::Content;
 use crate::notifier::contract::need::Demand::{Optional, Required};
 use crate::notifier::contract::need::Need;
 use server::{Trust, UserInfo, looked_up, server};
@@ -38,7 +39,7 @@ use server::{Trust, UserInfo, looked_up, server};
 /// The name under which a server lists our connections.
 const NAME: &str = "NATS Provider Publisher";
 
-/// The row of the table.
+/// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "nats",
     family: Family::Message,
@@ -56,9 +57,11 @@ pub const TYPE: ProviderType = ProviderType {
         Need::key("username", Optional, "with password", "your-user"),
         Need::key("password", Optional, "with username", "your-password"),
     ],
-    limits: "",
-    again: "twice",
+    sent_twice: "twice",
     build,
+    content: Content::Event,
+    uses_http: false,
+    ..ProviderType::DEFAULT
 };
 
 struct Nats {
@@ -103,19 +106,19 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl SendMessage for Nats {
-    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
-        if notification.channel.is_empty() {
+    async fn send(&self, message: &Message<'_>) -> Result<Sent, Failure> {
+        if message.channel.is_empty() {
             let detail =
                 "no subject: set spec.channel of the Provider, or of the Alert, to a subject";
             return Err(Failure::permanent(Reason::Misconfigured, detail));
         }
         if !self.dry_run {
-            let payload = flux::to_json(notification.event, notification.metadata).into();
+            let payload = flux::to_json(message.event, message.metadata).into();
             let late = Failure::transient(
                 Reason::Timeout,
                 format!("the NATS server did not answer within {:?}", self.timeout),
             );
-            let published = self.publish(notification.channel, payload);
+            let published = self.publish(message.channel, payload);
             tokio::time::timeout(self.timeout, published)
                 .await
                 .unwrap_or(Err(late))?;
@@ -219,7 +222,7 @@ async fn publish_on(client: &Client, subject: &str, payload: Bytes) -> Result<()
         })
 }
 
-/// Waits until the server has read everything so far: it answers a request that nobody serves, or
+/// Waits until the server has read everything so far: it responses a request that nobody serves, or
 /// refuses it.
 async fn round_trip(client: &Client, events: &mut UnboundedReceiver<Event>) -> Result<(), Failure> {
     let request = client.request(format!("{}.taken", client.new_inbox()), Bytes::new());
@@ -231,7 +234,7 @@ async fn round_trip(client: &Client, events: &mut UnboundedReceiver<Event>) -> R
                 Event::ServerError(error) if is_about_inbox(&error.to_string(), client) => return Ok(()),
                 event => heard(event, client)?,
             },
-            answer = &mut request => return match answer {
+            response = &mut request => return match response {
                 Err(error) if error.kind() != RequestErrorKind::NoResponders => Err(lost()),
                 _ => Ok(()),
             },
@@ -267,7 +270,7 @@ fn heard(event: Event, client: &Client) -> Result<(), Failure> {
 }
 
 /// A user may be allowed to publish events and nothing else: then the refusal of our request is the
-/// answer to it.
+/// response to it.
 fn is_about_inbox(said: &str, client: &Client) -> bool {
     let inbox = client.new_inbox();
     let prefix = inbox
@@ -407,7 +410,7 @@ mod tests {
         });
         let http = Http::new(&provider, &sample::http_clients()).unwrap();
         match build(&provider, http).unwrap() {
-            Notifier::Message(notifier) => notifier.send(&Sample::info().notification()).await,
+            Notifier::Message(notifier) => notifier.send(&Sample::info().message()).await,
             Notifier::State(_) => unreachable!("nats sends messages"),
         }
     }
@@ -468,7 +471,7 @@ mod tests {
         ] {
             let (address, _server) = serve(server).await;
             let sent = send(&address, &[]).await;
-            assert_eq!(sample::verdict(sent.clone()), expected, "{sent:?}");
+            assert_eq!(sample::meaning(sent.clone()), expected, "{sent:?}");
         }
     }
 
@@ -478,7 +481,7 @@ mod tests {
         let address = listener.local_addr().unwrap().to_string();
         drop(listener);
         assert_eq!(
-            sample::verdict(send(&address, &[]).await),
+            sample::meaning(send(&address, &[]).await),
             Some((Reason::Unreachable, true))
         );
     }
@@ -487,7 +490,7 @@ mod tests {
     async fn a_seed_that_can_not_sign_is_for_a_person_to_mend() {
         let (address, _server) = serve(Server::Takes).await;
         assert_eq!(
-            sample::verdict(send(&address, &[("nkey", "SUBAD")]).await),
+            sample::meaning(send(&address, &[("nkey", "SUBAD")]).await),
             Some((Reason::Misconfigured, false))
         );
     }

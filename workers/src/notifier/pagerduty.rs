@@ -7,7 +7,7 @@
 //!
 //! Only the newest state of an object counts, so that a trigger that is tried again never outlives
 //! its resolve; the change event of a state that was superseded is not sent. A retry after a lost
-//! answer does no harm: PagerDuty knows the alert by its key, and shows at worst one change event
+//! response does no harm: PagerDuty knows the alert by its key, and shows at worst one change event
 //! twice.
 //!
 //! 400 is an invalid event, 429 and 5xx ask for another try: all as the shared table has it.
@@ -20,7 +20,7 @@ use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
-use super::contract::{Desired, Held, KeepState, Notifier, ProviderType, Sent};
+use super::contract::{DesiredState, KeepState, Notifier, ProviderType, RemoteState, Sent};
 use crate::http::address::{at_path, http_url};
 use crate::http::classify::classify;
 use crate::http::invalid::Invalid;
@@ -28,6 +28,7 @@ use crate::http::{Http, Request};
 use crate::message::Message;
 use crate::message::render::Link;
 use crate::message::text::{cut_chars, words};
+use crate::notifier::contract::limits::{LimitScope, RateLimits, SizeLimit, rate};
 use crate::notifier::contract::need::Demand::{Optional, Required};
 use crate::notifier::contract::need::Need;
 
@@ -35,7 +36,7 @@ const MOST_OF_A_SUMMARY: usize = 1_024;
 const ALERT_PATH: &str = "/v2/enqueue";
 const CHANGE_PATH: &str = "/v2/change/enqueue";
 
-/// The row of the table.
+/// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "pagerduty",
     family: Family::Message,
@@ -54,9 +55,17 @@ pub const TYPE: ProviderType = ProviderType {
             "your-routing-key",
         ),
     ],
-    limits: "summary 1,024",
-    again: "one incident; a change event may show twice",
+    cut_at: "summary 1,024",
+    sent_twice: "one incident; a change event may show twice",
     build,
+    // The limit of an integration key.
+    rate_limits: RateLimits {
+        scope: LimitScope::Provider,
+        rates: &[rate(120, 60)],
+        source: "https://community.pagerduty.com/forum/t/monitoring-api-rate-limiting/3318",
+    },
+    size_limits: &[SizeLimit::characters("/payload/summary", 1_024)],
+    ..ProviderType::DEFAULT
 };
 
 struct PagerDuty {
@@ -78,29 +87,26 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl KeepState for PagerDuty {
-    fn desire(&self, notification: &Message<'_>) -> Result<Option<Desired>, Failure> {
-        if notification.event.reason == "Progressing" {
+    fn desire(&self, message: &Message<'_>) -> Result<Option<DesiredState>, Failure> {
+        if message.event.reason == "Progressing" {
             return Ok(None);
         }
         let (host, object) = (
             self.url.host_str().unwrap_or_default(),
-            notification.object_key(),
+            message.object_key(),
         );
         // Routing keys are written in the clear in Provider and Alert, but need not show in the
         // names of records.
-        let key = format!(
-            "pagerduty {host} {} {object}",
-            digest(&[notification.channel])
-        );
-        let state = serde_json::to_vec(&steps(notification)).unwrap_or_default();
-        Ok(Some(Desired { key, state }))
+        let key = format!("pagerduty {host} {} {object}", digest(&[message.channel]));
+        let state = serde_json::to_vec(&steps(message)).unwrap_or_default();
+        Ok(Some(DesiredState { key, state }))
     }
 
-    async fn read(&self, _desired: &Desired) -> Result<Held, Failure> {
-        Ok(Held::Unknown)
+    async fn read(&self, _desired: &DesiredState) -> Result<RemoteState, Failure> {
+        Ok(RemoteState::Unknown)
     }
 
-    async fn write(&self, desired: &Desired, _handle: Option<&str>) -> Result<Sent, Failure> {
+    async fn write(&self, desired: &DesiredState, _handle: Option<&str>) -> Result<Sent, Failure> {
         let unreadable = |_| {
             Failure::permanent(
                 Reason::Misconfigured,
@@ -122,24 +128,24 @@ impl KeepState for PagerDuty {
 
 /// The requests for an event. Triggers and changes carry the event's time, so each is a state of
 /// its own.
-fn steps(notification: &Message<'_>) -> Vec<Step> {
-    let (routing_key, dedup_key) = (notification.channel, notification.object_key());
+fn steps(message: &Message<'_>) -> Vec<Step> {
+    let (routing_key, dedup_key) = (message.channel, message.object_key());
     let mut payload = json!({
-        "summary": summary(notification),
-        "source": format!("Flux {}", notification.event.reporting_controller),
-        "timestamp": notification.rfc3339(),
-        "custom_details": { "message": notification.text(), "metadata": notification.metadata },
+        "summary": summary(message),
+        "source": format!("Flux {}", message.event.reporting_controller),
+        "timestamp": message.rfc3339(),
+        "custom_details": { "message": message.text(), "metadata": message.metadata },
     });
-    if notification.is_error() {
+    if message.is_error() {
         payload["severity"] = "error".into();
-        payload["component"] = notification.object.name.as_str().into();
-        payload["group"] = notification.object.kind.as_str().into();
+        payload["component"] = message.object.name.as_str().into();
+        payload["group"] = message.object.kind.as_str().into();
         let trigger = json!({
             "routing_key": routing_key, "event_action": "trigger", "dedup_key": dedup_key, "payload": payload,
         });
         return vec![Step {
             path: ALERT_PATH.into(),
-            body: with_links(trigger, notification),
+            body: with_links(trigger, message),
         }];
     }
     let resolve =
@@ -148,30 +154,30 @@ fn steps(notification: &Message<'_>) -> Vec<Step> {
         path: ALERT_PATH.into(),
         body: resolve,
     }];
-    if notification.event.severity == "info" {
+    if message.event.severity == "info" {
         let change = json!({ "routing_key": routing_key, "payload": payload });
         steps.push(Step {
             path: CHANGE_PATH.into(),
-            body: with_links(change, notification),
+            body: with_links(change, message),
         });
     }
     steps
 }
 
-fn with_links(mut body: Value, notification: &Message<'_>) -> Value {
-    if !notification.links().is_empty() {
+fn with_links(mut body: Value, message: &Message<'_>) -> Value {
+    if !message.links().is_empty() {
         let link = |link: &Link| json!({ "href": link.url, "text": link.label });
-        body["links"] = notification.links().iter().map(link).collect();
+        body["links"] = message.links().iter().map(link).collect();
     }
     body
 }
 
-fn summary(notification: &Message<'_>) -> String {
-    let object = notification.object;
+fn summary(message: &Message<'_>) -> String {
+    let object = message.object;
     let name = format!("{}/{}", object.kind, object.name).to_lowercase();
-    let own = || format!("{}: {name}", words(&notification.event.reason));
+    let own = || format!("{}: {name}", words(&message.event.reason));
     cut_chars(
-        &notification.rendered.title.clone().unwrap_or_else(own),
+        &message.rendered.title.clone().unwrap_or_else(own),
         MOST_OF_A_SUMMARY,
     )
 }
@@ -190,9 +196,9 @@ mod tests {
         })
     }
 
-    fn desired(sample: &Sample) -> Option<Desired> {
+    fn desired(sample: &Sample) -> Option<DesiredState> {
         match build(&provider(), Http::dry_run()).unwrap() {
-            Notifier::State(notifier) => notifier.desire(&sample.notification()).unwrap(),
+            Notifier::State(notifier) => notifier.desire(&sample.message()).unwrap(),
             Notifier::Message(_) => None,
         }
     }
@@ -289,10 +295,10 @@ mod tests {
                     request.push_str(std::str::from_utf8(&chunk[..size]).unwrap());
                 }
                 paths.push(request.split(' ').nth(1).unwrap().to_owned());
-                let answer = format!(
+                let response = format!(
                     "HTTP/1.1 {status} Status\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
                 );
-                stream.write_all(answer.as_bytes()).await.unwrap();
+                stream.write_all(response.as_bytes()).await.unwrap();
             }
             paths
         });
@@ -316,12 +322,9 @@ mod tests {
             let Notifier::State(notifier) = build(&provider, http).unwrap() else {
                 unreachable!("pagerduty keeps states")
             };
-            let desired = notifier
-                .desire(&Sample::info().notification())
-                .unwrap()
-                .unwrap();
+            let desired = notifier.desire(&Sample::info().message()).unwrap().unwrap();
             assert_eq!(
-                sample::verdict(notifier.write(&desired, None).await),
+                sample::meaning(notifier.write(&desired, None).await),
                 expected
             );
             assert_eq!(service.await.unwrap(), paths);

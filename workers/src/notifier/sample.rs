@@ -1,52 +1,14 @@
-//! Samples for the tests of the provider types: a Provider, a notification, an answer.
-
-use std::collections::BTreeMap;
-use std::time::Duration;
+//! Helpers for the tests of the provider types: requests, responses and what they mean.
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use tidings_core::model::retry::RetryPolicy;
 use tidings_core::runtime::config::AddressSettings;
-use tidings_core::{
-    AlertReference, Event, Failure, FailureKind, ObjectReference, Reason, Timestamp,
-};
-use tidings_rules::{Family, Kind, ResolvedProvider, SecretData, SecretValue};
+use tidings_core::{Failure, FailureKind, Reason};
+use tidings_rules::ResolvedProvider;
 
 use super::contract::{Notifier, ProviderType, Sent};
 use crate::http::invalid::Invalid;
-use crate::http::{Answer, Http, HttpClients, Request};
-use crate::message::Message;
-use crate::message::render::RenderedMessage;
-
-/// The Provider `apps/prov` of a type, at `https://hooks.example.com/path`, with what the test changes in it.
-pub fn provider(kind: &'static str, edit: impl FnOnce(&mut ResolvedProvider)) -> ResolvedProvider {
-    let mut provider = ResolvedProvider {
-        namespace: "apps".into(),
-        name: "prov".into(),
-        uid: "0c9c2e41-d2f9-4f9b-9c41-bebc1984d67a".into(),
-        kind: Kind {
-            name: kind,
-            family: Family::Message,
-        },
-        address: "https://hooks.example.com/path".into(),
-        channel: String::new(),
-        username: String::new(),
-        timeout: Duration::from_secs(15),
-        headers: BTreeMap::new(),
-        secret: SecretData::default(),
-        tls: None,
-        proxy: None,
-        commit_status_expr: None,
-        rate_limit: None,
-        max_in_flight: None,
-        commit_status: Default::default(),
-        links: None,
-        retry: RetryPolicy::default(),
-        manifest: serde_json::Value::Null,
-        fingerprint: String::new(),
-    };
-    edit(&mut provider);
-    provider
-}
+use crate::http::{Http, HttpClients, Request, Response};
+pub use crate::message::sample::{Sample, provider, secret};
 
 /// The way out to loopback ports.
 pub fn http_clients() -> HttpClients {
@@ -60,109 +22,9 @@ pub fn http_clients() -> HttpClients {
     HttpClients::new(addresses).expect("the system's certificates can be read")
 }
 
-/// The data of a Secret.
-pub fn secret(pairs: &[(&str, &str)]) -> SecretData {
-    SecretData(
-        pairs
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), SecretValue::new(*value)))
-            .collect(),
-    )
-}
-
-/// Owns what a [`Message`] borrows. All of it can be changed.
-pub struct Sample {
-    pub event: Event,
-    pub metadata: BTreeMap<String, String>,
-    pub alert: AlertReference,
-    pub channel: String,
-    pub rendered: RenderedMessage,
-}
-
-impl Sample {
-    /// Severity info of Kustomization `apps/webapp`, with `summary`, `cluster` and `revision` as
-    /// metadata and the channel `general`.
-    pub fn info() -> Self {
-        let object = ObjectReference {
-            api_version: "kustomize.toolkit.fluxcd.io/v1".into(),
-            kind: "Kustomization".into(),
-            namespace: "apps".into(),
-            name: "webapp".into(),
-            uid: "5d0a7b3e-1c55-4e2f-9a70-3b1f2c4d5e6f".into(),
-            ..Default::default()
-        };
-        let event = Event {
-            involved_object: Some(object),
-            severity: "info".into(),
-            timestamp: Some(Timestamp {
-                seconds: 1_773_480_413,
-                nanos: 0,
-            }),
-            message: "Reconciliation finished in 1.35s".into(),
-            reason: "ReconciliationSucceeded".into(),
-            reporting_controller: "kustomize-controller".into(),
-            reporting_instance: "kustomize-controller-6f7c9d8b5-x2k4q".into(),
-            ..Default::default()
-        };
-        let metadata = [
-            ("cluster", "prod-1"),
-            (
-                "revision",
-                "main@sha1:8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291",
-            ),
-            ("summary", "Production is affected"),
-        ];
-        Self {
-            event,
-            metadata: metadata
-                .map(|(key, value)| (key.to_owned(), value.to_owned()))
-                .into(),
-            alert: AlertReference {
-                namespace: "apps".into(),
-                name: "webapp-alert".into(),
-                ..Default::default()
-            },
-            channel: "general".into(),
-            rendered: RenderedMessage::default(),
-        }
-    }
-
-    /// The same object with severity error and a message of two lines.
-    pub fn error() -> Self {
-        let mut sample = Self::info();
-        sample.event.severity = "error".into();
-        sample.event.reason = "HealthCheckFailed".into();
-        sample.event.message = "Health check failed after 30s\nDeployment/web: not ready".into();
-        sample
-    }
-
-    /// The same with another message.
-    pub fn with_message(mut self, message: impl Into<String>) -> Self {
-        self.event.message = message.into();
-        self
-    }
-
-    /// What a notifier is told.
-    pub fn notification(&self) -> Message<'_> {
-        Message {
-            delivery_id: "delivery-1",
-            event: &self.event,
-            object: self
-                .event
-                .involved_object
-                .as_ref()
-                .expect("a sample has an object"),
-            metadata: &self.metadata,
-            alert: &self.alert,
-            channel: &self.channel,
-            rendered: &self.rendered,
-        }
-    }
-}
-
-/// An answer of a service.
-pub fn answer(status: u16, body: &str) -> Answer {
-    Answer {
+/// An response of a service.
+pub fn response(status: u16, body: &str) -> Response {
+    Response {
         host: "service".into(),
         status,
         headers: HeaderMap::new(),
@@ -172,18 +34,18 @@ pub fn answer(status: u16, body: &str) -> Answer {
     }
 }
 
-/// The same answer with another header.
-pub fn with_header(mut answer: Answer, name: &'static str, value: &'static str) -> Answer {
-    answer.headers.insert(
+/// The same response with another header.
+pub fn with_header(mut response: Response, name: &'static str, value: &'static str) -> Response {
+    response.headers.insert(
         HeaderName::from_static(name),
         HeaderValue::from_static(value),
     );
-    answer
+    response
 }
 
 /// What a judgement says, in a form that is short in tables: nothing for success, else the reason,
 /// and whether another attempt can help.
-pub fn verdict<T>(judged: Result<T, Failure>) -> Option<(Reason, bool)> {
+pub fn meaning<T>(judged: Result<T, Failure>) -> Option<(Reason, bool)> {
     let failure = judged.err()?;
     Some((
         failure.reason,
@@ -205,18 +67,18 @@ pub fn refusal(kind: &ProviderType, provider: &ResolvedProvider) -> String {
     built.err().map(|invalid| invalid.0).unwrap_or_default()
 }
 
-/// The requests that a type makes for a notification when the service accepts everything.
+/// The requests that a type makes for a message when the service accepts everything.
 pub async fn requests(
     kind: &ProviderType,
     provider: &ResolvedProvider,
     sample: &Sample,
 ) -> Vec<Request> {
     let http = Http::dry_run();
-    let notification = sample.notification();
+    let message = sample.message();
     match (kind.build)(provider, http.clone()).expect("the sample Provider can be used") {
         Notifier::Message(notifier) => {
             let sent = notifier
-                .send(&notification)
+                .send(&message)
                 .await
                 .expect("a dry run accepts everything");
             assert!(
@@ -226,13 +88,10 @@ pub async fn requests(
         }
         Notifier::State(notifier) => {
             notifier
-                .prepare(&notification)
+                .prepare(&message)
                 .await
                 .expect("a dry run accepts everything");
-            if let Some(desired) = notifier
-                .desire(&notification)
-                .expect("the sample can be told")
-            {
+            if let Some(desired) = notifier.desire(&message).expect("the sample can be told") {
                 notifier
                     .read(&desired)
                     .await
@@ -247,7 +106,7 @@ pub async fn requests(
     http.recorded()
 }
 
-/// The only request that a type makes for a notification.
+/// The only request that a type makes for a message.
 pub async fn request(kind: &ProviderType, provider: &ResolvedProvider, sample: &Sample) -> Request {
     let mut requests = requests(kind, provider, sample).await;
     assert_eq!(requests.len(), 1, "{requests:?}");

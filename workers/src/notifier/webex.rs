@@ -1,10 +1,9 @@
 //! `webex`: a message to a Webex room.
 //!
 //! Contract: Webex's "Create a Message": `markdown` has at most 7 439 bytes; 429 and 423 come with
-//! `Retry-After`. The token is a bot's. A retry after a lost answer can post twice.
+//! `Retry-After`. The token is a bot's. A retry after a lost response can post twice.
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 use serde_json::{Value, json};
 use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
@@ -12,15 +11,17 @@ use url::Url;
 
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
-use crate::http::classify::{classify, describe, retry_after};
+use crate::http::classify::StatusRule;
+use crate::http::classify::classify_with;
 use crate::http::invalid::Invalid;
-use crate::http::{Answer, Http, Request};
+use crate::http::{Http, Request};
 use crate::message::Message;
+use crate::notifier::contract::limits::SizeLimit;
 use crate::notifier::contract::need::Demand::{Optional, Required};
 use crate::notifier::contract::need::Need;
 use crate::notifier::payload::fit::{BYTES, fit};
 
-/// The row of the table.
+/// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "webex",
     family: Family::Message,
@@ -45,9 +46,12 @@ pub const TYPE: ProviderType = ProviderType {
             "your-token",
         ),
     ],
-    limits: "7,439 bytes",
-    again: "twice",
+    cut_at: "7,439 bytes",
+    sent_twice: "twice",
     build,
+    size_limits: &[SizeLimit::bytes("/markdown", 7_439)],
+    status_rules: &[StatusRule::retry(423..=423, Reason::ServerError)],
+    ..ProviderType::DEFAULT
 };
 
 const LONGEST_MARKDOWN: usize = 7_439;
@@ -69,34 +73,30 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl SendMessage for Webex {
-    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
-        let mut body = json!({ "markdown": markdown(notification) });
-        if !notification.channel.is_empty() {
-            body["roomId"] = Value::from(notification.channel);
+    async fn send(&self, message: &Message<'_>) -> Result<Sent, Failure> {
+        let mut body = json!({ "markdown": markdown(message) });
+        if !message.channel.is_empty() {
+            body["roomId"] = Value::from(message.channel);
         }
         let mut request = Request::post_json(self.url.clone(), &body);
         if let Some(token) = &self.token {
             request = request.bearer(token);
         }
-        judge(&self.http.send(request).await?).map(Sent::accepted)
+        classify_with(&self.http.send(request).await?, TYPE.status_rules).map(Sent::accepted)
     }
 }
 
-fn markdown(notification: &Message<'_>) -> String {
-    let emoji = if notification.is_error() {
-        "💣"
-    } else {
-        "✅"
-    };
-    let heading = format!("{emoji} **{}**\n", notification.title());
-    let links = notification.markdown_links("\n");
+fn markdown(message: &Message<'_>) -> String {
+    let emoji = if message.is_error() { "💣" } else { "✅" };
+    let heading = format!("{emoji} **{}**\n", message.title());
+    let links = message.markdown_links("\n");
     let line = |key: &str, value: &str| format!(">**{key}**: {value}\n");
     let room = LONGEST_MARKDOWN.saturating_sub(heading.len() + links.len() + 2);
     let fitted = fit(
         BYTES,
         room,
-        notification.text(),
-        notification.shown_fields(),
+        message.text(),
+        message.shown_fields(),
         line("", "").len(),
     );
     let lines: String = fitted
@@ -113,21 +113,11 @@ fn markdown(notification: &Message<'_>) -> String {
     format!("{heading}{}\n{lines}{links}", fitted.message)
 }
 
-/// Webex answers 423 while a room is locked for a moment.
-fn judge(answer: &Answer) -> Result<u16, Failure> {
-    if answer.status == 423 && !answer.dry_run {
-        let wait = retry_after(answer, Timestamp::now());
-        return Err(Failure::transient(Reason::ServerError, describe(answer))
-            .after(wait)
-            .with_status(423));
-    }
-    classify(answer)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::sample::{self, Sample, answer, verdict};
     use super::*;
+    use crate::http::Response;
+    use crate::notifier::sample::{self, Sample, meaning, response};
 
     #[tokio::test]
     async fn a_bot_posts_to_the_room() {
@@ -151,7 +141,7 @@ mod tests {
     #[test]
     fn a_long_message_is_cut_above_the_metadata() {
         let sample = Sample::info().with_message("ü".repeat(5_000));
-        let text = markdown(&sample.notification());
+        let text = markdown(&sample.message());
         assert!(
             (LONGEST_MARKDOWN - 3..=LONGEST_MARKDOWN).contains(&text.len()),
             "{}",
@@ -161,13 +151,17 @@ mod tests {
         assert!(text.ends_with("4b3a291\n"));
     }
 
+    fn check(response: &Response) -> Result<u16, Failure> {
+        classify_with(response, TYPE.status_rules)
+    }
+
     #[test]
     fn a_locked_room_may_pass() {
-        let locked = sample::with_header(answer(423, ""), "retry-after", "3");
-        assert_eq!(verdict(judge(&locked)), Some((Reason::ServerError, true)));
-        assert_eq!(sample::wait(judge(&locked)), Some(3.0));
+        let locked = sample::with_header(response(423, ""), "retry-after", "3");
+        assert_eq!(meaning(check(&locked)), Some((Reason::ServerError, true)));
+        assert_eq!(sample::wait(check(&locked)), Some(3.0));
         assert_eq!(
-            verdict(judge(&answer(400, ""))),
+            meaning(check(&response(400, ""))),
             Some((Reason::Rejected, false))
         );
     }

@@ -3,7 +3,7 @@
 //! Contract: Zoom's "Using Zoom's Incoming Webhook Chatbot" and "Customize chatbot messages". The
 //! whole form of a message needs `format=full` in the address; a text has 4 000 characters. The
 //! token is the webhook's verification token, without a scheme before it. A retry after a lost
-//! answer can post twice.
+//! response can post twice.
 
 use async_trait::async_trait;
 use reqwest::header::AUTHORIZATION;
@@ -19,10 +19,11 @@ use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Message;
 use crate::message::text::cut_utf16;
+use crate::notifier::contract::limits::SizeLimit;
 use crate::notifier::contract::need::Demand::Required;
 use crate::notifier::contract::need::Need;
 
-/// The row of the table.
+/// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "zoom",
     family: Family::Message,
@@ -31,9 +32,11 @@ pub const TYPE: ProviderType = ProviderType {
         Need::webhook("https://integrations.zoom.us/chat/webhooks/incomingwebhook/your-id"),
         Need::key("token", Required, "the verification token", "your-token"),
     ],
-    limits: "4,000 each text",
-    again: "twice",
+    cut_at: "4,000 each text",
+    sent_twice: "twice",
     build,
+    size_limits: &[SizeLimit::utf16("/content/body/0/text", 4_000)],
+    ..ProviderType::DEFAULT
 };
 
 /// In units of UTF-16, so that it holds whatever is meant by characters.
@@ -71,28 +74,28 @@ fn with_format(mut url: Url) -> Url {
 
 #[async_trait]
 impl SendMessage for Zoom {
-    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
-        let request = Request::post_json(self.url.clone(), &body(notification))
+    async fn send(&self, message: &Message<'_>) -> Result<Sent, Failure> {
+        let request = Request::post_json(self.url.clone(), &body(message))
             .secret_header(AUTHORIZATION, &self.token);
         classify(&self.http.send(request).await?).map(Sent::accepted)
     }
 }
 
-fn body(notification: &Message<'_>) -> Value {
+fn body(message: &Message<'_>) -> Value {
     let mut parts =
-        vec![json!({ "type": "message", "text": cut_utf16(notification.text(), LONGEST_TEXT) })];
+        vec![json!({ "type": "message", "text": cut_utf16(message.text(), LONGEST_TEXT) })];
     let field = |(key, value)| json!({ "key": key, "value": cut_utf16(value, LONGEST_TEXT) });
-    let fields: Vec<Value> = notification.shown_fields().map(field).collect();
+    let fields: Vec<Value> = message.shown_fields().map(field).collect();
     if !fields.is_empty() {
         parts.push(json!({ "type": "fields", "items": fields }));
     }
     parts.extend(
-        notification
+        message
             .links()
             .iter()
             .map(|link| json!({ "type": "message", "text": link.label, "link": link.url })),
     );
-    let head = json!({ "text": notification.title(), "sub_head": { "text": notification.event.severity } });
+    let head = json!({ "text": message.title(), "sub_head": { "text": message.event.severity } });
     json!({ "content": { "head": head, "body": parts } })
 }
 
@@ -130,7 +133,7 @@ mod tests {
     fn a_long_message_is_cut_and_no_metadata_is_no_part() {
         let mut sample = Sample::info().with_message("m".repeat(45_000));
         sample.metadata.clear();
-        let parts = body(&sample.notification())["content"]["body"].clone();
+        let parts = body(&sample.message())["content"]["body"].clone();
         assert_eq!(
             parts,
             json!([{ "type": "message", "text": format!("{}…", "m".repeat(3_999)) }])

@@ -153,9 +153,12 @@ impl Worker {
         let alert = delivery.alert.clone().unwrap_or_default();
         failpoint::reach_for("worker:calling", &event.message);
         let told = notification(delivery, event, &object, &alert, prepared);
-        let rendered = self.renderer.rendered(&told, &prepared.provider, || {
-            self.providers.template(delivery)
-        });
+        let rendered = self.renderer.rendered(
+            &told,
+            &prepared.provider,
+            prepared.provider_type.content,
+            || self.providers.template(delivery),
+        );
         let notification = Message {
             rendered: &rendered,
             ..told

@@ -9,7 +9,7 @@ use tidings_core::{Failure, Reason};
 
 use crate::newest_wins::machine::{Action, Answer, Keeping, Kept};
 use crate::newest_wins::record::Lease;
-use crate::notifier::contract::{Held, Sent};
+use crate::notifier::contract::{RemoteState, Sent};
 
 /// How an action goes.
 #[derive(Clone, Copy, Debug)]
@@ -391,10 +391,10 @@ impl World {
     fn read(&mut self, state: &[u8]) -> Answer {
         self.reads += 1;
         let handle = self.keeps_comments.then(|| "0".to_owned());
-        Answer::Held(match self.shown() {
-            Some(shown) if self.can_be_read && shown == state => Held::Same { handle },
-            Some(_) if self.can_be_read => Held::Other { handle },
-            _ => Held::Unknown,
+        Answer::RemoteState(match self.shown() {
+            Some(shown) if self.can_be_read && shown == state => RemoteState::Same { handle },
+            Some(_) if self.can_be_read => RemoteState::Other { handle },
+            _ => RemoteState::Unknown,
         })
     }
 

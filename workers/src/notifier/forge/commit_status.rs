@@ -12,7 +12,7 @@ use super::status_id;
 use crate::message::Message;
 use crate::message::revision;
 use crate::message::text::words;
-use crate::notifier::contract::{Desired, Held};
+use crate::notifier::contract::{DesiredState, RemoteState};
 
 /// A commit status as the event asks for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,7 +22,7 @@ pub struct CommitStatus {
     /// Names what the status is of, among all statuses of the commit.
     pub context: String,
     /// What it says.
-    pub verdict: Verdict,
+    pub verdict: CommitState,
     /// The reason in words.
     pub description: String,
     /// What it links to, where a pattern says so.
@@ -33,7 +33,7 @@ pub struct CommitStatus {
 /// How the object that the event is about took the commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Verdict {
+pub enum CommitState {
     /// It is in force.
     Success,
     /// It is not.
@@ -87,17 +87,17 @@ impl StatusReader {
     ///
     /// # Errors
     /// The expression fails, or the event names no commit, or a severity that is no verdict.
-    pub fn status(&self, notification: &Message<'_>) -> Result<Option<CommitStatus>, Failure> {
-        let context = self.context(notification)?;
-        let is_progressing = notification.event.reason == "Progressing";
+    pub fn status(&self, message: &Message<'_>) -> Result<Option<CommitStatus>, Failure> {
+        let context = self.context(message)?;
+        let is_progressing = message.event.reason == "Progressing";
         if is_progressing && self.progressing == Progressing::Skipped {
             return Ok(None);
         }
-        let commit = revision::commit(notification.metadata)?.to_owned();
-        let verdict = match notification.event.severity.as_str() {
-            _ if is_progressing => Verdict::Pending,
-            "info" => Verdict::Success,
-            "error" => Verdict::Failure,
+        let commit = revision::commit(message.metadata)?.to_owned();
+        let verdict = match message.event.severity.as_str() {
+            _ if is_progressing => CommitState::Pending,
+            "info" => CommitState::Success,
+            "error" => CommitState::Failure,
             other => {
                 let detail = format!(
                     "a commit status is made of severity info or error, and the event's is {other:?}"
@@ -106,8 +106,8 @@ impl StatusReader {
             }
         };
         let (description, target_url) = (
-            words(&notification.event.reason),
-            notification.rendered.target_url.clone(),
+            words(&message.event.reason),
+            message.rendered.target_url.clone(),
         );
         Ok(Some(CommitStatus {
             commit,
@@ -122,19 +122,17 @@ impl StatusReader {
     ///
     /// # Errors
     /// The expression fails.
-    pub fn context(&self, notification: &Message<'_>) -> Result<String, Failure> {
+    pub fn context(&self, message: &Message<'_>) -> Result<String, Failure> {
         let Some(expression) = &self.expression else {
-            let default = status_id::default_id(notification.object, &self.provider_uid);
+            let default = status_id::default_id(message.object, &self.provider_uid);
             return Ok(match self.is_id_qualified {
-                true => {
-                    status_id::qualified(&default, &notification.event.cluster, notification.object)
-                }
+                true => status_id::qualified(&default, &message.event.cluster, message.object),
                 false => default,
             });
         };
         let variables = Variables {
-            event: flux::to_value(notification.event, notification.metadata),
-            alert: alert_manifest(notification),
+            event: flux::to_value(message.event, message.metadata),
+            alert: alert_manifest(message),
             provider: self.provider_manifest.clone(),
         };
         expression.evaluate(variables)
@@ -151,24 +149,24 @@ impl CommitStatus {
 
 /// The state of a context of a commit. `place` names forge and repository; it and the commit are
 /// the same in any case.
-pub fn desired(place: &str, commit: &str, context: &str, state: &impl Serialize) -> Desired {
+pub fn desired(place: &str, commit: &str, context: &str, state: &impl Serialize) -> DesiredState {
     let key = format!(
         "{} {} {context}",
         place.to_lowercase(),
         commit.to_lowercase()
     );
-    Desired {
+    DesiredState {
         key,
         state: serde_json::to_vec(state).unwrap_or_default(),
     }
 }
 
 /// What a forge holds, once its entry for the context is found.
-pub fn held(is_same: bool) -> Held {
+pub fn remote_state(is_same: bool) -> RemoteState {
     if is_same {
-        Held::Same { handle: None }
+        RemoteState::Same { handle: None }
     } else {
-        Held::Other { handle: None }
+        RemoteState::Other { handle: None }
     }
 }
 
@@ -176,7 +174,7 @@ pub fn held(is_same: bool) -> Held {
 ///
 /// # Errors
 /// Permanent: another version wrote it.
-pub fn state_of<T: DeserializeOwned>(desired: &Desired) -> Result<T, Failure> {
+pub fn state_of<T: DeserializeOwned>(desired: &DesiredState) -> Result<T, Failure> {
     serde_json::from_slice(&desired.state).map_err(|_| {
         Failure::permanent(
             Reason::Misconfigured,
@@ -186,12 +184,12 @@ pub fn state_of<T: DeserializeOwned>(desired: &Desired) -> Result<T, Failure> {
 }
 
 /// `<kind>/<name>` in lower case: how Bitbucket shows a status.
-pub fn kind_and_name(notification: &Message<'_>) -> String {
-    format!("{}/{}", notification.object.kind, notification.object.name).to_lowercase()
+pub fn kind_and_name(message: &Message<'_>) -> String {
+    format!("{}/{}", message.object.kind, message.object.name).to_lowercase()
 }
 
-fn alert_manifest(notification: &Message<'_>) -> Json {
-    let alert = notification.alert;
+fn alert_manifest(message: &Message<'_>) -> Json {
+    let alert = message.alert;
     let manifest = serde_json::from_str(&alert.manifest).unwrap_or_else(|_| {
         let metadata = json!({"name": alert.name, "namespace": alert.namespace, "uid": alert.uid});
         json!({"kind": "Alert", "metadata": metadata})
@@ -227,7 +225,7 @@ mod tests {
             provider.manifest = json!({"metadata": {"name": "prov"}, "spec": {"channel": ""}});
         });
         StatusReader::new(&provider, Progressing::Skipped)
-            .status(&sample.notification())
+            .status(&sample.message())
             .map_err(|failure| failure.detail)
     }
 
@@ -242,11 +240,14 @@ mod tests {
         };
         assert_eq!(
             status(&Sample::info(), None),
-            Ok(Some(expected(Verdict::Success, "reconciliation succeeded")))
+            Ok(Some(expected(
+                CommitState::Success,
+                "reconciliation succeeded"
+            )))
         );
         assert_eq!(
             status(&Sample::error(), None),
-            Ok(Some(expected(Verdict::Failure, "health check failed")))
+            Ok(Some(expected(CommitState::Failure, "health check failed")))
         );
         let mut traced = Sample::info();
         traced.event.severity = "trace".into();
@@ -259,10 +260,10 @@ mod tests {
         sample.event.reason = "Progressing".into();
         assert_eq!(status(&sample, None), Ok(None));
         let reader = StatusReader::new(&provider("gitea", |_| ()), Progressing::Pending);
-        let pending = reader.status(&sample.notification()).unwrap().unwrap();
+        let pending = reader.status(&sample.message()).unwrap().unwrap();
         assert_eq!(
             (pending.verdict, pending.description.as_str()),
-            (Verdict::Pending, "progressing")
+            (CommitState::Pending, "progressing")
         );
     }
 
@@ -279,12 +280,15 @@ mod tests {
         };
         let provider = provider("github", |provider| provider.commit_status = options);
         let status = StatusReader::new(&provider, Progressing::Skipped)
-            .status(&sample.notification())
+            .status(&sample.message())
             .unwrap()
             .unwrap();
         assert_eq!(
             (status.verdict, status.context.as_str()),
-            (Verdict::Pending, "eu-1/apps/kustomization/webapp/0c9c2e41")
+            (
+                CommitState::Pending,
+                "eu-1/apps/kustomization/webapp/0c9c2e41"
+            )
         );
         assert_eq!(status.target_url.as_deref(), Some("https://h/webapp"));
         assert!(

@@ -12,7 +12,7 @@ use url::Url;
 
 use crate::http::classify::classify;
 use crate::http::invalid::Invalid;
-use crate::http::{Answer, Http, Request};
+use crate::http::{Http, Request, Response};
 use crate::message::repository::{Repository, repository};
 use crate::notifier::contract::need::Demand::{Either, Required};
 use crate::notifier::contract::need::Need;
@@ -86,11 +86,11 @@ impl Gitea {
     /// It can't be asked, or is too old.
     pub async fn check_version(&self) -> Result<(), Failure> {
         let ask = async || {
-            let answer = self.send(self.authorized(Method::GET, "version")?).await?;
-            if answer.dry_run {
+            let response = self.send(self.authorized(Method::GET, "version")?).await?;
+            if response.dry_run {
                 return Ok(());
             }
-            let text = answer
+            let text = response
                 .json::<Version>()
                 .map(|answered| answered.version)
                 .unwrap_or_default();
@@ -99,7 +99,7 @@ impl Gitea {
                 _ => {
                     let detail = format!(
                         "Gitea 1.11 or newer is needed, and {} says its version is {text:?}",
-                        answer.host
+                        response.host
                     );
                     Err(Failure::permanent(Reason::Misconfigured, detail))
                 }
@@ -116,14 +116,14 @@ impl Gitea {
         self.authorized(method, &format!("repos/{}/{path}", self.repository.path()))
     }
 
-    /// Sends a request once and judges the answer.
+    /// Sends a request once and judges the response.
     ///
     /// # Errors
-    /// The failure that the answer stands for.
-    pub async fn send(&self, request: Request) -> Result<Answer, Failure> {
-        let answer = self.http.send(request).await?;
-        classify(&answer)?;
-        Ok(answer)
+    /// The failure that the response stands for.
+    pub async fn send(&self, request: Request) -> Result<Response, Failure> {
+        let response = self.http.send(request).await?;
+        classify(&response)?;
+        Ok(response)
     }
 
     /// The login under which comments are written; empty in a dry run.
@@ -131,13 +131,13 @@ impl Gitea {
     /// # Errors
     /// Gitea can't say.
     pub async fn login(&self) -> Result<String, Failure> {
-        let answer = self.send(self.authorized(Method::GET, "user")?).await?;
-        match answer.json::<User>() {
+        let response = self.send(self.authorized(Method::GET, "user")?).await?;
+        match response.json::<User>() {
             Some(user) => Ok(user.login),
-            None if answer.dry_run => Ok(String::new()),
+            None if response.dry_run => Ok(String::new()),
             None => Err(Failure::transient(
                 Reason::ServerError,
-                format!("{} did not say whose the token is", answer.host),
+                format!("{} did not say whose the token is", response.host),
             )),
         }
     }

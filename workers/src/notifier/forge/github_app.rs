@@ -13,7 +13,7 @@ use tidings_rules::SecretData;
 use tokio::sync::Mutex;
 use url::Url;
 
-use super::github_api::{ACCEPT, judge, request};
+use super::github_http::{ACCEPT, check, request};
 use crate::http::Http;
 use crate::http::invalid::Invalid;
 use crate::message::repository::escaped;
@@ -121,7 +121,7 @@ impl GithubApp {
     /// # Errors
     /// GitHub gives none.
     pub async fn token(&self) -> Result<String, Failure> {
-        // Held over the call, so that many deliveries at once buy one token.
+        // RemoteState over the call, so that many deliveries at once buy one token.
         let mut held = self.token.lock().await;
         if let Some(current) = held
             .as_ref()
@@ -192,18 +192,18 @@ impl GithubApp {
         if !body.is_empty() {
             asked = asked.body("application/json", body.to_vec());
         }
-        let answer = self.http.send(asked).await?;
-        judge(&answer)?;
-        if answer.dry_run {
+        let response = self.http.send(asked).await?;
+        check(&response)?;
+        if response.dry_run {
             return Ok(None);
         }
         let unreadable = || {
             Failure::transient(
                 Reason::ServerError,
-                format!("{} answered no JSON that fits /{path}", answer.host),
+                format!("{} answered no JSON that fits /{path}", response.host),
             )
         };
-        answer.json().map(Some).ok_or_else(unreadable)
+        response.json().map(Some).ok_or_else(unreadable)
     }
 
     fn signed(&self, now: Timestamp) -> Result<String, Failure> {

@@ -14,7 +14,7 @@ use url::Url;
 
 use crate::http::classify::classify;
 use crate::http::invalid::Invalid;
-use crate::http::{Answer, Http, Request};
+use crate::http::{Http, Request, Response};
 use crate::message::repository::{Repository, repository};
 use crate::notifier::contract::need::Demand::{Either, Required};
 use crate::notifier::contract::need::Need;
@@ -92,14 +92,14 @@ impl GitLab {
         self.authorized(method, &format!("projects/{id}/{path}"))
     }
 
-    /// Sends a request once and judges the answer.
+    /// Sends a request once and judges the response.
     ///
     /// # Errors
-    /// The failure that the answer stands for.
-    pub async fn send(&self, request: Request) -> Result<Answer, Failure> {
-        let answer = self.http.send(request).await?;
-        judge(&answer, Timestamp::now())?;
-        Ok(answer)
+    /// The failure that the response stands for.
+    pub async fn send(&self, request: Request) -> Result<Response, Failure> {
+        let response = self.http.send(request).await?;
+        check(&response, Timestamp::now())?;
+        Ok(response)
     }
 
     /// The name under which notes are written; empty in a dry run.
@@ -107,13 +107,13 @@ impl GitLab {
     /// # Errors
     /// GitLab can't say.
     pub async fn username(&self) -> Result<String, Failure> {
-        let answer = self.send(self.authorized(Method::GET, "user")?).await?;
-        match answer.json::<User>() {
+        let response = self.send(self.authorized(Method::GET, "user")?).await?;
+        match response.json::<User>() {
             Some(user) => Ok(user.username),
-            None if answer.dry_run => Ok(String::new()),
+            None if response.dry_run => Ok(String::new()),
             None => Err(Failure::transient(
                 Reason::ServerError,
-                format!("{} did not say whose the token is", answer.host),
+                format!("{} did not say whose the token is", response.host),
             )),
         }
     }
@@ -132,16 +132,16 @@ impl GitLab {
     }
 }
 
-/// What GitLab's answers mean: the shared table, and `RateLimit-Reset` where a 429 says nothing
+/// What GitLab's responses mean: the shared table, and `RateLimit-Reset` where a 429 says nothing
 /// else.
-fn judge(answer: &Answer, now: Timestamp) -> Result<u16, Failure> {
-    classify(answer).map_err(|failure| {
+fn check(response: &Response, now: Timestamp) -> Result<u16, Failure> {
+    classify(response).map_err(|failure| {
         if failure.reason != Reason::RateLimited
             || failure.kind != (FailureKind::Transient { retry_after: None })
         {
             return failure;
         }
-        let reset = answer
+        let reset = response
             .header("ratelimit-reset")
             .and_then(|text| text.trim().parse::<i64>().ok());
         failure.after(
@@ -155,7 +155,7 @@ fn judge(answer: &Answer, now: Timestamp) -> Result<u16, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::notifier::sample::{answer, provider, secret, wait, with_header};
+    use crate::notifier::sample::{provider, response, secret, wait, with_header};
 
     #[test]
     fn the_id_of_a_project_is_one_segment() {
@@ -175,12 +175,12 @@ mod tests {
     #[test]
     fn a_rate_limit_ends_at_its_reset() {
         let now = Timestamp::from_second(1_000).unwrap();
-        let limited = with_header(answer(429, ""), "ratelimit-reset", "1030");
-        assert_eq!(wait(judge(&limited, now)), Some(30.0));
+        let limited = with_header(response(429, ""), "ratelimit-reset", "1030");
+        assert_eq!(wait(check(&limited, now)), Some(30.0));
         assert_eq!(
-            wait(judge(&with_header(limited, "retry-after", "5"), now)),
+            wait(check(&with_header(limited, "retry-after", "5"), now)),
             Some(5.0)
         );
-        assert_eq!(wait(judge(&answer(500, ""), now)), None);
+        assert_eq!(wait(check(&response(500, ""), now)), None);
     }
 }

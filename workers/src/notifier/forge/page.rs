@@ -1,6 +1,6 @@
 //! Lists that come in pages.
 
-use crate::http::Answer;
+use crate::http::Response;
 
 /// No list of statuses is read further than this many pages; a context of a commit takes a thousand
 /// on GitHub.
@@ -9,12 +9,12 @@ pub const MOST_PAGES: u32 = 20;
 /// (<https://docs.gitlab.com/administration/instance_limits/>).
 pub const MOST_PAGES_OF_COMMENTS: u32 = 50;
 
-/// Whether an answer says that another page follows (`Link: <…>; rel="next"`, RFC 8288).
+/// Whether an response says that another page follows (`Link: <…>; rel="next"`, RFC 8288).
 ///
 /// Only the fact is taken from the header: where the next page is, the caller knows, and
 /// credentials go nowhere else.
-pub fn has_next(answer: &Answer) -> bool {
-    answer
+pub fn has_next(response: &Response) -> bool {
+    response
         .header("link")
         .is_some_and(|link| link.contains("rel=\"next\"") || link.contains("rel=next"))
 }
@@ -22,15 +22,15 @@ pub fn has_next(answer: &Answer) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::notifier::sample::{answer, with_header};
+    use crate::notifier::sample::{response, with_header};
 
     #[test]
     fn a_link_tells_that_another_page_follows() {
-        let links = |link| has_next(&with_header(answer(200, "[]"), "link", link));
+        let links = |link| has_next(&with_header(response(200, "[]"), "link", link));
         assert!(links(
             "<https://h/a?page=2>; rel=\"next\", <https://h/a?page=9>; rel=\"last\""
         ));
         assert!(!links("<https://h/a?page=1>; rel=\"first\""));
-        assert!(!has_next(&answer(200, "[]")));
+        assert!(!has_next(&response(200, "[]")));
     }
 }

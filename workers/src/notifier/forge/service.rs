@@ -1,4 +1,4 @@
-//! A forge for tests, on a loopback port: it answers by a script and notes what it was asked.
+//! A forge for tests, on a loopback port: it responses by a script and notes what it was asked.
 
 use std::sync::{Arc, Mutex};
 
@@ -13,7 +13,7 @@ use crate::http::Http;
 use crate::notifier::contract::{KeepState, Notifier, ProviderType};
 use crate::notifier::sample;
 
-/// `METHOD /path?query` and the answer to it: status, `Link` and body.
+/// `METHOD /path?query` and the response to it: status, `Link` and body.
 pub type Script = &'static [(&'static str, u16, &'static str, &'static str)];
 
 /// A notifier of a type for the repository `acme/deploy` of a forge with a script, and the calls
@@ -26,9 +26,9 @@ pub async fn scripted(
     let noted = Arc::clone(&calls);
     let app = Router::new().fallback(move |request: Request| {
         let call = format!("{} {}", request.method(), request.uri());
-        let answer = answer_to(&call, script);
+        let response = answer_to(&call, script);
         noted.lock().unwrap().push(call);
-        async move { answer }
+        async move { response }
     });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

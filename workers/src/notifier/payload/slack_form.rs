@@ -47,19 +47,19 @@ pub struct Sender<'a> {
 }
 
 impl SlackForm {
-    /// The body for a notification.
-    pub fn body(&self, notification: &Message<'_>, sender: &Sender<'_>) -> Value {
-        let author = cut_utf16(&notification.title(), self.longest_name);
-        let text = cut_utf16(notification.text(), self.longest_text);
+    /// The body for a message.
+    pub fn body(&self, message: &Message<'_>, sender: &Sender<'_>) -> Value {
+        let author = cut_utf16(&message.title(), self.longest_name);
+        let text = cut_utf16(message.text(), self.longest_text);
         let links = if self.links == Links::Field {
-            notification.markdown_links("")
+            message.markdown_links("")
         } else {
             String::new()
         };
         let link_field = Some(("Links", links.as_str())).filter(|(_, links)| !links.is_empty());
         let fields = link_field
             .into_iter()
-            .chain(notification.shown_fields())
+            .chain(message.shown_fields())
             .take(self.most_fields);
         let fields = fields.map(|(key, value)| {
             (
@@ -82,15 +82,15 @@ impl SlackForm {
             "icon_emoji": "",
             "attachments": [{
                 "fallback": cut_utf16(sender.fallback, self.longest_text),
-                "color": if notification.is_error() { self.error } else { self.info },
+                "color": if message.is_error() { self.error } else { self.info },
                 "author_name": author,
-                "text": if notification.is_worded() { without_half_entity(fitted.message) } else { fitted.message },
+                "text": if message.is_worded() { without_half_entity(fitted.message) } else { fitted.message },
                 "mrkdwn_in": ["text"],
                 "fields": fitted.fields.into_iter().map(field).collect::<Vec<Value>>(),
             }],
         });
-        if self.links == Links::Buttons && !notification.links().is_empty() {
-            body["attachments"][0]["actions"] = notification.links().iter().map(button).collect();
+        if self.links == Links::Buttons && !message.links().is_empty() {
+            body["attachments"][0]["actions"] = message.links().iter().map(button).collect();
         }
         body
     }
@@ -101,9 +101,9 @@ fn button(link: &Link) -> Value {
 }
 
 /// The name to show: the Provider's `username`, else the controller that reports.
-pub fn username_or_controller<'a>(username: &'a str, notification: &Message<'a>) -> &'a str {
+pub fn username_or_controller<'a>(username: &'a str, message: &Message<'a>) -> &'a str {
     if username.is_empty() {
-        &notification.event.reporting_controller
+        &message.event.reporting_controller
     } else {
         username
     }
@@ -133,7 +133,7 @@ mod tests {
             channel: "c",
             fallback: "webapp: failed",
         };
-        let body = SMALL.body(&sample.notification(), &sender);
+        let body = SMALL.body(&sample.message(), &sender);
         let attachment = &body["attachments"][0];
         assert_eq!(body["username"], format!("{}…", "u".repeat(29)));
         assert_eq!(attachment["color"], "danger");

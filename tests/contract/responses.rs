@@ -1,20 +1,21 @@
-//! What answers mean.
+//! What a service's response means.
 
 use std::time::Duration;
 
 use futures::future::join_all;
 use tidings_core::{FailureKind, Outcome, Reason};
+use tidings_workers::notifier::contract::ProviderType;
 
 use crate::service::{Behaviour, Reply, Service};
 use crate::subject::{Subject, http_types};
 
-/// Longer than any test may take: an attempt that ends by it has failed.
+/// A timeout that no test reaches.
 const LONG: Duration = Duration::from_secs(60);
 
-/// What a status of a write means: why it failed, and whether another attempt can help.
+/// What the status of a write means: the reason, and whether a retry can help. `None`: accepted.
 type Meaning = Option<(Reason, bool)>;
 
-/// The shared table.
+/// The shared table; `workers/src/http/classify.rs` implements it.
 const TABLE: &[(u16, Meaning)] = &[
     (200, None),
     (201, None),
@@ -43,25 +44,13 @@ const TABLE: &[(u16, Meaning)] = &[
     (599, Some((Reason::ServerError, true))),
 ];
 
-/// Where a type differs from the table; the sources are in the types' own files.
-const OWN: &[(&str, u16, Meaning)] = &[
-    // Pub/Sub's error codes: aborted and cancelled may pass.
-    ("googlepubsub", 409, Some((Reason::ServerError, true))),
-    ("googlepubsub", 499, Some((Reason::ServerError, true))),
-    // OTLP/HTTP: every other status must not be tried again.
-    ("otel", 408, Some((Reason::Timeout, false))),
-    ("otel", 425, Some((Reason::ServerError, false))),
-    ("otel", 500, Some((Reason::ServerError, false))),
-    ("otel", 599, Some((Reason::ServerError, false))),
-    // Webex: a locked room is free again later.
-    ("webex", 423, Some((Reason::ServerError, true))),
-];
-
-fn meaning(kind: &str, status: u16, shared: Meaning) -> Meaning {
-    let own = OWN
+/// The meaning for a type: that of its own rules, else that of the shared table.
+fn meaning(row: &ProviderType, status: u16, shared: Meaning) -> Meaning {
+    let rule = row
+        .status_rules
         .iter()
-        .find(|(own, number, _)| *own == kind && *number == status);
-    own.map_or(shared, |(_, _, meaning)| *meaning)
+        .find(|rule| rule.statuses.contains(&status));
+    rule.map_or(shared, |rule| Some((rule.reason, rule.may_retry)))
 }
 
 async fn subjects(service: &Service) -> Vec<Subject> {
@@ -71,7 +60,7 @@ async fn subjects(service: &Service) -> Vec<Subject> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_status_means_the_same_for_every_type_but_where_its_vendor_says_otherwise() {
+async fn a_status_means_what_the_shared_table_or_the_types_own_rules_say() {
     let service = Service::start(Behaviour::Well).await;
     let subjects = subjects(&service).await;
     let mut wrong = Vec::new();
@@ -83,7 +72,7 @@ async fn each_status_means_the_same_for_every_type_but_where_its_vendor_says_oth
                 .as_ref()
                 .err()
                 .map(|failure| (failure.reason, failure.kind != FailureKind::Permanent));
-            let expected = meaning(subject.row.kind, *status, *shared);
+            let expected = meaning(subject.row, *status, *shared);
             if got != expected {
                 wrong.push(format!(
                     "{} {status}: expected {expected:?}, got {result:?}",
@@ -96,7 +85,7 @@ async fn each_status_means_the_same_for_every_type_but_where_its_vendor_says_oth
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_type_delivers_when_all_is_well() {
+async fn every_type_delivers_to_a_healthy_service() {
     let service = Service::start(Behaviour::Well).await;
     for subject in subjects(&service).await {
         let ended = subject.attempt().await;
@@ -111,7 +100,7 @@ async fn every_type_delivers_when_all_is_well() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_wait_that_a_service_asks_for_is_told() {
+async fn retry_after_is_reported() {
     let service = Service::start(Behaviour::Well).await;
     let subjects = subjects(&service).await;
     for status in [429, 503] {
@@ -134,18 +123,18 @@ async fn the_wait_that_a_service_asks_for_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redirect_is_followed_without_what_is_secret() {
-    let service = Service::start(Behaviour::Redirect(307, "/moved")).await;
+async fn a_redirect_is_followed_without_secrets() {
+    let service = Service::start(Behaviour::Redirect(307, "/target")).await;
     for subject in subjects(&service).await {
         let _ = service.take_received();
         let _ = subject.attempt().await;
         let received = service.take_received();
-        let moved: Vec<_> = received
+        let redirected: Vec<_> = received
             .iter()
-            .filter(|request| request.url.contains("/moved"))
+            .filter(|request| request.url.contains("/target"))
             .collect();
-        assert!(!moved.is_empty(), "{}: {received:?}", subject.row.kind);
-        for request in moved {
+        assert!(!redirected.is_empty(), "{}: {received:?}", subject.row.kind);
+        for request in redirected {
             let shown = format!("{:?}", request.headers);
             assert!(
                 !request.headers.contains_key("authorization"),
@@ -162,7 +151,7 @@ async fn a_redirect_is_followed_without_what_is_secret() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_that_redirects_for_ever_is_given_up() {
+async fn an_endless_redirect_is_rejected() {
     let reply = Reply {
         headers: vec![("location", "/again")],
         ..Reply::status(307)
