@@ -1,13 +1,12 @@
-//! The command line: roles that run, and tools for people.
+//! The command line: one file for each subcommand that is a tool. Roles are in `role`.
 
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::nats_server::{CHILD_COMMAND, become_nats_server};
-use crate::role;
+use crate::role::{ingest, router, up, worker};
 
-pub mod circuits;
 pub mod crds;
 pub mod dead_letters;
 pub mod providers;
@@ -16,7 +15,7 @@ pub mod tap;
 pub mod test;
 pub mod tool;
 
-/// Durable dispatch of GitOps notifications: events in, chats, incidents and commit statuses out.
+/// Dispatch GitOps events to chat, incident management and Git providers, durably
 #[derive(Parser, Debug)]
 #[command(name = "tidings", version, max_term_width = 100)]
 pub struct Cli {
@@ -26,26 +25,25 @@ pub struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    /// All roles in one process, with a nats-server of its own unless --nats is given
-    Up(role::UpArguments),
-    /// Takes events and stores them on the bus
-    Ingest(role::IngestArguments),
-    /// Applies Alert rules to events and plans deliveries
-    Router(role::RouterArguments),
-    /// Makes deliveries, with durable retries
-    Worker(role::WorkerArguments),
-    /// Takes one event through all rules, and says of every alert what it makes of it
+    /// Run all roles in one process, with an embedded nats-server unless --nats is given
+    Up(up::UpArguments),
+    /// Accept events and store them on the bus
+    Ingest(ingest::IngestArguments),
+    /// Match events against Alerts and store deliveries
+    Router(router::RouterArguments),
+    /// Make deliveries and retry failed ones
+    Worker(worker::WorkerArguments),
+    /// Test rules with one event: print the verdict of every Alert and send its deliveries
     Test(test::TestArguments),
-    /// Follows the stream of events
+    /// Print events as they are stored
     Tap(tap::TapArguments),
-    /// Lists, shows, replays and drops dead letters
+    /// List, show, replay and drop dead letters
     Dead(dead_letters::DeadArguments),
-    /// Lists the provider types and what each needs; shows which Providers are not called, pauses
-    /// and resumes them
+    /// List provider types; list open circuits, pause and resume deliveries to a provider
     Providers(providers::ProvidersArguments),
-    /// Makes or changes the streams on the bus
+    /// Create and update the streams on the NATS server
     Streams(streams::StreamsArguments),
-    /// Prints the CustomResourceDefinitions of Alert and Provider
+    /// Print the CustomResourceDefinitions of Alert and Provider
     Crds(crds::CrdsArguments),
     #[command(name = CHILD_COMMAND, hide = true)]
     BecomeNatsServer {
@@ -55,19 +53,17 @@ enum Command {
     },
 }
 
-/// The form of what a tool prints.
+/// The output format of a tool. Its values have no doc comments, which would make the help longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Output {
-    /// For people.
     Text,
-    /// For machines.
     Json,
 }
 
-/// Runs a command; the number is its exit status.
+/// Runs a subcommand and returns its exit status.
 ///
 /// # Errors
-/// What can't be done, for exit status 2.
+/// The subcommand failed. The exit status is then 2.
 pub fn run(cli: Cli) -> anyhow::Result<u8> {
     if let Command::BecomeNatsServer {
         parent,
@@ -82,17 +78,18 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
         .build()?;
     runtime.block_on(async {
         match cli.command {
-            Command::Up(arguments) => role::up(arguments).await.map(|()| 0),
-            Command::Ingest(arguments) => role::ingest(arguments).await.map(|()| 0),
-            Command::Router(arguments) => role::router(arguments).await.map(|()| 0),
-            Command::Worker(arguments) => role::worker(arguments).await.map(|()| 0),
-            Command::Test(arguments) => test::run(arguments).await,
-            Command::Tap(arguments) => tap::run(arguments).await.map(|()| 0),
-            Command::Dead(arguments) => dead_letters::run(arguments).await.map(|()| 0),
-            Command::Providers(arguments) => providers::run(arguments).await.map(|()| 0),
-            Command::Streams(arguments) => streams::run(arguments).await.map(|()| 0),
-            Command::Crds(arguments) => crds::run(&arguments).map(|()| 0),
+            Command::Up(arguments) => up::run(arguments).await?,
+            Command::Ingest(arguments) => ingest::run(arguments).await?,
+            Command::Router(arguments) => router::run(arguments).await?,
+            Command::Worker(arguments) => worker::run(arguments).await?,
+            Command::Test(arguments) => return test::run(arguments).await,
+            Command::Tap(arguments) => tap::run(arguments).await?,
+            Command::Dead(arguments) => dead_letters::run(arguments).await?,
+            Command::Providers(arguments) => providers::run(arguments).await?,
+            Command::Streams(arguments) => streams::run(arguments).await?,
+            Command::Crds(arguments) => crds::run(&arguments)?,
             Command::BecomeNatsServer { .. } => unreachable!("handled above"),
         }
+        Ok(0)
     })
 }

@@ -1,49 +1,49 @@
-//! The receiver of `up --demo`: shows in the terminal what it gets.
+//! The demo receiver of `up --demo`: prints every delivery to the terminal.
 
-use anyhow::Context;
+use std::net::SocketAddr;
+
+use anyhow::Context as _;
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use tokio::net::TcpListener;
 
-use crate::process::Process;
+use crate::role::Context;
 
-/// Where `examples/rules` deliver to.
+/// The address that the Providers in `examples/rules` use.
 const ADDRESS: &str = "127.0.0.1:9095";
 
-/// Listens until the process ends.
-pub struct Demo;
-
-/// Starts the receiver, and says how to send an event.
+/// Starts the receiver, and prints how to send an event to `events`.
 ///
 /// # Errors
 /// Its port is taken.
-pub async fn start(process: &mut Process) -> anyhow::Result<Demo> {
+pub async fn start(context: &Context, events: SocketAddr) -> anyhow::Result<()> {
     let listener = TcpListener::bind(ADDRESS).await.with_context(|| {
         format!("cannot listen on {ADDRESS} for --demo: is another `tidings up --demo` running?")
     })?;
-    let ending = process.ending();
-    let router = Router::new().fallback(post(show));
-    process.tasks().spawn(async move {
+    let stop = context.stop.pulling.clone();
+    let router = Router::new().fallback(post(print_delivery));
+    context.tasks.spawn(async move {
         axum::serve(listener, router)
-            .with_graceful_shutdown(ending.cancelled_owned())
+            .with_graceful_shutdown(stop.cancelled_owned())
             .await
     });
-    if let Some(address) = process.events_address() {
-        println!(
-            "Tidings is up. What is delivered shows here. Send an event from another terminal:\n"
-        );
-        println!("  {}\n", curl(&address.to_string()));
-    }
-    Ok(Demo)
+    println!("Tidings is up and prints deliveries here. Send an event from another terminal:\n");
+    println!("  {}\n", curl(events));
+    Ok(())
 }
 
-fn curl(address: &str) -> String {
-    let event = r#"{"involvedObject":{"apiVersion":"kustomize.toolkit.fluxcd.io/v1","kind":"Kustomization","name":"apps","namespace":"default"},"severity":"info","timestamp":"'$(date -u +%FT%TZ)'","message":"Applied revision at '$(date +%T)'","reason":"ReconciliationSucceeded","reportingController":"kustomize-controller"}"#;
-    format!("curl -i http://{address}/ -d '{event}'")
+fn curl(events: SocketAddr) -> String {
+    let event = concat!(
+        r#"{"involvedObject":{"apiVersion":"kustomize.toolkit.fluxcd.io/v1","#,
+        r#""kind":"Kustomization","name":"apps","namespace":"default"},"severity":"info","#,
+        r#""timestamp":"'$(date -u +%FT%TZ)'","message":"Applied revision at '$(date +%T)'","#,
+        r#""reason":"ReconciliationSucceeded","reportingController":"kustomize-controller"}"#,
+    );
+    format!("curl -i http://{events}/ -d '{event}'")
 }
 
-async fn show(headers: HeaderMap, body: String) -> StatusCode {
+async fn print_delivery(headers: HeaderMap, body: String) -> StatusCode {
     let id = headers
         .get("idempotency-key")
         .and_then(|value| value.to_str().ok())

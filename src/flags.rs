@@ -1,116 +1,119 @@
-//! Flags as the highest layer of the settings.
+//! Flags of the roles, and how they become settings. Flags override every other layer.
 
 use std::path::PathBuf;
 
 use clap::Args;
 use tidings_core::runtime::config::{Flag, Settings, Sources, environment};
 
-/// Flags that every role takes.
+/// Flags of every role and tool.
 #[derive(Args, Debug, Clone, Default)]
 pub struct CommonFlags {
-    /// A YAML file of settings; flags and environment (TIDINGS_…) go before it
+    /// YAML file of settings; environment variables (TIDINGS_…) and flags override it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The NATS servers, with commas between them
+    /// NATS server URLs, comma-separated
     #[arg(long, value_name = "URL")]
     nats: Option<String>,
-    /// Where /livez, /readyz and /metrics are served
+    /// Address of /livez, /readyz and /metrics [default: 127.0.0.1:8080; router: 127.0.0.1:8081;
+    /// worker: 127.0.0.1:8082]
     #[arg(long, value_name = "ADDR")]
     admin: Option<String>,
-    /// A level, or levels by module
+    /// Log level, or comma-separated target=level pairs [default: info]
     #[arg(long, value_name = "FILTER")]
     log_level: Option<String>,
-    /// text or json
+    /// Log format: text or json [default: text]
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
 }
 
-/// Flags of roles that speak with the Kubernetes API: all of them.
+/// Flags of roles that use the Kubernetes API: all of them.
 #[derive(Args, Debug, Clone, Default)]
 pub struct KubernetesFlags {
-    /// The kubeconfig of the cluster; else the cluster that this runs in
+    /// kubeconfig file of the cluster [default: $KUBECONFIG, ~/.kube/config, or the cluster that
+    /// this process runs in]
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<String>,
 }
 
-/// Flags of roles that take events.
+/// Flags of roles that accept events.
 #[derive(Args, Debug, Clone, Default)]
 pub struct IngestFlags {
-    /// Where events are taken
+    /// Address that accepts events [default: 127.0.0.1:9090]
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
-    /// The name of the cluster whose events these are
+    /// Name of the cluster that the events come from [default: default]
     #[arg(long, value_name = "NAME")]
     cluster: Option<String>,
-    /// For how long the same event is a duplicate
+    /// How long a repeated event is rejected as a duplicate [default: 5m]
     #[arg(long, alias = "rate-limit-interval", value_name = "DURATION")]
     dedupe_interval: Option<String>,
-    /// A kind of object whose labels are read, such as Deployment.apps; repeatable. Else Flux's
-    /// kinds
+    /// Kind of object whose labels are read for matchLabels, such as Deployment.apps; repeatable
+    /// [default: Flux's kinds]
     #[arg(long, value_name = "KIND")]
     label_kinds: Vec<String>,
-    /// Take the cluster's Kubernetes Events, in one of several replicas
+    /// Watch Kubernetes Events too; one replica at a time does
     #[arg(long)]
     watch_events: bool,
-    /// With --watch-events: those about Flux's objects too, which Flux also posts
+    /// With --watch-events: include Events about Flux objects, which Flux also posts
     #[arg(long)]
     watch_flux_objects: bool,
-    /// With --watch-events: Warning or Normal; repeatable. Else Warning
+    /// With --watch-events: type of Event to include, Warning or Normal; repeatable [default:
+    /// Warning]
     #[arg(long, value_name = "TYPE")]
     event_types: Vec<String>,
-    /// With --watch-events: only Events about this kind of object; !KIND leaves it out; repeatable
+    /// With --watch-events: kind of object to include, or !KIND to exclude; repeatable [default:
+    /// all]
     #[arg(long, value_name = "KIND")]
     event_kinds: Vec<String>,
-    /// With --watch-events: only Events of this namespace; !NAMESPACE leaves it out; repeatable
+    /// With --watch-events: namespace to include, or !NAMESPACE to exclude; repeatable [default:
+    /// all]
     #[arg(long, value_name = "NAMESPACE")]
     event_namespaces: Vec<String>,
-    /// With --watch-events: only Events of this reason; !REASON leaves it out; repeatable
+    /// With --watch-events: reason to include, or !REASON to exclude; repeatable [default: all]
     #[arg(long, value_name = "REASON")]
     event_reasons: Vec<String>,
 }
 
-/// Flags of roles that need rules.
+/// Flags of roles that use rules.
 #[derive(Args, Debug, Clone, Default)]
 pub struct RulesFlags {
-    /// Where Alerts, Providers and Secrets are: a folder, or `cluster` for the Kubernetes API
-    /// (./cluster is a folder)
+    /// Folder of Alerts, Providers and Secrets, or `cluster` to read them from the Kubernetes API
+    /// (use ./cluster for a folder of that name); required
     #[arg(long, value_name = "DIR|cluster")]
     rules: Option<String>,
-    /// A namespace of the cluster whose rules count; repeatable. Without it, those of all
-    /// namespaces
+    /// With --rules cluster: namespace to read Alerts and Providers from; repeatable [default: all]
     #[arg(long, value_name = "NAMESPACE")]
     watch_namespace: Vec<String>,
-    /// The labels of the cluster's Alerts and Providers that count
+    /// With --rules cluster: label selector of the Alerts and Providers to read [default: all]
     #[arg(long, value_name = "SELECTOR")]
     watch_label_selector: Option<String>,
-    /// Refuse events from other namespaces than the Alert's
+    /// Reject Alerts that refer to objects in other namespaces
     #[arg(long)]
     no_cross_namespace_refs: bool,
-    /// A namespace whose Alerts may say `namespace: "*"`; repeatable
+    /// Namespace whose Alerts may use `namespace: "*"`; repeatable
     #[arg(long, value_name = "NAMESPACE")]
     namespace_wildcard_for: Vec<String>,
 }
 
-/// Flags of roles that plan deliveries.
+/// Flags of roles that route events.
 #[derive(Args, Debug, Clone, Default)]
 pub struct RouterFlags {
-    /// Leave the finalizer of notification-controller on Alerts and Providers that are being
-    /// deleted
+    /// Keep the finalizer of notification-controller on Alerts and Providers that are being deleted
     #[arg(long)]
     no_release_finalizers: bool,
 }
 
-/// Flags of roles that deliver.
+/// Flags of roles that make deliveries.
 #[derive(Args, Debug, Clone, Default)]
 pub struct WorkerFlags {
-    /// A pool to serve; repeatable
+    /// Pool whose deliveries this worker makes; repeatable [default: default]
     #[arg(long, value_name = "NAME")]
     pool: Vec<String>,
 }
 
-/// What becomes flags of the settings.
+/// A group of flags that set settings.
 pub trait AsFlags {
-    /// Each as it was given.
+    /// The flags that were given, each with its key and value.
     fn flags(&self) -> Vec<Flag>;
 }
 
@@ -200,15 +203,15 @@ impl AsFlags for IngestFlags {
 
 impl AsFlags for RulesFlags {
     fn flags(&self) -> Vec<Flag> {
-        let from = self.rules.as_ref().map(|from| {
-            let key = if from == "cluster" {
+        let source = self.rules.as_ref().map(|source| {
+            let key = if source == "cluster" {
                 "rules.from"
             } else {
                 "rules.dir"
             };
-            flag("--rules", key, from)
+            flag("--rules", key, source)
         });
-        let refuse = self.no_cross_namespace_refs.then(|| {
+        let reject = self.no_cross_namespace_refs.then(|| {
             flag(
                 "--no-cross-namespace-refs",
                 "rules.no_cross_namespace_refs",
@@ -226,7 +229,7 @@ impl AsFlags for RulesFlags {
                 namespace,
             )
         };
-        let mut flags: Vec<_> = from.into_iter().chain(refuse).chain(selector).collect();
+        let mut flags: Vec<_> = source.into_iter().chain(reject).chain(selector).collect();
         flags.extend(self.watch_namespace.iter().map(watched));
         flags.extend(self.namespace_wildcard_for.iter().map(wildcard));
         flags
@@ -255,7 +258,7 @@ impl AsFlags for WorkerFlags {
     }
 }
 
-/// A flag with its key and value.
+/// A flag that sets `key`; `name` appears in errors.
 pub fn flag(name: &str, key: &str, value: &str) -> Flag {
     Flag {
         name: name.to_owned(),
@@ -264,10 +267,10 @@ pub fn flag(name: &str, key: &str, value: &str) -> Flag {
     }
 }
 
-/// Reads all layers.
+/// Reads the settings from all layers.
 ///
 /// # Errors
-/// All mistakes together.
+/// All invalid settings, together.
 pub fn settings(common: &CommonFlags, flags: Vec<Flag>) -> anyhow::Result<Settings> {
     let flags = common.flags().into_iter().chain(flags).collect();
     let sources = Sources {

@@ -1,4 +1,6 @@
-//! Tidings: a durable, distributed dispatcher of GitOps notifications.
+//! The executable `tidings`: a durable, distributed dispatcher of GitOps notifications.
+//!
+//! `command` holds one file for each subcommand that is a tool, `role` one for each role.
 
 use std::process::ExitCode;
 
@@ -23,7 +25,7 @@ fn main() -> ExitCode {
         .install_default()
         .is_err()
     {
-        eprintln!("tidings: another TLS provider is installed already");
+        eprintln!("tidings: another TLS provider is already installed");
     }
     match command::run(cli) {
         Ok(status) => ExitCode::from(status),

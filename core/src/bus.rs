@@ -8,7 +8,7 @@
 //! ```
 
 use crate::runtime::codes::log as codes;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::context::PublishErrorKind;
@@ -17,6 +17,7 @@ use async_nats::jetstream::{self, Context};
 use async_nats::{Client, header};
 use bytes::Bytes;
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use prost::Message as _;
 
 use crate::bus::clock::ServerClock;
@@ -120,12 +121,6 @@ impl Bus {
     /// How full the storage is, as last sampled.
     pub fn storage(&self) -> &Storage {
         &self.storage
-    }
-
-    fn recreated(&self) -> MutexGuard<'_, Vec<String>> {
-        self.recreated
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether there is a connection right now.

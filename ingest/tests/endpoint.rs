@@ -3,14 +3,16 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::Request;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
+use parking_lot::Mutex;
 use tidings_core::Event;
+use tidings_core::runtime::codes::http as codes;
 use tidings_ingest::{
     EventStore, Ingest, NotStored, NotStoredReason, Stored, Taken, router, serve,
 };
@@ -36,11 +38,7 @@ impl EventStore for ScriptedStore {
     async fn store(&self, event: Event) -> Result<Stored, NotStored> {
         self.called.send(event).unwrap();
         self.gate.acquire().await.unwrap().forget();
-        self.script
-            .lock()
-            .unwrap()
-            .pop_front()
-            .unwrap_or(Ok(Stored::New))
+        self.script.lock().pop_front().unwrap_or(Ok(Stored::New))
     }
 }
 
@@ -127,6 +125,13 @@ async fn answer(mut connection: TcpStream) -> String {
     answer
 }
 
+fn error_code(response: &str) -> String {
+    let (_, body) = response.split_once("\r\n\r\n").unwrap();
+    let body: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert!(!body["error"].as_str().unwrap().is_empty(), "{body}");
+    body["code"].as_str().unwrap().to_owned()
+}
+
 fn not_stored(reason: NotStoredReason) -> Result<Stored, NotStored> {
     Err(NotStored {
         reason,
@@ -160,104 +165,122 @@ async fn an_event_is_accepted_once_it_is_stored() {
 #[tokio::test]
 async fn each_end_of_storing_has_its_status() {
     let too_large = NotStoredReason::TooLarge { limit: 1_048_576 };
-    for (stored, status, told, end) in [
+    for (stored, status, header, code, end) in [
         (
             Ok(Stored::Duplicate),
             "429",
-            "retry-after: 300",
+            "\r\nretry-after: 300\r\n",
+            codes::DUPLICATE_EVENT,
             Taken::Duplicate,
         ),
         (
             not_stored(NotStoredReason::Unavailable),
             "503",
-            "retry-after: 2",
+            "\r\nretry-after: 2\r\n",
+            codes::BUS_UNAVAILABLE,
             Taken::NotStored(NotStoredReason::Unavailable),
         ),
         (
             not_stored(NotStoredReason::StorageFull),
             "503",
-            "(storage-full)",
+            "\r\nretry-after: 2\r\n",
+            codes::STORAGE_FULL,
             Taken::NotStored(NotStoredReason::StorageFull),
         ),
         (
             not_stored(NotStoredReason::Retention),
             "503",
-            "no answer",
+            "\r\nretry-after: 2\r\n",
+            codes::ROUTER_BEHIND,
             Taken::NotStored(NotStoredReason::Retention),
         ),
         (
             not_stored(too_large),
             "413",
-            "max_payload of 1048576 bytes",
+            "",
+            codes::EVENT_TOO_LARGE,
             Taken::TooLarge,
         ),
     ] {
         let mut rig = Rig::start([stored], 1).await;
-        let answer = rig.post(EVENT).await;
+        let response = rig.post(EVENT).await;
         assert!(
-            answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.contains(told),
-            "{status} {told}: {answer}"
+            response.starts_with(&format!("HTTP/1.1 {status} ")) && response.contains(header),
+            "{status} {header}: {response}"
         );
+        assert_eq!(error_code(&response), code);
         assert_eq!(rig.ends.recv().await, Some(end));
     }
 }
 
 #[tokio::test]
-async fn what_is_not_an_event_for_this_address_is_refused_with_the_reason() {
+async fn a_request_that_is_no_event_is_rejected_with_a_code() {
     let mut rig = Rig::start([], 0).await;
     let length = EVENT.len();
-    for (head, body, status, told) in [
+    let with_length = |head: &str| format!("{head} HTTP/1.1\r\nContent-Length: {length}");
+    for (head, body, status, code) in [
         (
-            format!("POST / HTTP/1.1\r\nContent-Length: {length}"),
+            with_length("POST /"),
             EVENT.replace("kind", "king"),
             "400",
-            "involvedObject.kind",
+            codes::INVALID_EVENT,
         ),
         (
             "POST / HTTP/1.1".to_owned(),
             String::new(),
             "400",
-            r#"{"error":"the event can't be read as JSON"#,
+            codes::INVALID_EVENT,
         ),
         (
-            format!("PUT / HTTP/1.1\r\nContent-Length: {length}"),
+            with_length("PUT /"),
             EVENT.to_owned(),
             "405",
-            "allow: POST",
-        ),
-        (
-            "HEAD / HTTP/1.1".to_owned(),
-            String::new(),
-            "405",
-            "allow: POST",
+            codes::METHOD_NOT_ALLOWED,
         ),
         (
             "REPORT / HTTP/1.1".to_owned(),
             String::new(),
             "405",
-            "allow: POST",
+            codes::METHOD_NOT_ALLOWED,
         ),
         (
-            format!("POST /events/ HTTP/1.1\r\nContent-Length: {length}"),
+            with_length("POST /events/"),
             EVENT.to_owned(),
             "404",
-            "not at /events/",
+            codes::NOT_FOUND,
         ),
         (
             "GET /healthz HTTP/1.1".to_owned(),
             String::new(),
             "404",
-            "not at /healthz",
+            codes::NOT_FOUND,
         ),
     ] {
-        let answer = rig.exchange(&head, body.as_bytes()).await;
+        let response = rig.exchange(&head, body.as_bytes()).await;
         assert!(
-            answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.contains(told),
-            "{head}: {answer}"
+            response.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{head}: {response}"
         );
+        assert_eq!(
+            response.contains("\r\nallow: POST\r\n"),
+            status == "405",
+            "{head}: {response}"
+        );
+        assert_eq!(error_code(&response), code, "{head}");
         assert_eq!(rig.ends.recv().await, Some(Taken::Invalid), "{head}");
     }
     assert!(rig.stored.is_empty());
+}
+
+#[tokio::test]
+async fn a_head_request_is_rejected_without_a_body() {
+    let mut rig = Rig::start([], 0).await;
+    let response = rig.exchange("HEAD / HTTP/1.1", b"").await;
+    assert!(
+        response.starts_with("HTTP/1.1 405 ") && response.ends_with("\r\n\r\n"),
+        "{response}"
+    );
+    assert_eq!(rig.ends.recv().await, Some(Taken::Invalid));
 }
 
 #[tokio::test]

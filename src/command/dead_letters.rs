@@ -1,21 +1,20 @@
-//! `tidings dead`: what was given up, with its whole story; and another chance for it.
+//! `tidings dead`: lists, shows, replays and drops dead letters.
 
-mod stored;
+mod find;
+mod report;
 
-use anyhow::{Context, bail};
+use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
-use serde_json::json;
 use tidings_core::bus::Bus;
 use tidings_core::bus::streams;
-use tidings_core::model::flux;
 use tidings_core::model::id;
-use tidings_core::{Attempt, Delivery, Timestamp};
+use tidings_core::{Delivery, Timestamp};
 
 use super::Output;
-use super::tool::{BusArguments, bus, print_line, time};
-use stored::{Filter, Letter, find};
+use super::tool::{BusArguments, bus, count, print_line};
+use find::{Filter, StoredDeadLetter, find};
 
-/// What `tidings dead` takes.
+/// Arguments of `tidings dead`.
 #[derive(Args, Debug)]
 pub struct DeadArguments {
     #[command(subcommand)]
@@ -24,13 +23,13 @@ pub struct DeadArguments {
 
 #[derive(Subcommand, Debug)]
 enum Action {
-    /// A line for each letter, oldest first
+    /// List dead letters, oldest first
     List(ListArguments),
-    /// The whole story of letters: event, alert, provider, every attempt
+    /// Show dead letters with their event, alert, provider and every attempt
     Show(ListArguments),
-    /// Plans letters anew; their age counts from now, and they leave the list
+    /// Deliver dead letters again, as new deliveries, and remove them from the list
     Replay(ChangeArguments),
-    /// Forgets letters
+    /// Delete dead letters without delivering them
     Drop(ChangeArguments),
 }
 
@@ -40,7 +39,7 @@ struct ListArguments {
     bus: BusArguments,
     #[command(flatten)]
     filter: Filter,
-    /// The form of the output; json is one object a line
+    /// Output format; json prints one object per line
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
 }
@@ -51,31 +50,33 @@ struct ChangeArguments {
     bus: BusArguments,
     #[command(flatten)]
     filter: Filter,
-    /// All letters, without a filter
+    /// Select all dead letters; needed if there is no ID and no filter
     #[arg(long)]
     all: bool,
 }
 
-/// Runs the command.
+/// Runs `tidings dead`.
 ///
 /// # Errors
-/// The bus can't be reached, the filter is wrong, or no letter is meant where one must be.
+/// The bus cannot be reached, the filter is invalid, or no dead letter has a given id.
 pub async fn run(arguments: DeadArguments) -> anyhow::Result<()> {
     match arguments.action {
-        Action::List(arguments) => print(&arguments, summary).await,
-        Action::Show(arguments) => print(&arguments, story).await,
-        Action::Replay(arguments) => change(&arguments, "replayed", Change::Replay).await,
-        Action::Drop(arguments) => change(&arguments, "dropped", Change::Drop).await,
+        Action::List(arguments) => print(&arguments, report::summary).await,
+        Action::Show(arguments) => print(&arguments, report::details).await,
+        Action::Replay(arguments) => replay_all(&arguments).await,
+        Action::Drop(arguments) => drop_all(&arguments).await,
     }
 }
 
-async fn print(arguments: &ListArguments, text: fn(&Letter) -> String) -> anyhow::Result<()> {
+async fn print(
+    arguments: &ListArguments,
+    text: fn(&StoredDeadLetter) -> String,
+) -> anyhow::Result<()> {
     let bus = bus(&arguments.bus).await?;
-    for letter in &find(&bus, &arguments.filter).await? {
-        let line = if arguments.output == Output::Json {
-            as_json(letter).to_string()
-        } else {
-            text(letter)
+    for stored in &find(&bus, &arguments.filter).await? {
+        let line = match arguments.output {
+            Output::Json => report::json(stored).to_string(),
+            Output::Text => text(stored),
         };
         if !print_line(&line)? {
             break;
@@ -84,36 +85,47 @@ async fn print(arguments: &ListArguments, text: fn(&Letter) -> String) -> anyhow
     Ok(())
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Change {
-    Replay,
-    Drop,
-}
-
-async fn change(arguments: &ChangeArguments, done: &str, change: Change) -> anyhow::Result<()> {
-    if arguments.filter.is_empty() && !arguments.all {
-        bail!("say which letters: ids, --provider, --reason, --older-than, --newer-than, or --all");
+async fn replay_all(arguments: &ChangeArguments) -> anyhow::Result<()> {
+    let (bus, selected) = select(arguments).await?;
+    for stored in &selected {
+        replay(&bus, stored.delivery()).await?;
+        delete(&bus, stored.sequence).await?;
     }
-    let bus = bus(&arguments.bus).await?;
-    let letters = find(&bus, &arguments.filter).await?;
-    for letter in &letters {
-        if change == Change::Replay {
-            replay(&bus, letter.delivery()).await?;
-        }
-        forget(&bus, letter.sequence).await?;
-    }
-    print_line(&format!("{} {done}", letters.len()))?;
+    print_line(&format!(
+        "{} replayed",
+        count(selected.len(), "dead letter")
+    ))?;
     Ok(())
 }
 
-/// Stores the delivery again under the id of its next generation. A letter that is replayed twice,
-/// because its first replay was broken off before it left the list, is one delivery.
+async fn drop_all(arguments: &ChangeArguments) -> anyhow::Result<()> {
+    let (bus, selected) = select(arguments).await?;
+    for stored in &selected {
+        delete(&bus, stored.sequence).await?;
+    }
+    print_line(&format!("{} dropped", count(selected.len(), "dead letter")))?;
+    Ok(())
+}
+
+async fn select(arguments: &ChangeArguments) -> anyhow::Result<(Bus, Vec<StoredDeadLetter>)> {
+    if arguments.filter.is_empty() && !arguments.all {
+        bail!(
+            "no dead letter is selected: pass ids, --provider, --reason, --older-than, \
+             --newer-than, or --all"
+        );
+    }
+    let bus = bus(&arguments.bus).await?;
+    let selected = find(&bus, &arguments.filter).await?;
+    Ok((bus, selected))
+}
+
+/// Stores the delivery again with the id of its next generation. The id is derived, so that an
+/// interrupted replay that runs again stores the same delivery, which JetStream deduplicates.
 async fn replay(bus: &Bus, mut delivery: Delivery) -> anyhow::Result<()> {
-    let (alert, provider) = (
-        delivery.alert.clone().unwrap_or_default(),
-        delivery.provider.clone().unwrap_or_default(),
-    );
+    let alert = delivery.alert.clone().unwrap_or_default();
+    let provider = delivery.provider.clone().unwrap_or_default();
     let now = jiff::Timestamp::now();
+    let dead_id = std::mem::take(&mut delivery.id);
     delivery.generation += 1;
     delivery.id = id::delivery_id(
         &delivery.event_id,
@@ -128,116 +140,20 @@ async fn replay(bus: &Bus, mut delivery: Delivery) -> anyhow::Result<()> {
     delivery.attempt = 0;
     delivery.attempts.clear();
     delivery.unauthorized_since = None;
-    bus.enqueue(&delivery)
-        .await
-        .context("a letter can't be replayed now; it stays in the list")?;
+    bus.enqueue(&delivery).await.with_context(|| {
+        format!("cannot replay dead letter {dead_id}; it stays in the list, run the command again")
+    })?;
     Ok(())
 }
 
-async fn forget(bus: &Bus, sequence: u64) -> anyhow::Result<()> {
+async fn delete(bus: &Bus, sequence: u64) -> anyhow::Result<()> {
     let dead = bus
         .jetstream()
         .get_stream(streams::DEAD)
         .await
-        .context("there is no stream DEAD")?;
+        .context("cannot open the stream DEAD")?;
     dead.delete_message(sequence)
         .await
-        .context("a letter can't be taken from the list")?;
+        .with_context(|| format!("cannot delete message {sequence} from the stream DEAD"))?;
     Ok(())
-}
-
-fn summary(letter: &Letter) -> String {
-    let delivery = letter.delivery();
-    let (alert, provider) = (
-        delivery.alert.unwrap_or_default(),
-        delivery.provider.unwrap_or_default(),
-    );
-    format!(
-        "{} {} {} {}/{} ({}) for {}/{} after {} attempts: {}",
-        delivery.id,
-        time(letter.letter.died_at.as_ref()),
-        letter.letter.reason,
-        provider.namespace,
-        provider.name,
-        provider.r#type,
-        alert.namespace,
-        alert.name,
-        delivery.attempt,
-        letter.letter.detail
-    )
-}
-
-fn story(letter: &Letter) -> String {
-    let delivery = letter.delivery();
-    let event = delivery.event.clone().unwrap_or_default();
-    let object = event.involved_object.clone().unwrap_or_default();
-    let mut lines = vec![
-        summary(letter),
-        format!(
-            "  event {} of {} from cluster {}",
-            delivery.event_id,
-            time(event.received_at.as_ref()),
-            event.cluster
-        ),
-        format!(
-            "    {} {} {}/{}: {}: {}",
-            event.severity, object.kind, object.namespace, object.name, event.reason, event.message
-        ),
-    ];
-    lines.extend(
-        delivery
-            .metadata
-            .iter()
-            .map(|(key, value)| format!("    {key}: {value}")),
-    );
-    lines.push(format!(
-        "  planned {}, generation {}",
-        time(delivery.planned_at.as_ref()),
-        delivery.generation
-    ));
-    lines.extend(delivery.attempts.iter().map(attempt_line));
-    lines.join("\n")
-}
-
-fn attempt_line(attempt: &Attempt) -> String {
-    format!(
-        "  attempt {} at {} took {} ms: {} {} {}",
-        attempt.number,
-        time(attempt.started_at.as_ref()),
-        attempt.duration_ms,
-        attempt.outcome,
-        attempt.reason,
-        attempt.detail
-    )
-}
-
-fn as_json(letter: &Letter) -> serde_json::Value {
-    let delivery = letter.delivery();
-    let (alert, provider) = (
-        delivery.alert.clone().unwrap_or_default(),
-        delivery.provider.clone().unwrap_or_default(),
-    );
-    let attempts = delivery.attempts.iter().map(|attempt| {
-        json!({
-            "number": attempt.number, "startedAt": time(attempt.started_at.as_ref()), "durationMs": attempt.duration_ms,
-            "outcome": attempt.outcome, "reason": attempt.reason, "status": attempt.status, "detail": attempt.detail,
-            "templateError": attempt.template_error,
-        })
-    });
-    json!({
-        "id": delivery.id,
-        "reason": letter.letter.reason,
-        "detail": letter.letter.detail,
-        "diedAt": time(letter.letter.died_at.as_ref()),
-        "alert": format!("{}/{}", alert.namespace, alert.name),
-        "provider": format!("{}/{}", provider.namespace, provider.name),
-        "type": provider.r#type,
-        "eventId": delivery.event_id,
-        "event": delivery.event.as_ref().map(|event| flux::to_value(event, &delivery.metadata)),
-        "cluster": delivery.event.as_ref().map(|event| event.cluster.clone()),
-        "plannedAt": time(delivery.planned_at.as_ref()),
-        "generation": delivery.generation,
-        "attempt": delivery.attempt,
-        "attempts": attempts.collect::<Vec<_>>(),
-    })
 }

@@ -1,8 +1,9 @@
-//! `tidings providers`: the provider types, and what each needs.
+//! `tidings providers`: lists provider types, and shows and changes circuits.
 
+mod circuits;
 mod markdown;
 
-use anyhow::Context;
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use tidings_rules::Family;
@@ -11,33 +12,34 @@ use tidings_workers::notifier::contract::ProviderType;
 use tidings_workers::notifier::contract::need::Need;
 
 use super::Output;
-use super::circuits::{self, CircuitsCommand};
+use circuits::CircuitsCommand;
 
-/// What `tidings providers` takes.
+/// Arguments of `tidings providers`.
 #[derive(Args, Debug)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct ProvidersArguments {
     #[command(subcommand)]
     command: Option<ProvidersCommand>,
-    /// The form of the list
+    /// Output format of the list of provider types
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
 }
 
 #[derive(Subcommand, Debug)]
 enum ProvidersCommand {
-    /// Prints a Provider of a type with its Secret, to put your own values in
+    /// Print an example Provider of a type, with its Secret
     Example {
-        /// The type, such as slack
+        /// Provider type, such as slack
         r#type: String,
     },
     #[command(flatten)]
     Circuits(CircuitsCommand),
-    /// Prints the part of docs/providers.md that is made from the table
+    /// Print the generated part of docs/providers.md
     #[command(hide = true)]
     Markdown,
 }
 
+/// A provider type for `--output json`.
 #[derive(Serialize)]
 struct TypeReport {
     r#type: &'static str,
@@ -57,22 +59,20 @@ struct NeedReport {
     meaning: &'static str,
 }
 
-/// Runs the command.
+/// Runs `tidings providers`.
 ///
 /// # Errors
-/// There is no such type, or the bus can't be reached.
+/// The provider type does not exist, or the bus cannot be reached.
 pub async fn run(arguments: ProvidersArguments) -> anyhow::Result<()> {
     match arguments.command {
         Some(ProvidersCommand::Example { r#type }) => print!("{}", example(&r#type)?),
         Some(ProvidersCommand::Circuits(command)) => circuits::run(command).await?,
         Some(ProvidersCommand::Markdown) => print!("{}", markdown::page()),
         None => match arguments.output {
-            Output::Json => println!(
-                "{}",
-                serde_json::to_string(
-                    &PROVIDERS.iter().map(|row| report(row)).collect::<Vec<_>>()
-                )?
-            ),
+            Output::Json => {
+                let types: Vec<_> = PROVIDERS.iter().map(|row| report(row)).collect();
+                println!("{}", serde_json::to_string(&types)?);
+            }
             Output::Text => PROVIDERS.iter().for_each(|row| print_text(row)),
         },
     }
@@ -80,15 +80,13 @@ pub async fn run(arguments: ProvidersArguments) -> anyhow::Result<()> {
 }
 
 fn example(kind: &str) -> anyhow::Result<String> {
-    let known = || {
-        PROVIDERS
-            .iter()
-            .map(|row| row.kind)
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
-    let row = provider_type(kind)
-        .with_context(|| format!("there is no type {kind}; there are {}", known()))?;
+    let row = provider_type(kind).with_context(|| {
+        let kinds: Vec<_> = PROVIDERS.iter().map(|row| row.kind).collect();
+        format!(
+            "provider type {kind} not found: use one of {}",
+            kinds.join(", ")
+        )
+    })?;
     Ok(row.example())
 }
 

@@ -1,4 +1,4 @@
-//! `tidings streams apply`: makes or changes the streams, on purpose.
+//! `tidings streams`: creates and updates the streams.
 
 use clap::{Args, Subcommand};
 use tidings_core::bus::setup::StreamPolicy;
@@ -6,7 +6,7 @@ use tidings_core::bus::setup::StreamPolicy;
 use super::tool::{BusArguments, bus, print_line};
 use crate::flags::{flag, settings};
 
-/// What `tidings streams` takes.
+/// Arguments of `tidings streams`.
 #[derive(Args, Debug)]
 pub struct StreamsArguments {
     #[command(subcommand)]
@@ -15,7 +15,7 @@ pub struct StreamsArguments {
 
 #[derive(Subcommand, Debug)]
 enum Action {
-    /// Makes what is missing and changes what differs
+    /// Create missing streams and update those whose configuration differs
     Apply(ApplyArguments),
 }
 
@@ -23,21 +23,21 @@ enum Action {
 struct ApplyArguments {
     #[command(flatten)]
     bus: BusArguments,
-    /// For how long the same event is a duplicate
+    /// How long a repeated event is rejected as a duplicate [default: 5m]
     #[arg(long, value_name = "DURATION")]
     dedupe_interval: Option<String>,
-    /// What the server may store, where it does not tell: 40GiB
+    /// Storage for all streams together, such as 40GiB [default: the limit of the NATS account]
     #[arg(long, value_name = "SIZE")]
     storage_limit: Option<String>,
-    /// Copies of each stream
+    /// Replicas of each stream: 1, or 3 or 5 on a NATS cluster [default: 1]
     #[arg(long)]
     replicas: Option<String>,
 }
 
-/// Runs the command.
+/// Runs `tidings streams`.
 ///
 /// # Errors
-/// The bus can't be reached, or refuses a change.
+/// The bus cannot be reached or rejects a change.
 pub async fn run(arguments: StreamsArguments) -> anyhow::Result<()> {
     let Action::Apply(arguments) = arguments.action;
     let given = [
@@ -62,6 +62,6 @@ pub async fn run(arguments: StreamsArguments) -> anyhow::Result<()> {
         .await?
         .set_up(&settings.sizing(), StreamPolicy::Update)
         .await?;
-    print_line("the streams are as they must be")?;
+    print_line("all streams are up to date")?;
     Ok(())
 }

@@ -1,6 +1,7 @@
-//! `tidings tap`: follows the stream of events, as any consumer can; it never slows a producer.
+//! `tidings tap`: prints events as they are stored. It reads with a consumer of its own and slows
+//! nobody.
 
-use anyhow::Context;
+use anyhow::Context as _;
 use async_nats::jetstream::consumer::DeliverPolicy;
 use async_nats::jetstream::consumer::pull::OrderedConfig;
 use clap::Args;
@@ -14,41 +15,41 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::Output;
 use super::tool::{self, BusArguments, ago, bus, print_line};
 
-/// What `tidings tap` takes.
+/// Arguments of `tidings tap`.
 #[derive(Args, Debug)]
 pub struct TapArguments {
     #[command(flatten)]
     bus: BusArguments,
-    /// Events of this cluster only
+    /// Print only events of this cluster
     #[arg(long)]
     cluster: Option<String>,
-    /// Events about objects in this namespace only
+    /// Print only events about objects in this namespace
     #[arg(long)]
     namespace: Option<String>,
-    /// Events about objects of this kind only
+    /// Print only events about objects of this kind
     #[arg(long)]
     kind: Option<String>,
-    /// Events about the object of this name only
+    /// Print only events about objects with this name
     #[arg(long)]
     name: Option<String>,
-    /// Events of this severity only
+    /// Print only events of this severity, such as info or error
     #[arg(long)]
     severity: Option<String>,
-    /// Begin so long ago instead of now: 90s, 30m, 12h
+    /// Start with the events of this long ago: 90s, 30m, 12h [default: new events only]
     #[arg(long, value_name = "DURATION")]
     since: Option<String>,
-    /// The form of the output; json is one object a line
+    /// Output format; json prints one object per line
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
 }
 
-/// Follows until Ctrl-C or until nobody reads any more.
+/// Prints events until Ctrl-C, or until the reader closes the pipe.
 ///
 /// # Errors
-/// The bus can't be reached, or the stream is not there.
+/// The bus cannot be reached, or the stream EVENTS does not exist.
 pub async fn run(arguments: TapArguments) -> anyhow::Result<()> {
-    // Listened for from the beginning to the end: a signal that comes while a line is printed must
-    // not be missed.
+    // One listener for the whole run, so that a signal that arrives while a line is printed is not
+    // missed.
     let mut interrupted = signal(SignalKind::interrupt())?;
     tokio::select! {
         followed = follow(arguments) => followed,
@@ -76,7 +77,7 @@ async fn follow(arguments: TapArguments) -> anyhow::Result<()> {
         .jetstream()
         .get_stream(streams::EVENTS)
         .await
-        .context("there is no stream EVENTS: is Tidings running?")?;
+        .context("stream EVENTS not found: is Tidings running?")?;
     let config = OrderedConfig {
         deliver_policy,
         filter_subject,
@@ -85,25 +86,26 @@ async fn follow(arguments: TapArguments) -> anyhow::Result<()> {
     let consumer = events
         .create_consumer(config)
         .await
-        .context("cannot follow the stream")?;
+        .context("cannot read the stream EVENTS")?;
     let mut messages = consumer
         .messages()
         .await
-        .context("cannot follow the stream")?;
+        .context("cannot read the stream EVENTS")?;
     while let Some(message) = messages.next().await {
-        let message = message.context("following the stream failed")?;
+        let message = message.context("cannot read the stream EVENTS")?;
         let Ok(event) = Event::decode(message.payload.clone()) else {
             continue;
         };
-        if is_meant(&event, &arguments) && !print_line(&line(&event, arguments.output))? {
+        if is_selected(&event, &arguments) && !print_line(&line(&event, arguments.output))? {
             break;
         }
     }
     Ok(())
 }
 
-/// What the subject can't tell: a name, and severities that share a word.
-fn is_meant(event: &Event, arguments: &TapArguments) -> bool {
+/// Checks what the subject filter cannot: the name, and the exact severity, since the subject has
+/// only one token for several severities.
+fn is_selected(event: &Event, arguments: &TapArguments) -> bool {
     let object = event.involved_object.clone().unwrap_or_default();
     arguments
         .name
@@ -140,5 +142,5 @@ fn line(event: &Event, output: Output) -> String {
 fn start_time(since: &str) -> anyhow::Result<time::OffsetDateTime> {
     let start = ago(since).context("--since")?;
     time::OffsetDateTime::from_unix_timestamp_nanos(start.as_nanosecond())
-        .context("--since is too long ago")
+        .context("--since: too long ago")
 }

@@ -1,9 +1,9 @@
-//! What the tools share: how they find the bus, and how they print.
+//! What the tools share: the connection to the bus, and printing.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use anyhow::Context;
+use anyhow::Context as _;
 use clap::Args;
 use jiff::Timestamp;
 use tidings_core::Timestamp as ProtoTimestamp;
@@ -13,21 +13,22 @@ use tidings_core::bus::connect::connect;
 use crate::flags::{CommonFlags, flag, settings};
 use crate::nats_server;
 
-/// How a tool finds the bus.
+/// Arguments by which a tool finds the bus.
 #[derive(Args, Debug, Clone)]
 pub struct BusArguments {
     #[command(flatten)]
     pub common: CommonFlags,
-    /// The data folder of a running `tidings up`; not needed with --nats
+    /// Data folder of a running `tidings up`, whose nats-server is used unless --nats is given
+    /// [default: .tidings]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 }
 
-/// Connects: to --nats or the settings' URL, else to the nats-server of the `up` that uses the data
-/// folder.
+/// Connects to the NATS servers of the settings, else to the nats-server of the `tidings up` that
+/// uses the data folder.
 ///
 /// # Errors
-/// There is neither, or it does not answer.
+/// No server is configured and no `tidings up` runs, or the server cannot be reached.
 pub async fn bus(arguments: &BusArguments) -> anyhow::Result<Bus> {
     let mut found = settings(&arguments.common, Vec::new())?;
     if found.nats.url.is_none() {
@@ -38,15 +39,16 @@ pub async fn bus(arguments: &BusArguments) -> anyhow::Result<Bus> {
         ];
         found = settings(&arguments.common, flags)?;
     }
-    connect(&found.nats, "tidings tool")
-        .await
-        .context("cannot reach the bus")
+    connect(&found.nats, "tidings tool").await.with_context(|| {
+        let servers = found.nats.url.as_ref().map(ToString::to_string);
+        format!("NATS server {}", servers.unwrap_or_default())
+    })
 }
 
-/// Prints a line. A closed pipe is an end, not an error: `false`.
+/// Prints a line. Returns `false` if the reader closed the pipe, which is not an error.
 ///
 /// # Errors
-/// Standard output fails otherwise.
+/// Standard output cannot be written.
 pub fn print_line(line: &str) -> io::Result<bool> {
     match writeln!(io::stdout(), "{line}") {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
@@ -54,22 +56,28 @@ pub fn print_line(line: &str) -> io::Result<bool> {
     }
 }
 
-/// A time for people and machines: RFC 3339 with milliseconds; `-` for none.
+/// A time as RFC 3339 with milliseconds; `-` for none.
 pub fn time(time: Option<&ProtoTimestamp>) -> String {
     let time = time.and_then(|time| Timestamp::new(time.seconds, time.nanos).ok());
     time.map_or_else(|| "-".to_owned(), |time| format!("{time:.3}"))
 }
 
-/// The time so long ago: `90s`, `1h`, `3d`.
+/// A number with its noun: `1 attempt`, `2 attempts`.
+pub fn count(number: usize, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
+}
+
+/// The time that lies this duration in the past: `90s`, `1h`, `3d`.
 ///
 /// # Errors
-/// It is not a duration.
+/// The text is not a duration.
 pub fn ago(text: &str) -> anyhow::Result<Timestamp> {
     let span: jiff::Span = text
         .parse()
-        .with_context(|| format!("{text:?} is not a duration such as 90s, 30m, 12h or 3d"))?;
+        .with_context(|| format!("{text:?}: expected a duration such as 90s, 30m, 12h or 3d"))?;
     let duration = span
         .to_duration(jiff::SpanRelativeTo::days_are_24_hours())
-        .context("months and years have no fixed length")?;
+        .with_context(|| format!("{text:?}: months and years have no fixed length"))?;
     Ok(Timestamp::now().checked_sub(duration)?)
 }

@@ -1,41 +1,75 @@
-//! The role ingest: the event endpoint, and what it has of its cluster.
+//! `tidings ingest`: accepts events by HTTP, and reads Kubernetes Events if told to.
 
 use std::sync::Arc;
-use tidings_core::runtime::codes::log as codes;
 
-use anyhow::Context;
+use anyhow::Context as _;
+use clap::Args;
 use tidings_core::bus::Bus;
-use tidings_core::bus::pull::Stop;
-use tidings_core::runtime::config::Settings;
-use tidings_core::runtime::health::Health;
+use tidings_core::bus::setup::StreamPolicy;
+use tidings_core::runtime::codes::log as codes;
+use tidings_core::runtime::config::Role;
 use tidings_core::runtime::kubernetes;
 use tidings_core::runtime::kubernetes::lease::{self, Election};
-use tidings_core::runtime::metrics::{Metrics, OutcomeLabel};
+use tidings_core::runtime::metrics::OutcomeLabel;
 use tidings_ingest::kubernetes::Objects;
 use tidings_ingest::kubernetes::filter::Filter;
 use tidings_ingest::kubernetes::source::Source;
 use tidings_ingest::kubernetes::watch::{EventWatch, Told};
 use tidings_ingest::{BusStore, Ingest};
 use tokio::net::TcpListener;
-use tokio_util::task::TaskTracker;
 
-/// Takes events by HTTP, and from the cluster where the settings say so.
+use crate::flags::{AsFlags, CommonFlags, IngestFlags, KubernetesFlags, settings};
+use crate::process::{self, Process, start_log};
+use crate::role::{Context, bus};
+
+/// Below this `max_payload` the largest event does not fit, in bytes.
+const SMALLEST_MAX_PAYLOAD: usize = 4 << 20;
+
+/// Arguments of `tidings ingest`.
+#[derive(Args, Debug)]
+pub struct IngestArguments {
+    #[command(flatten)]
+    common: CommonFlags,
+    #[command(flatten)]
+    kubernetes: KubernetesFlags,
+    #[command(flatten)]
+    ingest: IngestFlags,
+}
+
+/// Runs ingest until it is stopped.
 ///
 /// # Errors
-/// The way to the cluster can't be used.
-pub async fn start(
-    listener: TcpListener,
-    bus: &Bus,
-    settings: &Settings,
-    health: &Health,
-    metrics: &Metrics,
-    stop: &Stop,
-    roles: &TaskTracker,
-) -> anyhow::Result<()> {
-    let (kubeconfig, events) = (
-        settings.kubernetes.kubeconfig.as_deref(),
-        &settings.ingest.kubernetes_events,
-    );
+/// The settings, a port, NATS or the cluster cannot be used.
+pub async fn run(arguments: IngestArguments) -> anyhow::Result<()> {
+    let flags = [arguments.kubernetes.flags(), arguments.ingest.flags()].concat();
+    let settings = settings(&arguments.common, flags)?;
+    start_log(&settings)?;
+    let process = Process::start(settings, Role::Ingest).await?;
+    let listener = bind(process.context()).await?;
+    process
+        .run(async move |context: &Context| {
+            let bus = bus::connect(context, StreamPolicy::Wait).await?;
+            start(context, &bus, listener).await
+        })
+        .await
+}
+
+/// Binds the address that accepts events, before NATS is reached: a wrong address fails at once.
+///
+/// # Errors
+/// The address cannot be used.
+pub async fn bind(context: &Context) -> anyhow::Result<TcpListener> {
+    process::bind("listen", context.settings.listen).await
+}
+
+/// Starts to accept events, and to watch Kubernetes Events where the settings ask for it.
+///
+/// # Errors
+/// The Kubernetes API cannot be used.
+pub async fn start(context: &Context, bus: &Bus, listener: TcpListener) -> anyhow::Result<()> {
+    let settings = &context.settings;
+    let kubeconfig = settings.kubernetes.kubeconfig.as_deref();
+    let events = &settings.ingest.kubernetes_events;
     let reads_labels = settings
         .ingest
         .labels
@@ -47,52 +81,49 @@ pub async fn start(
     };
     let objects = client
         .clone()
-        .filter(|_| reads_labels || events.flux_objects);
-    let objects = objects.map(|client| {
-        Arc::new(Objects::new(
-            client,
-            settings.ingest.label_kinds.clone(),
-            metrics.clone(),
-        ))
-    });
+        .filter(|_| reads_labels || events.flux_objects)
+        .map(|client| {
+            let kinds = settings.ingest.label_kinds.clone();
+            Arc::new(Objects::new(client, kinds, context.metrics.clone()))
+        });
     if events.watch {
-        let client = client.context("a client was just made")?;
-        let watch = event_watch(client, bus, settings, health, metrics, objects.clone());
-        let stop = stop.pulling.clone();
-        roles.spawn(async move { watch.run(&stop).await });
+        let client = client.context("watching events needs a client")?;
+        let watch = event_watch(context, client, bus, objects.clone());
+        let stop = context.stop.pulling.clone();
+        context.tasks.spawn(async move { watch.run(&stop).await });
     }
-    tracing::info!(code = codes::LISTENING, role = "ingest", address = %listener.local_addr()?, "listening");
+    tracing::info!(
+        code = codes::LISTENING,
+        role = "ingest",
+        address = %listener.local_addr()?,
+        "listening"
+    );
     warn_of_small_payload(bus);
-    let counted = metrics.ingested.clone();
+    let ingested = context.metrics.ingested.clone();
     let router = tidings_ingest::router(Ingest {
         store: BusStore(bus.clone()),
         cluster: settings.cluster.clone(),
         objects,
         dedupe_interval: settings.ingest.dedupe_interval,
-        observe: Box::new(move |taken| {
-            counted
-                .get_or_create(&OutcomeLabel {
-                    outcome: taken.as_str(),
-                })
-                .inc();
+        observe: Box::new(move |outcome| {
+            let outcome = outcome.as_str();
+            ingested.get_or_create(&OutcomeLabel { outcome }).inc();
         }),
     });
-    roles.spawn(tidings_ingest::serve(
-        listener,
-        router,
-        stop.pulling.clone(),
-    ));
+    let stop = context.stop.pulling.clone();
+    context
+        .tasks
+        .spawn(tidings_ingest::serve(listener, router, stop));
     Ok(())
 }
 
 fn event_watch(
+    context: &Context,
     client: kube::Client,
     bus: &Bus,
-    settings: &Settings,
-    health: &Health,
-    metrics: &Metrics,
     objects: Option<Arc<Objects>>,
 ) -> EventWatch {
+    let (settings, metrics) = (&context.settings, &context.metrics);
     let events = &settings.ingest.kubernetes_events;
     let filter = Filter::new(events);
     let namespace = settings.kubernetes.namespace.clone();
@@ -102,12 +133,12 @@ fn event_watch(
             client: client.clone(),
             name: events.lease.clone(),
             identity: lease::identity(),
-            check: health.side_check("kubernetes-events-lease"),
+            check: context.health.side_check("kubernetes-events-lease"),
         },
         source: Source::new(
             client,
             &filter,
-            health.clone(),
+            context.health.clone(),
             metrics.events_watched.clone(),
         ),
         filter,
@@ -122,12 +153,12 @@ fn event_watch(
 }
 
 fn warn_of_small_payload(bus: &Bus) {
-    let most = bus.client().max_payload();
-    if most < 4 << 20 {
+    let max_payload = bus.client().max_payload();
+    if max_payload < SMALLEST_MAX_PAYLOAD {
         tracing::warn!(
             code = codes::MAX_PAYLOAD_SMALL,
-            max_payload = most,
-            "max_payload of the NATS server is smaller than the largest event; larger events are answered with 413"
+            max_payload,
+            "max_payload of the NATS server is below the largest event, larger events get 413"
         );
     }
 }

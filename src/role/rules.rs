@@ -1,90 +1,95 @@
-//! Where a process has its rules from, and who is told how they are.
+//! Reads the rules for router and worker, and reports their state.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Context;
-use tidings_core::runtime::config::{RulesFrom, RulesSettings, Settings};
-use tidings_core::runtime::health::{Check, Health};
+use anyhow::Context as _;
+use tidings_core::runtime::config::{RulesFrom, RulesSettings};
+use tidings_core::runtime::health::Check;
 use tidings_core::runtime::kubernetes;
 use tidings_core::runtime::metrics::Metrics;
 use tidings_rules::cluster::{self, Catalog, Cluster, Scope};
 use tidings_rules::folder::{self, Folder};
 use tidings_rules::{Live, Options};
 use tidings_workers::notifier::kinds;
-use tokio_util::sync::CancellationToken;
+
+use crate::role::Context;
 
 /// The rules of a process.
-pub struct Source {
-    /// As they are now.
+pub struct ActiveRules {
+    /// The current snapshot, replaced when the rules change.
     pub live: Arc<Live>,
-    /// The cluster that they come from, where they do.
-    pub cluster: Option<Origin>,
+    /// The cluster that the rules come from; none for a folder.
+    pub cluster: Option<RulesCluster>,
 }
 
 /// The cluster that rules come from.
-pub struct Origin {
-    /// The way to its API server.
+pub struct RulesCluster {
+    /// A client of its API server.
     pub client: kube::Client,
-    /// What the API server says of Alerts and Providers beside what users wrote.
+    /// What the API server reports about Alerts and Providers besides their spec.
     pub catalog: Arc<Catalog>,
 }
 
-/// Begins to read rules, and waits for the first complete ones.
+/// Starts to read rules, and waits for the first complete snapshot.
 ///
 /// # Errors
-/// There is no such folder, or no way to the API server is known. That it does not answer is waited
-/// for.
-pub async fn start(
-    settings: &Settings,
-    is_router: bool,
-    health: &Health,
-    metrics: &Metrics,
-    stop: CancellationToken,
-) -> anyhow::Result<Source> {
-    let options = options(&settings.rules);
+/// The folder cannot be read, or no cluster is configured. An API server that does not answer is
+/// retried.
+pub async fn start(context: &Context, is_router: bool) -> anyhow::Result<ActiveRules> {
+    let settings = &context.settings;
     let live = Arc::new(Live::default());
     let mut changes = live.changes();
     let from = settings.rules.from.as_ref();
     let cluster = match from.context(
-        "no rules: name the folder of Alerts and Providers with --rules DIR, or --rules cluster",
+        "no rules: pass --rules DIR for a folder of Alerts and Providers, or --rules cluster",
     )? {
         RulesFrom::Dir(dir) => {
-            check_folder(dir)?;
-            tokio::spawn(folder::follow(
-                live.clone(),
-                Folder::new(dir, kinds(), options),
-                stop,
-            ));
+            follow_folder(context, dir, live.clone())?;
             None
         }
-        RulesFrom::Cluster => {
-            let client = kubernetes::connect(settings.kubernetes.kubeconfig.as_deref()).await?;
-            let catalog = Arc::new(Catalog::default());
-            let scope = Scope {
-                namespaces: settings.rules.namespaces.clone(),
-                label_selector: settings.rules.label_selector.clone(),
-            };
-            let releases = is_router && settings.router.release_finalizers;
-            let cluster = Cluster {
-                client: client.clone(),
-                scope,
-                kinds: kinds(),
-                options,
-                releases,
-                catalog: catalog.clone(),
-            };
-            tokio::spawn(cluster::follow(cluster, live.clone(), stop));
-            Some(Origin { client, catalog })
-        }
+        RulesFrom::Cluster => Some(follow_cluster(context, is_router, live.clone()).await?),
     };
-    tokio::spawn(tell(
-        live.clone(),
-        health.side_check("rules"),
-        metrics.clone(),
-    ));
+    let check = context.health.side_check("rules");
+    tokio::spawn(report(live.clone(), check, context.metrics.clone()));
     changes.changed().await?;
-    Ok(Source { live, cluster })
+    Ok(ActiveRules { live, cluster })
+}
+
+fn follow_folder(context: &Context, dir: &Path, live: Arc<Live>) -> anyhow::Result<()> {
+    let readable = std::fs::read_dir(dir).map(drop);
+    readable.with_context(|| {
+        format!(
+            "cannot read the rules folder {}: pass another with --rules",
+            dir.display()
+        )
+    })?;
+    let folder = Folder::new(dir, kinds(), options(&context.settings.rules));
+    tokio::spawn(folder::follow(live, folder, context.stop.holding.clone()));
+    Ok(())
+}
+
+async fn follow_cluster(
+    context: &Context,
+    is_router: bool,
+    live: Arc<Live>,
+) -> anyhow::Result<RulesCluster> {
+    let settings = &context.settings;
+    let client = kubernetes::connect(settings.kubernetes.kubeconfig.as_deref()).await?;
+    let catalog = Arc::new(Catalog::default());
+    let cluster = Cluster {
+        client: client.clone(),
+        scope: Scope {
+            namespaces: settings.rules.namespaces.clone(),
+            label_selector: settings.rules.label_selector.clone(),
+        },
+        kinds: kinds(),
+        options: options(&settings.rules),
+        releases: is_router && settings.router.release_finalizers,
+        catalog: catalog.clone(),
+    };
+    tokio::spawn(cluster::follow(cluster, live, context.stop.holding.clone()));
+    Ok(RulesCluster { client, catalog })
 }
 
 fn options(settings: &RulesSettings) -> Options {
@@ -94,18 +99,8 @@ fn options(settings: &RulesSettings) -> Options {
     }
 }
 
-fn check_folder(dir: &Path) -> anyhow::Result<()> {
-    let read = std::fs::read_dir(dir);
-    read.map(drop).with_context(|| {
-        format!(
-            "cannot read the folder of rules {}: name another with --rules",
-            dir.display()
-        )
-    })
-}
-
-/// Keeps readiness and metrics as the rules are.
-async fn tell(live: Arc<Live>, check: Check, metrics: Metrics) {
+/// Updates readiness and metrics whenever the rules or the state of their source change.
+async fn report(live: Arc<Live>, check: Check, metrics: Metrics) {
     let (mut changes, mut problems) = (live.changes(), live.source_problems());
     let mut counted = 0;
     loop {
@@ -128,13 +123,13 @@ async fn tell(live: Arc<Live>, check: Check, metrics: Metrics) {
         match problem {
             Some(problem) => check.fail(problem),
             None if live.loaded() => {}
-            None => check.fail("they are being read"),
+            None => check.fail("the rules are being read"),
         }
-        let told = tokio::select! {
-            told = changes.changed() => told,
-            told = problems.changed() => told,
+        let changed = tokio::select! {
+            changed = changes.changed() => changed,
+            changed = problems.changed() => changed,
         };
-        if told.is_err() {
+        if changed.is_err() {
             return;
         }
     }

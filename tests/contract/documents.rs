@@ -142,7 +142,7 @@ fn the_command_lists_every_type_in_both_forms() {
     let told = String::from_utf8_lossy(&unknown.stderr);
     assert!(
         !unknown.status.success()
-            && told.contains("there is no type smoke")
+            && told.contains("provider type smoke not found")
             && told.contains("slack"),
         "{told}"
     );

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::pending;
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +15,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use rcgen::{KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use serde_json::json;
 use tidings_rig::Authority;
@@ -127,12 +128,12 @@ impl Service {
 
     /// Behaves so from now on.
     pub fn behave(&self, behaviour: Behaviour) {
-        self.state.lock().unwrap().behaviour = behaviour;
+        self.state.lock().behaviour = behaviour;
     }
 
     /// What came in since the last time.
     pub fn take_received(&self) -> Vec<Received> {
-        std::mem::take(&mut self.state.lock().unwrap().received)
+        std::mem::take(&mut self.state.lock().received)
     }
 }
 
@@ -184,7 +185,7 @@ async fn serve(
         body,
     };
     let behaviour = {
-        let mut state = state.lock().unwrap();
+        let mut state = state.lock();
         state.received.push(received.clone());
         state.behaviour.clone()
     };

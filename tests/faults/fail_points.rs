@@ -60,7 +60,7 @@ async fn dies_and_comes_back(roles: &mut [Process; 3], point: &str) {
         Some(KILLED),
         "{point} was not reached: {status}"
     );
-    dying.logs(&format!("fail point {point} reached")).await;
+    dying.reaches_fail_point(point).await;
     dying.restart_without(&["FAIL_POINT"]).await;
 }
 

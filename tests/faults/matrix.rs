@@ -191,7 +191,7 @@ async fn dies_and_comes_back(process: &mut Process, point: &str) {
         Some(KILLED),
         "{point} was not reached: {status}"
     );
-    process.logs(&format!("fail point {point} reached")).await;
+    process.reaches_fail_point(point).await;
     process.restart_without(&["FAIL_POINT"]).await;
 }
 

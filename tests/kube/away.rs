@@ -117,7 +117,7 @@ async fn what_changed_beyond_the_memory_of_the_api_server_is_found() {
     server.restart().await;
     signal(&up, "-CONT");
 
-    up.logs("too old resource version").await;
+    up.prints("too old resource version").await;
     reaches(&up, &new).await;
     rig.drained().await;
     let before = gone.received().len();
@@ -154,6 +154,6 @@ async fn an_api_server_that_was_restored_from_an_earlier_state_is_read_anew() {
 
     server.restore(&snapshot).await;
 
-    up.logs("gone back to an earlier state").await;
+    up.logs("resource-version-regressed").await;
     reaches(&up, &kept).await;
 }

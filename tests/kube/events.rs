@@ -287,7 +287,7 @@ async fn a_storage_that_is_behind_the_cursor_is_taken_anew_by_time() {
 
     cluster.warn_of_each(numbered(10..20)).await;
     ingest.restart().await;
-    ingest.logs("was set back or is another one").await;
+    ingest.logs("event-cursor-invalid").await;
     cluster.warn_of_each(numbered(20..30)).await;
     are_stored_once(&rig, numbered(0..30)).await;
 }
@@ -335,7 +335,7 @@ async fn a_lease_that_is_deleted_costs_no_event() {
         .delete("tidings-events", &Default::default())
         .await
         .expect("it is there");
-    ingest.logs("this replica no longer leads").await;
+    ingest.logs("leadership-lost").await;
     cluster.warn_of_each(numbered(10..20)).await;
     are_stored_once(&rig, numbered(0..20)).await;
 }
@@ -356,7 +356,7 @@ async fn an_expired_watch_goes_on_from_a_list() {
     server.compact().await;
     server.restart().await;
     ingest.restart().await;
-    ingest.logs("the watch of Events is expired").await;
+    ingest.logs("event-watch-expired").await;
     cluster.warn_of_each(numbered(20..30)).await;
     are_stored_once(&rig, numbered(0..30)).await;
     assert_eq!(ingest.metric(METRIC, "accepted").await, 20.0);
@@ -584,12 +584,14 @@ async fn these_permissions_are_enough_and_a_missing_one_is_told() {
             .env("TIDINGS_KUBERNETES__NAMESPACE", &cluster.namespace),
     );
     ingest
-        .logs("leases.coordination.k8s.io \\\"tidings-events\\\" is forbidden")
+        .logs_with("lease-unavailable", [("trouble", "forbidden")])
         .await;
     server
         .apply(&cluster.namespace, &role(&json!([rules[0]])).to_string())
         .await;
-    ingest.logs("cannot list resource \\\"events\\\"").await;
+    ingest
+        .logs_with("event-watch-failed", [("trouble", "forbidden")])
+        .await;
     assert_eq!(ingest.readiness().await.status, 503);
     server
         .apply(&cluster.namespace, &role(&rules).to_string())

@@ -87,12 +87,7 @@ async fn rules_work_and_a_bad_one_is_refused_alone_while_its_last_good_state_sta
     .await;
     let up = bed.up().await;
     reaches(&up, &first).await;
-    let told = up
-        .log()
-        .iter()
-        .filter(|line| line.contains("Flux's own"))
-        .count();
-    assert_eq!(told, 1, "it is said once that there is no status");
+    assert_eq!(up.log_events("flux-crds").len(), 1);
 
     bed.apply([
         provider("first", "pigeon", "http://nobody.invalid"),
@@ -100,8 +95,8 @@ async fn rules_work_and_a_bad_one_is_refused_alone_while_its_last_good_state_sta
     ])
     .await;
 
-    let line = up.logs("pigeon").await;
-    assert!(line.contains("first: spec.type"), "{line}");
+    up.logs_with("rule-problem", [("problem", "first: spec.type")])
+        .await;
     reaches(&up, &second).await;
     reaches(&up, &first).await;
 
@@ -144,7 +139,7 @@ async fn our_crds_take_the_place_of_fluxs_and_every_object_stays_as_it_is() {
     };
     let before = specs("v1beta3").await;
     let up = bed.up().await;
-    up.logs("Flux's own").await;
+    up.logs("flux-crds").await;
 
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/crds");
     let refused = server

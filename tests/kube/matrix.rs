@@ -76,7 +76,7 @@ impl Death {
 
     async fn comes_to(&self, process: &mut Process) {
         let status = if self.is_at_the_end() {
-            process.logs(LEADS).await;
+            process.logs("leadership-acquired").await;
             process.terminate().await
         } else {
             process.ended_within(DIES_WITHIN).await
@@ -86,14 +86,9 @@ impl Death {
             Some(KILLED),
             "{self:?} was not reached: {status}"
         );
-        process
-            .logs(&format!("fail point {} reached", self.point))
-            .await;
+        process.reaches_fail_point(self.point).await;
     }
 }
-
-/// What a process logs that has taken its Lease.
-const LEADS: &str = "this replica leads";
 
 #[tokio::test]
 async fn a_process_that_dies_before_or_after_any_of_its_side_effects_in_a_cluster_loses_nothing() {
@@ -142,6 +137,6 @@ async fn dies_at(server: &KubeApiServer, death: Death) {
 
     account.while_nobody_leads().await;
     let successor = account.spawn(death.role, None);
-    successor.logs(LEADS).await;
+    successor.logs("leadership-acquired").await;
     account.balances(&death).await;
 }

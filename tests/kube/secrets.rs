@@ -7,7 +7,7 @@ use std::path::Path;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use tidings_rig::{KubeApiServer, Receiver, Role, eventually};
+use tidings_rig::{KubeApiServer, Receiver, Role};
 
 use crate::bed::{Bed, alert, provider, reaches, secret};
 
@@ -141,17 +141,11 @@ async fn no_secret_is_read_that_no_rule_names() {
 
     bed.apply([provider("other", json!({"secretRef": {"name": "private"}}))])
         .await;
-    eventually("it is told what is not allowed", async || {
-        let log = up.log();
-        log.iter()
-            .any(|line| {
-                line.contains("private")
-                    && line.contains("can't be read")
-                    && line.contains("forbidden")
-            })
-            .then_some(())
-    })
-    .await;
+    let fields = [
+        ("problem", "/other: spec.secretRef"),
+        ("problem", "forbidden"),
+    ];
+    up.logs_with("rule-problem", fields).await;
     assert!(up.log().iter().all(|line| !line.contains(PRIVATE)));
     reaches(&up, &second).await;
 }

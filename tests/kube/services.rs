@@ -1,12 +1,13 @@
 //! Stands in for all services of a guide at once: it notes what it is asked, and is content.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
+use parking_lot::Mutex;
 use serde_json::Value;
 use tidings_rig::eventually;
 
@@ -52,10 +53,7 @@ impl Services {
 
     /// All that write something, so far.
     pub fn asked(&self) -> Vec<Asked> {
-        self.asked
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.asked.lock().clone()
     }
 }
 
@@ -71,13 +69,10 @@ async fn answer(State(asked): State<Arc<Mutex<Vec<Asked>>>>, request: Request) -
         .map(|body| body.to_bytes())
         .unwrap_or_default();
     let body = serde_json::from_slice(&body).unwrap_or_default();
-    asked
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .push(Asked {
-            path: head.uri.path().to_owned(),
-            headers: head.headers,
-            body,
-        });
+    asked.lock().push(Asked {
+        path: head.uri.path().to_owned(),
+        headers: head.headers,
+        body,
+    });
     (StatusCode::OK, "ok").into_response()
 }

@@ -245,7 +245,7 @@ async fn a_provider_that_is_paused_is_not_called_before_it_is_resumed() {
     assert!(hook.received().is_empty());
 
     let told = providers(&rig, &["resume", "apps/hook"]).await;
-    assert!(told.contains("30 waiting"), "{told}");
+    assert!(told.contains("30 parked"), "{told}");
     let balance = ledger.settled(&rig, &hook).await;
     assert!(
         balance.duplicates().is_empty() && balance.dead.is_empty(),
@@ -368,7 +368,7 @@ async fn what_found_no_seat_is_woken_when_its_provider_is_resumed() {
     eventually("it is woken", async || {
         providers(&rig, &["resume", "apps/hook"])
             .await
-            .contains("1 waiting")
+            .contains("1 parked")
             .then_some(())
     })
     .await;

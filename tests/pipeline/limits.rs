@@ -1,10 +1,11 @@
 //! Limits that all workers keep together: a rate, and a number of calls at a time.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use parking_lot::Mutex;
 use serde_json::json;
 use tidings_rig::{
     Ledger, Process, Receiver, Reply, Rig, Role, alert, eventually_within, provider,
@@ -51,7 +52,6 @@ async fn count_parked(rig: &Rig) -> Arc<Mutex<BTreeMap<String, usize>>> {
         while let Some(message) = parked.next().await {
             *counted
                 .lock()
-                .unwrap_or_else(PoisonError::into_inner)
                 .entry(message.subject.to_string())
                 .or_default() += 1;
         }
@@ -110,7 +110,7 @@ async fn keep_to_a_hundred_a_second(count: usize) {
         took + Duration::from_millis(500) >= least,
         "{count} requests came within {took:?}, and need {least:?}"
     );
-    let counts = parked.lock().unwrap_or_else(PoisonError::into_inner);
+    let counts = parked.lock();
     let often: Vec<_> = counts.iter().filter(|(_, count)| **count > 2).collect();
     assert!(
         often.is_empty(),

@@ -242,12 +242,11 @@ async fn a_consumer_that_is_changed_is_changed_back_and_what_it_has_passed_over_
     assert!(passed.next().await.is_none());
 
     receiver.accepts("while nobody would get it").await;
+    let restored = roles.worker.logs("consumer-restored").await;
+    let differences = restored.field("differences");
     assert!(
-        roles
-            .worker
-            .logs("a consumer is changed back")
-            .await
-            .contains("filter_subject is deliveries.elsewhere.>")
+        differences.contains("deliveries.elsewhere.>"),
+        "{differences}"
     );
     roles.worker.ready().await;
 }

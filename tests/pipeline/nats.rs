@@ -267,8 +267,10 @@ async fn a_server_is_believed_by_the_name_that_led_to_it() {
 
     assert_is_the_event(&next(&mut subscriber).await);
     // The two others are refused again and again: nothing more may have come by then.
-    up.logs("by-address").await;
-    up.logs("of-another").await;
+    up.logs_with("delivery-parked", [("provider", "by-address")])
+        .await;
+    up.logs_with("delivery-parked", [("provider", "of-another")])
+        .await;
     assert!(
         futures::poll!(subscriber.next()).is_pending(),
         "only the name that the certificate is for is believed"

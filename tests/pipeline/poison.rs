@@ -285,7 +285,7 @@ async fn a_panic_while_seats_change_holds_up_nobody_who_comes_after() {
         .run(Role::up().env("FAIL_POINT", "worker:reserving!panic"))
         .await;
     up.post(&event("first")).await.expect("ingest answers");
-    up.logs("fail point worker:reserving reached").await;
+    up.reaches_fail_point("worker:reserving").await;
 
     up.post(&event("second")).await.expect("ingest answers");
 

@@ -64,7 +64,8 @@ async fn a_broken_file_costs_only_itself() {
         .put([provider("hook", receiver.url()), alert("all", "hook")]);
 
     reaches(&up, &receiver).await;
-    up.logs("broken.yaml").await;
+    up.logs_with("rule-problem", [("problem", "broken.yaml")])
+        .await;
 }
 
 #[tokio::test]

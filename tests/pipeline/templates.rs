@@ -154,7 +154,8 @@ async fn a_template_that_cant_be_used_costs_its_wording_and_nothing_else() {
             .await,
         4.0
     );
-    up.logs("spec.template.inline").await;
+    up.logs_with("template-failed", [("error", "spec.template.inline")])
+        .await;
 }
 
 #[tokio::test]
@@ -209,7 +210,7 @@ async fn a_pattern_that_cant_be_used_is_refused_at_start() {
 
     assert!(!up.ended().await.success());
 
-    up.logs("links.commit: line 1: ").await;
+    up.prints("links.commit: line 1: ").await;
 }
 
 #[tokio::test]

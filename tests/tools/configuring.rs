@@ -86,9 +86,8 @@ async fn flags_go_before_the_environment_and_that_before_the_file_and_no_secret_
         )
         .await;
 
-    let printed: serde_json::Value = serde_json::from_str(&up.logs("starting").await).unwrap();
-    let printed: serde_json::Value =
-        serde_json::from_str(printed["settings"].as_str().unwrap()).unwrap();
+    let settings = up.logs("starting").await.field("settings");
+    let printed: serde_json::Value = serde_json::from_str(&settings).unwrap();
     assert_eq!(printed["cluster"], "from-flag");
     assert_eq!(printed["router"]["concurrency"], 17);
     assert_eq!(printed["shutdown_grace"], "7s");

@@ -98,15 +98,19 @@ async fn is_kept_out(rig: &Rig, variables: &[(&str, &str)], told: &str) {
             .then_some(())
     })
     .await;
-    let line = waiting.logs("no NATS yet").await;
-    assert!(line.to_lowercase().contains(&told.to_lowercase()), "{line}");
+    let unreachable = waiting.logs("nats-unreachable").await;
+    let error = unreachable.field("error");
+    assert!(
+        error.to_lowercase().contains(&told.to_lowercase()),
+        "{error}"
+    );
     assert!(
         waiting.log().iter().all(|line| !line.contains(WRONG)),
         "the log tells the secret"
     );
     let url = rig.url();
     let ended = tidings_with(variables, &["dead", "list", "--nats", url]).await;
-    ended.failed_naming(&["cannot reach the bus"]);
+    ended.failed_naming(&["NATS server", url]);
     assert!(!ended.stderr.contains(WRONG), "{}", ended.stderr);
 }
 

@@ -82,7 +82,7 @@ async fn its_server_is_started_again_when_it_dies() {
     }
     assert_ne!(pid(&contact(&rig).unwrap()), before);
     up.ready().await;
-    up.logs("nats-server has ended, starting it again").await;
+    up.logs("nats-server-exited").await;
 }
 
 #[tokio::test]

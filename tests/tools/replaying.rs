@@ -142,10 +142,10 @@ async fn filters_say_which_letters_are_meant() {
         "a line for each letter"
     );
     for (filter, told) in [
-        (&["--reason", "bad"][..], "none of"),
-        (&["--provider", "chat"], "namespace/name"),
+        (&["--reason", "bad"][..], "expected one of"),
+        (&["--provider", "chat"], "NAMESPACE/NAME"),
         (&["--older-than", "long"], "--older-than"),
-        (&["0123456789abcdef"], "no such dead letter"),
+        (&["0123456789abcdef"], "0123456789abcdef"),
     ] {
         graveyard.dead("list", filter).await.failed_naming(&[told]);
     }
@@ -227,7 +227,7 @@ async fn a_replay_plans_anew_and_is_delivered_once_the_receiver_is_mended() {
             .dead("replay", &["--provider", "apps/chat"])
             .await
             .lines(),
-        ["1 replayed"]
+        ["1 dead letter replayed"]
     );
     graveyard.chat.receives(3).await;
     let after = eventually("it is a letter again", async || {
@@ -256,7 +256,7 @@ async fn a_replay_plans_anew_and_is_delivered_once_the_receiver_is_mended() {
             .dead("replay", &[&string(&after["id"])])
             .await
             .lines(),
-        ["1 replayed"]
+        ["1 dead letter replayed"]
     );
     let received = graveyard.chat.accepts("unwanted").await;
     let last = received.header("idempotency-key").unwrap();
@@ -309,11 +309,11 @@ async fn a_dropped_letter_is_gone_and_nothing_goes_without_being_named() {
         graveyard
             .dead(action, &[])
             .await
-            .failed_naming(&["say which letters", "--all"]);
+            .failed_naming(&["--provider", "--all"]);
         graveyard
             .dead(action, &["0123456789abcdef"])
             .await
-            .failed_naming(&["no such dead letter"]);
+            .failed_naming(&["0123456789abcdef"]);
         graveyard
             .dead(action, &[""])
             .await
@@ -321,7 +321,7 @@ async fn a_dropped_letter_is_gone_and_nothing_goes_without_being_named() {
         graveyard
             .dead(action, &["--all", "--reason", "wrong"])
             .await
-            .failed_naming(&["none of"]);
+            .failed_naming(&["expected one of"]);
     }
     assert_eq!(graveyard.letters(&[]).await.len(), 2);
 
@@ -330,7 +330,7 @@ async fn a_dropped_letter_is_gone_and_nothing_goes_without_being_named() {
             .dead("drop", &["--reason", "rejected"])
             .await
             .lines(),
-        ["1 dropped"]
+        ["1 dead letter dropped"]
     );
     assert_eq!(graveyard.reasons(&[]).await, ["misconfigured"]);
     assert_eq!(
@@ -338,11 +338,11 @@ async fn a_dropped_letter_is_gone_and_nothing_goes_without_being_named() {
             .dead("drop", &["--reason", "rejected"])
             .await
             .lines(),
-        ["0 dropped"]
+        ["0 dead letters dropped"]
     );
     assert_eq!(
         graveyard.dead("drop", &["--all"]).await.lines(),
-        ["1 dropped"]
+        ["1 dead letter dropped"]
     );
     assert_eq!(
         graveyard.dead("list", &[]).await.lines(),

@@ -34,7 +34,7 @@ async fn router_and_worker_refuse_streams_that_differ_until_they_are_changed_on_
         for role in [Role::router(), Role::worker(), Role::up()] {
             let mut refusing = rig.spawn(role);
             assert!(!refusing.ended().await.success());
-            let told = refusing.logs("tidings: ").await;
+            let told = refusing.prints("tidings: ").await;
             assert!(
                 told.contains(&format!("stream {stream} is not as it must be: {change}")),
                 "{told}"

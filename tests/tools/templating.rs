@@ -128,7 +128,7 @@ async fn a_template_that_cant_be_used_is_told_beside_the_standard_form() {
     assert!(
         shown
             .stdout
-            .contains("The template can't be used, so this is the standard form: line 1: "),
+            .contains("The template failed and the standard text is used: line 1: "),
         "{shown:?}"
     );
 }

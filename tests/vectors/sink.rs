@@ -2,7 +2,7 @@
 //! asked.
 
 use std::convert::Infallible;
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -12,6 +12,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
+use parking_lot::{Mutex, MutexGuard};
 use tidings_rig::Authority;
 use tokio::net::TcpListener;
 
@@ -270,5 +271,5 @@ fn is_unresolvable(host: &str) -> bool {
 }
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state.lock().expect("no thread panics with the state")
+    state.lock()
 }

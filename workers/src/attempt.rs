@@ -1,9 +1,10 @@
 //! One attempt: a Provider made ready, a notification told to it, and what came of it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tidings_core::{Failure, Outcome, Reason};
 use tidings_rules::ResolvedProvider;
 use tokio::time::Instant;
@@ -165,7 +166,7 @@ impl Notifiers {
     /// The Provider can't be used: a permanent failure.
     pub fn prepare(&self, provider: Arc<ResolvedProvider>) -> Result<Arc<Prepared>, Failure> {
         let name = (provider.namespace.clone(), provider.name.clone());
-        if let Some((prepared, asked)) = self.lock().get_mut(&name)
+        if let Some((prepared, asked)) = self.built.lock().get_mut(&name)
             && prepared.provider.fingerprint == provider.fingerprint
         {
             *asked = Instant::now();
@@ -174,15 +175,11 @@ impl Notifiers {
         let prepared = prepare(provider, |provider| Http::new(provider, &self.http_clients))
             .map_err(|Invalid(sentence)| Failure::permanent(Reason::Misconfigured, sentence))?;
         let prepared = Arc::new(prepared);
-        let mut built = self.lock();
+        let mut built = self.built.lock();
         // Their Providers may be gone.
         built.retain(|_, (_, asked)| asked.elapsed() < KEPT_FOR);
         built.insert(name, (prepared.clone(), Instant::now()));
         Ok(prepared)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Built> {
-        self.built.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -217,6 +214,7 @@ mod tests {
         );
         assert!(
             !notifiers
+                .built
                 .lock()
                 .contains_key(&("apps".to_owned(), "gone".to_owned())),
             "nobody asks for it"
@@ -225,6 +223,6 @@ mod tests {
             !Arc::ptr_eq(&first, &prepare("hook", "2")),
             "the Provider has changed"
         );
-        assert_eq!(notifiers.lock().len(), 2);
+        assert_eq!(notifiers.built.lock().len(), 2);
     }
 }

@@ -11,9 +11,10 @@ pub mod redact;
 mod redirect;
 mod resolver;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use reqwest::header::HeaderMap;
 use tidings_core::runtime::config::AddressSettings;
 use tidings_core::{Failure, Reason};
@@ -117,10 +118,7 @@ impl Http {
     pub fn recorded(&self) -> Vec<Request> {
         match &self.transport {
             Transport::Wire(_) => Vec::new(),
-            Transport::DryRun(requests) => requests
-                .lock()
-                .map(|requests| requests.clone())
-                .unwrap_or_default(),
+            Transport::DryRun(requests) => requests.lock().clone(),
         }
     }
 
@@ -152,9 +150,7 @@ impl Http {
                 })
             }
             Transport::DryRun(requests) => {
-                if let Ok(mut requests) = requests.lock() {
-                    requests.push(request);
-                }
+                requests.lock().push(request);
                 Ok(Response {
                     host,
                     status: 200,

@@ -5,13 +5,14 @@
     reason = "a test ends with what it can't go on without; clippy.toml excuses only what is marked as one"
 )]
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request as Received;
 use axum::http::HeaderMap;
 use axum::response::{AppendHeaders, IntoResponse};
+use parking_lot::Mutex;
 use reqwest::Method;
 use reqwest::StatusCode;
 use reqwest::header::{AUTHORIZATION, HeaderName};
@@ -35,7 +36,7 @@ async fn service(
     let noted = seen.clone();
     let app = Router::new().fallback(move |request: Received| {
         let target = request.uri().to_string();
-        noted.lock().unwrap().push((
+        noted.lock().push((
             request.method().clone(),
             target.clone(),
             request.headers().clone(),
@@ -119,7 +120,7 @@ async fn a_name_is_refused_for_the_address_that_it_leads_to() {
         get(&in_cluster, format!("http://127.0.0.1:{port}/")).await,
         &["127.0.0.1", "worker.addresses.allow"],
     );
-    assert!(seen.lock().unwrap().is_empty());
+    assert!(seen.lock().is_empty());
 
     let http_clients = http(addresses(&[], true), json!({}));
     assert_eq!(
@@ -162,7 +163,7 @@ async fn each_hop_of_a_redirect_is_checked_anew() {
             &["is not called"],
         );
     }
-    assert!(seen.lock().unwrap().is_empty());
+    assert!(seen.lock().is_empty());
 }
 
 #[tokio::test]
@@ -180,10 +181,7 @@ async fn the_proxy_may_be_anywhere_and_what_it_is_asked_for_may_not() {
                 .status,
             200
         );
-        assert_eq!(
-            seen.lock().unwrap().pop().unwrap().1,
-            "http://service.example/hook"
-        );
+        assert_eq!(seen.lock().pop().unwrap().1, "http://service.example/hook");
         assert_refused(
             get(&through, "http://169.254.169.254/".to_owned()).await,
             &["metadata service"],
@@ -193,7 +191,7 @@ async fn the_proxy_may_be_anywhere_and_what_it_is_asked_for_may_not() {
             &["own machine"],
         );
     }
-    assert!(seen.lock().unwrap().is_empty());
+    assert!(seen.lock().is_empty());
 }
 
 #[tokio::test]
@@ -220,7 +218,7 @@ async fn secrets_stay_with_the_host_that_they_are_for() {
     };
 
     http.send(request("/away")).await.unwrap();
-    let (method, target, headers) = seen_there.lock().unwrap().pop().unwrap();
+    let (method, target, headers) = seen_there.lock().pop().unwrap();
     assert_eq!((method, target.as_str()), (Method::POST, "/there"));
     assert_eq!(headers["x-plain"], "plain");
     assert!(
@@ -229,7 +227,7 @@ async fn secrets_stay_with_the_host_that_they_are_for() {
     );
 
     http.send(request("/here")).await.unwrap();
-    let (_, target, headers) = seen.lock().unwrap().pop().unwrap();
+    let (_, target, headers) = seen.lock().pop().unwrap();
     assert_eq!(target, "/on");
     assert_eq!(
         (&headers[AUTHORIZATION], &headers["x-api-key"]),
@@ -252,7 +250,7 @@ async fn the_sixth_redirect_is_not_followed() {
             .status,
         200
     );
-    assert_eq!(seen.lock().unwrap().drain(..).count(), 6);
+    assert_eq!(seen.lock().drain(..).count(), 6);
     let failure = get(&http, format!("http://127.0.0.1:{port}/6"))
         .await
         .unwrap_err();
@@ -260,7 +258,7 @@ async fn the_sixth_redirect_is_not_followed() {
         (failure.reason, failure.kind),
         (Reason::Rejected, FailureKind::Permanent)
     );
-    assert_eq!(seen.lock().unwrap().len(), 6);
+    assert_eq!(seen.lock().len(), 6);
 }
 
 #[tokio::test]

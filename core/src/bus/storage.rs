@@ -2,10 +2,11 @@
 //! with retention.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+
 use std::time::Duration;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 
 /// Above this part of the storage, ingest answers 503.
 const INGEST_BELOW: f64 = 0.8;
@@ -68,12 +69,12 @@ impl Storage {
 
     /// Notes how far the routers have come.
     pub fn note_routed(&self, routed: Routed) {
-        *self.routed.lock().unwrap_or_else(PoisonError::into_inner) = Some(routed);
+        *self.routed.lock() = Some(routed);
     }
 
     /// How far the routers had come in the stream that was made then, if that was seen.
     pub fn routed_up_to(&self, stream_created: Timestamp) -> Option<u64> {
-        let routed = *self.routed.lock().unwrap_or_else(PoisonError::into_inner);
+        let routed = *self.routed.lock();
         routed
             .filter(|routed| routed.stream_created == stream_created)
             .map(|routed| routed.up_to)

@@ -78,7 +78,7 @@ impl Watch {
         let seen = self.look().await;
         self.metrics.bus_up.set(seen.is_ok().into());
         self.metrics.storage_used.set(self.bus.storage().used());
-        for stream in std::mem::take(&mut *self.bus.recreated()) {
+        for stream in std::mem::take(&mut *self.bus.recreated.lock()) {
             self.metrics
                 .streams_recreated
                 .get_or_create(&StreamLabel { stream })
@@ -179,7 +179,7 @@ impl Bus {
         );
         let name = must.name.clone();
         self.create_stream(must).await?;
-        self.recreated().push(name);
+        self.recreated.lock().push(name);
         Ok(())
     }
 

@@ -1,8 +1,10 @@
 //! Whether a role really works: each part tells when it last succeeded, and readiness is the sum.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 /// All checks of a process.
 #[derive(Clone, Debug, Default)]
@@ -65,15 +67,12 @@ impl Health {
             check: check.clone(),
             is_aside,
         };
-        self.checks
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(name, part);
+        self.checks.lock().insert(name, part);
         check
     }
 
     fn collect(&self, is_meant: impl Fn(&Part) -> bool) -> BTreeMap<String, String> {
-        let checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
+        let checks = self.checks.lock();
         let meant = checks.iter().filter(|(_, part)| is_meant(part));
         meant
             .filter_map(|(name, part)| Some((name.clone(), part.check.trouble()?)))
@@ -83,11 +82,7 @@ impl Health {
 
 impl Part {
     fn is_remark(&self) -> bool {
-        let state = self
-            .check
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let state = self.check.state.lock();
         self.is_aside && state.succeeded.is_some()
     }
 }
@@ -95,19 +90,19 @@ impl Part {
 impl Check {
     /// It has just worked.
     pub fn succeed(&self) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         state.succeeded = Some(Instant::now());
         state.trouble = None;
     }
 
     /// It does not work, for this reason.
     pub fn fail(&self, trouble: impl Into<String>) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         state.trouble = Some(trouble.into());
     }
 
     fn trouble(&self) -> Option<String> {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state.lock();
         let age = state.succeeded.map(|instant| instant.elapsed());
         match (&state.trouble, self.fresh_for, age) {
             (Some(trouble), ..) => Some(trouble.clone()),

@@ -4,7 +4,7 @@ mod kind;
 mod memory;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
@@ -15,6 +15,7 @@ use tidings_core::{ObjectLabels, ObjectReference, object_labels};
 
 use kind::Kind;
 use memory::Meta;
+use parking_lot::Mutex;
 
 /// How long a look-up may take: its sender waits for the answer.
 const FOUND_WITHIN: Duration = Duration::from_secs(2);
@@ -70,7 +71,7 @@ impl Objects {
             .kinds
             .iter()
             .find(|kind| kind.kind == object.kind && kind.group == group)?;
-        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut watched = self.watched.lock();
         let key = (asked.group.clone(), asked.kind.clone());
         let watch = || {
             let version = object

@@ -2,13 +2,14 @@
 
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tidings_core::runtime::codes::log as codes;
 
 use futures::{StreamExt, stream};
 use k8s_openapi::api::events::v1::Event as KubernetesEvent;
+use parking_lot::Mutex;
 use tidings_core::Event;
 use tidings_core::runtime::config::Severity;
 use tidings_core::runtime::kubernetes::lease::{Election, Leadership, LeaseError};
@@ -78,18 +79,6 @@ impl Told {
             left: Mutex::default(),
         }
     }
-
-    fn left(&self) -> MutexGuard<'_, Left> {
-        self.left.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn reached(&self) -> MutexGuard<'_, Option<Cursor>> {
-        self.reached.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn repeats(&self) -> MutexGuard<'_, Repeats> {
-        self.repeats.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl EventWatch {
@@ -107,10 +96,10 @@ impl EventWatch {
 
     async fn watch(&self, leadership: Leadership) {
         if !self.told.is_complete.swap(false, Ordering::Relaxed) {
-            self.told.repeats().forget();
+            self.told.repeats.lock().forget();
         }
         let kept = Cursor::read(&leadership.annotations().await);
-        let cursor = kept.or_else(|| *self.told.reached());
+        let cursor = kept.or_else(|| *self.told.reached.lock());
         tracing::info!(
             code = codes::EVENT_WATCH_STARTED,
             ?cursor,
@@ -125,7 +114,7 @@ impl EventWatch {
                 leadership.over(),
             )
             .await;
-            *self.told.left() = left;
+            *self.told.left.lock() = left;
         }
         let (out, seen) = mpsc::channel(MOST_IN_FLIGHT);
         let (reached, reaching) = watch::channel(cursor);
@@ -165,7 +154,7 @@ impl EventWatch {
                 time: None,
             });
             let cursor = Some(before.moved(version, stored_at));
-            *self.told.reached() = cursor;
+            *self.told.reached.lock() = cursor;
             reached.send_replace(cursor);
         }
         self.told.is_complete.store(true, Ordering::Relaxed);
@@ -206,7 +195,8 @@ impl EventWatch {
         let uid = event.metadata.uid.as_deref().unwrap_or_default();
         let Some(repeat) = self
             .told
-            .repeats()
+            .repeats
+            .lock()
             .news(uid, times(event), came, Instant::now())
         else {
             self.count("repeated");
@@ -214,7 +204,7 @@ impl EventWatch {
         };
         let report = report(event, &self.severities, repeat);
         match normalise(report, &self.cluster, jiff::Timestamp::now(), None) {
-            Ok(event) if self.told.left().has(&event, stored_at) => {
+            Ok(event) if self.told.left.lock().has(&event, stored_at) => {
                 self.count("duplicate");
                 None
             }

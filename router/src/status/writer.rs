@@ -1,11 +1,12 @@
 //! Of all routers one writes: whoever holds the Lease, as long as it does.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidings_core::runtime::codes::log as codes;
 
 use kube::Client;
+use parking_lot::Mutex;
 use tidings_core::Destination;
 use tidings_core::bus::Bus;
 use tidings_core::bus::circuits::Circuits;
@@ -202,7 +203,6 @@ impl Changed {
     fn put(&self, circuit: Circuit) {
         self.circuits
             .lock()
-            .unwrap_or_else(PoisonError::into_inner)
             .insert(Destination::of(&circuit), circuit);
         self.notify.notify_one();
     }
@@ -212,6 +212,6 @@ impl Changed {
     }
 
     fn take(&self) -> HashMap<Destination, Circuit> {
-        std::mem::take(&mut self.circuits.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.circuits.lock())
     }
 }

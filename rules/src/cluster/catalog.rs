@@ -2,8 +2,9 @@
 //! their status.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -40,35 +41,22 @@ pub struct Seen {
 impl Catalog {
     /// The newest of an object; nothing while it is not there.
     pub fn seen(&self, identity: &Identity) -> Option<Arc<Seen>> {
-        self.seen
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(identity)
-            .cloned()
+        self.seen.lock().get(identity).cloned()
     }
 
     /// How Alerts and Providers are served; nothing before the API server has been asked.
     pub fn capabilities(&self) -> Option<Arc<Capabilities>> {
-        self.capabilities
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.capabilities.lock().clone()
     }
 
     /// Notes how they are served.
     pub fn set_capabilities(&self, capabilities: Capabilities) {
-        *self
-            .capabilities
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(capabilities));
+        *self.capabilities.lock() = Some(Arc::new(capabilities));
     }
 
     /// Notes what was said of an object.
     pub fn put(&self, identity: Identity, seen: Seen) {
-        self.seen
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(identity, Arc::new(seen));
+        self.seen.lock().insert(identity, Arc::new(seen));
     }
 
     /// Notes that a list is over: what was noted of its objects owes nothing to what was known
@@ -86,9 +74,6 @@ impl Catalog {
 
     /// Notes that an object is gone.
     pub fn remove(&self, identity: &Identity) {
-        self.seen
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(identity);
+        self.seen.lock().remove(identity);
     }
 }

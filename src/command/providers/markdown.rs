@@ -1,55 +1,55 @@
-//! The part of docs/providers.md that is made from the table.
+//! The generated part of docs/providers.md.
 
 use std::fmt::Write as _;
 
-use tidings_rules::Family;
+use tidings_rules::{Family, RateLimit};
 use tidings_workers::notifier::PROVIDERS;
 use tidings_workers::notifier::contract::ProviderType;
+use tidings_workers::notifier::contract::limits::RateLimits;
 use tidings_workers::notifier::contract::need::Place;
 
-/// Each family's heading and what is true of all its types.
+/// Each family with its heading and an introduction.
 const FAMILIES: &[(Family, &str, &str)] = &[
-    (Family::Generic, "Webhooks", "They take every event."),
+    (Family::Generic, "Webhooks", "They accept every event."),
     (
         Family::Message,
         "Chats, incidents, observability, queues",
-        "They take every event but `commit_status: update`.",
+        "They accept every event except `commit_status: update`.",
     ),
     (
         Family::CommitStatus,
         "Commit statuses",
-        "They take events that say which commit they are about. The newest state wins; an unchanged one makes no call.",
+        "They accept events that name a commit. The newest state wins; an unchanged state makes no \
+         call.",
     ),
     (
         Family::ChangeRequest,
         "Comments on change requests",
-        "They take events with the annotation `event.toolkit.fluxcd.io/change_request` on the object. One comment for each \
-         object, edited in place; the newest state wins.",
+        "They accept events with the annotation `event.toolkit.fluxcd.io/change_request` on the \
+         object. Each object gets one comment, which is edited. The newest state wins.",
     ),
 ];
 
-/// All types by family: first what they are, then what each needs.
+/// All types by family: a table of types, then a section for each type.
 pub fn page() -> String {
     let mut page = String::new();
     for (family, heading, meaning) in FAMILIES {
         let rows = || PROVIDERS.iter().filter(|row| row.family == *family);
         let _ = writeln!(
             page,
-            "## {heading}\n\n{meaning}\n\n| type | is | cut at | twice |\n|---|---|---|---|"
+            "## {heading}\n\n{meaning}\n\n| type | is | size limit | rate limit | duplicates |\n\
+             |---|---|---|---|---|"
         );
         for row in rows() {
-            let limits = if row.limits.is_empty() {
-                "–"
-            } else {
-                row.limits
-            };
             let _ = writeln!(
                 page,
-                "| [`{}`](#{}) | {} | {limits} | {} |",
+                "| [`{}`](#{}) | {} | {} | {} | {} |",
                 row.kind,
                 anchor(row.kind),
                 row.summary,
-                row.again
+                if row.cut_at.is_empty() { "–" } else { row.cut_at },
+                rate_limits(&row.rate_limits),
+                row.sent_twice
             );
         }
         page.push('\n');
@@ -80,7 +80,23 @@ fn section(page: &mut String, row: &ProviderType) {
     let _ = writeln!(page, "\n```yaml\n{}```\n", row.example());
 }
 
-/// As GitHub makes it of a heading.
+/// The rate limits in words, with a link to their source.
+fn rate_limits(limits: &RateLimits) -> String {
+    let rate = |rate: &RateLimit| match rate.per.as_secs() {
+        1 => format!("{} a second", rate.count),
+        60 => format!("{} a minute", rate.count),
+        3600 => format!("{} an hour", rate.count),
+        seconds => format!("{} in {seconds} seconds", rate.count),
+    };
+    if limits.rates.is_empty() {
+        return "–".to_owned();
+    }
+    let rates: Vec<String> = limits.rates.iter().map(rate).collect();
+    let (rates, scope) = (rates.join(", "), limits.scope.as_str());
+    format!("[{rates}]({}) for each {scope}", limits.source)
+}
+
+/// The anchor that GitHub derives from a heading.
 fn anchor(kind: &str) -> String {
     kind.replace('.', "")
 }

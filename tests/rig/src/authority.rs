@@ -4,8 +4,9 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair, KeyUsagePurpose, PKCS_RSA_SHA256, RsaKeySize,
@@ -92,10 +93,7 @@ impl Authority {
 
     /// Speaks TLS as this host.
     pub fn acceptor_for(&self, host: &str) -> TlsAcceptor {
-        let mut acceptors = self
-            .acceptors
-            .lock()
-            .expect("no thread panics with the map");
+        let mut acceptors = self.acceptors.lock();
         acceptors
             .entry(host.to_owned())
             .or_insert_with(|| TlsAcceptor::from(Arc::new(self.config_for(host))))

@@ -1,23 +1,19 @@
 //! Processes of the executable.
 
-use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use reqwest::header::HeaderMap;
 use rustix::process::Signal;
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 
+use crate::log::{Log, LogEvent};
 use crate::nats::{NatsServer, signal};
 use crate::port::free_port;
 use crate::wait::eventually;
-
-/// How many lines of its log a process keeps for a failed test.
-const LINES_KEPT: usize = 2000;
 
 /// What a process is to be: a subcommand, and what is particular about it.
 #[derive(Clone, Debug)]
@@ -137,7 +133,7 @@ pub struct Process {
     executable: PathBuf,
     launch: Launch,
     child: Child,
-    log: Arc<Mutex<VecDeque<String>>>,
+    log: Log,
 }
 
 /// What an HTTP endpoint of ours answered.
@@ -153,7 +149,7 @@ pub struct Answer {
 
 impl Process {
     pub(crate) fn spawn(executable: &Path, launch: Launch) -> Self {
-        let log = Arc::default();
+        let log = Log::default();
         let child = run(executable, &launch, &log);
         Self {
             executable: executable.to_owned(),
@@ -325,23 +321,45 @@ impl Process {
         self.child = run(&self.executable, &self.launch, &self.log);
     }
 
-    /// What it has logged.
+    /// Every line that it wrote, on standard output and standard error.
     pub fn log(&self) -> Vec<String> {
-        self.log
-            .lock()
-            .expect("no thread panics with the log")
-            .iter()
-            .cloned()
-            .collect()
+        self.log.lines()
     }
 
-    /// Waits until it logs a line that contains `text`.
-    pub async fn logs(&self, text: &str) -> String {
-        let what = format!("{text:?} is logged");
-        eventually(&what, async || {
-            self.log().into_iter().find(|line| line.contains(text))
+    /// The log events with this code.
+    pub fn log_events(&self, code: &str) -> Vec<LogEvent> {
+        self.log.events(code)
+    }
+
+    /// Waits for a log event with this code.
+    pub async fn logs(&self, code: &str) -> LogEvent {
+        self.logs_with(code, []).await
+    }
+
+    /// Waits for a log event with this code, each of whose named fields contains the text.
+    pub async fn logs_with<const N: usize>(
+        &self,
+        code: &str,
+        fields: [(&str, &str); N],
+    ) -> LogEvent {
+        eventually(&format!("log event {code:?} with {fields:?}"), async || {
+            self.log.events(code).into_iter().find(|event| {
+                fields
+                    .iter()
+                    .all(|(name, text)| event.field(name).contains(text))
+            })
         })
         .await
+    }
+
+    /// Waits until it reaches the fail point that its environment names.
+    pub async fn reaches_fail_point(&self, name: &str) {
+        self.prints(&format!("fail point {name} reached")).await;
+    }
+
+    /// Waits for a line that is not a log event of ours, such as the error that ends a process.
+    pub async fn prints(&self, text: &str) -> String {
+        self.log.line_with(text).await
     }
 }
 
@@ -375,7 +393,7 @@ pub(crate) fn client() -> &'static reqwest::Client {
     &CLIENT
 }
 
-fn run(executable: &Path, launch: &Launch, log: &Arc<Mutex<VecDeque<String>>>) -> Child {
+fn run(executable: &Path, launch: &Launch, log: &Log) -> Child {
     let mut command = Command::new(executable);
     command
         .args(&launch.arguments)
@@ -397,20 +415,7 @@ fn run(executable: &Path, launch: &Launch, log: &Arc<Mutex<VecDeque<String>>>) -
         .stderr(Stdio::piped())
         .kill_on_drop(true);
     let mut child = command.spawn().expect("the executable can be started");
-    keep(child.stdout.take().expect("it is piped"), log.clone());
-    keep(child.stderr.take().expect("it is piped"), log.clone());
+    log.collect(child.stdout.take().expect("standard output is piped"));
+    log.collect(child.stderr.take().expect("standard error is piped"));
     child
-}
-
-fn keep(output: impl AsyncRead + Unpin + Send + 'static, log: Arc<Mutex<VecDeque<String>>>) {
-    tokio::spawn(async move {
-        let mut lines = BufReader::new(output).lines();
-        while let Ok(Some(line)) = lines.next_line().await {
-            let mut log = log.lock().expect("no thread panics with the log");
-            if log.len() == LINES_KEPT {
-                log.pop_front();
-            }
-            log.push_back(line);
-        }
-    });
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::future::pending;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use hyper::header::HeaderMap;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
@@ -126,17 +127,17 @@ impl Receiver {
 
     /// From now on, and after what is left of the script, it answers so in turn, over and over.
     pub fn answer_in_turn<const N: usize>(&self, replies: [Reply; N]) {
-        self.state().afterwards = replies.into();
+        self.state.lock().afterwards = replies.into();
     }
 
     /// How many requests have come in so far.
     pub fn count(&self) -> usize {
-        self.state().received.len()
+        self.state.lock().received.len()
     }
 
     /// All requests so far.
     pub fn received(&self) -> Vec<Received> {
-        self.state().received.clone()
+        self.state.lock().received.clone()
     }
 
     /// The requests that it answered with success.
@@ -177,10 +178,6 @@ impl Receiver {
                 .find(|received| received.message() == message)
         })
         .await
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no thread panics with the state")
     }
 }
 
@@ -224,7 +221,7 @@ async fn answer(
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
     let reply = {
-        let mut state = state.lock().expect("no thread panics with the state");
+        let mut state = state.lock();
         let reply = state.next();
         state.received.push(Received {
             at: Instant::now(),

@@ -7,7 +7,9 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use tidings_core::runtime::config::LinksSettings;
 use tidings_rules::template::{Escape, Program, Rendered};
@@ -169,7 +171,7 @@ impl Renderer {
 
     /// Compiled once, and remembered if it can't be.
     fn program(&self, source: String, escape: Escape) -> Arc<Compiled> {
-        let mut programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut programs = self.programs.lock();
         let key = (source, escape);
         if let Some(program) = programs.get(&key) {
             return program.clone();

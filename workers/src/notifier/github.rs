@@ -229,7 +229,7 @@ mod tests {
         .await;
         let desired = github.desire(&Sample::info().message()).unwrap().unwrap();
         assert_eq!(github.read(&desired).await, Ok(remote_state(true)));
-        assert_eq!(calls.lock().unwrap().len(), 2);
+        assert_eq!(calls.lock().len(), 2);
         let other = github.desire(&Sample::error().message()).unwrap().unwrap();
         assert_eq!(github.read(&other).await, Ok(remote_state(false)));
         assert_eq!(desired.key, other.key);

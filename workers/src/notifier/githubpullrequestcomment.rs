@@ -158,7 +158,7 @@ mod tests {
             "3 is gone, and 2 has the mark"
         );
         assert_eq!(comments.write(&desired, None).await, written(201, "77"));
-        let calls = calls.lock().unwrap();
+        let calls = calls.lock();
         assert_eq!(
             calls.iter().filter(|call| call.ends_with("/user")).count(),
             1,

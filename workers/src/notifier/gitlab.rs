@@ -240,7 +240,7 @@ mod tests {
         let (gitlab, calls) = scripted(&TYPE, pages.leak()).await;
         let desired = gitlab.desire(&Sample::info().message()).unwrap().unwrap();
         assert_eq!(gitlab.read(&desired).await, Ok(RemoteState::Unknown));
-        assert_eq!(calls.lock().unwrap().len(), MOST_PAGES as usize);
+        assert_eq!(calls.lock().len(), MOST_PAGES as usize);
     }
 
     #[test]

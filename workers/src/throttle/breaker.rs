@@ -1,11 +1,12 @@
 //! Circuits as a worker uses them: what it knows of them without asking, and what it tells the
 //! others.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tidings_core::runtime::codes::log as codes;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use tidings_core::Destination;
 use tidings_core::bus::circuits::{Circuits, Known};
 use tidings_core::bus::{Bus, NotStored};
@@ -156,14 +157,16 @@ impl Breaker {
     /// What is known of a destination now. It asks nobody.
     pub fn standing(&self, destination: &Destination) -> CircuitDecision {
         self.known
-            .table()
+            .table
+            .lock()
             .standing(destination, self.known.bus.clock().now())
     }
 
     /// The circuit as last known.
     pub fn circuit(&self, destination: &Destination) -> Circuit {
         self.known
-            .table()
+            .table
+            .lock()
             .circuit(destination)
             .cloned()
             .unwrap_or_else(|| destination.closed())
@@ -172,7 +175,7 @@ impl Breaker {
     /// Notes what a call has shown. What is no news costs nothing.
     pub fn saw(&self, destination: &Arc<Destination>, seen: CallResult, retry: &RetryPolicy) {
         let is_news = {
-            let mut table = self.known.table();
+            let mut table = self.known.table.lock();
             let known = table
                 .circuit(destination)
                 .map(|circuit| (circuit.state(), circuit.failures));
@@ -204,7 +207,7 @@ impl Breaker {
                 tracing::debug!(code = codes::CALL_NOT_RECORDED, %error, "call result not recorded");
             }
             if is_failure {
-                known.table().failure_noted(&destination);
+                known.table.lock().failure_noted(&destination);
             }
         });
     }
@@ -276,13 +279,9 @@ impl Breaker {
 impl Knowledge {
     fn note(&self, news: Known) {
         let destination = Destination::of(&news.circuit);
-        if self.table().note(news, self.bus.clock().now()) {
+        if self.table.lock().note(news, self.bus.clock().now()) {
             self.waker.wake_later(&destination);
         }
-    }
-
-    fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -2,11 +2,12 @@
 //! compare-and-set.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use tidings_core::Message;
 use tidings_core::bus::records::Records;
 use tidings_core::bus::streams;
@@ -84,7 +85,7 @@ impl<C: Change> Ledger<C> {
         change: C,
     ) -> impl Future<Output = Result<C::Answer, NotStored>> + Send + use<C> {
         let (reply, answer) = oneshot::channel();
-        let begins = self.queues().join(key, (change, reply));
+        let begins = self.queues.lock().join(key, (change, reply));
         if begins {
             let (ledger, key) = (self.clone(), key.to_owned());
             tokio::spawn(async move {
@@ -106,7 +107,7 @@ impl<C: Change> Ledger<C> {
 
     /// Makes all changes that wait for this record; whether there were any.
     async fn work(&self, key: &str) -> bool {
-        let Some((waiting, known)) = self.queues().take(key) else {
+        let Some((waiting, known)) = self.queues.lock().take(key) else {
             return false;
         };
         let (changes, replies): (Vec<C>, Vec<_>) = waiting.into_iter().unzip();
@@ -115,7 +116,7 @@ impl<C: Change> Ledger<C> {
                 if let (record, Some(revision)) = &known {
                     (self.observe)(record, *revision);
                 }
-                self.queues().keep(key, known);
+                self.queues.lock().keep(key, known);
                 for (reply, answer) in replies.into_iter().zip(answers) {
                     let _ = reply.send(Ok(answer));
                 }
@@ -161,10 +162,6 @@ impl<C: Change> Ledger<C> {
             }
             tokio::time::sleep(ASIDE.mul_f64(rand::random())).await;
         }
-    }
-
-    fn queues(&self) -> MutexGuard<'_, Queues<C>> {
-        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

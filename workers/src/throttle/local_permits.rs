@@ -2,10 +2,11 @@
 //! room for the others.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tidings_core::Destination;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -110,18 +111,18 @@ impl Places {
     ) -> Result<Place, Duration> {
         let desk = self.desk(destination, most);
         let has_room = {
-            let calls = desk.calls();
+            let calls = desk.calls.lock();
             room.has_for(calls.begun.len(), calls.is_slow())
         };
         if has_room && let Ok(permit) = desk.free.clone().try_acquire_owned() {
-            desk.calls().finds_one_at_once(desk.size);
+            desk.calls.lock().finds_one_at_once(desk.size);
             return Ok(desk.begin(permit, room));
         }
-        if !has_room || !desk.calls().joins_the_queue(Instant::now(), desk.size) {
+        if !has_room || !desk.calls.lock().joins_the_queue(Instant::now(), desk.size) {
             return Err(desk.comes_back());
         }
         let waiting = Waiting::new(&desk);
-        let most = desk.calls().most_wait();
+        let most = desk.calls.lock().most_wait();
         let permit = tokio::time::timeout(most, desk.free.clone().acquire_owned()).await;
         drop(waiting);
         match permit {
@@ -132,7 +133,7 @@ impl Places {
 
     fn desk(&self, destination: &Destination, most: Option<u32>) -> Arc<Desk> {
         let size = most.map_or(SHARE, |most| usize::try_from(most).unwrap_or(SHARE));
-        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.all.lock();
         if let Some(desk) = all.get(destination).filter(|desk| desk.size == size) {
             return desk.clone();
         }
@@ -155,7 +156,7 @@ impl Desk {
     fn begin(self: &Arc<Self>, permit: OwnedSemaphorePermit, room: &Room) -> Place {
         room.calls.fetch_add(1, Ordering::Relaxed);
         let (number, began) = (self.number.fetch_add(1, Ordering::Relaxed), Instant::now());
-        self.calls().begun.insert(number, began);
+        self.calls.lock().begun.insert(number, began);
         Place {
             desk: self.clone(),
             number,
@@ -168,7 +169,7 @@ impl Desk {
     /// Spreads those that find no place over the time that those before them will take.
     fn comes_back(&self) -> Duration {
         let now = Instant::now();
-        let mut calls = self.calls();
+        let mut calls = self.calls.lock();
         let apart = calls.each(now) / u32::try_from(self.size).unwrap_or(u32::MAX);
         let next = calls
             .next
@@ -182,10 +183,6 @@ impl Desk {
         } else {
             LATEST.mul_f64(0.5 + rand::random::<f64>() / 2.0)
         }
-    }
-
-    fn calls(&self) -> MutexGuard<'_, Calls> {
-        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -243,7 +240,7 @@ impl Place {
     /// destination.
     pub fn begin(&mut self) {
         self.began = Instant::now();
-        self.desk.calls().begun.insert(self.number, self.began);
+        self.desk.calls.lock().begun.insert(self.number, self.began);
     }
 }
 
@@ -251,7 +248,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.room.calls.fetch_sub(1, Ordering::Relaxed);
         let took = self.began.elapsed();
-        let mut calls = self.desk.calls();
+        let mut calls = self.desk.calls.lock();
         calls.begun.remove(&self.number);
         let is_first = calls.average.is_zero();
         calls.ended = Some(Instant::now());
@@ -268,14 +265,14 @@ struct Waiting(Arc<Desk>);
 
 impl Waiting {
     fn new(desk: &Arc<Desk>) -> Self {
-        desk.calls().waiting += 1;
+        desk.calls.lock().waiting += 1;
         Self(desk.clone())
     }
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.0.calls().waiting -= 1;
+        self.0.calls.lock().waiting -= 1;
     }
 }
 
@@ -330,7 +327,7 @@ mod tests {
                 .await
                 .unwrap();
         }
-        assert!(places.all.lock().unwrap().len() <= 1000);
+        assert!(places.all.lock().len() <= 1000);
         assert!(
             places.take(&destination(), Some(1), &room).await.is_err(),
             "its only place is taken still"
@@ -453,16 +450,16 @@ mod tests {
     #[tokio::test]
     async fn those_that_find_no_place_come_back_one_after_the_other() {
         let desk = Places::default().desk(&destination(), Some(1));
-        desk.calls().average = Duration::from_secs(3);
+        desk.calls.lock().average = Duration::from_secs(3);
         let waits = [desk.comes_back(), desk.comes_back(), desk.comes_back()]
             .map(|wait| wait.as_secs_f64().round());
         assert_eq!(waits, [3.0, 6.0, 9.0]);
-        desk.calls().next = Some(Instant::now() + 100 * LATEST);
+        desk.calls.lock().next = Some(Instant::now() + 100 * LATEST);
         assert!(
             (LATEST / 2..=LATEST).contains(&desk.comes_back()),
             "nobody is sent away for hours"
         );
-        desk.calls().finds_one_at_once(1);
+        desk.calls.lock().finds_one_at_once(1);
         assert_eq!(
             desk.comes_back().as_secs_f64().round(),
             3.0,

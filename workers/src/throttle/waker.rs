@@ -4,8 +4,10 @@
 //! of it yet goes on parking until it has.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
+
+use parking_lot::Mutex;
 use tidings_core::runtime::codes::log as codes;
 
 use tidings_core::Destination;
@@ -50,13 +52,13 @@ impl Waker {
     /// was parking meanwhile, they may have missed.
     pub fn wake_later(self: &Arc<Self>, destination: &Destination) {
         let provider = Destination::whole(&destination.namespace, &destination.provider);
-        if !self.due().insert(provider.clone()) {
+        if !self.due.lock().insert(provider.clone()) {
             return;
         }
         let waker = self.clone();
         tokio::spawn(async move {
             tokio::time::sleep(between(ONCE_MORE_AFTER)).await;
-            waker.due().remove(&provider);
+            waker.due.lock().remove(&provider);
             report(waker.wake_after(&provider, "", 0).await);
         });
     }
@@ -71,10 +73,6 @@ impl Waker {
         let woken = self.bus.wake(destination, channel, after).await?;
         tracing::info!(code = codes::DESTINATION_RESUMED, provider = %destination.tokens(), woken = woken.count, "destination is called again");
         Ok(woken.up_to)
-    }
-
-    fn due(&self) -> MutexGuard<'_, HashSet<Destination>> {
-        self.due.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

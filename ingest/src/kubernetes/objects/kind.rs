@@ -1,6 +1,6 @@
 //! The objects of one kind: a metadata watch, and single reads where it does not have an object.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tidings_core::runtime::codes::log as codes;
 
@@ -11,6 +11,7 @@ use kube::discovery::{self, Scope};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, watcher};
 use kube::{Api, Client};
+use parking_lot::Mutex;
 use tidings_core::runtime::kubernetes::kind::ObjectKind;
 use tokio::sync::{OnceCell, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -76,7 +77,7 @@ impl Kind {
             self.synced.clone().wait_for(|is_synced| *is_synced),
         )
         .await;
-        if let Some(meta) = self.shared.memory().get(namespace, name) {
+        if let Some(meta) = self.shared.memory.lock().get(namespace, name) {
             return Found::Known(meta);
         }
         self.shared.read(namespace, name).await
@@ -103,7 +104,7 @@ impl Shared {
             match change {
                 Ok(change) => {
                     is_refused = false;
-                    if self.memory().apply(change) {
+                    if self.memory.lock().apply(change) {
                         synced.send_replace(true);
                     }
                 }
@@ -120,7 +121,8 @@ impl Shared {
 
     async fn read(&self, namespace: &str, name: &str) -> Found {
         if self
-            .refused_until()
+            .refused_until
+            .lock()
             .is_some_and(|until| Instant::now() < until)
         {
             return Found::Unknown;
@@ -132,7 +134,7 @@ impl Shared {
             Err(_) => "the API server does not answer".to_owned(),
         };
         tracing::debug!(code = codes::OBJECT_UNREADABLE, kind = %self.wanted, namespace, name, %trouble, "cannot read object");
-        *self.refused_until() = Some(Instant::now() + REFUSED_FOR);
+        *self.refused_until.lock() = Some(Instant::now() + REFUSED_FOR);
         Found::Unknown
     }
 
@@ -176,15 +178,5 @@ impl Shared {
                 Ok((resource, capabilities.scope))
             })
             .await
-    }
-
-    fn memory(&self) -> MutexGuard<'_, Memory> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn refused_until(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.refused_until
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }

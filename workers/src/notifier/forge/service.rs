@@ -1,11 +1,12 @@
 //! A forge for tests, on a loopback port: it responses by a script and notes what it was asked.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Router, serve};
+use parking_lot::Mutex;
 use tidings_rules::ResolvedProvider;
 use tokio::net::TcpListener;
 
@@ -27,7 +28,7 @@ pub async fn scripted(
     let app = Router::new().fallback(move |request: Request| {
         let call = format!("{} {}", request.method(), request.uri());
         let response = answer_to(&call, script);
-        noted.lock().unwrap().push(call);
+        noted.lock().push(call);
         async move { response }
     });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -3,13 +3,14 @@
 use crate::runtime::codes::log as codes;
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::Api;
 use kube::api::PostParams;
+use parking_lot::Mutex;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -200,11 +201,7 @@ impl Leadership {
                 Ok(written) => {
                     failpoint::reach_for(after, &name);
                     *lease = written;
-                    *self
-                        .0
-                        .renewed
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner) = began;
+                    *self.0.renewed.lock() = began;
                     return Ok(());
                 }
                 Err(LeaseError::Refused(kube::Error::Api(status)))
@@ -239,11 +236,7 @@ impl Leadership {
     }
 
     fn silent_for(&self) -> Duration {
-        self.0
-            .renewed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .elapsed()
+        self.0.renewed.lock().elapsed()
     }
 }
 

@@ -1,0 +1,269 @@
+//! Finds dead letters in the stream DEAD.
+
+use anyhow::Context as _;
+use async_nats::jetstream::consumer::pull::OrderedConfig;
+use clap::Args;
+use futures::StreamExt;
+use jiff::Timestamp;
+use tidings_core::bus::Bus;
+use tidings_core::bus::streams;
+use tidings_core::{DeadLetter, Delivery, Message as _, Reason};
+
+use crate::command::tool::ago;
+
+/// Selects dead letters.
+#[derive(Args, Debug, Clone, Default)]
+pub struct Filter {
+    /// Delivery ids, which may be shortened
+    #[arg(value_name = "ID")]
+    pub ids: Vec<String>,
+    /// Select dead letters to this Provider
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    pub provider: Option<String>,
+    /// Select dead letters with this reason, such as unauthorized
+    #[arg(long)]
+    pub reason: Option<String>,
+    /// Select dead letters given up longer ago than this: 90s, 30m, 12h
+    #[arg(long, value_name = "DURATION")]
+    pub older_than: Option<String>,
+    /// Select dead letters given up within this time: 90s, 30m, 12h
+    #[arg(long, value_name = "DURATION")]
+    pub newer_than: Option<String>,
+}
+
+/// A dead letter and where it is stored.
+pub struct StoredDeadLetter {
+    /// Its sequence in the stream DEAD.
+    pub sequence: u64,
+    /// Its content.
+    pub dead_letter: DeadLetter,
+}
+
+impl StoredDeadLetter {
+    /// The delivery that was given up.
+    pub fn delivery(&self) -> Delivery {
+        self.dead_letter.delivery.clone().unwrap_or_default()
+    }
+}
+
+/// A valid filter.
+struct Criteria {
+    ids: Vec<String>,
+    provider: Option<(String, String)>,
+    reason: Option<String>,
+    died_before: Option<Timestamp>,
+    died_after: Option<Timestamp>,
+}
+
+/// All dead letters that a filter selects, oldest first.
+///
+/// # Errors
+/// The filter is invalid, the stream cannot be read, or no dead letter has one of the ids.
+pub async fn find(bus: &Bus, filter: &Filter) -> anyhow::Result<Vec<StoredDeadLetter>> {
+    let criteria = filter.criteria()?;
+    let mut found = read_all(bus).await?;
+    found.retain(|stored| criteria.are_met_by(&stored.dead_letter));
+    let is_found = |id: &&String| {
+        found
+            .iter()
+            .any(|stored| stored.delivery().id.starts_with(id.as_str()))
+    };
+    match filter.ids.iter().find(|id| !is_found(id)) {
+        Some(id) => anyhow::bail!("no dead letter with id {id} found: see `tidings dead list`"),
+        None => Ok(found),
+    }
+}
+
+async fn read_all(bus: &Bus) -> anyhow::Result<Vec<StoredDeadLetter>> {
+    let mut dead = bus
+        .jetstream()
+        .get_stream(streams::DEAD)
+        .await
+        .context("stream DEAD not found: is Tidings running?")?;
+    let state = dead
+        .info()
+        .await
+        .context("cannot read the stream DEAD")?
+        .state
+        .clone();
+    let mut all = Vec::new();
+    if state.messages == 0 {
+        return Ok(all);
+    }
+    let consumer = dead
+        .create_consumer(OrderedConfig::default())
+        .await
+        .context("cannot read the stream DEAD")?;
+    let mut messages = consumer
+        .messages()
+        .await
+        .context("cannot read the stream DEAD")?;
+    while let Some(message) = messages.next().await {
+        let message = message.context("cannot read the stream DEAD")?;
+        let (sequence, pending) = message
+            .info()
+            .map(|info| (info.stream_sequence, info.pending))
+            .map_err(anyhow::Error::msg)?;
+        if let Ok(dead_letter) = DeadLetter::decode(message.payload.clone()) {
+            all.push(StoredDeadLetter {
+                sequence,
+                dead_letter,
+            });
+        }
+        if pending == 0 || sequence >= state.last_sequence {
+            break;
+        }
+    }
+    Ok(all)
+}
+
+impl Filter {
+    /// Whether it selects every dead letter.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+            && self.provider.is_none()
+            && self.reason.is_none()
+            && self.older_than.is_none()
+            && self.newer_than.is_none()
+    }
+
+    fn criteria(&self) -> anyhow::Result<Criteria> {
+        let provider = self.provider.as_ref().map(|text| {
+            let (namespace, name) = text
+                .split_once('/')
+                .with_context(|| format!("--provider {text:?}: expected NAMESPACE/NAME"))?;
+            anyhow::Ok((namespace.to_owned(), name.to_owned()))
+        });
+        // An empty id would be the prefix of every id.
+        anyhow::ensure!(
+            !self.ids.contains(&String::new()),
+            "ID is empty: pass an id as `tidings dead list` prints it"
+        );
+        if let Some(reason) = &self.reason
+            && !Reason::ALL.iter().any(|valid| valid.as_str() == reason)
+        {
+            let valid: Vec<&str> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+            anyhow::bail!("--reason {reason:?}: expected one of {}", valid.join(", "));
+        }
+        let time = |flag: &'static str, duration: &Option<String>| {
+            duration.as_deref().map(ago).transpose().context(flag)
+        };
+        Ok(Criteria {
+            ids: self.ids.clone(),
+            provider: provider.transpose()?,
+            reason: self.reason.clone(),
+            died_before: time("--older-than", &self.older_than)?,
+            died_after: time("--newer-than", &self.newer_than)?,
+        })
+    }
+}
+
+impl Criteria {
+    fn are_met_by(&self, dead_letter: &DeadLetter) -> bool {
+        let delivery = dead_letter.delivery.clone().unwrap_or_default();
+        let provider = delivery.provider.unwrap_or_default();
+        let died = dead_letter
+            .died_at
+            .and_then(|time| Timestamp::new(time.seconds, time.nanos).ok())
+            .unwrap_or(Timestamp::UNIX_EPOCH);
+        let has_id = self.ids.is_empty()
+            || self
+                .ids
+                .iter()
+                .any(|id| delivery.id.starts_with(id.as_str()));
+        let has_provider = self.provider.as_ref().is_none_or(|(namespace, name)| {
+            (namespace, name) == (&provider.namespace, &provider.name)
+        });
+        let has_reason = self
+            .reason
+            .as_ref()
+            .is_none_or(|reason| *reason == dead_letter.reason);
+        has_id
+            && has_provider
+            && has_reason
+            && self.died_before.is_none_or(|time| died <= time)
+            && self.died_after.is_none_or(|time| died >= time)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidings_core::{ProviderReference, Timestamp as ProtoTimestamp};
+
+    use super::*;
+
+    fn text(value: &str) -> Option<String> {
+        Some(value.to_owned())
+    }
+
+    fn ids(ids: &[&str]) -> Filter {
+        Filter {
+            ids: ids.iter().map(|&id| id.to_owned()).collect(),
+            ..Filter::default()
+        }
+    }
+
+    fn provider_and_reason(provider: &str, reason: &str) -> Filter {
+        Filter {
+            provider: text(provider),
+            reason: text(reason),
+            ..Filter::default()
+        }
+    }
+
+    fn ages(older_than: Option<&str>, newer_than: Option<&str>) -> Filter {
+        Filter {
+            older_than: older_than.map(str::to_owned),
+            newer_than: newer_than.map(str::to_owned),
+            ..Filter::default()
+        }
+    }
+
+    #[test]
+    fn a_dead_letter_matches_if_it_meets_every_part_of_the_filter() {
+        let provider = ProviderReference {
+            namespace: "apps".into(),
+            name: "slack".into(),
+            ..Default::default()
+        };
+        let an_hour_ago = ProtoTimestamp {
+            seconds: Timestamp::now().as_second() - 3600,
+            nanos: 0,
+        };
+        let dead_letter = DeadLetter {
+            delivery: Some(Delivery {
+                id: "abcdef".into(),
+                provider: Some(provider),
+                ..Default::default()
+            }),
+            reason: "rejected".into(),
+            died_at: Some(an_hour_ago),
+            ..Default::default()
+        };
+        for (filter, matches) in [
+            (Filter::default(), true),
+            (ids(&["x", "abc"]), true),
+            (ids(&["bcd"]), false),
+            (provider_and_reason("apps/slack", "rejected"), true),
+            (provider_and_reason("apps/slack", "exhausted"), false),
+            (ages(Some("30m"), None), true),
+            (ages(Some("2h"), None), false),
+            (ages(None, Some("2h")), true),
+        ] {
+            let criteria = filter.criteria().unwrap();
+            assert_eq!(criteria.are_met_by(&dead_letter), matches, "{filter:?}");
+        }
+    }
+
+    #[test]
+    fn an_invalid_filter_is_rejected() {
+        for filter in [
+            provider_and_reason("slack", "rejected"),
+            provider_and_reason("apps/slack", "bad"),
+            ids(&[""]),
+            ages(Some("long"), None),
+        ] {
+            assert!(filter.criteria().is_err(), "{filter:?}");
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Makes one attempt for each delivery, or records its requests in a dry run.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tidings_core::runtime::config::{AddressSettings, LinksSettings};
+use tidings_core::{Delivery, Event, Failure, Outcome, Reason};
+use tidings_router::Explanation;
+use tidings_rules::{ResolvedProvider, Rules, Unresolved};
+use tidings_workers::attempt::{Ended, Prepared, attempt_once, prepare};
+use tidings_workers::http::invalid::Invalid;
+use tidings_workers::http::{Http, HttpClients};
+use tidings_workers::message::Message;
+use tidings_workers::message::render::Renderer;
+use tidings_workers::worker::{notification, providers};
+
+use super::report::{DeliveryReport, RequestReport};
+
+/// Reports every delivery that the rules ask for.
+///
+/// # Errors
+/// The system's certificates or a link template cannot be used.
+pub async fn deliver_all(
+    explanations: &[Explanation],
+    event: &Event,
+    rules: &Rules,
+    links: &LinksSettings,
+    dry_run: bool,
+) -> anyhow::Result<Vec<DeliveryReport>> {
+    let http_clients = HttpClients::new(AddressSettings::default())
+        .context("cannot read the system's CA certificates")?;
+    let renderer = Renderer::new(links).map_err(anyhow::Error::msg)?;
+    let mut reports = Vec::new();
+    for explanation in explanations {
+        let Some(delivery) = &explanation.delivery else {
+            continue;
+        };
+        let mut report = DeliveryReport::new(&explanation.alert, delivery);
+        let recorder = Http::dry_run();
+        let http = |provider: &ResolvedProvider| {
+            if dry_run {
+                Ok(recorder.clone())
+            } else {
+                Http::new(provider, &http_clients)
+            }
+        };
+        match prepared(rules, delivery, http) {
+            Err(problem) => report.detail = problem,
+            Ok(prepared) => {
+                let result =
+                    attempt(&prepared, delivery, event, rules, &renderer, &mut report).await;
+                (report.outcome, report.detail) = outcome(result, dry_run);
+                let requests = recorder.recorded();
+                report.requests = requests
+                    .iter()
+                    .map(|request| RequestReport::new(request, &prepared))
+                    .collect();
+            }
+        }
+        reports.push(report);
+    }
+    Ok(reports)
+}
+
+async fn attempt(
+    prepared: &Prepared,
+    delivery: &Delivery,
+    event: &Event,
+    rules: &Rules,
+    renderer: &Renderer,
+    report: &mut DeliveryReport,
+) -> Result<Ended, Failure> {
+    let object = event.involved_object.clone().unwrap_or_default();
+    let alert = delivery.alert.clone().unwrap_or_default();
+    let message = notification(delivery, event, &object, &alert, prepared);
+    let rendered = renderer.rendered(&message, &prepared.provider, prepared.provider_type.content, || {
+        providers::template(rules, delivery)
+    });
+    let message = Message {
+        rendered: &rendered,
+        ..message
+    };
+    let result = attempt_once(prepared, &message).await;
+    report.template_error = rendered.template_error;
+    result
+}
+
+fn prepared(
+    rules: &Rules,
+    delivery: &Delivery,
+    http: impl FnOnce(&ResolvedProvider) -> Result<Http, Invalid>,
+) -> Result<Prepared, String> {
+    let reference = delivery.provider.clone().unwrap_or_default();
+    let (namespace, name) = (&reference.namespace, &reference.name);
+    let provider: Arc<ResolvedProvider> = rules
+        .resolve(namespace, name)
+        .map_err(|unresolved: Unresolved| unresolved.to_string())?;
+    prepare(provider, http).map_err(|invalid| format!("Provider {namespace}/{name}: {invalid}"))
+}
+
+fn outcome(result: Result<Ended, Failure>, dry_run: bool) -> (&'static str, String) {
+    match result {
+        Ok(ended) if dry_run && ended.outcome == Outcome::Delivered => ("planned", String::new()),
+        Ok(ended) if ended.detail.is_empty() => {
+            let status = ended.status.map(|status| format!("answered {status}"));
+            (ended.outcome.as_str(), status.unwrap_or_default())
+        }
+        Ok(ended) => (ended.outcome.as_str(), ended.detail),
+        Err(failure) if failure.reason == Reason::Misconfigured => ("invalid", failure.detail),
+        Err(failure) => ("failed", failure.to_string()),
+    }
+}

@@ -1,0 +1,159 @@
+//! What `tidings test` prints. Scripts read the JSON: its keys and values stay.
+
+use std::collections::BTreeMap;
+
+use reqwest::header::{HeaderName, HeaderValue};
+use serde::Serialize;
+use tidings_core::model::flux;
+use tidings_core::{Delivery, Event};
+use tidings_router::Explanation;
+use tidings_workers::attempt::Prepared;
+use tidings_workers::http::Request;
+
+#[derive(Serialize)]
+pub struct Report {
+    event: serde_json::Value,
+    alerts: Vec<AlertReport>,
+    deliveries: Vec<DeliveryReport>,
+}
+
+#[derive(Serialize)]
+struct AlertReport {
+    alert: String,
+    verdict: &'static str,
+    reason: String,
+}
+
+#[derive(Serialize)]
+pub struct DeliveryReport {
+    alert: String,
+    provider: String,
+    r#type: String,
+    metadata: BTreeMap<String, String>,
+    pub outcome: &'static str,
+    pub requests: Vec<RequestReport>,
+    pub detail: String,
+    /// Empty if there is no template or it succeeded.
+    pub template_error: String,
+}
+
+#[derive(Serialize)]
+pub struct RequestReport {
+    method: String,
+    url: String,
+    headers: BTreeMap<String, String>,
+    body: String,
+}
+
+impl Report {
+    pub fn new(
+        event: &Event,
+        explanations: Vec<Explanation>,
+        deliveries: Vec<DeliveryReport>,
+    ) -> Self {
+        let alerts = explanations.into_iter().map(|explanation| AlertReport {
+            alert: explanation.alert,
+            verdict: explanation.verdict.as_str(),
+            reason: explanation.sentence,
+        });
+        Self {
+            event: stored_event(event),
+            alerts: alerts.collect(),
+            deliveries,
+        }
+    }
+
+    pub fn has_failed_delivery(&self) -> bool {
+        self.deliveries
+            .iter()
+            .any(|delivery| matches!(delivery.outcome, "failed" | "invalid"))
+    }
+
+    /// Prints the report for people.
+    pub fn print(&self) {
+        let object = &self.event["involvedObject"];
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+        println!(
+            "{} {}/{}: {}\n",
+            text(&object["kind"]),
+            text(&object["namespace"]),
+            text(&object["name"]),
+            text(&self.event["message"])
+        );
+        if self.alerts.is_empty() {
+            println!("No Alert found in these rules.");
+        }
+        for alert in &self.alerts {
+            println!("Alert {}: {}: {}", alert.alert, alert.verdict, alert.reason);
+        }
+        self.deliveries.iter().for_each(DeliveryReport::print);
+    }
+}
+
+/// The event as it would be stored: metadata keys keep their prefixes.
+fn stored_event(event: &Event) -> serde_json::Value {
+    let mut value = flux::to_value(event, &event.metadata.clone().into_iter().collect());
+    value["cluster"] = event.cluster.clone().into();
+    value["id"] = event.id.clone().into();
+    value["dedupeKey"] = event.dedupe_key.clone().into();
+    value
+}
+
+impl DeliveryReport {
+    /// A delivery that has not been attempted.
+    pub fn new(alert: &str, delivery: &Delivery) -> Self {
+        let provider = delivery.provider.clone().unwrap_or_default();
+        Self {
+            alert: alert.to_owned(),
+            provider: format!("{}/{}", provider.namespace, provider.name),
+            r#type: provider.r#type,
+            metadata: delivery.metadata.clone(),
+            outcome: "invalid",
+            requests: Vec::new(),
+            detail: String::new(),
+            template_error: String::new(),
+        }
+    }
+
+    fn print(&self) {
+        let colon = if self.detail.is_empty() { "" } else { ": " };
+        println!(
+            "\nDelivery of {} to {} ({}): {}{colon}{}",
+            self.alert, self.provider, self.r#type, self.outcome, self.detail
+        );
+        if !self.template_error.is_empty() {
+            println!(
+                "  The template failed and the standard text is used: {}",
+                self.template_error
+            );
+        }
+        for request in &self.requests {
+            println!("  {} {}", request.method, request.url);
+            for (name, value) in &request.headers {
+                println!("  {name}: {value}");
+            }
+            println!("  {}", request.body);
+        }
+    }
+}
+
+impl RequestReport {
+    /// A request without the secrets of its Provider.
+    pub fn new(request: &Request, prepared: &Prepared) -> Self {
+        let redact = |text: &str| prepared.redactor.redact(text);
+        let header = |(name, value): (&HeaderName, &HeaderValue)| {
+            let value = if value.is_sensitive() {
+                "[redacted]".to_owned()
+            } else {
+                redact(&String::from_utf8_lossy(value.as_bytes()))
+            };
+            (name.to_string(), value)
+        };
+        Self {
+            method: request.method.to_string(),
+            url: redact(request.url.as_str()),
+            headers: request.headers.iter().map(header).collect(),
+            body: redact(&String::from_utf8_lossy(&request.body)),
+        }
+    }
+}

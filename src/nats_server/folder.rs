@@ -1,0 +1,73 @@
+//! The data folder of an embedded nats-server: its lock, its files and its storage limit.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail, ensure};
+use rustix::fs::FlockOperation;
+
+/// The largest storage limit that is chosen from the size of the disk, in bytes.
+const MAX_STORAGE: u64 = 40 << 30;
+
+/// Creates the folder if it is missing, and checks that it can be written.
+pub fn prepare(data: &Path) -> anyhow::Result<PathBuf> {
+    let unwritable = || {
+        format!(
+            "cannot write to the data folder {}: pass another with --data",
+            data.display()
+        )
+    };
+    fs::create_dir_all(data).with_context(unwritable)?;
+    let probe = data.join(".writable");
+    fs::write(&probe, b"tidings").with_context(unwritable)?;
+    let _ = fs::remove_file(&probe);
+    data.canonicalize().with_context(unwritable)
+}
+
+/// Locks the folder for as long as the file is open.
+pub fn lock(data: &Path) -> anyhow::Result<File> {
+    let path = data.join("lock");
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .with_context(|| format!("cannot open {}", path.display()))?;
+    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        bail!(
+            "the data folder {} is in use by another `tidings up`: pass another with --data",
+            data.display()
+        );
+    }
+    Ok(file)
+}
+
+/// Three quarters of the free disk, limited to what the streams can use.
+pub fn storage_limit(data: &Path) -> anyhow::Result<u64> {
+    let disk = rustix::fs::statvfs(data)
+        .with_context(|| format!("cannot read the free space of {}", data.display()))?;
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    ensure!(
+        free >= 64 << 20,
+        "the data folder {} is on a disk with less than 64 MiB free: pass another with --data",
+        data.display()
+    );
+    Ok((free / 4 * 3).min(MAX_STORAGE))
+}
+
+/// Writes a file that only this user can read.
+pub fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
+    let unwritable = || format!("cannot write {}", path.display());
+    let mut file = OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+        .with_context(unwritable)?;
+    file.set_permissions(Permissions::from_mode(0o600))
+        .with_context(unwritable)?;
+    file.write_all(text.as_bytes()).with_context(unwritable)
+}

@@ -1,0 +1,58 @@
+//! Connects a role to the bus.
+
+use std::time::Duration;
+
+use tidings_core::bus::Bus;
+use tidings_core::bus::connect::connect_patiently;
+use tidings_core::bus::setup::{SetupError, StreamPolicy};
+use tidings_core::bus::streams::Sizing;
+use tidings_core::bus::watch::Watch;
+use tidings_core::runtime::codes::log as codes;
+use tidings_core::runtime::health::Check;
+
+use crate::role::Context;
+
+/// The bus is sampled every second. An older sample makes the role not ready.
+const SAMPLE_FRESH_FOR: Duration = Duration::from_secs(10);
+/// The pause before the streams are checked again.
+const SETUP_RETRY_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Connects, waits until the streams can be used, and starts to watch both.
+///
+/// # Errors
+/// The settings are wrong, the server is too old, or a stream differs and `policy` does not allow
+/// a change.
+pub async fn connect(context: &Context, policy: StreamPolicy) -> anyhow::Result<Bus> {
+    let settings = &context.settings;
+    let check = context.health.check("bus", Some(SAMPLE_FRESH_FOR));
+    let name = format!("tidings {:?}", context.role).to_lowercase();
+    let bus = connect_patiently(&settings.nats, &name, &check).await?;
+    let sizing = set_up_streams(&bus, &settings.sizing(), policy, &check).await?;
+    Watch::new(bus.clone(), &sizing, policy, context.metrics.clone())
+        .start(check, context.stop.holding.clone())
+        .await;
+    Ok(bus)
+}
+
+async fn set_up_streams(
+    bus: &Bus,
+    sizing: &Sizing,
+    policy: StreamPolicy,
+    check: &Check,
+) -> anyhow::Result<Sizing> {
+    loop {
+        match bus.set_up(sizing, policy).await {
+            Ok(sizing) => return Ok(sizing),
+            Err(error @ SetupError::Differs { .. }) => return Err(error.into()),
+            Err(error) => {
+                tracing::warn!(
+                    code = codes::STREAMS_UNAVAILABLE,
+                    %error,
+                    "streams not available, retrying"
+                );
+                check.fail(error.to_string());
+            }
+        }
+        tokio::time::sleep(SETUP_RETRY_INTERVAL).await;
+    }
+}

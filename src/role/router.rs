@@ -1,0 +1,105 @@
+//! `tidings router`: matches events against the rules, stores deliveries and writes status.
+
+use std::sync::Arc;
+
+use clap::Args;
+use tidings_core::bus::Bus;
+use tidings_core::bus::setup::StreamPolicy;
+use tidings_core::runtime::config::Role;
+use tidings_router::status::ready_condition::CheckProvider;
+use tidings_router::{Router, StatusWriter};
+use tidings_workers::attempt::Notifiers;
+use tidings_workers::http::HttpClients;
+
+use crate::flags::{AsFlags, CommonFlags, KubernetesFlags, RouterFlags, RulesFlags, settings};
+use crate::process::{Process, start_log};
+use crate::role::rules::{ActiveRules, RulesCluster};
+use crate::role::{Context, bus, rules, worker};
+
+/// Arguments of `tidings router`.
+#[derive(Args, Debug)]
+pub struct RouterArguments {
+    #[command(flatten)]
+    common: CommonFlags,
+    #[command(flatten)]
+    kubernetes: KubernetesFlags,
+    #[command(flatten)]
+    rules: RulesFlags,
+    #[command(flatten)]
+    router: RouterFlags,
+}
+
+/// Runs a router until it is stopped.
+///
+/// # Errors
+/// The settings, a port, NATS or the rules cannot be used.
+pub async fn run(arguments: RouterArguments) -> anyhow::Result<()> {
+    let flags = [
+        arguments.kubernetes.flags(),
+        arguments.rules.flags(),
+        arguments.router.flags(),
+    ]
+    .concat();
+    let settings = settings(&arguments.common, flags)?;
+    start_log(&settings)?;
+    Process::start(settings, Role::Router)
+        .await?
+        .run(async |context: &Context| {
+            let rules = rules::start(context, true).await?;
+            let bus = bus::connect(context, StreamPolicy::Verify).await?;
+            start(context, &bus, &rules)
+        })
+        .await
+}
+
+/// Starts to route events, and to write status where the rules come from a cluster.
+///
+/// # Errors
+/// The system's certificates cannot be read.
+pub fn start(context: &Context, bus: &Bus, rules: &ActiveRules) -> anyhow::Result<()> {
+    if let Some(cluster) = &rules.cluster {
+        let http_clients = worker::http_clients(context)?;
+        let writer = status_writer(context, bus, rules, cluster, http_clients);
+        context
+            .tasks
+            .spawn(writer.run(context.stop.pulling.clone()));
+    }
+    let router = Router::new(bus.clone(), rules.live.clone(), context.metrics.clone());
+    let concurrency = context.settings.router.concurrency;
+    context
+        .tasks
+        .spawn(router.run(concurrency, &context.health, context.stop.clone()));
+    Ok(())
+}
+
+fn status_writer(
+    context: &Context,
+    bus: &Bus,
+    rules: &ActiveRules,
+    cluster: &RulesCluster,
+    http_clients: HttpClients,
+) -> StatusWriter {
+    let client = cluster.client.clone();
+    let namespace = context.settings.kubernetes.namespace.clone();
+    StatusWriter {
+        namespace: namespace.unwrap_or_else(|| client.default_namespace().to_owned()),
+        client,
+        bus: bus.clone(),
+        rules: rules.live.clone(),
+        catalog: cluster.catalog.clone(),
+        check: check_provider(http_clients),
+        metrics: context.metrics.clone(),
+    }
+}
+
+/// Prepares a Provider as for an attempt and sends nothing. Only the workers' code knows what a
+/// provider type needs.
+fn check_provider(http_clients: HttpClients) -> Arc<CheckProvider> {
+    let notifiers = Notifiers::new(http_clients);
+    Arc::new(move |provider| {
+        notifiers
+            .prepare(provider)
+            .map(drop)
+            .map_err(|failure| failure.detail)
+    })
+}

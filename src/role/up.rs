@@ -1,0 +1,111 @@
+//! `tidings up`: all roles in one process.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use tidings_core::bus::setup::StreamPolicy;
+use tidings_core::runtime::config::{Flag, Role, Settings};
+
+use crate::demo;
+use crate::flags::{
+    AsFlags, CommonFlags, IngestFlags, KubernetesFlags, RouterFlags, RulesFlags, WorkerFlags, flag,
+    settings,
+};
+use crate::nats_server::NatsServer;
+use crate::process::{Process, start_log};
+use crate::role::{Context, bus, ingest, router, rules, worker};
+
+/// Arguments of `tidings up`.
+#[derive(Args, Debug)]
+pub struct UpArguments {
+    #[command(flatten)]
+    common: CommonFlags,
+    #[command(flatten)]
+    kubernetes: KubernetesFlags,
+    #[command(flatten)]
+    ingest: IngestFlags,
+    #[command(flatten)]
+    rules: RulesFlags,
+    #[command(flatten)]
+    router: RouterFlags,
+    #[command(flatten)]
+    worker: WorkerFlags,
+    /// Folder of the embedded nats-server and of nats.json, by which tools find it [default:
+    /// .tidings]
+    #[arg(long, value_name = "DIR")]
+    data: Option<String>,
+    /// nats-server executable, 2.12 or later [default: the first found on PATH, next to this
+    /// executable, or in .tools/bin of a parent folder]
+    #[arg(long, value_name = "FILE", env = "NATS_SERVER", hide_env_values = true)]
+    nats_server: Option<PathBuf>,
+    /// Run a demo receiver on 127.0.0.1:9095 that prints every delivery
+    #[arg(long)]
+    demo: bool,
+}
+
+impl UpArguments {
+    fn flags(&self) -> Vec<Flag> {
+        let mut flags = [
+            self.kubernetes.flags(),
+            self.ingest.flags(),
+            self.rules.flags(),
+            self.router.flags(),
+            self.worker.flags(),
+        ]
+        .concat();
+        flags.extend(self.data.iter().map(|data| flag("--data", "data", data)));
+        flags
+    }
+}
+
+/// Runs all roles on the NATS servers of the settings, or on an embedded nats-server.
+///
+/// # Errors
+/// The settings, the data folder, a port, NATS or the rules cannot be used.
+pub async fn run(arguments: UpArguments) -> anyhow::Result<()> {
+    let mut flags = arguments.flags();
+    let first = settings(&arguments.common, flags.clone())?;
+    start_log(&first)?;
+    if first.nats.url.is_some() {
+        return run_roles(first, StreamPolicy::Verify, arguments.demo).await;
+    }
+    let server = {
+        let (data, limit) = (first.data, first.nats.storage_limit);
+        let executable = arguments.nats_server;
+        tokio::task::spawn_blocking(move || NatsServer::start(executable.as_deref(), &data, limit))
+            .await??
+    };
+    let embedded = [
+        ("nats.url", server.contact.url.clone()),
+        ("nats.token", server.contact.token.clone()),
+        ("nats.storage_limit", server.storage_limit.to_string()),
+    ];
+    let embedded = embedded
+        .iter()
+        .map(|(key, value)| flag("the embedded nats-server", key, value));
+    flags.extend(embedded);
+    // The embedded server has one user: `up` itself, which may change its streams.
+    let result = match settings(&arguments.common, flags) {
+        Ok(settings) => run_roles(settings, StreamPolicy::Update, arguments.demo).await,
+        Err(error) => Err(error),
+    };
+    tokio::task::spawn_blocking(move || server.stop()).await?;
+    result
+}
+
+async fn run_roles(settings: Settings, policy: StreamPolicy, demo: bool) -> anyhow::Result<()> {
+    let process = Process::start(settings, Role::Up).await?;
+    let listener = ingest::bind(process.context()).await?;
+    if demo {
+        demo::start(process.context(), listener.local_addr()?).await?;
+    }
+    process
+        .run(async move |context: &Context| {
+            let rules = rules::start(context, true).await?;
+            let bus = bus::connect(context, policy).await?;
+            ingest::start(context, &bus, listener).await?;
+            router::start(context, &bus, &rules)?;
+            worker::start(context, &bus, &rules).await
+        })
+        .await
+}

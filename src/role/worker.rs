@@ -1,0 +1,99 @@
+//! `tidings worker`: makes deliveries.
+
+use anyhow::Context as _;
+use clap::Args;
+use tidings_core::bus::Bus;
+use tidings_core::bus::crash_marks::CrashMarks;
+use tidings_core::bus::setup::StreamPolicy;
+use tidings_core::runtime::config::Role;
+use tidings_workers::http::HttpClients;
+use tidings_workers::message::render::Renderer;
+use tidings_workers::newest_wins::NewestWins;
+use tidings_workers::throttle::Throttle;
+use tidings_workers::worker::Worker;
+use tidings_workers::worker::crash_guard::CrashGuard;
+
+use crate::flags::{AsFlags, CommonFlags, KubernetesFlags, RulesFlags, WorkerFlags, settings};
+use crate::process::{Process, start_log};
+use crate::role::rules::ActiveRules;
+use crate::role::{Context, bus, rules};
+
+/// Arguments of `tidings worker`.
+#[derive(Args, Debug)]
+pub struct WorkerArguments {
+    #[command(flatten)]
+    common: CommonFlags,
+    #[command(flatten)]
+    kubernetes: KubernetesFlags,
+    #[command(flatten)]
+    rules: RulesFlags,
+    #[command(flatten)]
+    worker: WorkerFlags,
+}
+
+/// Runs a worker until it is stopped.
+///
+/// # Errors
+/// The settings, a port, NATS or the rules cannot be used.
+pub async fn run(arguments: WorkerArguments) -> anyhow::Result<()> {
+    let flags = [
+        arguments.kubernetes.flags(),
+        arguments.rules.flags(),
+        arguments.worker.flags(),
+    ]
+    .concat();
+    let settings = settings(&arguments.common, flags)?;
+    start_log(&settings)?;
+    Process::start(settings, Role::Worker)
+        .await?
+        .run(async |context: &Context| {
+            let rules = rules::start(context, false).await?;
+            let bus = bus::connect(context, StreamPolicy::Verify).await?;
+            start(context, &bus, &rules).await
+        })
+        .await
+}
+
+/// Starts to pull deliveries and to make them.
+///
+/// # Errors
+/// A bucket, the links in the settings, or the system's certificates cannot be used.
+pub async fn start(context: &Context, bus: &Bus, rules: &ActiveRules) -> anyhow::Result<()> {
+    let settings = &context.settings;
+    let http_clients = http_clients(context)?;
+    let newest_wins = NewestWins::open(bus)
+        .await
+        .context("cannot open the bucket latest")?;
+    let crash_marks = CrashMarks::open(bus)
+        .await
+        .context("cannot open the bucket suspects")?;
+    let throttle = Throttle::open(bus, context.metrics.clone())
+        .await
+        .context("cannot open the bucket limits")?;
+    let worker = Worker::new(
+        bus.clone(),
+        rules.live.clone(),
+        http_clients,
+        newest_wins,
+        CrashGuard::new(crash_marks),
+        throttle,
+        context.metrics.clone(),
+        Renderer::new(&settings.links).map_err(anyhow::Error::msg)?,
+    );
+    context.tasks.spawn(worker.run(
+        &settings.worker.pools,
+        settings.worker.concurrency,
+        &context.health,
+        context.stop.clone(),
+    ));
+    Ok(())
+}
+
+/// The HTTP clients for calls to providers.
+///
+/// # Errors
+/// The system's certificates cannot be read.
+pub fn http_clients(context: &Context) -> anyhow::Result<HttpClients> {
+    HttpClients::new(context.settings.worker.addresses.clone())
+        .context("cannot read the system's CA certificates")
+}
