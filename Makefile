@@ -95,6 +95,8 @@ bench: nats-server ## Events per second, latency and memory, then calls to a for
 .PHONY: check
 check: ## Format, lints, and what may be linked in
 	@$(CARGO) fmt --all --check
+	@# cargo fmt does not find the modules that the macro of the provider types declares.
+	@rustfmt --edition 2024 --check workers/src/notifier/*.rs
 	@$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --locked check bans licenses sources; \
 	else echo "skipped: cargo deny is not installed (cargo install --locked cargo-deny)"; fi

@@ -7,9 +7,9 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use tidings_rules::Family;
-use tidings_workers::notifier::{PROVIDERS, provider_type};
 use tidings_workers::notifier::contract::ProviderType;
 use tidings_workers::notifier::contract::need::Need;
+use tidings_workers::notifier::{PROVIDERS, provider_type};
 
 use super::Output;
 use circuits::CircuitsCommand;

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use tidings_core::runtime::config::AddressSettings;
 use tidings_core::{Failure, FailureKind, Reason};
 use tidings_rules::{Object, Options, ResolvedProvider, Rules};
-use tidings_workers::http::{Response, Http, HttpClients, Request};
+use tidings_workers::http::{Http, HttpClients, Request, Response};
 use tidings_workers::notifier::kinds;
 use tokio::net::TcpListener;
 

@@ -47,7 +47,11 @@ pub fn page() -> String {
                 row.kind,
                 anchor(row.kind),
                 row.summary,
-                if row.cut_at.is_empty() { "–" } else { row.cut_at },
+                if row.cut_at.is_empty() {
+                    "–"
+                } else {
+                    row.cut_at
+                },
                 rate_limits(&row.rate_limits),
                 row.sent_twice
             );

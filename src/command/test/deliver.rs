@@ -73,9 +73,12 @@ async fn attempt(
     let object = event.involved_object.clone().unwrap_or_default();
     let alert = delivery.alert.clone().unwrap_or_default();
     let message = notification(delivery, event, &object, &alert, prepared);
-    let rendered = renderer.rendered(&message, &prepared.provider, prepared.provider_type.content, || {
-        providers::template(rules, delivery)
-    });
+    let rendered = renderer.rendered(
+        &message,
+        &prepared.provider,
+        prepared.provider_type.content,
+        || providers::template(rules, delivery),
+    );
     let message = Message {
         rendered: &rendered,
         ..message

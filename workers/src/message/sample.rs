@@ -10,7 +10,7 @@ use tidings_rules::{Family, Kind, ResolvedProvider, SecretData, SecretValue};
 use crate::message::Message;
 use crate::message::render::RenderedMessage;
 
-/// The Provider `apps/prov` of a type, at `https://hooks.example.com/path`, with what the test changes in it.
+/// The Provider `apps/prov` of a type, at `https://hooks.example.com/path`. `edit` changes it.
 pub fn provider(kind: &'static str, edit: impl FnOnce(&mut ResolvedProvider)) -> ResolvedProvider {
     let mut provider = ResolvedProvider {
         namespace: "apps".into(),
@@ -51,7 +51,7 @@ pub fn secret(pairs: &[(&str, &str)]) -> SecretData {
     )
 }
 
-/// Owns what a [`Message`] borrows. All of it can be changed.
+/// Owns the data that a [`Message`] borrows.
 pub struct Sample {
     pub event: Event,
     pub metadata: BTreeMap<String, String>,
@@ -123,7 +123,7 @@ impl Sample {
         self
     }
 
-    /// What a notifier is told.
+    /// The message that a notifier sends.
     pub fn message(&self) -> Message<'_> {
         Message {
             delivery_id: "delivery-1",

@@ -171,7 +171,7 @@ impl KeepState for AzureStatus {
     async fn write(&self, desired: &DesiredState, _handle: Option<&str>) -> Result<Sent, Failure> {
         let State { status, genre } = state_of(desired)?;
         let post = Entry {
-            state: word(status.verdict).to_owned(),
+            state: word(status.state).to_owned(),
             description: Some(status.description),
             target_url: status.target_url,
             context: Context {
@@ -258,14 +258,14 @@ fn remote_state_of(entries: &[Entry], wanted: &State) -> RemoteState {
         .find(is_of_this)
         .map_or(RemoteState::Unknown, |newest| {
             let status = &wanted.status;
-            let says_the_same = newest.state == word(status.verdict)
+            let says_the_same = newest.state == word(status.state)
                 && newest.description.as_ref() == Some(&status.description);
             remote_state(says_the_same && status.links_to(newest.target_url.as_deref()))
         })
 }
 
-fn word(verdict: CommitState) -> &'static str {
-    match verdict {
+fn word(state: CommitState) -> &'static str {
+    match state {
         CommitState::Success => "succeeded",
         CommitState::Failure => "error",
         CommitState::Pending => "pending",
@@ -399,7 +399,7 @@ mod tests {
         let status = CommitStatus {
             commit: "c".into(),
             context: "n".into(),
-            verdict: CommitState::Failure,
+            state: CommitState::Failure,
             description: "d".into(),
             target_url: None,
         };

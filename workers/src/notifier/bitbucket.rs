@@ -132,7 +132,7 @@ impl KeepState for BitbucketStatus {
         classify(&response)?;
         let entry: Entry = response.json().unwrap_or_default();
         let says_the_same =
-            entry.state == word(status.verdict) && entry.description == status.description;
+            entry.state == word(status.state) && entry.description == status.description;
         Ok(remote_state(
             says_the_same && status.links_to(Some(&entry.url)),
         ))
@@ -144,7 +144,7 @@ impl KeepState for BitbucketStatus {
         let url = status.target_url.as_deref().unwrap_or(LINK);
         let post = Post {
             key: &key,
-            state: word(status.verdict),
+            state: word(status.state),
             name: &name,
             description: &status.description,
             url,
@@ -176,8 +176,8 @@ pub(super) fn status_key(context: &str) -> String {
 }
 
 /// The words of both Bitbuckets.
-pub(super) fn word(verdict: CommitState) -> &'static str {
-    match verdict {
+pub(super) fn word(state: CommitState) -> &'static str {
+    match state {
         CommitState::Success => "SUCCESSFUL",
         CommitState::Failure => "FAILED",
         CommitState::Pending => "INPROGRESS",

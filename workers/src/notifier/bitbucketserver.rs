@@ -144,7 +144,7 @@ impl KeepState for BitbucketServerStatus {
         }
         classify(&response)?;
         let entry: Entry = response.json().unwrap_or_default();
-        let is_same = entry.state == word(status.verdict)
+        let is_same = entry.state == word(status.state)
             && entry.description == status.description
             && status.links_to(Some(&entry.url));
         Ok(remote_state(
@@ -156,7 +156,7 @@ impl KeepState for BitbucketServerStatus {
         let State { status, name, url } = state_of(desired)?;
         let entry = Entry {
             key: status_key(&status.context),
-            state: word(status.verdict).to_owned(),
+            state: word(status.state).to_owned(),
             name,
             description: status.description,
             url,

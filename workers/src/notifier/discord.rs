@@ -16,11 +16,11 @@ use crate::http::classify::classify_with_wait;
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request, Response};
 use crate::message::Message;
-use crate::message::text::cut_utf16;
 use crate::notifier::contract::limits::{LimitScope, RateLimits, SizeLimit, rate};
 use crate::notifier::contract::need::Demand::Optional;
 use crate::notifier::contract::need::Need;
 use crate::notifier::payload::slack_form::{Links, Sender, SlackForm, username_or_controller};
+use crate::text::cut_utf16;
 
 /// The row of this type.
 pub const TYPE: ProviderType = ProviderType {

@@ -1,5 +1,4 @@
-//! What the types of the code forges share: repository addresses, commits, commit statuses,
-//! comments and the forges' APIs.
+//! What the types of code forges share: commit statuses, comments, and the forges' APIs.
 
 pub mod comment;
 pub mod commit_status;

@@ -86,7 +86,7 @@ impl KeepState for GiteaStatus {
     async fn write(&self, desired: &DesiredState, _handle: Option<&str>) -> Result<Sent, Failure> {
         let status: CommitStatus = state_of(desired)?;
         let post = Post {
-            state: word(status.verdict),
+            state: word(status.state),
             target_url: status.target_url.as_deref().unwrap_or_default(),
             description: &status.description,
             context: &status.context,
@@ -105,14 +105,14 @@ fn remote_state_of(entries: &[Entry], wanted: &CommitStatus) -> Option<RemoteSta
         .iter()
         .find(|entry| entry.context == wanted.context)?;
     let says_the_same =
-        newest.status == word(wanted.verdict) && newest.description == wanted.description;
+        newest.status == word(wanted.state) && newest.description == wanted.description;
     Some(remote_state(
         says_the_same && wanted.links_to(Some(&newest.target_url)),
     ))
 }
 
-fn word(verdict: CommitState) -> &'static str {
-    match verdict {
+fn word(state: CommitState) -> &'static str {
+    match state {
         CommitState::Success => "success",
         CommitState::Failure => "failure",
         CommitState::Pending => "pending",

@@ -88,7 +88,7 @@ impl KeepState for GithubStatus {
         let status: CommitStatus = state_of(desired)?;
         let (context, description) = (&status.context, &status.description);
         let post = Post {
-            state: word(status.verdict),
+            state: word(status.state),
             context,
             description,
             target_url: status.target_url.as_deref(),
@@ -107,15 +107,15 @@ fn remote_state_of(entries: &[Entry], wanted: &CommitStatus) -> Option<RemoteSta
     let newest = entries
         .iter()
         .find(|entry| entry.context == wanted.context)?;
-    let says_the_same = newest.state == word(wanted.verdict)
+    let says_the_same = newest.state == word(wanted.state)
         && newest.description.as_deref() == Some(&wanted.description);
     Some(remote_state(
         says_the_same && wanted.links_to(newest.target_url.as_deref()),
     ))
 }
 
-fn word(verdict: CommitState) -> &'static str {
-    match verdict {
+fn word(state: CommitState) -> &'static str {
+    match state {
         CommitState::Success => "success",
         CommitState::Failure => "failure",
         CommitState::Pending => "pending",
@@ -180,7 +180,7 @@ mod tests {
         let mut wanted = CommitStatus {
             commit: String::new(),
             context: "ctx".into(),
-            verdict: CommitState::Success,
+            state: CommitState::Success,
             description: "fine".into(),
             target_url: None,
         };

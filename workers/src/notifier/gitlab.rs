@@ -89,7 +89,7 @@ impl KeepState for GitlabStatus {
         let (name, description) = (&status.context, &status.description);
         let post = Post {
             name,
-            state: word(status.verdict),
+            state: word(status.state),
             description,
             target_url: status.target_url.as_deref(),
         };
@@ -109,14 +109,14 @@ fn remote_state_of(entries: &[Entry], wanted: &CommitStatus) -> RemoteState {
     });
     let newest = of_this.reduce(|newest, entry| if entry.id > newest.id { entry } else { newest });
     newest.map_or(RemoteState::Unknown, |newest| {
-        let says_the_same = newest.status == word(wanted.verdict)
+        let says_the_same = newest.status == word(wanted.state)
             && newest.description.as_deref() == Some(&wanted.description);
         remote_state(says_the_same && wanted.links_to(newest.target_url.as_deref()))
     })
 }
 
-fn word(verdict: CommitState) -> &'static str {
-    match verdict {
+fn word(state: CommitState) -> &'static str {
+    match state {
         CommitState::Success => "success",
         CommitState::Failure => "failed",
         CommitState::Pending => "pending",
@@ -174,7 +174,7 @@ mod tests {
         let wanted = CommitStatus {
             commit: "abc".into(),
             context: "n".into(),
-            verdict: CommitState::Success,
+            state: CommitState::Success,
             description: "fine".into(),
             target_url: None,
         };

@@ -18,10 +18,10 @@ use crate::http::{Http, Request};
 use crate::message::Message;
 use crate::message::render::Content;
 use crate::message::render::Link;
-use crate::message::text::{cut_utf16, without_half_entity};
 use crate::notifier::contract::limits::{LimitScope, RateLimits, SizeLimit, rate};
 use crate::notifier::contract::need::Need;
 use crate::notifier::payload::fit::{Fitted, JSON_BYTES, fit};
+use crate::text::{cut_utf16, without_half_entity};
 use tidings_rules::template::Escape;
 
 /// The row of this type.
@@ -80,7 +80,7 @@ impl SendMessage for GoogleChat {
 fn fitted_card(message: &Message<'_>) -> Value {
     let longest_message = LONGEST_TEXT - RED.0.len() - RED.1.len();
     let text = cut_utf16(message.text(), longest_message);
-    let text = if message.is_worded() {
+    let text = if message.is_templated() {
         without_half_entity(text)
     } else {
         text

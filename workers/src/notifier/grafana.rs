@@ -94,7 +94,7 @@ fn annotation(message: &Message<'_>) -> Value {
 
 /// Grafana shows HTML: a template's text goes below its title, and links are links.
 fn text(message: &Message<'_>) -> String {
-    let mut text = if message.is_worded() {
+    let mut text = if message.is_templated() {
         message.titled_text()
     } else {
         message.object_heading()

@@ -68,7 +68,7 @@ impl SendMessage for Lark {
 }
 
 fn fitted_card(message: &Message<'_>) -> Value {
-    let content = |text: &str, lines: &str| match message.is_worded() {
+    let content = |text: &str, lines: &str| match message.is_templated() {
         true => text.to_owned(),
         false => format!("**{text}**\n\n{lines}"),
     };

@@ -22,10 +22,10 @@ use crate::http::classify::classify;
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Message;
-use crate::message::text::cut_chars;
 use crate::notifier::contract::limits::SizeLimit;
 use crate::notifier::contract::need::Demand::Required;
 use crate::notifier::contract::need::Need;
+use crate::text::cut_chars;
 
 const MOST_OF_A_MESSAGE: usize = 130;
 const MOST_OF_A_DESCRIPTION: usize = 15_000;

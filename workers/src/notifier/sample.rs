@@ -22,7 +22,7 @@ pub fn http_clients() -> HttpClients {
     HttpClients::new(addresses).expect("the system's certificates can be read")
 }
 
-/// An response of a service.
+/// A response of a service.
 pub fn response(status: u16, body: &str) -> Response {
     Response {
         host: "service".into(),

@@ -17,11 +17,11 @@ use crate::http::invalid::Invalid;
 use crate::http::{Http, Request, Response};
 use crate::message::Message;
 use crate::message::render::Link;
-use crate::message::text::{ELLIPSIS, cut_utf16};
 use crate::notifier::contract::limits::{LimitScope, RateLimits, SizeLimit, rate};
 use crate::notifier::contract::need::Demand::Required;
 use crate::notifier::contract::need::Need;
 use crate::notifier::payload::fit::{UTF16, Unit, fit};
+use crate::text::{ELLIPSIS, cut_utf16};
 
 /// The row of this type.
 pub const TYPE: ProviderType = ProviderType {

@@ -18,10 +18,10 @@ use crate::http::classify::classify;
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Message;
-use crate::message::text::cut_utf16;
 use crate::notifier::contract::limits::SizeLimit;
 use crate::notifier::contract::need::Demand::Required;
 use crate::notifier::contract::need::Need;
+use crate::text::cut_utf16;
 
 /// The row of this type.
 pub const TYPE: ProviderType = ProviderType {

@@ -114,7 +114,7 @@ fn content(message: &Message<'_>) -> String {
         Some(title) => format!("## {emoji}{title}\n\n"),
         None => format!("## Flux Status\n\n{emoji}{}\n\n", message.object_path()),
     };
-    let metadata_heading = if message.is_worded() {
+    let metadata_heading = if message.is_templated() {
         "\n"
     } else {
         "\n\nMetadata:\n"
@@ -130,7 +130,7 @@ fn content(message: &Message<'_>) -> String {
     let fields = message
         .metadata
         .iter()
-        .filter(|(key, _)| *key != "change_request" && !message.is_worded());
+        .filter(|(key, _)| *key != "change_request" && !message.is_templated());
     let fitted = fit(UTF16, room, message.text(), fields, line("", "").len());
     let lines: String = fitted
         .fields

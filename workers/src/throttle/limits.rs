@@ -1,5 +1,4 @@
-//! What a service takes: its type's limits, or those that the Provider sets in their place; and
-//! whom they are for.
+//! The rate limits of a destination: those of its Provider, or those of its type.
 
 use std::sync::Arc;
 
@@ -17,7 +16,7 @@ fn of_type(provider: &ResolvedProvider) -> RateLimits {
     provider_type(provider.kind.name).map_or(RateLimits::NONE, |row| row.rate_limits)
 }
 
-/// The limits of a Provider: its own, else those of its type.
+/// The rate limits of a Provider: its own, or those of its type.
 pub fn rates(provider: &ResolvedProvider) -> Arc<[RateLimit]> {
     match provider.rate_limit {
         Some(rate) => Arc::new([rate]),
@@ -25,8 +24,8 @@ pub fn rates(provider: &ResolvedProvider) -> Arc<[RateLimit]> {
     }
 }
 
-/// The key of the record in the bucket `limits` that the slots of a destination come from. A limit
-/// that a Provider sets is not for the others that use its account.
+/// The key of the record in the bucket `limits` that holds the reserved slots of a destination. A
+/// Provider's own limit does not apply to other Providers of the account.
 pub fn key(provider: &ResolvedProvider, destination: &Destination) -> String {
     let scope = of_type(provider).scope;
     let parts = match scope {
@@ -54,14 +53,14 @@ pub fn key(provider: &ResolvedProvider, destination: &Destination) -> String {
     format!("slots.{}", id::digest(&parts))
 }
 
-/// When something was planned, in milliseconds since 1970.
+/// The time of planning, in milliseconds since 1970.
 pub fn planned_ms(planned_at: Option<&ProtoTimestamp>) -> i64 {
     planned_at
         .and_then(time)
         .map_or(0, Timestamp::as_millisecond)
 }
 
-/// When what was planned then is given up.
+/// The time at which a delivery that was planned then is given up.
 pub fn end(planned_at: Option<&ProtoTimestamp>, provider: &ResolvedProvider) -> Option<Timestamp> {
     planned_at
         .and_then(time)?
@@ -69,7 +68,7 @@ pub fn end(planned_at: Option<&ProtoTimestamp>, provider: &ResolvedProvider) -> 
         .ok()
 }
 
-/// What the service knows the account by.
+/// The credential that identifies the account at the service.
 fn account(provider: &ResolvedProvider) -> &str {
     let keys = ["githubAppID", "token", "username"];
     keys.into_iter()
@@ -103,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn providers_with_the_same_credentials_at_a_forge_share_its_limits() {
+    fn providers_with_the_same_credentials_at_a_host_share_its_limits() {
         let one = github("one", "https://github.com/acme/one", "t1");
         assert_eq!(
             key_of(&one, ""),
@@ -124,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn chats_are_limited_by_channel_and_other_types_by_provider() {
+    fn the_limit_scope_of_the_type_decides_what_shares_a_limit() {
         let slack = provider("slack", |_| ());
         assert_ne!(key_of(&slack, "#a"), key_of(&slack, "#b"));
         let pagerduty = provider("pagerduty", |_| ());
@@ -132,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_providers_own_limit_takes_the_place_of_its_types() {
+    fn a_providers_own_limit_replaces_that_of_its_type() {
         let mut github = github("one", "https://github.com/acme/one", "t1");
         assert_eq!(rates(&github).len(), 2);
         let shared = key_of(&github, "");

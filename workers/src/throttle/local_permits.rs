@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tidings_core::Destination;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::bounded_map::Bounded;
+use crate::bounded_map::BoundedMap;
 
 /// So many calls of one destination a worker has under way, where its Provider does not say how
 /// many.
@@ -33,7 +33,7 @@ const LAST_WEIGHS: f64 = 0.2;
 /// The places of all destinations in one process.
 #[derive(Default)]
 pub struct Places {
-    all: Mutex<Bounded<Destination, Arc<Desk>>>,
+    all: Mutex<BoundedMap<Destination, Arc<Desk>>>,
 }
 
 /// The places of one destination.

@@ -1,5 +1,5 @@
-//! Comments on change requests: one for each object, found again by an invisible mark and edited in
-//! place.
+//! Comments on change requests. Each object has one comment, which carries an invisible mark and is
+//! edited.
 
 use std::fmt::Write;
 
@@ -17,56 +17,56 @@ use crate::http::Response;
 use crate::message::Message;
 use crate::notifier::contract::{DesiredState, KeepState, RemoteState, Sent};
 
-/// A comment as the event asks for it.
+/// The comment that an event asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Comment {
     /// The number of the change request.
     number: i64,
-    /// What the comment is found by: an HTML comment that names Provider and object.
+    /// Identifies the comment: an HTML comment that names Provider and object.
     mark: String,
-    /// Its whole text, the mark included.
+    /// The whole text, including the mark.
     body: String,
 }
 
-/// Renderer the comments of one Provider.
+/// Writes the texts of one Provider's comments.
 struct CommentWriter {
     prefix: &'static str,
     provider_uid: String,
 }
 
-/// What differs between forges.
+/// The calls that differ between forges.
 #[async_trait]
 pub trait ChangeRequests: Send + Sync {
-    /// Names forge and repository.
+    /// The names of forge and repository, for keys.
     fn place(&self) -> String;
 
-    /// Who we are there.
+    /// The login of the token's account.
     async fn login(&self) -> Result<String, Failure>;
 
-    /// Where a page of at most a hundred comments is listed, oldest first.
+    /// The path that lists a page of up to 100 comments, oldest first.
     fn list_path(&self, number: i64, page: u32) -> String;
 
-    /// Where a comment is made.
+    /// The path that creates a comment.
     fn create_path(&self, number: i64) -> String;
 
-    /// How and where a comment is edited.
+    /// The method and path that edit a comment.
     fn edit_path(&self, number: i64, id: &str) -> (Method, String);
 
-    /// Sends a request without a body.
+    /// Gets a page of comments.
     async fn list(&self, path: &str) -> Result<Response, Failure>;
 
     /// Sends a comment's text.
     async fn put(&self, method: Method, path: &str, body: &Value) -> Result<Response, Failure>;
 }
 
-/// Keeps the comments of one Provider at one forge.
+/// Keeps the comments of one Provider in one repository.
 pub struct Comments<F> {
     forge: F,
     writer: CommentWriter,
     login: OnceCell<String>,
 }
 
-/// A comment that is there.
+/// A comment that exists at the forge.
 #[derive(Clone, Debug, Deserialize)]
 struct Existing {
     id: u64,
@@ -101,7 +101,7 @@ struct Created {
 // === impl Comment ===
 
 impl Comment {
-    /// The request's body that makes or edits it.
+    /// The body of the request that creates or edits the comment.
     fn put(&self) -> Value {
         json!({"body": self.body})
     }
@@ -110,7 +110,7 @@ impl Comment {
 // === impl CommentWriter ===
 
 impl CommentWriter {
-    /// `prefix` begins the mark; Flux has one for GitHub and Gitea, and another for GitLab.
+    /// `prefix` is the start of the mark. Flux uses one for GitHub and Gitea, and another for GitLab.
     fn new(prefix: &'static str, provider: &ResolvedProvider) -> Self {
         Self {
             prefix,
@@ -118,7 +118,7 @@ impl CommentWriter {
         }
     }
 
-    /// The comment that the event asks for. `place` names forge and repository.
+    /// The comment that an event asks for. `place` names forge and repository.
     ///
     /// # Errors
     /// Permanent: the event names no change request by number.
@@ -129,7 +129,10 @@ impl CommentWriter {
             .map(String::as_str)
             .unwrap_or_default();
         let number: i64 = number.parse().map_err(|_| {
-            let detail = format!("the event names no change request: change_request in its metadata is {number:?}, not a number");
+            let detail = format!(
+                "the event names no change request: its metadata change_request is {number:?}, not \
+                 a number; correct the annotation event.toolkit.fluxcd.io/change_request"
+            );
             Failure::permanent(Reason::Misconfigured, detail)
         })?;
         let mark = format!(
@@ -148,7 +151,7 @@ impl CommentWriter {
 // === impl Comments ===
 
 impl<F> Comments<F> {
-    /// `prefix` begins the mark by which comments are found.
+    /// `prefix` is the start of the mark.
     pub fn new(prefix: &'static str, provider: &ResolvedProvider, forge: F) -> Self {
         Self {
             forge,
@@ -159,7 +162,7 @@ impl<F> Comments<F> {
 }
 
 impl<F: ChangeRequests> Comments<F> {
-    /// The comment of our own with the mark, on whichever page it is.
+    /// Finds our own comment with the mark on all pages.
     async fn find(&self, comment: &Comment) -> Result<RemoteState, Failure> {
         let login = self.login().await?;
         for page in 1..=MOST_PAGES_OF_COMMENTS {
@@ -197,7 +200,7 @@ impl<F: ChangeRequests> Comments<F> {
 
 #[async_trait]
 impl<F: ChangeRequests> KeepState for Comments<F> {
-    async fn prepare(&self, _notification: &Message<'_>) -> Result<(), Failure> {
+    async fn prepare(&self, _message: &Message<'_>) -> Result<(), Failure> {
         self.login().await.map(|_| ())
     }
 
@@ -220,7 +223,7 @@ impl<F: ChangeRequests> KeepState for Comments<F> {
             if !is_gone(&edited) {
                 return edited;
             }
-            // Somebody has deleted it; an earlier attempt may have made another.
+            // A user deleted the comment. An earlier attempt may have created another.
             match self.find(&comment).await? {
                 RemoteState::Same { handle } => {
                     return Ok(Sent::Accepted {
@@ -265,12 +268,12 @@ fn remote_state_of(existing: Vec<Existing>, login: &str, comment: &Comment) -> O
     })
 }
 
-/// Forges may give back other ends of lines, and no space at the end of a text.
+/// Forges may change line endings and trim the end of a text.
 fn is_same_text(there: &str, wanted: &str) -> bool {
     there.trim_end().lines().eq(wanted.trim_end().lines())
 }
 
-/// The comment was written; its id is remembered for the next edit.
+/// The comment was written. The next edit needs its id.
 fn sent(response: &Response, handle: Option<&str>) -> Sent {
     let created = response
         .json::<Created>()
@@ -281,7 +284,7 @@ fn sent(response: &Response, handle: Option<&str>) -> Sent {
     }
 }
 
-/// Whether the comment that was to be edited is gone.
+/// Whether the comment to edit no longer exists.
 fn is_gone(edited: &Result<Sent, Failure>) -> bool {
     edited
         .as_ref()
@@ -299,7 +302,7 @@ fn markdown(message: &Message<'_>) -> String {
         Some(title) => format!("## {sign} {title}\n\n{said}\n"),
         None => format!("## Flux Status\n\n{sign} {path}\n\n{said}\n"),
     };
-    if !message.is_worded() {
+    if !message.is_templated() {
         text.push_str("\nMetadata:\n");
         for (key, value) in message
             .metadata
@@ -337,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_comment_begins_with_its_mark() {
+    fn a_comment_starts_with_its_mark() {
         let comment = comment("42").unwrap();
         assert_eq!(comment.number, 42);
         insta::assert_snapshot!(comment.body, @r"
@@ -365,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_comment_of_ones_own_with_the_mark_is_edited() {
+    fn our_first_comment_with_the_mark_is_edited() {
         let comment = comment("42").unwrap();
         let by = |id, author: &str, body: &str| Existing {
             id,
@@ -399,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_wrote_a_comment_is_known_on_every_forge() {
+    fn the_author_of_a_comment_is_recognized_on_every_forge() {
         let comment = comment("42").unwrap();
         for (field, names) in [
             ("user", r#""login": "bot""#),
@@ -422,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn the_id_of_a_new_comment_is_remembered() {
+    fn the_id_of_a_new_comment_is_returned_as_the_handle() {
         let handle = |sent| match sent {
             Sent::Accepted { handle, .. } => handle,
             Sent::Skipped(_) => None,

@@ -1,4 +1,4 @@
-//! What an event says of a commit: the same for all forges, each of which has its own words for it.
+//! The commit status that an event asks for. All forges share it; each maps it to its own states.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -11,43 +11,44 @@ use super::expression::{Expression, Variables};
 use super::status_id;
 use crate::message::Message;
 use crate::message::revision;
-use crate::message::text::words;
 use crate::notifier::contract::{DesiredState, RemoteState};
+use crate::text::words;
 
-/// A commit status as the event asks for it.
+/// The commit status that an event asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommitStatus {
     /// 40 hexadecimal digits.
     pub commit: String,
-    /// Names what the status is of, among all statuses of the commit.
+    /// Identifies the status among all statuses of the commit.
     pub context: String,
-    /// What it says.
-    pub verdict: CommitState,
+    /// Whether the commit is applied. Records are stored with the name `verdict`.
+    #[serde(rename = "verdict")]
+    pub state: CommitState,
     /// The reason in words.
     pub description: String,
-    /// What it links to, where a pattern says so.
+    /// The link, if a pattern gives one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_url: Option<String>,
 }
 
-/// How the object that the event is about took the commit.
+/// Whether the event's object has applied the commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CommitState {
-    /// It is in force.
+    /// It is applied.
     Success,
-    /// It is not.
+    /// Applying it failed.
     Failure,
-    /// It is being put into force.
+    /// It is being applied.
     Pending,
 }
 
-/// What becomes of events with the reason `Progressing`.
+/// How events with the reason `Progressing` are handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progressing {
     /// They are skipped.
     Skipped,
-    /// They are a verdict of their own.
+    /// They have the state `Pending`.
     Pending,
 }
 
@@ -63,8 +64,8 @@ pub struct StatusReader {
 // === impl StatusReader ===
 
 impl StatusReader {
-    /// Takes over the Provider's expression for the context, and its options: `progressing` is what
-    /// Flux does.
+    /// Uses the Provider's expression and options. `progressing` is Flux's handling, which an option
+    /// can change.
     pub fn new(provider: &ResolvedProvider, progressing: Progressing) -> Self {
         let source = provider
             .commit_status_expr
@@ -83,10 +84,10 @@ impl StatusReader {
         }
     }
 
-    /// The status that the event asks for; nothing where it is only progressing.
+    /// The status that the event asks for; `None` if it is progressing and that is skipped.
     ///
     /// # Errors
-    /// The expression fails, or the event names no commit, or a severity that is no verdict.
+    /// The expression fails, the event names no commit, or its severity is neither info nor error.
     pub fn status(&self, message: &Message<'_>) -> Result<Option<CommitStatus>, Failure> {
         let context = self.context(message)?;
         let is_progressing = message.event.reason == "Progressing";
@@ -94,13 +95,13 @@ impl StatusReader {
             return Ok(None);
         }
         let commit = revision::commit(message.metadata)?.to_owned();
-        let verdict = match message.event.severity.as_str() {
+        let state = match message.event.severity.as_str() {
             _ if is_progressing => CommitState::Pending,
             "info" => CommitState::Success,
             "error" => CommitState::Failure,
             other => {
                 let detail = format!(
-                    "a commit status is made of severity info or error, and the event's is {other:?}"
+                    "the event has severity {other:?}; a commit status needs info or error"
                 );
                 return Err(Failure::permanent(Reason::Misconfigured, detail));
             }
@@ -112,13 +113,13 @@ impl StatusReader {
         Ok(Some(CommitStatus {
             commit,
             context,
-            verdict,
+            state,
             description,
             target_url,
         }))
     }
 
-    /// The commit status id: what the expression gives, else the default one.
+    /// The commit status id: the result of the expression, or the default.
     ///
     /// # Errors
     /// The expression fails.
@@ -140,15 +141,14 @@ impl StatusReader {
 }
 
 impl CommitStatus {
-    /// Whether what a forge holds links to where this status wants to; without a pattern any link
-    /// will do.
+    /// Whether the forge's status has the desired link. Without a pattern any link is accepted.
     pub fn links_to(&self, held: Option<&str>) -> bool {
         self.target_url.is_none() || self.target_url.as_deref() == held
     }
 }
 
-/// The state of a context of a commit. `place` names forge and repository; it and the commit are
-/// the same in any case.
+/// The desired state of a commit's context. `place` names forge and repository. The key ignores the
+/// case of both.
 pub fn desired(place: &str, commit: &str, context: &str, state: &impl Serialize) -> DesiredState {
     let key = format!(
         "{} {} {context}",
@@ -161,7 +161,7 @@ pub fn desired(place: &str, commit: &str, context: &str, state: &impl Serialize)
     }
 }
 
-/// What a forge holds, once its entry for the context is found.
+/// The state of the forge's entry for the context.
 pub fn remote_state(is_same: bool) -> RemoteState {
     if is_same {
         RemoteState::Same { handle: None }
@@ -173,12 +173,12 @@ pub fn remote_state(is_same: bool) -> RemoteState {
 /// Reads back what [`desired`] wrote.
 ///
 /// # Errors
-/// Permanent: another version wrote it.
+/// Permanent: another version of Tidings wrote the state.
 pub fn state_of<T: DeserializeOwned>(desired: &DesiredState) -> Result<T, Failure> {
     serde_json::from_slice(&desired.state).map_err(|_| {
         Failure::permanent(
             Reason::Misconfigured,
-            "the stored state is of another version",
+            "another version of Tidings wrote the stored state; the next event replaces it",
         )
     })
 }
@@ -197,8 +197,7 @@ fn alert_manifest(message: &Message<'_>) -> Json {
     without_empty_fields(manifest)
 }
 
-/// A manifest as Flux's own types write it: empty optional fields of `metadata` and `spec` are not
-/// there.
+/// A manifest without the empty optional fields of `metadata` and `spec`, as Flux's types write it.
 fn without_empty_fields(mut manifest: Json) -> Json {
     for part in ["metadata", "spec"] {
         if let Some(fields) = manifest.get_mut(part).and_then(Json::as_object_mut) {
@@ -230,11 +229,11 @@ mod tests {
     }
 
     #[test]
-    fn severity_and_reason_make_the_status() {
-        let expected = |verdict, description: &str| CommitStatus {
+    fn the_status_follows_from_severity_and_reason() {
+        let expected = |state, description: &str| CommitStatus {
             commit: "8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291".into(),
             context: "kustomization/webapp/0c9c2e41".into(),
-            verdict,
+            state,
             description: description.into(),
             target_url: None,
         };
@@ -262,13 +261,13 @@ mod tests {
         let reader = StatusReader::new(&provider("gitea", |_| ()), Progressing::Pending);
         let pending = reader.status(&sample.message()).unwrap().unwrap();
         assert_eq!(
-            (pending.verdict, pending.description.as_str()),
+            (pending.state, pending.description.as_str()),
             (CommitState::Pending, "progressing")
         );
     }
 
     #[test]
-    fn options_add_pending_a_qualified_id_and_a_link() {
+    fn options_enable_pending_a_qualified_id_and_a_link() {
         let mut sample = Sample::info();
         sample.event.reason = "Progressing".into();
         sample.event.cluster = "Eu-1".into();
@@ -284,7 +283,7 @@ mod tests {
             .unwrap()
             .unwrap();
         assert_eq!(
-            (status.verdict, status.context.as_str()),
+            (status.state, status.context.as_str()),
             (
                 CommitState::Pending,
                 "eu-1/apps/kustomization/webapp/0c9c2e41"
@@ -299,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_without_a_link_is_stored_as_it_always_was() {
+    fn a_state_without_a_link_keeps_its_stored_bytes() {
         let status = status(&Sample::info(), None).unwrap().unwrap();
         let stored = serde_json::to_value(&status).unwrap();
         assert_eq!(
@@ -313,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expression_makes_the_context() {
+    fn an_expression_gives_the_context() {
         let context =
             |source| status(&Sample::info(), Some(source)).map(|status| status.unwrap().context);
         assert_eq!(

@@ -25,7 +25,7 @@ pub const RATE_LIMITS: RateLimits = RateLimits {
     source: "https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api",
 };
 
-/// What the Secret of a GitHub type may hold, for people.
+/// What the types of GitHub read.
 pub const NEEDS: &[Need] = &[
     Need::field(
         "address",
@@ -39,7 +39,7 @@ pub const NEEDS: &[Need] = &[
         "an access token, in place of a GitHub App's keys",
         "your-token",
     ),
-    Need::key("password", Either, "the same under another name", ""),
+    Need::key("password", Either, "another name of the key token", ""),
     Need::key(
         "githubAppID",
         Either,
@@ -55,7 +55,7 @@ pub const NEEDS: &[Need] = &[
     Need::key(
         "githubAppInstallationOwner",
         Either,
-        "the organisation it is installed in",
+        "the organization it is installed in",
         "",
     ),
     Need::key("githubAppPrivateKey", Either, "its key, as PEM", ""),
@@ -88,10 +88,10 @@ struct User {
 // === impl GitHub ===
 
 impl GitHub {
-    /// Checks address and credentials.
+    /// Validates the address and the credentials.
     ///
     /// # Errors
-    /// A sentence that names the field or key.
+    /// The address or a credential is missing or invalid; the error names it.
     pub fn new(provider: &ResolvedProvider, http: Http) -> Result<Self, Invalid> {
         let repository = repository(provider)?;
         repository.owner_and_name()?;
@@ -107,7 +107,8 @@ impl GitHub {
             )),
             None => {
                 return Err(Invalid::from(
-                    "the Secret of spec.secretRef needs the key token, or those of a GitHub App (githubAppID …)",
+                    "no credentials: set the key token, or the keys of a GitHub App (githubAppID and \
+                     others), in the Secret of spec.secretRef",
                 ));
             }
         };
@@ -119,7 +120,7 @@ impl GitHub {
         })
     }
 
-    /// Names API and repository, for keys.
+    /// The names of API and repository, for keys.
     pub fn place(&self) -> String {
         format!(
             "github {}/{}",
@@ -131,7 +132,7 @@ impl GitHub {
     /// A request below `/repos/OWNER/NAME/`, with credentials.
     ///
     /// # Errors
-    /// The App gets no token.
+    /// GitHub gives the App no token.
     pub async fn request(
         &self,
         method: Method,
@@ -146,10 +147,10 @@ impl GitHub {
         .await
     }
 
-    /// Sends a request once and judges the response.
+    /// Sends a request once and checks the response.
     ///
     /// # Errors
-    /// As [`judge`].
+    /// As [`check`].
     pub async fn send(&self, request: Request) -> Result<Response, Failure> {
         let response = self.http.send(request).await?;
         if let (401, Credentials::App(app)) = (response.status, &self.credentials) {
@@ -162,7 +163,7 @@ impl GitHub {
     /// The login under which comments are written; empty in a dry run.
     ///
     /// # Errors
-    /// GitHub can't say.
+    /// GitHub does not report the login.
     pub async fn login(&self) -> Result<String, Failure> {
         if let Credentials::App(app) = &self.credentials {
             return app.login().await;
@@ -176,7 +177,7 @@ impl GitHub {
             None if response.dry_run => Ok(String::new()),
             None => Err(Failure::transient(
                 Reason::ServerError,
-                format!("{} did not say whose the token is", response.host),
+                format!("{} did not report the account of the token", response.host),
             )),
         }
     }
@@ -199,9 +200,9 @@ impl GitHub {
 fn base_of(repository: &Repository) -> Url {
     let mut base = repository.root.clone();
     match repository.root.host_str() {
-        // The second is github.com's name for SSH over port 443.
+        // ssh.github.com serves SSH over port 443.
         Some("github.com" | "ssh.github.com") => {
-            base = Url::parse("https://api.github.com").expect("it is an address")
+            base = Url::parse("https://api.github.com").expect("it is a URL")
         }
         _ => base.set_path("api/v3"),
     }

@@ -12,16 +12,16 @@ use url::Url;
 use crate::http::classify::{classify, describe, retry_after};
 use crate::http::{Request, Response};
 
-/// The form of responses that is asked for.
+/// The media type of responses.
 pub const ACCEPT: &str = "application/vnd.github.v3+json";
 const VERSION: &str = "2022-11-28";
-/// GitHub asks for this wait after a secondary rate limit that names none.
+/// The wait that GitHub asks for after a secondary rate limit without one.
 const SECONDARY_LIMIT: Duration = Duration::from_secs(60);
 
-/// A request of the API, without credentials.
+/// A request to the API, without credentials.
 ///
 /// # Errors
-/// The path does not make an address.
+/// The path does not give a valid URL.
 pub fn request(
     base: &Url,
     method: Method,
@@ -32,7 +32,7 @@ pub fn request(
     let url = Url::parse(&address).map_err(|_| {
         Failure::permanent(
             Reason::Misconfigured,
-            "the repository's address can't be used",
+            "the address of the repository gives no valid API URL; check spec.address",
         )
     })?;
     Ok(Request::new(method, url)
@@ -40,10 +40,11 @@ pub fn request(
         .header("x-github-api-version", VERSION))
 }
 
-/// What GitHub's responses mean: its rate limits are 403 or 429, and a commit that is full is 422.
+/// The shared table with GitHub's exceptions. A rate limit is 403 or 429, and a commit with too many
+/// statuses is 422.
 ///
 /// # Errors
-/// The failure that the response stands for.
+/// The failure of the response.
 pub fn check(response: &Response) -> Result<u16, Failure> {
     if let Some(failure) = rate_limit(response, Timestamp::now()) {
         return Err(failure.with_status(response.status));
@@ -52,7 +53,7 @@ pub fn check(response: &Response) -> Result<u16, Failure> {
         if response.status == 422 && response.excerpt().contains("maximum number of statuses") {
             failure
                 .detail
-                .push_str(": the commit has as many statuses of this context as GitHub takes");
+                .push_str(": the commit has as many statuses of this context as GitHub allows");
         }
         failure
     })
@@ -85,7 +86,7 @@ mod tests {
     use crate::notifier::sample::{meaning, response, wait, with_header};
 
     #[test]
-    fn rate_limits_are_waited_for_and_other_refusals_are_not() {
+    fn a_rate_limit_has_a_wait_and_other_403s_do_not() {
         let limited = with_header(
             response(403, "API rate limit exceeded"),
             "x-ratelimit-remaining",
@@ -121,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_for_a_new_hour_is_counted_from_now() {
+    fn the_wait_until_the_reset_counts_from_now() {
         let now = Timestamp::from_second(1_000).unwrap();
         let limited = with_header(response(403, ""), "x-ratelimit-remaining", "0");
         let limited = with_header(limited, "x-ratelimit-reset", "1090");

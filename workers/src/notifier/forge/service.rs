@@ -1,4 +1,4 @@
-//! A forge for tests, on a loopback port: it responses by a script and notes what it was asked.
+//! A forge for tests on a loopback port. It answers by a script and records the calls.
 
 use std::sync::Arc;
 
@@ -17,8 +17,7 @@ use crate::notifier::sample;
 /// `METHOD /path?query` and the response to it: status, `Link` and body.
 pub type Script = &'static [(&'static str, u16, &'static str, &'static str)];
 
-/// A notifier of a type for the repository `acme/deploy` of a forge with a script, and the calls
-/// that it makes.
+/// A notifier for the repository `acme/deploy` of a scripted forge, and the calls that it makes.
 pub async fn scripted(
     kind: &ProviderType,
     script: Script,

@@ -1,6 +1,6 @@
 //! Making a message and its metadata fit into what a service takes.
 
-use crate::message::text::{ELLIPSIS, cut_bytes, cut_utf16};
+use crate::text::{ELLIPSIS, cut_bytes, cut_utf16};
 
 /// How a service counts, and how a text is cut by that count. A cut text ends in an ellipsis.
 #[derive(Clone, Copy)]

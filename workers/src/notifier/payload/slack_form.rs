@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::fit::{UTF16, fit};
 use crate::message::Message;
 use crate::message::render::Link;
-use crate::message::text::{cut_utf16, without_half_entity};
+use crate::text::{cut_utf16, without_half_entity};
 
 /// What differs between the services: colours and sizes. Sizes are in units of UTF-16.
 pub struct SlackForm {
@@ -84,7 +84,7 @@ impl SlackForm {
                 "fallback": cut_utf16(sender.fallback, self.longest_text),
                 "color": if message.is_error() { self.error } else { self.info },
                 "author_name": author,
-                "text": if message.is_worded() { without_half_entity(fitted.message) } else { fitted.message },
+                "text": if message.is_templated() { without_half_entity(fitted.message) } else { fitted.message },
                 "mrkdwn_in": ["text"],
                 "fields": fitted.fields.into_iter().map(field).collect::<Vec<Value>>(),
             }],
