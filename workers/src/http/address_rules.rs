@@ -319,7 +319,8 @@ mod tests {
         );
         assert_eq!(admit(&[]), Ok(vec![]));
         let refused = admit(&["169.254.1.1:80"]).unwrap_err();
-        let sentence = "host is not called: 169.254.1.1 is link-local; to allow it, add it to the setting worker.addresses.allow";
+        let sentence = "host was not called: 169.254.1.1 is link-local; to allow it, add it to \
+                        worker.addresses.allow";
         assert_eq!(
             Failure::from(refused),
             Failure::permanent(Reason::Misconfigured, sentence)

@@ -1,7 +1,7 @@
 //! `azuredevops`: statuses of commits on Azure DevOps Services and Server.
 //!
-//! API: <https://learn.microsoft.com/en-us/rest/api/azure/devops/git/statuses>. As Microsoft's own clients do, it first asks
-//! the organisation where its statuses are.
+//! API: <https://learn.microsoft.com/en-us/rest/api/azure/devops/git/statuses>. Like Microsoft's
+//! clients, it first asks the organization for the route of its statuses.
 
 use async_trait::async_trait;
 use reqwest::Method;
@@ -32,7 +32,7 @@ pub const TYPE: ProviderType = ProviderType {
         Need::field(
             "address",
             Required,
-            "https://dev.azure.com/ORGANISATION/PROJECT/_git/NAME",
+            "https://dev.azure.com/ORGANIZATION/PROJECT/_git/NAME",
             "https://dev.azure.com/acme/fleet/_git/deploy",
         ),
         Need::key(
@@ -47,9 +47,9 @@ pub const TYPE: ProviderType = ProviderType {
     ..ProviderType::DEFAULT
 };
 
-/// The id of the resource "statuses" in every organisation.
+/// The id of the resource "statuses" in every organization.
 const STATUSES: &str = "428dd4fb-fda5-4722-af02-9313b80305da";
-/// Where it is, as far as anybody has seen.
+/// The usual route of the resource.
 const USUAL_ROUTE: &str =
     "{project}/_apis/{area}/repositories/{repositoryId}/commits/{commitId}/{resource}";
 const ACCEPT: &str = "application/json;api-version=6.0";
@@ -62,10 +62,10 @@ struct AzureStatus {
     route: OnceCell<String>,
 }
 
-/// What the address names.
+/// The repository that the address names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Place {
-    /// Of the organisation or collection, without a slash at its end.
+    /// The URL of the organization or collection, without a trailing slash.
     root: String,
     project: String,
     repository: String,
@@ -75,15 +75,15 @@ struct Place {
 struct State {
     #[serde(flatten)]
     status: CommitStatus,
-    /// A status is named by its genre and its context.
+    /// Genre and context identify a status.
     genre: String,
 }
 
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     let place = place_of(&repository(provider)?)
-        .ok_or("the address must be https://dev.azure.com/ORGANISATION/PROJECT/_git/NAME")?;
+        .ok_or("the address must be https://dev.azure.com/ORGANIZATION/PROJECT/_git/NAME")?;
     let token = provider.secret.token().ok_or(
-        "the Secret of spec.secretRef needs the key token; managed identities are not used",
+        "no token: set the key token in the Secret of spec.secretRef; managed identities are not supported",
     )?;
     let (token, statuses) = (
         token.to_owned(),
@@ -99,28 +99,28 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 }
 
 /// The forms of addresses: `dev.azure.com/ORG/PROJECT/_git/NAME`,
-/// `ssh.dev.azure.com:v3/ORG/PROJECT/NAME`, and for older organisations and servers of one's own
+/// `ssh.dev.azure.com:v3/ORG/PROJECT/NAME`, and for older organizations and own servers
 /// `HOST[/COLLECTION]/PROJECT/_git/NAME`.
 fn place_of(repository: &Repository) -> Option<Place> {
     let parts: Vec<&str> = repository.id.split('/').collect();
-    let (organisation, project, name) = match (repository.host(), parts.as_slice()) {
-        (host, ["v3", organisation, project, name]) if host.contains("ssh") => {
-            let root = format!("https://dev.azure.com/{}", escaped(organisation));
+    let (organization, project, name) = match (repository.host(), parts.as_slice()) {
+        (host, ["v3", organization, project, name]) if host.contains("ssh") => {
+            let root = format!("https://dev.azure.com/{}", escaped(organization));
             return Some(Place {
                 root,
                 project: (*project).to_owned(),
                 repository: (*name).to_owned(),
             });
         }
-        ("dev.azure.com", [organisation, project, "_git", name]) => {
-            (std::slice::from_ref(organisation), *project, *name)
+        ("dev.azure.com", [organization, project, "_git", name]) => {
+            (std::slice::from_ref(organization), *project, *name)
         }
         ("dev.azure.com", _) => return None,
         (_, [collection @ .., project, "_git", name]) => (collection, *project, *name),
         _ => return None,
     };
     let root = std::iter::once(repository.root().to_owned())
-        .chain(organisation.iter().map(|part| escaped(part)));
+        .chain(organization.iter().map(|part| escaped(part)));
     let root = root.collect::<Vec<_>>().join("/");
     Some(Place {
         root,
@@ -213,7 +213,10 @@ impl AzureStatus {
             None if response.dry_run => Ok(USUAL_ROUTE.to_owned()),
             None => Err(Failure::permanent(
                 Reason::NotFound,
-                format!("{} knows no statuses of commits", response.host),
+                format!(
+                    "{} has no commit statuses; check spec.address",
+                    response.host
+                ),
             )),
         }
     }
@@ -222,10 +225,10 @@ impl AzureStatus {
         let url = Url::parse(&format!("{}/{path}", self.place.root)).map_err(|_| {
             Failure::permanent(
                 Reason::Misconfigured,
-                "the repository's address can't be used",
+                "the address of the repository gives no valid API URL; check spec.address",
             )
         })?;
-        // Without the second header, a wrong token is answered with a page to log in.
+        // Without the second header, Azure answers a wrong token with a login page.
         let request = Request::new(method, url)
             .header("accept", accept)
             .header("x-tfs-fedauthredirect", "Suppress");
@@ -239,7 +242,7 @@ impl AzureStatus {
     }
 }
 
-/// What Azure's responses mean: the shared table, but 203 is the page to log in.
+/// The shared table, but 203 is the login page and means a wrong token.
 fn check(response: &Response) -> Result<u16, Failure> {
     if response.status == 203 {
         return Err(Failure::transient(Reason::Unauthorized, describe(response)).with_status(203));
@@ -247,7 +250,7 @@ fn check(response: &Response) -> Result<u16, Failure> {
     classify(response)
 }
 
-/// What the newest entry of name and genre says; newest first.
+/// The state of the first entry with this name and genre. The list has the newest first.
 fn remote_state_of(entries: &[Entry], wanted: &State) -> RemoteState {
     let is_of_this = |entry: &&Entry| {
         entry.context.name == wanted.status.context
@@ -321,7 +324,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_route_is_asked_for_then_the_list_then_a_status_is_posted() {
+    async fn route_and_list_are_read_before_a_status_is_posted() {
         let provider = provider(
             "https://dev.azure.com/org/my%20fleet/_git/deploy",
             &[("token", "pat")],
@@ -348,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_of_an_address_names_organisation_project_and_repository() {
+    fn every_form_of_an_address_names_organization_project_and_repository() {
         let token = &[("token", "t")];
         let place = |address: &str| place_of(&repository(&provider(address, token)).unwrap());
         let named = |root: &str| {
@@ -395,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn the_entry_of_name_and_genre_decides() {
+    fn the_newest_entry_of_name_and_genre_decides() {
         let status = CommitStatus {
             commit: "c".into(),
             context: "n".into(),
@@ -434,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_to_log_in_is_no_success() {
+    fn a_login_page_is_unauthorized() {
         assert_eq!(
             meaning(check(&response(203, "<html>"))),
             Some((Reason::Unauthorized, true))

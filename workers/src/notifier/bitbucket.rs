@@ -1,8 +1,8 @@
 //! `bitbucket`: build statuses of commits on Bitbucket Cloud. The host of the address does not
 //! matter.
 //!
-//! API: <https://developer.atlassian.com/cloud/bitbucket/rest/api-group-commit-statuses/>. A post with the key of a status
-//! that is there replaces it.
+//! API: <https://developer.atlassian.com/cloud/bitbucket/rest/api-group-commit-statuses/>. A post with
+//! the key of an existing status replaces it.
 
 use async_trait::async_trait;
 use reqwest::Method;
@@ -58,7 +58,7 @@ pub const TYPE: ProviderType = ProviderType {
     ..ProviderType::DEFAULT
 };
 
-/// A status must link to something.
+/// The link of a status without a target URL, since the API requires one.
 const LINK: &str = "https://bitbucket.org";
 
 struct BitbucketStatus {
@@ -82,11 +82,10 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     let (username, password) = match provider.secret.token() {
         Some(token) => token
             .split_once(':')
-            .ok_or("the Secret's token must be written USER:PASSWORD")?,
-        None => provider
-            .secret
-            .basic()
-            .ok_or("the Secret of spec.secretRef needs the key token, written USER:PASSWORD")?,
+            .ok_or("the key token in the Secret must have the form USER:PASSWORD")?,
+        None => provider.secret.basic().ok_or(
+            "no token: set the key token in the Secret of spec.secretRef to USER:PASSWORD",
+        )?,
     };
     let (username, password) = (username.to_owned(), password.to_owned());
     let statuses = StatusReader::new(provider, Progressing::Skipped);
@@ -163,19 +162,19 @@ impl BitbucketStatus {
         let url = Url::parse(&address).map_err(|_| {
             Failure::permanent(
                 Reason::Misconfigured,
-                "the repository's address can't be used",
+                "the address of the repository gives no valid API URL; check spec.address",
             )
         })?;
         Ok(Request::new(method, url).basic(&self.username, &self.password))
     }
 }
 
-/// Bitbucket's keys have at most 40 characters.
+/// The key of a status. Bitbucket allows up to 40 characters.
 pub(super) fn status_key(context: &str) -> String {
     hex::encode(Sha1::digest(context))
 }
 
-/// The words of both Bitbuckets.
+/// The state's name in both APIs of Bitbucket.
 pub(super) fn word(state: CommitState) -> &'static str {
     match state {
         CommitState::Success => "SUCCESSFUL",
@@ -214,7 +213,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_key_is_asked_for_and_a_status_is_posted() {
+    async fn the_status_of_the_key_is_read_before_one_is_posted() {
         let made = requests(
             &TYPE,
             &provider(&[("token", "user:app-pw")]),

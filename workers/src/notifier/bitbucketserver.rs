@@ -1,7 +1,7 @@
 //! `bitbucketserver`: build statuses of commits on Bitbucket Server and Data Center.
 //!
-//! API: <https://developer.atlassian.com/server/bitbucket/rest/>, build status. A post with the key of a status that is
-//! there replaces it.
+//! API: <https://developer.atlassian.com/server/bitbucket/rest/>, build status. A post with the key of
+//! an existing status replaces it.
 
 use async_trait::async_trait;
 use reqwest::Method;
@@ -32,7 +32,7 @@ pub const TYPE: ProviderType = ProviderType {
         Need::field(
             "address",
             Required,
-            "the clone address: https://HOST/scm/PROJECT/NAME.git",
+            "the clone URL: https://HOST/scm/PROJECT/NAME.git",
             "https://bitbucket.example.com/scm/acme/deploy.git",
         ),
         Need::key("token", Either, "an HTTP access token", "your-token"),
@@ -46,9 +46,9 @@ pub const TYPE: ProviderType = ProviderType {
 
 struct BitbucketServerStatus {
     http: Http,
-    /// Below it are the commits.
+    /// The API's URL of the repository.
     api: String,
-    /// The address of the repository, without credentials.
+    /// The clone URL, without credentials.
     link: Url,
     credentials: Credentials,
     statuses: StatusReader,
@@ -69,10 +69,10 @@ struct State {
 
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     let mut link = http_url(provider)?;
-    // They are the user's secret; neither the forge nor the queue gets them.
+    // The credentials are secret, so neither the forge nor the bus gets them.
     let without_credentials = link.set_username("").and_then(|()| link.set_password(None));
     without_credentials
-        .map_err(|()| Invalid::from("the address is not that of a Git repository"))?;
+        .map_err(|()| Invalid::from("the address is not the clone URL of a Git repository"))?;
     let api = api_of(&link).ok_or(
         "the address must be the http or https clone URL, https://HOST/scm/PROJECT/NAME.git",
     )?;
@@ -83,7 +83,7 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
         }
         (None, None) => {
             return Err(Invalid::from(
-                "the Secret of spec.secretRef needs the key token, or username and password",
+                "no credentials: set the key token, or username and password, in the Secret of spec.secretRef",
             ));
         }
     };
@@ -97,8 +97,8 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     })))
 }
 
-/// `…/rest/api/latest/projects/PROJECT/repos/NAME` of a clone URL; the last `/scm/` parts the
-/// server's own path from the repository's.
+/// `…/rest/api/latest/projects/PROJECT/repos/NAME` of a clone URL. The last `/scm/` separates the
+/// server's path from that of the repository.
 fn api_of(link: &Url) -> Option<String> {
     let (context, repository) = link.path().rsplit_once("/scm/")?;
     let (project, name) = repository.trim_end_matches('/').split_once('/')?;
@@ -173,10 +173,10 @@ impl BitbucketServerStatus {
         let url = Url::parse(&format!("{}/{path}", self.api)).map_err(|_| {
             Failure::permanent(
                 Reason::Misconfigured,
-                "the repository's address can't be used",
+                "the address of the repository gives no valid API URL; check spec.address",
             )
         })?;
-        // The server takes requests without these for forged ones of a browser.
+        // Without this header the server suspects cross-site request forgery.
         let request = Request::new(method, url)
             .header("x-atlassian-token", "no-check")
             .header("x-requested-with", "XMLHttpRequest");
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn address_and_credentials_are_checked() {
+    fn address_and_credentials_are_validated() {
         let token = &[("token", "t")];
         for address in [
             "https://h/projects/ACME/repos/deploy",
@@ -252,7 +252,7 @@ mod tests {
         );
         assert!(
             refusal(&TYPE, &provider("https://h/scm/ACME/deploy.git", &[]))
-                .contains("token, or username and password")
+                .contains("key token, or username and password")
         );
     }
 }

@@ -1,11 +1,11 @@
 //! `datadog`: one event for each event.
 //!
 //! Contract: Datadog's API reference, "Post an event" (v1, `POST /api/v1/events`), which limits the
-//! text to 4,000 characters. Only scheme and host of the address count. Datadog refuses events that
-//! happened more than 18 hours ago, so what waited longer than that is lost there. A retry after a
-//! lost response posts twice.
+//! text to 4,000 characters. Only scheme and host of the address are used. Datadog rejects events
+//! older than 18 hours, so an event that waited longer is lost. A retry after a lost response posts
+//! twice.
 //!
-//! 403 is a wrong API key, 408 and 429 ask for another try: all as the shared table has it.
+//! 403 is a wrong API key, and 408 and 429 are retried: the shared table covers all of them.
 
 use async_trait::async_trait;
 use reqwest::header::HeaderName;
@@ -98,7 +98,7 @@ fn event(message: &Message<'_>) -> Value {
     })
 }
 
-/// All in small letters: Datadog does so itself.
+/// The tags in lower case, to which Datadog converts them anyway.
 fn tags(message: &Message<'_>) -> Vec<String> {
     let (event, object) = (message.event, message.object);
     let own = [
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_key_there_is_no_notifier() {
+    fn without_an_api_key_the_provider_is_invalid() {
         let provider = sample::provider("datadog", |_| {});
         assert!(sample::refusal(&TYPE, &provider).contains("token"));
     }

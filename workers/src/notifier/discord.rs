@@ -1,8 +1,8 @@
-//! `discord`: a webhook, in its form for Slack's senders.
+//! `discord`: a webhook, in Slack's format.
 //!
-//! Contract: Discord's "Execute Slack-Compatible Webhook". The attachment becomes an embed: 4 096
-//! characters of description, 25 fields of 256 and 1 024, a name of 256, and 6 000 in all ("Embed
-//! Limits"); 80 for the sender's name. 429 tells the wait in its body more exactly than in
+//! Contract: Discord's "Execute Slack-Compatible Webhook". The attachment becomes an embed with up
+//! to 4,096 characters of description, 25 fields of 256 and 1,024, a name of 256, and 6,000 in total
+//! ("Embed Limits"). The sender's name has up to 80. The body of a 429 has a more exact wait than
 //! `Retry-After` ("Rate Limits"). A retry after a lost response can post twice.
 
 use async_trait::async_trait;
@@ -32,7 +32,7 @@ pub const TYPE: ProviderType = ProviderType {
         Need::field(
             "username",
             Optional,
-            "the name to post under; else the controller",
+            "the sender's name; default: the controller",
             "",
         ),
     ],
@@ -59,7 +59,7 @@ const FORM: SlackForm = SlackForm {
     longest_text: 4_096,
     longest_value: 1_024,
     most_fields: 25,
-    // A webhook of one's own can show no buttons.
+    // A user's webhook can't show buttons.
     links: Links::Field,
     longest_attachment: 6_000,
 };
@@ -81,7 +81,7 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     })))
 }
 
-/// The webhook's address with `/slack` at the end of its path; the query stays.
+/// The webhook's URL with `/slack` at the end of its path.
 fn slack_compatible(mut url: Url) -> Url {
     let path = url.path().trim_end_matches('/').to_owned();
     let path = if path.ends_with("/slack") {
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_embed_keeps_to_its_limits() {
+    async fn an_embed_stays_within_its_limits() {
         let mut sample = Sample::info().with_message("m".repeat(5_000));
         sample.metadata.insert("long".into(), "v".repeat(1_500));
         let body = sample::body(
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_comes_from_the_body_then_from_the_header() {
+    fn the_wait_comes_from_the_body_or_the_header() {
         let limited = sample::with_header(
             response(429, r#"{"retry_after":0.75,"global":false}"#),
             "retry-after",

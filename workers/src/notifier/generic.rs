@@ -1,7 +1,7 @@
 //! `generic`: the event as JSON to any webhook.
 //!
 //! Contract: Flux's notification API, "generic webhook". The request carries `Idempotency-Key:
-//! <delivery id>`, so that a receiver can tell a retry after a lost response from a new message.
+//! <delivery id>`, so that a receiver recognizes a retry after a lost response.
 
 use async_trait::async_trait;
 use tidings_core::Failure;
@@ -38,7 +38,7 @@ pub const TYPE: ProviderType = ProviderType {
             "Authorization: Bearer your-token\n",
         ),
     ],
-    sent_twice: "the receiver can tell (`Idempotency-Key`)",
+    sent_twice: "the receiver recognizes it (`Idempotency-Key`)",
     build,
     content: Content::Event,
     ..ProviderType::DEFAULT
@@ -68,7 +68,7 @@ impl SendMessage for Generic {
     }
 }
 
-/// The request that `generic` and `generic-hmac` share.
+/// The request of `generic` and `generic-hmac`.
 pub(super) fn event_request(url: Url, message: &Message<'_>, body: Vec<u8>) -> Request {
     Request::new(reqwest::Method::POST, url)
         .body("application/json", body)
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_event_goes_out_as_json_with_the_secrets_headers() {
+    async fn the_event_is_sent_as_json_with_the_secrets_headers() {
         let provider = sample::provider("generic", |provider| {
             provider.headers = [("X-Team", "a"), ("gotk-component", "mine")]
                 .map(|(k, v)| (k.to_owned(), v.to_owned()))

@@ -1,5 +1,5 @@
-//! `gitea`: commit statuses on Gitea and Forgejo. Alone among the forges' types it tells of
-//! progress too, as pending.
+//! `gitea`: commit statuses on Gitea and Forgejo. As in Flux, it is the only forge where progress is
+//! sent by default, as pending.
 //!
 //! API: <https://docs.gitea.com/api/>, `repoCreateStatus`
 
@@ -46,7 +46,7 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 #[async_trait]
 impl KeepState for GiteaStatus {
     async fn prepare(&self, message: &Message<'_>) -> Result<(), Failure> {
-        // A wrong expression shows without any call.
+        // An invalid expression fails before any call.
         self.statuses.context(message)?;
         self.gitea.check_version().await
     }
@@ -99,7 +99,7 @@ impl KeepState for GiteaStatus {
     }
 }
 
-/// What the newest entry of the context says, where a page has one; newest first.
+/// The state of the first entry with the context on a page. The list has the newest first.
 fn remote_state_of(entries: &[Entry], wanted: &CommitStatus) -> Option<RemoteState> {
     let newest = entries
         .iter()
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_version_is_asked_first_and_progress_is_pending() {
+    async fn the_version_is_read_first_and_progress_is_pending() {
         let mut sample = Sample::info();
         sample.event.reason = "Progressing".into();
         let made = requests(&TYPE, &provider(&[("token", "gta")]), &sample).await;
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_version_is_asked_once() {
+    async fn the_version_is_read_once() {
         let http = Http::dry_run();
         let Notifier::State(notifier) =
             build(&provider(&[("token", "gta")]), http.clone()).unwrap()
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_needed() {
+    fn a_token_is_required() {
         assert!(refusal(&TYPE, &provider(&[])).contains("key token"));
     }
 }

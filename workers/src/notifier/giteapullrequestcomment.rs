@@ -1,8 +1,8 @@
-//! `giteapullrequestcomment`: a comment on the pull request that the event names, edited with every
+//! `giteapullrequestcomment`: a comment on the pull request that the event names, edited for every
 //! event.
 //!
-//! API: <https://docs.gitea.com/api/>, `issueCreateComment`. A retry after a lost response can leave a second comment; the next
-//! edit goes to the first.
+//! API: <https://docs.gitea.com/api/>, `issueCreateComment`. A retry after a lost
+//! response can create a second comment. The next edit changes the first.
 
 use async_trait::async_trait;
 use reqwest::Method;
@@ -74,7 +74,7 @@ mod tests {
     use crate::notifier::sample::{self, Sample, body, requests, secret};
 
     #[tokio::test]
-    async fn version_and_login_are_asked_then_the_list_then_a_comment_is_made() {
+    async fn version_login_and_list_are_read_before_a_comment_is_created() {
         let provider = sample::provider("giteapullrequestcomment", |provider| {
             provider.address = "https://gitea.example.com/acme/deploy".into();
             provider.secret = secret(&[("token", "gta")]);

@@ -1,7 +1,7 @@
 //! `github`: commit statuses on GitHub and GitHub Enterprise Server.
 //!
-//! API: <https://docs.github.com/en/rest/commits/statuses>. A status that is posted twice is there twice, newest first; it
-//! does no harm.
+//! API: <https://docs.github.com/en/rest/commits/statuses>. A status that is posted twice is listed
+//! twice, which does no harm.
 
 use async_trait::async_trait;
 use reqwest::Method;
@@ -26,7 +26,7 @@ pub const TYPE: ProviderType = ProviderType {
     family: Family::CommitStatus,
     summary: "commit statuses on GitHub",
     needs: NEEDS,
-    sent_twice: "twice in the list; it says the same",
+    sent_twice: "listed twice, with the same state",
     build,
     rate_limits: RATE_LIMITS,
     ..ProviderType::DEFAULT
@@ -102,7 +102,7 @@ impl KeepState for GithubStatus {
     }
 }
 
-/// What the newest entry of the context says, where a page has one; newest first.
+/// The state of the first entry with the context on a page. The list has the newest first.
 fn remote_state_of(entries: &[Entry], wanted: &CommitStatus) -> Option<RemoteState> {
     let newest = entries
         .iter()
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_list_is_asked_for_and_a_status_is_posted() {
+    async fn the_list_is_read_before_a_status_is_posted() {
         let provider = provider("git@github.com:acme/deploy.git", &[("token", "ghp_a\n")]);
         let made = requests(&TYPE, &provider, &Sample::error()).await;
         let urls: Vec<&str> = made.iter().map(|request| request.url.as_str()).collect();
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn address_and_credentials_are_checked() {
+    fn address_and_credentials_are_validated() {
         assert!(
             refusal(
                 &TYPE,

@@ -1,7 +1,7 @@
 //! `githubdispatch`: starts GitHub Actions workflows that listen for `repository_dispatch`.
 //!
-//! API: <https://docs.github.com/en/rest/repos/repos#create-a-repository-dispatch-event>. A retry after a lost response starts
-//! the workflows twice.
+//! API: <https://docs.github.com/en/rest/repos/repos#create-a-repository-dispatch-event>. A retry after
+//! a lost response starts the workflows twice.
 
 use async_trait::async_trait;
 use reqwest::Method;

@@ -1,8 +1,8 @@
-//! `githubpullrequestcomment`: a comment on the pull request that the event names, edited with
+//! `githubpullrequestcomment`: a comment on the pull request that the event names, edited for
 //! every event.
 //!
-//! API: <https://docs.github.com/en/rest/issues/comments>. A retry after a lost response can leave a second comment; the next
-//! edit goes to the first.
+//! API: <https://docs.github.com/en/rest/issues/comments>. A retry after a lost
+//! response can create a second comment. The next edit changes the first.
 
 use async_trait::async_trait;
 use reqwest::Method;
@@ -29,7 +29,7 @@ pub const TYPE: ProviderType = ProviderType {
     ..ProviderType::DEFAULT
 };
 
-/// Comments with their reactions.
+/// The media type that Flux uses to list comments.
 const WITH_REACTIONS: &str = "application/vnd.github.squirrel-girl-preview";
 
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
@@ -87,7 +87,7 @@ mod tests {
     use crate::notifier::sample::{self, Sample, body, requests, secret};
 
     #[tokio::test]
-    async fn who_we_are_is_asked_then_the_list_then_a_comment_is_made() {
+    async fn login_and_list_are_read_before_a_comment_is_created() {
         let provider = sample::provider("githubpullrequestcomment", |provider| {
             provider.address = "https://github.com/acme/deploy".into();
             provider.secret = secret(&[("token", "ghp")]);
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_comment_is_edited_and_looked_for_again_when_it_is_gone() {
+    async fn a_comment_is_edited_and_searched_again_if_it_is_gone() {
         let (comments, calls) = scripted(
             &TYPE,
             &[

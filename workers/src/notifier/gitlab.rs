@@ -80,7 +80,7 @@ impl KeepState for GitlabStatus {
                 return Ok(remote_state_of(&entries, &wanted));
             }
         }
-        // There are more, and the newest may be among them.
+        // The newest entry may be on a page that was not read.
         Ok(RemoteState::Unknown)
     }
 
@@ -101,8 +101,8 @@ impl KeepState for GitlabStatus {
     }
 }
 
-/// What the newest entry of that name says. Older ones don't count: after success, failure, success
-/// the last must stand.
+/// The state of the newest entry of the name. After success, failure and success, the last one
+/// counts.
 fn remote_state_of(entries: &[Entry], wanted: &CommitStatus) -> RemoteState {
     let of_this = entries.iter().filter(|entry| {
         entry.name == wanted.context && entry.sha.eq_ignore_ascii_case(&wanted.commit)
@@ -150,7 +150,7 @@ mod tests {
     use crate::notifier::sample::{self, Sample, body, refusal, requests, secret};
 
     #[tokio::test]
-    async fn the_name_is_asked_for_and_a_status_is_posted() {
+    async fn the_list_of_the_name_is_read_before_a_status_is_posted() {
         let provider = sample::provider("gitlab", |provider| {
             provider.address = "https://gitlab.com/acme/sub/deploy".into();
             provider.secret = secret(&[("password", "glpat")]);
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_a_list_that_does_not_end_the_newest_entry_is_not_known() {
+    async fn a_list_with_too_many_pages_gives_an_unknown_state() {
         let commit = "8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291";
         let list = format!("/api/v4/projects/acme%2Fdeploy/repository/commits/{commit}/statuses");
         let name = "kustomization%2Fwebapp%2F0c9c2e41";
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_needed() {
+    fn a_token_is_required() {
         let provider = sample::provider("gitlab", |provider| {
             provider.address = "https://gitlab.com/acme/deploy".into()
         });

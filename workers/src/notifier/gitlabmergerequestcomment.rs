@@ -1,8 +1,8 @@
-//! `gitlabmergerequestcomment`: a note on the merge request that the event names, edited with every
+//! `gitlabmergerequestcomment`: a note on the merge request that the event names, edited for every
 //! event.
 //!
-//! API: <https://docs.gitlab.com/api/notes/#merge-requests>. A retry after a lost response can leave a second note; the next
-//! edit goes to the first.
+//! API: <https://docs.gitlab.com/api/notes/#merge-requests>. A retry after a lost response can create
+//! a second note. The next edit changes the first.
 
 use async_trait::async_trait;
 use reqwest::Method;
@@ -84,7 +84,7 @@ mod tests {
     use crate::notifier::sample::{self, Sample, body, requests, secret};
 
     #[tokio::test]
-    async fn who_we_are_is_asked_then_the_list_then_a_note_is_made() {
+    async fn login_and_list_are_read_before_a_note_is_created() {
         let provider = sample::provider("gitlabmergerequestcomment", |provider| {
             provider.address = "https://gitlab.example.com/grp/sub/deploy".into();
             provider.secret = secret(&[("token", "glpat")]);

@@ -1,7 +1,7 @@
 //! `googlechat`: a webhook of a Google Chat space.
 //!
 //! Contract: Google Chat's "Build a Google Chat app as a webhook" and "Cards v1" (`cards`). A text
-//! has 4 096 characters, a message 32 000 bytes. Key and token are in the address. A retry after a
+//! has up to 4,096 characters, a message up to 32,000 bytes. Key and token are in the address. A retry after a
 //! lost response can post twice.
 
 use async_trait::async_trait;
@@ -49,12 +49,12 @@ pub const TYPE: ProviderType = ProviderType {
     ..ProviderType::DEFAULT
 };
 
-/// In units of UTF-16, so that it holds whatever is meant by characters.
+/// In UTF-16 code units, which are never fewer than the characters.
 const LONGEST_TEXT: usize = 4_096;
 /// In bytes.
 const LONGEST_BODY: usize = 32_000;
 
-/// What stands around the text of an error.
+/// The markup around the text of an error.
 const RED: (&str, &str) = ("<font color=\"#ff0000\">", "</font>");
 
 struct GoogleChat {
@@ -103,7 +103,7 @@ fn fitted_card(message: &Message<'_>) -> Value {
     )
 }
 
-/// The explicit nulls are what Flux's notification-controller writes; Google takes them as absent.
+/// The nulls are what Flux's notification-controller writes. Google ignores them.
 fn card(message: &Message<'_>, content: Fitted) -> Value {
     let text = if message.is_error() {
         format!("{}{}{}", RED.0, content.message, RED.1)
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn text_and_body_keep_to_their_limits() {
+    fn text_and_body_stay_within_their_limits() {
         let mut sample = Sample::error().with_message("é\"".repeat(5_000));
         let text = |card: &Value| {
             card["cards"][0]["sections"][0]["widgets"][0]["textParagraph"]["text"]

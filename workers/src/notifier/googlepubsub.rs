@@ -2,11 +2,10 @@
 //!
 //! Contract: Google's "Cloud Pub/Sub REST API", `projects.topics.publish`; the Secret's `headers`
 //! become the message's attributes. The service account's key signs a token for the API itself
-//! ("Self-signed JWTs", AIP-4111), so nothing is exchanged before. Workload identity is not
+//! ("Self-signed JWTs", AIP-4111), so no token is exchanged. Workload identity is not
 //! supported. A retry after a lost response publishes twice.
 //!
-//! By "Pub/Sub error codes", 409 (aborted) and 499 (cancelled) may pass, beside what the shared
-//! table has.
+//! By "Pub/Sub error codes", 409 (aborted) and 499 (canceled) can be retried, too.
 
 use std::collections::BTreeMap;
 
@@ -31,9 +30,9 @@ use crate::message::render::Content;
 use crate::notifier::contract::need::Demand::{Optional, Required};
 use crate::notifier::contract::need::Need;
 
-/// The audience of tokens, and the base of all addresses.
+/// The audience of tokens, and the base of all URLs.
 const API: &str = "https://pubsub.googleapis.com/";
-/// Google takes tokens of at most an hour.
+/// The longest lifetime of a token that Google accepts.
 const TOKEN_SECONDS: i64 = 3600;
 
 /// The row of this type.
@@ -74,14 +73,14 @@ struct PubSub {
     attributes: BTreeMap<String, String>,
 }
 
-/// Who signs, and with what.
+/// The service account and its signing key.
 struct Account {
     email: String,
     key_id: Option<String>,
     key: EncodingKey,
 }
 
-/// What is used of a service account's JSON key.
+/// The used fields of a service account's JSON key.
 #[derive(Deserialize)]
 struct AccountFile {
     client_email: String,
@@ -106,7 +105,8 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
         ));
     }
     let file = provider.secret.token().ok_or(
-        "no service account: set the key token in the Secret of spec.secretRef to its JSON key (workload identity is not supported)",
+        "no service account: set the key token in the Secret of spec.secretRef to its JSON key; \
+         workload identity is not supported",
     )?;
     let project = provider.address.clone();
     Ok(Notifier::Message(Box::new(PubSub {
@@ -118,12 +118,15 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 }
 
 fn account(file: &str) -> Result<Account, Invalid> {
-    // What serde and the decoder say may quote the key.
+    // The errors of serde and of the decoder may quote the key.
     let file: AccountFile = serde_json::from_str(file).map_err(|_| {
-        Invalid::from("the Secret's token is not the JSON key of a service account with client_email and private_key")
+        Invalid::from(
+            "the key token in the Secret is not a service account's JSON key with client_email and \
+             private_key",
+        )
     })?;
     let key = EncodingKey::from_rsa_pem(file.private_key.as_bytes()).map_err(|_| {
-        Invalid::from("private_key in the Secret's token is not an RSA key in PEM form")
+        Invalid::from("private_key in the Secret's token is not an RSA key in PEM format")
     })?;
     Ok(Account {
         email: file.client_email,
@@ -169,7 +172,7 @@ fn topic_url(project: &str, topic: &str) -> Result<Url, Failure> {
 }
 
 impl Account {
-    /// A token for the API, signed by ourselves.
+    /// A self-signed token for the API.
     fn token(&self, now: Timestamp) -> Result<String, Failure> {
         let issued = now.as_second();
         let (iss, sub) = (self.email.clone(), self.email.clone());
@@ -243,7 +246,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_a_topic_nothing_can_be_sent() {
+    async fn without_a_topic_nothing_is_sent() {
         assert_eq!(
             sample::meaning(topic_url("proj", "")),
             Some((Reason::Misconfigured, false))
@@ -255,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_service_account_is_refused() {
+    fn an_invalid_service_account_is_rejected() {
         for (token, word) in [
             ("", "workload identity"),
             ("{}", "client_email"),
@@ -275,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_aborted_is_tried_again() {
+    fn an_aborted_publish_is_retried() {
         for (status, expected) in [
             (200, None),
             (400, Some((Reason::Rejected, false))),

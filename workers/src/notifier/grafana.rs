@@ -1,10 +1,9 @@
 //! `grafana`: one annotation for each event.
 //!
 //! Contract: Grafana's "Annotations HTTP API", `POST /api/annotations` (the address is the whole
-//! path). The annotation names the object and carries the metadata as tags; the message is not
-//! sent, as in Flux, but a template's text is. A colon separates a tag's name from its value, so
-//! those inside are written as `|`. A retry after a lost response annotates twice: the API knows no
-//! key.
+//! path). The annotation names the object and has the metadata as tags. As in Flux, the event's
+//! message is not sent, but a template's text is. A colon separates a tag's name from its value, so
+//! colons inside are written as `|`. A retry after a lost response annotates twice.
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -32,7 +31,7 @@ pub const TYPE: ProviderType = ProviderType {
         Need::field(
             "address",
             Required,
-            "the whole path: https://HOST/api/annotations",
+            "the full URL: https://HOST/api/annotations",
             "https://grafana.example.com/api/annotations",
         ),
         Need::key("token", Optional, "a service account's token", "your-token"),
@@ -92,7 +91,7 @@ fn annotation(message: &Message<'_>) -> Value {
     json!({ "when": message.unix_seconds(), "text": text(message), "tags": tags })
 }
 
-/// Grafana shows HTML: a template's text goes below its title, and links are links.
+/// The annotation as HTML, which Grafana shows: title, the template's text, links.
 fn text(message: &Message<'_>) -> String {
     let mut text = if message.is_templated() {
         message.titled_text()
@@ -140,7 +139,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_token_goes_before_a_password() {
+    async fn a_token_takes_precedence_over_a_password() {
         for (secret, expected) in [
             (vec![], None),
             (

@@ -1,9 +1,9 @@
-//! `incident.io`: an error fires an alert for its object, everything else resolves it.
+//! `incident.io`: an error fires an alert for its object, any other event resolves it.
 //!
 //! Contract: incident.io's API reference, "Alert Events V2", Create HTTP (the address is that of
-//! the alert source). Only the newest state of an object counts, so that an alert that is sent
-//! again never outlives its resolve. A retry after a lost response does no harm: the service knows
-//! the alert by its deduplication key.
+//! the alert source). Only the newest state of an object counts, so that a retried alert never
+//! outlives its resolve. A retry after a lost response does no harm, since the service deduplicates
+//! alerts by their key.
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -50,8 +50,8 @@ struct IncidentIo {
 
 #[derive(Serialize, Deserialize)]
 struct State {
-    /// The event's time: the same failure at another time is sent again, since people may have
-    /// closed its alert.
+    /// The event's time. The same failure at another time is sent again, since a user may have closed
+    /// its alert.
     at: String,
     body: Value,
 }
@@ -76,7 +76,7 @@ impl KeepState for IncidentIo {
             self.url.host_str().unwrap_or_default(),
             message.object_key(),
         );
-        // The path tells alert sources apart, but may come from a Secret.
+        // The path identifies the alert source, but may be secret.
         let key = format!(
             "incident.io {host} {} {object}",
             digest(&[self.url.as_str()])
@@ -99,7 +99,7 @@ impl KeepState for IncidentIo {
         let unreadable = |_| {
             Failure::permanent(
                 Reason::Misconfigured,
-                "the state that is kept for this object can't be read",
+                "another version of Tidings wrote the stored state; the next event replaces it",
             )
         };
         let state: State = serde_json::from_slice(&desired.state).map_err(unreadable)?;
@@ -125,7 +125,7 @@ fn alert(message: &Message<'_>) -> Value {
         "description": message.text(),
         "metadata": metadata,
     });
-    // It has one place for a link, which is to lead to where the alert comes from.
+    // There is one field for a link, which is meant for the source of the alert.
     if let Some(link) = message.links().last() {
         alert["source_url"] = link.url.as_str().into();
     }
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn everything_else_resolves() {
+    async fn any_other_event_resolves() {
         let request = sample::request(&TYPE, &provider(), &Sample::info()).await;
         assert_eq!(sample::body(&request)["status"], "resolved");
     }
@@ -205,14 +205,14 @@ mod tests {
     }
 
     #[test]
-    fn progress_is_nothing() {
+    fn progress_is_ignored() {
         let mut event = Sample::info();
         event.event.reason = "Progressing".into();
         assert_eq!(desired(&event), None);
     }
 
     #[test]
-    fn without_a_token_there_is_no_notifier() {
+    fn without_a_token_the_provider_is_invalid() {
         let provider = sample::provider("incident.io", |_| {});
         assert!(sample::refusal(&TYPE, &provider).contains("token"));
     }

@@ -1,9 +1,9 @@
 //! `lark`: a custom bot of a Lark or Feishu group.
 //!
 //! Contract: Lark's "Use custom bots in a group" (interactive card). A request has at most 20 KB.
-//! Refusals come in a 200, as a `code` other than 0: 11232 and 99991400 ask to slow down, as do
-//! some texts under other codes; 19001 is an unknown webhook; 19021 and 19022 are a wrong signature
-//! and an address that is not allowed. A retry after a lost response can post twice.
+//! A rejection is a 200 with a `code` other than 0. 11232 and 99991400 are rate limits, as are some
+//! texts with other codes. 19001 is an unknown webhook. 19021 and 19022 are a wrong signature and an
+//! IP address that is not allowed. A retry after a lost response can post twice.
 
 use async_trait::async_trait;
 use serde::Deserialize;
@@ -73,7 +73,7 @@ fn fitted_card(message: &Message<'_>) -> Value {
         false => format!("**{text}**\n\n{lines}"),
     };
     let room = LONGEST_BODY.saturating_sub(card(message, &content("", "")).to_string().len());
-    // The line's end takes two bytes in JSON.
+    // A line break is two bytes in JSON.
     let fitted = fit(
         JSON_BYTES,
         room,
@@ -116,7 +116,7 @@ fn button(link: &Link) -> Value {
     json!({ "tag": "button", "text": { "tag": "plain_text", "content": link.label }, "type": "default", "url": link.url })
 }
 
-/// Older webhooks say `StatusCode` where newer ones say `code`; some say both.
+/// Older webhooks send `StatusCode`, newer ones `code`, and some both.
 #[derive(Deserialize)]
 struct LarkAnswer {
     code: Option<i64>,
@@ -150,7 +150,7 @@ fn check(response: &Response) -> Result<u16, Failure> {
     Err(failure.with_status(status))
 }
 
-/// The code alone does not tell: 9499 is a malformed request as well.
+/// The code alone does not identify a rate limit: 9499 is also a malformed request.
 fn is_rate_limit(code: i64, msg: &str) -> bool {
     let msg = msg.to_lowercase();
     matches!(code, 11232 | 99991400)

@@ -1,9 +1,9 @@
 //! `matrix`: a message to a Matrix room.
 //!
 //! Contract: Matrix's Client-Server API, "PUT /rooms/{roomId}/send/{eventType}/{txnId}", in its
-//! first version, r0, which homeservers still serve. The transaction's id is the delivery's: a
-//! retry after a lost response does not post twice. An event has at most 65 536 bytes with all that
-//! the homeserver adds; a tenth is left to it. 429 tells the wait in `retry_after_ms`.
+//! first version, r0, which homeservers still serve. The transaction's id is the delivery's, so a
+//! retry after a lost response does not post twice. An event has up to 65,536 bytes, of which a tenth
+//! is left for what the homeserver adds. A 429 has its wait in `retry_after_ms`.
 
 use async_trait::async_trait;
 use reqwest::Method;
@@ -39,7 +39,7 @@ pub const TYPE: ProviderType = ProviderType {
         Need::key(
             "token",
             Optional,
-            "the bot's access token; homeservers refuse messages without",
+            "the bot's access token; homeservers reject messages without it",
             "your-token",
         ),
     ],
@@ -89,7 +89,7 @@ fn send_url(homeserver: &Url, room: &str, transaction: &str) -> Url {
     let mut url = homeserver.clone();
     url.set_query(None);
     url.set_fragment(None);
-    // It escapes what is special in a path, and an http URL always has one.
+    // This escapes the segments. An http URL always has a path.
     if let Ok(mut path) = url.path_segments_mut() {
         let segments = [
             "_matrix",
@@ -118,7 +118,7 @@ fn body(message: &Message<'_>) -> String {
         .to_string()
         .len();
     let room = LONGEST_BODY.saturating_sub(around);
-    // The line's end takes two bytes in JSON.
+    // A line break is two bytes in JSON.
     let fitted = fit(
         JSON_BYTES,
         room,
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_a_token_there_is_no_such_header_and_without_a_room_no_request() {
+    async fn without_a_token_there_is_no_header_and_without_a_room_no_request() {
         let mut sample = Sample::info();
         let provider = sample::provider("matrix", |_| ());
         assert!(
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn the_room_is_escaped_and_no_slash_doubled() {
+    fn the_room_is_escaped_and_slashes_are_not_doubled() {
         for (homeserver, room, path) in [
             (
                 "https://m.example.com",
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_no_homeserver_takes_is_cut() {
+    fn only_a_text_above_the_limit_is_cut() {
         let whole = Sample::info().with_message("m".repeat(45_000));
         assert!(body(&whole.message()).contains(&whole.event.message));
         let cut = Sample::info().with_message("\n".repeat(45_000));
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_comes_in_milliseconds() {
+    fn the_wait_is_in_milliseconds() {
         let limited = response(
             429,
             r#"{"errcode":"M_LIMIT_EXCEEDED","error":"Too many requests","retry_after_ms":1500}"#,

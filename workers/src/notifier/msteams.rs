@@ -1,10 +1,9 @@
 //! `msteams`: an adaptive card for a Teams workflow, or a message card for an Office 365 connector.
 //!
 //! Contract: Microsoft's "Create and send messages" (webhooks and connectors), "Adaptive Cards" 1.4
-//! and the "Legacy actionable message card reference". A message may have 28 KB, and Teams counts
-//! it as UTF-16; so this is how the body is counted, which also holds where bytes of UTF-8 are
-//! meant. A connector tells failures of the service behind it in a 200, as text ("…returned
-//! HTTP error 429…"). A retry after a lost response can post twice.
+//! and the "Legacy actionable message card reference". A message has up to 28 KB, which Teams counts
+//! as UTF-16. Connectors answer 200 even if the service behind them fails, with the failure as text
+//! ("…returned HTTP error 429…"). A retry after a lost response can post twice.
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -43,9 +42,9 @@ pub const TYPE: ProviderType = ProviderType {
     ..ProviderType::DEFAULT
 };
 
-/// The longest body, in units of UTF-16: 28 KB.
+/// The longest body in UTF-16 code units: 28 KB.
 const LONGEST_BODY: usize = 28 * 1024 / 2;
-/// More than any form writes around a fact: `{"title":"","value":""},`.
+/// The most that a card writes around a fact: `{"title":"","value":""},`.
 const AROUND_A_FACT: usize = 24;
 
 struct Teams {
@@ -182,8 +181,7 @@ fn message_card(message: &Message<'_>, content: Fitted) -> Value {
     card
 }
 
-/// A connector's success is the body `1`; what else comes with a 200 is a failure only where it
-/// says so.
+/// A connector's success is the body `1`. Any other 200 is a failure only if its text says so.
 fn check_connector(response: &Response) -> Result<u16, Failure> {
     let status = classify(response)?;
     let text = String::from_utf8_lossy(&response.body);

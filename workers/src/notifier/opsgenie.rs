@@ -1,12 +1,11 @@
 //! `opsgenie`: one alert for each event.
 //!
 //! Contract: Opsgenie's "Alert API", Create Alert, and its limits: message 130 characters,
-//! description 15,000, details 8,000 in all. The alias is the same for the same reason of the same
-//! object, so that repetitions (and a retry after a lost response) count up one open alert. Alerts
-//! are never closed, and success opens one too, as in Flux.
+//! description 15,000, details 8,000 in total. The alias is the same for the same reason of the same
+//! object, so that repetitions (and a retry after a lost response) increase the count of one open
+//! alert. As in Flux, alerts are never closed, and success opens one too.
 //!
-//! 202 means taken for processing. What can't be processed is 422, which is final, as the shared
-//! table has it.
+//! 202 means accepted for processing. An alert that can't be processed is 422, which is permanent.
 
 use async_trait::async_trait;
 use reqwest::header;
@@ -46,7 +45,7 @@ pub const TYPE: ProviderType = ProviderType {
         Need::key("token", Required, "the API key", "your-token"),
     ],
     cut_at: "description 15,000, details 8,000",
-    sent_twice: "one alert (counted up)",
+    sent_twice: "one alert, with a higher count",
     build,
     size_limits: &[
         SizeLimit::characters("/message", 130),
@@ -59,7 +58,7 @@ struct Opsgenie {
     http: Http,
     url: Url,
     token: String,
-    /// Part of the alias.
+    /// A part of the alias.
     provider_uid: String,
 }
 
@@ -99,7 +98,7 @@ fn alert(message: &Message<'_>, provider_uid: &str) -> Value {
     })
 }
 
-/// The metadata and the severity; what goes beyond the limit is cut, and what comes after it left
+/// The severity, links and metadata. The value that exceeds the limit is cut, and later ones are left
 /// out.
 fn details(message: &Message<'_>) -> Map<String, Value> {
     let mut left = MOST_OF_ALL_DETAILS;
@@ -161,7 +160,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn texts_are_cut_at_the_limits_of_the_service() {
+    async fn texts_are_cut_at_the_services_limits() {
         let mut event = Sample::info().with_message("m".repeat(20_000));
         event.metadata.insert("a".into(), "v".repeat(9_000));
         event.event.involved_object.as_mut().unwrap().name = "n".repeat(200);
@@ -184,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_key_there_is_no_notifier() {
+    fn without_an_api_key_the_provider_is_invalid() {
         let provider = sample::provider("opsgenie", |_| {});
         assert!(sample::refusal(&TYPE, &provider).contains("token"));
     }

@@ -5,9 +5,9 @@
 //! a trace. The span's id follows from the delivery, and it ends when the event was received, so
 //! that a retry after a lost response is the same span.
 //!
-//! The specification allows another try after 429, 502, 503 and 504 only; 401 and 403 are tried
-//! again too, as everywhere, since a token may be in rotation. An accepted export can still refuse
-//! spans (`partial_success`): that is final.
+//! The specification allows a retry after 429, 502, 503 and 504 only. 401 and 403 are retried as for
+//! all types, since a token may be in rotation. An accepted export can reject spans
+//! (`partial_success`), which is permanent.
 
 use async_trait::async_trait;
 use prost::Message as _;
@@ -18,8 +18,8 @@ use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
 use self::otlp::{
-    AnyValue, ExportRequest, ExportResponse, KeyValue, Resource, ResourceSpans, Scope, ScopeSpans,
-    Span, SpanKind, Status, StatusCode, Value,
+    AnyValue, ExportRequest, ExportResponse, InstrumentationScope, KeyValue, Resource,
+    ResourceSpans, ScopeSpans, Span, SpanKind, Status, StatusCode, Value,
 };
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
@@ -33,7 +33,7 @@ use crate::notifier::contract::need::Need;
 mod otlp;
 
 const PROTOBUF: &str = "application/x-protobuf";
-/// The version of the semantic conventions that the names of the resource's attributes are from.
+/// The semantic conventions that define the resource's attributes.
 const CONVENTIONS: &str = "https://opentelemetry.io/schemas/1.34.0";
 
 /// W3C trace flags: sampled (1), and that the parent is known to be remote (0x100, 0x200).
@@ -48,7 +48,7 @@ pub const TYPE: ProviderType = ProviderType {
         Need::field(
             "address",
             Required,
-            "https://HOST:4318; the path is /v1/traces unless there is one",
+            "https://HOST:4318; default path: /v1/traces",
             "https://otel.example.com:4318",
         ),
         Need::key("headers", Optional, "more headers, as a YAML map", ""),
@@ -92,7 +92,7 @@ impl SendMessage for Otel {
     async fn send(&self, message: &Message<'_>) -> Result<Sent, Failure> {
         if message.object.kind == "HelmRepository" {
             return Ok(Sent::Skipped(
-                "events of a HelmRepository belong to no release".into(),
+                "an event of a HelmRepository belongs to no release".into(),
             ));
         }
         let request = Request::new(Method::POST, self.url.clone())
@@ -129,7 +129,7 @@ fn check(response: &Response) -> Result<u16, Failure> {
         && partial.rejected_spans > 0
     {
         let detail = format!(
-            "{} refused the span: {}",
+            "{} rejected the span: {}",
             response.host, partial.error_message
         );
         return Err(Failure::permanent(Reason::Rejected, detail).with_status(status));
@@ -150,7 +150,7 @@ fn export(message: &Message<'_>) -> ExportRequest {
         ("service.namespace", alert.namespace.clone()),
     ];
     let scope_spans = ScopeSpans {
-        scope: Some(Scope {
+        scope: Some(InstrumentationScope {
             name: "flux:notification-controller".into(),
         }),
         spans: vec![span(message)],
@@ -175,7 +175,7 @@ fn span(message: &Message<'_>) -> Span {
         ("object.name", &object.name),
         ("object.namespace", &object.namespace),
     ];
-    // Keys are unique in a span; metadata goes before what the event says.
+    // Keys are unique in a span, and metadata takes precedence over the event's fields.
     let own = own
         .into_iter()
         .filter(|(key, _)| !message.metadata.contains_key(*key));
@@ -213,8 +213,8 @@ fn span(message: &Message<'_>) -> Span {
     }
 }
 
-/// One trace for each revision under an alert, the same as Flux's, so that a fleet in transition
-/// shows whole traces.
+/// One trace for each revision and alert, with the same id as in Flux, so that traces stay whole
+/// during a migration.
 fn trace_id(message: &Message<'_>) -> Vec<u8> {
     let metadata = message.metadata;
     let revision = match (
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_trace_is_that_of_the_revision() {
+    async fn a_revision_has_one_trace() {
         let mut event = Sample::info();
         event.alert.uid = "a10a7b3e-1c55-4e2f-9a70-3b1f2c4d5e6f".into();
         let mut ids = Vec::new();
@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_helm_repository_has_no_trace() {
+    async fn an_event_of_a_helm_repository_is_skipped() {
         let mut event = Sample::info();
         event.event.involved_object.as_mut().unwrap().kind = "HelmRepository".into();
         assert!(
@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_the_protocol_names_is_tried_again() {
+    fn only_statuses_that_the_protocol_names_are_retried() {
         for (status, expected) in [
             (200, None),
             (400, Some((Reason::Rejected, false))),
@@ -446,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn a_span_that_is_refused_in_an_accepted_export_is_lost() {
+    fn a_span_that_an_accepted_export_rejects_is_permanent() {
         let partial = |rejected_spans| {
             let partial_success = Some(PartialSuccess {
                 rejected_spans,

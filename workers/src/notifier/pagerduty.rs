@@ -1,16 +1,14 @@
-//! `pagerduty`: an error triggers an incident for its object, everything else resolves it.
+//! `pagerduty`: an error triggers an incident for its object, any other event resolves it.
 //!
 //! Contract: PagerDuty's "Events API v2", Send an Alert Event (summary at most 1,024 characters)
-//! and Send a Change Event. Only scheme and host of the address count; the channel is the routing
-//! key. Severity info sends a change event after the resolve; when the resolve fails, the change is
-//! not sent.
+//! and Send a Change Event. Only scheme and host of the address are used. The channel is the routing
+//! key. Severity info sends a change event after the resolve, unless the resolve fails.
 //!
-//! Only the newest state of an object counts, so that a trigger that is tried again never outlives
-//! its resolve; the change event of a state that was superseded is not sent. A retry after a lost
-//! response does no harm: PagerDuty knows the alert by its key, and shows at worst one change event
-//! twice.
+//! Only the newest state of an object counts, so that a retried trigger never outlives its resolve.
+//! The change event of a superseded state is not sent. A retry after a lost response does no harm:
+//! PagerDuty deduplicates alerts by their key, and at worst shows one change event twice.
 //!
-//! 400 is an invalid event, 429 and 5xx ask for another try: all as the shared table has it.
+//! 400 is an invalid event, and 429 and 5xx are retried: the shared table covers all of them.
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -51,7 +49,7 @@ pub const TYPE: ProviderType = ProviderType {
         Need::field(
             "channel",
             Optional,
-            "the routing key; PagerDuty refuses events without",
+            "the routing key; PagerDuty rejects events without it",
             "your-routing-key",
         ),
     ],
@@ -73,7 +71,7 @@ struct PagerDuty {
     url: Url,
 }
 
-/// One request of a state. A state is a list of them, sent in order.
+/// One request of a state. A state is a list of requests, sent in order.
 #[derive(Serialize, Deserialize)]
 struct Step {
     path: String,
@@ -95,8 +93,7 @@ impl KeepState for PagerDuty {
             self.url.host_str().unwrap_or_default(),
             message.object_key(),
         );
-        // Routing keys are written in the clear in Provider and Alert, but need not show in the
-        // names of records.
+        // The routing key is hashed. It is no secret in Provider and Alert, but need not be in keys.
         let key = format!("pagerduty {host} {} {object}", digest(&[message.channel]));
         let state = serde_json::to_vec(&steps(message)).unwrap_or_default();
         Ok(Some(DesiredState { key, state }))
@@ -110,7 +107,7 @@ impl KeepState for PagerDuty {
         let unreadable = |_| {
             Failure::permanent(
                 Reason::Misconfigured,
-                "the state that is kept for this object can't be read",
+                "another version of Tidings wrote the stored state; the next event replaces it",
             )
         };
         let steps: Vec<Step> = serde_json::from_slice(&desired.state).map_err(unreadable)?;
@@ -126,8 +123,8 @@ impl KeepState for PagerDuty {
     }
 }
 
-/// The requests for an event. Triggers and changes carry the event's time, so each is a state of
-/// its own.
+/// The requests for an event. Triggers and changes have the event's time, so that each is another
+/// state.
 fn steps(message: &Message<'_>) -> Vec<Step> {
     let (routing_key, dedup_key) = (message.channel, message.object_key());
     let mut payload = json!({
@@ -235,7 +232,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn success_resolves_and_then_tells_the_change() {
+    async fn success_resolves_and_then_sends_a_change_event() {
         let requests = sample::requests(&TYPE, &provider(), &Sample::info()).await;
         let shown: Vec<String> = requests.iter().map(sample::shown).collect();
         insta::assert_snapshot!(shown.join("\n\n"), @r#"
@@ -271,7 +268,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn other_severities_only_resolve_and_progress_is_nothing() {
+    async fn other_severities_only_resolve_and_progress_is_ignored() {
         let mut event = Sample::info();
         event.event.severity = "trace".into();
         assert_eq!(sample::requests(&TYPE, &provider(), &event).await.len(), 1);
@@ -306,7 +303,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_change_is_told_only_when_the_resolve_was_taken() {
+    async fn a_change_event_follows_only_an_accepted_resolve() {
         for (statuses, paths, expected) in [
             (vec![202, 202], vec![ALERT_PATH, CHANGE_PATH], None),
             (vec![400], vec![ALERT_PATH], Some((Reason::Rejected, false))),
@@ -367,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_without_uid_has_a_key_of_its_own() {
+    fn an_object_without_uid_has_its_own_key() {
         let mut event = Sample::info();
         event.event.involved_object.as_mut().unwrap().uid.clear();
         assert!(

@@ -1,7 +1,7 @@
 //! `rocket`: an incoming webhook of Rocket.Chat.
 //!
-//! Contract: Rocket.Chat's "Integrations" (incoming webhook, in Slack's form). A message has 5 000
-//! characters unless the server's setting `Message_MaxAllowedSize` says otherwise. A retry after a
+//! Contract: Rocket.Chat's "Integrations" (incoming webhook, in Slack's format). A message has up to
+//! 5,000 characters by default; the server's setting is `Message_MaxAllowedSize`. A retry after a
 //! lost response can post twice.
 
 use async_trait::async_trait;
@@ -30,7 +30,7 @@ pub const TYPE: ProviderType = ProviderType {
         Need::field(
             "channel",
             Optional,
-            "another channel than the webhook has",
+            "a channel other than the webhook's",
             "",
         ),
         Need::field("username", Optional, "the name to post under", ""),
@@ -71,7 +71,7 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 #[async_trait]
 impl SendMessage for Rocket {
     async fn send(&self, message: &Message<'_>) -> Result<Sent, Failure> {
-        // An empty name is the webhook's own.
+        // Without a name, the webhook's own is shown.
         let sender = Sender {
             username: &self.username,
             channel: message.channel,

@@ -10,9 +10,9 @@ use crate::http::invalid::Invalid;
 use crate::http::{Http, HttpClients, Request, Response};
 pub use crate::message::sample::{Sample, provider, secret};
 
-/// The way out to loopback ports.
+/// Clients that may connect to loopback ports.
 pub fn http_clients() -> HttpClients {
-    // It fails only where another test was quicker.
+    // It fails only if another test installed it first.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let addresses = AddressSettings {
         allow: Vec::new(),
@@ -34,7 +34,7 @@ pub fn response(status: u16, body: &str) -> Response {
     }
 }
 
-/// The same response with another header.
+/// The response with another header.
 pub fn with_header(mut response: Response, name: &'static str, value: &'static str) -> Response {
     response.headers.insert(
         HeaderName::from_static(name),
@@ -43,39 +43,39 @@ pub fn with_header(mut response: Response, name: &'static str, value: &'static s
     response
 }
 
-/// What a judgement says, in a form that is short in tables: nothing for success, else the reason,
-/// and whether another attempt can help.
-pub fn meaning<T>(judged: Result<T, Failure>) -> Option<(Reason, bool)> {
-    let failure = judged.err()?;
+/// The meaning of a result in a short form for tables: `None` for success, else the reason and
+/// whether a retry can help.
+pub fn meaning<T>(result: Result<T, Failure>) -> Option<(Reason, bool)> {
+    let failure = result.err()?;
     Some((
         failure.reason,
         matches!(failure.kind, FailureKind::Transient { .. }),
     ))
 }
 
-/// The seconds that a failure asks to wait.
-pub fn wait<T>(judged: Result<T, Failure>) -> Option<f64> {
-    match judged.err()?.kind {
+/// The wait of a failure in seconds.
+pub fn wait<T>(result: Result<T, Failure>) -> Option<f64> {
+    match result.err()?.kind {
         FailureKind::Transient { retry_after } => retry_after.map(|wait| wait.as_secs_f64()),
         FailureKind::Permanent => None,
     }
 }
 
-/// The sentence with which a type refuses a Provider.
-pub fn refusal(kind: &ProviderType, provider: &ResolvedProvider) -> String {
-    let built: Result<Notifier, Invalid> = (kind.build)(provider, Http::dry_run());
+/// The error with which a type rejects a Provider; empty if it is valid.
+pub fn refusal(row: &ProviderType, provider: &ResolvedProvider) -> String {
+    let built: Result<Notifier, Invalid> = (row.build)(provider, Http::dry_run());
     built.err().map(|invalid| invalid.0).unwrap_or_default()
 }
 
 /// The requests that a type makes for a message when the service accepts everything.
 pub async fn requests(
-    kind: &ProviderType,
+    row: &ProviderType,
     provider: &ResolvedProvider,
     sample: &Sample,
 ) -> Vec<Request> {
     let http = Http::dry_run();
     let message = sample.message();
-    match (kind.build)(provider, http.clone()).expect("the sample Provider can be used") {
+    match (row.build)(provider, http.clone()).expect("the sample Provider is valid") {
         Notifier::Message(notifier) => {
             let sent = notifier
                 .send(&message)
@@ -91,7 +91,7 @@ pub async fn requests(
                 .prepare(&message)
                 .await
                 .expect("a dry run accepts everything");
-            if let Some(desired) = notifier.desire(&message).expect("the sample can be told") {
+            if let Some(desired) = notifier.desire(&message).expect("the sample has a state") {
                 notifier
                     .read(&desired)
                     .await
@@ -107,8 +107,8 @@ pub async fn requests(
 }
 
 /// The only request that a type makes for a message.
-pub async fn request(kind: &ProviderType, provider: &ResolvedProvider, sample: &Sample) -> Request {
-    let mut requests = requests(kind, provider, sample).await;
+pub async fn request(row: &ProviderType, provider: &ResolvedProvider, sample: &Sample) -> Request {
+    let mut requests = requests(row, provider, sample).await;
     assert_eq!(requests.len(), 1, "{requests:?}");
     requests.remove(0)
 }
@@ -118,8 +118,7 @@ pub fn body(request: &Request) -> serde_json::Value {
     serde_json::from_slice(&request.body).expect("the body is JSON")
 }
 
-/// A request as text for snapshots: method and address, headers by name, and the body, JSON with
-/// indents.
+/// A request as text for snapshots: method and URL, headers by name, and the body.
 pub fn shown(request: &Request) -> String {
     let mut headers: Vec<String> = request
         .headers

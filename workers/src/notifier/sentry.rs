@@ -1,12 +1,12 @@
-//! `sentry`: an error becomes an event, everything else a transaction with one span.
+//! `sentry`: an error becomes an event, any other event a transaction with one span.
 //!
 //! Contract: Sentry's developer documentation, "Envelopes", "Event Payloads", "Transaction
-//! Payloads" and "Rate Limiting". The address is the DSN. Its key is public by design and stands in
-//! the envelope as SDKs have it; the secret part of old DSNs goes into the header only. Ids follow
-//! from the delivery, so that Sentry drops what comes twice.
+//! Payloads" and "Rate Limiting". The address is the DSN. Its key is public, and part of the envelope
+//! as in SDKs. The secret part of old DSNs is in the header only. Ids derive from the delivery, so
+//! that Sentry drops duplicates.
 //!
-//! 429 is a rate limit: the wait is that of `X-Sentry-Rate-Limits` for this kind of item, else
-//! `Retry-After`, else a minute, as the documentation asks.
+//! 429 is a rate limit. As documented, the wait is that of `X-Sentry-Rate-Limits` for this kind of
+//! item, else `Retry-After`, else a minute.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -31,7 +31,7 @@ use crate::notifier::contract::need::Demand::{Optional, Required};
 use crate::notifier::contract::need::Need;
 
 const AUTH: HeaderName = HeaderName::from_static("x-sentry-auth");
-const WAIT_UNLESS_TOLD: Duration = Duration::from_secs(60);
+const DEFAULT_WAIT: Duration = Duration::from_secs(60);
 
 /// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
@@ -47,14 +47,14 @@ pub const TYPE: ProviderType = ProviderType {
         ),
         Need::field("channel", Optional, "the environment", "production"),
     ],
-    sent_twice: "dropped there",
+    sent_twice: "dropped by Sentry",
     build,
     ..ProviderType::DEFAULT
 };
 
 struct Sentry {
     http: Http,
-    /// Where envelopes go.
+    /// The URL for envelopes.
     url: Url,
     /// The DSN without its secret part.
     dsn: Url,
@@ -66,12 +66,12 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     let (prefix, project) = dsn.path().rsplit_once('/').unwrap_or_default();
     if project.is_empty() {
         return Err(Invalid::from(
-            "the address is not a DSN: it must end in the project's id, as in https://KEY@HOST/PROJECT",
+            "the address is not a DSN: the project's id is missing; write it as https://KEY@HOST/PROJECT",
         ));
     }
     if dsn.username().is_empty() {
         return Err(Invalid::from(
-            "the address is not a DSN: there is no public key before @, as in https://KEY@HOST/PROJECT",
+            "the address is not a DSN: the public key is missing; write it as https://KEY@HOST/PROJECT",
         ));
     }
     let path = format!("{prefix}/api/{project}/envelope/");
@@ -83,7 +83,7 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     if let Some(secret) = dsn.password() {
         auth.push_str(&format!(", sentry_secret={secret}"));
     }
-    // A URL that http_url takes has a host, so user and password can be set.
+    // A URL from http_url has a host, so user and password can be set.
     let _ = dsn.set_password(None);
     dsn.set_query(None);
     let mut url = dsn.clone();
@@ -107,8 +107,6 @@ impl SendMessage for Sentry {
         check(&self.http.send(request).await?, item_type(message)).map(Sent::accepted)
     }
 }
-
-// === the envelope ===
 
 fn item_type(message: &Message<'_>) -> &'static str {
     if message.is_error() {
@@ -173,7 +171,7 @@ fn links(message: &Message<'_>) -> Value {
         .into()
 }
 
-/// What both kinds of item have.
+/// The fields of both kinds of items.
 fn common(message: &Message<'_>, event_id: &str) -> Value {
     let object = message.object;
     let mut item = json!({
@@ -202,22 +200,19 @@ fn tags<'a>(message: &'a Message<'_>) -> BTreeMap<&'a str, &'a str> {
     own.into_iter().chain(message.fields()).collect()
 }
 
-// === the response ===
-
 fn check(response: &Response, item_type: &str) -> Result<u16, Failure> {
     classify(response).map_err(|failure| match response.status {
         429 => {
-            let told =
+            let wait =
                 rate_limit(response, item_type).or_else(|| retry_after(response, Timestamp::now()));
-            failure.after(Some(told.unwrap_or(WAIT_UNLESS_TOLD)))
+            failure.after(Some(wait.unwrap_or(DEFAULT_WAIT)))
         }
         _ => failure,
     })
 }
 
-/// The longest limit in `X-Sentry-Rate-Limits` (`SECONDS:CATEGORY;CATEGORY:SCOPE, …`) that holds
-/// for this kind of item; one without categories holds for all. Events are counted as category
-/// `error`.
+/// The longest limit in `X-Sentry-Rate-Limits` (`SECONDS:CATEGORY;CATEGORY:SCOPE, …`) for this kind
+/// of item. A limit without categories applies to all. Events have the category `error`.
 fn rate_limit(response: &Response, item_type: &str) -> Option<Duration> {
     let category = if item_type == "event" {
         "error"
@@ -250,7 +245,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn secrets_of_a_dsn_stay_in_the_header() {
+    async fn the_secret_part_of_a_dsn_is_only_in_the_header() {
         let request = sample::request(
             &TYPE,
             &provider("https://pub:old@sentry.example.com/base/42"),
@@ -317,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_becomes_a_transaction() {
+    fn any_other_event_becomes_a_transaction() {
         insta::assert_snapshot!(shown(&Sample::info()), @r#"
         {
           "event_id": "2b3389556c322192d16a1ed1c4d7eea0",
@@ -382,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_dsn_is_refused() {
+    fn an_invalid_dsn_is_rejected() {
         for (address, word) in [
             ("", "address"),
             ("https://sentry.example.com/42", "public key"),
@@ -397,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_limit_says_how_long() {
+    fn a_rate_limit_gives_the_wait() {
         let limited =
             |limits| sample::with_header(sample::response(429, ""), "x-sentry-rate-limits", limits);
         for (response, item_type, seconds) in [

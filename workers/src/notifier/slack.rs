@@ -1,9 +1,9 @@
 //! `slack`: an incoming webhook, or the Web API's `chat.postMessage` with a bot's token.
 //!
 //! Contract: Slack's "Sending messages using incoming webhooks", "chat.postMessage" and "Legacy
-//! secondary attachments" (links are its link buttons). Slack shows 8 000 characters of an
-//! attachment's text and truncates a message at 40 000 ("Truncating really long messages"). Neither
-//! way knows an idempotency key: a retry after a lost response can post twice.
+//! secondary attachments" (links are its link buttons). Slack shows 8,000 characters of an
+//! attachment's text and truncates a message at 40,000 ("Truncating really long messages"). There is
+//! no idempotency key, so a retry after a lost response can post twice.
 
 use async_trait::async_trait;
 use serde::Deserialize;
@@ -34,13 +34,13 @@ pub const TYPE: ProviderType = ProviderType {
         Need::field(
             "channel",
             Optional,
-            "the channel; as a bot there must be one",
+            "the channel; required for a bot",
             "deployments",
         ),
         Need::field(
             "username",
             Optional,
-            "the name to post under; else the controller",
+            "the sender's name; default: the controller",
             "",
         ),
         Need::key(
@@ -54,7 +54,7 @@ pub const TYPE: ProviderType = ProviderType {
     sent_twice: "twice",
     build,
     content: Content::Text(Escape::Entities),
-    // It applies to webhooks too.
+    // The limit applies to webhooks too.
     rate_limits: RateLimits {
         scope: LimitScope::Channel,
         rates: &[rate(1, 1)],
@@ -75,11 +75,11 @@ const FORM: SlackForm = SlackForm {
     longest_value: 8_000,
     most_fields: usize::MAX,
     links: Links::Buttons,
-    // With the fallback, still less than 40 000.
+    // With the fallback it stays below 40,000.
     longest_attachment: 30_000,
 };
 
-/// The one address whose responses are judged by their body.
+/// The only URL whose responses have the result in the body.
 const WEB_API: &str = "https://slack.com/api/chat.postMessage";
 
 struct Slack {
@@ -130,7 +130,7 @@ struct WebApiAnswer {
     error: String,
 }
 
-/// The Web API tells failures in a 200. A status of its own counts all the same.
+/// The Web API reports failures in the body of a 200. Other statuses mean what they usually mean.
 fn check_web_api(response: &Response) -> Result<u16, Failure> {
     let status = classify(response)?;
     if response.dry_run {
@@ -141,7 +141,10 @@ fn check_web_api(response: &Response) -> Result<u16, Failure> {
         Some(WebApiAnswer { error, .. }) => web_api_failure(&error, response),
         None => Failure::transient(
             Reason::ServerError,
-            format!("{} did not say whether it took the message", response.host),
+            format!(
+                "{} did not report whether it accepted the message",
+                response.host
+            ),
         ),
     };
     Err(failure.with_status(status))
@@ -216,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn the_web_api_is_judged_by_status_and_body() {
+    fn status_and_body_decide_for_the_web_api() {
         for (status, body, meaning) in [
             (200, r#"{"ok":true}"#, None),
             (400, r#"{"ok":true}"#, Some((Reason::Rejected, false))),

@@ -1,9 +1,9 @@
 //! `telegram`: a bot's message to a chat.
 //!
 //! Contract: Telegram's Bot API, "sendMessage", "MarkdownV2 style" and "InlineKeyboardButton". A
-//! message has 4 096 characters; here with its escapes, in units of UTF-16, so that it never has
-//! more. 429 tells the wait in `parameters.retry_after`. A retry after a lost response can
-//! post twice.
+//! message has up to 4,096 characters. This type counts the escapes, too, and UTF-16 code units, so
+//! that it never exceeds that. A 429 has its wait in `parameters.retry_after`. A retry after a lost
+//! response can post twice.
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -32,7 +32,7 @@ pub const TYPE: ProviderType = ProviderType {
         Need::field(
             "channel",
             Required,
-            "the chat's id or @name, then :THREAD for a topic",
+            "the chat's id or @name, and :THREAD for a topic",
             "-1001234567890",
         ),
         Need::key(
@@ -56,9 +56,9 @@ pub const TYPE: ProviderType = ProviderType {
 };
 
 const LONGEST_TEXT: usize = 4_096;
-/// What MarkdownV2 wants escaped, beside the backslash.
+/// The characters to escape in MarkdownV2, besides the backslash.
 const SPECIAL: &str = "._-[]()~>`#+=|{}!*\\";
-/// Text that is escaped already: a cut leaves no half of an escape.
+/// The unit for escaped text. A cut does not split an escape.
 const ESCAPED: Unit = Unit {
     size: UTF16.size,
     cut: cut_escaped,
@@ -195,14 +195,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_a_topic_none_is_named() {
+    async fn without_a_topic_no_thread_is_sent() {
         let body = sample::body(&sample::request(&TYPE, &provider(), &Sample::info()).await);
         assert_eq!(body["chat_id"], "general");
         assert!(body.get("message_thread_id").is_none());
     }
 
     #[tokio::test]
-    async fn token_and_chat_are_needed() {
+    async fn token_and_chat_are_required() {
         assert!(sample::refusal(&TYPE, &sample::provider("telegram", |_| ())).contains("token"));
         let mut sample = Sample::info();
         sample.channel.clear();

@@ -1,7 +1,7 @@
 //! `webex`: a message to a Webex room.
 //!
-//! Contract: Webex's "Create a Message": `markdown` has at most 7 439 bytes; 429 and 423 come with
-//! `Retry-After`. The token is a bot's. A retry after a lost response can post twice.
+//! Contract: Webex's "Create a Message": `markdown` has up to 7,439 bytes. 429, and 423 for a room
+//! that is locked for a moment, have a `Retry-After`. The token is a bot's. A retry after a lost response can post twice.
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -36,13 +36,13 @@ pub const TYPE: ProviderType = ProviderType {
         Need::field(
             "channel",
             Optional,
-            "the room's id; Webex refuses messages without",
+            "the room's id; Webex rejects messages without it",
             "your-room",
         ),
         Need::key(
             "token",
             Optional,
-            "the bot's token; Webex refuses messages without",
+            "the bot's token; Webex rejects messages without it",
             "your-token",
         ),
     ],
@@ -104,7 +104,7 @@ fn markdown(message: &Message<'_>) -> String {
         .iter()
         .map(|(key, value)| line(key, value))
         .collect();
-    // An empty line ends the quotation.
+    // An empty line ends the quote.
     let links = if links.is_empty() {
         links
     } else {
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_token_and_room_neither_is_named() {
+    async fn without_token_and_room_neither_is_sent() {
         let mut sample = Sample::info();
         sample.channel.clear();
         let request = sample::request(&TYPE, &sample::provider("webex", |_| ()), &sample).await;
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_locked_room_may_pass() {
+    fn a_locked_room_is_retried() {
         let locked = sample::with_header(response(423, ""), "retry-after", "3");
         assert_eq!(meaning(check(&locked)), Some((Reason::ServerError, true)));
         assert_eq!(sample::wait(check(&locked)), Some(3.0));

@@ -1,8 +1,8 @@
 //! `zoom`: the incoming webhook of a Zoom Team Chat channel.
 //!
 //! Contract: Zoom's "Using Zoom's Incoming Webhook Chatbot" and "Customize chatbot messages". The
-//! whole form of a message needs `format=full` in the address; a text has 4 000 characters. The
-//! token is the webhook's verification token, without a scheme before it. A retry after a lost
+//! full format of a message needs `format=full` in the URL. A text has up to 4,000 characters. The
+//! token is the webhook's verification token, sent without a scheme. A retry after a lost
 //! response can post twice.
 
 use async_trait::async_trait;
@@ -39,7 +39,7 @@ pub const TYPE: ProviderType = ProviderType {
     ..ProviderType::DEFAULT
 };
 
-/// In units of UTF-16, so that it holds whatever is meant by characters.
+/// In UTF-16 code units, which are never fewer than the characters.
 const LONGEST_TEXT: usize = 4_000;
 
 struct Zoom {
@@ -61,7 +61,7 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     })))
 }
 
-/// `format=full`, unless the address asks for another form.
+/// Adds `format=full`, unless the URL sets a format.
 fn with_format(mut url: Url) -> Url {
     if url
         .query_pairs()
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_message_is_cut_and_no_metadata_is_no_part() {
+    fn a_long_message_is_cut_and_missing_metadata_adds_no_part() {
         let mut sample = Sample::info().with_message("m".repeat(45_000));
         sample.metadata.clear();
         let parts = body(&sample.message())["content"]["body"].clone();
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_needed() {
+    fn a_token_is_required() {
         assert!(sample::refusal(&TYPE, &sample::provider("zoom", |_| ())).contains("token"));
     }
 }

@@ -1,7 +1,7 @@
 //! `zulip`: a bot's message to a topic of a Zulip channel.
 //!
-//! Contract: Zulip's REST API, "Send a message" and "Error handling". A message has 10 000
-//! characters (`max_message_length`). 429 tells the wait in `retry-after` of its body too. A retry
+//! Contract: Zulip's REST API, "Send a message" and "Error handling". A message has up to
+//! 10,000 characters (`max_message_length`). A 429 has its wait in the body's `retry-after`, too. A retry
 //! after a lost response can post twice.
 
 use async_trait::async_trait;
@@ -37,7 +37,7 @@ pub const TYPE: ProviderType = ProviderType {
         Need::key(
             "username",
             Optional,
-            "the bot's e-mail; Zulip refuses messages without",
+            "the bot's email; Zulip rejects messages without it",
             "flux-bot@acme.zulipchat.com",
         ),
         Need::key("password", Optional, "the bot's API key", "your-api-key"),
@@ -49,7 +49,7 @@ pub const TYPE: ProviderType = ProviderType {
     ..ProviderType::DEFAULT
 };
 
-/// In units of UTF-16, so that it holds whatever is meant by characters.
+/// In UTF-16 code units, which are never fewer than the characters.
 const LONGEST_CONTENT: usize = 10_000;
 
 struct Zulip {
@@ -96,14 +96,14 @@ impl SendMessage for Zulip {
     }
 }
 
-/// Both parts of `CHANNEL/TOPIC`; the topic may have slashes itself.
+/// Both parts of `CHANNEL/TOPIC`. The topic may contain slashes.
 fn channel_and_topic(text: &str) -> Option<(&str, &str)> {
     text.split_once('/')
         .filter(|(channel, topic)| !channel.is_empty() && !topic.is_empty())
 }
 
-/// Metadata in plain order of keys, as in the comments on change requests; the number of the change
-/// request is no news here.
+/// The text, with the metadata in order of its keys as in comments on change requests. The number of
+/// the change request is left out.
 fn content(message: &Message<'_>) -> String {
     let emoji = if message.is_error() {
         "⚠️ "

@@ -231,16 +231,16 @@ mod tests {
     #[test]
     fn an_expression_without_text_is_rejected_with_the_reason() {
         for (source, sentence) in [
-            ("42", "it gives int where text is needed"),
+            ("42", "convert it with string(…)"),
             (
                 "''",
                 "it gives an empty string; a commit status needs an id",
             ),
             ("event.metadata.missing", "missing"),
             ("nobody.metadata", "nobody"),
-            ("event.", "is not a CEL expression"),
-            ("'a' + 1", "with this event it fails"),
-            (&"a".repeat(LONGEST + 1), "at most 4096"),
+            ("event.", "not valid CEL"),
+            ("'a' + 1", "fails for this event"),
+            (&"a".repeat(LONGEST + 1), "shorten it to 4096"),
         ] {
             let refusal = evaluate(source).unwrap_err();
             assert!(refusal.contains(sentence), "{source}: {refusal}");

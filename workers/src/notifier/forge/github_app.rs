@@ -234,7 +234,7 @@ mod tests {
     use crate::notifier::sample::secret;
 
     #[test]
-    fn every_key_that_lacks_or_can_not_be_read_is_named() {
+    fn the_error_names_the_missing_or_invalid_key() {
         let base = Url::parse("https://api.github.com").unwrap();
         for (pairs, named) in [
             (
@@ -243,7 +243,7 @@ mod tests {
             ),
             (
                 &[("githubAppID", "1"), ("githubAppInstallationID", "2")][..],
-                "needs githubAppPrivateKey",
+                "set githubAppPrivateKey",
             ),
             (
                 &[
@@ -251,7 +251,7 @@ mod tests {
                     ("githubAppInstallationID", "2"),
                     ("githubAppPrivateKey", "s3cret"),
                 ][..],
-                "githubAppPrivateKey is not an RSA key",
+                "githubAppPrivateKey in the Secret",
             ),
         ] {
             let refused = GithubApp::new(&secret(pairs), &base, Http::dry_run())

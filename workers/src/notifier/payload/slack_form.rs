@@ -1,4 +1,4 @@
-//! The body of Slack's incoming webhooks, which Discord and Rocket.Chat take too.
+//! The body of Slack's incoming webhooks, which Discord and Rocket.Chat accept too.
 
 use serde_json::{Value, json};
 
@@ -7,11 +7,11 @@ use crate::message::Message;
 use crate::message::render::Link;
 use crate::text::{cut_utf16, without_half_entity};
 
-/// What differs between the services: colours and sizes. Sizes are in units of UTF-16.
+/// The differences between the services: colors and sizes. Sizes are in UTF-16 code units.
 pub struct SlackForm {
-    /// The colour of everything but errors.
+    /// The color of everything but errors.
     pub info: &'static str,
-    /// The colour of errors.
+    /// The color of errors.
     pub error: &'static str,
     /// The longest name of sender or object.
     pub longest_name: usize,
@@ -19,11 +19,11 @@ pub struct SlackForm {
     pub longest_text: usize,
     /// The longest value of a field; titles may be as long as names.
     pub longest_value: usize,
-    /// How many fields there may be.
+    /// The most fields.
     pub most_fields: usize,
     /// How links are shown.
     pub links: Links,
-    /// The longest that name, text and fields of the attachment may be together.
+    /// The longest total of name, text and fields of the attachment.
     pub longest_attachment: usize,
 }
 
@@ -32,17 +32,17 @@ pub struct SlackForm {
 pub enum Links {
     /// As buttons below the attachment.
     Buttons,
-    /// In a field of their own, as Markdown.
+    /// In one field, as Markdown.
     Field,
 }
 
-/// Who says it, where to.
+/// The sender and the channel of a message.
 pub struct Sender<'a> {
-    /// The name that is shown, where the service allows it.
+    /// The sender's name, if the service allows one.
     pub username: &'a str,
-    /// The channel, where the service allows another than the webhook's own.
+    /// The channel, if the service allows another than the webhook's.
     pub channel: &'a str,
-    /// What is shown where attachments are not.
+    /// The text for clients that do not show attachments.
     pub fallback: &'a str,
 }
 
@@ -100,7 +100,7 @@ fn button(link: &Link) -> Value {
     json!({ "type": "button", "text": link.label, "url": link.url })
 }
 
-/// The name to show: the Provider's `username`, else the controller that reports.
+/// The sender's name: the Provider's `username`, or the reporting controller.
 pub fn username_or_controller<'a>(username: &'a str, message: &Message<'a>) -> &'a str {
     if username.is_empty() {
         &message.event.reporting_controller
@@ -126,7 +126,7 @@ mod tests {
     };
 
     #[test]
-    fn each_part_and_the_whole_keep_to_their_limits() {
+    fn each_part_and_the_total_stay_within_their_limits() {
         let sample = Sample::error().with_message("🚀🚀🚀🚀🚀🚀");
         let sender = Sender {
             username: &"u".repeat(40),
