@@ -87,7 +87,7 @@ pub struct RulesFlags {
     /// With --rules cluster: label selector of the Alerts and Providers to read [default: all]
     #[arg(long, value_name = "SELECTOR")]
     watch_label_selector: Option<String>,
-    /// Reject Alerts that refer to objects in other namespaces
+    /// Reject references from Alerts to other namespaces
     #[arg(long)]
     no_cross_namespace_refs: bool,
     /// Namespace whose Alerts may use `namespace: "*"`; repeatable

@@ -1,4 +1,4 @@
-//! The words that all roles share. Pure: no I/O, no clock.
+//! The types and terms that all roles share. Pure: no I/O, no clock.
 
 pub mod circuit;
 pub mod destination;
@@ -7,4 +7,6 @@ pub mod id;
 pub mod outcome;
 pub mod retry;
 pub mod subject;
+pub mod terms;
 pub mod token;
+pub mod verdict;

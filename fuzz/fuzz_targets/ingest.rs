@@ -1,4 +1,4 @@
-//! Any body is taken or refused; what was taken is taken again in the form in which it goes out.
+//! Ingest accepts or rejects any body without a panic, and accepts its own JSON form of an event.
 
 #![no_main]
 
@@ -9,8 +9,13 @@ use tidings_core::model::flux;
 fuzz_target!(|body: &[u8]| {
     if let Ok(event) = tidings_ingest::take(body, "fuzz", Timestamp::UNIX_EPOCH, None) {
         let metadata = event.metadata.clone().into_iter().collect();
-        let again = tidings_ingest::take(&flux::to_json(&event, &metadata), "fuzz", Timestamp::UNIX_EPOCH, None);
-        let again = again.expect("what we write can be read");
+        let again = tidings_ingest::take(
+            &flux::to_json(&event, &metadata),
+            "fuzz",
+            Timestamp::UNIX_EPOCH,
+            None,
+        );
+        let again = again.expect("the JSON form of an accepted event is valid");
         assert_eq!((again.message, again.reason), (event.message, event.reason));
     }
 });

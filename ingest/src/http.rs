@@ -18,7 +18,8 @@ use crate::body;
 use crate::kubernetes::Objects;
 use crate::normalise;
 use crate::response::Answer;
-use crate::store::{EventStore, NotStored, NotStoredReason, Taken};
+use crate::store::{EventStore, NotStored, NotStoredReason};
+use tidings_core::runtime::metrics::labels::RequestOutcome;
 
 /// How long taking an event may take: less than the 5 s after which senders give up.
 const TAKEN_WITHIN: Duration = Duration::from_secs(4);
@@ -34,7 +35,7 @@ pub struct Ingest<S> {
     /// How long the store takes the same report for a duplicate.
     pub dedupe_interval: Duration,
     /// Told the end of each request, once; counts it.
-    pub observe: Box<dyn Fn(&Taken) + Send + Sync>,
+    pub observe: Box<dyn Fn(&RequestOutcome) + Send + Sync>,
 }
 
 /// The endpoint.
@@ -61,7 +62,7 @@ async fn receive<S: EventStore>(
     request: Request,
 ) -> Response<Body> {
     let mut end = End {
-        taken: Taken::Abandoned,
+        taken: RequestOutcome::Abandoned,
         observe: &ingest.observe,
     };
     let answer = ingest.answer(request).await.unwrap_or_else(|answer| answer);
@@ -125,8 +126,8 @@ fn unconfirmed() -> NotStored {
 /// Observes the end of a request when it goes out of scope, which is also what happens to a request
 /// whose sender goes away.
 struct End<'a> {
-    taken: Taken,
-    observe: &'a (dyn Fn(&Taken) + Send + Sync),
+    taken: RequestOutcome,
+    observe: &'a (dyn Fn(&RequestOutcome) + Send + Sync),
 }
 
 impl Drop for End<'_> {

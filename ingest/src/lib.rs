@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Invariants: a sender gets its 202 only after the event is stored; an event's id is drawn here,
-//! once; every request ends in one counted outcome ([`Taken`]). [`take`] is pure: it does no I/O
+//! once; every request ends in one counted outcome ([`RequestOutcome`]). [`take`] is pure: it does no I/O
 //! and reads no clock.
 
 mod body;
@@ -25,4 +25,5 @@ pub use bus_store::BusStore;
 pub use http::{Ingest, router};
 pub use normalise::{Refused, take};
 pub use serve::serve;
-pub use store::{EventStore, NotStored, NotStoredReason, Stored, Taken};
+pub use store::{EventStore, NotStored, NotStoredReason, Stored};
+pub use tidings_core::runtime::metrics::labels::RequestOutcome;

@@ -10,18 +10,19 @@ use tidings_core::runtime::codes::http as codes;
 
 use crate::body::{self, Unread};
 use crate::normalise::Refused;
-use crate::store::{NotStored, NotStoredReason, Stored, Taken};
+use crate::store::{NotStored, NotStoredReason, Stored};
+use tidings_core::runtime::metrics::labels::RequestOutcome;
 
 /// An end of a request: what is counted, and what the sender gets.
 pub(crate) struct Answer {
-    pub(crate) taken: Taken,
+    pub(crate) taken: RequestOutcome,
     status: StatusCode,
     header: Option<(HeaderName, HeaderValue)>,
     error: Option<(&'static str, String)>,
 }
 
 impl Answer {
-    fn new(taken: Taken, status: StatusCode) -> Self {
+    fn new(taken: RequestOutcome, status: StatusCode) -> Self {
         Self {
             taken,
             status,
@@ -46,14 +47,14 @@ impl Answer {
 
     pub(crate) fn wrong_path(path: &str) -> Self {
         let shown: String = path.chars().take(100).collect();
-        Self::new(Taken::Invalid, StatusCode::NOT_FOUND).with_error(
+        Self::new(RequestOutcome::Invalid, StatusCode::NOT_FOUND).with_error(
             codes::NOT_FOUND,
             format!("send events to /, not to {shown}"),
         )
     }
 
     pub(crate) fn wrong_method() -> Self {
-        Self::new(Taken::Invalid, StatusCode::METHOD_NOT_ALLOWED)
+        Self::new(RequestOutcome::Invalid, StatusCode::METHOD_NOT_ALLOWED)
             .with_header(ALLOW, HeaderValue::from_static("POST"))
             .with_error(codes::METHOD_NOT_ALLOWED, "send events by POST")
     }
@@ -61,10 +62,12 @@ impl Answer {
     /// `dedupe_interval` is the longest that the same report can count as a duplicate.
     pub(crate) fn stored(stored: Stored, dedupe_interval: Duration) -> Self {
         match stored {
-            Stored::New => Self::new(Taken::Accepted, StatusCode::ACCEPTED),
-            Stored::Duplicate => Self::new(Taken::Duplicate, StatusCode::TOO_MANY_REQUESTS)
-                .with_header(RETRY_AFTER, whole_seconds(dedupe_interval))
-                .with_error(codes::DUPLICATE_EVENT, "the same event is stored already"),
+            Stored::New => Self::new(RequestOutcome::Accepted, StatusCode::ACCEPTED),
+            Stored::Duplicate => {
+                Self::new(RequestOutcome::Duplicate, StatusCode::TOO_MANY_REQUESTS)
+                    .with_header(RETRY_AFTER, whole_seconds(dedupe_interval))
+                    .with_error(codes::DUPLICATE_EVENT, "the same event is stored already")
+            }
         }
     }
 
@@ -87,7 +90,8 @@ impl Answer {
 
 impl From<Refused> for Answer {
     fn from(refused: Refused) -> Self {
-        Self::new(Taken::Invalid, StatusCode::BAD_REQUEST).with_error(codes::INVALID_EVENT, refused)
+        Self::new(RequestOutcome::Invalid, StatusCode::BAD_REQUEST)
+            .with_error(codes::INVALID_EVENT, refused)
     }
 }
 
@@ -95,17 +99,18 @@ impl From<Unread> for Answer {
     fn from(unread: Unread) -> Self {
         let close = HeaderValue::from_static("close");
         match unread {
-            Unread::TooLarge => Self::new(Taken::TooLarge, StatusCode::PAYLOAD_TOO_LARGE)
+            Unread::TooLarge => Self::new(RequestOutcome::TooLarge, StatusCode::PAYLOAD_TOO_LARGE)
                 .with_error(
                     codes::BODY_TOO_LARGE,
                     format!("the body is larger than {} bytes", body::LARGEST),
                 ),
-            Unread::TooSlow => Self::new(Taken::Invalid, StatusCode::REQUEST_TIMEOUT)
+            Unread::TooSlow => Self::new(RequestOutcome::Invalid, StatusCode::REQUEST_TIMEOUT)
                 .with_error(codes::BODY_TIMEOUT, "the body did not arrive in time"),
-            Unread::Broken => Self::new(Taken::Invalid, StatusCode::BAD_REQUEST).with_error(
-                codes::INCOMPLETE_BODY,
-                "the body ended early or does not match its headers",
-            ),
+            Unread::Broken => Self::new(RequestOutcome::Invalid, StatusCode::BAD_REQUEST)
+                .with_error(
+                    codes::INCOMPLETE_BODY,
+                    "the body ended early or does not match its headers",
+                ),
         }
         .with_header(CONNECTION, close)
     }
@@ -114,7 +119,7 @@ impl From<Unread> for Answer {
 impl From<NotStored> for Answer {
     fn from(not_stored: NotStored) -> Self {
         if let NotStoredReason::TooLarge { limit } = not_stored.reason {
-            return Self::new(Taken::TooLarge, StatusCode::PAYLOAD_TOO_LARGE).with_error(
+            return Self::new(RequestOutcome::TooLarge, StatusCode::PAYLOAD_TOO_LARGE).with_error(
                 codes::EVENT_TOO_LARGE,
                 format!("the event is larger than the NATS server's max_payload of {limit} bytes"),
             );
@@ -126,15 +131,12 @@ impl From<NotStored> for Answer {
                 codes::BUS_UNAVAILABLE
             }
         };
-        Self::new(
-            Taken::NotStored(not_stored.reason),
-            StatusCode::SERVICE_UNAVAILABLE,
-        )
-        .with_header(RETRY_AFTER, whole_seconds(not_stored.retry_after))
-        .with_error(
-            code,
-            format!("the event is not stored: {}", not_stored.detail),
-        )
+        Self::new(RequestOutcome::NotStored, StatusCode::SERVICE_UNAVAILABLE)
+            .with_header(RETRY_AFTER, whole_seconds(not_stored.retry_after))
+            .with_error(
+                code,
+                format!("the event is not stored: {}", not_stored.detail),
+            )
     }
 }
 

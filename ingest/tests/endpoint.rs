@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tidings_core::Event;
 use tidings_core::runtime::codes::http as codes;
 use tidings_ingest::{
-    EventStore, Ingest, NotStored, NotStoredReason, Stored, Taken, router, serve,
+    EventStore, Ingest, NotStored, NotStoredReason, RequestOutcome, Stored, router, serve,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -46,7 +46,7 @@ struct Rig {
     address: SocketAddr,
     gate: Arc<Semaphore>,
     stored: mpsc::UnboundedReceiver<Event>,
-    ends: mpsc::UnboundedReceiver<Taken>,
+    ends: mpsc::UnboundedReceiver<RequestOutcome>,
     shutdown: CancellationToken,
     server: JoinHandle<()>,
 }
@@ -58,7 +58,7 @@ fn endpoint(
     axum::Router,
     Arc<Semaphore>,
     mpsc::UnboundedReceiver<Event>,
-    mpsc::UnboundedReceiver<Taken>,
+    mpsc::UnboundedReceiver<RequestOutcome>,
 ) {
     let (called, stored) = mpsc::unbounded_channel();
     let (observed, ends) = mpsc::unbounded_channel();
@@ -159,7 +159,7 @@ async fn an_event_is_accepted_once_it_is_stored() {
         (&*event.cluster, &*event.message, event.id.len()),
         ("eu-1", "done", 32)
     );
-    assert_eq!(rig.ends.recv().await, Some(Taken::Accepted));
+    assert_eq!(rig.ends.recv().await, Some(RequestOutcome::Accepted));
 }
 
 #[tokio::test]
@@ -171,35 +171,35 @@ async fn each_end_of_storing_has_its_status() {
             "429",
             "\r\nretry-after: 300\r\n",
             codes::DUPLICATE_EVENT,
-            Taken::Duplicate,
+            RequestOutcome::Duplicate,
         ),
         (
             not_stored(NotStoredReason::Unavailable),
             "503",
             "\r\nretry-after: 2\r\n",
             codes::BUS_UNAVAILABLE,
-            Taken::NotStored(NotStoredReason::Unavailable),
+            RequestOutcome::NotStored,
         ),
         (
             not_stored(NotStoredReason::StorageFull),
             "503",
             "\r\nretry-after: 2\r\n",
             codes::STORAGE_FULL,
-            Taken::NotStored(NotStoredReason::StorageFull),
+            RequestOutcome::NotStored,
         ),
         (
             not_stored(NotStoredReason::Retention),
             "503",
             "\r\nretry-after: 2\r\n",
             codes::ROUTER_BEHIND,
-            Taken::NotStored(NotStoredReason::Retention),
+            RequestOutcome::NotStored,
         ),
         (
             not_stored(too_large),
             "413",
             "",
             codes::EVENT_TOO_LARGE,
-            Taken::TooLarge,
+            RequestOutcome::TooLarge,
         ),
     ] {
         let mut rig = Rig::start([stored], 1).await;
@@ -267,7 +267,11 @@ async fn a_request_that_is_no_event_is_rejected_with_a_code() {
             "{head}: {response}"
         );
         assert_eq!(error_code(&response), code, "{head}");
-        assert_eq!(rig.ends.recv().await, Some(Taken::Invalid), "{head}");
+        assert_eq!(
+            rig.ends.recv().await,
+            Some(RequestOutcome::Invalid),
+            "{head}"
+        );
     }
     assert!(rig.stored.is_empty());
 }
@@ -280,15 +284,15 @@ async fn a_head_request_is_rejected_without_a_body() {
         response.starts_with("HTTP/1.1 405 ") && response.ends_with("\r\n\r\n"),
         "{response}"
     );
-    assert_eq!(rig.ends.recv().await, Some(Taken::Invalid));
+    assert_eq!(rig.ends.recv().await, Some(RequestOutcome::Invalid));
 }
 
 #[tokio::test]
 async fn three_mebibytes_are_the_limit_of_a_body() {
     let mut rig = Rig::start([], 2).await;
     for (size, status, end) in [
-        (LARGEST, "202", Taken::Accepted),
-        (LARGEST + 1, "413", Taken::TooLarge),
+        (LARGEST, "202", RequestOutcome::Accepted),
+        (LARGEST + 1, "413", RequestOutcome::TooLarge),
     ] {
         let body = padded(size);
         let plain = rig
@@ -326,7 +330,7 @@ async fn a_sender_that_goes_away_is_counted_too() {
         .await;
     rig.stored.recv().await.unwrap();
     drop(connection);
-    assert_eq!(rig.ends.recv().await, Some(Taken::Abandoned));
+    assert_eq!(rig.ends.recv().await, Some(RequestOutcome::Abandoned));
 }
 
 #[tokio::test]
@@ -343,7 +347,7 @@ async fn a_shutdown_waits_for_what_is_under_way_and_takes_nothing_more() {
     idle.write_all(b"GET /kept-alive HTTP/1.1\r\nHost: tidings\r\n\r\n")
         .await
         .unwrap();
-    assert_eq!(rig.ends.recv().await, Some(Taken::Invalid));
+    assert_eq!(rig.ends.recv().await, Some(RequestOutcome::Invalid));
     rig.shutdown.cancel();
     assert!(answer(idle).await.starts_with("HTTP/1.1 404 "));
     rig.gate.add_permits(1);
@@ -369,8 +373,5 @@ async fn a_store_that_does_not_confirm_is_not_waited_for_longer_than_senders_wai
         (503, &"1".parse().unwrap())
     );
     assert_eq!(before.elapsed().as_secs(), 4);
-    assert_eq!(
-        ends.recv().await,
-        Some(Taken::NotStored(NotStoredReason::Unavailable))
-    );
+    assert_eq!(ends.recv().await, Some(RequestOutcome::NotStored));
 }

@@ -1,81 +1,9 @@
 //! Whether an Alert means an event, and if not, why not.
 
 use tidings_core::model::flux;
+pub use tidings_core::model::verdict::Verdict;
 use tidings_core::{Event, ObjectLabels, object_labels};
-use tidings_rules::{Alert, Family, Provider, Rules, Source};
-
-/// What comes of one Alert and one event. The words are those of tests, tools and metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Verdict {
-    /// A delivery is planned.
-    Matched,
-    /// `suspend: true`.
-    AlertSuspended,
-    /// No entry of `eventSources` names the object.
-    NoEventSourceMatches,
-    /// The severity is not one that the Alert takes.
-    BelowSeverity,
-    /// The object does not have the labels that are asked for.
-    LabelsDiffer,
-    /// Labels are asked for, and those of the object are not known.
-    LabelsUnknown,
-    /// No pattern of `inclusionList` is found in the message.
-    MessageNotIncluded,
-    /// A pattern of `exclusionList` is found in the message.
-    MessageExcluded,
-    /// `clusters` does not name the event's cluster.
-    OtherCluster,
-    /// The event is from another namespace, and that is not allowed.
-    CrossNamespaceRefused,
-    /// The Provider is suspended.
-    ProviderSuspended,
-    /// `commit_status: update` concerns commit statuses only.
-    NotACommitStatusProvider,
-    /// A commit status needs a commit, and the event names none.
-    NoCommit,
-    /// A comment needs a change request, and the event names none.
-    NoChangeRequest,
-}
-
-impl Verdict {
-    /// Every verdict, for metrics and help texts.
-    pub const ALL: [Self; 14] = [
-        Self::Matched,
-        Self::AlertSuspended,
-        Self::NoEventSourceMatches,
-        Self::BelowSeverity,
-        Self::LabelsDiffer,
-        Self::LabelsUnknown,
-        Self::MessageNotIncluded,
-        Self::MessageExcluded,
-        Self::OtherCluster,
-        Self::CrossNamespaceRefused,
-        Self::ProviderSuspended,
-        Self::NotACommitStatusProvider,
-        Self::NoCommit,
-        Self::NoChangeRequest,
-    ];
-
-    /// The word for metrics and tools.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Matched => "matched",
-            Self::AlertSuspended => "alert-suspended",
-            Self::NoEventSourceMatches => "no-event-source-matches",
-            Self::BelowSeverity => "below-severity",
-            Self::LabelsDiffer => "labels-differ",
-            Self::LabelsUnknown => "labels-unknown",
-            Self::MessageNotIncluded => "message-not-included",
-            Self::MessageExcluded => "message-excluded",
-            Self::OtherCluster => "other-cluster",
-            Self::CrossNamespaceRefused => "cross-namespace-refused",
-            Self::ProviderSuspended => "provider-suspended",
-            Self::NotACommitStatusProvider => "not-a-commit-status-provider",
-            Self::NoCommit => "no-commit",
-            Self::NoChangeRequest => "no-change-request",
-        }
-    }
-}
+use tidings_rules::{Alert, EventSource, Family, Provider, Rules};
 
 /// Decides about one Alert and one event, by nothing else than these and the rules. Allocates
 /// nothing until the Provider's family matters.
@@ -119,7 +47,7 @@ pub fn verdict(alert: &Alert, event: &Event, rules: &Rules) -> Verdict {
 }
 
 /// Whether a source names the object of the event, labels apart.
-pub(crate) fn names(source: &Source, event: &Event) -> bool {
+pub(crate) fn names(source: &EventSource, event: &Event) -> bool {
     let object = object(event);
     source.kind == object.kind
         && source
@@ -156,7 +84,7 @@ fn source_verdict(alert: &Alert, event: &Event) -> Option<Verdict> {
 
 /// Nothing where the labels are those that the source asks for. An empty selector selects
 /// everything.
-fn labels_verdict(source: &Source, labels: Option<&ObjectLabels>) -> Option<Verdict> {
+fn labels_verdict(source: &EventSource, labels: Option<&ObjectLabels>) -> Option<Verdict> {
     if source.match_labels.is_empty() {
         return None;
     }

@@ -75,7 +75,7 @@ pub fn explain(rules: &Rules, event: &Event, planning: Planning) -> Vec<Explanat
         }
     });
     let refused = rules
-        .refused()
+        .rejected()
         .iter()
         .filter(|(identity, _)| identity.kind == "Alert")
         .map(|(identity, why)| Explanation {
@@ -184,7 +184,7 @@ fn sentence(verdict: Verdict, alert: &Alert, event: &Event) -> String {
 /// The source that agrees with the object in most of kind, namespace and name, in this order.
 fn no_source(alert: &Alert, event: &Event) -> String {
     let object = object(event);
-    let nearness = |source: &&tidings_rules::Source| {
+    let nearness = |source: &&tidings_rules::EventSource| {
         let namespace = source
             .namespace
             .as_ref()
@@ -448,7 +448,7 @@ mod tests {
             told[4].0 == "apps/refused"
                 && told[4]
                     .2
-                    .starts_with("the Alert is refused: spec.eventSources[0].name is empty")
+                    .starts_with("the Alert is refused: spec.eventSources[0].name: is empty")
         );
     }
 }

@@ -10,9 +10,10 @@ use tidings_core::bus::pull::{Pulled, Puller, Stop};
 use tidings_core::bus::streams;
 use tidings_core::runtime::failpoint;
 use tidings_core::runtime::health::Health;
-use tidings_core::runtime::metrics::{Metrics, OutcomeLabel, TypeLabel, VerdictLabel};
+use tidings_core::runtime::metrics::Metrics;
+use tidings_core::runtime::metrics::labels::{RoutingOutcome, TypeLabel};
 use tidings_core::{Delivery, Event, Message as _, Timestamp};
-use tidings_rules::live::Live;
+use tidings_rules::live::LiveRules;
 
 use crate::plan::{Planning, plan};
 
@@ -22,7 +23,7 @@ const BUS_PAUSE: Duration = Duration::from_millis(500);
 /// One process's router.
 pub struct Router {
     bus: Bus,
-    rules: Arc<Live>,
+    rules: Arc<LiveRules>,
     metrics: Metrics,
     /// Of the last first-time message: its sequence in the stream less its number among those
     /// handed out.
@@ -31,7 +32,7 @@ pub struct Router {
 
 impl Router {
     /// A router that has not begun.
-    pub fn new(bus: Bus, rules: Arc<Live>, metrics: Metrics) -> Arc<Self> {
+    pub fn new(bus: Bus, rules: Arc<LiveRules>, metrics: Metrics) -> Arc<Self> {
         Arc::new(Self {
             bus,
             rules,
@@ -75,7 +76,7 @@ impl Router {
         self.watch_for_gaps(&pulled);
         let Ok(event) = Event::decode(pulled.message.payload.clone()) else {
             tracing::error!(code = codes::EVENT_UNDECODABLE, subject = %pulled.message.subject, sequence = pulled.sequence, "event cannot be decoded and is dropped");
-            return self.finish(&pulled, "undecodable").await;
+            return self.finish(&pulled, RoutingOutcome::Undecodable).await;
         };
         let planning = Planning {
             event_sequence: pulled.sequence,
@@ -85,10 +86,8 @@ impl Router {
         let plan = plan(&self.rules.current(), &event, planning);
         for verdict in &plan.verdicts {
             self.metrics
-                .verdicts
-                .get_or_create(&VerdictLabel {
-                    verdict: verdict.as_str(),
-                })
+                .router_verdicts_total
+                .get_or_create(verdict)
                 .inc();
         }
         failpoint::reach("router:enqueueing");
@@ -108,9 +107,9 @@ impl Router {
         self.finish(
             &pulled,
             if plan.deliveries.is_empty() {
-                "unmatched"
+                RoutingOutcome::Unmatched
             } else {
-                "planned"
+                RoutingOutcome::Planned
             },
         )
         .await;
@@ -129,12 +128,12 @@ impl Router {
             .map(|provider| provider.r#type.clone())
             .unwrap_or_default();
         self.metrics
-            .planned
+            .router_deliveries_total
             .get_or_create(&TypeLabel { r#type: kind })
             .inc();
     }
 
-    async fn finish(&self, pulled: &Pulled, outcome: &'static str) {
+    async fn finish(&self, pulled: &Pulled, outcome: RoutingOutcome) {
         self.bus
             .send_ack(
                 pulled.message.reply.as_ref(),
@@ -142,8 +141,8 @@ impl Router {
             )
             .await;
         self.metrics
-            .routed
-            .get_or_create(&OutcomeLabel { outcome })
+            .router_events_total
+            .get_or_create(&outcome)
             .inc();
     }
 
@@ -157,7 +156,7 @@ impl Router {
         let before = self.gap.swap(gap, Ordering::Relaxed);
         if before != u64::MAX && gap > before {
             let lost = gap - before;
-            self.metrics.lost_to_retention.inc_by(lost);
+            self.metrics.router_lost_to_retention_total.inc_by(lost);
             tracing::error!(
                 code = codes::EVENTS_LOST,
                 lost,

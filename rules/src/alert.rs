@@ -1,50 +1,52 @@
-//! An Alert, checked and compiled: which events are meant, and what is added to them.
+//! A compiled Alert: which events it selects, and what it adds to them.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::check::Options;
 use crate::glob::Globs;
+use crate::options::Options;
 use crate::pattern::Patterns;
-use crate::resource::{AlertSpec, Report, SourceSpec, Version};
+use crate::report::Report;
+use crate::resource::{AlertSpec, SourceSpec, Version};
+use crate::severities::Severities;
 use crate::template::Template;
 
-/// The longest name of an object, and of a namespace.
+/// The maximum length of the name and of the namespace of an object.
 const LONGEST_NAME: usize = 253;
-/// The same in v1beta1.
+/// The maximum length in v1beta1.
 const LONGEST_NAME_V1BETA1: usize = 53;
 
 /// A compiled Alert.
 #[derive(Clone, Debug)]
 pub struct Alert {
-    /// Its namespace.
+    /// The namespace of the Alert and of its Provider.
     pub namespace: String,
-    /// Its name.
+    /// The name of the Alert.
     pub name: String,
-    /// Its uid; UUIDv5 where the manifest has none.
+    /// The uid, or a UUIDv5 if the manifest has none.
     pub uid: String,
-    /// Whether it is suspended.
+    /// `spec.suspend`; defaults to false.
     pub suspended: bool,
-    /// The severities that are meant.
+    /// The selected severities.
     pub severities: Severities,
-    /// The objects that are meant; any of them.
-    pub sources: Vec<Source>,
-    /// One of these must be found in the message.
+    /// The selected objects. An event must match at least one entry.
+    pub sources: Vec<EventSource>,
+    /// The message of an event must match one of these patterns.
     pub included: Option<Patterns>,
-    /// None of these may be found in the message.
+    /// The message of an event must match none of these patterns.
     pub excluded: Option<Patterns>,
-    /// The clusters that are meant; nothing: every one.
+    /// The selected clusters; all clusters if `None`.
     pub clusters: Option<Globs>,
-    /// The Provider, in the same namespace.
+    /// The name of the Provider, which is in the same namespace.
     pub provider: String,
-    /// Takes the place of the Provider's channel, unless empty.
+    /// Overrides the channel of the Provider, unless empty.
     pub channel: String,
     /// `spec.summary`; may be empty.
     pub summary: String,
     /// `spec.eventMetadata`.
     pub event_metadata: BTreeMap<String, String>,
-    /// The text that is sent, where it is the user's own.
+    /// Overrides the template of the Provider.
     pub template: Option<Template>,
     /// The manifest, with namespace and uid filled in.
     pub manifest: Value,
@@ -52,68 +54,28 @@ pub struct Alert {
 
 /// One entry of `eventSources`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Source {
-    /// The exact kind.
+pub struct EventSource {
+    /// The kind of the object.
     pub kind: String,
-    /// The exact name; nothing: any.
+    /// The name of the object; any name if `None`.
     pub name: Option<String>,
-    /// The exact namespace; nothing: any.
+    /// The namespace of the object; any namespace if `None`.
     pub namespace: Option<String>,
-    /// Labels that the object must have.
+    /// The labels that the object must have.
     pub match_labels: BTreeMap<String, String>,
 }
 
-/// A set of severities.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Severities(u8);
-
-impl Severities {
-    /// Every severity, also those that nobody has heard of.
-    pub const ALL: Self = Self(0b1_1111);
-    /// The words that a list may hold, in the order of their bits.
-    pub(crate) const WORDS: [&'static str; 4] = ["trace", "info", "warn", "error"];
-
-    /// The set of one word of a list.
-    fn word(word: &str) -> Option<Self> {
-        Self::WORDS
-            .iter()
-            .position(|known| *known == word)
-            .map(|bit| Self(1 << bit))
-    }
-
-    /// What is at or above a threshold. `info` is the lowest, and takes all.
-    fn threshold(word: &str) -> Option<Self> {
-        match word {
-            "info" => Some(Self::ALL),
-            "warn" => Some(Self(0b1100)),
-            "error" => Some(Self(0b1000)),
-            _ => None,
-        }
-    }
-
-    /// Whether an event of this severity is meant. Renderer count as they are written: `ERROR` is none
-    /// that is known.
-    pub fn takes(self, severity: &str) -> bool {
-        let word = tidings_core::model::subject::severity_word(severity);
-        let bit = Self::WORDS
-            .iter()
-            .position(|known| *known == word)
-            .unwrap_or(Self::WORDS.len());
-        self.0 & 1 << bit != 0
-    }
-}
-
 impl Alert {
-    /// Checks and compiles a manifest. Whether it is refused is in the report.
+    /// Compiles a manifest. Problems go to the report; an error in it rejects the Alert.
     pub fn compile(version: Version, options: &Options, report: &mut Report<'_>) -> Option<Self> {
         let spec = report.spec::<AlertSpec>()?;
         check_lengths(&spec, version, report);
         let identity = report.object.identity();
         let any_namespace = options.namespace_wildcard_for.contains(&identity.namespace);
         let source =
-            |source: &SourceSpec| Source::compile(source, &identity.namespace, any_namespace);
+            |source: &SourceSpec| EventSource::compile(source, &identity.namespace, any_namespace);
         Some(Self {
-            uid: uid(report),
+            uid: report.uid(),
             suspended: spec.suspend.unwrap_or_default(),
             severities: severities(spec.event_severity.as_ref(), version, report),
             sources: spec.event_sources.iter().map(source).collect(),
@@ -125,14 +87,14 @@ impl Alert {
             summary: spec.summary.unwrap_or_default(),
             event_metadata: spec.event_metadata.unwrap_or_default(),
             template: Template::compile(spec.template, report),
-            manifest: manifest(report),
+            manifest: report.manifest(),
             namespace: identity.namespace,
             name: identity.name,
         })
     }
 }
 
-impl Source {
+impl EventSource {
     fn compile(spec: &SourceSpec, own_namespace: &str, any_namespace: bool) -> Self {
         let namespace = match spec.namespace.as_deref().unwrap_or_default() {
             "" => Some(own_namespace.to_owned()),
@@ -146,27 +108,6 @@ impl Source {
             match_labels: spec.match_labels.clone().unwrap_or_default(),
         }
     }
-}
-
-/// The uid of the manifest, else one made of kind, namespace and name.
-pub(crate) fn uid(report: &Report<'_>) -> String {
-    match report.object.text(&["metadata", "uid"]) {
-        "" => report.object.identity().uid(),
-        uid => uid.to_owned(),
-    }
-}
-
-/// The manifest as an API server would show it to expressions: with namespace and uid, without its
-/// book-keeping.
-pub(crate) fn manifest(report: &Report<'_>) -> Value {
-    let mut manifest = report.object.value.clone();
-    let (namespace, uid) = (report.object.identity().namespace, uid(report));
-    if let Some(metadata) = manifest["metadata"].as_object_mut() {
-        metadata.remove("managedFields");
-        metadata.insert("namespace".to_owned(), namespace.into());
-        metadata.insert("uid".to_owned(), uid.into());
-    }
-    manifest
 }
 
 fn check_lengths(spec: &AlertSpec, version: Version, report: &mut Report<'_>) {
@@ -184,13 +125,13 @@ fn check_lengths(spec: &AlertSpec, version: Version, report: &mut Report<'_>) {
         if source.kind.is_empty() {
             report.error(
                 &field("kind"),
-                "is empty; name a kind, such as Kustomization",
+                "is empty; set a kind, such as Kustomization",
             );
         }
         if source.name.is_empty() {
             report.error(
                 &field("name"),
-                "is empty; name an object, or write '*' for every one",
+                "is empty; set the name of an object, or '*' for all objects",
             );
         }
         report.at_most(&field("name"), Some(&source.name), longest);
@@ -199,7 +140,7 @@ fn check_lengths(spec: &AlertSpec, version: Version, report: &mut Report<'_>) {
             if !is_label(key, value) {
                 report.warn(
                     &field("matchLabels"),
-                    format!("no object can have the label {key}={value}"),
+                    format!("the label {key}={value} is invalid and matches no object; correct it"),
                 );
             }
         }
@@ -211,7 +152,10 @@ fn severities(field: Option<&Value>, version: Version, report: &mut Report<'_>) 
     match field {
         None => Severities::threshold(version.default_severity()).unwrap_or(Severities::ALL),
         Some(Value::String(word)) => Severities::threshold(word).unwrap_or_else(|| {
-            report.error(FIELD, format!("\"{word}\" is none of info, warn and error"));
+            report.error(
+                FIELD,
+                format!("\"{word}\" is not supported; use info, warn or error"),
+            );
             Severities::ALL
         }),
         Some(Value::Array(words)) => {
@@ -223,7 +167,7 @@ fn severities(field: Option<&Value>, version: Version, report: &mut Report<'_>) 
                 .unwrap_or_else(|| {
                     report.error(
                         FIELD,
-                        "as a list must hold one or more of trace, info, warn and error",
+                        "the list must contain one or more of trace, info, warn and error",
                     );
                     Severities::ALL
                 })
@@ -238,14 +182,14 @@ fn severities(field: Option<&Value>, version: Version, report: &mut Report<'_>) 
     }
 }
 
-/// An empty list is no list; invalid patterns are left out, as in Flux.
+/// An empty list selects all events, and invalid patterns are ignored, as in Flux.
 fn patterns(field: &str, list: Option<Vec<String>>, report: &mut Report<'_>) -> Option<Patterns> {
     let list = list.filter(|list| !list.is_empty())?;
     let (patterns, invalid) = Patterns::compile(&list);
-    for (position, sentence) in invalid {
+    for (position, message) in invalid {
         report.warn(
             &format!("{field}[{position}]"),
-            format!("the pattern {sentence}; it matches nothing"),
+            format!("the pattern {message}; it matches no event"),
         );
     }
     Some(patterns)
@@ -255,13 +199,13 @@ fn clusters(globs: &[String], report: &mut Report<'_>) -> Globs {
     if globs.is_empty() || globs.iter().any(String::is_empty) {
         report.error(
             "spec.clusters",
-            "names no cluster; leave it out for every cluster",
+            "contains no name; remove the field to select all clusters",
         );
     }
     Globs::new(globs)
 }
 
-/// Whether Kubernetes would take such a label.
+/// Whether the label is valid in Kubernetes.
 fn is_label(key: &str, value: &str) -> bool {
     let word = |text: &str| {
         let edge = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric());
@@ -283,32 +227,26 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::object::Object;
+    use crate::testing::alert;
 
     fn compile(version: Version, spec: Value) -> (Option<Alert>, Vec<String>, bool) {
-        let object = Object::new(
-            json!({"kind": "Alert", "metadata": {"name": "a", "namespace": "apps"}, "spec": spec}),
-        );
+        let object = alert("a", "p").set("/spec", spec).object();
         let mut report = Report::new(&object);
         let options = Options {
             namespace_wildcard_for: vec!["apps".into()],
             ..Options::default()
         };
         let alert = Alert::compile(version, &options, &mut report);
-        let refused = report.refusal().is_some();
+        let rejected = report.rejection().is_some();
         (
             alert,
             report.problems.iter().map(ToString::to_string).collect(),
-            refused,
+            rejected,
         )
     }
 
     fn with(fields: Value) -> Value {
-        let mut spec = json!({"providerRef": {"name": "p"}, "eventSources": [{"kind": "Kustomization", "name": "*"}]});
-        spec.as_object_mut()
-            .unwrap()
-            .extend(fields.as_object().unwrap().clone());
-        spec
+        alert("a", "p").with_fields(fields).value()["spec"].take()
     }
 
     #[test]
@@ -342,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_is_in_the_alerts_namespace_unless_it_says_otherwise() {
+    fn a_source_defaults_to_the_namespace_of_the_alert() {
         let sources = json!([{"kind": "A", "name": "*"}, {"kind": "A", "name": "a", "namespace": ""}, {"kind": "A", "name": "a", "namespace": "*"}]);
         let alert = compile(Version::V1beta3, with(json!({"eventSources": sources})))
             .0
@@ -360,7 +298,7 @@ mod tests {
                 (None, Some("a"))
             ]
         );
-        let own = Source::compile(
+        let own = EventSource::compile(
             &SourceSpec {
                 api_version: None,
                 kind: "A".into(),
@@ -375,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_api_refuses_is_refused_with_its_field() {
+    fn an_invalid_field_rejects_the_alert() {
         let long = "a".repeat(54);
         for (version, fields, field) in [
             (
@@ -432,9 +370,9 @@ mod tests {
             (Version::V1beta3, json!({"clusters": []}), "spec.clusters"),
             (Version::V1beta3, json!({"template": {}}), "spec.template"),
         ] {
-            let (_, problems, refused) = compile(version, with(fields.clone()));
+            let (_, problems, rejected) = compile(version, with(fields.clone()));
             assert!(
-                refused && problems[0].starts_with(&format!("Alert apps/a: {field}: ")),
+                rejected && problems[0].starts_with(&format!("Alert apps/a: {field}: ")),
                 "{fields}: {problems:?}"
             );
         }
@@ -445,10 +383,10 @@ mod tests {
     }
 
     #[test]
-    fn what_only_matches_nothing_is_told_and_stays_in_force() {
+    fn a_pattern_or_label_that_matches_nothing_is_only_a_warning() {
         let fields = json!({"inclusionList": ["(?!a)", "b"], "eventSources": [{"kind": "A", "name": "*", "matchLabels": {"bad key": "a"}}]});
-        let (alert, problems, refused) = compile(Version::V1beta3, with(fields));
-        assert!(!refused && alert.unwrap().included.unwrap().is_match("b"));
+        let (alert, problems, rejected) = compile(Version::V1beta3, with(fields));
+        assert!(!rejected && alert.unwrap().included.unwrap().is_match("b"));
         assert_eq!(problems.len(), 2);
         assert!(
             problems[1].contains("spec.inclusionList[0]"),

@@ -1,61 +1,54 @@
-//! Each object for itself: read, checked, compiled, or refused with a sentence.
+//! Checks and compiles each object by itself, or rejects it with a problem.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::alert::{Alert, uid};
+use crate::alert::Alert;
 use crate::kind::Kinds;
 use crate::object::{GROUP, Identity, Object};
+use crate::options::Options;
 use crate::problem::{Problem, Severity};
 use crate::provider::Provider;
+use crate::report::Report;
 use crate::resolved::SecretData;
-use crate::resource::{Report, Version};
+use crate::resource::Version;
 use crate::secret;
 
-/// What the operator decides about all rules.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Options {
-    /// Alerts get events of their own namespace only.
-    pub no_cross_namespace_refs: bool,
-    /// The namespaces whose Alerts may write `namespace: "*"` for every namespace.
-    pub namespace_wildcard_for: Vec<String>,
-}
-
-/// An object that is in force.
+/// A compiled object.
 #[derive(Clone, Debug)]
 pub enum Resource {
-    /// A rule.
+    /// An Alert.
     Alert(Arc<Alert>),
-    /// A destination.
+    /// A Provider.
     Provider(Arc<Provider>),
-    /// What a Provider needs and nobody may see.
+    /// The keys of a Secret.
     Secret(Arc<SecretData>),
-    /// Where templates stand.
+    /// The keys of a ConfigMap.
     ConfigMap(Arc<BTreeMap<String, String>>),
 }
 
-/// One object after its check.
+/// The result of the check of one object.
 #[derive(Clone, Debug)]
 pub struct Checked {
-    /// Who it is.
+    /// Kind, namespace and name.
     pub identity: Identity,
-    /// Its uid; made of kind, namespace and name where no API server has given one.
+    /// The uid, or a UUIDv5 if the manifest has none.
     pub uid: String,
-    /// How often its spec has changed, as the API server counts.
+    /// `metadata.generation`, which the API server increments with each change of the spec.
     pub generation: Option<i64>,
-    /// What is in force: what the object says, or the last good state of one that is refused.
+    /// The compiled object, or its last good state if the object is rejected.
     pub resource: Option<Resource>,
-    /// Why it is refused.
-    pub refusal: Option<String>,
-    /// What is wrong with it.
+    /// Why the object is rejected.
+    pub rejection: Option<String>,
+    /// The problems of the object.
     pub problems: Vec<Problem>,
-    /// What is wrong with it as long as nobody has written its Provider. That may come later, so
-    /// it is no error.
-    pub(crate) without_provider: Option<Problem>,
+    /// The problem to report if the Provider of the Alert does not exist. It is a warning, because
+    /// the Provider may be created later.
+    pub(crate) provider_not_found: Option<Problem>,
 }
 
 impl Checked {
-    /// The Provider of an Alert.
+    /// The Provider that the Alert references.
     pub(crate) fn provider(&self) -> Option<Identity> {
         let Some(Resource::Alert(alert)) = &self.resource else {
             return None;
@@ -68,8 +61,8 @@ impl Checked {
     }
 }
 
-/// Checks objects one by one; kinds that rules don't consist of are read over. Where an object is
-/// there twice, the first one counts. The problems are those of objects that don't count.
+/// Checks each object; ignores kinds that are not rules. If an object exists twice, the first one
+/// is used. The returned problems are those of unused objects.
 pub fn check(objects: &[Object], kinds: Kinds, options: &Options) -> (Vec<Checked>, Vec<Problem>) {
     let mut checked = Vec::new();
     let mut problems = Vec::new();
@@ -80,14 +73,14 @@ pub fn check(objects: &[Object], kinds: Kinds, options: &Options) -> (Vec<Checke
             problems.push(object.problem(
                 Severity::Error,
                 "metadata.name",
-                "is missing; every object needs a name",
+                "is missing; set the name of the object",
             ));
         } else if let Some(first) = seen.get(&identity) {
-            let sentence = format!(
-                "is there twice: the one {} counts, this one does not",
-                place(first)
+            let message = format!(
+                "already exists {}; this one is ignored: remove or rename it",
+                location(first)
             );
-            problems.push(object.problem(Severity::Error, "", sentence));
+            problems.push(object.problem(Severity::Error, "", message));
         } else {
             seen.insert(identity.clone(), object);
             checked.push(check_one(object, kinds, options));
@@ -96,10 +89,10 @@ pub fn check(objects: &[Object], kinds: Kinds, options: &Options) -> (Vec<Checke
     (checked, problems)
 }
 
-/// Checks one object; it has a name, and rules consist of such.
+/// Checks one object. It must have a name and be of a kind of rule.
 pub(crate) fn check_one(object: &Object, kinds: Kinds, options: &Options) -> Checked {
     let mut report = Report::new(object);
-    secret::refuse_encrypted(&mut report);
+    secret::reject_encrypted(&mut report);
     check_metadata(&mut report);
     let resource = match (object.text(&["kind"]), version(&mut report)) {
         ("Alert", Some(version)) => Alert::compile(version, options, &mut report)
@@ -112,44 +105,47 @@ pub(crate) fn check_one(object: &Object, kinds: Kinds, options: &Options) -> Che
         )))),
         _ => None,
     };
-    let refusal = report.refusal().map(|problem| match &problem.field {
-        Some(field) => format!("{field} {}", problem.sentence),
-        None => problem.sentence.clone(),
+    let rejection = report.rejection().map(|problem| match &problem.field {
+        Some(field) => format!("{field}: {}", problem.message),
+        None => problem.message.clone(),
     });
-    let refusal = refusal.or_else(|| resource.is_none().then(|| "can't be read".to_owned()));
+    let rejection = rejection.or_else(|| resource.is_none().then(|| "is invalid".to_owned()));
     let mut checked = Checked {
         identity: object.identity(),
-        uid: uid(&report),
+        uid: report.uid(),
         generation: object.value["metadata"]["generation"].as_i64(),
-        resource: resource.filter(|_| refusal.is_none()),
-        refusal,
+        resource: resource.filter(|_| rejection.is_none()),
+        rejection,
         problems: report.problems,
-        without_provider: None,
+        provider_not_found: None,
     };
-    checked.without_provider = checked.provider().map(|provider| {
+    checked.provider_not_found = checked.provider().map(|provider| {
         object.problem(
             Severity::Warning,
             "spec.providerRef.name",
-            format!("there is no {provider}"),
+            format!(
+                "{provider} not found; create it in namespace {}",
+                provider.namespace
+            ),
         )
     });
     checked
 }
 
-/// The version of an Alert or a Provider.
+/// The API version of an Alert or a Provider.
 fn version(report: &mut Report<'_>) -> Option<Version> {
     let api_version = report.object.text(&["apiVersion"]);
     let version = Version::parse(api_version);
     if version.is_none() && api_version.starts_with(GROUP) {
         report.error(
             "apiVersion",
-            format!("\"{api_version}\" is not read; write {GROUP}/v1beta3"),
+            format!("\"{api_version}\" is not supported; use {GROUP}/v1beta3"),
         );
     }
     version
 }
 
-/// An API server takes no other names.
+/// Rejects names that an API server would reject.
 fn check_metadata(report: &mut Report<'_>) {
     let identity = report.object.identity();
     let inner =
@@ -162,17 +158,17 @@ fn check_metadata(report: &mut Report<'_>) {
         if name.len() > longest || edges || !name.bytes().all(inner) {
             report.error(
                 field,
-                format!("must be at most {longest} lower-case letters, digits, dashes and dots"),
+                format!("must have at most {longest} lowercase letters, digits, dashes and dots"),
             );
         }
     }
 }
 
-fn place(object: &Object) -> String {
+fn location(object: &Object) -> String {
     match (&object.origin.file, object.origin.line("")) {
         (Some(file), Some(line)) => format!("in {file}:{line}"),
         (Some(file), None) => format!("in {file}"),
-        _ => "before it".to_owned(),
+        _ => "earlier in the rules".to_owned(),
     }
 }
 
@@ -206,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_object_is_refused_alone() {
+    fn an_invalid_object_does_not_affect_other_objects() {
         let v1beta3 = "notification.toolkit.fluxcd.io/v1beta3";
         let (checked, problems) = check_all(&[
             object(v1beta3, "Alert", "Bad_Name"),
@@ -225,13 +221,13 @@ mod tests {
             expected.map(|(name, good)| (name.to_owned(), good))
         );
         assert!(
-            problems[1].contains("write notification.toolkit.fluxcd.io/v1beta3"),
+            problems[1].contains("use notification.toolkit.fluxcd.io/v1beta3"),
             "{problems:?}"
         );
     }
 
     #[test]
-    fn of_two_objects_with_one_name_the_first_counts() {
+    fn of_two_objects_with_the_same_name_the_first_is_used() {
         let mut first = object("v1", "Secret", "s");
         first.origin.file = Some("a.yaml".into());
         let mut second = object("v1", "Secret", "s");
@@ -241,7 +237,7 @@ mod tests {
         assert_eq!(
             problems,
             [
-                "b.yaml: Secret default/s: is there twice: the one in a.yaml counts, this one does not"
+                "b.yaml: Secret default/s: already exists in a.yaml; this one is ignored: remove or rename it"
             ]
         );
     }

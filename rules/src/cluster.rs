@@ -1,12 +1,12 @@
 //! Rules from the Kubernetes API.
 //!
 //! ```text
-//!  watch of Alerts, Providers ──► Reading ─► Listing ─┐
-//!  watch of metadata ─ a hint ─► read by name ─► Named ┴─► State ─► Rules ─► Live
+//!  watch of Alerts and Providers ─► ReceivedObject ─► Listing ──────┐
+//!  watch of metadata ─► read by name ─► References (Secrets, …) ────┴► ClusterState ─► Rules
 //! ```
 //!
-//! Secrets and ConfigMaps are read by the names that rules mention, and never listed with what they
-//! hold.
+//! Secrets and ConfigMaps are read by the names that rules reference. Their contents are never
+//! listed.
 
 mod api_health;
 mod catalog;
@@ -25,58 +25,59 @@ use std::sync::Arc;
 
 use kube::Client;
 
-pub use catalog::{Catalog, Seen};
-pub use discovery::{Capabilities, DiscoverError, Served};
+pub use catalog::{Catalog, ObservedObject};
+pub use discovery::{DiscoveryError, ServedApi, ServedKind};
 pub use follow::follow;
 
-use crate::check::Options;
 use crate::kind::Kinds;
-use watch::Source;
+use crate::options::Options;
+use watch::WatchedKind;
 
-/// The cluster that rules come from.
+/// The cluster that rules are read from, and the options.
 pub struct Cluster {
-    /// The way to its API server.
+    /// The client of the API server.
     pub client: Client,
-    /// Which of its objects count.
-    pub scope: Scope,
-    /// The provider types that there are.
+    /// The namespaces and labels to watch.
+    pub scope: WatchScope,
+    /// The supported provider types.
     pub kinds: Kinds,
-    /// What the operator decided about rules.
+    /// The options of the operator.
     pub options: Options,
-    /// Whether Alerts and Providers whose deletion waits for notification-controller are released.
-    pub releases: bool,
-    /// Where the API server's book-keeping goes.
+    /// Whether to remove the finalizer of notification-controller from deleted Alerts and
+    /// Providers.
+    pub remove_finalizers: bool,
+    /// The store of statuses and other fields that the API server sets.
     pub catalog: Arc<Catalog>,
 }
 
-/// Which objects of a cluster count.
+/// The namespaces and labels of the watched objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Scope {
-    /// Those of these namespaces; of all where none is named.
+pub struct WatchScope {
+    /// The watched namespaces; all namespaces if empty.
     pub namespaces: Vec<String>,
-    /// Alerts and Providers whose labels are so, as in `kubectl get --selector`.
+    /// The label selector of Alerts and Providers, as in `kubectl get --selector`.
     pub label_selector: Option<String>,
 }
 
-impl Scope {
-    /// What is watched of a kind.
-    fn sources(&self, kind: &'static str) -> Vec<Source> {
+impl WatchScope {
+    /// The watches of a kind.
+    fn watches(&self, kind: &'static str) -> Vec<WatchedKind> {
         if self.namespaces.is_empty() {
-            return vec![Source {
+            return vec![WatchedKind {
                 kind,
                 namespace: None,
             }];
         }
-        let source = |namespace: &String| Source {
+        let watch = |namespace: &String| WatchedKind {
             kind,
             namespace: Some(namespace.clone()),
         };
-        // One that is named twice is watched once.
+        // A set, so that each namespace is watched once.
         self.namespaces
             .iter()
             .collect::<BTreeSet<_>>()
             .into_iter()
-            .map(source)
+            .map(watch)
             .collect()
     }
 }
@@ -86,20 +87,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_namespace_that_is_named_twice_is_watched_once() {
-        let scope = Scope {
+    fn a_duplicate_namespace_is_watched_once() {
+        let scope = WatchScope {
             namespaces: ["b", "a", "b"].map(str::to_owned).to_vec(),
             label_selector: None,
         };
         let namespaces: Vec<_> = scope
-            .sources("Alert")
+            .watches("Alert")
             .into_iter()
-            .filter_map(|source| source.namespace)
+            .filter_map(|watch| watch.namespace)
             .collect();
         assert_eq!(namespaces, ["a", "b"]);
         assert_eq!(
-            Scope::default().sources("Alert"),
-            [Source {
+            WatchScope::default().watches("Alert"),
+            [WatchedKind {
                 kind: "Alert",
                 namespace: None
             }]

@@ -1,7 +1,8 @@
-//! The CustomResourceDefinitions of Alert and Provider, made from the types that read them.
+//! Generates the CustomResourceDefinitions of Alert and Provider from the Rust types.
 //!
-//! All versions have the same properties. If one lacked a property, a patch through it would
-//! silently remove what another has put there. They differ in defaults and deprecation only.
+//! All versions have the same properties. If a version lacked a property, a patch through it would
+//! silently remove the value that another version has set. The versions differ only in defaults
+//! and deprecation.
 
 use schemars::generate::SchemaSettings;
 use schemars::transform::{RecursiveTransform, Transform};
@@ -18,8 +19,8 @@ const STORED: Version = Version::V1beta3;
 
 /// The CustomResourceDefinitions of Alert and Provider, in this order.
 pub fn crds(kinds: Kinds) -> [Value; 2] {
-    let about_alerts = "A rule: which events go to which Provider.";
-    let about_providers = "A destination: a service that events are sent to.";
+    let about_alerts = "Alert selects events and sends them to a Provider.";
+    let about_providers = "Provider is a destination of events, such as a Slack channel.";
     let alert = |version| {
         schema(
             "Alert",
@@ -51,7 +52,7 @@ fn definition(kind: &str, schema: impl Fn(Version) -> Value) -> Value {
         "kind": "CustomResourceDefinition",
         "metadata": {
             "name": format!("{plural}.{GROUP}"),
-            // Flux would replace the `${…}` of the descriptions by variables.
+            // Stops Flux from replacing `${…}` in the descriptions with variables.
             "annotations": {"kustomize.toolkit.fluxcd.io/substitute": "disabled"},
         },
         "spec": {
@@ -89,12 +90,13 @@ fn served(kind: &str, version: Version, schema: Value) -> Value {
 }
 
 fn schema(kind: &str, about: &str, spec: Value, status: Value) -> Value {
+    let api_version = format!("API group and version of the object, such as {GROUP}/v1beta3.");
     json!({
         "description": about,
         "type": "object",
         "properties": {
-            "apiVersion": {"description": format!("{GROUP} and the version that the object is written in."), "type": "string"},
-            "kind": {"description": kind, "type": "string"},
+            "apiVersion": {"description": api_version, "type": "string"},
+            "kind": {"description": format!("Kind of the object: {kind}."), "type": "string"},
             "metadata": {"type": "object"},
             "spec": spec,
             "status": status,
@@ -122,13 +124,13 @@ fn provider_spec(kinds: Kinds) -> Value {
     let only_forges = |field: &str| {
         json!({
             "rule": format!("!has(self.{field}) || self.type in ['{}']", forges.join("', '")),
-            "message": format!("{field} is for types that write commit statuses: {}", forges.join(", ")),
+            "message": format!("{field} requires a type that writes commit statuses: {}", forges.join(", ")),
         })
     };
     let one_id = json!({
         "rule": "!has(self.commitStatus) || !has(self.commitStatus.id) || self.commitStatus.id == 'default' || \
                  !has(self.commitStatusExpr) || self.commitStatusExpr.matches('^\\\\s*$')",
-        "message": "commitStatus.id can't be qualified where commitStatusExpr makes the id",
+        "message": "commitStatus.id must be default if commitStatusExpr is set",
     });
     spec["x-kubernetes-validations"] = json!([
         only_forges("commitStatusExpr"),
@@ -138,7 +140,8 @@ fn provider_spec(kinds: Kinds) -> Value {
     spec
 }
 
-/// Tools that wait for an object of an old version look for a generation that was observed.
+/// The schema of `status`. In old versions `observedGeneration` defaults to -1, because tools that
+/// wait for such an object read it before the first status is written.
 fn status<T: JsonSchema>(version: Version) -> Value {
     let mut status = structural::<T>();
     if version != STORED {
@@ -147,8 +150,8 @@ fn status<T: JsonSchema>(version: Version) -> Value {
     status
 }
 
-/// The schema of a type as an API server takes it: whole, and without `null`, which means the same
-/// as absence there.
+/// The structural schema of a type, as an API server requires it: without references and without
+/// `null`, which an API server treats as absent.
 fn structural<T: JsonSchema>() -> Value {
     let settings = SchemaSettings::draft07().with(|settings| {
         settings.inline_subschemas = true;
@@ -160,8 +163,7 @@ fn structural<T: JsonSchema>() -> Value {
     schema.to_value()
 }
 
-/// Takes the forms away in which schemars writes an optional value, an enum and a comment of
-/// several lines.
+/// Rewrites what schemars generates for optional values, enums and comments of several lines.
 fn simplify(schema: &mut Schema) {
     let Some(object) = schema.as_object_mut() else {
         return;
@@ -196,7 +198,7 @@ fn simplify(schema: &mut Schema) {
     }
 }
 
-/// What a field says of itself goes before what its type says.
+/// Adds the properties of the type of a field. The properties of the field itself take precedence.
 fn adopt(object: &mut Map<String, Value>, inner: Value) {
     let Value::Object(inner) = inner else { return };
     for (key, value) in inner {

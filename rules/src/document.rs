@@ -1,4 +1,4 @@
-//! Objects from the text of a YAML or JSON file, each field with its line.
+//! Parses YAML and JSON files into objects and records the line of each field.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,22 +10,22 @@ use serde_saphyr::{DuplicateKeyPolicy, Spanned};
 use crate::object::{Object, Origin};
 use crate::problem::{Problem, Severity};
 
-/// What a file may hold. Anchors and aliases count with all that they stand for, so that a few
-/// lines can't fill the memory.
+/// The maximum number of YAML nodes in a file. Expanded aliases count, so that a small file cannot
+/// exhaust the memory.
 const MOST_NODES: usize = 2_000_000;
-/// What aliases may stand for in all.
+/// The maximum number of nodes that aliases expand to.
 const MOST_ALIASED: usize = 100_000;
 
-/// What was found in a file.
+/// The contents of a file.
 #[derive(Default)]
 pub struct Documents {
-    /// The objects that rules consist of.
+    /// The objects that are rules.
     pub objects: Vec<Object>,
-    /// What could not be read. Where there is any, objects may be missing.
+    /// Problems of the file. If there are any, objects may be missing.
     pub problems: Vec<Problem>,
 }
 
-/// Reads the documents of a file: several of them, Lists, and among them kinds that are read over.
+/// Reads all documents of a file, including the items of Lists. Ignores kinds that are not rules.
 pub fn read(file: &Arc<str>, text: &[u8]) -> Documents {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
@@ -35,17 +35,17 @@ pub fn read(file: &Arc<str>, text: &[u8]) -> Documents {
         },
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MOST_ALIASED },
         duplicate_keys: DuplicateKeyPolicy::Error,
-        // It would show lines of Secrets.
+        // A snippet may contain a secret.
         with_snippet: false,
     };
     let mut documents = Documents::default();
     let mut reader = text;
     for document in serde_saphyr::read_with_options::<_, Spanned<Node>>(&mut reader, options) {
         match document {
-            Ok(node) => documents.take(file, node),
+            Ok(node) => documents.add(file, node),
             Err(error) => {
                 let line = error.location().map(|location| location.line());
-                documents.tell(file, line, Severity::Error, reason(&error));
+                documents.report(file, line, Severity::Error, reason(&error));
             }
         }
     }
@@ -53,19 +53,19 @@ pub fn read(file: &Arc<str>, text: &[u8]) -> Documents {
 }
 
 impl Documents {
-    fn take(&mut self, file: &Arc<str>, node: Spanned<Node>) {
+    fn add(&mut self, file: &Arc<str>, node: Spanned<Node>) {
         let line = node.referenced.line();
         let (api_version, kind) = (
             node.value.text("apiVersion").to_owned(),
             node.value.text("kind").to_owned(),
         );
         if kind.is_empty() || api_version.is_empty() {
-            let sentence = "is read over: a Kubernetes object needs apiVersion and kind";
-            return self.tell(file, Some(line), Severity::Warning, sentence.to_owned());
+            let message = "ignored: apiVersion or kind is missing; add both";
+            return self.report(file, Some(line), Severity::Warning, message.to_owned());
         }
         if kind.ends_with("List") {
             for item in node.value.into_items() {
-                self.take(file, item);
+                self.add(file, item);
             }
             return;
         }
@@ -80,26 +80,26 @@ impl Documents {
         }
     }
 
-    fn tell(&mut self, file: &Arc<str>, line: Option<u64>, severity: Severity, sentence: String) {
+    fn report(&mut self, file: &Arc<str>, line: Option<u64>, severity: Severity, message: String) {
         self.problems.push(Problem {
             file: Some(file.to_string()),
             line,
             object: None,
             field: None,
-            sentence,
+            message,
             severity,
         });
     }
 }
 
-/// The reason without the values that some errors quote; they may be of a Secret.
+/// The reason without the quoted values, which may be secrets.
 fn reason(error: &serde_saphyr::Error) -> String {
     let text = error.without_snippet().to_string();
     let first = text.lines().next().unwrap_or_default();
-    format!("can't be read as YAML: {first}; what was in force from it stays in force")
+    format!("invalid YAML: {first}; correct it, the last good state stays in effect")
 }
 
-/// A value whose parts know their lines.
+/// A YAML value with the line of each part.
 enum Node {
     Leaf(Value),
     List(Vec<Spanned<Node>>),
@@ -107,7 +107,7 @@ enum Node {
 }
 
 impl Node {
-    /// The text of a key, empty where there is none.
+    /// The string value of a key; empty if there is none.
     fn text(&self, wanted: &str) -> &str {
         let Self::Map(entries) = self else {
             return "";
@@ -122,7 +122,7 @@ impl Node {
         }
     }
 
-    /// The items of a List.
+    /// The items of a Kubernetes List.
     fn into_items(self) -> Vec<Spanned<Self>> {
         let Self::Map(entries) = self else {
             return Vec::new();
@@ -137,7 +137,7 @@ impl Node {
         }
     }
 
-    /// The plain value; the lines go to the origin.
+    /// Converts to JSON and records the lines in the origin.
     fn flatten(self, path: &str, line: u64, origin: &mut Origin) -> Value {
         origin.lines.insert(path.to_owned(), line);
         match self {
@@ -180,7 +180,7 @@ impl<'de> Visitor<'de> for NodeVisitor {
     type Value = Node;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a value as in JSON")
+        formatter.write_str("a JSON value")
     }
 
     fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
@@ -256,7 +256,7 @@ mod tests {
     const SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: ";
 
     #[test]
-    fn several_documents_and_lists_are_read_and_other_kinds_read_over() {
+    fn documents_and_lists_are_read_and_other_kinds_are_ignored() {
         let list = "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: ConfigMap, metadata: {name: c}}\n";
         let other = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\n";
         let (objects, problems) = read_text(&format!(
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn every_field_knows_its_line() {
+    fn every_field_has_its_line() {
         let text = format!("{SECRET}a\n---\n{SECRET}b\ndata:\n  list:\n  - x\n  - key: y\n");
         let documents = read(&Arc::from("a.yaml"), text.as_bytes());
         let origin = &documents.objects[1].origin;
@@ -290,14 +290,14 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_document_is_told_with_its_line_and_without_its_values() {
+    fn an_invalid_document_is_reported_with_its_line_and_without_values() {
         let text = format!(
             "{SECRET}a\n---\n{SECRET}b\nstringData:\n  token: s3cret\n  token: s3cret\n---\n{SECRET}c\n"
         );
         let (objects, problems) = read_text(&text);
         assert_eq!(objects, ["Secret default/a", "Secret default/c"]);
         assert!(
-            problems.len() == 1 && problems[0].starts_with("a.yaml:12: can't be read"),
+            problems.len() == 1 && problems[0].starts_with("a.yaml:12: invalid YAML"),
             "{problems:?}"
         );
         for text in [
@@ -313,10 +313,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_is_told() {
+    fn a_document_without_a_kind_is_reported() {
         for text in ["replicas: 3\n", "- a\n", "text\n"] {
             assert!(
-                read_text(text).1[0].contains("needs apiVersion and kind"),
+                read_text(text).1[0].contains("apiVersion or kind is missing"),
                 "{text}"
             );
         }
@@ -324,13 +324,13 @@ mod tests {
     }
 
     #[test]
-    fn json_with_tabs_is_read_too() {
+    fn json_with_tabs_is_read() {
         let text = "{\n\t\"apiVersion\": \"v1\",\n\t\"kind\": \"Secret\",\n\t\"metadata\": {\"name\": \"\\ud83d\\ude00\"}\n}\n";
         assert_eq!(read_text(text).0, ["Secret default/\u{1f600}"]);
     }
 
     #[test]
-    fn aliases_do_not_fill_the_memory() {
+    fn aliases_do_not_exhaust_the_memory() {
         let mut text = format!("{SECRET}a\nx0: &x0 [a,a,a,a,a,a,a,a,a,a]\n");
         for level in 1..30 {
             let alias = vec![format!("*x{}", level - 1); 10].join(",");
@@ -342,12 +342,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_makes_it_panic(text in "([a-zA-Z0-9:\\-\\n \\[\\]{}&*!|>'\",#%@`?.~\\\\\\t]|kind: |apiVersion: |- |---\\n|é){0,80}") {
+        fn no_text_causes_a_panic(text in "([a-zA-Z0-9:\\-\\n \\[\\]{}&*!|>'\",#%@`?.~\\\\\\t]|kind: |apiVersion: |- |---\\n|é){0,80}") {
             let _ = read(&Arc::from("a.yaml"), text.as_bytes());
         }
 
         #[test]
-        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn no_bytes_cause_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = read(&Arc::from("a.yaml"), &bytes);
         }
     }

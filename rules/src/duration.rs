@@ -1,9 +1,8 @@
-//! Durations as Go writes them: `1h30m`, `1.5s`, `500ms`.
+//! Durations in the format of Go: `1h30m`, `1.5s`, `500ms`.
 
 use std::time::Duration;
 
-/// The units that the API takes, in nanoseconds; longer names first, so that `ms` is not read as
-/// `m`.
+/// The supported units in nanoseconds. Longer names come first, so that `ms` is not read as `m`.
 const UNITS: [(&str, u64); 6] = [
     ("ms", 1_000_000),
     ("us", 1_000),
@@ -13,12 +12,16 @@ const UNITS: [(&str, u64); 6] = [
     ("s", 1_000_000_000),
 ];
 
-/// Reads a duration; the sentence says how one is written.
+/// Parses a duration.
 ///
 /// # Errors
-/// Where the text isn't a duration, or is longer than three centuries.
+/// The text is not a duration, or it exceeds 292 years.
 pub fn parse(text: &str) -> Result<Duration, String> {
-    let invalid = || format!("\"{text}\" is not a duration; write it like 10s, 500ms or 1h30m");
+    let invalid = || {
+        format!(
+            "\"{text}\" is not a duration; use a number with a unit, such as 10s, 500ms or 1h30m"
+        )
+    };
     let mut rest = text;
     let mut total = Duration::ZERO;
     if rest.is_empty() {
@@ -43,14 +46,14 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     Ok(total)
 }
 
-/// A number with digits on both sides of its point, if it has one, times a unit.
+/// Parses a number with an optional fraction, and multiplies it by the unit.
 fn part(number: &str, unit: u64) -> Option<Duration> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
     if whole.is_empty() || fraction.is_empty() || fraction.contains('.') {
         return None;
     }
     let whole = whole.parse::<u64>().ok()?.checked_mul(unit)?;
-    // Nine digits are nanoseconds of a second; what is behind them can't be seen.
+    // Digits after the ninth are below one nanosecond.
     let digits = &fraction[..fraction.len().min(9)];
     let scale = 10u128.pow(u32::try_from(digits.len()).ok()?);
     let fraction = u128::from(digits.parse::<u64>().ok()?) * u128::from(unit) / scale;
@@ -64,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_written_as_in_go() {
+    fn durations_have_the_format_of_go() {
         for (text, milliseconds) in [
             ("10s", 10_000),
             ("500ms", 500),

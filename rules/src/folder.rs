@@ -1,5 +1,5 @@
-//! Rules from a folder of manifests. What was in force for an object stays in force while its file,
-//! or it, is broken.
+//! Rules from a folder of manifests. While a file or an object is invalid, its last good state
+//! stays in effect.
 
 mod follow;
 
@@ -9,71 +9,71 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::check::{Options, check};
+use crate::check::check;
 use crate::document::{self, Documents};
 use crate::kind::Kinds;
 use crate::last_good::LastGood;
 use crate::object::{Identity, Object};
+use crate::options::Options;
 use crate::problem::{Problem, Severity};
 use crate::snapshot::Rules;
 
 pub use follow::follow;
 
-/// No file of rules is larger; an API server takes less for one object.
+/// The maximum size of a file. An API server accepts less for one object.
 const LARGEST_FILE_BYTES: u64 = 16 << 20;
-/// No folder lies deeper: a link that leads back up ends here.
+/// The maximum depth of folders. It ends cycles of symbolic links.
 const DEEPEST: usize = 16;
 
 /// Reads a folder once.
 ///
 /// # Errors
-/// Where the folder itself can't be read. What is wrong with files and objects is in
-/// [`Rules::problems`].
+/// The folder itself cannot be read. Problems of files and objects are in [`Rules::problems`].
 pub fn load(path: &Path, kinds: Kinds, options: &Options) -> Result<Rules, Problem> {
     let mut folder = Folder::new(path, kinds, options.clone());
     let tree = folder.read()?;
     Ok(folder.compile(tree))
 }
 
-/// A folder that is read again and again.
+/// A folder that is read repeatedly.
 pub struct Folder {
     path: PathBuf,
     kinds: Kinds,
     options: Options,
-    /// What each file held when it could be read.
+    /// The files at the last read.
     files: BTreeMap<Arc<str>, File>,
-    good: LastGood,
+    last_good: LastGood,
 }
 
-/// The files of a folder at one moment, by their path; a file that can't be read has its reason.
+/// The files of a folder by path: the contents, or why a file cannot be read.
 pub(crate) type Tree = BTreeMap<Arc<str>, Result<Vec<u8>, String>>;
 
-/// One file.
+/// A file at the last read.
 struct File {
     content: Result<Vec<u8>, String>,
     documents: Documents,
-    /// What it held before and may still hold, while it is broken.
-    kept: Vec<Object>,
+    /// The last good objects, while the file is invalid.
+    retained: Vec<Object>,
 }
 
 impl Folder {
-    /// A folder that has not been read yet.
+    /// Creates a folder without reading it.
     pub fn new(path: &Path, kinds: Kinds, options: Options) -> Self {
         Self {
             path: path.to_owned(),
             kinds,
             options,
             files: BTreeMap::new(),
-            good: LastGood::default(),
+            last_good: LastGood::default(),
         }
     }
 
-    /// Where it lies.
+    /// The path of the folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Reads all files, whether they have changed or not.
+    /// Reads all files, changed or not.
     pub(crate) fn read(&self) -> Result<Tree, Problem> {
         let mut tree = Tree::new();
         walk(&self.path, 0, &mut tree).map_err(|error| Problem {
@@ -81,15 +81,16 @@ impl Folder {
             line: None,
             object: None,
             field: None,
-            sentence: format!(
-                "the folder of rules can't be read ({error}); what was in force stays in force"
+            message: format!(
+                "the rules folder cannot be read: {error}; check the path and its permissions, the \
+                 last good rules stay in effect"
             ),
             severity: Severity::Error,
         })?;
         Ok(tree)
     }
 
-    /// Whether a tree is the one that was compiled last.
+    /// Whether this tree was the last one to be compiled.
     pub(crate) fn is_compiled(&self, tree: &Tree) -> bool {
         self.files.len() == tree.len()
             && tree.iter().all(|(path, content)| {
@@ -99,7 +100,7 @@ impl Folder {
             })
     }
 
-    /// Compiles a tree; where an object or a file is broken, its last good state takes its place.
+    /// Compiles a tree. Invalid files and objects keep their last good state.
     pub(crate) fn compile(&mut self, tree: Tree) -> Rules {
         let mut earlier = std::mem::take(&mut self.files);
         for (path, content) in tree {
@@ -117,13 +118,14 @@ impl Folder {
             .flat_map(|file| &file.documents.problems)
             .cloned()
             .collect();
-        let (mut checked, told) = check(&objects, self.kinds, &self.options);
-        problems.extend(told);
-        self.good.stand_in(&mut checked);
+        let (mut checked, unused) = check(&objects, self.kinds, &self.options);
+        problems.extend(unused);
+        self.last_good.restore(&mut checked);
         Rules::new(checked, problems, &self.options)
     }
 
-    /// What the files hold, and what broken ones held, unless it is elsewhere now.
+    /// The objects of all files, and the last good objects of invalid files that no other file
+    /// contains.
     fn objects(&self) -> Vec<Object> {
         let mut objects: Vec<_> = self
             .files
@@ -132,18 +134,18 @@ impl Folder {
             .cloned()
             .collect();
         let mut found: HashSet<Identity> = objects.iter().map(Object::identity).collect();
-        let kept = self
+        let retained = self
             .files
             .values()
-            .flat_map(|file| &file.kept)
+            .flat_map(|file| &file.retained)
             .filter(|object| found.insert(object.identity()));
-        objects.extend(kept.cloned());
+        objects.extend(retained.cloned());
         objects
     }
 }
 
 impl File {
-    /// Reads a file; what it held before and holds no longer stays only while it is broken.
+    /// Reads a file. If it is invalid, its former objects are retained.
     fn read(path: &Arc<str>, content: Result<Vec<u8>, String>, last: Option<Self>) -> Self {
         let documents = match &content {
             Ok(bytes) => document::read(path, bytes),
@@ -152,23 +154,23 @@ impl File {
                 problems: vec![unreadable(path, reason)],
             },
         };
-        let is_broken = documents
+        let is_invalid = documents
             .problems
             .iter()
             .any(|problem| problem.severity == Severity::Error);
-        let kept = match last.filter(|_| is_broken) {
+        let retained = match last.filter(|_| is_invalid) {
             Some(last) => last
                 .documents
                 .objects
                 .into_iter()
-                .chain(last.kept)
+                .chain(last.retained)
                 .collect(),
             None => Vec::new(),
         };
         Self {
             content,
             documents,
-            kept,
+            retained,
         }
     }
 }
@@ -179,13 +181,13 @@ fn unreadable(path: &str, reason: &str) -> Problem {
         line: None,
         object: None,
         field: None,
-        sentence: format!("can't be read ({reason}); what was in force from it stays in force"),
+        message: format!("cannot be read: {reason}; the last good state stays in effect"),
         severity: Severity::Error,
     }
 }
 
-/// Names that begin with a dot are left out: a mounted ConfigMap keeps its versions under such
-/// names and links to them.
+/// Ignores names that start with a dot. A mounted ConfigMap stores its versions under such names
+/// and links to them.
 fn walk(folder: &Path, depth: usize, tree: &mut Tree) -> io::Result<()> {
     if depth > DEEPEST {
         return Ok(());
@@ -196,13 +198,12 @@ fn walk(folder: &Path, depth: usize, tree: &mut Tree) -> io::Result<()> {
         if name.starts_with('.') {
             continue;
         }
-        // Follows links. What is gone by now, or leads nowhere, is not there.
+        // Follows links. Ignores files that no longer exist and broken links.
         let Ok(metadata) = fs::metadata(&path) else {
             continue;
         };
         if metadata.is_dir() {
-            // With a part of the files unseen, nobody could tell what has been removed: then the
-            // whole can't be read.
+            // If a subfolder is unreadable, removed files cannot be detected: the whole read fails.
             match walk(&path, depth + 1, tree) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 walked => walked?,
@@ -231,7 +232,7 @@ fn content(path: &Path, length: u64) -> io::Result<Vec<u8>> {
         .read_to_end(&mut content)?;
     if content.len() as u64 > LARGEST_FILE_BYTES {
         return Err(io::Error::other(format!(
-            "it is larger than {LARGEST_FILE_BYTES} bytes; split it"
+            "the file is larger than {LARGEST_FILE_BYTES} bytes, split it"
         )));
     }
     Ok(content)
@@ -245,6 +246,7 @@ fn label(path: &Path) -> Arc<str> {
 mod tests {
     use super::*;
     use crate::kind::{Family, Kind};
+    use crate::testing;
 
     const KINDS: Kinds = &[Kind {
         name: "slack",
@@ -252,24 +254,24 @@ mod tests {
     }];
 
     struct Sample {
-        place: tempfile::TempDir,
+        directory: tempfile::TempDir,
         folder: Folder,
     }
 
     impl Sample {
         fn new() -> Self {
-            let place = tempfile::tempdir().unwrap();
-            let folder = Folder::new(place.path(), KINDS, Options::default());
-            Self { place, folder }
+            let directory = tempfile::tempdir().unwrap();
+            let folder = Folder::new(directory.path(), KINDS, Options::default());
+            Self { directory, folder }
         }
 
         fn write(&self, name: &str, text: &str) {
-            let path = self.place.path().join(name);
+            let path = self.directory.path().join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         }
 
-        /// Providers by name with their address, and how many problems there are.
+        /// The Providers with their addresses, and the number of problems.
         fn compile(&mut self) -> (Vec<(String, String)>, usize) {
             let tree = self.folder.read().unwrap();
             assert!(!self.folder.is_compiled(&tree));
@@ -286,8 +288,8 @@ mod tests {
 
     fn provider(name: &str, kind: &str, address: &str) -> String {
         format!(
-            "---\napiVersion: notification.toolkit.fluxcd.io/v1beta3\nkind: Provider\nmetadata:\n  name: {name}\nspec:\n  \
-             type: {kind}\n  address: \"{address}\"\n"
+            "---\n{}\n",
+            testing::provider(name, kind).with("address", address)
         )
     }
 
@@ -299,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_read_below_folders_and_hidden_ones_are_not() {
+    fn files_in_subfolders_are_read_and_hidden_files_are_ignored() {
         let mut sample = Sample::new();
         sample.write("a.yaml", &provider("a", "slack", "1"));
         sample.write("below/b.yml", &provider("b", "slack", "1"));
@@ -309,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_in_force_stays_until_a_broken_object_is_mended_or_removed() {
+    fn the_last_good_state_stays_until_an_invalid_object_is_corrected_or_removed() {
         let mut sample = Sample::new();
         sample.write(
             "a.yaml",
@@ -323,31 +325,35 @@ mod tests {
         assert_eq!(
             sample.compile(),
             (found(&[("a", "1"), ("b", "2")]), 1),
-            "refused: the last good one stays"
+            "a rejected object keeps its last good state"
         );
         sample.write("a.yaml", &(provider("a", "slack", "3") + "---\nkind: [\n"));
         assert_eq!(
             sample.compile(),
             (found(&[("a", "3"), ("b", "2")]), 1),
-            "broken: what can't be seen stays"
+            "objects of an invalid file stay"
         );
         sample.write("a.yaml", &provider("a", "slack", "4"));
-        assert_eq!(sample.compile(), (found(&[("a", "4")]), 0), "removed: gone");
+        assert_eq!(
+            sample.compile(),
+            (found(&[("a", "4")]), 0),
+            "a removed object is gone"
+        );
         sample.write("a.yaml", &provider("b", "pigeon", "5"));
         assert_eq!(
             sample.compile(),
             (found(&[]), 1),
-            "what was removed does not come back"
+            "a removed object has no last good state"
         );
     }
 
     #[test]
-    fn a_file_that_moves_keeps_its_objects() {
+    fn a_renamed_file_retains_its_objects() {
         let mut sample = Sample::new();
         sample.write("a.yaml", &provider("a", "slack", "1"));
         sample.compile();
         sample.write("b.yaml", &provider("a", "slack", "2"));
-        fs::remove_file(sample.place.path().join("a.yaml")).unwrap();
+        fs::remove_file(sample.directory.path().join("a.yaml")).unwrap();
         assert_eq!(sample.compile(), (found(&[("a", "2")]), 0));
         sample.write("b.yaml", "kind: [\n");
         assert_eq!(sample.compile(), (found(&[("a", "2")]), 1));
@@ -357,29 +363,29 @@ mod tests {
         assert_eq!(
             sample.compile(),
             (found(&[("a", "3")]), 1),
-            "what a broken file held gives way to what is seen"
+            "an object in another file replaces the retained one"
         );
     }
 
     #[test]
-    fn a_folder_that_is_not_there_is_told() {
-        let place = tempfile::tempdir().unwrap();
-        let problem = load(&place.path().join("no"), KINDS, &Options::default()).unwrap_err();
+    fn a_missing_folder_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let problem = load(&directory.path().join("no"), KINDS, &Options::default()).unwrap_err();
         assert!(
             problem
                 .to_string()
-                .contains("the folder of rules can't be read"),
+                .contains("the rules folder cannot be read"),
             "{problem}"
         );
     }
 
     #[cfg(unix)]
     #[test]
-    fn a_mounted_config_map_is_read_once_and_a_link_to_above_ends() {
+    fn a_mounted_config_map_is_read_once() {
         let mut sample = Sample::new();
         sample.write("..2026_1/a.yaml", &provider("a", "slack", "1"));
         let link = |from: &str, to: &str| {
-            std::os::unix::fs::symlink(to, sample.place.path().join(from)).unwrap()
+            std::os::unix::fs::symlink(to, sample.directory.path().join(from)).unwrap()
         };
         link("..data", "..2026_1");
         link("a.yaml", "..data/a.yaml");

@@ -1,13 +1,14 @@
-//! Names with `*` and `?` in them.
+//! Globs: patterns of names with `*` and `?`.
 
 use regex::Regex;
 
-/// A list of globs of which any may match the whole of a name.
+/// A list of globs. A name matches if one of them matches the whole name.
 #[derive(Clone, Debug)]
 pub struct Globs(Vec<Regex>);
 
 impl Globs {
-    /// Reads globs: `*` stands for any text, `?` for one character, all else for itself.
+    /// Compiles globs: `*` matches any text, `?` one character, and other characters match
+    /// themselves.
     pub fn new(globs: &[String]) -> Self {
         let pattern = |glob: &String| {
             let escaped = regex::escape(glob).replace("\\*", ".*").replace("\\?", ".");
@@ -16,7 +17,7 @@ impl Globs {
         Self(globs.iter().filter_map(pattern).collect())
     }
 
-    /// Whether any glob matches the name.
+    /// Whether one of the globs matches the name.
     pub fn is_match(&self, name: &str) -> bool {
         self.0.iter().any(|glob| glob.is_match(name))
     }

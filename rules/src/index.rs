@@ -1,22 +1,22 @@
-//! From an object to the Alerts that name it, without a look at the others.
+//! Finds the Alerts with an event source for an object, without a scan of all Alerts.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::alert::Alert;
 
-/// Positions of Alerts by kind, namespace and name of their sources.
+/// The positions of Alerts by kind, namespace and name of their event sources.
 #[derive(Debug, Default)]
-pub(crate) struct Index(HashMap<String, OfKind>);
+pub(crate) struct Index(HashMap<String, KindIndex>);
 
-/// The sources of one kind.
+/// The event sources of one kind.
 #[derive(Debug, Default)]
-struct OfKind {
+struct KindIndex {
     namespaces: HashMap<String, Bucket>,
     any_namespace: Bucket,
 }
 
-/// The sources of one kind in one namespace.
+/// The event sources of one kind in one namespace.
 #[derive(Debug, Default)]
 struct Bucket {
     names: HashMap<String, Vec<usize>>,
@@ -24,15 +24,15 @@ struct Bucket {
 }
 
 impl Index {
-    /// Indexes Alerts by their sources.
+    /// Indexes Alerts by their event sources.
     pub(crate) fn new(alerts: &[Arc<Alert>]) -> Self {
         let mut index = Self::default();
         for (position, alert) in alerts.iter().enumerate() {
             for source in &alert.sources {
-                let of_kind = index.0.entry(source.kind.clone()).or_default();
+                let kind_index = index.0.entry(source.kind.clone()).or_default();
                 let bucket = match &source.namespace {
-                    Some(namespace) => of_kind.namespaces.entry(namespace.clone()).or_default(),
-                    None => &mut of_kind.any_namespace,
+                    Some(namespace) => kind_index.namespaces.entry(namespace.clone()).or_default(),
+                    None => &mut kind_index.any_namespace,
                 };
                 match &source.name {
                     Some(name) => bucket.names.entry(name.clone()).or_default().push(position),
@@ -43,16 +43,16 @@ impl Index {
         index
     }
 
-    /// The positions of the Alerts with a source for this object, ascending, each once.
+    /// The positions of the Alerts with an event source for this object, ascending and distinct.
     pub(crate) fn find(&self, kind: &str, namespace: &str, name: &str) -> Vec<usize> {
-        let Some(of_kind) = self.0.get(kind) else {
+        let Some(kind_index) = self.0.get(kind) else {
             return Vec::new();
         };
-        let buckets = of_kind
+        let buckets = kind_index
             .namespaces
             .get(namespace)
             .into_iter()
-            .chain([&of_kind.any_namespace]);
+            .chain([&kind_index.any_namespace]);
         let lists =
             buckets.flat_map(|bucket| bucket.names.get(name).into_iter().chain([&bucket.any_name]));
         let mut positions: Vec<_> = lists.flatten().copied().collect();
@@ -65,49 +65,45 @@ impl Index {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
-    use crate::alert::Source;
-    use crate::check::Options;
-    use crate::kind::Kinds;
-    use crate::object::Object;
+    use crate::alert::EventSource;
+    use crate::options::Options;
     use crate::snapshot::Rules;
+    use crate::testing::alert;
 
-    const KINDS: Kinds = &[];
-
-    /// Alerts in namespace `a`, each with the sources that are given as (kind, namespace, name).
+    /// Alerts in namespace `a` with event sources given as (kind, namespace, name).
     fn rules(alerts: &[Vec<(String, String, String)>]) -> Rules {
         let objects = alerts.iter().enumerate().map(|(number, sources)| {
             let source =
                 |(kind, namespace, name): &(String, String, String)| json!({"kind": kind, "namespace": namespace, "name": name});
-            Object::new(json!({
-                "apiVersion": "notification.toolkit.fluxcd.io/v1beta3", "kind": "Alert",
-                "metadata": {"name": format!("a{number:03}"), "namespace": "a"},
-                "spec": {"providerRef": {"name": "p"}, "eventSources": sources.iter().map(source).collect::<Vec<_>>()},
-            }))
+            alert(&format!("a{number:03}"), "p")
+                .in_namespace("a")
+                .with("eventSources", sources.iter().map(source).collect::<Value>())
+                .object()
         });
         let options = Options {
             namespace_wildcard_for: vec!["a".into()],
             ..Options::default()
         };
-        Rules::compile(&objects.collect::<Vec<_>>(), KINDS, &options)
+        Rules::compile(&objects.collect::<Vec<_>>(), &[], &options)
     }
 
     proptest! {
-        /// The index is only a shorter way to what looking at every source finds.
+        /// The index finds the same Alerts as a scan.
         #[test]
-        fn what_is_found_is_what_a_look_at_all_alerts_finds(
+        fn the_index_finds_the_same_alerts_as_a_scan(
             alerts in prop::collection::vec(prop::collection::vec(("[KL]", "[ab*]", "[xy*]"), 0..4), 0..12),
             (kind, namespace, name) in ("[KLM]", "[abc]", "[xyz]"),
         ) {
             let rules = rules(&alerts);
             let found: Vec<_> = rules.candidates(&kind, &namespace, &name).map(|alert| alert.name.clone()).collect();
-            let means = |source: &Source| {
+            let matches = |source: &EventSource| {
                 source.kind == kind
-                    && source.namespace.as_ref().is_none_or(|own| *own == namespace)
-                    && source.name.as_ref().is_none_or(|own| *own == name)
+                    && source.namespace.as_ref().is_none_or(|wanted| *wanted == namespace)
+                    && source.name.as_ref().is_none_or(|wanted| *wanted == name)
             };
-            let all = rules.alerts().filter(|alert| alert.sources.iter().any(means)).map(|alert| alert.name.clone());
+            let all = rules.alerts().filter(|alert| alert.sources.iter().any(matches)).map(|alert| alert.name.clone());
             prop_assert_eq!(found, all.collect::<Vec<_>>());
         }
     }

@@ -1,34 +1,35 @@
-//! Provider types as rules know them: a name, and the family that decides which events it takes.
+//! Provider types as far as rules need them: a name, and the family that decides which events a
+//! type accepts.
 //!
-//! The table itself belongs to the workers; the executable hands it in.
+//! The table itself is in tidings-workers. The executable passes it in.
 
-/// Which events go to a provider type, beside what the Alert says.
+/// Which events a provider type accepts, in addition to the criteria of the Alert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
-    /// Chats, incidents, queues: everything but `commit_status: update`.
+    /// Chats, incidents and queues: all events except those with `commit_status: update`.
     Message,
-    /// generic and generic-hmac: everything.
+    /// generic and generic-hmac: all events.
     Generic,
-    /// The six forges' commit statuses: events that say which commit they are about.
+    /// Commit statuses: events with a commit.
     CommitStatus,
-    /// Comments on change requests: events that name a change request, never `commit_status:
+    /// Comments on change requests: events with a change request, except those with `commit_status:
     /// update`.
     ChangeRequest,
 }
 
-/// One provider type.
+/// A provider type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kind {
     /// `spec.type` of the Provider.
     pub name: &'static str,
-    /// Which events it takes.
+    /// Which events the type accepts.
     pub family: Family,
 }
 
-/// All types that this executable can deliver to.
+/// All types of this executable.
 pub type Kinds = &'static [Kind];
 
-/// Finds a type by its name.
+/// Finds a type by name.
 pub fn find(kinds: Kinds, name: &str) -> Option<Kind> {
     kinds.iter().copied().find(|kind| kind.name == name)
 }

@@ -1,21 +1,21 @@
-//! What an object came to when it was good stays in force while it is refused.
+//! Retains the last good state of each object, which stays in effect while the object is rejected.
 
 use std::collections::HashMap;
 
 use crate::check::{Checked, Resource};
 use crate::object::Identity;
 
-/// The last good state of each object that is there.
+/// The last good state of each existing object, with its uid.
 #[derive(Default)]
 pub(crate) struct LastGood(HashMap<Identity, (String, Resource)>);
 
 impl LastGood {
-    /// Lets the last good state stand in for what is refused, and keeps what is good for the next
-    /// time. An object that was made anew under the same name, with another uid, begins anew.
-    pub(crate) fn stand_in(&mut self, checked: &mut [Checked]) {
+    /// Restores the last good state of rejected objects, and stores the state of valid ones. An
+    /// object that was recreated with another uid has no last good state.
+    pub(crate) fn restore(&mut self, checked: &mut [Checked]) {
         let earlier = std::mem::take(&mut self.0);
         for checked in checked {
-            if checked.refusal.is_some() {
+            if checked.rejection.is_some() {
                 let last = earlier
                     .get(&checked.identity)
                     .filter(|(uid, _)| *uid == checked.uid);
@@ -33,26 +33,25 @@ impl LastGood {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
-    use crate::check::{Options, check_one};
+    use crate::check::check_one;
     use crate::kind::{Family, Kind, Kinds};
-    use crate::object::Object;
+    use crate::options::Options;
+    use crate::testing::provider;
 
     const KINDS: Kinds = &[Kind {
         name: "slack",
         family: Family::Message,
     }];
 
-    /// The address in force after the Provider was written so.
+    /// The address in effect after this version of the Provider.
     fn address(good: &mut LastGood, uid: &str, kind: &str, address: &str) -> Option<String> {
-        let object = Object::new(json!({
-            "apiVersion": "notification.toolkit.fluxcd.io/v1beta3", "kind": "Provider",
-            "metadata": {"name": "p", "namespace": "apps", "uid": uid}, "spec": {"type": kind, "address": address},
-        }));
+        let object = provider("p", kind)
+            .with("address", address)
+            .set("/metadata/uid", uid)
+            .object();
         let mut checked = [check_one(&object, KINDS, &Options::default())];
-        good.stand_in(&mut checked);
+        good.restore(&mut checked);
         match checked[0].resource.clone()? {
             Resource::Provider(provider) => Some(provider.address.clone()),
             _ => None,
@@ -60,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_good_state_stands_in_for_the_same_object_only() {
+    fn the_last_good_state_is_restored_only_for_the_same_uid() {
         let mut good = LastGood::default();
         assert_eq!(address(&mut good, "1", "slack", "a").as_deref(), Some("a"));
         for _ in 0..2 {
@@ -70,7 +69,7 @@ mod tests {
         assert_eq!(
             address(&mut good, "2", "pigeon", "d"),
             None,
-            "made anew under the same name"
+            "recreated with the same name"
         );
     }
 }

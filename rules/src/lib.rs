@@ -1,10 +1,13 @@
-//! What users write: Alert, Provider, Secret; read, checked and compiled.
+//! Reads, checks and compiles rules: Alerts, Providers, Secrets and ConfigMaps.
 //!
 //! ```text
-//!  folder ─► document ─► Object ─► check ─► Alert, Provider, … ─► Rules (one snapshot) ─► Live
+//!  folder ──► document ─► Object ─► check ─► Alert, Provider, … ─► Rules (snapshot) ─► LiveRules
+//!  cluster ─────────────────┘
 //! ```
 //!
-//! A bad object is refused alone, with a [`Problem`]; all others stay in force.
+//! [`folder::follow`] and [`cluster::follow`] keep the current snapshot up to date. An invalid
+//! object is rejected with a [`Problem`] and does not affect others. Its last good state stays in
+//! effect.
 
 pub mod alert;
 pub mod check;
@@ -19,25 +22,31 @@ pub mod kind;
 mod last_good;
 pub mod live;
 pub mod object;
+pub mod options;
 pub mod pattern;
 pub mod problem;
 pub mod provider;
+pub mod report;
 mod resolve;
 pub mod resolved;
 pub mod resource;
 pub mod secret;
+pub mod severities;
 pub mod snapshot;
 pub mod status_fields;
 pub mod template;
+#[doc(hidden)]
+pub mod testing;
 
-pub use alert::{Alert, Severities, Source};
-pub use check::Options;
+pub use alert::{Alert, EventSource};
 pub use folder::Folder;
 pub use kind::{Family, Kind, Kinds};
-pub use live::Live;
+pub use live::LiveRules;
 pub use object::{Identity, Object, Origin};
+pub use options::Options;
 pub use problem::{Problem, Severity};
 pub use provider::{CommitStatusOptions, Provider, RateLimit};
 pub use resolved::{Proxy, ResolvedProvider, SecretData, SecretValue, Tls, Unresolved};
-pub use snapshot::{Entry, Rules};
+pub use severities::Severities;
+pub use snapshot::{RuleEntry, Rules};
 pub use template::Template;

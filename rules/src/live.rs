@@ -1,4 +1,4 @@
-//! The rules as they are now, for everybody who needs them.
+//! The current rules, shared by all tasks of a process.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -11,21 +11,21 @@ use tokio::sync::watch;
 use crate::problem::Problem;
 use crate::snapshot::Rules;
 
-/// The rules as they are now.
+/// The current rules, which are replaced as a whole.
 ///
 /// # Guarantees
-/// Reading takes no lock. What [`Live::current`] gave stays as it is; what changes comes with the
-/// next call.
+/// Reading takes no lock. A snapshot from [`LiveRules::current`] never changes; the next call
+/// returns the next snapshot.
 #[derive(Debug)]
-pub struct Live {
+pub struct LiveRules {
     rules: ArcSwap<Rules>,
     changes: watch::Sender<u64>,
     loaded: AtomicBool,
-    /// Of the folder or the cluster as a whole: not part of any snapshot.
+    /// A problem of the folder or the cluster as a whole. It is not part of a snapshot.
     source_problem: watch::Sender<Option<Problem>>,
 }
 
-impl Default for Live {
+impl Default for LiveRules {
     fn default() -> Self {
         Self {
             rules: ArcSwap::default(),
@@ -36,43 +36,42 @@ impl Default for Live {
     }
 }
 
-impl Live {
-    /// Rules that are already there.
+impl LiveRules {
+    /// Starts with these rules.
     pub fn new(rules: Rules) -> Self {
         let live = Self::default();
         live.replace(rules);
         live
     }
 
-    /// The present rules. Empty before the first complete snapshot; see [`Live::loaded`].
+    /// The current rules. Empty before the first complete snapshot; see [`LiveRules::loaded`].
     pub fn current(&self) -> Arc<Rules> {
         self.rules.load_full()
     }
 
-    /// Whether there has been a complete snapshot.
+    /// Whether a complete snapshot was loaded.
     pub fn loaded(&self) -> bool {
         self.loaded.load(Ordering::Acquire)
     }
 
-    /// Tells of every change, the first snapshot included; the number grows by one each time.
+    /// Notifies of every new snapshot, including the first; the number increases by one each time.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
 
-    /// Puts new rules in force.
+    /// Replaces the rules.
     pub fn replace(&self, rules: Rules) {
         self.rules.store(Arc::new(rules));
         self.loaded.store(true, Ordering::Release);
         self.changes.send_modify(|number| *number += 1);
     }
 
-    /// What is wrong with the folder or the cluster that the rules come from; what was in force
-    /// stays in force.
+    /// The problem of the folder or the cluster; the last good rules stay in effect.
     pub fn source_problem(&self) -> Option<Problem> {
         self.source_problem.borrow().clone()
     }
 
-    /// Tells whenever that changes.
+    /// Notifies of every change of [`LiveRules::source_problem`].
     pub fn source_problems(&self) -> watch::Receiver<Option<Problem>> {
         self.source_problem.subscribe()
     }
@@ -85,7 +84,7 @@ impl Live {
         });
     }
 
-    /// All that is wrong now: with the source as a whole, with files and with objects.
+    /// All current problems: of the source, of files and of objects.
     pub fn problems(&self) -> Vec<Problem> {
         self.source_problem()
             .into_iter()
@@ -94,13 +93,18 @@ impl Live {
     }
 }
 
-/// Logs what is new and what is mended, and gives what is known then.
-pub(crate) fn log_changes(known: HashSet<Problem>, problems: Vec<Problem>) -> HashSet<Problem> {
+/// Logs new and resolved problems, and returns the current ones.
+pub(crate) fn log_changes(logged: HashSet<Problem>, problems: Vec<Problem>) -> HashSet<Problem> {
     let now: HashSet<Problem> = problems.iter().cloned().collect();
-    for problem in problems.iter().filter(|problem| !known.contains(problem)) {
-        tracing::warn!(code = codes::RULE_PROBLEM, severity = ?problem.severity, %problem, "problem in rules");
+    for problem in problems.iter().filter(|problem| !logged.contains(problem)) {
+        tracing::warn!(
+            code = codes::RULE_PROBLEM,
+            severity = ?problem.severity,
+            %problem,
+            "problem in rules"
+        );
     }
-    for problem in known.difference(&now) {
+    for problem in logged.difference(&now) {
         tracing::info!(code = codes::RULE_PROBLEM_RESOLVED, %problem, "problem in rules resolved");
     }
     now
@@ -111,18 +115,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_problem_is_known_until_it_is_mended() {
+    fn a_problem_is_logged_until_it_is_resolved() {
         let problem = |line| Problem {
             file: None,
             line: Some(line),
             object: None,
             field: None,
-            sentence: String::new(),
+            message: String::new(),
             severity: crate::Severity::Error,
         };
-        let known = log_changes(HashSet::new(), vec![problem(1), problem(2)]);
+        let logged = log_changes(HashSet::new(), vec![problem(1), problem(2)]);
         assert_eq!(
-            log_changes(known, vec![problem(2)]),
+            log_changes(logged, vec![problem(2)]),
             HashSet::from([problem(2)])
         );
     }

@@ -1,4 +1,4 @@
-//! An object as it was read, before anything is known of it but its name and its place.
+//! A manifest with its origin, before it is checked.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,17 +12,17 @@ use crate::problem::{Problem, Severity};
 /// The API group of Alert and Provider.
 pub const GROUP: &str = "notification.toolkit.fluxcd.io";
 
-/// Where an object comes from.
+/// The origin of an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origin {
-    /// The file; nothing where it comes from a cluster.
+    /// The path of the file; `None` if the object comes from a cluster.
     pub file: Option<Arc<str>>,
-    /// The line where each field begins; the empty path is the object itself.
+    /// The line of each field path; the empty path is the object itself.
     pub lines: BTreeMap<String, u64>,
 }
 
 impl Origin {
-    /// The line of a field, or of the nearest one around it that is known.
+    /// The line of a field, or of its nearest parent with a known line.
     pub fn line(&self, field: &str) -> Option<u64> {
         let mut path = field;
         loop {
@@ -35,23 +35,23 @@ impl Origin {
     }
 }
 
-/// An object as it was read.
+/// A manifest with its origin.
 #[derive(Clone, PartialEq)]
 pub struct Object {
-    /// Its whole manifest.
+    /// The whole manifest.
     pub value: Value,
-    /// Where it stands.
+    /// The origin of the manifest.
     pub origin: Origin,
 }
 
-/// What tells objects of the kinds that rules consist of from each other.
+/// Identifies an object by kind, namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Identity {
     /// Alert, Provider, Secret or ConfigMap.
     pub kind: String,
-    /// Its namespace; `default` where the manifest has none.
+    /// The namespace; `default` if the manifest has none.
     pub namespace: String,
-    /// Its name.
+    /// The name of the object.
     pub name: String,
 }
 
@@ -62,14 +62,14 @@ impl fmt::Display for Identity {
 }
 
 impl Identity {
-    /// A uid for an object that no API server has given one: always the same for the same object.
+    /// A stable uid for an object without one.
     pub fn uid(&self) -> String {
         let name = format!("{GROUP}/{}/{}/{}", self.kind, self.namespace, self.name);
         Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes()).to_string()
     }
 }
 
-/// It may be a Secret: only its name is shown.
+/// Shows only the identity, because the object may be a Secret.
 impl fmt::Debug for Object {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "Object({})", self.identity())
@@ -77,7 +77,7 @@ impl fmt::Debug for Object {
 }
 
 impl Object {
-    /// An object that comes from no file.
+    /// Creates an object without a file.
     pub fn new(value: Value) -> Self {
         Self {
             value,
@@ -85,7 +85,7 @@ impl Object {
         }
     }
 
-    /// A text of the object; empty where it isn't one.
+    /// The string at this path; empty if there is none.
     pub fn text(&self, path: &[&str]) -> &str {
         let mut value = &self.value;
         for key in path {
@@ -94,8 +94,8 @@ impl Object {
         value.as_str().unwrap_or_default()
     }
 
-    /// Whether rules consist of such objects: Alert and Provider of any version, Secret and
-    /// ConfigMap.
+    /// Whether the object is part of the rules: an Alert or a Provider of any version, a Secret or
+    /// a ConfigMap.
     pub fn is_rule(&self) -> bool {
         let (group, _) = self
             .text(&["apiVersion"])
@@ -108,7 +108,7 @@ impl Object {
         }
     }
 
-    /// Who it is.
+    /// Kind, namespace and name of the object.
     pub fn identity(&self) -> Identity {
         let namespace = match self.text(&["metadata", "namespace"]) {
             "" => "default",
@@ -121,14 +121,14 @@ impl Object {
         }
     }
 
-    /// A problem of this object, at one of its fields; the empty field is the object as a whole.
-    pub fn problem(&self, severity: Severity, field: &str, sentence: impl Into<String>) -> Problem {
+    /// Creates a problem in a field of this object; the empty field is the object as a whole.
+    pub fn problem(&self, severity: Severity, field: &str, message: impl Into<String>) -> Problem {
         Problem {
             file: self.origin.file.as_deref().map(str::to_owned),
             line: self.origin.line(field),
             object: Some(self.identity().to_string()),
             field: Some(field.to_owned()).filter(|field| !field.is_empty()),
-            sentence: sentence.into(),
+            message: message.into(),
             severity,
         }
     }
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_object_without_a_namespace_is_in_default_and_keeps_its_made_up_uid() {
+    fn an_object_without_a_namespace_is_in_default_and_has_a_stable_uid() {
         let object =
             Object::new(json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}}));
         assert_eq!(object.identity().to_string(), "Secret default/s");
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_consist_of_four_kinds() {
+    fn four_kinds_are_rules() {
         for (api_version, kind, expected) in [
             ("notification.toolkit.fluxcd.io/v1beta1", "Alert", true),
             ("notification.toolkit.fluxcd.io/v9", "Provider", true),
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_without_a_line_has_the_line_of_what_is_around_it() {
+    fn a_field_without_a_line_has_the_line_of_its_parent() {
         let lines = [("", 1), ("spec", 4), ("spec.list[0]", 6)];
         let lines = lines
             .into_iter()

@@ -1,58 +1,58 @@
-//! Regular expressions as Flux reads them: Go's dialect (RE2), run by Rust's engine.
+//! Regular expressions in the dialect of Flux: Go's RE2 syntax, run by Rust's engine.
 //!
-//! The two differ where a pattern is valid in both and means something else, and where it is valid
-//! in Go only. So a pattern is read once, part by part, and written anew:
+//! Some patterns have different meanings in the two dialects, and some are valid only in Go. So
+//! each pattern is parsed and translated:
 //!
-//! | in Go | here |
+//! | in Go | translation |
 //! |---|---|
-//! | `\d`, `\w`, `\s` and `\b` know ASCII only | classes that are written out, `(?-u:\b)` |
-//! | `[a&&b]`, `[[a]`, `[a--b]` are plain characters | escaped: no set operations, no nested classes |
-//! | `{`, `a{,3}` and `a{x}` are plain characters | escaped |
+//! | `\d`, `\w`, `\s` and `\b` are ASCII only | explicit classes, `(?-u:\b)` |
+//! | `[a&&b]`, `[[a]`, `[a--b]` are literals | escaped, because Rust has set operations and nested classes |
+//! | `{`, `a{,3}` and `a{x}` are literals | escaped |
 //! | `\Q…\E`, `\012`, `\p{^L}`, `\<` | characters and classes |
 //! | `a**`, `(?x)`, `a{1001}` are errors | errors |
 
 use regex::{Regex, RegexBuilder};
 
-/// What one compiled pattern may take: a list of a few hundred stays harmless.
+/// The maximum size of a compiled pattern. A list of a few hundred patterns stays small.
 const LARGEST_BYTES: usize = 4 << 20;
-/// Go's own bound for a repetition.
-const MOST_REPETITIONS: u32 = 1000;
-/// The named classes of POSIX, ASCII only in both dialects.
+/// The maximum number of repetitions in Go.
+const MAX_REPETITIONS: u32 = 1000;
+/// The POSIX classes, which are ASCII only in both dialects.
 const POSIX: [&str; 14] = [
     "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct",
     "space", "upper", "word", "xdigit",
 ];
-/// A class that nothing is in.
+/// An empty class.
 const NOTHING: &str = "[^\\x{0}-\\x{10FFFF}]";
 
-/// A list of patterns of which any may match. Those that are invalid are not in it.
+/// A list of patterns. A text matches if one of them matches. Invalid patterns are omitted.
 #[derive(Clone, Debug, Default)]
 pub struct Patterns(Vec<Regex>);
 
 impl Patterns {
-    /// Compiles a list; what is wrong with an invalid pattern is told with its place.
+    /// Compiles a list. Returns the position and the error of each invalid pattern.
     pub fn compile(patterns: &[String]) -> (Self, Vec<(usize, String)>) {
         let mut compiled = Vec::with_capacity(patterns.len());
         let mut invalid = Vec::new();
         for (position, pattern) in patterns.iter().enumerate() {
             match compile(pattern) {
                 Ok(regex) => compiled.push(regex),
-                Err(sentence) => invalid.push((position, sentence)),
+                Err(message) => invalid.push((position, message)),
             }
         }
         (Self(compiled), invalid)
     }
 
-    /// Whether any pattern is found somewhere in the text.
+    /// Whether one of the patterns matches a part of the text.
     pub fn is_match(&self, text: &str) -> bool {
         self.0.iter().any(|pattern| pattern.is_match(text))
     }
 }
 
-/// Compiles a pattern of Go's dialect.
+/// Compiles a pattern of the Go dialect.
 ///
 /// # Errors
-/// A sentence that says what is wrong with it.
+/// A message that completes the sentence "The pattern …".
 pub fn compile(pattern: &str) -> Result<Regex, String> {
     let translated = Translator {
         rest: pattern,
@@ -64,10 +64,10 @@ pub fn compile(pattern: &str) -> Result<Regex, String> {
         .build()
         .map_err(|error| match error {
             regex::Error::CompiledTooBig(_) => {
-                "is too large: fewer repetitions, or several patterns".to_owned()
+                "is too large; use fewer repetitions or split it into several patterns".to_owned()
             }
-            // The last line is the reason; those before it show the pattern as it was written anew.
-            error => format!("is not a regular expression: {}", reason(&error)),
+            // The last line is the reason. The others show the translated pattern.
+            error => format!("is not a valid regular expression: {}", reason(&error)),
         })
 }
 
@@ -103,7 +103,7 @@ impl Translator<'_> {
             };
             if repeats {
                 if repeated {
-                    return Err("repeats a repetition, which RE2 does not take".to_owned());
+                    return Err("has a repeated repetition, which RE2 does not support".to_owned());
                 }
                 if self.take("?") {
                     self.out.push('?');
@@ -114,7 +114,7 @@ impl Translator<'_> {
         Ok(self.out)
     }
 
-    /// What is neither a repetition nor inside of a class.
+    /// Translates an item that is neither a repetition nor inside a class.
     fn item(&mut self, letter: char) -> Result<(), String> {
         match letter {
             '\\' => self.escape(),
@@ -132,7 +132,7 @@ impl Translator<'_> {
         }
     }
 
-    /// `{n}`, `{n,}` or `{n,m}`; any other brace is itself.
+    /// Translates `{n}`, `{n,}` or `{n,m}`. Any other brace is a literal.
     fn counted(&mut self) -> Result<bool, String> {
         let inner = self.rest[1..].split_once('}').map(|(inner, _)| inner);
         let count = |text: &str| {
@@ -150,9 +150,9 @@ impl Translator<'_> {
             self.literal('{');
             return Ok(false);
         };
-        if least > most || most > MOST_REPETITIONS {
+        if least > most || most > MAX_REPETITIONS {
             return Err(format!(
-                "has the repetition {{{inner}}}: at most {MOST_REPETITIONS}, the smaller number first"
+                "has the invalid repetition {{{inner}}}; use at most {MAX_REPETITIONS}, smaller first"
             ));
         }
         let whole = &self.rest[..inner.len() + 2];
@@ -189,7 +189,7 @@ impl Translator<'_> {
         }
         match char::from_u32(self.character()?) {
             Some(letter) => self.literal(letter),
-            // Half of a surrogate pair, which no text holds.
+            // A surrogate, which no text contains.
             None => self.out.push_str(NOTHING),
         }
         Ok(())
@@ -198,7 +198,7 @@ impl Translator<'_> {
     /// `\d`, `\W`, `\pL`, `\P{^Greek}` …
     fn perl_class(&mut self) -> Result<Option<String>, String> {
         let letter = self.rest[1..].chars().next().unwrap_or_default();
-        let written_out = match letter {
+        let explicit = match letter {
             'd' => "[0-9]",
             'D' => "[^0-9]",
             'w' => "[0-9A-Za-z_]",
@@ -209,7 +209,7 @@ impl Translator<'_> {
             _ => return Ok(None),
         };
         self.rest = &self.rest[2..];
-        Ok(Some(written_out.to_owned()))
+        Ok(Some(explicit.to_owned()))
     }
 
     fn unicode_class(&mut self, negated: bool) -> Result<String, String> {
@@ -217,7 +217,7 @@ impl Translator<'_> {
         let (name, rest) = match after.strip_prefix('{') {
             Some(braced) => braced
                 .split_once('}')
-                .ok_or("has \\p{ without its closing brace")?,
+                .ok_or("has \\p{ without a closing brace")?,
             None => after.split_at(after.chars().next().map_or(0, char::len_utf8)),
         };
         let (name, negated) = name
@@ -234,7 +234,7 @@ impl Translator<'_> {
         Ok(format!("\\{}{{{name}}}", if negated { 'P' } else { 'p' }))
     }
 
-    /// The code of an escaped character; half of a surrogate pair is one too.
+    /// The code point of an escaped character, including surrogates.
     fn character(&mut self) -> Result<u32, String> {
         let mut letters = self.rest[1..].chars();
         let letter = letters.next().unwrap_or_default();
@@ -268,7 +268,7 @@ impl Translator<'_> {
                 8,
                 2 + octal(after).min(2),
             ),
-            // A single digit would be a reference to a group.
+            // A single digit would be a backreference.
             '1'..='7' if octal(after) > 0 => (
                 &self.rest[1..2 + octal(after).min(2)],
                 8,
@@ -283,7 +283,7 @@ impl Translator<'_> {
                 .ok()
                 .filter(|code| *code <= 0x10_FFFF && !digits.starts_with('+')),
         };
-        let code = code.ok_or_else(|| format!("has \\{letter}, which RE2 does not know"))?;
+        let code = code.ok_or_else(|| format!("has \\{letter}, which RE2 does not support"))?;
         self.rest = &self.rest[length..];
         Ok(code)
     }
@@ -294,7 +294,7 @@ impl Translator<'_> {
         let mut ranges = String::new();
         let mut first = true;
         loop {
-            let letter = self.peek().ok_or("has a [ without its ]")?;
+            let letter = self.peek().ok_or("has a [ without a closing ]")?;
             if letter == ']' && !first {
                 self.rest = &self.rest[1..];
                 break;
@@ -342,9 +342,9 @@ impl Translator<'_> {
             low
         };
         if low > high {
-            return Err("has a range in [ ] whose end comes before its begin".to_owned());
+            return Err("has a range in [ ] whose end is before its start".to_owned());
         }
-        // No text holds surrogates: a range is cut where they are.
+        // Excludes surrogates, which no text contains.
         let (low, high) = (
             if (0xD800..0xE000).contains(&low) {
                 0xE000
@@ -365,7 +365,7 @@ impl Translator<'_> {
 
     fn class_character(&mut self) -> Result<u32, String> {
         match self.peek() {
-            None => Err("has a [ without its ]".to_owned()),
+            None => Err("has a [ without a closing ]".to_owned()),
             Some('\\') if self.rest.len() > 1 => self.character(),
             Some('\\') => Err("ends in a single backslash".to_owned()),
             Some(letter) => {
@@ -384,25 +384,25 @@ impl Translator<'_> {
         if let Some(named) = after.strip_prefix("P<").or_else(|| after.strip_prefix('<')) {
             let (name, rest) = named
                 .split_once('>')
-                .ok_or("has a group whose name does not end")?;
+                .ok_or("has a group name without a closing >")?;
             if name.is_empty()
                 || !name
                     .bytes()
                     .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
             {
                 return Err(
-                    "has a lookaround or a group with an invalid name, which RE2 does not take"
+                    "has a lookaround or an invalid group name, which RE2 does not support"
                         .to_owned(),
                 );
             }
-            // Go's names may begin with a digit.
+            // In Go, names may start with a digit.
             self.out.push_str(&format!("(?P<_{name}>"));
             self.rest = rest;
             return Ok(());
         }
         let end = after
             .find([':', ')'])
-            .ok_or("has a group that does not end")?;
+            .ok_or("has a ( without a closing )")?;
         let (flags, rest) = after.split_at(end);
         self.out
             .push_str(&group_flags(flags, rest.starts_with(':'))?);
@@ -430,7 +430,7 @@ impl Translator<'_> {
     }
 }
 
-/// `(?flags)` or `(?flags:`, each flag once: Go takes them twice, too, and takes none.
+/// Translates `(?flags)` or `(?flags:`. Go also accepts repeated flags and no flags.
 fn group_flags(flags: &str, opens: bool) -> Result<String, String> {
     let (on, off) = flags
         .split_once('-')
@@ -438,7 +438,7 @@ fn group_flags(flags: &str, opens: bool) -> Result<String, String> {
     let known = |flags: &str| flags.chars().all(|flag| "imsU".contains(flag));
     if !known(on) || off.is_some_and(|off| off.is_empty() || !known(off)) {
         return Err(format!(
-            "has (?{flags}, which RE2 does not take (no lookaround, no flags but i, m, s and U)"
+            "has (?{flags}, which RE2 does not support; it supports the flags i, m, s and U"
         ));
     }
     let off = off.unwrap_or_default();
@@ -462,7 +462,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pattern_means_what_it_means_in_go() {
+    fn a_pattern_has_the_same_meaning_as_in_go() {
         for (pattern, text, expected) in [
             ("\\d+", "٣", false),
             ("^\\w+$", "größe", false),
@@ -506,7 +506,7 @@ mod tests {
     }
 
     #[test]
-    fn what_go_refuses_is_refused() {
+    fn a_pattern_that_go_rejects_is_rejected() {
         for pattern in [
             "(?=a)",
             "(?!a)",
@@ -544,7 +544,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_pattern_is_left_out_and_told() {
+    fn an_invalid_pattern_is_omitted_and_reported() {
         let (patterns, invalid) = Patterns::compile(&["(?!a)".to_owned(), "b".to_owned()]);
         assert!(patterns.is_match("abc") && !patterns.is_match("a"));
         assert_eq!(
@@ -558,7 +558,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_that_would_take_too_much_memory_is_refused() {
+    fn a_pattern_that_would_use_too_much_memory_is_rejected() {
         assert!(
             compile("(\\pL{1000}){1000}")
                 .unwrap_err()
@@ -568,12 +568,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_pattern_makes_it_panic(pattern in "[\\\\\\[\\](){}?*+^$|.,:PpQxdw0-9a-zé&~-]{0,20}") {
+        fn no_pattern_causes_a_panic(pattern in "[\\\\\\[\\](){}?*+^$|.,:PpQxdw0-9a-zé&~-]{0,20}") {
             let _ = compile(&pattern);
         }
 
         #[test]
-        fn a_quoted_text_is_found(text in "[^\\\\]{0,20}") {
+        fn a_quoted_text_matches(text in "[^\\\\]{0,20}") {
             let quoted = format!("^\\Q{text}\\E$");
             prop_assert!(compile(&quoted).unwrap().is_match(&text));
         }

@@ -1,30 +1,30 @@
-//! What is wrong with what users wrote: a sentence, and where to look.
+//! Problems in rules: where and what.
 
 use std::fmt;
 
-/// Whether an object is still in force.
+/// Whether a problem rejects the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Severity {
-    /// The object, or the file, is refused; what was in force for it before stays.
+    /// The object or the file is rejected. Its last good state stays in effect.
     Error,
-    /// It is in force, and does perhaps not what was meant.
+    /// The object is in effect, but may not do what its author expects.
     Warning,
 }
 
-/// One thing that is wrong. It never holds a value of a Secret.
+/// One problem in rules. It never contains a value of a Secret.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Problem {
-    /// The file, as it was named; nothing where the rules come from a cluster.
+    /// The path of the file; `None` if the rules come from a cluster.
     pub file: Option<String>,
-    /// The line of the field, else of the object, counted from 1.
+    /// The line of the field or of the object, starting at 1.
     pub line: Option<u64>,
     /// `Kind namespace/name`.
     pub object: Option<String>,
-    /// The field, such as `spec.eventSources[1].name`.
+    /// The path of the field, such as `spec.eventSources[1].name`.
     pub field: Option<String>,
-    /// What is wrong, and what to do.
-    pub sentence: String,
-    /// Whether the object is refused.
+    /// What is wrong and what to do.
+    pub message: String,
+    /// Whether the problem rejects the object.
     pub severity: Severity,
 }
 
@@ -38,7 +38,7 @@ impl fmt::Display for Problem {
         for part in [&self.object, &self.field].into_iter().flatten() {
             write!(formatter, "{part}: ")?;
         }
-        formatter.write_str(&self.sentence)
+        formatter.write_str(&self.message)
     }
 }
 
@@ -49,13 +49,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_problem_says_where_to_look() {
+    fn a_problem_names_file_line_object_and_field() {
         let problem = Problem {
             file: Some("a.yaml".into()),
             line: Some(7),
             object: Some("Alert apps/a".into()),
             field: Some("spec.summary".into()),
-            sentence: "is too long".into(),
+            message: "is too long".into(),
             severity: Severity::Error,
         };
         assert_eq!(

@@ -1,4 +1,4 @@
-//! A Provider, checked and compiled, without what its Secrets hold.
+//! A compiled Provider, without the contents of its Secrets.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,29 +6,29 @@ use std::time::Duration;
 use serde_json::Value;
 use tidings_core::model::retry::RetryPolicy;
 
-use crate::alert::{manifest, uid};
 use crate::duration;
 use crate::kind::{self, Family, Kind, Kinds};
-use crate::resource::{CommitStatusSpec, ProviderSpec, Report, RetrySpec, Version};
+use crate::report::Report;
+use crate::resource::{CommitStatusSpec, ProviderSpec, RetrySpec, Version};
 use crate::template::{Escape, Program, Template};
 
-/// Of one attempt, where the Provider says nothing.
+/// The default of `spec.timeout`.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
-/// The pool of workers, where the Provider names none.
+/// The default of `spec.pool`.
 pub const DEFAULT_POOL: &str = "default";
 
 /// A compiled Provider.
 #[derive(Clone)]
 pub struct Provider {
-    /// Its namespace.
+    /// The namespace of the Provider and of its Secrets.
     pub namespace: String,
-    /// Its name.
+    /// The name of the Provider.
     pub name: String,
-    /// Its uid; UUIDv5 where the manifest has none.
+    /// The uid, or a UUIDv5 if the manifest has none.
     pub uid: String,
-    /// Its type.
+    /// The provider type.
     pub kind: Kind,
-    /// Whether it is suspended.
+    /// `spec.suspend`; defaults to false.
     pub suspended: bool,
     /// `spec.address`; may be empty.
     pub address: String,
@@ -36,39 +36,39 @@ pub struct Provider {
     pub channel: String,
     /// `spec.username`; may be empty.
     pub username: String,
-    /// Of one attempt.
+    /// The timeout of one attempt.
     pub timeout: Duration,
     /// `spec.proxy`; may be empty.
     pub proxy: String,
-    /// The Secret with address, token and so on.
+    /// The name of the Secret with address, token and so on.
     pub secret: Option<String>,
-    /// The Secret with certificates.
+    /// The name of the Secret with certificates.
     pub cert_secret: Option<String>,
-    /// The Secret with the proxy.
+    /// The name of the Secret with the proxy.
     pub proxy_secret: Option<String>,
-    /// For workload identity, which is not supported.
+    /// The service account for workload identity, which is not supported.
     pub service_account: Option<String>,
-    /// The CEL expression for the commit status id; an empty one counts as none.
+    /// The CEL expression for the commit status ID; `None` if empty.
     pub commit_status_expr: Option<String>,
-    /// At most so many deliveries in such a time.
+    /// The maximum number of deliveries per period.
     pub rate_limit: Option<RateLimit>,
-    /// At most so many deliveries at a time.
+    /// The maximum number of concurrent deliveries.
     pub max_in_flight: Option<u32>,
-    /// The bounds of retries.
+    /// The limits of retries.
     pub retry: RetryPolicy,
-    /// The pool of workers.
+    /// The worker pool.
     pub pool: String,
-    /// The text that is sent, where it is the user's own.
+    /// The message template.
     pub template: Option<Template>,
-    /// Whether messages get links; nothing: as the settings say.
+    /// Whether to add links to messages; the setting of the worker decides if `None`.
     pub links: Option<bool>,
-    /// What commit statuses say beside their state.
+    /// The options of commit statuses.
     pub commit_status: CommitStatusOptions,
     /// The manifest, with namespace and uid filled in.
     pub manifest: Value,
 }
 
-/// An address may be a secret: only type and name are shown.
+/// Shows only type and name, because the address may contain a secret.
 impl fmt::Debug for Provider {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -79,30 +79,31 @@ impl fmt::Debug for Provider {
     }
 }
 
-/// What commit statuses say beside their state.
+/// The options of commit statuses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CommitStatusOptions {
-    /// Cluster and namespace are part of the default id.
+    /// Whether the default ID contains the cluster and the namespace.
     pub qualified_id: bool,
-    /// Progress is told as pending, also where Flux skips it.
+    /// Whether to report progress as pending even for types that skip it.
     pub pending: bool,
-    /// A pattern for the address that a status links to.
+    /// The template of the link of a status.
     pub target_url: Option<String>,
 }
 
-/// A rate, as `10/1s` says it.
+/// A rate limit, such as `10/1s`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimit {
-    /// How many deliveries …
+    /// The maximum number of deliveries per period.
     pub count: u32,
-    /// … in which time.
+    /// The period.
     pub per: Duration,
 }
 
 impl RateLimit {
-    /// Reads `10/1s`.
+    /// Parses a rate limit, such as `10/1s`.
     fn parse(text: &str) -> Result<Self, String> {
-        let invalid = || format!("\"{text}\" is not a rate; write it like 10/1s");
+        let invalid =
+            || format!("\"{text}\" is not a rate limit; use a number and a period, such as 10/1s");
         let (count, per) = text.split_once('/').ok_or_else(invalid)?;
         let count = count
             .parse()
@@ -118,20 +119,20 @@ impl RateLimit {
 }
 
 impl Provider {
-    /// Checks and compiles a manifest. Whether it is refused is in the report.
+    /// Compiles a manifest. Problems go to the report; an error in it rejects the Provider.
     pub fn compile(version: Version, kinds: Kinds, report: &mut Report<'_>) -> Option<Self> {
         let spec = report.spec::<ProviderSpec>()?;
-        check_texts(&spec, version, report);
-        let kind = known_kind(&spec, kinds, report)?;
+        check_strings(&spec, version, report);
+        let kind = supported_kind(&spec, kinds, report)?;
         let identity = report.object.identity();
         Some(Self {
-            uid: uid(report),
+            uid: report.uid(),
             kind,
             suspended: spec.suspend.unwrap_or_default(),
             timeout: timeout(spec.timeout.as_deref(), report),
-            rate_limit: spec
-                .rate_limit
-                .and_then(|text| told(RateLimit::parse(&text), "spec.rateLimit", report)),
+            rate_limit: spec.rate_limit.and_then(|text| {
+                valid_or_report(RateLimit::parse(&text), "spec.rateLimit", report)
+            }),
             max_in_flight: spec
                 .max_in_flight
                 .and_then(|number| max_in_flight(number, report)),
@@ -154,14 +155,14 @@ impl Provider {
             cert_secret: spec.cert_secret_ref.map(|reference| reference.name),
             proxy_secret: spec.proxy_secret_ref.map(|reference| reference.name),
             service_account: spec.service_account_name.filter(|name| !name.is_empty()),
-            manifest: manifest(report),
+            manifest: report.manifest(),
             namespace: identity.namespace,
             name: identity.name,
         })
     }
 }
 
-fn check_texts(spec: &ProviderSpec, version: Version, report: &mut Report<'_>) {
+fn check_strings(spec: &ProviderSpec, version: Version, report: &mut Report<'_>) {
     for (field, text) in [
         ("spec.address", &spec.address),
         ("spec.channel", &spec.channel),
@@ -172,7 +173,7 @@ fn check_texts(spec: &ProviderSpec, version: Version, report: &mut Report<'_>) {
     }
     let is_http = |text: &str| text.starts_with("http://") || text.starts_with("https://");
     if spec.proxy.as_deref().is_some_and(|proxy| !is_http(proxy)) {
-        report.error("spec.proxy", "must begin with http:// or https://");
+        report.error("spec.proxy", "must start with http:// or https://");
     }
     if version == Version::V1beta1
         && spec
@@ -182,11 +183,11 @@ fn check_texts(spec: &ProviderSpec, version: Version, report: &mut Report<'_>) {
     {
         report.error(
             "spec.address",
-            "must begin with http:// or https:// in v1beta1; v1beta3 takes other addresses",
+            "must start with http:// or https:// in v1beta1; use v1beta3 for other addresses",
         );
     }
     if let Some(interval) = &spec.interval {
-        told(
+        valid_or_report(
             units(interval, &["ms", "s", "m", "h"]),
             "spec.interval",
             report,
@@ -194,14 +195,14 @@ fn check_texts(spec: &ProviderSpec, version: Version, report: &mut Report<'_>) {
     }
 }
 
-fn known_kind(spec: &ProviderSpec, kinds: Kinds, report: &mut Report<'_>) -> Option<Kind> {
+fn supported_kind(spec: &ProviderSpec, kinds: Kinds, report: &mut Report<'_>) -> Option<Kind> {
     let kind = kind::find(kinds, &spec.kind);
     if kind.is_none() {
         let names: Vec<_> = kinds.iter().map(|kind| kind.name).collect();
         report.error(
             "spec.type",
             format!(
-                "\"{}\" is none of the known types: {}",
+                "\"{}\" is not supported; use one of {}",
                 spec.kind,
                 names.join(", ")
             ),
@@ -210,23 +211,24 @@ fn known_kind(spec: &ProviderSpec, kinds: Kinds, report: &mut Report<'_>) -> Opt
     kind
 }
 
-/// The API takes ms, s and m only; nobody means that every attempt fails at once by `0s`.
+/// Like the CRD, accepts only ms, s and m. `0s` means the default, because no attempt could
+/// succeed.
 fn timeout(text: Option<&str>, report: &mut Report<'_>) -> Duration {
-    let timeout =
-        text.and_then(|text| told(units(text, &["ms", "s", "m"]), "spec.timeout", report));
+    let timeout = text
+        .and_then(|text| valid_or_report(units(text, &["ms", "s", "m"]), "spec.timeout", report));
     timeout
         .filter(|timeout| !timeout.is_zero())
         .unwrap_or(DEFAULT_TIMEOUT)
 }
 
-/// A duration in some units only.
+/// Parses a duration that uses only the given units.
 fn units(text: &str, units: &[&str]) -> Result<Duration, String> {
     let mut parts = text
         .split(|letter: char| letter.is_ascii_digit() || letter == '.')
         .filter(|part| !part.is_empty());
     if !parts.all(|part| units.contains(&part)) {
         return Err(format!(
-            "\"{text}\" is not a duration in {}",
+            "\"{text}\" is not a duration; use a number with a unit ({}), such as 10s",
             units.join(", ")
         ));
     }
@@ -238,7 +240,10 @@ fn expression(expression: Option<String>, kind: Kind, report: &mut Report<'_>) -
     if kind.family != Family::CommitStatus {
         report.error(
             "spec.commitStatusExpr",
-            format!("is for commit statuses only, and {} has none", kind.name),
+            format!(
+                "is not supported by type {}, which writes no commit statuses; remove it",
+                kind.name
+            ),
         );
     }
     Some(expression)
@@ -256,7 +261,10 @@ fn commit_status(
     if kind.family != Family::CommitStatus {
         report.error(
             "spec.commitStatus",
-            format!("is for commit statuses only, and {} has none", kind.name),
+            format!(
+                "is not supported by type {}, which writes no commit statuses; remove it",
+                kind.name
+            ),
         );
     }
     let qualified_id = match spec.id.as_deref() {
@@ -264,7 +272,7 @@ fn commit_status(
         Some("qualified") if expression.is_some_and(|expression| !expression.trim().is_empty()) => {
             report.error(
                 "spec.commitStatus.id",
-                "can't be qualified where commitStatusExpr makes the id",
+                "must be default if spec.commitStatusExpr is set; remove one of them",
             );
             false
         }
@@ -272,7 +280,7 @@ fn commit_status(
         Some(other) => {
             report.error(
                 "spec.commitStatus.id",
-                format!("\"{other}\" is neither default nor qualified"),
+                format!("\"{other}\" is not supported; use default or qualified"),
             );
             false
         }
@@ -282,19 +290,14 @@ fn commit_status(
         spec.target_url.as_deref(),
         2048,
     );
-    report.at_most(
-        "spec.commitStatus.targetURL",
-        spec.target_url.as_deref(),
-        2048,
-    );
     let target_url =
         spec.target_url
             .filter(|pattern| match Program::compile(pattern, Escape::Url) {
                 Ok(_) => true,
-                Err(sentence) => {
+                Err(message) => {
                     report.warn(
                         "spec.commitStatus.targetURL",
-                        format!("{sentence}; statuses go out without a link"),
+                        format!("{message}; commit statuses are sent without a link"),
                     );
                     false
                 }
@@ -320,9 +323,9 @@ fn retry(spec: Option<RetrySpec>, report: &mut Report<'_>) -> RetryPolicy {
     let spec = spec.unwrap_or_default();
     let default = RetryPolicy::default();
     let mut bound = |field: &str, text: Option<String>, default: Duration| {
-        let duration = text.and_then(|text| told(duration::parse(&text), field, report));
+        let duration = text.and_then(|text| valid_or_report(duration::parse(&text), field, report));
         if duration.is_some_and(|duration| duration.is_zero()) {
-            report.error(field, "must be longer than nothing");
+            report.error(field, "must be greater than 0");
         }
         duration.unwrap_or(default)
     };
@@ -330,7 +333,10 @@ fn retry(spec: Option<RetrySpec>, report: &mut Report<'_>) -> RetryPolicy {
     let min = bound("spec.retry.min", spec.min, default.min);
     let max = bound("spec.retry.max", spec.max, default.max.max(min));
     if min > max {
-        report.error("spec.retry.min", "is longer than spec.retry.max");
+        report.error(
+            "spec.retry.min",
+            "must be less than or equal to spec.retry.max",
+        );
     }
     RetryPolicy { min, max, max_age }
 }
@@ -341,17 +347,19 @@ fn pool(pool: Option<String>, report: &mut Report<'_>) -> String {
     if pool.is_empty() || pool.len() > 63 || !pool.bytes().all(inner) {
         report.error(
             "spec.pool",
-            "must be 1 to 63 lower-case letters, digits and dashes",
+            "must have 1 to 63 lowercase letters, digits and dashes",
         );
     }
     pool
 }
 
-/// A value, or its problem in the report.
-fn told<T>(result: Result<T, String>, field: &str, report: &mut Report<'_>) -> Option<T> {
-    result
-        .map_err(|sentence| report.error(field, sentence))
-        .ok()
+/// Returns the value, or adds the error to the report.
+fn valid_or_report<T>(
+    result: Result<T, String>,
+    field: &str,
+    report: &mut Report<'_>,
+) -> Option<T> {
+    result.map_err(|message| report.error(field, message)).ok()
 }
 
 #[cfg(test)]
@@ -359,7 +367,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::object::Object;
+    use crate::testing::provider;
 
     const KINDS: Kinds = &[
         Kind {
@@ -373,8 +381,7 @@ mod tests {
     ];
 
     fn compile(version: Version, spec: Value) -> (Option<Provider>, Vec<String>) {
-        let object =
-            Object::new(json!({"kind": "Provider", "metadata": {"name": "p"}, "spec": spec}));
+        let object = provider("p", "slack").with_fields(spec).object();
         let mut report = Report::new(&object);
         let provider = Provider::compile(version, KINDS, &mut report);
         (
@@ -384,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn a_provider_that_says_only_its_type_gets_the_defaults() {
+    fn a_provider_with_only_a_type_has_the_defaults() {
         let (provider, problems) =
             compile(Version::V1beta3, json!({"type": "slack", "timeout": "0s"}));
         let provider = provider.unwrap();
@@ -398,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn extensions_are_read() {
+    fn extensions_are_compiled() {
         let retry = json!({"maxAge": "48h", "min": "15m"});
         let spec = json!({"type": "slack", "rateLimit": "10/1s", "maxInFlight": 5, "retry": retry, "pool": "eu-1"});
         let provider = compile(Version::V1beta3, spec).0.unwrap();
@@ -421,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_api_refuses_is_refused_with_its_field() {
+    fn an_invalid_field_rejects_the_provider() {
         for (fields, field) in [
             (json!({"type": "Slack"}), "spec.type"),
             (json!({"type": null}), "spec.type"),
@@ -468,7 +475,9 @@ mod tests {
                 .extend(fields.as_object().unwrap().clone());
             let problems = compile(Version::V1beta3, spec).1;
             assert!(
-                problems.first().is_some_and(|text| text.starts_with(&format!("Provider default/p: {field}: "))),
+                problems
+                    .first()
+                    .is_some_and(|text| text.starts_with(&format!("Provider apps/p: {field}: "))),
                 "{fields}: {problems:?}"
             );
         }
@@ -481,7 +490,7 @@ mod tests {
     }
 
     #[test]
-    fn options_of_commit_statuses_are_read() {
+    fn options_of_commit_statuses_are_compiled() {
         let of = |options: Value| {
             let (provider, problems) = compile(
                 Version::V1beta3,
@@ -509,20 +518,20 @@ mod tests {
     }
 
     #[test]
-    fn a_template_that_cant_be_used_is_told_and_stays_in_force() {
+    fn an_invalid_template_is_only_a_warning() {
         let (provider, problems) = compile(
             Version::V1beta3,
             json!({"type": "slack", "template": {"inline": "{{ a"}}),
         );
         assert!(provider.is_some());
         assert!(
-            problems[0].starts_with("Provider default/p: spec.template.inline: line 1: "),
+            problems[0].starts_with("Provider apps/p: spec.template.inline: line 1: "),
             "{problems:?}"
         );
     }
 
     #[test]
-    fn an_empty_expression_counts_as_none() {
+    fn an_empty_expression_counts_as_absent() {
         let (provider, problems) = compile(
             Version::V1beta3,
             json!({"type": "slack", "commitStatusExpr": ""}),

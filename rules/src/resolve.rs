@@ -1,6 +1,7 @@
-//! A Provider and its Secrets become what a notifier is built from.
+//! Resolves a Provider: combines it with the contents of its Secrets.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tidings_core::model::id;
 use tidings_core::model::token::hex;
@@ -12,18 +13,48 @@ use crate::provider::Provider;
 use crate::resolved::{Proxy, ResolvedProvider, SecretData, SecretValue, Tls, Unresolved};
 use crate::snapshot::Rules;
 
-/// The longest address, as in the API.
+/// The maximum length of an address, as in the CRD.
 const LONGEST_ADDRESS_BYTES: usize = 2048;
 
-/// Resolves a Provider with the Secrets of the same rules.
-pub(crate) fn resolve(rules: &Rules, provider: &Provider) -> Result<ResolvedProvider, Unresolved> {
+impl Rules {
+    /// A Provider with the contents of its Secrets. The result is computed once per snapshot.
+    ///
+    /// # Errors
+    /// `Missing` if the Provider or one of its Secrets does not exist, `Suspended` if it is
+    /// suspended, and `Invalid` if the Provider or a Secret must be changed.
+    pub fn resolve(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Arc<ResolvedProvider>, Unresolved> {
+        match self.provider_entry(namespace, name) {
+            Some(entry) => entry
+                .resolved
+                .get_or_init(|| resolve(self, &entry.provider).map(Arc::new))
+                .clone(),
+            None => Err(match self.rejection("Provider", namespace, name) {
+                Some(message) => Unresolved::Invalid(format!(
+                    "Provider {namespace}/{name} is invalid: {message}"
+                )),
+                None => Unresolved::Missing(format!(
+                    "Provider {namespace}/{name} not found; create it in namespace {namespace}"
+                )),
+            }),
+        }
+    }
+}
+
+/// Resolves a Provider with the Secrets of the same snapshot.
+fn resolve(rules: &Rules, provider: &Provider) -> Result<ResolvedProvider, Unresolved> {
     let subject = format!("Provider {}/{}", provider.namespace, provider.name);
     if provider.suspended {
         return Err(Unresolved::Suspended(format!("{subject} is suspended")));
     }
     if provider.service_account.is_some() {
-        let sentence = "spec.serviceAccountName asks for workload identity, which is not supported; use spec.secretRef";
-        return Err(Unresolved::Invalid(format!("{subject}: {sentence}")));
+        return Err(Unresolved::Invalid(format!(
+            "{subject}: spec.serviceAccountName: workload identity is not supported; use \
+             spec.secretRef"
+        )));
     }
     let reader = Reader { rules, provider };
     let secret = reader
@@ -61,7 +92,7 @@ pub(crate) fn resolve(rules: &Rules, provider: &Provider) -> Result<ResolvedProv
     })
 }
 
-/// Reads Secrets for one Provider, and says which one is wrong.
+/// Reads the Secrets of one Provider. Errors name the Secret and the field that references it.
 struct Reader<'a> {
     rules: &'a Rules,
     provider: &'a Provider,
@@ -75,15 +106,15 @@ impl<'a> Reader<'a> {
         let namespace = &self.provider.namespace;
         let data = self.rules.secret(namespace, name);
         data.map(Some)
-            .ok_or_else(|| match self.rules.refusal("Secret", namespace, name) {
-                Some(sentence) => Unresolved::Invalid(format!(
-                    "Secret {namespace}/{name} of {field} is refused: {sentence}"
+            .ok_or_else(|| match self.rules.rejection("Secret", namespace, name) {
+                Some(message) => Unresolved::Invalid(format!(
+                    "{field}: Secret {namespace}/{name} is invalid: {message}"
                 )),
-                None => Unresolved::Missing(self.absent(field, name)),
+                None => Unresolved::Missing(self.not_found(field, name)),
             })
     }
 
-    fn absent(&self, field: &str, name: &str) -> String {
+    fn not_found(&self, field: &str, name: &str) -> String {
         let namespace = &self.provider.namespace;
         let secret = Identity {
             kind: "Secret".to_owned(),
@@ -91,22 +122,24 @@ impl<'a> Reader<'a> {
             name: name.to_owned(),
         };
         match self.rules.unreadable(&secret) {
-            Some(why) => format!("{secret}, which {field} names, can't be read: {why}"),
-            None => format!("there is no {secret}, which {field} names"),
+            Some(reason) => format!("{field}: {secret} cannot be read: {reason}"),
+            None => {
+                format!("{field}: {secret} not found; create it in namespace {namespace}")
+            }
         }
     }
 
-    fn invalid(&self, secret: Option<&str>, sentence: &str) -> Unresolved {
+    fn invalid(&self, secret: Option<&str>, message: &str) -> Unresolved {
         let namespace = &self.provider.namespace;
         Unresolved::Invalid(format!(
-            "Secret {namespace}/{}: {sentence}",
+            "Secret {namespace}/{}: {message}",
             secret.unwrap_or_default()
         ))
     }
 
-    /// What is wrong with the Secret of `secretRef`.
-    fn invalid_secret(&self, sentence: &str) -> Unresolved {
-        self.invalid(self.provider.secret.as_deref(), sentence)
+    /// An error in the Secret of `secretRef`.
+    fn invalid_secret(&self, message: &str) -> Unresolved {
+        self.invalid(self.provider.secret.as_deref(), message)
     }
 
     fn check_basic(&self, secret: &SecretData) -> Result<(), Unresolved> {
@@ -114,26 +147,24 @@ impl<'a> Reader<'a> {
             .get("password")
             .is_some_and(|value| !value.bytes().is_empty());
         match (secret.text("username").is_some(), password) {
-            (true, false) => Err(self.invalid_secret(
-                "the key username is there without password; give both or neither",
-            )),
-            (false, true) => Err(self.invalid_secret(
-                "the key password is there without username; give both or neither",
-            )),
+            (true, false) => Err(self
+                .invalid_secret("the key password is missing; add it, or remove the key username")),
+            (false, true) => Err(self
+                .invalid_secret("the key username is missing; add it, or remove the key password")),
             _ => Ok(()),
         }
     }
 
-    /// A key of the Secret that is there takes the address's place, even when it is blank.
+    /// A key of the Secret takes precedence over `spec.address`, even if it is blank.
     fn address(&self, secret: &SecretData) -> Result<String, Unresolved> {
         for key in ["address", "url"] {
             if let Some(value) = secret.get(key) {
-                let text = value
-                    .text()
-                    .ok_or_else(|| self.invalid_secret(&format!("the key {key} is not text")))?;
+                let text = value.text().ok_or_else(|| {
+                    self.invalid_secret(&format!("the key {key} is not valid UTF-8"))
+                })?;
                 if text.len() > LONGEST_ADDRESS_BYTES {
                     return Err(self.invalid_secret(&format!(
-                        "the key {key} is longer than {LONGEST_ADDRESS_BYTES} bytes"
+                        "the key {key} is longer than {LONGEST_ADDRESS_BYTES} bytes; shorten it"
                     )));
                 }
                 return Ok(text.to_owned());
@@ -148,28 +179,28 @@ impl<'a> Reader<'a> {
         };
         let text = value
             .text()
-            .ok_or_else(|| self.invalid_secret("the key headers is not text"))?;
+            .ok_or_else(|| self.invalid_secret("the key headers is not valid UTF-8"))?;
         if text.is_empty() {
             return Ok(BTreeMap::new());
         }
-        // The error would show the value.
+        // The YAML error would contain the value.
         let headers: BTreeMap<String, String> = serde_saphyr::from_str(text).map_err(|_| {
-            self.invalid_secret("the key headers is not a YAML map of header names to texts")
+            self.invalid_secret("the key headers must be a YAML map of header names to strings")
         })?;
         for (name, value) in &headers {
             if !is_header_name(name) {
                 return Err(
-                    self.invalid_secret("the key headers holds a name that is none in HTTP")
+                    self.invalid_secret("the key headers contains an invalid HTTP header name")
                 );
             }
             if !value
                 .bytes()
                 .all(|byte| byte == b'\t' || byte >= b' ' && byte != 0x7f)
             {
-                let sentence = format!(
-                    "the key headers holds a line break or control character in the value of {name}"
+                let message = format!(
+                    "the key headers contains a line break or control character in the value of {name}"
                 );
-                return Err(self.invalid_secret(&sentence));
+                return Err(self.invalid_secret(&message));
             }
         }
         Ok(headers)
@@ -184,13 +215,15 @@ impl<'a> Reader<'a> {
             let name = self.provider.proxy_secret.as_deref();
             let address = proxy_secret.text("address");
             let address = address.ok_or_else(|| {
-                self.invalid(name, "the key address, that of the proxy, is missing")
+                self.invalid(
+                    name,
+                    "the key address is missing; set it to the URL of the proxy",
+                )
             })?;
             if !is_proxy(address) {
-                return Err(self.invalid(
-                    name,
-                    "the key address is not the address of an http, https or socks5 proxy",
-                ));
+                return Err(
+                    self.invalid(name, "the key address must be an http, https or socks5 URL")
+                );
             }
             let password = proxy_secret
                 .get("password")
@@ -206,9 +239,9 @@ impl<'a> Reader<'a> {
         }
         if let Some(address) = secret.text("proxy") {
             if !is_proxy(address) {
-                return Err(self.invalid_secret(
-                    "the key proxy is not the address of an http, https or socks5 proxy",
-                ));
+                return Err(
+                    self.invalid_secret("the key proxy must be an http, https or socks5 URL")
+                );
             }
             return Ok(Some(Proxy {
                 address: address.to_owned(),
@@ -226,14 +259,14 @@ impl<'a> Reader<'a> {
                     namespace, name, ..
                 } = self.provider;
                 Err(Unresolved::Invalid(format!(
-                    "Provider {namespace}/{name}: spec.proxy is not the address of a proxy"
+                    "Provider {namespace}/{name}: spec.proxy must be an http or https URL"
                 )))
             }
         }
     }
 
-    /// Certificates of `certSecretRef`; those of `secretRef` count for commit statuses only, and
-    /// must be readable for every type, since somebody meant them to be used.
+    /// Certificates of `certSecretRef`. Those of `secretRef` are only used for commit statuses, but
+    /// must be valid for every type.
     fn tls(
         &self,
         secret: &SecretData,
@@ -241,20 +274,23 @@ impl<'a> Reader<'a> {
     ) -> Result<Option<Tls>, Unresolved> {
         if let Some(data) = cert_secret {
             let name = self.provider.cert_secret.as_deref();
-            let tls = certificates(data).map_err(|sentence| self.invalid(name, &sentence))?;
+            let tls = certificates(data).map_err(|message| self.invalid(name, &message))?;
             if tls.authorities.is_none() && tls.identity.is_none() {
-                return Err(self.invalid(name, "needs ca.crt, or tls.crt and tls.key"));
+                return Err(self.invalid(
+                    name,
+                    "no certificate found; add the key ca.crt, or tls.crt and tls.key",
+                ));
             }
             return Ok(Some(tls));
         }
-        let tls = certificates(secret).map_err(|sentence| self.invalid_secret(&sentence))?;
+        let tls = certificates(secret).map_err(|message| self.invalid_secret(&message))?;
         let counts = self.provider.kind.family == Family::CommitStatus && tls != Tls::default();
         Ok(counts.then_some(tls))
     }
 }
 
-/// Reads `ca.crt`, `tls.crt` and `tls.key`, or the names they had before. A certificate without its
-/// key is left out.
+/// Reads `ca.crt`, `tls.crt` and `tls.key`, or the former names of these keys. A certificate
+/// without its key is ignored.
 fn certificates(data: &SecretData) -> Result<Tls, String> {
     let find = |keys: [&'static str; 2]| {
         let named = keys
@@ -267,7 +303,7 @@ fn certificates(data: &SecretData) -> Result<Tls, String> {
         if text.contains(begin) {
             Ok(value.clone())
         } else {
-            Err(format!("the key {key} does not hold PEM ({begin}…)"))
+            Err(format!("the key {key} is not in PEM format ({begin}…)"))
         }
     };
     let authorities = find(["ca.crt", "caFile"])
@@ -298,14 +334,14 @@ fn is_header_name(name: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
-/// A hash, so that it tells nothing.
+/// A hash of the manifest and the Secrets. It does not reveal them.
 fn fingerprint(provider: &Provider, secrets: [Option<&SecretData>; 3]) -> String {
     let mut parts = vec![provider.manifest.to_string()];
     for secret in secrets {
         for (key, value) in secret.iter().flat_map(|secret| &secret.0) {
             parts.extend([key.clone(), hex(value.bytes())]);
         }
-        // Keeps the Secrets apart: no key is empty.
+        // Separates the Secrets: no key is empty.
         parts.push(String::new());
     }
     id::digest(&parts.iter().map(String::as_str).collect::<Vec<_>>())
@@ -316,9 +352,9 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::check::Options;
     use crate::kind::{Kind, Kinds};
-    use crate::object::Object;
+    use crate::options::Options;
+    use crate::testing::{self, Manifest, provider};
 
     const KINDS: Kinds = &[
         Kind {
@@ -333,38 +369,30 @@ mod tests {
     const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n";
     const KEY: &str = "-----BEGIN PRIVATE KEY-----\nx\n-----END PRIVATE KEY-----\n";
 
-    /// Resolves a Provider of some type whose `secretRef` names a Secret with these keys, and more
+    /// Resolves a Provider whose `secretRef` names a Secret with these keys, with additional
     /// fields.
     fn resolve_with(
         kind: &str,
         secret: Value,
         more: Value,
     ) -> Result<ResolvedProvider, Unresolved> {
-        let mut spec = json!({"type": kind, "address": "https://own.example", "username": "own", "secretRef": {"name": "s"}});
-        spec.as_object_mut()
-            .unwrap()
-            .extend(more.as_object().unwrap().clone());
-        let metadata = |name: &str| json!({"name": name, "namespace": "apps"});
-        let provider = json!({
-            "apiVersion": "notification.toolkit.fluxcd.io/v1beta3", "kind": "Provider", "metadata": metadata("p"), "spec": spec,
+        let provider = provider("p", kind)
+            .with("address", "https://own.example")
+            .with("username", "own")
+            .with("secretRef", json!({"name": "s"}))
+            .with_fields(more);
+        let proxy = json!({
+            "address": "socks5://proxy.example:1080", "username": "u", "password": "p",
         });
-        let of = |name: &str, keys: Value| json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata(name), "stringData": keys});
-        let proxy = of(
-            "proxy",
-            json!({"address": "socks5://proxy.example:1080", "username": "u", "password": "p"}),
-        );
-        let certificates = of(
-            "certificates",
-            json!({"caFile": CERTIFICATE, "certFile": CERTIFICATE, "keyFile": KEY}),
-        );
+        let certificates = json!({"caFile": CERTIFICATE, "certFile": CERTIFICATE, "keyFile": KEY});
         let objects = [
             provider,
-            of("s", secret),
-            proxy,
-            certificates,
-            of("empty", json!({})),
+            testing::secret("s", secret),
+            testing::secret("proxy", proxy),
+            testing::secret("certificates", certificates),
+            testing::secret("empty", json!({})),
         ]
-        .map(Object::new);
+        .map(Manifest::object);
         let rules = Rules::compile(&objects, KINDS, &Options::default());
         assert_eq!(rules.problems(), []);
         rules
@@ -372,14 +400,14 @@ mod tests {
             .map(|resolved| ResolvedProvider::clone(&resolved))
     }
 
-    fn sentence(secret: Value, more: Value) -> String {
+    fn message(secret: Value, more: Value) -> String {
         resolve_with("generic", secret, more)
             .map(|_| String::new())
             .unwrap_or_else(|error| format!("{error:?}"))
     }
 
     #[test]
-    fn the_secret_goes_before_the_spec() {
+    fn the_secret_takes_precedence_over_the_spec() {
         let headers = "X-A: ' b '\nX-B: 1\n";
         let keys = json!({"address": " https://secret.example \n", "username": "theirs", "password": "p", "headers": headers});
         let resolved = resolve_with("generic", keys, json!({})).unwrap();
@@ -411,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_a_change_mends_is_invalid_and_shows_no_value() {
+    fn an_invalid_secret_is_reported_and_not_shown() {
         for (secret, more, expected) in [
             (
                 json!({"address": "s3cret".repeat(400)}),
@@ -421,22 +449,22 @@ mod tests {
             (
                 json!({"username": "s3cret"}),
                 json!({}),
-                "the key username is there without password",
+                "the key password is missing",
             ),
             (
                 json!({"password": "s3cret"}),
                 json!({}),
-                "the key password is there without username",
+                "the key username is missing",
             ),
             (
                 json!({"headers": "- s3cret"}),
                 json!({}),
-                "the key headers is not a YAML map",
+                "the key headers must be a YAML map",
             ),
             (
                 json!({"headers": "a b: s3cret"}),
                 json!({}),
-                "the key headers holds a name that is none",
+                "invalid HTTP header name",
             ),
             (
                 json!({"headers": "X-A: \"s3cret\\nX-B: c\""}),
@@ -446,12 +474,12 @@ mod tests {
             (
                 json!({"proxy": "http://s3 cret:31 28"}),
                 json!({}),
-                "the key proxy is not the address",
+                "the key proxy must be",
             ),
             (
                 json!({"ca.crt": "s3cret"}),
                 json!({}),
-                "the key ca.crt does not hold PEM",
+                "the key ca.crt is not in PEM format",
             ),
             (
                 json!({}),
@@ -461,7 +489,7 @@ mod tests {
             (
                 json!({}),
                 json!({"certSecretRef": {"name": "empty"}}),
-                "Secret apps/empty: needs ca.crt",
+                "Secret apps/empty: no certificate",
             ),
             (
                 json!({}),
@@ -469,29 +497,31 @@ mod tests {
                 "workload identity",
             ),
         ] {
-            let sentence = sentence(secret.clone(), more.clone());
+            let message = message(secret.clone(), more.clone());
             assert!(
-                sentence.starts_with("Invalid(") && sentence.contains(expected),
-                "{secret} {more}: {sentence}"
+                message.starts_with("Invalid(") && message.contains(expected),
+                "{secret} {more}: {message}"
             );
-            assert!(!sentence.contains("s3"), "{sentence}");
+            assert!(!message.contains("s3"), "{message}");
         }
     }
 
     #[test]
-    fn a_secret_that_is_not_there_is_missing() {
+    fn a_missing_secret_is_reported_with_its_field() {
         for field in ["secretRef", "certSecretRef", "proxySecretRef"] {
-            let sentence = sentence(json!({}), json!({field: {"name": "no"}}));
+            let message = message(json!({}), json!({field: {"name": "no"}}));
             assert_eq!(
-                sentence,
-                format!("Missing(\"there is no Secret apps/no, which spec.{field} names\")")
+                message,
+                format!(
+                    "Missing(\"spec.{field}: Secret apps/no not found; create it in namespace apps\")"
+                )
             );
         }
-        assert!(sentence(json!({}), json!({"suspend": true})).starts_with("Suspended("));
+        assert!(message(json!({}), json!({"suspend": true})).starts_with("Suspended("));
     }
 
     #[test]
-    fn the_proxy_of_its_own_secret_goes_before_that_of_the_secret_and_the_spec() {
+    fn proxy_secret_ref_takes_precedence_over_the_secret_and_the_spec() {
         let proxy = |secret: Value, more: Value| {
             resolve_with("generic", secret, more)
                 .unwrap()
@@ -527,7 +557,7 @@ mod tests {
             .unwrap();
         assert!(
             tls.authorities.is_some() && tls.identity.is_none(),
-            "a certificate without key is left out"
+            "a certificate without a key is ignored"
         );
         let named = resolve_with(
             "generic",

@@ -1,4 +1,4 @@
-//! A Provider together with what its Secrets hold: all that a notifier is built from.
+//! A Provider with the contents of its Secrets: the input of a notifier.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,23 +9,23 @@ use tidings_core::model::retry::RetryPolicy;
 use crate::kind::Kind;
 use crate::provider::{CommitStatusOptions, RateLimit};
 
-/// The bytes of one key of a Secret. They show neither in `Debug` nor in errors.
+/// The value of one key of a Secret. `Debug` and errors never show it.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct SecretValue(Vec<u8>);
 
 impl SecretValue {
-    /// Takes the bytes as they are stored.
+    /// Wraps the bytes of a value.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
         Self(bytes.into())
     }
 
-    /// The bytes, exactly as stored.
+    /// The bytes, unchanged.
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// The text without white space around it, as it goes into headers and addresses; nothing where
-    /// it is not UTF-8.
+    /// The value without surrounding white space, for headers and addresses; `None` if it is not
+    /// UTF-8.
     pub fn text(&self) -> Option<&str> {
         std::str::from_utf8(&self.0).ok().map(str::trim)
     }
@@ -37,7 +37,7 @@ impl fmt::Debug for SecretValue {
     }
 }
 
-/// All keys of one Secret.
+/// The keys of one Secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct SecretData(pub BTreeMap<String, SecretValue>);
 
@@ -47,20 +47,20 @@ impl SecretData {
         self.0.get(key)
     }
 
-    /// The trimmed text of a key; empty and absent are the same.
+    /// The trimmed value of a key; `None` if it is missing or empty.
     pub fn text(&self, key: &str) -> Option<&str> {
         self.get(key)
             .and_then(SecretValue::text)
             .filter(|text| !text.is_empty())
     }
 
-    /// The key `token`, trimmed.
+    /// The trimmed value of the key `token`.
     pub fn token(&self) -> Option<&str> {
         self.text("token")
     }
 
-    /// The keys `username` and `password`. One without the other is refused when the Provider is
-    /// resolved.
+    /// The values of the keys `username` and `password`. `Rules::resolve` rejects one without the
+    /// other.
     pub fn basic(&self) -> Option<(&str, &str)> {
         Some((
             self.text("username")?,
@@ -70,21 +70,21 @@ impl SecretData {
     }
 }
 
-/// Certificates as PEM. A client certificate always comes with its key.
+/// TLS certificates as PEM. A client certificate always has a key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Tls {
-    /// The only authorities that are trusted then; the system's where there are none.
+    /// The only trusted authorities; those of the system if `None`.
     pub authorities: Option<SecretValue>,
-    /// The client's certificate chain and its key.
+    /// The certificate chain of the client and its key.
     pub identity: Option<(SecretValue, SecretValue)>,
 }
 
-/// The proxy of a Provider. It goes before the one of the environment.
+/// The proxy of a Provider. It takes precedence over the proxy of the environment.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Proxy {
-    /// http, https or socks5; may hold a user and a password.
+    /// An http, https or socks5 URL, which may contain a user name and a password.
     pub address: String,
-    /// From `proxySecretRef`.
+    /// The user name and the password of `proxySecretRef`.
     pub credentials: Option<(String, SecretValue)>,
 }
 
@@ -94,50 +94,49 @@ impl fmt::Debug for Proxy {
     }
 }
 
-/// A Provider with all that its Secrets hold, read at the moment of an attempt.
+/// A Provider with the contents of its Secrets at the time of an attempt.
 #[derive(Clone)]
 pub struct ResolvedProvider {
-    /// Its namespace.
+    /// The namespace of the Provider.
     pub namespace: String,
-    /// Its name.
+    /// The name of the Provider.
     pub name: String,
-    /// Its uid; UUIDv5 of kind, namespace and name where the manifest has none.
+    /// The uid, or a UUIDv5 of kind, namespace and name if the manifest has none.
     pub uid: String,
-    /// Its type.
+    /// The provider type.
     pub kind: Kind,
-    /// The Secret's `address` or `url`, trimmed, else that of the spec; may be empty.
+    /// The key `address` or `url` of the Secret, trimmed, or else `spec.address`; may be empty.
     pub address: String,
-    /// `spec.channel`; the Alert's own goes before it.
+    /// `spec.channel`; the channel of the Alert takes precedence.
     pub channel: String,
-    /// The Secret's `username`, else that of the spec; may be empty.
+    /// The key `username` of the Secret, or else `spec.username`; may be empty.
     pub username: String,
-    /// Of one attempt. 15 s by default; `0s` means the default too.
+    /// The timeout of one attempt. Defaults to 15s, also for `0s`.
     pub timeout: Duration,
-    /// The Secret's `headers`, checked: names and values are valid in HTTP.
+    /// The key `headers` of the Secret. Names and values are valid in HTTP.
     pub headers: BTreeMap<String, String>,
-    /// The Secret of `secretRef`; empty where there is none.
+    /// The Secret of `secretRef`; empty if the Provider references none.
     pub secret: SecretData,
-    /// Certificates of `certSecretRef` (for commit statuses also of `secretRef`).
+    /// Certificates of `certSecretRef`, for commit statuses also of `secretRef`.
     pub tls: Option<Tls>,
-    /// The proxy of `proxySecretRef`, the Secret's `proxy` or the spec's, in this order.
+    /// The proxy of `proxySecretRef`, of the Secret or of the spec, in this order.
     pub proxy: Option<Proxy>,
-    /// The CEL expression for the commit status id; an empty one counts as none.
+    /// The CEL expression for the commit status ID; `None` if empty.
     pub commit_status_expr: Option<String>,
-    /// At most so many deliveries in such a time, for all workers together; it takes the place of
-    /// the type's own limits.
+    /// The maximum number of deliveries per period of all workers together. Overrides the limits of
+    /// the type.
     pub rate_limit: Option<RateLimit>,
-    /// At most so many deliveries at a time, for all workers together.
+    /// The maximum number of concurrent deliveries of all workers together.
     pub max_in_flight: Option<u32>,
-    /// What commit statuses say beside their state.
+    /// The options of commit statuses.
     pub commit_status: CommitStatusOptions,
-    /// Whether messages get links; nothing: as the settings say.
+    /// Whether to add links to messages; the setting of the worker decides if `None`.
     pub links: Option<bool>,
-    /// The bounds of retries.
+    /// The limits of retries.
     pub retry: RetryPolicy,
-    /// The Provider as it was written (apiVersion, kind, metadata, spec), for expressions and
-    /// templates.
+    /// The manifest (apiVersion, kind, metadata, spec), for expressions and templates.
     pub manifest: serde_json::Value,
-    /// Changes when anything above changes, secrets included; tells nothing about them.
+    /// A hash of all of the above, including secrets. It does not reveal them.
     pub fingerprint: String,
 }
 
@@ -151,17 +150,17 @@ impl fmt::Debug for ResolvedProvider {
     }
 }
 
-/// Why a Provider can't be resolved. The sentences name objects, keys and what to do, and no
-/// secret.
+/// Why a Provider cannot be resolved. The message names the object, the key and what to do. It
+/// never contains a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unresolved {
-    /// It, or a Secret it needs, does not exist; it may be about to be created.
+    /// The Provider or one of its Secrets does not exist. It may be created later.
     #[error("{0}")]
     Missing(String),
-    /// It can't be used as it is.
+    /// The Provider or one of its Secrets is invalid.
     #[error("{0}")]
     Invalid(String),
-    /// `suspend: true`.
+    /// The Provider has `suspend: true`.
     #[error("{0}")]
     Suspended(String),
 }

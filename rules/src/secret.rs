@@ -1,4 +1,4 @@
-//! Secrets and ConfigMaps, as manifests hold them. Nothing here ever shows a value.
+//! Reads the keys of Secrets and ConfigMaps. Problems never contain a value.
 
 use std::collections::BTreeMap;
 
@@ -7,40 +7,42 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
 use crate::object::Object;
+use crate::report::Report;
 use crate::resolved::{SecretData, SecretValue};
-use crate::resource::Report;
 
-/// Reads a Secret: `data` is base64, and `stringData` goes before it.
+/// Reads the keys of a Secret. `data` is base64, and `stringData` takes precedence.
 pub fn secret(report: &mut Report<'_>) -> SecretData {
     let mut keys = BTreeMap::new();
-    for (key, text) in texts("data", report) {
+    for (key, text) in strings("data", report) {
         match STANDARD.decode(text.split_whitespace().collect::<String>()) {
             Ok(bytes) => drop(keys.insert(key, SecretValue::new(bytes))),
             Err(_) => report.error(
                 &format!("data.{key}"),
-                "is not base64; write plain text under stringData instead",
+                "is not valid base64; encode it, or move the plain text to stringData",
             ),
         }
     }
     keys.extend(
-        texts("stringData", report)
+        strings("stringData", report)
             .into_iter()
             .map(|(key, text)| (key, SecretValue::new(text))),
     );
     SecretData(keys)
 }
 
-/// Reads the texts of a ConfigMap.
+/// Reads the keys of a ConfigMap.
 pub fn config_map(report: &mut Report<'_>) -> BTreeMap<String, String> {
-    texts("data", report).into_iter().collect()
+    strings("data", report).into_iter().collect()
 }
 
-/// Refuses an object that SOPS has encrypted: its values would be taken for real ones.
-pub fn refuse_encrypted(report: &mut Report<'_>) {
+/// Rejects an object that is encrypted with SOPS. Otherwise its ciphertext would be used as values.
+pub fn reject_encrypted(report: &mut Report<'_>) {
     if report.object.value.get("sops").is_some() || is_encrypted(report.object) {
-        let sentence = "is encrypted with SOPS, which is not read; decrypt it into the rules (sops --decrypt), \
-                        or let a cluster hold it";
-        report.error("", sentence);
+        report.error(
+            "",
+            "is encrypted with SOPS, which is not supported; decrypt it (sops --decrypt) or use \
+             rules from a cluster",
+        );
     }
 }
 
@@ -52,14 +54,14 @@ fn is_encrypted(object: &Object) -> bool {
         .any(|map| map.values().any(encrypted))
 }
 
-fn texts(field: &str, report: &mut Report<'_>) -> Vec<(String, String)> {
+fn strings(field: &str, report: &mut Report<'_>) -> Vec<(String, String)> {
     let object = report.object;
     let no_map = Map::new();
     let map = match &object.value[field] {
         Value::Null => &no_map,
         Value::Object(map) => map,
         _ => {
-            report.error(field, "must be a map of keys to texts");
+            report.error(field, "must be a map of keys to strings");
             &no_map
         }
     };
@@ -70,7 +72,7 @@ fn texts(field: &str, report: &mut Report<'_>) -> Vec<(String, String)> {
             Value::Null => texts.push((key.clone(), String::new())),
             _ => report.error(
                 &format!("{field}.{key}"),
-                "must be a text; put it in quotes",
+                "must be a string; put it in quotes",
             ),
         }
     }
@@ -91,7 +93,7 @@ mod tests {
             .extend(fields.as_object().unwrap().clone());
         let object = Object::new(value);
         let mut report = Report::new(&object);
-        refuse_encrypted(&mut report);
+        reject_encrypted(&mut report);
         let data = secret(&mut report);
         (
             data,
@@ -100,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn string_data_goes_before_data() {
+    fn string_data_takes_precedence_over_data() {
         let (data, problems) =
             read(json!({"data": {"a": "eA==", "b": "eQ==\n"}, "stringData": {"a": "plain"}}));
         assert_eq!((data.text("a"), data.text("b")), (Some("plain"), Some("y")));
@@ -108,19 +110,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_base64_is_told_without_its_value() {
+    fn an_invalid_value_is_reported_and_not_shown() {
         let problems = read(json!({"data": {"token": "s3cret!", "number": 7}})).1;
         assert_eq!(
             problems,
             [
-                "Secret apps/s: data.number: must be a text; put it in quotes",
-                "Secret apps/s: data.token: is not base64; write plain text under stringData instead",
+                "Secret apps/s: data.number: must be a string; put it in quotes",
+                "Secret apps/s: data.token: is not valid base64; encode it, or move the plain text to stringData",
             ]
         );
     }
 
     #[test]
-    fn what_sops_has_encrypted_is_refused() {
+    fn an_object_encrypted_with_sops_is_rejected() {
         for fields in [
             json!({"sops": {"mac": "x"}}),
             json!({"stringData": {"a": "ENC[AES256_GCM,data:x]"}}),

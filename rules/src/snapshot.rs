@@ -1,75 +1,73 @@
-//! All rules at one moment: compiled, indexed, and never changed. What changes takes its place as a
-//! whole.
+//! An immutable snapshot of all compiled rules. Every change creates a new snapshot.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
 use crate::alert::Alert;
-use crate::check::{Checked, Options, Resource, check};
+use crate::check::{Checked, Resource, check};
 use crate::index::Index;
 use crate::kind::Kinds;
 use crate::object::{Identity, Object};
+use crate::options::Options;
 use crate::problem::Problem;
 use crate::provider::Provider;
 use crate::resolved::{ResolvedProvider, SecretData, Unresolved};
 use crate::template::Template;
 
-/// All rules at one moment.
+/// An immutable snapshot of all compiled rules.
 ///
 /// # Guarantees
-/// It never changes: whoever holds it sees one state of all rules. Equal input gives equal rules,
-/// in the same order.
+/// A snapshot never changes. Equal input gives equal rules in the same order.
 #[derive(Debug, Default)]
 pub struct Rules {
     alerts: Vec<Arc<Alert>>,
     index: Index,
-    providers: Named<ProviderEntry>,
-    secrets: Named<Arc<SecretData>>,
-    config_maps: Named<Arc<BTreeMap<String, String>>>,
-    refused: Vec<(Identity, String)>,
+    providers: ByName<ProviderEntry>,
+    secrets: ByName<Arc<SecretData>>,
+    config_maps: ByName<Arc<BTreeMap<String, String>>>,
+    rejected: Vec<(Identity, String)>,
     unreadable: BTreeMap<Identity, String>,
-    entries: Vec<Entry>,
+    entries: Vec<RuleEntry>,
     problems: Vec<Problem>,
     options: Options,
 }
 
-/// An Alert or a Provider that somebody has written, whether it is in force or not.
+/// An Alert or a Provider, valid or rejected.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// Who it is.
+pub struct RuleEntry {
+    /// Kind, namespace and name.
     pub identity: Identity,
-    /// Its uid; made of kind, namespace and name where no API server has given one.
+    /// The uid, or a UUIDv5 if the manifest has none.
     pub uid: String,
-    /// How often its spec has changed, as the API server counts: the state that the problems are
-    /// of.
+    /// `metadata.generation` of the version that the problems describe.
     pub generation: Option<i64>,
-    /// Why it is refused.
-    pub refusal: Option<String>,
-    /// Whether it, or an earlier state of it, is in force.
-    pub in_force: bool,
-    /// What is wrong with it, a Provider that an Alert lacks included. What its Secrets lack is
-    /// told by [`Rules::resolve`].
+    /// Why the object is rejected.
+    pub rejection: Option<String>,
+    /// Whether the object, or its last good state, is in effect.
+    pub in_effect: bool,
+    /// The problems of the object, including a missing Provider of an Alert. [`Rules::resolve`]
+    /// reports problems of Secrets.
     pub problems: Vec<Problem>,
 }
 
-/// A Provider, and what it came to with its Secrets: a snapshot needs to find that out only once.
+/// A Provider and its resolution, which is computed once per snapshot.
 #[derive(Debug)]
-struct ProviderEntry {
-    provider: Arc<Provider>,
-    resolved: OnceLock<Result<Arc<ResolvedProvider>, Unresolved>>,
+pub(crate) struct ProviderEntry {
+    pub(crate) provider: Arc<Provider>,
+    pub(crate) resolved: OnceLock<Result<Arc<ResolvedProvider>, Unresolved>>,
 }
 
-/// Objects by namespace and name.
+/// A map by namespace and name.
 #[derive(Debug)]
-struct Named<T>(HashMap<String, HashMap<String, T>>);
+struct ByName<T>(HashMap<String, HashMap<String, T>>);
 
-impl<T> Default for Named<T> {
+impl<T> Default for ByName<T> {
     fn default() -> Self {
         Self(HashMap::new())
     }
 }
 
-impl<T> Named<T> {
+impl<T> ByName<T> {
     fn get(&self, namespace: &str, name: &str) -> Option<&T> {
         self.0.get(namespace)?.get(name)
     }
@@ -83,14 +81,13 @@ impl<T> Named<T> {
 }
 
 impl Rules {
-    /// Compiles objects. What is wrong with them is in [`Rules::problems`]; what is refused is not
-    /// in force.
+    /// Compiles objects. Rejected objects are not in effect; see [`Rules::problems`].
     pub fn compile(objects: &[Object], kinds: Kinds, options: &Options) -> Self {
         let (checked, problems) = check(objects, kinds, options);
         Self::new(checked, problems, options)
     }
 
-    /// Puts checked objects together; the problems are what else is wrong.
+    /// Creates a snapshot of checked objects and of additional problems.
     pub fn new(checked: Vec<Checked>, problems: Vec<Problem>, options: &Options) -> Self {
         let mut rules = Self {
             problems,
@@ -106,7 +103,7 @@ impl Rules {
                 .provider()
                 .is_some_and(|provider| !written.contains(&provider))
             {
-                checked.problems.extend(checked.without_provider.take());
+                checked.problems.extend(checked.provider_not_found.take());
             }
             rules.problems.extend(checked.problems.iter().cloned());
             rules.add(checked);
@@ -121,7 +118,7 @@ impl Rules {
         rules
     }
 
-    /// The same, where these objects are named and nobody could read them, each for its reason.
+    /// Adds the objects that could not be read, with the reason for each.
     pub(crate) fn with_unreadable(self, unreadable: BTreeMap<Identity, String>) -> Self {
         Self { unreadable, ..self }
     }
@@ -137,23 +134,23 @@ impl Rules {
             uid,
             generation,
             resource,
-            refusal,
+            rejection,
             problems,
             ..
         } = checked;
         if matches!(identity.kind.as_str(), "Alert" | "Provider") {
-            let (identity, refusal, in_force) =
-                (identity.clone(), refusal.clone(), resource.is_some());
-            self.entries.push(Entry {
+            let (identity, rejection, in_effect) =
+                (identity.clone(), rejection.clone(), resource.is_some());
+            self.entries.push(RuleEntry {
                 identity,
                 uid,
                 generation,
-                refusal,
-                in_force,
+                rejection,
+                in_effect,
                 problems,
             });
         }
-        match (resource, refusal) {
+        match (resource, rejection) {
             (Some(Resource::Alert(alert)), _) => self.alerts.push(alert),
             (Some(Resource::Provider(provider)), _) => {
                 self.providers.insert(
@@ -166,22 +163,24 @@ impl Rules {
             }
             (Some(Resource::Secret(data)), _) => self.secrets.insert(identity, data),
             (Some(Resource::ConfigMap(data)), _) => self.config_maps.insert(identity, data),
-            (None, refusal) => self.refused.push((identity, refusal.unwrap_or_default())),
+            (None, rejection) => self
+                .rejected
+                .push((identity, rejection.unwrap_or_default())),
         }
     }
 
-    /// Every Alert and Provider that somebody has written.
-    pub fn entries(&self) -> &[Entry] {
+    /// Every Alert and Provider, valid or rejected.
+    pub fn entries(&self) -> &[RuleEntry] {
         &self.entries
     }
 
-    /// Every Alert in force, by namespace and name.
+    /// The Alerts in effect, sorted by namespace and name.
     pub fn alerts(&self) -> impl ExactSizeIterator<Item = &Arc<Alert>> {
         self.alerts.iter()
     }
 
-    /// The Alerts that have a source for such an object, by namespace and name, each once. What
-    /// else they ask for is not looked at.
+    /// The Alerts with an event source for this object, sorted by namespace and name. Other
+    /// criteria of the Alerts are not checked.
     pub fn candidates(
         &self,
         kind: &str,
@@ -194,7 +193,7 @@ impl Rules {
             .map(|position| &self.alerts[position])
     }
 
-    /// An Alert in force.
+    /// An Alert in effect.
     pub fn alert(&self, namespace: &str, name: &str) -> Option<&Arc<Alert>> {
         let position = self.alerts.binary_search_by(|alert| {
             (alert.namespace.as_str(), alert.name.as_str()).cmp(&(namespace, name))
@@ -202,12 +201,12 @@ impl Rules {
         Some(&self.alerts[position.ok()?])
     }
 
-    /// A Provider in force.
+    /// A Provider in effect.
     pub fn provider(&self, namespace: &str, name: &str) -> Option<&Arc<Provider>> {
         Some(&self.providers.get(namespace, name)?.provider)
     }
 
-    /// Every Provider in force, in no order.
+    /// The Providers in effect, in no order.
     pub fn providers(&self) -> impl Iterator<Item = &Arc<Provider>> {
         self.providers
             .0
@@ -216,7 +215,7 @@ impl Rules {
             .map(|entry| &entry.provider)
     }
 
-    /// The data of a Secret.
+    /// The keys of a Secret.
     pub fn secret(&self, namespace: &str, name: &str) -> Option<&SecretData> {
         self.secrets.get(namespace, name).map(Arc::as_ref)
     }
@@ -224,7 +223,7 @@ impl Rules {
     /// The text of a template of an Alert or a Provider in this namespace.
     ///
     /// # Errors
-    /// Where the ConfigMap or its key does not exist.
+    /// The ConfigMap or its key does not exist.
     pub fn template<'a>(
         &'a self,
         namespace: &str,
@@ -235,25 +234,25 @@ impl Rules {
             Template::ConfigMap { name, key } => {
                 let missing = |what: &str| {
                     Unresolved::Missing(format!(
-                        "{what} ConfigMap {namespace}/{name} for spec.template"
+                        "spec.template.configMapKeyRef: {what}; create it in namespace {namespace}"
                     ))
                 };
+                let config_map = format!("ConfigMap {namespace}/{name}");
                 let data = self
                     .config_maps
                     .get(namespace, name)
-                    .ok_or_else(|| missing("there is no"))?;
+                    .ok_or_else(|| missing(&format!("{config_map} not found")))?;
                 data.get(key)
                     .map(String::as_str)
-                    .ok_or_else(|| missing(&format!("there is no key {key} in")))
+                    .ok_or_else(|| missing(&format!("key {key} not found in {config_map}")))
             }
         }
     }
 
-    /// The text of the template for what an Alert sends to a Provider of its namespace: the Alert's
-    /// own, else the Provider's. Nothing where neither has one.
+    /// The template of an Alert, or else of its Provider; `None` if neither has one.
     ///
     /// # Errors
-    /// As [`Rules::template`].
+    /// See [`Rules::template`].
     pub fn template_for(
         &self,
         namespace: &str,
@@ -269,52 +268,33 @@ impl Rules {
             .transpose()
     }
 
-    /// A Provider with all that its Secrets hold.
-    ///
-    /// # Errors
-    /// `Missing` where it or a Secret that it names does not exist, `Suspended`, and `Invalid` for
-    /// all that only a change of the Provider or the Secret mends.
-    pub fn resolve(
-        &self,
-        namespace: &str,
-        name: &str,
-    ) -> Result<Arc<ResolvedProvider>, Unresolved> {
-        match self.providers.get(namespace, name) {
-            Some(entry) => entry
-                .resolved
-                .get_or_init(|| crate::resolve::resolve(self, &entry.provider).map(Arc::new))
-                .clone(),
-            None => Err(match self.refusal("Provider", namespace, name) {
-                Some(sentence) => Unresolved::Invalid(format!(
-                    "Provider {namespace}/{name} is refused: {sentence}"
-                )),
-                None => Unresolved::Missing(format!("there is no Provider {namespace}/{name}")),
-            }),
-        }
+    /// The Provider in effect and its cached resolution.
+    pub(crate) fn provider_entry(&self, namespace: &str, name: &str) -> Option<&ProviderEntry> {
+        self.providers.get(namespace, name)
     }
 
-    /// Objects that are refused and have no earlier state that is in force, each with the reason.
-    pub fn refused(&self) -> &[(Identity, String)] {
-        &self.refused
+    /// Rejected objects without a last good state, each with the reason.
+    pub fn rejected(&self) -> &[(Identity, String)] {
+        &self.rejected
     }
 
-    /// Why an object is refused.
-    pub(crate) fn refusal(&self, kind: &str, namespace: &str, name: &str) -> Option<&str> {
+    /// Why an object is rejected.
+    pub(crate) fn rejection(&self, kind: &str, namespace: &str, name: &str) -> Option<&str> {
         let is_it = |identity: &Identity| {
             identity.kind == kind && identity.namespace == namespace && identity.name == name
         };
-        self.refused
+        self.rejected
             .iter()
             .find(|(identity, _)| is_it(identity))
-            .map(|(_, sentence)| sentence.as_str())
+            .map(|(_, reason)| reason.as_str())
     }
 
-    /// What is wrong, in the order of files.
+    /// The problems, sorted by file and line.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }
 
-    /// What the operator decided.
+    /// The options of the operator.
     pub fn options(&self) -> &Options {
         &self.options
     }
@@ -322,44 +302,24 @@ impl Rules {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
     use crate::kind::{Family, Kind};
     use crate::problem::Severity;
+    use crate::testing::{alert, config_map, provider};
 
     const KINDS: Kinds = &[Kind {
         name: "generic",
         family: Family::Generic,
     }];
 
-    fn object(kind: &str, name: &str, spec: Value) -> Object {
-        let api_version = if kind == "ConfigMap" {
-            "v1"
-        } else {
-            "notification.toolkit.fluxcd.io/v1beta3"
-        };
-        let metadata = json!({"name": name, "namespace": "apps"});
-        Object::new(
-            json!({"apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": spec, "data": {"key": "text"}}),
-        )
-    }
-
-    fn alert(name: &str, provider: &str) -> Object {
-        let sources = json!([{"kind": "Kustomization", "name": "*"}]);
-        object(
-            "Alert",
-            name,
-            json!({"providerRef": {"name": provider}, "eventSources": sources}),
-        )
-    }
-
     #[test]
-    fn alerts_are_in_order_and_found_by_name() {
+    fn alerts_are_sorted_and_found_by_name() {
         let objects = [
-            alert("b", "p"),
-            alert("a", "p"),
-            object("Provider", "p", json!({"type": "generic"})),
+            alert("b", "p").object(),
+            alert("a", "p").object(),
+            provider("p", "generic").object(),
         ];
         let rules = Rules::compile(&objects, KINDS, &Options::default());
         assert_eq!(
@@ -375,11 +335,11 @@ mod tests {
     }
 
     #[test]
-    fn a_provider_that_is_not_there_is_told_and_missing_while_a_refused_one_is_invalid() {
+    fn an_absent_provider_is_missing_and_a_rejected_provider_is_invalid() {
         let objects = [
-            alert("a", "gone"),
-            alert("b", "bad"),
-            object("Provider", "bad", json!({"type": "pigeon"})),
+            alert("a", "gone").object(),
+            alert("b", "bad").object(),
+            provider("bad", "pigeon").object(),
         ];
         let rules = Rules::compile(&objects, KINDS, &Options::default());
         assert!(matches!(
@@ -387,7 +347,7 @@ mod tests {
             Err(Unresolved::Missing(_))
         ));
         assert!(
-            matches!(rules.resolve("apps", "bad"), Err(Unresolved::Invalid(sentence)) if sentence.contains("pigeon"))
+            matches!(rules.resolve("apps", "bad"), Err(Unresolved::Invalid(message)) if message.contains("pigeon"))
         );
         let warnings: Vec<_> = rules
             .problems()
@@ -401,7 +361,7 @@ mod tests {
     #[test]
     fn a_template_is_inline_or_in_a_config_map() {
         let rules = Rules::compile(
-            &[object("ConfigMap", "texts", Value::Null)],
+            &[config_map("texts", json!({"key": "text"})).object()],
             KINDS,
             &Options::default(),
         );

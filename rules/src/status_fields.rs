@@ -1,106 +1,107 @@
-//! `status` of an Alert and a Provider, as it stands in the cluster.
+//! The `status` of an Alert and of a Provider.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-/// What Tidings makes of an Alert, and what came of it last.
+/// AlertStatus defines the observed state of an Alert.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AlertStatus {
-    /// Whether the Alert is in force (type `Ready`), or what is wrong with it.
+    /// Conditions of the Alert. `Ready` is True if the Alert is valid and in effect.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
-    /// The generation of the Alert that the conditions are about.
+    /// Generation of the Alert that the conditions describe.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// The value of the last request for a reconciliation that was seen. Kept for Flux's tools.
+    /// Value of the last handled reconciliation request, for the flux CLI.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_handled_reconcile_at: Option<String>,
-    /// When an event matched last of which a delivery has been tried; written at most once a
+    /// Time of the last matching event with at least one delivery attempt. Updated at most once a
     /// minute.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_match_time: Option<Time>,
-    /// When a delivery was made last; written at most once a minute.
+    /// Time of the last successful delivery. Updated at most once a minute.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_delivery_time: Option<Time>,
-    /// The last attempt that failed; written at most once a minute.
+    /// Last failed delivery attempt. Updated at most once a minute.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<LastError>,
 }
 
-/// What Tidings makes of a Provider, and what came of it last.
+/// ProviderStatus defines the observed state of a Provider.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProviderStatus {
-    /// Whether the Provider can be used (type `Ready`), or what is wrong with it.
+    /// Conditions of the Provider. `Ready` is True if the Provider and its Secrets are valid.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
-    /// The generation of the Provider that the conditions are about.
+    /// Generation of the Provider that the conditions describe.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// The value of the last request for a reconciliation that was seen. Kept for Flux's tools.
+    /// Value of the last handled reconciliation request, for the flux CLI.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_handled_reconcile_at: Option<String>,
-    /// When a delivery was made last; written at most once a minute.
+    /// Time of the last successful delivery. Updated at most once a minute.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_delivery_time: Option<Time>,
-    /// The last attempt that failed; written at most once a minute.
+    /// Last failed delivery attempt. Updated at most once a minute.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<LastError>,
-    /// Whether deliveries to the service are held back because it failed again and again.
+    /// State of the circuit breaker, which pauses deliveries after repeated failures.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub circuit: Option<CircuitStatus>,
 }
 
-/// A failed attempt. Secrets are redacted.
+/// LastError describes a failed delivery attempt. Secrets are redacted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LastError {
-    /// When it was made.
+    /// Time of the attempt.
     pub time: Time,
-    /// What went wrong, in a sentence.
+    /// Human-readable description of the failure.
     #[schemars(length(max = 1024))]
     pub message: String,
-    /// What went wrong, in a word: the reason of the attempt, as in metrics.
+    /// Reason of the failure, as in the label `reason` of the metrics.
     pub reason: String,
 }
 
-/// The circuit of a Provider's service.
+/// CircuitStatus describes the circuit breaker of the destination.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CircuitStatus {
-    /// `closed`: deliveries are made. `open`: they wait. `half-open`: one of them is tried.
-    /// `paused`: they wait for a person.
+    /// State of the circuit breaker. `closed`: deliveries are made. `open`: deliveries wait.
+    /// `half-open`: a single delivery probes the service. `paused`: deliveries wait until an
+    /// operator resumes them.
     pub state: CircuitState,
-    /// When the next delivery is tried, while the circuit is open.
+    /// Time of the next probe, if the circuit breaker is open.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<Time>,
-    /// What opened it, in a sentence without secrets.
+    /// Why the circuit breaker opened. Secrets are redacted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Since when it is in this state.
+    /// Time of the last change of the state.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
 }
 
-/// Whether deliveries are made.
+/// The states of a circuit breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum CircuitState {
-    /// They are made.
+    /// Deliveries are made.
     Closed,
-    /// They wait.
+    /// Deliveries wait for the next probe.
     Open,
-    /// One of them is tried.
+    /// A single delivery probes the service.
     HalfOpen,
-    /// They wait until somebody resumes them.
+    /// Deliveries wait until an operator resumes them.
     Paused,
 }
 
-/// The conditions of Kubernetes' API conventions, with the limits that they have there.
+/// Conditions as in the Kubernetes API conventions, with the same limits.
 fn conditions(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
@@ -109,27 +110,27 @@ fn conditions(_: &mut SchemaGenerator) -> Schema {
             "required": ["type", "status", "reason", "message", "lastTransitionTime"],
             "properties": {
                 "type": {
-                    "description": "Which condition this is.",
+                    "description": "Type of the condition, such as Ready.",
                     "type": "string",
                     "maxLength": 316,
                     "pattern": r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])$",
                 },
-                "status": {"description": "Whether it holds.", "type": "string", "enum": ["True", "False", "Unknown"]},
+                "status": {"description": "Status of the condition: True, False or Unknown.", "type": "string", "enum": ["True", "False", "Unknown"]},
                 "reason": {
-                    "description": "Why, in a word.",
+                    "description": "Reason for the last transition, in CamelCase.",
                     "type": "string",
                     "minLength": 1,
                     "maxLength": 1024,
                     "pattern": "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$",
                 },
-                "message": {"description": "Why, in a sentence.", "type": "string", "maxLength": 32768},
+                "message": {"description": "Human-readable details about the last transition.", "type": "string", "maxLength": 32768},
                 "observedGeneration": {
-                    "description": "The generation of the object that this is about.",
+                    "description": "Generation of the object that the condition describes.",
                     "type": "integer",
                     "format": "int64",
                     "minimum": 0,
                 },
-                "lastTransitionTime": {"description": "Since when the status is this.", "type": "string", "format": "date-time"},
+                "lastTransitionTime": {"description": "Time of the last transition of the status.", "type": "string", "format": "date-time"},
             },
         },
         "x-kubernetes-list-type": "map",

@@ -1,35 +1,38 @@
-//! Where the text of a notification comes from, when it is the user's own.
+//! Message templates of Alerts and Providers.
 //!
 //! ```text
-//!  Alert or Provider ─► Template (the text, or where it stands) ─► source ─► language ─► Program ─► title and text
+//!  spec.template ─► Template (inline or ConfigMap) ─► source ─► Program ─► title and text
 //! ```
 
 mod filters;
 mod language;
+mod output;
 mod program;
 
-pub use program::{Escape, LONGEST_SOURCE, LONGEST_TEXT, Program, Rendered};
+pub use output::{Escape, LONGEST_TEXT};
+pub use program::{LONGEST_SOURCE, Program, Rendered};
 
 use tidings_core::TemplateReference;
 
-use crate::resource::{Report, TemplateSpec};
+use crate::report::Report;
+use crate::resource::TemplateSpec;
 
-/// A template, or the place where it stands.
+/// A template, or a reference to one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Template {
-    /// The text itself.
+    /// The source of the template.
     Inline(String),
-    /// A key of a ConfigMap in the same namespace, read at the attempt.
+    /// A key of a ConfigMap in the same namespace, which is read at each attempt.
     ConfigMap {
-        /// The ConfigMap.
+        /// The name of the ConfigMap.
         name: String,
-        /// Its key.
+        /// The key.
         key: String,
     },
 }
 
 impl Template {
-    /// As it travels in a delivery.
+    /// Converts to the form in a delivery.
     pub fn reference(&self) -> TemplateReference {
         match self.clone() {
             Self::Inline(inline) => TemplateReference {
@@ -44,7 +47,7 @@ impl Template {
         }
     }
 
-    /// The one that a delivery carries.
+    /// Converts from the form in a delivery.
     pub fn of(reference: &TemplateReference) -> Self {
         match reference.config_map.as_str() {
             "" => Self::Inline(reference.inline.clone()),
@@ -55,18 +58,18 @@ impl Template {
         }
     }
 
-    /// Reads `spec.template`; exactly one of its two forms must be there. A text that can't be used
-    /// is only told: its notifications go out in the standard form.
+    /// Compiles `spec.template`. An invalid inline template is only a warning, because messages are
+    /// then sent in the standard form.
     pub fn compile(spec: Option<TemplateSpec>, report: &mut Report<'_>) -> Option<Self> {
         match spec? {
             TemplateSpec {
                 inline: Some(text),
                 config_map_key_ref: None,
             } => {
-                if let Err(sentence) = Program::compile(&text, Escape::None) {
+                if let Err(message) = Program::compile(&text, Escape::None) {
                     report.warn(
                         "spec.template.inline",
-                        format!("{sentence}; notifications go out in the standard form"),
+                        format!("{message}; messages are sent in the standard form"),
                     );
                 }
                 Some(Self::Inline(text))
@@ -81,7 +84,7 @@ impl Template {
             _ => {
                 report.error(
                     "spec.template",
-                    "must hold either inline or configMapKeyRef",
+                    "exactly one of inline and configMapKeyRef must be set",
                 );
                 None
             }

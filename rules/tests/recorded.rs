@@ -1,11 +1,11 @@
-//! The rules against what notification-controller and its CRDs were recorded to do.
+//! Compares the rules with recordings of notification-controller and of its CRDs.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use serde_json::{Value, json};
 use tidings_rules::{Family, Kind, Kinds, Object, Options, Rules, Severity, pattern};
 
-/// The types that the CRD names.
+/// The provider types of the CRD.
 const KINDS: Kinds = &[
     kind("slack", Family::Message),
     kind("discord", Family::Message),
@@ -43,7 +43,7 @@ const KINDS: Kinds = &[
     kind("incident.io", Family::Message),
 ];
 
-/// Patterns that Go refuses and that mean something here, harmlessly.
+/// Patterns that Go rejects. They are harmless here.
 const MORE_THAN_GO: [&str; 4] = [
     "\\p{Script=Greek}",
     "\\p{Alphabetic}",
@@ -61,7 +61,7 @@ fn recorded(file: &str) -> Vec<Value> {
 }
 
 #[test]
-fn every_pattern_matches_what_it_matches_in_go() {
+fn every_pattern_matches_as_in_go() {
     let mut differing = Vec::new();
     for case in recorded("vectors/routing/open/regex.json") {
         let text = case["pattern"].as_str().unwrap();
@@ -83,9 +83,9 @@ fn every_pattern_matches_what_it_matches_in_go() {
     assert_eq!(differing, Vec::<String>::new());
 }
 
-/// Differs on purpose: an empty namespace is the Alert's, an empty expression is none, and a
-/// Provider without a type is of no use.
-fn differs_on_purpose(name: &str) -> bool {
+/// Intended differences: an empty namespace is that of the Alert, an empty expression counts as
+/// absent, and a Provider needs a type.
+fn is_intended_difference(name: &str) -> bool {
     [
         "alert-source-namespace-empty",
         "provider-expr-empty-slack",
@@ -95,7 +95,7 @@ fn differs_on_purpose(name: &str) -> bool {
 }
 
 #[test]
-fn what_the_crds_refuse_is_refused_and_what_they_take_is_taken() {
+fn rules_and_crds_accept_and_reject_the_same_objects() {
     let mut differing = Vec::new();
     for case in recorded("kube/data/admission.json") {
         let mut object = Object::new(case["object"].clone());
@@ -105,11 +105,11 @@ fn what_the_crds_refuse_is_refused_and_what_they_take_is_taken() {
         }
         let name = case["name"].as_str().unwrap();
         let rules = Rules::compile(&[object], KINDS, &Options::default());
-        let refused = rules
+        let rejected = rules
             .problems()
             .iter()
             .any(|problem| problem.severity == Severity::Error);
-        if (refused == case["errors"].is_null()) != differs_on_purpose(name) {
+        if (rejected == case["errors"].is_null()) != is_intended_difference(name) {
             differing.push(format!("{name}: {:?}", rules.problems()));
         }
     }

@@ -41,7 +41,7 @@ pub struct TestArguments {
     /// Name of the cluster that the event comes from
     #[arg(long, default_value = "default")]
     cluster: String,
-    /// Reject Alerts that refer to objects in other namespaces
+    /// Reject references from Alerts to other namespaces
     #[arg(long)]
     no_cross_namespace_refs: bool,
     /// Add links to messages, as the setting links.enabled does

@@ -13,8 +13,13 @@ use tidings_core::bus::connect::connect;
 use crate::flags::{CommonFlags, flag, settings};
 use crate::nats_server;
 
-/// Arguments by which a tool finds the bus.
+/// Arguments by which a tool finds the bus. Flags that only roles use are accepted but not shown.
 #[derive(Args, Debug, Clone)]
+#[command(
+    mut_arg("admin", |arg| arg.hide(true)),
+    mut_arg("log_level", |arg| arg.hide(true)),
+    mut_arg("log_format", |arg| arg.hide(true))
+)]
 pub struct BusArguments {
     #[command(flatten)]
     pub common: CommonFlags,

@@ -1,4 +1,4 @@
-//! `tidings ingest`: accepts events by HTTP, and reads Kubernetes Events if told to.
+//! `tidings ingest`: accepts events by HTTP, and watches Kubernetes Events if enabled.
 
 use std::sync::Arc;
 
@@ -10,7 +10,6 @@ use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::config::Role;
 use tidings_core::runtime::kubernetes;
 use tidings_core::runtime::kubernetes::lease::{self, Election};
-use tidings_core::runtime::metrics::OutcomeLabel;
 use tidings_ingest::kubernetes::Objects;
 use tidings_ingest::kubernetes::filter::Filter;
 use tidings_ingest::kubernetes::source::Source;
@@ -99,15 +98,14 @@ pub async fn start(context: &Context, bus: &Bus, listener: TcpListener) -> anyho
         "listening"
     );
     warn_of_small_payload(bus);
-    let ingested = context.metrics.ingested.clone();
+    let ingested = context.metrics.ingest_events_total.clone();
     let router = tidings_ingest::router(Ingest {
         store: BusStore(bus.clone()),
         cluster: settings.cluster.clone(),
         objects,
         dedupe_interval: settings.ingest.dedupe_interval,
         observe: Box::new(move |outcome| {
-            let outcome = outcome.as_str();
-            ingested.get_or_create(&OutcomeLabel { outcome }).inc();
+            ingested.get_or_create(outcome).inc();
         }),
     });
     let stop = context.stop.pulling.clone();
@@ -139,7 +137,7 @@ fn event_watch(
             client,
             &filter,
             context.health.clone(),
-            metrics.events_watched.clone(),
+            metrics.ingest_kubernetes_events_watched.clone(),
         ),
         filter,
         severities: events.severities.clone(),

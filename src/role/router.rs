@@ -8,7 +8,7 @@ use tidings_core::bus::setup::StreamPolicy;
 use tidings_core::runtime::config::Role;
 use tidings_router::status::ready_condition::CheckProvider;
 use tidings_router::{Router, StatusWriter};
-use tidings_workers::attempt::Notifiers;
+use tidings_workers::attempt::PreparedProviders;
 use tidings_workers::http::HttpClients;
 
 use crate::flags::{AsFlags, CommonFlags, KubernetesFlags, RouterFlags, RulesFlags, settings};
@@ -95,7 +95,7 @@ fn status_writer(
 /// Prepares a Provider as for an attempt and sends nothing. Only the workers' code knows what a
 /// provider type needs.
 fn check_provider(http_clients: HttpClients) -> Arc<CheckProvider> {
-    let notifiers = Notifiers::new(http_clients);
+    let notifiers = PreparedProviders::new(http_clients);
     Arc::new(move |provider| {
         notifiers
             .prepare(provider)

@@ -8,9 +8,9 @@ use tidings_core::runtime::config::{RulesFrom, RulesSettings};
 use tidings_core::runtime::health::Check;
 use tidings_core::runtime::kubernetes;
 use tidings_core::runtime::metrics::Metrics;
-use tidings_rules::cluster::{self, Catalog, Cluster, Scope};
+use tidings_rules::cluster::{self, Catalog, Cluster, WatchScope};
 use tidings_rules::folder::{self, Folder};
-use tidings_rules::{Live, Options};
+use tidings_rules::{LiveRules, Options};
 use tidings_workers::notifier::kinds;
 
 use crate::role::Context;
@@ -18,7 +18,7 @@ use crate::role::Context;
 /// The rules of a process.
 pub struct ActiveRules {
     /// The current snapshot, replaced when the rules change.
-    pub live: Arc<Live>,
+    pub live: Arc<LiveRules>,
     /// The cluster that the rules come from; none for a folder.
     pub cluster: Option<RulesCluster>,
 }
@@ -38,7 +38,7 @@ pub struct RulesCluster {
 /// retried.
 pub async fn start(context: &Context, is_router: bool) -> anyhow::Result<ActiveRules> {
     let settings = &context.settings;
-    let live = Arc::new(Live::default());
+    let live = Arc::new(LiveRules::default());
     let mut changes = live.changes();
     let from = settings.rules.from.as_ref();
     let cluster = match from.context(
@@ -56,7 +56,7 @@ pub async fn start(context: &Context, is_router: bool) -> anyhow::Result<ActiveR
     Ok(ActiveRules { live, cluster })
 }
 
-fn follow_folder(context: &Context, dir: &Path, live: Arc<Live>) -> anyhow::Result<()> {
+fn follow_folder(context: &Context, dir: &Path, live: Arc<LiveRules>) -> anyhow::Result<()> {
     let readable = std::fs::read_dir(dir).map(drop);
     readable.with_context(|| {
         format!(
@@ -72,20 +72,20 @@ fn follow_folder(context: &Context, dir: &Path, live: Arc<Live>) -> anyhow::Resu
 async fn follow_cluster(
     context: &Context,
     is_router: bool,
-    live: Arc<Live>,
+    live: Arc<LiveRules>,
 ) -> anyhow::Result<RulesCluster> {
     let settings = &context.settings;
     let client = kubernetes::connect(settings.kubernetes.kubeconfig.as_deref()).await?;
     let catalog = Arc::new(Catalog::default());
     let cluster = Cluster {
         client: client.clone(),
-        scope: Scope {
+        scope: WatchScope {
             namespaces: settings.rules.namespaces.clone(),
             label_selector: settings.rules.label_selector.clone(),
         },
         kinds: kinds(),
         options: options(&settings.rules),
-        releases: is_router && settings.router.release_finalizers,
+        remove_finalizers: is_router && settings.router.release_finalizers,
         catalog: catalog.clone(),
     };
     tokio::spawn(cluster::follow(cluster, live, context.stop.holding.clone()));
@@ -100,12 +100,12 @@ fn options(settings: &RulesSettings) -> Options {
 }
 
 /// Updates readiness and metrics whenever the rules or the state of their source change.
-async fn report(live: Arc<Live>, check: Check, metrics: Metrics) {
+async fn report(live: Arc<LiveRules>, check: Check, metrics: Metrics) {
     let (mut changes, mut problems) = (live.changes(), live.source_problems());
     let mut counted = 0;
     loop {
         let snapshots = *changes.borrow_and_update();
-        metrics.rule_snapshots.inc_by(snapshots - counted);
+        metrics.rules_snapshots_total.inc_by(snapshots - counted);
         counted = snapshots;
         let problem = problems
             .borrow_and_update()
@@ -115,7 +115,7 @@ async fn report(live: Arc<Live>, check: Check, metrics: Metrics) {
             .rules_source_connected
             .set(i64::from(live.loaded() && problem.is_none()));
         metrics
-            .rule_problems
+            .rules_problems
             .set(i64::try_from(live.problems().len()).unwrap_or(i64::MAX));
         if live.loaded() {
             check.succeed();

@@ -21,7 +21,6 @@ use tidings_router::{Planning, explain};
 use tidings_rules::{Options as RulesOptions, Rules, folder};
 use tidings_workers::attempt::{Prepared, attempt_once, prepare};
 use tidings_workers::http::{Http, HttpClients};
-use tidings_workers::worker::notification;
 
 const EXECUTABLE: &str = env!("CARGO_BIN_EXE_tidings");
 /// Posts that are under way at once.
@@ -229,7 +228,7 @@ async fn attempt(
         event.involved_object.clone().unwrap_or_default(),
         delivery.alert.clone().unwrap_or_default(),
     );
-    let told = notification(&delivery, &event, &object, &alert, prepared);
+    let told = prepared.message(&delivery, &event, &object, &alert);
     let ended = attempt_once(prepared, &told)
         .await
         .map_err(|failure| anyhow::anyhow!("{failure}"))?;

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tidings_core::model::retry::RetryPolicy;
 use tidings_core::{Delivery, Message};
-use tidings_workers::worker::decide::{Settlement, Tried, settle};
+use tidings_workers::attempt::AttemptResult;
+use tidings_workers::worker::decide::{Disposition, Processed, decide};
 
 use crate::service::{Behaviour, Service};
 use crate::subject::{MARK, Subject, delivery, event, http_types};
@@ -30,33 +30,20 @@ async fn a_service_that_repeats_secrets_does_not_get_them_shown() {
         for row in http_types() {
             let subject = Subject::new(row, &service, Duration::from_secs(60));
             let failure = subject.attempt().await.unwrap_err();
-            let result = Err(failure.clone());
-            let (started, took) = (Timestamp::UNIX_EPOCH, Duration::ZERO);
-            let tried = Tried {
-                started,
-                took,
-                result,
-                newest: None,
-                template_error: String::new(),
-            };
             let planned: Delivery = delivery(&event("Health check failed"));
-            let (settlement, attempt) = settle(
-                &planned,
-                &tried,
-                &RetryPolicy::default(),
-                Timestamp::UNIX_EPOCH,
-                0.5,
-            );
-            let stored = match settlement {
-                Settlement::Bury(letter) => letter.encode_to_vec(),
-                Settlement::Park(delivery, _) => delivery.encode_to_vec(),
-                Settlement::Done => unreachable!("it failed"),
+            let processed = Processed::new(&planned, AttemptResult::failed(failure.clone()));
+            let decision = decide(&planned, &processed, Timestamp::UNIX_EPOCH, 0.5);
+            let stored = match decision.disposition {
+                Disposition::StoreDeadLetter(letter) => letter.encode_to_vec(),
+                Disposition::Retry(delivery, _) => delivery.encode_to_vec(),
+                other => unreachable!("the attempt failed: {other:?}"),
             };
+            let report = decision.report;
             let mut secrets = told_in_secret(&service);
             secrets.push(MARK.to_owned());
             let provider = &subject.prepared.provider;
             let shown = [
-                format!("{failure:?} {failure} {attempt:?}"),
+                format!("{failure:?} {failure} {report:?}"),
                 format!("{provider:?} {:?}", subject.prepared.redactor),
                 String::from_utf8_lossy(&stored).into_owned(),
             ];

@@ -15,7 +15,6 @@ use tidings_workers::message::Message;
 use tidings_workers::message::render::RenderedMessage;
 use tidings_workers::notifier::contract::ProviderType;
 use tidings_workers::notifier::{PROVIDERS, kinds};
-use tidings_workers::worker::notification;
 
 use crate::service::{AUTHORITY, RSA_KEY, Service};
 
@@ -138,7 +137,7 @@ pub async fn attempt_rendered(
     delivery.metadata.extend(metadata.clone());
     let object = event.involved_object.clone().unwrap_or_default();
     let alert = delivery.alert.clone().unwrap_or_default();
-    let message = notification(&delivery, event, &object, &alert, prepared);
+    let message = prepared.message(&delivery, event, &object, &alert);
     let rendered = &render(&message);
     attempt_once(
         prepared,

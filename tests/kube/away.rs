@@ -46,7 +46,9 @@ async fn the_last_rules_stay_in_force_while_the_api_server_is_away() {
     let readiness = up.readiness().await;
     assert_eq!(readiness.status, 200, "{}", readiness.body);
     assert!(
-        readiness.body.contains("the last rules stay in force"),
+        readiness
+            .body
+            .contains("the last good rules stay in effect"),
         "{}",
         readiness.body
     );
@@ -81,7 +83,7 @@ async fn a_role_that_begins_without_an_api_server_waits_for_it() {
     let up = rig.spawn(role);
     eventually("readiness says what is missing", async || {
         let answer = up.readiness_if_up().await?;
-        (answer.status == 503 && answer.body.contains("there are no rules yet")).then_some(())
+        (answer.status == 503 && answer.body.contains("no rules are loaded yet")).then_some(())
     })
     .await;
     server.restart().await;

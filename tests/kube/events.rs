@@ -607,7 +607,9 @@ async fn these_permissions_are_enough_and_a_missing_one_is_told() {
         .await;
     are_stored_once(&rig, ["permitted".to_owned()]).await;
     assert_eq!(
-        ingest.metric("tidings_ingest_labels_total", "absent").await,
+        ingest
+            .metric("tidings_ingest_label_lookups_total", "not-found")
+            .await,
         1.0
     );
 }

@@ -120,7 +120,7 @@ async fn labels_that_can_not_be_read_are_unknown_and_hold_up_nobody() {
     assert_eq!(state_of(&rig, "forbidden").await, State::Unknown);
     assert_eq!(
         forbidden
-            .metric("tidings_ingest_labels_total", "unknown")
+            .metric("tidings_ingest_label_lookups_total", "unknown")
             .await,
         1.0
     );
@@ -141,7 +141,7 @@ async fn labels_that_can_not_be_read_are_unknown_and_hold_up_nobody() {
     assert_eq!(state_of(&rig, "missing").await, State::Unknown);
     assert_eq!(
         missing
-            .metric("tidings_ingest_labels_total", "unknown")
+            .metric("tidings_ingest_label_lookups_total", "unknown")
             .await,
         1.0
     );
@@ -154,7 +154,12 @@ async fn labels_that_can_not_be_read_are_unknown_and_hold_up_nobody() {
         )
         .await;
     post(&without, &event(&cluster.namespace, "ours", "off")).await;
-    assert_eq!(without.metric("tidings_ingest_labels_total", "").await, 0.0);
+    assert_eq!(
+        without
+            .metric("tidings_ingest_label_lookups_total", "")
+            .await,
+        0.0
+    );
 }
 
 #[tokio::test]

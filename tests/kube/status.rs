@@ -223,7 +223,7 @@ async fn conditions_say_at_once_what_is_wrong_and_that_it_is_mended() {
             "lost",
             "False",
             "SecretNotFound",
-            "/later, which spec.secretRef names",
+            "spec.secretRef: Secret",
         ),
         ("Provider", "keyless", "False", "Misconfigured", "token"),
         ("Provider", "asleep", "True", "Suspended", "Suspended"),
@@ -232,7 +232,7 @@ async fn conditions_say_at_once_what_is_wrong_and_that_it_is_mended() {
             "orphan",
             "False",
             "ProviderNotFound",
-            "spec.providerRef.name: there is no Provider",
+            "spec.providerRef.name: Provider",
         ),
         (
             "Alert",

@@ -164,7 +164,7 @@ async fn a_destination_that_fails_is_only_probed_until_it_answers_and_then_gets_
     for number in 0..100 {
         ledger.post(&up, &format!("held up {number}")).await;
     }
-    parked(&up, "blocked", 100.0).await;
+    parked(&up, "circuit-open", 100.0).await;
     let received = receiver.receives(before + 3).await;
 
     for pair in received[before..].windows(2) {
@@ -201,7 +201,7 @@ async fn an_open_circuit_outlives_every_worker() {
     up.kill().await;
     up.restart().await;
     up.post(&event("held up")).await.unwrap();
-    parked(&up, "blocked", 1.0).await;
+    parked(&up, "circuit-open", 1.0).await;
     assert_eq!(receiver.received().len(), 1, "nobody calls it");
     assert!(
         up.metric("tidings_worker_circuit_state", "provider=\"hook\"")
@@ -281,9 +281,9 @@ async fn what_is_being_parked_while_a_circuit_closes_does_not_wait_for_another_o
     up.post(&event("too much")).await.unwrap();
     is_open(&rig).await;
     up.post(&event("the next probe")).await.unwrap();
-    parked(&up, "blocked", 1.0).await;
+    parked(&up, "circuit-open", 1.0).await;
     up.post(&event("held up")).await.unwrap();
-    parked(&up, "blocked", 2.0).await;
+    parked(&up, "circuit-open", 2.0).await;
     let held_up = parked_longest(&rig).await;
 
     receiver.accepts("held up").await;
@@ -331,7 +331,7 @@ async fn a_slot_that_has_come_while_a_provider_is_paused_is_used_once_it_is_resu
     up.post(&event("first")).await.unwrap();
     receiver.accepts("first").await;
     up.post(&event("in an hour")).await.unwrap();
-    parked(&up, "limited", 1.0).await;
+    parked(&up, "rate-limited", 1.0).await;
     let limited = parked_longest(&rig).await;
     providers(&rig, &["pause", "apps/hook"]).await;
 
@@ -363,7 +363,7 @@ async fn what_found_no_seat_is_woken_when_its_provider_is_resumed() {
     up.post(&event("hangs")).await.unwrap();
     receiver.receives(1).await;
     up.post(&event("finds no seat")).await.unwrap();
-    parked(&up, "crowded", 1.0).await;
+    parked(&up, "no-permit", 1.0).await;
 
     eventually("it is woken", async || {
         providers(&rig, &["resume", "apps/hook"])

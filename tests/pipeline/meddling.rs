@@ -132,7 +132,7 @@ async fn a_stream_or_bucket_that_is_deleted_is_made_anew_as_it_was_and_deliverie
             &format!("it is counted that {stream} was made anew"),
             async || {
                 let made = async |role: &Process| {
-                    role.metric("tidings_bus_streams_made_anew_total", &labels)
+                    role.metric("tidings_bus_streams_recreated_total", &labels)
                         .await
                 };
                 (made(&router).await + made(&worker).await > 0.5).then_some(())

@@ -126,7 +126,11 @@ async fn a_writer_that_stands_still_until_a_newer_state_is_written_does_not_undo
     still.thaw();
 
     eventually("the writer has let go", async || {
-        (still.metric("tidings_worker_held", "").await == 0.0).then_some(())
+        (still
+            .metric("tidings_worker_deliveries_in_flight", "")
+            .await
+            == 0.0)
+            .then_some(())
     })
     .await;
     rig.drained().await;

@@ -231,7 +231,7 @@ async fn a_key_that_waits_for_its_slot_takes_no_other_and_is_not_pushed_back() {
     })
     .await;
     post_all(&up, [reconciled(&commits[1], 0, true)]).await;
-    parked(&up, "limited", 1.0).await;
+    parked(&up, "rate-limited", 1.0).await;
     let slot_ms = slots().await[0];
 
     post_all(

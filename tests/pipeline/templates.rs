@@ -308,7 +308,7 @@ async fn a_template_that_takes_long_holds_up_no_other_delivery() {
     let up = rig.run(Role::up().env("TOKIO_WORKER_THREADS", "1")).await;
     up.post(&event("slow")).await.unwrap();
     eventually("it is at work", async || {
-        (up.metric("tidings_worker_held", "").await > 0.5).then_some(())
+        (up.metric("tidings_worker_deliveries_in_flight", "").await > 0.5).then_some(())
     })
     .await;
 

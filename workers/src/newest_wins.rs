@@ -1,5 +1,4 @@
-//! Keeping a state at its service: does on the bus and with the service what
-//! [`crate::newest_wins::machine`] says.
+//! Newest state wins: carries out on the bus and with the service what [`machine`] says.
 
 pub mod machine;
 pub mod record;
@@ -13,33 +12,31 @@ use tidings_core::bus::streams;
 use tidings_core::bus::{Bus, NotStored};
 use tidings_core::model::id;
 use tidings_core::runtime::failpoint::reach;
+use tidings_core::runtime::metrics::labels::NotAttempted;
 use tidings_core::wire::{Desired, Record};
 use tidings_core::{Delivery, Failure, Reason};
 
-use crate::attempt::{Prepared, nothing_to_say};
+use crate::attempt::{AttemptResult, Ended, ParkRequest, Prepared, Refusal};
 use crate::message::Message;
-pub use crate::newest_wins::machine::Kept;
-use crate::newest_wins::machine::{Action, Answer, Keeping};
-use crate::newest_wins::record::{Lease, order};
+use crate::newest_wins::machine::{Action, ActionResult, Machine};
+use crate::newest_wins::record::{WriteLease, order};
 use crate::notifier::contract::{self, KeepState};
+use crate::throttle::caller::Caller;
 
-use crate::throttle::caller::{Caller, not_now};
-
-/// Beside the time of the calls themselves.
-const LEASE_MARGIN: Duration = Duration::from_secs(5);
-/// Preparing, reading a page, and writing.
+/// The lease lasts as long as this many calls and a margin: preparing, reading a page, writing.
 const CALLS_IN_A_LEASE: u32 = 4;
-/// A comment that is gone is edited in vain, then made.
+const LEASE_MARGIN: Duration = Duration::from_secs(5);
+/// A comment that was deleted takes two calls: a failed update, then a new comment.
 const CALLS_OF_A_WRITE: u32 = 2;
 
-/// Keeps states for one process.
+/// Writes states so that the newest one wins.
 #[derive(Clone)]
 pub struct NewestWins {
     bus: Bus,
     records: Records,
 }
 
-/// The name of a key's record, and of the place where its deliveries are parked.
+/// The name of a key's record, under which its deliveries are parked too.
 pub fn record_key(key: &str) -> String {
     id::digest(&[key])
 }
@@ -48,7 +45,7 @@ impl NewestWins {
     /// Opens the bucket of records.
     ///
     /// # Errors
-    /// It is not there, or the bus can't be asked.
+    /// The bucket is missing, or the bus did not answer.
     pub async fn open(bus: &Bus) -> Result<Self, NotStored> {
         Ok(Self {
             bus: bus.clone(),
@@ -56,112 +53,122 @@ impl NewestWins {
         })
     }
 
-    /// Has the newest state of the notification's key at its service, with as few calls as that
-    /// takes.
+    /// Makes the service hold the newest state of the message's key, with as few calls as possible.
     ///
     /// # Guarantees
-    /// When it ends well, what the service was last told by anybody is the newest state that
-    /// anybody asked for, or somebody who holds the lease will tell it. An unchanged state
-    /// costs no call.
-    ///
-    /// # Errors
-    /// The notification asks for nothing that can be told.
-    pub async fn keep(
+    /// After success, the last write of all workers was the newest state, or the holder of the
+    /// lease is about to write it. An unchanged state costs no call.
+    pub async fn write(
         &self,
         notifier: &dyn KeepState,
-        notification: &Message<'_>,
+        message: &Message<'_>,
         delivery: &Delivery,
         prepared: &Prepared,
         caller: &mut Caller<'_>,
-    ) -> Result<Kept, Failure> {
-        let Some(wanted) = notifier.desire(notification)? else {
-            return Ok(Kept::Ended {
-                ended: nothing_to_say(),
-                other: None,
-            });
+    ) -> AttemptResult {
+        let wanted = match notifier.desire(message) {
+            Ok(Some(wanted)) => wanted,
+            Ok(None) => return Ended::nothing_to_send().into(),
+            Err(failure) => return AttemptResult::failed(prepared.redacted(failure)),
         };
         let name = record_key(&wanted.key);
         let mine = Desired {
-            order: Some(order(notification.event, delivery.event_sequence)),
+            order: Some(order(message.event, delivery.event_sequence)),
             state: wanted.state,
             delivery_id: delivery.id.clone(),
             planned_at: delivery.planned_at,
         };
-        let timeout = prepared.provider.timeout;
-        let lease = Lease {
-            holder: format!("{}/{:016x}", delivery.id, rand::random::<u64>()),
-            lasts: timeout * CALLS_IN_A_LEASE + LEASE_MARGIN,
-            write: timeout * CALLS_OF_A_WRITE,
-        };
-        let mut keeping = Keeping::new(mine, lease, notifier.needs_handle());
+        let lease = write_lease(delivery, prepared.provider.timeout);
+        let mut machine = Machine::new(mine, lease, notifier.needs_handle());
         let desired = |state| contract::DesiredState {
             key: wanted.key.clone(),
             state,
         };
         let mut action = Action::Load;
         loop {
-            caller.is_for(keeping.planned_at());
-            let done = match action {
-                Action::End(kept) => return Ok(kept),
+            caller.extend_age(machine.planned_at());
+            let result = match action {
+                Action::End(result) => return result,
+                Action::Wait(wait) => {
+                    return self.wait_for_lease(wait, delivery, &name).await.into();
+                }
                 Action::Load => self.load(&name).await,
-                Action::Store(record, revision) => {
-                    reach("worker:recording");
-                    let stored = self.store(&name, &record, revision).await;
-                    stored
-                        .inspect(|_| reach("worker:recorded"))
-                        .map(Answer::Stored)
+                Action::Store(record, revision) => self.store(&name, &record, revision).await,
+                // Not before: a state that needs no call must not use up a slot.
+                Action::Prepare => match caller.admit().await {
+                    Err(why) => Ok(ActionResult::NotAdmitted(why)),
+                    Ok(()) => {
+                        reach("worker:leased");
+                        let result = notifier.prepare(message).await;
+                        recorded(prepared, caller, result).map(|()| ActionResult::Prepared)
+                    }
+                },
+                Action::Read(state) => {
+                    let result = notifier.read(&desired(state)).await;
+                    recorded(prepared, caller, result).map(ActionResult::Read)
                 }
-                // Only now: a state that is told already, or not yet, costs nobody a slot.
-                Action::Prepare if !caller.may_call().await => Err(not_now()),
-                Action::Prepare => {
-                    reach("worker:leased");
-                    seen(prepared, caller, notifier.prepare(notification).await)
-                        .map(|()| Answer::Prepared)
-                }
-                Action::Read(state) => seen(prepared, caller, notifier.read(&desired(state)).await)
-                    .map(Answer::RemoteState),
                 Action::Write(state, handle) => {
-                    let sent = notifier.write(&desired(state), handle.as_deref()).await;
-                    seen(prepared, caller, sent)
+                    let result = notifier.write(&desired(state), handle.as_deref()).await;
+                    recorded(prepared, caller, result)
                         .inspect(|_| reach("worker:accepted"))
-                        .map(Answer::Sent)
+                        .map(ActionResult::Written)
                 }
             };
-            action = keeping.next(done.unwrap_or_else(Answer::Failed), self.bus.clock().now());
+            let result = result.unwrap_or_else(ActionResult::Failed);
+            action = machine.next(result, self.bus.clock().now());
         }
     }
 
-    async fn load(&self, name: &str) -> Result<Answer, Failure> {
-        let (record, revision) = self
-            .records
-            .load::<Record>(name)
-            .await
-            .map_err(|error| bus_failure(&error))?;
-        Ok(Answer::Loaded(record.map(Box::new), revision))
+    async fn load(&self, name: &str) -> Result<ActionResult, Failure> {
+        let loaded = self.records.load::<Record>(name).await;
+        let (record, revision) = loaded.map_err(|error| bus_failure(&error))?;
+        Ok(ActionResult::Loaded(record.map(Box::new), revision))
     }
 
-    /// Stores the record if it has not moved since; tells its new revision.
     async fn store(
         &self,
         name: &str,
         record: &Record,
         revision: Option<u64>,
-    ) -> Result<Option<u64>, Failure> {
-        self.records
-            .store(name, record, revision)
-            .await
-            .map_err(|error| bus_failure(&error))
+    ) -> Result<ActionResult, Failure> {
+        reach("worker:recording");
+        let stored = self.records.store(name, record, revision).await;
+        let stored = stored.map_err(|error| bus_failure(&error))?;
+        reach("worker:recorded");
+        Ok(ActionResult::Stored(stored))
+    }
+
+    /// The delivery replaces what is parked under the key, and must keep that one's slot.
+    async fn wait_for_lease(&self, wait: Duration, delivery: &Delivery, park_key: &str) -> Refusal {
+        let slot_ms = match delivery.slot_ms {
+            0 => self
+                .bus
+                .parked_slot(delivery, park_key)
+                .await
+                .unwrap_or_default(),
+            own => own,
+        };
+        let request = ParkRequest::after(&self.bus, wait, NotAttempted::StateLocked);
+        Refusal::Park(ParkRequest { slot_ms, ..request })
     }
 }
 
-/// What a call has shown of its service is noted.
-fn seen<T>(
+fn write_lease(delivery: &Delivery, timeout: Duration) -> WriteLease {
+    WriteLease {
+        holder: format!("{}/{:016x}", delivery.id, rand::random::<u64>()),
+        lasts: timeout * CALLS_IN_A_LEASE + LEASE_MARGIN,
+        write: timeout * CALLS_OF_A_WRITE,
+    }
+}
+
+/// Redacts the failure of a call and records the call for the circuit.
+fn recorded<T>(
     prepared: &Prepared,
     caller: &mut Caller<'_>,
     result: Result<T, Failure>,
 ) -> Result<T, Failure> {
     let result = result.map_err(|failure| prepared.redacted(failure));
-    caller.saw(result.as_ref().err());
+    caller.record(result.as_ref().err());
     result
 }
 

@@ -1,13 +1,13 @@
-//! Whether a delivery may call its destination now: circuit, slots, places, seats. One
-//! destination's wait is no other's.
+//! Whether a delivery may call its destination now: circuit, rate limit, concurrency permits.
 //!
 //! ```text
-//!            open, paused          later than in a second       none is free
-//!  delivery ─► circuit ───────────► slot ──────────────────────► place, seat ─► call ─► what it has shown
-//!                 └─► parked until woken └─► parked until then      └─► parked, to come back
+//!            open, paused          reserved slot is far       all are taken
+//!  delivery ─► circuit ───────────► rate limit ──────────────► permits ─► call ─► result
+//!                 └─► park until woken └─► park until the slot    └─► park for a while
 //! ```
 //!
-//! Where nothing is limited and nothing fails, none of this asks the bus anything.
+//! A destination that has to wait delays no other one. Where nothing is limited and nothing fails,
+//! none of this asks the bus.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,8 +17,9 @@ use jiff::Timestamp;
 use tidings_core::bus::{Bus, NotStored};
 use tidings_core::model::circuit::{CallResult, CircuitDecision};
 use tidings_core::runtime::metrics::Metrics;
+use tidings_core::runtime::metrics::labels::NotAttempted;
 use tidings_core::wire::circuit::State;
-use tidings_core::{Delivery, Destination, Timestamp as ProtoTimestamp};
+use tidings_core::{Delivery, Destination, Reason, Timestamp as ProtoTimestamp};
 use tidings_rules::{RateLimit, ResolvedProvider};
 use tokio_util::sync::CancellationToken;
 
@@ -33,176 +34,152 @@ pub mod rate;
 pub mod shared_permits;
 mod waker;
 
+use crate::attempt::{ParkRequest, Refusal};
 use breaker::{Breaker, Probe};
 use ledger::Ledger;
-use local_permits::{MOST_WAIT, Place, Places, Room};
-use permits::SeatTaken;
+use local_permits::{LocalPermit, LocalPermits, MOST_WAIT, TypeCapacity};
+use permits::SharedPermit;
 use rate::{LONGEST_ASKED, SlotChange, grace};
-use shared_permits::SeatChange;
+use shared_permits::PermitChange;
 use waker::Waker;
 
-/// The calls of one attempt, and what a lease on them has beside their time.
+/// A lease must outlive an attempt: so many calls, and a margin.
 const CALLS_OF_AN_ATTEMPT: u32 = 4;
 const LEASE_MARGIN: Duration = Duration::from_secs(5);
-/// What waits for a slot in hand leaves so many messages' room to others.
-const LEAVES_SPARE: usize = 64;
-/// What an open circuit holds up comes by itself so long after the next probe, somewhere between
-/// these.
-const BY_ITSELF_AFTER: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(300));
-/// While a probe is under way, its end is near.
-const BESIDE_A_PROBE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(10));
-/// What a pause holds up looks again somewhere between these, if nobody wakes it.
-const PAUSED_FOR: (Duration, Duration) = (Duration::from_secs(2700), Duration::from_secs(4500));
+/// A message waits in memory for its slot only while the worker can take this many more.
+const SPARE_WHILE_WAITING: usize = 64;
+/// Deliveries that an open circuit holds back return by themselves this long after the next probe,
+/// somewhere between these.
+const RETURN_AFTER_PROBE: (Duration, Duration) =
+    (Duration::from_secs(60), Duration::from_secs(300));
+/// The same while a probe is under way: it ends soon.
+const RETURN_DURING_PROBE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(10));
+/// The same while the Provider is paused.
+const RETURN_WHILE_PAUSED: (Duration, Duration) =
+    (Duration::from_secs(2700), Duration::from_secs(4500));
 
-/// Decides for one process, together with all others.
+/// Admits the calls of one process, together with all other processes.
 pub struct Throttle {
     bus: Bus,
     breaker: Breaker,
     waker: Arc<Waker>,
-    places: Places,
+    local_permits: LocalPermits,
     slots: Arc<Ledger<SlotChange>>,
-    seats: Arc<Ledger<SeatChange>>,
+    shared_permits: Arc<Ledger<PermitChange>>,
 }
 
 /// A call that a delivery asks for.
 pub struct Call<'a> {
-    /// Where to.
+    /// The destination to call.
     pub destination: Arc<Destination>,
-    /// The Provider as it is now.
+    /// The Provider with its present settings.
     pub provider: &'a ResolvedProvider,
-    /// The delivery at hand.
+    /// The delivery that is being attempted.
     pub delivery: &'a Delivery,
-    /// When it was planned, or the newest state that it is tried for.
+    /// When the delivery was planned, or the newest state that the attempt is for.
     pub planned_at: Option<ProtoTimestamp>,
-    /// Its own slot, in milliseconds since 1970, until a call has used it; else 0.
+    /// The delivery's reserved slot, in milliseconds since 1970; 0 once a call has used it.
     pub slot_ms: i64,
-    /// Where it would be parked.
-    pub place: &'a str,
-    /// How many messages of its kind this worker could still take.
+    /// The key under which the delivery would be parked.
+    pub park_key: &'a str,
+    /// How many more messages of the type this worker could take.
     pub spare: usize,
-    /// For the calls of its kind.
-    pub room: &'a Room,
+    /// The capacity that all destinations of the type share in this worker.
+    pub capacity: &'a TypeCapacity,
 }
 
-/// What to do with a delivery.
-pub enum Leave {
-    /// Call.
-    Go(Pass),
-    /// Park it.
-    Park(Parking),
-    /// It would wait beyond its age: the sentence says what for.
-    GiveUp(String),
-}
-
-/// How a delivery is to be parked that was not attempted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Parking {
-    /// Until then, by the server's clock.
-    pub until: Timestamp,
-    /// It goes earlier if its destination is called again.
-    pub may_be_woken: bool,
-    /// The delivery's own slot, in milliseconds since 1970; 0 where it has none.
-    pub slot_ms: i64,
-    /// A word for metrics.
-    pub why: &'static str,
-}
-
-/// Leave to make one call, until it is dropped.
-pub struct Pass {
-    /// Only what must not be waited for has none: a probe.
-    _place: Option<Place>,
-    _seat: Option<SeatTaken>,
+/// Allows one call, until it is dropped.
+pub struct Permit {
+    /// A probe has none, since it must not wait.
+    _local: Option<LocalPermit>,
+    _shared: Option<SharedPermit>,
     probe: Option<Probe>,
 }
 
 // === impl Throttle ===
 
 impl Throttle {
-    /// Reads what is known of all destinations.
+    /// Opens the bucket and reads all circuits.
     ///
     /// # Errors
-    /// The bucket `limits` is not there, or the bus can't be asked.
+    /// The bucket `limits` is missing, or the bus did not answer.
     pub async fn open(bus: &Bus, metrics: Metrics) -> Result<Self, NotStored> {
         let waker = Waker::new(bus);
         Ok(Self {
             bus: bus.clone(),
             breaker: Breaker::open(bus, metrics, waker.clone()).await?,
             waker,
-            places: Places::default(),
+            local_permits: LocalPermits::default(),
             slots: Ledger::open(bus, |_, _| {}).await?,
-            seats: Ledger::open(bus, |_, _| {}).await?,
+            shared_permits: Ledger::open(bus, |_, _| {}).await?,
         })
     }
 
-    /// Follows what others do to circuits, until `stop`.
+    /// Follows how others change circuits, until `stop`.
     pub async fn follow(&self, stop: CancellationToken) {
         self.breaker.follow(stop).await;
     }
 
-    /// Asks for leave to call. It takes a second at most, and what the bus takes.
+    /// Asks to make a call. This takes a second at most, and the time of the bus.
     ///
     /// # Errors
-    /// The bus can't be asked.
-    pub async fn ask(&self, call: &Call<'_>) -> Result<Leave, NotStored> {
+    /// The destination must not be called now, and what to do with the delivery instead.
+    pub async fn admit(&self, call: &Call<'_>) -> Result<Permit, Refusal> {
         let mut slot_ms = call.slot_ms;
-        // A slot that no call has used stays its delivery's: who comes back soon enough need not
-        // have another.
-        Ok(match self.pass_all(call, &mut slot_ms).await? {
-            Leave::Park(parking) => Leave::Park(Parking { slot_ms, ..parking }),
-            leave => leave,
-        })
+        self.admit_with_slot(call, &mut slot_ms)
+            .await
+            .map_err(|refusal| match refusal {
+                // A slot that no call has used stays reserved for its delivery.
+                Refusal::Park(request) => Refusal::Park(ParkRequest { slot_ms, ..request }),
+                refusal => refusal,
+            })
     }
 
-    /// Notes what a call has shown of its destination; nothing where no call was made.
-    pub async fn ended(&self, call: &Call<'_>, pass: Pass, seen: Option<CallResult>) {
+    /// Gives a permit back and records what the call showed; nothing where no call was made.
+    pub async fn end_call(&self, call: &Call<'_>, permit: Permit, result: Option<CallResult>) {
+        let Some(result) = result else { return };
         let (destination, retry) = (&call.destination, &call.provider.retry);
-        if let Some(CallResult::AskedToWait(wait, _)) = &seen {
+        if let CallResult::AskedToWait(wait, _) = &result {
             let wait = (*wait).min(retry.max_age).min(LONGEST_ASKED);
-            self.change_slots(
-                call,
-                SlotChange::NotBefore(self.bus.clock().after(wait).as_millisecond()),
-            );
+            let not_before = self.bus.clock().after(wait).as_millisecond();
+            self.change_slots(call, SlotChange::NotBefore(not_before));
         }
-        let Some(probe) = pass.probe else {
-            if let Some(seen) = seen {
-                self.breaker.saw(destination, seen, retry);
-            }
-            return;
+        let Some(probe) = permit.probe else {
+            return self.breaker.record(destination, result, retry);
         };
-        let Some(seen) = seen else { return };
-        let is_answered = seen == CallResult::Answered;
-        match probe.ended(seen).await {
+        let is_answered = result == CallResult::Answered;
+        match probe.end(result).await {
             Ok(true) if is_answered => {
                 self.change_slots(call, SlotChange::Answered);
                 self.waker
                     .wake(destination.clone(), call.provider.channel.clone());
             }
             Ok(_) => {}
-            Err(error) => {
-                tracing::warn!(code = codes::PROBE_NOT_RECORDED, %error, "probe result not recorded; the probe expires")
-            }
+            Err(error) => tracing::warn!(
+                code = codes::PROBE_NOT_RECORDED,
+                %error,
+                "probe result not recorded; the probe expires"
+            ),
         }
     }
 
-    async fn pass_all(&self, call: &Call<'_>, slot_ms: &mut i64) -> Result<Leave, NotStored> {
-        if let Some(leave) = self.pass_circuit(call).await? {
-            return Ok(leave);
+    async fn admit_with_slot(&self, call: &Call<'_>, slot_ms: &mut i64) -> Result<Permit, Refusal> {
+        if let Some(probe) = self.pass_circuit(call).await? {
+            return Ok(probe);
         }
         let rates = limits::rates(call.provider);
         if !rates.is_empty() {
-            if let Some(parking) = self.pass_slot(call, rates, slot_ms).await? {
-                return Ok(Leave::Park(parking));
-            }
-            // It may have opened meanwhile.
-            if let Some(leave) = self.pass_circuit(call).await? {
-                return Ok(leave);
+            self.pass_rate_limit(call, rates, slot_ms).await?;
+            // The circuit may have opened meanwhile.
+            if let Some(probe) = self.pass_circuit(call).await? {
+                return Ok(probe);
             }
         }
-        self.take_place(call).await
+        self.take_permits(call).await
     }
 
-    /// Only where there are slots. Nobody waits for it; what gets lost is noted with the next
-    /// answer.
+    /// Only where there is a rate limit. Nobody waits for it: a change that is lost is made with
+    /// the next answer.
     fn change_slots(&self, call: &Call<'_>, change: SlotChange) {
         if !limits::rates(call.provider).is_empty() {
             drop(
@@ -212,131 +189,124 @@ impl Throttle {
         }
     }
 
-    /// Nothing where the circuit is closed.
-    async fn pass_circuit(&self, call: &Call<'_>) -> Result<Option<Leave>, NotStored> {
+    /// A probe where one is due; nothing where the circuit is closed.
+    async fn pass_circuit(&self, call: &Call<'_>) -> Result<Option<Permit>, Refusal> {
         let destination = &call.destination;
-        let mut standing = self.breaker.standing(destination);
-        if standing == CircuitDecision::ProbeDue {
+        let mut decision = self.breaker.decision(destination);
+        if decision == CircuitDecision::ProbeDue {
             let holder = format!("{}/{:016x}", call.delivery.id, rand::random::<u64>());
+            let (lease, retry) = (lease(call.provider), &call.provider.retry);
             if let Some(probe) = self
                 .breaker
-                .probe(
-                    destination,
-                    holder,
-                    lease(call.provider),
-                    &call.provider.retry,
-                )
+                .probe(destination, holder, lease, retry)
                 .await?
             {
-                return Ok(Some(Leave::Go(Pass {
-                    _place: None,
-                    _seat: None,
+                return Ok(Some(Permit {
+                    _local: None,
+                    _shared: None,
                     probe: Some(probe),
-                })));
+                }));
             }
-            standing = self.breaker.standing(destination);
+            decision = self.breaker.decision(destination);
         }
-        match standing {
-            CircuitDecision::Closed => Ok(None),
-            CircuitDecision::Paused => {
-                let until = self.bus.clock().after(between(PAUSED_FOR));
-                Ok(Some(Leave::Park(Parking {
-                    until,
-                    may_be_woken: true,
-                    slot_ms: 0,
-                    why: "paused",
-                })))
-            }
-            // Somebody was quicker, whom we have not heard of yet.
-            CircuitDecision::ProbeDue => Ok(Some(self.blocked(call, self.bus.clock().now()).await)),
-            CircuitDecision::Blocked(until) => Ok(Some(self.blocked(call, until).await)),
-        }
+        Err(Refusal::Park(match decision {
+            CircuitDecision::Closed => return Ok(None),
+            CircuitDecision::Paused => ParkRequest {
+                until: self.bus.clock().after(between(RETURN_WHILE_PAUSED)),
+                may_be_woken: true,
+                slot_ms: 0,
+                why: NotAttempted::Paused,
+            },
+            // Another worker took the probe; the watch has not told us yet.
+            CircuitDecision::ProbeDue => self.park_blocked(call, self.bus.clock().now()).await?,
+            CircuitDecision::Blocked(until) => self.park_blocked(call, until).await?,
+        }))
     }
 
-    /// One of those that are held up is parked until the next probe and makes it. The others wait
+    /// One delivery is parked until the next probe is due, and makes it. The others are parked
     /// until they are woken.
-    async fn blocked(&self, call: &Call<'_>, until: Timestamp) -> Leave {
+    async fn park_blocked(
+        &self,
+        call: &Call<'_>,
+        probe_at: Timestamp,
+    ) -> Result<ParkRequest, Refusal> {
         let circuit = self.breaker.circuit(&call.destination);
         let end = limits::end(call.planned_at.as_ref(), call.provider);
-        if end.is_some_and(|end| until >= end) {
-            return Leave::GiveUp(format!("not called any more: {}", circuit.reason));
+        if end.is_some_and(|end| probe_at >= end) {
+            let detail = format!("the circuit stays open until maxAge: {}", circuit.reason);
+            return Err(Refusal::GiveUp(Reason::Exhausted, detail));
         }
-        let parking = |until| Parking {
+        let park = |until| ParkRequest {
             until,
             may_be_woken: true,
             slot_ms: 0,
-            why: "blocked",
+            why: NotAttempted::CircuitOpen,
         };
         let is_open = circuit.state() == State::Open;
-        if is_open
-            && matches!(
-                self.breaker
-                    .wait_to_probe(&call.destination, call.place)
-                    .await,
-                Ok(true)
-            )
-        {
-            return Leave::Park(parking(until));
+        if is_open {
+            let waits = self
+                .breaker
+                .wait_to_probe(&call.destination, call.park_key)
+                .await;
+            if matches!(waits, Ok(true)) {
+                return Ok(park(probe_at));
+            }
         }
-        let by_itself = if is_open {
-            until
-                .checked_add(between(BY_ITSELF_AFTER))
-                .unwrap_or(Timestamp::MAX)
-        } else {
-            self.bus.clock().after(between(BESIDE_A_PROBE))
+        let until = match is_open {
+            true => probe_at
+                .checked_add(between(RETURN_AFTER_PROBE))
+                .unwrap_or(Timestamp::MAX),
+            false => self.bus.clock().after(between(RETURN_DURING_PROBE)),
         };
-        Leave::Park(parking(end.map_or(by_itself, |end| end.min(by_itself))))
+        Ok(park(end.map_or(until, |end| end.min(until))))
     }
 
-    /// Nothing where the delivery's slot, which may be a new one, has come.
-    async fn pass_slot(
+    /// Waits for the delivery's reserved slot, or reserves one; parks the delivery where the slot
+    /// is too far away to wait for it in memory.
+    async fn pass_rate_limit(
         &self,
         call: &Call<'_>,
         rates: Arc<[RateLimit]>,
         slot_ms: &mut i64,
-    ) -> Result<Option<Parking>, NotStored> {
+    ) -> Result<(), Refusal> {
         let now_ms = self.bus.clock().now().as_millisecond();
         let grace_ms = i64::try_from(grace(&rates).as_millis()).unwrap_or(i64::MAX);
-        let is_its_own = *slot_ms > 0 && now_ms - *slot_ms <= grace_ms;
-        if !is_its_own {
+        let has_slot = *slot_ms > 0 && now_ms - *slot_ms <= grace_ms;
+        if !has_slot {
             *slot_ms = match self.slot_of_key(call, now_ms).await? {
                 Some(slot_ms) => slot_ms,
                 None => self.reserve(call, rates).await?,
             };
         }
-        let wait = Duration::from_millis(
-            u64::try_from(*slot_ms - self.bus.clock().now().as_millisecond()).unwrap_or_default(),
-        );
-        if wait > MOST_WAIT || (!wait.is_zero() && call.spare < LEAVES_SPARE) {
-            let until = Timestamp::from_millisecond(*slot_ms).unwrap_or(Timestamp::MAX);
-            return Ok(Some(Parking {
-                until,
+        let wait_ms = *slot_ms - self.bus.clock().now().as_millisecond();
+        let wait = Duration::from_millis(u64::try_from(wait_ms).unwrap_or_default());
+        if wait > MOST_WAIT || (!wait.is_zero() && call.spare < SPARE_WHILE_WAITING) {
+            return Err(Refusal::Park(ParkRequest {
+                until: Timestamp::from_millisecond(*slot_ms).unwrap_or(Timestamp::MAX),
                 may_be_woken: false,
                 slot_ms: *slot_ms,
-                why: "limited",
+                why: NotAttempted::RateLimited,
             }));
         }
         tokio::time::sleep(wait).await;
-        Ok(None)
+        Ok(())
     }
 
     async fn reserve(&self, call: &Call<'_>, rates: Arc<[RateLimit]>) -> Result<i64, NotStored> {
+        let key = limits::key(call.provider, &call.destination);
         let planned_ms = limits::planned_ms(call.planned_at.as_ref());
         self.slots
-            .change(
-                &limits::key(call.provider, &call.destination),
-                SlotChange::Reserve { planned_ms, rates },
-            )
+            .change(&key, SlotChange::Reserve { planned_ms, rates })
             .await
     }
 
-    /// The slot that a state's key waits for already: one is enough for all that is asked of it
-    /// meanwhile, and what comes later must not push it back.
+    /// The slot that a parked delivery of the same state has reserved. One slot is enough for all
+    /// deliveries that ask meanwhile, and a later one must not push it back.
     async fn slot_of_key(&self, call: &Call<'_>, now_ms: i64) -> Result<Option<i64>, NotStored> {
-        if call.place == call.delivery.id {
+        if call.park_key == call.delivery.id {
             return Ok(None);
         }
-        let slot_ms = self.bus.parked_slot(call.delivery, call.place).await?;
+        let slot_ms = self.bus.parked_slot(call.delivery, call.park_key).await?;
         Ok(Some(slot_ms).filter(|slot_ms| *slot_ms > now_ms))
     }
 }

@@ -1,11 +1,10 @@
-//! A worker: pulls deliveries of its pools, attempts each once, and settles.
+//! A worker: pulls the deliveries of its pools and attempts each once.
 //!
 //! ```text
-//!  pull ─► (again? alone) ─► resolve provider ─► read event ─► attempt ─► decide ─► park | bury ─► acknowledge ─► tell
-//!                                                                 └ may it call now? (throttle)
+//!  pull ─► crash guard ─► resolve provider ─► read event ─► attempt ─► decide ─► apply ─► report
+//!                                                              └ may it call now? (throttle)
 //! ```
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -15,20 +14,20 @@ use futures::FutureExt;
 use tidings_core::bus::Bus;
 use tidings_core::bus::pull::{Pulled, Puller, Stop};
 use tidings_core::bus::streams;
-use tidings_core::model::retry::RetryPolicy;
 use tidings_core::runtime::health::Health;
 use tidings_core::runtime::metrics::Metrics;
-use tidings_core::{Delivery, Event, Message as _, Reason};
+use tidings_core::runtime::metrics::labels::NotAttempted;
+use tidings_core::{Delivery, Message as _, Reason};
 
-use crate::attempt::{Notifiers, Prepared};
+use crate::attempt::{PreparedProviders, Refusal};
 use crate::http::HttpClients;
-use crate::message::Message;
-use crate::message::render::{RenderedMessage, Renderer};
+use crate::message::render::Renderer;
 use crate::newest_wins::NewestWins;
 use crate::notifier::PROVIDERS;
 use crate::throttle::Throttle;
-use crate::throttle::local_permits::Room;
+use crate::throttle::local_permits::TypeCapacity;
 use crate::worker::crash_guard::{CrashGuard, Guarded};
+use crate::worker::decide::Processed;
 use crate::worker::providers::Providers;
 use crate::worker::report::Reporter;
 
@@ -39,13 +38,11 @@ mod process;
 pub mod providers;
 pub mod report;
 
-use process::Fate;
-
-/// One process's worker.
+/// The worker of one process.
 pub struct Worker {
     bus: Bus,
     providers: Arc<dyn Providers>,
-    notifiers: Notifiers,
+    prepared: PreparedProviders,
     newest_wins: NewestWins,
     throttle: Throttle,
     reporter: Reporter,
@@ -53,15 +50,24 @@ pub struct Worker {
     renderer: Renderer,
 }
 
-/// A message, how many more of its kind this worker could take, and the room for their calls.
-struct Held {
+/// A message in memory, and the capacity for its type.
+struct HeldMessage {
     pulled: Pulled,
+    /// How many more messages of the type this worker could take.
     spare: usize,
-    room: Room,
+    capacity: TypeCapacity,
 }
 
+impl HeldMessage {
+    fn is_redelivered(&self) -> bool {
+        self.pulled.delivered >= 2
+    }
+}
+
+// === impl Worker ===
+
 impl Worker {
-    /// A worker that has not begun.
+    /// A worker that does not run yet.
     #[expect(clippy::too_many_arguments, reason = "one caller; they are its parts")]
     pub fn new(
         bus: Bus,
@@ -73,27 +79,23 @@ impl Worker {
         metrics: Metrics,
         renderer: Renderer,
     ) -> Arc<Self> {
-        let (notifiers, reporter) = (
-            Notifiers::new(http_clients),
-            Reporter::new(bus.clone(), metrics),
-        );
         Arc::new(Self {
+            prepared: PreparedProviders::new(http_clients),
+            reporter: Reporter::new(bus.clone(), metrics),
             bus,
             providers,
-            notifiers,
             newest_wins,
             throttle,
-            reporter,
             crash_guard,
             renderer,
         })
     }
 
-    /// Works on every type in these pools until `stop`. `capacity` is for each type: a type that is
-    /// slow holds up no other.
+    /// Works on every type in these pools until `stop`. Each type has its own `capacity`, so that a
+    /// slow type delays no other.
     ///
     /// # Guarantees
-    /// At least once: a delivery is acknowledged after its attempt's result is stored. A crash
+    /// At least once: a delivery is acknowledged after the result of its attempt is stored. A crash
     /// costs at most one duplicate for each delivery that was in flight.
     pub fn run(
         self: Arc<Self>,
@@ -102,134 +104,109 @@ impl Worker {
         health: &Health,
         stop: Stop,
     ) -> impl Future<Output = ()> + Send + use<> {
-        // The empty type is that of deliveries whose Provider did not exist when they were planned.
+        // The empty type is for deliveries whose Provider did not exist when they were planned.
         let kinds = PROVIDERS.iter().map(|row| row.kind).chain([""]);
         let pulls = kinds
             .flat_map(|kind| pools.iter().map(move |pool| (pool, kind)))
             .map(|(pool, kind)| {
-                let consumer = streams::worker_consumer(pool, kind);
-                let name = consumer.durable_name.clone().unwrap_or_default();
-                let check = health.check(format!("pull {name}"), Some(Duration::from_secs(30)));
-                let puller = Puller {
-                    bus: self.bus.clone(),
-                    stream: streams::DELIVERIES,
-                    consumer,
-                    capacity,
-                    check,
-                };
-                let (worker, asked, held) =
-                    (self.clone(), self.clone(), Arc::<AtomicUsize>::default());
-                let room = Room::of(capacity);
-                let handle = move |pulled| {
-                    let (worker, held, room) = (worker.clone(), held.clone(), room.clone());
-                    async move {
-                        let _one = One::of(&held);
-                        let spare = capacity.saturating_sub(held.load(Ordering::Relaxed));
-                        worker
-                            .handle(&Held {
-                                pulled,
-                                spare,
-                                room,
-                            })
-                            .await;
-                    }
-                };
-                puller.run(stop.clone(), move || asked.providers.are_loaded(), handle)
+                self.clone()
+                    .pull(pool, kind, capacity, health, stop.clone())
             });
-        let (follower, holding) = (self.clone(), stop.holding.clone());
-        let following = tokio::spawn(async move { follower.throttle.follow(holding).await });
-        futures::future::join_all(pulls).map(move |_| following.abort())
+        let pulls = futures::future::join_all(pulls.collect::<Vec<_>>());
+        let (worker, holding) = (self, stop.holding);
+        let following = tokio::spawn(async move { worker.throttle.follow(holding).await });
+        pulls.map(move |_| following.abort())
     }
 
-    async fn handle(&self, held: &Held) {
+    /// Works on one type in one pool.
+    fn pull(
+        self: Arc<Self>,
+        pool: &str,
+        kind: &str,
+        capacity: usize,
+        health: &Health,
+        stop: Stop,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let consumer = streams::worker_consumer(pool, kind);
+        let name = consumer.durable_name.clone().unwrap_or_default();
+        let puller = Puller {
+            bus: self.bus.clone(),
+            stream: streams::DELIVERIES,
+            consumer,
+            capacity,
+            check: health.check(format!("pull {name}"), Some(Duration::from_secs(30))),
+        };
+        let providers = self.providers.clone();
+        let held = Arc::<AtomicUsize>::default();
+        let type_capacity = TypeCapacity::new(capacity);
+        let handle = move |pulled| {
+            let (worker, held, type_capacity) = (self.clone(), held.clone(), type_capacity.clone());
+            async move {
+                let counted = HeldCount::add(&held);
+                let spare = capacity.saturating_sub(held.load(Ordering::Relaxed));
+                worker
+                    .handle(HeldMessage {
+                        pulled,
+                        spare,
+                        capacity: type_capacity,
+                    })
+                    .await;
+                drop(counted);
+            }
+        };
+        puller.run(stop, move || providers.are_loaded(), handle)
+    }
+
+    async fn handle(&self, held: HeldMessage) {
         let _holding = self.reporter.hold();
         let pulled = &held.pulled;
         let Ok(delivery) = Delivery::decode(pulled.message.payload.clone()) else {
-            tracing::error!(code = codes::DELIVERY_UNDECODABLE, subject = %pulled.message.subject, "delivery cannot be decoded and is dropped");
-            self.reporter.count("", "undecodable");
+            tracing::error!(
+                code = codes::DELIVERY_UNDECODABLE,
+                subject = %pulled.message.subject,
+                "delivery cannot be decoded and is dropped"
+            );
+            self.reporter.count("", NotAttempted::Undecodable);
             return self.acknowledge(pulled).await;
         };
-        if pulled.delivered < 2 {
-            return self
-                .crash_guard
-                .beside(self.process_and_settle(delivery, held))
-                .await;
+        let work = self.attempt_and_finish(&delivery, &held);
+        if !held.is_redelivered() {
+            return self.crash_guard.beside_others(work).await;
         }
-        match self
+        let why = match self
             .crash_guard
-            .alone(
-                &delivery.id,
-                pulled.delivered,
-                self.process_and_settle(delivery.clone(), held),
-            )
+            .alone(&delivery.id, pulled.delivered, work)
             .await
         {
-            Guarded::Ended(()) => {}
+            Guarded::Ended(()) => return,
+            Guarded::BusUnavailable(error) => Refusal::BusUnavailable(error),
             Guarded::Poison => {
-                let detail = "one worker after another ended while it attempted this delivery, and nothing else, five times";
-                self.bury_at_once(delivery, Reason::Crashed, detail, pulled)
-                    .await;
+                let detail = "five workers died, each while it attempted this delivery alone";
+                Refusal::GiveUp(Reason::Crashed, detail.to_owned())
             }
-            Guarded::Unknown(error) => {
-                self.settle(
-                    delivery,
-                    Fate::Leave(error),
-                    &RetryPolicy::default(),
-                    pulled,
-                )
-                .await
-            }
-        }
+        };
+        self.finish(&delivery, Processed::new(&delivery, why), pulled)
+            .await;
     }
 
-    async fn process_and_settle(&self, delivery: Delivery, held: &Held) {
-        let mut retry = RetryPolicy::default();
-        // A panic costs this attempt, whatever it was about. What the attempt had taken is given
-        // back as it is dropped.
-        let processing = AssertUnwindSafe(self.process(&delivery, held, &mut retry)).catch_unwind();
-        let fate = processing
-            .await
-            .unwrap_or_else(|_| Fate::crashed(&delivery));
-        self.settle(delivery, fate, &retry, &held.pulled).await;
+    async fn attempt_and_finish(&self, delivery: &Delivery, held: &HeldMessage) {
+        let processed = self.process(delivery, held).await;
+        self.finish(delivery, processed, &held.pulled).await;
     }
 }
 
-/// One of those that are held, until it is dropped.
-struct One(Arc<AtomicUsize>);
+/// Counts a held message, until it is dropped.
+struct HeldCount(Arc<AtomicUsize>);
 
-impl One {
-    fn of(held: &Arc<AtomicUsize>) -> Self {
+impl HeldCount {
+    fn add(held: &Arc<AtomicUsize>) -> Self {
         held.fetch_add(1, Ordering::Relaxed);
         Self(held.clone())
     }
 }
 
-impl Drop for One {
+impl Drop for HeldCount {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// What a notifier is told of a delivery, in the standard form.
-pub fn notification<'a>(
-    delivery: &'a Delivery,
-    event: &'a Event,
-    object: &'a tidings_core::ObjectReference,
-    alert: &'a tidings_core::AlertReference,
-    prepared: &'a Prepared,
-) -> Message<'a> {
-    let channel = if delivery.channel.is_empty() {
-        &prepared.provider.channel
-    } else {
-        &delivery.channel
-    };
-    Message {
-        delivery_id: &delivery.id,
-        event,
-        object,
-        metadata: &delivery.metadata,
-        alert,
-        channel,
-        rendered: RenderedMessage::STANDARD,
     }
 }

@@ -16,7 +16,8 @@ use crate::bus::setup::{SetupError, StreamPolicy, storage_limit};
 use crate::bus::storage::{Backlog, Routed};
 use crate::bus::streams::{self, Sizing};
 use crate::runtime::health::Check;
-use crate::runtime::metrics::{Metrics, StreamLabel};
+use crate::runtime::metrics::Metrics;
+use crate::runtime::metrics::labels::StreamLabel;
 
 /// The server is looked at this often.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
@@ -77,10 +78,11 @@ impl Watch {
     async fn sample(&mut self, check: &Check) {
         let seen = self.look().await;
         self.metrics.bus_up.set(seen.is_ok().into());
-        self.metrics.storage_used.set(self.bus.storage().used());
+        let used = self.bus.storage().used();
+        self.metrics.bus_storage_used_ratio.set(used);
         for stream in std::mem::take(&mut *self.bus.recreated.lock()) {
             self.metrics
-                .streams_recreated
+                .bus_streams_recreated_total
                 .get_or_create(&StreamLabel { stream })
                 .inc();
         }

@@ -1,80 +1,41 @@
-//! How an attempt ends, in closed sets of words that metrics, dead letters and logs share.
+//! How an attempt ends, and why it did not deliver.
 
 use std::fmt;
 use std::time::Duration;
 
-/// Why an attempt did not deliver.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Reason {
-    /// The credentials were not accepted (401, 403).
-    Unauthorized,
-    /// The service doesn't know the address (404, 410).
-    NotFound,
-    /// The service understood the request and refused it.
-    Rejected,
-    /// The service asks to slow down.
-    RateLimited,
-    /// No connection: refused, reset, DNS, TLS.
-    Unreachable,
-    /// No answer within the provider's timeout.
-    Timeout,
-    /// The service failed (5xx).
-    ServerError,
-    /// The Provider or its Secret can't be used as it is.
-    Misconfigured,
-    /// There is no such Provider or Secret (yet).
-    Missing,
-    /// The Provider is suspended.
-    Suspended,
-    /// The process that attempted it ended, again and again.
-    Crashed,
-    /// The retries have used up their time; what was last wrong is in the detail.
-    Exhausted,
-    /// The event of the delivery is no longer stored.
-    EventGone,
-}
+use crate::model::terms::terms;
 
-impl Reason {
-    /// Every reason, for help texts and filters.
-    pub const ALL: [Self; 13] = [
-        Self::Unauthorized,
-        Self::NotFound,
-        Self::Rejected,
-        Self::RateLimited,
-        Self::Unreachable,
-        Self::Timeout,
-        Self::ServerError,
-        Self::Misconfigured,
-        Self::Missing,
-        Self::Suspended,
-        Self::Crashed,
-        Self::Exhausted,
-        Self::EventGone,
-    ];
-
-    /// The word for metrics, headers and logs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Unauthorized => "unauthorized",
-            Self::NotFound => "not-found",
-            Self::Rejected => "rejected",
-            Self::RateLimited => "rate-limited",
-            Self::Unreachable => "unreachable",
-            Self::Timeout => "timeout",
-            Self::ServerError => "server-error",
-            Self::Misconfigured => "misconfigured",
-            Self::Missing => "missing",
-            Self::Suspended => "suspended",
-            Self::Crashed => "crashed",
-            Self::Exhausted => "exhausted",
-            Self::EventGone => "event-gone",
-        }
+terms! {
+    /// How an attempt ended. All but `retrying` end the delivery too.
+    pub enum Outcome in label "outcome" {
+        Delivered = "delivered", "The service accepted the message.";
+        Duplicate = "duplicate", "The service has this state already. No call was made.";
+        Superseded = "superseded", "A newer event of the same state exists. No call was made.";
+        Skipped = "skipped", "The provider type sends nothing for this event.";
+        Retrying = "retrying", "The attempt failed. The delivery is parked until the next one.";
+        Dead = "dead", "The delivery was given up and is stored as a dead letter.";
     }
 }
 
-impl fmt::Display for Reason {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.as_str())
+terms! {
+    /// Why an attempt did not deliver.
+    pub enum Reason in label "reason" {
+        Unauthorized = "unauthorized", "The service did not accept the credentials (401, 403).";
+        NotFound = "not-found", "The service does not know the address (404, 410).";
+        Rejected = "rejected", "The service understood the request and rejected it.";
+        RateLimited = "rate-limited", "The service asks to slow down (429).";
+        Unreachable = "unreachable",
+            "No connection: refused or reset, or DNS or TLS failed.";
+        Timeout = "timeout", "The service did not answer within the provider's timeout.";
+        ServerError = "server-error", "The service failed (5xx).";
+        Misconfigured = "misconfigured", "The Provider or its Secret is invalid.";
+        Missing = "missing", "The Provider or its Secret does not exist.";
+        Suspended = "suspended", "The Provider is suspended.";
+        Crashed = "crashed",
+            "The worker process ended repeatedly during the attempt, or the attempt panicked.";
+        Exhausted = "exhausted",
+            "The retries reached the provider's maximum age. The detail has the last failure.";
+        EventGone = "event-gone", "The event of the delivery is no longer stored.";
     }
 }
 
@@ -142,42 +103,5 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}: {}", self.reason, self.detail)
-    }
-}
-
-/// The words for how an attempt ended; `retrying` alone is not the end of its delivery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Outcome {
-    /// The service accepted it.
-    Delivered,
-    /// The service has this state already; no call was made.
-    Duplicate,
-    /// A newer state of the same key exists; no call was made.
-    Superseded,
-    /// There is nothing to send for this event by the type's own rules.
-    Skipped,
-    /// It is parked until its next attempt.
-    Retrying,
-    /// It was given up and is kept as a dead letter.
-    Dead,
-}
-
-impl Outcome {
-    /// The word for subjects, metrics and logs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Delivered => "delivered",
-            Self::Duplicate => "duplicate",
-            Self::Superseded => "superseded",
-            Self::Skipped => "skipped",
-            Self::Retrying => "retrying",
-            Self::Dead => "dead",
-        }
-    }
-}
-
-impl fmt::Display for Outcome {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.as_str())
     }
 }

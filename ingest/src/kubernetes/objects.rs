@@ -10,7 +10,8 @@ use std::time::Duration;
 use kube::Client;
 use tidings_core::model::flux;
 use tidings_core::runtime::kubernetes::kind::ObjectKind;
-use tidings_core::runtime::metrics::{Metrics, OutcomeLabel};
+use tidings_core::runtime::metrics::Metrics;
+use tidings_core::runtime::metrics::labels::LabelLookup;
 use tidings_core::{ObjectLabels, ObjectReference, object_labels};
 
 use kind::Kind;
@@ -57,10 +58,8 @@ impl Objects {
         let found = tokio::time::timeout(FOUND_WITHIN, kind.find(&object.namespace, &object.name));
         let found = found.await.unwrap_or(Found::Unknown);
         self.metrics
-            .labels
-            .get_or_create(&OutcomeLabel {
-                outcome: found.as_str(),
-            })
+            .ingest_label_lookups_total
+            .get_or_create(&found.outcome())
             .inc();
         Some(found)
     }
@@ -112,11 +111,11 @@ impl Found {
         }
     }
 
-    fn as_str(&self) -> &'static str {
+    fn outcome(&self) -> LabelLookup {
         match self {
-            Self::Known(_) => "known",
-            Self::Absent => "absent",
-            Self::Unknown => "unknown",
+            Self::Known(_) => LabelLookup::Found,
+            Self::Absent => LabelLookup::NotFound,
+            Self::Unknown => LabelLookup::Unknown,
         }
     }
 }

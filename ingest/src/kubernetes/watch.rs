@@ -13,7 +13,8 @@ use parking_lot::Mutex;
 use tidings_core::Event;
 use tidings_core::runtime::config::Severity;
 use tidings_core::runtime::kubernetes::lease::{Election, Leadership, LeaseError};
-use tidings_core::runtime::metrics::{Metrics, OutcomeLabel};
+use tidings_core::runtime::metrics::Metrics;
+use tidings_core::runtime::metrics::labels::KubernetesEventOutcome;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -189,7 +190,7 @@ impl EventWatch {
         stored_at: Option<jiff::Timestamp>,
     ) -> Option<Event> {
         if !self.filter.takes(event) {
-            self.count("filtered");
+            self.count(KubernetesEventOutcome::Filtered);
             return None;
         }
         let uid = event.metadata.uid.as_deref().unwrap_or_default();
@@ -199,19 +200,19 @@ impl EventWatch {
             .lock()
             .news(uid, times(event), came, Instant::now())
         else {
-            self.count("repeated");
+            self.count(KubernetesEventOutcome::Repeated);
             return None;
         };
         let report = report(event, &self.severities, repeat);
         match normalise(report, &self.cluster, jiff::Timestamp::now(), None) {
             Ok(event) if self.told.left.lock().has(&event, stored_at) => {
-                self.count("duplicate");
+                self.count(KubernetesEventOutcome::Duplicate);
                 None
             }
             Ok(event) => Some(event),
             Err(refused) => {
                 tracing::debug!(code = codes::KUBERNETES_EVENT_INVALID, error = %refused, "Kubernetes Event rejected");
-                self.count("invalid");
+                self.count(KubernetesEventOutcome::Invalid);
                 None
             }
         }
@@ -222,8 +223,8 @@ impl EventWatch {
         self.read_object(&mut event).await;
         loop {
             let not_stored = match self.store.store(event.clone()).await {
-                Ok(Stored::New) => return self.count("accepted"),
-                Ok(Stored::Duplicate) => return self.count("duplicate"),
+                Ok(Stored::New) => return self.count(KubernetesEventOutcome::Accepted),
+                Ok(Stored::Duplicate) => return self.count(KubernetesEventOutcome::Duplicate),
                 Err(not_stored) => not_stored,
             };
             if matches!(not_stored.reason, NotStoredReason::TooLarge { .. }) {
@@ -233,7 +234,7 @@ impl EventWatch {
                     detail = not_stored.detail,
                     "Kubernetes Event lost"
                 );
-                return self.count("too-large");
+                return self.count(KubernetesEventOutcome::TooLarge);
             }
             tracing::debug!(code = codes::EVENT_NOT_STORED, event.id = event.id, reason = %not_stored.reason, detail = not_stored.detail, "event not stored, retrying");
             tokio::select! {
@@ -256,10 +257,10 @@ impl EventWatch {
         event.labels = Some(found.labels());
     }
 
-    fn count(&self, outcome: &'static str) -> bool {
+    fn count(&self, outcome: KubernetesEventOutcome) -> bool {
         self.metrics
-            .kubernetes_events
-            .get_or_create(&OutcomeLabel { outcome })
+            .ingest_kubernetes_events_total
+            .get_or_create(&outcome)
             .inc();
         true
     }

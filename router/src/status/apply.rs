@@ -9,7 +9,7 @@ use kube::{Api, Client, Error};
 use serde_json::{Value, json};
 use tidings_core::runtime::failpoint;
 use tidings_rules::Identity;
-use tidings_rules::cluster::Served;
+use tidings_rules::cluster::ServedKind;
 use tokio::time::timeout;
 
 use crate::status::event_series::Write;
@@ -43,7 +43,7 @@ pub(super) enum NotWritten {
 /// It is not known to be written.
 pub(super) async fn status(
     client: &Client,
-    served: &Served,
+    served: &ServedKind,
     identity: &Identity,
     uid: &str,
     status: &Value,

@@ -8,7 +8,7 @@ use tidings_core::runtime::codes::log as codes;
 use jiff::Timestamp;
 use kube::Error;
 use tidings_core::Message;
-use tidings_core::runtime::metrics::OutcomeLabel;
+use tidings_core::runtime::metrics::labels::StatusWriteOutcome;
 use tidings_core::wire::{Circuit, DeadLetter, Outcome};
 use tidings_rules::Identity;
 
@@ -69,7 +69,7 @@ impl<'a> Term<'a> {
         };
         let catalog = &self.writer.catalog;
         let read = |identity: &Identity, uid: &str| {
-            let seen = catalog.seen(identity).filter(|seen| seen.uid == uid);
+            let seen = catalog.observed(identity).filter(|seen| seen.uid == uid);
             seen.map(|seen| seen.status.clone()).unwrap_or_default()
         };
         let (changed, gone) = self.board.find(rules.entries(), findings, read);
@@ -85,7 +85,7 @@ impl<'a> Term<'a> {
         let catalog = &self.writer.catalog;
         let read = |identity: &Identity, uid: &str| {
             catalog
-                .seen(identity)
+                .observed(identity)
                 .filter(|seen| seen.uid == uid)
                 .map(|seen| seen.status.clone())
         };
@@ -179,7 +179,7 @@ impl<'a> Term<'a> {
         let Some(uid) = self.board.uid(identity).map(str::to_owned) else {
             return;
         };
-        let Some(capabilities) = self.writer.catalog.capabilities() else {
+        let Some(capabilities) = self.writer.catalog.served_api() else {
             return;
         };
         let served = capabilities.of(&identity.kind);
@@ -194,7 +194,7 @@ impl<'a> Term<'a> {
             Ok(()) => {
                 self.board.written(identity, &uid, status);
                 self.status_backoff.succeed();
-                self.count("written");
+                self.count(StatusWriteOutcome::Written);
             }
             Err(error) if self.is_passing(&format!("the status of {identity}"), &error) => {
                 self.status_backoff.fail(Instant::now());
@@ -215,7 +215,7 @@ impl<'a> Term<'a> {
         match apply::event(&self.writer.client, &taken.write).await {
             Ok(()) => {
                 self.event_backoff.succeed();
-                self.count("written");
+                self.count(StatusWriteOutcome::Written);
             }
             // The API server has forgotten it after its hour, or somebody has deleted it.
             Err(NotWritten::Gone) if !is_new => self.notices.again(taken, true),
@@ -231,28 +231,28 @@ impl<'a> Term<'a> {
     fn is_passing(&self, what: &str, error: &NotWritten) -> bool {
         match error {
             NotWritten::Gone => {
-                self.count("gone");
+                self.count(StatusWriteOutcome::NotFound);
                 false
             }
             // Its own fault, which another try does not mend.
             NotWritten::Refused(Error::Api(status)) if matches!(status.code, 400 | 422) => {
-                self.count("refused");
+                self.count(StatusWriteOutcome::Rejected);
                 tracing::error!(code = codes::STATUS_REJECTED, %error, object = %what, "API server rejected a status write");
                 false
             }
             _ => {
-                self.count("failed");
+                self.count(StatusWriteOutcome::Failed);
                 tracing::warn!(code = codes::STATUS_NOT_WRITTEN, %error, object = %what, "status not written, retrying");
                 true
             }
         }
     }
 
-    fn count(&self, outcome: &'static str) {
+    fn count(&self, outcome: StatusWriteOutcome) {
         self.writer
             .metrics
-            .status_writes
-            .get_or_create(&OutcomeLabel { outcome })
+            .router_status_writes_total
+            .get_or_create(&outcome)
             .inc();
     }
 

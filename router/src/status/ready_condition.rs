@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tidings_rules::snapshot::Entry;
+use tidings_rules::snapshot::RuleEntry;
 use tidings_rules::template::{Escape, Program};
 use tidings_rules::{
     Alert, Identity, Problem, ResolvedProvider, Rules, Severity, Template, Unresolved,
@@ -109,7 +109,7 @@ impl Finding {
     }
 
     /// Everything that is wrong, under the gravest reason; nothing where nothing is.
-    fn of(mut troubles: Vec<(Reason, String)>, entry: &Entry) -> Option<Self> {
+    fn of(mut troubles: Vec<(Reason, String)>, entry: &RuleEntry) -> Option<Self> {
         troubles.sort_by_key(|(reason, _)| *reason);
         let reason = troubles.first()?.0;
         let mut message = troubles
@@ -117,7 +117,7 @@ impl Finding {
             .map(|(_, sentence)| sentence)
             .collect::<Vec<_>>()
             .join("; ");
-        if entry.refusal.is_some() && entry.in_force {
+        if entry.rejection.is_some() && entry.in_effect {
             message.push_str("; what was in force before stays in force");
         }
         Some(Self {
@@ -146,7 +146,7 @@ pub fn findings(rules: &Rules, check: &CheckProvider) -> HashMap<Identity, Findi
 }
 
 /// A Provider that is suspended is not made ready: what its Secrets lack may be why it is.
-fn provider(rules: &Rules, entry: &Entry, check: &CheckProvider) -> Finding {
+fn provider(rules: &Rules, entry: &RuleEntry, check: &CheckProvider) -> Finding {
     let Identity {
         namespace, name, ..
     } = &entry.identity;
@@ -158,7 +158,7 @@ fn provider(rules: &Rules, entry: &Entry, check: &CheckProvider) -> Finding {
         provider.and_then(|provider| provider.template.as_ref()),
     ));
     let mut good = Reason::Initialized;
-    if entry.refusal.is_none() {
+    if entry.rejection.is_none() {
         match rules.resolve(namespace, name) {
             Ok(resolved) => troubles.extend(
                 check(resolved)
@@ -173,7 +173,7 @@ fn provider(rules: &Rules, entry: &Entry, check: &CheckProvider) -> Finding {
     Finding::of(troubles, entry).unwrap_or_else(|| Finding::good(good))
 }
 
-fn alert(rules: &Rules, entry: &Entry, findings: &HashMap<Identity, Finding>) -> Finding {
+fn alert(rules: &Rules, entry: &RuleEntry, findings: &HashMap<Identity, Finding>) -> Finding {
     let Identity {
         namespace, name, ..
     } = &entry.identity;
@@ -194,10 +194,10 @@ fn alert(rules: &Rules, entry: &Entry, findings: &HashMap<Identity, Finding>) ->
     Finding::of(troubles, entry).unwrap_or_else(|| Finding::good(good))
 }
 
-fn problems(entry: &Entry) -> Vec<(Reason, String)> {
+fn problems(entry: &RuleEntry) -> Vec<(Reason, String)> {
     let sentence = |problem: &Problem| match &problem.field {
-        Some(field) => format!("{field}: {}", problem.sentence),
-        None => problem.sentence.clone(),
+        Some(field) => format!("{field}: {}", problem.message),
+        None => problem.message.clone(),
     };
     entry
         .problems
@@ -376,13 +376,13 @@ mod tests {
             (
                 "Provider apps/unknown",
                 "UnknownType",
-                "\"pigeon\" is none of the known types: slack",
+                "\"pigeon\" is not supported; use one of slack",
             ),
             ("Provider apps/slow", "InvalidSpec", "spec.timeout: "),
             (
                 "Provider apps/lost",
                 "SecretNotFound",
-                "there is no Secret apps/no, which spec.secretRef names",
+                "spec.secretRef: Secret apps/no not found",
             ),
             (
                 "Provider apps/keyless",
@@ -406,12 +406,12 @@ mod tests {
             (
                 "Alert apps/orphan",
                 "ProviderNotFound",
-                "there is no Provider apps/no",
+                "Provider apps/no not found",
             ),
             (
                 "Alert apps/on-lost",
                 "ProviderNotReady",
-                "Provider apps/lost is not ready (SecretNotFound): there is no Secret",
+                "Provider apps/lost is not ready (SecretNotFound): spec.secretRef: Secret",
             ),
             (
                 "Alert apps/empty",

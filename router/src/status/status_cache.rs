@@ -9,7 +9,7 @@ use tidings_core::Destination;
 use tidings_core::wire::circuit::State;
 use tidings_core::wire::{Circuit, Outcome};
 use tidings_rules::status_fields::{AlertStatus, CircuitState, CircuitStatus, ProviderStatus};
-use tidings_rules::{Entry, Identity};
+use tidings_rules::{Identity, RuleEntry};
 
 use crate::status::outcomes::{News, news, seconds};
 use crate::status::ready_condition::Finding;
@@ -45,13 +45,13 @@ impl Board {
     /// says of times stays.
     pub fn find(
         &mut self,
-        entries: &[Entry],
+        entries: &[RuleEntry],
         mut findings: HashMap<Identity, Finding>,
         read: impl Fn(&Identity, &str) -> Value,
     ) -> (Vec<Identity>, Vec<Identity>) {
         let mut objects = std::mem::take(&mut self.objects);
         let mut changed = Vec::new();
-        for Entry {
+        for RuleEntry {
             identity,
             uid,
             generation,

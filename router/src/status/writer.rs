@@ -15,7 +15,7 @@ use tidings_core::runtime::health::Health;
 use tidings_core::runtime::kubernetes::lease::{Election, Leadership, identity};
 use tidings_core::runtime::metrics::Metrics;
 use tidings_core::wire::Circuit;
-use tidings_rules::Live;
+use tidings_rules::LiveRules;
 use tidings_rules::cluster::Catalog;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
@@ -48,7 +48,7 @@ pub struct StatusWriter {
     /// Where outcomes and dead letters come from.
     pub bus: Bus,
     /// The rules.
-    pub rules: Arc<Live>,
+    pub rules: Arc<LiveRules>,
     /// What the API server says of them.
     pub catalog: Arc<Catalog>,
     /// Tells what is wrong with a Provider.

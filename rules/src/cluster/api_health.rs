@@ -1,5 +1,4 @@
-//! Whether the API server can be had: what has failed lately, and what of it has not been heard of
-//! since.
+//! Tracks whether the API server is reachable: recent failures that have not recovered yet.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,68 +7,67 @@ use tokio::time::Instant;
 
 use crate::problem::{Problem, Severity};
 
-/// A watch that fails tries again within [`super::watch::LONGEST_PAUSE`]. One that has been silent
-/// for longer, while the API server answers, is under way again: a watch on which nothing happens
-/// can't say so itself.
-const SILENCE: Duration = super::watch::LONGEST_PAUSE.saturating_mul(2);
+/// A failed watch retries within [`super::watch::MAX_BACKOFF`]. If it has not failed for longer and
+/// the API server responds, it counts as recovered: an idle watch sends nothing.
+const SILENCE: Duration = super::watch::MAX_BACKOFF.saturating_mul(2);
 
-/// The connection to the API server.
+/// The health of the connection to the API server.
 #[derive(Debug, Default)]
-pub(super) struct Link {
-    troubles: BTreeMap<String, (String, Instant)>,
-    /// The newest version that was told.
+pub(super) struct ApiHealth {
+    failures: BTreeMap<String, (String, Instant)>,
+    /// The highest resource version seen so far.
     newest: u64,
-    /// No answer that is asked for from now on can be older than this version.
+    /// Responses to new requests cannot have a lower resource version.
     floor: u64,
 }
 
-impl Link {
-    /// Something did not work.
-    pub(super) fn fail(&mut self, part: impl Into<String>, why: String, now: Instant) {
-        // What is asked from now on is asked after what was told, also after an outage.
-        if self.troubles.insert(part.into(), (why, now)).is_none() {
+impl ApiHealth {
+    /// Records a failure of a part.
+    pub(super) fn failed(&mut self, part: impl Into<String>, why: String, now: Instant) {
+        // Requests from now on are sent after the newest version was seen, even after an outage.
+        if self.failures.insert(part.into(), (why, now)).is_none() {
             self.floor = self.newest;
         }
     }
 
-    /// A version was told.
-    pub(super) fn told(&mut self, version: u64) {
+    /// Records a resource version that a watch received.
+    pub(super) fn observed(&mut self, version: u64) {
         self.newest = self.newest.max(version);
     }
 
-    /// It has worked.
-    pub(super) fn succeed(&mut self, part: &str) {
-        self.troubles.remove(part);
+    /// Records the recovery of a part.
+    pub(super) fn recovered(&mut self, part: &str) {
+        self.failures.remove(part);
     }
 
-    /// The API server has answered that it is at a version. Whether it was thrown back to an
-    /// earlier state: then watches that go on from a later one tell nothing.
-    pub(super) fn answered(&mut self, version: u64, now: Instant) -> bool {
-        self.troubles.retain(|_, (_, when)| now < *when + SILENCE);
-        let went_back = version < self.floor;
-        self.newest = if went_back {
+    /// Records the resource version of a probe. Returns whether the API server was restored to an
+    /// earlier state. Watches that resume from a later version would then receive nothing.
+    pub(super) fn probed(&mut self, version: u64, now: Instant) -> bool {
+        self.failures.retain(|_, (_, when)| now < *when + SILENCE);
+        let was_restored = version < self.floor;
+        self.newest = if was_restored {
             version
         } else {
             self.newest.max(version)
         };
         self.floor = self.newest;
-        went_back
+        was_restored
     }
 
-    /// What is wrong, for people.
+    /// The problem to report.
     pub(super) fn problem(&self, loaded: bool) -> Option<Problem> {
-        let (part, (why, _)) = self.troubles.first_key_value()?;
+        let (part, (why, _)) = self.failures.first_key_value()?;
         let consequence = if loaded {
-            "the last rules stay in force"
+            "the last good rules stay in effect"
         } else {
-            "there are no rules yet"
+            "no rules are loaded yet"
         };
         Some(Problem {
             file: None,
             line: None,
             object: None,
             field: None,
-            sentence: format!("{part}: {why}; {consequence}, and it is tried again"),
+            message: format!("{part}: {why}; {consequence}, retrying"),
             severity: Severity::Error,
         })
     }
@@ -80,37 +78,40 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_watch_that_is_silent_while_the_server_answers_works_again() {
-        let (mut link, start) = (Link::default(), Instant::now());
-        link.fail("the watch of Alerts", "refused".into(), start);
-        link.answered(1, start + SILENCE / 2);
-        let problem = link.problem(true).unwrap().to_string();
+    fn an_idle_watch_recovers_while_the_server_responds() {
+        let (mut health, start) = (ApiHealth::default(), Instant::now());
+        health.failed("the watch of Alerts", "refused".into(), start);
+        health.probed(1, start + SILENCE / 2);
+        let problem = health.problem(true).unwrap().to_string();
         assert_eq!(
             problem,
-            "the watch of Alerts: refused; the last rules stay in force, and it is tried again"
+            "the watch of Alerts: refused; the last good rules stay in effect, retrying"
         );
-        link.answered(1, start + SILENCE);
-        assert_eq!(link.problem(true), None);
+        health.probed(1, start + SILENCE);
+        assert_eq!(health.problem(true), None);
     }
 
     #[test]
-    fn a_server_that_knows_less_than_it_told_was_thrown_back() {
-        let (mut link, now) = (Link::default(), Instant::now());
-        assert!(!link.answered(5, now));
-        link.told(9);
-        assert!(!link.answered(8, now), "it was asked before that was told");
-        assert!(link.answered(8, now));
-        assert!(!link.answered(8, now), "once");
-        link.told(20);
-        link.fail("a", "b".into(), now);
-        assert!(link.answered(10, now));
+    fn a_lower_resource_version_means_a_restored_server() {
+        let (mut health, now) = (ApiHealth::default(), Instant::now());
+        assert!(!health.probed(5, now));
+        health.observed(9);
+        assert!(
+            !health.probed(8, now),
+            "the request was sent before the newest version was seen"
+        );
+        assert!(health.probed(8, now));
+        assert!(!health.probed(8, now), "reported once");
+        health.observed(20);
+        health.failed("a", "b".into(), now);
+        assert!(health.probed(10, now));
     }
 
     #[test]
-    fn what_has_worked_is_no_trouble() {
-        let mut link = Link::default();
-        link.fail("a", "b".into(), Instant::now());
-        link.succeed("a");
-        assert_eq!(link.problem(false), None);
+    fn a_recovered_part_is_no_problem() {
+        let mut health = ApiHealth::default();
+        health.failed("a", "b".into(), Instant::now());
+        health.recovered("a");
+        assert_eq!(health.problem(false), None);
     }
 }

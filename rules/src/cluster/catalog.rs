@@ -1,5 +1,4 @@
-//! What the API server says of Alerts and Providers beside what users wrote: for whoever writes
-//! their status.
+//! The fields of Alerts and Providers that the API server sets, for the status writer.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,72 +7,70 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use crate::cluster::discovery::Capabilities;
+use crate::cluster::discovery::ServedApi;
 use crate::object::Identity;
 
-/// The newest that the API server said of each Alert and Provider, and of itself.
+/// The latest observed state of each Alert and Provider, and how they are served.
 ///
 /// # Guarantees
-/// It is newer than the rules or as new: a write that changes only the status shows here and makes
-/// no new rules.
+/// The catalog is at least as new as the rules. A write that only changes a status appears here and
+/// creates no new rules.
 #[derive(Debug, Default)]
 pub struct Catalog {
-    seen: Mutex<HashMap<Identity, Arc<Seen>>>,
-    capabilities: Mutex<Option<Arc<Capabilities>>>,
+    objects: Mutex<HashMap<Identity, Arc<ObservedObject>>>,
+    served_api: Mutex<Option<Arc<ServedApi>>>,
     lists: watch::Sender<u64>,
 }
 
-/// The newest that the API server said of an object.
+/// The latest observed state of an object.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Seen {
-    /// The version that it was read in.
+pub struct ObservedObject {
+    /// The API version of the watch.
     pub api_version: String,
-    /// Its uid.
+    /// The uid of the object.
     pub uid: String,
-    /// How often its spec has changed.
+    /// `metadata.generation`.
     pub generation: Option<i64>,
-    /// The state that was seen.
+    /// `metadata.resourceVersion`.
     pub resource_version: String,
-    /// Its status; null where it has none.
+    /// The status; null if there is none.
     pub status: Value,
 }
 
 impl Catalog {
-    /// The newest of an object; nothing while it is not there.
-    pub fn seen(&self, identity: &Identity) -> Option<Arc<Seen>> {
-        self.seen.lock().get(identity).cloned()
+    /// The latest state of an object; `None` if it does not exist.
+    pub fn observed(&self, identity: &Identity) -> Option<Arc<ObservedObject>> {
+        self.objects.lock().get(identity).cloned()
     }
 
-    /// How Alerts and Providers are served; nothing before the API server has been asked.
-    pub fn capabilities(&self) -> Option<Arc<Capabilities>> {
-        self.capabilities.lock().clone()
+    /// How Alerts and Providers are served; `None` before discovery.
+    pub fn served_api(&self) -> Option<Arc<ServedApi>> {
+        self.served_api.lock().clone()
     }
 
-    /// Notes how they are served.
-    pub fn set_capabilities(&self, capabilities: Capabilities) {
-        *self.capabilities.lock() = Some(Arc::new(capabilities));
+    /// Stores the result of discovery.
+    pub fn set_served_api(&self, served_api: ServedApi) {
+        *self.served_api.lock() = Some(Arc::new(served_api));
     }
 
-    /// Notes what was said of an object.
-    pub fn put(&self, identity: Identity, seen: Seen) {
-        self.seen.lock().insert(identity, Arc::new(seen));
+    /// Stores the state of an object.
+    pub fn put(&self, identity: Identity, object: ObservedObject) {
+        self.objects.lock().insert(identity, Arc::new(object));
     }
 
-    /// Notes that a list is over: what was noted of its objects owes nothing to what was known
-    /// before.
+    /// Signals the end of a list.
     pub fn listed(&self) {
         self.lists.send_modify(|lists| *lists += 1);
     }
 
-    /// Changes with each list. A status can be another than the one that was last written without
-    /// anybody's writing it: the CRDs have changed, or the API server has gone back to an
-    /// earlier state. Both begin with a list.
+    /// Notifies of each complete list. After a list, a status may differ from the one that was last
+    /// written: the CRDs changed, or the API server was restored to an earlier state.
     pub fn lists(&self) -> watch::Receiver<u64> {
         self.lists.subscribe()
     }
 
-    /// Notes that an object is gone.
+    /// Removes a deleted object.
     pub fn remove(&self, identity: &Identity) {
-        self.seen.lock().remove(identity);
+        self.objects.lock().remove(identity);
     }
 }

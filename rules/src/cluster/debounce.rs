@@ -1,40 +1,40 @@
-//! When changes are put in force: together with those that come right after them, and soon.
+//! Debounces changes, so that changes in quick succession create one snapshot.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Changes that follow each other within this time are one.
-const QUIET: Duration = Duration::from_millis(50);
-/// No change waits longer, however many follow it.
-const LONGEST: Duration = Duration::from_millis(500);
+/// The delay after the last change.
+const DELAY: Duration = Duration::from_millis(50);
+/// The maximum delay after the first change.
+const MAX_DELAY: Duration = Duration::from_millis(500);
 
-/// The changes that wait.
+/// The pending changes.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
+pub(super) struct Debounce {
     first: Option<Instant>,
     last: Option<Instant>,
 }
 
-impl Pace {
-    /// Something has changed, or must be waited for.
-    pub(super) fn touch(&mut self, now: Instant) {
+impl Debounce {
+    /// Records a change, or extends the delay.
+    pub(super) fn record_change(&mut self, now: Instant) {
         self.first.get_or_insert(now);
         self.last = Some(now);
     }
 
-    /// When to put it in force; nothing where nothing waits.
+    /// When to apply the pending changes; `None` if there are none.
     pub(super) fn due(&self) -> Option<Instant> {
-        Some((self.last? + QUIET).min(self.first? + LONGEST))
+        Some((self.last? + DELAY).min(self.first? + MAX_DELAY))
     }
 
-    /// Whether no more can be waited for.
-    pub(super) fn is_over(&self, now: Instant) -> bool {
-        self.first.is_some_and(|first| now >= first + LONGEST)
+    /// Whether the maximum delay has passed.
+    pub(super) fn is_overdue(&self, now: Instant) -> bool {
+        self.first.is_some_and(|first| now >= first + MAX_DELAY)
     }
 
-    /// It is in force, or can't be yet.
-    pub(super) fn rest(&mut self) {
+    /// Clears the pending changes.
+    pub(super) fn clear(&mut self) {
         *self = Self::default();
     }
 }
@@ -44,17 +44,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn changes_wait_for_those_that_follow_but_not_for_ever() {
-        let (mut pace, start) = (Pace::default(), Instant::now());
-        assert_eq!(pace.due(), None);
-        pace.touch(start);
-        assert_eq!(pace.due(), Some(start + QUIET));
+    fn changes_wait_for_later_ones_up_to_the_maximum_delay() {
+        let (mut debounce, start) = (Debounce::default(), Instant::now());
+        assert_eq!(debounce.due(), None);
+        debounce.record_change(start);
+        assert_eq!(debounce.due(), Some(start + DELAY));
         for step in 1..100 {
-            pace.touch(start + step * Duration::from_millis(10));
+            debounce.record_change(start + step * Duration::from_millis(10));
         }
-        assert_eq!(pace.due(), Some(start + LONGEST));
-        assert!(pace.is_over(start + LONGEST) && !pace.is_over(start));
-        pace.rest();
-        assert_eq!(pace.due(), None);
+        assert_eq!(debounce.due(), Some(start + MAX_DELAY));
+        assert!(debounce.is_overdue(start + MAX_DELAY) && !debounce.is_overdue(start));
+        debounce.clear();
+        assert_eq!(debounce.due(), None);
     }
 }

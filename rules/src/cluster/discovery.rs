@@ -1,5 +1,5 @@
-//! What an API server knows of Alert and Provider: the version to read, and whether they have a
-//! status.
+//! Discovers how the API server serves Alerts and Providers: the API version, and whether they have
+//! a status.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::APIResourceList;
 use kube::core::{ApiResource, GroupVersionKind};
@@ -7,45 +7,46 @@ use kube::{Client, Error};
 
 use crate::object::GROUP;
 
-/// The versions that are read, the preferred one first. Where one of them is served, every object
-/// can be read in it.
+/// The supported versions in order of preference. If one of them is served, all objects can be read
+/// in it.
 const VERSIONS: [&str; 4] = ["v1beta3", "v1", "v1beta2", "v1beta1"];
 
-/// How a kind is served.
+/// How the API server serves a kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Served {
-    /// The kind, its version and its name in paths.
+pub struct ServedKind {
+    /// The kind, its version and its plural name.
     pub resource: ApiResource,
-    /// Whether there is a status that can be written; Flux's own CRDs have none.
+    /// Whether the kind has a status subresource. The CRDs of Flux have none.
     pub has_status: bool,
 }
 
-/// What can be done with rules on this API server.
+/// How the API server serves Alerts and Providers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Capabilities {
-    /// How Alerts are served.
-    pub alerts: Served,
-    /// How Providers are served.
-    pub providers: Served,
+pub struct ServedApi {
+    /// How it serves Alerts.
+    pub alerts: ServedKind,
+    /// How it serves Providers.
+    pub providers: ServedKind,
 }
 
-/// It is not known how rules are served.
+/// Discovery failed.
 #[derive(Debug, thiserror::Error)]
-pub enum DiscoverError {
-    /// The API server does not answer.
-    #[error("the API server can't be asked which versions of {GROUP} it serves: {0}")]
-    Asking(#[source] Error),
+pub enum DiscoveryError {
+    /// The API server did not respond.
+    #[error("discovery of {GROUP} failed: {0}")]
+    Request(#[source] Error),
     /// A CRD is missing.
     #[error(
-        "the API server knows no {0} of {GROUP} in a version that is read ({versions}): install the CRDs of Tidings or of Flux",
+        "CRD not found: {0} of {GROUP} in a supported version ({versions}); install the CRDs of \
+         Tidings or of Flux",
         versions = VERSIONS.join(", ")
     )]
     NotServed(&'static str),
 }
 
-impl Capabilities {
-    /// How a kind is served, Alert or Provider.
-    pub fn of(&self, kind: &str) -> &Served {
+impl ServedApi {
+    /// How it serves Alerts or Providers.
+    pub fn of(&self, kind: &str) -> &ServedKind {
         if kind == "Alert" {
             &self.alerts
         } else {
@@ -53,11 +54,11 @@ impl Capabilities {
         }
     }
 
-    /// Asks the API server. Every account may.
+    /// Asks the API server. Every account has permission.
     ///
     /// # Errors
-    /// It does not answer, or a CRD is missing.
-    pub async fn discover(client: &Client) -> Result<Self, DiscoverError> {
+    /// The API server did not respond, or a CRD is missing.
+    pub async fn discover(client: &Client) -> Result<Self, DiscoveryError> {
         let (mut alerts, mut providers) = (None, None);
         for version in VERSIONS {
             let list = match client
@@ -66,23 +67,24 @@ impl Capabilities {
             {
                 Ok(list) => list,
                 Err(Error::Api(status)) if status.is_not_found() => continue,
-                Err(error) => return Err(DiscoverError::Asking(error)),
+                Err(error) => return Err(DiscoveryError::Request(error)),
             };
-            alerts = alerts.or_else(|| Served::find(&list, version, "Alert", "alerts"));
-            providers = providers.or_else(|| Served::find(&list, version, "Provider", "providers"));
+            alerts = alerts.or_else(|| ServedKind::find(&list, version, "Alert", "alerts"));
+            providers =
+                providers.or_else(|| ServedKind::find(&list, version, "Provider", "providers"));
             if alerts.is_some() && providers.is_some() {
                 break;
             }
         }
-        let alerts = alerts.ok_or(DiscoverError::NotServed("Alert"))?;
+        let alerts = alerts.ok_or(DiscoveryError::NotServed("Alert"))?;
         Ok(Self {
             alerts,
-            providers: providers.ok_or(DiscoverError::NotServed("Provider"))?,
+            providers: providers.ok_or(DiscoveryError::NotServed("Provider"))?,
         })
     }
 }
 
-impl Served {
+impl ServedKind {
     fn find(list: &APIResourceList, version: &str, kind: &str, plural: &str) -> Option<Self> {
         let has = |name: &str| {
             list.resources
@@ -105,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_kind_has_a_status_where_the_server_lists_one() {
+    fn a_kind_has_a_status_if_the_server_lists_the_subresource() {
         let resource = |name: &str, kind: &str| json!({"name": name, "singularName": "", "namespaced": true, "kind": kind, "verbs": []});
         let resources = [
             resource("alerts", "Alert"),
@@ -114,18 +116,18 @@ mod tests {
         ];
         let list = json!({"groupVersion": "notification.toolkit.fluxcd.io/v1beta2", "resources": resources});
         let list: APIResourceList = serde_json::from_value(list).unwrap();
-        let alerts = Served::find(&list, "v1beta2", "Alert", "alerts").unwrap();
+        let alerts = ServedKind::find(&list, "v1beta2", "Alert", "alerts").unwrap();
         assert_eq!(
             (alerts.resource.api_version.as_str(), alerts.has_status),
             ("notification.toolkit.fluxcd.io/v1beta2", true)
         );
         assert!(
-            !Served::find(&list, "v1beta2", "Provider", "providers")
+            !ServedKind::find(&list, "v1beta2", "Provider", "providers")
                 .unwrap()
                 .has_status
         );
         assert_eq!(
-            Served::find(&list, "v1beta2", "Receiver", "receivers"),
+            ServedKind::find(&list, "v1beta2", "Receiver", "receivers"),
             None
         );
     }

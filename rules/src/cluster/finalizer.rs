@@ -1,5 +1,5 @@
-//! Lets go of Alerts and Providers whose deletion waits for notification-controller, which may be
-//! gone for good.
+//! Removes the finalizer of notification-controller from deleted Alerts and Providers, because that
+//! controller may no longer run.
 
 use std::collections::HashSet;
 use tidings_core::runtime::codes::log as codes;
@@ -13,56 +13,56 @@ use serde_json::json;
 use tidings_core::runtime::failpoint;
 use tokio::time::timeout;
 
-use super::watch::{self, ANSWER_WITHIN};
-use crate::cluster::discovery::{Capabilities, Served};
+use super::watch::{self, REQUEST_TIMEOUT};
+use crate::cluster::discovery::{ServedApi, ServedKind};
 use crate::object::Identity;
 
-/// What notification-controller puts on Providers, and once put on Alerts. It guards nothing but a
-/// cache of its own.
+/// The finalizer that notification-controller sets on Providers, and formerly on Alerts. It only
+/// protects an internal cache.
 const FINALIZER: &str = "finalizers.fluxcd.io";
 
-/// An object whose deletion waits for that controller.
+/// A deleted object with the finalizer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Waiting {
+pub(super) struct BlockedDeletion {
     identity: Identity,
     uid: String,
-    /// Where its finalizer is among the object's.
-    place: usize,
+    /// The index of the finalizer in `metadata.finalizers`.
+    index: usize,
 }
 
-/// What is being released, one request at a time.
-pub(super) struct Releases {
-    /// Whether anything is released at all.
-    are_wanted: bool,
-    running: FuturesUnordered<BoxFuture<'static, Ended>>,
-    /// Those that could not be released, and of which that has been said.
-    failed: HashSet<Waiting>,
+/// Removes finalizers with one request at a time.
+pub(super) struct FinalizerRemovals {
+    /// Whether finalizers are removed at all.
+    is_enabled: bool,
+    running: FuturesUnordered<BoxFuture<'static, RemovalResult>>,
+    /// Objects whose failure was logged.
+    failed: HashSet<BlockedDeletion>,
 }
 
-/// What came of a request.
-pub(super) type Ended = (Waiting, Result<(), Error>);
+/// The result of a request.
+pub(super) type RemovalResult = (BlockedDeletion, Result<(), Error>);
 
-// === impl Waiting ===
+// === impl BlockedDeletion ===
 
-impl Waiting {
-    /// Of an object that is being deleted, and waits for these.
+impl BlockedDeletion {
+    /// Creates a blocked deletion if one of the finalizers is that of notification-controller.
     pub(super) fn new(identity: Identity, uid: String, finalizers: &[String]) -> Option<Self> {
-        let place = finalizers
+        let index = finalizers
             .iter()
             .position(|finalizer| finalizer == FINALIZER)?;
         Some(Self {
             identity,
             uid,
-            place,
+            index,
         })
     }
 
-    /// Takes this one finalizer away, if the object and the finalizer are still the ones that were
-    /// seen. Somebody else may have been first: then there is nothing to do.
+    /// Removes the finalizer, if object and finalizer are unchanged. Otherwise another client was
+    /// first, and there is nothing to do.
     ///
     /// # Errors
-    /// The API server does not answer, or does not allow it.
-    async fn release(&self, client: &Client, served: &Served) -> Result<(), Error> {
+    /// The API server did not respond, or denied the request.
+    async fn remove_finalizer(&self, client: &Client, served: &ServedKind) -> Result<(), Error> {
         let api = Api::<DynamicObject>::namespaced_with(
             client.clone(),
             &self.identity.namespace,
@@ -80,71 +80,81 @@ impl Waiting {
         {
             Ok(_) => {
                 failpoint::reach("router:released");
-                tracing::info!(code = codes::FINALIZER_REMOVED, object = %self.identity, finalizer = FINALIZER, "finalizer removed");
+                tracing::info!(
+                    code = codes::FINALIZER_REMOVED,
+                    object = %self.identity,
+                    finalizer = FINALIZER,
+                    "finalizer removed"
+                );
                 Ok(())
             }
-            // Gone, changed meanwhile, or no longer the object with this finalizer in this place.
+            // The object or its finalizer is gone or has changed.
             Err(Error::Api(status)) if matches!(status.code, 404 | 409 | 422) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
     fn operations(&self) -> serde_json::Value {
-        let place = format!("/metadata/finalizers/{}", self.place);
+        let index = format!("/metadata/finalizers/{}", self.index);
         json!([
             {"op": "test", "path": "/metadata/uid", "value": self.uid},
-            {"op": "test", "path": place, "value": FINALIZER},
-            {"op": "remove", "path": place},
+            {"op": "test", "path": index, "value": FINALIZER},
+            {"op": "remove", "path": index},
         ])
     }
 }
 
-// === impl Releases ===
+// === impl FinalizerRemovals ===
 
-impl Releases {
-    /// None yet.
-    pub(super) fn new(are_wanted: bool) -> Self {
+impl FinalizerRemovals {
+    /// Starts without requests.
+    pub(super) fn new(is_enabled: bool) -> Self {
         Self {
-            are_wanted,
+            is_enabled,
             running: FuturesUnordered::new(),
             failed: HashSet::new(),
         }
     }
 
-    /// Whether the next one may begin.
-    pub(super) fn is_free(&self) -> bool {
-        self.are_wanted && self.running.is_empty()
+    /// Whether the next request may start.
+    pub(super) fn is_idle(&self) -> bool {
+        self.is_enabled && self.running.is_empty()
     }
 
-    /// Begins to release an object.
-    pub(super) fn begin(&mut self, waiting: Waiting, client: &Client, capabilities: &Capabilities) {
+    /// Starts to remove the finalizer of an object.
+    pub(super) fn start(
+        &mut self,
+        blocked: BlockedDeletion,
+        client: &Client,
+        served_api: &ServedApi,
+    ) {
         let (client, served) = (
             client.clone(),
-            capabilities.of(&waiting.identity.kind).clone(),
+            served_api.of(&blocked.identity.kind).clone(),
         );
-        let release = async move {
-            let late = |_| Err(Error::Service("it has not been answered in time".into()));
-            let released = timeout(ANSWER_WITHIN, waiting.release(&client, &served))
+        let removal = async move {
+            let late = |_| Err(Error::Service("the request timed out".into()));
+            let result = timeout(REQUEST_TIMEOUT, blocked.remove_finalizer(&client, &served))
                 .await
                 .unwrap_or_else(late);
-            (waiting, released)
+            (blocked, result)
         };
-        self.running.push(release.boxed());
+        self.running.push(removal.boxed());
     }
 
-    /// The next one that has ended; nothing where none has begun. Safe to cancel.
-    pub(super) async fn next(&mut self) -> Option<Ended> {
+    /// The next result; `None` if no request was started. Safe to cancel.
+    pub(super) async fn next(&mut self) -> Option<RemovalResult> {
         self.running.next().await
     }
 
-    /// Takes note of how one has ended, and says once of each that it failed.
-    pub(super) fn take(&mut self, (waiting, released): Ended) {
-        let Err(error) = released else {
-            self.failed.remove(&waiting);
+    /// Handles a result. Logs the first failure of each object.
+    pub(super) fn finish(&mut self, (blocked, result): RemovalResult) {
+        let Err(error) = result else {
+            self.failed.remove(&blocked);
             return;
         };
-        let (object, error) = (waiting.identity.to_string(), watch::sentence(&error));
-        if self.failed.insert(waiting) {
+        let (object, error) = (blocked.identity.to_string(), watch::with_causes(&error));
+        if self.failed.insert(blocked) {
             tracing::warn!(
                 code = codes::FINALIZER_NOT_REMOVED,
                 object,
@@ -165,19 +175,19 @@ mod tests {
     use super::*;
     use crate::object::GROUP;
 
-    fn waiting(finalizers: [&str; 2]) -> Option<Waiting> {
+    fn blocked(finalizers: [&str; 2]) -> Option<BlockedDeletion> {
         let identity = Identity {
             kind: "Alert".into(),
             namespace: "apps".into(),
             name: "a".into(),
         };
-        Waiting::new(identity, "u".into(), &finalizers.map(str::to_owned))
+        BlockedDeletion::new(identity, "u".into(), &finalizers.map(str::to_owned))
     }
 
     #[test]
-    fn only_the_finalizer_of_notification_controller_is_taken_away() {
-        assert_eq!(waiting(["example.org/a", "example.org/b"]), None);
-        let operations = waiting(["example.org/a", FINALIZER]).unwrap().operations();
+    fn only_the_finalizer_of_notification_controller_is_removed() {
+        assert_eq!(blocked(["example.org/a", "example.org/b"]), None);
+        let operations = blocked(["example.org/a", FINALIZER]).unwrap().operations();
         assert_eq!(
             operations[1],
             json!({"op": "test", "path": "/metadata/finalizers/1", "value": FINALIZER})
@@ -189,8 +199,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_release_that_nobody_answers_makes_room_for_the_next_one() {
-        // Connections are taken by the kernel, and nobody reads from them.
+    async fn a_request_that_times_out_lets_the_next_one_start() {
+        // The kernel accepts connections, but nothing reads from them.
         let silent = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = Client::try_from(Config::new(
             format!("http://{}", silent.local_addr().unwrap())
@@ -199,31 +209,31 @@ mod tests {
         ))
         .unwrap();
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(GROUP, "v1beta3", "Alert"));
-        let served = Served {
+        let served = ServedKind {
             resource,
             has_status: true,
         };
-        let capabilities = Capabilities {
+        let served_api = ServedApi {
             alerts: served.clone(),
             providers: served,
         };
-        let mut releases = Releases::new(true);
-        releases.begin(
-            waiting([FINALIZER, "example.org/b"]).unwrap(),
+        let mut removals = FinalizerRemovals::new(true);
+        removals.start(
+            blocked([FINALIZER, "example.org/b"]).unwrap(),
             &client,
-            &capabilities,
+            &served_api,
         );
-        assert!(!releases.is_free());
-        let ended = timeout(ANSWER_WITHIN * 2, releases.next())
+        assert!(!removals.is_idle());
+        let ended = timeout(REQUEST_TIMEOUT * 2, removals.next())
             .await
-            .expect("it ends")
-            .expect("it had begun");
+            .expect("the request ends")
+            .expect("a request was started");
         assert!(ended.1.is_err());
-        releases.take(ended);
-        assert!(releases.is_free());
+        removals.finish(ended);
+        assert!(removals.is_idle());
         assert!(
-            !Releases::new(false).is_free(),
-            "where none are wanted none begin"
+            !FinalizerRemovals::new(false).is_idle(),
+            "disabled removals never start"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! The task that keeps the rules as a cluster has them.
+//! The task that follows the rules of a cluster.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,33 +14,33 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::catalog::Catalog;
-use super::state::State;
-use super::watch::{self, ANSWER_WITHIN, LONGEST_PAUSE, Probe, Source, Told};
-use super::{Cluster, Scope};
-use crate::cluster::api_health::Link;
-use crate::cluster::debounce::Pace;
-use crate::cluster::discovery::Capabilities;
-use crate::cluster::finalizer::Releases;
+use super::state::ClusterState;
+use super::watch::{self, MAX_BACKOFF, Probe, REQUEST_TIMEOUT, WatchEvent, WatchedKind};
+use super::{Cluster, WatchScope};
+use crate::cluster::api_health::ApiHealth;
+use crate::cluster::debounce::Debounce;
+use crate::cluster::discovery::ServedApi;
+use crate::cluster::finalizer::FinalizerRemovals;
 use crate::cluster::object::core_object;
-use crate::cluster::references::Answer;
-use crate::live::{Live, log_changes};
+use crate::cluster::references::ReadResult;
+use crate::live::{LiveRules, log_changes};
 use crate::object::Identity;
 use crate::problem::Problem;
 
-/// So many Secrets and ConfigMaps are read at a time.
-const MOST_READS: usize = 16;
-/// What the API server as a whole is called when it does not answer.
+/// The maximum version_number of concurrent reads of Secrets and ConfigMaps.
+const MAX_READS: usize = 16;
+/// The part of [`ApiHealth`] for probes and discovery.
 const SERVER: &str = "the API server";
 
-/// Keeps the rules as the API server has them, until it is told to stop. Logs each problem once
-/// when it appears, and once when it is mended.
+/// Follows the rules of a cluster until `stop` is canceled. Logs each problem when it appears and
+/// when it is resolved.
 ///
 /// # Guarantees
-/// A change is in force within a second of its telling, and is put in force together with others
-/// that come with it. While the API server is away, what was in force stays in force. Before all
-/// has been listed once, and all Secrets and ConfigMaps that are named have been read once, nothing
-/// is in force; one that the API server refuses counts as read. Safe to cancel at each `.await`.
-pub async fn follow(cluster: Cluster, live: Arc<Live>, stop: CancellationToken) {
+/// A change takes effect within a second, together with other changes in that time. While the API
+/// server is unreachable, the last good rules stay in effect. No rules take effect before all lists
+/// and all reads of referenced Secrets and ConfigMaps have completed once; a denied read counts as
+/// completed. Safe to cancel at each `.await`.
+pub async fn follow(cluster: Cluster, live: Arc<LiveRules>, stop: CancellationToken) {
     let mut follower = Follower::new(cluster, live);
     tokio::select! {
         () = stop.cancelled() => {}
@@ -50,31 +50,31 @@ pub async fn follow(cluster: Cluster, live: Arc<Live>, stop: CancellationToken) 
 
 struct Follower {
     client: Client,
-    scope: Scope,
+    scope: WatchScope,
     catalog: Arc<Catalog>,
-    live: Arc<Live>,
-    state: State,
-    pace: Pace,
-    link: Link,
-    known: HashSet<Problem>,
-    watches: SelectAll<BoxStream<'static, Told>>,
-    /// Which Secrets and ConfigMaps are watched.
-    watched: HashSet<Source>,
+    live: Arc<LiveRules>,
+    state: ClusterState,
+    debounce: Debounce,
+    api_health: ApiHealth,
+    logged: HashSet<Problem>,
+    watches: SelectAll<BoxStream<'static, WatchEvent>>,
+    /// The watched Secrets and ConfigMaps.
+    watched: HashSet<WatchedKind>,
     reads: FuturesUnordered<BoxFuture<'static, (Identity, Read)>>,
-    releases: Releases,
+    removals: FinalizerRemovals,
 }
 
-/// What came of reading an object.
+/// The response to a read.
 type Read = Result<Option<DynamicObject>, Error>;
 
 impl Follower {
-    fn new(cluster: Cluster, live: Arc<Live>) -> Self {
+    fn new(cluster: Cluster, live: Arc<LiveRules>) -> Self {
         let Cluster {
             client,
             scope,
             kinds,
             options,
-            releases,
+            remove_finalizers,
             catalog,
         } = cluster;
         Self {
@@ -82,209 +82,212 @@ impl Follower {
             scope,
             catalog,
             live,
-            state: State::new(kinds, options),
-            pace: Pace::default(),
-            link: Link::default(),
-            known: HashSet::new(),
+            state: ClusterState::new(kinds, options),
+            debounce: Debounce::default(),
+            api_health: ApiHealth::default(),
+            logged: HashSet::new(),
             watches: SelectAll::new(),
             watched: HashSet::new(),
             reads: FuturesUnordered::new(),
-            releases: Releases::new(releases),
+            removals: FinalizerRemovals::new(remove_finalizers),
         }
     }
 
-    /// Begins anew whenever the API server turns out to be another than it was.
+    /// Restarts whenever the API server was restored or serves other versions.
     async fn run(&mut self) {
         loop {
-            let capabilities = self.discover().await;
-            self.begin(&capabilities);
-            self.keep(&capabilities).await;
+            let served_api = self.discover().await;
+            self.start_watches(&served_api);
+            self.handle_events(&served_api).await;
         }
     }
 
-    /// Asks until it is known how rules are served.
-    async fn discover(&mut self) -> Capabilities {
+    /// Retries discovery until it succeeds.
+    async fn discover(&mut self) -> ServedApi {
         loop {
-            let late = format!("it has not answered within {} s", ANSWER_WITHIN.as_secs());
-            let why = match timeout(ANSWER_WITHIN, Capabilities::discover(&self.client)).await {
-                Ok(Ok(capabilities)) => {
-                    self.link.succeed(SERVER);
-                    self.tell();
-                    return capabilities;
+            let timed_out = format!("no response within {} s", REQUEST_TIMEOUT.as_secs());
+            let why = match timeout(REQUEST_TIMEOUT, ServedApi::discover(&self.client)).await {
+                Ok(Ok(served_api)) => {
+                    self.api_health.recovered(SERVER);
+                    self.report_problems();
+                    return served_api;
                 }
-                Ok(Err(error)) => watch::sentence(&error),
-                Err(_) => late,
+                Ok(Err(error)) => watch::with_causes(&error),
+                Err(_) => timed_out,
             };
-            self.link.fail(SERVER, why, Instant::now());
-            self.tell();
-            sleep(LONGEST_PAUSE.mul_f64(rand::random_range(0.2..0.6))).await;
+            self.api_health.failed(SERVER, why, Instant::now());
+            self.report_problems();
+            sleep(MAX_BACKOFF.mul_f64(rand::random_range(0.2..0.6))).await;
         }
     }
 
-    /// Starts all watches anew. What is known counts until they have told otherwise.
-    fn begin(&mut self, capabilities: &Capabilities) {
-        let is_news = self
+    /// Starts all watches. The former objects are used until the new lists are complete.
+    fn start_watches(&mut self, served_api: &ServedApi) {
+        let is_changed = self
             .catalog
-            .capabilities()
-            .is_none_or(|known| *known != *capabilities);
-        if is_news && !(capabilities.alerts.has_status && capabilities.providers.has_status) {
+            .served_api()
+            .is_none_or(|former| *former != *served_api);
+        if is_changed && !(served_api.alerts.has_status && served_api.providers.has_status) {
             tracing::warn!(
                 code = codes::FLUX_CRDS,
-                "the installed CRDs of Alert and Provider are Flux's; rules work without extensions and status until the CRDs of Tidings are installed"
+                "CRDs of Flux found, rules have no extensions and no status"
             );
         }
-        self.catalog.set_capabilities(capabilities.clone());
+        self.catalog.set_served_api(served_api.clone());
         self.watches = SelectAll::new();
-        let sources: Vec<_> = ["Alert", "Provider"]
+        let watches: Vec<_> = ["Alert", "Provider"]
             .into_iter()
-            .flat_map(|kind| self.scope.sources(kind))
+            .flat_map(|kind| self.scope.watches(kind))
             .collect();
-        self.state.expect(&sources);
-        for source in sources {
-            let served = capabilities.of(source.kind);
-            self.watches.push(watch::rules(
+        self.state.add_watches(&watches);
+        for watched in watches {
+            let served = served_api.of(watched.kind);
+            self.watches.push(watch::watch_rules(
                 &self.client,
-                source,
+                watched,
                 served,
                 self.scope.label_selector.as_deref(),
             ));
         }
-        for source in &self.watched {
+        for watched in &self.watched {
             self.watches
-                .push(watch::hints(&self.client, source.clone()));
+                .push(watch::watch_metadata(&self.client, watched.clone()));
         }
     }
 
-    /// Takes what comes, until the API server is another than it was.
-    async fn keep(&mut self, capabilities: &Capabilities) {
-        let mut probes = watch::probes(&self.client, self.scope.sources("Alert").swap_remove(0));
+    /// Handles events until the API server was restored or serves other versions.
+    async fn handle_events(&mut self, served_api: &ServedApi) {
+        let mut probes = watch::probes(&self.client, self.scope.watches("Alert").swap_remove(0));
         loop {
-            // A list comes at once: let others run in between.
+            // A list arrives at once: yields to other tasks.
             tokio::task::consume_budget().await;
-            let due = self.pace.due();
+            let due = self.debounce.due();
             tokio::select! {
-                Some(told) = self.watches.next() => self.take(told, capabilities),
-                Some((identity, read)) = self.reads.next() => self.take_read(&identity, read),
-                Some(ended) = self.releases.next() => self.releases.take(ended),
-                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => self.settle(),
+                Some(event) = self.watches.next() => self.handle_event(event, served_api),
+                Some((identity, read)) = self.reads.next() => self.handle_read(&identity, read),
+                Some(result) = self.removals.next() => self.removals.finish(result),
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => self.apply(),
                 Some(probe) = probes.next() => {
-                    if self.take_probe(probe, capabilities) {
+                    if self.handle_probe(probe, served_api) {
                         return;
                     }
                 }
             }
-            if self.releases.is_free()
-                && let Some(waiting) = self.state.next_waiting()
+            if self.removals.is_idle()
+                && let Some(blocked) = self.state.next_blocked_deletion()
             {
-                self.releases.begin(waiting, &self.client, capabilities);
+                self.removals.start(blocked, &self.client, served_api);
             }
         }
     }
 
-    fn take(&mut self, told: Told, capabilities: &Capabilities) {
+    fn handle_event(&mut self, event: WatchEvent, served_api: &ServedApi) {
         let now = Instant::now();
-        let changed = match told {
-            Told::Rule(source, event) => {
+        let changed = match event {
+            WatchEvent::Rule(watched, event) => {
                 if let Event::Apply(object) | Event::Delete(object) = event.as_ref() {
-                    self.link
-                        .told(watch::number(object.metadata.resource_version.as_deref()));
+                    self.api_health.observed(watch::version_number(
+                        object.metadata.resource_version.as_deref(),
+                    ));
                 }
-                let served = capabilities.of(source.kind);
-                self.state.rule(source, *event, served, &self.catalog)
+                let served = served_api.of(watched.kind);
+                self.state
+                    .handle_rule_event(watched, *event, served, &self.catalog)
             }
-            Told::Hint(source, event) => {
-                self.state.hint(&source, event);
+            WatchEvent::Metadata(watched, event) => {
+                self.state.handle_metadata_event(&watched, event);
                 self.read_stale();
                 false
             }
-            Told::Failed(source, why) => {
-                self.link.fail(source.to_string(), why, now);
-                self.tell();
+            WatchEvent::Failed(watched, why) => {
+                self.api_health.failed(watched.to_string(), why, now);
+                self.report_problems();
                 false
             }
         };
         if changed {
-            self.pace.touch(now);
+            self.debounce.record_change(now);
         }
     }
 
-    fn take_read(&mut self, identity: &Identity, read: Read) {
-        let answer = match read {
+    fn handle_read(&mut self, identity: &Identity, read: Read) {
+        let result = match read {
             Ok(Some(object)) => {
                 let version = object.metadata.resource_version.clone().unwrap_or_default();
-                Answer::There {
+                ReadResult::Found {
                     version,
                     checked: Box::new(self.state.check(&core_object(identity, object))),
                 }
             }
-            Ok(None) => Answer::Missing,
-            // Also where it fails for this one alone: what can't be decrypted holds no other rule
-            // up.
+            Ok(None) => ReadResult::NotFound,
+            // The API server may fail for this object only, such as a Secret that it cannot
+            // decrypt.
             Err(Error::Api(status)) if status.message.is_empty() => {
-                Answer::Refused(format!("{} {}", status.code, status.reason))
+                ReadResult::Denied(format!("{} {}", status.code, status.reason))
             }
-            Err(Error::Api(status)) => Answer::Refused(status.message.clone()),
-            Err(error) => Answer::Failed(watch::sentence(&error)),
+            Err(Error::Api(status)) => ReadResult::Denied(status.message.clone()),
+            Err(error) => ReadResult::Failed(watch::with_causes(&error)),
         };
-        if self.state.named.put(identity, answer) {
-            self.pace.touch(Instant::now());
+        if self.state.references.record(identity, result) {
+            self.debounce.record_change(Instant::now());
         }
         self.read_stale();
     }
 
-    /// Takes the answer of a probe. Whether the API server is another than it was.
-    fn take_probe(&mut self, probe: Result<Probe, String>, capabilities: &Capabilities) -> bool {
+    /// Handles a probe. Returns whether the API server was restored or serves other versions.
+    fn handle_probe(&mut self, probe: Result<Probe, String>, served_api: &ServedApi) -> bool {
         let now = Instant::now();
         let probe = match probe {
             Ok(probe) => probe,
             Err(why) => {
-                self.link.fail(SERVER, why, now);
-                self.tell();
+                self.api_health.failed(SERVER, why, now);
+                self.report_problems();
                 return false;
             }
         };
-        self.link.succeed(SERVER);
-        let went_back = self.link.answered(probe.version, now);
-        self.tell();
-        self.state.release_again();
-        if self.state.named.try_again() {
+        self.api_health.recovered(SERVER);
+        let was_restored = self.api_health.probed(probe.version, now);
+        self.report_problems();
+        self.state.retry_finalizers();
+        if self.state.references.retry() {
             self.read_stale();
         }
-        if went_back {
+        if was_restored {
             tracing::warn!(
                 code = codes::RESOURCE_VERSION_REGRESSED,
                 "API server returned to an earlier state, reading all rules again"
             );
-            self.state.named.doubt();
+            self.state.references.mark_all_stale();
             self.read_stale();
         }
-        went_back || probe.capabilities != *capabilities
+        was_restored || probe.served_api != *served_api
     }
 
-    /// Puts what has changed in force, once all that it needs has been read or has been waited for.
-    fn settle(&mut self) {
+    /// Replaces the rules once all referenced objects are read or the maximum delay has passed.
+    fn apply(&mut self) {
         let now = Instant::now();
-        self.state.refer();
-        self.watch_named();
+        self.state.update_references();
+        self.watch_references();
         self.read_stale();
         if !self.live.loaded() && !self.state.is_complete() {
-            // Whatever is missing comes as a change.
-            return self.pace.rest();
+            // A missing list or read triggers another change.
+            return self.debounce.clear();
         }
-        if !self.state.named.is_settled() && !self.pace.is_over(now) {
-            return self.pace.touch(now);
+        if !self.state.references.is_idle() && !self.debounce.is_overdue(now) {
+            return self.debounce.record_change(now);
         }
-        self.pace.rest();
+        self.debounce.clear();
         self.live.replace(self.state.rules());
-        self.tell();
+        self.report_problems();
     }
 
-    /// Watches the kinds that are named by now.
-    fn watch_named(&mut self) {
-        for kind in self.state.named.kinds() {
-            for source in self.scope.sources(kind) {
-                if self.watched.insert(source.clone()) {
-                    self.watches.push(watch::hints(&self.client, source));
+    /// Watches the referenced kinds.
+    fn watch_references(&mut self) {
+        for kind in self.state.references.kinds() {
+            for watched in self.scope.watches(kind) {
+                if self.watched.insert(watched.clone()) {
+                    self.watches
+                        .push(watch::watch_metadata(&self.client, watched));
                 }
             }
         }
@@ -293,8 +296,8 @@ impl Follower {
     fn read_stale(&mut self) {
         for identity in self
             .state
-            .named
-            .take_stale(MOST_READS.saturating_sub(self.reads.len()))
+            .references
+            .take_stale(MAX_READS.saturating_sub(self.reads.len()))
         {
             let resource = watch::core_resource(&identity.kind);
             let api = Api::<DynamicObject>::namespaced_with(
@@ -303,8 +306,8 @@ impl Follower {
                 &resource,
             );
             let read = async move {
-                let late = |_| Err(Error::Service("it has not been answered in time".into()));
-                let read = timeout(ANSWER_WITHIN, api.get_opt(&identity.name))
+                let late = |_| Err(Error::Service("the request timed out".into()));
+                let read = timeout(REQUEST_TIMEOUT, api.get_opt(&identity.name))
                     .await
                     .unwrap_or_else(late);
                 (identity, read)
@@ -313,10 +316,10 @@ impl Follower {
         }
     }
 
-    /// Says what is wrong now: to those who ask, and in the log.
-    fn tell(&mut self) {
+    /// Publishes and logs the current problems.
+    fn report_problems(&mut self) {
         self.live
-            .set_source_problem(self.link.problem(self.live.loaded()));
-        self.known = log_changes(std::mem::take(&mut self.known), self.live.problems());
+            .set_source_problem(self.api_health.problem(self.live.loaded()));
+        self.logged = log_changes(std::mem::take(&mut self.logged), self.live.problems());
     }
 }

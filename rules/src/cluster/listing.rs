@@ -1,4 +1,4 @@
-//! The Alerts or Providers of one watch: checked once for each change of what users wrote.
+//! The Alerts or Providers of one watch. Each is checked once per change by a user.
 
 use std::collections::HashMap;
 
@@ -8,24 +8,24 @@ use crate::object::{Identity, Object};
 /// The objects of one kind in one namespace, or in all.
 #[derive(Default)]
 pub(super) struct Listing {
-    held: HashMap<Identity, Held>,
-    /// What has come of a list that is not over yet. Until it is, what was held before counts.
-    fresh: Option<HashMap<Identity, Held>>,
+    objects: HashMap<Identity, ListedObject>,
+    /// The objects of an unfinished list. Until it ends, the former objects are used.
+    pending: Option<HashMap<Identity, ListedObject>>,
     complete: bool,
 }
 
-struct Held {
+struct ListedObject {
     digest: String,
     checked: Checked,
 }
 
 impl Listing {
-    /// A list begins, the first one or one that takes the place of all that is held.
+    /// Starts a list, which replaces all objects when it ends.
     pub(super) fn begin(&mut self) {
-        self.fresh = Some(HashMap::new());
+        self.pending = Some(HashMap::new());
     }
 
-    /// An object is there, as this object with this digest. Whether the rules have changed.
+    /// Adds an object with its digest. Returns whether the rules have changed.
     pub(super) fn put(
         &mut self,
         object: &Object,
@@ -33,72 +33,72 @@ impl Listing {
         check: impl FnOnce(&Object) -> Checked,
     ) -> bool {
         let identity = object.identity();
-        if let Some(held) = self
-            .held
+        if let Some(objects) = self
+            .objects
             .get(&identity)
-            .filter(|held| held.digest == digest)
+            .filter(|objects| objects.digest == digest)
         {
-            let known = Held {
+            let unchanged = ListedObject {
                 digest,
-                checked: held.checked.clone(),
+                checked: objects.checked.clone(),
             };
-            self.fresh
+            self.pending
                 .as_mut()
-                .map(|fresh| fresh.insert(identity, known));
+                .map(|pending| pending.insert(identity, unchanged));
             return false;
         }
-        let held = Held {
+        let objects = ListedObject {
             digest,
             checked: check(object),
         };
-        match &mut self.fresh {
-            Some(fresh) => drop(fresh.insert(identity, held)),
-            None => drop(self.held.insert(identity, held)),
+        match &mut self.pending {
+            Some(pending) => drop(pending.insert(identity, objects)),
+            None => drop(self.objects.insert(identity, objects)),
         }
-        self.fresh.is_none()
+        self.pending.is_none()
     }
 
-    /// An object is not there, or is being deleted. Whether the rules have changed.
+    /// Removes an object that is deleted or being deleted. Returns whether the rules have changed.
     pub(super) fn remove(&mut self, identity: &Identity) -> bool {
-        match &mut self.fresh {
-            Some(fresh) => {
-                fresh.remove(identity);
+        match &mut self.pending {
+            Some(pending) => {
+                pending.remove(identity);
                 false
             }
-            None => self.held.remove(identity).is_some(),
+            None => self.objects.remove(identity).is_some(),
         }
     }
 
-    /// The list is over: what it did not hold is gone. Whether the rules have changed, and who is
-    /// gone.
+    /// Ends a list and removes the objects that it did not contain. Returns whether the rules have
+    /// changed, and the removed objects.
     pub(super) fn finish(&mut self) -> (bool, Vec<Identity>) {
-        let Some(fresh) = self.fresh.take() else {
+        let Some(pending) = self.pending.take() else {
             return (false, Vec::new());
         };
-        let gone: Vec<_> = self
-            .held
+        let removed: Vec<_> = self
+            .objects
             .keys()
-            .filter(|identity| !fresh.contains_key(identity))
+            .filter(|identity| !pending.contains_key(identity))
             .cloned()
             .collect();
-        let is_known = |(identity, held): (&Identity, &Held)| {
-            self.held
+        let is_unchanged = |(identity, objects): (&Identity, &ListedObject)| {
+            self.objects
                 .get(identity)
-                .is_some_and(|old| old.digest == held.digest)
+                .is_some_and(|old| old.digest == objects.digest)
         };
-        let changed = !self.complete || !gone.is_empty() || !fresh.iter().all(is_known);
-        (self.held, self.complete) = (fresh, true);
-        (changed, gone)
+        let changed = !self.complete || !removed.is_empty() || !pending.iter().all(is_unchanged);
+        (self.objects, self.complete) = (pending, true);
+        (changed, removed)
     }
 
-    /// Whether there has been a whole list.
+    /// Whether a list has been completed.
     pub(super) fn is_complete(&self) -> bool {
         self.complete
     }
 
-    /// What is there, in no order.
+    /// The objects, in no order.
     pub(super) fn checked(&self) -> impl Iterator<Item = &Checked> {
-        self.held.values().map(|held| &held.checked)
+        self.objects.values().map(|objects| &objects.checked)
     }
 }
 
@@ -107,9 +107,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::check::{Options, check_one};
+    use crate::check::check_one;
+    use crate::options::Options;
 
-    /// Puts an object, and says whether the rules have changed and whether it was checked.
+    /// Adds an object. Returns whether the rules have changed and whether it was checked.
     fn put(listing: &mut Listing, name: &str, digest: &str) -> (bool, bool) {
         let value = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": "apps"}});
         let mut was_checked = false;
@@ -138,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_not_changed_is_not_checked_again() {
+    fn an_unchanged_object_is_not_checked_again() {
         let mut listing = Listing::default();
         listing.begin();
         assert_eq!(put(&mut listing, "a", "1"), (false, true));
@@ -147,20 +148,16 @@ mod tests {
         assert_eq!(
             put(&mut listing, "a", "1"),
             (false, false),
-            "a write to its status"
+            "a status write"
         );
         assert_eq!(put(&mut listing, "a", "2"), (true, true));
         listing.begin();
         assert_eq!(put(&mut listing, "a", "2"), (false, false));
-        assert_eq!(
-            listing.finish(),
-            (false, vec![]),
-            "a list that says what is known"
-        );
+        assert_eq!(listing.finish(), (false, vec![]), "an unchanged list");
     }
 
     #[test]
-    fn what_a_new_list_does_not_hold_is_gone_once_it_is_over() {
+    fn objects_missing_from_a_list_are_removed_when_it_ends() {
         let mut listing = Listing::default();
         listing.begin();
         put(&mut listing, "a", "1");
@@ -169,22 +166,30 @@ mod tests {
         listing.begin();
         put(&mut listing, "b", "1");
         put(&mut listing, "c", "1");
-        assert_eq!(names(&listing), ["a", "b"], "until then, what was");
+        assert_eq!(
+            names(&listing),
+            ["a", "b"],
+            "the former objects until the list ends"
+        );
         listing.begin();
         put(&mut listing, "b", "1");
         assert_eq!(
             listing.finish(),
             (true, vec![identity("a")]),
-            "a list that was broken off does not count"
+            "an interrupted list is ignored"
         );
         assert_eq!(names(&listing), ["b"]);
     }
 
     #[test]
-    fn a_removal_counts_once() {
+    fn a_removal_is_reported_once() {
         let mut listing = Listing::default();
         listing.begin();
-        assert_eq!(listing.finish(), (true, vec![]), "an empty list is a list");
+        assert_eq!(
+            listing.finish(),
+            (true, vec![]),
+            "an empty list is complete"
+        );
         put(&mut listing, "a", "1");
         assert!(listing.remove(&identity("a")));
         assert!(!listing.remove(&identity("a")));

@@ -1,33 +1,31 @@
-//! An Alert or a Provider as the API server tells it, taken apart: what users wrote, and the
-//! server's book-keeping.
+//! Splits an Alert or a Provider from the API server into what users wrote and what the server set.
 
 use kube::core::DynamicObject;
 use serde_json::{Value, json};
 use tidings_core::model::id;
 
-use super::catalog::Seen;
-use crate::cluster::discovery::Served;
+use super::catalog::ObservedObject;
+use crate::cluster::discovery::ServedKind;
 use crate::object::{Identity, Object};
 
-/// `kubectl apply` keeps the whole manifest here once more.
+/// `kubectl apply` stores a copy of the manifest in this annotation.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// One telling of an object.
-pub(super) struct Reading {
-    /// What users wrote, with the name, uid and generation that the API server gave it.
+/// An object of a watch event.
+pub(super) struct ReceivedObject {
+    /// What users wrote, with name, uid and generation.
     pub object: Object,
-    /// Changes when anything of that changes. A write to the status or to book-keeping leaves it
-    /// as it is.
+    /// A digest of `object`. Status writes and other fields of the server do not change it.
     pub digest: String,
-    /// The book-keeping.
-    pub seen: Seen,
-    /// What its deletion waits for, once it is being deleted.
-    pub leaving: Option<Vec<String>>,
+    /// What the API server set.
+    pub observed: ObservedObject,
+    /// The finalizers, if the object is being deleted.
+    pub pending_finalizers: Option<Vec<String>>,
 }
 
-impl Reading {
-    /// Takes an object apart.
-    pub(super) fn new(mut object: DynamicObject, served: &Served) -> Self {
+impl ReceivedObject {
+    /// Splits an object.
+    pub(super) fn new(mut object: DynamicObject, served: &ServedKind) -> Self {
         let metadata = &mut object.metadata;
         metadata.managed_fields = None;
         if let Some(annotations) = &mut metadata.annotations {
@@ -38,8 +36,8 @@ impl Reading {
             .take()
             .filter(|annotations| !annotations.is_empty());
         let finalizers = metadata.finalizers.take().unwrap_or_default();
-        let leaving = metadata.deletion_timestamp.take().map(|_| finalizers);
-        let seen = Seen {
+        let pending_finalizers = metadata.deletion_timestamp.take().map(|_| finalizers);
+        let observed = ObservedObject {
             api_version: served.resource.api_version.clone(),
             uid: metadata.uid.clone().unwrap_or_default(),
             generation: metadata.generation,
@@ -51,7 +49,7 @@ impl Reading {
                 .unwrap_or_default(),
         };
         let value = json!({
-            "apiVersion": seen.api_version,
+            "apiVersion": observed.api_version,
             "kind": served.resource.kind,
             "metadata": object.metadata,
             "spec": object.data.get_mut("spec").map(Value::take),
@@ -60,13 +58,13 @@ impl Reading {
         Self {
             object: Object::new(value),
             digest,
-            seen,
-            leaving,
+            observed,
+            pending_finalizers,
         }
     }
 }
 
-/// A Secret or a ConfigMap as manifests have it.
+/// Converts a Secret or a ConfigMap to a manifest.
 pub(super) fn core_object(identity: &Identity, mut object: DynamicObject) -> Object {
     let metadata =
         json!({"name": identity.name, "namespace": identity.namespace, "uid": object.metadata.uid});
@@ -83,8 +81,8 @@ mod tests {
     use super::*;
     use crate::object::GROUP;
 
-    /// A telling of a Provider with these fields besides a spec.
-    fn provider(name: &str, address: &str, metadata: Value, status: Value) -> Reading {
+    /// A received Provider with these fields.
+    fn provider(name: &str, address: &str, metadata: Value, status: Value) -> ReceivedObject {
         let mut value = json!({
             "metadata": {"name": name, "namespace": "apps", "uid": name, "generation": 1},
             "spec": {"type": "slack", "address": address, "secretRef": {"name": "token"}},
@@ -95,9 +93,9 @@ mod tests {
             .unwrap()
             .extend(metadata.as_object().unwrap().clone());
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(GROUP, "v1beta3", "Provider"));
-        Reading::new(
+        ReceivedObject::new(
             serde_json::from_value(value).unwrap(),
-            &Served {
+            &ServedKind {
                 resource,
                 has_status: true,
             },
@@ -105,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_users_wrote_makes_a_difference() {
+    fn only_changes_by_users_change_the_digest() {
         let base = provider("p", "a", json!({"resourceVersion": "1"}), Value::Null);
         let managed = json!([{"manager": "kubectl", "operation": "Update"}]);
         for (metadata, status) in [
@@ -121,7 +119,7 @@ mod tests {
         ] {
             let next = provider("p", "a", metadata.clone(), status.clone());
             assert_eq!(
-                (&next.digest, next.seen.status),
+                (&next.digest, next.observed.status),
                 (&base.digest, status),
                 "{metadata}"
             );
@@ -145,15 +143,15 @@ mod tests {
     }
 
     #[test]
-    fn an_object_that_is_being_deleted_says_what_it_waits_for() {
+    fn a_deleted_object_has_its_pending_finalizers() {
         let metadata =
             json!({"deletionTimestamp": "2026-01-02T03:04:05Z", "finalizers": ["a", "b"]});
         assert_eq!(
-            provider("p", "a", metadata, Value::Null).leaving,
+            provider("p", "a", metadata, Value::Null).pending_finalizers,
             Some(vec!["a".to_owned(), "b".to_owned()])
         );
         assert_eq!(
-            provider("p", "a", json!({"finalizers": ["a"]}), Value::Null).leaving,
+            provider("p", "a", json!({"finalizers": ["a"]}), Value::Null).pending_finalizers,
             None
         );
     }

@@ -1,7 +1,7 @@
-//! The Secrets and ConfigMaps that rules name: what they hold, and which of them must be read.
+//! The Secrets and ConfigMaps that rules reference: their contents, and which of them must be read.
 //!
-//! A watch of metadata only hints that something has changed. What an object holds is always read
-//! by its name, so that no other object is read.
+//! A watch of metadata only signals changes. Contents are read by name, so that no other object is
+//! read.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,70 +9,69 @@ use crate::check::{Checked, Resource};
 use crate::object::Identity;
 use crate::template::Template;
 
-/// The longest name that an object can have (Kubernetes: Object Names and IDs, DNS subdomain
-/// names).
-const LONGEST_NAME: usize = 253;
-/// The most retries that pass over one that may not be read: at one each 5 s, it is read every 5
-/// min.
-const MOST_PASSED: u32 = 59;
+/// The maximum length of a name (Kubernetes: Object Names and IDs, DNS subdomain names).
+const MAX_NAME_LENGTH: usize = 253;
+/// The maximum number of retries that skip a denied object. With a retry every 5 s, it is read
+/// every 5 minutes.
+const MAX_SKIPS: u32 = 59;
 
-/// All that are named.
+/// All referenced objects.
 #[derive(Default)]
-pub(super) struct Named(HashMap<Identity, Entry>);
+pub(super) struct References(HashMap<Identity, ReferencedObject>);
 
-/// One of them.
+/// A referenced object.
 #[derive(Default)]
-struct Entry {
-    known: Option<Known>,
-    /// Why it could not be read the last time.
-    trouble: Option<String>,
+struct ReferencedObject {
+    content: Option<Content>,
+    /// Why the last read failed.
+    error: Option<String>,
     reading: bool,
     stale: bool,
-    /// How often in a row the API server has refused it.
-    refusals: u32,
-    /// How many retries still pass over it.
-    passes: u32,
+    /// How often in a row the API server has denied the read.
+    denials: u32,
+    /// How many retries still skip the object.
+    skips: u32,
 }
 
-enum Known {
-    There {
+enum Content {
+    Found {
         version: String,
         checked: Box<Checked>,
     },
-    Missing,
-    Unreadable,
-    /// No object can be called so: nothing is asked for.
-    Impossible,
+    NotFound,
+    Denied,
+    /// The name is invalid, so the object is never read.
+    InvalidName,
 }
 
-/// What reading one of them has brought.
-pub(super) enum Answer {
-    /// It is there.
-    There {
-        /// The state that was read.
+/// The result of a read.
+pub(super) enum ReadResult {
+    /// The object exists.
+    Found {
+        /// The resource version that was read.
         version: String,
-        /// What it holds.
+        /// The checked contents.
         checked: Box<Checked>,
     },
-    /// It does not exist.
-    Missing,
-    /// We may not read it, or the API server can't give this one.
-    Refused(String),
-    /// Nobody has answered.
+    /// The object does not exist.
+    NotFound,
+    /// The API server denied the read, or failed for this object only.
+    Denied(String),
+    /// The API server did not respond.
     Failed(String),
 }
 
-impl Named {
-    /// These are named now, and no others.
-    pub(super) fn want(&mut self, names: HashSet<Identity>) {
+impl References {
+    /// Replaces the set of referenced objects.
+    pub(super) fn replace(&mut self, names: HashSet<Identity>) {
         self.0.retain(|identity, _| names.contains(identity));
         for name in names {
-            let entry = Entry::new(&name);
+            let entry = ReferencedObject::new(&name);
             self.0.entry(name).or_insert(entry);
         }
     }
 
-    /// The kinds that are named.
+    /// The referenced kinds.
     pub(super) fn kinds(&self) -> HashSet<&'static str> {
         let kind = |identity: &Identity| {
             if identity.kind == "Secret" {
@@ -84,28 +83,30 @@ impl Named {
         self.0.keys().map(kind).collect()
     }
 
-    /// Whether a rule names it.
-    pub(super) fn is_named(&self, identity: &Identity) -> bool {
+    /// Whether a rule references the object.
+    pub(super) fn contains(&self, identity: &Identity) -> bool {
         self.0.contains_key(identity)
     }
 
-    /// A watch says that an object is in this state, or gone. Whether it must be read.
-    pub(super) fn hint(&mut self, identity: &Identity, version: Option<&str>) -> bool {
+    /// Handles the current version of an object; `None` if it was deleted. Returns whether the
+    /// object must be read.
+    pub(super) fn observe(&mut self, identity: &Identity, version: Option<&str>) -> bool {
         let Some(entry) = self.0.get_mut(identity) else {
             return false;
         };
-        let is_known = match (&entry.known, version) {
-            (Some(Known::There { version: known, .. }), Some(version)) => known == version,
-            (Some(Known::Missing), None) => true,
+        let is_current = match (&entry.content, version) {
+            (Some(Content::Found { version: read, .. }), Some(version)) => read == version,
+            (Some(Content::NotFound), None) => true,
             _ => false,
         };
-        if !is_known {
-            entry.doubt();
+        if !is_current {
+            entry.mark_stale();
         }
         entry.stale
     }
 
-    /// A watch has listed all there are of a kind in a namespace, or in all.
+    /// Handles the end of a list of a kind in a namespace, or in all. Returns whether an object
+    /// must be read.
     pub(super) fn listed(
         &mut self,
         kind: &str,
@@ -125,29 +126,29 @@ impl Named {
             .collect();
         unlisted
             .iter()
-            .filter(|identity| self.hint(identity, None))
+            .filter(|identity| self.observe(identity, None))
             .count()
             > 0
     }
 
-    /// All are read again: nothing that is known of them can be relied on.
-    pub(super) fn doubt(&mut self) {
-        self.0.values_mut().for_each(Entry::doubt);
+    /// Marks all objects for another read, because the cluster was restored.
+    pub(super) fn mark_all_stale(&mut self) {
+        self.0.values_mut().for_each(ReferencedObject::mark_stale);
     }
 
-    /// What could not be read is tried again: what was refused more and more seldom. Whether
-    /// anything is to be read.
-    pub(super) fn try_again(&mut self) -> bool {
-        for entry in self.0.values_mut().filter(|entry| entry.trouble.is_some()) {
-            match entry.passes.checked_sub(1) {
-                Some(left) => entry.passes = left,
-                None => entry.doubt(),
+    /// Retries failed reads, those of denied objects with a backoff. Returns whether an object must
+    /// be read.
+    pub(super) fn retry(&mut self) -> bool {
+        for entry in self.0.values_mut().filter(|entry| entry.error.is_some()) {
+            match entry.skips.checked_sub(1) {
+                Some(left) => entry.skips = left,
+                None => entry.mark_stale(),
             }
         }
         self.0.values().any(|entry| entry.stale)
     }
 
-    /// Which to read now, at most so many. Each is to be answered by [`Named::put`].
+    /// Takes at most this many objects to read. Each needs a call of [`References::record`].
     pub(super) fn take_stale(&mut self, most: usize) -> Vec<Identity> {
         let stale = self
             .0
@@ -162,62 +163,62 @@ impl Named {
             .collect()
     }
 
-    /// The answer for one of them. Whether the rules have changed.
-    pub(super) fn put(&mut self, identity: &Identity, answer: Answer) -> bool {
+    /// Records the result of a read. Returns whether the rules have changed.
+    pub(super) fn record(&mut self, identity: &Identity, result: ReadResult) -> bool {
         let Some(entry) = self.0.get_mut(identity) else {
             return false;
         };
         entry.reading = false;
-        entry.rest(&answer);
-        let trouble = match &answer {
-            Answer::Refused(why) | Answer::Failed(why) => Some(why.clone()),
-            Answer::There { .. } | Answer::Missing => None,
+        entry.update_backoff(&result);
+        let error = match &result {
+            ReadResult::Denied(why) | ReadResult::Failed(why) => Some(why.clone()),
+            ReadResult::Found { .. } | ReadResult::NotFound => None,
         };
-        let told = std::mem::replace(&mut entry.trouble, trouble) != entry.trouble;
-        let known = match answer {
-            Answer::There { version, checked } => Known::There { version, checked },
-            Answer::Missing => Known::Missing,
-            Answer::Refused(_) if entry.known.is_none() => Known::Unreadable,
-            // What was known stays in force.
-            Answer::Refused(_) | Answer::Failed(_) => return told,
+        let error_changed = std::mem::replace(&mut entry.error, error) != entry.error;
+        let content = match result {
+            ReadResult::Found { version, checked } => Content::Found { version, checked },
+            ReadResult::NotFound => Content::NotFound,
+            ReadResult::Denied(_) if entry.content.is_none() => Content::Denied,
+            // The former contents stay in effect.
+            ReadResult::Denied(_) | ReadResult::Failed(_) => return error_changed,
         };
         let same = entry
-            .known
+            .content
             .as_ref()
-            .is_some_and(|old| old.holds_the_same(&known));
-        entry.known = Some(known);
-        told || !same
+            .is_some_and(|old| old.has_same_contents(&content));
+        entry.content = Some(content);
+        error_changed || !same
     }
 
-    /// Whether it is known of each what it holds, or that it can't be had.
+    /// Whether each object has been read or cannot be read.
     pub(super) fn is_complete(&self) -> bool {
-        self.0.values().all(|entry| entry.known.is_some())
+        self.0.values().all(|entry| entry.content.is_some())
     }
 
-    /// Whether nothing is to be read.
-    pub(super) fn is_settled(&self) -> bool {
+    /// Whether no reads are pending.
+    pub(super) fn is_idle(&self) -> bool {
         self.0.values().all(|entry| !entry.stale && !entry.reading)
     }
 
-    /// What is there, in no order.
+    /// The existing objects, in no order.
     pub(super) fn checked(&self) -> impl Iterator<Item = &Checked> {
-        self.0.values().filter_map(|entry| match &entry.known {
-            Some(Known::There { checked, .. }) => Some(checked.as_ref()),
+        self.0.values().filter_map(|entry| match &entry.content {
+            Some(Content::Found { checked, .. }) => Some(checked.as_ref()),
             _ => None,
         })
     }
 
-    /// What can't be read, each with the reason, in no order.
-    pub(super) fn troubles(&self) -> impl Iterator<Item = (&Identity, &str)> {
+    /// The failed reads with the reason for each, in no order.
+    pub(super) fn errors(&self) -> impl Iterator<Item = (&Identity, &str)> {
         self.0
             .iter()
-            .filter_map(|(identity, entry)| Some((identity, entry.trouble.as_deref()?)))
+            .filter_map(|(identity, entry)| Some((identity, entry.error.as_deref()?)))
     }
 }
 
-impl Entry {
+impl ReferencedObject {
     fn new(identity: &Identity) -> Self {
-        if is_possible(&identity.name) {
+        if is_valid_name(&identity.name) {
             return Self {
                 stale: true,
                 ..Self::default()
@@ -225,36 +226,36 @@ impl Entry {
         }
         let kind = &identity.kind;
         let why = format!(
-            "no {kind} can have this name: 1 to {LONGEST_NAME} of a-z, 0-9, '-' and '.' (a DNS-1123 subdomain)"
+            "invalid {kind} name; use a DNS-1123 subdomain of at most {MAX_NAME_LENGTH} characters"
         );
         Self {
-            known: Some(Known::Impossible),
-            trouble: Some(why),
+            content: Some(Content::InvalidName),
+            error: Some(why),
             ..Self::default()
         }
     }
 
-    /// It is to be read again.
-    fn doubt(&mut self) {
-        self.stale |= !matches!(self.known, Some(Known::Impossible));
+    /// Marks the object for another read.
+    fn mark_stale(&mut self) {
+        self.stale |= !matches!(self.content, Some(Content::InvalidName));
     }
 
-    /// Each refusal in a row doubles the time to the next retry.
-    fn rest(&mut self, answer: &Answer) {
-        self.refusals = if matches!(answer, Answer::Refused(_)) {
-            self.refusals + 1
+    /// Each denial in a row doubles the time to the next retry.
+    fn update_backoff(&mut self, result: &ReadResult) {
+        self.denials = if matches!(result, ReadResult::Denied(_)) {
+            self.denials + 1
         } else {
             0
         };
-        self.passes = self
-            .refusals
+        self.skips = self
+            .denials
             .checked_sub(1)
-            .map_or(0, |before| ((1 << before.min(6)) - 1).min(MOST_PASSED));
+            .map_or(0, |before| ((1 << before.min(6)) - 1).min(MAX_SKIPS));
     }
 }
 
-/// Whether an object can be called so: whether it is a DNS-1123 subdomain.
-fn is_possible(name: &str) -> bool {
+/// Whether a name is a DNS-1123 subdomain.
+fn is_valid_name(name: &str) -> bool {
     let is_alphanumeric = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let is_label = |label: &[u8]| {
         let ends = [label.first(), label.last()];
@@ -263,14 +264,14 @@ fn is_possible(name: &str) -> bool {
                 .iter()
                 .all(|byte| is_alphanumeric(byte) || *byte == b'-')
     };
-    name.len() <= LONGEST_NAME && name.as_bytes().split(|byte| *byte == b'.').all(is_label)
+    name.len() <= MAX_NAME_LENGTH && name.as_bytes().split(|byte| *byte == b'.').all(is_label)
 }
 
-impl Known {
-    /// A write that changes only an annotation of a Secret changes no rule.
-    fn holds_the_same(&self, other: &Self) -> bool {
+impl Content {
+    /// Compares the contents. A changed annotation of a Secret changes no rule.
+    fn has_same_contents(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::There { checked: old, .. }, Self::There { checked: new, .. }) => {
+            (Self::Found { checked: old, .. }, Self::Found { checked: new, .. }) => {
                 let same = match (&old.resource, &new.resource) {
                     (Some(Resource::Secret(old)), Some(Resource::Secret(new))) => old == new,
                     (Some(Resource::ConfigMap(old)), Some(Resource::ConfigMap(new))) => old == new,
@@ -278,14 +279,14 @@ impl Known {
                 };
                 same && old.uid == new.uid
             }
-            (Self::Missing, Self::Missing) | (Self::Unreadable, Self::Unreadable) => true,
+            (Self::NotFound, Self::NotFound) | (Self::Denied, Self::Denied) => true,
             _ => false,
         }
     }
 }
 
-/// The Secrets and ConfigMaps that an Alert or a Provider names.
-pub(super) fn names(resource: &Resource) -> Vec<Identity> {
+/// The Secrets and ConfigMaps that an Alert or a Provider references, each with the field.
+pub(super) fn references_of(resource: &Resource) -> Vec<(&'static str, Identity)> {
     let (namespace, secrets, template) = match resource {
         Resource::Alert(alert) => (&alert.namespace, [None, None, None], &alert.template),
         Resource::Provider(provider) => {
@@ -307,15 +308,20 @@ pub(super) fn names(resource: &Resource) -> Vec<Identity> {
         namespace: namespace.clone(),
         name: name.clone(),
     };
-    let mut names: Vec<_> = secrets
+    let fields = [
+        "spec.secretRef",
+        "spec.certSecretRef",
+        "spec.proxySecretRef",
+    ];
+    let mut references: Vec<_> = fields
         .into_iter()
-        .flatten()
-        .map(|name| identity("Secret", name))
+        .zip(secrets)
+        .filter_map(|(field, name)| Some((field, identity("Secret", name?))))
         .collect();
     if let Some(Template::ConfigMap { name, .. }) = template {
-        names.push(identity("ConfigMap", name));
+        references.push(("spec.template.configMapKeyRef", identity("ConfigMap", name)));
     }
-    names
+    references
 }
 
 #[cfg(test)]

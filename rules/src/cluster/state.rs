@@ -1,4 +1,4 @@
-//! All that is known of a cluster's rules, without any way to ask for more.
+//! The state of the rules of a cluster. It makes no requests.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -7,126 +7,126 @@ use kube::runtime::watcher::Event;
 
 use super::catalog::Catalog;
 use super::listing::Listing;
-use super::watch::Source;
-use crate::check::{Checked, Options, check_one};
-use crate::cluster::discovery::Served;
-use crate::cluster::finalizer::Waiting;
-use crate::cluster::object::Reading;
-use crate::cluster::references::{Named, names};
+use super::watch::WatchedKind;
+use crate::check::{Checked, check_one};
+use crate::cluster::discovery::ServedKind;
+use crate::cluster::finalizer::BlockedDeletion;
+use crate::cluster::object::ReceivedObject;
+use crate::cluster::references::{References, references_of};
 use crate::kind::Kinds;
 use crate::last_good::LastGood;
 use crate::object::{Identity, Object};
+use crate::options::Options;
 use crate::problem::{Problem, Severity};
 use crate::snapshot::Rules;
 
-/// All that is known of a cluster's rules.
-pub(super) struct State {
+/// The state of the rules of a cluster. It makes no requests.
+pub(super) struct ClusterState {
     kinds: Kinds,
     options: Options,
-    listings: BTreeMap<Source, Listing>,
-    /// What lists of Secrets and ConfigMaps that are under way have held so far, of those that are
-    /// named.
-    listed: HashMap<Source, HashSet<Identity>>,
-    pub(super) named: Named,
-    good: LastGood,
-    good_data: LastGood,
-    /// What its deletion waits for notification-controller.
-    leaving: HashMap<Identity, Leaving>,
+    listings: BTreeMap<WatchedKind, Listing>,
+    /// The referenced objects in unfinished lists of Secrets and ConfigMaps.
+    listed: HashMap<WatchedKind, HashSet<Identity>>,
+    pub(super) references: References,
+    last_good: LastGood,
+    last_good_data: LastGood,
+    /// Deleted objects with the finalizer of notification-controller.
+    deleting: HashMap<Identity, DeletingObject>,
 }
 
-/// An object whose deletion waits.
-struct Leaving {
-    waiting: Waiting,
-    source: Source,
-    /// Whether it was tried to release it.
-    tried: bool,
-    /// Whether it was told of since the latest list began.
-    fresh: bool,
+/// A deleted object that still exists.
+struct DeletingObject {
+    blocked: BlockedDeletion,
+    watch: WatchedKind,
+    /// Whether its finalizer removal was started.
+    is_started: bool,
+    /// Whether it was observed since the last list started.
+    is_listed: bool,
 }
 
-impl State {
-    /// Nothing is known yet.
+impl ClusterState {
+    /// Starts without objects.
     pub(super) fn new(kinds: Kinds, options: Options) -> Self {
         Self {
             kinds,
             options,
             listings: BTreeMap::new(),
             listed: HashMap::new(),
-            named: Named::default(),
-            good: LastGood::default(),
-            good_data: LastGood::default(),
-            leaving: HashMap::new(),
+            references: References::default(),
+            last_good: LastGood::default(),
+            last_good_data: LastGood::default(),
+            deleting: HashMap::new(),
         }
     }
 
-    /// What these watches tell makes the rules.
-    pub(super) fn expect(&mut self, sources: &[Source]) {
-        for source in sources {
-            self.listings.entry(source.clone()).or_default();
+    /// Adds watches of Alerts and Providers.
+    pub(super) fn add_watches(&mut self, watches: &[WatchedKind]) {
+        for watch in watches {
+            self.listings.entry(watch.clone()).or_default();
         }
     }
 
-    /// Takes what a watch of Alerts or Providers has told. Whether the rules have changed.
-    pub(super) fn rule(
+    /// Handles an event of a watch of Alerts or Providers. Returns whether the rules have changed.
+    pub(super) fn handle_rule_event(
         &mut self,
-        source: Source,
+        watch: WatchedKind,
         event: Event<DynamicObject>,
-        served: &Served,
+        served: &ServedKind,
         catalog: &Catalog,
     ) -> bool {
-        let listing = self.listings.entry(source.clone()).or_default();
+        let listing = self.listings.entry(watch.clone()).or_default();
         match event {
             Event::Init => {
                 listing.begin();
-                self.leaving
+                self.deleting
                     .values_mut()
-                    .filter(|leaving| leaving.source == source)
-                    .for_each(|leaving| leaving.fresh = false);
+                    .filter(|deleting| deleting.watch == watch)
+                    .for_each(|deleting| deleting.is_listed = false);
                 false
             }
             Event::InitDone => {
-                let (changed, gone) = listing.finish();
-                gone.iter().for_each(|identity| catalog.remove(identity));
-                self.leaving
-                    .retain(|_, leaving| leaving.fresh || leaving.source != source);
+                let (changed, removed) = listing.finish();
+                removed.iter().for_each(|identity| catalog.remove(identity));
+                self.deleting
+                    .retain(|_, deleting| deleting.is_listed || deleting.watch != watch);
                 catalog.listed();
                 changed
             }
             Event::Delete(object) => {
-                let identity = Reading::new(object, served).object.identity();
-                self.leaving.remove(&identity);
+                let identity = ReceivedObject::new(object, served).object.identity();
+                self.deleting.remove(&identity);
                 catalog.remove(&identity);
                 listing.remove(&identity)
             }
             Event::Apply(object) | Event::InitApply(object) => {
-                let Reading {
+                let ReceivedObject {
                     object,
                     digest,
-                    seen,
-                    leaving,
-                } = Reading::new(object, served);
+                    observed,
+                    pending_finalizers,
+                } = ReceivedObject::new(object, served);
                 let identity = object.identity();
-                // What is being deleted counts as deleted.
-                if let Some(finalizers) = leaving {
+                // An object that is being deleted counts as deleted.
+                if let Some(finalizers) = pending_finalizers {
                     catalog.remove(&identity);
                     let changed = listing.remove(&identity);
-                    match Waiting::new(identity.clone(), seen.uid, &finalizers) {
-                        Some(waiting) => {
-                            let leaving = Leaving {
-                                waiting,
-                                source,
-                                tried: false,
-                                fresh: true,
+                    match BlockedDeletion::new(identity.clone(), observed.uid, &finalizers) {
+                        Some(blocked) => {
+                            let deleting = DeletingObject {
+                                blocked,
+                                watch,
+                                is_started: false,
+                                is_listed: true,
                             };
-                            drop(self.leaving.insert(identity, leaving));
+                            drop(self.deleting.insert(identity, deleting));
                         }
-                        // It waits for others only.
-                        None => drop(self.leaving.remove(&identity)),
+                        // Only other finalizers are left.
+                        None => drop(self.deleting.remove(&identity)),
                     }
                     return changed;
                 }
-                self.leaving.remove(&identity);
-                catalog.put(identity, seen);
+                self.deleting.remove(&identity);
+                catalog.put(identity, observed);
                 listing.put(&object, digest, |object| {
                     check_one(object, self.kinds, &self.options)
                 })
@@ -134,91 +134,99 @@ impl State {
         }
     }
 
-    /// Takes what a watch of Secrets or ConfigMaps has told. Whether something must be read.
-    pub(super) fn hint(&mut self, source: &Source, event: Event<(Identity, String)>) -> bool {
+    /// Handles an event of a watch of Secrets or ConfigMaps. Returns whether an object must be
+    /// read.
+    pub(super) fn handle_metadata_event(
+        &mut self,
+        watch: &WatchedKind,
+        event: Event<(Identity, String)>,
+    ) -> bool {
         match event {
             Event::Init => {
-                self.listed.insert(source.clone(), HashSet::new());
+                self.listed.insert(watch.clone(), HashSet::new());
                 false
             }
             Event::InitApply((identity, version)) => {
-                let stale = self.named.hint(&identity, Some(&version));
-                if self.named.is_named(&identity) {
+                let stale = self.references.observe(&identity, Some(&version));
+                if self.references.contains(&identity) {
                     self.listed
-                        .entry(source.clone())
+                        .entry(watch.clone())
                         .or_default()
                         .insert(identity);
                 }
                 stale
             }
             Event::InitDone => {
-                let listed = self.listed.remove(source).unwrap_or_default();
-                self.named
-                    .listed(source.kind, source.namespace.as_deref(), &listed)
+                let listed = self.listed.remove(watch).unwrap_or_default();
+                self.references
+                    .listed(watch.kind, watch.namespace.as_deref(), &listed)
             }
-            Event::Apply((identity, version)) => self.named.hint(&identity, Some(&version)),
-            Event::Delete((identity, _)) => self.named.hint(&identity, None),
+            Event::Apply((identity, version)) => self.references.observe(&identity, Some(&version)),
+            Event::Delete((identity, _)) => self.references.observe(&identity, None),
         }
     }
 
-    /// Checks a Secret or a ConfigMap that was read.
+    /// Checks a Secret or a ConfigMap.
     pub(super) fn check(&self, object: &Object) -> Checked {
         check_one(object, self.kinds, &self.options)
     }
 
-    /// Finds out which Secrets and ConfigMaps are named by what is there, and by what stays in
-    /// force for it.
-    pub(super) fn refer(&mut self) {
+    /// Updates the set of referenced Secrets and ConfigMaps, including the references of last good
+    /// states.
+    pub(super) fn update_references(&mut self) {
         let checked = self.rules_checked();
-        self.named.want(
+        self.references.replace(
             checked
                 .iter()
                 .filter_map(|checked| checked.resource.as_ref())
-                .flat_map(names)
+                .flat_map(references_of)
+                .map(|(_, identity)| identity)
                 .collect(),
         );
     }
 
-    /// Whether all has been listed and read once.
+    /// Whether all lists and reads have completed once.
     pub(super) fn is_complete(&self) -> bool {
-        self.listings.values().all(Listing::is_complete) && self.named.is_complete()
+        self.listings.values().all(Listing::is_complete) && self.references.is_complete()
     }
 
-    /// The rules as they are now.
+    /// Creates a snapshot of the current rules.
     pub(super) fn rules(&mut self) -> Rules {
         let mut checked = self.rules_checked();
-        let mut data: Vec<_> = self.named.checked().cloned().collect();
-        self.good_data.stand_in(&mut data);
+        let mut data: Vec<_> = self.references.checked().cloned().collect();
+        self.last_good_data.restore(&mut data);
         checked.extend(data);
         checked.sort_by(|left, right| left.identity.cmp(&right.identity));
         let unreadable: BTreeMap<_, _> = self
-            .named
-            .troubles()
+            .references
+            .errors()
             .map(|(identity, why)| (identity.clone(), why.to_owned()))
             .collect();
-        Rules::new(
-            checked,
-            unreadable.iter().map(problem).collect(),
-            &self.options,
-        )
-        .with_unreadable(unreadable)
+        let problems = checked
+            .iter()
+            .flat_map(|checked| read_problems(checked, &unreadable))
+            .collect();
+        Rules::new(checked, problems, &self.options).with_unreadable(unreadable)
     }
 
-    /// One that must be released for its deletion to go on, each once.
-    pub(super) fn next_waiting(&mut self) -> Option<Waiting> {
-        let leaving = self.leaving.values_mut().find(|leaving| !leaving.tried)?;
-        leaving.tried = true;
-        Some(leaving.waiting.clone())
-    }
-
-    /// Those that wait are to be released again.
-    pub(super) fn release_again(&mut self) {
-        self.leaving
+    /// The next deleted object whose finalizer must be removed; each is returned once.
+    pub(super) fn next_blocked_deletion(&mut self) -> Option<BlockedDeletion> {
+        let deleting = self
+            .deleting
             .values_mut()
-            .for_each(|leaving| leaving.tried = false);
+            .find(|deleting| !deleting.is_started)?;
+        deleting.is_started = true;
+        Some(deleting.blocked.clone())
     }
 
-    /// Alerts and Providers, with the last good states of those that are refused.
+    /// Returns all blocked deletions once more.
+    pub(super) fn retry_finalizers(&mut self) {
+        self.deleting
+            .values_mut()
+            .for_each(|deleting| deleting.is_started = false);
+    }
+
+    /// The Alerts and Providers, with the last good states of rejected ones.
     fn rules_checked(&mut self) -> Vec<Checked> {
         let mut checked: Vec<_> = self
             .listings
@@ -226,20 +234,27 @@ impl State {
             .flat_map(Listing::checked)
             .cloned()
             .collect();
-        self.good.stand_in(&mut checked);
+        self.last_good.restore(&mut checked);
         checked
     }
 }
 
-fn problem((identity, why): (&Identity, &String)) -> Problem {
-    Problem {
-        file: None,
-        line: None,
-        object: Some(identity.to_string()),
-        field: None,
-        sentence: format!("can't be read: {why}"),
-        severity: Severity::Warning,
-    }
+/// The failed reads of the references of an object.
+fn read_problems(checked: &Checked, unreadable: &BTreeMap<Identity, String>) -> Vec<Problem> {
+    let references = checked.resource.iter().flat_map(references_of);
+    references
+        .filter_map(|(field, reference)| {
+            let reason = unreadable.get(&reference)?;
+            Some(Problem {
+                file: None,
+                line: None,
+                object: Some(checked.identity.to_string()),
+                field: Some(field.to_owned()),
+                message: format!("{reference} cannot be read: {reason}"),
+                severity: Severity::Warning,
+            })
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -1,5 +1,4 @@
-//! What the API server tells: watches that mend themselves, reads of single objects, and whether it
-//! answers at all.
+//! Watches with retries, and probes of the API server.
 
 use std::fmt;
 use std::time::Duration;
@@ -17,46 +16,46 @@ use kube::runtime::watcher::{self, Config, Event, watcher};
 use kube::{Client, Resource};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use crate::cluster::discovery::{Capabilities, Served};
+use crate::cluster::discovery::{ServedApi, ServedKind};
 use crate::object::Identity;
 
-/// A watch that fails waits no longer before it tries again.
-pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// The first wait of a watch that fails.
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-/// A watch that has not failed for so long begins with the first wait again.
-const CALM: Duration = Duration::from_secs(60);
-/// How often the API server is asked whether it is there, and still the one it was.
+/// The maximum backoff of a watch.
+pub(super) const MAX_BACKOFF: Duration = Duration::from_secs(5);
+/// The first backoff of a watch.
+const MIN_BACKOFF: Duration = Duration::from_millis(200);
+/// After this time without a failure, the backoff starts again.
+const RESET_AFTER: Duration = Duration::from_secs(60);
+/// The interval of probes, which check that the API server is reachable and unchanged.
 const PROBE: Duration = Duration::from_secs(5);
-/// An API server that takes longer is away.
-pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// The timeout of a request.
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// One kind in one namespace, or in all.
+/// A watched kind in one namespace, or in all.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Source {
+pub(super) struct WatchedKind {
     pub kind: &'static str,
     pub namespace: Option<String>,
 }
 
-/// What a watch tells.
-pub(super) enum Told {
-    /// Of an Alert or a Provider.
-    Rule(Source, Box<Event<DynamicObject>>),
-    /// Of a Secret or a ConfigMap: that it is there in some state, never what it holds.
-    Hint(Source, Event<(Identity, String)>),
-    /// That it does not work.
-    Failed(Source, String),
+/// An event of a watch.
+pub(super) enum WatchEvent {
+    /// An event of an Alert or a Provider.
+    Rule(WatchedKind, Box<Event<DynamicObject>>),
+    /// Name and resource version of a Secret or a ConfigMap, without its contents.
+    Metadata(WatchedKind, Event<(Identity, String)>),
+    /// The watch failed and is retried.
+    Failed(WatchedKind, String),
 }
 
-/// What the API server answered when it was asked whether it is there.
+/// The result of a probe.
 pub(super) struct Probe {
     /// How Alerts and Providers are served.
-    pub capabilities: Capabilities,
-    /// The newest version of everything that is stored.
+    pub served_api: ServedApi,
+    /// The current resource version of the cluster.
     pub version: u64,
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for WatchedKind {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "the watch of {}s", self.kind)?;
         self.namespace
@@ -65,7 +64,7 @@ impl fmt::Display for Source {
     }
 }
 
-impl Source {
+impl WatchedKind {
     fn api<K>(&self, client: &Client, resource: &ApiResource) -> Api<K>
     where
         K: Resource<DynamicType = ApiResource, Scope = DynamicResourceScope>,
@@ -78,50 +77,59 @@ impl Source {
 }
 
 /// Watches Alerts or Providers.
-pub(super) fn rules(
+pub(super) fn watch_rules(
     client: &Client,
-    source: Source,
-    served: &Served,
+    watched: WatchedKind,
+    served: &ServedKind,
     selector: Option<&str>,
-) -> BoxStream<'static, Told> {
+) -> BoxStream<'static, WatchEvent> {
     let config = Config {
         label_selector: selector.map(str::to_owned),
         ..Config::default()
     };
     let events = watcher(
-        source.api::<DynamicObject>(client, &served.resource),
+        watched.api::<DynamicObject>(client, &served.resource),
         config,
     )
-    .backoff(Patience::default());
-    told(source, events, |source, event| {
-        Told::Rule(source, Box::new(event))
+    .backoff(WatchBackoff::default());
+    watch_events(watched, events, |watched, event| {
+        WatchEvent::Rule(watched, Box::new(event))
     })
 }
 
 /// Watches the metadata of Secrets or ConfigMaps.
-pub(super) fn hints(client: &Client, source: Source) -> BoxStream<'static, Told> {
-    let api = source.api::<PartialObjectMeta<DynamicObject>>(client, &core_resource(source.kind));
-    let events = watcher(api, Config::default()).backoff(Patience::default());
-    told(source, events, |source, event| {
-        Told::Hint(source.clone(), hint(source.kind, event))
+pub(super) fn watch_metadata(
+    client: &Client,
+    watched: WatchedKind,
+) -> BoxStream<'static, WatchEvent> {
+    let api = watched.api::<PartialObjectMeta<DynamicObject>>(client, &core_resource(watched.kind));
+    let events = watcher(api, Config::default()).backoff(WatchBackoff::default());
+    watch_events(watched, events, |watched, event| {
+        WatchEvent::Metadata(watched.clone(), metadata_event(watched.kind, event))
     })
 }
 
-/// That a watch begins anew because what it has missed is no longer known is no failure.
-fn told<K: Send + 'static>(
-    source: Source,
+/// Converts the events of a watch. An expired resource version (410) is no failure, because the
+/// watch restarts with a list.
+fn watch_events<K: Send + 'static>(
+    watched: WatchedKind,
     events: impl Stream<Item = Result<Event<K>, watcher::Error>> + Send + 'static,
-    take: fn(Source, Event<K>) -> Told,
-) -> BoxStream<'static, Told> {
-    let told = move |event| match event {
-        Ok(event) => Some(take(source.clone(), event)),
+    take: fn(WatchedKind, Event<K>) -> WatchEvent,
+) -> BoxStream<'static, WatchEvent> {
+    let convert = move |event| match event {
+        Ok(event) => Some(take(watched.clone(), event)),
         Err(watcher::Error::WatchError(status)) if status.code == 410 => None,
-        Err(error) => Some(Told::Failed(source.clone(), sentence(&error))),
+        Err(error) => Some(WatchEvent::Failed(watched.clone(), with_causes(&error))),
     };
-    events.filter_map(move |event| ready(told(event))).boxed()
+    events
+        .filter_map(move |event| ready(convert(event)))
+        .boxed()
 }
 
-fn hint(kind: &str, event: Event<PartialObjectMeta<DynamicObject>>) -> Event<(Identity, String)> {
+fn metadata_event(
+    kind: &str,
+    event: Event<PartialObjectMeta<DynamicObject>>,
+) -> Event<(Identity, String)> {
     let of = |object: PartialObjectMeta<DynamicObject>| {
         let metadata = object.metadata;
         let (namespace, name) = (
@@ -146,99 +154,102 @@ fn hint(kind: &str, event: Event<PartialObjectMeta<DynamicObject>>) -> Event<(Id
     }
 }
 
-/// Secret or ConfigMap.
+/// The API resource of Secrets or ConfigMaps.
 pub(super) fn core_resource(kind: &str) -> ApiResource {
     ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", kind))
 }
 
-/// Asks the API server at once and then again and again, by a list of one Alert's metadata.
-pub(super) fn probes(client: &Client, source: Source) -> BoxStream<'static, Result<Probe, String>> {
+/// Probes the API server now and periodically, with a list of the metadata of one Alert.
+pub(super) fn probes(
+    client: &Client,
+    watched: WatchedKind,
+) -> BoxStream<'static, Result<Probe, String>> {
     let client = client.clone();
     let mut ticks = interval(PROBE);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let probes = stream::unfold(
-        (client, source, ticks),
-        |(client, source, mut ticks)| async move {
+        (client, watched, ticks),
+        |(client, watched, mut ticks)| async move {
             ticks.tick().await;
             let late = |_| {
                 Err(format!(
-                    "it has not answered within {} s",
-                    ANSWER_WITHIN.as_secs()
+                    "no response within {} s",
+                    REQUEST_TIMEOUT.as_secs()
                 ))
             };
-            let answer = timeout(ANSWER_WITHIN, probe(&client, &source))
+            let result = timeout(REQUEST_TIMEOUT, probe(&client, &watched))
                 .await
                 .unwrap_or_else(late);
-            Some((answer, (client, source, ticks)))
+            Some((result, (client, watched, ticks)))
         },
     );
     probes.boxed()
 }
 
-async fn probe(client: &Client, source: &Source) -> Result<Probe, String> {
-    let capabilities = Capabilities::discover(client)
+async fn probe(client: &Client, watched: &WatchedKind) -> Result<Probe, String> {
+    let served_api = ServedApi::discover(client)
         .await
         .map_err(|error| error.to_string())?;
-    let api = source
-        .api::<PartialObjectMeta<DynamicObject>>(client, &capabilities.of(source.kind).resource);
+    let api = watched
+        .api::<PartialObjectMeta<DynamicObject>>(client, &served_api.of(watched.kind).resource);
     let list = api
         .list(&ListParams::default().limit(1))
         .await
-        .map_err(|error| sentence(&error))?;
+        .map_err(|error| with_causes(&error))?;
     Ok(Probe {
-        capabilities,
-        version: number(list.metadata.resource_version.as_deref()),
+        served_api,
+        version: version_number(list.metadata.resource_version.as_deref()),
     })
 }
 
-/// A version as a number: it grows with every write, unless the API server is thrown back to an
-/// earlier state.
-pub(super) fn number(version: Option<&str>) -> u64 {
+/// The resource version as a version_number. It increases with each write, unless the API server is
+/// restored to an earlier state.
+pub(super) fn version_number(version: Option<&str>) -> u64 {
     version
         .and_then(|version| version.parse().ok())
         .unwrap_or_default()
 }
 
-/// An error with all its causes.
-pub(super) fn sentence(error: &dyn std::error::Error) -> String {
-    let mut sentence = error.to_string();
+/// The message of an error with all its causes.
+pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut message = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
         let text = error.to_string();
-        if !sentence.contains(&text) {
-            sentence = format!("{sentence}: {text}");
+        if !message.contains(&text) {
+            message = format!("{message}: {text}");
         }
         cause = error.source();
     }
-    sentence
+    message
 }
 
-/// How long a watch that fails waits before it tries again.
+/// The backoff of a watch.
 #[derive(Default)]
-struct Patience {
+struct WatchBackoff {
     failures: u32,
     last: Option<Instant>,
 }
 
-impl Iterator for Patience {
+impl Iterator for WatchBackoff {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
         let now = Instant::now();
-        if self.last.is_some_and(|last| now > last + CALM) {
+        if self.last.is_some_and(|last| now > last + RESET_AFTER) {
             self.failures = 0;
         }
-        let pause = FIRST_PAUSE
+        let pause = MIN_BACKOFF
             .saturating_mul(1 << self.failures.min(10))
-            .min(LONGEST_PAUSE);
+            .min(MAX_BACKOFF);
         (self.failures, self.last) = (self.failures + 1, Some(now));
-        // Replicas that have lost the same server don't come back at the same moment.
+        // Jitter prevents that all replicas reconnect at the same time.
         Some(pause.mul_f64(rand::random_range(0.5..1.0)))
     }
 }
 
-/// A new list begins with a success even where it fails then, so time alone tells that all is well.
-impl Backoff for Patience {
+/// Ignores resets, because the start of a list succeeds even if the list fails later.
+impl Backoff for WatchBackoff {
     fn reset(&mut self) {}
 }
 
@@ -247,26 +258,24 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn pauses_grow_up_to_the_longest_and_begin_anew_when_it_is_calm() {
-        let mut patience = Patience::default();
-        let pauses: Vec<_> = patience.by_ref().take(9).collect();
-        patience.reset();
+    async fn the_backoff_grows_to_the_maximum_and_starts_again_after_a_while() {
+        let mut backoff = WatchBackoff::default();
+        let pauses: Vec<_> = backoff.by_ref().take(9).collect();
+        backoff.reset();
         assert!(
-            pauses[0] <= FIRST_PAUSE
-                && pauses[8] >= LONGEST_PAUSE / 2
-                && pauses[8] <= LONGEST_PAUSE,
+            pauses[0] <= MIN_BACKOFF && pauses[8] >= MAX_BACKOFF / 2 && pauses[8] <= MAX_BACKOFF,
             "{pauses:?}"
         );
-        tokio::time::advance(CALM * 2).await;
-        assert!(patience.next().is_some_and(|pause| pause <= FIRST_PAUSE));
+        tokio::time::advance(RESET_AFTER * 2).await;
+        assert!(backoff.next().is_some_and(|pause| pause <= MIN_BACKOFF));
     }
 
     #[test]
-    fn an_error_is_told_with_its_causes_once() {
+    fn the_message_of_an_error_contains_each_cause_once() {
         let error = kube::runtime::watcher::Error::WatchFailed(
             kube::Error::LinesCodecMaxLineLengthExceeded,
         );
         let cause = kube::Error::LinesCodecMaxLineLengthExceeded.to_string();
-        assert_eq!(sentence(&error).matches(&cause).count(), 1);
+        assert_eq!(with_causes(&error).matches(&cause).count(), 1);
     }
 }

@@ -1,4 +1,4 @@
-//! The task that keeps the rules as a folder has them.
+//! The task that follows a rules folder.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -11,52 +11,52 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::Folder;
-use crate::live::{Live, log_changes};
+use crate::live::{LiveRules, log_changes};
 
-/// How often the folder is read although nothing was told: not every file system tells.
+/// The interval of reads without a change event, because some file systems send none.
 const POLL: Duration = Duration::from_secs(2);
-/// Files that change together are read together.
-const SETTLE: Duration = Duration::from_millis(100);
+/// The delay after a change event, to read files that change together at once.
+const DELAY: Duration = Duration::from_millis(100);
 
-/// Keeps the rules as the folder has them, until it is told to stop. Logs each problem once when it
-/// appears, and once when it is mended.
+/// Follows the folder until `stop` is canceled. Logs each problem when it appears and when it is
+/// resolved.
 ///
 /// # Guarantees
-/// A change is in force within about two seconds, mostly within a few hundred milliseconds. While
-/// the folder can't be read, what was in force stays in force. Safe to cancel at each `.await`.
-pub async fn follow(live: Arc<Live>, mut folder: Folder, stop: CancellationToken) {
-    let (hint, mut hints) = mpsc::channel(1);
+/// A change takes effect within about two seconds, usually within a few hundred milliseconds. While
+/// the folder cannot be read, the last good rules stay in effect. Safe to cancel at each `.await`.
+pub async fn follow(live: Arc<LiveRules>, mut folder: Folder, stop: CancellationToken) {
+    let (sender, mut events) = mpsc::channel(1);
     let mut watcher = None;
-    let mut known = HashSet::new();
+    let mut logged = HashSet::new();
     let mut poll = interval(POLL);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let told = tokio::select! {
+        let is_event = tokio::select! {
             () = stop.cancelled() => return,
             _ = poll.tick() => false,
-            Some(()) = hints.recv() => true,
+            Some(()) = events.recv() => true,
         };
-        if told {
-            sleep(SETTLE).await;
-            while hints.try_recv().is_ok() {}
+        if is_event {
+            sleep(DELAY).await;
+            while events.try_recv().is_ok() {}
         }
         let Some(read) = refresh(&live, folder).await else {
             return;
         };
         folder = read;
-        // A folder that goes takes its watcher along.
-        let gone = live.source_problem().is_some();
-        watcher = if gone {
+        // A deleted folder invalidates its watcher.
+        let is_missing = live.source_problem().is_some();
+        watcher = if is_missing {
             None
         } else {
-            watcher.or_else(|| watch_folder(&folder, hint.clone()))
+            watcher.or_else(|| watch_folder(&folder, sender.clone()))
         };
-        known = log_changes(known, live.problems());
+        logged = log_changes(logged, live.problems());
     }
 }
 
-/// Reads the folder off the runtime, and puts what it holds in force if that has changed.
-async fn refresh(live: &Arc<Live>, mut folder: Folder) -> Option<Folder> {
+/// Reads the folder on a blocking thread, and replaces the rules if it has changed.
+async fn refresh(live: &Arc<LiveRules>, mut folder: Folder) -> Option<Folder> {
     let live = live.clone();
     let read = tokio::task::spawn_blocking(move || {
         match folder.read() {
@@ -73,21 +73,25 @@ async fn refresh(live: &Arc<Live>, mut folder: Folder) -> Option<Folder> {
     match read.await {
         Ok(folder) => Some(folder),
         Err(error) => {
-            tracing::error!(code = codes::RULES_READER_PANICKED, %error, "reading rules panicked; rules stay unchanged until a restart");
+            tracing::error!(
+                code = codes::RULES_READER_PANICKED,
+                %error,
+                "reading rules panicked; rules stay unchanged until a restart"
+            );
             None
         }
     }
 }
 
-/// A watcher that hints at changes; without one, the poll finds them.
-fn watch_folder(folder: &Folder, hint: mpsc::Sender<()>) -> Option<RecommendedWatcher> {
-    let tell = move |event: notify::Result<notify::Event>| {
-        // Our own reading is no change. A hint that finds one waiting is not needed.
+/// Sends a message after each change. Without a watcher, changes are found by polling.
+fn watch_folder(folder: &Folder, sender: mpsc::Sender<()>) -> Option<RecommendedWatcher> {
+    let send = move |event: notify::Result<notify::Event>| {
+        // Reads are no changes. A second pending message is not needed.
         if !event.is_ok_and(|event| event.kind.is_access()) {
-            let _ = hint.try_send(());
+            let _ = sender.try_send(());
         }
     };
-    let mut watcher = notify::recommended_watcher(tell).ok()?;
+    let mut watcher = notify::recommended_watcher(send).ok()?;
     watcher
         .watch(folder.path(), RecursiveMode::Recursive)
         .ok()?;
@@ -100,8 +104,9 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::check::Options;
     use crate::kind::{Family, Kind, Kinds};
+    use crate::options::Options;
+    use crate::testing;
 
     const KINDS: Kinds = &[Kind {
         name: "slack",
@@ -109,14 +114,13 @@ mod tests {
     }];
 
     fn provider(address: &str) -> String {
-        format!(
-            "apiVersion: notification.toolkit.fluxcd.io/v1beta3\nkind: Provider\nmetadata: {{name: p}}\nspec: {{type: slack, \
-             address: {address}}}\n"
-        )
+        testing::provider("p", "slack")
+            .with("address", address)
+            .to_string()
     }
 
-    /// The next state for which the condition holds.
-    async fn until(live: &Live, condition: impl Fn(&Live) -> bool) {
+    /// Waits until the condition holds.
+    async fn until(live: &LiveRules, condition: impl Fn(&LiveRules) -> bool) {
         let wait = async {
             while !condition(live) {
                 sleep(Duration::from_millis(10)).await;
@@ -124,48 +128,48 @@ mod tests {
         };
         tokio::time::timeout(Duration::from_secs(30), wait)
             .await
-            .expect("the rules become what was waited for");
+            .expect("the condition holds in time");
     }
 
-    fn has(live: &Live, address: &str) -> bool {
+    fn has(live: &LiveRules, address: &str) -> bool {
         live.current()
-            .provider("default", "p")
+            .provider("apps", "p")
             .is_some_and(|provider| provider.address == address)
     }
 
     #[cfg(unix)]
-    fn mount(place: &Path, version: &str, address: &str) {
-        fs::create_dir(place.join(version)).unwrap();
-        fs::write(place.join(version).join("p.yaml"), provider(address)).unwrap();
-        std::os::unix::fs::symlink(version, place.join("..new")).unwrap();
-        fs::rename(place.join("..new"), place.join("..data")).unwrap();
+    fn mount(directory: &Path, version: &str, address: &str) {
+        fs::create_dir(directory.join(version)).unwrap();
+        fs::write(directory.join(version).join("p.yaml"), provider(address)).unwrap();
+        std::os::unix::fs::symlink(version, directory.join("..new")).unwrap();
+        fs::rename(directory.join("..new"), directory.join("..data")).unwrap();
     }
 
     #[cfg(unix)]
     #[tokio::test]
-    async fn rules_follow_a_mounted_config_map_and_outlive_its_folder() {
+    async fn rules_follow_a_mounted_config_map_and_survive_the_deletion_of_the_folder() {
         let parent = tempfile::tempdir().unwrap();
-        let place = parent.path().join("rules");
-        let live = Arc::new(Live::default());
+        let directory = parent.path().join("rules");
+        let live = Arc::new(LiveRules::default());
         let stop = CancellationToken::new();
-        let folder = Folder::new(&place, KINDS, Options::default());
+        let folder = Folder::new(&directory, KINDS, Options::default());
         let task = tokio::spawn(follow(live.clone(), folder, stop.clone()));
         until(&live, |live| live.problems().len() == 1).await;
         assert!(!live.loaded());
 
-        fs::create_dir(&place).unwrap();
-        mount(&place, "..1", "one");
-        std::os::unix::fs::symlink("..data/p.yaml", place.join("p.yaml")).unwrap();
+        fs::create_dir(&directory).unwrap();
+        mount(&directory, "..1", "one");
+        std::os::unix::fs::symlink("..data/p.yaml", directory.join("p.yaml")).unwrap();
         until(&live, |live| has(live, "one")).await;
         assert!(live.loaded());
         let mut changes = live.changes();
         changes.mark_unchanged();
 
-        mount(&place, "..2", "two");
+        mount(&directory, "..2", "two");
         until(&live, |live| has(live, "two")).await;
         assert!(changes.has_changed().unwrap());
 
-        fs::remove_dir_all(&place).unwrap();
+        fs::remove_dir_all(&directory).unwrap();
         until(&live, |live| live.problems().len() == 1).await;
         assert!(has(&live, "two"));
         stop.cancel();

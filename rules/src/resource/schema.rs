@@ -1,29 +1,29 @@
-//! What an API server checks that can't be said by a field's type alone.
+//! Validation rules of the CRDs that the type of a field cannot express.
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::alert::Severities;
+use crate::severities::Severities;
 
-/// A duration that is checked by [`duration::parse`](crate::duration::parse).
+/// The pattern of the durations that [`duration::parse`](crate::duration::parse) accepts.
 pub(super) const DURATION: &str = r"^([0-9]+(\.[0-9]+)?(ns|us|ms|s|m|h))+$";
 
-/// What such a duration must be.
-pub(super) const LONGER_THAN_NOTHING: Validation = Validation {
+/// A duration must not be zero.
+pub(super) const GREATER_THAN_ZERO: Validation = Validation {
     rule: "self.matches('[1-9]')",
-    message: "must be longer than nothing",
+    message: "must be greater than 0",
 };
 
-/// A rule that an API server checks.
+/// An entry of `x-kubernetes-validations`.
 #[derive(Serialize)]
 pub(super) struct Validation {
     rule: &'static str,
     message: &'static str,
 }
 
-/// A value without `type`, since it is a word or a list: an API server checks it by the enum alone.
-/// Nobody posts events of severity `trace`, so that is left to folders.
+/// The schema has no `type`, because the value is a string or a list. The API server validates it
+/// with the enum alone. `trace` is only allowed in rules folders, since Flux never posts it.
 pub(super) fn event_severity(_: &mut SchemaGenerator) -> Schema {
     let words = &Severities::WORDS[1..];
     let values: Vec<Value> = words
@@ -35,7 +35,7 @@ pub(super) fn event_severity(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"enum": values, "x-kubernetes-preserve-unknown-fields": true})
 }
 
-/// Every list of some of the words, each of them once, in any order; the short ones first.
+/// Every list of distinct words in any order, the short lists first.
 fn lists<'a>(words: &[&'a str]) -> Vec<Vec<&'a str>> {
     let mut lists = vec![Vec::new()];
     let mut grown = 0;

@@ -1,39 +1,39 @@
-//! The filters that templates may use: those of Jinja whose result is no larger than what goes in,
-//! and a few in a form that is bounded.
+//! The supported filters: those of Jinja whose result is no larger than their input, and bounded
+//! versions of some others.
 
 use std::fmt::Write;
 
 use minijinja::value::{Kwargs, Rest, Value};
 use minijinja::{Environment, Error, ErrorKind, State, filters};
 
-use super::program::{Escape, LONGEST_TEXT, Limited};
+use super::output::{Escape, LONGEST_TEXT, Limited};
 
-/// Jinja's own.
-const OF_JINJA: &str = "abs bool capitalize count d default dictsort first float int items last length lower max min reverse round \
-                        safe title trim upper";
-/// In a form of our own.
+/// Filters of minijinja.
+const OF_JINJA: &str = "abs bool capitalize count d default dictsort first float int items last \
+                        length lower max min reverse round safe title trim upper";
+/// Filters with a bounded implementation of our own.
 const OWN: &str = "e escape join lines list replace sort split string truncate";
 
-/// So many parts of a text, or values of a list that is made: a letter takes 24 bytes as a value.
-const MOST_PARTS: usize = 1_000;
+/// The maximum number of elements of a list. A character uses 24 bytes as a value.
+const MAX_ELEMENTS: usize = 1_000;
 
-/// Whether there is such a filter.
+/// Checks that a filter is supported.
 ///
 /// # Errors
-/// A sentence with those that are there.
-pub fn known(name: &str) -> Result<(), String> {
+/// A message that lists the supported filters.
+pub fn check_name(name: &str) -> Result<(), String> {
     let mut all: Vec<&str> = OF_JINJA.split(' ').chain(OWN.split(' ')).collect();
     if all.contains(&name) {
         return Ok(());
     }
     all.sort_unstable();
     Err(format!(
-        "there is no filter {name}; there are {}",
+        "filter {name} is not supported; use one of {}",
         all.join(", ")
     ))
 }
 
-/// Adds those in a form of our own.
+/// Adds the bounded filters.
 pub fn add(environment: &mut Environment<'_>, escape: Escape) {
     let escaped = move |value: &Value| -> Result<Value, Error> {
         if value.is_safe() {
@@ -50,13 +50,13 @@ pub fn add(environment: &mut Environment<'_>, escape: Escape) {
     environment.add_filter("lines", |value: &Value| parts(text(value)?.lines()));
     environment.add_filter("truncate", truncate);
     environment.add_filter("list", |state: &State<'_, '_>, value: Value| {
-        few(&value)?;
+        check_count(&value)?;
         filters::list(state, value)
     });
     environment.add_filter(
         "sort",
         |state: &State<'_, '_>, value: Value, options: Kwargs| {
-            few(&value)?;
+            check_count(&value)?;
             filters::sort(state, value, options)
         },
     );
@@ -93,7 +93,7 @@ fn split(value: &Value, separator: Option<&str>) -> Result<Value, Error> {
     }
 }
 
-/// At most so many characters; a cut text ends in an ellipsis.
+/// Truncates a text to a number of characters. A truncated text ends in an ellipsis.
 fn truncate(value: &Value, length: usize, rest: Rest<Value>) -> Result<String, Error> {
     if !rest.is_empty() {
         return Err(Error::new(
@@ -112,12 +112,12 @@ fn truncate(value: &Value, length: usize, rest: Rest<Value>) -> Result<String, E
         .collect())
 }
 
-/// Refuses what would make a long list. What is none at all is left to the filter.
-fn few(value: &Value) -> Result<(), Error> {
+/// Rejects a value with too many elements. The filter itself rejects other values.
+fn check_count(value: &Value) -> Result<(), Error> {
     let count = value
         .try_iter()
-        .map_or(0, |values| values.take(MOST_PARTS + 1).count());
-    if count > MOST_PARTS {
+        .map_or(0, |values| values.take(MAX_ELEMENTS + 1).count());
+    if count > MAX_ELEMENTS {
         Err(too_many())
     } else {
         Ok(())
@@ -125,8 +125,8 @@ fn few(value: &Value) -> Result<(), Error> {
 }
 
 fn parts<'a>(parts: impl Iterator<Item = &'a str>) -> Result<Value, Error> {
-    let parts: Vec<&str> = parts.take(MOST_PARTS + 1).collect();
-    if parts.len() > MOST_PARTS {
+    let parts: Vec<&str> = parts.take(MAX_ELEMENTS + 1).collect();
+    if parts.len() > MAX_ELEMENTS {
         return Err(too_many());
     }
     Ok(Value::from_iter(parts))
@@ -141,13 +141,13 @@ fn text(value: &Value) -> Result<String, Error> {
 fn too_many() -> Error {
     Error::new(
         ErrorKind::InvalidOperation,
-        format!("a list of more than {MOST_PARTS} parts"),
+        format!("the list has more than {MAX_ELEMENTS} elements"),
     )
 }
 
 fn too_long(what: &str) -> Error {
     Error::new(
         ErrorKind::InvalidOperation,
-        format!("{what} gives more than {LONGEST_TEXT} bytes"),
+        format!("the result of {what} has more than {LONGEST_TEXT} bytes"),
     )
 }

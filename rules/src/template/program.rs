@@ -1,4 +1,4 @@
-//! A template, compiled, and what comes of it for one event.
+//! Compiled templates, and their rendering.
 
 use std::fmt::{self, Write};
 
@@ -7,46 +7,32 @@ use minijinja::value::{Serde, Value};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior};
 use serde::Serialize;
 
+use super::output::{Escape, LONGEST_TEXT, Limited, error_message, too_long};
 use super::{filters, language};
 
-/// The longest template, in bytes.
+/// The maximum size of a template in bytes.
 pub const LONGEST_SOURCE: usize = 16 << 10;
-/// The longest text that a template gives, in bytes; what goes through `{% set %}…{% endset %}`
-/// counts too.
-pub const LONGEST_TEXT: usize = 64 << 10;
-/// The longest title, in characters.
+/// The maximum length of a title in characters.
 const LONGEST_TITLE: usize = 256;
-/// Instructions. Sane templates need some hundred.
+/// The maximum number of instructions. A typical template needs a few hundred.
 const FUEL: u64 = 10_000;
-/// minijinja looks templates up by name; each environment has one.
+/// The name of the only template in each minijinja environment.
 const NAME: &str = "template";
 
-/// What is done to values that a template writes out; the template's own text stays as it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Escape {
-    /// Nothing.
-    None,
-    /// `&`, `<` and `>` become entities: what Slack asks for, and enough for HTML between tags.
-    Entities,
-    /// All but letters, digits and `-._~` are percent-encoded; a value that is not there is an
-    /// error.
-    Url,
-}
-
-/// What a template gives for an event.
+/// The result of a template.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rendered {
-    /// The value of `title`, where the template sets it: one line, cut at 256 characters.
+    /// The value of `title`, if the template sets it: one line with at most 256 characters.
     pub title: Option<String>,
-    /// The text, without white space around it; never empty.
+    /// The text without surrounding white space; never empty.
     pub text: String,
 }
 
-/// A template that can be rendered.
+/// A compiled template.
 ///
 /// # Guarantees
-/// Rendering ends within a bounded number of steps, and takes a bounded amount of memory, whatever
-/// the template says.
+/// Rendering ends after a bounded number of steps and uses a bounded amount of memory, for any
+/// template.
 pub struct Program {
     environment: Environment<'static>,
     escape: Escape,
@@ -56,11 +42,11 @@ impl Program {
     /// Compiles a template.
     ///
     /// # Errors
-    /// A sentence with the line and what is wrong there.
+    /// A message with the line and the reason.
     pub fn compile(source: &str, escape: Escape) -> Result<Self, String> {
         if source.len() > LONGEST_SOURCE {
             return Err(format!(
-                "has {} bytes; at most {LONGEST_SOURCE} are allowed",
+                "has {} bytes; shorten it to at most {LONGEST_SOURCE} bytes",
                 source.len()
             ));
         }
@@ -68,13 +54,13 @@ impl Program {
             .trim_blocks(true)
             .lstrip_blocks(true)
             .build()
-            .map_err(|error| sentence(&error))?;
+            .map_err(|error| error_message(&error))?;
         language::check(source, syntax.clone())?;
         let mut environment = Environment::new();
         environment.set_syntax(syntax);
         environment.set_fuel(Some(FUEL));
         if escape != Escape::None {
-            // So that what a block has escaped is not escaped again.
+            // Prevents a second escape of the contents of blocks.
             environment.set_auto_escape_callback(|_| AutoEscape::Custom("own".into()));
         }
         if escape == Escape::Url {
@@ -85,30 +71,30 @@ impl Program {
         filters::add(&mut environment, escape);
         environment
             .add_template_owned(NAME, source.to_owned())
-            .map_err(|error| sentence(&error))?;
+            .map_err(|error| error_message(&error))?;
         Ok(Self {
             environment,
             escape,
         })
     }
 
-    /// Renders it with these names in scope.
+    /// Renders the template with the variables of `scope`.
     ///
     /// # Errors
-    /// A sentence with the line and what went wrong there.
+    /// A message with the line and the reason.
     pub fn render(&self, scope: &impl Serialize) -> Result<Rendered, String> {
         let template = self
             .environment
             .get_template(NAME)
-            .map_err(|error| sentence(&error))?;
+            .map_err(|error| error_message(&error))?;
         let mut written = Limited::new(LONGEST_TEXT);
         let captured = template
             .render_captured_to(Value::from(Serde(scope)), &mut written)
             .map_err(|error| {
-                if written.is_full {
+                if written.is_full() {
                     too_long()
                 } else {
-                    sentence(&error)
+                    error_message(&error)
                 }
             })?;
         let title = captured
@@ -118,7 +104,7 @@ impl Program {
             .transpose()?;
         let text = written.into_text().trim().to_owned();
         if text.is_empty() {
-            return Err("gives no text".to_owned());
+            return Err("the result is empty".to_owned());
         }
         Ok(Rendered {
             title: title.filter(|title| !title.is_empty()),
@@ -126,7 +112,7 @@ impl Program {
         })
     }
 
-    /// On one line.
+    /// The title on one line.
     fn title(&self, value: &Value) -> Result<String, String> {
         if value.is_undefined() || value.is_none() {
             return Ok(String::new());
@@ -152,33 +138,7 @@ impl Program {
     }
 }
 
-impl Escape {
-    /// The text with what is special in it escaped.
-    pub fn apply(self, text: &str) -> String {
-        match self {
-            Self::None => text.to_owned(),
-            Self::Entities => text
-                .replace('&', "&amp;")
-                .replace('<', "&lt;")
-                .replace('>', "&gt;"),
-            Self::Url => {
-                let mut escaped = String::with_capacity(text.len());
-                for byte in text.bytes() {
-                    match byte {
-                        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                            escaped.push(char::from(byte))
-                        }
-                        // Writing to a String does not fail.
-                        _ => drop(write!(escaped, "%{byte:02X}")),
-                    }
-                }
-                escaped
-            }
-        }
-    }
-}
-
-/// So many bytes a rendering has written, also into blocks.
+/// The number of bytes written so far, including those in blocks.
 struct Written(usize);
 
 fn write_counted(
@@ -212,66 +172,6 @@ fn write_counted(
     }
     state.get_or_insert_extension(Written(0)).0 = after;
     output.write_str(&text).map_err(full)
-}
-
-fn too_long() -> String {
-    format!("gives more than {LONGEST_TEXT} bytes")
-}
-
-/// An error of minijinja, in one line.
-pub(super) fn sentence(error: &Error) -> String {
-    let detail = error
-        .detail()
-        .map_or_else(|| error.kind().to_string(), str::to_owned);
-    match error.line() {
-        Some(line) if line > 0 => format!("line {line}: {detail}"),
-        _ => detail,
-    }
-}
-
-/// A text that refuses to grow beyond a limit.
-pub(super) struct Limited {
-    text: String,
-    most: usize,
-    is_full: bool,
-}
-
-impl Limited {
-    pub(super) fn new(most: usize) -> Self {
-        Self {
-            text: String::new(),
-            most,
-            is_full: false,
-        }
-    }
-
-    pub(super) fn into_text(self) -> String {
-        self.text
-    }
-}
-
-impl Write for Limited {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.is_full |= text.len() > self.most - self.text.len();
-        if self.is_full {
-            return Err(fmt::Error);
-        }
-        self.text.push_str(text);
-        Ok(())
-    }
-}
-
-/// minijinja writes whole characters.
-impl std::io::Write for Limited {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let text = std::str::from_utf8(bytes).map_err(std::io::Error::other)?;
-        self.write_str(text).map_err(std::io::Error::other)?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -37,8 +37,8 @@ pub fn page() -> String {
         let rows = || PROVIDERS.iter().filter(|row| row.family == *family);
         let _ = writeln!(
             page,
-            "## {heading}\n\n{meaning}\n\n| type | is | size limit | rate limit | duplicates |\n\
-             |---|---|---|---|---|"
+            "## {heading}\n\n{meaning}\n\n\
+             | type | is | size limit | rate limit | duplicates |\n|---|---|---|---|---|"
         );
         for row in rows() {
             let _ = writeln!(

@@ -12,7 +12,7 @@ use tidings_workers::http::invalid::Invalid;
 use tidings_workers::http::{Http, HttpClients};
 use tidings_workers::message::Message;
 use tidings_workers::message::render::Renderer;
-use tidings_workers::worker::{notification, providers};
+use tidings_workers::worker::providers;
 
 use super::report::{DeliveryReport, RequestReport};
 
@@ -72,7 +72,7 @@ async fn attempt(
 ) -> Result<Ended, Failure> {
     let object = event.involved_object.clone().unwrap_or_default();
     let alert = delivery.alert.clone().unwrap_or_default();
-    let message = notification(delivery, event, &object, &alert, prepared);
+    let message = prepared.message(delivery, event, &object, &alert);
     let rendered = renderer.rendered(
         &message,
         &prepared.provider,

@@ -1,15 +1,15 @@
-//! One delivery's way to have the newest state of its key at the service, as a state machine
-//! without I/O.
+//! How one delivery makes its service hold the newest state of a key, as a state machine without
+//! I/O.
 //!
 //! ```text
 //!  load ─► decide ─► store the lease ─► prepare ─► (read) ─► write ─► store that it is posted ─► end
-//!            ▲ └► end, wait                          ▲                  │ the record has moved
-//!            └── it moved                            └── take the lease ◄┘ again
+//!            ▲ └► end, wait                          ▲                  │ the record changed
+//!            └── the record changed                  └── take the lease ◄┘ again
 //! ```
 //!
-//! [`Keeping::next`] is told how the last action ended, and tells the next. Whoever drives it does
-//! one action at a time: `keep.rs` on the bus and with the service, the simulation with crashes
-//! between any two of them.
+//! [`Machine::next`] takes the result of the last action and returns the next action. Its driver
+//! carries out one action at a time: `newest_wins.rs` on the bus and with the service, the
+//! simulation with crashes between any two of them.
 
 use std::time::Duration;
 
@@ -17,143 +17,109 @@ use jiff::Timestamp;
 use tidings_core::wire::{Desired, Record};
 use tidings_core::{Failure, FailureKind, Outcome, Reason, Timestamp as ProtoTimestamp};
 
-use crate::attempt::Ended;
-use crate::newest_wins::record::{self, Lease, Step, step};
+use crate::attempt::ended::{AttemptResult, Ended, Refusal, SAME_STATE};
+use crate::newest_wins::record::{self, StateDecision, WriteLease};
 use crate::notifier::contract::{RemoteState, Sent};
 
-/// A write that was overtaken is followed by another, this often at most; then the delivery is
-/// tried again later.
-const MOST_ROUNDS: u32 = 8;
-/// Who waits for a lease looks again this soon: mostly its holder has told the noted state long
-/// before the lease ends.
-const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(2);
+/// How often one attempt writes, because its last write was overtaken. Then the delivery is retried
+/// later.
+const MOST_WRITES: u32 = 8;
+/// A delivery that waits for another's lease returns this soon: the holder has mostly written by
+/// then.
+const MOST_LEASE_WAIT: Duration = Duration::from_secs(2);
+/// The detail of a superseded delivery.
+const NEWER_STATE: &str = "a newer state is posted";
 
-/// What came of keeping a state.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Kept {
-    /// It ended well; `other` names the delivery whose state was posted, where it is not the one at
-    /// hand.
-    Ended {
-        /// How the delivery at hand ended.
-        ended: Ended,
-        /// The delivery whose state was posted instead.
-        other: Option<String>,
-    },
-    /// Somebody else is writing: look again after this long.
-    Wait(Duration),
-    /// The service or the bus failed. The state counts as not posted.
-    Failed {
-        /// How.
-        failure: Failure,
-        /// See [`Kept::is_noted`].
-        is_noted: bool,
-        /// When the newest state that is known was planned: trying again is for it.
-        planned_at: Option<ProtoTimestamp>,
-    },
-}
-
-impl Kept {
-    /// Whether the state is in the record: then any delivery of the key can be tried again in this
-    /// one's place. Else it is nowhere but in the delivery.
-    pub fn is_noted(&self) -> bool {
-        !matches!(
-            self,
-            Self::Failed {
-                is_noted: false,
-                ..
-            }
-        )
-    }
-}
-
-/// What is to be done next.
-#[derive(Clone, Debug, PartialEq)]
+/// What the driver does next.
+#[derive(Clone, Debug)]
 pub enum Action {
     /// Load the record of the key.
     Load,
     /// Store this record, if it still has this revision.
     Store(Box<Record>, Option<u64>),
-    /// Have the notifier ask what it must know beforehand.
+    /// Ask for admission, then let the notifier prepare.
     Prepare,
     /// Ask the service whether it holds this state.
     Read(Vec<u8>),
-    /// Tell the service this state, under its own id where one is known.
+    /// Write this state to the service, with the service's own id where it is known.
     Write(Vec<u8>, Option<String>),
-    /// Nothing: this came of it.
-    End(Kept),
+    /// Stop: another delivery holds the lease. The state is recorded; look again after this long.
+    Wait(Duration),
+    /// Stop with this result.
+    End(AttemptResult),
 }
 
-/// How an action ended.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Answer {
-    /// The record, where there is one, and its revision.
+/// The result of an action.
+#[derive(Clone, Debug)]
+pub enum ActionResult {
+    /// The record, if there is one, and its revision.
     Loaded(Option<Box<Record>>, Option<u64>),
-    /// The new revision; nothing where the record has moved.
+    /// The new revision; nothing where the record has changed since it was loaded.
     Stored(Option<u64>),
-    /// The service can be told.
+    /// The service can be called.
     Prepared,
     /// What the service holds.
-    RemoteState(RemoteState),
-    /// The service was told.
-    Sent(Sent),
-    /// It failed.
+    Read(RemoteState),
+    /// The service accepted the state.
+    Written(Sent),
+    /// The action failed.
     Failed(Failure),
+    /// The throttle did not admit the call.
+    NotAdmitted(Refusal),
 }
 
-/// The way of one delivery.
-pub struct Keeping {
+/// The state of one delivery on its way.
+pub struct Machine {
+    /// The state that the delivery carries.
     mine: Desired,
-    lease: Lease,
-    /// Without the service's id of what is there, a write makes a second one.
+    lease: WriteLease,
+    /// Whether a write without the service's id would create a second entry there.
     needs_handle: bool,
     phase: Phase,
     /// As last loaded or stored.
     record: Record,
     revision: Option<u64>,
-    /// The newest state that was seen. It is merged into what is loaded: the bucket may get lost
-    /// meanwhile.
+    /// The newest state that was seen. It is merged into every loaded record, because the bucket
+    /// may be deleted meanwhile.
     newest: Desired,
-    /// What the service was last asked about or told.
-    told: Desired,
-    is_noted: bool,
+    /// What was last read for, or written.
+    current: Desired,
+    is_recorded: bool,
     is_read: bool,
     handle: Option<String>,
-    /// A write of ours may be at the service, and no lease of ours is stored since.
+    /// A write may have reached the service, and no lease was stored since.
     is_sent: bool,
-    rounds: u32,
+    writes: u32,
 }
 
-/// What the answer that is waited for will mean.
+/// What the result that is awaited means.
 #[derive(Debug)]
 enum Phase {
     Deciding,
-    /// A newer state or a doubt is stored; then this is the end. If the record moves, the way goes
-    /// on from there.
-    Noting(Kept, From),
-    /// The same for the lease.
-    Leasing(From),
+    /// A newer state or a doubt is being stored; this follows. If the record changes, decide again.
+    Recording(Box<Action>, AfterWrite),
+    Leasing(AfterWrite),
     Preparing,
     Reading,
     Writing,
+    /// The record is being stored with the state as posted.
     Posting(Ended),
-    /// The record moved before it could say that the state is posted.
-    Checking(Ended),
-    Releasing(Failure),
-    /// The record is stored without our lease, or with our doubt.
-    Leaving(Failure),
+    /// The record changed before it could be stored with the state as posted.
+    Rechecking(Ended),
+    /// The record is being loaded to release the lease.
+    Releasing(AttemptResult),
+    /// The record is being stored without the lease, or with a doubt.
+    Leaving(AttemptResult),
 }
 
-/// Before a write of ours, or after one that ended so.
-type From = Option<Ended>;
+/// The end of the write before, if there was one.
+type AfterWrite = Option<Ended>;
 
-const SAME: &str = "the service has this state already";
-const NEWER: &str = "a newer state is posted";
+// === impl Machine ===
 
-// === impl Keeping ===
-
-impl Keeping {
-    /// The way of the delivery that brings `mine`. It begins with [`Action::Load`].
-    pub fn new(mine: Desired, lease: Lease, needs_handle: bool) -> Self {
+impl Machine {
+    /// The machine of the delivery that carries `mine`. Its first action is [`Action::Load`].
+    pub fn new(mine: Desired, lease: WriteLease, needs_handle: bool) -> Self {
         Self {
             newest: mine.clone(),
             mine,
@@ -162,78 +128,87 @@ impl Keeping {
             phase: Phase::Deciding,
             record: Record::default(),
             revision: None,
-            told: Desired::default(),
-            is_noted: false,
+            current: Desired::default(),
+            is_recorded: false,
             is_read: false,
             handle: None,
             is_sent: false,
-            rounds: 0,
+            writes: 0,
         }
     }
 
-    /// What to do next, now that the last action has ended so. `now` is the server's time.
+    /// The next action. `now` is the server's time.
     ///
     /// # Panics
-    /// The answer is not one to the last action.
-    pub fn next(&mut self, answer: Answer, now: Timestamp) -> Action {
+    /// The result is not one of the last action.
+    pub fn next(&mut self, result: ActionResult, now: Timestamp) -> Action {
+        use ActionResult::{Failed, Loaded, NotAdmitted, Prepared, Read, Stored, Written};
         let phase = std::mem::replace(&mut self.phase, Phase::Deciding);
-        self.is_noted |= matches!(answer, Answer::Stored(Some(_)));
-        match (phase, answer) {
-            (Phase::Deciding, Answer::Loaded(record, revision)) => {
+        self.is_recorded |= matches!(result, Stored(Some(_)));
+        match (phase, result) {
+            (Phase::Deciding, Loaded(record, revision)) => {
                 self.decide(record.as_deref(), revision, now)
             }
-            (Phase::Noting(end, _), Answer::Stored(Some(_))) => Action::End(end),
-            (Phase::Noting(_, from) | Phase::Leasing(from), Answer::Stored(None)) => {
-                self.load(from.map_or(Phase::Deciding, Phase::Checking))
+            (Phase::Recording(then, _), Stored(Some(_))) => *then,
+            (Phase::Recording(_, after) | Phase::Leasing(after), Stored(None)) => {
+                self.load(after.map_or(Phase::Deciding, Phase::Rechecking))
             }
-            (Phase::Leasing(_), Answer::Stored(Some(revision))) => self.prepare(revision),
-            (Phase::Preparing, Answer::Prepared) => self.read_or_write(now),
-            (Phase::Reading, Answer::RemoteState(held)) => self.has_read(held, now),
-            (Phase::Writing, Answer::Sent(sent)) => self.has_written(sent),
-            (Phase::Posting(ended), Answer::Stored(Some(_))) => self.end(ended),
-            (Phase::Posting(ended), Answer::Stored(None)) => self.load(Phase::Checking(ended)),
-            (Phase::Checking(ended), Answer::Loaded(record, revision)) => {
-                self.check(ended, record, revision, now)
+            (Phase::Leasing(_), Stored(Some(revision))) => self.prepare(revision),
+            (Phase::Preparing, Prepared) => self.read_or_write(now),
+            (Phase::Preparing, NotAdmitted(why)) => self.load(Phase::Releasing(why.into())),
+            (Phase::Reading, Read(held)) => self.after_read(held, now),
+            (Phase::Writing, Written(sent)) => self.after_write(sent),
+            (Phase::Posting(ended), Stored(Some(_))) => self.end(ended),
+            (Phase::Posting(ended), Stored(None)) => self.load(Phase::Rechecking(ended)),
+            (Phase::Rechecking(ended), Loaded(record, revision)) => {
+                self.recheck(ended, record, revision, now)
             }
-            (Phase::Releasing(failure), Answer::Loaded(record, revision)) => {
-                self.release(failure, record, revision, now)
+            (Phase::Releasing(result), Loaded(record, revision)) => {
+                self.release(result, record, revision, now)
             }
-            (Phase::Leaving(failure), Answer::Stored(Some(_))) => self.failed(failure),
-            (Phase::Leaving(failure), Answer::Stored(None)) => self.load(Phase::Releasing(failure)),
-            (Phase::Preparing | Phase::Reading | Phase::Writing, Answer::Failed(failure)) => {
-                self.load(Phase::Releasing(failure))
+            (Phase::Leaving(result), Stored(Some(_))) => Action::End(result),
+            (Phase::Leaving(result), Stored(None)) => self.load(Phase::Releasing(result)),
+            (Phase::Preparing | Phase::Reading | Phase::Writing, Failed(failure)) => {
+                self.load(Phase::Releasing(self.failed(failure)))
             }
-            // Where the bus is away, the lease runs out by itself.
-            (Phase::Releasing(first) | Phase::Leaving(first), Answer::Failed(_)) => {
-                self.failed(first)
-            }
-            (_, Answer::Failed(failure)) => self.failed(failure),
-            (phase, answer) => unreachable!("{answer:?} is no answer in the phase {phase:?}"),
+            // Where the bus is unavailable, the lease expires by itself.
+            (Phase::Releasing(result) | Phase::Leaving(result), Failed(_)) => Action::End(result),
+            (_, Failed(failure)) => Action::End(self.failed(failure)),
+            (phase, result) => unreachable!("{result:?} is no result in the phase {phase:?}"),
         }
+    }
+
+    /// When the newest state that is known was planned.
+    pub fn planned_at(&self) -> Option<ProtoTimestamp> {
+        self.newest.planned_at
     }
 
     fn decide(&mut self, record: Option<&Record>, revision: Option<u64>, now: Timestamp) -> Action {
-        let (end, news) = match step(record, &self.newest, &self.mine, &self.lease, now) {
-            Step::Superseded => (ended(Outcome::Superseded, NEWER), None),
-            Step::Duplicate(news) => (ended(Outcome::Duplicate, SAME), news),
-            Step::Wait(wait, news) => (Kept::Wait(wait.min(LOOK_AGAIN_AFTER)), news),
-            Step::Write(leased) => {
+        let ended = |outcome, why| Action::End(Ended::new(outcome, why).into());
+        let decision = record::decide(record, &self.newest, &self.mine, &self.lease, now);
+        let (then, changed) = match decision {
+            StateDecision::Superseded => (ended(Outcome::Superseded, NEWER_STATE), None),
+            StateDecision::Duplicate(changed) => (ended(Outcome::Duplicate, SAME_STATE), changed),
+            StateDecision::Wait(wait, changed) => {
+                (Action::Wait(wait.min(MOST_LEASE_WAIT)), changed)
+            }
+            StateDecision::Write(leased) => {
                 self.take(leased, revision);
                 return self.store(self.record.clone(), Phase::Leasing(None));
             }
         };
         self.revision = revision;
-        match news {
-            None => Action::End(end),
-            Some(news) => self.store(news, Phase::Noting(end, None)),
+        match changed {
+            None => then,
+            Some(record) => self.store(record, Phase::Recording(Box::new(then), None)),
         }
     }
 
-    /// Only now: what is desired is noted even if the service can't be asked.
+    /// Only once the lease is stored: the desired state is recorded even where the service cannot
+    /// be called.
     fn prepare(&mut self, revision: u64) -> Action {
         self.revision = Some(revision);
-        // Whoever wrote in between had a lease, which is over: what they wrote was after our last
-        // write.
+        // Whoever wrote in between held a lease that has ended, so wrote after our last write.
         self.is_sent = false;
         self.phase = Phase::Preparing;
         Action::Prepare
@@ -243,25 +218,25 @@ impl Keeping {
         if !record::allows_a_write(&self.record, &self.lease, now) {
             return self.load(Phase::Deciding);
         }
-        self.told = self.record.desired.clone().unwrap_or_default();
+        self.current = self.record.desired.clone().unwrap_or_default();
         let knows_enough =
             self.record.read && !(self.needs_handle && self.record.handle.is_empty());
         if !knows_enough && !self.is_read {
             self.phase = Phase::Reading;
-            return Action::Read(self.told.state.clone());
+            return Action::Read(self.current.state.clone());
         }
         self.is_sent = true;
         self.phase = Phase::Writing;
         let handle = Some(self.record.handle.clone()).filter(|handle| !handle.is_empty());
-        Action::Write(self.told.state.clone(), handle)
+        Action::Write(self.current.state.clone(), handle)
     }
 
-    fn has_read(&mut self, held: RemoteState, now: Timestamp) -> Action {
+    fn after_read(&mut self, remote: RemoteState, now: Timestamp) -> Action {
         self.is_read = true;
-        match held {
+        match remote {
             RemoteState::Same { handle } => {
                 self.learn(handle);
-                self.note(Ended::new(Outcome::Duplicate, SAME))
+                self.post(Ended::new(Outcome::Duplicate, SAME_STATE))
             }
             RemoteState::Other { handle } => {
                 self.learn(handle);
@@ -271,27 +246,27 @@ impl Keeping {
         }
     }
 
-    fn has_written(&mut self, sent: Sent) -> Action {
+    fn after_write(&mut self, sent: Sent) -> Action {
         if let Sent::Accepted { handle, .. } = &sent {
             self.learn(handle.clone());
         }
         self.is_read = true;
-        self.note(Ended::from(sent))
+        self.post(Ended::from(sent))
     }
 
-    /// Stores that the service holds the state, unless the record says that this is no longer so or
-    /// no longer enough.
-    fn note(&mut self, ended: Ended) -> Action {
-        match record::posted(&self.record, &self.told, &self.lease) {
+    /// Stores that the service holds the state, unless the record shows that another state is
+    /// desired, or that another delivery holds the lease.
+    fn post(&mut self, ended: Ended) -> Action {
+        match record::posted(&self.record, &self.current, &self.lease) {
             Some(posted) => self.store(posted, Phase::Posting(ended)),
-            None => self.load(Phase::Checking(ended)),
+            None => self.load(Phase::Rechecking(ended)),
         }
     }
 
-    /// Others may have noted the same state meanwhile: that moves the record, and changes nothing.
-    /// Else the present state is written, also where ours is known to have come last: a stale
-    /// answer proves nothing.
-    fn check(
+    /// A record that changed only because another delivery brought the same state changes nothing.
+    /// Otherwise the present state is written, even if our write came last: a stale answer proves
+    /// nothing.
+    fn recheck(
         &mut self,
         ended: Ended,
         record: Option<Box<Record>>,
@@ -299,79 +274,74 @@ impl Keeping {
         now: Timestamp,
     ) -> Action {
         self.take(record.map(|record| *record).unwrap_or_default(), revision);
-        if let Some(posted) = record::posted(&self.record, &self.told, &self.lease) {
+        if let Some(posted) = record::posted(&self.record, &self.current, &self.lease) {
             return self.store(posted, Phase::Posting(ended));
         }
-        if record::is_posted(&self.record, &self.told.state) && self.is_wanted() {
+        if record::is_posted(&self.record, &self.current.state) && self.is_wanted() {
             return self.end(ended);
         }
         if !self.is_sent {
             return self.load(Phase::Deciding);
         }
-        self.rounds += 1;
-        if self.rounds >= MOST_ROUNDS {
-            let failure = Failure::transient(
-                Reason::RateLimited,
-                "the state changes faster than the service answers",
-            );
-            return self.load(Phase::Releasing(failure));
+        self.writes += 1;
+        if self.writes >= MOST_WRITES {
+            let why = "the state changes faster than the service answers";
+            let failure = Failure::transient(Reason::RateLimited, why);
+            return self.load(Phase::Releasing(self.failed(failure)));
         }
         let Some(wait) = record::foreign_lease(&self.record, &self.lease, now) else {
             self.record = record::leased(self.record.clone(), &self.lease, now);
             return self.store(self.record.clone(), Phase::Leasing(Some(ended)));
         };
-        let wait = Kept::Wait(wait.min(LOOK_AGAIN_AFTER));
-        // Which of us came last does not matter where both say the same.
-        if self.is_wanted() {
-            Action::End(wait)
-        } else {
-            self.doubt(Phase::Noting(wait, Some(ended)))
+        let wait = Action::Wait(wait.min(MOST_LEASE_WAIT));
+        // If both wrote the same state, it does not matter which write came last.
+        match self.is_wanted() {
+            true => wait,
+            false => self.doubt(Phase::Recording(Box::new(wait), Some(ended))),
         }
     }
 
-    /// Lets others write at once. Where a write of ours may have come after theirs, theirs counts
-    /// no longer.
+    /// Releases the lease, so that others can write at once. Where a write of ours may have come
+    /// after another's, that one counts no longer.
     fn release(
         &mut self,
-        failure: Failure,
+        result: AttemptResult,
         record: Option<Box<Record>>,
         revision: Option<u64>,
         now: Timestamp,
     ) -> Action {
         self.take(record.map(|record| *record).unwrap_or_default(), revision);
         if self.record.lease_holder == self.lease.holder {
-            return self.store(record::freed(self.record.clone()), Phase::Leaving(failure));
+            return self.store(record::freed(self.record.clone()), Phase::Leaving(result));
         }
-        let may_be_there = self.is_sent && matches!(failure.kind, FailureKind::Transient { .. });
-        let others_count = self.record.posted.is_some()
+        let may_be_written = self.is_sent && is_transient(&result);
+        let is_anothers = self.record.posted.is_some()
             || record::foreign_lease(&self.record, &self.lease, now).is_some();
-        if may_be_there && others_count && !self.is_wanted() {
-            return self.doubt(Phase::Leaving(failure));
+        match may_be_written && is_anothers && !self.is_wanted() {
+            true => self.doubt(Phase::Leaving(result)),
+            false => Action::End(result),
         }
-        self.failed(failure)
     }
 
-    /// Whether what the service was told is still what is desired.
+    /// Whether the state that was last written is still the desired one.
     fn is_wanted(&self) -> bool {
-        self.record
-            .desired
-            .as_ref()
-            .is_some_and(|desired| desired.state == self.told.state)
+        let desired = self.record.desired.as_ref();
+        desired.is_some_and(|desired| desired.state == self.current.state)
     }
 
     fn take(&mut self, mut record: Record, revision: Option<u64>) {
         record::merge(&mut record, &self.newest);
         self.newest = record.desired.clone().unwrap_or_default();
         (self.record, self.revision) = (record, revision);
-        self.add_what_was_learnt();
+        self.add_what_was_learned();
     }
 
     fn learn(&mut self, handle: Option<String>) {
         self.handle = handle.or(self.handle.take());
-        self.add_what_was_learnt();
+        self.add_what_was_learned();
     }
 
-    fn add_what_was_learnt(&mut self) {
+    fn add_what_was_learned(&mut self) {
         self.record.read |= self.is_read;
         let is_ours =
             self.record.lease_holder == self.lease.holder || self.record.handle.is_empty();
@@ -395,33 +365,33 @@ impl Keeping {
     }
 
     fn end(&self, ended: Ended) -> Action {
-        let other =
-            (self.told.delivery_id != self.mine.delivery_id).then(|| self.told.delivery_id.clone());
-        let ended = if other.is_some() {
-            Ended::new(Outcome::Superseded, NEWER)
-        } else {
-            ended
-        };
-        Action::End(Kept::Ended { ended, other })
-    }
-
-    /// When the newest state that is known was planned.
-    pub fn planned_at(&self) -> Option<ProtoTimestamp> {
-        self.newest.planned_at
-    }
-
-    fn failed(&self, failure: Failure) -> Action {
-        Action::End(Kept::Failed {
-            failure,
-            is_noted: self.is_noted,
-            planned_at: self.newest.planned_at,
+        let is_mine = self.current.delivery_id == self.mine.delivery_id;
+        Action::End(match is_mine {
+            true => ended.into(),
+            false => AttemptResult::Ended {
+                ended: Ended::new(Outcome::Superseded, NEWER_STATE),
+                on_behalf_of: Some(self.current.delivery_id.clone()),
+            },
         })
+    }
+
+    fn failed(&self, failure: Failure) -> AttemptResult {
+        AttemptResult::Failed {
+            failure,
+            is_recorded: self.is_recorded,
+        }
     }
 }
 
-fn ended(outcome: Outcome, why: &str) -> Kept {
-    Kept::Ended {
-        ended: Ended::new(outcome, why),
-        other: None,
-    }
+fn is_transient(result: &AttemptResult) -> bool {
+    matches!(
+        result,
+        AttemptResult::Failed {
+            failure: Failure {
+                kind: FailureKind::Transient { .. },
+                ..
+            },
+            ..
+        }
+    )
 }

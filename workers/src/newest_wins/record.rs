@@ -1,14 +1,14 @@
-//! The newest state of a key wins: what to do with one that comes in, as a pure decision.
+//! The record of a state: what to do with a delivery of its key, as a pure decision.
 //!
 //! ```text
-//!  delivery ─► merge into `desired` ─► older than what is posted: superseded
-//!                     │                 same as what is posted:  duplicate
-//!                     │                 somebody else writes:    wait
-//!                     └────────────────► lease the record, write `desired`, note it as posted
+//!  delivery ─► merge into `desired` ─► older than the posted state:    superseded
+//!                     │                 same as the posted state:      duplicate
+//!                     │                 another delivery is writing:   wait
+//!                     └────────────────► store a lease, write `desired`, store it as posted
 //! ```
 //!
-//! While a write is under way nothing counts as posted: after a crash, a time-out or a stale writer
-//! the state is written once more rather than believed.
+//! While a write is in flight nothing counts as posted. After a crash, a timeout or a stale writer
+//! the state is written once more, because the service may hold either state.
 
 use std::time::Duration;
 
@@ -16,36 +16,36 @@ use jiff::Timestamp;
 use tidings_core::wire::{Desired, Order, Record};
 use tidings_core::{Event, Timestamp as ProtoTimestamp};
 
-/// A sender's clock may be ahead of receipt by this much; beyond, receipt counts.
+/// How far a sender's clock may be ahead of the time of receipt; beyond that, receipt counts.
 const MOST_AHEAD_MS: i64 = 60_000;
 
-/// What to do with a state that comes in.
+/// What to do with a delivery that carries a state.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Step {
+pub enum StateDecision {
     /// A newer state is posted.
     Superseded,
-    /// The same state is posted; the record only notes that it is still wanted, where that is news.
+    /// The same state is posted. The record, if there is one, notes that it is desired again.
     Duplicate(Option<Record>),
-    /// Somebody else is writing; look again after this long. The record notes the state, where it
-    /// is newer.
+    /// Another delivery is writing: look again after this long. The record, if there is one, notes
+    /// a newer state.
     Wait(Duration, Option<Record>),
     /// Store this record, which holds the lease, then write its `desired`.
     Write(Record),
 }
 
-/// Who wants to write, and for how long.
+/// The right to write the states of a key, for a while.
 #[derive(Clone, Debug)]
-pub struct Lease {
+pub struct WriteLease {
     /// Unique for each attempt.
     pub holder: String,
-    /// Longer than asking and writing can take.
+    /// The length of the lease: longer than reading and writing can take.
     pub lasts: Duration,
-    /// The longest that a write alone can take: with less left of the lease, none is begun.
+    /// The longest that a write can take: no write begins with less than this left.
     pub write: Duration,
 }
 
-/// The place of an event's state in time: the sender's clock, but not far ahead of ours; then the
-/// stream's sequence.
+/// The order of an event's state: the sender's clock, bounded by the time of receipt; then the
+/// sequence in the stream.
 pub fn order(event: &Event, sequence: u64) -> Order {
     let milliseconds =
         |time: &ProtoTimestamp| time.seconds * 1000 + i64::from(time.nanos) / 1_000_000;
@@ -57,37 +57,35 @@ pub fn order(event: &Event, sequence: u64) -> Order {
     }
 }
 
-/// Decides about a state. `record` is what is known of its key, `newest` the newest state that is
-/// known otherwise (`mine`, mostly), `now` the server's time.
-pub fn step(
+/// Decides about the state `mine`. `newest` is the newest state that the delivery has seen, mostly
+/// `mine`; `now` is the server's time.
+pub fn decide(
     record: Option<&Record>,
     newest: &Desired,
     mine: &Desired,
-    lease: &Lease,
+    lease: &WriteLease,
     now: Timestamp,
-) -> Step {
+) -> StateDecision {
     let mut record = record.cloned().unwrap_or_default();
-    let is_news = merge(&mut record, newest);
+    let is_changed = merge(&mut record, newest);
     let desired = record.desired.clone().unwrap_or_default();
     if is_posted(&record, &desired.state) {
-        if place(&desired) > place(mine) || desired.state != mine.state {
-            return Step::Superseded;
+        if order_of(&desired) > order_of(mine) || desired.state != mine.state {
+            return StateDecision::Superseded;
         }
         record.posted = desired.order;
-        return Step::Duplicate(is_news.then_some(record));
+        return StateDecision::Duplicate(is_changed.then_some(record));
     }
     if let Some(wait) = foreign_lease(&record, lease, now) {
-        return Step::Wait(wait, is_news.then_some(record));
+        return StateDecision::Wait(wait, is_changed.then_some(record));
     }
-    Step::Write(leased(record, lease, now))
+    StateDecision::Write(leased(record, lease, now))
 }
 
-/// Notes a state in the record, if it is newer; whether it was.
+/// Merges a state into the record. Returns whether it is newer than the desired one.
 pub fn merge(record: &mut Record, desired: &Desired) -> bool {
-    let is_newer = record
-        .desired
-        .as_ref()
-        .is_none_or(|known| place(known) < place(desired));
+    let present = record.desired.as_ref();
+    let is_newer = present.is_none_or(|present| order_of(present) < order_of(desired));
     if is_newer {
         record.desired = Some(desired.clone());
     }
@@ -99,11 +97,11 @@ pub fn is_posted(record: &Record, state: &[u8]) -> bool {
     record.posted.is_some() && record.posted_state == state
 }
 
-/// The record once `written` has been accepted: `None` where another has taken the lease, or
-/// another state is desired by now, so that the present `desired` must be written again.
+/// The record after the service accepted `written`. `None` where another delivery has taken the
+/// lease, or where another state is desired by now: then the present `desired` must be written.
 ///
-/// A lease that ran out and was taken by nobody is still ours: nobody can have written since.
-pub fn posted(record: &Record, written: &Desired, lease: &Lease) -> Option<Record> {
+/// An expired lease that nobody has taken is still ours, because nobody can have written since.
+pub fn posted(record: &Record, written: &Desired, lease: &WriteLease) -> Option<Record> {
     let desired = record.desired.as_ref()?;
     if record.lease_holder != lease.holder || record.doubted || desired.state != written.state {
         return None;
@@ -117,8 +115,8 @@ pub fn posted(record: &Record, written: &Desired, lease: &Lease) -> Option<Recor
     })
 }
 
-/// The record with the lease taken or prolonged: nothing counts as posted until the write is known.
-pub fn leased(record: Record, lease: &Lease, now: Timestamp) -> Record {
+/// The record with the lease taken or extended. Nothing counts as posted until the write has ended.
+pub fn leased(record: Record, lease: &WriteLease, now: Timestamp) -> Record {
     let until = now.checked_add(lease.lasts).unwrap_or(Timestamp::MAX);
     let lease_until = ProtoTimestamp {
         seconds: until.as_second(),
@@ -142,8 +140,8 @@ pub fn freed(record: Record) -> Record {
     }
 }
 
-/// The record after a write that may have come after somebody else's: what they have noted, or are
-/// about to note, must not stand.
+/// The record after a write that may have come after another delivery's: whatever that one stores
+/// as posted does not count.
 pub fn doubted(record: Record) -> Record {
     Record {
         posted: None,
@@ -152,27 +150,27 @@ pub fn doubted(record: Record) -> Record {
     }
 }
 
-/// How long somebody else's lease still holds.
-pub fn foreign_lease(record: &Record, lease: &Lease, now: Timestamp) -> Option<Duration> {
+/// How long the lease of another delivery still lasts.
+pub fn foreign_lease(record: &Record, lease: &WriteLease, now: Timestamp) -> Option<Duration> {
     let is_foreign = !record.lease_holder.is_empty() && record.lease_holder != lease.holder;
-    let left = left(record, now);
+    let left = time_left(record, now);
     (is_foreign && !left.is_zero()).then_some(left)
 }
 
-/// Whether enough is left of our own lease for a write.
-pub fn allows_a_write(record: &Record, lease: &Lease, now: Timestamp) -> bool {
-    record.lease_holder == lease.holder && left(record, now) >= lease.write
+/// Whether enough of our own lease is left for a write.
+pub fn allows_a_write(record: &Record, lease: &WriteLease, now: Timestamp) -> bool {
+    record.lease_holder == lease.holder && time_left(record, now) >= lease.write
 }
 
-fn left(record: &Record, now: Timestamp) -> Duration {
+fn time_left(record: &Record, now: Timestamp) -> Duration {
     let until = record
         .lease_until
         .and_then(|time| Timestamp::new(time.seconds, time.nanos).ok());
-    let until = until.unwrap_or(Timestamp::UNIX_EPOCH);
-    Duration::try_from(until.duration_since(now)).unwrap_or_default()
+    let left = until.unwrap_or(Timestamp::UNIX_EPOCH).duration_since(now);
+    Duration::try_from(left).unwrap_or_default()
 }
 
-fn place(desired: &Desired) -> (i64, u64) {
+fn order_of(desired: &Desired) -> (i64, u64) {
     desired
         .order
         .map_or((i64::MIN, 0), |order| (order.time_ms, order.sequence))
@@ -193,8 +191,8 @@ mod tests {
         }
     }
 
-    fn lease(holder: &str) -> Lease {
-        Lease {
+    fn lease(holder: &str) -> WriteLease {
+        WriteLease {
             holder: holder.into(),
             lasts: Duration::from_secs(30),
             write: Duration::from_secs(5),
@@ -205,20 +203,25 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn decide(record: Option<&Record>, mine: &Desired, holder: &str, second: i64) -> Step {
-        step(record, mine, mine, &lease(holder), at(second))
+    fn decided(
+        record: Option<&Record>,
+        mine: &Desired,
+        holder: &str,
+        second: i64,
+    ) -> StateDecision {
+        decide(record, mine, mine, &lease(holder), at(second))
     }
 
-    /// The record after `mine` was written and noted at second 1000.
+    /// The record after `mine` was written and stored as posted at second 1000.
     fn posted_record(mine: &Desired) -> Record {
-        let Step::Write(record) = decide(None, mine, "a", 1000) else {
+        let StateDecision::Write(record) = decided(None, mine, "a", 1000) else {
             panic!("must write")
         };
-        posted(&record, mine, &lease("a")).expect("nothing moved")
+        posted(&record, mine, &lease("a")).expect("the record has not changed")
     }
 
     #[test]
-    fn a_first_state_is_written_and_noted() {
+    fn a_first_state_is_written_and_stored_as_posted() {
         let record = posted_record(&desired(5, "ok"));
         assert_eq!(
             (record.posted_state.as_slice(), record.lease_holder.as_str()),
@@ -227,51 +230,53 @@ mod tests {
     }
 
     #[test]
-    fn the_same_state_again_is_a_duplicate_and_an_older_one_is_superseded() {
+    fn the_same_state_is_a_duplicate_and_an_older_one_is_superseded() {
         let record = posted_record(&desired(5, "ok"));
-        let Step::Duplicate(Some(newer)) = decide(Some(&record), &desired(9, "ok"), "b", 2000)
+        let StateDecision::Duplicate(Some(newer)) =
+            decided(Some(&record), &desired(9, "ok"), "b", 2000)
         else {
             panic!()
         };
         assert_eq!(
-            decide(Some(&newer), &desired(7, "failed"), "b", 2000),
-            Step::Superseded
+            decided(Some(&newer), &desired(7, "failed"), "b", 2000),
+            StateDecision::Superseded
         );
         assert_eq!(
-            decide(Some(&record), &desired(5, "ok"), "b", 2000),
-            Step::Duplicate(None)
+            decided(Some(&record), &desired(5, "ok"), "b", 2000),
+            StateDecision::Duplicate(None)
         );
         assert_eq!(
-            decide(Some(&record), &desired(4, "ok"), "b", 2000),
-            Step::Superseded
+            decided(Some(&record), &desired(4, "ok"), "b", 2000),
+            StateDecision::Superseded
         );
         assert_eq!(
-            decide(Some(&record), &desired(5, "told otherwise"), "b", 2000),
-            Step::Superseded,
-            "of one event the first"
+            decided(Some(&record), &desired(5, "rendered otherwise"), "b", 2000),
+            StateDecision::Superseded,
+            "the first state of an event counts"
         );
     }
 
     #[test]
     fn a_change_and_the_change_back_are_both_written() {
         let record = posted_record(&desired(5, "ok"));
-        let Step::Write(record) = decide(Some(&record), &desired(6, "failed"), "b", 2000) else {
+        let StateDecision::Write(record) = decided(Some(&record), &desired(6, "failed"), "b", 2000)
+        else {
             panic!()
         };
         let record = posted(&record, &desired(6, "failed"), &lease("b")).unwrap();
         assert!(matches!(
-            decide(Some(&record), &desired(7, "ok"), "b", 2002),
-            Step::Write(_)
+            decided(Some(&record), &desired(7, "ok"), "b", 2002),
+            StateDecision::Write(_)
         ));
     }
 
     #[test]
-    fn while_another_writes_a_state_waits_but_is_noted() {
-        let Step::Write(record) = decide(None, &desired(5, "ok"), "a", 1000) else {
+    fn while_another_delivery_writes_a_state_waits_and_is_recorded() {
+        let StateDecision::Write(record) = decided(None, &desired(5, "ok"), "a", 1000) else {
             panic!()
         };
-        let Step::Wait(wait, Some(record)) =
-            decide(Some(&record), &desired(6, "failed"), "b", 1010)
+        let StateDecision::Wait(wait, Some(record)) =
+            decided(Some(&record), &desired(6, "failed"), "b", 1010)
         else {
             panic!()
         };
@@ -279,54 +284,56 @@ mod tests {
         assert_eq!(
             posted(&record, &desired(5, "ok"), &lease("a")),
             None,
-            "the record has moved"
+            "another state is desired"
         );
-        let Step::Write(record) = decide(Some(&record), &desired(5, "ok"), "b", 1031) else {
+        let StateDecision::Write(record) = decided(Some(&record), &desired(5, "ok"), "b", 1031)
+        else {
             panic!()
         };
         assert_eq!(
             record.desired.unwrap().state,
             b"failed",
-            "a wake-up writes the newest state, whoever brings it"
+            "any delivery of the key writes the newest state"
         );
     }
 
     #[test]
-    fn a_write_whose_lease_was_taken_does_not_count() {
+    fn a_write_does_not_count_after_its_lease_was_taken() {
         let mine = desired(5, "ok");
-        let Step::Write(first) = decide(None, &mine, "a", 1000) else {
+        let StateDecision::Write(first) = decided(None, &mine, "a", 1000) else {
             panic!()
         };
         assert!(
             posted(&first, &mine, &lease("a")).is_some(),
-            "nobody else can have written"
+            "no other delivery can have written"
         );
-        let Step::Write(second) = decide(Some(&first), &mine, "b", 1031) else {
+        let StateDecision::Write(second) = decided(Some(&first), &mine, "b", 1031) else {
             panic!()
         };
         assert_eq!(posted(&second, &mine, &lease("a")), None);
         assert_eq!(
             posted(&doubted(second), &mine, &lease("b")),
             None,
-            "another's late write may have come after it"
+            "a late write of another delivery may have come after it"
         );
     }
 
     #[test]
-    fn a_write_of_unknown_end_is_not_believed() {
+    fn a_write_without_an_answer_is_repeated() {
         let record = posted_record(&desired(5, "ok"));
-        let Step::Write(record) = decide(Some(&record), &desired(6, "failed"), "a", 2000) else {
+        let StateDecision::Write(record) = decided(Some(&record), &desired(6, "failed"), "a", 2000)
+        else {
             panic!()
         };
         assert!(matches!(
-            decide(Some(&record), &desired(7, "ok"), "b", 2031),
-            Step::Write(_)
+            decided(Some(&record), &desired(7, "ok"), "b", 2031),
+            StateDecision::Write(_)
         ));
     }
 
     #[test]
-    fn no_write_is_begun_with_too_little_left_of_the_lease() {
-        let Step::Write(record) = decide(None, &desired(5, "ok"), "a", 1000) else {
+    fn no_write_begins_with_too_little_left_of_the_lease() {
+        let StateDecision::Write(record) = decided(None, &desired(5, "ok"), "a", 1000) else {
             panic!()
         };
         assert!(allows_a_write(&record, &lease("a"), at(1025)));
@@ -335,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_far_ahead_counts_as_receipt_and_a_minute() {
+    fn a_clock_that_is_far_ahead_is_bounded_by_receipt_plus_a_minute() {
         let time = |seconds| Some(ProtoTimestamp { seconds, nanos: 0 });
         let event = |happened| Event {
             timestamp: happened,

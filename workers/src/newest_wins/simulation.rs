@@ -1,56 +1,63 @@
-//! Deliveries of one key, among replicas that crash, stand still and lose answers: whatever happens
-//! in whichever order, the forge ends with the newest state, and is written to no more often than
-//! there is a reason for.
+//! Deliveries of one key, among replicas that crash, stall and lose answers. Whatever happens in
+//! whichever order, the service ends with the newest state, and each write has a reason.
 //!
-//! Two things are left out, since no dispatcher could mend them with a forge that can't fence a
-//! stale writer: a process that writes after another has taken its lease, and dies (or loses the
-//! bus) before it sees that; and requests that a forge carries out after it has answered later
-//! ones. Against the first, no write is begun with too little left of the lease.
+//! Two cases are left out, because no dispatcher can handle them without a service that fences
+//! stale writers: a process that writes after another has taken its lease, and that dies or loses
+//! the bus before it sees that; and requests that a service carries out after it has answered later
+//! ones. Against the first, no write begins with too little left of the lease.
 
 mod world;
 
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
-use self::world::{How, World};
+use self::world::{Course, World};
 
-/// One of those that are there: counted on from the first, and around.
+/// Selects one of those that are there: counted from the first, and around.
 const ANY: usize = 60;
 
 /// Something that happens.
 #[derive(Clone, Debug)]
 enum Happening {
-    /// The next event's delivery, for one of two Providers, is ready.
+    /// The delivery of the next event, for one of two Providers, is ready.
     Arrives(usize),
-    /// A replica takes a delivery that is ready.
+    /// A replica starts to attempt a delivery that is ready.
     Starts(usize, usize),
-    /// An attempt does its next action, or is told how that ended.
-    GoesOn(usize, How),
-    /// A replica is killed, perhaps between an action and its answer.
+    /// An attempt carries out its next action, or receives the result.
+    Advances(usize, Course),
+    /// A replica is killed, perhaps between an action and its result.
     Crashes(usize, bool),
-    /// A replica stands still, as when it is suspended or starved; or it goes on.
-    StandsStill(usize, bool),
+    /// A replica stalls, as when it is suspended or starved; or it continues.
+    Stalls(usize, bool),
     /// Time passes for everybody.
     Passes(u64),
-    /// The bus takes a process that stands still for dead, and hands its delivery to another.
-    ComesAgain(usize),
+    /// The bus redelivers what a stalled process holds.
+    Redelivers(usize),
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
-    let how = prop_oneof![20 => Just(How::Well), 1 => Just(How::Refused), 2 => Just(How::AnswerLost), 1 => Just(How::RequestLost)];
+    use Happening::{Advances, Arrives, Crashes, Passes, Redelivers, Stalls, Starts};
+    let course = prop_oneof![
+        20 => Just(Course::Succeeds),
+        1 => Just(Course::FailsAtService),
+        2 => Just(Course::AnswerLost),
+        1 => Just(Course::RequestLost),
+        1 => Just(Course::NotAdmitted),
+    ];
+    let milliseconds = prop_oneof![2 => 0..3_000u64, 1 => 20_000..90_000u64];
+    let is_stalled = prop::bool::weighted(0.7);
     prop_oneof![
-        6 => (0..2usize).prop_map(Happening::Arrives),
-        8 => (0..ANY, 0..4usize).prop_map(|(message, replica)| Happening::Starts(message, replica)),
-        40 => (0..ANY, how).prop_map(|(task, how)| Happening::GoesOn(task, how)),
-        1 => (0..4usize, any::<bool>()).prop_map(|(replica, has_acted)| Happening::Crashes(replica, has_acted)),
-        2 => (0..4usize, prop::bool::weighted(0.7)).prop_map(|(replica, is_still)| Happening::StandsStill(replica, is_still)),
-        6 => prop_oneof![2 => 0..3_000u64, 1 => 20_000..90_000u64].prop_map(Happening::Passes),
-        1 => (0..ANY).prop_map(Happening::ComesAgain),
+        6 => (0..2usize).prop_map(Arrives),
+        8 => (0..ANY, 0..4usize).prop_map(|(message, replica)| Starts(message, replica)),
+        40 => (0..ANY, course).prop_map(|(task, course)| Advances(task, course)),
+        1 => (0..4usize, any::<bool>()).prop_map(|(replica, after)| Crashes(replica, after)),
+        2 => (0..4usize, is_stalled).prop_map(|(replica, is_stalled)| Stalls(replica, is_stalled)),
+        6 => milliseconds.prop_map(Passes),
+        1 => (0..ANY).prop_map(Redelivers),
     ]
 }
 
-/// What the events ask for, in the order of their arrival: when they happened, and one of three
-/// states.
+/// The events in the order of their arrival: when each happened, and one of three states.
 fn events() -> impl Strategy<Value = Vec<(i64, u8)>> {
     prop::collection::vec((0..12i64, 0..3u8), 1..12)
 }
@@ -64,16 +71,14 @@ fn play(world: &mut World, replicas: usize, script: &[Happening]) {
         match happening {
             Happening::Arrives(provider) => world.arrive(*provider),
             Happening::Starts(message, replica) => world.start(*message, replica % replicas),
-            Happening::GoesOn(task, how) => world.go_on(*task, *how),
-            Happening::Crashes(replica, has_acted) => world.crash(replica % replicas, *has_acted),
-            Happening::StandsStill(replica, is_still) => {
-                world.stand_still(replica % replicas, *is_still)
-            }
+            Happening::Advances(task, course) => world.advance(*task, *course),
+            Happening::Crashes(replica, after) => world.crash(replica % replicas, *after),
+            Happening::Stalls(replica, is_stalled) => world.stall(replica % replicas, *is_stalled),
             Happening::Passes(milliseconds) => world.pass(*milliseconds),
-            Happening::ComesAgain(task) => world.come_again(*task),
+            Happening::Redelivers(task) => world.redeliver(*task),
         }
     }
-    world.come_to_rest();
+    world.finish();
 }
 
 fn config() -> ProptestConfig {
@@ -88,34 +93,38 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn a_forge_ends_with_the_newest_status_and_no_more_writes_than_there_are_reasons(
-        events in events(), script in script(), replicas in 1..=4usize, can_be_read in any::<bool>(),
+    fn a_service_ends_with_the_newest_status_and_each_write_has_a_reason(
+        events in events(), script in script(), replicas in 1..=4usize, is_readable in any::<bool>(),
     ) {
-        let mut world = World::new(&events, false, can_be_read);
+        let mut world = World::new(&events, false, is_readable);
         play(&mut world, replicas, &script);
+        let (writes, reads, reasons) = (world.writes, world.reads, &world.reasons);
         prop_assert_eq!(world.shown(), world.newest());
-        prop_assert!(world.writes <= world.reasons.sum(), "{} writes, and {:?}", world.writes, world.reasons);
-        prop_assert!(world.reads <= 1 + world.reasons.sum(), "{} reads, and {:?}", world.reads, world.reasons);
+        prop_assert!(writes <= reasons.sum(), "{writes} writes, {reasons:?}");
+        prop_assert!(reads <= 1 + reasons.sum(), "{reads} reads, {reasons:?}");
     }
 
     #[test]
-    fn a_change_request_ends_with_one_comment_that_says_the_newest(
+    fn a_change_request_ends_with_one_comment_with_the_newest_state(
         events in events(), script in script(), replicas in 1..=4usize,
     ) {
         let mut world = World::new(&events, true, true);
         play(&mut world, replicas, &script);
-        prop_assert_eq!(world.made(), 1);
+        let (writes, reasons) = (world.writes, &world.reasons);
+        prop_assert_eq!(world.comments(), 1);
         prop_assert_eq!(world.shown(), world.newest());
-        prop_assert!(world.writes <= world.reasons.sum(), "{} writes, and {:?}", world.writes, world.reasons);
+        prop_assert!(writes <= reasons.sum(), "{writes} writes, {reasons:?}");
     }
 
     #[test]
-    fn without_faults_a_change_is_one_write_and_a_repetition_none(events in events(), starts in prop::collection::vec(0..4usize, 12)) {
+    fn without_faults_a_change_is_one_write_and_a_repetition_is_none(
+        events in events(), starts in prop::collection::vec(0..4usize, 12),
+    ) {
         let mut world = World::new(&events, false, true);
         for replica in starts {
             world.arrive(0);
             world.start(0, replica);
-            world.come_to_rest();
+            world.finish();
         }
         prop_assert_eq!(world.shown(), world.newest());
         prop_assert_eq!(world.writes, world.reasons.changes);
@@ -123,16 +132,16 @@ proptest! {
     }
 }
 
-/// An older failure whose writer stands still, and a newer success.
+/// An older failure, whose writer stalls, and a newer success.
 const FAILURE_THEN_SUCCESS: [(i64, u8); 2] = [(1, 0), (2, 1)];
 
-/// A world in which replica 0 was about to write the older state until its lease ran out, and
-/// replica 1 has the newer one.
+/// Replica 0 was about to write the older state until its lease expired. Replica 1 has the newer
+/// one.
 fn with_a_stale_writer() -> World {
     let mut world = World::new(&FAILURE_THEN_SUCCESS, false, false);
     world.arrive(0);
     world.start(0, 0);
-    world.go_on_to_write(0, false);
+    world.advance_to_write(0, false);
     world.pass(70_000);
     world.arrive(0);
     world.start(0, 1);
@@ -140,49 +149,68 @@ fn with_a_stale_writer() -> World {
 }
 
 #[test]
-fn a_late_write_during_anothers_write_makes_that_one_write_again() {
+fn a_late_write_during_another_write_causes_a_third_one() {
     let mut world = with_a_stale_writer();
-    world.go_on_to_write(1, true);
-    world.go_on_to_end(0, How::Well);
-    world.come_to_rest();
+    world.advance_to_write(1, true);
+    world.advance_to_end(0, Course::Succeeds);
+    world.finish();
     assert_eq!(world.shown(), world.newest());
     assert_eq!(world.writes, 3);
 }
 
 #[test]
-fn a_late_write_without_an_answer_makes_what_is_posted_doubtful() {
+fn a_late_write_without_an_answer_causes_another_write() {
     let mut world = with_a_stale_writer();
-    world.go_on_to_end(1, How::Well);
-    world.go_on_to_end(0, How::AnswerLost);
-    world.come_to_rest();
+    world.advance_to_end(1, Course::Succeeds);
+    world.advance_to_end(0, Course::AnswerLost);
+    world.finish();
     assert_eq!(world.shown(), world.newest());
     assert_eq!(world.writes, 3);
 }
 
 #[test]
-fn a_bucket_that_is_lost_during_a_write_loses_no_state() {
+fn a_bucket_that_is_deleted_during_a_write_loses_no_state() {
     let mut world = World::new(&FAILURE_THEN_SUCCESS, false, true);
     world.arrive(0);
     world.start(0, 0);
-    world.go_on_to_write(0, true);
+    world.advance_to_write(0, true);
     world.arrive(0);
     world.start(0, 1);
-    world.go_on_to_end(1, How::Well);
-    world.lose_bucket();
-    world.come_to_rest();
+    world.advance_to_end(1, Course::Succeeds);
+    world.delete_bucket();
+    world.finish();
     assert_eq!(world.shown(), world.newest());
 }
 
 #[test]
-fn a_state_that_could_not_be_noted_is_not_pushed_out_by_another_that_waits() {
+fn a_state_that_is_not_recorded_is_not_replaced_by_another_parked_one() {
     let mut world = World::new(&[(2, 0), (1, 1)], false, true);
     world.arrive(0);
     world.start(0, 0);
-    world.go_on_to_end(0, How::RequestLost);
+    world.advance_to_end(0, Course::RequestLost);
     world.arrive(0);
     world.start(0, 0);
-    world.go_on_to_write(0, false);
-    world.go_on_to_end(0, How::Refused);
-    world.come_to_rest();
+    world.advance_to_write(0, false);
+    world.advance_to_end(0, Course::FailsAtService);
+    world.finish();
     assert_eq!(world.shown(), world.newest());
+}
+
+#[test]
+fn a_delivery_that_is_not_admitted_releases_its_lease() {
+    let mut world = World::new(&FAILURE_THEN_SUCCESS, false, false);
+    world.arrive(0);
+    world.start(0, 0);
+    world.advance_to_prepare(0);
+    world.advance_to_end(0, Course::NotAdmitted);
+    world.arrive(0);
+    world.start(0, 1);
+    world.advance_to_end(1, Course::Succeeds);
+    assert_eq!(
+        world.shown(),
+        world.newest(),
+        "without waiting for the lease to expire"
+    );
+    world.finish();
+    assert_eq!(world.writes, 1);
 }

@@ -286,7 +286,7 @@ mod tests {
         for (address, secret, word) in [
             ("", vec![], "no event hub"),
             ("hub", vec![], "managed identity"),
-            (CONNECTION, vec![("token", "x")], "at once"),
+            (CONNECTION, vec![("token", "x")], "both"),
             (
                 "Endpoint=sb://ns/;SharedAccessKeyName=k;SharedAccessKey=SECRET",
                 vec![],

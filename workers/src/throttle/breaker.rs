@@ -155,7 +155,7 @@ impl Breaker {
     }
 
     /// What is known of a destination now. It asks nobody.
-    pub fn standing(&self, destination: &Destination) -> CircuitDecision {
+    pub fn decision(&self, destination: &Destination) -> CircuitDecision {
         self.known
             .table
             .lock()
@@ -173,7 +173,7 @@ impl Breaker {
     }
 
     /// Notes what a call has shown. What is no news costs nothing.
-    pub fn saw(&self, destination: &Arc<Destination>, seen: CallResult, retry: &RetryPolicy) {
+    pub fn record(&self, destination: &Arc<Destination>, seen: CallResult, retry: &RetryPolicy) {
         let is_news = {
             let mut table = self.known.table.lock();
             let known = table
@@ -292,7 +292,7 @@ impl Probe {
     ///
     /// # Errors
     /// The bus can't be asked: the probe then counts as lost.
-    pub async fn ended(mut self, seen: CallResult) -> Result<bool, NotStored> {
+    pub async fn end(mut self, seen: CallResult) -> Result<bool, NotStored> {
         self.tell(seen).await
     }
 

@@ -1,101 +1,78 @@
-//! One attempt's leave to call its service: asked for when it is known that there is something to
-//! say.
+//! The calls of one attempt: each asks the throttle first, and reports what it showed of the
+//! destination.
 
 use std::time::Duration;
 
-use tidings_core::bus::NotStored;
 use tidings_core::model::circuit::CallResult;
 use tidings_core::{Failure, FailureKind, Reason, Timestamp};
 
-use super::{Call, Leave, Parking, Pass, Throttle};
+use super::{Call, Permit, Throttle};
+use crate::attempt::Refusal;
 use crate::worker::decide::later;
 
-/// Asks for one attempt, and remembers what its calls have shown.
+/// Makes the calls of one attempt, one after the other.
 pub struct Caller<'a> {
     throttle: &'a Throttle,
     call: Call<'a>,
-    pass: Option<Pass>,
-    seen: Option<CallResult>,
-    refusal: Option<Refusal>,
-}
-
-/// Why an attempt may not call.
-pub enum Refusal {
-    /// It is to be parked.
-    Park(Parking),
-    /// It would wait beyond its age.
-    GiveUp(String),
-    /// The bus can't be asked.
-    NotKnown(NotStored),
+    permit: Option<Permit>,
+    result: Option<CallResult>,
 }
 
 impl<'a> Caller<'a> {
-    /// For an attempt that has not begun.
+    /// For an attempt that has not made a call yet.
     pub fn new(throttle: &'a Throttle, call: Call<'a>) -> Self {
         Self {
             throttle,
             call,
-            pass: None,
-            seen: None,
-            refusal: None,
+            permit: None,
+            result: None,
         }
     }
 
-    /// Whether the service may be called now; if not, the refusal says what to do instead. Each
-    /// writing call asks anew.
-    pub async fn may_call(&mut self) -> bool {
+    /// Asks to call the service now. Each writing call asks again; the one before it has ended.
+    ///
+    /// # Errors
+    /// The service must not be called now, and what to do with the delivery instead.
+    pub async fn admit(&mut self) -> Result<(), Refusal> {
         self.end_call().await;
-        match self.throttle.ask(&self.call).await {
-            Ok(Leave::Go(pass)) => {
-                self.pass = Some(pass);
-                // The next call needs another slot.
-                self.call.slot_ms = 0;
-            }
-            Ok(Leave::Park(parking)) => self.refusal = Some(Refusal::Park(parking)),
-            Ok(Leave::GiveUp(why)) => self.refusal = Some(Refusal::GiveUp(why)),
-            Err(error) => self.refusal = Some(Refusal::NotKnown(error)),
-        }
-        self.refusal.is_none()
+        self.permit = Some(self.throttle.admit(&self.call).await?);
+        // The next call needs another slot.
+        self.call.slot_ms = 0;
+        Ok(())
     }
 
-    /// The attempt is for a state that was planned then: its delivery is not given up before that
-    /// one's age ends.
-    pub fn is_for(&mut self, planned_at: Option<Timestamp>) {
+    /// Notes that the attempt is also for a state that was planned then: the delivery is not given
+    /// up while that one still has time.
+    pub fn extend_age(&mut self, planned_at: Option<Timestamp>) {
         self.call.planned_at = later(self.call.planned_at, planned_at);
     }
 
-    /// When the newest of what the attempt is for was planned.
+    /// When the newest state that the attempt is for was planned.
     pub fn planned_at(&self) -> Option<Timestamp> {
         self.call.planned_at
     }
 
     /// Notes how a call went. The failure holds no secret.
-    pub fn saw(&mut self, failure: Option<&Failure>) {
-        self.seen = seen(failure).or(self.seen.take());
+    pub fn record(&mut self, failure: Option<&Failure>) {
+        self.result = call_result(failure).or(self.result.take());
     }
 
-    /// Tells the others what was seen; gives the refusal, where there was one.
-    pub async fn end(mut self) -> Option<Refusal> {
+    /// Ends the last call and reports it to the other workers.
+    pub async fn end(mut self) {
         self.end_call().await;
-        self.refusal
     }
 
     async fn end_call(&mut self) {
-        if let Some(pass) = self.pass.take() {
+        if let Some(permit) = self.permit.take() {
             self.throttle
-                .ended(&self.call, pass, self.seen.take())
+                .end_call(&self.call, permit, self.result.take())
                 .await;
         }
     }
 }
 
-/// How an attempt ends that was refused; what becomes of its delivery is in the refusal.
-pub fn not_now() -> Failure {
-    Failure::transient(Reason::RateLimited, "the service may not be called now")
-}
-
-/// What a call has shown of its destination: whoever answers works, whatever the answer is.
-fn seen(failure: Option<&Failure>) -> Option<CallResult> {
+/// What a call showed of its destination: one that answers works, whatever the answer says.
+fn call_result(failure: Option<&Failure>) -> Option<CallResult> {
     let Some(failure) = failure else {
         return Some(CallResult::Answered);
     };
@@ -122,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_call_shows_of_its_destination() {
+    fn a_destination_that_answers_works_and_only_outages_count_as_failures() {
         let failed = |reason| Some(Failure::transient(reason, "why"));
         let wait = Some(Duration::from_secs(9));
         for (failure, shown) in [
@@ -157,7 +134,7 @@ mod tests {
             (Some(Failure::permanent(Reason::Misconfigured, "why")), None),
             (failed(Reason::Crashed), None),
         ] {
-            assert_eq!(seen(failure.as_ref()), shown, "{failure:?}");
+            assert_eq!(call_result(failure.as_ref()), shown, "{failure:?}");
         }
     }
 }

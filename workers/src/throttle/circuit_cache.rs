@@ -9,7 +9,8 @@ use tidings_core::bus::circuits::Known;
 use tidings_core::model::circuit::{
     CircuitDecision, is_long_well, is_resumed, standing, state_word,
 };
-use tidings_core::runtime::metrics::{CircuitLabels, Metrics};
+use tidings_core::runtime::metrics::Metrics;
+use tidings_core::runtime::metrics::labels::CircuitLabels;
 use tidings_core::wire::Circuit;
 use tidings_core::wire::circuit::State;
 
@@ -96,7 +97,7 @@ impl Table {
             log(&news.circuit, was, is);
         }
         self.metrics
-            .circuit_state
+            .worker_circuit_state
             .get_or_create(&labels(&destination))
             .set(match is {
                 State::Closed => 0,
@@ -108,7 +109,7 @@ impl Table {
         self.known.insert(destination, news, |destination, known| {
             let is_of_use = !is_long_well(&known.circuit, now);
             if !is_of_use {
-                metrics.circuit_state.remove(&labels(destination));
+                metrics.worker_circuit_state.remove(&labels(destination));
             }
             is_of_use
         });
@@ -248,7 +249,12 @@ mod tests {
         }
         assert!(table.known.len() <= 1000);
         assert_ne!(table.standing(&hook("sick"), NOW), CircuitDecision::Closed);
-        let is_told = |channel| metrics.circuit_state.get(&labels(&hook(channel))).is_some();
+        let is_told = |channel| {
+            metrics
+                .worker_circuit_state
+                .get(&labels(&hook(channel)))
+                .is_some()
+        };
         assert_eq!(
             [is_told("sick"), is_told("0"), is_told("9999")],
             [true, false, true]

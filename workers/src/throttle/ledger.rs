@@ -206,15 +206,15 @@ impl<C: Change> Queues<C> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::throttle::shared_permits::SeatChange;
+    use crate::throttle::shared_permits::PermitChange;
 
-    fn waiting() -> Waiting<SeatChange> {
-        (SeatChange::ComeBack { most: 1 }, oneshot::channel().0)
+    fn waiting() -> Waiting<PermitChange> {
+        (PermitChange::Return { most: 1 }, oneshot::channel().0)
     }
 
     #[test]
     fn the_first_who_joins_works_for_all_until_nothing_waits() {
-        let mut queues = Queues::<SeatChange>(BoundedMap::default());
+        let mut queues = Queues::<PermitChange>(BoundedMap::default());
         assert_eq!(
             [
                 queues.join("a", waiting()),
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn records_that_are_changed_no_more_are_forgotten_and_those_that_are_worked_on_are_not() {
-        let mut queues = Queues::<SeatChange>(BoundedMap::default());
+        let mut queues = Queues::<PermitChange>(BoundedMap::default());
         queues.join("worked on", waiting());
         for number in 0..10_000 {
             let key = number.to_string();

@@ -1,147 +1,147 @@
-//! Places and seats on the bus: a call takes one of each where the Provider says how many there
-//! are.
+//! Takes the concurrency permits of a call: a local one, and a shared one where the Provider sets
+//! `maxInFlight`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use tidings_core::Reason;
 use tidings_core::bus::NotStored;
+use tidings_core::runtime::metrics::labels::NotAttempted;
 
 use super::ledger::Ledger;
-use super::{Call, Leave, Parking, Pass, Throttle, lease, limits};
-use crate::throttle::local_permits::MOST_WAIT;
-use crate::throttle::shared_permits::{SeatAnswer, SeatChange};
+use super::{Call, Permit, Throttle, lease, limits};
+use crate::attempt::{ParkRequest, Refusal};
+use crate::throttle::local_permits::{LocalPermit, MOST_WAIT};
+use crate::throttle::shared_permits::{PermitAnswer, PermitChange};
 
-/// Between tries to get a seat, half of it at least.
-const SEAT_PAUSE: Duration = Duration::from_millis(50);
+/// The pause between tries to take a shared permit; half of it is random.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 impl Throttle {
-    /// A place in this process and, where the Provider says how many there are, a seat among all.
-    pub(super) async fn take_place(&self, call: &Call<'_>) -> Result<Leave, NotStored> {
+    /// Takes a local permit and, where `maxInFlight` is set, a shared one.
+    pub(super) async fn take_permits(&self, call: &Call<'_>) -> Result<Permit, Refusal> {
         let most = call.provider.max_in_flight;
-        let place = self.places.take(&call.destination, most, call.room).await;
-        let (mut place, most) = match (place, most) {
-            (Ok(place), None) => {
-                return Ok(Leave::Go(Pass {
-                    _place: Some(place),
-                    _seat: None,
-                    probe: None,
-                }));
-            }
-            (Err(wait), None) => return Ok(self.crowded(call, self.bus.clock().after(wait))),
-            (Err(_), Some(most)) => {
-                return Ok(self.crowded(call, self.come_back(call, most).await?));
-            }
-            (Ok(place), Some(most)) => (place, most),
+        let local = self
+            .local_permits
+            .take(&call.destination, most, call.capacity)
+            .await;
+        let permit = |local: LocalPermit, shared| Permit {
+            _local: Some(local),
+            _shared: shared,
+            probe: None,
         };
-        Ok(match self.take_seat(call, most).await? {
-            Some(seat) => {
-                place.begin();
-                Leave::Go(Pass {
-                    _place: Some(place),
-                    _seat: Some(seat),
-                    probe: None,
-                })
+        match (local, most) {
+            (Ok(local), None) => Ok(permit(local, None)),
+            (Err(wait), None) => Err(self.park_crowded(call, self.bus.clock().after(wait))),
+            (Err(_), Some(most)) => {
+                Err(self.park_crowded(call, self.returns_at(call, most).await?))
             }
-            None => self.crowded(call, self.come_back(call, most).await?),
-        })
+            (Ok(local), Some(most)) => match self.take_shared(call, most).await? {
+                Some(shared) => Ok(permit(local, Some(shared))),
+                None => Err(self.park_crowded(call, self.returns_at(call, most).await?)),
+            },
+        }
     }
 
-    /// A seat, if one is free within a moment.
-    async fn take_seat(&self, call: &Call<'_>, most: u32) -> Result<Option<SeatTaken>, NotStored> {
-        let key = seats_of(call);
+    /// A shared permit, if one is free within [`MOST_WAIT`].
+    async fn take_shared(
+        &self,
+        call: &Call<'_>,
+        most: u32,
+    ) -> Result<Option<SharedPermit>, NotStored> {
+        let key = shared_key(call);
         let holder = format!("{}/{:016x}", call.delivery.id, rand::random::<u64>());
         let lasts_ms = i64::try_from(lease(call.provider).as_millis()).unwrap_or(i64::MAX);
         let end = Instant::now() + MOST_WAIT;
         let mut is_first = true;
         while Instant::now() < end {
-            // Made before it is known to be ours: it is left again even if this is broken off while
-            // the bus is asked.
-            let seat = SeatTaken {
-                seats: self.seats.clone(),
+            // Created before the bus answers, so that the permit is given back even if this future
+            // is dropped meanwhile.
+            let permit = SharedPermit {
+                ledger: self.shared_permits.clone(),
                 key: key.clone(),
                 holder: holder.clone(),
                 since: Instant::now(),
             };
-            let take = SeatChange::Take {
+            let take = PermitChange::Take {
                 holder: holder.clone(),
                 most,
                 lasts_ms,
                 is_first,
             };
-            if self.seats.change(&key, take).await? == SeatAnswer::Done {
-                return Ok(Some(seat));
+            if self.shared_permits.change(&key, take).await? == PermitAnswer::Done {
+                return Ok(Some(permit));
             }
             is_first = false;
-            seat.was_never_taken();
-            tokio::time::sleep(SEAT_PAUSE.mul_f64(0.5 + rand::random::<f64>() / 2.0)).await;
+            permit.was_not_taken();
+            tokio::time::sleep(RETRY_PAUSE.mul_f64(0.5 + rand::random::<f64>() / 2.0)).await;
         }
         Ok(None)
     }
 
-    /// When one that found no seat is to come back, behind all others of all workers.
-    async fn come_back(&self, call: &Call<'_>, most: u32) -> Result<Timestamp, NotStored> {
+    /// When a delivery without a permit returns: after all other deliveries of all workers.
+    async fn returns_at(&self, call: &Call<'_>, most: u32) -> Result<Timestamp, NotStored> {
+        let change = PermitChange::Return { most };
         Ok(
             match self
-                .seats
-                .change(&seats_of(call), SeatChange::ComeBack { most })
+                .shared_permits
+                .change(&shared_key(call), change)
                 .await?
             {
-                SeatAnswer::At(until_ms) => {
-                    Timestamp::from_millisecond(until_ms).unwrap_or(Timestamp::MAX)
+                PermitAnswer::At(at_ms) => {
+                    Timestamp::from_millisecond(at_ms).unwrap_or(Timestamp::MAX)
                 }
-                SeatAnswer::Done | SeatAnswer::Full => self.bus.clock().after(MOST_WAIT),
+                PermitAnswer::Done | PermitAnswer::Full => self.bus.clock().after(MOST_WAIT),
             },
         )
     }
 
-    /// What has found neither place nor seat is parked until then, or until its age ends.
-    fn crowded(&self, call: &Call<'_>, until: Timestamp) -> Leave {
+    /// Parks a delivery that found no permit, at most until its age ends.
+    fn park_crowded(&self, call: &Call<'_>, until: Timestamp) -> Refusal {
         let end = limits::end(call.planned_at.as_ref(), call.provider);
         if end.is_some_and(|end| end <= self.bus.clock().now()) {
-            return Leave::GiveUp(
-                "not called any more: too many calls of its destination were under way".to_owned(),
-            );
+            let detail = "too many calls to its destination were in flight until maxAge";
+            return Refusal::GiveUp(Reason::Exhausted, detail.to_owned());
         }
         let until = end.map_or(until, |end| end.min(until));
-        Leave::Park(Parking {
+        Refusal::Park(ParkRequest {
             until,
             may_be_woken: true,
             slot_ms: 0,
-            why: "crowded",
+            why: NotAttempted::NoPermit,
         })
     }
 }
 
-/// A seat among all workers, left when it is dropped.
-pub(super) struct SeatTaken {
-    seats: Arc<Ledger<SeatChange>>,
+/// A permit among all workers, given back when it is dropped.
+pub(super) struct SharedPermit {
+    ledger: Arc<Ledger<PermitChange>>,
     key: String,
+    /// Empty once there is nothing to give back.
     holder: String,
     since: Instant,
 }
 
-impl SeatTaken {
-    fn was_never_taken(mut self) {
+impl SharedPermit {
+    fn was_not_taken(mut self) {
         self.holder.clear();
     }
 }
 
-impl Drop for SeatTaken {
+impl Drop for SharedPermit {
     fn drop(&mut self) {
         if !self.holder.is_empty() {
+            let holder = std::mem::take(&mut self.holder);
             let took_ms = self.since.elapsed().as_secs_f64() * 1e3;
-            drop(self.seats.change(
-                &self.key,
-                SeatChange::Leave {
-                    holder: std::mem::take(&mut self.holder),
-                    took_ms,
-                },
-            ));
+            drop(
+                self.ledger
+                    .change(&self.key, PermitChange::Release { holder, took_ms }),
+            );
         }
     }
 }
 
-fn seats_of(call: &Call<'_>) -> String {
+fn shared_key(call: &Call<'_>) -> String {
     format!("seats.{}", call.destination.tokens())
 }

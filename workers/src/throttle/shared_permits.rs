@@ -1,5 +1,5 @@
-//! Seats: how many workers together call a destination whose `maxInFlight` is set. A seat is
-//! leased, so that one whose holder is gone is free again by itself.
+//! Shared permits: how many calls all workers together make to a destination whose `maxInFlight` is
+//! set. A permit is leased, so that one whose worker was killed becomes free again.
 
 use std::time::Duration;
 
@@ -8,147 +8,135 @@ use tidings_core::wire::{Seat, Seats};
 
 use super::ledger::Change;
 
-/// How much the last call weighs in the average.
-const LAST_WEIGHS: f64 = 0.2;
-/// Who finds no seat comes back no sooner, in milliseconds.
+/// The weight of the last call in the moving average.
+const LAST_CALL_WEIGHT: f64 = 0.2;
+/// A delivery without a permit returns no sooner than this, in milliseconds.
 const SOONEST_MS: f64 = 500.0;
-/// Nor later: who comes then and finds none asks again.
+/// Nor later than this; then it asks again.
 const LATEST_MS: i64 = 300_000;
 
-/// What is asked of the seats.
+/// A change to the permits of a destination.
 #[derive(Clone, Debug)]
-pub enum SeatChange {
-    /// A seat, if one is free.
+pub enum PermitChange {
+    /// Takes a permit, if one is free.
     Take {
         /// Unique for each call.
         holder: String,
-        /// So many there are.
+        /// How many permits there are.
         most: u32,
-        /// For so long at most, in milliseconds.
+        /// The length of the lease, in milliseconds.
         lasts_ms: i64,
-        /// Whether this is the first try to get one.
+        /// Whether this is the call's first try.
         is_first: bool,
     },
-    /// It is free again.
-    Leave {
+    /// Gives a permit back.
+    Release {
         /// Who held it.
         holder: String,
-        /// What the call took, in milliseconds.
+        /// How long the call took, in milliseconds.
         took_ms: f64,
     },
-    /// When to come back, behind all others who asked.
-    ComeBack {
-        /// So many seats there are.
+    /// Asks when to return, after all others who asked.
+    Return {
+        /// How many permits there are.
         most: u32,
     },
 }
 
-/// What came of it.
+/// The answer to a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SeatAnswer {
-    /// The seat is taken, or left.
+pub enum PermitAnswer {
+    /// The permit is taken, or given back.
     Done,
-    /// There is none.
+    /// All permits are taken.
     Full,
-    /// Then, in milliseconds since 1970.
+    /// Return at this time, in milliseconds since 1970.
     At(i64),
 }
 
-impl Change for SeatChange {
+impl Change for PermitChange {
     type Record = Seats;
-    type Answer = SeatAnswer;
+    type Answer = PermitAnswer;
 
-    fn apply(changes: &[Self], record: &mut Seats, now: Timestamp) -> Vec<SeatAnswer> {
+    fn apply(changes: &[Self], record: &mut Seats, now: Timestamp) -> Vec<PermitAnswer> {
         let now_ms = now.as_millisecond();
-        if record.taken.iter().any(|seat| seat.until_ms <= now_ms) {
-            record.taken.retain(|seat| seat.until_ms > now_ms);
-        }
-        // Who leaves makes room for who comes at the same time.
-        let leaving = |change: &&Self| matches!(change, Self::Leave { .. });
-        for change in changes.iter().filter(leaving) {
-            change.apply_one(record, now_ms);
+        record.taken.retain(|permit| permit.until_ms > now_ms);
+        // Releases go first, so that a permit can be taken in the same batch.
+        for change in changes {
+            if let Self::Release { holder, took_ms } = change {
+                release(record, holder, *took_ms);
+            }
         }
         changes
             .iter()
-            .map(|change| {
-                if leaving(&change) {
-                    SeatAnswer::Done
-                } else {
-                    change.apply_one(record, now_ms)
-                }
-            })
+            .map(|change| change.answer(record, now_ms))
             .collect()
     }
 }
 
-impl SeatChange {
-    fn apply_one(&self, record: &mut Seats, now_ms: i64) -> SeatAnswer {
+impl PermitChange {
+    fn answer(&self, record: &mut Seats, now_ms: i64) -> PermitAnswer {
         match self {
-            Self::Take { most, .. }
-                if record.taken.len() >= usize::try_from(*most).unwrap_or(usize::MAX) =>
-            {
-                SeatAnswer::Full
-            }
             Self::Take {
                 holder,
                 most,
                 lasts_ms,
                 is_first,
             } => {
-                // No crowd any more: who is to come back need not do so behind those who did.
-                if *is_first
-                    && record.taken.len() * 2 <= usize::try_from(*most).unwrap_or(usize::MAX)
-                {
+                let most = usize::try_from(*most).unwrap_or(usize::MAX);
+                if record.taken.len() >= most {
+                    return PermitAnswer::Full;
+                }
+                // The crowd is gone: later deliveries need not return after it.
+                if *is_first && record.taken.len() * 2 <= most {
                     record.next_ms = 0;
                 }
-                let until_ms = now_ms.saturating_add(*lasts_ms);
                 record.taken.push(Seat {
                     holder: holder.clone(),
-                    until_ms,
+                    until_ms: now_ms.saturating_add(*lasts_ms),
                     since_ms: now_ms,
                 });
-                SeatAnswer::Done
+                PermitAnswer::Done
             }
-            Self::Leave { holder, took_ms } => {
-                record.taken.retain(|seat| seat.holder != *holder);
-                let is_first = record.average_ms == 0.0;
-                record.average_ms = if is_first {
-                    *took_ms
-                } else {
-                    record.average_ms + LAST_WEIGHS * (took_ms - record.average_ms)
-                };
-                SeatAnswer::Done
-            }
-            Self::ComeBack { most } => {
-                // A call that takes longer than all before it will take as long again.
-                let longest = record
-                    .taken
-                    .iter()
-                    .map(|seat| now_ms - seat.since_ms)
-                    .max()
-                    .unwrap_or_default();
-                let each = record
-                    .average_ms
-                    .max(2.0 * Duration::from_millis(longest.unsigned_abs()).as_secs_f64() * 1e3);
-                let apart = each / f64::from(*most);
-                let soonest = now_ms.saturating_add(whole(SOONEST_MS.max(apart)));
-                let latest = now_ms.saturating_add(LATEST_MS);
-                record.next_ms = soonest
-                    .max(record.next_ms.saturating_add(whole(apart)))
-                    .min(latest);
-                SeatAnswer::At(if record.next_ms < latest {
-                    record.next_ms
-                } else {
-                    latest - rand::random_range(0..LATEST_MS / 2)
-                })
-            }
+            Self::Release { .. } => PermitAnswer::Done,
+            Self::Return { most } => PermitAnswer::At(returns_at(record, *most, now_ms)),
         }
+    }
+}
+
+fn release(record: &mut Seats, holder: &str, took_ms: f64) {
+    record.taken.retain(|permit| permit.holder != holder);
+    record.average_ms = match record.average_ms == 0.0 {
+        true => took_ms,
+        false => record.average_ms + LAST_CALL_WEIGHT * (took_ms - record.average_ms),
+    };
+}
+
+/// Deliveries return one after the other, as fast as calls end.
+fn returns_at(record: &mut Seats, most: u32, now_ms: i64) -> i64 {
+    // A call that takes longer than those before is expected to take as long again.
+    let longest = record
+        .taken
+        .iter()
+        .map(|permit| now_ms - permit.since_ms)
+        .max();
+    let longest = Duration::from_millis(longest.unwrap_or_default().unsigned_abs());
+    let call_ms = record.average_ms.max(2.0 * longest.as_secs_f64() * 1e3);
+    let apart = call_ms / f64::from(most);
+    let soonest = now_ms.saturating_add(whole(SOONEST_MS.max(apart)));
+    let latest = now_ms.saturating_add(LATEST_MS);
+    record.next_ms = soonest
+        .max(record.next_ms.saturating_add(whole(apart)))
+        .min(latest);
+    match record.next_ms < latest {
+        true => record.next_ms,
+        false => latest - rand::random_range(0..LATEST_MS / 2),
     }
 }
 
 #[expect(
     clippy::cast_possible_truncation,
-    reason = "milliseconds; what is out of bounds becomes the bound"
+    reason = "milliseconds; a value out of range becomes the bound"
 )]
 fn whole(milliseconds: f64) -> i64 {
     milliseconds.ceil() as i64
@@ -162,8 +150,8 @@ mod tests {
         Timestamp::from_millisecond(millisecond).unwrap()
     }
 
-    fn take(holder: &str, most: u32) -> SeatChange {
-        SeatChange::Take {
+    fn take(holder: &str, most: u32) -> PermitChange {
+        PermitChange::Take {
             holder: holder.into(),
             most,
             lasts_ms: 20_000,
@@ -171,118 +159,118 @@ mod tests {
         }
     }
 
-    fn leave(holder: &str, took_ms: f64) -> SeatChange {
-        SeatChange::Leave {
+    fn release(holder: &str, took_ms: f64) -> PermitChange {
+        PermitChange::Release {
             holder: holder.into(),
             took_ms,
         }
     }
 
     #[test]
-    fn there_are_as_many_seats_as_the_provider_says() {
+    fn there_are_as_many_permits_as_max_in_flight() {
         let mut record = Seats::default();
-        let answers = SeatChange::apply(
+        let answers = PermitChange::apply(
             &[take("a", 2), take("b", 2), take("c", 2)],
             &mut record,
             at(0),
         );
         assert_eq!(
             answers,
-            [SeatAnswer::Done, SeatAnswer::Done, SeatAnswer::Full]
+            [PermitAnswer::Done, PermitAnswer::Done, PermitAnswer::Full]
         );
         assert_eq!(
-            SeatChange::apply(&[take("c", 2), leave("a", 5.0)], &mut record, at(1)),
-            [SeatAnswer::Done; 2]
+            PermitChange::apply(&[take("c", 2), release("a", 5.0)], &mut record, at(1)),
+            [PermitAnswer::Done; 2]
         );
     }
 
     #[test]
-    fn a_seat_whose_holder_is_gone_is_free_after_its_lease() {
+    fn a_permit_whose_holder_is_gone_is_free_after_its_lease() {
         let mut record = Seats::default();
-        SeatChange::apply(&[take("gone", 1)], &mut record, at(0));
+        PermitChange::apply(&[take("gone", 1)], &mut record, at(0));
         assert_eq!(
-            SeatChange::apply(&[take("b", 1)], &mut record, at(19_999)),
-            [SeatAnswer::Full]
+            PermitChange::apply(&[take("b", 1)], &mut record, at(19_999)),
+            [PermitAnswer::Full]
         );
         assert_eq!(
-            SeatChange::apply(&[take("b", 1)], &mut record, at(20_000)),
-            [SeatAnswer::Done]
+            PermitChange::apply(&[take("b", 1)], &mut record, at(20_000)),
+            [PermitAnswer::Done]
         );
-        SeatChange::apply(&[leave("gone", 21_000.0)], &mut record, at(21_000));
+        PermitChange::apply(&[release("gone", 21_000.0)], &mut record, at(21_000));
         assert_eq!(
             record.taken.len(),
             1,
-            "who comes back late leaves nobody else's seat"
+            "a late release frees no other call's permit"
         );
     }
 
     #[test]
-    fn who_finds_no_seat_comes_back_one_after_the_other() {
+    fn deliveries_without_a_permit_return_one_after_the_other() {
         let mut record = Seats {
             average_ms: 1000.0,
             ..Seats::default()
         };
-        let back = SeatChange::ComeBack { most: 2 };
-        let answers = SeatChange::apply(&[back.clone(), back.clone(), back], &mut record, at(0));
+        let back = PermitChange::Return { most: 2 };
+        let answers = PermitChange::apply(&[back.clone(), back.clone(), back], &mut record, at(0));
         assert_eq!(
             answers,
             [
-                SeatAnswer::At(500),
-                SeatAnswer::At(1000),
-                SeatAnswer::At(1500)
+                PermitAnswer::At(500),
+                PermitAnswer::At(1000),
+                PermitAnswer::At(1500)
             ]
         );
     }
 
     #[test]
-    fn while_the_first_calls_hang_the_others_come_back_later_and_later() {
+    fn while_calls_hang_deliveries_return_later_and_later() {
         let mut record = Seats::default();
-        SeatChange::apply(&[take("hangs", 1)], &mut record, at(0));
-        let back = || SeatChange::ComeBack { most: 1 };
+        PermitChange::apply(&[take("hangs", 1)], &mut record, at(0));
+        let back = || PermitChange::Return { most: 1 };
         assert_eq!(
-            SeatChange::apply(&[back(), back()], &mut record, at(1000)),
-            [SeatAnswer::At(3000), SeatAnswer::At(5000)]
+            PermitChange::apply(&[back(), back()], &mut record, at(1000)),
+            [PermitAnswer::At(3000), PermitAnswer::At(5000)]
         );
     }
 
     #[test]
-    fn nobody_comes_back_later_than_in_five_minutes() {
+    fn deliveries_return_within_five_minutes() {
         let mut record = Seats {
             average_ms: 60_000.0,
             ..Seats::default()
         };
-        let back = vec![SeatChange::ComeBack { most: 1 }; 1000];
-        for answer in SeatChange::apply(&back, &mut record, at(0))
+        let back = vec![PermitChange::Return { most: 1 }; 1000];
+        for answer in PermitChange::apply(&back, &mut record, at(0))
             .into_iter()
             .skip(5)
         {
             assert!(
-                matches!(answer, SeatAnswer::At(150_001..=300_000)),
+                matches!(answer, PermitAnswer::At(150_001..=300_000)),
                 "{answer:?}"
             );
         }
     }
 
     #[test]
-    fn where_seats_are_free_again_the_crowd_is_forgotten() {
+    fn a_crowd_is_forgotten_when_half_of_the_permits_are_free() {
         let mut record = Seats {
             average_ms: 1000.0,
             ..Seats::default()
         };
-        let back = || SeatChange::ComeBack { most: 1 };
-        SeatChange::apply(&vec![back(); 100], &mut record, at(0));
-        SeatChange::apply(&[take("a", 1)], &mut record, at(0));
+        let back = || PermitChange::Return { most: 1 };
+        PermitChange::apply(&vec![back(); 100], &mut record, at(0));
+        PermitChange::apply(&[take("a", 1)], &mut record, at(0));
         assert_eq!(
-            SeatChange::apply(&[back()], &mut record, at(0)),
-            [SeatAnswer::At(1000)]
+            PermitChange::apply(&[back()], &mut record, at(0)),
+            [PermitAnswer::At(1000)]
         );
     }
 
     #[test]
-    fn the_average_follows_the_calls() {
+    fn the_average_follows_the_durations_of_calls() {
         let mut record = Seats::default();
-        SeatChange::apply(&[leave("a", 100.0)], &mut record, at(0));
-        SeatChange::apply(&[leave("b", 200.0)], &mut record, at(0));
+        PermitChange::apply(&[release("a", 100.0)], &mut record, at(0));
+        PermitChange::apply(&[release("b", 200.0)], &mut record, at(0));
         assert!((record.average_ms - 120.0).abs() < 1e-9);
     }
 }

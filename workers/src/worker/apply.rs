@@ -1,157 +1,87 @@
-//! What becomes of a message is stored; then it is acknowledged, then told.
+//! Applies a decision: stores what has to be stored, acknowledges the message, then reports.
 
 use std::time::Duration;
 use tidings_core::runtime::codes::log as codes;
 
 use jiff::Timestamp;
+use tidings_core::Delivery;
 use tidings_core::bus::NotStored;
 use tidings_core::bus::pull::Pulled;
-use tidings_core::model::retry::RetryPolicy;
-use tidings_core::runtime::failpoint;
-use tidings_core::{Attempt, Delivery, Failure, Outcome, Reason};
+use tidings_core::runtime::failpoint::reach;
 
 use super::Worker;
-use super::process::Fate;
-use crate::throttle::Parking;
-use crate::worker::decide::{Settlement, Tried, letter, settle};
+use crate::worker::decide::{Decision, Disposition, Processed, decide};
 use crate::worker::report::reference;
 
-/// Pauses between tries to reach the bus with what must be stored.
-const BUS_PAUSE: Duration = Duration::from_millis(500);
+/// The pause between tries to store; half of it up to one and a half.
+const STORE_PAUSE: Duration = Duration::from_millis(500);
 
 impl Worker {
-    pub(super) async fn settle(
-        &self,
-        mut delivery: Delivery,
-        fate: Fate,
-        retry: &RetryPolicy,
-        pulled: &Pulled,
-    ) {
-        let kind = reference(&delivery).r#type.clone();
-        match fate {
-            Fate::Known => {
-                self.acknowledge(pulled).await;
-                self.reporter.count(&kind, "known");
-            }
-            Fate::Leave(error) => {
-                tracing::warn!(code = codes::DELIVERY_LEFT, delivery.id, %error, "delivery not processed; it is redelivered");
-                self.reporter.count(&kind, "returned");
-            }
-            Fate::Move(present) => {
-                delivery.provider.get_or_insert_default().r#type = present.to_owned();
-                failpoint::reach("worker:moving");
-                Box::pin(until_stored(|| {
-                    self.bus.requeue(&delivery, pulled.sequence)
-                }))
+    /// Decides about a processed message, applies the decision and reports it.
+    pub(super) async fn finish(&self, delivery: &Delivery, processed: Processed, pulled: &Pulled) {
+        let decision = decide(delivery, &processed, Timestamp::now(), rand::random());
+        if let Disposition::Leave(error) = &decision.disposition {
+            tracing::warn!(
+                code = codes::DELIVERY_LEFT,
+                delivery.id,
+                %error,
+                "delivery not processed; it is redelivered"
+            );
+        } else {
+            self.store(&decision.disposition, &processed.park_key, pulled.sequence)
                 .await;
-                failpoint::reach("worker:moved");
-                self.acknowledge(pulled).await;
-                self.reporter.count(&kind, "moved");
+            self.acknowledge(pulled).await;
+        }
+        let Decision {
+            outcome, report, ..
+        } = decision;
+        self.reporter.count(&reference(delivery).r#type, outcome);
+        if let Some(report) = report {
+            self.reporter.report(delivery, report).await;
+        }
+    }
+
+    /// Stores what the disposition asks for, on behalf of the message with this sequence.
+    async fn store(&self, disposition: &Disposition, park_key: &str, sequence: u64) {
+        let bus = &self.bus;
+        match disposition {
+            Disposition::Acknowledge | Disposition::Leave(_) => {}
+            Disposition::Retry(delivery, wait) => {
+                reach("worker:parking");
+                until_stored(|| bus.park(delivery, park_key, sequence, *wait)).await;
+                reach("worker:parked");
             }
-            Fate::Wait {
-                place,
-                parking:
-                    Parking {
-                        until,
-                        may_be_woken,
-                        slot_ms,
-                        why,
-                    },
-                planned_at,
-            } => {
-                (delivery.slot_ms, delivery.planned_at) = (slot_ms, planned_at);
-                let park = || {
-                    self.bus
-                        .park_until(&delivery, &place, pulled.sequence, until, may_be_woken)
-                };
-                failpoint::reach("worker:parking");
-                Box::pin(until_stored(park)).await;
-                failpoint::reach("worker:parked");
-                self.acknowledge(pulled).await;
-                self.reporter.count(&kind, why);
+            Disposition::Park(delivery, park) => {
+                reach("worker:parking");
+                until_stored(|| {
+                    bus.park_until(delivery, park_key, sequence, park.until, park.may_be_woken)
+                })
+                .await;
+                reach("worker:parked");
             }
-            Fate::GiveUp(why) => {
-                Box::pin(self.bury_at_once(delivery, Reason::Exhausted, &why, pulled)).await
+            Disposition::Requeue(delivery) => {
+                reach("worker:moving");
+                until_stored(|| bus.requeue(delivery, sequence)).await;
+                reach("worker:moved");
             }
-            Fate::Tried {
-                place,
-                tried,
-                other,
-            } => {
-                self.settle_tried(delivery, &place, &tried, retry, other, pulled)
-                    .await
+            Disposition::StoreDeadLetter(letter) => {
+                reach("worker:burying");
+                until_stored(|| bus.store_dead_letter(letter)).await;
+                reach("worker:buried");
             }
         }
     }
 
-    async fn settle_tried(
-        &self,
-        delivery: Delivery,
-        place: &str,
-        tried: &Tried,
-        retry: &RetryPolicy,
-        other: Option<String>,
-        pulled: &Pulled,
-    ) {
-        let (settlement, attempt) =
-            settle(&delivery, tried, retry, Timestamp::now(), rand::random());
-        match &settlement {
-            Settlement::Done => {}
-            Settlement::Park(parked, wait) => {
-                failpoint::reach("worker:parking");
-                Box::pin(until_stored(|| {
-                    self.bus.park(parked, place, pulled.sequence, *wait)
-                }))
-                .await;
-                failpoint::reach("worker:parked");
-            }
-            Settlement::Bury(letter) => {
-                failpoint::reach("worker:burying");
-                Box::pin(until_stored(|| self.bus.store_dead_letter(letter))).await;
-                failpoint::reach("worker:buried");
-            }
-        }
-        self.acknowledge(pulled).await;
-        self.reporter.report(&delivery, tried, attempt, other).await;
-    }
-
-    pub(super) async fn bury_at_once(
-        &self,
-        delivery: Delivery,
-        reason: Reason,
-        detail: &str,
-        pulled: &Pulled,
-    ) {
-        let letter = letter(delivery.clone(), reason, detail, Timestamp::now());
-        until_stored(|| self.bus.store_dead_letter(&letter)).await;
-        self.acknowledge(pulled).await;
-        let result = Err(Failure::permanent(reason, detail));
-        let (started, took) = (Timestamp::now(), Duration::ZERO);
-        let tried = Tried {
-            started,
-            took,
-            result,
-            newest: None,
-            template_error: String::new(),
-        };
-        let attempt = Attempt {
-            number: delivery.attempt + 1,
-            outcome: Outcome::Dead.as_str().to_owned(),
-            reason: reason.as_str().to_owned(),
-            detail: detail.to_owned(),
-            ..Attempt::default()
-        };
-        self.reporter.report(&delivery, &tried, attempt, None).await;
-    }
-
-    /// Waits for the server's word: an acknowledgement that is lost costs a second delivery.
+    /// Waits for the server's confirmation: a lost acknowledgement costs a second attempt.
     pub(super) async fn acknowledge(&self, pulled: &Pulled) {
         for _ in 0..3 {
             match self.bus.acknowledge(&pulled.message).await {
-                Ok(()) => return failpoint::reach("worker:acknowledged"),
-                Err(error) => {
-                    tracing::debug!(code = codes::ACK_NOT_CONFIRMED, %error, "acknowledgement not confirmed, retrying")
-                }
+                Ok(()) => return reach("worker:acknowledged"),
+                Err(error) => tracing::debug!(
+                    code = codes::ACK_NOT_CONFIRMED,
+                    %error,
+                    "acknowledgement not confirmed, retrying"
+                ),
             }
         }
         tracing::warn!(
@@ -162,16 +92,17 @@ impl Worker {
     }
 }
 
-/// Tries until it is stored: nothing is acknowledged before. Ends early only with its message being
-/// handed back.
+/// Retries until it is stored, because the message must not be acknowledged before.
 async fn until_stored<T, F: Future<Output = Result<T, NotStored>>>(store: impl Fn() -> F) -> T {
     loop {
-        match store().await {
+        match Box::pin(store()).await {
             Ok(stored) => return stored,
-            Err(error) => {
-                tracing::warn!(code = codes::RESULT_NOT_STORED, %error, "result of a delivery not stored, retrying")
-            }
+            Err(error) => tracing::warn!(
+                code = codes::RESULT_NOT_STORED,
+                %error,
+                "result of a delivery not stored, retrying"
+            ),
         }
-        tokio::time::sleep(BUS_PAUSE.mul_f64(0.5 + rand::random::<f64>())).await;
+        tokio::time::sleep(STORE_PAUSE.mul_f64(0.5 + rand::random::<f64>())).await;
     }
 }

@@ -1,11 +1,10 @@
-//! Which delivery ends the process that attempts it: how that is found out without holding up the
-//! others.
+//! Finds the delivery that kills the workers that attempt it, without delaying the others.
 //!
-//! When a process dies, all deliveries that it held come again, and one of them may be the cause.
-//! Each of these suspects is attempted alone in its process at first, and its beginning is noted in
-//! the bucket `suspects`; who dies then is known. What ends a process does so early, while it is
-//! read and written: an attempt counts as young for a moment only, so that a service which hangs
-//! holds up nobody.
+//! When a worker dies, all deliveries that it held are redelivered, and one of them may be the
+//! cause. Each redelivered one is attempted alone in its process at first, with a mark in the bucket
+//! `suspects`. If the process dies meanwhile, the mark stays. A poison message kills a process early,
+//! while it is decoded and encoded. So an attempt runs alone for a moment only, and a service that
+//! hangs delays no other delivery.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -17,57 +16,58 @@ use tidings_core::runtime::failpoint;
 use tokio::sync::RwLock;
 use tokio::time::timeout;
 
-/// An attempt is young for this long: nobody else begins beside a suspect that is.
-const YOUNG_FOR: Duration = Duration::from_millis(200);
-/// So many processes may end while they attempt a delivery alone.
-const MOST_ENDS: u32 = 5;
-/// What has come this often is watched to its end: it may end its process late.
-const SLOW_SUSPECT: i64 = 20;
+/// A redelivered delivery runs alone for this long.
+const ALONE_FOR: Duration = Duration::from_millis(200);
+/// A delivery with this many crash marks is a poison message.
+const MOST_MARKS: u32 = 5;
+/// A delivery that was redelivered this often keeps its mark until its attempt ends: it may kill its
+/// process late.
+const MARKED_TO_THE_END_AFTER: i64 = 20;
 
-/// Keeps suspects apart from one another and from what is young beside them.
+/// Keeps redelivered deliveries apart from each other, and from others that have just begun.
 pub struct CrashGuard {
-    suspects: CrashMarks,
-    /// Held for reading by first attempts and for writing by suspects, while they are young.
-    young: RwLock<()>,
+    marks: CrashMarks,
+    /// Held for reading by first deliveries and for writing by redelivered ones, while they begin.
+    beginning: RwLock<()>,
 }
 
-/// What came of attempting a suspect.
+/// The result of guarded work.
 pub enum Guarded<T> {
-    /// The attempt ended, well or badly.
+    /// The work ended.
     Ended(T),
-    /// It has ended too many processes alone, and was not attempted.
+    /// The delivery has killed too many workers. The work did not begin.
     Poison,
-    /// The bus can't be asked: it was not attempted.
-    Unknown(NotStored),
+    /// The bus did not answer. The work did not begin.
+    BusUnavailable(NotStored),
 }
 
 impl CrashGuard {
-    /// Nobody is examined yet.
-    pub fn new(suspects: CrashMarks) -> Self {
+    /// A guard with these marks.
+    pub fn new(marks: CrashMarks) -> Self {
         Self {
-            suspects,
-            young: RwLock::new(()),
+            marks,
+            beginning: RwLock::new(()),
         }
     }
 
-    /// Does the work of a delivery that came for the first time.
-    pub async fn beside<T>(&self, work: impl Future<Output = T>) -> T {
+    /// Does the work of a delivery that was delivered for the first time.
+    pub async fn beside_others<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
-        let young = self.young.read().await;
-        match timeout(YOUNG_FOR, &mut work).await {
+        let beginning = self.beginning.read().await;
+        match timeout(ALONE_FOR, &mut work).await {
             Ok(ended) => ended,
             Err(_) => {
-                drop(young);
+                drop(beginning);
                 work.await
             }
         }
     }
 
-    /// Does the work of a delivery that has come `times` times, alone while it is young.
+    /// Does the work of a delivery that was delivered `times` times, alone while it begins.
     ///
     /// # Guarantees
-    /// Only a delivery whose own attempts ended five processes is guilty, whatever was held beside
-    /// it.
+    /// Only a delivery whose own attempts killed five workers is a poison message, whatever else
+    /// those workers held.
     pub async fn alone<T>(
         &self,
         delivery_id: &str,
@@ -75,26 +75,26 @@ impl CrashGuard {
         work: impl Future<Output = T>,
     ) -> Guarded<T> {
         let mut work = pin!(work);
-        let young = self.young.write().await;
+        let beginning = self.beginning.write().await;
         failpoint::reach("worker:suspecting");
-        let begun = self.suspects.begin(delivery_id).await;
+        let marks = self.marks.begin(delivery_id).await;
         failpoint::reach("worker:suspected");
-        match begun {
-            Ok(ends) if ends >= MOST_ENDS => {
+        match marks {
+            Ok(marks) if marks >= MOST_MARKS => {
                 self.clear(delivery_id).await;
                 return Guarded::Poison;
             }
             Ok(_) => {}
-            Err(error) => return Guarded::Unknown(error),
+            Err(error) => return Guarded::BusUnavailable(error),
         }
-        if times >= SLOW_SUSPECT {
+        if times >= MARKED_TO_THE_END_AFTER {
             let ended = work.await;
             self.clear(delivery_id).await;
             return Guarded::Ended(ended);
         }
-        let early = timeout(YOUNG_FOR, &mut work).await;
+        let early = timeout(ALONE_FOR, &mut work).await;
         self.clear(delivery_id).await;
-        drop(young);
+        drop(beginning);
         Guarded::Ended(match early {
             Ok(ended) => ended,
             Err(_) => work.await,
@@ -102,11 +102,14 @@ impl CrashGuard {
     }
 
     async fn clear(&self, delivery_id: &str) {
-        match self.suspects.clear(delivery_id).await {
+        match self.marks.clear(delivery_id).await {
             Ok(()) => failpoint::reach("worker:cleared"),
-            Err(error) => {
-                tracing::debug!(code = codes::CRASH_MARK_NOT_CLEARED, %error, delivery.id = delivery_id, "crash mark not cleared")
-            }
+            Err(error) => tracing::debug!(
+                code = codes::CRASH_MARK_NOT_CLEARED,
+                %error,
+                delivery.id = delivery_id,
+                "crash mark not cleared"
+            ),
         }
     }
 }

@@ -1,31 +1,30 @@
-//! Where a worker finds Providers.
+//! Where a worker reads Providers and templates.
 
 use std::sync::Arc;
 
 use tidings_core::Delivery;
-use tidings_rules::live::Live;
+use tidings_rules::live::LiveRules;
 use tidings_rules::{ResolvedProvider, Rules, Template, Unresolved};
 
-/// Where a worker finds Providers at the moment of an attempt.
+/// Reads Providers and templates with their present settings, at each attempt.
 pub trait Providers: Send + Sync + 'static {
-    /// The Provider with its Secrets as they are now.
+    /// The Provider with its Secrets.
     ///
     /// # Errors
-    /// It can't be used now: missing, invalid or suspended.
+    /// The Provider is missing, invalid or suspended.
     fn resolve(&self, namespace: &str, name: &str) -> Result<Arc<ResolvedProvider>, Unresolved>;
 
-    /// The text of the template for a delivery, as it is now: the one that it carries, else its
-    /// Provider's.
+    /// The source of the template for a delivery: the one that it carries, else its Provider's.
     ///
     /// # Errors
-    /// There is no such ConfigMap, or no such key in it.
+    /// The ConfigMap is missing, or has no such key.
     fn template(&self, delivery: &Delivery) -> Result<Option<String>, Unresolved>;
 
-    /// Whether there is a first complete set of rules.
+    /// Whether the first complete set of rules is loaded.
     fn are_loaded(&self) -> bool;
 }
 
-impl Providers for Live {
+impl Providers for LiveRules {
     fn resolve(&self, namespace: &str, name: &str) -> Result<Arc<ResolvedProvider>, Unresolved> {
         self.current().resolve(namespace, name)
     }
@@ -39,18 +38,15 @@ impl Providers for Live {
     }
 }
 
-/// The text of the template for a delivery by these rules; see [`Providers::template`].
+/// The source of the template for a delivery in these rules; see [`Providers::template`].
 ///
 /// # Errors
-/// There is no such ConfigMap, or no such key in it.
+/// The ConfigMap is missing, or has no such key.
 pub fn template(rules: &Rules, delivery: &Delivery) -> Result<Option<String>, Unresolved> {
     let provider = delivery.provider.as_ref();
     let (namespace, name) = provider.map_or(("", ""), |provider| {
         (provider.namespace.as_str(), provider.name.as_str())
     });
-    rules.template_for(
-        namespace,
-        delivery.template.as_ref().map(Template::of).as_ref(),
-        name,
-    )
+    let own = delivery.template.as_ref().map(Template::of);
+    rules.template_for(namespace, own.as_ref(), name)
 }

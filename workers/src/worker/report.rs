@@ -1,141 +1,120 @@
-//! What is told of each attempt: counted, logged once, published for whom it may concern.
+//! Reports each attempt: counted, logged once, and published to `OUTCOMES`.
 
 use std::time::Duration;
 use tidings_core::runtime::codes::log as codes;
 
 use jiff::Timestamp;
 use tidings_core::bus::Bus;
-use tidings_core::runtime::metrics::{AttemptLabels, Gauge, Metrics, SettledLabels, TypeLabel};
-use tidings_core::wire::Outcome as ToldOutcome;
+use tidings_core::runtime::metrics::labels::{
+    AttemptLabels, DeliveryLabels, DeliveryOutcome, TypeLabel,
+};
+use tidings_core::runtime::metrics::{Gauge, Metrics};
+use tidings_core::wire::Outcome as PublishedOutcome;
 use tidings_core::{Attempt, Delivery, Event, Outcome, ProviderReference};
 
-use crate::worker::decide::Tried;
+use crate::worker::decide::AttemptReport;
 
-/// Tells how attempts end.
+/// Reports attempts on the bus and in metrics.
 pub struct Reporter {
     bus: Bus,
     metrics: Metrics,
 }
 
 impl Reporter {
-    /// Tells on this bus and counts in these metrics.
+    /// Publishes on this bus and counts in these metrics.
     pub fn new(bus: Bus, metrics: Metrics) -> Self {
         Self { bus, metrics }
     }
 
-    /// Counts, logs and tells how an attempt ended.
-    pub async fn report(
-        &self,
-        delivery: &Delivery,
-        tried: &Tried,
-        attempt: Attempt,
-        other: Option<String>,
-    ) {
-        let provider = reference(delivery);
-        let kind = provider.r#type.clone();
-        let (outcome, reason) = match &tried.result {
-            Ok(ended) => (ended.outcome, ""),
-            Err(failure) if attempt.outcome == Outcome::Dead.as_str() => {
-                (Outcome::Dead, failure.reason.as_str())
-            }
-            Err(failure) => (Outcome::Retrying, failure.reason.as_str()),
-        };
-        self.metrics
-            .attempts
-            .get_or_create(&AttemptLabels {
-                r#type: kind.clone(),
-                outcome: outcome.as_str(),
-                reason,
-            })
-            .inc();
-        self.count(&kind, outcome.as_str());
-        if !attempt.template_error.is_empty() {
-            self.metrics
-                .template_errors
-                .get_or_create(&TypeLabel {
-                    r#type: kind.clone(),
-                })
-                .inc();
-            tracing::warn!(
-                code = codes::TEMPLATE_FAILED,
-                delivery.id,
-                error = attempt.template_error,
-                "template failed, standard text sent"
-            );
-        }
-        if outcome == Outcome::Delivered
-            && let Some(age) = delivery.event.as_ref().and_then(age)
-        {
-            self.metrics
-                .delivery_seconds
-                .get_or_create(&TypeLabel { r#type: kind })
-                .observe(age.as_secs_f64());
-        }
-        match outcome {
-            Outcome::Retrying => tracing::warn!(code = codes::DELIVERY_PARKED,
-                delivery.id, provider = %format!("{}/{}", provider.namespace, provider.name), attempt = attempt.number, reason,
-                detail = attempt.detail, "delivery parked"
-            ),
-            Outcome::Dead => tracing::error!(code = codes::DELIVERY_DEAD,
-                delivery.id, provider = %format!("{}/{}", provider.namespace, provider.name), attempt = attempt.number, reason,
-                detail = attempt.detail, "delivery dead"
-            ),
-            _ => tracing::debug!(
-                code = codes::ATTEMPT_ENDED,
-                delivery.id,
-                outcome = outcome.as_str(),
-                attempt = attempt.number,
-                "attempt ended"
-            ),
-        }
-        let told = ToldOutcome {
+    /// Counts, logs and publishes an attempt.
+    pub async fn report(&self, delivery: &Delivery, report: AttemptReport) {
+        self.count_attempt(delivery, &report);
+        log(delivery, &report);
+        let outcome = PublishedOutcome {
             delivery_id: delivery.id.clone(),
             event_id: delivery.event_id.clone(),
             cluster: delivery
                 .event
                 .as_ref()
-                .map(|event| event.cluster.clone())
-                .unwrap_or_default(),
+                .map_or_else(String::new, |event| event.cluster.clone()),
             alert: delivery.alert.clone(),
             provider: delivery.provider.clone(),
-            attempt: Some(attempt),
+            attempt: Some(report.attempt),
             planned_at: delivery.planned_at.filter(|_| delivery.generation == 0),
         };
-        if let Some(other) = other {
-            let delivered = Attempt {
-                outcome: Outcome::Delivered.as_str().to_owned(),
-                ..Attempt::default()
-            };
-            let told = ToldOutcome {
-                delivery_id: other,
-                attempt: Some(delivered),
-                provider: told.provider.clone(),
-                ..ToldOutcome::default()
-            };
-            self.bus.publish_outcome(&told).await;
+        if let Some(other) = report.on_behalf_of {
+            self.publish_delivered(other, outcome.provider.clone())
+                .await;
         }
-        self.bus.publish_outcome(&told).await;
+        self.bus.publish_outcome(&outcome).await;
     }
 
-    /// Counts what became of a message of this type.
-    pub fn count(&self, kind: &str, outcome: &'static str) {
+    /// Counts the outcome of a message of this type.
+    pub fn count(&self, kind: &str, outcome: impl Into<DeliveryOutcome>) {
+        let labels = DeliveryLabels {
+            r#type: kind.to_owned(),
+            outcome: outcome.into(),
+        };
         self.metrics
-            .settled
-            .get_or_create(&SettledLabels {
-                r#type: kind.to_owned(),
-                outcome,
-            })
+            .worker_deliveries_total
+            .get_or_create(&labels)
             .inc();
     }
 
-    /// A message is in our hands, until what this gives is dropped.
+    /// Counts a message as held, until the result is dropped.
     pub fn hold(&self) -> Holding {
-        self.metrics.held.inc();
-        Holding(self.metrics.held.clone())
+        self.metrics.worker_deliveries_in_flight.inc();
+        Holding(self.metrics.worker_deliveries_in_flight.clone())
+    }
+
+    fn count_attempt(&self, delivery: &Delivery, report: &AttemptReport) {
+        let labels = TypeLabel {
+            r#type: reference(delivery).r#type.clone(),
+        };
+        let attempt_labels = AttemptLabels {
+            r#type: labels.r#type.clone(),
+            outcome: report.outcome,
+            reason: report.reason,
+        };
+        self.metrics
+            .worker_attempts_total
+            .get_or_create(&attempt_labels)
+            .inc();
+        if !report.attempt.template_error.is_empty() {
+            self.metrics
+                .worker_template_errors_total
+                .get_or_create(&labels)
+                .inc();
+        }
+        if report.outcome == Outcome::Delivered
+            && let Some(age) = delivery.event.as_ref().and_then(age)
+        {
+            let seconds = age.as_secs_f64();
+            self.metrics
+                .worker_delivery_seconds
+                .get_or_create(&labels)
+                .observe(seconds);
+        }
+    }
+
+    /// Another delivery's state was written, whose own attempt did not report it.
+    async fn publish_delivered(&self, delivery_id: String, provider: Option<ProviderReference>) {
+        let outcome = Outcome::Delivered.as_str().to_owned();
+        let attempt = Some(Attempt {
+            outcome,
+            ..Attempt::default()
+        });
+        let outcome = PublishedOutcome {
+            delivery_id,
+            attempt,
+            provider,
+            ..PublishedOutcome::default()
+        };
+        self.bus.publish_outcome(&outcome).await;
     }
 }
 
-/// Counts a message as held.
+/// A message that is counted as held.
 pub struct Holding(Gauge);
 
 impl Drop for Holding {
@@ -144,7 +123,7 @@ impl Drop for Holding {
     }
 }
 
-/// The Provider of a delivery, as it was planned.
+/// The Provider of a delivery, as it was when the delivery was planned.
 pub fn reference(delivery: &Delivery) -> &ProviderReference {
     static NONE: ProviderReference = ProviderReference {
         namespace: String::new(),
@@ -153,6 +132,51 @@ pub fn reference(delivery: &Delivery) -> &ProviderReference {
         pool: String::new(),
     };
     delivery.provider.as_ref().unwrap_or(&NONE)
+}
+
+fn log(delivery: &Delivery, report: &AttemptReport) {
+    let AttemptReport {
+        attempt, outcome, ..
+    } = report;
+    let provider = reference(delivery);
+    let provider = format_args!("{}/{}", provider.namespace, provider.name);
+    if !attempt.template_error.is_empty() {
+        tracing::warn!(
+            code = codes::TEMPLATE_FAILED,
+            delivery.id,
+            error = attempt.template_error,
+            "template failed, standard text sent"
+        );
+    }
+    match outcome {
+        Outcome::Retrying => tracing::warn!(
+            code = codes::DELIVERY_PARKED,
+            delivery.id,
+            %provider,
+            attempt = attempt.number,
+            reason = attempt.reason,
+            detail = attempt.detail,
+            "delivery parked"
+        ),
+        Outcome::Dead => tracing::error!(
+            code = codes::DELIVERY_DEAD,
+            delivery.id,
+            %provider,
+            attempt = attempt.number,
+            reason = attempt.reason,
+            detail = attempt.detail,
+            "delivery dead"
+        ),
+        Outcome::Delivered | Outcome::Duplicate | Outcome::Superseded | Outcome::Skipped => {
+            tracing::debug!(
+                code = codes::ATTEMPT_ENDED,
+                delivery.id,
+                outcome = outcome.as_str(),
+                attempt = attempt.number,
+                "attempt ended"
+            )
+        }
+    }
 }
 
 fn age(event: &Event) -> Option<Duration> {

@@ -18,18 +18,18 @@ fn identity(kind: &str) -> Identity {
     }
 }
 
-fn entry(kind: &str, uid: &str, generation: i64) -> Entry {
-    Entry {
+fn entry(kind: &str, uid: &str, generation: i64) -> RuleEntry {
+    RuleEntry {
         identity: identity(kind),
         uid: uid.into(),
         generation: Some(generation),
-        refusal: None,
-        in_force: true,
+        rejection: None,
+        in_effect: true,
         problems: Vec::new(),
     }
 }
 
-fn find(board: &mut Board, entries: &[Entry], reason: Reason, status: Value) -> (usize, usize) {
+fn find(board: &mut Board, entries: &[RuleEntry], reason: Reason, status: Value) -> (usize, usize) {
     let finding = Finding {
         reason,
         message: "m".into(),

@@ -1,10 +1,11 @@
-//! What is read by name, and when again.
+//! Which objects are read, and when they are read again.
 
 use serde_json::json;
 
 use super::*;
-use crate::check::{Options, check_one};
-use crate::object::Object;
+use crate::check::check_one;
+use crate::options::Options;
+use crate::testing;
 
 fn secret(name: &str) -> Identity {
     Identity {
@@ -14,104 +15,115 @@ fn secret(name: &str) -> Identity {
     }
 }
 
-fn there(version: &str, token: &str) -> Answer {
-    let metadata = json!({"name": "s", "namespace": "apps"});
-    let object = Object::new(
-        json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"token": token}}),
-    );
-    Answer::There {
+fn found(version: &str, token: &str) -> ReadResult {
+    let object = testing::secret("s", json!({"token": token})).object();
+    ReadResult::Found {
         version: version.to_owned(),
         checked: Box::new(check_one(&object, &[], &Options::default())),
     }
 }
 
-/// One Secret that is named and known.
-fn known() -> Named {
-    let mut named = Named::default();
-    named.want(HashSet::from([secret("s")]));
-    assert!(!named.is_complete());
-    assert_eq!(named.take_stale(9), [secret("s")]);
+/// References to one Secret that has been read.
+fn read_references() -> References {
+    let mut references = References::default();
+    references.replace(HashSet::from([secret("s")]));
+    assert!(!references.is_complete());
+    assert_eq!(references.take_stale(9), [secret("s")]);
     assert!(
-        !named.is_settled() && named.take_stale(9).is_empty(),
-        "it is being read"
+        !references.is_idle() && references.take_stale(9).is_empty(),
+        "the read is pending"
     );
-    assert!(named.put(&secret("s"), there("1", "a")));
-    assert!(named.is_complete() && named.is_settled());
-    named
+    assert!(references.record(&secret("s"), found("1", "a")));
+    assert!(references.is_complete() && references.is_idle());
+    references
 }
 
 #[test]
-fn only_what_is_named_and_has_changed_is_read() {
-    let mut named = known();
-    assert!(!named.hint(&secret("other"), Some("1")), "nobody names it");
-    assert!(!named.hint(&secret("s"), Some("1")), "that state is known");
-    assert!(named.take_stale(9).is_empty());
-    assert!(named.hint(&secret("s"), Some("2")));
-    assert_eq!(named.take_stale(9), [secret("s")]);
+fn only_referenced_objects_that_have_changed_are_read() {
+    let mut references = read_references();
     assert!(
-        !named.put(&secret("s"), there("2", "a")),
-        "its values are the same"
+        !references.observe(&secret("other"), Some("1")),
+        "no rule references it"
     );
-    named.hint(&secret("s"), Some("3"));
-    assert_eq!(named.take_stale(9).len(), 1);
-    assert!(named.put(&secret("s"), there("3", "b")));
-}
-
-#[test]
-fn a_change_while_it_is_read_is_read_again() {
-    let mut named = known();
-    named.hint(&secret("s"), Some("2"));
-    named.take_stale(9);
-    named.hint(&secret("s"), Some("3"));
-    assert!(named.take_stale(9).is_empty());
-    named.put(&secret("s"), there("2", "b"));
-    assert_eq!(named.take_stale(9), [secret("s")]);
-}
-
-#[test]
-fn one_that_goes_and_comes_is_followed() {
-    let mut named = known();
     assert!(
-        named.listed("Secret", None, &HashSet::new()),
+        !references.observe(&secret("s"), Some("1")),
+        "that version was read"
+    );
+    assert!(references.take_stale(9).is_empty());
+    assert!(references.observe(&secret("s"), Some("2")));
+    assert_eq!(references.take_stale(9), [secret("s")]);
+    assert!(
+        !references.record(&secret("s"), found("2", "a")),
+        "the values are unchanged"
+    );
+    references.observe(&secret("s"), Some("3"));
+    assert_eq!(references.take_stale(9).len(), 1);
+    assert!(references.record(&secret("s"), found("3", "b")));
+}
+
+#[test]
+fn a_change_during_a_read_causes_another_read() {
+    let mut references = read_references();
+    references.observe(&secret("s"), Some("2"));
+    references.take_stale(9);
+    references.observe(&secret("s"), Some("3"));
+    assert!(references.take_stale(9).is_empty());
+    references.record(&secret("s"), found("2", "b"));
+    assert_eq!(references.take_stale(9), [secret("s")]);
+}
+
+#[test]
+fn deletion_and_creation_are_followed() {
+    let mut references = read_references();
+    assert!(
+        references.listed("Secret", None, &HashSet::new()),
         "a list without it"
     );
-    named.take_stale(9);
-    assert!(named.put(&secret("s"), Answer::Missing) && named.checked().count() == 0);
+    references.take_stale(9);
     assert!(
-        !named.listed("Secret", Some("apps"), &HashSet::new()),
-        "that is known"
+        references.record(&secret("s"), ReadResult::NotFound) && references.checked().count() == 0
     );
-    assert!(named.hint(&secret("s"), Some("5")), "it appears");
-    named.want(HashSet::new());
-    assert!(named.is_settled(), "nobody names it any more");
+    assert!(
+        !references.listed("Secret", Some("apps"), &HashSet::new()),
+        "the deletion was read"
+    );
+    assert!(
+        references.observe(&secret("s"), Some("5")),
+        "the object is created"
+    );
+    references.replace(HashSet::new());
+    assert!(references.is_idle(), "no rule references it any more");
 }
 
 #[test]
-fn what_can_not_be_read_is_told_and_what_was_known_stays() {
-    let mut named = known();
-    named.hint(&secret("s"), Some("2"));
-    named.take_stale(9);
-    assert!(named.put(&secret("s"), Answer::Refused("forbidden".into())));
-    assert_eq!((named.checked().count(), named.troubles().count()), (1, 1));
-    assert!(named.try_again());
-    named.take_stale(9);
-    assert!(
-        !named.put(&secret("s"), Answer::Refused("forbidden".into())),
-        "no news"
+fn a_failed_read_is_reported_and_keeps_the_contents() {
+    let mut references = read_references();
+    references.observe(&secret("s"), Some("2"));
+    references.take_stale(9);
+    assert!(references.record(&secret("s"), ReadResult::Denied("forbidden".into())));
+    assert_eq!(
+        (references.checked().count(), references.errors().count()),
+        (1, 1)
     );
-    named.want(HashSet::from([secret("t")]));
-    named.take_stale(9);
-    named.put(&secret("t"), Answer::Failed("no answer".into()));
-    assert!(!named.is_complete(), "whether it is there is open");
-    named.try_again();
-    named.take_stale(9);
-    named.put(&secret("t"), Answer::Refused("forbidden".into()));
-    assert!(named.is_complete());
+    assert!(references.retry());
+    references.take_stale(9);
+    assert!(
+        !references.record(&secret("s"), ReadResult::Denied("forbidden".into())),
+        "the same error"
+    );
+    references.replace(HashSet::from([secret("t")]));
+    references.take_stale(9);
+    references.record(&secret("t"), ReadResult::Failed("no answer".into()));
+    assert!(!references.is_complete(), "the object may exist");
+    references.retry();
+    references.take_stale(9);
+    references.record(&secret("t"), ReadResult::Denied("forbidden".into()));
+    assert!(references.is_complete());
 }
 
 #[test]
-fn what_no_object_can_be_called_is_told_and_never_asked_for() {
-    let long = "a".repeat(LONGEST_NAME + 1);
+fn an_invalid_name_is_reported_and_never_read() {
+    let long = "a".repeat(MAX_NAME_LENGTH + 1);
     for name in [
         "",
         "Token",
@@ -126,47 +138,47 @@ fn what_no_object_can_be_called_is_told_and_never_asked_for() {
         "t\u{f6}ken",
         &long,
     ] {
-        let mut named = Named::default();
-        named.want(HashSet::from([secret(name)]));
-        assert!(named.is_complete() && named.is_settled(), "{name}");
-        named.listed("Secret", None, &HashSet::new());
-        named.doubt();
+        let mut references = References::default();
+        references.replace(HashSet::from([secret(name)]));
+        assert!(references.is_complete() && references.is_idle(), "{name}");
+        references.listed("Secret", None, &HashSet::new());
+        references.mark_all_stale();
         assert!(
-            !named.try_again() && named.take_stale(9).is_empty(),
+            !references.retry() && references.take_stale(9).is_empty(),
             "{name}"
         );
-        let told: Vec<_> = named.troubles().collect();
+        let errors: Vec<_> = references.errors().collect();
         assert!(
-            told.len() == 1 && told[0].1.starts_with("no Secret can have this name"),
-            "{told:?}"
+            errors.len() == 1 && errors[0].1.starts_with("invalid Secret name"),
+            "{errors:?}"
         );
     }
     for name in ["a", "0", "a-b", "a.b-c.0", &long[1..]] {
-        let mut named = Named::default();
-        named.want(HashSet::from([secret(name)]));
-        assert_eq!(named.take_stale(9), [secret(name)]);
+        let mut references = References::default();
+        references.replace(HashSet::from([secret(name)]));
+        assert_eq!(references.take_stale(9), [secret(name)]);
     }
 }
 
 #[test]
-fn what_is_refused_is_tried_more_and_more_seldom_and_at_once_when_it_changes() {
-    let mut named = known();
-    named.doubt();
-    let mut refuse_after = || {
-        assert_eq!(named.take_stale(9), [secret("s")]);
-        named.put(&secret("s"), Answer::Refused("forbidden".into()));
-        (1..).find(|_| named.try_again()).unwrap()
+fn a_denied_read_is_retried_with_a_backoff_and_at_once_after_a_change() {
+    let mut references = read_references();
+    references.mark_all_stale();
+    let mut deny_after = || {
+        assert_eq!(references.take_stale(9), [secret("s")]);
+        references.record(&secret("s"), ReadResult::Denied("forbidden".into()));
+        (1..).find(|_| references.retry()).unwrap()
     };
-    let retries: Vec<u32> = (0..9).map(|_| refuse_after()).collect();
+    let retries: Vec<u32> = (0..9).map(|_| deny_after()).collect();
     assert_eq!(retries, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
-    assert_eq!(named.take_stale(9).len(), 1);
-    named.put(&secret("s"), Answer::Refused("forbidden".into()));
-    assert!(!named.try_again());
-    assert!(named.hint(&secret("s"), Some("2")));
-    named.take_stale(9);
-    named.put(&secret("s"), there("2", "b"));
-    named.doubt();
-    named.take_stale(9);
-    named.put(&secret("s"), Answer::Refused("forbidden".into()));
-    assert!(named.try_again(), "from the beginning");
+    assert_eq!(references.take_stale(9).len(), 1);
+    references.record(&secret("s"), ReadResult::Denied("forbidden".into()));
+    assert!(!references.retry());
+    assert!(references.observe(&secret("s"), Some("2")));
+    references.take_stale(9);
+    references.record(&secret("s"), found("2", "b"));
+    references.mark_all_stale();
+    references.take_stale(9);
+    references.record(&secret("s"), ReadResult::Denied("forbidden".into()));
+    assert!(references.retry(), "the backoff starts again");
 }

@@ -1,10 +1,10 @@
-//! What follows from what a cluster tells.
+//! The state of the rules after watch events.
 
 use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::cluster::references::Answer;
+use crate::cluster::references::ReadResult;
 use crate::kind::{Family, Kind};
 use crate::object::GROUP;
 
@@ -14,19 +14,19 @@ const KINDS: Kinds = &[Kind {
 }];
 
 struct Sample {
-    state: State,
+    state: ClusterState,
     catalog: Catalog,
-    served: Served,
+    served: ServedKind,
 }
 
-fn source() -> Source {
-    Source {
+fn watch() -> WatchedKind {
+    WatchedKind {
         kind: "Provider",
         namespace: None,
     }
 }
 
-/// A Provider with these fields over those that it must have.
+/// A Provider with additional fields.
 fn provider(kind: &str, metadata: Value, status: Value) -> DynamicObject {
     let mut value = json!({
         "metadata": {"name": "p", "namespace": "apps", "uid": "u", "generation": 1},
@@ -49,63 +49,60 @@ fn identity(kind: &str, name: &str) -> Identity {
 }
 
 impl Sample {
-    /// One Provider whose Secret does not exist.
+    /// A state with one Provider whose Secret does not exist.
     fn new() -> Self {
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(GROUP, "v1beta3", "Provider"));
-        let served = Served {
+        let served = ServedKind {
             resource,
             has_status: true,
         };
         let mut sample = Self {
-            state: State::new(KINDS, Options::default()),
+            state: ClusterState::new(KINDS, Options::default()),
             catalog: Catalog::default(),
             served,
         };
-        sample.state.expect(&[source()]);
+        sample.state.add_watches(&[watch()]);
         assert!(!sample.state.is_complete());
-        sample.tell(Event::Init);
-        sample.tell(Event::InitApply(provider("slack", json!({}), Value::Null)));
-        assert!(sample.tell(Event::InitDone));
-        sample.state.refer();
-        assert!(
-            !sample.state.is_complete(),
-            "its Secret has not been looked for"
-        );
+        sample.handle(Event::Init);
+        sample.handle(Event::InitApply(provider("slack", json!({}), Value::Null)));
+        assert!(sample.handle(Event::InitDone));
+        sample.state.update_references();
+        assert!(!sample.state.is_complete(), "its Secret has not been read");
         assert_eq!(
-            sample.state.named.take_stale(9),
+            sample.state.references.take_stale(9),
             [identity("Secret", "token")]
         );
         sample
             .state
-            .named
-            .put(&identity("Secret", "token"), Answer::Missing);
+            .references
+            .record(&identity("Secret", "token"), ReadResult::NotFound);
         assert!(sample.state.is_complete());
         sample
     }
 
-    fn tell(&mut self, event: Event<DynamicObject>) -> bool {
+    fn handle(&mut self, event: Event<DynamicObject>) -> bool {
         self.state
-            .rule(source(), event, &self.served, &self.catalog)
+            .handle_rule_event(watch(), event, &self.served, &self.catalog)
     }
 
     fn status(&self) -> Option<Value> {
         self.catalog
-            .seen(&identity("Provider", "p"))
-            .map(|seen| seen.status.clone())
+            .observed(&identity("Provider", "p"))
+            .map(|object| object.status.clone())
     }
 }
 
 #[test]
-fn a_status_is_noted_and_changes_no_rule() {
+fn a_status_write_changes_no_rule() {
     let mut sample = Sample::new();
     let status = json!({"observedGeneration": 1});
-    assert!(!sample.tell(Event::Apply(provider(
+    assert!(!sample.handle(Event::Apply(provider(
         "slack",
         json!({"resourceVersion": "2"}),
         status.clone()
     ))));
     assert_eq!(sample.status(), Some(status));
-    assert!(sample.tell(Event::Apply(provider(
+    assert!(sample.handle(Event::Apply(provider(
         "slack",
         json!({"labels": {"a": "b"}}),
         Value::Null
@@ -113,50 +110,63 @@ fn a_status_is_noted_and_changes_no_rule() {
 }
 
 #[test]
-fn what_a_refused_object_was_keeps_its_secret() {
+fn the_last_good_state_of_a_rejected_object_keeps_its_secret() {
     let mut sample = Sample::new();
     let _ = sample.state.rules();
-    assert!(sample.tell(Event::Apply(provider(
+    assert!(sample.handle(Event::Apply(provider(
         "pigeon",
         json!({"generation": 2}),
         Value::Null
     ))));
-    sample.state.refer();
-    assert!(sample.state.named.is_named(&identity("Secret", "token")));
+    sample.state.update_references();
+    assert!(
+        sample
+            .state
+            .references
+            .contains(&identity("Secret", "token"))
+    );
     let rules = sample.state.rules();
     let entry = &rules.entries()[0];
     assert!(
-        entry.in_force
-            && entry.refusal.is_some()
+        entry.in_effect
+            && entry.rejection.is_some()
             && entry.generation == Some(2)
             && entry.problems.len() == 1
     );
-    assert!(sample.tell(Event::Delete(provider("pigeon", json!({}), Value::Null))));
-    sample.state.refer();
-    assert!(!sample.state.named.is_named(&identity("Secret", "token")));
+    assert!(sample.handle(Event::Delete(provider("pigeon", json!({}), Value::Null))));
+    sample.state.update_references();
+    assert!(
+        !sample
+            .state
+            .references
+            .contains(&identity("Secret", "token"))
+    );
     assert_eq!(sample.state.rules().entries().len(), 0);
 }
 
 #[test]
-fn what_is_being_deleted_counts_as_deleted_and_is_released_once() {
+fn an_object_that_is_being_deleted_counts_as_deleted() {
     let mut sample = Sample::new();
-    let leaving = json!({"deletionTimestamp": "2026-01-02T03:04:05Z", "finalizers": ["finalizers.fluxcd.io"]});
-    assert!(sample.tell(Event::Apply(provider("slack", leaving, Value::Null))));
+    let deleting = json!({"deletionTimestamp": "2026-01-02T03:04:05Z", "finalizers": ["finalizers.fluxcd.io"]});
+    assert!(sample.handle(Event::Apply(provider("slack", deleting, Value::Null))));
     assert_eq!(
         (sample.state.rules().entries().len(), sample.status()),
         (0, None)
     );
-    assert!(sample.state.next_waiting().is_some() && sample.state.next_waiting().is_none());
-    sample.state.release_again();
-    assert!(sample.state.next_waiting().is_some());
-    sample.tell(Event::Delete(provider("slack", json!({}), Value::Null)));
-    sample.state.release_again();
-    assert!(sample.state.next_waiting().is_none());
+    assert!(
+        sample.state.next_blocked_deletion().is_some()
+            && sample.state.next_blocked_deletion().is_none()
+    );
+    sample.state.retry_finalizers();
+    assert!(sample.state.next_blocked_deletion().is_some());
+    sample.handle(Event::Delete(provider("slack", json!({}), Value::Null)));
+    sample.state.retry_finalizers();
+    assert!(sample.state.next_blocked_deletion().is_none());
 }
 
 #[test]
-fn what_waits_for_others_only_or_went_unseen_is_released_no_more() {
-    let leaving = |finalizers: Value| {
+fn a_finalizer_is_removed_only_while_the_object_exists_and_has_it() {
+    let deleting = |finalizers: Value| {
         provider(
             "slack",
             json!({"deletionTimestamp": "2026-01-02T03:04:05Z", "finalizers": finalizers}),
@@ -164,47 +174,53 @@ fn what_waits_for_others_only_or_went_unseen_is_released_no_more() {
         )
     };
     let mut sample = Sample::new();
-    sample.tell(Event::Apply(leaving(json!([
+    sample.handle(Event::Apply(deleting(json!([
         "finalizers.fluxcd.io",
         "example.org/a"
     ]))));
-    assert!(sample.state.next_waiting().is_some());
-    sample.tell(Event::Apply(leaving(json!(["example.org/a"]))));
-    sample.state.release_again();
+    assert!(sample.state.next_blocked_deletion().is_some());
+    sample.handle(Event::Apply(deleting(json!(["example.org/a"]))));
+    sample.state.retry_finalizers();
     assert!(
-        sample.state.next_waiting().is_none(),
-        "ours is gone, another's is not"
+        sample.state.next_blocked_deletion().is_none(),
+        "only another finalizer is left"
     );
 
-    sample.tell(Event::Apply(leaving(json!(["finalizers.fluxcd.io"]))));
-    sample.tell(Event::Init);
-    sample.tell(Event::InitApply(leaving(json!(["finalizers.fluxcd.io"]))));
-    sample.tell(Event::InitDone);
-    assert!(sample.state.next_waiting().is_some(), "it is still there");
-    sample.tell(Event::Init);
-    sample.tell(Event::InitDone);
-    sample.state.release_again();
-    assert!(sample.state.next_waiting().is_none(), "a list without it");
+    sample.handle(Event::Apply(deleting(json!(["finalizers.fluxcd.io"]))));
+    sample.handle(Event::Init);
+    sample.handle(Event::InitApply(deleting(json!(["finalizers.fluxcd.io"]))));
+    sample.handle(Event::InitDone);
+    assert!(
+        sample.state.next_blocked_deletion().is_some(),
+        "the object still exists"
+    );
+    sample.handle(Event::Init);
+    sample.handle(Event::InitDone);
+    sample.state.retry_finalizers();
+    assert!(
+        sample.state.next_blocked_deletion().is_none(),
+        "a list without it"
+    );
 }
 
 #[test]
-fn a_secret_that_can_not_be_read_is_told() {
+fn an_unreadable_secret_is_reported() {
     let mut sample = Sample::new();
     let secret = identity("Secret", "token");
-    sample.state.named.doubt();
-    sample.state.named.take_stale(9);
+    sample.state.references.mark_all_stale();
+    sample.state.references.take_stale(9);
     sample
         .state
-        .named
-        .put(&secret, Answer::Refused("forbidden".into()));
+        .references
+        .record(&secret, ReadResult::Denied("forbidden".into()));
     let rules = sample.state.rules();
     assert_eq!(
         rules.problems()[0].to_string(),
-        "Secret apps/token: can't be read: forbidden"
+        "Provider apps/p: spec.secretRef: Secret apps/token cannot be read: forbidden"
     );
     let why = rules.resolve("apps", "p").unwrap_err().to_string();
     assert_eq!(
         why,
-        "Secret apps/token, which spec.secretRef names, can't be read: forbidden"
+        "spec.secretRef: Secret apps/token cannot be read: forbidden"
     );
 }

@@ -1,4 +1,4 @@
-//! What templates give, and what stops them.
+//! Results and limits of templates.
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -18,7 +18,7 @@ fn text(source: &str) -> Result<String, String> {
 }
 
 #[test]
-fn blocks_leave_no_empty_lines_and_title_is_what_is_set() {
+fn blocks_leave_no_empty_lines_and_set_the_title() {
     let source = "{% set title %}\n  of {{ a }}\n{% endset %}\n{% for k, v in event.metadata|items %}\n- {{ k }}: {{ v }}\n{% endfor %}\nend";
     let rendered = render_with(source, Escape::None).unwrap();
     assert_eq!(
@@ -37,7 +37,7 @@ fn blocks_leave_no_empty_lines_and_title_is_what_is_set() {
 }
 
 #[test]
-fn values_are_escaped_once_and_the_template_never() {
+fn values_are_escaped_once_and_the_template_is_not() {
     let source = "{% set title = a %}{% set block %}<i>{{ a }}</i>{% endset %}<u>{{ block }} {{ a|safe }} {{ a|escape }}</u>";
     let rendered = render_with(source, Escape::Entities).unwrap();
     assert_eq!(
@@ -54,7 +54,7 @@ fn values_are_escaped_once_and_the_template_never() {
 }
 
 #[test]
-fn a_long_title_is_cut() {
+fn a_long_title_is_truncated() {
     let title = |length: usize| {
         let source = format!("{{% set title = '{}' %}}x", "ä".repeat(length));
         render_with(&source, Escape::None).unwrap().title.unwrap()
@@ -64,7 +64,7 @@ fn a_long_title_is_cut() {
 }
 
 #[test]
-fn own_filters_do_what_jinjas_do() {
+fn own_filters_behave_as_in_jinja() {
     for (source, expected) in [
         ("{{ list|join(', ') }}", "1, 2, 3"),
         (
@@ -82,7 +82,7 @@ fn own_filters_do_what_jinjas_do() {
 }
 
 #[test]
-fn whatever_runs_too_long_or_grows_too_large_is_stopped() {
+fn a_template_that_exceeds_a_limit_is_stopped() {
     let endless = "{% for a in long %}{% for b in long %}{% endfor %}{% endfor %}x";
     assert!(
         text(endless).unwrap_err().contains("fuel"),
@@ -99,7 +99,7 @@ fn whatever_runs_too_long_or_grows_too_large_is_stopped() {
         assert!(
             text(source)
                 .unwrap_err()
-                .contains("gives more than 65536 bytes"),
+                .contains("has more than 65536 bytes"),
             "{source}: {:?}",
             text(source)
         );
@@ -108,7 +108,10 @@ fn whatever_runs_too_long_or_grows_too_large_is_stopped() {
         "{{% for a in long %}}{}{{% endfor %}}",
         "r".repeat(10 << 10)
     );
-    assert_eq!(text(&raw).unwrap_err(), "gives more than 65536 bytes");
+    assert_eq!(
+        text(&raw).unwrap_err(),
+        "the result has more than 65536 bytes"
+    );
     assert!(
         text(&"x".repeat(LONGEST_SOURCE + 1))
             .unwrap_err()
@@ -118,15 +121,15 @@ fn whatever_runs_too_long_or_grows_too_large_is_stopped() {
         assert!(
             text(&format!("{{{{ long|{filter} }}}}"))
                 .unwrap_err()
-                .contains("1000 parts"),
+                .contains("1000 elements"),
             "{filter}"
         );
     }
 }
 
-/// Tests have threads with as much stack as workers have.
+/// Test threads have the same stack size as worker threads.
 #[test]
-fn the_deepest_template_that_is_taken_does_not_exhaust_the_stack() {
+fn the_deepest_valid_template_does_not_exhaust_the_stack() {
     let signs = [
         ("", " or a"),
         ("", "|upper"),
@@ -152,12 +155,12 @@ fn the_deepest_template_that_is_taken_does_not_exhaust_the_stack() {
 }
 
 #[test]
-fn errors_name_the_line() {
+fn errors_contain_the_line() {
     for (source, expected) in [
         ("\n{{ a", "line 2: "),
         ("{{ b.c }}", "line 1: "),
         ("{{ 1 + a }}", "line 1: "),
-        (" \n {% if false %}x{% endif %}", "gives no text"),
+        (" \n {% if false %}x{% endif %}", "the result is empty"),
         ("{{ a / 0 }}", "line 1: "),
     ] {
         assert!(
@@ -172,12 +175,12 @@ fn errors_name_the_line() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
     #[test]
-    fn no_template_panics_or_runs_away(source in "\\PC{0,80}") {
+    fn no_template_panics_or_exceeds_a_limit(source in "\\PC{0,80}") {
         let _ = text(&source);
     }
 
     #[test]
-    fn no_template_of_jinjas_own_words_panics_or_runs_away(
+    fn no_template_of_jinja_keywords_panics_or_exceeds_a_limit(
         words in proptest::collection::vec(prop_oneof![
             Just("{% for a in "), Just("long"), Just(" %}"), Just("{% endfor %}"), Just("{{ "), Just(" }}"), Just("{% set a = "),
             Just("{% set a %}"), Just("{% endset %}"), Just("a"), Just("list"), Just("|join"), Just("|replace(a, long)"),

@@ -1,4 +1,4 @@
-//! The bus, the forge and the replicas of a simulation.
+//! The bus, the service and the replicas of a simulation.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -7,32 +7,38 @@ use jiff::Timestamp;
 use tidings_core::wire::{Desired, Order, Record};
 use tidings_core::{Failure, Reason};
 
-use crate::newest_wins::machine::{Action, Answer, Keeping, Kept};
-use crate::newest_wins::record::Lease;
+use crate::attempt::{AttemptResult, Refusal};
+use crate::newest_wins::machine::{Action, ActionResult, Machine};
+use crate::newest_wins::record::WriteLease;
 use crate::notifier::contract::{RemoteState, Sent};
+
+/// A delivery that failed or was not admitted is parked for this long.
+const PARKED_FOR: Duration = Duration::from_secs(1);
 
 /// How an action goes.
 #[derive(Clone, Copy, Debug)]
-pub enum How {
-    Well,
-    /// The service says that it can't.
-    Refused,
-    /// It is done, and nobody hears of it.
+pub enum Course {
+    Succeeds,
+    /// The service answers that it cannot.
+    FailsAtService,
+    /// It is carried out, but the answer is lost.
     AnswerLost,
-    /// It is not done, and nobody hears of it.
+    /// It is not carried out, because the request is lost.
     RequestLost,
+    /// The throttle does not admit the call.
+    NotAdmitted,
 }
 
-/// What may cost a write each.
+/// What may cost one write each.
 #[derive(Debug, Default)]
 pub struct Reasons {
-    /// Another state was noted as desired.
+    /// Another state was recorded as desired.
     pub changes: usize,
-    /// Processes that were killed.
+    /// A process was killed.
     pub crashes: usize,
-    /// Leases that ran out while their holder lived.
+    /// A lease expired while its holder lived.
     pub lost_leases: usize,
-    /// Answers that never came, or after their writer's lease.
+    /// An answer never came, or came after the lease of its writer.
     pub unanswered: usize,
 }
 
@@ -47,18 +53,17 @@ pub struct World {
     events: Vec<Desired>,
     arrived: usize,
     ready: Vec<Message>,
-    /// By place: a second one takes the place of the first.
+    /// By Provider and park key: a second delivery replaces the first.
     parked: BTreeMap<(usize, String), (Message, Timestamp)>,
     tasks: Vec<Task>,
-    /// Replicas that stand still.
-    still: BTreeSet<usize>,
+    stalled_replicas: BTreeSet<usize>,
     started: usize,
     record: Option<Record>,
     revision: u64,
-    /// What the forge shows: its newest status, or its comments.
+    /// What the service shows: its newest status, or its comments.
     shown: Vec<Vec<u8>>,
     keeps_comments: bool,
-    can_be_read: bool,
+    is_readable: bool,
     pub writes: usize,
     pub reads: usize,
     pub reasons: Reasons,
@@ -75,18 +80,28 @@ struct Task {
     replica: usize,
     message: Message,
     holder: String,
-    keeping: Keeping,
+    machine: Machine,
     action: Action,
-    /// The action is done, and this is its answer, which is under way.
-    answer: Option<Answer>,
-    /// It wrote after another had taken its lease, and has not seen that yet.
+    /// The action is carried out, and this is its result, which has not arrived yet.
+    result: Option<ActionResult>,
+    /// It wrote after another attempt had taken its lease, and has not seen that yet.
     is_late: bool,
+}
+
+impl Task {
+    fn is_bus_action(&self) -> bool {
+        matches!(self.action, Action::Load | Action::Store(..))
+    }
+
+    fn has_ended(&self) -> bool {
+        matches!(self.action, Action::End(_) | Action::Wait(_))
+    }
 }
 
 // === impl World ===
 
 impl World {
-    pub fn new(events: &[(i64, u8)], keeps_comments: bool, can_be_read: bool) -> Self {
+    pub fn new(events: &[(i64, u8)], keeps_comments: bool, is_readable: bool) -> Self {
         let desired = |(number, (time_ms, state)): (usize, &(i64, u8))| Desired {
             order: Some(Order {
                 time_ms: *time_ms,
@@ -97,44 +112,44 @@ impl World {
             planned_at: None,
         };
         Self {
-            now: Timestamp::from_second(1_000_000).expect("it is a time"),
+            now: Timestamp::from_second(1_000_000).expect("a valid time"),
             events: events.iter().enumerate().map(desired).collect(),
             arrived: 0,
             ready: Vec::new(),
             parked: BTreeMap::new(),
             tasks: Vec::new(),
-            still: BTreeSet::new(),
+            stalled_replicas: BTreeSet::new(),
             started: 0,
             record: None,
             revision: 0,
             shown: Vec::new(),
             keeps_comments,
-            can_be_read,
+            is_readable,
             writes: 0,
             reads: 0,
             reasons: Reasons::default(),
         }
     }
 
-    /// What the forge shows first.
+    /// The status, or the first comment, that the service shows.
     pub fn shown(&self) -> Option<&[u8]> {
         self.shown.first().map(Vec::as_slice)
     }
 
-    /// How many comments there are.
-    pub fn made(&self) -> usize {
+    pub fn comments(&self) -> usize {
         self.shown.len()
     }
 
     /// The newest state of all events.
     pub fn newest(&self) -> Option<&[u8]> {
-        let place = |desired: &&Desired| desired.order.map(|order| (order.time_ms, order.sequence));
+        let order = |desired: &&Desired| desired.order.map(|order| (order.time_ms, order.sequence));
         self.events
             .iter()
-            .max_by_key(place)
+            .max_by_key(order)
             .map(|desired| desired.state.as_slice())
     }
 
+    /// The delivery of the next event is ready.
     pub fn arrive(&mut self, provider: usize) {
         if let Some(desired) = self.events.get(self.arrived) {
             self.ready.push(Message {
@@ -145,59 +160,57 @@ impl World {
         }
     }
 
+    /// A replica starts the attempt of a delivery that is ready.
     pub fn start(&mut self, message: usize, replica: usize) {
-        if self.ready.is_empty() || self.still.contains(&replica) {
+        if self.ready.is_empty() || self.stalled_replicas.contains(&replica) {
             return;
         }
         let message = self.ready.swap_remove(message % self.ready.len());
         self.started += 1;
         let holder = format!("attempt {}", self.started);
-        let lease = Lease {
+        let lease = WriteLease {
             holder: holder.clone(),
             lasts: Duration::from_secs(65),
             write: Duration::from_secs(30),
         };
-        let keeping = Keeping::new(message.desired.clone(), lease, self.keeps_comments);
         self.tasks.push(Task {
             replica,
+            machine: Machine::new(message.desired.clone(), lease, self.keeps_comments),
             message,
             holder,
-            keeping,
             action: Action::Load,
-            answer: None,
+            result: None,
             is_late: false,
         });
     }
 
-    pub fn go_on(&mut self, task: usize, how: How) {
-        let moving: Vec<usize> = self.moving().collect();
-        if !moving.is_empty() {
-            self.go_on_with(moving[task % moving.len()], how);
+    /// An attempt continues, if its replica is not stalled.
+    pub fn advance(&mut self, task: usize, course: Course) {
+        let running: Vec<usize> = self.running().collect();
+        if !running.is_empty() {
+            self.advance_task(running[task % running.len()], course);
         }
     }
 
-    pub fn stand_still(&mut self, replica: usize, is_still: bool) {
-        if is_still {
-            self.still.insert(replica)
+    pub fn stall(&mut self, replica: usize, is_stalled: bool) {
+        if is_stalled {
+            self.stalled_replicas.insert(replica)
         } else {
-            self.still.remove(&replica)
+            self.stalled_replicas.remove(&replica)
         };
     }
 
-    /// Kills a replica; perhaps one of its attempts has just done something. What it held comes
-    /// again.
-    pub fn crash(&mut self, replica: usize, has_acted: bool) {
-        let numbers: Vec<usize> = (0..self.tasks.len())
-            .filter(|number| self.tasks[*number].replica == replica)
-            .collect();
+    /// Kills a replica, perhaps just after an action of one of its attempts. What it held is
+    /// redelivered.
+    pub fn crash(&mut self, replica: usize, after_action: bool) {
+        let is_its = |number: &usize| self.tasks[*number].replica == replica;
+        let numbers: Vec<usize> = (0..self.tasks.len()).filter(is_its).collect();
         if numbers.is_empty() || numbers.iter().any(|number| self.tasks[*number].is_late) {
             return;
         }
-        if has_acted
-            && !matches!(self.tasks[numbers[0]].action, Action::End(_))
-            && self.tasks[numbers[0]].answer.is_none()
-        {
-            self.go_on_with(numbers[0], How::Well);
+        let first = &self.tasks[numbers[0]];
+        if after_action && !first.has_ended() && first.result.is_none() {
+            self.advance_task(numbers[0], Course::Succeeds);
             if self.tasks[numbers[0]].is_late {
                 return;
             }
@@ -207,6 +220,7 @@ impl World {
         self.ready.extend(killed.map(|task| task.message));
     }
 
+    /// Time passes for everybody.
     pub fn pass(&mut self, milliseconds: u64) {
         let before = self.now;
         self.now += Duration::from_millis(milliseconds);
@@ -222,62 +236,68 @@ impl World {
         self.ready.extend(due.map(|(_, (message, _))| message));
     }
 
-    pub fn come_again(&mut self, task: usize) {
+    /// The delivery of a running attempt is redelivered.
+    pub fn redeliver(&mut self, task: usize) {
         if !self.tasks.is_empty() {
             self.ready
                 .push(self.tasks[task % self.tasks.len()].message.clone());
         }
     }
 
-    /// The replica's attempt goes on until it is about to write, or has just written.
-    pub fn go_on_to_write(&mut self, replica: usize, has_written: bool) {
+    /// Advances the attempt of a replica until it is about to write, or has just written.
+    pub fn advance_to_write(&mut self, replica: usize, has_written: bool) {
         let number = self.task_of(replica);
         while !matches!(self.tasks[number].action, Action::Write(..))
-            || self.tasks[number].answer.is_some() != has_written
+            || self.tasks[number].result.is_some() != has_written
         {
-            self.go_on_with(number, How::Well);
+            self.advance_task(number, Course::Succeeds);
         }
     }
 
-    /// The replica's attempt goes on to its end; its next action goes so.
-    pub fn go_on_to_end(&mut self, replica: usize, how: How) {
+    /// Advances the attempt of a replica until it is about to ask for admission.
+    pub fn advance_to_prepare(&mut self, replica: usize) {
+        let number = self.task_of(replica);
+        while !matches!(self.tasks[number].action, Action::Prepare) {
+            self.advance_task(number, Course::Succeeds);
+        }
+    }
+
+    /// Advances the attempt of a replica to its end. `course` is that of its next action.
+    pub fn advance_to_end(&mut self, replica: usize, course: Course) {
         let number = self.task_of(replica);
         let holder = self.tasks[number].holder.clone();
-        self.go_on_with(number, how);
+        self.advance_task(number, course);
         while let Some(number) = self.tasks.iter().position(|task| task.holder == holder) {
-            self.go_on_with(number, How::Well);
+            self.advance_task(number, Course::Succeeds);
         }
     }
 
     fn task_of(&self, replica: usize) -> usize {
-        self.tasks
-            .iter()
-            .position(|task| task.replica == replica)
-            .expect("it has an attempt")
+        let position = self.tasks.iter().position(|task| task.replica == replica);
+        position.expect("the replica has an attempt")
     }
 
-    pub fn lose_bucket(&mut self) {
+    pub fn delete_bucket(&mut self) {
         self.record = None;
         self.revision += 1;
     }
 
-    /// Everything that has not happened yet happens without faults. Those who stand still go on
-    /// when the others are done.
-    pub fn come_to_rest(&mut self) {
+    /// Everything that has not happened yet happens, without faults. Stalled replicas continue when
+    /// the others are done.
+    pub fn finish(&mut self) {
         for _ in 0..2 {
-            self.come_to_rest_but_for(self.still.clone());
-            self.still.clear();
+            self.finish_all_but_stalled();
+            self.stalled_replicas.clear();
         }
     }
 
-    fn come_to_rest_but_for(&mut self, still: BTreeSet<usize>) {
-        let replica = (0..)
-            .find(|replica| !still.contains(replica))
-            .expect("there are numbers enough");
+    fn finish_all_but_stalled(&mut self) {
+        let replica = (0..).find(|replica| !self.stalled_replicas.contains(replica));
+        let replica = replica.expect("there is always another replica");
         for _ in 0..100_000 {
-            let moving = self.moving().next();
-            if let Some(number) = moving {
-                self.go_on_with(number, How::Well);
+            let running = self.running().next();
+            if let Some(number) = running {
+                self.advance_task(number, Course::Succeeds);
             } else if !self.ready.is_empty() {
                 self.start(0, replica);
             } else if self.arrived < self.events.len() && self.parked.is_empty() {
@@ -288,96 +308,104 @@ impl World {
                 self.pass(500);
             }
         }
-        panic!("it never comes to rest");
+        panic!("the simulation does not finish");
     }
 
-    fn moving(&self) -> impl Iterator<Item = usize> {
-        (0..self.tasks.len()).filter(|number| !self.still.contains(&self.tasks[*number].replica))
+    fn running(&self) -> impl Iterator<Item = usize> {
+        let is_running =
+            |number: &usize| !self.stalled_replicas.contains(&self.tasks[*number].replica);
+        (0..self.tasks.len()).filter(is_running)
     }
 
-    /// An attempt does its action, or is told how that ended: in between, anything can happen.
-    fn go_on_with(&mut self, number: usize, how: How) {
-        if let Some(answer) = self.tasks[number].answer.take() {
-            self.tell(number, answer);
-        } else if let Action::End(kept) = &self.tasks[number].action {
-            let kept = kept.clone();
-            let Task { message, .. } = self.tasks.swap_remove(number);
-            self.settle(message, kept);
+    /// An attempt carries out its action, or receives its result: in between, anything can happen.
+    fn advance_task(&mut self, number: usize, course: Course) {
+        if let Some(result) = self.tasks[number].result.take() {
+            self.receive(number, result);
+        } else if self.tasks[number].has_ended() {
+            let Task {
+                message, action, ..
+            } = self.tasks.swap_remove(number);
+            self.park(message, action);
         } else {
-            let is_of_the_bus =
-                matches!(self.tasks[number].action, Action::Load | Action::Store(..));
-            let how = if is_of_the_bus && self.tasks[number].is_late {
-                How::Well
+            let task = &self.tasks[number];
+            let course = if task.is_bus_action() && task.is_late {
+                Course::Succeeds
             } else {
-                how
+                course
             };
-            let answer = self.act(number, how);
-            self.tasks[number].answer = Some(answer);
+            let result = self.carry_out(number, course);
+            self.tasks[number].result = Some(result);
         }
     }
 
-    fn tell(&mut self, number: usize, answer: Answer) {
+    fn receive(&mut self, number: usize, result: ActionResult) {
         let task = &mut self.tasks[number];
         let is_write = matches!(task.action, Action::Write(..));
         let record = self.record.as_ref();
         let holds_lease = record.is_some_and(|record| {
             record.lease_holder == task.holder && lease_end(record) > Some(self.now)
         });
-        if is_write && !holds_lease && !matches!(answer, Answer::Failed(_)) {
+        if is_write && !holds_lease && !matches!(result, ActionResult::Failed(_)) {
             self.reasons.unanswered += 1;
         }
-        task.action = task.keeping.next(answer, self.now);
-        // A comment's request goes out at once: with another's in between there would be two.
+        task.action = task.machine.next(result, self.now);
+        // The request for a comment is sent at once: with another one in between there would be
+        // two comments.
         if self.keeps_comments && matches!(task.action, Action::Write(..)) {
-            let answer = self.act(number, How::Well);
-            self.tasks[number].answer = Some(answer);
+            let result = self.carry_out(number, Course::Succeeds);
+            self.tasks[number].result = Some(result);
         }
     }
 
-    fn settle(&mut self, message: Message, kept: Kept) {
-        let place = if kept.is_noted() {
-            String::new()
-        } else {
-            message.desired.delivery_id.clone()
-        };
-        let wait = match kept {
-            Kept::Ended { .. } => return,
-            Kept::Wait(wait) => wait,
-            Kept::Failed { .. } => Duration::from_secs(1),
+    /// Parks the delivery of an attempt that has to be repeated.
+    fn park(&mut self, message: Message, end: Action) {
+        let of_the_state = String::new();
+        let (park_key, wait) = match end {
+            Action::Wait(wait) => (of_the_state, wait),
+            Action::End(AttemptResult::Failed {
+                is_recorded: false, ..
+            }) => (message.desired.delivery_id.clone(), PARKED_FOR),
+            Action::End(AttemptResult::Failed { .. } | AttemptResult::Refused(_)) => {
+                (of_the_state, PARKED_FOR)
+            }
+            _ => return,
         };
         self.parked
-            .insert((message.provider, place), (message, self.now + wait));
+            .insert((message.provider, park_key), (message, self.now + wait));
     }
 
-    fn act(&mut self, number: usize, how: How) -> Answer {
+    fn carry_out(&mut self, number: usize, course: Course) -> ActionResult {
         let action = self.tasks[number].action.clone();
-        let is_of_the_bus = matches!(action, Action::Load | Action::Store(..));
-        let is_done = matches!(how, How::Well | How::AnswerLost);
-        let answer = match action {
-            Action::Load => Answer::Loaded(
+        let is_bus_action = self.tasks[number].is_bus_action();
+        let is_done = matches!(course, Course::Succeeds | Course::AnswerLost);
+        if matches!((&action, course), (Action::Prepare, Course::NotAdmitted)) {
+            let why = Refusal::GiveUp(Reason::Exhausted, "not admitted".to_owned());
+            return ActionResult::NotAdmitted(why);
+        }
+        let result = match action {
+            Action::Load => ActionResult::Loaded(
                 self.record.clone().map(Box::new),
                 self.record.as_ref().map(|_| self.revision),
             ),
             Action::Store(record, revision) if is_done => self.store(&record, revision),
-            Action::Prepare => Answer::Prepared,
+            Action::Prepare => ActionResult::Prepared,
             Action::Read(state) => self.read(&state),
             Action::Write(state, handle) if is_done => self.write(number, state, handle.as_deref()),
-            Action::Store(..) | Action::Write(..) => Answer::Stored(None),
-            Action::End(_) => unreachable!("an end is settled"),
+            Action::Store(..) | Action::Write(..) => ActionResult::Stored(None),
+            Action::Wait(_) | Action::End(_) => unreachable!("the attempt has ended"),
         };
-        match how {
-            How::Well => return answer,
-            How::Refused if !is_of_the_bus => {}
-            // The bus refuses nothing; it is away.
-            How::Refused => self.reasons.unanswered += 1,
-            How::AnswerLost | How::RequestLost => self.reasons.unanswered += 1,
+        match course {
+            Course::Succeeds => return result,
+            Course::FailsAtService | Course::NotAdmitted if !is_bus_action => {}
+            // The bus does not refuse: it is unavailable.
+            _ => self.reasons.unanswered += 1,
         }
-        Answer::Failed(Failure::transient(Reason::Timeout, "no answer"))
+        ActionResult::Failed(Failure::transient(Reason::Timeout, "no answer"))
     }
 
-    fn store(&mut self, record: &Record, revision: Option<u64>) -> Answer {
+    fn store(&mut self, record: &Record, revision: Option<u64>) -> ActionResult {
         if revision != self.record.as_ref().map(|_| self.revision) {
-            return Answer::Stored(None);
+            return ActionResult::Stored(None);
         }
         let state = |record: &Record| record.desired.as_ref().map(|desired| desired.state.clone());
         if self.record.as_ref().and_then(state) != state(record) {
@@ -385,36 +413,34 @@ impl World {
         }
         self.record = Some(record.clone());
         self.revision += 1;
-        Answer::Stored(Some(self.revision))
+        ActionResult::Stored(Some(self.revision))
     }
 
-    fn read(&mut self, state: &[u8]) -> Answer {
+    fn read(&mut self, state: &[u8]) -> ActionResult {
         self.reads += 1;
         let handle = self.keeps_comments.then(|| "0".to_owned());
-        Answer::RemoteState(match self.shown() {
-            Some(shown) if self.can_be_read && shown == state => RemoteState::Same { handle },
-            Some(_) if self.can_be_read => RemoteState::Other { handle },
+        ActionResult::Read(match self.shown() {
+            Some(shown) if self.is_readable && shown == state => RemoteState::Same { handle },
+            Some(_) if self.is_readable => RemoteState::Other { handle },
             _ => RemoteState::Unknown,
         })
     }
 
-    fn write(&mut self, number: usize, state: Vec<u8>, handle: Option<&str>) -> Answer {
+    fn write(&mut self, number: usize, state: Vec<u8>, handle: Option<&str>) -> ActionResult {
         self.writes += 1;
         let task = &mut self.tasks[number];
-        task.is_late = self
-            .record
-            .as_ref()
-            .is_none_or(|record| record.lease_holder != task.holder);
-        let place = match handle {
-            Some(handle) => handle.parse().expect("we gave it"),
+        let record = self.record.as_ref();
+        task.is_late = record.is_none_or(|record| record.lease_holder != task.holder);
+        let position = match handle {
+            Some(handle) => handle.parse().expect("the simulation made the handle"),
             None if self.keeps_comments => self.shown.len(),
             None => 0,
         };
         self.shown
-            .resize(self.shown.len().max(place + 1), Vec::new());
-        self.shown[place] = state;
-        let handle = self.keeps_comments.then(|| place.to_string());
-        Answer::Sent(Sent::Accepted {
+            .resize(self.shown.len().max(position + 1), Vec::new());
+        self.shown[position] = state;
+        let handle = self.keeps_comments.then(|| position.to_string());
+        ActionResult::Written(Sent::Accepted {
             status: Some(201),
             handle,
         })

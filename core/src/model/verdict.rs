@@ -1,0 +1,33 @@
+//! What an alert makes of an event.
+
+use crate::model::terms::terms;
+
+terms! {
+    /// What an alert makes of an event.
+    pub enum Verdict in label "verdict" {
+        Matched = "matched", "A delivery is planned.";
+        AlertSuspended = "alert-suspended", "The alert has `suspend: true`.";
+        NoEventSourceMatches = "no-event-source-matches",
+            "No entry of `eventSources` names the event's object.";
+        BelowSeverity = "below-severity",
+            "The event's severity is below the alert's `eventSeverity`.";
+        LabelsDiffer = "labels-differ", "The object does not have the labels of `matchLabels`.";
+        LabelsUnknown = "labels-unknown",
+            "`matchLabels` is set, and the labels of the object are not known.";
+        MessageNotIncluded = "message-not-included",
+            "No pattern of `inclusionList` matches the message.";
+        MessageExcluded = "message-excluded", "A pattern of `exclusionList` matches the message.";
+        OtherCluster = "other-cluster", "`clusters` does not include the event's cluster.";
+        CrossNamespaceRefused = "cross-namespace-refused",
+            "The object is in another namespace than the alert, and \
+             `rules.no_cross_namespace_refs` is set.";
+        ProviderSuspended = "provider-suspended", "The provider has `suspend: true`.";
+        NotACommitStatusProvider = "not-a-commit-status-provider",
+            "The event has the metadata `commit_status: update` and the provider does not write \
+             commit statuses.";
+        NoCommit = "no-commit",
+            "The provider writes commit statuses, and the event does not name a commit.";
+        NoChangeRequest = "no-change-request",
+            "The provider writes comments on change requests, and the event does not name one.";
+    }
+}

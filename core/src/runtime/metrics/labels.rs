@@ -1,0 +1,268 @@
+//! Labels of metrics. A label with a closed set of values is an enum of terms.
+
+use prometheus_client::encoding::EncodeLabelSet;
+
+use crate::model::outcome::{Outcome, Reason};
+use crate::model::terms::{Term, terms};
+
+/// A label of a metric, as the docs list it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label {
+    /// Its name.
+    pub name: &'static str,
+    /// Its values, where they are a closed set.
+    pub values: Vec<Term>,
+}
+
+/// A set of labels that can describe itself.
+pub trait Labels {
+    /// The labels in the order of the metric.
+    fn labels() -> Vec<Label>;
+}
+
+/// The value of one label that can describe itself.
+pub trait LabelValue {
+    /// The values, where they are a closed set.
+    fn values() -> Vec<Term>;
+}
+
+impl LabelValue for String {
+    fn values() -> Vec<Term> {
+        Vec::new()
+    }
+}
+
+impl<T: LabelValue> LabelValue for Option<T> {
+    fn values() -> Vec<Term> {
+        T::values()
+    }
+}
+
+/// Makes a type with `as_str` the value of a label, and by itself a set with this one label.
+macro_rules! label_value {
+    ($name:ident, $label:literal, $terms:expr) => {
+        impl prometheus_client::encoding::EncodeLabelValue for $name {
+            fn encode(
+                &self,
+                encoder: &mut prometheus_client::encoding::LabelValueEncoder<'_>,
+            ) -> Result<(), std::fmt::Error> {
+                prometheus_client::encoding::EncodeLabelValue::encode(&self.as_str(), encoder)
+            }
+        }
+
+        impl prometheus_client::encoding::EncodeLabelSet for $name {
+            fn encode(
+                &self,
+                encoder: &mut prometheus_client::encoding::LabelSetEncoder<'_>,
+            ) -> Result<(), std::fmt::Error> {
+                prometheus_client::encoding::EncodeLabel::encode(
+                    &($label, self.as_str()),
+                    encoder.encode_label(),
+                )
+            }
+        }
+
+        impl $crate::runtime::metrics::labels::LabelValue for $name {
+            fn values() -> Vec<$crate::model::terms::Term> {
+                $terms.to_vec()
+            }
+        }
+
+        impl $crate::runtime::metrics::labels::Labels for $name {
+            fn labels() -> Vec<$crate::runtime::metrics::labels::Label> {
+                use $crate::runtime::metrics::labels::LabelValue as _;
+                vec![$crate::runtime::metrics::labels::Label {
+                    name: $label,
+                    values: Self::values(),
+                }]
+            }
+        }
+    };
+}
+
+pub(crate) use label_value;
+
+/// Makes a set of several labels.
+macro_rules! label_set {
+    ($(#[$attribute:meta])* pub struct $name:ident {
+        $($(#[$note:meta])* $label:ident: $value:ty,)*
+    }) => {
+        $(#[$attribute])*
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+        pub struct $name {
+            $($(#[$note])* pub $label: $value,)*
+        }
+
+        impl Labels for $name {
+            fn labels() -> Vec<Label> {
+                vec![$(Label {
+                    name: stringify!($label).trim_start_matches("r#"),
+                    values: <$value as LabelValue>::values(),
+                }),*]
+            }
+        }
+    };
+}
+
+terms! {
+    /// How a request to the event endpoint ended. Every request ends in exactly one of these.
+    pub enum RequestOutcome in label "outcome" {
+        Accepted = "accepted", "The event is stored. The sender got 202.";
+        Duplicate = "duplicate", "The same event was stored before. The sender got 429.";
+        Invalid = "invalid",
+            "The request is not an event, or has the wrong path or method. The sender got 400, \
+             404, 405 or 408.";
+        TooLarge = "too-large", "The event exceeds a size limit. The sender got 413.";
+        NotStored = "not-stored",
+            "The event cannot be stored now. The sender got 503 and should send it again.";
+        Abandoned = "abandoned",
+            "The sender closed the connection before the answer. The event may be stored.";
+    }
+}
+
+terms! {
+    /// What ingest did with a Kubernetes Event that it read.
+    pub enum KubernetesEventOutcome in label "outcome" {
+        Accepted = "accepted", "The event is stored.";
+        Duplicate = "duplicate", "The same event was stored before.";
+        Repeated = "repeated",
+            "The Event only increased its count within `ingest.kubernetes_events.repeat_interval`.";
+        Filtered = "filtered", "The settings exclude the Event.";
+        Invalid = "invalid", "The Event is not usable.";
+        TooLarge = "too-large", "The event is larger than the NATS server accepts and is lost.";
+    }
+}
+
+terms! {
+    /// What a lookup of an event's object for its labels found.
+    pub enum LabelLookup in label "outcome" {
+        Found = "found", "The object exists; its labels are added to the event.";
+        NotFound = "not-found", "The object does not exist.";
+        Unknown = "unknown", "The API server did not answer in time, or denied access.";
+    }
+}
+
+terms! {
+    /// What the router did with an event.
+    pub enum RoutingOutcome in label "outcome" {
+        Planned = "planned", "At least one delivery is planned and stored.";
+        Unmatched = "unmatched", "No alert matches the event.";
+        Undecodable = "undecodable", "The message is not an event and is dropped.";
+    }
+}
+
+terms! {
+    /// What a write of a status or a Kubernetes Event to the API server came to.
+    pub enum StatusWriteOutcome in label "outcome" {
+        Written = "written", "The API server accepted it.";
+        NotFound = "not-found", "The object no longer exists.";
+        Rejected = "rejected", "The API server rejected it as invalid (400, 422). It is dropped.";
+        Failed = "failed", "Any other error. The write is retried.";
+    }
+}
+
+terms! {
+    /// Why a worker released a delivery without an attempt.
+    pub enum NotAttempted in label "outcome" {
+        AlreadyParked = "already-parked",
+            "A redelivered delivery whose earlier copy is parked. It is acknowledged.";
+        Requeued = "requeued", "The provider's type changed. The delivery moved to the new type.";
+        Suspended = "suspended", "Parked: the provider is suspended.";
+        StateLocked = "state-locked", "Parked: another delivery of the same state is being sent.";
+        RateLimited = "rate-limited", "Parked until the send time that the rate limit allows.";
+        NoPermit = "no-permit",
+            "Parked: the destination has as many concurrent calls as `maxInFlight` allows, or as \
+             one worker makes.";
+        CircuitOpen = "circuit-open", "Parked: the destination's circuit breaker is open.";
+        Paused = "paused", "Parked: deliveries to the destination are paused.";
+        Redelivered = "redelivered", "The bus did not answer. JetStream redelivers the delivery.";
+        Undecodable = "undecodable", "The message is not a delivery and is dropped.";
+    }
+}
+
+/// What a worker did with a message: made an attempt, or released it without one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DeliveryOutcome {
+    /// An attempt ended.
+    Attempted(Outcome),
+    /// No attempt was made.
+    NotAttempted(NotAttempted),
+}
+
+impl DeliveryOutcome {
+    /// The text for metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Attempted(outcome) => outcome.as_str(),
+            Self::NotAttempted(why) => why.as_str(),
+        }
+    }
+}
+
+impl From<Outcome> for DeliveryOutcome {
+    fn from(outcome: Outcome) -> Self {
+        Self::Attempted(outcome)
+    }
+}
+
+impl From<NotAttempted> for DeliveryOutcome {
+    fn from(why: NotAttempted) -> Self {
+        Self::NotAttempted(why)
+    }
+}
+
+label_value!(
+    DeliveryOutcome,
+    "outcome",
+    [Outcome::TERMS, NotAttempted::TERMS].concat()
+);
+
+label_set! {
+    /// The provider type alone.
+    pub struct TypeLabel {
+        /// The provider type.
+        r#type: String,
+    }
+}
+
+label_set! {
+    /// The labels of an attempt.
+    pub struct AttemptLabels {
+        /// The provider type.
+        r#type: String,
+        /// How it ended.
+        outcome: Outcome,
+        /// Why it did not deliver.
+        reason: Option<Reason>,
+    }
+}
+
+label_set! {
+    /// The labels of a message that a worker is done with.
+    pub struct DeliveryLabels {
+        /// The provider type; empty where the message cannot be decoded.
+        r#type: String,
+        /// What the worker did with it.
+        outcome: DeliveryOutcome,
+    }
+}
+
+label_set! {
+    /// The labels of a circuit.
+    pub struct CircuitLabels {
+        /// The Provider's namespace.
+        namespace: String,
+        /// The Provider's name.
+        provider: String,
+        /// The channel; `*` for the whole Provider.
+        channel: String,
+    }
+}
+
+label_set! {
+    /// The name of a stream or bucket on the server.
+    pub struct StreamLabel {
+        /// The name; buckets start with `KV_`.
+        stream: String,
+    }
+}

@@ -1,0 +1,144 @@
+//! Collects the problems of one object while it is checked.
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::object::Object;
+use crate::problem::{Problem, Severity};
+
+/// The problems of one object.
+#[derive(Debug)]
+pub struct Report<'a> {
+    /// The object that is checked.
+    pub object: &'a Object,
+    /// The problems found so far.
+    pub problems: Vec<Problem>,
+}
+
+impl<'a> Report<'a> {
+    /// Starts a report without problems.
+    pub fn new(object: &'a Object) -> Self {
+        Self {
+            object,
+            problems: Vec::new(),
+        }
+    }
+
+    /// Adds an error. An object with an error is rejected.
+    pub fn error(&mut self, field: &str, message: impl Into<String>) {
+        self.problems
+            .push(self.object.problem(Severity::Error, field, message));
+    }
+
+    /// Adds a warning. The object stays in effect.
+    pub fn warn(&mut self, field: &str, message: impl Into<String>) {
+        self.problems
+            .push(self.object.problem(Severity::Warning, field, message));
+    }
+
+    /// The first error, which rejects the object.
+    pub fn rejection(&self) -> Option<&Problem> {
+        self.problems
+            .iter()
+            .find(|problem| problem.severity == Severity::Error)
+    }
+
+    /// The uid of the manifest, or one derived from kind, namespace and name.
+    pub fn uid(&self) -> String {
+        match self.object.text(&["metadata", "uid"]) {
+            "" => self.object.identity().uid(),
+            uid => uid.to_owned(),
+        }
+    }
+
+    /// The manifest for CEL expressions: with namespace and uid, without `managedFields`.
+    pub fn manifest(&self) -> Value {
+        let mut manifest = self.object.value.clone();
+        let (namespace, uid) = (self.object.identity().namespace, self.uid());
+        if let Some(metadata) = manifest["metadata"].as_object_mut() {
+            metadata.remove("managedFields");
+            metadata.insert("namespace".to_owned(), namespace.into());
+            metadata.insert("uid".to_owned(), uid.into());
+        }
+        manifest
+    }
+
+    /// Adds an error if the text has more characters than allowed.
+    pub fn at_most(&mut self, field: &str, text: Option<&str>, characters: usize) {
+        let length = text.map_or(0, |text| text.chars().count());
+        if length > characters {
+            self.error(
+                field,
+                format!("has {length} characters; shorten it to at most {characters}"),
+            );
+        }
+    }
+
+    /// Deserializes `spec`; `None` if it is invalid. A missing `spec` counts as empty.
+    pub fn spec<T: DeserializeOwned + Default>(&mut self) -> Option<T> {
+        let spec = &self.object.value["spec"];
+        if spec.is_null() {
+            return Some(T::default());
+        }
+        match serde_path_to_error::deserialize(spec) {
+            Ok(spec) => Some(spec),
+            Err(error) => {
+                let path = error.path().to_string();
+                let field = if path == "." {
+                    "spec".to_owned()
+                } else {
+                    format!("spec.{path}")
+                };
+                self.error(&field, without_value(&error.inner().to_string()));
+                None
+            }
+        }
+    }
+}
+
+/// Removes the value that serde quotes. It may be an address that contains a secret.
+fn without_value(message: &str) -> String {
+    match (message.find(" \""), message.rfind("\", expected ")) {
+        (Some(begin), Some(end)) if begin < end => {
+            format!("{}{}", &message[..begin], &message[end + 1..])
+        }
+        _ => message.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::resource::{AlertSpec, ProviderSpec};
+
+    #[test]
+    fn a_value_of_the_wrong_type_is_reported_with_its_field_and_not_shown() {
+        let object = Object::new(
+            json!({"kind": "Provider", "spec": {"type": "slack", "secretRef": "s3cret \", expected b"}}),
+        );
+        let mut report = Report::new(&object);
+        assert!(report.spec::<ProviderSpec>().is_none());
+        let problem = &report.problems[0];
+        assert_eq!(problem.field.as_deref(), Some("spec.secretRef"));
+        assert_eq!(
+            problem.message,
+            "invalid type: string, expected struct Reference"
+        );
+    }
+
+    #[test]
+    fn null_counts_as_absent() {
+        let object = Object::new(
+            json!({"spec": {"providerRef": {"name": "p"}, "eventSources": [], "eventSeverity": null}}),
+        );
+        assert!(
+            Report::new(&object)
+                .spec::<AlertSpec>()
+                .unwrap()
+                .event_severity
+                .is_none()
+        );
+    }
+}

@@ -1,0 +1,170 @@
+//! How an attempt ends, from a notifier's answer to the decision about the delivery.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tidings_core::bus::{Bus, NotStored};
+use tidings_core::runtime::metrics::labels::NotAttempted;
+use tidings_core::{Failure, Outcome, Reason};
+
+use crate::notifier::contract::Sent;
+
+/// The detail of a duplicate.
+pub const SAME_STATE: &str = "the service has this state already";
+
+/// The end of an attempt that did not fail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Delivered, duplicate, superseded or skipped.
+    pub outcome: Outcome,
+    /// The HTTP status of the answer, if there was one.
+    pub status: Option<u16>,
+    /// A sentence for people; empty where the outcome says it all.
+    pub detail: String,
+}
+
+/// The result of processing a delivery.
+#[derive(Clone, Debug)]
+pub enum AttemptResult {
+    /// The attempt did not fail.
+    Ended {
+        /// How it ended.
+        ended: Ended,
+        /// The delivery whose newer state was written instead, if there is one.
+        on_behalf_of: Option<String>,
+    },
+    /// The attempt failed.
+    Failed {
+        /// Why, without secrets.
+        failure: Failure,
+        /// Whether the state is in the key's record. Then any delivery of the key can retry it;
+        /// otherwise only this delivery has it.
+        is_recorded: bool,
+    },
+    /// No attempt was made. This is not a failure: it counts neither as an attempt of the delivery
+    /// nor against its destination.
+    Refused(Refusal),
+}
+
+/// Why no attempt was made, and what to do with the delivery instead.
+#[derive(Clone, Debug)]
+pub enum Refusal {
+    /// A worker parked the delivery and died before its acknowledgement: only that is missing.
+    AlreadyParked,
+    /// The Provider has this type now: publish the delivery for the workers of that type.
+    TypeChanged(&'static str),
+    /// Park the delivery.
+    Park(ParkRequest),
+    /// Store a dead letter with this reason and detail.
+    GiveUp(Reason, String),
+    /// The bus did not answer: leave the message, so that it is redelivered.
+    BusUnavailable(NotStored),
+}
+
+/// How to park a delivery that was not attempted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParkRequest {
+    /// Until then, by the server's clock.
+    pub until: Timestamp,
+    /// Whether it is woken earlier when its destination can be called again.
+    pub may_be_woken: bool,
+    /// The delivery's reserved slot, in milliseconds since 1970; 0 where it has none.
+    pub slot_ms: i64,
+    /// Why it was not attempted.
+    pub why: NotAttempted,
+}
+
+// === impl Ended ===
+
+impl Ended {
+    /// An end without an answer of a service.
+    pub fn new(outcome: Outcome, detail: impl Into<String>) -> Self {
+        Self {
+            outcome,
+            status: None,
+            detail: detail.into(),
+        }
+    }
+
+    /// The end of an event that the provider type sends nothing for.
+    pub fn nothing_to_send() -> Self {
+        Self::new(
+            Outcome::Skipped,
+            "the provider type sends nothing for this event",
+        )
+    }
+}
+
+impl From<Sent> for Ended {
+    fn from(sent: Sent) -> Self {
+        match sent {
+            Sent::Accepted { status, .. } => Self {
+                status,
+                ..Self::new(Outcome::Delivered, String::new())
+            },
+            Sent::Skipped(why) => Self::new(Outcome::Skipped, why),
+        }
+    }
+}
+
+// === impl AttemptResult ===
+
+impl AttemptResult {
+    /// A failure whose state, if it has one, is in no record.
+    pub fn failed(failure: Failure) -> Self {
+        Self::Failed {
+            failure,
+            is_recorded: false,
+        }
+    }
+}
+
+impl From<Ended> for AttemptResult {
+    fn from(ended: Ended) -> Self {
+        Self::Ended {
+            ended,
+            on_behalf_of: None,
+        }
+    }
+}
+
+impl From<Result<Ended, Failure>> for AttemptResult {
+    fn from(result: Result<Ended, Failure>) -> Self {
+        result.map_or_else(Self::failed, Self::from)
+    }
+}
+
+impl From<Refusal> for AttemptResult {
+    fn from(why: Refusal) -> Self {
+        Self::Refused(why)
+    }
+}
+
+impl From<NotStored> for AttemptResult {
+    fn from(error: NotStored) -> Self {
+        Self::Refused(error.into())
+    }
+}
+
+impl From<NotStored> for Refusal {
+    fn from(error: NotStored) -> Self {
+        Self::BusUnavailable(error)
+    }
+}
+
+// === impl ParkRequest ===
+
+impl ParkRequest {
+    /// Parks for `wait` and up to a quarter more at random, so that deliveries that are parked
+    /// together do not return together.
+    pub fn after(bus: &Bus, wait: Duration, why: NotAttempted) -> Self {
+        let jittered = wait + wait.mul_f64(rand::random::<f64>() / 4.0);
+        let until = bus.clock().after(jittered + Duration::from_millis(50));
+        Self {
+            until,
+            may_be_woken: false,
+            slot_ms: 0,
+            why,
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Providers made ready for attempts, and kept while they do not change.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tidings_core::{AlertReference, Delivery, Event, Failure, ObjectReference, Reason};
+use tidings_rules::ResolvedProvider;
+use tokio::time::Instant;
+
+use crate::http::invalid::Invalid;
+use crate::http::redact::Redactor;
+use crate::http::{Http, HttpClients};
+use crate::message::Message;
+use crate::message::render::RenderedMessage;
+use crate::notifier::contract::{Notifier, ProviderType};
+use crate::notifier::provider_type;
+
+/// A notifier that has not been used for this long is dropped when another one is built.
+const UNUSED_FOR: Duration = Duration::from_secs(3600);
+
+/// A Provider and the notifier that was built for it.
+pub struct Prepared {
+    /// The Provider with its Secrets.
+    pub provider: Arc<ResolvedProvider>,
+    /// The row of its type.
+    pub provider_type: &'static ProviderType,
+    /// The code of its type.
+    pub notifier: Notifier,
+    /// Removes its secrets from texts.
+    pub redactor: Redactor,
+}
+
+/// Builds the notifier of a Provider.
+///
+/// # Errors
+/// A sentence that names the wrong field or key; secrets are redacted.
+pub fn prepare(
+    provider: Arc<ResolvedProvider>,
+    http: impl FnOnce(&ResolvedProvider) -> Result<Http, Invalid>,
+) -> Result<Prepared, Invalid> {
+    let redactor = Redactor::new(&provider);
+    let row = provider_type(provider.kind.name)
+        .ok_or_else(|| Invalid(format!("unknown type {}", provider.kind.name)))?;
+    let built = http(&provider).and_then(|http| (row.build)(&provider, http));
+    let notifier = built.map_err(|Invalid(sentence)| Invalid(redactor.redact(&sentence)))?;
+    Ok(Prepared {
+        provider,
+        provider_type: row,
+        notifier,
+        redactor,
+    })
+}
+
+// === impl Prepared ===
+
+impl Prepared {
+    /// Removes the secrets from a failure.
+    pub fn redacted(&self, failure: Failure) -> Failure {
+        Failure {
+            detail: self.redactor.redact(&failure.detail),
+            ..failure
+        }
+    }
+
+    /// The message of a delivery for this Provider, in the standard form.
+    pub fn message<'a>(
+        &'a self,
+        delivery: &'a Delivery,
+        event: &'a Event,
+        object: &'a ObjectReference,
+        alert: &'a AlertReference,
+    ) -> Message<'a> {
+        let channel = match delivery.channel.is_empty() {
+            true => &self.provider.channel,
+            false => &delivery.channel,
+        };
+        Message {
+            delivery_id: &delivery.id,
+            event,
+            object,
+            metadata: &delivery.metadata,
+            alert,
+            channel,
+            rendered: RenderedMessage::STANDARD,
+        }
+    }
+}
+
+/// Prepared Providers, rebuilt when a Provider or one of its Secrets changes.
+pub struct PreparedProviders {
+    http_clients: HttpClients,
+    prepared: Mutex<HashMap<ProviderName, (Arc<Prepared>, LastUsed)>>,
+}
+
+type ProviderName = (String, String);
+type LastUsed = Instant;
+
+impl PreparedProviders {
+    /// An empty cache.
+    pub fn new(http_clients: HttpClients) -> Self {
+        Self {
+            http_clients,
+            prepared: Mutex::default(),
+        }
+    }
+
+    /// The Provider with its notifier, built for its present settings and Secrets.
+    ///
+    /// # Errors
+    /// The Provider is misconfigured: a permanent failure.
+    pub fn prepare(&self, provider: Arc<ResolvedProvider>) -> Result<Arc<Prepared>, Failure> {
+        let name = (provider.namespace.clone(), provider.name.clone());
+        if let Some((prepared, last_used)) = self.prepared.lock().get_mut(&name)
+            && prepared.provider.fingerprint == provider.fingerprint
+        {
+            *last_used = Instant::now();
+            return Ok(prepared.clone());
+        }
+        let prepared = prepare(provider, |provider| Http::new(provider, &self.http_clients))
+            .map_err(|Invalid(sentence)| Failure::permanent(Reason::Misconfigured, sentence))?;
+        let prepared = Arc::new(prepared);
+        let mut all = self.prepared.lock();
+        // The Providers of unused notifiers may be deleted.
+        all.retain(|_, (_, last_used)| last_used.elapsed() < UNUSED_FOR);
+        all.insert(name, (prepared.clone(), Instant::now()));
+        Ok(prepared)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::notifier::sample::{http_clients, provider};
+
+    fn named(name: &str, fingerprint: &str) -> Arc<ResolvedProvider> {
+        Arc::new(provider("generic", |provider| {
+            (provider.name, provider.fingerprint) = (name.into(), fingerprint.into())
+        }))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_notifier_is_kept_while_its_provider_is_unchanged_and_used() {
+        let providers = PreparedProviders::new(http_clients());
+        let prepare = |name, fingerprint| {
+            providers
+                .prepare(named(name, fingerprint))
+                .expect("the provider is valid")
+        };
+        let first = prepare("hook", "1");
+        prepare("deleted", "1");
+        tokio::time::advance(UNUSED_FOR / 2).await;
+        assert!(Arc::ptr_eq(&first, &prepare("hook", "1")));
+        tokio::time::advance(UNUSED_FOR / 2).await;
+        prepare("other", "1");
+        assert!(Arc::ptr_eq(&first, &prepare("hook", "1")), "it was used");
+        let deleted = ("apps".to_owned(), "deleted".to_owned());
+        assert!(
+            !providers.prepared.lock().contains_key(&deleted),
+            "it was not used"
+        );
+        assert!(
+            !Arc::ptr_eq(&first, &prepare("hook", "2")),
+            "the provider has changed"
+        );
+        assert_eq!(providers.prepared.lock().len(), 2);
+    }
+}
