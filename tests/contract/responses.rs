@@ -6,7 +6,7 @@ use futures::future::join_all;
 use tidings_core::{FailureKind, Outcome, Reason};
 use tidings_workers::notifier::contract::ProviderType;
 
-use crate::service::{Behaviour, Reply, Service};
+use crate::service::{Behavior, Reply, Service};
 use crate::subject::{Subject, http_types};
 
 /// A timeout that no test reaches.
@@ -61,11 +61,11 @@ async fn subjects(service: &Service) -> Vec<Subject> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_status_means_what_the_shared_table_or_the_types_own_rules_say() {
-    let service = Service::start(Behaviour::Well).await;
+    let service = Service::start(Behavior::Well).await;
     let subjects = subjects(&service).await;
     let mut wrong = Vec::new();
     for (status, shared) in TABLE {
-        service.behave(Behaviour::Writes(Reply::status(*status)));
+        service.behave(Behavior::Writes(Reply::status(*status)));
         let attempts = join_all(subjects.iter().map(Subject::attempt)).await;
         for (subject, result) in subjects.iter().zip(attempts) {
             let got = result
@@ -86,7 +86,7 @@ async fn a_status_means_what_the_shared_table_or_the_types_own_rules_say() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_type_delivers_to_a_healthy_service() {
-    let service = Service::start(Behaviour::Well).await;
+    let service = Service::start(Behavior::Well).await;
     for subject in subjects(&service).await {
         let ended = subject.attempt().await;
         assert_eq!(
@@ -101,10 +101,10 @@ async fn every_type_delivers_to_a_healthy_service() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn retry_after_is_reported() {
-    let service = Service::start(Behaviour::Well).await;
+    let service = Service::start(Behavior::Well).await;
     let subjects = subjects(&service).await;
     for status in [429, 503] {
-        service.behave(Behaviour::Writes(Reply {
+        service.behave(Behavior::Writes(Reply {
             headers: vec![("retry-after", "1234")],
             ..Reply::status(status)
         }));
@@ -124,7 +124,7 @@ async fn retry_after_is_reported() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redirect_is_followed_without_secrets() {
-    let service = Service::start(Behaviour::Redirect(307, "/target")).await;
+    let service = Service::start(Behavior::Redirect(307, "/target")).await;
     for subject in subjects(&service).await {
         let _ = service.take_received();
         let _ = subject.attempt().await;
@@ -156,7 +156,7 @@ async fn an_endless_redirect_is_rejected() {
         headers: vec![("location", "/again")],
         ..Reply::status(307)
     };
-    let service = Service::start(Behaviour::All(reply)).await;
+    let service = Service::start(Behavior::All(reply)).await;
     for subject in subjects(&service).await {
         let failure = subject.attempt().await.unwrap_err();
         assert_eq!(
@@ -175,7 +175,7 @@ async fn a_redirect_to_a_metadata_service_is_refused() {
         headers: vec![("location", "http://169.254.169.254/latest/")],
         ..Reply::status(302)
     };
-    let service = Service::start(Behaviour::All(reply)).await;
+    let service = Service::start(Behavior::All(reply)).await;
     for subject in subjects(&service).await {
         let failure = subject.attempt().await.unwrap_err();
         assert_eq!(

@@ -127,9 +127,9 @@ proptest! {
 /// A text that comes near its limit was cut. Not every limited part holds the event's message.
 #[tokio::test]
 async fn a_text_that_is_cut_ends_in_an_ellipsis() {
-    for letter in ["x", "é", "🚀", "\"", "\\", "\n.", "<", "*"] {
+    for character in ["x", "é", "🚀", "\"", "\\", "\n.", "<", "*"] {
         let mut event = event("");
-        event.message = letter.repeat(70_000);
+        event.message = character.repeat(70_000);
         assert_fits(&event, &BTreeMap::new()).await;
         for row in http_types() {
             let requests = requests(row, &event, &BTreeMap::new()).await;
@@ -142,7 +142,7 @@ async fn a_text_that_is_cut_ends_in_an_ellipsis() {
                 text.contains('…') || text.contains("%E2%80%A6") || text.contains("\\u2026")
             };
             let is_marked = requests.iter().any(is_marked);
-            assert!(is_marked || !is_cut, "{} {letter:?}", row.kind);
+            assert!(is_marked || !is_cut, "{} {character:?}", row.kind);
         }
     }
 }

@@ -72,8 +72,8 @@ impl HttpClients {
 // === impl Http ===
 
 impl Http {
-    /// A client with the proxy, certificates and timeout of a Provider. Providers with neither proxy
-    /// nor certificates share one.
+    /// A client with the proxy, certificates and timeout of a Provider. Providers with neither
+    /// proxy nor certificates share one.
     ///
     /// # Errors
     /// A certificate, key or proxy address is invalid; the error names it.
@@ -91,8 +91,8 @@ impl Http {
         })
     }
 
-    /// A client that sends nothing and records requests for [`Http::recorded`]. Every response is an
-    /// empty 200.
+    /// A client that sends nothing and records requests for [`Http::recorded`]. Every response is
+    /// an empty 200.
     pub fn dry_run() -> Self {
         let rules = Arc::new(AddressRules::new(AddressSettings::default()));
         Self {

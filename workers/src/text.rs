@@ -9,8 +9,8 @@ pub const ELLIPSIS: char = '…';
 
 /// A reason in words: `HTTPGet2Failed` becomes `http get 2 failed`.
 ///
-/// A word ends where lower case, upper case, digits and other characters meet. The last capital of a
-/// run starts the lower-case word after it.
+/// A word ends where lower case, upper case, digits and other characters meet. The last capital of
+/// a run starts the lower-case word after it.
 pub fn words(reason: &str) -> String {
     // By Unicode category, as in Go. Rust's own predicates take a Roman numeral for a capital.
     static RUNS: LazyLock<Regex> = LazyLock::new(|| {

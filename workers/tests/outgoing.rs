@@ -1,8 +1,9 @@
-//! Where requests go, and where they don't.
+//! Which addresses requests are sent to.
 
 #![expect(
     clippy::unwrap_used,
-    reason = "a test ends with what it can't go on without; clippy.toml excuses only what is marked as one"
+    reason = "a test ends with what it can't go on without; clippy.toml excuses only what is \
+              marked as one"
 )]
 
 use std::sync::Arc;
@@ -24,11 +25,10 @@ use tidings_workers::http::{Http, HttpClients, Request, Response};
 use tidings_workers::notifier::kinds;
 use tokio::net::TcpListener;
 
-/// What a service was asked: method, target and headers.
+/// A received request: method, target and headers.
 type CallResult = Arc<Mutex<Vec<(Method, String, HeaderMap)>>>;
 
-/// A service at a port of its own, which answers every request with a redirect to `Location`, or
-/// else with 200.
+/// A service on its own port that answers with a redirect to `Location`, or with 200.
 async fn service(
     location: impl Fn(&str) -> Option<String> + Clone + Send + Sync + 'static,
 ) -> (u16, CallResult) {
@@ -94,7 +94,7 @@ async fn get(http: &Http, url: String) -> Result<Response, Failure> {
         .await
 }
 
-/// Asserts that an address was refused, with a sentence that contains these words.
+/// Asserts that an address was refused, with an error that contains these words.
 fn assert_refused(response: Result<Response, Failure>, words: &[&str]) {
     let failure = response.unwrap_err();
     assert_eq!(
@@ -109,7 +109,7 @@ fn assert_refused(response: Result<Response, Failure>, words: &[&str]) {
 }
 
 #[tokio::test]
-async fn a_name_is_refused_for_the_address_that_it_leads_to() {
+async fn a_name_is_refused_if_its_address_is_refused() {
     let (port, seen) = service(|_| None).await;
     let in_cluster = http(addresses(&[], false), json!({}));
     assert_refused(
@@ -150,7 +150,7 @@ async fn metadata_services_are_refused_everywhere() {
 }
 
 #[tokio::test]
-async fn each_hop_of_a_redirect_is_checked_anew() {
+async fn each_hop_of_a_redirect_is_checked() {
     let (port, seen) = service(|_| None).await;
     for target in [
         format!("http://127.0.0.2:{port}/there"),
@@ -160,14 +160,14 @@ async fn each_hop_of_a_redirect_is_checked_anew() {
         let only_one = http(addresses(&["127.0.0.1"], false), json!({}));
         assert_refused(
             get(&only_one, format!("http://127.0.0.1:{first}/")).await,
-            &["is not called"],
+            &["was not called"],
         );
     }
     assert!(seen.lock().is_empty());
 }
 
 #[tokio::test]
-async fn the_proxy_may_be_anywhere_and_what_it_is_asked_for_may_not() {
+async fn the_address_rules_apply_to_the_target_and_not_to_the_proxy() {
     let (port, seen) = service(|_| None).await;
     for proxy in ["localhost", "127.0.0.1"] {
         let through = http(
@@ -195,7 +195,7 @@ async fn the_proxy_may_be_anywhere_and_what_it_is_asked_for_may_not() {
 }
 
 #[tokio::test]
-async fn secrets_stay_with_the_host_that_they_are_for() {
+async fn secrets_are_not_sent_to_another_host() {
     let (other, seen_there) = service(|_| None).await;
     let (port, seen) = service(move |target| match target {
         "/away" => Some(format!("http://localhost:{other}/there")),
@@ -262,7 +262,7 @@ async fn the_sixth_redirect_is_not_followed() {
 }
 
 #[tokio::test]
-async fn an_answer_is_read_to_a_limit() {
+async fn a_response_is_read_up_to_a_limit() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let app = Router::new().fallback(|| async { vec![b'x'; 20 << 20] });

@@ -64,7 +64,8 @@ impl ClientSet {
         // reqwest's own errors may quote secrets.
         built.map_err(|_| {
             Invalid::from(
-                "spec.certSecretRef or the proxy is invalid; check the keys ca.crt, tls.crt and tls.key",
+                "spec.certSecretRef or the proxy is invalid; check the keys ca.crt, tls.crt and \
+                 tls.key",
             )
         })
     }

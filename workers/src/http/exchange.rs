@@ -130,8 +130,8 @@ impl Response {
         serde_json::from_slice(&self.body).ok()
     }
 
-    /// The start of the body as text, for errors. Secrets are redacted before the text is cut, since
-    /// half a secret is not recognized.
+    /// The start of the body as text, for errors. Secrets are redacted before the text is cut,
+    /// since half a secret is not recognized.
     pub fn excerpt(&self) -> String {
         let beginning = &self.body[..self.body.len().min(MOST_OF_AN_EXCERPT)];
         let line = one_line(&String::from_utf8_lossy(beginning));

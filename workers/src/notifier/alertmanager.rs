@@ -1,9 +1,9 @@
 //! `alertmanager`: one firing alert for each event.
 //!
 //! Contract: Prometheus Alertmanager's API v2, `POST /api/v2/alerts` (the address is the whole
-//! path). Info events fire too, with that severity as a label. As in Flux, an alert is resolved only
-//! by Alertmanager's own `resolve_timeout`. The same alert posted twice is one alert, so a retry
-//! after a lost response does no harm.
+//! path). Info events fire too, with that severity as a label. As in Flux, an alert is resolved
+//! only by Alertmanager's own `resolve_timeout`. The same alert posted twice is one alert, so a
+//! retry after a lost response does no harm.
 //!
 //! Alertmanager answers 400 for invalid alerts (before version 0.27, label names outside
 //! `[a-zA-Z_][a-zA-Z0-9_]*`), which is permanent by the shared table. It has no size limits.
@@ -139,10 +139,11 @@ fn alert<'a>(message: &'a Message<'_>) -> Alert<'a> {
     }
 }
 
-/// Each word with a capital first and the rest in lower case. Users' rules name alerts in this form.
+/// Each word with a capital first and the rest in lower case. Users' rules name alerts in this
+/// form.
 ///
-/// Words consist of alphabetic characters, digits and underscores. A single `'`, `.` or `:` does not
-/// end one (Unicode's annex 29, as far as reasons need it).
+/// Words consist of alphabetic characters, digits and underscores. A single `'`, `.` or `:` does
+/// not end one (Unicode's annex 29, as far as reasons need it).
 fn title_case(text: &str) -> String {
     let is_joint = |character: char| matches!(character, '\'' | '.' | ':');
     let mut title = String::with_capacity(text.len());

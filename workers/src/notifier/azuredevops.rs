@@ -83,7 +83,8 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     let place = place_of(&repository(provider)?)
         .ok_or("the address must be https://dev.azure.com/ORGANIZATION/PROJECT/_git/NAME")?;
     let token = provider.secret.token().ok_or(
-        "no token: set the key token in the Secret of spec.secretRef; managed identities are not supported",
+        "no token: set the key token in the Secret of spec.secretRef; managed identities are not \
+         supported",
     )?;
     let (token, statuses) = (
         token.to_owned(),
@@ -344,8 +345,10 @@ mod tests {
                 format!("POST {statuses}")
             ]
         );
-        let context = serde_json::json!({"genre": "fluxcd:Production is affected", "name": "kustomization/webapp/0c9c2e41"});
-        let status = serde_json::json!({"state": "succeeded", "description": "reconciliation succeeded", "context": context});
+        let context = serde_json::json!({"genre": "fluxcd:Production is affected",
+            "name": "kustomization/webapp/0c9c2e41"});
+        let status = serde_json::json!({"state": "succeeded", "description": "reconciliation \
+            succeeded", "context": context});
         assert_eq!(body(&made[2]), status);
         assert_eq!(made[2].headers["authorization"], "Basic OnBhdA==");
     }

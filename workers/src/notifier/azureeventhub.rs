@@ -98,13 +98,15 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
         (true, None) => shared_key(&provider.address)?,
         (true, Some(_)) => {
             return Err(Invalid::from(
-                "both a connection string and a token: remove the key token from the Secret, or set \
+                "both a connection string and a token: remove the key token from the Secret, or \
+                 set \
                  the address to the hub's name",
             ));
         }
         (false, _) if provider.address.is_empty() => {
             return Err(Invalid::from(
-                "no event hub: set the address to its name or to a connection string with EntityPath",
+                "no event hub: set the address to its name or to a connection string with \
+                 EntityPath",
             ));
         }
         (false, Some(token)) => Login::Token {
@@ -113,7 +115,8 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
         },
         (false, None) => {
             return Err(Invalid::from(
-                "no credentials: set the address to a connection string with SharedAccessKey, or the \
+                "no credentials: set the address to a connection string with SharedAccessKey, or \
+                 the \
                  key token in the Secret of spec.secretRef; managed identity is not supported",
             ));
         }

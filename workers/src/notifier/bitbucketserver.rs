@@ -83,7 +83,8 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
         }
         (None, None) => {
             return Err(Invalid::from(
-                "no credentials: set the key token, or username and password, in the Secret of spec.secretRef",
+                "no credentials: set the key token, or username and password, in the Secret of \
+                 spec.secretRef",
             ));
         }
     };

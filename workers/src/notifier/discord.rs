@@ -1,9 +1,9 @@
 //! `discord`: a webhook, in Slack's format.
 //!
 //! Contract: Discord's "Execute Slack-Compatible Webhook". The attachment becomes an embed with up
-//! to 4,096 characters of description, 25 fields of 256 and 1,024, a name of 256, and 6,000 in total
-//! ("Embed Limits"). The sender's name has up to 80. The body of a 429 has a more exact wait than
-//! `Retry-After` ("Rate Limits"). A retry after a lost response can post twice.
+//! to 4,096 characters of description, 25 fields of 256 and 1,024, a name of 256, and 6,000 in
+//! total ("Embed Limits"). The sender's name has up to 80. The body of a 429 has a more exact wait
+//! than `Retry-After` ("Rate Limits"). A retry after a lost response can post twice.
 
 use async_trait::async_trait;
 use tidings_core::Failure;

@@ -1,5 +1,5 @@
-//! `gitea`: commit statuses on Gitea and Forgejo. As in Flux, it is the only forge where progress is
-//! sent by default, as pending.
+//! `gitea`: commit statuses on Gitea and Forgejo. As in Flux, it is the only forge where progress
+//! is sent by default, as pending.
 //!
 //! API: <https://docs.gitea.com/api/>, `repoCreateStatus`
 
@@ -167,7 +167,8 @@ mod tests {
             ]
         );
         let context = "kustomization/webapp/0c9c2e41";
-        let status = serde_json::json!({"state": "pending", "target_url": "", "description": "progressing", "context": context});
+        let status = serde_json::json!({"state": "pending", "target_url": "",
+            "description": "progressing", "context": context});
         assert_eq!(body(&made[2]), status);
         assert_eq!(made[2].headers["authorization"], "token gta");
     }

@@ -169,7 +169,8 @@ mod tests {
                 format!("https://api.github.com/repos/acme/deploy/statuses/{commit}"),
             ]
         );
-        let status = serde_json::json!({"state": "failure", "context": "kustomization/webapp/0c9c2e41", "description": "health check failed"});
+        let status = serde_json::json!({"state": "failure",
+            "context": "kustomization/webapp/0c9c2e41", "description": "health check failed"});
         assert_eq!(body(&made[1]), status);
         assert_eq!(made[1].headers["authorization"], "Bearer ghp_a");
         assert!(made[1].headers["authorization"].is_sensitive());
@@ -222,7 +223,8 @@ mod tests {
                     "GET /api/v3/repos/acme/deploy/commits/8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291/statuses?per_page=50&page=2",
                     200,
                     "<http://elsewhere/?page=3>; rel=\"next\"",
-                    r#"[{"context": "kustomization/webapp/0c9c2e41", "state": "success", "description": "reconciliation succeeded"}]"#,
+                    r#"[{"context": "kustomization/webapp/0c9c2e41", "state": "success",
+                        "description": "reconciliation succeeded"}]"#,
                 ),
             ],
         )

@@ -165,7 +165,8 @@ mod tests {
             )
         );
         assert_eq!(made[1].url.as_str(), format!("{project}/statuses/{commit}"));
-        let status = serde_json::json!({"name": "kustomization/webapp/0c9c2e41", "state": "failed", "description": "health check failed"});
+        let status = serde_json::json!({"name": "kustomization/webapp/0c9c2e41",
+            "state": "failed", "description": "health check failed"});
         assert_eq!(body(&made[1]), status);
     }
 

@@ -1,8 +1,8 @@
 //! `googlechat`: a webhook of a Google Chat space.
 //!
 //! Contract: Google Chat's "Build a Google Chat app as a webhook" and "Cards v1" (`cards`). A text
-//! has up to 4,096 characters, a message up to 32,000 bytes. Key and token are in the address. A retry after a
-//! lost response can post twice.
+//! has up to 4,096 characters, a message up to 32,000 bytes. Key and token are in the address. A
+//! retry after a lost response can post twice.
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -111,7 +111,8 @@ fn card(message: &Message<'_>, content: Fitted) -> Value {
         content.message
     };
     let mut sections = vec![
-        json!({ "header": "", "widgets": [{ "textParagraph": { "text": text }, "keyValue": null }] }),
+        json!({ "header": "", "widgets": [{ "textParagraph": { "text": text },
+            "keyValue": null }] }),
     ];
     if !content.fields.is_empty() {
         let widgets: Vec<Value> = content
@@ -139,7 +140,8 @@ fn button(link: &Link) -> Value {
 }
 
 fn key_value(key: &str, value: &str) -> Value {
-    let pair = json!({ "topLabel": key, "content": value, "contentMultiline": false, "bottomLabel": null, "icon": null });
+    let pair = json!({ "topLabel": key, "content": value, "contentMultiline": false,
+        "bottomLabel": null, "icon": null });
     json!({ "textParagraph": null, "keyValue": pair })
 }
 
@@ -165,7 +167,8 @@ mod tests {
         let sections = fitted_card(&sample.message())["cards"][0]["sections"].clone();
         assert_eq!(
             sections,
-            json!([{ "header": "", "widgets": [{ "textParagraph": { "text": sample.event.message }, "keyValue": null }] }])
+            json!([{ "header": "", "widgets": [{ "textParagraph": {
+                "text": sample.event.message }, "keyValue": null }] }])
         );
     }
 

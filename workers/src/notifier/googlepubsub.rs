@@ -47,7 +47,8 @@ pub const TYPE: ProviderType = ProviderType {
             "token",
             Required,
             "a service account's JSON key",
-            "{\n  \"client_email\": \"flux@acme-project.iam.gserviceaccount.com\",\n  \"private_key_id\": \"your-key-id\",\n  \"private_key\": \"your-private-key\"\n}\n",
+            "{\n  \"client_email\": \"flux@acme-project.iam.gserviceaccount.com\",\n  \
+             \"private_key_id\": \"your-key-id\",\n  \"private_key\": \"your-private-key\"\n}\n",
         ),
         Need::key(
             "headers",
@@ -185,7 +186,8 @@ impl Account {
         };
         let mut header = Header::new(Algorithm::RS256);
         header.kid = self.key_id.clone();
-        let unusable = "private_key in the Secret's token can't sign: it must be an RSA key of at least 2048 bits";
+        let unusable = "private_key in the Secret's token can't sign: it must be an RSA key of \
+                        at least 2048 bits";
         jsonwebtoken::encode(&header, &claims, &self.key)
             .map_err(|_| Failure::permanent(Reason::Misconfigured, unusable))
     }
@@ -203,7 +205,8 @@ mod tests {
     const PUBLIC_KEY: &str = include_str!("googlepubsub/test-key.pub.pem");
 
     fn provider() -> ResolvedProvider {
-        let file = json!({ "client_email": "flux@proj.iam.gserviceaccount.com", "private_key_id": "k1", "private_key": PRIVATE_KEY });
+        let file = json!({ "client_email": "flux@proj.iam.gserviceaccount.com",
+            "private_key_id": "k1", "private_key": PRIVATE_KEY });
         sample::provider("googlepubsub", |provider| {
             provider.address = "proj".into();
             provider.secret = sample::secret(&[("token", &file.to_string())]);

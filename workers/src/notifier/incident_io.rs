@@ -50,8 +50,8 @@ struct IncidentIo {
 
 #[derive(Serialize, Deserialize)]
 struct State {
-    /// The event's time. The same failure at another time is sent again, since a user may have closed
-    /// its alert.
+    /// The event's time. The same failure at another time is sent again, since a user may have
+    /// closed its alert.
     at: String,
     body: Value,
 }

@@ -1,9 +1,9 @@
 //! `lark`: a custom bot of a Lark or Feishu group.
 //!
-//! Contract: Lark's "Use custom bots in a group" (interactive card). A request has at most 20 KB.
-//! A rejection is a 200 with a `code` other than 0. 11232 and 99991400 are rate limits, as are some
-//! texts with other codes. 19001 is an unknown webhook. 19021 and 19022 are a wrong signature and an
-//! IP address that is not allowed. A retry after a lost response can post twice.
+//! Contract: Lark's "Use custom bots in a group" (interactive card). A request has at most 20 KB. A
+//! rejection is a 200 with a `code` other than 0. 11232 and 99991400 are rate limits, as are some
+//! texts with other codes. 19001 is an unknown webhook. 19021 and 19022 are a wrong signature and
+//! an IP address that is not allowed. A retry after a lost response can post twice.
 
 use async_trait::async_trait;
 use serde::Deserialize;
@@ -113,7 +113,8 @@ fn card(message: &Message<'_>, content: &str) -> Value {
 }
 
 fn button(link: &Link) -> Value {
-    json!({ "tag": "button", "text": { "tag": "plain_text", "content": link.label }, "type": "default", "url": link.url })
+    json!({ "tag": "button", "text": { "tag": "plain_text", "content": link.label },
+        "type": "default", "url": link.url })
 }
 
 /// Older webhooks send `StatusCode`, newer ones `code`, and some both.

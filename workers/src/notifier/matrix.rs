@@ -2,8 +2,8 @@
 //!
 //! Contract: Matrix's Client-Server API, "PUT /rooms/{roomId}/send/{eventType}/{txnId}", in its
 //! first version, r0, which homeservers still serve. The transaction's id is the delivery's, so a
-//! retry after a lost response does not post twice. An event has up to 65,536 bytes, of which a tenth
-//! is left for what the homeserver adds. A 429 has its wait in `retry_after_ms`.
+//! retry after a lost response does not post twice. An event has up to 65,536 bytes, of which a
+//! tenth is left for what the homeserver adds. A 429 has its wait in `retry_after_ms`.
 
 use async_trait::async_trait;
 use reqwest::Method;

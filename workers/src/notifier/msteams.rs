@@ -1,9 +1,9 @@
 //! `msteams`: an adaptive card for a Teams workflow, or a message card for an Office 365 connector.
 //!
 //! Contract: Microsoft's "Create and send messages" (webhooks and connectors), "Adaptive Cards" 1.4
-//! and the "Legacy actionable message card reference". A message has up to 28 KB, which Teams counts
-//! as UTF-16. Connectors answer 200 even if the service behind them fails, with the failure as text
-//! ("…returned HTTP error 429…"). A retry after a lost response can post twice.
+//! and the "Legacy actionable message card reference". A message has up to 28 KB, which Teams
+//! counts as UTF-16. Connectors answer 200 even if the service behind them fails, with the failure
+//! as text ("…returned HTTP error 429…"). A retry after a lost response can post twice.
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -126,7 +126,8 @@ impl Card {
 
 fn adaptive_card(message: &Message<'_>, content: Fitted) -> Value {
     let heading = json!({
-        "type": "TextBlock", "text": message.title(), "size": "large", "weight": "bolder", "wrap": true,
+        "type": "TextBlock", "text": message.title(), "size": "large", "weight": "bolder",
+            "wrap": true,
     });
     let mut text = json!({ "type": "TextBlock", "text": content.message, "wrap": true });
     if message.is_error() {
@@ -265,10 +266,11 @@ mod tests {
     }
 
     #[test]
-    fn a_connector_tells_failures_in_a_200() {
+    fn a_connector_reports_failures_in_a_200() {
         let failed = |status| {
             format!(
-                "Webhook message delivery failed with error: Microsoft Teams endpoint returned HTTP error {status} with ContextId"
+                "Webhook message delivery failed with error: Microsoft Teams endpoint returned \
+                 HTTP error {status} with ContextId"
             )
         };
         for (status, body, meaning) in [

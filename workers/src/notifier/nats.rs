@@ -1,12 +1,13 @@
 //! `nats`: the event as JSON to a subject of a NATS server.
 //!
 //! Contract: NATS documentation, "Client Protocol". As in Flux, each event uses its own connection,
-//! with the Secret's `creds`, else `nkey`, else `username` and `password`, else the user info of the
-//! address.
+//! with the Secret's `creds`, else `nkey`, else `username` and `password`, else the user info of
+//! the address.
 //!
-//! Core NATS does not acknowledge. An empty request to an unused subject therefore follows the event:
-//! the server answers it (with "no responders", since 2.2) after it has read the event, and reports
-//! errors about the event before. A subject is not a stream: without a subscriber the event is lost.
+//! Core NATS does not acknowledge. An empty request to an unused subject therefore follows the
+//! event: the server answers it (with "no responders", since 2.2) after it has read the event, and
+//! reports errors about the event before. A subject is not a stream: without a subscriber the event
+//! is lost.
 //!
 //! NATS is not HTTP, so proxies do not apply and a dry run shows no request. A retry after a lost
 //! response publishes twice.
@@ -144,7 +145,8 @@ impl Nats {
         if let Some(creds) = self.secret.text("creds") {
             let unreadable = |_| {
                 Invalid::from(
-                    "the key creds in the Secret is not a NATS credentials file with user JWT and seed",
+                    "the key creds in the Secret is not a NATS credentials file with user JWT \
+                     and seed",
                 )
             };
             // async-nats needs the final line break, which is trimmed from Secrets' texts.
@@ -169,7 +171,7 @@ impl Nats {
 
     /// Connects, publishes, and waits until the server has read the event.
     async fn publish(&self, subject: &str, payload: Bytes) -> Result<(), Failure> {
-        let (tell, mut events) = unbounded_channel();
+        let (sender, mut events) = unbounded_channel();
         let misconfigured = |invalid: Invalid| Failure::permanent(Reason::Misconfigured, invalid.0);
         let (servers, names) = looked_up(&self.servers, &self.rules).await?;
         let tls = self.trust.config(names).map_err(misconfigured)?;
@@ -180,7 +182,7 @@ impl Nats {
             .max_reconnects(servers.len());
         let options = options.event_callback(move |event| {
             // The receiver is gone if the connection is closed after a timeout.
-            let _ = tell.send(event);
+            let _ = sender.send(event);
             std::future::ready(())
         });
         let client = options.connect(&servers[..]).await.map_err(unconnected)?;
@@ -230,7 +232,8 @@ async fn round_trip(client: &Client, events: &mut UnboundedReceiver<Event>) -> R
         tokio::select! {
             biased;
             Some(event) = events.recv() => match event {
-                Event::ServerError(error) if is_about_inbox(&error.to_string(), client) => return Ok(()),
+                Event::ServerError(error) if is_about_inbox(&error.to_string(),
+                    client) => return Ok(()),
                 event => heard(event, client)?,
             },
             response = &mut request => return match response {
@@ -453,9 +456,9 @@ mod tests {
                 .unwrap();
             let connect: serde_json::Value =
                 serde_json::from_str(&server.await.unwrap().0).unwrap();
-            let told =
+            let sent =
                 ["user", "pass", "auth_token"].map(|key| connect[key].as_str().unwrap_or_default());
-            assert_eq!(told, expected);
+            assert_eq!(sent, expected);
         }
     }
 

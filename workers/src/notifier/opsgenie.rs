@@ -1,9 +1,9 @@
 //! `opsgenie`: one alert for each event.
 //!
 //! Contract: Opsgenie's "Alert API", Create Alert, and its limits: message 130 characters,
-//! description 15,000, details 8,000 in total. The alias is the same for the same reason of the same
-//! object, so that repetitions (and a retry after a lost response) increase the count of one open
-//! alert. As in Flux, alerts are never closed, and success opens one too.
+//! description 15,000, details 8,000 in total. The alias is the same for the same reason of the
+//! same object, so that repetitions (and a retry after a lost response) increase the count of one
+//! open alert. As in Flux, alerts are never closed, and success opens one too.
 //!
 //! 202 means accepted for processing. An alert that can't be processed is 422, which is permanent.
 
@@ -91,15 +91,16 @@ fn alert(message: &Message<'_>, provider_uid: &str) -> Value {
     let alias = format!("{provider_uid}/{}/{}", message.object_path(), event.reason);
     let own = || format!("{}/{}", object.kind, object.name);
     json!({
-        "message": cut_chars(&message.rendered.title.clone().unwrap_or_else(own), MOST_OF_A_MESSAGE),
+        "message": cut_chars(&message.rendered.title.clone().unwrap_or_else(own),
+            MOST_OF_A_MESSAGE),
         "alias": hex::encode(Sha256::digest(alias)),
         "description": cut_chars(message.text(), MOST_OF_A_DESCRIPTION),
         "details": details(message),
     })
 }
 
-/// The severity, links and metadata. The value that exceeds the limit is cut, and later ones are left
-/// out.
+/// The severity, links and metadata. The value that exceeds the limit is cut, and later ones are
+/// left out.
 fn details(message: &Message<'_>) -> Map<String, Value> {
     let mut left = MOST_OF_ALL_DETAILS;
     let mut details = Map::new();

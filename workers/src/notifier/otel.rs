@@ -5,8 +5,8 @@
 //! a trace. The span's id follows from the delivery, and it ends when the event was received, so
 //! that a retry after a lost response is the same span.
 //!
-//! The specification allows a retry after 429, 502, 503 and 504 only. 401 and 403 are retried as for
-//! all types, since a token may be in rotation. An accepted export can reject spans
+//! The specification allows a retry after 429, 502, 503 and 504 only. 401 and 403 are retried as
+//! for all types, since a token may be in rotation. An accepted export can reject spans
 //! (`partial_success`), which is permanent.
 
 use async_trait::async_trait;

@@ -1,8 +1,8 @@
 //! `pagerduty`: an error triggers an incident for its object, any other event resolves it.
 //!
 //! Contract: PagerDuty's "Events API v2", Send an Alert Event (summary at most 1,024 characters)
-//! and Send a Change Event. Only scheme and host of the address are used. The channel is the routing
-//! key. Severity info sends a change event after the resolve, unless the resolve fails.
+//! and Send a Change Event. Only scheme and host of the address are used. The channel is the
+//! routing key. Severity info sends a change event after the resolve, unless the resolve fails.
 //!
 //! Only the newest state of an object counts, so that a retried trigger never outlives its resolve.
 //! The change event of a superseded state is not sent. A retry after a lost response does no harm:
@@ -93,7 +93,8 @@ impl KeepState for PagerDuty {
             self.url.host_str().unwrap_or_default(),
             message.object_key(),
         );
-        // The routing key is hashed. It is no secret in Provider and Alert, but need not be in keys.
+        // The routing key is hashed. It is no secret in Provider and Alert, but need not be in
+        // keys.
         let key = format!("pagerduty {host} {} {object}", digest(&[message.channel]));
         let state = serde_json::to_vec(&steps(message)).unwrap_or_default();
         Ok(Some(DesiredState { key, state }))
@@ -138,7 +139,8 @@ fn steps(message: &Message<'_>) -> Vec<Step> {
         payload["component"] = message.object.name.as_str().into();
         payload["group"] = message.object.kind.as_str().into();
         let trigger = json!({
-            "routing_key": routing_key, "event_action": "trigger", "dedup_key": dedup_key, "payload": payload,
+            "routing_key": routing_key, "event_action": "trigger", "dedup_key": dedup_key,
+                "payload": payload,
         });
         return vec![Step {
             path: ALERT_PATH.into(),

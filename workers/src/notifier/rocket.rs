@@ -1,8 +1,8 @@
 //! `rocket`: an incoming webhook of Rocket.Chat.
 //!
-//! Contract: Rocket.Chat's "Integrations" (incoming webhook, in Slack's format). A message has up to
-//! 5,000 characters by default; the server's setting is `Message_MaxAllowedSize`. A retry after a
-//! lost response can post twice.
+//! Contract: Rocket.Chat's "Integrations" (incoming webhook, in Slack's format). A message has up
+//! to 5,000 characters by default; the server's setting is `Message_MaxAllowedSize`. A retry after
+//! a lost response can post twice.
 
 use async_trait::async_trait;
 use tidings_core::Failure;

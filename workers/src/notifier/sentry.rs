@@ -1,9 +1,9 @@
 //! `sentry`: an error becomes an event, any other event a transaction with one span.
 //!
 //! Contract: Sentry's developer documentation, "Envelopes", "Event Payloads", "Transaction
-//! Payloads" and "Rate Limiting". The address is the DSN. Its key is public, and part of the envelope
-//! as in SDKs. The secret part of old DSNs is in the header only. Ids derive from the delivery, so
-//! that Sentry drops duplicates.
+//! Payloads" and "Rate Limiting". The address is the DSN. Its key is public, and part of the
+//! envelope as in SDKs. The secret part of old DSNs is in the header only. Ids derive from the
+//! delivery, so that Sentry drops duplicates.
 //!
 //! 429 is a rate limit. As documented, the wait is that of `X-Sentry-Rate-Limits` for this kind of
 //! item, else `Retry-After`, else a minute.

@@ -2,8 +2,8 @@
 //!
 //! Contract: Slack's "Sending messages using incoming webhooks", "chat.postMessage" and "Legacy
 //! secondary attachments" (links are its link buttons). Slack shows 8,000 characters of an
-//! attachment's text and truncates a message at 40,000 ("Truncating really long messages"). There is
-//! no idempotency key, so a retry after a lost response can post twice.
+//! attachment's text and truncates a message at 40,000 ("Truncating really long messages"). There
+//! is no idempotency key, so a retry after a lost response can post twice.
 
 use async_trait::async_trait;
 use serde::Deserialize;

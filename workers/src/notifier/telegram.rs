@@ -145,11 +145,11 @@ fn text(message: &Message<'_>) -> String {
 
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
-    for letter in text.chars() {
-        if SPECIAL.contains(letter) {
+    for character in text.chars() {
+        if SPECIAL.contains(character) {
             escaped.push('\\');
         }
-        escaped.push(letter);
+        escaped.push(character);
     }
     escaped
 }
@@ -232,14 +232,16 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
         #[test]
-        fn a_cut_text_keeps_to_the_limit_and_to_whole_escapes(message in r"[a.\\🚀]{3000,5000}", value in r"[b_\\]{0,4000}") {
+        fn a_cut_text_keeps_to_the_limit_and_to_whole_escapes(message in r"[a.\\🚀]{3000,5000}",
+            value in r"[b_\\]{0,4000}") {
             let mut sample = Sample::error().with_message(message);
             sample.metadata.insert("k".into(), value);
             let text = text(&sample.message());
             prop_assert!((UTF16.size)(&text) <= LONGEST_TEXT);
-            let mut letters = text.chars();
-            while let Some(letter) = letters.next() {
-                prop_assert!(letter != '\\' || letters.next().is_some_and(|next| SPECIAL.contains(next)));
+            let mut characters = text.chars();
+            while let Some(character) = characters.next() {
+                let mut escapes = || characters.next().is_some_and(|next| SPECIAL.contains(next));
+                prop_assert!(character != '\\' || escapes());
             }
         }
     }
@@ -248,7 +250,8 @@ mod tests {
     fn the_wait_comes_from_the_parameters() {
         let limited = response(
             429,
-            r#"{"ok":false,"error_code":429,"description":"Too Many Requests","parameters":{"retry_after":35}}"#,
+            r#"{"ok":false,"error_code":429,"description":"Too Many Requests",
+                "parameters":{"retry_after":35}}"#,
         );
         assert_eq!(meaning(check(&limited)), Some((Reason::RateLimited, true)));
         assert_eq!(sample::wait(check(&limited)), Some(35.0));

@@ -1,7 +1,8 @@
 //! `webex`: a message to a Webex room.
 //!
 //! Contract: Webex's "Create a Message": `markdown` has up to 7,439 bytes. 429, and 423 for a room
-//! that is locked for a moment, have a `Retry-After`. The token is a bot's. A retry after a lost response can post twice.
+//! that is locked for a moment, have a `Retry-After`. The token is a bot's. A retry after a lost
+//! response can post twice.
 
 use async_trait::async_trait;
 use serde_json::{Value, json};

@@ -1,7 +1,7 @@
 //! `zulip`: a bot's message to a topic of a Zulip channel.
 //!
-//! Contract: Zulip's REST API, "Send a message" and "Error handling". A message has up to
-//! 10,000 characters (`max_message_length`). A 429 has its wait in the body's `retry-after`, too. A retry
+//! Contract: Zulip's REST API, "Send a message" and "Error handling". A message has up to 10,000
+//! characters (`max_message_length`). A 429 has its wait in the body's `retry-after`, too. A retry
 //! after a lost response can post twice.
 
 use async_trait::async_trait;
@@ -102,8 +102,8 @@ fn channel_and_topic(text: &str) -> Option<(&str, &str)> {
         .filter(|(channel, topic)| !channel.is_empty() && !topic.is_empty())
 }
 
-/// The text, with the metadata in order of its keys as in comments on change requests. The number of
-/// the change request is left out.
+/// The text, with the metadata in order of its keys as in comments on change requests. The number
+/// of the change request is left out.
 fn content(message: &Message<'_>) -> String {
     let emoji = if message.is_error() {
         "⚠️ "
@@ -202,7 +202,8 @@ mod tests {
     fn the_wait_comes_from_the_body() {
         let limited = response(
             429,
-            r#"{"code":"RATE_LIMIT_HIT","msg":"API usage exceeded rate limit","result":"error","retry-after":28.5}"#,
+            r#"{"code":"RATE_LIMIT_HIT","msg":"API usage exceeded rate limit","result":"error",
+                "retry-after":28.5}"#,
         );
         assert_eq!(sample::wait(check(&limited)), Some(28.5));
         assert_eq!(

@@ -120,9 +120,12 @@ proptest! {
         template in prop_oneof![
             "\\PC{0,60}",
             proptest::collection::vec(prop_oneof![
-                Just("{{ event.message }}"), Just("{% for a, b in metadata|items %}"), Just("{% endfor %}"), Just("{{ a|upper }}"),
-                Just("{% set title %}"), Just("{% endset %}"), Just("{{ links.commit ~ commit }}"), Just("{{ branch|truncate(2) }}"),
-                Just("{% if metadata.x %}"), Just("{% endif %}"), Just("{{ event"), Just("\n"), Just("&<"),
+                Just("{{ event.message }}"), Just("{% for a, b in metadata|items %}"),
+                    Just("{% endfor %}"), Just("{{ a|upper }}"),
+                Just("{% set title %}"), Just("{% endset %}"),
+                    Just("{{ links.commit ~ commit }}"), Just("{{ branch|truncate(2) }}"),
+                Just("{% if metadata.x %}"), Just("{% endif %}"), Just("{{ event"), Just("\n"),
+                    Just("&<"),
             ], 0..12).prop_map(|parts| parts.concat()),
         ],
         message in "\\PC{0,40}",
@@ -134,10 +137,13 @@ proptest! {
         sample.metadata.insert("repository".into(), value.clone());
         sample.metadata.insert("revision".into(), value);
         let provider = sample::provider("slack", |provider| provider.links = Some(true));
-        let rendered = renderer().rendered(&sample.message(), &provider, TEXT, || Ok(Some(template)));
+        let rendered = renderer().rendered(&sample.message(), &provider, TEXT,
+            || Ok(Some(template)));
         prop_assert_eq!(rendered.text.is_none(), !rendered.template_error.is_empty());
-        prop_assert!(rendered.text.as_ref().is_none_or(|text| !text.is_empty() && text.len() <= 64 << 10));
-        prop_assert!(rendered.title.as_ref().is_none_or(|title| title.chars().count() <= 256 * "&amp;".len()));
+        prop_assert!(rendered.text.as_ref().is_none_or(|text| !text.is_empty() && text.len() <=
+            64 << 10));
+        prop_assert!(rendered.title.as_ref().is_none_or(|title| title.chars().count() <=
+            256 * "&amp;".len()));
         prop_assert!(rendered.template_error.chars().count() <= 300);
     }
 }

@@ -110,7 +110,8 @@ impl Comment {
 // === impl CommentWriter ===
 
 impl CommentWriter {
-    /// `prefix` is the start of the mark. Flux uses one for GitHub and Gitea, and another for GitLab.
+    /// `prefix` is the start of the mark. Flux uses one for GitHub and Gitea, and another for
+    /// GitLab.
     fn new(prefix: &'static str, provider: &ResolvedProvider) -> Self {
         Self {
             prefix,

@@ -64,8 +64,8 @@ pub struct StatusReader {
 // === impl StatusReader ===
 
 impl StatusReader {
-    /// Uses the Provider's expression and options. `progressing` is Flux's handling, which an option
-    /// can change.
+    /// Uses the Provider's expression and options. `progressing` is Flux's handling, which an
+    /// option can change.
     pub fn new(provider: &ResolvedProvider, progressing: Progressing) -> Self {
         let source = provider
             .commit_status_expr

@@ -30,8 +30,8 @@ pub struct Expression(Arc<Inner>);
 struct Inner {
     source: String,
     program: OnceLock<Result<Program, String>>,
-    /// Evaluations that still run after their deadline. A thread can't be stopped, so no other one is
-    /// started until they end.
+    /// Evaluations that still run after their deadline. A thread can't be stopped, so no other one
+    /// is started until they end.
     late: AtomicUsize,
 }
 
@@ -86,7 +86,8 @@ impl Expression {
                 Err(wrong("the CEL library fails; simplify the expression"))
             }
             Err(RecvTimeoutError::Timeout) => {
-                // Counted before the receiver is dropped, since that shows the thread that it is late.
+                // Counted before the receiver is dropped, since that shows the thread that it is
+                // late.
                 self.0.late.fetch_add(1, Ordering::Relaxed);
                 Err(late(&format!(
                     "it takes longer than {DEADLINE:?}; simplify the expression"
@@ -191,8 +192,10 @@ mod tests {
     use super::*;
 
     fn evaluate(source: &str) -> Result<String, String> {
-        let event = serde_json::json!({"reason": "Ready", "metadata": {"env": "prod", "revision": "main@sha1:abc"}});
-        let alert = serde_json::json!({"metadata": {"generation": 3}, "spec": {"eventSources": [{"kind": "A"}, {"kind": "B"}]}});
+        let event = serde_json::json!({"reason": "Ready", "metadata": {"env": "prod",
+            "revision": "main@sha1:abc"}});
+        let alert = serde_json::json!({"metadata": {"generation": 3},
+            "spec": {"eventSources": [{"kind": "A"}, {"kind": "B"}]}});
         let provider = serde_json::json!({"metadata": {"name": "gh", "uid": "0c9c2e41-d2f9"}});
         let variables = Variables {
             event,
@@ -292,7 +295,8 @@ mod tests {
     fn a_late_expression_is_not_started_again_until_it_ends() {
         let digits = "[1,2,3,4,5,6,7,8,9,0]";
         let expression = Expression::new(&format!(
-            "{digits}.all(a, {digits}.all(b, {digits}.all(c, {digits}.all(d, {digits}.all(e, {digits}.all(f, {digits}.all(g, \
+            "{digits}.all(a, {digits}.all(b, {digits}.all(c, {digits}.all(d, {digits}.all(e, \
+             {digits}.all(f, {digits}.all(g, \
              a + b + c + d + e + f + g < 1000))))))) ? 'y' : 'n'"
         ));
         let variables = || Variables {

@@ -159,7 +159,7 @@ impl Gitea {
 /// The major and minor parts of a version such as `1.22.3+dev` or `v1.11.0`.
 fn major_and_minor(version: &str) -> Option<(u64, u64)> {
     let number = |part: &str| {
-        part.split(|letter: char| !letter.is_ascii_digit())
+        part.split(|character: char| !character.is_ascii_digit())
             .next()?
             .parse()
             .ok()

@@ -107,7 +107,8 @@ impl GitHub {
             )),
             None => {
                 return Err(Invalid::from(
-                    "no credentials: set the key token, or the keys of a GitHub App (githubAppID and \
+                    "no credentials: set the key token, or the keys of a GitHub App (githubAppID \
+                     and \
                      others), in the Secret of spec.secretRef",
                 ));
             }

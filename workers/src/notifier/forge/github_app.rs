@@ -89,7 +89,8 @@ impl GithubApp {
             (None, Some(owner)) => Installation::Owner(owner),
             (None, None) => {
                 return Err(Invalid::from(
-                    "no installation: set githubAppInstallationID or githubAppInstallationOwner in the \
+                    "no installation: set githubAppInstallationID or githubAppInstallationOwner \
+                     in the \
                      Secret of spec.secretRef",
                 ));
             }

@@ -40,8 +40,8 @@ pub fn request(
         .header("x-github-api-version", VERSION))
 }
 
-/// The shared table with GitHub's exceptions. A rate limit is 403 or 429, and a commit with too many
-/// statuses is 422.
+/// The shared table with GitHub's exceptions. A rate limit is 403 or 429, and a commit with too
+/// many statuses is 422.
 ///
 /// # Errors
 /// The failure of the response.

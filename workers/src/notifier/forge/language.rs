@@ -18,8 +18,8 @@ use cel::{DeclarationError, Env, ExecutionError, IdedExpr};
 pub static LANGUAGE: LazyLock<Arc<Env>> =
     LazyLock::new(|| Arc::new(language().expect("no two functions have one name")));
 
-/// The methods of a time that use UTC without a time zone. The library uses the offset that the time
-/// was written with.
+/// The methods of a time that use UTC without a time zone. The library uses the offset that the
+/// time was written with.
 const GETTERS: [&str; 10] = [
     "getFullYear",
     "getMonth",
@@ -223,7 +223,8 @@ mod tests {
             ("['a', 'b'].last().value()", "b"),
             ("[].first().orValue('empty')", "empty"),
             (
-                "optional.unwrap([optional.of('a'), optional.none()])[0] + [optional.of('b')].unwrapOpt()[0]",
+                "optional.unwrap([optional.of('a'), optional.none()])[0] + \
+                 [optional.of('b')].unwrapOpt()[0]",
                 "ab",
             ),
             (

@@ -1,7 +1,7 @@
 //! The servers of a Provider: their allowed addresses, and the certificates to trust.
 //!
-//! async-nats would resolve names itself. It therefore gets checked addresses only, and certificates
-//! are compared with the names that resolved to them.
+//! async-nats would resolve names itself. It therefore gets checked addresses only, and
+//! certificates are compared with the names that resolved to them.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -16,8 +16,8 @@ pub const BYTES: Unit = Unit {
     size: str::len,
     cut: cut_bytes,
 };
-/// UTF-16 code units. They are never fewer than the characters, so they also serve for services that
-/// do not state which of the two they count.
+/// UTF-16 code units. They are never fewer than the characters, so they also serve for services
+/// that do not state which of the two they count.
 pub const UTF16: Unit = Unit {
     size: utf16_size,
     cut: cut_utf16,
@@ -45,8 +45,8 @@ pub struct Fitted {
 /// Cuts message and fields to a total of `room`. Each field needs `per_field` besides its key and
 /// value.
 ///
-/// The message is cut first, down to half of the room. Then the field that exceeds the limit is cut,
-/// and later ones are left out.
+/// The message is cut first, down to half of the room. Then the field that exceeds the limit is
+/// cut, and later ones are left out.
 pub fn fit<K: Into<String>, V: AsRef<str>>(
     unit: Unit,
     room: usize,
@@ -217,7 +217,8 @@ mod tests {
         ) {
             for unit in [BYTES, UTF16, JSON_BYTES, JSON_UTF16] {
                 let fitted = fit(unit, room, &message, fields.clone().into_iter(), 3);
-                let of_fields: usize = fitted.fields.iter().map(|(key, value)| 3 + (unit.size)(key) + (unit.size)(value)).sum();
+                let of_fields: usize = fitted.fields.iter().map(|(key,
+                    value)| 3 + (unit.size)(key) + (unit.size)(value)).sum();
                 prop_assert!((unit.size)(&fitted.message) + of_fields <= room);
             }
         }

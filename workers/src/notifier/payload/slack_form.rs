@@ -84,7 +84,8 @@ impl SlackForm {
                 "fallback": cut_utf16(sender.fallback, self.longest_text),
                 "color": if message.is_error() { self.error } else { self.info },
                 "author_name": author,
-                "text": if message.is_templated() { without_half_entity(fitted.message) } else { fitted.message },
+                "text": if message.is_templated() { without_half_entity(fitted.message) } else {
+                    fitted.message },
                 "mrkdwn_in": ["text"],
                 "fields": fitted.fields.into_iter().map(field).collect::<Vec<Value>>(),
             }],
