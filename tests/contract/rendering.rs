@@ -17,7 +17,7 @@ use crate::subject::{attempt_rendered, event, filled_example, resolve};
 const TITLE: &str = "Rollout of webapp";
 const TEXT: &str = "now at 8f5d3c1 by hand";
 const COMMIT: &str = "https://git.example.com/c/8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291";
-const DASHBOARD: &str = "https://grafana.example.com/d/x?ns=default";
+const DASHBOARD: &str = "https://grafana.example.com/d/x?ns=apps";
 
 type Template = Result<Option<String>, Unresolved>;
 
