@@ -34,10 +34,10 @@ async fn the_server_dies_with_up_after_kill_9_and_stored_events_are_delivered_la
         provider("hook", receiver.url()).that_retries_soon(),
         alert("all", "hook"),
     ]);
-    let mut up = rig.run(Role::up_alone()).await;
+    let mut up = rig.run(Role::up_with_own_server()).await;
     let mut ledger = Ledger::default();
     ledger
-        .post_insistently(&up, (0..20).map(|number| format!("event {number}")))
+        .post_until_accepted(&up, (0..20).map(|number| format!("event {number}")))
         .await;
     let server = pid(&contact(&rig).unwrap());
     assert!(command_line(server).is_some_and(|line| line.contains("nats.conf")));
@@ -64,10 +64,10 @@ async fn the_server_is_restarted_when_it_dies() {
         provider("hook", receiver.url()).that_retries_soon(),
         alert("all", "hook"),
     ]);
-    let up = rig.run(Role::up_alone()).await;
+    let up = rig.run(Role::up_with_own_server()).await;
     let mut ledger = Ledger::default();
     ledger
-        .post_insistently(&up, (0..20).map(|number| format!("before {number}")))
+        .post_until_accepted(&up, (0..20).map(|number| format!("before {number}")))
         .await;
     let before = pid(&contact(&rig).unwrap());
 
@@ -75,7 +75,7 @@ async fn the_server_is_restarted_when_it_dies() {
 
     receiver.answer_with(Reply::Status(200));
     ledger
-        .post_insistently(&up, (0..20).map(|number| format!("after {number}")))
+        .post_until_accepted(&up, (0..20).map(|number| format!("after {number}")))
         .await;
     for message in ledger.accepted() {
         receiver.accepts(message).await;
@@ -88,7 +88,7 @@ async fn the_server_is_restarted_when_it_dies() {
 #[tokio::test]
 async fn a_changed_stream_of_the_embedded_server_is_updated() {
     let rig = Rig::start(TIDINGS).await;
-    let up = rig.run(Role::up_alone()).await;
+    let up = rig.run(Role::up_with_own_server()).await;
     let contact = contact(&rig).unwrap();
     let login =
         async_nats::ConnectOptions::with_token(contact["token"].as_str().unwrap().to_owned());
@@ -127,7 +127,7 @@ async fn a_changed_stream_of_the_embedded_server_is_updated() {
 async fn the_token_is_stored_in_private_files_only() {
     let rig = Rig::start(TIDINGS).await;
     let mut up = rig
-        .run(Role::up_alone().args(["--log-level", "trace"]))
+        .run(Role::up_with_own_server().args(["--log-level", "trace"]))
         .await;
     up.post(&event("with every log line")).await.unwrap();
     let contact = contact(&rig).unwrap();

@@ -38,7 +38,9 @@ async fn the_example_in_python_prints_each_event() {
         return;
     };
     let rig = Rig::start(TIDINGS).await;
-    let up = rig.run(Role::up_alone().args(["--cluster", "hub"])).await;
+    let up = rig
+        .run(Role::up_with_own_server().args(["--cluster", "hub"]))
+        .await;
     up.post(&event("before it starts")).await.unwrap();
 
     let mut command = Command::new("python3");

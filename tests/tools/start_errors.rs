@@ -108,7 +108,7 @@ async fn a_full_disk_is_reported() {
 #[tokio::test]
 async fn a_data_folder_in_use_is_reported() {
     let rig = Rig::start(TIDINGS).await;
-    let first = rig.run(Role::up_alone()).await;
+    let first = rig.run(Role::up_with_own_server()).await;
     assert_up_fails(
         &rig,
         &[],

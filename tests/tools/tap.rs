@@ -193,7 +193,7 @@ async fn tap_finds_the_server_of_up_in_the_data_folder() {
     tidings(&["tap", "--data", text(&data)])
         .await
         .assert_error_names(&["--data", "--nats", "`tidings up`"]);
-    let up = rig.run(Role::up_alone()).await;
+    let up = rig.run(Role::up_with_own_server()).await;
     post(&up, &event("found")).await;
 
     let mut tap = Following::tidings(&["tap", "--data", text(&data), "--since", "1h"]);
