@@ -60,7 +60,7 @@ async fn secrets_in_a_response_are_in_no_log_metric_dead_letter_or_outcome() {
         (
             "dead letters",
             dead.iter()
-                .map(|letter| String::from_utf8_lossy(&letter.encode_to_vec()).into_owned())
+                .map(|dead| String::from_utf8_lossy(&dead.encode_to_vec()).into_owned())
                 .collect(),
         ),
         ("outcomes", stored(&rig, "OUTCOMES").await),
