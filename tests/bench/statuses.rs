@@ -216,7 +216,7 @@ async fn attempt(
     event: &Value,
     expected: Outcome,
 ) -> anyhow::Result<()> {
-    let event = tidings_ingest::take(
+    let event = tidings_ingest::parse_event(
         event.to_string().as_bytes(),
         "default",
         jiff::Timestamp::now(),
