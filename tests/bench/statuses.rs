@@ -230,8 +230,8 @@ async fn attempt(
         event.involved_object.clone().unwrap_or_default(),
         delivery.alert.clone().unwrap_or_default(),
     );
-    let told = prepared.message(&delivery, &event, &object, &alert);
-    let ended = attempt_once(prepared, &told)
+    let message = prepared.message(&delivery, &event, &object, &alert);
+    let ended = attempt_once(prepared, &message)
         .await
         .map_err(|failure| anyhow::anyhow!("{failure}"))?;
     if ended.outcome == expected {
