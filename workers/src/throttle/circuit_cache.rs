@@ -14,11 +14,11 @@ use tidings_core::runtime::metrics::labels::CircuitLabels;
 use tidings_core::wire::Circuit;
 use tidings_core::wire::circuit::State;
 
-use crate::bounded_map::Bounded;
+use crate::bounded_map::BoundedMap;
 
 /// A destination that never failed is not in it, nor is one that has been well for long.
 pub struct Table {
-    known: Bounded<Destination, Known>,
+    known: BoundedMap<Destination, Known>,
     /// Failures that are on their way into the record.
     failing: HashMap<Destination, usize>,
     metrics: Metrics,
@@ -28,7 +28,7 @@ impl Table {
     /// Nothing is known yet.
     pub fn new(metrics: Metrics) -> Self {
         Self {
-            known: Bounded::default(),
+            known: BoundedMap::default(),
             failing: HashMap::new(),
             metrics,
         }

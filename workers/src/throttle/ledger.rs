@@ -15,7 +15,7 @@ use tidings_core::bus::{Bus, NotStored};
 use tidings_core::runtime::failpoint;
 use tokio::sync::oneshot;
 
-use crate::bounded_map::Bounded;
+use crate::bounded_map::BoundedMap;
 
 /// Processes that meet at a record step aside for as long as this at most.
 const ASIDE: Duration = Duration::from_millis(5);
@@ -47,7 +47,7 @@ type Observe<C> = Box<dyn Fn(&<C as Change>::Record, u64) + Send + Sync>;
 type Work<C> = (Vec<Waiting<C>>, Option<Known<C>>);
 
 /// A queue for each record that is changed, or was a while ago.
-struct Queues<C: Change>(Bounded<String, Queue<C>>);
+struct Queues<C: Change>(BoundedMap<String, Queue<C>>);
 
 struct Queue<C: Change> {
     waiting: Vec<Waiting<C>>,
@@ -70,7 +70,7 @@ impl<C: Change> Ledger<C> {
             bus: bus.clone(),
             records,
             observe: Box::new(observe),
-            queues: Mutex::new(Queues(Bounded::default())),
+            queues: Mutex::new(Queues(BoundedMap::default())),
         }))
     }
 
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn the_first_who_joins_works_for_all_until_nothing_waits() {
-        let mut queues = Queues::<PermitChange>(Bounded::default());
+        let mut queues = Queues::<PermitChange>(BoundedMap::default());
         assert_eq!(
             [
                 queues.join("a", waiting()),
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn records_that_are_changed_no_more_are_forgotten_and_those_that_are_worked_on_are_not() {
-        let mut queues = Queues::<PermitChange>(Bounded::default());
+        let mut queues = Queues::<PermitChange>(BoundedMap::default());
         queues.join("worked on", waiting());
         for number in 0..10_000 {
             let key = number.to_string();
