@@ -163,10 +163,9 @@ pub fn event(message: &str) -> Event {
     .unwrap()
 }
 
-/// A delivery of the event, with a commit and a change request in its metadata.
+/// A delivery of the event, with a revision and a change request in its metadata.
 pub fn delivery(event: &Event) -> Delivery {
     let metadata = json!({
-        "commit": "8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291",
         "change_request": "7",
         "revision": "main@sha1:8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291",
         "summary": "Production is affected",
