@@ -137,7 +137,7 @@ check-dependencies: ## Check licenses, sources and unused dependencies
 
 .PHONY: docs
 docs: ## Write docs/reference/ and the tables of docs/providers.md
-	@UPDATE_DOCS=1 $(TEST) --test contract docs_
+	@UPDATE_DOCS=1 $(TEST) --test reference --test contract docs_
 	@UPDATE_DOCS=1 $(TEST) --test tools the_command_line_reference
 
 .PHONY: crds
