@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tidings_core::Event;
-use tidings_core::bus::{self, Bus};
+use tidings_core::bus::{Bus, BusError};
 use tidings_core::runtime::failpoint;
 
 use crate::store::{EventStore, NotStored, NotStoredReason, Stored};
@@ -49,11 +49,11 @@ impl EventStore for BusStore {
     }
 }
 
-fn not_stored(error: &bus::NotStored) -> NotStored {
+fn not_stored(error: &BusError) -> NotStored {
     let (reason, retry_after) = match error {
-        bus::NotStored::Unavailable(_) => (NotStoredReason::Unavailable, AWAY_FOR),
-        bus::NotStored::StorageFull => (NotStoredReason::StorageFull, FULL_FOR),
-        bus::NotStored::TooLarge(limit) => (NotStoredReason::TooLarge { limit: *limit }, AWAY_FOR),
+        BusError::Unavailable(_) => (NotStoredReason::Unavailable, AWAY_FOR),
+        BusError::StorageFull => (NotStoredReason::StorageFull, FULL_FOR),
+        BusError::TooLarge(limit) => (NotStoredReason::TooLarge { limit: *limit }, AWAY_FOR),
     };
     refused(reason, retry_after, &error.to_string())
 }

@@ -3,7 +3,7 @@
 
 use tidings_core::model::flux;
 use tidings_core::model::id;
-use tidings_core::{AlertReference, Delivery, Event, Message, ProviderReference, Timestamp};
+use tidings_core::{AlertReference, Delivery, Event, Message, ProtoTimestamp, ProviderReference};
 use tidings_rules::provider::DEFAULT_POOL;
 use tidings_rules::{Alert, Rules, Template};
 
@@ -19,7 +19,7 @@ pub struct Planning {
     /// The event's sequence in EVENTS.
     pub event_sequence: u64,
     /// When it is planned.
-    pub planned_at: Timestamp,
+    pub planned_at: ProtoTimestamp,
     /// 0, or the number of a replay.
     pub generation: u32,
 }

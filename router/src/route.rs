@@ -5,20 +5,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tidings_core::runtime::codes::log as codes;
 
+use jiff::Timestamp;
 use tidings_core::bus::Bus;
+use tidings_core::bus::publish::until_stored;
 use tidings_core::bus::pull::{Pulled, Puller, Stop};
 use tidings_core::bus::streams;
+use tidings_core::model::time::to_proto;
 use tidings_core::runtime::failpoint;
 use tidings_core::runtime::health::Health;
 use tidings_core::runtime::metrics::Metrics;
 use tidings_core::runtime::metrics::labels::{RoutingOutcome, TypeLabel};
-use tidings_core::{Delivery, Event, Message as _, Timestamp};
+use tidings_core::{Delivery, Event, Message as _};
 use tidings_rules::live::LiveRules;
 
 use crate::plan::{Planning, plan};
-
-/// Pauses between tries to store a delivery.
-const BUS_PAUSE: Duration = Duration::from_millis(500);
 
 /// One process's router.
 pub struct Router {
@@ -80,7 +80,7 @@ impl Router {
         };
         let planning = Planning {
             event_sequence: pulled.sequence,
-            planned_at: now(),
+            planned_at: to_proto(Timestamp::now()),
             generation: 0,
         };
         let plan = plan(&self.rules.current(), &event, planning);
@@ -118,10 +118,18 @@ impl Router {
 
     /// Stores a delivery, however long it takes: the event is not acknowledged before.
     async fn enqueue(&self, delivery: &Delivery) {
-        while let Err(error) = self.bus.enqueue(delivery).await {
-            tracing::warn!(code = codes::DELIVERY_NOT_STORED, delivery.id, %error, "delivery not stored, retrying");
-            tokio::time::sleep(BUS_PAUSE.mul_f64(0.5 + rand::random::<f64>())).await;
-        }
+        until_stored(
+            || self.bus.enqueue(delivery),
+            |error| {
+                tracing::warn!(
+                    code = codes::DELIVERY_NOT_STORED,
+                    delivery.id,
+                    %error,
+                    "delivery not stored, retrying"
+                )
+            },
+        )
+        .await;
         let kind = delivery
             .provider
             .as_ref()
@@ -164,13 +172,5 @@ impl Router {
                 "stream EVENTS evicted events before a router read them"
             );
         }
-    }
-}
-
-fn now() -> Timestamp {
-    let now = jiff::Timestamp::now();
-    Timestamp {
-        seconds: now.as_second(),
-        nanos: now.subsec_nanosecond(),
     }
 }

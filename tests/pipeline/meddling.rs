@@ -151,17 +151,17 @@ async fn a_stream_that_is_changed_is_told_by_readiness_until_it_is_as_it_must_be
         (
             "EVENTS",
             |config| config.max_messages = 10,
-            "max_msgs is 10, must be unlimited",
+            "max_msgs is 10, expected unlimited",
         ),
         (
             "DELIVERIES",
             |config| config.duplicate_window = Duration::from_secs(1),
-            "duplicate_window is 1s, must be 120s",
+            "duplicate_window is 1s, expected 120s",
         ),
         (
             "KV_limits",
             |config| config.max_age = Duration::from_secs(3600),
-            "max_age is 3600s, must be 0ns",
+            "max_age is 3600s, expected 0ns",
         ),
     ];
     for (stream, change, told) in changes {
@@ -176,7 +176,7 @@ async fn a_stream_that_is_changed_is_told_by_readiness_until_it_is_as_it_must_be
         for role in [&roles.router, &roles.worker] {
             is_not_ready_because(
                 role,
-                &format!("stream {stream} is not as it must be: {told}"),
+                &format!("the configuration of stream {stream} differs: {told}"),
             )
             .await;
             is_not_ready_because(role, "`tidings streams apply` changes it").await;
@@ -271,7 +271,7 @@ async fn a_role_whose_consumer_is_paused_is_not_ready_until_it_is_resumed() {
         .post(&event("while it is paused"))
         .await
         .expect("ingest answers");
-    is_not_ready_because(&roles.router, "somebody has paused the consumer").await;
+    is_not_ready_because(&roles.router, "the consumer is paused").await;
 
     stream
         .resume_consumer("router")

@@ -14,8 +14,8 @@ async fn router_and_worker_refuse_streams_that_differ_until_they_are_changed_on_
     tidings(&["streams", "apply", "--nats", url]).await.lines();
     let jetstream = rig.jetstream().await;
     for (stream, change) in [
-        ("EVENTS", "max_age is 3600s, must be 259200s"),
-        ("DELIVERIES", "allow_direct is false, must be true"),
+        ("EVENTS", "max_age is 3600s, expected 259200s"),
+        ("DELIVERIES", "allow_direct is false, expected true"),
     ] {
         let mut config = jetstream
             .get_stream(stream)
@@ -36,7 +36,9 @@ async fn router_and_worker_refuse_streams_that_differ_until_they_are_changed_on_
             assert!(!refusing.ended().await.success());
             let told = refusing.prints("tidings: ").await;
             assert!(
-                told.contains(&format!("stream {stream} is not as it must be: {change}")),
+                told.contains(&format!(
+                    "the configuration of stream {stream} differs: {change}"
+                )),
                 "{told}"
             );
             assert!(

@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 use std::time::Duration;
+use tidings_core::model::jitter::jitter;
 use tidings_core::runtime::codes::log as codes;
 
 use futures::TryStreamExt;
@@ -106,7 +107,7 @@ impl Source {
                 }
             }
             self.up.set(0);
-            tokio::time::sleep(pause.mul_f64(0.5 + rand::random::<f64>() / 2.0)).await;
+            tokio::time::sleep(jitter(pause)).await;
         }
     }
 

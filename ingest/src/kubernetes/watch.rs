@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use tidings_core::model::jitter::jitter;
 use tidings_core::runtime::codes::log as codes;
 
 use futures::{StreamExt, stream};
@@ -239,7 +240,7 @@ impl EventWatch {
             tracing::debug!(code = codes::EVENT_NOT_STORED, event.id = event.id, reason = %not_stored.reason, detail = not_stored.detail, "event not stored, retrying");
             tokio::select! {
                 () = over.cancelled() => return false,
-                () = tokio::time::sleep(not_stored.retry_after.mul_f64(0.5 + rand::random::<f64>() / 2.0)) => {}
+                () = tokio::time::sleep(jitter(not_stored.retry_after)) => {}
             }
         }
     }

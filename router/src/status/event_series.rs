@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::{Event, EventSeries};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use tidings_core::model::id;
+use tidings_core::model::time::{between, from_proto};
 use tidings_core::wire::DeadLetter;
 use tidings_rules::object::GROUP;
 
@@ -101,14 +102,8 @@ impl Notices {
         uid: &str,
         (now, instant): (Timestamp, Instant),
     ) {
-        let died = letter
-            .died_at
-            .as_ref()
-            .and_then(|time| Timestamp::new(time.seconds, time.nanos).ok())
-            .unwrap_or(now);
-        let Some(key) = key(letter)
-            .filter(|_| now.duration_since(died) < TOLD_WITHIN.try_into().unwrap_or_default())
-        else {
+        let died = from_proto(letter.died_at).unwrap_or(now);
+        let Some(key) = key(letter).filter(|_| between(died, now) < TOLD_WITHIN) else {
             return;
         };
         if self

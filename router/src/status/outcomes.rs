@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tidings_core::Outcome as Word;
+use tidings_core::model::time::from_proto;
 use tidings_core::wire::Outcome;
 use tidings_rules::Identity;
 use tidings_rules::status_fields::LastError;
@@ -67,10 +68,7 @@ pub fn news(outcome: &Outcome, told: Timestamp) -> Vec<(Identity, Option<String>
             message: cut(&attempt.detail, LONGEST_MESSAGE_BYTES),
         }),
     };
-    let planned = outcome
-        .planned_at
-        .as_ref()
-        .and_then(|time| Timestamp::new(time.seconds, time.nanos).ok());
+    let planned = from_proto(outcome.planned_at);
     let mut of_alert = News {
         last_match: planned.map(seconds),
         ..of_provider.clone()
@@ -116,7 +114,7 @@ pub fn seconds(time: Timestamp) -> Time {
 
 #[cfg(test)]
 mod tests {
-    use tidings_core::{AlertReference, Attempt, ProviderReference, Timestamp as ProtoTimestamp};
+    use tidings_core::{AlertReference, Attempt, ProtoTimestamp, ProviderReference};
 
     use super::*;
 

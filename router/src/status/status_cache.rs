@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::Value;
 use tidings_core::Destination;
+use tidings_core::model::time::from_proto;
 use tidings_core::wire::circuit::State;
 use tidings_core::wire::{Circuit, Outcome};
 use tidings_rules::status_fields::{AlertStatus, CircuitState, CircuitStatus, ProviderStatus};
@@ -295,7 +296,7 @@ fn worst(circuits: &HashMap<Destination, Circuit>) -> Option<CircuitStatus> {
             State::HalfOpen => 1,
             State::Closed => 0,
         };
-        let time = |time: &Option<tidings_core::Timestamp>| {
+        let time = |time: &Option<tidings_core::ProtoTimestamp>| {
             time.map_or((0, 0), |time| (time.seconds, time.nanos))
         };
         (badness, time(&circuit.until), time(&circuit.since))
@@ -305,9 +306,7 @@ fn worst(circuits: &HashMap<Destination, Circuit>) -> Option<CircuitStatus> {
         .values()
         .filter(|circuit| circuit.since.is_some())
         .max_by_key(rank)?;
-    let time = |time: Option<tidings_core::Timestamp>| -> Option<Time> {
-        Some(seconds(Timestamp::new(time?.seconds, time?.nanos).ok()?))
-    };
+    let time = |time| from_proto(time).map(seconds);
     let state = match circuit.state() {
         State::Closed => CircuitState::Closed,
         State::Open => CircuitState::Open,

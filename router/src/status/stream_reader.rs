@@ -1,6 +1,7 @@
 //! Reading a stream from where its news is not reflected yet, as long as we lead.
 
 use std::time::Duration;
+use tidings_core::model::jitter::jitter;
 use tidings_core::runtime::codes::log as codes;
 
 use async_nats::jetstream::consumer::DeliverPolicy;
@@ -15,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 /// Where nobody knows how far the last reader came: older outcomes are of little use, and an API
 /// server forgets Events after an hour.
 const LOOK_BACK: Duration = Duration::from_secs(3600);
-/// Between tries to read a stream.
-const PAUSE: Duration = Duration::from_millis(500);
+/// Between attempts to read a stream.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// A message of a stream.
 pub(super) struct Read {
@@ -47,9 +48,7 @@ pub(super) async fn follow(
         };
         tracing::warn!(code = codes::STATUS_SOURCE_FAILED, stream, %trouble, "cannot read the stream for object status, retrying");
         let _ = over
-            .run_until_cancelled(tokio::time::sleep(
-                PAUSE.mul_f64(1.0 + rand::random::<f64>()),
-            ))
+            .run_until_cancelled(tokio::time::sleep(jitter(PAUSE)))
             .await;
     }
 }

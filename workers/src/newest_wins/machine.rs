@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tidings_core::wire::{Desired, Record};
-use tidings_core::{Failure, FailureKind, Outcome, Reason, Timestamp as ProtoTimestamp};
+use tidings_core::{Failure, FailureKind, Outcome, ProtoTimestamp, Reason};
 
 use crate::attempt::ended::{AttemptResult, Ended, Refusal, SAME_STATE};
 use crate::newest_wins::record::{self, StateDecision, WriteLease};

@@ -7,7 +7,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use tidings_core::model::retry::RetryPolicy;
 use tidings_core::runtime::config::AddressSettings;
 use tidings_core::{
-    AlertReference, Event, Failure, FailureKind, ObjectReference, Reason, Timestamp,
+    AlertReference, Event, Failure, FailureKind, ObjectReference, ProtoTimestamp, Reason,
 };
 use tidings_rules::{Family, Kind, ResolvedProvider, SecretData, SecretValue};
 
@@ -94,7 +94,7 @@ impl Sample {
         let event = Event {
             involved_object: Some(object),
             severity: "info".into(),
-            timestamp: Some(Timestamp {
+            timestamp: Some(ProtoTimestamp {
                 seconds: 1_773_480_413,
                 nanos: 0,
             }),

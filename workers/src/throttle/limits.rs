@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tidings_core::model::id;
-use tidings_core::{Destination, Timestamp as ProtoTimestamp};
+use tidings_core::model::time::{after, from_proto};
+use tidings_core::{Destination, ProtoTimestamp};
 use tidings_rules::{RateLimit, ResolvedProvider};
 
 use crate::notifier::repository_host;
@@ -107,19 +108,9 @@ pub fn key(provider: &ResolvedProvider, destination: &Destination) -> String {
     format!("slots.{}", id::digest(&parts))
 }
 
-/// When something was planned, in milliseconds since 1970.
-pub fn planned_ms(planned_at: Option<&ProtoTimestamp>) -> i64 {
-    planned_at
-        .and_then(time)
-        .map_or(0, Timestamp::as_millisecond)
-}
-
 /// When what was planned then is given up.
-pub fn end(planned_at: Option<&ProtoTimestamp>, provider: &ResolvedProvider) -> Option<Timestamp> {
-    planned_at
-        .and_then(time)?
-        .checked_add(provider.retry.max_age)
-        .ok()
+pub fn end(planned_at: Option<ProtoTimestamp>, provider: &ResolvedProvider) -> Option<Timestamp> {
+    from_proto(planned_at).map(|planned| after(planned, provider.retry.max_age))
 }
 
 /// What the service knows the account by.
@@ -128,10 +119,6 @@ fn account(provider: &ResolvedProvider) -> &str {
     keys.into_iter()
         .find_map(|key| provider.secret.text(key))
         .unwrap_or_default()
-}
-
-fn time(time: &ProtoTimestamp) -> Option<Timestamp> {
-    Timestamp::new(time.seconds, time.nanos).ok()
 }
 
 #[cfg(test)]

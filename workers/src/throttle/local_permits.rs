@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tidings_core::Destination;
+use tidings_core::model::jitter::jitter;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::bounded_map::Bounded;
@@ -153,7 +154,8 @@ impl Permits {
         let mut pace = self.pace.lock();
         let (now, apart) = (Instant::now(), pace.apart(self.size).min(LATEST));
         pace.last_return = (pace.last_return + apart).clamp(now + SOONEST.max(apart), now + LATEST);
-        (pace.last_return - now).mul_f64(1.0 + rand::random::<f64>() / 4.0)
+        let wait = pace.last_return - now;
+        wait + jitter(wait / 4)
     }
 }
 

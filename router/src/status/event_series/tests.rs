@@ -1,8 +1,8 @@
 //! What is told of dead letters, and how often.
 
 use tidings_core::{
-    AlertReference, Delivery, Event as ToldEvent, ObjectReference as Object, ProviderReference,
-    Timestamp as ProtoTimestamp,
+    AlertReference, Delivery, Event as ToldEvent, ObjectReference as Object, ProtoTimestamp,
+    ProviderReference,
 };
 
 use super::*;

@@ -1,7 +1,7 @@
 //! What a board says should be written, and when nothing is.
 
 use serde_json::json;
-use tidings_core::{AlertReference, Attempt, ProviderReference, Timestamp as ProtoTimestamp};
+use tidings_core::{AlertReference, Attempt, ProtoTimestamp, ProviderReference};
 
 use super::*;
 use crate::status::ready_condition::Reason;

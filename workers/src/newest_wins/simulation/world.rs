@@ -448,6 +448,5 @@ impl World {
 }
 
 fn lease_end(record: &Record) -> Option<Timestamp> {
-    let until = record.lease_until?;
-    Timestamp::new(until.seconds, until.nanos).ok()
+    tidings_core::model::time::from_proto(record.lease_until)
 }
