@@ -1,5 +1,5 @@
-# Everything that is done with the project. A fresh machine needs Rust, Go (for kube-apiserver and nats-server) or Python (for
-# nats-server only).
+# All tasks of the project. `make help` lists them. A new machine needs Rust, and Python or Go for
+# nats-server; tests on Kubernetes need Go, and `make check` needs Python.
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -7,95 +7,139 @@ SHELL := bash
 
 CARGO ?= cargo
 RULES ?= examples/rules
-# The path of nats-server, installed first where there is none.
+DEMO ?= --demo
+# The path of nats-server, which is installed first if it is missing.
 NATS_SERVER_PATH = $$(tools/nats-server.sh)
-# Tests use one profile (dev), one target folder and one set of features, so that nothing is built twice.
+# `make up`, lints and tests share one profile (dev), one target folder and one set of features, so
+# that nothing is built twice. docs/decisions/0017 has the figures.
+BUILD = $(CARGO) build --locked --workspace
 TEST = $(CARGO) test --locked --workspace
-# The crates' own integration tests: quick ones, which need nothing around them.
+# The integration tests of the crates: quick ones that need no server.
 CRATE_TESTS = $(addprefix --test=,$(sort $(notdir $(basename $(wildcard */tests/*.rs)))))
 
 .PHONY: help
-help: ## Show the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "%-16s %s\n", $$1, $$2 }'
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | \
+		awk -F ':.*## ' '{ printf "%-18s %s\n", $$1, $$2 }'
+
+# === Run ===
 
 .PHONY: up
-up: build ## Build, then run everything on this machine, with examples/rules and a receiver (RULES=DIR for others)
-	@server=$(NATS_SERVER_PATH); NATS_SERVER=$$server exec target/release/tidings up --demo --rules $(RULES)
+up: nats-server ## Build and run everything on this machine (RULES=DIR, DEMO= for no receiver)
+	@$(BUILD) --bin tidings
+	@server=$(NATS_SERVER_PATH); \
+	NATS_SERVER=$$server exec target/debug/tidings up $(DEMO) --rules $(RULES)
 
 .PHONY: build
-build: nats-server ## Build the release executable, target/release/tidings, and get nats-server
+build: nats-server ## Build the release executable, target/release/tidings
 	@$(CARGO) build --locked --release --bin tidings
 
 .PHONY: nats-server
-nats-server: ## Print the path of nats-server; install it into .tools/ where there is none
+nats-server: ## Print the path of nats-server, and install it into .tools/ if it is missing
 	@tools/nats-server.sh
 
+# === Test ===
+
 .PHONY: test
-test: test-units test-contract test-vectors test-pipeline test-tools test-faults test-kube ## Run all tests, the quick ones first
+test: ## Run all tests, quick ones first
+	@MAKE=$(MAKE) tools/steps.sh test-units test-contract test-vectors test-pipeline test-tools \
+		test-faults test-kube
 
 .PHONY: test-units
-test-units: ## The tests of each crate
+test-units: ## Test each crate alone
 	@$(TEST) --lib --bins $(CRATE_TESTS)
 
 .PHONY: test-contract
-test-contract: ## What every provider type must do, against a service that fails in every way
+test-contract: ## Test every provider type against a service that fails in every way
 	@$(TEST) --test contract
 
-.PHONY: docs
-docs: ## Write the part of docs/providers.md that is made from the table of provider types
-	@UPDATE_DOCS=1 $(TEST) --test contract docs_list_every_type
-	@UPDATE_DOCS=1 $(TEST) --test tools the_command_line_reference
-
 .PHONY: test-vectors
-test-vectors: nats-server ## Recorded requests and answers of notification-controller; lists what it skips, and why
+test-vectors: nats-server ## Replay recordings of notification-controller; print what is skipped
 	@$(TEST) --test vectors -- --show-output
 
 .PHONY: test-pipeline
-test-pipeline: nats-server ## The roles on a real nats-server, with receivers that fail
+test-pipeline: nats-server ## Test the roles on a real nats-server, with receivers that fail
 	@$(TEST) --test pipeline
 
 .PHONY: test-tools
-test-tools: nats-server ## The tools for people, `up` with a nats-server of its own, settings, readiness
+test-tools: nats-server ## Test the command line, `up` with its own nats-server, settings, readiness
 	@$(TEST) --test tools -- --show-output
 
-# These mostly wait for what somebody else lets go of: one more at a time than there are cores on a small machine.
+# These tests mostly wait, so one more runs at a time than a small machine has cores.
 .PHONY: test-faults
-test-faults: nats-server ## Processes that are killed while events come in, and a ledger of every event
+test-faults: nats-server ## Kill processes while events arrive, and account for every event
 	@$(TEST) --test faults -- --show-output --test-threads=3
 
-# Exit status 3 of the script: what is needed can't be built here. CI must have it.
+# The script exits with 3 if this machine cannot build what is needed. In CI that is an error.
 .PHONY: test-kube
-test-kube: nats-server ## A real kube-apiserver with etcd and kubectl: CRDs, rules from a cluster, its events, roles
+test-kube: nats-server ## Test on a real kube-apiserver: CRDs, rules, Events, status, RBAC
 	@if tools/kubernetes.sh >/dev/null; then $(TEST) --test kube; \
-	elif [ $$? -eq 3 ] && [ "$${CI:-}" != true ]; then echo "skipped: the tests with a Kubernetes API; see above"; \
+	elif [ $$? -eq 3 ] && [ "$${CI:-}" != true ]; then \
+		echo "skipped: the tests with a Kubernetes API; see above"; \
 	else exit 1; fi
 
-.PHONY: crds
-crds: ## Make deploy/crds anew from the types in rules/src/resource.rs
-	@$(CARGO) run --locked --quiet --bin tidings -- crds --write deploy/crds
+SOAK_MINUTES ?= 30
+
+.PHONY: soak
+soak: nats-server ## Run long tests: random faults (SOAK_MINUTES=30), rate limits
+	@SOAK_MINUTES=$(SOAK_MINUTES) $(TEST) --test faults soak -- --nocapture
+	@$(TEST) --test pipeline -- --ignored twenty_thousand
 
 FUZZ ?= ingest pattern format
 FUZZ_SECONDS ?= 60
 
 .PHONY: fuzz
-fuzz: ## Throw anything at decoding, patterns and formatting (needs a nightly and cargo-fuzz; FUZZ=TARGET, FUZZ_SECONDS=60)
-	@for target in $(FUZZ); do $(CARGO) +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS); done
-
-SOAK_MINUTES ?= 30
-
-.PHONY: soak
-soak: nats-server ## What takes too long for every day: random faults for SOAK_MINUTES=30, and 20,000 deliveries within a limit
-	@SOAK_MINUTES=$(SOAK_MINUTES) $(TEST) --test faults soak -- --nocapture
-	@$(TEST) --test pipeline -- --ignored twenty_thousand
+fuzz: ## Fuzz decoding, patterns, formatting (nightly, cargo-fuzz; FUZZ_SECONDS)
+	@for target in $(FUZZ); do \
+		$(CARGO) +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS); \
+	done
 
 .PHONY: bench
-bench: nats-server ## Events per second, latency and memory, then calls to a forge; BENCH_TARGET=URL measures another program beside (docs/benchmark.md)
+bench: nats-server ## Measure throughput, latency, memory, calls to a forge (docs/benchmark.md)
 	@server=$(NATS_SERVER_PATH); NATS_SERVER=$$server $(CARGO) bench --locked --bench throughput
 	@server=$(NATS_SERVER_PATH); NATS_SERVER=$$server $(CARGO) bench --locked --bench statuses
 
+# === Check ===
+
 .PHONY: check
-check: ## Format, lints, and what may be linked in
+check: ## Run every check that is not a test
+	@MAKE=$(MAKE) tools/steps.sh check-format check-language check-proto check-lints check-doc \
+		check-dependencies
+
+.PHONY: check-format
+check-format: ## Compare the code with rustfmt's output
 	@$(CARGO) fmt --all --check
+
+# The script exits with 3 if this machine has no Python. In CI that is an error.
+.PHONY: check-language
+check-language: ## Check wording, line width, links and spelling
+	@python3 tools/check-language.py
+	@python3 tools/check-links.py
+	@tools/codespell.sh
+
+.PHONY: check-proto
+check-proto: ## Compare the wire contract with the last release
+	@tools/proto-breaking.sh
+
+.PHONY: check-lints
+check-lints: ## Run clippy and deny its warnings
 	@$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --locked check bans licenses sources; \
-	else echo "skipped: cargo deny is not installed (cargo install --locked cargo-deny)"; fi
+
+.PHONY: check-doc
+check-doc: ## Build the API documentation and deny its warnings
+	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
+
+.PHONY: check-dependencies
+check-dependencies: ## Check licenses, sources and unused dependencies
+	@tools/check-dependencies.sh
+
+# === Generate ===
+
+.PHONY: docs
+docs: ## Write docs/reference/ and the tables of docs/providers.md
+	@UPDATE_DOCS=1 $(TEST) --test reference --test contract docs_
+	@UPDATE_DOCS=1 $(TEST) --test tools the_command_line_reference
+
+.PHONY: crds
+crds: ## Write deploy/crds from the types in rules/src/resource.rs
+	@$(CARGO) run --locked --quiet --bin tidings -- crds --write deploy/crds

@@ -73,7 +73,8 @@ def main():
         before = ""
         for number, line in enumerate(lines, 1):
             # With the end of the line above, so that "dead" and "letter" may be on two lines.
-            text = words_of(f"{before} {line}")
+            content = re.sub(r"^\s*(?://[/!]?|[#*-])?\s*", "", line)
+            text = words_of(f"{before} {content}")
             start = len(words_of(before)) + 1
             before = line.rsplit(" ", 1)[-1]
             for expression, replacement in banned:

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Prints the folder of kube-apiserver, kubectl and etcd: KUBERNETES_BIN, else .tools/bin, where what is missing or has
-# another version than tools/kubernetes/go.mod and tools/etcd/go.mod say is built first (once, about six minutes).
+# Print the folder of kube-apiserver, kubectl and etcd: KUBERNETES_BIN, else .tools/bin. Missing
+# tools, and tools whose version differs from tools/kubernetes/go.mod and tools/etcd/go.mod, are
+# built first (once, about six minutes).
 #
-# Exit status 3: they have to be built, and there is no Go on this machine.
+# Exit status 3: they must be built, and this machine has no Go.
 set -euo pipefail
 
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -10,10 +11,10 @@ bin=$project/.tools/bin
 
 say() { printf 'kubernetes: %s\n' "$*" >&2; }
 
-# The version of a module that a go.mod requires, as in "1.34.4".
+# Print the version of a module that a go.mod requires, such as 1.34.4.
 required() { grep -Eom1 "$2 v[0-9.]+" "$project/tools/$1/go.mod" | grep -Eo '[0-9.]+$'; }
 
-# The version that an executable tells; nothing when it can't be run.
+# Print the version of an executable, or nothing if it cannot run.
 version_of() {
     case $1 in
     kube-apiserver) "$2/$1" --version ;;
@@ -26,7 +27,7 @@ kubernetes=$(required kubernetes k8s.io/kubernetes)
 etcd=$(required etcd go.etcd.io/etcd/server/v3)
 declare -A wanted=([kube-apiserver]=$kubernetes [kubectl]=$kubernetes [etcd]=$etcd)
 
-# Prints those that are missing in a folder, or have another version.
+# Print the tools that are missing in a folder or have another version.
 missing_in() {
     local tool
     for tool in "${!wanted[@]}"; do
@@ -39,23 +40,26 @@ build() {
     case $tool in
     etcd) module=etcd package=. ;;
     *)
-        # What the release's own build sets; without it, both call themselves v0.0.0.
+        # As in the release build; without it both report v0.0.0.
         local number
         IFS=. read -r -a number <<<"$kubernetes"
         local base=k8s.io/component-base/version
-        flags+=" -X $base.gitVersion=v$kubernetes -X $base.gitMajor=${number[0]} -X $base.gitMinor=${number[1]}"
+        flags+=" -X $base.gitVersion=v$kubernetes"
+        flags+=" -X $base.gitMajor=${number[0]} -X $base.gitMinor=${number[1]}"
         ;;
     esac
     say "building $tool ${wanted[$tool]} into .tools/ (once)"
-    # Built beside and moved, so that an interrupted build leaves nothing that looks whole.
-    (cd "$project/tools/$module" && go build -trimpath -ldflags "$flags" -o "$bin/.$tool.unfinished" "$package") >&2
+    # Build, then move, so that an interrupted build leaves no incomplete executable.
+    (cd "$project/tools/$module" &&
+        go build -trimpath -ldflags "$flags" -o "$bin/.$tool.unfinished" "$package") >&2
     mv -f "$bin/.$tool.unfinished" "$bin/$tool"
 }
 
 if [ -n "${KUBERNETES_BIN:-}" ]; then
     missing=$(missing_in "$KUBERNETES_BIN")
     if [ -n "$missing" ]; then
-        say "KUBERNETES_BIN names $KUBERNETES_BIN, where these are missing or not Kubernetes $kubernetes and etcd $etcd: ${missing//$'\n'/ }"
+        say "KUBERNETES_BIN=$KUBERNETES_BIN lacks Kubernetes $kubernetes and etcd $etcd:"
+        say "missing or another version: ${missing//$'\n'/ }"
         exit 1
     fi
     echo "$KUBERNETES_BIN"
@@ -64,7 +68,8 @@ fi
 mkdir -p "$bin"
 for tool in $(missing_in "$bin"); do
     if ! command -v go >/dev/null; then
-        say "$tool ${wanted[$tool]} has to be built, and there is no Go: install Go 1.24 or later, or set KUBERNETES_BIN to a folder with kube-apiserver, kubectl and etcd"
+        say "Go is needed to build $tool ${wanted[$tool]}: install Go 1.24 or later,"
+        say "or set KUBERNETES_BIN to a folder with kube-apiserver, kubectl and etcd"
         exit 3
     fi
     build "$tool"

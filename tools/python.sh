@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Prints the folder for PYTHONPATH with what examples/tap.py imports: the packages of examples/requirements.txt (versions
-# and hashes are pinned there) and the types generated from proto/. Installed once, into .tools/.
+# Print the folder for PYTHONPATH with the imports of examples/tap.py: the packages of
+# examples/requirements.txt (with versions and hashes) and the types generated from proto/. They are
+# installed into .tools/ once.
 #
-# Exit status 3: there is no Python with pip, so the example can't be run on this machine.
+# Exit status 3: this machine has no Python with pip.
 set -euo pipefail
 
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -14,11 +15,11 @@ say() { printf 'python: %s\n' "$*" >&2; }
 
 python=python3
 if ! command -v python3 >/dev/null; then
-    say "there is no python3"
+    say "python3 not found"
     exit 3
 fi
 if ! python3 -m pip --version >/dev/null 2>&1; then
-    # Some distributions leave pip out but can make an environment that has it.
+    # Some distributions omit pip but can create an environment that has it.
     if ! python3 -m venv "$project/.tools/venv" >/dev/null 2>&1; then
         say "python3 has neither pip nor venv"
         exit 3
@@ -26,14 +27,15 @@ if ! python3 -m pip --version >/dev/null 2>&1; then
     python=$project/.tools/venv/bin/python
 fi
 
-# Installed again whenever a version, a type or Python changes.
+# Install again when a version, a type or Python changes.
 cd "$project"
 state=$({ cat "$requirements" "$types"; python3 --version; } | cksum)
 if [ "$(cat "$folder/.state" 2>/dev/null || true)" != "$state" ]; then
     say "installing the packages of the example into .tools/ (once)"
     rm -rf "$folder"
-    PIP_ROOT_USER_ACTION=ignore "$python" -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: \
-        --require-hashes --target "$folder" --requirement "$requirements" >&2
+    PIP_ROOT_USER_ACTION=ignore "$python" -m pip install --quiet --disable-pip-version-check \
+        --no-deps --only-binary :all: --require-hashes --target "$folder" \
+        --requirement "$requirements" >&2
     PYTHONPATH=$folder "$python" -m grpc_tools.protoc -I proto --python_out "$folder" "$types"
     echo "$state" >"$folder/.state"
 fi

@@ -126,11 +126,11 @@ fn rules_are_in_a_folder_or_in_a_cluster_as_the_higher_layer_says() {
     let both = Layers::new().with_file("rules: {from: cluster, dir: /etc/rules}");
     assert_eq!(
         both.mistakes(),
-        ["rules.from: expected without rules.dir, which is given too"]
+        ["rules.from: set either rules.from or rules.dir, not both"]
     );
     let other = Layers::new().with_file("rules: {from: /etc/rules}");
     assert!(
-        other.mistakes()[0].contains("cluster; a folder is given by rules.dir"),
+        other.mistakes()[0].contains("cluster; for a folder set rules.dir"),
         "{:?}",
         other.mistakes()
     );
@@ -203,8 +203,8 @@ fn lists_whose_entries_have_a_form_tell_each_that_has_not() {
     assert_eq!(
         layers.mistakes(),
         [
-            r#"ingest.label_kinds (file tidings.yaml): expected a kind with its group, such as Deployment.apps, apps/v1/Deployment or Pod, not "pods""#,
-            r#"ingest.kubernetes_events.severities (file tidings.yaml): expected a reason or type and one of trace, info, warn and error, such as BackOff=warn, not "Normal""#,
+            r#"ingest.label_kinds (file tidings.yaml): expected a kind with its group, such as Deployment.apps, apps/v1/Deployment or Pod, got "pods""#,
+            r#"ingest.kubernetes_events.severities (file tidings.yaml): expected REASON=SEVERITY or TYPE=SEVERITY with trace, info, warn or error, such as BackOff=warn, got "Normal""#,
         ]
     );
 }
@@ -241,14 +241,14 @@ fn all_mistakes_are_told_together_with_their_origin() {
     assert_eq!(
         layers.mistakes(),
         [
-            r#"listen (file tidings.yaml): expected an address and a port, such as 127.0.0.1:9090 or :9090, not "9090""#,
-            r#"log.format (flag --log-format): expected text or json, not "xml""#,
-            r#"ingest.dedupe_interval (variable TIDINGS_INGEST__DEDUPE_INTERVAL): expected a duration above 0 with its unit, such as 30s or 5m, not "5""#,
-            r#"worker.concurrency (file tidings.yaml): expected a whole number above 0, not "0""#,
-            "clutser (file tidings.yaml): no such key; there are admin, cluster, data, listen, shutdown_grace",
-            "nats_url (variable TIDINGS_NATS_URL): no such key; there are admin, cluster, data, listen, shutdown_grace",
-            "rules (file tidings.yaml): expected keys below it, not a value",
-            "worker.pool (file tidings.yaml): no such key; there are worker.concurrency, worker.pools",
+            r#"listen (file tidings.yaml): expected an address and a port, such as 127.0.0.1:9090 or :9090, got "9090""#,
+            r#"log.format (flag --log-format): expected text or json, got "xml""#,
+            r#"ingest.dedupe_interval (variable TIDINGS_INGEST__DEDUPE_INTERVAL): expected a duration above 0 with its unit, such as 30s or 5m, got "5""#,
+            r#"worker.concurrency (file tidings.yaml): expected a whole number above 0, such as 256, got "0""#,
+            "clutser (file tidings.yaml): unknown key; expected one of admin, cluster, data, listen, shutdown_grace",
+            "nats_url (variable TIDINGS_NATS_URL): unknown key; expected one of admin, cluster, data, listen, shutdown_grace",
+            "rules (file tidings.yaml): expected a section with keys, got a value",
+            "worker.pool (file tidings.yaml): unknown key; expected one of worker.concurrency, worker.pools",
         ]
     );
 }
@@ -276,7 +276,7 @@ fn networks_are_lists_like_others() {
     let mistakes = Layers::new()
         .with_file("worker: {addresses: {deny: [10.0.0.0/8, localhost]}}\n")
         .mistakes();
-    let expected = r#"worker.addresses.deny (file tidings.yaml): expected networks such as 10.0.0.0/8, or addresses, not "localhost""#;
+    let expected = r#"worker.addresses.deny (file tidings.yaml): expected a network or address, such as 10.0.0.0/8 or 10.1.2.3, got "localhost""#;
     assert_eq!(mistakes, [expected]);
 }
 
@@ -292,7 +292,7 @@ fn a_file_that_can_not_be_read_is_a_mistake_like_others() {
     };
     let mistakes = missing.mistakes();
     assert!(
-        mistakes[0].starts_with("file none.yaml can't be read: ") && mistakes.len() == 2,
+        mistakes[0].starts_with("file none.yaml cannot be read: ") && mistakes.len() == 2,
         "{mistakes:?}"
     );
     for yaml in ["hunter2", "- hunter2", "a: [hunter2", "a: 1\na: hunter2"] {
@@ -304,7 +304,7 @@ fn a_file_that_can_not_be_read_is_a_mistake_like_others() {
     }
     let mistakes = Layers::new().with_file("cluster: a\nnats: {").mistakes();
     assert!(
-        mistakes[0].starts_with("file tidings.yaml can't be read as YAML: ")
+        mistakes[0].starts_with("file tidings.yaml is not valid YAML: ")
             && mistakes[0].contains("line 3"),
         "{mistakes:?}"
     );
@@ -328,35 +328,35 @@ fn credentials_that_contradict_each_other_are_mistakes() {
     for (yaml, mistake) in [
         (
             "{token: hunter2, token_file: /x}",
-            "nats.token (file tidings.yaml): expected without nats.token_file, which is given too",
+            "nats.token (file tidings.yaml): set either nats.token or nats.token_file, not both",
         ),
         (
             "{username: a}",
-            "nats.password: expected, because nats.username is given",
+            "nats.password: required, because nats.username is set",
         ),
         (
             "{password: hunter2}",
-            "nats.username: expected, because nats.password is given",
+            "nats.username: required, because nats.password is set",
         ),
         (
             "{tls: {key: a}}",
-            "nats.tls.cert: expected, because nats.tls.key is given",
+            "nats.tls.cert: required, because nats.tls.key is set",
         ),
         (
             "{credentials: a, token: hunter2}",
-            "nats: one of username, token, credentials and a login within the url, not several",
+            "nats: set only one of nats.username, nats.token, nats.credentials and a login in nats.url",
         ),
         (
             "{url: 'nats://me:hunter2@host', token: hunter2}",
-            "nats: one of username, token, credentials and a login within the url, not several",
+            "nats: set only one of nats.username, nats.token, nats.credentials and a login in nats.url",
         ),
         (
             "{url: 'http://a:hunter2@b'}",
-            "nats.url (file tidings.yaml): expected addresses of NATS servers with commas between them, such as nats://host:4222",
+            "nats.url (file tidings.yaml): expected addresses of NATS servers separated by commas, such as nats://host:4222",
         ),
         (
             "{username: a, password_file: ''}",
-            "nats.password_file (file tidings.yaml): expected a file that can be read, unlike : No such file or directory (os error 2)",
+            "nats.password_file (file tidings.yaml): file \"\" cannot be read: No such file or directory (os error 2)",
         ),
     ] {
         assert_eq!(

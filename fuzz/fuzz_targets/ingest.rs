@@ -7,9 +7,9 @@ use libfuzzer_sys::fuzz_target;
 use tidings_core::model::flux;
 
 fuzz_target!(|body: &[u8]| {
-    if let Ok(event) = tidings_ingest::take(body, "fuzz", Timestamp::UNIX_EPOCH, None) {
+    if let Ok(event) = tidings_ingest::parse_event(body, "fuzz", Timestamp::UNIX_EPOCH, None) {
         let metadata = event.metadata.clone().into_iter().collect();
-        let again = tidings_ingest::take(
+        let again = tidings_ingest::parse_event(
             &flux::to_json(&event, &metadata),
             "fuzz",
             Timestamp::UNIX_EPOCH,

@@ -1,58 +1,58 @@
-//! Reads a request's body within bounds of size and time.
+//! Reads a request body within limits of size and time.
 
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use futures::StreamExt;
 
-/// The largest body that is taken: notification-controller's limit.
-pub(crate) const LARGEST: usize = 3 * 1024 * 1024;
-/// How much of a body is read in all. A sender that is refused while it still sends may see a
-/// broken connection instead of its answer, so what is moderately too large is read to its end.
-const READ_AT_MOST: usize = 8 * 1024 * 1024;
-/// What is reserved at most on a sender's word alone.
-const USUAL: usize = 64 * 1024;
-/// How long a body may take.
-const WITHIN: Duration = Duration::from_secs(30);
+/// The largest body that is accepted, as in notification-controller.
+pub(crate) const MAX_BODY_BYTES: usize = 3 * 1024 * 1024;
+/// How much of an oversized body is read. A sender that is rejected while it still sends may see a
+/// reset connection instead of the response, so a slightly oversized body is read to its end.
+const MAX_READ_BYTES: usize = 8 * 1024 * 1024;
+/// The largest buffer that is allocated for an announced length.
+const MAX_PREALLOCATED_BYTES: usize = 64 * 1024;
+/// The time limit for the whole body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Why there is no body.
+/// Why a body is not usable.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Unread {
-    /// It is larger than [`LARGEST`].
+pub(crate) enum BodyError {
+    /// Larger than [`MAX_BODY_BYTES`].
     TooLarge,
-    /// It did not come in time.
-    TooSlow,
-    /// It ended early, or is not what its headers announce.
-    Broken,
+    /// Not received in time.
+    Timeout,
+    /// Ended early, or does not match its headers.
+    Incomplete,
 }
 
-pub(crate) async fn read(body: Body) -> Result<Vec<u8>, Unread> {
-    tokio::time::timeout(WITHIN, read_all(body))
+pub(crate) async fn read(body: Body) -> Result<Vec<u8>, BodyError> {
+    tokio::time::timeout(BODY_TIMEOUT, read_all(body))
         .await
-        .unwrap_or(Err(Unread::TooSlow))
+        .unwrap_or(Err(BodyError::Timeout))
 }
 
-async fn read_all(body: Body) -> Result<Vec<u8>, Unread> {
+async fn read_all(body: Body) -> Result<Vec<u8>, BodyError> {
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    let mut collected = Vec::with_capacity(announced.min(USUAL));
+    let mut buffer = Vec::with_capacity(announced.min(MAX_PREALLOCATED_BYTES));
     let mut read = 0;
     let mut chunks = body.into_data_stream();
     while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(|_| Unread::Broken)?;
+        let chunk = chunk.map_err(|_| BodyError::Incomplete)?;
         read += chunk.len();
-        if read > READ_AT_MOST {
+        if read > MAX_READ_BYTES {
             break;
         }
-        if read > LARGEST {
-            collected = Vec::new();
+        if read > MAX_BODY_BYTES {
+            buffer = Vec::new();
         } else {
-            collected.extend_from_slice(&chunk);
+            buffer.extend_from_slice(&chunk);
         }
     }
-    if read > LARGEST {
-        Err(Unread::TooLarge)
+    if read > MAX_BODY_BYTES {
+        Err(BodyError::TooLarge)
     } else {
-        Ok(collected)
+        Ok(buffer)
     }
 }
 
@@ -68,38 +68,44 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_limit_holds_for_every_way_to_send_a_body() {
+    async fn the_size_limit_applies_to_every_kind_of_body() {
         assert_eq!(read(Body::empty()).await, Ok(Vec::new()));
         assert_eq!(
-            read(Body::from(vec![b'x'; LARGEST]))
+            read(Body::from(vec![b'x'; MAX_BODY_BYTES]))
                 .await
                 .map(|body| body.len()),
-            Ok(LARGEST)
+            Ok(MAX_BODY_BYTES)
         );
         assert_eq!(
-            read(Body::from(vec![b'x'; LARGEST + 1])).await,
-            Err(Unread::TooLarge)
+            read(Body::from(vec![b'x'; MAX_BODY_BYTES + 1])).await,
+            Err(BodyError::TooLarge)
         );
         assert_eq!(
-            read(chunked(LARGEST)).await.map(|body| body.len()),
-            Ok(LARGEST)
+            read(chunked(MAX_BODY_BYTES)).await.map(|body| body.len()),
+            Ok(MAX_BODY_BYTES)
         );
-        assert_eq!(read(chunked(LARGEST + 4)).await, Err(Unread::TooLarge));
-        assert_eq!(read(chunked(2 * READ_AT_MOST)).await, Err(Unread::TooLarge));
+        assert_eq!(
+            read(chunked(MAX_BODY_BYTES + 4)).await,
+            Err(BodyError::TooLarge)
+        );
+        assert_eq!(
+            read(chunked(2 * MAX_READ_BYTES)).await,
+            Err(BodyError::TooLarge)
+        );
     }
 
     #[tokio::test]
-    async fn a_body_that_breaks_off_is_told_from_one_that_ends() {
+    async fn a_body_that_ends_early_is_incomplete() {
         let chunks = [Ok("{"), Err(std::io::Error::other("reset"))];
         assert_eq!(
             read(Body::from_stream(stream::iter(chunks))).await,
-            Err(Unread::Broken)
+            Err(BodyError::Incomplete)
         );
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_does_not_come_is_not_waited_for() {
+    async fn a_body_that_does_not_arrive_times_out() {
         let body = Body::from_stream(stream::pending::<Result<Vec<u8>, std::io::Error>>());
-        assert_eq!(read(body).await, Err(Unread::TooSlow));
+        assert_eq!(read(body).await, Err(BodyError::Timeout));
     }
 }

@@ -1,4 +1,4 @@
-//! Events onto the bus, as long as there is room for them.
+//! Stores events on the bus while its storage has space for them.
 
 use std::time::Duration;
 
@@ -6,60 +6,62 @@ use tidings_core::Event;
 use tidings_core::bus::{Bus, BusError};
 use tidings_core::runtime::failpoint;
 
-use crate::store::{EventStore, NotStored, NotStoredReason, Stored};
+use crate::store::{EventStore, StoreAck, StoreError, StoreErrorReason};
 
-/// Senders try again after this long at the earliest, while the bus is away.
-const AWAY_FOR: Duration = Duration::from_secs(2);
-/// Storage does not drain at once.
-const FULL_FOR: Duration = Duration::from_secs(10);
+/// `Retry-After` while the bus is unavailable.
+const RETRY_UNAVAILABLE: Duration = Duration::from_secs(2);
+/// `Retry-After` while storage is full: it takes a while to drain.
+const RETRY_FULL: Duration = Duration::from_secs(10);
 
 /// Stores events in the stream EVENTS.
 ///
 /// # Guarantees
-/// Says that an event is stored only after the server has confirmed it. Refuses while more than
-/// four fifths of the storage are used, and while the router is so far behind that EVENTS would
-/// evict what it has not read.
+/// Reports an event as stored only after the server confirmed it. Rejects events while more than
+/// 80 % of the storage is used, and while EVENTS would evict events that the router has not read.
 pub struct BusStore(pub Bus);
 
 impl EventStore for BusStore {
-    async fn store(&self, event: Event) -> Result<Stored, NotStored> {
+    async fn store(&self, event: Event) -> Result<StoreAck, StoreError> {
         if !self.0.storage().has_room_for_events() {
-            return Err(refused(
-                NotStoredReason::StorageFull,
-                FULL_FOR,
-                "the bus's storage is nearly full",
+            return Err(store_error(
+                StoreErrorReason::StorageFull,
+                RETRY_FULL,
+                "the storage of the bus is nearly full",
             ));
         }
         if self.0.storage().eviction_is_near() {
-            let why = "the router is so far behind that events would be evicted unread";
-            return Err(refused(NotStoredReason::Retention, FULL_FOR, why));
+            let why = "the router is far behind, and events would be evicted unread";
+            return Err(store_error(StoreErrorReason::Retention, RETRY_FULL, why));
         }
         failpoint::reach("ingest:storing");
         let stored = self
             .0
             .store_event(&event)
             .await
-            .map_err(|error| not_stored(&error))?;
+            .map_err(|error| from_bus(&error))?;
         failpoint::reach("ingest:stored");
         Ok(if stored.duplicate {
-            Stored::Duplicate
+            StoreAck::Duplicate
         } else {
-            Stored::New
+            StoreAck::New
         })
     }
 }
 
-fn not_stored(error: &BusError) -> NotStored {
+fn from_bus(error: &BusError) -> StoreError {
     let (reason, retry_after) = match error {
-        BusError::Unavailable(_) => (NotStoredReason::Unavailable, AWAY_FOR),
-        BusError::StorageFull => (NotStoredReason::StorageFull, FULL_FOR),
-        BusError::TooLarge(limit) => (NotStoredReason::TooLarge { limit: *limit }, AWAY_FOR),
+        BusError::Unavailable(_) => (StoreErrorReason::Unavailable, RETRY_UNAVAILABLE),
+        BusError::StorageFull => (StoreErrorReason::StorageFull, RETRY_FULL),
+        BusError::TooLarge(limit) => (
+            StoreErrorReason::TooLarge { limit: *limit },
+            RETRY_UNAVAILABLE,
+        ),
     };
-    refused(reason, retry_after, &error.to_string())
+    store_error(reason, retry_after, &error.to_string())
 }
 
-fn refused(reason: NotStoredReason, retry_after: Duration, detail: &str) -> NotStored {
-    NotStored {
+fn store_error(reason: StoreErrorReason, retry_after: Duration, detail: &str) -> StoreError {
+    StoreError {
         reason,
         retry_after,
         detail: detail.to_owned(),

@@ -1,9 +1,8 @@
-//! A report's bytes as they were sent: JSON by the rules of Flux's notification API, borrowed from
-//! the body.
+//! Decodes the JSON of an event by the rules of Flux's notification API, borrowing from the body.
 //!
-//! Field names are exact and unknown fields are read over. The last one of a repeated field wins;
-//! null leaves a field as it is, and as a metadata value is the empty text. Bytes that are not
-//! UTF-8 become U+FFFD, one for each.
+//! Field names are case-sensitive, and unknown fields are ignored. The last value of a repeated
+//! field wins. Null leaves a field unchanged; a metadata value of null is the empty string. Each
+//! byte that is not UTF-8 becomes U+FFFD.
 
 mod value;
 
@@ -13,30 +12,30 @@ use std::str;
 
 use serde::de::{DeserializeSeed, Error, MapAccess, Visitor};
 
-use value::{Entries, Of, Skipped, Text, Time};
+use value::{Any, Entries, Ignored, Text, Time};
 
-/// An event as it was sent, before anything is judged.
+/// An event as it was sent, not yet validated.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RawEvent<'a> {
-    /// What it is about.
+    /// The object that the event is about.
     pub involved_object: RawObject<'a>,
-    /// Any text; trace, info, error by custom.
+    /// Free text; by convention trace, info or error.
     pub severity: Cow<'a, str>,
-    /// Seconds since 1970, where the sender told a time.
+    /// Seconds since 1970, if the sender set a time.
     pub timestamp: Option<i64>,
-    /// What happened, for people.
+    /// What happened, for humans.
     pub message: Cow<'a, str>,
-    /// What happened, as a word.
+    /// What happened, as a CamelCase word.
     pub reason: Cow<'a, str>,
-    /// Every key with its prefix, in the order in which they were sent, repetitions included.
+    /// Keys with their prefix, in the order sent, including repeated keys.
     pub metadata: Vec<(Cow<'a, str>, Cow<'a, str>)>,
-    /// The sender.
+    /// The controller that sent the event.
     pub reporting_controller: Cow<'a, str>,
-    /// The sender's host.
+    /// The host or pod of the controller.
     pub reporting_instance: Cow<'a, str>,
 }
 
-/// The object that an event is about, as it was sent.
+/// A reference to an object, as it was sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the fields of Kubernetes' ObjectReference")]
 pub struct RawObject<'a> {
@@ -49,7 +48,7 @@ pub struct RawObject<'a> {
     pub field_path: Cow<'a, str>,
 }
 
-/// The body as text. What is valid already is not copied.
+/// The body as text. Valid UTF-8 is not copied.
 pub fn text(bytes: &[u8]) -> Cow<'_, str> {
     if let Ok(text) = str::from_utf8(bytes) {
         return Cow::Borrowed(text);
@@ -57,21 +56,19 @@ pub fn text(bytes: &[u8]) -> Cow<'_, str> {
     let mut text = String::with_capacity(bytes.len() + bytes.len() / 8);
     for chunk in bytes.utf8_chunks() {
         text.push_str(chunk.valid());
-        // One for each byte, as Go does it; the standard library would write one for a whole cut
-        // sequence.
+        // One for each byte, like Go. The standard library writes one for a whole sequence.
         text.extend(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER));
     }
     Cow::Owned(text)
 }
 
-/// Decodes a report.
+/// Decodes an event.
 ///
 /// # Errors
-/// The text is not one JSON document, or a field has a value of the wrong type: the error names the
-/// field.
+/// The text is not one JSON document, or a field has the wrong type. The error names the field.
 pub fn decode(text: &str) -> Result<RawEvent<'_>, serde_json::Error> {
     let mut json = serde_json::Deserializer::from_str(text);
-    let event = Of(EventVisitor).deserialize(&mut json)?;
+    let event = Any(EventVisitor).deserialize(&mut json)?;
     json.end()?;
     Ok(event)
 }
@@ -82,7 +79,7 @@ impl<'de> Visitor<'de> for EventVisitor {
     type Value = RawEvent<'de>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("an event, which is a JSON object")
+        formatter.write_str("a JSON object with an event")
     }
 
     fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
@@ -91,17 +88,17 @@ impl<'de> Visitor<'de> for EventVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut event = RawEvent::default();
-        while let Some(key) = map.next_key_seed(Of(Text("a field's name")))?.flatten() {
+        while let Some(key) = map.next_key_seed(Any(Text("a field name")))?.flatten() {
             match &*key {
                 "involvedObject" => set(
                     &mut event.involved_object,
-                    map.next_value_seed(Of(ObjectVisitor))?,
+                    map.next_value_seed(Any(ObjectVisitor))?,
                 ),
-                "timestamp" => set(&mut event.timestamp, map.next_value_seed(Of(Time))?),
-                "metadata" => event.metadata = map.next_value_seed(Of(Entries))?,
+                "timestamp" => set(&mut event.timestamp, map.next_value_seed(Any(Time))?),
+                "metadata" => event.metadata = map.next_value_seed(Any(Entries))?,
                 key => match event.text_field(key) {
-                    Some((name, field)) => set(field, map.next_value_seed(Of(Text(name)))?),
-                    None => map.next_value_seed(Of(Skipped))?,
+                    Some((name, field)) => set(field, map.next_value_seed(Any(Text(name)))?),
+                    None => map.next_value_seed(Any(Ignored))?,
                 },
             }
         }
@@ -124,10 +121,10 @@ impl<'de> Visitor<'de> for ObjectVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut object = RawObject::default();
-        while let Some(key) = map.next_key_seed(Of(Text("a field's name")))?.flatten() {
+        while let Some(key) = map.next_key_seed(Any(Text("a field name")))?.flatten() {
             match object.text_field(&key) {
-                Some((name, field)) => set(field, map.next_value_seed(Of(Text(name)))?),
-                None => map.next_value_seed(Of(Skipped))?,
+                Some((name, field)) => set(field, map.next_value_seed(Any(Text(name)))?),
+                None => map.next_value_seed(Any(Ignored))?,
             }
         }
         Ok(Some(object))
@@ -162,7 +159,7 @@ impl<'a> RawObject<'a> {
     }
 }
 
-/// Null leaves what is there.
+/// Null leaves the field unchanged.
 fn set<T>(field: &mut T, value: Option<T>) {
     if let Some(value) = value {
         *field = value;
@@ -178,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_of_a_repeated_field_wins_and_null_leaves_it() {
+    fn the_last_repeated_field_wins_and_null_changes_nothing() {
         assert_eq!(
             message(r#"{"message":"first","message":"second"}"#),
             "second"
@@ -200,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn null_in_metadata_is_the_empty_text() {
+    fn null_in_metadata_is_the_empty_string() {
         let event = decode(r#"{"metadata":{"a":null,"b":"1"}}"#).unwrap();
         assert_eq!(
             event.metadata,
@@ -210,26 +207,26 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_not_utf8_become_replacement_characters_one_by_one() {
+    fn each_byte_that_is_not_utf8_becomes_a_replacement_character() {
         assert_eq!(text(b"a\xffb\xc3(c"), "a\u{fffd}b\u{fffd}(c");
         assert_eq!(text(b"\xe2\x82"), "\u{fffd}\u{fffd}");
         assert!(matches!(text("é".as_bytes()), Cow::Borrowed("é")));
     }
 
     #[test]
-    fn an_error_names_the_field_and_what_is_expected() {
-        for (json, sentence) in [
+    fn an_error_names_the_field_and_the_expected_type() {
+        for (json, expected) in [
             (
                 "[]",
-                "invalid type: sequence, expected an event, which is a JSON object",
+                "invalid type: sequence, expected a JSON object with an event",
             ),
             (
                 r#"{"severity":1}"#,
-                "invalid type: integer `1`, expected text in severity",
+                "invalid type: integer `1`, expected a string in severity",
             ),
             (
                 r#"{"message":{"a":1}}"#,
-                "invalid type: map, expected text in message",
+                "invalid type: map, expected a string in message",
             ),
             (
                 r#"{"involvedObject":[]}"#,
@@ -237,32 +234,32 @@ mod tests {
             ),
             (
                 r#"{"involvedObject":{"uid":true}}"#,
-                "invalid type: boolean `true`, expected text in involvedObject.uid",
+                "invalid type: boolean `true`, expected a string in involvedObject.uid",
             ),
             (
                 r#"{"metadata":["a"]}"#,
-                "invalid type: sequence, expected a JSON object of texts in metadata",
+                "invalid type: sequence, expected a JSON object with string values in metadata",
             ),
             (
                 r#"{"metadata":{"a/b":1}}"#,
-                "invalid type: integer `1`, expected text in metadata.a/b",
+                "invalid type: integer `1`, expected a string in metadata.a/b",
             ),
             (
                 r#"{"timestamp":""}"#,
-                r#"invalid value: string "", expected a time as in RFC 3339 in timestamp"#,
+                r#"invalid value: string "", expected an RFC 3339 time in timestamp"#,
             ),
             (
                 r#"{"timestamp":1767323045}"#,
-                "invalid type: integer `1767323045`, expected a time as in RFC 3339 in timestamp",
+                "invalid type: integer `1767323045`, expected an RFC 3339 time in timestamp",
             ),
         ] {
             let error = decode(json).unwrap_err().to_string();
-            assert!(error.starts_with(sentence), "{json}: {error}");
+            assert!(error.starts_with(expected), "{json}: {error}");
         }
     }
 
     #[test]
-    fn what_is_not_one_json_document_is_refused() {
+    fn anything_but_one_json_document_is_rejected() {
         for json in [
             "",
             "  ",
@@ -280,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_fields_are_read_over_but_not_to_any_depth() {
+    fn unknown_fields_are_ignored_up_to_the_depth_limit() {
         let nested = |depth| {
             format!(
                 "{{\"extra\":{}1{},\"message\":\"m\"}}",

@@ -1,137 +1,146 @@
-//! The event endpoint: a drop-in for notification-controller's, on `POST /`.
+//! The event endpoint `POST /`, compatible with notification-controller's.
 //!
-//! Producers post inside their reconcile loop with 5 s a try. They come again after 5xx (and honour
-//! `Retry-After` on 503), never after 429, 400 or 413: so 429 is for what is stored already, and
-//! 503 for what is not stored, or of which nobody knows.
+//! Flux controllers post inside their reconcile loop with a timeout of 5 s. They retry after 5xx,
+//! honoring `Retry-After` on 503, and never after 400, 413 or 429. So 429 means that the event is
+//! stored already, and 503 that it is not stored or that nobody can tell.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tidings_core::runtime::codes::log as codes;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{Method, Response, Uri};
 use axum::routing::any;
+use tidings_core::Event;
+use tidings_core::runtime::codes::log as codes;
+use tidings_core::runtime::metrics::labels::RequestOutcome;
 
 use crate::body;
 use crate::kubernetes::Objects;
-use crate::normalise;
-use crate::response::Answer;
-use crate::store::{EventStore, NotStored, NotStoredReason};
-use tidings_core::runtime::metrics::labels::RequestOutcome;
+use crate::normalize;
+use crate::response::EventResponse;
+use crate::store::{EventStore, StoreAck, StoreError, StoreErrorReason};
 
-/// How long taking an event may take: less than the 5 s after which senders give up.
-const TAKEN_WITHIN: Duration = Duration::from_secs(4);
+/// The time limit for handling an event. Senders give up after 5 s.
+const HANDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// What the endpoint needs.
+/// The state of the endpoint.
 pub struct Ingest<S> {
-    /// Where events go.
+    /// Stores events.
     pub store: S,
-    /// The cluster that every event is stamped with.
+    /// The cluster name that every event gets.
     pub cluster: String,
-    /// The objects whose labels are read, where they are.
+    /// Looks up labels of involved objects, if enabled.
     pub objects: Option<Arc<Objects>>,
-    /// How long the store takes the same report for a duplicate.
+    /// How long the store detects duplicates.
     pub dedupe_interval: Duration,
-    /// Told the end of each request, once; counts it.
+    /// Called once per request, to count it.
     pub observe: Box<dyn Fn(&RequestOutcome) + Send + Sync>,
 }
 
 /// The endpoint.
 ///
 /// # Guarantees
-/// Every request is observed once, also one whose sender goes away. 202 only after the store has
-/// confirmed.
+/// Every request is observed once, even if its sender disconnects. The response is 202 only after
+/// the store confirmed the event.
 pub fn router<S: EventStore>(ingest: Ingest<S>) -> Router {
     let ingest = Arc::new(ingest);
     Router::new()
         .route("/", any(receive::<S>))
-        .fallback(nowhere::<S>)
+        .fallback(not_found::<S>)
         .with_state(ingest)
 }
 
-async fn nowhere<S: EventStore>(State(ingest): State<Arc<Ingest<S>>>, uri: Uri) -> Response<Body> {
-    let answer = Answer::wrong_path(uri.path());
-    (ingest.observe)(&answer.taken);
-    answer.into_response()
+async fn not_found<S: EventStore>(
+    State(ingest): State<Arc<Ingest<S>>>,
+    uri: Uri,
+) -> Response<Body> {
+    let response = EventResponse::wrong_path(uri.path());
+    (ingest.observe)(&response.outcome);
+    response.into_response()
 }
 
 async fn receive<S: EventStore>(
     State(ingest): State<Arc<Ingest<S>>>,
     request: Request,
 ) -> Response<Body> {
-    let mut end = End {
-        taken: RequestOutcome::Abandoned,
+    let mut observed = ObserveOnDrop {
+        outcome: RequestOutcome::Abandoned,
         observe: &ingest.observe,
     };
-    let answer = ingest.answer(request).await.unwrap_or_else(|answer| answer);
-    end.taken = answer.taken;
-    answer.into_response()
+    let response = ingest
+        .handle(request)
+        .await
+        .unwrap_or_else(|response| response);
+    observed.outcome = response.outcome;
+    response.into_response()
 }
 
 impl<S: EventStore> Ingest<S> {
-    /// Both sides are answers; the wrong one is that of a request which ends early.
-    async fn answer(&self, request: Request) -> Result<Answer, Answer> {
+    /// Both variants are responses; `Err` ends the request early.
+    async fn handle(&self, request: Request) -> Result<EventResponse, EventResponse> {
         if request.method() != Method::POST {
-            return Err(Answer::wrong_method());
+            return Err(EventResponse::wrong_method());
         }
         let bytes = body::read(request.into_body()).await?;
-        let began = Instant::now();
-        let mut event = normalise::take(&bytes, &self.cluster, jiff::Timestamp::now(), None)
-            .inspect_err(|refused| {
-                tracing::debug!(code = codes::EVENT_INVALID, error = %refused, "event rejected");
-            })?;
+        let started = Instant::now();
+        let now = jiff::Timestamp::now();
+        let mut event = normalize::parse_event(&bytes, &self.cluster, now, None).inspect_err(
+            |error| tracing::debug!(code = codes::EVENT_INVALID, %error, "event rejected"),
+        )?;
         drop(bytes);
         if let (Some(objects), Some(object)) = (&self.objects, &event.involved_object) {
-            event.labels = objects.find(object).await.map(|found| found.labels());
+            event.labels = objects.find(object).await.map(|lookup| lookup.labels());
         }
+        let time_left = HANDLE_TIMEOUT.saturating_sub(started.elapsed());
+        let stored = self.store_within(event, time_left).await?;
+        Ok(EventResponse::stored(stored, self.dedupe_interval))
+    }
+
+    async fn store_within(&self, event: Event, timeout: Duration) -> Result<StoreAck, StoreError> {
         let id = event.id.clone();
-        let stored = tokio::time::timeout(
-            TAKEN_WITHIN.saturating_sub(began.elapsed()),
-            self.store.store(event),
-        )
-        .await
-        .unwrap_or_else(|_| Err(unconfirmed()));
-        match stored {
-            Ok(stored) => {
-                tracing::debug!(
-                    code = codes::EVENT_STORED,
-                    event.id = id,
-                    ?stored,
-                    "event stored"
-                );
-                Ok(Answer::stored(stored, self.dedupe_interval))
-            }
-            Err(not_stored) => {
-                tracing::debug!(code = codes::EVENT_NOT_STORED, event.id = id, reason = %not_stored.reason, detail = not_stored.detail, "event not stored");
-                Err(not_stored.into())
-            }
+        let stored = tokio::time::timeout(timeout, self.store.store(event))
+            .await
+            .unwrap_or_else(|_| Err(not_confirmed()));
+        match &stored {
+            Ok(stored) => tracing::debug!(
+                code = codes::EVENT_STORED,
+                event.id = id,
+                ?stored,
+                "event stored"
+            ),
+            Err(error) => tracing::debug!(
+                code = codes::EVENT_NOT_STORED,
+                event.id = id,
+                reason = %error.reason,
+                detail = error.detail,
+                "event not stored"
+            ),
         }
+        stored
     }
 }
 
-fn unconfirmed() -> NotStored {
-    let detail = format!(
-        "the bus has not confirmed it within {} s",
-        TAKEN_WITHIN.as_secs()
-    );
-    NotStored {
-        reason: NotStoredReason::Unavailable,
+fn not_confirmed() -> StoreError {
+    StoreError {
+        reason: StoreErrorReason::Unavailable,
         retry_after: Duration::from_secs(1),
-        detail,
+        detail: format!(
+            "the bus did not confirm it within {} s",
+            HANDLE_TIMEOUT.as_secs()
+        ),
     }
 }
 
-/// Observes the end of a request when it goes out of scope, which is also what happens to a request
-/// whose sender goes away.
-struct End<'a> {
-    taken: RequestOutcome,
+/// Observes the outcome when dropped: axum drops the handler if the sender disconnects.
+struct ObserveOnDrop<'a> {
+    outcome: RequestOutcome,
     observe: &'a (dyn Fn(&RequestOutcome) + Send + Sync),
 }
 
-impl Drop for End<'_> {
+impl Drop for ObserveOnDrop<'_> {
     fn drop(&mut self) {
-        (self.observe)(&self.taken);
+        (self.observe)(&self.outcome);
     }
 }

@@ -1,21 +1,23 @@
-//! What ingest has of the cluster that it belongs to: its Events, and the labels of the objects
-//! that events are about.
+//! What ingest reads from its cluster: Kubernetes Events, and the labels of involved objects.
 //!
 //! ```text
-//!  API server ─ watch, lists ─► source ─► filter, repeats ─► report ─► normalise ─► EventStore
-//!       ▲                                                                              │ in order
-//!       └───────────────────── cursor, in the Lease of the watching replica ◄──────────┘
+//!  API server ─ watch, list ─► reader ─► filter, repeat_filter ─► convert ─► EventStore
+//!      ▲                                                                        │ in order
+//!      └────────────────── cursor, in the Lease of the watching replica ◄───────┘
 //! ```
 //!
-//! Pure: [`filter`], [`report`], [`repeats`], [`cursor`].
+//! One replica watches Events: the leader. [`watch`] runs it; [`recovery`] finds what a killed
+//! leader stored after it last saved its cursor. [`objects`] looks up labels in every replica.
+//!
+//! Pure: [`filter`], [`repeat_filter`], [`convert`], [`cursor`].
 
+pub mod convert;
 pub mod cursor;
 pub mod filter;
 pub mod objects;
+pub mod reader;
 pub mod recovery;
-pub mod repeats;
-pub mod report;
-pub mod source;
+pub mod repeat_filter;
 pub mod watch;
 
 pub use objects::Objects;

@@ -1,21 +1,28 @@
-//! Ingest: events onto the bus, by HTTP and from the cluster.
+//! Ingest stores events on the bus. It receives them over HTTP and can watch Kubernetes Events.
 //!
 //! ```text
-//!  POST / ─► decode ─► normalise ─► labels ─► EventStore ─► 202 | 429 | 503
-//!            bytes  ┌► Event, ids              PubAck
-//!  watch ─► report ─┘
+//!  POST / ─► body ─► decode ─► normalize ─► labels ─► EventStore ─► 202 | 429 | 503
+//!                              ▲ Event, ids
+//!  Kubernetes Events ─► convert┘
 //! ```
 //!
-//! Invariants: a sender gets its 202 only after the event is stored; an event's id is drawn here,
-//! once; every request ends in one counted outcome ([`RequestOutcome`]). [`take`] is pure: it does no I/O
-//! and reads no clock.
+//! # Invariants
+//! - A sender gets 202 only after the server confirmed that the event is stored.
+//! - An event gets its id here, once.
+//! - Every request is counted under exactly one [`RequestOutcome`].
+//! - [`parse_event`] is pure: it does no I/O and reads no clock.
+//!
+//! # Where to look
+//! - [`http`] receives requests, [`serve`] accepts connections, `response` maps results to HTTP.
+//! - [`decode`] reads JSON, [`normalize`] makes the event, [`bus_store`] stores it.
+//! - [`kubernetes`] watches Kubernetes Events and looks up labels of objects.
 
 mod body;
 pub mod bus_store;
 pub mod decode;
 pub mod http;
 pub mod kubernetes;
-pub mod normalise;
+pub mod normalize;
 mod response;
 pub mod serve;
 pub mod store;
@@ -23,7 +30,7 @@ pub mod timestamp;
 
 pub use bus_store::BusStore;
 pub use http::{Ingest, router};
-pub use normalise::{Refused, take};
+pub use normalize::{InvalidEvent, parse_event};
 pub use serve::serve;
-pub use store::{EventStore, NotStored, NotStoredReason, Stored};
+pub use store::{EventStore, StoreAck, StoreError, StoreErrorReason};
 pub use tidings_core::runtime::metrics::labels::RequestOutcome;

@@ -1,4 +1,4 @@
-//! How each end of a request is told to its sender.
+//! Maps each result of a request to its HTTP response.
 
 use std::time::Duration;
 
@@ -7,24 +7,24 @@ use axum::http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::json;
 use tidings_core::runtime::codes::http as codes;
-
-use crate::body::{self, Unread};
-use crate::normalise::Refused;
-use crate::store::{NotStored, NotStoredReason, Stored};
 use tidings_core::runtime::metrics::labels::RequestOutcome;
 
-/// An end of a request: what is counted, and what the sender gets.
-pub(crate) struct Answer {
-    pub(crate) taken: RequestOutcome,
+use crate::body::{self, BodyError};
+use crate::normalize::InvalidEvent;
+use crate::store::{StoreAck, StoreError, StoreErrorReason};
+
+/// The response to the sender, and the outcome to count.
+pub(crate) struct EventResponse {
+    pub(crate) outcome: RequestOutcome,
     status: StatusCode,
     header: Option<(HeaderName, HeaderValue)>,
     error: Option<(&'static str, String)>,
 }
 
-impl Answer {
-    fn new(taken: RequestOutcome, status: StatusCode) -> Self {
+impl EventResponse {
+    fn new(outcome: RequestOutcome, status: StatusCode) -> Self {
         Self {
-            taken,
+            outcome,
             status,
             header: None,
             error: None,
@@ -38,9 +38,9 @@ impl Answer {
         }
     }
 
-    fn with_error(self, code: &'static str, error: impl ToString) -> Self {
+    fn with_error(self, code: &'static str, message: impl ToString) -> Self {
         Self {
-            error: Some((code, error.to_string())),
+            error: Some((code, message.to_string())),
             ..self
         }
     }
@@ -56,14 +56,17 @@ impl Answer {
     pub(crate) fn wrong_method() -> Self {
         Self::new(RequestOutcome::Invalid, StatusCode::METHOD_NOT_ALLOWED)
             .with_header(ALLOW, HeaderValue::from_static("POST"))
-            .with_error(codes::METHOD_NOT_ALLOWED, "send events by POST")
+            .with_error(
+                codes::METHOD_NOT_ALLOWED,
+                "send events with the method POST",
+            )
     }
 
-    /// `dedupe_interval` is the longest that the same report can count as a duplicate.
-    pub(crate) fn stored(stored: Stored, dedupe_interval: Duration) -> Self {
+    /// `dedupe_interval` is the longest time in which an equal event counts as a duplicate.
+    pub(crate) fn stored(stored: StoreAck, dedupe_interval: Duration) -> Self {
         match stored {
-            Stored::New => Self::new(RequestOutcome::Accepted, StatusCode::ACCEPTED),
-            Stored::Duplicate => {
+            StoreAck::New => Self::new(RequestOutcome::Accepted, StatusCode::ACCEPTED),
+            StoreAck::Duplicate => {
                 Self::new(RequestOutcome::Duplicate, StatusCode::TOO_MANY_REQUESTS)
                     .with_header(RETRY_AFTER, whole_seconds(dedupe_interval))
                     .with_error(codes::DUPLICATE_EVENT, "the same event is stored already")
@@ -88,25 +91,26 @@ impl Answer {
     }
 }
 
-impl From<Refused> for Answer {
-    fn from(refused: Refused) -> Self {
+impl From<InvalidEvent> for EventResponse {
+    fn from(error: InvalidEvent) -> Self {
         Self::new(RequestOutcome::Invalid, StatusCode::BAD_REQUEST)
-            .with_error(codes::INVALID_EVENT, refused)
+            .with_error(codes::INVALID_EVENT, error)
     }
 }
 
-impl From<Unread> for Answer {
-    fn from(unread: Unread) -> Self {
+impl From<BodyError> for EventResponse {
+    fn from(error: BodyError) -> Self {
         let close = HeaderValue::from_static("close");
-        match unread {
-            Unread::TooLarge => Self::new(RequestOutcome::TooLarge, StatusCode::PAYLOAD_TOO_LARGE)
-                .with_error(
+        match error {
+            BodyError::TooLarge => {
+                Self::new(RequestOutcome::TooLarge, StatusCode::PAYLOAD_TOO_LARGE).with_error(
                     codes::BODY_TOO_LARGE,
-                    format!("the body is larger than {} bytes", body::LARGEST),
-                ),
-            Unread::TooSlow => Self::new(RequestOutcome::Invalid, StatusCode::REQUEST_TIMEOUT)
-                .with_error(codes::BODY_TIMEOUT, "the body did not arrive in time"),
-            Unread::Broken => Self::new(RequestOutcome::Invalid, StatusCode::BAD_REQUEST)
+                    format!("the body is larger than {} bytes", body::MAX_BODY_BYTES),
+                )
+            }
+            BodyError::Timeout => Self::new(RequestOutcome::Invalid, StatusCode::REQUEST_TIMEOUT)
+                .with_error(codes::BODY_TIMEOUT, "the body did not arrive within 30 s"),
+            BodyError::Incomplete => Self::new(RequestOutcome::Invalid, StatusCode::BAD_REQUEST)
                 .with_error(
                     codes::INCOMPLETE_BODY,
                     "the body ended early or does not match its headers",
@@ -116,31 +120,28 @@ impl From<Unread> for Answer {
     }
 }
 
-impl From<NotStored> for Answer {
-    fn from(not_stored: NotStored) -> Self {
-        if let NotStoredReason::TooLarge { limit } = not_stored.reason {
+impl From<StoreError> for EventResponse {
+    fn from(error: StoreError) -> Self {
+        if let StoreErrorReason::TooLarge { limit } = error.reason {
             return Self::new(RequestOutcome::TooLarge, StatusCode::PAYLOAD_TOO_LARGE).with_error(
                 codes::EVENT_TOO_LARGE,
                 format!("the event is larger than the NATS server's max_payload of {limit} bytes"),
             );
         }
-        let code = match not_stored.reason {
-            NotStoredReason::StorageFull => codes::STORAGE_FULL,
-            NotStoredReason::Retention => codes::ROUTER_BEHIND,
-            NotStoredReason::Unavailable | NotStoredReason::TooLarge { .. } => {
+        let code = match error.reason {
+            StoreErrorReason::StorageFull => codes::STORAGE_FULL,
+            StoreErrorReason::Retention => codes::ROUTER_BEHIND,
+            StoreErrorReason::Unavailable | StoreErrorReason::TooLarge { .. } => {
                 codes::BUS_UNAVAILABLE
             }
         };
         Self::new(RequestOutcome::NotStored, StatusCode::SERVICE_UNAVAILABLE)
-            .with_header(RETRY_AFTER, whole_seconds(not_stored.retry_after))
-            .with_error(
-                code,
-                format!("the event is not stored: {}", not_stored.detail),
-            )
+            .with_header(RETRY_AFTER, whole_seconds(error.retry_after))
+            .with_error(code, format!("the event is not stored: {}", error.detail))
     }
 }
 
-/// Rounded up, and at least 1: 0 would ask for a busy loop.
+/// Rounded up, and at least 1: with 0, senders would retry in a busy loop.
 fn whole_seconds(duration: Duration) -> HeaderValue {
     let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
     HeaderValue::from(seconds.max(1))
@@ -151,8 +152,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_are_told_in_whole_seconds_rounded_up() {
-        for (milliseconds, told) in [
+    fn retry_after_is_in_whole_seconds_rounded_up() {
+        for (milliseconds, seconds) in [
             (0, "1"),
             (1, "1"),
             (1000, "1"),
@@ -161,7 +162,7 @@ mod tests {
         ] {
             assert_eq!(
                 whole_seconds(Duration::from_millis(milliseconds)),
-                told,
+                seconds,
                 "{milliseconds}"
             );
         }

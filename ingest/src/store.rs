@@ -1,4 +1,4 @@
-//! What ingest needs of the bus, and how each request ends.
+//! The storage that ingest needs.
 
 use std::fmt;
 use std::future::Future;
@@ -6,55 +6,54 @@ use std::time::Duration;
 
 use tidings_core::Event;
 
-/// Where events are stored.
+/// Stores events.
 pub trait EventStore: Send + Sync + 'static {
     /// Stores an event.
     ///
-    /// # Guarantees asked for
-    /// [`Stored::New`] and [`Stored::Duplicate`] are answered only once the event (or its earlier
-    /// copy) can't be lost. Safe to cancel: the event is then stored or not, and sending it
-    /// again settles that.
-    fn store(&self, event: Event) -> impl Future<Output = Result<Stored, NotStored>> + Send;
+    /// # Guarantees required
+    /// Returns a [`StoreAck`] only once the event, or its earlier copy, cannot be lost. Safe to
+    /// cancel: the event may then be stored or not, and storing it again is safe.
+    fn store(&self, event: Event) -> impl Future<Output = Result<StoreAck, StoreError>> + Send;
 }
 
-/// An event is stored.
+/// The confirmation that an event is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stored {
-    /// By this call.
+pub enum StoreAck {
+    /// Stored by this call.
     New,
-    /// It was already, by its dedupe key.
+    /// Stored before, according to its dedupe key.
     Duplicate,
 }
 
-/// An event is not stored, or nobody knows.
+/// An event is not stored, or the confirmation is missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NotStored {
-    /// Why, as a word.
-    pub reason: NotStoredReason,
-    /// When the sender may come again.
+pub struct StoreError {
+    /// The reason for logs, metrics and the response code.
+    pub reason: StoreErrorReason,
+    /// When the sender may retry.
     pub retry_after: Duration,
-    /// Why, as a sentence without secrets; the sender gets it.
+    /// The explanation that the sender gets. Contains no secrets.
     pub detail: String,
 }
 
 /// Why an event is not stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum NotStoredReason {
-    /// The bus can't be reached, or does not confirm in time.
+pub enum StoreErrorReason {
+    /// The bus is unreachable or does not confirm in time.
     Unavailable,
-    /// The bus has too little storage left for more than what is under way.
+    /// The rest of the storage is reserved for deliveries.
     StorageFull,
-    /// The router is so far behind that events would be evicted unread.
+    /// The router is far behind, and events would be evicted unread.
     Retention,
-    /// The event does not fit into a message of the bus: only a larger limit helps.
+    /// The event exceeds the server's message size, so a retry does not help.
     TooLarge {
         /// The server's `max_payload` in bytes.
         limit: usize,
     },
 }
 
-impl NotStoredReason {
-    /// The word for metrics and logs.
+impl StoreErrorReason {
+    /// The label in metrics and logs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unavailable => "unavailable",
@@ -65,7 +64,7 @@ impl NotStoredReason {
     }
 }
 
-impl fmt::Display for NotStoredReason {
+impl fmt::Display for StoreErrorReason {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.as_str())
     }

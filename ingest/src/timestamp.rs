@@ -1,15 +1,15 @@
-//! Times as Go's `time.RFC3339` reads them, which is what Flux's own controllers are held to.
+//! Parses times like Go's `time.RFC3339`, which Flux's API uses.
 //!
-//! Wider than RFC 3339: an hour may have one digit, a fraction may follow a comma, an offset may be
-//! 24:00. Narrower: no lower case `t` or `z`, no leap second.
+//! More lenient than RFC 3339: an hour may have one digit, a comma may precede the fraction, and
+//! an offset may be 24:00. Stricter: no lower-case `t` or `z`, and no leap second.
 
 use jiff::civil::{Date, DateTime};
 
-/// Go's zero time, 0001-01-01T00:00:00Z, which its programs write for "none".
+/// Go's zero time, 0001-01-01T00:00:00Z, which Go programs write for "no time".
 const ZERO_TIME: i64 = -62_135_596_800;
 
-/// Reads a time as seconds since 1970. Fractions are dropped; the outer nothing is for what is not
-/// a time, the inner one for Go's zero time.
+/// Parses a time to seconds since 1970 and drops the fraction. Returns `None` if the text is not a
+/// time, and `Some(None)` for Go's zero time.
 pub fn parse(text: &str) -> Option<Option<i64>> {
     let (date, clock) = text.split_once('T')?;
     let (hour, clock) = clock.split_once(':')?;
@@ -52,7 +52,7 @@ fn after_fraction(text: &str) -> Option<&str> {
     (zone.len() < fraction.len()).then_some(zone)
 }
 
-/// The zone in seconds east of Greenwich.
+/// The UTC offset in seconds; positive is east.
 fn offset(zone: &str) -> Option<i64> {
     if zone == "Z" {
         return Some(0);
@@ -64,7 +64,7 @@ fn offset(zone: &str) -> Option<i64> {
     };
     let (hours, minutes) = clock.split_once(':')?;
     let (hours, minutes) = (digits(hours, 2)?, digits(minutes, 2)?);
-    // 24 and 60 included, as in Go.
+    // Go accepts 24 hours and 60 minutes.
     (hours <= 24 && minutes <= 60)
         .then_some(sign * (i64::from(hours) * 3600 + i64::from(minutes) * 60))
 }
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_is_read_as_go_reads_it() {
+    fn times_are_parsed_like_in_go() {
         let base = 1_767_323_045;
         for (text, seconds) in [
             ("2026-01-02T03:04:05Z", base),
@@ -101,14 +101,14 @@ mod tests {
     }
 
     #[test]
-    fn the_zero_time_is_no_time() {
+    fn gos_zero_time_means_no_time() {
         assert_eq!(parse("0001-01-01T00:00:00Z"), Some(None));
         assert_eq!(parse("0001-01-01T02:00:00+02:00"), Some(None));
         assert_eq!(parse("0001-01-01T00:00:01Z"), Some(Some(ZERO_TIME + 1)));
     }
 
     #[test]
-    fn what_is_not_a_time_is_refused() {
+    fn invalid_times_are_rejected() {
         for text in [
             "",
             "2026-01-02",

@@ -1,20 +1,19 @@
-//! The event endpoint over real HTTP, in front of a store that does as it is told.
+//! The event endpoint over real HTTP, with a scripted store.
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::Request;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
-use parking_lot::Mutex;
 use tidings_core::Event;
 use tidings_core::runtime::codes::http as codes;
 use tidings_ingest::{
-    EventStore, Ingest, NotStored, NotStoredReason, RequestOutcome, Stored, router, serve,
+    EventStore, Ingest, RequestOutcome, StoreAck, StoreError, StoreErrorReason, router, serve,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -23,22 +22,25 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 const EVENT: &str = r#"{"involvedObject":{"kind":"Kustomization","name":"apps"},"message":"done"}"#;
-const LARGEST: usize = 3 * 1024 * 1024;
+const MAX_BODY_BYTES: usize = 3 * 1024 * 1024;
 
-/// Answers by a script, and with [`Stored::New`] when that has ended; each answer takes a permit of
-/// the gate.
+/// Returns scripted results, then [`StoreAck::New`]. Each call takes a permit of the gate.
 #[derive(Clone)]
 struct ScriptedStore {
-    script: Arc<Mutex<VecDeque<Result<Stored, NotStored>>>>,
+    script: Arc<Mutex<VecDeque<Result<StoreAck, StoreError>>>>,
     gate: Arc<Semaphore>,
     called: mpsc::UnboundedSender<Event>,
 }
 
 impl EventStore for ScriptedStore {
-    async fn store(&self, event: Event) -> Result<Stored, NotStored> {
+    async fn store(&self, event: Event) -> Result<StoreAck, StoreError> {
         self.called.send(event).unwrap();
         self.gate.acquire().await.unwrap().forget();
-        self.script.lock().pop_front().unwrap_or(Ok(Stored::New))
+        self.script
+            .lock()
+            .unwrap()
+            .pop_front()
+            .unwrap_or(Ok(StoreAck::New))
     }
 }
 
@@ -46,13 +48,13 @@ struct Rig {
     address: SocketAddr,
     gate: Arc<Semaphore>,
     stored: mpsc::UnboundedReceiver<Event>,
-    ends: mpsc::UnboundedReceiver<RequestOutcome>,
+    outcomes: mpsc::UnboundedReceiver<RequestOutcome>,
     shutdown: CancellationToken,
     server: JoinHandle<()>,
 }
 
 fn endpoint(
-    script: impl IntoIterator<Item = Result<Stored, NotStored>>,
+    script: impl IntoIterator<Item = Result<StoreAck, StoreError>>,
     permits: usize,
 ) -> (
     axum::Router,
@@ -61,7 +63,7 @@ fn endpoint(
     mpsc::UnboundedReceiver<RequestOutcome>,
 ) {
     let (called, stored) = mpsc::unbounded_channel();
-    let (observed, ends) = mpsc::unbounded_channel();
+    let (observed, outcomes) = mpsc::unbounded_channel();
     let gate = Arc::new(Semaphore::new(permits));
     let store = ScriptedStore {
         script: Arc::new(Mutex::new(script.into_iter().collect())),
@@ -73,17 +75,17 @@ fn endpoint(
         cluster: "eu-1".to_owned(),
         objects: None,
         dedupe_interval: Duration::from_secs(300),
-        observe: Box::new(move |taken| observed.send(*taken).unwrap()),
+        observe: Box::new(move |outcome| observed.send(*outcome).unwrap()),
     };
-    (router(ingest), gate, stored, ends)
+    (router(ingest), gate, stored, outcomes)
 }
 
 impl Rig {
     async fn start(
-        script: impl IntoIterator<Item = Result<Stored, NotStored>>,
+        script: impl IntoIterator<Item = Result<StoreAck, StoreError>>,
         permits: usize,
     ) -> Self {
-        let (router, gate, stored, ends) = endpoint(script, permits);
+        let (router, gate, stored, outcomes) = endpoint(script, permits);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
@@ -92,7 +94,7 @@ impl Rig {
             address,
             gate,
             stored,
-            ends,
+            outcomes,
             shutdown,
             server,
         }
@@ -107,7 +109,7 @@ impl Rig {
     }
 
     async fn exchange(&self, head: &str, body: &[u8]) -> String {
-        answer(self.send(head, body).await).await
+        read_response(self.send(head, body).await).await
     }
 
     async fn post(&self, body: &str) -> String {
@@ -119,10 +121,10 @@ impl Rig {
     }
 }
 
-async fn answer(mut connection: TcpStream) -> String {
-    let mut answer = String::new();
-    connection.read_to_string(&mut answer).await.unwrap();
-    answer
+async fn read_response(mut connection: TcpStream) -> String {
+    let mut response = String::new();
+    connection.read_to_string(&mut response).await.unwrap();
+    response
 }
 
 fn error_code(response: &str) -> String {
@@ -132,8 +134,8 @@ fn error_code(response: &str) -> String {
     body["code"].as_str().unwrap().to_owned()
 }
 
-fn not_stored(reason: NotStoredReason) -> Result<Stored, NotStored> {
-    Err(NotStored {
+fn store_error(reason: StoreErrorReason) -> Result<StoreAck, StoreError> {
+    Err(StoreError {
         reason,
         retry_after: Duration::from_millis(1500),
         detail: "no answer".to_owned(),
@@ -149,53 +151,53 @@ fn padded(size: usize) -> Vec<u8> {
 #[tokio::test]
 async fn an_event_is_accepted_once_it_is_stored() {
     let mut rig = Rig::start([], 1).await;
-    let answer = rig.post(EVENT).await;
+    let response = rig.post(EVENT).await;
     assert!(
-        answer.starts_with("HTTP/1.1 202 Accepted\r\n") && answer.ends_with("\r\n\r\n"),
-        "{answer}"
+        response.starts_with("HTTP/1.1 202 Accepted\r\n") && response.ends_with("\r\n\r\n"),
+        "{response}"
     );
     let event = rig.stored.recv().await.unwrap();
     assert_eq!(
         (&*event.cluster, &*event.message, event.id.len()),
         ("eu-1", "done", 32)
     );
-    assert_eq!(rig.ends.recv().await, Some(RequestOutcome::Accepted));
+    assert_eq!(rig.outcomes.recv().await, Some(RequestOutcome::Accepted));
 }
 
 #[tokio::test]
-async fn each_end_of_storing_has_its_status() {
-    let too_large = NotStoredReason::TooLarge { limit: 1_048_576 };
-    for (stored, status, header, code, end) in [
+async fn each_store_result_has_its_status_and_code() {
+    let too_large = StoreErrorReason::TooLarge { limit: 1_048_576 };
+    for (stored, status, header, code, outcome) in [
         (
-            Ok(Stored::Duplicate),
+            Ok(StoreAck::Duplicate),
             "429",
             "\r\nretry-after: 300\r\n",
             codes::DUPLICATE_EVENT,
             RequestOutcome::Duplicate,
         ),
         (
-            not_stored(NotStoredReason::Unavailable),
+            store_error(StoreErrorReason::Unavailable),
             "503",
             "\r\nretry-after: 2\r\n",
             codes::BUS_UNAVAILABLE,
             RequestOutcome::NotStored,
         ),
         (
-            not_stored(NotStoredReason::StorageFull),
+            store_error(StoreErrorReason::StorageFull),
             "503",
             "\r\nretry-after: 2\r\n",
             codes::STORAGE_FULL,
             RequestOutcome::NotStored,
         ),
         (
-            not_stored(NotStoredReason::Retention),
+            store_error(StoreErrorReason::Retention),
             "503",
             "\r\nretry-after: 2\r\n",
             codes::ROUTER_BEHIND,
             RequestOutcome::NotStored,
         ),
         (
-            not_stored(too_large),
+            store_error(too_large),
             "413",
             "",
             codes::EVENT_TOO_LARGE,
@@ -209,12 +211,12 @@ async fn each_end_of_storing_has_its_status() {
             "{status} {header}: {response}"
         );
         assert_eq!(error_code(&response), code);
-        assert_eq!(rig.ends.recv().await, Some(end));
+        assert_eq!(rig.outcomes.recv().await, Some(outcome));
     }
 }
 
 #[tokio::test]
-async fn a_request_that_is_no_event_is_rejected_with_a_code() {
+async fn an_invalid_request_is_rejected_with_a_code() {
     let mut rig = Rig::start([], 0).await;
     let length = EVENT.len();
     let with_length = |head: &str| format!("{head} HTTP/1.1\r\nContent-Length: {length}");
@@ -268,7 +270,7 @@ async fn a_request_that_is_no_event_is_rejected_with_a_code() {
         );
         assert_eq!(error_code(&response), code, "{head}");
         assert_eq!(
-            rig.ends.recv().await,
+            rig.outcomes.recv().await,
             Some(RequestOutcome::Invalid),
             "{head}"
         );
@@ -284,15 +286,15 @@ async fn a_head_request_is_rejected_without_a_body() {
         response.starts_with("HTTP/1.1 405 ") && response.ends_with("\r\n\r\n"),
         "{response}"
     );
-    assert_eq!(rig.ends.recv().await, Some(RequestOutcome::Invalid));
+    assert_eq!(rig.outcomes.recv().await, Some(RequestOutcome::Invalid));
 }
 
 #[tokio::test]
-async fn three_mebibytes_are_the_limit_of_a_body() {
+async fn a_body_is_limited_to_three_mebibytes() {
     let mut rig = Rig::start([], 2).await;
-    for (size, status, end) in [
-        (LARGEST, "202", RequestOutcome::Accepted),
-        (LARGEST + 1, "413", RequestOutcome::TooLarge),
+    for (size, status, outcome) in [
+        (MAX_BODY_BYTES, "202", RequestOutcome::Accepted),
+        (MAX_BODY_BYTES + 1, "413", RequestOutcome::TooLarge),
     ] {
         let body = padded(size);
         let plain = rig
@@ -305,7 +307,7 @@ async fn three_mebibytes_are_the_limit_of_a_body() {
             plain.starts_with(&format!("HTTP/1.1 {status} ")),
             "{size}: {plain}"
         );
-        assert_eq!(rig.ends.recv().await, Some(end));
+        assert_eq!(rig.outcomes.recv().await, Some(outcome));
 
         let chunks = [format!("{size:x}\r\n").as_bytes(), &body, b"\r\n0\r\n\r\n"].concat();
         let chunked = rig
@@ -315,12 +317,12 @@ async fn three_mebibytes_are_the_limit_of_a_body() {
             chunked.starts_with(&format!("HTTP/1.1 {status} ")),
             "{size} chunked: {chunked}"
         );
-        assert_eq!(rig.ends.recv().await, Some(end));
+        assert_eq!(rig.outcomes.recv().await, Some(outcome));
     }
 }
 
 #[tokio::test]
-async fn a_sender_that_goes_away_is_counted_too() {
+async fn a_sender_that_disconnects_is_counted() {
     let mut rig = Rig::start([], 0).await;
     let connection = rig
         .send(
@@ -330,11 +332,11 @@ async fn a_sender_that_goes_away_is_counted_too() {
         .await;
     rig.stored.recv().await.unwrap();
     drop(connection);
-    assert_eq!(rig.ends.recv().await, Some(RequestOutcome::Abandoned));
+    assert_eq!(rig.outcomes.recv().await, Some(RequestOutcome::Abandoned));
 }
 
 #[tokio::test]
-async fn a_shutdown_waits_for_what_is_under_way_and_takes_nothing_more() {
+async fn a_shutdown_completes_open_requests_and_accepts_no_more() {
     let mut rig = Rig::start([], 0).await;
     let connection = rig
         .send(
@@ -347,20 +349,20 @@ async fn a_shutdown_waits_for_what_is_under_way_and_takes_nothing_more() {
     idle.write_all(b"GET /kept-alive HTTP/1.1\r\nHost: tidings\r\n\r\n")
         .await
         .unwrap();
-    assert_eq!(rig.ends.recv().await, Some(RequestOutcome::Invalid));
+    assert_eq!(rig.outcomes.recv().await, Some(RequestOutcome::Invalid));
     rig.shutdown.cancel();
-    assert!(answer(idle).await.starts_with("HTTP/1.1 404 "));
+    assert!(read_response(idle).await.starts_with("HTTP/1.1 404 "));
     rig.gate.add_permits(1);
-    assert!(answer(connection).await.starts_with("HTTP/1.1 202 "));
+    assert!(read_response(connection).await.starts_with("HTTP/1.1 202 "));
     rig.server.await.unwrap();
     assert!(TcpStream::connect(rig.address).await.is_err());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_does_not_confirm_is_not_waited_for_longer_than_senders_wait() {
-    let (router, _gate, _stored, mut ends) = endpoint([], 0);
+async fn a_store_that_does_not_confirm_in_time_is_reported_as_unavailable() {
+    let (router, _gate, _stored, mut outcomes) = endpoint([], 0);
     let request = Request::post("/").body(Body::from(EVENT)).unwrap();
-    let before = tokio::time::Instant::now();
+    let started = tokio::time::Instant::now();
     let response = TowerToHyperService::new(router)
         .call(request)
         .await
@@ -372,6 +374,6 @@ async fn a_store_that_does_not_confirm_is_not_waited_for_longer_than_senders_wai
         ),
         (503, &"1".parse().unwrap())
     );
-    assert_eq!(before.elapsed().as_secs(), 4);
-    assert_eq!(ends.recv().await, Some(RequestOutcome::NotStored));
+    assert_eq!(started.elapsed().as_secs(), 4);
+    assert_eq!(outcomes.recv().await, Some(RequestOutcome::NotStored));
 }

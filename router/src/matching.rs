@@ -68,7 +68,7 @@ pub(crate) fn object(event: &Event) -> &tidings_core::ObjectReference {
 fn source_verdict(alert: &Alert, event: &Event) -> Option<Verdict> {
     let mut nearest = Verdict::NoEventSourceMatches;
     for source in alert.sources.iter().filter(|source| names(source, event)) {
-        if !alert.severities.takes(&event.severity) {
+        if !alert.severities.contains(&event.severity) {
             return Some(Verdict::BelowSeverity);
         }
         match labels_verdict(source, event.labels.as_ref()) {
@@ -157,7 +157,8 @@ fn commit(revision: &str) -> Option<&str> {
 mod tests {
     use serde_json::{Value, json};
     use tidings_core::ObjectReference;
-    use tidings_rules::{Kind, Kinds, Object, Options};
+    use tidings_rules::testing::{self, alert};
+    use tidings_rules::{Kind, Kinds, Options};
 
     use super::*;
 
@@ -179,24 +180,13 @@ mod tests {
     }
 
     fn rules_with(fields: Value, provider: Value) -> Rules {
-        let mut spec = json!({"providerRef": {"name": "p"}, "eventSources": [{"kind": "Kustomization", "name": "*"}]});
-        spec.as_object_mut()
-            .unwrap()
-            .extend(fields.as_object().unwrap().clone());
-        let object = |what: &str, name: &str, spec: Value| {
-            let metadata = json!({"name": name, "namespace": "apps"});
-            Object::new(
-                json!({"apiVersion": "notification.toolkit.fluxcd.io/v1beta3", "kind": what, "metadata": metadata, "spec": spec}),
-            )
-        };
-        let rules = Rules::compile(
-            &[
-                object("Alert", "a", spec),
-                object("Provider", "p", provider),
-            ],
-            KINDS,
-            &Options::default(),
-        );
+        let objects = [
+            alert("a", "p").with_fields(fields).object(),
+            testing::provider("p", "slack")
+                .with_fields(provider)
+                .object(),
+        ];
+        let rules = Rules::compile(&objects, KINDS, &Options::default());
         assert_eq!(rules.problems(), []);
         rules
     }

@@ -33,19 +33,23 @@ fn of_group<'a>(event: &'a Event, group: &'a str) -> impl Iterator<Item = (Strin
 mod tests {
     use serde_json::json;
     use tidings_core::ObjectReference;
-    use tidings_rules::{Object, Options, Rules};
+    use tidings_rules::testing::alert;
+    use tidings_rules::{Options, Rules};
 
     use super::*;
 
     #[test]
     fn the_controller_wins_over_the_alert_and_the_alert_over_annotations() {
-        let alert = Object::new(json!({
-            "apiVersion": "notification.toolkit.fluxcd.io/v1beta3", "kind": "Alert", "metadata": {"name": "a", "namespace": "apps"},
-            "spec": {
-                "providerRef": {"name": "p"}, "eventSources": [], "summary": "of the Alert",
-                "eventMetadata": {"cluster": "eu", "summary": "lost", "revision": "lost", "note": "of the Alert"},
-            },
-        }));
+        let alert = alert("a", "p")
+            .with("summary", "of the Alert")
+            .with(
+                "eventMetadata",
+                json!({
+                    "cluster": "eu", "summary": "lost", "revision": "lost",
+                    "note": "of the Alert",
+                }),
+            )
+            .object();
         let rules = Rules::compile(&[alert], &[], &Options::default());
         let metadata = [
             ("event.toolkit.fluxcd.io/note", "lost"),

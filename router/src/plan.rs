@@ -236,6 +236,7 @@ fn labels(alert: &Alert, event: &Event) -> String {
 mod tests {
     use serde_json::{Value, json};
     use tidings_core::{ObjectReference, TemplateReference};
+    use tidings_rules::testing::{self, provider};
     use tidings_rules::{Family, Kind, Kinds, Object, Options};
 
     use super::*;
@@ -245,19 +246,10 @@ mod tests {
         family: Family::CommitStatus,
     }];
 
-    fn object(kind: &str, name: &str, spec: Value) -> Object {
-        let metadata = json!({"name": name, "namespace": "apps"});
-        Object::new(
-            json!({"apiVersion": "notification.toolkit.fluxcd.io/v1beta3", "kind": kind, "metadata": metadata, "spec": spec}),
-        )
-    }
-
     fn alert(name: &str, provider: &str, source: Value) -> Object {
-        object(
-            "Alert",
-            name,
-            json!({"providerRef": {"name": provider}, "eventSources": [source]}),
-        )
+        testing::alert(name, provider)
+            .with("eventSources", json!([source]))
+            .object()
     }
 
     fn rules() -> Rules {
@@ -280,12 +272,10 @@ mod tests {
                 "plain",
                 json!({"kind": "HelmRelease", "name": ""}),
             ),
-            object("Provider", "plain", json!({"type": "github", "pool": "eu"})),
-            object(
-                "Provider",
-                "expression",
-                json!({"type": "github", "commitStatusExpr": "alert.metadata.name"}),
-            ),
+            provider("plain", "github").with("pool", "eu").object(),
+            provider("expression", "github")
+                .with("commitStatusExpr", "alert.metadata.name")
+                .object(),
         ];
         Rules::compile(&objects, KINDS, &Options::default())
     }
@@ -366,16 +356,14 @@ mod tests {
     #[test]
     fn a_delivery_carries_the_alerts_template_and_not_the_providers() {
         let template = json!({"configMapKeyRef": {"name": "texts", "key": "short"}});
-        let all = json!([{"kind": "Kustomization", "name": "*"}]);
-        let spec = |own: Value| json!({"providerRef": {"name": "p"}, "eventSources": all, "template": own});
         let objects = [
-            object("Alert", "own", spec(template.clone())),
-            object("Alert", "without", spec(Value::Null)),
-            object(
-                "Provider",
-                "p",
-                json!({"type": "github", "template": {"inline": "of the Provider"}}),
-            ),
+            testing::alert("own", "p")
+                .with("template", template)
+                .object(),
+            testing::alert("without", "p").object(),
+            provider("p", "github")
+                .with("template", json!({"inline": "of the Provider"}))
+                .object(),
         ];
         let rules = Rules::compile(&objects, KINDS, &Options::default());
         let deliveries = plan(

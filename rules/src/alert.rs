@@ -13,9 +13,9 @@ use crate::severities::Severities;
 use crate::template::Template;
 
 /// The maximum length of the name and of the namespace of an object.
-const LONGEST_NAME: usize = 253;
+const MAX_NAME_LENGTH: usize = 253;
 /// The maximum length in v1beta1.
-const LONGEST_NAME_V1BETA1: usize = 53;
+const MAX_NAME_LENGTH_V1BETA1: usize = 53;
 
 /// A compiled Alert.
 #[derive(Clone, Debug)]
@@ -111,10 +111,10 @@ impl EventSource {
 }
 
 fn check_lengths(spec: &AlertSpec, version: Version, report: &mut Report<'_>) {
-    let longest = if version == Version::V1beta1 {
-        LONGEST_NAME_V1BETA1
+    let max_length = if version == Version::V1beta1 {
+        MAX_NAME_LENGTH_V1BETA1
     } else {
-        LONGEST_NAME
+        MAX_NAME_LENGTH
     };
     if version > Version::V1beta1 {
         report.at_most("spec.summary", spec.summary.as_deref(), 255);
@@ -134,8 +134,8 @@ fn check_lengths(spec: &AlertSpec, version: Version, report: &mut Report<'_>) {
                 "is empty; set the name of an object, or '*' for all objects",
             );
         }
-        report.at_most(&field("name"), Some(&source.name), longest);
-        report.at_most(&field("namespace"), source.namespace.as_deref(), longest);
+        report.at_most(&field("name"), Some(&source.name), max_length);
+        report.at_most(&field("namespace"), source.namespace.as_deref(), max_length);
         for (key, value) in source.match_labels.iter().flatten() {
             if !is_label(key, value) {
                 report.warn(
@@ -273,7 +273,7 @@ mod tests {
                 .unwrap();
             let taken: Vec<_> = all
                 .into_iter()
-                .filter(|word| alert.severities.takes(word))
+                .filter(|word| alert.severities.contains(word))
                 .collect();
             assert_eq!(taken, takes, "{version:?} {severity}");
         }

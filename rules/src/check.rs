@@ -150,15 +150,17 @@ fn check_metadata(report: &mut Report<'_>) {
     let identity = report.object.identity();
     let inner =
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
-    for (field, name, longest) in [
+    for (field, name, max_length) in [
         ("metadata.name", &identity.name, 253),
         ("metadata.namespace", &identity.namespace, 63),
     ] {
         let edges = name.starts_with(['-', '.']) || name.ends_with(['-', '.']);
-        if name.len() > longest || edges || !name.bytes().all(inner) {
+        if name.len() > max_length || edges || !name.bytes().all(inner) {
             report.error(
                 field,
-                format!("must have at most {longest} lowercase letters, digits, dashes and dots"),
+                format!(
+                    "must have at most {max_length} lowercase letters, digits, dashes and dots"
+                ),
             );
         }
     }
@@ -186,9 +188,9 @@ mod tests {
 
     fn object(api_version: &str, kind: &str, name: &str) -> Object {
         let spec = json!({"type": "slack", "providerRef": {"name": "p"}, "eventSources": []});
-        Object::new(
-            json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": name}, "spec": spec}),
-        )
+        Object::new(json!({
+            "apiVersion": api_version, "kind": kind, "metadata": {"name": name}, "spec": spec,
+        }))
     }
 
     fn check_all(objects: &[Object]) -> (Vec<(String, bool)>, Vec<String>) {
@@ -236,9 +238,8 @@ mod tests {
         assert_eq!(checked.len(), 1);
         assert_eq!(
             problems,
-            [
-                "b.yaml: Secret default/s: already exists in a.yaml; this one is ignored: remove or rename it"
-            ]
+            ["b.yaml: Secret default/s: already exists in a.yaml; \
+                 this one is ignored: remove or rename it"]
         );
     }
 }

@@ -124,12 +124,15 @@ fn provider_spec(kinds: Kinds) -> Value {
     let only_forges = |field: &str| {
         json!({
             "rule": format!("!has(self.{field}) || self.type in ['{}']", forges.join("', '")),
-            "message": format!("{field} requires a type that writes commit statuses: {}", forges.join(", ")),
+            "message": format!(
+                "{field} requires a type that writes commit statuses: {}",
+                forges.join(", "),
+            ),
         })
     };
     let one_id = json!({
-        "rule": "!has(self.commitStatus) || !has(self.commitStatus.id) || self.commitStatus.id == 'default' || \
-                 !has(self.commitStatusExpr) || self.commitStatusExpr.matches('^\\\\s*$')",
+        "rule": "!has(self.commitStatus) || !has(self.commitStatus.id) || \
+                 self.commitStatus.id == 'default' || !has(self.commitStatusExpr) || self.commitStatusExpr.matches('^\\\\s*$')",
         "message": "commitStatus.id must be default if commitStatusExpr is set",
     });
     spec["x-kubernetes-validations"] = json!([

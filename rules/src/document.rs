@@ -12,9 +12,9 @@ use crate::problem::{Problem, Severity};
 
 /// The maximum number of YAML nodes in a file. Expanded aliases count, so that a small file cannot
 /// exhaust the memory.
-const MOST_NODES: usize = 2_000_000;
+const MAX_NODES: usize = 2_000_000;
 /// The maximum number of nodes that aliases expand to.
-const MOST_ALIASED: usize = 100_000;
+const MAX_ALIASED_NODES: usize = 100_000;
 
 /// The contents of a file.
 #[derive(Default)]
@@ -29,11 +29,11 @@ pub struct Documents {
 pub fn read(file: &Arc<str>, text: &[u8]) -> Documents {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
-            max_nodes: MOST_NODES,
-            max_events: 3 * MOST_NODES,
-            max_documents: MOST_NODES,
+            max_nodes: MAX_NODES,
+            max_events: 3 * MAX_NODES,
+            max_documents: MAX_NODES,
         },
-        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MOST_ALIASED },
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MAX_ALIASED_NODES },
         duplicate_keys: DuplicateKeyPolicy::Error,
         // A snippet may contain a secret.
         with_snippet: false,

@@ -21,9 +21,9 @@ use crate::snapshot::Rules;
 pub use follow::follow;
 
 /// The maximum size of a file. An API server accepts less for one object.
-const LARGEST_FILE_BYTES: u64 = 16 << 20;
+const MAX_FILE_BYTES: u64 = 16 << 20;
 /// The maximum depth of folders. It ends cycles of symbolic links.
-const DEEPEST: usize = 16;
+const MAX_DEPTH: usize = 16;
 
 /// Reads a folder once.
 ///
@@ -189,7 +189,7 @@ fn unreadable(path: &str, reason: &str) -> Problem {
 /// Ignores names that start with a dot. A mounted ConfigMap stores its versions under such names
 /// and links to them.
 fn walk(folder: &Path, depth: usize, tree: &mut Tree) -> io::Result<()> {
-    if depth > DEEPEST {
+    if depth > MAX_DEPTH {
         return Ok(());
     }
     for entry in fs::read_dir(folder)? {
@@ -226,13 +226,13 @@ fn walk(folder: &Path, depth: usize, tree: &mut Tree) -> io::Result<()> {
 
 fn content(path: &Path, length: u64) -> io::Result<Vec<u8>> {
     let mut content =
-        Vec::with_capacity(usize::try_from(length.min(LARGEST_FILE_BYTES)).unwrap_or_default());
+        Vec::with_capacity(usize::try_from(length.min(MAX_FILE_BYTES)).unwrap_or_default());
     fs::File::open(path)?
-        .take(LARGEST_FILE_BYTES + 1)
+        .take(MAX_FILE_BYTES + 1)
         .read_to_end(&mut content)?;
-    if content.len() as u64 > LARGEST_FILE_BYTES {
+    if content.len() as u64 > MAX_FILE_BYTES {
         return Err(io::Error::other(format!(
-            "the file is larger than {LARGEST_FILE_BYTES} bytes, split it"
+            "the file is larger than {MAX_FILE_BYTES} bytes, split it"
         )));
     }
     Ok(content)

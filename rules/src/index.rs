@@ -76,7 +76,9 @@ mod tests {
     fn rules(alerts: &[Vec<(String, String, String)>]) -> Rules {
         let objects = alerts.iter().enumerate().map(|(number, sources)| {
             let source =
-                |(kind, namespace, name): &(String, String, String)| json!({"kind": kind, "namespace": namespace, "name": name});
+                |(kind, namespace, name): &(String, String, String)| {
+                    json!({"kind": kind, "namespace": namespace, "name": name})
+                };
             alert(&format!("a{number:03}"), "p")
                 .in_namespace("a")
                 .with("eventSources", sources.iter().map(source).collect::<Value>())
@@ -93,18 +95,22 @@ mod tests {
         /// The index finds the same Alerts as a scan.
         #[test]
         fn the_index_finds_the_same_alerts_as_a_scan(
-            alerts in prop::collection::vec(prop::collection::vec(("[KL]", "[ab*]", "[xy*]"), 0..4), 0..12),
+            alerts in prop::collection::vec(
+                prop::collection::vec(("[KL]", "[ab*]", "[xy*]"), 0..4), 0..12,
+            ),
             (kind, namespace, name) in ("[KLM]", "[abc]", "[xyz]"),
         ) {
             let rules = rules(&alerts);
-            let found: Vec<_> = rules.candidates(&kind, &namespace, &name).map(|alert| alert.name.clone()).collect();
+            let candidates = rules.candidates(&kind, &namespace, &name);
+            let found: Vec<_> = candidates.map(|alert| alert.name.clone()).collect();
             let matches = |source: &EventSource| {
                 source.kind == kind
                     && source.namespace.as_ref().is_none_or(|wanted| *wanted == namespace)
                     && source.name.as_ref().is_none_or(|wanted| *wanted == name)
             };
-            let all = rules.alerts().filter(|alert| alert.sources.iter().any(matches)).map(|alert| alert.name.clone());
-            prop_assert_eq!(found, all.collect::<Vec<_>>());
+            let all = rules.alerts().filter(|alert| alert.sources.iter().any(matches));
+            let expected: Vec<_> = all.map(|alert| alert.name.clone()).collect();
+            prop_assert_eq!(found, expected);
         }
     }
 }

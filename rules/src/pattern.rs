@@ -6,7 +6,7 @@
 //! | in Go | translation |
 //! |---|---|
 //! | `\d`, `\w`, `\s` and `\b` are ASCII only | explicit classes, `(?-u:\b)` |
-//! | `[a&&b]`, `[[a]`, `[a--b]` are literals | escaped, because Rust has set operations and nested classes |
+//! | `[a&&b]`, `[[a]`, `[a--b]` are literals | escaped: no set operations or nested classes |
 //! | `{`, `a{,3}` and `a{x}` are literals | escaped |
 //! | `\Q…\E`, `\012`, `\p{^L}`, `\<` | characters and classes |
 //! | `a**`, `(?x)`, `a{1001}` are errors | errors |
@@ -14,7 +14,7 @@
 use regex::{Regex, RegexBuilder};
 
 /// The maximum size of a compiled pattern. A list of a few hundred patterns stays small.
-const LARGEST_BYTES: usize = 4 << 20;
+const MAX_COMPILED_BYTES: usize = 4 << 20;
 /// The maximum number of repetitions in Go.
 const MAX_REPETITIONS: u32 = 1000;
 /// The POSIX classes, which are ASCII only in both dialects.
@@ -60,7 +60,7 @@ pub fn compile(pattern: &str) -> Result<Regex, String> {
     }
     .translate()?;
     RegexBuilder::new(&translated)
-        .size_limit(LARGEST_BYTES)
+        .size_limit(MAX_COMPILED_BYTES)
         .build()
         .map_err(|error| match error {
             regex::Error::CompiledTooBig(_) => {
@@ -152,7 +152,7 @@ impl Translator<'_> {
         };
         if least > most || most > MAX_REPETITIONS {
             return Err(format!(
-                "has the invalid repetition {{{inner}}}; use at most {MAX_REPETITIONS}, smaller first"
+                "has the invalid repetition {{{inner}}}; use at most {MAX_REPETITIONS}"
             ));
         }
         let whole = &self.rest[..inner.len() + 2];

@@ -14,7 +14,7 @@ use crate::resolved::{Proxy, ResolvedProvider, SecretData, SecretValue, Tls, Unr
 use crate::snapshot::Rules;
 
 /// The maximum length of an address, as in the CRD.
-const LONGEST_ADDRESS_BYTES: usize = 2048;
+const MAX_ADDRESS_BYTES: usize = 2048;
 
 impl Rules {
     /// A Provider with the contents of its Secrets. The result is computed once per snapshot.
@@ -162,9 +162,9 @@ impl<'a> Reader<'a> {
                 let text = value.text().ok_or_else(|| {
                     self.invalid_secret(&format!("the key {key} is not valid UTF-8"))
                 })?;
-                if text.len() > LONGEST_ADDRESS_BYTES {
+                if text.len() > MAX_ADDRESS_BYTES {
                     return Err(self.invalid_secret(&format!(
-                        "the key {key} is longer than {LONGEST_ADDRESS_BYTES} bytes; shorten it"
+                        "the key {key} is longer than {MAX_ADDRESS_BYTES} bytes; shorten it"
                     )));
                 }
                 return Ok(text.to_owned());
@@ -197,9 +197,8 @@ impl<'a> Reader<'a> {
                 .bytes()
                 .all(|byte| byte == b'\t' || byte >= b' ' && byte != 0x7f)
             {
-                let message = format!(
-                    "the key headers contains a line break or control character in the value of {name}"
-                );
+                let message =
+                    format!("the key headers contains a control character in the value of {name}");
                 return Err(self.invalid_secret(&message));
             }
         }

@@ -157,7 +157,10 @@ pub struct ProviderSpec {
     /// Tidings extension.
     #[schemars(
         regex(pattern = r"^0*[1-9][0-9]*/([0-9]+(\.[0-9]+)?(ns|us|ms|s|m|h))+$"),
-        extend("x-kubernetes-validations" = [{"rule": "self.matches('/.*[1-9]')", "message": "the period must be greater than 0, such as 10/1s"}])
+        extend("x-kubernetes-validations" = [{
+            "rule": "self.matches('/.*[1-9]')",
+            "message": "the period must be greater than 0, such as 10/1s",
+        }])
     )]
     pub rate_limit: Option<String>,
     /// Maximum number of concurrent deliveries of all workers together, from 1 to 1000. Defaults to
@@ -172,8 +175,8 @@ pub struct ProviderSpec {
     /// Template of the message, for Alerts without a template. Defaults to the standard message of
     /// the type. A Tidings extension.
     pub template: Option<TemplateSpec>,
-    /// Whether to add links to the commit and to a dashboard. Defaults to the setting of the worker.
-    /// A Tidings extension.
+    /// Whether to add links to the commit and to a dashboard. Defaults to the setting of the
+    /// worker. A Tidings extension.
     pub links: Option<bool>,
     /// Options of commit statuses. Only for types that write commit statuses. A Tidings extension.
     pub commit_status: Option<CommitStatusSpec>,
@@ -208,7 +211,10 @@ pub struct Reference {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "!has(self.min) || !has(self.max) || duration(self.min) <= duration(self.max)", "message": "min must be less than or equal to max"}
+    {
+        "rule": "!has(self.min) || !has(self.max) || duration(self.min) <= duration(self.max)",
+        "message": "min must be less than or equal to max",
+    }
 ]))]
 pub struct RetrySpec {
     /// Maximum age of a delivery, such as 24h. An older delivery becomes a dead letter. Defaults to
@@ -229,7 +235,10 @@ pub struct RetrySpec {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "has(self.inline) != has(self.configMapKeyRef)", "message": "exactly one of inline and configMapKeyRef must be set"}
+    {
+        "rule": "has(self.inline) != has(self.configMapKeyRef)",
+        "message": "exactly one of inline and configMapKeyRef must be set",
+    }
 ]))]
 pub struct TemplateSpec {
     /// Text of the template.

@@ -84,14 +84,17 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::testing;
 
     fn read(fields: Value) -> (SecretData, Vec<String>) {
-        let mut value = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "namespace": "apps"}});
-        value
-            .as_object_mut()
-            .unwrap()
-            .extend(fields.as_object().unwrap().clone());
-        let object = Object::new(value);
+        let fields = fields.as_object().unwrap().clone();
+        let object = fields
+            .into_iter()
+            .fold(
+                testing::secret("s", Value::Null),
+                |manifest, (field, value)| manifest.set(&format!("/{field}"), value),
+            )
+            .object();
         let mut report = Report::new(&object);
         reject_encrypted(&mut report);
         let data = secret(&mut report);
@@ -116,7 +119,8 @@ mod tests {
             problems,
             [
                 "Secret apps/s: data.number: must be a string; put it in quotes",
-                "Secret apps/s: data.token: is not valid base64; encode it, or move the plain text to stringData",
+                "Secret apps/s: data.token: is not valid base64; \
+                 encode it, or move the plain text to stringData",
             ]
         );
     }

@@ -115,7 +115,11 @@ fn conditions(_: &mut SchemaGenerator) -> Schema {
                     "maxLength": 316,
                     "pattern": r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])$",
                 },
-                "status": {"description": "Status of the condition: True, False or Unknown.", "type": "string", "enum": ["True", "False", "Unknown"]},
+                "status": {
+                    "description": "Status of the condition: True, False or Unknown.",
+                    "type": "string",
+                    "enum": ["True", "False", "Unknown"],
+                },
                 "reason": {
                     "description": "Reason for the last transition, in CamelCase.",
                     "type": "string",
@@ -123,14 +127,22 @@ fn conditions(_: &mut SchemaGenerator) -> Schema {
                     "maxLength": 1024,
                     "pattern": "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$",
                 },
-                "message": {"description": "Human-readable details about the last transition.", "type": "string", "maxLength": 32768},
+                "message": {
+                    "description": "Human-readable details about the last transition.",
+                    "type": "string",
+                    "maxLength": 32768,
+                },
                 "observedGeneration": {
                     "description": "Generation of the object that the condition describes.",
                     "type": "integer",
                     "format": "int64",
                     "minimum": 0,
                 },
-                "lastTransitionTime": {"description": "Time of the last transition of the status.", "type": "string", "format": "date-time"},
+                "lastTransitionTime": {
+                    "description": "Time of the last transition of the status.",
+                    "type": "string",
+                    "format": "date-time",
+                },
             },
         },
         "x-kubernetes-list-type": "map",

@@ -9,8 +9,8 @@ mod language;
 mod output;
 mod program;
 
-pub use output::{Escape, LONGEST_TEXT};
-pub use program::{LONGEST_SOURCE, Program, Rendered};
+pub use output::{Escape, MAX_TEXT_BYTES};
+pub use program::{MAX_SOURCE_BYTES, Program, Rendered};
 
 use tidings_core::TemplateReference;
 

@@ -124,7 +124,7 @@ fn read_event(arguments: &TestArguments) -> anyhow::Result<Event> {
             .with_context(|| format!("cannot read the event from {}", arguments.event.display()))?;
     }
     let labels = arguments.labels.as_deref().map(labels).transpose()?;
-    tidings_ingest::take(&bytes, &arguments.cluster, jiff::Timestamp::now(), labels)
+    tidings_ingest::parse_event(&bytes, &arguments.cluster, jiff::Timestamp::now(), labels)
         .context("the event is invalid")
 }
 

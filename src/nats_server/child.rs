@@ -136,7 +136,6 @@ pub fn become_nats_server(
 
 /// Logs each line of nats-server, `[pid] date time [LVL] text`, at its own level.
 fn forward_log(lines: impl BufRead) {
-    const CODE: &str = codes::NATS_SERVER_LOG;
     for line in lines.lines().map_while(Result::ok) {
         let (head, text) = line
             .split_once("] ")
@@ -146,15 +145,37 @@ fn forward_log(lines: impl BufRead) {
             });
         match head.rsplit('[').next().unwrap_or_default() {
             "ERR" | "FTL" => {
-                tracing::error!(target: "nats_server", code = CODE, line = %text, "nats-server");
+                tracing::error!(
+                    target: "nats_server",
+                    code = codes::NATS_SERVER_LOG,
+                    line = %text,
+                    "nats-server"
+                );
             }
             "WRN" => {
-                tracing::warn!(target: "nats_server", code = CODE, line = %text, "nats-server");
+                tracing::warn!(
+                    target: "nats_server",
+                    code = codes::NATS_SERVER_LOG,
+                    line = %text,
+                    "nats-server"
+                );
             }
             "INF" => {
-                tracing::debug!(target: "nats_server", code = CODE, line = %text, "nats-server");
+                tracing::debug!(
+                    target: "nats_server",
+                    code = codes::NATS_SERVER_LOG,
+                    line = %text,
+                    "nats-server"
+                );
             }
-            _ => tracing::info!(target: "nats_server", code = CODE, %line, "nats-server"),
+            _ => {
+                tracing::info!(
+                    target: "nats_server",
+                    code = codes::NATS_SERVER_LOG,
+                    %line,
+                    "nats-server"
+                );
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `tidings ingest`: accepts events by HTTP, and reads Kubernetes Events if told to.
+//! `tidings ingest`: accepts events by HTTP, and watches Kubernetes Events if enabled.
 
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ use tidings_core::runtime::kubernetes;
 use tidings_core::runtime::kubernetes::lease::{self, Election};
 use tidings_ingest::kubernetes::Objects;
 use tidings_ingest::kubernetes::filter::Filter;
-use tidings_ingest::kubernetes::source::Source;
-use tidings_ingest::kubernetes::watch::{EventWatch, Told};
+use tidings_ingest::kubernetes::reader::EventReader;
+use tidings_ingest::kubernetes::watch::{EventWatch, WatchState};
 use tidings_ingest::{BusStore, Ingest};
 use tokio::net::TcpListener;
 
@@ -133,7 +133,7 @@ fn event_watch(
             identity: lease::identity(),
             check: context.health.side_check("kubernetes-events-lease"),
         },
-        source: Source::new(
+        reader: EventReader::new(
             client,
             &filter,
             context.health.clone(),
@@ -146,7 +146,7 @@ fn event_watch(
         objects,
         dedupe_interval: settings.ingest.dedupe_interval,
         metrics: metrics.clone(),
-        told: Told::new(events.repeat_interval),
+        state: WatchState::new(events.repeat_interval),
     }
 }
 

@@ -1,15 +1,15 @@
-//! The program under test, as the poster sees it.
+//! The program under test and its endpoint.
 
 use std::str::FromStr;
 
 use anyhow::{Context, ensure};
 use url::Url;
 
-/// A program that takes events.
+/// A program that accepts events.
 pub struct Program {
-    /// What the report calls it.
+    /// Its name in the report.
     pub name: &'static str,
-    /// Where it takes events.
+    /// Its endpoint for events.
     pub endpoint: Endpoint,
     /// The processes whose CPU time and memory are reported, by name.
     pub processes: Vec<(&'static str, u32)>,
@@ -28,8 +28,8 @@ impl FromStr for Endpoint {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> anyhow::Result<Self> {
-        let url = Url::parse(text)
-            .context("the target is no URL; it looks like http://127.0.0.1:9090/")?;
+        let url =
+            Url::parse(text).context("the target is not a URL, such as http://127.0.0.1:9090/")?;
         ensure!(
             url.scheme() == "http",
             "the target's scheme is {:?}; only http can be measured",

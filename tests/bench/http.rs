@@ -1,25 +1,24 @@
-//! As much of HTTP/1.1 as poster and receiver need: messages with a Content-Length, one after
-//! another on a connection.
+//! The subset of HTTP/1.1 that poster and receiver need: messages with a Content-Length.
 
 use anyhow::{Context, bail, ensure};
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// More than any header list that Flux or Tidings sends.
+/// More headers than Flux or Tidings send.
 const MOST_HEADERS: usize = 64;
-/// Room for one message in a usual case; the buffer grows when one is larger.
+/// Enough for a typical message; the buffer grows when necessary.
 const BUFFER_BYTES: usize = 8 << 10;
 
-/// A connection, and what has been read from it and not taken yet.
+/// A connection with its read buffer.
 pub struct Connection {
     stream: TcpStream,
     buffer: BytesMut,
 }
 
-/// A request or an answer.
+/// A request or a response.
 pub struct Message {
-    /// The status of an answer; 0 for a request.
+    /// The status of a response; 0 for a request.
     pub status: u16,
     /// The body.
     pub body: BytesMut,
@@ -32,7 +31,7 @@ struct Head {
 }
 
 impl Connection {
-    /// Over a TCP connection.
+    /// Wraps a TCP connection.
     pub fn new(stream: TcpStream) -> anyhow::Result<Self> {
         stream.set_nodelay(true)?;
         Ok(Self {
@@ -41,7 +40,7 @@ impl Connection {
         })
     }
 
-    /// Sends a message that is written out already.
+    /// Sends an encoded message.
     pub async fn send(&mut self, message: &[u8]) -> anyhow::Result<()> {
         self.stream
             .write_all(message)
@@ -49,16 +48,16 @@ impl Connection {
             .context("cannot write to the connection")
     }
 
-    /// The next request; none when the connection has ended.
+    /// Reads the next request; `None` at the end of the connection.
     pub async fn request(&mut self) -> anyhow::Result<Option<Message>> {
         self.message(request_head).await
     }
 
-    /// The next answer.
-    pub async fn answer(&mut self) -> anyhow::Result<Message> {
-        self.message(answer_head)
+    /// Reads the next response.
+    pub async fn response(&mut self) -> anyhow::Result<Message> {
+        self.message(response_head)
             .await?
-            .context("the program closed the connection instead of answering")
+            .context("the program closed the connection without a response")
     }
 
     async fn message(
@@ -97,8 +96,7 @@ impl Connection {
 fn request_head(bytes: &[u8]) -> anyhow::Result<Option<Head>> {
     let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
-    let httparse::Status::Complete(size) =
-        request.parse(bytes).context("this is no HTTP request")?
+    let httparse::Status::Complete(size) = request.parse(bytes).context("not an HTTP request")?
     else {
         return Ok(None);
     };
@@ -109,17 +107,17 @@ fn request_head(bytes: &[u8]) -> anyhow::Result<Option<Head>> {
     }))
 }
 
-fn answer_head(bytes: &[u8]) -> anyhow::Result<Option<Head>> {
+fn response_head(bytes: &[u8]) -> anyhow::Result<Option<Head>> {
     let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
-    let mut answer = httparse::Response::new(&mut headers);
-    let httparse::Status::Complete(size) = answer.parse(bytes).context("this is no HTTP answer")?
+    let mut response = httparse::Response::new(&mut headers);
+    let httparse::Status::Complete(size) = response.parse(bytes).context("not an HTTP response")?
     else {
         return Ok(None);
     };
     Ok(Some(Head {
         size,
-        status: answer.code.unwrap_or(0),
-        body_size: body_size(answer.headers)?,
+        status: response.code.unwrap_or(0),
+        body_size: body_size(response.headers)?,
     }))
 }
 
@@ -127,13 +125,13 @@ fn body_size(headers: &[httparse::Header]) -> anyhow::Result<usize> {
     let mut size = 0;
     for header in headers {
         if header.name.eq_ignore_ascii_case("transfer-encoding") {
-            bail!("a message has a Transfer-Encoding; only a Content-Length is understood here");
+            bail!("a message has a Transfer-Encoding; only Content-Length is supported");
         }
         if header.name.eq_ignore_ascii_case("content-length") {
             size = std::str::from_utf8(header.value)?
                 .trim()
                 .parse()
-                .context("a Content-Length is no number")?;
+                .context("a Content-Length is not a number")?;
         }
     }
     Ok(size)

@@ -1,4 +1,4 @@
-//! Posts events and measures what becomes of them.
+//! Posts events and measures their deliveries.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -14,44 +14,43 @@ use crate::scenario::{Scenario, Template};
 use crate::tally::{Account, Tally};
 use crate::usage::{Memory, cpu_time, cpu_time_of_all, memory};
 
-/// How many events are on their way to the program at most: as many connections, and one post at a
-/// time on each.
+/// The number of connections, and so of concurrent posts.
 const CONNECTIONS: u32 = 64;
-/// The events of the steady load.
+/// The rate of the steady load.
 const STEADY_PER_SECOND: u32 = 100;
-/// The events of a fan-out, for each second that a load is to last: about what
-/// notification-controller takes.
+/// The number of events of a fan-out for each second of the load: about what
+/// notification-controller handles.
 const FAN_OUT_PER_SECOND: usize = 30;
-/// The deliveries that come before anything is measured, for connections and caches to be there.
+/// Deliveries before the measurement, so that connections and caches exist.
 const WARM_UP: usize = 256;
-/// What a post may take before the program counts as stuck.
-const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+/// A post without a response within this time ends the run.
+const RESPONSE_WITHIN: Duration = Duration::from_secs(60);
 
 /// How events are posted.
 pub struct Load {
-    /// What the report calls it.
+    /// Its name in the report.
     pub name: &'static str,
-    /// Events in each second; as many as can be, if none.
+    /// Events per second; `None`: as many as possible.
     per_second: Option<u32>,
     lasts: Duration,
     most_events: usize,
-    /// How many are due.
+    /// The number of deliveries that each event must cause.
     pub deliveries_per_event: usize,
 }
 
-/// What a load has shown.
+/// The measurements of a load.
 pub struct Measured {
     /// The events and deliveries.
     pub account: Account,
-    /// The CPU time that we took ourselves.
+    /// The CPU time of the benchmark itself.
     pub driver_cpu: Duration,
-    /// The cores that were taken by what is neither us nor the program.
+    /// The cores that other processes used.
     pub other_cores: f64,
     /// The program's processes.
     pub processes: Vec<Process>,
 }
 
-/// What a load has cost a process.
+/// The cost of a load in one process.
 pub struct Process {
     /// Its name.
     pub name: &'static str,
@@ -62,8 +61,8 @@ pub struct Process {
 }
 
 impl Load {
-    /// The loads of a scenario. The gentle one comes first, since the memory's peak is that of the
-    /// process's whole life.
+    /// The loads of a scenario. The steady load comes first, since the memory peak covers the whole
+    /// life of the process.
     pub fn all(scenario: Scenario, seconds: u64) -> Vec<Self> {
         let deliveries_per_event = scenario.deliveries_per_event();
         let lasts = Duration::from_secs(seconds);
@@ -77,7 +76,7 @@ impl Load {
         if scenario == Scenario::FanOut {
             let most_events = FAN_OUT_PER_SECOND * usize::try_from(seconds).unwrap_or(usize::MAX);
             return vec![Self {
-                lasts: ANSWER_WITHIN,
+                lasts: RESPONSE_WITHIN,
                 most_events,
                 ..full
             }];
@@ -87,8 +86,8 @@ impl Load {
             per_second: Some(STEADY_PER_SECOND),
             ..full
         };
-        // To be held against the same load without the neighbour.
-        if scenario == Scenario::Neighbour {
+        // Compared with the same load without the neighbor.
+        if scenario == Scenario::Neighbor {
             vec![steady]
         } else {
             vec![steady, full]
@@ -99,7 +98,7 @@ impl Load {
 /// Posts some events before anything is measured.
 ///
 /// # Errors
-/// Nothing is delivered: then there is nothing to measure.
+/// Nothing is delivered.
 pub async fn warm_up(
     program: &Program,
     scenario: Scenario,
@@ -111,26 +110,26 @@ pub async fn warm_up(
     let load = Load {
         name: "warm-up",
         per_second: None,
-        lasts: ANSWER_WITHIN,
+        lasts: RESPONSE_WITHIN,
         most_events,
         deliveries_per_event,
     };
     let account = run(&load, program, template, tally).await?.account;
     ensure!(
         account.deliveries.count() > 0,
-        "{} took {} events and refused {}, but delivered none: are the scenario's rules in force (BENCH_MANIFESTS writes them), \
-         and is its provider's address the receiver's?",
+        "{} accepted {} events, rejected {} and delivered none: check that it uses the scenario's \
+         rules (BENCH_MANIFESTS writes them) and the receiver's address",
         program.name,
         account.accepted(),
-        account.refused(),
+        account.rejected(),
     );
     Ok(())
 }
 
-/// Runs one load and waits until its deliveries have come.
+/// Runs one load and waits for its deliveries.
 ///
 /// # Errors
-/// The program can't be reached, answers with no HTTP, or is gone.
+/// The program cannot be reached, does not speak HTTP, or ended.
 pub async fn run(
     load: &Load,
     program: &Program,
@@ -148,7 +147,7 @@ pub async fn run(
     post_all(load, &program.endpoint, template, tally)
         .await
         .with_context(|| format!("cannot post to {}", program.name))?;
-    tally.settled(load.deliveries_per_event).await;
+    tally.wait_for_deliveries(load.deliveries_per_event).await;
     let account = tally.end();
     let driver_cpu = cpu_time(own)? - own_before;
     let mut processes = Vec::new();
@@ -159,12 +158,12 @@ pub async fn run(
             memory: memory(*pid)?,
         });
     }
-    let known = driver_cpu
+    let measured = driver_cpu
         + processes
             .iter()
             .map(|process| process.cpu)
             .sum::<Duration>();
-    let others = (cpu_time_of_all()? - all_before).saturating_sub(known);
+    let others = (cpu_time_of_all()? - all_before).saturating_sub(measured);
     let other_cores = others.as_secs_f64() / begin.elapsed().as_secs_f64();
     Ok(Measured {
         account,
@@ -208,7 +207,7 @@ async fn post_all(
     Ok(())
 }
 
-/// One connection that posts.
+/// A connection that posts events.
 struct Poster {
     connection: Connection,
     tally: Rc<Tally>,
@@ -218,8 +217,8 @@ struct Poster {
 }
 
 impl Poster {
-    /// Posts until the end, or until all posters together have posted the most. A steady load is
-    /// shared by the connections in turns, so that a slow answer delays no other event.
+    /// Posts until the end, or until all posters together reach the maximum. The connections share a
+    /// steady load in turns, so that a slow response delays no other event.
     async fn run(
         mut self,
         per_second: Option<u32>,
@@ -259,10 +258,10 @@ impl Poster {
         ]
         .concat();
         self.connection.send(request.as_bytes()).await?;
-        let answer = timeout(ANSWER_WITHIN, self.connection.answer())
+        let response = timeout(RESPONSE_WITHIN, self.connection.response())
             .await
-            .with_context(|| format!("an event got no answer within {ANSWER_WITHIN:?}"))??;
-        self.tally.answered(number, answer.status);
+            .with_context(|| format!("no response to an event within {RESPONSE_WITHIN:?}"))??;
+        self.tally.responded(number, response.status);
         Ok(())
     }
 }

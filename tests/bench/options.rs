@@ -1,4 +1,4 @@
-//! What the environment or the command line asks for.
+//! Options from the command line or the environment.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,13 +8,13 @@ use clap::Parser;
 use crate::endpoint::{Endpoint, Program};
 use crate::scenario::Scenario;
 
-/// Measures tidings, and another program with the same endpoint beside it
+/// Measure tidings, and optionally another program with the same endpoint
 #[derive(Parser, Debug)]
 pub struct Options {
-    /// How long each load lasts
+    /// Duration of each load in seconds
     #[arg(long, env = "BENCH_SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
     pub seconds: u64,
-    /// Where the receiver listens
+    /// Address of the receiver
     #[arg(
         long,
         env = "BENCH_RECEIVER",
@@ -22,11 +22,10 @@ pub struct Options {
         default_value = "127.0.0.1:0"
     )]
     pub receiver: SocketAddr,
-    /// Only these scenarios, with commas between them; all, or one-alert alone when there is a
-    /// target
+    /// Scenarios, separated by commas; default: all, or one-alert with a target
     #[arg(long, env = "BENCH_SCENARIOS", value_delimiter = ',', value_enum)]
     scenarios: Vec<Scenario>,
-    /// A file for the figures, as JSON
+    /// Write the figures to this file as JSON
     #[arg(long, env = "BENCH_JSON", value_name = "FILE")]
     pub json: Option<PathBuf>,
     /// A folder that each scenario's rules are written to, for the target

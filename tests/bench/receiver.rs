@@ -1,4 +1,4 @@
-//! The receiver: takes what the program's provider posts, and answers 200 at once.
+//! The receiver: accepts requests of the program's provider and responds with 200 at once.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -12,7 +12,7 @@ use crate::tally::Tally;
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 
-/// Listens until the end of the run; gives the address.
+/// Listens until the end of the run, and returns the address.
 pub async fn start(address: SocketAddr, tally: Rc<Tally>) -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind(address)
         .await
@@ -22,18 +22,18 @@ pub async fn start(address: SocketAddr, tally: Rc<Tally>) -> anyhow::Result<Sock
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => drop(spawn_local(serve(stream, tally.clone()))),
-                Err(error) => eprintln!("the receiver cannot take a connection: {error}"),
+                Err(error) => eprintln!("the receiver cannot accept a connection: {error}"),
             }
         }
     });
     Ok(address)
 }
 
-/// Takes connections until the end of the run, and never answers; gives the address.
+/// Accepts connections until the end of the run and never responds; returns the address.
 pub async fn start_hanging() -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0")
         .await
-        .context("there is no free port for what never answers")?;
+        .context("no free port for the hanging destination")?;
     let address = listener.local_addr()?;
     spawn_local(async move {
         let mut connections = Vec::new();

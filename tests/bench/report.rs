@@ -15,14 +15,14 @@ use crate::usage::{Memory, memory};
 /// All figures of a run.
 #[derive(Serialize)]
 pub struct Report {
-    /// The machine's cores, which program, poster and receiver share.
+    /// The cores of the machine, which program, poster and receiver share.
     cpus: usize,
     seconds: u64,
     idle: Vec<Idle>,
     loads: Vec<Row>,
 }
 
-/// A process before the first event.
+/// The memory of a process before the first event.
 #[derive(Serialize)]
 struct Idle {
     program: &'static str,
@@ -31,20 +31,20 @@ struct Idle {
     memory: Memory,
 }
 
-/// What one load has shown. Times are milliseconds, CPU time is microseconds for each delivery.
+/// The figures of one load. Times are in milliseconds, CPU time in microseconds per delivery.
 #[derive(Serialize)]
 struct Row {
     program: &'static str,
     scenario: &'static str,
     load: &'static str,
     accepted: usize,
-    refused: usize,
+    rejected: usize,
     deliveries: usize,
     lost: usize,
     surplus: usize,
     accepted_per_second: f64,
     deliveries_per_second: f64,
-    answer_p99_ms: f64,
+    response_p99_ms: f64,
     p50_ms: f64,
     p99_ms: f64,
     driver_cpu_us: f64,
@@ -60,7 +60,7 @@ struct Cost {
 }
 
 impl Report {
-    /// Without figures yet.
+    /// A report without figures.
     pub fn new(seconds: u64) -> Self {
         let cpus = std::thread::available_parallelism().map_or(0, usize::from);
         Self {
@@ -71,10 +71,10 @@ impl Report {
         }
     }
 
-    /// Notes the memory of a program that has had no event yet.
+    /// Adds the memory of a program before its first event.
     ///
     /// # Errors
-    /// A process is gone.
+    /// A process ended.
     pub fn idle(&mut self, program: &Program, scenario: Scenario) -> anyhow::Result<()> {
         for (process, pid) in &program.processes {
             self.idle.push(Idle {
@@ -87,7 +87,7 @@ impl Report {
         Ok(())
     }
 
-    /// Notes a load.
+    /// Adds a load.
     pub fn add(&mut self, program: &Program, scenario: Scenario, load: &Load, measured: Measured) {
         let Measured {
             mut account,
@@ -106,13 +106,13 @@ impl Report {
             scenario: scenario.name(),
             load: load.name,
             accepted: account.accepted(),
-            refused: account.refused(),
+            rejected: account.rejected(),
             deliveries,
             lost: account.lost(load.deliveries_per_event),
             surplus: account.surplus(load.deliveries_per_event),
-            accepted_per_second: per_second(account.accepted(), account.span(&account.answers)),
+            accepted_per_second: per_second(account.accepted(), account.span(&account.responses)),
             deliveries_per_second: per_second(deliveries, account.span(&account.deliveries)),
-            answer_p99_ms: milliseconds(account.answers.percentile(99)),
+            response_p99_ms: milliseconds(account.responses.percentile(99)),
             p50_ms: milliseconds(account.deliveries.percentile(50)),
             p99_ms: milliseconds(account.deliveries.percentile(99)),
             driver_cpu_us: microseconds_each(driver_cpu, deliveries),
@@ -121,10 +121,10 @@ impl Report {
         });
     }
 
-    /// Shows the figures in the terminal.
+    /// Prints the figures.
     pub fn print(&self) {
         println!(
-            "\n{} cores for everything, {} s for each load\n",
+            "\n{} cores for all processes, {} s per load\n",
             self.cpus, self.seconds
         );
         println!("memory before the first event");
@@ -141,16 +141,16 @@ impl Report {
             );
         }
         println!(
-            "\n{:8} {:12} {:10} {:>10} {:>12} {:>10} {:>9} {:>9} {:>8} {:>6} {:>7} {:>6}  CPU µs for each delivery; MiB at the end (peak)",
+            "\n{:8} {:12} {:10} {:>10} {:>12} {:>10} {:>9} {:>9} {:>8} {:>6} {:>7} {:>6}  CPU µs per delivery; MiB at the end (peak)",
             "program",
             "rules",
             "load",
             "accepted/s",
             "deliveries/s",
-            "answer p99",
+            "response p99",
             "p50 ms",
             "p99 ms",
-            "refused",
+            "rejected",
             "lost",
             "surplus",
             "others"
@@ -158,10 +158,10 @@ impl Report {
         self.loads.iter().for_each(Row::print);
     }
 
-    /// Writes them as JSON.
+    /// Writes the figures as JSON.
     ///
     /// # Errors
-    /// The file can't be written.
+    /// The file cannot be written.
     pub fn write(&self, file: &Path) -> anyhow::Result<()> {
         let text = serde_json::to_string_pretty(self)?;
         fs::write(file, text + "\n").with_context(|| format!("cannot write {}", file.display()))
@@ -177,10 +177,10 @@ impl Row {
             self.load,
             self.accepted_per_second,
             self.deliveries_per_second,
-            self.answer_p99_ms,
+            self.response_p99_ms,
             self.p50_ms,
             self.p99_ms,
-            self.refused,
+            self.rejected,
             self.lost,
             self.surplus,
             self.other_cores,

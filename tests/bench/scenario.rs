@@ -1,4 +1,4 @@
-//! The rules that are in force, and the event that is posted.
+//! The rules of a run and its event.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -9,67 +9,66 @@ use clap::ValueEnum;
 use serde_json::{Value, json};
 use tidings_rig::{NAMESPACE, event};
 
-/// The object that every event is about; see [`tidings_rig::event`].
+/// The object of every event; see [`tidings_rig::event`].
 const OBJECT: &str = "apps";
 const OTHERS: usize = 1000;
 const MATCHING: usize = 100;
 
-/// Which rules are in force.
+/// The rules of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Scenario {
-    /// One alert, which matches
+    /// One alert that matches
     OneAlert,
-    /// The same, and a thousand alerts about other objects
+    /// One alert that matches, and a thousand for other objects
     ManyAlerts,
-    /// A hundred alerts which all match
+    /// A hundred alerts that all match
     FanOut,
-    /// One alert, and another for the same events to a destination of the same type that never
-    /// answers
-    Neighbour,
+    /// One alert that matches, and another to a destination of the same type that hangs
+    Neighbor,
 }
 
-/// Where deliveries go.
+/// The destinations.
 #[derive(Clone, Copy, Debug)]
 pub struct Addresses {
-    /// The receiver's.
+    /// The address of the receiver.
     pub receiver: SocketAddr,
-    /// Of what takes connections and never answers.
+    /// The address of a destination that hangs.
     pub hanging: SocketAddr,
 }
 
-/// An event's JSON around the number.
+/// The JSON of an event, before and after its number.
 pub struct Template {
-    /// Up to the number.
+    /// The part before the number.
     pub before: String,
-    /// After it.
+    /// The part after the number.
     pub after: String,
 }
 
 impl Scenario {
-    /// All of them.
+    /// All scenarios.
     pub const ALL: [Self; 4] = [
         Self::OneAlert,
         Self::ManyAlerts,
         Self::FanOut,
-        Self::Neighbour,
+        Self::Neighbor,
     ];
 
-    /// What reports and folders call it.
+    /// The name in reports and of folders.
     pub fn name(self) -> &'static str {
         match self {
             Self::OneAlert => "one-alert",
             Self::ManyAlerts => "many-alerts",
             Self::FanOut => "fan-out",
-            Self::Neighbour => "neighbour",
+            Self::Neighbor => "neighbor",
         }
     }
 
-    /// How many deliveries to the receiver come of one event.
+    /// The number of deliveries to the receiver for each event.
     pub fn deliveries_per_event(self) -> usize {
         if self == Self::FanOut { MATCHING } else { 1 }
     }
 
-    /// The event; `message` is how its message begins.
+    /// The event; its message begins with `message`.
     pub fn event(self, message: &str) -> Template {
         let mut event = event(message);
         event["metadata"] = json!({"kustomize.toolkit.fluxcd.io/revision": "main@sha1:5a8f1c7d3e2b4a6f9c0d1e2f3a4b5c6d7e8f9a0b"});
@@ -86,7 +85,7 @@ impl Scenario {
     /// Writes the rules into a folder.
     ///
     /// # Errors
-    /// The folder can't be written.
+    /// The folder cannot be written.
     pub fn write(self, folder: &Path, addresses: Addresses) -> anyhow::Result<()> {
         let matching = (0..self.deliveries_per_event())
             .map(|number| alert(&format!("matching-{number}"), OBJECT, "receiver"));
@@ -98,14 +97,14 @@ impl Scenario {
                 "receiver",
             )
         });
-        let neighbour = (self == Self::Neighbour).then(|| alert("to-hanging", OBJECT, "hanging"));
+        let neighbor = (self == Self::Neighbor).then(|| alert("to-hanging", OBJECT, "hanging"));
         let providers = [
             provider("receiver", addresses.receiver),
             provider("hanging", addresses.hanging),
         ];
         let items: Vec<Value> = providers
             .into_iter()
-            .chain(neighbour)
+            .chain(neighbor)
             .chain(matching)
             .chain(others)
             .collect();

@@ -1,14 +1,12 @@
-//! Counts what commit statuses cost a forge: the calls for many reconciliations of objects that do
-//! not change.
+//! Counts the calls to a forge for many reconciliations of objects that do not change.
 //!
 //! ```text
-//!  events ─┬─► tidings up ─────────────────────────► a forge that counts
-//!          └─► the same code without any memory, ──► another
-//!              which asks first
+//!  events ─┬─► tidings up ──────────────────────────► a forge that counts calls
+//!          └─► the same code without stored records, ► the same forge
+//!              which reads before each write
 //! ```
 //!
-//! The second is what every tool does that keeps no record of what it wrote. How to read it:
-//! docs/benchmark.md.
+//! The second is how a tool works that stores no record of its writes. See docs/benchmark.md.
 
 use anyhow::{Context, bail};
 use clap::Parser;
@@ -23,26 +21,26 @@ use tidings_workers::attempt::{Prepared, attempt_once, prepare};
 use tidings_workers::http::{Http, HttpClients};
 
 const EXECUTABLE: &str = env!("CARGO_BIN_EXE_tidings");
-/// Posts that are under way at once.
+/// The number of concurrent posts.
 const CONNECTIONS: usize = 16;
 /// How long the last deliveries may take.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(600);
 
-/// Counts the calls to a forge for reconciliations of objects that do not change
+/// Count the calls to a forge for reconciliations of objects that do not change
 #[derive(Parser, Debug)]
 struct Options {
-    /// How many objects there are
+    /// Number of objects
     #[arg(long, env = "BENCH_OBJECTS", default_value_t = 100)]
     objects: usize,
-    /// How often they are reconciled, all together
+    /// Number of reconciliations of all objects
     #[arg(long, env = "BENCH_RECONCILIATIONS", default_value_t = 10_000)]
     reconciliations: usize,
-    /// What cargo says to every benchmark
+    /// The flag that cargo passes to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
 }
 
-/// What a forge was asked.
+/// The calls to a forge.
 #[derive(Clone, Copy, Default)]
 struct Calls {
     reads: usize,
@@ -54,7 +52,7 @@ async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     if options.objects == 0 || options.reconciliations < options.objects {
         bail!(
-            "each of {} objects must be reconciled once at least",
+            "each of {} objects must be reconciled at least once",
             options.objects
         );
     }
@@ -71,8 +69,8 @@ async fn main() -> anyhow::Result<()> {
     );
     let [first, others] = with_tidings(&options, &rig, &forge).await?;
     print("tidings", first, others);
-    let [first, others] = asking_first(&options, &rig, &forge).await?;
-    print("a tool that asks first", first, others);
+    let [first, others] = reading_first(&options, &rig, &forge).await?;
+    print("a tool that reads first", first, others);
     Ok(())
 }
 
@@ -83,8 +81,8 @@ fn print(name: &str, first: Calls, others: Calls) {
     );
 }
 
-/// The reconciliation with this number, of one object after the other. Each object has a commit of
-/// its own: where many share one, a list has several pages, and asking costs more.
+/// The reconciliation with this number. Each object has its own commit: if many shared one, a list
+/// would have several pages and cost more calls.
 fn reconciliation(options: &Options, number: usize) -> Value {
     let mut event = event(&format!(
         "Reconciliation finished in {number}ms, next run in 10m0s"
@@ -113,14 +111,14 @@ async fn with_tidings(options: &Options, rig: &Rig, forge: &Forge) -> anyhow::Re
         (0..options.objects).map(|number| reconciliation(options, number)),
     )
     .await?;
-    settled(rig, forge, options.objects).await;
+    finished(rig, forge, options.objects).await;
     let first = calls(forge, Calls::default());
     post(
         &up,
         (options.objects..options.reconciliations).map(|number| reconciliation(options, number)),
     )
     .await?;
-    settled(rig, forge, options.objects).await;
+    finished(rig, forge, options.objects).await;
     let all = calls(forge, Calls::default());
     Ok([
         first,
@@ -137,16 +135,20 @@ async fn post(up: &Process, events: impl Iterator<Item = Value>) -> anyhow::Resu
         if answer.status == 202 {
             Ok(())
         } else {
-            bail!("an event was answered {}: {}", answer.status, answer.body)
+            bail!(
+                "the response to an event is {}: {}",
+                answer.status,
+                answer.body
+            )
         }
     });
     posts.buffer_unordered(CONNECTIONS).try_collect().await
 }
 
-/// Waits until every event is routed and every delivery settled.
-async fn settled(rig: &Rig, forge: &Forge, at_least: usize) {
+/// Waits until every event is routed and every delivery is made.
+async fn finished(rig: &Rig, forge: &Forge, at_least: usize) {
     let jetstream = rig.jetstream().await;
-    eventually_within(PATIENCE, "all deliveries are settled", async || {
+    eventually_within(PATIENCE, "all deliveries are made", async || {
         let events = jetstream.get_stream("EVENTS").await.ok()?;
         let mut router = events
             .get_consumer::<async_nats::jetstream::consumer::pull::Config>("router")
@@ -166,7 +168,7 @@ async fn settled(rig: &Rig, forge: &Forge, at_least: usize) {
     .await;
 }
 
-async fn asking_first(options: &Options, rig: &Rig, forge: &Forge) -> anyhow::Result<[Calls; 2]> {
+async fn reading_first(options: &Options, rig: &Rig, forge: &Forge) -> anyhow::Result<[Calls; 2]> {
     let rules = folder::load(
         rig.rules().folder(),
         tidings_workers::notifier::kinds(),
@@ -207,14 +209,14 @@ async fn asking_first(options: &Options, rig: &Rig, forge: &Forge) -> anyhow::Re
     Ok([first, calls(forge, before)])
 }
 
-/// One attempt of an event's delivery, without memory of others.
+/// One attempt of an event's delivery, without stored records.
 async fn attempt(
     rules: &Rules,
     prepared: &Prepared,
     event: &Value,
     expected: Outcome,
 ) -> anyhow::Result<()> {
-    let event = tidings_ingest::take(
+    let event = tidings_ingest::parse_event(
         event.to_string().as_bytes(),
         "default",
         jiff::Timestamp::now(),
@@ -235,6 +237,6 @@ async fn attempt(
     if ended.outcome == expected {
         Ok(())
     } else {
-        bail!("expected {expected:?}, and it ended {:?}", ended.outcome)
+        bail!("expected {expected:?}, got {:?}", ended.outcome)
     }
 }

@@ -1,42 +1,42 @@
-//! The account of a load: when each event was posted, and when its deliveries came.
+//! Records when each event was posted, and when its deliveries were received.
 
 use std::cell::{RefCell, RefMut};
 use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
-/// For how long nothing may come before the rest counts as lost.
+/// Deliveries count as lost when nothing was received for this time.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// How often the end of a load is looked for. It is no part of any figure.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How often the end of a load is checked. It is not part of any figure.
+const CHECK_EVERY: Duration = Duration::from_millis(20);
 
-/// What poster and receiver share. Events are numbered over the whole run, so that none is a
-/// duplicate of another.
+/// Shared by poster and receiver. Events are numbered over the whole run, so that none is a
+/// duplicate.
 pub struct Tally {
     run: String,
     account: RefCell<Account>,
 }
 
-/// One load's account.
+/// The record of one load.
 #[derive(Default)]
 pub struct Account {
     /// The number of its first event.
     first: usize,
     events: Vec<Event>,
-    /// From post to answer, for each event.
-    pub answers: Times,
+    /// From post to response, for each event.
+    pub responses: Times,
     /// From post to receipt, for each delivery.
     pub deliveries: Times,
 }
 
-/// What became of an event.
+/// One event.
 struct Event {
     posted: Instant,
     accepted: bool,
     deliveries: usize,
 }
 
-/// How long each of many took, and when the last one came.
+/// Durations, and the time of the last one.
 #[derive(Default)]
 pub struct Times {
     all: Vec<Duration>,
@@ -44,7 +44,7 @@ pub struct Times {
 }
 
 impl Tally {
-    /// For a run of its own: what came from an earlier one is told apart by the message.
+    /// A tally of a new run. Messages distinguish its events from those of earlier runs.
     pub fn new() -> Self {
         Self {
             run: format!("run {:08x} number ", rand::random::<u32>()),
@@ -52,7 +52,7 @@ impl Tally {
         }
     }
 
-    /// How every message of this run begins; the number follows.
+    /// The beginning of every message of this run; the number follows.
     pub fn run(&self) -> &str {
         &self.run
     }
@@ -66,7 +66,7 @@ impl Tally {
         };
     }
 
-    /// Ends a load and gives its account.
+    /// Ends a load and returns its record.
     pub fn end(&self) -> Account {
         let mut account = self.account();
         let next = Account {
@@ -76,7 +76,7 @@ impl Tally {
         std::mem::replace(&mut account, next)
     }
 
-    /// The number of an event that is posted now.
+    /// Records a post and returns the number of the event.
     pub fn post(&self) -> usize {
         let mut account = self.account();
         account.events.push(Event {
@@ -87,27 +87,27 @@ impl Tally {
         account.next() - 1
     }
 
-    /// How many events have been posted.
+    /// The number of posted events.
     pub fn posted(&self) -> usize {
         self.account().events.len()
     }
 
-    /// An event has got its answer.
-    pub fn answered(&self, number: usize, status: u16) {
+    /// Records the response to an event.
+    pub fn responded(&self, number: usize, status: u16) {
         let mut account = self.account();
         let Account {
-            answers,
+            responses,
             events,
             first,
             ..
         } = &mut *account;
         if let Some(event) = event(events, *first, number) {
             event.accepted = status == 202;
-            answers.add(event.posted);
+            responses.add(event.posted);
         }
     }
 
-    /// A delivery has come.
+    /// Records a received delivery.
     pub fn received(&self, body: &[u8]) {
         let Some(number) = self.number(body) else {
             return;
@@ -119,31 +119,31 @@ impl Tally {
             first,
             ..
         } = &mut *account;
-        // What is late from an earlier load counts as lost there, and not at all here.
+        // A late delivery of an earlier load counts as lost there, and is ignored here.
         if let Some(event) = event(events, *first, number) {
             event.deliveries += 1;
             deliveries.add(event.posted);
         }
     }
 
-    /// Waits until each accepted event has been delivered so many times, or nothing comes any more.
-    pub async fn settled(&self, deliveries_per_event: usize) {
-        let (mut seen, mut since) = (0, Instant::now());
+    /// Waits until each accepted event was delivered so many times, or nothing is received any more.
+    pub async fn wait_for_deliveries(&self, deliveries_per_event: usize) {
+        let (mut counted, mut since) = (0, Instant::now());
         loop {
-            let (came, lost) = {
+            let (count, lost) = {
                 let account = self.account();
                 (
                     account.deliveries.count(),
                     account.lost(deliveries_per_event),
                 )
             };
-            if came != seen {
-                (seen, since) = (came, Instant::now());
+            if count != counted {
+                (counted, since) = (count, Instant::now());
             }
             if lost == 0 || since.elapsed() > PATIENCE {
                 return;
             }
-            sleep(LOOK_EVERY).await;
+            sleep(CHECK_EVERY).await;
         }
     }
 
@@ -162,17 +162,17 @@ impl Tally {
 }
 
 impl Account {
-    /// How many events the program took.
+    /// The number of accepted events.
     pub fn accepted(&self) -> usize {
         self.events.iter().filter(|event| event.accepted).count()
     }
 
-    /// How many it answered with something else than 202.
-    pub fn refused(&self) -> usize {
-        self.answers.count() - self.accepted()
+    /// The number of events with another response than 202.
+    pub fn rejected(&self) -> usize {
+        self.responses.count() - self.accepted()
     }
 
-    /// How many deliveries of accepted events have not come.
+    /// The number of missing deliveries of accepted events.
     pub fn lost(&self, deliveries_per_event: usize) -> usize {
         let accepted = self.events.iter().filter(|event| event.accepted);
         accepted
@@ -180,7 +180,7 @@ impl Account {
             .sum()
     }
 
-    /// How many deliveries have come that were not due.
+    /// The number of additional deliveries.
     pub fn surplus(&self, deliveries_per_event: usize) -> usize {
         self.events
             .iter()
@@ -188,7 +188,7 @@ impl Account {
             .sum()
     }
 
-    /// From the first post to the last of these.
+    /// The time from the first post to the last of these.
     pub fn span(&self, times: &Times) -> Duration {
         self.events
             .first()
@@ -203,12 +203,12 @@ impl Account {
 }
 
 impl Times {
-    /// How many there are.
+    /// The number of durations.
     pub fn count(&self) -> usize {
         self.all.len()
     }
 
-    /// What so many of a hundred took, or less.
+    /// The duration that this percentage does not exceed.
     pub fn percentile(&mut self, percent: usize) -> Duration {
         self.all.sort_unstable();
         let rank = (self.all.len() * percent).div_ceil(100);

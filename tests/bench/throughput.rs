@@ -1,13 +1,12 @@
-//! Measures how many events go through, how quickly, and at what cost in CPU and memory.
+//! Measures throughput, latency, CPU time and memory.
 //!
 //! ```text
 //!  poster ── 64 connections ─► the program under test ── its provider, type generic ─► receiver
 //!    └──────────────────────────── Tally: number, posted at, received at ─────────────────┘
 //! ```
 //!
-//! Poster, receiver and clock are one thread of one process, so that they take little from the
-//! cores which they share with the program, and one clock gives both times. How to run and read it:
-//! docs/benchmark.md.
+//! Poster and receiver are one thread, so that they use little CPU time of the shared cores, and one
+//! clock measures both times. See docs/benchmark.md.
 
 mod endpoint;
 mod http;
@@ -44,7 +43,7 @@ fn main() -> anyhow::Result<()> {
 async fn run(options: &Options) -> anyhow::Result<()> {
     let mut report = Report::new(options.seconds);
     let result = measure_all(options, &mut report).await;
-    // What was measured before a failure is shown all the same.
+    // Figures from before a failure are printed, too.
     report.print();
     if let Some(file) = &options.json {
         report.write(file)?;

@@ -1,4 +1,4 @@
-//! `tidings up`, started for a scenario.
+//! Runs `tidings up` for a scenario.
 
 use std::fs;
 use std::path::Path;
@@ -20,10 +20,10 @@ use crate::http::Connection;
 use crate::scenario::{Addresses, Scenario};
 
 const EXECUTABLE: &str = env!("CARGO_BIN_EXE_tidings");
-/// What a start may take on a busy machine.
+/// Time for a start on a busy machine.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
-/// All roles in one process, its nats-server, and a data folder that goes with it.
+/// All roles in one process, its nats-server, and a temporary data folder.
 pub struct Tidings {
     child: Child,
     pid: u32,
@@ -33,10 +33,10 @@ pub struct Tidings {
 }
 
 impl Tidings {
-    /// Starts it with a scenario's rules, and waits until it is ready.
+    /// Starts the process with a scenario's rules, and waits until it is ready.
     ///
     /// # Errors
-    /// It does not start or does not become ready; the log says why.
+    /// The process does not start or does not become ready; its log shows why.
     pub async fn start(scenario: Scenario, addresses: Addresses) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("tidings-bench-")
@@ -44,7 +44,7 @@ impl Tidings {
         let (rules, data) = (folder.path().join("rules"), folder.path().join("data"));
         scenario.write(&rules, addresses)?;
         let mut child = spawn(&rules, &data)?;
-        let pid = child.id().context("tidings has ended at once")?;
+        let pid = child.id().context("tidings ended at once")?;
         let mut log = Log::of(&mut child)?;
         let started = timeout(READY_WITHIN, async {
             let (events, admin) = log.addresses().await?;
@@ -67,7 +67,7 @@ impl Tidings {
         })
     }
 
-    /// What is measured.
+    /// The program to measure.
     pub fn program(&self) -> Program {
         let endpoint = Endpoint {
             authority: self.events.clone(),
@@ -80,10 +80,10 @@ impl Tidings {
         }
     }
 
-    /// Ends it; its nats-server ends with it.
+    /// Kills the process; its nats-server ends with it.
     ///
     /// # Errors
-    /// It can't be killed.
+    /// The process cannot be killed.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         self.child.kill().await.context("cannot end tidings")
     }
@@ -120,22 +120,22 @@ fn spawn(rules: &Path, data: &Path) -> anyhow::Result<Child> {
 }
 
 async fn ready(admin: &str) -> anyhow::Result<()> {
-    let question = format!("GET /readyz HTTP/1.1\r\nhost: {admin}\r\n\r\n");
+    let request = format!("GET /readyz HTTP/1.1\r\nhost: {admin}\r\n\r\n");
     loop {
         let mut connection = Connection::new(
             TcpStream::connect(admin)
                 .await
                 .context("cannot connect to /readyz")?,
         )?;
-        connection.send(question.as_bytes()).await?;
-        if connection.answer().await?.status == 200 {
+        connection.send(request.as_bytes()).await?;
+        if connection.response().await?.status == 200 {
             return Ok(());
         }
         sleep(Duration::from_millis(50)).await;
     }
 }
 
-/// Its log: both outputs, so that none of them fills up.
+/// Standard output and standard error, both read so that neither pipe fills up.
 struct Log {
     output: Lines<BufReader<ChildStdout>>,
     errors: Lines<BufReader<ChildStderr>>,
@@ -157,7 +157,7 @@ impl Log {
         })
     }
 
-    /// Where it takes events, and where it tells whether it is ready.
+    /// The addresses of the event endpoint and of the admin port.
     async fn addresses(&mut self) -> anyhow::Result<(String, String)> {
         let (mut events, mut admin) = (None, None);
         loop {
@@ -165,10 +165,10 @@ impl Log {
                 return Ok((String::clone(events), String::clone(admin)));
             }
             let Some(line) = self.line().await else {
-                bail!("tidings has ended before it was ready")
+                bail!("tidings ended before it was ready")
             };
             let address = || line["address"].as_str().map(str::to_owned);
-            match (line["message"].as_str(), line["role"].as_str()) {
+            match (line["code"].as_str(), line["role"].as_str()) {
                 (Some("listening"), Some("ingest")) => events = address(),
                 (Some("listening"), Some("admin")) => admin = address(),
                 _ => {}
@@ -176,12 +176,12 @@ impl Log {
         }
     }
 
-    /// Reads the rest.
+    /// Reads the rest of the log.
     async fn watch(mut self) {
         while self.line().await.is_some() {}
     }
 
-    /// The next line of either; what is amiss is shown.
+    /// The next line of either output; warnings and errors are printed.
     async fn line(&mut self) -> Option<Value> {
         let line = tokio::select! {
             line = self.errors.next_line() => line.ok()??,

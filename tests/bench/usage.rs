@@ -6,23 +6,22 @@ use std::time::Duration;
 use anyhow::Context;
 use serde::Serialize;
 
-/// The unit of /proc/PID/stat: the kernel shows it to programs as 100 whatever its own clock is
-/// (USER_HZ).
+/// The unit of /proc/PID/stat (USER_HZ), which is always 100.
 const TICKS_PER_SECOND: u32 = 100;
 
-/// What a process holds resident.
+/// The resident memory of a process.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Memory {
-    /// Now.
+    /// The current value.
     pub resident_mib: f64,
-    /// The most since it was started.
+    /// The maximum since its start.
     pub peak_mib: f64,
 }
 
-/// What a process holds resident.
+/// Reads the resident memory of a process.
 ///
 /// # Errors
-/// There is no such process, or it can't be looked at.
+/// The process does not exist or cannot be read.
 pub fn memory(pid: u32) -> anyhow::Result<Memory> {
     let text = read(pid, "status")?;
     let mib = |field: &str| {
@@ -38,22 +37,22 @@ pub fn memory(pid: u32) -> anyhow::Result<Memory> {
     })
 }
 
-/// The CPU time that a process has taken so far, of all its threads, in the kernel and http_clients.
+/// The CPU time of a process so far: all threads, in user and kernel mode.
 ///
 /// # Errors
-/// There is no such process, or it can't be looked at.
+/// The process does not exist or cannot be read.
 pub fn cpu_time(pid: u32) -> anyhow::Result<Duration> {
     let text = read(pid, "stat")?;
-    // The second field, the name, is in brackets and may hold spaces; utime and stime are the 14th
-    // and 15th.
+    // The second field, the name, is in brackets and may contain spaces. utime and stime are the
+    // fields 14 and 15.
     let (_, fields) = text.rsplit_once(')').context("a process has a name")?;
     time(fields.split_whitespace().skip(11).take(2))
 }
 
-/// The CPU time that the whole machine has taken so far.
+/// The CPU time of the whole machine so far.
 ///
 /// # Errors
-/// It can't be read.
+/// /proc/stat cannot be read.
 pub fn cpu_time_of_all() -> anyhow::Result<Duration> {
     let text = read_to_string("/proc/stat").context("cannot read /proc/stat")?;
     let all = text
@@ -61,8 +60,7 @@ pub fn cpu_time_of_all() -> anyhow::Result<Duration> {
         .next()
         .and_then(|line| line.strip_prefix("cpu "))
         .context("/proc/stat has no line cpu")?;
-    // user, nice, system, idle, iowait, irq, softirq, steal; what follows is contained in the first
-    // two.
+    // user, nice, system, idle, iowait, irq, softirq, steal. The first two include the rest.
     let busy = all
         .split_whitespace()
         .take(8)
@@ -79,5 +77,5 @@ fn time<'a>(ticks: impl Iterator<Item = &'a str>) -> anyhow::Result<Duration> {
 fn read(pid: u32, file: &str) -> anyhow::Result<String> {
     let path = format!("/proc/{pid}/{file}");
     read_to_string(&path)
-        .with_context(|| format!("cannot read {path}: is the process still there?"))
+        .with_context(|| format!("cannot read {path}: does the process still exist?"))
 }

@@ -137,7 +137,7 @@ pub fn event(message: &str) -> Event {
     let mut posted = tidings_rig::event(message);
     posted["severity"] = "error".into();
     posted["reason"] = "HealthCheckFailed".into();
-    tidings_ingest::take(
+    tidings_ingest::parse_event(
         posted.to_string().as_bytes(),
         "default",
         Timestamp::UNIX_EPOCH,

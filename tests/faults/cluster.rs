@@ -1,4 +1,4 @@
-//! Three nats-servers, of which the leader is killed again and again.
+//! A cluster of three nats-servers whose leaders are killed repeatedly.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,13 +15,13 @@ use crate::TIDINGS;
 const RATE: u32 = 200;
 const LENGTH: Duration = Duration::from_secs(120);
 const KILL_EVERY: Duration = Duration::from_secs(20);
-/// A server that is killed is missed for so long before it comes back.
-const AWAY_FOR: Duration = Duration::from_secs(5);
-/// After the last event, for what still waits.
+/// How long a killed server is down.
+const DOWN_FOR: Duration = Duration::from_secs(5);
+/// How long deliveries may take after the last event.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cluster_whose_leader_is_killed_every_20_s_for_two_minutes_loses_nothing() {
+async fn killing_the_leader_every_20_s_for_two_minutes_loses_nothing() {
     let (rig, mut cluster) = Rig::start_on_cluster(TIDINGS).await;
     let receiver = Receiver::start().await;
     rig.rules().put([
@@ -49,7 +49,7 @@ async fn a_cluster_whose_leader_is_killed_every_20_s_for_two_minutes_loses_nothi
         next += KILL_EVERY;
         let stream = ["EVENTS", "DELIVERIES"][killed.len() % 2];
         killed.extend(cluster.kill_leader_of(stream).await);
-        tokio::time::sleep(AWAY_FOR).await;
+        tokio::time::sleep(DOWN_FOR).await;
         cluster.restart().await;
         cluster.is_whole(stream).await;
     }
@@ -57,21 +57,21 @@ async fn a_cluster_whose_leader_is_killed_every_20_s_for_two_minutes_loses_nothi
     assert_eq!(posted.len(), (RATE * 120) as usize);
     assert!(
         killed.len() >= 4,
-        "leaders were killed again and again: {killed:?}"
+        "at least four leaders were killed: {killed:?}"
     );
 
-    let arrived = all_arrive(&receiver, &posted).await;
+    let received = receives_all(&receiver, &posted).await;
     assert!(rig.dead_letters().await.is_empty());
-    state_latencies(&posted, &arrived, killed.len());
+    print_latencies(&posted, &received, killed.len());
 }
 
-/// One process of each role on a cluster, with 50 events a second for 20 s on their way to it.
+/// One process of each role on a cluster, and a sender of 50 events a second for 20 s.
 struct UnderLoad {
     cluster: NatsCluster,
     roles: [Process; 3],
     receiver: Receiver,
     posting: JoinHandle<Vec<Posted>>,
-    /// The rules, and the folder of everything.
+    /// Holds the rules and the folder of all processes.
     _rig: Rig,
 }
 
@@ -100,9 +100,9 @@ impl UnderLoad {
         }
     }
 
-    async fn loses_nothing_and_every_role_is_ready_again(self) {
+    async fn loses_nothing(self) {
         let posted = self.posting.await.expect("posting does not panic");
-        all_arrive(&self.receiver, &posted).await;
+        receives_all(&self.receiver, &posted).await;
         for role in &self.roles {
             role.ready().await;
         }
@@ -110,42 +110,44 @@ impl UnderLoad {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cluster_that_is_restarted_whole_loses_nothing_and_every_role_is_ready_again() {
-    let mut bed = UnderLoad::start().await;
-    bed.cluster.kill_all().await;
-    bed.cluster.restart().await;
-    bed.loses_nothing_and_every_role_is_ready_again().await;
+async fn a_restart_of_the_whole_cluster_loses_nothing() {
+    let mut load = UnderLoad::start().await;
+    load.cluster.kill_all().await;
+    load.cluster.restart().await;
+    load.loses_nothing().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cluster_whose_leader_stands_still_for_ten_seconds_loses_nothing_and_every_role_is_ready_again()
- {
-    let bed = UnderLoad::start().await;
-    bed.cluster
+async fn a_leader_that_hangs_for_ten_seconds_loses_nothing() {
+    let load = UnderLoad::start().await;
+    load.cluster
         .freeze_leader_of("EVENTS", Duration::from_secs(10))
         .await
-        .expect("it had a leader");
-    bed.loses_nothing_and_every_role_is_ready_again().await;
+        .expect("the stream has a leader");
+    load.loses_nothing().await;
 }
 
-async fn all_arrive(receiver: &Receiver, posted: &[Posted]) -> BTreeMap<String, (usize, Instant)> {
+async fn receives_all(
+    receiver: &Receiver,
+    posted: &[Posted],
+) -> BTreeMap<String, (usize, Instant)> {
     let mut missing = Vec::new();
-    eventually_within(PATIENCE, "so many requests have come in", async || {
+    eventually_within(PATIENCE, "as many requests as events", async || {
         (receiver.count() >= posted.len()).then_some(())
     })
     .await;
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let arrived = receiver.tally();
+        let received = receiver.tally();
         missing.clear();
         missing.extend(
             posted
                 .iter()
-                .filter(|posted| !arrived.contains_key(&posted.message))
+                .filter(|posted| !received.contains_key(&posted.message))
                 .map(|posted| &posted.message),
         );
         if missing.is_empty() {
-            return arrived;
+            return received;
         }
         assert!(
             Instant::now() < deadline,
@@ -155,16 +157,20 @@ async fn all_arrive(receiver: &Receiver, posted: &[Posted]) -> BTreeMap<String, 
     }
 }
 
-fn state_latencies(posted: &[Posted], arrived: &BTreeMap<String, (usize, Instant)>, killed: usize) {
+fn print_latencies(
+    posted: &[Posted],
+    received: &BTreeMap<String, (usize, Instant)>,
+    killed: usize,
+) {
     let mut took: Vec<Duration> = posted
         .iter()
-        .map(|posted| arrived[&posted.message].1 - posted.at)
+        .map(|posted| received[&posted.message].1 - posted.at)
         .collect();
     took.sort();
     let quantile = |part: f64| took[((took.len() - 1) as f64 * part) as usize];
-    let twice = arrived.values().filter(|(count, _)| *count > 1).count();
+    let twice = received.values().filter(|(count, _)| *count > 1).count();
     println!(
-        "{} events at {RATE}/s while {killed} leaders were killed: p50 {:?}, p99 {:?}, p99.9 {:?}, longest {:?}; {twice} came twice",
+        "{} events at {RATE}/s while {killed} leaders were killed: p50 {:?}, p99 {:?}, p99.9 {:?}, longest {:?}; {twice} were received twice",
         took.len(),
         quantile(0.5),
         quantile(0.99),

@@ -1,4 +1,4 @@
-//! Processes that are asked to end, as in a rolling restart.
+//! Processes that are terminated, as in a rolling restart.
 
 use std::time::Duration;
 
@@ -42,10 +42,7 @@ async fn a_rolling_restart_of_all_roles_under_load_loses_nothing() {
     while !posting.is_finished() {
         for process in &mut processes {
             let status = process.terminate().await;
-            assert!(
-                status.success(),
-                "it ends cleanly when it is asked to: {status}"
-            );
+            assert!(status.success(), "it ends cleanly on SIGTERM: {status}");
             process.restart().await;
             restarts += 1;
         }
@@ -53,7 +50,7 @@ async fn a_rolling_restart_of_all_roles_under_load_loses_nothing() {
 
     let posted = posting.await.expect("posting does not panic");
     assert!(restarts >= 5, "each role was restarted");
-    let tally = eventually("every event that was accepted arrives", async || {
+    let tally = eventually("every accepted event is received", async || {
         let tally = receiver.tally();
         posted
             .iter()
@@ -65,13 +62,13 @@ async fn a_rolling_restart_of_all_roles_under_load_loses_nothing() {
     assert!(rig.dead_letters().await.is_empty());
     let twice = tally.values().filter(|(count, _)| *count > 1).count();
     println!(
-        "{} events, {restarts} restarts, {twice} came twice",
+        "{} events, {restarts} restarts, {twice} were received twice",
         posted.len()
     );
 }
 
 #[tokio::test]
-async fn what_a_worker_cannot_finish_in_its_grace_period_is_handed_back_at_once() {
+async fn a_worker_returns_unfinished_deliveries_after_its_grace_period() {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     receiver.answer_with(Reply::Stall);
@@ -85,9 +82,9 @@ async fn what_a_worker_cannot_finish_in_its_grace_period_is_handed_back_at_once(
         .run(Role::worker().env("TIDINGS_SHUTDOWN_GRACE", "1s"))
         .await;
     ingest
-        .post(&event("under way"))
+        .post(&event("in progress"))
         .await
-        .expect("ingest answers");
+        .expect("ingest responds");
     receiver.receives(1).await;
     receiver.answer_with(Reply::Status(200));
     let _other = rig.run(Role::worker()).await;
@@ -95,7 +92,7 @@ async fn what_a_worker_cannot_finish_in_its_grace_period_is_handed_back_at_once(
     let status = ending.terminate().await;
 
     assert!(status.success(), "it ends cleanly: {status}");
-    // Sooner than the server would hand out what nobody gave back.
+    // Sooner than JetStream would redeliver what was not returned.
     eventually_within(
         ACK_WAIT * 2 / 3,
         "the other worker delivers it",

@@ -1,6 +1,6 @@
-//! A process dies at a named point: between what it caused and its acknowledgement.
+//! A process dies at a fail point between a side effect and its acknowledgement.
 //!
-//! Each test fails if its point was not reached: the process has to die there.
+//! A test fails when its process does not die at the point.
 
 use std::os::unix::process::ExitStatusExt;
 
@@ -11,8 +11,8 @@ use crate::TIDINGS;
 
 const KILLED: i32 = 9;
 
-/// Posts events while the roles run, one of which dies at `point` when it reaches it for the third
-/// time; starts that one again, and settles the account.
+/// Posts events while one role dies at `point` when it reaches it for the third time, restarts the
+/// role, and returns where the events ended.
 async fn survives(point: &str, receiver: &Receiver) -> Balance {
     let rig = Rig::start(TIDINGS).await;
     rig.rules().put([
@@ -39,15 +39,15 @@ async fn survives(point: &str, receiver: &Receiver) -> Balance {
     for number in 0..10 {
         ledger.post(&roles[0], &format!("event {number}")).await;
     }
-    dies_and_comes_back(&mut roles, point).await;
+    dies_and_restarts(&mut roles, point).await;
     ledger
-        .post_insistently(&roles[0], (0..20).map(|number| format!("event {number}")))
+        .post_until_accepted(&roles[0], (0..20).map(|number| format!("event {number}")))
         .await;
 
-    ledger.settled(&rig, receiver).await
+    ledger.balanced(&rig, receiver).await
 }
 
-async fn dies_and_comes_back(roles: &mut [Process; 3], point: &str) {
+async fn dies_and_restarts(roles: &mut [Process; 3], point: &str) {
     let [ingest, router, worker] = roles;
     let dying = match point.split_once(':') {
         Some(("ingest", _)) => ingest,
@@ -65,18 +65,18 @@ async fn dies_and_comes_back(roles: &mut [Process; 3], point: &str) {
 }
 
 #[tokio::test]
-async fn an_ingest_that_dies_between_storing_and_answering_loses_nothing_and_doubles_nothing() {
+async fn ingest_dying_before_its_response_loses_and_duplicates_nothing() {
     let balance = survives("ingest:stored", &Receiver::start().await).await;
     assert_eq!(balance.received.len(), 20);
     assert!(
         balance.duplicates().is_empty(),
-        "the sender's repetition is a duplicate: {:?}",
+        "the sender's retry is a duplicate: {:?}",
         balance.duplicates()
     );
 }
 
 #[tokio::test]
-async fn a_router_that_dies_between_planning_and_acknowledging_loses_nothing_and_doubles_nothing() {
+async fn a_router_dying_before_its_acknowledgement_loses_and_duplicates_nothing() {
     let balance = survives("router:enqueued", &Receiver::start().await).await;
     assert_eq!(balance.received.len(), 20);
     assert!(
@@ -87,7 +87,7 @@ async fn a_router_that_dies_between_planning_and_acknowledging_loses_nothing_and
 }
 
 #[tokio::test]
-async fn a_worker_that_dies_between_a_success_and_settling_doubles_at_most_what_was_in_flight() {
+async fn a_worker_dying_after_a_success_duplicates_only_what_was_in_flight() {
     let balance = survives("worker:accepted", &Receiver::start().await).await;
     assert_eq!(balance.received.len(), 20);
     let duplicates = balance.duplicates();
@@ -97,17 +97,17 @@ async fn a_worker_that_dies_between_a_success_and_settling_doubles_at_most_what_
     );
     assert!(
         !duplicates.is_empty(),
-        "what was accepted before the death and not settled comes again"
+        "what was accepted and not acknowledged is redelivered"
     );
 }
 
 #[tokio::test]
-async fn a_worker_that_dies_between_parking_and_acknowledging_doubles_at_most_what_was_in_flight() {
+async fn a_worker_dying_after_parking_duplicates_only_what_was_in_flight() {
     let receiver = Receiver::script([Reply::RetryAfter(503, 2); 10]).await;
     let balance = survives("worker:parked", &receiver).await;
     assert_eq!(balance.received.len(), 20);
-    // What was parked comes when it is due, and what was not acknowledged comes again: when the
-    // copy has gone out before, nothing tells the two apart but the idempotency key.
+    // The parked copy is delivered when it is due, and the unacknowledged message is redelivered.
+    // The receiver can tell the two only by their idempotency key.
     let duplicates = balance.duplicates();
     assert!(
         duplicates.len() <= 10 && duplicates.values().all(|count| *count == 2),
@@ -116,7 +116,7 @@ async fn a_worker_that_dies_between_parking_and_acknowledging_doubles_at_most_wh
 }
 
 #[tokio::test]
-async fn a_worker_that_dies_between_a_dead_letter_and_acknowledging_loses_nothing() {
+async fn a_worker_dying_after_a_dead_letter_loses_nothing() {
     let receiver = Receiver::script([Reply::Status(400); 10]).await;
     let balance = survives("worker:buried", &receiver).await;
     assert!(!balance.dead.is_empty());
@@ -127,7 +127,7 @@ async fn a_worker_that_dies_between_a_dead_letter_and_acknowledging_loses_nothin
 }
 
 #[tokio::test]
-async fn a_worker_that_dies_while_it_alone_may_write_a_state_leaves_the_state_to_be_written() {
+async fn a_worker_dying_with_the_lease_of_a_state_leaves_the_state_to_be_written() {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: key, namespace: apps}\nstringData: {token: hidden-token}\n";
@@ -157,9 +157,5 @@ async fn a_worker_that_dies_while_it_alone_may_write_a_state_leaves_the_state_to
 
     receiver.receives(1).await;
     rig.drained().await;
-    assert_eq!(
-        receiver.received().len(),
-        1,
-        "it died before its call, so there is one"
-    );
+    assert_eq!(receiver.received().len(), 1, "the dead worker made no call");
 }

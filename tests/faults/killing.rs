@@ -1,10 +1,10 @@
-//! Roles, all roles, and nats-server are killed with -9 at any moment.
+//! One role, all roles, or nats-server are killed with -9.
 
 use tidings_rig::{Ledger, Process, Receiver, Rig, Role, alert, provider};
 
 use crate::TIDINGS;
 
-/// How many deliveries a worker may have in work at once: what may come twice when it is killed.
+/// The deliveries that a worker holds at most, each of which may be made twice when it is killed.
 const IN_FLIGHT: usize = 256;
 
 fn batch(name: &str) -> impl Iterator<Item = String> {
@@ -30,7 +30,7 @@ async fn roles(rig: &Rig) -> Roles {
 }
 
 #[tokio::test]
-async fn a_router_killed_among_events_loses_nothing() {
+async fn killing_a_router_loses_nothing() {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     rig.rules()
@@ -39,15 +39,15 @@ async fn a_router_killed_among_events_loses_nothing() {
     let mut ledger = Ledger::default();
 
     ledger
-        .post_insistently(&roles.ingest, batch("before"))
+        .post_until_accepted(&roles.ingest, batch("before"))
         .await;
     roles.router.kill().await;
     ledger
-        .post_insistently(&roles.ingest, batch("without"))
+        .post_until_accepted(&roles.ingest, batch("without"))
         .await;
     roles.router.restart().await;
 
-    let balance = ledger.settled(&rig, &receiver).await;
+    let balance = ledger.balanced(&rig, &receiver).await;
     assert_eq!(balance.received.len(), 200);
     assert!(
         balance.duplicates().is_empty(),
@@ -57,7 +57,7 @@ async fn a_router_killed_among_events_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_worker_killed_among_deliveries_loses_nothing() {
+async fn killing_a_worker_loses_nothing() {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     rig.rules()
@@ -66,15 +66,15 @@ async fn a_worker_killed_among_deliveries_loses_nothing() {
     let mut ledger = Ledger::default();
 
     ledger
-        .post_insistently(&roles.ingest, batch("before"))
+        .post_until_accepted(&roles.ingest, batch("before"))
         .await;
     roles.worker.kill().await;
     ledger
-        .post_insistently(&roles.ingest, batch("without"))
+        .post_until_accepted(&roles.ingest, batch("without"))
         .await;
     roles.worker.restart().await;
 
-    let balance = ledger.settled(&rig, &receiver).await;
+    let balance = ledger.balanced(&rig, &receiver).await;
     assert!(balance.dead.is_empty(), "{:?}", balance.dead);
     assert!(
         balance.duplicates().len() <= IN_FLIGHT,
@@ -84,7 +84,7 @@ async fn a_worker_killed_among_deliveries_loses_nothing() {
 }
 
 #[tokio::test]
-async fn nats_server_killed_among_events_loses_nothing() {
+async fn killing_nats_server_loses_nothing() {
     let mut rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     rig.rules()
@@ -93,14 +93,16 @@ async fn nats_server_killed_among_events_loses_nothing() {
     let mut ledger = Ledger::default();
 
     ledger
-        .post_insistently(&roles.ingest, batch("before"))
+        .post_until_accepted(&roles.ingest, batch("before"))
         .await;
     rig.nats().kill().await;
     ledger.post(&roles.ingest, "while it is down").await;
     rig.nats().restart().await;
-    ledger.post_insistently(&roles.ingest, batch("after")).await;
+    ledger
+        .post_until_accepted(&roles.ingest, batch("after"))
+        .await;
 
-    let balance = ledger.settled(&rig, &receiver).await;
+    let balance = ledger.balanced(&rig, &receiver).await;
     assert!(balance.dead.is_empty(), "{:?}", balance.dead);
     assert!(
         balance.duplicates().len() <= IN_FLIGHT,
@@ -110,7 +112,7 @@ async fn nats_server_killed_among_events_loses_nothing() {
 }
 
 #[tokio::test]
-async fn everything_killed_at_once_loses_nothing() {
+async fn killing_everything_at_once_loses_nothing() {
     let mut rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     rig.rules()
@@ -119,7 +121,9 @@ async fn everything_killed_at_once_loses_nothing() {
     let mut ledger = Ledger::default();
 
     for round in ["first", "second", "third"] {
-        ledger.post_insistently(&roles.ingest, batch(round)).await;
+        ledger
+            .post_until_accepted(&roles.ingest, batch(round))
+            .await;
         for process in [&mut roles.worker, &mut roles.router, &mut roles.ingest] {
             process.kill().await;
         }
@@ -130,7 +134,7 @@ async fn everything_killed_at_once_loses_nothing() {
         }
     }
 
-    let balance = ledger.settled(&rig, &receiver).await;
+    let balance = ledger.balanced(&rig, &receiver).await;
     assert!(balance.dead.is_empty(), "{:?}", balance.dead);
     assert!(
         balance.duplicates().len() <= 3 * IN_FLIGHT,

@@ -1,4 +1,4 @@
-//! Processes that are killed while events come in, and a ledger of every event.
+//! Processes that are killed while events arrive, with a ledger of every event.
 
 mod away;
 mod cluster;

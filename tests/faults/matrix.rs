@@ -1,9 +1,7 @@
-//! Every fail point on the bus in turn, from the list in the code: the process that reaches it dies
-//! there, and the account is settled.
+//! A process dies at each fail point on the bus, and every event is accounted for.
 //!
-//! Each run is the same: every kind of destination, a worker that has died once already, so that
-//! some deliveries come again, and one process that is armed. A point that is not reached fails its
-//! run.
+//! Each run has every kind of destination, a worker that died already, so that some messages are
+//! redelivered, and one armed process. A point that is not reached fails its run.
 
 use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt;
@@ -21,17 +19,17 @@ use tidings_rig::{
 use crate::TIDINGS;
 
 const KILLED: i32 = 9;
-/// So many runs go on at once: they mostly wait.
-const SIDE_BY_SIDE: usize = 3;
-/// What a dead worker held comes again so soon.
-const COMES_AGAIN_AFTER: Duration = Duration::from_secs(2);
-/// So many events come before the first worker dies.
+/// How many runs go on at once: they mostly wait.
+const PARALLEL_RUNS: usize = 3;
+/// What a dead worker held is redelivered after this time.
+const ACK_WAIT: Duration = Duration::from_secs(2);
+/// How many events are posted before the first worker dies.
 const EARLY: usize = 3;
-/// The first worker and the armed process.
+/// The first worker and the armed process die.
 const DEATHS: usize = 2;
 
 #[tokio::test]
-async fn a_process_that_dies_before_or_after_any_of_its_side_effects_loses_nothing() {
+async fn a_process_that_dies_at_any_fail_point_loses_nothing() {
     let run = |point: &'static &'static str| async move {
         (
             *point,
@@ -43,24 +41,24 @@ async fn a_process_that_dies_before_or_after_any_of_its_side_effects_loses_nothi
     };
     let runs = futures::stream::iter(BUS_POINTS)
         .map(run)
-        .buffer_unordered(SIDE_BY_SIDE);
+        .buffer_unordered(PARALLEL_RUNS);
     let failed: Vec<&str> = runs
         .filter_map(|(point, failed)| async move { failed.then_some(point) })
         .collect()
         .await;
     assert!(
         failed.is_empty(),
-        "{failed:?} of {} points; see above why",
+        "{failed:?} of {} points failed; see the output above",
         BUS_POINTS.len()
     );
 }
 
-/// The destinations of a run: one that takes everything, one that fails every other time, one that
-/// refuses for good, one with a rate limit, one of which only the newest state counts, and one that
-/// is made after its deliveries are planned.
+/// The destinations of a run: one that accepts everything, one that fails every other time, one that
+/// rejects everything, one with a rate limit, one where the newest state wins, and one that is
+/// created after its deliveries are planned.
 struct Destinations {
-    well: Receiver,
-    sick: Receiver,
+    healthy: Receiver,
+    failing: Receiver,
     strict: Receiver,
     limited: Receiver,
     incidents: Receiver,
@@ -69,22 +67,22 @@ struct Destinations {
 
 impl Destinations {
     async fn start(rig: &Rig) -> Self {
-        let well = Receiver::script([Reply::Stall; EARLY]).await;
-        let [sick, strict] = [Receiver::start().await, Receiver::start().await];
+        let healthy = Receiver::script([Reply::Stall; EARLY]).await;
+        let [failing, strict] = [Receiver::start().await, Receiver::start().await];
         let [limited, incidents, late] = [
             Receiver::start().await,
             Receiver::start().await,
             Receiver::start().await,
         ];
-        sick.answer_in_turn([Reply::Status(503), Reply::Status(200)]);
+        failing.answer_in_turn([Reply::Status(503), Reply::Status(200)]);
         strict.answer_with(Reply::Status(400));
         let generic =
             |name: &str, receiver: &Receiver| provider(name, receiver.url()).that_retries_soon();
         let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: key, namespace: apps}\nstringData: {token: hidden-token}\n";
         rig.rules().put_text("secret.yaml", secret);
         rig.rules().put([
-            generic("well", &well),
-            generic("sick", &sick),
+            generic("healthy", &healthy),
+            generic("failing", &failing),
             generic("strict", &strict),
             generic("limited", &limited).with("rateLimit", json!("5/1s")),
             generic("incidents", &incidents)
@@ -93,12 +91,19 @@ impl Destinations {
                 .with("timeout", json!("1s")),
         ]);
         rig.rules().put(
-            ["well", "sick", "strict", "limited", "incidents", "late"]
-                .map(|name| alert(name, name)),
+            [
+                "healthy",
+                "failing",
+                "strict",
+                "limited",
+                "incidents",
+                "late",
+            ]
+            .map(|name| alert(name, name)),
         );
         Self {
-            well,
-            sick,
+            healthy,
+            failing,
             strict,
             limited,
             incidents,
@@ -116,7 +121,7 @@ async fn dies_at(point: &'static str) {
     let destinations = Destinations::start(&rig).await;
     let [ingest, router, worker] =
         ["ingest:", "router:", "worker:"].map(|prefix| point.starts_with(prefix));
-    // Ingest and router have to bring the first worker its early events.
+    // Ingest and router must not die before the first worker has its early events.
     let time = if worker { 1 } else { EARLY + 1 };
     let armed = |role: Role| role.env("FAIL_POINT", &format!("{point}@{time}"));
     let mut router = rig.spawn(if router {
@@ -124,7 +129,7 @@ async fn dies_at(point: &'static str) {
     } else {
         Role::router()
     });
-    hasten(&rig).await;
+    shorten_ack_wait(&rig).await;
     let mut ingest = rig.spawn(if ingest {
         armed(Role::ingest())
     } else {
@@ -138,7 +143,7 @@ async fn dies_at(point: &'static str) {
     for number in 0..EARLY {
         ledger.post(&ingest, &format!("early {number}")).await;
     }
-    destinations.well.receives(EARLY).await;
+    destinations.healthy.receives(EARLY).await;
     first_worker.kill().await;
 
     let mut worker = rig.spawn(if worker {
@@ -155,18 +160,18 @@ async fn dies_at(point: &'static str) {
         Some(("router", _)) => &mut router,
         _ => &mut worker,
     };
-    dies_and_comes_back(dying, point).await;
+    dies_and_restarts(dying, point).await;
     let all = (0..EARLY)
         .map(|number| format!("early {number}"))
         .chain((0..7).map(|number| format!("late {number}")));
-    ledger.post_insistently(&ingest, all).await;
+    ledger.post_until_accepted(&ingest, all).await;
     balances(point, &rig, &destinations, ledger.accepted()).await;
 }
 
-/// Has what a dead worker held come again soon, so that the test is quick.
-async fn hasten(rig: &Rig) {
+/// Shortens `ack_wait`, so that what a dead worker held is redelivered soon.
+async fn shorten_ack_wait(rig: &Rig) {
     let jetstream = rig.jetstream().await;
-    let stream = eventually("the stream is there", async || {
+    let stream = eventually("the stream exists", async || {
         jetstream.get_stream(DELIVERIES).await.ok()
     })
     .await;
@@ -176,15 +181,15 @@ async fn hasten(rig: &Rig) {
             .durable_name
             .clone()
             .expect("the workers' consumer is durable");
-        config.ack_wait = COMES_AGAIN_AFTER;
+        config.ack_wait = ACK_WAIT;
         stream
             .get_or_create_consumer(&name, config)
             .await
-            .expect("the server makes consumers");
+            .expect("the server creates consumers");
     }
 }
 
-async fn dies_and_comes_back(process: &mut Process, point: &str) {
+async fn dies_and_restarts(process: &mut Process, point: &str) {
     let status = process.ended().await;
     assert_eq!(
         status.signal(),
@@ -195,8 +200,7 @@ async fn dies_and_comes_back(process: &mut Process, point: &str) {
     process.restart_without(&["FAIL_POINT"]).await;
 }
 
-/// Compares what was accepted with what each destination has received, and with the dead letters,
-/// id by id.
+/// Compares the accepted events with those of each destination and with the dead letters.
 async fn balances(
     point: &str,
     rig: &Rig,
@@ -204,20 +208,20 @@ async fn balances(
     accepted: &BTreeSet<String>,
 ) {
     let Destinations {
-        well,
-        sick,
+        healthy,
+        failing,
         strict,
         limited,
         incidents,
         late,
     } = destinations;
     for (name, receiver) in [
-        ("well", well),
-        ("sick", sick),
+        ("healthy", healthy),
+        ("failing", failing),
         ("limited", limited),
         ("late", late),
     ] {
-        let what = format!("{point}: everything accepted arrives at {name}");
+        let what = format!("{point}: {name} receives everything accepted");
         let received = eventually(&what, async || {
             let received = receiver.tally();
             accepted
@@ -228,7 +232,7 @@ async fn balances(
         .await;
         assert!(
             received.keys().all(|id| accepted.contains(id)),
-            "{point}: {name} got what was never posted: {received:?}"
+            "{point}: {name} received what was never posted: {received:?}"
         );
         let most = received
             .values()
@@ -237,35 +241,35 @@ async fn balances(
             .unwrap_or_default();
         assert!(
             most <= 1 + DEATHS,
-            "{point}: {name} got an event {most} times"
+            "{point}: {name} received an event {most} times"
         );
     }
     rig.drained().await;
-    let letters = rig
+    let dead = rig
         .dead_letters()
         .await
         .into_iter()
-        .filter_map(|letter| letter.delivery);
-    let letters = letters.map(|delivery| {
+        .filter_map(|dead| dead.delivery);
+    let dead = dead.map(|delivery| {
         (
             delivery.provider.unwrap_or_default().name,
             delivery.event.unwrap_or_default().message,
         )
     });
-    let dead: BTreeSet<(String, String)> = letters.collect();
-    let refused: BTreeSet<_> = accepted
+    let dead: BTreeSet<(String, String)> = dead.collect();
+    let rejected: BTreeSet<_> = accepted
         .iter()
         .map(|id| ("strict".to_owned(), id.clone()))
         .collect();
     assert_eq!(
-        dead, refused,
-        "{point}: what is refused for good is kept, and nothing else"
+        dead, rejected,
+        "{point}: only what `strict` rejects is a dead letter"
     );
     assert!(strict.accepted().is_empty());
-    let newest = incidents.accepted().pop().expect("the incident is told");
+    let newest = incidents.accepted().pop().expect("the incident is sent");
     let newest = String::from_utf8_lossy(&newest.body).into_owned();
     assert!(
         newest.contains("late 6"),
-        "{point}: the newest state is told last: {newest}"
+        "{point}: the newest state is sent last: {newest}"
     );
 }

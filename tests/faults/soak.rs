@@ -1,8 +1,7 @@
-//! Twenty destinations, some of them sick, under a steady load, while processes are killed at
-//! random.
+//! Twenty destinations, some of them failing, under a steady load, with random faults.
 //!
-//! `SOAK_MINUTES` says for how long (2), `SOAK_SEED` repeats a run. The seed is printed, and so is
-//! every fault.
+//! `SOAK_MINUTES` sets the duration (default: 2), `SOAK_SEED` repeats a run. The seed and every fault
+//! are printed.
 
 mod destination;
 mod fault;
@@ -23,11 +22,11 @@ use fault::{Fault, Roles};
 /// Events a second.
 const RATE: u32 = 200;
 const DESTINATIONS: u32 = 20;
-/// After the last event: what waits is delivered or given up by then.
+/// How long deliveries may take after the last event.
 const PATIENCE: Duration = Duration::from_secs(180);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn under_random_faults_every_accepted_event_is_delivered_or_dead_at_each_destination() {
+async fn under_random_faults_every_accepted_event_is_delivered_or_dead() {
     let length = Duration::from_secs(60 * number("SOAK_MINUTES").unwrap_or(2));
     let seed = number("SOAK_SEED").unwrap_or_else(|| rand::rng().random());
     println!("SOAK_SEED={seed} SOAK_MINUTES={}", length.as_secs() / 60);
@@ -41,28 +40,28 @@ async fn under_random_faults_every_accepted_event_is_delivered_or_dead_at_each_d
     let ingest = roles.ingest.address();
     let posting =
         tokio::spawn(async move { post_steadily(&ingest, RATE, length, numbered_event).await });
-    let faults = break_things(&mut rig, &mut roles, StdRng::seed_from_u64(seed), length).await;
+    let faults = inject_faults(&mut rig, &mut roles, StdRng::seed_from_u64(seed), length).await;
     let posted = posting.await.expect("posting does not panic");
 
-    let letters = settled(&rig).await;
+    let dead = finished(&rig).await;
     for destination in &destinations {
         let own: Vec<&Posted> = posted
             .iter()
-            .filter(|posted| destination.is_meant_by(&posted.message))
+            .filter(|posted| destination.owns(&posted.message))
             .collect();
-        destination.balances(&own, &letters, faults);
+        destination.balances(&own, &dead, faults);
     }
 }
 
-/// The event's message says which destination is meant: number modulo [`DESTINATIONS`].
+/// The event's message names its destination: number modulo [`DESTINATIONS`].
 fn numbered_event(number: u32) -> Value {
     let mut event = event(&format!("{number} for {}", number % DESTINATIONS));
     event["involvedObject"]["name"] = destination::object(number % DESTINATIONS).into();
     event
 }
 
-/// Does one thing after another until shortly before the end, and tells how many.
-async fn break_things(
+/// Injects faults until shortly before the end, and returns their number.
+async fn inject_faults(
     rig: &mut Rig,
     roles: &mut Roles,
     mut random: StdRng,
@@ -73,16 +72,16 @@ async fn break_things(
         tokio::time::sleep(Duration::from_millis(random.random_range(2_000..6_000))).await;
         let fault = Fault::random(&mut random);
         println!("{:>5.1} s: {fault:?}", began.elapsed().as_secs_f32());
-        fault.happen(rig, roles).await;
+        fault.inject(rig, roles).await;
         faults += 1;
     }
-    assert!(faults > 3, "things were broken again and again");
+    assert!(faults > 3, "more than three faults were injected");
     faults
 }
 
-/// Waits until nothing is ready, in work or parked; gives the messages of the events in dead
-/// letters.
-async fn settled(rig: &Rig) -> Vec<String> {
+/// Waits until every event is routed and every delivery has ended, and returns the messages of the
+/// dead letters' events.
+async fn finished(rig: &Rig) -> Vec<String> {
     let jetstream = rig.jetstream().await;
     for (stream, what) in [
         ("EVENTS", "every event is routed"),
@@ -102,18 +101,18 @@ async fn settled(rig: &Rig) -> Vec<String> {
         .dead_letters()
         .await
         .into_iter()
-        .filter_map(|letter| letter.delivery?.event);
+        .filter_map(|dead| dead.delivery?.event);
     events.map(|event| event.message).collect()
 }
 
 fn number(variable: &str) -> Option<u64> {
     #[expect(
         clippy::disallowed_methods,
-        reason = "not a setting: what the caller of a test asks for"
+        reason = "a parameter of a test, not a setting"
     )]
     let text = env::var(variable).ok()?;
     Some(
         text.parse()
-            .unwrap_or_else(|_| panic!("{variable} is a number, not {text:?}")),
+            .unwrap_or_else(|_| panic!("{variable} must be a number, not {text:?}")),
     )
 }

@@ -1,4 +1,4 @@
-//! A server whose storage is nearly, or wholly, used up.
+//! A nats-server whose storage is nearly or completely full.
 
 use async_nats::jetstream::Context;
 use async_nats::jetstream::stream::Config;
@@ -7,11 +7,11 @@ use tidings_rig::{Ledger, Process, Receiver, Reply, Rig, Role, alert, eventually
 
 use crate::TIDINGS;
 
-const ROOM: usize = 32 << 20;
+const STORAGE: usize = 32 << 20;
 
 async fn rig() -> (Rig, Receiver) {
     let account =
-        format!("jetstream: {{ max_file: {ROOM} }}, users: [ {{ user: all, password: all }} ]");
+        format!("jetstream: {{ max_file: {STORAGE} }}, users: [ {{ user: all, password: all }} ]");
     let rig = Rig::start_with(TIDINGS, |_| {
         format!("accounts {{ A {{ {account} }} }}\nno_auth_user: all")
     })
@@ -24,33 +24,33 @@ async fn rig() -> (Rig, Receiver) {
     (rig, receiver)
 }
 
-/// Somebody else's stream on the same account.
-const OTHERS: &str = "OTHERS";
+/// A stream of another application in the same account.
+const OTHER: &str = "OTHER";
 
-/// Fills the storage up to this part of it; with 1.0 until nothing more goes in.
+/// Fills the storage up to this part; with 1.0 until the server accepts no more.
 async fn fill(jetstream: &Context, part: f64) {
     let filling = vec![b'x'; 64 << 10];
     let config = Config {
-        name: OTHERS.to_owned(),
+        name: OTHER.to_owned(),
         ..Config::default()
     };
     jetstream
         .create_stream(config)
         .await
-        .expect("it can be made");
+        .expect("the stream can be created");
     loop {
         let used = jetstream
             .query_account()
             .await
-            .expect("the server answers")
+            .expect("the server responds")
             .storage as f64;
-        if part < 1.0 && used >= part * ROOM as f64 {
+        if part < 1.0 && used >= part * STORAGE as f64 {
             return;
         }
         let stored = jetstream
-            .publish(OTHERS, filling.clone().into())
+            .publish(OTHER, filling.clone().into())
             .await
-            .expect("it is sent")
+            .expect("the message is sent")
             .await;
         if let Err(error) = stored {
             assert!(
@@ -64,48 +64,47 @@ async fn fill(jetstream: &Context, part: f64) {
 
 async fn empty(jetstream: &Context) {
     jetstream
-        .get_stream(OTHERS)
+        .get_stream(OTHER)
         .await
-        .expect("it is there")
+        .expect("it exists")
         .purge()
         .await
-        .expect("it can be emptied");
+        .expect("the stream can be purged");
 }
 
 async fn messages(jetstream: &Context, stream: &str) -> u64 {
     jetstream
         .get_stream(stream)
         .await
-        .expect("it is there")
+        .expect("it exists")
         .cached_info()
         .state
         .messages
 }
 
-async fn knows_how_full_it_is(process: &Process, part: f64) {
-    eventually(
-        &format!("it is seen that more than {part} is used"),
-        async || (process.metric("tidings_bus_storage_used_ratio", "").await > part).then_some(()),
-    )
+async fn reports_usage_above(process: &Process, part: f64) {
+    eventually(&format!("usage above {part} is reported"), async || {
+        (process.metric("tidings_bus_storage_used_ratio", "").await > part).then_some(())
+    })
     .await;
 }
 
 #[tokio::test]
-async fn above_nine_tenths_the_router_plans_nothing_and_goes_on_when_there_is_room_again() {
+async fn above_90_percent_the_router_plans_nothing_until_there_is_storage_again() {
     let (rig, receiver) = rig().await;
     let _worker = rig.run(Role::worker()).await;
     let ingest = rig.run(Role::ingest()).await;
     let mut ledger = Ledger::default();
     ledger
-        .post_insistently(&ingest, (0..10).map(|number| number.to_string()))
+        .post_until_accepted(&ingest, (0..10).map(|number| number.to_string()))
         .await;
     let jetstream = rig.jetstream().await;
     fill(&jetstream, 0.92).await;
 
     let router = rig.run(Role::router()).await;
 
-    knows_how_full_it_is(&router, 0.9).await;
-    // Ready means that it has begun to pull, or not to.
+    reports_usage_above(&router, 0.9).await;
+    // A ready router has decided whether it pulls.
     assert_eq!(router.metric("tidings_router_events_total", "").await, 0.0);
     assert_eq!(
         (
@@ -122,7 +121,7 @@ async fn above_nine_tenths_the_router_plans_nothing_and_goes_on_when_there_is_ro
 }
 
 #[tokio::test]
-async fn with_no_room_left_ingest_refuses_and_workers_deliver_all_that_waits() {
+async fn with_full_storage_ingest_rejects_events_and_workers_deliver() {
     let (rig, receiver) = rig().await;
     let mut worker = rig.run(Role::worker()).await;
     worker.terminate().await;
@@ -130,15 +129,15 @@ async fn with_no_room_left_ingest_refuses_and_workers_deliver_all_that_waits() {
     let _router = rig.run(Role::router()).await;
     let mut ledger = Ledger::default();
     ledger
-        .post_insistently(&ingest, (0..100).map(|number| number.to_string()))
+        .post_until_accepted(&ingest, (0..100).map(|number| number.to_string()))
         .await;
     let jetstream = rig.jetstream().await;
-    eventually("all are planned", async || {
+    eventually("all deliveries are planned", async || {
         (messages(&jetstream, DELIVERIES).await == 100).then_some(())
     })
     .await;
     fill(&jetstream, 1.0).await;
-    knows_how_full_it_is(&ingest, 0.8).await;
+    reports_usage_above(&ingest, 0.8).await;
 
     worker.restart().await;
 
@@ -146,21 +145,24 @@ async fn with_no_room_left_ingest_refuses_and_workers_deliver_all_that_waits() {
         receiver.accepts(message).await;
     }
     rig.drained().await;
-    assert_eq!(receiver.count(), 100, "each has come once");
+    assert_eq!(receiver.count(), 100, "each event is received once");
     let refused = ingest
-        .post(&tidings_rig::event("there is no room for it"))
+        .post(&tidings_rig::event("rejected"))
         .await
-        .expect("ingest answers");
-    assert_eq!(refused.status, 503);
+        .expect("ingest responds");
+    assert_eq!(
+        (refused.status, refused.code().as_str()),
+        (503, "storage-full")
+    );
     empty(&jetstream).await;
     ledger
-        .post_insistently(&ingest, ["there is room again".to_owned()])
+        .post_until_accepted(&ingest, ["there is storage again".to_owned()])
         .await;
-    receiver.accepts("there is room again").await;
+    receiver.accepts("there is storage again").await;
 }
 
 #[tokio::test]
-async fn with_no_room_left_what_is_parked_comes_all_the_same() {
+async fn with_full_storage_parked_deliveries_are_made() {
     let (rig, receiver) = rig().await;
     receiver.answer_with(Reply::Status(503));
     let _worker = rig.run(Role::worker()).await;
@@ -168,15 +170,15 @@ async fn with_no_room_left_what_is_parked_comes_all_the_same() {
     let _router = rig.run(Role::router()).await;
     let mut ledger = Ledger::default();
     ledger
-        .post_insistently(&ingest, (0..100).map(|number| number.to_string()))
+        .post_until_accepted(&ingest, (0..100).map(|number| number.to_string()))
         .await;
     receiver.receives(10).await;
     let jetstream = rig.jetstream().await;
     fill(&jetstream, 1.0).await;
-    knows_how_full_it_is(&ingest, 0.8).await;
+    reports_usage_above(&ingest, 0.8).await;
 
     receiver.answer_with(Reply::Status(200));
-    let balance = ledger.settled(&rig, &receiver).await;
+    let balance = ledger.balanced(&rig, &receiver).await;
 
     assert!(
         balance.duplicates().is_empty(),

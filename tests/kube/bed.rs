@@ -1,17 +1,17 @@
-//! A Tidings whose rules are in a cluster, and the objects that tests put there.
+//! A test bed with rules in a cluster, and the objects that tests create there.
 
 use serde_json::{Value, json};
 use tidings_rig::{KubeApiServer, Process, Receiver, Rig, Role, event, eventually};
 
 use crate::TIDINGS;
 
-/// The group and version of the rules here.
+/// The version of the rules.
 const API_VERSION: &str = "notification.toolkit.fluxcd.io/v1beta3";
 
-/// What notification-controller puts on objects.
-pub const FLUXS_FINALIZER: &str = "finalizers.fluxcd.io";
+/// The finalizer of notification-controller.
+pub const FLUX_FINALIZER: &str = "finalizers.fluxcd.io";
 
-/// A namespace of an API server, and a nats-server for the roles that read their rules there.
+/// A namespace of an API server, and a rig whose roles read their rules there.
 pub struct Bed<'a> {
     pub rig: Rig,
     pub server: &'a KubeApiServer,
@@ -19,7 +19,7 @@ pub struct Bed<'a> {
 }
 
 impl<'a> Bed<'a> {
-    /// A fresh namespace.
+    /// Creates a namespace.
     pub async fn on(server: &'a KubeApiServer) -> Self {
         Self {
             rig: Rig::start(TIDINGS).await,
@@ -28,7 +28,7 @@ impl<'a> Bed<'a> {
         }
     }
 
-    /// Runs all roles with the rules of this namespace.
+    /// Runs `tidings up` with the rules of this namespace.
     pub async fn up(&self) -> Process {
         self.rig.run(self.role(Role::up())).await
     }
@@ -39,13 +39,13 @@ impl<'a> Bed<'a> {
             .args(["--watch-namespace", &self.namespace])
     }
 
-    /// `kubectl apply`.
+    /// `kubectl apply` in this namespace.
     pub async fn apply<const N: usize>(&self, objects: [Value; N]) {
         let list = json!({"apiVersion": "v1", "kind": "List", "items": objects.as_slice()});
         self.server.apply(&self.namespace, &list.to_string()).await;
     }
 
-    /// kubectl with these arguments, in this namespace.
+    /// Runs kubectl in this namespace, and returns its output.
     pub async fn kubectl(&self, arguments: &str) -> String {
         let arguments: Vec<_> = ["--namespace", &self.namespace]
             .into_iter()
@@ -55,7 +55,7 @@ impl<'a> Bed<'a> {
     }
 }
 
-/// An Alert that sends everything about the Kustomizations that [`event`] is about to one Provider.
+/// An Alert for all Kustomizations in the namespace of [`event`].
 pub fn alert(name: &str, provider: &str) -> Value {
     let sources =
         json!([{"kind": "Kustomization", "name": "*", "namespace": tidings_rig::NAMESPACE}]);
@@ -66,18 +66,18 @@ pub fn alert(name: &str, provider: &str) -> Value {
     )
 }
 
-/// A Provider that tries again soon.
+/// A Provider with a short backoff, and these fields.
 pub fn provider(name: &str, spec: Value) -> Value {
     let mut whole = json!({"type": "generic", "retry": {"min": "100ms", "max": "1s"}});
     whole
         .as_object_mut()
-        .expect("it is a map")
-        .extend(spec.as_object().expect("a spec is a map").clone());
+        .expect("the spec is an object")
+        .extend(spec.as_object().expect("the fields are an object").clone());
     object("Provider", name, whole)
 }
 
-/// An object with these finalizers.
-pub fn held_by(mut object: Value, finalizers: &[&str]) -> Value {
+/// Sets the finalizers of an object.
+pub fn with_finalizers(mut object: Value, finalizers: &[&str]) -> Value {
     object["metadata"]["finalizers"] = json!(finalizers);
     object
 }
@@ -91,7 +91,7 @@ fn object(kind: &str, name: &str, spec: Value) -> Value {
     json!({"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec})
 }
 
-/// Posts events until one of them has reached the receiver.
+/// Posts events until one of them reaches the receiver.
 pub async fn reaches(up: &Process, receiver: &Receiver) {
     let (mut number, before) = (0, receiver.accepted().len());
     eventually("events reach the receiver", async || {
@@ -101,7 +101,7 @@ pub async fn reaches(up: &Process, receiver: &Receiver) {
             receiver.url()
         )))
         .await
-        .expect("ingest answers");
+        .expect("ingest responds");
         (receiver.accepted().len() > before).then_some(())
     })
     .await;

@@ -13,7 +13,7 @@ use crate::TIDINGS;
 
 const METRIC: &str = "tidings_ingest_kubernetes_events_total";
 
-/// A namespace of the test's own in a cluster, whose Events are taken.
+/// A namespace of a cluster whose Events are watched.
 pub struct Cluster {
     pub namespace: String,
     kubeconfig: String,
@@ -30,14 +30,14 @@ impl Cluster {
         }
     }
 
-    /// A role with the way to the cluster; its Lease is in the test's namespace.
-    pub fn reached_by(&self, role: Role) -> Role {
+    /// A role with access to the cluster, and with its Lease in the namespace.
+    pub fn with_access(&self, role: Role) -> Role {
         role.args(["--kubeconfig", &self.kubeconfig])
             .env("TIDINGS_KUBERNETES__NAMESPACE", &self.namespace)
     }
 
     fn watcher(&self, role: Role) -> Role {
-        self.reached_by(role)
+        self.with_access(role)
             .args(["--watch-events", "--event-namespaces", &self.namespace])
     }
 
@@ -45,12 +45,12 @@ impl Cluster {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// A warning about the Pod `api`, as the kubelet makes it.
+    /// Creates a warning about the Pod `api`, like the kubelet.
     async fn warn(&self, note: &str) {
         self.happen(note, json!({})).await;
     }
 
-    /// The same with other fields.
+    /// Creates the same Event with other fields.
     pub async fn happen(&self, note: &str, fields: Value) {
         let mut event = json!({
             "metadata": {"generateName": "api."},
@@ -59,13 +59,16 @@ impl Cluster {
             "firstTimestamp": "2026-01-02T03:04:05Z", "lastTimestamp": "2026-01-02T03:04:05Z",
             "source": {"component": "kubelet", "host": "node-1"},
         });
-        let fields = fields.as_object().expect("fields are an object").clone();
+        let fields = fields
+            .as_object()
+            .expect("the fields are an object")
+            .clone();
         event
             .as_object_mut()
-            .expect("it is an object")
+            .expect("the Event is an object")
             .extend(fields);
         let event = serde_json::from_value(event).expect("the Event is valid");
-        eventually("the API server takes an Event", async || {
+        eventually("the API server accepts the Event", async || {
             self.events()
                 .create(&PostParams::default(), &event)
                 .await
@@ -81,7 +84,7 @@ impl Cluster {
     }
 }
 
-/// All events on the bus, in their order.
+/// All events in EVENTS, oldest first.
 pub async fn stored(rig: &Rig) -> Vec<tidings_core::Event> {
     let Ok(stream) = rig.jetstream().await.get_stream("EVENTS").await else {
         return Vec::new();
@@ -107,7 +110,7 @@ async fn messages(rig: &Rig) -> Vec<String> {
         .collect()
 }
 
-/// Waits until each of these is stored, and compares all that is stored with them, one by one.
+/// Waits until each of these is stored, and asserts that nothing else is.
 async fn are_stored_once(rig: &Rig, notes: impl IntoIterator<Item = String>) {
     let mut expected: Vec<String> = notes.into_iter().collect();
     expected.sort();
@@ -126,6 +129,7 @@ async fn are_stored_once(rig: &Rig, notes: impl IntoIterator<Item = String>) {
         .await
         .ok();
     assert_eq!(found, Some(expected), "missing: {missing:?}");
+    rig.routed().await;
 }
 
 fn numbered(range: std::ops::Range<usize>) -> impl Iterator<Item = String> {
@@ -139,7 +143,7 @@ async fn watches(process: &Process) -> bool {
         > 0.0
 }
 
-/// Waits until a replica watches, and has written where it begins.
+/// Waits until a replica watches and has saved its cursor.
 pub async fn begins(process: &Process) {
     eventually("a replica watches", async || {
         watches(process).await.then_some(())
@@ -148,7 +152,7 @@ pub async fn begins(process: &Process) {
 }
 
 #[tokio::test]
-async fn an_event_made_by_hand_is_delivered() {
+async fn an_event_created_with_kubectl_is_delivered() {
     let server = KubeApiServer::shared().await;
     let cluster = Cluster::of(server).await;
     let (rig, receiver) = (Rig::start(TIDINGS).await, Receiver::start().await);
@@ -207,12 +211,12 @@ async fn an_event_made_by_hand_is_delivered() {
     assert_eq!(
         messages(&rig).await,
         ["Back-off restarting"],
-        "no other one is taken"
+        "no other Event is stored"
     );
 }
 
 #[tokio::test]
-async fn after_a_death_the_watch_goes_on_with_no_gap_and_no_repeat() {
+async fn after_a_kill_the_watch_continues_without_gap_or_duplicate() {
     let cluster = Cluster::of(KubeApiServer::shared().await).await;
     let rig = Rig::start(TIDINGS).await;
     let _router = rig.run(Role::router()).await;
@@ -221,7 +225,7 @@ async fn after_a_death_the_watch_goes_on_with_no_gap_and_no_repeat() {
     begins(&ingest).await;
 
     tokio::join!(cluster.warn_of_each(numbered(0..200)), async {
-        eventually("some are stored", async || {
+        eventually("some Events are stored", async || {
             (messages(&rig).await.len() > 20).then_some(())
         })
         .await;
@@ -234,7 +238,7 @@ async fn after_a_death_the_watch_goes_on_with_no_gap_and_no_repeat() {
 }
 
 #[tokio::test]
-async fn what_a_killed_replica_has_stored_is_not_told_again_after_the_dedupe_interval() {
+async fn events_of_a_killed_replica_are_not_repeated_after_the_dedupe_interval() {
     let cluster = Cluster::of(KubeApiServer::shared().await).await;
     let rig = Rig::start(TIDINGS).await;
     let soon = ["--dedupe-interval", "1s"];
@@ -244,24 +248,24 @@ async fn what_a_killed_replica_has_stored_is_not_told_again_after_the_dedupe_int
     let mut ingest = rig.run(cluster.watcher(Role::ingest()).args(soon)).await;
     begins(&ingest).await;
     tokio::join!(cluster.warn_of_each(numbered(0..300)), async {
-        eventually("some are stored", async || {
+        eventually("some Events are stored", async || {
             (messages(&rig).await.len() > 20).then_some(())
         })
         .await;
         ingest.kill().await;
     });
-    // The Lease of the killed one lasts longer than the dedupe interval.
+    // The Lease of the killed replica lasts longer than the dedupe interval.
     ingest.restart().await;
     cluster.warn_of_each(numbered(300..320)).await;
     are_stored_once(&rig, numbered(0..320)).await;
     assert!(
         ingest.metric(METRIC, "duplicate").await > 0.0,
-        "some were behind the cursor"
+        "some were stored after the saved cursor"
     );
 }
 
 #[tokio::test]
-async fn a_storage_that_is_behind_the_cursor_is_taken_anew_by_time() {
+async fn a_cursor_ahead_of_the_storage_is_replaced_by_a_list() {
     let cluster = Cluster::of(KubeApiServer::shared().await).await;
     let rig = Rig::start(TIDINGS).await;
     let _router = rig.run(Role::router()).await;
@@ -271,9 +275,12 @@ async fn a_storage_that_is_behind_the_cursor_is_taken_anew_by_time() {
     are_stored_once(&rig, numbered(0..10)).await;
     assert!(ingest.terminate().await.success());
     let leases: Api<Lease> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
-    let lease = leases.get("tidings-events").await.expect("it is there");
-    let annotation = &lease.metadata.annotations.expect("it has some")["tidings/events-cursor"];
-    let mut cursor: Value = serde_json::from_str(annotation).expect("it is JSON");
+    let lease = leases.get("tidings-events").await.expect("it exists");
+    let annotation = &lease
+        .metadata
+        .annotations
+        .expect("the Lease has annotations")["tidings/events-cursor"];
+    let mut cursor: Value = serde_json::from_str(annotation).expect("the cursor is JSON");
     cursor["resourceVersion"] = json!(9_000_000_000_u64);
     let patch = json!({"metadata": {"annotations": {"tidings/events-cursor": cursor.to_string()}}});
     leases
@@ -283,7 +290,7 @@ async fn a_storage_that_is_behind_the_cursor_is_taken_anew_by_time() {
             &Patch::Merge(patch),
         )
         .await
-        .expect("it is there");
+        .expect("it exists");
 
     cluster.warn_of_each(numbered(10..20)).await;
     ingest.restart().await;
@@ -293,7 +300,7 @@ async fn a_storage_that_is_behind_the_cursor_is_taken_anew_by_time() {
 }
 
 #[tokio::test]
-async fn of_two_replicas_one_watches_and_the_other_takes_over() {
+async fn one_of_two_replicas_watches_and_the_other_takes_over() {
     let cluster = Cluster::of(KubeApiServer::shared().await).await;
     let rig = Rig::start(TIDINGS).await;
     let _router = rig.run(Role::router()).await;
@@ -317,12 +324,12 @@ async fn of_two_replicas_one_watches_and_the_other_takes_over() {
     assert_eq!(
         first.metric(METRIC, "accepted").await,
         20.0,
-        "what is given back is taken over at the cursor"
+        "the released Lease is taken over at the cursor"
     );
 }
 
 #[tokio::test]
-async fn a_lease_that_is_deleted_costs_no_event() {
+async fn deleting_the_lease_loses_no_event() {
     let cluster = Cluster::of(KubeApiServer::shared().await).await;
     let rig = Rig::start(TIDINGS).await;
     let _router = rig.run(Role::router()).await;
@@ -334,14 +341,14 @@ async fn a_lease_that_is_deleted_costs_no_event() {
     leases
         .delete("tidings-events", &Default::default())
         .await
-        .expect("it is there");
+        .expect("it exists");
     ingest.logs("leadership-lost").await;
     cluster.warn_of_each(numbered(10..20)).await;
     are_stored_once(&rig, numbered(0..20)).await;
 }
 
 #[tokio::test]
-async fn an_expired_watch_goes_on_from_a_list() {
+async fn an_expired_watch_continues_from_a_list() {
     let mut server = KubeApiServer::start().await;
     let rig = Rig::start(TIDINGS).await;
     let _router = rig.run(Role::router()).await;
@@ -363,7 +370,7 @@ async fn an_expired_watch_goes_on_from_a_list() {
 }
 
 #[tokio::test]
-async fn after_etcd_is_restored_new_events_are_taken_and_old_ones_are_not_told_again() {
+async fn after_a_restore_of_etcd_new_events_are_stored_and_old_ones_are_not_repeated() {
     let mut server = KubeApiServer::start().await;
     let rig = Rig::start(TIDINGS).await;
     let _router = rig.run(Role::router()).await;
@@ -382,7 +389,7 @@ async fn after_etcd_is_restored_new_events_are_taken_and_old_ones_are_not_told_a
 }
 
 #[tokio::test]
-async fn a_burst_of_five_thousand_events_is_taken_by_one_watch() {
+async fn a_burst_of_five_thousand_events_needs_one_watch() {
     let server = KubeApiServer::start().await;
     let cluster = Cluster::of(&server).await;
     let rig = Rig::start(TIDINGS).await;
@@ -404,8 +411,9 @@ async fn a_burst_of_five_thousand_events_is_taken_by_one_watch() {
         let lines = metrics
             .lines()
             .filter(|line| line.starts_with("apiserver_request_total{"));
-        let ours = lines.filter(|line| line.contains(&verb) && line.contains(resource));
-        ours.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+        let selected = lines.filter(|line| line.contains(&verb) && line.contains(resource));
+        selected
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
             .sum()
     };
     assert!(
@@ -417,7 +425,7 @@ async fn a_burst_of_five_thousand_events_is_taken_by_one_watch() {
 }
 
 #[tokio::test]
-async fn while_the_bus_is_away_nothing_is_lost() {
+async fn while_the_bus_is_down_nothing_is_lost() {
     let cluster = Cluster::of(KubeApiServer::shared().await).await;
     let mut rig = Rig::start(TIDINGS).await;
     let _router = rig.run(Role::router()).await;
@@ -427,7 +435,7 @@ async fn while_the_bus_is_away_nothing_is_lost() {
     are_stored_once(&rig, numbered(0..10)).await;
     rig.nats().kill().await;
     cluster.warn_of_each(numbered(10..400)).await;
-    // More than are in flight at a time; and the one that holds them dies.
+    // More than are in flight at a time, and their holder dies.
     ingest.kill().await;
     rig.nats().restart().await;
     ingest.restart().await;
@@ -435,7 +443,7 @@ async fn while_the_bus_is_away_nothing_is_lost() {
 }
 
 #[tokio::test]
-async fn an_event_that_is_counted_up_is_news_once_an_interval() {
+async fn a_repeated_event_is_stored_once_an_interval() {
     let cluster = Cluster::of(KubeApiServer::shared().await).await;
     let rig = Rig::start(TIDINGS).await;
     let _router = rig.run(Role::router()).await;
@@ -456,10 +464,10 @@ async fn an_event_that_is_counted_up_is_news_once_an_interval() {
             .events()
             .patch("api.1", &PatchParams::default(), &Patch::Merge(patch))
             .await
-            .expect("it is counted up");
+            .expect("the count can be changed");
     }
     cluster.warn("the end").await;
-    eventually("the last one is stored", async || {
+    eventually("the last Event is stored", async || {
         messages(&rig)
             .await
             .contains(&"the end".to_owned())
@@ -476,7 +484,7 @@ async fn an_event_that_is_counted_up_is_news_once_an_interval() {
 }
 
 #[tokio::test]
-async fn events_about_fluxs_objects_are_left_to_flux_unless_they_are_asked_for() {
+async fn events_about_objects_of_flux_are_ignored_by_default() {
     let server = KubeApiServer::shared().await;
     let cluster = Cluster::of(server).await;
     let rig = Rig::start(TIDINGS).await;
@@ -492,28 +500,24 @@ async fn events_about_fluxs_objects_are_left_to_flux_unless_they_are_asked_for()
         "spec": {"providerRef": {"name": "p"}, "eventSources": [{"kind": "Kustomization", "name": "*"}]},
     });
     server.apply(&cluster.namespace, &object.to_string()).await;
-    let mut leaves_out = rig.run(cluster.watcher(Role::ingest())).await;
-    begins(&leaves_out).await;
-    cluster.happen("left to Flux", about.clone()).await;
-    cluster.warn("taken").await;
-    are_stored_once(&rig, ["taken".to_owned()]).await;
-    // It writes its cursor at the end: what it has left out stays so.
-    assert!(leaves_out.terminate().await.success());
+    let mut ignoring = rig.run(cluster.watcher(Role::ingest())).await;
+    begins(&ignoring).await;
+    cluster.happen("ignored", about.clone()).await;
+    cluster.warn("stored").await;
+    are_stored_once(&rig, ["stored".to_owned()]).await;
+    // It saves its cursor at the end, so the ignored Event stays ignored.
+    assert!(ignoring.terminate().await.success());
 
-    let takes = cluster.watcher(Role::ingest()).args([
+    let watching = cluster.watcher(Role::ingest()).args([
         "--watch-flux-objects",
         "--label-kinds",
         "Alert.notification.toolkit.fluxcd.io",
     ]);
-    let takes = rig.run(takes).await;
-    begins(&takes).await;
-    cluster.happen("taken from the watch", about).await;
-    are_stored_once(
-        &rig,
-        ["taken".to_owned(), "taken from the watch".to_owned()],
-    )
-    .await;
-    let event = stored(&rig).await.pop().expect("it is stored");
+    let watching = rig.run(watching).await;
+    begins(&watching).await;
+    cluster.happen("from the watch", about).await;
+    are_stored_once(&rig, ["stored".to_owned(), "from the watch".to_owned()]).await;
+    let event = stored(&rig).await.pop().expect("the event is stored");
     let keys: Vec<&str> = event.metadata.keys().map(String::as_str).collect();
     assert_eq!(
         keys,
@@ -524,18 +528,22 @@ async fn events_about_fluxs_objects_are_left_to_flux_unless_they_are_asked_for()
     );
     let posted = json!({
         "involvedObject": {"kind": "Alert", "apiVersion": "notification.toolkit.fluxcd.io/v1beta3", "name": "x", "namespace": cluster.namespace},
-        "severity": "error", "reason": "BackOff", "message": "taken from the watch",
+        "severity": "error", "reason": "BackOff", "message": "from the watch",
         "metadata": {"notification.toolkit.fluxcd.io/revision": "main@sha1:abc"},
     });
     assert_eq!(
-        takes.post(&posted).await.expect("it answers").status,
+        watching
+            .post(&posted)
+            .await
+            .expect("ingest responds")
+            .status,
         429,
         "Flux's own copy is a duplicate"
     );
 }
 
 #[tokio::test]
-async fn these_permissions_are_enough_and_a_missing_one_is_told() {
+async fn these_rights_are_enough_and_a_missing_one_is_logged() {
     let server = KubeApiServer::shared().await;
     let cluster = Cluster::of(server).await;
     let rig = Rig::start(TIDINGS).await;

@@ -1,5 +1,4 @@
-//! What Flux's guides tell their readers to do with kubectl, done here: the notifications come, and
-//! `kubectl get` says so.
+//! Follows Flux's guides with kubectl: the services receive messages, and `kubectl get` shows status.
 
 use serde_json::Value;
 use tidings_rig::{KubeApiServer, Process, Rig, Role, event, eventually};
@@ -9,7 +8,7 @@ use crate::services::Services;
 
 const COMMIT: &str = "8ba2d1c0a4e4b1c2d3e4f5a6b7c8d9e0f1a2b3c4";
 
-/// Of the guide for v1beta1; the Secret is made by a command of its own.
+/// The manifests of the guide for v1beta1; the Secret is created by another command.
 const V1BETA1: &str = "
 apiVersion: notification.toolkit.fluxcd.io/v1beta1
 kind: Provider
@@ -56,7 +55,7 @@ spec:
       name: webapp
 ";
 
-/// Of the guide for v1beta2: a Provider of each kind that it shows.
+/// The Providers of the guide for v1beta2.
 const V1BETA2: &str = "
 apiVersion: notification.toolkit.fluxcd.io/v1beta2
 kind: Provider
@@ -126,7 +125,7 @@ spec:
     )
 }
 
-/// A namespace with Tidings at work, and the services of a guide.
+/// A namespace with `tidings up`, and the services of a guide.
 struct Guide {
     server: &'static KubeApiServer,
     namespace: String,
@@ -163,7 +162,7 @@ impl Guide {
         self.server.kubectl(&arguments).await.expect_success()
     }
 
-    /// `kubectl create secret generic`, as the guides have it.
+    /// `kubectl create secret generic`, as in the guides.
     async fn create_secret(&self, name: &str, key: &str, value: &str) {
         self.kubectl(&[
             "create",
@@ -184,7 +183,7 @@ impl Guide {
             .await;
     }
 
-    /// Waits until `kubectl get` prints these rows; the last column is the age.
+    /// Waits until `kubectl get` prints these rows, without the last column, the age.
     async fn shows(&self, what: &str, rows: &[&[&str]]) {
         eventually(
             &format!("`kubectl get {what}` prints {rows:?}"),
@@ -209,19 +208,19 @@ impl Guide {
         event["severity"] = severity.into();
         event["metadata"] = serde_json::json!({"kustomize.toolkit.fluxcd.io/revision": format!("main@sha1:{COMMIT}")});
         assert_eq!(
-            self.up.post(&event).await.expect("ingest answers").status,
+            self.up.post(&event).await.expect("ingest responds").status,
             202
         );
     }
 }
 
-/// Whether a text stands anywhere in a body.
-fn says(body: &Value, text: &str) -> bool {
+/// Whether a body contains a text.
+fn contains(body: &Value, text: &str) -> bool {
     body.to_string().contains(text)
 }
 
 #[tokio::test]
-async fn the_guide_for_v1beta1_works_as_it_is_written() {
+async fn the_guide_for_v1beta1_works() {
     let guide = Guide::start().await;
     let webhook = format!("{}/services/webhook", guide.services.address);
     guide.create_secret("slack-url", "url", &webhook).await;
@@ -249,23 +248,24 @@ async fn the_guide_for_v1beta1_works_as_it_is_written() {
         .await;
 
     guide.post("info", "the webapp is up to date").await;
-    let asked = guide.services.is_asked("/services/webhook").await;
-    assert_eq!(asked.body["channel"], "general");
+    let request = guide.services.receives("/services/webhook").await;
+    assert_eq!(request.body["channel"], "general");
     assert!(
-        says(&asked.body, "the webapp is up to date") && says(&asked.body, "kustomization/webapp"),
-        "{asked:?}"
+        contains(&request.body, "the webapp is up to date")
+            && contains(&request.body, "kustomization/webapp"),
+        "{request:?}"
     );
 
     guide.post("error", "the webapp does not build").await;
-    let asked = guide.services.is_asked("/services/errors").await;
+    let request = guide.services.receives("/services/errors").await;
     assert!(
-        says(&asked.body, "the webapp does not build"),
-        "an Alert of v1beta1 without a severity takes errors only: {asked:?}"
+        contains(&request.body, "the webapp does not build"),
+        "the default severity of v1beta1 is error: {request:?}"
     );
 }
 
 #[tokio::test]
-async fn the_guide_for_v1beta2_works_as_it_is_written() {
+async fn the_guide_for_v1beta2_works() {
     let guide = Guide::start().await;
     let address = |path: &str| format!("{}{path}", guide.services.address);
     guide
@@ -305,15 +305,16 @@ async fn the_guide_for_v1beta2_works_as_it_is_written() {
         "/api/webhooks/1/token/slack",
         "/generic",
     ] {
-        let asked = guide.services.is_asked(path).await;
+        let request = guide.services.receives(path).await;
         assert!(
-            says(&asked.body, "Reconciliation finished") && says(&asked.body, "production cluster"),
-            "{asked:?}"
+            contains(&request.body, "Reconciliation finished")
+                && contains(&request.body, "production cluster"),
+            "{request:?}"
         );
     }
     let status = guide
         .services
-        .is_asked(&format!("/api/v3/repos/org/webapp/statuses/{COMMIT}"))
+        .receives(&format!("/api/v3/repos/org/webapp/statuses/{COMMIT}"))
         .await;
     assert_eq!(
         (&status.body["state"], &status.body["description"]),
@@ -323,9 +324,9 @@ async fn the_guide_for_v1beta2_works_as_it_is_written() {
     assert!(
         !guide
             .services
-            .asked()
+            .requests()
             .iter()
-            .any(|asked| says(&asked.body, "waiting")),
-        "that message is in the exclusion list"
+            .any(|request| contains(&request.body, "waiting")),
+        "the exclusion list matches that message"
     );
 }

@@ -1,4 +1,4 @@
-//! The labels of the objects that events are about.
+//! Labels of the objects of events.
 
 use serde_json::{Value, json};
 use tidings_core::object_labels::State;
@@ -17,7 +17,7 @@ fn event(namespace: &str, name: &str, message: &str) -> Value {
 
 async fn post(ingest: &Process, event: &Value) {
     assert_eq!(
-        ingest.post(event).await.expect("ingest answers").status,
+        ingest.post(event).await.expect("ingest responds").status,
         202
     );
 }
@@ -32,12 +32,12 @@ async fn state_of(rig: &Rig, message: &str) -> State {
         .await
         .into_iter()
         .find(|event| event.message == message)
-        .expect("it was accepted");
+        .expect("the event was accepted");
     event.labels.map_or(State::Unknown, |labels| labels.state())
 }
 
 #[tokio::test]
-async fn an_alert_that_asks_for_labels_takes_events_about_objects_that_have_them() {
+async fn an_alert_with_match_labels_matches_objects_with_these_labels() {
     let server = KubeApiServer::shared().await;
     let cluster = Cluster::of(server).await;
     let (rig, receiver) = (Rig::start(TIDINGS).await, Receiver::start().await);
@@ -49,21 +49,21 @@ async fn an_alert_that_asks_for_labels_takes_events_about_objects_that_have_them
         alert,
         provider("p", receiver.url()).in_namespace(&cluster.namespace),
     ]);
-    apply(server, &cluster.namespace, "ours", "a").await;
-    apply(server, &cluster.namespace, "theirs", "b").await;
+    apply(server, &cluster.namespace, "labeled", "a").await;
+    apply(server, &cluster.namespace, "other", "b").await;
     let up = rig
         .run(
             cluster
-                .reached_by(Role::up())
+                .with_access(Role::up())
                 .args(["--label-kinds", "v1/ConfigMap"]),
         )
         .await;
 
-    for (name, message) in [("ours", "one"), ("theirs", "two"), ("nobodys", "three")] {
+    for (name, message) in [("labeled", "one"), ("other", "two"), ("missing", "three")] {
         post(&up, &event(&cluster.namespace, name, message)).await;
     }
     receiver.accepts("one").await;
-    eventually("the others differ", async || {
+    eventually("the labels of the others differ", async || {
         (up.metric("tidings_router_verdicts_total", "labels-differ")
             .await
             == 2.0)
@@ -75,11 +75,11 @@ async fn an_alert_that_asks_for_labels_takes_events_about_objects_that_have_them
         (State::Known, State::Absent)
     );
 
-    apply(server, &cluster.namespace, "theirs", "a").await;
-    apply(server, &cluster.namespace, "nobodys", "a").await;
-    eventually("a change is known", async || {
+    apply(server, &cluster.namespace, "other", "a").await;
+    apply(server, &cluster.namespace, "missing", "a").await;
+    eventually("the change is read", async || {
         let message = format!("again {}", rand::random::<u64>());
-        post(&up, &event(&cluster.namespace, "theirs", &message)).await;
+        post(&up, &event(&cluster.namespace, "other", &message)).await;
         let labels = stored(&rig)
             .await
             .into_iter()
@@ -89,7 +89,7 @@ async fn an_alert_that_asks_for_labels_takes_events_about_objects_that_have_them
         (labels["team"] == "a").then_some(())
     })
     .await;
-    post(&up, &event(&cluster.namespace, "nobodys", "four")).await;
+    post(&up, &event(&cluster.namespace, "missing", "four")).await;
     receiver.accepts("four").await;
     assert_eq!(
         receiver
@@ -102,21 +102,25 @@ async fn an_alert_that_asks_for_labels_takes_events_about_objects_that_have_them
 }
 
 #[tokio::test]
-async fn labels_that_can_not_be_read_are_unknown_and_hold_up_nobody() {
+async fn labels_that_cannot_be_read_are_unknown() {
     let server = KubeApiServer::shared().await;
     let cluster = Cluster::of(server).await;
     let rig = Rig::start(TIDINGS).await;
     let _router = rig.run(Role::router()).await;
-    apply(server, &cluster.namespace, "ours", "a").await;
-    let nobody = server
-        .kubeconfig_for(&cluster.namespace, "nobody")
+    apply(server, &cluster.namespace, "labeled", "a").await;
+    let unprivileged = server
+        .kubeconfig_for(&cluster.namespace, "unprivileged")
         .await
         .display()
         .to_string();
     let forbidden = rig
-        .run(Role::ingest().args(["--kubeconfig", &nobody, "--label-kinds", "ConfigMap"]))
+        .run(Role::ingest().args(["--kubeconfig", &unprivileged, "--label-kinds", "ConfigMap"]))
         .await;
-    post(&forbidden, &event(&cluster.namespace, "ours", "forbidden")).await;
+    post(
+        &forbidden,
+        &event(&cluster.namespace, "labeled", "forbidden"),
+    )
+    .await;
     assert_eq!(state_of(&rig, "forbidden").await, State::Unknown);
     assert_eq!(
         forbidden
@@ -128,7 +132,7 @@ async fn labels_that_can_not_be_read_are_unknown_and_hold_up_nobody() {
     let missing = rig
         .run(
             cluster
-                .reached_by(Role::ingest())
+                .with_access(Role::ingest())
                 .args(["--label-kinds", "Missing.example.com"]),
         )
         .await;
@@ -149,11 +153,11 @@ async fn labels_that_can_not_be_read_are_unknown_and_hold_up_nobody() {
     let without = rig
         .run(
             cluster
-                .reached_by(Role::ingest())
+                .with_access(Role::ingest())
                 .env("TIDINGS_INGEST__LABELS", "false"),
         )
         .await;
-    post(&without, &event(&cluster.namespace, "ours", "off")).await;
+    post(&without, &event(&cluster.namespace, "labeled", "off")).await;
     assert_eq!(
         without
             .metric("tidings_ingest_label_lookups_total", "")
@@ -163,35 +167,35 @@ async fn labels_that_can_not_be_read_are_unknown_and_hold_up_nobody() {
 }
 
 #[tokio::test]
-async fn an_api_server_that_hangs_keeps_no_event_from_being_taken() {
+async fn events_are_accepted_while_the_api_server_hangs() {
     let server = KubeApiServer::start().await;
     let cluster = Cluster::of(&server).await;
     let rig = Rig::start(TIDINGS).await;
     let _router = rig.run(Role::router()).await;
-    apply(&server, &cluster.namespace, "ours", "a").await;
+    apply(&server, &cluster.namespace, "labeled", "a").await;
     let ingest = rig
         .run(
             cluster
-                .reached_by(Role::ingest())
+                .with_access(Role::ingest())
                 .args(["--label-kinds", "ConfigMap,Secret"]),
         )
         .await;
-    eventually("the labels are known", async || {
+    eventually("the labels are read", async || {
         let message = format!("before {}", rand::random::<u64>());
-        post(&ingest, &event(&cluster.namespace, "ours", &message)).await;
+        post(&ingest, &event(&cluster.namespace, "labeled", &message)).await;
         (state_of(&rig, &message).await == State::Known).then_some(())
     })
     .await;
     server.freeze();
-    post(&ingest, &event(&cluster.namespace, "ours", "remembered")).await;
-    post(&ingest, &event(&cluster.namespace, "theirs", "never seen")).await;
-    let mut secret = event(&cluster.namespace, "ours", "a kind never seen");
+    post(&ingest, &event(&cluster.namespace, "labeled", "cached")).await;
+    post(&ingest, &event(&cluster.namespace, "other", "not cached")).await;
+    let mut secret = event(&cluster.namespace, "labeled", "a kind not cached");
     secret["involvedObject"]["kind"] = json!("Secret");
     post(&ingest, &secret).await;
     let states = [
-        state_of(&rig, "remembered").await,
-        state_of(&rig, "never seen").await,
-        state_of(&rig, "a kind never seen").await,
+        state_of(&rig, "cached").await,
+        state_of(&rig, "not cached").await,
+        state_of(&rig, "a kind not cached").await,
     ];
     assert_eq!(states, [State::Known, State::Unknown, State::Unknown]);
     server.thaw();

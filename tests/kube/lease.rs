@@ -1,4 +1,4 @@
-//! A Lease in the hands of one of several replicas.
+//! A Lease and the replicas that compete for it.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use tidings_rig::{KubeApiServer, eventually};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// A replica whose work is to tell that it leads, until that is over.
+/// A replica that reports its leadership to the test.
 struct Replica {
     stop: CancellationToken,
     leads: mpsc::Receiver<Leadership>,
@@ -19,7 +19,7 @@ struct Replica {
 }
 
 async fn replica(server: &KubeApiServer, namespace: &str, identity: &str) -> Replica {
-    let (stop, (tell, leads)) = (CancellationToken::new(), mpsc::channel(9));
+    let (stop, (report, leads)) = (CancellationToken::new(), mpsc::channel(9));
     let election = Election {
         client: server.client().await,
         namespace: namespace.to_owned(),
@@ -31,11 +31,12 @@ async fn replica(server: &KubeApiServer, namespace: &str, identity: &str) -> Rep
         let stop = stop.clone();
         async move {
             let work = |leadership: Leadership| {
-                let tell = tell.clone();
+                let report = report.clone();
                 async move {
-                    tell.send(leadership.clone())
+                    report
+                        .send(leadership.clone())
                         .await
-                        .expect("the test listens");
+                        .expect("the test receives reports");
                     leadership.over().cancelled().await;
                 }
             };
@@ -49,8 +50,8 @@ impl Replica {
     async fn leads(&mut self) -> Leadership {
         tokio::time::timeout(tidings_rig::PATIENCE, self.leads.recv())
             .await
-            .expect("it leads in time")
-            .expect("it runs")
+            .expect("it becomes the leader")
+            .expect("the election runs")
     }
 }
 
@@ -66,20 +67,23 @@ async fn patch(leases: &Api<Lease>, patch: Value) {
     leases
         .patch("work", &PatchParams::default(), &Patch::Merge(patch))
         .await
-        .expect("the Lease is there");
+        .expect("the Lease exists");
 }
 
 #[tokio::test]
-async fn what_is_given_back_is_taken_with_its_annotations() {
+async fn a_released_lease_is_taken_with_its_annotations() {
     let server = KubeApiServer::shared().await;
     let namespace = server.namespace().await;
     let mut first = replica(server, &namespace, "first").await;
     let leadership = first.leads().await;
     let mut second = replica(server, &namespace, "second").await;
-    leadership.annotate(note("a")).await.expect("it is held");
-    assert!(second.leads.try_recv().is_err(), "one leads at a time");
+    leadership
+        .annotate(note("a"))
+        .await
+        .expect("the Lease is held");
+    assert!(second.leads.try_recv().is_err(), "there is one leader");
     first.stop.cancel();
-    first.run.await.expect("it ends");
+    first.run.await.expect("the election ends");
     assert_eq!(second.leads().await.annotations().await, note("a"));
     assert!(matches!(
         leadership.annotate(note("b")).await,
@@ -89,7 +93,7 @@ async fn what_is_given_back_is_taken_with_its_annotations() {
 }
 
 #[tokio::test]
-async fn a_former_holder_can_not_write_and_ends_its_work() {
+async fn a_former_holder_cannot_write_and_ends_its_work() {
     let server = KubeApiServer::shared().await;
     let namespace = server.namespace().await;
     let mut first = replica(server, &namespace, "first").await;
@@ -105,19 +109,19 @@ async fn a_former_holder_can_not_write_and_ends_its_work() {
         leases
             .get("work")
             .await
-            .expect("it is there")
+            .expect("it exists")
             .metadata
             .annotations,
         None
     );
-    // The other one is silent for its second, and then it is taken anew.
+    // The other holder does not renew for its one second, and the Lease is taken again.
     assert_eq!(first.leads().await.annotations().await, BTreeMap::new());
     let taken = leases
         .get("work")
         .await
-        .expect("it is there")
+        .expect("it exists")
         .spec
-        .expect("it is held");
+        .expect("the Lease is held");
     assert_eq!(
         (taken.holder_identity.as_deref(), taken.lease_transitions),
         (Some("first"), Some(8))
@@ -126,7 +130,7 @@ async fn a_former_holder_can_not_write_and_ends_its_work() {
 }
 
 #[tokio::test]
-async fn what_others_write_beside_stays_and_costs_the_holder_nothing() {
+async fn annotations_of_others_stay_and_do_not_end_the_term() {
     let server = KubeApiServer::shared().await;
     let namespace = server.namespace().await;
     let mut first = replica(server, &namespace, "first").await;
@@ -140,7 +144,7 @@ async fn what_others_write_beside_stays_and_costs_the_holder_nothing() {
     leadership
         .annotate(note("a"))
         .await
-        .expect("it is still held");
+        .expect("the Lease is still held");
     let both: BTreeMap<String, String> = note("a")
         .into_iter()
         .chain([("example.com/other".to_owned(), "b".to_owned())])
@@ -149,7 +153,7 @@ async fn what_others_write_beside_stays_and_costs_the_holder_nothing() {
         leases
             .get("work")
             .await
-            .expect("it is there")
+            .expect("it exists")
             .metadata
             .annotations,
         Some(both)
@@ -158,13 +162,13 @@ async fn what_others_write_beside_stays_and_costs_the_holder_nothing() {
 }
 
 #[tokio::test]
-async fn a_holder_that_can_not_renew_ends_its_work_and_a_lease_that_is_gone_is_made_anew() {
+async fn a_holder_that_cannot_renew_ends_its_work_and_a_deleted_lease_is_recreated() {
     let server = KubeApiServer::start().await;
     let namespace = server.namespace().await;
     let mut first = replica(&server, &namespace, "first").await;
     let leadership = first.leads().await;
     server.freeze();
-    eventually("its work is over", async || {
+    eventually("the term is over", async || {
         leadership.over().is_cancelled().then_some(())
     })
     .await;
@@ -178,8 +182,8 @@ async fn a_holder_that_can_not_renew_ends_its_work_and_a_lease_that_is_gone_is_m
         .await
         .delete("work", &Default::default())
         .await
-        .expect("it is there");
-    eventually("its work is over", async || {
+        .expect("it exists");
+    eventually("the term is over", async || {
         again.over().is_cancelled().then_some(())
     })
     .await;
@@ -188,6 +192,6 @@ async fn a_holder_that_can_not_renew_ends_its_work_and_a_lease_that_is_gone_is_m
         .await
         .annotate(note("a"))
         .await
-        .expect("it is held anew");
+        .expect("the Lease is held again");
     first.stop.cancel();
 }

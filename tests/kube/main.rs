@@ -1,4 +1,4 @@
-//! Against a real Kubernetes API: kube-apiserver, etcd and kubectl.
+//! Tidings with a real Kubernetes API: kube-apiserver, etcd and kubectl.
 
 mod away;
 mod bed;

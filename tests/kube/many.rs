@@ -1,4 +1,4 @@
-//! Many rules are there soon.
+//! Many rules are loaded quickly.
 
 use std::fs;
 
@@ -15,7 +15,7 @@ use crate::object::objects;
 const ALERTS: usize = 2000;
 const PROVIDERS: usize = 200;
 
-/// Memory of a process, in MiB.
+/// The resident memory of a process, in MiB.
 fn memory(process: &Process) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -24,10 +24,10 @@ fn memory(process: &Process) -> u64 {
         / 1024
 }
 
-/// The time that a process has had a core for, in seconds.
-fn work(process: &Process) -> f64 {
+/// The CPU time of a process, in seconds.
+fn cpu_time(process: &Process) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{}/stat", process.id())).unwrap_or_default();
-    // In the user's code and in the kernel, in hundredths; the name before them may hold spaces.
+    // User and system time in hundredths of a second. The name before them may contain spaces.
     let fields = stat
         .rsplit(") ")
         .next()
@@ -41,8 +41,8 @@ fn work(process: &Process) -> f64 {
         / 100.0
 }
 
-/// The rules: ten Alerts for each Provider, each with a Secret and a source of its own; the last
-/// one is about our events.
+/// Ten Alerts for each Provider, each with its own Secret and source. The last Alert matches the
+/// test's events.
 fn rules(receiver: &Receiver) -> (Vec<Value>, Vec<Value>, Vec<Value>) {
     let secrets = (0..PROVIDERS)
         .map(|number| secret(&format!("s{number}"), json!({"address": receiver.url()})))
@@ -68,19 +68,22 @@ async fn two_thousand_alerts_and_two_hundred_providers_are_loaded_together() {
     let bed = Bed::on(server).await;
     let (client, receiver) = (server.client().await, Receiver::start().await);
     let (secrets, providers, alerts) = rules(&receiver);
-    let kept: Api<Secret> = Api::namespaced(client.clone(), &bed.namespace);
+    let secret_api: Api<Secret> = Api::namespaced(client.clone(), &bed.namespace);
     stream::iter(secrets)
         .for_each_concurrent(16, async |object| {
             let object: Secret = serde_json::from_value(object).unwrap();
-            kept.create(&PostParams::default(), &object).await.unwrap();
+            secret_api
+                .create(&PostParams::default(), &object)
+                .await
+                .unwrap();
         })
         .await;
     for (kind, manifests) in [("Provider", providers), ("Alert", alerts)] {
-        let kept = objects(&client, &bed.namespace, "v1beta3", kind);
+        let api = objects(&client, &bed.namespace, "v1beta3", kind);
         stream::iter(manifests)
             .for_each_concurrent(16, async |object| {
                 let object = serde_json::from_value(object).unwrap();
-                kept.create(&PostParams::default(), &object).await.unwrap();
+                api.create(&PostParams::default(), &object).await.unwrap();
             })
             .await;
     }
@@ -91,14 +94,14 @@ async fn two_thousand_alerts_and_two_hundred_providers_are_loaded_together() {
     let started = Instant::now();
     let up = bed.up().await;
 
-    let (took, work, memory) = (started.elapsed(), work(&up), memory(&up));
+    let (took, cpu, memory) = (started.elapsed(), cpu_time(&up), memory(&up));
     println!(
-        "{ALERTS} Alerts and {PROVIDERS} Providers: ready after {took:.1?}, of which {work} s of a core; {memory} MiB, {base} without"
+        "{ALERTS} Alerts and {PROVIDERS} Providers: ready after {took:.1?}, {cpu} s of CPU time; {memory} MiB, {base} without rules"
     );
     assert_eq!(
         up.metric("tidings_rules_snapshots_total", "").await,
         1.0,
-        "they are put in force together"
+        "all rules are in one snapshot"
     );
     assert_eq!(up.metric("tidings_rules_problems", "").await, 0.0);
     reaches(&up, &receiver).await;

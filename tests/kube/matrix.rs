@@ -1,8 +1,8 @@
-//! Every fail point in a cluster in turn, from the list in the code: the process that reaches it
-//! dies there, another one begins, and the account is settled.
+//! A process dies at each fail point in a cluster, another one takes over, and everything is
+//! accounted for.
 //!
-//! Each run is the same: `up` takes early Events and ends in order; then each role is a process of
-//! its own, of which one is armed. A point that is not reached fails its run.
+//! In each run `up` handles early Events and ends. Then each role is a process of its own, and one
+//! of them is armed. A point that is not reached fails its run.
 
 mod account;
 mod balance;
@@ -18,23 +18,23 @@ use tidings_rig::{KubeApiServer, Process};
 use account::Account;
 
 const KILLED: i32 = 9;
-/// So many runs go on at once: they mostly wait for the Lease of a dead holder to end.
-const SIDE_BY_SIDE: usize = 6;
-/// What is counted up is written once a minute.
+/// How many runs go on at once: they mostly wait until the Lease of a dead holder expires.
+const PARALLEL_RUNS: usize = 6;
+/// The count of an Event is written once a minute.
 const DIES_WITHIN: Duration = Duration::from_secs(120);
 
-/// Who dies where.
+/// The death of a process at a fail point.
 #[derive(Clone, Copy, Debug)]
 struct Death {
     point: &'static str,
-    /// The role that is armed.
+    /// The armed role.
     role: &'static str,
-    /// What the point has to be about: the role's own Lease, or anything.
+    /// The argument of the fail point: the name of the role's Lease, or anything.
     about: &'static str,
 }
 
 impl Death {
-    /// All that the list makes: the points of a Lease once for each role that has one.
+    /// All deaths: the points of a Lease once for each role with a Lease.
     fn all() -> Vec<Self> {
         let of = |point: &&'static str| match point.split_once(':') {
             Some(("lease", _)) => vec![
@@ -59,22 +59,22 @@ impl Death {
         CLUSTER_POINTS.iter().flat_map(of).collect()
     }
 
-    /// What arms a role; nothing where another one is meant.
+    /// The FAIL_POINT of a role; nothing unless it is the armed one.
     fn of(&self, role: &str) -> Option<String> {
         (role == self.role).then(|| format!("{}@1?{}", self.point, self.about))
     }
 
-    /// Whether it is about a dead letter that is counted, not told.
+    /// Whether the point is about the count of an Event that exists already.
     fn is_of_a_count(&self) -> bool {
         matches!(self.point, "router:counting" | "router:counted")
     }
 
-    /// Whether it is reached only by a leader that ends in order.
+    /// Whether only a leader that terminates reaches the point.
     fn is_at_the_end(&self) -> bool {
         matches!(self.point, "lease:returning" | "lease:returned")
     }
 
-    async fn comes_to(&self, process: &mut Process) {
+    async fn happens_to(&self, process: &mut Process) {
         let status = if self.is_at_the_end() {
             process.logs("leadership-acquired").await;
             process.terminate().await
@@ -91,7 +91,7 @@ impl Death {
 }
 
 #[tokio::test]
-async fn a_process_that_dies_before_or_after_any_of_its_side_effects_in_a_cluster_loses_nothing() {
+async fn a_process_that_dies_at_any_fail_point_in_a_cluster_loses_nothing() {
     let server = KubeApiServer::shared().await;
     let deaths = Death::all();
     let run = |death: Death| async move {
@@ -103,11 +103,11 @@ async fn a_process_that_dies_before_or_after_any_of_its_side_effects_in_a_cluste
     };
     let runs = futures::stream::iter(deaths.clone())
         .map(run)
-        .buffer_unordered(SIDE_BY_SIDE);
+        .buffer_unordered(PARALLEL_RUNS);
     let failed: Vec<Death> = runs.filter_map(async |failed| failed).collect().await;
     assert!(
         failed.is_empty(),
-        "{failed:?} of {} deaths; see above why",
+        "{failed:?} of {} deaths failed; see the output above",
         deaths.len()
     );
 }
@@ -118,7 +118,7 @@ async fn dies_at(server: &KubeApiServer, death: Death) {
     account.early(&first).await;
     assert!(
         first.terminate().await.success(),
-        "{death:?}: the first holder of both Leases ends in order"
+        "{death:?}: the first leader ends cleanly"
     );
 
     let [mut ingest, mut router, _worker] =
@@ -128,7 +128,7 @@ async fn dies_at(server: &KubeApiServer, death: Death) {
         account.again().await;
     }
     death
-        .comes_to(if death.role == "ingest" {
+        .happens_to(if death.role == "ingest" {
             &mut ingest
         } else {
             &mut router

@@ -1,11 +1,11 @@
-//! Alerts and Providers as the API server holds them.
+//! Alerts and Providers in the API server.
 
 use kube::api::{Api, ApiResource, DynamicObject, PostParams};
 use kube::core::GroupVersionKind;
 use kube::{Client, Error};
 use serde_json::{Value, json};
 
-/// The API group of both.
+/// The API group of Alert and Provider.
 pub const GROUP: &str = "notification.toolkit.fluxcd.io";
 /// The versions that are served, oldest first.
 pub const VERSIONS: [&str; 3] = ["v1beta1", "v1beta2", "v1beta3"];
@@ -16,7 +16,7 @@ pub fn objects(client: &Client, namespace: &str, version: &str, kind: &str) -> A
     Api::namespaced_with(client.clone(), namespace, &resource)
 }
 
-/// Creates one; gives it as it is stored, or what the API server says against it.
+/// Creates an object, and returns it as it is stored, or the API server's error.
 pub async fn create(
     client: &Client,
     namespace: &str,
@@ -28,7 +28,7 @@ pub async fn create(
         .expect("a manifest has a version");
     let (_, version) = api_version
         .split_once('/')
-        .expect("the version is one of a group");
+        .expect("the apiVersion has a group");
     let kind = manifest["kind"].as_str().expect("a manifest has a kind");
     let mut manifest = manifest.clone();
     manifest["metadata"]["name"] = name.into();
@@ -43,15 +43,15 @@ pub async fn create(
     }
 }
 
-/// The condition Ready of an object, if it is about the object as it is now.
-pub fn present_condition(object: &Value) -> Option<&Value> {
+/// The condition Ready of an object, if it is about the current generation.
+pub fn current_condition(object: &Value) -> Option<&Value> {
     let (status, generation) = (&object["status"], &object["metadata"]["generation"]);
     let condition = &status["conditions"][0];
-    let is_present = [
+    let is_current = [
         &condition["observedGeneration"],
         &status["observedGeneration"],
     ] == [generation; 2];
-    (is_present && condition["type"] == "Ready").then_some(condition)
+    (is_current && condition["type"] == "Ready").then_some(condition)
 }
 
 /// An Alert or a Provider of this version.
@@ -59,7 +59,7 @@ pub fn manifest(version: &str, kind: &str, spec: Value) -> Value {
     json!({"apiVersion": format!("{GROUP}/{version}"), "kind": kind, "spec": spec})
 }
 
-/// The spec of an Alert that says no more than it must, and these fields.
+/// The spec of an Alert: the required fields and these.
 pub fn alert(fields: Value) -> Value {
     with(
         json!({"providerRef": {"name": "p"}, "eventSources": [{"kind": "Kustomization", "name": "*"}]}),
@@ -67,14 +67,14 @@ pub fn alert(fields: Value) -> Value {
     )
 }
 
-/// The spec of a Provider of type slack, and these fields.
+/// The spec of a Provider: type slack and these fields.
 pub fn provider(fields: Value) -> Value {
     with(json!({"type": "slack"}), fields)
 }
 
 fn with(mut spec: Value, fields: Value) -> Value {
     let (Value::Object(spec_fields), Value::Object(fields)) = (&mut spec, fields) else {
-        panic!("both are objects")
+        panic!("spec and fields are objects")
     };
     spec_fields.extend(fields);
     spec

@@ -1,18 +1,17 @@
-//! The roles in `deploy/` are the least that works: all that is asked is allowed, and all that is
-//! allowed is asked.
+//! The roles in `deploy/` grant exactly what the processes request.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::{Value, json};
 use tidings_rig::{
-    Asked, KubeApiServer, PATIENCE, Process, Receiver, Reply, Rig, Role, event, eventually,
-    eventually_within,
+    AuditedRequest, KubeApiServer, PATIENCE, Process, Receiver, Reply, Rig, Role, event,
+    eventually, eventually_within,
 };
 
 use crate::TIDINGS;
 
-/// Where `deploy/` puts the service accounts.
+/// The namespace of the service accounts in `deploy/`.
 const NAMESPACE: &str = "tidings";
 
 /// The kinds of Flux whose labels are read: group, kind, plural.
@@ -63,26 +62,31 @@ const FLUX_KINDS: [(&str, &str, &str); 12] = [
     ),
 ];
 
-/// A rule's part: one verb on one resource.
+/// One verb on one resource.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Right {
     account: String,
     verb: String,
     group: String,
     resource: String,
-    /// Of the objects that it is confined to; empty for all.
+    /// The name of the only object; empty for all objects.
     name: String,
 }
 
 impl Right {
-    fn covers(&self, asked: &Asked) -> bool {
-        let of_the_same = (&self.account, &self.verb, &self.group, &self.resource);
-        of_the_same == (&asked.account, &asked.verb, &asked.group, &asked.resource)
-            && (self.name.is_empty() || self.name == asked.name)
+    fn covers(&self, request: &AuditedRequest) -> bool {
+        let own = (&self.account, &self.verb, &self.group, &self.resource);
+        let requested = (
+            &request.account,
+            &request.verb,
+            &request.group,
+            &request.resource,
+        );
+        own == requested && (self.name.is_empty() || self.name == request.name)
     }
 }
 
-/// All rights that roles of Tidings give.
+/// All rights of the roles in `deploy/`.
 async fn rights(server: &KubeApiServer) -> BTreeSet<Right> {
     let printed = server
         .kubectl(&[
@@ -117,7 +121,7 @@ fn rights_of(account: &str, rule: &Value) -> Vec<Right> {
     let words = |field: &str| -> Vec<String> {
         let words = rule[field].as_array().into_iter().flatten();
         words
-            .map(|word| word.as_str().expect("rules hold words").to_owned())
+            .map(|word| word.as_str().expect("rules contain strings").to_owned())
             .collect()
     };
     let names = if rule["resourceNames"].is_null() {
@@ -145,7 +149,7 @@ fn rights_of(account: &str, rule: &Value) -> Vec<Right> {
     rights
 }
 
-/// CRDs of Flux's kinds, without anything that matters here.
+/// CRDs of Flux's kinds, with an empty schema.
 fn flux_crds() -> String {
     let schema = json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
     let version = json!({"name": "v1", "served": true, "storage": true, "schema": schema});
@@ -161,7 +165,7 @@ fn flux_crds() -> String {
     json!({"apiVersion": "v1", "kind": "List", "items": FLUX_KINDS.map(definition)}).to_string()
 }
 
-/// Rules that need everything that the roles allow.
+/// Rules that need every right.
 fn rules(address: &str) -> String {
     let object = |kind: &str, name: &str, spec: Value| {
         let finalizers = if name == "leaving" {
@@ -200,14 +204,14 @@ fn rules(address: &str) -> String {
     json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string()
 }
 
-/// Posts an event about an object of each of Flux's kinds, none of which is there.
+/// Posts an event about an object of each of Flux's kinds. None of the objects exists.
 async fn post_about_each_kind(ingest: &Process) {
     for (group, kind, _) in FLUX_KINDS {
         let mut event = event(&format!("about a {kind}"));
         event["involvedObject"]["apiVersion"] = format!("{group}/v1").into();
         event["involvedObject"]["kind"] = kind.into();
         assert_eq!(
-            ingest.post(&event).await.expect("ingest answers").status,
+            ingest.post(&event).await.expect("ingest responds").status,
             202
         );
     }
@@ -224,15 +228,15 @@ fn kubernetes_event(name: &str, namespace: &str) -> String {
         "reason": "Broken",
         "action": "Look",
         "note": name,
-        "reportingController": "somebody",
-        "reportingInstance": "somebody-1",
+        "reportingController": "example",
+        "reportingInstance": "example-1",
         "regarding": {"apiVersion": "v1", "kind": "ConfigMap", "namespace": namespace, "name": "texts"},
     })
     .to_string()
 }
 
 #[tokio::test]
-async fn the_manifests_in_deploy_are_what_the_api_server_takes() {
+async fn the_api_server_accepts_the_manifests_in_deploy() {
     let server = KubeApiServer::shared().await;
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
     server
@@ -246,15 +250,15 @@ async fn the_manifests_in_deploy_are_what_the_api_server_takes() {
         "--kustomize",
         &folder.display().to_string(),
     ];
-    let said = server.kubectl(&dry_run).await;
+    let output = server.kubectl(&dry_run).await;
     assert!(
-        said.success && said.output.lines().count() == 16 && said.errors.is_empty(),
-        "{said:?}"
+        output.success && output.output.lines().count() == 16 && output.errors.is_empty(),
+        "{output:?}"
     );
 }
 
 #[tokio::test]
-async fn each_role_may_do_what_it_does_and_no_more() {
+async fn each_role_has_exactly_the_rights_that_it_uses() {
     let server = KubeApiServer::start_audited().await;
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
     server.install_crds().await;
@@ -302,32 +306,32 @@ async fn each_role_may_do_what_it_does_and_no_more() {
         server
             .apply(&namespace, &kubernetes_event(name, &namespace))
             .await;
-        eventually(
-            &format!("the {name} delivery has failed for good"),
-            async || {
-                rig.dead_letters()
-                    .await
-                    .iter()
-                    .any(|letter| format!("{letter:?}").contains(name))
-                    .then_some(())
-            },
-        )
+        eventually(&format!("the {name} delivery is dead"), async || {
+            rig.dead_letters()
+                .await
+                .iter()
+                .any(|dead| format!("{dead:?}").contains(name))
+                .then_some(())
+        })
         .await;
     }
 
-    // What an Event counts is written once a minute: that is the last thing to happen.
-    let counts = |asked: &Asked| asked.verb == "patch" && asked.resource == "events";
+    // The count of an Event is written once a minute, after everything else.
+    let counts = |request: &AuditedRequest| request.verb == "patch" && request.resource == "events";
     eventually_within(PATIENCE * 4, "the second failure is counted", async || {
-        server.asked().iter().any(counts).then_some(())
+        server.audited_requests().iter().any(counts).then_some(())
     })
     .await;
-    let asked = server.asked();
-    let refused: BTreeSet<_> = asked.iter().filter(|asked| !asked.is_allowed).collect();
-    assert!(refused.is_empty(), "refused: {refused:#?}");
+    let requests = server.audited_requests();
+    let denied: BTreeSet<_> = requests
+        .iter()
+        .filter(|request| !request.is_allowed)
+        .collect();
+    assert!(denied.is_empty(), "denied: {denied:#?}");
     let rights = rights(&server).await;
     let unused: Vec<_> = rights
         .iter()
-        .filter(|right| !asked.iter().any(|asked| right.covers(asked)))
+        .filter(|right| !requests.iter().any(|request| right.covers(request)))
         .collect();
     assert!(
         rights.len() > 50 && unused.is_empty(),

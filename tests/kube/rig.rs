@@ -1,4 +1,4 @@
-//! The API server of the rig is one that can be relied on.
+//! The API server of the rig works as its documentation says.
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, PostParams};
@@ -10,29 +10,28 @@ fn config_maps(client: Client) -> Api<ConfigMap> {
     Api::namespaced(client, "default")
 }
 
-async fn make(server: &KubeApiServer, name: &str) {
+async fn create(server: &KubeApiServer, name: &str) {
     let object =
         serde_json::from_value(json!({"metadata": {"name": name}})).expect("the object is valid");
     config_maps(server.client().await)
         .create(&PostParams::default(), &object)
         .await
-        .expect("it is made");
+        .expect("the object is valid");
 }
 
 async fn names(server: &KubeApiServer) -> Vec<String> {
     let objects = config_maps(server.client().await)
         .list(&Default::default())
         .await
-        .expect("the API server answers");
+        .expect("the API server responds");
     let names = objects.items.iter().map(ResourceExt::name_any);
     names.filter(|name| !name.starts_with("kube-")).collect()
 }
 
 #[tokio::test]
-async fn objects_survive_the_death_of_the_api_server_and_a_restored_etcd_has_forgotten_the_latest()
-{
+async fn objects_survive_a_kill_and_a_restore_returns_to_the_snapshot() {
     let mut server = KubeApiServer::start().await;
-    make(&server, "first").await;
+    create(&server, "first").await;
     server.kill();
     assert!(
         config_maps(server.client().await)
@@ -44,16 +43,16 @@ async fn objects_survive_the_death_of_the_api_server_and_a_restored_etcd_has_for
     assert_eq!(names(&server).await, ["first"]);
 
     let snapshot = server.snapshot().await;
-    make(&server, "second").await;
+    create(&server, "second").await;
     assert_eq!(names(&server).await, ["first", "second"]);
     server.restore(&snapshot).await;
     assert_eq!(names(&server).await, ["first"]);
 }
 
 #[tokio::test]
-async fn a_version_before_a_compaction_is_gone_after_a_restart() {
+async fn a_watch_from_before_a_compaction_gets_410_after_a_restart() {
     let mut server = KubeApiServer::start().await;
-    make(&server, "first").await;
+    create(&server, "first").await;
     let before = config_maps(server.client().await)
         .list(&Default::default())
         .await
@@ -61,7 +60,7 @@ async fn a_version_before_a_compaction_is_gone_after_a_restart() {
         .metadata
         .resource_version
         .unwrap();
-    make(&server, "second").await;
+    create(&server, "second").await;
     server.compact().await;
     server.restart().await;
     let watched = config_maps(server.client().await)
@@ -76,7 +75,7 @@ async fn a_version_before_a_compaction_is_gone_after_a_restart() {
 }
 
 #[tokio::test]
-async fn a_service_account_may_do_nothing_before_something_is_bound_to_it() {
+async fn a_service_account_has_no_rights_before_a_role_is_bound() {
     let server = KubeApiServer::start().await;
     let namespace = server.namespace().await;
     let client = server
@@ -112,5 +111,5 @@ async fn a_service_account_may_do_nothing_before_something_is_bound_to_it() {
     ] {
         server.kubectl(&arguments).await.expect_success();
     }
-    eventually("the service account may read", async || list().await.ok()).await;
+    eventually("the service account may list", async || list().await.ok()).await;
 }

@@ -1,15 +1,15 @@
-//! Rules from the cluster are in force as they are there.
+//! Rules from a cluster.
 
 use serde_json::json;
 use tidings_rig::{KubeApiServer, Receiver, Role, event, eventually, free_port};
 
-use crate::bed::{Bed, FLUXS_FINALIZER, alert, held_by, provider, reaches, secret};
+use crate::bed::{Bed, FLUX_FINALIZER, alert, provider, reaches, secret, with_finalizers};
 
-/// States of all rules that were put in force.
+/// The number of snapshots of the rules.
 const SNAPSHOTS: &str = "tidings_rules_snapshots_total";
 
 #[tokio::test]
-async fn a_change_is_in_force() {
+async fn a_change_takes_effect() {
     let bed = Bed::on(KubeApiServer::shared().await).await;
     let [first, second] = [Receiver::start().await, Receiver::start().await];
     let up = bed.up().await;
@@ -31,7 +31,7 @@ async fn a_change_is_in_force() {
     reaches(&up, &first).await;
     bed.kubectl("delete alert all").await;
     let mut number = 0;
-    eventually("an event reaches only the Alert that is left", async || {
+    eventually("an event matches only the remaining Alert", async || {
         number += 1;
         let message = format!("after the deletion {number}");
         up.post(&event(&message)).await.unwrap();
@@ -47,12 +47,13 @@ async fn a_change_is_in_force() {
 }
 
 #[tokio::test]
-async fn a_write_to_the_status_makes_no_new_rules() {
+async fn a_status_update_creates_no_snapshot() {
     let bed = Bed::on(KubeApiServer::shared().await).await;
+    bed.rig.leaves_unfinished("one address is never reachable");
     let receiver = Receiver::start().await;
     let up = bed.up().await;
     bed.apply([
-        provider("hook", json!({"address": "http://nobody.invalid"})),
+        provider("hook", json!({"address": "http://unused.invalid"})),
         alert("all", "hook"),
     ])
     .await;
@@ -78,13 +79,15 @@ async fn a_write_to_the_status_makes_no_new_rules() {
     assert_eq!(
         up.metric(SNAPSHOTS, "").await,
         before + 1.0,
-        "only the changed address"
+        "only the changed address creates a snapshot"
     );
 }
 
 #[tokio::test]
-async fn a_name_that_no_secret_can_have_holds_no_other_rule_up() {
+async fn an_invalid_secret_name_does_not_affect_other_rules() {
     let bed = Bed::on(KubeApiServer::shared().await).await;
+    bed.rig
+        .leaves_unfinished("one provider has no valid Secret");
     let receiver = Receiver::start().await;
     let reference = |name: &str| json!({"secretRef": {"name": name}});
     bed.apply([
@@ -100,16 +103,18 @@ async fn a_name_that_no_secret_can_have_holds_no_other_rule_up() {
     .await;
     let up = bed.up().await;
     reaches(&up, &receiver).await;
-    for problem in ["/astray: spec.secretRef", "/capital: spec.secretRef"] {
-        up.logs_with("rule-problem", [("problem", problem)]).await;
+    for name in ["Not a name", "Token"] {
+        up.logs_with("rule-problem", [("problem", name)]).await;
     }
+    let fields = [("provider", "/astray"), ("detail", "spec.secretRef")];
+    up.logs_with("delivery-parked", fields).await;
 }
 
 #[tokio::test]
-async fn a_rotated_secret_heals_what_waits() {
+async fn parked_deliveries_use_a_rotated_secret() {
     let bed = Bed::on(KubeApiServer::shared().await).await;
     let receiver = Receiver::start().await;
-    let nobody = format!("http://127.0.0.1:{}/", free_port());
+    let unused = format!("http://127.0.0.1:{}/", free_port());
     let reference = json!({"secretRef": {"name": "token"}});
     bed.apply([provider("hook", reference), alert("all", "hook")])
         .await;
@@ -119,7 +124,7 @@ async fn a_rotated_secret_heals_what_waits() {
         .await;
     bed.apply([secret(
         "token",
-        json!({"address": nobody, "headers": "X-Token: old"}),
+        json!({"address": unused, "headers": "X-Token: old"}),
     )])
     .await;
     up.post(&event("sent with the old one")).await.unwrap();
@@ -147,28 +152,28 @@ async fn a_rotated_secret_heals_what_waits() {
 }
 
 #[tokio::test]
-async fn what_waits_goes_to_a_provider_that_was_made_anew_with_another_type() {
+async fn a_parked_delivery_goes_to_a_recreated_provider_of_another_type() {
     let bed = Bed::on(KubeApiServer::shared().await).await;
     let receiver = Receiver::start().await;
-    let nobody = format!("http://127.0.0.1:{}/", free_port());
+    let unused = format!("http://127.0.0.1:{}/", free_port());
     bed.apply([
-        provider("hook", json!({"address": nobody})),
+        provider("hook", json!({"address": unused})),
         alert("all", "hook"),
     ])
     .await;
     let up = bed.up().await;
     up.post(&event("waits")).await.unwrap();
-    eventually("it was tried", async || {
+    eventually("an attempt was made", async || {
         (up.metric("tidings_worker_attempts_total", "generic").await > 0.0).then_some(())
     })
     .await;
 
     bed.kubectl("delete provider hook").await;
-    let again =
+    let recreated =
         json!({"type": "generic-hmac", "address": receiver.url(), "secretRef": {"name": "key"}});
     bed.apply([
         secret("key", json!({"token": "k3y"})),
-        provider("hook", again),
+        provider("hook", recreated),
     ])
     .await;
 
@@ -182,10 +187,10 @@ async fn what_waits_goes_to_a_provider_that_was_made_anew_with_another_type() {
 }
 
 #[tokio::test]
-async fn only_rules_with_the_labels_that_were_asked_for_count() {
+async fn only_rules_that_match_the_label_selector_are_used() {
     let bed = Bed::on(KubeApiServer::shared().await).await;
-    let [ours, theirs] = [Receiver::start().await, Receiver::start().await];
-    for (name, receiver) in [("ours", &ours), ("theirs", &theirs)] {
+    let [selected, other] = [Receiver::start().await, Receiver::start().await];
+    for (name, receiver) in [("selected", &selected), ("other", &other)] {
         bed.apply([
             provider(name, json!({"address": receiver.url()})),
             alert(name, name),
@@ -198,34 +203,35 @@ async fn only_rules_with_the_labels_that_were_asked_for_count() {
     }
     let role = bed
         .role(Role::up())
-        .args(["--watch-label-selector", "sharding.fluxcd.io/key=ours"]);
+        .args(["--watch-label-selector", "sharding.fluxcd.io/key=selected"]);
     let up = bed.rig.run(role).await;
-    reaches(&up, &ours).await;
+    reaches(&up, &selected).await;
     bed.rig.drained().await;
-    assert_eq!(theirs.received().len(), 0);
+    assert_eq!(other.received().len(), 0);
 
-    bed.kubectl("label --overwrite alert/ours sharding.fluxcd.io/key=theirs")
+    bed.kubectl("label --overwrite alert/selected sharding.fluxcd.io/key=other")
         .await;
-    bed.kubectl("label --overwrite alert/theirs provider/theirs sharding.fluxcd.io/key=ours")
+    bed.kubectl("label --overwrite alert/other provider/other sharding.fluxcd.io/key=selected")
         .await;
-    reaches(&up, &theirs).await;
+    reaches(&up, &other).await;
+    bed.rig.drained().await;
 }
 
 #[tokio::test]
-async fn a_deletion_that_waits_for_notification_controller_goes_on() {
+async fn the_finalizer_of_notification_controller_is_removed_on_deletion() {
     let bed = Bed::on(KubeApiServer::shared().await).await;
     let _up = bed.up().await;
-    let flux = FLUXS_FINALIZER;
+    let flux = FLUX_FINALIZER;
     bed.apply([
-        held_by(
-            provider("plain", json!({"address": "http://nobody.invalid"})),
+        with_finalizers(
+            provider("plain", json!({"address": "http://unused.invalid"})),
             &[flux],
         ),
-        held_by(
-            provider("stays", json!({"address": "http://nobody.invalid"})),
+        with_finalizers(
+            provider("stays", json!({"address": "http://unused.invalid"})),
             &[flux],
         ),
-        held_by(
+        with_finalizers(
             alert("guarded", "plain"),
             &["example.org/first", flux, "example.org/last"],
         ),
@@ -235,29 +241,26 @@ async fn a_deletion_that_waits_for_notification_controller_goes_on() {
     bed.kubectl("delete --wait=false provider/plain alert/guarded")
         .await;
 
-    eventually("the Provider is gone", async || {
+    eventually("the Provider is deleted", async || {
         bed.kubectl("get provider plain --ignore-not-found --output name")
             .await
             .is_empty()
             .then_some(())
     })
     .await;
-    eventually(
-        "of the Alert's finalizers the others are left",
-        async || {
-            let left = bed
-                .kubectl("get alert guarded --output jsonpath={.metadata.finalizers}")
-                .await;
-            (left == r#"["example.org/first","example.org/last"]"#).then_some(())
-        },
-    )
+    eventually("the other finalizers of the Alert remain", async || {
+        let left = bed
+            .kubectl("get alert guarded --output jsonpath={.metadata.finalizers}")
+            .await;
+        (left == r#"["example.org/first","example.org/last"]"#).then_some(())
+    })
     .await;
     let kept = bed
         .kubectl("get provider stays --output jsonpath={.metadata.finalizers}")
         .await;
     assert_eq!(
         kept, r#"["finalizers.fluxcd.io"]"#,
-        "one that is not being deleted keeps it"
+        "an object that is not deleted keeps its finalizer"
     );
     for object in ["provider/stays", "alert/guarded"] {
         bed.kubectl(&format!(
@@ -268,7 +271,7 @@ async fn a_deletion_that_waits_for_notification_controller_goes_on() {
 }
 
 #[tokio::test]
-async fn a_deletion_waits_for_notification_controller_where_the_operator_says_so() {
+async fn no_release_finalizers_keeps_the_finalizer_of_notification_controller() {
     let bed = Bed::on(KubeApiServer::shared().await).await;
     let role = bed
         .role(Role::up())
@@ -278,26 +281,26 @@ async fn a_deletion_waits_for_notification_controller_where_the_operator_says_so
         .run(role.clone().args(["--no-release-finalizers"]))
         .await;
     bed.apply([
-        held_by(
-            provider("plain", json!({"address": "http://nobody.invalid"})),
-            &[FLUXS_FINALIZER],
+        with_finalizers(
+            provider("plain", json!({"address": "http://unused.invalid"})),
+            &[FLUX_FINALIZER],
         ),
         alert("a", "plain"),
     ])
     .await;
-    let says = async |reason: &str| {
-        eventually(&format!("the Alert says {reason}"), async || {
-            let said = bed
+    let has_reason = async |reason: &str| {
+        eventually(&format!("the Alert has the reason {reason}"), async || {
+            let current = bed
                 .kubectl("get alert a --output jsonpath={.status.conditions[0].reason}")
                 .await;
-            (said == reason).then_some(())
+            (current == reason).then_some(())
         })
         .await;
     };
-    says("Initialized").await;
+    has_reason("Initialized").await;
 
     bed.kubectl("delete --wait=false provider/plain").await;
-    says("ProviderNotFound").await;
+    has_reason("ProviderNotFound").await;
     let kept = bed
         .kubectl("get provider plain --output jsonpath={.metadata.finalizers}")
         .await;
@@ -305,11 +308,14 @@ async fn a_deletion_waits_for_notification_controller_where_the_operator_says_so
 
     assert!(keeps.terminate().await.success());
     let _releases = bed.rig.run(role).await;
-    eventually("one that may release it does", async || {
-        bed.kubectl("get provider plain --ignore-not-found --output name")
-            .await
-            .is_empty()
-            .then_some(())
-    })
+    eventually(
+        "a router that may remove the finalizer does so",
+        async || {
+            bed.kubectl("get provider plain --ignore-not-found --output name")
+                .await
+                .is_empty()
+                .then_some(())
+        },
+    )
     .await;
 }

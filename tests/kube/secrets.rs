@@ -1,5 +1,4 @@
-//! Of the Secrets of a namespace only those that rules name are read, and with no more than a Role
-//! allows.
+//! Only Secrets that rules reference are read, with the rights of a Role.
 
 use std::fs;
 use std::path::Path;
@@ -11,11 +10,11 @@ use tidings_rig::{KubeApiServer, Receiver, Role};
 
 use crate::bed::{Bed, alert, provider, reaches, secret};
 
-/// What nobody may read.
-const PRIVATE: &str = "a-value-that-no-rule-names";
+/// The value of a Secret that no rule references.
+const PRIVATE: &str = "a-value-that-no-rule-references";
 const ACCOUNT: &str = "tidings";
 
-/// An API server that writes down what it answers about Secrets.
+/// An API server that logs its responses about Secrets.
 async fn server(folder: &Path) -> KubeApiServer {
     let policy = json!({
         "apiVersion": "audit.k8s.io/v1",
@@ -36,7 +35,7 @@ async fn server(folder: &Path) -> KubeApiServer {
     server
 }
 
-/// What rules need in one namespace; `get` for one Secret only.
+/// Grants what rules need in one namespace, with `get` for one Secret only.
 async fn allow(bed: &Bed<'_>) {
     let rule = |group: &str, resources: &[&str], verbs: &[&str]| json!({"apiGroups": [group], "resources": resources, "verbs": verbs});
     let mut read_one = rule("", &["secrets"], &["get"]);
@@ -60,9 +59,10 @@ async fn allow(bed: &Bed<'_>) {
     bed.apply([role, binding]).await;
 }
 
-/// The lines about requests of the account.
-fn answers(folder: &Path) -> Vec<Value> {
-    let log = fs::read_to_string(folder.join("audit.log")).expect("the API server writes it");
+/// The audit entries of the account's requests.
+fn responses(folder: &Path) -> Vec<Value> {
+    let log =
+        fs::read_to_string(folder.join("audit.log")).expect("the API server writes its audit log");
     let lines = log
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok());
@@ -79,7 +79,7 @@ fn answers(folder: &Path) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn no_secret_is_read_that_no_rule_names() {
+async fn only_secrets_that_rules_reference_are_read() {
     let folder = tempfile::tempdir().unwrap();
     let server = server(folder.path()).await;
     let bed = Bed::on(&server).await;
@@ -110,8 +110,8 @@ async fn no_secret_is_read_that_no_rule_names() {
         .await;
     reaches(&up, &second).await;
 
-    let answers = answers(folder.path());
-    let read: Vec<_> = answers
+    let responses = responses(folder.path());
+    let read: Vec<_> = responses
         .iter()
         .filter(|line| line["verb"] == "get")
         .map(|line| &line["objectRef"]["name"])
@@ -120,7 +120,7 @@ async fn no_secret_is_read_that_no_rule_names() {
         read.len() >= 2 && read.iter().all(|name| *name == "named"),
         "{read:?}"
     );
-    let listed: Vec<_> = answers
+    let listed: Vec<_> = responses
         .iter()
         .filter(|line| line["verb"] == "list")
         .map(|line| &line["responseObject"]["kind"])
@@ -133,7 +133,7 @@ async fn no_secret_is_read_that_no_rule_names() {
         "{listed:?}"
     );
     let encoded = STANDARD.encode(PRIVATE);
-    assert!(answers.iter().all(|line| {
+    assert!(responses.iter().all(|line| {
         !line["responseObject"]["items"]
             .to_string()
             .contains(&format!("\"{encoded}"))
@@ -141,10 +141,7 @@ async fn no_secret_is_read_that_no_rule_names() {
 
     bed.apply([provider("other", json!({"secretRef": {"name": "private"}}))])
         .await;
-    let fields = [
-        ("problem", "/other: spec.secretRef"),
-        ("problem", "forbidden"),
-    ];
+    let fields = [("problem", "/private: "), ("problem", "forbidden")];
     up.logs_with("rule-problem", fields).await;
     assert!(up.log().iter().all(|line| !line.contains(PRIVATE)));
     reaches(&up, &second).await;

@@ -1,4 +1,4 @@
-//! Stands in for all services of a guide at once: it notes what it is asked, and is content.
+//! Stands in for all services of a guide: it records requests and accepts all of them.
 
 use std::sync::Arc;
 
@@ -11,27 +11,27 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tidings_rig::eventually;
 
-/// One request.
+/// A received request.
 #[derive(Clone, Debug)]
-pub struct Asked {
+pub struct ServiceRequest {
     pub path: String,
     pub headers: HeaderMap,
     pub body: Value,
 }
 
-/// The services.
+/// The fake services.
 pub struct Services {
-    /// Where they are: `http://127.0.0.1:PORT`.
+    /// Their URL: `http://127.0.0.1:PORT`.
     pub address: String,
-    asked: Arc<Mutex<Vec<Asked>>>,
+    requests: Arc<Mutex<Vec<ServiceRequest>>>,
 }
 
 impl Services {
     pub async fn start() -> Self {
-        let asked = Arc::default();
+        let requests = Arc::default();
         let router = Router::new()
             .fallback(answer)
-            .with_state(Arc::clone(&asked));
+            .with_state(Arc::clone(&requests));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
             .await
             .expect("the loopback interface has free ports");
@@ -40,25 +40,30 @@ impl Services {
             listener.local_addr().expect("a listener has an address")
         );
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { address, asked }
+        Self { address, requests }
     }
 
-    /// Waits for a request to a path, and gives the first one.
-    pub async fn is_asked(&self, path: &str) -> Asked {
-        eventually(&format!("{path} is asked"), async || {
-            self.asked().into_iter().find(|asked| asked.path == path)
+    /// Waits for a request to a path, and returns the first one.
+    pub async fn receives(&self, path: &str) -> ServiceRequest {
+        eventually(&format!("a request to {path}"), async || {
+            self.requests()
+                .into_iter()
+                .find(|request| request.path == path)
         })
         .await
     }
 
-    /// All that write something, so far.
-    pub fn asked(&self) -> Vec<Asked> {
-        self.asked.lock().clone()
+    /// All requests so far, without reads.
+    pub fn requests(&self) -> Vec<ServiceRequest> {
+        self.requests.lock().clone()
     }
 }
 
-/// A read finds an empty list, as GitHub says it where a commit has no status yet.
-async fn answer(State(asked): State<Arc<Mutex<Vec<Asked>>>>, request: Request) -> Response {
+/// A read returns an empty list, as GitHub does for a commit without statuses.
+async fn answer(
+    State(requests): State<Arc<Mutex<Vec<ServiceRequest>>>>,
+    request: Request,
+) -> Response {
     let (head, body) = request.into_parts();
     if head.method == Method::GET {
         return "[]".into_response();
@@ -69,7 +74,7 @@ async fn answer(State(asked): State<Arc<Mutex<Vec<Asked>>>>, request: Request) -
         .map(|body| body.to_bytes())
         .unwrap_or_default();
     let body = serde_json::from_slice(&body).unwrap_or_default();
-    asked.lock().push(Asked {
+    requests.lock().push(ServiceRequest {
         path: head.uri.path().to_owned(),
         headers: head.headers,
         body,

@@ -1,4 +1,4 @@
-//! What Alerts and Providers say of themselves, and who writes it.
+//! The status of Alerts and Providers, and its writer.
 
 use std::path::PathBuf;
 
@@ -12,9 +12,9 @@ use tidings_core::{Destination, Message, ProtoTimestamp};
 use tidings_rig::{KubeApiServer, Process, Receiver, Reply, Role, event, eventually};
 
 use crate::bed::{Bed, alert, provider, secret};
-use crate::object::present_condition;
+use crate::object::current_condition;
 
-/// What a router and a worker may do here: no test of this file needs more.
+/// The rights of router and worker in this file.
 const ROLE: &str = r#"
 apiVersion: rbac.authorization.k8s.io/v1
 kind: Role
@@ -28,7 +28,7 @@ rules:
 - {apiGroups: [coordination.k8s.io], resources: [leases], resourceNames: [tidings-status], verbs: [get, update]}
 "#;
 
-/// Who may.
+/// Binds the role.
 const BINDING: &str = r#"
 apiVersion: rbac.authorization.k8s.io/v1
 kind: RoleBinding
@@ -37,7 +37,7 @@ roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: tidings}
 subjects: [{kind: ServiceAccount, name: tidings, namespace: NAMESPACE}]
 "#;
 
-/// A bed whose roles may do only that.
+/// A test bed whose roles have only these rights.
 struct Stage<'a> {
     bed: Bed<'a>,
     kubeconfig: PathBuf,
@@ -61,7 +61,7 @@ impl<'a> Stage<'a> {
         Self { bed, kubeconfig }
     }
 
-    /// A role that sees this namespace only, and has its Lease there.
+    /// Runs a role that watches this namespace and has its Lease there.
     async fn run(&self, role: Role) -> Process {
         let role = role
             .in_cluster(&self.kubeconfig)
@@ -76,7 +76,7 @@ impl<'a> Stage<'a> {
         self.bed.apply(objects).await;
     }
 
-    /// An Alert or a Provider as the API server has it.
+    /// An Alert or a Provider in the API server.
     async fn object(&self, kind: &str, name: &str) -> Value {
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(
             "notification.toolkit.fluxcd.io",
@@ -88,30 +88,30 @@ impl<'a> Stage<'a> {
             &self.bed.namespace,
             &resource,
         );
-        json!(api.get(name).await.expect("the object is there"))
+        json!(api.get(name).await.expect("the object exists"))
     }
 
-    /// Waits until the status of an object is such, and gives the object.
-    async fn says(
+    /// Waits until the status of an object meets a condition, and returns the object.
+    async fn has_status(
         &self,
         kind: &str,
         name: &str,
         what: &str,
         holds: impl Fn(&Value) -> bool,
     ) -> Value {
-        let what = format!("the status of {kind} {name} says {what}");
+        let what = format!("the status of {kind} {name} has {what}");
         eventually(&what, async || {
             Some(self.object(kind, name).await).filter(|object| holds(&object["status"]))
         })
         .await
     }
 
-    /// Waits for a reason of the condition Ready of the present generation, and gives its message.
+    /// Waits for a reason of the condition Ready of the current generation, and returns its message.
     async fn is(&self, kind: &str, name: &str, status: &str, reason: &str) -> String {
         let what = format!("{kind} {name} is {status} ({reason})");
         let found = eventually(&what, async || {
             let object = self.object(kind, name).await;
-            let condition = present_condition(&object)?;
+            let condition = current_condition(&object)?;
             (condition["status"] == status && condition["reason"] == reason)
                 .then(|| condition.clone())
         });
@@ -126,20 +126,19 @@ impl<'a> Stage<'a> {
         let api: Api<Event> = Api::namespaced(self.bed.server.client().await, &self.bed.namespace);
         api.list(&ListParams::default())
             .await
-            .expect("the API server answers")
+            .expect("the API server responds")
             .items
     }
 
-    /// Who holds the Lease, and when they last said so.
+    /// The holder of the Lease, and when it was renewed.
     async fn lease(&self) -> Option<(String, jiff::Timestamp)> {
         let api: Api<Lease> = Api::namespaced(self.bed.server.client().await, &self.bed.namespace);
         let spec = api.get_opt("tidings-status").await.ok()??.spec?;
         Some((spec.holder_identity?, spec.renew_time?.0))
     }
 
-    /// Waits until the Lease has been renewed some times: so long the holder had nothing better to
-    /// do.
-    async fn the_holder_is_idle(&self) {
+    /// Waits until the Lease was renewed three times, so that the leader had time to write.
+    async fn the_leader_renews_three_times(&self) {
         for _ in 0..3 {
             let before = self.lease().await;
             eventually("the Lease is renewed", async || {
@@ -152,18 +151,18 @@ impl<'a> Stage<'a> {
     }
 }
 
-/// Whether a field is there.
+/// Whether the status has a field.
 fn has(field: &'static str) -> impl Fn(&Value) -> bool {
     move |status| !status[field].is_null()
 }
 
-/// An object with another field of its spec.
+/// Sets a field of an object's spec.
 fn with(mut object: Value, field: &str, value: Value) -> Value {
     object["spec"][field] = value;
     object
 }
 
-/// A Provider that is never called, with another field.
+/// A Provider that is never called, with one more field.
 fn idle(name: &str, field: &str, value: Value) -> Value {
     with(
         provider(name, json!({"address": "http://127.0.0.1:1/hook"})),
@@ -173,7 +172,7 @@ fn idle(name: &str, field: &str, value: Value) -> Value {
 }
 
 #[tokio::test]
-async fn conditions_say_at_once_what_is_wrong_and_that_it_is_mended() {
+async fn conditions_report_problems_and_their_end() {
     let stage = Stage::set().await;
     let _router = stage.run(Role::router()).await;
     stage
@@ -204,42 +203,42 @@ async fn conditions_say_at_once_what_is_wrong_and_that_it_is_mended() {
     let pattern = |list: Value| with(alert("pattern", "hook"), "exclusionList", list);
     stage
         .apply([
-            idle("lost", "secretRef", reference("later")),
+            idle("without-secret", "secretRef", reference("later")),
             telegram,
             secret("keys", json!({"other": "x"})),
         ])
         .await;
     stage
         .apply([
-            idle("asleep", "suspend", json!(true)),
-            alert("orphan", "nobody"),
-            alert("on-lost", "lost"),
+            idle("suspended", "suspend", json!(true)),
+            alert("orphan", "absent"),
+            alert("on-without-secret", "without-secret"),
         ])
         .await;
     stage.apply([pattern(json!(["waiting", "("]))]).await;
     for (kind, name, status, reason, part) in [
         (
             "Provider",
-            "lost",
+            "without-secret",
             "False",
             "SecretNotFound",
-            "spec.secretRef: Secret",
+            "/later",
         ),
         ("Provider", "keyless", "False", "Misconfigured", "token"),
-        ("Provider", "asleep", "True", "Suspended", "Suspended"),
+        ("Provider", "suspended", "True", "Suspended", "Suspended"),
         (
             "Alert",
             "orphan",
             "False",
             "ProviderNotFound",
-            "spec.providerRef.name: Provider",
+            "spec.providerRef.name",
         ),
         (
             "Alert",
-            "on-lost",
+            "on-without-secret",
             "False",
             "ProviderNotReady",
-            "(SecretNotFound)",
+            "SecretNotFound",
         ),
         (
             "Alert",
@@ -258,15 +257,15 @@ async fn conditions_say_at_once_what_is_wrong_and_that_it_is_mended() {
         .apply([
             secret("later", keys.clone()),
             secret("keys", keys),
-            idle("nobody", "channel", json!("c")),
+            idle("absent", "channel", json!("c")),
         ])
         .await;
     stage.apply([pattern(json!(["waiting"]))]).await;
     for (kind, name) in [
-        ("Provider", "lost"),
+        ("Provider", "without-secret"),
         ("Provider", "keyless"),
         ("Alert", "orphan"),
-        ("Alert", "on-lost"),
+        ("Alert", "on-without-secret"),
         ("Alert", "pattern"),
     ] {
         stage.is(kind, name, "True", "Initialized").await;
@@ -274,7 +273,7 @@ async fn conditions_say_at_once_what_is_wrong_and_that_it_is_mended() {
 }
 
 #[tokio::test]
-async fn times_appear_without_secrets_and_what_is_given_up_is_an_event_on_the_alert() {
+async fn status_and_events_report_deliveries_without_secrets() {
     const SECRET: &str = "s3cr3t-of-the-hook";
     let stage = Stage::set().await;
     let process = stage.run(Role::up()).await;
@@ -299,10 +298,10 @@ async fn times_appear_without_secrets_and_what_is_given_up_is_an_event_on_the_al
     assert_eq!(process.post(&event("one")).await.unwrap().status, 202);
 
     let object = stage
-        .says(
+        .has_status(
             "Alert",
             "good",
-            "when it matched and was delivered",
+            "the times of match and delivery",
             has("lastDeliveryTime"),
         )
         .await;
@@ -311,16 +310,16 @@ async fn times_appear_without_secrets_and_what_is_given_up_is_an_event_on_the_al
         "{object}"
     );
     stage
-        .says(
+        .has_status(
             "Provider",
             "good",
-            "when it delivered",
+            "the time of the delivery",
             has("lastDeliveryTime"),
         )
         .await;
     for kind in ["Alert", "Provider"] {
         let object = stage
-            .says(kind, "bad", "what went wrong", has("lastError"))
+            .has_status(kind, "bad", "the error", has("lastError"))
             .await;
         let error = &object["status"]["lastError"];
         assert_eq!(
@@ -332,16 +331,19 @@ async fn times_appear_without_secrets_and_what_is_given_up_is_an_event_on_the_al
                 && error["message"]
                     .as_str()
                     .unwrap()
-                    .ends_with("answered 400: no such hook: [redacted]")
+                    .contains("no such hook: [redacted]")
         );
         assert!(!object.to_string().contains(SECRET));
     }
 
-    let told = eventually("a dead letter is told", async || {
+    let reported = eventually("a dead letter is reported", async || {
         stage.events().await.into_iter().next()
     })
     .await;
-    let (regarding, note) = (told.regarding.clone().unwrap(), told.note.clone().unwrap());
+    let (regarding, note) = (
+        reported.regarding.clone().unwrap(),
+        reported.note.clone().unwrap(),
+    );
     let uid = stage.object("Alert", "bad").await["metadata"]["uid"]
         .as_str()
         .map(str::to_owned);
@@ -354,20 +356,20 @@ async fn times_appear_without_secrets_and_what_is_given_up_is_an_event_on_the_al
         (Some("Alert"), Some("bad"), uid)
     );
     assert_eq!(
-        (told.type_.as_deref(), told.reason.as_deref()),
+        (reported.type_.as_deref(), reported.reason.as_deref()),
         (Some("Warning"), Some("NotificationDispatchFailed"))
     );
     assert!(
         note.contains("Kustomization apps/apps")
-            && note.contains("answered 400")
+            && note.contains("400")
             && note.contains("[redacted]"),
         "{note}"
     );
-    assert!(!json!(told).to_string().contains(SECRET));
+    assert!(!json!(reported).to_string().contains(SECRET));
 }
 
 #[tokio::test]
-async fn a_burst_of_outcomes_is_a_few_writes_and_silence_is_none() {
+async fn many_outcomes_cause_few_writes_and_none_cause_no_write() {
     const BURST: usize = 200;
     let stage = Stage::set().await;
     let process = stage.run(Role::up()).await;
@@ -397,12 +399,12 @@ async fn a_burst_of_outcomes_is_a_few_writes_and_silence_is_none() {
             version(stage.object("Provider", "hook").await),
         )
     };
-    let (still, before) = (versions().await, writes().await);
-    stage.the_holder_is_idle().await;
+    let (unchanged, before) = (versions().await, writes().await);
+    stage.the_leader_renews_three_times().await;
     assert_eq!(
         (versions().await, writes().await),
-        (still, before),
-        "nothing has happened"
+        (unchanged, before),
+        "nothing happened"
     );
 
     let answers = (0..BURST).map(|number| {
@@ -424,24 +426,24 @@ async fn a_burst_of_outcomes_is_a_few_writes_and_silence_is_none() {
     receiver.receives(BURST).await;
     stage.bed.rig.drained().await;
     stage
-        .says(
+        .has_status(
             "Alert",
             "all",
-            "when it was delivered",
+            "the time of the delivery",
             has("lastDeliveryTime"),
         )
         .await;
     stage
-        .says(
+        .has_status(
             "Provider",
             "hook",
-            "when it delivered",
+            "the time of the delivery",
             has("lastDeliveryTime"),
         )
         .await;
     let written = writes().await;
-    // One of each at once, and one of each a minute after it at the soonest: this part takes less
-    // than two.
+    // Each object is written at once, and then at most once a minute. This part takes less than two
+    // minutes.
     assert!(
         written - before <= 6.0,
         "{} writes for {BURST} deliveries",
@@ -452,12 +454,12 @@ async fn a_burst_of_outcomes_is_a_few_writes_and_silence_is_none() {
         .as_array()
         .unwrap()
         .iter();
-    let ours: Vec<_> = managers
+    let own: Vec<_> = managers
         .filter(|entry| entry["manager"] == "tidings")
         .collect();
-    assert_eq!(ours.len(), 1, "{object}");
+    assert_eq!(own.len(), 1, "{object}");
     assert_eq!(
-        (&ours[0]["operation"], &ours[0]["subresource"]),
+        (&own[0]["operation"], &own[0]["subresource"]),
         (&json!("Apply"), &json!("status"))
     );
 }
@@ -490,7 +492,7 @@ async fn a_circuit_is_shown_on_its_provider() {
         .await
         .unwrap();
     let object = stage
-        .says("Provider", "hook", "that its circuit is open", |status| {
+        .has_status("Provider", "hook", "an open circuit", |status| {
             status["circuit"]["state"] == "open"
         })
         .await;
@@ -509,7 +511,7 @@ async fn a_circuit_is_shown_on_its_provider() {
         .await
         .unwrap();
     stage
-        .says("Provider", "hook", "that it is paused", |status| {
+        .has_status("Provider", "hook", "a paused circuit", |status| {
             status["circuit"]["state"] == "paused"
         })
         .await;
@@ -522,17 +524,17 @@ async fn a_circuit_is_shown_on_its_provider() {
         .await
         .unwrap();
     stage
-        .says("Provider", "hook", "that it is closed", |status| {
+        .has_status("Provider", "hook", "a closed circuit", |status| {
             status["circuit"]["state"] == "closed"
         })
         .await;
 }
 
 #[tokio::test]
-async fn when_the_holder_is_killed_another_goes_on() {
+async fn another_router_continues_when_the_leader_is_killed() {
     let stage = Stage::set().await;
-    let mut holder = stage.run(Role::router()).await;
-    holder.logs("leadership-acquired").await;
+    let mut leader = stage.run(Role::router()).await;
+    leader.logs("leadership-acquired").await;
     let first = eventually("the Lease is held", async || stage.lease().await)
         .await
         .0;
@@ -554,26 +556,26 @@ async fn when_the_holder_is_killed_another_goes_on() {
     let quiet = stage.object("Alert", "quiet").await;
     assert!(other.log_events("leadership-acquired").is_empty());
 
-    holder.kill().await;
+    leader.kill().await;
     assert_eq!(
         ingest
-            .post(&event("while nobody writes"))
+            .post(&event("while there is no leader"))
             .await
             .unwrap()
             .status,
         202
     );
     receiver.receives(1).await;
-    stage.apply([alert("later", "nobody")]).await;
+    stage.apply([alert("later", "absent")]).await;
     other.logs("leadership-acquired").await;
     stage
         .is("Alert", "later", "False", "ProviderNotFound")
         .await;
     stage
-        .says(
+        .has_status(
             "Alert",
             "all",
-            "what happened while nobody wrote",
+            "the delivery of that time",
             has("lastDeliveryTime"),
         )
         .await;
@@ -581,12 +583,12 @@ async fn when_the_holder_is_killed_another_goes_on() {
     assert_eq!(
         stage.object("Alert", "quiet").await,
         quiet,
-        "what says already what it should is not written"
+        "a correct status is not written"
     );
 }
 
 #[tokio::test]
-async fn what_happens_while_the_api_server_is_away_is_told_when_it_is_back() {
+async fn status_of_an_outage_of_the_api_server_is_written_after_it() {
     let mut server = KubeApiServer::start().await;
     server.install_crds().await;
     let stage = Stage::set_on(&server).await;
@@ -608,7 +610,7 @@ async fn what_happens_while_the_api_server_is_away_is_told_when_it_is_back() {
     server.kill();
     assert_eq!(
         process
-            .post(&event("while it is away"))
+            .post(&event("while it is down"))
             .await
             .unwrap()
             .status,
@@ -628,16 +630,16 @@ async fn what_happens_while_the_api_server_is_away_is_told_when_it_is_back() {
         kubeconfig,
     };
     stage
-        .says("Alert", "bad", "what went wrong", has("lastError"))
+        .has_status("Alert", "bad", "the error", has("lastError"))
         .await;
-    eventually("the dead letter is told", async || {
+    eventually("the dead letter is reported", async || {
         stage.events().await.into_iter().next()
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_status_that_was_lost_is_written_again_when_all_is_listed_anew() {
+async fn a_lost_status_is_written_again_after_a_list() {
     let mut server = KubeApiServer::start().await;
     server.install_crds().await;
     let stage = Stage::set_on(&server).await;
@@ -654,7 +656,7 @@ async fn a_status_that_was_lost_is_written_again_when_all_is_listed_anew() {
         kubeconfig,
     } = stage;
 
-    // Its memory and its history are gone, so that a watch can't go on.
+    // Cache and history are lost, so that a watch cannot continue.
     server.compact().await;
     server.restart().await;
 
@@ -670,7 +672,7 @@ async fn a_status_that_was_lost_is_written_again_when_all_is_listed_anew() {
 }
 
 #[tokio::test]
-async fn with_the_crds_of_flux_there_is_no_status_and_the_rest_works() {
+async fn without_a_status_subresource_events_are_still_reported() {
     let server = KubeApiServer::start().await;
     for name in ["alerts", "providers"] {
         let file = format!("{}/deploy/crds/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
@@ -683,6 +685,10 @@ async fn with_the_crds_of_flux_there_is_no_status_and_the_rest_works() {
             .expect_success();
     }
     let (stage, bad) = (Stage::set_on(&server).await, Receiver::start().await);
+    stage
+        .bed
+        .rig
+        .leaves_unfinished("one Provider does not exist");
     let provider = provider("bad", json!({"address": bad.url()})).to_string();
     eventually("the CRDs are served", async || {
         let arguments = ["apply", "--namespace", &stage.bed.namespace, "-f", "-"];
@@ -696,11 +702,11 @@ async fn with_the_crds_of_flux_there_is_no_status_and_the_rest_works() {
     bad.answer_with(Reply::Status(400));
     let process = stage.run(Role::up()).await;
     stage
-        .apply([alert("bad", "bad"), alert("orphan", "nobody")])
+        .apply([alert("bad", "bad"), alert("orphan", "absent")])
         .await;
     process.logs("status-unavailable").await;
-    let told = eventually("a dead letter is told", async || {
-        // The rules may not be in force yet.
+    let reported = eventually("a dead letter is reported", async || {
+        // The rules may not be loaded yet.
         process
             .post(&event(&format!("{:?}", std::time::Instant::now())))
             .await
@@ -708,7 +714,7 @@ async fn with_the_crds_of_flux_there_is_no_status_and_the_rest_works() {
         stage.events().await.into_iter().next()
     });
     assert_eq!(
-        told.await.reason.as_deref(),
+        reported.await.reason.as_deref(),
         Some("NotificationDispatchFailed")
     );
     assert!(stage.object("Alert", "orphan").await["status"].is_null());

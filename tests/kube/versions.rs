@@ -1,5 +1,5 @@
-//! Every version of the API holds everything: nothing is lost on the way through an old one, or
-//! between two writers.
+//! Every API version has all fields: nothing is lost by a write through an old version, or by two
+//! writers.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -55,7 +55,7 @@ fn full_provider() -> Value {
     }))
 }
 
-/// A status with every field that both kinds have.
+/// A status with every field that both kinds share.
 fn full_status() -> Value {
     let time = "2026-11-21T12:00:00Z";
     let condition = json!({"type": "Ready", "status": "True", "reason": "Initialized", "message": "Initialized", "lastTransitionTime": time, "observedGeneration": 1});
@@ -81,21 +81,21 @@ fn full_status_of(kind: &str) -> Value {
     status
 }
 
-/// The paths of all values that a schema knows.
-fn known(schema: &Value, path: &str, paths: &mut BTreeSet<String>) {
+/// Collects the paths of all values in a schema.
+fn collect_paths(schema: &Value, path: &str, paths: &mut BTreeSet<String>) {
     let properties = schema["properties"].as_object();
     if let Some(items) = schema.get("items") {
-        known(items, path, paths);
+        collect_paths(items, path, paths);
     } else if let Some(properties) = properties {
         properties
             .iter()
-            .for_each(|(name, schema)| known(schema, &format!("{path}.{name}"), paths));
+            .for_each(|(name, schema)| collect_paths(schema, &format!("{path}.{name}"), paths));
     } else {
         paths.insert(path.to_owned());
     }
 }
 
-/// Whether a value has something at a path.
+/// Whether a value has a field at a path.
 fn has(value: &Value, path: &[&str]) -> bool {
     match (value, path) {
         (Value::Array(items), [_, ..]) => items.iter().all(|item| has(item, path)),
@@ -105,7 +105,7 @@ fn has(value: &Value, path: &[&str]) -> bool {
 }
 
 #[test]
-fn the_objects_of_these_tests_have_every_field_that_there_is() {
+fn the_objects_of_these_tests_have_every_field() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/crds");
     for (file, kind, spec) in [
         ("alerts.yaml", "Alert", full_alert()),
@@ -114,22 +114,22 @@ fn the_objects_of_these_tests_have_every_field_that_there_is() {
         let definition: Value =
             serde_saphyr::from_str(&fs::read_to_string(folder.join(file)).unwrap()).unwrap();
         let versions = definition["spec"]["versions"].as_array().unwrap();
-        let known_paths = versions.iter().map(|version| {
+        let schema_paths = versions.iter().map(|version| {
             let mut paths = BTreeSet::new();
             let properties = &version["schema"]["openAPIV3Schema"]["properties"];
             ["spec", "status"]
                 .iter()
-                .for_each(|part| known(&properties[part], part, &mut paths));
+                .for_each(|part| collect_paths(&properties[part], part, &mut paths));
             paths
         });
-        let known_paths: Vec<_> = known_paths.collect();
+        let schema_paths: Vec<_> = schema_paths.collect();
         assert!(
-            known_paths.iter().all(|paths| *paths == known_paths[0]),
-            "{kind}: the versions differ in their properties"
+            schema_paths.iter().all(|paths| *paths == schema_paths[0]),
+            "{kind}: the versions have different properties"
         );
         let object = json!({"spec": spec, "status": full_status_of(kind)});
-        // Only one of the two forms of a template can be there.
-        let wanted = known_paths[0]
+        // A template has one of two forms.
+        let wanted = schema_paths[0]
             .iter()
             .filter(|path| !path.starts_with("spec.template"));
         for path in wanted {
@@ -162,11 +162,11 @@ async fn a_patch_through_any_version_loses_nothing() {
             .await
             .unwrap();
         let newest: Api<DynamicObject> = objects(&client, &namespace, "v1beta3", kind);
-        let whole = async || newest.get("full").await.unwrap().data;
+        let stored = async || newest.get("full").await.unwrap().data;
         for version in VERSIONS {
             let through = objects(&client, &namespace, version, kind);
             let mut expected = json!({"spec": spec, "status": status});
-            assert_eq!(whole().await, expected, "before {version}");
+            assert_eq!(stored().await, expected, "before {version}");
 
             through
                 .patch(
@@ -177,7 +177,7 @@ async fn a_patch_through_any_version_loses_nothing() {
                 .await
                 .unwrap();
             expected["spec"]["suspend"] = true.into();
-            assert_eq!(whole().await, expected, "a patch through {version}");
+            assert_eq!(stored().await, expected, "a patch through {version}");
 
             let mut read = through.get("full").await.unwrap();
             read.data["spec"]["suspend"] = false.into();
@@ -186,15 +186,15 @@ async fn a_patch_through_any_version_loses_nothing() {
                 .await
                 .unwrap();
             expected["spec"]["suspend"] = false.into();
-            assert_eq!(whole().await, expected, "a replacement through {version}");
+            assert_eq!(stored().await, expected, "a replacement through {version}");
 
-            let seen = json!({"status": {"lastHandledReconcileAt": version}});
+            let handled = json!({"status": {"lastHandledReconcileAt": version}});
             through
-                .patch_status("full", &params, &Patch::Merge(seen))
+                .patch_status("full", &params, &Patch::Merge(handled))
                 .await
                 .unwrap();
             expected["status"]["lastHandledReconcileAt"] = version.into();
-            assert_eq!(whole().await, expected, "a status through {version}");
+            assert_eq!(stored().await, expected, "a status through {version}");
             through
                 .patch_status("full", &params, &Patch::Merge(json!({"status": status})))
                 .await
@@ -203,7 +203,7 @@ async fn a_patch_through_any_version_loses_nothing() {
     }
 }
 
-/// Applies fields of an Alert as one of several writers.
+/// Applies fields of an Alert as one of several field managers.
 async fn apply(
     alerts: &Api<DynamicObject>,
     version: &str,
@@ -218,7 +218,7 @@ async fn apply(
 }
 
 #[tokio::test]
-async fn two_writers_apply_their_own_fields_without_a_fight() {
+async fn two_writers_apply_their_own_fields_without_conflict() {
     let server = KubeApiServer::shared().await;
     let (client, namespace) = (server.client().await, server.namespace().await);
     let [old, new] =
@@ -235,7 +235,7 @@ async fn two_writers_apply_their_own_fields_without_a_fight() {
         for after in [&after_git, &after_both] {
             assert_eq!(
                 after.metadata.resource_version, both.metadata.resource_version,
-                "round {round}: something was written"
+                "round {round}: the object was written"
             );
         }
     }
@@ -245,10 +245,10 @@ async fn two_writers_apply_their_own_fields_without_a_fight() {
         json!({"cluster": "eu-1", "shift": "night"})
     );
 
-    let theirs = json!({"suspend": true, "eventSeverity": ["error"]});
-    let refused = apply(&new, "v1beta3", "on-call", &theirs).await;
-    let Err(kube::Error::Api(status)) = refused else {
-        panic!("{refused:?}")
+    let conflicting = json!({"suspend": true, "eventSeverity": ["error"]});
+    let rejected = apply(&new, "v1beta3", "on-call", &conflicting).await;
+    let Err(kube::Error::Api(status)) = rejected else {
+        panic!("{rejected:?}")
     };
     assert!(
         status.code == 409 && status.message.contains("spec.eventSeverity"),
@@ -257,7 +257,7 @@ async fn two_writers_apply_their_own_fields_without_a_fight() {
 }
 
 #[tokio::test]
-async fn a_writer_of_status_and_a_writer_of_conditions_of_its_own_leave_each_other_alone() {
+async fn conditions_of_another_writer_stay() {
     let server = KubeApiServer::shared().await;
     let (client, namespace) = (server.client().await, server.namespace().await);
     create(
@@ -276,10 +276,10 @@ async fn a_writer_of_status_and_a_writer_of_conditions_of_its_own_leave_each_oth
             .await
             .unwrap()
     };
-    let mut theirs = full_status()["conditions"][0].clone();
-    theirs["type"] = "Audited".into();
+    let mut other = full_status()["conditions"][0].clone();
+    other["type"] = "Audited".into();
     write("tidings", full_status_of("Alert")).await;
-    let both = write("auditor", json!({"conditions": [theirs]})).await;
+    let both = write("auditor", json!({"conditions": [other]})).await;
     let again = write("tidings", full_status_of("Alert")).await;
     assert_eq!(
         both.metadata.resource_version,

@@ -1,5 +1,5 @@
-//! Destinations that are not called for a while: because they failed, because they asked for it, or
-//! by hand.
+//! Destinations that are not called for a while: after failures, on their request, or paused by
+//! hand.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use tokio::process::Command;
 use crate::TIDINGS;
 use crate::states::{COMMIT, post_all, reconciled};
 
-/// `tidings providers …` on the rig's bus; gives what it prints.
+/// Runs `tidings providers …` on the rig's bus, and returns its output.
 async fn providers(rig: &Rig, arguments: &[&str]) -> String {
     let ended = Command::new(TIDINGS)
         .arg("providers")
@@ -32,10 +32,11 @@ async fn providers(rig: &Rig, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&ended.stdout).into_owned()
 }
 
-/// The state that the tool shows of the only circuit.
+/// The state of the only circuit, as `tidings providers circuits` prints it.
 async fn state(rig: &Rig) -> Option<String> {
     let line = providers(rig, &["circuits", "--output", "json"]).await;
-    let circuit: Value = serde_json::from_str(line.lines().next()?).expect("it prints JSON");
+    let circuit: Value =
+        serde_json::from_str(line.lines().next()?).expect("the command prints JSON");
     Some(circuit["state"].as_str()?.to_owned())
 }
 
@@ -46,7 +47,7 @@ async fn is_open(rig: &Rig) {
     .await;
 }
 
-/// Waits until so many messages have been parked for this reason.
+/// Waits until so many deliveries were parked for this reason.
 pub async fn parked(process: &Process, why: &str, count: f64) {
     let labels = format!("outcome=\"{why}\"");
     eventually(&format!("{count} deliveries are {why}"), async || {
@@ -59,14 +60,14 @@ pub async fn parked(process: &Process, why: &str, count: f64) {
     .await;
 }
 
-/// What is parked, the longest last.
+/// All parked deliveries, in the order of their retry time.
 pub async fn all_parked(rig: &Rig) -> Vec<StreamMessage> {
     let stream = rig
         .jetstream()
         .await
         .get_stream("DELIVERIES")
         .await
-        .expect("the roles have made it");
+        .expect("the roles created the stream");
     let (mut all, mut from) = (Vec::new(), 1);
     while let Ok(message) = stream
         .direct_get_next_for_subject("parked.>", Some(from))
@@ -84,36 +85,40 @@ pub async fn all_parked(rig: &Rig) -> Vec<StreamMessage> {
     all
 }
 
-async fn parked_longest(rig: &Rig) -> StreamMessage {
-    all_parked(rig).await.pop().expect("something is parked")
+async fn parked_last(rig: &Rig) -> StreamMessage {
+    all_parked(rig).await.pop().expect("a delivery is parked")
 }
 
-/// Puts a delivery, made from one that is parked, where workers take it.
-async fn comes(rig: &Rig, like: &StreamMessage, edit: impl FnOnce(&mut Delivery, &mut Event)) {
+/// Publishes an edited copy of a parked delivery for the workers.
+async fn publish_copy(
+    rig: &Rig,
+    like: &StreamMessage,
+    edit: impl FnOnce(&mut Delivery, &mut Event),
+) {
     let mut delivery =
-        Delivery::decode(like.payload.clone()).expect("what is parked is a delivery");
+        Delivery::decode(like.payload.clone()).expect("a parked message is a delivery");
     let mut event = delivery.event.take().expect("the event is small");
     edit(&mut delivery, &mut event);
     delivery.event = Some(event);
     let target = like
         .headers
         .get("Nats-Schedule-Target")
-        .expect("it is parked")
+        .expect("a parked message has a target")
         .to_string();
     let jetstream = rig.jetstream().await;
     let published = jetstream.publish(target, delivery.encode_to_vec().into());
     published
         .await
-        .expect("the server answers")
+        .expect("the server responds")
         .await
-        .expect("it is stored");
+        .expect("the message is stored");
 }
 
-/// Does as a worker that has not heard yet that a destination is called again: parks an event as
-/// another one was parked before.
+/// Parks an event like another one, as a worker does that has not noticed yet that the destination
+/// is called again.
 async fn park_late(rig: &Rig, like: &StreamMessage, message: &str) {
     let mut delivery =
-        Delivery::decode(like.payload.clone()).expect("what is parked is a delivery");
+        Delivery::decode(like.payload.clone()).expect("a parked message is a delivery");
     delivery.event.as_mut().expect("the event is small").message = message.to_owned();
     let mut headers = HeaderMap::new();
     for name in [
@@ -125,7 +130,7 @@ async fn park_late(rig: &Rig, like: &StreamMessage, message: &str) {
             name,
             like.headers
                 .get(name)
-                .expect("it is parked until it is woken")
+                .expect("a parked message has the header")
                 .to_owned(),
         );
     }
@@ -138,22 +143,24 @@ async fn park_late(rig: &Rig, like: &StreamMessage, message: &str) {
     );
     parked
         .await
-        .expect("the server answers")
+        .expect("the server responds")
         .await
-        .expect("it is stored");
+        .expect("the message is stored");
 }
 
 #[tokio::test]
-async fn a_destination_that_fails_is_only_probed_until_it_answers_and_then_gets_everything() {
-    let rig = Rig::start(TIDINGS).await;
+async fn a_failing_destination_is_only_probed_and_then_receives_everything() {
     let receiver = Receiver::start().await;
     receiver.answer_with(Reply::Status(503));
     let retry = json!({"min": "1s", "max": "2s"});
-    rig.rules().put([
-        provider("hook", receiver.url()).with("retry", retry),
-        alert("all", "hook"),
-    ]);
-    let up = rig.run(Role::up()).await;
+    let (rig, up) = Rig::up(
+        TIDINGS,
+        [
+            provider("hook", receiver.url()).with("retry", retry),
+            alert("all", "hook"),
+        ],
+    )
+    .await;
     let mut ledger = Ledger::default();
     for number in 0..5 {
         ledger.post(&up, &format!("first {number}")).await;
@@ -162,7 +169,7 @@ async fn a_destination_that_fails_is_only_probed_until_it_answers_and_then_gets_
     let before = receiver.received().len();
 
     for number in 0..100 {
-        ledger.post(&up, &format!("held up {number}")).await;
+        ledger.post(&up, &format!("blocked {number}")).await;
     }
     parked(&up, "circuit-open", 100.0).await;
     let received = receiver.receives(before + 3).await;
@@ -171,11 +178,11 @@ async fn a_destination_that_fails_is_only_probed_until_it_answers_and_then_gets_
         let apart = pair[1].at - pair[0].at;
         assert!(
             apart >= Duration::from_millis(500),
-            "probes come one by one, and two came within {apart:?}"
+            "probes are at least 500 ms apart, and two came within {apart:?}"
         );
     }
     receiver.answer_with(Reply::Status(200));
-    let balance = ledger.settled(&rig, &receiver).await;
+    let balance = ledger.balanced(&rig, &receiver).await;
     assert!(
         balance.dead.is_empty() && balance.duplicates().is_empty(),
         "{balance:?}"
@@ -183,39 +190,45 @@ async fn a_destination_that_fails_is_only_probed_until_it_answers_and_then_gets_
     let failed = receiver.received().len() - 105;
     assert!(
         failed < 40,
-        "a hundred deliveries that wait for a destination cost it few calls, and cost {failed}"
+        "a hundred waiting deliveries cause few calls, and caused {failed}"
     );
-    assert_eq!(state(&rig).await, None, "it is closed and well");
+    assert_eq!(state(&rig).await, None, "the circuit is closed");
 }
 
 #[tokio::test]
-async fn an_open_circuit_outlives_every_worker() {
-    let rig = Rig::start(TIDINGS).await;
+async fn an_open_circuit_survives_a_restart_of_all_workers() {
     let receiver = Receiver::script([Reply::RetryAfter(429, 3600)]).await;
-    rig.rules()
-        .put([provider("hook", receiver.url()), alert("all", "hook")]);
-    let mut up = rig.run(Role::up()).await;
+    let (rig, mut up) = Rig::up(
+        TIDINGS,
+        [provider("hook", receiver.url()), alert("all", "hook")],
+    )
+    .await;
+    rig.leaves_unfinished("the first delivery is parked for an hour");
     up.post(&event("too much")).await.unwrap();
     is_open(&rig).await;
 
     up.kill().await;
     up.restart().await;
-    up.post(&event("held up")).await.unwrap();
+    up.post(&event("blocked")).await.unwrap();
     parked(&up, "circuit-open", 1.0).await;
-    assert_eq!(receiver.received().len(), 1, "nobody calls it");
+    assert_eq!(
+        receiver.received().len(),
+        1,
+        "the destination is not called"
+    );
     assert!(
         up.metric("tidings_worker_circuit_state", "provider=\"hook\"")
             .await
             > 1.5,
-        "it is open"
+        "the circuit is open"
     );
 
     providers(&rig, &["resume", "apps/hook"]).await;
-    receiver.accepts("held up").await;
+    receiver.accepts("blocked").await;
 }
 
 #[tokio::test]
-async fn a_provider_that_is_paused_is_not_called_before_it_is_resumed() {
+async fn a_paused_provider_is_not_called_before_it_is_resumed() {
     let rig = Rig::start(TIDINGS).await;
     let [hook, other] = [Receiver::start().await, Receiver::start().await];
     rig.rules()
@@ -244,9 +257,9 @@ async fn a_provider_that_is_paused_is_not_called_before_it_is_resumed() {
     other.receives(30).await;
     assert!(hook.received().is_empty());
 
-    let told = providers(&rig, &["resume", "apps/hook"]).await;
-    assert!(told.contains("30 parked"), "{told}");
-    let balance = ledger.settled(&rig, &hook).await;
+    let output = providers(&rig, &["resume", "apps/hook"]).await;
+    assert!(output.contains("30 parked"), "{output}");
+    let balance = ledger.balanced(&rig, &hook).await;
     assert!(
         balance.duplicates().is_empty() && balance.dead.is_empty(),
         "{balance:?}"
@@ -254,51 +267,54 @@ async fn a_provider_that_is_paused_is_not_called_before_it_is_resumed() {
 }
 
 #[tokio::test]
-async fn what_is_being_parked_while_a_pause_ends_does_not_wait_for_another() {
-    let rig = Rig::start(TIDINGS).await;
+async fn a_delivery_parked_while_a_pause_ends_is_made_at_once() {
     let receiver = Receiver::start().await;
-    rig.rules()
-        .put([provider("hook", receiver.url()), alert("all", "hook")]);
-    let up = rig.run(Role::up()).await;
+    let (rig, up) = Rig::up(
+        TIDINGS,
+        [provider("hook", receiver.url()), alert("all", "hook")],
+    )
+    .await;
     providers(&rig, &["pause", "apps/hook"]).await;
-    up.post(&event("held up")).await.unwrap();
+    up.post(&event("blocked")).await.unwrap();
     parked(&up, "paused", 1.0).await;
-    let held_up = parked_longest(&rig).await;
+    let blocked = parked_last(&rig).await;
 
     providers(&rig, &["resume", "apps/hook"]).await;
-    park_late(&rig, &held_up, "late").await;
+    park_late(&rig, &blocked, "late").await;
 
     receiver.accepts("late").await;
 }
 
 #[tokio::test]
-async fn what_is_being_parked_while_a_circuit_closes_does_not_wait_for_another_outage() {
-    let rig = Rig::start(TIDINGS).await;
+async fn a_delivery_parked_while_a_circuit_closes_is_made_at_once() {
     let receiver = Receiver::script([Reply::RetryAfter(429, 5)]).await;
-    rig.rules()
-        .put([provider("hook", receiver.url()), alert("all", "hook")]);
-    let up = rig.run(Role::up()).await;
+    let (rig, up) = Rig::up(
+        TIDINGS,
+        [provider("hook", receiver.url()), alert("all", "hook")],
+    )
+    .await;
     up.post(&event("too much")).await.unwrap();
     is_open(&rig).await;
     up.post(&event("the next probe")).await.unwrap();
     parked(&up, "circuit-open", 1.0).await;
-    up.post(&event("held up")).await.unwrap();
+    up.post(&event("blocked")).await.unwrap();
     parked(&up, "circuit-open", 2.0).await;
-    let held_up = parked_longest(&rig).await;
+    let blocked = parked_last(&rig).await;
 
-    receiver.accepts("held up").await;
-    park_late(&rig, &held_up, "late").await;
+    receiver.accepts("blocked").await;
+    park_late(&rig, &blocked, "late").await;
 
     receiver.accepts("late").await;
 }
 
 #[tokio::test]
-async fn a_pause_that_is_lost_with_its_bucket_holds_up_nothing() {
-    let rig = Rig::start(TIDINGS).await;
+async fn a_pause_ends_when_its_bucket_is_deleted() {
     let receiver = Receiver::start().await;
-    rig.rules()
-        .put([provider("hook", receiver.url()), alert("all", "hook")]);
-    let up = rig.run(Role::up()).await;
+    let (rig, up) = Rig::up(
+        TIDINGS,
+        [provider("hook", receiver.url()), alert("all", "hook")],
+    )
+    .await;
     let mut ledger = Ledger::default();
     providers(&rig, &["pause", "apps/hook"]).await;
     for number in 0..10 {
@@ -310,9 +326,9 @@ async fn a_pause_that_is_lost_with_its_bucket_holds_up_nothing() {
         .await
         .delete_key_value("limits")
         .await
-        .expect("the bucket is there");
+        .expect("the bucket exists");
 
-    let balance = ledger.settled(&rig, &receiver).await;
+    let balance = ledger.balanced(&rig, &receiver).await;
     assert!(
         balance.duplicates().is_empty() && balance.dead.is_empty(),
         "{balance:?}"
@@ -320,22 +336,25 @@ async fn a_pause_that_is_lost_with_its_bucket_holds_up_nothing() {
 }
 
 #[tokio::test]
-async fn a_slot_that_has_come_while_a_provider_is_paused_is_used_once_it_is_resumed() {
-    let rig = Rig::start(TIDINGS).await;
+async fn a_reserved_slot_that_came_during_a_pause_is_used_after_it() {
     let receiver = Receiver::start().await;
-    rig.rules().put([
-        provider("hook", receiver.url()).with("rateLimit", json!("1/1h")),
-        alert("all", "hook"),
-    ]);
-    let up = rig.run(Role::up()).await;
+    let (rig, up) = Rig::up(
+        TIDINGS,
+        [
+            provider("hook", receiver.url()).with("rateLimit", json!("1/1h")),
+            alert("all", "hook"),
+        ],
+    )
+    .await;
+    rig.leaves_unfinished("one delivery is limited for an hour");
     up.post(&event("first")).await.unwrap();
     receiver.accepts("first").await;
     up.post(&event("in an hour")).await.unwrap();
     parked(&up, "rate-limited", 1.0).await;
-    let limited = parked_longest(&rig).await;
+    let limited = parked_last(&rig).await;
     providers(&rig, &["pause", "apps/hook"]).await;
 
-    comes(&rig, &limited, |delivery, event| {
+    publish_copy(&rig, &limited, |delivery, event| {
         (delivery.id, event.message) = ("due".to_owned(), "due".to_owned());
         delivery.slot_ms = jiff::Timestamp::now().as_millisecond();
     })
@@ -344,28 +363,23 @@ async fn a_slot_that_has_come_while_a_provider_is_paused_is_used_once_it_is_resu
     providers(&rig, &["resume", "apps/hook"]).await;
 
     receiver.accepts("due").await;
-    assert_eq!(
-        receiver.count(),
-        2,
-        "nobody else has a slot before an hour has passed"
-    );
+    assert_eq!(receiver.count(), 2, "the next slot is an hour away");
 }
 
 #[tokio::test]
-async fn what_found_no_seat_is_woken_when_its_provider_is_resumed() {
-    let rig = Rig::start(TIDINGS).await;
+async fn a_delivery_without_a_permit_is_woken_when_its_provider_is_resumed() {
     let receiver = Receiver::script([Reply::Stall]).await;
     let hook = provider("hook", receiver.url())
         .with("maxInFlight", json!(1))
         .with("timeout", json!("2m"));
-    rig.rules().put([hook, alert("all", "hook")]);
-    let up = rig.run(Role::up()).await;
+    let (rig, up) = Rig::up(TIDINGS, [hook, alert("all", "hook")]).await;
+    rig.leaves_unfinished("the only permit stays in use");
     up.post(&event("hangs")).await.unwrap();
     receiver.receives(1).await;
-    up.post(&event("finds no seat")).await.unwrap();
+    up.post(&event("without a permit")).await.unwrap();
     parked(&up, "no-permit", 1.0).await;
 
-    eventually("it is woken", async || {
+    eventually("the delivery is woken", async || {
         providers(&rig, &["resume", "apps/hook"])
             .await
             .contains("1 parked")
@@ -375,8 +389,9 @@ async fn what_found_no_seat_is_woken_when_its_provider_is_resumed() {
 }
 
 #[tokio::test]
-async fn a_state_that_waits_is_not_given_up_at_the_age_of_an_older_one() {
+async fn a_parked_state_is_not_given_up_at_the_age_of_an_older_one() {
     let rig = Rig::start(TIDINGS).await;
+    rig.leaves_unfinished("the provider stays paused");
     let forge = Forge::start().await;
     Forge::put_secret(rig.rules());
     rig.rules()
@@ -385,19 +400,19 @@ async fn a_state_that_waits_is_not_given_up_at_the_age_of_an_older_one() {
     providers(&rig, &["pause", "apps/forge"]).await;
     post_all(&up, [reconciled(COMMIT, 10, true)]).await;
     parked(&up, "paused", 1.0).await;
-    let newest = parked_longest(&rig).await;
+    let newest = parked_last(&rig).await;
     let planned_at = |message: &StreamMessage| {
         Delivery::decode(message.payload.clone())
-            .expect("it is a delivery")
+            .expect("the message is a delivery")
             .planned_at
     };
 
-    comes(&rig, &newest, |delivery, event| {
+    publish_copy(&rig, &newest, |delivery, event| {
         delivery.id = "older".to_owned();
         delivery
             .planned_at
             .as_mut()
-            .expect("it was planned")
+            .expect("the delivery has a planning time")
             .seconds -= 3600;
         event
             .timestamp
@@ -408,13 +423,13 @@ async fn a_state_that_waits_is_not_given_up_at_the_age_of_an_older_one() {
     .await;
     parked(&up, "paused", 2.0).await;
 
-    let waits = eventually("the older one has taken the place", async || {
-        Some(parked_longest(&rig).await).filter(|parked| parked.sequence > newest.sequence)
+    let replaced = eventually("the older one replaced the parked message", async || {
+        Some(parked_last(&rig).await).filter(|parked| parked.sequence > newest.sequence)
     })
     .await;
     assert_eq!(
-        planned_at(&waits),
+        planned_at(&replaced),
         planned_at(&newest),
-        "it waits for the newest state"
+        "the age is that of the newest state"
     );
 }

@@ -6,12 +6,13 @@ use tidings_rig::{Receiver, Reply, Rig, Role, alert, event, provider};
 use crate::TIDINGS;
 
 #[tokio::test]
-async fn an_event_posted_is_delivered() {
-    let rig = Rig::start(TIDINGS).await;
+async fn an_event_is_delivered() {
     let receiver = Receiver::start().await;
-    rig.rules()
-        .put([provider("hook", receiver.url()), alert("all", "hook")]);
-    let up = rig.run(Role::up()).await;
+    let (rig, up) = Rig::up(
+        TIDINGS,
+        [provider("hook", receiver.url()), alert("all", "hook")],
+    )
+    .await;
 
     assert_eq!(up.post(&event("it works")).await.unwrap().status, 202);
 
@@ -19,31 +20,28 @@ async fn an_event_posted_is_delivered() {
     assert_eq!(received.json()["involvedObject"]["name"], "apps");
     assert!(
         received.header("idempotency-key").is_some(),
-        "a generic provider is told the delivery's id"
+        "a generic provider receives the delivery's id"
     );
     rig.drained().await;
     assert_eq!(receiver.received().len(), 1);
 }
 
 #[tokio::test]
-async fn an_event_posted_is_delivered_by_one_command_with_a_server_of_its_own() {
+async fn up_with_its_own_nats_server_delivers_an_event() {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     rig.rules()
         .put([provider("hook", receiver.url()), alert("all", "hook")]);
-    let mut up = rig.run(Role::up_alone()).await;
+    let mut up = rig.run(Role::up_with_own_server()).await;
 
     assert_eq!(up.post(&event("it works")).await.unwrap().status, 202);
 
     receiver.accepts("it works").await;
-    assert!(
-        up.terminate().await.success(),
-        "it ends cleanly when it is asked to"
-    );
+    assert!(up.terminate().await.success(), "it ends cleanly on SIGTERM");
 }
 
 #[tokio::test]
-async fn each_matching_alert_gives_a_delivery_of_its_own() {
+async fn each_matching_alert_causes_a_delivery() {
     let rig = Rig::start(TIDINGS).await;
     let [chat, audit, errors] = [
         Receiver::start().await,
@@ -79,11 +77,9 @@ async fn each_matching_alert_gives_a_delivery_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_delivery_to_a_provider_that_does_not_exist_yet_waits_for_it() {
-    let rig = Rig::start(TIDINGS).await;
+async fn a_delivery_waits_until_its_provider_exists() {
     let receiver = Receiver::start().await;
-    rig.rules().put([alert("all", "hook")]);
-    let up = rig.run(Role::up()).await;
+    let (rig, up) = Rig::up(TIDINGS, [alert("all", "hook")]).await;
     up.post(&event("too early")).await.unwrap();
 
     rig.rules().put([provider("hook", receiver.url())]);
@@ -92,14 +88,16 @@ async fn a_delivery_to_a_provider_that_does_not_exist_yet_waits_for_it() {
 }
 
 #[tokio::test]
-async fn a_delivery_that_waits_follows_its_provider_to_another_type() {
-    let rig = Rig::start(TIDINGS).await;
+async fn a_parked_delivery_follows_its_provider_to_another_type() {
     let receiver = Receiver::script([Reply::RetryAfter(503, 2)]).await;
-    rig.rules().put([
-        provider("hook", receiver.url()).that_retries_soon(),
-        alert("all", "hook"),
-    ]);
-    let up = rig.run(Role::up()).await;
+    let (rig, up) = Rig::up(
+        TIDINGS,
+        [
+            provider("hook", receiver.url()).that_retries_soon(),
+            alert("all", "hook"),
+        ],
+    )
+    .await;
     up.post(&event("waiting")).await.unwrap();
     receiver.receives(1).await;
 
@@ -112,7 +110,7 @@ async fn a_delivery_that_waits_follows_its_provider_to_another_type() {
     let accepted = receiver.accepts("waiting").await;
     assert!(
         accepted.header("x-signature").is_some(),
-        "it is signed, as its provider's new type has it"
+        "the new type signs its requests"
     );
     rig.drained().await;
 }

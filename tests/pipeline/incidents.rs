@@ -1,4 +1,4 @@
-//! Incidents at PagerDuty and incident.io, of which only the newest state counts.
+//! Incidents at PagerDuty and incident.io, where the newest state wins.
 
 use serde_json::{Value, json};
 use tidings_rig::{Manifest, Receiver, Reply, Rig, Role, alert, event, provider};
@@ -13,8 +13,7 @@ fn happened(second: u32, severity: &str) -> Value {
     event
 }
 
-/// The bodies that a service has accepted after it was away for a trigger that was followed by its
-/// resolve.
+/// The bodies that a service accepts after it failed for a trigger and the resolve followed.
 async fn accepted(kind: &str, with: impl FnOnce(Manifest) -> Manifest) -> Vec<Value> {
     let rig = Rig::start(TIDINGS).await;
     rig.rules().put_text(
@@ -42,7 +41,7 @@ async fn accepted(kind: &str, with: impl FnOnce(Manifest) -> Manifest) -> Vec<Va
 }
 
 #[tokio::test]
-async fn a_trigger_that_is_tried_again_never_outlives_its_resolve_at_pagerduty() {
+async fn a_retried_trigger_is_not_sent_after_its_resolve_to_pagerduty() {
     let bodies = accepted("pagerduty", |provider| {
         provider.with("channel", json!("routing-key"))
     })
@@ -56,7 +55,7 @@ async fn a_trigger_that_is_tried_again_never_outlives_its_resolve_at_pagerduty()
 }
 
 #[tokio::test]
-async fn an_alert_that_is_sent_again_never_outlives_its_resolve_at_incident_io() {
+async fn a_retried_alert_is_not_sent_after_its_resolve_to_incident_io() {
     let bodies = accepted("incident.io", |provider| {
         provider.with("secretRef", json!({"name": "key"}))
     })

@@ -1,4 +1,4 @@
-//! What the event endpoint answers.
+//! Responses of the event endpoint.
 
 use serde_json::json;
 use tidings_rig::{Receiver, Reply, Rig, Role, alert, event, eventually, provider};
@@ -6,7 +6,7 @@ use tidings_rig::{Receiver, Reply, Rig, Role, alert, event, eventually, provider
 use crate::TIDINGS;
 
 #[tokio::test]
-async fn what_is_no_event_is_refused_with_a_sentence() {
+async fn a_body_that_is_not_an_event_is_rejected() {
     let rig = Rig::start(TIDINGS).await;
     let ingest = {
         let up = rig.run(Role::up()).await;
@@ -23,27 +23,26 @@ async fn what_is_no_event_is_refused_with_a_sentence() {
     ] {
         let answer = ingest.post_text(body.to_owned()).await.unwrap();
         assert_eq!(answer.status, 400, "for the body {body:?}");
-        let told: serde_json::Value =
-            serde_json::from_str(&answer.body).expect("the answer is JSON");
-        assert!(
-            told.as_object().is_some_and(|object| !object.is_empty()),
-            "for the body {body:?}: {told}"
-        );
+        assert_eq!(answer.code(), "invalid-event", "for the body {body:?}");
     }
 }
 
 #[tokio::test]
-async fn the_same_event_again_is_a_duplicate_and_delivered_once() {
-    let rig = Rig::start(TIDINGS).await;
+async fn a_duplicate_event_is_delivered_once() {
     let receiver = Receiver::start().await;
-    rig.rules()
-        .put([provider("hook", receiver.url()), alert("all", "hook")]);
-    let up = rig.run(Role::up()).await;
+    let (rig, up) = Rig::up(
+        TIDINGS,
+        [provider("hook", receiver.url()), alert("all", "hook")],
+    )
+    .await;
 
     assert_eq!(up.post(&event("once")).await.unwrap().status, 202);
     let second = up.post(&event("once")).await.unwrap();
 
-    assert_eq!(second.status, 429);
+    assert_eq!(
+        (second.status, second.code().as_str()),
+        (429, "duplicate-event")
+    );
     assert!(second.headers.contains_key("retry-after"));
     receiver.accepts("once").await;
     rig.drained().await;
@@ -52,11 +51,12 @@ async fn the_same_event_again_is_a_duplicate_and_delivered_once() {
 
 #[tokio::test]
 async fn the_same_message_with_another_severity_is_another_event() {
-    let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
-    rig.rules()
-        .put([provider("hook", receiver.url()), alert("all", "hook")]);
-    let up = rig.run(Role::up()).await;
+    let (_rig, up) = Rig::up(
+        TIDINGS,
+        [provider("hook", receiver.url()), alert("all", "hook")],
+    )
+    .await;
     let mut failed = event("same words");
     failed["severity"] = json!("error");
 
@@ -67,7 +67,7 @@ async fn the_same_message_with_another_severity_is_another_event() {
 }
 
 #[tokio::test]
-async fn events_are_refused_while_the_server_is_down_and_taken_when_it_is_back() {
+async fn events_are_rejected_while_nats_server_is_down_and_accepted_when_it_is_back() {
     let mut rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     rig.rules()
@@ -75,12 +75,15 @@ async fn events_are_refused_while_the_server_is_down_and_taken_when_it_is_back()
     let up = rig.run(Role::up()).await;
 
     rig.nats().kill().await;
-    let refused = up.post(&event("nobody stores this")).await.unwrap();
-    assert_eq!(refused.status, 503);
+    let refused = up.post(&event("not stored")).await.unwrap();
+    assert_eq!(
+        (refused.status, refused.code().as_str()),
+        (503, "bus-unavailable")
+    );
     assert!(refused.headers.contains_key("retry-after"));
 
     rig.nats().restart().await;
-    eventually("an event is taken again", async || {
+    eventually("an event is accepted again", async || {
         matches!(
             up.post(&event("stored again")).await.unwrap().status,
             202 | 429
@@ -92,7 +95,7 @@ async fn events_are_refused_while_the_server_is_down_and_taken_when_it_is_back()
 }
 
 #[tokio::test]
-async fn events_are_refused_while_the_storage_is_nearly_full_and_workers_still_drain_it() {
+async fn events_are_rejected_while_the_storage_is_nearly_full() {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     receiver.answer_with(Reply::Status(503));
@@ -108,20 +111,17 @@ async fn events_are_refused_while_the_storage_is_nearly_full_and_workers_still_d
         number += 1;
         up.post(&event(&format!("{number} {}", "x".repeat(20_000))))
             .await
-            .expect("ingest answers")
+            .expect("ingest responds")
     };
 
-    eventually(
-        "what waits for the provider fills the storage",
-        async || {
-            let answer = post().await;
-            (answer.status == 503 && answer.body.contains("storage is nearly full")).then_some(())
-        },
-    )
+    eventually("parked deliveries fill the storage", async || {
+        let answer = post().await;
+        (answer.code() == "storage-full").then_some(())
+    })
     .await;
     receiver.answer_with(Reply::Status(200));
     rig.drained().await;
-    eventually("there is room again", async || {
+    eventually("there is storage again", async || {
         (post().await.status == 202).then_some(())
     })
     .await;

@@ -1,4 +1,4 @@
-//! One destination's trouble is no other's.
+//! A failing destination does not affect others.
 
 use serde_json::{Value, json};
 use tidings_rig::{
@@ -7,7 +7,7 @@ use tidings_rig::{
 
 use crate::TIDINGS;
 
-/// An event about a kind of its own, so that other alerts match it.
+/// An event about another kind, so that another alert matches it.
 fn about(kind: &str, message: &str) -> Value {
     let mut event = event(message);
     event["involvedObject"]["kind"] = kind.into();
@@ -23,7 +23,7 @@ async fn post(up: &Process, kind: &str, count: usize) {
         let answer = up
             .post(&about(kind, &format!("{kind} {number}")))
             .await
-            .expect("ingest answers");
+            .expect("ingest responds");
         assert_eq!(answer.status, 202);
     }
 }
@@ -37,8 +37,9 @@ async fn attempts(up: &Process, outcome: &str) -> f64 {
 }
 
 #[tokio::test]
-async fn a_destination_that_hangs_with_thousands_waiting_delays_no_other() {
+async fn a_hanging_destination_with_thousands_of_deliveries_delays_no_other() {
     let rig = Rig::start(TIDINGS).await;
+    rig.leaves_unfinished("one destination hangs");
     let [hanging, healthy] = [Receiver::start().await, Receiver::start().await];
     hanging.answer_with(Reply::Stall);
     rig.rules().put([
@@ -61,7 +62,7 @@ async fn a_destination_that_hangs_with_thousands_waiting_delays_no_other() {
         up.metric("tidings_router_deliveries_total", "generic")
             .await
     };
-    eventually("five thousand are planned", async || {
+    eventually("five thousand deliveries are planned", async || {
         (planned().await >= 5000.0).then_some(())
     })
     .await;
@@ -71,40 +72,38 @@ async fn a_destination_that_hangs_with_thousands_waiting_delays_no_other() {
 
     assert!(
         attempts(&up, "retrying").await < 0.5,
-        "the hanging one still holds its first"
+        "the hanging destination still holds its first attempts"
     );
     assert!(attempts(&up, "delivered").await <= 100.5);
 }
 
 #[tokio::test]
-async fn a_destination_that_is_flooded_delays_no_other() {
+async fn a_rate_limited_destination_delays_no_other() {
     let rig = Rig::start(TIDINGS).await;
-    let [flooded, healthy] = [Receiver::start().await, Receiver::start().await];
+    rig.leaves_unfinished("the rate limit is one an hour");
+    let [limited, healthy] = [Receiver::start().await, Receiver::start().await];
     rig.rules().put([
-        provider("flooded", flooded.url()).with("rateLimit", json!("1/1h")),
+        provider("limited", limited.url()).with("rateLimit", json!("1/1h")),
         provider("healthy", healthy.url()),
     ]);
     rig.rules().put([
-        alert_about("Bucket", "to-flooded", "flooded"),
+        alert_about("Bucket", "to-limited", "limited"),
         alert_about("HelmRelease", "to-healthy", "healthy"),
     ]);
     let up = rig.run(Role::up()).await;
 
     post(&up, "Bucket", 500).await;
-    flooded.receives(1).await;
+    limited.receives(1).await;
     post(&up, "HelmRelease", 100).await;
     healthy.receives(100).await;
 
-    assert_eq!(
-        flooded.received().len(),
-        1,
-        "the flooded one has got what it may"
-    );
+    assert_eq!(limited.received().len(), 1, "the rate limit allows one");
 }
 
 #[tokio::test]
-async fn a_channel_that_fails_leaves_the_others_of_its_provider_alone() {
+async fn a_failing_channel_does_not_affect_other_channels_of_its_provider() {
     let rig = Rig::start(TIDINGS).await;
+    rig.leaves_unfinished("the failing channel is retried after 10 minutes");
     let receiver = Receiver::start().await;
     receiver.answer_with(Reply::Status(503));
     rig.rules()
@@ -115,7 +114,7 @@ async fn a_channel_that_fails_leaves_the_others_of_its_provider_alone() {
         .put([alert_about("HelmRelease", "well", "hook").with("channel", json!("well"))]);
     let up = rig.run(Role::up()).await;
     post(&up, "Bucket", 5).await;
-    eventually("its circuit is open", async || {
+    eventually("the circuit of the channel is open", async || {
         (up.metric("tidings_worker_circuit_state", "channel=\"sick\"")
             .await
             > 1.5)

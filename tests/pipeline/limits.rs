@@ -1,4 +1,4 @@
-//! Limits that all workers keep together: a rate, and a number of calls at a time.
+//! Limits that all workers share: a rate limit, and concurrency permits.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,16 +35,16 @@ async fn three_workers(rig: &Rig) -> [Process; 3] {
         .await
 }
 
-/// How often something has been parked at each place.
+/// Counts how often a delivery was parked under each subject.
 async fn count_parked(rig: &Rig) -> Arc<Mutex<BTreeMap<String, usize>>> {
     let client = async_nats::connect(rig.url())
         .await
-        .expect("the rig's nats-server takes connections");
+        .expect("the rig's nats-server accepts connections");
     let mut parked = client
         .subscribe("parked.>")
         .await
-        .expect("a subscription can be made");
-    client.flush().await.expect("the server answers");
+        .expect("the subscription is accepted");
+    client.flush().await.expect("the server responds");
     let counts = Arc::<Mutex<BTreeMap<String, usize>>>::default();
     let counted = counts.clone();
     tokio::spawn(async move {
@@ -59,7 +59,7 @@ async fn count_parked(rig: &Rig) -> Arc<Mutex<BTreeMap<String, usize>>> {
     counts
 }
 
-/// Three workers have so many deliveries for one receiver that may get a hundred a second.
+/// Three workers make `count` deliveries to one receiver, at most a hundred a second.
 async fn keep_to_a_hundred_a_second(count: usize) {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
@@ -71,18 +71,15 @@ async fn keep_to_a_hundred_a_second(count: usize) {
     let parked = count_parked(&rig).await;
     let mut ledger = Ledger::default();
     ledger
-        .post_insistently(&ingest, (0..count).map(|number| format!("event {number}")))
+        .post_until_accepted(&ingest, (0..count).map(|number| format!("event {number}")))
         .await;
 
     let _workers = three_workers(&rig).await;
 
     let patience = Duration::from_secs(60 + count as u64 / 50);
     let all = || async { Some(()).filter(|()| receiver.received().len() >= count) };
-    eventually_within(patience, "everything has been received", async || {
-        all().await
-    })
-    .await;
-    let balance = ledger.settled(&rig, &receiver).await;
+    eventually_within(patience, "everything is received", async || all().await).await;
+    let balance = ledger.balanced(&rig, &receiver).await;
     assert!(
         balance.duplicates().is_empty() && balance.dead.is_empty(),
         "{balance:?}"
@@ -98,7 +95,7 @@ async fn keep_to_a_hundred_a_second(count: usize) {
         let took = *time - times[number - 2 * burst];
         assert!(
             took >= Duration::from_secs(1),
-            "{} requests came within {took:?}, at {number}",
+            "{} requests within {took:?}, at {number}",
             2 * burst + 1
         );
     }
@@ -108,34 +105,34 @@ async fn keep_to_a_hundred_a_second(count: usize) {
     );
     assert!(
         took + Duration::from_millis(500) >= least,
-        "{count} requests came within {took:?}, and need {least:?}"
+        "{count} requests within {took:?}, at least {least:?} expected"
     );
     let counts = parked.lock();
     let often: Vec<_> = counts.iter().filter(|(_, count)| **count > 2).collect();
     assert!(
         often.is_empty(),
-        "each delivery is parked twice at most: {often:?}"
+        "each delivery is parked at most twice: {often:?}"
     );
     assert!(
         counts.len() > count / 4,
-        "most of them had to wait: {}",
+        "most deliveries are parked: {}",
         counts.len()
     );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn three_workers_keep_a_rate_limit_together_and_park_each_delivery_twice_at_most() {
+async fn three_workers_share_a_rate_limit_and_park_each_delivery_at_most_twice() {
     keep_to_a_hundred_a_second(2000).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes four minutes: `make soak` runs it"]
-async fn three_workers_keep_a_rate_limit_together_with_twenty_thousand_deliveries() {
+async fn three_workers_share_a_rate_limit_over_twenty_thousand_deliveries() {
     keep_to_a_hundred_a_second(20_000).await;
 }
 
 #[tokio::test]
-async fn three_workers_never_make_two_calls_at_once_where_one_is_allowed() {
+async fn three_workers_never_exceed_max_in_flight() {
     const TAKES: Duration = Duration::from_millis(30);
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
@@ -151,7 +148,7 @@ async fn three_workers_never_make_two_calls_at_once_where_one_is_allowed() {
         ledger.post(&fleet.ingest, &format!("event {number}")).await;
     }
 
-    let balance = ledger.settled(&rig, &receiver).await;
+    let balance = ledger.balanced(&rig, &receiver).await;
     assert!(
         balance.duplicates().is_empty() && balance.dead.is_empty(),
         "{balance:?}"
@@ -172,7 +169,7 @@ async fn three_workers_never_make_two_calls_at_once_where_one_is_allowed() {
 }
 
 #[tokio::test]
-async fn a_seat_whose_worker_was_killed_is_free_again() {
+async fn the_permit_of_a_killed_worker_is_released() {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::script([Reply::Stall]).await;
     let hook = provider("hook", receiver.url())
@@ -191,6 +188,6 @@ async fn a_seat_whose_worker_was_killed_is_free_again() {
     fleet.workers[0].restart().await;
     ledger.post(&fleet.ingest, "second").await;
 
-    let balance = ledger.settled(&rig, &receiver).await;
+    let balance = ledger.balanced(&rig, &receiver).await;
     assert!(balance.dead.is_empty(), "{balance:?}");
 }

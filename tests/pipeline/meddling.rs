@@ -1,4 +1,4 @@
-//! Somebody deletes or changes on the server what the roles need, while they run.
+//! Streams, buckets and consumers that somebody deletes or changes while the roles run.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ struct Roles {
     ingest: Process,
 }
 
-/// Every role on its own, and a Provider whose limit the workers keep in a bucket.
+/// A process of each role, and a Provider whose rate limit uses the bucket `limits`.
 async fn everything() -> (Receiver, Rig, Roles) {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
@@ -66,16 +66,8 @@ async fn config(rig: &Rig, stream: &str) -> Option<Config> {
     Some(config)
 }
 
-async fn is_not_ready_because(role: &Process, why: &str) {
-    eventually(&format!("the role is not ready: {why}"), async || {
-        let answer = role.readiness().await;
-        (answer.status == 503 && answer.body.contains(why)).then_some(())
-    })
-    .await;
-}
-
 #[tokio::test]
-async fn a_stream_or_bucket_that_is_deleted_is_made_anew_as_it_was_and_deliveries_go_on() {
+async fn a_deleted_stream_or_bucket_is_recreated_and_deliveries_continue() {
     let (
         receiver,
         rig,
@@ -98,19 +90,19 @@ async fn a_stream_or_bucket_that_is_deleted_is_made_anew_as_it_was_and_deliverie
             .await
             .delete_stream(stream)
             .await
-            .expect("it is there");
+            .expect("it exists");
 
-        eventually(&format!("{stream} is there again"), async || {
+        eventually(&format!("{stream} is recreated"), async || {
             config(&rig, stream).await
         })
         .await;
         assert_eq!(config(&rig, stream).await, before);
         ledger
-            .post_insistently(&ingest, [format!("after {stream} is gone")])
+            .post_until_accepted(&ingest, [format!("after {stream} is gone")])
             .await;
         receiver.accepts(&format!("after {stream} is gone")).await;
     }
-    let balance = ledger.settled(&rig, &receiver).await;
+    let balance = ledger.balanced(&rig, &receiver).await;
     assert!(
         balance.duplicates().is_empty(),
         "{:?}",
@@ -129,13 +121,13 @@ async fn a_stream_or_bucket_that_is_deleted_is_made_anew_as_it_was_and_deliverie
     for stream in STREAMS {
         let labels = format!("stream=\"{stream}\"");
         eventually(
-            &format!("it is counted that {stream} was made anew"),
+            &format!("the recreation of {stream} is counted"),
             async || {
-                let made = async |role: &Process| {
+                let recreated = async |role: &Process| {
                     role.metric("tidings_bus_streams_recreated_total", &labels)
                         .await
                 };
-                (made(&router).await + made(&worker).await > 0.5).then_some(())
+                (recreated(&router).await + recreated(&worker).await > 0.5).then_some(())
             },
         )
         .await;
@@ -143,43 +135,34 @@ async fn a_stream_or_bucket_that_is_deleted_is_made_anew_as_it_was_and_deliverie
 }
 
 #[tokio::test]
-async fn a_stream_that_is_changed_is_told_by_readiness_until_it_is_as_it_must_be_and_deliveries_go_on()
- {
+async fn roles_are_not_ready_while_a_stream_is_changed_and_deliveries_continue() {
     let (receiver, rig, roles) = everything().await;
     let jetstream = rig.jetstream().await;
     let changes: [(&str, Change, &str); 3] = [
-        (
-            "EVENTS",
-            |config| config.max_messages = 10,
-            "max_msgs is 10, expected unlimited",
-        ),
+        ("EVENTS", |config| config.max_messages = 10, "max_msgs"),
         (
             "DELIVERIES",
             |config| config.duplicate_window = Duration::from_secs(1),
-            "duplicate_window is 1s, expected 120s",
+            "duplicate_window",
         ),
         (
             "KV_limits",
             |config| config.max_age = Duration::from_secs(3600),
-            "max_age is 3600s, expected 0ns",
+            "max_age",
         ),
     ];
-    for (stream, change, told) in changes {
-        let must = config(&rig, stream).await.expect("it is there");
-        let mut changed = must.clone();
+    for (stream, change, field) in changes {
+        let original = config(&rig, stream).await.expect("it exists");
+        let mut changed = original.clone();
         change(&mut changed);
         jetstream
             .update_stream(changed)
             .await
-            .expect("it can be changed");
+            .expect("the configuration can be changed");
 
         for role in [&roles.router, &roles.worker] {
-            is_not_ready_because(
-                role,
-                &format!("the configuration of stream {stream} differs: {told}"),
-            )
-            .await;
-            is_not_ready_because(role, "`tidings streams apply` changes it").await;
+            role.is_not_ready("bus", stream).await;
+            role.is_not_ready("bus", field).await;
         }
         roles.ingest.ready().await;
         let message = format!("while {stream} is changed");
@@ -187,13 +170,13 @@ async fn a_stream_that_is_changed_is_told_by_readiness_until_it_is_as_it_must_be
             .ingest
             .post(&event(&message))
             .await
-            .expect("ingest answers");
+            .expect("ingest responds");
         receiver.accepts(&message).await;
 
         jetstream
-            .update_stream(must)
+            .update_stream(original)
             .await
-            .expect("it can be changed");
+            .expect("the configuration can be changed");
         for role in [&roles.router, &roles.worker] {
             role.ready().await;
         }
@@ -201,47 +184,47 @@ async fn a_stream_that_is_changed_is_told_by_readiness_until_it_is_as_it_must_be
 }
 
 #[tokio::test]
-async fn a_consumer_that_is_changed_is_changed_back_and_what_it_has_passed_over_is_delivered() {
+async fn a_changed_consumer_is_restored_and_skipped_deliveries_are_made() {
     let (receiver, rig, roles) = everything().await;
     let mut stream = rig
         .jetstream()
         .await
         .get_stream("DELIVERIES")
         .await
-        .expect("it is there");
+        .expect("it exists");
     let consumer: PullConsumer = stream
         .get_consumer("default-generic")
         .await
-        .expect("it is there");
-    let must = pull::Config::try_from_consumer_config(consumer.cached_info().config.clone())
-        .expect("it is pulled from");
+        .expect("it exists");
+    let original = pull::Config::try_from_consumer_config(consumer.cached_info().config.clone())
+        .expect("it is a pull consumer");
     let elsewhere = pull::Config {
         filter_subject: "deliveries.elsewhere.>".to_owned(),
-        ..must
+        ..original
     };
     stream
         .update_consumer(elsewhere)
         .await
-        .expect("it can be changed");
+        .expect("the configuration can be changed");
 
     roles
         .ingest
-        .post(&event("while nobody would get it"))
+        .post(&event("skipped by the consumer"))
         .await
-        .expect("ingest answers");
-    eventually("it is routed", async || {
+        .expect("ingest responds");
+    eventually("the event is routed", async || {
         (stream.info().await.ok()?.state.messages == 1).then_some(())
     })
     .await;
-    let mut passed = consumer
+    let mut fetched = consumer
         .fetch()
         .max_messages(1)
         .messages()
         .await
-        .expect("the server looks for more");
-    assert!(passed.next().await.is_none());
+        .expect("the consumer can be read");
+    assert!(fetched.next().await.is_none());
 
-    receiver.accepts("while nobody would get it").await;
+    receiver.accepts("skipped by the consumer").await;
     let restored = roles.worker.logs("consumer-restored").await;
     let differences = restored.field("differences");
     assert!(
@@ -252,66 +235,62 @@ async fn a_consumer_that_is_changed_is_changed_back_and_what_it_has_passed_over_
 }
 
 #[tokio::test]
-async fn a_role_whose_consumer_is_paused_is_not_ready_until_it_is_resumed() {
+async fn a_role_is_not_ready_while_its_consumer_is_paused() {
     let (receiver, rig, roles) = everything().await;
     let stream = rig
         .jetstream()
         .await
         .get_stream("EVENTS")
         .await
-        .expect("it is there");
+        .expect("it exists");
     let tomorrow = time::OffsetDateTime::now_utc() + Duration::from_secs(24 * 3600);
     stream
         .pause_consumer("router", tomorrow)
         .await
-        .expect("it can be paused");
+        .expect("the consumer can be paused");
 
     roles
         .ingest
         .post(&event("while it is paused"))
         .await
-        .expect("ingest answers");
-    is_not_ready_because(&roles.router, "the consumer is paused").await;
+        .expect("ingest responds");
+    roles.router.is_not_ready("pull router", "paused").await;
 
     stream
         .resume_consumer("router")
         .await
-        .expect("it can be resumed");
+        .expect("the consumer can be resumed");
     receiver.accepts("while it is paused").await;
     roles.router.ready().await;
 }
 
 #[tokio::test]
-async fn a_large_event_whose_stream_was_deleted_is_a_dead_letter_and_no_other_event_goes_in_its_place()
- {
+async fn a_large_event_of_a_deleted_stream_is_a_dead_letter() {
     let (receiver, rig, roles) = everything().await;
     receiver.answer_with(Reply::Status(503));
     rig.rules()
         .put([provider("hook", receiver.url()).that_retries_soon()]);
-    let too_large_to_travel = "x".repeat(100_000);
+    let larger_than_a_delivery = "x".repeat(100_000);
     roles
         .ingest
-        .post(&event(&too_large_to_travel))
+        .post(&event(&larger_than_a_delivery))
         .await
-        .expect("ingest answers");
+        .expect("ingest responds");
     receiver.receives(1).await;
 
     let jetstream = rig.jetstream().await;
-    jetstream
-        .delete_stream("EVENTS")
-        .await
-        .expect("it is there");
+    jetstream.delete_stream("EVENTS").await.expect("it exists");
     let mut ledger = Ledger::default();
     ledger
-        .post_insistently(&roles.ingest, ["the first of another stream".to_owned()])
+        .post_until_accepted(&roles.ingest, ["the first of another stream".to_owned()])
         .await;
     receiver.answer_with(Reply::Status(200));
 
     receiver.accepts("the first of another stream").await;
     rig.drained().await;
     assert_eq!(receiver.accepted().len(), 1);
-    let letters = rig.dead_letters().await;
-    let reasons = letters.iter().map(|letter| {
+    let dead = rig.dead_letters().await;
+    let reasons = dead.iter().map(|letter| {
         letter
             .delivery
             .as_ref()?

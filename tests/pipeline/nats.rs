@@ -1,4 +1,4 @@
-//! Providers of type `nats`, each with a nats-server of its own beside the bus.
+//! Providers of type `nats`, each with its own nats-server beside the bus.
 
 use async_nats::{ConnectOptions, Subscriber};
 use base64::Engine;
@@ -10,22 +10,22 @@ use tidings_rig::{Authority, Manifest, NatsServer, PATIENCE, Rig, Role, alert, e
 
 use crate::TIDINGS;
 
-/// A server that asks for something, and what a Provider must have for it.
+/// A way to log in: the server's configuration and the matching Provider.
 struct Login {
     /// More lines in the server's configuration.
     server: String,
-    /// What goes before the host in the address.
+    /// The user info in the address.
     user_info: &'static str,
-    /// The keys of the Provider's Secret.
+    /// The data of the Provider's Secret.
     secret: Value,
-    /// How the test itself logs in.
+    /// How the test logs in.
     options: ConnectOptions,
 }
 
-/// Delivers one event to a server with this login and gives what its subscriber got.
+/// Delivers one event to a server with this login, and returns what its subscriber received.
 async fn delivered_with(login: Login) -> Value {
     let rig = Rig::start(TIDINGS).await;
-    let folder = rig.folder().join("theirs");
+    let folder = rig.folder().join("other");
     std::fs::create_dir(&folder).expect("the rig's folder is writable");
     let server = NatsServer::start(&folder, &login.server).await;
     let mut subscriber = subscribe(&server, login.options).await;
@@ -35,18 +35,18 @@ async fn delivered_with(login: Login) -> Value {
     rig.rules()
         .put_text("secret.json", &secret("login", &login.secret));
     rig.rules().put([
-        nats("theirs", &address).with("secretRef", json!({"name": "login"})),
-        alert("all", "theirs"),
+        nats("other", &address).with("secretRef", json!({"name": "login"})),
+        alert("all", "other"),
     ]);
     let up = rig.run(Role::up()).await;
 
     up.post(&event("by another bus"))
         .await
-        .expect("ingest answers");
+        .expect("ingest responds");
 
-    let got = next(&mut subscriber).await;
+    let received = next(&mut subscriber).await;
     rig.drained().await;
-    got
+    received
 }
 
 fn nats(name: &str, address: &str) -> Manifest {
@@ -70,38 +70,38 @@ async fn subscribe(server: &NatsServer, options: ConnectOptions) -> Subscriber {
         .subscribe("flux.>")
         .await
         .expect("the test may subscribe");
-    client.flush().await.expect("the server is there");
+    client.flush().await.expect("the server responds");
     subscriber
 }
 
 async fn next(subscriber: &mut Subscriber) -> Value {
     let message = tokio::time::timeout(PATIENCE, subscriber.next())
         .await
-        .expect("the event comes")
-        .expect("it is subscribed");
+        .expect("the event is published")
+        .expect("the subscription is open");
     assert_eq!(message.subject.as_str(), "flux.events");
     serde_json::from_slice(&message.payload).expect("the event is JSON")
 }
 
-fn assert_is_the_event(got: &Value) {
+fn assert_is_the_event(received: &Value) {
     assert_eq!(
-        (&got["message"], &got["involvedObject"]["kind"]),
+        (&received["message"], &received["involvedObject"]["kind"]),
         (&json!("by another bus"), &json!("Kustomization")),
-        "{got}"
+        "{received}"
     );
 }
 
 #[tokio::test]
-async fn an_event_is_published_where_nobody_is_asked_for_a_name() {
+async fn an_event_is_published_without_credentials() {
     let (server, options) = (String::new(), ConnectOptions::new());
-    let got = delivered_with(Login {
+    let received = delivered_with(Login {
         server,
         user_info: "",
         secret: json!({"other": "x"}),
         options,
     })
     .await;
-    assert_is_the_event(&got);
+    assert_is_the_event(&received);
 }
 
 #[tokio::test]
@@ -196,7 +196,7 @@ async fn a_credentials_file_logs_in() {
     );
 }
 
-/// What `nsc` writes: a claim about a key, signed by another.
+/// A claim for a key, signed by another key, as `nsc` writes it.
 fn claim(issuer: &KeyPair, subject: &str, kind: &str) -> String {
     let limits = match kind {
         "account" => {
@@ -217,14 +217,17 @@ fn claim(issuer: &KeyPair, subject: &str, kind: &str) -> String {
         encoded(&json!({"typ": "JWT", "alg": "ed25519-nkey"})),
         encoded(&claims)
     );
-    let signature = issuer.sign(signed.as_bytes()).expect("it has a seed");
+    let signature = issuer
+        .sign(signed.as_bytes())
+        .expect("the issuer has a seed");
     format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
 }
 
 #[tokio::test]
-async fn a_server_is_believed_by_the_name_that_led_to_it() {
+async fn a_certificate_must_match_the_host_of_the_address() {
     let rig = Rig::start(TIDINGS).await;
-    let folder = rig.folder().join("theirs");
+    rig.leaves_unfinished("two providers never accept");
+    let folder = rig.folder().join("other");
     std::fs::create_dir(&folder).unwrap();
     let authority = Authority::new();
     let (certificate, key) = authority.certificate_for("localhost");
@@ -266,13 +269,13 @@ async fn a_server_is_believed_by_the_name_that_led_to_it() {
     up.post(&event("by another bus")).await.unwrap();
 
     assert_is_the_event(&next(&mut subscriber).await);
-    // The two others are refused again and again: nothing more may have come by then.
+    // The two others fail and are parked. Nothing else is published by then.
     up.logs_with("delivery-parked", [("provider", "by-address")])
         .await;
     up.logs_with("delivery-parked", [("provider", "of-another")])
         .await;
     assert!(
         futures::poll!(subscriber.next()).is_pending(),
-        "only the name that the certificate is for is believed"
+        "only the host of the certificate is accepted"
     );
 }

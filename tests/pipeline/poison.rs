@@ -1,5 +1,4 @@
-//! A delivery that ends the process of every worker that attempts it, or panics there, among others
-//! that are held beside it.
+//! Poison messages: deliveries that kill every worker that attempts them, or panic there.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,12 +12,12 @@ use tidings_rig::{
 use crate::TIDINGS;
 
 /// Once beside others, then five times alone.
-const ENDS: usize = 6;
+const CRASHES: usize = 6;
 
-/// What a dead worker held comes again so soon, so that the test is quick.
-async fn hasten(rig: &Rig) {
+/// Shortens `ack_wait`, so that what a dead worker held is redelivered soon.
+async fn shorten_ack_wait(rig: &Rig) {
     let jetstream = rig.jetstream().await;
-    let stream = eventually("the stream is there", async || {
+    let stream = eventually("the stream exists", async || {
         jetstream.get_stream(DELIVERIES).await.ok()
     })
     .await;
@@ -31,22 +30,23 @@ async fn hasten(rig: &Rig) {
     stream
         .get_or_create_consumer(&name, config)
         .await
-        .expect("the server makes consumers");
+        .expect("the server creates consumers");
 }
 
-/// A worker that dies whenever it attempts the poison, with everything planned before it starts.
+/// A worker that dies whenever it attempts the poison message. All deliveries are planned before it
+/// starts.
 async fn poisoned(messages: &[String], receiver: &Receiver) -> (Rig, Process) {
     let rig = Rig::start(TIDINGS).await;
     rig.rules()
         .put([provider("hook", receiver.url()), alert("all", "hook")]);
     let _router = rig.run(Role::router()).await;
-    hasten(&rig).await;
+    shorten_ack_wait(&rig).await;
     let ingest = rig.run(Role::ingest()).await;
     for message in messages {
-        ingest.post(&event(message)).await.expect("ingest answers");
+        ingest.post(&event(message)).await.expect("ingest responds");
     }
     let jetstream = rig.jetstream().await;
-    eventually("all are planned", async || {
+    eventually("all deliveries are planned", async || {
         let mut stream = jetstream.get_stream(DELIVERIES).await.ok()?;
         (stream.info().await.ok()?.state.messages == messages.len() as u64).then_some(())
     })
@@ -56,50 +56,48 @@ async fn poisoned(messages: &[String], receiver: &Receiver) -> (Rig, Process) {
 }
 
 #[tokio::test]
-async fn a_delivery_that_ends_five_processes_alone_is_a_dead_letter_and_the_innocents_beside_it_lose_no_attempt()
- {
+async fn a_delivery_that_kills_five_workers_alone_is_a_dead_letter_and_others_are_delivered() {
     let receiver = Receiver::start().await;
     receiver.answer_with(Reply::Slow(Duration::from_millis(700)));
     let mut messages: Vec<String> = (0..20).map(|number| format!("innocent {number}")).collect();
     messages.insert(7, "poison".to_owned());
     let (rig, mut worker) = poisoned(&messages, &receiver).await;
 
-    for end in 1..=ENDS {
+    for crash in 1..=CRASHES {
         worker.ended().await;
         assert!(
             rig.dead_letters().await.is_empty(),
-            "after {end} ends it has not been alone often enough"
+            "after {crash} crashes it was not attempted alone often enough"
         );
         worker.respawn();
     }
     rig.drained().await;
 
-    let letters = rig.dead_letters().await;
-    let [letter] = letters.as_slice() else {
-        panic!("only the poison is given up: {letters:?}")
+    let dead = rig.dead_letters().await;
+    let [dead] = dead.as_slice() else {
+        panic!("only the poison message is given up: {dead:?}")
     };
-    let delivery = letter
+    let delivery = dead
         .delivery
         .as_ref()
-        .expect("a letter holds its delivery");
+        .expect("a dead letter contains its delivery");
     assert_eq!(
-        (letter.reason.as_str(), delivery.attempt),
+        (dead.reason.as_str(), delivery.attempt),
         ("crashed", 0),
-        "it never came to the end of an attempt"
+        "it never completed an attempt"
     );
     for innocent in messages.iter().filter(|message| *message != "poison") {
         receiver.accepts(innocent).await;
     }
     let tally = receiver.tally();
     assert!(
-        tally.values().all(|(count, _)| *count <= 1 + ENDS),
-        "at most one duplicate for each end of a process: {tally:?}"
+        tally.values().all(|(count, _)| *count <= 1 + CRASHES),
+        "at most one duplicate for each crash: {tally:?}"
     );
 }
 
 #[tokio::test]
-async fn what_comes_again_because_its_worker_was_killed_is_delivered_while_another_of_its_kind_hangs()
- {
+async fn redelivered_messages_do_not_wait_for_another_that_hangs() {
     let [hanging, well] = [Receiver::start().await, Receiver::start().await];
     hanging.answer_with(Reply::Stall);
     let rig = Rig::start(TIDINGS).await;
@@ -110,33 +108,36 @@ async fn what_comes_again_because_its_worker_was_killed_is_delivered_while_anoth
     rig.rules()
         .put([alert("to-hanging", "hanging"), alert("to-well", "well")]);
     let _router = rig.run(Role::router()).await;
-    hasten(&rig).await;
+    shorten_ack_wait(&rig).await;
     let ingest = rig.run(Role::ingest()).await;
     let mut worker = rig.run(Role::worker()).await;
     for number in 0..10 {
         ingest
             .post(&event(&format!("before {number}")))
             .await
-            .expect("ingest answers");
+            .expect("ingest responds");
     }
     hanging.receives(10).await;
     worker.kill().await;
     worker.restart().await;
     hanging.receives(11).await;
 
-    ingest.post(&event("after")).await.expect("ingest answers");
+    ingest.post(&event("after")).await.expect("ingest responds");
 
     well.accepts("after").await;
-    assert!(hanging.accepted().is_empty(), "what hangs still hangs");
+    assert!(
+        hanging.accepted().is_empty(),
+        "the other destination still hangs"
+    );
 }
 
-/// What was told of each delivery's attempts, as (outcome, reason), once so many have been told.
+/// Waits for so many outcomes, and returns the attempts of each delivery as (outcome, reason).
 async fn attempts(rig: &Rig, count: usize) -> Vec<Vec<(String, String)>> {
-    let what = format!("{count} attempts are told");
-    let told = async || Some(rig.outcomes().await).filter(|outcomes| outcomes.len() >= count);
+    let what = format!("{count} outcomes");
+    let all = async || Some(rig.outcomes().await).filter(|outcomes| outcomes.len() >= count);
     let mut by_delivery = BTreeMap::<String, Vec<_>>::new();
-    for outcome in eventually(&what, told).await {
-        let attempt = outcome.attempt.expect("it is of an attempt");
+    for outcome in eventually(&what, all).await {
+        let attempt = outcome.attempt.expect("an outcome has an attempt");
         by_delivery
             .entry(outcome.delivery_id)
             .or_default()
@@ -145,14 +146,14 @@ async fn attempts(rig: &Rig, count: usize) -> Vec<Vec<(String, String)>> {
     by_delivery.into_values().collect()
 }
 
-fn ends<const N: usize>(attempts: [(&str, &str); N]) -> Vec<(String, String)> {
+fn expected<const N: usize>(attempts: [(&str, &str); N]) -> Vec<(String, String)> {
     attempts
         .map(|(outcome, reason)| (outcome.to_owned(), reason.to_owned()))
         .into()
 }
 
 #[tokio::test]
-async fn a_delivery_that_panics_loses_one_attempt_and_what_is_held_beside_it_none() {
+async fn a_delivery_that_panics_loses_one_attempt_and_others_lose_none() {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     receiver.answer_with(Reply::Slow(Duration::from_millis(500)));
@@ -172,7 +173,7 @@ async fn a_delivery_that_panics_loses_one_attempt_and_what_is_held_beside_it_non
         }
     }
 
-    let balance = ledger.settled(&rig, &receiver).await;
+    let balance = ledger.balanced(&rig, &receiver).await;
     assert!(
         balance.dead.is_empty() && balance.duplicates().is_empty(),
         "{balance:?}"
@@ -183,15 +184,15 @@ async fn a_delivery_that_panics_loses_one_attempt_and_what_is_held_beside_it_non
         .partition(|attempts| attempts.len() == 1);
     assert_eq!(
         others,
-        [ends([("retrying", "crashed"), ("delivered", "")])],
-        "the poison is tried again"
+        [expected([("retrying", "crashed"), ("delivered", "")])],
+        "the poison message is retried"
     );
-    assert_eq!(innocents, vec![ends([("delivered", "")]); 20]);
-    assert_eq!(up.readiness().await.status, 200, "the process goes on");
+    assert_eq!(innocents, vec![expected([("delivered", "")]); 20]);
+    assert_eq!(up.readiness().await.status, 200, "the process continues");
 }
 
 #[tokio::test]
-async fn a_delivery_that_panics_is_tried_again_for_as_long_as_its_provider_says() {
+async fn a_delivery_that_panics_is_retried_until_max_age() {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     let retry = json!({"min": "24h", "max": "24h", "maxAge": "1s"});
@@ -206,16 +207,16 @@ async fn a_delivery_that_panics_is_tried_again_for_as_long_as_its_provider_says(
 
     ledger.post(&up, "poison").await;
 
-    let balance = ledger.settled(&rig, &receiver).await;
+    let balance = ledger.balanced(&rig, &receiver).await;
     assert!(
         balance.dead.contains("poison") && receiver.received().is_empty(),
         "{balance:?}"
     );
-    assert_eq!(attempts(&rig, 1).await, [ends([("dead", "crashed")])]);
+    assert_eq!(attempts(&rig, 1).await, [expected([("dead", "crashed")])]);
 }
 
 #[tokio::test]
-async fn a_call_that_panics_leaves_its_seat() {
+async fn a_call_that_panics_releases_its_permit() {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     let hook = provider("hook", receiver.url())
@@ -230,7 +231,7 @@ async fn a_call_that_panics_leaves_its_seat() {
     ledger.post(&up, "first").await;
     ledger.post(&up, "second").await;
 
-    let balance = ledger.settled(&rig, &receiver).await;
+    let balance = ledger.balanced(&rig, &receiver).await;
     assert_eq!(
         (balance.dead.len(), balance.duplicates().len()),
         (0, 1),
@@ -265,7 +266,7 @@ async fn a_probe_that_panics_is_followed_by_another() {
 
     receiver.answer_with(Reply::Status(200));
 
-    let balance = ledger.settled(&rig, &receiver).await;
+    let balance = ledger.balanced(&rig, &receiver).await;
     assert_eq!(
         (balance.dead.len(), balance.duplicates().len()),
         (0, 1),
@@ -274,7 +275,7 @@ async fn a_probe_that_panics_is_followed_by_another() {
 }
 
 #[tokio::test]
-async fn a_panic_while_seats_change_holds_up_nobody_who_comes_after() {
+async fn a_panic_while_permits_change_blocks_no_later_delivery() {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     rig.rules().put([
@@ -284,10 +285,10 @@ async fn a_panic_while_seats_change_holds_up_nobody_who_comes_after() {
     let up = rig
         .run(Role::up().env("FAIL_POINT", "worker:reserving!panic"))
         .await;
-    up.post(&event("first")).await.expect("ingest answers");
+    up.post(&event("first")).await.expect("ingest responds");
     up.reaches_fail_point("worker:reserving").await;
 
-    up.post(&event("second")).await.expect("ingest answers");
+    up.post(&event("second")).await.expect("ingest responds");
 
     receiver.accepts("second").await;
 }

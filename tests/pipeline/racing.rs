@@ -19,12 +19,12 @@ async fn front(rig: &Rig) -> [Process; 2] {
     [ingest, router]
 }
 
-/// From now on the bucket keeps every revision of a record, for [`changes`].
+/// Keeps every revision of a record in the bucket, for [`changes`].
 async fn keep_history(jetstream: &Context) {
     let mut config = jetstream
         .get_stream("KV_latest")
         .await
-        .expect("the bucket is there")
+        .expect("the bucket exists")
         .cached_info()
         .config
         .clone();
@@ -32,19 +32,19 @@ async fn keep_history(jetstream: &Context) {
     jetstream
         .update_stream(&config)
         .await
-        .expect("a bucket can be changed");
+        .expect("the bucket can be changed");
 }
 
-/// How often another state was noted as desired, of all records.
+/// How often the desired state changed, over all records.
 async fn changes(jetstream: &Context) -> usize {
     let mut stream = jetstream
         .get_stream("KV_latest")
         .await
-        .expect("the bucket is there");
+        .expect("the bucket exists");
     let last = stream
         .info()
         .await
-        .expect("the server tells a stream's state")
+        .expect("the server reports a stream's state")
         .state
         .last_sequence;
     let mut states: Vec<Vec<u8>> = Vec::new();
@@ -61,7 +61,7 @@ async fn changes(jetstream: &Context) -> usize {
 }
 
 #[tokio::test]
-async fn four_workers_and_two_hundred_events_in_any_order_leave_the_newest_state() {
+async fn four_workers_leave_the_newest_state_of_two_hundred_events_in_any_order() {
     let (forge, rig) = (Forge::start().await, rig().await);
     forge.contents().slowest_answer = Duration::from_millis(60);
     rig.rules()
@@ -76,7 +76,7 @@ async fn four_workers_and_two_hundred_events_in_any_order_leave_the_newest_state
     let jetstream = rig.jetstream().await;
     keep_history(&jetstream).await;
 
-    // 77 and 200 have no common divisor, so this visits every second once; the newest is a failure.
+    // 77 and 200 have no common divisor, so this visits every second once. The newest is a failure.
     let seconds: Vec<u32> = (0..200).map(|step| step * 77 % 200).collect();
     let posts = futures::stream::iter(&seconds)
         .map(|second| post_all(&ingest, [reconciled(COMMIT, *second, second % 2 == 0)]));
@@ -99,7 +99,7 @@ async fn four_workers_and_two_hundred_events_in_any_order_leave_the_newest_state
 }
 
 #[tokio::test]
-async fn a_writer_that_stands_still_until_a_newer_state_is_written_does_not_undo_it() {
+async fn a_worker_that_hangs_while_a_newer_state_is_written_does_not_overwrite_it() {
     let (forge, rig) = (Forge::start().await, rig().await);
     // A lease lasts four timeouts and five seconds.
     rig.rules().put([
@@ -107,7 +107,7 @@ async fn a_writer_that_stands_still_until_a_newer_state_is_written_does_not_undo
         alert("commits", "forge"),
     ]);
     let [ingest, _router] = front(&rig).await;
-    let still = rig.run(Role::worker()).await;
+    let frozen = rig.run(Role::worker()).await;
     forge.answer(false);
     post_all(&ingest, [reconciled(COMMIT, 10, true)]).await;
     eventually("the forge has received the status", async || {
@@ -115,7 +115,7 @@ async fn a_writer_that_stands_still_until_a_newer_state_is_written_does_not_undo
     })
     .await;
 
-    still.freeze();
+    frozen.freeze();
     let _other = rig.run(Role::worker()).await;
     forge.answer(true);
     post_all(&ingest, [reconciled(COMMIT, 20, false)]).await;
@@ -123,10 +123,10 @@ async fn a_writer_that_stands_still_until_a_newer_state_is_written_does_not_undo
         (forge.states().len() > 1).then_some(())
     })
     .await;
-    still.thaw();
+    frozen.thaw();
 
-    eventually("the writer has let go", async || {
-        (still
+    eventually("the frozen worker holds no delivery", async || {
+        (frozen
             .metric("tidings_worker_deliveries_in_flight", "")
             .await
             == 0.0)
@@ -135,10 +135,10 @@ async fn a_writer_that_stands_still_until_a_newer_state_is_written_does_not_undo
     .await;
     rig.drained().await;
     let states = forge.states();
-    println!("the forge was told {states:?}");
+    println!("the forge received {states:?}");
     assert_eq!(states.last().map(String::as_str), Some("failure"));
     assert!(
         states.len() <= 4,
-        "two changes, one lost lease, one answer too late: {states:?}"
+        "two changes, one lost lease, one late response: {states:?}"
     );
 }

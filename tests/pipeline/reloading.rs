@@ -1,29 +1,30 @@
-//! Rules that change while events come in.
+//! Rules that change while events arrive.
 
 use tidings_rig::{Process, Receiver, Rig, Role, alert, event, eventually, provider};
 
 use crate::TIDINGS;
 
-/// Posts events until one of them has reached the receiver.
+/// Posts events until one of them reaches the receiver.
 async fn reaches(up: &Process, receiver: &Receiver) {
     let mut number = 0;
     eventually("events reach the receiver", async || {
         number += 1;
         up.post(&event(&format!("try {number} for {}", receiver.url())))
             .await
-            .expect("ingest answers");
+            .expect("ingest responds");
         (!receiver.accepted().is_empty()).then_some(())
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_rule_that_is_added_is_in_force() {
-    let rig = Rig::start(TIDINGS).await;
+async fn an_added_rule_takes_effect() {
     let [first, second] = [Receiver::start().await, Receiver::start().await];
-    rig.rules()
-        .put([provider("first", first.url()), alert("to-first", "first")]);
-    let up = rig.run(Role::up()).await;
+    let (rig, up) = Rig::up(
+        TIDINGS,
+        [provider("first", first.url()), alert("to-first", "first")],
+    )
+    .await;
     reaches(&up, &first).await;
 
     rig.rules().put([
@@ -35,15 +36,17 @@ async fn a_rule_that_is_added_is_in_force() {
 }
 
 #[tokio::test]
-async fn a_corrected_address_heals_what_waits() {
-    let rig = Rig::start(TIDINGS).await;
+async fn a_parked_delivery_uses_a_corrected_address() {
     let receiver = Receiver::start().await;
-    let nobody = format!("http://127.0.0.1:{}/", tidings_rig::free_port());
-    rig.rules().put([
-        provider("hook", &nobody).that_retries_soon(),
-        alert("all", "hook"),
-    ]);
-    let up = rig.run(Role::up()).await;
+    let unused = format!("http://127.0.0.1:{}/", tidings_rig::free_port());
+    let (rig, up) = Rig::up(
+        TIDINGS,
+        [
+            provider("hook", &unused).that_retries_soon(),
+            alert("all", "hook"),
+        ],
+    )
+    .await;
     up.post(&event("sent to the wrong place")).await.unwrap();
 
     rig.rules()
@@ -53,7 +56,7 @@ async fn a_corrected_address_heals_what_waits() {
 }
 
 #[tokio::test]
-async fn a_broken_file_costs_only_itself() {
+async fn a_broken_file_does_not_affect_others() {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     let up = rig.run(Role::up()).await;
@@ -69,7 +72,7 @@ async fn a_broken_file_costs_only_itself() {
 }
 
 #[tokio::test]
-async fn a_rule_that_is_removed_is_no_longer_in_force() {
+async fn a_removed_rule_has_no_effect() {
     let rig = Rig::start(TIDINGS).await;
     let [kept, removed] = [Receiver::start().await, Receiver::start().await];
     rig.rules().put([
@@ -84,20 +87,17 @@ async fn a_rule_that_is_removed_is_no_longer_in_force() {
     rig.rules().remove(&alert("to-removed", "removed"));
 
     let mut number = 0;
-    eventually(
-        "an event reaches only the provider that is left",
-        async || {
-            number += 1;
-            let message = format!("after the removal {number}");
-            up.post(&event(&message)).await.unwrap();
-            kept.accepts(&message).await;
-            rig.drained().await;
-            removed
-                .received()
-                .iter()
-                .all(|received| received.message() != message)
-                .then_some(())
-        },
-    )
+    eventually("an event reaches only the remaining provider", async || {
+        number += 1;
+        let message = format!("after the removal {number}");
+        up.post(&event(&message)).await.unwrap();
+        kept.accepts(&message).await;
+        rig.drained().await;
+        removed
+            .received()
+            .iter()
+            .all(|received| received.message() != message)
+            .then_some(())
+    })
     .await;
 }

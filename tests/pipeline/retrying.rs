@@ -1,25 +1,29 @@
-//! Providers that fail for a while, or for good.
+//! Providers that fail for a while, or permanently.
 
 use std::time::Duration;
 
 use serde_json::json;
-use tidings_rig::{Ledger, Receiver, Reply, Rig, Role, alert, event, eventually, provider};
+use tidings_rig::{Ledger, Receiver, Reply, Rig, alert, event, eventually, provider};
 
 use crate::TIDINGS;
 
-/// Posts one event to a provider with this script; gives the receiver once it has accepted the
-/// event, as the last of `count` tries.
-async fn delivered_at_try(count: usize, receiver: Receiver) -> Receiver {
-    let rig = Rig::start(TIDINGS).await;
-    rig.rules().put([
-        provider("hook", receiver.url())
-            .that_retries_soon()
-            .with("timeout", json!("1s")),
-        alert("all", "hook"),
-    ]);
-    let up = rig.run(Role::up()).await;
+/// Posts one event to a provider with this script, and asserts that the attempt number `count`
+/// delivers it.
+async fn is_delivered_at_attempt(count: usize, receiver: Receiver) -> Receiver {
+    let (rig, up) = Rig::up(
+        TIDINGS,
+        [
+            provider("hook", receiver.url())
+                .that_retries_soon()
+                .with("timeout", json!("1s")),
+            alert("all", "hook"),
+        ],
+    )
+    .await;
 
-    up.post(&event("persistent")).await.expect("ingest answers");
+    up.post(&event("persistent"))
+        .await
+        .expect("ingest responds");
 
     receiver.accepts("persistent").await;
     rig.drained().await;
@@ -31,123 +35,124 @@ async fn delivered_at_try(count: usize, receiver: Receiver) -> Receiver {
         .collect();
     assert!(
         keys.iter().all(|key| *key == keys[0]),
-        "all tries of a delivery carry the same id: {keys:?}"
+        "all attempts of a delivery carry the same key: {keys:?}"
     );
     receiver
 }
 
 #[tokio::test]
-async fn an_answer_503_is_tried_again() {
-    delivered_at_try(2, Receiver::script([Reply::Status(503)]).await).await;
+async fn a_response_503_is_retried() {
+    is_delivered_at_attempt(2, Receiver::script([Reply::Status(503)]).await).await;
 }
 
 #[tokio::test]
-async fn an_answer_429_is_tried_again_after_the_time_that_it_asks_for() {
-    let receiver = delivered_at_try(2, Receiver::script([Reply::RetryAfter(429, 2)]).await).await;
+async fn a_response_429_is_retried_after_its_retry_after() {
+    let receiver =
+        is_delivered_at_attempt(2, Receiver::script([Reply::RetryAfter(429, 2)]).await).await;
     let [first, second] = [0, 1].map(|number| receiver.received()[number].at);
     assert!(
         second - first >= Duration::from_secs(2),
-        "Retry-After is honoured in full, and it waited for {:?}",
+        "Retry-After is 2 s, and the retry came after {:?}",
         second - first
     );
 }
 
 #[tokio::test]
-async fn a_connection_that_is_closed_without_an_answer_is_tried_again() {
-    delivered_at_try(2, Receiver::script([Reply::Close]).await).await;
+async fn a_connection_closed_without_a_response_is_retried() {
+    is_delivered_at_attempt(2, Receiver::script([Reply::Close]).await).await;
 }
 
 #[tokio::test]
-async fn an_answer_that_never_comes_is_tried_again() {
-    delivered_at_try(2, Receiver::script([Reply::Stall]).await).await;
+async fn a_timeout_is_retried() {
+    is_delivered_at_attempt(2, Receiver::script([Reply::Stall]).await).await;
 }
 
 #[tokio::test]
-async fn a_delivery_that_is_parked_again_and_again_within_the_window_is_not_lost() {
-    delivered_at_try(6, Receiver::script([Reply::RetryAfter(503, 2); 5]).await).await;
+async fn a_delivery_parked_repeatedly_within_the_duplicate_window_is_not_lost() {
+    is_delivered_at_attempt(6, Receiver::script([Reply::RetryAfter(503, 2); 5]).await).await;
 }
 
 #[tokio::test]
-async fn an_answer_that_breaks_off_half_way_is_tried_again() {
-    delivered_at_try(2, Receiver::script([Reply::CloseHalfWay]).await).await;
+async fn a_response_that_ends_early_is_retried() {
+    is_delivered_at_attempt(2, Receiver::script([Reply::CloseHalfWay]).await).await;
 }
 
 #[tokio::test]
-async fn an_answer_400_makes_a_dead_letter_with_the_whole_story() {
-    let rig = Rig::start(TIDINGS).await;
+async fn a_response_400_makes_a_dead_letter_with_all_attempts() {
     let receiver = Receiver::script([Reply::Status(503), Reply::Status(400)]).await;
-    rig.rules().put([
-        provider("hook", receiver.url()).that_retries_soon(),
-        alert("all", "hook"),
-    ]);
-    let up = rig.run(Role::up()).await;
+    let (rig, up) = Rig::up(
+        TIDINGS,
+        [
+            provider("hook", receiver.url()).that_retries_soon(),
+            alert("all", "hook"),
+        ],
+    )
+    .await;
 
     up.post(&event("unwanted")).await.unwrap();
 
-    let letter = eventually("there is a dead letter", async || {
+    let dead = eventually("there is a dead letter", async || {
         rig.dead_letters().await.pop()
     })
     .await;
-    let delivery = letter.delivery.expect("a dead letter holds its delivery");
+    let delivery = dead.delivery.expect("a dead letter contains its delivery");
     assert_eq!(
         delivery
             .event
-            .expect("a small event is within its delivery")
+            .expect("a delivery contains a small event")
             .message,
         "unwanted"
     );
+    assert_eq!(delivery.alert.expect("a delivery has an alert").name, "all");
     assert_eq!(
-        delivery.alert.expect("a delivery names its alert").name,
-        "all"
-    );
-    assert_eq!(
-        delivery
-            .provider
-            .expect("a delivery names its provider")
-            .name,
+        delivery.provider.expect("a delivery has a provider").name,
         "hook"
     );
-    let answers: Vec<u32> = delivery
+    let statuses: Vec<u32> = delivery
         .attempts
         .iter()
         .map(|attempt| attempt.status)
         .collect();
-    assert_eq!(answers, [503, 400]);
+    assert_eq!(statuses, [503, 400]);
     rig.drained().await;
 }
 
 #[tokio::test]
-async fn a_delivery_older_than_its_provider_allows_is_a_dead_letter() {
-    let rig = Rig::start(TIDINGS).await;
+async fn a_delivery_older_than_max_age_is_a_dead_letter() {
     let receiver = Receiver::start().await;
     receiver.answer_with(Reply::Status(503));
     let retry = json!({"min": "100ms", "max": "500ms", "maxAge": "2s"});
-    rig.rules().put([
-        provider("hook", receiver.url()).with("retry", retry),
-        alert("all", "hook"),
-    ]);
-    let up = rig.run(Role::up()).await;
+    let (rig, up) = Rig::up(
+        TIDINGS,
+        [
+            provider("hook", receiver.url()).with("retry", retry),
+            alert("all", "hook"),
+        ],
+    )
+    .await;
 
     up.post(&event("too old")).await.unwrap();
 
-    let letter = eventually("there is a dead letter", async || {
+    let dead = eventually("there is a dead letter", async || {
         rig.dead_letters().await.pop()
     })
     .await;
-    assert_eq!(letter.reason, "exhausted");
+    assert_eq!(dead.reason, "exhausted");
     rig.drained().await;
 }
 
 #[tokio::test]
-async fn a_provider_that_is_down_for_long_gets_everything_in_the_end() {
-    let rig = Rig::start(TIDINGS).await;
+async fn a_provider_receives_everything_after_an_outage() {
     let receiver = Receiver::start().await;
     receiver.answer_with(Reply::Status(503));
-    rig.rules().put([
-        provider("hook", receiver.url()).that_retries_soon(),
-        alert("all", "hook"),
-    ]);
-    let up = rig.run(Role::up()).await;
+    let (rig, up) = Rig::up(
+        TIDINGS,
+        [
+            provider("hook", receiver.url()).that_retries_soon(),
+            alert("all", "hook"),
+        ],
+    )
+    .await;
     let mut ledger = Ledger::default();
     for number in 0..50 {
         ledger.post(&up, &format!("event {number}")).await;
@@ -156,7 +161,7 @@ async fn a_provider_that_is_down_for_long_gets_everything_in_the_end() {
 
     receiver.answer_with(Reply::Status(200));
 
-    let balance = ledger.settled(&rig, &receiver).await;
+    let balance = ledger.balanced(&rig, &receiver).await;
     assert!(balance.dead.is_empty(), "{:?}", balance.dead);
     assert!(
         balance.duplicates().is_empty(),
@@ -166,19 +171,22 @@ async fn a_provider_that_is_down_for_long_gets_everything_in_the_end() {
 }
 
 #[tokio::test]
-async fn a_sick_provider_does_not_delay_another_of_its_type() {
-    let rig = Rig::start(TIDINGS).await;
-    let [sick, healthy] = [Receiver::start().await, Receiver::start().await];
-    sick.answer_with(Reply::Stall);
-    rig.rules().put([
-        provider("sick", sick.url()).with("timeout", json!("20s")),
-        alert("to-sick", "sick"),
-    ]);
-    let up = rig.run(Role::up()).await;
+async fn a_provider_that_hangs_does_not_delay_another_of_its_type() {
+    let [hanging, healthy] = [Receiver::start().await, Receiver::start().await];
+    hanging.answer_with(Reply::Stall);
+    let (rig, up) = Rig::up(
+        TIDINGS,
+        [
+            provider("hanging", hanging.url()).with("timeout", json!("20s")),
+            alert("to-hanging", "hanging"),
+        ],
+    )
+    .await;
+    rig.leaves_unfinished("one destination hangs");
     for number in 0..100 {
         up.post(&event(&format!("stuck {number}"))).await.unwrap();
     }
-    sick.receives(1).await;
+    hanging.receives(1).await;
 
     rig.rules().put([
         provider("healthy", healthy.url()),
@@ -186,7 +194,7 @@ async fn a_sick_provider_does_not_delay_another_of_its_type() {
     ]);
 
     let mut number = 0;
-    eventually("the healthy provider gets an event", async || {
+    eventually("the healthy provider receives an event", async || {
         number += 1;
         up.post(&event(&format!("flowing {number}"))).await.unwrap();
         (!healthy.accepted().is_empty()).then_some(())

@@ -1,4 +1,4 @@
-//! What a Secret holds is on the wire to its service, and nowhere else.
+//! The data of a Secret reaches its service and nothing else.
 
 use serde_json::json;
 use tidings_core::Message;
@@ -11,7 +11,7 @@ const HEADER: &str = "h34der-that-nobody-may-see";
 const PASSWORD: &str = "p4ssw0rd-that-nobody-may-see";
 
 #[tokio::test]
-async fn a_service_that_repeats_secrets_gets_them_into_no_log_metric_dead_letter_or_outcome() {
+async fn secrets_in_a_response_are_in_no_log_metric_dead_letter_or_outcome() {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     receiver.answer_with(Reply::Says(
@@ -47,34 +47,33 @@ async fn a_service_that_repeats_secrets_gets_them_into_no_log_metric_dead_letter
     }
     let up = rig.run(Role::up().args(["--log-level", "trace"])).await;
 
-    up.post(&event("happened")).await.expect("ingest answers");
-    let letters = eventually("each type gives up", async || {
-        let letters = rig.dead_letters().await;
-        (letters.len() == types.len()).then_some(letters)
+    up.post(&event("happened")).await.expect("ingest responds");
+    let dead = eventually("each type has a dead letter", async || {
+        let dead = rig.dead_letters().await;
+        (dead.len() == types.len()).then_some(dead)
     })
     .await;
 
     let metrics = up.metrics().await;
-    let told: Vec<(&str, String)> = vec![
+    let outputs: Vec<(&str, String)> = vec![
         ("log", up.log().join("\n")),
         ("metrics", metrics),
         (
             "dead letters",
-            letters
-                .iter()
+            dead.iter()
                 .map(|letter| String::from_utf8_lossy(&letter.encode_to_vec()).into_owned())
                 .collect(),
         ),
         ("outcomes", stored(&rig, "OUTCOMES").await),
         ("deliveries and events", stored(&rig, "EVENTS").await),
     ];
-    for (place, text) in &told {
-        assert!(text.len() > 50, "{place} hold something");
+    for (output, text) in &outputs {
+        assert!(text.len() > 50, "{output} are not empty");
         for secret in [TOKEN, HEADER, PASSWORD] {
             let at = text
                 .find(secret)
                 .map(|at| &text[at.saturating_sub(300)..at]);
-            assert_eq!(at, None, "{secret} is in the {place}");
+            assert_eq!(at, None, "{secret} is in the {output}");
         }
     }
     assert!(
@@ -82,7 +81,7 @@ async fn a_service_that_repeats_secrets_gets_them_into_no_log_metric_dead_letter
             .received()
             .iter()
             .any(|request| request.header("x-key") == Some(HEADER)),
-        "the service itself gets it"
+        "the service receives the secret"
     );
 }
 
@@ -93,7 +92,7 @@ async fn stored(rig: &Rig, name: &str) -> String {
         .await
         .get_stream(name)
         .await
-        .expect("the stream is there");
+        .expect("the stream exists");
     let state = stream.cached_info().state.clone();
     let mut text = String::new();
     for sequence in state.first_sequence..=state.last_sequence {

@@ -35,7 +35,7 @@ async fn fleet(rig: &Rig) -> Fleet {
 }
 
 #[tokio::test]
-async fn two_routers_and_two_workers_produce_each_delivery_once() {
+async fn two_routers_and_two_workers_make_each_delivery_once() {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     rig.rules()
@@ -47,7 +47,7 @@ async fn two_routers_and_two_workers_produce_each_delivery_once() {
         ledger.post(&fleet.ingest, &format!("event {number}")).await;
     }
 
-    let balance = ledger.settled(&rig, &receiver).await;
+    let balance = ledger.balanced(&rig, &receiver).await;
     assert_eq!(balance.received.len(), 500);
     assert!(
         balance.duplicates().is_empty(),
@@ -58,7 +58,7 @@ async fn two_routers_and_two_workers_produce_each_delivery_once() {
 }
 
 #[tokio::test]
-async fn a_third_router_and_worker_join_and_leave_without_loss() {
+async fn a_third_router_and_worker_start_and_stop_without_loss() {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     rig.rules()
@@ -72,18 +72,20 @@ async fn a_third_router_and_worker_join_and_leave_without_loss() {
     };
 
     ledger
-        .post_insistently(&fleet.ingest, batch("before"))
+        .post_until_accepted(&fleet.ingest, batch("before"))
         .await;
     let mut router = rig.run(Role::router()).await;
     let mut worker = rig.run(Role::worker()).await;
     ledger
-        .post_insistently(&fleet.ingest, batch("with a third"))
+        .post_until_accepted(&fleet.ingest, batch("with a third"))
         .await;
     assert!(router.terminate().await.success());
     assert!(worker.terminate().await.success());
-    ledger.post_insistently(&fleet.ingest, batch("after")).await;
+    ledger
+        .post_until_accepted(&fleet.ingest, batch("after"))
+        .await;
 
-    let balance = ledger.settled(&rig, &receiver).await;
+    let balance = ledger.balanced(&rig, &receiver).await;
     assert_eq!(balance.received.len(), 450);
     assert!(
         balance.duplicates().is_empty(),
@@ -111,21 +113,17 @@ async fn the_same_event_of_two_clusters_is_two_events() {
             .entry(
                 request
                     .header("idempotency-key")
-                    .expect("a generic provider is told it"),
+                    .expect("a generic provider receives the key"),
             )
             .or_insert(0) += 1;
     }
-    assert_eq!(
-        deliveries.len(),
-        2,
-        "they are two deliveries: {deliveries:?}"
-    );
+    assert_eq!(deliveries.len(), 2, "two deliveries: {deliveries:?}");
     let events = rig
         .jetstream()
         .await
         .get_stream("EVENTS")
         .await
-        .expect("the stream is there");
+        .expect("the stream exists");
     for cluster in ["hub", "member"] {
         let subject = format!("events.{cluster}.apps.Kustomization.info");
         events

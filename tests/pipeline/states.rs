@@ -1,4 +1,4 @@
-//! Commit statuses: the newest state of a key wins, and an unchanged one costs no call.
+//! Commit statuses: the newest state wins, and an unchanged state makes no call.
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ use crate::circuits::{all_parked, parked};
 
 pub const COMMIT: &str = "8ba2d1c0a4e4b1c2d3e4f5a6b7c8d9e0f1a2b3c4";
 
-/// A rig whose rules have the forge's Secret.
+/// A rig with the Secret of the forge.
 pub async fn rig() -> Rig {
     let rig = Rig::start(TIDINGS).await;
     Forge::put_secret(rig.rules());
     rig
 }
 
-/// A forge, a rig with a Provider of type github for it, and everything in one process.
+/// A forge, a rig with a Provider of type github for it, and `tidings up`.
 async fn everything() -> (Forge, Rig, Process) {
     let (forge, rig) = (Forge::start().await, rig().await);
     rig.rules()
@@ -28,7 +28,7 @@ async fn everything() -> (Forge, Rig, Process) {
     (forge, rig, up)
 }
 
-/// What a Kustomization came to at a commit, so many seconds into an hour.
+/// An event of a Kustomization for a commit, so many seconds into an hour.
 pub fn reconciled(commit: &str, second: u32, succeeded: bool) -> Value {
     let mut event = event(&format!("reconciled at {second}"));
     event["timestamp"] = format!("2026-01-02T03:{:02}:{:02}Z", second / 60, second % 60).into();
@@ -44,13 +44,13 @@ pub fn reconciled(commit: &str, second: u32, succeeded: bool) -> Value {
 pub async fn post_all(process: &Process, events: impl IntoIterator<Item = Value>) {
     for event in events {
         assert_eq!(
-            process.post(&event).await.expect("ingest answers").status,
+            process.post(&event).await.expect("ingest responds").status,
             202
         );
     }
 }
 
-/// Waits until so many messages are in DELIVERIES: ready, in work or parked.
+/// Waits until DELIVERIES has so many messages: ready, in progress or parked.
 async fn deliveries_are(rig: &Rig, count: u64) {
     let jetstream = rig.jetstream().await;
     eventually(&format!("{count} messages are in DELIVERIES"), async || {
@@ -61,7 +61,7 @@ async fn deliveries_are(rig: &Rig, count: u64) {
 }
 
 #[tokio::test]
-async fn an_unchanged_status_costs_no_call_and_every_change_costs_one() {
+async fn an_unchanged_status_makes_no_call_and_every_change_makes_one() {
     let (forge, rig, up) = everything().await;
 
     for (first, succeeded) in [(0, true), (20, false), (40, true)] {
@@ -74,15 +74,11 @@ async fn an_unchanged_status_costs_no_call_and_every_change_costs_one() {
     }
 
     assert_eq!(forge.states(), ["success", "failure", "success"]);
-    assert_eq!(
-        forge.contents().reads,
-        1,
-        "what the forge holds is asked for once"
-    );
+    assert_eq!(forge.contents().reads, 1, "the forge is read once");
 }
 
 #[tokio::test]
-async fn an_older_event_that_comes_later_is_superseded() {
+async fn an_older_event_that_arrives_later_is_superseded() {
     let (forge, rig, up) = everything().await;
 
     post_all(&up, [reconciled(COMMIT, 30, true)]).await;
@@ -106,16 +102,15 @@ async fn an_event_about_progress_sets_no_status() {
 }
 
 #[tokio::test]
-async fn a_clock_of_2099_does_not_freeze_its_commit() {
+async fn an_event_from_2099_does_not_block_later_ones() {
     let (forge, rig, up) = everything().await;
     let mut from_2099 = reconciled(COMMIT, 0, true);
     from_2099["timestamp"] = "2099-01-01T00:00:00Z".into();
-    // At most a minute ahead of receipt counts, of this one as of the other; and this one is
-    // received later.
+    // Both times count as at most a minute after receipt, and this event is received later.
     let mut next = reconciled(COMMIT, 1, false);
     next["timestamp"] = jiff::Timestamp::now()
         .checked_add(Duration::from_secs(600))
-        .expect("it is a time")
+        .expect("the time is valid")
         .to_string()
         .into();
 
@@ -158,7 +153,7 @@ async fn after_an_outage_each_commit_gets_one_write_with_its_newest_state() {
 }
 
 #[tokio::test]
-async fn what_comes_while_the_forge_limits_us_waits_as_one_and_is_one_write() {
+async fn events_during_a_rate_limit_of_the_forge_become_one_write() {
     let limits = [
         (
             403,
@@ -199,9 +194,10 @@ async fn what_comes_while_the_forge_limits_us_waits_as_one_and_is_one_write() {
 }
 
 #[tokio::test]
-async fn a_key_that_waits_for_its_slot_takes_no_other_and_is_not_pushed_back() {
+async fn a_key_keeps_its_reserved_slot_until_it_is_due() {
     const HOUR_MS: i64 = 3_600_000;
     let (forge, rig) = (Forge::start().await, rig().await);
+    rig.leaves_unfinished("the rate limit is one an hour");
     rig.rules().put([
         forge.provider("github").with("rateLimit", json!("1/1h")),
         alert("commits", "forge"),
@@ -220,7 +216,7 @@ async fn a_key_that_waits_for_its_slot_takes_no_other_and_is_not_pushed_back() {
     };
     let planned = async |count: f64| {
         let planned = async || up.metric("tidings_router_deliveries_total", "").await;
-        eventually("all are planned", async || {
+        eventually("all deliveries are planned", async || {
             (planned().await >= count).then_some(())
         })
         .await;
@@ -245,14 +241,14 @@ async fn a_key_that_waits_for_its_slot_takes_no_other_and_is_not_pushed_back() {
     planned(22.0).await;
 
     let expected = [slot_ms, slot_ms + HOUR_MS];
-    eventually("the next slot is the next key's", async || {
+    eventually("the next slot belongs to the next key", async || {
         (slots().await == expected).then_some(())
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_commit_that_has_as_many_statuses_as_github_takes_is_a_dead_letter_that_says_so() {
+async fn a_commit_with_the_maximum_number_of_statuses_is_a_dead_letter() {
     let (forge, rig, up) = everything().await;
     let body = r#"{"message": "Validation Failed", "errors": "This SHA and context has reached the maximum number of statuses."}"#;
 
@@ -266,19 +262,19 @@ async fn a_commit_that_has_as_many_statuses_as_github_takes_is_a_dead_letter_tha
     post_all(&up, [reconciled(COMMIT, 1, false)]).await;
     rig.drained().await;
 
-    let letters = rig.dead_letters().await;
-    assert_eq!(letters.len(), 1);
-    assert!(
-        letters[0]
-            .detail
-            .contains("as many statuses of this context as GitHub takes"),
-        "{}",
-        letters[0].detail
-    );
+    let dead = rig.dead_letters().await;
+    assert_eq!(dead.len(), 1);
+    let attempts = &dead[0]
+        .delivery
+        .as_ref()
+        .expect("it has a delivery")
+        .attempts;
+    let last = attempts.last().expect("it has attempts");
+    assert_eq!((dead[0].reason.as_str(), last.status), ("rejected", 422));
 }
 
 #[tokio::test]
-async fn a_lost_bucket_costs_one_read_of_a_key_and_no_write() {
+async fn a_deleted_bucket_costs_one_read_of_each_key_and_no_write() {
     let (forge, rig, up) = everything().await;
     post_all(&up, [reconciled(COMMIT, 0, true)]).await;
     rig.drained().await;
@@ -293,14 +289,14 @@ async fn a_lost_bucket_costs_one_read_of_a_key_and_no_write() {
         .await
         .delete_key_value("latest")
         .await
-        .expect("the bucket is there");
+        .expect("the bucket exists");
     post_all(&up, [reconciled(COMMIT, 1, true)]).await;
     rig.drained().await;
     assert_eq!(forge.states(), ["success"]);
     assert_eq!(
         forge.contents().reads - reads,
         3,
-        "of three pages of fifty, ours is on the last"
+        "the own status is on the last of three pages"
     );
 
     post_all(&up, (2..6).map(|second| reconciled(COMMIT, second, true))).await;
@@ -312,14 +308,14 @@ async fn a_lost_bucket_costs_one_read_of_a_key_and_no_write() {
 }
 
 #[tokio::test]
-async fn records_end_ninety_days_after_their_last_write() {
+async fn records_expire_ninety_days_after_their_last_write() {
     let (_forge, rig, _up) = everything().await;
     let bucket = rig
         .jetstream()
         .await
         .get_stream("KV_latest")
         .await
-        .expect("the bucket is there");
+        .expect("the bucket exists");
     let config = &bucket.cached_info().config;
     assert_eq!(config.max_age, Duration::from_secs(90 * 24 * 3600));
     assert_eq!(
@@ -329,6 +325,6 @@ async fn records_end_ninety_days_after_their_last_write() {
             config.max_bytes
         ),
         (1, -1, -1),
-        "nothing else ends them"
+        "no other limit deletes records"
     );
 }

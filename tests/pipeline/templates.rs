@@ -1,4 +1,4 @@
-//! Templates and links, and what of them is told when they can't be used.
+//! Templates and links, and what happens when they are invalid.
 
 use serde_json::{Value, json};
 use tidings_rig::{Manifest, Receiver, Reply, Rig, Role, alert, event, eventually, provider};
@@ -17,14 +17,14 @@ fn inline(text: &str) -> Value {
     json!({"inline": text})
 }
 
-/// A ConfigMap `texts` with a template under `short`.
+/// A ConfigMap `texts` with a template in the key `short`.
 fn texts(template: &str) -> String {
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "texts", "namespace": "apps"}, "data": {"short": template}})
         .to_string()
 }
 
-/// The attachments' texts of Slack messages, in the order of the text.
-fn shown(receiver: &Receiver) -> Vec<String> {
+/// The attachment texts of the accepted Slack messages, sorted.
+fn accepted_texts(receiver: &Receiver) -> Vec<String> {
     let text = |received: tidings_rig::Received| {
         received.json()["attachments"][0]["text"]
             .as_str()
@@ -37,7 +37,7 @@ fn shown(receiver: &Receiver) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_template_of_the_alert_goes_before_that_of_the_provider() {
+async fn a_template_of_the_alert_overrides_that_of_the_provider() {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     rig.rules()
@@ -55,7 +55,7 @@ async fn a_template_of_the_alert_goes_before_that_of_the_provider() {
     receiver.receives(2).await;
     rig.drained().await;
     assert_eq!(
-        shown(&receiver),
+        accepted_texts(&receiver),
         ["by default: done", "of the Alert own: apps in default"]
     );
     assert!(
@@ -64,15 +64,16 @@ async fn a_template_of_the_alert_goes_before_that_of_the_provider() {
             .iter()
             .any(|received| received.json()["attachments"][0]["author_name"] == "T")
     );
-    assert!(rig.outcomes().await.iter().all(|told| {
-        told.attempt
+    assert!(rig.outcomes().await.iter().all(|outcome| {
+        outcome
+            .attempt
             .as_ref()
             .is_some_and(|attempt| attempt.template_error.is_empty())
     }));
 }
 
 #[tokio::test]
-async fn what_waits_takes_the_template_as_it_is_at_the_attempt() {
+async fn a_parked_delivery_uses_the_template_of_its_next_attempt() {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     receiver.answer_with(Reply::Status(503));
@@ -101,11 +102,11 @@ async fn what_waits_takes_the_template_as_it_is_at_the_attempt() {
     .await;
     receiver.answer_with(Reply::Status(200));
     rig.drained().await;
-    assert_eq!(shown(&receiver), ["new"]);
+    assert_eq!(accepted_texts(&receiver), ["new"]);
 }
 
 #[tokio::test]
-async fn a_template_that_cant_be_used_costs_its_wording_and_nothing_else() {
+async fn a_template_that_fails_is_replaced_by_the_standard_text() {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     rig.rules().put_text("texts.json", &texts("text"));
@@ -126,15 +127,19 @@ async fn a_template_that_cant_be_used_costs_its_wording_and_nothing_else() {
 
     receiver.receives(4).await;
     rig.drained().await;
-    assert_eq!(shown(&receiver), vec![message; 4], "the standard form");
-    let outcomes = eventually("each attempt is told", async || {
-        Some(rig.outcomes().await).filter(|told| told.len() == 4)
+    assert_eq!(
+        accepted_texts(&receiver),
+        vec![message; 4],
+        "the standard text"
+    );
+    let outcomes = eventually("each attempt has an outcome", async || {
+        Some(rig.outcomes().await).filter(|outcomes| outcomes.len() == 4)
     })
     .await;
-    for told in outcomes {
+    for outcome in outcomes {
         let (alert, attempt) = (
-            told.alert.unwrap_or_default().name,
-            told.attempt.unwrap_or_default(),
+            outcome.alert.unwrap_or_default().name,
+            outcome.attempt.unwrap_or_default(),
         );
         let expected = match alert.as_str() {
             "endless" => "out of fuel",
@@ -154,12 +159,12 @@ async fn a_template_that_cant_be_used_costs_its_wording_and_nothing_else() {
             .await,
         4.0
     );
-    up.logs_with("template-failed", [("error", "spec.template.inline")])
+    up.logs_with("rule-problem", [("problem", "spec.template.inline")])
         .await;
 }
 
 #[tokio::test]
-async fn links_are_shown_where_the_settings_or_the_provider_say_so() {
+async fn links_are_enabled_by_settings_or_provider() {
     let rig = Rig::start(TIDINGS).await;
     let [receiver, without] = [Receiver::start().await, Receiver::start().await];
     let quiet = provider("quiet", without.url())
@@ -204,7 +209,7 @@ async fn links_are_shown_where_the_settings_or_the_provider_say_so() {
 }
 
 #[tokio::test]
-async fn a_pattern_that_cant_be_used_is_refused_at_start() {
+async fn an_invalid_link_pattern_is_rejected_at_start() {
     let rig = Rig::start(TIDINGS).await;
     let mut up = rig.spawn(Role::up().env("TIDINGS_LINKS__COMMIT", "https://h/{{ commit"));
 
@@ -214,8 +219,7 @@ async fn a_pattern_that_cant_be_used_is_refused_at_start() {
 }
 
 #[tokio::test]
-async fn a_commit_status_tells_progress_and_links_under_a_qualified_id_where_the_provider_says_so()
-{
+async fn commit_status_options_add_a_pending_state_a_qualified_id_and_a_target_url() {
     let rig = Rig::start(TIDINGS).await;
     let forge = Receiver::start().await;
     let options = json!({"pending": true, "id": "qualified", "targetURL": "https://d.example.com/{{ cluster }}/{{ name }}"});
@@ -263,11 +267,11 @@ async fn a_commit_status_tells_progress_and_links_under_a_qualified_id_where_the
             target.to_owned(),
         )
     };
-    let told = |body: &Value| {
+    let sent = |body: &Value| {
         let text = |key: &str| body[key].as_str().unwrap_or_default().to_owned();
-        // The rest is of the Provider's uid.
+        // The rest derives from the Provider's uid.
         let context = text("context")
-            .trim_end_matches(|letter: char| letter != '/')
+            .trim_end_matches(|character: char| character != '/')
             .to_owned();
         (
             text("state"),
@@ -281,19 +285,19 @@ async fn a_commit_status_tells_progress_and_links_under_a_qualified_id_where_the
         status("success", "reconciliation succeeded"),
     ];
     assert_eq!(
-        written.iter().map(told).collect::<Vec<_>>(),
+        written.iter().map(sent).collect::<Vec<_>>(),
         expected,
         "the third event changes nothing"
     );
 }
 
 #[tokio::test]
-async fn a_template_that_takes_long_holds_up_no_other_delivery() {
+async fn a_slow_template_delays_no_other_delivery() {
     let rig = Rig::start(TIDINGS).await;
     let [chat, hook] = [Receiver::start().await, Receiver::start().await];
     let replaced = "long|replace('m','mmmm')|replace('n','')|replace('m','n')|replace('n','m')";
-    let words = "{% set long %}LONG{% endset %}{% for a in long|truncate(900) %}{% if REPLACED %}{% endif %}{% endfor %}done";
-    let slow = words
+    let template = "{% set long %}LONG{% endset %}{% for a in long|truncate(900) %}{% if REPLACED %}{% endif %}{% endfor %}done";
+    let slow = template
         .replace("LONG", &"mn".repeat(6 << 10))
         .replace("REPLACED", replaced);
     rig.rules().put([
@@ -307,7 +311,7 @@ async fn a_template_that_takes_long_holds_up_no_other_delivery() {
     ]);
     let up = rig.run(Role::up().env("TOKIO_WORKER_THREADS", "1")).await;
     up.post(&event("slow")).await.unwrap();
-    eventually("it is at work", async || {
+    eventually("the template is being rendered", async || {
         (up.metric("tidings_worker_deliveries_in_flight", "").await > 0.5).then_some(())
     })
     .await;
@@ -317,5 +321,5 @@ async fn a_template_that_takes_long_holds_up_no_other_delivery() {
     up.post(&quick).await.unwrap();
     hook.accepts("quick").await;
 
-    assert_eq!(chat.count(), 0, "the template is at work still");
+    assert_eq!(chat.count(), 0, "the template is still being rendered");
 }

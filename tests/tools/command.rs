@@ -1,4 +1,4 @@
-//! Commands that end, and commands that follow.
+//! Runs the executable: commands that end, and commands that print until they are stopped.
 
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
@@ -20,13 +20,13 @@ pub struct Ended {
 }
 
 impl Ended {
-    /// Its lines, once it has ended well.
+    /// The lines of its output. It must have succeeded.
     pub fn lines(&self) -> Vec<&str> {
         assert_eq!(self.status, Some(0), "{self:?}");
         self.stdout.lines().collect()
     }
 
-    /// Its lines as JSON.
+    /// Its output as one JSON value per line. It must have succeeded.
     pub fn json(&self) -> Vec<serde_json::Value> {
         self.lines()
             .into_iter()
@@ -34,15 +34,14 @@ impl Ended {
             .collect()
     }
 
-    /// Asserts that it failed with a sentence that contains each of these texts, and with nothing
-    /// on standard output.
-    pub fn failed_naming(&self, texts: &[&str]) {
+    /// Asserts that it failed, with an error on standard error that contains each of these texts.
+    pub fn assert_error_names(&self, texts: &[&str]) {
         assert!(self.status.is_some_and(|status| status != 0), "{self:?}");
-        assert_eq!(self.stdout, "", "what is wrong is told on standard error");
+        assert_eq!(self.stdout, "", "errors go to standard error");
         for text in texts {
             assert!(
                 self.stderr.contains(text),
-                "{text:?} is told: {}",
+                "the error names {text:?}: {}",
                 self.stderr
             );
         }
@@ -50,7 +49,7 @@ impl Ended {
     }
 }
 
-/// Runs tidings until it ends.
+/// Runs `tidings` until it ends.
 pub async fn tidings(arguments: &[&str]) -> Ended {
     tidings_with(&[], arguments).await
 }
@@ -86,14 +85,14 @@ fn command(arguments: &[&str]) -> Command {
     command
 }
 
-/// A command that goes on until it is told to end, and its lines.
+/// A command that prints lines until it is stopped.
 pub struct Following {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
 impl Following {
-    /// Starts tidings.
+    /// Starts `tidings`.
     pub fn tidings(arguments: &[&str]) -> Self {
         Self::start(command(arguments))
     }
@@ -105,19 +104,20 @@ impl Following {
             .kill_on_drop(true)
             .spawn()
             .expect("the executable can be started");
-        let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        let lines = BufReader::new(child.stdout.take().expect("standard output is piped")).lines();
         Self { child, lines }
     }
 
-    /// Its next line.
+    /// The next line of its output.
     pub async fn next(&mut self) -> String {
         let line = timeout(PATIENCE, self.lines.next_line())
             .await
-            .expect("there is another line");
-        line.expect("the output is text").expect("it goes on")
+            .expect("another line is printed in time");
+        line.expect("the output is text")
+            .expect("the command still runs")
     }
 
-    /// Its next lines, until one contains `last`, with that one.
+    /// The next lines, up to and including the first that contains `last`.
     pub async fn until(&mut self, last: &str) -> Vec<String> {
         let mut lines = Vec::new();
         loop {
@@ -128,26 +128,29 @@ impl Following {
         }
     }
 
-    /// Presses Ctrl-C.
+    /// Sends SIGINT, as Ctrl-C does.
     pub fn interrupt(&self) {
         let id = self
             .child
             .id()
             .and_then(|id| Pid::from_raw(id.cast_signed()))
-            .expect("it has not ended");
-        kill_process(id, Signal::INT).expect("a child of ours can be signalled");
+            .expect("the command still runs");
+        kill_process(id, Signal::INT).expect("a child process takes signals");
     }
 
-    /// Reads on, whatever comes, until it ends.
+    /// Reads the rest of its output until it ends.
     pub async fn ended(mut self) -> ExitStatus {
         let end = async {
             while let Ok(Some(_)) = self.lines.next_line().await {}
-            self.child.wait().await.expect("a child can be waited for")
+            self.child
+                .wait()
+                .await
+                .expect("a child process has an exit status")
         };
-        timeout(PATIENCE, end).await.expect("it ends")
+        timeout(PATIENCE, end).await.expect("the command ends")
     }
 
-    /// Closes its output, as `head` does when it has read enough.
+    /// Closes its output, as `head` does after its last line.
     pub fn close(self) -> Child {
         self.child
     }

@@ -1,22 +1,22 @@
-//! The tools for people, and what people get wrong: real processes on a real nats-server.
+//! The tools, settings, readiness and metrics: real processes on a real nats-server.
 
 #![expect(
     clippy::unwrap_used,
-    reason = "a test ends with what it can't go on without; clippy.toml excuses only what is marked as one"
+    reason = "helpers of tests fail the test too, but clippy.toml allows it in test functions only"
 )]
 
 mod command;
-mod configuring;
-mod connecting;
-mod counting;
-mod embedding;
+mod command_line_reference;
+mod configuration;
+mod dead_letters;
+mod embedded_nats_server;
+mod metrics;
+mod nats_authentication;
 mod python;
 mod readiness;
-mod reference;
-mod refusing;
-mod replaying;
+mod start_errors;
 mod streams;
-mod tapping;
-mod templating;
+mod tap;
+mod templates;
 
 const TIDINGS: &str = env!("CARGO_BIN_EXE_tidings");

@@ -10,11 +10,10 @@ use tokio::process::Command;
 use crate::TIDINGS;
 use crate::command::Following;
 
-/// The project's script says so when this machine has no Python with pip.
+/// The exit status of tools/python.sh without a Python with pip.
 const NO_PYTHON: i32 = 3;
 
-/// A folder with what the example imports; nothing, aloud, where that can't be had. CI must have
-/// it.
+/// A folder with the imports of the example. Without Python the test is skipped, except in CI.
 async fn imports(project: &Path) -> Option<PathBuf> {
     let found = Command::new(project.join("tools/python.sh"))
         .stderr(Stdio::inherit())
@@ -27,7 +26,7 @@ async fn imports(project: &Path) -> Option<PathBuf> {
     }
     assert!(
         found.status.success(),
-        "what the example imports can't be installed; see above"
+        "the imports of the example cannot be installed; see above"
     );
     Some(String::from_utf8(found.stdout).unwrap().trim().into())
 }
@@ -39,8 +38,10 @@ async fn the_example_in_python_prints_each_event() {
         return;
     };
     let rig = Rig::start(TIDINGS).await;
-    let up = rig.run(Role::up_alone().args(["--cluster", "hub"])).await;
-    up.post(&event("before it came")).await.unwrap();
+    let up = rig
+        .run(Role::up_with_own_server().args(["--cluster", "hub"]))
+        .await;
+    up.post(&event("before it starts")).await.unwrap();
 
     let mut command = Command::new("python3");
     command
@@ -51,11 +52,11 @@ async fn the_example_in_python_prints_each_event() {
 
     assert_eq!(
         tap.next().await,
-        "hub info Kustomization apps/apps: before it came"
+        "hub info Kustomization apps/apps: before it starts"
     );
-    up.post(&event("while it follows")).await.unwrap();
+    up.post(&event("while it runs")).await.unwrap();
     assert_eq!(
         tap.next().await,
-        "hub info Kustomization apps/apps: while it follows"
+        "hub info Kustomization apps/apps: while it runs"
     );
 }

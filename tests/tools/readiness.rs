@@ -1,4 +1,4 @@
-//! `/readyz` tells the truth.
+//! `/readyz`, and consumers that another client deletes.
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use tidings_rig::{
 
 use crate::TIDINGS;
 
-/// Within this time a role knows that its server is gone.
-const NOTICED_WITHIN: Duration = Duration::from_secs(15);
+/// How long a role may take to notice that its server is gone.
+const NOTICE_TIMEOUT: Duration = Duration::from_secs(15);
 
 async fn is_not_ready(process: &Process) {
-    eventually_within(NOTICED_WITHIN, "the role is not ready", async || {
+    eventually_within(NOTICE_TIMEOUT, "the role is not ready", async || {
         let answer = process.readiness().await;
         (answer.status == 503 && answer.body.contains("bus: ")).then_some(())
     })
@@ -21,7 +21,7 @@ async fn is_not_ready(process: &Process) {
 }
 
 #[tokio::test]
-async fn a_role_is_not_ready_while_its_server_is_gone_or_hangs() {
+async fn a_role_is_not_ready_while_its_server_is_down_or_hangs() {
     let mut rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     rig.rules()
@@ -38,41 +38,41 @@ async fn a_role_is_not_ready_while_its_server_is_gone_or_hangs() {
     for role in &roles {
         role.ready().await;
     }
-    roles[2].post(&event("after an end")).await.unwrap();
-    receiver.accepts("after an end").await;
+    roles[2].post(&event("after a restart")).await.unwrap();
+    receiver.accepts("after a restart").await;
 
     rig.nats().freeze();
     for role in &roles {
         is_not_ready(role).await;
     }
-    let refused = roles[2].post(&event("while it hangs")).await.unwrap();
-    assert_eq!(refused.status, 503);
+    let answer = roles[2].post(&event("while it hangs")).await.unwrap();
+    assert_eq!(answer.status, 503);
     rig.nats().thaw();
     for role in &roles {
         role.ready().await;
     }
-    roles[2].post(&event("after it has hung")).await.unwrap();
-    receiver.accepts("after it has hung").await;
+    roles[2].post(&event("after it hung")).await.unwrap();
+    receiver.accepts("after it hung").await;
 }
 
-/// Waits until the role has looked how far routers have come, which it does every second.
-async fn looks_at_router(rig: &Rig) {
+/// Waits until the role has sampled the position of the router, which it does every second.
+async fn router_is_sampled(rig: &Rig) {
     let client = async_nats::connect(rig.url()).await.unwrap();
-    let mut asked = client
+    let mut samples = client
         .subscribe("$JS.API.CONSUMER.INFO.EVENTS.router")
         .await
         .unwrap();
-    // The first look may have begun before.
+    // The first sample may have begun before this call.
     for _ in 0..2 {
-        tokio::time::timeout(PATIENCE, asked.next())
+        tokio::time::timeout(PATIENCE, samples.next())
             .await
-            .expect("the role looks")
+            .expect("the role samples the router")
             .expect("the client stays connected");
     }
 }
 
 #[tokio::test]
-async fn a_consumer_that_is_deleted_is_made_again_where_it_was() {
+async fn a_deleted_consumer_is_recreated_at_its_old_position() {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     rig.rules()
@@ -83,7 +83,7 @@ async fn a_consumer_that_is_deleted_is_made_again_where_it_was() {
     }
     receiver.receives(10).await;
     rig.drained().await;
-    looks_at_router(&rig).await;
+    router_is_sampled(&rig).await;
 
     let jetstream = rig.jetstream().await;
     for (stream, consumer) in [("EVENTS", "router"), ("DELIVERIES", "default-generic")] {
@@ -104,7 +104,7 @@ async fn a_consumer_that_is_deleted_is_made_again_where_it_was() {
     assert_eq!(
         up.metric("tidings_router_events_total", "").await,
         12.0,
-        "what was routed is not routed again"
+        "no event is routed twice"
     );
     assert_eq!(
         up.metric("tidings_router_lost_to_retention_total", "")

@@ -1,4 +1,4 @@
-//! A body in the forms in which the recordings may hold it.
+//! Decodes a body into the form of the recording.
 
 use serde_json::{Map, Value};
 use url::form_urlencoded;
@@ -6,7 +6,7 @@ use url::form_urlencoded;
 use crate::otlp;
 use crate::sink::Received;
 
-/// The body of a request in one of the recorded forms; nothing if it can't be read so.
+/// The body of a request in a recorded form; `None` if it has another form.
 pub fn decode(request: &Received, form: &str) -> Option<Value> {
     let text = String::from_utf8_lossy(&request.body);
     if text.is_empty() {

@@ -10,13 +10,13 @@ use tidings_workers::notifier::PROVIDERS;
 
 use crate::RECORDED_TYPES;
 
-/// What goes into `tidings test`.
+/// The input of `tidings test`.
 #[derive(Debug, Deserialize)]
 pub struct Input {
     /// The objects of the rules folder.
     #[serde(default)]
     pub rules: Vec<Value>,
-    /// The event; or, where it is not quite JSON, its text.
+    /// The event, or its text if it is not valid JSON.
     #[serde(default)]
     pub event: Value,
     pub event_text: Option<String>,
@@ -27,7 +27,7 @@ pub struct Input {
 }
 
 impl Input {
-    /// A type of the recordings that a Provider has and the executable does not know yet.
+    /// A recorded type of a Provider that the executable does not support.
     pub fn missing_type(&self) -> Option<&str> {
         let types = self
             .rules
@@ -35,12 +35,12 @@ impl Input {
             .filter_map(|object| object.pointer("/spec/type")?.as_str());
         types
             .filter(|kind| RECORDED_TYPES.contains(kind))
-            .find(|kind| !is_known_type(kind))
+            .find(|kind| !is_supported_type(kind))
     }
 }
 
-/// Whether the executable knows a provider type.
-pub fn is_known_type(kind: &str) -> bool {
+/// Whether the executable supports a provider type.
+pub fn is_supported_type(kind: &str) -> bool {
     PROVIDERS.iter().any(|provider| provider.kind == kind)
 }
 
@@ -58,7 +58,7 @@ pub struct WireCase {
     /// Host and credentials of each tunnel through the Provider's proxy.
     #[serde(default)]
     pub tunnels: Vec<(String, String)>,
-    /// What need not be equal, by JSON pointer.
+    /// Values that may differ, by JSON pointer.
     #[serde(default)]
     pub loose: BTreeMap<String, Looseness>,
     pub outcomes: Option<Vec<String>>,
@@ -68,7 +68,7 @@ pub struct WireCase {
     pub signature_key: Option<String>,
 }
 
-/// An answer of the provider, and what it answers.
+/// A scripted response, and the requests that get it.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Rule {
     #[serde(default, rename = "match")]
@@ -78,12 +78,12 @@ pub struct Rule {
     pub headers: BTreeMap<String, String>,
     #[serde(default)]
     pub body: String,
-    /// How often it may be used; 0: always.
+    /// How often it is used; 0: always.
     #[serde(default)]
     pub times: usize,
 }
 
-/// Which requests a [`Rule`] answers.
+/// The requests that a [`Rule`] responds to.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Matcher {
     pub method: Option<String>,
@@ -91,7 +91,7 @@ pub struct Matcher {
     pub path: Option<String>,
 }
 
-/// A request that must have been made.
+/// A recorded request.
 #[derive(Debug, Deserialize)]
 pub struct ExpectedRequest {
     pub method: String,
@@ -112,7 +112,7 @@ pub struct ExpectedRequest {
 }
 
 impl ExpectedRequest {
-    /// The body, with the name of the form in which it was recorded.
+    /// The body, and the name of its recorded form.
     pub fn body(&self) -> Option<(&'static str, &Value)> {
         let forms = [
             ("body_json", &self.body_json),
@@ -137,7 +137,7 @@ pub enum Looseness {
     Any,
 }
 
-/// Tells null from absence.
+/// Distinguishes null from an absent value.
 pub fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {

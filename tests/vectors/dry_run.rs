@@ -30,7 +30,7 @@ struct Expectation {
     case: Option<String>,
     alert: String,
     verdict: Option<String>,
-    /// Why there is no delivery: any verdict but `matched` will do.
+    /// Why there is no delivery; any verdict except `matched` is accepted.
     dropped: Option<String>,
     deliveries: Option<usize>,
     /// The outcomes that a delivery may have.
@@ -52,7 +52,9 @@ pub async fn replay(file: &str) {
     for run in load::<DryRun>(&format!("routing/{file}.json")) {
         match (&run.skip, run.input.missing_type()) {
             (Some(reason), _) => report.skip(reason),
-            (None, Some(kind)) => report.skip(&format!("there is no provider type {kind} yet")),
+            (None, Some(kind)) => {
+                report.skip(&format!("the provider type {kind} is not supported"))
+            }
             (None, None) => run.compare(&mut report).await,
         }
     }
@@ -104,25 +106,23 @@ impl Expectation {
             return self.dropped_problems(reason, verdict, &deliveries);
         }
         let mut problems = Vec::new();
-        let mut note = |problem: Option<String>| {
+        let mut add = |problem: Option<String>| {
             problems.extend(problem.map(|problem| format!("{}: {problem}", self.alert)))
         };
         if let Some(wanted) = &self.verdict {
-            note(expect_equal("verdict", &Some(wanted.as_str()), &verdict));
+            add(expect_equal("verdict", &Some(wanted.as_str()), &verdict));
         }
         if let Some(wanted) = self.deliveries {
-            note(expect_equal("deliveries", &wanted, &deliveries.len()));
+            add(expect_equal("deliveries", &wanted, &deliveries.len()));
         }
         for delivery in &deliveries {
-            note(self.delivery_problem(delivery));
+            add(self.delivery_problem(delivery));
         }
         let posted = deliveries.first().and_then(|delivery| Posted::of(delivery));
         if let Some(wanted) = &self.url {
             let got = posted.as_ref().map(|posted| &posted.url);
-            note(
-                (!is_same_url(wanted.as_deref(), got))
-                    .then(|| format!("URL: expected {wanted:?}, got {:?}", got.map(Url::as_str))),
-            );
+            add((!is_same_url(wanted.as_deref(), got))
+                .then(|| format!("URL: expected {wanted:?}, got {:?}", got.map(Url::as_str))));
         }
         for (pointer, value) in self
             .body
@@ -134,7 +134,7 @@ impl Expectation {
                 .as_ref()
                 .and_then(|posted| posted.body.pointer(pointer))
                 .cloned();
-            note(expect_equal(
+            add(expect_equal(
                 &format!("body {pointer}"),
                 &Some(value.clone()),
                 &got,
@@ -143,7 +143,7 @@ impl Expectation {
         problems
     }
 
-    /// A faulty Provider or Secret may show as a verdict or as an invalid delivery.
+    /// An invalid Provider or Secret may cause a verdict or an invalid delivery.
     fn dropped_problems(
         &self,
         reason: &str,
@@ -161,7 +161,7 @@ impl Expectation {
         }
         if verdict.is_none_or(|verdict| verdict == "matched") {
             problems.push(format!(
-                "{}: expected a verdict that tells why ({reason}), got {verdict:?}",
+                "{}: expected a verdict with the reason ({reason}), got {verdict:?}",
                 self.alert
             ));
         }
@@ -210,7 +210,7 @@ impl Posted {
     }
 }
 
-/// Compares without scheme's default port and case of the host; paths when they are decoded.
+/// Ignores default ports, the case of the host, and the encoding of the path.
 fn is_same_url(wanted: Option<&str>, got: Option<&Url>) -> bool {
     match (wanted, got) {
         (None, None) => true,

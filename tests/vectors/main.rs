@@ -1,8 +1,8 @@
-//! Replays what notification-controller 1.9.3 was recorded to do, against the executable.
+//! Compares Tidings with recordings of notification-controller 1.9.3.
 //!
-//! `wire` compares what goes over the wire, `dry_run` and `patterns` what `tidings test --dry-run`
-//! says, `ingest` what the event endpoint answers; `pipeline` compares what goes over the wire once
-//! an event is posted. README.md beside this file tells the format of the recordings in `data/`.
+//! `wire` compares the requests of `tidings test`, `dry_run` and `patterns` the output of
+//! `tidings test --dry-run`, `ingest` the responses of the event endpoint, and `pipeline` the
+//! requests after an event is posted. README.md describes the format of the recordings in `data/`.
 
 mod body;
 mod case;
@@ -23,10 +23,10 @@ const TIDINGS: &str = env!("CARGO_BIN_EXE_tidings");
 /// A test for each provider type.
 macro_rules! wire {
     ($($test:ident: $kind:literal,)*) => {
-        /// The types that the recordings know. Those that speak another protocol than HTTP have no recordings of the wire.
+        /// The recorded types. Types with another protocol than HTTP have no recorded requests.
         const RECORDED_TYPES: &[&str] = &["nats", "googlepubsub", "azureeventhub", $($kind),*];
 
-        mod what_goes_over_the_wire_is_as_recorded_for {
+        mod requests_are_as_recorded_for {
             $(
                 #[tokio::test]
                 async fn $test() {
@@ -71,10 +71,10 @@ wire! {
     zulip: "zulip",
 }
 
-/// A test for each of these types.
+/// A pipeline test for each of these types.
 macro_rules! pipeline {
     ($($test:ident: $kind:literal,)*) => {
-        mod through_the_running_pipeline_it_is_as_recorded_for {
+        mod requests_of_the_pipeline_are_as_recorded_for {
             $(
                 #[tokio::test]
                 async fn $test() {
@@ -120,7 +120,7 @@ async fn commit_statuses_have_the_recorded_ids() {
 }
 
 #[tokio::test]
-async fn expressions_give_the_recorded_commit_status_ids() {
+async fn expressions_return_the_recorded_commit_status_ids() {
     dry_run::replay("status_id_expressions").await;
 }
 
@@ -130,6 +130,6 @@ async fn regular_expressions_match_as_recorded() {
 }
 
 #[tokio::test]
-async fn the_event_endpoint_answers_and_passes_on_as_recorded() {
+async fn the_event_endpoint_responds_and_delivers_as_recorded() {
     ingest::replay().await;
 }

@@ -1,5 +1,4 @@
-//! The part of OTLP that traces use, in the shape of protobuf's JSON mapping, with ids in
-//! hexadecimal.
+//! Decodes OTLP traces into protobuf's JSON mapping, with hexadecimal ids.
 
 use prost::encoding::{WireType, decode_key, decode_varint};
 use serde_json::{Map, Value, json};
@@ -8,7 +7,7 @@ use serde_json::{Map, Value, json};
 #[derive(Clone, Copy)]
 enum Form {
     Message(Fields),
-    /// Any number of messages.
+    /// A repeated message.
     Messages(Fields),
     Text,
     Hex,
@@ -92,7 +91,7 @@ fn message(mut bytes: &[u8], fields: Fields) -> Option<Value> {
     while !bytes.is_empty() {
         let (number, wire) = decode_key(&mut bytes).ok()?;
         let (value, content) = take(&mut bytes, wire)?;
-        // A field that the recordings don't know shows as a difference.
+        // A field that the recordings do not have is a difference.
         let unknown = (number, "unknown", Form::Number);
         let (_, name, form) = *fields
             .iter()
@@ -117,7 +116,7 @@ fn message(mut bytes: &[u8], fields: Fields) -> Option<Value> {
     Some(Value::Object(decoded))
 }
 
-/// The next value: a number, or bytes.
+/// Reads the next value: a number or bytes.
 fn take<'a>(bytes: &mut &'a [u8], wire: WireType) -> Option<(u64, &'a [u8])> {
     let size = match wire {
         WireType::Varint => return Some((decode_varint(bytes).ok()?, &[])),

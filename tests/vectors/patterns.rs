@@ -1,4 +1,4 @@
-//! Go's regular expressions, seen in which messages an inclusion list lets pass.
+//! Go's regular expressions, tested by the messages that an inclusion list matches.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,13 +15,12 @@ struct Pattern {
     skip: Option<String>,
     #[serde(default)]
     messages: Vec<String>,
-    /// For each message; nowhere if the pattern is invalid.
+    /// One for each message; all false if the pattern is invalid.
     #[serde(default)]
     matches: Vec<bool>,
 }
 
-/// Replays `data/patterns.json`: one run for each message, with an alert for each pattern that has
-/// it.
+/// Replays `data/patterns.json`: one run for each message, with an Alert for each of its patterns.
 pub async fn replay() {
     let mut report = Report::default();
     let patterns: Vec<Pattern> = load("patterns.json");
@@ -60,7 +59,7 @@ pub async fn replay() {
     report.finish("patterns");
 }
 
-/// The alerts that take an event with this message.
+/// The alerts that match an event with this message.
 async fn matched(message: &str, patterns: &[&Pattern]) -> Result<BTreeSet<String>, String> {
     let alert = |(number, pattern): (usize, &&Pattern)| {
         let sources = json!([{"kind": "Kustomization", "name": "*"}]);

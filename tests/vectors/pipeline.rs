@@ -1,8 +1,7 @@
-//! The same recordings through the running pipeline: events that are posted, and what then goes
-//! over the wire.
+//! Replays the recordings through the pipeline: posts events and compares the requests.
 //!
-//! Every case has a namespace of its own, so that the rules of all are in force from the start.
-//! Between two cases the records of states are taken away: each recording begins without memory.
+//! Every case has its own namespace, so that all rules are loaded from the start. Between two cases
+//! streams and buckets are purged, because each recording starts without state.
 
 use async_nats::jetstream::{Context, consumer::pull, stream::Stream};
 use futures::TryStreamExt;
@@ -17,8 +16,8 @@ use crate::wire::{compare_requests, compare_tunnels, environment, fill};
 
 /// The namespace of the recordings.
 const NAMESPACE: &str = "apps";
-/// What is taken away between two cases.
-const FORGOTTEN: [&str; 3] = ["DELIVERIES", "KV_latest", "KV_limits"];
+/// The streams and buckets that are purged between two cases.
+const PURGED: [&str; 3] = ["DELIVERIES", "KV_latest", "KV_limits"];
 
 /// Replays the cases of a provider type.
 pub async fn replay(kind: &str) {
@@ -45,7 +44,7 @@ pub async fn replay(kind: &str) {
     let jetstream = rig.jetstream().await;
     for case in cases {
         report.add(&case.name, &problems(&case, &sink, &up, &jetstream).await);
-        for name in FORGOTTEN {
+        for name in PURGED {
             if let Ok(stream) = jetstream.get_stream(name).await {
                 stream.purge().await.expect("a stream can be purged");
             }
@@ -65,11 +64,10 @@ fn skips(case: &WireCase) -> Option<&str> {
         .any(|expression| expression.contains("namespace"));
     case.skip
         .as_deref()
-        .or(reads_namespace
-            .then_some("its expression reads the namespace, which is another one here"))
+        .or(reads_namespace.then_some("its expression reads the namespace, which differs here"))
 }
 
-/// A case in a namespace of its own, whose deliveries are not tried again while it is looked at.
+/// Moves a case to its own namespace, with deliveries that are not retried during the test.
 fn prepare(case: &mut WireCase, namespace: &str, proxy: &str) {
     for object in &mut case.input.rules {
         fill(object, proxy);
@@ -94,34 +92,34 @@ fn rename(value: &mut Value, namespace: &str) {
 
 async fn problems(case: &WireCase, sink: &Sink, up: &Process, jetstream: &Context) -> Vec<String> {
     sink.reset(&case.server);
-    let letters = messages(jetstream, "DEAD").await;
-    let answer = up.post(&case.input.event).await.expect("ingest answers");
+    let dead = messages(jetstream, "DEAD").await;
+    let answer = up.post(&case.input.event).await.expect("ingest responds");
     if answer.status != 202 {
         return vec![format!(
-            "the event is answered {}: {}",
+            "the response to the event is {}: {}",
             answer.status, answer.body
         )];
     }
     let parked = at_rest(jetstream).await;
-    let failed = parked > 0 || messages(jetstream, "DEAD").await > letters;
+    let failed = parked > 0 || messages(jetstream, "DEAD").await > dead;
 
     let (tunnels, mut requests): (Vec<_>, Vec<_>) = sink
         .requests()
         .into_iter()
         .partition(|one| one.method == "CONNECT");
     if failed {
-        // What was asked to come again in a second may have done so.
+        // A retry after one second may be among the requests.
         requests.truncate(case.requests.len());
     }
-    // What can't be told is known before the forge is asked anything; the peer asks for a version
-    // all the same.
-    let is_known_before = failed
+    // An event that cannot be reported fails before any request. notification-controller requests the
+    // version first.
+    let fails_early = failed
         && requests.is_empty()
         && case
             .requests
             .iter()
             .all(|one| one.path.ends_with("/version"));
-    let mut problems = if is_known_before {
+    let mut problems = if fails_early {
         Vec::new()
     } else {
         compare_requests(case, &requests)
@@ -171,7 +169,7 @@ async fn stream(jetstream: &Context, name: &str) -> Option<Stream> {
 async fn messages(jetstream: &Context, name: &str) -> u64 {
     stream(jetstream, name)
         .await
-        .expect("the stream is there")
+        .expect("the stream exists")
         .cached_info()
         .state
         .messages

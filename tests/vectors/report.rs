@@ -1,4 +1,4 @@
-//! What a replay found.
+//! The result of a replay.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 /// How many lines of a failed case are shown.
 const LINES_SHOWN: usize = 25;
 
-/// Counts cases, and shows those that differ.
+/// Counts cases, and prints those that differ.
 #[derive(Default)]
 pub struct Report {
     agreeing: usize,
@@ -16,7 +16,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Notes a case, with what differs.
+    /// Adds a case with its differences.
     pub fn add(&mut self, case: &str, problems: &[String]) {
         if problems.is_empty() {
             self.agreeing += 1;
@@ -30,15 +30,15 @@ impl Report {
             .for_each(|problem| println!("    {problem}"));
     }
 
-    /// Notes a case that is not replayed.
+    /// Adds a case that is not replayed.
     pub fn skip(&mut self, reason: &str) {
         *self.skipped.entry(reason.to_owned()).or_default() += 1;
     }
 
-    /// Tells the sum.
+    /// Prints the totals.
     ///
     /// # Panics
-    /// If a case differs, or there was none.
+    /// A case differs, or there was none.
     pub fn finish(self, what: &str) {
         for (reason, count) in &self.skipped {
             println!("{what}: skipped {count}: {reason}");

@@ -14,11 +14,11 @@ use crate::case::Input;
 /// How long one run may take.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// What a run said.
+/// The result of a run.
 pub struct Run {
     /// The exit status.
     pub status: i32,
-    /// The JSON on standard output; or why there is none.
+    /// The JSON on standard output, or why there is none.
     pub output: Result<Output, String>,
     stderr: String,
 }
@@ -57,7 +57,7 @@ pub struct PlannedRequest {
 }
 
 impl Run {
-    /// Runs the executable with more arguments and variables.
+    /// Runs the executable with these arguments and environment variables.
     pub async fn new(input: &Input, arguments: &[&str], environment: &[(&str, String)]) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("vectors-")
@@ -103,12 +103,12 @@ impl Run {
         command.stdin(Stdio::null()).kill_on_drop(true);
         match tokio::time::timeout(LIMIT, command.output()).await {
             Err(_) => Self::without_output(format!("the executable did not end within {LIMIT:?}")),
-            Ok(Err(error)) => Self::without_output(format!("the executable can't be run: {error}")),
+            Ok(Err(error)) => Self::without_output(format!("cannot run the executable: {error}")),
             Ok(Ok(done)) => Self {
                 status: done.status.code().unwrap_or(-1),
                 output: serde_json::from_slice(&done.stdout).map_err(|error| {
                     format!(
-                        "standard output is not the JSON that was asked for: {error} ({})",
+                        "standard output is not the expected JSON: {error} ({})",
                         done.status
                     )
                 }),
@@ -125,9 +125,9 @@ impl Run {
         }
     }
 
-    /// What helps to understand a case that differs.
+    /// Details for the report of a case that differs.
     pub fn details(&self) -> Vec<String> {
-        let told = self
+        let errors = self
             .stderr
             .lines()
             .take(5)
@@ -137,12 +137,13 @@ impl Run {
             .iter()
             .flat_map(|output| &output.deliveries)
             .filter(|delivery| !delivery.detail.is_empty());
-        told.chain(deliveries.map(|delivery| {
-            format!(
-                "{}: {}: {}",
-                delivery.alert, delivery.outcome, delivery.detail
-            )
-        }))
-        .collect()
+        errors
+            .chain(deliveries.map(|delivery| {
+                format!(
+                    "{}: {}: {}",
+                    delivery.alert, delivery.outcome, delivery.detail
+                )
+            }))
+            .collect()
     }
 }

@@ -1,4 +1,4 @@
-//! The scripted answers of a case.
+//! The scripted responses of a case.
 
 use regex::Regex;
 
@@ -17,7 +17,7 @@ impl Script {
         }
     }
 
-    /// The first rule that fits and is not used up.
+    /// The first matching rule that is not used up.
     pub fn pick(&mut self, method: &str, host: &str, path: &str) -> Option<Rule> {
         let host = host
             .rsplit_once(':')

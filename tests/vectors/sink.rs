@@ -1,5 +1,4 @@
-//! Stands for the whole http_clients: a proxy that answers for every host, and records what it was
-//! asked.
+//! Stands in for the internet: a proxy that responds for every host, and records all requests.
 
 use std::convert::Infallible;
 use std::sync::{Arc, LazyLock};
@@ -19,10 +18,10 @@ use tokio::net::TcpListener;
 use crate::case::Rule;
 use crate::script::Script;
 
-/// One authority for all tests: making keys takes time.
+/// One authority for all tests, since generating keys takes time.
 pub static AUTHORITY: LazyLock<Authority> = LazyLock::new(Authority::new);
 
-/// A request as it came in.
+/// A received request.
 #[derive(Clone, Debug)]
 pub struct Received {
     pub method: String,
@@ -32,7 +31,7 @@ pub struct Received {
     pub query: String,
     pub headers: HeaderMap,
     pub body: Bytes,
-    /// Through the proxy that the Provider names, not that of the environment.
+    /// Whether it came through the Provider's proxy instead of that of the environment.
     pub via_proxy: bool,
     pub client_cert_cn: Option<String>,
 }
@@ -47,7 +46,7 @@ impl Received {
     }
 }
 
-/// Two proxies that share one record: one for the environment, one for Providers that name a proxy.
+/// Two proxies that share one record: one for the environment, one for Providers with a proxy.
 pub struct Sink {
     state: Arc<Mutex<State>>,
     /// The address for HTTP_PROXY and HTTPS_PROXY.
@@ -63,12 +62,12 @@ struct State {
     troubles: Vec<String>,
 }
 
-/// How a connection came to us, and whom it thinks it speaks to.
+/// How a connection reached the sink, and its intended host.
 #[derive(Clone)]
-struct Leg {
+struct Route {
     state: Arc<Mutex<State>>,
     via_proxy: bool,
-    /// Within a tunnel: the authority that was asked for.
+    /// Within a tunnel: the requested authority.
     tunnel: Option<String>,
     client_cert_cn: Option<String>,
 }
@@ -85,7 +84,7 @@ impl Sink {
         }
     }
 
-    /// Forgets everything, and answers by other rules.
+    /// Discards all requests, and responds by these rules.
     pub fn reset(&self, rules: &[Rule]) {
         *lock(&self.state) = State {
             script: Script::new(rules),
@@ -93,12 +92,12 @@ impl Sink {
         };
     }
 
-    /// All requests since, CONNECT among them.
+    /// All requests since the reset, including CONNECT.
     pub fn requests(&self) -> Vec<Received> {
         lock(&self.state).requests.clone()
     }
 
-    /// What went wrong on our side.
+    /// Errors of the sink itself.
     pub fn troubles(&self) -> Vec<String> {
         lock(&self.state).troubles.clone()
     }
@@ -112,7 +111,7 @@ async fn listen(state: &Arc<Mutex<State>>, via_proxy: bool) -> String {
         .local_addr()
         .expect("a listener has an address")
         .to_string();
-    let leg = Leg {
+    let route = Route {
         state: state.clone(),
         via_proxy,
         tunnel: None,
@@ -120,8 +119,8 @@ async fn listen(state: &Arc<Mutex<State>>, via_proxy: bool) -> String {
     };
     tokio::spawn(async move {
         while let Ok((connection, _)) = listener.accept().await {
-            let leg = leg.clone();
-            let service = service_fn(move |request| handle(leg.clone(), request));
+            let route = route.clone();
+            let service = service_fn(move |request| handle(route.clone(), request));
             tokio::spawn(
                 http1::Builder::new()
                     .serve_connection(TokioIo::new(connection), service)
@@ -132,20 +131,23 @@ async fn listen(state: &Arc<Mutex<State>>, via_proxy: bool) -> String {
     address
 }
 
-async fn handle(leg: Leg, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn handle(
+    route: Route,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
     Ok(if request.method() == Method::CONNECT {
-        connect(leg, request)
+        connect(route, request)
     } else {
-        relay(leg, request).await
+        relay(route, request).await
     })
 }
 
-fn connect(leg: Leg, request: Request<Incoming>) -> Response<Full<Bytes>> {
+fn connect(route: Route, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let target = request.uri().to_string();
     if is_unresolvable(&target) {
         return answer(502, "the host name does not resolve");
     }
-    if leg.via_proxy {
+    if route.via_proxy {
         let headers = request.headers().clone();
         let method = "CONNECT".to_owned();
         let [path, query] = [String::new(), String::new()];
@@ -161,11 +163,11 @@ fn connect(leg: Leg, request: Request<Incoming>) -> Response<Full<Bytes>> {
             via_proxy: true,
             client_cert_cn: None,
         };
-        lock(&leg.state).requests.push(received);
+        lock(&route.state).requests.push(received);
     }
     tokio::spawn(async move {
-        let state = leg.state.clone();
-        if let Err(error) = serve_tunnel(leg, request, &target).await {
+        let state = route.state.clone();
+        if let Err(error) = serve_tunnel(route, request, &target).await {
             lock(&state)
                 .troubles
                 .push(format!("TLS with the client for {target} failed: {error}"));
@@ -175,7 +177,7 @@ fn connect(leg: Leg, request: Request<Incoming>) -> Response<Full<Bytes>> {
 }
 
 async fn serve_tunnel(
-    leg: Leg,
+    route: Route,
     request: Request<Incoming>,
     target: &str,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
@@ -196,20 +198,20 @@ async fn serve_tunnel(
     } else {
         target.to_owned()
     });
-    let leg = Leg {
+    let route = Route {
         tunnel,
         client_cert_cn,
-        ..leg
+        ..route
     };
-    let service = service_fn(move |request| handle(leg.clone(), request));
-    // An error here is a connection that the client closed.
+    let service = service_fn(move |request| handle(route.clone(), request));
+    // An error is a connection that the client closed.
     let _ = http1::Builder::new()
         .serve_connection(TokioIo::new(connection), service)
         .await;
     Ok(())
 }
 
-async fn relay(leg: Leg, request: Request<Incoming>) -> Response<Full<Bytes>> {
+async fn relay(route: Route, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let (head, body) = request.into_parts();
     let named = head
         .headers
@@ -217,18 +219,18 @@ async fn relay(leg: Leg, request: Request<Incoming>) -> Response<Full<Bytes>> {
         .and_then(|host| host.to_str().ok())
         .map(str::to_owned);
     let host = named
-        .or(leg.tunnel.clone())
+        .or(route.tunnel.clone())
         .or(head.uri.authority().map(ToString::to_string))
         .unwrap_or_default();
     if is_unresolvable(&host) {
         return answer(502, "the host name does not resolve");
     }
     let Ok(body) = body.collect().await else {
-        return answer(400, "the body broke off");
+        return answer(400, "the body ended early");
     };
     let received = Received {
         method: head.method.to_string(),
-        scheme: if leg.tunnel.is_some() {
+        scheme: if route.tunnel.is_some() {
             "https"
         } else {
             "http"
@@ -238,10 +240,10 @@ async fn relay(leg: Leg, request: Request<Incoming>) -> Response<Full<Bytes>> {
         query: head.uri.query().unwrap_or_default().to_owned(),
         headers: head.headers,
         body: body.to_bytes(),
-        via_proxy: leg.via_proxy,
-        client_cert_cn: leg.client_cert_cn,
+        via_proxy: route.via_proxy,
+        client_cert_cn: route.client_cert_cn,
     };
-    let mut state = lock(&leg.state);
+    let mut state = lock(&route.state);
     let rule = state
         .script
         .pick(&received.method, &received.host, &received.path);
@@ -256,7 +258,7 @@ async fn relay(leg: Leg, request: Request<Incoming>) -> Response<Full<Bytes>> {
     }
     response
         .body(Full::from(rule.body))
-        .expect("the recorded answer is valid")
+        .expect("the recorded response is valid")
 }
 
 fn answer(status: u16, body: &'static str) -> Response<Full<Bytes>> {

@@ -1,4 +1,4 @@
-//! What each provider type sends.
+//! The requests of each provider type.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde_json::Value;
 use sha2::Sha256;
 
-use crate::case::{WireCase, is_known_type, load};
+use crate::case::{WireCase, is_supported_type, load};
 use crate::compare::Comparison;
 use crate::report::{Report, expect_equal};
 use crate::run::Run;
@@ -14,8 +14,8 @@ use crate::sink::{AUTHORITY, Received, Sink};
 
 /// Replays the cases of a provider type.
 pub async fn replay(kind: &str) {
-    if !is_known_type(kind) {
-        println!("{kind}: skipped all: there is no such provider type yet");
+    if !is_supported_type(kind) {
+        println!("{kind}: skipped all: the provider type is not supported");
         return;
     }
     let sink = Sink::start().await;
@@ -55,7 +55,7 @@ async fn problems(mut case: WireCase, sink: &Sink) -> Vec<String> {
     problems
 }
 
-/// The variables with which an executable takes the sink for the http_clients.
+/// The environment variables that send all requests to the sink.
 pub fn environment(sink: &Sink) -> Vec<(&'static str, String)> {
     let certificates = [
         ("SSL_CERT_FILE", AUTHORITY.file().display().to_string()),
@@ -66,7 +66,7 @@ pub fn environment(sink: &Sink) -> Vec<(&'static str, String)> {
     certificates.into_iter().chain(proxies).collect()
 }
 
-/// What differs between the recorded requests and those that were made.
+/// Differences between the recorded requests and those that were made.
 pub fn compare_requests(case: &WireCase, got: &[Received]) -> Vec<String> {
     let mut comparison = Comparison::new(&case.loose);
     for (number, (expected, got)) in case.requests.iter().zip(got).enumerate() {
@@ -92,8 +92,7 @@ pub fn compare_requests(case: &WireCase, got: &[Received]) -> Vec<String> {
     problems
 }
 
-/// How many tunnels there are depends on the reuse of connections; only where to and as whom is
-/// compared.
+/// Compares hosts and credentials only: the number of tunnels depends on the reuse of connections.
 pub fn compare_tunnels(case: &WireCase, got: &[Received]) -> Option<String> {
     let credentials = |tunnel: &Received| tunnel.header("proxy-authorization").join(", ");
     let opened: BTreeSet<_> = got
@@ -111,15 +110,15 @@ pub fn compare_tunnels(case: &WireCase, got: &[Received]) -> Option<String> {
 fn compare_outcome(case: &WireCase, run: &Run) -> Option<String> {
     match (&run.output, &case.outcomes) {
         (Err(problem), _) => (case.exit != 2).then(|| problem.clone()),
-        (Ok(output), Some(fitting)) => {
-            let said: BTreeSet<_> = output
+        (Ok(output), Some(allowed)) => {
+            let outcomes: BTreeSet<_> = output
                 .deliveries
                 .iter()
                 .map(|delivery| &delivery.outcome)
                 .collect();
-            let fits = said.iter().all(|outcome| fitting.contains(outcome))
-                && (!said.is_empty() || case.requests.is_empty());
-            (!fits).then(|| format!("outcome: expected one of {fitting:?}, got {said:?}"))
+            let fits = outcomes.iter().all(|outcome| allowed.contains(outcome))
+                && (!outcomes.is_empty() || case.requests.is_empty());
+            (!fits).then(|| format!("outcome: expected one of {allowed:?}, got {outcomes:?}"))
         }
         (Ok(_), None) => None,
     }
@@ -127,7 +126,7 @@ fn compare_outcome(case: &WireCase, run: &Run) -> Option<String> {
 
 fn signature(key: &str, body: &[u8]) -> String {
     let mut mac =
-        Hmac::<Sha256>::new_from_slice(key.as_bytes()).expect("any length of key will do");
+        Hmac::<Sha256>::new_from_slice(key.as_bytes()).expect("HMAC accepts keys of any length");
     mac.update(body);
     format!("sha256={}", hex::encode(mac.finalize().into_bytes()))
 }

@@ -19,7 +19,7 @@ use reqwest::header::{AUTHORIZATION, HeaderName};
 use serde_json::{Value, json};
 use tidings_core::runtime::config::AddressSettings;
 use tidings_core::{Failure, FailureKind, Reason};
-use tidings_rules::{Object, Options, ResolvedProvider, Rules};
+use tidings_rules::{Options, ResolvedProvider, Rules, testing};
 use tidings_workers::http::{Answer, Http, HttpClients, Request};
 use tidings_workers::notifier::kinds;
 use tokio::net::TcpListener;
@@ -75,16 +75,11 @@ fn http(addresses: AddressSettings, spec: Value) -> Http {
 }
 
 fn provider(more: Value) -> ResolvedProvider {
-    let mut spec =
-        json!({"type": "generic", "address": "http://service.example", "timeout": "10s"});
-    spec.as_object_mut()
-        .unwrap()
-        .extend(more.as_object().unwrap().clone());
-    let metadata = json!({"name": "p", "namespace": "apps"});
-    let version = "notification.toolkit.fluxcd.io/v1beta3";
-    let object = Object::new(
-        json!({"apiVersion": version, "kind": "Provider", "metadata": metadata, "spec": spec}),
-    );
+    let object = testing::provider("p", "generic")
+        .with("address", "http://service.example")
+        .with("timeout", "10s")
+        .with_fields(more)
+        .object();
     let rules = Rules::compile(&[object], kinds(), &Options::default());
     ResolvedProvider::clone(&rules.resolve("apps", "p").unwrap())
 }

@@ -39,14 +39,14 @@ terms! {
     }
 }
 
-/// An attempt that did not deliver: whether trying again can help is in the type.
+/// Why an attempt did not deliver, and whether another one can.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// Whether another attempt can succeed.
     pub kind: FailureKind,
-    /// Why, as a word.
+    /// The reason, for metrics and filters.
     pub reason: Reason,
-    /// Why, as a sentence without secrets.
+    /// The details in a sentence without secrets.
     pub detail: String,
     /// The HTTP status of the answer, if there was one.
     pub status: Option<u16>,
@@ -55,17 +55,17 @@ pub struct Failure {
 /// Whether another attempt can succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureKind {
-    /// It can't: only a person can mend it.
+    /// No: a person must fix the cause.
     Permanent,
-    /// It may, not before the time that the service asked for.
+    /// Yes, but not before the time that the service asked for.
     Transient {
-        /// What the service asked for (Retry-After and its like).
+        /// The wait that the service asked for, such as `Retry-After`.
         retry_after: Option<Duration>,
     },
 }
 
 impl Failure {
-    /// A failure that another attempt can't mend.
+    /// A failure that another attempt cannot fix.
     pub fn permanent(reason: Reason, detail: impl Into<String>) -> Self {
         Self {
             kind: FailureKind::Permanent,
@@ -75,7 +75,7 @@ impl Failure {
         }
     }
 
-    /// A failure that may pass.
+    /// A failure that may not happen again.
     pub fn transient(reason: Reason, detail: impl Into<String>) -> Self {
         Self {
             kind: FailureKind::Transient { retry_after: None },
@@ -85,7 +85,7 @@ impl Failure {
         }
     }
 
-    /// Adds how long the service asked to wait.
+    /// Adds the wait that the service asked for.
     pub fn after(mut self, wait: Option<Duration>) -> Self {
         if wait.is_some() {
             self.kind = FailureKind::Transient { retry_after: wait };

@@ -74,7 +74,7 @@ pub mod log {
         STREAM_RECOVERED, "stream-recovered", "info",
             "A stream that was reported as invalid is valid again.";
         STREAM_RECREATED, "stream-recreated", "error",
-            "Somebody deleted a stream or bucket. It is created again, empty; its messages are \
+            "A stream or bucket was deleted. It is created again, empty; its messages are \
              lost.";
         STREAM_UPDATED, "stream-updated", "warn",
             "A stream's configuration differed and was changed, as `difference` says.";
@@ -85,7 +85,7 @@ pub mod log {
             "`ingest.dedupe_interval` differs from the duplicate window of the stream EVENTS, \
              which applies.";
         CONSUMER_RESTORED, "consumer-restored", "error",
-            "Somebody changed a consumer. Its configuration is restored.";
+            "A consumer was changed by another client. Its configuration is restored.";
         PULL_FAILED, "pull-failed", "warn",
             "A consumer cannot be pulled from, see `trouble`. The role is not ready if it lasts.";
         ACK_NOT_SENT, "ack-not-sent", "debug",
@@ -207,7 +207,7 @@ pub mod log {
         PROBE_NOT_RECORDED, "probe-not-recorded", "warn",
             "The result of a probe is not recorded. Another probe follows when its lease ends.";
         DESTINATION_RESUMED, "destination-resumed", "info",
-            "A destination is called again; `woken` parked deliveries resume.";
+            "Calls to a destination resume, and `woken` parked deliveries with them.";
         WAKE_FAILED, "wake-failed", "warn",
             "Parked deliveries were not woken. They resume at their scheduled time.";
         CRASH_MARK_NOT_CLEARED, "crash-mark-not-cleared", "debug",

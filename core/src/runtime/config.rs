@@ -1,17 +1,20 @@
 //! The settings of every role, from layers: defaults < file (YAML) < environment < flags.
 //!
-//! A key is written `nats.url` in messages, nested in the file, `TIDINGS_NATS__URL` in the
-//! environment. All mistakes are reported together, and unknown keys are mistakes. This is the only
-//! place that reads the environment.
+//! A key is written `nats.url` in errors, nested in the file, `TIDINGS_NATS__URL` in the
+//! environment. All mistakes are reported together, and unknown keys are mistakes. Only this module
+//! reads the environment.
 //!
-//! Every secret can be given by file too (`nats.password_file`), and none shows in `Debug`,
-//! [`Settings::redacted`] or a mistake.
+//! Every secret can also be read from a file (`nats.password_file`). `Debug`,
+//! [`Settings::redacted`] and mistakes never show a secret.
+//!
+//! A new setting needs an entry in [`table`], a field here and a line in `read`.
 
 mod addresses;
 mod ingest;
 mod layer;
 mod read;
 mod secret;
+pub mod table;
 mod value;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -32,18 +35,18 @@ use secret::Login;
 use crate::bus::streams::Sizing;
 use crate::runtime::telemetry::LogFormat;
 
-/// What a process can be told.
+/// The settings of a process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Settings {
-    /// `cluster`: the name that ingest stamps on every event.
+    /// `cluster`: the name that ingest sets on every event.
     pub cluster: String,
-    /// `listen`: where events are taken.
+    /// `listen`: the address of the event endpoint.
     pub listen: SocketAddr,
-    /// `admin`: where metrics and readiness are served. See [`Settings::admin_for`].
+    /// `admin`: the address of metrics and readiness. See [`Settings::admin_for`].
     pub admin: Option<SocketAddr>,
-    /// `data`: the folder of `up`: the embedded server's store and `nats.json`.
+    /// `data`: the folder of `up`, with the embedded server's data and `nats.json`.
     pub data: PathBuf,
-    /// `shutdown_grace`: how long what is under way may take at the end.
+    /// `shutdown_grace`: how long unfinished work may continue after SIGTERM.
     #[serde(serialize_with = "value::write_duration")]
     pub shutdown_grace: Duration,
     /// `log.…`
@@ -64,7 +67,7 @@ pub struct Settings {
     pub links: LinksSettings,
 }
 
-/// What is logged, and how.
+/// What is logged, and in which format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LogSettings {
     /// `log.filter`: a level, or `target=level` pairs with commas.
@@ -73,11 +76,10 @@ pub struct LogSettings {
     pub format: LogFormat,
 }
 
-/// The way to the bus.
+/// How to connect to the bus.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct NatsSettings {
-    /// `nats.url`: the servers, with commas between them. `up` starts its own server when there is
-    /// none.
+    /// `nats.url`: the servers, separated by commas. Without it `up` starts its own server.
     pub url: Option<Servers>,
     /// `nats.username`
     pub username: Option<String>,
@@ -85,56 +87,54 @@ pub struct NatsSettings {
     pub password: Option<Secret>,
     /// `nats.token`, `nats.token_file`
     pub token: Option<Secret>,
-    /// `nats.credentials`: a file as `nsc` writes it.
+    /// `nats.credentials`: a credentials file as `nsc` writes it.
     pub credentials: Option<PathBuf>,
     /// `nats.tls.…`
     pub tls: TlsSettings,
-    /// `nats.storage_limit`: what the streams may take on disk, in bytes.
+    /// `nats.storage_limit`: storage that the streams may use, in bytes.
     pub storage_limit: Option<u64>,
     /// `nats.replicas`: copies of each stream, 1 or, on a cluster, 3 or 5.
     pub replicas: usize,
 }
 
-/// Encryption on the way to the bus.
+/// TLS of the connection to the bus.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TlsSettings {
-    /// `nats.tls.required`: refuse a server that does not offer it.
+    /// `nats.tls.required`: reject a server that does not offer TLS.
     pub required: bool,
-    /// `nats.tls.ca`: certificates of authorities, as PEM.
+    /// `nats.tls.ca`: certificate authorities, as PEM.
     pub ca: Option<PathBuf>,
-    /// `nats.tls.cert`: the client's certificate, as PEM.
+    /// `nats.tls.cert`: the client certificate, as PEM.
     pub cert: Option<PathBuf>,
-    /// `nats.tls.key`: its key, as PEM.
+    /// `nats.tls.key`: the key of the client certificate, as PEM.
     pub key: Option<PathBuf>,
 }
 
-/// The way to the Kubernetes API.
+/// How to connect to the Kubernetes API.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct KubernetesSettings {
-    /// `kubernetes.kubeconfig`: a kubeconfig; else the cluster that we run in, or the user's own
-    /// file.
+    /// `kubernetes.kubeconfig`: default: the user's kubeconfig, else the pod's service account.
     pub kubeconfig: Option<PathBuf>,
-    /// `kubernetes.namespace`: where our own objects (Leases) are; else the namespace that we run
-    /// in.
+    /// `kubernetes.namespace`: the namespace of our Leases; default: the pod's.
     pub namespace: Option<String>,
 }
 
-/// Where the rules are, and what they may do.
+/// Where rules are read from, and what they may refer to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RulesSettings {
-    /// `rules.from` or `rules.dir`: where they are.
+    /// `rules.from` or `rules.dir`.
     pub from: Option<RulesFrom>,
-    /// `rules.namespaces`: of a cluster the namespaces that count; all where none is named.
+    /// `rules.namespaces`: the namespaces of the cluster to read; empty for all.
     pub namespaces: Vec<String>,
-    /// `rules.label_selector`: of a cluster the Alerts and Providers that count.
+    /// `rules.label_selector`: selects the Alerts and Providers of the cluster.
     pub label_selector: Option<String>,
-    /// `rules.no_cross_namespace_refs`: an Alert sees its own namespace only.
+    /// `rules.no_cross_namespace_refs`: an Alert gets only events of its own namespace.
     pub no_cross_namespace_refs: bool,
-    /// `rules.namespace_wildcard_for`: the namespaces whose Alerts may say `namespace: "*"`.
+    /// `rules.namespace_wildcard_for`: namespaces whose Alerts may set `namespace: "*"`.
     pub namespace_wildcard_for: Vec<String>,
 }
 
-/// Where rules come from.
+/// The source of the rules.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RulesFrom {
@@ -147,48 +147,47 @@ pub enum RulesFrom {
 /// How events are routed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RouterSettings {
-    /// `router.concurrency`: how many events are under way at a time.
+    /// `router.concurrency`: events processed at a time.
     pub concurrency: usize,
-    /// `router.release_finalizers`: objects whose deletion waits for notification-controller are
-    /// released.
+    /// `router.release_finalizers`: remove the finalizer of notification-controller from objects
+    /// that are being deleted.
     pub release_finalizers: bool,
 }
 
 /// How deliveries are made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct WorkerSettings {
-    /// `worker.pools`: whose deliveries are made.
+    /// `worker.pools`: the pools whose deliveries this worker makes.
     pub pools: Vec<String>,
-    /// `worker.concurrency`: how many attempts are under way at a time.
+    /// `worker.concurrency`: attempts at a time, for each provider type of each pool.
     pub concurrency: usize,
     /// `worker.addresses.…`
     pub addresses: AddressSettings,
 }
 
-/// Links in messages and commit statuses. A pattern is a template whose values are percent-encoded.
+/// Links in messages and commit statuses. Patterns are templates with percent-encoded values.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct LinksSettings {
-    /// `links.enabled`: messages get links, unless the Provider says `links: false`.
+    /// `links.enabled`: add links to messages, unless the Provider has `links: false`.
     pub enabled: bool,
-    /// `links.commit`: a pattern for the address of a commit, where it does not follow from the
-    /// event's repository.
+    /// `links.commit`: link to a commit that does not follow from the event's repository.
     pub commit: Option<String>,
-    /// `links.dashboard`: a pattern for the address of a dashboard.
+    /// `links.dashboard`: link to a dashboard.
     pub dashboard: Option<String>,
-    /// `links.commit_status`: a pattern for the address that commit statuses link to.
+    /// `links.commit_status`: the link of commit statuses.
     pub commit_status: Option<String>,
 }
 
-/// What a process does, as far as settings depend on it.
+/// A role, where the defaults depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// All of them.
+    /// All roles in one process.
     Up,
-    /// Takes events.
+    /// Accepts events.
     Ingest,
     /// Plans deliveries.
     Router,
-    /// Makes deliveries.
+    /// Makes attempts.
     Worker,
 }
 
@@ -196,15 +195,14 @@ impl Settings {
     /// Reads every layer.
     ///
     /// # Errors
-    /// All mistakes of all layers, each with its key, where it came from and what is expected
-    /// there.
+    /// All mistakes of all layers, each with its key, its source and what is expected.
     pub fn load(sources: &Sources) -> Result<Self, Mistakes> {
         let mut reader = Reader::new(sources);
         let settings = Self::read(&mut reader);
         reader.finish().map(|()| settings)
     }
 
-    /// How the streams are sized.
+    /// The part of the settings that decides the size of the streams.
     pub fn sizing(&self) -> Sizing {
         Sizing {
             dedupe_interval: self.ingest.dedupe_interval,
@@ -213,7 +211,7 @@ impl Settings {
         }
     }
 
-    /// Where this role serves metrics and readiness.
+    /// The address of metrics and readiness for this role.
     pub fn admin_for(&self, role: Role) -> SocketAddr {
         let port = match role {
             Role::Up | Role::Ingest => 8080,
@@ -224,10 +222,17 @@ impl Settings {
             .unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
     }
 
-    /// The settings to print: without secrets.
+    /// The settings without secrets, for the log.
     pub fn redacted(&self) -> impl Serialize + '_ {
-        // Secret and Servers write themselves without what is secret.
+        // Secret and Servers omit secrets when they are serialized.
         self
+    }
+
+    /// Every key that the reader takes, sorted.
+    pub fn keys() -> Vec<&'static str> {
+        let mut reader = Reader::new(&Sources::default());
+        Self::read(&mut reader);
+        reader.keys()
     }
 
     fn read(reader: &mut Reader) -> Self {
@@ -311,16 +316,17 @@ impl NatsSettings {
             nats.tls.key.is_some(),
         );
         let login = nats.url.as_ref().and_then(Servers::login).cloned();
-        let ways = [
+        let logins = [
             nats.username.is_some(),
             nats.token.is_some(),
             nats.credentials.is_some(),
             login.is_some(),
         ];
-        if ways.into_iter().filter(|given| *given).count() > 1 {
+        if logins.into_iter().filter(|given| *given).count() > 1 {
             reader.mistake(
                 "nats",
-                "one of username, token, credentials and a login within the url, not several",
+                "set only one of nats.username, nats.token, nats.credentials and a login in \
+                 nats.url",
             );
         }
         match login {

@@ -1,5 +1,4 @@
-//! The kinds of values in a report. Each says what it expects and where, so that an error names the
-//! field.
+//! Visitors for the values of an event. Each knows its field, so that errors name it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,10 +7,10 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Unex
 
 use crate::timestamp;
 
-/// Lets a visitor decode whatever value comes.
-pub(super) struct Of<V>(pub(super) V);
+/// A seed that passes a value of any type to the visitor.
+pub(super) struct Any<V>(pub(super) V);
 
-impl<'de, V: Visitor<'de>> DeserializeSeed<'de> for Of<V> {
+impl<'de, V: Visitor<'de>> DeserializeSeed<'de> for Any<V> {
     type Value = V::Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -19,14 +18,14 @@ impl<'de, V: Visitor<'de>> DeserializeSeed<'de> for Of<V> {
     }
 }
 
-/// Text, or null; holds the name of the field.
+/// A string or null, in the field of this name.
 pub(super) struct Text<'n>(pub(super) &'n str);
 
 impl<'de> Visitor<'de> for Text<'_> {
     type Value = Option<Cow<'de, str>>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "text in {}", self.0)
+        write!(formatter, "a string in {}", self.0)
     }
 
     fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
@@ -42,14 +41,14 @@ impl<'de> Visitor<'de> for Text<'_> {
     }
 }
 
-/// A time, or null; the inner nothing is Go's zero time.
+/// A time or null. `Some(None)` is Go's zero time.
 pub(super) struct Time;
 
 impl Visitor<'_> for Time {
     type Value = Option<Option<i64>>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a time as in RFC 3339 in timestamp")
+        formatter.write_str("an RFC 3339 time in timestamp")
     }
 
     fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
@@ -63,14 +62,14 @@ impl Visitor<'_> for Time {
     }
 }
 
-/// The entries of metadata, or null for none.
+/// The entries of metadata; null means none.
 pub(super) struct Entries;
 
 impl<'de> Visitor<'de> for Entries {
     type Value = Vec<(Cow<'de, str>, Cow<'de, str>)>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a JSON object of texts in metadata")
+        formatter.write_str("a JSON object with string values in metadata")
     }
 
     fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
@@ -79,22 +78,22 @@ impl<'de> Visitor<'de> for Entries {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut entries = Vec::new();
-        while let Some(key) = map.next_key_seed(Of(Text("a key of metadata")))?.flatten() {
-            let value = map.next_value_seed(Of(Value(&key)))?;
+        while let Some(key) = map.next_key_seed(Any(Text("a metadata key")))?.flatten() {
+            let value = map.next_value_seed(Any(Value(&key)))?;
             entries.push((key, value));
         }
         Ok(entries)
     }
 }
 
-/// One value of metadata; holds its key. Null is the empty text.
+/// A metadata value of this key. Null is the empty string.
 struct Value<'k>(&'k str);
 
 impl<'de> Visitor<'de> for Value<'_> {
     type Value = Cow<'de, str>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "text in metadata.{}", self.0)
+        write!(formatter, "a string in metadata.{}", self.0)
     }
 
     fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
@@ -110,11 +109,10 @@ impl<'de> Visitor<'de> for Value<'_> {
     }
 }
 
-/// A value that nobody needs. Unlike serde's `IgnoredAny` it is held to the decoder's limit of
-/// depth.
-pub(super) struct Skipped;
+/// A value that is not needed. Unlike serde's `IgnoredAny`, it respects the decoder's depth limit.
+pub(super) struct Ignored;
 
-impl<'de> Visitor<'de> for Skipped {
+impl<'de> Visitor<'de> for Ignored {
     type Value = ();
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -146,13 +144,13 @@ impl<'de> Visitor<'de> for Skipped {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<(), A::Error> {
-        while values.next_element_seed(Of(Skipped))?.is_some() {}
+        while values.next_element_seed(Any(Ignored))?.is_some() {}
         Ok(())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while map.next_key_seed(Of(Skipped))?.is_some() {
-            map.next_value_seed(Of(Skipped))?;
+        while map.next_key_seed(Any(Ignored))?.is_some() {
+            map.next_value_seed(Any(Ignored))?;
         }
         Ok(())
     }

@@ -1,59 +1,59 @@
-//! How far the Events of a cluster were taken, and where to go on. Pure.
+//! How far the Events of a cluster are processed, and where to resume. Pure.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// The annotation of the Lease that holds it.
+/// The annotation of the Lease that holds the cursor.
 const ANNOTATION: &str = "tidings/events-cursor";
 
-/// All Events up to here are stored on the bus, or not meant to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// All Events up to this position are stored on the bus or filtered out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Cursor {
-    /// Up to this version of the storage. The API server's versions are numbers that grow.
+    /// The resource version, a growing number in every API server.
     pub resource_version: u64,
-    /// The latest time at which the API server had stored one of them, by its own clock.
+    /// When the API server stored the latest of these Events, by its own clock.
     pub time: Option<Timestamp>,
 }
 
-/// Where to go on.
+/// Where to resume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// Watch what comes after this version.
+    /// Watch from this resource version.
     After(u64),
-    /// The storage has been set back or is another one, so versions mean nothing: list, and take
-    /// what was stored at this time or later, or everything where no time is known.
+    /// Resource versions went back, as after a restore, so the cursor's version is meaningless.
+    /// List, and process Events stored at this time or later; without a time, all of them.
     Since(Option<Timestamp>),
 }
 
 impl Cursor {
-    /// The cursor that a Lease carries. One that can't be read counts as none.
+    /// The cursor in the annotations of a Lease, unless it is missing or invalid.
     pub fn read(annotations: &BTreeMap<String, String>) -> Option<Self> {
         serde_json::from_str(annotations.get(ANNOTATION)?).ok()
     }
 
-    /// The annotations for a Lease.
+    /// The cursor as annotations for a Lease.
     pub fn annotations(&self) -> BTreeMap<String, String> {
-        // Numbers and times can always be written.
+        // Serializing numbers and times cannot fail.
         BTreeMap::from([(
             ANNOTATION.to_owned(),
             serde_json::to_string(self).unwrap_or_default(),
         )])
     }
 
-    /// Where to go on in a storage that is at the version `now`.
-    pub fn start(&self, now: u64) -> Start {
-        if self.resource_version <= now {
+    /// Where to resume, given the API server's current resource version.
+    pub fn start(&self, current: u64) -> Start {
+        if self.resource_version <= current {
             Start::After(self.resource_version)
         } else {
             Start::Since(self.time)
         }
     }
 
-    /// Moved to another version; times only grow.
-    pub fn moved(self, resource_version: u64, time: Option<Timestamp>) -> Self {
+    /// The cursor at another resource version. Its time never decreases.
+    pub fn advance(self, resource_version: u64, time: Option<Timestamp>) -> Self {
         Self {
             resource_version,
             time: self.time.max(time),
@@ -62,8 +62,8 @@ impl Cursor {
 }
 
 impl Start {
-    /// Whether an Event of a list is still to be taken.
-    pub fn leaves(&self, resource_version: u64, stored_at: Option<Timestamp>) -> bool {
+    /// Whether an Event of a list is yet to be processed.
+    pub fn includes(&self, resource_version: u64, stored_at: Option<Timestamp>) -> bool {
         match self {
             Self::After(version) => resource_version > *version,
             Self::Since(since) => {
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_is_kept_as_an_annotation() {
+    fn a_cursor_is_stored_as_an_annotation() {
         let cursor = Cursor {
             resource_version: u64::MAX,
             time: Some(time(1_767_323_045)),
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_storage_that_is_behind_the_cursor_is_taken_anew_by_time() {
+    fn events_are_listed_by_time_if_resource_versions_went_back() {
         let cursor = Cursor {
             resource_version: 10,
             time: Some(time(7)),
@@ -112,8 +112,8 @@ mod tests {
     }
 
     #[test]
-    fn what_was_taken_is_left_out_of_a_list() {
-        for (start, version, stored_at, leaves) in [
+    fn a_list_excludes_processed_events() {
+        for (start, version, stored_at, expected) in [
             (Start::After(10), 10, None, false),
             (Start::After(10), 11, None, true),
             (Start::Since(Some(time(7))), 1, Some(time(6)), false),
@@ -122,23 +122,23 @@ mod tests {
             (Start::Since(None), 1, Some(time(1)), true),
         ] {
             assert_eq!(
-                start.leaves(version, stored_at),
-                leaves,
+                start.includes(version, stored_at),
+                expected,
                 "{start:?} {version} {stored_at:?}"
             );
         }
     }
 
     #[test]
-    fn the_time_of_a_cursor_only_grows() {
+    fn the_time_of_a_cursor_never_decreases() {
         let cursor = Cursor {
             resource_version: 10,
             time: Some(time(7)),
         };
-        assert_eq!(cursor.moved(11, None).time, Some(time(7)));
-        assert_eq!(cursor.moved(11, Some(time(6))).time, Some(time(7)));
+        assert_eq!(cursor.advance(11, None).time, Some(time(7)));
+        assert_eq!(cursor.advance(11, Some(time(6))).time, Some(time(7)));
         assert_eq!(
-            cursor.moved(3, Some(time(8))),
+            cursor.advance(3, Some(time(8))),
             Cursor {
                 resource_version: 3,
                 time: Some(time(8))

@@ -1,72 +1,72 @@
-//! Which Kubernetes Events are taken. Pure.
+//! Selects Kubernetes Events by the settings. Pure.
 
 use k8s_openapi::api::events::v1::Event;
 use tidings_core::model::flux;
 use tidings_core::runtime::config::KubernetesEventsSettings;
 
-/// Flux's own groups end so; what happens to their objects is posted by Flux.
-const FLUX_GROUPS: &str = ".toolkit.fluxcd.io";
-/// Who reports the Events that we write ourselves begins so.
-const OURSELVES: &str = "tidings";
+/// The suffix of Flux's API groups. Flux posts events about its objects itself.
+const FLUX_GROUP_SUFFIX: &str = ".toolkit.fluxcd.io";
+/// The prefix of the reporting controller in Events that Tidings writes.
+const OWN_CONTROLLER_PREFIX: &str = "tidings";
 
-/// The choice of the settings.
+/// The filter that the settings describe.
 #[derive(Clone, Debug)]
 pub struct Filter {
-    types: Choice,
-    kinds: Choice,
-    namespaces: Choice,
-    reasons: Choice,
+    types: NameFilter,
+    kinds: NameFilter,
+    namespaces: NameFilter,
+    reasons: NameFilter,
     flux_objects: bool,
 }
 
-/// Names that are taken (none for all), and names that are not.
+/// Included names (empty means all) and excluded names.
 #[derive(Clone, Debug, Default)]
-struct Choice {
-    taken: Vec<String>,
-    left_out: Vec<String>,
+struct NameFilter {
+    included: Vec<String>,
+    excluded: Vec<String>,
 }
 
 impl Filter {
-    /// As the settings say.
+    /// Builds the filter from the settings.
     pub fn new(settings: &KubernetesEventsSettings) -> Self {
         Self {
-            types: Choice::new(&settings.types),
-            kinds: Choice::new(&settings.kinds),
-            namespaces: Choice::new(&settings.namespaces),
-            reasons: Choice::new(&settings.reasons),
+            types: NameFilter::new(&settings.types),
+            kinds: NameFilter::new(&settings.kinds),
+            namespaces: NameFilter::new(&settings.namespaces),
+            reasons: NameFilter::new(&settings.reasons),
             flux_objects: settings.flux_objects,
         }
     }
 
-    /// Whether an Event is taken. Our own are not: an Alert about a failed delivery would make the
-    /// next one.
-    pub fn takes(&self, event: &Event) -> bool {
+    /// Whether an Event is selected. Events by Tidings itself never are: an Event about a dead
+    /// letter could cause the next dead letter.
+    pub fn selects(&self, event: &Event) -> bool {
         let regarding = event.regarding.as_ref();
         let group = flux::api_group(
             regarding
                 .and_then(|object| object.api_version.as_deref())
                 .unwrap_or_default(),
         );
-        let is_ours = event
+        let is_own = event
             .reporting_controller
             .as_deref()
-            .is_some_and(|controller| controller.starts_with(OURSELVES));
-        self.types.takes(event.type_.as_deref())
+            .is_some_and(|controller| controller.starts_with(OWN_CONTROLLER_PREFIX));
+        self.types.selects(event.type_.as_deref())
             && self
                 .kinds
-                .takes(regarding.and_then(|object| object.kind.as_deref()))
-            && self.namespaces.takes(event.metadata.namespace.as_deref())
-            && self.reasons.takes(event.reason.as_deref())
-            && (self.flux_objects || !group.ends_with(FLUX_GROUPS))
-            && !is_ours
+                .selects(regarding.and_then(|object| object.kind.as_deref()))
+            && self.namespaces.selects(event.metadata.namespace.as_deref())
+            && self.reasons.selects(event.reason.as_deref())
+            && (self.flux_objects || !group.ends_with(FLUX_GROUP_SUFFIX))
+            && !is_own
     }
 
-    /// The namespace to watch where there is but one.
+    /// The namespace to watch, if there is exactly one.
     pub fn namespace(&self) -> Option<&str> {
         self.namespaces.only()
     }
 
-    /// What of it the API server can decide, so that the rest is never sent.
+    /// The part of the filter that the API server can evaluate.
     pub fn field_selector(&self) -> Option<String> {
         let fields = [
             ("type", &self.types),
@@ -75,16 +75,16 @@ impl Filter {
         ];
         let terms: Vec<String> = fields
             .into_iter()
-            .flat_map(|(field, choice)| {
-                let only = choice.only().map(|name| format!("{field}={name}"));
+            .flat_map(|(field, filter)| {
+                let only = filter.only().map(|name| format!("{field}={name}"));
                 only.into_iter().chain(
-                    choice
-                        .left_out
+                    filter
+                        .excluded
                         .iter()
                         .map(move |name| format!("{field}!={name}")),
                 )
             })
-            // A selector has characters of its own.
+            // Other characters could have a meaning in the selector.
             .filter(|term| {
                 term.bytes().all(|byte| {
                     byte.is_ascii_alphanumeric() || matches!(byte, b'=' | b'!' | b'.' | b'-')
@@ -95,26 +95,26 @@ impl Filter {
     }
 }
 
-impl Choice {
+impl NameFilter {
     fn new(names: &[String]) -> Self {
-        let mut choice = Self::default();
+        let mut filter = Self::default();
         for name in names {
             match name.strip_prefix('!') {
-                Some(name) => choice.left_out.push(name.to_owned()),
-                None => choice.taken.push(name.clone()),
+                Some(name) => filter.excluded.push(name.to_owned()),
+                None => filter.included.push(name.clone()),
             }
         }
-        choice
+        filter
     }
 
-    fn takes(&self, name: Option<&str>) -> bool {
+    fn selects(&self, name: Option<&str>) -> bool {
         let name = name.unwrap_or_default();
         let is_among = |names: &[String]| names.iter().any(|other| other == name);
-        (self.taken.is_empty() || is_among(&self.taken)) && !is_among(&self.left_out)
+        (self.included.is_empty() || is_among(&self.included)) && !is_among(&self.excluded)
     }
 
     fn only(&self) -> Option<&str> {
-        match &self.taken[..] {
+        match &self.included[..] {
             [only] => Some(only),
             _ => None,
         }
@@ -151,17 +151,21 @@ mod tests {
 
     fn event(kind: &str, api_version: &str, r#type: &str, reason: &str, controller: &str) -> Event {
         serde_json::from_value(json!({
-            "metadata": {"namespace": "apps"}, "type": r#type, "reason": reason, "eventTime": null,
-            "regarding": {"kind": kind, "apiVersion": api_version}, "reportingController": controller,
+            "metadata": {"namespace": "apps"},
+            "type": r#type,
+            "reason": reason,
+            "eventTime": null,
+            "regarding": {"kind": kind, "apiVersion": api_version},
+            "reportingController": controller,
         }))
         .unwrap()
     }
 
     #[test]
-    fn warnings_about_all_but_fluxs_objects_are_taken_by_default() {
+    fn warnings_except_about_fluxs_objects_are_selected_by_default() {
         let default = filter(|_| ());
         let with_flux = filter(|settings| settings.flux_objects = true);
-        for (event, taken, taken_with_flux) in [
+        for (event, included, included_with_flux) in [
             (
                 event("Pod", "v1", "Warning", "BackOff", "kubelet"),
                 true,
@@ -207,17 +211,17 @@ mod tests {
             ),
         ] {
             assert_eq!(
-                (default.takes(&event), with_flux.takes(&event)),
-                (taken, taken_with_flux),
+                (default.selects(&event), with_flux.selects(&event)),
+                (included, included_with_flux),
                 "{event:?}"
             );
         }
     }
 
     #[test]
-    fn what_is_named_is_taken_and_what_is_named_with_a_mark_is_not() {
+    fn plain_names_include_and_names_with_an_exclamation_mark_exclude() {
         let back_off = event("Pod", "v1", "Warning", "BackOff", "kubelet");
-        for (kinds, namespaces, reasons, taken) in [
+        for (kinds, namespaces, reasons, included) in [
             (&["Pod"][..], &["apps"][..], &["BackOff"][..], true),
             (&["Node", "Pod"], &[], &[], true),
             (&["Node"], &[], &[], false),
@@ -232,15 +236,15 @@ mod tests {
                     (names(kinds), names(namespaces), names(reasons));
             });
             assert_eq!(
-                filter.takes(&back_off),
-                taken,
+                filter.selects(&back_off),
+                included,
                 "{kinds:?} {namespaces:?} {reasons:?}"
             );
         }
     }
 
     #[test]
-    fn the_api_server_is_told_what_it_can_decide() {
+    fn the_field_selector_holds_what_the_api_server_can_evaluate() {
         assert_eq!(
             filter(|_| ()).field_selector().as_deref(),
             Some("type=Warning")

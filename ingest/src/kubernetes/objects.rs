@@ -1,47 +1,47 @@
-//! The objects that events are about: their labels, from one metadata watch for each kind.
+//! Looks up labels of involved objects, with one metadata watch per kind.
 
-mod kind;
-mod memory;
+mod cache;
+mod kind_watch;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
+use parking_lot::Mutex;
 use tidings_core::model::flux;
 use tidings_core::runtime::kubernetes::kind::ObjectKind;
 use tidings_core::runtime::metrics::Metrics;
 use tidings_core::runtime::metrics::labels::LabelLookup;
 use tidings_core::{ObjectLabels, ObjectReference, object_labels};
 
-use kind::Kind;
-use memory::Meta;
-use parking_lot::Mutex;
+use cache::ObjectMetadata;
+use kind_watch::KindWatch;
 
-/// How long a look-up may take: its sender waits for the answer.
-const FOUND_WITHIN: Duration = Duration::from_secs(2);
+/// The time limit for a lookup: the sender of the event waits for it.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Objects of the kinds that are asked for. A kind's watch begins with its first event.
+/// Objects of the configured kinds. The watch of a kind starts with its first event.
 pub struct Objects {
     client: Client,
     kinds: Vec<ObjectKind>,
-    watched: Mutex<HashMap<(String, String), Arc<Kind>>>,
+    watched: Mutex<HashMap<(String, String), Arc<KindWatch>>>,
     metrics: Metrics,
 }
 
-/// What is known of an object.
+/// The result of looking up an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
-    /// It is there.
-    Known(Arc<Meta>),
-    /// There is no such object.
-    Absent,
-    /// Nobody can say.
+pub enum ObjectLookup {
+    /// The object exists.
+    Found(Arc<ObjectMetadata>),
+    /// The object does not exist.
+    NotFound,
+    /// The API server cannot be reached.
     Unknown,
 }
 
 impl Objects {
-    /// Objects of these kinds.
+    /// Prepares lookups of these kinds. Nothing is watched yet.
     pub fn new(client: Client, kinds: Vec<ObjectKind>, metrics: Metrics) -> Self {
         Self {
             client,
@@ -51,27 +51,28 @@ impl Objects {
         }
     }
 
-    /// What is known of an object; nothing where its kind is not asked for. Takes two seconds at
-    /// most, and microseconds where the kind is watched already.
-    pub async fn find(&self, object: &ObjectReference) -> Option<Found> {
+    /// Looks up an object. Returns `None` if its kind is not configured. Takes at most two seconds,
+    /// and microseconds while the kind's watch works.
+    pub async fn find(&self, object: &ObjectReference) -> Option<ObjectLookup> {
         let kind = self.kind(object)?;
-        let found = tokio::time::timeout(FOUND_WITHIN, kind.find(&object.namespace, &object.name));
-        let found = found.await.unwrap_or(Found::Unknown);
+        let lookup =
+            tokio::time::timeout(LOOKUP_TIMEOUT, kind.find(&object.namespace, &object.name));
+        let lookup = lookup.await.unwrap_or(ObjectLookup::Unknown);
         self.metrics
             .ingest_label_lookups_total
-            .get_or_create(&found.outcome())
+            .get_or_create(&lookup.outcome())
             .inc();
-        Some(found)
+        Some(lookup)
     }
 
-    fn kind(&self, object: &ObjectReference) -> Option<Arc<Kind>> {
+    fn kind(&self, object: &ObjectReference) -> Option<Arc<KindWatch>> {
         let group = flux::api_group(&object.api_version);
-        let asked = self
+        let configured = self
             .kinds
             .iter()
             .find(|kind| kind.kind == object.kind && kind.group == group)?;
         let mut watched = self.watched.lock();
-        let key = (asked.group.clone(), asked.kind.clone());
+        let key = (configured.group.clone(), configured.kind.clone());
         let watch = || {
             let version = object
                 .api_version
@@ -79,22 +80,22 @@ impl Objects {
                 .next()
                 .filter(|version| !version.is_empty())
                 .map(str::to_owned);
-            let wanted = ObjectKind {
-                version: asked.version.clone().or(version),
-                ..asked.clone()
+            let versioned = ObjectKind {
+                version: configured.version.clone().or(version),
+                ..configured.clone()
             };
-            Kind::watch(self.client.clone(), wanted)
+            KindWatch::start(self.client.clone(), versioned)
         };
         Some(watched.entry(key).or_insert_with(watch).clone())
     }
 }
 
-impl Found {
-    /// For the event.
+impl ObjectLookup {
+    /// The labels to store in the event.
     pub fn labels(&self) -> ObjectLabels {
         let (state, labels) = match self {
-            Self::Known(meta) => (object_labels::State::Known, meta.labels.clone()),
-            Self::Absent => (object_labels::State::Absent, BTreeMap::new()),
+            Self::Found(metadata) => (object_labels::State::Known, metadata.labels.clone()),
+            Self::NotFound => (object_labels::State::Absent, BTreeMap::new()),
             Self::Unknown => (object_labels::State::Unknown, BTreeMap::new()),
         };
         ObjectLabels {
@@ -103,18 +104,18 @@ impl Found {
         }
     }
 
-    /// The user's annotations for events.
+    /// The object's annotations that belong into events.
     pub fn annotations(&self) -> BTreeMap<String, String> {
         match self {
-            Self::Known(meta) => meta.annotations.clone(),
-            Self::Absent | Self::Unknown => BTreeMap::new(),
+            Self::Found(metadata) => metadata.annotations.clone(),
+            Self::NotFound | Self::Unknown => BTreeMap::new(),
         }
     }
 
     fn outcome(&self) -> LabelLookup {
         match self {
-            Self::Known(_) => LabelLookup::Found,
-            Self::Absent => LabelLookup::NotFound,
+            Self::Found(_) => LabelLookup::Found,
+            Self::NotFound => LabelLookup::NotFound,
             Self::Unknown => LabelLookup::Unknown,
         }
     }

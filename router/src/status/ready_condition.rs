@@ -267,6 +267,7 @@ pub(crate) fn cut(text: &str, most: usize) -> String {
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
+    use tidings_rules::testing;
     use tidings_rules::{Family, Kind, Kinds, Object, Options};
 
     use super::*;
@@ -276,35 +277,12 @@ mod tests {
         family: Family::Message,
     }];
 
-    fn object(kind: &str, name: &str, fields: Value) -> Object {
-        let is_rule = matches!(kind, "Alert" | "Provider");
-        let api_version = if is_rule {
-            "notification.toolkit.fluxcd.io/v1beta3"
-        } else {
-            "v1"
-        };
-        let mut object = json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": name, "namespace": "apps"}});
-        object
-            .as_object_mut()
-            .unwrap()
-            .extend(fields.as_object().unwrap().clone());
-        Object::new(object)
-    }
-
     fn alert(name: &str, more: Value) -> Object {
-        let mut spec = json!({"providerRef": {"name": "good"}, "eventSources": [{"kind": "Kustomization", "name": "*"}]});
-        spec.as_object_mut()
-            .unwrap()
-            .extend(more.as_object().unwrap().clone());
-        object("Alert", name, json!({"spec": spec}))
+        testing::alert(name, "good").with_fields(more).object()
     }
 
     fn provider(name: &str, more: Value) -> Object {
-        let mut spec = json!({"type": "slack"});
-        spec.as_object_mut()
-            .unwrap()
-            .extend(more.as_object().unwrap().clone());
-        object("Provider", name, json!({"spec": spec}))
+        testing::provider(name, "slack").with_fields(more).object()
     }
 
     /// The reason and the message of each object; a type of Provider that needs the key token.
@@ -330,7 +308,7 @@ mod tests {
     fn each_kind_of_trouble_has_its_reason_and_says_what_to_do() {
         let secret = |name: &str| json!({"secretRef": {"name": name}});
         let objects = [
-            object("Secret", "empty", json!({"data": {}})),
+            testing::secret("empty", json!({})).object(),
             provider("good", json!({})),
             provider(
                 "asleep",
@@ -362,7 +340,7 @@ mod tests {
                 "template",
                 json!({"template": {"configMapKeyRef": {"name": "no", "key": "k"}}}),
             ),
-            object("ConfigMap", "texts", json!({"data": {"bad": "{{ ("}})),
+            testing::config_map("texts", json!({"bad": "{{ ("})).object(),
             alert(
                 "garbled",
                 json!({"template": {"configMapKeyRef": {"name": "texts", "key": "bad"}}}),

@@ -109,12 +109,13 @@ mod tests {
     use super::*;
     use crate::check::check_one;
     use crate::options::Options;
+    use crate::testing;
 
     /// Adds an object. Returns whether the rules have changed and whether it was checked.
     fn put(listing: &mut Listing, name: &str, digest: &str) -> (bool, bool) {
-        let value = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": "apps"}});
+        let object = testing::secret(name, json!({})).object();
         let mut was_checked = false;
-        let changed = listing.put(&Object::new(value), digest.to_owned(), |object| {
+        let changed = listing.put(&object, digest.to_owned(), |object| {
             was_checked = true;
             check_one(object, &[], &Options::default())
         });

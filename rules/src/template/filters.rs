@@ -6,7 +6,7 @@ use std::fmt::Write;
 use minijinja::value::{Kwargs, Rest, Value};
 use minijinja::{Environment, Error, ErrorKind, State, filters};
 
-use super::output::{Escape, LONGEST_TEXT, Limited};
+use super::output::{Escape, Limited, MAX_TEXT_BYTES};
 
 /// Filters of minijinja.
 const OF_JINJA: &str = "abs bool capitalize count d default dictsort first float int items last \
@@ -63,7 +63,7 @@ pub fn add(environment: &mut Environment<'_>, escape: Escape) {
 }
 
 fn join(values: &Value, separator: Option<&str>) -> Result<String, Error> {
-    let mut joined = Limited::new(LONGEST_TEXT);
+    let mut joined = Limited::new(MAX_TEXT_BYTES);
     for (position, value) in values.try_iter()?.enumerate() {
         let separator = if position == 0 {
             ""
@@ -77,7 +77,7 @@ fn join(values: &Value, separator: Option<&str>) -> Result<String, Error> {
 
 fn replace(value: &Value, from: &str, to: &str) -> Result<String, Error> {
     let text = text(value)?;
-    let mut replaced = Limited::new(LONGEST_TEXT);
+    let mut replaced = Limited::new(MAX_TEXT_BYTES);
     for (position, part) in text.split(from).enumerate() {
         let to = if position == 0 { "" } else { to };
         write!(replaced, "{to}{part}").map_err(|_| too_long("replace"))?;
@@ -133,7 +133,7 @@ fn parts<'a>(parts: impl Iterator<Item = &'a str>) -> Result<Value, Error> {
 }
 
 fn text(value: &Value) -> Result<String, Error> {
-    let mut text = Limited::new(LONGEST_TEXT);
+    let mut text = Limited::new(MAX_TEXT_BYTES);
     write!(text, "{value}").map_err(|_| too_long("a value"))?;
     Ok(text.into_text())
 }
@@ -148,6 +148,6 @@ fn too_many() -> Error {
 fn too_long(what: &str) -> Error {
     Error::new(
         ErrorKind::InvalidOperation,
-        format!("the result of {what} has more than {LONGEST_TEXT} bytes"),
+        format!("the result of {what} has more than {MAX_TEXT_BYTES} bytes"),
     )
 }

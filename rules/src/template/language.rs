@@ -12,9 +12,9 @@ use minijinja::syntax::SyntaxConfig;
 use super::filters;
 
 /// The maximum number of `~` in a template.
-const MOST_CONCATENATIONS: usize = 64;
+const MAX_CONCATENATIONS: usize = 64;
 /// The maximum number of tokens in a tag: the parser of minijinja recurses for each operator.
-const LONGEST_TAG: usize = 256;
+const MAX_TAG_TOKENS: usize = 256;
 
 /// Checks that a template uses only the supported subset.
 ///
@@ -39,9 +39,9 @@ fn check_tags(source: &str, syntax: SyntaxConfig) -> Result<(), String> {
         if matches!(token, Token::VariableEnd | Token::BlockEnd) {
             length = 0;
         }
-        if length > LONGEST_TAG {
+        if length > MAX_TAG_TOKENS {
             return Err(format!(
-                "line {}: the tag has more than {LONGEST_TAG} tokens; split it",
+                "line {}: the tag has more than {MAX_TAG_TOKENS} tokens; split it",
                 span.start_line
             ));
         }
@@ -221,9 +221,9 @@ impl<'a> Checker<'a> {
             }
             BinOpKind::Concat => {
                 self.concatenations += 1;
-                match self.concatenations > MOST_CONCATENATIONS {
+                match self.concatenations > MAX_CONCATENATIONS {
                     true => Err(format!(
-                        "line {line}: more than {MOST_CONCATENATIONS} uses of ~"
+                        "line {line}: more than {MAX_CONCATENATIONS} uses of ~"
                     )),
                     false => Ok(()),
                 }

@@ -5,7 +5,7 @@ use std::fmt::{self, Write};
 use minijinja::Error;
 
 /// The maximum size of the result in bytes. Text in `{% set %}…{% endset %}` counts as well.
-pub const LONGEST_TEXT: usize = 64 << 10;
+pub const MAX_TEXT_BYTES: usize = 64 << 10;
 /// How values are escaped. The text of the template itself is never escaped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Escape {
@@ -93,7 +93,7 @@ impl std::io::Write for Limited {
 }
 
 pub(super) fn too_long() -> String {
-    format!("the result has more than {LONGEST_TEXT} bytes")
+    format!("the result has more than {MAX_TEXT_BYTES} bytes")
 }
 
 /// The message of a minijinja error on one line.

@@ -7,13 +7,13 @@ use minijinja::value::{Serde, Value};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior};
 use serde::Serialize;
 
-use super::output::{Escape, LONGEST_TEXT, Limited, error_message, too_long};
+use super::output::{Escape, Limited, MAX_TEXT_BYTES, error_message, too_long};
 use super::{filters, language};
 
 /// The maximum size of a template in bytes.
-pub const LONGEST_SOURCE: usize = 16 << 10;
+pub const MAX_SOURCE_BYTES: usize = 16 << 10;
 /// The maximum length of a title in characters.
-const LONGEST_TITLE: usize = 256;
+const MAX_TITLE_LENGTH: usize = 256;
 /// The maximum number of instructions. A typical template needs a few hundred.
 const FUEL: u64 = 10_000;
 /// The name of the only template in each minijinja environment.
@@ -44,9 +44,9 @@ impl Program {
     /// # Errors
     /// A message with the line and the reason.
     pub fn compile(source: &str, escape: Escape) -> Result<Self, String> {
-        if source.len() > LONGEST_SOURCE {
+        if source.len() > MAX_SOURCE_BYTES {
             return Err(format!(
-                "has {} bytes; shorten it to at most {LONGEST_SOURCE} bytes",
+                "has {} bytes; shorten it to at most {MAX_SOURCE_BYTES} bytes",
                 source.len()
             ));
         }
@@ -87,7 +87,7 @@ impl Program {
             .environment
             .get_template(NAME)
             .map_err(|error| error_message(&error))?;
-        let mut written = Limited::new(LONGEST_TEXT);
+        let mut written = Limited::new(MAX_TEXT_BYTES);
         let captured = template
             .render_captured_to(Value::from(Serde(scope)), &mut written)
             .map_err(|error| {
@@ -117,14 +117,14 @@ impl Program {
         if value.is_undefined() || value.is_none() {
             return Ok(String::new());
         }
-        let mut text = Limited::new(LONGEST_TEXT);
+        let mut text = Limited::new(MAX_TEXT_BYTES);
         write!(text, "{value}").map_err(|_| too_long())?;
         let title = text
             .into_text()
             .split_whitespace()
             .collect::<Vec<_>>()
             .join(" ");
-        let title = match title.char_indices().nth(LONGEST_TITLE - 1) {
+        let title = match title.char_indices().nth(MAX_TITLE_LENGTH - 1) {
             Some((end, last)) if end + last.len_utf8() < title.len() => {
                 format!("{}…", &title[..end])
             }
@@ -157,7 +157,7 @@ fn write_counted(
     let before = state
         .get_extension::<Written>()
         .map_or(0, |written| written.0);
-    let mut text = Limited::new(LONGEST_TEXT - before);
+    let mut text = Limited::new(MAX_TEXT_BYTES - before);
     let full = |_: fmt::Error| Error::new(ErrorKind::WriteFailure, too_long());
     write!(text, "{value}").map_err(full)?;
     let text = text.into_text();
@@ -167,7 +167,7 @@ fn write_counted(
         escape.apply(&text)
     };
     let after = before + text.len();
-    if after > LONGEST_TEXT {
+    if after > MAX_TEXT_BYTES {
         return Err(full(fmt::Error));
     }
     state.get_or_insert_extension(Written(0)).0 = after;

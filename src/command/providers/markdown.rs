@@ -36,7 +36,8 @@ pub fn page() -> String {
         let rows = || PROVIDERS.iter().filter(|row| row.family == *family);
         let _ = writeln!(
             page,
-            "## {heading}\n\n{meaning}\n\n| type | is | size limit | duplicates |\n|---|---|---|---|"
+            "## {heading}\n\n{meaning}\n\n\
+             | type | is | size limit | duplicates |\n|---|---|---|---|"
         );
         for row in rows() {
             let limits = if row.limits.is_empty() {

@@ -1,5 +1,4 @@
-//! One destination: a Provider, the Alert that sends it its own objects' events, and a receiver,
-//! well or sick.
+//! One destination: a Provider, an Alert for its own object, and a receiver that may fail.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -7,13 +6,12 @@ use std::time::Duration;
 use serde_json::json;
 use tidings_rig::{Posted, Receiver, Reply, Rig, alert, provider};
 
-/// What can't be delivered within this time to a destination that never takes anything is a dead
-/// letter.
+/// `maxAge` of destinations that never accept anything.
 pub const RETRIED_FOR: Duration = Duration::from_secs(30);
-/// What a worker may hold at once: what may come twice when it is killed.
+/// The deliveries that a worker holds at most, each of which may be made twice when it is killed.
 const IN_FLIGHT: usize = 256;
 
-/// A destination with a number of its own.
+/// A numbered destination.
 pub struct Destination {
     number: u32,
     receiver: Receiver,
@@ -63,27 +61,27 @@ impl Destination {
         Self { number, receiver }
     }
 
-    /// Whether an event with this message is this destination's.
-    pub fn is_meant_by(&self, message: &str) -> bool {
+    /// Whether an event with this message goes to this destination.
+    pub fn owns(&self, message: &str) -> bool {
         message
             .split_once(" for ")
             .is_some_and(|(_, number)| number == self.number.to_string())
     }
 
-    /// Compares what was accepted with what was received and what died, one by one.
+    /// Compares the accepted events with those that were received or given up.
     ///
     /// # Panics
-    /// When something is missing, was never posted, died without need, or came too often.
-    pub fn balances(&self, posted: &[&Posted], letters: &[String], faults: usize) {
+    /// An event is missing, was never posted, is dead without reason, or was received too often.
+    pub fn balances(&self, posted: &[&Posted], dead: &[String], faults: usize) {
         let received = self.receiver.tally();
         let accepted: BTreeSet<&str> = posted
             .iter()
             .map(|posted| posted.message.as_str())
             .collect();
-        let dead: BTreeSet<&str> = letters
+        let dead: BTreeSet<&str> = dead
             .iter()
             .map(String::as_str)
-            .filter(|message| self.is_meant_by(message))
+            .filter(|message| self.owns(message))
             .collect();
         let twice = received.values().filter(|(count, _)| *count > 1).count();
         println!(
@@ -113,8 +111,8 @@ impl Destination {
             self.number
         );
         assert!(
-            self.refuses() || dead.is_empty(),
-            "destination {} takes everything in the end: {dead:?}",
+            self.rejects_some() || dead.is_empty(),
+            "destination {} accepts everything eventually: {dead:?}",
             self.number
         );
         let most = received
@@ -124,12 +122,12 @@ impl Destination {
             .unwrap_or_default();
         assert!(
             most <= 1 + faults,
-            "destination {}: one event came {most} times",
+            "destination {}: one event was received {most} times",
             self.number
         );
         assert!(
             twice <= faults * IN_FLIGHT,
-            "destination {}: {twice} events came more than once",
+            "destination {}: {twice} events were received more than once",
             self.number
         );
         match self.number {
@@ -139,8 +137,8 @@ impl Destination {
         }
     }
 
-    /// Whether it never takes anything, or refuses some for good.
-    fn refuses(&self) -> bool {
+    /// Whether it rejects some or all events.
+    fn rejects_some(&self) -> bool {
         matches!(self.number, 0 | 1 | 4)
     }
 }

@@ -1,4 +1,4 @@
-//! What is done to the processes.
+//! Random faults.
 
 use std::time::Duration;
 
@@ -6,31 +6,31 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use tidings_rig::{Process, Rig, Role};
 
-/// A server that stands still does so for this long: less than it takes clients to turn away.
+/// How long a server hangs: less than its clients need to give up the connection.
 const FROZEN_FOR: Duration = Duration::from_secs(4);
 
-/// The processes under load: two of each but ingest, whose senders try again.
+/// The processes under load: two of each role, but one ingest, whose senders retry.
 pub struct Roles {
-    /// Takes the events.
+    /// Accepts the events.
     pub ingest: Process,
     routers: [Process; 2],
     workers: [Process; 2],
 }
 
-/// One thing that goes wrong.
+/// A fault.
 #[derive(Clone, Copy, Debug)]
 pub enum Fault {
-    /// A process dies as by kill -9 and comes back.
+    /// A process is killed and restarted.
     Kill(Victim),
-    /// A process is asked to end, ends, and comes back, as in a rolling restart.
+    /// A process is terminated and restarted, as in a rolling restart.
     Restart(Victim),
-    /// nats-server dies as by kill -9 and comes back.
+    /// nats-server is killed and restarted.
     KillServer,
-    /// nats-server stands still for a while.
+    /// nats-server hangs for a while.
     FreezeServer,
 }
 
-/// Which process.
+/// The affected process.
 #[derive(Clone, Copy, Debug)]
 pub enum Victim {
     Ingest,
@@ -39,7 +39,7 @@ pub enum Victim {
 }
 
 impl Roles {
-    /// Starts them and waits until they are ready.
+    /// Starts all processes and waits until they are ready.
     pub async fn start(rig: &Rig) -> Self {
         let routers = [rig.spawn(Role::router()), rig.spawn(Role::router())];
         let workers = [rig.spawn(Role::worker()), rig.spawn(Role::worker())];
@@ -69,7 +69,7 @@ impl Roles {
 }
 
 impl Fault {
-    /// One of all, each about as often as another; workers, which have most to lose, more often.
+    /// A random fault; workers, which hold the most state, are affected most often.
     pub fn random(random: &mut StdRng) -> Self {
         let victim = match random.random_range(0..6) {
             0 => Victim::Ingest,
@@ -84,8 +84,8 @@ impl Fault {
         }
     }
 
-    /// Does it, and mends it.
-    pub async fn happen(self, rig: &mut Rig, roles: &mut Roles) {
+    /// Injects the fault and repairs it.
+    pub async fn inject(self, rig: &mut Rig, roles: &mut Roles) {
         match self {
             Self::Kill(victim) => {
                 roles.process(victim).kill().await;
@@ -95,7 +95,7 @@ impl Fault {
                 let status = roles.process(victim).terminate().await;
                 assert!(
                     status.success(),
-                    "{victim:?} ends cleanly when it is asked to: {status}"
+                    "{victim:?} ends cleanly on SIGTERM: {status}"
                 );
                 roles.process(victim).restart().await;
             }

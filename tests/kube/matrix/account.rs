@@ -1,4 +1,4 @@
-//! What happens in a cluster, one by one.
+//! The Kubernetes Events of a run, and what they must cause.
 
 use std::array::from_fn;
 use std::ops::Range;
@@ -8,20 +8,20 @@ use serde_json::{Value, json};
 use tidings_rig::{KubeApiServer, Process, Receiver, Reply, Rig, Role, eventually};
 
 use crate::TIDINGS;
-use crate::bed::{Bed, FLUXS_FINALIZER, held_by, provider};
+use crate::bed::{Bed, FLUX_FINALIZER, provider, with_finalizers};
 use crate::events::{Cluster, begins};
 
-/// The Events that happen while `up` runs, while somebody is armed, and while nobody leads.
+/// Events while `up` runs, while a role is armed, and while there is no leader.
 const EARLY: Range<usize> = 0..2;
 const LATE: Range<usize> = 2..5;
 const ALONE: Range<usize> = 5..7;
 /// All of them.
 pub(super) const ALL: Range<usize> = EARLY.start..ALONE.end;
-/// The Event that is followed by another one about the same Pod, where a count is to be written.
+/// This Event is followed by another one about the same Pod where a count must be written.
 pub(super) const AGAIN: usize = 2;
 
-/// A namespace with all that happens in it. Each Event is about a Pod of its own. It is owed to the
-/// Provider `good`, and to `bad`, which refuses it for good, because of an Alert of the Pod's name.
+/// A namespace with its Events. Each Event is about its own Pod. It goes to the Provider `good`, and
+/// by an Alert with the Pod's name to `bad`, which rejects it.
 pub struct Account<'a> {
     pub(super) bed: Bed<'a>,
     cluster: Cluster,
@@ -33,7 +33,7 @@ pub struct Account<'a> {
 }
 
 impl<'a> Account<'a> {
-    /// A fresh namespace with its rules.
+    /// Creates a namespace with its rules.
     pub async fn open(server: &'a KubeApiServer) -> Self {
         let cluster = Cluster::of(server).await;
         let bed = Bed {
@@ -43,13 +43,13 @@ impl<'a> Account<'a> {
         };
         let [good, bad] = [Receiver::start().await, Receiver::start().await];
         bad.answer_with(Reply::Status(400));
-        let nobody = json!({"address": "http://nobody.invalid"});
+        let unused = json!({"address": "http://unused.invalid"});
         bed.apply([
             provider("good", json!({"address": good.url()})),
             provider("bad", json!({"address": bad.url()})),
             alert("all", "good", "*"),
-            held_by(provider("leaving", nobody), &[FLUXS_FINALIZER]),
-            held_by(alert("leaving", "good", "none"), &[FLUXS_FINALIZER]),
+            with_finalizers(provider("leaving", unused), &[FLUX_FINALIZER]),
+            with_finalizers(alert("leaving", "good", "none"), &[FLUX_FINALIZER]),
         ])
         .await;
         bed.apply(from_fn::<_, { ALL.end }, _>(|number| {
@@ -89,8 +89,8 @@ impl<'a> Account<'a> {
         )
     }
 
-    /// Waits until `up` takes Events and has written the first statuses; then the first Events
-    /// happen, and are delivered.
+    /// Waits until `up` watches Events and wrote the first statuses. Then the first Events happen and
+    /// are delivered.
     pub async fn early(&mut self, up: &Process) {
         up.ready().await;
         begins(up).await;
@@ -99,7 +99,7 @@ impl<'a> Account<'a> {
         self.good.receives(EARLY.len()).await;
     }
 
-    /// Something of everything that a cluster can ask of Tidings.
+    /// Causes every kind of side effect: Events, changed and new rules, deletions.
     pub async fn late(&mut self) {
         self.happen(LATE).await;
         let mut changed = alert("all", "good", "*");
@@ -112,16 +112,19 @@ impl<'a> Account<'a> {
             .await;
     }
 
-    /// Once a dead letter is told, the next one of its kind.
+    /// Waits for the Event about a dead letter, and causes another dead letter of the same Alert.
     pub async fn again(&mut self) {
-        eventually("a dead letter is told", async || {
-            self.told().await.contains_key(&pod(AGAIN)).then_some(())
+        eventually("a dead letter has an Event", async || {
+            self.reported()
+                .await
+                .contains_key(&pod(AGAIN))
+                .then_some(())
         })
         .await;
         self.happen_to(AGAIN, "again").await;
     }
 
-    /// What nobody takes at once.
+    /// Events that nobody handles at once.
     pub async fn while_nobody_leads(&mut self) {
         self.happen(ALONE).await;
     }
@@ -143,12 +146,12 @@ impl<'a> Account<'a> {
     }
 }
 
-/// The name of a Pod, and of the Alert that is about it alone.
+/// The name of a Pod and of its Alert.
 pub(super) fn pod(number: usize) -> String {
     format!("api-{number}")
 }
 
-/// An Alert that sends what happens to a Pod.
+/// An Alert for Events about a Pod.
 fn alert(name: &str, provider: &str, pod: &str) -> Value {
     let sources = json!([{"kind": "Pod", "name": pod}]);
     let mut alert = crate::bed::alert(name, provider);

@@ -1,4 +1,4 @@
-//! What has become of all that happened in a cluster, compared one by one.
+//! Compares the Events of a run with everything that they must cause.
 
 use std::collections::BTreeMap;
 
@@ -10,27 +10,27 @@ use tidings_rig::eventually;
 use super::Death;
 use super::account::{AGAIN, ALL, Account, pod};
 use crate::events::stored;
-use crate::object::{objects, present_condition};
+use crate::object::{current_condition, objects};
 
 impl Account<'_> {
-    /// Waits until all has come to its end, and compares: what happened with what is delivered,
-    /// stored, dead and told, and what is wanted with what statuses say.
+    /// Waits for all effects and compares them with the Events: deliveries, stored events, dead
+    /// letters, Kubernetes Events, statuses and finalizers.
     pub async fn balances(&self, death: &Death) {
         self.is_delivered(death).await;
-        self.is_kept(death).await;
-        self.is_told(death).await;
+        self.is_stored(death).await;
+        self.is_reported(death).await;
         self.statuses_are_right().await;
-        self.nothing_is_held_back(death).await;
+        self.finalizers_are_removed(death).await;
     }
 
-    /// Everything that happened is delivered once: no worker has died.
+    /// Every Event is delivered once, since no worker dies.
     async fn is_delivered(&self, death: &Death) {
         let once: BTreeMap<String, usize> = self
             .happened
             .iter()
             .map(|(note, _)| (note.clone(), 1))
             .collect();
-        let what = format!("{death:?}: everything that happened is delivered");
+        let what = format!("{death:?}: every Event is delivered");
         eventually(&what, async || {
             let received = self.good.tally();
             once.keys()
@@ -48,8 +48,8 @@ impl Account<'_> {
         assert_eq!(received, once, "{death:?}");
     }
 
-    /// Everything is stored once, and a dead letter of each is kept.
-    async fn is_kept(&self, death: &Death) {
+    /// Every Event is stored once and has one dead letter.
+    async fn is_stored(&self, death: &Death) {
         let mut happened = self.happened.clone();
         happened.sort();
         let what = format!("{death:?}: the dead letters are those of {happened:?}");
@@ -69,28 +69,28 @@ impl Account<'_> {
         );
     }
 
-    /// Every dead letter is told by one Kubernetes Event on its Alert. A router that died between a
-    /// count and the note of how far it had come tells the one that it counted once more.
-    async fn is_told(&self, death: &Death) {
+    /// Every dead letter is reported by one Kubernetes Event on its Alert. A router that dies between
+    /// a count and saving its position counts one dead letter twice.
+    async fn is_reported(&self, death: &Death) {
         let mut expected: BTreeMap<String, (usize, i32)> = BTreeMap::new();
         for (_, pod) in &self.happened {
-            let (events, letters) = expected.entry(pod.clone()).or_default();
-            (*events, *letters) = (*events + 1, *letters + 1);
+            let (events, dead) = expected.entry(pod.clone()).or_default();
+            (*events, *dead) = (*events + 1, *dead + 1);
         }
         if death.point == "router:counted"
-            && let Some((_, letters)) = expected.get_mut(&pod(AGAIN))
+            && let Some((_, dead)) = expected.get_mut(&pod(AGAIN))
         {
-            *letters += 1;
+            *dead += 1;
         }
-        let mut told = BTreeMap::new();
-        let wait = eventually("every dead letter is told", async || {
-            told = self.told().await;
-            (told == expected).then_some(())
+        let mut reported = BTreeMap::new();
+        let wait = eventually("every dead letter is reported", async || {
+            reported = self.reported().await;
+            (reported == expected).then_some(())
         });
         let in_time = tokio::time::timeout(tidings_rig::PATIENCE / 2, wait).await;
         assert!(
             in_time.is_ok(),
-            "{death:?}: told {told:?}, expected {expected:?}"
+            "{death:?}: reported {reported:?}, expected {expected:?}"
         );
     }
 
@@ -103,12 +103,12 @@ impl Account<'_> {
             .await;
         let delivered =
             async || Some(self.object("Alert", "all").await?["status"]["lastDeliveryTime"].clone());
-        eventually("the status says when it was delivered", async || {
+        eventually("the status has the time of the delivery", async || {
             delivered().await.filter(Value::is_string)
         })
         .await;
         for number in ALL {
-            let what = format!("the status of Alert {} says what went wrong", pod(number));
+            let what = format!("the status of Alert {} has the error", pod(number));
             self.is("Alert", &pod(number), "True", "Initialized").await;
             let error = async || {
                 Some(
@@ -123,9 +123,9 @@ impl Account<'_> {
         }
     }
 
-    async fn nothing_is_held_back(&self, death: &Death) {
+    async fn finalizers_are_removed(&self, death: &Death) {
         for kind in ["Alert", "Provider"] {
-            let what = format!("{death:?}: the {kind} that waits for its finalizer is gone");
+            let what = format!("{death:?}: the {kind} with a finalizer is deleted");
             eventually(&what, async || {
                 self.object(kind, "leaving").await.is_none().then_some(())
             })
@@ -133,16 +133,16 @@ impl Account<'_> {
         }
     }
 
-    /// The dead letters: of which Event, because of which Alert.
+    /// The dead letters, as (message, Alert).
     async fn dead(&self) -> Vec<(String, String)> {
-        let letters = self
+        let dead = self
             .bed
             .rig
             .dead_letters()
             .await
             .into_iter()
-            .filter_map(|letter| letter.delivery);
-        let mut dead: Vec<_> = letters
+            .filter_map(|dead| dead.delivery);
+        let mut dead: Vec<_> = dead
             .map(|delivery| {
                 (
                     delivery.event.unwrap_or_default().message,
@@ -154,35 +154,35 @@ impl Account<'_> {
         dead
     }
 
-    /// By Alert: how many Kubernetes Events there are on it, and how many dead letters they count.
-    pub(super) async fn told(&self) -> BTreeMap<String, (usize, i32)> {
+    /// By Alert: the number of Kubernetes Events, and of the dead letters that they count.
+    pub(super) async fn reported(&self) -> BTreeMap<String, (usize, i32)> {
         let api: Api<Event> = Api::namespaced(self.client.clone(), &self.bed.namespace);
-        let mut told: BTreeMap<String, (usize, i32)> = BTreeMap::new();
+        let mut reported: BTreeMap<String, (usize, i32)> = BTreeMap::new();
         for event in api
             .list(&ListParams::default())
             .await
-            .expect("the API server answers")
+            .expect("the API server responds")
             .items
         {
             let object = event.regarding.unwrap_or_default();
             if object.kind.as_deref() == Some("Alert") {
-                let (events, letters) = told.entry(object.name.unwrap_or_default()).or_default();
-                (*events, *letters) = (
+                let (events, dead) = reported.entry(object.name.unwrap_or_default()).or_default();
+                (*events, *dead) = (
                     *events + 1,
-                    *letters + event.series.map_or(1, |series| series.count),
+                    *dead + event.series.map_or(1, |series| series.count),
                 );
             }
         }
-        told
+        reported
     }
 
-    /// Waits for a reason of the condition Ready, of the present generation.
+    /// Waits for a reason of the condition Ready of the current generation.
     pub(super) async fn is(&self, kind: &str, name: &str, status: &str, reason: &str) {
         eventually(
             &format!("{kind} {name} is {status} ({reason})"),
             async || {
                 let object = self.object(kind, name).await?;
-                let condition = present_condition(&object)?;
+                let condition = current_condition(&object)?;
                 (condition["status"] == status && condition["reason"] == reason).then_some(())
             },
         )
@@ -194,7 +194,7 @@ impl Account<'_> {
             .get_opt(name)
             .await;
         found
-            .expect("the API server answers")
+            .expect("the API server responds")
             .map(|object| json!(object))
     }
 }

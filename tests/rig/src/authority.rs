@@ -1,5 +1,4 @@
-//! A throw-away certificate authority: for hosts that tests stand for, and for clients that prove
-//! who they are.
+//! A temporary certificate authority for servers and clients of tests.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -20,7 +19,7 @@ use tokio_rustls::TlsAcceptor;
 /// The common name in the client's certificate.
 pub const CLIENT: &str = "flux-client";
 
-/// An authority with the certificates that it has given.
+/// An authority and the certificates that it issued.
 pub struct Authority {
     folder: TempDir,
     issuer: CertifiedIssuer<'static, KeyPair>,
@@ -29,10 +28,13 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// A new one, which nobody else trusts.
-    #[expect(clippy::new_without_default, reason = "it makes keys and files")]
+    /// Creates an authority that nobody else trusts.
+    #[expect(
+        clippy::new_without_default,
+        reason = "it generates keys and writes files"
+    )]
     pub fn new() -> Self {
-        // The error means that another test has done so.
+        // The error means that another test installed it.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let mut params = parameters("vectors test CA", Vec::new());
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -61,12 +63,12 @@ impl Authority {
         }
     }
 
-    /// The file for SSL_CERT_FILE.
+    /// The file with its certificate, for SSL_CERT_FILE.
     pub fn file(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
     }
 
-    /// Its own certificate, as PEM.
+    /// Its certificate, as PEM.
     pub fn pem(&self) -> String {
         self.issuer.pem()
     }
@@ -82,7 +84,7 @@ impl Authority {
         self.folder.path().join("none")
     }
 
-    /// The common name in a certificate that a client showed: ours, or another.
+    /// The common name in a client's certificate: [`CLIENT`], or `another client`.
     pub fn name_of(&self, certificate: &CertificateDer<'_>) -> String {
         if certificate == self.client.0.der() {
             CLIENT.to_owned()
@@ -91,7 +93,7 @@ impl Authority {
         }
     }
 
-    /// Speaks TLS as this host.
+    /// An acceptor of TLS connections to this host.
     pub fn acceptor_for(&self, host: &str) -> TlsAcceptor {
         let mut acceptors = self.acceptors.lock();
         acceptors
@@ -105,16 +107,16 @@ impl Authority {
         let mut roots = RootCertStore::empty();
         roots
             .add(self.issuer.der().clone())
-            .expect("it is a certificate");
+            .expect("the authority has a certificate");
         let clients = WebPkiClientVerifier::builder(Arc::new(roots))
             .allow_unauthenticated()
             .build()
-            .expect("it has a root");
-        let private = PrivateKeyDer::try_from(key.serialize_der()).expect("it is a key");
+            .expect("the store has a root");
+        let private = PrivateKeyDer::try_from(key.serialize_der()).expect("the key is valid");
         let config = ServerConfig::builder().with_client_cert_verifier(clients);
         let mut config = config
             .with_single_cert(vec![certificate.der().clone()], private)
-            .expect("key and certificate agree");
+            .expect("key and certificate match");
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         config
     }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::rules::NAMESPACE;
 
-/// An event about the Kustomization `apps`. The message is what a [`crate::Ledger`] knows it by.
+/// An event about the Kustomization `apps`. A [`crate::Ledger`] identifies it by its message.
 pub fn event(message: &str) -> Value {
     json!({
         "involvedObject": {

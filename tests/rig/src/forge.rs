@@ -1,4 +1,4 @@
-//! A GitHub Enterprise Server with one repository, which keeps what it is told.
+//! A GitHub Enterprise Server with one repository, which stores statuses and comments.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,58 +17,58 @@ use tokio::sync::watch;
 
 use crate::rules::{Manifest, Rules, provider};
 
-/// The login of whoever has the token.
+/// The login of the token's owner.
 pub const LOGIN: &str = "bot";
 
-/// The server. Its clones are one.
+/// The server. Clones share their contents.
 #[derive(Clone)]
 pub struct Forge {
     repository: String,
     contents: Arc<Mutex<Contents>>,
-    /// While it is false, requests that write are carried out and not answered.
+    /// While it is false, writes are carried out and get no response.
     answers: watch::Sender<bool>,
 }
 
-/// What it holds, and what it was asked.
+/// What it stores, and the requests that it received.
 #[derive(Default)]
 pub struct Contents {
     /// Requests that only read.
     pub reads: usize,
-    /// Writes that were carried out: commit or comment, and what it then says, in the order of
-    /// their receipt.
+    /// Writes that were carried out, oldest first: a commit and its state, or `created` or `edited`
+    /// and the text of the comment.
     pub writes: Vec<(String, String)>,
     /// Statuses, oldest first.
     pub statuses: Vec<Status>,
-    /// Author and text, oldest first; the place is the id. Deleted ones have no text.
+    /// Author and text, oldest first; the index is the id. Deleted comments have no text.
     pub comments: Vec<(String, Option<String>)>,
-    /// How everything is answered, where it is not carried out.
+    /// How every request is rejected, if it is.
     pub refusal: Option<Refusal>,
-    /// The longest that it takes for an answer to a write; each takes a random part of it.
+    /// The longest time to respond to a write; each takes a random part of it.
     pub slowest_answer: Duration,
 }
 
 /// A commit status.
 #[derive(Clone)]
 pub struct Status {
-    /// 40 digits.
+    /// The full SHA.
     pub commit: String,
-    /// As GitHub gives it back.
+    /// As GitHub returns it.
     pub entry: Value,
 }
 
-/// An answer that refuses.
+/// A response that rejects a request.
 #[derive(Clone)]
 pub struct Refusal {
-    /// The status.
+    /// The HTTP status.
     pub status: u16,
-    /// Headers and their values.
+    /// Headers with their values.
     pub headers: Vec<(&'static str, String)>,
     /// The body.
     pub body: &'static str,
 }
 
 impl Refusal {
-    /// Without headers and body.
+    /// A rejection without headers and body.
     pub fn status(status: u16) -> Self {
         Self {
             status,
@@ -79,7 +79,7 @@ impl Refusal {
 }
 
 impl Forge {
-    /// Starts it.
+    /// Starts the server.
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0")
             .await
@@ -101,10 +101,10 @@ impl Forge {
                 }),
             )
             .route("/repos/org/repo/commits/{commit}/statuses", get(statuses))
-            .route("/repos/org/repo/statuses/{commit}", post(make_status))
+            .route("/repos/org/repo/statuses/{commit}", post(create_status))
             .route(
                 "/repos/org/repo/issues/{number}/comments",
-                get(comments).post(make_comment),
+                get(comments).post(create_comment),
             )
             .route("/repos/org/repo/issues/comments/{id}", patch(edit_comment))
             .with_state(forge.clone());
@@ -114,34 +114,34 @@ impl Forge {
         forge
     }
 
-    /// A Provider of the repository with this type; its Secret is put by [`Forge::put_secret`].
+    /// A Provider of this type for the repository; its Secret comes from [`Forge::put_secret`].
     pub fn provider(&self, kind: &str) -> Manifest {
         let provider = provider("forge", &self.repository).with("type", json!(kind));
-        // Beside GitHub's own 80 writes a minute a hundred commits take more than one.
+        // With the default limit of 80 writes a minute, a hundred commits would take too long.
         provider
             .with("secretRef", json!({"name": "forge"}))
             .with("rateLimit", json!("1000/1s"))
             .that_retries_soon()
     }
 
-    /// Puts the Secret that the Providers name.
+    /// Writes the Secret that the Providers reference.
     pub fn put_secret(rules: &Rules) {
         let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: forge, namespace: apps}\nstringData: {token: hidden-token}\n";
         rules.put_text("secret.yaml", secret);
     }
 
-    /// What it holds and was asked.
+    /// What it stores, and the requests that it received.
     pub fn contents(&self) -> MutexGuard<'_, Contents> {
         self.contents.lock()
     }
 
-    /// All requests so far.
+    /// The number of requests so far.
     pub fn calls(&self) -> usize {
         let contents = self.contents();
         contents.reads + contents.writes.len()
     }
 
-    /// What the writes said, in the order of their receipt.
+    /// The states or texts of all writes, oldest first.
     pub fn states(&self) -> Vec<String> {
         self.contents()
             .writes
@@ -150,14 +150,14 @@ impl Forge {
             .collect()
     }
 
-    /// From now on everything is refused so, or nothing.
+    /// Rejects every further request like this, or none.
     pub fn refuse(&self, refusal: Option<Refusal>) {
         self.contents().refusal = refusal;
     }
 
-    /// From now on writes are answered, or carried out without an answer until then.
-    pub fn answer(&self, does: bool) {
-        self.answers.send_replace(does);
+    /// Responds to writes, or carries them out without a response until then.
+    pub fn answer(&self, answers: bool) {
+        self.answers.send_replace(answers);
     }
 
     fn reading(&self, body: Reading) -> Response {
@@ -186,7 +186,7 @@ impl Forge {
         };
         let mut answers = self.answers.subscribe();
         answers
-            .wait_for(|does| *does)
+            .wait_for(|answers| *answers)
             .await
             .expect("the forge holds the sender");
         tokio::time::sleep(slowest.mul_f64(rand::random::<f64>())).await;
@@ -212,7 +212,7 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// A page of a list, or a whole answer.
+/// A page of a list, or a whole response.
 struct Reading {
     body: Value,
     has_next: bool,
@@ -237,16 +237,17 @@ impl IntoResponse for Reading {
     }
 }
 
-/// The part of a list that a request asks for.
+/// The page of a list that a request asks for.
 fn page_of(uri: &Uri, all: &[Value]) -> Reading {
     let query: HashMap<String, String> =
         url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes())
             .into_owned()
             .collect();
     let number = |name: &str| {
-        query
-            .get(name)
-            .map_or(1, |text| text.parse::<usize>().expect("a page has numbers"))
+        query.get(name).map_or(1, |text| {
+            text.parse::<usize>()
+                .expect("paging parameters are numbers")
+        })
     };
     let (size, page) = (number("per_page"), number("page"));
     let begin = (page - 1) * size;
@@ -268,7 +269,7 @@ async fn statuses(State(forge): State<Forge>, Path(commit): Path<String>, uri: U
     forge.reading(page_of(&uri, &newest_first))
 }
 
-async fn make_status(
+async fn create_status(
     State(forge): State<Forge>,
     Path(commit): Path<String>,
     body: String,
@@ -299,13 +300,17 @@ async fn comments(State(forge): State<Forge>, uri: Uri) -> Response {
     forge.reading(page_of(&uri, &shown.collect::<Vec<_>>()))
 }
 
-async fn make_comment(State(forge): State<Forge>, body: String) -> Response {
+async fn create_comment(State(forge): State<Forge>, body: String) -> Response {
     let text = text_of(&body);
     let write = |contents: &mut Contents| {
         contents
             .comments
             .push((LOGIN.to_owned(), Some(text.clone())));
-        Some(("made".to_owned(), text, contents.comments.len() as u64 - 1))
+        Some((
+            "created".to_owned(),
+            text,
+            contents.comments.len() as u64 - 1,
+        ))
     };
     forge.writing(write).await
 }
@@ -313,8 +318,8 @@ async fn make_comment(State(forge): State<Forge>, body: String) -> Response {
 async fn edit_comment(State(forge): State<Forge>, Path(id): Path<usize>, body: String) -> Response {
     let text = text_of(&body);
     let write = |contents: &mut Contents| {
-        let there = contents.comments.get_mut(id)?.1.as_mut()?;
-        there.clone_from(&text);
+        let comment = contents.comments.get_mut(id)?.1.as_mut()?;
+        comment.clone_from(&text);
         Some(("edited".to_owned(), text, id as u64))
     };
     forge.writing(write).await

@@ -1,7 +1,7 @@
-//! A Kubernetes API for one test, or for one test binary: a real kube-apiserver on a real etcd.
+//! A Kubernetes API of one test or one test binary: a real kube-apiserver on a real etcd.
 //!
-//! There are no controllers: a namespace has no default service account, one that is deleted stays,
-//! and aggregated roles such as `view` allow nothing.
+//! There are no controllers: namespaces have no default service account and are never deleted, and
+//! aggregated roles such as `view` are empty.
 
 mod audit;
 mod client;
@@ -20,15 +20,15 @@ use tokio::sync::OnceCell;
 
 use crate::port::free_port;
 use crate::wait::eventually;
-pub use audit::Asked;
+pub use audit::AuditedRequest;
 use files::Files;
 use guarded::{Cleaner, Guarded};
-pub use kubectl::Said;
+pub use kubectl::KubectlOutput;
 
-/// An API server with an etcd of its own. It keeps port and data over [`KubeApiServer::kill`] and
-/// [`KubeApiServer::restart`]; both end with the test, also when that is killed.
+/// An API server with its own etcd. It keeps its port and its data over [`KubeApiServer::kill`] and
+/// [`KubeApiServer::restart`]. Both end with the test, even when it is killed.
 pub struct KubeApiServer {
-    // Dropped in this order: the API server before its etcd, and both before their folder.
+    // Dropped in this order: the API server, its etcd, their folder.
     server: Option<Guarded>,
     etcd: Option<Guarded>,
     port: u16,
@@ -38,11 +38,11 @@ pub struct KubeApiServer {
     folder: TempDir,
 }
 
-/// What etcd held at a moment.
+/// A copy of etcd's data.
 pub struct Snapshot(TempDir);
 
 impl KubeApiServer {
-    /// The folder of kube-apiserver, etcd and kubectl; the project's script builds what is missing.
+    /// The folder of kube-apiserver, etcd and kubectl; `tools/kubernetes.sh` builds what is missing.
     pub fn executables() -> &'static Path {
         static PATH: OnceLock<PathBuf> = OnceLock::new();
         PATH.get_or_init(|| {
@@ -53,14 +53,14 @@ impl KubeApiServer {
                 .expect("the script can be run");
             assert!(
                 found.status.success(),
-                "there is no usable kube-apiserver; see above"
+                "no usable kube-apiserver; see the output above"
             );
             String::from_utf8_lossy(&found.stdout).trim().into()
         })
     }
 
-    /// The one that tests of a binary share, with the project's CRDs; each test takes a namespace
-    /// of its own.
+    /// The server that the tests of a binary share, with the project's CRDs. Each test uses its own
+    /// namespace.
     pub async fn shared() -> &'static Self {
         static SHARED: OnceCell<(KubeApiServer, Cleaner)> = OnceCell::const_new();
         let shared = SHARED.get_or_init(|| async {
@@ -72,12 +72,12 @@ impl KubeApiServer {
         &shared.await.0
     }
 
-    /// Starts one without any object of ours.
+    /// Starts a server without the project's CRDs.
     pub async fn start() -> Self {
         Self::start_with(&[]).await
     }
 
-    /// The same, with more flags of kube-apiserver.
+    /// Like [`KubeApiServer::start`], with more flags of kube-apiserver.
     pub async fn start_with(flags: &[&str]) -> Self {
         Self::start_in(
             new_folder(),
@@ -105,33 +105,32 @@ impl KubeApiServer {
         server
     }
 
-    /// Where it is: `https://127.0.0.1:PORT`.
+    /// Its URL: `https://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
         url(self.port)
     }
 
-    /// A folder of this server's own, removed at its end.
+    /// A temporary folder, removed with the server.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Ends the API server at once, as `kill -9` does. Its etcd goes on.
+    /// Kills the API server, as `kill -9` does. Its etcd continues.
     pub fn kill(&mut self) {
         self.server = None;
     }
 
-    /// Stops the API server without an end: connections stay open, and nothing answers.
+    /// Stops the API server like a machine that hangs: connections stay open, nothing answers.
     pub fn freeze(&self) {
         self.running().freeze();
     }
 
-    /// Lets it go on after [`KubeApiServer::freeze`].
+    /// Continues it after [`KubeApiServer::freeze`].
     pub fn thaw(&self) {
         self.running().thaw();
     }
 
-    /// Starts the API server again, on the same port and with what is stored, and waits until it is
-    /// ready.
+    /// Restarts the API server on the same port with the same data, and waits until it is ready.
     pub async fn restart(&mut self) {
         self.server = None;
         let executable = Self::executables().join("kube-apiserver");
@@ -154,7 +153,7 @@ impl KubeApiServer {
         .await;
     }
 
-    /// Stops all and copies what etcd holds; then all goes on.
+    /// Copies etcd's data. API server and etcd are stopped meanwhile.
     pub async fn snapshot(&mut self) -> Snapshot {
         self.stop();
         let copy = tempfile::tempdir().expect("the temporary folder is writable");
@@ -164,8 +163,8 @@ impl KubeApiServer {
         Snapshot(copy)
     }
 
-    /// Goes back to a snapshot, as an operator does after a disaster: versions that were given out
-    /// are given out again.
+    /// Restores a snapshot, as an operator does after a disaster: the API server assigns resource
+    /// versions a second time.
     pub async fn restore(&mut self, snapshot: &Snapshot) {
         self.stop();
         fs::remove_dir_all(self.etcd_data()).expect("etcd has stopped");
@@ -174,13 +173,13 @@ impl KubeApiServer {
         self.restart().await;
     }
 
-    /// Makes etcd forget all versions before the present one. A watch from an older one gets 410
-    /// once the API server's own memory has been lost by [`KubeApiServer::restart`].
+    /// Makes etcd discard all revisions before the current one. After a [`KubeApiServer::restart`],
+    /// which clears the API server's cache, a watch from an older version gets 410.
     pub async fn compact(&self) {
         let client = reqwest::Client::builder()
             .no_proxy()
             .build()
-            .expect("a client can be made");
+            .expect("the client's settings are valid");
         let call = async |path: &str, body: Value| {
             let url = format!("http://127.0.0.1:{}/v3/{path}", self.etcd_port);
             let answer = client
@@ -188,19 +187,19 @@ impl KubeApiServer {
                 .body(body.to_string())
                 .send()
                 .await
-                .expect("etcd answers");
+                .expect("etcd responds");
             let answer = answer
                 .error_for_status()
-                .expect("etcd does it")
+                .expect("etcd accepts the request")
                 .text()
                 .await
-                .expect("etcd answers");
-            serde_json::from_str::<Value>(&answer).expect("etcd answers with JSON")
+                .expect("etcd responds");
+            serde_json::from_str::<Value>(&answer).expect("etcd responds with JSON")
         };
-        let present = call("kv/range", json!({"key": "AA=="})).await["header"]["revision"].clone();
+        let current = call("kv/range", json!({"key": "AA=="})).await["header"]["revision"].clone();
         call(
             "kv/compaction",
-            json!({"revision": present, "physical": true}),
+            json!({"revision": current, "physical": true}),
         )
         .await;
     }
@@ -224,9 +223,9 @@ impl KubeApiServer {
             format!("--data-dir={}", self.etcd_data().display()),
             format!("--listen-client-urls={url}"),
             format!("--advertise-client-urls={url}"),
-            // No other member ever calls.
+            // No other member connects.
             "--listen-peer-urls=http://127.0.0.1:0".to_owned(),
-            // What a killed process has written is in the kernel, so nothing is lost by this.
+            // A killed process loses nothing by this: the kernel has what it wrote.
             "--unsafe-no-fsync".to_owned(),
             "--log-level=warn".to_owned(),
         ];
@@ -242,13 +241,13 @@ impl Drop for KubeApiServer {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let log = fs::read_to_string(self.files.path("kube-apiserver.log")).unwrap_or_default();
-            // Said at each start, of connections that are no longer needed.
+            // Logged at each start about closed connections.
             let lines: Vec<_> = log
                 .lines()
                 .filter(|line| !line.contains("addrConn"))
                 .collect();
             eprintln!(
-                "--- the log of kube-apiserver ends so:\n{}",
+                "--- the end of the log of kube-apiserver:\n{}",
                 lines[lines.len().saturating_sub(20)..].join("\n")
             );
         }
@@ -281,7 +280,7 @@ fn arguments(files: &Files, port: u16, etcd_port: u16) -> Vec<String> {
         file("service-account-signing-key-file", "accounts.key"),
         file("service-account-key-file", "accounts.pub"),
         "--service-cluster-ip-range=10.0.0.0/24".to_owned(),
-        // Two cores are for all tests: what none of them looks at is off.
+        // Features that no test needs are off, since all tests share the cores.
         "--endpoint-reconciler-type=none".to_owned(),
         "--enable-priority-and-fairness=false".to_owned(),
         "--profiling=false".to_owned(),
@@ -294,6 +293,6 @@ fn copy_folder(from: &Path, to: &Path) {
         .arg(from.join("."))
         .arg(to)
         .status()
-        .expect("there is a cp");
-    assert!(copied.success(), "{} can't be copied", from.display());
+        .expect("cp can be started");
+    assert!(copied.success(), "cannot copy {}", from.display());
 }

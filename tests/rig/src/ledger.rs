@@ -1,4 +1,4 @@
-//! Double-entry: what was posted against what was received and what died, id by id.
+//! Compares what was posted with what was received and what is dead, event by event.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,16 +6,16 @@ use crate::event::event;
 use crate::process::Process;
 use crate::receiver::Receiver;
 use crate::wait::eventually;
-use crate::{Answer, Rig};
+use crate::{HttpResponse, Rig};
 
-/// The events that a test has posted, known by their messages.
+/// The events that a test posted, identified by their messages.
 #[derive(Debug, Default)]
 pub struct Ledger {
     accepted: BTreeSet<String>,
     unanswered: BTreeSet<String>,
 }
 
-/// Where all accepted events have ended.
+/// Where the accepted events ended.
 #[derive(Debug)]
 pub struct Balance {
     /// How often each event was received.
@@ -25,14 +25,13 @@ pub struct Balance {
 }
 
 impl Ledger {
-    /// Posts the event with this message, and notes what became of it.
+    /// Posts the event with this message, and records whether it was accepted.
     pub async fn post(&mut self, ingest: &Process, message: &str) {
         self.note(message, ingest.post(&event(message)).await);
     }
 
-    /// Posts events one by one until each of them is accepted: again after 503, and when there was
-    /// no answer.
-    pub async fn post_insistently(
+    /// Posts events one by one, and retries each until it is accepted.
+    pub async fn post_until_accepted(
         &mut self,
         ingest: &Process,
         messages: impl IntoIterator<Item = String>,
@@ -51,12 +50,11 @@ impl Ledger {
         &self.accepted
     }
 
-    /// Waits until every accepted event has been received or is a dead letter, and nothing is left
-    /// to do.
+    /// Waits until every accepted event is received or a dead letter, and DELIVERIES is empty.
     ///
     /// # Panics
-    /// With the ids that are missing, and when something was received that was never posted.
-    pub async fn settled(&self, rig: &Rig, receiver: &Receiver) -> Balance {
+    /// Accepted events are missing, or something was received that was never posted.
+    pub async fn balanced(&self, rig: &Rig, receiver: &Receiver) -> Balance {
         let mut missing = BTreeSet::new();
         let wait = eventually("every event is received or dead", async || {
             let balance = balance(rig, receiver).await;
@@ -68,8 +66,8 @@ impl Ledger {
                 .collect();
             missing.is_empty().then_some(())
         });
-        // Sooner than the wait itself would end without a word about what is missing; later than
-        // what a dead process held comes again.
+        // Ends before the wait itself, whose panic would not name the missing events, and after
+        // JetStream has redelivered what a dead process held.
         let in_time = tokio::time::timeout(crate::PATIENCE.mul_f64(0.9), wait).await;
         assert!(
             in_time.is_ok(),
@@ -88,10 +86,10 @@ impl Ledger {
         balance
     }
 
-    fn note(&mut self, message: &str, answer: Result<Answer, reqwest::Error>) {
-        match answer {
-            // 429: an earlier try, which got no answer, had been stored.
-            Ok(Answer {
+    fn note(&mut self, message: &str, response: Result<HttpResponse, reqwest::Error>) {
+        match response {
+            // 429: an earlier try was stored, although it got no response.
+            Ok(HttpResponse {
                 status: 202 | 429, ..
             }) => self.accepted.insert(message.to_owned()),
             _ => self.unanswered.insert(message.to_owned()),
@@ -100,7 +98,7 @@ impl Ledger {
 }
 
 impl Balance {
-    /// The events that were received more than once, with how often.
+    /// The events that were received more than once, with their count.
     pub fn duplicates(&self) -> BTreeMap<&str, usize> {
         self.received
             .iter()
@@ -109,7 +107,7 @@ impl Balance {
             .collect()
     }
 
-    /// The events that were received although one of their deliveries is a dead letter.
+    /// The events that were both received and given up.
     pub fn in_both(&self) -> impl Iterator<Item = &String> {
         self.dead
             .iter()
@@ -134,7 +132,7 @@ async fn balance(rig: &Rig, receiver: &Receiver) -> Balance {
         .dead_letters()
         .await
         .into_iter()
-        .filter_map(|letter| letter.delivery?.event);
+        .filter_map(|dead| dead.delivery?.event);
     Balance {
         received,
         dead: events.map(|event| event.message).collect(),

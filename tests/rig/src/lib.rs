@@ -7,8 +7,8 @@
 //! ```
 //!
 //! A test waits for conditions with [`eventually`], never for time to pass. Dropping a [`Rig`] or a
-//! [`Process`] kills what it started; when the test fails, the last lines of each process's log are
-//! printed.
+//! [`Process`] kills what it started. Dropping a [`Rig`] also asserts that no delivery or event is
+//! left on its bus. A test that fails prints the end of each process's log.
 
 mod authority;
 mod event;
@@ -23,19 +23,20 @@ mod poster;
 mod process;
 mod receiver;
 mod rules;
+mod unfinished;
 mod wait;
 
 pub use authority::Authority;
 pub use event::event;
 pub use forge::{Forge, LOGIN, Refusal, Status};
-pub use kubernetes::{Asked, KubeApiServer, Said, Snapshot};
+pub use kubernetes::{AuditedRequest, KubeApiServer, KubectlOutput, Snapshot};
 pub use ledger::{Balance, Ledger};
 pub use log::LogEvent;
 pub use nats::NatsServer;
 pub use nats_cluster::NatsCluster;
 pub use port::free_port;
 pub use poster::{Posted, post_steadily};
-pub use process::{Answer, Process, Role};
+pub use process::{HttpResponse, Process, Role};
 pub use receiver::{Received, Receiver, Reply};
 pub use rules::{Manifest, NAMESPACE, Rules, alert, provider};
 pub use wait::{PATIENCE, eventually, eventually_within};
@@ -46,6 +47,8 @@ use async_nats::jetstream;
 use tempfile::TempDir;
 use tidings_core::{DeadLetter, Message, wire};
 
+use unfinished::Unfinished;
+
 /// A nats-server with an empty store, or a cluster of them, and a folder of rules.
 pub struct Rig {
     executable: PathBuf,
@@ -53,78 +56,79 @@ pub struct Rig {
     nats: Option<NatsServer>,
     url: String,
     rules: Rules,
+    unfinished: Unfinished,
 }
 
 impl Rig {
-    /// Starts a nats-server; `executable` is the tidings under test,
-    /// `env!("CARGO_BIN_EXE_tidings")` in a test.
+    /// Starts a nats-server. `executable` is `env!("CARGO_BIN_EXE_tidings")` in a test.
     pub async fn start(executable: &str) -> Self {
         Self::start_with(executable, |_| String::new()).await
     }
 
-    /// The same, with more lines in nats-server's configuration, made for the rig's folder: `tls {
-    /// … }`.
+    /// Starts a rig with these rules, and `tidings up` on it.
+    pub async fn up<const N: usize>(executable: &str, rules: [Manifest; N]) -> (Self, Process) {
+        let rig = Self::start(executable).await;
+        rig.rules().put(rules);
+        let up = rig.run(Role::up()).await;
+        (rig, up)
+    }
+
+    /// Like [`Rig::start`], with more lines in nats-server's configuration, such as `tls { … }`.
+    /// The closure gets the rig's folder.
     pub async fn start_with(executable: &str, configuration: impl FnOnce(&Path) -> String) -> Self {
         let folder = new_folder();
         let nats = NatsServer::start(folder.path(), &configuration(folder.path())).await;
-        let (url, rules) = (
-            nats.url().to_owned(),
-            Rules::in_folder(folder.path().join("rules")),
-        );
-        Self {
-            executable: executable.into(),
-            folder,
-            nats: Some(nats),
-            url,
-            rules,
-        }
+        let url = nats.url().to_owned();
+        Self::new(executable, folder, Some(nats), url)
     }
 
-    /// A rig on a cluster of three servers, with three copies of each stream.
+    /// Starts a cluster of three servers, with three replicas of each stream.
     pub async fn start_on_cluster(executable: &str) -> (Self, NatsCluster) {
         let folder = new_folder();
         let cluster = NatsCluster::start(folder.path()).await;
-        let rules = Rules::in_folder(folder.path().join("rules"));
-        (
-            Self {
-                executable: executable.into(),
-                folder,
-                nats: None,
-                url: cluster.url(),
-                rules,
-            },
-            cluster,
-        )
+        let rig = Self::new(executable, folder, None, cluster.url());
+        (rig, cluster)
     }
 
-    /// A folder of this rig's own, removed at its end.
+    fn new(executable: &str, folder: TempDir, nats: Option<NatsServer>, url: String) -> Self {
+        Self {
+            executable: executable.into(),
+            rules: Rules::in_folder(folder.path().join("rules")),
+            unfinished: Unfinished::new(url.clone()),
+            folder,
+            nats,
+            url,
+        }
+    }
+
+    /// A temporary folder, removed with the rig.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// The rules that all roles of this rig read.
+    /// The folder of rules that all roles of this rig read.
     pub fn rules(&self) -> &Rules {
         &self.rules
     }
 
-    /// The nats-server that the roles share, unless they share a cluster.
+    /// The nats-server that the roles share. Panics on a cluster.
     pub fn nats(&mut self) -> &mut NatsServer {
         self.nats.as_mut().expect("the rig has one nats-server")
     }
 
-    /// Where clients of that server connect to; of a cluster all servers, with commas between them.
+    /// The URL of the nats-server, or of all servers of the cluster, separated by commas.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Starts a role and waits until it says that it is ready.
+    /// Starts a role and waits until it is ready.
     pub async fn run(&self, role: Role) -> Process {
         let process = self.spawn(role);
         process.ready().await;
         process
     }
 
-    /// Starts processes side by side, and waits until all of them are ready.
+    /// Starts several roles and waits until all of them are ready.
     pub async fn run_all<const N: usize>(&self, roles: [Role; N]) -> [Process; N] {
         let processes = roles.map(|role| self.spawn(role));
         for process in &processes {
@@ -133,7 +137,7 @@ impl Rig {
         processes
     }
 
-    /// Starts a role.
+    /// Starts a role without waiting for it.
     pub fn spawn(&self, role: Role) -> Process {
         let role = if self.nats.is_none() {
             role.env("TIDINGS_NATS__REPLICAS", "3")
@@ -154,30 +158,30 @@ impl Rig {
         let state = stream
             .info()
             .await
-            .expect("the server tells a stream's state")
+            .expect("the server reports a stream's state")
             .state
             .clone();
-        let mut letters = Vec::new();
+        let mut dead = Vec::new();
         for sequence in state.first_sequence..=state.last_sequence {
             if let Ok(message) = stream.get_raw_message(sequence).await {
-                letters.push(DeadLetter::decode(message.payload).expect("DEAD holds dead letters"));
+                dead.push(DeadLetter::decode(message.payload).expect("DEAD holds dead letters"));
             }
         }
-        letters
+        dead
     }
 
-    /// What has been told of attempts, oldest first.
+    /// All outcomes in the stream OUTCOMES, oldest first.
     pub async fn outcomes(&self) -> Vec<wire::Outcome> {
         let mut stream = self
             .jetstream()
             .await
             .get_stream("OUTCOMES")
             .await
-            .expect("the roles have made it");
+            .expect("the roles created the stream");
         let last = stream
             .info()
             .await
-            .expect("the server tells a stream's state")
+            .expect("the server reports a stream's state")
             .state
             .last_sequence;
         let mut outcomes = Vec::new();
@@ -185,13 +189,13 @@ impl Rig {
             let message = stream
                 .get_raw_message(sequence)
                 .await
-                .expect("nothing has left it");
+                .expect("nothing was deleted from the stream");
             outcomes.push(wire::Outcome::decode(message.payload).expect("OUTCOMES holds outcomes"));
         }
         outcomes
     }
 
-    /// Waits until no delivery is ready, in work or parked.
+    /// Waits until no delivery is ready, in progress or parked.
     pub async fn drained(&self) {
         let jetstream = self.jetstream().await;
         eventually("no delivery is left in DELIVERIES", async || {
@@ -201,13 +205,36 @@ impl Rig {
         .await;
     }
 
-    /// A client of the rig's nats-server.
+    /// Waits until the router has read all events.
+    pub async fn routed(&self) {
+        let jetstream = self.jetstream().await;
+        eventually("the router has read all events", async || {
+            let stream = jetstream.get_stream("EVENTS").await.ok()?;
+            let router = stream.consumer_info("router").await.ok()?;
+            (router.num_pending == 0).then_some(())
+        })
+        .await;
+    }
+
+    /// States why this test leaves deliveries or events unfinished on the bus. Without it, dropping
+    /// the rig panics when it finds some.
+    pub fn leaves_unfinished(&self, reason: &'static str) {
+        self.unfinished.expect(reason);
+    }
+
+    /// A JetStream client of the rig's bus.
     pub async fn jetstream(&self) -> jetstream::Context {
         let servers: Vec<String> = self.url.split(',').map(str::to_owned).collect();
         let client = async_nats::connect(servers)
             .await
-            .expect("the rig's nats-server takes connections");
+            .expect("the rig's nats-server accepts connections");
         jetstream::new(client)
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        self.unfinished.assert_none();
     }
 }
 

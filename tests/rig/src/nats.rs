@@ -1,4 +1,4 @@
-//! A nats-server for one test.
+//! A nats-server of one test.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command as BlockingCommand, Stdio};
@@ -12,7 +12,7 @@ use tokio::process::{Child, Command};
 use crate::port::free_port;
 use crate::wait::eventually;
 
-/// A nats-server with JetStream on a loopback port. It keeps port and store over
+/// A nats-server with JetStream on a loopback port. It keeps its port and its store over
 /// [`NatsServer::kill`] and [`NatsServer::restart`].
 pub struct NatsServer {
     child: Child,
@@ -22,8 +22,7 @@ pub struct NatsServer {
 }
 
 impl NatsServer {
-    /// The path of the executable: NATS_SERVER's, PATH's or the project's own, as the project's
-    /// script finds it.
+    /// The path of the executable, as `tools/nats-server.sh` finds it.
     pub fn executable() -> &'static Path {
         static PATH: OnceLock<PathBuf> = OnceLock::new();
         PATH.get_or_init(|| {
@@ -34,13 +33,13 @@ impl NatsServer {
                 .expect("the script can be run");
             assert!(
                 found.status.success(),
-                "there is no usable nats-server; see above"
+                "no usable nats-server; see the output above"
             );
             String::from_utf8_lossy(&found.stdout).trim().into()
         })
     }
 
-    /// Starts one whose store is in `folder`, with more lines in its configuration.
+    /// Starts a server with its store in `folder`; `more` is appended to its configuration.
     pub async fn start(folder: &Path, more: &str) -> Self {
         let port = free_port();
         let config = folder.join("nats.conf");
@@ -56,44 +55,43 @@ impl NatsServer {
             port,
             url: format!("nats://127.0.0.1:{port}"),
         };
-        greets(server.port).await;
+        accepts_clients(server.port).await;
         server
     }
 
-    /// Where clients connect to.
+    /// The URL for clients.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Ends it at once, as `kill -9` does.
+    /// Kills it, as `kill -9` does.
     pub async fn kill(&mut self) {
         self.child
             .kill()
             .await
-            .expect("a child of ours can be killed");
+            .expect("a child process can be killed");
     }
 
-    /// Stops it without an end, as a machine that hangs: connections stay open, and nothing
-    /// answers.
+    /// Stops it like a machine that hangs: connections stay open, and nothing answers.
     pub fn freeze(&self) {
         signal(&self.child, Signal::STOP);
     }
 
-    /// Lets it go on after [`NatsServer::freeze`].
+    /// Continues it after [`NatsServer::freeze`].
     pub fn thaw(&self) {
         signal(&self.child, Signal::CONT);
     }
 
-    /// Starts it again, with what it had stored.
+    /// Starts it again with its stored messages.
     pub async fn restart(&mut self) {
         self.child = run(&self.config);
-        greets(self.port).await;
+        accepts_clients(self.port).await;
     }
 }
 
-/// Waits until a server greets, as it does once it has read its store.
-pub(crate) async fn greets(port: u16) {
-    eventually("nats-server takes connections", async || {
+/// Waits until a server greets its clients, which it does once it has read its store.
+pub(crate) async fn accepts_clients(port: u16) {
+    eventually("nats-server accepts connections", async || {
         let connection = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
         let mut greeting = String::new();
         BufReader::new(connection)
@@ -105,13 +103,13 @@ pub(crate) async fn greets(port: u16) {
     .await;
 }
 
-/// Sends a signal to a child that has not ended.
+/// Sends a signal to a running child process.
 pub(crate) fn signal(child: &Child, signal: Signal) {
     let id = child
         .id()
         .and_then(|id| Pid::from_raw(id.cast_signed()))
-        .expect("a process that has not ended has an id");
-    kill_process(id, signal).expect("a child of ours can be signalled");
+        .expect("a running process has an id");
+    kill_process(id, signal).expect("a child process accepts signals");
 }
 
 pub(crate) fn run(config: &Path) -> Child {

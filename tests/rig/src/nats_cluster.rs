@@ -1,4 +1,4 @@
-//! Three nats-servers that are one, for one test.
+//! A cluster of three nats-servers of one test.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,13 +8,13 @@ use rustix::process::Signal;
 use tokio::process::Child;
 use tokio::time::sleep;
 
-use crate::nats::{greets, run, signal};
+use crate::nats::{accepts_clients, run, signal};
 use crate::port::free_port;
 use crate::wait::eventually_within;
 
-/// How many there are: the least of which one can be lost.
+/// The smallest cluster that survives the loss of one server.
 const SERVERS: usize = 3;
-/// A cluster on a busy machine takes its time to find a leader.
+/// A cluster on a busy machine needs time to elect a leader.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A cluster of nats-servers with JetStream on loopback ports. Each keeps its ports and its store
@@ -63,7 +63,7 @@ impl NatsCluster {
         cluster
     }
 
-    /// Where clients connect to: all servers, with commas between them.
+    /// The URLs of all servers, separated by commas.
     pub fn url(&self) -> String {
         let urls: Vec<String> = self
             .members
@@ -73,12 +73,12 @@ impl NatsCluster {
         urls.join(",")
     }
 
-    /// Starts every server that does not run, and waits until JetStream answers.
+    /// Starts every server that does not run, and waits until JetStream responds.
     pub async fn restart(&mut self) {
         for member in &mut self.members {
             if member.child.is_none() {
                 member.child = Some(run(&member.config));
-                greets(member.port).await;
+                accepts_clients(member.port).await;
             }
         }
         eventually_within(PATIENCE, "JetStream has a leader", async || {
@@ -88,8 +88,8 @@ impl NatsCluster {
         .await;
     }
 
-    /// Ends the server that leads a stream at once, as `kill -9` does, and tells its name. `None`:
-    /// it has no leader now.
+    /// Kills the server that leads a stream, as `kill -9` does, and returns its name. `None`: the
+    /// stream has no leader now.
     pub async fn kill_leader_of(&mut self, stream: &str) -> Option<String> {
         let leader = self.leader_of(stream).await?;
         let member = self
@@ -100,8 +100,8 @@ impl NatsCluster {
         Some(leader)
     }
 
-    /// Stops the server that leads a stream without an end, as a machine that hangs, for so long.
-    /// `None`: it has no leader now.
+    /// Stops the server that leads a stream for `length`, like a machine that hangs. `None`: the
+    /// stream has no leader now.
     pub async fn freeze_leader_of(&self, stream: &str, length: Duration) -> Option<String> {
         let leader = self.leader_of(stream).await?;
         let member = self.members.iter().find(|member| member.name == leader)?;
@@ -112,18 +112,18 @@ impl NatsCluster {
         Some(leader)
     }
 
-    /// Ends all servers at once, as `kill -9` does.
+    /// Kills all servers, as `kill -9` does.
     pub async fn kill_all(&mut self) {
         for member in &mut self.members {
             member.kill().await;
         }
     }
 
-    /// Waits until every copy of a stream is up to date, so that the next server can be lost.
+    /// Waits until every replica of a stream is current, so that the next server can be lost.
     pub async fn is_whole(&self, stream: &str) {
         eventually_within(
             PATIENCE,
-            &format!("all copies of {stream} are current"),
+            &format!("all replicas of {stream} are current"),
             async || {
                 let stream = self.jetstream().await?.get_stream(stream).await.ok()?;
                 let cluster = stream.cached_info().cluster.clone()?;
@@ -150,7 +150,7 @@ impl NatsCluster {
             .leader
     }
 
-    /// A client, while a server that takes connections is found soon.
+    /// A client, if a server accepts it soon.
     async fn jetstream(&self) -> Option<jetstream::Context> {
         let servers: Vec<String> = self.url().split(',').map(str::to_owned).collect();
         let client = tokio::time::timeout(Duration::from_secs(5), async_nats::connect(servers))
@@ -166,7 +166,7 @@ impl NatsCluster {
 impl Member {
     async fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
-            child.kill().await.expect("a child of ours can be killed");
+            child.kill().await.expect("a child process can be killed");
         }
     }
 }

@@ -1,13 +1,13 @@
-//! Ports for servers that must be found again at the same place after a restart.
+//! Ports for servers that keep their address over a restart.
 
 use std::net::TcpListener;
 
 use rand::Rng;
 
-/// A port of the loopback interface that nobody listens on.
+/// A free port of the loopback interface.
 ///
-/// It lies below the range from which the kernel takes ports for outgoing connections, so that none
-/// of those gets it before the server does.
+/// It lies below the range of ports for outgoing connections, so that none of those takes it before
+/// the server does.
 pub fn free_port() -> u16 {
     let mut random = rand::rng();
     (0..1000)

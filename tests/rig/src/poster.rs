@@ -1,4 +1,4 @@
-//! A sender that does not give up, as Flux's controllers, at a steady rate.
+//! A sender that posts at a steady rate and retries until an event is accepted.
 
 use std::time::Duration;
 
@@ -8,21 +8,20 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::process::client;
 
-/// Between two tries to have an event accepted.
-const AGAIN_AFTER: Duration = Duration::from_millis(250);
+/// Between two tries of the same event.
+const RETRY_AFTER: Duration = Duration::from_millis(250);
 
-/// An event that was accepted in the end.
+/// An accepted event.
 #[derive(Clone, Debug)]
 pub struct Posted {
-    /// Its message, by which it is known.
+    /// Its message, which identifies it.
     pub message: String,
     /// When it was posted for the first time.
     pub at: Instant,
 }
 
-/// Posts `rate` events a second for `length` to the address of an ingest, which may be away at
-/// times. Each is posted until it is accepted: 202, or 429 when an earlier try got no answer but
-/// was stored.
+/// Posts `rate` events a second for `length` to the address of an ingest that may fail at times.
+/// Each event is posted until the answer is 202, or 429 when an earlier try was stored.
 pub async fn post_steadily(
     address: &str,
     rate: u32,
@@ -55,8 +54,8 @@ async fn post_until_accepted(address: String, event: Value) -> Posted {
             .await;
         match answer.map(|answer| answer.status().as_u16()) {
             Ok(202 | 429) => return Posted { message, at },
-            Ok(400..500) => panic!("the event {message:?} is refused for good"),
-            _ => sleep(AGAIN_AFTER).await,
+            Ok(400..500) => panic!("the event {message:?} is rejected"),
+            _ => sleep(RETRY_AFTER).await,
         }
     }
 }

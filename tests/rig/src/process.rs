@@ -1,4 +1,4 @@
-//! Processes of the executable.
+//! Processes of `tidings`.
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -15,7 +15,7 @@ use crate::nats::{NatsServer, signal};
 use crate::port::free_port;
 use crate::wait::eventually;
 
-/// What a process is to be: a subcommand, and what is particular about it.
+/// A subcommand with its arguments and environment.
 #[derive(Clone, Debug)]
 pub struct Role {
     subcommand: &'static str,
@@ -46,8 +46,8 @@ impl Role {
         Self::new("up")
     }
 
-    /// `tidings up` with a nats-server of its own, as most people run it.
-    pub fn up_alone() -> Self {
+    /// `tidings up` with its own nats-server.
+    pub fn up_with_own_server() -> Self {
         Self {
             shares_server: false,
             ..Self::new("up")
@@ -64,19 +64,19 @@ impl Role {
         }
     }
 
-    /// With its rules in the cluster of a kubeconfig, not in the rig's folder.
+    /// Reads rules from the cluster of a kubeconfig instead of the rig's folder.
     pub fn in_cluster(mut self, kubeconfig: &Path) -> Self {
         self.kubeconfig = Some(kubeconfig.to_owned());
         self
     }
 
-    /// With these arguments too.
+    /// Adds arguments.
     pub fn args<const N: usize>(mut self, arguments: [&str; N]) -> Self {
         self.extra.extend(arguments.map(str::to_owned));
         self
     }
 
-    /// With this environment variable.
+    /// Adds an environment variable.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
@@ -119,7 +119,7 @@ impl Role {
     }
 }
 
-/// How a process is started, and started again.
+/// How a process is started and restarted.
 #[derive(Clone, Debug)]
 pub(crate) struct Launch {
     arguments: Vec<String>,
@@ -128,7 +128,7 @@ pub(crate) struct Launch {
     listen: u16,
 }
 
-/// A process of the executable under test.
+/// A process of the executable under test. Dropping it kills it.
 pub struct Process {
     executable: PathBuf,
     launch: Launch,
@@ -136,15 +136,37 @@ pub struct Process {
     log: Log,
 }
 
-/// What an HTTP endpoint of ours answered.
+/// The response of an HTTP endpoint of Tidings.
 #[derive(Debug)]
-pub struct Answer {
-    /// The status.
+pub struct HttpResponse {
+    /// The HTTP status.
     pub status: u16,
     /// The headers.
     pub headers: HeaderMap,
     /// The body, as text.
     pub body: String,
+}
+
+impl HttpResponse {
+    async fn read(response: reqwest::Response) -> Result<Self, reqwest::Error> {
+        Ok(Self {
+            status: response.status().as_u16(),
+            headers: response.headers().clone(),
+            body: response.text().await?,
+        })
+    }
+
+    /// The field `code` of an error; empty for any other response.
+    pub fn code(&self) -> String {
+        let body: Value = serde_json::from_str(&self.body).unwrap_or_default();
+        body["code"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Of a response of `/readyz`: what is wrong with a part; `None` when it works.
+    pub fn trouble(&self, part: &str) -> Option<&str> {
+        let mut lines = self.body.lines();
+        lines.find_map(|line| line.strip_prefix(part)?.strip_prefix(": "))
+    }
 }
 
 impl Process {
@@ -159,7 +181,7 @@ impl Process {
         }
     }
 
-    /// Waits until it says that it is ready.
+    /// Waits until it is ready.
     pub async fn ready(&self) {
         let url = format!("{}/readyz", self.admin());
         eventually(
@@ -172,39 +194,42 @@ impl Process {
         .await;
     }
 
-    /// What `/readyz` answers.
-    pub async fn readiness(&self) -> Answer {
-        self.readiness_if_up().await.expect("/readyz answers")
+    /// Waits until it is not ready, because of a part whose trouble contains `text`.
+    pub async fn is_not_ready(&self, part: &str, text: &str) {
+        eventually(&format!("{part:?} is not ready: {text}"), async || {
+            let readiness = self.readiness_if_up().await?;
+            let is_meant = readiness.trouble(part)?.contains(text);
+            (readiness.status == 503 && is_meant).then_some(())
+        })
+        .await;
     }
 
-    /// What `/readyz` answers; nothing while nobody listens.
-    pub async fn readiness_if_up(&self) -> Option<Answer> {
-        let answer = CLIENT
+    /// The response of `/readyz`.
+    pub async fn readiness(&self) -> HttpResponse {
+        self.readiness_if_up().await.expect("/readyz responds")
+    }
+
+    /// The response of `/readyz`; nothing while nobody listens.
+    pub async fn readiness_if_up(&self) -> Option<HttpResponse> {
+        let response = CLIENT
             .get(format!("{}/readyz", self.admin()))
             .send()
             .await
             .ok()?;
-        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
-        Some(Answer {
-            status,
-            headers,
-            body: answer.text().await.ok()?,
-        })
+        HttpResponse::read(response).await.ok()
     }
 
-    /// The process's id; it must not have ended.
+    /// The id of the running process.
     pub fn id(&self) -> u32 {
-        self.child
-            .id()
-            .expect("a process that has not ended has an id")
+        self.child.id().expect("a running process has an id")
     }
 
-    /// The address of `/livez`, `/readyz` and `/metrics`.
+    /// The URL of `/livez`, `/readyz` and `/metrics`.
     pub fn admin(&self) -> String {
         format!("http://127.0.0.1:{}", self.launch.admin)
     }
 
-    /// The address that takes events.
+    /// The URL for events.
     pub fn address(&self) -> String {
         format!("http://127.0.0.1:{}/", self.launch.listen)
     }
@@ -212,44 +237,39 @@ impl Process {
     /// Posts an event.
     ///
     /// # Errors
-    /// There was no answer: whether the event was taken is then open.
-    pub async fn post(&self, event: &Value) -> Result<Answer, reqwest::Error> {
+    /// There was no response, so the event may be stored or not.
+    pub async fn post(&self, event: &Value) -> Result<HttpResponse, reqwest::Error> {
         self.post_text(event.to_string()).await
     }
 
     /// Posts any body.
     ///
     /// # Errors
-    /// There was no answer.
-    pub async fn post_text(&self, body: String) -> Result<Answer, reqwest::Error> {
-        let answer = CLIENT
+    /// There was no response.
+    pub async fn post_text(&self, body: String) -> Result<HttpResponse, reqwest::Error> {
+        let response = CLIENT
             .post(self.address())
             .header("content-type", "application/json")
             .body(body)
             .send()
             .await?;
-        Ok(Answer {
-            status: answer.status().as_u16(),
-            headers: answer.headers().clone(),
-            body: answer.text().await?,
-        })
+        HttpResponse::read(response).await
     }
 
-    /// What `/metrics` answers.
+    /// The text of `/metrics`.
     pub async fn metrics(&self) -> String {
         let url = format!("{}/metrics", self.admin());
         CLIENT
             .get(url)
             .send()
             .await
-            .expect("/metrics answers")
+            .expect("/metrics responds")
             .text()
             .await
-            .expect("/metrics answers with text")
+            .expect("/metrics responds with text")
     }
 
-    /// The sum of a counter's samples whose label set contains `labels`, from `/metrics`; 0 when
-    /// there is none.
+    /// The sum of a metric's samples whose label set contains `labels`; 0 when there is none.
     pub async fn metric(&self, name: &str, labels: &str) -> f64 {
         let text = self.metrics().await;
         let samples = text
@@ -260,25 +280,25 @@ impl Process {
             .sum()
     }
 
-    /// Ends it at once, as `kill -9` does.
+    /// Kills it, as `kill -9` does.
     pub async fn kill(&mut self) {
         self.child
             .kill()
             .await
-            .expect("a child of ours can be killed");
+            .expect("a child process can be killed");
     }
 
-    /// Stops it without an end, as a machine that hangs.
+    /// Stops it like a machine that hangs.
     pub fn freeze(&self) {
         signal(&self.child, Signal::STOP);
     }
 
-    /// Lets it go on after [`Process::freeze`].
+    /// Continues it after [`Process::freeze`].
     pub fn thaw(&self) {
         signal(&self.child, Signal::CONT);
     }
 
-    /// Asks it to end, as Kubernetes does, and waits until it has.
+    /// Sends SIGTERM, as Kubernetes does, and waits until it has ended.
     pub async fn terminate(&mut self) -> ExitStatus {
         signal(&self.child, Signal::TERM);
         self.ended().await
@@ -289,7 +309,7 @@ impl Process {
         self.ended_within(crate::PATIENCE).await
     }
 
-    /// Like [`Process::ended`], with a limit of its own.
+    /// Like [`Process::ended`], with another limit.
     pub async fn ended_within(&mut self, limit: Duration) -> ExitStatus {
         let ended = tokio::time::timeout(limit, self.child.wait()).await;
         let ended = ended.unwrap_or_else(|_| {
@@ -298,10 +318,10 @@ impl Process {
                 self.launch.arguments[0]
             )
         });
-        ended.expect("a child can be waited for")
+        ended.expect("a child process can be waited for")
     }
 
-    /// Starts it again after its end, with the same arguments, and waits until it is ready.
+    /// Restarts an ended process with the same arguments, and waits until it is ready.
     pub async fn restart(&mut self) {
         self.restart_without(&[]).await;
     }
@@ -315,8 +335,7 @@ impl Process {
         self.ready().await;
     }
 
-    /// Starts it again after its end, with the same arguments and environment, whatever becomes of
-    /// it.
+    /// Restarts an ended process with the same arguments and environment, without waiting.
     pub fn respawn(&mut self) {
         self.child = run(&self.executable, &self.launch, &self.log);
     }
@@ -368,7 +387,7 @@ impl Drop for Process {
         if std::thread::panicking() {
             let log = self.log();
             eprintln!(
-                "--- the log of `tidings {}` ends so:",
+                "--- the end of the log of `tidings {}`:",
                 self.launch.arguments.join(" ")
             );
             log.iter()
@@ -379,16 +398,16 @@ impl Drop for Process {
 }
 
 static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(|| {
-    // The error means that another test has done so.
+    // The error means that another test installed it.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     reqwest::Client::builder()
         .no_proxy()
         .pool_max_idle_per_host(0)
         .build()
-        .expect("a client without TLS can be made")
+        .expect("the client's settings are valid")
 });
 
-/// The client of everything that a test asks by HTTP.
+/// The HTTP client of all tests.
 pub(crate) fn client() -> &'static reqwest::Client {
     &CLIENT
 }

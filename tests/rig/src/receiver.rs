@@ -1,4 +1,4 @@
-//! A provider's endpoint that answers as a script says.
+//! An HTTP endpoint of a Provider that follows a script.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
@@ -24,31 +24,31 @@ use tokio::time::Instant;
 
 use crate::wait::eventually;
 
-/// How the endpoint takes one request.
+/// How the endpoint handles one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// It answers with this status.
+    /// Responds with this status.
     Status(u16),
-    /// It answers with this status and says this.
+    /// Responds with this status and body.
     Says(u16, &'static str),
-    /// It answers with this status and asks to wait for so many seconds.
+    /// Responds with this status and a `Retry-After` of so many seconds.
     RetryAfter(u16, u64),
-    /// It reads the request and closes the connection without an answer.
+    /// Reads the request and closes the connection without a response.
     Close,
-    /// It sends the head of an answer with status 200 and closes the connection within the body.
+    /// Sends the headers of a 200 response and closes the connection within the body.
     CloseHalfWay,
-    /// It reads the request and never answers.
+    /// Reads the request and never responds.
     Stall,
-    /// It answers with 200, but only after this time.
+    /// Responds with 200 after this time.
     Slow(Duration),
 }
 
-/// A request as it came in.
+/// A received request.
 #[derive(Clone, Debug)]
 pub struct Received {
-    /// When it had been read.
+    /// When it was read.
     pub at: Instant,
-    /// What it was answered with.
+    /// How it was handled.
     pub reply: Reply,
     /// Its headers.
     pub headers: HeaderMap,
@@ -59,7 +59,7 @@ pub struct Received {
 impl Received {
     /// The body as JSON.
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).expect("a provider of type generic gets JSON")
+        serde_json::from_slice(&self.body).expect("a provider of type generic receives JSON")
     }
 
     /// The message of the event in the body.
@@ -76,7 +76,7 @@ impl Received {
     }
 }
 
-/// The endpoint: it follows its script, then answers everything alike.
+/// The endpoint: it follows its script, then handles all requests alike.
 pub struct Receiver {
     url: String,
     state: Arc<Mutex<State>>,
@@ -85,18 +85,18 @@ pub struct Receiver {
 
 struct State {
     script: VecDeque<Reply>,
-    /// In turn, over and over.
+    /// In turn, repeatedly.
     afterwards: VecDeque<Reply>,
     received: Vec<Received>,
 }
 
 impl Receiver {
-    /// Answers everything with 200.
+    /// Responds to every request with 200.
     pub async fn start() -> Self {
         Self::script([]).await
     }
 
-    /// Follows a script, request by request, and answers with 200 after its end.
+    /// Follows a script, request by request, and then responds with 200.
     pub async fn script<const N: usize>(replies: [Reply; N]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0")
             .await
@@ -120,17 +120,17 @@ impl Receiver {
         &self.url
     }
 
-    /// From now on, and after what is left of the script, it answers so.
+    /// Handles all further requests like this, after the rest of the script.
     pub fn answer_with(&self, reply: Reply) {
         self.answer_in_turn([reply]);
     }
 
-    /// From now on, and after what is left of the script, it answers so in turn, over and over.
+    /// Handles all further requests like these in turn, after the rest of the script.
     pub fn answer_in_turn<const N: usize>(&self, replies: [Reply; N]) {
         self.state.lock().afterwards = replies.into();
     }
 
-    /// How many requests have come in so far.
+    /// The number of requests so far.
     pub fn count(&self) -> usize {
         self.state.lock().received.len()
     }
@@ -140,7 +140,7 @@ impl Receiver {
         self.state.lock().received.clone()
     }
 
-    /// The requests that it answered with success.
+    /// The requests that got a success status.
     pub fn accepted(&self) -> Vec<Received> {
         let succeeded = |received: &Received| {
             matches!(received.reply, Reply::Status(200..300) | Reply::Slow(_))
@@ -148,7 +148,7 @@ impl Receiver {
         self.received().into_iter().filter(succeeded).collect()
     }
 
-    /// The events that it answered with success: how often each came, and when first.
+    /// The accepted events: how often each was received, and when first.
     pub fn tally(&self) -> BTreeMap<String, (usize, Instant)> {
         let mut tally = BTreeMap::new();
         for received in self.accepted() {
@@ -160,7 +160,7 @@ impl Receiver {
         tally
     }
 
-    /// Waits until so many requests have come in, and gives them.
+    /// Waits for so many requests, and returns them.
     pub async fn receives(&self, count: usize) -> Vec<Received> {
         let what = format!("{} receives {count} requests", self.url);
         eventually(&what, async || {
@@ -169,7 +169,7 @@ impl Receiver {
         .await
     }
 
-    /// Waits until it has accepted an event with this message.
+    /// Waits until it accepted an event with this message.
     pub async fn accepts(&self, message: &str) -> Received {
         let what = format!("{} accepts the event {message:?}", self.url);
         eventually(&what, async || {
@@ -185,10 +185,7 @@ impl State {
     fn next(&mut self) -> Reply {
         self.script.pop_front().unwrap_or_else(|| {
             self.afterwards.rotate_left(1);
-            *self
-                .afterwards
-                .back()
-                .expect("there is a reply for afterwards")
+            *self.afterwards.back().expect("there is at least one reply")
         })
     }
 }
@@ -206,7 +203,7 @@ async fn serve(listener: TcpListener, state: Arc<Mutex<State>>) {
         };
         let state = state.clone();
         let service = service_fn(move |request| answer(request, state.clone()));
-        // An error here is a connection that the script or the client closed.
+        // An error is a connection that the script or the client closed.
         tokio::spawn(
             hyper::server::conn::http1::Builder::new()
                 .serve_connection(TokioIo::new(connection), service),
@@ -235,7 +232,7 @@ async fn answer(
         Reply::Status(status) | Reply::Says(status, _) => (status, None),
         Reply::RetryAfter(status, seconds) => (status, Some(seconds)),
         Reply::Close => return Err(io::Error::other("the script closes the connection")),
-        Reply::CloseHalfWay => return Ok(half_an_answer()),
+        Reply::CloseHalfWay => return Ok(half_a_response()),
         Reply::Stall => pending().await,
         Reply::Slow(time) => {
             tokio::time::sleep(time).await;
@@ -258,7 +255,7 @@ async fn answer(
         .expect("the script's statuses are valid"))
 }
 
-fn half_an_answer() -> Response<BoxBody<Bytes, io::Error>> {
+fn half_a_response() -> Response<BoxBody<Bytes, io::Error>> {
     let pieces = [
         Ok(Frame::data(Bytes::from_static(b"half"))),
         Err(io::Error::other("the script closes the connection")),

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-/// The namespace of everything that the rig writes.
+/// The namespace of all objects of the rig.
 pub const NAMESPACE: &str = "apps";
 
-/// One object of the rules.
+/// An object of the rules.
 #[derive(Clone, Debug)]
 pub struct Manifest(Value);
 
-/// An Alert that sends everything about Kustomizations to one Provider.
+/// An Alert for all Kustomizations, from severity info.
 pub fn alert(name: &str, provider: &str) -> Manifest {
     let sources = json!([{"kind": "Kustomization", "name": "*"}]);
     Manifest::new(
@@ -39,19 +39,19 @@ impl Manifest {
         )
     }
 
-    /// The same object with another field of its spec.
+    /// Sets a field of the spec.
     pub fn with(mut self, field: &str, value: Value) -> Self {
         self.0["spec"][field] = value;
         self
     }
 
-    /// The same object in another namespace than [`NAMESPACE`].
+    /// Moves the object to another namespace than [`NAMESPACE`].
     pub fn in_namespace(mut self, namespace: &str) -> Self {
         self.0["metadata"]["namespace"] = namespace.into();
         self
     }
 
-    /// A Provider that tries again soon, so that tests are quick.
+    /// Shortens the backoff of a Provider, so that tests are quick.
     pub fn that_retries_soon(self) -> Self {
         self.with("retry", json!({"min": "100ms", "max": "1s"}))
     }
@@ -82,12 +82,12 @@ impl Rules {
         Self { folder }
     }
 
-    /// Where they are.
+    /// Its path.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Writes objects; each takes the place of one of the same kind and name, at once and whole.
+    /// Writes objects; each atomically replaces the one of the same kind and name.
     pub fn put<const N: usize>(&self, manifests: [Manifest; N]) {
         for manifest in manifests {
             let path = self.folder.join(manifest.file_name());
@@ -97,13 +97,13 @@ impl Rules {
         }
     }
 
-    /// Writes a file as it is.
+    /// Writes a file with this text.
     pub fn put_text(&self, file_name: &str, text: &str) {
         fs::write(self.folder.join(file_name), text).expect("the rules folder is writable");
     }
 
-    /// Takes an object away.
+    /// Deletes the file of an object.
     pub fn remove(&self, manifest: &Manifest) {
-        fs::remove_file(self.folder.join(manifest.file_name())).expect("the object was there");
+        fs::remove_file(self.folder.join(manifest.file_name())).expect("the object exists");
     }
 }

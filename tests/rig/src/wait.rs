@@ -4,22 +4,21 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-/// How long a test waits for what must happen. Long, since the machine may be busy; a condition
-/// that holds ends the wait at once.
+/// How long a test waits for a condition. Long, because the machine may be busy.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Waits until `probe` gives something.
+/// Waits until `probe` returns a value.
 ///
 /// # Panics
-/// After [`PATIENCE`], with `what` should have happened.
+/// After [`PATIENCE`]; `what` names the condition.
 pub async fn eventually<T>(what: &str, probe: impl AsyncFnMut() -> Option<T>) -> T {
     eventually_within(PATIENCE, what, probe).await
 }
 
-/// Like [`eventually`], with a limit of its own.
+/// Like [`eventually`], with another limit.
 ///
 /// # Panics
-/// After `limit`, with `what` should have happened.
+/// After `limit`; `what` names the condition.
 pub async fn eventually_within<T>(
     limit: Duration,
     what: &str,
@@ -30,10 +29,7 @@ pub async fn eventually_within<T>(
         if let Some(value) = probe().await {
             return value;
         }
-        assert!(
-            Instant::now() < end,
-            "within {limit:?} it did not come true that {what}"
-        );
+        assert!(Instant::now() < end, "not within {limit:?}: {what}");
         sleep(Duration::from_millis(20)).await;
     }
 }

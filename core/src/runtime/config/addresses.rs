@@ -1,4 +1,4 @@
-//! Which addresses Providers may be at.
+//! Which addresses Providers may have.
 
 use std::path::Path;
 
@@ -8,22 +8,22 @@ use serde::Serialize;
 use super::read::Reader;
 use super::value;
 
-/// Where pods find the token of their service account.
+/// The folder of the service account token in a pod.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
-/// Which addresses Providers may be at, beside what is always allowed and refused.
+/// Which addresses Providers may have, in addition to the built-in rules.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AddressSettings {
-    /// `worker.addresses.allow`: networks that are allowed whatever else is said.
+    /// `worker.addresses.allow`: networks that are allowed before all other rules.
     pub allow: Vec<IpNet>,
-    /// `worker.addresses.deny`: networks that are refused.
+    /// `worker.addresses.deny`: networks that are rejected.
     pub deny: Vec<IpNet>,
-    /// `worker.addresses.loopback`: whether services on this very machine are allowed.
+    /// `worker.addresses.loopback`: whether loopback addresses are allowed.
     pub loopback: bool,
 }
 
 impl Default for AddressSettings {
-    /// Loopback is for people's own machines: in a pod it is the neighbours in that pod.
+    /// In a pod, loopback reaches the pod's other containers, so it is not allowed there.
     fn default() -> Self {
         Self {
             allow: Vec::new(),
@@ -47,7 +47,7 @@ impl AddressSettings {
     }
 }
 
-/// Whether this process runs in a pod: then Kubernetes has set this variable or mounted the token.
+/// Whether this process runs in a pod: Kubernetes sets this variable and mounts the token.
 fn in_cluster() -> bool {
     std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() || Path::new(SERVICE_ACCOUNT).exists()
 }

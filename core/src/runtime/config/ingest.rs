@@ -1,4 +1,4 @@
-//! `ingest.…`: how events are taken.
+//! `ingest.…`: how events are received.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::read::Reader;
 use super::value;
 use crate::runtime::kubernetes::kind::ObjectKind;
 
-/// The kinds whose objects Flux's Alerts are about.
+/// The kinds of objects that Flux posts events about.
 const FLUX_KINDS: &[&str] = &[
     "Kustomization.kustomize.toolkit.fluxcd.io",
     "HelmRelease.helm.toolkit.fluxcd.io",
@@ -24,14 +24,13 @@ const FLUX_KINDS: &[&str] = &[
     "ImageUpdateAutomation.image.toolkit.fluxcd.io",
 ];
 
-/// How events are taken.
+/// How events are received.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct IngestSettings {
-    /// `ingest.dedupe_interval`: how long the same report is a duplicate.
+    /// `ingest.dedupe_interval`: how long the same event is a duplicate.
     #[serde(serialize_with = "value::write_duration")]
     pub dedupe_interval: Duration,
-    /// `ingest.labels`: whether the labels of the objects are read; else where there is a cluster
-    /// to read them from.
+    /// `ingest.labels`: whether to read the labels of objects; default: if a cluster is configured.
     pub labels: Option<bool>,
     /// `ingest.label_kinds`: the kinds of objects whose labels are read.
     pub label_kinds: Vec<ObjectKind>,
@@ -39,35 +38,34 @@ pub struct IngestSettings {
     pub kubernetes_events: KubernetesEventsSettings,
 }
 
-/// Which Kubernetes Events are taken.
+/// Which Kubernetes Events are read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct KubernetesEventsSettings {
-    /// `ingest.kubernetes_events.watch`: whether any are.
+    /// `ingest.kubernetes_events.watch`: whether Events are read.
     pub watch: bool,
-    /// `ingest.kubernetes_events.flux_objects`: those about Flux's objects too, which Flux also
-    /// posts.
+    /// `ingest.kubernetes_events.flux_objects`: also Events about Flux's objects, which Flux posts
+    /// itself.
     pub flux_objects: bool,
     /// `ingest.kubernetes_events.types`: Warning, Normal. In this and the next three, `!NAME`
-    /// leaves out.
+    /// excludes a name.
     pub types: Vec<String>,
-    /// `ingest.kubernetes_events.kinds`: of the object; none for all.
+    /// `ingest.kubernetes_events.kinds`: of the object; empty for all.
     pub kinds: Vec<String>,
-    /// `ingest.kubernetes_events.namespaces`: of the Event; none for all.
+    /// `ingest.kubernetes_events.namespaces`: of the Event; empty for all.
     pub namespaces: Vec<String>,
-    /// `ingest.kubernetes_events.reasons`: none for all.
+    /// `ingest.kubernetes_events.reasons`: empty for all.
     pub reasons: Vec<String>,
-    /// `ingest.kubernetes_events.severities`: by reason or type, before what follows from the
-    /// type.
+    /// `ingest.kubernetes_events.severities`: by reason or type; default: by type.
     pub severities: Vec<Severity>,
-    /// `ingest.kubernetes_events.repeat_interval`: an Event that is counted up is news once in
-    /// this time.
+    /// `ingest.kubernetes_events.repeat_interval`: an Event whose count increases is a new
+    /// event once in this time.
     #[serde(serialize_with = "value::write_duration")]
     pub repeat_interval: Duration,
-    /// `ingest.kubernetes_events.lease`: the Lease of the replica that watches.
+    /// `ingest.kubernetes_events.lease`: the Lease of the replica that reads Events.
     pub lease: String,
 }
 
-/// The severity of the Events of a reason or a type.
+/// The severity of Events with a reason or type.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Severity {
     /// A reason or a type.

@@ -1,4 +1,4 @@
-//! The layers: where values come from, and which one wins.
+//! The layers of the settings and their order.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,46 +8,46 @@ use config::{ConfigError, Environment, File, FileFormat, Map, Source, Value, Val
 
 use super::read::Mistake;
 
-/// Every variable of ours begins so.
+/// The prefix of our environment variables.
 const PREFIX: &str = "TIDINGS_";
-/// Names the file where no flag does.
+/// Names the settings file if no flag does.
 const FILE_VARIABLE: &str = "TIDINGS_CONFIG";
 
-/// What the settings are read from.
+/// The sources of the settings.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
-    /// The file named by a flag. Without one, the variable `TIDINGS_CONFIG` may name it.
+    /// The file named by a flag; default: the variable `TIDINGS_CONFIG`.
     pub file: Option<PathBuf>,
     /// The variables of the process; see [`environment`].
     pub environment: Vec<(String, String)>,
-    /// The flags that were given. Repeated ones make a list.
+    /// The flags on the command line. Repeated flags make a list.
     pub flags: Vec<Flag>,
 }
 
-/// A flag that was given.
+/// A flag on the command line.
 #[derive(Clone, Debug)]
 pub struct Flag {
-    /// Its name as people write it: `--nats`.
+    /// The name as users write it: `--nats`.
     pub name: String,
     /// The key that it sets: `nats.url`.
     pub key: String,
-    /// Its value.
+    /// The value as text.
     pub value: String,
 }
 
-/// Where a value came from.
+/// The source of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// The file.
+    /// A settings file.
     File(PathBuf),
-    /// A variable, by its name.
+    /// An environment variable, by name.
     Variable(String),
-    /// A flag, by its name.
+    /// A flag, by name.
     Flag(String),
 }
 
 impl Origin {
-    /// The higher one wins.
+    /// The layer: the value of the highest layer applies.
     pub(super) fn rank(&self) -> u8 {
         match self {
             Self::File(_) => 0,
@@ -67,7 +67,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// The variables of this process that are ours to read.
+/// The environment variables of this process that start with `TIDINGS_`.
 pub fn environment() -> Vec<(String, String)> {
     let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
     std::env::vars_os()
@@ -76,7 +76,7 @@ pub fn environment() -> Vec<(String, String)> {
         .collect()
 }
 
-/// The given values by key, such as `nats.url`; each from the highest layer that has it.
+/// Values by key, such as `nats.url`; each from the highest layer that has it.
 pub(super) type Given = BTreeMap<String, (Value, Origin)>;
 
 pub(super) fn collect(sources: &Sources, mistakes: &mut Vec<Mistake>) -> Given {
@@ -110,14 +110,14 @@ pub(super) fn collect(sources: &Sources, mistakes: &mut Vec<Mistake>) -> Given {
 }
 
 fn read_file(path: &PathBuf) -> Result<Map<String, Value>, String> {
-    let text = std::fs::read_to_string(path).map_err(|error| format!("can't be read: {error}"))?;
+    let text = std::fs::read_to_string(path).map_err(|error| format!("cannot be read: {error}"))?;
     File::from_str(&text, FileFormat::Yaml)
         .collect()
         .map_err(|error| match error {
-            // The parser's errors tell a place; the one about a root that is no mapping quotes the
-            // root.
+            // Parse errors have a line and no values. The error about a root that is not a mapping
+            // quotes the root, which may be a secret.
             ConfigError::FileParse { cause, .. } if !cause.is::<Box<ConfigError>>() => {
-                format!("can't be read as YAML: {cause}")
+                format!("is not valid YAML: {cause}")
             }
             _ => "is not a YAML mapping of keys".to_owned(),
         })
@@ -163,9 +163,9 @@ fn flatten(prefix: &str, table: Map<String, Value>, give: &mut impl FnMut(String
     }
 }
 
-/// Kubernetes gives every pod variables about every Service of its namespace. A Service
-/// `tidings-ingest` makes `TIDINGS_INGEST_SERVICE_HOST` and `TIDINGS_INGEST_PORT_9090_TCP`, which
-/// nobody wrote as settings.
+/// Kubernetes sets variables about every Service of the namespace in every pod. A Service
+/// `tidings-ingest` causes `TIDINGS_INGEST_SERVICE_HOST` and `TIDINGS_INGEST_PORT_9090_TCP`, which
+/// are not settings.
 fn is_service_link(name: &str, value: &str) -> bool {
     let is_address = name.contains("_PORT") && value.contains("://");
     is_address

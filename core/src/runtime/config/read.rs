@@ -1,4 +1,4 @@
-//! Takes the values one by one, and keeps the mistakes for the end.
+//! Reads the values key by key and collects all mistakes.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -14,11 +14,11 @@ use super::value::Parsed;
 /// A mistake in the settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistake {
-    /// The key, such as `nats.url`; empty where a whole file is meant.
+    /// The key, such as `nats.url`; empty for a whole file.
     pub key: String,
-    /// Where its value came from, as far as that is known.
+    /// The source of the value; absent if the mistake is about several values.
     pub origin: Option<Origin>,
-    /// What is wrong, and what is expected.
+    /// What is wrong, what is expected, and an example.
     pub problem: String,
 }
 
@@ -42,12 +42,12 @@ impl fmt::Display for Mistake {
     }
 }
 
-/// Every mistake that was found, one a line.
+/// Every mistake that was found, one per line.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("the settings can't be used:{}", .0.iter().map(|mistake| format!("\n- {mistake}")).collect::<String>())]
+#[error("invalid settings:{}", lines(.0))]
 pub struct Mistakes(pub Vec<Mistake>);
 
-/// The given values, as they are taken one by one.
+/// The values that no setting has taken yet, and the mistakes so far.
 pub(super) struct Reader {
     given: Given,
     known: BTreeSet<&'static str>,
@@ -76,13 +76,13 @@ impl Reader {
                 self.push(
                     key,
                     Some(origin),
-                    format!("expected {expected}, not {text:?}"),
+                    format!("expected {expected}, got {text:?}"),
                 )
             })
             .ok()
     }
 
-    /// Like [`Self::optional`], for a value that may not be shown.
+    /// Like [`Self::optional`], for a value that errors must not show.
     pub(super) fn optional_secret<T>(
         &mut self,
         key: &'static str,
@@ -103,7 +103,7 @@ impl Reader {
         self.optional(key, parse).unwrap_or(default)
     }
 
-    /// A list in the file, commas elsewhere.
+    /// A list in the file, comma-separated in variables.
     pub(super) fn list(&mut self, key: &'static str, default: &[&str]) -> Vec<String> {
         let Some((value, origin)) = self.take(key) else {
             return default.iter().map(|&text| text.to_owned()).collect();
@@ -122,13 +122,13 @@ impl Reader {
             self.push(
                 key,
                 Some(origin),
-                "expected a list of names that is not empty".to_owned(),
+                "expected a list with at least one name, such as a,b".to_owned(),
             );
         }
         entries
     }
 
-    /// A list whose entries have a form.
+    /// A list whose entries are parsed.
     pub(super) fn list_of<T>(
         &mut self,
         key: &'static str,
@@ -143,15 +143,14 @@ impl Reader {
                 Err(expected) => self.push(
                     key,
                     origin.clone(),
-                    format!("expected {expected}, not {entry:?}"),
+                    format!("expected {expected}, got {entry:?}"),
                 ),
             }
         }
         values
     }
 
-    /// A secret, given as it is or by a file. The higher layer wins; both in one layer are a
-    /// mistake.
+    /// A secret by value or by file. The higher layer wins; both in one layer are a mistake.
     pub(super) fn secret(&mut self, key: &'static str, file_key: &'static str) -> Option<Secret> {
         let (text, file) = (self.take_text(key), self.take_text(file_key));
         let [rank, file_rank] =
@@ -164,13 +163,13 @@ impl Reader {
             self.push(
                 key,
                 Some(origin),
-                format!("expected without {file_key}, which is given too"),
+                format!("set either {key} or {file_key}, not both"),
             );
         } else if text.is_empty() {
             self.push(
                 key,
                 Some(origin),
-                "expected a text that is not empty".to_owned(),
+                "expected a value that is not empty".to_owned(),
             );
         }
         Some(Secret::new(text))
@@ -178,18 +177,18 @@ impl Reader {
 
     fn read_secret(&mut self, key: &'static str, path: &str, origin: Origin) -> Option<Secret> {
         let problem = match std::fs::read_to_string(path) {
-            // Editors and `kubectl create secret` leave a line's end.
+            // Editors and `kubectl create secret` append a line break.
             Ok(text) if !text.trim_end().is_empty() => {
                 return Some(Secret::new(text.trim_end().to_owned()));
             }
-            Ok(_) => format!("expected a file that is not empty, unlike {path}"),
-            Err(error) => format!("expected a file that can be read, unlike {path}: {error}"),
+            Ok(_) => format!("file {path:?} is empty; write the secret to it"),
+            Err(error) => format!("file {path:?} cannot be read: {error}"),
         };
         self.push(key, Some(origin), problem);
         None
     }
 
-    /// A value that has two keys. The higher layer wins; both keys in one layer are a mistake.
+    /// A setting with two keys. The higher layer wins; both keys in one layer are a mistake.
     pub(super) fn either<T>(
         &mut self,
         (key, parse): (&'static str, fn(&str) -> Parsed<T>),
@@ -198,16 +197,13 @@ impl Reader {
         let [rank, other_rank] =
             [key, other].map(|key| self.given.get(key).map(|(_, origin)| origin.rank()));
         if rank.is_some() && rank == other_rank {
-            self.mistake(
-                key,
-                &format!("expected without {other}, which is given too"),
-            );
+            self.mistake(key, &format!("set either {key} or {other}, not both"));
         }
         let [first, second] = [self.optional(key, parse), self.optional(other, parse_other)];
         if other_rank > rank { second } else { first }
     }
 
-    /// Both or none.
+    /// Both keys or none.
     pub(super) fn pair(
         &mut self,
         first: &'static str,
@@ -220,21 +216,26 @@ impl Reader {
         } else {
             (second, first)
         };
-        // A value that is there and wrong is one mistake, not two.
+        // An invalid value is reported once, not also as missing.
         let reported = self
             .mistakes
             .iter()
             .any(|mistake| mistake.key.starts_with(missing));
         if has_first != has_second && !reported {
-            self.mistake(missing, &format!("expected, because {given} is given"));
+            self.mistake(missing, &format!("required, because {given} is set"));
         }
+    }
+
+    /// Every key that was read so far, sorted.
+    pub(super) fn keys(&self) -> Vec<&'static str> {
+        self.known.iter().copied().collect()
     }
 
     pub(super) fn mistake(&mut self, key: &str, problem: &str) {
         self.push(key, None, problem.to_owned());
     }
 
-    /// Reports what nobody has taken as unknown, and everything else that was wrong.
+    /// Reports keys that no setting took, and all other mistakes.
     pub(super) fn finish(mut self) -> Result<(), Mistakes> {
         for (key, (value, origin)) in std::mem::take(&mut self.given) {
             let section = format!("{key}.");
@@ -244,14 +245,14 @@ impl Reader {
                 (true, _) => self.push(
                     &key,
                     Some(origin),
-                    "expected keys below it, not a value".to_owned(),
+                    "expected a section with keys, got a value".to_owned(),
                 ),
                 (false, _) => {
                     let siblings = self.siblings(&key);
                     self.push(
                         &key,
                         Some(origin),
-                        format!("no such key; there are {siblings}"),
+                        format!("unknown key; expected one of {siblings}"),
                     );
                 }
             }
@@ -263,7 +264,7 @@ impl Reader {
         }
     }
 
-    /// The known keys of the same section, or all of them where there is no such section.
+    /// The keys of the same section, or all keys if the section is unknown.
     fn siblings(&self, key: &str) -> String {
         let section = key.rsplit_once('.').map_or("", |(section, _)| section);
         let is_sibling =
@@ -279,7 +280,7 @@ impl Reader {
     fn take_text(&mut self, key: &'static str) -> Option<(String, Origin)> {
         let (value, origin) = self.take(key)?;
         let text = match value.kind {
-            // A flag that may come but once counts by its last.
+            // The last of repeated flags applies.
             ValueKind::Array(mut values) if matches!(origin, Origin::Flag(_)) => {
                 values.pop().and_then(to_text)
             }
@@ -289,7 +290,7 @@ impl Reader {
             self.push(
                 key,
                 Some(origin.clone()),
-                "expected one value, not several".to_owned(),
+                "expected one value, got a list".to_owned(),
             );
         }
         Some((text?, origin))
@@ -309,6 +310,13 @@ impl Reader {
             problem,
         });
     }
+}
+
+fn lines(mistakes: &[Mistake]) -> String {
+    mistakes
+        .iter()
+        .map(|mistake| format!("\n- {mistake}"))
+        .collect()
 }
 
 fn to_text(value: Value) -> Option<String> {

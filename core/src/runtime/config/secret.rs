@@ -1,4 +1,4 @@
-//! Values that never show.
+//! Values that are never printed.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 
 const HIDDEN: &str = "***";
 
-/// A text that shows in no output.
+/// A text that is never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -17,7 +17,7 @@ impl Secret {
         Self(text)
     }
 
-    /// The text, for the one place that sends it.
+    /// The text, for the code that sends it.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -35,15 +35,15 @@ impl Serialize for Secret {
     }
 }
 
-/// The servers of the bus, without the login that an address may hold before `@`: the client would
-/// log it, and not use it.
+/// The servers of the bus. A login in an address is kept apart: the client would log it and not
+/// use it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Servers {
     addresses: Vec<ServerAddr>,
     login: Option<Login>,
 }
 
-/// What an address holds before `@`.
+/// The login in an address, before `@`.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Login {
     /// `user:password@`
@@ -53,13 +53,12 @@ pub(super) enum Login {
 }
 
 impl Servers {
-    /// Takes the login out of the addresses; the first one's counts. Nothing where an address can't
-    /// be one.
+    /// Removes the logins from the addresses and keeps the first. `None` if an address is invalid.
     pub(super) fn new(addresses: Vec<ServerAddr>) -> Option<Self> {
         let login = addresses.iter().find_map(Login::of);
         let without_login = |address: ServerAddr| {
             let mut url = address.into_inner();
-            // An address with a host takes them.
+            // Both succeed for an address with a host.
             let _ = (url.set_username(""), url.set_password(None));
             ServerAddr::from_url(url).ok()
         };
@@ -72,7 +71,7 @@ impl Servers {
         })
     }
 
-    /// The addresses.
+    /// The addresses without logins.
     pub fn addresses(&self) -> &[ServerAddr] {
         &self.addresses
     }

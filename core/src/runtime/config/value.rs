@@ -1,4 +1,4 @@
-//! From text to typed values. An error is what is expected, as in "expected …".
+//! Parses values. An error is the description of what is expected.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -16,12 +16,12 @@ use super::secret::Servers;
 use crate::runtime::kubernetes::kind::ObjectKind;
 use crate::runtime::telemetry::LogFormat;
 
-/// A value, or what is expected in its place.
+/// A value, or what is expected instead.
 pub(super) type Parsed<T> = Result<T, &'static str>;
 
 pub(super) fn text(text: &str) -> Parsed<String> {
     if text.is_empty() {
-        Err("a text that is not empty")
+        Err("a text that is not empty, such as prod")
     } else {
         Ok(text.to_owned())
     }
@@ -29,18 +29,18 @@ pub(super) fn text(text: &str) -> Parsed<String> {
 
 pub(super) fn path(text: &str) -> Parsed<PathBuf> {
     if text.is_empty() {
-        Err("a path")
+        Err("a path, such as /etc/tidings")
     } else {
         Ok(PathBuf::from(text))
     }
 }
 
-/// The only source of rules that has a name.
+/// The Kubernetes API is the only source of rules that is not a folder.
 pub(super) fn cluster(text: &str) -> Parsed<RulesFrom> {
     if text == "cluster" {
         Ok(RulesFrom::Cluster)
     } else {
-        Err("cluster; a folder is given by rules.dir")
+        Err("cluster; for a folder set rules.dir")
     }
 }
 
@@ -56,10 +56,10 @@ pub(super) fn count(text: &str) -> Parsed<usize> {
     text.parse()
         .ok()
         .filter(|count| *count > 0)
-        .ok_or("a whole number above 0")
+        .ok_or("a whole number above 0, such as 256")
 }
 
-/// `:9090` is every interface.
+/// `:9090` means every interface.
 pub(super) fn address(text: &str) -> Parsed<SocketAddr> {
     let every_interface = text.strip_prefix(':').and_then(|port| port.parse().ok());
     match every_interface {
@@ -70,12 +70,12 @@ pub(super) fn address(text: &str) -> Parsed<SocketAddr> {
     }
 }
 
-/// `10.0.0.0/8`; an address alone is a network of one.
+/// `10.0.0.0/8`, or a single address.
 pub(super) fn network(text: &str) -> Parsed<IpNet> {
     let network = text
         .parse()
         .or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-    network.map_err(|_| "networks such as 10.0.0.0/8, or addresses")
+    network.map_err(|_| "a network or address, such as 10.0.0.0/8 or 10.1.2.3")
 }
 
 pub(super) fn duration(text: &str) -> Parsed<Duration> {
@@ -86,7 +86,7 @@ pub(super) fn duration(text: &str) -> Parsed<Duration> {
     parsed.ok_or("a duration with its unit, such as 30s or 5m")
 }
 
-/// A duration that is not nothing.
+/// A duration above zero.
 pub(super) fn interval(text: &str) -> Parsed<Duration> {
     duration(text)
         .ok()
@@ -133,20 +133,21 @@ pub(super) fn servers(text: &str) -> Parsed<Servers> {
     let servers: Option<Vec<ServerAddr>> = text.split(',').map(parse).collect();
     servers
         .and_then(Servers::new)
-        .ok_or("addresses of NATS servers with commas between them, such as nats://host:4222")
+        .ok_or("addresses of NATS servers separated by commas, such as nats://host:4222")
 }
 
 pub(super) fn object_kind(text: &str) -> Parsed<ObjectKind> {
     text.parse().map_err(|_| ObjectKind::EXPECTED)
 }
 
-/// A reason or a type of Kubernetes Events, and the severity of those: `BackOff=warn`.
+/// The severity of Kubernetes Events with a reason or type: `BackOff=warn`.
 pub(super) fn severity(text: &str) -> Parsed<Severity> {
     let (of, severity) = text.split_once('=').unwrap_or_default();
     let is_severity = matches!(severity, "trace" | "info" | "warn" | "error");
     if of.is_empty() || !is_severity {
         return Err(
-            "a reason or type and one of trace, info, warn and error, such as BackOff=warn",
+            "REASON=SEVERITY or TYPE=SEVERITY with trace, info, warn or error, such as \
+             BackOff=warn",
         );
     }
     Ok(Severity {
@@ -160,7 +161,7 @@ pub(super) fn log_filter(text: &str) -> Parsed<String> {
     if is_filter {
         Ok(text.to_owned())
     } else {
-        Err("a level (error, warn, info, debug, trace) or target=level pairs")
+        Err("a level (error, warn, info, debug, trace) or pairs such as info,tidings_workers=debug")
     }
 }
 
@@ -172,7 +173,7 @@ pub(super) fn log_format(text: &str) -> Parsed<LogFormat> {
     }
 }
 
-/// As it is written in settings.
+/// Writes a duration as settings have it, such as `5m`.
 pub(super) fn write_duration<S: Serializer>(
     duration: &Duration,
     serializer: S,

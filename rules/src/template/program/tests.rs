@@ -113,7 +113,7 @@ fn a_template_that_exceeds_a_limit_is_stopped() {
         "the result has more than 65536 bytes"
     );
     assert!(
-        text(&"x".repeat(LONGEST_SOURCE + 1))
+        text(&"x".repeat(MAX_SOURCE_BYTES + 1))
             .unwrap_err()
             .contains("at most 16384")
     );
@@ -191,7 +191,7 @@ proptest! {
         ], 0..24),
     ) {
         if let Ok(text) = text(&words.concat()) {
-            prop_assert!(text.len() <= LONGEST_TEXT);
+            prop_assert!(text.len() <= MAX_TEXT_BYTES);
         }
     }
 }

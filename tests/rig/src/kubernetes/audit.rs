@@ -1,4 +1,4 @@
-//! What service accounts asked of an API server, as its audit log has it.
+//! The requests of service accounts, from the audit log of an API server.
 
 use std::fs;
 
@@ -8,9 +8,9 @@ use super::{KubeApiServer, new_folder};
 
 const LOG: &str = "audit.log";
 
-/// A request about a resource.
+/// A request for a resource.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Asked {
+pub struct AuditedRequest {
     /// The service account, as `namespace:name`.
     pub account: String,
     /// get, list, watch, create, update, patch, delete …
@@ -19,14 +19,14 @@ pub struct Asked {
     pub group: String,
     /// The resource, with its subresource: `alerts/status`.
     pub resource: String,
-    /// The object, where one is named.
+    /// The object's name, if the request has one.
     pub name: String,
-    /// Whether its roles allow that.
+    /// Whether RBAC allowed it.
     pub is_allowed: bool,
 }
 
 impl KubeApiServer {
-    /// Starts one that notes what service accounts ask.
+    /// Starts a server that audits the requests of service accounts.
     pub async fn start_audited() -> Self {
         let everything = json!({"level": "Metadata", "userGroups": ["system:serviceaccounts"], "omitStages": ["RequestReceived"]});
         let rules = json!([everything, {"level": "None"}]);
@@ -43,28 +43,28 @@ impl KubeApiServer {
         Self::start_in(folder, flags.into()).await
     }
 
-    /// Every request about a resource that a service account has made of a server that was started
-    /// so.
-    pub fn asked(&self) -> Vec<Asked> {
+    /// All requests of service accounts for resources, to a server from
+    /// [`KubeApiServer::start_audited`].
+    pub fn audited_requests(&self) -> Vec<AuditedRequest> {
         let log =
-            fs::read_to_string(self.files.path(LOG)).expect("the server notes what it is asked");
-        // The last line may be half written.
+            fs::read_to_string(self.files.path(LOG)).expect("the server writes its audit log");
+        // The last line may be incomplete.
         let entries = log
             .lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        entries.filter_map(|entry| asked(&entry)).collect()
+        entries.filter_map(|entry| audited(&entry)).collect()
     }
 }
 
-/// Discovery and the like are about no resource.
-fn asked(entry: &Value) -> Option<Asked> {
+/// `None` for discovery and other requests without a resource.
+fn audited(entry: &Value) -> Option<AuditedRequest> {
     let object = entry.get("objectRef")?;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let resource = match object["subresource"].as_str() {
         Some(subresource) => format!("{}/{subresource}", text(&object["resource"])),
         None => text(&object["resource"]),
     };
-    Some(Asked {
+    Some(AuditedRequest {
         account: entry["user"]["username"]
             .as_str()?
             .strip_prefix("system:serviceaccount:")?

@@ -1,4 +1,4 @@
-//! Ways to speak with an API server: kubeconfigs, clients, kubectl.
+//! Access to an API server: kubeconfigs, clients, kubectl.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,26 +13,26 @@ use serde_json::{Value, json};
 
 use super::KubeApiServer;
 use super::files::ADMIN;
-use super::kubectl::{Said, kubectl};
+use super::kubectl::{KubectlOutput, kubectl};
 use crate::wait::eventually;
 
 /// The CRDs of the project.
 const CRDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/crds");
 
 impl KubeApiServer {
-    /// A kubeconfig of a user who may do everything.
+    /// The kubeconfig of a cluster administrator.
     pub fn kubeconfig(&self) -> PathBuf {
         self.files.path(ADMIN)
     }
 
-    /// A kubeconfig of a service account, which is made where there is none. It may do what is
-    /// bound to it.
+    /// The kubeconfig of a service account, which is created if necessary. Its rights are those of
+    /// its role bindings.
     pub async fn kubeconfig_for(&self, namespace: &str, name: &str) -> PathBuf {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client().await, namespace);
         let account: ServiceAccount = read(json!({"metadata": {"name": name}}));
         match accounts.create(&PostParams::default(), &account).await {
             Err(kube::Error::Api(status)) if status.code == 409 => {}
-            made => drop(made.expect("the service account is made")),
+            created => drop(created.expect("the service account can be created")),
         }
         let spec = TokenRequestSpec {
             expiration_seconds: Some(24 * 3600),
@@ -42,40 +42,40 @@ impl KubeApiServer {
             spec,
             ..TokenRequest::default()
         };
-        let made = accounts
+        let created = accounts
             .create_token_request(name, &PostParams::default(), &request)
             .await
-            .expect("the token is made");
-        let token = made.status.expect("a token was asked for").token;
+            .expect("a token can be created");
+        let token = created.status.expect("the response has a token").token;
         self.files
             .kubeconfig(&format!("{namespace}-{name}"), &self.url(), &token)
     }
 
-    /// A client who may do everything. It belongs to the runtime of the test that asks.
+    /// A client with all rights. It belongs to the runtime of the calling test.
     pub async fn client(&self) -> Client {
         self.client_of(&self.kubeconfig()).await
     }
 
     /// A client with a kubeconfig.
     pub async fn client_of(&self, kubeconfig: &Path) -> Client {
-        // The error means that another test has done so.
+        // The error means that another test installed it.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let kubeconfig = Kubeconfig::read_from(kubeconfig).expect("the rig has written it");
+        let kubeconfig = Kubeconfig::read_from(kubeconfig).expect("the rig wrote the file");
         let options = KubeConfigOptions::default();
         let mut config = Config::from_custom_kubeconfig(kubeconfig, &options)
             .await
-            .expect("the rig has written it");
+            .expect("the rig wrote the file");
         config.proxy_url = None;
-        Client::try_from(config).expect("a client can be made")
+        Client::try_from(config).expect("the kubeconfig is valid")
     }
 
-    /// Runs kubectl as the user who may do everything.
-    pub async fn kubectl(&self, arguments: &[&str]) -> Said {
+    /// Runs kubectl with all rights.
+    pub async fn kubectl(&self, arguments: &[&str]) -> KubectlOutput {
         self.kubectl_with(arguments, "").await
     }
 
-    /// Runs kubectl with something to read, as `apply -f -` does.
-    pub async fn kubectl_with(&self, arguments: &[&str], input: &str) -> Said {
+    /// Runs kubectl with this standard input, as for `apply -f -`.
+    pub async fn kubectl_with(&self, arguments: &[&str], input: &str) -> KubectlOutput {
         let executable = Self::executables().join("kubectl");
         kubectl(
             &executable,
@@ -87,14 +87,14 @@ impl KubeApiServer {
         .await
     }
 
-    /// `kubectl apply` of manifests, into a namespace where they name none.
+    /// `kubectl apply` of manifests; `namespace` is the default for those that name none.
     pub async fn apply(&self, namespace: &str, manifests: &str) -> String {
         self.kubectl_with(&["apply", "--namespace", namespace, "-f", "-"], manifests)
             .await
             .expect_success()
     }
 
-    /// Installs the project's CRDs, and waits until objects of theirs are taken.
+    /// Installs the project's CRDs, and waits until they are served.
     pub async fn install_crds(&self) {
         self.kubectl(&["apply", "--server-side", "-f", CRDS])
             .await
@@ -115,7 +115,7 @@ impl KubeApiServer {
         .await;
     }
 
-    /// A fresh namespace.
+    /// Creates a namespace.
     pub async fn namespace(&self) -> String {
         static COUNT: AtomicUsize = AtomicUsize::new(1);
         let name = format!("test-{}", COUNT.fetch_add(1, Ordering::Relaxed));
@@ -124,11 +124,11 @@ impl KubeApiServer {
         namespaces
             .create(&PostParams::default(), &namespace)
             .await
-            .expect("the namespace is made")
+            .expect("the namespace can be created")
             .name_any()
     }
 }
 
 fn read<T: DeserializeOwned>(value: Value) -> T {
-    serde_json::from_value(value).expect("the rig's own objects are valid")
+    serde_json::from_value(value).expect("the rig's objects are valid")
 }

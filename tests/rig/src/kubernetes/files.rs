@@ -1,4 +1,4 @@
-//! What an API server and its clients read from files: certificate, keys, tokens, kubeconfigs.
+//! Files of an API server and its clients: certificate, keys, tokens, kubeconfigs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use rcgen::{CertificateParams, DnType, KeyPair};
 use serde_json::json;
 
-/// The kubeconfig of the user who may do everything.
+/// The kubeconfig of the administrator.
 pub const ADMIN: &str = "admin.kubeconfig";
 
-/// Of the user who may do everything.
+/// The token of the administrator.
 const ADMIN_TOKEN: &str = "the-admin-of-this-test";
 
 /// The folder of one API server.
@@ -18,7 +18,7 @@ pub struct Files {
 }
 
 impl Files {
-    /// Writes all that the API server reads, and the kubeconfig of the user who may do everything.
+    /// Writes the files of the API server, and the kubeconfig of the administrator.
     pub fn write(folder: &Path, url: &str) -> Self {
         let files = Self {
             folder: folder.to_owned(),
@@ -28,16 +28,16 @@ impl Files {
         params
             .distinguished_name
             .push(DnType::CommonName, "kube-apiserver of a test");
-        let key = KeyPair::generate().expect("keys can be made");
+        let key = KeyPair::generate().expect("keys can be generated");
         files.put(
             "tls.crt",
             &params
                 .self_signed(&key)
-                .expect("the certificate can be made")
+                .expect("the certificate can be signed")
                 .pem(),
         );
         files.put("tls.key", &key.serialize_pem());
-        let accounts = KeyPair::generate().expect("keys can be made");
+        let accounts = KeyPair::generate().expect("keys can be generated");
         files.put("accounts.key", &accounts.serialize_pem());
         files.put("accounts.pub", &accounts.public_key_pem());
         files.put(
@@ -48,7 +48,7 @@ impl Files {
         files
     }
 
-    /// The path of one of them.
+    /// The path of a file.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }

@@ -1,4 +1,4 @@
-//! Servers that end with the test, also when the test is killed.
+//! Servers that end with the test process, even when it is killed.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -7,8 +7,8 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Runs the server in its arguments and tells its id. Our end of its input is closed when we let go
-/// of it, or when we end in any way; then it kills the server.
+/// Runs the server in its arguments and prints its id. When its input is closed, because the test
+/// drops it or ends in any way, it kills the server.
 const GUARD: &str = r#"trap '' HUP INT QUIT TERM; "$@" </dev/null >&2 & echo $!; exec >&-; read -r _; kill -9 $!; wait"#;
 
 /// Waits for the same, and removes the folder in its argument.
@@ -21,7 +21,7 @@ pub struct Guarded {
 }
 
 impl Guarded {
-    /// Starts a server; what it prints is appended to a file.
+    /// Starts a server; its output is appended to a file.
     pub fn start(executable: &Path, arguments: &[String], log: &Path) -> Self {
         let log = File::options()
             .create(true)
@@ -40,30 +40,30 @@ impl Guarded {
             .spawn()
             .expect("a shell can be started");
         let mut id = String::new();
-        BufReader::new(guard.stdout.take().expect("it is piped"))
+        BufReader::new(guard.stdout.take().expect("standard output is piped"))
             .read_line(&mut id)
-            .expect("the guard tells the id");
+            .expect("the guard prints the id");
         let server = id
             .trim()
             .parse()
             .ok()
             .and_then(Pid::from_raw)
-            .expect("the guard tells the id");
+            .expect("the guard prints the id");
         Self { guard, server }
     }
 
-    /// Stops it without an end, as a machine that hangs.
+    /// Stops it like a machine that hangs.
     pub fn freeze(&self) {
-        kill_process(self.server, Signal::STOP).expect("the server has not ended");
+        kill_process(self.server, Signal::STOP).expect("the server runs");
     }
 
-    /// Lets it go on after [`Guarded::freeze`].
+    /// Continues it after [`Guarded::freeze`].
     pub fn thaw(&self) {
-        kill_process(self.server, Signal::CONT).expect("the server has not ended");
+        kill_process(self.server, Signal::CONT).expect("the server runs");
     }
 }
 
-/// As `kill -9` does; it has ended afterwards.
+/// Kills it, as `kill -9` does, and waits for its end.
 impl Drop for Guarded {
     fn drop(&mut self) {
         drop(self.guard.stdin.take());
@@ -71,13 +71,13 @@ impl Drop for Guarded {
     }
 }
 
-/// Removes a folder when this process ends, for what is static and so never dropped.
+/// Removes a folder when this process ends. A static value needs it, because it is never dropped.
 pub struct Cleaner {
     _shell: Child,
 }
 
 impl Cleaner {
-    /// From now on.
+    /// Starts the cleaner of a folder.
     pub fn start(folder: &Path) -> Self {
         let mut command = Command::new("sh");
         command

@@ -1,4 +1,4 @@
-//! kubectl, as users run it.
+//! Runs kubectl.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -6,22 +6,22 @@ use std::process::Stdio;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-/// What kubectl said.
+/// The result of one kubectl command.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Said {
+pub struct KubectlOutput {
     /// Whether its exit status was 0.
     pub success: bool,
-    /// What it printed.
+    /// Its standard output.
     pub output: String,
-    /// What it printed as errors and warnings.
+    /// Its standard error: errors and warnings.
     pub errors: String,
 }
 
-impl Said {
-    /// The output of what must succeed.
+impl KubectlOutput {
+    /// The output of a command that must succeed.
     ///
     /// # Panics
-    /// It did not.
+    /// The command failed.
     pub fn expect_success(self) -> String {
         assert!(
             self.success,
@@ -32,14 +32,14 @@ impl Said {
     }
 }
 
-/// Runs it with a kubeconfig and something to read.
+/// Runs kubectl with a kubeconfig and this standard input.
 pub async fn kubectl(
     executable: &Path,
     kubeconfig: &Path,
     cache: &Path,
     arguments: &[&str],
     input: &str,
-) -> Said {
+) -> KubectlOutput {
     let mut command = Command::new(executable);
     command
         .args(arguments)
@@ -61,13 +61,13 @@ pub async fn kubectl(
         .stderr(Stdio::piped())
         .kill_on_drop(true);
     let mut child = command.spawn().expect("kubectl can be started");
-    let mut stdin = child.stdin.take().expect("it is piped");
-    // kubectl may end without reading all of it.
+    let mut stdin = child.stdin.take().expect("standard input is piped");
+    // kubectl may end before it has read all input.
     let _ = stdin.write_all(input.as_bytes()).await;
     drop(stdin);
     let output = child.wait_with_output().await.expect("kubectl ends");
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Said {
+    KubectlOutput {
         success: output.status.success(),
         output: text(output.stdout),
         errors: text(output.stderr),

@@ -8,20 +8,20 @@ use tidings_rig::{
 use crate::TIDINGS;
 use crate::command::{Ended, tidings};
 
-/// Part of an address; whoever knows it can post.
-const IN_THE_PATH: &str = "T0PSECRETPATH";
-/// A key of generic-hmac.
+/// A secret part of an address.
+const SECRET_PATH: &str = "T0PSECRETPATH";
+/// The secret token of a provider of type generic-hmac.
 const TOKEN: &str = "t0psecrettoken";
 
-/// Two letters: the provider `chat` has refused one, and `signed` lacks its token.
-struct Graveyard {
+/// Two dead letters: the receiver of `chat` rejected one, and `signed` has no token.
+struct TwoDeadLetters {
     rig: Rig,
     chat: Receiver,
     signed: Receiver,
     up: Process,
 }
 
-impl Graveyard {
+impl TwoDeadLetters {
     async fn start() -> Self {
         let rig = Rig::start(TIDINGS).await;
         let chat = Receiver::script([Reply::Status(503), Reply::Status(400)]).await;
@@ -32,11 +32,11 @@ impl Graveyard {
             .with("secretRef", secret("chat-address"))]);
         rig.rules().put_text(
             "chat-address.json",
-            &secret_text("chat-address", "address", &in_secret(&chat)),
+            &secret_text("chat-address", "address", &secret_address(&chat)),
         );
         rig.rules().put_text(
             "keys.json",
-            &secret_text("keys", "address", &in_secret(&signed)),
+            &secret_text("keys", "address", &secret_address(&signed)),
         );
         let hmac = provider("signed", "http://unused.invalid").with("type", "generic-hmac".into());
         rig.rules().put([hmac.with("secretRef", secret("keys"))]);
@@ -44,7 +44,7 @@ impl Graveyard {
             .put([alert("to-chat", "chat"), alert("to-signed", "signed")]);
         let up = rig.run(Role::up().args(["--cluster", "hub"])).await;
         up.post(&event("unwanted")).await.unwrap();
-        eventually("there are two letters", async || {
+        eventually("there are two dead letters", async || {
             (rig.dead_letters().await.len() == 2).then_some(())
         })
         .await;
@@ -57,25 +57,25 @@ impl Graveyard {
         }
     }
 
-    /// `tidings dead …`; neither what it prints nor the log may tell a secret.
+    /// Runs `tidings dead`, and asserts that neither its output nor the log contains a secret.
     async fn dead(&self, action: &str, more: &[&str]) -> Ended {
         let ended = tidings(&[&["dead", action, "--nats", self.rig.url()], more].concat()).await;
-        let told = format!(
+        let printed = format!(
             "{}{}{}",
             ended.stdout,
             ended.stderr,
             self.up.log().join("\n")
         );
-        for hidden in [IN_THE_PATH, TOKEN] {
+        for secret in [SECRET_PATH, TOKEN] {
             assert!(
-                !told.contains(hidden),
-                "{hidden} is told by `tidings dead {action}` or the log: {told}"
+                !printed.contains(secret),
+                "`tidings dead {action}` or the log contains {secret}: {printed}"
             );
         }
         ended
     }
 
-    async fn letters(&self, more: &[&str]) -> Vec<Value> {
+    async fn list(&self, more: &[&str]) -> Vec<Value> {
         self.dead("list", &[&["--output", "json"], more].concat())
             .await
             .json()
@@ -83,10 +83,10 @@ impl Graveyard {
 
     async fn reasons(&self, more: &[&str]) -> Vec<String> {
         let mut reasons: Vec<_> = self
-            .letters(more)
+            .list(more)
             .await
             .iter()
-            .map(|letter| string(&letter["reason"]))
+            .map(|dead_letter| string(&dead_letter["reason"]))
             .collect();
         reasons.sort();
         reasons
@@ -99,11 +99,15 @@ fn secret(name: &str) -> Value {
 
 fn secret_text(name: &str, key: &str, value: &str) -> String {
     let metadata = serde_json::json!({"name": name, "namespace": NAMESPACE});
-    serde_json::json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {key: value}}).to_string()
+    let data = serde_json::json!({ key: value });
+    serde_json::json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data,
+    })
+    .to_string()
 }
 
-fn in_secret(receiver: &Receiver) -> String {
-    format!("{}/{IN_THE_PATH}", receiver.url())
+fn secret_address(receiver: &Receiver) -> String {
+    format!("{}/{SECRET_PATH}", receiver.url())
 }
 
 fn string(value: &Value) -> String {
@@ -114,10 +118,10 @@ fn string(value: &Value) -> String {
 }
 
 #[tokio::test]
-async fn filters_say_which_letters_are_meant() {
-    let graveyard = Graveyard::start().await;
+async fn filters_select_dead_letters() {
+    let setup = TwoDeadLetters::start().await;
     let both = ["misconfigured", "rejected"];
-    let id = string(&graveyard.letters(&["--reason", "rejected"]).await[0]["id"]);
+    let id = string(&setup.list(&["--reason", "rejected"]).await[0]["id"]);
 
     for (filter, expected) in [
         (&[][..], &both[..]),
@@ -134,45 +138,48 @@ async fn filters_say_which_letters_are_meant() {
         ),
         (&[&id[..8]], &both[1..]),
     ] {
-        assert_eq!(graveyard.reasons(filter).await, expected, "with {filter:?}");
+        assert_eq!(setup.reasons(filter).await, expected, "with {filter:?}");
     }
     assert_eq!(
-        graveyard.dead("list", &[]).await.lines().len(),
+        setup.dead("list", &[]).await.lines().len(),
         2,
-        "a line for each letter"
+        "one line for each dead letter"
     );
-    for (filter, told) in [
-        (&["--reason", "bad"][..], "expected one of"),
-        (&["--provider", "chat"], "NAMESPACE/NAME"),
+    for (filter, named) in [
+        (&["--reason", "bad"][..], "--reason"),
+        (&["--provider", "chat"], "--provider"),
         (&["--older-than", "long"], "--older-than"),
         (&["0123456789abcdef"], "0123456789abcdef"),
     ] {
-        graveyard.dead("list", filter).await.failed_naming(&[told]);
+        setup
+            .dead("list", filter)
+            .await
+            .assert_error_names(&[named]);
     }
 }
 
 #[tokio::test]
-async fn a_letter_tells_its_whole_story() {
-    let graveyard = Graveyard::start().await;
+async fn show_prints_the_event_and_every_attempt() {
+    let setup = TwoDeadLetters::start().await;
 
-    let letter = graveyard
+    let dead_letter = setup
         .dead("show", &["--reason", "rejected", "--output", "json"])
         .await
         .json()
         .remove(0);
-    assert_eq!(letter["alert"], "apps/to-chat");
-    assert_eq!(letter["provider"], "apps/chat");
-    assert_eq!(letter["type"], "generic");
-    assert_eq!(letter["cluster"], "hub");
-    assert_eq!(letter["event"]["message"], "unwanted");
-    assert_eq!(letter["event"]["involvedObject"]["name"], "apps");
-    let attempts = letter["attempts"].as_array().unwrap();
-    let told: Vec<_> = attempts
+    assert_eq!(dead_letter["alert"], "apps/to-chat");
+    assert_eq!(dead_letter["provider"], "apps/chat");
+    assert_eq!(dead_letter["type"], "generic");
+    assert_eq!(dead_letter["cluster"], "hub");
+    assert_eq!(dead_letter["event"]["message"], "unwanted");
+    assert_eq!(dead_letter["event"]["involvedObject"]["name"], "apps");
+    let attempts = dead_letter["attempts"].as_array().unwrap();
+    let results: Vec<_> = attempts
         .iter()
         .map(|attempt| (attempt["status"].as_u64(), attempt["outcome"].as_str()))
         .collect();
     assert_eq!(
-        told,
+        results,
         [(Some(503), Some("retrying")), (Some(400), Some("dead"))]
     );
     let times: Vec<jiff::Timestamp> = attempts
@@ -181,10 +188,10 @@ async fn a_letter_tells_its_whole_story() {
         .collect();
     assert!(times[0] < times[1], "{times:?}");
     let [planned, died]: [jiff::Timestamp; 2] =
-        ["plannedAt", "diedAt"].map(|field| string(&letter[field]).parse().unwrap());
-    assert!(planned <= times[0] && times[1] <= died, "{letter}");
+        ["plannedAt", "diedAt"].map(|field| string(&dead_letter[field]).parse().unwrap());
+    assert!(planned <= times[0] && times[1] <= died, "{dead_letter}");
 
-    let shown = graveyard.dead("show", &["--reason", "rejected"]).await;
+    let shown = setup.dead("show", &["--reason", "rejected"]).await;
     for part in [
         "unwanted",
         "Kustomization apps/apps",
@@ -203,41 +210,41 @@ async fn a_letter_tells_its_whole_story() {
             shown.stdout
         );
     }
-    let shown = graveyard.dead("show", &["--reason", "misconfigured"]).await;
+    let shown = setup.dead("show", &["--reason", "misconfigured"]).await;
     assert!(
         shown.stdout.contains("token"),
-        "it says that the token is missing: {}",
+        "the missing token is named: {}",
         shown.stdout
     );
 }
 
 #[tokio::test]
-async fn a_replay_plans_anew_and_is_delivered_once_the_receiver_is_mended() {
-    let graveyard = Graveyard::start().await;
-    let before = graveyard.letters(&["--reason", "rejected"]).await.remove(0);
-    let first = graveyard.chat.received()[0]
+async fn a_replay_is_a_new_delivery_and_succeeds_once_the_receiver_accepts() {
+    let setup = TwoDeadLetters::start().await;
+    let before = setup.list(&["--reason", "rejected"]).await.remove(0);
+    let first = setup.chat.received()[0]
         .header("idempotency-key")
         .unwrap()
         .to_owned();
     assert_eq!(before["id"], first.as_str());
 
-    // It is refused again: another letter, with an id and an age of its own.
+    // The receiver rejects it again: the new dead letter has its own id and age.
     assert_eq!(
-        graveyard
+        setup
             .dead("replay", &["--provider", "apps/chat"])
             .await
             .lines(),
         ["1 dead letter replayed"]
     );
-    graveyard.chat.receives(3).await;
-    let after = eventually("it is a letter again", async || {
-        graveyard.letters(&["--reason", "rejected"]).await.pop()
+    setup.chat.receives(3).await;
+    let after = eventually("the replayed delivery is a dead letter again", async || {
+        setup.list(&["--reason", "rejected"]).await.pop()
     })
     .await;
     assert_eq!(
-        graveyard.letters(&[]).await.len(),
+        setup.list(&[]).await.len(),
         2,
-        "the replayed letter has left the list"
+        "the replayed dead letter is removed from the list"
     );
     assert_ne!(after["id"], before["id"]);
     assert_eq!(after["eventId"], before["eventId"]);
@@ -248,105 +255,87 @@ async fn a_replay_plans_anew_and_is_delivered_once_the_receiver_is_mended() {
     );
     let [planned, died]: [jiff::Timestamp; 2] =
         [&after["plannedAt"], &before["diedAt"]].map(|time| string(time).parse().unwrap());
-    assert!(planned > died, "its age counts from the replay: {after}");
+    assert!(planned > died, "its age starts with the replay: {after}");
 
-    graveyard.chat.answer_with(Reply::Status(200));
+    setup.chat.answer_with(Reply::Status(200));
     assert_eq!(
-        graveyard
-            .dead("replay", &[&string(&after["id"])])
-            .await
-            .lines(),
+        setup.dead("replay", &[&string(&after["id"])]).await.lines(),
         ["1 dead letter replayed"]
     );
-    let received = graveyard.chat.accepts("unwanted").await;
+    let received = setup.chat.accepts("unwanted").await;
     let last = received.header("idempotency-key").unwrap();
-    assert!(
-        last != first && after["id"] != last,
-        "{last} is an id of its own"
-    );
-    graveyard.rig.drained().await;
-    assert_eq!(graveyard.reasons(&[]).await, ["misconfigured"]);
+    assert!(last != first && after["id"] != last, "{last} is a new id");
+    setup.rig.drained().await;
+    assert_eq!(setup.reasons(&[]).await, ["misconfigured"]);
 }
 
 #[tokio::test]
-async fn a_replay_after_the_secret_is_mended_is_delivered() {
-    let graveyard = Graveyard::start().await;
+async fn a_replay_succeeds_once_the_secret_is_complete() {
+    let setup = TwoDeadLetters::start().await;
     let metadata = serde_json::json!({"name": "keys", "namespace": NAMESPACE});
-    let data = serde_json::json!({"address": in_secret(&graveyard.signed), "token": TOKEN});
-    let mended = serde_json::json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data});
-    graveyard
+    let data = serde_json::json!({"address": secret_address(&setup.signed), "token": TOKEN});
+    let complete = serde_json::json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data,
+    });
+    setup
         .rig
         .rules()
-        .put_text("keys.json", &mended.to_string());
+        .put_text("keys.json", &complete.to_string());
 
     eventually(
-        "the replay is delivered, as soon as the rules are read again",
+        "a replay after the rules are read again is delivered",
         async || {
-            graveyard
+            setup
                 .dead("replay", &["--reason", "misconfigured"])
                 .await
                 .lines();
-            graveyard.rig.drained().await;
-            (!graveyard.signed.accepted().is_empty()).then_some(())
+            setup.rig.drained().await;
+            (!setup.signed.accepted().is_empty()).then_some(())
         },
     )
     .await;
 
     assert!(
-        graveyard.signed.accepted()[0]
-            .header("x-signature")
-            .is_some(),
-        "it is signed"
+        setup.signed.accepted()[0].header("x-signature").is_some(),
+        "the delivery is signed"
     );
-    assert_eq!(graveyard.reasons(&[]).await, ["rejected"]);
-    assert_eq!(graveyard.signed.accepted().len(), 1);
+    assert_eq!(setup.reasons(&[]).await, ["rejected"]);
+    assert_eq!(setup.signed.accepted().len(), 1);
 }
 
 #[tokio::test]
-async fn a_dropped_letter_is_gone_and_nothing_goes_without_being_named() {
-    let graveyard = Graveyard::start().await;
+async fn drop_deletes_dead_letters_and_needs_a_filter() {
+    let setup = TwoDeadLetters::start().await;
     for action in ["drop", "replay"] {
-        graveyard
+        setup
             .dead(action, &[])
             .await
-            .failed_naming(&["--provider", "--all"]);
-        graveyard
+            .assert_error_names(&["--provider", "--all"]);
+        setup
             .dead(action, &["0123456789abcdef"])
             .await
-            .failed_naming(&["0123456789abcdef"]);
-        graveyard
-            .dead(action, &[""])
-            .await
-            .failed_naming(&["empty"]);
-        graveyard
+            .assert_error_names(&["0123456789abcdef"]);
+        setup.dead(action, &[""]).await.assert_error_names(&["ID"]);
+        setup
             .dead(action, &["--all", "--reason", "wrong"])
             .await
-            .failed_naming(&["expected one of"]);
+            .assert_error_names(&["--reason"]);
     }
-    assert_eq!(graveyard.letters(&[]).await.len(), 2);
+    assert_eq!(setup.list(&[]).await.len(), 2);
 
     assert_eq!(
-        graveyard
-            .dead("drop", &["--reason", "rejected"])
-            .await
-            .lines(),
+        setup.dead("drop", &["--reason", "rejected"]).await.lines(),
         ["1 dead letter dropped"]
     );
-    assert_eq!(graveyard.reasons(&[]).await, ["misconfigured"]);
+    assert_eq!(setup.reasons(&[]).await, ["misconfigured"]);
     assert_eq!(
-        graveyard
-            .dead("drop", &["--reason", "rejected"])
-            .await
-            .lines(),
+        setup.dead("drop", &["--reason", "rejected"]).await.lines(),
         ["0 dead letters dropped"]
     );
     assert_eq!(
-        graveyard.dead("drop", &["--all"]).await.lines(),
+        setup.dead("drop", &["--all"]).await.lines(),
         ["1 dead letter dropped"]
     );
-    assert_eq!(
-        graveyard.dead("list", &[]).await.lines(),
-        Vec::<&str>::new()
-    );
-    assert_eq!(graveyard.chat.received().len(), 2, "nothing of it was sent");
+    assert_eq!(setup.dead("list", &[]).await.lines(), Vec::<&str>::new());
+    assert_eq!(setup.chat.received().len(), 2, "drop sends nothing");
 }

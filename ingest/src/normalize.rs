@@ -1,4 +1,4 @@
-//! From a report to the event that is stored: metadata cleaned up, ids drawn. Pure.
+//! Turns a decoded event into the event to store: filters metadata and computes ids. Pure.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -11,58 +11,59 @@ use tidings_core::{Event, ObjectLabels, ObjectReference, ProtoTimestamp};
 
 use crate::decode::{self, RawEvent, RawObject};
 
-/// How much of a decoder's sentence is told at either end: it quotes what it read, which may be
-/// large.
-const QUOTED: usize = 150;
+/// How many characters of a decoding error are kept at either end. It quotes the input, which may
+/// be large.
+const MAX_QUOTED_CHARS: usize = 150;
 
-/// Why a report is not an event.
+/// Why a request body is not an event.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum Refused {
-    /// It is not one JSON document, or a field has the wrong type.
-    #[error("the event can't be read as JSON: {0}")]
-    Unreadable(String),
-    /// It does not say what it is about: no rule could ever match it.
-    #[error("the event has no involvedObject.{0}, which says what it is about")]
-    Missing(&'static str),
+pub enum InvalidEvent {
+    /// Not one JSON document, or a field has the wrong type.
+    #[error("the event is not valid JSON: {0}")]
+    Json(String),
+    /// The involved object is incomplete, so no Alert could match.
+    #[error("involvedObject.{0} is missing or empty; set it to the object that the event is about")]
+    MissingField(&'static str),
 }
 
-/// Turns the bytes of a report into an event of this cluster, with its ids.
+/// Parses the JSON of an event and sets cluster and ids.
 ///
 /// # Guarantees
 /// Pure: equal arguments give an equal event.
 ///
 /// # Errors
-/// See [`Refused`]; sending the same again can't help.
-pub fn take(
+/// See [`InvalidEvent`]. Sending the same body again does not help.
+pub fn parse_event(
     bytes: &[u8],
     cluster: &str,
     received_at: jiff::Timestamp,
     labels: Option<ObjectLabels>,
-) -> Result<Event, Refused> {
+) -> Result<Event, InvalidEvent> {
     let text = decode::text(bytes);
     let raw =
-        decode::decode(&text).map_err(|error| Refused::Unreadable(shorten(error.to_string())))?;
-    normalise(raw, cluster, received_at, labels)
+        decode::decode(&text).map_err(|error| InvalidEvent::Json(shorten(error.to_string())))?;
+    normalize(raw, cluster, received_at, labels)
 }
 
-/// Turns a decoded report into an event of this cluster, with its ids.
+/// Turns a decoded event into the event to store, with cluster and ids.
 ///
 /// # Errors
-/// [`Refused::Missing`] when the object has no kind or no name.
-pub fn normalise(
+/// [`InvalidEvent::MissingField`] if the object has no kind or no name.
+pub fn normalize(
     raw: RawEvent<'_>,
     cluster: &str,
     received_at: jiff::Timestamp,
     labels: Option<ObjectLabels>,
-) -> Result<Event, Refused> {
+) -> Result<Event, InvalidEvent> {
     let object = raw.involved_object;
     if object.kind.is_empty() {
-        return Err(Refused::Missing("kind"));
+        return Err(InvalidEvent::MissingField("kind"));
     }
     if object.name.is_empty() {
-        return Err(Refused::Missing("name"));
+        return Err(InvalidEvent::MissingField("name"));
     }
-    let (metadata, discriminators) = clean_up(raw.metadata, flux::api_group(&object.api_version));
+    let (metadata, discriminators) =
+        split_metadata(raw.metadata, flux::api_group(&object.api_version));
     let mut event = Event {
         cluster: cluster.to_owned(),
         involved_object: Some(to_reference(object)),
@@ -84,9 +85,9 @@ pub fn normalise(
     Ok(event)
 }
 
-/// Keeps the keys of the user's annotations and of the object's own group (the core group's prefix
-/// is `/`); takes out what only tells events apart.
-fn clean_up(
+/// Keeps keys of the user's annotations and of the object's API group (the core group has the
+/// prefix `/`). Removes keys that only serve to distinguish events.
+fn split_metadata(
     entries: Vec<(Cow<'_, str>, Cow<'_, str>)>,
     group: &str,
 ) -> (BTreeMap<String, String>, Discriminators) {
@@ -107,12 +108,12 @@ fn clean_up(
             Some("token") => discriminators.token = Some(value.as_ref().to_owned()),
             _ => {}
         }
-        let dropped = own.is_some_and(|name| {
+        let is_removed = own.is_some_and(|name| {
             name == "token"
                 || name.eq_ignore_ascii_case("checksum")
                 || name.eq_ignore_ascii_case("digest")
         });
-        if (own.is_some() || annotation) && !dropped {
+        if (own.is_some() || annotation) && !is_removed {
             metadata.insert(key.into_owned(), value.into_owned());
         }
     }
@@ -131,13 +132,13 @@ fn to_reference(object: RawObject<'_>) -> ObjectReference {
     }
 }
 
-fn shorten(sentence: String) -> String {
-    let length = sentence.chars().count();
-    if length <= 2 * QUOTED {
-        return sentence;
+fn shorten(text: String) -> String {
+    let length = text.chars().count();
+    if length <= 2 * MAX_QUOTED_CHARS {
+        return text;
     }
-    let start: String = sentence.chars().take(QUOTED).collect();
-    let end: String = sentence.chars().skip(length - QUOTED).collect();
+    let start: String = text.chars().take(MAX_QUOTED_CHARS).collect();
+    let end: String = text.chars().skip(length - MAX_QUOTED_CHARS).collect();
     format!("{start} … {end}")
 }
 
@@ -150,10 +151,9 @@ mod tests {
     const NOW: jiff::Timestamp = jiff::Timestamp::constant(1_767_323_045, 500);
 
     fn with_metadata(api_version: &str, metadata: &str) -> Event {
-        let json = format!(
-            r#"{{"involvedObject":{{"apiVersion":"{api_version}","kind":"Kustomization","name":"apps"}},"metadata":{metadata}}}"#
-        );
-        take(json.as_bytes(), "default", NOW, None).unwrap()
+        let object = format!(r#"{{"apiVersion":"{api_version}","kind":"A","name":"b"}}"#);
+        let json = format!(r#"{{"involvedObject":{object},"metadata":{metadata}}}"#);
+        parse_event(json.as_bytes(), "default", NOW, None).unwrap()
     }
 
     fn kept(api_version: &str, metadata: &str) -> String {
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn only_annotations_and_keys_of_the_objects_group_stay() {
+    fn only_annotations_and_keys_of_the_objects_group_are_kept() {
         for (api_version, metadata, expected) in [
             (
                 "a.b/v1",
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn checksum_digest_and_token_of_the_objects_group_are_taken_out() {
+    fn checksum_digest_and_token_of_the_objects_group_are_removed() {
         let event_group =
             r#"{"event.toolkit.fluxcd.io/digest":"","event.toolkit.fluxcd.io/token":""}"#;
         assert_eq!(
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_tells_events_apart_is_in_the_dedupe_key_and_nothing_else_of_the_metadata() {
+    fn the_dedupe_key_covers_revision_and_token_and_no_other_metadata() {
         let key = |metadata: &str| with_metadata("a.b/v1", metadata).dedupe_key;
         let none = key("{}");
         for other in [
@@ -236,24 +236,24 @@ mod tests {
     }
 
     #[test]
-    fn an_event_says_what_it_is_about() {
-        let refusal = |json: &str| take(json.as_bytes(), "default", NOW, None).unwrap_err();
+    fn an_event_without_an_object_is_rejected() {
+        let rejected = |json: &str| parse_event(json.as_bytes(), "default", NOW, None).unwrap_err();
         for json in [
             "{}",
             "null",
             r#"{"involvedObject":null}"#,
             r#"{"involvedObject":{"name":"a"}}"#,
         ] {
-            assert_eq!(refusal(json), Refused::Missing("kind"), "{json}");
+            assert_eq!(rejected(json), InvalidEvent::MissingField("kind"), "{json}");
         }
         assert_eq!(
-            refusal(r#"{"involvedObject":{"kind":"A","name":""}}"#),
-            Refused::Missing("name")
+            rejected(r#"{"involvedObject":{"kind":"A","name":""}}"#),
+            InvalidEvent::MissingField("name")
         );
     }
 
     #[test]
-    fn an_event_bears_the_name_of_its_cluster_and_the_time_of_its_receipt() {
+    fn an_event_has_its_cluster_and_time_of_receipt() {
         let event = with_metadata("v1", "{}");
         assert_eq!(
             (event.cluster.as_str(), event.received_at),
@@ -275,62 +275,73 @@ mod tests {
             }
         );
         assert_ne!(
-            take(SAMPLE, "a", NOW, None).unwrap().id,
-            take(SAMPLE, "a", early, None).unwrap().id
+            parse_event(SAMPLE, "a", NOW, None).unwrap().id,
+            parse_event(SAMPLE, "a", early, None).unwrap().id
         );
     }
 
     #[test]
-    fn a_refusal_quotes_little_of_what_was_sent() {
+    fn an_error_quotes_only_part_of_the_input() {
         let json = format!(r#"{{"involvedObject":"{}"}}"#, "é".repeat(1000));
-        let sentence = take(json.as_bytes(), "default", NOW, None)
+        let message = parse_event(json.as_bytes(), "default", NOW, None)
             .unwrap_err()
             .to_string();
         assert!(
-            sentence.len() < 1000 && sentence.contains("expected a JSON object in involvedObject"),
-            "{sentence}"
+            message.len() < 1000 && message.contains("expected a JSON object in involvedObject"),
+            "{message}"
         );
     }
 
     const SAMPLE: &[u8] = br#"{"involvedObject":{"kind":"A","name":"b"}}"#;
 
-    fn report() -> impl Strategy<Value = serde_json::Value> {
+    fn event_json() -> impl Strategy<Value = serde_json::Value> {
         let key = prop_oneof![
             "(a\\.b|event\\.toolkit\\.fluxcd\\.io|)/(token|revision|digest|x|)",
             ".{0,8}",
         ];
         let metadata = prop::collection::btree_map(key, ".{0,8}", 0..6);
         let seconds = prop::option::of(-62_135_596_800i64..253_370_764_800);
-        (".{1,5}", ".{1,5}", prop_oneof![Just("a.b/v1"), Just("v1"), Just("")], ".{0,9}", metadata, seconds).prop_map(
+        let api_version = prop_oneof![Just("a.b/v1"), Just("v1"), Just("")];
+        (".{1,5}", ".{1,5}", api_version, ".{0,9}", metadata, seconds).prop_map(
             |(kind, name, api_version, message, metadata, seconds)| {
-                let timestamp = seconds.and_then(|seconds| flux::rfc3339(&ProtoTimestamp { seconds, nanos: 0 }));
-                let object = serde_json::json!({"kind": kind, "name": name, "apiVersion": api_version});
-                serde_json::json!({"involvedObject": object, "message": message, "metadata": metadata, "timestamp": timestamp})
+                let timestamp = seconds
+                    .and_then(|seconds| flux::rfc3339(&ProtoTimestamp { seconds, nanos: 0 }));
+                serde_json::json!({
+                    "involvedObject": {"kind": kind, "name": name, "apiVersion": api_version},
+                    "message": message,
+                    "metadata": metadata,
+                    "timestamp": timestamp,
+                })
             },
         )
     }
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = take(&bytes, "default", NOW, None);
+        fn arbitrary_bytes_do_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse_event(&bytes, "default", NOW, None);
         }
 
         #[test]
-        fn no_damage_to_a_report_makes_it_panic(report in report(), at in 0usize..400, byte in any::<u8>()) {
-            let mut bytes = report.to_string().into_bytes();
+        fn a_damaged_event_does_not_panic(
+            json in event_json(),
+            at in 0usize..400,
+            byte in any::<u8>(),
+        ) {
+            let mut bytes = json.to_string().into_bytes();
             let at = at % bytes.len();
             bytes[at] = byte;
-            let _ = take(&bytes, "default", NOW, None);
+            let _ = parse_event(&bytes, "default", NOW, None);
         }
 
         #[test]
-        fn what_was_normalised_stays_as_it_is(report in report()) {
-            let once = take(report.to_string().as_bytes(), "default", NOW, None).unwrap();
-            let again = take(&flux::to_json(&once, &once.metadata), "default", NOW, None).unwrap();
-            // The ids differ where a token was taken out.
-            let ids = Event { id: once.id.clone(), dedupe_key: once.dedupe_key.clone(), ..again };
-            prop_assert_eq!(ids, once);
+        fn normalizing_a_normalized_event_changes_nothing(json in event_json()) {
+            let once = parse_event(json.to_string().as_bytes(), "default", NOW, None).unwrap();
+            let body = flux::to_json(&once, &once.metadata);
+            let again = parse_event(&body, "default", NOW, None).unwrap();
+            // The ids differ if a token was removed.
+            let (id, dedupe_key) = (once.id.clone(), once.dedupe_key.clone());
+            prop_assert_eq!(Event { id, dedupe_key, ..again }, once);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A Kubernetes Event as a report, like those that come by HTTP. Pure.
+//! Converts a Kubernetes Event to the form of an event received over HTTP. Pure.
 
 use std::borrow::Cow;
 
@@ -10,21 +10,21 @@ use tidings_core::runtime::config::Severity;
 
 use crate::decode::{RawEvent, RawObject};
 
-/// client-go puts this before the note when it folds similar Events into one.
-const AGGREGATED: &str = "(combined from similar events): ";
+/// The prefix that client-go adds when it combines similar Events.
+const AGGREGATED_PREFIX: &str = "(combined from similar events): ";
 
-/// When something happened, by the clock of whoever reports it.
+/// When an Event occurred, by the clock of its reporter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Times {
-    /// The first time.
+pub struct EventTimes {
+    /// The first occurrence.
     pub first: Timestamp,
-    /// The latest time.
+    /// The latest occurrence.
     pub last: Timestamp,
 }
 
-/// The times of an Event: of its series, else of the fields that older clients count up, else of
-/// the Event itself.
-pub fn times(event: &Event) -> Times {
+/// The times of an Event: from its series, else from the fields that older clients update, else
+/// from the Event itself.
+pub fn times(event: &Event) -> EventTimes {
     let created = event
         .metadata
         .creation_timestamp
@@ -41,13 +41,13 @@ pub fn times(event: &Event) -> Times {
     ]
     .map(|time| time.as_ref().map(|time| time.0));
     let last = series.or(last).or(at).or(created).unwrap_or_default();
-    Times {
+    EventTimes {
         first: first.or(at).or(created).unwrap_or(last).min(last),
         last,
     }
 }
 
-/// When the API server stored this state of an Event, by its own clock, in whole seconds.
+/// When the API server stored this state of the Event, by its own clock, in whole seconds.
 pub fn stored_at(event: &Event) -> Option<Timestamp> {
     let written = event
         .metadata
@@ -61,20 +61,20 @@ pub fn stored_at(event: &Event) -> Option<Timestamp> {
         .max()
 }
 
-/// The report. `repeat` is how many intervals have passed since the first time: an Event that goes
-/// on is another event then, as a token of uniqueness says.
-pub fn report<'a>(event: &'a Event, severities: &[Severity], repeat: u64) -> RawEvent<'a> {
+/// Converts an Event. `repeat` is the number of intervals since the first occurrence. If it is not
+/// 0, the event gets a token, so that it has another dedupe key.
+pub fn raw_event<'a>(event: &'a Event, severities: &[Severity], repeat: u64) -> RawEvent<'a> {
     let source = event.deprecated_source.as_ref();
-    let controller = given(&event.reporting_controller)
-        .or_else(|| source.and_then(|source| given(&source.component)));
-    let instance =
-        given(&event.reporting_instance).or_else(|| source.and_then(|source| given(&source.host)));
+    let controller = non_empty(&event.reporting_controller)
+        .or_else(|| source.and_then(|source| non_empty(&source.component)));
+    let instance = non_empty(&event.reporting_instance)
+        .or_else(|| source.and_then(|source| non_empty(&source.host)));
     let involved_object = object(event);
     let note = event.note.as_deref().unwrap_or_default();
     RawEvent {
         severity: Cow::Owned(severity(event, severities).to_owned()),
         timestamp: Some(times(event).last.as_second()),
-        message: note.strip_prefix(AGGREGATED).unwrap_or(note).into(),
+        message: note.strip_prefix(AGGREGATED_PREFIX).unwrap_or(note).into(),
         reason: event.reason.as_deref().unwrap_or_default().into(),
         metadata: metadata(event, flux::api_group(&involved_object.api_version), repeat),
         reporting_controller: controller.unwrap_or_default().into(),
@@ -83,7 +83,7 @@ pub fn report<'a>(event: &'a Event, severities: &[Severity], repeat: u64) -> Raw
     }
 }
 
-/// Its annotations; [`crate::normalise`] keeps those with Flux's prefixes.
+/// The annotations; [`crate::normalize`] keeps those with Flux's prefixes.
 fn metadata<'a>(event: &'a Event, group: &str, repeat: u64) -> Vec<(Cow<'a, str>, Cow<'a, str>)> {
     let annotations = event.metadata.annotations.iter().flatten();
     let mut metadata: Vec<(Cow<str>, Cow<str>)> = annotations
@@ -97,15 +97,16 @@ fn metadata<'a>(event: &'a Event, group: &str, repeat: u64) -> Vec<(Cow<'a, str>
             .as_ref()
             .and_then(|annotations| annotations.get(&key));
         let token = format!("{}#{repeat}", own.map_or("", String::as_str));
-        // The last one of a repeated key counts.
+        // The last value of a repeated key wins.
         metadata.push((key.into(), token.into()));
     }
     metadata
 }
 
-/// An object that has no namespace (a Node) counts as of the Event's: Alerts name one.
+/// The involved object. A cluster-scoped object, such as a Node, gets the Event's namespace,
+/// because event sources of Alerts name one.
 fn object(event: &Event) -> RawObject<'_> {
-    static NOTHING: ObjectReference = ObjectReference {
+    static NO_OBJECT: ObjectReference = ObjectReference {
         api_version: None,
         field_path: None,
         kind: None,
@@ -114,15 +115,15 @@ fn object(event: &Event) -> RawObject<'_> {
         resource_version: None,
         uid: None,
     };
-    let object = event.regarding.as_ref().unwrap_or(&NOTHING);
+    let object = event.regarding.as_ref().unwrap_or(&NO_OBJECT);
     fn text(field: &Option<String>) -> Cow<'_, str> {
         field.as_deref().unwrap_or_default().into()
     }
     RawObject {
         api_version: text(&object.api_version),
         kind: text(&object.kind),
-        namespace: given(&object.namespace)
-            .or_else(|| given(&event.metadata.namespace))
+        namespace: non_empty(&object.namespace)
+            .or_else(|| non_empty(&event.metadata.namespace))
             .unwrap_or_default()
             .into(),
         name: text(&object.name),
@@ -133,19 +134,19 @@ fn object(event: &Event) -> RawObject<'_> {
 }
 
 fn severity<'a>(event: &Event, severities: &'a [Severity]) -> &'a str {
-    let by = |name: &Option<String>| {
+    let mapped = |name: &Option<String>| {
         severities
             .iter()
             .find(|severity| Some(&severity.of) == name.as_ref())
     };
-    match by(&event.reason).or_else(|| by(&event.type_)) {
+    match mapped(&event.reason).or_else(|| mapped(&event.type_)) {
         Some(severity) => &severity.severity,
         None if event.type_.as_deref() == Some("Warning") => "error",
         None => "info",
     }
 }
 
-fn given(text: &Option<String>) -> Option<&str> {
+fn non_empty(text: &Option<String>) -> Option<&str> {
     text.as_deref().filter(|text| !text.is_empty())
 }
 
@@ -154,12 +155,19 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::normalise;
+    use crate::normalize;
 
     fn event(fields: Value) -> Event {
         let mut event = json!({
-            "metadata": {"namespace": "apps", "name": "api.1", "creationTimestamp": "2026-01-02T03:04:05Z"},
-            "eventTime": null, "type": "Warning", "reason": "BackOff", "note": "Back-off restarting",
+            "metadata": {
+                "namespace": "apps",
+                "name": "api.1",
+                "creationTimestamp": "2026-01-02T03:04:05Z",
+            },
+            "eventTime": null,
+            "type": "Warning",
+            "reason": "BackOff",
+            "note": "Back-off restarting",
             "regarding": {"kind": "Pod", "apiVersion": "v1", "namespace": "apps", "name": "api"},
         });
         let (Value::Object(event), Value::Object(fields)) = (&mut event, fields) else {
@@ -169,9 +177,9 @@ mod tests {
         serde_json::from_value(Value::Object(event.clone())).unwrap()
     }
 
-    fn taken(event: &Event, repeat: u64) -> tidings_core::Event {
-        normalise::normalise(
-            report(event, &[], repeat),
+    fn normalized(event: &Event, repeat: u64) -> tidings_core::Event {
+        normalize::normalize(
+            raw_event(event, &[], repeat),
             "default",
             Timestamp::UNIX_EPOCH,
             None,
@@ -180,64 +188,73 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_reported_in_fluxs_words() {
+    fn an_event_is_converted_to_fluxs_fields() {
         let event = event(json!({
             "note": "(combined from similar events): Back-off",
             "deprecatedSource": {"component": "kubelet", "host": "node-1"},
             "deprecatedFirstTimestamp": "2026-01-02T03:04:05Z",
             "deprecatedLastTimestamp": "2026-01-02T03:04:15Z",
         }));
-        let report = report(&event, &[], 0);
+        let raw = raw_event(&event, &[], 0);
         assert_eq!(
             (
-                report.message.as_ref(),
-                report.reason.as_ref(),
-                report.severity.as_ref()
+                raw.message.as_ref(),
+                raw.reason.as_ref(),
+                raw.severity.as_ref()
             ),
             ("Back-off", "BackOff", "error")
         );
         assert_eq!(
             (
-                report.reporting_controller.as_ref(),
-                report.reporting_instance.as_ref()
+                raw.reporting_controller.as_ref(),
+                raw.reporting_instance.as_ref()
             ),
             ("kubelet", "node-1")
         );
-        assert_eq!(report.timestamp, Some(1_767_323_055));
+        assert_eq!(raw.timestamp, Some(1_767_323_055));
         assert_eq!(
             (
-                report.involved_object.kind.as_ref(),
-                report.involved_object.namespace.as_ref()
+                raw.involved_object.kind.as_ref(),
+                raw.involved_object.namespace.as_ref()
             ),
             ("Pod", "apps")
         );
     }
 
     #[test]
-    fn the_time_is_that_of_the_latest_occurrence() {
+    fn the_times_are_those_of_the_first_and_latest_occurrence() {
         let at = |seconds: i64| Timestamp::from_second(1_767_323_045 + seconds).unwrap();
         for (fields, first, last) in [
             (json!({}), 0, 0),
             (json!({"eventTime": "2026-01-02T03:04:10.000000Z"}), 5, 5),
             (
-                json!({"deprecatedFirstTimestamp": "2026-01-02T03:04:06Z", "deprecatedLastTimestamp": "2026-01-02T03:04:25Z"}),
+                json!({
+                    "deprecatedFirstTimestamp": "2026-01-02T03:04:06Z",
+                    "deprecatedLastTimestamp": "2026-01-02T03:04:25Z",
+                }),
                 1,
                 20,
             ),
             (
-                json!({"eventTime": "2026-01-02T03:04:10.000000Z", "series": {"count": 2, "lastObservedTime": "2026-01-02T03:05:05.000000Z"}}),
+                json!({
+                    "eventTime": "2026-01-02T03:04:10.000000Z",
+                    "series": {"count": 2, "lastObservedTime": "2026-01-02T03:05:05.000000Z"},
+                }),
                 5,
                 60,
             ),
             (
-                json!({"deprecatedFirstTimestamp": "2026-01-02T03:04:06Z", "deprecatedLastTimestamp": "2026-01-02T03:04:05Z"}),
+                json!({
+                    "deprecatedFirstTimestamp": "2026-01-02T03:04:06Z",
+                    "deprecatedLastTimestamp": "2026-01-02T03:04:05Z",
+                }),
                 0,
                 0,
             ),
         ] {
             assert_eq!(
                 times(&event(fields.clone())),
-                Times {
+                EventTimes {
                     first: at(first),
                     last: at(last)
                 },
@@ -247,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn the_severity_follows_from_reason_then_type() {
+    fn the_severity_follows_from_the_reason_then_the_type() {
         let severities =
             [("BackOff", "warn"), ("Normal", "trace")].map(|(of, severity)| Severity {
                 of: of.to_owned(),
@@ -271,46 +288,64 @@ mod tests {
 
     #[test]
     fn annotations_with_fluxs_prefixes_are_metadata() {
-        let annotations = json!({"a.b/revision": "1", "event.toolkit.fluxcd.io/x": "y", "other/z": "", "a.b/token": "t"});
+        let annotations = json!({
+            "a.b/revision": "1",
+            "event.toolkit.fluxcd.io/x": "y",
+            "other/z": "",
+            "a.b/token": "t",
+        });
         let event = event(json!({
             "metadata": {"namespace": "apps", "annotations": annotations},
             "regarding": {"kind": "A", "apiVersion": "a.b/v1", "name": "x"},
         }));
-        let keys: Vec<_> = taken(&event, 0).metadata.into_keys().collect();
+        let keys: Vec<_> = normalized(&event, 0).metadata.into_keys().collect();
         assert_eq!(keys, ["a.b/revision", "event.toolkit.fluxcd.io/x"]);
-        assert!(!taken(&event, 3).metadata.contains_key("a.b/token"));
+        assert!(!normalized(&event, 3).metadata.contains_key("a.b/token"));
     }
 
     #[test]
-    fn an_event_that_goes_on_is_another_event_in_each_interval() {
-        let (plain, posted) = (
-            event(json!({})),
-            r#"{"involvedObject":{"kind":"Pod","apiVersion":"v1","namespace":"apps","name":"api"},"severity":"error","message":"Back-off restarting","reason":"BackOff"}"#,
-        );
+    fn a_recurring_event_has_another_dedupe_key_in_each_interval() {
+        let plain = event(json!({}));
+        let posted = json!({
+            "involvedObject": {
+                "kind": "Pod", "apiVersion": "v1", "namespace": "apps", "name": "api",
+            },
+            "severity": "error",
+            "message": "Back-off restarting",
+            "reason": "BackOff",
+        })
+        .to_string();
         let by_http =
-            normalise::take(posted.as_bytes(), "default", Timestamp::UNIX_EPOCH, None).unwrap();
-        let key = |repeat| taken(&plain, repeat).dedupe_key;
+            normalize::parse_event(posted.as_bytes(), "default", Timestamp::UNIX_EPOCH, None)
+                .unwrap();
+        let key = |repeat| normalized(&plain, repeat).dedupe_key;
         assert_eq!(
             key(0),
             by_http.dedupe_key,
-            "the first one is the same as by HTTP"
+            "the first occurrence has the same key as over HTTP"
         );
         assert!(key(1) != key(0) && key(2) != key(1) && key(1) == key(1));
     }
 
     #[test]
-    fn an_object_without_a_namespace_counts_as_of_the_events() {
-        let node = event(
-            json!({"metadata": {"namespace": "default"}, "regarding": {"kind": "Node", "name": "node-1"}}),
+    fn an_object_without_a_namespace_gets_the_events_namespace() {
+        let node = event(json!({
+            "metadata": {"namespace": "default"},
+            "regarding": {"kind": "Node", "name": "node-1"},
+        }));
+        assert_eq!(
+            raw_event(&node, &[], 0).involved_object.namespace,
+            "default"
         );
-        assert_eq!(report(&node, &[], 0).involved_object.namespace, "default");
     }
 
     #[test]
-    fn when_a_state_was_stored_is_told_by_the_api_server() {
+    fn the_time_of_storage_is_the_api_servers() {
         let event = event(json!({"metadata": {
             "creationTimestamp": "2026-01-02T03:04:05Z",
-            "managedFields": [{"time": "2026-01-02T03:04:09Z"}, {"time": "2026-01-02T03:04:07Z"}, {}],
+            "managedFields": [
+                {"time": "2026-01-02T03:04:09Z"}, {"time": "2026-01-02T03:04:07Z"}, {},
+            ],
         }}));
         assert_eq!(
             stored_at(&event).map(Timestamp::as_second),

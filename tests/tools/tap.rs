@@ -6,7 +6,7 @@ use tidings_rig::{PATIENCE, Process, Receiver, Rig, Role, event, eventually};
 use crate::TIDINGS;
 use crate::command::{Following, text, tidings};
 
-/// An event whose involved object has another value in one field.
+/// An event with another value in one field of its involved object.
 fn about(message: &str, field: &str, value: &str) -> Value {
     let mut event = event(message);
     event["involvedObject"][field] = value.into();
@@ -17,10 +17,10 @@ async fn post(ingest: &Process, event: &Value) {
     assert_eq!(ingest.post(event).await.unwrap().status, 202, "{event}");
 }
 
-/// Waits until somebody beside the router reads events.
-async fn is_tapped(rig: &Rig) {
+/// Waits until another consumer than the router reads EVENTS.
+async fn tap_has_started(rig: &Rig) {
     let jetstream = rig.jetstream().await;
-    eventually("a tap follows", async || {
+    eventually("tap reads the stream", async || {
         let mut stream = jetstream.get_stream("EVENTS").await.ok()?;
         (stream.info().await.ok()?.state.consumer_count >= 2).then_some(())
     })
@@ -28,7 +28,7 @@ async fn is_tapped(rig: &Rig) {
 }
 
 #[tokio::test]
-async fn each_filter_leaves_out_what_differs_and_clusters_are_told_apart() {
+async fn each_filter_excludes_events_that_differ() {
     let rig = Rig::start(TIDINGS).await;
     let hub = rig.run(Role::up().args(["--cluster", "hub"])).await;
     let member = rig.run(Role::ingest().args(["--cluster", "member"])).await;
@@ -50,7 +50,7 @@ async fn each_filter_leaves_out_what_differs_and_clusters_are_told_apart() {
         "hub wanted",
     ];
     let url = rig.url();
-    for (filter, left_out) in [
+    for (filter, excluded) in [
         (&[][..], &[][..]),
         (&["--cluster", "hub"], &["member wanted"]),
         (&["--namespace", "apps"], &["hub other namespace"]),
@@ -95,19 +95,19 @@ async fn each_filter_leaves_out_what_differs_and_clusters_are_told_apart() {
         }
         let expected: Vec<_> = all
             .into_iter()
-            .filter(|event| !left_out.contains(event))
+            .filter(|event| !excluded.contains(event))
             .collect();
         assert_eq!(seen, expected, "with {filter:?}");
     }
 }
 
 #[tokio::test]
-async fn without_since_it_begins_now_and_prints_a_line_for_people() {
+async fn without_since_only_new_events_are_printed_with_one_line_each() {
     let rig = Rig::start(TIDINGS).await;
     let up = rig.run(Role::up().args(["--cluster", "hub"])).await;
     post(&up, &event("before")).await;
     let mut tap = Following::tidings(&["tap", "--nats", rig.url()]);
-    is_tapped(&rig).await;
+    tap_has_started(&rig).await;
 
     post(&up, &event("two\nlines")).await;
 
@@ -119,14 +119,14 @@ async fn without_since_it_begins_now_and_prints_a_line_for_people() {
 }
 
 #[tokio::test]
-async fn since_leaves_out_what_is_older() {
+async fn since_excludes_older_events() {
     let rig = Rig::start(TIDINGS).await;
     let up = rig.run(Role::up()).await;
     post(&up, &event("early")).await;
     let url = rig.url();
 
     let mut number = 0;
-    eventually("the first line is of a later event", async || {
+    eventually("the first line is a later event", async || {
         number += 1;
         post(&up, &event(&format!("late {number}"))).await;
         let mut tap = Following::tidings(&["tap", "--nats", url, "--since", "1s"]);
@@ -141,7 +141,7 @@ async fn since_leaves_out_what_is_older() {
 }
 
 #[tokio::test]
-async fn ctrl_c_ends_it_cleanly_while_it_waits() {
+async fn ctrl_c_ends_tap_with_status_0_while_it_waits() {
     let rig = Rig::start(TIDINGS).await;
     let up = rig.run(Role::up()).await;
     post(&up, &event("only one")).await;
@@ -154,7 +154,7 @@ async fn ctrl_c_ends_it_cleanly_while_it_waits() {
 }
 
 #[tokio::test]
-async fn ctrl_c_ends_it_cleanly_while_it_prints() {
+async fn ctrl_c_ends_tap_with_status_0_while_it_prints() {
     let rig = Rig::start(TIDINGS).await;
     let up = rig.run(Role::up()).await;
     for number in 0..1000 {
@@ -169,7 +169,7 @@ async fn ctrl_c_ends_it_cleanly_while_it_prints() {
 }
 
 #[tokio::test]
-async fn a_closed_pipe_ends_it_cleanly_at_the_next_event() {
+async fn a_closed_pipe_ends_tap_with_status_0_at_the_next_event() {
     let rig = Rig::start(TIDINGS).await;
     let up = rig.run(Role::up()).await;
     post(&up, &event("read")).await;
@@ -177,23 +177,23 @@ async fn a_closed_pipe_ends_it_cleanly_at_the_next_event() {
     tap.next().await;
     let mut tap = tap.close();
 
-    post(&up, &event("nobody reads this")).await;
+    post(&up, &event("not read")).await;
 
     let status = tokio::time::timeout(PATIENCE, tap.wait())
         .await
-        .expect("it ends")
+        .expect("tap ends")
         .unwrap();
     assert_eq!(status.code(), Some(0));
 }
 
 #[tokio::test]
-async fn it_finds_the_server_of_up_by_its_data_folder() {
+async fn tap_finds_the_server_of_up_in_the_data_folder() {
     let rig = Rig::start(TIDINGS).await;
     let data = rig.folder().join("data");
     tidings(&["tap", "--data", text(&data)])
         .await
-        .failed_naming(&["--data", "--nats", "`tidings up`"]);
-    let up = rig.run(Role::up_alone()).await;
+        .assert_error_names(&["--data", "--nats", "`tidings up`"]);
+    let up = rig.run(Role::up_with_own_server()).await;
     post(&up, &event("found")).await;
 
     let mut tap = Following::tidings(&["tap", "--data", text(&data), "--since", "1h"]);
@@ -202,7 +202,7 @@ async fn it_finds_the_server_of_up_by_its_data_folder() {
 }
 
 #[tokio::test]
-async fn a_tap_that_nobody_reads_slows_no_producer() {
+async fn a_tap_whose_output_is_not_read_slows_no_producer() {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     rig.rules().put([
@@ -211,7 +211,7 @@ async fn a_tap_that_nobody_reads_slows_no_producer() {
     ]);
     let up = rig.run(Role::up()).await;
     let _tap = Following::tidings(&["tap", "--nats", rig.url(), "--output", "json"]);
-    is_tapped(&rig).await;
+    tap_has_started(&rig).await;
     let padding = "x".repeat(10_000);
 
     for number in 0..100 {
@@ -230,18 +230,18 @@ async fn a_tap_that_nobody_reads_slows_no_producer() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_told() {
+async fn errors_name_the_stream_the_flag_or_the_server() {
     let rig = Rig::start(TIDINGS).await;
     let url = rig.url();
     tidings(&["tap", "--nats", url])
         .await
-        .failed_naming(&["stream EVENTS"]);
+        .assert_error_names(&["stream EVENTS"]);
     let _up = rig.run(Role::up()).await;
     tidings(&["tap", "--nats", url, "--since", "yesterday"])
         .await
-        .failed_naming(&["--since", "yesterday", "30m"]);
-    let nobody = format!("nats://127.0.0.1:{}", tidings_rig::free_port());
-    tidings(&["tap", "--nats", &nobody])
+        .assert_error_names(&["--since", "yesterday", "30m"]);
+    let unreachable = format!("nats://127.0.0.1:{}", tidings_rig::free_port());
+    tidings(&["tap", "--nats", &unreachable])
         .await
-        .failed_naming(&["NATS server", &nobody]);
+        .assert_error_names(&["NATS server", &unreachable]);
 }

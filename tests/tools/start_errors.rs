@@ -1,4 +1,4 @@
-//! What can't be used at start ends the process with a sentence that names it.
+//! A process that cannot start ends with an error that names the cause.
 
 use std::fs::{self, Permissions};
 use std::net::TcpListener;
@@ -11,18 +11,18 @@ use tidings_rig::{Rig, Role, free_port};
 use crate::TIDINGS;
 use crate::command::{text, tidings, tidings_with};
 
-/// `tidings up` with what it needs, less what a test gives itself.
-fn up(rig: &Rig, more: &[&str]) -> Vec<String> {
+/// Arguments of `tidings up`: the defaults of the rig, and what a test adds or replaces.
+fn up_arguments(rig: &Rig, more: &[&str]) -> Vec<String> {
     let defaults = [
         ("--data", text(&rig.folder().join("data")).to_owned()),
         ("--rules", text(rig.rules().folder()).to_owned()),
         ("--listen", format!("127.0.0.1:{}", free_port())),
         ("--admin", format!("127.0.0.1:{}", free_port())),
     ];
-    let kept = defaults
+    let defaults = defaults
         .into_iter()
         .filter(|(flag, _)| !more.contains(flag));
-    let flags = kept.flat_map(|(flag, value)| [flag.to_owned(), value]);
+    let flags = defaults.flat_map(|(flag, value)| [flag.to_owned(), value]);
     ["up".to_owned()]
         .into_iter()
         .chain(flags)
@@ -30,19 +30,19 @@ fn up(rig: &Rig, more: &[&str]) -> Vec<String> {
         .collect()
 }
 
-/// Starts `up`, which must end by itself and name these texts.
-async fn refuses(rig: &Rig, environment: &[(&str, &str)], more: &[&str], named: &[&str]) {
-    let arguments = up(rig, more);
+/// Asserts that `tidings up` ends with an error that contains these texts.
+async fn assert_up_fails(rig: &Rig, environment: &[(&str, &str)], more: &[&str], named: &[&str]) {
+    let arguments = up_arguments(rig, more);
     let ended = tidings_with(
         environment,
         &arguments.iter().map(String::as_str).collect::<Vec<_>>(),
     )
     .await;
-    ended.failed_naming(named);
+    ended.assert_error_names(named);
 }
 
 #[tokio::test]
-async fn a_data_folder_that_cannot_be_written() {
+async fn an_unwritable_data_folder_is_reported() {
     let rig = Rig::start(TIDINGS).await;
     let file = rig.folder().join("file");
     fs::write(&file, "a file").unwrap();
@@ -52,11 +52,11 @@ async fn a_data_folder_that_cannot_be_written() {
         Path::new("/proc/tidings"),
         Path::new("/sys/tidings"),
     ] {
-        refuses(&rig, &[], &["--data", text(data)], &["--data", text(data)]).await;
+        assert_up_fails(&rig, &[], &["--data", text(data)], &["--data", text(data)]).await;
     }
 }
 
-/// A disk of 8 MiB, there until it is dropped.
+/// A disk of 8 MiB, unmounted when dropped.
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
@@ -78,16 +78,16 @@ impl Drop for SmallDisk {
 }
 
 #[tokio::test]
-async fn a_data_folder_without_room() {
+async fn a_full_disk_is_reported() {
     let rig = Rig::start(TIDINGS).await;
     let small = rig.folder().join("small");
     fs::create_dir(&small).unwrap();
     let Some(_mounted) = SmallDisk::mount(&small) else {
-        println!("skipped: a small disk can be mounted by root only");
+        println!("skipped: only root can mount a small disk");
         return;
     };
     let data = small.join("data");
-    refuses(
+    assert_up_fails(
         &rig,
         &[],
         &["--data", text(&data)],
@@ -96,7 +96,7 @@ async fn a_data_folder_without_room() {
     .await;
     fs::write(small.join("filler"), vec![0; 16 << 20]).unwrap_err();
     let _ = fs::remove_dir_all(&data);
-    refuses(
+    assert_up_fails(
         &rig,
         &[],
         &["--data", text(&data)],
@@ -106,17 +106,17 @@ async fn a_data_folder_without_room() {
 }
 
 #[tokio::test]
-async fn a_data_folder_in_use() {
+async fn a_data_folder_in_use_is_reported() {
     let rig = Rig::start(TIDINGS).await;
-    let first = rig.run(Role::up_alone()).await;
-    refuses(
+    let first = rig.run(Role::up_with_own_server()).await;
+    assert_up_fails(
         &rig,
         &[],
         &[],
         &[
             "data folder",
             text(&rig.folder().join("data")),
-            "in use by another `tidings up`",
+            "another `tidings up`",
             "--data",
         ],
     )
@@ -125,14 +125,14 @@ async fn a_data_folder_in_use() {
 }
 
 #[tokio::test]
-async fn a_port_that_is_taken() {
+async fn a_port_in_use_is_reported() {
     let rig = Rig::start(TIDINGS).await;
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let nats = rig.url();
     for flag in ["--listen", "--admin"] {
-        refuses(&rig, &[], &[flag, &address], &[flag, &address]).await;
-        refuses(
+        assert_up_fails(&rig, &[], &[flag, &address], &[flag, &address]).await;
+        assert_up_fails(
             &rig,
             &[],
             &["--nats", nats, flag, &address],
@@ -141,16 +141,16 @@ async fn a_port_that_is_taken() {
         .await;
         assert!(
             !rig.folder().join("data/nats.json").exists(),
-            "its nats-server has ended too"
+            "its nats-server has ended"
         );
     }
 }
 
 #[tokio::test]
-async fn rules_that_are_not_there() {
+async fn missing_rules_and_a_missing_nats_url_are_reported() {
     let rig = Rig::start(TIDINGS).await;
     let missing = rig.folder().join("missing");
-    refuses(
+    assert_up_fails(
         &rig,
         &[],
         &["--rules", text(&missing)],
@@ -165,7 +165,7 @@ async fn rules_that_are_not_there() {
         "127.0.0.1:0",
     ])
     .await
-    .failed_naming(&["--rules"]);
+    .assert_error_names(&["--rules"]);
     tidings(&[
         "ingest",
         "--listen",
@@ -174,21 +174,21 @@ async fn rules_that_are_not_there() {
         "127.0.0.1:0",
     ])
     .await
-    .failed_naming(&["--nats"]);
+    .assert_error_names(&["--nats"]);
 }
 
 #[tokio::test]
-async fn a_nats_server_that_is_missing_or_too_old() {
+async fn a_missing_or_old_nats_server_is_reported() {
     let rig = Rig::start(TIDINGS).await;
     let missing = rig.folder().join("no-nats-server");
-    refuses(
+    assert_up_fails(
         &rig,
         &[("NATS_SERVER", text(&missing))],
         &[],
         &["NATS_SERVER", text(&missing), "2.12"],
     )
     .await;
-    refuses(
+    assert_up_fails(
         &rig,
         &[],
         &["--nats-server", text(&missing)],
@@ -197,13 +197,13 @@ async fn a_nats_server_that_is_missing_or_too_old() {
     .await;
 
     let old = rig.folder().join("old-nats-server");
-    for (says, named) in [
+    for (output, named) in [
         ("nats-server: v2.11.9", "2.11"),
         ("something else", "something else"),
     ] {
-        fs::write(&old, format!("#!/bin/sh\necho '{says}'\n")).unwrap();
+        fs::write(&old, format!("#!/bin/sh\necho '{output}'\n")).unwrap();
         fs::set_permissions(&old, Permissions::from_mode(0o755)).unwrap();
-        refuses(
+        assert_up_fails(
             &rig,
             &[("NATS_SERVER", text(&old))],
             &[],

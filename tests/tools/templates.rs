@@ -1,4 +1,4 @@
-//! `tidings test` with templates: the examples of docs/templates.md, rendered.
+//! `tidings test` with templates: renders the examples of docs/templates.md.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::command::{text, tidings};
 
-/// The fenced blocks of one language, in their order.
+/// The fenced blocks of one language, in order.
 fn blocks<'a>(page: &'a str, language: &str) -> Vec<&'a str> {
     let begin = format!("\n```{language}\n");
     page.split(begin.as_str())
@@ -16,27 +16,37 @@ fn blocks<'a>(page: &'a str, language: &str) -> Vec<&'a str> {
         .map(|rest| {
             rest.split("\n```")
                 .next()
-                .expect("a split has a first part")
+                .expect("a split yields at least one part")
         })
         .collect()
 }
 
-/// A folder with rules that have this template, and the event.
+/// A folder with rules that use this template, and with the event.
 fn folder(template: &str, event: &str) -> TempDir {
     let folder = TempDir::new().expect("the temporary folder is writable");
     let object = |kind: &str, spec: Value| {
         let metadata = json!({"name": "example", "namespace": "apps"});
-        json!({"apiVersion": "notification.toolkit.fluxcd.io/v1beta3", "kind": kind, "metadata": metadata, "spec": spec})
+        let version = "notification.toolkit.fluxcd.io/v1beta3";
+        json!({"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec})
     };
     let sources = json!([{"kind": "Kustomization", "name": "*"}]);
-    let spec = json!({"providerRef": {"name": "example"}, "eventSources": sources, "template": {"inline": template}});
+    let spec = json!({
+        "providerRef": {"name": "example"},
+        "eventSources": sources,
+        "template": {"inline": template},
+    });
     let provider = object(
         "Provider",
         json!({"type": "slack", "address": "https://hooks.example.com/x"}),
     );
     let rules = json!([provider, object("Alert", spec)]);
     fs::create_dir(folder.path().join("rules")).expect("the folder is writable");
-    for (position, rule) in rules.as_array().expect("it is a list").iter().enumerate() {
+    for (position, rule) in rules
+        .as_array()
+        .expect("the rules are a list")
+        .iter()
+        .enumerate()
+    {
         fs::write(
             folder.path().join(format!("rules/{position}.json")),
             rule.to_string(),
@@ -47,8 +57,8 @@ fn folder(template: &str, event: &str) -> TempDir {
     folder
 }
 
-/// The first delivery's report.
-async fn tested(folder: &Path) -> Value {
+/// Runs `tidings test` and returns its report of the first delivery.
+async fn first_delivery(folder: &Path) -> Value {
     let (rules, event) = (folder.join("rules"), folder.join("event.json"));
     let dashboard =
         "https://grafana.example.com/d/flux?var-namespace={{ namespace }}&var-name={{ name }}";
@@ -71,14 +81,15 @@ async fn tested(folder: &Path) -> Value {
 fn attachment(delivery: &Value) -> Value {
     let body = delivery["requests"][0]["body"]
         .as_str()
-        .unwrap_or_else(|| panic!("one request: {delivery}"));
-    serde_json::from_str::<Value>(body).expect("Slack gets JSON")["attachments"][0].clone()
+        .unwrap_or_else(|| panic!("no request: {delivery}"));
+    serde_json::from_str::<Value>(body).expect("requests to Slack are JSON")["attachments"][0]
+        .clone()
 }
 
 #[tokio::test]
-async fn the_examples_of_the_documentation_are_rendered_as_it_says() {
+async fn the_examples_in_the_documentation_render_as_shown() {
     let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/templates.md"))
-        .expect("the page is there");
+        .expect("docs/templates.md exists");
     let (events, templates, texts) = (
         blocks(&page, "json"),
         blocks(&page, "jinja"),
@@ -87,24 +98,24 @@ async fn the_examples_of_the_documentation_are_rendered_as_it_says() {
     assert_eq!((events.len(), templates.len()), (1, texts.len()));
     assert!(templates.len() >= 4, "{}", templates.len());
     for (template, expected) in templates.iter().zip(texts) {
-        let delivery = tested(folder(template, events[0]).path()).await;
+        let delivery = first_delivery(folder(template, events[0]).path()).await;
         assert_eq!(delivery["template_error"], "", "{template}");
         assert_eq!(attachment(&delivery)["text"], expected, "{template}");
     }
 }
 
 #[tokio::test]
-async fn a_template_that_cant_be_used_is_told_beside_the_standard_form() {
+async fn a_failing_template_is_reported_and_the_standard_text_is_sent() {
     let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/templates.md"))
-        .expect("the page is there");
+        .expect("docs/templates.md exists");
     let folder = folder("{{ metadata.nobody.home }}", blocks(&page, "json")[0]);
 
-    let delivery = tested(folder.path()).await;
+    let delivery = first_delivery(folder.path()).await;
 
     assert!(
         delivery["template_error"]
             .as_str()
-            .is_some_and(|sentence| sentence.starts_with("line 1: ")),
+            .is_some_and(|error| error.starts_with("line 1: ")),
         "{delivery}"
     );
     assert!(
@@ -128,7 +139,7 @@ async fn a_template_that_cant_be_used_is_told_beside_the_standard_form() {
     assert!(
         shown
             .stdout
-            .contains("The template failed and the standard text is used: line 1: "),
+            .contains(delivery["template_error"].as_str().unwrap()),
         "{shown:?}"
     );
 }

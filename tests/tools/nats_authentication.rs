@@ -1,4 +1,4 @@
-//! Ways into NATS.
+//! Authentication and TLS of the connection to NATS.
 
 use std::path::Path;
 
@@ -10,14 +10,14 @@ use tidings_rig::{Receiver, Rig, Role, alert, event, eventually, provider};
 use crate::TIDINGS;
 use crate::command::{text, tidings_with};
 
-/// What a wrong and a right client say.
+/// The right and a wrong password or token.
 const SECRET: &str = "c0rrecth0rse";
 const WRONG: &str = "wr0ngh0rse";
 
-/// An authority of its own (ca.pem), a certificate for 127.0.0.1 (server.pem) and one for clients
+/// Writes a private CA (ca.pem), a certificate for 127.0.0.1 (server.pem) and one for clients
 /// (client.pem).
 fn write_certificates(folder: &Path) {
-    let key = || KeyPair::generate().expect("the library knows its default algorithm");
+    let key = || KeyPair::generate().expect("the library supports its default algorithm");
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = CertifiedIssuer::self_signed(params, key()).unwrap();
@@ -38,7 +38,7 @@ fn write_certificates(folder: &Path) {
     }
 }
 
-/// nats-server's own side; `more` goes into its section `tls`.
+/// The section `tls` of nats-server's configuration, with `more` added.
 fn tls(folder: &Path, more: &str) -> String {
     write_certificates(folder);
     let file = |name: &str| serde_json::Value::from(text(&folder.join(name))).to_string();
@@ -50,15 +50,15 @@ fn tls(folder: &Path, more: &str) -> String {
     )
 }
 
-/// A role with these variables.
+/// The role with these environment variables.
 fn with(role: Role, variables: &[(&str, &str)]) -> Role {
     variables
         .iter()
         .fold(role, |role, (name, value)| role.env(name, value))
 }
 
-/// All roles and a tool work with these variables, and tell no secret.
-async fn works(rig: &Rig, variables: &[(&str, &str)]) {
+/// Asserts that all roles and a tool connect with these variables, and do not log the secret.
+async fn assert_connects(rig: &Rig, variables: &[(&str, &str)]) {
     let receiver = Receiver::start().await;
     rig.rules()
         .put([provider("hook", receiver.url()), alert("all", "hook")]);
@@ -66,10 +66,13 @@ async fn works(rig: &Rig, variables: &[(&str, &str)]) {
         .run(with(Role::up().args(["--log-level", "trace"]), variables))
         .await;
     assert_eq!(
-        up.post(&event("by a closed way")).await.unwrap().status,
+        up.post(&event("through authentication"))
+            .await
+            .unwrap()
+            .status,
         202
     );
-    receiver.accepts("by a closed way").await;
+    receiver.accepts("through authentication").await;
     let url = rig.url();
     assert_eq!(
         tidings_with(variables, &["dead", "list", "--nats", url])
@@ -80,42 +83,43 @@ async fn works(rig: &Rig, variables: &[(&str, &str)]) {
     assert!(up.terminate().await.success());
     assert!(
         up.log().iter().all(|line| !line.contains(SECRET)),
-        "the log tells the secret"
+        "the log contains the secret"
     );
 }
 
-/// A role with these variables waits, not ready, and says why; so does a tool, which ends.
-async fn is_kept_out(rig: &Rig, variables: &[(&str, &str)], told: &str) {
+/// Asserts that a role with these variables is not ready and reports `reason`, and that a tool
+/// fails.
+async fn assert_rejected(rig: &Rig, variables: &[(&str, &str)], reason: &str) {
     let waiting = rig.spawn(with(Role::worker(), variables));
-    let what = format!("/readyz tells {told:?}");
+    let what = format!("/readyz reports {reason:?}");
     eventually(&what, async || {
         let answer = waiting.readiness_if_up().await?;
         assert_eq!(answer.status, 503, "{}", answer.body);
         answer
             .body
             .to_lowercase()
-            .contains(&told.to_lowercase())
+            .contains(&reason.to_lowercase())
             .then_some(())
     })
     .await;
     let unreachable = waiting.logs("nats-unreachable").await;
     let error = unreachable.field("error");
     assert!(
-        error.to_lowercase().contains(&told.to_lowercase()),
+        error.to_lowercase().contains(&reason.to_lowercase()),
         "{error}"
     );
     assert!(
         waiting.log().iter().all(|line| !line.contains(WRONG)),
-        "the log tells the secret"
+        "the log contains the secret"
     );
     let url = rig.url();
     let ended = tidings_with(variables, &["dead", "list", "--nats", url]).await;
-    ended.failed_naming(&["NATS server", url]);
+    ended.assert_error_names(&["NATS server", url]);
     assert!(!ended.stderr.contains(WRONG), "{}", ended.stderr);
 }
 
 #[tokio::test]
-async fn by_user_and_password() {
+async fn a_client_authenticates_with_user_and_password() {
     let rig = Rig::start_with(TIDINGS, |_| {
         format!("authorization {{ user: hub, password: {SECRET} }}")
     })
@@ -126,13 +130,13 @@ async fn by_user_and_password() {
             ("TIDINGS_NATS__PASSWORD", password),
         ]
     };
-    is_kept_out(&rig, &login(WRONG), "authorization violation").await;
-    is_kept_out(&rig, &[], "authorization violation").await;
-    works(&rig, &login(SECRET)).await;
+    assert_rejected(&rig, &login(WRONG), "authorization violation").await;
+    assert_rejected(&rig, &[], "authorization violation").await;
+    assert_connects(&rig, &login(SECRET)).await;
 }
 
 #[tokio::test]
-async fn by_user_and_password_within_the_url() {
+async fn a_client_authenticates_with_user_and_password_in_the_url() {
     let rig = Rig::start_with(TIDINGS, |_| {
         format!("authorization {{ user: hub, password: {SECRET} }}")
     })
@@ -148,49 +152,49 @@ async fn by_user_and_password_within_the_url() {
 }
 
 #[tokio::test]
-async fn by_token() {
+async fn a_client_authenticates_with_a_token() {
     let rig = Rig::start_with(TIDINGS, |_| format!("authorization {{ token: {SECRET} }}")).await;
     let file = rig.folder().join("token");
     std::fs::write(&file, format!("{SECRET}\n")).unwrap();
-    is_kept_out(
+    assert_rejected(
         &rig,
         &[("TIDINGS_NATS__TOKEN", WRONG)],
         "authorization violation",
     )
     .await;
-    works(&rig, &[("TIDINGS_NATS__TOKEN_FILE", text(&file))]).await;
+    assert_connects(&rig, &[("TIDINGS_NATS__TOKEN_FILE", text(&file))]).await;
 }
 
 #[tokio::test]
-async fn by_tls_with_an_authority_of_its_own() {
+async fn a_private_ca_is_trusted() {
     let rig = Rig::start_with(TIDINGS, |folder| tls(folder, "")).await;
     let ca = rig.folder().join("ca.pem");
-    is_kept_out(&rig, &[], "certificate").await;
-    works(&rig, &[("TIDINGS_NATS__TLS__CA", text(&ca))]).await;
+    assert_rejected(&rig, &[], "certificate").await;
+    assert_connects(&rig, &[("TIDINGS_NATS__TLS__CA", text(&ca))]).await;
 }
 
 #[tokio::test]
-async fn by_tls_with_a_certificate_of_the_client() {
+async fn a_client_authenticates_with_a_certificate() {
     let rig = Rig::start_with(TIDINGS, |folder| tls(folder, "verify: true")).await;
     let [ca, certificate, key] =
         ["ca.pem", "client.pem", "client-key.pem"].map(|name| rig.folder().join(name));
-    is_kept_out(&rig, &[("TIDINGS_NATS__TLS__CA", text(&ca))], "certificate").await;
+    assert_rejected(&rig, &[("TIDINGS_NATS__TLS__CA", text(&ca))], "certificate").await;
     let variables = [
         ("TIDINGS_NATS__TLS__CA", text(&ca)),
         ("TIDINGS_NATS__TLS__CERT", text(&certificate)),
         ("TIDINGS_NATS__TLS__KEY", text(&key)),
     ];
-    works(&rig, &variables).await;
+    assert_connects(&rig, &variables).await;
 }
 
 #[tokio::test]
-async fn a_server_without_the_tls_that_is_asked_for_is_not_used() {
+async fn a_server_without_the_required_tls_is_rejected() {
     let rig = Rig::start(TIDINGS).await;
-    is_kept_out(&rig, &[("TIDINGS_NATS__TLS__REQUIRED", "true")], "tls").await;
+    assert_rejected(&rig, &[("TIDINGS_NATS__TLS__REQUIRED", "true")], "tls").await;
 }
 
 #[tokio::test]
-async fn a_certificate_that_cannot_be_read_is_a_mistake_in_the_settings() {
+async fn an_unreadable_certificate_is_reported_with_its_setting() {
     let rig = Rig::start(TIDINGS).await;
     let (missing, broken) = (
         rig.folder().join("missing.pem"),
@@ -213,6 +217,6 @@ async fn a_certificate_that_cannot_be_read_is_a_mistake_in_the_settings() {
             ],
         )
         .await;
-        ended.failed_naming(&["nats.tls.ca", text(file)]);
+        ended.assert_error_names(&["nats.tls.ca", text(file)]);
     }
 }

@@ -6,7 +6,7 @@ use crate::TIDINGS;
 use crate::command::{text, tidings_with};
 
 #[tokio::test]
-async fn all_mistakes_of_all_layers_are_told_together() {
+async fn all_mistakes_in_all_layers_are_reported_together() {
     let rig = Rig::start(TIDINGS).await;
     let file = rig.folder().join("settings.yaml");
     std::fs::write(
@@ -34,30 +34,30 @@ async fn all_mistakes_of_all_layers_are_told_together() {
     ];
     let ended = tidings_with(&environment, &arguments).await;
 
-    ended.failed_naming(&[
+    ended.assert_error_names(&[
         "nats.replicas (file ",
         "nats.pasword (file ",
-        "no such key",
+        "unknown key",
         "log.format (file ",
         "shutdown_grace (variable TIDINGS_SHUTDOWN_GRACE)",
         "listenn (variable TIDINGS_LISTENN)",
-        "nats.username: expected, because nats.password is given",
-        "nats.tls.key: expected, because nats.tls.cert is given",
+        "nats.username: required, because nats.password is set",
+        "nats.tls.key: required, because nats.tls.cert is set",
         "listen (flag --listen)",
         "admin (flag --admin)",
         "ingest.dedupe_interval (flag --dedupe-interval)",
     ]);
     assert_eq!(
-        ended.stderr.matches("the settings can't be used").count(),
+        ended.stderr.matches("nats.replicas (file ").count(),
         1,
-        "{}",
+        "each mistake is reported once: {}",
         ended.stderr
     );
     assert!(!ended.stderr.contains("hunter2"), "{}", ended.stderr);
 }
 
 #[tokio::test]
-async fn flags_go_before_the_environment_and_that_before_the_file_and_no_secret_is_printed() {
+async fn flags_override_the_environment_which_overrides_the_file_and_no_secret_is_printed() {
     let rig = Rig::start_with(TIDINGS, |_| {
         "authorization { user: hub, password: hunter2 }".to_owned()
     })
@@ -96,10 +96,10 @@ async fn flags_go_before_the_environment_and_that_before_the_file_and_no_secret_
         (&"hub".into(), &"***".into())
     );
     assert!(up.terminate().await.success());
-    let told: Vec<_> = up
+    let leaks: Vec<_> = up
         .log()
         .into_iter()
         .filter(|line| line.contains("hunter2"))
         .collect();
-    assert!(told.is_empty(), "{told:?}");
+    assert!(leaks.is_empty(), "{leaks:?}");
 }

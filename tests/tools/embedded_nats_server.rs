@@ -1,4 +1,4 @@
-//! `tidings up` with a nats-server of its own.
+//! `tidings up` with its embedded nats-server.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,23 +10,23 @@ use tidings_rig::{Ledger, Receiver, Reply, Rig, Role, alert, event, eventually, 
 
 use crate::TIDINGS;
 
-/// What `up` has written into its data folder.
+/// The file nats.json that `up` writes to its data folder.
 fn contact(rig: &Rig) -> Option<Value> {
     serde_json::from_str(&fs::read_to_string(rig.folder().join("data/nats.json")).ok()?).ok()
 }
 
 fn pid(contact: &Value) -> u32 {
-    u32::try_from(contact["pid"].as_u64().expect("there is a process id")).unwrap()
+    u32::try_from(contact["pid"].as_u64().expect("nats.json has a process id")).unwrap()
 }
 
-/// The command line of a process that runs; nothing when it has ended, waited for or not.
+/// The command line of a running process; none if it has ended, even as a zombie.
 fn command_line(pid: u32) -> Option<String> {
     let bytes = fs::read(Path::new("/proc").join(pid.to_string()).join("cmdline")).ok()?;
     Some(String::from_utf8_lossy(&bytes).replace('\0', " ")).filter(|line| !line.is_empty())
 }
 
 #[tokio::test]
-async fn its_server_dies_with_it_also_by_kill_9_and_nothing_stored_is_lost() {
+async fn the_server_dies_with_up_after_kill_9_and_stored_events_are_delivered_later() {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     receiver.answer_with(Reply::Status(503));
@@ -34,10 +34,10 @@ async fn its_server_dies_with_it_also_by_kill_9_and_nothing_stored_is_lost() {
         provider("hook", receiver.url()).that_retries_soon(),
         alert("all", "hook"),
     ]);
-    let mut up = rig.run(Role::up_alone()).await;
+    let mut up = rig.run(Role::up_with_own_server()).await;
     let mut ledger = Ledger::default();
     ledger
-        .post_insistently(&up, (0..20).map(|number| format!("event {number}")))
+        .post_until_accepted(&up, (0..20).map(|number| format!("event {number}")))
         .await;
     let server = pid(&contact(&rig).unwrap());
     assert!(command_line(server).is_some_and(|line| line.contains("nats.conf")));
@@ -56,7 +56,7 @@ async fn its_server_dies_with_it_also_by_kill_9_and_nothing_stored_is_lost() {
 }
 
 #[tokio::test]
-async fn its_server_is_started_again_when_it_dies() {
+async fn the_server_is_restarted_when_it_dies() {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     receiver.answer_with(Reply::Status(503));
@@ -64,10 +64,10 @@ async fn its_server_is_started_again_when_it_dies() {
         provider("hook", receiver.url()).that_retries_soon(),
         alert("all", "hook"),
     ]);
-    let up = rig.run(Role::up_alone()).await;
+    let up = rig.run(Role::up_with_own_server()).await;
     let mut ledger = Ledger::default();
     ledger
-        .post_insistently(&up, (0..20).map(|number| format!("before {number}")))
+        .post_until_accepted(&up, (0..20).map(|number| format!("before {number}")))
         .await;
     let before = pid(&contact(&rig).unwrap());
 
@@ -75,7 +75,7 @@ async fn its_server_is_started_again_when_it_dies() {
 
     receiver.answer_with(Reply::Status(200));
     ledger
-        .post_insistently(&up, (0..20).map(|number| format!("after {number}")))
+        .post_until_accepted(&up, (0..20).map(|number| format!("after {number}")))
         .await;
     for message in ledger.accepted() {
         receiver.accepts(message).await;
@@ -86,9 +86,9 @@ async fn its_server_is_started_again_when_it_dies() {
 }
 
 #[tokio::test]
-async fn a_stream_of_its_server_that_somebody_changes_is_changed_back() {
+async fn a_changed_stream_of_the_embedded_server_is_updated() {
     let rig = Rig::start(TIDINGS).await;
-    let up = rig.run(Role::up_alone()).await;
+    let up = rig.run(Role::up_with_own_server()).await;
     let contact = contact(&rig).unwrap();
     let login =
         async_nats::ConnectOptions::with_token(contact["token"].as_str().unwrap().to_owned());
@@ -106,33 +106,33 @@ async fn a_stream_of_its_server_that_somebody_changes_is_changed_back() {
             .config
             .clone()
     };
-    let must = config().await;
+    let expected = config().await;
 
     jetstream
         .update_stream(async_nats::jetstream::stream::Config {
             max_messages: 1,
-            ..must.clone()
+            ..expected.clone()
         })
         .await
         .unwrap();
 
-    eventually("it is changed back", async || {
-        (config().await.max_messages == must.max_messages).then_some(())
+    eventually("the stream has its old configuration", async || {
+        (config().await.max_messages == expected.max_messages).then_some(())
     })
     .await;
     up.ready().await;
 }
 
 #[tokio::test]
-async fn its_token_is_in_a_private_file_and_nowhere_else() {
+async fn the_token_is_stored_in_private_files_only() {
     let rig = Rig::start(TIDINGS).await;
     let mut up = rig
-        .run(Role::up_alone().args(["--log-level", "trace"]))
+        .run(Role::up_with_own_server().args(["--log-level", "trace"]))
         .await;
     up.post(&event("with every log line")).await.unwrap();
     let contact = contact(&rig).unwrap();
     let token = contact["token"].as_str().unwrap();
-    assert!(token.len() >= 32, "it can't be guessed");
+    assert!(token.len() >= 32, "the token is long");
     let mode = |file: &str| {
         fs::metadata(rig.folder().join("data").join(file))
             .unwrap()
@@ -142,25 +142,25 @@ async fn its_token_is_in_a_private_file_and_nowhere_else() {
     };
     assert_eq!((mode("nats.json"), mode("nats.conf")), (0o600, 0o600));
     for process in [up.id(), pid(&contact)] {
-        let line = command_line(process).expect("it runs");
+        let line = command_line(process).expect("the process runs");
         assert!(!line.contains(token), "{line}");
         let environment = fs::read(format!("/proc/{process}/environ")).unwrap();
         assert!(!String::from_utf8_lossy(&environment).contains(token));
     }
     async_nats::connect(contact["url"].as_str().unwrap())
         .await
-        .expect_err("nobody gets in without the token");
+        .expect_err("the server rejects clients without the token");
 
     assert!(up.terminate().await.success());
 
-    let told: Vec<_> = up
+    let leaks: Vec<_> = up
         .log()
         .into_iter()
         .filter(|line| line.contains(token))
         .collect();
-    assert!(told.is_empty(), "{told:?}");
+    assert!(leaks.is_empty(), "{leaks:?}");
     assert!(
         !rig.folder().join("data/nats.json").exists(),
-        "it is gone with the server"
+        "nats.json is removed at shutdown"
     );
 }

@@ -1,0 +1,198 @@
+//! Every setting, as `docs/reference/configuration.md` lists it.
+//!
+//! Tests compare this table with the keys that the reader takes and with the defaults.
+
+/// A setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// The key in the file and in errors, such as `nats.url`.
+    pub key: &'static str,
+    /// What holds where no layer has it.
+    pub default: DefaultValue,
+    /// The flag that sets it, such as `--nats URL`; empty where there is none.
+    pub flag: &'static str,
+    /// Who uses it.
+    pub used_by: &'static str,
+    /// What it does.
+    pub meaning: &'static str,
+}
+
+/// What holds where no layer has a setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DefaultValue {
+    /// This value, as the file writes it; lists with commas.
+    Value(&'static str),
+    /// What the sentence says. The reader leaves the setting unset, or it depends on the machine.
+    Otherwise(&'static str),
+}
+
+impl Setting {
+    /// The environment variable: `TIDINGS_NATS__URL` for `nats.url`.
+    pub fn variable(&self) -> String {
+        format!("TIDINGS_{}", self.key.to_uppercase().replace('.', "__"))
+    }
+}
+
+const EVERYTHING: &str = "all roles, tools";
+const ROLES: &str = "all roles";
+const INGEST: &str = "up, ingest";
+const ROUTER: &str = "up, router";
+const WORKER: &str = "up, worker";
+const RULES: &str = "up, router, worker";
+
+macro_rules! settings {
+    ($($key:literal, $default:expr, $flag:literal, $used_by:expr, $meaning:literal;)*) => {
+        /// Every setting, in the order of the docs.
+        pub const SETTINGS: &[Setting] = &[$(Setting {
+            key: $key,
+            default: $default,
+            flag: $flag,
+            used_by: $used_by,
+            meaning: $meaning,
+        }),*];
+    };
+}
+
+use self::DefaultValue::{Otherwise, Value};
+
+settings! {
+    "cluster", Value("default"), "--cluster NAME", INGEST,
+        "Name of the cluster that ingest sets on every event. Senders cannot choose it.";
+    "listen", Value("127.0.0.1:9090"), "--listen ADDR", INGEST,
+        "Address of the event endpoint.";
+    "admin", Otherwise("`127.0.0.1`, port 8080 (up, ingest), 8081 (router) or 8082 (worker)"),
+        "--admin ADDR", ROLES, "Address of `/livez`, `/readyz` and `/metrics`.";
+    "data", Value(".tidings"), "--data DIR", "up, tools",
+        "Folder of `up`: the data of its nats-server, and `nats.json`, by which tools find it.";
+    "shutdown_grace", Value("10s"), "", ROLES,
+        "How long unfinished work may continue after SIGTERM.";
+    "log.filter", Value("info"), "--log-level FILTER", ROLES,
+        "A level (`error`, `warn`, `info`, `debug`, `trace`), or levels by module: \
+         `info,tidings_workers=debug`.";
+    "log.format", Value("text"), "--log-format FORMAT", ROLES, "`text` or `json`.";
+    "nats.url", Otherwise("none; `up` starts its own server"), "--nats URL", EVERYTHING,
+        "Addresses of the NATS servers, separated by commas.";
+    "nats.username", Otherwise("none"), "", EVERYTHING, "User name; needs `nats.password`.";
+    "nats.password", Otherwise("none"), "", EVERYTHING, "Password; needs `nats.username`.";
+    "nats.password_file", Otherwise("none"), "", EVERYTHING, "File that holds the password.";
+    "nats.token", Otherwise("none"), "", EVERYTHING, "Token.";
+    "nats.token_file", Otherwise("none"), "", EVERYTHING, "File that holds the token.";
+    "nats.credentials", Otherwise("none"), "", EVERYTHING, "Credentials file as `nsc` writes it.";
+    "nats.tls.required", Value("false"), "", EVERYTHING, "Reject servers that do not offer TLS.";
+    "nats.tls.ca", Otherwise("the system's authorities"), "", EVERYTHING,
+        "PEM file with the certificate authorities of the servers.";
+    "nats.tls.cert", Otherwise("none"), "", EVERYTHING,
+        "PEM file with the client certificate; needs `nats.tls.key`.";
+    "nats.tls.key", Otherwise("none"), "", EVERYTHING,
+        "PEM file with the key of the client certificate.";
+    "nats.storage_limit",
+        Otherwise(
+            "the limit of the NATS account; `up`: three quarters of the free disk, at most 40 GiB",
+        ), "", ROLES, "Storage that the streams may use in all.";
+    "nats.replicas", Value("1"), "", RULES,
+        "Copies of each stream: 1 or, on a NATS cluster, 3 or 5.";
+    "kubernetes.kubeconfig",
+        Otherwise("`KUBECONFIG`, else `~/.kube/config`, else the pod's service account"),
+        "--kubeconfig FILE", ROLES, "Kubeconfig of the cluster.";
+    "kubernetes.namespace", Otherwise("the pod's, else the one of the kubeconfig's context"), "",
+        ROLES, "Namespace of the Leases that Tidings creates.";
+    "rules.from", Otherwise("none; set this or `rules.dir`"), "--rules cluster", RULES,
+        "`cluster`: read rules from the Kubernetes API.";
+    "rules.dir", Otherwise("none"), "--rules DIR", RULES, "Folder of manifests to read rules from.";
+    "rules.namespaces", Otherwise("all namespaces"), "--watch-namespace NAMESPACE", RULES,
+        "Namespaces of the cluster whose rules are read.";
+    "rules.label_selector", Otherwise("none"), "--watch-label-selector SELECTOR", RULES,
+        "Label selector for the Alerts and Providers of the cluster.";
+    "rules.no_cross_namespace_refs", Value("false"), "--no-cross-namespace-refs", ROUTER,
+        "Give an Alert only events of its own namespace.";
+    "rules.namespace_wildcard_for", Otherwise("none"), "--namespace-wildcard-for NAMESPACE", ROUTER,
+        "Namespaces whose Alerts may set `namespace: \"*\"` for all namespaces.";
+    "ingest.dedupe_interval", Value("5m"), "--dedupe-interval DURATION",
+        "up, ingest, router, worker",
+        "How long the same event is a duplicate. A property of the stream `EVENTS`: set it for \
+         router and worker too. `--rate-limit-interval` is the same flag.";
+    "ingest.labels", Otherwise("true where a kubeconfig or a service account is found"), "", INGEST,
+        "Read the labels of the objects that events are about.";
+    "ingest.label_kinds", Otherwise("[the kinds of Flux](../kubernetes.md#labels)"),
+        "--label-kinds KIND", INGEST, "Kinds of objects whose labels are read.";
+    "ingest.kubernetes_events.watch", Value("false"), "--watch-events", INGEST,
+        "Read the cluster's Kubernetes Events, in one of all replicas.";
+    "ingest.kubernetes_events.flux_objects", Value("false"), "--watch-flux-objects", INGEST,
+        "Also read Events about Flux's objects, which Flux posts itself.";
+    "ingest.kubernetes_events.types", Value("Warning"), "--event-types TYPE", INGEST,
+        "Types of Events: `Warning`, `Normal`; `!TYPE` excludes one.";
+    "ingest.kubernetes_events.kinds", Otherwise("all"), "--event-kinds KIND", INGEST,
+        "Kinds of the objects; `!KIND` excludes one.";
+    "ingest.kubernetes_events.namespaces", Otherwise("all"), "--event-namespaces NAMESPACE", INGEST,
+        "Namespaces of the Events; `!NAMESPACE` excludes one.";
+    "ingest.kubernetes_events.reasons", Otherwise("all"), "--event-reasons REASON", INGEST,
+        "Reasons of the Events; `!REASON` excludes one.";
+    "ingest.kubernetes_events.severities", Otherwise("`Warning`: error, `Normal`: info"), "",
+        INGEST,
+        "Severities by reason or type, such as `BackOff=warn`.";
+    "ingest.kubernetes_events.repeat_interval", Value("5m"), "", INGEST,
+        "An Event whose count increases is a new event once in this time.";
+    "ingest.kubernetes_events.lease", Value("tidings-events"), "", INGEST,
+        "Name of the Lease that decides which replica reads Events.";
+    "router.concurrency", Value("256"), "", ROUTER, "Events processed at a time.";
+    "router.release_finalizers", Value("true"), "--no-release-finalizers", ROUTER,
+        "Remove the finalizer of notification-controller from objects that are being deleted.";
+    "worker.pools", Value("default"), "--pool NAME", WORKER, "Pools whose deliveries are made.";
+    "worker.concurrency", Value("256"), "", WORKER,
+        "Concurrent attempts for each provider type of each pool.";
+    "worker.addresses.allow", Otherwise("none"), "", WORKER,
+        "Networks that providers may always be in, such as `10.1.2.3` or `10.0.0.0/8`.";
+    "worker.addresses.deny", Otherwise("none"), "", WORKER,
+        "Networks that providers may not be in.";
+    "worker.addresses.loopback", Otherwise("`false` in a pod, else `true`"), "", WORKER,
+        "Allow providers on loopback addresses.";
+    "links.enabled", Value("false"), "", WORKER,
+        "Add links to messages, unless the Provider has `links: false`.";
+    "links.commit", Otherwise("from the event's repository"), "", WORKER,
+        "Template for the link to a commit.";
+    "links.dashboard", Otherwise("none"), "", WORKER, "Template for the link to a dashboard.";
+    "links.commit_status", Otherwise("none"), "", WORKER,
+        "Template for the link of commit statuses.";
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value as Json;
+
+    use super::super::{Settings, Sources};
+    use super::*;
+
+    #[test]
+    fn the_table_has_exactly_the_keys_that_the_reader_takes() {
+        let mut listed: Vec<&str> = SETTINGS.iter().map(|setting| setting.key).collect();
+        listed.sort_unstable();
+        assert_eq!(listed, Settings::keys());
+    }
+
+    #[test]
+    fn the_table_has_the_defaults_of_the_reader() {
+        let defaults = Settings::load(&Sources::default()).unwrap();
+        let defaults = serde_json::to_value(defaults.redacted()).unwrap();
+        for setting in SETTINGS {
+            let default = setting
+                .key
+                .split('.')
+                .fold(&defaults, |value, name| &value[name]);
+            match (setting.default, default) {
+                (Value(text), Json::String(value)) => assert_eq!(text, value, "{}", setting.key),
+                (Value(text), Json::Array(values)) => {
+                    let values: Vec<&str> = values.iter().filter_map(Json::as_str).collect();
+                    assert_eq!(text, values.join(","), "{}", setting.key);
+                }
+                (Value(text), value) => assert_eq!(text, value.to_string(), "{}", setting.key),
+                (Otherwise(_), Json::Null) => {}
+                (Otherwise(_), Json::Array(values)) if values.is_empty() => {}
+                (Otherwise(_), _) => assert!(
+                    ["ingest.label_kinds", "worker.addresses.loopback"].contains(&setting.key),
+                    "{} has the default {default}",
+                    setting.key
+                ),
+            }
+        }
+    }
+}

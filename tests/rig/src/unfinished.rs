@@ -1,0 +1,92 @@
+//! What a test leaves on the bus.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use async_nats::jetstream;
+
+/// A server that does not answer by then is one that the test stopped.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The bus of a rig, which its last look finds empty, unless the test says why not.
+pub(crate) struct Unfinished {
+    url: String,
+    reason: OnceLock<&'static str>,
+}
+
+impl Unfinished {
+    pub(crate) fn new(url: String) -> Self {
+        Self {
+            url,
+            reason: OnceLock::new(),
+        }
+    }
+
+    pub(crate) fn expect(&self, reason: &'static str) {
+        let _ = self.reason.set(reason);
+    }
+
+    /// Panics when deliveries are ready or parked, or events are not routed.
+    ///
+    /// What a process held when it was killed is not counted. A server that does not answer, or
+    /// asks for credentials, is not checked.
+    pub(crate) fn assert_none(&self) {
+        if self.reason.get().is_some() || std::thread::panicking() {
+            return;
+        }
+        let url = self.url.clone();
+        // A thread of its own: a test's runtime cannot be blocked on from within.
+        let counted = std::thread::spawn(|| count(url)).join();
+        let left = counted
+            .expect("counting does not panic")
+            .unwrap_or_default();
+        assert!(
+            left.is_empty(),
+            "the test left {left}; wait for `Rig::drained`, or say why with \
+             `Rig::leaves_unfinished`"
+        );
+    }
+}
+
+fn count(url: String) -> Option<String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .ok()?;
+    runtime.block_on(async { tokio::time::timeout(TIMEOUT, describe(&url)).await.ok()? })
+}
+
+/// Describes what is unfinished; empty when nothing is.
+async fn describe(url: &str) -> Option<String> {
+    let servers: Vec<String> = url.split(',').map(str::to_owned).collect();
+    let client = async_nats::connect(servers).await.ok()?;
+    let jetstream = jetstream::new(client);
+    let mut left = Vec::new();
+    if let Some((stored, held, _)) = counts(&jetstream, "DELIVERIES").await {
+        let waiting = stored.saturating_sub(held);
+        if waiting > 0 {
+            left.push(format!("{waiting} deliveries, ready or parked"));
+        }
+    }
+    if let Some((_, _, pending)) = counts(&jetstream, "EVENTS").await
+        && pending > 0
+    {
+        left.push(format!("{pending} events that no router has read"));
+    }
+    Some(left.join(" and "))
+}
+
+/// The messages of a stream, those that its consumers hold, and those that they have not read.
+async fn counts(jetstream: &jetstream::Context, name: &str) -> Option<(u64, u64, u64)> {
+    use futures::TryStreamExt;
+
+    let mut stream = jetstream.get_stream(name).await.ok()?;
+    let stored = stream.info().await.ok()?.state.messages;
+    let consumers: Vec<_> = stream.consumers().try_collect().await.ok()?;
+    let held = consumers
+        .iter()
+        .map(|consumer| consumer.num_ack_pending as u64)
+        .sum();
+    let pending = consumers.iter().map(|consumer| consumer.num_pending).sum();
+    Some((stored, held, pending))
+}
