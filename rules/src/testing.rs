@@ -85,6 +85,12 @@ impl Manifest {
         self
     }
 
+    /// Shortens the backoff of a Provider, so that tests are quick.
+    #[must_use]
+    pub fn that_retries_soon(self) -> Self {
+        self.with("retry", json!({"min": "100ms", "max": "1s"}))
+    }
+
     /// Moves the object to another namespace than [`NAMESPACE`].
     #[must_use]
     pub fn in_namespace(self, namespace: &str) -> Self {

@@ -28,23 +28,23 @@ pub struct Options {
     /// Write the figures to this file as JSON
     #[arg(long, env = "BENCH_JSON", value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// A folder that each scenario's rules are written to, for the target
+    /// Write each scenario's rules to this folder, for the target
     #[arg(long, env = "BENCH_MANIFESTS", value_name = "DIR")]
     pub manifests: Option<PathBuf>,
-    /// Where another program takes events; its rules must be those of the scenario
+    /// Event endpoint of another program, which must use the scenario's rules
     #[arg(long, env = "BENCH_TARGET", value_name = "URL")]
     target: Option<Endpoint>,
-    /// The other program's process, for its CPU time and memory
+    /// Process id of the other program, for its CPU time and memory
     #[arg(long, env = "BENCH_TARGET_PID", value_name = "PID")]
     target_pid: Option<u32>,
-    /// What cargo says to every benchmark
+    /// The flag that cargo passes to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
 }
 
 impl Options {
-    /// The scenarios to measure. A target can't be given other rules in the middle of a run: hence
-    /// one only, unless asked.
+    /// The scenarios to measure: only one by default with a target, whose rules cannot be changed
+    /// during a run.
     pub fn scenarios(&self) -> Vec<Scenario> {
         match (self.scenarios.as_slice(), &self.target) {
             ([], None) => Scenario::ALL.to_vec(),

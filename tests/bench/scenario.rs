@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::Context;
 use clap::ValueEnum;
 use serde_json::{Value, json};
-use tidings_rig::{NAMESPACE, event};
+use tidings_rig::{alert, event, provider};
 
 /// The object of every event; see [`tidings_rig::event`].
 const OBJECT: &str = "apps";
@@ -88,19 +88,20 @@ impl Scenario {
     /// The folder cannot be written.
     pub fn write(self, folder: &Path, addresses: Addresses) -> anyhow::Result<()> {
         let matching = (0..self.deliveries_per_event())
-            .map(|number| alert(&format!("matching-{number}"), OBJECT, "receiver"));
+            .map(|number| alert_about(&format!("matching-{number}"), OBJECT, "receiver"));
         let others = if self == Self::ManyAlerts { OTHERS } else { 0 };
         let others = (0..others).map(|number| {
-            alert(
+            alert_about(
                 &format!("other-{number}"),
                 &format!("other-{number}"),
                 "receiver",
             )
         });
-        let neighbor = (self == Self::Neighbor).then(|| alert("to-hanging", OBJECT, "hanging"));
+        let neighbor =
+            (self == Self::Neighbor).then(|| alert_about("to-hanging", OBJECT, "hanging"));
         let providers = [
-            provider("receiver", addresses.receiver),
-            provider("hanging", addresses.hanging),
+            provider_at("receiver", addresses.receiver),
+            provider_at("hanging", addresses.hanging),
         ];
         let items: Vec<Value> = providers
             .into_iter()
@@ -116,29 +117,16 @@ impl Scenario {
     }
 }
 
-fn alert(name: &str, object: &str, provider: &str) -> Value {
+fn alert_about(name: &str, object: &str, provider: &str) -> Value {
     let sources = json!([{"kind": "Kustomization", "name": object}]);
-    manifest(
-        "Alert",
-        name,
-        json!({"providerRef": {"name": provider}, "eventSeverity": "info", "eventSources": sources}),
-    )
+    alert(name, provider).with("eventSources", sources).value()
 }
 
-fn provider(name: &str, address: SocketAddr) -> Value {
+fn provider_at(name: &str, address: SocketAddr) -> Value {
     let host = if address.ip().is_unspecified() {
         "127.0.0.1".into()
     } else {
         address.ip().to_string()
     };
-    manifest(
-        "Provider",
-        name,
-        json!({"type": "generic", "address": format!("http://{host}:{}/", address.port())}),
-    )
-}
-
-fn manifest(kind: &str, name: &str, spec: Value) -> Value {
-    let metadata = json!({"name": name, "namespace": NAMESPACE});
-    json!({"apiVersion": "notification.toolkit.fluxcd.io/v1beta3", "kind": kind, "metadata": metadata, "spec": spec})
+    provider(name, &format!("http://{host}:{}/", address.port())).value()
 }

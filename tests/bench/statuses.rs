@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tidings_core::Outcome;
 use tidings_core::runtime::config::AddressSettings;
 use tidings_rig::{Forge, Process, Rig, Role, alert, event, eventually_within};
-use tidings_router::{Planning, explain};
+use tidings_router::{PlanContext, explain};
 use tidings_rules::{Options as RulesOptions, Rules, folder};
 use tidings_workers::attempt::{Prepared, attempt_once, prepare};
 use tidings_workers::http::{Http, HttpClients};
@@ -222,7 +222,7 @@ async fn attempt(
         jiff::Timestamp::now(),
         None,
     )?;
-    let delivery = explain(rules, &event, Planning::default())
+    let delivery = explain(rules, &event, PlanContext::default())
         .into_iter()
         .find_map(|explained| explained.delivery);
     let delivery = delivery.context("the event has no delivery")?;
@@ -230,8 +230,8 @@ async fn attempt(
         event.involved_object.clone().unwrap_or_default(),
         delivery.alert.clone().unwrap_or_default(),
     );
-    let told = prepared.message(&delivery, &event, &object, &alert);
-    let ended = attempt_once(prepared, &told)
+    let message = prepared.message(&delivery, &event, &object, &alert);
+    let ended = attempt_once(prepared, &message)
         .await
         .map_err(|failure| anyhow::anyhow!("{failure}"))?;
     if ended.outcome == expected {

@@ -5,7 +5,9 @@
 use std::os::unix::process::ExitStatusExt;
 
 use serde_json::json;
-use tidings_rig::{Balance, Ledger, Process, Receiver, Reply, Rig, Role, alert, event, provider};
+use tidings_rig::{
+    Balance, Ledger, Process, Receiver, Reply, Rig, Role, alert, event, provider, secret,
+};
 
 use crate::TIDINGS;
 
@@ -130,8 +132,8 @@ async fn a_worker_dying_after_a_dead_letter_loses_nothing() {
 async fn a_worker_dying_with_the_lease_of_a_state_leaves_the_state_to_be_written() {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
-    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: key, namespace: apps}\nstringData: {token: hidden-token}\n";
-    rig.rules().put_text("secret.yaml", secret);
+    rig.rules()
+        .put([secret("key", json!({"token": "hidden-token"}))]);
     let incidents = provider("incidents", receiver.url()).with("type", json!("incident.io"));
     // The lease lasts as long as a few calls may take.
     rig.rules().put([

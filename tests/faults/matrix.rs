@@ -13,7 +13,7 @@ use serde_json::json;
 use tidings_core::bus::streams::{DELIVERIES, worker_consumer};
 use tidings_core::runtime::failpoint::BUS_POINTS;
 use tidings_rig::{
-    Ledger, Manifest, Process, Receiver, Reply, Rig, Role, alert, eventually, provider,
+    Ledger, Manifest, Process, Receiver, Reply, Rig, Role, alert, eventually, provider, secret,
 };
 
 use crate::TIDINGS;
@@ -78,8 +78,8 @@ impl Destinations {
         strict.answer_with(Reply::Status(400));
         let generic =
             |name: &str, receiver: &Receiver| provider(name, receiver.url()).that_retries_soon();
-        let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: key, namespace: apps}\nstringData: {token: hidden-token}\n";
-        rig.rules().put_text("secret.yaml", secret);
+        rig.rules()
+            .put([secret("key", json!({"token": "hidden-token"}))]);
         rig.rules().put([
             generic("healthy", &healthy),
             generic("failing", &failing),

@@ -1,12 +1,12 @@
 //! A test bed with rules in a cluster, and the objects that tests create there.
 
 use serde_json::{Value, json};
-use tidings_rig::{KubeApiServer, Process, Receiver, Rig, Role, event, eventually};
+use tidings_rig::{
+    KubeApiServer, Manifest, NAMESPACE, Process, Receiver, Rig, Role, event, eventually,
+};
+use tidings_rules::testing;
 
 use crate::TIDINGS;
-
-/// The version of the rules.
-const API_VERSION: &str = "notification.toolkit.fluxcd.io/v1beta3";
 
 /// The finalizer of notification-controller.
 pub const FLUX_FINALIZER: &str = "finalizers.fluxcd.io";
@@ -57,23 +57,14 @@ impl<'a> Bed<'a> {
 
 /// An Alert for all Kustomizations in the namespace of [`event`].
 pub fn alert(name: &str, provider: &str) -> Value {
-    let sources =
-        json!([{"kind": "Kustomization", "name": "*", "namespace": tidings_rig::NAMESPACE}]);
-    object(
-        "Alert",
-        name,
-        json!({"providerRef": {"name": provider}, "eventSeverity": "info", "eventSources": sources}),
-    )
+    let sources = json!([{"kind": "Kustomization", "name": "*", "namespace": NAMESPACE}]);
+    without_namespace(testing::alert(name, provider).with("eventSources", sources))
 }
 
 /// A Provider with a short backoff, and these fields.
-pub fn provider(name: &str, spec: Value) -> Value {
-    let mut whole = json!({"type": "generic", "retry": {"min": "100ms", "max": "1s"}});
-    whole
-        .as_object_mut()
-        .expect("the spec is an object")
-        .extend(spec.as_object().expect("the fields are an object").clone());
-    object("Provider", name, whole)
+pub fn provider(name: &str, fields: Value) -> Value {
+    let provider = testing::provider(name, "generic").that_retries_soon();
+    without_namespace(provider.with_fields(fields))
 }
 
 /// Sets the finalizers of an object.
@@ -84,11 +75,17 @@ pub fn with_finalizers(mut object: Value, finalizers: &[&str]) -> Value {
 
 /// A Secret.
 pub fn secret(name: &str, keys: Value) -> Value {
-    json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": keys})
+    without_namespace(testing::secret(name, keys))
 }
 
-fn object(kind: &str, name: &str, spec: Value) -> Value {
-    json!({"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec})
+/// A manifest for the namespace that it is applied to.
+pub fn without_namespace(manifest: Manifest) -> Value {
+    let mut object = manifest.value();
+    let metadata = object["metadata"].as_object_mut();
+    metadata
+        .expect("a manifest has metadata")
+        .remove("namespace");
+    object
 }
 
 /// Posts events until one of them reaches the receiver.

@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 use tidings_rig::{KubeApiServer, Receiver, event, eventually};
+use tidings_rules::testing;
 
-use crate::bed::{Bed, alert, reaches};
-use crate::object::{GROUP, manifest};
+use crate::bed::{Bed, alert, reaches, without_namespace};
+use crate::object::GROUP;
 
 /// A CRD like that of Flux 2.8: v1beta3 alone, and unknown fields are pruned.
 fn definition(kind: &str, plural: &str, spec: &Value) -> Value {
@@ -63,13 +64,7 @@ async fn server() -> KubeApiServer {
 
 /// A Provider without extensions.
 fn provider(name: &str, kind: &str, address: &str) -> Value {
-    let mut object = manifest(
-        "v1beta3",
-        "Provider",
-        json!({"type": kind, "address": address}),
-    );
-    object["metadata"] = json!({"name": name});
-    object
+    without_namespace(testing::provider(name, kind).with("address", address))
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! From a post to a provider.
 
 use serde_json::json;
-use tidings_rig::{Receiver, Reply, Rig, Role, alert, event, provider};
+use tidings_rig::{Receiver, Reply, Rig, Role, alert, event, provider, secret};
 
 use crate::TIDINGS;
 
@@ -101,8 +101,8 @@ async fn a_parked_delivery_follows_its_provider_to_another_type() {
     up.post(&event("waiting")).await.unwrap();
     receiver.receives(1).await;
 
-    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: key, namespace: apps}\nstringData: {token: signing-key}\n";
-    rig.rules().put_text("secret.yaml", secret);
+    rig.rules()
+        .put([secret("key", json!({"token": "signing-key"}))]);
     rig.rules().put([provider("hook", receiver.url())
         .with("type", json!("generic-hmac"))
         .with("secretRef", json!({"name": "key"}))]);

@@ -1,7 +1,7 @@
 //! Incidents at PagerDuty and incident.io, where the newest state wins.
 
 use serde_json::{Value, json};
-use tidings_rig::{Manifest, Receiver, Reply, Rig, Role, alert, event, provider};
+use tidings_rig::{Manifest, Receiver, Reply, Rig, Role, alert, event, provider, secret};
 
 use crate::TIDINGS;
 use crate::states::post_all;
@@ -16,10 +16,8 @@ fn happened(second: u32, severity: &str) -> Value {
 /// The bodies that a service accepts after it failed for a trigger and the resolve followed.
 async fn accepted(kind: &str, with: impl FnOnce(Manifest) -> Manifest) -> Vec<Value> {
     let rig = Rig::start(TIDINGS).await;
-    rig.rules().put_text(
-        "secret.yaml",
-        "apiVersion: v1\nkind: Secret\nmetadata: {name: key, namespace: apps}\nstringData: {token: hidden-token}\n",
-    );
+    rig.rules()
+        .put([secret("key", json!({"token": "hidden-token"}))]);
     let receiver = Receiver::script([Reply::RetryAfter(503, 2)]).await;
     let incidents = provider("incidents", receiver.url())
         .with("type", json!(kind))

@@ -290,9 +290,8 @@ async fn a_large_event_of_a_deleted_stream_is_a_dead_letter() {
     rig.drained().await;
     assert_eq!(receiver.accepted().len(), 1);
     let dead = rig.dead_letters().await;
-    let reasons = dead.iter().map(|letter| {
-        letter
-            .delivery
+    let reasons = dead.iter().map(|dead| {
+        dead.delivery
             .as_ref()?
             .attempts
             .last()

@@ -6,7 +6,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures::StreamExt;
 use nkeys::KeyPair;
 use serde_json::{Value, json};
-use tidings_rig::{Authority, Manifest, NatsServer, PATIENCE, Rig, Role, alert, event, provider};
+use tidings_rig::{
+    Authority, Manifest, NatsServer, PATIENCE, Rig, Role, alert, event, provider, secret,
+};
 
 use crate::TIDINGS;
 
@@ -32,8 +34,7 @@ async fn delivered_with(login: Login) -> Value {
     let address = server
         .url()
         .replace("nats://", &format!("nats://{}", login.user_info));
-    rig.rules()
-        .put_text("secret.json", &secret("login", &login.secret));
+    rig.rules().put([secret("login", login.secret)]);
     rig.rules().put([
         nats("other", &address).with("secretRef", json!({"name": "login"})),
         alert("all", "other"),
@@ -53,12 +54,6 @@ fn nats(name: &str, address: &str) -> Manifest {
     provider(name, address)
         .with("type", json!("nats"))
         .with("channel", json!("flux.events"))
-}
-
-fn secret(name: &str, keys: &Value) -> String {
-    let metadata = json!({"name": name, "namespace": "apps"});
-    json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": keys})
-        .to_string()
 }
 
 async fn subscribe(server: &NatsServer, options: ConnectOptions) -> Subscriber {
@@ -243,14 +238,10 @@ async fn a_certificate_must_match_the_host_of_the_address() {
     let client = options.connect(&url).await.unwrap();
     let mut subscriber = client.subscribe("flux.>").await.unwrap();
     client.flush().await.unwrap();
-    rig.rules().put_text(
-        "ca.json",
-        &secret("ca", &json!({"ca.crt": authority.pem()})),
-    );
-    rig.rules().put_text(
-        "other.json",
-        &secret("other", &json!({"ca.crt": Authority::new().pem()})),
-    );
+    rig.rules()
+        .put([secret("ca", json!({"ca.crt": authority.pem()}))]);
+    rig.rules()
+        .put([secret("other", json!({"ca.crt": Authority::new().pem()}))]);
     let by_address = nats("by-address", server.url()).with("certSecretRef", json!({"name": "ca"}));
     let by_name = nats("by-name", &url).with("certSecretRef", json!({"name": "ca"}));
     let of_another = nats("of-another", &url).with("certSecretRef", json!({"name": "other"}));

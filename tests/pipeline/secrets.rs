@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use tidings_core::Message;
-use tidings_rig::{Receiver, Reply, Rig, Role, alert, event, eventually, provider};
+use tidings_rig::{Receiver, Reply, Rig, Role, alert, event, eventually, provider, secret};
 
 use crate::TIDINGS;
 
@@ -20,8 +20,7 @@ async fn secrets_in_a_response_are_in_no_log_metric_dead_letter_or_outcome() {
     ));
     let keys = json!({"token": TOKEN, "username": "me", "password": PASSWORD, "headers": format!("X-Key: {HEADER}"),
         "address": format!("{}?{TOKEN}", receiver.url())});
-    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "key", "namespace": "apps"}, "stringData": keys});
-    rig.rules().put_text("secret.json", &secret.to_string());
+    rig.rules().put([secret("key", keys)]);
     let types = [
         "generic",
         "generic-hmac",
@@ -61,7 +60,7 @@ async fn secrets_in_a_response_are_in_no_log_metric_dead_letter_or_outcome() {
         (
             "dead letters",
             dead.iter()
-                .map(|letter| String::from_utf8_lossy(&letter.encode_to_vec()).into_owned())
+                .map(|dead| String::from_utf8_lossy(&dead.encode_to_vec()).into_owned())
                 .collect(),
         ),
         ("outcomes", stored(&rig, "OUTCOMES").await),
@@ -69,11 +68,9 @@ async fn secrets_in_a_response_are_in_no_log_metric_dead_letter_or_outcome() {
     ];
     for (output, text) in &outputs {
         assert!(text.len() > 50, "{output} are not empty");
-        for secret in [TOKEN, HEADER, PASSWORD] {
-            let at = text
-                .find(secret)
-                .map(|at| &text[at.saturating_sub(300)..at]);
-            assert_eq!(at, None, "{secret} is in the {output}");
+        for value in [TOKEN, HEADER, PASSWORD] {
+            let at = text.find(value).map(|at| &text[at.saturating_sub(300)..at]);
+            assert_eq!(at, None, "{value} is in the {output}");
         }
     }
     assert!(

@@ -1,7 +1,9 @@
 //! Templates and links, and what happens when they are invalid.
 
 use serde_json::{Value, json};
-use tidings_rig::{Manifest, Receiver, Reply, Rig, Role, alert, event, eventually, provider};
+use tidings_rig::{
+    Forge, Manifest, Receiver, Reply, Rig, Role, alert, config_map, event, eventually, provider,
+};
 
 use crate::TIDINGS;
 
@@ -18,9 +20,8 @@ fn inline(text: &str) -> Value {
 }
 
 /// A ConfigMap `texts` with a template in the key `short`.
-fn texts(template: &str) -> String {
-    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "texts", "namespace": "apps"}, "data": {"short": template}})
-        .to_string()
+fn texts(template: &str) -> Manifest {
+    config_map("texts", json!({"short": template}))
 }
 
 /// The attachment texts of the accepted Slack messages, sorted.
@@ -77,7 +78,7 @@ async fn a_parked_delivery_uses_the_template_of_its_next_attempt() {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     receiver.answer_with(Reply::Status(503));
-    rig.rules().put_text("texts.json", &texts("old"));
+    rig.rules().put([texts("old")]);
     let reference = json!({"configMapKeyRef": {"name": "texts", "key": "short"}});
     rig.rules().put([
         slack(&receiver),
@@ -90,7 +91,7 @@ async fn a_parked_delivery_uses_the_template_of_its_next_attempt() {
         "old"
     );
 
-    rig.rules().put_text("texts.json", &texts("new"));
+    rig.rules().put([texts("new")]);
 
     eventually("an attempt has the new text", async || {
         receiver
@@ -109,7 +110,7 @@ async fn a_parked_delivery_uses_the_template_of_its_next_attempt() {
 async fn a_template_that_fails_is_replaced_by_the_standard_text() {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
-    rig.rules().put_text("texts.json", &texts("text"));
+    rig.rules().put([texts("text")]);
     let reference = |key: &str| json!({"configMapKeyRef": {"name": "texts", "key": key}});
     let endless =
         "{% for a in event.message %}{% for b in event.message %}{{ a }}{% endfor %}{% endfor %}";
@@ -231,8 +232,7 @@ async fn commit_status_options_add_a_pending_state_a_qualified_id_and_a_target_u
         github.with("commitStatus", options),
         alert("commits", "forge"),
     ]);
-    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: forge, namespace: apps}\nstringData: {token: hidden-token}\n";
-    rig.rules().put_text("secret.yaml", secret);
+    Forge::put_secret(rig.rules());
     let up = rig.run(Role::up().args(["--cluster", "eu-1"])).await;
 
     for (second, reason) in [

@@ -38,7 +38,7 @@ impl TwoDeadLetters {
             "keys.json",
             &secret_text("keys", "address", &secret_address(&signed)),
         );
-        let hmac = provider("signed", "http://unused.invalid").with("type", "generic-hmac".into());
+        let hmac = provider("signed", "http://unused.invalid").with("type", "generic-hmac");
         rig.rules().put([hmac.with("secretRef", secret("keys"))]);
         rig.rules()
             .put([alert("to-chat", "chat"), alert("to-signed", "signed")]);

@@ -13,7 +13,7 @@ use crate::case::{ExpectedRequest, Looseness};
 use crate::report::{expect_equal, short};
 use crate::sink::Received;
 
-/// Headers that say who somebody is: present only if they were recorded.
+/// Headers with credentials: present only if they were recorded.
 const IDENTITY_HEADERS: [&str; 7] = [
     "authorization",
     "proxy-authorization",
@@ -24,7 +24,7 @@ const IDENTITY_HEADERS: [&str; 7] = [
     "x-sentry-auth",
 ];
 
-/// What may stand where a text was cut: a mark, in words or dots.
+/// Marks that may replace the end of a shortened text.
 static MARK: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"^\s*(…|(\\?\.){3})?\s*([\[(][^\])]*(truncated|cut|omitted)[^\])]*[\])])?\s*")
         .expect("the pattern is valid")
@@ -44,7 +44,7 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    /// Compares a request; `signature` is what X-Signature must be, where it depends on the body.
+    /// Compares a request; `signature` is the expected X-Signature, if it depends on the body.
     pub fn request(
         &mut self,
         expected: &ExpectedRequest,
@@ -146,7 +146,7 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    /// A text may be cut short: its beginning, a mark, and perhaps the end of the recorded text.
+    /// A shortened text has its beginning, a mark, and perhaps the end of the recorded text.
     fn prefix(&mut self, expected: &str, got: &str, at: &str) {
         let common: usize = expected
             .chars()
@@ -250,7 +250,7 @@ impl<'a> Comparison<'a> {
     }
 }
 
-/// Equal when each segment is decoded; a recorded segment `*` is any text.
+/// Compares decoded segments; a recorded segment `*` matches any text.
 pub fn is_same_path(expected: &str, got: &str) -> bool {
     let [expected, got] = [expected, got].map(|path| path.split('/').collect::<Vec<_>>());
     let same = |(left, right): (&&str, &&str)| {
@@ -260,7 +260,7 @@ pub fn is_same_path(expected: &str, got: &str) -> bool {
     expected.len() == got.len() && expected.iter().zip(&got).all(same)
 }
 
-/// Sentry's clients say who they are in the header that carries the key.
+/// Removes the client's name from Sentry's header with the key.
 fn without_client(name: &str, values: Vec<String>) -> Vec<String> {
     if !name.eq_ignore_ascii_case("x-sentry-auth") {
         return values;
@@ -278,7 +278,7 @@ fn without_client(name: &str, values: Vec<String>) -> Vec<String> {
         .collect()
 }
 
-/// As text, with the members of objects in one order.
+/// As text, with sorted object members.
 fn canonical(value: &Value) -> String {
     let mut sorted = value.clone();
     sorted.sort_all_objects();

@@ -1,5 +1,4 @@
-//! What `tidings test --dry-run` says: which alerts match, with which metadata, and what would be
-//! sent.
+//! The output of `tidings test --dry-run`: verdicts, metadata, and planned requests.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +11,7 @@ use crate::compare::is_same_path;
 use crate::report::{Report, expect_equal};
 use crate::run::{Delivery, Output, Run};
 
-/// One run, which may answer several recorded cases: each has an alert of its own.
+/// One run, which may cover several recorded cases with one alert each.
 #[derive(Debug, Deserialize)]
 struct DryRun {
     name: String,
@@ -23,10 +22,10 @@ struct DryRun {
     expect: Vec<Expectation>,
 }
 
-/// What is expected for one alert. What is absent is not compared.
+/// The expected results for one alert. Absent fields are not compared.
 #[derive(Debug, Deserialize)]
 struct Expectation {
-    /// The recorded case; absent where the run is the case.
+    /// The recorded case; absent if the run is the case.
     case: Option<String>,
     alert: String,
     verdict: Option<String>,
@@ -35,14 +34,14 @@ struct Expectation {
     deliveries: Option<usize>,
     /// The outcomes that a delivery may have.
     outcomes: Option<Vec<String>>,
-    /// Of a planned delivery.
+    /// The metadata of a planned delivery.
     metadata: Option<BTreeMap<String, String>>,
-    /// Of the planned POST; null: there is none.
+    /// The URL of the planned POST; null: there is none.
     #[serde(default, deserialize_with = "present")]
     url: Option<Option<String>>,
     /// Values in the body of the planned POST, by JSON pointer; there must be one.
     body: Option<BTreeMap<String, Value>>,
-    /// The same, if there is one.
+    /// The same, compared only if there is a POST.
     body_if_posted: Option<BTreeMap<String, Value>>,
 }
 

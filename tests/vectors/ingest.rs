@@ -1,4 +1,4 @@
-//! The event endpoint: its answers, and the events as they reach a provider.
+//! The event endpoint: its responses, and the events that a provider receives.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,29 +17,28 @@ use crate::case::load;
 use crate::compare::Comparison;
 use crate::report::{Report, expect_equal};
 
-/// How long an answer may take.
+/// How long a response may take.
 const LIMIT: Duration = Duration::from_secs(15);
 
 #[derive(Debug, Deserialize)]
 struct Exchange {
     name: String,
     skip: Option<String>,
-    /// The name of the object that the events are about: each case has one of its own, so that
-    /// none is a duplicate of another's.
+    /// The name of the object of the events. It differs by case, so that no event is a duplicate.
     #[serde(default)]
     object: String,
-    /// It needs a server of its own.
+    /// Whether it needs its own server.
     #[serde(default)]
     alone: bool,
     #[serde(default)]
     steps: Vec<Step>,
-    /// The event as the provider gets it; null: none.
+    /// The event that the provider receives; null: none.
     #[serde(default)]
     delivered: Value,
-    /// Patterns for headers of the last answer.
+    /// Patterns for headers of the last response.
     #[serde(default)]
     expect_headers: BTreeMap<String, String>,
-    /// Whether the last answer must tell the error as JSON.
+    /// Whether the last response must be a JSON error.
     #[serde(default)]
     expect_json_error: bool,
 }
@@ -49,12 +48,12 @@ struct Step {
     bytes: Bytes,
     method: String,
     status: u16,
-    /// Whether we close our side of the connection after the request.
+    /// Whether the client closes its side of the connection after the request.
     #[serde(default)]
     half_close: bool,
 }
 
-/// A request; long runs in it are folded.
+/// A request, with abbreviated repetitions.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum Bytes {
@@ -66,7 +65,7 @@ enum Bytes {
 }
 
 impl Bytes {
-    fn unfolded(&self) -> Vec<u8> {
+    fn expanded(&self) -> Vec<u8> {
         match self {
             Self::Text(text) => text.clone().into_bytes(),
             Self::Base64 { base64 } => STANDARD.decode(base64).expect("the recording is valid"),
@@ -84,7 +83,7 @@ impl Bytes {
                     .join(", ")
                     .into_bytes()
             }
-            Self::Pieces(pieces) => pieces.iter().flat_map(Self::unfolded).collect(),
+            Self::Pieces(pieces) => pieces.iter().flat_map(Self::expanded).collect(),
         }
     }
 }
@@ -133,12 +132,12 @@ async fn replay_on_one_server(exchanges: &[Exchange], report: &mut Report) {
     }
 }
 
-/// What was accepted is delivered when a last event has arrived and nothing is left to do.
+/// Waits until a last event and everything before it is delivered.
 async fn wait_for_all(rig: &Rig, receiver: &Receiver, up: &Process) {
-    let mut last = tidings_rig::event("the last one");
+    let mut last = tidings_rig::event("the last event");
     last["involvedObject"]["namespace"] = json!("flux-system");
-    up.post(&last).await.expect("the endpoint answers");
-    receiver.accepts("the last one").await;
+    up.post(&last).await.expect("ingest responds");
+    receiver.accepts("the last event").await;
     rig.drained().await;
 }
 
@@ -146,7 +145,7 @@ impl Exchange {
     async fn send(&self, up: &Process) -> Vec<String> {
         let mut problems = Vec::new();
         for (number, step) in self.steps.iter().enumerate() {
-            match tokio::time::timeout(LIMIT, answer(up, step)).await {
+            match tokio::time::timeout(LIMIT, response(up, step)).await {
                 Ok(Some((status, head, body))) => {
                     problems.extend(expect_equal(
                         &format!("status of request {}", number + 1),
@@ -154,12 +153,12 @@ impl Exchange {
                         &status,
                     ));
                     if number + 1 == self.steps.len() && problems.is_empty() {
-                        problems.extend(self.answer_problems(step, &head, &body));
+                        problems.extend(self.response_problems(step, &head, &body));
                     }
                 }
-                Ok(None) => problems.push(format!("request {}: no HTTP answer", number + 1)),
+                Ok(None) => problems.push(format!("request {}: no HTTP response", number + 1)),
                 Err(_) => problems.push(format!(
-                    "request {}: no answer within {LIMIT:?}",
+                    "request {}: no response within {LIMIT:?}",
                     number + 1
                 )),
             }
@@ -167,7 +166,7 @@ impl Exchange {
         problems
     }
 
-    fn answer_problems(
+    fn response_problems(
         &self,
         step: &Step,
         head: &BTreeMap<String, String>,
@@ -187,12 +186,10 @@ impl Exchange {
                 ));
             }
         }
-        let told = serde_json::from_str::<serde_json::Map<String, Value>>(body)
+        let is_error = serde_json::from_str::<serde_json::Map<String, Value>>(body)
             .is_ok_and(|object| !object.is_empty());
-        if self.expect_json_error && step.method != "HEAD" && !told {
-            problems.push(format!(
-                "body: expected a JSON object that tells the error, got {body:?}"
-            ));
+        if self.expect_json_error && step.method != "HEAD" && !is_error {
+            problems.push(format!("body: expected a JSON error, got {body:?}"));
         }
         problems
     }
@@ -202,7 +199,7 @@ impl Exchange {
         let events: Vec<_> = received
             .iter()
             .filter(mine)
-            .filter(|event| event["message"] != "the last one")
+            .filter(|event| event["message"] != "the last event")
             .collect();
         let (_, earlier) = self.steps.split_last().expect("a case has a request");
         let most = earlier.iter().filter(|step| step.status == 202).count()
@@ -227,18 +224,18 @@ impl Exchange {
     }
 }
 
-/// Sends the bytes and reads one answer: status, headers, body. The server may answer and close
-/// before it has read everything.
-async fn answer(up: &Process, step: &Step) -> Option<(u16, BTreeMap<String, String>, String)> {
+/// Sends the bytes and reads one response: status, headers, body. The server may respond and close
+/// the connection before it has read everything.
+async fn response(up: &Process, step: &Step) -> Option<(u16, BTreeMap<String, String>, String)> {
     let address = up.address();
     let mut connection =
         TcpStream::connect(address.trim_start_matches("http://").trim_end_matches('/'))
             .await
             .ok()?;
     let (mut reader, mut writer) = connection.split();
-    let request = step.bytes.unfolded();
+    let request = step.bytes.expanded();
     let write = async {
-        // An error here means that the answer is there already.
+        // An error means that the server has responded already.
         let _ = writer.write_all(&request).await;
         if step.half_close {
             let _ = writer.shutdown().await;
@@ -262,7 +259,7 @@ async fn answer(up: &Process, step: &Step) -> Option<(u16, BTreeMap<String, Stri
     parse(&bytes, &step.method)
 }
 
-/// A whole answer, if there is one.
+/// A complete response, if there is one.
 fn parse(bytes: &[u8], method: &str) -> Option<(u16, BTreeMap<String, String>, String)> {
     let mut headers = [httparse::EMPTY_HEADER; 64];
     let mut response = httparse::Response::new(&mut headers);
@@ -289,7 +286,7 @@ fn parse(bytes: &[u8], method: &str) -> Option<(u16, BTreeMap<String, String>, S
     Some((status, head, String::from_utf8_lossy(body).into_owned()))
 }
 
-/// An event in the form of the recordings, which leave out large values.
+/// An event in the form of the recordings, which abbreviate large values.
 fn abbreviated(mut event: Value) -> Value {
     let size = event["message"].as_str().map_or(0, str::len);
     if size > 500 {

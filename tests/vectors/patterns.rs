@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
+use tidings_rig::{alert, provider};
 
 use crate::case::{Input, load};
 use crate::report::Report;
@@ -62,15 +63,12 @@ pub async fn replay() {
 /// The alerts that match an event with this message.
 async fn matched(message: &str, patterns: &[&Pattern]) -> Result<BTreeSet<String>, String> {
     let alert = |(number, pattern): (usize, &&Pattern)| {
-        let sources = json!([{"kind": "Kustomization", "name": "*"}]);
-        let spec = json!({"providerRef": {"name": "hook"}, "eventSeverity": "info", "eventSources": sources, "inclusionList": [pattern.pattern]});
-        object("Alert", &format!("a{number}"), spec)
+        let list = json!([pattern.pattern]);
+        alert(&format!("a{number}"), "hook")
+            .with("inclusionList", list)
+            .value()
     };
-    let provider = object(
-        "Provider",
-        "hook",
-        json!({"type": "generic", "address": "http://receiver.example/hook"}),
-    );
+    let provider = provider("hook", "http://receiver.example/hook").value();
     let rules = patterns
         .iter()
         .enumerate()
@@ -92,9 +90,4 @@ async fn matched(message: &str, patterns: &[&Pattern]) -> Result<BTreeSet<String
         .into_iter()
         .map(|delivery| delivery.alert)
         .collect())
-}
-
-fn object(kind: &str, name: &str, spec: Value) -> Value {
-    let metadata = json!({"name": name, "namespace": "apps"});
-    json!({"apiVersion": "notification.toolkit.fluxcd.io/v1beta3", "kind": kind, "metadata": metadata, "spec": spec})
 }

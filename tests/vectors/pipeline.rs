@@ -100,7 +100,7 @@ async fn problems(case: &WireCase, sink: &Sink, up: &Process, jetstream: &Contex
             answer.status, answer.body
         )];
     }
-    let parked = at_rest(jetstream).await;
+    let parked = parked_deliveries(jetstream).await;
     let failed = parked > 0 || messages(jetstream, "DEAD").await > dead;
 
     let (tunnels, mut requests): (Vec<_>, Vec<_>) = sink
@@ -132,11 +132,11 @@ async fn problems(case: &WireCase, sink: &Sink, up: &Process, jetstream: &Contex
     problems
 }
 
-/// Waits until the event is routed and none of its deliveries is ready or in work; tells how many
-/// are parked.
-async fn at_rest(jetstream: &Context) -> u64 {
+/// Waits until the event is routed and its deliveries are made or parked; returns the number of
+/// parked ones.
+async fn parked_deliveries(jetstream: &Context) -> u64 {
     eventually(
-        "the event is routed, and what came of it is settled",
+        "the deliveries of the event are made or parked",
         async || {
             let mut router = stream(jetstream, "EVENTS")
                 .await?

@@ -80,7 +80,7 @@ impl NewestWins {
         };
         let lease = write_lease(delivery, prepared.provider.timeout);
         let mut machine = Machine::new(mine, lease, notifier.needs_handle());
-        let desired = |state| contract::Desired {
+        let desired = |state| contract::DesiredState {
             key: wanted.key.clone(),
             state,
         };

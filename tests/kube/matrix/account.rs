@@ -105,7 +105,7 @@ impl<'a> Account<'a> {
         let mut changed = alert("all", "good", "*");
         changed["spec"]["summary"] = json!("changed");
         self.bed
-            .apply([changed, alert("orphan", "nobody", "none")])
+            .apply([changed, alert("orphan", "absent", "none")])
             .await;
         self.bed
             .kubectl("delete --wait=false provider/leaving alert/leaving")
@@ -124,7 +124,7 @@ impl<'a> Account<'a> {
         self.happen_to(AGAIN, "again").await;
     }
 
-    /// Events that nobody handles at once.
+    /// Events while there is no leader.
     pub async fn while_nobody_leads(&mut self) {
         self.happen(ALONE).await;
     }

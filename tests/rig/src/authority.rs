@@ -28,7 +28,7 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// Creates an authority that nobody else trusts.
+    /// Creates an authority.
     #[expect(
         clippy::new_without_default,
         reason = "it generates keys and writes files"

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::rules::{Manifest, Rules, provider};
+use crate::rules::{Manifest, Rules, provider, secret};
 
 /// The login of the token's owner.
 pub const LOGIN: &str = "bot";
@@ -126,8 +126,7 @@ impl Forge {
 
     /// Writes the Secret that the Providers reference.
     pub fn put_secret(rules: &Rules) {
-        let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: forge, namespace: apps}\nstringData: {token: hidden-token}\n";
-        rules.put_text("secret.yaml", secret);
+        rules.put([secret("forge", json!({"token": "hidden-token"}))]);
     }
 
     /// What it stores, and the requests that it received.

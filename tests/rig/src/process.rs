@@ -209,7 +209,7 @@ impl Process {
         self.readiness_if_up().await.expect("/readyz responds")
     }
 
-    /// The response of `/readyz`; nothing while nobody listens.
+    /// The response of `/readyz`; `None` while the port is closed.
     pub async fn readiness_if_up(&self) -> Option<HttpResponse> {
         let response = CLIENT
             .get(format!("{}/readyz", self.admin()))
@@ -376,7 +376,7 @@ impl Process {
         self.prints(&format!("fail point {name} reached")).await;
     }
 
-    /// Waits for a line that is not a log event of ours, such as the error that ends a process.
+    /// Waits for a line that is not a log event, such as the error that ends a process.
     pub async fn prints(&self, text: &str) -> String {
         self.log.line_with(text).await
     }

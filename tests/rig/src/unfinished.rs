@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use async_nats::jetstream;
+use futures::TryStreamExt;
 
 /// A server that does not answer by then is one that the test stopped.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -62,31 +63,28 @@ async fn describe(url: &str) -> Option<String> {
     let client = async_nats::connect(servers).await.ok()?;
     let jetstream = jetstream::new(client);
     let mut left = Vec::new();
-    if let Some((stored, held, _)) = counts(&jetstream, "DELIVERIES").await {
-        let waiting = stored.saturating_sub(held);
-        if waiting > 0 {
-            left.push(format!("{waiting} deliveries, ready or parked"));
-        }
+    if let Some(count @ 1..) = waiting_deliveries(&jetstream).await {
+        left.push(format!("{count} deliveries, ready or parked"));
     }
-    if let Some((_, _, pending)) = counts(&jetstream, "EVENTS").await
-        && pending > 0
-    {
-        left.push(format!("{pending} events that no router has read"));
+    if let Some(count @ 1..) = unread_events(&jetstream).await {
+        left.push(format!("{count} events that no router has read"));
     }
     Some(left.join(" and "))
 }
 
-/// The messages of a stream, those that its consumers hold, and those that they have not read.
-async fn counts(jetstream: &jetstream::Context, name: &str) -> Option<(u64, u64, u64)> {
-    use futures::TryStreamExt;
-
-    let mut stream = jetstream.get_stream(name).await.ok()?;
+/// The messages of DELIVERIES that no worker holds.
+async fn waiting_deliveries(jetstream: &jetstream::Context) -> Option<u64> {
+    let mut stream = jetstream.get_stream("DELIVERIES").await.ok()?;
     let stored = stream.info().await.ok()?.state.messages;
     let consumers: Vec<_> = stream.consumers().try_collect().await.ok()?;
     let held = consumers
         .iter()
-        .map(|consumer| consumer.num_ack_pending as u64)
-        .sum();
-    let pending = consumers.iter().map(|consumer| consumer.num_pending).sum();
-    Some((stored, held, pending))
+        .map(|consumer| consumer.num_ack_pending as u64);
+    Some(stored.saturating_sub(held.sum()))
+}
+
+async fn unread_events(jetstream: &jetstream::Context) -> Option<u64> {
+    let stream = jetstream.get_stream("EVENTS").await.ok()?;
+    let router = stream.consumer_info("router").await.ok()?;
+    Some(router.num_pending)
 }

@@ -14,11 +14,11 @@ use tidings_core::runtime::metrics::labels::CircuitLabels;
 use tidings_core::wire::Circuit;
 use tidings_core::wire::circuit::State;
 
-use crate::bounded_map::Bounded;
+use crate::bounded_map::BoundedMap;
 
 /// Holds no destination that never failed, or that has not failed for a while.
 pub struct CircuitCache {
-    circuits: Bounded<Destination, StoredCircuit>,
+    circuits: BoundedMap<Destination, StoredCircuit>,
     /// Failures that are being recorded.
     failing: HashMap<Destination, usize>,
     metrics: Metrics,
@@ -28,7 +28,7 @@ impl CircuitCache {
     /// An empty cache.
     pub fn new(metrics: Metrics) -> Self {
         Self {
-            circuits: Bounded::default(),
+            circuits: BoundedMap::default(),
             failing: HashMap::new(),
             metrics,
         }

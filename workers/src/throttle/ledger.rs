@@ -16,7 +16,7 @@ use tidings_core::model::jitter::jitter;
 use tidings_core::runtime::failpoint;
 use tokio::sync::oneshot;
 
-use crate::bounded_map::Bounded;
+use crate::bounded_map::BoundedMap;
 
 /// The longest pause after another process changed the record first.
 const CONFLICT_PAUSE: Duration = Duration::from_millis(5);
@@ -49,7 +49,7 @@ type Observe<C> = Box<dyn Fn(&<C as Change>::Record, u64) + Send + Sync>;
 type Work<C> = (Vec<Waiting<C>>, Option<Versioned<C>>);
 
 /// A queue for each record that is being changed, or was recently.
-struct Queues<C: Change>(Bounded<String, Queue<C>>);
+struct Queues<C: Change>(BoundedMap<String, Queue<C>>);
 
 struct Queue<C: Change> {
     waiting: Vec<Waiting<C>>,
@@ -72,7 +72,7 @@ impl<C: Change> Ledger<C> {
             bus: bus.clone(),
             records,
             observe: Box::new(observe),
-            queues: Mutex::new(Queues(Bounded::default())),
+            queues: Mutex::new(Queues(BoundedMap::default())),
         }))
     }
 
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn the_first_change_starts_the_work_for_all_that_wait() {
-        let mut queues = Queues::<PermitChange>(Bounded::default());
+        let mut queues = Queues::<PermitChange>(BoundedMap::default());
         assert_eq!(
             [
                 queues.join("a", waiting()),
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn unused_records_are_dropped_and_those_in_use_are_not() {
-        let mut queues = Queues::<PermitChange>(Bounded::default());
+        let mut queues = Queues::<PermitChange>(BoundedMap::default());
         queues.join("in use", waiting());
         for number in 0..10_000 {
             let key = number.to_string();

@@ -10,7 +10,7 @@ use tidings_core::Destination;
 use tidings_core::model::jitter::jitter;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::bounded_map::Bounded;
+use crate::bounded_map::BoundedMap;
 
 /// How many calls of one destination a worker makes at a time, unless its Provider sets
 /// `maxInFlight`.
@@ -28,7 +28,7 @@ const PACE_WINDOW: Duration = Duration::from_secs(2);
 /// The local permits of all destinations.
 #[derive(Default)]
 pub struct LocalPermits {
-    destinations: Mutex<Bounded<Destination, Arc<Permits>>>,
+    destinations: Mutex<BoundedMap<Destination, Arc<Permits>>>,
 }
 
 /// The permits of one destination.

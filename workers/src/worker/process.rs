@@ -137,9 +137,11 @@ impl Worker {
         failpoint::reach_for("worker:calling", &event.message);
         let standard = prepared.message(delivery, event, &object, &alert);
         let template = || self.providers.template(delivery);
+        let content = prepared.provider_type.content;
+        let provider = &prepared.provider;
         let rendered = self
             .renderer
-            .rendered(&standard, &prepared.provider, template);
+            .rendered(&standard, provider, content, template);
         let message = Message {
             rendered: &rendered,
             ..standard
