@@ -18,4 +18,4 @@ pub use tidings_proto::v1::{
     AlertReference, Attempt, DeadLetter, Delivery, Event, ObjectLabels, ObjectReference,
     ProviderReference, TemplateReference, object_labels,
 };
-pub use tidings_proto::{Message, Timestamp, v1 as wire};
+pub use tidings_proto::{Message, Timestamp as ProtoTimestamp, v1 as wire};

@@ -1,5 +1,5 @@
-//! What every process needs around its role: settings, logs, metrics, health, the admin endpoint,
-//! the Kubernetes client.
+//! The environment of every role: settings, logs, metrics, health, the admin endpoint, fail points,
+//! the Kubernetes client and leader election.
 
 pub mod admin;
 pub mod codes;

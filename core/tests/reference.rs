@@ -165,6 +165,15 @@ fn docs_list_every_setting() {
     check("configuration.md", &page);
 }
 
+#[test]
+fn every_flag_of_a_setting_is_in_the_command_line_reference() {
+    let page = fs::read_to_string(project().join("docs/reference/command-line.md")).unwrap();
+    for setting in SETTINGS {
+        let flag = setting.flag.split(' ').next().unwrap();
+        assert!(page.contains(flag), "{}: {flag}", setting.key);
+    }
+}
+
 /// The text of every source file of the executable, by path.
 fn sources() -> Vec<(PathBuf, String)> {
     fn visit(folder: &Path, sources: &mut Vec<(PathBuf, String)>) {

@@ -11,7 +11,7 @@ use tidings_core::runtime::config::{
 };
 use tidings_core::runtime::telemetry::LogFormat;
 
-/// A folder with files in it, and what a process is started with.
+/// A folder with settings files, and the sources of the settings.
 struct Layers {
     folder: TempDir,
     sources: Sources,
@@ -59,7 +59,7 @@ impl Layers {
         Settings::load(&self.sources).unwrap()
     }
 
-    /// The mistakes as they are told, the folder's name left out.
+    /// The mistakes as users see them, without the name of the folder.
     fn mistakes(&self) -> Vec<String> {
         let mistakes = Settings::load(&self.sources).unwrap_err();
         mistakes
@@ -71,7 +71,7 @@ impl Layers {
 }
 
 #[test]
-fn without_any_layer_the_defaults_hold() {
+fn defaults_apply_without_any_layer() {
     let settings = Layers::new().settings();
     assert_eq!(
         (
@@ -107,7 +107,7 @@ fn without_any_layer_the_defaults_hold() {
 }
 
 #[test]
-fn rules_are_in_a_folder_or_in_a_cluster_as_the_higher_layer_says() {
+fn rules_come_from_the_folder_or_cluster_of_the_higher_layer() {
     let folder = Layers::new().with_file("rules: {dir: /etc/rules}");
     assert_eq!(
         folder.settings().rules.from,
@@ -137,7 +137,7 @@ fn rules_are_in_a_folder_or_in_a_cluster_as_the_higher_layer_says() {
 }
 
 #[test]
-fn links_are_patterns_by_key() {
+fn every_link_pattern_has_a_key() {
     let layers = Layers::new()
         .with_file("links: {enabled: true, dashboard: 'https://d/{{ name }}'}")
         .with_variable("TIDINGS_LINKS__COMMIT_STATUS", "https://s/{{ name }}");
@@ -196,7 +196,7 @@ fn a_higher_layer_wins_key_by_key() {
 }
 
 #[test]
-fn lists_whose_entries_have_a_form_tell_each_that_has_not() {
+fn every_invalid_entry_of_a_list_is_reported() {
     let layers = Layers::new()
         .with_file("ingest: {label_kinds: [Pod, pods], kubernetes_events: {severities: [BackOff=warn, Normal]}}")
         .with_flag("--event-types", "ingest.kubernetes_events.types", "Warning");
@@ -232,7 +232,7 @@ fn the_file_may_be_named_by_a_variable_and_may_be_empty() {
 }
 
 #[test]
-fn all_mistakes_are_told_together_with_their_origin() {
+fn all_mistakes_are_reported_together_with_their_source() {
     let layers = Layers::new()
         .with_file("listen: 9090\nworker: {concurrency: 0, pool: [a]}\nrules: here\nclutser: x\n")
         .with_variable("TIDINGS_INGEST__DEDUPE_INTERVAL", "5")
@@ -254,7 +254,7 @@ fn all_mistakes_are_told_together_with_their_origin() {
 }
 
 #[test]
-fn networks_are_lists_like_others() {
+fn networks_are_lists() {
     let layers = Layers::new()
         .with_file("worker: {addresses: {allow: [10.1.0.0/16, 127.0.0.1], loopback: false}}\n")
         .with_variable("TIDINGS_WORKER__ADDRESSES__DENY", "10.0.0.0/8,fd00::/8");
@@ -281,7 +281,7 @@ fn networks_are_lists_like_others() {
 }
 
 #[test]
-fn a_file_that_can_not_be_read_is_a_mistake_like_others() {
+fn an_unreadable_file_is_a_mistake() {
     let layers = Layers::new().with_flag("--log-format", "log.format", "xml");
     let missing = Layers {
         sources: Sources {
@@ -311,7 +311,7 @@ fn a_file_that_can_not_be_read_is_a_mistake_like_others() {
 }
 
 #[test]
-fn secrets_come_as_they_are_or_by_file_and_the_higher_layer_wins() {
+fn secrets_are_given_by_value_or_file_and_the_higher_layer_wins() {
     let layers = Layers::new();
     layers.write("token", "from-file\n");
     let path = layers.path("token");
@@ -324,7 +324,7 @@ fn secrets_come_as_they_are_or_by_file_and_the_higher_layer_wins() {
 }
 
 #[test]
-fn credentials_that_contradict_each_other_are_mistakes() {
+fn contradictory_credentials_are_mistakes() {
     for (yaml, mistake) in [
         (
             "{token: hunter2, token_file: /x}",
@@ -368,7 +368,7 @@ fn credentials_that_contradict_each_other_are_mistakes() {
 }
 
 #[test]
-fn a_login_within_the_url_is_a_login() {
+fn a_login_in_the_url_is_used() {
     let nats = |url: &str| {
         Layers::new()
             .with_file(&format!("nats: {{url: '{url}'}}"))
@@ -405,7 +405,7 @@ fn a_login_within_the_url_is_a_login() {
 }
 
 #[test]
-fn secrets_never_show() {
+fn secrets_are_never_printed() {
     let settings = Layers::new()
         .with_file("nats: {url: 'nats://a:1', username: me, password: hunter2}")
         .settings();
@@ -424,7 +424,7 @@ fn secrets_never_show() {
 }
 
 #[test]
-fn variables_that_kubernetes_makes_for_services_are_no_settings() {
+fn variables_of_kubernetes_services_are_ignored() {
     let mut layers = Layers::new();
     for (name, value) in [
         ("TIDINGS_PORT", "tcp://10.0.0.1:80"),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tidings_core::Event;
-use tidings_core::bus::{self, Bus};
+use tidings_core::bus::{Bus, BusError};
 use tidings_core::runtime::failpoint;
 
 use crate::store::{EventStore, StoreAck, StoreError, StoreErrorReason};
@@ -48,11 +48,11 @@ impl EventStore for BusStore {
     }
 }
 
-fn from_bus(error: &bus::NotStored) -> StoreError {
+fn from_bus(error: &BusError) -> StoreError {
     let (reason, retry_after) = match error {
-        bus::NotStored::Unavailable(_) => (StoreErrorReason::Unavailable, RETRY_UNAVAILABLE),
-        bus::NotStored::StorageFull => (StoreErrorReason::StorageFull, RETRY_FULL),
-        bus::NotStored::TooLarge(limit) => (
+        BusError::Unavailable(_) => (StoreErrorReason::Unavailable, RETRY_UNAVAILABLE),
+        BusError::StorageFull => (StoreErrorReason::StorageFull, RETRY_FULL),
+        BusError::TooLarge(limit) => (
             StoreErrorReason::TooLarge { limit: *limit },
             RETRY_UNAVAILABLE,
         ),

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use thiserror::Error;
 use tidings_core::model::flux;
 use tidings_core::model::id::{self, Discriminators};
-use tidings_core::{Event, ObjectLabels, ObjectReference, Timestamp};
+use tidings_core::model::time::to_proto;
+use tidings_core::{Event, ObjectLabels, ObjectReference, ProtoTimestamp};
 
 use crate::decode::{self, RawEvent, RawObject};
 
@@ -67,7 +68,9 @@ pub fn normalize(
         cluster: cluster.to_owned(),
         involved_object: Some(to_reference(object)),
         severity: raw.severity.into_owned(),
-        timestamp: raw.timestamp.map(|seconds| Timestamp { seconds, nanos: 0 }),
+        timestamp: raw
+            .timestamp
+            .map(|seconds| ProtoTimestamp { seconds, nanos: 0 }),
         message: raw.message.into_owned(),
         reason: raw.reason.into_owned(),
         metadata,
@@ -126,16 +129,6 @@ fn to_reference(object: RawObject<'_>) -> ObjectReference {
         uid: object.uid.into_owned(),
         resource_version: object.resource_version.into_owned(),
         field_path: object.field_path.into_owned(),
-    }
-}
-
-fn to_proto(time: jiff::Timestamp) -> Timestamp {
-    // Protobuf nanoseconds are never negative; those of jiff have the sign of the seconds.
-    let nanos = time.as_nanosecond().rem_euclid(1_000_000_000);
-    let seconds = time.as_nanosecond().div_euclid(1_000_000_000);
-    Timestamp {
-        seconds: i64::try_from(seconds).unwrap_or_default(),
-        nanos: i32::try_from(nanos).unwrap_or_default(),
     }
 }
 
@@ -268,7 +261,7 @@ mod tests {
         );
         assert_eq!(
             to_proto(NOW),
-            Timestamp {
+            ProtoTimestamp {
                 seconds: 1_767_323_045,
                 nanos: 500
             }
@@ -276,7 +269,7 @@ mod tests {
         let early = jiff::Timestamp::constant(-1, -1);
         assert_eq!(
             to_proto(early),
-            Timestamp {
+            ProtoTimestamp {
                 seconds: -2,
                 nanos: 999_999_999
             }
@@ -311,8 +304,8 @@ mod tests {
         let api_version = prop_oneof![Just("a.b/v1"), Just("v1"), Just("")];
         (".{1,5}", ".{1,5}", api_version, ".{0,9}", metadata, seconds).prop_map(
             |(kind, name, api_version, message, metadata, seconds)| {
-                let timestamp =
-                    seconds.and_then(|seconds| flux::rfc3339(&Timestamp { seconds, nanos: 0 }));
+                let timestamp = seconds
+                    .and_then(|seconds| flux::rfc3339(&ProtoTimestamp { seconds, nanos: 0 }));
                 serde_json::json!({
                     "involvedObject": {"kind": kind, "name": name, "apiVersion": api_version},
                     "message": message,

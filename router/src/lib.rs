@@ -1,15 +1,20 @@
-//! The router: events in, planned deliveries out.
+//! The router matches events with Alerts and stores the deliveries that they cause.
 //!
 //! ```text
-//!  EVENTS ═► route ─► match ─► plan ─► Delivery ═► DELIVERIES
-//!                       ▲
-//!                     rules
-//!                       │
-//!            OUTCOMES ═► status ─► the API server
+//!  EVENTS ═► route ─► matching ─► plan ─► Delivery ═► DELIVERIES
+//!                        ▲
+//!                      rules
+//!                        │
+//!             OUTCOMES ═► status ─► API server
 //! ```
 //!
-//! Pure: [`matching`], [`metadata`], [`plan`]. The loops: [`route`] and, where the rules are in a
-//! cluster, [`status`].
+//! # Where to look
+//! - [`route`] is the loop: pull an event, plan, store deliveries, acknowledge.
+//! - [`matching`] gives the verdict of an Alert on an event; [`metadata`] merges metadata.
+//! - [`plan`] builds deliveries and explains verdicts.
+//! - [`status`] writes status to Alerts and Providers in a cluster.
+//!
+//! Pure: [`matching`], [`metadata`], [`plan`].
 
 pub mod matching;
 pub mod metadata;
@@ -18,6 +23,6 @@ pub mod route;
 pub mod status;
 
 pub use matching::Verdict;
-pub use plan::{Explanation, Plan, Planning, explain, plan};
+pub use plan::{AlertExplanation, DeliveryPlan, PlanContext, explain, plan};
 pub use route::Router;
 pub use status::StatusWriter;

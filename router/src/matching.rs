@@ -1,12 +1,12 @@
-//! Whether an Alert means an event, and if not, why not.
+//! Whether an Alert matches an event, and why not. Pure.
 
 use tidings_core::model::flux;
 pub use tidings_core::model::verdict::Verdict;
 use tidings_core::{Event, ObjectLabels, object_labels};
 use tidings_rules::{Alert, EventSource, Family, Provider, Rules};
 
-/// Decides about one Alert and one event, by nothing else than these and the rules. Allocates
-/// nothing until the Provider's family matters.
+/// The verdict of an Alert on an event. Runs for every candidate, so it allocates nothing before the
+/// Provider's family matters.
 pub fn verdict(alert: &Alert, event: &Event, rules: &Rules) -> Verdict {
     if alert.suspended {
         return Verdict::AlertSuspended;
@@ -38,7 +38,7 @@ pub fn verdict(alert: &Alert, event: &Event, rules: &Rules) -> Verdict {
     if rules.options().no_cross_namespace_refs && object(event).namespace != alert.namespace {
         return Verdict::CrossNamespaceRefused;
     }
-    // A Provider that is not there may be about to be created: its deliveries wait for it.
+    // A missing Provider may be about to be created, so its deliveries are planned and wait.
     rules
         .provider(&alert.namespace, &alert.provider)
         .map_or(Verdict::Matched, |provider| {
@@ -46,7 +46,7 @@ pub fn verdict(alert: &Alert, event: &Event, rules: &Rules) -> Verdict {
         })
 }
 
-/// Whether a source names the object of the event, labels apart.
+/// Whether an event source names the object of the event, regardless of labels.
 pub(crate) fn names(source: &EventSource, event: &Event) -> bool {
     let object = object(event);
     source.kind == object.kind
@@ -57,33 +57,31 @@ pub(crate) fn names(source: &EventSource, event: &Event) -> bool {
         && source.name.as_ref().is_none_or(|name| *name == object.name)
 }
 
-/// The object of an event; one without any is about nothing.
+/// The involved object of an event; empty if the event has none.
 pub(crate) fn object(event: &Event) -> &tidings_core::ObjectReference {
-    static NOTHING: std::sync::LazyLock<tidings_core::ObjectReference> =
+    static NO_OBJECT: std::sync::LazyLock<tidings_core::ObjectReference> =
         std::sync::LazyLock::new(Default::default);
-    event.involved_object.as_ref().unwrap_or(&NOTHING)
+    event.involved_object.as_ref().unwrap_or(&NO_OBJECT)
 }
 
-/// Nothing where some source means the event; else the reason of the one that came nearest.
+/// `None` if an event source matches; else the verdict of the source that comes closest.
 fn source_verdict(alert: &Alert, event: &Event) -> Option<Verdict> {
-    let mut nearest = Verdict::NoEventSourceMatches;
+    let mut closest = Verdict::NoEventSourceMatches;
     for source in alert.sources.iter().filter(|source| names(source, event)) {
         if !alert.severities.contains(&event.severity) {
             return Some(Verdict::BelowSeverity);
         }
         match labels_verdict(source, event.labels.as_ref()) {
             None => return None,
-            // An object whose labels are unknown may have been meant: that is nearer than one that
-            // was not.
-            Some(Verdict::LabelsDiffer) if nearest == Verdict::LabelsUnknown => {}
-            Some(verdict) => nearest = verdict,
+            // With unknown labels the object may have matched: closer than labels that differ.
+            Some(Verdict::LabelsDiffer) if closest == Verdict::LabelsUnknown => {}
+            Some(verdict) => closest = verdict,
         }
     }
-    Some(nearest)
+    Some(closest)
 }
 
-/// Nothing where the labels are those that the source asks for. An empty selector selects
-/// everything.
+/// `None` if the labels match the source. An empty selector matches everything.
 fn labels_verdict(source: &EventSource, labels: Option<&ObjectLabels>) -> Option<Verdict> {
     if source.match_labels.is_empty() {
         return None;
@@ -102,7 +100,7 @@ fn labels_verdict(source: &EventSource, labels: Option<&ObjectLabels>) -> Option
     }
 }
 
-/// What the Provider's family takes. Only what the event itself says counts here, not the Alert's
+/// Whether the Provider's family handles the event. Only the event counts, not the Alert's
 /// metadata.
 fn provider_verdict(provider: &Provider, event: &Event) -> Verdict {
     if provider.suspended {
@@ -113,7 +111,9 @@ fn provider_verdict(provider: &Provider, event: &Event) -> Verdict {
         Family::Generic => Verdict::Matched,
         Family::Message | Family::ChangeRequest if is_update => Verdict::NotACommitStatusProvider,
         Family::Message => Verdict::Matched,
-        Family::CommitStatus if is_update || says_commit(event, provider.commit_status.pending) => {
+        Family::CommitStatus
+            if is_update || concerns_commit(event, provider.commit_status.pending) =>
+        {
             Verdict::Matched
         }
         Family::CommitStatus => Verdict::NoCommit,
@@ -122,12 +122,13 @@ fn provider_verdict(provider: &Provider, event: &Event) -> Verdict {
     }
 }
 
-/// Whether an event that is no update concerns a commit: every error does (the commit is then
-/// found, or not, in the combined metadata), one with the user's `commit`, and a Kustomization's
-/// success whose revision holds one; also its progress, where the Provider tells it as pending.
-fn says_commit(event: &Event, tells_pending: bool) -> bool {
-    let is_told = event.reason != "Progressing" || tells_pending;
-    let is_success = event.severity == "info" && is_told && object(event).kind == "Kustomization";
+/// Whether an event that is no `commit_status: update` concerns a commit. That is every error (the
+/// merged metadata may name a commit), an event with the annotation `commit`, and a Kustomization's
+/// success with a git revision. Its progress counts if the Provider sets pending statuses.
+fn concerns_commit(event: &Event, sets_pending: bool) -> bool {
+    let is_reported = event.reason != "Progressing" || sets_pending;
+    let is_success =
+        event.severity == "info" && is_reported && object(event).kind == "Kustomization";
     event.severity == "error"
         || has_annotation(event, "commit")
         || is_success && revision(event).is_some_and(|revision| commit(revision).is_some())
@@ -137,14 +138,14 @@ fn has_annotation(event: &Event, key: &str) -> bool {
     flux::annotation(event, key).is_some_and(|value| !value.is_empty())
 }
 
-/// The git revision of an event: that behind an OCI artifact goes before that of the source.
+/// The git revision of an event. That of an OCI artifact's origin wins over the source's.
 fn revision(event: &Event) -> Option<&str> {
     flux::controller_metadata(event, "originRevision")
         .or_else(|| flux::controller_metadata(event, "revision"))
 }
 
-/// The commit of a revision such as `main@sha1:<commit>`: 40 hexadecimal digits behind the last
-/// `:`, else the last `/`.
+/// The commit of a revision such as `main@sha1:<commit>`: 40 hexadecimal digits after the last `:`,
+/// else after the last `/`.
 fn commit(revision: &str) -> Option<&str> {
     let commit = match (revision.rsplit_once(':'), revision.rsplit_once('/')) {
         (Some((_, tail)), _) | (None, Some((_, tail))) => tail,
@@ -174,7 +175,7 @@ mod tests {
     ];
     const COMMIT: &str = "8ba2d1c0a4e4b1c2d3e4f5a6b7c8d9e0f1a2b3c4";
 
-    /// One Alert with these fields, and its Provider.
+    /// Rules with one Alert that has these fields, and its Provider.
     fn rules(kind: &str, fields: Value) -> Rules {
         rules_with(fields, json!({"type": kind}))
     }
@@ -227,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_of_another_cluster_is_not_meant() {
+    fn an_event_of_another_cluster_does_not_match() {
         let rules = rules("slack", json!({"clusters": ["us-*", "ap-1"]}));
         assert_eq!(judge(&rules, &event(|_| ())), Verdict::OtherCluster);
         assert_eq!(
@@ -237,14 +238,14 @@ mod tests {
     }
 
     #[test]
-    fn unknown_labels_are_told_apart_from_others() {
+    fn unknown_labels_have_their_own_verdict() {
         let source =
             |labels: Value| json!({"kind": "Kustomization", "name": "*", "matchLabels": labels});
-        let asks = rules(
+        let labeled = rules(
             "slack",
             json!({"eventSources": [source(json!({"a": "1"}))]}),
         );
-        assert_eq!(judge(&asks, &event(|_| ())), Verdict::LabelsUnknown);
+        assert_eq!(judge(&labeled, &event(|_| ())), Verdict::LabelsUnknown);
         for (state, labels, expected) in [
             (
                 object_labels::State::Unknown,
@@ -264,7 +265,7 @@ mod tests {
             ),
         ] {
             assert_eq!(
-                judge(&asks, &with_labels(state, labels)),
+                judge(&labeled, &with_labels(state, labels)),
                 expected,
                 "{state:?} {labels:?}"
             );
@@ -281,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_severity_that_is_not_taken_is_told_apart_from_a_source_that_is_not_meant() {
+    fn a_severity_mismatch_and_a_source_mismatch_have_different_verdicts() {
         let rules = rules("slack", json!({"eventSeverity": "error"}));
         assert_eq!(judge(&rules, &event(|_| ())), Verdict::BelowSeverity);
         let other =
@@ -294,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_success_counts_for_a_commit_status_when_its_revision_holds_a_commit() {
+    fn a_success_matches_a_commit_status_provider_if_its_revision_names_a_commit() {
         let rules = rules("github", json!({}));
         let success = |kind: &str, reason: &str, key: &str, revision: &str| {
             event(|event| {

@@ -1,4 +1,4 @@
-//! The metadata of a delivery: what the event says, and what the Alert adds.
+//! The metadata of a delivery, merged from the event and the Alert.
 
 use std::collections::BTreeMap;
 
@@ -8,20 +8,20 @@ use tidings_rules::Alert;
 
 use crate::matching::object;
 
-/// Combines metadata under keys without their prefix. What comes later in this list wins: the
-/// user's annotations, the Alert's `eventMetadata`, its `summary`, what the controller says.
-pub fn combine(alert: &Alert, event: &Event) -> BTreeMap<String, String> {
+/// Merges metadata and removes the prefixes of keys. The later source wins: the object's
+/// annotations, the Alert's `eventMetadata`, its `summary`, the controller's metadata.
+pub fn merge(alert: &Alert, event: &Event) -> BTreeMap<String, String> {
     let group = flux::api_group(&object(event).api_version);
-    let mut combined: BTreeMap<String, String> = of_group(event, flux::EVENT_GROUP).collect();
-    combined.extend(alert.event_metadata.clone());
+    let mut merged: BTreeMap<String, String> = of_group(event, flux::EVENT_GROUP).collect();
+    merged.extend(alert.event_metadata.clone());
     if !alert.summary.is_empty() {
-        combined.insert("summary".to_owned(), alert.summary.clone());
+        merged.insert("summary".to_owned(), alert.summary.clone());
     }
-    combined.extend(of_group(event, group));
-    combined
+    merged.extend(of_group(event, group));
+    merged
 }
 
-/// The metadata under one prefix. Objects of the core group have the prefix `/`.
+/// The metadata of one API group. The core group has the prefix `/`.
 fn of_group<'a>(event: &'a Event, group: &'a str) -> impl Iterator<Item = (String, String)> + 'a {
     event.metadata.iter().filter_map(move |(key, value)| {
         let key = key.strip_prefix(group)?.strip_prefix('/')?;
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_controller_wins_over_the_alert_and_the_alert_over_annotations() {
+    fn the_controller_overrides_the_alert_and_the_alert_overrides_annotations() {
         let alert = alert("a", "p")
             .with("summary", "of the Alert")
             .with(
@@ -67,7 +67,7 @@ mod tests {
                 .into(),
             ..Event::default()
         };
-        let combined = combine(rules.alert("apps", "a").unwrap(), &event);
+        let merged = merge(rules.alert("apps", "a").unwrap(), &event);
         let expected = [
             ("cluster", "eu"),
             ("image/tag", "v1"),
@@ -76,7 +76,7 @@ mod tests {
             ("summary", "of the Alert"),
         ];
         assert_eq!(
-            combined
+            merged
                 .iter()
                 .map(|(key, value)| (key.as_str(), value.as_str()))
                 .collect::<Vec<_>>(),

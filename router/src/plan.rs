@@ -1,102 +1,99 @@
-//! From an event and the rules to the deliveries that are owed. Pure: the same input gives the same
-//! ids, on whichever replica, however often.
+//! Plans the deliveries of an event and explains verdicts. Pure: the same input gives the same ids
+//! on every replica.
 
 use tidings_core::model::flux;
 use tidings_core::model::id;
-use tidings_core::{AlertReference, Delivery, Event, Message, ProviderReference, Timestamp};
+use tidings_core::{AlertReference, Delivery, Event, Message, ProtoTimestamp, ProviderReference};
 use tidings_rules::provider::DEFAULT_POOL;
 use tidings_rules::{Alert, Rules, Template};
 
 use crate::matching::{Verdict, names, object, verdict};
 use crate::metadata;
 
-/// A larger event is left out of its deliveries, and read from the stream at the attempt.
-pub const LARGEST_EVENT_BYTES: usize = 64 << 10;
+/// A larger event is not copied into its deliveries; the attempt reads it from the stream.
+pub const MAX_EVENT_BYTES: usize = 64 << 10;
 
-/// What is the same for all deliveries of one planning.
+/// What all deliveries of an event share.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Planning {
+pub struct PlanContext {
     /// The event's sequence in EVENTS.
     pub event_sequence: u64,
-    /// When it is planned.
-    pub planned_at: Timestamp,
+    /// The time of context.
+    pub planned_at: ProtoTimestamp,
     /// 0, or the number of a replay.
     pub generation: u32,
 }
 
-/// What an event comes to.
+/// The deliveries and verdicts of an event.
 #[derive(Clone, Debug, Default)]
-pub struct Plan {
-    /// One for each Alert that matched, by namespace and name of the Alert.
+pub struct DeliveryPlan {
+    /// One per matching Alert, ordered by namespace and name of the Alert.
     pub deliveries: Vec<Delivery>,
-    /// The verdict on each Alert that was looked at.
+    /// The verdict of each candidate Alert.
     pub verdicts: Vec<Verdict>,
 }
 
-/// What one Alert comes to, for people.
+/// The verdict of one Alert, explained for humans.
 #[derive(Clone, Debug)]
-pub struct Explanation {
+pub struct AlertExplanation {
     /// `namespace/name` of the Alert.
     pub alert: String,
     /// The verdict.
     pub verdict: Verdict,
-    /// Exactly why.
-    pub sentence: String,
-    /// What is owed, where it matched.
+    /// Why, naming what was compared.
+    pub detail: String,
+    /// The delivery, if the Alert matched.
     pub delivery: Option<Delivery>,
 }
 
-/// Plans an event. Only Alerts with a source for its object are looked at; for all others there is
-/// no verdict.
-pub fn plan(rules: &Rules, event: &Event, planning: Planning) -> Plan {
+/// Plans an event. Only candidate Alerts, with an event source for its object, get a verdict.
+pub fn plan(rules: &Rules, event: &Event, context: PlanContext) -> DeliveryPlan {
     let object = object(event);
-    let mut plan = Plan::default();
+    let mut plan = DeliveryPlan::default();
     for alert in rules.candidates(&object.kind, &object.namespace, &object.name) {
         let verdict = verdict(alert, event, rules);
         plan.verdicts.push(verdict);
         if verdict == Verdict::Matched {
-            plan.deliveries
-                .push(delivery(alert, event, rules, planning));
+            plan.deliveries.push(delivery(alert, event, rules, context));
         }
     }
     plan
 }
 
-/// Says of every Alert, also of refused ones, what it makes of an event, and why.
-pub fn explain(rules: &Rules, event: &Event, planning: Planning) -> Vec<Explanation> {
-    let in_force = rules.alerts().map(|alert| {
+/// Explains the verdict of every Alert, including rejected ones.
+pub fn explain(rules: &Rules, event: &Event, context: PlanContext) -> Vec<AlertExplanation> {
+    let in_effect = rules.alerts().map(|alert| {
         let verdict = verdict(alert, event, rules);
-        Explanation {
+        AlertExplanation {
             alert: format!("{}/{}", alert.namespace, alert.name),
             verdict,
-            sentence: sentence(verdict, alert, event),
-            delivery: (verdict == Verdict::Matched)
-                .then(|| delivery(alert, event, rules, planning)),
+            detail: detail(verdict, alert, event),
+            delivery: (verdict == Verdict::Matched).then(|| delivery(alert, event, rules, context)),
         }
     });
-    let refused = rules
+    let rejected = rules
         .rejected()
         .iter()
         .filter(|(identity, _)| identity.kind == "Alert")
-        .map(|(identity, why)| Explanation {
+        .map(|(identity, why)| AlertExplanation {
             alert: format!("{}/{}", identity.namespace, identity.name),
             verdict: Verdict::NoEventSourceMatches,
-            sentence: format!("the Alert is refused: {why}"),
+            detail: format!("the Alert is rejected: {why}"),
             delivery: None,
         });
-    in_force.chain(refused).collect()
+    in_effect.chain(rejected).collect()
 }
 
-fn delivery(alert: &Alert, event: &Event, rules: &Rules, planning: Planning) -> Delivery {
+fn delivery(alert: &Alert, event: &Event, rules: &Rules, context: PlanContext) -> Delivery {
     let provider = rules.provider(&alert.namespace, &alert.provider);
     let reads_alert = provider.is_some_and(|provider| provider.commit_status_expr.is_some());
     let [alert_id, provider_id] =
         [&alert.name, &alert.provider].map(|name| (alert.namespace.as_str(), name.as_str()));
     Delivery {
-        id: id::delivery_id(&event.id, alert_id, provider_id, planning.generation),
+        id: id::delivery_id(&event.id, alert_id, provider_id, context.generation),
         event_id: event.id.clone(),
-        event: (event.encoded_len() <= LARGEST_EVENT_BYTES).then(|| event.clone()),
-        event_sequence: planning.event_sequence,
+        event: (event.encoded_len() <= MAX_EVENT_BYTES).then(|| event.clone()),
+        event_sequence: context.event_sequence,
         alert: Some(AlertReference {
             namespace: alert.namespace.clone(),
             name: alert.name.clone(),
@@ -115,63 +112,61 @@ fn delivery(alert: &Alert, event: &Event, rules: &Rules, planning: Planning) -> 
                 .map_or(DEFAULT_POOL, |provider| &provider.pool)
                 .to_owned(),
         }),
-        metadata: metadata::combine(alert, event).into_iter().collect(),
+        metadata: metadata::merge(alert, event).into_iter().collect(),
         channel: alert.channel.clone(),
         template: alert.template.as_ref().map(Template::reference),
-        generation: planning.generation,
-        planned_at: Some(planning.planned_at),
+        generation: context.generation,
+        planned_at: Some(context.planned_at),
         ..Delivery::default()
     }
 }
 
-/// Why, in a sentence that names what was compared.
-fn sentence(verdict: Verdict, alert: &Alert, event: &Event) -> String {
+/// Explains a verdict, naming what was compared.
+fn detail(verdict: Verdict, alert: &Alert, event: &Event) -> String {
     let provider = format!("Provider {}/{}", alert.namespace, alert.provider);
     match verdict {
         Verdict::Matched => format!("the event goes to {provider}"),
         Verdict::AlertSuspended => "the Alert is suspended".to_owned(),
         Verdict::NoEventSourceMatches => no_source(alert, event),
         Verdict::BelowSeverity => format!(
-            "the Alert's eventSeverity does not take the severity \"{}\"",
+            "the Alert's eventSeverity does not include the severity \"{}\"",
             event.severity
         ),
         Verdict::LabelsDiffer => {
             format!(
-                "{} does not have the labels that matchLabels asks for: {}",
-                name(event),
+                "{} does not have the labels of matchLabels: {}",
+                object_name(event),
                 labels(alert, event)
             )
         }
         Verdict::LabelsUnknown => {
             format!(
-                "matchLabels asks for {}, and the labels of {} are not known",
+                "matchLabels requires {}, and the labels of {} are unknown",
                 labels(alert, event),
-                name(event)
+                object_name(event)
             )
         }
-        Verdict::MessageNotIncluded => {
-            "no pattern of inclusionList is found in the message".to_owned()
-        }
-        Verdict::MessageExcluded => "a pattern of exclusionList is found in the message".to_owned(),
+        Verdict::MessageNotIncluded => "no pattern of inclusionList matches the message".to_owned(),
+        Verdict::MessageExcluded => "a pattern of exclusionList matches the message".to_owned(),
         Verdict::OtherCluster => format!(
-            "the Alert's clusters do not name the cluster \"{}\"",
+            "the Alert's clusters do not include the cluster \"{}\"",
             event.cluster
         ),
         Verdict::CrossNamespaceRefused => {
             format!(
-                "the event is from namespace {}, and references across namespaces are refused",
+                "the event is from namespace {}, and cross-namespace references are disabled",
                 object(event).namespace
             )
         }
         Verdict::ProviderSuspended => format!("{provider} is suspended"),
         Verdict::NotACommitStatusProvider => {
             format!(
-                "commit_status: update goes to commit statuses only, and {provider} is for none"
+                "commit_status: update is only for commit status providers, which {provider} is not"
             )
         }
         Verdict::NoCommit => format!(
-            "{provider} needs a commit: an error, the annotation {}/commit, commit_status: update, or a Kustomization's success \
-             with a git revision",
+            "{provider} needs a commit: an error, the annotation {}/commit, \
+             commit_status: update, or a Kustomization's success with a git revision",
             flux::EVENT_GROUP
         ),
         Verdict::NoChangeRequest => format!(
@@ -181,10 +176,10 @@ fn sentence(verdict: Verdict, alert: &Alert, event: &Event) -> String {
     }
 }
 
-/// The source that agrees with the object in most of kind, namespace and name, in this order.
+/// Names the event source closest to the object: by kind, then namespace, then name.
 fn no_source(alert: &Alert, event: &Event) -> String {
     let object = object(event);
-    let nearness = |source: &&tidings_rules::EventSource| {
+    let closeness = |source: &&tidings_rules::EventSource| {
         let namespace = source
             .namespace
             .as_ref()
@@ -192,30 +187,30 @@ fn no_source(alert: &Alert, event: &Event) -> String {
         let name = source.name.as_ref().is_none_or(|name| *name == object.name);
         (source.kind == object.kind, namespace, name)
     };
-    // The first of several that are equally near.
-    match alert.sources.iter().rev().max_by_key(nearness) {
+    // The first of several equally close sources.
+    match alert.sources.iter().rev().max_by_key(closeness) {
         None => "the Alert has no eventSources".to_owned(),
         Some(source) => {
             let any = || "*".to_owned();
-            let (namespace, wanted) = (
+            let (namespace, name) = (
                 source.namespace.clone().unwrap_or_else(any),
                 source.name.clone().unwrap_or_else(any),
             );
             format!(
-                "no source names {}; the nearest is {} {namespace}/{wanted}",
-                name(event),
+                "no event source names {}; the closest is {} {namespace}/{name}",
+                object_name(event),
                 source.kind
             )
         }
     }
 }
 
-fn name(event: &Event) -> String {
+fn object_name(event: &Event) -> String {
     let object = object(event);
     format!("{} {}/{}", object.kind, object.namespace, object.name)
 }
 
-/// The labels of the first source that names the object.
+/// The labels of the first event source that names the object.
 fn labels(alert: &Alert, event: &Event) -> String {
     let mut sources = alert
         .sources
@@ -297,13 +292,13 @@ mod tests {
     }
 
     #[test]
-    fn a_delivery_goes_to_each_alert_that_matched_and_keeps_its_id() {
+    fn each_matching_alert_gets_a_delivery_with_a_stable_id() {
         let first = plan(
             &rules(),
             &event("text"),
-            Planning {
+            PlanContext {
                 event_sequence: 7,
-                ..Planning::default()
+                ..PlanContext::default()
             },
         );
         assert_eq!(first.verdicts, [Verdict::Matched, Verdict::Matched]);
@@ -329,9 +324,9 @@ mod tests {
             plan(
                 &rules(),
                 &event("text"),
-                Planning {
+                PlanContext {
                     event_sequence: 7,
-                    ..Planning::default()
+                    ..PlanContext::default()
                 }
             )
             .deliveries,
@@ -340,9 +335,9 @@ mod tests {
         let replayed = plan(
             &rules(),
             &event("text"),
-            Planning {
+            PlanContext {
                 generation: 1,
-                ..Planning::default()
+                ..PlanContext::default()
             },
         );
         assert!(replayed.deliveries.iter().all(|replay| {
@@ -354,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delivery_carries_the_alerts_template_and_not_the_providers() {
+    fn a_delivery_has_the_alerts_template_and_not_the_providers() {
         let template = json!({"configMapKeyRef": {"name": "texts", "key": "short"}});
         let objects = [
             testing::alert("own", "p")
@@ -369,8 +364,8 @@ mod tests {
         let deliveries = plan(
             &rules,
             &event("text"),
-            Planning {
-                ..Planning::default()
+            PlanContext {
+                ..PlanContext::default()
             },
         )
         .deliveries;
@@ -389,11 +384,11 @@ mod tests {
     }
 
     #[test]
-    fn a_large_event_is_left_out_of_its_deliveries() {
+    fn a_large_event_is_not_copied_into_its_deliveries() {
         let plan = plan(
             &rules(),
-            &event(&"x".repeat(LARGEST_EVENT_BYTES)),
-            Planning::default(),
+            &event(&"x".repeat(MAX_EVENT_BYTES)),
+            PlanContext::default(),
         );
         assert!(
             plan.deliveries
@@ -404,10 +399,10 @@ mod tests {
 
     #[test]
     fn every_alert_is_explained() {
-        let explained = explain(&rules(), &event("text"), Planning::default());
-        let told: Vec<_> = explained
+        let explained = explain(&rules(), &event("text"), PlanContext::default());
+        let actual: Vec<_> = explained
             .iter()
-            .map(|it| (it.alert.as_str(), it.verdict.as_str(), it.sentence.as_str()))
+            .map(|it| (it.alert.as_str(), it.verdict.as_str(), it.detail.as_str()))
             .collect();
         let expected = [
             (
@@ -418,12 +413,12 @@ mod tests {
             (
                 "apps/far",
                 "no-event-source-matches",
-                "no source names Kustomization apps/x; the nearest is HelmRelease infra/x",
+                "no event source names Kustomization apps/x; the closest is HelmRelease infra/x",
             ),
             (
                 "apps/near",
                 "no-event-source-matches",
-                "no source names Kustomization apps/x; the nearest is Kustomization apps/y",
+                "no event source names Kustomization apps/x; the closest is Kustomization apps/y",
             ),
             (
                 "apps/plain",
@@ -431,12 +426,12 @@ mod tests {
                 "the event goes to Provider apps/plain",
             ),
         ];
-        assert_eq!(told[..4], expected);
+        assert_eq!(actual[..4], expected);
         assert!(
-            told[4].0 == "apps/refused"
-                && told[4]
+            actual[4].0 == "apps/refused"
+                && actual[4]
                     .2
-                    .starts_with("the Alert is refused: spec.eventSources[0].name: is empty")
+                    .starts_with("the Alert is rejected: spec.eventSources[0].name: is empty")
         );
     }
 }

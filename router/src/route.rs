@@ -1,8 +1,10 @@
-//! The router's loop: events in, planned deliveries out.
+//! The router's loop: pulls events and stores the deliveries that they cause.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tidings_core::bus::publish::until_stored;
+use tidings_core::model::time::to_proto;
 use tidings_core::runtime::codes::log as codes;
 
 use tidings_core::bus::Bus;
@@ -12,26 +14,22 @@ use tidings_core::runtime::failpoint;
 use tidings_core::runtime::health::Health;
 use tidings_core::runtime::metrics::Metrics;
 use tidings_core::runtime::metrics::labels::{RoutingOutcome, TypeLabel};
-use tidings_core::{Delivery, Event, Message as _, Timestamp};
+use tidings_core::{Delivery, Event, Message as _};
 use tidings_rules::live::LiveRules;
 
-use crate::plan::{Planning, plan};
+use crate::plan::{PlanContext, plan};
 
-/// Pauses between tries to store a delivery.
-const BUS_PAUSE: Duration = Duration::from_millis(500);
-
-/// One process's router.
+/// The router of a process.
 pub struct Router {
     bus: Bus,
     rules: Arc<LiveRules>,
     metrics: Metrics,
-    /// Of the last first-time message: its sequence in the stream less its number among those
-    /// handed out.
+    /// Stream sequence minus consumer sequence of the last message that was delivered first.
     gap: AtomicU64,
 }
 
 impl Router {
-    /// A router that has not begun.
+    /// Creates a router; [`Router::run`] starts it.
     pub fn new(bus: Bus, rules: Arc<LiveRules>, metrics: Metrics) -> Arc<Self> {
         Arc::new(Self {
             bus,
@@ -41,12 +39,12 @@ impl Router {
         })
     }
 
-    /// Routes until `stop`. Nothing is pulled before the first complete rules, nor while the
-    /// storage is nearly full.
+    /// Routes until `stop`. Pulls nothing before the first rules are complete, nor while the storage
+    /// is nearly full.
     ///
     /// # Guarantees
-    /// At least once: an event is acknowledged after all its deliveries are stored; one that comes
-    /// again gives the same delivery ids, which the bus takes once within two minutes.
+    /// At least once: an event is acknowledged after all its deliveries are stored. A redelivered
+    /// event gives the same delivery ids, which the bus deduplicates for two minutes.
     pub fn run(
         self: Arc<Self>,
         capacity: usize,
@@ -62,9 +60,9 @@ impl Router {
             capacity,
             check,
         };
-        let (asked, router) = (self.clone(), self);
+        let (pulling, router) = (self.clone(), self);
         let may_pull =
-            move || asked.rules.loaded() && asked.bus.storage().has_room_for_deliveries();
+            move || pulling.rules.loaded() && pulling.bus.storage().has_room_for_deliveries();
         let handle = move |pulled| {
             let router = router.clone();
             async move { router.handle(pulled).await }
@@ -73,17 +71,22 @@ impl Router {
     }
 
     async fn handle(&self, pulled: Pulled) {
-        self.watch_for_gaps(&pulled);
+        self.detect_eviction(&pulled);
         let Ok(event) = Event::decode(pulled.message.payload.clone()) else {
-            tracing::error!(code = codes::EVENT_UNDECODABLE, subject = %pulled.message.subject, sequence = pulled.sequence, "event cannot be decoded and is dropped");
+            tracing::error!(
+                code = codes::EVENT_UNDECODABLE,
+                subject = %pulled.message.subject,
+                sequence = pulled.sequence,
+                "event cannot be decoded and is dropped"
+            );
             return self.finish(&pulled, RoutingOutcome::Undecodable).await;
         };
-        let planning = Planning {
+        let context = PlanContext {
             event_sequence: pulled.sequence,
-            planned_at: now(),
+            planned_at: to_proto(jiff::Timestamp::now()),
             generation: 0,
         };
-        let plan = plan(&self.rules.current(), &event, planning);
+        let plan = plan(&self.rules.current(), &event, context);
         for verdict in &plan.verdicts {
             self.metrics
                 .router_verdicts_total
@@ -116,12 +119,20 @@ impl Router {
         failpoint::reach("router:acknowledged");
     }
 
-    /// Stores a delivery, however long it takes: the event is not acknowledged before.
+    /// Stores a delivery, retrying until it succeeds. Until then the event is not acknowledged.
     async fn enqueue(&self, delivery: &Delivery) {
-        while let Err(error) = self.bus.enqueue(delivery).await {
-            tracing::warn!(code = codes::DELIVERY_NOT_STORED, delivery.id, %error, "delivery not stored, retrying");
-            tokio::time::sleep(BUS_PAUSE.mul_f64(0.5 + rand::random::<f64>())).await;
-        }
+        until_stored(
+            || self.bus.enqueue(delivery),
+            |error| {
+                tracing::warn!(
+                    code = codes::DELIVERY_NOT_STORED,
+                    delivery.id,
+                    %error,
+                    "delivery not stored, retrying"
+                )
+            },
+        )
+        .await;
         let kind = delivery
             .provider
             .as_ref()
@@ -146,9 +157,9 @@ impl Router {
             .inc();
     }
 
-    /// EVENTS evicts silently what nobody has read: then sequences in the stream run ahead of those
-    /// handed out.
-    fn watch_for_gaps(&self, pulled: &Pulled) {
+    /// EVENTS evicts unread events silently. Then stream sequences grow faster than consumer
+    /// sequences.
+    fn detect_eviction(&self, pulled: &Pulled) {
         if pulled.delivered > 1 {
             return;
         }
@@ -164,13 +175,5 @@ impl Router {
                 "stream EVENTS evicted events before a router read them"
             );
         }
-    }
-}
-
-fn now() -> Timestamp {
-    let now = jiff::Timestamp::now();
-    Timestamp {
-        seconds: now.as_second(),
-        nanos: now.subsec_nanosecond(),
     }
 }

@@ -1,15 +1,17 @@
-//! Status on Alerts and Providers, and Kubernetes Events on Alerts whose deliveries are given up.
+//! Writes status to Alerts and Providers, and Kubernetes Events about dead letters.
 //!
 //! ```text
-//!  rules ───► finding ─┐
-//!  OUTCOMES ─► news ───┼─► board ─► pacer ─► apply ─► the API server
-//!  circuits ───────────┘
-//!  DEAD ────► series ───────────────┘
+//!  rules ───► ready_condition ─┐
+//!  OUTCOMES ─► outcomes ───────┼─► status_cache ─► write_queue ─► apply ─► API server
+//!  circuits ───────────────────┘                                   ▲
+//!  DEAD ─────► event_series ───────────────────────────────────────┘
 //! ```
 //!
-//! One replica writes: the holder of a Lease, which carries how far the streams are reflected.
-//! Pure: [`finding`], [`news`], [`board`], [`series`], [`pacer`]. Nothing here reads back what it
-//! writes, so no write causes another.
+//! One replica writes: the holder of a Lease, whose annotations say how far the streams are
+//! processed. `writer` feeds a `leader_term`, which decides what to write. Nothing here reads back
+//! what it wrote, so no write causes another.
+//!
+//! Pure: [`ready_condition`], [`outcomes`], [`status_cache`], [`event_series`], [`write_queue`].
 
 pub mod event_series;
 pub mod outcomes;

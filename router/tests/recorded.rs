@@ -1,5 +1,4 @@
-//! The router against what notification-controller was recorded to do with 242 sets of objects and
-//! events.
+//! Compares the router with 242 recorded decisions of notification-controller.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -7,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use tidings_core::{Event, ObjectLabels, ObjectReference, object_labels};
-use tidings_router::{Planning, Verdict, explain, plan};
+use tidings_router::{PlanContext, Verdict, explain, plan};
 use tidings_rules::{Family, Kind, Kinds, Object, Options, Rules, Unresolved};
 
 const KINDS: Kinds = &[
@@ -33,8 +32,8 @@ const KINDS: Kinds = &[
     kind("zoom", Family::Message),
 ];
 
-/// What the notifier's build refuses, not the router: an address, a token, an expression.
-const REFUSED_BY_WORKERS: [&str; 8] = [
+/// Cases that building the notifier rejects, not the router: an address, a token, an expression.
+const REJECTED_BY_WORKERS: [&str; 8] = [
     "provider-address-missing",
     "provider-hmac-without-token",
     "hmac-secret-extra-token-empty",
@@ -57,8 +56,8 @@ fn recorded() -> Vec<Value> {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// Where Tidings differs on purpose, the reason that is expected in place of the recorded one;
-/// empty: it matches.
+/// The expected reason, which differs from the recorded one where Tidings differs on purpose.
+/// Empty means that the Alert matches.
 fn expected_reason<'a>(case: &str, alert: &str, recorded: &'a str) -> &'a str {
     let defaulted = [
         "severity-alert-absent-event-info",
@@ -79,7 +78,7 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-/// The event as ingest would have stored it.
+/// The event as ingest would store it.
 fn event(case: &Value) -> Event {
     let (event, object) = (&case["event"], &case["event"]["involvedObject"]);
     let group =
@@ -113,7 +112,7 @@ fn event(case: &Value) -> Event {
     }
 }
 
-/// What a look-up of the object gives.
+/// The result of looking up the object's labels.
 fn labels(case: &Value) -> ObjectLabels {
     let involved = &case["event"]["involvedObject"];
     let is_it = |object: &&Value| {
@@ -155,7 +154,7 @@ fn rules(case: &Value) -> Rules {
     )
 }
 
-/// The verdicts that tell the same as a recorded reason.
+/// The verdicts that correspond to a recorded reason.
 fn verdicts(reason: &str) -> &'static [Verdict] {
     match reason {
         "" => &[Verdict::Matched],
@@ -176,12 +175,12 @@ fn verdicts(reason: &str) -> &'static [Verdict] {
     }
 }
 
-/// What differs from the recording for one Alert.
+/// The differences from the recording for one Alert.
 fn differences(
     case: &Value,
     name: &str,
     rules: &Rules,
-    explanation: &tidings_router::Explanation,
+    explanation: &tidings_router::AlertExplanation,
 ) -> Vec<String> {
     let (expect, alert) = (&case["expect"], &explanation.alert);
     let reason = expected_reason(
@@ -195,7 +194,7 @@ fn differences(
     if !verdicts(reason).contains(&explanation.verdict) {
         differences.push(format!(
             "{name} {alert}: {:?} for {reason:?}: {}",
-            explanation.verdict, explanation.sentence
+            explanation.verdict, explanation.detail
         ));
     }
     let Some(delivery) = &explanation.delivery else {
@@ -212,7 +211,7 @@ fn differences(
     }
     let provider = delivery.provider.as_ref().unwrap();
     let resolved = rules.resolve(&provider.namespace, &provider.name);
-    let is_error = reason == "error" && !REFUSED_BY_WORKERS.contains(&name);
+    let is_error = reason == "error" && !REJECTED_BY_WORKERS.contains(&name);
     if resolved.is_err() != is_error {
         differences.push(format!(
             "{name} {alert}: resolved to {resolved:?} for {reason:?}"
@@ -222,12 +221,12 @@ fn differences(
 }
 
 #[test]
-fn every_recorded_case_comes_to_the_same() {
+fn every_recorded_case_gives_the_same_result() {
     let mut found = Vec::new();
     for case in recorded() {
         let name = case["name"].as_str().unwrap();
         let (rules, event) = (rules(&case), event(&case));
-        let explanations = explain(&rules, &event, Planning::default());
+        let explanations = explain(&rules, &event, PlanContext::default());
         assert_eq!(
             explanations.len(),
             case["alerts"].as_array().unwrap().len(),
@@ -241,7 +240,7 @@ fn every_recorded_case_comes_to_the_same() {
             .filter_map(|explanation| explanation.delivery)
             .collect();
         assert_eq!(
-            plan(&rules, &event, Planning::default()).deliveries,
+            plan(&rules, &event, PlanContext::default()).deliveries,
             explained,
             "{name}"
         );
@@ -250,7 +249,7 @@ fn every_recorded_case_comes_to_the_same() {
 }
 
 #[test]
-fn a_provider_that_is_not_there_still_gets_its_delivery() {
+fn a_delivery_is_planned_for_a_missing_provider() {
     let alert = json!({
         "apiVersion": "notification.toolkit.fluxcd.io/v1beta3", "kind": "Alert", "metadata": {"name": "a", "namespace": "apps"},
         "spec": {"providerRef": {"name": "gone"}, "eventSources": [{"kind": "Kustomization", "name": "*"}], "channel": "c"},
@@ -260,10 +259,10 @@ fn a_provider_that_is_not_there_still_gets_its_delivery() {
     let plan = plan(
         &rules,
         &event,
-        Planning {
+        PlanContext {
             event_sequence: 7,
             generation: 2,
-            ..Planning::default()
+            ..PlanContext::default()
         },
     );
     let provider = plan.deliveries[0].provider.clone().unwrap();

@@ -30,7 +30,7 @@ impl Severities {
 
     /// Whether an event of this severity is selected. Case matters: `ERROR` is an unknown severity.
     pub fn contains(self, severity: &str) -> bool {
-        let word = tidings_core::model::subject::severity_word(severity);
+        let word = tidings_core::model::subject::severity_token(severity);
         let bit = Self::WORDS
             .iter()
             .position(|known| *known == word)

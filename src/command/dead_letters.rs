@@ -5,10 +5,11 @@ mod report;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
+use tidings_core::Delivery;
 use tidings_core::bus::Bus;
 use tidings_core::bus::streams;
 use tidings_core::model::id;
-use tidings_core::{Delivery, Timestamp};
+use tidings_core::model::time::to_proto;
 
 use super::Output;
 use super::tool::{BusArguments, bus, count, print_line};
@@ -124,7 +125,6 @@ async fn select(arguments: &ChangeArguments) -> anyhow::Result<(Bus, Vec<StoredD
 async fn replay(bus: &Bus, mut delivery: Delivery) -> anyhow::Result<()> {
     let alert = delivery.alert.clone().unwrap_or_default();
     let provider = delivery.provider.clone().unwrap_or_default();
-    let now = jiff::Timestamp::now();
     let dead_id = std::mem::take(&mut delivery.id);
     delivery.generation += 1;
     delivery.id = id::delivery_id(
@@ -133,10 +133,7 @@ async fn replay(bus: &Bus, mut delivery: Delivery) -> anyhow::Result<()> {
         (&provider.namespace, &provider.name),
         delivery.generation,
     );
-    delivery.planned_at = Some(Timestamp {
-        seconds: now.as_second(),
-        nanos: now.subsec_nanosecond(),
-    });
+    delivery.planned_at = Some(to_proto(jiff::Timestamp::now()));
     delivery.attempt = 0;
     delivery.attempts.clear();
     delivery.unauthorized_since = None;

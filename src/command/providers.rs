@@ -7,10 +7,9 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use tidings_rules::Family;
-use tidings_workers::attempt::provider_type;
-use tidings_workers::notifier::PROVIDERS;
 use tidings_workers::notifier::contract::ProviderType;
 use tidings_workers::notifier::contract::need::Need;
+use tidings_workers::notifier::{PROVIDERS, provider_type};
 
 use super::Output;
 use circuits::CircuitsCommand;
@@ -103,8 +102,8 @@ fn report(row: &ProviderType) -> TypeReport {
         family: family(row.family),
         summary: row.summary,
         needs: row.needs.iter().map(need).collect(),
-        limits: row.limits,
-        again: row.again,
+        limits: row.cut_at,
+        again: row.sent_twice,
         example: row.example(),
     }
 }

@@ -122,13 +122,13 @@ fn line(event: &Event, output: Output) -> String {
         let mut value = flux::to_value(event, &event.metadata.clone().into_iter().collect());
         value["id"] = event.id.clone().into();
         value["cluster"] = event.cluster.clone().into();
-        value["receivedAt"] = tool::time(event.received_at.as_ref()).into();
+        value["receivedAt"] = tool::time(event.received_at).into();
         return value.to_string();
     }
     let object = event.involved_object.clone().unwrap_or_default();
     format!(
         "{} {} {} {} {}/{} {}: {}",
-        tool::time(event.received_at.as_ref()),
+        tool::time(event.received_at),
         event.cluster,
         event.severity,
         object.kind,

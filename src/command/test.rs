@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use clap::Args;
 use tidings_core::runtime::config::LinksSettings;
 use tidings_core::{Event, ObjectLabels, object_labels};
-use tidings_router::{Planning, Verdict, explain};
+use tidings_router::{PlanContext, Verdict, explain};
 use tidings_rules::{Options, folder};
 
 use super::Output;
@@ -88,7 +88,7 @@ pub async fn run(arguments: TestArguments) -> anyhow::Result<u8> {
     for problem in rules.problems() {
         eprintln!("{problem}");
     }
-    let explanations = explain(&rules, &event, Planning::default());
+    let explanations = explain(&rules, &event, PlanContext::default());
     // Flux treats a rejected reference as a mistake of the Alert's author.
     let is_rejected = explanations
         .iter()

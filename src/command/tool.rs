@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Args;
 use jiff::Timestamp;
-use tidings_core::Timestamp as ProtoTimestamp;
+use tidings_core::ProtoTimestamp;
 use tidings_core::bus::Bus;
 use tidings_core::bus::connect::connect;
+use tidings_core::model::time::from_proto;
 
 use crate::flags::{CommonFlags, flag, settings};
 use crate::nats_server;
@@ -62,9 +63,8 @@ pub fn print_line(line: &str) -> io::Result<bool> {
 }
 
 /// A time as RFC 3339 with milliseconds; `-` for none.
-pub fn time(time: Option<&ProtoTimestamp>) -> String {
-    let time = time.and_then(|time| Timestamp::new(time.seconds, time.nanos).ok());
-    time.map_or_else(|| "-".to_owned(), |time| format!("{time:.3}"))
+pub fn time(time: Option<ProtoTimestamp>) -> String {
+    from_proto(time).map_or_else(|| "-".to_owned(), |time| format!("{time:.3}"))
 }
 
 /// A number with its noun: `1 attempt`, `2 attempts`.

@@ -72,7 +72,7 @@ pub async fn start(context: &Context, bus: &Bus, listener: TcpListener) -> anyho
     let reads_labels = settings
         .ingest
         .labels
-        .unwrap_or_else(|| kubernetes::is_at_hand(kubeconfig));
+        .unwrap_or_else(|| kubernetes::is_configured(kubeconfig));
     let client = if reads_labels || events.watch {
         Some(kubernetes::connect(kubeconfig).await?)
     } else {

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tidings_core::Outcome;
 use tidings_core::runtime::config::AddressSettings;
 use tidings_rig::{Forge, Process, Rig, Role, alert, event, eventually_within};
-use tidings_router::{Planning, explain};
+use tidings_router::{PlanContext, explain};
 use tidings_rules::{Options as RulesOptions, Rules, folder};
 use tidings_workers::attempt::{Prepared, attempt_once, prepare};
 use tidings_workers::http::{Http, HttpClients};
@@ -222,7 +222,7 @@ async fn attempt(
         jiff::Timestamp::now(),
         None,
     )?;
-    let delivery = explain(rules, &event, Planning::default())
+    let delivery = explain(rules, &event, PlanContext::default())
         .into_iter()
         .find_map(|explained| explained.delivery);
     let delivery = delivery.context("the event has no delivery")?;

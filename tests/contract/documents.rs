@@ -1,4 +1,4 @@
-//! What is said to people about the types.
+//! The documentation of the provider types: examples, requirements and the generated page.
 
 use std::path::Path;
 use std::process::Command;
@@ -40,7 +40,7 @@ async fn the_example_of_every_type_works() {
 }
 
 #[tokio::test]
-async fn no_type_goes_without_what_it_says_it_requires() {
+async fn every_type_rejects_a_provider_without_a_required_field() {
     for row in PROVIDERS {
         for need in row
             .needs
@@ -48,7 +48,7 @@ async fn no_type_goes_without_what_it_says_it_requires() {
             .filter(|need| need.demand == Demand::Required)
         {
             let manifest = without(&filled_example(row), need);
-            let told = match resolve(&manifest)
+            let error = match resolve(&manifest)
                 .map(|provider| prepare(Arc::new(provider), |_| Ok(Http::dry_run())))
             {
                 Err(problem) => problem,
@@ -68,14 +68,14 @@ async fn no_type_goes_without_what_it_says_it_requires() {
                     failure.detail
                 }
             };
-            assert!(!told.is_empty(), "{} without {}", row.kind, need.name);
+            assert!(!error.is_empty(), "{} without {}", row.kind, need.name);
         }
     }
 }
 
-/// The manifest without one field or key, and what is below it.
+/// Removes one field or key, and everything below it, from a manifest.
 fn without(manifest: &str, need: &Need) -> String {
-    let (mut kept, mut section, mut is_left_out) = (String::new(), "", false);
+    let (mut kept, mut section, mut is_removed) = (String::new(), "", false);
     for line in manifest.lines() {
         if !line.starts_with(' ') {
             section = line;
@@ -87,9 +87,9 @@ fn without(manifest: &str, need: &Need) -> String {
                 } else {
                     "stringData:"
                 };
-            is_left_out = is_here && line.trim_start().starts_with(&format!("{}:", need.name));
+            is_removed = is_here && line.trim_start().starts_with(&format!("{}:", need.name));
         }
-        if !is_left_out {
+        if !is_removed {
             kept.push_str(line);
             kept.push('\n');
         }
@@ -99,28 +99,28 @@ fn without(manifest: &str, need: &Need) -> String {
 }
 
 #[test]
-fn docs_list_every_type_as_the_table_has_it() {
+fn docs_list_every_provider_type() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/providers.md");
     let page = std::fs::read_to_string(&path).unwrap();
     let (before, rest) = page.split_once(BEGIN).unwrap();
-    let (written, after) = rest.split_once(END).unwrap();
-    let made = format!("\n{}", printed(&["providers", "markdown"]));
+    let (current, after) = rest.split_once(END).unwrap();
+    let generated = format!("\n{}", printed(&["providers", "markdown"]));
     if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(&path, format!("{before}{BEGIN}{made}{END}{after}")).unwrap();
+        std::fs::write(&path, format!("{before}{BEGIN}{generated}{END}{after}")).unwrap();
         return;
     }
     assert!(
-        written == made,
-        "docs/providers.md is not as the table has it: make docs"
+        current == generated,
+        "docs/providers.md is outdated; run `make docs`"
     );
 }
 
 #[test]
-fn the_command_lists_every_type_in_both_forms() {
+fn the_command_lists_every_type_as_text_and_as_json() {
     let text = printed(&["providers"]);
     let json: serde_json::Value =
         serde_json::from_str(&printed(&["providers", "--output", "json"])).unwrap();
-    for (row, told) in PROVIDERS.iter().zip(json.as_array().unwrap()) {
+    for (row, listed) in PROVIDERS.iter().zip(json.as_array().unwrap()) {
         assert!(
             text.contains(&format!("{}: {}\n", row.kind, row.summary)),
             "{}",
@@ -128,8 +128,8 @@ fn the_command_lists_every_type_in_both_forms() {
         );
         assert_eq!(
             (
-                told["type"].as_str(),
-                told["needs"].as_array().map(Vec::len)
+                listed["type"].as_str(),
+                listed["needs"].as_array().map(Vec::len)
             ),
             (Some(row.kind), Some(row.needs.len()))
         );
@@ -139,11 +139,11 @@ fn the_command_lists_every_type_in_both_forms() {
         .args(["providers", "example", "smoke"])
         .output()
         .unwrap();
-    let told = String::from_utf8_lossy(&unknown.stderr);
+    let error = String::from_utf8_lossy(&unknown.stderr);
     assert!(
         !unknown.status.success()
-            && told.contains("provider type smoke not found")
-            && told.contains("slack"),
-        "{told}"
+            && error.contains("provider type smoke not found")
+            && error.contains("slack"),
+        "{error}"
     );
 }

@@ -1,19 +1,20 @@
 //! What every provider type must do, checked for each row of the table against a service that fails
 //! in every way.
 //!
-//! The services stand behind a proxy with a certificate authority of its own (`service`), so that
-//! types whose address is fixed reach them too. What differs for a type on purpose is said in the
-//! test's own table, with its source.
+//! The services are behind a proxy with its own certificate authority (`service`), so that types
+//! with a fixed address reach them too. A type under test is configured by its own example. What
+//! differs for a type on purpose is in its row.
 
 #![expect(
     clippy::unwrap_used,
-    reason = "a test ends with what it can't go on without; clippy.toml excuses only what is marked as one"
+    reason = "a test may panic; clippy.toml allows that only in functions marked as tests"
 )]
 
-mod answering;
 mod documents;
-mod failing;
-mod repeating;
+mod failures;
+mod rendering;
+mod repeats;
+mod responses;
 mod secrets;
 mod service;
 mod sizes;

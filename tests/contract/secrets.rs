@@ -1,4 +1,4 @@
-//! Secrets stay where they belong.
+//! Secrets appear in no failure, log or stored message.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use tidings_core::{Delivery, Message};
 use tidings_workers::attempt::AttemptResult;
 use tidings_workers::worker::decide::{Disposition, Processed, decide};
 
-use crate::service::{Behaviour, Service};
+use crate::service::{Behavior, Service};
 use crate::subject::{MARK, Subject, delivery, event, http_types};
 
-/// What a service was sent that would let somebody in.
-fn told_in_secret(service: &Service) -> Vec<String> {
+/// The credentials in the requests that the service received.
+fn received_credentials(service: &Service) -> Vec<String> {
     let received = service.take_received();
     let values = received
         .iter()
@@ -24,9 +24,9 @@ fn told_in_secret(service: &Service) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_that_repeats_secrets_does_not_get_them_shown() {
+async fn secrets_that_a_service_repeats_are_redacted() {
     for status in [400, 401, 500] {
-        let service = Service::start(Behaviour::Echo(status)).await;
+        let service = Service::start(Behavior::Echo(status)).await;
         for row in http_types() {
             let subject = Subject::new(row, &service, Duration::from_secs(60));
             let failure = subject.attempt().await.unwrap_err();
@@ -34,12 +34,12 @@ async fn a_service_that_repeats_secrets_does_not_get_them_shown() {
             let processed = Processed::new(&planned, AttemptResult::failed(failure.clone()));
             let decision = decide(&planned, &processed, Timestamp::UNIX_EPOCH, 0.5);
             let stored = match decision.disposition {
-                Disposition::StoreDeadLetter(letter) => letter.encode_to_vec(),
+                Disposition::StoreDeadLetter(dead_letter) => dead_letter.encode_to_vec(),
                 Disposition::Retry(delivery, _) => delivery.encode_to_vec(),
                 other => unreachable!("the attempt failed: {other:?}"),
             };
             let report = decision.report;
-            let mut secrets = told_in_secret(&service);
+            let mut secrets = received_credentials(&service);
             secrets.push(MARK.to_owned());
             let provider = &subject.prepared.provider;
             let shown = [

@@ -1,4 +1,4 @@
-//! All services at once, behind a proxy: it answers for every host, as it is told.
+//! All services at once: a proxy that answers for every host with a scripted behavior.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -21,42 +21,42 @@ use serde_json::json;
 use tidings_rig::Authority;
 use tokio::net::TcpListener;
 
-/// One authority for all tests: making keys takes time.
+/// One authority for all tests, since generating keys takes time.
 pub static AUTHORITY: LazyLock<Authority> = LazyLock::new(Authority::new);
-/// The key of service accounts.
+/// The key of Google's service accounts.
 pub static RSA_KEY: LazyLock<String> = LazyLock::new(|| {
     KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048)
         .expect("the machine has randomness")
         .serialize_pem()
 });
 
-/// How all services behave.
+/// The behavior of all services.
 #[derive(Clone, Debug)]
-pub enum Behaviour {
-    /// As they do when all is well.
+pub enum Behavior {
+    /// They answer like healthy services.
     Well,
-    /// They can be read, and answer writes with this.
+    /// They answer reads like healthy services, and writes with this response.
     Writes(Reply),
-    /// They answer everything with this.
+    /// They answer everything with this response.
     All(Reply),
-    /// They answer requests for this path well, and redirect all others to it with this status.
+    /// They answer requests for this path, and redirect all others to it with this status.
     Redirect(u16, &'static str),
-    /// They repeat what they were sent, with this status.
+    /// They answer with the request as the body, and with this status.
     Echo(u16),
     /// They read the request and never answer.
     Stall,
-    /// The body of their answer never ends: a byte at a time, or as fast as it is read.
+    /// They answer with an endless body.
     Endless(Pace),
 }
 
-/// How an endless body comes.
+/// The speed of an endless body: a byte at a time, or as fast as possible.
 #[derive(Clone, Copy, Debug)]
 pub enum Pace {
     Trickle,
     Flood,
 }
 
-/// An answer.
+/// A scripted response.
 #[derive(Clone, Debug)]
 pub struct Reply {
     pub status: u16,
@@ -65,7 +65,7 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// An answer with this status and a short text.
+    /// A response with this status and a short text.
     pub fn status(status: u16) -> Self {
         Self {
             status,
@@ -75,7 +75,7 @@ impl Reply {
     }
 }
 
-/// A request as it came in.
+/// A request as the service received it.
 #[derive(Clone, Debug)]
 pub struct Received {
     pub method: Method,
@@ -91,17 +91,17 @@ pub struct Service {
 }
 
 struct State {
-    behaviour: Behaviour,
+    behavior: Behavior,
     received: Vec<Received>,
 }
 
 type Body = BoxBody<Bytes, Infallible>;
 
 impl Service {
-    /// Behaves so until it is told otherwise.
-    pub async fn start(behaviour: Behaviour) -> Self {
+    /// Starts with this behavior.
+    pub async fn start(behavior: Behavior) -> Self {
         let state = Arc::new(Mutex::new(State {
-            behaviour,
+            behavior,
             received: Vec::new(),
         }));
         let listener = TcpListener::bind("127.0.0.1:0")
@@ -126,18 +126,18 @@ impl Service {
         Self { proxy, state }
     }
 
-    /// Behaves so from now on.
-    pub fn behave(&self, behaviour: Behaviour) {
-        self.state.lock().behaviour = behaviour;
+    /// Changes the behavior.
+    pub fn behave(&self, behavior: Behavior) {
+        self.state.lock().behavior = behavior;
     }
 
-    /// What came in since the last time.
+    /// The requests since the last call.
     pub fn take_received(&self) -> Vec<Received> {
         std::mem::take(&mut self.state.lock().received)
     }
 }
 
-/// Opens a tunnel, and is the service at its end.
+/// Opens a tunnel and serves as the service at its end.
 async fn connect(
     request: Request<Incoming>,
     state: Arc<Mutex<State>>,
@@ -184,28 +184,28 @@ async fn serve(
         headers: head.headers,
         body,
     };
-    let behaviour = {
+    let behavior = {
         let mut state = state.lock();
         state.received.push(received.clone());
-        state.behaviour.clone()
+        state.behavior.clone()
     };
     let is_write = received.method != Method::GET && received.method != Method::OPTIONS;
-    Ok(match behaviour {
-        Behaviour::Writes(reply) if is_write => reply_with(&reply),
-        Behaviour::All(reply) => reply_with(&reply),
-        Behaviour::Redirect(status, target) if !received.url.contains(target) => answer(
+    Ok(match behavior {
+        Behavior::Writes(reply) if is_write => reply_with(&reply),
+        Behavior::All(reply) => reply_with(&reply),
+        Behavior::Redirect(status, target) if !received.url.contains(target) => answer(
             status,
             &[("location", &format!("https://elsewhere.example{target}"))],
             Vec::new(),
         ),
-        Behaviour::Well | Behaviour::Writes(_) | Behaviour::Redirect(..) => well(&received),
-        Behaviour::Echo(status) => answer(status, &[], format!("{received:?}").into_bytes()),
-        Behaviour::Stall => pending().await,
-        Behaviour::Endless(pace) => Response::new(endless(pace)),
+        Behavior::Well | Behavior::Writes(_) | Behavior::Redirect(..) => well(&received),
+        Behavior::Echo(status) => answer(status, &[], format!("{received:?}").into_bytes()),
+        Behavior::Stall => pending().await,
+        Behavior::Endless(pace) => Response::new(endless(pace)),
     })
 }
 
-/// What is enough of an answer for every type.
+/// A response of a healthy service, with what any type needs.
 fn well(received: &Received) -> Response<Body> {
     let path = received.url.split(['?']).next().unwrap_or_default();
     let json = |status, document: serde_json::Value| {
@@ -215,7 +215,9 @@ fn well(received: &Received) -> Response<Body> {
     match received.method.as_str() {
         "OPTIONS" => json(
             200,
-            json!({"value": [{"id": "428dd4fb-fda5-4722-af02-9313b80305da", "routeTemplate": route}]}),
+            json!({"value": [
+                {"id": "428dd4fb-fda5-4722-af02-9313b80305da", "routeTemplate": route},
+            ]}),
         ),
         "GET" if path.ends_with("/version") => json(200, json!({"version": "1.22.0"})),
         "GET" if path.ends_with("/user") => {

@@ -1,5 +1,4 @@
-//! Any text goes out in a form that is valid, within what the service takes, and cut where it must
-//! be.
+//! Any text is sent in a valid format and within the service's size limits.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,47 +10,13 @@ use tidings_core::Event;
 use tidings_workers::attempt::prepare;
 use tidings_workers::http::{Http, Request};
 use tidings_workers::notifier::contract::ProviderType;
+use tidings_workers::notifier::contract::limits::SizeLimit;
 
 use crate::subject::{attempt_with, event, filled_example, http_types, resolve};
 
-/// How a service counts.
-type Unit = fn(&str) -> usize;
-
-const BYTES: Unit = str::len;
-const CHARS: Unit = |text| text.chars().count();
-const UTF16: Unit = |text| text.encode_utf16().count();
-
-/// Documented limits (the sources are in the types' files): of the text at a pointer into the body,
-/// or of the whole body.
-const LIMITS: &[(&str, &str, Unit, usize)] = &[
-    ("datadog", "/text", CHARS, 4_000),
-    ("discord", "/attachments/0/text", UTF16, 4_096),
-    ("discord", "/username", UTF16, 80),
-    ("googlechat", "", BYTES, 32_000),
-    (
-        "googlechat",
-        "/cards/0/sections/0/widgets/0/textParagraph/text",
-        UTF16,
-        4_096,
-    ),
-    ("lark", "", BYTES, 20 * 1024),
-    ("matrix", "", BYTES, 65_536),
-    ("msteams", "", UTF16, 28 * 1024 / 2),
-    ("opsgenie", "/message", CHARS, 130),
-    ("opsgenie", "/description", CHARS, 15_000),
-    ("pagerduty", "/payload/summary", CHARS, 1_024),
-    ("rocket", "/attachments/0/text", UTF16, 5_000),
-    ("slack", "", CHARS, 40_000),
-    ("slack", "/attachments/0/text", UTF16, 8_000),
-    ("telegram", "/text", UTF16, 4_096),
-    ("webex", "/markdown", BYTES, 7_439),
-    ("zoom", "/content/body/0/text", UTF16, 4_000),
-    ("zulip", "content", CHARS, 10_000),
-];
-
-/// The text at a place of a body.
-fn text_at(request: &Request, pointer: &str) -> Option<String> {
-    match pointer {
+/// The text in a part of the body.
+fn text_of(request: &Request, part: &str) -> Option<String> {
+    match part {
         "" => Some(String::from_utf8_lossy(&request.body).into_owned()),
         field if !field.starts_with('/') => {
             let mut pairs = url::form_urlencoded::parse(&request.body);
@@ -67,7 +32,7 @@ fn text_at(request: &Request, pointer: &str) -> Option<String> {
     }
 }
 
-/// Whether a body is what its type says.
+/// Whether the body is valid for its content type.
 fn is_valid(request: &Request) -> bool {
     let kind = request
         .headers
@@ -94,7 +59,7 @@ fn is_valid(request: &Request) -> bool {
     }
 }
 
-/// What a type sends for an event with this metadata beside its own.
+/// The requests of a type for an event with this additional metadata.
 async fn requests(
     row: &ProviderType,
     event: &Event,
@@ -113,26 +78,26 @@ async fn assert_fits(event: &Event, metadata: &BTreeMap<String, String>) {
     for row in http_types() {
         let requests = requests(row, event, metadata).await;
         assert!(requests.iter().all(is_valid), "{}: {requests:?}", row.kind);
-        for (_, pointer, unit, limit) in LIMITS.iter().filter(|(kind, ..)| *kind == row.kind) {
-            for text in requests
-                .iter()
-                .filter_map(|request| text_at(request, pointer))
-            {
-                assert!(
-                    unit(&text) <= *limit,
-                    "{} {pointer}: {} of {limit}",
-                    row.kind,
-                    unit(&text)
-                );
+        for limit in row.size_limits {
+            for size in sizes(&requests, limit) {
+                assert!(size <= limit.most, "{} {limit:?}: {size}", row.kind);
             }
         }
     }
 }
 
+/// The sizes of the limited part in each of the requests.
+fn sizes<'a>(requests: &'a [Request], limit: &'a SizeLimit) -> impl Iterator<Item = usize> + 'a {
+    let texts = requests
+        .iter()
+        .filter_map(|request| text_of(request, limit.part));
+    texts.map(|text| limit.unit.size(&text))
+}
+
 fn run(check: impl Future<Output = ()>) {
     tokio::runtime::Builder::new_current_thread()
         .build()
-        .expect("a runtime can be made")
+        .expect("a runtime can be built")
         .block_on(check);
 }
 
@@ -144,7 +109,7 @@ proptest! {
     })]
 
     #[test]
-    fn any_text_fits_whole_or_cut(
+    fn any_text_fits_the_size_limits(
         piece in "(?s).{1,30}",
         times in 0usize..1_000,
         reason in "(?s).{0,20}",
@@ -159,37 +124,36 @@ proptest! {
     }
 }
 
+/// A text that comes near its limit was cut. Not every limited part holds the event's message.
 #[tokio::test]
-async fn what_is_cut_says_so() {
-    for letter in ["x", "é", "🚀", "\"", "\\", "\n.", "<", "*"] {
+async fn a_text_that_is_cut_ends_in_an_ellipsis() {
+    for character in ["x", "é", "🚀", "\"", "\\", "\n.", "<", "*"] {
         let mut event = event("");
-        event.message = letter.repeat(70_000);
+        event.message = character.repeat(70_000);
         assert_fits(&event, &BTreeMap::new()).await;
-        for row in http_types().filter(|row| {
-            LIMITS.iter().any(|(kind, ..)| *kind == row.kind) && row.kind != "pagerduty"
-        }) {
+        for row in http_types() {
             let requests = requests(row, &event, &BTreeMap::new()).await;
+            let is_cut = row
+                .size_limits
+                .iter()
+                .any(|limit| sizes(&requests, limit).any(|size| size >= limit.most * 4 / 5));
             let is_marked = |request: &Request| {
                 let text = String::from_utf8_lossy(&request.body).into_owned();
                 text.contains('…') || text.contains("%E2%80%A6") || text.contains("\\u2026")
             };
-            assert!(requests.iter().any(is_marked), "{} {letter:?}", row.kind);
+            let is_marked = requests.iter().any(is_marked);
+            assert!(is_marked || !is_cut, "{} {character:?}", row.kind);
         }
     }
 }
 
-#[test]
-fn every_limit_is_of_a_text_that_is_there() {
-    for (kind, pointer, ..) in LIMITS {
-        let row = http_types().find(|row| row.kind == *kind).unwrap();
-        run(async {
-            let requests = requests(row, &event("Health check failed"), &BTreeMap::new()).await;
-            assert!(
-                requests
-                    .iter()
-                    .any(|request| text_at(request, pointer).is_some()),
-                "{kind} {pointer}: {requests:?}"
-            );
-        });
+#[tokio::test]
+async fn every_size_limit_is_of_a_part_that_is_sent() {
+    for row in http_types() {
+        let requests = requests(row, &event("Health check failed"), &BTreeMap::new()).await;
+        for limit in row.size_limits {
+            let is_sent = sizes(&requests, limit).next().is_some();
+            assert!(is_sent, "{} {limit:?}: {requests:?}", row.kind);
+        }
     }
 }

@@ -11,21 +11,23 @@ use tidings_core::{AlertReference, Delivery, Event, Failure};
 use tidings_rules::{Options, Proxy, ResolvedProvider, Rules, SecretValue, Tls, document};
 use tidings_workers::attempt::{Ended, Prepared, attempt_once, prepare};
 use tidings_workers::http::{Http, HttpClients};
+use tidings_workers::message::Message;
+use tidings_workers::message::render::RenderedMessage;
 use tidings_workers::notifier::contract::ProviderType;
 use tidings_workers::notifier::{PROVIDERS, kinds};
 
 use crate::service::{AUTHORITY, RSA_KEY, Service};
 
-/// What secret values of the examples begin with, in place of `your`.
+/// The start of secret values in examples, in place of `your`.
 pub const MARK: &str = "s3cr3t";
 
-/// The types that speak HTTP. `nats` has tests of its own, with a real server.
+/// The types that use HTTP. The others have tests of their own.
 pub fn http_types() -> impl Iterator<Item = &'static ProviderType> {
-    PROVIDERS.iter().copied().filter(|row| row.kind != "nats")
+    PROVIDERS.iter().copied().filter(|row| row.uses_http)
 }
 
-/// The manifest of a type with values that work: keys that are keys, and secrets that can be
-/// recognised.
+/// The example manifest of a type with values that work: real keys, and secrets that the tests
+/// recognize.
 pub fn filled_example(row: &ProviderType) -> String {
     let example = row.example();
     let (provider, secret) = example.split_once("---\n").unwrap_or((&example, ""));
@@ -58,14 +60,14 @@ pub fn resolve(manifest: &str) -> Result<ResolvedProvider, String> {
     Ok(ResolvedProvider::clone(&resolved))
 }
 
-/// A type with the Provider of its example, on its way to a scripted service.
+/// A type with the Provider of its example, connected to a scripted service.
 pub struct Subject {
     pub row: &'static ProviderType,
     pub prepared: Prepared,
 }
 
 impl Subject {
-    /// Ready for attempts.
+    /// Sends to the service with its certificates.
     pub fn new(row: &'static ProviderType, service: &Service, timeout: Duration) -> Self {
         let authorities = Some(SecretValue::new(AUTHORITY.pem()));
         Self::with(
@@ -79,7 +81,7 @@ impl Subject {
         )
     }
 
-    /// The same, with other certificates.
+    /// Sends to the service with other certificates.
     pub fn with(
         row: &'static ProviderType,
         service: &Service,
@@ -104,7 +106,7 @@ impl Subject {
         }
     }
 
-    /// One attempt for an event that every type has something to say about.
+    /// One attempt for an event that no type ignores.
     pub async fn attempt(&self) -> Result<Ended, Failure> {
         attempt(&self.prepared, &event("Health check failed")).await
     }
@@ -115,24 +117,39 @@ pub async fn attempt(prepared: &Prepared, event: &Event) -> Result<Ended, Failur
     attempt_with(prepared, event, &BTreeMap::new()).await
 }
 
-/// The same with more metadata.
+/// One attempt for an event with more metadata.
 pub async fn attempt_with(
     prepared: &Prepared,
     event: &Event,
     metadata: &BTreeMap<String, String>,
 ) -> Result<Ended, Failure> {
+    attempt_rendered(prepared, event, metadata, |_| RenderedMessage::default()).await
+}
+
+/// One attempt for an event with more metadata, and with what is rendered for its message.
+pub async fn attempt_rendered(
+    prepared: &Prepared,
+    event: &Event,
+    metadata: &BTreeMap<String, String>,
+    render: impl FnOnce(&Message<'_>) -> RenderedMessage,
+) -> Result<Ended, Failure> {
     let mut delivery = delivery(event);
     delivery.metadata.extend(metadata.clone());
     let object = event.involved_object.clone().unwrap_or_default();
     let alert = delivery.alert.clone().unwrap_or_default();
+    let message = prepared.message(&delivery, event, &object, &alert);
+    let rendered = &render(&message);
     attempt_once(
         prepared,
-        &prepared.message(&delivery, event, &object, &alert),
+        &Message {
+            rendered,
+            ..message
+        },
     )
     .await
 }
 
-/// An error of a Kustomization, with a commit and a change request.
+/// An event of a Kustomization with severity error.
 pub fn event(message: &str) -> Event {
     let mut posted = tidings_rig::event(message);
     posted["severity"] = "error".into();
@@ -146,7 +163,7 @@ pub fn event(message: &str) -> Event {
     .unwrap()
 }
 
-/// A delivery of that event.
+/// A delivery of the event, with a commit and a change request in its metadata.
 pub fn delivery(event: &Event) -> Delivery {
     let metadata = json!({
         "commit": "8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291",

@@ -8,7 +8,7 @@ use kube::api::{Api, ApiResource, DynamicObject, ListParams};
 use kube::core::GroupVersionKind;
 use serde_json::{Value, json};
 use tidings_core::wire::{Circuit, circuit::State};
-use tidings_core::{Destination, Message, Timestamp};
+use tidings_core::{Destination, Message, ProtoTimestamp};
 use tidings_rig::{KubeApiServer, Process, Receiver, Reply, Role, event, eventually};
 
 use crate::bed::{Bed, alert, provider, secret};
@@ -479,7 +479,7 @@ async fn a_circuit_is_shown_on_its_provider() {
         .await
         .unwrap();
     let destination = Destination::channel(&stage.bed.namespace, "hook", "c");
-    let time = |seconds| Some(Timestamp { seconds, nanos: 0 });
+    let time = |seconds| Some(ProtoTimestamp { seconds, nanos: 0 });
     let open = Circuit {
         state: State::Open.into(),
         since: time(1_800_000_000),

@@ -6,10 +6,10 @@ pub mod prepared;
 use tidings_core::{Failure, Outcome};
 
 use crate::message::Message;
-use crate::notifier::contract::{Held, KeepState, Notifier};
+use crate::notifier::contract::{KeepState, Notifier, RemoteState};
 
 pub use ended::{AttemptResult, Ended, ParkRequest, Refusal};
-pub use prepared::{Prepared, PreparedProviders, prepare, provider_type};
+pub use prepared::{Prepared, PreparedProviders, prepare};
 
 /// Makes one attempt without a record of earlier ones: where a state is to be written, the service
 /// is read first.
@@ -30,9 +30,9 @@ async fn write_once(notifier: &dyn KeepState, message: &Message<'_>) -> Result<E
         return Ok(Ended::nothing_to_send());
     };
     let handle = match notifier.read(&desired).await? {
-        Held::Same { .. } => return Ok(Ended::new(Outcome::Duplicate, ended::SAME_STATE)),
-        Held::Other { handle } => handle,
-        Held::Unknown => None,
+        RemoteState::Same { .. } => return Ok(Ended::new(Outcome::Duplicate, ended::SAME_STATE)),
+        RemoteState::Other { handle } => handle,
+        RemoteState::Unknown => None,
     };
     let sent = notifier.write(&desired, handle.as_deref()).await?;
     Ok(Ended::from(sent))

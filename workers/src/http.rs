@@ -1,5 +1,5 @@
-//! The one HTTP client of all provider types: addresses, proxy, TLS, timeout, redirects, sizes and
-//! outcomes are the same everywhere.
+//! The HTTP client of all provider types. Addresses, proxy, TLS, timeout, redirects and size limits
+//! are the same for all of them.
 
 pub mod address;
 pub mod address_rules;
@@ -23,24 +23,24 @@ use url::Url;
 
 use crate::http::redact::Redactor;
 use address_rules::{AddressRules, Refused};
-use client::Ways;
+use client::ClientSet;
 use invalid::Invalid;
 
-pub use exchange::{Answer, Request};
+pub use exchange::{Request, Response};
 
-/// Redirects are followed this many times.
+/// The most redirects to follow.
 const MOST_REDIRECTS: usize = 5;
-/// More of an answer is not read; the longest that is needed is a page of a hundred comments.
-const MOST_OF_AN_ANSWER: usize = 8 << 20;
+/// The most bytes of a response to read. The longest that a type needs is a page of 100 comments.
+const MOST_RESPONSE_BYTES: usize = 8 << 20;
 
-/// What all Providers share on their way out.
+/// The clients and address rules that all Providers share.
 #[derive(Clone)]
 pub struct HttpClients {
     rules: Arc<AddressRules>,
-    ways: Ways,
+    clients: ClientSet,
 }
 
-/// Makes requests for one Provider, or only records them.
+/// Sends requests for one Provider, or only records them.
 #[derive(Clone)]
 pub struct Http {
     rules: Arc<AddressRules>,
@@ -51,20 +51,19 @@ pub struct Http {
 
 #[derive(Clone)]
 enum Transport {
-    Wire(Ways),
+    Wire(ClientSet),
     DryRun(Arc<Mutex<Vec<Request>>>),
 }
 
 impl HttpClients {
-    /// The way out with these rules for addresses, and with the proxy and the certificates of the
-    /// environment.
+    /// Clients with these address rules, and with the proxy and certificates of the environment.
     ///
     /// # Errors
     /// The system's certificates can't be read.
     pub fn new(addresses: AddressSettings) -> Result<Self, reqwest::Error> {
         let rules = Arc::new(AddressRules::new(addresses));
         Ok(Self {
-            ways: Ways::of_environment(&rules)?,
+            clients: ClientSet::of_environment(&rules)?,
             rules,
         })
     }
@@ -73,27 +72,27 @@ impl HttpClients {
 // === impl Http ===
 
 impl Http {
-    /// A client with the proxy, the certificates and the timeout of a Provider. Those that have
-    /// neither proxy nor certificates of their own share one.
+    /// A client with the proxy, certificates and timeout of a Provider. Providers with neither
+    /// proxy nor certificates share one.
     ///
     /// # Errors
-    /// A certificate, key or proxy address that can't be read, as a sentence that names its key.
+    /// A certificate, key or proxy address is invalid; the error names it.
     pub fn new(provider: &ResolvedProvider, http_clients: &HttpClients) -> Result<Self, Invalid> {
         let rules = http_clients.rules.clone();
-        let ways = match (&provider.tls, &provider.proxy) {
-            (None, None) => http_clients.ways.clone(),
-            (tls, proxy) => Ways::of_provider(&rules, tls.as_ref(), proxy.as_ref())?,
+        let clients = match (&provider.tls, &provider.proxy) {
+            (None, None) => http_clients.clients.clone(),
+            (tls, proxy) => ClientSet::of_provider(&rules, tls.as_ref(), proxy.as_ref())?,
         };
         Ok(Self {
             rules,
-            transport: Transport::Wire(ways),
+            transport: Transport::Wire(clients),
             timeout: provider.timeout,
             redactor: Redactor::new(provider),
         })
     }
 
-    /// A client that makes no request, but keeps them for [`Http::recorded`]. Every answer is an
-    /// empty 200.
+    /// A client that sends nothing and records requests for [`Http::recorded`]. Every response is
+    /// an empty 200.
     pub fn dry_run() -> Self {
         let rules = Arc::new(AddressRules::new(AddressSettings::default()));
         Self {
@@ -104,17 +103,17 @@ impl Http {
         }
     }
 
-    /// Whether requests are only recorded: then nothing can be learnt from an answer.
+    /// Whether requests are only recorded. Responses then say nothing about the service.
     pub fn is_dry_run(&self) -> bool {
         matches!(self.transport, Transport::DryRun(_))
     }
 
-    /// Which addresses may be connected to, for what is not HTTP.
+    /// The address rules, for types that do not use HTTP.
     pub fn address_rules(&self) -> &Arc<AddressRules> {
         &self.rules
     }
 
-    /// The requests of a dry run so far.
+    /// The requests recorded so far in a dry run.
     pub fn recorded(&self) -> Vec<Request> {
         match &self.transport {
             Transport::Wire(_) => Vec::new(),
@@ -122,32 +121,35 @@ impl Http {
         }
     }
 
-    /// Sends a request once and follows at most five redirects, each of them to http or https only,
-    /// and each to an address that is allowed.
+    /// Sends a request once and follows up to five redirects, each to an allowed http or https URL.
     ///
-    /// 307 and 308 repeat the request, 301, 302 and 303 become a GET without body, as Flux's
-    /// notification-controller has it. Another host gets no header that is marked sensitive.
+    /// 307 and 308 repeat the request. 301, 302 and 303 become a GET without a body, as in Flux's
+    /// notification-controller. Headers marked sensitive are not sent to another host.
     ///
     /// # Errors
-    /// Transient, where no answer came: unreachable or timeout. Permanent, where the address is
-    /// refused. Every status is an answer.
-    pub async fn send(&self, request: Request) -> Result<Answer, Failure> {
+    /// Transient if there is no response: unreachable or timed out. Permanent if the address is not
+    /// allowed. A response with any status is no error.
+    pub async fn send(&self, request: Request) -> Result<Response, Failure> {
         let host = host_of(&request.url);
         match &self.transport {
-            Transport::Wire(ways) => {
+            Transport::Wire(clients) => {
                 let late = Failure::transient(
                     Reason::Timeout,
                     format!("{host} did not answer within {:?}", self.timeout),
                 );
                 let redactor = self.redactor.with_headers(&request.headers);
-                let answer = tokio::time::timeout(self.timeout, follow(ways, &self.rules, request))
-                    .await
-                    .unwrap_or(Err(late))?;
-                Ok(Answer { redactor, ..answer })
+                let response =
+                    tokio::time::timeout(self.timeout, follow(clients, &self.rules, request))
+                        .await
+                        .unwrap_or(Err(late))?;
+                Ok(Response {
+                    redactor,
+                    ..response
+                })
             }
             Transport::DryRun(requests) => {
                 requests.lock().push(request);
-                Ok(Answer {
+                Ok(Response {
                     host,
                     status: 200,
                     headers: HeaderMap::new(),
@@ -161,17 +163,17 @@ impl Http {
 }
 
 async fn follow(
-    ways: &Ways,
+    clients: &ClientSet,
     rules: &AddressRules,
     mut request: Request,
-) -> Result<Answer, Failure> {
+) -> Result<Response, Failure> {
     for _ in 0..=MOST_REDIRECTS {
         rules.check_url(&request.url)?;
-        let answer = send_one(ways, &request).await?;
-        let Some(target) = redirect::target(&request.url, &answer) else {
-            return Ok(answer);
+        let response = send_one(clients, &request).await?;
+        let Some(target) = redirect::target(&request.url, &response) else {
+            return Ok(response);
         };
-        request = redirect::redirected(request, target?, answer.status);
+        request = redirect::redirected(request, target?, response.status);
     }
     Err(Failure::permanent(
         Reason::Rejected,
@@ -182,9 +184,9 @@ async fn follow(
     ))
 }
 
-async fn send_one(ways: &Ways, request: &Request) -> Result<Answer, Failure> {
+async fn send_one(clients: &ClientSet, request: &Request) -> Result<Response, Failure> {
     let host = host_of(&request.url);
-    let client = ways.client_for(&request.url);
+    let client = clients.client_for(&request.url);
     let mut builder = client
         .request(request.method.clone(), request.url.clone())
         .headers(request.headers.clone());
@@ -194,7 +196,7 @@ async fn send_one(ways: &Ways, request: &Request) -> Result<Answer, Failure> {
     let mut response = builder
         .send()
         .await
-        .map_err(|error| unanswered(&host, error))?;
+        .map_err(|error| without_response(&host, error))?;
     let (status, headers) = (
         response.status().as_u16(),
         std::mem::take(response.headers_mut()),
@@ -203,15 +205,15 @@ async fn send_one(ways: &Ways, request: &Request) -> Result<Answer, Failure> {
     while let Some(chunk) = response
         .chunk()
         .await
-        .map_err(|error| unanswered(&host, error))?
+        .map_err(|error| without_response(&host, error))?
     {
         body.extend_from_slice(&chunk);
-        if body.len() > MOST_OF_AN_ANSWER {
-            body.truncate(MOST_OF_AN_ANSWER);
+        if body.len() > MOST_RESPONSE_BYTES {
+            body.truncate(MOST_RESPONSE_BYTES);
             break;
         }
     }
-    Ok(Answer {
+    Ok(Response {
         host,
         status,
         headers,
@@ -221,8 +223,8 @@ async fn send_one(ways: &Ways, request: &Request) -> Result<Answer, Failure> {
     })
 }
 
-/// Why there is no answer. The URL stays out of the sentence: it may hold a secret.
-fn unanswered(host: &str, error: reqwest::Error) -> Failure {
+/// The failure of a call without a response. It does not quote the URL, which may hold a secret.
+fn without_response(host: &str, error: reqwest::Error) -> Failure {
     let error = error.without_url();
     if error.is_timeout() {
         return Failure::transient(Reason::Timeout, format!("{host} did not answer in time"));
@@ -230,7 +232,7 @@ fn unanswered(host: &str, error: reqwest::Error) -> Failure {
     if error.is_builder() {
         return Failure::permanent(
             Reason::Misconfigured,
-            format!("the request to {host} can't be made"),
+            format!("the request to {host} is invalid; check the address and the headers"),
         );
     }
     let mut cause: &dyn std::error::Error = &error;

@@ -1,13 +1,13 @@
-//! Workers: deliveries to every provider type.
+//! Workers: they deliver to the services of all provider types.
 //!
 //! ```text
-//!  DELIVERIES ═► worker ─► attempt ─► notifier ─► the service
-//!       ▲           │         └─ keep (states: newest wins, in the bucket `latest`)
-//!       └─ parked ◄─┴─ settle ─► DEAD, OUTCOMES
+//!  DELIVERIES ─► worker ─► throttle ─► attempt ─► notifier ─► http ─► the service
+//!       ▲           │                     └─ newest_wins (states, in the bucket `latest`)
+//!       └─ parked ◄─┴─ DEAD, OUTCOMES
 //! ```
 //!
-//! Pure: [`settle`], [`latest`], [`keeping`], [`classify`], [`text`], [`rendered`]. One file for
-//! each provider type in [`notifier`].
+//! Each module imports only those to its right, and `message`, `text` and `bounded_map`. Each
+//! provider type is one file in [`notifier`].
 
 pub mod attempt;
 mod bounded_map;
@@ -15,5 +15,6 @@ pub mod http;
 pub mod message;
 pub mod newest_wins;
 pub mod notifier;
+pub mod text;
 pub mod throttle;
 pub mod worker;

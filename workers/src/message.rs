@@ -1,12 +1,13 @@
-//! What a notifier is told: one event, as one alert has it delivered.
+//! The message that a notifier sends: one event, for one alert and provider.
 
 pub(crate) mod blocking;
 mod links;
 pub mod render;
 pub mod repository;
 pub mod revision;
-mod scope;
-pub mod text;
+#[cfg(test)]
+pub(crate) mod sample;
+mod template_context;
 
 use std::collections::BTreeMap;
 
@@ -14,27 +15,27 @@ use tidings_core::{AlertReference, Event, ObjectReference};
 
 use crate::message::render::{Link, RenderedMessage};
 
-/// One event owed to one provider because of one alert, ready to be written in the provider's form.
+/// One event for one alert and provider, ready to be written in the provider's format.
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {
-    /// The delivery's id: the same for every attempt.
+    /// The delivery's id, which is the same for every attempt.
     pub delivery_id: &'a str,
-    /// The event as it was stored; its metadata keys still have their prefixes.
+    /// The event as it was stored. Its metadata keys have their prefixes.
     pub event: &'a Event,
     /// The object that the event is about.
     pub object: &'a ObjectReference,
-    /// The metadata to show: combined for this alert, keys without prefix.
+    /// The combined metadata of event, object and alert, with keys without prefix.
     pub metadata: &'a BTreeMap<String, String>,
-    /// The alert that it is due to.
+    /// The alert that selected the event.
     pub alert: &'a AlertReference,
     /// The Alert's channel, else the Provider's; may be empty.
     pub channel: &'a str,
-    /// What the user's own template and links make of it.
+    /// The result of the user's template and links.
     pub rendered: &'a RenderedMessage,
 }
 
 impl<'a> Message<'a> {
-    /// The title of a message: the template's, else kind, name and namespace of the object.
+    /// The template's title, or kind, name and namespace of the object.
     pub fn title(&self) -> String {
         self.rendered
             .title
@@ -42,12 +43,12 @@ impl<'a> Message<'a> {
             .unwrap_or_else(|| self.object_heading())
     }
 
-    /// The text of a message: the template's, else the event's message.
+    /// The template's text, or the event's message.
     pub fn text(&self) -> &'a str {
         self.rendered.text.as_ref().unwrap_or(&self.event.message)
     }
 
-    /// The text below its title, for types that have no other place for a template's title.
+    /// The text below the template's title, for services without a field for a title.
     pub fn titled_text(&self) -> String {
         match &self.rendered.title {
             Some(title) => format!("{title}\n{}", self.text()),
@@ -55,24 +56,22 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// Whether a template has worded it: then the text says what is to be shown, and the metadata
-    /// is not repeated below.
-    pub fn is_worded(&self) -> bool {
+    /// Whether the text comes from a template. The metadata is then not shown below it.
+    pub fn is_templated(&self) -> bool {
         self.rendered.text.is_some()
     }
 
     /// The metadata to show below the text.
     pub fn shown_fields(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.fields().filter(|_| !self.is_worded())
+        self.fields().filter(|_| !self.is_templated())
     }
 
-    /// Where to look for more, where that is wanted.
+    /// The links to show.
     pub fn links(&self) -> &'a [Link] {
         &self.rendered.links
     }
 
-    /// The links as one line of Markdown, which the sign at its end belongs to; empty where there
-    /// are none.
+    /// The links as one line of Markdown that ends in `end`; empty without links.
     pub fn markdown_links(&self, end: &str) -> String {
         match self.links() {
             [] => String::new(),
@@ -110,9 +109,9 @@ impl<'a> Message<'a> {
         )
     }
 
-    /// What stands for the object at services that keep one record of each: its uid, or
-    /// `<Kind>/<namespace>/<name>` where it has none (hashed where that is longer than the 255
-    /// characters that such services take).
+    /// The object's key at services that keep one record for each object: its uid, or
+    /// `<Kind>/<namespace>/<name>`. The latter is hashed if it exceeds the 255 characters that such
+    /// services allow.
     pub fn object_key(&self) -> String {
         let path = self.object_path();
         match self.object.uid.as_str() {
@@ -122,7 +121,7 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// The metadata for people: `summary` first, then by key.
+    /// The metadata: `summary` first, then by key.
     pub fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
         let pair = |(key, value)| (str_of(key), str_of(value));
         let summary = self.metadata.get_key_value("summary").into_iter().map(pair);
@@ -134,7 +133,7 @@ impl<'a> Message<'a> {
         )
     }
 
-    /// The event's time in seconds since 1970; that of its receipt where the sender gave none.
+    /// The event's time, or that of its receipt, in seconds since 1970.
     pub fn unix_seconds(&self) -> i64 {
         self.event
             .timestamp
@@ -142,7 +141,7 @@ impl<'a> Message<'a> {
             .map_or(0, |time| time.seconds)
     }
 
-    /// The event's time as RFC 3339 in UTC; that of its receipt where the sender gave none.
+    /// The event's time, or that of its receipt, as RFC 3339 in UTC.
     pub fn rfc3339(&self) -> String {
         let time = self.event.timestamp.or(self.event.received_at);
         time.as_ref()

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tidings_core::bus::records::Records;
 use tidings_core::bus::streams;
-use tidings_core::bus::{Bus, NotStored};
+use tidings_core::bus::{Bus, BusError};
 use tidings_core::model::id;
 use tidings_core::runtime::failpoint::reach;
 use tidings_core::runtime::metrics::labels::NotAttempted;
@@ -46,7 +46,7 @@ impl NewestWins {
     ///
     /// # Errors
     /// The bucket is missing, or the bus did not answer.
-    pub async fn open(bus: &Bus) -> Result<Self, NotStored> {
+    pub async fn open(bus: &Bus) -> Result<Self, BusError> {
         Ok(Self {
             bus: bus.clone(),
             records: Records::open(bus, streams::LATEST).await?,
@@ -80,7 +80,7 @@ impl NewestWins {
         };
         let lease = write_lease(delivery, prepared.provider.timeout);
         let mut machine = Machine::new(mine, lease, notifier.needs_handle());
-        let desired = |state| contract::Desired {
+        let desired = |state| contract::DesiredState {
             key: wanted.key.clone(),
             state,
         };
@@ -172,6 +172,6 @@ fn recorded<T>(
     result
 }
 
-fn bus_failure(error: &NotStored) -> Failure {
+fn bus_failure(error: &BusError) -> Failure {
     Failure::transient(Reason::Unreachable, format!("the bus: {error}"))
 }

@@ -11,15 +11,17 @@
 
 use std::sync::Arc;
 use std::time::Duration;
+use tidings_core::model::jitter::jitter;
+use tidings_core::model::time::{after, proto_ms};
 use tidings_core::runtime::codes::log as codes;
 
 use jiff::Timestamp;
-use tidings_core::bus::{Bus, NotStored};
+use tidings_core::bus::{Bus, BusError};
 use tidings_core::model::circuit::{CallResult, CircuitDecision};
 use tidings_core::runtime::metrics::Metrics;
 use tidings_core::runtime::metrics::labels::NotAttempted;
 use tidings_core::wire::circuit::State;
-use tidings_core::{Delivery, Destination, Reason, Timestamp as ProtoTimestamp};
+use tidings_core::{Delivery, Destination, ProtoTimestamp, Reason};
 use tidings_rules::{RateLimit, ResolvedProvider};
 use tokio_util::sync::CancellationToken;
 
@@ -48,15 +50,12 @@ const CALLS_OF_AN_ATTEMPT: u32 = 4;
 const LEASE_MARGIN: Duration = Duration::from_secs(5);
 /// A message waits in memory for its slot only while the worker can take this many more.
 const SPARE_WHILE_WAITING: usize = 64;
-/// Deliveries that an open circuit holds back return by themselves this long after the next probe,
-/// somewhere between these.
-const RETURN_AFTER_PROBE: (Duration, Duration) =
-    (Duration::from_secs(60), Duration::from_secs(300));
+/// Deliveries that an open circuit holds back return by themselves this long after the next probe.
+const RETURN_AFTER_PROBE: Duration = Duration::from_secs(300);
 /// The same while a probe is under way: it ends soon.
-const RETURN_DURING_PROBE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(10));
+const RETURN_DURING_PROBE: Duration = Duration::from_secs(8);
 /// The same while the Provider is paused.
-const RETURN_WHILE_PAUSED: (Duration, Duration) =
-    (Duration::from_secs(2700), Duration::from_secs(4500));
+const RETURN_WHILE_PAUSED: Duration = Duration::from_secs(4500);
 
 /// Admits the calls of one process, together with all other processes.
 pub struct Throttle {
@@ -103,7 +102,7 @@ impl Throttle {
     ///
     /// # Errors
     /// The bucket `limits` is missing, or the bus did not answer.
-    pub async fn open(bus: &Bus, metrics: Metrics) -> Result<Self, NotStored> {
+    pub async fn open(bus: &Bus, metrics: Metrics) -> Result<Self, BusError> {
         let waker = Waker::new(bus);
         Ok(Self {
             bus: bus.clone(),
@@ -212,7 +211,7 @@ impl Throttle {
         Err(Refusal::Park(match decision {
             CircuitDecision::Closed => return Ok(None),
             CircuitDecision::Paused => ParkRequest {
-                until: self.bus.clock().after(between(RETURN_WHILE_PAUSED)),
+                until: self.bus.clock().after(jitter(RETURN_WHILE_PAUSED)),
                 may_be_woken: true,
                 slot_ms: 0,
                 why: NotAttempted::Paused,
@@ -231,7 +230,7 @@ impl Throttle {
         probe_at: Timestamp,
     ) -> Result<ParkRequest, Refusal> {
         let circuit = self.breaker.circuit(&call.destination);
-        let end = limits::end(call.planned_at.as_ref(), call.provider);
+        let end = limits::end(call.planned_at, call.provider);
         if end.is_some_and(|end| probe_at >= end) {
             let detail = format!("the circuit stays open until maxAge: {}", circuit.reason);
             return Err(Refusal::GiveUp(Reason::Exhausted, detail));
@@ -253,10 +252,8 @@ impl Throttle {
             }
         }
         let until = match is_open {
-            true => probe_at
-                .checked_add(between(RETURN_AFTER_PROBE))
-                .unwrap_or(Timestamp::MAX),
-            false => self.bus.clock().after(between(RETURN_DURING_PROBE)),
+            true => after(probe_at, jitter(RETURN_AFTER_PROBE)),
+            false => self.bus.clock().after(jitter(RETURN_DURING_PROBE)),
         };
         Ok(park(end.map_or(until, |end| end.min(until))))
     }
@@ -292,9 +289,9 @@ impl Throttle {
         Ok(())
     }
 
-    async fn reserve(&self, call: &Call<'_>, rates: Arc<[RateLimit]>) -> Result<i64, NotStored> {
+    async fn reserve(&self, call: &Call<'_>, rates: Arc<[RateLimit]>) -> Result<i64, BusError> {
         let key = limits::key(call.provider, &call.destination);
-        let planned_ms = limits::planned_ms(call.planned_at.as_ref());
+        let planned_ms = proto_ms(call.planned_at);
         self.slots
             .change(&key, SlotChange::Reserve { planned_ms, rates })
             .await
@@ -302,7 +299,7 @@ impl Throttle {
 
     /// The slot that a parked delivery of the same state has reserved. One slot is enough for all
     /// deliveries that ask meanwhile, and a later one must not push it back.
-    async fn slot_of_key(&self, call: &Call<'_>, now_ms: i64) -> Result<Option<i64>, NotStored> {
+    async fn slot_of_key(&self, call: &Call<'_>, now_ms: i64) -> Result<Option<i64>, BusError> {
         if call.park_key == call.delivery.id {
             return Ok(None);
         }
@@ -314,8 +311,4 @@ impl Throttle {
 /// Longer than an attempt can take.
 fn lease(provider: &ResolvedProvider) -> Duration {
     provider.timeout * CALLS_OF_AN_ATTEMPT + LEASE_MARGIN
-}
-
-fn between((least, most): (Duration, Duration)) -> Duration {
-    least + (most - least).mul_f64(rand::random())
 }

@@ -1,8 +1,9 @@
-//! Where requests go, and where they don't.
+//! Which addresses requests are sent to.
 
 #![expect(
     clippy::unwrap_used,
-    reason = "a test ends with what it can't go on without; clippy.toml excuses only what is marked as one"
+    reason = "a test ends with what it can't go on without; clippy.toml excuses only what is \
+              marked as one"
 )]
 
 use std::sync::Arc;
@@ -20,15 +21,14 @@ use serde_json::{Value, json};
 use tidings_core::runtime::config::AddressSettings;
 use tidings_core::{Failure, FailureKind, Reason};
 use tidings_rules::{Options, ResolvedProvider, Rules, testing};
-use tidings_workers::http::{Answer, Http, HttpClients, Request};
+use tidings_workers::http::{Http, HttpClients, Request, Response};
 use tidings_workers::notifier::kinds;
 use tokio::net::TcpListener;
 
-/// What a service was asked: method, target and headers.
+/// A received request: method, target and headers.
 type CallResult = Arc<Mutex<Vec<(Method, String, HeaderMap)>>>;
 
-/// A service at a port of its own, which answers every request with a redirect to `Location`, or
-/// else with 200.
+/// A service on its own port that answers with a redirect to `Location`, or with 200.
 async fn service(
     location: impl Fn(&str) -> Option<String> + Clone + Send + Sync + 'static,
 ) -> (u16, CallResult) {
@@ -84,14 +84,14 @@ fn provider(more: Value) -> ResolvedProvider {
     ResolvedProvider::clone(&rules.resolve("apps", "p").unwrap())
 }
 
-async fn get(http: &Http, url: String) -> Result<Answer, Failure> {
+async fn get(http: &Http, url: String) -> Result<Response, Failure> {
     http.send(Request::new(Method::GET, url.parse().unwrap()))
         .await
 }
 
-/// Asserts that an address was refused, with a sentence that contains these words.
-fn assert_refused(answer: Result<Answer, Failure>, words: &[&str]) {
-    let failure = answer.unwrap_err();
+/// Asserts that an address was refused, with an error that contains these words.
+fn assert_refused(response: Result<Response, Failure>, words: &[&str]) {
+    let failure = response.unwrap_err();
     assert_eq!(
         (failure.reason, failure.kind),
         (Reason::Misconfigured, FailureKind::Permanent),
@@ -104,7 +104,7 @@ fn assert_refused(answer: Result<Answer, Failure>, words: &[&str]) {
 }
 
 #[tokio::test]
-async fn a_name_is_refused_for_the_address_that_it_leads_to() {
+async fn a_name_is_refused_if_its_address_is_refused() {
     let (port, seen) = service(|_| None).await;
     let in_cluster = http(addresses(&[], false), json!({}));
     assert_refused(
@@ -145,7 +145,7 @@ async fn metadata_services_are_refused_everywhere() {
 }
 
 #[tokio::test]
-async fn each_hop_of_a_redirect_is_checked_anew() {
+async fn each_hop_of_a_redirect_is_checked() {
     let (port, seen) = service(|_| None).await;
     for target in [
         format!("http://127.0.0.2:{port}/there"),
@@ -155,14 +155,14 @@ async fn each_hop_of_a_redirect_is_checked_anew() {
         let only_one = http(addresses(&["127.0.0.1"], false), json!({}));
         assert_refused(
             get(&only_one, format!("http://127.0.0.1:{first}/")).await,
-            &["is not called"],
+            &["was not called"],
         );
     }
     assert!(seen.lock().is_empty());
 }
 
 #[tokio::test]
-async fn the_proxy_may_be_anywhere_and_what_it_is_asked_for_may_not() {
+async fn the_address_rules_apply_to_the_target_and_not_to_the_proxy() {
     let (port, seen) = service(|_| None).await;
     for proxy in ["localhost", "127.0.0.1"] {
         let through = http(
@@ -190,7 +190,7 @@ async fn the_proxy_may_be_anywhere_and_what_it_is_asked_for_may_not() {
 }
 
 #[tokio::test]
-async fn secrets_stay_with_the_host_that_they_are_for() {
+async fn secrets_are_not_sent_to_another_host() {
     let (other, seen_there) = service(|_| None).await;
     let (port, seen) = service(move |target| match target {
         "/away" => Some(format!("http://localhost:{other}/there")),
@@ -257,18 +257,18 @@ async fn the_sixth_redirect_is_not_followed() {
 }
 
 #[tokio::test]
-async fn an_answer_is_read_to_a_limit() {
+async fn a_response_is_read_up_to_a_limit() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let app = Router::new().fallback(|| async { vec![b'x'; 20 << 20] });
     tokio::spawn(async move { axum::serve(listener, app).await });
     let http = http(addresses(&[], true), json!({"timeout": "60s"}));
-    let answer = tokio::time::timeout(
+    let response = tokio::time::timeout(
         Duration::from_secs(60),
         get(&http, format!("http://{address}/")),
     )
     .await
     .unwrap()
     .unwrap();
-    assert_eq!(answer.body.len(), 8 << 20);
+    assert_eq!(response.body.len(), 8 << 20);
 }

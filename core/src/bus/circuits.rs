@@ -1,23 +1,24 @@
-//! The circuits of all destinations, as all workers know them: in the bucket `limits`.
+//! The circuits of all destinations, in the bucket `limits`. All workers share them.
 
-use crate::runtime::codes::log as codes;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use async_nats::jetstream::kv::Entry;
 use futures::StreamExt;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::bus::records::{Records, record};
-use crate::bus::streams;
-use crate::bus::{Bus, NotStored, unavailable};
+use crate::bus::records::{Records, decode};
+use crate::bus::{Bus, BusError, streams, unavailable};
 use crate::model::destination::{Destination, PREFIX};
+use crate::model::jitter::jitter;
+use crate::runtime::codes::log as codes;
 use crate::wire::Circuit;
 
-/// Between tries to watch the bucket.
-const WATCH_PAUSE: Duration = Duration::from_millis(500);
-/// Whether the bucket is still the same is looked at this often.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// The pause before a failed watch starts again.
+const WATCH_PAUSE: Duration = Duration::from_secs(1);
+/// How often a watch checks that its bucket was not recreated.
+const CHECK_EVERY: Duration = Duration::from_secs(5);
 
 /// Reads, changes and watches circuits.
 #[derive(Clone)]
@@ -27,10 +28,10 @@ pub struct Circuits {
 
 /// A circuit as it is stored.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Known {
-    /// The circuit; closed where nothing is known.
+pub struct StoredCircuit {
+    /// The circuit. Closed if there is no record.
     pub circuit: Circuit,
-    /// Its revision, for [`Circuits::store`]; none where there is no record.
+    /// The revision for [`Circuits::store`]. `None` if there is no record.
     pub revision: Option<u64>,
 }
 
@@ -38,163 +39,163 @@ impl Circuits {
     /// Opens the bucket.
     ///
     /// # Errors
-    /// It is not there, or the bus can't be asked.
-    pub async fn open(bus: &Bus) -> Result<Self, NotStored> {
+    /// The bucket does not exist, or the bus is unavailable.
+    pub async fn open(bus: &Bus) -> Result<Self, BusError> {
         Ok(Self {
             records: Records::open(bus, streams::LIMITS).await?,
         })
     }
 
-    /// All circuits that have ever opened, failed or been paused, closed ones too.
+    /// Reads all circuits that have a record: those that ever opened, failed or were paused.
     ///
     /// # Errors
-    /// The bus can't be asked.
-    pub async fn all(&self) -> Result<Vec<Known>, NotStored> {
+    /// The bus is unavailable.
+    pub async fn all(&self) -> Result<Vec<StoredCircuit>, BusError> {
         let mut all = Vec::new();
-        for key in self
-            .records
-            .keys()
-            .await?
-            .iter()
-            .filter(|key| key.starts_with(PREFIX))
-        {
-            if let (Some(circuit), revision) = self.records.load(key).await? {
-                all.push(Known { circuit, revision });
+        for key in self.records.keys().await? {
+            if key.starts_with(PREFIX)
+                && let (Some(circuit), revision) = self.records.load(&key).await?
+            {
+                all.push(StoredCircuit { circuit, revision });
             }
         }
         Ok(all)
     }
 
-    /// The circuit of a destination.
+    /// Reads the circuit of a destination.
     ///
     /// # Errors
-    /// The bus can't be asked.
-    pub async fn load(&self, destination: &Destination) -> Result<Known, NotStored> {
+    /// The bus is unavailable.
+    pub async fn load(&self, destination: &Destination) -> Result<StoredCircuit, BusError> {
         let (circuit, revision) = self.records.load(&destination.key()).await?;
-        Ok(Known {
+        Ok(StoredCircuit {
             circuit: circuit.unwrap_or_else(|| destination.closed()),
             revision,
         })
     }
 
-    /// Stores a circuit if it has not moved since `revision`; tells its new revision, and nothing
-    /// where it has moved.
+    /// Stores a circuit if it is still at `revision`. Returns the new revision, or `None` if another
+    /// process changed it.
     ///
     /// # Errors
-    /// It is not known to be stored.
+    /// The circuit may not be stored.
     pub async fn store(
         &self,
         destination: &Destination,
         circuit: &Circuit,
         revision: Option<u64>,
-    ) -> Result<Option<u64>, NotStored> {
+    ) -> Result<Option<u64>, BusError> {
         self.records
             .store(&destination.key(), circuit, revision)
             .await
     }
 
-    /// Tells every circuit that there is, then every change, until `stop`. After an interruption it
-    /// tells all of them again. One whose record is gone, alone or with the whole bucket, is
-    /// told as closed, without a revision.
-    pub async fn watch(&self, stop: CancellationToken, mut tell: impl FnMut(Known)) {
-        let mut told = Told::default();
+    /// Calls `report` with every circuit, then with every change, until `stop`.
+    ///
+    /// After an interruption every circuit is reported again. A circuit whose record was deleted,
+    /// alone or with the bucket, is reported as closed and without a revision.
+    pub async fn watch(&self, stop: CancellationToken, mut report: impl FnMut(StoredCircuit)) {
+        let mut reported = Reported::default();
         while !stop.is_cancelled() {
-            let trouble = tokio::select! {
+            let ended = tokio::select! {
                 () = stop.cancelled() => return,
-                ended = self.watch_until_trouble(&mut told, &mut tell) => {
-                    ended.err().map_or_else(|| "it ended".to_owned(), |error| error.to_string())
-                }
+                ended = self.watch_until_error(&mut reported, &mut report) => ended,
             };
-            tracing::warn!(code = codes::CIRCUIT_WATCH_FAILED, %trouble, "circuit watch failed, retrying");
-            let _ = stop
-                .run_until_cancelled(tokio::time::sleep(
-                    WATCH_PAUSE.mul_f64(1.0 + rand::random::<f64>()),
-                ))
-                .await;
+            let trouble = match ended {
+                Ok(()) => "the watch ended".to_owned(),
+                Err(error) => error.to_string(),
+            };
+            tracing::warn!(
+                code = codes::CIRCUIT_WATCH_FAILED,
+                %trouble,
+                "circuit watch failed, retrying"
+            );
+            let pause = tokio::time::sleep(jitter(WATCH_PAUSE));
+            let _ = stop.run_until_cancelled(pause).await;
         }
     }
 
-    async fn watch_until_trouble(
+    async fn watch_until_error(
         &self,
-        told: &mut Told,
-        tell: &mut impl FnMut(Known),
-    ) -> Result<(), NotStored> {
-        let since = self.records.since().await?;
-        let there: HashSet<String> = self.records.keys().await?.into_iter().collect();
-        told.missing(since, &there).into_iter().for_each(|gone| {
-            tell(Known {
-                circuit: gone.closed(),
-                revision: None,
-            })
-        });
+        reported: &mut Reported,
+        report: &mut impl FnMut(StoredCircuit),
+    ) -> Result<(), BusError> {
+        let created = self.records.created().await?;
+        let keys: HashSet<String> = self.records.keys().await?.into_iter().collect();
+        for deleted in reported.remove_deleted(created, &keys) {
+            report(StoredCircuit::deleted(&deleted));
+        }
         let mut watch = self.records.watch(&format!("{PREFIX}>")).await?;
-        let mut look = tokio::time::interval(LOOK_EVERY);
+        let mut check = tokio::time::interval(CHECK_EVERY);
         loop {
             let entry = tokio::select! {
                 entry = watch.next() => entry,
-                // A bucket that is made anew ends no watch on the one before.
-                _ = look.tick() => match self.records.since().await? == since {
+                // A watch does not end when its bucket is deleted and recreated.
+                _ = check.tick() => match self.records.created().await? == created {
                     true => continue,
                     false => return Ok(()),
                 },
             };
             let Some(entry) = entry else { return Ok(()) };
-            let entry = entry.map_err(unavailable)?;
-            match record(&entry) {
-                Some(circuit) => tell(told.note(Known {
-                    circuit,
-                    revision: Some(entry.revision),
-                })),
-                None => told.all.remove(&entry.key).into_iter().for_each(|gone| {
-                    tell(Known {
-                        circuit: gone.closed(),
-                        revision: None,
-                    })
-                }),
-            }
+            let changed = reported.change(&entry.map_err(unavailable)?);
+            changed.into_iter().for_each(&mut *report);
         }
     }
 }
 
-/// What a watch has told: by key, of a bucket that stands since then.
-#[derive(Default)]
-struct Told {
-    all: HashMap<String, Destination>,
-    since: Option<Timestamp>,
+impl StoredCircuit {
+    fn deleted(destination: &Destination) -> Self {
+        Self {
+            circuit: destination.closed(),
+            revision: None,
+        }
+    }
 }
 
-impl Told {
-    /// What was told and is there no more. Revisions of another bucket say nothing: then all of it
-    /// is.
-    fn missing(&mut self, since: Timestamp, there: &HashSet<String>) -> Vec<Destination> {
-        let is_another = self
-            .since
-            .replace(since)
-            .is_some_and(|before| before != since);
-        let is_missing = |key: &String| is_another || !there.contains(key);
+/// The circuits that a watch has reported, by key.
+#[derive(Default)]
+struct Reported {
+    all: HashMap<String, Destination>,
+    /// When the bucket was created that they were read from.
+    bucket_created: Option<Timestamp>,
+}
+
+impl Reported {
+    /// Removes the circuits that are no longer in the bucket, and returns their destinations.
+    /// Revisions of another bucket are worthless, so after a recreation these are all.
+    fn remove_deleted(&mut self, created: Timestamp, keys: &HashSet<String>) -> Vec<Destination> {
+        let before = self.bucket_created.replace(created);
+        let is_recreated = before.is_some_and(|before| before != created);
         self.all
-            .extract_if(|key, _| is_missing(key))
+            .extract_if(|key, _| is_recreated || !keys.contains(key))
             .map(|(_, destination)| destination)
             .collect()
     }
 
-    fn note(&mut self, known: Known) -> Known {
-        let destination = Destination::of(&known.circuit);
+    /// Notes a change of a record, and returns what to report.
+    fn change(&mut self, entry: &Entry) -> Option<StoredCircuit> {
+        match decode(entry) {
+            Some(circuit) => Some(self.add(StoredCircuit {
+                circuit,
+                revision: Some(entry.revision),
+            })),
+            None => {
+                let deleted = self.all.remove(&entry.key)?;
+                Some(StoredCircuit::deleted(&deleted))
+            }
+        }
+    }
+
+    fn add(&mut self, stored: StoredCircuit) -> StoredCircuit {
+        let destination = Destination::of(&stored.circuit);
         self.all.insert(destination.key(), destination);
-        known
+        stored
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn known(name: &str) -> Known {
-        Known {
-            circuit: Destination::whole("apps", name).closed(),
-            revision: Some(1),
-        }
-    }
 
     fn keys<const N: usize>(names: [&str; N]) -> HashSet<String> {
         names
@@ -203,22 +204,26 @@ mod tests {
     }
 
     #[test]
-    fn what_was_told_and_is_gone_is_told_as_closed() {
-        let (mut told, then) = (Told::default(), Timestamp::UNIX_EPOCH);
-        assert!(told.missing(then, &keys(["a", "b"])).is_empty());
-        [known("a"), known("b")]
-            .into_iter()
-            .for_each(|known| drop(told.note(known)));
-        assert!(told.missing(then, &keys(["a", "b"])).is_empty());
+    fn a_reported_circuit_that_is_deleted_is_found() {
+        let (mut reported, created) = (Reported::default(), Timestamp::UNIX_EPOCH);
+        let deleted = reported.remove_deleted(created, &keys(["a", "b"]));
+        assert!(deleted.is_empty());
+        for name in ["a", "b"] {
+            reported.add(StoredCircuit {
+                circuit: Destination::whole("apps", name).closed(),
+                revision: Some(1),
+            });
+        }
+        let deleted = reported.remove_deleted(created, &keys(["a", "b"]));
+        assert!(deleted.is_empty());
+        let deleted = reported.remove_deleted(created, &keys(["a"]));
+        assert_eq!(deleted, [Destination::whole("apps", "b")]);
+        let recreated = created + Duration::from_secs(1);
+        let deleted = reported.remove_deleted(recreated, &keys(["a"]));
         assert_eq!(
-            told.missing(then, &keys(["a"])),
-            [Destination::whole("apps", "b")]
-        );
-        let later = then + Duration::from_secs(1);
-        assert_eq!(
-            told.missing(later, &keys(["a"])),
+            deleted,
             [Destination::whole("apps", "a")],
-            "another bucket counts anew"
+            "in another bucket no revision is valid"
         );
     }
 }

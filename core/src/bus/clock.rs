@@ -1,9 +1,11 @@
-//! The server's clock: schedules are read by it, not by ours.
+//! The server's clock. JetStream reads schedules by its own clock, which may differ from ours.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::model::time;
 
 /// How far the server's clock is ahead of ours, as last sampled.
 #[derive(Debug, Default)]
@@ -12,25 +14,23 @@ pub struct ServerClock {
 }
 
 impl ServerClock {
-    /// Notes the server's time, which was asked for at `asked` and came at `came`, both by our
-    /// clock.
-    pub fn sample(&self, server: Timestamp, asked: Timestamp, came: Timestamp) {
-        let middle = (asked.as_millisecond() + came.as_millisecond()) / 2;
+    /// Stores a sample: the server's time, and when it was requested and received by our clock.
+    pub fn sample(&self, server: Timestamp, requested: Timestamp, received: Timestamp) {
+        let middle = (requested.as_millisecond() + received.as_millisecond()) / 2;
         self.ahead_ms
             .store(server.as_millisecond() - middle, Ordering::Relaxed);
     }
 
-    /// The server's time now.
+    /// The server's present time.
     pub fn now(&self) -> Timestamp {
-        let ahead = jiff::SignedDuration::from_millis(self.ahead_ms.load(Ordering::Relaxed));
-        Timestamp::now()
-            .checked_add(ahead)
-            .unwrap_or_else(|_| Timestamp::now())
+        let ahead = SignedDuration::from_millis(self.ahead_ms.load(Ordering::Relaxed));
+        let now = Timestamp::now();
+        now.checked_add(ahead).unwrap_or(now)
     }
 
     /// The server's time after a wait.
     pub fn after(&self, wait: Duration) -> Timestamp {
-        self.now().checked_add(wait).unwrap_or(Timestamp::MAX)
+        time::after(self.now(), wait)
     }
 }
 
@@ -39,10 +39,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wait_counts_from_the_servers_time() {
+    fn a_wait_starts_at_the_servers_time() {
         let clock = ServerClock::default();
         let ours = Timestamp::now();
-        let server = ours.checked_add(Duration::from_secs(3600)).unwrap();
+        let server = time::after(ours, Duration::from_secs(3600));
         clock.sample(server, ours, ours);
         let due = clock.after(Duration::from_secs(60));
         let ahead = due.duration_since(ours).as_secs();

@@ -1,54 +1,56 @@
 //! Connecting to NATS.
 
-use crate::runtime::codes::log as codes;
 use std::path::Path;
 use std::time::Duration;
 
 use async_nats::{ConnectOptions, Event};
 
 use crate::bus::Bus;
+use crate::model::jitter::jitter;
+use crate::runtime::codes::log as codes;
 use crate::runtime::config::NatsSettings;
 use crate::runtime::health::Check;
 
-/// Older servers lack message schedules.
+/// The first version with message schedules.
 const OLDEST_SERVER: (i64, i64) = (2, 12);
-/// The longest pause between two tries to connect.
-const MOST_PAUSE: Duration = Duration::from_secs(5);
+/// The longest pause between two attempts to connect.
+const MAX_PAUSE: Duration = Duration::from_secs(5);
 
-/// Why there is no connection, and what to do.
+/// The connection to NATS failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The settings can't be used.
-    #[error("cannot use the settings for NATS: {0}")]
+    /// The settings are invalid.
+    #[error("invalid settings for NATS: {0}")]
     Settings(String),
-    /// The server did not take the connection.
+    /// The server is unreachable or refuses the connection.
     #[error("cannot connect to NATS: {0}")]
     Refused(String),
-    /// The server is too old.
+    /// The server has no message schedules.
     #[error(
-        "nats-server {found} is too old: message schedules, on which retries are kept, need 2.12 or later"
+        "nats-server {found} is too old: upgrade to 2.12 or later, retries need message schedules"
     )]
     TooOld {
-        /// Its version.
+        /// The version of the server.
         found: String,
     },
 }
 
 impl ConnectError {
-    /// Whether trying again can help.
-    pub fn may_pass(&self) -> bool {
+    /// Whether another attempt can succeed.
+    pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Refused(_))
     }
 }
 
-/// Connects once. The connection then mends itself for as long as the process lives.
+/// Connects once. Later the client reconnects by itself for as long as the process runs.
 ///
 /// # Errors
-/// The settings are wrong, the server is not there, refuses us, or is older than 2.12.
+/// The settings are invalid, the server is unreachable, refuses the connection, or is too old.
 pub async fn connect(settings: &NatsSettings, name: &str) -> Result<Bus, ConnectError> {
-    let servers = settings.url.as_ref().ok_or_else(|| {
-        ConnectError::Settings("there is no nats.url: name the server with --nats URL".to_owned())
-    })?;
+    let servers = settings
+        .url
+        .as_ref()
+        .ok_or_else(|| ConnectError::Settings("nats.url is not set: pass --nats URL".to_owned()))?;
     let options = options(settings, name).await?;
     let client = options
         .connect(servers.addresses())
@@ -62,10 +64,10 @@ pub async fn connect(settings: &NatsSettings, name: &str) -> Result<Bus, Connect
     Ok(Bus::new(client))
 }
 
-/// Connects, trying again while that can help; `check` tells meanwhile why there is no connection.
+/// Connects, and retries until it succeeds. `check` says meanwhile why there is no connection.
 ///
 /// # Errors
-/// The settings are wrong or the server is too old.
+/// The settings are invalid or the server is too old.
 pub async fn connect_patiently(
     settings: &NatsSettings,
     name: &str,
@@ -74,14 +76,14 @@ pub async fn connect_patiently(
     let mut pause = Duration::from_millis(100);
     loop {
         match connect(settings, name).await {
-            Err(error) if error.may_pass() => {
+            Err(error) if error.is_retryable() => {
                 tracing::warn!(code = codes::NATS_UNREACHABLE, %error, "cannot connect to NATS, retrying");
                 check.fail(error.to_string());
             }
             result => return result,
         }
-        tokio::time::sleep(pause.mul_f64(0.5 + rand::random::<f64>() / 2.0)).await;
-        pause = (pause * 2).min(MOST_PAUSE);
+        tokio::time::sleep(jitter(pause)).await;
+        pause = (pause * 2).min(MAX_PAUSE);
     }
 }
 
@@ -95,9 +97,9 @@ async fn options(settings: &NatsSettings, name: &str) -> Result<ConnectOptions, 
         .request_timeout(Some(Duration::from_secs(4)))
         .reconnect_delay_callback(|attempt| {
             let bound = Duration::from_millis(50 * (1 << attempt.min(7)));
-            bound.min(MOST_PAUSE).mul_f64(rand::random())
+            jitter(bound.min(MAX_PAUSE))
         })
-        .event_callback(|event| async move { tell(&event) });
+        .event_callback(|event| async move { log_event(&event) });
     if let Some(ca) = &settings.tls.ca {
         check_pem("nats.tls.ca", ca)?;
         options = options.add_root_certificates(ca.clone()).require_tls(true);
@@ -124,32 +126,32 @@ async fn options(settings: &NatsSettings, name: &str) -> Result<ConnectOptions, 
     Ok(options)
 }
 
-/// Whether a file can be what it must be; the client would try with it again and again, and not
-/// tell which one is wrong.
+/// Checks a certificate or key file. The client itself would retry with an invalid file forever and
+/// not name it.
 fn check_pem(key: &str, file: &Path) -> Result<(), ConnectError> {
-    let wrong = |why: String| ConnectError::Settings(format!("{key}: {} {why}", file.display()));
-    let text = std::fs::read(file).map_err(|error| wrong(format!("can't be read: {error}")))?;
+    let invalid = |why: String| ConnectError::Settings(format!("{key}: {} {why}", file.display()));
+    let text = std::fs::read(file).map_err(|error| invalid(format!("cannot be read: {error}")))?;
     let begin = b"-----BEGIN ";
     let has_begin = text.windows(begin.len()).any(|window| window == begin);
     if has_begin {
         Ok(())
     } else {
-        Err(wrong("is not in PEM form".to_owned()))
+        Err(invalid("is not a PEM file".to_owned()))
     }
 }
 
 fn refused(error: &async_nats::ConnectError) -> ConnectError {
-    let told = error.to_string();
-    // What the TLS library makes of an answer in plain text.
-    let is_plain = told.contains("InvalidContentType");
+    let message = error.to_string();
+    // The error of the TLS library when the server answers in plain text.
+    let is_plain = message.contains("InvalidContentType");
     ConnectError::Refused(if is_plain {
-        "the server does not speak the TLS that nats.tls asks for".to_owned()
+        "the server does not use TLS, which nats.tls requires".to_owned()
     } else {
-        told
+        message
     })
 }
 
-fn tell(event: &Event) {
+fn log_event(event: &Event) {
     match event {
         Event::Connected => tracing::info!(
             code = codes::NATS_RECONNECTED,

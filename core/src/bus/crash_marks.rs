@@ -1,14 +1,14 @@
-//! Deliveries that have come again, because the process that held them may have died of them: how
-//! often each was attempted alone without an end. In the bucket `suspects`.
+//! Crash marks: how often an attempt of a redelivered delivery began and did not end.
+//!
+//! A delivery is redelivered when the process that held it ends. The delivery itself may be the
+//! cause, so workers count its attempts in the bucket `suspects` before they begin one.
 
 use crate::bus::records::Records;
-use crate::bus::streams;
-use crate::bus::{Bus, NotStored};
+use crate::bus::{Bus, BusError, streams};
 
-/// Counts the attempts that began alone and did not end.
+/// The bucket `suspects`: one count for each redelivered delivery.
 #[derive(Clone)]
 pub struct CrashMarks {
-    /// A number for each delivery.
     records: Records,
 }
 
@@ -16,38 +16,36 @@ impl CrashMarks {
     /// Opens the bucket.
     ///
     /// # Errors
-    /// It is not there, or the bus can't be asked.
-    pub async fn open(bus: &Bus) -> Result<Self, NotStored> {
+    /// The bucket does not exist, or the bus is unavailable.
+    pub async fn open(bus: &Bus) -> Result<Self, BusError> {
         Ok(Self {
             records: Records::open(bus, streams::SUSPECTS).await?,
         })
     }
 
-    /// Notes that an attempt of this delivery begins, and tells how many have begun before and did
-    /// not end.
+    /// Records that an attempt begins. Returns how many attempts began before and did not end.
     ///
     /// # Errors
-    /// It is not known to be noted: the attempt must not begin.
-    pub async fn begin(&self, delivery_id: &str) -> Result<u32, NotStored> {
+    /// The mark may not be stored: the attempt must not begin.
+    pub async fn begin(&self, delivery_id: &str) -> Result<u32, BusError> {
         loop {
             let (begun, revision) = self.records.load::<u32>(delivery_id).await?;
             let begun = begun.unwrap_or_default();
-            if self
+            let stored = self
                 .records
                 .store(delivery_id, &begun.saturating_add(1), revision)
-                .await?
-                .is_some()
-            {
+                .await?;
+            if stored.is_some() {
                 return Ok(begun);
             }
         }
     }
 
-    /// Forgets a delivery: what it was suspected of did not happen.
+    /// Removes the marks of a delivery after an attempt that did not end the process.
     ///
     /// # Errors
-    /// It is not known to be forgotten.
-    pub async fn clear(&self, delivery_id: &str) -> Result<(), NotStored> {
+    /// The marks may still be there.
+    pub async fn clear(&self, delivery_id: &str) -> Result<(), BusError> {
         self.records.remove(delivery_id).await
     }
 }

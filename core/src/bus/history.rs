@@ -1,30 +1,53 @@
-//! What was stored in a stretch of time.
+//! Reading events that are stored already.
 
 use std::collections::HashSet;
 
 use async_nats::header;
 use async_nats::jetstream::consumer::DeliverPolicy;
 use async_nats::jetstream::consumer::pull::OrderedConfig;
+use async_nats::jetstream::stream::DirectGetErrorKind;
 use futures::StreamExt;
 use jiff::Timestamp;
+use prost::Message as _;
 use time::OffsetDateTime;
 
-use super::{Bus, NotStored, unavailable};
-use crate::bus::streams;
+use crate::bus::{Bus, BusError, streams, unavailable};
 use crate::model::subject;
+use crate::wire::Event;
 
 impl Bus {
-    /// The dedupe keys of a cluster's events that were stored between two times of the server's
-    /// clock.
+    /// Reads an event by its sequence. `None` if it is no longer stored, or if the sequence belongs
+    /// to another event because the stream was recreated.
     ///
     /// # Errors
-    /// The bus could not be asked.
+    /// The bus is unavailable.
+    pub async fn event_at(&self, sequence: u64, id: &str) -> Result<Option<Event>, BusError> {
+        let events = self
+            .jetstream
+            .get_stream_no_info(streams::EVENTS)
+            .await
+            .map_err(unavailable)?;
+        match events.direct_get(sequence).await {
+            Ok(message) => {
+                let event = Event::decode(message.payload).ok();
+                Ok(event.filter(|event| event.id == id))
+            }
+            Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
+            Err(error) => Err(unavailable(error)),
+        }
+    }
+
+    /// Reads the dedupe keys of a cluster's events that were stored between two times of the
+    /// server's clock.
+    ///
+    /// # Errors
+    /// The bus is unavailable.
     pub async fn dedupe_keys(
         &self,
         cluster: &str,
         from: Timestamp,
         to: Timestamp,
-    ) -> Result<HashSet<String>, NotStored> {
+    ) -> Result<HashSet<String>, BusError> {
         let start_time =
             OffsetDateTime::from_unix_timestamp(from.as_second()).map_err(unavailable)?;
         let events = self
@@ -39,17 +62,17 @@ impl Bus {
             ..OrderedConfig::default()
         };
         let consumer = events.create_consumer(config).await.map_err(unavailable)?;
-        let stored = usize::try_from(consumer.cached_info().num_pending).unwrap_or(usize::MAX);
-        let mut messages = consumer.messages().await.map_err(unavailable)?.take(stored);
+        let pending = usize::try_from(consumer.cached_info().num_pending).unwrap_or(usize::MAX);
+        let mut messages = consumer
+            .messages()
+            .await
+            .map_err(unavailable)?
+            .take(pending);
         let mut keys = HashSet::new();
         while let Some(message) = messages.next().await {
             let message = message.map_err(unavailable)?;
-            let published = message
-                .info()
-                .map_err(unavailable)?
-                .published
-                .unix_timestamp();
-            if published > to.as_second() {
+            let info = message.info().map_err(unavailable)?;
+            if info.published.unix_timestamp() > to.as_second() {
                 break;
             }
             let key = message

@@ -1,10 +1,11 @@
-//! Pulling: a role takes only what it can start now, and keeps alive what it holds.
+//! Pulling: a role requests as many messages as it can start now, and keeps them alive while it
+//! handles them.
 
-use crate::runtime::codes::log as codes;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::AckKind;
+use async_nats::jetstream::consumer::PullConsumer;
 use async_nats::jetstream::consumer::pull::{self, Batch};
 use futures::{FutureExt, StreamExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -12,109 +13,112 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::bus::Bus;
+use crate::model::jitter::jitter;
+use crate::runtime::codes::log as codes;
 use crate::runtime::health::Check;
 
 mod consumer;
 
-use consumer::{Seen, begins_after};
+use consumer::{Supply, begins_after};
 
-/// A pull that brings nothing ends after this long, so that a dead one can't go unnoticed for
-/// longer.
+/// A pull without messages ends after this time. A broken consumer is noticed that soon.
 const PULL_FOR: Duration = Duration::from_secs(10);
-/// What is held tells the server so this often.
+/// How often the server is told that a held message is in progress. Shorter than `ACK_WAIT`.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// A pull waits this long for places to become free together; small pulls cost as much as large
-/// ones.
+/// How long a pull waits for several permits to become free, because small pulls cost as much as
+/// large ones.
 const GATHER_FOR: Duration = Duration::from_millis(2);
-/// The pause after the first trouble; it doubles with each that follows at once.
+/// How often a role that may not pull checks again.
+const PAUSED_FOR: Duration = Duration::from_millis(500);
+/// The pause after a first error. It doubles with each further error.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// The longest pause after trouble.
-const MOST_PAUSE: Duration = Duration::from_secs(5);
+const MAX_PAUSE: Duration = Duration::from_secs(5);
 
-/// Takes messages of one consumer, so many at a time.
+/// Pulls messages of one consumer and runs a task for each.
 pub struct Puller {
     /// The bus.
     pub bus: Bus,
-    /// The stream.
+    /// The name of the stream.
     pub stream: &'static str,
-    /// The consumer; made where it is missing.
+    /// The configuration of the consumer, which is created if it is missing.
     pub consumer: pull::Config,
-    /// So many messages are held at most.
+    /// The highest number of messages that are held at the same time.
     pub capacity: usize,
     /// Succeeds with every pull that the server answers.
     pub check: Check,
 }
 
-/// A message in our hands.
+/// A message that this process holds.
 pub struct Pulled {
     /// The message itself.
     pub message: async_nats::jetstream::Message,
     /// Its sequence in the stream.
     pub sequence: u64,
-    /// The number of this hand-out among all of the consumer, and of the sequences that it was
-    /// made to begin after.
+    /// The number of messages that the consumer has delivered so far, this one included, plus the
+    /// sequences before its start.
     pub consumer_sequence: u64,
-    /// How often it has been handed out, this time included.
+    /// How often this message was delivered, this time included.
     pub delivered: i64,
 }
 
-/// When to stop.
+/// The two steps of a shutdown.
 #[derive(Clone)]
 pub struct Stop {
-    /// Nothing more is pulled.
+    /// Cancelled first: nothing more is pulled.
     pub pulling: CancellationToken,
-    /// What is still held is handed back.
+    /// Cancelled when the grace period is over: held messages are returned.
     pub holding: CancellationToken,
 }
 
 impl Puller {
-    /// Pulls and has each message handled in a task of its own, until `stop.pulling`; then waits
-    /// for what it holds. `may_pull` is asked before each pull.
+    /// Pulls until `stop.pulling`, then waits for the messages it holds. `handle` runs in a task for
+    /// each message. `may_pull` is called before each pull.
     ///
     /// # Guarantees
-    /// A held message does not come again while its handling goes on, unless this process or the
-    /// connection stalls for longer than the consumer waits. What is not handled when
-    /// `stop.holding` is cancelled is handed back at once.
+    /// A held message is not redelivered while `handle` runs, unless this process or the connection
+    /// stalls for longer than `ack_wait`. Messages that are not handled when `stop.holding` is
+    /// cancelled are returned at once.
     pub async fn run<H, F>(self, stop: Stop, may_pull: impl Fn() -> bool, handle: H)
     where
         H: Fn(Pulled) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        let places = Arc::new(Semaphore::new(self.capacity));
+        let permits = Arc::new(Semaphore::new(self.capacity));
         let held = TaskTracker::new();
         let mut pause = FIRST_PAUSE;
         while !stop.pulling.is_cancelled() {
             let began = Instant::now();
-            match self
-                .pull_until_trouble(&stop, &may_pull, &places, &held, &handle)
-                .await
-            {
+            let pulling = self.pull_until_error(&stop, &may_pull, &permits, &held, &handle);
+            match pulling.await {
                 Ok(()) => break,
                 Err(trouble) => {
-                    tracing::warn!(code = codes::PULL_FAILED, stream = self.stream, consumer = self.name(), %trouble, "pull failed, retrying");
+                    tracing::warn!(
+                        code = codes::PULL_FAILED,
+                        stream = self.stream,
+                        consumer = self.name(),
+                        %trouble,
+                        "pull failed, retrying"
+                    );
                     self.check.fail(trouble);
                 }
             }
-            if began.elapsed() > 2 * MOST_PAUSE {
+            if began.elapsed() > 2 * MAX_PAUSE {
                 pause = FIRST_PAUSE;
             }
-            let _ = stop
-                .pulling
-                .run_until_cancelled(tokio::time::sleep(
-                    pause.mul_f64(0.5 + rand::random::<f64>() / 2.0),
-                ))
-                .await;
-            pause = (pause * 2).min(MOST_PAUSE);
+            let wait = tokio::time::sleep(jitter(pause));
+            let _ = stop.pulling.run_until_cancelled(wait).await;
+            pause = (pause * 2).min(MAX_PAUSE);
         }
         held.close();
         held.wait().await;
     }
 
-    async fn pull_until_trouble<H, F>(
+    /// Returns `Ok` when `stop.pulling` is cancelled.
+    async fn pull_until_error<H, F>(
         &self,
         stop: &Stop,
         may_pull: &impl Fn() -> bool,
-        places: &Arc<Semaphore>,
+        permits: &Arc<Semaphore>,
         held: &TaskTracker,
         handle: &H,
     ) -> Result<(), String>
@@ -126,90 +130,101 @@ impl Puller {
             return Ok(());
         };
         let consumer = consumer?;
-        let begins_after = begins_after(&consumer);
-        let mut seen = Seen::at(consumer.cached_info());
-        if seen == Seen::Nothing {
+        let mut supply = Supply::of(consumer.cached_info());
+        if supply == Supply::Empty {
             self.check.succeed();
         }
         loop {
             if !may_pull() {
                 self.check.succeed();
-                if stop
-                    .pulling
-                    .run_until_cancelled(tokio::time::sleep(Duration::from_millis(500)))
-                    .await
-                    .is_none()
-                {
+                let paused = tokio::time::sleep(PAUSED_FOR);
+                if stop.pulling.run_until_cancelled(paused).await.is_none() {
                     return Ok(());
                 }
                 continue;
             }
-            let Some(gathered) = stop
-                .pulling
-                .run_until_cancelled(tokio::time::timeout(PULL_FOR, self.gather(places)))
-                .await
-            else {
+            let gathering = tokio::time::timeout(PULL_FOR, self.gather(permits));
+            let Some(gathered) = stop.pulling.run_until_cancelled(gathering).await else {
                 return Ok(());
             };
-            // Who holds all that it may is not dead: the next pull comes with the next free place.
-            let Ok(mut free) = gathered else {
+            // A process that holds as much as it may is healthy. It pulls with the next free permit.
+            let Ok(free) = gathered else {
                 self.check.succeed();
                 continue;
             };
-            let pull = consumer
-                .batch()
-                .max_messages(free.num_permits())
-                .expires(PULL_FOR);
-            let mut batch = pull.messages().await.map_err(|error| error.to_string())?;
-            let mut is_empty = true;
-            loop {
-                let Some(next) = stop.pulling.run_until_cancelled(batch.next()).await else {
-                    return_arrived(&self.bus, batch).await;
-                    return Ok(());
-                };
-                let Some(message) = next else { break };
-                is_empty = false;
-                let pulled =
-                    Pulled::new(message.map_err(|error| error.to_string())?, begins_after)?;
-                self.check.succeed();
-                let Some(place) = free.split(1) else { break };
+            let start = |pulled, permit| {
+                let holding = stop.holding.clone();
                 held.spawn(hold(
                     self.bus.clone(),
                     pulled,
-                    place,
-                    stop.holding.clone(),
+                    permit,
+                    holding,
                     handle.clone(),
                 ));
-                if free.num_permits() == 0 {
-                    break;
-                }
-            }
+            };
+            let Some(is_empty) = self.pull(&consumer, free, &stop.pulling, start).await? else {
+                return Ok(());
+            };
             if !self.bus.is_connected() {
                 return Err("not connected".to_owned());
             }
-            seen = if is_empty {
-                self.look(&consumer, seen).await?
+            supply = if is_empty {
+                self.examine(&consumer, supply).await?
             } else {
-                Seen::Nothing
+                Supply::Empty
             };
-            if seen != Seen::Waiting {
+            if supply == Supply::Empty {
                 self.check.succeed();
             }
         }
     }
 
-    /// All places that are free, once there is a good handful of them or a moment has passed.
-    async fn gather(&self, places: &Arc<Semaphore>) -> OwnedSemaphorePermit {
-        let handful = u32::try_from((self.capacity / 4).max(1)).unwrap_or(u32::MAX);
-        let enough =
-            tokio::time::timeout(GATHER_FOR, places.clone().acquire_many_owned(handful)).await;
-        let acquired = match enough {
+    /// Pulls once, as many messages as there are permits. Returns whether no message came, and
+    /// `None` when `stop` is cancelled.
+    async fn pull(
+        &self,
+        consumer: &PullConsumer,
+        mut free: OwnedSemaphorePermit,
+        stop: &CancellationToken,
+        start: impl Fn(Pulled, OwnedSemaphorePermit),
+    ) -> Result<Option<bool>, String> {
+        let begins_after = begins_after(consumer);
+        let pull = consumer
+            .batch()
+            .max_messages(free.num_permits())
+            .expires(PULL_FOR);
+        let mut batch = pull.messages().await.map_err(|error| error.to_string())?;
+        let mut is_empty = true;
+        loop {
+            let Some(next) = stop.run_until_cancelled(batch.next()).await else {
+                return_arrived(&self.bus, batch).await;
+                return Ok(None);
+            };
+            let Some(message) = next else { break };
+            is_empty = false;
+            let message = message.map_err(|error| error.to_string())?;
+            let pulled = Pulled::new(message, begins_after)?;
+            self.check.succeed();
+            let Some(permit) = free.split(1) else { break };
+            start(pulled, permit);
+            if free.num_permits() == 0 {
+                break;
+            }
+        }
+        Ok(Some(is_empty))
+    }
+
+    /// Acquires all free permits, once a quarter of them is free or a moment has passed.
+    async fn gather(&self, permits: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+        let enough = u32::try_from((self.capacity / 4).max(1)).unwrap_or(u32::MAX);
+        let gathering = permits.clone().acquire_many_owned(enough);
+        let acquired = match tokio::time::timeout(GATHER_FOR, gathering).await {
             Ok(acquired) => acquired,
-            Err(_) => places.clone().acquire_owned().await,
+            Err(_) => permits.clone().acquire_owned().await,
         };
         let mut free = acquired.expect("the semaphore is never closed");
-        let rest = u32::try_from(places.available_permits()).unwrap_or(u32::MAX);
-        if let Ok(more) = places.clone().try_acquire_many_owned(rest) {
+        let rest = u32::try_from(permits.available_permits()).unwrap_or(u32::MAX);
+        if let Ok(more) = permits.clone().try_acquire_many_owned(rest) {
             free.merge(more);
         }
         free
@@ -217,6 +232,7 @@ impl Puller {
 }
 
 impl Pulled {
+    /// `begins_after` is the sequence after which the consumer begins.
     fn new(message: async_nats::jetstream::Message, begins_after: u64) -> Result<Self, String> {
         let info = message.info().map_err(|error| error.to_string())?;
         let (sequence, consumer_sequence, delivered) = (
@@ -233,35 +249,35 @@ impl Pulled {
     }
 }
 
-/// Handles a message while the server is told that it is in hand.
+/// Handles a message, and tells the server meanwhile that it is in progress.
 async fn hold<H, F>(
     bus: Bus,
     pulled: Pulled,
-    place: OwnedSemaphorePermit,
-    return_message: CancellationToken,
+    permit: OwnedSemaphorePermit,
+    stop: CancellationToken,
     handle: H,
 ) where
     H: Fn(Pulled) -> F,
     F: Future<Output = ()>,
 {
     let reply = pulled.message.reply.clone();
-    // Boxed: what handles a message is large, and would be moved with each of the layers around it.
+    // Boxed, because the future is large and would be moved several times.
     let mut handling = Box::pin(handle(pulled));
     let mut alive = tokio::time::interval_at(tokio::time::Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
     loop {
         tokio::select! {
             () = &mut handling => break,
             _ = alive.tick() => bus.send_ack(reply.as_ref(), AckKind::Progress).await,
-            () = return_message.cancelled() => {
+            () = stop.cancelled() => {
                 bus.return_message(reply.as_ref()).await;
                 break;
             }
         }
     }
-    drop(place);
+    drop(permit);
 }
 
-/// What had arrived already when we stopped goes back at once.
+/// Returns the messages of a batch that have arrived and were not started.
 async fn return_arrived(bus: &Bus, mut batch: Batch) {
     while let Some(Some(Ok(message))) = batch.next().now_or_never() {
         bus.return_message(message.reply.as_ref()).await;

@@ -1,5 +1,4 @@
-//! A bucket of records that several processes change: by compare-and-set, never blindly. One that
-//! gets lost is made anew.
+//! A bucket of records that several processes change by compare-and-set.
 
 use async_nats::jetstream::kv::{CreateErrorKind, Entry, Operation, Store, UpdateErrorKind, Watch};
 use async_nats::jetstream::stream::Config;
@@ -7,14 +6,14 @@ use futures::TryStreamExt;
 use jiff::Timestamp;
 use prost::Message;
 
-use crate::bus::{Bus, NotStored, unavailable};
+use crate::bus::{Bus, BusError, unavailable};
 
-/// A bucket whose values are protobuf messages.
+/// A bucket whose values are protobuf messages. If somebody deletes it, it is recreated.
 #[derive(Clone)]
 pub struct Records {
     bus: Bus,
     bucket: Store,
-    /// How it is kept, to make it anew.
+    /// The configuration of its stream, to recreate it.
     config: Config,
 }
 
@@ -22,8 +21,8 @@ impl Records {
     /// Opens a bucket.
     ///
     /// # Errors
-    /// It is not there, or the bus can't be asked.
-    pub async fn open(bus: &Bus, name: &str) -> Result<Self, NotStored> {
+    /// The bucket does not exist, or the bus is unavailable.
+    pub async fn open(bus: &Bus, name: &str) -> Result<Self, BusError> {
         let bucket = bus
             .jetstream()
             .get_key_value(name)
@@ -37,39 +36,39 @@ impl Records {
         })
     }
 
-    /// The record of a key and its revision, for [`Records::store`]. A record that can't be read is
-    /// as good as none.
+    /// Reads the record of a key and its revision, for [`Records::store`]. A record that cannot be
+    /// decoded counts as absent.
     ///
     /// # Errors
-    /// The bus can't be asked.
+    /// The bus is unavailable.
     pub async fn load<T: Message + Default>(
         &self,
         key: &str,
-    ) -> Result<(Option<T>, Option<u64>), NotStored> {
+    ) -> Result<(Option<T>, Option<u64>), BusError> {
         let entry = match self.bucket.entry(key).await {
             Ok(entry) => entry,
             Err(_) => {
-                self.since().await?;
+                self.created().await?;
                 self.bucket.entry(key).await.map_err(unavailable)?
             }
         };
         let Some(entry) = entry else {
             return Ok((None, None));
         };
-        Ok((record(&entry), Some(entry.revision)))
+        Ok((decode(&entry), Some(entry.revision)))
     }
 
-    /// Stores a record if its key has not moved since `revision` (none: there was no record); tells
-    /// its new revision, and nothing where it has moved.
+    /// Stores a record if its key is still at `revision`; `None` means that the key must not exist.
+    /// Returns the new revision, or `None` if another process changed the key.
     ///
     /// # Errors
-    /// It is not known to be stored.
+    /// The record may not be stored.
     pub async fn store(
         &self,
         key: &str,
         record: &impl Message,
         revision: Option<u64>,
-    ) -> Result<Option<u64>, NotStored> {
+    ) -> Result<Option<u64>, BusError> {
         let value = record.encode_to_vec().into();
         match revision {
             None => match self.bucket.create(key, value).await {
@@ -85,59 +84,45 @@ impl Records {
         }
     }
 
-    /// Takes a key's record away.
+    /// Deletes the record of a key.
     ///
     /// # Errors
-    /// It is not known to be gone.
-    pub async fn remove(&self, key: &str) -> Result<(), NotStored> {
+    /// The record may still be there.
+    pub async fn remove(&self, key: &str) -> Result<(), BusError> {
         self.bucket.purge(key).await.map_err(unavailable)
     }
 
-    /// All keys that have a record.
-    pub(super) async fn keys(&self) -> Result<Vec<String>, NotStored> {
-        self.bucket
-            .keys()
-            .await
-            .map_err(unavailable)?
-            .try_collect()
-            .await
-            .map_err(unavailable)
+    /// Lists the keys that have a record.
+    pub(super) async fn keys(&self) -> Result<Vec<String>, BusError> {
+        let keys = self.bucket.keys().await.map_err(unavailable)?;
+        keys.try_collect().await.map_err(unavailable)
     }
 
-    /// The last change of each of some keys, then every change.
-    pub(super) async fn watch(&self, keys: &str) -> Result<Watch, NotStored> {
+    /// Watches keys: first the last change of each, then every change.
+    pub(super) async fn watch(&self, keys: &str) -> Result<Watch, BusError> {
         self.bucket
             .watch_with_history(keys)
             .await
             .map_err(unavailable)
     }
 
-    /// Since when the bucket stands. One that somebody has deleted is made anew, empty: what it
-    /// held is found out again, or forgotten.
-    pub(super) async fn since(&self) -> Result<Timestamp, NotStored> {
+    /// When the bucket was created. A bucket that somebody deleted is recreated empty first.
+    pub(super) async fn created(&self) -> Result<Timestamp, BusError> {
         let name = &self.config.name;
-        if let Some(info) = self
-            .bus
-            .find_stream(name)
-            .await
-            .map_err(NotStored::Unavailable)?
-        {
+        let found = self.bus.find_stream(name).await;
+        if let Some(info) = found.map_err(BusError::Unavailable)? {
             return Ok(info.created);
         }
         self.bus
             .recreate_stream(self.config.clone())
             .await
             .map_err(unavailable)?;
-        Ok(self
-            .bus
-            .stream_info(name)
-            .await
-            .map_err(NotStored::Unavailable)?
-            .created)
+        let info = self.bus.stream_info(name).await;
+        Ok(info.map_err(BusError::Unavailable)?.created)
     }
 }
 
-/// What an entry holds; nothing where its key has been deleted.
-pub(super) fn record<T: Message + Default>(entry: &Entry) -> Option<T> {
+/// Decodes an entry. `None` if its key was deleted or the value is not a `T`.
+pub(super) fn decode<T: Message + Default>(entry: &Entry) -> Option<T> {
     (entry.operation == Operation::Put).then(|| T::decode(entry.value.clone()).ok())?
 }

@@ -1,46 +1,47 @@
-//! Making sure that streams and buckets are on the server as they must be.
+//! Setting up: streams and buckets exist on the server with the expected configuration.
 
-use crate::runtime::codes::log as codes;
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::context::CreateStreamErrorKind;
 use async_nats::jetstream::stream::Config;
 
 use crate::bus::Bus;
 use crate::bus::streams::{self, Sizing};
+use crate::runtime::codes::log as codes;
 
-/// No stream that discards is made smaller than this.
+/// No stream with a limit is created smaller than this.
 const SMALLEST_LIMIT: i64 = 16 << 20;
 
-/// What a process does about streams that are missing, or not as they must be.
+/// What a process does about streams that are missing or whose configuration differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamPolicy {
-    /// Wait for EVENTS, which others make, and take it as it is.
+    /// Wait for EVENTS, which other roles create, and use it as it is.
     Wait,
-    /// Make what is missing; refuse what differs, with the difference.
+    /// Create missing streams, and refuse to start if the configuration of one differs.
     Verify,
-    /// Make what is missing, and change what differs.
+    /// Create missing streams, and update those whose configuration differs.
     Update,
 }
 
-/// Why the streams can't be used.
+/// The streams cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    /// The server could not be asked; it may pass.
+    /// The server does not answer or refuses. Retry.
     #[error("cannot use stream {stream}: {cause}")]
     Unavailable {
         /// The stream.
         stream: String,
-        /// Why not.
+        /// The error of the server or client.
         cause: String,
     },
-    /// A stream is not as it must be.
+    /// The configuration of a stream differs from the expected one.
     #[error(
-        "stream {stream} is not as it must be: {difference}; `tidings streams apply` changes it"
+        "the configuration of stream {stream} differs: {difference}; \
+         run `tidings streams apply` to update it"
     )]
     Differs {
         /// The stream.
         stream: String,
-        /// Field by field.
+        /// The fields that differ.
         difference: String,
     },
 }
@@ -55,13 +56,12 @@ impl SetupError {
 }
 
 impl Bus {
-    /// Makes streams and buckets that are missing, and checks or changes those that are there, as
-    /// is this process's policy. Tells the sizes, with the account's limit where the settings
-    /// name none.
+    /// Creates missing streams and buckets, and verifies or updates the others, as the policy says.
+    /// Returns the sizing with the storage limit of the account.
     ///
     /// # Errors
-    /// The server can't be asked, a stream differs and is not to be changed, or EVENTS is waited
-    /// for.
+    /// The server does not answer, a stream differs and the policy is not to update it, or EVENTS
+    /// does not exist yet.
     pub async fn set_up(
         &self,
         sizing: &Sizing,
@@ -77,12 +77,12 @@ impl Bus {
             storage_limit: storage_limit(account.limits.max_storage, sizing.storage_limit),
             ..*sizing
         };
-        for must in streams::all(&sizing) {
-            let is = match self.jetstream().get_stream(&must.name).await {
+        for expected in streams::all(&sizing) {
+            let is = match self.jetstream().get_stream(&expected.name).await {
                 Ok(stream) => stream.cached_info().config.clone(),
-                Err(_) => self.create_stream(must.clone()).await?,
+                Err(_) => self.create_stream(expected.clone()).await?,
             };
-            self.verify_stream(&is, must, policy).await?;
+            self.verify_stream(&is, expected, policy).await?;
         }
         Ok(sizing)
     }
@@ -93,23 +93,28 @@ impl Bus {
             found.map_err(|error| SetupError::unavailable(streams::EVENTS, error.to_string()))?;
         let window = found.cached_info().config.duplicate_window;
         if window != sizing.dedupe_interval {
-            tracing::warn!(code = codes::DEDUPE_INTERVAL_DIFFERS, ?window, asked = ?sizing.dedupe_interval, "dedupe interval of stream EVENTS differs from the setting and is used instead; router and worker set it");
+            tracing::warn!(
+                code = codes::DEDUPE_INTERVAL_DIFFERS,
+                ?window,
+                setting = ?sizing.dedupe_interval,
+                "dedupe interval of stream EVENTS differs from the setting and is used instead"
+            );
         }
         Ok(())
     }
 
-    /// Compares a stream with what it must be, and changes it if that is this process's policy.
+    /// Compares a stream with its expected configuration, and updates it if that is the policy.
     ///
     /// # Errors
-    /// It differs, or can't be changed.
+    /// The configuration differs or cannot be updated.
     pub(super) async fn verify_stream(
         &self,
         is: &Config,
-        must: Config,
+        expected: Config,
         policy: StreamPolicy,
     ) -> Result<(), SetupError> {
-        let differences = streams::differences(is, &must);
-        let stream = must.name.clone();
+        let differences = streams::differences(is, &expected);
+        let stream = expected.name.clone();
         match policy {
             _ if differences.is_empty() => Ok(()),
             StreamPolicy::Wait => Ok(()),
@@ -124,7 +129,7 @@ impl Bus {
                     difference = differences.join("; "),
                     "stream configuration updated"
                 );
-                let changed = self.jetstream().update_stream(must).await;
+                let changed = self.jetstream().update_stream(expected).await;
                 changed
                     .map(|_| ())
                     .map_err(|error| SetupError::unavailable(&stream, error.to_string()))
@@ -132,10 +137,10 @@ impl Bus {
         }
     }
 
-    /// Makes a stream; where the server has less room than it would like, with a smaller limit.
-    pub(super) async fn create_stream(&self, mut must: Config) -> Result<Config, SetupError> {
+    /// Creates a stream. If the server has too little storage, the stream gets a smaller limit.
+    pub(super) async fn create_stream(&self, mut expected: Config) -> Result<Config, SetupError> {
         loop {
-            let error = match self.jetstream().create_stream(must.clone()).await {
+            let error = match self.jetstream().create_stream(expected.clone()).await {
                 Ok(stream) => return Ok(stream.cached_info().config.clone()),
                 Err(error) => error,
             };
@@ -143,22 +148,22 @@ impl Bus {
                 error.kind(),
                 CreateStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STORAGE_RESOURCES_EXCEEDED
             );
-            if !is_too_large || must.max_bytes / 4 < SMALLEST_LIMIT {
-                return Err(SetupError::unavailable(&must.name, error.to_string()));
+            if !is_too_large || expected.max_bytes / 4 < SMALLEST_LIMIT {
+                return Err(SetupError::unavailable(&expected.name, error.to_string()));
             }
-            // A quarter, so that there is room left for the others.
-            must.max_bytes /= 4;
+            // A quarter, so that some storage is left for the other streams.
+            expected.max_bytes /= 4;
             tracing::warn!(
                 code = codes::STREAM_LIMIT_REDUCED,
-                stream = must.name,
-                max_bytes = must.max_bytes,
+                stream = expected.name,
+                max_bytes = expected.max_bytes,
                 "server storage is small, stream limit reduced"
             );
         }
     }
 }
 
-/// What may be stored on disk: what the account allows, or less where the settings say so.
+/// The storage limit in bytes: the lower one of the account's limit and the setting.
 pub(super) fn storage_limit(allowed: Option<i64>, setting: Option<u64>) -> Option<u64> {
     let allowed = allowed
         .and_then(|limit| u64::try_from(limit).ok())
@@ -171,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_may_be_stored_is_the_least_of_what_is_allowed_and_asked_for() {
+    fn the_lower_storage_limit_applies() {
         for (allowed, setting, least) in [
             (None, None, None),
             (Some(0), None, None),

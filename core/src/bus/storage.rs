@@ -1,101 +1,103 @@
-//! Head-room: who may still write as the server's storage fills, and whether the router keeps up
-//! with retention.
+//! Headroom: which roles may still write while the server's storage fills up, and whether the router
+//! keeps up with the retention of EVENTS.
+//!
+//! The roles stop one after the other, so that workers can always finish deliveries and free
+//! storage: ingest at 80 %, the router at 90 %.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-
 use std::time::Duration;
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
-/// Above this part of the storage, ingest answers 503.
+/// The used share of the storage above which ingest answers 503.
 const INGEST_BELOW: f64 = 0.8;
-/// Above this part of the storage, the router stops pulling; the rest belongs to the workers.
+/// The used share of the storage above which the router stops pulling.
 const ROUTER_BELOW: f64 = 0.9;
-/// Ingest refuses when what the router has not read takes up this part of a limit of EVENTS.
-const UNREAD_BELOW: f64 = 0.8;
+/// Ingest answers 503 when unrouted events take up this share of a limit of EVENTS.
+const UNROUTED_BELOW: f64 = 0.8;
 
-/// What is known of the server's storage.
+/// The state of the server's storage, as last sampled.
 #[derive(Debug, Default)]
 pub struct Storage {
-    /// The used part, as the bits of an `f64`.
+    /// The used share, as the bits of an `f64`.
     used: AtomicU64,
     eviction_is_near: AtomicBool,
-    routed: Mutex<Option<Routed>>,
+    router: Mutex<Option<RouterPosition>>,
 }
 
-/// How far the routers had come when they were last seen.
+/// How far the routers had read EVENTS at the last sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Routed {
-    /// When the stream was made: sequences of another of the same name mean nothing.
+pub struct RouterPosition {
+    /// When the stream was created. Sequences of a recreated stream are different ones.
     pub stream_created: Timestamp,
-    /// All up to this sequence were routed.
+    /// All events up to this sequence were routed.
     pub up_to: u64,
 }
 
-/// The numbers of EVENTS and its router.
+/// The unrouted part of EVENTS and the limits of the stream.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Backlog {
-    /// Stored messages.
+    /// The number of stored messages.
     pub messages: u64,
-    /// Stored bytes.
+    /// The number of stored bytes.
     pub bytes: u64,
-    /// The limit in bytes; 0 for none.
+    /// The limit of the bytes. 0 means no limit.
     pub max_bytes: u64,
-    /// The last sequence.
+    /// The sequence of the last message.
     pub last_sequence: u64,
-    /// All up to this sequence are routed.
+    /// All events up to this sequence are routed.
     pub routed_up_to: u64,
-    /// The age of the oldest event that is not routed.
+    /// The age of the oldest unrouted event.
     pub oldest_unrouted: Duration,
-    /// The limit of the age.
+    /// The limit of the age. Zero means no limit.
     pub max_age: Duration,
 }
 
 impl Storage {
-    /// Notes what is stored of what may be; `None` where no limit is known.
+    /// Stores a sample of the used bytes and their limit. `None` means that there is no limit.
     pub fn note_used(&self, used: u64, limit: Option<u64>) {
-        let part = limit
+        let share = limit
             .filter(|limit| *limit > 0)
             .map_or(0.0, |limit| used as f64 / limit as f64);
-        self.used.store(part.to_bits(), Ordering::Relaxed);
+        self.used.store(share.to_bits(), Ordering::Relaxed);
     }
 
-    /// Notes how far the router is behind.
+    /// Stores a sample of the router's backlog.
     pub fn note_backlog(&self, backlog: &Backlog) {
         self.eviction_is_near
             .store(backlog.is_near_eviction(), Ordering::Relaxed);
     }
 
-    /// Notes how far the routers have come.
-    pub fn note_routed(&self, routed: Routed) {
-        *self.routed.lock() = Some(routed);
+    /// Stores a sample of the routers' position.
+    pub fn note_router(&self, position: RouterPosition) {
+        *self.router.lock() = Some(position);
     }
 
-    /// How far the routers had come in the stream that was made then, if that was seen.
+    /// The sequence up to which the routers had read the stream created at this time, if sampled.
     pub fn routed_up_to(&self, stream_created: Timestamp) -> Option<u64> {
-        let routed = *self.routed.lock();
-        routed
-            .filter(|routed| routed.stream_created == stream_created)
-            .map(|routed| routed.up_to)
+        let position = *self.router.lock();
+        position
+            .filter(|position| position.stream_created == stream_created)
+            .map(|position| position.up_to)
     }
 
-    /// The used part of the storage, 0 where no limit is known.
+    /// The used share of the storage. 0 if there is no limit.
     pub fn used(&self) -> f64 {
         f64::from_bits(self.used.load(Ordering::Relaxed))
     }
 
-    /// Whether ingest may store.
+    /// Whether ingest may store events.
     pub fn has_room_for_events(&self) -> bool {
         self.used() <= INGEST_BELOW
     }
 
-    /// Whether the router may plan.
+    /// Whether the router may store deliveries.
     pub fn has_room_for_deliveries(&self) -> bool {
         self.used() <= ROUTER_BELOW
     }
 
-    /// Whether EVENTS is about to evict what the router has not read.
+    /// Whether EVENTS is about to evict unrouted events.
     pub fn eviction_is_near(&self) -> bool {
         self.eviction_is_near.load(Ordering::Relaxed)
     }
@@ -103,17 +105,18 @@ impl Storage {
 
 impl Backlog {
     fn is_near_eviction(&self) -> bool {
-        let unread = self
+        let unrouted = self
             .last_sequence
             .saturating_sub(self.routed_up_to)
             .min(self.messages);
-        if unread == 0 {
+        if unrouted == 0 {
             return false;
         }
-        let unread_bytes = self.bytes as f64 * unread as f64 / self.messages as f64;
-        let by_size = self.max_bytes > 0 && unread_bytes >= UNREAD_BELOW * self.max_bytes as f64;
+        let unrouted_bytes = self.bytes as f64 * unrouted as f64 / self.messages as f64;
+        let by_size =
+            self.max_bytes > 0 && unrouted_bytes >= UNROUTED_BELOW * self.max_bytes as f64;
         let by_age =
-            !self.max_age.is_zero() && self.oldest_unrouted >= self.max_age.mul_f64(UNREAD_BELOW);
+            !self.max_age.is_zero() && self.oldest_unrouted >= self.max_age.mul_f64(UNROUTED_BELOW);
         by_size || by_age
     }
 }
@@ -123,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_role_stops_at_its_own_mark() {
+    fn each_role_stops_at_its_own_share() {
         let storage = Storage::default();
         for (used, events, deliveries) in [
             (0, true, true),
@@ -146,15 +149,15 @@ mod tests {
     }
 
     #[test]
-    fn how_far_routers_had_come_counts_for_their_stream_only() {
+    fn a_router_position_is_valid_for_one_stream_only() {
         let storage = Storage::default();
-        let made = Timestamp::from_second(1).unwrap();
-        assert_eq!(storage.routed_up_to(made), None);
-        storage.note_routed(Routed {
-            stream_created: made,
+        let created = Timestamp::from_second(1).unwrap();
+        assert_eq!(storage.routed_up_to(created), None);
+        storage.note_router(RouterPosition {
+            stream_created: created,
             up_to: 7,
         });
-        assert_eq!(storage.routed_up_to(made), Some(7));
+        assert_eq!(storage.routed_up_to(created), Some(7));
         assert_eq!(
             storage.routed_up_to(Timestamp::from_second(2).unwrap()),
             None
@@ -162,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn ingest_refuses_before_unread_events_are_evicted() {
+    fn eviction_is_near_before_unrouted_events_are_evicted() {
         let hours = |hours: u64| Duration::from_secs(hours * 3600);
         let full = Backlog {
             messages: 100,

@@ -1,4 +1,4 @@
-//! The streams, buckets and consumers, as they must be on the server.
+//! The expected configuration of all streams, buckets and consumers.
 
 use std::time::Duration;
 
@@ -7,53 +7,52 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, Stor
 
 use crate::model::subject;
 
-/// Every event, for the router, taps and replays.
+/// The stream of all events.
 pub const EVENTS: &str = "EVENTS";
-/// Every delivery that is owed, ready or parked.
+/// The stream of all pending deliveries, ready or parked.
 pub const DELIVERIES: &str = "DELIVERIES";
-/// What became of each attempt.
+/// The stream of the outcomes of all attempts.
 pub const OUTCOMES: &str = "OUTCOMES";
-/// What was given up.
+/// The stream of dead letters.
 pub const DEAD: &str = "DEAD";
-/// The bucket of states of which only the newest counts.
+/// The bucket of states of which the newest wins: commit statuses, comments, incidents.
 pub const LATEST: &str = "latest";
-/// The bucket of what all workers must know before they call a destination: circuits, taken slots,
-/// calls under way.
+/// The bucket that limits calls to destinations: circuits, reserved slots, shared permits.
 pub const LIMITS: &str = "limits";
-/// The bucket of deliveries that may have ended the process that attempted them.
+/// The bucket of crash marks: redelivered deliveries that may have ended their process.
 pub const SUSPECTS: &str = "suspects";
 
 /// The durable consumer that all routers share.
 pub const ROUTER: &str = "router";
 
-/// After this long without a sign of life a message comes again.
+/// A message is redelivered after this time without an acknowledgement or progress report.
 pub const ACK_WAIT: Duration = Duration::from_secs(30);
-/// A backstop only: a work queue skips a message silently once it is reached, so our own policy
-/// ends long before.
+/// How often a delivery may be redelivered. Crash marks end a delivery long before: beyond this
+/// number a work queue skips the message silently.
 pub const MOST_DELIVERIES: i64 = 1000;
-/// More messages that are not acknowledged yet are not handed out, for all processes together.
+/// The number of unacknowledged messages that all processes together may hold.
 const MOST_UNACKNOWLEDGED: i64 = 20_000;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const GIB: u64 = 1 << 30;
-/// Records end this long after their last write.
-const RECORDS_END_AFTER: Duration = Duration::from_secs(90 * 24 * 3600);
-/// A delivery that ends processes does so again at once, or not at all.
-const SUSPICIONS_END_AFTER: Duration = DAY;
+/// Records of states expire this long after their last write.
+const STATES_EXPIRE_AFTER: Duration = Duration::from_secs(90 * 24 * 3600);
+/// A delivery that ends processes does so within minutes, so older marks are useless.
+const MARKS_EXPIRE_AFTER: Duration = DAY;
 
-/// What differs between installations.
+/// The part of the configuration that differs between installations.
 #[derive(Clone, Copy, Debug)]
 pub struct Sizing {
-    /// For how long the same event is a duplicate.
+    /// How long a second copy of an event counts as a duplicate.
     pub dedupe_interval: Duration,
-    /// What the server may store, where that is known, in bytes.
+    /// The number of bytes that the server may store, if there is a limit.
     pub storage_limit: Option<u64>,
-    /// Copies of each stream: 1, or 3 on a cluster.
+    /// The number of replicas of each stream: 1, or 3 in a NATS cluster.
     pub replicas: usize,
 }
 
-/// All streams, in the order in which they are made: DELIVERIES first, which needs no room of its
-/// own, then those with limits, then the buckets, which are streams too.
+/// All streams in the order of their creation: DELIVERIES first, which reserves no storage, then
+/// the streams with limits, then the buckets, which are streams too.
 pub fn all(sizing: &Sizing) -> [Config; 7] {
     [
         deliveries(sizing),
@@ -63,10 +62,10 @@ pub fn all(sizing: &Sizing) -> [Config; 7] {
         bucket(
             LATEST,
             "The newest state of each key, as asked for and as posted",
-            RECORDS_END_AFTER,
+            STATES_EXPIRE_AFTER,
             sizing,
         ),
-        // Without an end: a Provider that is paused stays paused.
+        // These never expire: a paused Provider stays paused.
         bucket(
             LIMITS,
             "What all workers must know before they call a destination",
@@ -76,7 +75,7 @@ pub fn all(sizing: &Sizing) -> [Config; 7] {
         bucket(
             SUSPECTS,
             "How many processes have ended while they attempted a delivery alone",
-            SUSPICIONS_END_AFTER,
+            MARKS_EXPIRE_AFTER,
             sizing,
         ),
     ]
@@ -92,7 +91,7 @@ fn events(sizing: &Sizing) -> Config {
     }
 }
 
-/// Schedules forbid limits that discard, so there are none: head-room is kept by role instead.
+/// Without limits, which message schedules do not allow. See [`crate::bus::storage`] instead.
 fn deliveries(sizing: &Sizing) -> Config {
     Config {
         retention: RetentionPolicy::WorkQueue,
@@ -124,7 +123,7 @@ fn dead(sizing: &Sizing) -> Config {
     }
 }
 
-/// A bucket of records, of which each key keeps the last (NATS ADR-8).
+/// A key-value bucket with one value for each key (NATS ADR-8).
 fn bucket(name: &str, description: &str, max_age: Duration, sizing: &Sizing) -> Config {
     Config {
         description: Some(description.to_owned()),
@@ -150,15 +149,15 @@ fn base(name: &str, subjects: &[&str], sizing: &Sizing) -> Config {
     }
 }
 
-/// At most `most` bytes, and at most that part of the storage where its size is known.
-fn share(sizing: &Sizing, most: u64, part: u64) -> i64 {
+/// `max` bytes, or one `divisor`th of the storage if that is less.
+fn share(sizing: &Sizing, max: u64, divisor: u64) -> i64 {
     let bytes = sizing
         .storage_limit
-        .map_or(most, |limit| most.min(limit / part));
+        .map_or(max, |limit| max.min(limit / divisor));
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
-/// The consumer of the routers.
+/// The consumer on EVENTS that all routers share.
 pub fn router_consumer() -> pull::Config {
     pull::Config {
         durable_name: Some(ROUTER.to_owned()),
@@ -167,7 +166,7 @@ pub fn router_consumer() -> pull::Config {
     }
 }
 
-/// The consumer of one pool and type, shared by all workers of the pool.
+/// The consumer on DELIVERIES that all workers of a pool share for one type.
 pub fn worker_consumer(pool: &str, kind: &str) -> pull::Config {
     pull::Config {
         durable_name: Some(subject::worker_durable(pool, kind)),
@@ -187,115 +186,120 @@ fn base_consumer() -> pull::Config {
     }
 }
 
-/// What of a stream on the server is not as it must be: one `field: is A, must be B` for each.
-pub fn differences(is: &Config, must: &Config) -> Vec<String> {
+/// Compares a stream on the server with its expected configuration. Each difference reads
+/// `FIELD is A, expected B`.
+pub fn differences(is: &Config, expected: &Config) -> Vec<String> {
     differing(&[
         (
             "subjects",
             format!("{:?}", is.subjects),
-            format!("{:?}", must.subjects),
+            format!("{:?}", expected.subjects),
         ),
         (
             "retention",
             format!("{:?}", is.retention),
-            format!("{:?}", must.retention),
+            format!("{:?}", expected.retention),
         ),
         (
             "storage",
             format!("{:?}", is.storage),
-            format!("{:?}", must.storage),
+            format!("{:?}", expected.storage),
         ),
         (
             "discard",
             format!("{:?}", is.discard),
-            format!("{:?}", must.discard),
+            format!("{:?}", expected.discard),
         ),
         (
             "max_age",
             format!("{:?}", is.max_age),
-            format!("{:?}", must.max_age),
+            format!("{:?}", expected.max_age),
         ),
-        // A server with less room takes a smaller limit; none at all would let the stream fill it.
+        // A small server gets a smaller limit. A stream without a limit would fill the storage.
         (
             "max_bytes",
             (is.max_bytes > 0).to_string(),
-            (must.max_bytes > 0).to_string(),
+            (expected.max_bytes > 0).to_string(),
         ),
-        ("max_msgs", limit(is.max_messages), limit(must.max_messages)),
+        (
+            "max_msgs",
+            limit(is.max_messages),
+            limit(expected.max_messages),
+        ),
         (
             "max_msgs_per_subject",
             limit(is.max_messages_per_subject),
-            limit(must.max_messages_per_subject),
+            limit(expected.max_messages_per_subject),
         ),
         (
             "max_msg_size",
             limit(is.max_message_size.into()),
-            limit(must.max_message_size.into()),
+            limit(expected.max_message_size.into()),
         ),
         (
             "duplicate_window",
             format!("{:?}", is.duplicate_window),
-            format!("{:?}", must.duplicate_window),
+            format!("{:?}", expected.duplicate_window),
         ),
         (
             "replicas",
             is.num_replicas.to_string(),
-            must.num_replicas.to_string(),
+            expected.num_replicas.to_string(),
         ),
         (
             "allow_msg_schedules",
             is.allow_message_schedules.to_string(),
-            must.allow_message_schedules.to_string(),
+            expected.allow_message_schedules.to_string(),
         ),
         (
             "allow_direct",
             is.allow_direct.to_string(),
-            must.allow_direct.to_string(),
+            expected.allow_direct.to_string(),
         ),
-        ("no_ack", is.no_ack.to_string(), must.no_ack.to_string()),
+        ("no_ack", is.no_ack.to_string(), expected.no_ack.to_string()),
     ])
 }
 
 fn differing(fields: &[(&str, String, String)]) -> Vec<String> {
-    let differing = fields.iter().filter(|(_, is, must)| is != must);
+    let differing = fields.iter().filter(|(_, is, expected)| is != expected);
     differing
-        .map(|(field, is, must)| format!("{field} is {is}, must be {must}"))
+        .map(|(field, is, expected)| format!("{field} is {is}, expected {expected}"))
         .collect()
 }
 
-/// What of a consumer on the server is not as it must be. Where it began is its own affair, and how
-/// soon what a dead process held comes again (`ack_wait`) that of whoever runs the server.
-pub fn consumer_differences(is: &consumer::Config, must: &pull::Config) -> Vec<String> {
+/// Compares a consumer on the server with its expected configuration. Where it began may differ,
+/// and operators may set another `ack_wait`.
+pub fn consumer_differences(is: &consumer::Config, expected: &pull::Config) -> Vec<String> {
     differing(&[
         (
             "filter_subject",
             is.filter_subject.clone(),
-            must.filter_subject.clone(),
+            expected.filter_subject.clone(),
         ),
         (
             "filter_subjects",
             format!("{:?}", is.filter_subjects),
-            format!("{:?}", must.filter_subjects),
+            format!("{:?}", expected.filter_subjects),
         ),
         (
             "ack_policy",
             format!("{:?}", is.ack_policy),
-            format!("{:?}", must.ack_policy),
+            format!("{:?}", expected.ack_policy),
         ),
         (
             "max_deliver",
             limit(is.max_deliver),
-            limit(must.max_deliver),
+            limit(expected.max_deliver),
         ),
         (
             "max_ack_pending",
             limit(is.max_ack_pending),
-            limit(must.max_ack_pending),
+            limit(expected.max_ack_pending),
         ),
     ])
 }
 
-/// Servers tell 0 and -1 for the same.
+/// For the server, 0 and -1 are the same.
 fn limit(number: i64) -> String {
     if number > 0 {
         number.to_string()
@@ -325,25 +329,28 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_differs_is_told_by_field() {
-        let must = &events(&SIZING);
-        assert_eq!(differences(must, must), Vec::<String>::new());
+    fn differences_are_listed_by_field() {
+        let expected = &events(&SIZING);
+        assert_eq!(differences(expected, expected), Vec::<String>::new());
         let is = Config {
             max_age: Duration::from_secs(1),
-            ..must.clone()
+            ..expected.clone()
         };
-        assert_eq!(differences(&is, must), ["max_age is 1s, must be 259200s"]);
+        assert_eq!(
+            differences(&is, expected),
+            ["max_age is 1s, expected 259200s"]
+        );
         let (smaller, unlimited) = (
             Config {
                 max_bytes: 1,
-                ..must.clone()
+                ..expected.clone()
             },
             Config {
                 max_bytes: -1,
-                ..must.clone()
+                ..expected.clone()
             },
         );
-        assert_eq!(differences(&smaller, must), Vec::<String>::new());
-        assert_eq!(differences(&unlimited, must).len(), 1);
+        assert_eq!(differences(&smaller, expected), Vec::<String>::new());
+        assert_eq!(differences(&unlimited, expected).len(), 1);
     }
 }

@@ -1,25 +1,36 @@
-//! Waking what is parked until its destination is called again.
+//! Waking: deliveries that an open circuit holds up resume when their destination is called again.
 
 use std::time::Duration;
 
 use async_nats::header;
-use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::message::{PublishMessage, StreamMessage};
 use async_nats::jetstream::stream::DirectGetErrorKind;
 use bytes::Bytes;
 use prost::Message as _;
 
-use crate::bus::streams;
-use crate::bus::{Bus, NotStored, Refused, SETTLES, WOKEN, unavailable};
+use crate::bus::park::{SETTLES, WOKEN};
+use crate::bus::publish::PublishRejected;
+use crate::bus::{Bus, BusError, streams, unavailable};
 use crate::model::destination::Destination;
 use crate::model::subject;
 use crate::wire::Delivery;
 
-/// So many are put into the order of their planning at a time.
-const TOGETHER: usize = 1000;
-/// In the first second after an outage so many go; in each that follows, twice as many.
+/// The number of parked deliveries that are sorted by age together.
+const BATCH: usize = 1000;
+/// The number of deliveries that resume in the first second. Each further second has twice as many,
+/// so that a service that has just recovered is not flooded.
 const FIRST_SECOND: f64 = 8.0;
 
-/// A parked delivery, as it lies in the stream.
+/// The result of [`Bus::wake`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Woken {
+    /// The number of deliveries that were woken.
+    pub count: usize,
+    /// The last sequence of the stream that was considered.
+    pub up_to: u64,
+}
+
+/// A parked delivery as it is stored.
 struct Parked {
     subject: String,
     sequence: u64,
@@ -28,52 +39,44 @@ struct Parked {
     payload: Bytes,
 }
 
-/// What was woken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Woken {
-    /// How many deliveries.
-    pub count: usize,
-    /// Up to which sequence of the stream; what was parked later was not looked at.
-    pub up_to: u64,
-}
-
 impl Bus {
-    /// Lets what is parked until a destination is called again come soon: the oldest first, few at
-    /// the beginning, then more and more. Deliveries without a channel of their own are those
-    /// of `channel`. What was parked up to the sequence `after` is left as it is.
+    /// Reschedules the deliveries that are parked until their destination is called again: the
+    /// oldest first, a few at the beginning, then more and more.
+    ///
+    /// `default_channel` is the channel of deliveries without one of their own. Copies parked up to
+    /// the sequence `after` stay as they are.
     ///
     /// # Guarantees
-    /// None is lost or comes twice, whatever happens meanwhile: each is replaced only as it was
-    /// read. What is not woken comes by itself, later.
+    /// No delivery is lost or duplicated: a copy is replaced only if it is still the one that was
+    /// read. A delivery that is not woken resumes at its scheduled time.
     ///
     /// # Errors
-    /// The bus can't be asked; some may be awake.
+    /// The bus is unavailable. Some deliveries may be woken.
     pub async fn wake(
         &self,
         destination: &Destination,
-        channel: &str,
+        default_channel: &str,
         after: u64,
-    ) -> Result<Woken, NotStored> {
-        let up_to = self
-            .stream_info(streams::DELIVERIES)
-            .await
-            .map_err(NotStored::Unavailable)?
-            .last_sequence();
+    ) -> Result<Woken, BusError> {
+        let info = self.stream_info(streams::DELIVERIES).await;
+        let up_to = info.map_err(BusError::Unavailable)?.last_sequence();
+        let is_meant = |delivery: &Delivery| {
+            let channel = Some(delivery.channel.as_str())
+                .filter(|channel| !channel.is_empty())
+                .unwrap_or(default_channel);
+            let wanted = destination.channel.as_deref();
+            wanted.is_none_or(|wanted| wanted == channel)
+        };
         let filter = subject::parked_filter(&destination.namespace, &destination.provider);
         let (mut from, mut count) = (after + 1, 0);
         loop {
-            let (mut batch, next) = self
-                .parked(&filter, from, up_to, destination, channel)
-                .await?;
-            let planned = |parked: &Parked| {
-                parked
-                    .delivery
-                    .planned_at
-                    .map(|time| (time.seconds, time.nanos))
-            };
-            batch.sort_by_key(planned);
+            let (mut batch, next) = self.parked_batch(&filter, from, up_to, &is_meant).await?;
+            batch.sort_by_key(|parked| {
+                let planned_at = parked.delivery.planned_at;
+                planned_at.map(|time| (time.seconds, time.nanos))
+            });
             for parked in batch {
-                if self.hasten(&parked, ramp(count)).await? {
+                if self.reschedule(&parked, ramp(count)).await? {
                     count += 1;
                 }
             }
@@ -84,27 +87,26 @@ impl Bus {
         }
     }
 
-    /// A batch of what is parked until it is woken, up to the sequence `last`, and where the next
-    /// one begins.
-    async fn parked(
+    /// Reads a batch of parked deliveries that may be woken, up to the sequence `last`. Returns
+    /// also where the next batch begins.
+    async fn parked_batch(
         &self,
         filter: &str,
         mut from: u64,
         last: u64,
-        destination: &Destination,
-        channel: &str,
-    ) -> Result<(Vec<Parked>, Option<u64>), NotStored> {
+        is_meant: &impl Fn(&Delivery) -> bool,
+    ) -> Result<(Vec<Parked>, Option<u64>), BusError> {
         let deliveries = self
             .jetstream()
             .get_stream_no_info(streams::DELIVERIES)
             .await
             .map_err(unavailable)?;
         let mut batch = Vec::new();
-        while batch.len() < TOGETHER {
-            let message = match deliveries
+        while batch.len() < BATCH {
+            let found = deliveries
                 .direct_get_next_for_subject(filter, Some(from))
-                .await
-            {
+                .await;
+            let message = match found {
                 Ok(message) if message.sequence <= last => message,
                 Ok(_) => return Ok((batch, None)),
                 Err(error) if error.kind() == DirectGetErrorKind::NotFound => {
@@ -113,58 +115,46 @@ impl Bus {
                 Err(error) => return Err(unavailable(error)),
             };
             from = message.sequence + 1;
-            let Ok(delivery) = Delivery::decode(message.payload.clone()) else {
-                continue;
-            };
-            let own = if delivery.channel.is_empty() {
-                channel
-            } else {
-                &delivery.channel
-            };
-            let is_meant = destination
-                .channel
-                .as_deref()
-                .is_none_or(|channel| channel == own);
-            if is_meant && message.headers.get(WOKEN).is_some() {
-                let settles = message
-                    .headers
-                    .get(SETTLES)
-                    .map(ToString::to_string)
-                    .unwrap_or_default();
-                let subject = message.subject.to_string();
-                batch.push(Parked {
-                    subject,
-                    sequence: message.sequence,
-                    settles,
-                    delivery,
-                    payload: message.payload,
-                });
-            }
+            let parked = Parked::read(message);
+            batch.extend(parked.filter(|parked| is_meant(&parked.delivery)));
         }
         Ok((batch, Some(from)))
     }
 
-    /// Whether it was still there to be replaced.
-    async fn hasten(&self, parked: &Parked, wait: Duration) -> Result<bool, NotStored> {
+    /// Replaces a parked copy by one with an earlier time. `false` if it was no longer there.
+    async fn reschedule(&self, parked: &Parked, wait: Duration) -> Result<bool, BusError> {
         let target = subject::delivery(&parked.delivery.provider.clone().unwrap_or_default());
+        let schedule = format!("@at {:.3}", self.clock().after(wait));
         let message = PublishMessage::build()
             .expected_last_subject_sequence(parked.sequence)
-            .header(
-                header::NATS_SCHEDULE,
-                format!("@at {:.3}", self.clock().after(wait)).as_str(),
-            )
+            .header(header::NATS_SCHEDULE, schedule.as_str())
             .header(header::NATS_SCHEDULE_TARGET, target.as_str())
             .header(SETTLES, parked.settles.as_str())
             .payload(parked.payload.clone());
         match self.publish(parked.subject.clone(), message).await {
             Ok(_) => Ok(true),
-            Err(Refused::Moved) => Ok(false),
-            Err(refused) => Err(refused.into_not_stored()),
+            Err(PublishRejected::Replaced) => Ok(false),
+            Err(rejected) => Err(rejected.into()),
         }
     }
 }
 
-/// When the one with this number goes: what goes in a second doubles with each.
+impl Parked {
+    /// `None` if the message is no delivery, or may not be woken.
+    fn read(message: StreamMessage) -> Option<Self> {
+        message.headers.get(WOKEN)?;
+        let settles = message.headers.get(SETTLES).map(ToString::to_string);
+        Some(Self {
+            subject: message.subject.to_string(),
+            sequence: message.sequence,
+            settles: settles.unwrap_or_default(),
+            delivery: Delivery::decode(message.payload.clone()).ok()?,
+            payload: message.payload,
+        })
+    }
+}
+
+/// When the delivery with this number resumes. The number of deliveries doubles with each second.
 fn ramp(number: usize) -> Duration {
     let number = f64::from(u32::try_from(number).unwrap_or(u32::MAX));
     Duration::from_secs_f64((1.0 + number / FIRST_SECOND).log2())
@@ -175,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn few_go_at_first_and_then_more_and_more() {
+    fn the_number_of_woken_deliveries_doubles_each_second() {
         for (number, seconds) in [(0, 0), (8, 1), (24, 2), (56, 3), (8 * 1023, 10)] {
             assert_eq!(ramp(number), Duration::from_secs(seconds), "{number}");
         }

@@ -1,7 +1,5 @@
-//! Watching the server: is it there, are the streams as they must be, how full is it, what time is
-//! it.
+//! Watching the server: the connection, the streams, the storage and the server's clock.
 
-use crate::runtime::codes::log as codes;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -13,39 +11,42 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bus::Bus;
 use crate::bus::setup::{SetupError, StreamPolicy, storage_limit};
-use crate::bus::storage::{Backlog, Routed};
+use crate::bus::storage::{Backlog, RouterPosition};
 use crate::bus::streams::{self, Sizing};
+use crate::model::time;
+use crate::runtime::codes::log as codes;
 use crate::runtime::health::Check;
 use crate::runtime::metrics::Metrics;
 use crate::runtime::metrics::labels::StreamLabel;
 
-/// The server is looked at this often.
+/// How often the server is sampled.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
-/// A stream that is not found is looked for again after this long.
-const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// The pause before a second request for a stream that was not found.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
-/// Looks at the server every second.
+/// Samples the server every second.
 pub struct Watch {
     bus: Bus,
     policy: StreamPolicy,
     storage_limit: Option<u64>,
-    /// EVENTS and DELIVERIES, which are looked at each time.
+    /// The streams that every sample checks: EVENTS and DELIVERIES.
     always: Vec<Config>,
-    /// The others, of which one is looked at each time.
+    /// The other streams, of which each sample checks one.
     in_turn: Vec<Config>,
-    /// What is wrong with which stream.
+    /// The errors, by stream.
     troubles: BTreeMap<String, String>,
     metrics: Metrics,
 }
 
 impl Watch {
-    /// Looks at the streams that this process has a policy to.
+    /// A watch of the streams that this process uses.
     pub fn new(bus: Bus, sizing: &Sizing, policy: StreamPolicy, metrics: Metrics) -> Self {
-        let is_asked_for =
-            |must: &Config| policy != StreamPolicy::Wait || must.name == streams::EVENTS;
-        let all = streams::all(sizing).into_iter().filter(is_asked_for);
-        let (always, in_turn) = all
-            .partition(|must| [streams::EVENTS, streams::DELIVERIES].contains(&must.name.as_str()));
+        let is_used =
+            |expected: &Config| policy != StreamPolicy::Wait || expected.name == streams::EVENTS;
+        let all = streams::all(sizing).into_iter().filter(is_used);
+        let (always, in_turn) = all.partition(|expected| {
+            [streams::EVENTS, streams::DELIVERIES].contains(&expected.name.as_str())
+        });
         Self {
             bus,
             policy,
@@ -57,12 +58,12 @@ impl Watch {
         }
     }
 
-    /// Samples once, so that whoever begins now knows how much room there is, then until `stop`.
+    /// Samples once, so that the role starts with a known use of the storage. Then samples in the
+    /// background until `stop`.
     ///
     /// # Guarantees
-    /// A stream or bucket that somebody deletes is made anew by routers and workers within seconds;
-    /// of one that somebody changes, `check` tells the difference until it is as it must be.
-    /// Both are logged.
+    /// Routers and workers recreate a deleted stream or bucket within seconds. While the
+    /// configuration of a stream differs, `check` fails with the difference. Both are logged.
     pub async fn start(mut self, check: Check, stop: CancellationToken) {
         self.sample(&check).await;
         let mut ticks =
@@ -76,8 +77,8 @@ impl Watch {
     }
 
     async fn sample(&mut self, check: &Check) {
-        let seen = self.look().await;
-        self.metrics.bus_up.set(seen.is_ok().into());
+        let result = self.check_streams().await;
+        self.metrics.bus_up.set(result.is_ok().into());
         let used = self.bus.storage().used();
         self.metrics.bus_storage_used_ratio.set(used);
         for stream in std::mem::take(&mut *self.bus.recreated.lock()) {
@@ -86,26 +87,26 @@ impl Watch {
                 .get_or_create(&StreamLabel { stream })
                 .inc();
         }
-        match seen {
+        match result {
             Ok(()) => check.succeed(),
             Err(trouble) => check.fail(trouble),
         }
     }
 
-    async fn look(&mut self) -> Result<(), String> {
+    async fn check_streams(&mut self) -> Result<(), String> {
         if !self.bus.is_connected() {
             return Err("not connected".to_owned());
         }
-        for must in self.always.clone() {
-            if let Some(info) = self.look_at(&must).await?
-                && must.name == streams::EVENTS
+        for expected in self.always.clone() {
+            if let Some(info) = self.check_stream(&expected).await?
+                && expected.name == streams::EVENTS
             {
                 self.bus.sample_storage(&info, self.storage_limit).await?;
             }
         }
-        if let Some(must) = self.in_turn.first().cloned() {
+        if let Some(expected) = self.in_turn.first().cloned() {
             self.in_turn.rotate_left(1);
-            self.look_at(&must).await?;
+            self.check_stream(&expected).await?;
         }
         match self.troubles.is_empty() {
             true => Ok(()),
@@ -118,47 +119,46 @@ impl Watch {
         }
     }
 
-    /// What there is of a stream; what is wrong with it is among the troubles from now on, until it
-    /// is mended.
-    async fn look_at(&mut self, must: &Config) -> Result<Option<StreamInfo>, String> {
-        let mut found = self.bus.find_stream(&must.name).await?;
+    /// Checks a stream and returns its state. An error stays in `troubles` until it is fixed.
+    async fn check_stream(&mut self, expected: &Config) -> Result<Option<StreamInfo>, String> {
+        let mut found = self.bus.find_stream(&expected.name).await?;
         let wrong = match &found {
             Some(info) => self
                 .bus
-                .verify_stream(&info.config, must.clone(), self.policy)
+                .verify_stream(&info.config, expected.clone(), self.policy)
                 .await
                 .err()
                 .map(|error| error.to_string()),
             None if self.policy == StreamPolicy::Wait => Some(format!(
-                "stream {} is gone; a router or worker makes it anew",
-                must.name
+                "stream {} does not exist; a router or worker recreates it",
+                expected.name
             )),
-            None => match self.bus.recreate_stream(must.clone()).await {
+            None => match self.bus.recreate_stream(expected.clone()).await {
                 Ok(()) => {
-                    found = self.bus.find_stream(&must.name).await?;
+                    found = self.bus.find_stream(&expected.name).await?;
                     None
                 }
                 Err(error) => Some(error.to_string()),
             },
         };
-        let known = self.troubles.get(&must.name);
+        let before = self.troubles.get(&expected.name);
         match wrong {
             Some(wrong) => {
-                if known != Some(&wrong) {
+                if before != Some(&wrong) {
                     tracing::error!(
                         code = codes::STREAM_INVALID,
-                        stream = must.name,
+                        stream = expected.name,
                         error = wrong,
                         "stream is missing or its configuration differs"
                     );
                 }
-                self.troubles.insert(must.name.clone(), wrong);
+                self.troubles.insert(expected.name.clone(), wrong);
             }
             None => {
-                if self.troubles.remove(&must.name).is_some() {
+                if self.troubles.remove(&expected.name).is_some() {
                     tracing::info!(
                         code = codes::STREAM_RECOVERED,
-                        stream = must.name,
+                        stream = expected.name,
                         "stream is valid again"
                     );
                 }
@@ -169,51 +169,52 @@ impl Watch {
 }
 
 impl Bus {
-    /// Makes a stream or bucket anew that somebody has deleted.
+    /// Recreates a stream or bucket that somebody deleted.
     ///
     /// # Errors
-    /// The server can't make it.
-    pub(super) async fn recreate_stream(&self, must: Config) -> Result<(), SetupError> {
+    /// The server refuses.
+    pub(super) async fn recreate_stream(&self, expected: Config) -> Result<(), SetupError> {
         tracing::error!(
             code = codes::STREAM_RECREATED,
-            stream = must.name,
+            stream = expected.name,
             "stream was deleted, recreating it empty; its messages are lost"
         );
-        let name = must.name.clone();
-        self.create_stream(must).await?;
+        let name = expected.name.clone();
+        self.create_stream(expected).await?;
         self.recreated.lock().push(name);
         Ok(())
     }
 
-    /// Asks for a stream; nothing where there is none. It is asked for twice then: after a change
-    /// of leaders a server may not know all of them at once, and making one that is there would
-    /// be worse than waiting.
+    /// Reads the state of a stream, `None` if it does not exist. A missing stream is requested
+    /// twice, because a new leader of the NATS cluster may not know all streams at once.
     pub(super) async fn find_stream(&self, name: &str) -> Result<Option<StreamInfo>, String> {
         if let Some(info) = self.ask_for_stream(name).await? {
             return Ok(Some(info));
         }
-        tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+        tokio::time::sleep(ASK_AGAIN_AFTER).await;
         self.ask_for_stream(name).await
     }
 
-    /// Asks for a stream that must be there.
+    /// Reads the state of a stream that must exist.
     pub(super) async fn stream_info(&self, name: &str) -> Result<StreamInfo, String> {
         self.ask_for_stream(name)
             .await?
-            .ok_or_else(|| format!("there is no stream {name}"))
+            .ok_or_else(|| format!("stream {name} does not exist"))
     }
 
-    /// Takes the server's time from the answer, too.
+    /// The response also holds the server's time, which is sampled here.
     async fn ask_for_stream(&self, name: &str) -> Result<Option<StreamInfo>, String> {
         use async_nats::jetstream::response::Response;
-        let asked = Timestamp::now();
-        let answer = self
+        let requested = Timestamp::now();
+        let response = self
             .jetstream()
             .request(format!("STREAM.INFO.{name}"), &())
             .await;
-        match answer.map_err(|error| format!("no answer about stream {name}: {error}"))? {
+        match response
+            .map_err(|error| format!("cannot read the state of stream {name}: {error}"))?
+        {
             Response::Ok::<StreamInfo>(info) => {
-                self.clock().sample(info.ts, asked, Timestamp::now());
+                self.clock().sample(info.ts, requested, Timestamp::now());
                 Ok(Some(info))
             }
             Response::Err { error } if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {
@@ -247,7 +248,7 @@ impl Bus {
         Ok(())
     }
 
-    /// Before there is a router, nothing is routed.
+    /// The last routed sequence. Without a router nothing is routed.
     async fn routed_up_to(&self, events: &StreamInfo) -> u64 {
         let before_first = events.state.first_seq.saturating_sub(1);
         let Ok(stream) = self.jetstream().get_stream_no_info(streams::EVENTS).await else {
@@ -257,14 +258,14 @@ impl Bus {
             return before_first;
         };
         let up_to = info.ack_floor.stream_sequence.max(before_first);
-        self.storage().note_routed(Routed {
+        self.storage().note_router(RouterPosition {
             stream_created: events.created,
             up_to,
         });
         up_to
     }
 
-    /// How old the message with this sequence is; zero where there is none.
+    /// The age of the event with this sequence. Zero if it does not exist.
     async fn age_of(&self, sequence: u64, last: u64) -> Duration {
         if sequence > last {
             return Duration::ZERO;
@@ -277,11 +278,11 @@ impl Bus {
         };
         let stored =
             Timestamp::from_second(message.time.unix_timestamp()).unwrap_or(Timestamp::UNIX_EPOCH);
-        Duration::try_from(self.clock().now().duration_since(stored)).unwrap_or_default()
+        time::between(stored, self.clock().now())
     }
 }
 
-/// What the server says of a stream; the client's own type leaves out the time.
+/// The state of a stream. The client's own type lacks the server's time.
 #[derive(Deserialize)]
 pub(super) struct StreamInfo {
     ts: Timestamp,

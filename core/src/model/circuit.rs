@@ -1,14 +1,15 @@
-//! A destination's circuit: whether it is called, as a pure decision that all workers share.
+//! The circuit breaker of a destination. Pure: all workers share the circuit and decide alike.
 //!
 //! ```text
-//!             failures in a row, or asked to wait
-//!   closed ──────────────────────────────────────► open ◄───────┐
-//!     ▲                                              │ `until`   │ it failed: the next wait is longer
-//!     └───────────── the probe was answered ──── half-open ──────┘
+//!           5 failures in a row, or the service asks to wait
+//!   closed ─────────────────────────────────────────────────► open ◄────────┐
+//!     ▲                                                         │ `until`    │ the probe failed:
+//!     │                 the probe was answered                  ▼            │ a longer wait
+//!     └───────────────────────────────────────────────────── half-open ──────┘
 //! ```
 //!
-//! A pause by hand is a record of its own, for the whole Provider, and goes before the circuits of
-//! its channels.
+//! A pause by hand is a separate record for the whole Provider. It overrides the circuits of the
+//! Provider's channels.
 
 use std::time::Duration;
 
@@ -17,42 +18,44 @@ use tidings_proto::Timestamp as ProtoTimestamp;
 use tidings_proto::v1::Circuit;
 use tidings_proto::v1::circuit::State;
 
+use crate::model::jitter::jittered;
 use crate::model::retry::RetryPolicy;
+use crate::model::time::{self, after, between, to_proto};
 
-/// So many failures in a row, of all workers together, open a circuit.
-pub const MOST_FAILURES: u32 = 5;
-/// The longest wait for a probe that the service did not ask for.
+/// The number of failures in a row, of all workers together, that opens a circuit.
+pub const MAX_FAILURES: u32 = 5;
+/// The longest wait for a probe, except a wait that the service requests.
 const LONGEST_WAIT: Duration = Duration::from_secs(120);
-/// A circuit that opens again this soon goes on with the waits it had.
+/// A circuit that opens again within this time continues with its longer waits.
 const FLAPS_WITHIN: Duration = Duration::from_secs(60);
 
-/// What a circuit means for a delivery at hand.
+/// What a circuit means for a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CircuitDecision {
-    /// It may go.
+    /// The destination may be called.
     Closed,
-    /// Nobody may before this time.
+    /// The destination may not be called before this time.
     Blocked(Timestamp),
-    /// One may, as the probe.
+    /// One worker may call the destination, as the probe.
     ProbeDue,
-    /// Nobody may before it is resumed by hand.
+    /// The destination may not be called until it is resumed by hand.
     Paused,
 }
 
-/// What a call has shown of its destination.
+/// The result of a call, as far as the circuit is concerned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CallResult {
-    /// It works: whatever it said, it answered.
+    /// The service answered, whatever it said.
     Answered,
-    /// It failed in a way that may pass. The sentence holds no secret.
+    /// The call failed transiently. The text contains no secret.
     Failed(String),
-    /// It asks to be left alone for so long.
+    /// The service asks for no calls during this time.
     AskedToWait(Duration, String),
 }
 
-/// What the circuit means for a delivery at hand.
+/// Decides whether a delivery may call its destination.
 pub fn standing(circuit: &Circuit, now: Timestamp) -> CircuitDecision {
-    let until = time(circuit.until.as_ref());
+    let until = time(circuit.until);
     match circuit.state() {
         State::Closed => CircuitDecision::Closed,
         State::Paused => CircuitDecision::Paused,
@@ -61,29 +64,29 @@ pub fn standing(circuit: &Circuit, now: Timestamp) -> CircuitDecision {
     }
 }
 
-/// Whether it was closed by hand, or its record is gone: no probe was answered.
+/// Whether the circuit was closed by hand or its record was deleted, and not by a probe.
 pub fn is_resumed(circuit: &Circuit) -> bool {
     circuit.state() == State::Closed && circuit.openings == 0
 }
 
-/// Whether nothing of it is news: it has been closed for long, and its last call was answered.
+/// Whether the circuit has been closed for long and its last call was answered.
 pub fn is_long_well(circuit: &Circuit, now: Timestamp) -> bool {
     let is_well = circuit.state() == State::Closed && circuit.failures == 0;
     is_well && !flaps(circuit, now)
 }
 
-/// The circuit after what calls without a probe have shown, oldest first; nothing where that
-/// changes nothing. `random` is in 0..1 and spreads the probes.
+/// Returns the circuit after calls that were no probes, oldest first. `None` if nothing changes.
+/// `random` is in 0..1 and spreads the probes.
 pub fn observed(
     circuit: &Circuit,
-    seen: &[CallResult],
+    results: &[CallResult],
     retry: &RetryPolicy,
     now: Timestamp,
     random: f64,
 ) -> Option<Circuit> {
     let mut next = circuit.clone();
-    for seen in seen {
-        match (next.state(), seen) {
+    for result in results {
+        match (next.state(), result) {
             (State::Closed, CallResult::Answered) => {
                 next.failures = 0;
                 next.reason.clear();
@@ -91,7 +94,7 @@ pub fn observed(
             (State::Closed, CallResult::Failed(reason)) => {
                 next.failures += 1;
                 next.reason.clone_from(reason);
-                if next.failures >= MOST_FAILURES {
+                if next.failures >= MAX_FAILURES {
                     open(&mut next, now, retry, random, None);
                 }
             }
@@ -101,21 +104,21 @@ pub fn observed(
             }
             (State::Open, CallResult::AskedToWait(wait, reason)) => {
                 let until = after(now, (*wait).min(retry.max_age));
-                if until > time(next.until.as_ref()) {
+                if until > time(next.until) {
                     (next.until, next.reason, next.probe) =
-                        (Some(proto(until)), reason.clone(), String::new());
+                        (Some(to_proto(until)), reason.clone(), String::new());
                 }
             }
-            // These calls began before it opened: what is true now, the probe will show.
+            // These calls began before the circuit opened. The probe decides.
             (State::Open | State::HalfOpen | State::Paused, _) => {}
         }
     }
     (next != *circuit).then_some(next)
 }
 
-/// The circuit while `holder` probes, for so long at most.
+/// Returns the circuit while `holder` probes, for at most `lasts`.
 pub fn probing(circuit: &Circuit, holder: &str, lasts: Duration, now: Timestamp) -> Circuit {
-    let until = Some(proto(after(now, lasts)));
+    let until = Some(to_proto(after(now, lasts)));
     Circuit {
         state: State::HalfOpen.into(),
         probe: holder.to_owned(),
@@ -124,11 +127,11 @@ pub fn probing(circuit: &Circuit, holder: &str, lasts: Duration, now: Timestamp)
     }
 }
 
-/// The circuit after the probe of `holder`; nothing where the probe is another's by now.
+/// Returns the circuit after the probe of `holder`. `None` if another holder probes by now.
 pub fn probed(
     circuit: &Circuit,
     holder: &str,
-    seen: &CallResult,
+    result: &CallResult,
     retry: &RetryPolicy,
     now: Timestamp,
     random: f64,
@@ -137,7 +140,7 @@ pub fn probed(
         return None;
     }
     let mut next = circuit.clone();
-    match seen {
+    match result {
         CallResult::Answered => close(&mut next, now),
         CallResult::Failed(reason) => {
             next.failures += 1;
@@ -152,26 +155,26 @@ pub fn probed(
     Some(next)
 }
 
-/// The open circuit with the place of the parked delivery that is to be its next probe.
-pub fn awaiting(circuit: &Circuit, place: &str) -> Circuit {
+/// Returns the open circuit with the key of the parked delivery that becomes the next probe.
+pub fn awaiting(circuit: &Circuit, parking_key: &str) -> Circuit {
     Circuit {
-        probe: place.to_owned(),
+        probe: parking_key.to_owned(),
         ..circuit.clone()
     }
 }
 
-/// A Provider that is paused by hand.
+/// Returns the circuit of a Provider that is paused by hand.
 pub fn paused(circuit: &Circuit, reason: &str, now: Timestamp) -> Circuit {
     Circuit {
         state: State::Paused.into(),
-        since: Some(proto(now)),
+        since: Some(to_proto(now)),
         reason: reason.to_owned(),
         ..circuit.clone()
     }
 }
 
-/// The circuit closed by hand: a pause that ends, or an open circuit that need not wait for its
-/// probe.
+/// Returns the circuit after it is closed by hand: a pause ends, or an open circuit closes without
+/// a probe.
 pub fn resumed(circuit: &Circuit, now: Timestamp) -> Circuit {
     let mut next = circuit.clone();
     close(&mut next, now);
@@ -179,8 +182,8 @@ pub fn resumed(circuit: &Circuit, now: Timestamp) -> Circuit {
     next
 }
 
-/// The word for a state in metrics, status and output.
-pub fn state_word(state: State) -> &'static str {
+/// The name of a state in metrics, status and output.
+pub fn state_name(state: State) -> &'static str {
     match state {
         State::Closed => "closed",
         State::Open => "open",
@@ -202,58 +205,45 @@ fn open(
         } else {
             0
         };
-        circuit.since = Some(proto(now));
+        circuit.since = Some(to_proto(now));
     }
     circuit.openings = circuit.openings.saturating_add(1);
     let wait = asked.map_or_else(
         || backoff(retry, circuit.openings, random),
         |asked| asked.min(retry.max_age),
     );
-    circuit.until = Some(proto(after(now, wait)));
+    circuit.until = Some(to_proto(after(now, wait)));
     circuit.state = State::Open.into();
     circuit.probe.clear();
 }
 
 fn flaps(circuit: &Circuit, now: Timestamp) -> bool {
-    now.duration_since(time(circuit.since.as_ref())) < FLAPS_WITHIN.try_into().unwrap_or_default()
+    between(time(circuit.since), now) < FLAPS_WITHIN
 }
 
-/// The record of a closed circuit keeps how often it has opened, in case that it does again at
-/// once.
+/// A closed circuit keeps `openings`, in case it opens again soon.
 fn close(circuit: &mut Circuit, now: Timestamp) {
     circuit.state = State::Closed.into();
-    circuit.since = Some(proto(now));
+    circuit.since = Some(to_proto(now));
     circuit.until = None;
     circuit.failures = 0;
     circuit.reason.clear();
     circuit.probe.clear();
 }
 
-/// Doubles from the Provider's `retry.min` to its `retry.max`, two minutes at most; the upper half
-/// of it is random.
+/// Doubles from the Provider's `retry.min` to its `retry.max`, but at most two minutes, with jitter.
 fn backoff(retry: &RetryPolicy, openings: u32, random: f64) -> Duration {
     let most = retry.max.min(LONGEST_WAIT).max(retry.min);
     let bound = retry
         .min
         .saturating_mul(1 << (openings - 1).min(30))
         .min(most);
-    bound.mul_f64(0.5 + random / 2.0)
+    jittered(bound, random)
 }
 
-fn after(now: Timestamp, wait: Duration) -> Timestamp {
-    now.checked_add(wait).unwrap_or(Timestamp::MAX)
-}
-
-fn time(time: Option<&ProtoTimestamp>) -> Timestamp {
-    time.and_then(|time| Timestamp::new(time.seconds, time.nanos).ok())
-        .unwrap_or(Timestamp::UNIX_EPOCH)
-}
-
-fn proto(time: Timestamp) -> ProtoTimestamp {
-    ProtoTimestamp {
-        seconds: time.as_second(),
-        nanos: time.subsec_nanosecond(),
-    }
+/// A circuit without the field has passed that time long ago.
+fn time(time: Option<ProtoTimestamp>) -> Timestamp {
+    time::from_proto(time).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 #[cfg(test)]
@@ -269,8 +259,8 @@ mod tests {
         CallResult::Failed("h answered 503".into())
     }
 
-    fn observe(circuit: &Circuit, seen: &[CallResult], second: i64) -> Circuit {
-        observed(circuit, seen, &RetryPolicy::default(), at(second), 1.0)
+    fn observe(circuit: &Circuit, results: &[CallResult], second: i64) -> Circuit {
+        observed(circuit, results, &RetryPolicy::default(), at(second), 1.0)
             .unwrap_or_else(|| circuit.clone())
     }
 
@@ -296,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_in_a_row_open_it_whoever_reports_them() {
+    fn failures_in_a_row_of_several_workers_open_the_circuit() {
         let closed = Circuit::default();
         let four = observe(
             &observe(&closed, &[failed(), failed()], 1000),
@@ -319,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_between_failures_begins_the_count_anew() {
+    fn an_answer_resets_the_count_of_failures() {
         let circuit = observe(
             &Circuit::default(),
             &[
@@ -342,12 +332,12 @@ mod tests {
                 0.0
             ),
             None,
-            "no news"
+            "nothing changes"
         );
     }
 
     #[test]
-    fn a_service_that_asks_to_wait_is_left_alone_for_as_long() {
+    fn a_wait_that_the_service_requests_opens_the_circuit_that_long() {
         let asked =
             |seconds| CallResult::AskedToWait(Duration::from_secs(seconds), "slow down".into());
         let open = observe(&Circuit::default(), &[asked(90)], 1000);
@@ -360,7 +350,7 @@ mod tests {
         assert_eq!(
             observe(&waiting, &[asked(30)], 1010),
             waiting,
-            "an earlier end is no news"
+            "an earlier end changes nothing"
         );
         let longer = observe(&waiting, &[asked(120)], 1010);
         assert_eq!(
@@ -370,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_that_began_before_it_opened_change_nothing() {
+    fn calls_that_began_before_the_circuit_opened_change_nothing() {
         let open = opened(1000);
         assert_eq!(
             observe(&open, &[CallResult::Answered, failed()], 1001),
@@ -379,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn one_probes_and_the_others_are_blocked_until_it_ends_or_is_lost() {
+    fn all_others_are_blocked_while_one_probes() {
         let half_open = probing(&opened(1000), "me", Duration::from_secs(20), at(1010));
         assert_eq!(
             standing(&half_open, at(1029)),
@@ -400,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_that_is_answered_closes_it_and_one_that_fails_makes_the_next_wait_longer() {
+    fn an_answered_probe_closes_the_circuit_and_a_failed_one_doubles_the_wait() {
         let open = opened(1000);
         assert_eq!(
             standing(&probe(&open, &CallResult::Answered, 1002), at(1002)),
@@ -417,12 +407,12 @@ mod tests {
         assert_eq!(
             circuit.since.unwrap().seconds,
             1000,
-            "it has been away since then"
+            "since the circuit opened first"
         );
     }
 
     #[test]
-    fn one_that_opens_again_at_once_goes_on_with_its_waits() {
+    fn a_circuit_that_opens_again_soon_continues_with_its_waits() {
         let closed = probe(
             &probe(&opened(1000), &failed(), 1002),
             &CallResult::Answered,
@@ -434,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_closed_a_while_ago_and_does_not_fail_is_no_news() {
+    fn a_circuit_is_long_well_a_minute_after_it_closed() {
         let closed = probe(&opened(1000), &CallResult::Answered, 1002);
         assert!(!is_long_well(&closed, at(1061)) && is_long_well(&closed, at(1062)));
         assert!(
@@ -444,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_holds_until_it_is_resumed() {
+    fn a_pause_lasts_until_it_is_resumed() {
         let paused = paused(
             &Destination::whole("apps", "hook").closed(),
             "maintenance",
@@ -462,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn who_closes_it_can_be_told() {
+    fn a_circuit_closed_by_hand_differs_from_one_closed_by_a_probe() {
         let answered = probe(&opened(1000), &CallResult::Answered, 1002);
         assert!(
             is_resumed(&resumed(&opened(1000), at(1001)))

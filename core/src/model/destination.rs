@@ -1,20 +1,20 @@
-//! What is called, limited and isolated on its own.
+//! A destination: what is called, limited and isolated independently of all others.
 
 use tidings_proto::v1::Circuit;
 
 use crate::model::token::Token;
 
-/// The keys of circuits in the bucket `limits` begin so.
+/// The prefix of the keys of circuits in the bucket `limits`.
 pub const PREFIX: &str = "circuit.";
 
-/// A Provider's channel; or the whole Provider.
+/// One channel of a Provider, or the whole Provider.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Destination {
-    /// The Provider's namespace.
+    /// The namespace of the Provider.
     pub namespace: String,
-    /// The Provider's name.
+    /// The name of the Provider.
     pub provider: String,
-    /// The channel, empty where there is none; nothing where the whole Provider is meant.
+    /// The channel, empty if the type has none. `None` means the whole Provider.
     pub channel: Option<String>,
 }
 
@@ -28,7 +28,7 @@ impl Destination {
         }
     }
 
-    /// One channel of a Provider; the empty one where the type has none.
+    /// One channel of a Provider. The channel is empty if the type has none.
     pub fn channel(namespace: &str, provider: &str, channel: &str) -> Self {
         Self {
             channel: Some(channel.to_owned()),
@@ -36,7 +36,7 @@ impl Destination {
         }
     }
 
-    /// The destination that a record is of.
+    /// The destination of a circuit.
     pub fn of(circuit: &Circuit) -> Self {
         Self {
             channel: circuit.channel.clone(),
@@ -44,12 +44,12 @@ impl Destination {
         }
     }
 
-    /// The key of its circuit.
+    /// The key of the destination's circuit.
     pub fn key(&self) -> String {
         format!("{PREFIX}{}", self.tokens())
     }
 
-    /// Namespace, Provider and, where it is one, channel as tokens.
+    /// Namespace, Provider and, unless `None`, channel as tokens.
     pub fn tokens(&self) -> String {
         let provider = format!(
             "{}.{}",
@@ -62,7 +62,7 @@ impl Destination {
         }
     }
 
-    /// Its circuit before anything has failed.
+    /// The circuit of a destination that has never failed.
     pub fn closed(&self) -> Circuit {
         Circuit {
             namespace: self.namespace.clone(),
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_provider_and_its_empty_channel_have_keys_of_their_own() {
+    fn a_provider_and_its_empty_channel_have_different_keys() {
         let [whole, channel] = [
             Destination::whole("apps", "on-call"),
             Destination::channel("apps", "on-call", ""),

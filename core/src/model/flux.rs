@@ -1,8 +1,7 @@
-//! An event in the JSON form of Flux's notification API, byte for byte as Flux's own controllers
-//! write it.
+//! An event as JSON of Flux's notification API (`event.toolkit.fluxcd.io`, v1beta1), byte for byte
+//! as Flux's controllers write it.
 //!
-//! Source: `event.toolkit.fluxcd.io` (v1beta1); field order and escaping are those of Go's
-//! `encoding/json`.
+//! Field order and escaping are those of Go's `encoding/json`.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +14,7 @@ use tidings_proto::v1::{Event, ObjectReference};
 /// The prefix of metadata keys that users set as annotations.
 pub const EVENT_GROUP: &str = "event.toolkit.fluxcd.io";
 
-/// The API group of an object's `apiVersion`; empty for the core group and for what can't be read.
+/// The API group of an object's `apiVersion`. Empty for the core group and for an invalid text.
 pub fn api_group(api_version: &str) -> &str {
     match api_version.split_once('/') {
         Some((group, version)) if !version.contains('/') => group,
@@ -23,7 +22,7 @@ pub fn api_group(api_version: &str) -> &str {
     }
 }
 
-/// A metadata value of the event under the user's annotations (`event.toolkit.fluxcd.io/KEY`).
+/// A metadata value that the user set as an annotation (`event.toolkit.fluxcd.io/KEY`).
 pub fn annotation<'a>(event: &'a Event, key: &str) -> Option<&'a str> {
     event
         .metadata
@@ -31,8 +30,7 @@ pub fn annotation<'a>(event: &'a Event, key: &str) -> Option<&'a str> {
         .map(String::as_str)
 }
 
-/// A metadata value of the event under its object's own API group (`<group>/KEY`): what the
-/// controller says.
+/// A metadata value that the controller set: the key has the object's API group (`<group>/KEY`).
 pub fn controller_metadata<'a>(event: &'a Event, key: &str) -> Option<&'a str> {
     let group = event
         .involved_object
@@ -44,19 +42,19 @@ pub fn controller_metadata<'a>(event: &'a Event, key: &str) -> Option<&'a str> {
         .map(String::as_str)
 }
 
-/// The event with other metadata, as Flux's JSON: only known fields, times in UTC and whole
-/// seconds, empty metadata and instance left out, `<`, `>`, `&` written as `\u003c` and so on.
+/// The event with the given metadata as Flux's JSON: times are in UTC and whole seconds, empty
+/// metadata and an empty instance are omitted, and `<`, `>` and `&` are escaped.
 pub fn to_json(event: &Event, metadata: &BTreeMap<String, String>) -> Vec<u8> {
     let json = serde_json::to_vec(&EventJson::new(event, metadata)).unwrap_or_default();
     escape_like_go(&json)
 }
 
-/// The same as a JSON value, for expressions and templates.
+/// The same as [`to_json`], as a value for expressions and templates.
 pub fn to_value(event: &Event, metadata: &BTreeMap<String, String>) -> serde_json::Value {
     serde_json::to_value(EventJson::new(event, metadata)).unwrap_or_default()
 }
 
-/// Any JSON text as Go would have written it: `<`, `>`, `&`, U+2028 and U+2029 as escapes.
+/// Escapes JSON as Go does: `<`, `>`, `&`, U+2028 and U+2029.
 pub fn escape_like_go(json: &[u8]) -> Vec<u8> {
     let mut escaped = Vec::with_capacity(json.len());
     let mut rest = json;
@@ -81,8 +79,7 @@ pub fn escape_like_go(json: &[u8]) -> Vec<u8> {
     escaped
 }
 
-/// A time as RFC 3339 in UTC and whole seconds, or nothing where it is outside of what can be
-/// written.
+/// Formats a time as RFC 3339 in UTC and whole seconds. `None` if it is out of range.
 pub fn rfc3339(timestamp: &Timestamp) -> Option<String> {
     let time = jiff::Timestamp::from_second(timestamp.seconds).ok()?;
     strtime::format("%Y-%m-%dT%H:%M:%SZ", &time.to_zoned(TimeZone::UTC)).ok()
@@ -180,7 +177,12 @@ mod tests {
         let json = String::from_utf8(to_json(&event, &metadata)).unwrap();
         assert_eq!(
             json,
-            r#"{"involvedObject":{"kind":"Kustomization","name":"a"},"severity":"info","timestamp":"2026-01-02T03:04:05Z","message":"\u003cb\u003e \u0026 \u2028é","reason":"","metadata":{"k":"v"},"reportingController":""}"#
+            [
+                r#"{"involvedObject":{"kind":"Kustomization","name":"a"},"severity":"info","#,
+                r#""timestamp":"2026-01-02T03:04:05Z","message":"\u003cb\u003e \u0026 \u2028é","#,
+                r#""reason":"","metadata":{"k":"v"},"reportingController":""}"#,
+            ]
+            .concat()
         );
     }
 

@@ -1,13 +1,14 @@
-//! Ids: one is drawn when an event is taken, every other follows from it.
+//! Ids. The id of an event is created once, by ingest. All other ids are derived from it, so that
+//! every replica computes the same ones.
 
 use sha2::{Digest, Sha256};
 use tidings_proto::v1::Event;
 
 use crate::model::token::hex;
 
-/// What makes two reports the same event, beside what every event says of itself.
+/// Metadata that distinguishes two events which are otherwise equal.
 ///
-/// The three values are those under the object's own API group; an absent one differs from an empty
+/// The values are those under the API group of the object. An absent value differs from an empty
 /// one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Discriminators {
@@ -15,14 +16,14 @@ pub struct Discriminators {
     pub origin_revision: Option<String>,
     /// The revision of the source.
     pub revision: Option<String>,
-    /// The sender's own token of uniqueness.
+    /// The token that the sender chose to make the event unique.
     pub token: Option<String>,
 }
 
-/// The dedupe key: equal for reports of the same event, whoever takes them. 64 hexadecimal digits.
+/// The dedupe key: equal for copies of the same event on every replica. 64 hexadecimal digits.
 pub fn dedupe_key(event: &Event, discriminators: &Discriminators) -> String {
     let object = event.involved_object.clone().unwrap_or_default();
-    let always = [
+    let required = [
         &event.cluster,
         &object.kind,
         &object.namespace,
@@ -31,22 +32,22 @@ pub fn dedupe_key(event: &Event, discriminators: &Discriminators) -> String {
         &event.reason,
         &event.severity,
     ];
-    let sometimes = [
+    let optional = [
         &discriminators.origin_revision,
         &discriminators.revision,
         &discriminators.token,
     ];
     let mut hash = Sha256::new();
-    for text in always {
+    for text in required {
         update(&mut hash, Some(text));
     }
-    for text in sometimes {
+    for text in optional {
         update(&mut hash, text.as_deref());
     }
     hex(&hash.finalize())
 }
 
-/// The id of an event: the same report after the dedupe interval is another event. 32 hexadecimal
+/// The id of an event. A copy received after the dedupe interval is another event. 32 hexadecimal
 /// digits.
 pub fn event_id(dedupe_key: &str, received_at_nanoseconds: i128) -> String {
     digest(&[dedupe_key, &received_at_nanoseconds.to_string()])
@@ -74,7 +75,7 @@ pub fn delivery_id(
     ])
 }
 
-/// A short hash of texts that are kept apart. 32 hexadecimal digits.
+/// A short hash of several texts. 32 hexadecimal digits.
 pub fn digest(texts: &[&str]) -> String {
     let mut hash = Sha256::new();
     for text in texts {
@@ -83,7 +84,7 @@ pub fn digest(texts: &[&str]) -> String {
     hex(&hash.finalize()[..16])
 }
 
-/// Each text goes in with its length before it, so that no two lists of texts look alike.
+/// Hashes the length before the text, so that different lists of texts have different hashes.
 fn update(hash: &mut Sha256, text: Option<&str>) {
     match text {
         Some(text) => {
@@ -107,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn the_dedupe_key_keeps_its_parts_apart() {
+    fn the_dedupe_key_depends_on_where_each_part_ends() {
         let none = Discriminators::default();
         assert_eq!(
             dedupe_key(&sample("a", "b"), &none),
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn severity_and_reason_make_another_event() {
+    fn another_severity_or_reason_is_another_event() {
         let none = Discriminators::default();
         let info = Event {
             severity: "info".into(),
@@ -154,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delivery_keeps_its_id_and_a_replay_gets_another() {
+    fn a_delivery_keeps_its_id_and_a_replay_has_a_new_one() {
         let id = |generation| delivery_id("e", ("apps", "a"), ("apps", "p"), generation);
         assert_eq!(id(0), id(0));
         assert_ne!(id(0), id(1));

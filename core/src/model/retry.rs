@@ -1,5 +1,5 @@
-//! When a failed delivery is tried again: a pure function of the failure, the attempt and the
-//! delivery's age.
+//! The retry policy: when the next attempt of a delivery is due, or whether it becomes a dead letter.
+//! A pure function of the failure, the number of the attempt and the age of the delivery.
 
 use std::time::Duration;
 
@@ -8,17 +8,17 @@ use backoff::backoff::Backoff;
 
 use crate::model::outcome::{Failure, FailureKind, Reason};
 
-/// How long 401 and 403 are tried again: a token may be in rotation.
+/// How long 401 and 403 are retried, because a token may be in rotation.
 pub const UNAUTHORIZED_FOR: Duration = Duration::from_secs(3600);
 
-/// The bounds of a Provider's retries.
+/// The retry settings of a Provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// The upper bound of the first wait.
     pub min: Duration,
-    /// The upper bound of every wait that the service did not ask for.
+    /// The upper bound of all waits, except those that the service requests (`Retry-After`).
     pub max: Duration,
-    /// The age, counted from planning, after which a delivery is given up.
+    /// The age since planning at which a delivery becomes a dead letter.
     pub max_age: Duration,
 }
 
@@ -32,47 +32,46 @@ impl Default for RetryPolicy {
     }
 }
 
-/// What is known of a delivery when its fate is decided.
+/// The state of a delivery after a failed attempt.
 #[derive(Clone, Copy, Debug)]
 pub struct AttemptContext {
     /// The number of the attempt that failed, from 1.
     pub attempt: u32,
     /// The time since planning.
     pub age: Duration,
-    /// The time since the first 401 or 403, where there was one.
+    /// The time since the first 401 or 403. `None` if there was none.
     pub unauthorized_for: Option<Duration>,
 }
 
-/// What becomes of a delivery whose attempt failed.
+/// What happens to a delivery after a failed attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Decision {
-    /// It is parked for this long.
+pub enum RetryDecision {
+    /// Park it for this time.
     Park(Duration),
-    /// It becomes a dead letter for this reason.
+    /// Make it a dead letter with this reason.
     Dead(Reason),
 }
 
 impl RetryPolicy {
-    /// Decides about a failed attempt. `random` is in 0..1 and spreads the waits over their whole
-    /// range (full jitter).
-    pub fn decide(&self, failure: &Failure, standing: AttemptContext, random: f64) -> Decision {
+    /// Decides after a failed attempt. `random` is in 0..1.
+    pub fn decide(&self, failure: &Failure, context: AttemptContext, random: f64) -> RetryDecision {
         let FailureKind::Transient { retry_after } = failure.kind else {
-            return Decision::Dead(failure.reason);
+            return RetryDecision::Dead(failure.reason);
         };
-        let given_up = failure.reason == Reason::Unauthorized
-            && standing.unauthorized_for.unwrap_or_default() >= UNAUTHORIZED_FOR;
-        if given_up {
-            return Decision::Dead(Reason::Unauthorized);
+        let is_over = failure.reason == Reason::Unauthorized
+            && context.unauthorized_for.unwrap_or_default() >= UNAUTHORIZED_FOR;
+        if is_over {
+            return RetryDecision::Dead(Reason::Unauthorized);
         }
-        let wait = retry_after.unwrap_or_else(|| self.backoff(standing.attempt, random));
-        // What waits beyond its end is given up now, with its cause at hand, rather than then.
-        if standing.age + wait > self.max_age {
-            return Decision::Dead(Reason::Exhausted);
+        let wait = retry_after.unwrap_or_else(|| self.backoff(context.attempt, random));
+        // If the next attempt would be too late, the delivery ends now, with its present reason.
+        if context.age + wait > self.max_age {
+            return RetryDecision::Dead(Reason::Exhausted);
         }
-        Decision::Park(wait)
+        RetryDecision::Park(wait)
     }
 
-    /// Full jitter: anything up to the exponential bound of this attempt.
+    /// Exponential backoff with full jitter: a random part of the bound for this attempt.
     fn backoff(&self, attempt: u32, random: f64) -> Duration {
         let mut policy = ExponentialBackoffBuilder::new()
             .with_initial_interval(self.min)
@@ -96,7 +95,7 @@ mod tests {
 
     use super::*;
 
-    fn standing(attempt: u32, age: u64) -> AttemptContext {
+    fn context(attempt: u32, age: u64) -> AttemptContext {
         AttemptContext {
             attempt,
             age: Duration::from_secs(age),
@@ -114,64 +113,64 @@ mod tests {
         let failure = Failure::transient(Reason::ServerError, "");
         for (attempt, bound) in [(1, 2), (2, 4), (3, 8), (9, 512), (10, 600), (1000, 600)] {
             assert_eq!(
-                policy.decide(&failure, standing(attempt, 0), 1.0),
-                Decision::Park(seconds(bound)),
+                policy.decide(&failure, context(attempt, 0), 1.0),
+                RetryDecision::Park(seconds(bound)),
                 "{attempt}"
             );
         }
         assert_eq!(
-            policy.decide(&failure, standing(3, 0), 0.25),
-            Decision::Park(seconds(2))
+            policy.decide(&failure, context(3, 0), 0.25),
+            RetryDecision::Park(seconds(2))
         );
     }
 
     #[test]
-    fn what_the_service_asks_for_is_honoured_in_full() {
+    fn a_wait_that_the_service_requests_is_kept_in_full() {
         let failure = Failure::transient(Reason::RateLimited, "").after(Some(seconds(7200)));
         assert_eq!(
-            RetryPolicy::default().decide(&failure, standing(1, 0), 0.5),
-            Decision::Park(seconds(7200))
+            RetryPolicy::default().decide(&failure, context(1, 0), 0.5),
+            RetryDecision::Park(seconds(7200))
         );
     }
 
     #[test]
-    fn a_delivery_is_given_up_when_it_would_outlive_its_age() {
+    fn a_delivery_is_dead_when_its_next_attempt_would_be_too_late() {
         let policy = RetryPolicy::default();
         let failure = Failure::transient(Reason::Timeout, "");
         assert_eq!(
-            policy.decide(&failure, standing(1, 24 * 3600), 1.0),
-            Decision::Dead(Reason::Exhausted)
+            policy.decide(&failure, context(1, 24 * 3600), 1.0),
+            RetryDecision::Dead(Reason::Exhausted)
         );
         let far = failure.after(Some(seconds(25 * 3600)));
         assert_eq!(
-            policy.decide(&far, standing(1, 0), 1.0),
-            Decision::Dead(Reason::Exhausted)
+            policy.decide(&far, context(1, 0), 1.0),
+            RetryDecision::Dead(Reason::Exhausted)
         );
     }
 
     #[test]
-    fn a_permanent_failure_is_buried_at_once() {
+    fn a_permanent_failure_is_dead_at_once() {
         let failure = Failure::permanent(Reason::Rejected, "");
         assert_eq!(
-            RetryPolicy::default().decide(&failure, standing(1, 0), 0.0),
-            Decision::Dead(Reason::Rejected)
+            RetryPolicy::default().decide(&failure, context(1, 0), 0.0),
+            RetryDecision::Dead(Reason::Rejected)
         );
     }
 
     #[test]
-    fn credentials_have_an_hour_to_be_mended() {
+    fn unauthorized_is_retried_for_an_hour() {
         let failure = Failure::transient(Reason::Unauthorized, "");
         let after = |seconds| AttemptContext {
             unauthorized_for: Some(Duration::from_secs(seconds)),
-            ..standing(5, 7200)
+            ..context(5, 7200)
         };
         assert!(matches!(
             RetryPolicy::default().decide(&failure, after(3599), 0.5),
-            Decision::Park(_)
+            RetryDecision::Park(_)
         ));
         assert_eq!(
             RetryPolicy::default().decide(&failure, after(3600), 0.5),
-            Decision::Dead(Reason::Unauthorized)
+            RetryDecision::Dead(Reason::Unauthorized)
         );
     }
 
@@ -179,8 +178,11 @@ mod tests {
         #[test]
         fn a_wait_is_never_longer_than_max(attempt in 1u32..5000, random in 0.0f64..1.0) {
             let policy = RetryPolicy::default();
-            let decision = policy.decide(&Failure::transient(Reason::ServerError, ""), standing(attempt, 0), random);
-            let Decision::Park(wait) = decision else { return Err(TestCaseError::fail("buried")) };
+            let failure = Failure::transient(Reason::ServerError, "");
+            let decision = policy.decide(&failure, context(attempt, 0), random);
+            let RetryDecision::Park(wait) = decision else {
+                return Err(TestCaseError::fail("dead"));
+            };
             prop_assert!(wait <= policy.max);
         }
     }

@@ -1,30 +1,30 @@
-//! The subjects of the four streams, and the names of what hangs on them.
+//! The subjects of the four streams, their filters, and the names of consumers.
 
 use tidings_proto::v1::{Event, ProviderReference};
 
 use crate::model::token::Token;
 
-/// Every event, whatever cluster it comes from.
+/// The filter for all events of all clusters.
 pub const ALL_EVENTS: &str = "events.>";
-/// Every delivery that is ready for an attempt.
+/// The filter for all deliveries that are ready for an attempt.
 pub const ALL_DELIVERIES: &str = "deliveries.>";
-/// Every delivery that waits for its next attempt.
+/// The filter for all parked deliveries.
 pub const ALL_PARKED: &str = "parked.>";
-/// Every outcome.
+/// The filter for all outcomes.
 pub const ALL_OUTCOMES: &str = "outcomes.>";
-/// Every dead letter.
+/// The filter for all dead letters.
 pub const ALL_DEAD: &str = "dead.>";
 
-/// Where ingest publishes an event: `events.<cluster>.<namespace>.<kind>.<severity>`.
+/// The subject of an event: `events.<cluster>.<namespace>.<kind>.<severity>`.
 pub fn event(event: &Event) -> String {
     let object = event.involved_object.clone().unwrap_or_default();
-    let severity = severity_word(&event.severity);
+    let severity = severity_token(&event.severity);
     let [cluster, namespace, kind] =
         [&event.cluster, &object.namespace, &object.kind].map(|text| Token::new(text));
     format!("events.{cluster}.{namespace}.{kind}.{severity}")
 }
 
-/// The filter for events that agree with every given text.
+/// The filter for events with the given cluster, namespace, kind and severity. `None` means any.
 pub fn event_filter(
     cluster: Option<&str>,
     namespace: Option<&str>,
@@ -34,7 +34,7 @@ pub fn event_filter(
     let part = |text: Option<&str>| {
         text.map_or_else(|| "*".to_owned(), |text| Token::new(text).to_string())
     };
-    let severity = severity.map_or("*", severity_word);
+    let severity = severity.map_or("*", severity_token);
     format!(
         "events.{}.{}.{}.{severity}",
         part(cluster),
@@ -43,8 +43,8 @@ pub fn event_filter(
     )
 }
 
-/// The word that stands for a severity in subjects and metrics: trace, info, warn, error or other.
-pub fn severity_word(severity: &str) -> &'static str {
+/// The severity in subjects and metrics: trace, info, warn, error or other.
+pub fn severity_token(severity: &str) -> &'static str {
     match severity {
         "trace" => "trace",
         "info" => "info",
@@ -54,18 +54,19 @@ pub fn severity_word(severity: &str) -> &'static str {
     }
 }
 
-/// Where a delivery is ready: `deliveries.<pool>.<type>.<namespace>.<provider>`.
+/// The subject of a delivery that is ready: `deliveries.<pool>.<type>.<namespace>.<provider>`.
 pub fn delivery(provider: &ProviderReference) -> String {
-    format!("deliveries.{}", destination(provider))
+    format!("deliveries.{}", pool_and_provider(provider))
 }
 
-/// Where a delivery waits: `parked.<pool>.<type>.<namespace>.<provider>.<id>`. A second one there
-/// replaces the first.
-pub fn parked(provider: &ProviderReference, id: &str) -> String {
-    format!("parked.{}.{}", destination(provider), Token::new(id))
+/// The subject of a parked delivery: `parked.<pool>.<type>.<namespace>.<provider>.<key>`. A second
+/// message on the same subject replaces the first.
+pub fn parked(provider: &ProviderReference, parking_key: &str) -> String {
+    let key = Token::new(parking_key);
+    format!("parked.{}.{key}", pool_and_provider(provider))
 }
 
-/// What waits for a Provider, in whatever pool and under whatever type.
+/// The filter for the parked deliveries of a Provider, in any pool and of any type.
 pub fn parked_filter(namespace: &str, provider: &str) -> String {
     format!(
         "parked.*.*.{}.{}.*",
@@ -74,31 +75,35 @@ pub fn parked_filter(namespace: &str, provider: &str) -> String {
     )
 }
 
-/// Where an outcome is told: `outcomes.<type>.<namespace>.<provider>.<outcome>`.
+/// The subject of an outcome: `outcomes.<type>.<namespace>.<provider>.<outcome>`.
 pub fn outcome(provider: &ProviderReference, outcome: &str) -> String {
-    format!("outcomes.{}.{outcome}", addressee(provider))
+    format!("outcomes.{}.{outcome}", type_and_provider(provider))
 }
 
-/// Where a dead letter is kept: `dead.<type>.<namespace>.<provider>`.
+/// The subject of a dead letter: `dead.<type>.<namespace>.<provider>`.
 pub fn dead(provider: &ProviderReference) -> String {
-    format!("dead.{}", addressee(provider))
+    format!("dead.{}", type_and_provider(provider))
 }
 
-/// What the consumer of one pool and type takes.
+/// The filter of the consumer of one pool and type.
 pub fn delivery_filter(pool: &str, kind: &str) -> String {
     format!("deliveries.{}.{}.>", Token::new(pool), Token::new(kind))
 }
 
-/// The durable consumer that all workers of a pool share for one type.
+/// The name of the durable consumer that all workers of a pool share for one type.
 pub fn worker_durable(pool: &str, kind: &str) -> String {
     format!("{}-{}", Token::new(pool), Token::new(kind))
 }
 
-fn destination(provider: &ProviderReference) -> String {
-    format!("{}.{}", Token::new(&provider.pool), addressee(provider))
+fn pool_and_provider(provider: &ProviderReference) -> String {
+    format!(
+        "{}.{}",
+        Token::new(&provider.pool),
+        type_and_provider(provider)
+    )
 }
 
-fn addressee(provider: &ProviderReference) -> String {
+fn type_and_provider(provider: &ProviderReference) -> String {
     let [kind, namespace, name] =
         [&provider.r#type, &provider.namespace, &provider.name].map(|text| Token::new(text));
     format!("{kind}.{namespace}.{name}")
@@ -111,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_is_published_under_its_cluster_namespace_kind_and_severity() {
+    fn an_events_subject_has_its_cluster_namespace_kind_and_severity() {
         let object = ObjectReference {
             namespace: "apps".into(),
             kind: "HelmRelease".into(),
@@ -131,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delivery_is_ready_parked_told_and_dead_under_its_provider() {
+    fn the_subjects_of_a_delivery_name_its_provider() {
         let provider = ProviderReference {
             namespace: "apps".into(),
             name: "on-call".into(),
@@ -162,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_names_what_is_asked_for() {
+    fn a_filter_has_a_wildcard_for_each_part_that_is_not_given() {
         assert_eq!(
             event_filter(None, Some("apps"), None, Some("error")),
             "events.*.apps.*.error"

@@ -1,21 +1,21 @@
-//! Text as a token of a subject, a bucket key or a durable's name.
+//! Text encoded as a token of a subject, of a bucket key or of a consumer's name.
 
 use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-/// Longer encodings are cut and end in a hash.
-const LONGEST: usize = 100;
-/// How much of a cut encoding stays readable.
+/// Longer encodings are truncated and end with a hash.
+const MAX_LENGTH: usize = 100;
+/// The length of the readable part of a truncated encoding.
 const READABLE: usize = 60;
 
 /// Any text, encoded so that it is one token of a NATS subject.
 ///
-/// Bytes outside `[A-Za-z0-9_-]` are written `=HH`, the empty text is `=`, and what is longer than
-/// 100 bytes then is its first 60, `=h` and 16 hexadecimal digits of the SHA-256 of the text.
+/// Bytes outside `[A-Za-z0-9_-]` become `=HH`, and an empty text becomes `=`. An encoding of more
+/// than 100 bytes becomes its first 60 bytes, `=h` and 16 hexadecimal digits of the text's SHA-256.
 ///
 /// # Guarantees
-/// Different texts have different tokens (as far as SHA-256 goes), and a token never holds `.`,
+/// Different texts have different tokens, unless their SHA-256 collides. A token never contains `.`,
 /// `*`, `>`, white space or a slash.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Token(String);
@@ -35,7 +35,7 @@ impl Token {
                 token.push_str(&hex(&[byte]).to_uppercase());
             }
         }
-        if token.len() > LONGEST {
+        if token.len() > MAX_LENGTH {
             token.truncate(READABLE);
             token.push_str("=h");
             token.push_str(&hex(&Sha256::digest(text)[..8]));
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_become_tokens_of_a_subject() {
+    fn a_text_is_encoded_as_one_token() {
         let long = "a".repeat(101);
         for (text, token) in [
             ("flux-system", "flux-system"),
@@ -94,8 +94,9 @@ mod tests {
         #[test]
         fn any_text_is_a_valid_token(text in ".*") {
             let token = Token::new(&text);
-            prop_assert!(!token.as_str().is_empty() && token.as_str().len() <= LONGEST);
-            prop_assert!(token.as_str().bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-=".contains(&byte)));
+            prop_assert!(!token.as_str().is_empty() && token.as_str().len() <= MAX_LENGTH);
+            let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-=".contains(&byte);
+            prop_assert!(token.as_str().bytes().all(is_allowed));
         }
 
         #[test]

@@ -1,4 +1,4 @@
-//! `/livez`, `/readyz` and `/metrics`, for the people and machines that look after a role.
+//! The admin endpoint of a role: `/livez`, `/readyz` and `/metrics`.
 
 use axum::Router;
 use axum::extract::State;
@@ -11,10 +11,10 @@ use tokio_util::sync::CancellationToken;
 use crate::runtime::health::Health;
 use crate::runtime::metrics::Metrics;
 
-/// Serves until `stop` is cancelled.
+/// Serves the admin endpoint until `stop` is canceled.
 ///
-/// `/livez` answers 200 while the process runs, `/readyz` 200 only while every part works that the
-/// role needs, else 503; and what is wrong.
+/// `/livez` answers 200 while the process runs. `/readyz` answers 200 while every part works that the
+/// role needs, else 503, and lists what fails.
 ///
 /// # Errors
 /// The listener fails.
@@ -35,10 +35,10 @@ pub async fn serve(
 }
 
 async fn readyz(State((health, _)): State<(Health, Metrics)>) -> Response {
-    let (troubles, remarks) = (health.troubles(), health.remarks());
+    let (troubles, warnings) = (health.troubles(), health.warnings());
     let lines: String = troubles
         .iter()
-        .chain(&remarks)
+        .chain(&warnings)
         .map(|(part, trouble)| format!("{part}: {trouble}\n"))
         .collect();
     if troubles.is_empty() {

@@ -1,14 +1,17 @@
-//! Named points at which a fault test has a process die, or panic: before and after each side
-//! effect of each role.
+//! Fail points: named places, before and after each side effect of each role, at which a fault test
+//! kills the process or panics.
 //!
-//! They exist in builds with debug assertions only. `FAIL_POINT=worker:accepted@3` kills the
-//! process with SIGKILL when it reaches that point for the third time,
-//! `FAIL_POINT=worker:calling@1?poison` when what it is about contains that text. With `!panic` at
-//! its end, `FAIL_POINT=worker:calling@1?poison!panic`, only the task panics. A line on standard
-//! error tells that the point was reached.
+//! They exist only in builds with debug assertions, and are set by the variable `FAIL_POINT`:
+//!
+//! | value | effect |
+//! |---|---|
+//! | `worker:accepted@3` | SIGKILL when the process reaches the point for the third time |
+//! | `worker:calling@1?poison` | the same, but only for a subject that contains `poison` |
+//! | `worker:calling@1?poison!panic` | the task panics instead |
+//!
+//! A line on standard error says that the point was reached.
 
-/// The points around the side effects on the bus and at services: the role that reaches it, what it
-/// is about to do or has just done.
+/// The fail points around side effects on the bus and on services, as `ROLE:STEP`.
 pub const BUS_POINTS: &[&str] = &[
     "ingest:storing",
     "ingest:stored",
@@ -34,9 +37,8 @@ pub const BUS_POINTS: &[&str] = &[
     "worker:acknowledged",
 ];
 
-/// The points around the side effects in a cluster, and around those on the bus that a cluster
-/// causes. Each role that leads reaches those of the Lease, for which what they are about is the
-/// Lease's name.
+/// The fail points around side effects on the Kubernetes API, and on the bus because of it. The
+/// subject of the points `lease:*` is the name of the Lease.
 pub const CLUSTER_POINTS: &[&str] = &[
     "router:counting",
     "router:counted",
@@ -58,13 +60,13 @@ pub const CLUSTER_POINTS: &[&str] = &[
     "lease:returned",
 ];
 
-/// Dies, or panics, here when the environment asks for it.
+/// Kills the process or panics if the environment asks for it.
 #[inline]
 pub fn reach(name: &str) {
     reach_for(name, "");
 }
 
-/// The same, with what this is about.
+/// Like [`reach`], for a subject such as the text of an event.
 #[inline]
 pub fn reach_for(name: &str, about: &str) {
     #[cfg(debug_assertions)]
@@ -90,14 +92,14 @@ mod armed {
         let is_known = [super::BUS_POINTS, super::CLUSTER_POINTS]
             .iter()
             .any(|points| points.contains(&name));
-        debug_assert!(is_known, "{name} is in no list of points");
+        debug_assert!(is_known, "fail point {name} is not listed");
         let meant = |armed: &&Armed| armed.name == name && about.contains(&armed.about);
         let Some(armed) = ARMED.get_or_init(read).as_ref().filter(meant) else {
             return;
         };
         if armed.left.fetch_sub(1, Ordering::SeqCst) == 1 {
             eprintln!("fail point {name} reached");
-            assert!(!armed.panics, "as the fail point {name} asks");
+            assert!(!armed.panics, "fail point {name} panics");
             let _ = rustix::process::kill_process(
                 rustix::process::getpid(),
                 rustix::process::Signal::KILL,
@@ -137,7 +139,7 @@ mod armed {
         use super::*;
 
         #[test]
-        fn a_point_is_named_with_its_count_its_text_and_what_happens_there() {
+        fn a_fail_point_has_a_count_a_subject_and_an_effect() {
             for (text, expected) in [
                 ("a:b", ("a:b", "", false, 1)),
                 ("a:b@3", ("a:b", "", false, 3)),

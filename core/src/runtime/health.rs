@@ -1,4 +1,5 @@
-//! Whether a role really works: each part tells when it last succeeded, and readiness is the sum.
+//! Health: each part of a role reports its successes and failures. The role is ready while all
+//! parts work that it needs.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// All checks of a process.
+/// The checks of all parts of a process.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
     checks: Arc<Mutex<BTreeMap<String, Part>>>,
@@ -15,10 +16,10 @@ pub struct Health {
 #[derive(Clone, Debug)]
 struct Part {
     check: Check,
-    is_aside: bool,
+    is_optional: bool,
 }
 
-/// One part of a role. It is unwell until it has succeeded, and again when its last success is too
+/// The check of one part. It fails until its first success, and again when its last success is too
 /// old.
 #[derive(Clone, Debug)]
 pub struct Check {
@@ -33,28 +34,27 @@ struct State {
 }
 
 impl Health {
-    /// Adds a part. With `fresh_for` its success counts no longer than that.
+    /// Adds a part. With `fresh_for` a success is valid for this time only.
     pub fn check(&self, name: impl Into<String>, fresh_for: Option<Duration>) -> Check {
         self.add(name.into(), fresh_for, false)
     }
 
-    /// Adds a part without which the role still does its duty: once it has worked, its trouble is a
-    /// remark.
+    /// Adds an optional part: after its first success, a failure is only a warning.
     pub fn side_check(&self, name: impl Into<String>) -> Check {
         self.add(name.into(), None, true)
     }
 
-    /// What is wrong, by part; empty when everything works.
+    /// The failures that make the role unready, by part.
     pub fn troubles(&self) -> BTreeMap<String, String> {
-        self.collect(|part| !part.is_remark())
+        self.collect(|part| !part.is_warning())
     }
 
-    /// What else is wrong, by part: it does not keep the role from its duty.
-    pub fn remarks(&self) -> BTreeMap<String, String> {
-        self.collect(Part::is_remark)
+    /// The failures of optional parts, by part.
+    pub fn warnings(&self) -> BTreeMap<String, String> {
+        self.collect(Part::is_warning)
     }
 
-    fn add(&self, name: String, fresh_for: Option<Duration>, is_aside: bool) -> Check {
+    fn add(&self, name: String, fresh_for: Option<Duration>, is_optional: bool) -> Check {
         let state = State {
             succeeded: None,
             trouble: Some("not started yet".to_owned()),
@@ -65,7 +65,7 @@ impl Health {
         };
         let part = Part {
             check: check.clone(),
-            is_aside,
+            is_optional,
         };
         self.checks.lock().insert(name, part);
         check
@@ -81,21 +81,21 @@ impl Health {
 }
 
 impl Part {
-    fn is_remark(&self) -> bool {
+    fn is_warning(&self) -> bool {
         let state = self.check.state.lock();
-        self.is_aside && state.succeeded.is_some()
+        self.is_optional && state.succeeded.is_some()
     }
 }
 
 impl Check {
-    /// It has just worked.
+    /// Reports a success.
     pub fn succeed(&self) {
         let mut state = self.state.lock();
         state.succeeded = Some(Instant::now());
         state.trouble = None;
     }
 
-    /// It does not work, for this reason.
+    /// Reports a failure and its cause.
     pub fn fail(&self, trouble: impl Into<String>) {
         let mut state = self.state.lock();
         state.trouble = Some(trouble.into());
@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_part_is_unwell_until_it_works_and_when_it_no_longer_does() {
+    fn a_part_fails_until_its_first_success_and_after_a_failure() {
         let health = Health::default();
         let bus = health.check("bus", None);
         assert_eq!(health.troubles()["bus"], "not started yet");
@@ -130,19 +130,19 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_wrong_aside_is_a_remark_once_it_has_worked() {
+    fn a_failure_of_an_optional_part_is_a_warning_after_its_first_success() {
         let health = Health::default();
         let watch = health.side_check("watch");
-        assert_eq!((health.troubles().len(), health.remarks().len()), (1, 0));
+        assert_eq!((health.troubles().len(), health.warnings().len()), (1, 0));
         watch.succeed();
-        assert_eq!((health.troubles().len(), health.remarks().len()), (0, 0));
+        assert_eq!((health.troubles().len(), health.warnings().len()), (0, 0));
         watch.fail("forbidden");
         assert!(health.troubles().is_empty());
-        assert_eq!(health.remarks()["watch"], "forbidden");
+        assert_eq!(health.warnings()["watch"], "forbidden");
     }
 
     #[test]
-    fn a_success_grows_old() {
+    fn a_success_expires() {
         let health = Health::default();
         let pull = health.check("pull", Some(Duration::ZERO));
         pull.succeed();

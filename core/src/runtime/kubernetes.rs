@@ -1,4 +1,4 @@
-//! The Kubernetes API: how a role reaches it, and how one of several replicas leads.
+//! The Kubernetes API: the client, and leader election among replicas.
 
 pub mod kind;
 pub mod lease;
@@ -8,40 +8,39 @@ use std::path::Path;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
-/// The API server can't be reached as it was said.
+/// No client for the Kubernetes API can be built.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The kubeconfig can't be used.
-    #[error("kubernetes.kubeconfig: {file} can't be used: {source}")]
+    /// The kubeconfig is missing or invalid.
+    #[error("kubernetes.kubeconfig: cannot use {file}: {source}")]
     Kubeconfig {
         /// The file.
         file: String,
-        /// Why.
+        /// The error.
         source: kube::config::KubeconfigError,
     },
     /// There is neither a service account nor a kubeconfig.
-    #[error("no way to the Kubernetes API is known: {0}; outside a cluster give --kubeconfig FILE")]
+    #[error("no Kubernetes API is configured: {0}; outside a cluster pass --kubeconfig FILE")]
     Unknown(kube::config::InferConfigError),
-    /// The client can't be built.
-    #[error("the Kubernetes API can't be used: {0}")]
+    /// The configuration is invalid.
+    #[error("cannot use the Kubernetes API: {0}")]
     Client(#[from] kube::Error),
 }
 
-/// A pod has its service account's token here.
+/// The path of the service account's token in a pod.
 const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
-/// Whether somebody has said which cluster is meant: by a kubeconfig in the settings, or by running
-/// us in it.
-pub fn is_at_hand(kubeconfig: Option<&Path>) -> bool {
+/// Whether a cluster is configured: by a kubeconfig in the settings, or because the process runs in
+/// a pod.
+pub fn is_configured(kubeconfig: Option<&Path>) -> bool {
     kubeconfig.is_some() || Path::new(TOKEN).exists()
 }
 
-/// A client for the API server of a kubeconfig; without one, of `KUBECONFIG`, of the user's own
-/// file, or of the cluster that we run in.
+/// Builds a client from a kubeconfig. Without one, from `KUBECONFIG`, from the user's own file, or
+/// from the service account of the pod. Does not connect yet.
 ///
 /// # Errors
-/// No configuration is found, or it can't be used. That the server does not answer is no error
-/// here.
+/// No configuration is found, or it is invalid.
 pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client, ConnectError> {
     let config = match kubeconfig {
         None => Config::infer().await.map_err(ConnectError::Unknown)?,

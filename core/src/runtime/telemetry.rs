@@ -1,30 +1,29 @@
-//! Logs: a sentence that stands alone, and fields.
+//! Logging to standard error.
 
-use serde::Serialize;
 use std::io::IsTerminal;
 
+use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// The form of the log.
+/// The format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// A line for people.
+    /// A line of text for people.
     Text,
-    /// A JSON object a line.
+    /// One JSON object for each line.
     Json,
 }
 
-/// Starts the log on standard error. `filter` is a level, or levels by module
-/// (`info,tidings_workers=debug`).
+/// Starts logging. `filter` is a level, or levels by module (`info,tidings_workers=debug`).
 ///
 /// # Errors
-/// The filter can't be read.
+/// The filter is invalid.
 pub fn start(filter: &str, format: LogFormat) -> Result<(), String> {
-    // The client tells each of its events; what matters of them is told in words of ours.
+    // The client logs each of its events. `bus::connect` logs those that matter, with a code.
     let filter = EnvFilter::try_new(format!("async_nats=warn,{filter}"))
         .map_err(|error| format!("log.filter {filter:?}: {error}"))?;
     let writer = BoxMakeWriter::new(std::io::stderr);

@@ -10,6 +10,7 @@ use k8s_openapi::api::events::v1::Event;
 use kube::api::{ListParams, WatchEvent, WatchParams};
 use kube::{Api, Client};
 use prometheus_client::metrics::gauge::Gauge;
+use tidings_core::model::jitter::jitter;
 use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::health::{Check, Health};
 use tokio::sync::mpsc::Sender;
@@ -81,7 +82,7 @@ impl EventReader {
                 }
             }
             self.watching.set(0);
-            tokio::time::sleep(pause.mul_f64(0.5 + rand::random::<f64>() / 2.0)).await;
+            tokio::time::sleep(jitter(pause)).await;
         }
     }
 

@@ -1,4 +1,4 @@
-//! Writes to the API server: one request each, with a deadline.
+//! Writes to the API server: one request each, with a time limit.
 
 use std::time::Duration;
 
@@ -12,42 +12,42 @@ use tidings_rules::Identity;
 use tidings_rules::cluster::ServedKind;
 use tokio::time::timeout;
 
-use crate::status::event_series::Write;
+use crate::status::event_series::EventWrite;
 
-/// Who writes, in `managedFields`.
+/// The field manager in `managedFields`.
 const FIELD_MANAGER: &str = "tidings";
-/// How long one request may take.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(4);
+/// The time limit for a request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Why nothing was written.
+/// Why a write failed.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NotWritten {
-    /// The object is no more, or another one has its name.
-    #[error("it is gone")]
-    Gone,
+pub(super) enum WriteError {
+    /// The object is deleted or recreated under the same name.
+    #[error("the object no longer exists")]
+    NotFound,
     /// The API server did not answer in time.
-    #[error("the API server does not answer")]
-    Silent,
-    /// The API server refused, or can't be reached.
+    #[error("no response from the API server within 4 s")]
+    Timeout,
+    /// The API server rejected the write or is unreachable.
     #[error(transparent)]
-    Refused(Error),
+    Api(Error),
 }
 
-/// Applies our part of a status; what others have written there stays.
+/// Applies our part of a status and keeps fields of other writers.
 ///
 /// # Guarantees
-/// An object that was made anew under the same name, with another uid, is left alone. Safe to
+/// An object that was recreated under the same name, with another uid, is not changed. Safe to
 /// repeat.
 ///
 /// # Errors
-/// It is not known to be written.
+/// The write failed or is not confirmed.
 pub(super) async fn status(
     client: &Client,
     served: &ServedKind,
     identity: &Identity,
     uid: &str,
     status: &Value,
-) -> Result<(), NotWritten> {
+) -> Result<(), WriteError> {
     let api: Api<DynamicObject> =
         Api::namespaced_with(client.clone(), &identity.namespace, &served.resource);
     let body = json!({
@@ -58,21 +58,21 @@ pub(super) async fn status(
     });
     let parameters = PatchParams::apply(FIELD_MANAGER).force();
     failpoint::reach("router:writing");
-    answered(api.patch_status(&identity.name, &parameters, &Patch::Apply(body))).await?;
+    with_timeout(api.patch_status(&identity.name, &parameters, &Patch::Apply(body))).await?;
     failpoint::reach("router:written");
     Ok(())
 }
 
-/// Writes an Event, or what it counts.
+/// Creates an Event or updates its count.
 ///
 /// # Guarantees
-/// Safe to repeat: an Event that is there already counts as written.
+/// Safe to repeat: an Event that exists already counts as written.
 ///
 /// # Errors
-/// It is not known to be written; `Gone` where the Event to count in, or its namespace, is no more.
-pub(super) async fn event(client: &Client, write: &Write) -> Result<(), NotWritten> {
+/// The write failed or is not confirmed; `NotFound` if the Event to update or its namespace is deleted.
+pub(super) async fn event(client: &Client, write: &EventWrite) -> Result<(), WriteError> {
     match write {
-        Write::Create(event) => {
+        EventWrite::Create(event) => {
             let namespace = event.metadata.namespace.clone().unwrap_or_default();
             let api: Api<Event> = Api::namespaced(client.clone(), &namespace);
             let parameters = PostParams {
@@ -80,22 +80,22 @@ pub(super) async fn event(client: &Client, write: &Write) -> Result<(), NotWritt
                 ..PostParams::default()
             };
             failpoint::reach("router:telling");
-            match answered(api.create(&parameters, event)).await {
-                Err(NotWritten::Refused(Error::Api(status))) if status.is_already_exists() => {
+            match with_timeout(api.create(&parameters, event)).await {
+                Err(WriteError::Api(Error::Api(status))) if status.is_already_exists() => {
                     return Ok(());
                 }
                 created => created?,
             };
             failpoint::reach("router:told");
         }
-        Write::Count(namespace, name, series) => {
+        EventWrite::Count(namespace, name, series) => {
             let api: Api<Event> = Api::namespaced(client.clone(), namespace);
             let parameters = PatchParams {
                 field_manager: Some(FIELD_MANAGER.to_owned()),
                 ..PatchParams::default()
             };
             failpoint::reach("router:counting");
-            answered(api.patch(name, &parameters, &Patch::Merge(json!({"series": series}))))
+            with_timeout(api.patch(name, &parameters, &Patch::Merge(json!({"series": series}))))
                 .await?;
             failpoint::reach("router:counted");
         }
@@ -103,16 +103,16 @@ pub(super) async fn event(client: &Client, write: &Write) -> Result<(), NotWritt
     Ok(())
 }
 
-async fn answered<T>(request: impl Future<Output = Result<T, Error>>) -> Result<T, NotWritten> {
-    match timeout(ANSWERED_WITHIN, request).await {
+async fn with_timeout<T>(request: impl Future<Output = Result<T, Error>>) -> Result<T, WriteError> {
+    match timeout(REQUEST_TIMEOUT, request).await {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(Error::Api(status))) if is_gone(&status) => Err(NotWritten::Gone),
-        Ok(Err(error)) => Err(NotWritten::Refused(error)),
-        Err(_) => Err(NotWritten::Silent),
+        Ok(Err(Error::Api(status))) if is_gone(&status) => Err(WriteError::NotFound),
+        Ok(Err(error)) => Err(WriteError::Api(error)),
+        Err(_) => Err(WriteError::Timeout),
     }
 }
 
-/// It is not there, the uid is another object's by now, or its namespace is on its way out.
+/// The object is missing, has another uid, or its namespace is being deleted.
 fn is_gone(status: &Status) -> bool {
     let mut causes = status.details.iter().flat_map(|details| &details.causes);
     status.is_not_found()

@@ -1,5 +1,4 @@
-//! Deliveries that are given up, as Kubernetes Events on their Alert: equal ones are one Event that
-//! counts. Pure.
+//! Kubernetes Events on Alerts about dead letters. Equal ones form one Event with a count. Pure.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -9,106 +8,101 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::{Event, EventSeries};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use tidings_core::model::id;
+use tidings_core::model::time::{between, from_proto};
 use tidings_core::wire::DeadLetter;
 use tidings_rules::object::GROUP;
 
 use crate::status::ready_condition::cut;
-use crate::status::write_queue::Gap;
+use crate::status::write_queue::MinInterval;
 
 /// The reason of these Events, as in Flux.
 pub const REASON: &str = "NotificationDispatchFailed";
-/// An Event that counts is written once in this time.
-const COUNTED_EVERY: Duration = Duration::from_secs(60);
-/// All Events together: five writes a second.
-const WRITES_APART: Duration = Duration::from_millis(200);
-/// An API server forgets an Event after an hour, so what is older need not be told.
-const TOLD_WITHIN: Duration = Duration::from_secs(3600);
-/// The longest note that an API server takes.
-const LONGEST_NOTE_BYTES: usize = 1024;
-/// Leaves room in an object's name for the rest of the Event's.
-const LONGEST_STEM_BYTES: usize = 230;
+/// How often the count of an Event is written.
+const COUNT_INTERVAL: Duration = Duration::from_secs(60);
+/// The interval between writes of all Events: five per second.
+const WRITE_INTERVAL: Duration = Duration::from_millis(200);
+/// An API server deletes Events after an hour, so older dead letters are ignored.
+const MAX_AGE: Duration = Duration::from_secs(3600);
+/// The longest note that an API server accepts.
+const MAX_NOTE_BYTES: usize = 1024;
+/// The longest part of the Alert's name in the Event's name.
+const MAX_STEM_BYTES: usize = 230;
 
-/// What tells Events of one kind from those of another.
+/// Dead letters with the same key form one Event.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key {
+pub struct SeriesKey {
     /// The namespace of Alert and Provider.
     pub namespace: String,
     /// The Alert's name.
     pub alert: String,
     /// The Provider's name.
     pub provider: String,
-    /// Why it was given up, a word.
+    /// The reason of the dead letter.
     pub reason: String,
 }
 
-/// What is to be written.
+/// A write to the API server.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Write {
-    /// A new Event.
+pub enum EventWrite {
+    /// Create an Event.
     Create(Box<Event>),
-    /// The Event of this namespace and name has happened again: its new count and time.
+    /// Update count and time of the Event with this namespace and name.
     Count(String, String, EventSeries),
 }
 
-/// What is to be written, and what for.
+/// A write and the dead letters that it reports.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Taken {
-    /// Which Event.
-    pub key: Key,
-    /// The sequence in DEAD of the first letter that it tells of and that was not told.
+pub struct PendingWrite {
+    /// The key of the Event.
+    pub key: SeriesKey,
+    /// The sequence in DEAD of the first dead letter that was not reported before.
     pub since: u64,
-    /// What to write.
-    pub write: Write,
+    /// The write.
+    pub write: EventWrite,
 }
 
-/// Equal dead letters.
+/// Dead letters with the same key.
 #[derive(Debug)]
 struct Series {
     event: Event,
     last: Timestamp,
     count: i32,
-    /// When the API server was last told; nothing before it knows the Event.
-    told: Option<Instant>,
-    /// The sequence in DEAD of the first one that it does not know.
+    /// When the Event was last written; `None` before it is created.
+    written: Option<Instant>,
+    /// The sequence in DEAD of the first dead letter that is not written.
     since: Option<u64>,
 }
 
-/// The Events of late.
+/// The current Events.
 #[derive(Debug)]
-pub struct Notices {
-    /// Who reports them.
+pub struct DeadLetterEvents {
+    /// The reporting instance.
     instance: String,
-    series: HashMap<Key, Series>,
-    gap: Gap,
+    series: HashMap<SeriesKey, Series>,
+    interval: MinInterval,
 }
 
-impl Notices {
-    /// None yet.
+impl DeadLetterEvents {
+    /// Creates an empty set for this reporting instance.
     pub fn new(instance: &str) -> Self {
         Self {
             instance: cut(instance, 128),
             series: HashMap::new(),
-            gap: Gap::new(WRITES_APART),
+            interval: MinInterval::new(WRITE_INTERVAL),
         }
     }
 
-    /// A letter of an Alert with this uid. What is too old is left out; after a minute without any
-    /// a new Event begins.
-    pub fn note(
+    /// Adds a dead letter of the Alert with this uid. Old ones are ignored. After a minute without
+    /// any, a new Event starts.
+    pub fn add(
         &mut self,
         sequence: u64,
         letter: &DeadLetter,
         uid: &str,
         (now, instant): (Timestamp, Instant),
     ) {
-        let died = letter
-            .died_at
-            .as_ref()
-            .and_then(|time| Timestamp::new(time.seconds, time.nanos).ok())
-            .unwrap_or(now);
-        let Some(key) = key(letter)
-            .filter(|_| now.duration_since(died) < TOLD_WITHIN.try_into().unwrap_or_default())
-        else {
+        let died = from_proto(letter.died_at).unwrap_or(now);
+        let Some(key) = key(letter).filter(|_| between(died, now) < MAX_AGE) else {
             return;
         };
         if self
@@ -123,7 +117,7 @@ impl Notices {
             event: event(key, sequence, letter, uid, died, instance),
             last: died,
             count: 0,
-            told: None,
+            written: None,
             since: None,
         });
         series.count = series.count.saturating_add(1);
@@ -131,7 +125,7 @@ impl Notices {
         series.since.get_or_insert(sequence);
     }
 
-    /// When there is something to write.
+    /// When the next write is due.
     pub fn when(&self, now: Instant) -> Option<Instant> {
         let due = self
             .series
@@ -139,63 +133,62 @@ impl Notices {
             .filter(|series| series.since.is_some())
             .map(|series| series.due(now))
             .min()?;
-        Some(due.max(self.gap.opens(now)))
+        Some(due.max(self.interval.next_at(now)))
     }
 
-    /// What to write now. It counts as written.
-    pub fn take(&mut self, now: Instant) -> Option<Taken> {
+    /// The write that is due now. It counts as written; call [`Self::retry`] if it fails.
+    pub fn take(&mut self, now: Instant) -> Option<PendingWrite> {
         self.series.retain(|_, series| !series.has_ended(now));
         if self.when(now)? > now {
             return None;
         }
-        let waiting = self
+        let pending = self
             .series
             .iter_mut()
             .filter(|(_, series)| series.since.is_some());
         let (key, series) =
-            waiting.min_by_key(|(key, series)| (series.due(now), (*key).clone()))?;
-        self.gap.pass(now);
+            pending.min_by_key(|(key, series)| (series.due(now), (*key).clone()))?;
+        self.interval.record(now);
         let counted = EventSeries {
             count: series.count,
             last_observed_time: MicroTime(series.last),
         };
-        let write = if series.told.is_none() {
+        let write = if series.written.is_none() {
             let event = Event {
                 series: (series.count > 1).then_some(counted),
                 ..series.event.clone()
             };
-            Write::Create(Box::new(event))
+            EventWrite::Create(Box::new(event))
         } else {
             let ObjectMeta {
                 namespace, name, ..
             } = series.event.metadata.clone();
-            Write::Count(
+            EventWrite::Count(
                 namespace.unwrap_or_default(),
                 name.unwrap_or_default(),
                 counted,
             )
         };
-        series.told = Some(now);
-        Some(Taken {
+        series.written = Some(now);
+        Some(PendingWrite {
             key: key.clone(),
             since: series.since.take().unwrap_or_default(),
             write,
         })
     }
 
-    /// What was taken could not be written and is to be tried again: as a new Event, or as the one
-    /// that is there.
-    pub fn again(&mut self, Taken { key, since, .. }: &Taken, as_new: bool) {
+    /// Schedules a failed write again, as a new Event or as an update of the existing one.
+    pub fn retry(&mut self, PendingWrite { key, since, .. }: &PendingWrite, as_new: bool) {
         if let Some(series) = self.series.get_mut(key) {
             series.since = Some(*since);
             if as_new {
-                series.told = None;
+                series.written = None;
                 series.event.metadata.name = Some(name(key, *since));
             }
         }
     }
 
-    /// The sequence in DEAD of the first letter that is not told yet.
+    /// The sequence in DEAD of the first dead letter that is not written.
     pub fn since(&self) -> Option<u64> {
         self.series.values().filter_map(|series| series.since).min()
     }
@@ -204,8 +197,8 @@ impl Notices {
 impl Series {
     /// When the API server may be told of what it does not know.
     fn due(&self, now: Instant) -> Instant {
-        self.told
-            .map_or(now, |told| (told + COUNTED_EVERY).max(now))
+        self.written
+            .map_or(now, |written| (written + COUNT_INTERVAL).max(now))
     }
 
     fn has_ended(&self, now: Instant) -> bool {
@@ -213,11 +206,11 @@ impl Series {
     }
 }
 
-fn key(letter: &DeadLetter) -> Option<Key> {
+fn key(letter: &DeadLetter) -> Option<SeriesKey> {
     let delivery = letter.delivery.as_ref()?;
     let (alert, provider) = (delivery.alert.as_ref()?, delivery.provider.as_ref()?);
     let (namespace, provider) = (alert.namespace.clone(), provider.name.clone());
-    Some(Key {
+    Some(SeriesKey {
         namespace,
         alert: alert.name.clone(),
         provider,
@@ -225,8 +218,8 @@ fn key(letter: &DeadLetter) -> Option<Key> {
     })
 }
 
-/// The name follows from the letter, so that telling it twice is telling it once.
-fn name(key: &Key, sequence: u64) -> String {
+/// The name follows from the dead letter, so that it is never reported as two Events.
+fn name(key: &SeriesKey, sequence: u64) -> String {
     let hash = &id::digest(&[
         &key.alert,
         &key.provider,
@@ -236,14 +229,14 @@ fn name(key: &Key, sequence: u64) -> String {
     format!(
         "{}.{hash}",
         key.alert
-            .get(..LONGEST_STEM_BYTES)
+            .get(..MAX_STEM_BYTES)
             .unwrap_or(&key.alert)
             .trim_end_matches(['-', '.'])
     )
 }
 
 fn event(
-    key: &Key,
+    key: &SeriesKey,
     sequence: u64,
     letter: &DeadLetter,
     uid: &str,
@@ -267,7 +260,7 @@ fn event(
         type_: Some("Warning".to_owned()),
         reason: Some(REASON.to_owned()),
         action: Some("Deliver".to_owned()),
-        note: Some(cut(&note(key, letter), LONGEST_NOTE_BYTES)),
+        note: Some(cut(&note(key, letter), MAX_NOTE_BYTES)),
         regarding: Some(reference("Alert", &key.alert, Some(uid))),
         related: Some(reference("Provider", &key.provider, None)),
         event_time: Some(MicroTime(died)),
@@ -278,24 +271,24 @@ fn event(
 }
 
 /// The details of a dead letter hold no secrets.
-fn note(key: &Key, letter: &DeadLetter) -> String {
+fn note(key: &SeriesKey, letter: &DeadLetter) -> String {
     let event = letter
         .delivery
         .as_ref()
         .and_then(|delivery| delivery.event.as_ref());
     let object = event.and_then(|event| event.involved_object.as_ref());
     let about = object.map_or_else(
-        || "an object".to_owned(),
+        || "an unknown object".to_owned(),
         |object| format!("{} {}/{}", object.kind, object.namespace, object.name),
     );
-    let Key {
+    let SeriesKey {
         namespace,
         provider,
         reason,
         ..
     } = key;
     format!(
-        "a notification about {about} to Provider {namespace}/{provider} is given up ({reason}): {}",
+        "event of {about} not delivered to Provider {namespace}/{provider} ({reason}): {}",
         letter.detail
     )
 }

@@ -1,4 +1,4 @@
-//! A leader's term: what it knows, and the next thing that it writes.
+//! A leader's term: collects what is to be written, and writes it when it is due.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,40 +12,39 @@ use tidings_core::runtime::metrics::labels::StatusWriteOutcome;
 use tidings_core::wire::{Circuit, DeadLetter, Outcome};
 use tidings_rules::Identity;
 
-use super::apply::{self, NotWritten};
+use super::apply::{self, WriteError};
 use super::writer::StatusWriter;
-use crate::status::event_series::{Notices, Taken, Write};
-use crate::status::ready_condition::{self, Finding};
-use crate::status::status_cache::Board;
-use crate::status::stream_reader::Read;
-use crate::status::write_queue::{Backoff, Pacer};
+use crate::status::event_series::{DeadLetterEvents, EventWrite, PendingWrite};
+use crate::status::ready_condition::{self, ReadyCondition};
+use crate::status::status_cache::StatusCache;
+use crate::status::stream_reader::StreamMessage;
+use crate::status::write_queue::{Backoff, WriteQueue};
 
-/// The first sequences of OUTCOMES and of DEAD that are not reflected yet, as far as they are
-/// known.
+/// The first sequences of OUTCOMES and DEAD that are not written yet, if known.
 pub(super) type Position = (Option<u64>, Option<u64>);
 
 /// A leader's term.
-pub(super) struct Term<'a> {
+pub(super) struct LeaderTerm<'a> {
     writer: &'a StatusWriter,
-    board: Board,
-    pacer: Pacer<Identity>,
-    notices: Notices,
-    /// The sequences to be read next.
+    cache: StatusCache,
+    queue: WriteQueue<Identity>,
+    events: DeadLetterEvents,
+    /// The sequences to read next.
     read: Position,
-    /// The position as it was last kept.
+    /// The position as last saved.
     kept: Position,
-    /// Of statuses and of Events: an account may write the ones and not the others.
+    /// Separate, because RBAC may allow only one of statuses and Events.
     status_backoff: Backoff,
     event_backoff: Backoff,
 }
 
-impl<'a> Term<'a> {
+impl<'a> LeaderTerm<'a> {
     pub(super) fn new(writer: &'a StatusWriter, instance: &str, position: Position) -> Self {
         Self {
             writer,
-            board: Board::default(),
-            pacer: Pacer::default(),
-            notices: Notices::new(instance),
+            cache: StatusCache::default(),
+            queue: WriteQueue::default(),
+            events: DeadLetterEvents::new(instance),
             read: position,
             kept: position,
             status_backoff: Backoff::default(),
@@ -53,15 +52,14 @@ impl<'a> Term<'a> {
         }
     }
 
-    /// Finds out anew what is wrong with which object; off the runtime, since notifiers are built
-    /// for it.
-    pub(super) async fn look(&mut self) {
+    /// Recomputes all conditions. Blocking, because notifiers are built for it.
+    pub(super) async fn check_rules(&mut self) {
         let (rules, check) = (self.writer.rules.current(), self.writer.check.clone());
         let found = tokio::task::spawn_blocking(move || {
-            let findings = ready_condition::findings(&rules, check.as_ref());
-            (rules, findings)
+            let conditions = ready_condition::ready_conditions(&rules, check.as_ref());
+            (rules, conditions)
         });
-        let (rules, findings): (_, HashMap<Identity, Finding>) = match found.await {
+        let (rules, conditions): (_, HashMap<Identity, ReadyCondition>) = match found.await {
             Ok(found) => found,
             Err(error) => {
                 return tracing::error!(code = codes::STATUS_CHECK_PANICKED, %error, "checking rules panicked; object status stays unchanged");
@@ -72,16 +70,15 @@ impl<'a> Term<'a> {
             let seen = catalog.observed(identity).filter(|seen| seen.uid == uid);
             seen.map(|seen| seen.status.clone()).unwrap_or_default()
         };
-        let (changed, gone) = self.board.find(rules.entries(), findings, read);
+        let (changed, gone) = self.cache.set_conditions(rules.entries(), conditions, read);
         changed
             .iter()
-            .for_each(|identity| self.pacer.hurry(identity));
-        gone.iter().for_each(|identity| self.pacer.forget(identity));
+            .for_each(|identity| self.queue.push_condition(identity));
+        gone.iter().for_each(|identity| self.queue.remove(identity));
     }
 
-    /// Looks again after the API server was asked for all anew: what was written may be lost, or
-    /// can be written by now.
-    pub(super) async fn look_anew(&mut self) {
+    /// Compares with the statuses of a new list: a write may be lost, or be possible now.
+    pub(super) async fn reload(&mut self) {
         let catalog = &self.writer.catalog;
         let read = |identity: &Identity, uid: &str| {
             catalog
@@ -89,25 +86,28 @@ impl<'a> Term<'a> {
                 .filter(|seen| seen.uid == uid)
                 .map(|seen| seen.status.clone())
         };
-        for identity in self.board.read_again(read) {
-            self.pacer.want(&identity, Instant::now());
+        for identity in self.cache.reload(read) {
+            self.queue.push_update(&identity, Instant::now());
         }
-        self.look().await;
+        self.check_rules().await;
     }
 
-    /// Folds an outcome.
-    pub(super) fn hear(&mut self, read: &Read) {
+    /// Applies an outcome.
+    pub(super) fn apply_outcome(&mut self, read: &StreamMessage) {
         self.read.0 = Some(read.sequence + 1);
         let Ok(outcome) = Outcome::decode(read.payload.clone()) else {
             return;
         };
-        for identity in self.board.hear(read.sequence, &outcome, read.stored) {
-            self.pacer.want(&identity, Instant::now());
+        for identity in self
+            .cache
+            .apply_outcome(read.sequence, &outcome, read.stored)
+        {
+            self.queue.push_update(&identity, Instant::now());
         }
     }
 
-    /// Folds a dead letter of an Alert that is there.
-    pub(super) fn note(&mut self, read: &Read) {
+    /// Applies a dead letter, unless its Alert no longer exists.
+    pub(super) fn apply_dead_letter(&mut self, read: &StreamMessage) {
         self.read.1 = Some(read.sequence + 1);
         let Ok(letter) = DeadLetter::decode(read.payload.clone()) else {
             return;
@@ -121,8 +121,8 @@ impl<'a> Term<'a> {
             namespace: alert.namespace.clone(),
             name: alert.name.clone(),
         });
-        if let Some(uid) = identity.and_then(|identity| self.board.uid(&identity)) {
-            self.notices.note(
+        if let Some(uid) = identity.and_then(|identity| self.cache.uid(&identity)) {
+            self.events.add(
                 read.sequence,
                 &letter,
                 uid,
@@ -131,17 +131,17 @@ impl<'a> Term<'a> {
         }
     }
 
-    /// Folds a circuit.
-    pub(super) fn circuit(&mut self, circuit: Circuit) {
-        match self.board.circuit(circuit) {
-            Some((identity, true)) => self.pacer.hurry(&identity),
-            Some((identity, false)) => self.pacer.want(&identity, Instant::now()),
+    /// Applies a circuit.
+    pub(super) fn apply_circuit(&mut self, circuit: Circuit) {
+        match self.cache.apply_circuit(circuit) {
+            Some((identity, true)) => self.queue.push_condition(&identity),
+            Some((identity, false)) => self.queue.push_update(&identity, Instant::now()),
             None => {}
         }
     }
 
-    /// When there is something to write.
-    pub(super) fn next(&self, now: Instant) -> Option<Instant> {
+    /// When the next write is due.
+    pub(super) fn next_write(&self, now: Instant) -> Option<Instant> {
         self.next_status(now)
             .into_iter()
             .chain(self.next_event(now))
@@ -149,34 +149,34 @@ impl<'a> Term<'a> {
     }
 
     fn next_status(&self, now: Instant) -> Option<Instant> {
-        self.pacer
+        self.queue
             .when(now)
             .map(|when| self.status_backoff.after(when))
     }
 
     fn next_event(&self, now: Instant) -> Option<Instant> {
-        self.notices
+        self.events
             .when(now)
             .map(|when| self.event_backoff.after(when))
     }
 
-    /// Writes one status that is due, or one Event.
+    /// Writes one status or one Event that is due.
     pub(super) async fn write(&mut self) {
         let now = Instant::now();
         let is_due = |when: Option<Instant>| when.is_some_and(|when| when <= now);
         if is_due(self.next_status(now)) {
-            if let Some(identity) = self.pacer.take(now) {
+            if let Some(identity) = self.queue.take(now) {
                 self.write_status(&identity).await;
             }
         } else if is_due(self.next_event(now))
-            && let Some(taken) = self.notices.take(now)
+            && let Some(taken) = self.events.take(now)
         {
             self.write_event(&taken).await;
         }
     }
 
     async fn write_status(&mut self, identity: &Identity) {
-        let Some(uid) = self.board.uid(identity).map(str::to_owned) else {
+        let Some(uid) = self.cache.uid(identity).map(str::to_owned) else {
             return;
         };
         let Some(capabilities) = self.writer.catalog.served_api() else {
@@ -184,28 +184,28 @@ impl<'a> Term<'a> {
         };
         let served = capabilities.of(&identity.kind);
         if !served.has_status {
-            say_once();
-            return self.board.skip(identity);
+            warn_once();
+            return self.cache.skip(identity);
         }
-        let Some(status) = self.board.desired(identity, Timestamp::now()) else {
+        let Some(status) = self.cache.desired(identity, Timestamp::now()) else {
             return;
         };
         match apply::status(&self.writer.client, served, identity, &uid, &status).await {
             Ok(()) => {
-                self.board.written(identity, &uid, status);
+                self.cache.written(identity, &uid, status);
                 self.status_backoff.succeed();
                 self.count(StatusWriteOutcome::Written);
             }
-            Err(error) if self.is_passing(&format!("the status of {identity}"), &error) => {
+            Err(error) if self.should_retry(&format!("the status of {identity}"), &error) => {
                 self.status_backoff.fail(Instant::now());
-                self.pacer.hurry(identity);
+                self.queue.push_condition(identity);
             }
-            Err(_) => self.board.skip(identity),
+            Err(_) => self.cache.skip(identity),
         }
     }
 
-    async fn write_event(&mut self, taken: &Taken) {
-        let is_new = matches!(taken.write, Write::Create(_));
+    async fn write_event(&mut self, taken: &PendingWrite) {
+        let is_new = matches!(taken.write, EventWrite::Create(_));
         let what = || {
             format!(
                 "a Kubernetes Event on Alert {}/{}",
@@ -217,32 +217,42 @@ impl<'a> Term<'a> {
                 self.event_backoff.succeed();
                 self.count(StatusWriteOutcome::Written);
             }
-            // The API server has forgotten it after its hour, or somebody has deleted it.
-            Err(NotWritten::Gone) if !is_new => self.notices.again(taken, true),
-            Err(error) if self.is_passing(&what(), &error) => {
+            // The API server or somebody deleted the Event.
+            Err(WriteError::NotFound) if !is_new => self.events.retry(taken, true),
+            Err(error) if self.should_retry(&what(), &error) => {
                 self.event_backoff.fail(Instant::now());
-                self.notices.again(taken, is_new);
+                self.events.retry(taken, is_new);
             }
             Err(_) => {}
         }
     }
 
-    /// Counts and tells what was not written, and whether it is to be tried again.
-    fn is_passing(&self, what: &str, error: &NotWritten) -> bool {
+    /// Counts and logs a failed write. Returns whether to retry it.
+    fn should_retry(&self, what: &str, error: &WriteError) -> bool {
         match error {
-            NotWritten::Gone => {
+            WriteError::NotFound => {
                 self.count(StatusWriteOutcome::NotFound);
                 false
             }
-            // Its own fault, which another try does not mend.
-            NotWritten::Refused(Error::Api(status)) if matches!(status.code, 400 | 422) => {
+            // The write itself is invalid, so a retry does not help.
+            WriteError::Api(Error::Api(status)) if matches!(status.code, 400 | 422) => {
                 self.count(StatusWriteOutcome::Rejected);
-                tracing::error!(code = codes::STATUS_REJECTED, %error, object = %what, "API server rejected a status write");
+                tracing::error!(
+                    code = codes::STATUS_REJECTED,
+                    %error,
+                    object = %what,
+                    "API server rejected a status write"
+                );
                 false
             }
             _ => {
                 self.count(StatusWriteOutcome::Failed);
-                tracing::warn!(code = codes::STATUS_NOT_WRITTEN, %error, object = %what, "status not written, retrying");
+                tracing::warn!(
+                    code = codes::STATUS_NOT_WRITTEN,
+                    %error,
+                    object = %what,
+                    "status not written, retrying"
+                );
                 true
             }
         }
@@ -256,25 +266,25 @@ impl<'a> Term<'a> {
             .inc();
     }
 
-    /// The position, where it is not the one that was kept.
-    pub(super) fn moved(&self) -> Option<Position> {
+    /// The position, if it is not saved yet.
+    pub(super) fn unsaved_position(&self) -> Option<Position> {
         let position = (
-            self.board.since().or(self.read.0),
-            self.notices.since().or(self.read.1),
+            self.cache.since().or(self.read.0),
+            self.events.since().or(self.read.1),
         );
         (position != self.kept).then_some(position)
     }
 
-    /// The position was kept.
-    pub(super) fn kept(&mut self, position: Position) {
+    /// Records that the position is saved.
+    pub(super) fn position_saved(&mut self, position: Position) {
         self.kept = position;
     }
 }
 
-/// Where only Flux's own CRDs are installed.
-fn say_once() {
-    static SAID: AtomicBool = AtomicBool::new(false);
-    if !SAID.swap(true, Ordering::Relaxed) {
+/// Warns once that only Flux's CRDs are installed.
+fn warn_once() {
+    static WARNED: AtomicBool = AtomicBool::new(false);
+    if !WARNED.swap(true, Ordering::Relaxed) {
         tracing::warn!(
             code = codes::STATUS_UNAVAILABLE,
             "the installed CRDs of Alert and Provider have no status; install the CRDs of Tidings"

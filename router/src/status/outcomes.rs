@@ -1,8 +1,9 @@
-//! What outcomes tell about an Alert and a Provider. Pure.
+//! Derives times and errors for the status of Alerts and Providers from outcomes. Pure.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use tidings_core::Outcome as Word;
+use tidings_core::Outcome as OutcomeLabel;
+use tidings_core::model::time::from_proto;
 use tidings_core::wire::Outcome;
 use tidings_rules::Identity;
 use tidings_rules::status_fields::LastError;
@@ -10,27 +11,27 @@ use tidings_rules::status_fields::LastError;
 use crate::status::ready_condition::cut;
 
 /// Longer messages are cut.
-const LONGEST_MESSAGE_BYTES: usize = 1024;
-/// The reason of an error that costs a notification nothing but its own words.
+const MAX_MESSAGE_BYTES: usize = 1024;
+/// The reason of a template error. The delivery still goes out, with the standard text.
 const TEMPLATE: &str = "template";
 
 /// The times in the status of an object.
 ///
 /// # Guarantees
-/// [`News::merge`] takes the newest of each, so the order in which outcomes are read, and how
-/// often, does not matter.
+/// [`OutcomeSummary::merge`] keeps the newest of each, so outcomes may be read repeatedly and in any
+/// order.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct News {
-    /// When an event last matched; of Alerts only.
+pub struct OutcomeSummary {
+    /// When an event last matched. Only for Alerts.
     pub last_match: Option<Time>,
-    /// When a service last accepted a notification.
+    /// When a service last accepted a delivery.
     pub last_delivery: Option<Time>,
-    /// What last went wrong.
+    /// The last error.
     pub last_error: Option<LastError>,
 }
 
-impl News {
-    /// Takes over what is newer; tells whether anything was.
+impl OutcomeSummary {
+    /// Merges newer values. Returns whether anything changed.
     pub fn merge(&mut self, other: Self) -> bool {
         let before = self.clone();
         self.last_match = self.last_match.take().max(other.last_match);
@@ -47,39 +48,38 @@ impl News {
     }
 }
 
-/// What an outcome that was told at this time says, of which objects. An Alert that has another uid
-/// is another one.
-pub fn news(outcome: &Outcome, told: Timestamp) -> Vec<(Identity, Option<String>, News)> {
+/// The summaries of an outcome by object. An Alert with another uid is another object.
+pub fn summarize(
+    outcome: &Outcome,
+    published: Timestamp,
+) -> Vec<(Identity, Option<String>, OutcomeSummary)> {
     let Some(attempt) = &outcome.attempt else {
         return Vec::new();
     };
-    let told = seconds(told);
-    let told_at = told.clone();
-    let failed = [Word::Retrying, Word::Dead]
+    let time = seconds(published);
+    let template_time = time.clone();
+    let failed = [OutcomeLabel::Retrying, OutcomeLabel::Dead]
         .iter()
         .any(|word| word.as_str() == attempt.outcome);
-    let of_provider = News {
+    let of_provider = OutcomeSummary {
         last_match: None,
-        last_delivery: (attempt.outcome == Word::Delivered.as_str()).then(|| told.clone()),
+        last_delivery: (attempt.outcome == OutcomeLabel::Delivered.as_str()).then(|| time.clone()),
         last_error: failed.then(|| LastError {
-            time: told,
+            time,
             reason: attempt.reason.clone(),
-            message: cut(&attempt.detail, LONGEST_MESSAGE_BYTES),
+            message: cut(&attempt.detail, MAX_MESSAGE_BYTES),
         }),
     };
-    let planned = outcome
-        .planned_at
-        .as_ref()
-        .and_then(|time| Timestamp::new(time.seconds, time.nanos).ok());
-    let mut of_alert = News {
+    let planned = from_proto(outcome.planned_at);
+    let mut of_alert = OutcomeSummary {
         last_match: planned.map(seconds),
         ..of_provider.clone()
     };
     if !failed && !attempt.template_error.is_empty() {
         of_alert.last_error = Some(LastError {
-            time: told_at,
+            time: template_time,
             reason: TEMPLATE.to_owned(),
-            message: cut(&attempt.template_error, LONGEST_MESSAGE_BYTES),
+            message: cut(&attempt.template_error, MAX_MESSAGE_BYTES),
         });
     }
     let identity = |kind: &str, namespace: &str, name: &str| Identity {
@@ -105,18 +105,18 @@ pub fn news(outcome: &Outcome, told: Timestamp) -> Vec<(Identity, Option<String>
     alert
         .into_iter()
         .chain(provider)
-        .filter(|(.., news)| *news != News::default())
+        .filter(|(.., summary)| *summary != OutcomeSummary::default())
         .collect()
 }
 
-/// The time as an API server keeps it: in whole seconds, so that what is read back is equal.
+/// The time in whole seconds, as an API server stores it, so that it compares equal when read.
 pub fn seconds(time: Timestamp) -> Time {
     Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
 }
 
 #[cfg(test)]
 mod tests {
-    use tidings_core::{AlertReference, Attempt, ProviderReference, Timestamp as ProtoTimestamp};
+    use tidings_core::{AlertReference, Attempt, ProtoTimestamp, ProviderReference};
 
     use super::*;
 
@@ -152,18 +152,18 @@ mod tests {
         }
     }
 
-    fn times(news: &News) -> [Option<i64>; 3] {
+    fn times(summary: &OutcomeSummary) -> [Option<i64>; 3] {
         let second = |time: &Time| time.0.as_second();
-        let error = news.last_error.as_ref().map(|error| second(&error.time));
+        let error = summary.last_error.as_ref().map(|error| second(&error.time));
         [
-            news.last_match.as_ref().map(second),
-            news.last_delivery.as_ref().map(second),
+            summary.last_match.as_ref().map(second),
+            summary.last_delivery.as_ref().map(second),
             error,
         ]
     }
 
     #[test]
-    fn each_outcome_tells_what_it_shows() {
+    fn each_outcome_changes_its_fields() {
         for (word, of_alert, of_provider) in [
             (
                 "delivered",
@@ -184,7 +184,7 @@ mod tests {
             ("superseded", [Some(5), None, None], None),
             ("skipped", [Some(5), None, None], None),
         ] {
-            let told = news(&outcome(word, 5), at(9));
+            let told = summarize(&outcome(word, 5), at(9));
             assert_eq!(
                 (told[0].0.to_string().as_str(), told[0].1.as_deref()),
                 ("Alert apps/a", Some("u")),
@@ -192,7 +192,7 @@ mod tests {
             );
             assert_eq!(times(&told[0].2), of_alert, "{word}");
             assert_eq!(
-                told.get(1).map(|(.., news)| times(news)),
+                told.get(1).map(|(.., summary)| times(summary)),
                 of_provider,
                 "{word}"
             );
@@ -200,10 +200,10 @@ mod tests {
     }
 
     #[test]
-    fn old_news_overwrites_nothing_and_news_twice_is_none() {
+    fn older_or_repeated_outcomes_change_nothing() {
         let of_alert =
-            |word: &str, planned, told| news(&outcome(word, planned), at(told)).remove(0).2;
-        let mut kept = News::default();
+            |word: &str, planned, told| summarize(&outcome(word, planned), at(told)).remove(0).2;
+        let mut kept = OutcomeSummary::default();
         assert!(kept.merge(of_alert("dead", 50, 60)));
         assert!(kept.merge(of_alert("delivered", 51, 70)));
         for old in [
@@ -217,8 +217,8 @@ mod tests {
     }
 
     #[test]
-    fn a_delivery_that_another_stood_for_is_news_of_its_provider_only() {
-        let told = news(
+    fn a_superseded_delivery_changes_only_its_provider() {
+        let told = summarize(
             &Outcome {
                 alert: None,
                 planned_at: None,
@@ -231,11 +231,10 @@ mod tests {
     }
 
     #[test]
-    fn a_template_that_cant_be_used_is_the_alerts_last_error_though_the_notification_was_delivered()
-    {
+    fn a_template_error_is_the_alerts_last_error_even_if_delivered() {
         let mut outcome = outcome("delivered", 5);
         outcome.attempt.as_mut().unwrap().template_error = "line 1: no such value".into();
-        let told = news(&outcome, at(9));
+        let told = summarize(&outcome, at(9));
         assert_eq!(
             (times(&told[0].2), times(&told[1].2)),
             ([Some(5), Some(9), Some(9)], [None, Some(9), None])
@@ -248,12 +247,17 @@ mod tests {
     }
 
     #[test]
-    fn a_long_message_is_cut_between_letters() {
+    fn a_long_message_is_cut_between_characters() {
         let mut long = outcome("dead", 1);
         long.attempt.as_mut().unwrap().detail = "é".repeat(1000);
-        let message = news(&long, at(9)).remove(0).2.last_error.unwrap().message;
+        let message = summarize(&long, at(9))
+            .remove(0)
+            .2
+            .last_error
+            .unwrap()
+            .message;
         assert!(
-            message.len() <= LONGEST_MESSAGE_BYTES && message.ends_with("é…"),
+            message.len() <= MAX_MESSAGE_BYTES && message.ends_with("é…"),
             "{}",
             message.len()
         );

@@ -1,5 +1,5 @@
-//! What the condition Ready of an Alert or a Provider says. Pure, except that a Provider is made
-//! ready as for an attempt.
+//! Computes the condition Ready of Alerts and Providers. Pure, except that a Provider's notifier is
+//! built as for an attempt.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,42 +10,40 @@ use tidings_rules::{
     Alert, Identity, Problem, ResolvedProvider, Rules, Severity, Template, Unresolved,
 };
 
-/// Tells what is wrong with a Provider in the eyes of its type, in a sentence without secrets.
+/// Checks whether a Provider's type accepts it. An error contains no secrets.
 pub type CheckProvider = dyn Fn(Arc<ResolvedProvider>) -> Result<(), String> + Send + Sync;
 
 /// Longer messages are cut.
-const LONGEST_MESSAGE_BYTES: usize = 1024;
+const MAX_MESSAGE_BYTES: usize = 1024;
 
-/// The reasons of the condition Ready: a closed set. Of several that hold, the first one in this
-/// order is told.
+/// The reasons of the condition Ready. If several apply, the first in this order is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reason {
-    /// `spec.type` is none of the known ones.
+    /// `spec.type` is not supported.
     UnknownType,
-    /// `spec.template`, or what it names, can't be used.
+    /// The template is invalid.
     InvalidTemplate,
-    /// Another field can't be used.
+    /// Another field is invalid.
     InvalidSpec,
-    /// There is no such Provider.
+    /// The Provider does not exist.
     ProviderNotFound,
-    /// There is no such Secret.
+    /// The Secret does not exist.
     SecretNotFound,
-    /// There is no such ConfigMap, or not this key in it.
+    /// The ConfigMap of the template, or its key, does not exist.
     TemplateNotFound,
-    /// What the Provider and its Secrets hold does not make a Provider of this type: a missing key,
-    /// an address that is none.
+    /// The type rejects the Provider or its Secrets, for example for a missing key.
     Misconfigured,
-    /// A pattern of `inclusionList` or `exclusionList` is none, and matches nothing.
+    /// A pattern of `inclusionList` or `exclusionList` is invalid and matches nothing.
     InvalidPattern,
     /// No object can have such labels.
     InvalidLabels,
-    /// In force, and does perhaps not what was meant.
+    /// In effect, but possibly not as intended.
     Doubtful,
     /// The Provider of the Alert is not ready.
     ProviderNotReady,
-    /// `suspend: true`, and nothing is wrong.
+    /// Suspended, without problems.
     Suspended,
-    /// Nothing is wrong.
+    /// Without problems.
     Initialized,
 }
 
@@ -55,7 +53,7 @@ impl Reason {
         self >= Self::Suspended
     }
 
-    /// The reason as it is in the condition.
+    /// The reason in the condition.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::UnknownType => "UnknownType",
@@ -74,7 +72,7 @@ impl Reason {
         }
     }
 
-    /// The reason that stands for a problem.
+    /// The reason for a problem.
     fn of(problem: &Problem) -> Self {
         let field = problem.field.as_deref().unwrap_or_default();
         let is_list =
@@ -91,16 +89,16 @@ impl Reason {
     }
 }
 
-/// What the condition Ready of one object says.
+/// The condition Ready of one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
+pub struct ReadyCondition {
     /// Why it is True or False.
     pub reason: Reason,
-    /// The same in a sentence, without secrets.
+    /// The explanation, without secrets.
     pub message: String,
 }
 
-impl Finding {
+impl ReadyCondition {
     fn good(reason: Reason) -> Self {
         Self {
             reason,
@@ -108,51 +106,51 @@ impl Finding {
         }
     }
 
-    /// Everything that is wrong, under the gravest reason; nothing where nothing is.
-    fn of(mut troubles: Vec<(Reason, String)>, entry: &RuleEntry) -> Option<Self> {
-        troubles.sort_by_key(|(reason, _)| *reason);
-        let reason = troubles.first()?.0;
-        let mut message = troubles
+    /// All problems, under the most severe reason; `None` without problems.
+    fn of(mut problems_found: Vec<(Reason, String)>, entry: &RuleEntry) -> Option<Self> {
+        problems_found.sort_by_key(|(reason, _)| *reason);
+        let reason = problems_found.first()?.0;
+        let mut message = problems_found
             .into_iter()
             .map(|(_, sentence)| sentence)
             .collect::<Vec<_>>()
             .join("; ");
         if entry.rejection.is_some() && entry.in_effect {
-            message.push_str("; what was in force before stays in force");
+            message.push_str("; the previous version stays in effect");
         }
         Some(Self {
             reason,
-            message: cut(&message, LONGEST_MESSAGE_BYTES),
+            message: cut(&message, MAX_MESSAGE_BYTES),
         })
     }
 }
 
-/// Finds out about every Alert and Provider that somebody has written.
-pub fn findings(rules: &Rules, check: &CheckProvider) -> HashMap<Identity, Finding> {
+/// The conditions of all Alerts and Providers.
+pub fn ready_conditions(rules: &Rules, check: &CheckProvider) -> HashMap<Identity, ReadyCondition> {
     let (alerts, providers): (Vec<_>, Vec<_>) = rules
         .entries()
         .iter()
         .partition(|entry| entry.identity.kind == "Alert");
-    let mut findings: HashMap<_, _> = providers
+    let mut conditions: HashMap<_, _> = providers
         .into_iter()
         .map(|entry| (entry.identity.clone(), provider(rules, entry, check)))
         .collect();
     let alerts: Vec<_> = alerts
         .into_iter()
-        .map(|entry| (entry.identity.clone(), alert(rules, entry, &findings)))
+        .map(|entry| (entry.identity.clone(), alert(rules, entry, &conditions)))
         .collect();
-    findings.extend(alerts);
-    findings
+    conditions.extend(alerts);
+    conditions
 }
 
-/// A Provider that is suspended is not made ready: what its Secrets lack may be why it is.
-fn provider(rules: &Rules, entry: &RuleEntry, check: &CheckProvider) -> Finding {
+/// A suspended Provider is not resolved: a missing Secret may be why it is suspended.
+fn provider(rules: &Rules, entry: &RuleEntry, check: &CheckProvider) -> ReadyCondition {
     let Identity {
         namespace, name, ..
     } = &entry.identity;
-    let mut troubles = problems(entry);
+    let mut problems_found = problems(entry);
     let provider = rules.provider(namespace, name);
-    troubles.extend(template(
+    problems_found.extend(template(
         rules,
         namespace,
         provider.and_then(|provider| provider.template.as_ref()),
@@ -160,38 +158,46 @@ fn provider(rules: &Rules, entry: &RuleEntry, check: &CheckProvider) -> Finding 
     let mut good = Reason::Initialized;
     if entry.rejection.is_none() {
         match rules.resolve(namespace, name) {
-            Ok(resolved) => troubles.extend(
+            Ok(resolved) => problems_found.extend(
                 check(resolved)
                     .err()
                     .map(|sentence| (Reason::Misconfigured, sentence)),
             ),
-            Err(Unresolved::Missing(sentence)) => troubles.push((Reason::SecretNotFound, sentence)),
-            Err(Unresolved::Invalid(sentence)) => troubles.push((Reason::Misconfigured, sentence)),
+            Err(Unresolved::Missing(sentence)) => {
+                problems_found.push((Reason::SecretNotFound, sentence))
+            }
+            Err(Unresolved::Invalid(sentence)) => {
+                problems_found.push((Reason::Misconfigured, sentence))
+            }
             Err(Unresolved::Suspended(_)) => good = Reason::Suspended,
         }
     }
-    Finding::of(troubles, entry).unwrap_or_else(|| Finding::good(good))
+    ReadyCondition::of(problems_found, entry).unwrap_or_else(|| ReadyCondition::good(good))
 }
 
-fn alert(rules: &Rules, entry: &RuleEntry, findings: &HashMap<Identity, Finding>) -> Finding {
+fn alert(
+    rules: &Rules,
+    entry: &RuleEntry,
+    conditions: &HashMap<Identity, ReadyCondition>,
+) -> ReadyCondition {
     let Identity {
         namespace, name, ..
     } = &entry.identity;
     let alert = rules.alert(namespace, name);
-    let mut troubles = problems(entry);
-    troubles.extend(template(
+    let mut problems_found = problems(entry);
+    problems_found.extend(template(
         rules,
         namespace,
         alert.and_then(|alert| alert.template.as_ref()),
     ));
-    troubles.extend(alert.and_then(|alert| unready_provider(alert, findings)));
+    problems_found.extend(alert.and_then(|alert| unready_provider(alert, conditions)));
     let is_suspended = alert.is_some_and(|alert| alert.suspended);
     let good = if is_suspended {
         Reason::Suspended
     } else {
         Reason::Initialized
     };
-    Finding::of(troubles, entry).unwrap_or_else(|| Finding::good(good))
+    ReadyCondition::of(problems_found, entry).unwrap_or_else(|| ReadyCondition::good(good))
 }
 
 fn problems(entry: &RuleEntry) -> Vec<(Reason, String)> {
@@ -206,8 +212,7 @@ fn problems(entry: &RuleEntry) -> Vec<(Reason, String)> {
         .collect()
 }
 
-/// What is wrong with a template in a ConfigMap; of one that is inline the rules have told it
-/// already.
+/// The problem of a template in a ConfigMap. The rules report those of inline templates.
 fn template(
     rules: &Rules,
     namespace: &str,
@@ -219,40 +224,40 @@ fn template(
     match rules.template(namespace, reference) {
         Err(unresolved) => Some((Reason::TemplateNotFound, unresolved.to_string())),
         Ok(text) => {
-            let sentence = Program::compile(text, Escape::None).err()?;
-            let place = format!("the key {key} in ConfigMap {namespace}/{name} for spec.template");
+            let error = Program::compile(text, Escape::None).err()?;
+            let place = format!("spec.template: key {key} of ConfigMap {namespace}/{name}");
             Some((
                 Reason::InvalidTemplate,
-                format!("{place}: {sentence}; notifications go out in the standard form"),
+                format!("{place}: {error}; deliveries use the standard text"),
             ))
         }
     }
 }
 
-/// Its notifications would go nowhere.
+/// The problem of an Alert whose Provider is not ready: deliveries would fail.
 fn unready_provider(
     alert: &Alert,
-    findings: &HashMap<Identity, Finding>,
+    conditions: &HashMap<Identity, ReadyCondition>,
 ) -> Option<(Reason, String)> {
     let identity = Identity {
         kind: "Provider".into(),
         namespace: alert.namespace.clone(),
         name: alert.provider.clone(),
     };
-    let finding = findings
+    let condition = conditions
         .get(&identity)
-        .filter(|finding| !finding.reason.is_ready())?;
+        .filter(|condition| !condition.reason.is_ready())?;
     Some((
         Reason::ProviderNotReady,
         format!(
             "{identity} is not ready ({}): {}",
-            finding.reason.as_str(),
-            finding.message
+            condition.reason.as_str(),
+            condition.message
         ),
     ))
 }
 
-/// At most so many bytes; an ellipsis stands for the rest.
+/// Cuts text to `most` bytes, ending in an ellipsis.
 pub(crate) fn cut(text: &str, most: usize) -> String {
     if text.len() <= most {
         return text.to_owned();
@@ -285,7 +290,7 @@ mod tests {
         testing::provider(name, "slack").with_fields(more).object()
     }
 
-    /// The reason and the message of each object; a type of Provider that needs the key token.
+    /// Reason and message of each object. The type rejects the Provider `keyless`.
     fn found(objects: &[Object]) -> HashMap<String, (&'static str, String)> {
         let rules = Rules::compile(objects, KINDS, &Options::default());
         let check = |provider: Arc<ResolvedProvider>| match provider.secret.token() {
@@ -294,18 +299,18 @@ mod tests {
             }
             _ => Ok(()),
         };
-        let findings = findings(&rules, &check);
-        assert_eq!(findings.len(), rules.entries().len());
-        findings
+        let conditions = ready_conditions(&rules, &check);
+        assert_eq!(conditions.len(), rules.entries().len());
+        conditions
             .into_iter()
-            .map(|(identity, Finding { reason, message })| {
+            .map(|(identity, ReadyCondition { reason, message })| {
                 (identity.to_string(), (reason.as_str(), message))
             })
             .collect()
     }
 
     #[test]
-    fn each_kind_of_trouble_has_its_reason_and_says_what_to_do() {
+    fn each_problem_has_its_reason_and_message() {
         let secret = |name: &str| json!({"secretRef": {"name": name}});
         let objects = [
             testing::secret("empty", json!({})).object(),
@@ -404,7 +409,7 @@ mod tests {
             (
                 "Alert apps/garbled",
                 "InvalidTemplate",
-                "the key bad in ConfigMap apps/texts for spec.template: ",
+                "spec.template: key bad of ConfigMap apps/texts: ",
             ),
             (
                 "Alert apps/inline",
@@ -432,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_well_or_asleep_is_ready() {
+    fn only_initialized_and_suspended_objects_are_ready() {
         let ready = [Reason::Initialized, Reason::Suspended].map(Reason::is_ready);
         let unready = [
             Reason::UnknownType,

@@ -1,27 +1,28 @@
-//! What the status of each object should say, and what it says as far as we know. Pure.
+//! The desired status of each object, and the status that was last written. Pure.
 
 use std::collections::HashMap;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::Value;
 use tidings_core::Destination;
+use tidings_core::model::time::from_proto;
 use tidings_core::wire::circuit::State;
 use tidings_core::wire::{Circuit, Outcome};
 use tidings_rules::status_fields::{AlertStatus, CircuitState, CircuitStatus, ProviderStatus};
 use tidings_rules::{Identity, RuleEntry};
 
-use crate::status::outcomes::{News, news, seconds};
-use crate::status::ready_condition::Finding;
+use crate::status::outcomes::{OutcomeSummary, seconds, summarize};
+use crate::status::ready_condition::ReadyCondition;
 
 /// The type of our condition.
 const READY: &str = "Ready";
 
-/// Every Alert and Provider that somebody has written.
+/// The status of all Alerts and Providers.
 #[derive(Debug, Default)]
-pub struct Board {
+pub struct StatusCache {
     objects: HashMap<Identity, Object>,
-    /// Of every Provider that there is a record of, whether it exists or not.
+    /// All recorded circuits by Provider, even if the Provider does not exist.
     circuits: HashMap<Identity, HashMap<Destination, Circuit>>,
 }
 
@@ -29,24 +30,23 @@ pub struct Board {
 struct Object {
     uid: String,
     generation: Option<i64>,
-    finding: Finding,
-    news: News,
-    /// Our condition as it was last written.
+    ready: ReadyCondition,
+    summary: OutcomeSummary,
+    /// Our condition as last written.
     condition: Option<Condition>,
-    /// Our part of the status as it was last written.
+    /// Our part of the status as last written.
     written: Value,
-    /// The sequence in OUTCOMES of the first outcome that is not written yet.
+    /// The sequence in OUTCOMES of the first outcome that is not written.
     since: Option<u64>,
 }
 
-impl Board {
-    /// Takes over what was found, and tells whose condition is not as it should be, and who is no
-    /// more. `read` gives the status of an object, with this uid, that is new to us; what it
-    /// says of times stays.
-    pub fn find(
+impl StatusCache {
+    /// Sets the conditions. Returns the objects whose condition must be written, and the removed ones.
+    /// `read` returns the current status of a new object with this uid; its times are kept.
+    pub fn set_conditions(
         &mut self,
         entries: &[RuleEntry],
-        mut findings: HashMap<Identity, Finding>,
+        mut ready_conditions: HashMap<Identity, ReadyCondition>,
         read: impl Fn(&Identity, &str) -> Value,
     ) -> (Vec<Identity>, Vec<Identity>) {
         let mut objects = std::mem::take(&mut self.objects);
@@ -58,14 +58,14 @@ impl Board {
             ..
         } in entries
         {
-            let Some(finding) = findings.remove(identity) else {
+            let Some(ready_condition) = ready_conditions.remove(identity) else {
                 continue;
             };
             let known = objects.remove(identity).filter(|known| known.uid == *uid);
             let mut object =
-                known.unwrap_or_else(|| Object::read(uid, &finding, &read(identity, uid)));
-            (object.generation, object.finding) = (*generation, finding);
-            if !object.says_so() {
+                known.unwrap_or_else(|| Object::read(uid, &ready_condition, &read(identity, uid)));
+            (object.generation, object.ready) = (*generation, ready_condition);
+            if !object.is_condition_written() {
                 changed.push(identity.clone());
             }
             self.objects.insert(identity.clone(), object);
@@ -79,9 +79,9 @@ impl Board {
         )
     }
 
-    /// Takes over what the statuses say now, whatever was written; and tells whose is another than
-    /// was thought. `read` gives the status of an object with this uid, where there is one.
-    pub fn read_again(&mut self, read: impl Fn(&Identity, &str) -> Option<Value>) -> Vec<Identity> {
+    /// Replaces the last written statuses by the current ones. Returns the objects that differ. `read`
+    /// returns the status of an object with this uid, if it exists.
+    pub fn reload(&mut self, read: impl Fn(&Identity, &str) -> Option<Value>) -> Vec<Identity> {
         let mut changed = Vec::new();
         for (identity, object) in &mut self.objects {
             let Some(status) = read(identity, &object.uid) else {
@@ -96,19 +96,24 @@ impl Board {
         changed
     }
 
-    /// The uid of an object that is there.
+    /// The uid of an object.
     pub fn uid(&self, identity: &Identity) -> Option<&str> {
         Some(&self.objects.get(identity)?.uid)
     }
 
-    /// Takes over what an outcome tells, and says for whom that was news.
-    pub fn hear(&mut self, sequence: u64, outcome: &Outcome, told: Timestamp) -> Vec<Identity> {
+    /// Applies an outcome. Returns the objects that it changes.
+    pub fn apply_outcome(
+        &mut self,
+        sequence: u64,
+        outcome: &Outcome,
+        published: Timestamp,
+    ) -> Vec<Identity> {
         let mut changed = Vec::new();
-        for (identity, uid, news) in news(outcome, told) {
+        for (identity, uid, summary) in summarize(outcome, published) {
             let Some(object) = self.objects.get_mut(&identity) else {
                 continue;
             };
-            if uid.is_none_or(|uid| uid == object.uid) && object.news.merge(news) {
+            if uid.is_none_or(|uid| uid == object.uid) && object.summary.merge(summary) {
                 object.since.get_or_insert(sequence);
                 changed.push(identity);
             }
@@ -116,9 +121,9 @@ impl Board {
         changed
     }
 
-    /// Takes over a circuit, and says whose status it changes; true where the Provider is no longer
-    /// called, or is again.
-    pub fn circuit(&mut self, circuit: Circuit) -> Option<(Identity, bool)> {
+    /// Applies a circuit. Returns the Provider that it changes, and whether calls to it stopped or
+    /// resumed.
+    pub fn apply_circuit(&mut self, circuit: Circuit) -> Option<(Identity, bool)> {
         let destination = Destination::of(&circuit);
         let identity = Identity {
             kind: "Provider".to_owned(),
@@ -134,20 +139,21 @@ impl Board {
                 .as_ref()
                 .is_none_or(|circuit| circuit.state == CircuitState::Closed)
         };
-        let turns = is_called(&before) != is_called(&after);
-        (after != before && self.objects.contains_key(&identity)).then_some((identity, turns))
+        let calls_changed = is_called(&before) != is_called(&after);
+        (after != before && self.objects.contains_key(&identity))
+            .then_some((identity, calls_changed))
     }
 
-    /// Our part of the status as it should be; nothing where it is so already.
+    /// Our part of the desired status; `None` if it is written already.
     pub fn desired(&mut self, identity: &Identity, now: Timestamp) -> Option<Value> {
         let circuit = self.circuits.get(identity).and_then(worst);
         let object = self.objects.get_mut(identity)?;
         let condition = object.condition_at(now);
-        let News {
+        let OutcomeSummary {
             last_match,
             last_delivery,
             last_error,
-        } = object.news.clone();
+        } = object.summary.clone();
         let (conditions, observed_generation) = (vec![condition], object.generation);
         let status = if identity.kind == "Alert" {
             serde_json::to_value(AlertStatus {
@@ -176,7 +182,7 @@ impl Board {
         Some(status)
     }
 
-    /// The status was written so.
+    /// Records that this status was written.
     pub fn written(&mut self, identity: &Identity, uid: &str, status: Value) {
         if let Some(object) = self
             .objects
@@ -189,14 +195,14 @@ impl Board {
         }
     }
 
-    /// The status can't be written, and nobody waits for that.
+    /// Records that the status cannot be written and is not retried.
     pub fn skip(&mut self, identity: &Identity) {
         if let Some(object) = self.objects.get_mut(identity) {
             object.since = None;
         }
     }
 
-    /// The sequence in OUTCOMES of the first outcome that is not written yet.
+    /// The sequence in OUTCOMES of the first outcome that is not written.
     pub fn since(&self) -> Option<u64> {
         self.objects
             .values()
@@ -206,15 +212,14 @@ impl Board {
 }
 
 impl Object {
-    /// An object whose status was read. Its times are kept, and its condition is not ours to write
-    /// anew while it is true.
-    fn read(uid: &str, finding: &Finding, status: &Value) -> Self {
+    /// An object with its current status. Keeps its times and a condition that is still right.
+    fn read(uid: &str, ready_condition: &ReadyCondition, status: &Value) -> Self {
         let alert: AlertStatus = serde_json::from_value(status.clone()).unwrap_or_default();
         Self {
             uid: uid.to_owned(),
             generation: None,
-            finding: finding.clone(),
-            news: News {
+            ready: ready_condition.clone(),
+            summary: OutcomeSummary {
                 last_match: alert.last_match_time,
                 last_delivery: alert.last_delivery_time,
                 last_error: alert.last_error,
@@ -226,25 +231,25 @@ impl Object {
     }
 
     fn status(&self) -> &'static str {
-        if self.finding.reason.is_ready() {
+        if self.ready.reason.is_ready() {
             "True"
         } else {
             "False"
         }
     }
 
-    /// Whether the condition that was last written is what was found.
-    fn says_so(&self) -> bool {
+    /// Whether the last written condition is the desired one.
+    fn is_condition_written(&self) -> bool {
         self.condition.as_ref().is_some_and(|condition| {
             condition.status == self.status()
-                && condition.reason == self.finding.reason.as_str()
-                && condition.message == self.finding.message
+                && condition.reason == self.ready.reason.as_str()
+                && condition.message == self.ready.message
                 && condition.observed_generation == self.generation
                 && self.written["observedGeneration"].as_i64() == self.generation
         })
     }
 
-    /// The time of transition moves only when the status does.
+    /// The desired condition. Its transition time changes only with its status.
     fn condition_at(&self, now: Timestamp) -> Condition {
         let same = self
             .condition
@@ -253,8 +258,8 @@ impl Object {
         Condition {
             type_: READY.to_owned(),
             status: self.status().to_owned(),
-            reason: self.finding.reason.as_str().to_owned(),
-            message: self.finding.message.clone(),
+            reason: self.ready.reason.as_str().to_owned(),
+            message: self.ready.message.clone(),
             observed_generation: self.generation,
             last_transition_time: same.map_or_else(
                 || seconds(now),
@@ -273,7 +278,7 @@ fn ready(status: &Value) -> Option<Condition> {
     serde_json::from_value(ready.clone()).ok()
 }
 
-/// Our part of a status: without what others have written.
+/// Our part of a status, without fields of other writers.
 fn own(status: &Value) -> Value {
     let mut own = status.clone();
     if let Some(fields) = own.as_object_mut() {
@@ -285,29 +290,26 @@ fn own(status: &Value) -> Value {
     own
 }
 
-/// Of all circuits of a Provider the one that is worst off: paused, open, half-open, closed; the
-/// one that lasts longest.
+/// The worst circuit of a Provider: paused, open, half-open, closed; then the longest one.
 fn worst(circuits: &HashMap<Destination, Circuit>) -> Option<CircuitStatus> {
     let rank = |circuit: &&Circuit| {
-        let badness = match circuit.state() {
+        let severity = match circuit.state() {
             State::Paused => 3,
             State::Open => 2,
             State::HalfOpen => 1,
             State::Closed => 0,
         };
-        let time = |time: &Option<tidings_core::Timestamp>| {
+        let time = |time: &Option<tidings_core::ProtoTimestamp>| {
             time.map_or((0, 0), |time| (time.seconds, time.nanos))
         };
-        (badness, time(&circuit.until), time(&circuit.since))
+        (severity, time(&circuit.until), time(&circuit.since))
     };
-    // One that has never opened has failed now and then, which is no news.
+    // A circuit that never opened only counted failures.
     let circuit = circuits
         .values()
         .filter(|circuit| circuit.since.is_some())
         .max_by_key(rank)?;
-    let time = |time: Option<tidings_core::Timestamp>| -> Option<Time> {
-        Some(seconds(Timestamp::new(time?.seconds, time?.nanos).ok()?))
-    };
+    let time = |time| from_proto(time).map(seconds);
     let state = match circuit.state() {
         State::Closed => CircuitState::Closed,
         State::Open => CircuitState::Open,

@@ -1,6 +1,7 @@
-//! Reading a stream from where its news is not reflected yet, as long as we lead.
+//! Reads a stream from the saved position while this replica leads.
 
 use std::time::Duration;
+use tidings_core::model::jitter::jitter;
 use tidings_core::runtime::codes::log as codes;
 
 use async_nats::jetstream::consumer::DeliverPolicy;
@@ -12,58 +13,60 @@ use tidings_core::bus::Bus;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// Where nobody knows how far the last reader came: older outcomes are of little use, and an API
-/// server forgets Events after an hour.
+/// Where to start without a saved position. Older outcomes are of little use, and an API server
+/// deletes Events after an hour.
 const LOOK_BACK: Duration = Duration::from_secs(3600);
-/// Between tries to read a stream.
-const PAUSE: Duration = Duration::from_millis(500);
+/// The shortest pause before reading is retried.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// A message of a stream.
-pub(super) struct Read {
+pub(super) struct StreamMessage {
     /// Its sequence in the stream.
     pub(super) sequence: u64,
     /// When the server stored it.
     pub(super) stored: Timestamp,
-    /// What it holds.
+    /// The encoded message.
     pub(super) payload: Bytes,
 }
 
-/// Reads a stream from the sequence `from`, else from an hour ago, until `over`.
+/// Reads a stream from the sequence `from`, or from an hour ago without one, until `over`.
 ///
 /// # Guarantees
-/// Each message once and in order; after trouble it goes on where it was. A slow receiver slows the
-/// reading down.
-pub(super) async fn follow(
+/// Each message once and in order; after an error it resumes. A slow receiver slows it down.
+pub(super) async fn read_stream(
     bus: &Bus,
     stream: &'static str,
     mut from: Option<u64>,
-    send: mpsc::Sender<Read>,
+    send: mpsc::Sender<StreamMessage>,
     over: CancellationToken,
 ) {
     while !over.is_cancelled() {
-        let trouble = tokio::select! {
+        let error = tokio::select! {
             () = over.cancelled() => return,
-            ended = follow_until_trouble(bus, stream, &mut from, &send) => ended.err().unwrap_or_else(|| "it ended".into()),
+            ended = read_until_error(bus, stream, &mut from, &send) => ended.err().unwrap_or_else(|| "the consumer ended".into()),
         };
-        tracing::warn!(code = codes::STATUS_SOURCE_FAILED, stream, %trouble, "cannot read the stream for object status, retrying");
+        tracing::warn!(
+            code = codes::STATUS_SOURCE_FAILED,
+            stream,
+            %error,
+            "cannot read the stream for object status, retrying"
+        );
         let _ = over
-            .run_until_cancelled(tokio::time::sleep(
-                PAUSE.mul_f64(1.0 + rand::random::<f64>()),
-            ))
+            .run_until_cancelled(tokio::time::sleep(jitter(PAUSE)))
             .await;
     }
 }
 
-type Trouble = Box<dyn std::error::Error + Send + Sync>;
+type ReadError = Box<dyn std::error::Error + Send + Sync>;
 
-async fn follow_until_trouble(
+async fn read_until_error(
     bus: &Bus,
     stream: &'static str,
     from: &mut Option<u64>,
-    send: &mpsc::Sender<Read>,
-) -> Result<(), Trouble> {
+    send: &mpsc::Sender<StreamMessage>,
+) -> Result<(), ReadError> {
     let mut stream = bus.jetstream().get_stream(stream).await?;
-    // A stream that was made anew counts from 1.
+    // The sequences of a recreated stream start at 1.
     let last = stream.info().await?.state.last_sequence;
     *from = from.filter(|from| *from <= last + 1);
     let deliver_policy = match *from {
@@ -85,7 +88,7 @@ async fn follow_until_trouble(
         let (sequence, stored) = (info.stream_sequence, info.published.unix_timestamp_nanos());
         let stored = Timestamp::from_nanosecond(stored)?;
         if send
-            .send(Read {
+            .send(StreamMessage {
                 sequence,
                 stored,
                 payload: message.payload.clone(),

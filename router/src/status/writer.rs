@@ -1,4 +1,4 @@
-//! Of all routers one writes: whoever holds the Lease, as long as it does.
+//! One router writes: the holder of the Lease, while it holds it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -21,27 +21,27 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::status::leader_term::Term;
+use crate::status::leader_term::LeaderTerm;
 use crate::status::ready_condition::CheckProvider;
-use crate::status::stream_reader::{Read, follow};
+use crate::status::stream_reader::{StreamMessage, read_stream};
 
-/// The Lease that is held by whoever writes.
+/// The Lease of the writing replica.
 const LEASE: &str = "tidings-status";
-/// The Lease's annotations: the first sequences of OUTCOMES and DEAD that are not reflected yet.
+/// The Lease's annotations with the first sequences of OUTCOMES and DEAD that are not written.
 const OUTCOMES_POSITION: &str = "tidings/outcomes-from";
 const DEAD_POSITION: &str = "tidings/dead-from";
-/// How often the positions are written, where they have moved.
-const KEPT_EVERY: Duration = Duration::from_secs(5);
-/// Messages of a stream that are read before they are looked at.
+/// How often changed positions are saved.
+const SAVE_INTERVAL: Duration = Duration::from_secs(5);
+/// How many messages of a stream are buffered.
 const READ_AHEAD: usize = 256;
-/// How long the first write waits for what is known of circuits.
-const CIRCUITS_WITHIN: Duration = Duration::from_secs(4);
-/// Between tries to open the bucket of circuits.
+/// How long the first write waits for the circuits.
+const CIRCUITS_TIMEOUT: Duration = Duration::from_secs(4);
+/// The pause before opening the bucket of circuits is retried.
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// Writes the status of Alerts and Providers.
 pub struct StatusWriter {
-    /// The way to the API server.
+    /// The client of the API server.
     pub client: Client,
     /// The namespace of the Lease.
     pub namespace: String,
@@ -49,9 +49,9 @@ pub struct StatusWriter {
     pub bus: Bus,
     /// The rules.
     pub rules: Arc<LiveRules>,
-    /// What the API server says of them.
+    /// The objects of the rules on the API server.
     pub catalog: Arc<Catalog>,
-    /// Tells what is wrong with a Provider.
+    /// Checks a Provider with its type.
     pub check: Arc<CheckProvider>,
     /// Counts the writes.
     pub metrics: Metrics,
@@ -61,9 +61,8 @@ impl StatusWriter {
     /// Waits for the Lease, and writes while it is held, until `stop`.
     ///
     /// # Guarantees
-    /// At most one replica writes at a time. What happened while nobody did is written by the next
-    /// one: news of the last hour, or since the last holder. Nothing waits for it; routing does
-    /// not need it.
+    /// At most one replica writes at a time. The next leader resumes at the saved position, or an
+    /// hour ago. Routing never waits for it.
     pub async fn run(self, stop: CancellationToken) {
         let identity = identity();
         let election = Election {
@@ -71,8 +70,7 @@ impl StatusWriter {
             namespace: self.namespace.clone(),
             name: LEASE.to_owned(),
             identity: identity.clone(),
-            // Of no process's readiness: a router that can't write statuses routes as well as any
-            // other.
+            // Not part of readiness: a router that cannot write statuses still routes.
             check: Health::default().check("status", None),
         };
         election
@@ -88,17 +86,17 @@ impl StatusWriter {
         let (outcomes_from, dead_from) = (position(OUTCOMES_POSITION), position(DEAD_POSITION));
         let (send_outcome, outcomes) = mpsc::channel(READ_AHEAD);
         let (send_letter, letters) = mpsc::channel(READ_AHEAD);
-        let circuits = Changed::default();
-        let term = Term::new(self, identity, (outcomes_from, dead_from));
+        let circuits = ChangedCircuits::default();
+        let term = LeaderTerm::new(self, identity, (outcomes_from, dead_from));
         tokio::join!(
-            follow(
+            read_stream(
                 &self.bus,
                 streams::OUTCOMES,
                 outcomes_from,
                 send_outcome,
                 over.clone()
             ),
-            follow(
+            read_stream(
                 &self.bus,
                 streams::DEAD,
                 dead_from,
@@ -110,45 +108,44 @@ impl StatusWriter {
         );
     }
 
-    /// Writes until the term is over. Everything that it takes in is folded at once; the term says
-    /// when something is written.
+    /// Writes until the term is over. Input is applied at once; the term decides when to write.
     async fn write(
         &self,
-        mut term: Term<'_>,
+        mut term: LeaderTerm<'_>,
         leadership: &Leadership,
-        mut outcomes: mpsc::Receiver<Read>,
-        mut letters: mpsc::Receiver<Read>,
-        circuits: &Changed,
+        mut outcomes: mpsc::Receiver<StreamMessage>,
+        mut letters: mpsc::Receiver<StreamMessage>,
+        circuits: &ChangedCircuits,
     ) {
         let (mut changes, mut lists) = (self.rules.changes(), self.catalog.lists());
-        let mut keep = interval(KEPT_EVERY);
-        keep.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        term.look().await;
-        // Told by the watch too, but not before the first write.
+        let mut save = interval(SAVE_INTERVAL);
+        save.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        term.check_rules().await;
+        // The watch reports them too, but possibly after the first write.
         self.present_circuits()
             .await
             .into_iter()
-            .for_each(|circuit| term.circuit(circuit));
+            .for_each(|circuit| term.apply_circuit(circuit));
         while !leadership.over().is_cancelled() {
-            let next = term.next(Instant::now());
+            let next = term.next_write(Instant::now());
             tokio::select! {
                 () = leadership.over().cancelled() => {}
-                Ok(()) = changes.changed() => term.look().await,
-                Ok(()) = lists.changed() => term.look_anew().await,
-                Some(read) = outcomes.recv() => term.hear(&read),
-                Some(read) = letters.recv() => term.note(&read),
-                () = circuits.changed() => circuits.take().into_values().for_each(|circuit| term.circuit(circuit)),
+                Ok(()) = changes.changed() => term.check_rules().await,
+                Ok(()) = lists.changed() => term.reload().await,
+                Some(read) = outcomes.recv() => term.apply_outcome(&read),
+                Some(read) = letters.recv() => term.apply_dead_letter(&read),
+                () = circuits.changed() => circuits.take().into_values().for_each(|circuit| term.apply_circuit(circuit)),
                 () = sleep_until(next.unwrap_or_else(Instant::now).into()), if next.is_some() => term.write().await,
-                _ = keep.tick() => keep_position(&mut term, leadership).await,
+                _ = save.tick() => save_position(&mut term, leadership).await,
             }
         }
-        keep_position(&mut term, leadership).await;
+        save_position(&mut term, leadership).await;
     }
 
-    /// All circuits; none where the bus can't be asked, since the watch tells them too.
+    /// All circuits; none if the bus is unavailable, since the watch reports them too.
     async fn present_circuits(&self) -> Vec<Circuit> {
         let asked = async { Circuits::open(&self.bus).await?.all().await };
-        let known = timeout(CIRCUITS_WITHIN, asked)
+        let known = timeout(CIRCUITS_TIMEOUT, asked)
             .await
             .ok()
             .and_then(Result::ok)
@@ -156,7 +153,7 @@ impl StatusWriter {
         known.into_iter().map(|known| known.circuit).collect()
     }
 
-    async fn watch_circuits(&self, changed: &Changed, over: &CancellationToken) {
+    async fn watch_circuits(&self, changed: &ChangedCircuits, over: &CancellationToken) {
         while !over.is_cancelled() {
             match Circuits::open(&self.bus).await {
                 Ok(circuits) => {
@@ -173,10 +170,9 @@ impl StatusWriter {
     }
 }
 
-/// Writes how far the streams are reflected, where that has moved: along with a renewal of the
-/// Lease, so to say.
-async fn keep_position(term: &mut Term<'_>, leadership: &Leadership) {
-    let Some((outcomes, dead)) = term.moved() else {
+/// Saves the position in the Lease if it changed.
+async fn save_position(term: &mut LeaderTerm<'_>, leadership: &Leadership) {
+    let Some((outcomes, dead)) = term.unsaved_position() else {
         return;
     };
     let position = [(OUTCOMES_POSITION, outcomes), (DEAD_POSITION, dead)];
@@ -185,21 +181,21 @@ async fn keep_position(term: &mut Term<'_>, leadership: &Leadership) {
         .filter_map(|(key, from)| Some((key.to_owned(), from?.to_string())))
         .collect();
     match leadership.annotate(annotations).await {
-        Ok(()) => term.kept((outcomes, dead)),
+        Ok(()) => term.position_saved((outcomes, dead)),
         Err(error) => {
             tracing::debug!(code = codes::STATUS_POSITION_NOT_SAVED, %error, "status position not saved")
         }
     }
 }
 
-/// Circuits that have changed: the newest of each.
+/// The latest state of each circuit that changed.
 #[derive(Default)]
-struct Changed {
+struct ChangedCircuits {
     circuits: Mutex<HashMap<Destination, Circuit>>,
     notify: Notify,
 }
 
-impl Changed {
+impl ChangedCircuits {
     fn put(&self, circuit: Circuit) {
         self.circuits
             .lock()

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use tidings_core::model::jitter::jitter;
 use tidings_core::runtime::codes::log as codes;
 
 use futures::future::{BoxFuture, FutureExt};
@@ -117,7 +118,7 @@ impl Follower {
             };
             self.api_health.failed(SERVER, why, Instant::now());
             self.report_problems();
-            sleep(MAX_BACKOFF.mul_f64(rand::random_range(0.2..0.6))).await;
+            sleep(jitter(MAX_BACKOFF / 2)).await;
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::time::Duration;
+use tidings_core::model::jitter::jitter;
 
 use futures::future::ready;
 use futures::stream::BoxStream;
@@ -244,7 +245,7 @@ impl Iterator for WatchBackoff {
             .min(MAX_BACKOFF);
         (self.failures, self.last) = (self.failures + 1, Some(now));
         // Jitter prevents that all replicas reconnect at the same time.
-        Some(pause.mul_f64(rand::random_range(0.5..1.0)))
+        Some(jitter(pause))
     }
 }
 

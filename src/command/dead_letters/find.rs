@@ -7,6 +7,7 @@ use futures::StreamExt;
 use jiff::Timestamp;
 use tidings_core::bus::Bus;
 use tidings_core::bus::streams;
+use tidings_core::model::time::from_proto;
 use tidings_core::{DeadLetter, Delivery, Message as _, Reason};
 
 use crate::command::tool::ago;
@@ -162,10 +163,7 @@ impl Criteria {
     fn are_met_by(&self, dead_letter: &DeadLetter) -> bool {
         let delivery = dead_letter.delivery.clone().unwrap_or_default();
         let provider = delivery.provider.unwrap_or_default();
-        let died = dead_letter
-            .died_at
-            .and_then(|time| Timestamp::new(time.seconds, time.nanos).ok())
-            .unwrap_or(Timestamp::UNIX_EPOCH);
+        let died = from_proto(dead_letter.died_at).unwrap_or(Timestamp::UNIX_EPOCH);
         let has_id = self.ids.is_empty()
             || self
                 .ids
@@ -188,7 +186,7 @@ impl Criteria {
 
 #[cfg(test)]
 mod tests {
-    use tidings_core::{ProviderReference, Timestamp as ProtoTimestamp};
+    use tidings_core::{ProtoTimestamp, ProviderReference};
 
     use super::*;
 

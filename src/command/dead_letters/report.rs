@@ -16,7 +16,7 @@ pub fn summary(stored: &StoredDeadLetter) -> String {
     format!(
         "{} {} {} provider {}/{} ({}), alert {}/{}, {}: {}",
         delivery.id,
-        time(dead_letter.died_at.as_ref()),
+        time(dead_letter.died_at),
         dead_letter.reason,
         provider.namespace,
         provider.name,
@@ -38,7 +38,7 @@ pub fn details(stored: &StoredDeadLetter) -> String {
         format!(
             "  event {} received {} from cluster {}",
             delivery.event_id,
-            time(event.received_at.as_ref()),
+            time(event.received_at),
             event.cluster
         ),
         format!(
@@ -50,7 +50,7 @@ pub fn details(stored: &StoredDeadLetter) -> String {
     lines.extend(metadata.map(|(key, value)| format!("    {key}: {value}")));
     lines.push(format!(
         "  planned {}, {}",
-        time(delivery.planned_at.as_ref()),
+        time(delivery.planned_at),
         match delivery.generation {
             0 => "not replayed before".to_owned(),
             generation => format!("replayed before: {generation}"),
@@ -69,7 +69,7 @@ fn attempt_line(attempt: &Attempt) -> String {
     format!(
         "  attempt {} at {} took {} ms: {}{reason}: {}",
         attempt.number,
-        time(attempt.started_at.as_ref()),
+        time(attempt.started_at),
         attempt.duration_ms,
         attempt.outcome,
         attempt.detail
@@ -87,14 +87,14 @@ pub fn json(stored: &StoredDeadLetter) -> serde_json::Value {
         "id": delivery.id,
         "reason": dead_letter.reason,
         "detail": dead_letter.detail,
-        "diedAt": time(dead_letter.died_at.as_ref()),
+        "diedAt": time(dead_letter.died_at),
         "alert": format!("{}/{}", alert.namespace, alert.name),
         "provider": format!("{}/{}", provider.namespace, provider.name),
         "type": provider.r#type,
         "eventId": delivery.event_id,
         "event": event.map(|event| flux::to_value(event, &delivery.metadata)),
         "cluster": event.map(|event| event.cluster.clone()),
-        "plannedAt": time(delivery.planned_at.as_ref()),
+        "plannedAt": time(delivery.planned_at),
         "generation": delivery.generation,
         "attempt": delivery.attempt,
         "attempts": delivery.attempts.iter().map(attempt_json).collect::<Vec<_>>(),
@@ -104,7 +104,7 @@ pub fn json(stored: &StoredDeadLetter) -> serde_json::Value {
 fn attempt_json(attempt: &Attempt) -> serde_json::Value {
     json!({
         "number": attempt.number,
-        "startedAt": time(attempt.started_at.as_ref()),
+        "startedAt": time(attempt.started_at),
         "durationMs": attempt.duration_ms,
         "outcome": attempt.outcome,
         "reason": attempt.reason,

@@ -6,7 +6,7 @@ use serde_json::json;
 use tidings_core::Destination;
 use tidings_core::bus::Bus;
 use tidings_core::bus::circuits::Circuits;
-use tidings_core::model::circuit::{paused, resumed, state_word};
+use tidings_core::model::circuit::{paused, resumed, state_name};
 use tidings_core::wire::Circuit;
 use tidings_core::wire::circuit::State;
 
@@ -174,9 +174,9 @@ fn destination(provider: &str) -> anyhow::Result<Destination> {
 }
 
 fn as_text(circuit: &Circuit) -> String {
-    let until = circuit.until.map_or_else(String::new, |until| {
-        format!(" until {}", time(Some(&until)))
-    });
+    let until = circuit
+        .until
+        .map_or_else(String::new, |until| format!(" until {}", time(Some(until))));
     format!(
         "{}/{} {} {} since {}{until}, {}: {}",
         circuit.namespace,
@@ -185,8 +185,8 @@ fn as_text(circuit: &Circuit) -> String {
             .channel
             .as_deref()
             .map_or("*".to_owned(), |channel| format!("{channel:?}")),
-        state_word(circuit.state()),
-        time(circuit.since.as_ref()),
+        state_name(circuit.state()),
+        time(circuit.since),
         count(circuit.failures as usize, "failure"),
         circuit.reason,
     )
@@ -197,9 +197,9 @@ fn as_json(circuit: &Circuit) -> serde_json::Value {
         "namespace": circuit.namespace,
         "provider": circuit.provider,
         "channel": circuit.channel,
-        "state": state_word(circuit.state()),
-        "since": circuit.since.map(|since| time(Some(&since))),
-        "until": circuit.until.map(|until| time(Some(&until))),
+        "state": state_name(circuit.state()),
+        "since": circuit.since.map(|since| time(Some(since))),
+        "until": circuit.until.map(|until| time(Some(until))),
         "failures": circuit.failures,
         "reason": circuit.reason,
     })

@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
-use tidings_rules::Family;
+use tidings_rules::{Family, RateLimit};
 use tidings_workers::notifier::PROVIDERS;
 use tidings_workers::notifier::contract::ProviderType;
+use tidings_workers::notifier::contract::limits::RateLimits;
 use tidings_workers::notifier::contract::need::Place;
 
 /// Each family with its heading and an introduction.
@@ -37,21 +38,22 @@ pub fn page() -> String {
         let _ = writeln!(
             page,
             "## {heading}\n\n{meaning}\n\n\
-             | type | is | size limit | duplicates |\n|---|---|---|---|"
+             | type | is | size limit | rate limit | duplicates |\n|---|---|---|---|---|"
         );
         for row in rows() {
-            let limits = if row.limits.is_empty() {
-                "–"
-            } else {
-                row.limits
-            };
             let _ = writeln!(
                 page,
-                "| [`{}`](#{}) | {} | {limits} | {} |",
+                "| [`{}`](#{}) | {} | {} | {} | {} |",
                 row.kind,
                 anchor(row.kind),
                 row.summary,
-                row.again
+                if row.cut_at.is_empty() {
+                    "–"
+                } else {
+                    row.cut_at
+                },
+                rate_limits(&row.rate_limits),
+                row.sent_twice
             );
         }
         page.push('\n');
@@ -80,6 +82,22 @@ fn section(page: &mut String, row: &ProviderType) {
         );
     }
     let _ = writeln!(page, "\n```yaml\n{}```\n", row.example());
+}
+
+/// The rate limits in words, with a link to their source.
+fn rate_limits(limits: &RateLimits) -> String {
+    let rate = |rate: &RateLimit| match rate.per.as_secs() {
+        1 => format!("{} a second", rate.count),
+        60 => format!("{} a minute", rate.count),
+        3600 => format!("{} an hour", rate.count),
+        seconds => format!("{} in {seconds} seconds", rate.count),
+    };
+    if limits.rates.is_empty() {
+        return "–".to_owned();
+    }
+    let rates: Vec<String> = limits.rates.iter().map(rate).collect();
+    let (rates, scope) = (rates.join(", "), limits.scope.as_str());
+    format!("[{rates}]({}) for each {scope}", limits.source)
 }
 
 /// The anchor that GitHub derives from a heading.

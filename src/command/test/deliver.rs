@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use tidings_core::runtime::config::{AddressSettings, LinksSettings};
 use tidings_core::{Delivery, Event, Failure, Outcome, Reason};
-use tidings_router::Explanation;
+use tidings_router::AlertExplanation;
 use tidings_rules::{ResolvedProvider, Rules, Unresolved};
 use tidings_workers::attempt::{Ended, Prepared, attempt_once, prepare};
 use tidings_workers::http::invalid::Invalid;
@@ -21,7 +21,7 @@ use super::report::{DeliveryReport, RequestReport};
 /// # Errors
 /// The system's certificates or a link template cannot be used.
 pub async fn deliver_all(
-    explanations: &[Explanation],
+    explanations: &[AlertExplanation],
     event: &Event,
     rules: &Rules,
     links: &LinksSettings,
@@ -73,9 +73,12 @@ async fn attempt(
     let object = event.involved_object.clone().unwrap_or_default();
     let alert = delivery.alert.clone().unwrap_or_default();
     let message = prepared.message(delivery, event, &object, &alert);
-    let rendered = renderer.rendered(&message, &prepared.provider, || {
-        providers::template(rules, delivery)
-    });
+    let rendered = renderer.rendered(
+        &message,
+        &prepared.provider,
+        prepared.provider_type.content,
+        || providers::template(rules, delivery),
+    );
     let message = Message {
         rendered: &rendered,
         ..message

@@ -6,7 +6,7 @@ use reqwest::header::{HeaderName, HeaderValue};
 use serde::Serialize;
 use tidings_core::model::flux;
 use tidings_core::{Delivery, Event};
-use tidings_router::Explanation;
+use tidings_router::AlertExplanation;
 use tidings_workers::attempt::Prepared;
 use tidings_workers::http::Request;
 
@@ -48,13 +48,13 @@ pub struct RequestReport {
 impl Report {
     pub fn new(
         event: &Event,
-        explanations: Vec<Explanation>,
+        explanations: Vec<AlertExplanation>,
         deliveries: Vec<DeliveryReport>,
     ) -> Self {
         let alerts = explanations.into_iter().map(|explanation| AlertReport {
             alert: explanation.alert,
             verdict: explanation.verdict.as_str(),
-            reason: explanation.sentence,
+            reason: explanation.detail,
         });
         Self {
             event: stored_event(event),

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tidings_core::bus::{Bus, NotStored};
+use tidings_core::bus::{Bus, BusError};
+use tidings_core::model::jitter::jitter;
 use tidings_core::runtime::metrics::labels::NotAttempted;
 use tidings_core::{Failure, Outcome, Reason};
 
@@ -58,7 +59,7 @@ pub enum Refusal {
     /// Store a dead letter with this reason and detail.
     GiveUp(Reason, String),
     /// The bus did not answer: leave the message, so that it is redelivered.
-    BusUnavailable(NotStored),
+    BusUnavailable(BusError),
 }
 
 /// How to park a delivery that was not attempted.
@@ -140,14 +141,14 @@ impl From<Refusal> for AttemptResult {
     }
 }
 
-impl From<NotStored> for AttemptResult {
-    fn from(error: NotStored) -> Self {
+impl From<BusError> for AttemptResult {
+    fn from(error: BusError) -> Self {
         Self::Refused(error.into())
     }
 }
 
-impl From<NotStored> for Refusal {
-    fn from(error: NotStored) -> Self {
+impl From<BusError> for Refusal {
+    fn from(error: BusError) -> Self {
         Self::BusUnavailable(error)
     }
 }
@@ -158,8 +159,8 @@ impl ParkRequest {
     /// Parks for `wait` and up to a quarter more at random, so that deliveries that are parked
     /// together do not return together.
     pub fn after(bus: &Bus, wait: Duration, why: NotAttempted) -> Self {
-        let jittered = wait + wait.mul_f64(rand::random::<f64>() / 4.0);
-        let until = bus.clock().after(jittered + Duration::from_millis(50));
+        let wait = wait + jitter(wait / 4) + Duration::from_millis(50);
+        let until = bus.clock().after(wait);
         Self {
             until,
             may_be_woken: false,

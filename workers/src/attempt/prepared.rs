@@ -14,8 +14,8 @@ use crate::http::redact::Redactor;
 use crate::http::{Http, HttpClients};
 use crate::message::Message;
 use crate::message::render::RenderedMessage;
-use crate::notifier::PROVIDERS;
 use crate::notifier::contract::{Notifier, ProviderType};
+use crate::notifier::provider_type;
 
 /// A notifier that has not been used for this long is dropped when another one is built.
 const UNUSED_FOR: Duration = Duration::from_secs(3600);
@@ -24,15 +24,12 @@ const UNUSED_FOR: Duration = Duration::from_secs(3600);
 pub struct Prepared {
     /// The Provider with its Secrets.
     pub provider: Arc<ResolvedProvider>,
+    /// The row of its type.
+    pub provider_type: &'static ProviderType,
     /// The code of its type.
     pub notifier: Notifier,
     /// Removes its secrets from texts.
     pub redactor: Redactor,
-}
-
-/// The row of a provider type in the table of types.
-pub fn provider_type(kind: &str) -> Option<&'static ProviderType> {
-    PROVIDERS.iter().copied().find(|row| row.kind == kind)
 }
 
 /// Builds the notifier of a Provider.
@@ -50,6 +47,7 @@ pub fn prepare(
     let notifier = built.map_err(|Invalid(sentence)| Invalid(redactor.redact(&sentence)))?;
     Ok(Prepared {
         provider,
+        provider_type: row,
         notifier,
         redactor,
     })

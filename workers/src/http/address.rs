@@ -8,25 +8,27 @@ use crate::http::invalid::Invalid;
 /// The Provider's address as an absolute http or https URL.
 ///
 /// # Errors
-/// A sentence that names the field; the address itself may be a secret and is not in it.
+/// The address is invalid. The error does not quote it, since it may be a secret.
 pub fn http_url(provider: &ResolvedProvider) -> Result<Url, Invalid> {
     if provider.address.is_empty() {
         return Err(Invalid::from(
-            "no address: set spec.address, or the key address (or url) in the Secret of spec.secretRef",
+            "no address: set spec.address, or the key address in the Secret of spec.secretRef",
         ));
     }
-    let url = Url::parse(&provider.address)
-        .map_err(|error| Invalid(format!("the address is not a URL: {error}")))?;
+    let url = Url::parse(&provider.address).map_err(|error| {
+        Invalid(format!(
+            "the address is not a URL ({error}); write it as https://HOST/PATH"
+        ))
+    })?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
         return Err(Invalid::from(
-            "the address must begin with http:// or https:// and name a host",
+            "the address must start with http:// or https:// and name a host",
         ));
     }
     Ok(url)
 }
 
-/// Scheme and host of a URL with another path and no query: services of which users give only the
-/// host.
+/// The URL with another path and without a query, for services whose users give only the host.
 pub fn at_path(url: &Url, path: &str) -> Url {
     let mut url = url.clone();
     url.set_path(path);

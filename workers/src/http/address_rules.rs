@@ -1,9 +1,8 @@
-//! Which addresses are connected to.
+//! Which addresses workers connect to.
 //!
-//! Providers are written by many people, and a worker often reaches more than they do. So an
-//! address is looked at when it is known, and nothing else is connected to: what a name stands for
-//! by [`CheckedResolver`](super::resolver), an address within a URL by [`AddressRules::check_url`],
-//! on each hop.
+//! Many people write Providers, and a worker often reaches more than they do. Every address is
+//! therefore checked right before it is used, on each hop: [`CheckedResolver`](super::resolver)
+//! checks what a name resolves to, [`AddressRules::check_url`] an address within a URL.
 //!
 //! Ranges: IANA's special-purpose address registries (RFC 6890). Metadata services: the
 //! documentation of AWS, Google Cloud, Azure, Alibaba Cloud and Oracle Cloud.
@@ -18,13 +17,13 @@ use url::{Host, Url};
 
 const METADATA: &str = "the metadata service of a cloud";
 const LINK_LOCAL: &str = "link-local";
-const NOBODY: &str = "not the address of one machine";
+const NOT_A_HOST: &str = "not the address of one machine";
 const LOOPBACK: &str = "on the worker's own machine";
-/// Google's metadata service by name: a proxy would look it up for us.
+/// The name of Google's metadata service. A proxy would resolve it for us.
 const METADATA_HOST: &str = "metadata.google.internal";
 const METADATA_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254));
 
-/// Refused unless the settings allow them; the first that fits names the rule.
+/// Networks that are refused unless the settings allow them. The first match names the rule.
 static REFUSED: LazyLock<Vec<(IpNet, &str)>> = LazyLock::new(|| {
     let networks = [
         ("169.254.169.254/32", METADATA),
@@ -37,34 +36,34 @@ static REFUSED: LazyLock<Vec<(IpNet, &str)>> = LazyLock::new(|| {
         ("192.0.0.192/32", METADATA),
         ("169.254.0.0/16", LINK_LOCAL),
         ("fe80::/10", LINK_LOCAL),
-        ("0.0.0.0/8", NOBODY),
-        ("::/128", NOBODY),
-        ("224.0.0.0/4", NOBODY),
-        ("240.0.0.0/4", NOBODY),
-        ("ff00::/8", NOBODY),
+        ("0.0.0.0/8", NOT_A_HOST),
+        ("::/128", NOT_A_HOST),
+        ("224.0.0.0/4", NOT_A_HOST),
+        ("240.0.0.0/4", NOT_A_HOST),
+        ("ff00::/8", NOT_A_HOST),
     ];
     networks
         .map(|(network, rule)| (network.parse().expect("it is a network"), rule))
         .into()
 });
 
-/// What may be connected to.
+/// The rules for addresses, with the settings of one process.
 #[derive(Clone, Debug)]
 pub struct AddressRules {
     settings: AddressSettings,
 }
 
-/// An address that is not connected to.
+/// An address that the rules refuse.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{host} is not called: {address} is {rule}; to allow it, add it to the setting worker.addresses.allow"
+    "{host} was not called: {address} is {rule}; to allow it, add it to worker.addresses.allow"
 )]
 pub struct Refused {
     /// The host that was asked for.
     pub host: String,
-    /// What it stands for.
+    /// The refused address of the host.
     pub address: IpAddr,
-    /// Which addresses are refused so.
+    /// Why it is refused.
     pub rule: &'static str,
 }
 
@@ -74,11 +73,10 @@ impl AddressRules {
         Self { settings }
     }
 
-    /// Checks the host of a URL where it is an address itself. A name is checked when it is looked
-    /// up.
+    /// Checks the host of a URL if it is an address. Names are checked when they are resolved.
     ///
     /// # Errors
-    /// It is refused.
+    /// The rules refuse the address.
     pub fn check_url(&self, url: &Url) -> Result<(), Refused> {
         let address = match url.host() {
             Some(Host::Ipv4(address)) => IpAddr::V4(address),
@@ -95,10 +93,10 @@ impl AddressRules {
         self.check(url.host_str().unwrap_or_default(), address)
     }
 
-    /// The addresses of a host that may be connected to.
+    /// Filters the addresses of a host.
     ///
     /// # Errors
-    /// It has some, and all are refused.
+    /// The rules refuse all of them.
     pub fn admit(
         &self,
         host: &str,
@@ -151,7 +149,7 @@ impl From<Refused> for Failure {
     }
 }
 
-/// The IPv4 address that an IPv6 address leads to: mapped, translated (RFC 2765), compatible,
+/// The IPv4 address that an IPv6 address embeds: mapped, translated (RFC 2765), compatible,
 /// through NAT64 (RFC 6052; of the local prefix of RFC 8215 as it is used with 96 bits), through
 /// 6to4 or through ISATAP (RFC 5214).
 fn embedded(address: IpAddr) -> Option<Ipv4Addr> {
@@ -200,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_service_of_people_has_is_refused() {
+    fn special_purpose_addresses_are_refused() {
         let rules = rules(&[], &[], true);
         for (address, rule) in [
             ("169.254.169.254", Some(METADATA)),
@@ -222,12 +220,12 @@ mod tests {
             ("169.254.1.1", Some(LINK_LOCAL)),
             ("fe80::1", Some(LINK_LOCAL)),
             ("febf::1", Some(LINK_LOCAL)),
-            ("0.0.0.0", Some(NOBODY)),
-            ("::", Some(NOBODY)),
-            ("::ffff:0.0.0.0", Some(NOBODY)),
-            ("255.255.255.255", Some(NOBODY)),
-            ("224.0.0.1", Some(NOBODY)),
-            ("ff02::1", Some(NOBODY)),
+            ("0.0.0.0", Some(NOT_A_HOST)),
+            ("::", Some(NOT_A_HOST)),
+            ("::ffff:0.0.0.0", Some(NOT_A_HOST)),
+            ("255.255.255.255", Some(NOT_A_HOST)),
+            ("224.0.0.1", Some(NOT_A_HOST)),
+            ("ff02::1", Some(NOT_A_HOST)),
             ("127.0.0.1", None),
             ("::1", None),
             ("10.0.0.1", None),
@@ -246,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn loopback_is_refused_where_the_settings_say_so() {
+    fn loopback_is_refused_if_the_settings_say_so() {
         let rules = rules(&[], &[], false);
         for address in [
             "127.0.0.1",
@@ -263,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_allowed_goes_before_what_is_refused() {
+    fn the_allow_list_takes_precedence() {
         let rules = rules(
             &["10.1.0.0/16", "169.254.7.7/32", "127.0.0.1/32"],
             &["10.0.0.0/8", "fd00::/8"],
@@ -285,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_within_a_url_are_seen_in_every_form() {
+    fn an_address_in_a_url_is_recognized_in_every_notation() {
         let rules = rules(&[], &[], true);
         for (url, is_allowed) in [
             ("http://169.254.169.254/latest", false),
@@ -307,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_refused_only_when_none_of_its_addresses_is_left() {
+    fn a_host_is_refused_only_if_all_its_addresses_are_refused() {
         let rules = rules(&[], &[], true);
         let admit = |addresses: &[&str]| {
             rules.admit(
@@ -321,7 +319,8 @@ mod tests {
         );
         assert_eq!(admit(&[]), Ok(vec![]));
         let refused = admit(&["169.254.1.1:80"]).unwrap_err();
-        let sentence = "host is not called: 169.254.1.1 is link-local; to allow it, add it to the setting worker.addresses.allow";
+        let sentence = "host was not called: 169.254.1.1 is link-local; to allow it, add it to \
+                        worker.addresses.allow";
         assert_eq!(
             Failure::from(refused),
             Failure::permanent(Reason::Misconfigured, sentence)

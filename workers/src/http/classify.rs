@@ -1,72 +1,123 @@
-//! What an answer means where a provider type has no judgement of its own.
+//! What a response means: the table that all provider types share, and each type's exceptions.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tidings_core::{Failure, Reason};
 
-use crate::http::Answer;
+use crate::http::Response;
 
-/// The shared table: 2xx is accepted; 408, 425, 429 and 5xx but 501 and 505 may pass; 401 and 403
-/// may pass within an hour; everything else is final. Returns the status of an accepted answer.
-///
-/// # Errors
-/// The failure that the status stands for, with what the service asks to wait (`Retry-After`).
-pub fn classify(answer: &Answer) -> Result<u16, Failure> {
-    if answer.dry_run || (200..300).contains(&answer.status) {
-        return Ok(answer.status);
-    }
-    Err(failure(answer))
+/// Statuses that mean something else to one provider type than in the shared table.
+#[derive(Clone, Debug)]
+pub struct StatusRule {
+    /// The statuses.
+    pub statuses: RangeInclusive<u16>,
+    /// Why the call failed.
+    pub reason: Reason,
+    /// Whether a retry can help.
+    pub may_retry: bool,
 }
 
-/// The shared table for services that tell in the body of a 429, more exactly than in
-/// `Retry-After`, how many seconds to wait.
+impl StatusRule {
+    /// A retry can help.
+    pub const fn retry(statuses: RangeInclusive<u16>, reason: Reason) -> Self {
+        Self {
+            statuses,
+            reason,
+            may_retry: true,
+        }
+    }
+
+    /// A retry can't help.
+    pub const fn permanent(statuses: RangeInclusive<u16>, reason: Reason) -> Self {
+        Self {
+            statuses,
+            reason,
+            may_retry: false,
+        }
+    }
+}
+
+/// The shared table. 2xx is accepted. 408, 425, 429 and 5xx, except 501 and 505, are retried. 401
+/// and 403 are retried within an hour. All others are permanent. Returns the status of an accepted
+/// response.
+///
+/// # Errors
+/// The failure of the status, with the wait that the service asks for in `Retry-After`.
+pub fn classify(response: &Response) -> Result<u16, Failure> {
+    classify_with(response, &[])
+}
+
+/// The shared table with the exceptions of a provider type.
+///
+/// # Errors
+/// As [`classify`].
+pub fn classify_with(response: &Response, rules: &[StatusRule]) -> Result<u16, Failure> {
+    if response.dry_run || (200..300).contains(&response.status) {
+        return Ok(response.status);
+    }
+    let is_hit = |rule: &&StatusRule| rule.statuses.contains(&response.status);
+    Err(match rules.iter().find(is_hit) {
+        Some(rule) => failure_of(response, rule.reason, rule.may_retry),
+        None => failure(response),
+    })
+}
+
+/// The shared table for services that state the seconds to wait in the body of a 429, more exactly
+/// than in `Retry-After`.
 ///
 /// # Errors
 /// As [`classify`].
 pub fn classify_with_wait(
-    answer: &Answer,
+    response: &Response,
     seconds: fn(&serde_json::Value) -> Option<f64>,
 ) -> Result<u16, Failure> {
-    classify(answer).map_err(|failure| {
-        let body = answer.json().filter(|_| answer.status == 429);
+    classify(response).map_err(|failure| {
+        let body = response.json().filter(|_| response.status == 429);
         let seconds = body.and_then(|body| seconds(&body));
         failure.after(seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()))
     })
 }
 
-/// The failure that the status stands for in the shared table.
-pub fn failure(answer: &Answer) -> Failure {
-    let detail = describe(answer);
-    let failure = match answer.status {
-        429 => Failure::transient(Reason::RateLimited, detail),
-        408 => Failure::transient(Reason::Timeout, detail),
-        425 => Failure::transient(Reason::ServerError, detail),
-        501 | 505 => Failure::permanent(Reason::Rejected, detail),
-        500..=599 => Failure::transient(Reason::ServerError, detail),
-        401 | 403 => Failure::transient(Reason::Unauthorized, detail),
-        404 | 410 => Failure::permanent(Reason::NotFound, detail),
-        _ => Failure::permanent(Reason::Rejected, detail),
+/// The failure of a status in the shared table.
+pub fn failure(response: &Response) -> Failure {
+    let (reason, may_retry) = match response.status {
+        429 => (Reason::RateLimited, true),
+        408 => (Reason::Timeout, true),
+        425 => (Reason::ServerError, true),
+        501 | 505 => (Reason::Rejected, false),
+        500..=599 => (Reason::ServerError, true),
+        401 | 403 => (Reason::Unauthorized, true),
+        404 | 410 => (Reason::NotFound, false),
+        _ => (Reason::Rejected, false),
     };
-    match failure.kind {
-        tidings_core::FailureKind::Transient { .. } => {
-            failure.after(retry_after(answer, Timestamp::now()))
-        }
-        tidings_core::FailureKind::Permanent => failure,
-    }
-    .with_status(answer.status)
+    failure_of(response, reason, may_retry)
 }
 
-/// A sentence: who answered what.
-pub fn describe(answer: &Answer) -> String {
-    let excerpt = answer.excerpt();
+fn failure_of(response: &Response, reason: Reason, may_retry: bool) -> Failure {
+    let detail = describe(response);
+    let failure = if may_retry {
+        Failure::transient(reason, detail).after(retry_after(response, Timestamp::now()))
+    } else {
+        Failure::permanent(reason, detail)
+    };
+    failure.with_status(response.status)
+}
+
+/// Which host answered what, for people.
+pub fn describe(response: &Response) -> String {
+    let excerpt = response.excerpt();
     let colon = if excerpt.is_empty() { "" } else { ": " };
-    format!("{} answered {}{colon}{excerpt}", answer.host, answer.status)
+    format!(
+        "{} answered {}{colon}{excerpt}",
+        response.host, response.status
+    )
 }
 
 /// `Retry-After` in either of its forms: seconds, or a date (RFC 9110, section 10.2.3).
-pub fn retry_after(answer: &Answer, now: Timestamp) -> Option<Duration> {
-    let text = answer.header("retry-after")?.trim();
+pub fn retry_after(response: &Response, now: Timestamp) -> Option<Duration> {
+    let text = response.header("retry-after")?.trim();
     if let Ok(seconds) = text.parse::<f64>() {
         return (seconds.is_finite() && seconds >= 0.0)
             .then(|| Duration::from_secs_f64(seconds.min(1e9)));
@@ -82,9 +133,9 @@ mod tests {
 
     use super::*;
 
-    fn answer(status: u16, retry_after: Option<&'static str>) -> Answer {
+    fn response(status: u16, retry_after: Option<&'static str>) -> Response {
         let headers = retry_after.map(|text| (RETRY_AFTER, HeaderValue::from_static(text)));
-        Answer {
+        Response {
             host: "h".into(),
             status,
             headers: HeaderMap::from_iter(headers),
@@ -115,7 +166,7 @@ mod tests {
         ] {
             let is_transient =
                 |failure: &Failure| matches!(failure.kind, FailureKind::Transient { .. });
-            let got = classify(&answer(status, None))
+            let got = classify(&response(status, None))
                 .err()
                 .map(|failure| (failure.reason, is_transient(&failure)));
             assert_eq!(got, meaning, "{status}");
@@ -130,11 +181,11 @@ mod tests {
             (429, "slow down", Some(Duration::from_secs(9))),
             (400, r#"{"wait":1}"#, None),
         ] {
-            let answer = Answer {
+            let response = Response {
                 body: body.into(),
-                ..answer(status, Some("9"))
+                ..response(status, Some("9"))
             };
-            let failure = classify_with_wait(&answer, |body| body["wait"].as_f64()).unwrap_err();
+            let failure = classify_with_wait(&response, |body| body["wait"].as_f64()).unwrap_err();
             let kind = wait.map_or(FailureKind::Permanent, |wait| FailureKind::Transient {
                 retry_after: Some(wait),
             });
@@ -153,7 +204,7 @@ mod tests {
             ("-1", None),
         ] {
             assert_eq!(
-                retry_after(&answer(429, Some(text)), now),
+                retry_after(&response(429, Some(text)), now),
                 wait.map(Duration::from_secs),
                 "{text}"
             );

@@ -1,5 +1,5 @@
-//! The clients below [`Http`](super::Http): proxy and certificates, of the environment or of a
-//! Provider.
+//! The clients that [`Http`](super::Http) uses, with the proxy and certificates of the environment
+//! or of a Provider.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,18 +14,18 @@ use super::resolver::CheckedResolver;
 use crate::http::address_rules::AddressRules;
 use crate::http::invalid::Invalid;
 
-/// The ways out that one Provider has.
+/// The clients of one Provider.
 #[derive(Clone)]
-pub struct Ways {
-    /// To the service itself; or, where the Provider has a proxy, to that.
+pub struct ClientSet {
+    /// Connects to the service, or to the Provider's proxy.
     client: Client,
-    /// What the environment sends through a proxy has a client of its own, so that only there the
-    /// proxy's host is excepted from the rules for addresses.
+    /// Connects to the environment's proxy. It is a separate client, so that the proxy's host is
+    /// exempt from the address rules only here.
     environment: Option<(Arc<Matcher>, Client)>,
 }
 
-impl Ways {
-    /// For Providers without a proxy and certificates of their own: those of the environment count
+impl ClientSet {
+    /// For Providers without proxy and certificates: those of the environment apply
     /// (`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`).
     ///
     /// # Errors
@@ -37,7 +37,7 @@ impl Ways {
     /// For a Provider with a proxy or certificates of its own.
     ///
     /// # Errors
-    /// What can't be read, as a sentence that names its key.
+    /// A certificate, key or proxy address is invalid; the error names it.
     pub fn of_provider(
         rules: &Arc<AddressRules>,
         tls: Option<&Tls>,
@@ -61,10 +61,11 @@ impl Ways {
             }
             None => Self::build(rules, [with_tls()?, with_tls()?]),
         };
-        // reqwest's own words may quote what it was given.
+        // reqwest's own errors may quote secrets.
         built.map_err(|_| {
             Invalid::from(
-                "the certificates or the proxy can't be used; check ca.crt, tls.crt, tls.key",
+                "spec.certSecretRef or the proxy is invalid; check the keys ca.crt, tls.crt and \
+                 tls.key",
             )
         })
     }
@@ -106,8 +107,7 @@ impl Ways {
     }
 }
 
-/// The hosts of the environment's proxies, seen by what becomes of an address that nobody would
-/// except.
+/// The hosts of the environment's proxies, found with a probe host that no `NO_PROXY` excludes.
 fn proxies_of(matcher: &Matcher) -> Vec<String> {
     let probes = [
         Uri::from_static("http://a.tidings.invalid"),
@@ -127,12 +127,15 @@ fn builder() -> ClientBuilder {
 }
 
 fn chosen(proxy: &Proxy) -> Result<reqwest::Proxy, Invalid> {
-    let chosen = reqwest::Proxy::all(&proxy.address)
-        .map_err(|_| Invalid::from("the proxy's address is not a URL"))?;
+    let chosen = reqwest::Proxy::all(&proxy.address).map_err(|_| {
+        Invalid::from("spec.proxySecretRef: the key address is not a URL; write http://HOST:PORT")
+    })?;
     let Some((username, password)) = &proxy.credentials else {
         return Ok(chosen);
     };
-    let password = password.text().ok_or("the proxy's password is not UTF-8")?;
+    let password = password
+        .text()
+        .ok_or("spec.proxySecretRef: the key password is not UTF-8; correct it")?;
     Ok(chosen.basic_auth(username, password))
 }
 
@@ -141,13 +144,18 @@ fn with_tls(mut builder: ClientBuilder, tls: &Tls) -> Result<ClientBuilder, Inva
         let certificates = Certificate::from_pem_bundle(authorities.bytes())
             .ok()
             .filter(|bundle| !bundle.is_empty());
-        builder =
-            builder.tls_certs_only(certificates.ok_or("ca.crt holds no certificate in PEM form")?);
+        builder = builder.tls_certs_only(
+            certificates
+                .ok_or("spec.certSecretRef: the key ca.crt holds no PEM certificate; add one")?,
+        );
     }
     if let Some((certificate, key)) = &tls.identity {
         let pem = [certificate.bytes(), b"\n", key.bytes()].concat();
-        let identity = Identity::from_pem(&pem)
-            .map_err(|_| Invalid::from("tls.crt and tls.key are not a pair in PEM form"))?;
+        let identity = Identity::from_pem(&pem).map_err(|_| {
+            Invalid::from(
+                "spec.certSecretRef: tls.crt and tls.key are not a PEM certificate and its key",
+            )
+        })?;
         builder = builder.identity(identity);
     }
     Ok(builder)

@@ -1,4 +1,4 @@
-//! A request to a service, and its answer.
+//! A request to a service, and its response.
 
 use reqwest::Method;
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -6,9 +6,9 @@ use serde::Serialize;
 use url::Url;
 
 use crate::http::redact::{Redactor, one_line};
-use crate::message::text::cut_chars;
+use crate::text::cut_chars;
 
-/// More of a body is not looked at for sentences.
+/// The most bytes of a body that an excerpt is made from.
 const MOST_OF_AN_EXCERPT: usize = 64 << 10;
 
 /// A request to a service.
@@ -16,18 +16,18 @@ const MOST_OF_AN_EXCERPT: usize = 64 << 10;
 pub struct Request {
     /// The method.
     pub method: Method,
-    /// Where to.
+    /// The URL.
     pub url: Url,
-    /// Values that are secret are marked sensitive.
+    /// The headers. Secret values are marked sensitive.
     pub headers: HeaderMap,
     /// The body; empty for none.
     pub body: Vec<u8>,
 }
 
-/// What a service answered.
+/// The response of a service.
 #[derive(Clone, Debug)]
-pub struct Answer {
-    /// The host that answered, for sentences.
+pub struct Response {
+    /// The host that answered, for errors.
     pub host: String,
     /// The HTTP status.
     pub status: u16,
@@ -35,16 +35,16 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// The body, up to 8 MiB.
     pub body: Vec<u8>,
-    /// No request was made: nothing is known of the service.
+    /// Whether no request was sent, so that this says nothing about the service.
     pub dry_run: bool,
-    /// What must not be shown of it: services repeat what they were sent.
+    /// Redacts the secrets, which services may repeat in a body.
     pub redactor: Redactor,
 }
 
 // === impl Request ===
 
 impl Request {
-    /// A request without headers and body.
+    /// A request without headers and without a body.
     pub fn new(method: Method, url: Url) -> Self {
         Self {
             method,
@@ -65,7 +65,7 @@ impl Request {
         self.body("application/json", body)
     }
 
-    /// Sets the body and its type.
+    /// Sets the body and its content type.
     pub fn body(mut self, content_type: &'static str, body: Vec<u8>) -> Self {
         self.headers
             .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -73,7 +73,7 @@ impl Request {
         self
     }
 
-    /// Sets a header that anybody may see. A value that HTTP can't carry is left out.
+    /// Sets a header that is not secret. A value that is invalid in HTTP is left out.
     pub fn header(mut self, name: &'static str, value: &str) -> Self {
         if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
             self.headers.insert(HeaderName::from_static(name), value);
@@ -81,8 +81,7 @@ impl Request {
         self
     }
 
-    /// Sets a header that nobody else may see: it is redacted in dry runs and never follows a
-    /// redirect to another host.
+    /// Sets a secret header. It is redacted in dry runs and not sent to another host on a redirect.
     pub fn secret_header(mut self, name: HeaderName, value: &str) -> Self {
         if let Ok(mut value) = HeaderValue::from_bytes(value.as_bytes()) {
             value.set_sensitive(true);
@@ -104,7 +103,7 @@ impl Request {
         self.secret_header(header::AUTHORIZATION, &format!("Basic {pair}"))
     }
 
-    /// Sets the headers of the Provider's Secret; they go before those set earlier.
+    /// Sets the headers of the Provider's Secret. They replace headers set earlier.
     pub fn secret_headers(
         mut self,
         provider_headers: &std::collections::BTreeMap<String, String>,
@@ -118,21 +117,21 @@ impl Request {
     }
 }
 
-// === impl Answer ===
+// === impl Response ===
 
-impl Answer {
-    /// A header's text.
+impl Response {
+    /// A header's value, if it is text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
-    /// The body as JSON.
+    /// The body as JSON; `None` if it is not what `T` needs.
     pub fn json<T: serde::de::DeserializeOwned>(&self) -> Option<T> {
         serde_json::from_slice(&self.body).ok()
     }
 
-    /// The beginning of the body as text, for sentences. Secrets go before it is cut: of half a
-    /// secret nobody knows that it is one.
+    /// The start of the body as text, for errors. Secrets are redacted before the text is cut,
+    /// since half a secret is not recognized.
     pub fn excerpt(&self) -> String {
         let beginning = &self.body[..self.body.len().min(MOST_OF_AN_EXCERPT)];
         let line = one_line(&String::from_utf8_lossy(beginning));

@@ -1,7 +1,7 @@
-//! The refusal of a Provider that can't be used as it is.
+//! The error for an invalid Provider.
 
-/// A Provider that can't be used as it is: a sentence that names the field or key and holds no
-/// secret.
+/// Why a Provider is invalid: a sentence that names the field or key and what to do. It holds no
+/// secrets.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Invalid(pub String);

@@ -1,4 +1,4 @@
-//! Taking secrets out of texts that people see: details of failures, dead letters, dry runs.
+//! Redacts secrets in texts for people: details of failures, dead letters, dry runs.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,15 +8,15 @@ use reqwest::header::HeaderMap;
 use tidings_rules::ResolvedProvider;
 use url::Url;
 
-/// What stands where a secret was.
+/// Replaces a secret.
 pub const REDACTED: &str = "[redacted]";
-/// Shorter values would blot out ordinary words.
+/// The shortest value that is redacted. Shorter ones would match ordinary words.
 const SHORTEST: usize = 4;
 
 /// Knows the secrets of one Provider.
 #[derive(Clone, Default)]
 pub struct Redactor {
-    /// Longest first, so that no part of one is left over.
+    /// Longest first, so that no part of a longer secret remains.
     secrets: Arc<[String]>,
 }
 
@@ -27,7 +27,7 @@ impl fmt::Debug for Redactor {
 }
 
 impl Redactor {
-    /// Collects all that a Provider's Secrets hold, and what of its address can be one.
+    /// Collects the values of a Provider's Secrets and the secret parts of its address.
     pub fn new(provider: &ResolvedProvider) -> Self {
         let mut secrets: Vec<String> = Vec::new();
         for (key, value) in &provider.secret.0 {
@@ -72,8 +72,7 @@ impl Redactor {
         Self::of(secrets)
     }
 
-    /// The same, with what of a request's headers is secret: there are secrets in them that were
-    /// made of a Provider's, such as signed tokens.
+    /// Adds the sensitive headers of a request. They hold derived secrets, such as signed tokens.
     pub fn with_headers(&self, headers: &HeaderMap) -> Self {
         let values = headers
             .values()
@@ -114,7 +113,8 @@ impl Redactor {
     }
 }
 
-/// A secret as services may repeat it: as it is, with other white space, within JSON, within a URL.
+/// A secret in the forms in which a service may repeat it: unchanged, with other white space, in
+/// JSON, and in a URL.
 fn forms(secret: &str) -> [String; 4] {
     let json = serde_json::Value::from(secret).to_string();
     let escaped = utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string();
@@ -131,7 +131,7 @@ pub fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Of an address in a Secret, all behind the host is secret.
+/// The secret parts of an address in a Secret: everything after the host.
 fn secrets_of_address(address: &str) -> Vec<String> {
     let Ok(url) = Url::parse(address) else {
         return vec![address.to_owned()];

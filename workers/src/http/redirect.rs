@@ -1,18 +1,18 @@
-//! Where an answer redirects to, and what goes along.
+//! Redirects: the next URL, and the request to send to it.
 
 use reqwest::Method;
 use reqwest::header::{self, HeaderName};
 use tidings_core::{Failure, Reason};
 use url::Url;
 
-use crate::http::exchange::{Answer, Request};
+use crate::http::exchange::{Request, Response};
 
-/// The next hop of an answer that redirects; nothing for every other answer.
-pub fn target(base: &Url, answer: &Answer) -> Option<Result<Url, Failure>> {
-    if !matches!(answer.status, 301 | 302 | 303 | 307 | 308) {
+/// The URL that a response redirects to; `None` if it does not redirect.
+pub fn target(base: &Url, response: &Response) -> Option<Result<Url, Failure>> {
+    if !matches!(response.status, 301 | 302 | 303 | 307 | 308) {
         return None;
     }
-    let location = answer.headers.get(header::LOCATION)?.to_str().ok()?;
+    let location = response.headers.get(header::LOCATION)?.to_str().ok()?;
     let target = base
         .join(location)
         .ok()
@@ -20,11 +20,15 @@ pub fn target(base: &Url, answer: &Answer) -> Option<Result<Url, Failure>> {
     Some(target.ok_or_else(|| {
         Failure::permanent(
             Reason::Rejected,
-            format!("{} redirects to no http address", answer.host),
+            format!(
+                "{} redirects to a URL that is not http or https",
+                response.host
+            ),
         )
     }))
 }
 
+/// The request to send to the target. Another host gets no sensitive headers.
 pub fn redirected(mut request: Request, target: Url, status: u16) -> Request {
     if matches!(status, 301..=303) && request.method != Method::HEAD {
         request.method = Method::GET;

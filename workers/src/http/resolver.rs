@@ -1,5 +1,4 @@
-//! Looks up names, and gives only addresses that may be connected to: what is checked is what is
-//! connected to.
+//! Resolves names to allowed addresses only. The client connects to exactly what was checked.
 
 use std::sync::Arc;
 
@@ -8,10 +7,10 @@ use tokio::net::lookup_host;
 
 use crate::http::address_rules::AddressRules;
 
-/// Looks up names for one client.
+/// Resolves names for one client.
 pub struct CheckedResolver {
     rules: Arc<AddressRules>,
-    /// Hosts of the client's proxies: whoever set them up may have them anywhere.
+    /// The hosts of the client's proxies. They may have any address.
     proxies: Vec<String>,
 }
 
@@ -30,7 +29,7 @@ impl Resolve for CheckedResolver {
         let rules =
             (!self.proxies.iter().any(|proxy| proxy == name.as_str())).then(|| self.rules.clone());
         Box::pin(async move {
-            // The port is set by the one who asks.
+            // The caller sets the port.
             let found = lookup_host((name.as_str(), 0)).await?;
             let addresses: Addrs = match rules {
                 Some(rules) => Box::new(rules.admit(name.as_str(), found)?.into_iter()),

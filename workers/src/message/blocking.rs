@@ -1,10 +1,9 @@
-//! Work that may take long, without holding up whatever else its thread has to do.
+//! Runs work that may take long, without blocking the other tasks of its thread.
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-/// Does what a user has written and what only its result bounds: the other tasks of this thread go
-/// on elsewhere meanwhile.
-pub fn aside<T>(work: impl FnOnce() -> T) -> T {
+/// Runs a user's template or pattern. The other tasks of this thread move to another thread.
+pub fn run_blocking<T>(work: impl FnOnce() -> T) -> T {
     let has_others = Handle::try_current()
         .is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread);
     if has_others {

@@ -1,31 +1,30 @@
-//! Links from a notification to where one can see more: the commit at its forge, a dashboard.
+//! Links in a message: to the commit at its forge, and to a dashboard.
 
 use tidings_core::runtime::config::LinksSettings;
 use tidings_rules::template::{Escape, Program};
 use url::Url;
 
 use crate::message::repository::{Repository, escaped};
-use crate::message::scope::Scope;
+use crate::message::template_context::TemplateContext;
 
-/// The longest address that is taken; two of them fit into the smallest place that any service has
-/// for them.
+/// The longest URL. Two of them fit into the shortest field that a service has for links.
 const LONGEST_URL: usize = 480;
 
-/// The patterns of the settings.
+/// The compiled patterns of the settings.
 pub struct Patterns {
-    /// For the commit.
+    /// The URL of the commit.
     pub commit: Option<Program>,
-    /// For the dashboard.
+    /// The URL of the dashboard.
     pub dashboard: Option<Program>,
-    /// For what commit statuses link to.
+    /// The URL that commit statuses link to.
     pub commit_status: Option<Program>,
 }
 
 impl Patterns {
-    /// Compiles them.
+    /// Compiles the patterns.
     ///
     /// # Errors
-    /// A sentence with the key and what is wrong there.
+    /// A pattern is invalid; the error names its key.
     pub fn new(settings: &LinksSettings) -> Result<Self, String> {
         let compile = |key: &str, pattern: &Option<String>| {
             let program = pattern
@@ -43,14 +42,13 @@ impl Patterns {
     }
 }
 
-/// The address that a pattern gives. Nothing where it uses what the event does not have, or gives
-/// no http or https URL.
-pub fn expand(pattern: Option<&Program>, scope: &Scope) -> Option<String> {
-    checked(&pattern?.render(scope).ok()?.text)
+/// The URL that a pattern gives; `None` if the event lacks a variable, or the result is no http or
+/// https URL.
+pub fn expand(pattern: Option<&Program>, context: &TemplateContext) -> Option<String> {
+    checked(&pattern?.render(context).ok()?.text)
 }
 
-/// The page of a commit at the forge of a repository, where the forge is one of those that are
-/// known by their address.
+/// The page of a commit, if the repository's address shows which forge it is.
 pub fn commit_page(repository: &Repository, commit: &str) -> Option<String> {
     let (root, path) = (repository.root(), repository.path());
     let host = repository.root.host_str()?;
@@ -60,9 +58,9 @@ pub fn commit_page(repository: &Repository, commit: &str) -> Option<String> {
     };
     let parts: Vec<&str> = path.split('/').collect();
     let page = match parts.as_slice() {
-        // ssh.dev.azure.com:v3/ORGANISATION/PROJECT/NAME
-        ["v3", organisation, project, name] if host == "ssh.dev.azure.com" => {
-            format!("https://dev.azure.com/{organisation}/{project}/_git/{name}/commit/{commit}")
+        // ssh.dev.azure.com:v3/ORGANIZATION/PROJECT/NAME
+        ["v3", organization, project, name] if host == "ssh.dev.azure.com" => {
+            format!("https://dev.azure.com/{organization}/{project}/_git/{name}/commit/{commit}")
         }
         [.., "_git", _] => format!("{root}/{path}/commit/{commit}"),
         [context @ .., "scm", project, name] => {
@@ -101,7 +99,7 @@ mod tests {
     use crate::message::repository::parse;
 
     #[test]
-    fn a_commit_has_a_page_at_every_known_forge() {
+    fn a_commit_has_a_page_at_every_forge() {
         for (address, page) in [
             (
                 "https://github.com/acme/deploy",
@@ -171,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_web_address_is_no_link() {
+    fn a_url_that_is_not_http_or_https_is_no_link() {
         assert_eq!(checked("https://h/a b").as_deref(), Some("https://h/a%20b"));
         for text in [
             "javascript:alert(1)",
@@ -184,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_pattern_is_told_with_its_key() {
+    fn the_error_of_a_pattern_names_its_key() {
         let settings = LinksSettings {
             dashboard: Some("https://h/{{ name".into()),
             ..LinksSettings::default()

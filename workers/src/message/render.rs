@@ -1,8 +1,8 @@
-//! The user's own words: what a template makes of a notification, and the links that go with it.
+//! Renders a message with the user's template and adds links.
 //!
 //! ```text
-//!  template of the Alert, else of the Provider ─► Program (compiled once) ─┐
-//!  event, alert, provider, links ─► Scope ─────────────────────────────────┴─► title and text, or the standard form
+//!  template of Alert or Provider ─► Program (compiled once) ─┐
+//!  event, alert, provider, links ─► TemplateContext ─────────┴─► title and text, or standard form
 //! ```
 
 use std::collections::HashMap;
@@ -16,49 +16,48 @@ use tidings_rules::template::{Escape, Program, Rendered};
 use tidings_rules::{Family, ResolvedProvider, Unresolved};
 
 use crate::message::Message;
-use crate::message::blocking::aside;
+use crate::message::blocking::run_blocking;
 use crate::message::links::{Patterns, commit_page, expand};
-use crate::message::scope::{Scope, repository};
-use crate::message::text::cut_chars;
+use crate::message::template_context::{TemplateContext, repository};
+use crate::text::cut_chars;
 
-/// So many compiled templates are kept.
+/// The most compiled templates in the cache.
 const MOST_PROGRAMS: usize = 500;
-/// The longest sentence on an error, in characters.
+/// The longest error, in characters.
 const LONGEST_ERROR: usize = 300;
-/// GitLab refuses longer ones.
+/// The longest target URL that GitLab accepts.
 const LONGEST_TARGET_URL: usize = 255;
 
-/// Types that send the event itself, in Flux's form.
-const EVENT_AS_IT_IS: [&str; 6] = [
-    "azureeventhub",
-    "generic",
-    "generic-hmac",
-    "githubdispatch",
-    "googlepubsub",
-    "nats",
-];
+/// What a provider type sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// The event itself, in Flux's format. Templates and links do not apply.
+    Event,
+    /// Title, text and links. A template's values are escaped as the service's markup needs.
+    Text(Escape),
+}
 
-/// How a notification is worded where it is not in the standard form.
+/// What templates and links change in a message. Without it, the message has the standard form.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RenderedMessage {
     /// The template's title.
     pub title: Option<String>,
     /// The template's text.
     pub text: Option<String>,
-    /// Links to show, in this order.
+    /// The links to show, in this order.
     pub links: Vec<Link>,
-    /// What a commit status links to.
+    /// The URL that a commit status links to.
     pub target_url: Option<String>,
-    /// What is wrong with the template, so that the standard form is sent; empty where nothing is.
+    /// Why the template failed, so that the standard form is sent; empty if it did not fail.
     pub template_error: String,
 }
 
 /// A link to show.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
-    /// What it is, as a word for machines.
+    /// Its name in templates and payloads.
     pub key: &'static str,
-    /// What it is, for people.
+    /// Its label for people.
     pub label: &'static str,
     /// An http or https URL.
     pub url: String,
@@ -67,7 +66,7 @@ pub struct Link {
 impl Link {
     /// In Markdown.
     pub fn markdown(&self) -> String {
-        // Brackets would end the address.
+        // A parenthesis would end the URL.
         format!(
             "[{}]({})",
             self.label,
@@ -77,7 +76,7 @@ impl Link {
 }
 
 impl RenderedMessage {
-    /// Nothing but the standard form.
+    /// The standard form.
     pub const STANDARD: &'static Self = &Self {
         title: None,
         text: None,
@@ -87,7 +86,7 @@ impl RenderedMessage {
     };
 }
 
-/// Renderer notifications for one process.
+/// Renders the messages of one process.
 pub struct Renderer {
     patterns: Patterns,
     links_by_default: bool,
@@ -97,10 +96,10 @@ pub struct Renderer {
 type Compiled = Result<Program, String>;
 
 impl Renderer {
-    /// Takes the patterns of the settings.
+    /// Compiles the patterns of the settings.
     ///
     /// # Errors
-    /// A pattern can't be used; the sentence names its key.
+    /// A pattern is invalid; the error names its key.
     pub fn new(settings: &LinksSettings) -> Result<Self, String> {
         Ok(Self {
             patterns: Patterns::new(settings)?,
@@ -109,23 +108,23 @@ impl Renderer {
         })
     }
 
-    /// Renderer a notification. `template` gives the text of the template, where there is one.
+    /// Renders a message. `template` gives the source of the template, if there is one.
     ///
     /// # Guarantees
-    /// It always ends, and in the standard form where the template can't be used: nothing is lost
-    /// for a template's sake.
+    /// It always ends. A template that fails gives the standard form, so no message is lost.
     pub fn rendered(
         &self,
-        notification: &Message<'_>,
+        message: &Message<'_>,
         provider: &ResolvedProvider,
+        content: Content,
         template: impl FnOnce() -> Result<Option<String>, Unresolved>,
     ) -> RenderedMessage {
-        if EVENT_AS_IT_IS.contains(&provider.kind.name) {
+        let Content::Text(escape) = content else {
             return RenderedMessage::default();
-        }
+        };
         if provider.kind.family == Family::CommitStatus {
             return RenderedMessage {
-                target_url: self.target_url(notification, provider),
+                target_url: self.target_url(message, provider),
                 ..RenderedMessage::default()
             };
         }
@@ -136,9 +135,9 @@ impl Renderer {
         if template.is_none() && !shows_links {
             return RenderedMessage::default();
         }
-        let mut scope = Scope::new(notification, provider);
-        let links = self.links(notification, &scope);
-        scope.links = links
+        let mut context = TemplateContext::new(message, provider);
+        let links = self.links(message, &context);
+        context.links = links
             .iter()
             .map(|link| (link.key, link.url.clone()))
             .collect();
@@ -146,7 +145,7 @@ impl Renderer {
             links: if shows_links { links } else { Vec::new() },
             ..RenderedMessage::default()
         };
-        match template.map(|source| self.render(source?, escape(provider), &scope)) {
+        match template.map(|source| self.render(source?, escape, &context)) {
             None => {}
             Some(Ok(Rendered { title, text })) => {
                 (rendered.title, rendered.text) = (title, Some(text))
@@ -156,20 +155,26 @@ impl Renderer {
         rendered
     }
 
-    fn render(&self, source: String, escape: Escape, scope: &Scope) -> Result<Rendered, String> {
+    fn render(
+        &self,
+        source: String,
+        escape: Escape,
+        context: &TemplateContext,
+    ) -> Result<Rendered, String> {
         let render = || {
             self.program(source, escape)
                 .as_ref()
                 .as_ref()
                 .map_err(Clone::clone)?
-                .render(scope)
+                .render(context)
         };
-        // None is known that panics; if one does, it costs its rendered like any other error.
-        aside(|| catch_unwind(AssertUnwindSafe(render)))
-            .unwrap_or_else(|_| Err("the template makes the engine fail".to_owned()))
+        // No template is known to panic. If one does, it fails like with any other error.
+        run_blocking(|| catch_unwind(AssertUnwindSafe(render))).unwrap_or_else(|_| {
+            Err("the template engine panicked; simplify the template".to_owned())
+        })
     }
 
-    /// Compiled once, and remembered if it can't be.
+    /// The compiled template, or its error, from the cache.
     fn program(&self, source: String, escape: Escape) -> Arc<Compiled> {
         let mut programs = self.programs.lock();
         let key = (source, escape);
@@ -184,10 +189,10 @@ impl Renderer {
         program
     }
 
-    fn links(&self, notification: &Message<'_>, scope: &Scope) -> Vec<Link> {
-        let page = || commit_page(&repository(notification)?, scope.commit()?);
-        let commit = page().or_else(|| expand(self.patterns.commit.as_ref(), scope));
-        let dashboard = expand(self.patterns.dashboard.as_ref(), scope);
+    fn links(&self, message: &Message<'_>, context: &TemplateContext) -> Vec<Link> {
+        let page = || commit_page(&repository(message)?, context.commit()?);
+        let commit = page().or_else(|| expand(self.patterns.commit.as_ref(), context));
+        let dashboard = expand(self.patterns.dashboard.as_ref(), context);
         let links = [
             ("commit", "Commit", commit),
             ("dashboard", "Dashboard", dashboard),
@@ -204,35 +209,22 @@ impl Renderer {
             .collect()
     }
 
-    fn target_url(
-        &self,
-        notification: &Message<'_>,
-        provider: &ResolvedProvider,
-    ) -> Option<String> {
+    fn target_url(&self, message: &Message<'_>, provider: &ResolvedProvider) -> Option<String> {
         let own = provider.commit_status.target_url.clone();
         if own.is_none() && self.patterns.commit_status.is_none() {
             return None;
         }
-        let scope = Scope::new(notification, provider);
+        let context = TemplateContext::new(message, provider);
         let url = match own {
-            Some(own) => aside(|| {
+            Some(own) => run_blocking(|| {
                 expand(
                     self.program(own, Escape::Url).as_ref().as_ref().ok(),
-                    &scope,
+                    &context,
                 )
             }),
-            None => expand(self.patterns.commit_status.as_ref(), &scope),
+            None => expand(self.patterns.commit_status.as_ref(), &context),
         }?;
         Some(url).filter(|url| url.len() <= LONGEST_TARGET_URL)
-    }
-}
-
-/// What a type's markup asks for. Where it is not here, values are treated as the event's message
-/// is in the standard form.
-fn escape(provider: &ResolvedProvider) -> Escape {
-    match provider.kind.name {
-        "slack" | "googlechat" | "grafana" => Escape::Entities,
-        _ => Escape::None,
     }
 }
 

@@ -1,4 +1,5 @@
-//! Repository addresses in all forms that Git takes: `https://host/id`, `ssh://git@host/id` and `git@host:id`.
+//! Repository addresses in all forms that Git accepts: `https://host/id`, `ssh://git@host/id` and
+//! `git@host:id`.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use tidings_rules::ResolvedProvider;
@@ -6,7 +7,7 @@ use url::Url;
 
 use crate::http::invalid::Invalid;
 
-/// What is escaped in a path: all but slashes and what never has to be.
+/// The characters to escape in a path: all but slashes and unreserved characters.
 const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
@@ -17,7 +18,7 @@ const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
 /// Where a repository is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Repository {
-    /// The web address of its host, without path and user info.
+    /// The URL of its host, without path and user info.
     pub root: Url,
     /// Its path on the host, decoded, without `.git`: `owner/name` or `group/subgroup/name`.
     pub id: String,
@@ -25,31 +26,34 @@ pub struct Repository {
 
 /// The repository that the Provider's address names.
 ///
-/// SSH becomes https, without the port: the API is not on SSH's.
+/// SSH becomes https without the port, since the API has another port.
 ///
 /// # Errors
-/// A sentence that names the field; the address itself may hold a secret and is not in it.
+/// The address is invalid. The error does not quote it, since it may hold a secret.
 pub fn repository(provider: &ResolvedProvider) -> Result<Repository, Invalid> {
     if provider.address.is_empty() {
         return Err(Invalid::from(
-            "no address: set spec.address to that of the Git repository",
+            "no address: set spec.address to the URL of the Git repository",
         ));
     }
     parse(&provider.address).ok_or_else(|| {
-        Invalid::from("the address is not that of a Git repository; write it as https://HOST/OWNER/NAME or git@HOST:OWNER/NAME")
+        Invalid::from(
+            "the address names no Git repository; write it as https://HOST/OWNER/NAME or \
+             git@HOST:OWNER/NAME",
+        )
     })
 }
 
-/// A text as it goes into a path; its slashes stay.
+/// A text escaped for a path, except its slashes.
 pub fn escaped(text: &str) -> String {
     utf8_percent_encode(text, IN_PATH).to_string()
 }
 
 impl Repository {
-    /// The two parts of an id on forges that know no deeper paths.
+    /// The two parts of an id, for forges without deeper paths.
     ///
     /// # Errors
-    /// A sentence, when there are fewer or more parts.
+    /// The id has fewer or more parts.
     pub fn owner_and_name(&self) -> Result<(&str, &str), Invalid> {
         let parts = self
             .id
@@ -57,18 +61,18 @@ impl Repository {
             .filter(|(owner, name)| !owner.is_empty() && !name.is_empty() && !name.contains('/'));
         parts.ok_or_else(|| {
             Invalid(format!(
-                "the address must name a repository as OWNER/NAME, and names {:?}",
+                "the address must name a repository as OWNER/NAME, but names {:?}",
                 self.id
             ))
         })
     }
 
-    /// The id as it goes into a path.
+    /// The id, escaped for a path.
     pub fn path(&self) -> String {
         escaped(&self.id)
     }
 
-    /// Host and port, for keys and sentences.
+    /// Host and port, for keys and errors.
     pub fn host(&self) -> &str {
         self.root
             .as_str()
@@ -78,13 +82,13 @@ impl Repository {
             .unwrap_or_default()
     }
 
-    /// The host's address without the slash at its end.
+    /// The URL of the host without the trailing slash.
     pub fn root(&self) -> &str {
         self.root.as_str().trim_end_matches('/')
     }
 }
 
-/// The repository that an address names, in any of its forms.
+/// Parses a repository address in any form.
 pub fn parse(address: &str) -> Option<Repository> {
     let url = if address.contains("://") {
         Url::parse(address).ok()?
@@ -111,7 +115,7 @@ pub fn parse(address: &str) -> Option<Repository> {
     .filter(|repository| !repository.id.is_empty())
 }
 
-/// `git@host:path`, the form that `scp` and `git clone` take. A drive letter of Windows is no host.
+/// `git@host:path`, as `scp` and `git clone` accept it. A Windows drive such as `C:` is no host.
 fn scp_like(address: &str) -> Option<Url> {
     let (login, path) = address.split_once(':')?;
     let host = login.rsplit_once('@').map_or(login, |(_, host)| host);
@@ -178,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_repository_on_a_host_is_refused() {
+    fn an_address_without_a_remote_repository_is_rejected() {
         for address in [
             "https://host",
             "https://ho st/x",
@@ -193,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn some_forges_know_two_parts_only() {
+    fn an_id_has_an_owner_and_a_name() {
         let of = |id: &str| Repository {
             root: Url::parse("https://host").unwrap(),
             id: id.to_owned(),

@@ -4,22 +4,25 @@ use std::collections::BTreeMap;
 
 use tidings_core::{Failure, Reason};
 
-/// The commit in the combined metadata: of `commit`, `originRevision` and `revision` the first that
-/// is there decides, as in Flux.
+/// The commit in the combined metadata. As in Flux, the first of `commit`, `originRevision` and
+/// `revision` that is present decides.
 ///
 /// # Errors
-/// Permanent: there is no such key, or its value holds no commit.
+/// Permanent: no key is present, or its value holds no commit.
 pub fn commit(metadata: &BTreeMap<String, String>) -> Result<&str, Failure> {
     let revision = ["commit", "originRevision", "revision"]
         .into_iter()
         .find_map(|key| Some((key, metadata.get(key)?)));
     let Some((key, revision)) = revision else {
-        let missing = "the event names no commit: its metadata has none of commit, originRevision and revision";
+        let missing = "the event names no commit: its metadata has none of commit, originRevision \
+                       and revision";
         return Err(Failure::permanent(Reason::Misconfigured, missing));
     };
     commit_of(revision).ok_or_else(|| {
-        let detail =
-            format!("the event names no commit: {revision:?} in its metadata {key} does not end in 40 hexadecimal digits");
+        let detail = format!(
+            "the event names no commit: its metadata {key} is {revision:?}, which does not end in \
+             40 hexadecimal digits"
+        );
         Failure::permanent(Reason::Misconfigured, detail)
     })
 }
@@ -40,7 +43,7 @@ mod tests {
     const HASH: &str = "8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291";
 
     #[test]
-    fn the_commit_stands_after_the_last_colon_else_the_last_slash() {
+    fn the_commit_follows_the_last_colon_or_the_last_slash() {
         for prefix in [
             "",
             "sha1:",
@@ -70,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_key_that_is_there_decides_even_if_it_is_empty() {
+    fn the_first_key_that_is_present_decides_even_if_empty() {
         let metadata = |pairs: &[(&str, &str)]| {
             pairs
                 .iter()

@@ -15,11 +15,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tidings_core::wire::{Desired, Record};
-use tidings_core::{Failure, FailureKind, Outcome, Reason, Timestamp as ProtoTimestamp};
+use tidings_core::{Failure, FailureKind, Outcome, ProtoTimestamp, Reason};
 
 use crate::attempt::ended::{AttemptResult, Ended, Refusal, SAME_STATE};
 use crate::newest_wins::record::{self, StateDecision, WriteLease};
-use crate::notifier::contract::{Held, Sent};
+use crate::notifier::contract::{RemoteState, Sent};
 
 /// How often one attempt writes, because its last write was overtaken. Then the delivery is retried
 /// later.
@@ -59,7 +59,7 @@ pub enum ActionResult {
     /// The service can be called.
     Prepared,
     /// What the service holds.
-    Read(Held),
+    Read(RemoteState),
     /// The service accepted the state.
     Written(Sent),
     /// The action failed.
@@ -231,18 +231,18 @@ impl Machine {
         Action::Write(self.current.state.clone(), handle)
     }
 
-    fn after_read(&mut self, held: Held, now: Timestamp) -> Action {
+    fn after_read(&mut self, remote: RemoteState, now: Timestamp) -> Action {
         self.is_read = true;
-        match held {
-            Held::Same { handle } => {
+        match remote {
+            RemoteState::Same { handle } => {
                 self.learn(handle);
                 self.post(Ended::new(Outcome::Duplicate, SAME_STATE))
             }
-            Held::Other { handle } => {
+            RemoteState::Other { handle } => {
                 self.learn(handle);
                 self.read_or_write(now)
             }
-            Held::Unknown => self.read_or_write(now),
+            RemoteState::Unknown => self.read_or_write(now),
         }
     }
 

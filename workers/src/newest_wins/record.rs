@@ -13,8 +13,9 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tidings_core::Event;
+use tidings_core::model::time::{after, between, from_proto, proto_ms, to_proto};
 use tidings_core::wire::{Desired, Order, Record};
-use tidings_core::{Event, Timestamp as ProtoTimestamp};
 
 /// How far a sender's clock may be ahead of the time of receipt; beyond that, receipt counts.
 const MOST_AHEAD_MS: i64 = 60_000;
@@ -47,10 +48,10 @@ pub struct WriteLease {
 /// The order of an event's state: the sender's clock, bounded by the time of receipt; then the
 /// sequence in the stream.
 pub fn order(event: &Event, sequence: u64) -> Order {
-    let milliseconds =
-        |time: &ProtoTimestamp| time.seconds * 1000 + i64::from(time.nanos) / 1_000_000;
-    let received = event.received_at.as_ref().map_or(0, milliseconds);
-    let happened = event.timestamp.as_ref().map_or(received, milliseconds);
+    let received = proto_ms(event.received_at);
+    let happened = event
+        .timestamp
+        .map_or(received, |time| proto_ms(Some(time)));
     Order {
         time_ms: happened.min(received + MOST_AHEAD_MS),
         sequence,
@@ -117,11 +118,7 @@ pub fn posted(record: &Record, written: &Desired, lease: &WriteLease) -> Option<
 
 /// The record with the lease taken or extended. Nothing counts as posted until the write has ended.
 pub fn leased(record: Record, lease: &WriteLease, now: Timestamp) -> Record {
-    let until = now.checked_add(lease.lasts).unwrap_or(Timestamp::MAX);
-    let lease_until = ProtoTimestamp {
-        seconds: until.as_second(),
-        nanos: until.subsec_nanosecond(),
-    };
+    let lease_until = to_proto(after(now, lease.lasts));
     Record {
         posted: None,
         doubted: false,
@@ -163,11 +160,7 @@ pub fn allows_a_write(record: &Record, lease: &WriteLease, now: Timestamp) -> bo
 }
 
 fn time_left(record: &Record, now: Timestamp) -> Duration {
-    let until = record
-        .lease_until
-        .and_then(|time| Timestamp::new(time.seconds, time.nanos).ok());
-    let left = until.unwrap_or(Timestamp::UNIX_EPOCH).duration_since(now);
-    Duration::try_from(left).unwrap_or_default()
+    from_proto(record.lease_until).map_or(Duration::ZERO, |until| between(now, until))
 }
 
 fn order_of(desired: &Desired) -> (i64, u64) {
@@ -343,7 +336,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_is_far_ahead_is_bounded_by_receipt_plus_a_minute() {
-        let time = |seconds| Some(ProtoTimestamp { seconds, nanos: 0 });
+        let time = |seconds| Some(to_proto(at(seconds)));
         let event = |happened| Event {
             timestamp: happened,
             received_at: time(1000),

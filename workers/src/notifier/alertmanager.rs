@@ -1,13 +1,12 @@
 //! `alertmanager`: one firing alert for each event.
 //!
 //! Contract: Prometheus Alertmanager's API v2, `POST /api/v2/alerts` (the address is the whole
-//! path). Info events fire too, with that severity as a label, and nothing resolves an alert but
-//! Alertmanager's own `resolve_timeout`, as in Flux. The same alert posted twice is one alert
-//! there, so a retry after a lost answer does no harm.
+//! path). Info events fire too, with that severity as a label. As in Flux, an alert is resolved
+//! only by Alertmanager's own `resolve_timeout`. The same alert posted twice is one alert, so a
+//! retry after a lost response does no harm.
 //!
-//! Alertmanager answers 400 to alerts that it can't read (label names http_clients
-//! `[a-zA-Z_][a-zA-Z0-9_]*` before version 0.27); that is final, as the shared table has it. It has
-//! no limit on sizes.
+//! Alertmanager answers 400 for invalid alerts (before version 0.27, label names outside
+//! `[a-zA-Z_][a-zA-Z0-9_]*`), which is permanent by the shared table. It has no size limits.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +25,7 @@ use crate::message::Message;
 use crate::notifier::contract::need::Demand::{Optional, Required};
 use crate::notifier::contract::need::Need;
 
-/// The row of the table.
+/// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "alertmanager",
     family: Family::Message,
@@ -35,26 +34,26 @@ pub const TYPE: ProviderType = ProviderType {
         Need::field(
             "address",
             Required,
-            "the whole path: https://HOST/api/v2/alerts/",
+            "the full URL: https://HOST/api/v2/alerts/",
             "https://alertmanager.example.com/api/v2/alerts/",
         ),
         Need::key(
             "username",
             Optional,
-            "where Alertmanager asks for one, with password",
+            "for basic authentication, with password",
             "",
         ),
         Need::key("password", Optional, "with username", ""),
         Need::key(
             "token",
             Optional,
-            "a bearer token, where Alertmanager asks for one",
+            "a bearer token, if Alertmanager needs one",
             "your-token",
         ),
     ],
-    limits: "",
-    again: "one alert",
+    sent_twice: "one alert",
     build,
+    ..ProviderType::DEFAULT
 };
 
 struct Alertmanager {
@@ -83,8 +82,8 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl SendMessage for Alertmanager {
-    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
-        let request = Request::post_json(self.url.clone(), &[alert(notification)]);
+    async fn send(&self, message: &Message<'_>) -> Result<Sent, Failure> {
+        let request = Request::post_json(self.url.clone(), &[alert(message)]);
         let request = match (self.secret.basic(), self.secret.token()) {
             (Some((username, password)), _) => request.basic(username, password),
             (None, Some(token)) => request.bearer(token),
@@ -94,12 +93,9 @@ impl SendMessage for Alertmanager {
     }
 }
 
-fn alert<'a>(notification: &'a Message<'_>) -> Alert<'a> {
-    let (event, object) = (notification.event, notification.object);
-    let metadata = notification
-        .metadata
-        .iter()
-        .filter(|(key, _)| *key != "summary");
+fn alert<'a>(message: &'a Message<'_>) -> Alert<'a> {
+    let (event, object) = (message.event, message.object);
+    let metadata = message.metadata.iter().filter(|(key, _)| *key != "summary");
     let mut labels: BTreeMap<&str, String> = metadata
         .map(|(key, value)| (key.as_str(), value.clone()))
         .collect();
@@ -115,22 +111,22 @@ fn alert<'a>(notification: &'a Message<'_>) -> Alert<'a> {
         ("namespace", object.namespace.clone()),
         ("reportingcontroller", event.reporting_controller.clone()),
     ]);
-    let mut annotations = BTreeMap::from([("message", notification.text())]);
+    let mut annotations = BTreeMap::from([("message", message.text())]);
     annotations.extend(
-        notification
+        message
             .metadata
             .get("summary")
             .map(|summary| ("summary", summary.as_str())),
     );
     annotations.extend(
-        notification
+        message
             .rendered
             .title
             .as_ref()
             .map(|title| ("title", title.as_str())),
     );
     annotations.extend(
-        notification
+        message
             .links()
             .iter()
             .map(|link| (link.key, link.url.as_str())),
@@ -139,28 +135,30 @@ fn alert<'a>(notification: &'a Message<'_>) -> Alert<'a> {
         status: "firing",
         labels,
         annotations,
-        starts_at: notification.rfc3339(),
+        starts_at: message.rfc3339(),
     }
 }
 
-/// The first letter of each word as a capital, all others small. Users' rules name alerts in this
+/// Each word with a capital first and the rest in lower case. Users' rules name alerts in this
 /// form.
 ///
-/// Letters, digits and underscores make words; a single `'`, `.` or `:` does not end one (Unicode's
-/// annex 29, as far as reasons go).
+/// Words consist of alphabetic characters, digits and underscores. A single `'`, `.` or `:` does
+/// not end one (Unicode's annex 29, as far as reasons need it).
 fn title_case(text: &str) -> String {
-    let is_joint = |letter: char| matches!(letter, '\'' | '.' | ':');
+    let is_joint = |character: char| matches!(character, '\'' | '.' | ':');
     let mut title = String::with_capacity(text.len());
     let (mut in_word, mut after_joint) = (false, false);
-    for letter in text.chars() {
-        in_word &= letter.is_alphanumeric() || letter == '_' || (is_joint(letter) && !after_joint);
-        after_joint = is_joint(letter);
-        if !letter.is_alphabetic() {
-            title.push(letter);
+    for character in text.chars() {
+        in_word &= character.is_alphanumeric()
+            || character == '_'
+            || (is_joint(character) && !after_joint);
+        after_joint = is_joint(character);
+        if !character.is_alphabetic() {
+            title.push(character);
         } else if in_word {
-            title.extend(letter.to_lowercase());
+            title.extend(character.to_lowercase());
         } else {
-            title.extend(letter.to_uppercase());
+            title.extend(character.to_uppercase());
             in_word = true;
         }
     }
@@ -205,7 +203,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn labels_of_the_event_go_before_metadata_of_the_same_name() {
+    async fn labels_of_the_event_take_precedence_over_metadata() {
         let mut event = Sample::info();
         event.metadata.insert("namespace".into(), "zz".into());
         let provider = sample::provider("alertmanager", |_| {});
@@ -215,7 +213,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_password_goes_before_a_token() {
+    async fn a_password_takes_precedence_over_a_token() {
         for (secret, expected) in [
             (vec![], None),
             (vec![("token", "t")], Some("Bearer t")),
@@ -239,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn words_of_a_reason_begin_with_a_capital() {
+    fn words_of_a_reason_start_with_a_capital() {
         for (reason, expected) in [
             ("BuildFailed", "Buildfailed"),
             ("healthCheckFailed_twice now", "Healthcheckfailed_twice Now"),

@@ -1,7 +1,7 @@
 //! `azuredevops`: statuses of commits on Azure DevOps Services and Server.
 //!
-//! API: <https://learn.microsoft.com/en-us/rest/api/azure/devops/git/statuses>. As Microsoft's own clients do, it first asks
-//! the organisation where its statuses are.
+//! API: <https://learn.microsoft.com/en-us/rest/api/azure/devops/git/statuses>. Like Microsoft's
+//! clients, it first asks the organization for the route of its statuses.
 
 use async_trait::async_trait;
 use reqwest::Method;
@@ -11,19 +11,19 @@ use tidings_rules::{Family, ResolvedProvider};
 use tokio::sync::OnceCell;
 use url::Url;
 
-use super::contract::{Desired, Held, KeepState, Notifier, ProviderType, Sent};
+use super::contract::{DesiredState, KeepState, Notifier, ProviderType, RemoteState, Sent};
 use super::forge::commit_status::{
-    CommitStatus, Progressing, StatusReader, Verdict, desired, held, state_of,
+    CommitState, CommitStatus, Progressing, StatusReader, desired, remote_state, state_of,
 };
 use crate::http::classify::{classify, describe};
 use crate::http::invalid::Invalid;
-use crate::http::{Answer, Http, Request};
+use crate::http::{Http, Request, Response};
 use crate::message::Message;
 use crate::message::repository::{Repository, escaped, repository};
 use crate::notifier::contract::need::Demand::Required;
 use crate::notifier::contract::need::Need;
 
-/// The row of the table.
+/// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "azuredevops",
     family: Family::CommitStatus,
@@ -32,7 +32,7 @@ pub const TYPE: ProviderType = ProviderType {
         Need::field(
             "address",
             Required,
-            "https://dev.azure.com/ORGANISATION/PROJECT/_git/NAME",
+            "https://dev.azure.com/ORGANIZATION/PROJECT/_git/NAME",
             "https://dev.azure.com/acme/fleet/_git/deploy",
         ),
         Need::key(
@@ -42,14 +42,14 @@ pub const TYPE: ProviderType = ProviderType {
             "your-token",
         ),
     ],
-    limits: "",
-    again: "the same",
+    sent_twice: "the same",
     build,
+    ..ProviderType::DEFAULT
 };
 
-/// The id of the resource "statuses" in every organisation.
+/// The id of the resource "statuses" in every organization.
 const STATUSES: &str = "428dd4fb-fda5-4722-af02-9313b80305da";
-/// Where it is, as far as anybody has seen.
+/// The usual route of the resource.
 const USUAL_ROUTE: &str =
     "{project}/_apis/{area}/repositories/{repositoryId}/commits/{commitId}/{resource}";
 const ACCEPT: &str = "application/json;api-version=6.0";
@@ -62,10 +62,10 @@ struct AzureStatus {
     route: OnceCell<String>,
 }
 
-/// What the address names.
+/// The repository that the address names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Place {
-    /// Of the organisation or collection, without a slash at its end.
+    /// The URL of the organization or collection, without a trailing slash.
     root: String,
     project: String,
     repository: String,
@@ -75,15 +75,16 @@ struct Place {
 struct State {
     #[serde(flatten)]
     status: CommitStatus,
-    /// A status is named by its genre and its context.
+    /// Genre and context identify a status.
     genre: String,
 }
 
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     let place = place_of(&repository(provider)?)
-        .ok_or("the address must be https://dev.azure.com/ORGANISATION/PROJECT/_git/NAME")?;
+        .ok_or("the address must be https://dev.azure.com/ORGANIZATION/PROJECT/_git/NAME")?;
     let token = provider.secret.token().ok_or(
-        "the Secret of spec.secretRef needs the key token; managed identities are not used",
+        "no token: set the key token in the Secret of spec.secretRef; managed identities are not \
+         supported",
     )?;
     let (token, statuses) = (
         token.to_owned(),
@@ -99,28 +100,28 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 }
 
 /// The forms of addresses: `dev.azure.com/ORG/PROJECT/_git/NAME`,
-/// `ssh.dev.azure.com:v3/ORG/PROJECT/NAME`, and for older organisations and servers of one's own
+/// `ssh.dev.azure.com:v3/ORG/PROJECT/NAME`, and for older organizations and own servers
 /// `HOST[/COLLECTION]/PROJECT/_git/NAME`.
 fn place_of(repository: &Repository) -> Option<Place> {
     let parts: Vec<&str> = repository.id.split('/').collect();
-    let (organisation, project, name) = match (repository.host(), parts.as_slice()) {
-        (host, ["v3", organisation, project, name]) if host.contains("ssh") => {
-            let root = format!("https://dev.azure.com/{}", escaped(organisation));
+    let (organization, project, name) = match (repository.host(), parts.as_slice()) {
+        (host, ["v3", organization, project, name]) if host.contains("ssh") => {
+            let root = format!("https://dev.azure.com/{}", escaped(organization));
             return Some(Place {
                 root,
                 project: (*project).to_owned(),
                 repository: (*name).to_owned(),
             });
         }
-        ("dev.azure.com", [organisation, project, "_git", name]) => {
-            (std::slice::from_ref(organisation), *project, *name)
+        ("dev.azure.com", [organization, project, "_git", name]) => {
+            (std::slice::from_ref(organization), *project, *name)
         }
         ("dev.azure.com", _) => return None,
         (_, [collection @ .., project, "_git", name]) => (collection, *project, *name),
         _ => return None,
     };
     let root = std::iter::once(repository.root().to_owned())
-        .chain(organisation.iter().map(|part| escaped(part)));
+        .chain(organization.iter().map(|part| escaped(part)));
     let root = root.collect::<Vec<_>>().join("/");
     Some(Place {
         root,
@@ -131,11 +132,11 @@ fn place_of(repository: &Repository) -> Option<Place> {
 
 #[async_trait]
 impl KeepState for AzureStatus {
-    fn desire(&self, notification: &Message<'_>) -> Result<Option<Desired>, Failure> {
-        let Some(status) = self.statuses.status(notification)? else {
+    fn desire(&self, message: &Message<'_>) -> Result<Option<DesiredState>, Failure> {
+        let Some(status) = self.statuses.status(message)? else {
             return Ok(None);
         };
-        let summary = notification
+        let summary = message
             .metadata
             .get("summary")
             .filter(|summary| !summary.is_empty());
@@ -157,21 +158,21 @@ impl KeepState for AzureStatus {
         )))
     }
 
-    async fn read(&self, desired: &Desired) -> Result<Held, Failure> {
+    async fn read(&self, desired: &DesiredState) -> Result<RemoteState, Failure> {
         let wanted: State = state_of(desired)?;
-        let answer = self
+        let response = self
             .send(self.request(Method::GET, &wanted.status.commit).await?)
             .await?;
-        Ok(held_of(
-            &answer.json::<List<Entry>>().unwrap_or_default().value,
+        Ok(remote_state_of(
+            &response.json::<List<Entry>>().unwrap_or_default().value,
             &wanted,
         ))
     }
 
-    async fn write(&self, desired: &Desired, _handle: Option<&str>) -> Result<Sent, Failure> {
+    async fn write(&self, desired: &DesiredState, _handle: Option<&str>) -> Result<Sent, Failure> {
         let State { status, genre } = state_of(desired)?;
         let post = Entry {
-            state: word(status.verdict).to_owned(),
+            state: word(status.state).to_owned(),
             description: Some(status.description),
             target_url: status.target_url,
             context: Context {
@@ -201,19 +202,22 @@ impl AzureStatus {
     }
 
     async fn find_route(&self) -> Result<String, Failure> {
-        let answer = self
+        let response = self
             .send(self.authorized(Method::OPTIONS, "_apis", "application/json")?)
             .await?;
-        let resources = answer.json::<List<Resource>>().unwrap_or_default().value;
+        let resources = response.json::<List<Resource>>().unwrap_or_default().value;
         match resources
             .into_iter()
             .find(|resource| resource.id == STATUSES)
         {
             Some(resource) => Ok(resource.route_template),
-            None if answer.dry_run => Ok(USUAL_ROUTE.to_owned()),
+            None if response.dry_run => Ok(USUAL_ROUTE.to_owned()),
             None => Err(Failure::permanent(
                 Reason::NotFound,
-                format!("{} knows no statuses of commits", answer.host),
+                format!(
+                    "{} has no commit statuses; check spec.address",
+                    response.host
+                ),
             )),
         }
     }
@@ -222,33 +226,33 @@ impl AzureStatus {
         let url = Url::parse(&format!("{}/{path}", self.place.root)).map_err(|_| {
             Failure::permanent(
                 Reason::Misconfigured,
-                "the repository's address can't be used",
+                "the address of the repository gives no valid API URL; check spec.address",
             )
         })?;
-        // Without the second header, a wrong token is answered with a page to log in.
+        // Without the second header, Azure answers a wrong token with a login page.
         let request = Request::new(method, url)
             .header("accept", accept)
             .header("x-tfs-fedauthredirect", "Suppress");
         Ok(request.basic("", &self.token))
     }
 
-    async fn send(&self, request: Request) -> Result<Answer, Failure> {
-        let answer = self.http.send(request).await?;
-        judge(&answer)?;
-        Ok(answer)
+    async fn send(&self, request: Request) -> Result<Response, Failure> {
+        let response = self.http.send(request).await?;
+        check(&response)?;
+        Ok(response)
     }
 }
 
-/// What Azure's answers mean: the shared table, but 203 is the page to log in.
-fn judge(answer: &Answer) -> Result<u16, Failure> {
-    if answer.status == 203 {
-        return Err(Failure::transient(Reason::Unauthorized, describe(answer)).with_status(203));
+/// The shared table, but 203 is the login page and means a wrong token.
+fn check(response: &Response) -> Result<u16, Failure> {
+    if response.status == 203 {
+        return Err(Failure::transient(Reason::Unauthorized, describe(response)).with_status(203));
     }
-    classify(answer)
+    classify(response)
 }
 
-/// What the newest entry of name and genre says; newest first.
-fn held_of(entries: &[Entry], wanted: &State) -> Held {
+/// The state of the first entry with this name and genre. The list has the newest first.
+fn remote_state_of(entries: &[Entry], wanted: &State) -> RemoteState {
     let is_of_this = |entry: &&Entry| {
         entry.context.name == wanted.status.context
             && entry.context.genre.as_ref() == Some(&wanted.genre)
@@ -256,19 +260,19 @@ fn held_of(entries: &[Entry], wanted: &State) -> Held {
     entries
         .iter()
         .find(is_of_this)
-        .map_or(Held::Unknown, |newest| {
+        .map_or(RemoteState::Unknown, |newest| {
             let status = &wanted.status;
-            let says_the_same = newest.state == word(status.verdict)
+            let says_the_same = newest.state == word(status.state)
                 && newest.description.as_ref() == Some(&status.description);
-            held(says_the_same && status.links_to(newest.target_url.as_deref()))
+            remote_state(says_the_same && status.links_to(newest.target_url.as_deref()))
         })
 }
 
-fn word(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Success => "succeeded",
-        Verdict::Failure => "error",
-        Verdict::Pending => "pending",
+fn word(state: CommitState) -> &'static str {
+    match state {
+        CommitState::Success => "succeeded",
+        CommitState::Failure => "error",
+        CommitState::Pending => "pending",
     }
 }
 
@@ -309,7 +313,9 @@ struct Context {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::notifier::sample::{self, Sample, answer, body, refusal, requests, secret, verdict};
+    use crate::notifier::sample::{
+        self, Sample, body, meaning, refusal, requests, response, secret,
+    };
 
     fn provider(address: &str, pairs: &[(&str, &str)]) -> ResolvedProvider {
         sample::provider("azuredevops", |provider| {
@@ -319,7 +325,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_route_is_asked_for_then_the_list_then_a_status_is_posted() {
+    async fn route_and_list_are_read_before_a_status_is_posted() {
         let provider = provider(
             "https://dev.azure.com/org/my%20fleet/_git/deploy",
             &[("token", "pat")],
@@ -339,14 +345,16 @@ mod tests {
                 format!("POST {statuses}")
             ]
         );
-        let context = serde_json::json!({"genre": "fluxcd:Production is affected", "name": "kustomization/webapp/0c9c2e41"});
-        let status = serde_json::json!({"state": "succeeded", "description": "reconciliation succeeded", "context": context});
+        let context = serde_json::json!({"genre": "fluxcd:Production is affected",
+            "name": "kustomization/webapp/0c9c2e41"});
+        let status = serde_json::json!({"state": "succeeded", "description": "reconciliation \
+            succeeded", "context": context});
         assert_eq!(body(&made[2]), status);
         assert_eq!(made[2].headers["authorization"], "Basic OnBhdA==");
     }
 
     #[test]
-    fn every_form_of_an_address_names_organisation_project_and_repository() {
+    fn every_form_of_an_address_names_organization_project_and_repository() {
         let token = &[("token", "t")];
         let place = |address: &str| place_of(&repository(&provider(address, token)).unwrap());
         let named = |root: &str| {
@@ -393,11 +401,11 @@ mod tests {
     }
 
     #[test]
-    fn the_entry_of_name_and_genre_decides() {
+    fn the_newest_entry_of_name_and_genre_decides() {
         let status = CommitStatus {
             commit: "c".into(),
             context: "n".into(),
-            verdict: Verdict::Failure,
+            state: CommitState::Failure,
             description: "d".into(),
             target_url: None,
         };
@@ -415,28 +423,28 @@ mod tests {
             },
         };
         assert_eq!(
-            held_of(
+            remote_state_of(
                 &[entry(None, "succeeded"), entry(Some("fluxcd"), "error")],
                 &wanted
             ),
-            held(true)
+            remote_state(true)
         );
         assert_eq!(
-            held_of(&[entry(Some("fluxcd"), "succeeded")], &wanted),
-            held(false)
+            remote_state_of(&[entry(Some("fluxcd"), "succeeded")], &wanted),
+            remote_state(false)
         );
         assert_eq!(
-            held_of(&[entry(Some("fluxcd:x"), "error")], &wanted),
-            Held::Unknown
+            remote_state_of(&[entry(Some("fluxcd:x"), "error")], &wanted),
+            RemoteState::Unknown
         );
     }
 
     #[test]
-    fn a_page_to_log_in_is_no_success() {
+    fn a_login_page_is_unauthorized() {
         assert_eq!(
-            verdict(judge(&answer(203, "<html>"))),
+            meaning(check(&response(203, "<html>"))),
             Some((Reason::Unauthorized, true))
         );
-        assert_eq!(verdict(judge(&answer(201, "{}"))), None);
+        assert_eq!(meaning(check(&response(201, "{}"))), None);
     }
 }

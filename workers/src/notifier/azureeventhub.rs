@@ -4,10 +4,10 @@
 //! ways to log in: a connection string with `SharedAccessKey` and `EntityPath` as the address, from
 //! which a token is signed ("Authenticate access to Event Hubs resources using shared access
 //! signatures"), or a Microsoft Entra token in the Secret, with the hub as address and the
-//! namespace as channel. Managed identity is not supported. A retry after a lost answer sends
+//! namespace as channel. Managed identity is not supported. A retry after a lost response sends
 //! twice.
 //!
-//! 201 is success; what else it answers (401, 403, 404, 500, 503) is as the shared table has it.
+//! 201 is success. Other statuses (401, 403, 404, 500, 503) mean what the shared table says.
 
 use async_trait::async_trait;
 use base64::Engine;
@@ -27,20 +27,21 @@ use crate::http::classify::classify;
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Message;
+use crate::message::render::Content;
 use crate::notifier::contract::need::Demand::{Either, Optional};
 use crate::notifier::contract::need::Need;
 
-/// The form in which Event Hubs wants every body to be announced, JSON too.
+/// The content type that Event Hubs needs for every body, including JSON.
 const CONTENT_TYPE: &str = "application/atom+xml;type=entry;charset=utf-8";
 const SIGNATURE_SECONDS: i64 = 3600;
-/// What need not be escaped in a URL (RFC 3986, section 2.3).
+/// All but the unreserved characters of a URL (RFC 3986, section 2.3).
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
 
-/// The row of the table.
+/// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "azureeventhub",
     family: Family::Message,
@@ -66,9 +67,10 @@ pub const TYPE: ProviderType = ProviderType {
             "",
         ),
     ],
-    limits: "",
-    again: "twice",
+    sent_twice: "twice",
     build,
+    content: Content::Event,
+    ..ProviderType::DEFAULT
 };
 
 struct EventHub {
@@ -77,14 +79,14 @@ struct EventHub {
 }
 
 enum Login {
-    /// A connection string.
+    /// The parts of a connection string.
     SharedKey {
         host: String,
         hub: String,
         key_name: String,
         key: String,
     },
-    /// A token that somebody else renews.
+    /// A token that the user renews.
     Token { hub: String, token: String },
 }
 
@@ -96,12 +98,15 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
         (true, None) => shared_key(&provider.address)?,
         (true, Some(_)) => {
             return Err(Invalid::from(
-                "a connection string and a token at once: remove the Secret's token, or name only the hub in the address",
+                "both a connection string and a token: remove the key token from the Secret, or \
+                 set \
+                 the address to the hub's name",
             ));
         }
         (false, _) if provider.address.is_empty() => {
             return Err(Invalid::from(
-                "no event hub: set the address to its name, or to a connection string with EntityPath",
+                "no event hub: set the address to its name or to a connection string with \
+                 EntityPath",
             ));
         }
         (false, Some(token)) => Login::Token {
@@ -110,7 +115,9 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
         },
         (false, None) => {
             return Err(Invalid::from(
-                "no credentials: the address must be a connection string with SharedAccessKey, or the Secret of spec.secretRef must hold a token (managed identity is not supported)",
+                "no credentials: set the address to a connection string with SharedAccessKey, or \
+                 the \
+                 key token in the Secret of spec.secretRef; managed identity is not supported",
             ));
         }
     };
@@ -129,14 +136,14 @@ fn shared_key(connection_string: &str) -> Result<Login, Invalid> {
             .map(|(_, value)| value.to_owned());
         value
             .filter(|value| !value.is_empty())
-            .ok_or_else(|| Invalid(format!("the connection string has no {wanted}")))
+            .ok_or_else(|| Invalid(format!("the connection string has no {wanted}; add it")))
     };
     let endpoint = Url::parse(&part("Endpoint")?).ok();
     let host = endpoint
         .and_then(|url| url.host_str().map(str::to_owned))
         .filter(|host| !host.is_empty());
     Ok(Login::SharedKey {
-        host: host.ok_or("Endpoint in the connection string is not of the form sb://HOST/")?,
+        host: host.ok_or("Endpoint in the connection string is not sb://HOST/")?,
         hub: part("EntityPath")?,
         key_name: part("SharedAccessKeyName")?,
         key: part("SharedAccessKey")?,
@@ -145,9 +152,9 @@ fn shared_key(connection_string: &str) -> Result<Login, Invalid> {
 
 #[async_trait]
 impl SendMessage for EventHub {
-    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
-        let body = flux::to_json(notification.event, notification.metadata);
-        let (url, authorization) = self.login.target(notification.channel, Timestamp::now())?;
+    async fn send(&self, message: &Message<'_>) -> Result<Sent, Failure> {
+        let body = flux::to_json(message.event, message.metadata);
+        let (url, authorization) = self.login.target(message.channel, Timestamp::now())?;
         let request = Request::new(Method::POST, url)
             .body(CONTENT_TYPE, body)
             .secret_header(header::AUTHORIZATION, &authorization);
@@ -156,7 +163,7 @@ impl SendMessage for EventHub {
 }
 
 impl Login {
-    /// Where to send, and the header that allows it.
+    /// The URL, and the `Authorization` header.
     fn target(&self, channel: &str, now: Timestamp) -> Result<(Url, String), Failure> {
         let (host, hub) = match self {
             Self::SharedKey { host, hub, .. } => (host.clone(), hub),
@@ -166,7 +173,7 @@ impl Login {
         let unusable = |_| {
             Failure::permanent(
                 Reason::Misconfigured,
-                "the namespace of the event hub is not the name of a host",
+                "the namespace of the event hub is not a valid host name; correct spec.channel",
             )
         };
         let url =
@@ -195,8 +202,7 @@ fn namespace_host(channel: &str) -> Result<String, Failure> {
     }
 }
 
-/// A shared access signature: the key proves that it knows the resource and when the signature
-/// expires.
+/// A shared access signature over the resource and the time of expiry.
 fn signature(resource: &str, key_name: &str, key: &str, expires: i64) -> String {
     let resource = utf8_percent_encode(resource, ESCAPED).to_string();
     let mut mac =
@@ -273,17 +279,17 @@ mod tests {
             assert_eq!(request.headers["authorization"], "Bearer eyJ.made.up");
         }
         assert_eq!(
-            sample::verdict(namespace_host("")),
+            sample::meaning(namespace_host("")),
             Some((Reason::Misconfigured, false))
         );
     }
 
     #[test]
-    fn what_can_not_log_in_is_refused() {
+    fn missing_or_double_credentials_are_rejected() {
         for (address, secret, word) in [
             ("", vec![], "no event hub"),
             ("hub", vec![], "managed identity"),
-            (CONNECTION, vec![("token", "x")], "at once"),
+            (CONNECTION, vec![("token", "x")], "both"),
             (
                 "Endpoint=sb://ns/;SharedAccessKeyName=k;SharedAccessKey=SECRET",
                 vec![],

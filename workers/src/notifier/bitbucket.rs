@@ -1,8 +1,8 @@
 //! `bitbucket`: build statuses of commits on Bitbucket Cloud. The host of the address does not
 //! matter.
 //!
-//! API: <https://developer.atlassian.com/cloud/bitbucket/rest/api-group-commit-statuses/>. A post with the key of a status
-//! that is there replaces it.
+//! API: <https://developer.atlassian.com/cloud/bitbucket/rest/api-group-commit-statuses/>. A post with
+//! the key of an existing status replaces it.
 
 use async_trait::async_trait;
 use reqwest::Method;
@@ -12,19 +12,21 @@ use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
-use super::contract::{Desired, Held, KeepState, Notifier, ProviderType, Sent};
+use super::contract::{DesiredState, KeepState, Notifier, ProviderType, RemoteState, Sent};
 use super::forge::commit_status::{
-    CommitStatus, Progressing, StatusReader, Verdict, desired, held, kind_and_name, state_of,
+    CommitState, CommitStatus, Progressing, StatusReader, desired, kind_and_name, remote_state,
+    state_of,
 };
 use crate::http::classify::classify;
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Message;
 use crate::message::repository::{Repository, repository};
+use crate::notifier::contract::limits::{LimitScope, RateLimits, rate};
 use crate::notifier::contract::need::Demand::{Either, Required};
 use crate::notifier::contract::need::Need;
 
-/// The row of the table.
+/// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "bitbucket",
     family: Family::CommitStatus,
@@ -45,12 +47,18 @@ pub const TYPE: ProviderType = ProviderType {
         Need::key("username", Either, "in place of token, with password", ""),
         Need::key("password", Either, "with username", ""),
     ],
-    limits: "",
-    again: "the same",
+    sent_twice: "the same",
     build,
+    // The limit of requests for repository data.
+    rate_limits: RateLimits {
+        scope: LimitScope::Account,
+        rates: &[rate(1000, 3600)],
+        source: "https://support.atlassian.com/bitbucket-cloud/docs/api-request-limits/",
+    },
+    ..ProviderType::DEFAULT
 };
 
-/// A status must link to something.
+/// The link of a status without a target URL, since the API requires one.
 const LINK: &str = "https://bitbucket.org";
 
 struct BitbucketStatus {
@@ -74,11 +82,10 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     let (username, password) = match provider.secret.token() {
         Some(token) => token
             .split_once(':')
-            .ok_or("the Secret's token must be written USER:PASSWORD")?,
-        None => provider
-            .secret
-            .basic()
-            .ok_or("the Secret of spec.secretRef needs the key token, written USER:PASSWORD")?,
+            .ok_or("the key token in the Secret must have the form USER:PASSWORD")?,
+        None => provider.secret.basic().ok_or(
+            "no token: set the key token in the Secret of spec.secretRef to USER:PASSWORD",
+        )?,
     };
     let (username, password) = (username.to_owned(), password.to_owned());
     let statuses = StatusReader::new(provider, Progressing::Skipped);
@@ -93,13 +100,13 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl KeepState for BitbucketStatus {
-    fn desire(&self, notification: &Message<'_>) -> Result<Option<Desired>, Failure> {
-        let Some(status) = self.statuses.status(notification)? else {
+    fn desire(&self, message: &Message<'_>) -> Result<Option<DesiredState>, Failure> {
+        let Some(status) = self.statuses.status(message)? else {
             return Ok(None);
         };
         let state = State {
             status,
-            name: kind_and_name(notification),
+            name: kind_and_name(message),
         };
         let place = format!("bitbucket {}", self.repository.id);
         Ok(Some(desired(
@@ -110,31 +117,33 @@ impl KeepState for BitbucketStatus {
         )))
     }
 
-    async fn read(&self, desired: &Desired) -> Result<Held, Failure> {
+    async fn read(&self, desired: &DesiredState) -> Result<RemoteState, Failure> {
         let State { status, .. } = state_of(desired)?;
         let request = self.request(
             Method::GET,
             &status.commit,
             &format!("/{}", status_key(&status.context)),
         )?;
-        let answer = self.http.send(request).await?;
-        if answer.status == 404 || answer.dry_run {
-            return Ok(Held::Unknown);
+        let response = self.http.send(request).await?;
+        if response.status == 404 || response.dry_run {
+            return Ok(RemoteState::Unknown);
         }
-        classify(&answer)?;
-        let entry: Entry = answer.json().unwrap_or_default();
+        classify(&response)?;
+        let entry: Entry = response.json().unwrap_or_default();
         let says_the_same =
-            entry.state == word(status.verdict) && entry.description == status.description;
-        Ok(held(says_the_same && status.links_to(Some(&entry.url))))
+            entry.state == word(status.state) && entry.description == status.description;
+        Ok(remote_state(
+            says_the_same && status.links_to(Some(&entry.url)),
+        ))
     }
 
-    async fn write(&self, desired: &Desired, _handle: Option<&str>) -> Result<Sent, Failure> {
+    async fn write(&self, desired: &DesiredState, _handle: Option<&str>) -> Result<Sent, Failure> {
         let State { status, name } = state_of(desired)?;
         let key = status_key(&status.context);
         let url = status.target_url.as_deref().unwrap_or(LINK);
         let post = Post {
             key: &key,
-            state: word(status.verdict),
+            state: word(status.state),
             name: &name,
             description: &status.description,
             url,
@@ -153,24 +162,24 @@ impl BitbucketStatus {
         let url = Url::parse(&address).map_err(|_| {
             Failure::permanent(
                 Reason::Misconfigured,
-                "the repository's address can't be used",
+                "the address of the repository gives no valid API URL; check spec.address",
             )
         })?;
         Ok(Request::new(method, url).basic(&self.username, &self.password))
     }
 }
 
-/// Bitbucket's keys have at most 40 characters.
+/// The key of a status. Bitbucket allows up to 40 characters.
 pub(super) fn status_key(context: &str) -> String {
     hex::encode(Sha1::digest(context))
 }
 
-/// The words of both Bitbuckets.
-pub(super) fn word(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Success => "SUCCESSFUL",
-        Verdict::Failure => "FAILED",
-        Verdict::Pending => "INPROGRESS",
+/// The state's name in both APIs of Bitbucket.
+pub(super) fn word(state: CommitState) -> &'static str {
+    match state {
+        CommitState::Success => "SUCCESSFUL",
+        CommitState::Failure => "FAILED",
+        CommitState::Pending => "INPROGRESS",
     }
 }
 
@@ -204,7 +213,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_key_is_asked_for_and_a_status_is_posted() {
+    async fn the_status_of_the_key_is_read_before_one_is_posted() {
         let made = requests(
             &TYPE,
             &provider(&[("token", "user:app-pw")]),

@@ -1,7 +1,7 @@
 //! `bitbucketserver`: build statuses of commits on Bitbucket Server and Data Center.
 //!
-//! API: <https://developer.atlassian.com/server/bitbucket/rest/>, build status. A post with the key of a status that is
-//! there replaces it.
+//! API: <https://developer.atlassian.com/server/bitbucket/rest/>, build status. A post with the key of
+//! an existing status replaces it.
 
 use async_trait::async_trait;
 use reqwest::Method;
@@ -11,9 +11,9 @@ use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
 use super::bitbucket::{status_key, word};
-use super::contract::{Desired, Held, KeepState, Notifier, ProviderType, Sent};
+use super::contract::{DesiredState, KeepState, Notifier, ProviderType, RemoteState, Sent};
 use super::forge::commit_status::{
-    CommitStatus, Progressing, StatusReader, desired, held, kind_and_name, state_of,
+    CommitStatus, Progressing, StatusReader, desired, kind_and_name, remote_state, state_of,
 };
 use crate::http::address::http_url;
 use crate::http::classify::classify;
@@ -23,7 +23,7 @@ use crate::message::Message;
 use crate::notifier::contract::need::Demand::{Either, Required};
 use crate::notifier::contract::need::Need;
 
-/// The row of the table.
+/// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "bitbucketserver",
     family: Family::CommitStatus,
@@ -32,23 +32,23 @@ pub const TYPE: ProviderType = ProviderType {
         Need::field(
             "address",
             Required,
-            "the clone address: https://HOST/scm/PROJECT/NAME.git",
+            "the clone URL: https://HOST/scm/PROJECT/NAME.git",
             "https://bitbucket.example.com/scm/acme/deploy.git",
         ),
         Need::key("token", Either, "an HTTP access token", "your-token"),
         Need::key("username", Either, "in place of token, with password", ""),
         Need::key("password", Either, "with username", ""),
     ],
-    limits: "",
-    again: "the same",
+    sent_twice: "the same",
     build,
+    ..ProviderType::DEFAULT
 };
 
 struct BitbucketServerStatus {
     http: Http,
-    /// Below it are the commits.
+    /// The API's URL of the repository.
     api: String,
-    /// The address of the repository, without credentials.
+    /// The clone URL, without credentials.
     link: Url,
     credentials: Credentials,
     statuses: StatusReader,
@@ -69,10 +69,10 @@ struct State {
 
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     let mut link = http_url(provider)?;
-    // They are the user's secret; neither the forge nor the queue gets them.
+    // The credentials are secret, so neither the forge nor the bus gets them.
     let without_credentials = link.set_username("").and_then(|()| link.set_password(None));
     without_credentials
-        .map_err(|()| Invalid::from("the address is not that of a Git repository"))?;
+        .map_err(|()| Invalid::from("the address is not the clone URL of a Git repository"))?;
     let api = api_of(&link).ok_or(
         "the address must be the http or https clone URL, https://HOST/scm/PROJECT/NAME.git",
     )?;
@@ -83,7 +83,8 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
         }
         (None, None) => {
             return Err(Invalid::from(
-                "the Secret of spec.secretRef needs the key token, or username and password",
+                "no credentials: set the key token, or username and password, in the Secret of \
+                 spec.secretRef",
             ));
         }
     };
@@ -97,8 +98,8 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     })))
 }
 
-/// `…/rest/api/latest/projects/PROJECT/repos/NAME` of a clone URL; the last `/scm/` parts the
-/// server's own path from the repository's.
+/// `…/rest/api/latest/projects/PROJECT/repos/NAME` of a clone URL. The last `/scm/` separates the
+/// server's path from that of the repository.
 fn api_of(link: &Url) -> Option<String> {
     let (context, repository) = link.path().rsplit_once("/scm/")?;
     let (project, name) = repository.trim_end_matches('/').split_once('/')?;
@@ -112,11 +113,11 @@ fn api_of(link: &Url) -> Option<String> {
 
 #[async_trait]
 impl KeepState for BitbucketServerStatus {
-    fn desire(&self, notification: &Message<'_>) -> Result<Option<Desired>, Failure> {
-        let Some(status) = self.statuses.status(notification)? else {
+    fn desire(&self, message: &Message<'_>) -> Result<Option<DesiredState>, Failure> {
+        let Some(status) = self.statuses.status(message)? else {
             return Ok(None);
         };
-        let name = format!("{} [{}]", kind_and_name(notification), status.description);
+        let name = format!("{} [{}]", kind_and_name(message), status.description);
         let url = status
             .target_url
             .clone()
@@ -131,30 +132,32 @@ impl KeepState for BitbucketServerStatus {
         )))
     }
 
-    async fn read(&self, desired: &Desired) -> Result<Held, Failure> {
+    async fn read(&self, desired: &DesiredState) -> Result<RemoteState, Failure> {
         let State { status, name, .. } = state_of(desired)?;
         let key = status_key(&status.context);
         let request = self.request(
             Method::GET,
             &format!("commits/{}/builds?key={key}", status.commit),
         )?;
-        let answer = self.http.send(request).await?;
-        if answer.status == 404 || answer.dry_run {
-            return Ok(Held::Unknown);
+        let response = self.http.send(request).await?;
+        if response.status == 404 || response.dry_run {
+            return Ok(RemoteState::Unknown);
         }
-        classify(&answer)?;
-        let entry: Entry = answer.json().unwrap_or_default();
-        let is_same = entry.state == word(status.verdict)
+        classify(&response)?;
+        let entry: Entry = response.json().unwrap_or_default();
+        let is_same = entry.state == word(status.state)
             && entry.description == status.description
             && status.links_to(Some(&entry.url));
-        Ok(held(is_same && entry.key == key && entry.name == name))
+        Ok(remote_state(
+            is_same && entry.key == key && entry.name == name,
+        ))
     }
 
-    async fn write(&self, desired: &Desired, _handle: Option<&str>) -> Result<Sent, Failure> {
+    async fn write(&self, desired: &DesiredState, _handle: Option<&str>) -> Result<Sent, Failure> {
         let State { status, name, url } = state_of(desired)?;
         let entry = Entry {
             key: status_key(&status.context),
-            state: word(status.verdict).to_owned(),
+            state: word(status.state).to_owned(),
             name,
             description: status.description,
             url,
@@ -171,10 +174,10 @@ impl BitbucketServerStatus {
         let url = Url::parse(&format!("{}/{path}", self.api)).map_err(|_| {
             Failure::permanent(
                 Reason::Misconfigured,
-                "the repository's address can't be used",
+                "the address of the repository gives no valid API URL; check spec.address",
             )
         })?;
-        // The server takes requests without these for forged ones of a browser.
+        // Without this header the server suspects cross-site request forgery.
         let request = Request::new(method, url)
             .header("x-atlassian-token", "no-check")
             .header("x-requested-with", "XMLHttpRequest");
@@ -229,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn address_and_credentials_are_checked() {
+    fn address_and_credentials_are_validated() {
         let token = &[("token", "t")];
         for address in [
             "https://h/projects/ACME/repos/deploy",
@@ -250,7 +253,7 @@ mod tests {
         );
         assert!(
             refusal(&TYPE, &provider("https://h/scm/ACME/deploy.git", &[]))
-                .contains("token, or username and password")
+                .contains("key token, or username and password")
         );
     }
 }

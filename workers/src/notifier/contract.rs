@@ -1,137 +1,172 @@
 //! What every provider type implements: its row in the table of types, and the code that sends.
 //!
-//! A notifier sends once. It never sleeps, loops, retries or logs. It reports what an answer means
+//! A notifier sends once. It never sleeps, loops, retries or logs. It reports what a response means
 //! in a [`Failure`]; the worker decides when to try again.
 
+mod example;
+pub mod limits;
 pub mod need;
 
 use async_trait::async_trait;
 use tidings_core::Failure;
+use tidings_rules::template::Escape;
 use tidings_rules::{Family, ResolvedProvider};
 
 use crate::http::Http;
+use crate::http::classify::StatusRule;
 use crate::http::invalid::Invalid;
 use crate::message::Message;
+use crate::message::render::Content;
+use limits::{RateLimits, SizeLimit};
 use need::Need;
 
-/// One row of [`PROVIDERS`].
+/// Everything about one provider type. Each type's file has one, and the table lists them.
 pub struct ProviderType {
     /// `spec.type`.
     pub kind: &'static str,
-    /// Which events it takes.
+    /// Which events the type takes.
     pub family: Family,
-    /// What it is, in a few words, for people.
+    /// A short description for the docs and the CLI.
     pub summary: &'static str,
-    /// What it needs: fields of the Provider and keys of its Secret.
+    /// The fields of the Provider and the keys of its Secret that the type reads.
     pub needs: &'static [Need],
-    /// Where long texts are cut, in characters unless said otherwise, because the service would
-    /// refuse more; empty: nowhere.
-    pub limits: &'static str,
-    /// What becomes there of a delivery that is made twice.
-    pub again: &'static str,
-    /// Checks address and credentials, and makes the notifier. The sentence of a refusal names the
+    /// Where long texts are cut, for the docs; empty if the type sends everything.
+    pub cut_at: &'static str,
+    /// What happens at the service when a delivery is sent twice, for the docs.
+    pub sent_twice: &'static str,
+    /// Validates the address and the credentials, and builds the notifier. The error names the
     /// field or key.
     pub build: fn(&ResolvedProvider, Http) -> Result<Notifier, Invalid>,
+    /// What the type sends, and how a template's values are escaped.
+    pub content: Content,
+    /// The service's rate limits. A Provider's `rateLimit` replaces them.
+    pub rate_limits: RateLimits,
+    /// The longest texts that the service takes. The contract tests check each of them.
+    pub size_limits: &'static [SizeLimit],
+    /// Response statuses that mean something else than for other types.
+    pub status_rules: &'static [StatusRule],
+    /// How many links one message of the service has room for.
+    pub most_links: usize,
+    /// Whether the type sends HTTP requests. Only then a proxy applies and a dry run shows them.
+    pub uses_http: bool,
 }
 
-/// The code for one provider type, made for one Provider.
+impl ProviderType {
+    /// A type without limits or rules of its own. A row states what differs:
+    /// `..ProviderType::DEFAULT`.
+    pub const DEFAULT: Self = Self {
+        kind: "",
+        family: Family::Message,
+        summary: "",
+        needs: &[],
+        cut_at: "",
+        sent_twice: "",
+        build: |_, _| Err(Invalid(String::new())),
+        content: Content::Text(Escape::None),
+        rate_limits: RateLimits::NONE,
+        size_limits: &[],
+        status_rules: &[],
+        most_links: usize::MAX,
+        uses_http: true,
+    };
+}
+
+/// The code of one provider type, built for one Provider.
 pub enum Notifier {
-    /// Each delivery is a message of its own.
+    /// Every delivery is a message of its own.
     Message(Box<dyn SendMessage>),
     /// Only the newest state of a key counts: commit statuses, comments, incidents.
     State(Box<dyn KeepState>),
 }
 
-/// A notifier whose deliveries stand for themselves.
+/// A notifier that sends every delivery as a message of its own.
 #[async_trait]
 pub trait SendMessage: Send + Sync {
-    /// Sends it once.
+    /// Sends the message once.
     ///
     /// # Errors
-    /// The failure says whether another attempt can help.
-    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure>;
+    /// The failure says whether a retry can help.
+    async fn send(&self, message: &Message<'_>) -> Result<Sent, Failure>;
 }
 
 /// A notifier that keeps one state for each key at its service.
 ///
-/// The state that is written may come from another delivery of the same key than the one at hand:
-/// so all that `write` needs is in [`Desired::state`].
+/// The state to write may come from another delivery of the same key. Everything that `write`
+/// needs is therefore in [`DesiredState::state`].
 #[async_trait]
 pub trait KeepState: Send + Sync {
-    /// Asks what must be known of the service before states can be told: its version, who we are
-    /// there. Answers are remembered, so most calls ask nothing. It goes before the first read
-    /// or write.
+    /// Asks the service what reads and writes depend on, such as its version or our login. It runs
+    /// before the first read or write. Responses are cached, so most calls ask nothing.
     ///
     /// # Errors
-    /// The service could not be asked, or can't be used.
-    async fn prepare(&self, _notification: &Message<'_>) -> Result<(), Failure> {
+    /// The service is unreachable or can't be used.
+    async fn prepare(&self, _message: &Message<'_>) -> Result<(), Failure> {
         Ok(())
     }
 
-    /// The key and the state that a notification asks for; nothing where the type has nothing to
-    /// say about it.
+    /// The key and the state that a message asks for; `None` if the type ignores such events.
+    /// Makes no call.
     ///
     /// # Errors
-    /// The event or the Provider asks for nothing that can be told. It makes no call.
-    fn desire(&self, notification: &Message<'_>) -> Result<Option<Desired>, Failure>;
+    /// The event or the Provider lacks what the state needs.
+    fn desire(&self, message: &Message<'_>) -> Result<Option<DesiredState>, Failure>;
 
-    /// Whether a write without the service's own id of what is there makes a second one: then the
-    /// service is read whenever the id is not known.
+    /// Whether a write without a handle creates a second entry. If so, the service is read whenever
+    /// the handle is unknown.
     fn needs_handle(&self) -> bool {
         false
     }
 
-    /// Asks the service what it holds for the key, where it can be asked.
-    async fn read(&self, desired: &Desired) -> Result<Held, Failure>;
+    /// Reads the state of the key from the service, if the service allows that.
+    async fn read(&self, desired: &DesiredState) -> Result<RemoteState, Failure>;
 
-    /// Writes the state once. `handle` is the service's own id of what is to be changed, where one
-    /// is known.
-    async fn write(&self, desired: &Desired, handle: Option<&str>) -> Result<Sent, Failure>;
+    /// Writes the state once. `handle` is the service's own id of the entry to change, if known.
+    async fn write(&self, desired: &DesiredState, handle: Option<&str>) -> Result<Sent, Failure>;
 }
 
-/// A state that a key should have.
+/// The state that a key should have.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Desired {
-    /// Names what the state is of, for people: service, repository, commit, context. Equal keys
-    /// are one record, whichever Provider they come from. No secrets.
+pub struct DesiredState {
+    /// Names the object of the state for people: service, repository, commit, context. Equal keys
+    /// share one record, whichever Provider they come from. Holds no secrets.
     pub key: String,
-    /// The state, in the notifier's own form. Equal bytes are the same state. No secrets.
+    /// The state in the notifier's own format. Equal bytes are the same state. Holds no secrets.
     pub state: Vec<u8>,
 }
 
-/// What a service holds for a key before the first write.
+/// The state that a service has for a key before the first write.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Held {
-    /// Nothing, or it can't be asked.
+pub enum RemoteState {
+    /// The service has none, or can't be asked.
     Unknown,
-    /// The desired state already.
+    /// The service has the desired state.
     Same {
-        /// The service's own id of it, where later writes need it.
+        /// The service's own id of the entry, if later writes need it.
         handle: Option<String>,
     },
-    /// Another state.
+    /// The service has another state.
     Other {
-        /// The service's own id of it, where later writes need it.
+        /// The service's own id of the entry, if later writes need it.
         handle: Option<String>,
     },
 }
 
-/// The service has accepted it, or there was nothing to send.
+/// How a call ended that did not fail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sent {
-    /// It was accepted.
+    /// The service accepted it.
     Accepted {
-        /// The HTTP status of the answer.
+        /// The HTTP status of the response.
         status: Option<u16>,
-        /// The service's own id of what was written, where later writes need it.
+        /// The service's own id of the entry, if later writes need it.
         handle: Option<String>,
     },
-    /// The type has nothing to say about this event; no call was made. The sentence says why.
+    /// The type ignores this event, for the reason given. No call was made.
     Skipped(String),
 }
 
 impl Sent {
-    /// Accepted, with nothing to remember.
+    /// Accepted with this status, without a handle.
     pub fn accepted(status: u16) -> Self {
         Self::Accepted {
             status: Some(status),

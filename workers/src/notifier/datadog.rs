@@ -1,11 +1,11 @@
 //! `datadog`: one event for each event.
 //!
 //! Contract: Datadog's API reference, "Post an event" (v1, `POST /api/v1/events`), which limits the
-//! text to 4,000 characters. Only scheme and host of the address count. Datadog refuses events that
-//! happened more than 18 hours ago, so what waited longer than that is lost there. A retry after a
-//! lost answer posts twice.
+//! text to 4,000 characters. Only scheme and host of the address are used. Datadog rejects events
+//! older than 18 hours, so an event that waited longer is lost. A retry after a lost response posts
+//! twice.
 //!
-//! 403 is a wrong API key, 408 and 429 ask for another try: all as the shared table has it.
+//! 403 is a wrong API key, and 408 and 429 are retried: the shared table covers all of them.
 
 use async_trait::async_trait;
 use reqwest::header::HeaderName;
@@ -20,14 +20,15 @@ use crate::http::classify::classify;
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Message;
-use crate::message::text::cut_chars;
+use crate::notifier::contract::limits::SizeLimit;
 use crate::notifier::contract::need::Demand::Required;
 use crate::notifier::contract::need::Need;
+use crate::text::cut_chars;
 
 const MOST_OF_A_TEXT: usize = 4_000;
 const API_KEY: HeaderName = HeaderName::from_static("dd-api-key");
 
-/// The row of the table.
+/// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "datadog",
     family: Family::Message,
@@ -41,9 +42,11 @@ pub const TYPE: ProviderType = ProviderType {
         ),
         Need::key("token", Required, "the API key", "your-token"),
     ],
-    limits: "text 4,000",
-    again: "twice",
+    cut_at: "text 4,000",
+    sent_twice: "twice",
     build,
+    size_limits: &[SizeLimit::characters("/text", 4_000)],
+    ..ProviderType::DEFAULT
 };
 
 struct Datadog {
@@ -64,40 +67,40 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl SendMessage for Datadog {
-    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
-        let request = Request::post_json(self.url.clone(), &event(notification))
+    async fn send(&self, message: &Message<'_>) -> Result<Sent, Failure> {
+        let request = Request::post_json(self.url.clone(), &event(message))
             .header("accept", "application/json")
             .secret_header(API_KEY, &self.token);
         classify(&self.http.send(request).await?).map(Sent::accepted)
     }
 }
 
-fn event(notification: &Message<'_>) -> Value {
-    let object = notification.object;
+fn event(message: &Message<'_>) -> Value {
+    let object = message.object;
     let own = || {
         format!(
             "Events from the {} {}/{}",
             object.kind, object.name, object.namespace
         )
     };
-    let links: String = notification
+    let links: String = message
         .links()
         .iter()
         .map(|link| format!("\n{}: {}", link.label, link.url))
         .collect();
     json!({
-        "title": notification.rendered.title.clone().unwrap_or_else(own),
-        "text": cut_chars(notification.text(), MOST_OF_A_TEXT - links.chars().count()) + &links,
+        "title": message.rendered.title.clone().unwrap_or_else(own),
+        "text": cut_chars(message.text(), MOST_OF_A_TEXT - links.chars().count()) + &links,
         "source_type_name": "fluxcd",
-        "date_happened": notification.unix_seconds(),
-        "alert_type": if notification.is_error() { "error" } else { "info" },
-        "tags": tags(notification),
+        "date_happened": message.unix_seconds(),
+        "alert_type": if message.is_error() { "error" } else { "info" },
+        "tags": tags(message),
     })
 }
 
-/// All in small letters: Datadog does so itself.
-fn tags(notification: &Message<'_>) -> Vec<String> {
-    let (event, object) = (notification.event, notification.object);
+/// The tags in lower case, to which Datadog converts them anyway.
+fn tags(message: &Message<'_>) -> Vec<String> {
+    let (event, object) = (message.event, message.object);
     let own = [
         (
             "flux_reporting_controller",
@@ -109,7 +112,7 @@ fn tags(notification: &Message<'_>) -> Vec<String> {
         ("kube_namespace", &object.namespace),
     ];
     own.into_iter()
-        .chain(notification.fields())
+        .chain(message.fields())
         .map(|(key, value)| format!("{key}:{value}").to_lowercase())
         .collect()
 }
@@ -174,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_key_there_is_no_notifier() {
+    fn without_an_api_key_the_provider_is_invalid() {
         let provider = sample::provider("datadog", |_| {});
         assert!(sample::refusal(&TYPE, &provider).contains("token"));
     }

@@ -1,9 +1,9 @@
-//! `discord`: a webhook, in its form for Slack's senders.
+//! `discord`: a webhook, in Slack's format.
 //!
-//! Contract: Discord's "Execute Slack-Compatible Webhook". The attachment becomes an embed: 4 096
-//! characters of description, 25 fields of 256 and 1 024, a name of 256, and 6 000 in all ("Embed
-//! Limits"); 80 for the sender's name. 429 tells the wait in its body more exactly than in
-//! `Retry-After` ("Rate Limits"). A retry after a lost answer can post twice.
+//! Contract: Discord's "Execute Slack-Compatible Webhook". The attachment becomes an embed with up
+//! to 4,096 characters of description, 25 fields of 256 and 1,024, a name of 256, and 6,000 in
+//! total ("Embed Limits"). The sender's name has up to 80. The body of a 429 has a more exact wait
+//! than `Retry-After` ("Rate Limits"). A retry after a lost response can post twice.
 
 use async_trait::async_trait;
 use tidings_core::Failure;
@@ -14,14 +14,15 @@ use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::classify_with_wait;
 use crate::http::invalid::Invalid;
-use crate::http::{Answer, Http, Request};
+use crate::http::{Http, Request, Response};
 use crate::message::Message;
-use crate::message::text::cut_utf16;
+use crate::notifier::contract::limits::{LimitScope, RateLimits, SizeLimit, rate};
 use crate::notifier::contract::need::Demand::Optional;
 use crate::notifier::contract::need::Need;
 use crate::notifier::payload::slack_form::{Links, Sender, SlackForm, username_or_controller};
+use crate::text::cut_utf16;
 
-/// The row of the table.
+/// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "discord",
     family: Family::Message,
@@ -31,13 +32,24 @@ pub const TYPE: ProviderType = ProviderType {
         Need::field(
             "username",
             Optional,
-            "the name to post under; else the controller",
+            "the sender's name; default: the controller",
             "",
         ),
     ],
-    limits: "text 4,096, 25 fields, value 1,024, all 6,000",
-    again: "twice",
+    cut_at: "text 4,096, 25 fields, value 1,024, all 6,000",
+    sent_twice: "twice",
     build,
+    // As a webhook's responses state in X-RateLimit-Limit.
+    rate_limits: RateLimits {
+        scope: LimitScope::Provider,
+        rates: &[rate(5, 2)],
+        source: "https://discord.com/developers/docs/topics/rate-limits",
+    },
+    size_limits: &[
+        SizeLimit::utf16("/attachments/0/text", 4_096),
+        SizeLimit::utf16("/username", 80),
+    ],
+    ..ProviderType::DEFAULT
 };
 
 const FORM: SlackForm = SlackForm {
@@ -47,7 +59,7 @@ const FORM: SlackForm = SlackForm {
     longest_text: 4_096,
     longest_value: 1_024,
     most_fields: 25,
-    // A webhook of one's own can show no buttons.
+    // A user's webhook can't show buttons.
     links: Links::Field,
     longest_attachment: 6_000,
 };
@@ -69,7 +81,7 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     })))
 }
 
-/// The webhook's address with `/slack` at the end of its path; the query stays.
+/// The webhook's URL with `/slack` at the end of its path.
 fn slack_compatible(mut url: Url) -> Url {
     let path = url.path().trim_end_matches('/').to_owned();
     let path = if path.ends_with("/slack") {
@@ -83,9 +95,9 @@ fn slack_compatible(mut url: Url) -> Url {
 
 #[async_trait]
 impl SendMessage for Discord {
-    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
+    async fn send(&self, message: &Message<'_>) -> Result<Sent, Failure> {
         let username = cut_utf16(
-            username_or_controller(&self.username, notification),
+            username_or_controller(&self.username, message),
             LONGEST_USERNAME,
         );
         let sender = Sender {
@@ -93,20 +105,20 @@ impl SendMessage for Discord {
             channel: "",
             fallback: "",
         };
-        let request = Request::post_json(self.url.clone(), &FORM.body(notification, &sender));
-        judge(&self.http.send(request).await?).map(Sent::accepted)
+        let request = Request::post_json(self.url.clone(), &FORM.body(message, &sender));
+        check(&self.http.send(request).await?).map(Sent::accepted)
     }
 }
 
-fn judge(answer: &Answer) -> Result<u16, Failure> {
-    classify_with_wait(answer, |body| body["retry_after"].as_f64())
+fn check(response: &Response) -> Result<u16, Failure> {
+    classify_with_wait(response, |body| body["retry_after"].as_f64())
 }
 
 #[cfg(test)]
 mod tests {
     use tidings_core::Reason;
 
-    use super::super::sample::{self, Sample, answer, verdict};
+    use super::super::sample::{self, Sample, meaning, response};
     use super::*;
 
     #[tokio::test]
@@ -153,7 +165,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_embed_keeps_to_its_limits() {
+    async fn an_embed_stays_within_its_limits() {
         let mut sample = Sample::info().with_message("m".repeat(5_000));
         sample.metadata.insert("long".into(), "v".repeat(1_500));
         let body = sample::body(
@@ -172,19 +184,19 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_comes_from_the_body_then_from_the_header() {
+    fn the_wait_comes_from_the_body_or_the_header() {
         let limited = sample::with_header(
-            answer(429, r#"{"retry_after":0.75,"global":false}"#),
+            response(429, r#"{"retry_after":0.75,"global":false}"#),
             "retry-after",
             "1",
         );
-        assert_eq!(sample::wait(judge(&limited)), Some(0.75));
-        let from_a_gateway = sample::with_header(answer(429, "slow down"), "retry-after", "9");
-        assert_eq!(sample::wait(judge(&from_a_gateway)), Some(9.0));
+        assert_eq!(sample::wait(check(&limited)), Some(0.75));
+        let from_a_gateway = sample::with_header(response(429, "slow down"), "retry-after", "9");
+        assert_eq!(sample::wait(check(&from_a_gateway)), Some(9.0));
         assert_eq!(
-            verdict(judge(&answer(400, r#"{"retry_after":1}"#))),
+            meaning(check(&response(400, r#"{"retry_after":1}"#))),
             Some((Reason::Rejected, false))
         );
-        assert_eq!(verdict(judge(&answer(204, ""))), None);
+        assert_eq!(meaning(check(&response(204, ""))), None);
     }
 }

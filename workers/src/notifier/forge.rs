@@ -1,5 +1,4 @@
-//! What the types of the code forges share: repository addresses, commits, commit statuses,
-//! comments and the forges' APIs.
+//! What the types of code forges share: commit statuses, comments, and the forges' APIs.
 
 pub mod comment;
 pub mod commit_status;
@@ -7,6 +6,7 @@ pub mod expression;
 pub mod gitea_api;
 pub mod github_api;
 pub mod github_app;
+pub mod github_http;
 pub mod gitlab_api;
 pub mod language;
 pub mod page;

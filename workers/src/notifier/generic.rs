@@ -1,7 +1,7 @@
 //! `generic`: the event as JSON to any webhook.
 //!
 //! Contract: Flux's notification API, "generic webhook". The request carries `Idempotency-Key:
-//! <delivery id>`, so that a receiver can tell a retry after a lost answer from a new notification.
+//! <delivery id>`, so that a receiver recognizes a retry after a lost response.
 
 use async_trait::async_trait;
 use tidings_core::Failure;
@@ -15,10 +15,11 @@ use crate::http::classify::classify;
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Message;
+use crate::message::render::Content;
 use crate::notifier::contract::need::Demand::{Optional, Required};
 use crate::notifier::contract::need::Need;
 
-/// The row of the table.
+/// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "generic",
     family: Family::Generic,
@@ -37,9 +38,10 @@ pub const TYPE: ProviderType = ProviderType {
             "Authorization: Bearer your-token\n",
         ),
     ],
-    limits: "",
-    again: "the receiver can tell (`Idempotency-Key`)",
+    sent_twice: "the receiver recognizes it (`Idempotency-Key`)",
     build,
+    content: Content::Event,
+    ..ProviderType::DEFAULT
 };
 
 struct Generic {
@@ -59,20 +61,19 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl SendMessage for Generic {
-    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
-        let body = flux::to_json(notification.event, notification.metadata);
-        let request =
-            event_request(self.url.clone(), notification, body).secret_headers(&self.headers);
+    async fn send(&self, message: &Message<'_>) -> Result<Sent, Failure> {
+        let body = flux::to_json(message.event, message.metadata);
+        let request = event_request(self.url.clone(), message, body).secret_headers(&self.headers);
         classify(&self.http.send(request).await?).map(Sent::accepted)
     }
 }
 
-/// The request that `generic` and `generic-hmac` share.
-pub(super) fn event_request(url: Url, notification: &Message<'_>, body: Vec<u8>) -> Request {
+/// The request of `generic` and `generic-hmac`.
+pub(super) fn event_request(url: Url, message: &Message<'_>, body: Vec<u8>) -> Request {
     Request::new(reqwest::Method::POST, url)
         .body("application/json", body)
-        .header("gotk-component", &notification.event.reporting_controller)
-        .header("idempotency-key", notification.delivery_id)
+        .header("gotk-component", &message.event.reporting_controller)
+        .header("idempotency-key", message.delivery_id)
 }
 
 #[cfg(test)]
@@ -81,7 +82,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_event_goes_out_as_json_with_the_secrets_headers() {
+    async fn the_event_is_sent_as_json_with_the_secrets_headers() {
         let provider = sample::provider("generic", |provider| {
             provider.headers = [("X-Team", "a"), ("gotk-component", "mine")]
                 .map(|(k, v)| (k.to_owned(), v.to_owned()))

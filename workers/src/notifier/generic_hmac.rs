@@ -1,8 +1,8 @@
-//! `generic-hmac`: as `generic`, with a signature over the body.
+//! `generic-hmac`: like `generic`, with a signature of the body.
 //!
 //! Contract: Flux's notification API, "generic webhook with HMAC": `X-Signature: sha256=<hex>`, the
-//! HMAC-SHA256 of the exact bytes of the body. The key is the Secret's `token` as it is stored,
-//! white space included: receivers hold the same bytes.
+//! HMAC-SHA256 of the exact bytes of the body. The key is the Secret's `token` as stored, including
+//! white space, since receivers use the same bytes.
 
 use async_trait::async_trait;
 use hmac::{Hmac, KeyInit, Mac};
@@ -20,10 +20,11 @@ use crate::http::address::http_url;
 use crate::http::classify::classify;
 use crate::http::invalid::Invalid;
 use crate::message::Message;
+use crate::message::render::Content;
 use crate::notifier::contract::need::Demand::{Optional, Required};
 use crate::notifier::contract::need::Need;
 
-/// The row of the table.
+/// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "generic-hmac",
     family: Family::Generic,
@@ -35,17 +36,13 @@ pub const TYPE: ProviderType = ProviderType {
             "any http or https address",
             "https://hooks.example.com/flux",
         ),
-        Need::key(
-            "token",
-            Required,
-            "the key of the signature",
-            "your-signing-key",
-        ),
+        Need::key("token", Required, "the signing key", "your-signing-key"),
         Need::key("headers", Optional, "more headers, as a YAML map", ""),
     ],
-    limits: "",
-    again: "the receiver can tell (`Idempotency-Key`)",
+    sent_twice: "the receiver recognizes it (`Idempotency-Key`)",
     build,
+    content: Content::Event,
+    ..ProviderType::DEFAULT
 };
 
 struct GenericHmac {
@@ -62,7 +59,7 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
         .get("token")
         .filter(|key| !key.bytes().is_empty());
     let key = key
-        .ok_or("no key to sign with: set the key token in the Secret of spec.secretRef")?
+        .ok_or("no signing key: set the key token in the Secret of spec.secretRef")?
         .clone();
     Ok(Notifier::Message(Box::new(GenericHmac {
         http,
@@ -74,12 +71,11 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl SendMessage for GenericHmac {
-    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
-        let body = flux::to_json(notification.event, notification.metadata);
+    async fn send(&self, message: &Message<'_>) -> Result<Sent, Failure> {
+        let body = flux::to_json(message.event, message.metadata);
         let signature = signature(self.key.bytes(), &body);
-        // The signature comes last: it goes before a configured header of that name.
-        let request =
-            event_request(self.url.clone(), notification, body).secret_headers(&self.headers);
+        // The signature is set last, so that it replaces a configured header of that name.
+        let request = event_request(self.url.clone(), message, body).secret_headers(&self.headers);
         classify(
             &self
                 .http

@@ -1,5 +1,5 @@
-//! `gitea`: commit statuses on Gitea and Forgejo. Alone among the forges' types it tells of
-//! progress too, as pending.
+//! `gitea`: commit statuses on Gitea and Forgejo. As in Flux, it is the only forge where progress
+//! is sent by default, as pending.
 //!
 //! API: <https://docs.gitea.com/api/>, `repoCreateStatus`
 
@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 
-use super::contract::{Desired, Held, KeepState, Notifier, ProviderType, Sent};
+use super::contract::{DesiredState, KeepState, Notifier, ProviderType, RemoteState, Sent};
 use super::forge::commit_status::{
-    CommitStatus, Progressing, StatusReader, Verdict, desired, held, state_of,
+    CommitState, CommitStatus, Progressing, StatusReader, desired, remote_state, state_of,
 };
 use super::forge::gitea_api::{Gitea, NEEDS};
 use super::forge::page::{MOST_PAGES, has_next};
@@ -19,15 +19,15 @@ use crate::http::Http;
 use crate::http::invalid::Invalid;
 use crate::message::Message;
 
-/// The row of the table.
+/// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "gitea",
     family: Family::CommitStatus,
     summary: "commit statuses on Gitea and Forgejo",
     needs: NEEDS,
-    limits: "",
-    again: "the same",
+    sent_twice: "the same",
     build,
+    ..ProviderType::DEFAULT
 };
 
 struct GiteaStatus {
@@ -45,14 +45,14 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl KeepState for GiteaStatus {
-    async fn prepare(&self, notification: &Message<'_>) -> Result<(), Failure> {
-        // A wrong expression shows without any call.
-        self.statuses.context(notification)?;
+    async fn prepare(&self, message: &Message<'_>) -> Result<(), Failure> {
+        // An invalid expression fails before any call.
+        self.statuses.context(message)?;
         self.gitea.check_version().await
     }
 
-    fn desire(&self, notification: &Message<'_>) -> Result<Option<Desired>, Failure> {
-        let status = self.statuses.status(notification)?;
+    fn desire(&self, message: &Message<'_>) -> Result<Option<DesiredState>, Failure> {
+        let status = self.statuses.status(message)?;
         Ok(status.map(|status| {
             desired(
                 &self.gitea.place(),
@@ -63,28 +63,30 @@ impl KeepState for GiteaStatus {
         }))
     }
 
-    async fn read(&self, desired: &Desired) -> Result<Held, Failure> {
+    async fn read(&self, desired: &DesiredState) -> Result<RemoteState, Failure> {
         let wanted: CommitStatus = state_of(desired)?;
         for page in 1..=MOST_PAGES {
             let path = format!("commits/{}/statuses?limit=50&page={page}", wanted.commit);
-            let answer = self
+            let response = self
                 .gitea
                 .send(self.gitea.request(Method::GET, &path)?)
                 .await?;
-            if let Some(held) = held_of(&answer.json::<Vec<Entry>>().unwrap_or_default(), &wanted) {
+            if let Some(held) =
+                remote_state_of(&response.json::<Vec<Entry>>().unwrap_or_default(), &wanted)
+            {
                 return Ok(held);
             }
-            if !has_next(&answer) {
+            if !has_next(&response) {
                 break;
             }
         }
-        Ok(Held::Unknown)
+        Ok(RemoteState::Unknown)
     }
 
-    async fn write(&self, desired: &Desired, _handle: Option<&str>) -> Result<Sent, Failure> {
+    async fn write(&self, desired: &DesiredState, _handle: Option<&str>) -> Result<Sent, Failure> {
         let status: CommitStatus = state_of(desired)?;
         let post = Post {
-            state: word(status.verdict),
+            state: word(status.state),
             target_url: status.target_url.as_deref().unwrap_or_default(),
             description: &status.description,
             context: &status.context,
@@ -97,23 +99,23 @@ impl KeepState for GiteaStatus {
     }
 }
 
-/// What the newest entry of the context says, where a page has one; newest first.
-fn held_of(entries: &[Entry], wanted: &CommitStatus) -> Option<Held> {
+/// The state of the first entry with the context on a page. The list has the newest first.
+fn remote_state_of(entries: &[Entry], wanted: &CommitStatus) -> Option<RemoteState> {
     let newest = entries
         .iter()
         .find(|entry| entry.context == wanted.context)?;
     let says_the_same =
-        newest.status == word(wanted.verdict) && newest.description == wanted.description;
-    Some(held(
+        newest.status == word(wanted.state) && newest.description == wanted.description;
+    Some(remote_state(
         says_the_same && wanted.links_to(Some(&newest.target_url)),
     ))
 }
 
-fn word(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Success => "success",
-        Verdict::Failure => "failure",
-        Verdict::Pending => "pending",
+fn word(state: CommitState) -> &'static str {
+    match state {
+        CommitState::Success => "success",
+        CommitState::Failure => "failure",
+        CommitState::Pending => "pending",
     }
 }
 
@@ -147,7 +149,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_version_is_asked_first_and_progress_is_pending() {
+    async fn the_version_is_read_first_and_progress_is_pending() {
         let mut sample = Sample::info();
         sample.event.reason = "Progressing".into();
         let made = requests(&TYPE, &provider(&[("token", "gta")]), &sample).await;
@@ -165,13 +167,14 @@ mod tests {
             ]
         );
         let context = "kustomization/webapp/0c9c2e41";
-        let status = serde_json::json!({"state": "pending", "target_url": "", "description": "progressing", "context": context});
+        let status = serde_json::json!({"state": "pending", "target_url": "",
+            "description": "progressing", "context": context});
         assert_eq!(body(&made[2]), status);
         assert_eq!(made[2].headers["authorization"], "token gta");
     }
 
     #[tokio::test]
-    async fn the_version_is_asked_once() {
+    async fn the_version_is_read_once() {
         let http = Http::dry_run();
         let Notifier::State(notifier) =
             build(&provider(&[("token", "gta")]), http.clone()).unwrap()
@@ -179,16 +182,13 @@ mod tests {
             unreachable!()
         };
         for _ in 0..2 {
-            notifier
-                .prepare(&Sample::info().notification())
-                .await
-                .unwrap();
+            notifier.prepare(&Sample::info().message()).await.unwrap();
         }
         assert_eq!(http.recorded().len(), 1);
     }
 
     #[test]
-    fn a_token_is_needed() {
+    fn a_token_is_required() {
         assert!(refusal(&TYPE, &provider(&[])).contains("key token"));
     }
 }

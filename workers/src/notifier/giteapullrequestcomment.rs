@@ -1,8 +1,8 @@
-//! `giteapullrequestcomment`: a comment on the pull request that the event names, edited with every
+//! `giteapullrequestcomment`: a comment on the pull request that the event names, edited for every
 //! event.
 //!
-//! API: <https://docs.gitea.com/api/>, `issueCreateComment`. A retry after a lost answer can leave a second comment; the next
-//! edit goes to the first.
+//! API: <https://docs.gitea.com/api/>, `issueCreateComment`. A retry after a lost
+//! response can create a second comment. The next edit changes the first.
 
 use async_trait::async_trait;
 use reqwest::Method;
@@ -14,17 +14,17 @@ use super::contract::{Notifier, ProviderType};
 use super::forge::comment::{ChangeRequests, Comments};
 use super::forge::gitea_api::{Gitea, NEEDS};
 use crate::http::invalid::Invalid;
-use crate::http::{Answer, Http};
+use crate::http::{Http, Response};
 
-/// The row of the table.
+/// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "giteapullrequestcomment",
     family: Family::ChangeRequest,
     summary: "comments on pull requests of Gitea and Forgejo",
     needs: NEEDS,
-    limits: "",
-    again: "the first comment is edited",
+    sent_twice: "the first comment is edited",
     build,
+    ..ProviderType::DEFAULT
 };
 
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
@@ -59,11 +59,11 @@ impl ChangeRequests for Gitea {
         (Method::PATCH, format!("issues/comments/{id}"))
     }
 
-    async fn list(&self, path: &str) -> Result<Answer, Failure> {
+    async fn list(&self, path: &str) -> Result<Response, Failure> {
         self.send(self.request(Method::GET, path)?).await
     }
 
-    async fn put(&self, method: Method, path: &str, body: &Value) -> Result<Answer, Failure> {
+    async fn put(&self, method: Method, path: &str, body: &Value) -> Result<Response, Failure> {
         self.send(self.request(method, path)?.json(body)).await
     }
 }
@@ -74,7 +74,7 @@ mod tests {
     use crate::notifier::sample::{self, Sample, body, requests, secret};
 
     #[tokio::test]
-    async fn version_and_login_are_asked_then_the_list_then_a_comment_is_made() {
+    async fn version_login_and_list_are_read_before_a_comment_is_created() {
         let provider = sample::provider("giteapullrequestcomment", |provider| {
             provider.address = "https://gitea.example.com/acme/deploy".into();
             provider.secret = secret(&[("token", "gta")]);

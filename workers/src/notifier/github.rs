@@ -1,7 +1,7 @@
 //! `github`: commit statuses on GitHub and GitHub Enterprise Server.
 //!
-//! API: <https://docs.github.com/en/rest/commits/statuses>. A status that is posted twice is there twice, newest first; it
-//! does no harm.
+//! API: <https://docs.github.com/en/rest/commits/statuses>. A status that is posted twice is listed
+//! twice, which does no harm.
 
 use async_trait::async_trait;
 use reqwest::Method;
@@ -9,25 +9,27 @@ use serde::{Deserialize, Serialize};
 use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 
-use super::contract::{Desired, Held, KeepState, Notifier, ProviderType, Sent};
+use super::contract::{DesiredState, KeepState, Notifier, ProviderType, RemoteState, Sent};
 use super::forge::commit_status::{
-    CommitStatus, Progressing, StatusReader, Verdict, desired, held, state_of,
+    CommitState, CommitStatus, Progressing, StatusReader, desired, remote_state, state_of,
 };
-use super::forge::github_api::{ACCEPT, GitHub, NEEDS};
+use super::forge::github_api::{GitHub, NEEDS, RATE_LIMITS};
+use super::forge::github_http::ACCEPT;
 use super::forge::page::{MOST_PAGES, has_next};
 use crate::http::Http;
 use crate::http::invalid::Invalid;
 use crate::message::Message;
 
-/// The row of the table.
+/// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "github",
     family: Family::CommitStatus,
     summary: "commit statuses on GitHub",
     needs: NEEDS,
-    limits: "",
-    again: "twice in the list; it says the same",
+    sent_twice: "listed twice, with the same state",
     build,
+    rate_limits: RATE_LIMITS,
+    ..ProviderType::DEFAULT
 };
 
 struct GithubStatus {
@@ -45,8 +47,8 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl KeepState for GithubStatus {
-    fn desire(&self, notification: &Message<'_>) -> Result<Option<Desired>, Failure> {
-        let status = self.statuses.status(notification)?;
+    fn desire(&self, message: &Message<'_>) -> Result<Option<DesiredState>, Failure> {
+        let status = self.statuses.status(message)?;
         Ok(status.map(|status| {
             desired(
                 &self.github.place(),
@@ -57,7 +59,7 @@ impl KeepState for GithubStatus {
         }))
     }
 
-    async fn read(&self, desired: &Desired) -> Result<Held, Failure> {
+    async fn read(&self, desired: &DesiredState) -> Result<RemoteState, Failure> {
         let wanted: CommitStatus = state_of(desired)?;
         for page in 1..=MOST_PAGES {
             let and_page = if page == 1 {
@@ -66,25 +68,27 @@ impl KeepState for GithubStatus {
                 format!("&page={page}")
             };
             let path = format!("commits/{}/statuses?per_page=50{and_page}", wanted.commit);
-            let answer = self
+            let response = self
                 .github
                 .send(self.github.request(Method::GET, &path, ACCEPT).await?)
                 .await?;
-            if let Some(held) = held_of(&answer.json::<Vec<Entry>>().unwrap_or_default(), &wanted) {
+            if let Some(held) =
+                remote_state_of(&response.json::<Vec<Entry>>().unwrap_or_default(), &wanted)
+            {
                 return Ok(held);
             }
-            if !has_next(&answer) {
+            if !has_next(&response) {
                 break;
             }
         }
-        Ok(Held::Unknown)
+        Ok(RemoteState::Unknown)
     }
 
-    async fn write(&self, desired: &Desired, _handle: Option<&str>) -> Result<Sent, Failure> {
+    async fn write(&self, desired: &DesiredState, _handle: Option<&str>) -> Result<Sent, Failure> {
         let status: CommitStatus = state_of(desired)?;
         let (context, description) = (&status.context, &status.description);
         let post = Post {
-            state: word(status.verdict),
+            state: word(status.state),
             context,
             description,
             target_url: status.target_url.as_deref(),
@@ -98,23 +102,23 @@ impl KeepState for GithubStatus {
     }
 }
 
-/// What the newest entry of the context says, where a page has one; newest first.
-fn held_of(entries: &[Entry], wanted: &CommitStatus) -> Option<Held> {
+/// The state of the first entry with the context on a page. The list has the newest first.
+fn remote_state_of(entries: &[Entry], wanted: &CommitStatus) -> Option<RemoteState> {
     let newest = entries
         .iter()
         .find(|entry| entry.context == wanted.context)?;
-    let says_the_same = newest.state == word(wanted.verdict)
+    let says_the_same = newest.state == word(wanted.state)
         && newest.description.as_deref() == Some(&wanted.description);
-    Some(held(
+    Some(remote_state(
         says_the_same && wanted.links_to(newest.target_url.as_deref()),
     ))
 }
 
-fn word(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Success => "success",
-        Verdict::Failure => "failure",
-        Verdict::Pending => "pending",
+fn word(state: CommitState) -> &'static str {
+    match state {
+        CommitState::Success => "success",
+        CommitState::Failure => "failure",
+        CommitState::Pending => "pending",
     }
 }
 
@@ -151,7 +155,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_list_is_asked_for_and_a_status_is_posted() {
+    async fn the_list_is_read_before_a_status_is_posted() {
         let provider = provider("git@github.com:acme/deploy.git", &[("token", "ghp_a\n")]);
         let made = requests(&TYPE, &provider, &Sample::error()).await;
         let urls: Vec<&str> = made.iter().map(|request| request.url.as_str()).collect();
@@ -165,7 +169,8 @@ mod tests {
                 format!("https://api.github.com/repos/acme/deploy/statuses/{commit}"),
             ]
         );
-        let status = serde_json::json!({"state": "failure", "context": "kustomization/webapp/0c9c2e41", "description": "health check failed"});
+        let status = serde_json::json!({"state": "failure",
+            "context": "kustomization/webapp/0c9c2e41", "description": "health check failed"});
         assert_eq!(body(&made[1]), status);
         assert_eq!(made[1].headers["authorization"], "Bearer ghp_a");
         assert!(made[1].headers["authorization"].is_sensitive());
@@ -176,7 +181,7 @@ mod tests {
         let mut wanted = CommitStatus {
             commit: String::new(),
             context: "ctx".into(),
-            verdict: Verdict::Success,
+            state: CommitState::Success,
             description: "fine".into(),
             target_url: None,
         };
@@ -187,18 +192,18 @@ mod tests {
             target_url: Some("https://h/a".into()),
         };
         assert_eq!(
-            held_of(&[entry("ci", "failure"), entry("ctx", "success")], &wanted),
-            Some(held(true))
+            remote_state_of(&[entry("ci", "failure"), entry("ctx", "success")], &wanted),
+            Some(remote_state(true))
         );
         assert_eq!(
-            held_of(&[entry("ctx", "failure"), entry("ctx", "success")], &wanted),
-            Some(held(false))
+            remote_state_of(&[entry("ctx", "failure"), entry("ctx", "success")], &wanted),
+            Some(remote_state(false))
         );
-        assert_eq!(held_of(&[entry("ci", "success")], &wanted), None);
+        assert_eq!(remote_state_of(&[entry("ci", "success")], &wanted), None);
         wanted.target_url = Some("https://h/b".into());
         assert_eq!(
-            held_of(&[entry("ctx", "success")], &wanted),
-            Some(held(false)),
+            remote_state_of(&[entry("ctx", "success")], &wanted),
+            Some(remote_state(false)),
             "another link is another state"
         );
     }
@@ -218,27 +223,22 @@ mod tests {
                     "GET /api/v3/repos/acme/deploy/commits/8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291/statuses?per_page=50&page=2",
                     200,
                     "<http://elsewhere/?page=3>; rel=\"next\"",
-                    r#"[{"context": "kustomization/webapp/0c9c2e41", "state": "success", "description": "reconciliation succeeded"}]"#,
+                    r#"[{"context": "kustomization/webapp/0c9c2e41", "state": "success",
+                        "description": "reconciliation succeeded"}]"#,
                 ),
             ],
         )
         .await;
-        let desired = github
-            .desire(&Sample::info().notification())
-            .unwrap()
-            .unwrap();
-        assert_eq!(github.read(&desired).await, Ok(held(true)));
+        let desired = github.desire(&Sample::info().message()).unwrap().unwrap();
+        assert_eq!(github.read(&desired).await, Ok(remote_state(true)));
         assert_eq!(calls.lock().len(), 2);
-        let other = github
-            .desire(&Sample::error().notification())
-            .unwrap()
-            .unwrap();
-        assert_eq!(github.read(&other).await, Ok(held(false)));
+        let other = github.desire(&Sample::error().message()).unwrap().unwrap();
+        assert_eq!(github.read(&other).await, Ok(remote_state(false)));
         assert_eq!(desired.key, other.key);
     }
 
     #[test]
-    fn address_and_credentials_are_checked() {
+    fn address_and_credentials_are_validated() {
         assert!(
             refusal(
                 &TYPE,

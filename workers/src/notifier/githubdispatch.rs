@@ -1,7 +1,7 @@
 //! `githubdispatch`: starts GitHub Actions workflows that listen for `repository_dispatch`.
 //!
-//! API: <https://docs.github.com/en/rest/repos/repos#create-a-repository-dispatch-event>. A retry after a lost answer starts
-//! the workflows twice.
+//! API: <https://docs.github.com/en/rest/repos/repos#create-a-repository-dispatch-event>. A retry after
+//! a lost response starts the workflows twice.
 
 use async_trait::async_trait;
 use reqwest::Method;
@@ -12,20 +12,24 @@ use tidings_core::model::flux;
 use tidings_rules::{Family, ResolvedProvider};
 
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
-use super::forge::github_api::{ACCEPT, GitHub, NEEDS};
+use super::forge::github_api::{GitHub, NEEDS, RATE_LIMITS};
+use super::forge::github_http::ACCEPT;
 use crate::http::Http;
 use crate::http::invalid::Invalid;
 use crate::message::Message;
+use crate::message::render::Content;
 
-/// The row of the table.
+/// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "githubdispatch",
     family: Family::Message,
     summary: "starts GitHub Actions workflows",
     needs: NEEDS,
-    limits: "",
-    again: "workflows start twice",
+    sent_twice: "workflows start twice",
     build,
+    content: Content::Event,
+    rate_limits: RATE_LIMITS,
+    ..ProviderType::DEFAULT
 };
 
 struct GithubDispatch {
@@ -46,11 +50,11 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl SendMessage for GithubDispatch {
-    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
-        let object = notification.object;
+    async fn send(&self, message: &Message<'_>) -> Result<Sent, Failure> {
+        let object = message.object;
         let post = Post {
             event_type: format!("{}/{}.{}", object.kind, object.name, object.namespace),
-            client_payload: flux::to_value(notification.event, notification.metadata),
+            client_payload: flux::to_value(message.event, message.metadata),
         };
         let request = self
             .github

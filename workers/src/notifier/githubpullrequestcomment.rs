@@ -1,8 +1,8 @@
-//! `githubpullrequestcomment`: a comment on the pull request that the event names, edited with
+//! `githubpullrequestcomment`: a comment on the pull request that the event names, edited for
 //! every event.
 //!
-//! API: <https://docs.github.com/en/rest/issues/comments>. A retry after a lost answer can leave a second comment; the next
-//! edit goes to the first.
+//! API: <https://docs.github.com/en/rest/issues/comments>. A retry after a lost
+//! response can create a second comment. The next edit changes the first.
 
 use async_trait::async_trait;
 use reqwest::Method;
@@ -12,22 +12,24 @@ use tidings_rules::{Family, ResolvedProvider};
 
 use super::contract::{Notifier, ProviderType};
 use super::forge::comment::{ChangeRequests, Comments};
-use super::forge::github_api::{ACCEPT, GitHub, NEEDS};
+use super::forge::github_api::{GitHub, NEEDS, RATE_LIMITS};
+use super::forge::github_http::ACCEPT;
 use crate::http::invalid::Invalid;
-use crate::http::{Answer, Http};
+use crate::http::{Http, Response};
 
-/// The row of the table.
+/// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "githubpullrequestcomment",
     family: Family::ChangeRequest,
     summary: "comments on pull requests of GitHub",
     needs: NEEDS,
-    limits: "",
-    again: "the first comment is edited",
+    sent_twice: "the first comment is edited",
     build,
+    rate_limits: RATE_LIMITS,
+    ..ProviderType::DEFAULT
 };
 
-/// Comments with their reactions.
+/// The media type that Flux uses to list comments.
 const WITH_REACTIONS: &str = "application/vnd.github.squirrel-girl-preview";
 
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
@@ -66,12 +68,12 @@ impl ChangeRequests for GitHub {
         (Method::PATCH, format!("issues/comments/{id}"))
     }
 
-    async fn list(&self, path: &str) -> Result<Answer, Failure> {
+    async fn list(&self, path: &str) -> Result<Response, Failure> {
         self.send(self.request(Method::GET, path, WITH_REACTIONS).await?)
             .await
     }
 
-    async fn put(&self, method: Method, path: &str, body: &Value) -> Result<Answer, Failure> {
+    async fn put(&self, method: Method, path: &str, body: &Value) -> Result<Response, Failure> {
         self.send(self.request(method, path, ACCEPT).await?.json(body))
             .await
     }
@@ -81,11 +83,11 @@ impl ChangeRequests for GitHub {
 mod tests {
     use super::super::forge::service::scripted;
     use super::*;
-    use crate::notifier::contract::{Held, Sent};
+    use crate::notifier::contract::{RemoteState, Sent};
     use crate::notifier::sample::{self, Sample, body, requests, secret};
 
     #[tokio::test]
-    async fn who_we_are_is_asked_then_the_list_then_a_comment_is_made() {
+    async fn login_and_list_are_read_before_a_comment_is_created() {
         let provider = sample::provider("githubpullrequestcomment", |provider| {
             provider.address = "https://github.com/acme/deploy".into();
             provider.secret = secret(&[("token", "ghp")]);
@@ -115,7 +117,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_comment_is_edited_and_looked_for_again_when_it_is_gone() {
+    async fn a_comment_is_edited_and_searched_again_if_it_is_gone() {
         let (comments, calls) = scripted(
             &TYPE,
             &[
@@ -134,12 +136,12 @@ mod tests {
         .await;
         let mut sample = Sample::info();
         sample.metadata.insert("change_request".into(), "42".into());
-        let notification = sample.notification();
-        comments.prepare(&notification).await.unwrap();
-        let desired = comments.desire(&notification).unwrap().unwrap();
+        let message = sample.message();
+        comments.prepare(&message).await.unwrap();
+        let desired = comments.desire(&message).unwrap().unwrap();
         assert_eq!(
             comments.read(&desired).await,
-            Ok(Held::Other {
+            Ok(RemoteState::Other {
                 handle: Some("2".into())
             })
         );

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 
-use super::contract::{Desired, Held, KeepState, Notifier, ProviderType, Sent};
+use super::contract::{DesiredState, KeepState, Notifier, ProviderType, RemoteState, Sent};
 use super::forge::commit_status::{
-    CommitStatus, Progressing, StatusReader, Verdict, desired, held, state_of,
+    CommitState, CommitStatus, Progressing, StatusReader, desired, remote_state, state_of,
 };
 use super::forge::gitlab_api::{GitLab, NEEDS};
 use super::forge::page::{MOST_PAGES, has_next};
@@ -19,15 +19,15 @@ use crate::http::Http;
 use crate::http::invalid::Invalid;
 use crate::message::Message;
 
-/// The row of the table.
+/// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "gitlab",
     family: Family::CommitStatus,
     summary: "commit statuses on GitLab",
     needs: NEEDS,
-    limits: "",
-    again: "the same",
+    sent_twice: "the same",
     build,
+    ..ProviderType::DEFAULT
 };
 
 struct GitlabStatus {
@@ -45,8 +45,8 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl KeepState for GitlabStatus {
-    fn desire(&self, notification: &Message<'_>) -> Result<Option<Desired>, Failure> {
-        let status = self.statuses.status(notification)?;
+    fn desire(&self, message: &Message<'_>) -> Result<Option<DesiredState>, Failure> {
+        let status = self.statuses.status(message)?;
         Ok(status.map(|status| {
             desired(
                 &self.gitlab.place(),
@@ -57,7 +57,7 @@ impl KeepState for GitlabStatus {
         }))
     }
 
-    async fn read(&self, desired: &Desired) -> Result<Held, Failure> {
+    async fn read(&self, desired: &DesiredState) -> Result<RemoteState, Failure> {
         let wanted: CommitStatus = state_of(desired)?;
         let name = utf8_percent_encode(&wanted.context, NON_ALPHANUMERIC);
         let mut entries: Vec<Entry> = Vec::new();
@@ -71,25 +71,25 @@ impl KeepState for GitlabStatus {
                 "repository/commits/{}/statuses?name={name}{and_page}",
                 wanted.commit
             );
-            let answer = self
+            let response = self
                 .gitlab
                 .send(self.gitlab.request(Method::GET, &path)?)
                 .await?;
-            entries.extend(answer.json::<Vec<Entry>>().unwrap_or_default());
-            if !has_next(&answer) {
-                return Ok(held_of(&entries, &wanted));
+            entries.extend(response.json::<Vec<Entry>>().unwrap_or_default());
+            if !has_next(&response) {
+                return Ok(remote_state_of(&entries, &wanted));
             }
         }
-        // There are more, and the newest may be among them.
-        Ok(Held::Unknown)
+        // The newest entry may be on a page that was not read.
+        Ok(RemoteState::Unknown)
     }
 
-    async fn write(&self, desired: &Desired, _handle: Option<&str>) -> Result<Sent, Failure> {
+    async fn write(&self, desired: &DesiredState, _handle: Option<&str>) -> Result<Sent, Failure> {
         let status: CommitStatus = state_of(desired)?;
         let (name, description) = (&status.context, &status.description);
         let post = Post {
             name,
-            state: word(status.verdict),
+            state: word(status.state),
             description,
             target_url: status.target_url.as_deref(),
         };
@@ -101,25 +101,25 @@ impl KeepState for GitlabStatus {
     }
 }
 
-/// What the newest entry of that name says. Older ones don't count: after success, failure, success
-/// the last must stand.
-fn held_of(entries: &[Entry], wanted: &CommitStatus) -> Held {
+/// The state of the newest entry of the name. After success, failure and success, the last one
+/// counts.
+fn remote_state_of(entries: &[Entry], wanted: &CommitStatus) -> RemoteState {
     let of_this = entries.iter().filter(|entry| {
         entry.name == wanted.context && entry.sha.eq_ignore_ascii_case(&wanted.commit)
     });
     let newest = of_this.reduce(|newest, entry| if entry.id > newest.id { entry } else { newest });
-    newest.map_or(Held::Unknown, |newest| {
-        let says_the_same = newest.status == word(wanted.verdict)
+    newest.map_or(RemoteState::Unknown, |newest| {
+        let says_the_same = newest.status == word(wanted.state)
             && newest.description.as_deref() == Some(&wanted.description);
-        held(says_the_same && wanted.links_to(newest.target_url.as_deref()))
+        remote_state(says_the_same && wanted.links_to(newest.target_url.as_deref()))
     })
 }
 
-fn word(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Success => "success",
-        Verdict::Failure => "failed",
-        Verdict::Pending => "pending",
+fn word(state: CommitState) -> &'static str {
+    match state {
+        CommitState::Success => "success",
+        CommitState::Failure => "failed",
+        CommitState::Pending => "pending",
     }
 }
 
@@ -150,7 +150,7 @@ mod tests {
     use crate::notifier::sample::{self, Sample, body, refusal, requests, secret};
 
     #[tokio::test]
-    async fn the_name_is_asked_for_and_a_status_is_posted() {
+    async fn the_list_of_the_name_is_read_before_a_status_is_posted() {
         let provider = sample::provider("gitlab", |provider| {
             provider.address = "https://gitlab.com/acme/sub/deploy".into();
             provider.secret = secret(&[("password", "glpat")]);
@@ -165,7 +165,8 @@ mod tests {
             )
         );
         assert_eq!(made[1].url.as_str(), format!("{project}/statuses/{commit}"));
-        let status = serde_json::json!({"name": "kustomization/webapp/0c9c2e41", "state": "failed", "description": "health check failed"});
+        let status = serde_json::json!({"name": "kustomization/webapp/0c9c2e41",
+            "state": "failed", "description": "health check failed"});
         assert_eq!(body(&made[1]), status);
     }
 
@@ -174,7 +175,7 @@ mod tests {
         let wanted = CommitStatus {
             commit: "abc".into(),
             context: "n".into(),
-            verdict: Verdict::Success,
+            state: CommitState::Success,
             description: "fine".into(),
             target_url: None,
         };
@@ -187,39 +188,39 @@ mod tests {
             target_url: None,
         };
         assert_eq!(
-            held_of(
+            remote_state_of(
                 &[
                     entry(1, "abc", "n", "success"),
                     entry(2, "abc", "n", "failed")
                 ],
                 &wanted
             ),
-            held(false)
+            remote_state(false)
         );
         assert_eq!(
-            held_of(
+            remote_state_of(
                 &[
                     entry(3, "abc", "n", "success"),
                     entry(2, "abc", "n", "failed")
                 ],
                 &wanted
             ),
-            held(true)
+            remote_state(true)
         );
         assert_eq!(
-            held_of(
+            remote_state_of(
                 &[
                     entry(1, "def", "n", "success"),
                     entry(2, "abc", "m", "success")
                 ],
                 &wanted
             ),
-            Held::Unknown
+            RemoteState::Unknown
         );
     }
 
     #[tokio::test]
-    async fn of_a_list_that_does_not_end_the_newest_entry_is_not_known() {
+    async fn a_list_with_too_many_pages_gives_an_unknown_state() {
         let commit = "8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291";
         let list = format!("/api/v4/projects/acme%2Fdeploy/repository/commits/{commit}/statuses");
         let name = "kustomization%2Fwebapp%2F0c9c2e41";
@@ -238,16 +239,13 @@ mod tests {
         };
         let pages: Vec<_> = (1..=MOST_PAGES).map(page).collect();
         let (gitlab, calls) = scripted(&TYPE, pages.leak()).await;
-        let desired = gitlab
-            .desire(&Sample::info().notification())
-            .unwrap()
-            .unwrap();
-        assert_eq!(gitlab.read(&desired).await, Ok(Held::Unknown));
+        let desired = gitlab.desire(&Sample::info().message()).unwrap().unwrap();
+        assert_eq!(gitlab.read(&desired).await, Ok(RemoteState::Unknown));
         assert_eq!(calls.lock().len(), MOST_PAGES as usize);
     }
 
     #[test]
-    fn a_token_is_needed() {
+    fn a_token_is_required() {
         let provider = sample::provider("gitlab", |provider| {
             provider.address = "https://gitlab.com/acme/deploy".into()
         });

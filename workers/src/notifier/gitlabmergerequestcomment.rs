@@ -1,8 +1,8 @@
-//! `gitlabmergerequestcomment`: a note on the merge request that the event names, edited with every
+//! `gitlabmergerequestcomment`: a note on the merge request that the event names, edited for every
 //! event.
 //!
-//! API: <https://docs.gitlab.com/api/notes/#merge-requests>. A retry after a lost answer can leave a second note; the next
-//! edit goes to the first.
+//! API: <https://docs.gitlab.com/api/notes/#merge-requests>. A retry after a lost response can create
+//! a second note. The next edit changes the first.
 
 use async_trait::async_trait;
 use reqwest::Method;
@@ -14,17 +14,23 @@ use super::contract::{Notifier, ProviderType};
 use super::forge::comment::{ChangeRequests, Comments};
 use super::forge::gitlab_api::{GitLab, NEEDS};
 use crate::http::invalid::Invalid;
-use crate::http::{Answer, Http};
+use crate::http::{Http, Response};
+use crate::notifier::contract::limits::{LimitScope, RateLimits, rate};
 
-/// The row of the table.
+/// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "gitlabmergerequestcomment",
     family: Family::ChangeRequest,
     summary: "comments on merge requests of GitLab",
     needs: NEEDS,
-    limits: "",
-    again: "the first comment is edited",
+    sent_twice: "the first comment is edited",
     build,
+    rate_limits: RateLimits {
+        scope: LimitScope::Account,
+        rates: &[rate(300, 60)],
+        source: "https://docs.gitlab.com/administration/settings/rate_limit_on_notes_creation/",
+    },
+    ..ProviderType::DEFAULT
 };
 
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
@@ -63,11 +69,11 @@ impl ChangeRequests for GitLab {
         (Method::PUT, format!("merge_requests/{number}/notes/{id}"))
     }
 
-    async fn list(&self, path: &str) -> Result<Answer, Failure> {
+    async fn list(&self, path: &str) -> Result<Response, Failure> {
         self.send(self.request(Method::GET, path)?).await
     }
 
-    async fn put(&self, method: Method, path: &str, body: &Value) -> Result<Answer, Failure> {
+    async fn put(&self, method: Method, path: &str, body: &Value) -> Result<Response, Failure> {
         self.send(self.request(method, path)?.json(body)).await
     }
 }
@@ -78,7 +84,7 @@ mod tests {
     use crate::notifier::sample::{self, Sample, body, requests, secret};
 
     #[tokio::test]
-    async fn who_we_are_is_asked_then_the_list_then_a_note_is_made() {
+    async fn login_and_list_are_read_before_a_note_is_created() {
         let provider = sample::provider("gitlabmergerequestcomment", |provider| {
             provider.address = "https://gitlab.example.com/grp/sub/deploy".into();
             provider.secret = secret(&[("token", "glpat")]);

@@ -1,8 +1,8 @@
 //! `googlechat`: a webhook of a Google Chat space.
 //!
 //! Contract: Google Chat's "Build a Google Chat app as a webhook" and "Cards v1" (`cards`). A text
-//! has 4 096 characters, a message 32 000 bytes. Key and token are in the address. A retry after a
-//! lost answer can post twice.
+//! has up to 4,096 characters, a message up to 32,000 bytes. Key and token are in the address. A
+//! retry after a lost response can post twice.
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -16,12 +16,15 @@ use crate::http::classify::classify;
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Message;
+use crate::message::render::Content;
 use crate::message::render::Link;
-use crate::message::text::{cut_utf16, without_half_entity};
+use crate::notifier::contract::limits::{LimitScope, RateLimits, SizeLimit, rate};
 use crate::notifier::contract::need::Need;
 use crate::notifier::payload::fit::{Fitted, JSON_BYTES, fit};
+use crate::text::{cut_utf16, without_half_entity};
+use tidings_rules::template::Escape;
 
-/// The row of the table.
+/// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "googlechat",
     family: Family::Message,
@@ -29,17 +32,29 @@ pub const TYPE: ProviderType = ProviderType {
     needs: &[Need::webhook(
         "https://chat.googleapis.com/v1/spaces/AAAA/messages?key=your-key&token=your-token",
     )],
-    limits: "text 4,096, all 32,000 bytes",
-    again: "twice",
+    cut_at: "text 4,096, all 32,000 bytes",
+    sent_twice: "twice",
     build,
+    content: Content::Text(Escape::Entities),
+    // The limit of a space.
+    rate_limits: RateLimits {
+        scope: LimitScope::Provider,
+        rates: &[rate(1, 1)],
+        source: "https://developers.google.com/workspace/chat/limits",
+    },
+    size_limits: &[
+        SizeLimit::bytes("", 32_000),
+        SizeLimit::utf16("/cards/0/sections/0/widgets/0/textParagraph/text", 4_096),
+    ],
+    ..ProviderType::DEFAULT
 };
 
-/// In units of UTF-16, so that it holds whatever is meant by characters.
+/// In UTF-16 code units, which are never fewer than the characters.
 const LONGEST_TEXT: usize = 4_096;
 /// In bytes.
 const LONGEST_BODY: usize = 32_000;
 
-/// What stands around the text of an error.
+/// The markup around the text of an error.
 const RED: (&str, &str) = ("<font color=\"#ff0000\">", "</font>");
 
 struct GoogleChat {
@@ -56,48 +71,48 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl SendMessage for GoogleChat {
-    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
-        let request = Request::post_json(self.url.clone(), &fitted_card(notification));
+    async fn send(&self, message: &Message<'_>) -> Result<Sent, Failure> {
+        let request = Request::post_json(self.url.clone(), &fitted_card(message));
         classify(&self.http.send(request).await?).map(Sent::accepted)
     }
 }
 
-fn fitted_card(notification: &Message<'_>) -> Value {
+fn fitted_card(message: &Message<'_>) -> Value {
     let longest_message = LONGEST_TEXT - RED.0.len() - RED.1.len();
-    let message = cut_utf16(notification.text(), longest_message);
-    let message = if notification.is_worded() {
-        without_half_entity(message)
+    let text = cut_utf16(message.text(), longest_message);
+    let text = if message.is_templated() {
+        without_half_entity(text)
     } else {
-        message
+        text
     };
     let with_an_empty_field = Fitted {
         message: String::new(),
         fields: vec![(String::new(), String::new())],
     };
-    let room =
-        LONGEST_BODY.saturating_sub(card(notification, with_an_empty_field).to_string().len());
+    let room = LONGEST_BODY.saturating_sub(card(message, with_an_empty_field).to_string().len());
     let around_a_field = key_value("", "").to_string().len() + 1;
     card(
-        notification,
+        message,
         fit(
             JSON_BYTES,
             room,
-            &message,
-            notification.shown_fields(),
+            &text,
+            message.shown_fields(),
             around_a_field,
         ),
     )
 }
 
-/// The explicit nulls are what Flux's notification-controller writes; Google takes them as absent.
-fn card(notification: &Message<'_>, content: Fitted) -> Value {
-    let text = if notification.is_error() {
+/// The nulls are what Flux's notification-controller writes. Google ignores them.
+fn card(message: &Message<'_>, content: Fitted) -> Value {
+    let text = if message.is_error() {
         format!("{}{}{}", RED.0, content.message, RED.1)
     } else {
         content.message
     };
     let mut sections = vec![
-        json!({ "header": "", "widgets": [{ "textParagraph": { "text": text }, "keyValue": null }] }),
+        json!({ "header": "", "widgets": [{ "textParagraph": { "text": text },
+            "keyValue": null }] }),
     ];
     if !content.fields.is_empty() {
         let widgets: Vec<Value> = content
@@ -107,13 +122,13 @@ fn card(notification: &Message<'_>, content: Fitted) -> Value {
             .collect();
         sections.push(json!({ "header": "", "widgets": widgets }));
     }
-    if !notification.links().is_empty() {
-        let buttons: Vec<Value> = notification.links().iter().map(button).collect();
+    if !message.links().is_empty() {
+        let buttons: Vec<Value> = message.links().iter().map(button).collect();
         sections.push(json!({ "header": "", "widgets": [{ "buttons": buttons }] }));
     }
     let header = json!({
-        "title": notification.title(),
-        "subtitle": notification.event.reporting_controller,
+        "title": message.title(),
+        "subtitle": message.event.reporting_controller,
         "imageUrl": null,
         "imageStyle": null,
     });
@@ -125,7 +140,8 @@ fn button(link: &Link) -> Value {
 }
 
 fn key_value(key: &str, value: &str) -> Value {
-    let pair = json!({ "topLabel": key, "content": value, "contentMultiline": false, "bottomLabel": null, "icon": null });
+    let pair = json!({ "topLabel": key, "content": value, "contentMultiline": false,
+        "bottomLabel": null, "icon": null });
     json!({ "textParagraph": null, "keyValue": pair })
 }
 
@@ -148,15 +164,16 @@ mod tests {
     fn without_metadata_there_is_one_section() {
         let mut sample = Sample::info();
         sample.metadata.clear();
-        let sections = fitted_card(&sample.notification())["cards"][0]["sections"].clone();
+        let sections = fitted_card(&sample.message())["cards"][0]["sections"].clone();
         assert_eq!(
             sections,
-            json!([{ "header": "", "widgets": [{ "textParagraph": { "text": sample.event.message }, "keyValue": null }] }])
+            json!([{ "header": "", "widgets": [{ "textParagraph": {
+                "text": sample.event.message }, "keyValue": null }] }])
         );
     }
 
     #[test]
-    fn text_and_body_keep_to_their_limits() {
+    fn text_and_body_stay_within_their_limits() {
         let mut sample = Sample::error().with_message("é\"".repeat(5_000));
         let text = |card: &Value| {
             card["cards"][0]["sections"][0]["widgets"][0]["textParagraph"]["text"]
@@ -164,7 +181,7 @@ mod tests {
                 .unwrap()
                 .to_owned()
         };
-        let card = fitted_card(&sample.notification());
+        let card = fitted_card(&sample.message());
         assert_eq!(text(&card).chars().count(), LONGEST_TEXT);
         assert!(text(&card).ends_with("…</font>"));
         for number in 0..200 {
@@ -172,7 +189,7 @@ mod tests {
                 .metadata
                 .insert(format!("key-{number}"), "\n".repeat(150));
         }
-        let size = fitted_card(&sample.notification()).to_string().len();
+        let size = fitted_card(&sample.message()).to_string().len();
         assert!(
             (LONGEST_BODY - 600..=LONGEST_BODY).contains(&size),
             "{size}"

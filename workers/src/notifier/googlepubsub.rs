@@ -2,11 +2,10 @@
 //!
 //! Contract: Google's "Cloud Pub/Sub REST API", `projects.topics.publish`; the Secret's `headers`
 //! become the message's attributes. The service account's key signs a token for the API itself
-//! ("Self-signed JWTs", AIP-4111), so nothing is exchanged before. Workload identity is not
-//! supported. A retry after a lost answer publishes twice.
+//! ("Self-signed JWTs", AIP-4111), so no token is exchanged. Workload identity is not
+//! supported. A retry after a lost response publishes twice.
 //!
-//! By "Pub/Sub error codes", 409 (aborted) and 499 (cancelled) may pass, beside what the shared
-//! table has.
+//! By "Pub/Sub error codes", 409 (aborted) and 499 (canceled) can be retried, too.
 
 use std::collections::BTreeMap;
 
@@ -23,19 +22,20 @@ use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
-use crate::http::classify::classify;
+use crate::http::classify::{StatusRule, classify_with};
 use crate::http::invalid::Invalid;
-use crate::http::{Answer, Http, Request};
+use crate::http::{Http, Request};
 use crate::message::Message;
+use crate::message::render::Content;
 use crate::notifier::contract::need::Demand::{Optional, Required};
 use crate::notifier::contract::need::Need;
 
-/// The audience of tokens, and the base of all addresses.
+/// The audience of tokens, and the base of all URLs.
 const API: &str = "https://pubsub.googleapis.com/";
-/// Google takes tokens of at most an hour.
+/// The longest lifetime of a token that Google accepts.
 const TOKEN_SECONDS: i64 = 3600;
 
-/// The row of the table.
+/// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "googlepubsub",
     family: Family::Message,
@@ -47,7 +47,8 @@ pub const TYPE: ProviderType = ProviderType {
             "token",
             Required,
             "a service account's JSON key",
-            "{\n  \"client_email\": \"flux@acme-project.iam.gserviceaccount.com\",\n  \"private_key_id\": \"your-key-id\",\n  \"private_key\": \"your-private-key\"\n}\n",
+            "{\n  \"client_email\": \"flux@acme-project.iam.gserviceaccount.com\",\n  \
+             \"private_key_id\": \"your-key-id\",\n  \"private_key\": \"your-private-key\"\n}\n",
         ),
         Need::key(
             "headers",
@@ -56,9 +57,14 @@ pub const TYPE: ProviderType = ProviderType {
             "",
         ),
     ],
-    limits: "",
-    again: "twice",
+    sent_twice: "twice",
     build,
+    content: Content::Event,
+    status_rules: &[
+        StatusRule::retry(409..=409, Reason::ServerError),
+        StatusRule::retry(499..=499, Reason::ServerError),
+    ],
+    ..ProviderType::DEFAULT
 };
 
 struct PubSub {
@@ -68,14 +74,14 @@ struct PubSub {
     attributes: BTreeMap<String, String>,
 }
 
-/// Who signs, and with what.
+/// The service account and its signing key.
 struct Account {
     email: String,
     key_id: Option<String>,
     key: EncodingKey,
 }
 
-/// What is used of a service account's JSON key.
+/// The used fields of a service account's JSON key.
 #[derive(Deserialize)]
 struct AccountFile {
     client_email: String,
@@ -100,7 +106,8 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
         ));
     }
     let file = provider.secret.token().ok_or(
-        "no service account: set the key token in the Secret of spec.secretRef to its JSON key (workload identity is not supported)",
+        "no service account: set the key token in the Secret of spec.secretRef to its JSON key; \
+         workload identity is not supported",
     )?;
     let project = provider.address.clone();
     Ok(Notifier::Message(Box::new(PubSub {
@@ -112,12 +119,15 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 }
 
 fn account(file: &str) -> Result<Account, Invalid> {
-    // What serde and the decoder say may quote the key.
+    // The errors of serde and of the decoder may quote the key.
     let file: AccountFile = serde_json::from_str(file).map_err(|_| {
-        Invalid::from("the Secret's token is not the JSON key of a service account with client_email and private_key")
+        Invalid::from(
+            "the key token in the Secret is not a service account's JSON key with client_email and \
+             private_key",
+        )
     })?;
     let key = EncodingKey::from_rsa_pem(file.private_key.as_bytes()).map_err(|_| {
-        Invalid::from("private_key in the Secret's token is not an RSA key in PEM form")
+        Invalid::from("private_key in the Secret's token is not an RSA key in PEM format")
     })?;
     Ok(Account {
         email: file.client_email,
@@ -128,15 +138,16 @@ fn account(file: &str) -> Result<Account, Invalid> {
 
 #[async_trait]
 impl SendMessage for PubSub {
-    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
-        let url = topic_url(&self.project, notification.channel)?;
-        let mut message = json!({ "data": STANDARD.encode(flux::to_json(notification.event, notification.metadata)) });
+    async fn send(&self, message: &Message<'_>) -> Result<Sent, Failure> {
+        let url = topic_url(&self.project, message.channel)?;
+        let mut pubsub_message =
+            json!({ "data": STANDARD.encode(flux::to_json(message.event, message.metadata)) });
         if !self.attributes.is_empty() {
-            message["attributes"] = json!(self.attributes);
+            pubsub_message["attributes"] = json!(self.attributes);
         }
-        let request = Request::post_json(url, &json!({ "messages": [message] }))
+        let request = Request::post_json(url, &json!({ "messages": [pubsub_message] }))
             .bearer(&self.account.token(Timestamp::now())?);
-        judge(&self.http.send(request).await?).map(Sent::accepted)
+        classify_with(&self.http.send(request).await?, TYPE.status_rules).map(Sent::accepted)
     }
 }
 
@@ -162,7 +173,7 @@ fn topic_url(project: &str, topic: &str) -> Result<Url, Failure> {
 }
 
 impl Account {
-    /// A token for the API, signed by ourselves.
+    /// A self-signed token for the API.
     fn token(&self, now: Timestamp) -> Result<String, Failure> {
         let issued = now.as_second();
         let (iss, sub) = (self.email.clone(), self.email.clone());
@@ -175,19 +186,11 @@ impl Account {
         };
         let mut header = Header::new(Algorithm::RS256);
         header.kid = self.key_id.clone();
-        let unusable = "private_key in the Secret's token can't sign: it must be an RSA key of at least 2048 bits";
+        let unusable = "private_key in the Secret's token can't sign: it must be an RSA key of \
+                        at least 2048 bits";
         jsonwebtoken::encode(&header, &claims, &self.key)
             .map_err(|_| Failure::permanent(Reason::Misconfigured, unusable))
     }
-}
-
-fn judge(answer: &Answer) -> Result<u16, Failure> {
-    classify(answer).map_err(|failure| match answer.status {
-        409 | 499 => {
-            Failure::transient(Reason::ServerError, failure.detail).with_status(answer.status)
-        }
-        _ => failure,
-    })
 }
 
 #[cfg(test)]
@@ -202,7 +205,8 @@ mod tests {
     const PUBLIC_KEY: &str = include_str!("googlepubsub/test-key.pub.pem");
 
     fn provider() -> ResolvedProvider {
-        let file = json!({ "client_email": "flux@proj.iam.gserviceaccount.com", "private_key_id": "k1", "private_key": PRIVATE_KEY });
+        let file = json!({ "client_email": "flux@proj.iam.gserviceaccount.com",
+            "private_key_id": "k1", "private_key": PRIVATE_KEY });
         sample::provider("googlepubsub", |provider| {
             provider.address = "proj".into();
             provider.secret = sample::secret(&[("token", &file.to_string())]);
@@ -245,9 +249,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_a_topic_nothing_can_be_sent() {
+    async fn without_a_topic_nothing_is_sent() {
         assert_eq!(
-            sample::verdict(topic_url("proj", "")),
+            sample::meaning(topic_url("proj", "")),
             Some((Reason::Misconfigured, false))
         );
         assert_eq!(
@@ -257,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_service_account_is_refused() {
+    fn an_invalid_service_account_is_rejected() {
         for (token, word) in [
             ("", "workload identity"),
             ("{}", "client_email"),
@@ -277,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_aborted_is_tried_again() {
+    fn an_aborted_publish_is_retried() {
         for (status, expected) in [
             (200, None),
             (400, Some((Reason::Rejected, false))),
@@ -288,7 +292,10 @@ mod tests {
             (503, Some((Reason::ServerError, true))),
         ] {
             assert_eq!(
-                sample::verdict(judge(&sample::answer(status, ""))),
+                sample::meaning(classify_with(
+                    &sample::response(status, ""),
+                    TYPE.status_rules
+                )),
                 expected,
                 "{status}"
             );

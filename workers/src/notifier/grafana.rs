@@ -1,15 +1,13 @@
 //! `grafana`: one annotation for each event.
 //!
 //! Contract: Grafana's "Annotations HTTP API", `POST /api/annotations` (the address is the whole
-//! path). The annotation names the object and carries the metadata as tags; the message is not
-//! sent, as in Flux, but a template's text is. A colon separates a tag's name from its value, so
-//! those inside are written as `|`. A retry after a lost answer annotates twice: the API knows no
-//! key.
+//! path). The annotation names the object and has the metadata as tags. As in Flux, the event's
+//! message is not sent, but a template's text is. A colon separates a tag's name from its value, so
+//! colons inside are written as `|`. A retry after a lost response annotates twice.
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use tidings_core::Failure;
-use tidings_rules::template::Escape;
 use tidings_rules::{Family, ResolvedProvider, SecretData};
 use url::Url;
 
@@ -19,10 +17,12 @@ use crate::http::classify::classify;
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Message;
+use crate::message::render::Content;
 use crate::notifier::contract::need::Demand::{Optional, Required};
 use crate::notifier::contract::need::Need;
+use tidings_rules::template::Escape;
 
-/// The row of the table.
+/// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "grafana",
     family: Family::Message,
@@ -31,16 +31,17 @@ pub const TYPE: ProviderType = ProviderType {
         Need::field(
             "address",
             Required,
-            "the whole path: https://HOST/api/annotations",
+            "the full URL: https://HOST/api/annotations",
             "https://grafana.example.com/api/annotations",
         ),
         Need::key("token", Optional, "a service account's token", "your-token"),
         Need::key("username", Optional, "in place of token, with password", ""),
         Need::key("password", Optional, "with username", ""),
     ],
-    limits: "",
-    again: "twice",
+    sent_twice: "twice",
     build,
+    content: Content::Text(Escape::Entities),
+    ..ProviderType::DEFAULT
 };
 
 struct Grafana {
@@ -60,8 +61,8 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl SendMessage for Grafana {
-    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
-        let request = Request::post_json(self.url.clone(), &annotation(notification));
+    async fn send(&self, message: &Message<'_>) -> Result<Sent, Failure> {
+        let request = Request::post_json(self.url.clone(), &annotation(message));
         let request = match (self.secret.token(), self.secret.basic()) {
             (Some(token), _) => request.bearer(token),
             (None, Some((username, password))) => request.basic(username, password),
@@ -71,14 +72,14 @@ impl SendMessage for Grafana {
     }
 }
 
-fn annotation(notification: &Message<'_>) -> Value {
-    let object = notification.object;
+fn annotation(message: &Message<'_>) -> Value {
+    let object = message.object;
     let mut tags = vec![
         "flux".to_owned(),
-        notification.event.reporting_controller.clone(),
+        message.event.reporting_controller.clone(),
     ];
     tags.extend(
-        notification
+        message
             .fields()
             .map(|(key, value)| format!("{}: {}", key.replace(':', "|"), value.replace(':', "|"))),
     );
@@ -87,17 +88,17 @@ fn annotation(notification: &Message<'_>) -> Value {
         format!("name: {}", object.name),
         format!("namespace: {}", object.namespace),
     ]);
-    json!({ "when": notification.unix_seconds(), "text": text(notification), "tags": tags })
+    json!({ "when": message.unix_seconds(), "text": text(message), "tags": tags })
 }
 
-/// Grafana shows HTML: a template's text goes below its title, and links are links.
-fn text(notification: &Message<'_>) -> String {
-    let mut text = if notification.is_worded() {
-        notification.titled_text()
+/// The annotation as HTML, which Grafana shows: title, the template's text, links.
+fn text(message: &Message<'_>) -> String {
+    let mut text = if message.is_templated() {
+        message.titled_text()
     } else {
-        notification.object_heading()
+        message.object_heading()
     };
-    for link in notification.links() {
+    for link in message.links() {
         let url = Escape::Entities.apply(&link.url).replace('"', "%22");
         text += &format!("\n<a href=\"{url}\">{}</a>", link.label);
     }
@@ -138,7 +139,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_token_goes_before_a_password() {
+    async fn a_token_takes_precedence_over_a_password() {
         for (secret, expected) in [
             (vec![], None),
             (

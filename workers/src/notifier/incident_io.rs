@@ -1,9 +1,9 @@
-//! `incident.io`: an error fires an alert for its object, everything else resolves it.
+//! `incident.io`: an error fires an alert for its object, any other event resolves it.
 //!
 //! Contract: incident.io's API reference, "Alert Events V2", Create HTTP (the address is that of
-//! the alert source). Only the newest state of an object counts, so that an alert that is sent
-//! again never outlives its resolve. A retry after a lost answer does no harm: the service knows
-//! the alert by its deduplication key.
+//! the alert source). Only the newest state of an object counts, so that a retried alert never
+//! outlives its resolve. A retry after a lost response does no harm, since the service deduplicates
+//! alerts by their key.
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
-use super::contract::{Desired, Held, KeepState, Notifier, ProviderType, Sent};
+use super::contract::{DesiredState, KeepState, Notifier, ProviderType, RemoteState, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::classify;
 use crate::http::invalid::Invalid;
@@ -22,7 +22,7 @@ use crate::message::Message;
 use crate::notifier::contract::need::Demand::Required;
 use crate::notifier::contract::need::Need;
 
-/// The row of the table.
+/// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "incident.io",
     family: Family::Message,
@@ -36,9 +36,10 @@ pub const TYPE: ProviderType = ProviderType {
         ),
         Need::key("token", Required, "the alert source's token", "your-token"),
     ],
-    limits: "",
-    again: "one alert",
+    sent_twice: "one alert",
     build,
+    most_links: 1,
+    ..ProviderType::DEFAULT
 };
 
 struct IncidentIo {
@@ -49,7 +50,7 @@ struct IncidentIo {
 
 #[derive(Serialize, Deserialize)]
 struct State {
-    /// The event's time: the same failure at another time is sent again, since people may have
+    /// The event's time. The same failure at another time is sent again, since a user may have
     /// closed its alert.
     at: String,
     body: Value,
@@ -67,38 +68,38 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl KeepState for IncidentIo {
-    fn desire(&self, notification: &Message<'_>) -> Result<Option<Desired>, Failure> {
-        if notification.event.reason == "Progressing" {
+    fn desire(&self, message: &Message<'_>) -> Result<Option<DesiredState>, Failure> {
+        if message.event.reason == "Progressing" {
             return Ok(None);
         }
         let (host, object) = (
             self.url.host_str().unwrap_or_default(),
-            notification.object_key(),
+            message.object_key(),
         );
-        // The path tells alert sources apart, but may come from a Secret.
+        // The path identifies the alert source, but may be secret.
         let key = format!(
             "incident.io {host} {} {object}",
             digest(&[self.url.as_str()])
         );
         let state = State {
-            at: notification.rfc3339(),
-            body: alert(notification),
+            at: message.rfc3339(),
+            body: alert(message),
         };
-        Ok(Some(Desired {
+        Ok(Some(DesiredState {
             key,
             state: serde_json::to_vec(&state).unwrap_or_default(),
         }))
     }
 
-    async fn read(&self, _desired: &Desired) -> Result<Held, Failure> {
-        Ok(Held::Unknown)
+    async fn read(&self, _desired: &DesiredState) -> Result<RemoteState, Failure> {
+        Ok(RemoteState::Unknown)
     }
 
-    async fn write(&self, desired: &Desired, _handle: Option<&str>) -> Result<Sent, Failure> {
+    async fn write(&self, desired: &DesiredState, _handle: Option<&str>) -> Result<Sent, Failure> {
         let unreadable = |_| {
             Failure::permanent(
                 Reason::Misconfigured,
-                "the state that is kept for this object can't be read",
+                "another version of Tidings wrote the stored state; the next event replaces it",
             )
         };
         let state: State = serde_json::from_slice(&desired.state).map_err(unreadable)?;
@@ -107,25 +108,25 @@ impl KeepState for IncidentIo {
     }
 }
 
-fn alert(notification: &Message<'_>) -> Value {
-    let event = notification.event;
-    let mut metadata = notification.metadata.clone();
+fn alert(message: &Message<'_>) -> Value {
+    let event = message.event;
+    let mut metadata = message.metadata.clone();
     let own = [
         ("severity", &event.severity),
         ("reason", &event.reason),
         ("reportingController", &event.reporting_controller),
     ];
     metadata.extend(own.map(|(key, value)| (key.to_owned(), value.clone())));
-    let own = || format!("{}: {}", notification.object_heading(), event.reason);
+    let own = || format!("{}: {}", message.object_heading(), event.reason);
     let mut alert = json!({
-        "title": notification.rendered.title.clone().unwrap_or_else(own),
-        "status": if notification.is_error() { "firing" } else { "resolved" },
-        "deduplication_key": notification.object_key(),
-        "description": notification.text(),
+        "title": message.rendered.title.clone().unwrap_or_else(own),
+        "status": if message.is_error() { "firing" } else { "resolved" },
+        "deduplication_key": message.object_key(),
+        "description": message.text(),
         "metadata": metadata,
     });
-    // It has one place for a link, which is to lead to where the alert comes from.
-    if let Some(link) = notification.links().last() {
+    // There is one field for a link, which is meant for the source of the alert.
+    if let Some(link) = message.links().last() {
         alert["source_url"] = link.url.as_str().into();
     }
     alert
@@ -143,9 +144,9 @@ mod tests {
         })
     }
 
-    fn desired(sample: &Sample) -> Option<Desired> {
+    fn desired(sample: &Sample) -> Option<DesiredState> {
         match build(&provider(), Http::dry_run()).unwrap() {
-            Notifier::State(notifier) => notifier.desire(&sample.notification()).unwrap(),
+            Notifier::State(notifier) => notifier.desire(&sample.message()).unwrap(),
             Notifier::Message(_) => None,
         }
     }
@@ -178,7 +179,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn everything_else_resolves() {
+    async fn any_other_event_resolves() {
         let request = sample::request(&TYPE, &provider(), &Sample::info()).await;
         assert_eq!(sample::body(&request)["status"], "resolved");
     }
@@ -204,14 +205,14 @@ mod tests {
     }
 
     #[test]
-    fn progress_is_nothing() {
+    fn progress_is_ignored() {
         let mut event = Sample::info();
         event.event.reason = "Progressing".into();
         assert_eq!(desired(&event), None);
     }
 
     #[test]
-    fn without_a_token_there_is_no_notifier() {
+    fn without_a_token_the_provider_is_invalid() {
         let provider = sample::provider("incident.io", |_| {});
         assert!(sample::refusal(&TYPE, &provider).contains("token"));
     }

@@ -1,9 +1,9 @@
 //! `lark`: a custom bot of a Lark or Feishu group.
 //!
-//! Contract: Lark's "Use custom bots in a group" (interactive card). A request has at most 20 KB.
-//! Refusals come in a 200, as a `code` other than 0: 11232 and 99991400 ask to slow down, as do
-//! some texts under other codes; 19001 is an unknown webhook; 19021 and 19022 are a wrong signature
-//! and an address that is not allowed. A retry after a lost answer can post twice.
+//! Contract: Lark's "Use custom bots in a group" (interactive card). A request has at most 20 KB. A
+//! rejection is a 200 with a `code` other than 0. 11232 and 99991400 are rate limits, as are some
+//! texts with other codes. 19001 is an unknown webhook. 19021 and 19022 are a wrong signature and
+//! an IP address that is not allowed. A retry after a lost response can post twice.
 
 use async_trait::async_trait;
 use serde::Deserialize;
@@ -16,13 +16,14 @@ use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::{classify, describe};
 use crate::http::invalid::Invalid;
-use crate::http::{Answer, Http, Request};
+use crate::http::{Http, Request, Response};
 use crate::message::Message;
 use crate::message::render::Link;
+use crate::notifier::contract::limits::{LimitScope, RateLimits, SizeLimit, rate};
 use crate::notifier::contract::need::Need;
 use crate::notifier::payload::fit::{JSON_BYTES, fit};
 
-/// The row of the table.
+/// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "lark",
     family: Family::Message,
@@ -30,9 +31,17 @@ pub const TYPE: ProviderType = ProviderType {
     needs: &[Need::webhook(
         "https://open.larksuite.com/open-apis/bot/v2/hook/your-token",
     )],
-    limits: "20 KB",
-    again: "twice",
+    cut_at: "20 KB",
+    sent_twice: "twice",
     build,
+    // The limit of a bot.
+    rate_limits: RateLimits {
+        scope: LimitScope::Provider,
+        rates: &[rate(5, 1), rate(100, 60)],
+        source: "https://open.larksuite.com/document/client-docs/bot-v3/add-custom-bot",
+    },
+    size_limits: &[SizeLimit::bytes("", 20 * 1024)],
+    ..ProviderType::DEFAULT
 };
 
 /// In bytes.
@@ -52,24 +61,24 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl SendMessage for Lark {
-    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
-        let request = Request::post_json(self.url.clone(), &fitted_card(notification));
-        judge(&self.http.send(request).await?).map(Sent::accepted)
+    async fn send(&self, message: &Message<'_>) -> Result<Sent, Failure> {
+        let request = Request::post_json(self.url.clone(), &fitted_card(message));
+        check(&self.http.send(request).await?).map(Sent::accepted)
     }
 }
 
-fn fitted_card(notification: &Message<'_>) -> Value {
-    let content = |message: &str, lines: &str| match notification.is_worded() {
-        true => message.to_owned(),
-        false => format!("**{message}**\n\n{lines}"),
+fn fitted_card(message: &Message<'_>) -> Value {
+    let content = |text: &str, lines: &str| match message.is_templated() {
+        true => text.to_owned(),
+        false => format!("**{text}**\n\n{lines}"),
     };
-    let room = LONGEST_BODY.saturating_sub(card(notification, &content("", "")).to_string().len());
-    // The line's end takes two bytes in JSON.
+    let room = LONGEST_BODY.saturating_sub(card(message, &content("", "")).to_string().len());
+    // A line break is two bytes in JSON.
     let fitted = fit(
         JSON_BYTES,
         room,
-        notification.text(),
-        notification.shown_fields(),
+        message.text(),
+        message.shown_fields(),
         ": \\n".len(),
     );
     let lines: String = fitted
@@ -77,20 +86,20 @@ fn fitted_card(notification: &Message<'_>) -> Value {
         .iter()
         .map(|(key, value)| format!("{key}: {value}\n"))
         .collect();
-    card(notification, &content(&fitted.message, &lines))
+    card(message, &content(&fitted.message, &lines))
 }
 
-fn card(notification: &Message<'_>, content: &str) -> Value {
-    let (emoji, template) = if notification.is_error() {
+fn card(message: &Message<'_>, content: &str) -> Value {
+    let (emoji, template) = if message.is_error() {
         ("🚨", "red")
     } else {
         ("💫", "turquoise")
     };
-    let title = format!("{emoji} {}", notification.title());
+    let title = format!("{emoji} {}", message.title());
     let mut elements =
         vec![json!({ "tag": "div", "text": { "tag": "lark_md", "content": content } })];
-    if !notification.links().is_empty() {
-        let actions: Vec<Value> = notification.links().iter().map(button).collect();
+    if !message.links().is_empty() {
+        let actions: Vec<Value> = message.links().iter().map(button).collect();
         elements.push(json!({ "tag": "action", "actions": actions }));
     }
     json!({
@@ -104,10 +113,11 @@ fn card(notification: &Message<'_>, content: &str) -> Value {
 }
 
 fn button(link: &Link) -> Value {
-    json!({ "tag": "button", "text": { "tag": "plain_text", "content": link.label }, "type": "default", "url": link.url })
+    json!({ "tag": "button", "text": { "tag": "plain_text", "content": link.label },
+        "type": "default", "url": link.url })
 }
 
-/// Older webhooks say `StatusCode` where newer ones say `code`; some say both.
+/// Older webhooks send `StatusCode`, newer ones `code`, and some both.
 #[derive(Deserialize)]
 struct LarkAnswer {
     code: Option<i64>,
@@ -117,13 +127,13 @@ struct LarkAnswer {
     msg: String,
 }
 
-fn judge(answer: &Answer) -> Result<u16, Failure> {
-    let status = classify(answer)?;
+fn check(response: &Response) -> Result<u16, Failure> {
+    let status = classify(response)?;
     let Some(LarkAnswer {
         code,
         status_code,
         msg,
-    }) = answer.json()
+    }) = response.json()
     else {
         return Ok(status);
     };
@@ -131,7 +141,7 @@ fn judge(answer: &Answer) -> Result<u16, Failure> {
     if code == 0 {
         return Ok(status);
     }
-    let detail = describe(answer);
+    let detail = describe(response);
     let failure = match code {
         _ if is_rate_limit(code, &msg) => Failure::transient(Reason::RateLimited, detail),
         19001 => Failure::permanent(Reason::NotFound, detail),
@@ -141,7 +151,7 @@ fn judge(answer: &Answer) -> Result<u16, Failure> {
     Err(failure.with_status(status))
 }
 
-/// The code alone does not tell: 9499 is a malformed request as well.
+/// The code alone does not identify a rate limit: 9499 is also a malformed request.
 fn is_rate_limit(code: i64, msg: &str) -> bool {
     let msg = msg.to_lowercase();
     matches!(code, 11232 | 99991400)
@@ -151,7 +161,7 @@ fn is_rate_limit(code: i64, msg: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sample::{self, Sample, answer, verdict};
+    use super::super::sample::{self, Sample, response};
     use super::*;
 
     #[tokio::test]
@@ -172,7 +182,7 @@ mod tests {
         ] {
             sample.event.message = message;
             sample.metadata.insert("long".into(), "v".repeat(value));
-            let size = fitted_card(&sample.notification()).to_string().len();
+            let size = fitted_card(&sample.message()).to_string().len();
             assert!((LONGEST_BODY - 10..=LONGEST_BODY).contains(&size), "{size}");
         }
     }
@@ -226,7 +236,7 @@ mod tests {
             (500, r#"{"code":0}"#, Some((Reason::ServerError, true))),
         ] {
             assert_eq!(
-                verdict(judge(&answer(status, body))),
+                sample::meaning(check(&response(status, body))),
                 meaning,
                 "{status} {body}"
             );

@@ -1,9 +1,9 @@
 //! `matrix`: a message to a Matrix room.
 //!
 //! Contract: Matrix's Client-Server API, "PUT /rooms/{roomId}/send/{eventType}/{txnId}", in its
-//! first version, r0, which homeservers still serve. The transaction's id is the delivery's: a
-//! retry after a lost answer does not post twice. An event has at most 65 536 bytes with all that
-//! the homeserver adds; a tenth is left to it. 429 tells the wait in `retry_after_ms`.
+//! first version, r0, which homeservers still serve. The transaction's id is the delivery's, so a
+//! retry after a lost response does not post twice. An event has up to 65,536 bytes, of which a
+//! tenth is left for what the homeserver adds. A 429 has its wait in `retry_after_ms`.
 
 use async_trait::async_trait;
 use reqwest::Method;
@@ -16,13 +16,14 @@ use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::classify_with_wait;
 use crate::http::invalid::Invalid;
-use crate::http::{Answer, Http, Request};
+use crate::http::{Http, Request, Response};
 use crate::message::Message;
+use crate::notifier::contract::limits::SizeLimit;
 use crate::notifier::contract::need::Demand::{Optional, Required};
 use crate::notifier::contract::need::Need;
 use crate::notifier::payload::fit::{JSON_BYTES, fit};
 
-/// The row of the table.
+/// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "matrix",
     family: Family::Message,
@@ -38,13 +39,15 @@ pub const TYPE: ProviderType = ProviderType {
         Need::key(
             "token",
             Optional,
-            "the bot's access token; homeservers refuse messages without",
+            "the bot's access token; homeservers reject messages without it",
             "your-token",
         ),
     ],
-    limits: "58,977 bytes",
-    again: "one message",
+    cut_at: "58,977 bytes",
+    sent_twice: "one message",
     build,
+    size_limits: &[SizeLimit::bytes("", 65_536)],
+    ..ProviderType::DEFAULT
 };
 
 /// In bytes of JSON.
@@ -67,22 +70,18 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl SendMessage for Matrix {
-    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
-        if notification.channel.is_empty() {
+    async fn send(&self, message: &Message<'_>) -> Result<Sent, Failure> {
+        if message.channel.is_empty() {
             let detail = "no room: set spec.channel of the Provider to the room's id";
             return Err(Failure::permanent(Reason::Misconfigured, detail));
         }
-        let url = send_url(
-            &self.homeserver,
-            notification.channel,
-            notification.delivery_id,
-        );
-        let body = json!({ "msgtype": "m.text", "body": body(notification) });
+        let url = send_url(&self.homeserver, message.channel, message.delivery_id);
+        let body = json!({ "msgtype": "m.text", "body": body(message) });
         let mut request = Request::new(Method::PUT, url).json(&body);
         if let Some(token) = &self.token {
             request = request.bearer(token);
         }
-        judge(&self.http.send(request).await?).map(Sent::accepted)
+        check(&self.http.send(request).await?).map(Sent::accepted)
     }
 }
 
@@ -90,7 +89,7 @@ fn send_url(homeserver: &Url, room: &str, transaction: &str) -> Url {
     let mut url = homeserver.clone();
     url.set_query(None);
     url.set_fragment(None);
-    // It escapes what is special in a path, and an http URL always has one.
+    // This escapes the segments. An http URL always has a path.
     if let Ok(mut path) = url.path_segments_mut() {
         let segments = [
             "_matrix",
@@ -107,14 +106,10 @@ fn send_url(homeserver: &Url, room: &str, transaction: &str) -> Url {
     url
 }
 
-fn body(notification: &Message<'_>) -> String {
-    let emoji = if notification.is_error() {
-        "🚨"
-    } else {
-        "💫"
-    };
-    let heading = format!("{emoji} {}\n", notification.title());
-    let links: String = notification
+fn body(message: &Message<'_>) -> String {
+    let emoji = if message.is_error() { "🚨" } else { "💫" };
+    let heading = format!("{emoji} {}\n", message.title());
+    let links: String = message
         .links()
         .iter()
         .map(|link| format!("- {}: {}\n", link.label, link.url))
@@ -123,12 +118,12 @@ fn body(notification: &Message<'_>) -> String {
         .to_string()
         .len();
     let room = LONGEST_BODY.saturating_sub(around);
-    // The line's end takes two bytes in JSON.
+    // A line break is two bytes in JSON.
     let fitted = fit(
         JSON_BYTES,
         room,
-        notification.text(),
-        notification.shown_fields(),
+        message.text(),
+        message.shown_fields(),
         "- : \\n".len(),
     );
     let lines: String = fitted
@@ -139,15 +134,15 @@ fn body(notification: &Message<'_>) -> String {
     format!("{heading}{}\n{lines}{links}", fitted.message)
 }
 
-fn judge(answer: &Answer) -> Result<u16, Failure> {
-    classify_with_wait(answer, |body| {
+fn check(response: &Response) -> Result<u16, Failure> {
+    classify_with_wait(response, |body| {
         Some(body["retry_after_ms"].as_f64()? / 1_000.0)
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::sample::{self, Sample, answer, verdict};
+    use super::super::sample::{self, Sample, meaning, response};
     use super::*;
 
     #[tokio::test]
@@ -163,7 +158,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_a_token_there_is_no_such_header_and_without_a_room_no_request() {
+    async fn without_a_token_there_is_no_header_and_without_a_room_no_request() {
         let mut sample = Sample::info();
         let provider = sample::provider("matrix", |_| ());
         assert!(
@@ -177,13 +172,13 @@ mod tests {
             panic!("the sample is valid")
         };
         assert_eq!(
-            verdict(notifier.send(&sample.notification()).await),
+            meaning(notifier.send(&sample.message()).await),
             Some((Reason::Misconfigured, false))
         );
     }
 
     #[test]
-    fn the_room_is_escaped_and_no_slash_doubled() {
+    fn the_room_is_escaped_and_slashes_are_not_doubled() {
         for (homeserver, room, path) in [
             (
                 "https://m.example.com",
@@ -211,24 +206,24 @@ mod tests {
     }
 
     #[test]
-    fn only_what_no_homeserver_takes_is_cut() {
+    fn only_a_text_above_the_limit_is_cut() {
         let whole = Sample::info().with_message("m".repeat(45_000));
-        assert!(body(&whole.notification()).contains(&whole.event.message));
+        assert!(body(&whole.message()).contains(&whole.event.message));
         let cut = Sample::info().with_message("\n".repeat(45_000));
-        let event = json!({ "msgtype": "m.text", "body": body(&cut.notification()) });
+        let event = json!({ "msgtype": "m.text", "body": body(&cut.message()) });
         assert!((LONGEST_BODY - 5..=LONGEST_BODY).contains(&event.to_string().len()));
     }
 
     #[test]
-    fn the_wait_comes_in_milliseconds() {
-        let limited = answer(
+    fn the_wait_is_in_milliseconds() {
+        let limited = response(
             429,
             r#"{"errcode":"M_LIMIT_EXCEEDED","error":"Too many requests","retry_after_ms":1500}"#,
         );
-        assert_eq!(sample::wait(judge(&limited)), Some(1.5));
-        assert_eq!(verdict(judge(&limited)), Some((Reason::RateLimited, true)));
+        assert_eq!(sample::wait(check(&limited)), Some(1.5));
+        assert_eq!(meaning(check(&limited)), Some((Reason::RateLimited, true)));
         assert_eq!(
-            verdict(judge(&answer(403, r#"{"errcode":"M_FORBIDDEN"}"#))),
+            meaning(check(&response(403, r#"{"errcode":"M_FORBIDDEN"}"#))),
             Some((Reason::Unauthorized, true))
         );
     }

@@ -1,10 +1,9 @@
 //! `msteams`: an adaptive card for a Teams workflow, or a message card for an Office 365 connector.
 //!
 //! Contract: Microsoft's "Create and send messages" (webhooks and connectors), "Adaptive Cards" 1.4
-//! and the "Legacy actionable message card reference". A message may have 28 KB, and Teams counts
-//! it as UTF-16; so this is how the body is counted, which also holds where bytes of UTF-8 are
-//! meant. A connector tells failures of the service behind it in a 200, as text ("…returned
-//! HTTP error 429…"). A retry after a lost answer can post twice.
+//! and the "Legacy actionable message card reference". A message has up to 28 KB, which Teams
+//! counts as UTF-16. Connectors answer 200 even if the service behind them fails, with the failure
+//! as text ("…returned HTTP error 429…"). A retry after a lost response can post twice.
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -16,13 +15,14 @@ use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::{classify, describe, failure};
 use crate::http::invalid::Invalid;
-use crate::http::{Answer, Http, Request};
+use crate::http::{Http, Request, Response};
 use crate::message::Message;
 use crate::message::render::Link;
+use crate::notifier::contract::limits::{LimitScope, RateLimits, SizeLimit, rate};
 use crate::notifier::contract::need::Need;
 use crate::notifier::payload::fit::{Fitted, JSON_UTF16, fit};
 
-/// The row of the table.
+/// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "msteams",
     family: Family::Message,
@@ -30,14 +30,21 @@ pub const TYPE: ProviderType = ProviderType {
     needs: &[Need::webhook(
         "https://example.westeurope.logic.azure.com/workflows/your-workflow/triggers/manual/paths/invoke?sig=your-signature",
     )],
-    limits: "28 KB, counted as UTF-16",
-    again: "twice",
+    cut_at: "28 KB, counted as UTF-16",
+    sent_twice: "twice",
     build,
+    rate_limits: RateLimits {
+        scope: LimitScope::Provider,
+        rates: &[rate(4, 1)],
+        source: "https://learn.microsoft.com/microsoftteams/platform/webhooks-and-connectors/how-to/connectors-using",
+    },
+    size_limits: &[SizeLimit::utf16("", 28 * 1024 / 2)],
+    ..ProviderType::DEFAULT
 };
 
-/// The longest body, in units of UTF-16: 28 KB.
+/// The longest body in UTF-16 code units: 28 KB.
 const LONGEST_BODY: usize = 28 * 1024 / 2;
-/// More than any form writes around a fact: `{"title":"","value":""},`.
+/// The most that a card writes around a fact: `{"title":"","value":""},`.
 const AROUND_A_FACT: usize = 24;
 
 struct Teams {
@@ -74,22 +81,22 @@ fn card_for(url: &Url) -> Card {
 
 #[async_trait]
 impl SendMessage for Teams {
-    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
-        let request = Request::post_json(self.url.clone(), &self.card.fitted(notification));
-        let answer = self.http.send(request).await?;
-        let judge = if self.card == Card::Message {
-            judge_connector
+    async fn send(&self, message: &Message<'_>) -> Result<Sent, Failure> {
+        let request = Request::post_json(self.url.clone(), &self.card.fitted(message));
+        let response = self.http.send(request).await?;
+        let check = if self.card == Card::Message {
+            check_connector
         } else {
             classify
         };
-        judge(&answer).map(Sent::accepted)
+        check(&response).map(Sent::accepted)
     }
 }
 
 impl Card {
-    fn fitted(self, notification: &Message<'_>) -> Value {
+    fn fitted(self, message: &Message<'_>) -> Value {
         let bare = self.body(
-            notification,
+            message,
             Fitted {
                 message: String::new(),
                 fields: Vec::new(),
@@ -98,32 +105,33 @@ impl Card {
         let around = bare.to_string().encode_utf16().count() + r#","facts":[]"#.len();
         let room = LONGEST_BODY.saturating_sub(around);
         self.body(
-            notification,
+            message,
             fit(
                 JSON_UTF16,
                 room,
-                notification.text(),
-                notification.shown_fields(),
+                message.text(),
+                message.shown_fields(),
                 AROUND_A_FACT,
             ),
         )
     }
 
-    fn body(self, notification: &Message<'_>, content: Fitted) -> Value {
+    fn body(self, message: &Message<'_>, content: Fitted) -> Value {
         match self {
-            Self::Adaptive => adaptive_card(notification, content),
-            Self::Message => message_card(notification, content),
+            Self::Adaptive => adaptive_card(message, content),
+            Self::Message => message_card(message, content),
         }
     }
 }
 
-fn adaptive_card(notification: &Message<'_>, content: Fitted) -> Value {
+fn adaptive_card(message: &Message<'_>, content: Fitted) -> Value {
     let heading = json!({
-        "type": "TextBlock", "text": notification.title(), "size": "large", "weight": "bolder", "wrap": true,
+        "type": "TextBlock", "text": message.title(), "size": "large", "weight": "bolder",
+            "wrap": true,
     });
-    let mut message = json!({ "type": "TextBlock", "text": content.message, "wrap": true });
-    if notification.is_error() {
-        message["color"] = "attention".into();
+    let mut text = json!({ "type": "TextBlock", "text": content.message, "wrap": true });
+    if message.is_error() {
+        text["color"] = "attention".into();
     }
     let mut facts = json!({ "type": "FactSet" });
     if !content.fields.is_empty() {
@@ -138,56 +146,54 @@ fn adaptive_card(notification: &Message<'_>, content: Fitted) -> Value {
                 "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
                 "type": "AdaptiveCard",
                 "version": "1.4",
-                "body": [{ "type": "Container", "items": [heading, message, facts] }],
+                "body": [{ "type": "Container", "items": [heading, text, facts] }],
                 "msteams": { "width": "Full" },
             },
         }],
     });
-    if !notification.links().is_empty() {
+    if !message.links().is_empty() {
         let open =
             |link: &Link| json!({ "type": "Action.OpenUrl", "title": link.label, "url": link.url });
-        card["attachments"][0]["content"]["actions"] =
-            notification.links().iter().map(open).collect();
+        card["attachments"][0]["content"]["actions"] = message.links().iter().map(open).collect();
     }
     card
 }
 
-fn message_card(notification: &Message<'_>, content: Fitted) -> Value {
+fn message_card(message: &Message<'_>, content: Fitted) -> Value {
     let fact = |(name, value)| json!({ "name": name, "value": value });
     let mut card = json!({
         "@type": "MessageCard",
         "@context": "http://schema.org/extensions",
-        "themeColor": if notification.is_error() { "FF0000" } else { "0076D7" },
-        "summary": notification.title(),
+        "themeColor": if message.is_error() { "FF0000" } else { "0076D7" },
+        "summary": message.title(),
         "sections": [{
             "activityTitle": content.message,
-            "activitySubtitle": notification.title(),
+            "activitySubtitle": message.title(),
             "facts": content.fields.into_iter().map(fact).collect::<Vec<Value>>(),
         }],
     });
-    if !notification.links().is_empty() {
+    if !message.links().is_empty() {
         let open = |link: &Link| {
             let targets = [json!({ "os": "default", "uri": link.url })];
             json!({ "@type": "OpenUri", "name": link.label, "targets": targets })
         };
-        card["potentialAction"] = notification.links().iter().map(open).collect();
+        card["potentialAction"] = message.links().iter().map(open).collect();
     }
     card
 }
 
-/// A connector's success is the body `1`; what else comes with a 200 is a failure only where it
-/// says so.
-fn judge_connector(answer: &Answer) -> Result<u16, Failure> {
-    let status = classify(answer)?;
-    let text = String::from_utf8_lossy(&answer.body);
+/// A connector's success is the body `1`. Any other 200 is a failure only if its text says so.
+fn check_connector(response: &Response) -> Result<u16, Failure> {
+    let status = classify(response)?;
+    let text = String::from_utf8_lossy(&response.body);
     if let Some(inner) = inner_status(&text) {
-        return Err(failure(&Answer {
+        return Err(failure(&Response {
             status: inner,
-            ..answer.clone()
+            ..response.clone()
         }));
     }
     if text.contains("message delivery failed") {
-        return Err(Failure::permanent(Reason::Rejected, describe(answer)).with_status(status));
+        return Err(Failure::permanent(Reason::Rejected, describe(response)).with_status(status));
     }
     Ok(status)
 }
@@ -200,7 +206,7 @@ fn inner_status(text: &str) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sample::{self, Sample, answer, verdict};
+    use super::super::sample::{self, Sample, response};
     use super::*;
 
     #[tokio::test]
@@ -251,7 +257,7 @@ mod tests {
             sample.event.message = message;
             sample.metadata.insert("long".into(), "\\".repeat(value));
             for card in [Card::Adaptive, Card::Message] {
-                let body = card.fitted(&sample.notification()).to_string();
+                let body = card.fitted(&sample.message()).to_string();
                 let size = body.encode_utf16().count();
                 assert!((LONGEST_BODY - 50..=LONGEST_BODY).contains(&size), "{size}");
                 assert!(body.contains('…'));
@@ -260,10 +266,11 @@ mod tests {
     }
 
     #[test]
-    fn a_connector_tells_failures_in_a_200() {
+    fn a_connector_reports_failures_in_a_200() {
         let failed = |status| {
             format!(
-                "Webhook message delivery failed with error: Microsoft Teams endpoint returned HTTP error {status} with ContextId"
+                "Webhook message delivery failed with error: Microsoft Teams endpoint returned \
+                 HTTP error {status} with ContextId"
             )
         };
         for (status, body, meaning) in [
@@ -285,7 +292,7 @@ mod tests {
             (429, String::new(), Some((Reason::RateLimited, true))),
         ] {
             assert_eq!(
-                verdict(judge_connector(&answer(status, &body))),
+                sample::meaning(check_connector(&response(status, &body))),
                 meaning,
                 "{status} {body}"
             );

@@ -1,16 +1,16 @@
 //! `nats`: the event as JSON to a subject of a NATS server.
 //!
-//! Contract: NATS documentation, "Client Protocol". Each event takes a connection of its own, as in
-//! Flux, with the Secret's `creds`, else `nkey`, else `username` and `password`, else what the
-//! address holds before `@`.
+//! Contract: NATS documentation, "Client Protocol". As in Flux, each event uses its own connection,
+//! with the Secret's `creds`, else `nkey`, else `username` and `password`, else the user info of
+//! the address.
 //!
-//! Core NATS acknowledges nothing; so an empty request to a subject of our own follows the event:
-//! servers answer it (with "no responders", since 2.2) after they have taken the event, and what
-//! they have against the event comes before. A subject is not a stream: without a subscriber the
-//! event is gone.
+//! Core NATS does not acknowledge. An empty request to an unused subject therefore follows the
+//! event: the server answers it (with "no responders", since 2.2) after it has read the event, and
+//! reports errors about the event before. A subject is not a stream: without a subscriber the event
+//! is lost.
 //!
-//! NATS is not HTTP: proxies are not used, and a dry run has no request to show. A retry after a
-//! lost answer publishes twice.
+//! NATS is not HTTP, so proxies do not apply and a dry run shows no request. A retry after a lost
+//! response publishes twice.
 
 mod server;
 
@@ -31,14 +31,15 @@ use crate::http::Http;
 use crate::http::address_rules::AddressRules;
 use crate::http::invalid::Invalid;
 use crate::message::Message;
+use crate::message::render::Content;
 use crate::notifier::contract::need::Demand::{Optional, Required};
 use crate::notifier::contract::need::Need;
 use server::{Trust, UserInfo, looked_up, server};
 
-/// The name under which a server lists our connections.
+/// The name of our connections in the server's list.
 const NAME: &str = "NATS Provider Publisher";
 
-/// The row of the table.
+/// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "nats",
     family: Family::Message,
@@ -47,7 +48,7 @@ pub const TYPE: ProviderType = ProviderType {
         Need::field(
             "address",
             Required,
-            "the servers, with commas between them: nats://HOST:4222",
+            "the servers, separated by commas: nats://HOST:4222",
             "nats://nats.example.com:4222",
         ),
         Need::field("channel", Required, "the subject", "flux.events"),
@@ -56,15 +57,17 @@ pub const TYPE: ProviderType = ProviderType {
         Need::key("username", Optional, "with password", "your-user"),
         Need::key("password", Optional, "with username", "your-password"),
     ],
-    limits: "",
-    again: "twice",
+    sent_twice: "twice",
     build,
+    content: Content::Event,
+    uses_http: false,
+    ..ProviderType::DEFAULT
 };
 
 struct Nats {
     dry_run: bool,
     servers: Vec<ServerAddr>,
-    /// What the address holds before `@`, for a Secret without credentials.
+    /// The user info of the address, if the Secret has no credentials.
     user_info: Option<UserInfo>,
     secret: SecretData,
     rules: Arc<AddressRules>,
@@ -76,7 +79,7 @@ struct Nats {
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     if provider.address.is_empty() {
         return Err(Invalid::from(
-            "no address: set spec.address to the server's, such as nats://HOST:4222",
+            "no address: set spec.address to that of the server, such as nats://HOST:4222",
         ));
     }
     let (servers, user_infos): (Vec<_>, Vec<_>) = provider
@@ -103,19 +106,19 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl SendMessage for Nats {
-    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
-        if notification.channel.is_empty() {
+    async fn send(&self, message: &Message<'_>) -> Result<Sent, Failure> {
+        if message.channel.is_empty() {
             let detail =
                 "no subject: set spec.channel of the Provider, or of the Alert, to a subject";
             return Err(Failure::permanent(Reason::Misconfigured, detail));
         }
         if !self.dry_run {
-            let payload = flux::to_json(notification.event, notification.metadata).into();
+            let payload = flux::to_json(message.event, message.metadata).into();
             let late = Failure::transient(
                 Reason::Timeout,
                 format!("the NATS server did not answer within {:?}", self.timeout),
             );
-            let published = self.publish(notification.channel, payload);
+            let published = self.publish(message.channel, payload);
             tokio::time::timeout(self.timeout, published)
                 .await
                 .unwrap_or(Err(late))?;
@@ -129,23 +132,24 @@ impl SendMessage for Nats {
 
 impl Nats {
     fn options(&self) -> Result<ConnectOptions, Invalid> {
-        // Every wait ends with the Provider's timeout. A lost connection is not made again: each
-        // server has one chance.
+        // The Provider's timeout ends every wait. A lost connection is not restored: each server is
+        // tried once.
         let options = ConnectOptions::new()
             .name(NAME)
             .connection_timeout(self.timeout)
             .request_timeout(None);
-        // Servers that it tells of are not asked: their addresses are not checked.
+        // Servers that it announces are not used, since their addresses are not checked.
         let options = options
             .ignore_discovered_servers()
             .require_tls(self.requires_tls);
         if let Some(creds) = self.secret.text("creds") {
             let unreadable = |_| {
                 Invalid::from(
-                    "the Secret's creds is not a NATS credentials file (user JWT and seed)",
+                    "the key creds in the Secret is not a NATS credentials file with user JWT \
+                     and seed",
                 )
             };
-            // async-nats wants the end of the last line too, which Secrets' texts are read without.
+            // async-nats needs the final line break, which is trimmed from Secrets' texts.
             return options
                 .credentials(&format!("{creds}\n"))
                 .map_err(unreadable);
@@ -165,9 +169,9 @@ impl Nats {
         })
     }
 
-    /// Connects, publishes, and waits until the server has taken it.
+    /// Connects, publishes, and waits until the server has read the event.
     async fn publish(&self, subject: &str, payload: Bytes) -> Result<(), Failure> {
-        let (tell, mut events) = unbounded_channel();
+        let (sender, mut events) = unbounded_channel();
         let misconfigured = |invalid: Invalid| Failure::permanent(Reason::Misconfigured, invalid.0);
         let (servers, names) = looked_up(&self.servers, &self.rules).await?;
         let tls = self.trust.config(names).map_err(misconfigured)?;
@@ -177,14 +181,14 @@ impl Nats {
             .tls_client_config(tls)
             .max_reconnects(servers.len());
         let options = options.event_callback(move |event| {
-            // Nobody listens any more when it is closed after a timeout.
-            let _ = tell.send(event);
+            // The receiver is gone if the connection is closed after a timeout.
+            let _ = sender.send(event);
             std::future::ready(())
         });
         let client = options.connect(&servers[..]).await.map_err(unconnected)?;
         publish_on(&client, subject, payload).await?;
         round_trip(&client, &mut events).await?;
-        // Closing is the last event, so that by then everything the server said has been heard.
+        // `Closed` is the last event, so all errors of the server have arrived by then.
         client.drain().await.map_err(|_| lost())?;
         while let Some(event) = events.recv().await {
             match event {
@@ -207,7 +211,7 @@ async fn publish_on(client: &Client, subject: &str, payload: Bytes) -> Result<()
         .map_err(|error| match error.kind() {
             PublishErrorKind::MaxPayloadExceeded => Failure::permanent(
                 Reason::Rejected,
-                "the event is longer than the server's max_payload",
+                "the event exceeds the server's max_payload; raise it",
             ),
             PublishErrorKind::InvalidSubject => {
                 Failure::permanent(Reason::Misconfigured, "the channel is not a NATS subject")
@@ -219,8 +223,8 @@ async fn publish_on(client: &Client, subject: &str, payload: Bytes) -> Result<()
         })
 }
 
-/// Waits until the server has read everything so far: it answers a request that nobody serves, or
-/// refuses it.
+/// Waits until the server has read everything so far. It answers or rejects a request that nobody
+/// serves.
 async fn round_trip(client: &Client, events: &mut UnboundedReceiver<Event>) -> Result<(), Failure> {
     let request = client.request(format!("{}.taken", client.new_inbox()), Bytes::new());
     tokio::pin!(request);
@@ -228,10 +232,11 @@ async fn round_trip(client: &Client, events: &mut UnboundedReceiver<Event>) -> R
         tokio::select! {
             biased;
             Some(event) = events.recv() => match event {
-                Event::ServerError(error) if is_about_inbox(&error.to_string(), client) => return Ok(()),
+                Event::ServerError(error) if is_about_inbox(&error.to_string(),
+                    client) => return Ok(()),
                 event => heard(event, client)?,
             },
-            answer = &mut request => return match answer {
+            response = &mut request => return match response {
                 Err(error) if error.kind() != RequestErrorKind::NoResponders => Err(lost()),
                 _ => Ok(()),
             },
@@ -239,7 +244,7 @@ async fn round_trip(client: &Client, events: &mut UnboundedReceiver<Event>) -> R
     }
 }
 
-/// What an event of the connection means for what was published on it.
+/// What an event of the connection means for the published event.
 fn heard(event: Event, client: &Client) -> Result<(), Failure> {
     match event {
         Event::ServerError(error) => {
@@ -256,7 +261,7 @@ fn heard(event: Event, client: &Client) -> Result<(), Failure> {
             Err(Failure::transient(
                 reason,
                 format!(
-                    "the NATS server said: {}",
+                    "the NATS server reported: {}",
                     said.trim_start_matches("nats: ")
                 ),
             ))
@@ -266,8 +271,8 @@ fn heard(event: Event, client: &Client) -> Result<(), Failure> {
     }
 }
 
-/// A user may be allowed to publish events and nothing else: then the refusal of our request is the
-/// answer to it.
+/// A user may only be allowed to publish events. The rejection of our request then serves as the
+/// response.
 fn is_about_inbox(said: &str, client: &Client) -> bool {
     let inbox = client.new_inbox();
     let prefix = inbox
@@ -279,11 +284,11 @@ fn is_about_inbox(said: &str, client: &Client) -> bool {
 fn lost() -> Failure {
     Failure::transient(
         Reason::Unreachable,
-        "the connection to the NATS server was lost before it had taken the event",
+        "the connection to the NATS server was lost before it acknowledged the event",
     )
 }
 
-/// The kind says enough: what is below may quote the address, and with it a password.
+/// Only the kind is reported, since the cause may quote the address with a password.
 fn unconnected(error: ConnectError) -> Failure {
     match error.kind() {
         ConnectErrorKind::AuthorizationViolation => Failure::transient(
@@ -292,11 +297,11 @@ fn unconnected(error: ConnectError) -> Failure {
         ),
         ConnectErrorKind::Authentication => Failure::permanent(
             Reason::Misconfigured,
-            "the Secret's nkey or creds can't sign: the seed is not valid",
+            "the key nkey or creds in the Secret has an invalid seed; correct it",
         ),
         ConnectErrorKind::ServerParse => Failure::permanent(
             Reason::Misconfigured,
-            "the address is not that of a NATS server",
+            "the address is not nats://HOST:PORT; correct spec.address",
         ),
         ConnectErrorKind::TimedOut => {
             Failure::transient(Reason::Timeout, "the NATS server did not answer in time")
@@ -407,7 +412,7 @@ mod tests {
         });
         let http = Http::new(&provider, &sample::http_clients()).unwrap();
         match build(&provider, http).unwrap() {
-            Notifier::Message(notifier) => notifier.send(&Sample::info().notification()).await,
+            Notifier::Message(notifier) => notifier.send(&Sample::info().message()).await,
             Notifier::State(_) => unreachable!("nats sends messages"),
         }
     }
@@ -435,7 +440,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn credentials_in_the_address_are_used_where_the_secret_has_none() {
+    async fn credentials_in_the_address_are_used_if_the_secret_has_none() {
         for (user_info, secret, expected) in [
             ("u%40x:p", vec![], ["u@x", "p", ""]),
             ("tok", vec![], ["", "", "tok"]),
@@ -451,14 +456,14 @@ mod tests {
                 .unwrap();
             let connect: serde_json::Value =
                 serde_json::from_str(&server.await.unwrap().0).unwrap();
-            let told =
+            let sent =
                 ["user", "pass", "auth_token"].map(|key| connect[key].as_str().unwrap_or_default());
-            assert_eq!(told, expected);
+            assert_eq!(sent, expected);
         }
     }
 
     #[tokio::test]
-    async fn what_a_server_says_against_it_is_a_failure() {
+    async fn an_error_of_the_server_is_a_failure() {
         for (server, expected) in [
             (Server::Takes, None),
             (Server::DeniesInboxes, None),
@@ -468,32 +473,32 @@ mod tests {
         ] {
             let (address, _server) = serve(server).await;
             let sent = send(&address, &[]).await;
-            assert_eq!(sample::verdict(sent.clone()), expected, "{sent:?}");
+            assert_eq!(sample::meaning(sent.clone()), expected, "{sent:?}");
         }
     }
 
     #[tokio::test]
-    async fn a_server_that_is_not_there_may_come() {
+    async fn an_unreachable_server_is_retried() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         drop(listener);
         assert_eq!(
-            sample::verdict(send(&address, &[]).await),
+            sample::meaning(send(&address, &[]).await),
             Some((Reason::Unreachable, true))
         );
     }
 
     #[tokio::test]
-    async fn a_seed_that_can_not_sign_is_for_a_person_to_mend() {
+    async fn an_invalid_seed_is_permanent() {
         let (address, _server) = serve(Server::Takes).await;
         assert_eq!(
-            sample::verdict(send(&address, &[("nkey", "SUBAD")]).await),
+            sample::meaning(send(&address, &[("nkey", "SUBAD")]).await),
             Some((Reason::Misconfigured, false))
         );
     }
 
     #[tokio::test]
-    async fn a_dry_run_connects_to_nothing() {
+    async fn a_dry_run_opens_no_connection() {
         let provider =
             sample::provider("nats", |provider| provider.address = "nats.invalid".into());
         assert!(
@@ -504,7 +509,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_used_is_refused() {
+    fn an_invalid_provider_is_rejected() {
         for (address, secret, word) in [
             ("", vec![], "no address"),
             ("http://nats.example.com", vec![], "NATS server"),

@@ -1,12 +1,11 @@
 //! `opsgenie`: one alert for each event.
 //!
 //! Contract: Opsgenie's "Alert API", Create Alert, and its limits: message 130 characters,
-//! description 15,000, details 8,000 in all. The alias is the same for the same reason of the same
-//! object, so that repetitions (and a retry after a lost answer) count up one open alert. Alerts
-//! are never closed, and success opens one too, as in Flux.
+//! description 15,000, details 8,000 in total. The alias is the same for the same reason of the
+//! same object, so that repetitions (and a retry after a lost response) increase the count of one
+//! open alert. As in Flux, alerts are never closed, and success opens one too.
 //!
-//! 202 means taken for processing. What can't be processed is 422, which is final, as the shared
-//! table has it.
+//! 202 means accepted for processing. An alert that can't be processed is 422, which is permanent.
 
 use async_trait::async_trait;
 use reqwest::header;
@@ -22,15 +21,16 @@ use crate::http::classify::classify;
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Message;
-use crate::message::text::cut_chars;
+use crate::notifier::contract::limits::SizeLimit;
 use crate::notifier::contract::need::Demand::Required;
 use crate::notifier::contract::need::Need;
+use crate::text::cut_chars;
 
 const MOST_OF_A_MESSAGE: usize = 130;
 const MOST_OF_A_DESCRIPTION: usize = 15_000;
 const MOST_OF_ALL_DETAILS: usize = 8_000;
 
-/// The row of the table.
+/// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "opsgenie",
     family: Family::Message,
@@ -44,16 +44,21 @@ pub const TYPE: ProviderType = ProviderType {
         ),
         Need::key("token", Required, "the API key", "your-token"),
     ],
-    limits: "description 15,000, details 8,000",
-    again: "one alert (counted up)",
+    cut_at: "description 15,000, details 8,000",
+    sent_twice: "one alert, with a higher count",
     build,
+    size_limits: &[
+        SizeLimit::characters("/message", 130),
+        SizeLimit::characters("/description", 15_000),
+    ],
+    ..ProviderType::DEFAULT
 };
 
 struct Opsgenie {
     http: Http,
     url: Url,
     token: String,
-    /// Part of the alias.
+    /// A part of the alias.
     provider_uid: String,
 }
 
@@ -74,43 +79,39 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl SendMessage for Opsgenie {
-    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
-        let request =
-            Request::post_json(self.url.clone(), &alert(notification, &self.provider_uid))
-                .secret_header(header::AUTHORIZATION, &format!("GenieKey {}", self.token));
+    async fn send(&self, message: &Message<'_>) -> Result<Sent, Failure> {
+        let request = Request::post_json(self.url.clone(), &alert(message, &self.provider_uid))
+            .secret_header(header::AUTHORIZATION, &format!("GenieKey {}", self.token));
         classify(&self.http.send(request).await?).map(Sent::accepted)
     }
 }
 
-fn alert(notification: &Message<'_>, provider_uid: &str) -> Value {
-    let (event, object) = (notification.event, notification.object);
-    let alias = format!(
-        "{provider_uid}/{}/{}",
-        notification.object_path(),
-        event.reason
-    );
+fn alert(message: &Message<'_>, provider_uid: &str) -> Value {
+    let (event, object) = (message.event, message.object);
+    let alias = format!("{provider_uid}/{}/{}", message.object_path(), event.reason);
     let own = || format!("{}/{}", object.kind, object.name);
     json!({
-        "message": cut_chars(&notification.rendered.title.clone().unwrap_or_else(own), MOST_OF_A_MESSAGE),
+        "message": cut_chars(&message.rendered.title.clone().unwrap_or_else(own),
+            MOST_OF_A_MESSAGE),
         "alias": hex::encode(Sha256::digest(alias)),
-        "description": cut_chars(notification.text(), MOST_OF_A_DESCRIPTION),
-        "details": details(notification),
+        "description": cut_chars(message.text(), MOST_OF_A_DESCRIPTION),
+        "details": details(message),
     })
 }
 
-/// The metadata and the severity; what goes beyond the limit is cut, and what comes after it left
-/// out.
-fn details(notification: &Message<'_>) -> Map<String, Value> {
+/// The severity, links and metadata. The value that exceeds the limit is cut, and later ones are
+/// left out.
+fn details(message: &Message<'_>) -> Map<String, Value> {
     let mut left = MOST_OF_ALL_DETAILS;
     let mut details = Map::new();
-    let severity = ("severity", notification.event.severity.as_str());
-    let links = notification
+    let severity = ("severity", message.event.severity.as_str());
+    let links = message
         .links()
         .iter()
         .map(|link| (link.key, link.url.as_str()));
     for (key, value) in std::iter::once(severity)
         .chain(links)
-        .chain(notification.fields().filter(|(key, _)| *key != "severity"))
+        .chain(message.fields().filter(|(key, _)| *key != "severity"))
     {
         let Some(room) = left
             .checked_sub(key.chars().count())
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn texts_are_cut_at_the_limits_of_the_service() {
+    async fn texts_are_cut_at_the_services_limits() {
         let mut event = Sample::info().with_message("m".repeat(20_000));
         event.metadata.insert("a".into(), "v".repeat(9_000));
         event.event.involved_object.as_mut().unwrap().name = "n".repeat(200);
@@ -183,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_key_there_is_no_notifier() {
+    fn without_an_api_key_the_provider_is_invalid() {
         let provider = sample::provider("opsgenie", |_| {});
         assert!(sample::refusal(&TYPE, &provider).contains("token"));
     }

@@ -3,11 +3,11 @@
 //! Contract: the OpenTelemetry Protocol specification 1.x, "OTLP/HTTP", with the messages of
 //! `opentelemetry/proto/trace/v1` in protobuf. Events of one revision under one alert share
 //! a trace. The span's id follows from the delivery, and it ends when the event was received, so
-//! that a retry after a lost answer is the same span.
+//! that a retry after a lost response is the same span.
 //!
-//! The specification allows another try after 429, 502, 503 and 504 only; 401 and 403 are tried
-//! again too, as everywhere, since a token may be in rotation. An accepted export can still refuse
-//! spans (`partial_success`): that is final.
+//! The specification allows a retry after 429, 502, 503 and 504 only. 401 and 403 are retried as
+//! for all types, since a token may be in rotation. An accepted export can reject spans
+//! (`partial_success`), which is permanent.
 
 use async_trait::async_trait;
 use prost::Message as _;
@@ -18,14 +18,14 @@ use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
 use self::otlp::{
-    AnyValue, ExportRequest, ExportResponse, KeyValue, Resource, ResourceSpans, Scope, ScopeSpans,
-    Span, SpanKind, Status, StatusCode, Value,
+    AnyValue, ExportRequest, ExportResponse, InstrumentationScope, KeyValue, Resource,
+    ResourceSpans, ScopeSpans, Span, SpanKind, Status, StatusCode, Value,
 };
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
-use crate::http::classify::classify;
+use crate::http::classify::{StatusRule, classify_with};
 use crate::http::invalid::Invalid;
-use crate::http::{Answer, Http, Request};
+use crate::http::{Http, Request, Response};
 use crate::message::Message;
 use crate::notifier::contract::need::Demand::{Optional, Required};
 use crate::notifier::contract::need::Need;
@@ -33,13 +33,13 @@ use crate::notifier::contract::need::Need;
 mod otlp;
 
 const PROTOBUF: &str = "application/x-protobuf";
-/// The version of the semantic conventions that the names of the resource's attributes are from.
+/// The semantic conventions that define the resource's attributes.
 const CONVENTIONS: &str = "https://opentelemetry.io/schemas/1.34.0";
 
 /// W3C trace flags: sampled (1), and that the parent is known to be remote (0x100, 0x200).
 const FLAGS: u32 = 0x301;
 
-/// The row of the table.
+/// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "otel",
     family: Family::Message,
@@ -48,7 +48,7 @@ pub const TYPE: ProviderType = ProviderType {
         Need::field(
             "address",
             Required,
-            "https://HOST:4318; the path is /v1/traces unless there is one",
+            "https://HOST:4318; default path: /v1/traces",
             "https://otel.example.com:4318",
         ),
         Need::key("headers", Optional, "more headers, as a YAML map", ""),
@@ -56,9 +56,15 @@ pub const TYPE: ProviderType = ProviderType {
         Need::key("username", Optional, "in place of token, with password", ""),
         Need::key("password", Optional, "with username", ""),
     ],
-    limits: "",
-    again: "one span",
+    sent_twice: "one span",
     build,
+    status_rules: &[
+        StatusRule::permanent(408..=408, Reason::Timeout),
+        StatusRule::permanent(425..=425, Reason::ServerError),
+        StatusRule::permanent(500..=500, Reason::ServerError),
+        StatusRule::permanent(506..=599, Reason::ServerError),
+    ],
+    ..ProviderType::DEFAULT
 };
 
 struct Otel {
@@ -83,18 +89,18 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl SendMessage for Otel {
-    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
-        if notification.object.kind == "HelmRepository" {
+    async fn send(&self, message: &Message<'_>) -> Result<Sent, Failure> {
+        if message.object.kind == "HelmRepository" {
             return Ok(Sent::Skipped(
-                "events of a HelmRepository belong to no release".into(),
+                "an event of a HelmRepository belongs to no release".into(),
             ));
         }
         let request = Request::new(Method::POST, self.url.clone())
-            .body(PROTOBUF, export(notification).encode_to_vec());
+            .body(PROTOBUF, export(message).encode_to_vec());
         let request = self
             .authorized(request)
             .secret_headers(&self.provider.headers);
-        judge(&self.http.send(request).await?).map(Sent::accepted)
+        check(&self.http.send(request).await?).map(Sent::accepted)
     }
 }
 
@@ -112,22 +118,19 @@ impl Otel {
     }
 }
 
-fn judge(answer: &Answer) -> Result<u16, Failure> {
-    let status = classify(answer).map_err(|failure| match answer.status {
-        401 | 403 | 429 | 502 | 503 | 504 => failure,
-        status => Failure::permanent(failure.reason, failure.detail).with_status(status),
-    })?;
-    if answer
+fn check(response: &Response) -> Result<u16, Failure> {
+    let status = classify_with(response, TYPE.status_rules)?;
+    if response
         .header("content-type")
         .is_some_and(|kind| kind.starts_with(PROTOBUF))
         && let Ok(ExportResponse {
             partial_success: Some(partial),
-        }) = ExportResponse::decode(answer.body.as_slice())
+        }) = ExportResponse::decode(response.body.as_slice())
         && partial.rejected_spans > 0
     {
         let detail = format!(
-            "{} refused the span: {}",
-            answer.host, partial.error_message
+            "{} rejected the span: {}",
+            response.host, partial.error_message
         );
         return Err(Failure::permanent(Reason::Rejected, detail).with_status(status));
     }
@@ -136,8 +139,8 @@ fn judge(answer: &Answer) -> Result<u16, Failure> {
 
 // === the export ===
 
-fn export(notification: &Message<'_>) -> ExportRequest {
-    let alert = notification.alert;
+fn export(message: &Message<'_>) -> ExportRequest {
+    let alert = message.alert;
     let resource = [
         ("service.instance.id", alert.uid.clone()),
         (
@@ -147,10 +150,10 @@ fn export(notification: &Message<'_>) -> ExportRequest {
         ("service.namespace", alert.namespace.clone()),
     ];
     let scope_spans = ScopeSpans {
-        scope: Some(Scope {
+        scope: Some(InstrumentationScope {
             name: "flux:notification-controller".into(),
         }),
-        spans: vec![span(notification)],
+        spans: vec![span(message)],
     };
     let resource_spans = ResourceSpans {
         resource: Some(Resource {
@@ -164,41 +167,41 @@ fn export(notification: &Message<'_>) -> ExportRequest {
     }
 }
 
-fn span(notification: &Message<'_>) -> Span {
-    let (event, object) = (notification.event, notification.object);
+fn span(message: &Message<'_>) -> Span {
+    let (event, object) = (message.event, message.object);
     let own = [
         ("object.uid", object.uid.as_str()),
         ("object.kind", &object.kind),
         ("object.name", &object.name),
         ("object.namespace", &object.namespace),
     ];
-    // Keys are unique in a span; metadata goes before what the event says.
+    // Keys are unique in a span, and metadata takes precedence over the event's fields.
     let own = own
         .into_iter()
-        .filter(|(key, _)| !notification.metadata.contains_key(*key));
-    let links = notification
+        .filter(|(key, _)| !message.metadata.contains_key(*key));
+    let links = message
         .links()
         .iter()
         .map(|link| attribute(&format!("link.{}", link.key), &link.url));
-    let start = nanoseconds(notification.unix_seconds(), 0);
+    let start = nanoseconds(message.unix_seconds(), 0);
     let received = event
         .received_at
         .map_or(start, |time| nanoseconds(time.seconds, time.nanos));
     Span {
-        trace_id: trace_id(notification),
-        span_id: Sha256::digest(notification.delivery_id)[..8].to_vec(),
+        trace_id: trace_id(message),
+        span_id: Sha256::digest(message.delivery_id)[..8].to_vec(),
         name: format!("{}: {}/{}", object.kind, object.namespace, object.name),
         kind: SpanKind::Internal.into(),
         start_time_unix_nano: start,
         end_time_unix_nano: received.max(start),
         attributes: own
-            .chain(notification.fields())
+            .chain(message.fields())
             .map(|(key, value)| attribute(key, value))
             .chain(links)
             .collect(),
-        status: Some(match notification.is_error() {
+        status: Some(match message.is_error() {
             true => Status {
-                message: notification.titled_text(),
+                message: message.titled_text(),
                 code: StatusCode::Error.into(),
             },
             false => Status {
@@ -210,10 +213,10 @@ fn span(notification: &Message<'_>) -> Span {
     }
 }
 
-/// One trace for each revision under an alert, the same as Flux's, so that a fleet in transition
-/// shows whole traces.
-fn trace_id(notification: &Message<'_>) -> Vec<u8> {
-    let metadata = notification.metadata;
+/// One trace for each revision and alert, with the same id as in Flux, so that traces stay whole
+/// during a migration.
+fn trace_id(message: &Message<'_>) -> Vec<u8> {
+    let metadata = message.metadata;
     let revision = match (
         metadata.get("app-version"),
         metadata.get("oci-digest"),
@@ -223,7 +226,7 @@ fn trace_id(notification: &Message<'_>) -> Vec<u8> {
         (_, _, Some(revision)) => revision.clone(),
         _ => "unknown".to_owned(),
     };
-    Sha256::digest(format!("{}:{revision}", notification.alert.uid))[..16].to_vec()
+    Sha256::digest(format!("{}:{revision}", message.alert.uid))[..16].to_vec()
 }
 
 fn nanoseconds(seconds: i64, nanos: i32) -> u64 {
@@ -335,7 +338,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_trace_is_that_of_the_revision() {
+    async fn a_revision_has_one_trace() {
         let mut event = Sample::info();
         event.alert.uid = "a10a7b3e-1c55-4e2f-9a70-3b1f2c4d5e6f".into();
         let mut ids = Vec::new();
@@ -411,7 +414,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_helm_repository_has_no_trace() {
+    async fn an_event_of_a_helm_repository_is_skipped() {
         let mut event = Sample::info();
         event.event.involved_object.as_mut().unwrap().kind = "HelmRepository".into();
         assert!(
@@ -422,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_the_protocol_names_is_tried_again() {
+    fn only_statuses_that_the_protocol_names_are_retried() {
         for (status, expected) in [
             (200, None),
             (400, Some((Reason::Rejected, false))),
@@ -435,7 +438,7 @@ mod tests {
             (504, Some((Reason::ServerError, true))),
         ] {
             assert_eq!(
-                sample::verdict(judge(&sample::answer(status, ""))),
+                sample::meaning(check(&sample::response(status, ""))),
                 expected,
                 "{status}"
             );
@@ -443,20 +446,21 @@ mod tests {
     }
 
     #[test]
-    fn a_span_that_is_refused_in_an_accepted_export_is_lost() {
+    fn a_span_that_an_accepted_export_rejects_is_permanent() {
         let partial = |rejected_spans| {
             let partial_success = Some(PartialSuccess {
                 rejected_spans,
                 error_message: "too old".into(),
             });
-            let mut answer = sample::with_header(sample::answer(200, ""), "content-type", PROTOBUF);
-            answer.body = ExportResponse { partial_success }.encode_to_vec();
-            answer
+            let mut response =
+                sample::with_header(sample::response(200, ""), "content-type", PROTOBUF);
+            response.body = ExportResponse { partial_success }.encode_to_vec();
+            response
         };
         assert_eq!(
-            sample::verdict(judge(&partial(1))),
+            sample::meaning(check(&partial(1))),
             Some((Reason::Rejected, false))
         );
-        assert_eq!(sample::verdict(judge(&partial(0))), None);
+        assert_eq!(sample::meaning(check(&partial(0))), None);
     }
 }

@@ -1,16 +1,14 @@
-//! `pagerduty`: an error triggers an incident for its object, everything else resolves it.
+//! `pagerduty`: an error triggers an incident for its object, any other event resolves it.
 //!
 //! Contract: PagerDuty's "Events API v2", Send an Alert Event (summary at most 1,024 characters)
-//! and Send a Change Event. Only scheme and host of the address count; the channel is the routing
-//! key. Severity info sends a change event after the resolve; when the resolve fails, the change is
-//! not sent.
+//! and Send a Change Event. Only scheme and host of the address are used. The channel is the
+//! routing key. Severity info sends a change event after the resolve, unless the resolve fails.
 //!
-//! Only the newest state of an object counts, so that a trigger that is tried again never outlives
-//! its resolve; the change event of a state that was superseded is not sent. A retry after a lost
-//! answer does no harm: PagerDuty knows the alert by its key, and shows at worst one change event
-//! twice.
+//! Only the newest state of an object counts, so that a retried trigger never outlives its resolve.
+//! The change event of a superseded state is not sent. A retry after a lost response does no harm:
+//! PagerDuty deduplicates alerts by their key, and at worst shows one change event twice.
 //!
-//! 400 is an invalid event, 429 and 5xx ask for another try: all as the shared table has it.
+//! 400 is an invalid event, and 429 and 5xx are retried: the shared table covers all of them.
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -20,22 +18,23 @@ use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
-use super::contract::{Desired, Held, KeepState, Notifier, ProviderType, Sent};
+use super::contract::{DesiredState, KeepState, Notifier, ProviderType, RemoteState, Sent};
 use crate::http::address::{at_path, http_url};
 use crate::http::classify::classify;
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Message;
 use crate::message::render::Link;
-use crate::message::text::{cut_chars, words};
+use crate::notifier::contract::limits::{LimitScope, RateLimits, SizeLimit, rate};
 use crate::notifier::contract::need::Demand::{Optional, Required};
 use crate::notifier::contract::need::Need;
+use crate::text::{cut_chars, words};
 
 const MOST_OF_A_SUMMARY: usize = 1_024;
 const ALERT_PATH: &str = "/v2/enqueue";
 const CHANGE_PATH: &str = "/v2/change/enqueue";
 
-/// The row of the table.
+/// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "pagerduty",
     family: Family::Message,
@@ -50,13 +49,21 @@ pub const TYPE: ProviderType = ProviderType {
         Need::field(
             "channel",
             Optional,
-            "the routing key; PagerDuty refuses events without",
+            "the routing key; PagerDuty rejects events without it",
             "your-routing-key",
         ),
     ],
-    limits: "summary 1,024",
-    again: "one incident; a change event may show twice",
+    cut_at: "summary 1,024",
+    sent_twice: "one incident; a change event may show twice",
     build,
+    // The limit of an integration key.
+    rate_limits: RateLimits {
+        scope: LimitScope::Provider,
+        rates: &[rate(120, 60)],
+        source: "https://community.pagerduty.com/forum/t/monitoring-api-rate-limiting/3318",
+    },
+    size_limits: &[SizeLimit::characters("/payload/summary", 1_024)],
+    ..ProviderType::DEFAULT
 };
 
 struct PagerDuty {
@@ -64,7 +71,7 @@ struct PagerDuty {
     url: Url,
 }
 
-/// One request of a state. A state is a list of them, sent in order.
+/// One request of a state. A state is a list of requests, sent in order.
 #[derive(Serialize, Deserialize)]
 struct Step {
     path: String,
@@ -78,33 +85,30 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl KeepState for PagerDuty {
-    fn desire(&self, notification: &Message<'_>) -> Result<Option<Desired>, Failure> {
-        if notification.event.reason == "Progressing" {
+    fn desire(&self, message: &Message<'_>) -> Result<Option<DesiredState>, Failure> {
+        if message.event.reason == "Progressing" {
             return Ok(None);
         }
         let (host, object) = (
             self.url.host_str().unwrap_or_default(),
-            notification.object_key(),
+            message.object_key(),
         );
-        // Routing keys are written in the clear in Provider and Alert, but need not show in the
-        // names of records.
-        let key = format!(
-            "pagerduty {host} {} {object}",
-            digest(&[notification.channel])
-        );
-        let state = serde_json::to_vec(&steps(notification)).unwrap_or_default();
-        Ok(Some(Desired { key, state }))
+        // The routing key is hashed. It is no secret in Provider and Alert, but need not be in
+        // keys.
+        let key = format!("pagerduty {host} {} {object}", digest(&[message.channel]));
+        let state = serde_json::to_vec(&steps(message)).unwrap_or_default();
+        Ok(Some(DesiredState { key, state }))
     }
 
-    async fn read(&self, _desired: &Desired) -> Result<Held, Failure> {
-        Ok(Held::Unknown)
+    async fn read(&self, _desired: &DesiredState) -> Result<RemoteState, Failure> {
+        Ok(RemoteState::Unknown)
     }
 
-    async fn write(&self, desired: &Desired, _handle: Option<&str>) -> Result<Sent, Failure> {
+    async fn write(&self, desired: &DesiredState, _handle: Option<&str>) -> Result<Sent, Failure> {
         let unreadable = |_| {
             Failure::permanent(
                 Reason::Misconfigured,
-                "the state that is kept for this object can't be read",
+                "another version of Tidings wrote the stored state; the next event replaces it",
             )
         };
         let steps: Vec<Step> = serde_json::from_slice(&desired.state).map_err(unreadable)?;
@@ -120,26 +124,27 @@ impl KeepState for PagerDuty {
     }
 }
 
-/// The requests for an event. Triggers and changes carry the event's time, so each is a state of
-/// its own.
-fn steps(notification: &Message<'_>) -> Vec<Step> {
-    let (routing_key, dedup_key) = (notification.channel, notification.object_key());
+/// The requests for an event. Triggers and changes have the event's time, so that each is another
+/// state.
+fn steps(message: &Message<'_>) -> Vec<Step> {
+    let (routing_key, dedup_key) = (message.channel, message.object_key());
     let mut payload = json!({
-        "summary": summary(notification),
-        "source": format!("Flux {}", notification.event.reporting_controller),
-        "timestamp": notification.rfc3339(),
-        "custom_details": { "message": notification.text(), "metadata": notification.metadata },
+        "summary": summary(message),
+        "source": format!("Flux {}", message.event.reporting_controller),
+        "timestamp": message.rfc3339(),
+        "custom_details": { "message": message.text(), "metadata": message.metadata },
     });
-    if notification.is_error() {
+    if message.is_error() {
         payload["severity"] = "error".into();
-        payload["component"] = notification.object.name.as_str().into();
-        payload["group"] = notification.object.kind.as_str().into();
+        payload["component"] = message.object.name.as_str().into();
+        payload["group"] = message.object.kind.as_str().into();
         let trigger = json!({
-            "routing_key": routing_key, "event_action": "trigger", "dedup_key": dedup_key, "payload": payload,
+            "routing_key": routing_key, "event_action": "trigger", "dedup_key": dedup_key,
+                "payload": payload,
         });
         return vec![Step {
             path: ALERT_PATH.into(),
-            body: with_links(trigger, notification),
+            body: with_links(trigger, message),
         }];
     }
     let resolve =
@@ -148,30 +153,30 @@ fn steps(notification: &Message<'_>) -> Vec<Step> {
         path: ALERT_PATH.into(),
         body: resolve,
     }];
-    if notification.event.severity == "info" {
+    if message.event.severity == "info" {
         let change = json!({ "routing_key": routing_key, "payload": payload });
         steps.push(Step {
             path: CHANGE_PATH.into(),
-            body: with_links(change, notification),
+            body: with_links(change, message),
         });
     }
     steps
 }
 
-fn with_links(mut body: Value, notification: &Message<'_>) -> Value {
-    if !notification.links().is_empty() {
+fn with_links(mut body: Value, message: &Message<'_>) -> Value {
+    if !message.links().is_empty() {
         let link = |link: &Link| json!({ "href": link.url, "text": link.label });
-        body["links"] = notification.links().iter().map(link).collect();
+        body["links"] = message.links().iter().map(link).collect();
     }
     body
 }
 
-fn summary(notification: &Message<'_>) -> String {
-    let object = notification.object;
+fn summary(message: &Message<'_>) -> String {
+    let object = message.object;
     let name = format!("{}/{}", object.kind, object.name).to_lowercase();
-    let own = || format!("{}: {name}", words(&notification.event.reason));
+    let own = || format!("{}: {name}", words(&message.event.reason));
     cut_chars(
-        &notification.rendered.title.clone().unwrap_or_else(own),
+        &message.rendered.title.clone().unwrap_or_else(own),
         MOST_OF_A_SUMMARY,
     )
 }
@@ -190,9 +195,9 @@ mod tests {
         })
     }
 
-    fn desired(sample: &Sample) -> Option<Desired> {
+    fn desired(sample: &Sample) -> Option<DesiredState> {
         match build(&provider(), Http::dry_run()).unwrap() {
-            Notifier::State(notifier) => notifier.desire(&sample.notification()).unwrap(),
+            Notifier::State(notifier) => notifier.desire(&sample.message()).unwrap(),
             Notifier::Message(_) => None,
         }
     }
@@ -229,7 +234,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn success_resolves_and_then_tells_the_change() {
+    async fn success_resolves_and_then_sends_a_change_event() {
         let requests = sample::requests(&TYPE, &provider(), &Sample::info()).await;
         let shown: Vec<String> = requests.iter().map(sample::shown).collect();
         insta::assert_snapshot!(shown.join("\n\n"), @r#"
@@ -265,7 +270,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn other_severities_only_resolve_and_progress_is_nothing() {
+    async fn other_severities_only_resolve_and_progress_is_ignored() {
         let mut event = Sample::info();
         event.event.severity = "trace".into();
         assert_eq!(sample::requests(&TYPE, &provider(), &event).await.len(), 1);
@@ -289,10 +294,10 @@ mod tests {
                     request.push_str(std::str::from_utf8(&chunk[..size]).unwrap());
                 }
                 paths.push(request.split(' ').nth(1).unwrap().to_owned());
-                let answer = format!(
+                let response = format!(
                     "HTTP/1.1 {status} Status\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
                 );
-                stream.write_all(answer.as_bytes()).await.unwrap();
+                stream.write_all(response.as_bytes()).await.unwrap();
             }
             paths
         });
@@ -300,7 +305,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_change_is_told_only_when_the_resolve_was_taken() {
+    async fn a_change_event_follows_only_an_accepted_resolve() {
         for (statuses, paths, expected) in [
             (vec![202, 202], vec![ALERT_PATH, CHANGE_PATH], None),
             (vec![400], vec![ALERT_PATH], Some((Reason::Rejected, false))),
@@ -316,12 +321,9 @@ mod tests {
             let Notifier::State(notifier) = build(&provider, http).unwrap() else {
                 unreachable!("pagerduty keeps states")
             };
-            let desired = notifier
-                .desire(&Sample::info().notification())
-                .unwrap()
-                .unwrap();
+            let desired = notifier.desire(&Sample::info().message()).unwrap().unwrap();
             assert_eq!(
-                sample::verdict(notifier.write(&desired, None).await),
+                sample::meaning(notifier.write(&desired, None).await),
                 expected
             );
             assert_eq!(service.await.unwrap(), paths);
@@ -364,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_without_uid_has_a_key_of_its_own() {
+    fn an_object_without_uid_has_its_own_key() {
         let mut event = Sample::info();
         event.event.involved_object.as_mut().unwrap().uid.clear();
         assert!(

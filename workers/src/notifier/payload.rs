@@ -1,4 +1,4 @@
-//! What several types share of the messages that they send.
+//! Payloads that several types share.
 
 pub mod fit;
 pub mod slack_form;

@@ -1,8 +1,8 @@
 //! `rocket`: an incoming webhook of Rocket.Chat.
 //!
-//! Contract: Rocket.Chat's "Integrations" (incoming webhook, in Slack's form). A message has 5 000
-//! characters unless the server's setting `Message_MaxAllowedSize` says otherwise. A retry after a
-//! lost answer can post twice.
+//! Contract: Rocket.Chat's "Integrations" (incoming webhook, in Slack's format). A message has up
+//! to 5,000 characters by default; the server's setting is `Message_MaxAllowedSize`. A retry after
+//! a lost response can post twice.
 
 use async_trait::async_trait;
 use tidings_core::Failure;
@@ -15,11 +15,12 @@ use crate::http::classify::classify;
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Message;
+use crate::notifier::contract::limits::SizeLimit;
 use crate::notifier::contract::need::Demand::Optional;
 use crate::notifier::contract::need::Need;
 use crate::notifier::payload::slack_form::{Links, Sender, SlackForm};
 
-/// The row of the table.
+/// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "rocket",
     family: Family::Message,
@@ -29,14 +30,16 @@ pub const TYPE: ProviderType = ProviderType {
         Need::field(
             "channel",
             Optional,
-            "another channel than the webhook has",
+            "a channel other than the webhook's",
             "",
         ),
         Need::field("username", Optional, "the name to post under", ""),
     ],
-    limits: "text 5,000, all 30,000",
-    again: "twice",
+    cut_at: "text 5,000, all 30,000",
+    sent_twice: "twice",
     build,
+    size_limits: &[SizeLimit::utf16("/attachments/0/text", 5_000)],
+    ..ProviderType::DEFAULT
 };
 
 const FORM: SlackForm = SlackForm {
@@ -67,14 +70,14 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl SendMessage for Rocket {
-    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
-        // An empty name is the webhook's own.
+    async fn send(&self, message: &Message<'_>) -> Result<Sent, Failure> {
+        // Without a name, the webhook's own is shown.
         let sender = Sender {
             username: &self.username,
-            channel: notification.channel,
+            channel: message.channel,
             fallback: "",
         };
-        let request = Request::post_json(self.url.clone(), &FORM.body(notification, &sender));
+        let request = Request::post_json(self.url.clone(), &FORM.body(message, &sender));
         classify(&self.http.send(request).await?).map(Sent::accepted)
     }
 }

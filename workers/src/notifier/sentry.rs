@@ -1,12 +1,12 @@
-//! `sentry`: an error becomes an event, everything else a transaction with one span.
+//! `sentry`: an error becomes an event, any other event a transaction with one span.
 //!
 //! Contract: Sentry's developer documentation, "Envelopes", "Event Payloads", "Transaction
-//! Payloads" and "Rate Limiting". The address is the DSN. Its key is public by design and stands in
-//! the envelope as SDKs have it; the secret part of old DSNs goes into the header only. Ids follow
-//! from the delivery, so that Sentry drops what comes twice.
+//! Payloads" and "Rate Limiting". The address is the DSN. Its key is public, and part of the
+//! envelope as in SDKs. The secret part of old DSNs is in the header only. Ids derive from the
+//! delivery, so that Sentry drops duplicates.
 //!
-//! 429 is a rate limit: the wait is that of `X-Sentry-Rate-Limits` for this kind of item, else
-//! `Retry-After`, else a minute, as the documentation asks.
+//! 429 is a rate limit. As documented, the wait is that of `X-Sentry-Rate-Limits` for this kind of
+//! item, else `Retry-After`, else a minute.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -25,15 +25,15 @@ use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::{classify, retry_after};
 use crate::http::invalid::Invalid;
-use crate::http::{Answer, Http, Request};
+use crate::http::{Http, Request, Response};
 use crate::message::Message;
 use crate::notifier::contract::need::Demand::{Optional, Required};
 use crate::notifier::contract::need::Need;
 
 const AUTH: HeaderName = HeaderName::from_static("x-sentry-auth");
-const WAIT_UNLESS_TOLD: Duration = Duration::from_secs(60);
+const DEFAULT_WAIT: Duration = Duration::from_secs(60);
 
-/// The row of the table.
+/// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "sentry",
     family: Family::Message,
@@ -47,14 +47,14 @@ pub const TYPE: ProviderType = ProviderType {
         ),
         Need::field("channel", Optional, "the environment", "production"),
     ],
-    limits: "",
-    again: "dropped there",
+    sent_twice: "dropped by Sentry",
     build,
+    ..ProviderType::DEFAULT
 };
 
 struct Sentry {
     http: Http,
-    /// Where envelopes go.
+    /// The URL for envelopes.
     url: Url,
     /// The DSN without its secret part.
     dsn: Url,
@@ -66,12 +66,12 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     let (prefix, project) = dsn.path().rsplit_once('/').unwrap_or_default();
     if project.is_empty() {
         return Err(Invalid::from(
-            "the address is not a DSN: it must end in the project's id, as in https://KEY@HOST/PROJECT",
+            "the address is not a DSN: the project's id is missing; write it as https://KEY@HOST/PROJECT",
         ));
     }
     if dsn.username().is_empty() {
         return Err(Invalid::from(
-            "the address is not a DSN: there is no public key before @, as in https://KEY@HOST/PROJECT",
+            "the address is not a DSN: the public key is missing; write it as https://KEY@HOST/PROJECT",
         ));
     }
     let path = format!("{prefix}/api/{project}/envelope/");
@@ -83,7 +83,7 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     if let Some(secret) = dsn.password() {
         auth.push_str(&format!(", sentry_secret={secret}"));
     }
-    // A URL that http_url takes has a host, so user and password can be set.
+    // A URL from http_url has a host, so user and password can be set.
     let _ = dsn.set_password(None);
     dsn.set_query(None);
     let mut url = dsn.clone();
@@ -99,19 +99,17 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl SendMessage for Sentry {
-    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
-        let body = envelope(notification, &self.dsn, Timestamp::now());
+    async fn send(&self, message: &Message<'_>) -> Result<Sent, Failure> {
+        let body = envelope(message, &self.dsn, Timestamp::now());
         let request = Request::new(Method::POST, self.url.clone())
             .body("application/x-sentry-envelope", body)
             .secret_header(AUTH, &self.auth);
-        judge(&self.http.send(request).await?, item_type(notification)).map(Sent::accepted)
+        check(&self.http.send(request).await?, item_type(message)).map(Sent::accepted)
     }
 }
 
-// === the envelope ===
-
-fn item_type(notification: &Message<'_>) -> &'static str {
-    if notification.is_error() {
+fn item_type(message: &Message<'_>) -> &'static str {
+    if message.is_error() {
         "event"
     } else {
         "transaction"
@@ -119,42 +117,42 @@ fn item_type(notification: &Message<'_>) -> &'static str {
 }
 
 /// Three lines of JSON: the envelope's header, the item's header, the item.
-fn envelope(notification: &Message<'_>, dsn: &Url, now: Timestamp) -> Vec<u8> {
-    let event_id = digest(&["sentry event", notification.delivery_id]);
-    let item = if notification.is_error() {
-        event(notification, &event_id)
+fn envelope(message: &Message<'_>, dsn: &Url, now: Timestamp) -> Vec<u8> {
+    let event_id = digest(&["sentry event", message.delivery_id]);
+    let item = if message.is_error() {
+        event(message, &event_id)
     } else {
-        transaction(notification, &event_id)
+        transaction(message, &event_id)
     };
     let item = item.to_string();
     let header = json!({ "event_id": event_id, "sent_at": now.to_string(), "dsn": dsn.as_str() });
-    let item_header = json!({ "type": item_type(notification), "length": item.len() });
+    let item_header = json!({ "type": item_type(message), "length": item.len() });
     format!("{header}\n{item_header}\n{item}\n").into_bytes()
 }
 
-fn event(notification: &Message<'_>, event_id: &str) -> Value {
-    let mut item = common(notification, event_id);
+fn event(message: &Message<'_>, event_id: &str) -> Value {
+    let mut item = common(message, event_id);
     item["level"] = "error".into();
-    item["server_name"] = notification.event.reporting_controller.as_str().into();
-    item["contexts"] = json!({ "metadata": notification.metadata });
-    if !notification.links().is_empty() {
-        item["contexts"]["links"] = links(notification);
+    item["server_name"] = message.event.reporting_controller.as_str().into();
+    item["contexts"] = json!({ "metadata": message.metadata });
+    if !message.links().is_empty() {
+        item["contexts"]["links"] = links(message);
     }
     item
 }
 
-fn transaction(notification: &Message<'_>, event_id: &str) -> Value {
-    let trace_id = digest(&["sentry trace", notification.delivery_id]);
-    let span_id = &digest(&["sentry span", notification.delivery_id])[..16];
-    let (time, tags) = (notification.rfc3339(), tags(notification));
-    let mut item = common(notification, event_id);
+fn transaction(message: &Message<'_>, event_id: &str) -> Value {
+    let trace_id = digest(&["sentry trace", message.delivery_id]);
+    let span_id = &digest(&["sentry span", message.delivery_id])[..16];
+    let (time, tags) = (message.rfc3339(), tags(message));
+    let mut item = common(message, event_id);
     item["type"] = "transaction".into();
     item["level"] = "info".into();
     item["start_timestamp"] = time.as_str().into();
     item["contexts"] =
         json!({ "trace": { "op": "event", "span_id": span_id, "trace_id": trace_id } });
-    if !notification.links().is_empty() {
-        item["contexts"]["links"] = links(notification);
+    if !message.links().is_empty() {
+        item["contexts"]["links"] = links(message);
     }
     item["spans"] = json!([{
         "op": "event", "origin": "manual", "span_id": span_id, "trace_id": trace_id,
@@ -164,8 +162,8 @@ fn transaction(notification: &Message<'_>, event_id: &str) -> Value {
     item
 }
 
-fn links(notification: &Message<'_>) -> Value {
-    notification
+fn links(message: &Message<'_>) -> Value {
+    message
         .links()
         .iter()
         .map(|link| (link.key.to_owned(), Value::from(link.url.as_str())))
@@ -173,24 +171,24 @@ fn links(notification: &Message<'_>) -> Value {
         .into()
 }
 
-/// What both kinds of item have.
-fn common(notification: &Message<'_>, event_id: &str) -> Value {
-    let object = notification.object;
+/// The fields of both kinds of items.
+fn common(message: &Message<'_>, event_id: &str) -> Value {
+    let object = message.object;
     let mut item = json!({
         "event_id": event_id,
-        "timestamp": notification.rfc3339(),
+        "timestamp": message.rfc3339(),
         "platform": "other",
-        "message": notification.titled_text(),
+        "message": message.titled_text(),
         "transaction": format!("{}: {}/{}", object.kind, object.namespace, object.name),
     });
-    if !notification.channel.is_empty() {
-        item["environment"] = notification.channel.into();
+    if !message.channel.is_empty() {
+        item["environment"] = message.channel.into();
     }
     item
 }
 
-fn tags<'a>(notification: &'a Message<'_>) -> BTreeMap<&'a str, &'a str> {
-    let (event, object) = (notification.event, notification.object);
+fn tags<'a>(message: &'a Message<'_>) -> BTreeMap<&'a str, &'a str> {
+    let (event, object) = (message.event, message.object);
     let own = [
         ("flux_involved_object_kind", object.kind.as_str()),
         ("flux_involved_object_name", &object.name),
@@ -199,26 +197,23 @@ fn tags<'a>(notification: &'a Message<'_>) -> BTreeMap<&'a str, &'a str> {
         ("flux_reporting_controller", &event.reporting_controller),
         ("flux_reporting_instance", &event.reporting_instance),
     ];
-    own.into_iter().chain(notification.fields()).collect()
+    own.into_iter().chain(message.fields()).collect()
 }
 
-// === the answer ===
-
-fn judge(answer: &Answer, item_type: &str) -> Result<u16, Failure> {
-    classify(answer).map_err(|failure| match answer.status {
+fn check(response: &Response, item_type: &str) -> Result<u16, Failure> {
+    classify(response).map_err(|failure| match response.status {
         429 => {
-            let told =
-                rate_limit(answer, item_type).or_else(|| retry_after(answer, Timestamp::now()));
-            failure.after(Some(told.unwrap_or(WAIT_UNLESS_TOLD)))
+            let wait =
+                rate_limit(response, item_type).or_else(|| retry_after(response, Timestamp::now()));
+            failure.after(Some(wait.unwrap_or(DEFAULT_WAIT)))
         }
         _ => failure,
     })
 }
 
-/// The longest limit in `X-Sentry-Rate-Limits` (`SECONDS:CATEGORY;CATEGORY:SCOPE, …`) that holds
-/// for this kind of item; one without categories holds for all. Events are counted as category
-/// `error`.
-fn rate_limit(answer: &Answer, item_type: &str) -> Option<Duration> {
+/// The longest limit in `X-Sentry-Rate-Limits` (`SECONDS:CATEGORY;CATEGORY:SCOPE, …`) for this kind
+/// of item. A limit without categories applies to all. Events have the category `error`.
+fn rate_limit(response: &Response, item_type: &str) -> Option<Duration> {
     let category = if item_type == "event" {
         "error"
     } else {
@@ -231,7 +226,7 @@ fn rate_limit(answer: &Answer, item_type: &str) -> Option<Duration> {
         (categories.is_empty() || categories.split(';').any(|name| name == category))
             .then(|| Duration::from_secs(seconds))
     };
-    answer
+    response
         .header("x-sentry-rate-limits")?
         .split(',')
         .filter_map(limit)
@@ -250,7 +245,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn secrets_of_a_dsn_stay_in_the_header() {
+    async fn the_secret_part_of_a_dsn_is_only_in_the_header() {
         let request = sample::request(
             &TYPE,
             &provider("https://pub:old@sentry.example.com/base/42"),
@@ -278,7 +273,7 @@ mod tests {
 
     fn shown(sample: &Sample) -> String {
         let dsn = "https://pub@sentry.example.com/42".parse().unwrap();
-        let envelope = envelope(&sample.notification(), &dsn, Timestamp::UNIX_EPOCH);
+        let envelope = envelope(&sample.message(), &dsn, Timestamp::UNIX_EPOCH);
         let lines = String::from_utf8(envelope).unwrap();
         let pretty = |line: &str| format!("{:#}", serde_json::from_str::<Value>(line).unwrap());
         lines.lines().map(pretty).collect::<Vec<_>>().join("\n")
@@ -317,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_becomes_a_transaction() {
+    fn any_other_event_becomes_a_transaction() {
         insta::assert_snapshot!(shown(&Sample::info()), @r#"
         {
           "event_id": "2b3389556c322192d16a1ed1c4d7eea0",
@@ -382,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_dsn_is_refused() {
+    fn an_invalid_dsn_is_rejected() {
         for (address, word) in [
             ("", "address"),
             ("https://sentry.example.com/42", "public key"),
@@ -397,10 +392,10 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_limit_says_how_long() {
+    fn a_rate_limit_gives_the_wait() {
         let limited =
-            |limits| sample::with_header(sample::answer(429, ""), "x-sentry-rate-limits", limits);
-        for (answer, item_type, seconds) in [
+            |limits| sample::with_header(sample::response(429, ""), "x-sentry-rate-limits", limits);
+        for (response, item_type, seconds) in [
             (
                 limited("30:error;default:project, 2700::organization"),
                 "event",
@@ -421,20 +416,20 @@ mod tests {
                 "event",
                 7.0,
             ),
-            (sample::answer(429, ""), "event", 60.0),
+            (sample::response(429, ""), "event", 60.0),
         ] {
             assert_eq!(
-                sample::wait(judge(&answer, item_type)),
+                sample::wait(check(&response, item_type)),
                 Some(seconds),
-                "{answer:?}"
+                "{response:?}"
             );
         }
         assert_eq!(
-            sample::verdict(judge(&sample::answer(413, ""), "event")),
+            sample::meaning(check(&sample::response(413, ""), "event")),
             Some((Reason::Rejected, false))
         );
         assert_eq!(
-            sample::verdict(judge(&sample::answer(200, ""), "event")),
+            sample::meaning(check(&sample::response(200, ""), "event")),
             None
         );
     }

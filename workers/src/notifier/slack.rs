@@ -1,9 +1,9 @@
 //! `slack`: an incoming webhook, or the Web API's `chat.postMessage` with a bot's token.
 //!
 //! Contract: Slack's "Sending messages using incoming webhooks", "chat.postMessage" and "Legacy
-//! secondary attachments" (links are its link buttons). Slack shows 8 000 characters of an
-//! attachment's text and truncates a message at 40 000 ("Truncating really long messages"). Neither
-//! way knows an idempotency key: a retry after a lost answer can post twice.
+//! secondary attachments" (links are its link buttons). Slack shows 8,000 characters of an
+//! attachment's text and truncates a message at 40,000 ("Truncating really long messages"). There
+//! is no idempotency key, so a retry after a lost response can post twice.
 
 use async_trait::async_trait;
 use serde::Deserialize;
@@ -15,13 +15,16 @@ use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::{classify, retry_after};
 use crate::http::invalid::Invalid;
-use crate::http::{Answer, Http, Request};
+use crate::http::{Http, Request, Response};
 use crate::message::Message;
+use crate::message::render::Content;
+use crate::notifier::contract::limits::{LimitScope, RateLimits, SizeLimit, rate};
 use crate::notifier::contract::need::Demand::Optional;
 use crate::notifier::contract::need::Need;
 use crate::notifier::payload::slack_form::{Links, Sender, SlackForm, username_or_controller};
+use tidings_rules::template::Escape;
 
-/// The row of the table.
+/// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "slack",
     family: Family::Message,
@@ -31,13 +34,13 @@ pub const TYPE: ProviderType = ProviderType {
         Need::field(
             "channel",
             Optional,
-            "the channel; as a bot there must be one",
+            "the channel; required for a bot",
             "deployments",
         ),
         Need::field(
             "username",
             Optional,
-            "the name to post under; else the controller",
+            "the sender's name; default: the controller",
             "",
         ),
         Need::key(
@@ -47,9 +50,21 @@ pub const TYPE: ProviderType = ProviderType {
             "",
         ),
     ],
-    limits: "text 8,000, all 30,000",
-    again: "twice",
+    cut_at: "text 8,000, all 30,000",
+    sent_twice: "twice",
     build,
+    content: Content::Text(Escape::Entities),
+    // The limit applies to webhooks too.
+    rate_limits: RateLimits {
+        scope: LimitScope::Channel,
+        rates: &[rate(1, 1)],
+        source: "https://docs.slack.dev/apis/web-api/rate-limits",
+    },
+    size_limits: &[
+        SizeLimit::characters("", 40_000),
+        SizeLimit::utf16("/attachments/0/text", 8_000),
+    ],
+    ..ProviderType::DEFAULT
 };
 
 const FORM: SlackForm = SlackForm {
@@ -60,11 +75,11 @@ const FORM: SlackForm = SlackForm {
     longest_value: 8_000,
     most_fields: usize::MAX,
     links: Links::Buttons,
-    // With the fallback, still less than 40 000.
+    // With the fallback it stays below 40,000.
     longest_attachment: 30_000,
 };
 
-/// The one address whose answers are judged by their body.
+/// The only URL whose responses have the result in the body.
 const WEB_API: &str = "https://slack.com/api/chat.postMessage";
 
 struct Slack {
@@ -87,24 +102,24 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl SendMessage for Slack {
-    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
-        let first_line = notification.text().lines().next().unwrap_or_default();
+    async fn send(&self, message: &Message<'_>) -> Result<Sent, Failure> {
+        let first_line = message.text().lines().next().unwrap_or_default();
         let sender = Sender {
-            username: username_or_controller(&self.username, notification),
-            channel: notification.channel,
-            fallback: &format!("{}: {first_line}", notification.title()),
+            username: username_or_controller(&self.username, message),
+            channel: message.channel,
+            fallback: &format!("{}: {first_line}", message.title()),
         };
-        let mut request = Request::post_json(self.url.clone(), &FORM.body(notification, &sender));
+        let mut request = Request::post_json(self.url.clone(), &FORM.body(message, &sender));
         if let Some(token) = &self.token {
             request = request.bearer(token);
         }
-        let answer = self.http.send(request).await?;
-        let judge = if self.url.as_str() == WEB_API {
-            judge_web_api
+        let response = self.http.send(request).await?;
+        let check = if self.url.as_str() == WEB_API {
+            check_web_api
         } else {
             classify
         };
-        judge(&answer).map(Sent::accepted)
+        check(&response).map(Sent::accepted)
     }
 }
 
@@ -115,29 +130,32 @@ struct WebApiAnswer {
     error: String,
 }
 
-/// The Web API tells failures in a 200. A status of its own counts all the same.
-fn judge_web_api(answer: &Answer) -> Result<u16, Failure> {
-    let status = classify(answer)?;
-    if answer.dry_run {
+/// The Web API reports failures in the body of a 200. Other statuses mean what they usually mean.
+fn check_web_api(response: &Response) -> Result<u16, Failure> {
+    let status = classify(response)?;
+    if response.dry_run {
         return Ok(status);
     }
-    let failure = match answer.json::<WebApiAnswer>() {
+    let failure = match response.json::<WebApiAnswer>() {
         Some(WebApiAnswer { ok: true, .. }) => return Ok(status),
-        Some(WebApiAnswer { error, .. }) => web_api_failure(&error, answer),
+        Some(WebApiAnswer { error, .. }) => web_api_failure(&error, response),
         None => Failure::transient(
             Reason::ServerError,
-            format!("{} did not say whether it took the message", answer.host),
+            format!(
+                "{} did not report whether it accepted the message",
+                response.host
+            ),
         ),
     };
     Err(failure.with_status(status))
 }
 
-fn web_api_failure(error: &str, answer: &Answer) -> Failure {
-    let detail = format!("{} answered: {error}", answer.host);
+fn web_api_failure(error: &str, response: &Response) -> Failure {
+    let detail = format!("{} answered: {error}", response.host);
     match error {
         "ratelimited" | "rate_limited" | "message_limit_exceeded" => {
             Failure::transient(Reason::RateLimited, detail)
-                .after(retry_after(answer, jiff::Timestamp::now()))
+                .after(retry_after(response, jiff::Timestamp::now()))
         }
         "internal_error"
         | "fatal_error"
@@ -162,7 +180,7 @@ fn web_api_failure(error: &str, answer: &Answer) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sample::{self, Sample, answer, verdict};
+    use super::super::sample::{self, Sample, response};
     use super::*;
 
     #[tokio::test]
@@ -201,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn the_web_api_is_judged_by_status_and_body() {
+    fn status_and_body_decide_for_the_web_api() {
         for (status, body, meaning) in [
             (200, r#"{"ok":true}"#, None),
             (400, r#"{"ok":true}"#, Some((Reason::Rejected, false))),
@@ -239,16 +257,16 @@ mod tests {
             (200, "<html>", Some((Reason::ServerError, true))),
         ] {
             assert_eq!(
-                verdict(judge_web_api(&answer(status, body))),
+                sample::meaning(check_web_api(&response(status, body))),
                 meaning,
                 "{status} {body}"
             );
         }
         let limited = sample::with_header(
-            answer(200, r#"{"ok":false,"error":"ratelimited"}"#),
+            response(200, r#"{"ok":false,"error":"ratelimited"}"#),
             "retry-after",
             "30",
         );
-        assert_eq!(sample::wait(judge_web_api(&limited)), Some(30.0));
+        assert_eq!(sample::wait(check_web_api(&limited)), Some(30.0));
     }
 }

@@ -1,9 +1,9 @@
 //! `telegram`: a bot's message to a chat.
 //!
 //! Contract: Telegram's Bot API, "sendMessage", "MarkdownV2 style" and "InlineKeyboardButton". A
-//! message has 4 096 characters; here with its escapes, in units of UTF-16, so that it never has
-//! more. 429 tells the wait in `parameters.retry_after`. A retry after a lost answer can
-//! post twice.
+//! message has up to 4,096 characters. This type counts the escapes, too, and UTF-16 code units, so
+//! that it never exceeds that. A 429 has its wait in `parameters.retry_after`. A retry after a lost
+//! response can post twice.
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -14,15 +14,16 @@ use url::Url;
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::classify::classify_with_wait;
 use crate::http::invalid::Invalid;
-use crate::http::{Answer, Http, Request};
+use crate::http::{Http, Request, Response};
 use crate::message::Message;
 use crate::message::render::Link;
-use crate::message::text::{ELLIPSIS, cut_utf16};
+use crate::notifier::contract::limits::{LimitScope, RateLimits, SizeLimit, rate};
 use crate::notifier::contract::need::Demand::Required;
 use crate::notifier::contract::need::Need;
 use crate::notifier::payload::fit::{UTF16, Unit, fit};
+use crate::text::{ELLIPSIS, cut_utf16};
 
-/// The row of the table.
+/// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "telegram",
     family: Family::Message,
@@ -31,7 +32,7 @@ pub const TYPE: ProviderType = ProviderType {
         Need::field(
             "channel",
             Required,
-            "the chat's id or @name, then :THREAD for a topic",
+            "the chat's id or @name, and :THREAD for a topic",
             "-1001234567890",
         ),
         Need::key(
@@ -41,15 +42,23 @@ pub const TYPE: ProviderType = ProviderType {
             "1234567890:your-token",
         ),
     ],
-    limits: "4,096",
-    again: "twice",
+    cut_at: "4,096",
+    sent_twice: "twice",
     build,
+    // The limits of a chat and of a group.
+    rate_limits: RateLimits {
+        scope: LimitScope::Channel,
+        rates: &[rate(1, 1), rate(20, 60)],
+        source: "https://core.telegram.org/bots/faq#my-bot-is-hitting-limits-how-do-i-avoid-this",
+    },
+    size_limits: &[SizeLimit::utf16("/text", 4_096)],
+    ..ProviderType::DEFAULT
 };
 
 const LONGEST_TEXT: usize = 4_096;
-/// What MarkdownV2 wants escaped, beside the backslash.
+/// The characters to escape in MarkdownV2, besides the backslash.
 const SPECIAL: &str = "._-[]()~>`#+=|{}!*\\";
-/// Text that is escaped already: a cut leaves no half of an escape.
+/// The unit for escaped text. A cut does not split an escape.
 const ESCAPED: Unit = Unit {
     size: UTF16.size,
     cut: cut_escaped,
@@ -72,26 +81,26 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl SendMessage for Telegram {
-    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
-        let (chat, thread) = notification
+    async fn send(&self, message: &Message<'_>) -> Result<Sent, Failure> {
+        let (chat, thread) = message
             .channel
             .split_once(':')
-            .unwrap_or((notification.channel, ""));
+            .unwrap_or((message.channel, ""));
         if chat.is_empty() {
             let detail = "no chat: set spec.channel of the Provider to the chat's id or @name";
             return Err(Failure::permanent(Reason::Misconfigured, detail));
         }
         let mut body =
-            json!({ "chat_id": chat, "text": text(notification), "parse_mode": "MarkdownV2" });
+            json!({ "chat_id": chat, "text": text(message), "parse_mode": "MarkdownV2" });
         if !thread.is_empty() {
             body["message_thread_id"] = Value::from(thread);
         }
-        if !notification.links().is_empty() {
+        if !message.links().is_empty() {
             let button = |link: &Link| json!({ "text": link.label, "url": link.url });
-            let row: Vec<Value> = notification.links().iter().map(button).collect();
+            let row: Vec<Value> = message.links().iter().map(button).collect();
             body["reply_markup"] = json!({ "inline_keyboard": [row] });
         }
-        judge(
+        check(
             &self
                 .http
                 .send(Request::post_json(self.url.clone(), &body))
@@ -101,13 +110,9 @@ impl SendMessage for Telegram {
     }
 }
 
-fn text(notification: &Message<'_>) -> String {
-    let emoji = if notification.is_error() {
-        "🚨"
-    } else {
-        "💫"
-    };
-    let object = notification.object;
+fn text(message: &Message<'_>) -> String {
+    let emoji = if message.is_error() { "🚨" } else { "💫" };
+    let object = message.object;
     let own = || {
         format!(
             "{}/{}/{}",
@@ -116,17 +121,17 @@ fn text(notification: &Message<'_>) -> String {
             object.namespace
         )
     };
-    let title = notification.rendered.title.clone().unwrap_or_else(own);
+    let title = message.rendered.title.clone().unwrap_or_else(own);
     let heading = format!("*{}*\n", escaped(&format!("{emoji} {title}")));
     let line = |key: &str, value: &str| format!("\\- *{key}*: {value}\n");
     let room = LONGEST_TEXT.saturating_sub((ESCAPED.size)(&heading) + 1);
-    let fields = notification
+    let fields = message
         .shown_fields()
         .map(|(key, value)| (escaped(key), escaped(value)));
     let fitted = fit(
         ESCAPED,
         room,
-        &escaped(notification.text()),
+        &escaped(message.text()),
         fields,
         line("", "").len(),
     );
@@ -140,11 +145,11 @@ fn text(notification: &Message<'_>) -> String {
 
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
-    for letter in text.chars() {
-        if SPECIAL.contains(letter) {
+    for character in text.chars() {
+        if SPECIAL.contains(character) {
             escaped.push('\\');
         }
-        escaped.push(letter);
+        escaped.push(character);
     }
     escaped
 }
@@ -163,15 +168,15 @@ fn cut_escaped(text: &str, limit: usize) -> String {
     cut
 }
 
-fn judge(answer: &Answer) -> Result<u16, Failure> {
-    classify_with_wait(answer, |body| body["parameters"]["retry_after"].as_f64())
+fn check(response: &Response) -> Result<u16, Failure> {
+    classify_with_wait(response, |body| body["parameters"]["retry_after"].as_f64())
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::sample::{self, Sample, answer, verdict};
+    use super::super::sample::{self, Sample, meaning, response};
     use super::*;
 
     fn provider() -> ResolvedProvider {
@@ -190,14 +195,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_a_topic_none_is_named() {
+    async fn without_a_topic_no_thread_is_sent() {
         let body = sample::body(&sample::request(&TYPE, &provider(), &Sample::info()).await);
         assert_eq!(body["chat_id"], "general");
         assert!(body.get("message_thread_id").is_none());
     }
 
     #[tokio::test]
-    async fn token_and_chat_are_needed() {
+    async fn token_and_chat_are_required() {
         assert!(sample::refusal(&TYPE, &sample::provider("telegram", |_| ())).contains("token"));
         let mut sample = Sample::info();
         sample.channel.clear();
@@ -205,7 +210,7 @@ mod tests {
             panic!("the sample is valid")
         };
         assert_eq!(
-            verdict(notifier.send(&sample.notification()).await),
+            meaning(notifier.send(&sample.message()).await),
             Some((Reason::Misconfigured, false))
         );
     }
@@ -227,30 +232,33 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
         #[test]
-        fn a_cut_text_keeps_to_the_limit_and_to_whole_escapes(message in r"[a.\\🚀]{3000,5000}", value in r"[b_\\]{0,4000}") {
+        fn a_cut_text_keeps_to_the_limit_and_to_whole_escapes(message in r"[a.\\🚀]{3000,5000}",
+            value in r"[b_\\]{0,4000}") {
             let mut sample = Sample::error().with_message(message);
             sample.metadata.insert("k".into(), value);
-            let text = text(&sample.notification());
+            let text = text(&sample.message());
             prop_assert!((UTF16.size)(&text) <= LONGEST_TEXT);
-            let mut letters = text.chars();
-            while let Some(letter) = letters.next() {
-                prop_assert!(letter != '\\' || letters.next().is_some_and(|next| SPECIAL.contains(next)));
+            let mut characters = text.chars();
+            while let Some(character) = characters.next() {
+                let mut escapes = || characters.next().is_some_and(|next| SPECIAL.contains(next));
+                prop_assert!(character != '\\' || escapes());
             }
         }
     }
 
     #[test]
     fn the_wait_comes_from_the_parameters() {
-        let limited = answer(
+        let limited = response(
             429,
-            r#"{"ok":false,"error_code":429,"description":"Too Many Requests","parameters":{"retry_after":35}}"#,
+            r#"{"ok":false,"error_code":429,"description":"Too Many Requests",
+                "parameters":{"retry_after":35}}"#,
         );
-        assert_eq!(verdict(judge(&limited)), Some((Reason::RateLimited, true)));
-        assert_eq!(sample::wait(judge(&limited)), Some(35.0));
-        let moved = answer(
+        assert_eq!(meaning(check(&limited)), Some((Reason::RateLimited, true)));
+        assert_eq!(sample::wait(check(&limited)), Some(35.0));
+        let moved = response(
             400,
             r#"{"ok":false,"parameters":{"migrate_to_chat_id":-100}}"#,
         );
-        assert_eq!(verdict(judge(&moved)), Some((Reason::Rejected, false)));
+        assert_eq!(meaning(check(&moved)), Some((Reason::Rejected, false)));
     }
 }

@@ -1,10 +1,10 @@
 //! `webex`: a message to a Webex room.
 //!
-//! Contract: Webex's "Create a Message": `markdown` has at most 7 439 bytes; 429 and 423 come with
-//! `Retry-After`. The token is a bot's. A retry after a lost answer can post twice.
+//! Contract: Webex's "Create a Message": `markdown` has up to 7,439 bytes. 429, and 423 for a room
+//! that is locked for a moment, have a `Retry-After`. The token is a bot's. A retry after a lost
+//! response can post twice.
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 use serde_json::{Value, json};
 use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
@@ -12,15 +12,17 @@ use url::Url;
 
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
-use crate::http::classify::{classify, describe, retry_after};
+use crate::http::classify::StatusRule;
+use crate::http::classify::classify_with;
 use crate::http::invalid::Invalid;
-use crate::http::{Answer, Http, Request};
+use crate::http::{Http, Request};
 use crate::message::Message;
+use crate::notifier::contract::limits::SizeLimit;
 use crate::notifier::contract::need::Demand::{Optional, Required};
 use crate::notifier::contract::need::Need;
 use crate::notifier::payload::fit::{BYTES, fit};
 
-/// The row of the table.
+/// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "webex",
     family: Family::Message,
@@ -35,19 +37,22 @@ pub const TYPE: ProviderType = ProviderType {
         Need::field(
             "channel",
             Optional,
-            "the room's id; Webex refuses messages without",
+            "the room's id; Webex rejects messages without it",
             "your-room",
         ),
         Need::key(
             "token",
             Optional,
-            "the bot's token; Webex refuses messages without",
+            "the bot's token; Webex rejects messages without it",
             "your-token",
         ),
     ],
-    limits: "7,439 bytes",
-    again: "twice",
+    cut_at: "7,439 bytes",
+    sent_twice: "twice",
     build,
+    size_limits: &[SizeLimit::bytes("/markdown", 7_439)],
+    status_rules: &[StatusRule::retry(423..=423, Reason::ServerError)],
+    ..ProviderType::DEFAULT
 };
 
 const LONGEST_MARKDOWN: usize = 7_439;
@@ -69,34 +74,30 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl SendMessage for Webex {
-    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
-        let mut body = json!({ "markdown": markdown(notification) });
-        if !notification.channel.is_empty() {
-            body["roomId"] = Value::from(notification.channel);
+    async fn send(&self, message: &Message<'_>) -> Result<Sent, Failure> {
+        let mut body = json!({ "markdown": markdown(message) });
+        if !message.channel.is_empty() {
+            body["roomId"] = Value::from(message.channel);
         }
         let mut request = Request::post_json(self.url.clone(), &body);
         if let Some(token) = &self.token {
             request = request.bearer(token);
         }
-        judge(&self.http.send(request).await?).map(Sent::accepted)
+        classify_with(&self.http.send(request).await?, TYPE.status_rules).map(Sent::accepted)
     }
 }
 
-fn markdown(notification: &Message<'_>) -> String {
-    let emoji = if notification.is_error() {
-        "💣"
-    } else {
-        "✅"
-    };
-    let heading = format!("{emoji} **{}**\n", notification.title());
-    let links = notification.markdown_links("\n");
+fn markdown(message: &Message<'_>) -> String {
+    let emoji = if message.is_error() { "💣" } else { "✅" };
+    let heading = format!("{emoji} **{}**\n", message.title());
+    let links = message.markdown_links("\n");
     let line = |key: &str, value: &str| format!(">**{key}**: {value}\n");
     let room = LONGEST_MARKDOWN.saturating_sub(heading.len() + links.len() + 2);
     let fitted = fit(
         BYTES,
         room,
-        notification.text(),
-        notification.shown_fields(),
+        message.text(),
+        message.shown_fields(),
         line("", "").len(),
     );
     let lines: String = fitted
@@ -104,7 +105,7 @@ fn markdown(notification: &Message<'_>) -> String {
         .iter()
         .map(|(key, value)| line(key, value))
         .collect();
-    // An empty line ends the quotation.
+    // An empty line ends the quote.
     let links = if links.is_empty() {
         links
     } else {
@@ -113,21 +114,11 @@ fn markdown(notification: &Message<'_>) -> String {
     format!("{heading}{}\n{lines}{links}", fitted.message)
 }
 
-/// Webex answers 423 while a room is locked for a moment.
-fn judge(answer: &Answer) -> Result<u16, Failure> {
-    if answer.status == 423 && !answer.dry_run {
-        let wait = retry_after(answer, Timestamp::now());
-        return Err(Failure::transient(Reason::ServerError, describe(answer))
-            .after(wait)
-            .with_status(423));
-    }
-    classify(answer)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::sample::{self, Sample, answer, verdict};
     use super::*;
+    use crate::http::Response;
+    use crate::notifier::sample::{self, Sample, meaning, response};
 
     #[tokio::test]
     async fn a_bot_posts_to_the_room() {
@@ -140,7 +131,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_token_and_room_neither_is_named() {
+    async fn without_token_and_room_neither_is_sent() {
         let mut sample = Sample::info();
         sample.channel.clear();
         let request = sample::request(&TYPE, &sample::provider("webex", |_| ()), &sample).await;
@@ -151,7 +142,7 @@ mod tests {
     #[test]
     fn a_long_message_is_cut_above_the_metadata() {
         let sample = Sample::info().with_message("ü".repeat(5_000));
-        let text = markdown(&sample.notification());
+        let text = markdown(&sample.message());
         assert!(
             (LONGEST_MARKDOWN - 3..=LONGEST_MARKDOWN).contains(&text.len()),
             "{}",
@@ -161,13 +152,17 @@ mod tests {
         assert!(text.ends_with("4b3a291\n"));
     }
 
+    fn check(response: &Response) -> Result<u16, Failure> {
+        classify_with(response, TYPE.status_rules)
+    }
+
     #[test]
-    fn a_locked_room_may_pass() {
-        let locked = sample::with_header(answer(423, ""), "retry-after", "3");
-        assert_eq!(verdict(judge(&locked)), Some((Reason::ServerError, true)));
-        assert_eq!(sample::wait(judge(&locked)), Some(3.0));
+    fn a_locked_room_is_retried() {
+        let locked = sample::with_header(response(423, ""), "retry-after", "3");
+        assert_eq!(meaning(check(&locked)), Some((Reason::ServerError, true)));
+        assert_eq!(sample::wait(check(&locked)), Some(3.0));
         assert_eq!(
-            verdict(judge(&answer(400, ""))),
+            meaning(check(&response(400, ""))),
             Some((Reason::Rejected, false))
         );
     }

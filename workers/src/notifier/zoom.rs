@@ -1,9 +1,9 @@
 //! `zoom`: the incoming webhook of a Zoom Team Chat channel.
 //!
 //! Contract: Zoom's "Using Zoom's Incoming Webhook Chatbot" and "Customize chatbot messages". The
-//! whole form of a message needs `format=full` in the address; a text has 4 000 characters. The
-//! token is the webhook's verification token, without a scheme before it. A retry after a lost
-//! answer can post twice.
+//! full format of a message needs `format=full` in the URL. A text has up to 4,000 characters. The
+//! token is the webhook's verification token, sent without a scheme. A retry after a lost
+//! response can post twice.
 
 use async_trait::async_trait;
 use reqwest::header::AUTHORIZATION;
@@ -18,11 +18,12 @@ use crate::http::classify::classify;
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Message;
-use crate::message::text::cut_utf16;
+use crate::notifier::contract::limits::SizeLimit;
 use crate::notifier::contract::need::Demand::Required;
 use crate::notifier::contract::need::Need;
+use crate::text::cut_utf16;
 
-/// The row of the table.
+/// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "zoom",
     family: Family::Message,
@@ -31,12 +32,14 @@ pub const TYPE: ProviderType = ProviderType {
         Need::webhook("https://integrations.zoom.us/chat/webhooks/incomingwebhook/your-id"),
         Need::key("token", Required, "the verification token", "your-token"),
     ],
-    limits: "4,000 each text",
-    again: "twice",
+    cut_at: "4,000 each text",
+    sent_twice: "twice",
     build,
+    size_limits: &[SizeLimit::utf16("/content/body/0/text", 4_000)],
+    ..ProviderType::DEFAULT
 };
 
-/// In units of UTF-16, so that it holds whatever is meant by characters.
+/// In UTF-16 code units, which are never fewer than the characters.
 const LONGEST_TEXT: usize = 4_000;
 
 struct Zoom {
@@ -58,7 +61,7 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     })))
 }
 
-/// `format=full`, unless the address asks for another form.
+/// Adds `format=full`, unless the URL sets a format.
 fn with_format(mut url: Url) -> Url {
     if url
         .query_pairs()
@@ -71,28 +74,28 @@ fn with_format(mut url: Url) -> Url {
 
 #[async_trait]
 impl SendMessage for Zoom {
-    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
-        let request = Request::post_json(self.url.clone(), &body(notification))
+    async fn send(&self, message: &Message<'_>) -> Result<Sent, Failure> {
+        let request = Request::post_json(self.url.clone(), &body(message))
             .secret_header(AUTHORIZATION, &self.token);
         classify(&self.http.send(request).await?).map(Sent::accepted)
     }
 }
 
-fn body(notification: &Message<'_>) -> Value {
+fn body(message: &Message<'_>) -> Value {
     let mut parts =
-        vec![json!({ "type": "message", "text": cut_utf16(notification.text(), LONGEST_TEXT) })];
+        vec![json!({ "type": "message", "text": cut_utf16(message.text(), LONGEST_TEXT) })];
     let field = |(key, value)| json!({ "key": key, "value": cut_utf16(value, LONGEST_TEXT) });
-    let fields: Vec<Value> = notification.shown_fields().map(field).collect();
+    let fields: Vec<Value> = message.shown_fields().map(field).collect();
     if !fields.is_empty() {
         parts.push(json!({ "type": "fields", "items": fields }));
     }
     parts.extend(
-        notification
+        message
             .links()
             .iter()
             .map(|link| json!({ "type": "message", "text": link.label, "link": link.url })),
     );
-    let head = json!({ "text": notification.title(), "sub_head": { "text": notification.event.severity } });
+    let head = json!({ "text": message.title(), "sub_head": { "text": message.event.severity } });
     json!({ "content": { "head": head, "body": parts } })
 }
 
@@ -127,10 +130,10 @@ mod tests {
     }
 
     #[test]
-    fn a_long_message_is_cut_and_no_metadata_is_no_part() {
+    fn a_long_message_is_cut_and_missing_metadata_adds_no_part() {
         let mut sample = Sample::info().with_message("m".repeat(45_000));
         sample.metadata.clear();
-        let parts = body(&sample.notification())["content"]["body"].clone();
+        let parts = body(&sample.message())["content"]["body"].clone();
         assert_eq!(
             parts,
             json!([{ "type": "message", "text": format!("{}…", "m".repeat(3_999)) }])
@@ -138,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_needed() {
+    fn a_token_is_required() {
         assert!(sample::refusal(&TYPE, &sample::provider("zoom", |_| ())).contains("token"));
     }
 }

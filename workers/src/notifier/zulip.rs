@@ -1,8 +1,8 @@
 //! `zulip`: a bot's message to a topic of a Zulip channel.
 //!
-//! Contract: Zulip's REST API, "Send a message" and "Error handling". A message has 10 000
-//! characters (`max_message_length`). 429 tells the wait in `retry-after` of its body too. A retry
-//! after a lost answer can post twice.
+//! Contract: Zulip's REST API, "Send a message" and "Error handling". A message has up to 10,000
+//! characters (`max_message_length`). A 429 has its wait in the body's `retry-after`, too. A retry
+//! after a lost response can post twice.
 
 use async_trait::async_trait;
 use reqwest::Method;
@@ -14,13 +14,14 @@ use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::classify_with_wait;
 use crate::http::invalid::Invalid;
-use crate::http::{Answer, Http, Request};
+use crate::http::{Http, Request, Response};
 use crate::message::Message;
+use crate::notifier::contract::limits::SizeLimit;
 use crate::notifier::contract::need::Demand::{Optional, Required};
 use crate::notifier::contract::need::Need;
 use crate::notifier::payload::fit::{UTF16, fit};
 
-/// The row of the table.
+/// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "zulip",
     family: Family::Message,
@@ -36,17 +37,19 @@ pub const TYPE: ProviderType = ProviderType {
         Need::key(
             "username",
             Optional,
-            "the bot's e-mail; Zulip refuses messages without",
+            "the bot's email; Zulip rejects messages without it",
             "flux-bot@acme.zulipchat.com",
         ),
         Need::key("password", Optional, "the bot's API key", "your-api-key"),
     ],
-    limits: "10,000",
-    again: "twice",
+    cut_at: "10,000",
+    sent_twice: "twice",
     build,
+    size_limits: &[SizeLimit::characters("content", 10_000)],
+    ..ProviderType::DEFAULT
 };
 
-/// In units of UTF-16, so that it holds whatever is meant by characters.
+/// In UTF-16 code units, which are never fewer than the characters.
 const LONGEST_CONTENT: usize = 10_000;
 
 struct Zulip {
@@ -71,8 +74,8 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl SendMessage for Zulip {
-    async fn send(&self, notification: &Message<'_>) -> Result<Sent, Failure> {
-        let Some((channel, topic)) = channel_and_topic(notification.channel) else {
+    async fn send(&self, message: &Message<'_>) -> Result<Sent, Failure> {
+        let Some((channel, topic)) = channel_and_topic(message.channel) else {
             let detail = "no topic: spec.channel of the Provider must be CHANNEL/TOPIC";
             return Err(Failure::permanent(Reason::Misconfigured, detail));
         };
@@ -81,7 +84,7 @@ impl SendMessage for Zulip {
                 ("type", "stream"),
                 ("to", channel),
                 ("topic", topic),
-                ("content", &content(notification)),
+                ("content", &content(message)),
             ])
             .finish();
         let mut request = Request::new(Method::POST, self.url.clone())
@@ -89,49 +92,46 @@ impl SendMessage for Zulip {
         if let Some((username, password)) = &self.credentials {
             request = request.basic(username, password);
         }
-        judge(&self.http.send(request).await?).map(Sent::accepted)
+        check(&self.http.send(request).await?).map(Sent::accepted)
     }
 }
 
-/// Both parts of `CHANNEL/TOPIC`; the topic may have slashes itself.
+/// Both parts of `CHANNEL/TOPIC`. The topic may contain slashes.
 fn channel_and_topic(text: &str) -> Option<(&str, &str)> {
     text.split_once('/')
         .filter(|(channel, topic)| !channel.is_empty() && !topic.is_empty())
 }
 
-/// Metadata in plain order of keys, as in the comments on change requests; the number of the change
-/// request is no news here.
-fn content(notification: &Message<'_>) -> String {
-    let emoji = if notification.is_error() {
+/// The text, with the metadata in order of its keys as in comments on change requests. The number
+/// of the change request is left out.
+fn content(message: &Message<'_>) -> String {
+    let emoji = if message.is_error() {
         "⚠️ "
     } else {
         "ℹ️ "
     };
-    let heading = match &notification.rendered.title {
+    let heading = match &message.rendered.title {
         Some(title) => format!("## {emoji}{title}\n\n"),
-        None => format!(
-            "## Flux Status\n\n{emoji}{}\n\n",
-            notification.object_path()
-        ),
+        None => format!("## Flux Status\n\n{emoji}{}\n\n", message.object_path()),
     };
-    let metadata_heading = if notification.is_worded() {
+    let metadata_heading = if message.is_templated() {
         "\n"
     } else {
         "\n\nMetadata:\n"
     };
-    let links = if notification.links().is_empty() {
+    let links = if message.links().is_empty() {
         String::new()
     } else {
-        format!("\n{}", notification.markdown_links("\n"))
+        format!("\n{}", message.markdown_links("\n"))
     };
     let line = |key: &str, value: &str| format!("* `{key}`: {value}\n");
     let room = LONGEST_CONTENT
         .saturating_sub((UTF16.size)(&heading) + metadata_heading.len() + (UTF16.size)(&links));
-    let fields = notification
+    let fields = message
         .metadata
         .iter()
-        .filter(|(key, _)| *key != "change_request" && !notification.is_worded());
-    let fitted = fit(UTF16, room, notification.text(), fields, line("", "").len());
+        .filter(|(key, _)| *key != "change_request" && !message.is_templated());
+    let fitted = fit(UTF16, room, message.text(), fields, line("", "").len());
     let lines: String = fitted
         .fields
         .iter()
@@ -143,13 +143,13 @@ fn content(notification: &Message<'_>) -> String {
     )
 }
 
-fn judge(answer: &Answer) -> Result<u16, Failure> {
-    classify_with_wait(answer, |body| body["retry-after"].as_f64())
+fn check(response: &Response) -> Result<u16, Failure> {
+    classify_with_wait(response, |body| body["retry-after"].as_f64())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::sample::{self, Sample, answer, verdict};
+    use super::super::sample::{self, Sample, meaning, response};
     use super::*;
 
     #[tokio::test]
@@ -186,31 +186,28 @@ mod tests {
             panic!("the sample is valid")
         };
         assert_eq!(
-            verdict(notifier.send(&Sample::info().notification()).await),
+            meaning(notifier.send(&Sample::info().message()).await),
             Some((Reason::Misconfigured, false))
         );
     }
 
     #[test]
     fn a_long_message_is_cut_above_the_metadata() {
-        let text = content(
-            &Sample::info()
-                .with_message("m".repeat(45_000))
-                .notification(),
-        );
+        let text = content(&Sample::info().with_message("m".repeat(45_000)).message());
         assert_eq!((UTF16.size)(&text), LONGEST_CONTENT);
         assert!(text.contains("m…\n\nMetadata:\n* `cluster`: prod-1\n"));
     }
 
     #[test]
     fn the_wait_comes_from_the_body() {
-        let limited = answer(
+        let limited = response(
             429,
-            r#"{"code":"RATE_LIMIT_HIT","msg":"API usage exceeded rate limit","result":"error","retry-after":28.5}"#,
+            r#"{"code":"RATE_LIMIT_HIT","msg":"API usage exceeded rate limit","result":"error",
+                "retry-after":28.5}"#,
         );
-        assert_eq!(sample::wait(judge(&limited)), Some(28.5));
+        assert_eq!(sample::wait(check(&limited)), Some(28.5));
         assert_eq!(
-            verdict(judge(&answer(401, ""))),
+            meaning(check(&response(401, ""))),
             Some((Reason::Unauthorized, true))
         );
     }

@@ -8,8 +8,8 @@ use tidings_core::runtime::codes::log as codes;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use tidings_core::Destination;
-use tidings_core::bus::circuits::{Circuits, Known};
-use tidings_core::bus::{Bus, NotStored};
+use tidings_core::bus::circuits::{Circuits, StoredCircuit};
+use tidings_core::bus::{Bus, BusError};
 use tidings_core::model::circuit::{
     CallResult, CircuitDecision, awaiting, observed, probed, probing, standing,
 };
@@ -123,7 +123,7 @@ impl Breaker {
     ///
     /// # Errors
     /// The bucket is not there, or the bus can't be asked.
-    pub async fn open(bus: &Bus, metrics: Metrics, waker: Arc<Waker>) -> Result<Self, NotStored> {
+    pub async fn open(bus: &Bus, metrics: Metrics, waker: Arc<Waker>) -> Result<Self, BusError> {
         let circuits = Circuits::open(bus).await?;
         let known = Arc::new(Knowledge {
             bus: bus.clone(),
@@ -135,7 +135,7 @@ impl Breaker {
         }
         let told = known.clone();
         let observe = move |circuit: &Circuit, revision| {
-            told.note(Known {
+            told.note(StoredCircuit {
                 circuit: circuit.clone(),
                 revision: Some(revision),
             });
@@ -222,7 +222,7 @@ impl Breaker {
         holder: String,
         lasts: Duration,
         retry: &RetryPolicy,
-    ) -> Result<Option<Probe>, NotStored> {
+    ) -> Result<Option<Probe>, BusError> {
         // Made before it is known to be ours: it is given back even if this is broken off while the
         // bus is asked.
         let (ledger, destination) = (self.ledger.clone(), destination.clone());
@@ -250,7 +250,7 @@ impl Breaker {
         &self,
         destination: &Arc<Destination>,
         place: &str,
-    ) -> Result<bool, NotStored> {
+    ) -> Result<bool, BusError> {
         let probe = self.circuit(destination).probe;
         if !probe.is_empty() && probe != place {
             return Ok(false);
@@ -263,7 +263,7 @@ impl Breaker {
         &self,
         destination: &Arc<Destination>,
         what: What,
-    ) -> impl Future<Output = Result<bool, NotStored>> + Send + use<> {
+    ) -> impl Future<Output = Result<bool, BusError>> + Send + use<> {
         self.ledger.change(
             &destination.key(),
             CircuitChange {
@@ -277,7 +277,7 @@ impl Breaker {
 // === impl Knowledge ===
 
 impl Knowledge {
-    fn note(&self, news: Known) {
+    fn note(&self, news: StoredCircuit) {
         let destination = Destination::of(&news.circuit);
         if self.table.lock().note(news, self.bus.clock().now()) {
             self.waker.wake_later(&destination);
@@ -292,7 +292,7 @@ impl Probe {
     ///
     /// # Errors
     /// The bus can't be asked: the probe then counts as lost.
-    pub async fn end(mut self, seen: CallResult) -> Result<bool, NotStored> {
+    pub async fn end(mut self, seen: CallResult) -> Result<bool, BusError> {
         self.tell(seen).await
     }
 
@@ -305,7 +305,7 @@ impl Probe {
     fn tell(
         &mut self,
         seen: CallResult,
-    ) -> impl Future<Output = Result<bool, NotStored>> + Send + use<> {
+    ) -> impl Future<Output = Result<bool, BusError>> + Send + use<> {
         let what = What::Probed {
             holder: std::mem::take(&mut self.holder),
             seen,

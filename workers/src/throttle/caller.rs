@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use tidings_core::model::circuit::CallResult;
-use tidings_core::{Failure, FailureKind, Reason, Timestamp};
+use tidings_core::{Failure, FailureKind, ProtoTimestamp, Reason};
 
 use super::{Call, Permit, Throttle};
 use crate::attempt::Refusal;
@@ -43,12 +43,12 @@ impl<'a> Caller<'a> {
 
     /// Notes that the attempt is also for a state that was planned then: the delivery is not given
     /// up while that one still has time.
-    pub fn extend_age(&mut self, planned_at: Option<Timestamp>) {
+    pub fn extend_age(&mut self, planned_at: Option<ProtoTimestamp>) {
         self.call.planned_at = later(self.call.planned_at, planned_at);
     }
 
     /// When the newest state that the attempt is for was planned.
-    pub fn planned_at(&self) -> Option<Timestamp> {
+    pub fn planned_at(&self) -> Option<ProtoTimestamp> {
         self.call.planned_at
     }
 

@@ -5,20 +5,20 @@ use tidings_core::runtime::codes::log as codes;
 
 use jiff::Timestamp;
 use tidings_core::Destination;
-use tidings_core::bus::circuits::Known;
+use tidings_core::bus::circuits::StoredCircuit;
 use tidings_core::model::circuit::{
-    CircuitDecision, is_long_well, is_resumed, standing, state_word,
+    CircuitDecision, is_long_well, is_resumed, standing, state_name,
 };
 use tidings_core::runtime::metrics::Metrics;
 use tidings_core::runtime::metrics::labels::CircuitLabels;
 use tidings_core::wire::Circuit;
 use tidings_core::wire::circuit::State;
 
-use crate::bounded_map::Bounded;
+use crate::bounded_map::BoundedMap;
 
 /// A destination that never failed is not in it, nor is one that has been well for long.
 pub struct Table {
-    known: Bounded<Destination, Known>,
+    known: BoundedMap<Destination, StoredCircuit>,
     /// Failures that are on their way into the record.
     failing: HashMap<Destination, usize>,
     metrics: Metrics,
@@ -28,7 +28,7 @@ impl Table {
     /// Nothing is known yet.
     pub fn new(metrics: Metrics) -> Self {
         Self {
-            known: Bounded::default(),
+            known: BoundedMap::default(),
             failing: HashMap::new(),
             metrics,
         }
@@ -81,10 +81,11 @@ impl Table {
     /// Takes a circuit in, if it is newer than what is known, or its record is gone; what has
     /// changed is logged and counted. Whether its destination has been resumed: it is called
     /// again, though no probe was answered.
-    pub fn note(&mut self, news: Known, now: Timestamp) -> bool {
+    pub fn note(&mut self, news: StoredCircuit, now: Timestamp) -> bool {
         let destination = Destination::of(&news.circuit);
         let before = self.known.get(&destination);
-        let is_old = |before: &Known| news.revision.is_some() && before.revision >= news.revision;
+        let is_old =
+            |before: &StoredCircuit| news.revision.is_some() && before.revision >= news.revision;
         if before.is_some_and(is_old) {
             return false;
         }
@@ -119,7 +120,7 @@ impl Table {
 
 fn log(circuit: &Circuit, was: State, is: State) {
     let name = format!("{}/{}", circuit.namespace, circuit.provider);
-    let (state, channel) = (state_word(is), circuit.channel.as_deref().unwrap_or("*"));
+    let (state, channel) = (state_name(is), circuit.channel.as_deref().unwrap_or("*"));
     match is {
         State::Open if was == State::Closed => {
             tracing::warn!(
@@ -173,8 +174,8 @@ mod tests {
         Destination::channel("apps", "hook", channel)
     }
 
-    fn news(destination: &Destination, state: State, revision: u64) -> Known {
-        Known {
+    fn news(destination: &Destination, state: State, revision: u64) -> StoredCircuit {
+        StoredCircuit {
             circuit: Circuit {
                 state: state.into(),
                 ..destination.closed()
@@ -190,7 +191,7 @@ mod tests {
         table.note(news(&hook("a"), State::Closed, 1), NOW);
         assert_eq!(table.standing(&hook("a"), NOW), CircuitDecision::Paused);
         assert!(table.note(
-            Known {
+            StoredCircuit {
                 circuit: hook("a").closed(),
                 revision: None
             },

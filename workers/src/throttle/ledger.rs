@@ -11,11 +11,12 @@ use parking_lot::Mutex;
 use tidings_core::Message;
 use tidings_core::bus::records::Records;
 use tidings_core::bus::streams;
-use tidings_core::bus::{Bus, NotStored};
+use tidings_core::bus::{Bus, BusError};
+use tidings_core::model::jitter::jitter;
 use tidings_core::runtime::failpoint;
 use tokio::sync::oneshot;
 
-use crate::bounded_map::Bounded;
+use crate::bounded_map::BoundedMap;
 
 /// Processes that meet at a record step aside for as long as this at most.
 const ASIDE: Duration = Duration::from_millis(5);
@@ -40,14 +41,14 @@ pub struct Ledger<C: Change> {
     queues: Mutex<Queues<C>>,
 }
 
-type Waiting<C> = (C, oneshot::Sender<Result<<C as Change>::Answer, NotStored>>);
+type Waiting<C> = (C, oneshot::Sender<Result<<C as Change>::Answer, BusError>>);
 type Known<C> = (<C as Change>::Record, Option<u64>);
 type Observe<C> = Box<dyn Fn(&<C as Change>::Record, u64) + Send + Sync>;
 /// All changes that wait for a record, and what is known of it.
 type Work<C> = (Vec<Waiting<C>>, Option<Known<C>>);
 
 /// A queue for each record that is changed, or was a while ago.
-struct Queues<C: Change>(Bounded<String, Queue<C>>);
+struct Queues<C: Change>(BoundedMap<String, Queue<C>>);
 
 struct Queue<C: Change> {
     waiting: Vec<Waiting<C>>,
@@ -64,13 +65,13 @@ impl<C: Change> Ledger<C> {
     pub async fn open(
         bus: &Bus,
         observe: impl Fn(&C::Record, u64) + Send + Sync + 'static,
-    ) -> Result<Arc<Self>, NotStored> {
+    ) -> Result<Arc<Self>, BusError> {
         let records = Records::open(bus, streams::LIMITS).await?;
         Ok(Arc::new(Self {
             bus: bus.clone(),
             records,
             observe: Box::new(observe),
-            queues: Mutex::new(Queues(Bounded::default())),
+            queues: Mutex::new(Queues(BoundedMap::default())),
         }))
     }
 
@@ -83,7 +84,7 @@ impl<C: Change> Ledger<C> {
         self: &Arc<Self>,
         key: &str,
         change: C,
-    ) -> impl Future<Output = Result<C::Answer, NotStored>> + Send + use<C> {
+    ) -> impl Future<Output = Result<C::Answer, BusError>> + Send + use<C> {
         let (reply, answer) = oneshot::channel();
         let begins = self.queues.lock().join(key, (change, reply));
         if begins {
@@ -101,7 +102,7 @@ impl<C: Change> Ledger<C> {
         async {
             answer
                 .await
-                .unwrap_or_else(|_| Err(NotStored::Unavailable("the process ends".to_owned())))
+                .unwrap_or_else(|_| Err(BusError::Unavailable("the process ends".to_owned())))
         }
     }
 
@@ -135,7 +136,7 @@ impl<C: Change> Ledger<C> {
         key: &str,
         changes: &[C],
         mut known: Option<Known<C>>,
-    ) -> Result<(Vec<C::Answer>, Known<C>), NotStored> {
+    ) -> Result<(Vec<C::Answer>, Known<C>), BusError> {
         loop {
             let is_fresh = known.is_none();
             let (before, revision) = match known.take() {
@@ -160,7 +161,7 @@ impl<C: Change> Ledger<C> {
                 failpoint::reach("worker:reserved");
                 return Ok((answers, (record, Some(stored))));
             }
-            tokio::time::sleep(ASIDE.mul_f64(rand::random())).await;
+            tokio::time::sleep(jitter(ASIDE)).await;
         }
     }
 }
@@ -214,7 +215,7 @@ mod tests {
 
     #[test]
     fn the_first_who_joins_works_for_all_until_nothing_waits() {
-        let mut queues = Queues::<PermitChange>(Bounded::default());
+        let mut queues = Queues::<PermitChange>(BoundedMap::default());
         assert_eq!(
             [
                 queues.join("a", waiting()),
@@ -231,7 +232,7 @@ mod tests {
 
     #[test]
     fn records_that_are_changed_no_more_are_forgotten_and_those_that_are_worked_on_are_not() {
-        let mut queues = Queues::<PermitChange>(Bounded::default());
+        let mut queues = Queues::<PermitChange>(BoundedMap::default());
         queues.join("worked on", waiting());
         for number in 0..10_000 {
             let key = number.to_string();

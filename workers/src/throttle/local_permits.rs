@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tidings_core::Destination;
+use tidings_core::model::jitter::jitter;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::bounded_map::Bounded;
+use crate::bounded_map::BoundedMap;
 
 /// How many calls of one destination a worker makes at a time, unless its Provider sets
 /// `maxInFlight`.
@@ -27,7 +28,7 @@ const PACE_WINDOW: Duration = Duration::from_secs(2);
 /// The local permits of all destinations.
 #[derive(Default)]
 pub struct LocalPermits {
-    destinations: Mutex<Bounded<Destination, Arc<Permits>>>,
+    destinations: Mutex<BoundedMap<Destination, Arc<Permits>>>,
 }
 
 /// The permits of one destination.
@@ -153,7 +154,8 @@ impl Permits {
         let mut pace = self.pace.lock();
         let (now, apart) = (Instant::now(), pace.apart(self.size).min(LATEST));
         pace.last_return = (pace.last_return + apart).clamp(now + SOONEST.max(apart), now + LATEST);
-        (pace.last_return - now).mul_f64(1.0 + rand::random::<f64>() / 4.0)
+        let wait = pace.last_return - now;
+        wait + jitter(wait / 4)
     }
 }
 

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tidings_core::Reason;
-use tidings_core::bus::NotStored;
+use tidings_core::bus::BusError;
+use tidings_core::model::jitter::jitter;
 use tidings_core::runtime::metrics::labels::NotAttempted;
 
 use super::ledger::Ledger;
@@ -49,7 +50,7 @@ impl Throttle {
         &self,
         call: &Call<'_>,
         most: u32,
-    ) -> Result<Option<SharedPermit>, NotStored> {
+    ) -> Result<Option<SharedPermit>, BusError> {
         let key = shared_key(call);
         let holder = format!("{}/{:016x}", call.delivery.id, rand::random::<u64>());
         let lasts_ms = i64::try_from(lease(call.provider).as_millis()).unwrap_or(i64::MAX);
@@ -75,13 +76,13 @@ impl Throttle {
             }
             is_first = false;
             permit.was_not_taken();
-            tokio::time::sleep(RETRY_PAUSE.mul_f64(0.5 + rand::random::<f64>() / 2.0)).await;
+            tokio::time::sleep(jitter(RETRY_PAUSE)).await;
         }
         Ok(None)
     }
 
     /// When a delivery without a permit returns: after all other deliveries of all workers.
-    async fn returns_at(&self, call: &Call<'_>, most: u32) -> Result<Timestamp, NotStored> {
+    async fn returns_at(&self, call: &Call<'_>, most: u32) -> Result<Timestamp, BusError> {
         let change = PermitChange::Return { most };
         Ok(
             match self
@@ -99,7 +100,7 @@ impl Throttle {
 
     /// Parks a delivery that found no permit, at most until its age ends.
     fn park_crowded(&self, call: &Call<'_>, until: Timestamp) -> Refusal {
-        let end = limits::end(call.planned_at.as_ref(), call.provider);
+        let end = limits::end(call.planned_at, call.provider);
         if end.is_some_and(|end| end <= self.bus.clock().now()) {
             let detail = "too many calls to its destination were in flight until maxAge";
             return Refusal::GiveUp(Reason::Exhausted, detail.to_owned());

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tidings_core::model::jitter::jitter;
 use tidings_core::wire::{Seat, Seats};
 
 use super::ledger::Change;
@@ -130,7 +131,10 @@ fn returns_at(record: &mut Seats, most: u32, now_ms: i64) -> i64 {
         .min(latest);
     match record.next_ms < latest {
         true => record.next_ms,
-        false => latest - rand::random_range(0..LATEST_MS / 2),
+        false => {
+            let wait = jitter(Duration::from_millis(LATEST_MS.unsigned_abs()));
+            now_ms.saturating_add(whole(wait.as_secs_f64() * 1e3))
+        }
     }
 }
 

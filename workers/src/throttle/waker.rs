@@ -8,15 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tidings_core::model::jitter::jitter;
 use tidings_core::runtime::codes::log as codes;
 
 use tidings_core::Destination;
-use tidings_core::bus::{Bus, NotStored};
-
-use super::between;
+use tidings_core::bus::{Bus, BusError};
 
 /// By then every worker has heard of it, and what it was parking is parked.
-const ONCE_MORE_AFTER: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(6));
+const ONCE_MORE_AFTER: Duration = Duration::from_secs(6);
 
 /// Wakes for one process.
 pub struct Waker {
@@ -41,7 +40,7 @@ impl Waker {
         tokio::spawn(async move {
             let woken = async {
                 let up_to = waker.wake_after(&destination, &channel, 0).await?;
-                tokio::time::sleep(between(ONCE_MORE_AFTER)).await;
+                tokio::time::sleep(jitter(ONCE_MORE_AFTER)).await;
                 waker.wake_after(&destination, &channel, up_to).await
             };
             report(woken.await);
@@ -57,7 +56,7 @@ impl Waker {
         }
         let waker = self.clone();
         tokio::spawn(async move {
-            tokio::time::sleep(between(ONCE_MORE_AFTER)).await;
+            tokio::time::sleep(jitter(ONCE_MORE_AFTER)).await;
             waker.due.lock().remove(&provider);
             report(waker.wake_after(&provider, "", 0).await);
         });
@@ -69,14 +68,14 @@ impl Waker {
         destination: &Destination,
         channel: &str,
         after: u64,
-    ) -> Result<u64, NotStored> {
+    ) -> Result<u64, BusError> {
         let woken = self.bus.wake(destination, channel, after).await?;
         tracing::info!(code = codes::DESTINATION_RESUMED, provider = %destination.tokens(), woken = woken.count, "destination is called again");
         Ok(woken.up_to)
     }
 }
 
-fn report(woken: Result<u64, NotStored>) {
+fn report(woken: Result<u64, BusError>) {
     if let Err(error) = woken {
         tracing::warn!(code = codes::WAKE_FAILED, %error, "parked deliveries not woken; they resume at their scheduled time");
     }

@@ -1,20 +1,16 @@
 //! Applies a decision: stores what has to be stored, acknowledges the message, then reports.
 
-use std::time::Duration;
 use tidings_core::runtime::codes::log as codes;
 
 use jiff::Timestamp;
 use tidings_core::Delivery;
-use tidings_core::bus::NotStored;
 use tidings_core::bus::pull::Pulled;
+use tidings_core::bus::{BusError, publish};
 use tidings_core::runtime::failpoint::reach;
 
 use super::Worker;
 use crate::worker::decide::{Decision, Disposition, Processed, decide};
 use crate::worker::report::reference;
-
-/// The pause between tries to store; half of it up to one and a half.
-const STORE_PAUSE: Duration = Duration::from_millis(500);
 
 impl Worker {
     /// Decides about a processed message, applies the decision and reports it.
@@ -93,16 +89,14 @@ impl Worker {
 }
 
 /// Retries until it is stored, because the message must not be acknowledged before.
-async fn until_stored<T, F: Future<Output = Result<T, NotStored>>>(store: impl Fn() -> F) -> T {
-    loop {
-        match Box::pin(store()).await {
-            Ok(stored) => return stored,
-            Err(error) => tracing::warn!(
-                code = codes::RESULT_NOT_STORED,
-                %error,
-                "result of a delivery not stored, retrying"
-            ),
-        }
-        tokio::time::sleep(STORE_PAUSE.mul_f64(0.5 + rand::random::<f64>())).await;
-    }
+async fn until_stored<T, F: Future<Output = Result<T, BusError>>>(store: impl Fn() -> F) -> T {
+    let store = || Box::pin(store());
+    publish::until_stored(store, |error| {
+        tracing::warn!(
+            code = codes::RESULT_NOT_STORED,
+            %error,
+            "result of a delivery not stored, retrying"
+        )
+    })
+    .await
 }

@@ -10,7 +10,7 @@ use std::pin::pin;
 use std::time::Duration;
 use tidings_core::runtime::codes::log as codes;
 
-use tidings_core::bus::NotStored;
+use tidings_core::bus::BusError;
 use tidings_core::bus::crash_marks::CrashMarks;
 use tidings_core::runtime::failpoint;
 use tokio::sync::RwLock;
@@ -38,7 +38,7 @@ pub enum Guarded<T> {
     /// The delivery has killed too many workers. The work did not begin.
     Poison,
     /// The bus did not answer. The work did not begin.
-    BusUnavailable(NotStored),
+    BusUnavailable(BusError),
 }
 
 impl CrashGuard {

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tidings_core::bus::NotStored;
-use tidings_core::model::retry::{AttemptContext, Decision as RetryDecision, RetryPolicy};
+use tidings_core::bus::BusError;
+use tidings_core::model::retry::{AttemptContext, RetryDecision, RetryPolicy};
+use tidings_core::model::time::{between, from_proto, to_proto};
 use tidings_core::runtime::metrics::labels::{DeliveryOutcome, NotAttempted};
-use tidings_core::{
-    Attempt, DeadLetter, Delivery, Failure, Outcome, Reason, Timestamp as ProtoTimestamp,
-};
+use tidings_core::{Attempt, DeadLetter, Delivery, Failure, Outcome, ProtoTimestamp, Reason};
 
 use crate::attempt::{AttemptResult, ParkRequest, Refusal};
 
@@ -72,7 +71,7 @@ pub enum Disposition {
     /// Store this dead letter.
     StoreDeadLetter(Box<DeadLetter>),
     /// Do not acknowledge the message, so that it is redelivered.
-    Leave(NotStored),
+    Leave(BusError),
 }
 
 impl Processed {
@@ -153,13 +152,13 @@ fn decide_failed(
     if failure.reason == Reason::Unauthorized {
         let since = delivery
             .unauthorized_since
-            .unwrap_or_else(|| proto(processed.started));
+            .unwrap_or_else(|| to_proto(processed.started));
         next.unauthorized_since = Some(since);
     }
     let context = AttemptContext {
         attempt: next.attempt,
-        age: since(next.planned_at.as_ref(), now).unwrap_or_default(),
-        unauthorized_for: since(next.unauthorized_since.as_ref(), now),
+        age: since(next.planned_at, now).unwrap_or_default(),
+        unauthorized_for: since(next.unauthorized_since, now),
     };
     let retry = processed.retry.decide(failure, context, random);
     let outcome = match retry {
@@ -251,7 +250,7 @@ fn dead_letter(delivery: Delivery, reason: Reason, detail: &str, now: Timestamp)
         delivery: Some(delivery),
         reason: reason.as_str().to_owned(),
         detail: detail.to_owned(),
-        died_at: Some(proto(now)),
+        died_at: Some(to_proto(now)),
     }
 }
 
@@ -259,7 +258,7 @@ fn dead_letter(delivery: Delivery, reason: Reason, detail: &str, now: Timestamp)
 fn attempt(delivery: &Delivery, processed: &Processed) -> Attempt {
     Attempt {
         number: delivery.attempt + 1,
-        started_at: Some(proto(processed.started)),
+        started_at: Some(to_proto(processed.started)),
         duration_ms: u32::try_from(processed.took.as_millis()).unwrap_or(u32::MAX),
         template_error: processed.template_error.clone(),
         ..Attempt::default()
@@ -273,16 +272,8 @@ fn push(delivery: &mut Delivery, attempt: Attempt) {
     delivery.attempts.push(attempt);
 }
 
-fn proto(time: Timestamp) -> ProtoTimestamp {
-    ProtoTimestamp {
-        seconds: time.as_second(),
-        nanos: time.subsec_nanosecond(),
-    }
-}
-
-fn since(time: Option<&ProtoTimestamp>, now: Timestamp) -> Option<Duration> {
-    let time = time.and_then(|time| Timestamp::new(time.seconds, time.nanos).ok())?;
-    Some(Duration::try_from(now.duration_since(time)).unwrap_or_default())
+fn since(time: Option<ProtoTimestamp>, now: Timestamp) -> Option<Duration> {
+    from_proto(time).map(|time| between(time, now))
 }
 
 #[cfg(test)]

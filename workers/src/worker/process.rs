@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use jiff::Timestamp;
-use tidings_core::bus::NotStored;
+use tidings_core::bus::BusError;
 use tidings_core::runtime::failpoint;
 use tidings_core::runtime::metrics::labels::NotAttempted;
 use tidings_core::{Delivery, Destination, Event, Failure, ProviderReference, Reason};
@@ -112,7 +112,7 @@ impl Worker {
     }
 
     /// The event that the delivery carries or, where it is too large for that, the stored one.
-    async fn event<'a>(&self, delivery: &'a Delivery) -> Result<Option<Cow<'a, Event>>, NotStored> {
+    async fn event<'a>(&self, delivery: &'a Delivery) -> Result<Option<Cow<'a, Event>>, BusError> {
         match &delivery.event {
             Some(event) => Ok(Some(Cow::Borrowed(event))),
             None => {
@@ -137,9 +137,11 @@ impl Worker {
         failpoint::reach_for("worker:calling", &event.message);
         let standard = prepared.message(delivery, event, &object, &alert);
         let template = || self.providers.template(delivery);
+        let content = prepared.provider_type.content;
+        let provider = &prepared.provider;
         let rendered = self
             .renderer
-            .rendered(&standard, &prepared.provider, template);
+            .rendered(&standard, provider, content, template);
         let message = Message {
             rendered: &rendered,
             ..standard

@@ -1,6 +1,7 @@
 //! Reports each attempt: counted, logged once, and published to `OUTCOMES`.
 
 use std::time::Duration;
+use tidings_core::model::time::{between, from_proto};
 use tidings_core::runtime::codes::log as codes;
 
 use jiff::Timestamp;
@@ -180,7 +181,5 @@ fn log(delivery: &Delivery, report: &AttemptReport) {
 }
 
 fn age(event: &Event) -> Option<Duration> {
-    let received = event.received_at.as_ref()?;
-    let received = Timestamp::new(received.seconds, received.nanos).ok()?;
-    Duration::try_from(Timestamp::now().duration_since(received)).ok()
+    from_proto(event.received_at).map(|received| between(received, Timestamp::now()))
 }

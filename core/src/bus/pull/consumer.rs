@@ -1,41 +1,41 @@
-//! The consumer that is pulled from: made, held against what it must be, and looked at when it
-//! brings nothing.
+//! The consumer that a puller uses: created, compared with its expected configuration, examined
+//! when a pull brings nothing.
 
-use crate::runtime::codes::log as codes;
 use async_nats::jetstream::consumer::{self, DeliverPolicy, Info, PullConsumer, pull};
 use async_nats::jetstream::stream::Stream;
 
 use super::Puller;
 use crate::bus::streams::{EVENTS, consumer_differences};
+use crate::runtime::codes::log as codes;
 
-/// What a consumer had for us when it was last looked at.
+/// Whether a consumer has messages for us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Seen {
-    /// Nothing, or nothing before others have settled what they hold.
-    Nothing,
-    /// Messages that could be handed out.
+pub(super) enum Supply {
+    /// No messages, or none before others acknowledge some of theirs.
+    Empty,
+    /// Messages wait that the server can deliver.
     Waiting,
 }
 
-impl Seen {
-    pub(super) fn at(info: &Info) -> Self {
-        let may_hand_out = i64::try_from(info.num_ack_pending)
+impl Supply {
+    pub(super) fn of(info: &Info) -> Self {
+        let may_deliver = i64::try_from(info.num_ack_pending)
             .is_ok_and(|held| held < info.config.max_ack_pending);
-        if info.num_pending > 0 && may_hand_out {
+        if info.num_pending > 0 && may_deliver {
             Self::Waiting
         } else {
-            Self::Nothing
+            Self::Empty
         }
     }
 
-    /// What it has after another pull that has brought nothing.
+    /// The supply after a pull without messages.
     ///
     /// # Errors
-    /// Messages waited before that pull, and still do.
-    fn then(self, info: &Info) -> Result<Self, String> {
-        match (self, Self::at(info)) {
+    /// Messages waited before that pull and still wait: the consumer does not deliver.
+    fn after_empty_pull(self, info: &Info) -> Result<Self, String> {
+        match (self, Self::of(info)) {
             (Self::Waiting, Self::Waiting) => Err(format!(
-                "{} messages wait, and none is handed out",
+                "the consumer delivers nothing although {} messages wait",
                 info.num_pending
             )),
             (_, now) => Ok(now),
@@ -48,34 +48,27 @@ impl Puller {
         self.consumer.durable_name.as_deref().unwrap_or_default()
     }
 
-    /// The consumer on the server, made where it is missing, and changed back where somebody has
+    /// Returns the consumer on the server. It is created if it is missing, and restored if somebody
     /// changed it.
     ///
-    /// One on EVENTS that we have seen, and that somebody has deleted, is made again where it was:
-    /// from the beginning it would bring all that is still stored, and everybody would be told
-    /// everything of the last days again.
+    /// A deleted consumer on EVENTS continues where the routers were last seen. From the beginning
+    /// it would route all stored events again, and send their notifications twice.
     pub(super) async fn consumer(&self) -> Result<PullConsumer, String> {
-        let stream = self
-            .bus
-            .jetstream()
-            .get_stream_no_info(self.stream)
+        let stream = self.bus.jetstream().get_stream_no_info(self.stream).await;
+        let stream = stream.map_err(|error| error.to_string())?;
+        let mut config = self.consumer.clone();
+        if self.stream == EVENTS {
+            let created = self.bus.stream_info(EVENTS).await?.created;
+            if let Some(up_to) = self.bus.storage().routed_up_to(created) {
+                config.deliver_policy = DeliverPolicy::ByStartSequence {
+                    start_sequence: up_to + 1,
+                };
+            }
+        }
+        let mut consumer: PullConsumer = stream
+            .get_or_create_consumer(self.name(), config.clone())
             .await
             .map_err(|error| error.to_string())?;
-        let mut config = self.consumer.clone();
-        if self.stream == EVENTS
-            && let Some(up_to) = self
-                .bus
-                .storage()
-                .routed_up_to(self.bus.stream_info(EVENTS).await?.created)
-        {
-            config.deliver_policy = DeliverPolicy::ByStartSequence {
-                start_sequence: up_to + 1,
-            };
-        }
-        let made = stream
-            .get_or_create_consumer(self.name(), config.clone())
-            .await;
-        let mut consumer: PullConsumer = made.map_err(|error| error.to_string())?;
         let differences = consumer_differences(&consumer.cached_info().config, &self.consumer);
         if !differences.is_empty() {
             tracing::error!(
@@ -84,77 +77,70 @@ impl Puller {
                 differences = differences.join("; "),
                 "consumer configuration restored"
             );
-            consumer = self
-                .change_back(&stream, &consumer.cached_info().config, config)
-                .await?;
+            let is = &consumer.cached_info().config;
+            consumer = self.restore(&stream, is, config).await?;
         }
-        self.usable(consumer.cached_info())?;
+        self.check_usable(consumer.cached_info())?;
         Ok(consumer)
     }
 
-    async fn change_back(
+    async fn restore(
         &self,
         stream: &Stream<()>,
         is: &consumer::Config,
-        must: pull::Config,
+        expected: pull::Config,
     ) -> Result<PullConsumer, String> {
         if (&is.filter_subject, &is.filter_subjects)
-            == (&must.filter_subject, &must.filter_subjects)
+            == (&expected.filter_subject, &expected.filter_subjects)
         {
-            // Where a consumer begins can't be changed.
-            let must = pull::Config {
+            // The server refuses to change where a consumer begins.
+            let expected = pull::Config {
                 deliver_policy: is.deliver_policy,
-                ..must
+                ..expected
             };
-            return stream
-                .update_consumer(must)
-                .await
-                .map_err(|error| error.to_string());
+            let updated = stream.update_consumer(expected).await;
+            return updated.map_err(|error| error.to_string());
         }
-        // What another filter has passed over it would never see again. What is under way may come
-        // twice.
-        stream
-            .delete_consumer(self.name())
-            .await
-            .map_err(|error| error.to_string())?;
-        stream
-            .create_consumer(must)
-            .await
-            .map_err(|error| error.to_string())
+        // An updated consumer would never deliver what the wrong filter skipped, so it is recreated.
+        // Messages that are held at present may be delivered twice.
+        let deleted = stream.delete_consumer(self.name()).await;
+        deleted.map_err(|error| error.to_string())?;
+        let created = stream.create_consumer(expected).await;
+        created.map_err(|error| error.to_string())
     }
 
-    /// Looks why a pull has brought nothing: a consumer that answers each pull with nothing is as
-    /// dead as one that is gone.
-    pub(super) async fn look(&self, consumer: &PullConsumer, before: Seen) -> Result<Seen, String> {
-        let info = consumer
-            .get_info()
-            .await
-            .map_err(|error| error.to_string())?;
-        self.usable(&info)?;
-        before.then(&info)
+    /// Finds out why a pull brought nothing. A consumer that answers every pull and never delivers
+    /// is as broken as one that is gone.
+    pub(super) async fn examine(
+        &self,
+        consumer: &PullConsumer,
+        before: Supply,
+    ) -> Result<Supply, String> {
+        let info = consumer.get_info().await;
+        let info = info.map_err(|error| error.to_string())?;
+        self.check_usable(&info)?;
+        before.after_empty_pull(&info)
     }
 
-    /// # Errors
-    /// Somebody has changed or paused the consumer.
-    fn usable(&self, is: &Info) -> Result<(), String> {
+    fn check_usable(&self, is: &Info) -> Result<(), String> {
         let differences = consumer_differences(&is.config, &self.consumer);
         if !differences.is_empty() {
             return Err(format!(
-                "the consumer is not as it must be: {}",
+                "the consumer's configuration differs: {}",
                 differences.join("; ")
             ));
         }
         if is.paused {
             let (stream, name) = (&is.stream_name, &is.name);
             return Err(format!(
-                "somebody has paused the consumer; `nats consumer resume {stream} {name}` ends that"
+                "the consumer is paused; resume it with `nats consumer resume {stream} {name}`"
             ));
         }
         Ok(())
     }
 }
 
-/// The sequence after which a consumer was made to begin.
+/// The sequence after which a consumer begins.
 pub(super) fn begins_after(consumer: &PullConsumer) -> u64 {
     match consumer.cached_info().config.deliver_policy {
         DeliverPolicy::ByStartSequence { start_sequence } => start_sequence.saturating_sub(1),
@@ -169,41 +155,43 @@ mod tests {
     fn info(pending: u64, held: usize) -> Info {
         let sequence = serde_json::json!({"consumer_seq": 0, "stream_seq": 0});
         let config = serde_json::json!({
-            "deliver_policy": "all", "ack_policy": "explicit", "replay_policy": "instant", "max_ack_pending": 10,
+            "deliver_policy": "all", "ack_policy": "explicit", "replay_policy": "instant",
+            "max_ack_pending": 10,
         });
         let text = serde_json::json!({
-            "stream_name": "EVENTS", "name": "router", "created": "2026-01-02T03:04:05Z", "config": config,
-            "delivered": sequence, "ack_floor": sequence,
-            "num_ack_pending": held, "num_redelivered": 0, "num_waiting": 1, "num_pending": pending,
+            "stream_name": "EVENTS", "name": "router", "created": "2026-01-02T03:04:05Z",
+            "config": config, "delivered": sequence, "ack_floor": sequence,
+            "num_ack_pending": held, "num_redelivered": 0, "num_waiting": 1,
+            "num_pending": pending,
         });
-        serde_json::from_value(text).expect("it is what a server tells")
+        serde_json::from_value(text).expect("the server's answer")
     }
 
     #[test]
-    fn messages_wait_for_us_unless_others_hold_all_that_may_be_held() {
-        for (pending, held, seen) in [
-            (0, 0, Seen::Nothing),
-            (5, 0, Seen::Waiting),
-            (5, 9, Seen::Waiting),
-            (5, 10, Seen::Nothing),
-            (0, 10, Seen::Nothing),
+    fn messages_wait_unless_max_ack_pending_is_reached() {
+        for (pending, held, supply) in [
+            (0, 0, Supply::Empty),
+            (5, 0, Supply::Waiting),
+            (5, 9, Supply::Waiting),
+            (5, 10, Supply::Empty),
+            (0, 10, Supply::Empty),
         ] {
-            assert_eq!(Seen::at(&info(pending, held)), seen, "{pending} {held}");
+            assert_eq!(Supply::of(&info(pending, held)), supply, "{pending} {held}");
         }
     }
 
     #[test]
-    fn what_waits_twice_and_is_not_handed_out_is_trouble() {
-        use Seen::{Nothing, Waiting};
-        for (before, pending, is_trouble) in [
-            (Nothing, 5, false),
+    fn messages_that_wait_twice_without_a_delivery_are_an_error() {
+        use Supply::{Empty, Waiting};
+        for (before, pending, is_error) in [
+            (Empty, 5, false),
             (Waiting, 0, false),
             (Waiting, 5, true),
-            (Nothing, 0, false),
+            (Empty, 0, false),
         ] {
             assert_eq!(
-                before.then(&info(pending, 0)).is_err(),
-                is_trouble,
+                before.after_empty_pull(&info(pending, 0)).is_err(),
+                is_error,
                 "{before:?} {pending}"
             );
         }

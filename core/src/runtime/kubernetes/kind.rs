@@ -1,4 +1,4 @@
-//! A kind of object, as people name it in settings.
+//! A kind of object as it is written in settings.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,28 +10,28 @@ use serde::{Serialize, Serializer};
 pub struct ObjectKind {
     /// The API group; empty for the core group.
     pub group: String,
-    /// The version that is read; where there is none, that of the event, or the one that the API
-    /// server prefers.
+    /// The version to read. `None` means the version in the event, or the one that the API server
+    /// prefers.
     pub version: Option<String>,
     /// The kind.
     pub kind: String,
 }
 
-/// A text names no kind of object.
+/// A text is not a kind of object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", ObjectKind::EXPECTED)]
-pub struct NotAKind;
+pub struct InvalidKind;
 
 impl ObjectKind {
-    /// What is expected of a text.
+    /// The expected form, for error messages.
     pub const EXPECTED: &str =
         "a kind with its group, such as Deployment.apps, apps/v1/Deployment or Pod";
 }
 
 impl FromStr for ObjectKind {
-    type Err = NotAKind;
+    type Err = InvalidKind;
 
-    fn from_str(text: &str) -> Result<Self, NotAKind> {
+    fn from_str(text: &str) -> Result<Self, InvalidKind> {
         let (group, version, kind) = match *text.split('/').collect::<Vec<_>>() {
             [group, version, kind] => (group, Some(version), kind),
             [version, kind] => ("", Some(version), kind),
@@ -48,7 +48,7 @@ impl FromStr for ObjectKind {
             version.is_none_or(|version| version.starts_with('v') && version.bytes().all(is_label));
         let has_group = !group.is_empty() || text.matches('/').count() < 2 && !text.contains('.');
         if !is_kind || !is_version || !has_group || !group.bytes().all(is_label) {
-            return Err(NotAKind);
+            return Err(InvalidKind);
         }
         Ok(Self {
             group: group.to_owned(),
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_kind_is_named_with_its_group() {
+    fn a_kind_is_read_with_its_group_and_version() {
         for (text, group, version, kind) in [
             ("Pod", "", None, "Pod"),
             ("v1/Pod", "", Some("v1"), "Pod"),
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_kind_is_refused() {
+    fn a_text_that_is_not_a_kind_is_rejected() {
         for text in [
             "",
             "pods",
@@ -121,7 +121,7 @@ mod tests {
             "apps/v1/",
             "Po d",
         ] {
-            assert_eq!(text.parse::<ObjectKind>(), Err(NotAKind), "{text}");
+            assert_eq!(text.parse::<ObjectKind>(), Err(InvalidKind), "{text}");
         }
     }
 }

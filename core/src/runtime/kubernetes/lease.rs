@@ -1,15 +1,14 @@
-//! One of several replicas leads: whoever holds a Lease of the group coordination.k8s.io.
+//! Leader election: the replica that holds a Lease (`coordination.k8s.io`) leads.
 //!
 //! ```text
-//!  wait ─► take ─► work, renewed every 5 s ─► give back (at the end, or when the work ends)
-//!    ▲                      └─ lost: another took it, or the API server was away for 9 s
+//!  wait ─► take ─► work, renewed every 5 s ─► release (at shutdown, or when the work ends)
+//!    ▲                      │ lost: another replica took it, or no renewal succeeded for 9 s
 //!    └──────────────────────┘
 //! ```
 
 mod claim;
 mod holding;
 
-use crate::runtime::codes::log as codes;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
@@ -19,7 +18,9 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use tokio_util::sync::CancellationToken;
 
+use crate::model::jitter::jitter;
 use crate::model::token::hex;
+use crate::runtime::codes::log as codes;
 use crate::runtime::failpoint;
 use crate::runtime::health::Check;
 
@@ -27,27 +28,26 @@ use claim::{Observation, Step};
 pub use holding::{Leadership, LeaseError};
 use holding::{Taken, answered};
 
-/// Before the next try when the API server refuses or is away, and between two holdings.
+/// The pause after a first error of the API server, after a conflict, and between two terms.
 const PAUSE: Duration = Duration::from_secs(2);
+/// The longest pause while the API server fails.
+const MAX_PAUSE: Duration = Duration::from_secs(30);
 
-/// The longest pause while the API server refuses or is away.
-const MOST_PAUSE: Duration = Duration::from_secs(30);
-
-/// A wish to lead.
+/// A replica that takes part in an election.
 pub struct Election {
-    /// The way to the API server.
+    /// The client of the API server.
     pub client: Client,
-    /// The Lease's namespace.
+    /// The namespace of the Lease.
     pub namespace: String,
-    /// The Lease's name: what is led.
+    /// The name of the Lease.
     pub name: String,
-    /// Who wants to lead: unique to this process; see [`identity`].
+    /// The name of this replica, unique to the process. See [`identity`].
     pub identity: String,
-    /// Told whether the Lease can be read and written.
+    /// Succeeds while the Lease can be read and written.
     pub check: Check,
 }
 
-/// A name for this process that no other one has: `<host>_<random digits>`.
+/// Creates a unique name for this process: `<host>_<random digits>`.
 pub fn identity() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     format!("{}_{}", host.trim_end(), hex(&rand::random::<[u8; 8]>()))
@@ -56,15 +56,15 @@ pub fn identity() -> String {
 // === impl Election ===
 
 impl Election {
-    /// Waits for the Lease, does the work while it is held, and so on until `stop`.
+    /// Waits for the Lease and runs `work` while it is held, again and again until `stop`.
     ///
     /// # Guarantees
-    /// `work` runs in one process at a time, as long as it ends within 5 s of [`Leadership::over`];
-    /// then it is dropped. The Lease is given back when the work ends, so that another need not
-    /// wait for its 15 s to pass.
+    /// `work` runs in one process at a time. It must end within 5 s of [`Leadership::over`], else it
+    /// is dropped. The Lease is released when the work ends, so that the next leader need not wait
+    /// for it to expire.
     ///
     /// # Assumptions
-    /// Clocks of two machines may differ, but run at the same speed.
+    /// The clocks of two machines may differ, but run at the same speed.
     pub async fn lead<W: Future<Output = ()>>(
         &self,
         stop: &CancellationToken,
@@ -89,7 +89,7 @@ impl Election {
         }
     }
 
-    /// Looks at the Lease until it can be taken.
+    /// Waits until the Lease can be taken.
     async fn wait(&self, api: &Api<Lease>, observation: &mut Observation) -> Taken {
         let mut trouble = Trouble::default();
         loop {
@@ -104,16 +104,16 @@ impl Election {
                     wait
                 }
                 Err(error) => {
-                    let (pause, is_news) = trouble.meet(&error.to_string());
-                    self.tell(&error, is_news);
+                    let (pause, is_new) = trouble.add(&error.to_string());
+                    self.report(&error, is_new);
                     pause
                 }
             };
-            tokio::time::sleep(pause.mul_f64(1.0 + rand::random::<f64>() / 5.0)).await;
+            tokio::time::sleep(pause + jitter(pause / 5)).await;
         }
     }
 
-    /// The Lease, or how long to wait.
+    /// Takes the Lease, or returns how long to wait.
     async fn try_to_take(
         &self,
         api: &Api<Lease>,
@@ -142,7 +142,7 @@ impl Election {
             }
         };
         match written {
-            // Another was quicker.
+            // Another replica was faster.
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(Err(PAUSE)),
             written => {
                 let lease = written?;
@@ -152,12 +152,12 @@ impl Election {
         }
     }
 
-    fn tell(&self, error: &LeaseError, is_news: bool) {
+    fn report(&self, error: &LeaseError, is_new: bool) {
         let trouble = format!(
-            "the Lease {}/{} can't be used: {error}",
+            "cannot use the Lease {}/{}: {error}",
             self.namespace, self.name
         );
-        if is_news {
+        if is_new {
             tracing::warn!(code = codes::LEASE_UNAVAILABLE, %trouble, "cannot use the Lease, retrying");
         }
         self.check.fail(trouble);
@@ -172,10 +172,10 @@ struct Trouble {
 }
 
 impl Trouble {
-    /// How long to wait after another one, and whether it is to be told: the first is, and each
-    /// that is not like the one before.
-    fn meet(&mut self, why: &str) -> (Duration, bool) {
-        let pause = PAUSE.saturating_mul(1 << self.count.min(8)).min(MOST_PAUSE);
+    /// Adds a failure. Returns the pause after it, and whether it differs from the one before and
+    /// is to be logged.
+    fn add(&mut self, why: &str) -> (Duration, bool) {
+        let pause = PAUSE.saturating_mul(1 << self.count.min(8)).min(MAX_PAUSE);
         self.count = self.count.saturating_add(1);
         let before = self.latest.replace(why.to_owned());
         (pause, before.as_deref() != Some(why))
@@ -187,13 +187,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn failures_are_told_when_they_are_news_and_tried_again_after_longer_pauses() {
+    fn a_new_failure_is_logged_and_pauses_grow() {
         let mut trouble = Trouble::default();
-        let met =
-            ["away", "away", "forbidden", "forbidden", "away", "away"].map(|why| trouble.meet(why));
-        assert_eq!(met.map(|(pause, _)| pause.as_secs()), [2, 4, 8, 16, 30, 30]);
+        let added =
+            ["away", "away", "forbidden", "forbidden", "away", "away"].map(|why| trouble.add(why));
         assert_eq!(
-            met.map(|(_, is_news)| is_news),
+            added.map(|(pause, _)| pause.as_secs()),
+            [2, 4, 8, 16, 30, 30]
+        );
+        assert_eq!(
+            added.map(|(_, is_new)| is_new),
             [true, false, true, false, true, false]
         );
     }

@@ -6,6 +6,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 use k8s_openapi::api::events::v1::Event as KubernetesEvent;
 use tidings_core::Event;
+use tidings_core::model::jitter::jitter;
 use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::metrics::labels::KubernetesEventOutcome;
 use tokio_util::sync::CancellationToken;
@@ -112,7 +113,7 @@ impl EventWatch {
                 detail = error.detail,
                 "event not stored, retrying"
             );
-            let delay = error.retry_after.mul_f64(0.5 + rand::random::<f64>() / 2.0);
+            let delay = jitter(error.retry_after);
             tokio::select! {
                 () = over.cancelled() => return false,
                 () = tokio::time::sleep(delay) => {}

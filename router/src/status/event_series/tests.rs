@@ -1,15 +1,15 @@
-//! What is told of dead letters, and how often.
+//! Which Kubernetes Events report dead letters, and how often.
 
 use tidings_core::{
-    AlertReference, Delivery, Event as ToldEvent, ObjectReference as Object, ProviderReference,
-    Timestamp as ProtoTimestamp,
+    AlertReference, Delivery, Event as FluxEvent, ObjectReference as Object, ProtoTimestamp,
+    ProviderReference,
 };
 
 use super::*;
 
 const NOW: i64 = 10_000;
 
-fn letter(alert: &str, died: i64) -> DeadLetter {
+fn dead_letter(alert: &str, died: i64) -> DeadLetter {
     let object = Object {
         kind: "Kustomization".into(),
         namespace: "apps".into(),
@@ -27,9 +27,9 @@ fn letter(alert: &str, died: i64) -> DeadLetter {
             name: "p".into(),
             ..ProviderReference::default()
         }),
-        event: Some(ToldEvent {
+        event: Some(FluxEvent {
             involved_object: Some(object),
-            ..ToldEvent::default()
+            ..FluxEvent::default()
         }),
         ..Delivery::default()
     };
@@ -45,29 +45,29 @@ fn letter(alert: &str, died: i64) -> DeadLetter {
     }
 }
 
-fn note(notices: &mut Notices, sequence: u64, letter: &DeadLetter, at: Instant) {
-    notices.note(
+fn note(events: &mut DeadLetterEvents, sequence: u64, dead_letter: &DeadLetter, at: Instant) {
+    events.add(
         sequence,
-        letter,
+        dead_letter,
         "u",
         (Timestamp::from_second(NOW).unwrap(), at),
     );
 }
 
-fn created(taken: Option<Taken>) -> Event {
+fn created(taken: Option<PendingWrite>) -> Event {
     match taken.unwrap().write {
-        Write::Create(event) => *event,
+        EventWrite::Create(event) => *event,
         other => panic!("{other:?}"),
     }
 }
 
 #[test]
-fn a_letter_becomes_a_warning_on_its_alert() {
-    let (mut notices, start) = (Notices::new("host_1"), Instant::now());
-    note(&mut notices, 7, &letter("a", NOW), start);
-    assert_eq!(notices.since(), Some(7));
-    let event = created(notices.take(start));
-    assert_eq!(notices.since(), None);
+fn a_dead_letter_becomes_a_warning_on_its_alert() {
+    let (mut events, start) = (DeadLetterEvents::new("host_1"), Instant::now());
+    note(&mut events, 7, &dead_letter("a", NOW), start);
+    assert_eq!(events.since(), Some(7));
+    let event = created(events.take(start));
+    assert_eq!(events.since(), None);
     let regarding = event.regarding.unwrap();
     assert_eq!(
         [regarding.kind, regarding.name, regarding.uid],
@@ -84,66 +84,74 @@ fn a_letter_becomes_a_warning_on_its_alert() {
     assert_eq!(
         event.note.as_deref(),
         Some(
-            "a notification about Kustomization apps/x to Provider apps/p is given up (rejected): h answered 400"
+            "event of Kustomization apps/x not delivered to Provider apps/p (rejected): \
+             h answered 400"
         )
     );
 }
 
 #[test]
-fn a_flood_is_one_event_that_counts_once_a_minute() {
-    let (mut notices, start) = (Notices::new("i"), Instant::now());
+fn a_flood_is_one_event_whose_count_is_written_once_a_minute() {
+    let (mut events, start) = (DeadLetterEvents::new("i"), Instant::now());
     let mut counts = Vec::new();
     for second in 0..130 {
         let now = start + Duration::from_secs(second);
-        (0..100).for_each(|more| note(&mut notices, second * 100 + more, &letter("a", NOW), now));
-        counts.extend(notices.take(now).map(|taken| match taken.write {
-            Write::Create(event) => event.series.map_or(1, |series| series.count),
-            Write::Count(_, _, series) => series.count,
+        (0..100).for_each(|more| {
+            note(
+                &mut events,
+                second * 100 + more,
+                &dead_letter("a", NOW),
+                now,
+            )
+        });
+        counts.extend(events.take(now).map(|taken| match taken.write {
+            EventWrite::Create(event) => event.series.map_or(1, |series| series.count),
+            EventWrite::Count(_, _, series) => series.count,
         }));
     }
     assert_eq!(counts, [100, 6_100, 12_100]);
 }
 
 #[test]
-fn after_a_quiet_minute_a_new_event_begins() {
-    let (mut notices, start) = (Notices::new("i"), Instant::now());
-    note(&mut notices, 1, &letter("a", NOW), start);
-    let first = created(notices.take(start));
+fn a_new_event_starts_after_a_quiet_minute() {
+    let (mut events, start) = (DeadLetterEvents::new("i"), Instant::now());
+    note(&mut events, 1, &dead_letter("a", NOW), start);
+    let first = created(events.take(start));
     let later = start + Duration::from_secs(61);
-    note(&mut notices, 2, &letter("a", NOW), later);
-    let second = created(notices.take(later));
+    note(&mut events, 2, &dead_letter("a", NOW), later);
+    let second = created(events.take(later));
     assert!(first.metadata.name != second.metadata.name && second.series.is_none());
 }
 
 #[test]
-fn many_alerts_at_once_are_five_writes_a_second() {
-    let (mut notices, start) = (Notices::new("i"), Instant::now());
+fn events_of_many_alerts_are_limited_to_five_writes_a_second() {
+    let (mut events, start) = (DeadLetterEvents::new("i"), Instant::now());
     (0..100).for_each(|number| {
         note(
-            &mut notices,
+            &mut events,
             number,
-            &letter(&format!("a{number}"), NOW),
+            &dead_letter(&format!("a{number}"), NOW),
             start,
         )
     });
     let milliseconds = (0..2_000).map(|millisecond| start + Duration::from_millis(millisecond));
-    assert_eq!(milliseconds.filter_map(|now| notices.take(now)).count(), 10);
-    assert!(notices.since().is_some());
+    assert_eq!(milliseconds.filter_map(|now| events.take(now)).count(), 10);
+    assert!(events.since().is_some());
 }
 
 #[test]
-fn the_same_letter_gives_the_same_event_and_an_old_one_gives_none() {
+fn a_dead_letter_gives_the_same_event_again_and_an_old_one_none() {
     let name = |sequence, died| {
-        let (mut notices, start) = (Notices::new("i"), Instant::now());
+        let (mut events, start) = (DeadLetterEvents::new("i"), Instant::now());
         note(
-            &mut notices,
+            &mut events,
             sequence,
-            &letter(&"a".repeat(253), died),
+            &dead_letter(&"a".repeat(253), died),
             start,
         );
-        notices
+        events
             .when(start)
-            .map(|_| created(notices.take(start)).metadata.name.unwrap())
+            .map(|_| created(events.take(start)).metadata.name.unwrap())
     };
     assert_eq!(name(1, NOW), name(1, NOW));
     assert_ne!(name(1, NOW), name(2, NOW));
@@ -152,24 +160,24 @@ fn the_same_letter_gives_the_same_event_and_an_old_one_gives_none() {
 }
 
 #[test]
-fn what_could_not_be_written_is_written_later_and_what_is_gone_anew() {
-    let (mut notices, start) = (Notices::new("i"), Instant::now());
-    note(&mut notices, 1, &letter("a", NOW), start);
-    let taken = notices.take(start).unwrap();
-    notices.again(&taken, true);
-    assert_eq!(notices.take(start + Duration::from_secs(1)), Some(taken));
+fn a_failed_write_is_retried_and_a_missing_event_is_recreated() {
+    let (mut events, start) = (DeadLetterEvents::new("i"), Instant::now());
+    note(&mut events, 1, &dead_letter("a", NOW), start);
+    let taken = events.take(start).unwrap();
+    events.retry(&taken, true);
+    assert_eq!(events.take(start + Duration::from_secs(1)), Some(taken));
     note(
-        &mut notices,
+        &mut events,
         2,
-        &letter("a", NOW),
+        &dead_letter("a", NOW),
         start + Duration::from_secs(2),
     );
     let later = start + Duration::from_secs(90);
-    let counted = notices.take(later).unwrap();
-    assert!(matches!(counted.write, Write::Count(..)));
-    notices.again(&counted, true);
+    let counted = events.take(later).unwrap();
+    assert!(matches!(counted.write, EventWrite::Count(..)));
+    events.retry(&counted, true);
     assert_eq!(
-        created(notices.take(later + Duration::from_secs(1)))
+        created(events.take(later + Duration::from_secs(1)))
             .series
             .unwrap()
             .count,

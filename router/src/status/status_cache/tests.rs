@@ -1,7 +1,7 @@
-//! What a board says should be written, and when nothing is.
+//! Which status is to be written, and when none is.
 
 use serde_json::json;
-use tidings_core::{AlertReference, Attempt, ProviderReference, Timestamp as ProtoTimestamp};
+use tidings_core::{AlertReference, Attempt, ProtoTimestamp, ProviderReference};
 
 use super::*;
 use crate::status::ready_condition::Reason;
@@ -29,24 +29,29 @@ fn entry(kind: &str, uid: &str, generation: i64) -> RuleEntry {
     }
 }
 
-fn find(board: &mut Board, entries: &[RuleEntry], reason: Reason, status: Value) -> (usize, usize) {
-    let finding = Finding {
+fn find(
+    cache: &mut StatusCache,
+    entries: &[RuleEntry],
+    reason: Reason,
+    status: Value,
+) -> (usize, usize) {
+    let condition = ReadyCondition {
         reason,
         message: "m".into(),
     };
-    let findings = entries
+    let conditions = entries
         .iter()
-        .map(|entry| (entry.identity.clone(), finding.clone()))
+        .map(|entry| (entry.identity.clone(), condition.clone()))
         .collect();
-    let (changed, gone) = board.find(entries, findings, |_, _| status.clone());
+    let (changed, gone) = cache.set_conditions(entries, conditions, |_, _| status.clone());
     (changed.len(), gone.len())
 }
 
-/// Writes what is desired, and tells it.
-fn write(board: &mut Board, kind: &str, second: i64) -> Option<Value> {
-    let status = board.desired(&identity(kind), at(second))?;
-    let uid = board.uid(&identity(kind)).unwrap().to_owned();
-    board.written(&identity(kind), &uid, status.clone());
+/// Writes the desired status and returns it.
+fn write(cache: &mut StatusCache, kind: &str, second: i64) -> Option<Value> {
+    let status = cache.desired(&identity(kind), at(second))?;
+    let uid = cache.uid(&identity(kind)).unwrap().to_owned();
+    cache.written(&identity(kind), &uid, status.clone());
     Some(status)
 }
 
@@ -76,8 +81,8 @@ fn outcome(uid: &str, planned: i64) -> Outcome {
 }
 
 #[test]
-fn a_condition_is_written_once_and_its_time_moves_with_its_status_only() {
-    let mut board = Board::default();
+fn a_condition_is_written_once_and_its_time_changes_with_its_status() {
+    let mut cache = StatusCache::default();
     let mut told = Vec::new();
     for (second, generation, reason) in [
         (10, 1, Reason::Initialized),
@@ -88,12 +93,12 @@ fn a_condition_is_written_once_and_its_time_moves_with_its_status_only() {
         (60, 4, Reason::Initialized),
     ] {
         let (changed, _) = find(
-            &mut board,
+            &mut cache,
             &[entry("Alert", "u", generation)],
             reason,
             Value::Null,
         );
-        let written = write(&mut board, "Alert", second);
+        let written = write(&mut cache, "Alert", second);
         assert_eq!(changed == 1, written.is_some(), "at {second}");
         told.extend(written.map(|status| {
             let condition = status["conditions"][0].clone();
@@ -128,28 +133,36 @@ fn a_condition_is_written_once_and_its_time_moves_with_its_status_only() {
 }
 
 #[test]
-fn another_holder_finds_nothing_to_write_and_lets_no_older_news_in() {
+fn a_new_leader_rewrites_nothing_and_ignores_older_outcomes() {
     let entries = [entry("Alert", "u", 1)];
-    let mut first = Board::default();
+    let mut first = StatusCache::default();
     find(&mut first, &entries, Reason::Initialized, Value::Null);
     assert_eq!(
-        first.hear(7, &outcome("u", 90), at(100)),
+        first.apply_outcome(7, &outcome("u", 90), at(100)),
         [identity("Alert")]
     );
     assert_eq!(first.since(), Some(7));
     let mut status = write(&mut first, "Alert", 100).unwrap();
     assert_eq!(first.since(), None);
     status["lastHandledReconcileAt"] = "now".into();
-    let mut second = Board::default();
+    let mut second = StatusCache::default();
     assert_eq!(
         find(&mut second, &entries, Reason::Initialized, status),
         (0, 0)
     );
-    assert!(second.hear(7, &outcome("u", 90), at(100)).is_empty());
-    assert!(second.hear(6, &outcome("u", 80), at(99)).is_empty());
+    assert!(
+        second
+            .apply_outcome(7, &outcome("u", 90), at(100))
+            .is_empty()
+    );
+    assert!(
+        second
+            .apply_outcome(6, &outcome("u", 80), at(99))
+            .is_empty()
+    );
     assert_eq!(second.desired(&identity("Alert"), at(200)), None);
     assert_eq!(
-        second.hear(8, &outcome("u", 110), at(120)),
+        second.apply_outcome(8, &outcome("u", 110), at(120)),
         [identity("Alert")]
     );
     assert_eq!(
@@ -159,24 +172,24 @@ fn another_holder_finds_nothing_to_write_and_lets_no_older_news_in() {
 }
 
 #[test]
-fn a_status_that_was_lost_or_went_back_is_written_again_with_its_times() {
+fn a_lost_or_older_status_is_written_again_with_its_times() {
     let entries = [entry("Alert", "u", 1)];
-    let mut board = Board::default();
-    find(&mut board, &entries, Reason::Initialized, Value::Null);
-    let early = write(&mut board, "Alert", 10).unwrap();
-    board.hear(7, &outcome("u", 90), at(100));
-    let late = write(&mut board, "Alert", 100).unwrap();
-    assert!(board.read_again(|_, _| Some(late.clone())).is_empty());
+    let mut cache = StatusCache::default();
+    find(&mut cache, &entries, Reason::Initialized, Value::Null);
+    let early = write(&mut cache, "Alert", 10).unwrap();
+    cache.apply_outcome(7, &outcome("u", 90), at(100));
+    let late = write(&mut cache, "Alert", 100).unwrap();
+    assert!(cache.reload(|_, _| Some(late.clone())).is_empty());
     assert!(
-        board.read_again(|_, _| None).is_empty(),
-        "nothing is known of it"
+        cache.reload(|_, _| None).is_empty(),
+        "its status is not available"
     );
     for told in [early, Value::Null] {
         assert_eq!(
-            board.read_again(|_, uid| (uid == "u").then(|| told.clone())),
+            cache.reload(|_, uid| (uid == "u").then(|| told.clone())),
             [identity("Alert")]
         );
-        let again = write(&mut board, "Alert", 200).unwrap();
+        let again = write(&mut cache, "Alert", 200).unwrap();
         assert_eq!(
             (&again["lastMatchTime"], &again["lastDeliveryTime"]),
             (&late["lastMatchTime"], &late["lastDeliveryTime"])
@@ -186,41 +199,45 @@ fn a_status_that_was_lost_or_went_back_is_written_again_with_its_times() {
 }
 
 #[test]
-fn news_of_an_object_that_was_made_anew_does_not_count_for_the_new_one() {
-    let mut board = Board::default();
+fn outcomes_of_a_deleted_object_do_not_apply_to_its_successor() {
+    let mut cache = StatusCache::default();
     find(
-        &mut board,
+        &mut cache,
         &[entry("Alert", "old", 1)],
         Reason::Initialized,
         Value::Null,
     );
-    board.hear(1, &outcome("old", 5), at(9));
-    write(&mut board, "Alert", 10);
+    cache.apply_outcome(1, &outcome("old", 5), at(9));
+    write(&mut cache, "Alert", 10);
     assert_eq!(
         find(
-            &mut board,
+            &mut cache,
             &[entry("Alert", "new", 1)],
             Reason::Initialized,
             Value::Null
         ),
         (1, 0)
     );
-    assert!(board.hear(2, &outcome("old", 6), at(11)).is_empty());
+    assert!(
+        cache
+            .apply_outcome(2, &outcome("old", 6), at(11))
+            .is_empty()
+    );
     assert_eq!(
-        write(&mut board, "Alert", 12).unwrap()["lastMatchTime"],
+        write(&mut cache, "Alert", 12).unwrap()["lastMatchTime"],
         Value::Null
     );
     assert_eq!(
-        find(&mut board, &[], Reason::Initialized, Value::Null),
+        find(&mut cache, &[], Reason::Initialized, Value::Null),
         (0, 1)
     );
 }
 
 #[test]
-fn of_the_circuits_of_a_provider_the_worst_is_shown_and_turns_are_told() {
-    let mut board = Board::default();
+fn the_worst_circuit_of_a_provider_is_shown() {
+    let mut cache = StatusCache::default();
     find(
-        &mut board,
+        &mut cache,
         &[entry("Provider", "u", 1)],
         Reason::Initialized,
         Value::Null,
@@ -230,7 +247,7 @@ fn of_the_circuits_of_a_provider_the_worst_is_shown_and_turns_are_told() {
             seconds: second,
             nanos: 0,
         };
-        let told = board.circuit(Circuit {
+        let told = cache.apply_circuit(Circuit {
             namespace: "apps".into(),
             provider: "x".into(),
             channel: channel.map(str::to_owned),
@@ -242,13 +259,13 @@ fn of_the_circuits_of_a_provider_the_worst_is_shown_and_turns_are_told() {
         });
         (
             told.map(|(_, turns)| turns),
-            write(&mut board, "Provider", 1).map(|status| status["circuit"].clone()),
+            write(&mut cache, "Provider", 1).map(|status| status["circuit"].clone()),
         )
     };
     assert_eq!(
         tell(Some("#a"), State::Closed, None).0,
         None,
-        "it has failed once"
+        "a single failure is not shown"
     );
     let (turns, shown) = tell(Some("#a"), State::Open, Some(5));
     let expected = json!({

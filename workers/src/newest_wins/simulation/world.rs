@@ -10,7 +10,7 @@ use tidings_core::{Failure, Reason};
 use crate::attempt::{AttemptResult, Refusal};
 use crate::newest_wins::machine::{Action, ActionResult, Machine};
 use crate::newest_wins::record::WriteLease;
-use crate::notifier::contract::{Held, Sent};
+use crate::notifier::contract::{RemoteState, Sent};
 
 /// A delivery that failed or was not admitted is parked for this long.
 const PARKED_FOR: Duration = Duration::from_secs(1);
@@ -420,9 +420,9 @@ impl World {
         self.reads += 1;
         let handle = self.keeps_comments.then(|| "0".to_owned());
         ActionResult::Read(match self.shown() {
-            Some(shown) if self.is_readable && shown == state => Held::Same { handle },
-            Some(_) if self.is_readable => Held::Other { handle },
-            _ => Held::Unknown,
+            Some(shown) if self.is_readable && shown == state => RemoteState::Same { handle },
+            Some(_) if self.is_readable => RemoteState::Other { handle },
+            _ => RemoteState::Unknown,
         })
     }
 
@@ -448,6 +448,5 @@ impl World {
 }
 
 fn lease_end(record: &Record) -> Option<Timestamp> {
-    let until = record.lease_until?;
-    Timestamp::new(until.seconds, until.nanos).ok()
+    tidings_core::model::time::from_proto(record.lease_until)
 }

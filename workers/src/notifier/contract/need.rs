@@ -1,9 +1,4 @@
-//! What a provider type needs, for people and for documents: fields of the Provider and keys of its
-//! Secret.
-
-use std::fmt::Write as _;
-
-use crate::notifier::contract::ProviderType;
+//! What a provider type reads from a Provider and its Secret.
 
 /// One field or key that a type reads.
 #[derive(Clone, Copy, Debug)]
@@ -12,11 +7,11 @@ pub struct Need {
     pub place: Place,
     /// Its name there.
     pub name: &'static str,
-    /// Whether there must be one.
+    /// Whether it must be set.
     pub demand: Demand,
-    /// What it is, in a few words.
+    /// A short description.
     pub meaning: &'static str,
-    /// What stands for it in the type's example; empty where the example goes without.
+    /// Its value in the type's example; empty if the example leaves it out.
     pub example: &'static str,
 }
 
@@ -29,14 +24,14 @@ pub enum Place {
     Key,
 }
 
-/// Whether a type can do without.
+/// Whether a [`Need`] must be set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Demand {
-    /// It can't.
+    /// It must be set.
     Required,
-    /// It needs this or another that is `Either` too; the meaning says which.
+    /// It or another `Either` must be set; the meaning says which.
     Either,
-    /// It can.
+    /// It can be left out.
     Optional,
 }
 
@@ -73,19 +68,19 @@ impl Need {
         }
     }
 
-    /// The address of a webhook: who knows it can post there, so it belongs into the Secret.
+    /// The address of a webhook. Whoever knows it can post, so it belongs into the Secret.
     pub const fn webhook(example: &'static str) -> Self {
         Self::key(
             "address",
             Demand::Required,
-            "the webhook's address; in spec.address everybody can read it",
+            "the webhook's address; anyone can read it in spec.address",
             example,
         )
     }
 }
 
 impl Place {
-    /// A word for tables.
+    /// The word for tables.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Field => "spec",
@@ -95,63 +90,12 @@ impl Place {
 }
 
 impl Demand {
-    /// A word for tables.
+    /// The word for tables.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Required => "required",
             Self::Either => "one of",
             Self::Optional => "optional",
         }
-    }
-}
-
-impl ProviderType {
-    /// A Provider of this type with its Secret, as YAML. Whoever puts real values in has one that
-    /// works.
-    pub fn example(&self) -> String {
-        let name = self.kind.replace('.', "-");
-        let given = |place| {
-            self.needs
-                .iter()
-                .filter(move |need| need.place == place && !need.example.is_empty())
-        };
-        let mut manifest = format!(
-            "apiVersion: notification.toolkit.fluxcd.io/v1beta3\nkind: Provider\nmetadata:\n  name: {name}\n  namespace: apps\nspec:\n  type: {}\n",
-            self.kind
-        );
-        for need in given(Place::Field) {
-            let _ = writeln!(manifest, "  {}: {}", need.name, scalar(need.example, 4));
-        }
-        if given(Place::Key).next().is_none() {
-            return manifest;
-        }
-        let _ = writeln!(manifest, "  secretRef:\n    name: {name}");
-        let _ = writeln!(
-            manifest,
-            "---\napiVersion: v1\nkind: Secret\nmetadata:\n  name: {name}\n  namespace: apps\nstringData:"
-        );
-        for need in given(Place::Key) {
-            let _ = writeln!(manifest, "  {}: {}", need.name, scalar(need.example, 4));
-        }
-        manifest
-    }
-}
-
-/// A text as YAML: several lines as a block, what would be something else in quotes.
-fn scalar(text: &str, indent: usize) -> String {
-    if text.contains('\n') {
-        let lines = text
-            .trim_end()
-            .lines()
-            .map(|line| format!("\n{:indent$}{line}", ""));
-        return format!("|{}", lines.collect::<String>());
-    }
-    let is_plain = text.starts_with(|first: char| first.is_ascii_alphabetic())
-        && !text.contains(": ")
-        && !text.contains(" #");
-    if is_plain {
-        text.to_owned()
-    } else {
-        format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
     }
 }

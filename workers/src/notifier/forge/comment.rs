@@ -1,5 +1,5 @@
-//! Comments on change requests: one for each object, found again by an invisible mark and edited in
-//! place.
+//! Comments on change requests. Each object has one comment, which carries an invisible mark and is
+//! edited.
 
 use std::fmt::Write;
 
@@ -13,60 +13,60 @@ use tokio::sync::OnceCell;
 
 use super::commit_status::state_of;
 use super::page::{MOST_PAGES_OF_COMMENTS, has_next};
-use crate::http::Answer;
+use crate::http::Response;
 use crate::message::Message;
-use crate::notifier::contract::{Desired, Held, KeepState, Sent};
+use crate::notifier::contract::{DesiredState, KeepState, RemoteState, Sent};
 
-/// A comment as the event asks for it.
+/// The comment that an event asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Comment {
     /// The number of the change request.
     number: i64,
-    /// What the comment is found by: an HTML comment that names Provider and object.
+    /// Identifies the comment: an HTML comment that names Provider and object.
     mark: String,
-    /// Its whole text, the mark included.
+    /// The whole text, including the mark.
     body: String,
 }
 
-/// Renderer the comments of one Provider.
+/// Writes the texts of one Provider's comments.
 struct CommentWriter {
     prefix: &'static str,
     provider_uid: String,
 }
 
-/// What differs between forges.
+/// The calls that differ between forges.
 #[async_trait]
 pub trait ChangeRequests: Send + Sync {
-    /// Names forge and repository.
+    /// The names of forge and repository, for keys.
     fn place(&self) -> String;
 
-    /// Who we are there.
+    /// The login of the token's account.
     async fn login(&self) -> Result<String, Failure>;
 
-    /// Where a page of at most a hundred comments is listed, oldest first.
+    /// The path that lists a page of up to 100 comments, oldest first.
     fn list_path(&self, number: i64, page: u32) -> String;
 
-    /// Where a comment is made.
+    /// The path that creates a comment.
     fn create_path(&self, number: i64) -> String;
 
-    /// How and where a comment is edited.
+    /// The method and path that edit a comment.
     fn edit_path(&self, number: i64, id: &str) -> (Method, String);
 
-    /// Sends a request without a body.
-    async fn list(&self, path: &str) -> Result<Answer, Failure>;
+    /// Gets a page of comments.
+    async fn list(&self, path: &str) -> Result<Response, Failure>;
 
     /// Sends a comment's text.
-    async fn put(&self, method: Method, path: &str, body: &Value) -> Result<Answer, Failure>;
+    async fn put(&self, method: Method, path: &str, body: &Value) -> Result<Response, Failure>;
 }
 
-/// Keeps the comments of one Provider at one forge.
+/// Keeps the comments of one Provider in one repository.
 pub struct Comments<F> {
     forge: F,
     writer: CommentWriter,
     login: OnceCell<String>,
 }
 
-/// A comment that is there.
+/// A comment that exists at the forge.
 #[derive(Clone, Debug, Deserialize)]
 struct Existing {
     id: u64,
@@ -101,7 +101,7 @@ struct Created {
 // === impl Comment ===
 
 impl Comment {
-    /// The request's body that makes or edits it.
+    /// The body of the request that creates or edits the comment.
     fn put(&self) -> Value {
         json!({"body": self.body})
     }
@@ -110,7 +110,8 @@ impl Comment {
 // === impl CommentWriter ===
 
 impl CommentWriter {
-    /// `prefix` begins the mark; Flux has one for GitHub and Gitea, and another for GitLab.
+    /// `prefix` is the start of the mark. Flux uses one for GitHub and Gitea, and another for
+    /// GitLab.
     fn new(prefix: &'static str, provider: &ResolvedProvider) -> Self {
         Self {
             prefix,
@@ -118,37 +119,40 @@ impl CommentWriter {
         }
     }
 
-    /// The comment that the event asks for. `place` names forge and repository.
+    /// The comment that an event asks for. `place` names forge and repository.
     ///
     /// # Errors
     /// Permanent: the event names no change request by number.
-    fn desired(&self, place: &str, notification: &Message<'_>) -> Result<Desired, Failure> {
-        let number = notification
+    fn desired(&self, place: &str, message: &Message<'_>) -> Result<DesiredState, Failure> {
+        let number = message
             .metadata
             .get("change_request")
             .map(String::as_str)
             .unwrap_or_default();
         let number: i64 = number.parse().map_err(|_| {
-            let detail = format!("the event names no change request: change_request in its metadata is {number:?}, not a number");
+            let detail = format!(
+                "the event names no change request: its metadata change_request is {number:?}, not \
+                 a number; correct the annotation event.toolkit.fluxcd.io/change_request"
+            );
             Failure::permanent(Reason::Misconfigured, detail)
         })?;
         let mark = format!(
             "<!-- {}:{}/{} -->",
             self.prefix,
             self.provider_uid,
-            notification.object_path()
+            message.object_path()
         );
-        let body = format!("{mark}\n\n{}", markdown(notification));
+        let body = format!("{mark}\n\n{}", markdown(message));
         let key = format!("{} change request {number} {mark}", place.to_lowercase());
         let state = serde_json::to_vec(&Comment { number, mark, body }).unwrap_or_default();
-        Ok(Desired { key, state })
+        Ok(DesiredState { key, state })
     }
 }
 
 // === impl Comments ===
 
 impl<F> Comments<F> {
-    /// `prefix` begins the mark by which comments are found.
+    /// `prefix` is the start of the mark.
     pub fn new(prefix: &'static str, provider: &ResolvedProvider, forge: F) -> Self {
         Self {
             forge,
@@ -159,32 +163,32 @@ impl<F> Comments<F> {
 }
 
 impl<F: ChangeRequests> Comments<F> {
-    /// The comment of our own with the mark, on whichever page it is.
-    async fn find(&self, comment: &Comment) -> Result<Held, Failure> {
+    /// Finds our own comment with the mark on all pages.
+    async fn find(&self, comment: &Comment) -> Result<RemoteState, Failure> {
         let login = self.login().await?;
         for page in 1..=MOST_PAGES_OF_COMMENTS {
-            let answer = self
+            let response = self
                 .forge
                 .list(&self.forge.list_path(comment.number, page))
                 .await?;
-            if let Some(held) = held_of(
-                answer.json::<Vec<Existing>>().unwrap_or_default(),
+            if let Some(held) = remote_state_of(
+                response.json::<Vec<Existing>>().unwrap_or_default(),
                 login,
                 comment,
             ) {
                 return Ok(held);
             }
-            if !has_next(&answer) {
+            if !has_next(&response) {
                 break;
             }
         }
-        Ok(Held::Unknown)
+        Ok(RemoteState::Unknown)
     }
 
     async fn edit(&self, comment: &Comment, id: &str) -> Result<Sent, Failure> {
         let (method, path) = self.forge.edit_path(comment.number, id);
         let edited = self.forge.put(method, &path, &comment.put()).await;
-        edited.map(|answer| sent(&answer, Some(id)))
+        edited.map(|response| sent(&response, Some(id)))
     }
 
     async fn login(&self) -> Result<&str, Failure> {
@@ -197,41 +201,39 @@ impl<F: ChangeRequests> Comments<F> {
 
 #[async_trait]
 impl<F: ChangeRequests> KeepState for Comments<F> {
-    async fn prepare(&self, _notification: &Message<'_>) -> Result<(), Failure> {
+    async fn prepare(&self, _message: &Message<'_>) -> Result<(), Failure> {
         self.login().await.map(|_| ())
     }
 
-    fn desire(&self, notification: &Message<'_>) -> Result<Option<Desired>, Failure> {
-        self.writer
-            .desired(&self.forge.place(), notification)
-            .map(Some)
+    fn desire(&self, message: &Message<'_>) -> Result<Option<DesiredState>, Failure> {
+        self.writer.desired(&self.forge.place(), message).map(Some)
     }
 
     fn needs_handle(&self) -> bool {
         true
     }
 
-    async fn read(&self, desired: &Desired) -> Result<Held, Failure> {
+    async fn read(&self, desired: &DesiredState) -> Result<RemoteState, Failure> {
         self.find(&state_of(desired)?).await
     }
 
-    async fn write(&self, desired: &Desired, handle: Option<&str>) -> Result<Sent, Failure> {
+    async fn write(&self, desired: &DesiredState, handle: Option<&str>) -> Result<Sent, Failure> {
         let comment: Comment = state_of(desired)?;
         if let Some(id) = handle {
             let edited = self.edit(&comment, id).await;
             if !is_gone(&edited) {
                 return edited;
             }
-            // Somebody has deleted it; an earlier attempt may have made another.
+            // A user deleted the comment. An earlier attempt may have created another.
             match self.find(&comment).await? {
-                Held::Same { handle } => {
+                RemoteState::Same { handle } => {
                     return Ok(Sent::Accepted {
                         status: None,
                         handle,
                     });
                 }
-                Held::Other { handle: Some(id) } => return self.edit(&comment, &id).await,
-                Held::Other { handle: None } | Held::Unknown => {}
+                RemoteState::Other { handle: Some(id) } => return self.edit(&comment, &id).await,
+                RemoteState::Other { handle: None } | RemoteState::Unknown => {}
             }
         }
         let created = self
@@ -247,7 +249,7 @@ impl<F: ChangeRequests> KeepState for Comments<F> {
 }
 
 /// The first comment by `login` with the mark.
-fn held_of(existing: Vec<Existing>, login: &str, comment: &Comment) -> Option<Held> {
+fn remote_state_of(existing: Vec<Existing>, login: &str, comment: &Comment) -> Option<RemoteState> {
     let is_ours = |existing: &Existing| {
         existing.user.as_ref().is_some_and(|user| user.is(login))
             && existing
@@ -261,49 +263,49 @@ fn held_of(existing: Vec<Existing>, login: &str, comment: &Comment) -> Option<He
         .body
         .is_some_and(|body| is_same_text(&body, &comment.body));
     Some(if is_same {
-        Held::Same { handle }
+        RemoteState::Same { handle }
     } else {
-        Held::Other { handle }
+        RemoteState::Other { handle }
     })
 }
 
-/// Forges may give back other ends of lines, and no space at the end of a text.
+/// Forges may change line endings and trim the end of a text.
 fn is_same_text(there: &str, wanted: &str) -> bool {
     there.trim_end().lines().eq(wanted.trim_end().lines())
 }
 
-/// The comment was written; its id is remembered for the next edit.
-fn sent(answer: &Answer, handle: Option<&str>) -> Sent {
-    let created = answer
+/// The comment was written. The next edit needs its id.
+fn sent(response: &Response, handle: Option<&str>) -> Sent {
+    let created = response
         .json::<Created>()
         .map(|created| created.id.to_string());
     Sent::Accepted {
-        status: Some(answer.status),
+        status: Some(response.status),
         handle: handle.map(str::to_owned).or(created),
     }
 }
 
-/// Whether the comment that was to be edited is gone.
+/// Whether the comment to edit no longer exists.
 fn is_gone(edited: &Result<Sent, Failure>) -> bool {
     edited
         .as_ref()
         .is_err_and(|failure| matches!(failure.status, Some(404 | 410)))
 }
 
-fn markdown(notification: &Message<'_>) -> String {
-    let sign = if notification.is_error() {
+fn markdown(message: &Message<'_>) -> String {
+    let sign = if message.is_error() {
         "⚠️"
     } else {
         "ℹ️"
     };
-    let (path, message) = (notification.object_path(), notification.text());
-    let mut text = match &notification.rendered.title {
-        Some(title) => format!("## {sign} {title}\n\n{message}\n"),
-        None => format!("## Flux Status\n\n{sign} {path}\n\n{message}\n"),
+    let (path, said) = (message.object_path(), message.text());
+    let mut text = match &message.rendered.title {
+        Some(title) => format!("## {sign} {title}\n\n{said}\n"),
+        None => format!("## Flux Status\n\n{sign} {path}\n\n{said}\n"),
     };
-    if !notification.is_worded() {
+    if !message.is_templated() {
         text.push_str("\nMetadata:\n");
-        for (key, value) in notification
+        for (key, value) in message
             .metadata
             .iter()
             .filter(|(key, _)| *key != "change_request")
@@ -311,9 +313,9 @@ fn markdown(notification: &Message<'_>) -> String {
             writeln!(text, "* `{key}`: {value}").expect("a String takes everything");
         }
     }
-    if !notification.links().is_empty() {
+    if !message.links().is_empty() {
         text.push('\n');
-        text.push_str(&notification.markdown_links("\n"));
+        text.push_str(&message.markdown_links("\n"));
     }
     text
 }
@@ -321,7 +323,7 @@ fn markdown(notification: &Message<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::notifier::sample::{Sample, answer, provider};
+    use crate::notifier::sample::{Sample, provider, response};
 
     fn comment(number: &str) -> Result<Comment, String> {
         let mut sample = Sample::error();
@@ -332,14 +334,14 @@ mod tests {
             "flux-pr-comment-key",
             &provider("githubpullrequestcomment", |_| ()),
         );
-        let desired = writer.desired("github api.github.com/acme/deploy", &sample.notification());
+        let desired = writer.desired("github api.github.com/acme/deploy", &sample.message());
         desired
             .map(|desired| state_of(&desired).unwrap())
             .map_err(|failure| failure.detail)
     }
 
     #[test]
-    fn a_comment_begins_with_its_mark() {
+    fn a_comment_starts_with_its_mark() {
         let comment = comment("42").unwrap();
         assert_eq!(comment.number, 42);
         insta::assert_snapshot!(comment.body, @r"
@@ -367,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_comment_of_ones_own_with_the_mark_is_edited() {
+    fn our_first_comment_with_the_mark_is_edited() {
         let comment = comment("42").unwrap();
         let by = |id, author: &str, body: &str| Existing {
             id,
@@ -378,29 +380,30 @@ mod tests {
             body: Some(body.into()),
         };
         let others = vec![by(1, "mallory", &comment.mark), by(2, "bot", "lgtm")];
-        assert_eq!(held_of(others.clone(), "bot", &comment), None);
+        assert_eq!(remote_state_of(others.clone(), "bot", &comment), None);
         let ours = [
             by(3, "bot", &format!("{}\n\nold", comment.mark)),
             by(4, "bot", &comment.mark),
         ];
-        let held = held_of(others.into_iter().chain(ours).collect(), "bot", &comment);
+        let remote_state =
+            remote_state_of(others.into_iter().chain(ours).collect(), "bot", &comment);
         assert_eq!(
-            held,
-            Some(Held::Other {
+            remote_state,
+            Some(RemoteState::Other {
                 handle: Some("3".into())
             })
         );
         let same = by(5, "bot", comment.body.replace('\n', "\r\n").trim_end());
         assert_eq!(
-            held_of(vec![same], "bot", &comment),
-            Some(Held::Same {
+            remote_state_of(vec![same], "bot", &comment),
+            Some(RemoteState::Same {
                 handle: Some("5".into())
             })
         );
     }
 
     #[test]
-    fn whoever_wrote_a_comment_is_known_on_every_forge() {
+    fn the_author_of_a_comment_is_recognized_on_every_forge() {
         let comment = comment("42").unwrap();
         for (field, names) in [
             ("user", r#""login": "bot""#),
@@ -413,8 +416,8 @@ mod tests {
             );
             let existing: Vec<Existing> = serde_json::from_str(&text).unwrap();
             assert_eq!(
-                held_of(existing, "bot", &comment),
-                Some(Held::Other {
+                remote_state_of(existing, "bot", &comment),
+                Some(RemoteState::Other {
                     handle: Some("1".into())
                 }),
                 "{text}"
@@ -423,17 +426,17 @@ mod tests {
     }
 
     #[test]
-    fn the_id_of_a_new_comment_is_remembered() {
+    fn the_id_of_a_new_comment_is_returned_as_the_handle() {
         let handle = |sent| match sent {
             Sent::Accepted { handle, .. } => handle,
             Sent::Skipped(_) => None,
         };
         assert_eq!(
-            handle(sent(&answer(201, r#"{"id": 77}"#), None)),
+            handle(sent(&response(201, r#"{"id": 77}"#), None)),
             Some("77".into())
         );
         assert_eq!(
-            handle(sent(&answer(200, r#"{"id": 78}"#), Some("3"))),
+            handle(sent(&response(200, r#"{"id": 78}"#), Some("3"))),
             Some("3".into())
         );
     }

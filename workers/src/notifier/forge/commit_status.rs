@@ -1,4 +1,4 @@
-//! What an event says of a commit: the same for all forges, each of which has its own words for it.
+//! The commit status that an event asks for. All forges share it; each maps it to its own states.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -11,43 +11,44 @@ use super::expression::{Expression, Variables};
 use super::status_id;
 use crate::message::Message;
 use crate::message::revision;
-use crate::message::text::words;
-use crate::notifier::contract::{Desired, Held};
+use crate::notifier::contract::{DesiredState, RemoteState};
+use crate::text::words;
 
-/// A commit status as the event asks for it.
+/// The commit status that an event asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommitStatus {
     /// 40 hexadecimal digits.
     pub commit: String,
-    /// Names what the status is of, among all statuses of the commit.
+    /// Identifies the status among all statuses of the commit.
     pub context: String,
-    /// What it says.
-    pub verdict: Verdict,
+    /// Whether the commit is applied. Records are stored with the name `verdict`.
+    #[serde(rename = "verdict")]
+    pub state: CommitState,
     /// The reason in words.
     pub description: String,
-    /// What it links to, where a pattern says so.
+    /// The link, if a pattern gives one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_url: Option<String>,
 }
 
-/// How the object that the event is about took the commit.
+/// Whether the event's object has applied the commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Verdict {
-    /// It is in force.
+pub enum CommitState {
+    /// It is applied.
     Success,
-    /// It is not.
+    /// Applying it failed.
     Failure,
-    /// It is being put into force.
+    /// It is being applied.
     Pending,
 }
 
-/// What becomes of events with the reason `Progressing`.
+/// How events with the reason `Progressing` are handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progressing {
     /// They are skipped.
     Skipped,
-    /// They are a verdict of their own.
+    /// They have the state `Pending`.
     Pending,
 }
 
@@ -63,8 +64,8 @@ pub struct StatusReader {
 // === impl StatusReader ===
 
 impl StatusReader {
-    /// Takes over the Provider's expression for the context, and its options: `progressing` is what
-    /// Flux does.
+    /// Uses the Provider's expression and options. `progressing` is Flux's handling, which an
+    /// option can change.
     pub fn new(provider: &ResolvedProvider, progressing: Progressing) -> Self {
         let source = provider
             .commit_status_expr
@@ -83,58 +84,56 @@ impl StatusReader {
         }
     }
 
-    /// The status that the event asks for; nothing where it is only progressing.
+    /// The status that the event asks for; `None` if it is progressing and that is skipped.
     ///
     /// # Errors
-    /// The expression fails, or the event names no commit, or a severity that is no verdict.
-    pub fn status(&self, notification: &Message<'_>) -> Result<Option<CommitStatus>, Failure> {
-        let context = self.context(notification)?;
-        let is_progressing = notification.event.reason == "Progressing";
+    /// The expression fails, the event names no commit, or its severity is neither info nor error.
+    pub fn status(&self, message: &Message<'_>) -> Result<Option<CommitStatus>, Failure> {
+        let context = self.context(message)?;
+        let is_progressing = message.event.reason == "Progressing";
         if is_progressing && self.progressing == Progressing::Skipped {
             return Ok(None);
         }
-        let commit = revision::commit(notification.metadata)?.to_owned();
-        let verdict = match notification.event.severity.as_str() {
-            _ if is_progressing => Verdict::Pending,
-            "info" => Verdict::Success,
-            "error" => Verdict::Failure,
+        let commit = revision::commit(message.metadata)?.to_owned();
+        let state = match message.event.severity.as_str() {
+            _ if is_progressing => CommitState::Pending,
+            "info" => CommitState::Success,
+            "error" => CommitState::Failure,
             other => {
                 let detail = format!(
-                    "a commit status is made of severity info or error, and the event's is {other:?}"
+                    "the event has severity {other:?}; a commit status needs info or error"
                 );
                 return Err(Failure::permanent(Reason::Misconfigured, detail));
             }
         };
         let (description, target_url) = (
-            words(&notification.event.reason),
-            notification.rendered.target_url.clone(),
+            words(&message.event.reason),
+            message.rendered.target_url.clone(),
         );
         Ok(Some(CommitStatus {
             commit,
             context,
-            verdict,
+            state,
             description,
             target_url,
         }))
     }
 
-    /// The commit status id: what the expression gives, else the default one.
+    /// The commit status id: the result of the expression, or the default.
     ///
     /// # Errors
     /// The expression fails.
-    pub fn context(&self, notification: &Message<'_>) -> Result<String, Failure> {
+    pub fn context(&self, message: &Message<'_>) -> Result<String, Failure> {
         let Some(expression) = &self.expression else {
-            let default = status_id::default_id(notification.object, &self.provider_uid);
+            let default = status_id::default_id(message.object, &self.provider_uid);
             return Ok(match self.is_id_qualified {
-                true => {
-                    status_id::qualified(&default, &notification.event.cluster, notification.object)
-                }
+                true => status_id::qualified(&default, &message.event.cluster, message.object),
                 false => default,
             });
         };
         let variables = Variables {
-            event: flux::to_value(notification.event, notification.metadata),
-            alert: alert_manifest(notification),
+            event: flux::to_value(message.event, message.metadata),
+            alert: alert_manifest(message),
             provider: self.provider_manifest.clone(),
         };
         expression.evaluate(variables)
@@ -142,56 +141,55 @@ impl StatusReader {
 }
 
 impl CommitStatus {
-    /// Whether what a forge holds links to where this status wants to; without a pattern any link
-    /// will do.
+    /// Whether the forge's status has the desired link. Without a pattern any link is accepted.
     pub fn links_to(&self, held: Option<&str>) -> bool {
         self.target_url.is_none() || self.target_url.as_deref() == held
     }
 }
 
-/// The state of a context of a commit. `place` names forge and repository; it and the commit are
-/// the same in any case.
-pub fn desired(place: &str, commit: &str, context: &str, state: &impl Serialize) -> Desired {
+/// The desired state of a commit's context. `place` names forge and repository. The key ignores the
+/// case of both.
+pub fn desired(place: &str, commit: &str, context: &str, state: &impl Serialize) -> DesiredState {
     let key = format!(
         "{} {} {context}",
         place.to_lowercase(),
         commit.to_lowercase()
     );
-    Desired {
+    DesiredState {
         key,
         state: serde_json::to_vec(state).unwrap_or_default(),
     }
 }
 
-/// What a forge holds, once its entry for the context is found.
-pub fn held(is_same: bool) -> Held {
+/// The state of the forge's entry for the context.
+pub fn remote_state(is_same: bool) -> RemoteState {
     if is_same {
-        Held::Same { handle: None }
+        RemoteState::Same { handle: None }
     } else {
-        Held::Other { handle: None }
+        RemoteState::Other { handle: None }
     }
 }
 
 /// Reads back what [`desired`] wrote.
 ///
 /// # Errors
-/// Permanent: another version wrote it.
-pub fn state_of<T: DeserializeOwned>(desired: &Desired) -> Result<T, Failure> {
+/// Permanent: another version of Tidings wrote the state.
+pub fn state_of<T: DeserializeOwned>(desired: &DesiredState) -> Result<T, Failure> {
     serde_json::from_slice(&desired.state).map_err(|_| {
         Failure::permanent(
             Reason::Misconfigured,
-            "the stored state is of another version",
+            "another version of Tidings wrote the stored state; the next event replaces it",
         )
     })
 }
 
 /// `<kind>/<name>` in lower case: how Bitbucket shows a status.
-pub fn kind_and_name(notification: &Message<'_>) -> String {
-    format!("{}/{}", notification.object.kind, notification.object.name).to_lowercase()
+pub fn kind_and_name(message: &Message<'_>) -> String {
+    format!("{}/{}", message.object.kind, message.object.name).to_lowercase()
 }
 
-fn alert_manifest(notification: &Message<'_>) -> Json {
-    let alert = notification.alert;
+fn alert_manifest(message: &Message<'_>) -> Json {
+    let alert = message.alert;
     let manifest = serde_json::from_str(&alert.manifest).unwrap_or_else(|_| {
         let metadata = json!({"name": alert.name, "namespace": alert.namespace, "uid": alert.uid});
         json!({"kind": "Alert", "metadata": metadata})
@@ -199,8 +197,7 @@ fn alert_manifest(notification: &Message<'_>) -> Json {
     without_empty_fields(manifest)
 }
 
-/// A manifest as Flux's own types write it: empty optional fields of `metadata` and `spec` are not
-/// there.
+/// A manifest without the empty optional fields of `metadata` and `spec`, as Flux's types write it.
 fn without_empty_fields(mut manifest: Json) -> Json {
     for part in ["metadata", "spec"] {
         if let Some(fields) = manifest.get_mut(part).and_then(Json::as_object_mut) {
@@ -227,26 +224,29 @@ mod tests {
             provider.manifest = json!({"metadata": {"name": "prov"}, "spec": {"channel": ""}});
         });
         StatusReader::new(&provider, Progressing::Skipped)
-            .status(&sample.notification())
+            .status(&sample.message())
             .map_err(|failure| failure.detail)
     }
 
     #[test]
-    fn severity_and_reason_make_the_status() {
-        let expected = |verdict, description: &str| CommitStatus {
+    fn the_status_follows_from_severity_and_reason() {
+        let expected = |state, description: &str| CommitStatus {
             commit: "8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291".into(),
             context: "kustomization/webapp/0c9c2e41".into(),
-            verdict,
+            state,
             description: description.into(),
             target_url: None,
         };
         assert_eq!(
             status(&Sample::info(), None),
-            Ok(Some(expected(Verdict::Success, "reconciliation succeeded")))
+            Ok(Some(expected(
+                CommitState::Success,
+                "reconciliation succeeded"
+            )))
         );
         assert_eq!(
             status(&Sample::error(), None),
-            Ok(Some(expected(Verdict::Failure, "health check failed")))
+            Ok(Some(expected(CommitState::Failure, "health check failed")))
         );
         let mut traced = Sample::info();
         traced.event.severity = "trace".into();
@@ -259,15 +259,15 @@ mod tests {
         sample.event.reason = "Progressing".into();
         assert_eq!(status(&sample, None), Ok(None));
         let reader = StatusReader::new(&provider("gitea", |_| ()), Progressing::Pending);
-        let pending = reader.status(&sample.notification()).unwrap().unwrap();
+        let pending = reader.status(&sample.message()).unwrap().unwrap();
         assert_eq!(
-            (pending.verdict, pending.description.as_str()),
-            (Verdict::Pending, "progressing")
+            (pending.state, pending.description.as_str()),
+            (CommitState::Pending, "progressing")
         );
     }
 
     #[test]
-    fn options_add_pending_a_qualified_id_and_a_link() {
+    fn options_enable_pending_a_qualified_id_and_a_link() {
         let mut sample = Sample::info();
         sample.event.reason = "Progressing".into();
         sample.event.cluster = "Eu-1".into();
@@ -279,12 +279,15 @@ mod tests {
         };
         let provider = provider("github", |provider| provider.commit_status = options);
         let status = StatusReader::new(&provider, Progressing::Skipped)
-            .status(&sample.notification())
+            .status(&sample.message())
             .unwrap()
             .unwrap();
         assert_eq!(
-            (status.verdict, status.context.as_str()),
-            (Verdict::Pending, "eu-1/apps/kustomization/webapp/0c9c2e41")
+            (status.state, status.context.as_str()),
+            (
+                CommitState::Pending,
+                "eu-1/apps/kustomization/webapp/0c9c2e41"
+            )
         );
         assert_eq!(status.target_url.as_deref(), Some("https://h/webapp"));
         assert!(
@@ -295,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_without_a_link_is_stored_as_it_always_was() {
+    fn a_state_without_a_link_keeps_its_stored_bytes() {
         let status = status(&Sample::info(), None).unwrap().unwrap();
         let stored = serde_json::to_value(&status).unwrap();
         assert_eq!(
@@ -309,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expression_makes_the_context() {
+    fn an_expression_gives_the_context() {
         let context =
             |source| status(&Sample::info(), Some(source)).map(|status| status.unwrap().context);
         assert_eq!(

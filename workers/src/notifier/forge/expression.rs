@@ -1,8 +1,8 @@
 //! `commitStatusExpr`: a CEL expression over `event`, `alert` and `provider` that gives the commit
 //! status id.
 //!
-//! The library has no budget and recurses: a long expression would end the process. So the length
-//! is bounded, and all work is done on a thread of its own with a large stack and a deadline.
+//! The CEL library recurses without a limit, so a long expression would crash the process. The
+//! length is therefore limited, and expressions run in a thread with a large stack and a deadline.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -15,27 +15,27 @@ use serde_json::Value as Json;
 use tidings_core::{Failure, Reason};
 
 use super::language::LANGUAGE;
-use crate::message::blocking::aside;
-use crate::message::text::cut_chars;
+use crate::message::blocking::run_blocking;
+use crate::text::cut_chars;
 
-/// Bytes; with this many, the deepest tree fits into [`STACK`], in debug builds too.
+/// The longest expression in bytes. Its deepest tree fits into [`STACK`], in debug builds too.
 const LONGEST: usize = 4096;
 const STACK: usize = 64 << 20;
-/// Sane expressions take microseconds.
+/// The longest that an evaluation may take. Usual expressions take microseconds.
 const DEADLINE: Duration = Duration::from_secs(1);
 
-/// An expression. That it can't be compiled is told with every event, as Flux does.
+/// An expression. A compile error is reported with every event, as in Flux.
 pub struct Expression(Arc<Inner>);
 
 struct Inner {
     source: String,
     program: OnceLock<Result<Program, String>>,
-    /// Evaluations that still run, though nobody waits for them. A thread can't be ended, so no
-    /// other is begun meanwhile.
+    /// Evaluations that still run after their deadline. A thread can't be stopped, so no other one
+    /// is started until they end.
     late: AtomicUsize,
 }
 
-/// What an expression can read.
+/// The variables of an expression.
 pub struct Variables {
     /// The event, with the combined metadata.
     pub event: Json,
@@ -48,7 +48,7 @@ pub struct Variables {
 // === impl Expression ===
 
 impl Expression {
-    /// Takes an expression; it is compiled when it is first needed.
+    /// An expression that is compiled when it is first evaluated.
     pub fn new(source: &str) -> Self {
         Self(Arc::new(Inner {
             source: source.to_owned(),
@@ -60,11 +60,12 @@ impl Expression {
     /// The text that the expression gives.
     ///
     /// # Errors
-    /// Permanent: it can't be compiled or evaluated, or gives no text or an empty one. Transient:
-    /// it takes too long.
+    /// Permanent: it does not compile, fails, or gives no text. Transient: it takes too long.
     pub fn evaluate(&self, variables: Variables) -> Result<String, Failure> {
         if self.0.late.load(Ordering::Relaxed) > 0 {
-            return Err(late("an earlier evaluation of it still runs"));
+            return Err(late(
+                "an earlier evaluation still runs; simplify the expression",
+            ));
         }
         let (sender, receiver) = mpsc::sync_channel(0);
         let inner = Arc::clone(&self.0);
@@ -79,16 +80,18 @@ impl Expression {
         thread
             .spawn(work)
             .map_err(|error| late(&format!("no thread can be started: {error}")))?;
-        match aside(|| receiver.recv_timeout(DEADLINE)) {
+        match run_blocking(|| receiver.recv_timeout(DEADLINE)) {
             Ok(result) => result.map_err(|sentence| wrong(&sentence)),
             Err(RecvTimeoutError::Disconnected) => {
-                Err(wrong("it is none that the CEL library can take"))
+                Err(wrong("the CEL library fails; simplify the expression"))
             }
             Err(RecvTimeoutError::Timeout) => {
-                // Counted before the receiver is dropped, which is what tells the thread that it is
+                // Counted before the receiver is dropped, since that shows the thread that it is
                 // late.
                 self.0.late.fetch_add(1, Ordering::Relaxed);
-                Err(late(&format!("it takes longer than {DEADLINE:?}")))
+                Err(late(&format!(
+                    "it takes longer than {DEADLINE:?}; simplify the expression"
+                )))
             }
         }
     }
@@ -97,7 +100,7 @@ impl Expression {
 fn wrong(sentence: &str) -> Failure {
     Failure::permanent(
         Reason::Misconfigured,
-        format!("spec.commitStatusExpr can't be used: {sentence}"),
+        format!("spec.commitStatusExpr is invalid: {sentence}"),
     )
 }
 
@@ -122,13 +125,13 @@ impl Inner {
 fn compile(source: &str) -> Result<Program, String> {
     if source.len() > LONGEST {
         return Err(format!(
-            "it has {} bytes, and at most {LONGEST} are taken",
+            "it has {} bytes; shorten it to {LONGEST}",
             source.len()
         ));
     }
     LANGUAGE
         .compile(source)
-        .map_err(|errors| format!("it is not a CEL expression: {}", one_line(&errors)))
+        .map_err(|errors| format!("it is not valid CEL: {}", one_line(&errors)))
 }
 
 fn execute(program: &Program, variables: Variables) -> Result<String, String> {
@@ -138,12 +141,14 @@ fn execute(program: &Program, variables: Variables) -> Result<String, String> {
     context.add_variable_from_value("provider", value(variables.provider));
     match program
         .execute(&context)
-        .map_err(|error| format!("with this event it fails: {}", one_line(&error)))?
+        .map_err(|error| format!("it fails for this event: {}", one_line(&error)))?
     {
-        Value::String(text) if text.is_empty() => Err("it gives an empty text".to_owned()),
+        Value::String(text) if text.is_empty() => {
+            Err("it gives an empty string; a commit status needs an id".to_owned())
+        }
         Value::String(text) => Ok(text.as_str().to_owned()),
         other => Err(format!(
-            "it gives {} where text is needed; string(…) converts",
+            "it gives {}; convert it with string(…)",
             other.type_of()
         )),
     }
@@ -158,8 +163,8 @@ fn one_line(error: &impl std::fmt::Display) -> String {
     cut_chars(&words.join(" "), 300)
 }
 
-/// JSON as CEL sees it in Flux: whole numbers are `int`. (The library's own conversion makes them
-/// `uint`, and `n + 1` fails.)
+/// JSON as CEL sees it in Flux: whole numbers are `int`. The library would convert them to `uint`,
+/// and `n + 1` would fail.
 fn value(json: Json) -> Value {
     match json {
         Json::Null => Value::Null,
@@ -187,8 +192,10 @@ mod tests {
     use super::*;
 
     fn evaluate(source: &str) -> Result<String, String> {
-        let event = serde_json::json!({"reason": "Ready", "metadata": {"env": "prod", "revision": "main@sha1:abc"}});
-        let alert = serde_json::json!({"metadata": {"generation": 3}, "spec": {"eventSources": [{"kind": "A"}, {"kind": "B"}]}});
+        let event = serde_json::json!({"reason": "Ready", "metadata": {"env": "prod",
+            "revision": "main@sha1:abc"}});
+        let alert = serde_json::json!({"metadata": {"generation": 3},
+            "spec": {"eventSources": [{"kind": "A"}, {"kind": "B"}]}});
         let provider = serde_json::json!({"metadata": {"name": "gh", "uid": "0c9c2e41-d2f9"}});
         let variables = Variables {
             event,
@@ -225,15 +232,18 @@ mod tests {
     }
 
     #[test]
-    fn what_gives_no_text_is_refused_with_a_sentence() {
+    fn an_expression_without_text_is_rejected_with_the_reason() {
         for (source, sentence) in [
-            ("42", "it gives int where text is needed"),
-            ("''", "it gives an empty text"),
+            ("42", "convert it with string(…)"),
+            (
+                "''",
+                "it gives an empty string; a commit status needs an id",
+            ),
             ("event.metadata.missing", "missing"),
             ("nobody.metadata", "nobody"),
-            ("event.", "is not a CEL expression"),
-            ("'a' + 1", "with this event it fails"),
-            (&"a".repeat(LONGEST + 1), "at most 4096"),
+            ("event.", "not valid CEL"),
+            ("'a' + 1", "fails for this event"),
+            (&"a".repeat(LONGEST + 1), "shorten it to 4096"),
         ] {
             let refusal = evaluate(source).unwrap_err();
             assert!(refusal.contains(sentence), "{source}: {refusal}");
@@ -241,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_expressions_do_not_end_the_process() {
+    fn the_longest_expressions_do_not_crash_the_process() {
         let terms = "'a'+".repeat(1023) + "'a'";
         assert_eq!(evaluate(&terms).map(|text| text.len()), Ok(1024));
         for (open, close) in [
@@ -260,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_compiled_is_kept_also_that_it_can_not_be() {
+    fn a_compiled_expression_or_its_error_is_cached() {
         for (source, can_be_compiled) in [("event.reason", true), ("event.", false)] {
             let expression = Expression::new(source);
             assert!(
@@ -282,10 +292,11 @@ mod tests {
     }
 
     #[test]
-    fn an_expression_that_takes_too_long_is_not_begun_again_meanwhile() {
+    fn a_late_expression_is_not_started_again_until_it_ends() {
         let digits = "[1,2,3,4,5,6,7,8,9,0]";
         let expression = Expression::new(&format!(
-            "{digits}.all(a, {digits}.all(b, {digits}.all(c, {digits}.all(d, {digits}.all(e, {digits}.all(f, {digits}.all(g, \
+            "{digits}.all(a, {digits}.all(b, {digits}.all(c, {digits}.all(d, {digits}.all(e, \
+             {digits}.all(f, {digits}.all(g, \
              a + b + c + d + e + f + g < 1000))))))) ? 'y' : 'n'"
         ));
         let variables = || Variables {

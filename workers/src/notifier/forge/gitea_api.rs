@@ -12,15 +12,15 @@ use url::Url;
 
 use crate::http::classify::classify;
 use crate::http::invalid::Invalid;
-use crate::http::{Answer, Http, Request};
+use crate::http::{Http, Request, Response};
 use crate::message::repository::{Repository, repository};
 use crate::notifier::contract::need::Demand::{Either, Required};
 use crate::notifier::contract::need::Need;
 
-/// The oldest version whose API is this one.
+/// The oldest version with this API.
 const OLDEST: (u64, u64) = (1, 11);
 
-/// What the Secret of a Gitea type must hold, for people.
+/// What the types of Gitea read.
 pub const NEEDS: &[Need] = &[
     Need::field(
         "address",
@@ -29,7 +29,7 @@ pub const NEEDS: &[Need] = &[
         "https://gitea.example.com/acme/deploy",
     ),
     Need::key("token", Either, "an access token", "your-token"),
-    Need::key("password", Either, "the same under another name", ""),
+    Need::key("password", Either, "another name of the key token", ""),
 ];
 
 /// Gitea, for one repository and with one Provider's token.
@@ -53,10 +53,10 @@ struct User {
 // === impl Gitea ===
 
 impl Gitea {
-    /// Checks address and token.
+    /// Validates the address and the token.
     ///
     /// # Errors
-    /// A sentence that names the field or key.
+    /// The address or a credential is missing or invalid; the error names it.
     pub fn new(provider: &ResolvedProvider, http: Http) -> Result<Self, Invalid> {
         let repository = repository(provider)?;
         repository.owner_and_name()?;
@@ -65,7 +65,7 @@ impl Gitea {
             .token()
             .or_else(|| provider.secret.text("password"));
         let token = token
-            .ok_or("the Secret of spec.secretRef needs the key token")?
+            .ok_or("no token: set the key token in the Secret of spec.secretRef")?
             .to_owned();
         Ok(Self {
             http,
@@ -75,22 +75,22 @@ impl Gitea {
         })
     }
 
-    /// Names host and repository, for keys.
+    /// The names of host and repository, for keys.
     pub fn place(&self) -> String {
         format!("gitea {}/{}", self.repository.host(), self.repository.id)
     }
 
-    /// Asks once whether the server is new enough.
+    /// Asks the server for its version, until one response is good enough.
     ///
     /// # Errors
-    /// It can't be asked, or is too old.
+    /// The server is unreachable or too old.
     pub async fn check_version(&self) -> Result<(), Failure> {
         let ask = async || {
-            let answer = self.send(self.authorized(Method::GET, "version")?).await?;
-            if answer.dry_run {
+            let response = self.send(self.authorized(Method::GET, "version")?).await?;
+            if response.dry_run {
                 return Ok(());
             }
-            let text = answer
+            let text = response
                 .json::<Version>()
                 .map(|answered| answered.version)
                 .unwrap_or_default();
@@ -98,8 +98,8 @@ impl Gitea {
                 Some(version) if version >= OLDEST => Ok(()),
                 _ => {
                     let detail = format!(
-                        "Gitea 1.11 or newer is needed, and {} says its version is {text:?}",
-                        answer.host
+                        "{} has version {text:?}; upgrade it to Gitea 1.11 or newer",
+                        response.host
                     );
                     Err(Failure::permanent(Reason::Misconfigured, detail))
                 }
@@ -111,33 +111,33 @@ impl Gitea {
     /// A request below `/repos/OWNER/NAME/`, with the token.
     ///
     /// # Errors
-    /// The path does not make an address.
+    /// The path does not give a valid URL.
     pub fn request(&self, method: Method, path: &str) -> Result<Request, Failure> {
         self.authorized(method, &format!("repos/{}/{path}", self.repository.path()))
     }
 
-    /// Sends a request once and judges the answer.
+    /// Sends a request once and checks the response.
     ///
     /// # Errors
-    /// The failure that the answer stands for.
-    pub async fn send(&self, request: Request) -> Result<Answer, Failure> {
-        let answer = self.http.send(request).await?;
-        classify(&answer)?;
-        Ok(answer)
+    /// The failure that the response stands for.
+    pub async fn send(&self, request: Request) -> Result<Response, Failure> {
+        let response = self.http.send(request).await?;
+        classify(&response)?;
+        Ok(response)
     }
 
     /// The login under which comments are written; empty in a dry run.
     ///
     /// # Errors
-    /// Gitea can't say.
+    /// Gitea does not report the login.
     pub async fn login(&self) -> Result<String, Failure> {
-        let answer = self.send(self.authorized(Method::GET, "user")?).await?;
-        match answer.json::<User>() {
+        let response = self.send(self.authorized(Method::GET, "user")?).await?;
+        match response.json::<User>() {
             Some(user) => Ok(user.login),
-            None if answer.dry_run => Ok(String::new()),
+            None if response.dry_run => Ok(String::new()),
             None => Err(Failure::transient(
                 Reason::ServerError,
-                format!("{} did not say whose the token is", answer.host),
+                format!("{} did not report the account of the token", response.host),
             )),
         }
     }
@@ -147,19 +147,19 @@ impl Gitea {
             Url::parse(&format!("{}/api/v1/{path}", self.repository.root())).map_err(|_| {
                 Failure::permanent(
                     Reason::Misconfigured,
-                    "the repository's address can't be used",
+                    "the address of the repository gives no valid API URL; check spec.address",
                 )
             })?;
-        // Gitea's own client says this of requests without a body too.
+        // Gitea's own client sends this without a body, too.
         let request = Request::new(method, url).header("content-type", "application/json");
         Ok(request.secret_header(AUTHORIZATION, &format!("token {}", self.token)))
     }
 }
 
-/// The beginning of a version such as `1.22.3+dev` or `v1.11.0`.
+/// The major and minor parts of a version such as `1.22.3+dev` or `v1.11.0`.
 fn major_and_minor(version: &str) -> Option<(u64, u64)> {
     let number = |part: &str| {
-        part.split(|letter: char| !letter.is_ascii_digit())
+        part.split(|character: char| !character.is_ascii_digit())
             .next()?
             .parse()
             .ok()

@@ -3,9 +3,6 @@
 //!
 //! API: <https://docs.github.com/en/rest>
 
-use std::time::Duration;
-
-use jiff::Timestamp;
 use reqwest::Method;
 use serde::Deserialize;
 use tidings_core::{Failure, Reason};
@@ -13,20 +10,22 @@ use tidings_rules::ResolvedProvider;
 use url::Url;
 
 use super::github_app::{self, GithubApp};
-use crate::http::classify::{classify, describe, retry_after};
+use super::github_http::{ACCEPT, check, request};
 use crate::http::invalid::Invalid;
-use crate::http::{Answer, Http, Request};
+use crate::http::{Http, Request, Response};
 use crate::message::repository::{Repository, repository};
+use crate::notifier::contract::limits::{LimitScope, RateLimits, rate};
 use crate::notifier::contract::need::Demand::{Either, Optional, Required};
 use crate::notifier::contract::need::Need;
 
-/// The form of answers that is asked for.
-pub const ACCEPT: &str = "application/vnd.github.v3+json";
-const VERSION: &str = "2022-11-28";
-/// GitHub asks for this wait after a secondary rate limit that names none.
-const SECONDARY_LIMIT: Duration = Duration::from_secs(60);
+/// Content that is created, for each user or App.
+pub const RATE_LIMITS: RateLimits = RateLimits {
+    scope: LimitScope::Account,
+    rates: &[rate(80, 60), rate(500, 3600)],
+    source: "https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api",
+};
 
-/// What the Secret of a GitHub type may hold, for people.
+/// What the types of GitHub read.
 pub const NEEDS: &[Need] = &[
     Need::field(
         "address",
@@ -40,7 +39,7 @@ pub const NEEDS: &[Need] = &[
         "an access token, in place of a GitHub App's keys",
         "your-token",
     ),
-    Need::key("password", Either, "the same under another name", ""),
+    Need::key("password", Either, "another name of the key token", ""),
     Need::key(
         "githubAppID",
         Either,
@@ -56,7 +55,7 @@ pub const NEEDS: &[Need] = &[
     Need::key(
         "githubAppInstallationOwner",
         Either,
-        "the organisation it is installed in",
+        "the organization it is installed in",
         "",
     ),
     Need::key("githubAppPrivateKey", Either, "its key, as PEM", ""),
@@ -89,10 +88,10 @@ struct User {
 // === impl GitHub ===
 
 impl GitHub {
-    /// Checks address and credentials.
+    /// Validates the address and the credentials.
     ///
     /// # Errors
-    /// A sentence that names the field or key.
+    /// The address or a credential is missing or invalid; the error names it.
     pub fn new(provider: &ResolvedProvider, http: Http) -> Result<Self, Invalid> {
         let repository = repository(provider)?;
         repository.owner_and_name()?;
@@ -108,7 +107,9 @@ impl GitHub {
             )),
             None => {
                 return Err(Invalid::from(
-                    "the Secret of spec.secretRef needs the key token, or those of a GitHub App (githubAppID …)",
+                    "no credentials: set the key token, or the keys of a GitHub App (githubAppID \
+                     and \
+                     others), in the Secret of spec.secretRef",
                 ));
             }
         };
@@ -120,7 +121,7 @@ impl GitHub {
         })
     }
 
-    /// Names API and repository, for keys.
+    /// The names of API and repository, for keys.
     pub fn place(&self) -> String {
         format!(
             "github {}/{}",
@@ -132,7 +133,7 @@ impl GitHub {
     /// A request below `/repos/OWNER/NAME/`, with credentials.
     ///
     /// # Errors
-    /// The App gets no token.
+    /// GitHub gives the App no token.
     pub async fn request(
         &self,
         method: Method,
@@ -147,37 +148,37 @@ impl GitHub {
         .await
     }
 
-    /// Sends a request once and judges the answer.
+    /// Sends a request once and checks the response.
     ///
     /// # Errors
-    /// As [`judge`].
-    pub async fn send(&self, request: Request) -> Result<Answer, Failure> {
-        let answer = self.http.send(request).await?;
-        if let (401, Credentials::App(app)) = (answer.status, &self.credentials) {
+    /// As [`check`].
+    pub async fn send(&self, request: Request) -> Result<Response, Failure> {
+        let response = self.http.send(request).await?;
+        if let (401, Credentials::App(app)) = (response.status, &self.credentials) {
             app.forget_token().await;
         }
-        judge(&answer)?;
-        Ok(answer)
+        check(&response)?;
+        Ok(response)
     }
 
     /// The login under which comments are written; empty in a dry run.
     ///
     /// # Errors
-    /// GitHub can't say.
+    /// GitHub does not report the login.
     pub async fn login(&self) -> Result<String, Failure> {
         if let Credentials::App(app) = &self.credentials {
             return app.login().await;
         }
-        let answer = self
+        let response = self
             .send(self.authorized(Method::GET, "user", ACCEPT).await?)
             .await?;
-        let user: Option<User> = answer.json();
+        let user: Option<User> = response.json();
         match user {
             Some(user) => Ok(user.login),
-            None if answer.dry_run => Ok(String::new()),
+            None if response.dry_run => Ok(String::new()),
             None => Err(Failure::transient(
                 Reason::ServerError,
-                format!("{} did not say whose the token is", answer.host),
+                format!("{} did not report the account of the token", response.host),
             )),
         }
     }
@@ -200,127 +201,19 @@ impl GitHub {
 fn base_of(repository: &Repository) -> Url {
     let mut base = repository.root.clone();
     match repository.root.host_str() {
-        // The second is github.com's name for SSH over port 443.
+        // ssh.github.com serves SSH over port 443.
         Some("github.com" | "ssh.github.com") => {
-            base = Url::parse("https://api.github.com").expect("it is an address")
+            base = Url::parse("https://api.github.com").expect("it is a URL")
         }
         _ => base.set_path("api/v3"),
     }
     base
 }
 
-/// A request of the API, without credentials.
-///
-/// # Errors
-/// The path does not make an address.
-pub fn request(
-    base: &Url,
-    method: Method,
-    path: &str,
-    accept: &'static str,
-) -> Result<Request, Failure> {
-    let address = format!("{}/{path}", base.as_str().trim_end_matches('/'));
-    let url = Url::parse(&address).map_err(|_| {
-        Failure::permanent(
-            Reason::Misconfigured,
-            "the repository's address can't be used",
-        )
-    })?;
-    Ok(Request::new(method, url)
-        .header("accept", accept)
-        .header("x-github-api-version", VERSION))
-}
-
-/// What GitHub's answers mean: its rate limits are 403 or 429, and a commit that is full is 422.
-///
-/// # Errors
-/// The failure that the answer stands for.
-pub fn judge(answer: &Answer) -> Result<u16, Failure> {
-    if let Some(failure) = rate_limit(answer, Timestamp::now()) {
-        return Err(failure.with_status(answer.status));
-    }
-    classify(answer).map_err(|mut failure| {
-        if answer.status == 422 && answer.excerpt().contains("maximum number of statuses") {
-            failure
-                .detail
-                .push_str(": the commit has as many statuses of this context as GitHub takes");
-        }
-        failure
-    })
-}
-
-fn rate_limit(answer: &Answer, now: Timestamp) -> Option<Failure> {
-    if !matches!(answer.status, 403 | 429) {
-        return None;
-    }
-    let is_secondary = answer
-        .excerpt()
-        .to_lowercase()
-        .contains("secondary rate limit");
-    let until_reset = || {
-        let reset = answer
-            .header("x-ratelimit-reset")
-            .filter(|_| answer.header("x-ratelimit-remaining") == Some("0"))?;
-        let seconds = reset.trim().parse::<i64>().ok()? - now.as_second();
-        Some(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
-    };
-    let wait = retry_after(answer, now)
-        .or_else(until_reset)
-        .or(is_secondary.then_some(SECONDARY_LIMIT))?;
-    Some(Failure::transient(Reason::RateLimited, describe(answer)).after(Some(wait)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::notifier::sample::{answer, provider, secret, verdict, wait, with_header};
-
-    #[test]
-    fn rate_limits_are_waited_for_and_other_refusals_are_not() {
-        let limited = with_header(
-            answer(403, "API rate limit exceeded"),
-            "x-ratelimit-remaining",
-            "0",
-        );
-        let limited = with_header(limited, "x-ratelimit-reset", "1");
-        assert_eq!(verdict(judge(&limited)), Some((Reason::RateLimited, true)));
-        let asked = with_header(answer(403, "slow down"), "retry-after", "7");
-        assert_eq!(wait(judge(&asked)), Some(7.0));
-        assert_eq!(
-            wait(judge(&answer(
-                403,
-                "You have exceeded a secondary rate limit."
-            ))),
-            Some(60.0)
-        );
-        assert_eq!(
-            verdict(judge(&answer(403, "Resource not accessible"))),
-            Some((Reason::Unauthorized, true))
-        );
-        let full = answer(
-            422,
-            r#"{"message": "This SHA and context has reached the maximum number of statuses."}"#,
-        );
-        assert_eq!(verdict(judge(&full)), Some((Reason::Rejected, false)));
-        assert!(
-            judge(&full)
-                .unwrap_err()
-                .detail
-                .contains("as many statuses")
-        );
-        assert_eq!(verdict(judge(&answer(201, "{}"))), None);
-    }
-
-    #[test]
-    fn the_wait_for_a_new_hour_is_counted_from_now() {
-        let now = Timestamp::from_second(1_000).unwrap();
-        let limited = with_header(answer(403, ""), "x-ratelimit-remaining", "0");
-        let limited = with_header(limited, "x-ratelimit-reset", "1090");
-        assert_eq!(
-            wait(rate_limit(&limited, now).map_or(Ok(()), Err)),
-            Some(90.0)
-        );
-    }
+    use crate::notifier::sample::{provider, secret};
 
     #[test]
     fn the_api_of_an_enterprise_server_is_on_its_own_host() {

@@ -1,4 +1,5 @@
-//! Credentials of a GitHub App: a signed token for the App, which buys tokens for its installation.
+//! Credentials of a GitHub App: a signed token for the App, with which it gets tokens for its
+//! installation.
 //!
 //! API: <https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app>
 
@@ -13,19 +14,19 @@ use tidings_rules::SecretData;
 use tokio::sync::Mutex;
 use url::Url;
 
-use super::github_api::{ACCEPT, judge, request};
+use super::github_http::{ACCEPT, check, request};
 use crate::http::Http;
 use crate::http::invalid::Invalid;
 use crate::message::repository::escaped;
 
-/// Clocks differ: the App's own token begins a minute ago.
+/// Clocks differ, so the App's own token is valid from a minute ago.
 const SKEW: Duration = Duration::from_secs(60);
-/// It may live ten minutes.
+/// The lifetime of the App's own token. GitHub allows ten minutes.
 const LIFETIME: Duration = Duration::from_secs(300);
-/// An installation's token lives an hour, and is not used in its last minutes.
+/// An installation's token is valid for an hour, and not used in its last minutes.
 const MARGIN: Duration = Duration::from_secs(300);
 
-/// The App of one Provider, with the token that it holds at present.
+/// The App of one Provider, with its current token.
 pub struct GithubApp {
     http: Http,
     base: Url,
@@ -71,14 +72,15 @@ pub fn is_given(secret: &SecretData) -> bool {
 // === impl GithubApp ===
 
 impl GithubApp {
-    /// Reads the keys `githubAppID`, `githubAppPrivateKey` and `githubAppInstallationID` or
-    /// `githubAppInstallationOwner`, and `githubAppBaseURL` for a server of one's own.
+    /// Reads the keys `githubAppID`, `githubAppPrivateKey`, and `githubAppInstallationID` or
+    /// `githubAppInstallationOwner`. `githubAppBaseURL` names an Enterprise Server.
     ///
     /// # Errors
-    /// A key is missing or can't be read.
+    /// A key is missing or invalid.
     pub fn new(secret: &SecretData, base: &Url, http: Http) -> Result<Self, Invalid> {
         let text = |key: &str| secret.text(key).map(str::to_owned);
-        let app_id = text("githubAppID").ok_or("the Secret has no githubAppID")?;
+        let app_id = text("githubAppID")
+            .ok_or("no App id: set the key githubAppID in the Secret of spec.secretRef")?;
         let installation = match (
             text("githubAppInstallationID"),
             text("githubAppInstallationOwner"),
@@ -87,22 +89,24 @@ impl GithubApp {
             (None, Some(owner)) => Installation::Owner(owner),
             (None, None) => {
                 return Err(Invalid::from(
-                    "the Secret needs githubAppInstallationID or githubAppInstallationOwner beside githubAppID",
+                    "no installation: set githubAppInstallationID or githubAppInstallationOwner \
+                     in the \
+                     Secret of spec.secretRef",
                 ));
             }
         };
         let key = secret
             .get("githubAppPrivateKey")
-            .ok_or("the Secret needs githubAppPrivateKey beside githubAppID")?;
+            .ok_or("no App key: set githubAppPrivateKey in the Secret of spec.secretRef")?;
         let key = EncodingKey::from_rsa_pem(key.bytes()).map_err(|_| {
-            Invalid::from("the Secret's githubAppPrivateKey is not an RSA key in PEM form")
+            Invalid::from("githubAppPrivateKey in the Secret is not an RSA key in PEM format")
         })?;
         let base = match text("githubAppBaseURL") {
             Some(address) => {
                 let url = Url::parse(address.trim_end_matches('/'))
                     .ok()
                     .filter(|url| matches!(url.scheme(), "http" | "https"));
-                url.ok_or("the Secret's githubAppBaseURL is not an http or https address")?
+                url.ok_or("githubAppBaseURL in the Secret is not an http or https URL")?
             }
             None => base.clone(),
         };
@@ -116,26 +120,26 @@ impl GithubApp {
         })
     }
 
-    /// A token for the installation, the one at hand or a new one.
+    /// The current token of the installation, or a new one.
     ///
     /// # Errors
-    /// GitHub gives none.
+    /// GitHub gives no token.
     pub async fn token(&self) -> Result<String, Failure> {
-        // Held over the call, so that many deliveries at once buy one token.
-        let mut held = self.token.lock().await;
-        if let Some(current) = held
+        // Locked during the call, so that parallel deliveries request one token only.
+        let mut current_token = self.token.lock().await;
+        if let Some(current) = current_token
             .as_ref()
             .filter(|current| is_fresh(current, Timestamp::now()))
         {
             return Ok(current.token.clone());
         }
-        let bought = self.buy().await?;
-        let token = bought.token.clone();
-        *held = Some(bought);
+        let new_token = self.request_token().await?;
+        let token = new_token.token.clone();
+        *current_token = Some(new_token);
         Ok(token)
     }
 
-    /// Drops the token at hand: GitHub does not take it any more.
+    /// Drops the current token, which GitHub no longer accepts.
     pub async fn forget_token(&self) {
         *self.token.lock().await = None;
     }
@@ -143,7 +147,7 @@ impl GithubApp {
     /// The login under which the App writes comments.
     ///
     /// # Errors
-    /// GitHub does not know the App.
+    /// GitHub does not report the App.
     pub async fn login(&self) -> Result<String, Failure> {
         let named: Option<Named> = self.ask(Method::GET, "app", b"").await?;
         Ok(named
@@ -151,7 +155,7 @@ impl GithubApp {
             .unwrap_or_default())
     }
 
-    async fn buy(&self) -> Result<InstallationToken, Failure> {
+    async fn request_token(&self) -> Result<InstallationToken, Failure> {
         let id = match &self.installation {
             Installation::Id(id) => id.clone(),
             Installation::Owner(owner) => {
@@ -167,20 +171,20 @@ impl GithubApp {
                     .unwrap_or_else(|| "0".to_owned())
             }
         };
-        let bought = self
+        let new_token = self
             .ask(
                 Method::POST,
                 &format!("app/installations/{}/access_tokens", escaped(&id)),
                 b"null",
             )
             .await?;
-        Ok(bought.unwrap_or(InstallationToken {
+        Ok(new_token.unwrap_or(InstallationToken {
             token: "dry-run".to_owned(),
             expires_at: Timestamp::MAX,
         }))
     }
 
-    /// Asks as the App; nothing in a dry run.
+    /// Sends a request as the App; `None` in a dry run.
     async fn ask<T: serde::de::DeserializeOwned>(
         &self,
         method: Method,
@@ -192,18 +196,18 @@ impl GithubApp {
         if !body.is_empty() {
             asked = asked.body("application/json", body.to_vec());
         }
-        let answer = self.http.send(asked).await?;
-        judge(&answer)?;
-        if answer.dry_run {
+        let response = self.http.send(asked).await?;
+        check(&response)?;
+        if response.dry_run {
             return Ok(None);
         }
         let unreadable = || {
             Failure::transient(
                 Reason::ServerError,
-                format!("{} answered no JSON that fits /{path}", answer.host),
+                format!("{} answered /{path} with unexpected JSON", response.host),
             )
         };
-        answer.json().map(Some).ok_or_else(unreadable)
+        response.json().map(Some).ok_or_else(unreadable)
     }
 
     fn signed(&self, now: Timestamp) -> Result<String, Failure> {
@@ -215,7 +219,7 @@ impl GithubApp {
         jsonwebtoken::encode(&Header::new(Algorithm::RS256), &claims, &self.key).map_err(|_| {
             Failure::permanent(
                 Reason::Misconfigured,
-                "the Secret's githubAppPrivateKey can't sign",
+                "githubAppPrivateKey in the Secret can't sign; use the RSA key of the App",
             )
         })
     }
@@ -231,7 +235,7 @@ mod tests {
     use crate::notifier::sample::secret;
 
     #[test]
-    fn every_key_that_lacks_or_can_not_be_read_is_named() {
+    fn the_error_names_the_missing_or_invalid_key() {
         let base = Url::parse("https://api.github.com").unwrap();
         for (pairs, named) in [
             (
@@ -240,7 +244,7 @@ mod tests {
             ),
             (
                 &[("githubAppID", "1"), ("githubAppInstallationID", "2")][..],
-                "needs githubAppPrivateKey",
+                "set githubAppPrivateKey",
             ),
             (
                 &[
@@ -248,7 +252,7 @@ mod tests {
                     ("githubAppInstallationID", "2"),
                     ("githubAppPrivateKey", "s3cret"),
                 ][..],
-                "githubAppPrivateKey is not an RSA key",
+                "githubAppPrivateKey in the Secret",
             ),
         ] {
             let refused = GithubApp::new(&secret(pairs), &base, Http::dry_run())
@@ -264,7 +268,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_token_is_used_until_it_is_refused() {
-        let held = InstallationToken {
+        let current_token = InstallationToken {
             token: "ghs".into(),
             expires_at: Timestamp::MAX,
         };
@@ -273,8 +277,8 @@ mod tests {
             base: Url::parse("https://api.github.com").unwrap(),
             app_id: "1".into(),
             installation: Installation::Id("2".into()),
-            key: EncodingKey::from_secret(b"no RSA key: a new token can't be bought"),
-            token: Mutex::new(Some(held)),
+            key: EncodingKey::from_secret(b"no RSA key: a new token can't be new_token"),
+            token: Mutex::new(Some(current_token)),
         };
         assert_eq!(app.token().await, Ok("ghs".into()));
         app.forget_token().await;

@@ -14,14 +14,14 @@ use url::Url;
 
 use crate::http::classify::classify;
 use crate::http::invalid::Invalid;
-use crate::http::{Answer, Http, Request};
+use crate::http::{Http, Request, Response};
 use crate::message::repository::{Repository, repository};
 use crate::notifier::contract::need::Demand::{Either, Required};
 use crate::notifier::contract::need::Need;
 
 const PRIVATE_TOKEN: HeaderName = HeaderName::from_static("private-token");
 
-/// What the Secret of a GitLab type must hold, for people.
+/// What the types of GitLab read.
 pub const NEEDS: &[Need] = &[
     Need::field(
         "address",
@@ -35,7 +35,7 @@ pub const NEEDS: &[Need] = &[
         "an access token with the scope api",
         "your-token",
     ),
-    Need::key("password", Either, "the same under another name", ""),
+    Need::key("password", Either, "another name of the key token", ""),
 ];
 
 /// GitLab, for one project and with one Provider's token.
@@ -53,10 +53,10 @@ struct User {
 // === impl GitLab ===
 
 impl GitLab {
-    /// Checks address and token.
+    /// Validates the address and the token.
     ///
     /// # Errors
-    /// A sentence that names the field or key.
+    /// The address or a credential is missing or invalid; the error names it.
     pub fn new(provider: &ResolvedProvider, http: Http) -> Result<Self, Invalid> {
         let repository = repository(provider)?;
         let token = provider
@@ -64,7 +64,7 @@ impl GitLab {
             .token()
             .or_else(|| provider.secret.text("password"));
         let token = token
-            .ok_or("the Secret of spec.secretRef needs the key token")?
+            .ok_or("no token: set the key token in the Secret of spec.secretRef")?
             .to_owned();
         Ok(Self {
             http,
@@ -73,7 +73,7 @@ impl GitLab {
         })
     }
 
-    /// Names host and project, for keys.
+    /// The names of host and project, for keys.
     pub fn place(&self) -> String {
         format!("gitlab {}/{}", self.repository.host(), self.repository.id)
     }
@@ -81,9 +81,9 @@ impl GitLab {
     /// A request below `/projects/ID/`, with the token.
     ///
     /// # Errors
-    /// The path does not make an address.
+    /// The path does not give a valid URL.
     pub fn request(&self, method: Method, path: &str) -> Result<Request, Failure> {
-        // One segment: all that could part it is escaped.
+        // The id is one path segment, so slashes are escaped.
         let id = self
             .repository
             .path()
@@ -92,28 +92,28 @@ impl GitLab {
         self.authorized(method, &format!("projects/{id}/{path}"))
     }
 
-    /// Sends a request once and judges the answer.
+    /// Sends a request once and checks the response.
     ///
     /// # Errors
-    /// The failure that the answer stands for.
-    pub async fn send(&self, request: Request) -> Result<Answer, Failure> {
-        let answer = self.http.send(request).await?;
-        judge(&answer, Timestamp::now())?;
-        Ok(answer)
+    /// The failure that the response stands for.
+    pub async fn send(&self, request: Request) -> Result<Response, Failure> {
+        let response = self.http.send(request).await?;
+        check(&response, Timestamp::now())?;
+        Ok(response)
     }
 
     /// The name under which notes are written; empty in a dry run.
     ///
     /// # Errors
-    /// GitLab can't say.
+    /// GitLab does not report the login.
     pub async fn username(&self) -> Result<String, Failure> {
-        let answer = self.send(self.authorized(Method::GET, "user")?).await?;
-        match answer.json::<User>() {
+        let response = self.send(self.authorized(Method::GET, "user")?).await?;
+        match response.json::<User>() {
             Some(user) => Ok(user.username),
-            None if answer.dry_run => Ok(String::new()),
+            None if response.dry_run => Ok(String::new()),
             None => Err(Failure::transient(
                 Reason::ServerError,
-                format!("{} did not say whose the token is", answer.host),
+                format!("{} did not report the account of the token", response.host),
             )),
         }
     }
@@ -123,7 +123,7 @@ impl GitLab {
             Url::parse(&format!("{}/api/v4/{path}", self.repository.root())).map_err(|_| {
                 Failure::permanent(
                     Reason::Misconfigured,
-                    "the repository's address can't be used",
+                    "the address of the repository gives no valid API URL; check spec.address",
                 )
             })?;
         Ok(Request::new(method, url)
@@ -132,16 +132,15 @@ impl GitLab {
     }
 }
 
-/// What GitLab's answers mean: the shared table, and `RateLimit-Reset` where a 429 says nothing
-/// else.
-fn judge(answer: &Answer, now: Timestamp) -> Result<u16, Failure> {
-    classify(answer).map_err(|failure| {
+/// The shared table. `RateLimit-Reset` gives the wait if a 429 has no `Retry-After`.
+fn check(response: &Response, now: Timestamp) -> Result<u16, Failure> {
+    classify(response).map_err(|failure| {
         if failure.reason != Reason::RateLimited
             || failure.kind != (FailureKind::Transient { retry_after: None })
         {
             return failure;
         }
-        let reset = answer
+        let reset = response
             .header("ratelimit-reset")
             .and_then(|text| text.trim().parse::<i64>().ok());
         failure.after(
@@ -155,7 +154,7 @@ fn judge(answer: &Answer, now: Timestamp) -> Result<u16, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::notifier::sample::{answer, provider, secret, wait, with_header};
+    use crate::notifier::sample::{provider, response, secret, wait, with_header};
 
     #[test]
     fn the_id_of_a_project_is_one_segment() {
@@ -175,12 +174,12 @@ mod tests {
     #[test]
     fn a_rate_limit_ends_at_its_reset() {
         let now = Timestamp::from_second(1_000).unwrap();
-        let limited = with_header(answer(429, ""), "ratelimit-reset", "1030");
-        assert_eq!(wait(judge(&limited, now)), Some(30.0));
+        let limited = with_header(response(429, ""), "ratelimit-reset", "1030");
+        assert_eq!(wait(check(&limited, now)), Some(30.0));
         assert_eq!(
-            wait(judge(&with_header(limited, "retry-after", "5"), now)),
+            wait(check(&with_header(limited, "retry-after", "5"), now)),
             Some(5.0)
         );
-        assert_eq!(wait(judge(&answer(500, ""), now)), None);
+        assert_eq!(wait(check(&response(500, ""), now)), None);
     }
 }

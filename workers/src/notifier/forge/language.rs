@@ -1,8 +1,7 @@
 //! The language of `commitStatusExpr`: CEL as Flux has it.
 //!
 //! Standard library and macros, optional values, the extensions strings, encoders and sets, and
-//! `first()` and `last()` on lists. Where the library lacks one of these or differs, it is mended
-//! here.
+//! `first()` and `last()` on lists. This adds what the library lacks and corrects what differs.
 
 use std::mem::take;
 use std::sync::{Arc, LazyLock};
@@ -19,7 +18,7 @@ use cel::{DeclarationError, Env, ExecutionError, IdedExpr};
 pub static LANGUAGE: LazyLock<Arc<Env>> =
     LazyLock::new(|| Arc::new(language().expect("no two functions have one name")));
 
-/// What a time tells without a time zone, it tells for UTC; the library takes the offset that the
+/// The methods of a time that use UTC without a time zone. The library uses the offset that the
 /// time was written with.
 const GETTERS: [&str; 10] = [
     "getFullYear",
@@ -114,7 +113,7 @@ fn string<'b, 'v>(args: Vec<CowVal<'b, 'v>>) -> Called<'b, 'v> {
     }
 }
 
-/// A number as Go's `%g` writes it: with an exponent from a million on and below a ten-thousandth.
+/// A number as Go's `%g` writes it: with an exponent from 1e6 and below 1e-4.
 fn go_text(number: f64) -> String {
     let scientific = format!("{number:e}");
     let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
@@ -132,7 +131,7 @@ fn go_text(number: f64) -> String {
     }
 }
 
-/// A time in UTC; everything else as it is.
+/// A time in UTC; other values unchanged.
 fn utc<'b, 'v>(mut args: Vec<CowVal<'b, 'v>>) -> Called<'b, 'v> {
     let value = args.remove(0);
     Ok(match value.downcast_ref::<CelTimestamp>() {
@@ -158,7 +157,7 @@ fn sets_intersects<'b, 'v>(args: Vec<CowVal<'b, 'v>>) -> Called<'b, 'v> {
     })))
 }
 
-/// The values of those optionals in a list that have one.
+/// The values of the optionals in a list that have one.
 fn unwrap_optionals<'b, 'v>(args: Vec<CowVal<'b, 'v>>) -> Called<'b, 'v> {
     let values = elements(&args[0])?
         .into_iter()
@@ -224,7 +223,8 @@ mod tests {
             ("['a', 'b'].last().value()", "b"),
             ("[].first().orValue('empty')", "empty"),
             (
-                "optional.unwrap([optional.of('a'), optional.none()])[0] + [optional.of('b')].unwrapOpt()[0]",
+                "optional.unwrap([optional.of('a'), optional.none()])[0] + \
+                 [optional.of('b')].unwrapOpt()[0]",
                 "ab",
             ),
             (
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_told_in_utc() {
+    fn times_are_in_utc() {
         let time = "timestamp('2026-02-03T23:05:06-05:00')";
         assert_eq!(
             evaluate(&format!(

@@ -1,20 +1,18 @@
-//! Lists that come in pages.
+//! Lists in pages.
 
-use crate::http::Answer;
+use crate::http::Response;
 
-/// No list of statuses is read further than this many pages; a context of a commit takes a thousand
-/// on GitHub.
+/// The most pages of statuses to read. A commit on GitHub has up to 1,000 statuses of a context.
 pub const MOST_PAGES: u32 = 20;
-/// The same for comments, in pages of a hundred: GitLab takes 5,000 on a merge request
+/// The most pages of 100 comments to read. GitLab allows 5,000 on a merge request
 /// (<https://docs.gitlab.com/administration/instance_limits/>).
 pub const MOST_PAGES_OF_COMMENTS: u32 = 50;
 
-/// Whether an answer says that another page follows (`Link: <…>; rel="next"`, RFC 8288).
+/// Whether a response says that another page follows (`Link: <…>; rel="next"`, RFC 8288).
 ///
-/// Only the fact is taken from the header: where the next page is, the caller knows, and
-/// credentials go nowhere else.
-pub fn has_next(answer: &Answer) -> bool {
-    answer
+/// The URL in the header is ignored, so that credentials are sent to the known URL only.
+pub fn has_next(response: &Response) -> bool {
+    response
         .header("link")
         .is_some_and(|link| link.contains("rel=\"next\"") || link.contains("rel=next"))
 }
@@ -22,15 +20,15 @@ pub fn has_next(answer: &Answer) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::notifier::sample::{answer, with_header};
+    use crate::notifier::sample::{response, with_header};
 
     #[test]
-    fn a_link_tells_that_another_page_follows() {
-        let links = |link| has_next(&with_header(answer(200, "[]"), "link", link));
+    fn a_link_header_says_that_another_page_follows() {
+        let links = |link| has_next(&with_header(response(200, "[]"), "link", link));
         assert!(links(
             "<https://h/a?page=2>; rel=\"next\", <https://h/a?page=9>; rel=\"last\""
         ));
         assert!(!links("<https://h/a?page=1>; rel=\"first\""));
-        assert!(!has_next(&answer(200, "[]")));
+        assert!(!has_next(&response(200, "[]")));
     }
 }

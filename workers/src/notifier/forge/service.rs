@@ -1,4 +1,4 @@
-//! A forge for tests, on a loopback port: it answers by a script and notes what it was asked.
+//! A forge for tests on a loopback port. It answers by a script and records the calls.
 
 use std::sync::Arc;
 
@@ -14,11 +14,10 @@ use crate::http::Http;
 use crate::notifier::contract::{KeepState, Notifier, ProviderType};
 use crate::notifier::sample;
 
-/// `METHOD /path?query` and the answer to it: status, `Link` and body.
+/// `METHOD /path?query` and the response to it: status, `Link` and body.
 pub type Script = &'static [(&'static str, u16, &'static str, &'static str)];
 
-/// A notifier of a type for the repository `acme/deploy` of a forge with a script, and the calls
-/// that it makes.
+/// A notifier for the repository `acme/deploy` of a scripted forge, and the calls that it makes.
 pub async fn scripted(
     kind: &ProviderType,
     script: Script,
@@ -27,9 +26,9 @@ pub async fn scripted(
     let noted = Arc::clone(&calls);
     let app = Router::new().fallback(move |request: Request| {
         let call = format!("{} {}", request.method(), request.uri());
-        let answer = answer_to(&call, script);
+        let response = answer_to(&call, script);
         noted.lock().push(call);
-        async move { answer }
+        async move { response }
     });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -1,4 +1,4 @@
-//! The id of a commit status where the Provider has no expression for it.
+//! The id of a commit status of a Provider without an expression.
 
 use tidings_core::ObjectReference;
 
@@ -8,7 +8,7 @@ pub fn default_id(object: &ObjectReference, provider_uid: &str) -> String {
     format!("{}/{}/{part}", object.kind, object.name).to_lowercase()
 }
 
-/// `<cluster>/<namespace>/<default id>` in lower case: no two objects of a fleet share it.
+/// `<cluster>/<namespace>/<default id>` in lower case, which is unique in a fleet.
 pub fn qualified(default: &str, cluster: &str, object: &ObjectReference) -> String {
     format!("{cluster}/{}/{default}", object.namespace).to_lowercase()
 }
@@ -18,7 +18,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_is_kind_name_and_the_beginning_of_the_uid() {
+    fn an_id_is_kind_name_and_the_start_of_the_uid() {
         let object = ObjectReference {
             kind: "HelmRelease".into(),
             name: "PodInfo".into(),
@@ -37,7 +37,7 @@ mod tests {
     }
 
     #[test]
-    fn a_qualified_id_begins_with_cluster_and_namespace() {
+    fn a_qualified_id_starts_with_cluster_and_namespace() {
         let object = ObjectReference {
             namespace: "apps".into(),
             ..Default::default()

@@ -1,8 +1,7 @@
-//! Where the servers of a Provider are: addresses that may be connected to, and whose certificates
-//! are believed there.
+//! The servers of a Provider: their allowed addresses, and the certificates to trust.
 //!
-//! async-nats looks names up itself. So it is given addresses only, which were checked;
-//! certificates are compared with the names that led to them.
+//! async-nats would resolve names itself. It therefore gets checked addresses only, and
+//! certificates are compared with the names that resolved to them.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -22,7 +21,7 @@ use tokio::net::lookup_host;
 use crate::http::address_rules::AddressRules;
 use crate::http::invalid::Invalid;
 
-/// What an address holds before `@`.
+/// The user info of an address.
 pub enum UserInfo {
     /// `USER:PASSWORD@`
     Password(String, String),
@@ -30,15 +29,14 @@ pub enum UserInfo {
     Token(String),
 }
 
-/// Reads one of the addresses, and what it holds before `@`: async-nats would log it, and not use
-/// it.
+/// Parses one address and takes its user info, which async-nats would log and not use.
 ///
 /// # Errors
-/// It is none.
+/// It is not the address of a NATS server.
 pub fn server(address: &str) -> Result<(ServerAddr, Option<UserInfo>), Invalid> {
-    // The words of the parser quote what it was given, which may hold a password.
+    // The parser's error quotes the address, which may hold a password.
     let unusable =
-        |_| Invalid::from("the address is not that of a NATS server, such as nats://HOST:4222");
+        |_| Invalid::from("the address is not one of a NATS server; write it as nats://HOST:4222");
     let mut url = address
         .trim()
         .parse::<ServerAddr>()
@@ -52,19 +50,19 @@ pub fn server(address: &str) -> Result<(ServerAddr, Option<UserInfo>), Invalid> 
             Some(UserInfo::Password(decoded(username), decoded(password)))
         }
     };
-    // An address with a host takes them.
+    // An address with a host accepts user info.
     let _ = (url.set_username(""), url.set_password(None));
     Ok((ServerAddr::from_url(url).map_err(unusable)?, user_info))
 }
 
-/// The names that led to addresses.
+/// The names that resolved to each address.
 #[derive(Clone, Debug, Default)]
 pub struct Names(HashMap<IpAddr, Vec<ServerName<'static>>>);
 
-/// Looks the servers up: those of their addresses that may be connected to, in the same order.
+/// Resolves the servers to their allowed addresses, in the same order.
 ///
 /// # Errors
-/// None is left: refused (permanent), or unknown for now.
+/// No address is left: all are refused (permanent), or no name resolves (transient).
 pub async fn looked_up(
     servers: &[ServerAddr],
     rules: &AddressRules,
@@ -76,7 +74,7 @@ pub async fn looked_up(
             Ok(addresses) => rules.admit(server.host(), addresses).map_err(Failure::from),
             Err(error) => {
                 let detail = format!(
-                    "the name {} of the NATS server can't be looked up: {error}",
+                    "the name {} of the NATS server does not resolve: {error}",
                     server.host()
                 );
                 Err(Failure::transient(Reason::Unreachable, detail))
@@ -99,7 +97,7 @@ pub async fn looked_up(
     }
 }
 
-/// The same server by its address.
+/// The server by its address in place of its name.
 fn at(server: &ServerAddr, address: IpAddr, names: &mut Names) -> Option<ServerAddr> {
     let name = ServerName::try_from(server.host().to_owned()).ok()?;
     names.0.entry(address).or_default().push(name);
@@ -108,17 +106,17 @@ fn at(server: &ServerAddr, address: IpAddr, names: &mut Names) -> Option<ServerA
     ServerAddr::from_url(url).ok()
 }
 
-/// Whose certificates are believed, and the one that we show.
+/// The certificate authorities to trust, and our own certificate.
 pub struct Trust {
     verifier: Arc<dyn ServerCertVerifier>,
     identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
 }
 
 impl Trust {
-    /// Reads the certificates of a Provider; without authorities of its own the system's count.
+    /// Reads the certificates of a Provider, or the system's authorities if it has none.
     ///
     /// # Errors
-    /// One can't be read, as a sentence that names its key.
+    /// A certificate is invalid; the error names its key.
     pub fn new(tls: Option<&Tls>) -> Result<Self, Invalid> {
         let crypto = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let verifier: Arc<dyn ServerCertVerifier> =
@@ -146,10 +144,10 @@ impl Trust {
         })
     }
 
-    /// How to speak TLS with servers that these names led to.
+    /// The TLS settings for servers that these names resolved to.
     ///
     /// # Errors
-    /// Certificate and key of the Provider are not a pair.
+    /// The Provider's certificate and key do not match.
     pub fn config(&self, names: Names) -> Result<ClientConfig, Invalid> {
         let crypto = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder =
@@ -184,7 +182,7 @@ fn identity(tls: &Tls) -> Result<Option<ChainAndKey>, Invalid> {
     Ok(Some((chain.map_err(|_| MISMATCHED)?, key)))
 }
 
-/// Believes a certificate for an address that is one for a name which led there.
+/// Accepts a certificate if it is valid for a name that resolved to the address.
 #[derive(Debug)]
 struct ByName {
     inner: Arc<dyn ServerCertVerifier>,

@@ -1,5 +1,5 @@
-//! The messages of `opentelemetry/proto/collector/trace/v1` and what they need, with only the
-//! fields that are used. Names and numbers are the protocol's.
+//! The messages of `opentelemetry/proto/collector/trace/v1`, with only the used fields. Names and
+//! numbers are those of the protocol.
 
 use prost::Message;
 
@@ -42,13 +42,13 @@ pub(super) struct Resource {
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct ScopeSpans {
     #[prost(message, optional, tag = "1")]
-    pub(super) scope: Option<Scope>,
+    pub(super) scope: Option<InstrumentationScope>,
     #[prost(message, repeated, tag = "2")]
     pub(super) spans: Vec<Span>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Scope {
+pub(super) struct InstrumentationScope {
     #[prost(string, tag = "1")]
     pub(super) name: String,
 }

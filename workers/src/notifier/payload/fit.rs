@@ -1,8 +1,8 @@
-//! Making a message and its metadata fit into what a service takes.
+//! Fits a message and its metadata into the size limits of a service.
 
-use crate::message::text::{ELLIPSIS, cut_bytes, cut_utf16};
+use crate::text::{ELLIPSIS, cut_bytes, cut_utf16};
 
-/// How a service counts, and how a text is cut by that count. A cut text ends in an ellipsis.
+/// How a service counts, and how a text is cut. A cut text ends in an ellipsis.
 #[derive(Clone, Copy)]
 pub struct Unit {
     /// The size of a text.
@@ -16,24 +16,24 @@ pub const BYTES: Unit = Unit {
     size: str::len,
     cut: cut_bytes,
 };
-/// Units of UTF-16. Never fewer than the characters: so they also serve where a service does not
-/// say which of the two it means.
+/// UTF-16 code units. They are never fewer than the characters, so they also serve for services
+/// that do not state which of the two they count.
 pub const UTF16: Unit = Unit {
     size: utf16_size,
     cut: cut_utf16,
 };
-/// Bytes of UTF-8 in a JSON string, escapes included, the quotation marks not.
+/// Bytes of UTF-8 in a JSON string, with escapes and without quotes.
 pub const JSON_BYTES: Unit = Unit {
     size: json_bytes,
     cut: cut_json_bytes,
 };
-/// Units of UTF-16 in a JSON string, escapes included, the quotation marks not.
+/// UTF-16 code units in a JSON string, with escapes and without quotes.
 pub const JSON_UTF16: Unit = Unit {
     size: json_utf16,
     cut: cut_json_utf16,
 };
 
-/// A message and the metadata below it, cut where they must be.
+/// A message and its metadata, cut to fit.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Fitted {
     /// The message.
@@ -42,11 +42,11 @@ pub struct Fitted {
     pub fields: Vec<(String, String)>,
 }
 
-/// Cuts message and fields until they take no more than `room`. Each field takes `per_field` beside
-/// its key and value.
+/// Cuts message and fields to a total of `room`. Each field needs `per_field` besides its key and
+/// value.
 ///
-/// The message gives way first, but the fields may keep it to a half only; then the field that
-/// passes the limit is cut, and those after it are left out.
+/// The message is cut first, down to half of the room. Then the field that exceeds the limit is
+/// cut, and later ones are left out.
 pub fn fit<K: Into<String>, V: AsRef<str>>(
     unit: Unit,
     room: usize,
@@ -63,7 +63,7 @@ pub fn fit<K: Into<String>, V: AsRef<str>>(
     }
 }
 
-/// The fields that fit, and what they take.
+/// The fields that fit, and their size.
 fn fit_fields(
     unit: Unit,
     room: usize,
@@ -76,7 +76,7 @@ fn fit_fields(
             break;
         };
         let value = value.as_ref();
-        // Not even the mark of a cut would fit.
+        // Not even an ellipsis would fit.
         if (unit.size)(value) > left_for_value && left_for_value < ELLIPSIS.len_utf8() {
             break;
         }
@@ -93,13 +93,13 @@ fn utf16_size(text: &str) -> usize {
 
 fn json_bytes(text: &str) -> usize {
     text.chars()
-        .map(|letter| in_json(letter, letter.len_utf8()))
+        .map(|character| in_json(character, character.len_utf8()))
         .sum()
 }
 
 fn json_utf16(text: &str) -> usize {
     text.chars()
-        .map(|letter| in_json(letter, letter.len_utf16()))
+        .map(|character| in_json(character, character.len_utf16()))
         .sum()
 }
 
@@ -116,8 +116,8 @@ fn cut_json(text: &str, limit: usize, size: fn(&str) -> usize, plain: fn(char) -
         return text.to_owned();
     }
     let mut left = limit.saturating_sub(plain(ELLIPSIS));
-    let fits = |letter: &char| {
-        let needed = in_json(*letter, plain(*letter));
+    let fits = |character: &char| {
+        let needed = in_json(*character, plain(*character));
         let fits = needed <= left;
         left = left.saturating_sub(needed);
         fits
@@ -125,9 +125,9 @@ fn cut_json(text: &str, limit: usize, size: fn(&str) -> usize, plain: fn(char) -
     text.chars().take_while(fits).chain([ELLIPSIS]).collect()
 }
 
-/// What a character takes in the JSON that serde_json writes, given what it takes as it is.
-fn in_json(letter: char, plain: usize) -> usize {
-    match letter {
+/// The size of a character in the JSON that serde_json writes. `plain` is its size without escapes.
+fn in_json(character: char, plain: usize) -> usize {
+    match character {
         '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
         '\0'..='\u{1f}' => 6,
         _ => plain,
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn the_message_gives_way_first_then_the_last_fields() {
+    fn the_message_is_cut_first_then_the_last_fields() {
         let (short, long) = (
             [("k", "1234")],
             [("k", "1234"), ("l", "123456789"), ("m", "1")],
@@ -210,14 +210,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_is_longer_than_its_room(
+        fn the_result_never_exceeds_the_room(
             message in ".{0,60}",
             fields in proptest::collection::vec((".{0,8}", ".{0,30}"), 0..5),
             room in 8usize..120,
         ) {
             for unit in [BYTES, UTF16, JSON_BYTES, JSON_UTF16] {
                 let fitted = fit(unit, room, &message, fields.clone().into_iter(), 3);
-                let of_fields: usize = fitted.fields.iter().map(|(key, value)| 3 + (unit.size)(key) + (unit.size)(value)).sum();
+                let of_fields: usize = fitted.fields.iter().map(|(key,
+                    value)| 3 + (unit.size)(key) + (unit.size)(value)).sum();
                 prop_assert!((unit.size)(&fitted.message) + of_fields <= room);
             }
         }

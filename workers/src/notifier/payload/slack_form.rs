@@ -1,17 +1,17 @@
-//! The body of Slack's incoming webhooks, which Discord and Rocket.Chat take too.
+//! The body of Slack's incoming webhooks, which Discord and Rocket.Chat accept too.
 
 use serde_json::{Value, json};
 
 use super::fit::{UTF16, fit};
 use crate::message::Message;
 use crate::message::render::Link;
-use crate::message::text::{cut_utf16, without_half_entity};
+use crate::text::{cut_utf16, without_half_entity};
 
-/// What differs between the services: colours and sizes. Sizes are in units of UTF-16.
+/// The differences between the services: colors and sizes. Sizes are in UTF-16 code units.
 pub struct SlackForm {
-    /// The colour of everything but errors.
+    /// The color of everything but errors.
     pub info: &'static str,
-    /// The colour of errors.
+    /// The color of errors.
     pub error: &'static str,
     /// The longest name of sender or object.
     pub longest_name: usize,
@@ -19,11 +19,11 @@ pub struct SlackForm {
     pub longest_text: usize,
     /// The longest value of a field; titles may be as long as names.
     pub longest_value: usize,
-    /// How many fields there may be.
+    /// The most fields.
     pub most_fields: usize,
     /// How links are shown.
     pub links: Links,
-    /// The longest that name, text and fields of the attachment may be together.
+    /// The longest total of name, text and fields of the attachment.
     pub longest_attachment: usize,
 }
 
@@ -32,34 +32,34 @@ pub struct SlackForm {
 pub enum Links {
     /// As buttons below the attachment.
     Buttons,
-    /// In a field of their own, as Markdown.
+    /// In one field, as Markdown.
     Field,
 }
 
-/// Who says it, where to.
+/// The sender and the channel of a message.
 pub struct Sender<'a> {
-    /// The name that is shown, where the service allows it.
+    /// The sender's name, if the service allows one.
     pub username: &'a str,
-    /// The channel, where the service allows another than the webhook's own.
+    /// The channel, if the service allows another than the webhook's.
     pub channel: &'a str,
-    /// What is shown where attachments are not.
+    /// The text for clients that do not show attachments.
     pub fallback: &'a str,
 }
 
 impl SlackForm {
-    /// The body for a notification.
-    pub fn body(&self, notification: &Message<'_>, sender: &Sender<'_>) -> Value {
-        let author = cut_utf16(&notification.title(), self.longest_name);
-        let text = cut_utf16(notification.text(), self.longest_text);
+    /// The body for a message.
+    pub fn body(&self, message: &Message<'_>, sender: &Sender<'_>) -> Value {
+        let author = cut_utf16(&message.title(), self.longest_name);
+        let text = cut_utf16(message.text(), self.longest_text);
         let links = if self.links == Links::Field {
-            notification.markdown_links("")
+            message.markdown_links("")
         } else {
             String::new()
         };
         let link_field = Some(("Links", links.as_str())).filter(|(_, links)| !links.is_empty());
         let fields = link_field
             .into_iter()
-            .chain(notification.shown_fields())
+            .chain(message.shown_fields())
             .take(self.most_fields);
         let fields = fields.map(|(key, value)| {
             (
@@ -82,15 +82,16 @@ impl SlackForm {
             "icon_emoji": "",
             "attachments": [{
                 "fallback": cut_utf16(sender.fallback, self.longest_text),
-                "color": if notification.is_error() { self.error } else { self.info },
+                "color": if message.is_error() { self.error } else { self.info },
                 "author_name": author,
-                "text": if notification.is_worded() { without_half_entity(fitted.message) } else { fitted.message },
+                "text": if message.is_templated() { without_half_entity(fitted.message) } else {
+                    fitted.message },
                 "mrkdwn_in": ["text"],
                 "fields": fitted.fields.into_iter().map(field).collect::<Vec<Value>>(),
             }],
         });
-        if self.links == Links::Buttons && !notification.links().is_empty() {
-            body["attachments"][0]["actions"] = notification.links().iter().map(button).collect();
+        if self.links == Links::Buttons && !message.links().is_empty() {
+            body["attachments"][0]["actions"] = message.links().iter().map(button).collect();
         }
         body
     }
@@ -100,10 +101,10 @@ fn button(link: &Link) -> Value {
     json!({ "type": "button", "text": link.label, "url": link.url })
 }
 
-/// The name to show: the Provider's `username`, else the controller that reports.
-pub fn username_or_controller<'a>(username: &'a str, notification: &Message<'a>) -> &'a str {
+/// The sender's name: the Provider's `username`, or the reporting controller.
+pub fn username_or_controller<'a>(username: &'a str, message: &Message<'a>) -> &'a str {
     if username.is_empty() {
-        &notification.event.reporting_controller
+        &message.event.reporting_controller
     } else {
         username
     }
@@ -126,14 +127,14 @@ mod tests {
     };
 
     #[test]
-    fn each_part_and_the_whole_keep_to_their_limits() {
+    fn each_part_and_the_total_stay_within_their_limits() {
         let sample = Sample::error().with_message("🚀🚀🚀🚀🚀🚀");
         let sender = Sender {
             username: &"u".repeat(40),
             channel: "c",
             fallback: "webapp: failed",
         };
-        let body = SMALL.body(&sample.notification(), &sender);
+        let body = SMALL.body(&sample.message(), &sender);
         let attachment = &body["attachments"][0];
         assert_eq!(body["username"], format!("{}…", "u".repeat(29)));
         assert_eq!(attachment["color"], "danger");

@@ -11,7 +11,7 @@ fn at(second: i64) -> Timestamp {
 fn delivery() -> Delivery {
     Delivery {
         id: "d".into(),
-        planned_at: Some(proto(at(1000))),
+        planned_at: Some(to_proto(at(1000))),
         ..Delivery::default()
     }
 }
@@ -102,7 +102,7 @@ fn a_delivery_that_stands_for_a_newer_state_has_its_age() {
     let failed = failed(Failure::transient(Reason::ServerError, ""));
     let day = 24 * 3600;
     let for_newer = Processed {
-        planned_at: Some(proto(at(1000 + day - 60))),
+        planned_at: Some(to_proto(at(1000 + day - 60))),
         ..failed.clone()
     };
     let end = 1000 + day + 60;

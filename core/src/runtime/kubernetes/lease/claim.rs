@@ -1,42 +1,42 @@
-//! Whether a Lease may be taken. Pure: time is an argument.
+//! Whether a Lease may be taken, and what a holder writes. Pure: time is an argument.
 
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::coordination::v1::LeaseSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
-/// How long a holder may be silent before another takes the Lease.
+/// The validity of a Lease after its last renewal.
 pub(super) const DURATION: Duration = Duration::from_secs(15);
-/// How often those who wait look.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How often a waiting replica reads the Lease.
+const READ_EVERY: Duration = Duration::from_secs(2);
 
-/// What comes next for one who wants the Lease.
+/// What a replica that wants the Lease does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Nobody holds it: take it now.
+    /// Take the Lease: nobody holds it, or it has expired.
     Take,
-    /// Somebody does: look again after this time.
+    /// Another replica holds it: read it again after this time.
     Wait(Duration),
 }
 
-/// What was seen of a Lease, and when by our own clock. The times that the holder writes are
-/// compared with each other only: clocks of two machines may differ.
+/// The last change of a Lease, and when it was observed by our own clock. Times that the holder
+/// writes are never compared with our clock, because the clocks of two machines may differ.
 #[derive(Debug, Default)]
 pub(super) struct Observation {
-    seen: Option<(LeaseSpec, Instant)>,
+    last: Option<(LeaseSpec, Instant)>,
 }
 
 impl Observation {
-    /// Notes the Lease as it is now, and decides.
+    /// Observes the present state of the Lease, and decides.
     pub(super) fn step(&mut self, spec: Option<&LeaseSpec>, identity: &str, now: Instant) -> Step {
         let Some((spec, holder)) = spec.and_then(|spec| Some((spec, holder(spec)?))) else {
             return Step::Take;
         };
-        let since = match &self.seen {
-            Some((seen, since)) if seen == spec => *since,
+        let since = match &self.last {
+            Some((last, since)) if last == spec => *since,
             _ => now,
         };
-        self.seen = Some((spec.clone(), since));
+        self.last = Some((spec.clone(), since));
         let valid_for = spec
             .lease_duration_seconds
             .and_then(|seconds| u64::try_from(seconds).ok());
@@ -46,12 +46,12 @@ impl Observation {
         if holder == identity || left.is_zero() {
             Step::Take
         } else {
-            Step::Wait(left.min(LOOK_EVERY))
+            Step::Wait(left.min(READ_EVERY))
         }
     }
 }
 
-/// The Lease in the hands of `identity`.
+/// Returns the Lease held by `identity`.
 pub(super) fn taken(before: Option<&LeaseSpec>, identity: &str, now: jiff::Timestamp) -> LeaseSpec {
     let transitions = before.map_or(0, |before| {
         let is_another = holder(before) != Some(identity);
@@ -70,7 +70,7 @@ pub(super) fn taken(before: Option<&LeaseSpec>, identity: &str, now: jiff::Times
     }
 }
 
-/// The Lease in nobody's hands.
+/// Returns the Lease held by nobody.
 pub(super) fn released(held: &LeaseSpec) -> LeaseSpec {
     LeaseSpec {
         holder_identity: None,
@@ -78,22 +78,22 @@ pub(super) fn released(held: &LeaseSpec) -> LeaseSpec {
     }
 }
 
-/// When the holder was last there, by its own clock; nothing where nobody holds the Lease.
+/// When the holder last renewed the Lease, by its own clock. `None` if nobody holds it.
 pub(super) fn last_seen(spec: &LeaseSpec) -> Option<jiff::Timestamp> {
     holder(spec)
         .and(spec.renew_time.as_ref())
         .map(|time| time.0)
 }
 
-/// Whether two states of a Lease belong to one and the same holding of it.
-pub(super) fn is_same_holding(one: &LeaseSpec, other: &LeaseSpec) -> bool {
+/// Whether two states of a Lease belong to the same term of the same holder.
+pub(super) fn is_same_term(one: &LeaseSpec, other: &LeaseSpec) -> bool {
     holder(one).is_some()
         && holder(one) == holder(other)
         && one.lease_transitions == other.lease_transitions
 }
 
-/// Whether a version of a Lease is older than another one. The API server tells that only after it
-/// has gone back to an earlier state, of which the newer one knows nothing.
+/// Whether a resource version is older than ours. This happens only if the API server was restored
+/// from a backup.
 pub(super) fn is_older(found: Option<&str>, ours: Option<&str>) -> bool {
     let number = |version: Option<&str>| version?.parse::<u64>().ok();
     number(found)
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_that_nobody_holds_is_taken_at_once() {
+    fn a_lease_without_a_holder_is_taken_at_once() {
         let now = Instant::now();
         let held = taken(None, "b", at(0));
         let empty = LeaseSpec {
@@ -145,21 +145,21 @@ mod tests {
         assert_eq!(
             Observation::default().step(Some(&taken(None, "a", at(0))), "a", now),
             Step::Take,
-            "our own"
+            "our own Lease"
         );
     }
 
     #[test]
-    fn a_lease_ends_when_its_holder_is_silent_by_our_own_clock() {
+    fn a_lease_expires_by_our_own_clock() {
         let (start, seconds) = (Instant::now(), Duration::from_secs);
-        // The holder's clock is years away.
+        // The holder's clock is wrong by years.
         let held = taken(None, "b", at(-1_000_000_000));
         let renewed = renewed(&held, -999_999_995);
         let mut observation = Observation::default();
         for (after, spec, step) in [
-            (0, &held, Step::Wait(LOOK_EVERY)),
+            (0, &held, Step::Wait(READ_EVERY)),
             (14, &held, Step::Wait(seconds(1))),
-            (14, &renewed, Step::Wait(LOOK_EVERY)),
+            (14, &renewed, Step::Wait(READ_EVERY)),
             (28, &renewed, Step::Wait(seconds(1))),
             (29, &renewed, Step::Take),
         ] {
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_that_was_given_back_has_no_former_holder() {
+    fn a_released_lease_has_no_former_holder() {
         let held = renewed(&taken(None, "b", at(0)), 7);
         assert_eq!(last_seen(&held), Some(at(7)));
         assert_eq!(last_seen(&released(&held)), None);
@@ -210,19 +210,19 @@ mod tests {
     }
 
     #[test]
-    fn each_change_of_hands_is_another_holding() {
+    fn each_change_of_the_holder_begins_a_term() {
         let first = taken(None, "a", at(0));
         let second = taken(Some(&first), "b", at(1));
         let again = taken(Some(&released(&second)), "a", at(2));
         let transitions = [&first, &second, &again].map(|spec| spec.lease_transitions);
         assert_eq!(transitions, [Some(0), Some(1), Some(2)]);
-        assert!(is_same_holding(&first, &renewed(&first, 5)));
+        assert!(is_same_term(&first, &renewed(&first, 5)));
         for (one, other) in [
             (&first, &second),
             (&first, &again),
             (&released(&first), &released(&first)),
         ] {
-            assert!(!is_same_holding(one, other), "{one:?} {other:?}");
+            assert!(!is_same_term(one, other), "{one:?} {other:?}");
         }
     }
 }

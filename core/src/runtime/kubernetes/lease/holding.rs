@@ -1,6 +1,5 @@
-//! A Lease in our hands: renewed, written by compare-and-set, given back.
+//! A Lease that this process holds: renewed, written by compare-and-set, released.
 
-use crate::runtime::codes::log as codes;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
@@ -14,66 +13,66 @@ use parking_lot::Mutex;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::runtime::codes::log as codes;
 use crate::runtime::failpoint;
 use crate::runtime::health::Check;
 
 use super::claim;
 
-/// How often the holder says that it is there.
+/// How often the holder renews the Lease.
 const RENEW_EVERY: Duration = Duration::from_secs(5);
-/// One that could not say so for this long stops: the rest of the Lease's 15 s is for its work to
-/// end.
+/// A holder that could not renew for this time stops. The rest of the Lease's 15 s is for its work
+/// to end.
 const RENEW_WITHIN: Duration = Duration::from_secs(9);
-/// The work has this long to end after it was told to.
+/// How long the work may take to end.
 const END_WITHIN: Duration = Duration::from_secs(5);
-/// How long one request may take.
+/// The timeout of one request.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(4);
-/// So often a write is tried anew when somebody else has changed the Lease but not its holder.
-const MOST_CONFLICTS: usize = 5;
+/// How often a write is repeated because somebody else changed the Lease but not its holder.
+const MAX_CONFLICTS: usize = 5;
 
-/// A Lease in our hands. It can be cloned; all clones are the same holding.
+/// A Lease that this process holds. All clones are the same term.
 #[derive(Clone)]
 pub struct Leadership(Arc<Holding>);
 
 /// A Lease that was just taken.
 pub(super) struct Taken {
     pub(super) lease: Lease,
-    /// When the holder before us was last there.
+    /// When the former holder last renewed the Lease.
     pub(super) former: Option<jiff::Timestamp>,
 }
 
 struct Holding {
     api: Api<Lease>,
     check: Check,
-    /// As it was last written by us.
+    /// The Lease as this process last wrote it.
     lease: tokio::sync::Mutex<Lease>,
     former: Option<jiff::Timestamp>,
-    /// When the latest write that succeeded began.
+    /// When the last successful write began.
     renewed: Mutex<Instant>,
     lost: CancellationToken,
     over: CancellationToken,
 }
 
-/// What a holder writes.
+/// A change that a holder writes.
 enum Change {
-    /// That it is there.
     Renewal,
-    /// What it knows, and that it is there.
+    /// Renews the Lease and sets annotations.
     Annotations(BTreeMap<String, String>),
-    /// That nobody holds the Lease.
-    Return,
+    /// Ends the term.
+    Release,
 }
 
-/// The Lease could not be written.
+/// The Lease was not written.
 #[derive(Debug, thiserror::Error)]
 pub enum LeaseError {
-    /// Another holds it, or may hold it by now.
-    #[error("the Lease is no longer ours")]
+    /// Another replica holds it, or may hold it by now.
+    #[error("the Lease is lost: another replica may hold it")]
     Lost,
     /// The API server did not answer in time.
     #[error("the API server does not answer")]
-    Silent,
-    /// The API server refused, or can't be reached.
+    TimedOut,
+    /// The API server refused or is unreachable.
     #[error(transparent)]
     Refused(kube::Error),
 }
@@ -96,13 +95,13 @@ impl Leadership {
         }))
     }
 
-    /// Cancelled when the work is to end: the Lease is lost, or the process stops.
+    /// Canceled when the work must end, because the Lease is lost or the process stops.
     pub fn over(&self) -> &CancellationToken {
         &self.0.over
     }
 
-    /// When the holder before us was last there, by its own clock; nothing where it gave the Lease
-    /// back, and so has ended its work in order.
+    /// When the former holder last renewed the Lease, by its own clock. `None` if it released the
+    /// Lease, and so ended its work in order.
     pub fn former_holder_seen(&self) -> Option<jiff::Timestamp> {
         self.0.former
     }
@@ -119,18 +118,18 @@ impl Leadership {
             .unwrap_or_default()
     }
 
-    /// Sets annotations of the Lease, beside those that are there.
+    /// Adds annotations to the Lease.
     ///
     /// # Guarantees
-    /// They are written by compare-and-set: never after another replica has taken the Lease.
+    /// Writes by compare-and-set, so never after another replica has taken the Lease.
     ///
     /// # Errors
-    /// They are not known to be written.
+    /// The annotations may not be written.
     pub async fn annotate(&self, annotations: BTreeMap<String, String>) -> Result<(), LeaseError> {
         self.write(&Change::Annotations(annotations)).await
     }
 
-    /// Does the work and renews the Lease meanwhile; gives it back unless it is lost.
+    /// Runs the work and renews the Lease meanwhile. Then releases it, unless it is lost.
     pub(super) async fn serve(&self, work: impl Future<Output = ()>) {
         tokio::pin!(work);
         let has_ended = tokio::select! {
@@ -144,7 +143,7 @@ impl Leadership {
             );
         }
         self.0.over.cancel();
-        if let Err(error) = self.write(&Change::Return).await {
+        if let Err(error) = self.write(&Change::Release).await {
             tracing::debug!(code = codes::LEASE_NOT_RELEASED, %error, "Lease not released; it expires");
         }
         self.0.lost.cancel();
@@ -169,7 +168,7 @@ impl Leadership {
             if silent_for >= RENEW_EVERY {
                 match timeout(RENEW_WITHIN - silent_for, self.write(&Change::Renewal))
                     .await
-                    .unwrap_or(Err(LeaseError::Silent))
+                    .unwrap_or(Err(LeaseError::TimedOut))
                 {
                     Ok(()) => self.0.check.succeed(),
                     Err(LeaseError::Lost) => return,
@@ -177,19 +176,19 @@ impl Leadership {
                         tracing::warn!(code = codes::LEASE_NOT_RENEWED, %error, "Lease not renewed, retrying");
                         self.0
                             .check
-                            .fail(format!("a Lease could not be renewed: {error}"));
+                            .fail(format!("cannot renew the Lease: {error}"));
                     }
                 }
             }
         }
     }
 
-    /// Writes the Lease by compare-and-set. When somebody has changed it who does not hold it
-    /// (`kubectl annotate`), it is read and changed again.
+    /// Writes the Lease by compare-and-set. If somebody else changed it, for example with
+    /// `kubectl annotate`, it is read and written again.
     async fn write(&self, change: &Change) -> Result<(), LeaseError> {
         let [before, after] = change.fail_points();
         let mut lease = self.0.lease.lock().await;
-        for _ in 0..MOST_CONFLICTS {
+        for _ in 0..MAX_CONFLICTS {
             if self.0.lost.is_cancelled() {
                 return Err(LeaseError::Lost);
             }
@@ -212,16 +211,16 @@ impl Leadership {
                 Err(error) => return Err(error),
             }
         }
-        Err(LeaseError::Silent)
+        Err(LeaseError::TimedOut)
     }
 
-    /// The Lease as it is now, if it is still ours. One that went back to an earlier state is not:
-    /// its annotations are to be taken over, as they are when it is taken.
+    /// Reads the Lease, if this process still holds it. A Lease that went back to an earlier state
+    /// is lost, because its annotations must be read again, as at the start of a term.
     async fn read_again(&self, name: &str, ours: &Lease) -> Result<Lease, LeaseError> {
         let found = answered(self.0.api.get_opt(name)).await?;
         let is_ours = |lease: &Lease| {
             let versions = [lease, ours].map(|lease| lease.metadata.resource_version.as_deref());
-            let is_same = matches!((&lease.spec, &ours.spec), (Some(is), Some(was)) if claim::is_same_holding(is, was));
+            let is_same = matches!((&lease.spec, &ours.spec), (Some(is), Some(was)) if claim::is_same_term(is, was));
             is_same && !claim::is_older(versions[0], versions[1])
         };
         found.filter(is_ours).ok_or_else(|| {
@@ -243,10 +242,10 @@ impl Leadership {
 // === impl Change ===
 
 impl Change {
-    /// The Lease with this change.
+    /// Returns the changed Lease.
     fn of(&self, lease: &Lease) -> Lease {
         let mut changed = lease.clone();
-        if let Self::Return = self {
+        if let Self::Release = self {
             changed.spec = changed.spec.as_ref().map(claim::released);
             return changed;
         }
@@ -261,22 +260,22 @@ impl Change {
         changed
     }
 
-    /// Before and after it is written.
+    /// The fail points before and after the write.
     fn fail_points(&self) -> [&'static str; 2] {
         match self {
             Self::Renewal => ["lease:renewing", "lease:renewed"],
             Self::Annotations(_) => ["lease:annotating", "lease:annotated"],
-            Self::Return => ["lease:returning", "lease:returned"],
+            Self::Release => ["lease:returning", "lease:returned"],
         }
     }
 }
 
-/// With an end to waiting.
+/// Adds the timeout to a request.
 pub(super) async fn answered<T>(
     request: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<T, LeaseError> {
     match timeout(ANSWERED_WITHIN, request).await {
         Ok(answer) => answer.map_err(LeaseError::Refused),
-        Err(_) => Err(LeaseError::Silent),
+        Err(_) => Err(LeaseError::TimedOut),
     }
 }

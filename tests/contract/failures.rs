@@ -1,4 +1,4 @@
-//! Services that don't answer, or not as a service should.
+//! Services that do not answer, or not as expected.
 
 use std::time::Duration;
 
@@ -7,15 +7,15 @@ use tidings_core::{FailureKind, Reason};
 use tidings_rig::Authority;
 use tidings_rules::{SecretValue, Tls};
 
-use crate::service::{Behaviour, Pace, Reply, Service};
+use crate::service::{Behavior, Pace, Reply, Service};
 use crate::subject::{Subject, http_types};
 
-/// An attempt that is to end by its timeout.
+/// The timeout of an attempt that is meant to time out.
 const SHORT: Duration = Duration::from_millis(700);
-/// One that is not.
+/// A timeout that no test reaches.
 const LONG: Duration = Duration::from_secs(60);
 
-/// Attempts of all types at once.
+/// Asserts that one attempt of each type fails with the reason and can be retried.
 async fn assert_each_fails(service: &Service, timeout: Duration, reason: Reason) {
     let subjects: Vec<Subject> = http_types()
         .map(|row| Subject::new(row, service, timeout))
@@ -35,9 +35,9 @@ async fn assert_each_fails(service: &Service, timeout: Duration, reason: Reason)
 const TRANSIENT: FailureKind = FailureKind::Transient { retry_after: None };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_that_never_answers_is_left_after_the_timeout() {
+async fn a_service_that_never_answers_times_out() {
     assert_each_fails(
-        &Service::start(Behaviour::Stall).await,
+        &Service::start(Behavior::Stall).await,
         SHORT,
         Reason::Timeout,
     )
@@ -45,9 +45,9 @@ async fn a_service_that_never_answers_is_left_after_the_timeout() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_that_answers_too_slowly_is_left_after_the_timeout() {
+async fn a_service_that_answers_too_slowly_times_out() {
     assert_each_fails(
-        &Service::start(Behaviour::Endless(Pace::Trickle)).await,
+        &Service::start(Behavior::Endless(Pace::Trickle)).await,
         SHORT,
         Reason::Timeout,
     )
@@ -55,10 +55,10 @@ async fn a_service_that_answers_too_slowly_is_left_after_the_timeout() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_without_an_end_ends_the_attempt_all_the_same() {
-    let service = Service::start(Behaviour::Endless(Pace::Flood)).await;
+async fn an_endless_response_ends_the_attempt_before_the_timeout() {
+    let service = Service::start(Behavior::Endless(Pace::Flood)).await;
     for row in http_types() {
-        // Some take it for success, others for nonsense; none reads on.
+        // Some types accept it and others fail. None reads until the timeout.
         let result = Subject::new(row, &service, LONG).attempt().await;
         assert!(
             result
@@ -72,8 +72,8 @@ async fn an_answer_without_an_end_ends_the_attempt_all_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_of_another_authority_is_not_believed() {
-    let service = Service::start(Behaviour::Well).await;
+async fn a_certificate_of_another_authority_is_rejected() {
+    let service = Service::start(Behavior::Well).await;
     let authorities = Some(SecretValue::new(Authority::new().pem()));
     for row in http_types() {
         let tls = Tls {
@@ -93,14 +93,14 @@ async fn a_certificate_of_another_authority_is_not_believed() {
     }
     assert!(
         service.take_received().is_empty(),
-        "nothing is told to a service that is not believed"
+        "no request is sent to a service with a wrong certificate"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_is_not_text_is_told_as_far_as_it_goes() {
+async fn a_response_that_is_not_text_is_reported_as_far_as_possible() {
     let body = b"not \xff\xfe text \xf0\x28".to_vec();
-    let service = Service::start(Behaviour::Writes(Reply {
+    let service = Service::start(Behavior::Writes(Reply {
         body,
         ..Reply::status(400)
     }))
@@ -121,8 +121,8 @@ async fn an_answer_that_is_not_text_is_told_as_far_as_it_goes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_behind_the_proxy_is_tried_again() {
-    let mut nobody = Service::start(Behaviour::Well).await;
-    nobody.proxy = "http://127.0.0.1:9".into();
-    assert_each_fails(&nobody, LONG, Reason::Unreachable).await;
+async fn an_unreachable_proxy_is_retried() {
+    let mut service = Service::start(Behavior::Well).await;
+    service.proxy = "http://127.0.0.1:9".into();
+    assert_each_fails(&service, LONG, Reason::Unreachable).await;
 }

@@ -1,19 +1,19 @@
-//! The same delivery twice.
+//! The same delivery, sent twice.
 
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use regex::Regex;
 
-use crate::service::{Behaviour, Received, Service};
+use crate::service::{Behavior, Received, Service};
 use crate::subject::{Subject, http_types};
 
-/// Sentry's envelopes say when they are sent.
+/// Sentry's envelopes hold the time of sending.
 static SENT_AT: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r#""sent_at":"[^"]*","#).expect("the pattern is valid"));
 
-/// Everything of a request but credentials and the time of sending, which are made for the moment.
-fn told(requests: &[Received]) -> Vec<String> {
+/// The requests without credentials and the time of sending, which differ for each attempt.
+fn comparable(requests: &[Received]) -> Vec<String> {
     let header = |request: &Received, name: &str| format!("{:?}", request.headers.get(name));
     requests
         .iter()
@@ -26,20 +26,20 @@ fn told(requests: &[Received]) -> Vec<String> {
         .collect()
 }
 
-/// A replica that takes over says the same, so services that know what they have been told know it
-/// again. Field by field: nothing is in a random order.
+/// A replica that takes over sends the same bytes, so that services can deduplicate. No part of a
+/// request has a random order.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_delivery_that_is_made_twice_says_the_same_twice() {
-    let service = Service::start(Behaviour::Well).await;
+async fn a_delivery_that_is_sent_twice_has_the_same_requests() {
+    let service = Service::start(Behavior::Well).await;
     for row in http_types() {
-        let mut said = Vec::new();
+        let mut sent = Vec::new();
         for _ in 0..2 {
             Subject::new(row, &service, Duration::from_secs(60))
                 .attempt()
                 .await
                 .unwrap();
-            said.push(told(&service.take_received()));
+            sent.push(comparable(&service.take_received()));
         }
-        assert_eq!(said[0], said[1], "{}", row.kind);
+        assert_eq!(sent[0], sent[1], "{}", row.kind);
     }
 }

@@ -1,18 +1,18 @@
-//! Text for people: words, and cuts at the limits of the services.
+//! Texts for people: words, and cuts at the size limits of services.
 
 use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// What stands where text was cut off.
+/// Marks the place where a text was cut.
 pub const ELLIPSIS: char = '…';
 
 /// A reason in words: `HTTPGet2Failed` becomes `http get 2 failed`.
 ///
-/// Renderer end where lower case, upper case, digits and everything else meet; the last capital of a
-/// run belongs to the word of small letters that follows it.
+/// A word ends where lower case, upper case, digits and other characters meet. The last capital of
+/// a run starts the lower-case word after it.
 pub fn words(reason: &str) -> String {
-    // By Unicode category, as Go has it: to Rust's own predicates a Roman numeral is a capital.
+    // By Unicode category, as in Go. Rust's own predicates take a Roman numeral for a capital.
     static RUNS: LazyLock<Regex> = LazyLock::new(|| {
         let pattern = r"(?<small>\p{Ll}+)|(?<capitals>\p{Lu}+)|\p{Nd}+|[^\p{Ll}\p{Lu}\p{Nd}]+";
         Regex::new(pattern).expect("the pattern is valid")
@@ -29,7 +29,7 @@ pub fn words(reason: &str) -> String {
     words.join(" ").to_lowercase()
 }
 
-/// At most `limit` characters; a cut text ends in an ellipsis.
+/// Cuts a text to `limit` characters, the last of which is an ellipsis.
 pub fn cut_chars(text: &str, limit: usize) -> String {
     if text.chars().count() <= limit {
         return text.to_owned();
@@ -40,7 +40,7 @@ pub fn cut_chars(text: &str, limit: usize) -> String {
         .collect()
 }
 
-/// At most `limit` bytes, cut between characters; a cut text ends in an ellipsis.
+/// Cuts a text to `limit` bytes, including an ellipsis.
 pub fn cut_bytes(text: &str, limit: usize) -> String {
     if text.len() <= limit {
         return text.to_owned();
@@ -49,33 +49,31 @@ pub fn cut_bytes(text: &str, limit: usize) -> String {
     format!("{}{ELLIPSIS}", &text[..end])
 }
 
-/// At most `limit` units of UTF-16, as some services count, cut between characters; a cut text ends
-/// in an ellipsis.
+/// Cuts a text to `limit` UTF-16 code units, as some services count, including an ellipsis.
 pub fn cut_utf16(text: &str, limit: usize) -> String {
     if text.encode_utf16().count() <= limit {
         return text.to_owned();
     }
     let mut left = limit.saturating_sub(1);
-    let fits = |letter: &char| {
-        let fits = letter.len_utf16() <= left;
-        left = left.saturating_sub(letter.len_utf16());
+    let fits = |character: &char| {
+        let fits = character.len_utf16() <= left;
+        left = left.saturating_sub(character.len_utf16());
         fits
     };
     text.chars().take_while(fits).chain([ELLIPSIS]).collect()
 }
 
-/// A cut text without the half of an entity (`&amp;`, `&lt;`, `&gt;`) that the cut may have left
-/// before the ellipsis.
+/// Removes the part of an entity (`&amp;`, `&lt;`, `&gt;`) that a cut left before the ellipsis.
 pub fn without_half_entity(mut text: String) -> String {
     let Some(rest) = text.strip_suffix(ELLIPSIS) else {
         return text;
     };
-    if let Some(begin) = rest.rfind('&')
+    if let Some(start) = rest.rfind('&')
         && ["&amp;", "&lt;", "&gt;"]
             .iter()
-            .any(|entity| entity.starts_with(&rest[begin..]) && rest.len() - begin < entity.len())
+            .any(|entity| entity.starts_with(&rest[start..]) && rest.len() - start < entity.len())
     {
-        text.truncate(begin);
+        text.truncate(start);
         text.push(ELLIPSIS);
     }
     text
@@ -111,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn no_half_of_an_entity_is_left() {
+    fn no_part_of_an_entity_is_left() {
         for (cut, whole) in [
             ("a &am…", "a …"),
             ("a &…", "a …"),

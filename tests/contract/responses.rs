@@ -1,20 +1,21 @@
-//! What answers mean.
+//! What a service's response means.
 
 use std::time::Duration;
 
 use futures::future::join_all;
 use tidings_core::{FailureKind, Outcome, Reason};
+use tidings_workers::notifier::contract::ProviderType;
 
-use crate::service::{Behaviour, Reply, Service};
+use crate::service::{Behavior, Reply, Service};
 use crate::subject::{Subject, http_types};
 
-/// Longer than any test may take: an attempt that ends by it has failed.
+/// A timeout that no test reaches.
 const LONG: Duration = Duration::from_secs(60);
 
-/// What a status of a write means: why it failed, and whether another attempt can help.
+/// What the status of a write means: the reason, and whether a retry can help. `None`: accepted.
 type Meaning = Option<(Reason, bool)>;
 
-/// The shared table.
+/// The shared table; `workers/src/http/classify.rs` implements it.
 const TABLE: &[(u16, Meaning)] = &[
     (200, None),
     (201, None),
@@ -43,25 +44,13 @@ const TABLE: &[(u16, Meaning)] = &[
     (599, Some((Reason::ServerError, true))),
 ];
 
-/// Where a type differs from the table; the sources are in the types' own files.
-const OWN: &[(&str, u16, Meaning)] = &[
-    // Pub/Sub's error codes: aborted and cancelled may pass.
-    ("googlepubsub", 409, Some((Reason::ServerError, true))),
-    ("googlepubsub", 499, Some((Reason::ServerError, true))),
-    // OTLP/HTTP: every other status must not be tried again.
-    ("otel", 408, Some((Reason::Timeout, false))),
-    ("otel", 425, Some((Reason::ServerError, false))),
-    ("otel", 500, Some((Reason::ServerError, false))),
-    ("otel", 599, Some((Reason::ServerError, false))),
-    // Webex: a locked room is free again later.
-    ("webex", 423, Some((Reason::ServerError, true))),
-];
-
-fn meaning(kind: &str, status: u16, shared: Meaning) -> Meaning {
-    let own = OWN
+/// The meaning for a type: that of its own rules, else that of the shared table.
+fn meaning(row: &ProviderType, status: u16, shared: Meaning) -> Meaning {
+    let rule = row
+        .status_rules
         .iter()
-        .find(|(own, number, _)| *own == kind && *number == status);
-    own.map_or(shared, |(_, _, meaning)| *meaning)
+        .find(|rule| rule.statuses.contains(&status));
+    rule.map_or(shared, |rule| Some((rule.reason, rule.may_retry)))
 }
 
 async fn subjects(service: &Service) -> Vec<Subject> {
@@ -71,19 +60,19 @@ async fn subjects(service: &Service) -> Vec<Subject> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_status_means_the_same_for_every_type_but_where_its_vendor_says_otherwise() {
-    let service = Service::start(Behaviour::Well).await;
+async fn a_status_means_what_the_shared_table_or_the_types_own_rules_say() {
+    let service = Service::start(Behavior::Well).await;
     let subjects = subjects(&service).await;
     let mut wrong = Vec::new();
     for (status, shared) in TABLE {
-        service.behave(Behaviour::Writes(Reply::status(*status)));
+        service.behave(Behavior::Writes(Reply::status(*status)));
         let attempts = join_all(subjects.iter().map(Subject::attempt)).await;
         for (subject, result) in subjects.iter().zip(attempts) {
             let got = result
                 .as_ref()
                 .err()
                 .map(|failure| (failure.reason, failure.kind != FailureKind::Permanent));
-            let expected = meaning(subject.row.kind, *status, *shared);
+            let expected = meaning(subject.row, *status, *shared);
             if got != expected {
                 wrong.push(format!(
                     "{} {status}: expected {expected:?}, got {result:?}",
@@ -96,8 +85,8 @@ async fn each_status_means_the_same_for_every_type_but_where_its_vendor_says_oth
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_type_delivers_when_all_is_well() {
-    let service = Service::start(Behaviour::Well).await;
+async fn every_type_delivers_to_a_healthy_service() {
+    let service = Service::start(Behavior::Well).await;
     for subject in subjects(&service).await {
         let ended = subject.attempt().await;
         assert_eq!(
@@ -111,11 +100,11 @@ async fn every_type_delivers_when_all_is_well() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_wait_that_a_service_asks_for_is_told() {
-    let service = Service::start(Behaviour::Well).await;
+async fn retry_after_is_reported() {
+    let service = Service::start(Behavior::Well).await;
     let subjects = subjects(&service).await;
     for status in [429, 503] {
-        service.behave(Behaviour::Writes(Reply {
+        service.behave(Behavior::Writes(Reply {
             headers: vec![("retry-after", "1234")],
             ..Reply::status(status)
         }));
@@ -134,18 +123,18 @@ async fn the_wait_that_a_service_asks_for_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redirect_is_followed_without_what_is_secret() {
-    let service = Service::start(Behaviour::Redirect(307, "/moved")).await;
+async fn a_redirect_is_followed_without_secrets() {
+    let service = Service::start(Behavior::Redirect(307, "/target")).await;
     for subject in subjects(&service).await {
         let _ = service.take_received();
         let _ = subject.attempt().await;
         let received = service.take_received();
-        let moved: Vec<_> = received
+        let redirected: Vec<_> = received
             .iter()
-            .filter(|request| request.url.contains("/moved"))
+            .filter(|request| request.url.contains("/target"))
             .collect();
-        assert!(!moved.is_empty(), "{}: {received:?}", subject.row.kind);
-        for request in moved {
+        assert!(!redirected.is_empty(), "{}: {received:?}", subject.row.kind);
+        for request in redirected {
             let shown = format!("{:?}", request.headers);
             assert!(
                 !request.headers.contains_key("authorization"),
@@ -162,12 +151,12 @@ async fn a_redirect_is_followed_without_what_is_secret() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_that_redirects_for_ever_is_given_up() {
+async fn an_endless_redirect_is_rejected() {
     let reply = Reply {
         headers: vec![("location", "/again")],
         ..Reply::status(307)
     };
-    let service = Service::start(Behaviour::All(reply)).await;
+    let service = Service::start(Behavior::All(reply)).await;
     for subject in subjects(&service).await {
         let failure = subject.attempt().await.unwrap_err();
         assert_eq!(
@@ -186,7 +175,7 @@ async fn a_redirect_to_a_metadata_service_is_refused() {
         headers: vec![("location", "http://169.254.169.254/latest/")],
         ..Reply::status(302)
     };
-    let service = Service::start(Behaviour::All(reply)).await;
+    let service = Service::start(Behavior::All(reply)).await;
     for subject in subjects(&service).await {
         let failure = subject.attempt().await.unwrap_err();
         assert_eq!(

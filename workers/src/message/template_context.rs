@@ -1,4 +1,4 @@
-//! What templates and patterns can read: the names, and what they stand for.
+//! The variables that templates and patterns can use.
 
 use std::collections::BTreeMap;
 
@@ -10,18 +10,18 @@ use tidings_rules::ResolvedProvider;
 use crate::message::Message;
 use crate::message::repository::{Repository, parse};
 use crate::message::revision;
-use crate::message::text::cut_bytes;
+use crate::text::cut_bytes;
 
-/// Longer texts are cut, so that what a template does with them stays small.
+/// The longest text, so that a template's work stays small. Longer texts are cut.
 const LONGEST_TEXT: usize = 16 << 10;
-/// The metadata may be large and many; of more than this, the last keys are left out.
+/// The most metadata entries. Further keys are left out.
 const MOST_METADATA: usize = 100;
-/// As Git shows a commit.
+/// The length at which Git abbreviates a commit.
 const SHORT_COMMIT: usize = 7;
 
-/// What templates and patterns can read. No secrets, and of the Provider nothing but what names it.
+/// The variables of a template or pattern. They hold no secrets, and only names of the Provider.
 #[derive(Serialize)]
-pub struct Scope {
+pub struct TemplateContext {
     event: Value,
     metadata: Value,
     kind: String,
@@ -29,13 +29,13 @@ pub struct Scope {
     name: String,
     cluster: String,
     alert: Named,
-    provider: ProviderScope,
+    provider: ProviderNames,
     revision: Option<String>,
     branch: Option<String>,
     commit: Option<String>,
     short_commit: Option<String>,
     repository: Option<String>,
-    /// By name; templates only.
+    /// The URLs by name, for templates only.
     pub links: BTreeMap<&'static str, String>,
 }
 
@@ -46,36 +46,36 @@ struct Named {
 }
 
 #[derive(Serialize)]
-struct ProviderScope {
+struct ProviderNames {
     #[serde(flatten)]
     named: Named,
     r#type: &'static str,
 }
 
-impl Scope {
-    /// Reads it from a notification.
-    pub fn new(notification: &Message<'_>, provider: &ResolvedProvider) -> Self {
-        let metadata: BTreeMap<String, String> = notification
+impl TemplateContext {
+    /// The variables for a message.
+    pub fn new(message: &Message<'_>, provider: &ResolvedProvider) -> Self {
+        let metadata: BTreeMap<String, String> = message
             .metadata
             .iter()
             .take(MOST_METADATA)
             .map(|(key, value)| (cut_bytes(key, LONGEST_TEXT), cut_bytes(value, LONGEST_TEXT)))
             .collect();
-        let mut event = flux::to_value(notification.event, &metadata);
-        event["message"] = cut_bytes(&notification.event.message, LONGEST_TEXT).into();
+        let mut event = flux::to_value(message.event, &metadata);
+        event["message"] = cut_bytes(&message.event.message, LONGEST_TEXT).into();
         let named = |namespace: &str, name: &str| Named {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
         };
         let commit = commit(&metadata);
-        let object = notification.object;
+        let object = message.object;
         Self {
             kind: object.kind.clone(),
             namespace: object.namespace.clone(),
             name: object.name.clone(),
-            cluster: notification.event.cluster.clone(),
-            alert: named(&notification.alert.namespace, &notification.alert.name),
-            provider: ProviderScope {
+            cluster: message.event.cluster.clone(),
+            alert: named(&message.alert.namespace, &message.alert.name),
+            provider: ProviderNames {
                 named: named(&provider.namespace, &provider.name),
                 r#type: provider.kind.name,
             },
@@ -85,7 +85,7 @@ impl Scope {
                 .as_ref()
                 .map(|commit| commit.chars().take(SHORT_COMMIT).collect()),
             commit,
-            repository: repository(notification)
+            repository: repository(message)
                 .map(|repository| format!("{}/{}", repository.root(), repository.path())),
             links: BTreeMap::new(),
             metadata: serde_json::to_value(metadata).unwrap_or_default(),
@@ -93,22 +93,22 @@ impl Scope {
         }
     }
 
-    /// The commit, where the event names one.
+    /// The commit, if the event names one.
     pub fn commit(&self) -> Option<&str> {
         self.commit.as_deref()
     }
 }
 
-/// The repository that the metadata `repository` names, in any form that Git takes.
-pub fn repository(notification: &Message<'_>) -> Option<Repository> {
-    parse(notification.metadata.get("repository")?)
+/// The repository in the metadata `repository`, in any form that Git accepts.
+pub fn repository(message: &Message<'_>) -> Option<Repository> {
+    parse(message.metadata.get("repository")?)
 }
 
 fn commit(metadata: &BTreeMap<String, String>) -> Option<String> {
     revision::commit(metadata).ok().map(str::to_lowercase)
 }
 
-/// What stands before the commit: the branch, or the tag of an artifact.
+/// The part before the commit: the branch, or the tag of an artifact.
 fn branch(metadata: &BTreeMap<String, String>) -> Option<String> {
     let revision = metadata
         .get("originRevision")
@@ -136,10 +136,10 @@ fn branch(metadata: &BTreeMap<String, String>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::notifier::sample::{Sample, provider, secret};
+    use crate::message::sample::{Sample, provider, secret};
 
     #[test]
-    fn everything_that_can_be_read_and_no_secret() {
+    fn the_variables_hold_no_secrets() {
         let mut sample = Sample::info();
         sample.event.cluster = "eu-1".into();
         sample.metadata.insert(
@@ -150,18 +150,18 @@ mod tests {
             provider.address = "https://hooks.example.com/s3cret".into();
             provider.secret = secret(&[("token", "s3cret")]);
         });
-        let mut scope =
-            serde_json::to_value(Scope::new(&sample.notification(), &provider)).unwrap();
-        scope["event"]["metadata"]
+        let mut context =
+            serde_json::to_value(TemplateContext::new(&sample.message(), &provider)).unwrap();
+        context["event"]["metadata"]
             .as_object_mut()
             .unwrap()
             .remove("repository");
-        scope["metadata"]
+        context["metadata"]
             .as_object_mut()
             .unwrap()
             .remove("repository");
-        assert!(!scope.to_string().contains("s3cret"), "{scope}");
-        insta::assert_json_snapshot!(scope);
+        assert!(!context.to_string().contains("s3cret"), "{context}");
+        insta::assert_json_snapshot!(context);
     }
 
     #[test]
@@ -193,23 +193,26 @@ mod tests {
     }
 
     #[test]
-    fn what_is_long_is_cut() {
+    fn long_texts_and_metadata_are_cut() {
         let mut sample = Sample::info().with_message("m".repeat(1 << 20));
         sample
             .metadata
             .extend((0..1_000).map(|number| (format!("key-{number}"), "v".repeat(100_000))));
-        let scope = serde_json::to_value(Scope::new(
-            &sample.notification(),
+        let context = serde_json::to_value(TemplateContext::new(
+            &sample.message(),
             &provider("slack", |_| ()),
         ))
         .unwrap();
         assert_eq!(
-            scope["event"]["message"].as_str().unwrap().len(),
+            context["event"]["message"].as_str().unwrap().len(),
             LONGEST_TEXT
         );
-        assert_eq!(scope["metadata"].as_object().unwrap().len(), MOST_METADATA);
         assert_eq!(
-            scope["metadata"]["key-0"].as_str().unwrap().len(),
+            context["metadata"].as_object().unwrap().len(),
+            MOST_METADATA
+        );
+        assert_eq!(
+            context["metadata"]["key-0"].as_str().unwrap().len(),
             LONGEST_TEXT
         );
     }

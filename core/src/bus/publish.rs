@@ -1,0 +1,206 @@
+//! Publishing: events, deliveries, dead letters and outcomes.
+
+use std::time::Duration;
+
+use async_nats::jetstream::context::{PublishError, PublishErrorKind};
+use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::{self, ErrorCode};
+use bytes::Bytes;
+use prost::Message as _;
+
+use crate::bus::{Bus, BusError};
+use crate::model::jitter::jitter;
+use crate::model::subject;
+use crate::runtime::codes::log as codes;
+use crate::wire::{DeadLetter, Delivery, Event, Outcome};
+
+/// The same event can reach three replicas of a stream at the same moment. The publish is repeated
+/// this often, 100 ms apart, until one of them is the first.
+const MAX_CONFLICTS: u32 = 10;
+/// The pause of [`until_stored`] between two attempts.
+const PAUSE: Duration = Duration::from_millis(750);
+
+/// The server's confirmation that a message is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PublishAck {
+    /// A message with the same id was stored before. This one was not stored again.
+    pub duplicate: bool,
+    /// The sequence of the stored message in its stream.
+    pub sequence: u64,
+}
+
+/// Why the server did not store a message.
+pub(super) enum PublishRejected {
+    /// A message with the same id is being stored by another replica of the stream.
+    Conflict,
+    /// The subject's last message is not the one that this message was to replace.
+    Replaced,
+    Failed(BusError),
+}
+
+impl From<PublishRejected> for BusError {
+    fn from(rejected: PublishRejected) -> Self {
+        match rejected {
+            PublishRejected::Conflict => {
+                Self::Unavailable("the same message is published at the same time".to_owned())
+            }
+            PublishRejected::Replaced => {
+                Self::Unavailable("the message to replace was replaced already".to_owned())
+            }
+            PublishRejected::Failed(error) => error,
+        }
+    }
+}
+
+/// Calls `store` until it succeeds. `log` is called with each error.
+///
+/// A message is acknowledged only after its results are stored, so there is nothing else to do. If
+/// the process ends meanwhile, the message is redelivered.
+pub async fn until_stored<T, F>(store: impl Fn() -> F, log: impl Fn(&BusError)) -> T
+where
+    F: Future<Output = Result<T, BusError>>,
+{
+    loop {
+        match store().await {
+            Ok(stored) => return stored,
+            Err(error) => log(&error),
+        }
+        tokio::time::sleep(jitter(PAUSE)).await;
+    }
+}
+
+impl Bus {
+    /// Stores an event in EVENTS. Its dedupe key is the message id.
+    ///
+    /// # Errors
+    /// The event may not be stored: the sender must send it again.
+    pub async fn store_event(&self, event: &Event) -> Result<PublishAck, BusError> {
+        let payload = Bytes::from(event.encode_to_vec());
+        let subject = subject::event(event);
+        let mut conflicts = 0;
+        loop {
+            let message = PublishMessage::build()
+                .message_id(&event.dedupe_key)
+                .payload(payload.clone());
+            match self.publish(subject.clone(), message).await {
+                Err(PublishRejected::Conflict) if conflicts < MAX_CONFLICTS => {
+                    conflicts += 1;
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                result => return Ok(result?),
+            }
+        }
+    }
+
+    /// Stores a delivery for the workers of its pool and type. Its id is the message id.
+    ///
+    /// # Guarantees
+    /// Within two minutes the same delivery is stored once.
+    ///
+    /// # Errors
+    /// The delivery may not be stored: the event must not be acknowledged.
+    pub async fn enqueue(&self, delivery: &Delivery) -> Result<PublishAck, BusError> {
+        self.publish_delivery(delivery, delivery.id.clone()).await
+    }
+
+    /// Stores a delivery again, under the subject of its Provider's present type. It replaces the
+    /// message with the sequence `settles`, which the caller acknowledges next.
+    ///
+    /// # Errors
+    /// The delivery may not be stored: the message must not be acknowledged.
+    pub async fn requeue(&self, delivery: &Delivery, settles: u64) -> Result<PublishAck, BusError> {
+        self.publish_delivery(delivery, format!("requeue-{settles}-{}", delivery.id))
+            .await
+    }
+
+    async fn publish_delivery(
+        &self,
+        delivery: &Delivery,
+        message_id: String,
+    ) -> Result<PublishAck, BusError> {
+        let provider = delivery.provider.clone().unwrap_or_default();
+        let message = PublishMessage::build()
+            .message_id(message_id)
+            .payload(delivery.encode_to_vec().into());
+        Ok(self.publish(subject::delivery(&provider), message).await?)
+    }
+
+    /// Stores a dead letter in DEAD. The delivery's id and attempt are the message id.
+    ///
+    /// # Errors
+    /// The dead letter may not be stored: the message must not be acknowledged.
+    pub async fn store_dead_letter(&self, letter: &DeadLetter) -> Result<PublishAck, BusError> {
+        let delivery = letter.delivery.clone().unwrap_or_default();
+        let provider = delivery.provider.unwrap_or_default();
+        let message = PublishMessage::build()
+            .message_id(format!("{}/{}", delivery.id, delivery.attempt))
+            .payload(letter.encode_to_vec().into());
+        Ok(self.publish(subject::dead(&provider), message).await?)
+    }
+
+    /// Publishes how an attempt ended, without waiting for a confirmation. Outcomes are history
+    /// only, so a lost one does no harm.
+    pub async fn publish_outcome(&self, outcome: &Outcome) {
+        let provider = outcome.provider.clone().unwrap_or_default();
+        let name = outcome
+            .attempt
+            .as_ref()
+            .map_or("", |attempt| attempt.outcome.as_str());
+        let subject = subject::outcome(&provider, name);
+        #[expect(clippy::disallowed_methods, reason = "bus.rs is where messages go out")]
+        let published = self
+            .client
+            .publish(subject, outcome.encode_to_vec().into())
+            .await;
+        if let Err(error) = published {
+            tracing::debug!(code = codes::OUTCOME_NOT_PUBLISHED, %error, "outcome not published");
+        }
+    }
+
+    pub(super) async fn publish(
+        &self,
+        subject: String,
+        message: PublishMessage,
+    ) -> Result<PublishAck, PublishRejected> {
+        // Without a connection the client would buffer the message and publish it at an unknown
+        // later time. The sender retries instead.
+        if !self.is_connected() {
+            return Err(PublishRejected::Failed(BusError::Unavailable(
+                "not connected".to_owned(),
+            )));
+        }
+        let confirmation = self
+            .jetstream
+            .send_publish(subject, message)
+            .await
+            .map_err(|error| self.rejected(&error))?;
+        let ack = confirmation.await.map_err(|error| self.rejected(&error))?;
+        Ok(PublishAck {
+            duplicate: ack.duplicate,
+            sequence: ack.sequence,
+        })
+    }
+
+    fn rejected(&self, error: &PublishError) -> PublishRejected {
+        match error.kind() {
+            PublishErrorKind::MaxPayloadExceeded => {
+                return PublishRejected::Failed(BusError::TooLarge(self.client.max_payload()));
+            }
+            PublishErrorKind::WrongLastSequence => return PublishRejected::Replaced,
+            _ => {}
+        }
+        let cause = std::error::Error::source(error)
+            .and_then(|source| source.downcast_ref::<jetstream::Error>());
+        match cause.map(jetstream::Error::error_code) {
+            Some(ErrorCode::STREAM_DUPLICATE_MESSAGE_CONFLICT) => PublishRejected::Conflict,
+            Some(ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT) => PublishRejected::Replaced,
+            Some(
+                ErrorCode::INSUFFICIENT_RESOURCES
+                | ErrorCode::STREAM_STORE_FAILED
+                | ErrorCode::STORAGE_RESOURCES_EXCEEDED
+                | ErrorCode::ACCOUNT_RESOURCES_EXCEEDED,
+            ) => PublishRejected::Failed(BusError::StorageFull),
+            _ => PublishRejected::Failed(BusError::Unavailable(error.to_string())),
+        }
+    }
+}
