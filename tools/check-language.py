@@ -60,6 +60,8 @@ def words_of(line):
 
 def main():
     banned = list(phrases())
+    # One expression for all is much faster than one after the other on lines without a finding.
+    any_banned = re.compile("|".join(e.pattern for e, _ in banned), re.IGNORECASE)
     found = 0
     for name in tracked():
         try:
@@ -77,6 +79,8 @@ def main():
             text = words_of(f"{before} {content}")
             start = len(words_of(before)) + 1
             before = line.rsplit(" ", 1)[-1]
+            if not any_banned.search(text):
+                continue
             for expression, replacement in banned:
                 match = expression.search(text)
                 if match and match.end() > start:

@@ -13,7 +13,7 @@
 //!
 //! | file | contents |
 //! |---|---|
-//! | [`publish`], `park`, [`wake`] | what goes out: events, deliveries, retries, dead letters, outcomes |
+//! | [`publish`], `park`, [`wake`] | what goes out: events, deliveries, retries, outcomes |
 //! | [`pull`], `acknowledge` | what comes in, and how it ends |
 //! | `history` | reading stored events |
 //! | [`records`], [`circuits`], [`crash_marks`] | buckets: state that all workers share |

@@ -1,12 +1,26 @@
-//! The vocabulary and the bus of Tidings.
+//! The core of Tidings: the vocabulary, the bus and the runtime that all roles share.
 //!
 //! ```text
-//!  source ─► Event ═► EVENTS ═► match, plan ─► Delivery ═► DELIVERIES ═► attempt ─► Outcome, DeadLetter
+//!  ingest            router                         workers
+//!    │ Event           ▲ │ Delivery                   ▲ │ Outcome, DeadLetter
+//!    ▼                 │ ▼                            │ ▼
+//!  EVENTS ─────────────┘ DELIVERIES ──────────────────┘ OUTCOMES, DEAD
 //! ```
 //!
-//! Pure: [`token`], [`subject`], [`id`], [`outcome`], [`retry`], [`circuit`], [`destination`],
-//! [`flux`]. What talks to the bus: [`stream`], [`bus`]. What every role needs around it:
-//! [`config`], [`telemetry`], [`metrics`], [`health`], [`admin`], [`failpoint`].
+//! | module | contents |
+//! |---|---|
+//! | [`model`] | ids, subjects, outcomes, the retry policy, circuits: pure functions and values |
+//! | [`bus`] | everything that talks to NATS JetStream |
+//! | [`runtime`] | settings, logs, metrics, health, the admin endpoint, leader election |
+//! | [`wire`] | the protobuf messages, generated from `proto/tidings/v1` |
+//!
+//! # Invariants
+//!
+//! - A message is acknowledged only after its results are stored.
+//! - The id of an event is created once, by ingest. All other ids are derived from it.
+//! - [`model`] does no I/O and reads no clock: time and randomness are arguments. The one exception
+//!   is [`model::jitter::jitter`].
+//! - Messages are published only in [`bus`], and settings are read only in [`runtime::config`].
 
 pub mod bus;
 pub mod model;

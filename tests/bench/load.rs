@@ -217,8 +217,8 @@ struct Poster {
 }
 
 impl Poster {
-    /// Posts until the end, or until all posters together reach the maximum. The connections share a
-    /// steady load in turns, so that a slow response delays no other event.
+    /// Posts until the end, or until all posters together reach the maximum. The connections take
+    /// turns in a steady load, so that a slow response delays no other event.
     async fn run(
         mut self,
         per_second: Option<u32>,

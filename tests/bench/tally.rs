@@ -126,7 +126,7 @@ impl Tally {
         }
     }
 
-    /// Waits until each accepted event was delivered so many times, or nothing is received any more.
+    /// Waits until all deliveries of accepted events are received, or nothing is received any more.
     pub async fn wait_for_deliveries(&self, deliveries_per_event: usize) {
         let (mut counted, mut since) = (0, Instant::now());
         loop {

@@ -5,8 +5,8 @@
 //!    └──────────────────────────── Tally: number, posted at, received at ─────────────────┘
 //! ```
 //!
-//! Poster and receiver are one thread, so that they use little CPU time of the shared cores, and one
-//! clock measures both times. See docs/benchmark.md.
+//! Poster and receiver are one thread, so that they use little CPU time of the shared cores, and
+//! one clock measures both times. See docs/benchmark.md.
 
 mod endpoint;
 mod http;

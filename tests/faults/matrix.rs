@@ -53,8 +53,8 @@ async fn a_process_that_dies_at_any_fail_point_loses_nothing() {
     );
 }
 
-/// The destinations of a run: one that accepts everything, one that fails every other time, one that
-/// rejects everything, one with a rate limit, one where the newest state wins, and one that is
+/// The destinations of a run: one that accepts everything, one that fails every other time, one
+/// that rejects everything, one with a rate limit, one where the newest state wins, and one that is
 /// created after its deliveries are planned.
 struct Destinations {
     healthy: Receiver,

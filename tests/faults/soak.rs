@@ -1,7 +1,7 @@
 //! Twenty destinations, some of them failing, under a steady load, with random faults.
 //!
-//! `SOAK_MINUTES` sets the duration (default: 2), `SOAK_SEED` repeats a run. The seed and every fault
-//! are printed.
+//! `SOAK_MINUTES` sets the duration (default: 2), `SOAK_SEED` repeats a run. The seed and every
+//! fault are printed.
 
 mod destination;
 mod fault;

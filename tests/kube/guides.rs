@@ -1,4 +1,4 @@
-//! Follows Flux's guides with kubectl: the services receive messages, and `kubectl get` shows status.
+//! Follows Flux's guides with kubectl: services receive messages, `kubectl get` shows status.
 
 use serde_json::Value;
 use tidings_rig::{KubeApiServer, Process, Rig, Role, event, eventually};

@@ -106,7 +106,7 @@ impl<'a> Stage<'a> {
         .await
     }
 
-    /// Waits for a reason of the condition Ready of the current generation, and returns its message.
+    /// Waits for a reason of the condition Ready of the current generation; returns its message.
     async fn is(&self, kind: &str, name: &str, status: &str, reason: &str) -> String {
         let what = format!("{kind} {name} is {status} ({reason})");
         let found = eventually(&what, async || {

@@ -74,8 +74,8 @@ impl Circuits {
         })
     }
 
-    /// Stores a circuit if it is still at `revision`. Returns the new revision, or `None` if another
-    /// process changed it.
+    /// Stores a circuit if it is still at `revision`. Returns the new revision, or `None` if
+    /// another process changed it.
     ///
     /// # Errors
     /// The circuit may not be stored.

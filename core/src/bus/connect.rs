@@ -60,7 +60,12 @@ pub async fn connect(settings: &NatsSettings, name: &str) -> Result<Bus, Connect
     if !client.is_server_compatible(OLDEST_SERVER.0, OLDEST_SERVER.1, 0) {
         return Err(ConnectError::TooOld { found });
     }
-    tracing::info!(code = codes::NATS_CONNECTED, version = %found, servers = %servers, "connected to NATS");
+    tracing::info!(
+        code = codes::NATS_CONNECTED,
+        version = %found,
+        servers = %servers,
+        "connected to NATS"
+    );
     Ok(Bus::new(client))
 }
 
@@ -77,7 +82,11 @@ pub async fn connect_patiently(
     loop {
         match connect(settings, name).await {
             Err(error) if error.is_retryable() => {
-                tracing::warn!(code = codes::NATS_UNREACHABLE, %error, "cannot connect to NATS, retrying");
+                tracing::warn!(
+                    code = codes::NATS_UNREACHABLE,
+                    %error,
+                    "cannot connect to NATS, retrying"
+                );
                 check.fail(error.to_string());
             }
             result => return result,

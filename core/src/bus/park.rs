@@ -26,8 +26,8 @@ impl Bus {
     /// Parks a delivery for `wait`, by the server's clock. The parked copy replaces the message
     /// with the sequence `settles`, which the caller acknowledges next.
     ///
-    /// `parking_key` is the last token of the parked subject: the delivery's id, or a key that several
-    /// deliveries share. A second delivery parked under the same key replaces the first.
+    /// `parking_key` is the last token of the parked subject: the delivery's id, or a key that
+    /// several deliveries share. A second delivery parked under the same key replaces the first.
     ///
     /// # Guarantees
     /// Parking twice for the same message stores one copy.
@@ -83,7 +83,8 @@ impl Bus {
             .await?)
     }
 
-    /// Whether the copy parked under `parking_key` replaces the message with the sequence `settles`.
+    /// Whether the copy parked under `parking_key` replaces the message with the sequence
+    /// `settles`.
     ///
     /// # Errors
     /// The bus is unavailable.
@@ -100,8 +101,8 @@ impl Bus {
         Ok(replaced.is_some_and(|value| value.as_str() == settles.to_string()))
     }
 
-    /// The reserved send time of the copy parked under `parking_key`, in milliseconds since 1970. 0 if
-    /// there is no copy or it has none.
+    /// The reserved send time of the copy parked under `parking_key`, in milliseconds since 1970. 0
+    /// if there is no copy or it has none.
     ///
     /// # Errors
     /// The bus is unavailable.

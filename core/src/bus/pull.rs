@@ -71,8 +71,8 @@ pub struct Stop {
 }
 
 impl Puller {
-    /// Pulls until `stop.pulling`, then waits for the messages it holds. `handle` runs in a task for
-    /// each message. `may_pull` is called before each pull.
+    /// Pulls until `stop.pulling`, then waits for the messages it holds. `handle` runs in a task
+    /// for each message. `may_pull` is called before each pull.
     ///
     /// # Guarantees
     /// A held message is not redelivered while `handle` runs, unless this process or the connection
@@ -147,7 +147,8 @@ impl Puller {
             let Some(gathered) = stop.pulling.run_until_cancelled(gathering).await else {
                 return Ok(());
             };
-            // A process that holds as much as it may is healthy. It pulls with the next free permit.
+            // A process that holds as much as it may is healthy. It pulls with the next free
+            // permit.
             let Ok(free) = gathered else {
                 self.check.succeed();
                 continue;

@@ -146,7 +146,8 @@ impl Bus {
             };
             let is_too_large = matches!(
                 error.kind(),
-                CreateStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STORAGE_RESOURCES_EXCEEDED
+                CreateStreamErrorKind::JetStream(error)
+                    if error.error_code() == ErrorCode::STORAGE_RESOURCES_EXCEEDED
             );
             if !is_too_large || expected.max_bytes / 4 < SMALLEST_LIMIT {
                 return Err(SetupError::unavailable(&expected.name, error.to_string()));

@@ -1,5 +1,5 @@
-//! Headroom: which roles may still write while the server's storage fills up, and whether the router
-//! keeps up with the retention of EVENTS.
+//! Headroom: which roles may still write while the server's storage fills up, and whether the
+//! router keeps up with the retention of EVENTS.
 //!
 //! The roles stop one after the other, so that workers can always finish deliveries and free
 //! storage: ingest at 80 %, the router at 90 %.

@@ -231,7 +231,8 @@ fn close(circuit: &mut Circuit, now: Timestamp) {
     circuit.probe.clear();
 }
 
-/// Doubles from the Provider's `retry.min` to its `retry.max`, but at most two minutes, with jitter.
+/// Doubles from the Provider's `retry.min` to its `retry.max`, but at most two minutes, with
+/// jitter.
 fn backoff(retry: &RetryPolicy, openings: u32, random: f64) -> Duration {
     let most = retry.max.min(LONGEST_WAIT).max(retry.min);
     let bound = retry

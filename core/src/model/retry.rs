@@ -1,5 +1,5 @@
-//! The retry policy: when the next attempt of a delivery is due, or whether it becomes a dead letter.
-//! A pure function of the failure, the number of the attempt and the age of the delivery.
+//! The retry policy: when the next attempt of a delivery is due, or whether it becomes a dead
+//! letter. A pure function of the failure, the number of the attempt and the age of the delivery.
 
 use std::time::Duration;
 

@@ -15,8 +15,8 @@ const READABLE: usize = 60;
 /// than 100 bytes becomes its first 60 bytes, `=h` and 16 hexadecimal digits of the text's SHA-256.
 ///
 /// # Guarantees
-/// Different texts have different tokens, unless their SHA-256 collides. A token never contains `.`,
-/// `*`, `>`, white space or a slash.
+/// Different texts have different tokens, unless their SHA-256 collides. A token never contains
+/// `.`, `*`, `>`, white space or a slash.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Token(String);
 

@@ -13,8 +13,8 @@ use crate::runtime::metrics::Metrics;
 
 /// Serves the admin endpoint until `stop` is canceled.
 ///
-/// `/livez` answers 200 while the process runs. `/readyz` answers 200 while every part works that the
-/// role needs, else 503, and lists what fails.
+/// `/livez` answers 200 while the process runs. `/readyz` answers 200 while every part works that
+/// the role needs, else 503, and lists what fails.
 ///
 /// # Errors
 /// The listener fails.

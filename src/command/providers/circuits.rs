@@ -108,7 +108,7 @@ async fn resume(arguments: &ProviderArguments) -> anyhow::Result<()> {
              scheduled time, or if you run this command again"
         )
     })?;
-    let woken = usize::try_from(woken.count).unwrap_or(usize::MAX);
+    let woken = woken.count;
     print_line(&format!(
         "provider {name} resumed, {} woken",
         if woken == 1 {

@@ -20,8 +20,8 @@ pub(super) const ALL: Range<usize> = EARLY.start..ALONE.end;
 /// This Event is followed by another one about the same Pod where a count must be written.
 pub(super) const AGAIN: usize = 2;
 
-/// A namespace with its Events. Each Event is about its own Pod. It goes to the Provider `good`, and
-/// by an Alert with the Pod's name to `bad`, which rejects it.
+/// A namespace with its Events. Each Event is about its own Pod. It goes to the Provider `good`,
+/// and by an Alert with the Pod's name to `bad`, which rejects it.
 pub struct Account<'a> {
     pub(super) bed: Bed<'a>,
     cluster: Cluster,
@@ -89,8 +89,8 @@ impl<'a> Account<'a> {
         )
     }
 
-    /// Waits until `up` watches Events and wrote the first statuses. Then the first Events happen and
-    /// are delivered.
+    /// Waits until `up` watches Events and wrote the first statuses. Then the first Events happen
+    /// and are delivered.
     pub async fn early(&mut self, up: &Process) {
         up.ready().await;
         begins(up).await;

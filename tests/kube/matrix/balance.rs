@@ -69,8 +69,8 @@ impl Account<'_> {
         );
     }
 
-    /// Every dead letter is reported by one Kubernetes Event on its Alert. A router that dies between
-    /// a count and saving its position counts one dead letter twice.
+    /// Every dead letter is reported by one Kubernetes Event on its Alert. A router that dies
+    /// between a count and saving its position counts one dead letter twice.
     async fn is_reported(&self, death: &Death) {
         let mut expected: BTreeMap<String, (usize, i32)> = BTreeMap::new();
         for (_, pod) in &self.happened {

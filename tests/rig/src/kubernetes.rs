@@ -42,7 +42,7 @@ pub struct KubeApiServer {
 pub struct Snapshot(TempDir);
 
 impl KubeApiServer {
-    /// The folder of kube-apiserver, etcd and kubectl; `tools/kubernetes.sh` builds what is missing.
+    /// The folder of kube-apiserver, etcd and kubectl. `tools/kubernetes.sh` builds missing ones.
     pub fn executables() -> &'static Path {
         static PATH: OnceLock<PathBuf> = OnceLock::new();
         PATH.get_or_init(|| {

@@ -1,5 +1,5 @@
-//! Circuits as a worker uses them: what it knows of them without asking, and what it tells the
-//! others.
+//! Circuit breakers: a worker reads the circuits of all destinations from memory, and changes them
+//! together with the other workers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,25 +20,25 @@ use tidings_core::wire::circuit::State;
 use tokio_util::sync::CancellationToken;
 
 use super::ledger::{Change, Ledger};
-use crate::throttle::circuit_cache::Table;
+use crate::throttle::circuit_cache::CircuitCache;
 use crate::throttle::waker::Waker;
 
-/// Knows all circuits, and changes them together with all other workers.
+/// The circuits of all destinations.
 pub struct Breaker {
     circuits: Circuits,
     ledger: Arc<Ledger<CircuitChange>>,
-    known: Arc<Knowledge>,
+    local: Arc<LocalCircuits>,
 }
 
-/// What this process knows, and whom it tells.
-struct Knowledge {
+/// The circuits as this process knows them.
+struct LocalCircuits {
     bus: Bus,
-    table: Mutex<Table>,
+    cache: Mutex<CircuitCache>,
     waker: Arc<Waker>,
 }
 
-/// Leave to call a destination that nobody else calls. One that is dropped has failed, whatever
-/// ended it.
+/// The right to call a destination whose circuit is open. A probe that is dropped without a result
+/// counts as failed.
 pub struct Probe {
     ledger: Arc<Ledger<CircuitChange>>,
     destination: Arc<Destination>,
@@ -46,31 +46,31 @@ pub struct Probe {
     retry: RetryPolicy,
 }
 
-/// A change of a circuit.
+/// A change to a circuit.
 #[derive(Clone, Debug)]
 struct CircuitChange {
     destination: Arc<Destination>,
-    what: What,
+    kind: ChangeKind,
 }
 
 #[derive(Clone, Debug)]
-enum What {
-    Saw(CallResult, RetryPolicy),
+enum ChangeKind {
+    Record(CallResult, RetryPolicy),
     Probe {
         holder: String,
         lasts: Duration,
     },
     Probed {
         holder: String,
-        seen: CallResult,
+        result: CallResult,
         retry: RetryPolicy,
     },
-    Await(String),
+    AwaitProbe(String),
 }
 
 impl Change for CircuitChange {
     type Record = Circuit;
-    /// Whether it was the asker's to change.
+    /// Whether the change was made.
     type Answer = bool;
 
     fn apply(changes: &[Self], record: &mut Circuit, now: Timestamp) -> Vec<bool> {
@@ -89,26 +89,30 @@ impl CircuitChange {
         } else {
             record.clone()
         };
-        let changed = match &self.what {
-            What::Saw(seen, retry) => observed(
+        let changed = match &self.kind {
+            ChangeKind::Record(result, retry) => observed(
                 &circuit,
-                std::slice::from_ref(seen),
+                std::slice::from_ref(result),
                 retry,
                 now,
                 rand::random(),
             ),
-            What::Probe { holder, lasts } => (standing(&circuit, now) == CircuitDecision::ProbeDue)
+            ChangeKind::Probe { holder, lasts } => (standing(&circuit, now)
+                == CircuitDecision::ProbeDue)
                 .then(|| probing(&circuit, holder, *lasts, now)),
-            What::Probed {
+            ChangeKind::Probed {
                 holder,
-                seen,
+                result,
                 retry,
-            } => probed(&circuit, holder, seen, retry, now, rand::random()),
-            What::Await(place) if circuit.state() == State::Open && circuit.probe == *place => {
+            } => probed(&circuit, holder, result, retry, now, rand::random()),
+            ChangeKind::AwaitProbe(park_key)
+                if circuit.state() == State::Open && circuit.probe == *park_key =>
+            {
                 return true;
             }
-            What::Await(place) => (circuit.state() == State::Open && circuit.probe.is_empty())
-                .then(|| awaiting(&circuit, place)),
+            ChangeKind::AwaitProbe(park_key) => (circuit.state() == State::Open
+                && circuit.probe.is_empty())
+            .then(|| awaiting(&circuit, park_key)),
         };
         let is_changed = changed.is_some();
         if let Some(changed) = changed {
@@ -122,20 +126,20 @@ impl Breaker {
     /// Reads all circuits.
     ///
     /// # Errors
-    /// The bucket is not there, or the bus can't be asked.
+    /// The bucket is missing, or the bus did not answer.
     pub async fn open(bus: &Bus, metrics: Metrics, waker: Arc<Waker>) -> Result<Self, BusError> {
         let circuits = Circuits::open(bus).await?;
-        let known = Arc::new(Knowledge {
+        let local = Arc::new(LocalCircuits {
             bus: bus.clone(),
-            table: Mutex::new(Table::new(metrics)),
+            cache: Mutex::new(CircuitCache::new(metrics)),
             waker,
         });
         for circuit in circuits.all().await? {
-            known.note(circuit);
+            local.update(circuit);
         }
-        let told = known.clone();
+        let observer = local.clone();
         let observe = move |circuit: &Circuit, revision| {
-            told.note(StoredCircuit {
+            observer.update(StoredCircuit {
                 circuit: circuit.clone(),
                 revision: Some(revision),
             });
@@ -143,44 +147,44 @@ impl Breaker {
         Ok(Self {
             circuits,
             ledger: Ledger::open(bus, observe).await?,
-            known,
+            local,
         })
     }
 
-    /// Follows what other workers and people change, until `stop`.
+    /// Follows changes by other workers and by people, until `stop`.
     pub async fn follow(&self, stop: CancellationToken) {
         self.circuits
-            .watch(stop, |news| self.known.note(news))
+            .watch(stop, |circuit| self.local.update(circuit))
             .await;
     }
 
-    /// What is known of a destination now. It asks nobody.
+    /// Whether a destination can be called now, as far as this process knows.
     pub fn decision(&self, destination: &Destination) -> CircuitDecision {
-        self.known
-            .table
+        self.local
+            .cache
             .lock()
-            .standing(destination, self.known.bus.clock().now())
+            .decision(destination, self.local.bus.clock().now())
     }
 
-    /// The circuit as last known.
+    /// The circuit as last seen.
     pub fn circuit(&self, destination: &Destination) -> Circuit {
-        self.known
-            .table
+        self.local
+            .cache
             .lock()
             .circuit(destination)
             .cloned()
             .unwrap_or_else(|| destination.closed())
     }
 
-    /// Notes what a call has shown. What is no news costs nothing.
-    pub fn record(&self, destination: &Arc<Destination>, seen: CallResult, retry: &RetryPolicy) {
-        let is_news = {
-            let mut table = self.known.table.lock();
-            let known = table
+    /// Records the result of a call. A result that changes nothing costs nothing.
+    pub fn record(&self, destination: &Arc<Destination>, result: CallResult, retry: &RetryPolicy) {
+        let is_new = {
+            let mut cache = self.local.cache.lock();
+            let known = cache
                 .circuit(destination)
                 .map(|circuit| (circuit.state(), circuit.failures));
-            let is_failing = table.is_failing(destination);
-            let is_news = match (&seen, known) {
+            let is_failing = cache.is_failing(destination);
+            let is_new = match (&result, known) {
                 (CallResult::Answered, Some((State::Closed, failures))) => {
                     failures > 0 || is_failing
                 }
@@ -191,31 +195,31 @@ impl Breaker {
                 (CallResult::AskedToWait(..), _) => true,
                 (CallResult::Answered, Some(_)) => false,
             };
-            if is_news && seen != CallResult::Answered {
-                table.fails(destination);
+            if is_new && result != CallResult::Answered {
+                cache.add_failure(destination);
             }
-            is_news
+            is_new
         };
-        if !is_news {
+        if !is_new {
             return;
         }
-        let is_failure = seen != CallResult::Answered;
-        let noted = self.change(destination, What::Saw(seen, *retry));
-        let (known, destination) = (self.known.clone(), destination.clone());
+        let is_failure = result != CallResult::Answered;
+        let recorded = self.change(destination, ChangeKind::Record(result, *retry));
+        let (local, destination) = (self.local.clone(), destination.clone());
         tokio::spawn(async move {
-            if let Err(error) = noted.await {
+            if let Err(error) = recorded.await {
                 tracing::debug!(code = codes::CALL_NOT_RECORDED, %error, "call result not recorded");
             }
             if is_failure {
-                known.table.lock().failure_noted(&destination);
+                local.cache.lock().remove_failure(&destination);
             }
         });
     }
 
-    /// Becomes the one that probes, if nobody else does.
+    /// Takes the probe, if no other worker has it.
     ///
     /// # Errors
-    /// The bus can't be asked.
+    /// The bus did not answer.
     pub async fn probe(
         &self,
         destination: &Arc<Destination>,
@@ -223,8 +227,8 @@ impl Breaker {
         lasts: Duration,
         retry: &RetryPolicy,
     ) -> Result<Option<Probe>, BusError> {
-        // Made before it is known to be ours: it is given back even if this is broken off while the
-        // bus is asked.
+        // Created before the bus answers, so that the probe is given back even if this future is
+        // dropped meanwhile.
         let (ledger, destination) = (self.ledger.clone(), destination.clone());
         let probe = Probe {
             ledger,
@@ -233,53 +237,58 @@ impl Breaker {
             retry: *retry,
         };
         let is_ours = self
-            .change(&destination, What::Probe { holder, lasts })
+            .change(&destination, ChangeKind::Probe { holder, lasts })
             .await?;
         Ok(if is_ours {
             Some(probe)
         } else {
-            probe.was_never_ours()
+            probe.was_not_taken()
         })
     }
 
-    /// Makes what is parked at this place the next probe, if there is none; whether it is.
+    /// Makes the delivery that is parked under this key the next probe, if there is none yet. Returns
+    /// whether it is the next probe.
     ///
     /// # Errors
-    /// The bus can't be asked.
+    /// The bus did not answer.
     pub async fn wait_to_probe(
         &self,
         destination: &Arc<Destination>,
-        place: &str,
+        park_key: &str,
     ) -> Result<bool, BusError> {
         let probe = self.circuit(destination).probe;
-        if !probe.is_empty() && probe != place {
+        if !probe.is_empty() && probe != park_key {
             return Ok(false);
         }
-        self.change(destination, What::Await(place.to_owned()))
+        self.change(destination, ChangeKind::AwaitProbe(park_key.to_owned()))
             .await
     }
 
     fn change(
         &self,
         destination: &Arc<Destination>,
-        what: What,
+        kind: ChangeKind,
     ) -> impl Future<Output = Result<bool, BusError>> + Send + use<> {
         self.ledger.change(
             &destination.key(),
             CircuitChange {
                 destination: destination.clone(),
-                what,
+                kind,
             },
         )
     }
 }
 
-// === impl Knowledge ===
+// === impl LocalCircuits ===
 
-impl Knowledge {
-    fn note(&self, news: StoredCircuit) {
-        let destination = Destination::of(&news.circuit);
-        if self.table.lock().note(news, self.bus.clock().now()) {
+impl LocalCircuits {
+    fn update(&self, stored: StoredCircuit) {
+        let destination = Destination::of(&stored.circuit);
+        if self
+            .cache
+            .lock()
+            .update_circuit(stored, self.bus.clock().now())
+        {
             self.waker.wake_later(&destination);
         }
     }
@@ -288,34 +297,34 @@ impl Knowledge {
 // === impl Probe ===
 
 impl Probe {
-    /// Tells how it went; whether it was still ours.
+    /// Records the result. Returns whether this worker still had the probe.
     ///
     /// # Errors
-    /// The bus can't be asked: the probe then counts as lost.
-    pub async fn end(mut self, seen: CallResult) -> Result<bool, BusError> {
-        self.tell(seen).await
+    /// The bus did not answer: the probe then counts as failed.
+    pub async fn end(mut self, result: CallResult) -> Result<bool, BusError> {
+        self.record(result).await
     }
 
-    fn was_never_ours(mut self) -> Option<Self> {
+    fn was_not_taken(mut self) -> Option<Self> {
         self.holder.clear();
         None
     }
 
-    /// At once, also where nobody waits for the answer.
-    fn tell(
+    /// Records the result even if the returned future is dropped.
+    fn record(
         &mut self,
-        seen: CallResult,
+        result: CallResult,
     ) -> impl Future<Output = Result<bool, BusError>> + Send + use<> {
-        let what = What::Probed {
+        let kind = ChangeKind::Probed {
             holder: std::mem::take(&mut self.holder),
-            seen,
+            result,
             retry: self.retry,
         };
         self.ledger.change(
             &self.destination.key(),
             CircuitChange {
                 destination: self.destination.clone(),
-                what,
+                kind,
             },
         )
     }
@@ -324,7 +333,7 @@ impl Probe {
 impl Drop for Probe {
     fn drop(&mut self) {
         if !self.holder.is_empty() {
-            drop(self.tell(CallResult::Failed(
+            drop(self.record(CallResult::Failed(
                 "the probe ended without an answer".to_owned(),
             )));
         }

@@ -1,4 +1,4 @@
-//! What a worker knows of circuits without asking.
+//! The circuits of all destinations, as far as one worker knows them.
 
 use std::collections::HashMap;
 use tidings_core::runtime::codes::log as codes;
@@ -16,60 +16,60 @@ use tidings_core::wire::circuit::State;
 
 use crate::bounded_map::BoundedMap;
 
-/// A destination that never failed is not in it, nor is one that has been well for long.
-pub struct Table {
-    known: BoundedMap<Destination, StoredCircuit>,
-    /// Failures that are on their way into the record.
+/// Holds no destination that never failed, or that has not failed for a while.
+pub struct CircuitCache {
+    circuits: BoundedMap<Destination, StoredCircuit>,
+    /// Failures that are being recorded.
     failing: HashMap<Destination, usize>,
     metrics: Metrics,
 }
 
-impl Table {
-    /// Nothing is known yet.
+impl CircuitCache {
+    /// An empty cache.
     pub fn new(metrics: Metrics) -> Self {
         Self {
-            known: BoundedMap::default(),
+            circuits: BoundedMap::default(),
             failing: HashMap::new(),
             metrics,
         }
     }
 
-    /// What is known of a destination now.
-    pub fn standing(&self, destination: &Destination, now: Timestamp) -> CircuitDecision {
-        if self.known.is_empty() {
+    /// Whether a destination can be called now.
+    pub fn decision(&self, destination: &Destination, now: Timestamp) -> CircuitDecision {
+        if self.circuits.is_empty() {
             return CircuitDecision::Closed;
         }
         let whole = Destination::whole(&destination.namespace, &destination.provider);
-        let standings = [&whole, destination].map(|destination| {
-            self.known
+        let decisions = [&whole, destination].map(|destination| {
+            self.circuits
                 .get(destination)
                 .map_or(CircuitDecision::Closed, |known| {
                     standing(&known.circuit, now)
                 })
         });
-        standings
+        decisions
             .into_iter()
-            .find(|standing| *standing != CircuitDecision::Closed)
+            .find(|decision| *decision != CircuitDecision::Closed)
             .unwrap_or(CircuitDecision::Closed)
     }
 
-    /// The circuit as last known.
+    /// The circuit as last seen.
     pub fn circuit(&self, destination: &Destination) -> Option<&Circuit> {
-        self.known.get(destination).map(|known| &known.circuit)
+        self.circuits.get(destination).map(|known| &known.circuit)
     }
 
-    /// Whether failures of it are on their way into the record.
+    /// Whether failures of a destination are being recorded.
     pub fn is_failing(&self, destination: &Destination) -> bool {
         self.failing.contains_key(destination)
     }
 
-    /// One more failure is on its way.
-    pub fn fails(&mut self, destination: &Destination) {
+    /// Another failure is being recorded.
+    pub fn add_failure(&mut self, destination: &Destination) {
         *self.failing.entry(destination.clone()).or_default() += 1;
     }
 
-    /// One has arrived, or got lost.
-    pub fn failure_noted(&mut self, destination: &Destination) {
+    /// A failure is recorded, or lost.
+    pub fn remove_failure(&mut self, destination: &Destination) {
         if let Some(count) = self.failing.get_mut(destination) {
             *count -= 1;
             if *count == 0 {
@@ -78,24 +78,25 @@ impl Table {
         }
     }
 
-    /// Takes a circuit in, if it is newer than what is known, or its record is gone; what has
-    /// changed is logged and counted. Whether its destination has been resumed: it is called
-    /// again, though no probe was answered.
-    pub fn note(&mut self, news: StoredCircuit, now: Timestamp) -> bool {
-        let destination = Destination::of(&news.circuit);
-        let before = self.known.get(&destination);
-        let is_old =
-            |before: &StoredCircuit| news.revision.is_some() && before.revision >= news.revision;
+    /// Updates a circuit, if it is newer than the cached one or its record was deleted. Changes are
+    /// logged and counted. Returns whether the destination was resumed: it is called again, though
+    /// no probe was answered.
+    pub fn update_circuit(&mut self, update: StoredCircuit, now: Timestamp) -> bool {
+        let destination = Destination::of(&update.circuit);
+        let before = self.circuits.get(&destination);
+        let is_old = |before: &StoredCircuit| {
+            update.revision.is_some() && before.revision >= update.revision
+        };
         if before.is_some_and(is_old) {
             return false;
         }
         let (was, is) = (
             before.map_or(State::Closed, |before| before.circuit.state()),
-            news.circuit.state(),
+            update.circuit.state(),
         );
-        let is_resumed = was != State::Closed && is_resumed(&news.circuit);
+        let is_resumed = was != State::Closed && is_resumed(&update.circuit);
         if was != is {
-            log(&news.circuit, was, is);
+            log(&update.circuit, was, is);
         }
         self.metrics
             .worker_circuit_state
@@ -107,13 +108,14 @@ impl Table {
                 State::Paused => 3,
             });
         let metrics = &self.metrics;
-        self.known.insert(destination, news, |destination, known| {
-            let is_of_use = !is_long_well(&known.circuit, now);
-            if !is_of_use {
-                metrics.worker_circuit_state.remove(&labels(destination));
-            }
-            is_of_use
-        });
+        self.circuits
+            .insert(destination, update, |destination, known| {
+                let is_used = !is_long_well(&known.circuit, now);
+                if !is_used {
+                    metrics.worker_circuit_state.remove(&labels(destination));
+                }
+                is_used
+            });
         is_resumed
     }
 }
@@ -174,7 +176,7 @@ mod tests {
         Destination::channel("apps", "hook", channel)
     }
 
-    fn news(destination: &Destination, state: State, revision: u64) -> StoredCircuit {
+    fn update(destination: &Destination, state: State, revision: u64) -> StoredCircuit {
         StoredCircuit {
             circuit: Circuit {
                 state: state.into(),
@@ -185,12 +187,12 @@ mod tests {
     }
 
     #[test]
-    fn older_news_than_what_is_known_is_none() {
-        let mut table = Table::new(Metrics::default());
-        table.note(news(&hook("a"), State::Paused, 2), NOW);
-        table.note(news(&hook("a"), State::Closed, 1), NOW);
-        assert_eq!(table.standing(&hook("a"), NOW), CircuitDecision::Paused);
-        assert!(table.note(
+    fn an_older_revision_is_ignored() {
+        let mut cache = CircuitCache::new(Metrics::default());
+        cache.update_circuit(update(&hook("a"), State::Paused, 2), NOW);
+        cache.update_circuit(update(&hook("a"), State::Closed, 1), NOW);
+        assert_eq!(cache.decision(&hook("a"), NOW), CircuitDecision::Paused);
+        assert!(cache.update_circuit(
             StoredCircuit {
                 circuit: hook("a").closed(),
                 revision: None
@@ -198,78 +200,81 @@ mod tests {
             NOW
         ));
         assert_eq!(
-            table.standing(&hook("a"), NOW),
+            cache.decision(&hook("a"), NOW),
             CircuitDecision::Closed,
-            "its record is gone"
+            "its record was deleted"
         );
     }
 
     #[test]
     fn a_destination_is_resumed_when_it_closes_though_no_probe_was_answered() {
-        let mut table = Table::new(Metrics::default());
+        let mut cache = CircuitCache::new(Metrics::default());
         assert!(
-            !table.note(news(&hook("a"), State::Closed, 1), NOW),
-            "it was closed"
+            !cache.update_circuit(update(&hook("a"), State::Closed, 1), NOW),
+            "it was closed before"
         );
-        assert!(!table.note(news(&hook("a"), State::Open, 2), NOW));
-        assert!(table.note(news(&hook("a"), State::Closed, 3), NOW));
+        assert!(!cache.update_circuit(update(&hook("a"), State::Open, 2), NOW));
+        assert!(cache.update_circuit(update(&hook("a"), State::Closed, 3), NOW));
         assert!(
-            !table.note(news(&hook("a"), State::Closed, 3), NOW),
-            "that is known"
+            !cache.update_circuit(update(&hook("a"), State::Closed, 3), NOW),
+            "that revision was seen"
         );
-        assert!(!table.note(news(&hook("a"), State::HalfOpen, 4), NOW));
-        let mut answered = news(&hook("a"), State::Closed, 5);
+        assert!(!cache.update_circuit(update(&hook("a"), State::HalfOpen, 4), NOW));
+        let mut answered = update(&hook("a"), State::Closed, 5);
         answered.circuit.openings = 1;
-        assert!(!table.note(answered, NOW), "its prober wakes what waits");
+        assert!(
+            !cache.update_circuit(answered, NOW),
+            "the worker that probed wakes parked deliveries"
+        );
     }
 
     #[test]
-    fn a_provider_that_is_paused_is_not_called_on_any_channel() {
-        let mut table = Table::new(Metrics::default());
-        table.note(
-            news(&Destination::whole("apps", "hook"), State::Paused, 1),
+    fn a_paused_provider_is_not_called_on_any_channel() {
+        let mut cache = CircuitCache::new(Metrics::default());
+        cache.update_circuit(
+            update(&Destination::whole("apps", "hook"), State::Paused, 1),
             NOW,
         );
-        assert_eq!(table.standing(&hook("a"), NOW), CircuitDecision::Paused);
+        assert_eq!(cache.decision(&hook("a"), NOW), CircuitDecision::Paused);
         assert_eq!(
-            table.standing(&Destination::channel("apps", "other", "a"), NOW),
+            cache.decision(&Destination::channel("apps", "other", "a"), NOW),
             CircuitDecision::Closed
         );
     }
 
     #[test]
-    fn destinations_that_are_well_again_are_forgotten_with_their_metric_and_the_others_are_not() {
+    fn recovered_destinations_are_dropped_with_their_metric_and_the_others_are_not() {
         let metrics = Metrics::default();
-        let mut table = Table::new(metrics.clone());
-        table.note(news(&hook("sick"), State::Open, 1), NOW);
+        let mut cache = CircuitCache::new(metrics.clone());
+        cache.update_circuit(update(&hook("sick"), State::Open, 1), NOW);
         for number in 0..10_000 {
-            table.note(
-                news(&hook(&number.to_string()), State::Closed, 2 + number),
+            cache.update_circuit(
+                update(&hook(&number.to_string()), State::Closed, 2 + number),
                 NOW,
             );
         }
-        assert!(table.known.len() <= 1000);
-        assert_ne!(table.standing(&hook("sick"), NOW), CircuitDecision::Closed);
-        let is_told = |channel| {
+        assert!(cache.circuits.len() <= 1000);
+        assert_ne!(cache.decision(&hook("sick"), NOW), CircuitDecision::Closed);
+        let has_metric = |channel| {
             metrics
                 .worker_circuit_state
                 .get(&labels(&hook(channel)))
                 .is_some()
         };
         assert_eq!(
-            [is_told("sick"), is_told("0"), is_told("9999")],
+            [has_metric("sick"), has_metric("0"), has_metric("9999")],
             [true, false, true]
         );
     }
 
     #[test]
-    fn failures_are_known_while_they_are_on_their_way() {
-        let mut table = Table::new(Metrics::default());
-        table.fails(&hook("a"));
-        table.fails(&hook("a"));
-        table.failure_noted(&hook("a"));
-        assert!(table.is_failing(&hook("a")) && !table.is_failing(&hook("b")));
-        table.failure_noted(&hook("a"));
-        assert!(table.failing.is_empty());
+    fn failures_are_visible_while_they_are_being_recorded() {
+        let mut cache = CircuitCache::new(Metrics::default());
+        cache.add_failure(&hook("a"));
+        cache.add_failure(&hook("a"));
+        cache.remove_failure(&hook("a"));
+        assert!(cache.is_failing(&hook("a")) && !cache.is_failing(&hook("b")));
+        cache.remove_failure(&hook("a"));
+        assert!(cache.failing.is_empty());
     }
 }

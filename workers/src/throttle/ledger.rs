@@ -1,4 +1,4 @@
-//! Changes of a record that all workers share: those that come together go together, in one
+//! Changes to a record that all workers share. Changes that are requested together are made in one
 //! compare-and-set.
 
 use std::panic::AssertUnwindSafe;
@@ -18,17 +18,18 @@ use tokio::sync::oneshot;
 
 use crate::bounded_map::BoundedMap;
 
-/// Processes that meet at a record step aside for as long as this at most.
-const ASIDE: Duration = Duration::from_millis(5);
+/// The longest pause after another process changed the record first.
+const CONFLICT_PAUSE: Duration = Duration::from_millis(5);
 
-/// A change of a record, as a pure function.
+/// A change to a record, as a pure function.
 pub trait Change: Send + Sync + Sized + 'static {
-    /// What is changed.
+    /// The record.
     type Record: Message + Default + Clone + PartialEq + Send + Sync;
-    /// What came of one change.
+    /// The answer to one change.
     type Answer: Send;
 
-    /// Makes the changes, and gives an answer for each, in their order. `now` is the server's time.
+    /// Makes the changes and returns an answer to each, in the same order. `now` is the server's
+    /// time.
     fn apply(changes: &[Self], record: &mut Self::Record, now: Timestamp) -> Vec<Self::Answer>;
 }
 
@@ -36,32 +37,32 @@ pub trait Change: Send + Sync + Sized + 'static {
 pub struct Ledger<C: Change> {
     bus: Bus,
     records: Records,
-    /// Is told every record that this process has stored or found, with its revision.
+    /// Called with every record that this process has stored or loaded, and its revision.
     observe: Observe<C>,
     queues: Mutex<Queues<C>>,
 }
 
 type Waiting<C> = (C, oneshot::Sender<Result<<C as Change>::Answer, BusError>>);
-type Known<C> = (<C as Change>::Record, Option<u64>);
+type Versioned<C> = (<C as Change>::Record, Option<u64>);
 type Observe<C> = Box<dyn Fn(&<C as Change>::Record, u64) + Send + Sync>;
-/// All changes that wait for a record, and what is known of it.
-type Work<C> = (Vec<Waiting<C>>, Option<Known<C>>);
+/// All changes that wait for a record, and the record as last seen.
+type Work<C> = (Vec<Waiting<C>>, Option<Versioned<C>>);
 
-/// A queue for each record that is changed, or was a while ago.
+/// A queue for each record that is being changed, or was recently.
 struct Queues<C: Change>(BoundedMap<String, Queue<C>>);
 
 struct Queue<C: Change> {
     waiting: Vec<Waiting<C>>,
-    /// As last stored by this process: mostly it has not moved since.
-    known: Option<Known<C>>,
-    is_worked_on: bool,
+    /// The record as this process last stored it: mostly nobody has changed it since.
+    last_seen: Option<Versioned<C>>,
+    is_in_progress: bool,
 }
 
 impl<C: Change> Ledger<C> {
     /// Opens the bucket.
     ///
     /// # Errors
-    /// It is not there, or the bus can't be asked.
+    /// The bucket is missing, or the bus did not answer.
     pub async fn open(
         bus: &Bus,
         observe: impl Fn(&C::Record, u64) + Send + Sync + 'static,
@@ -75,11 +76,11 @@ impl<C: Change> Ledger<C> {
         }))
     }
 
-    /// Makes a change together with all that are waiting for the same record. It is made even if
-    /// nobody waits for the answer.
+    /// Makes a change, together with all others that wait for the same record. It is made even if the
+    /// returned future is dropped.
     ///
     /// # Errors
-    /// The bus can't be asked; whether the change was made is open.
+    /// The bus did not answer; the change may have been made.
     pub fn change(
         self: &Arc<Self>,
         key: &str,
@@ -90,8 +91,7 @@ impl<C: Change> Ledger<C> {
         if begins {
             let (ledger, key) = (self.clone(), key.to_owned());
             tokio::spawn(async move {
-                // A panic costs those whose changes it meets: nobody else would work on what comes
-                // after them.
+                // A panic loses only the changes of its batch: later changes need this task.
                 while AssertUnwindSafe(ledger.work(&key))
                     .catch_unwind()
                     .await
@@ -106,18 +106,18 @@ impl<C: Change> Ledger<C> {
         }
     }
 
-    /// Makes all changes that wait for this record; whether there were any.
+    /// Makes all changes that wait for this record. Returns whether there were any.
     async fn work(&self, key: &str) -> bool {
-        let Some((waiting, known)) = self.queues.lock().take(key) else {
+        let Some((waiting, last_seen)) = self.queues.lock().take(key) else {
             return false;
         };
         let (changes, replies): (Vec<C>, Vec<_>) = waiting.into_iter().unzip();
-        match self.make(key, &changes, known).await {
-            Ok((answers, known)) => {
-                if let (record, Some(revision)) = &known {
+        match self.make(key, &changes, last_seen).await {
+            Ok((answers, last_seen)) => {
+                if let (record, Some(revision)) = &last_seen {
                     (self.observe)(record, *revision);
                 }
-                self.queues.lock().keep(key, known);
+                self.queues.lock().keep(key, last_seen);
                 for (reply, answer) in replies.into_iter().zip(answers) {
                     let _ = reply.send(Ok(answer));
                 }
@@ -135,12 +135,12 @@ impl<C: Change> Ledger<C> {
         &self,
         key: &str,
         changes: &[C],
-        mut known: Option<Known<C>>,
-    ) -> Result<(Vec<C::Answer>, Known<C>), BusError> {
+        mut last_seen: Option<Versioned<C>>,
+    ) -> Result<(Vec<C::Answer>, Versioned<C>), BusError> {
         loop {
-            let is_fresh = known.is_none();
-            let (before, revision) = match known.take() {
-                Some(known) => known,
+            let is_fresh = last_seen.is_none();
+            let (before, revision) = match last_seen.take() {
+                Some(last_seen) => last_seen,
                 None => self
                     .records
                     .load(key)
@@ -150,7 +150,7 @@ impl<C: Change> Ledger<C> {
             let mut record = before.clone();
             let answers = C::apply(changes, &mut record, self.bus.clock().now());
             if record == before {
-                // An answer that moves nothing is no proof that the record had not moved.
+                // Nothing is stored, so nothing proves that the cached record is current.
                 if is_fresh {
                     return Ok((answers, (record, revision)));
                 }
@@ -161,45 +161,45 @@ impl<C: Change> Ledger<C> {
                 failpoint::reach("worker:reserved");
                 return Ok((answers, (record, Some(stored))));
             }
-            tokio::time::sleep(jitter(ASIDE)).await;
+            tokio::time::sleep(jitter(CONFLICT_PAUSE)).await;
         }
     }
 }
 
 impl<C: Change> Queues<C> {
-    /// Whether whoever joins is the one to begin with the work.
+    /// Adds a change. Returns whether the caller must start the work.
     fn join(&mut self, key: &str, waiting: Waiting<C>) -> bool {
         match self.0.get_mut(key) {
             Some(queue) => {
                 queue.waiting.push(waiting);
-                !std::mem::replace(&mut queue.is_worked_on, true)
+                !std::mem::replace(&mut queue.is_in_progress, true)
             }
             None => {
                 let queue = Queue {
                     waiting: vec![waiting],
-                    known: None,
-                    is_worked_on: true,
+                    last_seen: None,
+                    is_in_progress: true,
                 };
                 self.0
-                    .insert(key.to_owned(), queue, |_, queue| queue.is_worked_on);
+                    .insert(key.to_owned(), queue, |_, queue| queue.is_in_progress);
                 true
             }
         }
     }
 
-    /// All that waits; where nothing does, the work has ended.
+    /// Takes all changes that wait. Where there are none, the work ends.
     fn take(&mut self, key: &str) -> Option<Work<C>> {
         let queue = self.0.get_mut(key)?;
         if queue.waiting.is_empty() {
-            queue.is_worked_on = false;
+            queue.is_in_progress = false;
             return None;
         }
-        Some((std::mem::take(&mut queue.waiting), queue.known.take()))
+        Some((std::mem::take(&mut queue.waiting), queue.last_seen.take()))
     }
 
-    fn keep(&mut self, key: &str, known: Known<C>) {
+    fn keep(&mut self, key: &str, last_seen: Versioned<C>) {
         if let Some(queue) = self.0.get_mut(key) {
-            queue.known = Some(known);
+            queue.last_seen = Some(last_seen);
         }
     }
 }
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_who_joins_works_for_all_until_nothing_waits() {
+    fn the_first_change_starts_the_work_for_all_that_wait() {
         let mut queues = Queues::<PermitChange>(BoundedMap::default());
         assert_eq!(
             [
@@ -225,21 +225,21 @@ mod tests {
             [true, false, true]
         );
         assert_eq!(queues.take("a").map(|(waiting, _)| waiting.len()), Some(2));
-        assert!(!queues.join("a", waiting()), "the first is at work still");
+        assert!(!queues.join("a", waiting()), "the work goes on");
         assert!(queues.take("a").is_some() && queues.take("a").is_none());
         assert!(queues.join("a", waiting()));
     }
 
     #[test]
-    fn records_that_are_changed_no_more_are_forgotten_and_those_that_are_worked_on_are_not() {
+    fn unused_records_are_dropped_and_those_in_use_are_not() {
         let mut queues = Queues::<PermitChange>(BoundedMap::default());
-        queues.join("worked on", waiting());
+        queues.join("in use", waiting());
         for number in 0..10_000 {
             let key = number.to_string();
             queues.join(&key, waiting());
             while queues.take(&key).is_some() {}
         }
         assert!(queues.0.len() <= 1000);
-        assert!(!queues.join("worked on", waiting()));
+        assert!(!queues.join("in use", waiting()));
     }
 }

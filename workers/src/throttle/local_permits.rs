@@ -168,9 +168,17 @@ impl Pace {
         }
     }
 
-    /// The time between the ends of two calls. The first calls are expected to take as long again.
+    /// The time between the ends of two calls. Until as many calls have ended as there are permits,
+    /// they are expected to take as long again.
     fn apart(&self, size: usize) -> Duration {
-        self.since.elapsed() / self.ended.max(u32::try_from(size).unwrap_or(u32::MAX))
+        let (since, size) = (
+            self.since.elapsed(),
+            u32::try_from(size).unwrap_or(u32::MAX),
+        );
+        match self.ended < size {
+            true => 2 * since / size,
+            false => since / self.ended,
+        }
     }
 
     fn count_end(&mut self) {
@@ -312,7 +320,7 @@ mod tests {
     fn parked_deliveries_return_one_after_the_other_within_five_minutes() {
         let permits = LocalPermits::default().of(&channel("a"), Some(1));
         permits.pace.lock().since = Instant::now() - Duration::from_secs(3);
-        for least in [3.0, 6.0, 9.0] {
+        for least in [6.0, 12.0, 18.0] {
             let wait = permits.return_after().as_secs_f64();
             assert!((least - 0.1..=1.3 * least).contains(&wait), "{wait}");
         }
@@ -326,7 +334,7 @@ mod tests {
         pace.since -= Duration::from_millis(1900);
         assert_eq!(
             (pace.apart(64).as_millis(), pace.apart(1).as_millis()),
-            (29, 1900)
+            (59, 3800)
         );
         for _ in 0..190 {
             pace.count_end();

@@ -1,5 +1,5 @@
-//! Slots: the instants at which deliveries under one limit may go, given out to all workers from
-//! one record.
+//! Reserved slots: the times at which the deliveries under one rate limit are sent. All workers
+//! reserve them in one record.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,32 +10,32 @@ use tidings_rules::RateLimit;
 
 use super::ledger::Change;
 
-/// A record holds so many instants at most; a larger count is divided, and its time with it.
+/// The most slots that a record holds. The count and the time of a larger limit are divided.
 const MOST_KEPT: u32 = 500;
-/// A service that asks for longer is asked again after this.
+/// The longest wait that a service can ask for; then it is called again.
 pub const LONGEST_ASKED: Duration = Duration::from_secs(24 * 3600);
 const LONGEST_ASKED_MS: i64 = 24 * 3_600_000;
 
-/// What is asked of a limit.
+/// A change to the slots of a rate limit.
 #[derive(Clone, Debug)]
 pub enum SlotChange {
-    /// A slot for a delivery. Those that ask together get theirs in the order of their planning,
-    /// the oldest first.
+    /// Reserves a slot for a delivery. In one batch the delivery that was planned first gets the
+    /// first slot.
     Reserve {
-        /// When it was planned, in milliseconds since 1970.
+        /// When the delivery was planned, in milliseconds since 1970.
         planned_ms: i64,
-        /// All limits, which hold together.
+        /// All limits that apply together.
         rates: Arc<[RateLimit]>,
     },
-    /// Nothing goes before this time, in milliseconds since 1970: the service asked to wait.
+    /// No slot before this time, in milliseconds since 1970, because the service asked to wait.
     NotBefore(i64),
-    /// The service answers again: what it asked for before holds up nobody.
+    /// The service answers again: the wait that it asked for has ended.
     Answered,
 }
 
 impl Change for SlotChange {
     type Record = Slots;
-    /// The slot, in milliseconds since 1970.
+    /// The reserved slot, in milliseconds since 1970.
     type Answer = i64;
 
     fn apply(changes: &[Self], record: &mut Slots, now: Timestamp) -> Vec<i64> {
@@ -63,8 +63,8 @@ fn answered(record: &mut Slots, now_ms: i64) {
     }
 }
 
-/// The next free slot. In any stretch of time as long as a limit's there are at most as many slots
-/// as it allows; those that lie in the future are spread over it.
+/// Reserves the next free slot. Any period as long as a limit's has at most as many slots as the
+/// limit allows. Slots in the future are spread over the period.
 fn reserve(record: &mut Slots, rates: &[RateLimit], now_ms: i64) -> i64 {
     let rates: Vec<(usize, i64)> = rates.iter().map(divided).collect();
     let written = rates
@@ -73,7 +73,7 @@ fn reserve(record: &mut Slots, rates: &[RateLimit], now_ms: i64) -> i64 {
         .collect::<Vec<_>>()
         .join(",");
     if record.limits != written {
-        // What was given out under other limits does not make anybody wait under these.
+        // Slots that were reserved under other limits delay nobody under these.
         record.taken_ms.retain(|slot| *slot <= now_ms);
         record.limits = written;
     }
@@ -110,8 +110,8 @@ fn reserve(record: &mut Slots, rates: &[RateLimit], now_ms: i64) -> i64 {
     slot
 }
 
-/// For how long after its slot a delivery may still go: what one burst of the strictest limit
-/// takes.
+/// How long after its slot a delivery may still be sent: the period of the shortest limit. A later
+/// one reserves again, so that a backlog is not sent at once.
 pub fn grace(rates: &[RateLimit]) -> Duration {
     rates.iter().map(|rate| rate.per).min().unwrap_or_default()
 }
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_goes_at_once_and_the_rest_is_spread() {
+    fn a_burst_is_sent_at_once_and_the_rest_is_spread() {
         let mut record = Slots::default();
         assert_eq!(
             slots(&mut record, &[rate(4, 1)], 10, 1000),
@@ -155,12 +155,12 @@ mod tests {
         assert_eq!(
             reserve(&mut record, &[rate(4, 1)], 9000),
             9000,
-            "after a pause there is a burst again"
+            "a burst is allowed again after a pause"
         );
     }
 
     #[test]
-    fn one_a_second_is_one_a_second() {
+    fn a_limit_of_one_per_second_gives_one_slot_per_second() {
         assert_eq!(
             slots(&mut Slots::default(), &[rate(1, 1)], 3, 500),
             [500, 1500, 2500]
@@ -168,13 +168,13 @@ mod tests {
     }
 
     #[test]
-    fn several_limits_hold_together() {
+    fn several_limits_apply_together() {
         let given = slots(&mut Slots::default(), &[rate(2, 1), rate(5, 60)], 7, 0);
         assert_eq!(given, [0, 0, 1000, 1500, 2000, 60_000, 60_500]);
     }
 
     #[test]
-    fn the_oldest_gets_the_first_slot_of_a_batch() {
+    fn the_oldest_delivery_gets_the_first_slot_of_a_batch() {
         let ask = |planned_ms| SlotChange::Reserve {
             planned_ms,
             rates: Arc::new([rate(1, 1)]),
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_that_asks_to_wait_moves_the_slots_to_come() {
+    fn a_service_that_asks_to_wait_delays_later_slots() {
         let mut record = Slots::default();
         let now = Timestamp::from_millisecond(1000).unwrap();
         SlotChange::apply(
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_that_asks_for_years_holds_up_nobody_for_more_than_a_day() {
+    fn a_service_that_asks_for_years_is_called_after_a_day() {
         let mut record = Slots {
             not_before_ms: i64::MAX,
             ..Slots::default()
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_that_answers_again_takes_back_what_it_asked_for() {
+    fn a_service_that_answers_ends_the_wait_that_it_asked_for() {
         let mut record = Slots::default();
         let now = Timestamp::from_millisecond(1000).unwrap();
         SlotChange::apply(&[SlotChange::NotBefore(60_000)], &mut record, now);
@@ -226,12 +226,12 @@ mod tests {
         assert_eq!(
             reserve(&mut record, &[rate(1, 1)], 1000),
             4000,
-            "what the limit itself gave out stays"
+            "slots that are in the past still count"
         );
     }
 
     #[test]
-    fn what_waits_under_an_old_limit_holds_up_nobody_under_a_new_one() {
+    fn slots_of_an_old_limit_delay_nobody_under_a_new_one() {
         let mut record = Slots::default();
         slots(&mut record, &[rate(1, 60)], 100, 0);
         assert_eq!(reserve(&mut record, &[rate(100, 1)], 1000), 1000);
@@ -245,7 +245,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_stretch_of_time_has_more_slots_than_a_limit_allows(
+        fn no_period_has_more_slots_than_a_limit_allows(
             first in (1u32..40, 1u64..5),
             second in (1u32..80, 5u64..30),
             waits in proptest::collection::vec(0i64..700, 1..200),

@@ -1,7 +1,7 @@
-//! Waking what a destination held up, once it is called again.
+//! Wakes parked deliveries when their destination can be called again.
 //!
-//! Who wakes does so as soon as it knows, and once more a little later: a worker that has not heard
-//! of it yet goes on parking until it has.
+//! A worker wakes them at once, and again a little later, because other workers park deliveries until
+//! they have seen the change.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use tidings_core::runtime::codes::log as codes;
 use tidings_core::Destination;
 use tidings_core::bus::{Bus, BusError};
 
-/// By then every worker has heard of it, and what it was parking is parked.
-const ONCE_MORE_AFTER: Duration = Duration::from_secs(6);
+/// By then every worker has seen the change, and has parked what it was parking.
+const AGAIN_AFTER: Duration = Duration::from_secs(6);
 
-/// Wakes for one process.
+/// Wakes deliveries on behalf of one process.
 pub struct Waker {
     bus: Bus,
     /// Providers that are due to be woken.
@@ -25,7 +25,7 @@ pub struct Waker {
 }
 
 impl Waker {
-    /// Nothing is due.
+    /// A waker that has nothing to do yet.
     pub fn new(bus: &Bus) -> Arc<Self> {
         Arc::new(Self {
             bus: bus.clone(),
@@ -33,22 +33,22 @@ impl Waker {
         })
     }
 
-    /// Wakes what waits for a destination that this worker has found to be well. What this misses
-    /// comes by itself.
+    /// Wakes the deliveries to a destination that answered this worker's probe. Those that are missed
+    /// resume at their scheduled time.
     pub fn wake(self: &Arc<Self>, destination: Arc<Destination>, channel: String) {
         let waker = self.clone();
         tokio::spawn(async move {
             let woken = async {
                 let up_to = waker.wake_after(&destination, &channel, 0).await?;
-                tokio::time::sleep(jitter(ONCE_MORE_AFTER)).await;
+                tokio::time::sleep(jitter(AGAIN_AFTER)).await;
                 waker.wake_after(&destination, &channel, up_to).await
             };
             report(woken.await);
         });
     }
 
-    /// Wakes, a little later, what waits for a Provider that others have resumed: what this worker
-    /// was parking meanwhile, they may have missed.
+    /// Wakes, a little later, the deliveries to a Provider that somebody resumed, who may have missed
+    /// what this worker was parking meanwhile.
     pub fn wake_later(self: &Arc<Self>, destination: &Destination) {
         let provider = Destination::whole(&destination.namespace, &destination.provider);
         if !self.due.lock().insert(provider.clone()) {
@@ -56,13 +56,13 @@ impl Waker {
         }
         let waker = self.clone();
         tokio::spawn(async move {
-            tokio::time::sleep(jitter(ONCE_MORE_AFTER)).await;
+            tokio::time::sleep(jitter(AGAIN_AFTER)).await;
             waker.due.lock().remove(&provider);
             report(waker.wake_after(&provider, "", 0).await);
         });
     }
 
-    /// Up to which sequence it has looked.
+    /// Wakes what was parked after a sequence. Returns the last sequence that was looked at.
     async fn wake_after(
         &self,
         destination: &Destination,

@@ -101,8 +101,8 @@ impl Puller {
             let updated = stream.update_consumer(expected).await;
             return updated.map_err(|error| error.to_string());
         }
-        // An updated consumer would never deliver what the wrong filter skipped, so it is recreated.
-        // Messages that are held at present may be delivered twice.
+        // An updated consumer would never deliver what the wrong filter skipped, so it is
+        // recreated. Messages that are held at present may be delivered twice.
         let deleted = stream.delete_consumer(self.name()).await;
         deleted.map_err(|error| error.to_string())?;
         let created = stream.create_consumer(expected).await;

@@ -59,8 +59,8 @@ impl Election {
     /// Waits for the Lease and runs `work` while it is held, again and again until `stop`.
     ///
     /// # Guarantees
-    /// `work` runs in one process at a time. It must end within 5 s of [`Leadership::over`], else it
-    /// is dropped. The Lease is released when the work ends, so that the next leader need not wait
+    /// `work` runs in one process at a time. It must end within 5 s of [`Leadership::over`], else
+    /// it is dropped. The Lease is released when the work ends, so that the next leader need not wait
     /// for it to expire.
     ///
     /// # Assumptions
@@ -77,7 +77,12 @@ impl Election {
                 () = stop.cancelled() => return,
                 taken = self.wait(&api, &mut observation) => taken,
             };
-            tracing::info!(code = codes::LEADERSHIP_ACQUIRED, lease = %self.name, identity = %self.identity, "became leader");
+            tracing::info!(
+                code = codes::LEADERSHIP_ACQUIRED,
+                lease = %self.name,
+                identity = %self.identity,
+                "became leader"
+            );
             let leadership =
                 Leadership::new(api.clone(), taken, self.check.clone(), stop.child_token());
             leadership.serve(work(leadership.clone())).await;
@@ -158,7 +163,11 @@ impl Election {
             self.namespace, self.name
         );
         if is_new {
-            tracing::warn!(code = codes::LEASE_UNAVAILABLE, %trouble, "cannot use the Lease, retrying");
+            tracing::warn!(
+                code = codes::LEASE_UNAVAILABLE,
+                %trouble,
+                "cannot use the Lease, retrying"
+            );
         }
         self.check.fail(trouble);
     }

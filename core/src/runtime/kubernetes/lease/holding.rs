@@ -144,7 +144,11 @@ impl Leadership {
         }
         self.0.over.cancel();
         if let Err(error) = self.write(&Change::Release).await {
-            tracing::debug!(code = codes::LEASE_NOT_RELEASED, %error, "Lease not released; it expires");
+            tracing::debug!(
+                code = codes::LEASE_NOT_RELEASED,
+                %error,
+                "Lease not released; it expires"
+            );
         }
         self.0.lost.cancel();
     }
@@ -173,7 +177,11 @@ impl Leadership {
                     Ok(()) => self.0.check.succeed(),
                     Err(LeaseError::Lost) => return,
                     Err(error) => {
-                        tracing::warn!(code = codes::LEASE_NOT_RENEWED, %error, "Lease not renewed, retrying");
+                        tracing::warn!(
+                            code = codes::LEASE_NOT_RENEWED,
+                            %error,
+                            "Lease not renewed, retrying"
+                        );
                         self.0
                             .check
                             .fail(format!("cannot renew the Lease: {error}"));
@@ -220,7 +228,8 @@ impl Leadership {
         let found = answered(self.0.api.get_opt(name)).await?;
         let is_ours = |lease: &Lease| {
             let versions = [lease, ours].map(|lease| lease.metadata.resource_version.as_deref());
-            let is_same = matches!((&lease.spec, &ours.spec), (Some(is), Some(was)) if claim::is_same_term(is, was));
+            let terms = lease.spec.as_ref().zip(ours.spec.as_ref());
+            let is_same = terms.is_some_and(|(is, was)| claim::is_same_term(is, was));
             is_same && !claim::is_older(versions[0], versions[1])
         };
         found.filter(is_ours).ok_or_else(|| {
