@@ -1,4 +1,4 @@
-//! The command line: one file for each subcommand that is a tool. Roles are in `role`.
+//! The command line, with one file for each tool. Roles are in `role`.
 
 use std::path::PathBuf;
 
@@ -15,7 +15,7 @@ pub mod tap;
 pub mod test;
 pub mod tool;
 
-/// Dispatch GitOps events to chat, incident management and Git providers, durably
+/// Deliver GitOps events reliably to chats, incident tools, webhooks and Git forges
 #[derive(Parser, Debug)]
 #[command(name = "tidings", version, max_term_width = 100)]
 pub struct Cli {
@@ -27,19 +27,19 @@ pub struct Cli {
 enum Command {
     /// Run all roles in one process, with an embedded nats-server unless --nats is given
     Up(up::UpArguments),
-    /// Accept events and store them on the bus
+    /// Accept events and store them on the NATS server
     Ingest(ingest::IngestArguments),
     /// Match events against Alerts and store deliveries
     Router(router::RouterArguments),
-    /// Make deliveries and retry failed ones
+    /// Make deliveries and retry failed deliveries
     Worker(worker::WorkerArguments),
-    /// Test rules with one event: print the verdict of every Alert and send its deliveries
+    /// Test rules with one event: print each Alert's verdict, and make the deliveries
     Test(test::TestArguments),
     /// Print events as they are stored
     Tap(tap::TapArguments),
     /// List, show, replay and drop dead letters
     Dead(dead_letters::DeadArguments),
-    /// List provider types; list open circuits, pause and resume deliveries to a provider
+    /// List provider types and circuits; pause and resume deliveries to a Provider
     Providers(providers::ProvidersArguments),
     /// Create and update the streams on the NATS server
     Streams(streams::StreamsArguments),
@@ -53,7 +53,7 @@ enum Command {
     },
 }
 
-/// The output format of a tool. Its values have no doc comments, which would make the help longer.
+/// The output format of a tool. The values have no doc comments, to keep the help short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Output {
     Text,

@@ -1,4 +1,4 @@
-//! The demo receiver of `up --demo`: prints every delivery to the terminal.
+//! The demo receiver of `up --demo`, which prints every delivery to the terminal.
 
 use std::net::SocketAddr;
 
@@ -8,22 +8,22 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use tokio::net::TcpListener;
 
-use crate::role::Context;
+use crate::process::Process;
 
 /// The address that the Providers in `examples/rules` use.
 const ADDRESS: &str = "127.0.0.1:9095";
 
-/// Starts the receiver, and prints how to send an event to `events`.
+/// Starts the receiver, and prints a command that sends an event to the address `events`.
 ///
 /// # Errors
-/// Its port is taken.
-pub async fn start(context: &Context, events: SocketAddr) -> anyhow::Result<()> {
+/// The port is in use.
+pub async fn start(process: &Process, events: SocketAddr) -> anyhow::Result<()> {
     let listener = TcpListener::bind(ADDRESS).await.with_context(|| {
         format!("cannot listen on {ADDRESS} for --demo: is another `tidings up --demo` running?")
     })?;
-    let stop = context.stop.pulling.clone();
+    let stop = process.context().stop.pulling.clone();
     let router = Router::new().fallback(post(print_delivery));
-    context.tasks.spawn(async move {
+    process.servers().spawn(async move {
         axum::serve(listener, router)
             .with_graceful_shutdown(stop.cancelled_owned())
             .await

@@ -1,4 +1,4 @@
-//! Flags of the roles, and how they become settings. Flags override every other layer.
+//! The flags of the roles. Flags become settings and override every other layer.
 
 use std::path::PathBuf;
 
@@ -14,8 +14,8 @@ pub struct CommonFlags {
     /// NATS server URLs, comma-separated
     #[arg(long, value_name = "URL")]
     nats: Option<String>,
-    /// Address of /livez, /readyz and /metrics [default: 127.0.0.1:8080; router: 127.0.0.1:8081;
-    /// worker: 127.0.0.1:8082]
+    /// Address of /livez, /readyz and /metrics [default: 127.0.0.1:8080; for router 127.0.0.1:8081;
+    /// for worker 127.0.0.1:8082]
     #[arg(long, value_name = "ADDR")]
     admin: Option<String>,
     /// Log level, or comma-separated target=level pairs [default: info]
@@ -26,11 +26,11 @@ pub struct CommonFlags {
     log_format: Option<String>,
 }
 
-/// Flags of roles that use the Kubernetes API: all of them.
+/// Flags for the Kubernetes API, which every role can use.
 #[derive(Args, Debug, Clone, Default)]
 pub struct KubernetesFlags {
-    /// kubeconfig file of the cluster [default: $KUBECONFIG, ~/.kube/config, or the cluster that
-    /// this process runs in]
+    /// kubeconfig file of the cluster [default: the first of $KUBECONFIG, ~/.kube/config, and the
+    /// cluster that this process runs in]
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<String>,
 }
@@ -38,23 +38,23 @@ pub struct KubernetesFlags {
 /// Flags of roles that accept events.
 #[derive(Args, Debug, Clone, Default)]
 pub struct IngestFlags {
-    /// Address that accepts events [default: 127.0.0.1:9090]
+    /// Address to accept events on [default: 127.0.0.1:9090]
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
     /// Name of the cluster that the events come from [default: default]
     #[arg(long, value_name = "NAME")]
     cluster: Option<String>,
-    /// How long a repeated event is rejected as a duplicate [default: 5m]
+    /// How long an equal event is rejected as a duplicate [default: 5m]
     #[arg(long, alias = "rate-limit-interval", value_name = "DURATION")]
     dedupe_interval: Option<String>,
-    /// Kind of object whose labels are read for matchLabels, such as Deployment.apps; repeatable
+    /// Kind of objects whose labels are read for matchLabels, such as Deployment.apps; repeatable
     /// [default: Flux's kinds]
     #[arg(long, value_name = "KIND")]
     label_kinds: Vec<String>,
-    /// Watch Kubernetes Events too; one replica at a time does
+    /// Accept the cluster's Kubernetes Events too; one replica at a time watches them
     #[arg(long)]
     watch_events: bool,
-    /// With --watch-events: include Events about Flux objects, which Flux also posts
+    /// With --watch-events: include Events about Flux objects; Flux also posts them itself
     #[arg(long)]
     watch_flux_objects: bool,
     /// With --watch-events: type of Event to include, Warning or Normal; repeatable [default:
@@ -78,13 +78,13 @@ pub struct IngestFlags {
 #[derive(Args, Debug, Clone, Default)]
 pub struct RulesFlags {
     /// Folder of Alerts, Providers and Secrets, or `cluster` to read them from the Kubernetes API
-    /// (use ./cluster for a folder of that name); required
+    /// (for a folder of that name, use ./cluster); required
     #[arg(long, value_name = "DIR|cluster")]
     rules: Option<String>,
     /// With --rules cluster: namespace to read Alerts and Providers from; repeatable [default: all]
     #[arg(long, value_name = "NAMESPACE")]
     watch_namespace: Vec<String>,
-    /// With --rules cluster: label selector of the Alerts and Providers to read [default: all]
+    /// With --rules cluster: label selector for Alerts and Providers to read [default: all]
     #[arg(long, value_name = "SELECTOR")]
     watch_label_selector: Option<String>,
     /// Reject references from Alerts to other namespaces
@@ -98,7 +98,7 @@ pub struct RulesFlags {
 /// Flags of roles that route events.
 #[derive(Args, Debug, Clone, Default)]
 pub struct RouterFlags {
-    /// Keep the finalizer of notification-controller on Alerts and Providers that are being deleted
+    /// Do not remove the finalizer of notification-controller from deleted Alerts and Providers
     #[arg(long)]
     no_release_finalizers: bool,
 }
@@ -106,7 +106,7 @@ pub struct RouterFlags {
 /// Flags of roles that make deliveries.
 #[derive(Args, Debug, Clone, Default)]
 pub struct WorkerFlags {
-    /// Pool whose deliveries this worker makes; repeatable [default: default]
+    /// Pool to make deliveries for; repeatable [default: default]
     #[arg(long, value_name = "NAME")]
     pool: Vec<String>,
 }

@@ -1,6 +1,6 @@
 //! The executable `tidings`: a durable, distributed dispatcher of GitOps notifications.
 //!
-//! `command` holds one file for each subcommand that is a tool, `role` one for each role.
+//! `role` has one file for each role, and `command` has one file for each tool.
 
 use std::process::ExitCode;
 

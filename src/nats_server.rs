@@ -1,9 +1,7 @@
-//! The embedded nats-server of `tidings up`: a child process with a token and a data folder of its
-//! own.
+//! The embedded nats-server of `tidings up`: a child process with its own token and data folder.
 //!
-//! Its log lines become log events of Tidings. If it exits, it is started again on the same port.
-//! The kernel kills it when Tidings dies. If that fails, the next start finds it by its process id
-//! and ends it.
+//! Tidings forwards its log lines, and restarts it on the same port if it exits. The kernel kills
+//! it when Tidings dies. If that fails, the next start finds it by its process id and ends it.
 
 use std::fs::{self, File};
 use std::net::TcpListener;
@@ -23,10 +21,11 @@ pub use child::become_nats_server;
 /// The hidden subcommand that turns a child process into nats-server.
 pub const CHILD_COMMAND: &str = "become-nats-server";
 
-/// How tools find a running `up`: the file `nats.json` in the data folder, with mode 0600.
+/// How tools reach the nats-server of a running `up`. Stored as `nats.json` in the data folder,
+/// with mode 0600.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Contact {
-    /// `nats://127.0.0.1:PORT`.
+    /// The URL of the server, `nats://127.0.0.1:PORT`.
     pub url: String,
     /// The token that the server requires.
     pub token: String,
@@ -38,7 +37,7 @@ pub struct Contact {
 pub struct NatsServer {
     /// How to reach it.
     pub contact: Contact,
-    /// The most that JetStream may store, in bytes.
+    /// The storage limit of JetStream, in bytes.
     pub storage_limit: u64,
     stopping: Arc<AtomicBool>,
     supervisor: Option<std::thread::JoinHandle<()>>,
@@ -105,7 +104,7 @@ impl NatsServer {
 /// How to reach the nats-server of the `tidings up` that uses this data folder.
 ///
 /// # Errors
-/// No `tidings up` uses it.
+/// No `tidings up` uses the folder.
 pub fn contact(data: &Path) -> anyhow::Result<Contact> {
     let path = data.join("nats.json");
     let text = fs::read_to_string(&path).with_context(|| {
@@ -119,7 +118,7 @@ pub fn contact(data: &Path) -> anyhow::Result<Contact> {
         .with_context(|| format!("{} was not written by `tidings up`", path.display()))
 }
 
-/// A free port. If another process takes it first, nats-server logs so.
+/// Returns a free port. If another process takes the port first, nats-server logs an error.
 fn free_port() -> anyhow::Result<u16> {
     let listener = TcpListener::bind("127.0.0.1:0").context("no free port on 127.0.0.1")?;
     Ok(listener.local_addr()?.port())

@@ -1,4 +1,4 @@
-//! The life cycle of a process: log, admin endpoint, signals and shutdown.
+//! The lifecycle of a process: log, admin endpoint, signals and shutdown.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -18,16 +18,16 @@ use tokio_util::task::TaskTracker;
 
 use crate::role::Context;
 
-/// How long the return of unfinished messages may take at shutdown.
+/// How long returning unfinished messages may take at shutdown.
 const RETURN_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A process whose log and admin endpoint run.
+/// A process with a running admin endpoint.
 pub struct Process {
     context: Context,
-    /// Fails until every role has registered its own checks, so that the process is not ready too
-    /// early.
+    /// Fails until every role has registered its own checks, so that the process is not reported as
+    /// ready too early.
     started: Check,
-    /// The admin endpoint runs until the process ends, so that it reports the shutdown too.
+    /// Separate from `Context::stop`, because the admin endpoint also runs during the shutdown.
     stop_admin: CancellationToken,
     admin: TaskTracker,
     signals: Signals,
@@ -81,13 +81,19 @@ impl Process {
         })
     }
 
-    /// What the roles of this process get.
+    /// The servers beside the roles. They are stopped after the roles, and the grace period does
+    /// not count their connections.
+    pub fn servers(&self) -> &TaskTracker {
+        &self.admin
+    }
+
+    /// What this process passes to its roles.
     pub fn context(&self) -> &Context {
         &self.context
     }
 
-    /// Starts the roles and runs until a signal. Then waits for the grace period, returns
-    /// unfinished messages, and ends.
+    /// Starts the roles and runs until a signal. Then waits for work in progress, up to the grace
+    /// period, returns unfinished messages, and ends.
     ///
     /// # Errors
     /// The roles cannot start.
@@ -141,7 +147,7 @@ impl Process {
     }
 }
 
-/// SIGTERM and SIGINT, which mean the same.
+/// SIGTERM and SIGINT. Both stop the process.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -171,7 +177,7 @@ pub fn start_log(settings: &Settings) -> anyhow::Result<()> {
     telemetry::start(&settings.log.filter, settings.log.format).map_err(anyhow::Error::msg)
 }
 
-/// Binds a TCP address; `flag` is the name of the flag that chooses it.
+/// Binds a TCP address. `flag` is the name of the flag that sets it.
 ///
 /// # Errors
 /// The address cannot be used.

@@ -1,7 +1,7 @@
 //! The roles of a process.
 //!
-//! One file wires one role: its arguments and the tasks it starts. `bus` and `rules` are shared:
-//! every role connects to the bus, and router and worker read rules.
+//! Each file wires one role: its arguments, and the tasks that it starts. `bus` and `rules` are
+//! shared: every role connects to the bus, and router and worker read rules.
 
 pub mod bus;
 pub mod ingest;
@@ -16,17 +16,17 @@ use tidings_core::runtime::health::Health;
 use tidings_core::runtime::metrics::Metrics;
 use tokio_util::task::TaskTracker;
 
-/// What a role gets from its process.
+/// What a process passes to its roles.
 pub struct Context {
-    /// What the process runs as.
+    /// The role of the process, which is `up` for all roles in one.
     pub role: Role,
     /// All settings of the process.
     pub settings: Settings,
-    /// Where a role registers its readiness checks.
+    /// Roles register their readiness checks here.
     pub health: Health,
-    /// Where a role counts.
+    /// Roles update these metrics.
     pub metrics: Metrics,
-    /// When a role stops.
+    /// Ends the tasks of all roles.
     pub stop: Stop,
     /// The tasks of all roles. The process waits for them at shutdown.
     pub tasks: TaskTracker,

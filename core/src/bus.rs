@@ -13,11 +13,11 @@
 //!
 //! | file | contents |
 //! |---|---|
-//! | [`publish`], `park`, [`wake`] | what goes out: events, deliveries, retries, outcomes |
-//! | [`pull`], `acknowledge` | what comes in, and how it ends |
-//! | `history` | reading stored events |
+//! | [`publish`], `park`, [`wake`] | outgoing messages: events, deliveries, retries, outcomes |
+//! | [`pull`], `acknowledge` | incoming messages, and their acknowledgement |
+//! | `history` | stored events |
 //! | [`records`], [`circuits`], [`crash_marks`] | buckets: state that all workers share |
-//! | [`streams`], [`setup`], [`watch`] | configuration: expected, created, supervised |
+//! | [`streams`], [`setup`], [`watch`] | configuration: expected, created, checked later |
 //! | [`connect`], [`clock`], [`storage`] | the connection, the server's clock, its storage |
 
 use std::sync::Arc;
@@ -48,7 +48,7 @@ pub mod watch;
 
 /// A message that the server does not confirm within this time counts as not stored. Ingest must
 /// answer within 4 s, because senders give up after 5 s.
-const CONFIRMED_WITHIN: Duration = Duration::from_secs(3);
+const CONFIRMATION_TIMEOUT: Duration = Duration::from_secs(3);
 /// The number of publishes that may wait for their confirmation at the same time.
 const MAX_UNCONFIRMED: usize = 20_000;
 
@@ -63,13 +63,13 @@ pub struct Bus {
     recreated: Arc<Mutex<Vec<String>>>,
 }
 
-/// An operation on the bus failed. A failed publish may have been stored all the same.
+/// An operation on the bus failed. The message of a failed publish may be stored nevertheless.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BusError {
     /// There is no connection, no such stream, or no answer in time.
     #[error("the bus is unavailable: {0}")]
     Unavailable(String),
-    /// The server's storage is used up.
+    /// The server's storage is full.
     #[error("the storage of the bus is full")]
     StorageFull,
     /// The message is larger than the server's `max_payload`.
@@ -82,8 +82,8 @@ pub enum BusError {
 impl Bus {
     pub(crate) fn new(client: Client) -> Self {
         let jetstream = jetstream::context::ContextBuilder::new()
-            .timeout(CONFIRMED_WITHIN)
-            .ack_timeout(CONFIRMED_WITHIN)
+            .timeout(CONFIRMATION_TIMEOUT)
+            .ack_timeout(CONFIRMATION_TIMEOUT)
             .max_ack_inflight(MAX_UNCONFIRMED)
             .backpressure_on_inflight(true)
             .build(client.clone());
@@ -116,7 +116,7 @@ impl Bus {
         &self.storage
     }
 
-    /// Whether the client is connected at present.
+    /// Whether the client is connected now.
     pub fn is_connected(&self) -> bool {
         self.client.connection_state() == async_nats::connection::State::Connected
     }

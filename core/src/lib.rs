@@ -1,4 +1,4 @@
-//! The core of Tidings: the vocabulary, the bus and the runtime that all roles share.
+//! The core of Tidings: the model, the bus and the runtime that all roles share.
 //!
 //! ```text
 //!  ingest            router                         workers

@@ -110,7 +110,7 @@ fn docs_list_every_outcome_and_reason() {
 #[test]
 fn docs_list_every_verdict() {
     let page = format!(
-        "# Verdicts\n\nWhat an alert makes of an event. `tidings test` and the metric\n\
+        "# Verdicts\n\nWhat an alert decides about an event. `tidings test` and the metric\n\
          `tidings_router_verdicts_total` use these terms.\n\n| verdict | meaning |\n|---|---|\n{}",
         rows(Verdict::TERMS)
     );

@@ -166,7 +166,10 @@ fn each_role_has_its_own_admin_port_unless_one_is_given() {
 #[test]
 fn a_higher_layer_wins_key_by_key() {
     let layers = Layers::new()
-        .with_file("cluster: file\nnats: {url: 'file:1', storage_limit: 10GiB}\nworker:\n  pools: [file]\n  concurrency: 5\n")
+        .with_file(
+            "cluster: file\nnats: {url: 'file:1', storage_limit: 10GiB}\n\
+             worker: {pools: [file], concurrency: 5}\n",
+        )
         .with_variable("TIDINGS_NATS__URL", "env:1")
         .with_variable("TIDINGS_WORKER__POOLS", "env, other")
         .with_flag("--nats", "nats.url", "flag:1")
@@ -198,13 +201,23 @@ fn a_higher_layer_wins_key_by_key() {
 #[test]
 fn every_invalid_entry_of_a_list_is_reported() {
     let layers = Layers::new()
-        .with_file("ingest: {label_kinds: [Pod, pods], kubernetes_events: {severities: [BackOff=warn, Normal]}}")
+        .with_file(
+            "ingest:\n  label_kinds: [Pod, pods]\n  kubernetes_events: \
+             {severities: [BackOff=warn, Normal]}\n",
+        )
         .with_flag("--event-types", "ingest.kubernetes_events.types", "Warning");
     assert_eq!(
         layers.mistakes(),
         [
-            r#"ingest.label_kinds (file tidings.yaml): expected a kind with its group, such as Deployment.apps, apps/v1/Deployment or Pod, got "pods""#,
-            r#"ingest.kubernetes_events.severities (file tidings.yaml): expected REASON=SEVERITY or TYPE=SEVERITY with trace, info, warn or error, such as BackOff=warn, got "Normal""#,
+            concat!(
+                r#"ingest.label_kinds (file tidings.yaml): expected a kind with its "#,
+                r#"group, such as Deployment.apps, apps/v1/Deployment or Pod, got "pods""#,
+            ),
+            concat!(
+                r#"ingest.kubernetes_events.severities (file tidings.yaml): expected "#,
+                r#"REASON=SEVERITY or TYPE=SEVERITY with trace, info, warn or error, such "#,
+                r#"as BackOff=warn, got "Normal""#,
+            ),
         ]
     );
 }
@@ -241,14 +254,26 @@ fn all_mistakes_are_reported_together_with_their_source() {
     assert_eq!(
         layers.mistakes(),
         [
-            r#"listen (file tidings.yaml): expected an address and a port, such as 127.0.0.1:9090 or :9090, got "9090""#,
+            concat!(
+                r#"listen (file tidings.yaml): expected an address and a port, such as "#,
+                r#"127.0.0.1:9090 or :9090, got "9090""#,
+            ),
             r#"log.format (flag --log-format): expected text or json, got "xml""#,
-            r#"ingest.dedupe_interval (variable TIDINGS_INGEST__DEDUPE_INTERVAL): expected a duration above 0 with its unit, such as 30s or 5m, got "5""#,
-            r#"worker.concurrency (file tidings.yaml): expected a whole number above 0, such as 256, got "0""#,
-            "clutser (file tidings.yaml): unknown key; expected one of admin, cluster, data, listen, shutdown_grace",
-            "nats_url (variable TIDINGS_NATS_URL): unknown key; expected one of admin, cluster, data, listen, shutdown_grace",
+            concat!(
+                r#"ingest.dedupe_interval (variable TIDINGS_INGEST__DEDUPE_INTERVAL): "#,
+                r#"expected a duration above 0 with its unit, such as 30s or 5m, got "5""#,
+            ),
+            concat!(
+                r#"worker.concurrency (file tidings.yaml): expected a whole number above "#,
+                r#"0, such as 256, got "0""#,
+            ),
+            "clutser (file tidings.yaml): unknown key; expected one of admin, cluster, data, \
+             listen, shutdown_grace",
+            "nats_url (variable TIDINGS_NATS_URL): unknown key; expected one of admin, cluster, \
+             data, listen, shutdown_grace",
             "rules (file tidings.yaml): expected a section with keys, got a value",
-            "worker.pool (file tidings.yaml): unknown key; expected one of worker.concurrency, worker.pools",
+            "worker.pool (file tidings.yaml): unknown key; expected one of worker.concurrency, \
+             worker.pools",
         ]
     );
 }
@@ -276,7 +301,10 @@ fn networks_are_lists() {
     let mistakes = Layers::new()
         .with_file("worker: {addresses: {deny: [10.0.0.0/8, localhost]}}\n")
         .mistakes();
-    let expected = r#"worker.addresses.deny (file tidings.yaml): expected a network or address, such as 10.0.0.0/8 or 10.1.2.3, got "localhost""#;
+    let expected = concat!(
+        r#"worker.addresses.deny (file tidings.yaml): expected a network or address, such "#,
+        r#"as 10.0.0.0/8 or 10.1.2.3, got "localhost""#,
+    );
     assert_eq!(mistakes, [expected]);
 }
 
@@ -344,11 +372,13 @@ fn contradictory_credentials_are_mistakes() {
         ),
         (
             "{credentials: a, token: hunter2}",
-            "nats: set only one of nats.username, nats.token, nats.credentials and a login in nats.url",
+            "nats: set only one of nats.username, nats.token, nats.credentials and a login in \
+             nats.url",
         ),
         (
             "{url: 'nats://me:hunter2@host', token: hunter2}",
-            "nats: set only one of nats.username, nats.token, nats.credentials and a login in nats.url",
+            "nats: set only one of nats.username, nats.token, nats.credentials and a login in \
+             nats.url",
         ),
         (
             "{url: 'http://a:hunter2@b'}",
@@ -356,7 +386,8 @@ fn contradictory_credentials_are_mistakes() {
         ),
         (
             "{username: a, password_file: ''}",
-            "nats.password_file (file tidings.yaml): file \"\" cannot be read: No such file or directory (os error 2)",
+            "nats.password_file (file tidings.yaml): file \"\" cannot be read: No such file or \
+             directory (os error 2)",
         ),
     ] {
         assert_eq!(

@@ -7,13 +7,13 @@ use futures::StreamExt;
 
 /// The largest body that is accepted, as in notification-controller.
 pub(crate) const MAX_BODY_BYTES: usize = 3 * 1024 * 1024;
-/// How much of an oversized body is read. A sender that is rejected while it still sends may see a
-/// reset connection instead of the response, so a slightly oversized body is read to its end.
+/// How much of a body that is too large is read. A sender that is rejected while it still sends may
+/// see a reset connection instead of the response, so a slightly larger body is read to its end.
 const MAX_READ_BYTES: usize = 8 * 1024 * 1024;
-/// The largest buffer that is allocated for an announced length.
+/// The largest buffer that is allocated before the body arrives, from the length in its headers.
 const MAX_PREALLOCATED_BYTES: usize = 64 * 1024;
 /// The time limit for the whole body.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why a body is not usable.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,8 +33,8 @@ pub(crate) async fn read(body: Body) -> Result<Vec<u8>, BodyError> {
 }
 
 async fn read_all(body: Body) -> Result<Vec<u8>, BodyError> {
-    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    let mut buffer = Vec::with_capacity(announced.min(MAX_PREALLOCATED_BYTES));
+    let expected = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    let mut buffer = Vec::with_capacity(expected.min(MAX_PREALLOCATED_BYTES));
     let mut read = 0;
     let mut chunks = body.into_data_stream();
     while let Some(chunk) = chunks.next().await {

@@ -1,4 +1,4 @@
-//! Stores events on the bus while its storage has space for them.
+//! Stores events on the bus, and rejects them while its storage is nearly full.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::store::{EventStore, StoreAck, StoreError, StoreErrorReason};
 
 /// `Retry-After` while the bus is unavailable.
 const RETRY_UNAVAILABLE: Duration = Duration::from_secs(2);
-/// `Retry-After` while storage is full: it takes a while to drain.
+/// `Retry-After` while the storage is nearly full. Longer, because it empties slowly.
 const RETRY_FULL: Duration = Duration::from_secs(10);
 
 /// Stores events in the stream EVENTS.
@@ -30,8 +30,8 @@ impl EventStore for BusStore {
             ));
         }
         if self.0.storage().eviction_is_near() {
-            let why = "the router is far behind, and events would be evicted unread";
-            return Err(store_error(StoreErrorReason::Retention, RETRY_FULL, why));
+            let detail = "the router is far behind, and events would be evicted unread";
+            return Err(store_error(StoreErrorReason::Retention, RETRY_FULL, detail));
         }
         failpoint::reach("ingest:storing");
         let stored = self

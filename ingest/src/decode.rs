@@ -1,4 +1,5 @@
-//! Decodes the JSON of an event by the rules of Flux's notification API, borrowing from the body.
+//! Decodes the JSON of an event as Flux's notification API does. Strings are borrowed from the
+//! body.
 //!
 //! Field names are case-sensitive, and unknown fields are ignored. The last value of a repeated
 //! field wins. Null leaves a field unchanged; a metadata value of null is the empty string. Each
@@ -14,7 +15,7 @@ use serde::de::{DeserializeSeed, Error, MapAccess, Visitor};
 
 use value::{Any, Entries, Ignored, Text, Time};
 
-/// An event as it was sent, not yet validated.
+/// An event as it was sent, before validation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RawEvent<'a> {
     /// The object that the event is about.
@@ -23,7 +24,7 @@ pub struct RawEvent<'a> {
     pub severity: Cow<'a, str>,
     /// Seconds since 1970, if the sender set a time.
     pub timestamp: Option<i64>,
-    /// What happened, for humans.
+    /// What happened, for people.
     pub message: Cow<'a, str>,
     /// What happened, as a CamelCase word.
     pub reason: Cow<'a, str>,
@@ -56,7 +57,7 @@ pub fn text(bytes: &[u8]) -> Cow<'_, str> {
     let mut text = String::with_capacity(bytes.len() + bytes.len() / 8);
     for chunk in bytes.utf8_chunks() {
         text.push_str(chunk.valid());
-        // One for each byte, like Go. The standard library writes one for a whole sequence.
+        // One for each byte, as in Go. Rust's standard library writes one for a whole sequence.
         text.extend(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER));
     }
     Cow::Owned(text)

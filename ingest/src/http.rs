@@ -1,8 +1,8 @@
 //! The event endpoint `POST /`, compatible with notification-controller's.
 //!
 //! Flux controllers post inside their reconcile loop with a timeout of 5 s. They retry after 5xx,
-//! honoring `Retry-After` on 503, and never after 400, 413 or 429. So 429 means that the event is
-//! stored already, and 503 that it is not stored or that nobody can tell.
+//! honoring `Retry-After` on 503, and never after 400, 413 or 429. So 429 must mean that the event
+//! is stored already. 503 means that it is not stored, or that the bus did not confirm it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -78,7 +78,7 @@ async fn receive<S: EventStore>(
 }
 
 impl<S: EventStore> Ingest<S> {
-    /// Both variants are responses; `Err` ends the request early.
+    /// Both variants are responses; `Err` ends the handling early.
     async fn handle(&self, request: Request) -> Result<EventResponse, EventResponse> {
         if request.method() != Method::POST {
             return Err(EventResponse::wrong_method());
@@ -133,7 +133,7 @@ fn not_confirmed() -> StoreError {
     }
 }
 
-/// Observes the outcome when dropped: axum drops the handler if the sender disconnects.
+/// Observes the outcome when dropped, because axum drops the handler if the sender disconnects.
 struct ObserveOnDrop<'a> {
     outcome: RequestOutcome,
     observe: &'a (dyn Fn(&RequestOutcome) + Send + Sync),

@@ -1,4 +1,4 @@
-//! What ingest reads from its cluster: Kubernetes Events, and the labels of involved objects.
+//! Reads from the cluster: Kubernetes Events, and the labels of involved objects.
 //!
 //! ```text
 //!  API server ─ watch, list ─► reader ─► filter, repeat_filter ─► convert ─► EventStore
@@ -6,8 +6,9 @@
 //!      └────────────────── cursor, in the Lease of the watching replica ◄───────┘
 //! ```
 //!
-//! One replica watches Events: the leader. [`watch`] runs it; [`recovery`] finds what a killed
-//! leader stored after it last saved its cursor. [`objects`] looks up labels in every replica.
+//! One replica watches Events: the leader. [`watch`] is its loop. [`recovery`] finds the events
+//! that a killed leader stored after it last saved its cursor. [`objects`] looks up labels in every
+//! replica.
 //!
 //! Pure: [`filter`], [`repeat_filter`], [`convert`], [`cursor`].
 

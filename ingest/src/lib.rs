@@ -8,13 +8,13 @@
 //!
 //! # Invariants
 //! - A sender gets 202 only after the server confirmed that the event is stored.
-//! - An event gets its id here, once.
+//! - The id of an event is computed here, once.
 //! - Every request is counted under exactly one [`RequestOutcome`].
 //! - [`parse_event`] is pure: it does no I/O and reads no clock.
 //!
 //! # Where to look
 //! - [`http`] receives requests, [`serve`] accepts connections, `response` maps results to HTTP.
-//! - [`decode`] reads JSON, [`normalize`] makes the event, [`bus_store`] stores it.
+//! - [`decode`] reads JSON, [`normalize`] builds the event, [`bus_store`] stores it.
 //! - [`kubernetes`] watches Kubernetes Events and looks up labels of objects.
 
 mod body;

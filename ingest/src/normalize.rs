@@ -11,8 +11,8 @@ use tidings_core::{Event, ObjectLabels, ObjectReference, ProtoTimestamp};
 
 use crate::decode::{self, RawEvent, RawObject};
 
-/// How many characters of a decoding error are kept at either end. It quotes the input, which may
-/// be large.
+/// How many characters are kept of the start and of the end of a decoding error, which quotes the
+/// input and may be large.
 const MAX_QUOTED_CHARS: usize = 150;
 
 /// Why a request body is not an event.
@@ -85,8 +85,8 @@ pub fn normalize(
     Ok(event)
 }
 
-/// Keeps keys of the user's annotations and of the object's API group (the core group has the
-/// prefix `/`). Removes keys that only serve to distinguish events.
+/// Keeps keys with the prefix of event annotations or of the object's API group (`/` for the core
+/// group). Removes keys that only distinguish events.
 fn split_metadata(
     entries: Vec<(Cow<'_, str>, Cow<'_, str>)>,
     group: &str,

@@ -109,7 +109,13 @@ impl From<BodyError> for EventResponse {
                 )
             }
             BodyError::Timeout => Self::new(RequestOutcome::Invalid, StatusCode::REQUEST_TIMEOUT)
-                .with_error(codes::BODY_TIMEOUT, "the body did not arrive within 30 s"),
+                .with_error(
+                    codes::BODY_TIMEOUT,
+                    format!(
+                        "the body did not arrive within {} s",
+                        body::BODY_TIMEOUT.as_secs()
+                    ),
+                ),
             BodyError::Incomplete => Self::new(RequestOutcome::Invalid, StatusCode::BAD_REQUEST)
                 .with_error(
                     codes::INCOMPLETE_BODY,
@@ -124,17 +130,11 @@ impl From<StoreError> for EventResponse {
     fn from(error: StoreError) -> Self {
         if let StoreErrorReason::TooLarge { limit } = error.reason {
             return Self::new(RequestOutcome::TooLarge, StatusCode::PAYLOAD_TOO_LARGE).with_error(
-                codes::EVENT_TOO_LARGE,
+                error.reason.code(),
                 format!("the event is larger than the NATS server's max_payload of {limit} bytes"),
             );
         }
-        let code = match error.reason {
-            StoreErrorReason::StorageFull => codes::STORAGE_FULL,
-            StoreErrorReason::Retention => codes::ROUTER_BEHIND,
-            StoreErrorReason::Unavailable | StoreErrorReason::TooLarge { .. } => {
-                codes::BUS_UNAVAILABLE
-            }
-        };
+        let code = error.reason.code();
         Self::new(RequestOutcome::NotStored, StatusCode::SERVICE_UNAVAILABLE)
             .with_header(RETRY_AFTER, whole_seconds(error.retry_after))
             .with_error(code, format!("the event is not stored: {}", error.detail))

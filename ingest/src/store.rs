@@ -5,14 +5,15 @@ use std::future::Future;
 use std::time::Duration;
 
 use tidings_core::Event;
+use tidings_core::runtime::codes::http as codes;
 
 /// Stores events.
 pub trait EventStore: Send + Sync + 'static {
     /// Stores an event.
     ///
-    /// # Guarantees required
-    /// Returns a [`StoreAck`] only once the event, or its earlier copy, cannot be lost. Safe to
-    /// cancel: the event may then be stored or not, and storing it again is safe.
+    /// # Requirements for implementations
+    /// Return a [`StoreAck`] only after the event, or its earlier copy, is stored durably. The call
+    /// can be canceled: the event is then stored or not, and storing it again is safe.
     fn store(&self, event: Event) -> impl Future<Output = Result<StoreAck, StoreError>> + Send;
 }
 
@@ -25,10 +26,10 @@ pub enum StoreAck {
     Duplicate,
 }
 
-/// An event is not stored, or the confirmation is missing.
+/// An event is not stored, or its storage is not confirmed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreError {
-    /// The reason for logs, metrics and the response code.
+    /// The reason, for the response and logs.
     pub reason: StoreErrorReason,
     /// When the sender may retry.
     pub retry_after: Duration,
@@ -43,9 +44,9 @@ pub enum StoreErrorReason {
     Unavailable,
     /// The rest of the storage is reserved for deliveries.
     StorageFull,
-    /// The router is far behind, and events would be evicted unread.
+    /// The router is far behind, and EVENTS would evict events that it has not read.
     Retention,
-    /// The event exceeds the server's message size, so a retry does not help.
+    /// The event is larger than the largest message of the server, so a retry does not help.
     TooLarge {
         /// The server's `max_payload` in bytes.
         limit: usize,
@@ -53,19 +54,19 @@ pub enum StoreErrorReason {
 }
 
 impl StoreErrorReason {
-    /// The label in metrics and logs.
-    pub fn as_str(self) -> &'static str {
+    /// The code in HTTP answers and logs.
+    pub fn code(self) -> &'static str {
         match self {
-            Self::Unavailable => "unavailable",
-            Self::StorageFull => "storage-full",
-            Self::Retention => "retention",
-            Self::TooLarge { .. } => "too-large",
+            Self::Unavailable => codes::BUS_UNAVAILABLE,
+            Self::StorageFull => codes::STORAGE_FULL,
+            Self::Retention => codes::ROUTER_BEHIND,
+            Self::TooLarge { .. } => codes::EVENT_TOO_LARGE,
         }
     }
 }
 
 impl fmt::Display for StoreErrorReason {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.as_str())
+        formatter.write_str(self.code())
     }
 }

@@ -5,7 +5,7 @@
 
 use jiff::civil::{Date, DateTime};
 
-/// Go's zero time, 0001-01-01T00:00:00Z, which Go programs write for "no time".
+/// Go's zero time, 0001-01-01T00:00:00Z. Go programs write it if no time is set.
 const ZERO_TIME: i64 = -62_135_596_800;
 
 /// Parses a time to seconds since 1970 and drops the fraction. Returns `None` if the text is not a

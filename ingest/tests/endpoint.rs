@@ -1,4 +1,4 @@
-//! The event endpoint over real HTTP, with a scripted store.
+//! Tests the event endpoint over real HTTP, with a scripted store.
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::collections::VecDeque;

@@ -16,15 +16,20 @@ use std::path::Path;
 
 use tidings_proto::Message;
 
+/// A version, and the samples of its messages.
+type Version = (&'static str, fn() -> Vec<Sample>);
+/// Asserts what bytes decode to.
+type Check = Box<dyn Fn(&[u8])>;
+
 /// Every version whose messages may be on a bus.
-const VERSIONS: &[(&str, fn() -> Vec<Sample>)] = &[("v0_1_0", v0_1_0::samples)];
+const VERSIONS: &[Version] = &[("v0_1_0", v0_1_0::samples)];
 
 /// A message with known values.
 struct Sample {
     name: &'static str,
     bytes: Vec<u8>,
     /// Asserts that bytes decode to the values.
-    assert_decodes: Box<dyn Fn(&[u8])>,
+    assert_decodes: Check,
 }
 
 impl Sample {

@@ -25,4 +25,4 @@ pub mod status;
 pub use matching::Verdict;
 pub use plan::{AlertExplanation, DeliveryPlan, PlanContext, explain, plan};
 pub use route::Router;
-pub use status::StatusWriter;
+pub use status::{StatusContext, StatusWriter};

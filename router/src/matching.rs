@@ -1,12 +1,12 @@
-//! Whether an Alert matches an event, and why not. Pure.
+//! Decides whether an Alert matches an event, and if not, why. Pure.
 
 use tidings_core::model::flux;
 pub use tidings_core::model::verdict::Verdict;
 use tidings_core::{Event, ObjectLabels, object_labels};
 use tidings_rules::{Alert, EventSource, Family, Provider, Rules};
 
-/// The verdict of an Alert on an event. Runs for every candidate, so it allocates nothing before the
-/// Provider's family matters.
+/// The verdict of an Alert on an event. It allocates no memory before it checks the Provider,
+/// because it runs for every candidate Alert.
 pub fn verdict(alert: &Alert, event: &Event, rules: &Rules) -> Verdict {
     if alert.suspended {
         return Verdict::AlertSuspended;
@@ -38,7 +38,7 @@ pub fn verdict(alert: &Alert, event: &Event, rules: &Rules) -> Verdict {
     if rules.options().no_cross_namespace_refs && object(event).namespace != alert.namespace {
         return Verdict::CrossNamespaceRefused;
     }
-    // A missing Provider may be about to be created, so its deliveries are planned and wait.
+    // A missing Provider may be created soon, so its deliveries are planned and parked.
     rules
         .provider(&alert.namespace, &alert.provider)
         .map_or(Verdict::Matched, |provider| {
@@ -73,7 +73,7 @@ fn source_verdict(alert: &Alert, event: &Event) -> Option<Verdict> {
         }
         match labels_verdict(source, event.labels.as_ref()) {
             None => return None,
-            // With unknown labels the object may have matched: closer than labels that differ.
+            // Unknown labels may match, so they are closer than labels that differ.
             Some(Verdict::LabelsDiffer) if closest == Verdict::LabelsUnknown => {}
             Some(verdict) => closest = verdict,
         }
@@ -100,8 +100,7 @@ fn labels_verdict(source: &EventSource, labels: Option<&ObjectLabels>) -> Option
     }
 }
 
-/// Whether the Provider's family handles the event. Only the event counts, not the Alert's
-/// metadata.
+/// Whether the Provider's family handles the event. Reads the event's metadata, not the Alert's.
 fn provider_verdict(provider: &Provider, event: &Event) -> Verdict {
     if provider.suspended {
         return Verdict::ProviderSuspended;
@@ -122,9 +121,10 @@ fn provider_verdict(provider: &Provider, event: &Event) -> Verdict {
     }
 }
 
-/// Whether an event that is no `commit_status: update` concerns a commit. That is every error (the
-/// merged metadata may name a commit), an event with the annotation `commit`, and a Kustomization's
-/// success with a git revision. Its progress counts if the Provider sets pending statuses.
+/// Whether an event without `commit_status: update` concerns a commit. True for every error (the
+/// merged metadata may name a commit), for an event with the annotation `commit`, and for a
+/// Kustomization's success with a git revision. Its progress counts too if the Provider sets
+/// pending statuses.
 fn concerns_commit(event: &Event, sets_pending: bool) -> bool {
     let is_reported = event.reason != "Progressing" || sets_pending;
     let is_success =
@@ -138,7 +138,7 @@ fn has_annotation(event: &Event, key: &str) -> bool {
     flux::annotation(event, key).is_some_and(|value| !value.is_empty())
 }
 
-/// The git revision of an event. That of an OCI artifact's origin wins over the source's.
+/// The git revision of an event. The revision of an OCI artifact's origin wins over the source's.
 fn revision(event: &Event) -> Option<&str> {
     flux::controller_metadata(event, "originRevision")
         .or_else(|| flux::controller_metadata(event, "revision"))
@@ -210,7 +210,7 @@ mod tests {
         event
     }
 
-    fn judge(rules: &Rules, event: &Event) -> Verdict {
+    fn verdict_of(rules: &Rules, event: &Event) -> Verdict {
         verdict(rules.alert("apps", "a").unwrap(), event, rules)
     }
 
@@ -230,9 +230,9 @@ mod tests {
     #[test]
     fn an_event_of_another_cluster_does_not_match() {
         let rules = rules("slack", json!({"clusters": ["us-*", "ap-1"]}));
-        assert_eq!(judge(&rules, &event(|_| ())), Verdict::OtherCluster);
+        assert_eq!(verdict_of(&rules, &event(|_| ())), Verdict::OtherCluster);
         assert_eq!(
-            judge(&rules, &event(|event| event.cluster = "us-7".into())),
+            verdict_of(&rules, &event(|event| event.cluster = "us-7".into())),
             Verdict::Matched
         );
     }
@@ -245,7 +245,7 @@ mod tests {
             "slack",
             json!({"eventSources": [source(json!({"a": "1"}))]}),
         );
-        assert_eq!(judge(&labeled, &event(|_| ())), Verdict::LabelsUnknown);
+        assert_eq!(verdict_of(&labeled, &event(|_| ())), Verdict::LabelsUnknown);
         for (state, labels, expected) in [
             (
                 object_labels::State::Unknown,
@@ -265,7 +265,7 @@ mod tests {
             ),
         ] {
             assert_eq!(
-                judge(&labeled, &with_labels(state, labels)),
+                verdict_of(&labeled, &with_labels(state, labels)),
                 expected,
                 "{state:?} {labels:?}"
             );
@@ -275,7 +275,7 @@ mod tests {
             json!({"eventSources": [source(json!({"a": "1"})), source(json!({}))]}),
         );
         assert_eq!(
-            judge(&either, &event(|_| ())),
+            verdict_of(&either, &event(|_| ())),
             Verdict::Matched,
             "an empty selector needs no labels"
         );
@@ -284,12 +284,12 @@ mod tests {
     #[test]
     fn a_severity_mismatch_and_a_source_mismatch_have_different_verdicts() {
         let rules = rules("slack", json!({"eventSeverity": "error"}));
-        assert_eq!(judge(&rules, &event(|_| ())), Verdict::BelowSeverity);
+        assert_eq!(verdict_of(&rules, &event(|_| ())), Verdict::BelowSeverity);
         let other =
             event(|event| event.involved_object.get_or_insert_default().namespace = "other".into());
-        assert_eq!(judge(&rules, &other), Verdict::NoEventSourceMatches);
+        assert_eq!(verdict_of(&rules, &other), Verdict::NoEventSourceMatches);
         assert_eq!(
-            judge(&rules, &Event::default()),
+            verdict_of(&rules, &Event::default()),
             Verdict::NoEventSourceMatches
         );
     }
@@ -336,26 +336,26 @@ mod tests {
             ),
         ] {
             assert_eq!(
-                judge(&rules, &success("Kustomization", reason, key, revision)),
+                verdict_of(&rules, &success("Kustomization", reason, key, revision)),
                 expected,
                 "{reason} {key}"
             );
         }
         let error = event(|event| event.severity = "error".into());
-        assert_eq!(judge(&rules, &error), Verdict::Matched);
+        assert_eq!(verdict_of(&rules, &error), Verdict::Matched);
         let pending = rules_with(
             json!({}),
             json!({"type": "github", "commitStatus": {"pending": true}}),
         );
         assert_eq!(
-            judge(
+            verdict_of(
                 &pending,
                 &success("Kustomization", "Progressing", "revision", &revision)
             ),
             Verdict::Matched
         );
         assert_eq!(
-            judge(
+            verdict_of(
                 &pending,
                 &success("Kustomization", "Progressing", "revision", "6.5.4")
             ),

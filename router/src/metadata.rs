@@ -1,4 +1,4 @@
-//! The metadata of a delivery, merged from the event and the Alert.
+//! Merges the metadata of a delivery from its event and its Alert.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +8,8 @@ use tidings_rules::Alert;
 
 use crate::matching::object;
 
-/// Merges metadata and removes the prefixes of keys. The later source wins: the object's
-/// annotations, the Alert's `eventMetadata`, its `summary`, the controller's metadata.
+/// Merges metadata and removes the prefixes of keys. Sources, of which a later one wins: the
+/// object's annotations, the Alert's `eventMetadata`, its `summary`, the controller's metadata.
 pub fn merge(alert: &Alert, event: &Event) -> BTreeMap<String, String> {
     let group = flux::api_group(&object(event).api_version);
     let mut merged: BTreeMap<String, String> = of_group(event, flux::EVENT_GROUP).collect();
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_controller_overrides_the_alert_and_the_alert_overrides_annotations() {
+    fn metadata_of_the_controller_overrides_the_alert_which_overrides_annotations() {
         let alert = alert("a", "p")
             .with("summary", "of the Alert")
             .with(

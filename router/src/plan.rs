@@ -10,7 +10,7 @@ use tidings_rules::{Alert, Rules, Template};
 use crate::matching::{Verdict, names, object, verdict};
 use crate::metadata;
 
-/// A larger event is not copied into its deliveries; the attempt reads it from the stream.
+/// A larger event is not copied into its deliveries; workers read it from the stream.
 pub const MAX_EVENT_BYTES: usize = 64 << 10;
 
 /// What all deliveries of an event share.
@@ -18,35 +18,36 @@ pub const MAX_EVENT_BYTES: usize = 64 << 10;
 pub struct PlanContext {
     /// The event's sequence in EVENTS.
     pub event_sequence: u64,
-    /// The time of context.
+    /// When the deliveries are planned.
     pub planned_at: ProtoTimestamp,
-    /// 0, or the number of a replay.
+    /// 0 for the first plan, then the number of the replay.
     pub generation: u32,
 }
 
 /// The deliveries and verdicts of an event.
 #[derive(Clone, Debug, Default)]
 pub struct DeliveryPlan {
-    /// One per matching Alert, ordered by namespace and name of the Alert.
+    /// One for each matching Alert, ordered by the Alert's namespace and name.
     pub deliveries: Vec<Delivery>,
     /// The verdict of each candidate Alert.
     pub verdicts: Vec<Verdict>,
 }
 
-/// The verdict of one Alert, explained for humans.
+/// The verdict of one Alert, with an explanation for people.
 #[derive(Clone, Debug)]
 pub struct AlertExplanation {
     /// `namespace/name` of the Alert.
     pub alert: String,
     /// The verdict.
     pub verdict: Verdict,
-    /// Why, naming what was compared.
+    /// Why the Alert has this verdict. Names the values that were compared.
     pub detail: String,
     /// The delivery, if the Alert matched.
     pub delivery: Option<Delivery>,
 }
 
-/// Plans an event. Only candidate Alerts, with an event source for its object, get a verdict.
+/// Plans the deliveries of an event. Only candidate Alerts get a verdict: those with an event
+/// source for the event's object.
 pub fn plan(rules: &Rules, event: &Event, context: PlanContext) -> DeliveryPlan {
     let object = object(event);
     let mut plan = DeliveryPlan::default();
@@ -75,10 +76,10 @@ pub fn explain(rules: &Rules, event: &Event, context: PlanContext) -> Vec<AlertE
         .rejected()
         .iter()
         .filter(|(identity, _)| identity.kind == "Alert")
-        .map(|(identity, why)| AlertExplanation {
+        .map(|(identity, reason)| AlertExplanation {
             alert: format!("{}/{}", identity.namespace, identity.name),
             verdict: Verdict::NoEventSourceMatches,
-            detail: format!("the Alert is rejected: {why}"),
+            detail: format!("the Alert is rejected: {reason}"),
             delivery: None,
         });
     in_effect.chain(rejected).collect()
@@ -121,7 +122,7 @@ fn delivery(alert: &Alert, event: &Event, rules: &Rules, context: PlanContext) -
     }
 }
 
-/// Explains a verdict, naming what was compared.
+/// Explains a verdict. Names the values that were compared.
 fn detail(verdict: Verdict, alert: &Alert, event: &Event) -> String {
     let provider = format!("Provider {}/{}", alert.namespace, alert.provider);
     match verdict {
@@ -161,7 +162,8 @@ fn detail(verdict: Verdict, alert: &Alert, event: &Event) -> String {
         Verdict::ProviderSuspended => format!("{provider} is suspended"),
         Verdict::NotACommitStatusProvider => {
             format!(
-                "commit_status: update is only for commit status providers, which {provider} is not"
+                "commit_status: update is only for commit status providers, and {provider} is not \
+                 one"
             )
         }
         Verdict::NoCommit => format!(
@@ -176,7 +178,7 @@ fn detail(verdict: Verdict, alert: &Alert, event: &Event) -> String {
     }
 }
 
-/// Names the event source closest to the object: by kind, then namespace, then name.
+/// Names the event source that is closest to the object: by kind, then namespace, then name.
 fn no_source(alert: &Alert, event: &Event) -> String {
     let object = object(event);
     let closeness = |source: &&tidings_rules::EventSource| {
@@ -187,7 +189,7 @@ fn no_source(alert: &Alert, event: &Event) -> String {
         let name = source.name.as_ref().is_none_or(|name| *name == object.name);
         (source.kind == object.kind, namespace, name)
     };
-    // The first of several equally close sources.
+    // `max_by_key` returns the last maximum, so `rev` selects the first of equally close sources.
     match alert.sources.iter().rev().max_by_key(closeness) {
         None => "the Alert has no eventSources".to_owned(),
         Some(source) => {
@@ -361,14 +363,7 @@ mod tests {
                 .object(),
         ];
         let rules = Rules::compile(&objects, KINDS, &Options::default());
-        let deliveries = plan(
-            &rules,
-            &event("text"),
-            PlanContext {
-                ..PlanContext::default()
-            },
-        )
-        .deliveries;
+        let deliveries = plan(&rules, &event("text"), PlanContext::default()).deliveries;
         let reference = TemplateReference {
             config_map: "texts".into(),
             key: "short".into(),

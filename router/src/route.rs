@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tidings_core::bus::publish::until_stored;
-use tidings_core::model::time::to_proto;
-use tidings_core::runtime::codes::log as codes;
 
 use tidings_core::bus::Bus;
+use tidings_core::bus::publish::until_stored;
 use tidings_core::bus::pull::{Pulled, Puller, Stop};
 use tidings_core::bus::streams;
+use tidings_core::model::time::to_proto;
+use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::failpoint;
 use tidings_core::runtime::health::Health;
 use tidings_core::runtime::metrics::Metrics;
@@ -19,12 +19,13 @@ use tidings_rules::live::LiveRules;
 
 use crate::plan::{PlanContext, plan};
 
-/// The router of a process.
+/// Routes events: plans the deliveries of each event and stores them.
 pub struct Router {
     bus: Bus,
     rules: Arc<LiveRules>,
     metrics: Metrics,
-    /// Stream sequence minus consumer sequence of the last message that was delivered first.
+    /// The stream sequence minus the consumer sequence, of the last message that was not
+    /// redelivered.
     gap: AtomicU64,
 }
 
@@ -39,8 +40,8 @@ impl Router {
         })
     }
 
-    /// Routes until `stop`. Pulls nothing before the first rules are complete, nor while the storage
-    /// is nearly full.
+    /// Routes until `stop`. Pulls no events before the first rules are complete, and none while the
+    /// storage is nearly full.
     ///
     /// # Guarantees
     /// At least once: an event is acknowledged after all its deliveries are stored. A redelivered
@@ -157,8 +158,8 @@ impl Router {
             .inc();
     }
 
-    /// EVENTS evicts unread events silently. Then stream sequences grow faster than consumer
-    /// sequences.
+    /// Detects that EVENTS evicted unread events, which the server does not report: stream
+    /// sequences then grow faster than consumer sequences.
     fn detect_eviction(&self, pulled: &Pulled) {
         if pulled.delivered > 1 {
             return;

@@ -7,9 +7,9 @@
 //!  DEAD ─────► event_series ───────────────────────────────────────┘
 //! ```
 //!
-//! One replica writes: the holder of a Lease, whose annotations say how far the streams are
-//! processed. `writer` feeds a `leader_term`, which decides what to write. Nothing here reads back
-//! what it wrote, so no write causes another.
+//! One replica writes: the leader, which holds a Lease. The Lease's annotations say how far the
+//! streams are processed. `writer` passes input to a `leader_term`, which decides what to write.
+//! The written statuses are never input, so no write causes another.
 //!
 //! Pure: [`ready_condition`], [`outcomes`], [`status_cache`], [`event_series`], [`write_queue`].
 
@@ -24,4 +24,5 @@ mod leader_term;
 mod stream_reader;
 mod writer;
 
+pub use leader_term::StatusContext;
 pub use writer::StatusWriter;

@@ -32,7 +32,7 @@ const KINDS: Kinds = &[
     kind("zoom", Family::Message),
 ];
 
-/// Cases that building the notifier rejects, not the router: an address, a token, an expression.
+/// Cases that the worker rejects when it builds the notifier: an address, a token, an expression.
 const REJECTED_BY_WORKERS: [&str; 8] = [
     "provider-address-missing",
     "provider-hmac-without-token",
@@ -56,18 +56,18 @@ fn recorded() -> Vec<Value> {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// The expected reason, which differs from the recorded one where Tidings differs on purpose.
-/// Empty means that the Alert matches.
+/// The expected reason: the recorded one, except where Tidings differs on purpose. Empty means that
+/// the Alert matches.
 fn expected_reason<'a>(case: &str, alert: &str, recorded: &'a str) -> &'a str {
     let defaulted = [
         "severity-alert-absent-event-info",
         "labels-empty-map-object-missing",
     ];
     let success = case.starts_with("git-") && case.ends_with("-no-commit-key-info");
-    let counts = success
+    let matches = success
         || case == "git-expr-not-evaluated-when-dropped"
         || case == "plain-mixed-providers" && alert == "apps/git";
-    if defaulted.contains(&case) || counts {
+    if defaulted.contains(&case) || matches {
         ""
     } else {
         recorded
@@ -84,7 +84,7 @@ fn event(case: &Value) -> Event {
     let group =
         tidings_core::model::flux::api_group(object["apiVersion"].as_str().unwrap_or_default())
             .to_owned();
-    let kept = |key: &str| {
+    let is_kept = |key: &str| {
         let own = key.strip_prefix(&format!("{group}/"));
         let dropped = own.is_some_and(|key| ["checksum", "digest", "token"].contains(&key));
         !dropped && (own.is_some() || key.starts_with("event.toolkit.fluxcd.io/"))
@@ -104,7 +104,7 @@ fn event(case: &Value) -> Event {
         message: text(&event["message"]),
         reason: text(&event["reason"]),
         metadata: metadata
-            .filter(|(key, _)| kept(key))
+            .filter(|(key, _)| is_kept(key))
             .map(|(key, value)| (key.clone(), text(value)))
             .collect(),
         labels: Some(labels(case)),
@@ -115,14 +115,19 @@ fn event(case: &Value) -> Event {
 /// The result of looking up the object's labels.
 fn labels(case: &Value) -> ObjectLabels {
     let involved = &case["event"]["involvedObject"];
-    let is_it = |object: &&Value| {
+    let is_involved = |object: &&Value| {
         let same = |own: &Value, key: &str| text(own) == text(&involved[key]);
         same(&object["apiVersion"], "apiVersion")
             && same(&object["kind"], "kind")
             && same(&object["metadata"]["namespace"], "namespace")
             && same(&object["metadata"]["name"], "name")
     };
-    match case["objects"].as_array().into_iter().flatten().find(is_it) {
+    match case["objects"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(is_involved)
+    {
         None => ObjectLabels {
             state: object_labels::State::Absent.into(),
             ..ObjectLabels::default()
@@ -251,10 +256,17 @@ fn every_recorded_case_gives_the_same_result() {
 #[test]
 fn a_delivery_is_planned_for_a_missing_provider() {
     let alert = json!({
-        "apiVersion": "notification.toolkit.fluxcd.io/v1beta3", "kind": "Alert", "metadata": {"name": "a", "namespace": "apps"},
-        "spec": {"providerRef": {"name": "gone"}, "eventSources": [{"kind": "Kustomization", "name": "*"}], "channel": "c"},
+        "apiVersion": "notification.toolkit.fluxcd.io/v1beta3",
+        "kind": "Alert",
+        "metadata": {"name": "a", "namespace": "apps"},
+        "spec": {
+            "providerRef": {"name": "missing"},
+            "eventSources": [{"kind": "Kustomization", "name": "*"}],
+            "channel": "c",
+        },
     });
-    let case = json!({"alerts": [alert], "event": {"involvedObject": {"kind": "Kustomization", "namespace": "apps", "name": "x"}}});
+    let object = json!({"kind": "Kustomization", "namespace": "apps", "name": "x"});
+    let case = json!({"alerts": [alert], "event": {"involvedObject": object}});
     let (rules, event) = (rules(&case), event(&case));
     let plan = plan(
         &rules,
@@ -285,7 +297,7 @@ fn a_delivery_is_planned_for_a_missing_provider() {
         ("c", "")
     );
     assert!(matches!(
-        rules.resolve("apps", "gone"),
+        rules.resolve("apps", "missing"),
         Err(Unresolved::Missing(_))
     ));
 }

@@ -281,7 +281,11 @@ mod tests {
 
     #[test]
     fn a_source_defaults_to_the_namespace_of_the_alert() {
-        let sources = json!([{"kind": "A", "name": "*"}, {"kind": "A", "name": "a", "namespace": ""}, {"kind": "A", "name": "a", "namespace": "*"}]);
+        let sources = json!([
+            {"kind": "A", "name": "*"},
+            {"kind": "A", "name": "a", "namespace": ""},
+            {"kind": "A", "name": "a", "namespace": "*"},
+        ]);
         let alert = compile(Version::V1beta3, with(json!({"eventSources": sources})))
             .0
             .unwrap();
@@ -384,7 +388,8 @@ mod tests {
 
     #[test]
     fn a_pattern_or_label_that_matches_nothing_is_only_a_warning() {
-        let fields = json!({"inclusionList": ["(?!a)", "b"], "eventSources": [{"kind": "A", "name": "*", "matchLabels": {"bad key": "a"}}]});
+        let sources = json!([{"kind": "A", "name": "*", "matchLabels": {"bad key": "a"}}]);
+        let fields = json!({"inclusionList": ["(?!a)", "b"], "eventSources": sources});
         let (alert, problems, rejected) = compile(Version::V1beta3, with(fields));
         assert!(!rejected && alert.unwrap().included.unwrap().is_match("b"));
         assert_eq!(problems.len(), 2);

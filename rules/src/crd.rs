@@ -132,7 +132,8 @@ fn provider_spec(kinds: Kinds) -> Value {
     };
     let one_id = json!({
         "rule": "!has(self.commitStatus) || !has(self.commitStatus.id) || \
-                 self.commitStatus.id == 'default' || !has(self.commitStatusExpr) || self.commitStatusExpr.matches('^\\\\s*$')",
+                 self.commitStatus.id == 'default' || !has(self.commitStatusExpr) || \
+                 self.commitStatusExpr.matches('^\\\\s*$')",
         "message": "commitStatus.id must be default if commitStatusExpr is set",
     });
     spec["x-kubernetes-validations"] = json!([

@@ -1,5 +1,5 @@
-//! Provider types as far as rules need them: a name, and the family that decides which events a
-//! type accepts.
+//! The properties of provider types that rules need: the name, and the family, which decides which
+//! events a type accepts.
 //!
 //! The table itself is in tidings-workers. The executable passes it in.
 

@@ -35,7 +35,7 @@ pub mod severities;
 pub mod snapshot;
 pub mod status_fields;
 pub mod template;
-#[doc(hidden)]
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
 pub use alert::{Alert, EventSource};

@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tidings_core::runtime::codes::log as codes;
 
 use arc_swap::ArcSwap;
+use tidings_core::runtime::codes::log as codes;
 use tokio::sync::watch;
 
 use crate::problem::Problem;
@@ -78,9 +78,9 @@ impl LiveRules {
 
     pub(crate) fn set_source_problem(&self, problem: Option<Problem>) {
         self.source_problem.send_if_modified(|now| {
-            let is_news = *now != problem;
+            let is_new = *now != problem;
             *now = problem;
-            is_news
+            is_new
         });
     }
 

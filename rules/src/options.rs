@@ -1,6 +1,6 @@
-//! Options of the operator that apply to all rules.
+//! The options that apply to all rules.
 
-/// Options of the operator that apply to all rules.
+/// The options that apply to all rules. Operators set them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     /// Alerts select only events of their own namespace.

@@ -407,7 +407,9 @@ mod tests {
     #[test]
     fn extensions_are_compiled() {
         let retry = json!({"maxAge": "48h", "min": "15m"});
-        let spec = json!({"type": "slack", "rateLimit": "10/1s", "maxInFlight": 5, "retry": retry, "pool": "eu-1"});
+        let spec = json!({
+            "type": "slack", "rateLimit": "10/1s", "maxInFlight": 5, "retry": retry, "pool": "eu-1",
+        });
         let provider = compile(Version::V1beta3, spec).0.unwrap();
         assert_eq!(
             provider.rate_limit,
@@ -460,7 +462,10 @@ mod tests {
                 "spec.commitStatus.id",
             ),
             (
-                json!({"type": "github", "commitStatusExpr": "'a'", "commitStatus": {"id": "qualified"}}),
+                json!({
+                    "type": "github", "commitStatusExpr": "'a'",
+                    "commitStatus": {"id": "qualified"},
+                }),
                 "spec.commitStatus.id",
             ),
             (json!({"template": {}}), "spec.template"),

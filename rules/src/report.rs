@@ -115,9 +115,8 @@ mod tests {
 
     #[test]
     fn a_value_of_the_wrong_type_is_reported_with_its_field_and_not_shown() {
-        let object = Object::new(
-            json!({"kind": "Provider", "spec": {"type": "slack", "secretRef": "s3cret \", expected b"}}),
-        );
+        let spec = json!({"type": "slack", "secretRef": "s3cret \", expected b"});
+        let object = Object::new(json!({"kind": "Provider", "spec": spec}));
         let mut report = Report::new(&object);
         assert!(report.spec::<ProviderSpec>().is_none());
         let problem = &report.problems[0];
@@ -130,9 +129,9 @@ mod tests {
 
     #[test]
     fn null_counts_as_absent() {
-        let object = Object::new(
-            json!({"spec": {"providerRef": {"name": "p"}, "eventSources": [], "eventSeverity": null}}),
-        );
+        let provider = json!({"name": "p"});
+        let spec = json!({"providerRef": provider, "eventSources": [], "eventSeverity": null});
+        let object = Object::new(json!({"spec": spec}));
         assert!(
             Report::new(&object)
                 .spec::<AlertSpec>()

@@ -512,7 +512,8 @@ mod tests {
             assert_eq!(
                 message,
                 format!(
-                    "Missing(\"spec.{field}: Secret apps/no not found; create it in namespace apps\")"
+                    "Missing(\"spec.{field}: Secret apps/no not found; \
+                     create it in namespace apps\")"
                 )
             );
         }

@@ -346,8 +346,10 @@ mod tests {
             rules.resolve("apps", "gone"),
             Err(Unresolved::Missing(_))
         ));
+        let error = rules.resolve("apps", "bad").unwrap_err();
         assert!(
-            matches!(rules.resolve("apps", "bad"), Err(Unresolved::Invalid(message)) if message.contains("pigeon"))
+            matches!(&error, Unresolved::Invalid(message) if message.contains("pigeon")),
+            "{error:?}"
         );
         let warnings: Vec<_> = rules
             .problems()

@@ -101,6 +101,12 @@ pub enum CircuitState {
     Paused,
 }
 
+/// The pattern of the type of a condition.
+const CONDITION_TYPE: &str = concat!(
+    r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?",
+    r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])$",
+);
+
 /// Conditions as in the Kubernetes API conventions, with the same limits.
 fn conditions(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
@@ -113,7 +119,7 @@ fn conditions(_: &mut SchemaGenerator) -> Schema {
                     "description": "Type of the condition, such as Ready.",
                     "type": "string",
                     "maxLength": 316,
-                    "pattern": r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])$",
+                    "pattern": CONDITION_TYPE,
                 },
                 "status": {
                     "description": "Status of the condition: True, False or Unknown.",

@@ -39,7 +39,7 @@ pub fn run(arguments: &CrdsArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One YAML document, so that all of them together form one stream.
+/// One YAML document of a stream.
 fn text(definition: &Value) -> anyhow::Result<String> {
     let yaml = serde_saphyr::to_string(definition).context("cannot write a definition as YAML")?;
     Ok(format!(

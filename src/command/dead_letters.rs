@@ -28,7 +28,7 @@ enum Action {
     List(ListArguments),
     /// Show dead letters with their event, alert, provider and every attempt
     Show(ListArguments),
-    /// Deliver dead letters again, as new deliveries, and remove them from the list
+    /// Replay dead letters as new deliveries, and remove them from the list
     Replay(ChangeArguments),
     /// Delete dead letters without delivering them
     Drop(ChangeArguments),
@@ -51,7 +51,7 @@ struct ChangeArguments {
     bus: BusArguments,
     #[command(flatten)]
     filter: Filter,
-    /// Select all dead letters; needed if there is no ID and no filter
+    /// Select all dead letters; required if neither an ID nor another filter is given
     #[arg(long)]
     all: bool,
 }
@@ -120,8 +120,8 @@ async fn select(arguments: &ChangeArguments) -> anyhow::Result<(Bus, Vec<StoredD
     Ok((bus, selected))
 }
 
-/// Stores the delivery again with the id of its next generation. The id is derived, so that an
-/// interrupted replay that runs again stores the same delivery, which JetStream deduplicates.
+/// Stores the delivery again, as its next generation. If a replay is interrupted and repeated, the
+/// derived id is the same, so JetStream detects the duplicate.
 async fn replay(bus: &Bus, mut delivery: Delivery) -> anyhow::Result<()> {
     let alert = delivery.alert.clone().unwrap_or_default();
     let provider = delivery.provider.clone().unwrap_or_default();
@@ -138,7 +138,7 @@ async fn replay(bus: &Bus, mut delivery: Delivery) -> anyhow::Result<()> {
     delivery.attempts.clear();
     delivery.unauthorized_since = None;
     bus.enqueue(&delivery).await.with_context(|| {
-        format!("cannot replay dead letter {dead_id}; it stays in the list, run the command again")
+        format!("cannot replay dead letter {dead_id}: it stays in the list; run the command again")
     })?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `tidings providers`: lists provider types, and shows and changes circuits.
+//! `tidings providers`: lists provider types and circuits, and pauses and resumes deliveries.
 
 mod circuits;
 mod markdown;
@@ -27,7 +27,7 @@ pub struct ProvidersArguments {
 
 #[derive(Subcommand, Debug)]
 enum ProvidersCommand {
-    /// Print an example Provider of a type, with its Secret
+    /// Print an example of a Provider of this type, with its Secret
     Example {
         /// Provider type, such as slack
         r#type: String,

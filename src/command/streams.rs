@@ -23,13 +23,14 @@ enum Action {
 struct ApplyArguments {
     #[command(flatten)]
     bus: BusArguments,
-    /// How long a repeated event is rejected as a duplicate [default: 5m]
+    /// How long an equal event is rejected as a duplicate [default: 5m]
     #[arg(long, value_name = "DURATION")]
     dedupe_interval: Option<String>,
-    /// Storage for all streams together, such as 40GiB [default: the limit of the NATS account]
+    /// Storage limit of all streams together, such as 40GiB [default: the limit of the NATS
+    /// account]
     #[arg(long, value_name = "SIZE")]
     storage_limit: Option<String>,
-    /// Replicas of each stream: 1, or 3 or 5 on a NATS cluster [default: 1]
+    /// Replicas of each stream: 1; on a NATS cluster also 3 or 5 [default: 1]
     #[arg(long)]
     replicas: Option<String>,
 }

@@ -1,5 +1,5 @@
-//! `tidings tap`: prints events as they are stored. It reads with a consumer of its own and slows
-//! nobody.
+//! `tidings tap`: prints events as they are stored. It reads with its own consumer, so it does not
+//! slow down other consumers.
 
 use anyhow::Context as _;
 use async_nats::jetstream::consumer::DeliverPolicy;
@@ -35,7 +35,7 @@ pub struct TapArguments {
     /// Print only events of this severity, such as info or error
     #[arg(long)]
     severity: Option<String>,
-    /// Start with the events of this long ago: 90s, 30m, 12h [default: new events only]
+    /// Start this long ago, such as 90s, 30m or 12h [default: print only new events]
     #[arg(long, value_name = "DURATION")]
     since: Option<String>,
     /// Output format; json prints one object per line
@@ -48,8 +48,7 @@ pub struct TapArguments {
 /// # Errors
 /// The bus cannot be reached, or the stream EVENTS does not exist.
 pub async fn run(arguments: TapArguments) -> anyhow::Result<()> {
-    // One listener for the whole run, so that a signal that arrives while a line is printed is not
-    // missed.
+    // Created once, so that a signal that arrives while a line is printed is not missed.
     let mut interrupted = signal(SignalKind::interrupt())?;
     tokio::select! {
         followed = follow(arguments) => followed,
@@ -103,8 +102,8 @@ async fn follow(arguments: TapArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Checks what the subject filter cannot: the name, and the exact severity, since the subject has
-/// only one token for several severities.
+/// Checks what the subject filter cannot: the name, and the exact severity. In the subject, several
+/// severities share one token.
 fn is_selected(event: &Event, arguments: &TapArguments) -> bool {
     let object = event.involved_object.clone().unwrap_or_default();
     arguments

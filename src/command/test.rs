@@ -1,5 +1,5 @@
-//! `tidings test`: takes one event through decoding, all rules and one attempt per delivery,
-//! without a server.
+//! `tidings test`: decodes one event, applies all rules to it, and attempts each delivery once. It
+//! needs no NATS server.
 
 mod deliver;
 mod report;
@@ -28,14 +28,14 @@ pub struct TestArguments {
     /// Folder of Alerts, Providers and Secrets
     #[arg(long, value_name = "DIR")]
     rules: PathBuf,
-    /// Event as JSON, as Flux controllers post it: a file, or - for standard input
+    /// File with an event as JSON, as Flux controllers post it, or - for standard input
     #[arg(long, value_name = "FILE")]
     event: PathBuf,
-    /// Print the requests instead of making them; secrets are redacted
+    /// Print the requests instead of sending them; secrets are redacted
     #[arg(long)]
     dry_run: bool,
-    /// Labels of the involved object, key=value,…; `none` if the object does not exist [default:
-    /// the labels cannot be read]
+    /// Labels of the involved object, as KEY=VALUE,KEY=VALUE, or `none` if the object does not
+    /// exist [default: unknown labels]
     #[arg(long, value_name = "LABELS")]
     labels: Option<String>,
     /// Name of the cluster that the event comes from
@@ -47,13 +47,13 @@ pub struct TestArguments {
     /// Add links to messages, as the setting links.enabled does
     #[arg(long)]
     links: bool,
-    /// Template of the URL of a commit, as the setting links.commit
+    /// URL template for a commit, as in the setting links.commit
     #[arg(long, value_name = "PATTERN")]
     commit_link: Option<String>,
-    /// Template of the URL of a dashboard, as the setting links.dashboard
+    /// URL template for a dashboard, as in the setting links.dashboard
     #[arg(long, value_name = "PATTERN")]
     dashboard_link: Option<String>,
-    /// Template of the URL in commit statuses, as the setting links.commit_status
+    /// URL template for commit statuses, as in the setting links.commit_status
     #[arg(long, value_name = "PATTERN")]
     commit_status_link: Option<String>,
     /// Output format
@@ -89,7 +89,7 @@ pub async fn run(arguments: TestArguments) -> anyhow::Result<u8> {
         eprintln!("{problem}");
     }
     let explanations = explain(&rules, &event, PlanContext::default());
-    // Flux treats a rejected reference as a mistake of the Alert's author.
+    // Flux also treats a rejected reference as an error.
     let is_rejected = explanations
         .iter()
         .any(|explanation| explanation.verdict == Verdict::CrossNamespaceRefused);

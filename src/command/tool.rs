@@ -1,4 +1,4 @@
-//! What the tools share: the connection to the bus, and printing.
+//! Shared by the tools: the connection to the bus, and printing.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use tidings_core::model::time::from_proto;
 use crate::flags::{CommonFlags, flag, settings};
 use crate::nats_server;
 
-/// Arguments by which a tool finds the bus. Flags that only roles use are accepted but not shown.
+/// Arguments of a tool that uses the bus. Flags that only roles use are accepted but hidden.
 #[derive(Args, Debug, Clone)]
 #[command(
     mut_arg("admin", |arg| arg.hide(true)),
@@ -24,31 +24,33 @@ use crate::nats_server;
 pub struct BusArguments {
     #[command(flatten)]
     pub common: CommonFlags,
-    /// Data folder of a running `tidings up`, whose nats-server is used unless --nats is given
+    /// Data folder of a running `tidings up`; its nats-server is used unless --nats is given
     /// [default: .tidings]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 }
 
-/// Connects to the NATS servers of the settings, else to the nats-server of the `tidings up` that
-/// uses the data folder.
+/// Connects to the NATS servers of the settings. Without any, connects to the nats-server of the
+/// `tidings up` that uses the data folder.
 ///
 /// # Errors
 /// No server is configured and no `tidings up` runs, or the server cannot be reached.
 pub async fn bus(arguments: &BusArguments) -> anyhow::Result<Bus> {
-    let mut found = settings(&arguments.common, Vec::new())?;
-    if found.nats.url.is_none() {
-        let contact = nats_server::contact(arguments.data.as_deref().unwrap_or(&found.data))?;
+    let mut merged = settings(&arguments.common, Vec::new())?;
+    if merged.nats.url.is_none() {
+        let contact = nats_server::contact(arguments.data.as_deref().unwrap_or(&merged.data))?;
         let flags = vec![
             flag("nats.json", "nats.url", &contact.url),
             flag("nats.json", "nats.token", &contact.token),
         ];
-        found = settings(&arguments.common, flags)?;
+        merged = settings(&arguments.common, flags)?;
     }
-    connect(&found.nats, "tidings tool").await.with_context(|| {
-        let servers = found.nats.url.as_ref().map(ToString::to_string);
-        format!("NATS server {}", servers.unwrap_or_default())
-    })
+    connect(&merged.nats, "tidings tool")
+        .await
+        .with_context(|| {
+            let servers = merged.nats.url.as_ref().map(ToString::to_string);
+            format!("NATS server {}", servers.unwrap_or_default())
+        })
 }
 
 /// Prints a line. Returns `false` if the reader closed the pipe, which is not an error.
@@ -73,7 +75,7 @@ pub fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{plural}")
 }
 
-/// The time that lies this duration in the past: `90s`, `1h`, `3d`.
+/// The time that was this duration ago: `90s`, `1h`, `3d`.
 ///
 /// # Errors
 /// The text is not a duration.

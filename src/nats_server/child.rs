@@ -1,4 +1,4 @@
-//! The nats-server process: start, log, restart and end.
+//! Starts, restarts and ends the nats-server process, and forwards its log.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -19,13 +19,13 @@ use tidings_core::runtime::codes::log as codes;
 use super::folder::write_private;
 use super::{CHILD_COMMAND, Contact};
 
-/// How long nats-server may take to end before it is killed.
+/// How long nats-server may take to exit before it is killed.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
-/// The pause before a nats-server that exited is started again.
+/// The pause before a nats-server that exited is restarted.
 const RESTART_DELAY: Duration = Duration::from_millis(200);
 
-/// Keeps nats-server running until `stopping`. Sends the first process id, or why there is none,
-/// to `started`.
+/// Keeps nats-server running until `stopping`. Sends the first process id to `started`, or the
+/// error if the first start fails.
 pub fn supervise(
     executable: &Path,
     data: &Path,
@@ -45,7 +45,7 @@ pub fn supervise(
                 tracing::error!(
                     code = codes::NATS_SERVER_NOT_STARTED,
                     error = format!("{error:#}"),
-                    "cannot start nats-server, retrying"
+                    "cannot start nats-server"
                 );
                 if started.send(Err(error)).is_ok() {
                     return;
@@ -114,10 +114,10 @@ fn spawn(executable: &Path, configuration: &Path) -> anyhow::Result<Child> {
         .context("cannot start nats-server")
 }
 
-/// Turns this process into nats-server, which the kernel kills when the parent dies.
+/// Replaces this process by nats-server. The kernel kills it when the parent dies.
 ///
 /// # Errors
-/// nats-server cannot be started; otherwise this does not return.
+/// nats-server cannot be started. Does not return otherwise.
 pub fn become_nats_server(
     parent: u32,
     executable: &Path,
@@ -134,7 +134,7 @@ pub fn become_nats_server(
         .context("cannot start nats-server")
 }
 
-/// Logs each line of nats-server, `[pid] date time [LVL] text`, at its own level.
+/// Logs each line of nats-server, `[pid] date time [LVL] text`, at the level for LVL.
 fn forward_log(lines: impl BufRead) {
     for line in lines.lines().map_while(Result::ok) {
         let (head, text) = line

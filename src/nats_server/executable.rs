@@ -8,8 +8,9 @@ use anyhow::{Context as _, ensure};
 /// The oldest version with message schedules.
 const OLDEST: (u64, u64) = (2, 12);
 
-/// Returns the given executable, else the first that is new enough: on PATH, next to this
-/// executable, or in `.tools/bin` of a parent folder, where `make build` installs it.
+/// Returns the given executable, or an error if it is too old. If none is given, returns the first
+/// that is new enough: on PATH, next to this executable, or in `.tools/bin` of a parent folder,
+/// where `make build` installs it.
 pub fn find(given: Option<&Path>) -> anyhow::Result<PathBuf> {
     if let Some(given) = given {
         return check_version(given);
@@ -53,7 +54,7 @@ fn check_version(executable: &Path) -> anyhow::Result<PathBuf> {
     })?;
     ensure!(
         version >= OLDEST,
-        "{} is version {}.{}, retries need message schedules: install nats-server 2.12 or later",
+        "{} is version {}.{}, which has no message schedules: install nats-server 2.12 or later",
         executable.display(),
         version.0,
         version.1

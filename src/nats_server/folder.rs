@@ -1,4 +1,4 @@
-//! The data folder of an embedded nats-server: its lock, its files and its storage limit.
+//! The data folder of the embedded nats-server: its lock, its files and its storage limit.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::Write;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail, ensure};
 use rustix::fs::FlockOperation;
 
-/// The largest storage limit that is chosen from the size of the disk, in bytes.
+/// The largest storage limit that is derived from the free disk space, in bytes.
 const MAX_STORAGE: u64 = 40 << 30;
 
 /// Creates the folder if it is missing, and checks that it can be written.
@@ -26,7 +26,7 @@ pub fn prepare(data: &Path) -> anyhow::Result<PathBuf> {
     data.canonicalize().with_context(unwritable)
 }
 
-/// Locks the folder for as long as the file is open.
+/// Locks the folder. The lock lasts as long as the returned file is open.
 pub fn lock(data: &Path) -> anyhow::Result<File> {
     let path = data.join("lock");
     let file = OpenOptions::new()
@@ -44,7 +44,7 @@ pub fn lock(data: &Path) -> anyhow::Result<File> {
     Ok(file)
 }
 
-/// Three quarters of the free disk, limited to what the streams can use.
+/// Three quarters of the free disk space, but no more than the streams can use.
 pub fn storage_limit(data: &Path) -> anyhow::Result<u64> {
     let disk = rustix::fs::statvfs(data)
         .with_context(|| format!("cannot read the free space of {}", data.display()))?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tidings_core::bus::Bus;
-use tidings_core::bus::connect::connect_patiently;
+use tidings_core::bus::connect::connect_with_retries;
 use tidings_core::bus::setup::{SetupError, StreamPolicy};
 use tidings_core::bus::streams::Sizing;
 use tidings_core::bus::watch::Watch;
@@ -12,21 +12,21 @@ use tidings_core::runtime::health::Check;
 
 use crate::role::Context;
 
-/// The bus is sampled every second. An older sample makes the role not ready.
+/// The bus is sampled every second. The role is not ready if the last sample is older than this.
 const SAMPLE_FRESH_FOR: Duration = Duration::from_secs(10);
 /// The pause before the streams are checked again.
 const SETUP_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Connects, waits until the streams can be used, and starts to watch both.
+/// Connects, waits until the streams can be used, and starts to watch the connection and streams.
 ///
 /// # Errors
-/// The settings are wrong, the server is too old, or a stream differs and `policy` does not allow
+/// The settings are invalid, the server is too old, or a stream differs and `policy` does not allow
 /// a change.
 pub async fn connect(context: &Context, policy: StreamPolicy) -> anyhow::Result<Bus> {
     let settings = &context.settings;
     let check = context.health.check("bus", Some(SAMPLE_FRESH_FOR));
     let name = format!("tidings {:?}", context.role).to_lowercase();
-    let bus = connect_patiently(&settings.nats, &name, &check).await?;
+    let bus = connect_with_retries(&settings.nats, &name, &check).await?;
     let sizing = set_up_streams(&bus, &settings.sizing(), policy, &check).await?;
     Watch::new(bus.clone(), &sizing, policy, context.metrics.clone())
         .start(check, context.stop.holding.clone())

@@ -7,7 +7,7 @@ use clap::Args;
 use tidings_core::bus::Bus;
 use tidings_core::bus::setup::StreamPolicy;
 use tidings_core::runtime::codes::log as codes;
-use tidings_core::runtime::config::Role;
+use tidings_core::runtime::config::{Role, Settings};
 use tidings_core::runtime::kubernetes;
 use tidings_core::runtime::kubernetes::lease::{self, Election};
 use tidings_ingest::kubernetes::Objects;
@@ -21,7 +21,7 @@ use crate::flags::{AsFlags, CommonFlags, IngestFlags, KubernetesFlags, settings}
 use crate::process::{self, Process, start_log};
 use crate::role::{Context, bus};
 
-/// Below this `max_payload` the largest event does not fit, in bytes.
+/// The smallest `max_payload` that is enough for the largest event, in bytes.
 const SMALLEST_MAX_PAYLOAD: usize = 4 << 20;
 
 /// Arguments of `tidings ingest`.
@@ -43,9 +43,9 @@ pub async fn run(arguments: IngestArguments) -> anyhow::Result<()> {
     let flags = [arguments.kubernetes.flags(), arguments.ingest.flags()].concat();
     let settings = settings(&arguments.common, flags)?;
     start_log(&settings)?;
-    let process = Process::start(settings, Role::Ingest).await?;
-    let listener = bind(process.context()).await?;
-    process
+    let listener = bind(&settings).await?;
+    Process::start(settings, Role::Ingest)
+        .await?
         .run(async move |context: &Context| {
             let bus = bus::connect(context, StreamPolicy::Wait).await?;
             start(context, &bus, listener).await
@@ -53,15 +53,15 @@ pub async fn run(arguments: IngestArguments) -> anyhow::Result<()> {
         .await
 }
 
-/// Binds the address that accepts events, before NATS is reached: a wrong address fails at once.
+/// Binds the address for events. Runs before anything else, so that a wrong address fails at once.
 ///
 /// # Errors
 /// The address cannot be used.
-pub async fn bind(context: &Context) -> anyhow::Result<TcpListener> {
-    process::bind("listen", context.settings.listen).await
+pub async fn bind(settings: &Settings) -> anyhow::Result<TcpListener> {
+    process::bind("listen", settings.listen).await
 }
 
-/// Starts to accept events, and to watch Kubernetes Events where the settings ask for it.
+/// Starts to accept events. Also watches Kubernetes Events if the settings enable it.
 ///
 /// # Errors
 /// The Kubernetes API cannot be used.
@@ -97,7 +97,7 @@ pub async fn start(context: &Context, bus: &Bus, listener: TcpListener) -> anyho
         address = %listener.local_addr()?,
         "listening"
     );
-    warn_of_small_payload(bus);
+    warn_if_max_payload_is_small(bus);
     let ingested = context.metrics.ingest_events_total.clone();
     let router = tidings_ingest::router(Ingest {
         store: BusStore(bus.clone()),
@@ -131,7 +131,7 @@ fn event_watch(
             client: client.clone(),
             name: events.lease.clone(),
             identity: lease::identity(),
-            check: context.health.side_check("kubernetes-events-lease"),
+            check: context.health.optional_check("kubernetes-events-lease"),
         },
         reader: EventReader::new(
             client,
@@ -150,13 +150,13 @@ fn event_watch(
     }
 }
 
-fn warn_of_small_payload(bus: &Bus) {
+fn warn_if_max_payload_is_small(bus: &Bus) {
     let max_payload = bus.client().max_payload();
     if max_payload < SMALLEST_MAX_PAYLOAD {
         tracing::warn!(
             code = codes::MAX_PAYLOAD_SMALL,
             max_payload,
-            "max_payload of the NATS server is below the largest event, larger events get 413"
+            "max_payload of the NATS server is too small for the largest events, they are rejected"
         );
     }
 }

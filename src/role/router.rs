@@ -7,7 +7,7 @@ use tidings_core::bus::Bus;
 use tidings_core::bus::setup::StreamPolicy;
 use tidings_core::runtime::config::Role;
 use tidings_router::status::ready_condition::CheckProvider;
-use tidings_router::{Router, StatusWriter};
+use tidings_router::{Router, StatusContext, StatusWriter};
 use tidings_workers::attempt::PreparedProviders;
 use tidings_workers::http::HttpClients;
 
@@ -47,19 +47,16 @@ pub async fn run(arguments: RouterArguments) -> anyhow::Result<()> {
         .run(async |context: &Context| {
             let rules = rules::start(context, true).await?;
             let bus = bus::connect(context, StreamPolicy::Verify).await?;
-            start(context, &bus, &rules)
+            start(context, &bus, &rules, &worker::http_clients(context)?);
+            Ok(())
         })
         .await
 }
 
-/// Starts to route events, and to write status where the rules come from a cluster.
-///
-/// # Errors
-/// The system's certificates cannot be read.
-pub fn start(context: &Context, bus: &Bus, rules: &ActiveRules) -> anyhow::Result<()> {
+/// Starts to route events. Also starts to write status if the rules come from a cluster.
+pub fn start(context: &Context, bus: &Bus, rules: &ActiveRules, http_clients: &HttpClients) {
     if let Some(cluster) = &rules.cluster {
-        let http_clients = worker::http_clients(context)?;
-        let writer = status_writer(context, bus, rules, cluster, http_clients);
+        let writer = status_writer(context, bus, rules, cluster, http_clients.clone());
         context
             .tasks
             .spawn(writer.run(context.stop.pulling.clone()));
@@ -69,7 +66,6 @@ pub fn start(context: &Context, bus: &Bus, rules: &ActiveRules) -> anyhow::Resul
     context
         .tasks
         .spawn(router.run(concurrency, &context.health, context.stop.clone()));
-    Ok(())
 }
 
 fn status_writer(
@@ -83,17 +79,19 @@ fn status_writer(
     let namespace = context.settings.kubernetes.namespace.clone();
     StatusWriter {
         namespace: namespace.unwrap_or_else(|| client.default_namespace().to_owned()),
-        client,
         bus: bus.clone(),
-        rules: rules.live.clone(),
-        catalog: cluster.catalog.clone(),
-        check: check_provider(http_clients),
-        metrics: context.metrics.clone(),
+        context: StatusContext {
+            client,
+            rules: rules.live.clone(),
+            catalog: cluster.catalog.clone(),
+            check: check_provider(http_clients),
+            metrics: context.metrics.clone(),
+        },
     }
 }
 
-/// Prepares a Provider as for an attempt and sends nothing. Only the workers' code knows what a
-/// provider type needs.
+/// Returns a check that prepares a Provider as for an attempt, and sends nothing. It uses the code
+/// of workers, because only that code knows what a provider type needs.
 fn check_provider(http_clients: HttpClients) -> Arc<CheckProvider> {
     let notifiers = PreparedProviders::new(http_clients);
     Arc::new(move |provider| {

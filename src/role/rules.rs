@@ -1,4 +1,4 @@
-//! Reads the rules for router and worker, and reports their state.
+//! Reads the rules for router and worker, and reports whether they can be read.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::role::Context;
 pub struct ActiveRules {
     /// The current snapshot, replaced when the rules change.
     pub live: Arc<LiveRules>,
-    /// The cluster that the rules come from; none for a folder.
+    /// The cluster that the rules come from; `None` for a folder.
     pub cluster: Option<RulesCluster>,
 }
 
@@ -27,15 +27,15 @@ pub struct ActiveRules {
 pub struct RulesCluster {
     /// A client of its API server.
     pub client: kube::Client,
-    /// What the API server reports about Alerts and Providers besides their spec.
+    /// The observed state of Alerts and Providers, besides their spec.
     pub catalog: Arc<Catalog>,
 }
 
-/// Starts to read rules, and waits for the first complete snapshot.
+/// Starts to read rules, and waits for the first complete snapshot. Retries if the API server does
+/// not answer.
 ///
 /// # Errors
-/// The folder cannot be read, or no cluster is configured. An API server that does not answer is
-/// retried.
+/// The folder cannot be read, or no cluster is configured.
 pub async fn start(context: &Context, is_router: bool) -> anyhow::Result<ActiveRules> {
     let settings = &context.settings;
     let live = Arc::new(LiveRules::default());
@@ -50,7 +50,7 @@ pub async fn start(context: &Context, is_router: bool) -> anyhow::Result<ActiveR
         }
         RulesFrom::Cluster => Some(follow_cluster(context, is_router, live.clone()).await?),
     };
-    let check = context.health.side_check("rules");
+    let check = context.health.optional_check("rules");
     tokio::spawn(report(live.clone(), check, context.metrics.clone()));
     changes.changed().await?;
     Ok(ActiveRules { live, cluster })
@@ -123,7 +123,7 @@ async fn report(live: Arc<LiveRules>, check: Check, metrics: Metrics) {
         match problem {
             Some(problem) => check.fail(problem),
             None if live.loaded() => {}
-            None => check.fail("the rules are being read"),
+            None => check.fail("rules not loaded yet"),
         }
         let changed = tokio::select! {
             changed = changes.changed() => changed,

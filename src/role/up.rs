@@ -30,7 +30,7 @@ pub struct UpArguments {
     router: RouterFlags,
     #[command(flatten)]
     worker: WorkerFlags,
-    /// Folder of the embedded nats-server and of nats.json, by which tools find it [default:
+    /// Data folder of the embedded nats-server; tools use the folder to find the server [default:
     /// .tidings]
     #[arg(long, value_name = "DIR")]
     data: Option<String>,
@@ -84,7 +84,7 @@ pub async fn run(arguments: UpArguments) -> anyhow::Result<()> {
         .iter()
         .map(|(key, value)| flag("the embedded nats-server", key, value));
     flags.extend(embedded);
-    // The embedded server has one user: `up` itself, which may change its streams.
+    // Only this process uses the embedded server, so it may change the streams.
     let result = match settings(&arguments.common, flags) {
         Ok(settings) => run_roles(settings, StreamPolicy::Update, arguments.demo).await,
         Err(error) => Err(error),
@@ -94,18 +94,19 @@ pub async fn run(arguments: UpArguments) -> anyhow::Result<()> {
 }
 
 async fn run_roles(settings: Settings, policy: StreamPolicy, demo: bool) -> anyhow::Result<()> {
+    let listener = ingest::bind(&settings).await?;
     let process = Process::start(settings, Role::Up).await?;
-    let listener = ingest::bind(process.context()).await?;
     if demo {
-        demo::start(process.context(), listener.local_addr()?).await?;
+        demo::start(&process, listener.local_addr()?).await?;
     }
     process
         .run(async move |context: &Context| {
             let rules = rules::start(context, true).await?;
             let bus = bus::connect(context, policy).await?;
             ingest::start(context, &bus, listener).await?;
-            router::start(context, &bus, &rules)?;
-            worker::start(context, &bus, &rules).await
+            let http_clients = worker::http_clients(context)?;
+            router::start(context, &bus, &rules, &http_clients);
+            worker::start(context, &bus, &rules, http_clients).await
         })
         .await
 }

@@ -49,18 +49,23 @@ pub async fn run(arguments: WorkerArguments) -> anyhow::Result<()> {
         .run(async |context: &Context| {
             let rules = rules::start(context, false).await?;
             let bus = bus::connect(context, StreamPolicy::Verify).await?;
-            start(context, &bus, &rules).await
+            start(context, &bus, &rules, http_clients(context)?).await
         })
         .await
 }
 
-/// Starts to pull deliveries and to make them.
+/// Starts to pull and make deliveries.
 ///
 /// # Errors
-/// A bucket, the links in the settings, or the system's certificates cannot be used.
-pub async fn start(context: &Context, bus: &Bus, rules: &ActiveRules) -> anyhow::Result<()> {
+/// The links in the settings or a bucket cannot be used.
+pub async fn start(
+    context: &Context,
+    bus: &Bus,
+    rules: &ActiveRules,
+    http_clients: HttpClients,
+) -> anyhow::Result<()> {
     let settings = &context.settings;
-    let http_clients = http_clients(context)?;
+    let renderer = Renderer::new(&settings.links).map_err(anyhow::Error::msg)?;
     let newest_wins = NewestWins::open(bus)
         .await
         .context("cannot open the bucket latest")?;
@@ -78,7 +83,7 @@ pub async fn start(context: &Context, bus: &Bus, rules: &ActiveRules) -> anyhow:
         CrashGuard::new(crash_marks),
         throttle,
         context.metrics.clone(),
-        Renderer::new(&settings.links).map_err(anyhow::Error::msg)?,
+        renderer,
     );
     context.tasks.spawn(worker.run(
         &settings.worker.pools,

@@ -12,7 +12,12 @@ use crate::scenario::Scenario;
 #[derive(Parser, Debug)]
 pub struct Options {
     /// Duration of each load in seconds
-    #[arg(long, env = "BENCH_SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(
+        long,
+        env = "BENCH_SECONDS",
+        default_value_t = 5,
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
     pub seconds: u64,
     /// Address of the receiver
     #[arg(

@@ -141,7 +141,8 @@ impl Report {
             );
         }
         println!(
-            "\n{:8} {:12} {:10} {:>10} {:>12} {:>10} {:>9} {:>9} {:>8} {:>6} {:>7} {:>6}  CPU µs per delivery; MiB at the end (peak)",
+            "\n{:8} {:12} {:10} {:>10} {:>12} {:>10} {:>9} {:>9} {:>8} {:>6} {:>7} {:>6}  \
+             CPU µs per delivery; MiB at the end (peak)",
             "program",
             "rules",
             "load",
@@ -171,7 +172,8 @@ impl Report {
 impl Row {
     fn print(&self) {
         print!(
-            "{:8} {:12} {:10} {:>10.0} {:>12.0} {:>10.2} {:>9.2} {:>9.2} {:>8} {:>6} {:>7} {:>6.2}  driver {:.0} µs",
+            "{:8} {:12} {:10} {:>10.0} {:>12.0} {:>10.2} {:>9.2} {:>9.2} {:>8} \
+             {:>6} {:>7} {:>6.2}  driver {:.0} µs",
             self.program,
             self.scenario,
             self.load,

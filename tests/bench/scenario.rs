@@ -71,7 +71,8 @@ impl Scenario {
     /// The event; its message begins with `message`.
     pub fn event(self, message: &str) -> Template {
         let mut event = event(message);
-        event["metadata"] = json!({"kustomize.toolkit.fluxcd.io/revision": "main@sha1:5a8f1c7d3e2b4a6f9c0d1e2f3a4b5c6d7e8f9a0b"});
+        let revision = "main@sha1:5a8f1c7d3e2b4a6f9c0d1e2f3a4b5c6d7e8f9a0b";
+        event["metadata"] = json!({"kustomize.toolkit.fluxcd.io/revision": revision});
         let text = event.to_string();
         let split = text
             .find(message)

@@ -6,7 +6,7 @@
 //!              which reads before each write
 //! ```
 //!
-//! The second is how a tool works that stores no record of its writes. See docs/benchmark.md.
+//! The second way is that of a tool that stores no record of its writes. See docs/benchmark.md.
 
 use anyhow::{Context, bail};
 use clap::Parser;
@@ -23,7 +23,7 @@ use tidings_workers::http::{Http, HttpClients};
 const EXECUTABLE: &str = env!("CARGO_BIN_EXE_tidings");
 /// The number of concurrent posts.
 const CONNECTIONS: usize = 16;
-/// How long the last deliveries may take.
+/// The time limit for the last deliveries.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(600);
 
 /// Count the calls to a forge for reconciliations of objects that do not change

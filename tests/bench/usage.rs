@@ -43,7 +43,7 @@ pub fn memory(pid: u32) -> anyhow::Result<Memory> {
 /// The process does not exist or cannot be read.
 pub fn cpu_time(pid: u32) -> anyhow::Result<Duration> {
     let text = read(pid, "stat")?;
-    // The second field, the name, is in brackets and may contain spaces. utime and stime are the
+    // The second field, the name, is in parentheses and may contain spaces. utime and stime are the
     // fields 14 and 15.
     let (_, fields) = text.rsplit_once(')').context("a process has a name")?;
     time(fields.split_whitespace().skip(11).take(2))

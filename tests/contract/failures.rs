@@ -1,4 +1,4 @@
-//! Services that do not answer, or not as expected.
+//! Services that do not respond, or respond incorrectly.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tidings_rules::{SecretValue, Tls};
 use crate::service::{Behavior, Pace, Reply, Service};
 use crate::subject::{Subject, http_types};
 
-/// The timeout of an attempt that is meant to time out.
+/// The timeout of an attempt that must time out.
 const SHORT: Duration = Duration::from_millis(700);
 /// A timeout that no test reaches.
 const LONG: Duration = Duration::from_secs(60);
@@ -35,7 +35,7 @@ async fn assert_each_fails(service: &Service, timeout: Duration, reason: Reason)
 const TRANSIENT: FailureKind = FailureKind::Transient { retry_after: None };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_that_never_answers_times_out() {
+async fn a_service_that_never_responds_times_out() {
     assert_each_fails(
         &Service::start(Behavior::Stall).await,
         SHORT,
@@ -45,7 +45,7 @@ async fn a_service_that_never_answers_times_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_that_answers_too_slowly_times_out() {
+async fn a_service_that_responds_too_slowly_times_out() {
     assert_each_fails(
         &Service::start(Behavior::Endless(Pace::Trickle)).await,
         SHORT,
@@ -73,7 +73,7 @@ async fn an_endless_response_ends_the_attempt_before_the_timeout() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_of_another_authority_is_rejected() {
-    let service = Service::start(Behavior::Well).await;
+    let service = Service::start(Behavior::Healthy).await;
     let authorities = Some(SecretValue::new(Authority::new().pem()));
     for row in http_types() {
         let tls = Tls {
@@ -98,7 +98,7 @@ async fn a_certificate_of_another_authority_is_rejected() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_response_that_is_not_text_is_reported_as_far_as_possible() {
+async fn a_response_that_is_not_valid_text_is_reported_in_part() {
     let body = b"not \xff\xfe text \xf0\x28".to_vec();
     let service = Service::start(Behavior::Writes(Reply {
         body,
@@ -122,7 +122,7 @@ async fn a_response_that_is_not_text_is_reported_as_far_as_possible() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unreachable_proxy_is_retried() {
-    let mut service = Service::start(Behavior::Well).await;
+    let mut service = Service::start(Behavior::Healthy).await;
     service.proxy = "http://127.0.0.1:9".into();
     assert_each_fails(&service, LONG, Reason::Unreachable).await;
 }

@@ -1,9 +1,9 @@
-//! What every provider type must do, checked for each row of the table against a service that fails
-//! in every way.
+//! The contract of every provider type: each row of the table is tested against a service that
+//! fails in every way.
 //!
 //! The services are behind a proxy with its own certificate authority (`service`), so that types
-//! with a fixed address reach them too. A type under test is configured by its own example. What
-//! differs for a type on purpose is in its row.
+//! with a fixed address reach them too. A type under test is configured by its own example. Its row
+//! in the table lists intended differences.
 
 #![expect(
     clippy::unwrap_used,

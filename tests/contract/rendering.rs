@@ -38,7 +38,7 @@ fn provider(row: &ProviderType, links: Option<bool>) -> ResolvedProvider {
     }
 }
 
-/// The text of all requests for an event, and what was rendered for them.
+/// The text of all requests for an event, and the rendered message.
 async fn sent(
     row: &ProviderType,
     provider: ResolvedProvider,
@@ -92,6 +92,7 @@ async fn every_type_sends_the_templates_title_and_text_and_the_links() {
         for part in [TITLE, TEXT] {
             assert!(sent.contains(part), "{}: {part} in {sent}", row.kind);
         }
+        assert!(sent.contains(DASHBOARD), "{}: {sent}", row.kind);
         let links = [COMMIT, DASHBOARD].into_iter();
         let shown = links.filter(|link| sent.contains(link)).count();
         assert_eq!(shown, row.most_links.min(2), "{}: {sent}", row.kind);
@@ -122,7 +123,7 @@ async fn a_message_without_a_usable_template_is_sent_in_the_standard_form() {
     }
 }
 
-/// An envelope says when it was sent.
+/// Removes the lines with the time of sending.
 fn without_times(text: &str) -> String {
     text.lines()
         .filter(|line| !line.contains("sent_at"))

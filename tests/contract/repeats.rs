@@ -30,7 +30,7 @@ fn comparable(requests: &[Received]) -> Vec<String> {
 /// request has a random order.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delivery_that_is_sent_twice_has_the_same_requests() {
-    let service = Service::start(Behavior::Well).await;
+    let service = Service::start(Behavior::Healthy).await;
     for row in http_types() {
         let mut sent = Vec::new();
         for _ in 0..2 {

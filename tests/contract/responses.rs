@@ -1,4 +1,4 @@
-//! What a service's response means.
+//! The meaning of a service's response.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::subject::{Subject, http_types};
 /// A timeout that no test reaches.
 const LONG: Duration = Duration::from_secs(60);
 
-/// What the status of a write means: the reason, and whether a retry can help. `None`: accepted.
+/// The meaning of a write's status: the reason, and whether a retry can help. `None`: accepted.
 type Meaning = Option<(Reason, bool)>;
 
 /// The shared table; `workers/src/http/classify.rs` implements it.
@@ -44,7 +44,7 @@ const TABLE: &[(u16, Meaning)] = &[
     (599, Some((Reason::ServerError, true))),
 ];
 
-/// The meaning for a type: that of its own rules, else that of the shared table.
+/// The meaning for a type: from its own rules, else from the shared table.
 fn meaning(row: &ProviderType, status: u16, shared: Meaning) -> Meaning {
     let rule = row
         .status_rules
@@ -60,8 +60,8 @@ async fn subjects(service: &Service) -> Vec<Subject> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_status_means_what_the_shared_table_or_the_types_own_rules_say() {
-    let service = Service::start(Behavior::Well).await;
+async fn a_status_has_the_meaning_of_the_types_own_rules_or_of_the_shared_table() {
+    let service = Service::start(Behavior::Healthy).await;
     let subjects = subjects(&service).await;
     let mut wrong = Vec::new();
     for (status, shared) in TABLE {
@@ -86,7 +86,7 @@ async fn a_status_means_what_the_shared_table_or_the_types_own_rules_say() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_type_delivers_to_a_healthy_service() {
-    let service = Service::start(Behavior::Well).await;
+    let service = Service::start(Behavior::Healthy).await;
     for subject in subjects(&service).await {
         let ended = subject.attempt().await;
         assert_eq!(
@@ -101,7 +101,7 @@ async fn every_type_delivers_to_a_healthy_service() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn retry_after_is_reported() {
-    let service = Service::start(Behavior::Well).await;
+    let service = Service::start(Behavior::Healthy).await;
     let subjects = subjects(&service).await;
     for status in [429, 503] {
         service.behave(Behavior::Writes(Reply {
@@ -170,7 +170,7 @@ async fn an_endless_redirect_is_rejected() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redirect_to_a_metadata_service_is_refused() {
+async fn a_redirect_to_a_metadata_service_is_not_followed() {
     let reply = Reply {
         headers: vec![("location", "http://169.254.169.254/latest/")],
         ..Reply::status(302)

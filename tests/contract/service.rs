@@ -1,4 +1,4 @@
-//! All services at once: a proxy that answers for every host with a scripted behavior.
+//! All services in one: a proxy that responds for every host with a scripted behavior.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -33,19 +33,19 @@ pub static RSA_KEY: LazyLock<String> = LazyLock::new(|| {
 /// The behavior of all services.
 #[derive(Clone, Debug)]
 pub enum Behavior {
-    /// They answer like healthy services.
-    Well,
-    /// They answer reads like healthy services, and writes with this response.
+    /// They respond like healthy services.
+    Healthy,
+    /// They respond to reads like healthy services, and to writes with this response.
     Writes(Reply),
-    /// They answer everything with this response.
+    /// They respond to everything with this response.
     All(Reply),
-    /// They answer requests for this path, and redirect all others to it with this status.
+    /// They respond to requests for this path, and redirect all others to it with this status.
     Redirect(u16, &'static str),
-    /// They answer with the request as the body, and with this status.
+    /// They respond with this status, and with the request as the body.
     Echo(u16),
-    /// They read the request and never answer.
+    /// They read the request and never respond.
     Stall,
-    /// They answer with an endless body.
+    /// They respond with an endless body.
     Endless(Pace),
 }
 
@@ -137,7 +137,7 @@ impl Service {
     }
 }
 
-/// Opens a tunnel and serves as the service at its end.
+/// Opens a tunnel to the service.
 async fn connect(
     request: Request<Incoming>,
     state: Arc<Mutex<State>>,
@@ -198,15 +198,15 @@ async fn serve(
             &[("location", &format!("https://elsewhere.example{target}"))],
             Vec::new(),
         ),
-        Behavior::Well | Behavior::Writes(_) | Behavior::Redirect(..) => well(&received),
+        Behavior::Healthy | Behavior::Writes(_) | Behavior::Redirect(..) => healthy(&received),
         Behavior::Echo(status) => answer(status, &[], format!("{received:?}").into_bytes()),
         Behavior::Stall => pending().await,
         Behavior::Endless(pace) => Response::new(endless(pace)),
     })
 }
 
-/// A response of a healthy service, with what any type needs.
-fn well(received: &Received) -> Response<Body> {
+/// A response of a healthy service, which is valid for every type.
+fn healthy(received: &Received) -> Response<Body> {
     let path = received.url.split(['?']).next().unwrap_or_default();
     let json = |status, document: serde_json::Value| {
         answer(status, &[], document.to_string().into_bytes())
@@ -244,7 +244,7 @@ fn answer(status: u16, headers: &[(&'static str, &str)], body: Vec<u8>) -> Respo
     }
     response
         .body(BodyExt::boxed(Full::from(body)))
-        .expect("the test's answer is valid")
+        .expect("the test's response is valid")
 }
 
 fn endless(pace: Pace) -> Body {

@@ -126,7 +126,7 @@ pub async fn attempt_with(
     attempt_rendered(prepared, event, metadata, |_| RenderedMessage::default()).await
 }
 
-/// One attempt for an event with more metadata, and with what is rendered for its message.
+/// One attempt for an event with more metadata, and with a rendered message.
 pub async fn attempt_rendered(
     prepared: &Prepared,
     event: &Event,

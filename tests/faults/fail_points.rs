@@ -13,8 +13,8 @@ use crate::TIDINGS;
 
 const KILLED: i32 = 9;
 
-/// Posts events while one role dies at `point` when it reaches it for the third time, restarts the
-/// role, and returns where the events ended.
+/// Posts events while one role dies when it reaches `point` for the third time. Restarts the role,
+/// and returns the balance of the events.
 async fn survives(point: &str, receiver: &Receiver) -> Balance {
     let rig = Rig::start(TIDINGS).await;
     rig.rules().put([
@@ -99,7 +99,7 @@ async fn a_worker_dying_after_a_success_duplicates_only_what_was_in_flight() {
     );
     assert!(
         !duplicates.is_empty(),
-        "what was accepted and not acknowledged is redelivered"
+        "accepted deliveries that were not acknowledged are redelivered"
     );
 }
 
@@ -109,7 +109,7 @@ async fn a_worker_dying_after_parking_duplicates_only_what_was_in_flight() {
     let balance = survives("worker:parked", &receiver).await;
     assert_eq!(balance.received.len(), 20);
     // The parked copy is delivered when it is due, and the unacknowledged message is redelivered.
-    // The receiver can tell the two only by their idempotency key.
+    // Only the idempotency key shows that both are the same delivery.
     let duplicates = balance.duplicates();
     assert!(
         duplicates.len() <= 10 && duplicates.values().all(|count| *count == 2),
@@ -120,7 +120,7 @@ async fn a_worker_dying_after_parking_duplicates_only_what_was_in_flight() {
 #[tokio::test]
 async fn a_worker_dying_after_a_dead_letter_loses_nothing() {
     let receiver = Receiver::script([Reply::Status(400); 10]).await;
-    let balance = survives("worker:buried", &receiver).await;
+    let balance = survives("worker:dead-letter-stored", &receiver).await;
     assert!(!balance.dead.is_empty());
     assert_eq!(
         balance.received.len() + balance.dead.len(),
@@ -129,17 +129,17 @@ async fn a_worker_dying_after_a_dead_letter_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_worker_dying_with_the_lease_of_a_state_leaves_the_state_to_be_written() {
+async fn a_state_is_written_after_the_worker_with_its_lease_dies() {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     rig.rules()
         .put([secret("key", json!({"token": "hidden-token"}))]);
-    let incidents = provider("incidents", receiver.url()).with("type", json!("incident.io"));
-    // The lease lasts as long as a few calls may take.
+    let incidents = provider("incidents", receiver.url()).with("type", "incident.io");
+    // The timeout is short because the lease lasts as long as a few calls.
     rig.rules().put([
         incidents
             .with("secretRef", json!({"name": "key"}))
-            .with("timeout", json!("1s")),
+            .with("timeout", "1s"),
         alert("all", "incidents"),
     ]);
     let (ingest, _router) = (rig.spawn(Role::ingest()), rig.run(Role::router()).await);

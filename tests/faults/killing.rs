@@ -1,10 +1,10 @@
-//! One role, all roles, or nats-server are killed with -9.
+//! One role, all roles, or nats-server are killed with `kill -9`.
 
 use tidings_rig::{Ledger, Process, Receiver, Rig, Role, alert, provider};
 
 use crate::TIDINGS;
 
-/// The deliveries that a worker holds at most, each of which may be made twice when it is killed.
+/// The maximum number of deliveries that a worker holds. Each may be sent twice if it is killed.
 const IN_FLIGHT: usize = 256;
 
 fn batch(name: &str) -> impl Iterator<Item = String> {

@@ -1,13 +1,13 @@
-//! Processes that are killed while events arrive, with a ledger of every event.
+//! Processes that are killed or hang while events arrive. A ledger accounts for every event.
 
-mod away;
 mod cluster;
-mod ending;
 mod fail_points;
 mod killing;
 mod matrix;
+mod nats_outage;
 mod retention;
 mod soak;
 mod storage;
+mod termination;
 
 const TIDINGS: &str = env!("CARGO_BIN_EXE_tidings");

@@ -1,7 +1,7 @@
 //! A process dies at each fail point on the bus, and every event is accounted for.
 //!
-//! Each run has every kind of destination, a worker that died already, so that some messages are
-//! redelivered, and one armed process. A point that is not reached fails its run.
+//! Each run has every kind of destination. Its first worker is killed, so that some messages are
+//! redelivered. Then one process dies at the fail point. A run fails if the point is not reached.
 
 use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt;
@@ -19,11 +19,11 @@ use tidings_rig::{
 use crate::TIDINGS;
 
 const KILLED: i32 = 9;
-/// How many runs go on at once: they mostly wait.
+/// The number of concurrent runs, which mostly wait.
 const PARALLEL_RUNS: usize = 3;
-/// What a dead worker held is redelivered after this time.
+/// The deliveries of a dead worker are redelivered after this time.
 const ACK_WAIT: Duration = Duration::from_secs(2);
-/// How many events are posted before the first worker dies.
+/// The number of events that are posted before the first worker dies.
 const EARLY: usize = 3;
 /// The first worker and the armed process die.
 const DEATHS: usize = 2;
@@ -84,11 +84,11 @@ impl Destinations {
             generic("healthy", &healthy),
             generic("failing", &failing),
             generic("strict", &strict),
-            generic("limited", &limited).with("rateLimit", json!("5/1s")),
+            generic("limited", &limited).with("rateLimit", "5/1s"),
             generic("incidents", &incidents)
-                .with("type", json!("incident.io"))
+                .with("type", "incident.io")
                 .with("secretRef", json!({"name": "key"}))
-                .with("timeout", json!("1s")),
+                .with("timeout", "1s"),
         ]);
         rig.rules().put(
             [
@@ -168,7 +168,7 @@ async fn dies_at(point: &'static str) {
     balances(point, &rig, &destinations, ledger.accepted()).await;
 }
 
-/// Shortens `ack_wait`, so that what a dead worker held is redelivered soon.
+/// Shortens `ack_wait`, so that the deliveries of a dead worker are redelivered soon.
 async fn shorten_ack_wait(rig: &Rig) {
     let jetstream = rig.jetstream().await;
     let stream = eventually("the stream exists", async || {
@@ -232,7 +232,7 @@ async fn balances(
         .await;
         assert!(
             received.keys().all(|id| accepted.contains(id)),
-            "{point}: {name} received what was never posted: {received:?}"
+            "{point}: {name} received an event that was never posted: {received:?}"
         );
         let most = received
             .values()
@@ -263,7 +263,7 @@ async fn balances(
         .collect();
     assert_eq!(
         dead, rejected,
-        "{point}: only what `strict` rejects is a dead letter"
+        "{point}: only events that `strict` rejects are dead letters"
     );
     assert!(strict.accepted().is_empty());
     let newest = incidents.accepted().pop().expect("the incident is sent");

@@ -1,4 +1,4 @@
-//! Twenty destinations, some of them failing, under a steady load, with random faults.
+//! Twenty destinations, of which some fail, under a steady load and random faults.
 //!
 //! `SOAK_MINUTES` sets the duration (default: 2), `SOAK_SEED` repeats a run. The seed and every
 //! fault are printed.
@@ -22,11 +22,11 @@ use fault::{Fault, Roles};
 /// Events a second.
 const RATE: u32 = 200;
 const DESTINATIONS: u32 = 20;
-/// How long deliveries may take after the last event.
+/// The time limit for deliveries after the last event.
 const PATIENCE: Duration = Duration::from_secs(180);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn under_random_faults_every_accepted_event_is_delivered_or_dead() {
+async fn under_random_faults_every_accepted_event_is_delivered_or_a_dead_letter() {
     let length = Duration::from_secs(60 * number("SOAK_MINUTES").unwrap_or(2));
     let seed = number("SOAK_SEED").unwrap_or_else(|| rand::rng().random());
     println!("SOAK_SEED={seed} SOAK_MINUTES={}", length.as_secs() / 60);

@@ -1,7 +1,10 @@
 //! A nats-server whose storage is nearly or completely full.
 
-use async_nats::jetstream::Context;
+use std::error::Error;
+
+use async_nats::jetstream::context::PublishError;
 use async_nats::jetstream::stream::Config;
+use async_nats::jetstream::{self, Context, ErrorCode};
 use tidings_core::bus::streams::{DELIVERIES, EVENTS};
 use tidings_rig::{Ledger, Process, Receiver, Reply, Rig, Role, alert, eventually, provider};
 
@@ -27,7 +30,7 @@ async fn rig() -> (Rig, Receiver) {
 /// A stream of another application in the same account.
 const OTHER: &str = "OTHER";
 
-/// Fills the storage up to this part; with 1.0 until the server accepts no more.
+/// Fills this part of the storage; with 1.0 until the server rejects messages.
 async fn fill(jetstream: &Context, part: f64) {
     let filling = vec![b'x'; 64 << 10];
     let config = Config {
@@ -53,13 +56,22 @@ async fn fill(jetstream: &Context, part: f64) {
             .expect("the message is sent")
             .await;
         if let Err(error) = stored {
-            assert!(
-                part >= 1.0 && error.to_string().contains("resource"),
-                "{error}"
-            );
+            assert!(part >= 1.0 && is_storage_full(&error), "{error}");
             return;
         }
     }
+}
+
+fn is_storage_full(error: &PublishError) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref());
+    cause.is_some_and(|cause: &jetstream::Error| {
+        [
+            ErrorCode::INSUFFICIENT_RESOURCES,
+            ErrorCode::ACCOUNT_RESOURCES_EXCEEDED,
+            ErrorCode::STORAGE_RESOURCES_EXCEEDED,
+        ]
+        .contains(&cause.error_code())
+    })
 }
 
 async fn empty(jetstream: &Context) {
@@ -90,7 +102,7 @@ async fn reports_usage_above(process: &Process, part: f64) {
 }
 
 #[tokio::test]
-async fn above_90_percent_the_router_plans_nothing_until_there_is_storage_again() {
+async fn while_storage_is_90_percent_full_the_router_plans_nothing() {
     let (rig, receiver) = rig().await;
     let _worker = rig.run(Role::worker()).await;
     let ingest = rig.run(Role::ingest()).await;
@@ -146,12 +158,12 @@ async fn with_full_storage_ingest_rejects_events_and_workers_deliver() {
     }
     rig.drained().await;
     assert_eq!(receiver.count(), 100, "each event is received once");
-    let refused = ingest
+    let rejected = ingest
         .post(&tidings_rig::event("rejected"))
         .await
         .expect("ingest responds");
     assert_eq!(
-        (refused.status, refused.code().as_str()),
+        (rejected.status, rejected.code().as_str()),
         (503, "storage-full")
     );
     empty(&jetstream).await;
@@ -162,7 +174,7 @@ async fn with_full_storage_ingest_rejects_events_and_workers_deliver() {
 }
 
 #[tokio::test]
-async fn with_full_storage_parked_deliveries_are_made() {
+async fn with_full_storage_parked_deliveries_are_delivered() {
     let (rig, receiver) = rig().await;
     receiver.answer_with(Reply::Status(503));
     let _worker = rig.run(Role::worker()).await;

@@ -97,7 +97,7 @@ async fn objects_are_defaulted_pruned_and_rejected_as_recorded() {
 }
 
 #[tokio::test]
-async fn each_version_has_its_own_default_severity() {
+async fn each_version_has_its_own_default_severity_and_v1beta1_is_deprecated() {
     let server = KubeApiServer::shared().await;
     let (client, namespace) = (server.client().await, server.namespace().await);
     for (version, severity) in [
@@ -133,10 +133,18 @@ async fn each_version_has_its_own_default_severity() {
             &namespace,
         ])
         .await;
-    assert!(
-        output.errors.contains("v1beta1 Alert is deprecated"),
-        "{output:?}"
-    );
+    let definitions: Api<CustomResourceDefinition> = Api::all(client);
+    let definition = definitions
+        .get("alerts.notification.toolkit.fluxcd.io")
+        .await
+        .unwrap();
+    let v1beta1 = definition
+        .spec
+        .versions
+        .iter()
+        .find(|version| version.name == "v1beta1");
+    let warning = v1beta1.unwrap().deprecation_warning.as_ref().unwrap();
+    assert!(output.errors.contains(warning), "{output:?}");
 }
 
 #[tokio::test]
@@ -272,10 +280,14 @@ fn description(field: &str) -> String {
     let mut names = field.split('.');
     let kind = names.next().expect("a field has a kind");
     let file = format!("{}/deploy/crds/{kind}s.yaml", env!("CARGO_MANIFEST_DIR"));
-    let definition: Value = serde_saphyr::from_str(&fs::read_to_string(file).unwrap()).unwrap();
-    let versions = definition["spec"]["versions"].as_array().unwrap();
-    let newest = versions.iter().find(|version| version["name"] == "v1beta3");
-    let schema = &newest.unwrap()["schema"]["openAPIV3Schema"];
+    let text = fs::read_to_string(file).expect("the kind has a CRD in deploy/crds");
+    let definition: Value = serde_saphyr::from_str(&text).expect("the CRD is valid YAML");
+    let versions = definition["spec"]["versions"].as_array();
+    let newest = versions
+        .expect("the CRD has versions")
+        .iter()
+        .find(|version| version["name"] == "v1beta3");
+    let schema = &newest.expect("the CRD has v1beta3")["schema"]["openAPIV3Schema"];
     let schema = names.fold(schema, |schema, name| {
         let schema = schema.get("items").unwrap_or(schema);
         &schema["properties"][name]

@@ -46,15 +46,17 @@ impl Cluster {
     }
 
     /// Creates a warning about the Pod `api`, like the kubelet.
-    async fn warn(&self, note: &str) {
-        self.happen(note, json!({})).await;
+    async fn create_warning(&self, note: &str) {
+        self.create_event(note, json!({})).await;
     }
 
     /// Creates the same Event with other fields.
-    pub async fn happen(&self, note: &str, fields: Value) {
+    pub async fn create_event(&self, note: &str, fields: Value) {
         let mut event = json!({
             "metadata": {"generateName": "api."},
-            "involvedObject": {"kind": "Pod", "apiVersion": "v1", "namespace": self.namespace, "name": "api"},
+            "involvedObject": {
+                "kind": "Pod", "apiVersion": "v1", "namespace": self.namespace, "name": "api",
+            },
             "type": "Warning", "reason": "BackOff", "message": note, "count": 1,
             "firstTimestamp": "2026-01-02T03:04:05Z", "lastTimestamp": "2026-01-02T03:04:05Z",
             "source": {"component": "kubelet", "host": "node-1"},
@@ -77,9 +79,9 @@ impl Cluster {
         .await;
     }
 
-    async fn warn_of_each(&self, notes: impl IntoIterator<Item = String>) {
+    async fn create_warnings(&self, notes: impl IntoIterator<Item = String>) {
         stream::iter(notes)
-            .for_each_concurrent(32, |note| async move { self.warn(&note).await })
+            .for_each_concurrent(32, |note| async move { self.create_warning(&note).await })
             .await;
     }
 }
@@ -110,7 +112,7 @@ async fn messages(rig: &Rig) -> Vec<String> {
         .collect()
 }
 
-/// Waits until each of these is stored, and asserts that nothing else is.
+/// Waits until each of these is stored, and asserts that no other event is.
 async fn are_stored_once(rig: &Rig, notes: impl IntoIterator<Item = String>) {
     let mut expected: Vec<String> = notes.into_iter().collect();
     expected.sort();
@@ -144,7 +146,7 @@ async fn watches(process: &Process) -> bool {
 }
 
 /// Waits until a replica watches and has saved its cursor.
-pub async fn begins(process: &Process) {
+pub async fn starts_watching(process: &Process) {
     eventually("a replica watches", async || {
         watches(process).await.then_some(())
     })
@@ -172,26 +174,39 @@ async fn an_event_created_with_kubectl_is_delivered() {
             "!Unhealthy",
         ]))
         .await;
-    begins(&up).await;
+    starts_watching(&up).await;
 
     cluster
-        .happen("not ready", json!({"reason": "Unhealthy"}))
+        .create_event("not ready", json!({"reason": "Unhealthy"}))
         .await;
-    cluster.happen("no Pod", json!({"involvedObject": {"kind": "Job", "name": "api", "namespace": cluster.namespace}})).await;
+    let job = json!({"kind": "Job", "name": "api", "namespace": cluster.namespace});
     cluster
-        .happen(
+        .create_event("no Pod", json!({"involvedObject": job}))
+        .await;
+    cluster
+        .create_event(
             "Pulled the image",
             json!({"type": "Normal", "reason": "Pulled"}),
         )
         .await;
-    let manifest = format!(
-        "{{apiVersion: v1, kind: Event, metadata: {{name: by-hand, annotations: {{event.toolkit.fluxcd.io/team: a, other: b}}}},
-          involvedObject: {{kind: Pod, apiVersion: v1, name: api, namespace: {}}}, type: Warning, reason: BackOff,
-          message: '(combined from similar events): Back-off restarting', reportingComponent: kubelet,
-          lastTimestamp: '2026-01-02T03:04:05Z'}}",
-        cluster.namespace
-    );
-    server.apply(&cluster.namespace, &manifest).await;
+    let annotations = json!({"event.toolkit.fluxcd.io/team": "a", "other": "b"});
+    let pod = json!({
+        "kind": "Pod", "apiVersion": "v1", "name": "api", "namespace": cluster.namespace,
+    });
+    let manifest = json!({
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": "by-hand", "annotations": annotations},
+        "involvedObject": pod,
+        "type": "Warning",
+        "reason": "BackOff",
+        "message": "(combined from similar events): Back-off restarting",
+        "reportingComponent": "kubelet",
+        "lastTimestamp": "2026-01-02T03:04:05Z",
+    });
+    server
+        .apply(&cluster.namespace, &manifest.to_string())
+        .await;
 
     let received = receiver.receives(1).await;
     let event = received[0].json();
@@ -220,25 +235,25 @@ async fn after_a_kill_the_watch_continues_without_gap_or_duplicate() {
     let cluster = Cluster::of(KubeApiServer::shared().await).await;
     let rig = Rig::start(TIDINGS).await;
     let _router = rig.run(Role::router()).await;
-    cluster.warn("before the first start").await;
+    cluster.create_warning("before the first start").await;
     let mut ingest = rig.run(cluster.watcher(Role::ingest())).await;
-    begins(&ingest).await;
+    starts_watching(&ingest).await;
 
-    tokio::join!(cluster.warn_of_each(numbered(0..200)), async {
+    tokio::join!(cluster.create_warnings(numbered(0..200)), async {
         eventually("some Events are stored", async || {
             (messages(&rig).await.len() > 20).then_some(())
         })
         .await;
         ingest.kill().await;
     });
-    cluster.warn_of_each(numbered(200..250)).await;
+    cluster.create_warnings(numbered(200..250)).await;
     ingest.restart().await;
-    cluster.warn_of_each(numbered(250..300)).await;
+    cluster.create_warnings(numbered(250..300)).await;
     are_stored_once(&rig, numbered(0..300)).await;
 }
 
 #[tokio::test]
-async fn events_of_a_killed_replica_are_not_repeated_after_the_dedupe_interval() {
+async fn events_of_a_killed_replica_are_not_stored_again_after_the_dedupe_interval() {
     let cluster = Cluster::of(KubeApiServer::shared().await).await;
     let rig = Rig::start(TIDINGS).await;
     let soon = ["--dedupe-interval", "1s"];
@@ -246,8 +261,8 @@ async fn events_of_a_killed_replica_are_not_repeated_after_the_dedupe_interval()
         .run(Role::router().env("TIDINGS_INGEST__DEDUPE_INTERVAL", "1s"))
         .await;
     let mut ingest = rig.run(cluster.watcher(Role::ingest()).args(soon)).await;
-    begins(&ingest).await;
-    tokio::join!(cluster.warn_of_each(numbered(0..300)), async {
+    starts_watching(&ingest).await;
+    tokio::join!(cluster.create_warnings(numbered(0..300)), async {
         eventually("some Events are stored", async || {
             (messages(&rig).await.len() > 20).then_some(())
         })
@@ -256,7 +271,7 @@ async fn events_of_a_killed_replica_are_not_repeated_after_the_dedupe_interval()
     });
     // The Lease of the killed replica lasts longer than the dedupe interval.
     ingest.restart().await;
-    cluster.warn_of_each(numbered(300..320)).await;
+    cluster.create_warnings(numbered(300..320)).await;
     are_stored_once(&rig, numbered(0..320)).await;
     assert!(
         ingest.metric(METRIC, "duplicate").await > 0.0,
@@ -270,12 +285,15 @@ async fn a_cursor_ahead_of_the_storage_is_replaced_by_a_list() {
     let rig = Rig::start(TIDINGS).await;
     let _router = rig.run(Role::router()).await;
     let mut ingest = rig.run(cluster.watcher(Role::ingest())).await;
-    begins(&ingest).await;
-    cluster.warn_of_each(numbered(0..10)).await;
+    starts_watching(&ingest).await;
+    cluster.create_warnings(numbered(0..10)).await;
     are_stored_once(&rig, numbered(0..10)).await;
     assert!(ingest.terminate().await.success());
     let leases: Api<Lease> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
-    let lease = leases.get("tidings-events").await.expect("it exists");
+    let lease = leases
+        .get("tidings-events")
+        .await
+        .expect("the Lease exists");
     let annotation = &lease
         .metadata
         .annotations
@@ -290,12 +308,12 @@ async fn a_cursor_ahead_of_the_storage_is_replaced_by_a_list() {
             &Patch::Merge(patch),
         )
         .await
-        .expect("it exists");
+        .expect("the Lease exists");
 
-    cluster.warn_of_each(numbered(10..20)).await;
+    cluster.create_warnings(numbered(10..20)).await;
     ingest.restart().await;
     ingest.logs("event-cursor-invalid").await;
-    cluster.warn_of_each(numbered(20..30)).await;
+    cluster.create_warnings(numbered(20..30)).await;
     are_stored_once(&rig, numbered(0..30)).await;
 }
 
@@ -305,20 +323,20 @@ async fn one_of_two_replicas_watches_and_the_other_takes_over() {
     let rig = Rig::start(TIDINGS).await;
     let _router = rig.run(Role::router()).await;
     let mut first = rig.run(cluster.watcher(Role::ingest())).await;
-    begins(&first).await;
+    starts_watching(&first).await;
     let mut second = rig.run(cluster.watcher(Role::ingest())).await;
-    cluster.warn_of_each(numbered(0..20)).await;
+    cluster.create_warnings(numbered(0..20)).await;
     are_stored_once(&rig, numbered(0..20)).await;
     assert!(!watches(&second).await && second.metric(METRIC, "").await == 0.0);
 
     first.kill().await;
-    cluster.warn_of_each(numbered(20..40)).await;
-    begins(&second).await;
+    cluster.create_warnings(numbered(20..40)).await;
+    starts_watching(&second).await;
     are_stored_once(&rig, numbered(0..40)).await;
 
     first.restart().await;
     assert!(second.terminate().await.success());
-    cluster.warn_of_each(numbered(40..60)).await;
+    cluster.create_warnings(numbered(40..60)).await;
     are_stored_once(&rig, numbered(0..60)).await;
     assert!(watches(&first).await);
     assert_eq!(
@@ -334,16 +352,16 @@ async fn deleting_the_lease_loses_no_event() {
     let rig = Rig::start(TIDINGS).await;
     let _router = rig.run(Role::router()).await;
     let ingest = rig.run(cluster.watcher(Role::ingest())).await;
-    begins(&ingest).await;
-    cluster.warn_of_each(numbered(0..10)).await;
+    starts_watching(&ingest).await;
+    cluster.create_warnings(numbered(0..10)).await;
     are_stored_once(&rig, numbered(0..10)).await;
     let leases: Api<Lease> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
     leases
         .delete("tidings-events", &Default::default())
         .await
-        .expect("it exists");
+        .expect("the Lease exists");
     ingest.logs("leadership-lost").await;
-    cluster.warn_of_each(numbered(10..20)).await;
+    cluster.create_warnings(numbered(10..20)).await;
     are_stored_once(&rig, numbered(0..20)).await;
 }
 
@@ -354,37 +372,37 @@ async fn an_expired_watch_continues_from_a_list() {
     let _router = rig.run(Role::router()).await;
     let cluster = Cluster::of(&server).await;
     let mut ingest = rig.run(cluster.watcher(Role::ingest())).await;
-    begins(&ingest).await;
-    cluster.warn_of_each(numbered(0..10)).await;
+    starts_watching(&ingest).await;
+    cluster.create_warnings(numbered(0..10)).await;
     are_stored_once(&rig, numbered(0..10)).await;
 
     ingest.kill().await;
-    cluster.warn_of_each(numbered(10..20)).await;
+    cluster.create_warnings(numbered(10..20)).await;
     server.compact().await;
     server.restart().await;
     ingest.restart().await;
     ingest.logs("event-watch-expired").await;
-    cluster.warn_of_each(numbered(20..30)).await;
+    cluster.create_warnings(numbered(20..30)).await;
     are_stored_once(&rig, numbered(0..30)).await;
     assert_eq!(ingest.metric(METRIC, "accepted").await, 20.0);
 }
 
 #[tokio::test]
-async fn after_a_restore_of_etcd_new_events_are_stored_and_old_ones_are_not_repeated() {
+async fn after_a_restore_of_etcd_new_events_are_stored_and_old_ones_are_not_stored_again() {
     let mut server = KubeApiServer::start().await;
     let rig = Rig::start(TIDINGS).await;
     let _router = rig.run(Role::router()).await;
     let cluster = Cluster::of(&server).await;
     let ingest = rig.run(cluster.watcher(Role::ingest())).await;
-    begins(&ingest).await;
-    cluster.warn_of_each(numbered(0..10)).await;
+    starts_watching(&ingest).await;
+    cluster.create_warnings(numbered(0..10)).await;
     are_stored_once(&rig, numbered(0..10)).await;
     let snapshot = server.snapshot().await;
-    cluster.warn_of_each(numbered(10..60)).await;
+    cluster.create_warnings(numbered(10..60)).await;
     are_stored_once(&rig, numbered(0..60)).await;
 
     server.restore(&snapshot).await;
-    cluster.warn_of_each(numbered(60..70)).await;
+    cluster.create_warnings(numbered(60..70)).await;
     are_stored_once(&rig, numbered(0..70)).await;
 }
 
@@ -395,8 +413,8 @@ async fn a_burst_of_five_thousand_events_needs_one_watch() {
     let rig = Rig::start(TIDINGS).await;
     let _router = rig.run(Role::router()).await;
     let ingest = rig.run(cluster.watcher(Role::ingest())).await;
-    begins(&ingest).await;
-    cluster.warn_of_each(numbered(0..5000)).await;
+    starts_watching(&ingest).await;
+    cluster.create_warnings(numbered(0..5000)).await;
     eventually("every Event is counted", async || {
         (ingest.metric(METRIC, "accepted").await >= 5000.0).then_some(())
     })
@@ -425,17 +443,17 @@ async fn a_burst_of_five_thousand_events_needs_one_watch() {
 }
 
 #[tokio::test]
-async fn while_the_bus_is_down_nothing_is_lost() {
+async fn events_during_an_outage_of_the_bus_are_not_lost() {
     let cluster = Cluster::of(KubeApiServer::shared().await).await;
     let mut rig = Rig::start(TIDINGS).await;
     let _router = rig.run(Role::router()).await;
     let mut ingest = rig.run(cluster.watcher(Role::ingest())).await;
-    begins(&ingest).await;
-    cluster.warn_of_each(numbered(0..10)).await;
+    starts_watching(&ingest).await;
+    cluster.create_warnings(numbered(0..10)).await;
     are_stored_once(&rig, numbered(0..10)).await;
     rig.nats().kill().await;
-    cluster.warn_of_each(numbered(10..400)).await;
-    // More than are in flight at a time, and their holder dies.
+    cluster.create_warnings(numbered(10..400)).await;
+    // Stops the watcher while more Events than it can hold are not stored.
     ingest.kill().await;
     rig.nats().restart().await;
     ingest.restart().await;
@@ -448,9 +466,9 @@ async fn a_repeated_event_is_stored_once_an_interval() {
     let rig = Rig::start(TIDINGS).await;
     let _router = rig.run(Role::router()).await;
     let ingest = rig.run(cluster.watcher(Role::ingest())).await;
-    begins(&ingest).await;
+    starts_watching(&ingest).await;
     cluster
-        .happen("Back-off", json!({"metadata": {"name": "api.1"}}))
+        .create_event("Back-off", json!({"metadata": {"name": "api.1"}}))
         .await;
     for (count, last) in [
         (2, "03:04:15"),
@@ -466,7 +484,7 @@ async fn a_repeated_event_is_stored_once_an_interval() {
             .await
             .expect("the count can be changed");
     }
-    cluster.warn("the end").await;
+    cluster.create_warning("the end").await;
     eventually("the last Event is stored", async || {
         messages(&rig)
             .await
@@ -489,23 +507,29 @@ async fn events_about_objects_of_flux_are_ignored_by_default() {
     let cluster = Cluster::of(server).await;
     let rig = Rig::start(TIDINGS).await;
     let _router = rig.run(Role::router()).await;
+    let involved = json!({
+        "kind": "Alert",
+        "apiVersion": "notification.toolkit.fluxcd.io/v1beta3",
+        "name": "x",
+        "namespace": cluster.namespace,
+    });
+    let revision = json!({"notification.toolkit.fluxcd.io/revision": "main@sha1:abc"});
     let about = json!({
-        "involvedObject": {"kind": "Alert", "apiVersion": "notification.toolkit.fluxcd.io/v1beta3", "name": "x", "namespace": cluster.namespace},
+        "involvedObject": involved,
         "reportingComponent": "some-controller", "source": {}, "reportingInstance": "a",
-        "metadata": {"generateName": "x.", "annotations": {"notification.toolkit.fluxcd.io/revision": "main@sha1:abc"}},
+        "metadata": {"generateName": "x.", "annotations": revision},
     });
-    let object = json!({
-        "apiVersion": "notification.toolkit.fluxcd.io/v1beta3", "kind": "Alert",
-        "metadata": {"name": "x", "annotations": {"event.toolkit.fluxcd.io/team": "a"}},
-        "spec": {"providerRef": {"name": "p"}, "eventSources": [{"kind": "Kustomization", "name": "*"}]},
-    });
+    let object = alert("x", "p").in_namespace(&cluster.namespace).set(
+        "/metadata/annotations",
+        json!({"event.toolkit.fluxcd.io/team": "a"}),
+    );
     server.apply(&cluster.namespace, &object.to_string()).await;
     let mut ignoring = rig.run(cluster.watcher(Role::ingest())).await;
-    begins(&ignoring).await;
-    cluster.happen("ignored", about.clone()).await;
-    cluster.warn("stored").await;
+    starts_watching(&ignoring).await;
+    cluster.create_event("ignored", about.clone()).await;
+    cluster.create_warning("stored").await;
     are_stored_once(&rig, ["stored".to_owned()]).await;
-    // It saves its cursor at the end, so the ignored Event stays ignored.
+    // It saves its cursor when it terminates, so the ignored Event stays ignored.
     assert!(ignoring.terminate().await.success());
 
     let watching = cluster.watcher(Role::ingest()).args([
@@ -514,8 +538,8 @@ async fn events_about_objects_of_flux_are_ignored_by_default() {
         "Alert.notification.toolkit.fluxcd.io",
     ]);
     let watching = rig.run(watching).await;
-    begins(&watching).await;
-    cluster.happen("from the watch", about).await;
+    starts_watching(&watching).await;
+    cluster.create_event("from the watch", about).await;
     are_stored_once(&rig, ["stored".to_owned(), "from the watch".to_owned()]).await;
     let event = stored(&rig).await.pop().expect("the event is stored");
     let keys: Vec<&str> = event.metadata.keys().map(String::as_str).collect();
@@ -527,9 +551,9 @@ async fn events_about_objects_of_flux_are_ignored_by_default() {
         ]
     );
     let posted = json!({
-        "involvedObject": {"kind": "Alert", "apiVersion": "notification.toolkit.fluxcd.io/v1beta3", "name": "x", "namespace": cluster.namespace},
+        "involvedObject": involved,
         "severity": "error", "reason": "BackOff", "message": "from the watch",
-        "metadata": {"notification.toolkit.fluxcd.io/revision": "main@sha1:abc"},
+        "metadata": revision,
     });
     assert_eq!(
         watching
@@ -543,7 +567,7 @@ async fn events_about_objects_of_flux_are_ignored_by_default() {
 }
 
 #[tokio::test]
-async fn these_rights_are_enough_and_a_missing_one_is_logged() {
+async fn ingest_needs_only_these_rights_and_logs_missing_ones() {
     let server = KubeApiServer::shared().await;
     let cluster = Cluster::of(server).await;
     let rig = Rig::start(TIDINGS).await;
@@ -554,13 +578,22 @@ async fn these_rights_are_enough_and_a_missing_one_is_logged() {
         .display()
         .to_string();
     let rules = json!([
-        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update"]},
+        {
+            "apiGroups": ["coordination.k8s.io"],
+            "resources": ["leases"],
+            "verbs": ["get", "create", "update"],
+        },
         {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["list", "watch"]},
         {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch"]},
     ]);
     let role = |rules: &Value| {
         let metadata = json!({"name": format!("ingest-{}", cluster.namespace)});
-        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": metadata, "rules": rules})
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRole",
+            "metadata": metadata,
+            "rules": rules,
+        })
     };
     server
         .apply(&cluster.namespace, &role(&json!([])).to_string())
@@ -592,23 +625,25 @@ async fn these_rights_are_enough_and_a_missing_one_is_logged() {
             .env("TIDINGS_KUBERNETES__NAMESPACE", &cluster.namespace),
     );
     ingest
-        .logs_with("lease-unavailable", [("trouble", "forbidden")])
+        .logs_with("lease-unavailable", [("error", "forbidden")])
         .await;
     server
         .apply(&cluster.namespace, &role(&json!([rules[0]])).to_string())
         .await;
     ingest
-        .logs_with("event-watch-failed", [("trouble", "forbidden")])
+        .logs_with("event-watch-failed", [("error", "forbidden")])
         .await;
     assert_eq!(ingest.readiness().await.status, 503);
     server
         .apply(&cluster.namespace, &role(&rules).to_string())
         .await;
-    begins(&ingest).await;
+    starts_watching(&ingest).await;
     ingest.ready().await;
-    let about = json!({"kind": "ConfigMap", "apiVersion": "v1", "namespace": cluster.namespace, "name": "none"});
+    let about = json!({
+        "kind": "ConfigMap", "apiVersion": "v1", "namespace": cluster.namespace, "name": "none",
+    });
     cluster
-        .happen(
+        .create_event(
             "permitted",
             json!({"reason": cluster.namespace, "involvedObject": about}),
         )

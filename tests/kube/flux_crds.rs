@@ -1,4 +1,4 @@
-//! With the CRDs of Flux: one version, no status, no extensions.
+//! Tidings with the CRDs of Flux, which have one version, no status and no extensions.
 
 use serde_json::{Value, json};
 use tidings_rig::{KubeApiServer, Receiver, event, eventually};
@@ -7,10 +7,13 @@ use tidings_rules::testing;
 use crate::bed::{Bed, alert, reaches, without_namespace};
 use crate::object::GROUP;
 
-/// A CRD like that of Flux 2.8: v1beta3 alone, and unknown fields are pruned.
+/// A CRD like that of Flux 2.8. It has only v1beta3, and unknown fields are pruned.
 fn definition(kind: &str, plural: &str, spec: &Value) -> Value {
     let properties = json!({"spec": {"type": "object", "properties": spec}});
     let schema = json!({"openAPIV3Schema": {"type": "object", "properties": properties}});
+    let version = json!({
+        "name": "v1beta3", "served": true, "storage": true, "schema": schema, "subresources": {},
+    });
     json!({
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -18,8 +21,13 @@ fn definition(kind: &str, plural: &str, spec: &Value) -> Value {
         "spec": {
             "group": GROUP,
             "scope": "Namespaced",
-            "names": {"kind": kind, "listKind": format!("{kind}List"), "plural": plural, "singular": kind.to_lowercase()},
-            "versions": [{"name": "v1beta3", "served": true, "storage": true, "schema": schema, "subresources": {}}],
+            "names": {
+                "kind": kind,
+                "listKind": format!("{kind}List"),
+                "plural": plural,
+                "singular": kind.to_lowercase(),
+            },
+            "versions": [version],
         },
     })
 }
@@ -29,12 +37,24 @@ async fn server() -> KubeApiServer {
     let text = json!({"type": "string"});
     let map = json!({"type": "object", "additionalProperties": text});
     let named = json!({"type": "object", "properties": {"name": text}});
-    let source = json!({"type": "object", "properties": {"kind": text, "name": text, "namespace": text, "matchLabels": map}});
-    // The enum of types is omitted: it depends on the release.
-    let provider = json!({"type": text, "address": text, "channel": text, "secretRef": named, "suspend": {"type": "boolean"}});
+    let source = json!({"kind": text, "name": text, "namespace": text, "matchLabels": map});
+    let source = json!({"type": "object", "properties": source});
+    // The enum of types depends on the release, so it is omitted.
+    let provider = json!({
+        "type": text,
+        "address": text,
+        "channel": text,
+        "secretRef": named,
+        "suspend": {"type": "boolean"},
+    });
     let severity = json!({"type": "string", "enum": ["info", "error"], "default": "info"});
     let sources = json!({"type": "array", "items": source});
-    let alert = json!({"providerRef": named, "eventSeverity": severity, "eventSources": sources, "summary": text});
+    let alert = json!({
+        "providerRef": named,
+        "eventSeverity": severity,
+        "eventSources": sources,
+        "summary": text,
+    });
     for (kind, plural, spec) in [
         ("Alert", "alerts", &alert),
         ("Provider", "providers", &provider),
@@ -71,7 +91,8 @@ fn provider(name: &str, kind: &str, address: &str) -> Value {
 async fn an_invalid_provider_is_rejected_and_its_last_valid_state_stays_in_use() {
     let server = server().await;
     let bed = Bed::on(&server).await;
-    bed.rig.leaves_unfinished("one address is never reachable");
+    bed.rig
+        .leaves_unfinished("deliveries to the unused address wait for the default backoff");
     let [first, second] = [Receiver::start().await, Receiver::start().await];
     bed.apply([
         provider("first", "generic", first.url()),

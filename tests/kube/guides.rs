@@ -1,6 +1,6 @@
-//! Follows Flux's guides with kubectl: services receive messages, `kubectl get` shows status.
+//! Flux's guides, followed with kubectl: services receive messages, `kubectl get` shows status.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tidings_rig::{KubeApiServer, Process, Rig, Role, event, eventually};
 
 use crate::TIDINGS;
@@ -206,7 +206,8 @@ impl Guide {
         event["involvedObject"]["namespace"] = self.namespace.as_str().into();
         event["involvedObject"]["name"] = "webapp".into();
         event["severity"] = severity.into();
-        event["metadata"] = serde_json::json!({"kustomize.toolkit.fluxcd.io/revision": format!("main@sha1:{COMMIT}")});
+        event["metadata"] =
+            json!({"kustomize.toolkit.fluxcd.io/revision": format!("main@sha1:{COMMIT}")});
         assert_eq!(
             self.up.post(&event).await.expect("ingest responds").status,
             202
@@ -275,7 +276,7 @@ async fn the_guide_for_v1beta2_works() {
         .create_secret("discord-url", "address", &address("/api/webhooks/1/token"))
         .await;
     guide
-        .create_secret("github-token", "token", "ghp_of_a_test")
+        .create_secret("github-token", "token", "ghp_test")
         .await;
     guide.apply(V1BETA2).await;
     let providers = ["discord", "generic", "github-status", "slack", "teams"];
@@ -320,7 +321,7 @@ async fn the_guide_for_v1beta2_works() {
         (&status.body["state"], &status.body["description"]),
         (&"success".into(), &"reconciliation succeeded".into())
     );
-    assert_eq!(status.headers["authorization"], "Bearer ghp_of_a_test");
+    assert_eq!(status.headers["authorization"], "Bearer ghp_test");
     assert!(
         !guide
             .services

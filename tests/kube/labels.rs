@@ -1,8 +1,10 @@
-//! Labels of the objects of events.
+//! Labels of the objects that events are about.
 
 use serde_json::{Value, json};
 use tidings_core::object_labels::State;
-use tidings_rig::{KubeApiServer, Process, Receiver, Rig, Role, alert, eventually, provider};
+use tidings_rig::{
+    KubeApiServer, Process, Receiver, Rig, Role, alert, config_map, eventually, provider,
+};
 
 use crate::TIDINGS;
 use crate::events::{Cluster, stored};
@@ -10,7 +12,9 @@ use crate::events::{Cluster, stored};
 /// An event about a ConfigMap.
 fn event(namespace: &str, name: &str, message: &str) -> Value {
     json!({
-        "involvedObject": {"kind": "ConfigMap", "apiVersion": "v1", "namespace": namespace, "name": name},
+        "involvedObject": {
+            "kind": "ConfigMap", "apiVersion": "v1", "namespace": namespace, "name": name,
+        },
         "severity": "info", "reason": "Changed", "message": message,
     })
 }
@@ -23,7 +27,9 @@ async fn post(ingest: &Process, event: &Value) {
 }
 
 async fn apply(server: &KubeApiServer, namespace: &str, name: &str, team: &str) {
-    let manifest = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "labels": {"team": team}}});
+    let manifest = config_map(name, json!({}))
+        .set("/metadata/labels/team", team)
+        .in_namespace(namespace);
     server.apply(namespace, &manifest.to_string()).await;
 }
 
@@ -136,7 +142,12 @@ async fn labels_that_cannot_be_read_are_unknown() {
                 .args(["--label-kinds", "Missing.example.com"]),
         )
         .await;
-    let about = json!({"kind": "Missing", "apiVersion": "example.com/v1", "namespace": cluster.namespace, "name": "x"});
+    let about = json!({
+        "kind": "Missing",
+        "apiVersion": "example.com/v1",
+        "namespace": cluster.namespace,
+        "name": "x",
+    });
     post(
         &missing,
         &json!({"involvedObject": about, "message": "missing"}),

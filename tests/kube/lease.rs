@@ -71,7 +71,7 @@ async fn patch(leases: &Api<Lease>, patch: Value) {
 }
 
 #[tokio::test]
-async fn a_released_lease_is_taken_with_its_annotations() {
+async fn a_new_holder_reads_the_annotations_of_a_released_lease() {
     let server = KubeApiServer::shared().await;
     let namespace = server.namespace().await;
     let mut first = replica(server, &namespace, "first").await;
@@ -99,7 +99,9 @@ async fn a_former_holder_cannot_write_and_ends_its_work() {
     let mut first = replica(server, &namespace, "first").await;
     let leadership = first.leads().await;
     let leases = leases(server, &namespace).await;
-    patch(&leases, json!({"spec": {"holderIdentity": "other", "leaseTransitions": 7, "leaseDurationSeconds": 1}})).await;
+    let taken =
+        json!({"holderIdentity": "other", "leaseTransitions": 7, "leaseDurationSeconds": 1});
+    patch(&leases, json!({"spec": taken})).await;
     assert!(matches!(
         leadership.annotate(note("late")).await,
         Err(LeaseError::Lost)
@@ -109,17 +111,17 @@ async fn a_former_holder_cannot_write_and_ends_its_work() {
         leases
             .get("work")
             .await
-            .expect("it exists")
+            .expect("the Lease exists")
             .metadata
             .annotations,
         None
     );
-    // The other holder does not renew for its one second, and the Lease is taken again.
+    // The other holder does not renew, so the first one takes the Lease again after one second.
     assert_eq!(first.leads().await.annotations().await, BTreeMap::new());
     let taken = leases
         .get("work")
         .await
-        .expect("it exists")
+        .expect("the Lease exists")
         .spec
         .expect("the Lease is held");
     assert_eq!(
@@ -130,7 +132,7 @@ async fn a_former_holder_cannot_write_and_ends_its_work() {
 }
 
 #[tokio::test]
-async fn annotations_of_others_stay_and_do_not_end_the_term() {
+async fn annotations_of_other_clients_stay_and_do_not_end_the_term() {
     let server = KubeApiServer::shared().await;
     let namespace = server.namespace().await;
     let mut first = replica(server, &namespace, "first").await;
@@ -153,7 +155,7 @@ async fn annotations_of_others_stay_and_do_not_end_the_term() {
         leases
             .get("work")
             .await
-            .expect("it exists")
+            .expect("the Lease exists")
             .metadata
             .annotations,
         Some(both)
@@ -182,7 +184,7 @@ async fn a_holder_that_cannot_renew_ends_its_work_and_a_deleted_lease_is_recreat
         .await
         .delete("work", &Default::default())
         .await
-        .expect("it exists");
+        .expect("the Lease exists");
     eventually("the term is over", async || {
         again.over().is_cancelled().then_some(())
     })

@@ -1,6 +1,7 @@
 //! Tidings with a real Kubernetes API: kube-apiserver, etcd and kubectl.
 
-mod away;
+mod api_server;
+mod api_server_outage;
 mod bed;
 mod crds;
 mod events;
@@ -8,11 +9,10 @@ mod flux_crds;
 mod guides;
 mod labels;
 mod lease;
-mod many;
+mod many_rules;
 mod matrix;
 mod object;
 mod rbac;
-mod rig;
 mod rules;
 mod secrets;
 mod services;

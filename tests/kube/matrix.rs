@@ -1,8 +1,8 @@
-//! A process dies at each fail point in a cluster, another one takes over, and everything is
+//! A process dies at each fail point in a cluster, and another one takes over. Every Event is
 //! accounted for.
 //!
-//! In each run `up` handles early Events and ends. Then each role is a process of its own, and one
-//! of them is armed. A point that is not reached fails its run.
+//! In each run, `up` handles the first Events and terminates. Then each role has its own process,
+//! and one of them dies at the fail point. A run fails if the point is not reached.
 
 mod account;
 mod balance;
@@ -18,7 +18,7 @@ use tidings_rig::{KubeApiServer, Process};
 use account::Account;
 
 const KILLED: i32 = 9;
-/// How many runs go on at once: they mostly wait until the Lease of a dead holder expires.
+/// The number of concurrent runs. They mostly wait until the Lease of a dead holder expires.
 const PARALLEL_RUNS: usize = 6;
 /// The count of an Event is written once a minute.
 const DIES_WITHIN: Duration = Duration::from_secs(120);
@@ -27,14 +27,14 @@ const DIES_WITHIN: Duration = Duration::from_secs(120);
 #[derive(Clone, Copy, Debug)]
 struct Death {
     point: &'static str,
-    /// The armed role.
+    /// The role that dies.
     role: &'static str,
     /// The argument of the fail point: the name of the role's Lease, or anything.
     about: &'static str,
 }
 
 impl Death {
-    /// All deaths: the points of a Lease once for each role with a Lease.
+    /// All deaths. The points of a Lease occur once for each role with a Lease.
     fn all() -> Vec<Self> {
         let of = |point: &&'static str| match point.split_once(':') {
             Some(("lease", _)) => vec![
@@ -59,7 +59,7 @@ impl Death {
         CLUSTER_POINTS.iter().flat_map(of).collect()
     }
 
-    /// The FAIL_POINT of a role; nothing unless it is the armed one.
+    /// The FAIL_POINT of a role; `None` if another role dies.
     fn of(&self, role: &str) -> Option<String> {
         (role == self.role).then(|| format!("{}@1?{}", self.point, self.about))
     }
@@ -115,7 +115,7 @@ async fn a_process_that_dies_at_any_fail_point_in_a_cluster_loses_nothing() {
 async fn dies_at(server: &KubeApiServer, death: Death) {
     let mut account = Account::open(server).await;
     let mut first = account.spawn("up", None);
-    account.early(&first).await;
+    account.create_early(&first).await;
     assert!(
         first.terminate().await.success(),
         "{death:?}: the first leader ends cleanly"
@@ -123,9 +123,9 @@ async fn dies_at(server: &KubeApiServer, death: Death) {
 
     let [mut ingest, mut router, _worker] =
         ["ingest", "router", "worker"].map(|role| account.spawn(role, death.of(role)));
-    account.late().await;
+    account.create_late().await;
     if death.is_of_a_count() {
-        account.again().await;
+        account.create_again().await;
     }
     death
         .happens_to(if death.role == "ingest" {
@@ -135,7 +135,7 @@ async fn dies_at(server: &KubeApiServer, death: Death) {
         })
         .await;
 
-    account.while_nobody_leads().await;
+    account.create_without_leader().await;
     let successor = account.spawn(death.role, None);
     successor.logs("leadership-acquired").await;
     account.balances(&death).await;

@@ -4,9 +4,9 @@ use kube::api::{Api, ApiResource, DynamicObject, PostParams};
 use kube::core::GroupVersionKind;
 use kube::{Client, Error};
 use serde_json::{Value, json};
+pub use tidings_rules::object::GROUP;
+use tidings_rules::testing::{self, Manifest};
 
-/// The API group of Alert and Provider.
-pub const GROUP: &str = "notification.toolkit.fluxcd.io";
 /// The versions that are served, oldest first.
 pub const VERSIONS: [&str; 3] = ["v1beta1", "v1beta2", "v1beta3"];
 
@@ -61,21 +61,14 @@ pub fn manifest(version: &str, kind: &str, spec: Value) -> Value {
 
 /// The spec of an Alert: the required fields and these.
 pub fn alert(fields: Value) -> Value {
-    with(
-        json!({"providerRef": {"name": "p"}, "eventSources": [{"kind": "Kustomization", "name": "*"}]}),
-        fields,
-    )
+    spec(testing::alert("a", "p").with_fields(fields))
 }
 
 /// The spec of a Provider: type slack and these fields.
 pub fn provider(fields: Value) -> Value {
-    with(json!({"type": "slack"}), fields)
+    spec(testing::provider("p", "slack").with_fields(fields))
 }
 
-fn with(mut spec: Value, fields: Value) -> Value {
-    let (Value::Object(spec_fields), Value::Object(fields)) = (&mut spec, fields) else {
-        panic!("spec and fields are objects")
-    };
-    spec_fields.extend(fields);
-    spec
+fn spec(manifest: Manifest) -> Value {
+    manifest.value()["spec"].take()
 }

@@ -49,7 +49,8 @@ async fn a_change_takes_effect() {
 #[tokio::test]
 async fn a_status_update_creates_no_snapshot() {
     let bed = Bed::on(KubeApiServer::shared().await).await;
-    bed.rig.leaves_unfinished("one address is never reachable");
+    bed.rig
+        .leaves_unfinished("the Provider `hook` is never reachable");
     let receiver = Receiver::start().await;
     let up = bed.up().await;
     bed.apply([
@@ -87,7 +88,7 @@ async fn a_status_update_creates_no_snapshot() {
 async fn an_invalid_secret_name_does_not_affect_other_rules() {
     let bed = Bed::on(KubeApiServer::shared().await).await;
     bed.rig
-        .leaves_unfinished("one provider has no valid Secret");
+        .leaves_unfinished("the Provider `astray` has no valid Secret");
     let receiver = Receiver::start().await;
     let reference = |name: &str| json!({"secretRef": {"name": name}});
     bed.apply([
@@ -120,8 +121,11 @@ async fn parked_deliveries_use_a_rotated_secret() {
         .await;
     let up = bed.up().await;
     up.post(&event("before there is a Secret")).await.unwrap();
-    up.logs_with("delivery-parked", [("provider", "/hook")])
-        .await;
+    up.logs_with(
+        "delivery-parked",
+        [("provider", "/hook"), ("reason", "missing")],
+    )
+    .await;
     bed.apply([secret(
         "token",
         json!({"address": unused, "headers": "X-Token: old"}),

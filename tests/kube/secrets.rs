@@ -16,13 +16,11 @@ const ACCOUNT: &str = "tidings";
 
 /// An API server that logs its responses about Secrets.
 async fn server(folder: &Path) -> KubeApiServer {
+    let resources = json!([{"group": "", "resources": ["secrets", "configmaps"]}]);
     let policy = json!({
         "apiVersion": "audit.k8s.io/v1",
         "kind": "Policy",
-        "rules": [
-            {"level": "RequestResponse", "resources": [{"group": "", "resources": ["secrets", "configmaps"]}]},
-            {"level": "None"},
-        ],
+        "rules": [{"level": "RequestResponse", "resources": resources}, {"level": "None"}],
     });
     fs::write(folder.join("policy.json"), policy.to_string()).expect("the folder is writable");
     let policy = format!(
@@ -35,9 +33,12 @@ async fn server(folder: &Path) -> KubeApiServer {
     server
 }
 
-/// Grants what rules need in one namespace, with `get` for one Secret only.
+fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> Value {
+    json!({"apiGroups": [group], "resources": resources, "verbs": verbs})
+}
+
+/// Grants the rights that rules need in one namespace, with `get` for one Secret only.
 async fn allow(bed: &Bed<'_>) {
-    let rule = |group: &str, resources: &[&str], verbs: &[&str]| json!({"apiGroups": [group], "resources": resources, "verbs": verbs});
     let mut read_one = rule("", &["secrets"], &["get"]);
     read_one["resourceNames"] = json!(["named"]);
     let rules = [
@@ -50,12 +51,17 @@ async fn allow(bed: &Bed<'_>) {
         read_one,
     ];
     let metadata = json!({"name": ACCOUNT});
-    let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": metadata, "rules": rules});
-    let reference =
-        json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": ACCOUNT});
-    let subjects = json!([{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": bed.namespace}]);
     let api_version = "rbac.authorization.k8s.io/v1";
-    let binding = json!({"apiVersion": api_version, "kind": "RoleBinding", "metadata": metadata, "roleRef": reference, "subjects": subjects});
+    let role = json!({
+        "apiVersion": api_version, "kind": "Role", "metadata": metadata, "rules": rules,
+    });
+    let binding = json!({
+        "apiVersion": api_version,
+        "kind": "RoleBinding",
+        "metadata": metadata,
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": ACCOUNT},
+        "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": bed.namespace}],
+    });
     bed.apply([role, binding]).await;
 }
 
@@ -141,7 +147,7 @@ async fn only_secrets_that_rules_reference_are_read() {
 
     bed.apply([provider("other", json!({"secretRef": {"name": "private"}}))])
         .await;
-    let fields = [("problem", "/private: "), ("problem", "forbidden")];
+    let fields = [("problem", "/private "), ("problem", "forbidden")];
     up.logs_with("rule-problem", fields).await;
     assert!(up.log().iter().all(|line| !line.contains(PRIVATE)));
     reaches(&up, &second).await;

@@ -1,4 +1,4 @@
-//! Stands in for all services of a guide: it records requests and accepts all of them.
+//! A fake server for all services of a guide. It accepts and records every request.
 
 use std::sync::Arc;
 

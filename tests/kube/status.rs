@@ -4,15 +4,14 @@ use std::path::PathBuf;
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::events::v1::Event;
-use kube::api::{Api, ApiResource, DynamicObject, ListParams};
-use kube::core::GroupVersionKind;
+use kube::api::{Api, ListParams};
 use serde_json::{Value, json};
 use tidings_core::wire::{Circuit, circuit::State};
 use tidings_core::{Destination, Message, ProtoTimestamp};
 use tidings_rig::{KubeApiServer, Process, Receiver, Reply, Role, event, eventually};
 
 use crate::bed::{Bed, alert, provider, secret};
-use crate::object::current_condition;
+use crate::object::{current_condition, objects};
 
 /// The rights of router and worker in this file.
 const ROLE: &str = r#"
@@ -20,12 +19,25 @@ apiVersion: rbac.authorization.k8s.io/v1
 kind: Role
 metadata: {name: tidings}
 rules:
-- {apiGroups: [notification.toolkit.fluxcd.io], resources: [alerts, providers], verbs: [get, list, watch]}
-- {apiGroups: [""], resources: [secrets, configmaps], verbs: [get, list, watch]}
-- {apiGroups: [notification.toolkit.fluxcd.io], resources: [alerts/status, providers/status], verbs: [patch]}
-- {apiGroups: [events.k8s.io], resources: [events], verbs: [create, patch]}
-- {apiGroups: [coordination.k8s.io], resources: [leases], verbs: [create]}
-- {apiGroups: [coordination.k8s.io], resources: [leases], resourceNames: [tidings-status], verbs: [get, update]}
+- apiGroups: [notification.toolkit.fluxcd.io]
+  resources: [alerts, providers]
+  verbs: [get, list, watch]
+- apiGroups: [""]
+  resources: [secrets, configmaps]
+  verbs: [get, list, watch]
+- apiGroups: [notification.toolkit.fluxcd.io]
+  resources: [alerts/status, providers/status]
+  verbs: [patch]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  verbs: [create]
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  resourceNames: [tidings-status]
+  verbs: [get, update]
 "#;
 
 /// Binds the role.
@@ -37,18 +49,18 @@ roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: tidings}
 subjects: [{kind: ServiceAccount, name: tidings, namespace: NAMESPACE}]
 "#;
 
-/// A test bed whose roles have only these rights.
-struct Stage<'a> {
+/// A test bed whose roles have only the rights above.
+struct Setup<'a> {
     bed: Bed<'a>,
     kubeconfig: PathBuf,
 }
 
-impl<'a> Stage<'a> {
-    async fn set() -> Self {
-        Self::set_on(KubeApiServer::shared().await).await
+impl<'a> Setup<'a> {
+    async fn start() -> Self {
+        Self::start_on(KubeApiServer::shared().await).await
     }
 
-    async fn set_on(server: &'a KubeApiServer) -> Self {
+    async fn start_on(server: &'a KubeApiServer) -> Self {
         let bed = Bed::on(server).await;
         server.apply(&bed.namespace, ROLE).await;
         server
@@ -78,16 +90,8 @@ impl<'a> Stage<'a> {
 
     /// An Alert or a Provider in the API server.
     async fn object(&self, kind: &str, name: &str) -> Value {
-        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(
-            "notification.toolkit.fluxcd.io",
-            "v1beta3",
-            kind,
-        ));
-        let api: Api<DynamicObject> = Api::namespaced_with(
-            self.bed.server.client().await,
-            &self.bed.namespace,
-            &resource,
-        );
+        let client = self.bed.server.client().await;
+        let api = objects(&client, &self.bed.namespace, "v1beta3", kind);
         json!(api.get(name).await.expect("the object exists"))
     }
 
@@ -173,16 +177,16 @@ fn idle(name: &str, field: &str, value: Value) -> Value {
 
 #[tokio::test]
 async fn conditions_report_problems_and_their_end() {
-    let stage = Stage::set().await;
-    let _router = stage.run(Role::router()).await;
-    stage
+    let setup = Setup::start().await;
+    let _router = setup.run(Role::router()).await;
+    setup
         .apply([idle("hook", "channel", json!("c")), alert("good", "hook")])
         .await;
     assert_eq!(
-        stage.is("Alert", "good", "True", "Initialized").await,
+        setup.is("Alert", "good", "True", "Initialized").await,
         "Initialized"
     );
-    let printed = stage.bed.kubectl("get alerts").await;
+    let printed = setup.bed.kubectl("get alerts").await;
     let rows: Vec<Vec<_>> = printed
         .lines()
         .map(|line| line.split_whitespace().collect())
@@ -201,21 +205,21 @@ async fn conditions_report_problems_and_their_end() {
         json!({"type": "telegram", "channel": "c", "secretRef": {"name": "keys"}}),
     );
     let pattern = |list: Value| with(alert("pattern", "hook"), "exclusionList", list);
-    stage
+    setup
         .apply([
             idle("without-secret", "secretRef", reference("later")),
             telegram,
             secret("keys", json!({"other": "x"})),
         ])
         .await;
-    stage
+    setup
         .apply([
             idle("suspended", "suspend", json!(true)),
             alert("orphan", "absent"),
             alert("on-without-secret", "without-secret"),
         ])
         .await;
-    stage.apply([pattern(json!(["waiting", "("]))]).await;
+    setup.apply([pattern(json!(["waiting", "("]))]).await;
     for (kind, name, status, reason, part) in [
         (
             "Provider",
@@ -248,19 +252,19 @@ async fn conditions_report_problems_and_their_end() {
             "spec.exclusionList[1]",
         ),
     ] {
-        let message = stage.is(kind, name, status, reason).await;
+        let message = setup.is(kind, name, status, reason).await;
         assert!(message.contains(part), "{kind} {name}: {message}");
     }
 
     let keys = json!({"token": "t"});
-    stage
+    setup
         .apply([
             secret("later", keys.clone()),
             secret("keys", keys),
             idle("absent", "channel", json!("c")),
         ])
         .await;
-    stage.apply([pattern(json!(["waiting"]))]).await;
+    setup.apply([pattern(json!(["waiting"]))]).await;
     for (kind, name) in [
         ("Provider", "without-secret"),
         ("Provider", "keyless"),
@@ -268,36 +272,36 @@ async fn conditions_report_problems_and_their_end() {
         ("Alert", "on-without-secret"),
         ("Alert", "pattern"),
     ] {
-        stage.is(kind, name, "True", "Initialized").await;
+        setup.is(kind, name, "True", "Initialized").await;
     }
 }
 
 #[tokio::test]
 async fn status_and_events_report_deliveries_without_secrets() {
     const SECRET: &str = "s3cr3t-of-the-hook";
-    let stage = Stage::set().await;
-    let process = stage.run(Role::up()).await;
+    let setup = Setup::start().await;
+    let process = setup.run(Role::up()).await;
     let [good, bad] = [Receiver::start().await, Receiver::start().await];
-    bad.answer_with(Reply::Says(400, "no such hook: s3cr3t-of-the-hook"));
+    bad.answer_with(Reply::Text(400, "no such hook: s3cr3t-of-the-hook"));
     let reference = json!({"address": bad.url(), "secretRef": {"name": "keys"}});
-    stage
+    setup
         .apply([
             secret("keys", json!({"token": SECRET})),
             provider("bad", reference),
             alert("bad", "bad"),
         ])
         .await;
-    stage
+    setup
         .apply([
             provider("good", json!({"address": good.url()})),
             alert("good", "good"),
         ])
         .await;
-    stage.is("Alert", "good", "True", "Initialized").await;
-    stage.is("Alert", "bad", "True", "Initialized").await;
+    setup.is("Alert", "good", "True", "Initialized").await;
+    setup.is("Alert", "bad", "True", "Initialized").await;
     assert_eq!(process.post(&event("one")).await.unwrap().status, 202);
 
-    let object = stage
+    let object = setup
         .has_status(
             "Alert",
             "good",
@@ -309,7 +313,7 @@ async fn status_and_events_report_deliveries_without_secrets() {
         object["status"]["lastMatchTime"].is_string() && object["status"]["lastError"].is_null(),
         "{object}"
     );
-    stage
+    setup
         .has_status(
             "Provider",
             "good",
@@ -318,7 +322,7 @@ async fn status_and_events_report_deliveries_without_secrets() {
         )
         .await;
     for kind in ["Alert", "Provider"] {
-        let object = stage
+        let object = setup
             .has_status(kind, "bad", "the error", has("lastError"))
             .await;
         let error = &object["status"]["lastError"];
@@ -337,14 +341,14 @@ async fn status_and_events_report_deliveries_without_secrets() {
     }
 
     let reported = eventually("a dead letter is reported", async || {
-        stage.events().await.into_iter().next()
+        setup.events().await.into_iter().next()
     })
     .await;
     let (regarding, note) = (
         reported.regarding.clone().unwrap(),
         reported.note.clone().unwrap(),
     );
-    let uid = stage.object("Alert", "bad").await["metadata"]["uid"]
+    let uid = setup.object("Alert", "bad").await["metadata"]["uid"]
         .as_str()
         .map(str::to_owned);
     assert_eq!(
@@ -369,19 +373,19 @@ async fn status_and_events_report_deliveries_without_secrets() {
 }
 
 #[tokio::test]
-async fn many_outcomes_cause_few_writes_and_none_cause_no_write() {
+async fn many_outcomes_cause_few_status_writes_and_no_outcome_causes_none() {
     const BURST: usize = 200;
-    let stage = Stage::set().await;
-    let process = stage.run(Role::up()).await;
+    let setup = Setup::start().await;
+    let process = setup.run(Role::up()).await;
     let receiver = Receiver::start().await;
-    stage
+    setup
         .apply([
             provider("hook", json!({"address": receiver.url()})),
             alert("all", "hook"),
         ])
         .await;
-    stage.is("Alert", "all", "True", "Initialized").await;
-    stage.is("Provider", "hook", "True", "Initialized").await;
+    setup.is("Alert", "all", "True", "Initialized").await;
+    setup.is("Provider", "hook", "True", "Initialized").await;
     let writes = async || {
         process
             .metric("tidings_router_status_writes_total", "")
@@ -395,12 +399,12 @@ async fn many_outcomes_cause_few_writes_and_none_cause_no_write() {
                 .to_owned()
         };
         (
-            version(stage.object("Alert", "all").await),
-            version(stage.object("Provider", "hook").await),
+            version(setup.object("Alert", "all").await),
+            version(setup.object("Provider", "hook").await),
         )
     };
     let (unchanged, before) = (versions().await, writes().await);
-    stage.the_leader_renews_three_times().await;
+    setup.the_leader_renews_three_times().await;
     assert_eq!(
         (versions().await, writes().await),
         (unchanged, before),
@@ -424,8 +428,8 @@ async fn many_outcomes_cause_few_writes_and_none_cause_no_write() {
             .all(|status| status == 202)
     );
     receiver.receives(BURST).await;
-    stage.bed.rig.drained().await;
-    stage
+    setup.bed.rig.drained().await;
+    setup
         .has_status(
             "Alert",
             "all",
@@ -433,7 +437,7 @@ async fn many_outcomes_cause_few_writes_and_none_cause_no_write() {
             has("lastDeliveryTime"),
         )
         .await;
-    stage
+    setup
         .has_status(
             "Provider",
             "hook",
@@ -449,7 +453,7 @@ async fn many_outcomes_cause_few_writes_and_none_cause_no_write() {
         "{} writes for {BURST} deliveries",
         written - before
     );
-    let object = stage.object("Alert", "all").await;
+    let object = setup.object("Alert", "all").await;
     let managers = object["metadata"]["managedFields"]
         .as_array()
         .unwrap()
@@ -466,11 +470,11 @@ async fn many_outcomes_cause_few_writes_and_none_cause_no_write() {
 
 #[tokio::test]
 async fn a_circuit_is_shown_on_its_provider() {
-    let stage = Stage::set().await;
-    let _router = stage.run(Role::router()).await;
-    stage.apply([idle("hook", "channel", json!("c"))]).await;
-    stage.is("Provider", "hook", "True", "Initialized").await;
-    let bucket = stage
+    let setup = Setup::start().await;
+    let _router = setup.run(Role::router()).await;
+    setup.apply([idle("hook", "channel", json!("c"))]).await;
+    setup.is("Provider", "hook", "True", "Initialized").await;
+    let bucket = setup
         .bed
         .rig
         .jetstream()
@@ -478,7 +482,7 @@ async fn a_circuit_is_shown_on_its_provider() {
         .get_key_value("limits")
         .await
         .unwrap();
-    let destination = Destination::channel(&stage.bed.namespace, "hook", "c");
+    let destination = Destination::channel(&setup.bed.namespace, "hook", "c");
     let time = |seconds| Some(ProtoTimestamp { seconds, nanos: 0 });
     let open = Circuit {
         state: State::Open.into(),
@@ -491,7 +495,7 @@ async fn a_circuit_is_shown_on_its_provider() {
         .put(destination.key(), open.encode_to_vec().into())
         .await
         .unwrap();
-    let object = stage
+    let object = setup
         .has_status("Provider", "hook", "an open circuit", |status| {
             status["circuit"]["state"] == "open"
         })
@@ -510,7 +514,7 @@ async fn a_circuit_is_shown_on_its_provider() {
         .put(destination.key(), paused.encode_to_vec().into())
         .await
         .unwrap();
-    stage
+    setup
         .has_status("Provider", "hook", "a paused circuit", |status| {
             status["circuit"]["state"] == "paused"
         })
@@ -523,7 +527,7 @@ async fn a_circuit_is_shown_on_its_provider() {
         .put(destination.key(), closed.encode_to_vec().into())
         .await
         .unwrap();
-    stage
+    setup
         .has_status("Provider", "hook", "a closed circuit", |status| {
             status["circuit"]["state"] == "closed"
         })
@@ -532,28 +536,28 @@ async fn a_circuit_is_shown_on_its_provider() {
 
 #[tokio::test]
 async fn another_router_continues_when_the_leader_is_killed() {
-    let stage = Stage::set().await;
-    let mut leader = stage.run(Role::router()).await;
+    let setup = Setup::start().await;
+    let mut leader = setup.run(Role::router()).await;
     leader.logs("leadership-acquired").await;
-    let first = eventually("the Lease is held", async || stage.lease().await)
+    let first = eventually("the Lease is held", async || setup.lease().await)
         .await
         .0;
     let (other, ingest) = (
-        stage.run(Role::router()).await,
-        stage.bed.rig.run(Role::ingest()).await,
+        setup.run(Role::router()).await,
+        setup.bed.rig.run(Role::ingest()).await,
     );
-    let (_worker, receiver) = (stage.run(Role::worker()).await, Receiver::start().await);
+    let (_worker, receiver) = (setup.run(Role::worker()).await, Receiver::start().await);
     let quiet = with(alert("quiet", "hook"), "suspend", json!(true));
-    stage
+    setup
         .apply([
             provider("hook", json!({"address": receiver.url()})),
             alert("all", "hook"),
             quiet,
         ])
         .await;
-    stage.is("Alert", "all", "True", "Initialized").await;
-    stage.is("Alert", "quiet", "True", "Suspended").await;
-    let quiet = stage.object("Alert", "quiet").await;
+    setup.is("Alert", "all", "True", "Initialized").await;
+    setup.is("Alert", "quiet", "True", "Suspended").await;
+    let quiet = setup.object("Alert", "quiet").await;
     assert!(other.log_events("leadership-acquired").is_empty());
 
     leader.kill().await;
@@ -566,12 +570,12 @@ async fn another_router_continues_when_the_leader_is_killed() {
         202
     );
     receiver.receives(1).await;
-    stage.apply([alert("later", "absent")]).await;
+    setup.apply([alert("later", "absent")]).await;
     other.logs("leadership-acquired").await;
-    stage
+    setup
         .is("Alert", "later", "False", "ProviderNotFound")
         .await;
-    stage
+    setup
         .has_status(
             "Alert",
             "all",
@@ -579,33 +583,33 @@ async fn another_router_continues_when_the_leader_is_killed() {
             has("lastDeliveryTime"),
         )
         .await;
-    assert_ne!(stage.lease().await.unwrap().0, first);
+    assert_ne!(setup.lease().await.unwrap().0, first);
     assert_eq!(
-        stage.object("Alert", "quiet").await,
+        setup.object("Alert", "quiet").await,
         quiet,
         "a correct status is not written"
     );
 }
 
 #[tokio::test]
-async fn status_of_an_outage_of_the_api_server_is_written_after_it() {
+async fn a_status_change_during_an_outage_of_the_api_server_is_written_after_it() {
     let mut server = KubeApiServer::start().await;
     server.install_crds().await;
-    let stage = Stage::set_on(&server).await;
-    let process = stage.run(Role::up()).await;
+    let setup = Setup::start_on(&server).await;
+    let process = setup.run(Role::up()).await;
     let bad = Receiver::start().await;
     bad.answer_with(Reply::Status(400));
-    stage
+    setup
         .apply([
             provider("bad", json!({"address": bad.url()})),
             alert("bad", "bad"),
         ])
         .await;
-    stage.is("Alert", "bad", "True", "Initialized").await;
-    let Stage {
+    setup.is("Alert", "bad", "True", "Initialized").await;
+    let Setup {
         bed: Bed { rig, namespace, .. },
         kubeconfig,
-    } = stage;
+    } = setup;
 
     server.kill();
     assert_eq!(
@@ -621,7 +625,7 @@ async fn status_of_an_outage_of_the_api_server_is_written_after_it() {
     process.logs("status-not-written").await;
     server.restart().await;
 
-    let stage = Stage {
+    let setup = Setup {
         bed: Bed {
             rig,
             server: &server,
@@ -629,11 +633,11 @@ async fn status_of_an_outage_of_the_api_server_is_written_after_it() {
         },
         kubeconfig,
     };
-    stage
+    setup
         .has_status("Alert", "bad", "the error", has("lastError"))
         .await;
     eventually("the dead letter is reported", async || {
-        stage.events().await.into_iter().next()
+        setup.events().await.into_iter().next()
     })
     .await;
 }
@@ -642,25 +646,25 @@ async fn status_of_an_outage_of_the_api_server_is_written_after_it() {
 async fn a_lost_status_is_written_again_after_a_list() {
     let mut server = KubeApiServer::start().await;
     server.install_crds().await;
-    let stage = Stage::set_on(&server).await;
-    let _router = stage.run(Role::router()).await;
-    stage.apply([idle("hook", "channel", json!("c"))]).await;
-    stage.is("Provider", "hook", "True", "Initialized").await;
-    stage
+    let setup = Setup::start_on(&server).await;
+    let _router = setup.run(Role::router()).await;
+    setup.apply([idle("hook", "channel", json!("c"))]).await;
+    setup.is("Provider", "hook", "True", "Initialized").await;
+    setup
         .bed
         .kubectl(r#"patch provider hook --subresource=status --type=merge --patch {"status":null}"#)
         .await;
-    assert!(stage.object("Provider", "hook").await["status"].is_null());
-    let Stage {
+    assert!(setup.object("Provider", "hook").await["status"].is_null());
+    let Setup {
         bed: Bed { rig, namespace, .. },
         kubeconfig,
-    } = stage;
+    } = setup;
 
     // Cache and history are lost, so that a watch cannot continue.
     server.compact().await;
     server.restart().await;
 
-    let stage = Stage {
+    let setup = Setup {
         bed: Bed {
             rig,
             server: &server,
@@ -668,7 +672,7 @@ async fn a_lost_status_is_written_again_after_a_list() {
         },
         kubeconfig,
     };
-    stage.is("Provider", "hook", "True", "Initialized").await;
+    setup.is("Provider", "hook", "True", "Initialized").await;
 }
 
 #[tokio::test]
@@ -684,14 +688,14 @@ async fn without_a_status_subresource_events_are_still_reported() {
             .await
             .expect_success();
     }
-    let (stage, bad) = (Stage::set_on(&server).await, Receiver::start().await);
-    stage
+    let (setup, bad) = (Setup::start_on(&server).await, Receiver::start().await);
+    setup
         .bed
         .rig
-        .leaves_unfinished("one Provider does not exist");
+        .leaves_unfinished("the Provider `absent` does not exist");
     let provider = provider("bad", json!({"address": bad.url()})).to_string();
     eventually("the CRDs are served", async || {
-        let arguments = ["apply", "--namespace", &stage.bed.namespace, "-f", "-"];
+        let arguments = ["apply", "--namespace", &setup.bed.namespace, "-f", "-"];
         server
             .kubectl_with(&arguments, &provider)
             .await
@@ -700,8 +704,8 @@ async fn without_a_status_subresource_events_are_still_reported() {
     })
     .await;
     bad.answer_with(Reply::Status(400));
-    let process = stage.run(Role::up()).await;
-    stage
+    let process = setup.run(Role::up()).await;
+    setup
         .apply([alert("bad", "bad"), alert("orphan", "absent")])
         .await;
     process.logs("status-unavailable").await;
@@ -711,12 +715,12 @@ async fn without_a_status_subresource_events_are_still_reported() {
             .post(&event(&format!("{:?}", std::time::Instant::now())))
             .await
             .ok()?;
-        stage.events().await.into_iter().next()
+        setup.events().await.into_iter().next()
     });
     assert_eq!(
         reported.await.reason.as_deref(),
         Some("NotificationDispatchFailed")
     );
-    assert!(stage.object("Alert", "orphan").await["status"].is_null());
+    assert!(setup.object("Alert", "orphan").await["status"].is_null());
     assert_eq!(process.log_events("status-unavailable").len(), 1);
 }

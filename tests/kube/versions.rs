@@ -1,5 +1,5 @@
-//! Every API version has all fields: nothing is lost by a write through an old version, or by two
-//! writers.
+//! Every API version has all fields. A write through an old version, or by another writer, loses
+//! nothing.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,7 +13,13 @@ use crate::object::{GROUP, VERSIONS, alert, create, manifest, objects, provider}
 
 /// An Alert with every field.
 fn full_alert() -> Value {
-    let source = json!({"apiVersion": "v1", "kind": "Pod", "name": "*", "namespace": "apps", "matchLabels": {"app.kubernetes.io/name": "web"}});
+    let source = json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "name": "*",
+        "namespace": "apps",
+        "matchLabels": {"app.kubernetes.io/name": "web"},
+    });
     alert(json!({
         "eventSeverity": ["warn", "error"],
         "eventSources": [source],
@@ -42,7 +48,7 @@ fn full_provider() -> Value {
         "proxySecretRef": reference,
         "secretRef": reference,
         "certSecretRef": reference,
-        "serviceAccountName": "somebody",
+        "serviceAccountName": "sender",
         "suspend": false,
         "commitStatusExpr": "event.reason",
         "rateLimit": "10/1s",
@@ -51,20 +57,33 @@ fn full_provider() -> Value {
         "pool": "eu-1",
         "template": {"configMapKeyRef": {"name": "texts", "key": "web"}},
         "links": true,
-        "commitStatus": {"id": "default", "pending": true, "targetURL": "https://grafana.example.com/d/{{ name }}"},
+        "commitStatus": {
+            "id": "default",
+            "pending": true,
+            "targetURL": "https://grafana.example.com/d/{{ name }}",
+        },
     }))
 }
 
 /// A status with every field that both kinds share.
 fn full_status() -> Value {
     let time = "2026-11-21T12:00:00Z";
-    let condition = json!({"type": "Ready", "status": "True", "reason": "Initialized", "message": "Initialized", "lastTransitionTime": time, "observedGeneration": 1});
+    let condition = json!({
+        "type": "Ready",
+        "status": "True",
+        "reason": "Initialized",
+        "message": "Initialized",
+        "lastTransitionTime": time,
+        "observedGeneration": 1,
+    });
     json!({
         "conditions": [condition],
         "observedGeneration": 1,
         "lastHandledReconcileAt": time,
         "lastDeliveryTime": time,
-        "lastError": {"time": time, "message": "the service answered 500", "reason": "server-error"},
+        "lastError": {
+            "time": time, "message": "the service answered 500", "reason": "server-error",
+        },
     })
 }
 
@@ -270,7 +289,12 @@ async fn conditions_of_another_writer_stay() {
     .unwrap();
     let alerts = objects(&client, &namespace, "v1beta3", "Alert");
     let write = async |writer: &str, status: Value| {
-        let object = json!({"apiVersion": format!("{GROUP}/v1beta3"), "kind": "Alert", "metadata": {"name": "shared"}, "status": status});
+        let object = json!({
+            "apiVersion": format!("{GROUP}/v1beta3"),
+            "kind": "Alert",
+            "metadata": {"name": "shared"},
+            "status": status,
+        });
         alerts
             .patch_status("shared", &PatchParams::apply(writer), &Patch::Apply(object))
             .await

@@ -1,5 +1,4 @@
-//! Destinations that are not called for a while: after failures, on their request, or paused by
-//! hand.
+//! Circuits: destinations that fail, that ask for a pause, or that a user pauses.
 
 use std::time::Duration;
 
@@ -32,31 +31,40 @@ async fn providers(rig: &Rig, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&ended.stdout).into_owned()
 }
 
-/// The state of the only circuit, as `tidings providers circuits` prints it.
-async fn state(rig: &Rig) -> Option<String> {
-    let line = providers(rig, &["circuits", "--output", "json"]).await;
-    let circuit: Value =
-        serde_json::from_str(line.lines().next()?).expect("the command prints JSON");
-    Some(circuit["state"].as_str()?.to_owned())
+/// The only circuit, as `tidings providers circuits` prints it; `None` if it is closed.
+async fn circuit(rig: &Rig) -> Option<Value> {
+    let output = providers(rig, &["circuits", "--output", "json"]).await;
+    let line = output.lines().next()?;
+    Some(serde_json::from_str(line).expect("the command prints JSON"))
+}
+
+/// Resumes a Provider, and returns the number of parked deliveries that were woken.
+async fn resume(rig: &Rig, provider: &str) -> usize {
+    let output = providers(rig, &["resume", provider]).await;
+    let number = output.split(' ').find_map(|word| word.parse().ok());
+    number.expect("the command prints the number of deliveries")
 }
 
 async fn is_open(rig: &Rig) {
     eventually("the circuit is open", async || {
-        (state(rig).await.as_deref() == Some("open")).then_some(())
+        (circuit(rig).await?["state"] == "open").then_some(())
     })
     .await;
 }
 
-/// Waits until so many deliveries were parked for this reason.
-pub async fn parked(process: &Process, why: &str, count: f64) {
-    let labels = format!("outcome=\"{why}\"");
-    eventually(&format!("{count} deliveries are {why}"), async || {
-        (process
-            .metric("tidings_worker_deliveries_total", &labels)
-            .await
-            >= count)
-            .then_some(())
-    })
+/// Waits until at least `count` deliveries were parked for this reason.
+pub async fn parked(process: &Process, reason: &str, count: f64) {
+    let labels = format!("outcome=\"{reason}\"");
+    eventually(
+        &format!("{count} deliveries are parked: {reason}"),
+        async || {
+            (process
+                .metric("tidings_worker_deliveries_total", &labels)
+                .await
+                >= count)
+                .then_some(())
+        },
+    )
     .await;
 }
 
@@ -114,8 +122,8 @@ async fn publish_copy(
         .expect("the message is stored");
 }
 
-/// Parks an event like another one, as a worker does that has not noticed yet that the destination
-/// is called again.
+/// Parks another event with the headers of a parked delivery, like a worker that has not noticed
+/// yet that the circuit closed.
 async fn park_late(rig: &Rig, like: &StreamMessage, message: &str) {
     let mut delivery =
         Delivery::decode(like.payload.clone()).expect("a parked message is a delivery");
@@ -178,7 +186,7 @@ async fn a_failing_destination_is_only_probed_and_then_receives_everything() {
         let apart = pair[1].at - pair[0].at;
         assert!(
             apart >= Duration::from_millis(500),
-            "probes are at least 500 ms apart, and two came within {apart:?}"
+            "probes are at least 500 ms apart, but two came within {apart:?}"
         );
     }
     receiver.answer_with(Reply::Status(200));
@@ -190,9 +198,9 @@ async fn a_failing_destination_is_only_probed_and_then_receives_everything() {
     let failed = receiver.received().len() - 105;
     assert!(
         failed < 40,
-        "a hundred waiting deliveries cause few calls, and caused {failed}"
+        "a hundred parked deliveries cause few calls, but caused {failed}"
     );
-    assert_eq!(state(&rig).await, None, "the circuit is closed");
+    assert_eq!(circuit(&rig).await, None, "the circuit is closed");
 }
 
 #[tokio::test]
@@ -223,7 +231,7 @@ async fn an_open_circuit_survives_a_restart_of_all_workers() {
         "the circuit is open"
     );
 
-    providers(&rig, &["resume", "apps/hook"]).await;
+    resume(&rig, "apps/hook").await;
     receiver.accepts("blocked").await;
 }
 
@@ -243,11 +251,16 @@ async fn a_paused_provider_is_not_called_before_it_is_resumed() {
         &["pause", "apps/hook", "--reason", "the service moves"],
     )
     .await;
-    let circuits = providers(&rig, &["circuits"]).await;
-    assert!(
-        circuits.contains("apps/hook * paused") && circuits.contains("the service moves"),
-        "{circuits}"
-    );
+    let paused = circuit(&rig).await.expect("the circuit is listed");
+    for (field, expected) in [
+        ("namespace", json!("apps")),
+        ("provider", json!("hook")),
+        ("channel", Value::Null),
+        ("state", json!("paused")),
+        ("reason", json!("the service moves")),
+    ] {
+        assert_eq!(paused[field], expected, "{field} of {paused}");
+    }
     up.kill().await;
     up.restart().await;
     for number in 0..30 {
@@ -257,8 +270,7 @@ async fn a_paused_provider_is_not_called_before_it_is_resumed() {
     other.receives(30).await;
     assert!(hook.received().is_empty());
 
-    let output = providers(&rig, &["resume", "apps/hook"]).await;
-    assert!(output.contains("30 parked"), "{output}");
+    assert_eq!(resume(&rig, "apps/hook").await, 30);
     let balance = ledger.balanced(&rig, &hook).await;
     assert!(
         balance.duplicates().is_empty() && balance.dead.is_empty(),
@@ -267,7 +279,7 @@ async fn a_paused_provider_is_not_called_before_it_is_resumed() {
 }
 
 #[tokio::test]
-async fn a_delivery_parked_while_a_pause_ends_is_made_at_once() {
+async fn a_delivery_parked_while_a_pause_ends_is_attempted_at_once() {
     let receiver = Receiver::start().await;
     let (rig, up) = Rig::up(
         TIDINGS,
@@ -279,14 +291,14 @@ async fn a_delivery_parked_while_a_pause_ends_is_made_at_once() {
     parked(&up, "paused", 1.0).await;
     let blocked = parked_last(&rig).await;
 
-    providers(&rig, &["resume", "apps/hook"]).await;
+    resume(&rig, "apps/hook").await;
     park_late(&rig, &blocked, "late").await;
 
     receiver.accepts("late").await;
 }
 
 #[tokio::test]
-async fn a_delivery_parked_while_a_circuit_closes_is_made_at_once() {
+async fn a_delivery_parked_while_a_circuit_closes_is_attempted_at_once() {
     let receiver = Receiver::script([Reply::RetryAfter(429, 5)]).await;
     let (rig, up) = Rig::up(
         TIDINGS,
@@ -336,17 +348,17 @@ async fn a_pause_ends_when_its_bucket_is_deleted() {
 }
 
 #[tokio::test]
-async fn a_reserved_slot_that_came_during_a_pause_is_used_after_it() {
+async fn a_reserved_send_time_that_passes_during_a_pause_is_used_after_it() {
     let receiver = Receiver::start().await;
     let (rig, up) = Rig::up(
         TIDINGS,
         [
-            provider("hook", receiver.url()).with("rateLimit", json!("1/1h")),
+            provider("hook", receiver.url()).with("rateLimit", "1/1h"),
             alert("all", "hook"),
         ],
     )
     .await;
-    rig.leaves_unfinished("one delivery is limited for an hour");
+    rig.leaves_unfinished("one delivery is parked until its send time in an hour");
     up.post(&event("first")).await.unwrap();
     receiver.accepts("first").await;
     up.post(&event("in an hour")).await.unwrap();
@@ -360,38 +372,35 @@ async fn a_reserved_slot_that_came_during_a_pause_is_used_after_it() {
     })
     .await;
     parked(&up, "paused", 1.0).await;
-    providers(&rig, &["resume", "apps/hook"]).await;
+    resume(&rig, "apps/hook").await;
 
     receiver.accepts("due").await;
-    assert_eq!(receiver.count(), 2, "the next slot is an hour away");
+    assert_eq!(receiver.count(), 2, "the next send time is an hour away");
 }
 
 #[tokio::test]
 async fn a_delivery_without_a_permit_is_woken_when_its_provider_is_resumed() {
     let receiver = Receiver::script([Reply::Stall]).await;
     let hook = provider("hook", receiver.url())
-        .with("maxInFlight", json!(1))
-        .with("timeout", json!("2m"));
+        .with("maxInFlight", 1)
+        .with("timeout", "2m");
     let (rig, up) = Rig::up(TIDINGS, [hook, alert("all", "hook")]).await;
-    rig.leaves_unfinished("the only permit stays in use");
+    rig.leaves_unfinished("one delivery hangs and has the only permit");
     up.post(&event("hangs")).await.unwrap();
     receiver.receives(1).await;
     up.post(&event("without a permit")).await.unwrap();
     parked(&up, "no-permit", 1.0).await;
 
     eventually("the delivery is woken", async || {
-        providers(&rig, &["resume", "apps/hook"])
-            .await
-            .contains("1 parked")
-            .then_some(())
+        (resume(&rig, "apps/hook").await == 1).then_some(())
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_parked_state_is_not_given_up_at_the_age_of_an_older_one() {
+async fn a_parked_state_does_not_expire_at_the_age_of_an_older_one() {
     let rig = Rig::start(TIDINGS).await;
-    rig.leaves_unfinished("the provider stays paused");
+    rig.leaves_unfinished("the Provider stays paused");
     let forge = Forge::start().await;
     Forge::put_secret(rig.rules());
     rig.rules()

@@ -6,29 +6,30 @@ use tidings_rig::{Manifest, Receiver, Reply, Rig, Role, alert, event, provider, 
 use crate::TIDINGS;
 use crate::states::post_all;
 
-fn happened(second: u32, severity: &str) -> Value {
+fn event_at(second: u32, severity: &str) -> Value {
     let mut event = event(&format!("at {second}"));
     event["timestamp"] = format!("2026-01-02T03:04:{second:02}Z").into();
     event["severity"] = severity.into();
     event
 }
 
-/// The bodies that a service accepts after it failed for a trigger and the resolve followed.
+/// Posts a failure, which the service does not accept at first, and then a success. Returns the
+/// bodies that the service accepts.
 async fn accepted(kind: &str, with: impl FnOnce(Manifest) -> Manifest) -> Vec<Value> {
     let rig = Rig::start(TIDINGS).await;
     rig.rules()
         .put([secret("key", json!({"token": "hidden-token"}))]);
     let receiver = Receiver::script([Reply::RetryAfter(503, 2)]).await;
     let incidents = provider("incidents", receiver.url())
-        .with("type", json!(kind))
+        .with("type", kind)
         .that_retries_soon();
     rig.rules()
         .put([with(incidents), alert("all", "incidents")]);
     let up = rig.run(Role::up()).await;
 
-    post_all(&up, [happened(1, "error")]).await;
+    post_all(&up, [event_at(1, "error")]).await;
     receiver.receives(1).await;
-    post_all(&up, [happened(2, "info")]).await;
+    post_all(&up, [event_at(2, "info")]).await;
     rig.drained().await;
 
     receiver
@@ -41,7 +42,7 @@ async fn accepted(kind: &str, with: impl FnOnce(Manifest) -> Manifest) -> Vec<Va
 #[tokio::test]
 async fn a_retried_trigger_is_not_sent_after_its_resolve_to_pagerduty() {
     let bodies = accepted("pagerduty", |provider| {
-        provider.with("channel", json!("routing-key"))
+        provider.with("channel", "routing-key")
     })
     .await;
     let actions: Vec<&Value> = bodies.iter().map(|body| &body["event_action"]).collect();

@@ -7,7 +7,7 @@ use tidings_rig::{
 
 use crate::TIDINGS;
 
-/// An event about another kind, so that another alert matches it.
+/// An event about an object of this kind, so that another alert matches it.
 fn about(kind: &str, message: &str) -> Value {
     let mut event = event(message);
     event["involvedObject"]["kind"] = kind.into();
@@ -39,11 +39,11 @@ async fn attempts(up: &Process, outcome: &str) -> f64 {
 #[tokio::test]
 async fn a_hanging_destination_with_thousands_of_deliveries_delays_no_other() {
     let rig = Rig::start(TIDINGS).await;
-    rig.leaves_unfinished("one destination hangs");
+    rig.leaves_unfinished("the destination `hanging` never responds");
     let [hanging, healthy] = [Receiver::start().await, Receiver::start().await];
     hanging.answer_with(Reply::Stall);
     rig.rules().put([
-        provider("hanging", hanging.url()).with("timeout", json!("30s")),
+        provider("hanging", hanging.url()).with("timeout", "30s"),
         provider("healthy", healthy.url()),
     ]);
     for number in 0..50 {
@@ -80,10 +80,10 @@ async fn a_hanging_destination_with_thousands_of_deliveries_delays_no_other() {
 #[tokio::test]
 async fn a_rate_limited_destination_delays_no_other() {
     let rig = Rig::start(TIDINGS).await;
-    rig.leaves_unfinished("the rate limit is one an hour");
+    rig.leaves_unfinished("one destination accepts one delivery an hour");
     let [limited, healthy] = [Receiver::start().await, Receiver::start().await];
     rig.rules().put([
-        provider("limited", limited.url()).with("rateLimit", json!("1/1h")),
+        provider("limited", limited.url()).with("rateLimit", "1/1h"),
         provider("healthy", healthy.url()),
     ]);
     rig.rules().put([
@@ -103,19 +103,19 @@ async fn a_rate_limited_destination_delays_no_other() {
 #[tokio::test]
 async fn a_failing_channel_does_not_affect_other_channels_of_its_provider() {
     let rig = Rig::start(TIDINGS).await;
-    rig.leaves_unfinished("the failing channel is retried after 10 minutes");
+    rig.leaves_unfinished("deliveries to the failing channel are retried after 10 minutes");
     let receiver = Receiver::start().await;
     receiver.answer_with(Reply::Status(503));
     rig.rules()
         .put([provider("hook", receiver.url()).with("retry", json!({"min": "10m", "max": "10m"}))]);
     rig.rules()
-        .put([alert_about("Bucket", "sick", "hook").with("channel", json!("sick"))]);
+        .put([alert_about("Bucket", "failing", "hook").with("channel", "failing")]);
     rig.rules()
-        .put([alert_about("HelmRelease", "well", "hook").with("channel", json!("well"))]);
+        .put([alert_about("HelmRelease", "healthy", "hook").with("channel", "healthy")]);
     let up = rig.run(Role::up()).await;
     post(&up, "Bucket", 5).await;
     eventually("the circuit of the channel is open", async || {
-        (up.metric("tidings_worker_circuit_state", "channel=\"sick\"")
+        (up.metric("tidings_worker_circuit_state", "channel=\"failing\"")
             .await
             > 1.5)
             .then_some(())

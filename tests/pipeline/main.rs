@@ -1,20 +1,20 @@
 //! The roles as real processes on a real nats-server, with providers that fail.
 
+mod changed_streams;
 mod circuits;
-mod commenting;
-mod delivering;
+mod comments;
+mod deliveries;
+mod event_endpoint;
 mod incidents;
-mod ingesting;
 mod isolation;
 mod limits;
-mod meddling;
 mod nats;
 mod poison;
-mod racing;
-mod reloading;
-mod retrying;
+mod racing_workers;
+mod replicas;
+mod retries;
+mod rule_changes;
 mod secrets;
-mod sharing;
 mod states;
 mod templates;
 

@@ -1,4 +1,4 @@
-//! Providers of type `nats`, each with its own nats-server beside the bus.
+//! Providers of type `nats`, with a nats-server that is not the bus.
 
 use async_nats::{ConnectOptions, Subscriber};
 use base64::Engine;
@@ -52,8 +52,8 @@ async fn delivered_with(login: Login) -> Value {
 
 fn nats(name: &str, address: &str) -> Manifest {
     provider(name, address)
-        .with("type", json!("nats"))
-        .with("channel", json!("flux.events"))
+        .with("type", "nats")
+        .with("channel", "flux.events")
 }
 
 async fn subscribe(server: &NatsServer, options: ConnectOptions) -> Subscriber {
@@ -195,7 +195,10 @@ async fn a_credentials_file_logs_in() {
 fn claim(issuer: &KeyPair, subject: &str, kind: &str) -> String {
     let limits = match kind {
         "account" => {
-            json!({"subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "conn": -1, "leaf": -1})
+            json!({
+                "subs": -1, "data": -1, "payload": -1,
+                "imports": -1, "exports": -1, "conn": -1, "leaf": -1,
+            })
         }
         _ => json!({"subs": -1, "data": -1, "payload": -1}),
     };
@@ -205,7 +208,14 @@ fn claim(issuer: &KeyPair, subject: &str, kind: &str) -> String {
         ("user", Value::Object(nats), Value::Object(limits)) => nats.extend(limits),
         _ => {}
     }
-    let claims = json!({"jti": subject, "iat": 1_700_000_000, "iss": issuer.public_key(), "name": kind, "sub": subject, "nats": nats});
+    let claims = json!({
+        "jti": subject,
+        "iat": 1_700_000_000,
+        "iss": issuer.public_key(),
+        "name": kind,
+        "sub": subject,
+        "nats": nats,
+    });
     let encoded = |part: &Value| URL_SAFE_NO_PAD.encode(part.to_string());
     let signed = format!(
         "{}.{}",
@@ -221,7 +231,7 @@ fn claim(issuer: &KeyPair, subject: &str, kind: &str) -> String {
 #[tokio::test]
 async fn a_certificate_must_match_the_host_of_the_address() {
     let rig = Rig::start(TIDINGS).await;
-    rig.leaves_unfinished("two providers never accept");
+    rig.leaves_unfinished("two Providers do not trust the certificate of their server");
     let folder = rig.folder().join("other");
     std::fs::create_dir(&folder).unwrap();
     let authority = Authority::new();

@@ -11,10 +11,10 @@ use tidings_rig::{
 
 use crate::TIDINGS;
 
-/// Once beside others, then five times alone.
+/// The first crash is beside other deliveries; the next five are alone.
 const CRASHES: usize = 6;
 
-/// Shortens `ack_wait`, so that what a dead worker held is redelivered soon.
+/// Shortens `ack_wait`, so that the deliveries of a dead worker are redelivered soon.
 async fn shorten_ack_wait(rig: &Rig) {
     let jetstream = rig.jetstream().await;
     let stream = eventually("the stream exists", async || {
@@ -59,7 +59,7 @@ async fn poisoned(messages: &[String], receiver: &Receiver) -> (Rig, Process) {
 async fn a_delivery_that_kills_five_workers_alone_is_a_dead_letter_and_others_are_delivered() {
     let receiver = Receiver::start().await;
     receiver.answer_with(Reply::Slow(Duration::from_millis(700)));
-    let mut messages: Vec<String> = (0..20).map(|number| format!("innocent {number}")).collect();
+    let mut messages: Vec<String> = (0..20).map(|number| format!("normal {number}")).collect();
     messages.insert(7, "poison".to_owned());
     let (rig, mut worker) = poisoned(&messages, &receiver).await;
 
@@ -67,7 +67,7 @@ async fn a_delivery_that_kills_five_workers_alone_is_a_dead_letter_and_others_ar
         worker.ended().await;
         assert!(
             rig.dead_letters().await.is_empty(),
-            "after {crash} crashes it was not attempted alone often enough"
+            "after {crash} crashes it was not attempted alone five times"
         );
         worker.respawn();
     }
@@ -86,8 +86,8 @@ async fn a_delivery_that_kills_five_workers_alone_is_a_dead_letter_and_others_ar
         ("crashed", 0),
         "it never completed an attempt"
     );
-    for innocent in messages.iter().filter(|message| *message != "poison") {
-        receiver.accepts(innocent).await;
+    for normal in messages.iter().filter(|message| *message != "poison") {
+        receiver.accepts(normal).await;
     }
     let tally = receiver.tally();
     assert!(
@@ -98,15 +98,17 @@ async fn a_delivery_that_kills_five_workers_alone_is_a_dead_letter_and_others_ar
 
 #[tokio::test]
 async fn redelivered_messages_do_not_wait_for_another_that_hangs() {
-    let [hanging, well] = [Receiver::start().await, Receiver::start().await];
+    let [hanging, healthy] = [Receiver::start().await, Receiver::start().await];
     hanging.answer_with(Reply::Stall);
     let rig = Rig::start(TIDINGS).await;
     rig.rules().put([
         provider("hanging", hanging.url()),
-        provider("well", well.url()),
+        provider("healthy", healthy.url()),
     ]);
-    rig.rules()
-        .put([alert("to-hanging", "hanging"), alert("to-well", "well")]);
+    rig.rules().put([
+        alert("to-hanging", "hanging"),
+        alert("to-healthy", "healthy"),
+    ]);
     let _router = rig.run(Role::router()).await;
     shorten_ack_wait(&rig).await;
     let ingest = rig.run(Role::ingest()).await;
@@ -124,14 +126,14 @@ async fn redelivered_messages_do_not_wait_for_another_that_hangs() {
 
     ingest.post(&event("after")).await.expect("ingest responds");
 
-    well.accepts("after").await;
+    healthy.accepts("after").await;
     assert!(
         hanging.accepted().is_empty(),
         "the other destination still hangs"
     );
 }
 
-/// Waits for so many outcomes, and returns the attempts of each delivery as (outcome, reason).
+/// Waits for at least `count` outcomes. Returns the attempts of each delivery as (outcome, reason).
 async fn attempts(rig: &Rig, count: usize) -> Vec<Vec<(String, String)>> {
     let what = format!("{count} outcomes");
     let all = async || Some(rig.outcomes().await).filter(|outcomes| outcomes.len() >= count);
@@ -167,7 +169,7 @@ async fn a_delivery_that_panics_loses_one_attempt_and_others_lose_none() {
     let mut ledger = Ledger::default();
 
     for number in 0..20 {
-        ledger.post(&up, &format!("innocent {number}")).await;
+        ledger.post(&up, &format!("normal {number}")).await;
         if number == 7 {
             ledger.post(&up, "poison").await;
         }
@@ -179,7 +181,7 @@ async fn a_delivery_that_panics_loses_one_attempt_and_others_lose_none() {
         "{balance:?}"
     );
     let attempts = attempts(&rig, 22).await;
-    let (innocents, others): (Vec<_>, Vec<_>) = attempts
+    let (normal, others): (Vec<_>, Vec<_>) = attempts
         .into_iter()
         .partition(|attempts| attempts.len() == 1);
     assert_eq!(
@@ -187,7 +189,7 @@ async fn a_delivery_that_panics_loses_one_attempt_and_others_lose_none() {
         [expected([("retrying", "crashed"), ("delivered", "")])],
         "the poison message is retried"
     );
-    assert_eq!(innocents, vec![expected([("delivered", "")]); 20]);
+    assert_eq!(normal, vec![expected([("delivered", "")]); 20]);
     assert_eq!(up.readiness().await.status, 200, "the process continues");
 }
 
@@ -220,7 +222,7 @@ async fn a_call_that_panics_releases_its_permit() {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     let hook = provider("hook", receiver.url())
-        .with("maxInFlight", json!(1))
+        .with("maxInFlight", 1)
         .that_retries_soon();
     rig.rules().put([hook, alert("all", "hook")]);
     let up = rig
@@ -279,7 +281,7 @@ async fn a_panic_while_permits_change_blocks_no_later_delivery() {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     rig.rules().put([
-        provider("hook", receiver.url()).with("maxInFlight", json!(1)),
+        provider("hook", receiver.url()).with("maxInFlight", 1),
         alert("all", "hook"),
     ]);
     let up = rig

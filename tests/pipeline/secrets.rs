@@ -1,4 +1,4 @@
-//! The data of a Secret reaches its service and nothing else.
+//! The data of a Secret is sent to its service only.
 
 use serde_json::json;
 use tidings_core::Message;
@@ -14,12 +14,18 @@ const PASSWORD: &str = "p4ssw0rd-that-nobody-may-see";
 async fn secrets_in_a_response_are_in_no_log_metric_dead_letter_or_outcome() {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
-    receiver.answer_with(Reply::Says(
+    receiver.answer_with(Reply::Text(
         400,
-        "no: t0k3n-that-nobody-may-see h34der-that-nobody-may-see p4ssw0rd-that-nobody-may-see dDBrM24tdGhhdC1ub2JvZHktbWF5LXNlZQ==",
+        "no: t0k3n-that-nobody-may-see h34der-that-nobody-may-see p4ssw0rd-that-nobody-may-see \
+         dDBrM24tdGhhdC1ub2JvZHktbWF5LXNlZQ==",
     ));
-    let keys = json!({"token": TOKEN, "username": "me", "password": PASSWORD, "headers": format!("X-Key: {HEADER}"),
-        "address": format!("{}?{TOKEN}", receiver.url())});
+    let keys = json!({
+        "token": TOKEN,
+        "username": "me",
+        "password": PASSWORD,
+        "headers": format!("X-Key: {HEADER}"),
+        "address": format!("{}?{TOKEN}", receiver.url()),
+    });
     rig.rules().put([secret("key", keys)]);
     let types = [
         "generic",
@@ -35,11 +41,11 @@ async fn secrets_in_a_response_are_in_no_log_metric_dead_letter_or_outcome() {
     ];
     for name in types {
         let provider = provider(name, receiver.url())
-            .with("type", json!(name))
-            .with("channel", json!("a/b"));
+            .with("type", name)
+            .with("channel", "a/b");
         rig.rules().put([
             provider
-                .with("username", json!("me"))
+                .with("username", "me")
                 .with("secretRef", json!({"name": "key"})),
             alert(name, name),
         ]);

@@ -1,11 +1,11 @@
-//! Commit statuses: the newest state wins, and an unchanged state makes no call.
+//! Commit statuses: the newest state wins, and an unchanged state causes no call.
 
 use std::time::Duration;
 
 use async_nats::jetstream::message::StreamMessage;
 use serde_json::{Value, json};
 use tidings_core::{Delivery, Message};
-use tidings_rig::{Forge, Process, Refusal, Rig, Role, Status, alert, event, eventually};
+use tidings_rig::{Forge, Process, Rejection, Rig, Role, Status, alert, event, eventually};
 
 use crate::TIDINGS;
 use crate::circuits::{all_parked, parked};
@@ -19,8 +19,8 @@ pub async fn rig() -> Rig {
     rig
 }
 
-/// A forge, a rig with a Provider of type github for it, and `tidings up`.
-async fn everything() -> (Forge, Rig, Process) {
+/// Starts a forge, a rig with a Provider of type github for it, and `tidings up`.
+async fn start() -> (Forge, Rig, Process) {
     let (forge, rig) = (Forge::start().await, rig().await);
     rig.rules()
         .put([forge.provider("github"), alert("commits", "forge")]);
@@ -28,7 +28,7 @@ async fn everything() -> (Forge, Rig, Process) {
     (forge, rig, up)
 }
 
-/// An event of a Kustomization for a commit, so many seconds into an hour.
+/// An event of a Kustomization for a commit, `second` seconds after 03:00.
 pub fn reconciled(commit: &str, second: u32, succeeded: bool) -> Value {
     let mut event = event(&format!("reconciled at {second}"));
     event["timestamp"] = format!("2026-01-02T03:{:02}:{:02}Z", second / 60, second % 60).into();
@@ -50,7 +50,7 @@ pub async fn post_all(process: &Process, events: impl IntoIterator<Item = Value>
     }
 }
 
-/// Waits until DELIVERIES has so many messages: ready, in progress or parked.
+/// Waits until DELIVERIES has `count` messages: ready, in progress or parked.
 async fn deliveries_are(rig: &Rig, count: u64) {
     let jetstream = rig.jetstream().await;
     eventually(&format!("{count} messages are in DELIVERIES"), async || {
@@ -61,8 +61,8 @@ async fn deliveries_are(rig: &Rig, count: u64) {
 }
 
 #[tokio::test]
-async fn an_unchanged_status_makes_no_call_and_every_change_makes_one() {
-    let (forge, rig, up) = everything().await;
+async fn an_unchanged_status_causes_no_call_and_every_change_causes_one() {
+    let (forge, rig, up) = start().await;
 
     for (first, succeeded) in [(0, true), (20, false), (40, true)] {
         post_all(
@@ -79,7 +79,7 @@ async fn an_unchanged_status_makes_no_call_and_every_change_makes_one() {
 
 #[tokio::test]
 async fn an_older_event_that_arrives_later_is_superseded() {
-    let (forge, rig, up) = everything().await;
+    let (forge, rig, up) = start().await;
 
     post_all(&up, [reconciled(COMMIT, 30, true)]).await;
     rig.drained().await;
@@ -91,7 +91,7 @@ async fn an_older_event_that_arrives_later_is_superseded() {
 
 #[tokio::test]
 async fn an_event_about_progress_sets_no_status() {
-    let (forge, rig, up) = everything().await;
+    let (forge, rig, up) = start().await;
     let mut progressing = reconciled(COMMIT, 30, true);
     progressing["reason"] = "Progressing".into();
 
@@ -103,7 +103,7 @@ async fn an_event_about_progress_sets_no_status() {
 
 #[tokio::test]
 async fn an_event_from_2099_does_not_block_later_ones() {
-    let (forge, rig, up) = everything().await;
+    let (forge, rig, up) = start().await;
     let mut from_2099 = reconciled(COMMIT, 0, true);
     from_2099["timestamp"] = "2099-01-01T00:00:00Z".into();
     // Both times count as at most a minute after receipt, and this event is received later.
@@ -124,8 +124,8 @@ async fn an_event_from_2099_does_not_block_later_ones() {
 
 #[tokio::test]
 async fn after_an_outage_each_commit_gets_one_write_with_its_newest_state() {
-    let (forge, rig, up) = everything().await;
-    forge.refuse(Some(Refusal::status(503)));
+    let (forge, rig, up) = start().await;
+    forge.reject(Some(Rejection::status(503)));
 
     let commits: Vec<String> = (0..100).map(|number| format!("{number:040x}")).collect();
     for second in 0..10 {
@@ -138,7 +138,7 @@ async fn after_an_outage_each_commit_gets_one_write_with_its_newest_state() {
         .await;
     }
     deliveries_are(&rig, 100).await;
-    forge.refuse(None);
+    forge.reject(None);
     rig.drained().await;
 
     let mut writes = forge.contents().writes.clone();
@@ -164,7 +164,7 @@ async fn events_during_a_rate_limit_of_the_forge_become_one_write() {
         (429, "retry-after", ""),
     ];
     for (status, header, body) in limits {
-        let (forge, rig, up) = everything().await;
+        let (forge, rig, up) = start().await;
         let reset = jiff::Timestamp::now().as_second() + 2;
         let headers = match header {
             "retry-after" => vec![("retry-after", "2".to_owned())],
@@ -173,7 +173,7 @@ async fn events_during_a_rate_limit_of_the_forge_become_one_write() {
                 ("x-ratelimit-reset", reset.to_string()),
             ],
         };
-        forge.refuse(Some(Refusal {
+        forge.reject(Some(Rejection {
             status,
             headers,
             body,
@@ -185,7 +185,7 @@ async fn events_during_a_rate_limit_of_the_forge_become_one_write() {
         )
         .await;
         deliveries_are(&rig, 1).await;
-        forge.refuse(None);
+        forge.reject(None);
         rig.drained().await;
 
         assert_eq!(forge.states(), ["failure"], "{status} {header}");
@@ -194,19 +194,19 @@ async fn events_during_a_rate_limit_of_the_forge_become_one_write() {
 }
 
 #[tokio::test]
-async fn a_key_keeps_its_reserved_slot_until_it_is_due() {
+async fn a_key_keeps_its_reserved_send_time_until_it_is_due() {
     const HOUR_MS: i64 = 3_600_000;
     let (forge, rig) = (Forge::start().await, rig().await);
-    rig.leaves_unfinished("the rate limit is one an hour");
+    rig.leaves_unfinished("the rate limit allows one write an hour");
     rig.rules().put([
-        forge.provider("github").with("rateLimit", json!("1/1h")),
+        forge.provider("github").with("rateLimit", "1/1h"),
         alert("commits", "forge"),
     ]);
     let up = rig.run(Role::up()).await;
     let commits: Vec<String> = (0..3).map(|number| format!("{number:040x}")).collect();
     let slots = async || {
         let delivery = |message: StreamMessage| {
-            Delivery::decode(message.payload).expect("what is parked is a delivery")
+            Delivery::decode(message.payload).expect("a parked message is a delivery")
         };
         all_parked(&rig)
             .await
@@ -241,7 +241,7 @@ async fn a_key_keeps_its_reserved_slot_until_it_is_due() {
     planned(22.0).await;
 
     let expected = [slot_ms, slot_ms + HOUR_MS];
-    eventually("the next slot belongs to the next key", async || {
+    eventually("the next send time belongs to the next key", async || {
         (slots().await == expected).then_some(())
     })
     .await;
@@ -249,12 +249,13 @@ async fn a_key_keeps_its_reserved_slot_until_it_is_due() {
 
 #[tokio::test]
 async fn a_commit_with_the_maximum_number_of_statuses_is_a_dead_letter() {
-    let (forge, rig, up) = everything().await;
-    let body = r#"{"message": "Validation Failed", "errors": "This SHA and context has reached the maximum number of statuses."}"#;
+    let (forge, rig, up) = start().await;
+    let body = r#"{"message": "Validation Failed",
+        "errors": "This SHA and context has reached the maximum number of statuses."}"#;
 
     post_all(&up, [reconciled(COMMIT, 0, true)]).await;
     rig.drained().await;
-    forge.refuse(Some(Refusal {
+    forge.reject(Some(Rejection {
         status: 422,
         headers: Vec::new(),
         body,
@@ -274,13 +275,15 @@ async fn a_commit_with_the_maximum_number_of_statuses_is_a_dead_letter() {
 }
 
 #[tokio::test]
-async fn a_deleted_bucket_costs_one_read_of_each_key_and_no_write() {
-    let (forge, rig, up) = everything().await;
+async fn a_deleted_bucket_causes_one_read_of_each_key_and_no_write() {
+    let (forge, rig, up) = start().await;
     post_all(&up, [reconciled(COMMIT, 0, true)]).await;
     rig.drained().await;
     let others = (0..120).map(|number| Status {
         commit: COMMIT.to_owned(),
-        entry: json!({"context": format!("ci/{number}"), "state": "success", "description": "built"}),
+        entry: json!({
+            "context": format!("ci/{number}"), "state": "success", "description": "built",
+        }),
     });
     forge.contents().statuses.extend(others);
     let reads = forge.contents().reads;
@@ -296,7 +299,7 @@ async fn a_deleted_bucket_costs_one_read_of_each_key_and_no_write() {
     assert_eq!(
         forge.contents().reads - reads,
         3,
-        "the own status is on the last of three pages"
+        "its own status is on the last of three pages"
     );
 
     post_all(&up, (2..6).map(|second| reconciled(COMMIT, second, true))).await;
@@ -309,7 +312,7 @@ async fn a_deleted_bucket_costs_one_read_of_each_key_and_no_write() {
 
 #[tokio::test]
 async fn records_expire_ninety_days_after_their_last_write() {
-    let (_forge, rig, _up) = everything().await;
+    let (_forge, rig, _up) = start().await;
     let bucket = rig
         .jetstream()
         .await

@@ -20,13 +20,19 @@ pub struct Ended {
 }
 
 impl Ended {
-    /// The lines of its output. It must have succeeded.
+    /// The lines of its output.
+    ///
+    /// # Panics
+    /// The command failed.
     pub fn lines(&self) -> Vec<&str> {
         assert_eq!(self.status, Some(0), "{self:?}");
         self.stdout.lines().collect()
     }
 
-    /// Its output as one JSON value per line. It must have succeeded.
+    /// Its output, with one JSON value per line.
+    ///
+    /// # Panics
+    /// The command failed.
     pub fn json(&self) -> Vec<serde_json::Value> {
         self.lines()
             .into_iter()
@@ -54,13 +60,13 @@ pub async fn tidings(arguments: &[&str]) -> Ended {
     tidings_with(&[], arguments).await
 }
 
-/// The same, with more environment variables.
+/// Like [`tidings`], with more environment variables.
 pub async fn tidings_with(environment: &[(&str, &str)], arguments: &[&str]) -> Ended {
     let mut command = command(arguments);
     command.envs(environment.iter().copied());
     let output = timeout(PATIENCE, command.output())
         .await
-        .unwrap_or_else(|_| panic!("`tidings {}` ends", arguments.join(" ")));
+        .unwrap_or_else(|_| panic!("`tidings {}` does not end", arguments.join(" ")));
     let output = output.expect("the executable can be started");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("the output is text");
     Ended {
@@ -135,7 +141,7 @@ impl Following {
             .id()
             .and_then(|id| Pid::from_raw(id.cast_signed()))
             .expect("the command still runs");
-        kill_process(id, Signal::INT).expect("a child process takes signals");
+        kill_process(id, Signal::INT).expect("a child process accepts signals");
     }
 
     /// Reads the rest of its output until it ends.

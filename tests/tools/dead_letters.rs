@@ -1,8 +1,8 @@
 //! `tidings dead`.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tidings_rig::{
-    NAMESPACE, Process, Receiver, Reply, Rig, Role, alert, event, eventually, provider,
+    Process, Receiver, Reply, Rig, Role, alert, event, eventually, provider, secret,
 };
 
 use crate::TIDINGS;
@@ -29,17 +29,14 @@ impl TwoDeadLetters {
         chat.answer_with(Reply::Status(400));
         rig.rules().put([provider("chat", "http://unused.invalid")
             .that_retries_soon()
-            .with("secretRef", secret("chat-address"))]);
-        rig.rules().put_text(
-            "chat-address.json",
-            &secret_text("chat-address", "address", &secret_address(&chat)),
-        );
-        rig.rules().put_text(
-            "keys.json",
-            &secret_text("keys", "address", &secret_address(&signed)),
-        );
-        let hmac = provider("signed", "http://unused.invalid").with("type", "generic-hmac");
-        rig.rules().put([hmac.with("secretRef", secret("keys"))]);
+            .with("secretRef", json!({"name": "chat-address"}))]);
+        rig.rules().put([
+            secret("chat-address", json!({"address": secret_address(&chat)})),
+            secret("keys", json!({"address": secret_address(&signed)})),
+        ]);
+        rig.rules().put([provider("signed", "http://unused.invalid")
+            .with("type", "generic-hmac")
+            .with("secretRef", json!({"name": "keys"}))]);
         rig.rules()
             .put([alert("to-chat", "chat"), alert("to-signed", "signed")]);
         let up = rig.run(Role::up().args(["--cluster", "hub"])).await;
@@ -93,21 +90,17 @@ impl TwoDeadLetters {
     }
 }
 
-fn secret(name: &str) -> Value {
-    serde_json::json!({ "name": name })
-}
-
-fn secret_text(name: &str, key: &str, value: &str) -> String {
-    let metadata = serde_json::json!({"name": name, "namespace": NAMESPACE});
-    let data = serde_json::json!({ key: value });
-    serde_json::json!({
-        "apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data,
-    })
-    .to_string()
-}
-
 fn secret_address(receiver: &Receiver) -> String {
     format!("{}/{SECRET_PATH}", receiver.url())
+}
+
+/// The number that a command prints first.
+fn number(ended: &Ended) -> usize {
+    let [line] = ended.lines()[..] else {
+        panic!("one line is printed: {ended:?}")
+    };
+    let number = line.split(' ').next().and_then(|word| word.parse().ok());
+    number.unwrap_or_else(|| panic!("the line begins with a number: {line}"))
 }
 
 fn string(value: &Value) -> String {
@@ -219,7 +212,7 @@ async fn show_prints_the_event_and_every_attempt() {
 }
 
 #[tokio::test]
-async fn a_replay_is_a_new_delivery_and_succeeds_once_the_receiver_accepts() {
+async fn a_replay_is_a_new_delivery_and_succeeds_when_the_receiver_accepts_it() {
     let setup = TwoDeadLetters::start().await;
     let before = setup.list(&["--reason", "rejected"]).await.remove(0);
     let first = setup.chat.received()[0]
@@ -229,13 +222,8 @@ async fn a_replay_is_a_new_delivery_and_succeeds_once_the_receiver_accepts() {
     assert_eq!(before["id"], first.as_str());
 
     // The receiver rejects it again: the new dead letter has its own id and age.
-    assert_eq!(
-        setup
-            .dead("replay", &["--provider", "apps/chat"])
-            .await
-            .lines(),
-        ["1 dead letter replayed"]
-    );
+    let replayed = setup.dead("replay", &["--provider", "apps/chat"]).await;
+    assert_eq!(number(&replayed), 1);
     setup.chat.receives(3).await;
     let after = eventually("the replayed delivery is a dead letter again", async || {
         setup.list(&["--reason", "rejected"]).await.pop()
@@ -258,29 +246,23 @@ async fn a_replay_is_a_new_delivery_and_succeeds_once_the_receiver_accepts() {
     assert!(planned > died, "its age starts with the replay: {after}");
 
     setup.chat.answer_with(Reply::Status(200));
-    assert_eq!(
-        setup.dead("replay", &[&string(&after["id"])]).await.lines(),
-        ["1 dead letter replayed"]
-    );
+    let replayed = setup.dead("replay", &[&string(&after["id"])]).await;
+    assert_eq!(number(&replayed), 1);
     let received = setup.chat.accepts("unwanted").await;
     let last = received.header("idempotency-key").unwrap();
-    assert!(last != first && after["id"] != last, "{last} is a new id");
+    assert!(
+        last != first && after["id"] != last,
+        "the delivery has a new id: {last}"
+    );
     setup.rig.drained().await;
     assert_eq!(setup.reasons(&[]).await, ["misconfigured"]);
 }
 
 #[tokio::test]
-async fn a_replay_succeeds_once_the_secret_is_complete() {
+async fn a_replay_succeeds_after_the_secret_is_complete() {
     let setup = TwoDeadLetters::start().await;
-    let metadata = serde_json::json!({"name": "keys", "namespace": NAMESPACE});
-    let data = serde_json::json!({"address": secret_address(&setup.signed), "token": TOKEN});
-    let complete = serde_json::json!({
-        "apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data,
-    });
-    setup
-        .rig
-        .rules()
-        .put_text("keys.json", &complete.to_string());
+    let complete = json!({"address": secret_address(&setup.signed), "token": TOKEN});
+    setup.rig.rules().put([secret("keys", complete)]);
 
     eventually(
         "a replay after the rules are read again is delivered",
@@ -323,19 +305,11 @@ async fn drop_deletes_dead_letters_and_needs_a_filter() {
     }
     assert_eq!(setup.list(&[]).await.len(), 2);
 
-    assert_eq!(
-        setup.dead("drop", &["--reason", "rejected"]).await.lines(),
-        ["1 dead letter dropped"]
-    );
+    let rejected = ["--reason", "rejected"];
+    assert_eq!(number(&setup.dead("drop", &rejected).await), 1);
     assert_eq!(setup.reasons(&[]).await, ["misconfigured"]);
-    assert_eq!(
-        setup.dead("drop", &["--reason", "rejected"]).await.lines(),
-        ["0 dead letters dropped"]
-    );
-    assert_eq!(
-        setup.dead("drop", &["--all"]).await.lines(),
-        ["1 dead letter dropped"]
-    );
+    assert_eq!(number(&setup.dead("drop", &rejected).await), 0);
+    assert_eq!(number(&setup.dead("drop", &["--all"]).await), 1);
     assert_eq!(setup.dead("list", &[]).await.lines(), Vec::<&str>::new());
     assert_eq!(setup.chat.received().len(), 2, "drop sends nothing");
 }

@@ -19,14 +19,14 @@ fn pid(contact: &Value) -> u32 {
     u32::try_from(contact["pid"].as_u64().expect("nats.json has a process id")).unwrap()
 }
 
-/// The command line of a running process; none if it has ended, even as a zombie.
+/// The command line of a running process; `None` if it has ended or is a zombie.
 fn command_line(pid: u32) -> Option<String> {
     let bytes = fs::read(Path::new("/proc").join(pid.to_string()).join("cmdline")).ok()?;
     Some(String::from_utf8_lossy(&bytes).replace('\0', " ")).filter(|line| !line.is_empty())
 }
 
 #[tokio::test]
-async fn the_server_dies_with_up_after_kill_9_and_stored_events_are_delivered_later() {
+async fn the_server_ends_with_a_killed_up_and_stored_events_are_delivered_later() {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     receiver.answer_with(Reply::Status(503));

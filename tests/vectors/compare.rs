@@ -121,7 +121,11 @@ impl<'a> Comparison<'a> {
                 }
             }
             (_, Value::Array(expected), Value::Array(got)) => {
-                self.equal(&format!("{at}, how many"), &expected.len(), &got.len());
+                self.equal(
+                    &format!("{at}, number of elements"),
+                    &expected.len(),
+                    &got.len(),
+                );
                 for (number, (expected, got)) in expected.iter().zip(got).enumerate() {
                     self.json(expected, got, &format!("{at}/{number}"));
                 }
@@ -302,7 +306,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_cut_short_needs_a_mark_and_nothing_else() {
+    fn only_a_mark_may_replace_the_end_of_a_text() {
         let loose = BTreeMap::from([("/text".to_owned(), Looseness::Prefix)]);
         let long = "word ".repeat(100);
         let problems = |got: &str| {
@@ -318,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn elements_in_another_order_agree_only_where_they_may() {
+    fn elements_in_another_order_are_equal_only_where_allowed() {
         let (expected, got) = (
             serde_json::json!([{"a": 1, "b": 2}, 3]),
             serde_json::json!([3, {"b": 2, "a": 1}]),
@@ -336,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_recorded_is_a_difference() {
+    fn an_unrecorded_value_is_a_difference() {
         let loose = BTreeMap::new();
         let mut comparison = Comparison::new(&loose);
         comparison.json(

@@ -29,7 +29,7 @@ struct Expectation {
     case: Option<String>,
     alert: String,
     verdict: Option<String>,
-    /// Why there is no delivery; any verdict except `matched` is accepted.
+    /// The reason why there is no delivery; any verdict except `matched` is accepted.
     dropped: Option<String>,
     deliveries: Option<usize>,
     /// The outcomes that a delivery may have.

@@ -17,7 +17,7 @@ use crate::case::load;
 use crate::compare::Comparison;
 use crate::report::{Report, expect_equal};
 
-/// How long a response may take.
+/// The time limit of a response.
 const LIMIT: Duration = Duration::from_secs(15);
 
 #[derive(Debug, Deserialize)]
@@ -212,7 +212,7 @@ impl Exchange {
         }
         match events.last() {
             _ if self.delivered.is_null() => Vec::new(),
-            None => vec!["nothing was delivered".to_owned()],
+            None => vec!["no event was delivered".to_owned()],
             Some(_) if events.contains(&&self.delivered) => Vec::new(),
             Some(last) => {
                 let nothing = BTreeMap::new();

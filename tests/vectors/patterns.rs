@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 use serde_json::json;
-use tidings_rig::{alert, provider};
+use tidings_rig::{alert, event, provider};
 
 use crate::case::{Input, load};
 use crate::report::Report;
@@ -75,8 +75,8 @@ async fn matched(message: &str, patterns: &[&Pattern]) -> Result<BTreeSet<String
         .map(alert)
         .chain([provider])
         .collect();
-    let involved = json!({"apiVersion": "kustomize.toolkit.fluxcd.io/v1", "kind": "Kustomization", "namespace": "apps", "name": "podinfo"});
-    let event = json!({"involvedObject": involved, "severity": "error", "timestamp": "2026-02-03T04:05:06Z", "message": message, "reason": "HealthCheckFailed", "reportingController": "kustomize-controller"});
+    let mut event = event(message);
+    event["severity"] = json!("error");
     let input = Input {
         rules,
         event,

@@ -111,8 +111,7 @@ async fn problems(case: &WireCase, sink: &Sink, up: &Process, jetstream: &Contex
         // A retry after one second may be among the requests.
         requests.truncate(case.requests.len());
     }
-    // An event that cannot be reported fails before any request. notification-controller requests the
-    // version first.
+    // notification-controller requests the version even if the event can set no status.
     let fails_early = failed
         && requests.is_empty()
         && case
@@ -127,7 +126,7 @@ async fn problems(case: &WireCase, sink: &Sink, up: &Process, jetstream: &Contex
     problems.extend(compare_tunnels(case, &tunnels));
     problems.extend(expect_equal("failed", &(case.exit == 1), &failed));
     if !problems.is_empty() {
-        problems.extend(sink.troubles());
+        problems.extend(sink.errors());
     }
     problems
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-/// How many lines of a failed case are shown.
+/// The number of lines that are shown for a failed case.
 const LINES_SHOWN: usize = 25;
 
 /// Counts cases, and prints those that differ.
@@ -38,7 +38,7 @@ impl Report {
     /// Prints the totals.
     ///
     /// # Panics
-    /// A case differs, or there was none.
+    /// A case differs, or no case was found.
     pub fn finish(self, what: &str) {
         for (reason, count) in &self.skipped {
             println!("{what}: skipped {count}: {reason}");
@@ -55,12 +55,12 @@ impl Report {
         );
         assert!(
             self.agreeing + self.skipped.len() > 0,
-            "{what}: there is no case"
+            "{what}: no case was found"
         );
     }
 }
 
-/// A sentence, unless both are equal.
+/// A sentence if both differ.
 pub fn expect_equal<T: PartialEq + serde::Serialize + ?Sized>(
     what: &str,
     expected: &T,

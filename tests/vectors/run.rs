@@ -11,14 +11,14 @@ use tokio::process::Command;
 use crate::TIDINGS;
 use crate::case::Input;
 
-/// How long one run may take.
+/// The time limit of a run.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// The result of a run.
 pub struct Run {
     /// The exit status.
     pub status: i32,
-    /// The JSON on standard output, or why there is none.
+    /// The JSON on standard output, or the error.
     pub output: Result<Output, String>,
     stderr: String,
 }

@@ -17,7 +17,7 @@ impl Script {
         }
     }
 
-    /// The first matching rule that is not used up.
+    /// The first rule that matches and is not used up.
     pub fn pick(&mut self, method: &str, host: &str, path: &str) -> Option<Rule> {
         let host = host
             .rsplit_once(':')

@@ -1,4 +1,4 @@
-//! Stands in for the internet: a proxy that responds for every host, and records all requests.
+//! A fake internet: a proxy that responds for every host, and records all requests.
 
 use std::convert::Infallible;
 use std::sync::{Arc, LazyLock};
@@ -59,7 +59,7 @@ pub struct Sink {
 struct State {
     script: Script,
     requests: Vec<Received>,
-    troubles: Vec<String>,
+    errors: Vec<String>,
 }
 
 /// How a connection reached the sink, and its intended host.
@@ -98,8 +98,8 @@ impl Sink {
     }
 
     /// Errors of the sink itself.
-    pub fn troubles(&self) -> Vec<String> {
-        lock(&self.state).troubles.clone()
+    pub fn errors(&self) -> Vec<String> {
+        lock(&self.state).errors.clone()
     }
 }
 
@@ -169,7 +169,7 @@ fn connect(route: Route, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let state = route.state.clone();
         if let Err(error) = serve_tunnel(route, request, &target).await {
             lock(&state)
-                .troubles
+                .errors
                 .push(format!("TLS with the client for {target} failed: {error}"));
         }
     });

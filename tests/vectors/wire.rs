@@ -50,7 +50,7 @@ async fn problems(mut case: WireCase, sink: &Sink) -> Vec<String> {
     problems.extend(expect_equal("exit status", &case.exit, &run.status));
     if !problems.is_empty() {
         problems.extend(run.details());
-        problems.extend(sink.troubles());
+        problems.extend(sink.errors());
     }
     problems
 }
@@ -59,7 +59,10 @@ async fn problems(mut case: WireCase, sink: &Sink) -> Vec<String> {
 pub fn environment(sink: &Sink) -> Vec<(&'static str, String)> {
     let certificates = [
         ("SSL_CERT_FILE", AUTHORITY.file().display().to_string()),
-        ("SSL_CERT_DIR", AUTHORITY.no_folder().display().to_string()),
+        (
+            "SSL_CERT_DIR",
+            AUTHORITY.missing_folder().display().to_string(),
+        ),
     ];
     let proxies = ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"]
         .map(|name| (name, sink.environment.clone()));

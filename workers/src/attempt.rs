@@ -1,4 +1,4 @@
-//! One attempt to deliver: a Provider made ready, one call, and the result.
+//! One attempt to deliver: prepare the Provider, call the service, return the result.
 
 pub mod ended;
 pub mod prepared;
@@ -11,8 +11,8 @@ use crate::notifier::contract::{KeepState, Notifier, RemoteState};
 pub use ended::{AttemptResult, Ended, ParkRequest, Refusal};
 pub use prepared::{Prepared, PreparedProviders, prepare};
 
-/// Makes one attempt without a record of earlier ones: where a state is to be written, the service
-/// is read first.
+/// Makes one attempt without a record of earlier states. A state is read from the service before it
+/// is written.
 ///
 /// # Errors
 /// The failure, without secrets.

@@ -30,8 +30,8 @@ impl<K: Eq + Hash, V> BoundedMap<K, V> {
         self.all.get_mut(key)
     }
 
-    /// Inserts a value. If the map would double since its last cleanup, it first drops all entries
-    /// that `is_used` does not want.
+    /// Inserts a value. If the map has doubled since its last cleanup, it first drops the entries
+    /// that are not used.
     pub fn insert(&mut self, key: K, value: V, mut is_used: impl FnMut(&K, &V) -> bool) {
         if self.all.len() >= self.full_at && !self.all.contains_key(&key) {
             self.all.retain(|key, value| is_used(key, value));

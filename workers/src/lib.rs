@@ -1,12 +1,12 @@
 //! Workers: they deliver to the services of all provider types.
 //!
 //! ```text
-//!  DELIVERIES ─► worker ─► throttle ─► attempt ─► notifier ─► http ─► the service
-//!       ▲           │                     └─ newest_wins (states, in the bucket `latest`)
-//!       └─ parked ◄─┴─ DEAD, OUTCOMES
+//!  DELIVERIES ─► worker ─► newest_wins ─► throttle ─► attempt ─► notifier ─► http ─► the service
+//!       ▲           │      (only states: bucket `latest`)
+//!       └─ parked ◄─┴─► DEAD, OUTCOMES
 //! ```
 //!
-//! Each module imports only those to its right, and `message`, `text` and `bounded_map`. Each
+//! A module imports only modules to its right, and `message`, `text` and `bounded_map`. Each
 //! provider type is one file in [`notifier`].
 
 pub mod attempt;

@@ -1,4 +1,4 @@
-//! Newest state wins: carries out on the bus and with the service what [`machine`] says.
+//! Newest state wins: carries out the actions of [`machine`] on the bus and with the service.
 
 pub mod machine;
 pub mod record;
@@ -23,10 +23,10 @@ use crate::newest_wins::record::{WriteLease, order};
 use crate::notifier::contract::{self, KeepState};
 use crate::throttle::caller::Caller;
 
-/// The lease lasts as long as this many calls and a margin: preparing, reading a page, writing.
+/// The lease is as long as this many calls and a margin: prepare, read a page or two, write.
 const CALLS_IN_A_LEASE: u32 = 4;
 const LEASE_MARGIN: Duration = Duration::from_secs(5);
-/// A comment that was deleted takes two calls: a failed update, then a new comment.
+/// To replace a deleted comment takes two calls: a failed update, then a new comment.
 const CALLS_OF_A_WRITE: u32 = 2;
 
 /// Writes states so that the newest one wins.
@@ -36,7 +36,7 @@ pub struct NewestWins {
     records: Records,
 }
 
-/// The name of a key's record, under which its deliveries are parked too.
+/// The name of a key's record. It is also the key under which the deliveries are parked.
 pub fn record_key(key: &str) -> String {
     id::digest(&[key])
 }
@@ -57,7 +57,7 @@ impl NewestWins {
     ///
     /// # Guarantees
     /// After success, the last write of all workers was the newest state, or the holder of the
-    /// lease is about to write it. An unchanged state costs no call.
+    /// lease is about to write it. An unchanged state makes no call.
     pub async fn write(
         &self,
         notifier: &dyn KeepState,
@@ -94,7 +94,7 @@ impl NewestWins {
                 }
                 Action::Load => self.load(&name).await,
                 Action::Store(record, revision) => self.store(&name, &record, revision).await,
-                // Not before: a state that needs no call must not use up a slot.
+                // Only now, because a state that needs no call must not use up a slot.
                 Action::Prepare => match caller.admit().await {
                     Err(why) => Ok(ActionResult::NotAdmitted(why)),
                     Ok(()) => {
@@ -138,7 +138,7 @@ impl NewestWins {
         Ok(ActionResult::Stored(stored))
     }
 
-    /// The delivery replaces what is parked under the key, and must keep that one's slot.
+    /// The delivery replaces the one that is parked under the key, and must keep its slot.
     async fn wait_for_lease(&self, wait: Duration, delivery: &Delivery, park_key: &str) -> Refusal {
         let slot_ms = match delivery.slot_ms {
             0 => self
@@ -149,7 +149,7 @@ impl NewestWins {
             own => own,
         };
         let request = ParkRequest::after(&self.bus, wait, NotAttempted::StateLocked);
-        Refusal::Park(ParkRequest { slot_ms, ..request })
+        Refusal::Park(request).with_slot(slot_ms)
     }
 }
 

@@ -78,3 +78,43 @@ pub fn kinds() -> Kinds {
     });
     &KINDS
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use super::*;
+
+    /// The contract tests take their expectations from the rows, so a wrong row would pass them.
+    /// Review every change of this snapshot with the vendor's documentation.
+    #[test]
+    fn the_rows_have_the_reviewed_limits_and_rules() {
+        let mut rows = String::new();
+        for row in PROVIDERS {
+            let (kind, family, content) = (row.kind, row.family, row.content);
+            writeln!(rows, "{kind}: {family:?}, {content:?}").unwrap();
+            for rate in row.rate_limits.rates {
+                let (count, per, scope) = (rate.count, rate.per, row.rate_limits.scope);
+                writeln!(
+                    rows,
+                    "  {count} calls in {per:?} for each {}",
+                    scope.as_str()
+                )
+                .unwrap();
+            }
+            for limit in row.size_limits {
+                writeln!(rows, "  {limit:?}").unwrap();
+            }
+            for rule in row.status_rules {
+                writeln!(rows, "  {rule:?}").unwrap();
+            }
+            if row.most_links != usize::MAX {
+                writeln!(rows, "  at most {} links", row.most_links).unwrap();
+            }
+            if !row.uses_http {
+                writeln!(rows, "  no HTTP").unwrap();
+            }
+        }
+        insta::assert_snapshot!(rows);
+    }
+}

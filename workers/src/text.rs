@@ -12,7 +12,7 @@ pub const ELLIPSIS: char = '…';
 /// A word ends where lower case, upper case, digits and other characters meet. The last capital of
 /// a run starts the lower-case word after it.
 pub fn words(reason: &str) -> String {
-    // By Unicode category, as in Go. Rust's own predicates take a Roman numeral for a capital.
+    // By Unicode category, as in Go. Rust's predicates treat a Roman numeral as a capital.
     static RUNS: LazyLock<Regex> = LazyLock::new(|| {
         let pattern = r"(?<small>\p{Ll}+)|(?<capitals>\p{Lu}+)|\p{Nd}+|[^\p{Ll}\p{Lu}\p{Nd}]+";
         Regex::new(pattern).expect("the pattern is valid")
@@ -63,7 +63,7 @@ pub fn cut_utf16(text: &str, limit: usize) -> String {
     text.chars().take_while(fits).chain([ELLIPSIS]).collect()
 }
 
-/// Removes the part of an entity (`&amp;`, `&lt;`, `&gt;`) that a cut left before the ellipsis.
+/// Removes an incomplete entity (`&amp;`, `&lt;`, `&gt;`) before the ellipsis of a cut text.
 pub fn without_half_entity(mut text: String) -> String {
     let Some(rest) = text.strip_suffix(ELLIPSIS) else {
         return text;

@@ -6,18 +6,20 @@
 //!                 └─► park until woken └─► park until the slot    └─► park for a while
 //! ```
 //!
-//! A destination that has to wait delays no other one. Where nothing is limited and nothing fails,
-//! none of this asks the bus.
+//! A destination that has to wait does not delay others. If nothing is limited and nothing fails,
+//! no step needs the bus.
+//!
+//! A slot is the reserved send time of a delivery.
 
 use std::sync::Arc;
 use std::time::Duration;
-use tidings_core::model::jitter::jitter;
-use tidings_core::model::time::{after, proto_ms};
-use tidings_core::runtime::codes::log as codes;
 
 use jiff::Timestamp;
 use tidings_core::bus::{Bus, BusError};
 use tidings_core::model::circuit::{CallResult, CircuitDecision};
+use tidings_core::model::jitter::jitter;
+use tidings_core::model::time::{after, proto_ms};
+use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::metrics::Metrics;
 use tidings_core::runtime::metrics::labels::NotAttempted;
 use tidings_core::wire::circuit::State;
@@ -39,25 +41,28 @@ mod waker;
 use crate::attempt::{ParkRequest, Refusal};
 use breaker::{Breaker, Probe};
 use ledger::Ledger;
-use local_permits::{LocalPermit, LocalPermits, MOST_WAIT, TypeCapacity};
+use local_permits::{LocalPermit, LocalPermits, TypeCapacity};
 use permits::SharedPermit;
 use rate::{LONGEST_ASKED, SlotChange, grace};
 use shared_permits::PermitChange;
 use waker::Waker;
 
-/// A lease must outlive an attempt: so many calls, and a margin.
+/// A lease must be longer than an attempt: up to this many calls, and a margin.
 const CALLS_OF_AN_ATTEMPT: u32 = 4;
 const LEASE_MARGIN: Duration = Duration::from_secs(5);
-/// A message waits in memory for its slot only while the worker can take this many more.
+/// The longest that a delivery waits in memory for its slot or a shared permit.
+const MOST_WAIT: Duration = Duration::from_secs(1);
+/// A delivery waits in memory for its slot only while the worker can take this many more.
 const SPARE_WHILE_WAITING: usize = 64;
-/// Deliveries that an open circuit holds back return by themselves this long after the next probe.
-const RETURN_AFTER_PROBE: Duration = Duration::from_secs(300);
-/// The same while a probe is under way: it ends soon.
-const RETURN_DURING_PROBE: Duration = Duration::from_secs(8);
-/// The same while the Provider is paused.
-const RETURN_WHILE_PAUSED: Duration = Duration::from_secs(4500);
+/// A delivery that an open circuit parked is retried this long after the next probe, unless it is
+/// woken earlier.
+const RETRY_AFTER_PROBE: Duration = Duration::from_secs(240);
+/// The wait during a probe, which ends soon.
+const RETRY_DURING_PROBE: Duration = Duration::from_secs(8);
+/// The wait while the Provider is paused.
+const RETRY_WHILE_PAUSED: Duration = Duration::from_secs(4500);
 
-/// Admits the calls of one process, together with all other processes.
+/// Admits the calls of one process. All processes share rate limits, circuits and shared permits.
 pub struct Throttle {
     bus: Bus,
     breaker: Breaker,
@@ -89,7 +94,7 @@ pub struct Call<'a> {
 
 /// Allows one call, until it is dropped.
 pub struct Permit {
-    /// A probe has none, since it must not wait.
+    /// `None` for a probe, which must not wait.
     _local: Option<LocalPermit>,
     _shared: Option<SharedPermit>,
     probe: Option<Probe>,
@@ -114,27 +119,36 @@ impl Throttle {
         })
     }
 
-    /// Follows how others change circuits, until `stop`.
+    /// Follows changes of circuits by other workers and by users, until `stop`.
     pub async fn follow(&self, stop: CancellationToken) {
         self.breaker.follow(stop).await;
     }
 
-    /// Asks to make a call. This takes a second at most, and the time of the bus.
+    /// Asks to make a call. Waits for about two seconds at most, and for the bus.
     ///
     /// # Errors
-    /// The destination must not be called now, and what to do with the delivery instead.
+    /// The call cannot be made now. The refusal says what to do with the delivery.
     pub async fn admit(&self, call: &Call<'_>) -> Result<Permit, Refusal> {
+        // A slot that no call has used stays reserved for its delivery.
+        let keeps = |slot_ms| move |refusal: Refusal| refusal.with_slot(slot_ms);
+        let probe = self.pass_circuit(call).await;
+        if let Some(probe) = probe.map_err(keeps(call.slot_ms))? {
+            return Ok(probe);
+        }
+        let rates = limits::rates(call.provider);
         let mut slot_ms = call.slot_ms;
-        self.admit_with_slot(call, &mut slot_ms)
-            .await
-            .map_err(|refusal| match refusal {
-                // A slot that no call has used stays reserved for its delivery.
-                Refusal::Park(request) => Refusal::Park(ParkRequest { slot_ms, ..request }),
-                refusal => refusal,
-            })
+        if !rates.is_empty() {
+            slot_ms = self.pass_rate_limit(call, rates).await?;
+            // The circuit may have opened meanwhile.
+            let probe = self.pass_circuit(call).await;
+            if let Some(probe) = probe.map_err(keeps(slot_ms))? {
+                return Ok(probe);
+            }
+        }
+        self.take_permits(call).await.map_err(keeps(slot_ms))
     }
 
-    /// Gives a permit back and records what the call showed; nothing where no call was made.
+    /// Gives a permit back and records the result of the call, if a call was made.
     pub async fn end_call(&self, call: &Call<'_>, permit: Permit, result: Option<CallResult>) {
         let Some(result) = result else { return };
         let (destination, retry) = (&call.destination, &call.provider.retry);
@@ -162,23 +176,8 @@ impl Throttle {
         }
     }
 
-    async fn admit_with_slot(&self, call: &Call<'_>, slot_ms: &mut i64) -> Result<Permit, Refusal> {
-        if let Some(probe) = self.pass_circuit(call).await? {
-            return Ok(probe);
-        }
-        let rates = limits::rates(call.provider);
-        if !rates.is_empty() {
-            self.pass_rate_limit(call, rates, slot_ms).await?;
-            // The circuit may have opened meanwhile.
-            if let Some(probe) = self.pass_circuit(call).await? {
-                return Ok(probe);
-            }
-        }
-        self.take_permits(call).await
-    }
-
-    /// Only where there is a rate limit. Nobody waits for it: a change that is lost is made with
-    /// the next answer.
+    /// Changes the slots of the destination, if it has a rate limit. The caller does not wait for
+    /// the bus: the next response repeats a change that is lost.
     fn change_slots(&self, call: &Call<'_>, change: SlotChange) {
         if !limits::rates(call.provider).is_empty() {
             drop(
@@ -188,7 +187,7 @@ impl Throttle {
         }
     }
 
-    /// A probe where one is due; nothing where the circuit is closed.
+    /// The permit of a probe if one is due; `None` if the circuit is closed.
     async fn pass_circuit(&self, call: &Call<'_>) -> Result<Option<Permit>, Refusal> {
         let destination = &call.destination;
         let mut decision = self.breaker.decision(destination);
@@ -211,19 +210,19 @@ impl Throttle {
         Err(Refusal::Park(match decision {
             CircuitDecision::Closed => return Ok(None),
             CircuitDecision::Paused => ParkRequest {
-                until: self.bus.clock().after(jitter(RETURN_WHILE_PAUSED)),
+                until: self.bus.clock().after(jitter(RETRY_WHILE_PAUSED)),
                 may_be_woken: true,
                 slot_ms: 0,
                 why: NotAttempted::Paused,
             },
-            // Another worker took the probe; the watch has not told us yet.
+            // Another worker took the probe, and this worker's copy of the circuit is old.
             CircuitDecision::ProbeDue => self.park_blocked(call, self.bus.clock().now()).await?,
             CircuitDecision::Blocked(until) => self.park_blocked(call, until).await?,
         }))
     }
 
-    /// One delivery is parked until the next probe is due, and makes it. The others are parked
-    /// until they are woken.
+    /// Parks one delivery until the next probe is due, so that it becomes the probe. The others are
+    /// parked until they are woken.
     async fn park_blocked(
         &self,
         call: &Call<'_>,
@@ -243,53 +242,53 @@ impl Throttle {
         };
         let is_open = circuit.state() == State::Open;
         if is_open {
-            let waits = self
+            let is_next_probe = self
                 .breaker
-                .wait_to_probe(&call.destination, call.park_key)
+                .become_next_probe(&call.destination, call.park_key)
                 .await;
-            if matches!(waits, Ok(true)) {
+            if matches!(is_next_probe, Ok(true)) {
                 return Ok(park(probe_at));
             }
         }
         let until = match is_open {
-            true => after(probe_at, jitter(RETURN_AFTER_PROBE)),
-            false => self.bus.clock().after(jitter(RETURN_DURING_PROBE)),
+            true => after(probe_at, jitter(RETRY_AFTER_PROBE)),
+            false => self.bus.clock().after(jitter(RETRY_DURING_PROBE)),
         };
         Ok(park(end.map_or(until, |end| end.min(until))))
     }
 
-    /// Waits for the delivery's reserved slot, or reserves one; parks the delivery where the slot
-    /// is too far away to wait for it in memory.
+    /// Waits for the delivery's slot and returns it. Reserves a slot if the delivery has none.
+    /// Parks the delivery if the slot is too late to wait for it in memory.
     async fn pass_rate_limit(
         &self,
         call: &Call<'_>,
         rates: Arc<[RateLimit]>,
-        slot_ms: &mut i64,
-    ) -> Result<(), Refusal> {
-        let now_ms = self.bus.clock().now().as_millisecond();
-        let grace_ms = i64::try_from(grace(&rates).as_millis()).unwrap_or(i64::MAX);
-        let has_slot = *slot_ms > 0 && now_ms - *slot_ms <= grace_ms;
-        if !has_slot {
-            *slot_ms = match self.slot_of_key(call, now_ms).await? {
-                Some(slot_ms) => slot_ms,
-                None => self.reserve(call, rates).await?,
-            };
-        }
-        let wait_ms = *slot_ms - self.bus.clock().now().as_millisecond();
+    ) -> Result<i64, Refusal> {
+        let slot_ms = self.slot(call, rates).await?;
+        let wait_ms = slot_ms - self.bus.clock().now().as_millisecond();
         let wait = Duration::from_millis(u64::try_from(wait_ms).unwrap_or_default());
         if wait > MOST_WAIT || (!wait.is_zero() && call.spare < SPARE_WHILE_WAITING) {
             return Err(Refusal::Park(ParkRequest {
-                until: Timestamp::from_millisecond(*slot_ms).unwrap_or(Timestamp::MAX),
+                until: Timestamp::from_millisecond(slot_ms).unwrap_or(Timestamp::MAX),
                 may_be_woken: false,
-                slot_ms: *slot_ms,
+                slot_ms,
                 why: NotAttempted::RateLimited,
             }));
         }
         tokio::time::sleep(wait).await;
-        Ok(())
+        Ok(slot_ms)
     }
 
-    async fn reserve(&self, call: &Call<'_>, rates: Arc<[RateLimit]>) -> Result<i64, BusError> {
+    /// The delivery's slot; a new one if it has none, or is too late for it.
+    async fn slot(&self, call: &Call<'_>, rates: Arc<[RateLimit]>) -> Result<i64, BusError> {
+        let now_ms = self.bus.clock().now().as_millisecond();
+        let grace_ms = i64::try_from(grace(&rates).as_millis()).unwrap_or(i64::MAX);
+        if call.slot_ms > 0 && now_ms - call.slot_ms <= grace_ms {
+            return Ok(call.slot_ms);
+        }
+        if let Some(slot_ms) = self.slot_of_key(call, now_ms).await? {
+            return Ok(slot_ms);
+        }
         let key = limits::key(call.provider, &call.destination);
         let planned_ms = proto_ms(call.planned_at);
         self.slots
@@ -297,8 +296,8 @@ impl Throttle {
             .await
     }
 
-    /// The slot that a parked delivery of the same state has reserved. One slot is enough for all
-    /// deliveries that ask meanwhile, and a later one must not push it back.
+    /// The future slot of a parked delivery of the same state. All deliveries of the state share
+    /// it, so that a newer one does not delay the state.
     async fn slot_of_key(&self, call: &Call<'_>, now_ms: i64) -> Result<Option<i64>, BusError> {
         if call.park_key == call.delivery.id {
             return Ok(None);
@@ -308,7 +307,7 @@ impl Throttle {
     }
 }
 
-/// Longer than an attempt can take.
+/// The length of a lease: longer than an attempt can take.
 fn lease(provider: &ResolvedProvider) -> Duration {
     provider.timeout * CALLS_OF_AN_ATTEMPT + LEASE_MARGIN
 }

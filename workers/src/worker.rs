@@ -2,18 +2,18 @@
 //!
 //! ```text
 //!  pull ─► crash guard ─► resolve provider ─► read event ─► attempt ─► decide ─► apply ─► report
-//!                                                              └ may it call now? (throttle)
+//!                                                              └ can it call now? (throttle)
 //! ```
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tidings_core::runtime::codes::log as codes;
 
 use futures::FutureExt;
 use tidings_core::bus::Bus;
 use tidings_core::bus::pull::{Pulled, Puller, Stop};
 use tidings_core::bus::streams;
+use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::health::Health;
 use tidings_core::runtime::metrics::Metrics;
 use tidings_core::runtime::metrics::labels::NotAttempted;
@@ -91,8 +91,8 @@ impl Worker {
         })
     }
 
-    /// Works on every type in these pools until `stop`. Each type has its own `capacity`, so that a
-    /// slow type delays no other.
+    /// Processes the deliveries of all types in these pools until `stop`. Each type has its own
+    /// `capacity`, so that a slow type does not delay others.
     ///
     /// # Guarantees
     /// At least once: a delivery is acknowledged after the result of its attempt is stored. A crash
@@ -118,7 +118,7 @@ impl Worker {
         pulls.map(move |_| following.abort())
     }
 
-    /// Works on one type in one pool.
+    /// Processes the deliveries of one type in one pool.
     fn pull(
         self: Arc<Self>,
         pool: &str,
@@ -142,7 +142,7 @@ impl Worker {
         let handle = move |pulled| {
             let (worker, held, type_capacity) = (self.clone(), held.clone(), type_capacity.clone());
             async move {
-                let counted = HeldCount::add(&held);
+                let _counted = HeldCount::add(&held);
                 let spare = capacity.saturating_sub(held.load(Ordering::Relaxed));
                 worker
                     .handle(HeldMessage {
@@ -151,7 +151,6 @@ impl Worker {
                         capacity: type_capacity,
                     })
                     .await;
-                drop(counted);
             }
         };
         puller.run(stop, move || providers.are_loaded(), handle)

@@ -1,9 +1,8 @@
-//! Which addresses requests are sent to.
+//! Checks to which addresses requests are sent.
 
 #![expect(
     clippy::unwrap_used,
-    reason = "a test ends with what it can't go on without; clippy.toml excuses only what is \
-              marked as one"
+    reason = "a failed unwrap fails the test; clippy.toml allows it only in test modules"
 )]
 
 use std::sync::Arc;
@@ -25,14 +24,14 @@ use tidings_workers::http::{Http, HttpClients, Request, Response};
 use tidings_workers::notifier::kinds;
 use tokio::net::TcpListener;
 
-/// A received request: method, target and headers.
-type CallResult = Arc<Mutex<Vec<(Method, String, HeaderMap)>>>;
+/// The received requests: method, target and headers.
+type Requests = Arc<Mutex<Vec<(Method, String, HeaderMap)>>>;
 
 /// A service on its own port that answers with a redirect to `Location`, or with 200.
 async fn service(
     location: impl Fn(&str) -> Option<String> + Clone + Send + Sync + 'static,
-) -> (u16, CallResult) {
-    let seen = CallResult::default();
+) -> (u16, Requests) {
+    let seen = Requests::default();
     let noted = seen.clone();
     let app = Router::new().fallback(move |request: Received| {
         let target = request.uri().to_string();

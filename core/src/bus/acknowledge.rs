@@ -1,15 +1,15 @@
-//! Answers to the server about a message that this process holds.
+//! Acknowledges messages that this process holds, or returns them to the server.
 
 use async_nats::jetstream::AckKind;
 use async_nats::{Message, Subject};
 use bytes::Bytes;
 
-use crate::bus::{Bus, BusError, CONFIRMED_WITHIN, unavailable};
+use crate::bus::{Bus, BusError, CONFIRMATION_TIMEOUT, unavailable};
 use crate::runtime::codes::log as codes;
 
 impl Bus {
-    /// Acknowledges a message and waits for the server's confirmation. After a call to a service an
-    /// unconfirmed acknowledgement would risk a second call.
+    /// Acknowledges a message and waits for the server's confirmation. An unconfirmed
+    /// acknowledgement after a call to a service risks a second call.
     ///
     /// # Errors
     /// The server did not confirm: the message may be redelivered.
@@ -18,20 +18,20 @@ impl Bus {
             return Ok(());
         };
         let request = self.client.request(reply, Bytes::from_static(b"+ACK"));
-        match tokio::time::timeout(CONFIRMED_WITHIN, request).await {
+        match tokio::time::timeout(CONFIRMATION_TIMEOUT, request).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(unavailable(error)),
             Err(_) => Err(BusError::Unavailable(format!(
                 "acknowledgement not confirmed within {} s",
-                CONFIRMED_WITHIN.as_secs()
+                CONFIRMATION_TIMEOUT.as_secs()
             ))),
         }
     }
 
-    /// Sends an acknowledgement, or that the message is in progress, without a confirmation.
+    /// Sends an acknowledgement or a progress report. Does not wait for a confirmation.
     pub async fn send_ack(&self, reply: Option<&Subject>, kind: AckKind) {
         let Some(reply) = reply else { return };
-        #[expect(clippy::disallowed_methods, reason = "bus.rs is where messages go out")]
+        #[expect(clippy::disallowed_methods, reason = "only the bus publishes messages")]
         let sent = self.client.publish(reply.clone(), kind.into()).await;
         if let Err(error) = sent {
             tracing::debug!(code = codes::ACK_NOT_SENT, %error, "acknowledgement not sent");

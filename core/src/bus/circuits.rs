@@ -46,7 +46,7 @@ impl Circuits {
         })
     }
 
-    /// Reads all circuits that have a record: those that ever opened, failed or were paused.
+    /// Reads all circuits that have a record: a call failed, or a user paused them.
     ///
     /// # Errors
     /// The bus is unavailable.
@@ -78,7 +78,7 @@ impl Circuits {
     /// another process changed it.
     ///
     /// # Errors
-    /// The circuit may not be stored.
+    /// The circuit might not be stored.
     pub async fn store(
         &self,
         destination: &Destination,
@@ -107,7 +107,7 @@ impl Circuits {
             };
             tracing::warn!(
                 code = codes::CIRCUIT_WATCH_FAILED,
-                %trouble,
+                error = %trouble,
                 "circuit watch failed, retrying"
             );
             let pause = tokio::time::sleep(jitter(WATCH_PAUSE));
@@ -156,13 +156,13 @@ impl StoredCircuit {
 #[derive(Default)]
 struct Reported {
     all: HashMap<String, Destination>,
-    /// When the bucket was created that they were read from.
+    /// When the bucket that they were read from was created.
     bucket_created: Option<Timestamp>,
 }
 
 impl Reported {
     /// Removes the circuits that are no longer in the bucket, and returns their destinations.
-    /// Revisions of another bucket are worthless, so after a recreation these are all.
+    /// A recreated bucket removes all, because the revisions of the former one are invalid.
     fn remove_deleted(&mut self, created: Timestamp, keys: &HashSet<String>) -> Vec<Destination> {
         let before = self.bucket_created.replace(created);
         let is_recreated = before.is_some_and(|before| before != created);
@@ -172,7 +172,7 @@ impl Reported {
             .collect()
     }
 
-    /// Notes a change of a record, and returns what to report.
+    /// Records a change, and returns the circuit to report.
     fn change(&mut self, entry: &Entry) -> Option<StoredCircuit> {
         match decode(entry) {
             Some(circuit) => Some(self.add(StoredCircuit {
@@ -223,7 +223,7 @@ mod tests {
         assert_eq!(
             deleted,
             [Destination::whole("apps", "a")],
-            "in another bucket no revision is valid"
+            "revisions of a former bucket are invalid"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! The server's clock. JetStream reads schedules by its own clock, which may differ from ours.
+//! The server's clock. JetStream uses it for schedules, and it may differ from our clock.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -21,7 +21,7 @@ impl ServerClock {
             .store(server.as_millisecond() - middle, Ordering::Relaxed);
     }
 
-    /// The server's present time.
+    /// The server's current time.
     pub fn now(&self) -> Timestamp {
         let ahead = SignedDuration::from_millis(self.ahead_ms.load(Ordering::Relaxed));
         let now = Timestamp::now();

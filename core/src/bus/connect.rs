@@ -1,4 +1,4 @@
-//! Connecting to NATS.
+//! Connects to NATS.
 
 use std::path::Path;
 use std::time::Duration;
@@ -69,11 +69,11 @@ pub async fn connect(settings: &NatsSettings, name: &str) -> Result<Bus, Connect
     Ok(Bus::new(client))
 }
 
-/// Connects, and retries until it succeeds. `check` says meanwhile why there is no connection.
+/// Connects, and retries until it succeeds. Until then, `check` reports the last error.
 ///
 /// # Errors
 /// The settings are invalid or the server is too old.
-pub async fn connect_patiently(
+pub async fn connect_with_retries(
     settings: &NatsSettings,
     name: &str,
     check: &Check,

@@ -1,4 +1,4 @@
-//! Crash marks: how often an attempt of a redelivered delivery began and did not end.
+//! Crash marks: for each redelivered delivery, the number of attempts that began and did not end.
 //!
 //! A delivery is redelivered when the process that held it ends. The delivery itself may be the
 //! cause, so workers count its attempts in the bucket `suspects` before they begin one.
@@ -26,7 +26,7 @@ impl CrashMarks {
     /// Records that an attempt begins. Returns how many attempts began before and did not end.
     ///
     /// # Errors
-    /// The mark may not be stored: the attempt must not begin.
+    /// The mark might not be stored: the attempt must not begin.
     pub async fn begin(&self, delivery_id: &str) -> Result<u32, BusError> {
         loop {
             let (begun, revision) = self.records.load::<u32>(delivery_id).await?;

@@ -1,4 +1,4 @@
-//! Reading events that are stored already.
+//! Reads stored events.
 
 use std::collections::HashSet;
 

@@ -1,4 +1,4 @@
-//! Parking: a delivery waits in the stream, as a scheduled message, until its next attempt.
+//! Parking: a delivery waits in the stream until its next attempt, as a scheduled message.
 //!
 //! At the scheduled time JetStream publishes the message to the subject from which workers pull. A
 //! delayed NAK would count against the consumer's `max_ack_pending` while it waits, so that one
@@ -18,13 +18,13 @@ use crate::model::subject;
 use crate::wire::Delivery;
 
 /// A header: the sequence of the message that the parked copy replaces.
-pub(super) const SETTLES: &str = "Tidings-Settles";
-/// A header: the parked delivery may be woken before its time.
-pub(super) const WOKEN: &str = "Tidings-Until-Woken";
+pub(super) const REPLACES: &str = "Tidings-Settles";
+/// A header: [`Bus::wake`] may resume the parked delivery before its time.
+pub(super) const MAY_BE_WOKEN: &str = "Tidings-Until-Woken";
 
 impl Bus {
     /// Parks a delivery for `wait`, by the server's clock. The parked copy replaces the message
-    /// with the sequence `settles`, which the caller acknowledges next.
+    /// with the sequence `replaces`, which the caller acknowledges next.
     ///
     /// `parking_key` is the last token of the parked subject: the delivery's id, or a key that
     /// several deliveries share. A second delivery parked under the same key replaces the first.
@@ -33,18 +33,18 @@ impl Bus {
     /// Parking twice for the same message stores one copy.
     ///
     /// # Errors
-    /// The copy may not be stored: the message must not be acknowledged.
+    /// The copy might not be stored: the message must not be acknowledged.
     pub async fn park(
         &self,
         delivery: &Delivery,
         parking_key: &str,
-        settles: u64,
+        replaces: u64,
         wait: Duration,
     ) -> Result<PublishAck, BusError> {
         self.park_until(
             delivery,
             parking_key,
-            settles,
+            replaces,
             self.clock.after(wait),
             false,
         )
@@ -55,28 +55,28 @@ impl Bus {
     /// [`Bus::wake`] can resume it earlier.
     ///
     /// # Errors
-    /// The copy may not be stored: the message must not be acknowledged.
+    /// The copy might not be stored: the message must not be acknowledged.
     pub async fn park_until(
         &self,
         delivery: &Delivery,
         parking_key: &str,
-        settles: u64,
+        replaces: u64,
         until: Timestamp,
         may_be_woken: bool,
     ) -> Result<PublishAck, BusError> {
         let provider = delivery.provider.clone().unwrap_or_default();
         let mut message = PublishMessage::build()
             // The sequence alone is not unique: a recreated stream starts at 1 again.
-            .message_id(format!("{settles}-{}", delivery.id))
+            .message_id(format!("{replaces}-{}", delivery.id))
             .header(header::NATS_SCHEDULE, format!("@at {until:.3}").as_str())
             .header(
                 header::NATS_SCHEDULE_TARGET,
                 subject::delivery(&provider).as_str(),
             )
-            .header(SETTLES, settles.to_string().as_str())
+            .header(REPLACES, replaces.to_string().as_str())
             .payload(delivery.encode_to_vec().into());
         if may_be_woken {
-            message = message.header(WOKEN, "1");
+            message = message.header(MAY_BE_WOKEN, "1");
         }
         Ok(self
             .publish(subject::parked(&provider, parking_key), message)
@@ -84,7 +84,7 @@ impl Bus {
     }
 
     /// Whether the copy parked under `parking_key` replaces the message with the sequence
-    /// `settles`.
+    /// `replaces`.
     ///
     /// # Errors
     /// The bus is unavailable.
@@ -92,13 +92,13 @@ impl Bus {
         &self,
         delivery: &Delivery,
         parking_key: &str,
-        settles: u64,
+        replaces: u64,
     ) -> Result<bool, BusError> {
         let parked = self.parked_copy(delivery, parking_key).await?;
         let replaced = parked
             .as_ref()
-            .and_then(|message| message.headers.get(SETTLES));
-        Ok(replaced.is_some_and(|value| value.as_str() == settles.to_string()))
+            .and_then(|message| message.headers.get(REPLACES));
+        Ok(replaced.is_some_and(|value| value.as_str() == replaces.to_string()))
     }
 
     /// The reserved send time of the copy parked under `parking_key`, in milliseconds since 1970. 0

@@ -1,4 +1,4 @@
-//! Publishing: events, deliveries, dead letters and outcomes.
+//! Publishes events, deliveries, dead letters and outcomes.
 
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use crate::model::subject;
 use crate::runtime::codes::log as codes;
 use crate::wire::{DeadLetter, Delivery, Event, Outcome};
 
-/// The same event can reach three replicas of a stream at the same moment. The publish is repeated
-/// this often, 100 ms apart, until one of them is the first.
+/// How often the publish of an event is repeated, 100 ms apart, while another replica of the stream
+/// stores the same event.
 const MAX_CONFLICTS: u32 = 10;
 /// The pause of [`until_stored`] between two attempts.
 const PAUSE: Duration = Duration::from_millis(750);
@@ -54,8 +54,8 @@ impl From<PublishRejected> for BusError {
 
 /// Calls `store` until it succeeds. `log` is called with each error.
 ///
-/// A message is acknowledged only after its results are stored, so there is nothing else to do. If
-/// the process ends meanwhile, the message is redelivered.
+/// A message is acknowledged only after its results are stored, so a failed store is retried
+/// without an end. If the process ends first, the message is redelivered.
 pub async fn until_stored<T, F>(store: impl Fn() -> F, log: impl Fn(&BusError)) -> T
 where
     F: Future<Output = Result<T, BusError>>,
@@ -73,7 +73,7 @@ impl Bus {
     /// Stores an event in EVENTS. Its dedupe key is the message id.
     ///
     /// # Errors
-    /// The event may not be stored: the sender must send it again.
+    /// The event might not be stored: the sender must send it again.
     pub async fn store_event(&self, event: &Event) -> Result<PublishAck, BusError> {
         let payload = Bytes::from(event.encode_to_vec());
         let subject = subject::event(event);
@@ -98,18 +98,22 @@ impl Bus {
     /// Within two minutes the same delivery is stored once.
     ///
     /// # Errors
-    /// The delivery may not be stored: the event must not be acknowledged.
+    /// The delivery might not be stored: the event must not be acknowledged.
     pub async fn enqueue(&self, delivery: &Delivery) -> Result<PublishAck, BusError> {
         self.publish_delivery(delivery, delivery.id.clone()).await
     }
 
-    /// Stores a delivery again, under the subject of its Provider's present type. It replaces the
-    /// message with the sequence `settles`, which the caller acknowledges next.
+    /// Stores a delivery again, under the subject of its Provider's current type. It replaces the
+    /// message with the sequence `replaces`, which the caller acknowledges next.
     ///
     /// # Errors
-    /// The delivery may not be stored: the message must not be acknowledged.
-    pub async fn requeue(&self, delivery: &Delivery, settles: u64) -> Result<PublishAck, BusError> {
-        self.publish_delivery(delivery, format!("requeue-{settles}-{}", delivery.id))
+    /// The delivery might not be stored: the message must not be acknowledged.
+    pub async fn requeue(
+        &self,
+        delivery: &Delivery,
+        replaces: u64,
+    ) -> Result<PublishAck, BusError> {
+        self.publish_delivery(delivery, format!("requeue-{replaces}-{}", delivery.id))
             .await
     }
 
@@ -128,7 +132,7 @@ impl Bus {
     /// Stores a dead letter in DEAD. The delivery's id and attempt are the message id.
     ///
     /// # Errors
-    /// The dead letter may not be stored: the message must not be acknowledged.
+    /// The dead letter might not be stored: the message must not be acknowledged.
     pub async fn store_dead_letter(&self, letter: &DeadLetter) -> Result<PublishAck, BusError> {
         let delivery = letter.delivery.clone().unwrap_or_default();
         let provider = delivery.provider.unwrap_or_default();
@@ -147,7 +151,7 @@ impl Bus {
             .as_ref()
             .map_or("", |attempt| attempt.outcome.as_str());
         let subject = subject::outcome(&provider, name);
-        #[expect(clippy::disallowed_methods, reason = "bus.rs is where messages go out")]
+        #[expect(clippy::disallowed_methods, reason = "only the bus publishes messages")]
         let published = self
             .client
             .publish(subject, outcome.encode_to_vec().into())

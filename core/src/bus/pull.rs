@@ -1,5 +1,5 @@
-//! Pulling: a role requests as many messages as it can start now, and keeps them alive while it
-//! handles them.
+//! Pulls messages. A role requests only as many as it can start now, and reports progress to the
+//! server while it handles them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,14 +21,14 @@ mod consumer;
 
 use consumer::{Supply, begins_after};
 
-/// A pull without messages ends after this time. A broken consumer is noticed that soon.
+/// A pull without messages ends after this time. A broken consumer is noticed within it.
 const PULL_FOR: Duration = Duration::from_secs(10);
-/// How often the server is told that a held message is in progress. Shorter than `ACK_WAIT`.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// How often a held message is reported as in progress. Shorter than `ACK_WAIT`.
+const PROGRESS_EVERY: Duration = Duration::from_secs(10);
 /// How long a pull waits for several permits to become free, because small pulls cost as much as
 /// large ones.
 const GATHER_FOR: Duration = Duration::from_millis(2);
-/// How often a role that may not pull checks again.
+/// How often a role that must not pull now checks again.
 const PAUSED_FOR: Duration = Duration::from_millis(500);
 /// The pause after a first error. It doubles with each further error.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -64,9 +64,9 @@ pub struct Pulled {
 /// The two steps of a shutdown.
 #[derive(Clone)]
 pub struct Stop {
-    /// Cancelled first: nothing more is pulled.
+    /// Canceled first: nothing more is pulled.
     pub pulling: CancellationToken,
-    /// Cancelled when the grace period is over: held messages are returned.
+    /// Canceled when the grace period is over: held messages are returned.
     pub holding: CancellationToken,
 }
 
@@ -77,7 +77,7 @@ impl Puller {
     /// # Guarantees
     /// A held message is not redelivered while `handle` runs, unless this process or the connection
     /// stalls for longer than `ack_wait`. Messages that are not handled when `stop.holding` is
-    /// cancelled are returned at once.
+    /// canceled are returned at once.
     pub async fn run<H, F>(self, stop: Stop, may_pull: impl Fn() -> bool, handle: H)
     where
         H: Fn(Pulled) -> F + Clone + Send + Sync + 'static,
@@ -96,7 +96,7 @@ impl Puller {
                         code = codes::PULL_FAILED,
                         stream = self.stream,
                         consumer = self.name(),
-                        %trouble,
+                        error = %trouble,
                         "pull failed, retrying"
                     );
                     self.check.fail(trouble);
@@ -113,7 +113,7 @@ impl Puller {
         held.wait().await;
     }
 
-    /// Returns `Ok` when `stop.pulling` is cancelled.
+    /// Returns `Ok` when `stop.pulling` is canceled.
     async fn pull_until_error<H, F>(
         &self,
         stop: &Stop,
@@ -147,8 +147,8 @@ impl Puller {
             let Some(gathered) = stop.pulling.run_until_cancelled(gathering).await else {
                 return Ok(());
             };
-            // A process that holds as much as it may is healthy. It pulls with the next free
-            // permit.
+            // A process that holds as many messages as allowed is healthy. It pulls with the next
+            // free permit.
             let Ok(free) = gathered else {
                 self.check.succeed();
                 continue;
@@ -170,7 +170,7 @@ impl Puller {
                 return Err("not connected".to_owned());
             }
             supply = if is_empty {
-                self.examine(&consumer, supply).await?
+                self.check_supply(&consumer, supply).await?
             } else {
                 Supply::Empty
             };
@@ -180,8 +180,8 @@ impl Puller {
         }
     }
 
-    /// Pulls once, as many messages as there are permits. Returns whether no message came, and
-    /// `None` when `stop` is cancelled.
+    /// Pulls once, as many messages as there are permits. Returns whether the pull was empty;
+    /// `None` when `stop` is canceled.
     async fn pull(
         &self,
         consumer: &PullConsumer,
@@ -215,7 +215,7 @@ impl Puller {
         Ok(Some(is_empty))
     }
 
-    /// Acquires all free permits, once a quarter of them is free or a moment has passed.
+    /// Acquires all free permits, at least one. Waits a moment for a quarter of all permits.
     async fn gather(&self, permits: &Arc<Semaphore>) -> OwnedSemaphorePermit {
         let enough = u32::try_from((self.capacity / 4).max(1)).unwrap_or(u32::MAX);
         let gathering = permits.clone().acquire_many_owned(enough);
@@ -250,7 +250,7 @@ impl Pulled {
     }
 }
 
-/// Handles a message, and tells the server meanwhile that it is in progress.
+/// Handles a message, and reports to the server meanwhile that it is in progress.
 async fn hold<H, F>(
     bus: Bus,
     pulled: Pulled,
@@ -264,11 +264,12 @@ async fn hold<H, F>(
     let reply = pulled.message.reply.clone();
     // Boxed, because the future is large and would be moved several times.
     let mut handling = Box::pin(handle(pulled));
-    let mut alive = tokio::time::interval_at(tokio::time::Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
+    let mut progress =
+        tokio::time::interval_at(tokio::time::Instant::now() + PROGRESS_EVERY, PROGRESS_EVERY);
     loop {
         tokio::select! {
             () = &mut handling => break,
-            _ = alive.tick() => bus.send_ack(reply.as_ref(), AckKind::Progress).await,
+            _ = progress.tick() => bus.send_ack(reply.as_ref(), AckKind::Progress).await,
             () = stop.cancelled() => {
                 bus.return_message(reply.as_ref()).await;
                 break;

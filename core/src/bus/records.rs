@@ -8,7 +8,7 @@ use prost::Message;
 
 use crate::bus::{Bus, BusError, unavailable};
 
-/// A bucket whose values are protobuf messages. If somebody deletes it, it is recreated.
+/// A bucket whose values are protobuf messages. A deleted bucket is recreated.
 #[derive(Clone)]
 pub struct Records {
     bus: Bus,
@@ -62,7 +62,7 @@ impl Records {
     /// Returns the new revision, or `None` if another process changed the key.
     ///
     /// # Errors
-    /// The record may not be stored.
+    /// The record might not be stored.
     pub async fn store(
         &self,
         key: &str,
@@ -106,7 +106,8 @@ impl Records {
             .map_err(unavailable)
     }
 
-    /// When the bucket was created. A bucket that somebody deleted is recreated empty first.
+    /// Returns when the bucket was created. A deleted bucket is first recreated, empty. That is
+    /// safe: its content is computed again, or its loss costs one call.
     pub(super) async fn created(&self) -> Result<Timestamp, BusError> {
         let name = &self.config.name;
         let found = self.bus.find_stream(name).await;

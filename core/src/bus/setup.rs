@@ -1,4 +1,4 @@
-//! Setting up: streams and buckets exist on the server with the expected configuration.
+//! Creates streams and buckets on the server, and verifies or updates their configuration.
 
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::context::CreateStreamErrorKind;
@@ -11,7 +11,7 @@ use crate::runtime::codes::log as codes;
 /// No stream with a limit is created smaller than this.
 const SMALLEST_LIMIT: i64 = 16 << 20;
 
-/// What a process does about streams that are missing or whose configuration differs.
+/// How a process handles streams that are missing or whose configuration differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamPolicy {
     /// Wait for EVENTS, which other roles create, and use it as it is.
@@ -25,7 +25,7 @@ pub enum StreamPolicy {
 /// The streams cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    /// The server does not answer or refuses. Retry.
+    /// The server does not answer, or refuses the request. A retry can succeed.
     #[error("cannot use stream {stream}: {cause}")]
     Unavailable {
         /// The stream.
@@ -78,11 +78,11 @@ impl Bus {
             ..*sizing
         };
         for expected in streams::all(&sizing) {
-            let is = match self.jetstream().get_stream(&expected.name).await {
+            let actual = match self.jetstream().get_stream(&expected.name).await {
                 Ok(stream) => stream.cached_info().config.clone(),
                 Err(_) => self.create_stream(expected.clone()).await?,
             };
-            self.verify_stream(&is, expected, policy).await?;
+            self.verify_stream(&actual, expected, policy).await?;
         }
         Ok(sizing)
     }
@@ -109,11 +109,11 @@ impl Bus {
     /// The configuration differs or cannot be updated.
     pub(super) async fn verify_stream(
         &self,
-        is: &Config,
+        actual: &Config,
         expected: Config,
         policy: StreamPolicy,
     ) -> Result<(), SetupError> {
-        let differences = streams::differences(is, &expected);
+        let differences = streams::differences(actual, &expected);
         let stream = expected.name.clone();
         match policy {
             _ if differences.is_empty() => Ok(()),
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn the_lower_storage_limit_applies() {
-        for (allowed, setting, least) in [
+        for (allowed, setting, lower) in [
             (None, None, None),
             (Some(0), None, None),
             (Some(-1), Some(7), Some(7)),
@@ -188,7 +188,7 @@ mod tests {
         ] {
             assert_eq!(
                 storage_limit(allowed, setting),
-                least,
+                lower,
                 "{allowed:?} {setting:?}"
             );
         }

@@ -29,7 +29,7 @@ pub struct Storage {
 /// How far the routers had read EVENTS at the last sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RouterPosition {
-    /// When the stream was created. Sequences of a recreated stream are different ones.
+    /// When the stream was created. A recreated stream has new sequences.
     pub stream_created: Timestamp,
     /// All events up to this sequence were routed.
     pub up_to: u64,

@@ -19,7 +19,7 @@ pub const DEAD: &str = "DEAD";
 pub const LATEST: &str = "latest";
 /// The bucket that limits calls to destinations: circuits, reserved slots, shared permits.
 pub const LIMITS: &str = "limits";
-/// The bucket of crash marks: redelivered deliveries that may have ended their process.
+/// The bucket of crash marks: redelivered deliveries that may have crashed their process.
 pub const SUSPECTS: &str = "suspects";
 
 /// The durable consumer that all routers share.
@@ -27,17 +27,17 @@ pub const ROUTER: &str = "router";
 
 /// A message is redelivered after this time without an acknowledgement or progress report.
 pub const ACK_WAIT: Duration = Duration::from_secs(30);
-/// How often a delivery may be redelivered. Crash marks end a delivery long before: beyond this
-/// number a work queue skips the message silently.
-pub const MOST_DELIVERIES: i64 = 1000;
+/// How often JetStream may deliver a message. The crash guard ends a delivery long before this
+/// limit, above which a work queue skips the message silently.
+pub const MAX_DELIVERIES: i64 = 1000;
 /// The number of unacknowledged messages that all processes together may hold.
-const MOST_UNACKNOWLEDGED: i64 = 20_000;
+const MAX_UNACKNOWLEDGED: i64 = 20_000;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const GIB: u64 = 1 << 30;
 /// Records of states expire this long after their last write.
 const STATES_EXPIRE_AFTER: Duration = Duration::from_secs(90 * 24 * 3600);
-/// A delivery that ends processes does so within minutes, so older marks are useless.
+/// A delivery that crashes workers does so within minutes, so older marks have no use.
 const MARKS_EXPIRE_AFTER: Duration = DAY;
 
 /// The part of the configuration that differs between installations.
@@ -61,20 +61,20 @@ pub fn all(sizing: &Sizing) -> [Config; 7] {
         dead(sizing),
         bucket(
             LATEST,
-            "The newest state of each key, as asked for and as posted",
+            "Newest state of each key, as requested and as posted",
             STATES_EXPIRE_AFTER,
             sizing,
         ),
         // These never expire: a paused Provider stays paused.
         bucket(
             LIMITS,
-            "What all workers must know before they call a destination",
+            "Circuits, reserved send times and shared permits of destinations",
             Duration::ZERO,
             sizing,
         ),
         bucket(
             SUSPECTS,
-            "How many processes have ended while they attempted a delivery alone",
+            "Crash marks of redelivered deliveries",
             MARKS_EXPIRE_AFTER,
             sizing,
         ),
@@ -91,7 +91,7 @@ fn events(sizing: &Sizing) -> Config {
     }
 }
 
-/// Without limits, which message schedules do not allow. See [`crate::bus::storage`] instead.
+/// A stream with message schedules cannot have limits. [`crate::bus::storage`] limits it instead.
 fn deliveries(sizing: &Sizing) -> Config {
     Config {
         retention: RetentionPolicy::WorkQueue,
@@ -171,7 +171,7 @@ pub fn worker_consumer(pool: &str, kind: &str) -> pull::Config {
     pull::Config {
         durable_name: Some(subject::worker_durable(pool, kind)),
         filter_subject: subject::delivery_filter(pool, kind),
-        max_deliver: MOST_DELIVERIES,
+        max_deliver: MAX_DELIVERIES,
         ..base_consumer()
     }
 }
@@ -181,125 +181,131 @@ fn base_consumer() -> pull::Config {
         deliver_policy: DeliverPolicy::All,
         ack_policy: AckPolicy::Explicit,
         ack_wait: ACK_WAIT,
-        max_ack_pending: MOST_UNACKNOWLEDGED,
+        max_ack_pending: MAX_UNACKNOWLEDGED,
         ..pull::Config::default()
     }
 }
 
 /// Compares a stream on the server with its expected configuration. Each difference reads
 /// `FIELD is A, expected B`.
-pub fn differences(is: &Config, expected: &Config) -> Vec<String> {
+pub fn differences(actual: &Config, expected: &Config) -> Vec<String> {
     differing(&[
         (
             "subjects",
-            format!("{:?}", is.subjects),
+            format!("{:?}", actual.subjects),
             format!("{:?}", expected.subjects),
         ),
         (
             "retention",
-            format!("{:?}", is.retention),
+            format!("{:?}", actual.retention),
             format!("{:?}", expected.retention),
         ),
         (
             "storage",
-            format!("{:?}", is.storage),
+            format!("{:?}", actual.storage),
             format!("{:?}", expected.storage),
         ),
         (
             "discard",
-            format!("{:?}", is.discard),
+            format!("{:?}", actual.discard),
             format!("{:?}", expected.discard),
         ),
         (
             "max_age",
-            format!("{:?}", is.max_age),
+            format!("{:?}", actual.max_age),
             format!("{:?}", expected.max_age),
         ),
         // A small server gets a smaller limit. A stream without a limit would fill the storage.
         (
             "max_bytes",
-            (is.max_bytes > 0).to_string(),
+            (actual.max_bytes > 0).to_string(),
             (expected.max_bytes > 0).to_string(),
         ),
         (
             "max_msgs",
-            limit(is.max_messages),
+            limit(actual.max_messages),
             limit(expected.max_messages),
         ),
         (
             "max_msgs_per_subject",
-            limit(is.max_messages_per_subject),
+            limit(actual.max_messages_per_subject),
             limit(expected.max_messages_per_subject),
         ),
         (
             "max_msg_size",
-            limit(is.max_message_size.into()),
+            limit(actual.max_message_size.into()),
             limit(expected.max_message_size.into()),
         ),
         (
             "duplicate_window",
-            format!("{:?}", is.duplicate_window),
+            format!("{:?}", actual.duplicate_window),
             format!("{:?}", expected.duplicate_window),
         ),
         (
             "replicas",
-            is.num_replicas.to_string(),
+            actual.num_replicas.to_string(),
             expected.num_replicas.to_string(),
         ),
         (
             "allow_msg_schedules",
-            is.allow_message_schedules.to_string(),
+            actual.allow_message_schedules.to_string(),
             expected.allow_message_schedules.to_string(),
         ),
         (
             "allow_direct",
-            is.allow_direct.to_string(),
+            actual.allow_direct.to_string(),
             expected.allow_direct.to_string(),
         ),
-        ("no_ack", is.no_ack.to_string(), expected.no_ack.to_string()),
+        (
+            "no_ack",
+            actual.no_ack.to_string(),
+            expected.no_ack.to_string(),
+        ),
     ])
 }
 
 fn differing(fields: &[(&str, String, String)]) -> Vec<String> {
-    let differing = fields.iter().filter(|(_, is, expected)| is != expected);
+    let differing = fields
+        .iter()
+        .filter(|(_, actual, expected)| actual != expected);
     differing
-        .map(|(field, is, expected)| format!("{field} is {is}, expected {expected}"))
+        .map(|(field, actual, expected)| format!("{field} is {actual}, expected {expected}"))
         .collect()
 }
 
-/// Compares a consumer on the server with its expected configuration. Where it began may differ,
-/// and operators may set another `ack_wait`.
-pub fn consumer_differences(is: &consumer::Config, expected: &pull::Config) -> Vec<String> {
+/// Compares a consumer on the server with its expected configuration. Its start may differ, and
+/// operators may change `ack_wait`.
+pub fn consumer_differences(actual: &consumer::Config, expected: &pull::Config) -> Vec<String> {
     differing(&[
         (
             "filter_subject",
-            is.filter_subject.clone(),
+            actual.filter_subject.clone(),
             expected.filter_subject.clone(),
         ),
         (
             "filter_subjects",
-            format!("{:?}", is.filter_subjects),
+            format!("{:?}", actual.filter_subjects),
             format!("{:?}", expected.filter_subjects),
         ),
         (
             "ack_policy",
-            format!("{:?}", is.ack_policy),
+            format!("{:?}", actual.ack_policy),
             format!("{:?}", expected.ack_policy),
         ),
         (
             "max_deliver",
-            limit(is.max_deliver),
+            limit(actual.max_deliver),
             limit(expected.max_deliver),
         ),
         (
             "max_ack_pending",
-            limit(is.max_ack_pending),
+            limit(actual.max_ack_pending),
             limit(expected.max_ack_pending),
         ),
     ])
 }
 
-/// For the server, 0 and -1 are the same.
+/// For the server, 0 and -1 both mean unlimited.
 fn limit(number: i64) -> String {
     if number > 0 {
         number.to_string()
@@ -332,12 +338,12 @@ mod tests {
     fn differences_are_listed_by_field() {
         let expected = &events(&SIZING);
         assert_eq!(differences(expected, expected), Vec::<String>::new());
-        let is = Config {
+        let actual = Config {
             max_age: Duration::from_secs(1),
             ..expected.clone()
         };
         assert_eq!(
-            differences(&is, expected),
+            differences(&actual, expected),
             ["max_age is 1s, expected 259200s"]
         );
         let (smaller, unlimited) = (

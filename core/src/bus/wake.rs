@@ -1,4 +1,4 @@
-//! Waking: deliveries that an open circuit holds up resume when their destination is called again.
+//! Waking: deliveries that are parked because of an open circuit resume when it closes.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use async_nats::jetstream::stream::DirectGetErrorKind;
 use bytes::Bytes;
 use prost::Message as _;
 
-use crate::bus::park::{SETTLES, WOKEN};
+use crate::bus::park::{MAY_BE_WOKEN, REPLACES};
 use crate::bus::publish::PublishRejected;
 use crate::bus::{Bus, BusError, streams, unavailable};
 use crate::model::destination::Destination;
@@ -26,7 +26,7 @@ const FIRST_SECOND: f64 = 8.0;
 pub struct Woken {
     /// The number of deliveries that were woken.
     pub count: usize,
-    /// The last sequence of the stream that was considered.
+    /// Deliveries that were parked up to this sequence were considered.
     pub up_to: u64,
 }
 
@@ -34,17 +34,17 @@ pub struct Woken {
 struct Parked {
     subject: String,
     sequence: u64,
-    settles: String,
+    replaces: String,
     delivery: Delivery,
     payload: Bytes,
 }
 
 impl Bus {
-    /// Reschedules the deliveries that are parked until their destination is called again: the
-    /// oldest first, a few at the beginning, then more and more.
+    /// Reschedules the deliveries that are parked until the circuit of their destination closes.
+    /// The oldest resume first: a few in the first second, and twice as many in each further one.
     ///
-    /// `default_channel` is the channel of deliveries without one of their own. Copies parked up to
-    /// the sequence `after` stay as they are.
+    /// `default_channel` is the channel of deliveries that name none. Copies parked up to the
+    /// sequence `after` are not changed.
     ///
     /// # Guarantees
     /// No delivery is lost or duplicated: a copy is replaced only if it is still the one that was
@@ -60,7 +60,7 @@ impl Bus {
     ) -> Result<Woken, BusError> {
         let info = self.stream_info(streams::DELIVERIES).await;
         let up_to = info.map_err(BusError::Unavailable)?.last_sequence();
-        let is_meant = |delivery: &Delivery| {
+        let is_selected = |delivery: &Delivery| {
             let channel = Some(delivery.channel.as_str())
                 .filter(|channel| !channel.is_empty())
                 .unwrap_or(default_channel);
@@ -70,7 +70,9 @@ impl Bus {
         let filter = subject::parked_filter(&destination.namespace, &destination.provider);
         let (mut from, mut count) = (after + 1, 0);
         loop {
-            let (mut batch, next) = self.parked_batch(&filter, from, up_to, &is_meant).await?;
+            let (mut batch, next) = self
+                .parked_batch(&filter, from, up_to, &is_selected)
+                .await?;
             batch.sort_by_key(|parked| {
                 let planned_at = parked.delivery.planned_at;
                 planned_at.map(|time| (time.seconds, time.nanos))
@@ -87,14 +89,14 @@ impl Bus {
         }
     }
 
-    /// Reads a batch of parked deliveries that may be woken, up to the sequence `last`. Returns
-    /// also where the next batch begins.
+    /// Reads a batch of parked deliveries that may be woken, up to the sequence `last`. Also
+    /// returns the sequence where the next batch begins; `None` after the last batch.
     async fn parked_batch(
         &self,
         filter: &str,
         mut from: u64,
         last: u64,
-        is_meant: &impl Fn(&Delivery) -> bool,
+        is_selected: &impl Fn(&Delivery) -> bool,
     ) -> Result<(Vec<Parked>, Option<u64>), BusError> {
         let deliveries = self
             .jetstream()
@@ -116,12 +118,12 @@ impl Bus {
             };
             from = message.sequence + 1;
             let parked = Parked::read(message);
-            batch.extend(parked.filter(|parked| is_meant(&parked.delivery)));
+            batch.extend(parked.filter(|parked| is_selected(&parked.delivery)));
         }
         Ok((batch, Some(from)))
     }
 
-    /// Replaces a parked copy by one with an earlier time. `false` if it was no longer there.
+    /// Replaces a parked copy by one with an earlier time. `false` if it is no longer there.
     async fn reschedule(&self, parked: &Parked, wait: Duration) -> Result<bool, BusError> {
         let target = subject::delivery(&parked.delivery.provider.clone().unwrap_or_default());
         let schedule = format!("@at {:.3}", self.clock().after(wait));
@@ -129,7 +131,7 @@ impl Bus {
             .expected_last_subject_sequence(parked.sequence)
             .header(header::NATS_SCHEDULE, schedule.as_str())
             .header(header::NATS_SCHEDULE_TARGET, target.as_str())
-            .header(SETTLES, parked.settles.as_str())
+            .header(REPLACES, parked.replaces.as_str())
             .payload(parked.payload.clone());
         match self.publish(parked.subject.clone(), message).await {
             Ok(_) => Ok(true),
@@ -140,21 +142,22 @@ impl Bus {
 }
 
 impl Parked {
-    /// `None` if the message is no delivery, or may not be woken.
+    /// `None` if the message is not a delivery, or must not be woken.
     fn read(message: StreamMessage) -> Option<Self> {
-        message.headers.get(WOKEN)?;
-        let settles = message.headers.get(SETTLES).map(ToString::to_string);
+        message.headers.get(MAY_BE_WOKEN)?;
+        let replaces = message.headers.get(REPLACES).map(ToString::to_string);
         Some(Self {
             subject: message.subject.to_string(),
             sequence: message.sequence,
-            settles: settles.unwrap_or_default(),
+            replaces: replaces.unwrap_or_default(),
             delivery: Delivery::decode(message.payload.clone()).ok()?,
             payload: message.payload,
         })
     }
 }
 
-/// When the delivery with this number resumes. The number of deliveries doubles with each second.
+/// The wait before the delivery with this number resumes. Each second resumes twice as many
+/// deliveries as the one before.
 fn ramp(number: usize) -> Duration {
     let number = f64::from(u32::try_from(number).unwrap_or(u32::MAX));
     Duration::from_secs_f64((1.0 + number / FIRST_SECOND).log2())

@@ -1,4 +1,4 @@
-//! Watching the server: the connection, the streams, the storage and the server's clock.
+//! Watches the server: the connection, the streams, the storage and the server's clock.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,7 +22,7 @@ use crate::runtime::metrics::labels::StreamLabel;
 /// How often the server is sampled.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 /// The pause before a second request for a stream that was not found.
-const ASK_AGAIN_AFTER: Duration = Duration::from_millis(500);
+const SECOND_REQUEST_AFTER: Duration = Duration::from_millis(500);
 
 /// Samples the server every second.
 pub struct Watch {
@@ -34,12 +34,12 @@ pub struct Watch {
     /// The other streams, of which each sample checks one.
     in_turn: Vec<Config>,
     /// The errors, by stream.
-    troubles: BTreeMap<String, String>,
+    failures: BTreeMap<String, String>,
     metrics: Metrics,
 }
 
 impl Watch {
-    /// A watch of the streams that this process uses.
+    /// Creates a watch of the streams that this process uses.
     pub fn new(bus: Bus, sizing: &Sizing, policy: StreamPolicy, metrics: Metrics) -> Self {
         let is_used =
             |expected: &Config| policy != StreamPolicy::Wait || expected.name == streams::EVENTS;
@@ -53,7 +53,7 @@ impl Watch {
             storage_limit: sizing.storage_limit,
             always,
             in_turn,
-            troubles: BTreeMap::new(),
+            failures: BTreeMap::new(),
             metrics,
         }
     }
@@ -108,10 +108,10 @@ impl Watch {
             self.in_turn.rotate_left(1);
             self.check_stream(&expected).await?;
         }
-        match self.troubles.is_empty() {
+        match self.failures.is_empty() {
             true => Ok(()),
             false => Err(self
-                .troubles
+                .failures
                 .values()
                 .cloned()
                 .collect::<Vec<_>>()
@@ -119,7 +119,7 @@ impl Watch {
         }
     }
 
-    /// Checks a stream and returns its state. An error stays in `troubles` until it is fixed.
+    /// Checks a stream and returns its state. An error stays in `failures` until it is fixed.
     async fn check_stream(&mut self, expected: &Config) -> Result<Option<StreamInfo>, String> {
         let mut found = self.bus.find_stream(&expected.name).await?;
         let wrong = match &found {
@@ -141,7 +141,7 @@ impl Watch {
                 Err(error) => Some(error.to_string()),
             },
         };
-        let before = self.troubles.get(&expected.name);
+        let before = self.failures.get(&expected.name);
         match wrong {
             Some(wrong) => {
                 if before != Some(&wrong) {
@@ -152,10 +152,10 @@ impl Watch {
                         "stream is missing or its configuration differs"
                     );
                 }
-                self.troubles.insert(expected.name.clone(), wrong);
+                self.failures.insert(expected.name.clone(), wrong);
             }
             None => {
-                if self.troubles.remove(&expected.name).is_some() {
+                if self.failures.remove(&expected.name).is_some() {
                     tracing::info!(
                         code = codes::STREAM_RECOVERED,
                         stream = expected.name,
@@ -169,7 +169,7 @@ impl Watch {
 }
 
 impl Bus {
-    /// Recreates a stream or bucket that somebody deleted.
+    /// Recreates a deleted stream or bucket.
     ///
     /// # Errors
     /// The server refuses.
@@ -188,22 +188,22 @@ impl Bus {
     /// Reads the state of a stream, `None` if it does not exist. A missing stream is requested
     /// twice, because a new leader of the NATS cluster may not know all streams at once.
     pub(super) async fn find_stream(&self, name: &str) -> Result<Option<StreamInfo>, String> {
-        if let Some(info) = self.ask_for_stream(name).await? {
+        if let Some(info) = self.request_stream(name).await? {
             return Ok(Some(info));
         }
-        tokio::time::sleep(ASK_AGAIN_AFTER).await;
-        self.ask_for_stream(name).await
+        tokio::time::sleep(SECOND_REQUEST_AFTER).await;
+        self.request_stream(name).await
     }
 
     /// Reads the state of a stream that must exist.
     pub(super) async fn stream_info(&self, name: &str) -> Result<StreamInfo, String> {
-        self.ask_for_stream(name)
+        self.request_stream(name)
             .await?
             .ok_or_else(|| format!("stream {name} does not exist"))
     }
 
     /// The response also holds the server's time, which is sampled here.
-    async fn ask_for_stream(&self, name: &str) -> Result<Option<StreamInfo>, String> {
+    async fn request_stream(&self, name: &str) -> Result<Option<StreamInfo>, String> {
         use async_nats::jetstream::response::Response;
         let requested = Timestamp::now();
         let response = self
@@ -248,7 +248,7 @@ impl Bus {
         Ok(())
     }
 
-    /// The last routed sequence. Without a router nothing is routed.
+    /// The last routed sequence. Without a router consumer, no event counts as routed.
     async fn routed_up_to(&self, events: &StreamInfo) -> u64 {
         let before_first = events.state.first_seq.saturating_sub(1);
         let Ok(stream) = self.jetstream().get_stream_no_info(streams::EVENTS).await else {

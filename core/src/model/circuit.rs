@@ -1,4 +1,5 @@
-//! The circuit breaker of a destination. Pure: all workers share the circuit and decide alike.
+//! The circuit breaker of a destination. All workers share it. These functions are pure, so that
+//! every worker decides the same.
 //!
 //! ```text
 //!           5 failures in a row, or the service asks to wait
@@ -8,7 +9,7 @@
 //!     └───────────────────────────────────────────────────── half-open ──────┘
 //! ```
 //!
-//! A pause by hand is a separate record for the whole Provider. It overrides the circuits of the
+//! A pause by a user is a separate record for the whole Provider. It overrides the circuits of the
 //! Provider's channels.
 
 use std::time::Duration;
@@ -24,38 +25,38 @@ use crate::model::time::{self, after, between, to_proto};
 
 /// The number of failures in a row, of all workers together, that opens a circuit.
 pub const MAX_FAILURES: u32 = 5;
-/// The longest wait for a probe, except a wait that the service requests.
+/// The longest wait for a probe, unless the service requests a longer one.
 const LONGEST_WAIT: Duration = Duration::from_secs(120);
-/// A circuit that opens again within this time continues with its longer waits.
-const FLAPS_WITHIN: Duration = Duration::from_secs(60);
+/// A circuit that opens again within this time after it closed keeps its longer waits.
+const FLAP_WINDOW: Duration = Duration::from_secs(60);
 
-/// What a circuit means for a delivery.
+/// Whether a delivery may call its destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CircuitDecision {
-    /// The destination may be called.
+    /// Calls are allowed.
     Closed,
-    /// The destination may not be called before this time.
+    /// No calls are allowed before this time.
     Blocked(Timestamp),
-    /// One worker may call the destination, as the probe.
+    /// One worker may make a call, as the probe.
     ProbeDue,
-    /// The destination may not be called until it is resumed by hand.
+    /// No calls are allowed until a user resumes the destination.
     Paused,
 }
 
-/// The result of a call, as far as the circuit is concerned.
+/// The result of a call, for the circuit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CallResult {
-    /// The service answered, whatever it said.
+    /// The service answered. A rejection is an answer, too.
     Answered,
     /// The call failed transiently. The text contains no secret.
     Failed(String),
-    /// The service asks for no calls during this time.
+    /// The service requests this wait before the next call.
     AskedToWait(Duration, String),
 }
 
 /// Decides whether a delivery may call its destination.
-pub fn standing(circuit: &Circuit, now: Timestamp) -> CircuitDecision {
-    let until = time(circuit.until);
+pub fn decide(circuit: &Circuit, now: Timestamp) -> CircuitDecision {
+    let until = time_or_epoch(circuit.until);
     match circuit.state() {
         State::Closed => CircuitDecision::Closed,
         State::Paused => CircuitDecision::Paused,
@@ -64,20 +65,20 @@ pub fn standing(circuit: &Circuit, now: Timestamp) -> CircuitDecision {
     }
 }
 
-/// Whether the circuit was closed by hand or its record was deleted, and not by a probe.
+/// Whether a user closed the circuit or deleted its record. `false` if a probe closed it.
 pub fn is_resumed(circuit: &Circuit) -> bool {
     circuit.state() == State::Closed && circuit.openings == 0
 }
 
-/// Whether the circuit has been closed for long and its last call was answered.
-pub fn is_long_well(circuit: &Circuit, now: Timestamp) -> bool {
-    let is_well = circuit.state() == State::Closed && circuit.failures == 0;
-    is_well && !flaps(circuit, now)
+/// Whether the circuit closed at least a minute ago and its last call did not fail.
+pub fn is_idle(circuit: &Circuit, now: Timestamp) -> bool {
+    let has_no_failure = circuit.state() == State::Closed && circuit.failures == 0;
+    has_no_failure && !is_recent(circuit, now)
 }
 
-/// Returns the circuit after calls that were no probes, oldest first. `None` if nothing changes.
-/// `random` is in 0..1 and spreads the probes.
-pub fn observed(
+/// Returns the circuit after calls that were not probes, oldest first. `None` if nothing changes.
+/// `random` is in 0..1, for the jitter of the next probe.
+pub fn after_calls(
     circuit: &Circuit,
     results: &[CallResult],
     retry: &RetryPolicy,
@@ -104,7 +105,7 @@ pub fn observed(
             }
             (State::Open, CallResult::AskedToWait(wait, reason)) => {
                 let until = after(now, (*wait).min(retry.max_age));
-                if until > time(next.until) {
+                if until > time_or_epoch(next.until) {
                     (next.until, next.reason, next.probe) =
                         (Some(to_proto(until)), reason.clone(), String::new());
                 }
@@ -116,8 +117,8 @@ pub fn observed(
     (next != *circuit).then_some(next)
 }
 
-/// Returns the circuit while `holder` probes, for at most `lasts`.
-pub fn probing(circuit: &Circuit, holder: &str, lasts: Duration, now: Timestamp) -> Circuit {
+/// Returns the half-open circuit while `holder` probes, for at most `lasts`.
+pub fn with_probe(circuit: &Circuit, holder: &str, lasts: Duration, now: Timestamp) -> Circuit {
     let until = Some(to_proto(after(now, lasts)));
     Circuit {
         state: State::HalfOpen.into(),
@@ -127,8 +128,8 @@ pub fn probing(circuit: &Circuit, holder: &str, lasts: Duration, now: Timestamp)
     }
 }
 
-/// Returns the circuit after the probe of `holder`. `None` if another holder probes by now.
-pub fn probed(
+/// Returns the circuit after the probe of `holder`. `None` if the probe has another holder now.
+pub fn after_probe(
     circuit: &Circuit,
     holder: &str,
     result: &CallResult,
@@ -156,14 +157,14 @@ pub fn probed(
 }
 
 /// Returns the open circuit with the key of the parked delivery that becomes the next probe.
-pub fn awaiting(circuit: &Circuit, parking_key: &str) -> Circuit {
+pub fn with_next_probe(circuit: &Circuit, parking_key: &str) -> Circuit {
     Circuit {
         probe: parking_key.to_owned(),
         ..circuit.clone()
     }
 }
 
-/// Returns the circuit of a Provider that is paused by hand.
+/// Returns the circuit of a Provider that a user pauses.
 pub fn paused(circuit: &Circuit, reason: &str, now: Timestamp) -> Circuit {
     Circuit {
         state: State::Paused.into(),
@@ -173,8 +174,8 @@ pub fn paused(circuit: &Circuit, reason: &str, now: Timestamp) -> Circuit {
     }
 }
 
-/// Returns the circuit after it is closed by hand: a pause ends, or an open circuit closes without
-/// a probe.
+/// Returns the circuit after a user resumes it: a pause ends, or an open circuit closes without a
+/// probe.
 pub fn resumed(circuit: &Circuit, now: Timestamp) -> Circuit {
     let mut next = circuit.clone();
     close(&mut next, now);
@@ -197,10 +198,10 @@ fn open(
     now: Timestamp,
     retry: &RetryPolicy,
     random: f64,
-    asked: Option<Duration>,
+    requested: Option<Duration>,
 ) {
     if circuit.state() == State::Closed {
-        circuit.openings = if flaps(circuit, now) {
+        circuit.openings = if is_recent(circuit, now) {
             circuit.openings
         } else {
             0
@@ -208,17 +209,17 @@ fn open(
         circuit.since = Some(to_proto(now));
     }
     circuit.openings = circuit.openings.saturating_add(1);
-    let wait = asked.map_or_else(
+    let wait = requested.map_or_else(
         || backoff(retry, circuit.openings, random),
-        |asked| asked.min(retry.max_age),
+        |requested| requested.min(retry.max_age),
     );
     circuit.until = Some(to_proto(after(now, wait)));
     circuit.state = State::Open.into();
     circuit.probe.clear();
 }
 
-fn flaps(circuit: &Circuit, now: Timestamp) -> bool {
-    between(time(circuit.since), now) < FLAPS_WITHIN
+fn is_recent(circuit: &Circuit, now: Timestamp) -> bool {
+    between(time_or_epoch(circuit.since), now) < FLAP_WINDOW
 }
 
 /// A closed circuit keeps `openings`, in case it opens again soon.
@@ -231,8 +232,8 @@ fn close(circuit: &mut Circuit, now: Timestamp) {
     circuit.probe.clear();
 }
 
-/// Doubles from the Provider's `retry.min` to its `retry.max`, but at most two minutes, with
-/// jitter.
+/// The wait for a probe. It doubles from the Provider's `retry.min` to its `retry.max`, at most two
+/// minutes, with jitter.
 fn backoff(retry: &RetryPolicy, openings: u32, random: f64) -> Duration {
     let most = retry.max.min(LONGEST_WAIT).max(retry.min);
     let bound = retry
@@ -242,8 +243,8 @@ fn backoff(retry: &RetryPolicy, openings: u32, random: f64) -> Duration {
     jittered(bound, random)
 }
 
-/// A circuit without the field has passed that time long ago.
-fn time(time: Option<ProtoTimestamp>) -> Timestamp {
+/// A missing time counts as long past.
+fn time_or_epoch(time: Option<ProtoTimestamp>) -> Timestamp {
     time::from_proto(time).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
@@ -260,25 +261,25 @@ mod tests {
         CallResult::Failed("h answered 503".into())
     }
 
-    fn observe(circuit: &Circuit, results: &[CallResult], second: i64) -> Circuit {
-        observed(circuit, results, &RetryPolicy::default(), at(second), 1.0)
+    fn call(circuit: &Circuit, results: &[CallResult], second: i64) -> Circuit {
+        after_calls(circuit, results, &RetryPolicy::default(), at(second), 1.0)
             .unwrap_or_else(|| circuit.clone())
     }
 
     fn opened(second: i64) -> Circuit {
-        observe(
+        call(
             &Destination::channel("apps", "hook", "").closed(),
             &[failed(), failed(), failed(), failed(), failed()],
             second,
         )
     }
 
-    fn probe(circuit: &Circuit, seen: &CallResult, second: i64) -> Circuit {
-        let half_open = probing(circuit, "me", Duration::from_secs(20), at(second));
-        probed(
+    fn probe(circuit: &Circuit, result: &CallResult, second: i64) -> Circuit {
+        let half_open = with_probe(circuit, "me", Duration::from_secs(20), at(second));
+        after_probe(
             &half_open,
             "me",
-            seen,
+            result,
             &RetryPolicy::default(),
             at(second),
             1.0,
@@ -289,20 +290,17 @@ mod tests {
     #[test]
     fn failures_in_a_row_of_several_workers_open_the_circuit() {
         let closed = Circuit::default();
-        let four = observe(
-            &observe(&closed, &[failed(), failed()], 1000),
+        let four = call(
+            &call(&closed, &[failed(), failed()], 1000),
             &[failed(), failed()],
             1001,
         );
         assert_eq!(
-            (standing(&four, at(1001)), four.failures),
+            (decide(&four, at(1001)), four.failures),
             (CircuitDecision::Closed, 4)
         );
-        let open = observe(&four, &[failed()], 1002);
-        assert_eq!(
-            standing(&open, at(1002)),
-            CircuitDecision::Blocked(at(1004))
-        );
+        let open = call(&four, &[failed()], 1002);
+        assert_eq!(decide(&open, at(1002)), CircuitDecision::Blocked(at(1004)));
         assert_eq!(
             (open.reason.as_str(), open.since.unwrap().seconds),
             ("h answered 503", 1002)
@@ -311,7 +309,7 @@ mod tests {
 
     #[test]
     fn an_answer_resets_the_count_of_failures() {
-        let circuit = observe(
+        let circuit = call(
             &Circuit::default(),
             &[
                 failed(),
@@ -325,7 +323,7 @@ mod tests {
         );
         assert_eq!(circuit.failures, 2);
         assert_eq!(
-            observed(
+            after_calls(
                 &Circuit::default(),
                 &[CallResult::Answered],
                 &RetryPolicy::default(),
@@ -338,24 +336,21 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_that_the_service_requests_opens_the_circuit_that_long() {
+    fn a_wait_that_the_service_requests_opens_the_circuit_for_that_time() {
         let asked =
             |seconds| CallResult::AskedToWait(Duration::from_secs(seconds), "slow down".into());
-        let open = observe(&Circuit::default(), &[asked(90)], 1000);
+        let open = call(&Circuit::default(), &[asked(90)], 1000);
+        assert_eq!(decide(&open, at(1089)), CircuitDecision::Blocked(at(1090)));
+        assert_eq!(decide(&open, at(1090)), CircuitDecision::ProbeDue);
+        let waiting = with_next_probe(&open, "d");
         assert_eq!(
-            standing(&open, at(1089)),
-            CircuitDecision::Blocked(at(1090))
-        );
-        assert_eq!(standing(&open, at(1090)), CircuitDecision::ProbeDue);
-        let waiting = awaiting(&open, "d");
-        assert_eq!(
-            observe(&waiting, &[asked(30)], 1010),
+            call(&waiting, &[asked(30)], 1010),
             waiting,
             "an earlier end changes nothing"
         );
-        let longer = observe(&waiting, &[asked(120)], 1010);
+        let longer = call(&waiting, &[asked(120)], 1010);
         assert_eq!(
-            (standing(&longer, at(1100)), longer.probe.as_str()),
+            (decide(&longer, at(1100)), longer.probe.as_str()),
             (CircuitDecision::Blocked(at(1130)), "")
         );
     }
@@ -363,22 +358,19 @@ mod tests {
     #[test]
     fn calls_that_began_before_the_circuit_opened_change_nothing() {
         let open = opened(1000);
-        assert_eq!(
-            observe(&open, &[CallResult::Answered, failed()], 1001),
-            open
-        );
+        assert_eq!(call(&open, &[CallResult::Answered, failed()], 1001), open);
     }
 
     #[test]
-    fn all_others_are_blocked_while_one_probes() {
-        let half_open = probing(&opened(1000), "me", Duration::from_secs(20), at(1010));
+    fn a_probe_blocks_all_other_deliveries() {
+        let half_open = with_probe(&opened(1000), "me", Duration::from_secs(20), at(1010));
         assert_eq!(
-            standing(&half_open, at(1029)),
+            decide(&half_open, at(1029)),
             CircuitDecision::Blocked(at(1030))
         );
-        assert_eq!(standing(&half_open, at(1030)), CircuitDecision::ProbeDue);
+        assert_eq!(decide(&half_open, at(1030)), CircuitDecision::ProbeDue);
         assert_eq!(
-            probed(
+            after_probe(
                 &half_open,
                 "another",
                 &CallResult::Answered,
@@ -394,43 +386,43 @@ mod tests {
     fn an_answered_probe_closes_the_circuit_and_a_failed_one_doubles_the_wait() {
         let open = opened(1000);
         assert_eq!(
-            standing(&probe(&open, &CallResult::Answered, 1002), at(1002)),
+            decide(&probe(&open, &CallResult::Answered, 1002), at(1002)),
             CircuitDecision::Closed
         );
         let mut circuit = open;
         for wait in [4, 8, 16, 32, 64, 120, 120] {
             circuit = probe(&circuit, &failed(), 2000);
             assert_eq!(
-                standing(&circuit, at(2000)),
+                decide(&circuit, at(2000)),
                 CircuitDecision::Blocked(at(2000 + wait))
             );
         }
         assert_eq!(
             circuit.since.unwrap().seconds,
             1000,
-            "since the circuit opened first"
+            "when the circuit first opened"
         );
     }
 
     #[test]
-    fn a_circuit_that_opens_again_soon_continues_with_its_waits() {
+    fn a_circuit_that_opens_again_soon_keeps_its_longer_waits() {
         let closed = probe(
             &probe(&opened(1000), &failed(), 1002),
             &CallResult::Answered,
             1006,
         );
         let fails = [failed(), failed(), failed(), failed(), failed()];
-        assert_eq!(observe(&closed, &fails, 1030).openings, 3);
-        assert_eq!(observe(&closed, &fails, 1070).openings, 1);
+        assert_eq!(call(&closed, &fails, 1030).openings, 3);
+        assert_eq!(call(&closed, &fails, 1070).openings, 1);
     }
 
     #[test]
-    fn a_circuit_is_long_well_a_minute_after_it_closed() {
+    fn a_circuit_is_idle_a_minute_after_it_closed() {
         let closed = probe(&opened(1000), &CallResult::Answered, 1002);
-        assert!(!is_long_well(&closed, at(1061)) && is_long_well(&closed, at(1062)));
+        assert!(!is_idle(&closed, at(1061)) && is_idle(&closed, at(1062)));
         assert!(
-            !is_long_well(&opened(1000), at(9000))
-                && !is_long_well(&observe(&closed, &[failed()], 2000), at(9000))
+            !is_idle(&opened(1000), at(9000))
+                && !is_idle(&call(&closed, &[failed()], 2000), at(9000))
         );
     }
 
@@ -441,19 +433,19 @@ mod tests {
             "maintenance",
             at(1000),
         );
-        assert_eq!(standing(&paused, at(1_000_000)), CircuitDecision::Paused);
+        assert_eq!(decide(&paused, at(1_000_000)), CircuitDecision::Paused);
         assert_eq!(
-            observe(&paused, &[CallResult::Answered, failed()], 1001),
+            call(&paused, &[CallResult::Answered, failed()], 1001),
             paused
         );
         assert_eq!(
-            standing(&resumed(&paused, at(1001)), at(1001)),
+            decide(&resumed(&paused, at(1001)), at(1001)),
             CircuitDecision::Closed
         );
     }
 
     #[test]
-    fn a_circuit_closed_by_hand_differs_from_one_closed_by_a_probe() {
+    fn a_resumed_circuit_differs_from_one_that_a_probe_closed() {
         let answered = probe(&opened(1000), &CallResult::Answered, 1002);
         assert!(
             is_resumed(&resumed(&opened(1000), at(1001)))

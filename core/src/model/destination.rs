@@ -1,4 +1,5 @@
-//! A destination: what is called, limited and isolated independently of all others.
+//! A destination: one channel of a Provider, or the whole Provider. Each destination has its own
+//! limits and its own circuit.
 
 use tidings_proto::v1::Circuit;
 

@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn the_group_of_an_api_version() {
+    fn an_api_version_without_a_group_belongs_to_the_core_group() {
         for (api_version, group) in [
             (
                 "kustomize.toolkit.fluxcd.io/v1",

@@ -6,7 +6,7 @@ use tidings_proto::v1::Event;
 
 use crate::model::token::hex;
 
-/// Metadata that distinguishes two events which are otherwise equal.
+/// Metadata that distinguishes two events that are otherwise equal.
 ///
 /// The values are those under the API group of the object. An absent value differs from an empty
 /// one.

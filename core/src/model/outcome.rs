@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::model::terms::terms;
 
 terms! {
-    /// How an attempt ended. All but `retrying` end the delivery too.
+    /// How an attempt ended. Every outcome except `retrying` also ends the delivery.
     pub enum Outcome in label "outcome" {
         Delivered = "delivered", "The service accepted the message.";
         Duplicate = "duplicate", "The service has this state already. No call was made.";
@@ -39,7 +39,7 @@ terms! {
     }
 }
 
-/// Why an attempt did not deliver, and whether another one can.
+/// Why an attempt did not deliver, and whether another attempt can succeed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// Whether another attempt can succeed.
@@ -75,7 +75,7 @@ impl Failure {
         }
     }
 
-    /// A failure that may not happen again.
+    /// A failure after which another attempt can succeed.
     pub fn transient(reason: Reason, detail: impl Into<String>) -> Self {
         Self {
             kind: FailureKind::Transient { retry_after: None },

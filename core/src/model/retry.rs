@@ -43,7 +43,7 @@ pub struct AttemptContext {
     pub unauthorized_for: Option<Duration>,
 }
 
-/// What happens to a delivery after a failed attempt.
+/// The decision about a delivery after a failed attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RetryDecision {
     /// Park it for this time.
@@ -64,7 +64,7 @@ impl RetryPolicy {
             return RetryDecision::Dead(Reason::Unauthorized);
         }
         let wait = retry_after.unwrap_or_else(|| self.backoff(context.attempt, random));
-        // If the next attempt would be too late, the delivery ends now, with its present reason.
+        // If the next attempt would be too late, the delivery ends now instead of after the wait.
         if context.age + wait > self.max_age {
             return RetryDecision::Dead(Reason::Exhausted);
         }

@@ -1,7 +1,7 @@
 //! Closed sets of terms that metrics, logs, tools and the docs share.
 //!
-//! The macro `terms!` makes one set from one table: the enum, the text of each term, the metric
-//! label and the row of the docs cannot disagree.
+//! The macro `terms!` defines a set from one table, so that the enum, the text of each term, the
+//! metric label and the docs always agree.
 
 /// A term and what it means, as the docs list it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,7 +12,7 @@ pub struct Term {
     pub meaning: &'static str,
 }
 
-/// Makes an enum of terms. `label` names the label that carries it in metrics.
+/// Defines an enum of terms. `label` is the name of its label in metrics.
 macro_rules! terms {
     (
         $(#[$attribute:meta])*

@@ -33,7 +33,7 @@ pub fn after(time: Timestamp, wait: Duration) -> Timestamp {
     time.checked_add(wait).unwrap_or(Timestamp::MAX)
 }
 
-/// Returns the time from `earlier` to `later`, or zero if they are the other way round.
+/// Returns the time from `earlier` to `later`, or zero if `later` is before `earlier`.
 pub fn between(earlier: Timestamp, later: Timestamp) -> Duration {
     Duration::try_from(later.duration_since(earlier)).unwrap_or_default()
 }
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn arithmetic_stops_at_its_bounds() {
+    fn arithmetic_saturates() {
         assert_eq!(after(Timestamp::MAX, Duration::MAX), Timestamp::MAX);
         let later = after(Timestamp::UNIX_EPOCH, Duration::from_secs(2));
         assert_eq!(

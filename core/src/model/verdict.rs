@@ -1,9 +1,9 @@
-//! What an alert makes of an event.
+//! What an alert decides about an event.
 
 use crate::model::terms::terms;
 
 terms! {
-    /// What an alert makes of an event.
+    /// What an alert decides about an event.
     pub enum Verdict in label "verdict" {
         Matched = "matched", "A delivery is planned.";
         AlertSuspended = "alert-suspended", "The alert has `suspend: true`.";

@@ -13,8 +13,8 @@ use crate::runtime::metrics::Metrics;
 
 /// Serves the admin endpoint until `stop` is canceled.
 ///
-/// `/livez` answers 200 while the process runs. `/readyz` answers 200 while every part works that
-/// the role needs, else 503, and lists what fails.
+/// `/livez` answers 200 while the process runs. `/readyz` answers 200 while all parts that the role
+/// needs work, else 503, and lists the failures.
 ///
 /// # Errors
 /// The listener fails.
@@ -35,13 +35,13 @@ pub async fn serve(
 }
 
 async fn readyz(State((health, _)): State<(Health, Metrics)>) -> Response {
-    let (troubles, warnings) = (health.troubles(), health.warnings());
-    let lines: String = troubles
+    let (failures, warnings) = (health.failures(), health.warnings());
+    let lines: String = failures
         .iter()
         .chain(&warnings)
         .map(|(part, trouble)| format!("{part}: {trouble}\n"))
         .collect();
-    if troubles.is_empty() {
+    if failures.is_empty() {
         return format!("ok\n{lines}").into_response();
     }
     (StatusCode::SERVICE_UNAVAILABLE, lines).into_response()

@@ -1,6 +1,6 @@
 //! Stable codes of log events and of HTTP error answers.
 //!
-//! Every log event carries one in its field `code`, every HTTP error answer in the field `code` of
+//! Every log event has one in its field `code`, and every HTTP error answer in the field `code` of
 //! its JSON body. Alerts and tests rely on codes; wording may change. `make docs` writes
 //! `docs/reference/log-codes.md` from these tables.
 
@@ -41,7 +41,7 @@ pub mod log {
              processes.";
         STOP_FORCED, "stop-forced", "info",
             "A second signal arrived. Unfinished messages return to the server at once.";
-        STOPPED, "stopped", "info", "The process ended in order.";
+        STOPPED, "stopped", "info", "The process stopped normally.";
         NATS_CONNECTED, "nats-connected", "info", "The first connection to NATS succeeded.";
         NATS_UNREACHABLE, "nats-unreachable", "warn",
             "No connection to NATS yet. Check `nats.url`, credentials and TLS; the role is not \
@@ -57,15 +57,15 @@ pub mod log {
         NATS_SERVER_LOG, "nats-server-log", "error",
             "A line of the embedded nats-server's log, in the field `line`, at its own level.";
         NATS_SERVER_NOT_STARTED, "nats-server-not-started", "error",
-            "`up` cannot start its nats-server and retries. Check the data folder and the \
-             executable.";
+            "`up` cannot start its nats-server. The first time it exits; later it retries. Check \
+             the data folder and the executable.";
         NATS_SERVER_EXITED, "nats-server-exited", "error",
             "The embedded nats-server exited. `up` restarts it; stored messages are kept.";
         NATS_SERVER_STALE, "nats-server-stale", "warn",
             "A nats-server of an earlier run still uses the data folder and is stopped.";
         MAX_PAYLOAD_SMALL, "max-payload-small", "warn",
-            "The NATS server's `max_payload` is below the largest event. Raise it to at least 8 \
-             MB.";
+            "The NATS server's `max_payload` is below 4 MiB, which the largest event needs. Raise \
+             it; 8 MB is recommended.";
         STREAMS_UNAVAILABLE, "streams-unavailable", "warn",
             "The streams cannot be used yet. Ingest waits for a router or worker to create them.";
         STREAM_INVALID, "stream-invalid", "error",
@@ -74,8 +74,7 @@ pub mod log {
         STREAM_RECOVERED, "stream-recovered", "info",
             "A stream that was reported as invalid is valid again.";
         STREAM_RECREATED, "stream-recreated", "error",
-            "A stream or bucket was deleted. It is created again, empty; its messages are \
-             lost.";
+            "A stream or bucket was deleted. It is recreated, empty; its messages are lost.";
         STREAM_UPDATED, "stream-updated", "warn",
             "A stream's configuration differed and was changed, as `difference` says.";
         STREAM_LIMIT_REDUCED, "stream-limit-reduced", "warn",
@@ -87,7 +86,7 @@ pub mod log {
         CONSUMER_RESTORED, "consumer-restored", "error",
             "A consumer was changed by another client. Its configuration is restored.";
         PULL_FAILED, "pull-failed", "warn",
-            "A consumer cannot be pulled from, see `trouble`. The role is not ready if it lasts.";
+            "A pull from a consumer failed, see `error`. The role is not ready if it lasts.";
         ACK_NOT_SENT, "ack-not-sent", "debug",
             "An acknowledgement or progress report was not sent.";
         ACK_NOT_CONFIRMED, "ack-not-confirmed", "warn",
@@ -109,8 +108,8 @@ pub mod log {
             "EVENTS evicted events before a router read them. Raise its limits or run more \
              routers.";
         ACCEPT_FAILED, "accept-failed", "warn",
-            "The event endpoint cannot accept a connection, for example for want of file \
-             descriptors.";
+            "The event endpoint cannot accept a connection, for example because no file \
+             descriptor is free.";
         CONNECTION_FAILED, "connection-failed", "debug",
             "A sender's connection ended with an error.";
         EVENT_WATCH_STARTED, "event-watch-started", "info",
@@ -126,7 +125,7 @@ pub mod log {
             "The position in the Kubernetes Events is not saved. A new leader may read some \
              again.";
         EVENT_RECOVERY_FAILED, "event-recovery-failed", "warn",
-            "The new leader cannot read what its predecessor stored last.";
+            "The new leader cannot read the last events that the former leader stored.";
         KUBERNETES_EVENT_INVALID, "kubernetes-event-invalid", "debug",
             "A Kubernetes Event is not usable and is ignored.";
         KUBERNETES_EVENT_LOST, "kubernetes-event-lost", "error",
@@ -186,7 +185,8 @@ pub mod log {
         DELIVERY_DEAD, "delivery-dead", "error",
             "A delivery was given up and is a dead letter. See `tidings dead show`.";
         DELIVERY_LEFT, "delivery-left", "warn",
-            "The bus cannot be asked about a delivery. JetStream redelivers it after 30 s.";
+            "The bus does not answer a request about a delivery. JetStream redelivers it after 30 \
+             s.";
         ATTEMPT_ENDED, "attempt-ended", "debug",
             "An attempt ended: delivered, duplicate, superseded or skipped.";
         RESULT_NOT_STORED, "result-not-stored", "warn",

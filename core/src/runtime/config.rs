@@ -7,11 +7,13 @@
 //! Every secret can also be read from a file (`nats.password_file`). `Debug`,
 //! [`Settings::redacted`] and mistakes never show a secret.
 //!
-//! A new setting needs an entry in [`table`], a field here and a line in `read`.
+//! A new setting is an entry in [`table`] (key, default, flag, meaning), a field here, and a line
+//! in `read` that names its parser.
 
 mod addresses;
 mod ingest;
 mod layer;
+mod mistake;
 mod read;
 mod secret;
 pub mod table;
@@ -24,10 +26,11 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use addresses::AddressSettings;
-pub use ingest::{IngestSettings, KubernetesEventsSettings, Severity};
-pub use layer::{Flag, Origin, Sources, environment};
-pub use read::{Mistake, Mistakes};
+pub use ingest::{IngestSettings, KubernetesEventsSettings};
+pub use layer::{Flag, Sources, environment};
+pub use mistake::{Mistake, Mistakes, Origin};
 pub use secret::{Secret, Servers};
+pub use value::Severity;
 
 use read::Reader;
 use secret::Login;
@@ -154,7 +157,7 @@ pub struct RouterSettings {
     pub release_finalizers: bool,
 }
 
-/// How deliveries are made.
+/// How workers make deliveries.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct WorkerSettings {
     /// `worker.pools`: the pools whose deliveries this worker makes.
@@ -170,7 +173,7 @@ pub struct WorkerSettings {
 pub struct LinksSettings {
     /// `links.enabled`: add links to messages, unless the Provider has `links: false`.
     pub enabled: bool,
-    /// `links.commit`: link to a commit that does not follow from the event's repository.
+    /// `links.commit`: link to a commit; default: derived from the event's repository.
     pub commit: Option<String>,
     /// `links.dashboard`: link to a dashboard.
     pub dashboard: Option<String>,
@@ -178,7 +181,7 @@ pub struct LinksSettings {
     pub commit_status: Option<String>,
 }
 
-/// A role, where the defaults depend on it.
+/// A role, for the defaults that depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// All roles in one process.
@@ -202,7 +205,7 @@ impl Settings {
         reader.finish().map(|()| settings)
     }
 
-    /// The part of the settings that decides the size of the streams.
+    /// The settings that determine the configuration of the streams.
     pub fn sizing(&self) -> Sizing {
         Sizing {
             dedupe_interval: self.ingest.dedupe_interval,
@@ -237,18 +240,14 @@ impl Settings {
 
     fn read(reader: &mut Reader) -> Self {
         Self {
-            cluster: reader.or("cluster", "default".to_owned(), value::text),
-            listen: reader.or(
-                "listen",
-                SocketAddr::from((Ipv4Addr::LOCALHOST, 9090)),
-                value::address,
-            ),
+            cluster: reader.value("cluster", value::text),
+            listen: reader.value("listen", value::address),
             admin: reader.optional("admin", value::address),
-            data: reader.or("data", PathBuf::from(".tidings"), value::path),
-            shutdown_grace: reader.or("shutdown_grace", Duration::from_secs(10), value::duration),
+            data: reader.value("data", value::path),
+            shutdown_grace: reader.value("shutdown_grace", value::duration),
             log: LogSettings {
-                filter: reader.or("log.filter", "info".to_owned(), value::log_filter),
-                format: reader.or("log.format", LogFormat::Text, value::log_format),
+                filter: reader.value("log.filter", value::log_filter),
+                format: reader.value("log.format", value::log_format),
             },
             nats: NatsSettings::read(reader),
             kubernetes: KubernetesSettings {
@@ -257,27 +256,24 @@ impl Settings {
             },
             rules: RulesSettings {
                 from: reader.either(("rules.from", value::cluster), ("rules.dir", value::folder)),
-                namespaces: reader.list("rules.namespaces", &[]),
+                namespaces: reader.list("rules.namespaces"),
                 label_selector: reader.optional("rules.label_selector", value::text),
-                no_cross_namespace_refs: reader.or(
-                    "rules.no_cross_namespace_refs",
-                    false,
-                    value::switch,
-                ),
-                namespace_wildcard_for: reader.list("rules.namespace_wildcard_for", &[]),
+                no_cross_namespace_refs: reader
+                    .value("rules.no_cross_namespace_refs", value::switch),
+                namespace_wildcard_for: reader.list("rules.namespace_wildcard_for"),
             },
             ingest: IngestSettings::read(reader),
             router: RouterSettings {
-                concurrency: reader.or("router.concurrency", 256, value::count),
-                release_finalizers: reader.or("router.release_finalizers", true, value::switch),
+                concurrency: reader.value("router.concurrency", value::count),
+                release_finalizers: reader.value("router.release_finalizers", value::switch),
             },
             worker: WorkerSettings {
-                pools: reader.list("worker.pools", &["default"]),
-                concurrency: reader.or("worker.concurrency", 256, value::count),
+                pools: reader.list("worker.pools"),
+                concurrency: reader.value("worker.concurrency", value::count),
                 addresses: AddressSettings::read(reader),
             },
             links: LinksSettings {
-                enabled: reader.or("links.enabled", false, value::switch),
+                enabled: reader.value("links.enabled", value::switch),
                 commit: reader.optional("links.commit", value::text),
                 dashboard: reader.optional("links.dashboard", value::text),
                 commit_status: reader.optional("links.commit_status", value::text),
@@ -295,13 +291,13 @@ impl NatsSettings {
             token: reader.secret("nats.token", "nats.token_file"),
             credentials: reader.optional("nats.credentials", value::path),
             tls: TlsSettings {
-                required: reader.or("nats.tls.required", false, value::switch),
+                required: reader.value("nats.tls.required", value::switch),
                 ca: reader.optional("nats.tls.ca", value::path),
                 cert: reader.optional("nats.tls.cert", value::path),
                 key: reader.optional("nats.tls.key", value::path),
             },
             storage_limit: reader.optional("nats.storage_limit", value::size),
-            replicas: reader.or("nats.replicas", 1, value::count),
+            replicas: reader.value("nats.replicas", value::count),
         };
         reader.pair(
             "nats.username",

@@ -18,8 +18,8 @@ pub const BUS_POINTS: &[&str] = &[
     "router:enqueueing",
     "router:enqueued",
     "router:acknowledged",
-    "worker:suspecting",
-    "worker:suspected",
+    "worker:marking",
+    "worker:marked",
     "worker:cleared",
     "worker:reserving",
     "worker:reserved",
@@ -30,20 +30,20 @@ pub const BUS_POINTS: &[&str] = &[
     "worker:accepted",
     "worker:parking",
     "worker:parked",
-    "worker:burying",
-    "worker:buried",
-    "worker:moving",
-    "worker:moved",
+    "worker:storing-dead-letter",
+    "worker:dead-letter-stored",
+    "worker:requeueing",
+    "worker:requeued",
     "worker:acknowledged",
 ];
 
-/// The fail points around side effects on the Kubernetes API, and on the bus because of it. The
-/// subject of the points `lease:*` is the name of the Lease.
+/// The fail points around side effects on the Kubernetes API, and around those on the bus that
+/// follow from it. The subject of the points `lease:*` is the name of the Lease.
 pub const CLUSTER_POINTS: &[&str] = &[
     "router:counting",
     "router:counted",
-    "router:telling",
-    "router:told",
+    "router:reporting",
+    "router:reported",
     "router:writing",
     "router:written",
     "router:releasing",
@@ -60,7 +60,7 @@ pub const CLUSTER_POINTS: &[&str] = &[
     "lease:returned",
 ];
 
-/// Kills the process or panics if the environment asks for it.
+/// Kills the process or panics, if `FAIL_POINT` names this point.
 #[inline]
 pub fn reach(name: &str) {
     reach_for(name, "");
@@ -68,10 +68,10 @@ pub fn reach(name: &str) {
 
 /// Like [`reach`], for a subject such as the text of an event.
 #[inline]
-pub fn reach_for(name: &str, about: &str) {
+pub fn reach_for(name: &str, subject: &str) {
     #[cfg(debug_assertions)]
-    armed::reach(name, about);
-    let _ = (name, about);
+    armed::reach(name, subject);
+    let _ = (name, subject);
 }
 
 #[cfg(debug_assertions)]
@@ -81,20 +81,20 @@ mod armed {
 
     struct Armed {
         name: String,
-        about: String,
+        subject: String,
         panics: bool,
         left: AtomicU32,
     }
 
     static ARMED: OnceLock<Option<Armed>> = OnceLock::new();
 
-    pub(super) fn reach(name: &str, about: &str) {
+    pub(super) fn reach(name: &str, subject: &str) {
         let is_known = [super::BUS_POINTS, super::CLUSTER_POINTS]
             .iter()
             .any(|points| points.contains(&name));
         debug_assert!(is_known, "fail point {name} is not listed");
-        let meant = |armed: &&Armed| armed.name == name && about.contains(&armed.about);
-        let Some(armed) = ARMED.get_or_init(read).as_ref().filter(meant) else {
+        let is_armed = |armed: &&Armed| armed.name == name && subject.contains(&armed.subject);
+        let Some(armed) = ARMED.get_or_init(read).as_ref().filter(is_armed) else {
             return;
         };
         if armed.left.fetch_sub(1, Ordering::SeqCst) == 1 {
@@ -123,12 +123,12 @@ mod armed {
         let (text, panics) = text
             .strip_suffix("!panic")
             .map_or((text, false), |text| (text, true));
-        let (point, about) = text.split_once('?').unwrap_or((text, ""));
+        let (point, subject) = text.split_once('?').unwrap_or((text, ""));
         let (name, count) = point.split_once('@').unwrap_or((point, "1"));
         let left = AtomicU32::new(count.parse().ok()?);
         Some(Armed {
             name: name.to_owned(),
-            about: about.to_owned(),
+            subject: subject.to_owned(),
             panics,
             left,
         })
@@ -152,7 +152,7 @@ mod armed {
                 assert_eq!(
                     (
                         armed.name.as_str(),
-                        armed.about.as_str(),
+                        armed.subject.as_str(),
                         armed.panics,
                         left
                     ),

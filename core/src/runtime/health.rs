@@ -1,5 +1,5 @@
 //! Health: each part of a role reports its successes and failures. The role is ready while all
-//! parts work that it needs.
+//! parts that it needs work.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -40,12 +40,12 @@ impl Health {
     }
 
     /// Adds an optional part: after its first success, a failure is only a warning.
-    pub fn side_check(&self, name: impl Into<String>) -> Check {
+    pub fn optional_check(&self, name: impl Into<String>) -> Check {
         self.add(name.into(), None, true)
     }
 
     /// The failures that make the role unready, by part.
-    pub fn troubles(&self) -> BTreeMap<String, String> {
+    pub fn failures(&self) -> BTreeMap<String, String> {
         self.collect(|part| !part.is_warning())
     }
 
@@ -71,10 +71,10 @@ impl Health {
         check
     }
 
-    fn collect(&self, is_meant: impl Fn(&Part) -> bool) -> BTreeMap<String, String> {
+    fn collect(&self, is_selected: impl Fn(&Part) -> bool) -> BTreeMap<String, String> {
         let checks = self.checks.lock();
-        let meant = checks.iter().filter(|(_, part)| is_meant(part));
-        meant
+        let selected = checks.iter().filter(|(_, part)| is_selected(part));
+        selected
             .filter_map(|(name, part)| Some((name.clone(), part.check.trouble()?)))
             .collect()
     }
@@ -122,22 +122,22 @@ mod tests {
     fn a_part_fails_until_its_first_success_and_after_a_failure() {
         let health = Health::default();
         let bus = health.check("bus", None);
-        assert_eq!(health.troubles()["bus"], "not started yet");
+        assert_eq!(health.failures()["bus"], "not started yet");
         bus.succeed();
-        assert!(health.troubles().is_empty());
+        assert!(health.failures().is_empty());
         bus.fail("not connected");
-        assert_eq!(health.troubles()["bus"], "not connected");
+        assert_eq!(health.failures()["bus"], "not connected");
     }
 
     #[test]
     fn a_failure_of_an_optional_part_is_a_warning_after_its_first_success() {
         let health = Health::default();
-        let watch = health.side_check("watch");
-        assert_eq!((health.troubles().len(), health.warnings().len()), (1, 0));
+        let watch = health.optional_check("watch");
+        assert_eq!((health.failures().len(), health.warnings().len()), (1, 0));
         watch.succeed();
-        assert_eq!((health.troubles().len(), health.warnings().len()), (0, 0));
+        assert_eq!((health.failures().len(), health.warnings().len()), (0, 0));
         watch.fail("forbidden");
-        assert!(health.troubles().is_empty());
+        assert!(health.failures().is_empty());
         assert_eq!(health.warnings()["watch"], "forbidden");
     }
 
@@ -147,6 +147,6 @@ mod tests {
         let pull = health.check("pull", Some(Duration::ZERO));
         pull.succeed();
         std::thread::sleep(Duration::from_millis(2));
-        assert!(health.troubles()["pull"].starts_with("last worked"));
+        assert!(health.failures()["pull"].starts_with("last worked"));
     }
 }

@@ -150,7 +150,7 @@ metrics! {
     bus_up: Gauge = Gauge::default(),
         "1 while NATS is connected and every stream has its expected configuration; else 0.";
     bus_streams_recreated_total: Family<StreamLabel, Counter> = Family::default(),
-        "Streams and buckets (`KV_…`) that were deleted and created again. Above 0: their \
+        "Streams and buckets (`KV_…`) that were deleted and recreated. Above 0: their \
          messages are lost.";
     rules_problems: Gauge = Gauge::default(),
         "Objects of the rules that are rejected or doubtful.";

@@ -1,4 +1,4 @@
-//! Visitors for the values of an event. Each knows its field, so that errors name it.
+//! Visitors for the values of an event. Each knows the name of its field, for error messages.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -86,7 +86,7 @@ impl<'de> Visitor<'de> for Entries {
     }
 }
 
-/// A metadata value of this key. Null is the empty string.
+/// The value of this metadata key. Null is the empty string.
 struct Value<'k>(&'k str);
 
 impl<'de> Visitor<'de> for Value<'_> {

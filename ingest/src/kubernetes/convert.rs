@@ -62,7 +62,7 @@ pub fn stored_at(event: &Event) -> Option<Timestamp> {
 }
 
 /// Converts an Event. `repeat` is the number of intervals since the first occurrence. If it is not
-/// 0, the event gets a token, so that it has another dedupe key.
+/// 0, the event gets a token, and so another dedupe key.
 pub fn raw_event<'a>(event: &'a Event, severities: &[Severity], repeat: u64) -> RawEvent<'a> {
     let source = event.deprecated_source.as_ref();
     let controller = non_empty(&event.reporting_controller)
@@ -83,7 +83,8 @@ pub fn raw_event<'a>(event: &'a Event, severities: &[Severity], repeat: u64) -> 
     }
 }
 
-/// The annotations; [`crate::normalize`] keeps those with Flux's prefixes.
+/// The annotations, and a token if `repeat` is not 0. [`crate::normalize`] keeps only annotations
+/// with Flux's prefixes.
 fn metadata<'a>(event: &'a Event, group: &str, repeat: u64) -> Vec<(Cow<'a, str>, Cow<'a, str>)> {
     let annotations = event.metadata.annotations.iter().flatten();
     let mut metadata: Vec<(Cow<str>, Cow<str>)> = annotations
@@ -104,7 +105,7 @@ fn metadata<'a>(event: &'a Event, group: &str, repeat: u64) -> Vec<(Cow<'a, str>
 }
 
 /// The involved object. A cluster-scoped object, such as a Node, gets the Event's namespace,
-/// because event sources of Alerts name one.
+/// because the event sources of Alerts have a namespace.
 fn object(event: &Event) -> RawObject<'_> {
     static NO_OBJECT: ObjectReference = ObjectReference {
         api_version: None,
@@ -340,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_of_storage_is_the_api_servers() {
+    fn the_time_of_storage_is_the_latest_time_of_the_api_server() {
         let event = event(json!({"metadata": {
             "creationTimestamp": "2026-01-02T03:04:05Z",
             "managedFields": [

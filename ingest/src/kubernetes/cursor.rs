@@ -1,4 +1,4 @@
-//! How far the Events of a cluster are processed, and where to resume. Pure.
+//! The cursor: how far the Events of a cluster are processed, and where to resume. Pure.
 
 use std::collections::BTreeMap;
 
@@ -23,8 +23,9 @@ pub struct Cursor {
 pub enum Start {
     /// Watch from this resource version.
     After(u64),
-    /// Resource versions went back, as after a restore, so the cursor's version is meaningless.
-    /// List, and process Events stored at this time or later; without a time, all of them.
+    /// Resource versions decreased, as after a restore of etcd, so the cursor's version is of no
+    /// use. List Events, and process those stored at this time or later; without a time, all of
+    /// them.
     Since(Option<Timestamp>),
 }
 
@@ -62,7 +63,7 @@ impl Cursor {
 }
 
 impl Start {
-    /// Whether an Event of a list is yet to be processed.
+    /// Whether an Event of a list must still be processed.
     pub fn includes(&self, resource_version: u64, stored_at: Option<Timestamp>) -> bool {
         match self {
             Self::After(version) => resource_version > *version,
@@ -101,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn events_are_listed_by_time_if_resource_versions_went_back() {
+    fn events_are_listed_by_time_if_resource_versions_decreased() {
         let cursor = Cursor {
             resource_version: 10,
             time: Some(time(7)),

@@ -9,7 +9,7 @@ const FLUX_GROUP_SUFFIX: &str = ".toolkit.fluxcd.io";
 /// The prefix of the reporting controller in Events that Tidings writes.
 const OWN_CONTROLLER_PREFIX: &str = "tidings";
 
-/// The filter that the settings describe.
+/// Selects Events by type, kind, namespace and reason.
 #[derive(Clone, Debug)]
 pub struct Filter {
     types: NameFilter,
@@ -38,8 +38,8 @@ impl Filter {
         }
     }
 
-    /// Whether an Event is selected. Events by Tidings itself never are: an Event about a dead
-    /// letter could cause the next dead letter.
+    /// Whether an Event is selected. Events that Tidings wrote are never selected, because an Event
+    /// about a dead letter could cause another dead letter.
     pub fn selects(&self, event: &Event) -> bool {
         let regarding = event.regarding.as_ref();
         let group = flux::api_group(
@@ -84,7 +84,7 @@ impl Filter {
                         .map(move |name| format!("{field}!={name}")),
                 )
             })
-            // Other characters could have a meaning in the selector.
+            // Other characters may have a special meaning in the selector.
             .filter(|term| {
                 term.bytes().all(|byte| {
                     byte.is_ascii_alphanumeric() || matches!(byte, b'=' | b'!' | b'.' | b'-')

@@ -1,4 +1,4 @@
-//! Looks up labels of involved objects, with one metadata watch per kind.
+//! Looks up labels of involved objects, with one metadata watch for each kind.
 
 mod cache;
 mod kind_watch;
@@ -21,7 +21,7 @@ use kind_watch::KindWatch;
 /// The time limit for a lookup: the sender of the event waits for it.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Objects of the configured kinds. The watch of a kind starts with its first event.
+/// Looks up objects of the configured kinds. The watch of a kind starts with its first event.
 pub struct Objects {
     client: Client,
     kinds: Vec<ObjectKind>,
@@ -51,8 +51,8 @@ impl Objects {
         }
     }
 
-    /// Looks up an object. Returns `None` if its kind is not configured. Takes at most two seconds,
-    /// and microseconds while the kind's watch works.
+    /// Looks up an object. Returns `None` if its kind is not configured. Takes microseconds while
+    /// the kind's watch works, and never more than two seconds.
     pub async fn find(&self, object: &ObjectReference) -> Option<ObjectLookup> {
         let kind = self.kind(object)?;
         let lookup =
@@ -104,7 +104,7 @@ impl ObjectLookup {
         }
     }
 
-    /// The object's annotations that belong into events.
+    /// The object's annotations that are added to events.
     pub fn annotations(&self) -> BTreeMap<String, String> {
         match self {
             Self::Found(metadata) => metadata.annotations.clone(),

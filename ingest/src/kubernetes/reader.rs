@@ -1,4 +1,4 @@
-//! Reads Events from the API server: with a watch, and with lists where a watch cannot resume.
+//! Reads Events from the API server with a watch, and with a list if the watch cannot resume.
 
 mod change;
 
@@ -21,11 +21,11 @@ use crate::kubernetes::filter::Filter;
 use crate::kubernetes::repeat_filter::ChangeType;
 
 pub use change::EventChange;
-use change::{ReadError, parse_version, status_error, with_timeout};
+use change::{ReadError, parse_version, status_error, watch_error, with_timeout};
 
-/// The API server ends a watch after this time. Then resource versions are compared again.
+/// The API server ends a watch after this time. The reader then compares resource versions again.
 const WATCH_SECONDS: u32 = 240;
-/// A watch that is silent for this much longer hangs on a dead connection.
+/// If a watch is silent for this much longer, its connection is dead.
 const WATCH_MARGIN: Duration = Duration::from_secs(15);
 /// Items in a page of a list.
 const PAGE_SIZE: u32 = 500;
@@ -39,7 +39,8 @@ pub struct EventReader {
     api: Api<Event>,
     field_selector: Option<String>,
     health: Health,
-    /// Created by the first replica that reads, so that the others do not report it.
+    /// Created when this replica first reads, so that a replica that never reads does not report
+    /// it.
     check: OnceLock<Check>,
     watching: Gauge,
 }
@@ -63,8 +64,8 @@ impl EventReader {
     /// Reads Events after the cursor, or from now on without one, until the receiver is dropped.
     ///
     /// # Guarantees
-    /// A resource version is passed on only after everything before it. No Event is skipped that
-    /// the API server still has.
+    /// A resource version is passed on only after all Events before it. An Event is skipped only if
+    /// the API server no longer has it.
     pub async fn read(&self, mut cursor: Option<Cursor>, out: &Sender<EventChange>) {
         let mut pause = MIN_PAUSE;
         loop {
@@ -105,7 +106,7 @@ impl EventReader {
                 code = codes::EVENT_CURSOR_INVALID,
                 current,
                 ?cursor,
-                "resource versions went back, listing Events by time"
+                "resource versions decreased, listing Events by time"
             );
             self.list(start, cursor, out).await?;
         }
@@ -147,14 +148,16 @@ impl EventReader {
             bookmarks: true,
             ..WatchParams::default()
         };
-        let watch = with_timeout(self.api.watch(&parameters, &from)).await??;
+        let watch = with_timeout(self.api.watch(&parameters, &from))
+            .await?
+            .map_err(watch_error)?;
         self.check().succeed();
         self.watching.set(1);
         let mut watch = std::pin::pin!(watch);
         let max_silence = Duration::from_secs(WATCH_SECONDS.into()) + WATCH_MARGIN;
-        // Silence beyond the watch's own end means that the connection is dead.
+        // If a watch is silent after the time of its end, the connection is dead.
         while let Ok(next) = timeout(max_silence, watch.try_next()).await {
-            let Some(event) = next? else {
+            let Some(event) = next.map_err(watch_error)? else {
                 break;
             };
             let change = match event {
@@ -204,7 +207,7 @@ impl EventReader {
         pass_on(cursor, out, EventChange::version_only(version)).await
     }
 
-    /// Ends reading in this replica, so that it no longer reports errors of the watch.
+    /// Clears the gauge and the check, when this replica no longer reads.
     pub fn stop(&self) {
         self.watching.set(0);
         self.check().succeed();
@@ -212,7 +215,7 @@ impl EventReader {
 
     fn check(&self) -> &Check {
         self.check
-            .get_or_init(|| self.health.side_check("kubernetes-events-watch"))
+            .get_or_init(|| self.health.optional_check("kubernetes-events-watch"))
     }
 
     fn page(&self, size: u32) -> ListParams {

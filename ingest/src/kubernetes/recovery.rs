@@ -9,13 +9,13 @@ use tidings_core::bus::Bus;
 use tidings_core::runtime::codes::log as codes;
 use tokio_util::sync::CancellationToken;
 
-/// A killed leader saved its cursor at most this long before it was last seen, and stored its last
-/// event at most this long after. Includes clock differences.
+/// A killed leader saved its last cursor at most this long before it was last seen. It stored its
+/// last event at most this long after it was last seen. Both include clock differences.
 const MARGIN: SignedDuration = SignedDuration::from_secs(60);
 /// The pause after a failed read.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// Dedupe keys of the previous leader's last events, and until when it may have read Events.
+/// The dedupe keys of the previous leader's last events, and until when it may have read Events.
 #[derive(Debug, Default)]
 pub struct RecoveredKeys {
     keys: HashSet<String>,
@@ -23,14 +23,14 @@ pub struct RecoveredKeys {
 }
 
 impl RecoveredKeys {
-    /// Reads the keys from the stream EVENTS. Returns none while the bus itself still detects
-    /// duplicates, which it does for `dedupe_interval`.
+    /// Reads the keys from the stream EVENTS. Returns no keys if the bus still detects duplicates
+    /// of these events, which it does for `dedupe_interval`.
     pub async fn read(
         bus: &Bus,
         cluster: &str,
         leader_last_seen: Timestamp,
         dedupe_interval: Duration,
-        over: &CancellationToken,
+        stop: &CancellationToken,
     ) -> Self {
         let silent_for = Timestamp::now().duration_since(leader_last_seen);
         if silent_for < SignedDuration::try_from(dedupe_interval / 2).unwrap_or(SignedDuration::MAX)
@@ -48,18 +48,18 @@ impl RecoveredKeys {
                 Err(error) => tracing::warn!(
                     code = codes::EVENT_RECOVERY_FAILED,
                     %error,
-                    "cannot read what the previous leader stored, retrying"
+                    "cannot read the events that the previous leader stored, retrying"
                 ),
             }
             tokio::select! {
-                () = over.cancelled() => return Self::default(),
+                () = stop.cancelled() => return Self::default(),
                 () = tokio::time::sleep(RETRY_DELAY) => {}
             }
         }
     }
 
-    /// Whether the previous leader stored this event, which the API server stored at `stored_at`.
-    /// Each key matches once.
+    /// Whether the previous leader stored this event. `stored_at` is when the API server stored the
+    /// Event. Each key matches once.
     pub fn take(&mut self, event: &Event, stored_at: Option<Timestamp>) -> bool {
         stored_at.is_some_and(|stored_at| stored_at <= self.until)
             && self.keys.remove(&event.dedupe_key)

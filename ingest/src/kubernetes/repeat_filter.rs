@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::kubernetes::convert::EventTimes;
 
-/// With more Events than this in an interval, the older half is forgotten.
+/// If more Events than this occur in an interval, the older half is forgotten.
 const MAX_REMEMBERED: usize = 100_000;
 
 /// How the reader got a state of an Event.
@@ -22,10 +22,11 @@ pub enum ChangeType {
     Listed,
 }
 
-/// Remembers by uid when an Event was last stored, for one to two intervals.
+/// Remembers by uid when each Event was last stored, for one to two intervals.
 ///
-/// Forgetting an entry, for example at a restart, causes at most one repetition. The token of a
-/// repetition follows from the Event alone, so the bus detects it within the dedupe interval.
+/// If an entry is forgotten, for example at a restart, an Event is stored once more than it should
+/// be. Its token depends only on the Event, so the bus detects the duplicate within the dedupe
+/// interval.
 #[derive(Debug)]
 pub struct RepeatFilter {
     interval: Duration,
@@ -69,7 +70,7 @@ impl RepeatFilter {
         Some(repeat)
     }
 
-    /// Forgets everything, because an Event that passed may not have been stored.
+    /// Forgets all Events, because an Event that passed may not have been stored.
     pub fn clear(&mut self) {
         self.recent.clear();
         self.older.clear();

@@ -1,4 +1,4 @@
-//! The leader stores the cluster's Events on the bus.
+//! Stores the cluster's Events on the bus, while this replica is the leader.
 
 mod handle;
 mod state;
@@ -29,7 +29,7 @@ const MAX_IN_FLIGHT: usize = 256;
 /// The shortest time between two writes of the cursor.
 const CURSOR_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Stores the cluster's Events, in one of several replicas.
+/// Stores the cluster's Events. One replica at a time does this.
 pub struct EventWatch {
     /// Elects the replica that watches. Its Lease holds the cursor.
     pub election: Election,
@@ -37,7 +37,7 @@ pub struct EventWatch {
     pub reader: EventReader,
     /// Selects Events.
     pub filter: Filter,
-    /// The severities of reasons and types.
+    /// Maps reasons and types to severities.
     pub severities: Vec<Severity>,
     /// Stores events.
     pub store: BusStore,
@@ -49,7 +49,7 @@ pub struct EventWatch {
     pub dedupe_interval: Duration,
     /// Counts Events by outcome.
     pub metrics: Metrics,
-    /// What this process remembers between its terms as the leader.
+    /// The state that this process keeps between its terms as the leader.
     pub state: WatchState,
 }
 
@@ -57,9 +57,9 @@ impl EventWatch {
     /// Watches whenever this replica is the leader, until `stop`.
     ///
     /// # Guarantees
-    /// Every selected Event is stored before the cursor passes it, so the next leader reads again
-    /// what a process had in flight when it died. While the bus cannot store, the cursor does not
-    /// move.
+    /// The cursor moves past a selected Event only after the Event is stored. If the leader dies,
+    /// the next leader therefore reads again the Events that were in flight. While the bus cannot
+    /// store events, the cursor does not move.
     pub async fn run(&self, stop: &CancellationToken) {
         self.election
             .lead(stop, |leadership| self.watch(leadership))
@@ -75,40 +75,40 @@ impl EventWatch {
             ?cursor,
             "watching Kubernetes Events"
         );
-        let over = leadership.over();
+        let stop = leadership.over();
         if let Some(last_seen) = leadership.former_holder_seen() {
             let (bus, dedupe_interval) = (&self.store.0, self.dedupe_interval);
             let recovered =
-                RecoveredKeys::read(bus, &self.cluster, last_seen, dedupe_interval, over).await;
+                RecoveredKeys::read(bus, &self.cluster, last_seen, dedupe_interval, stop).await;
             *self.state.recovered.lock() = recovered;
         }
         let (out, changes) = mpsc::channel(MAX_IN_FLIGHT);
         let (reached, cursors) = watch::channel(cursor);
         let reading = async move {
             tokio::select! {
-                () = over.cancelled() => {}
+                () = stop.cancelled() => {}
                 () = self.reader.read(cursor, &out) => {}
             }
         };
         tokio::join!(
             reading,
-            self.store_all(changes, reached, over),
+            self.store_all(changes, reached, stop),
             save_cursor(cursors, &leadership)
         );
         self.reader.stop();
     }
 
-    /// Stores changes concurrently, and advances the cursor in their order.
+    /// Stores changes concurrently. Advances the cursor in the order of the changes.
     async fn store_all(
         &self,
         mut changes: mpsc::Receiver<EventChange>,
         reached: watch::Sender<Option<Cursor>>,
-        over: &CancellationToken,
+        stop: &CancellationToken,
     ) {
         let changes = stream::poll_fn(|context| changes.poll_recv(context));
         let mut results = pin!(
             changes
-                .map(|change| self.handle(change, over))
+                .map(|change| self.handle(change, stop))
                 .buffered(MAX_IN_FLIGHT)
         );
         while let Some((version, stored_at, is_done)) = results.next().await {

@@ -1,4 +1,4 @@
-//! Writes to the API server: one request each, with a time limit.
+//! Requests that write to the API server, each with a time limit.
 
 use std::time::Duration;
 
@@ -22,18 +22,21 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
 /// Why a write failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WriteError {
-    /// The object is deleted or recreated under the same name.
+    /// The object was deleted, or recreated under the same name.
     #[error("the object no longer exists")]
     NotFound,
     /// The API server did not answer in time.
-    #[error("no response from the API server within 4 s")]
+    #[error(
+        "no response from the API server within {} s",
+        REQUEST_TIMEOUT.as_secs()
+    )]
     Timeout,
     /// The API server rejected the write or is unreachable.
     #[error(transparent)]
     Api(Error),
 }
 
-/// Applies our part of a status and keeps fields of other writers.
+/// Applies the fields of a status that Tidings owns. Fields of other writers stay as they are.
 ///
 /// # Guarantees
 /// An object that was recreated under the same name, with another uid, is not changed. Safe to
@@ -69,7 +72,8 @@ pub(super) async fn status(
 /// Safe to repeat: an Event that exists already counts as written.
 ///
 /// # Errors
-/// The write failed or is not confirmed; `NotFound` if the Event to update or its namespace is deleted.
+/// The write failed or is not confirmed; `NotFound` if the Event to update, or its namespace, is
+/// deleted.
 pub(super) async fn event(client: &Client, write: &EventWrite) -> Result<(), WriteError> {
     match write {
         EventWrite::Create(event) => {
@@ -79,14 +83,14 @@ pub(super) async fn event(client: &Client, write: &EventWrite) -> Result<(), Wri
                 field_manager: Some(FIELD_MANAGER.to_owned()),
                 ..PostParams::default()
             };
-            failpoint::reach("router:telling");
+            failpoint::reach("router:reporting");
             match with_timeout(api.create(&parameters, event)).await {
                 Err(WriteError::Api(Error::Api(status))) if status.is_already_exists() => {
                     return Ok(());
                 }
                 created => created?,
             };
-            failpoint::reach("router:told");
+            failpoint::reach("router:reported");
         }
         EventWrite::Count(namespace, name, series) => {
             let api: Api<Event> = Api::namespaced(client.clone(), namespace);
@@ -105,15 +109,15 @@ pub(super) async fn event(client: &Client, write: &EventWrite) -> Result<(), Wri
 
 async fn with_timeout<T>(request: impl Future<Output = Result<T, Error>>) -> Result<T, WriteError> {
     match timeout(REQUEST_TIMEOUT, request).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(Error::Api(status))) if is_gone(&status) => Err(WriteError::NotFound),
+        Ok(Ok(response)) => Ok(response),
+        Ok(Err(Error::Api(status))) if no_longer_exists(&status) => Err(WriteError::NotFound),
         Ok(Err(error)) => Err(WriteError::Api(error)),
         Err(_) => Err(WriteError::Timeout),
     }
 }
 
-/// The object is missing, has another uid, or its namespace is being deleted.
-fn is_gone(status: &Status) -> bool {
+/// Whether the object is missing, has another uid, or is in a namespace that is being deleted.
+fn no_longer_exists(status: &Status) -> bool {
     let mut causes = status.details.iter().flat_map(|details| &details.causes);
     status.is_not_found()
         || status.is_conflict()

@@ -1,4 +1,5 @@
-//! Kubernetes Events on Alerts about dead letters. Equal ones form one Event with a count. Pure.
+//! Kubernetes Events on Alerts about dead letters. Dead letters with the same Alert, Provider and
+//! reason form one Event with a count. Pure.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -21,12 +22,12 @@ pub const REASON: &str = "NotificationDispatchFailed";
 const COUNT_INTERVAL: Duration = Duration::from_secs(60);
 /// The interval between writes of all Events: five per second.
 const WRITE_INTERVAL: Duration = Duration::from_millis(200);
-/// An API server deletes Events after an hour, so older dead letters are ignored.
+/// Older dead letters are ignored, because an API server deletes Events after an hour.
 const MAX_AGE: Duration = Duration::from_secs(3600);
 /// The longest note that an API server accepts.
 const MAX_NOTE_BYTES: usize = 1024;
-/// The longest part of the Alert's name in the Event's name.
-const MAX_STEM_BYTES: usize = 230;
+/// How much of the Alert's name is used in the Event's name.
+const MAX_ALERT_NAME_BYTES: usize = 230;
 
 /// Dead letters with the same key form one Event.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -92,17 +93,17 @@ impl DeadLetterEvents {
         }
     }
 
-    /// Adds a dead letter of the Alert with this uid. Old ones are ignored. After a minute without
-    /// any, a new Event starts.
+    /// Adds a dead letter of the Alert with this uid. Ignores it if it is older than an hour.
+    /// Starts a new Event if there was no dead letter with this key for a minute.
     pub fn add(
         &mut self,
         sequence: u64,
-        letter: &DeadLetter,
+        dead_letter: &DeadLetter,
         uid: &str,
         (now, instant): (Timestamp, Instant),
     ) {
-        let died = from_proto(letter.died_at).unwrap_or(now);
-        let Some(key) = key(letter).filter(|_| between(died, now) < MAX_AGE) else {
+        let died = from_proto(dead_letter.died_at).unwrap_or(now);
+        let Some(key) = key(dead_letter).filter(|_| between(died, now) < MAX_AGE) else {
             return;
         };
         if self
@@ -114,7 +115,7 @@ impl DeadLetterEvents {
         }
         let instance = &self.instance;
         let series = self.series.entry(key).or_insert_with_key(|key| Series {
-            event: event(key, sequence, letter, uid, died, instance),
+            event: event(key, sequence, dead_letter, uid, died, instance),
             last: died,
             count: 0,
             written: None,
@@ -177,7 +178,7 @@ impl DeadLetterEvents {
         })
     }
 
-    /// Schedules a failed write again, as a new Event or as an update of the existing one.
+    /// Schedules a failed write again: as a new Event, or as an update of the existing Event.
     pub fn retry(&mut self, PendingWrite { key, since, .. }: &PendingWrite, as_new: bool) {
         if let Some(series) = self.series.get_mut(key) {
             series.since = Some(*since);
@@ -195,7 +196,7 @@ impl DeadLetterEvents {
 }
 
 impl Series {
-    /// When the API server may be told of what it does not know.
+    /// When dead letters that are not written yet may be written.
     fn due(&self, now: Instant) -> Instant {
         self.written
             .map_or(now, |written| (written + COUNT_INTERVAL).max(now))
@@ -206,19 +207,20 @@ impl Series {
     }
 }
 
-fn key(letter: &DeadLetter) -> Option<SeriesKey> {
-    let delivery = letter.delivery.as_ref()?;
+fn key(dead_letter: &DeadLetter) -> Option<SeriesKey> {
+    let delivery = dead_letter.delivery.as_ref()?;
     let (alert, provider) = (delivery.alert.as_ref()?, delivery.provider.as_ref()?);
     let (namespace, provider) = (alert.namespace.clone(), provider.name.clone());
     Some(SeriesKey {
         namespace,
         alert: alert.name.clone(),
         provider,
-        reason: letter.reason.clone(),
+        reason: dead_letter.reason.clone(),
     })
 }
 
-/// The name follows from the dead letter, so that it is never reported as two Events.
+/// Derives the Event's name from its first dead letter, so that a repeated write does not create a
+/// second Event.
 fn name(key: &SeriesKey, sequence: u64) -> String {
     let hash = &id::digest(&[
         &key.alert,
@@ -229,7 +231,7 @@ fn name(key: &SeriesKey, sequence: u64) -> String {
     format!(
         "{}.{hash}",
         key.alert
-            .get(..MAX_STEM_BYTES)
+            .get(..MAX_ALERT_NAME_BYTES)
             .unwrap_or(&key.alert)
             .trim_end_matches(['-', '.'])
     )
@@ -238,7 +240,7 @@ fn name(key: &SeriesKey, sequence: u64) -> String {
 fn event(
     key: &SeriesKey,
     sequence: u64,
-    letter: &DeadLetter,
+    dead_letter: &DeadLetter,
     uid: &str,
     died: Timestamp,
     instance: &str,
@@ -260,7 +262,7 @@ fn event(
         type_: Some("Warning".to_owned()),
         reason: Some(REASON.to_owned()),
         action: Some("Deliver".to_owned()),
-        note: Some(cut(&note(key, letter), MAX_NOTE_BYTES)),
+        note: Some(cut(&note(key, dead_letter), MAX_NOTE_BYTES)),
         regarding: Some(reference("Alert", &key.alert, Some(uid))),
         related: Some(reference("Provider", &key.provider, None)),
         event_time: Some(MicroTime(died)),
@@ -270,9 +272,9 @@ fn event(
     }
 }
 
-/// The details of a dead letter hold no secrets.
-fn note(key: &SeriesKey, letter: &DeadLetter) -> String {
-    let event = letter
+/// Safe to publish: the detail of a dead letter contains no secrets.
+fn note(key: &SeriesKey, dead_letter: &DeadLetter) -> String {
+    let event = dead_letter
         .delivery
         .as_ref()
         .and_then(|delivery| delivery.event.as_ref());
@@ -289,7 +291,7 @@ fn note(key: &SeriesKey, letter: &DeadLetter) -> String {
     } = key;
     format!(
         "event of {about} not delivered to Provider {namespace}/{provider} ({reason}): {}",
-        letter.detail
+        dead_letter.detail
     )
 }
 

@@ -1,118 +1,144 @@
-//! A leader's term: collects what is to be written, and writes it when it is due.
+//! One term of the leader: applies input at once, and decides when to write.
+
+mod write;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 use std::time::Instant;
-use tidings_core::runtime::codes::log as codes;
 
 use jiff::Timestamp;
-use kube::Error;
+use kube::Client;
 use tidings_core::Message;
-use tidings_core::runtime::metrics::labels::StatusWriteOutcome;
+use tidings_core::runtime::codes::log as codes;
+use tidings_core::runtime::metrics::Metrics;
 use tidings_core::wire::{Circuit, DeadLetter, Outcome};
-use tidings_rules::Identity;
+use tidings_rules::cluster::Catalog;
+use tidings_rules::{Identity, LiveRules};
 
-use super::apply::{self, WriteError};
-use super::writer::StatusWriter;
-use crate::status::event_series::{DeadLetterEvents, EventWrite, PendingWrite};
-use crate::status::ready_condition::{self, ReadyCondition};
+use crate::status::event_series::DeadLetterEvents;
+use crate::status::ready_condition::{self, CheckProvider, ReadyCondition};
 use crate::status::status_cache::StatusCache;
 use crate::status::stream_reader::StreamMessage;
 use crate::status::write_queue::{Backoff, WriteQueue};
 
+/// What a term needs to compute statuses and to write them.
+pub struct StatusContext {
+    /// The client of the API server.
+    pub client: Client,
+    /// The rules.
+    pub rules: Arc<LiveRules>,
+    /// The objects of the rules on the API server.
+    pub catalog: Arc<Catalog>,
+    /// Checks a Provider with its type.
+    pub check: Arc<CheckProvider>,
+    /// Counts the writes.
+    pub metrics: Metrics,
+}
+
 /// The first sequences of OUTCOMES and DEAD that are not written yet, if known.
 pub(super) type Position = (Option<u64>, Option<u64>);
 
-/// A leader's term.
 pub(super) struct LeaderTerm<'a> {
-    writer: &'a StatusWriter,
+    context: &'a StatusContext,
     cache: StatusCache,
     queue: WriteQueue<Identity>,
     events: DeadLetterEvents,
     /// The sequences to read next.
-    read: Position,
-    /// The position as last saved.
-    kept: Position,
+    next_read: Position,
+    /// The position that was last saved.
+    saved: Position,
     /// Separate, because RBAC may allow only one of statuses and Events.
     status_backoff: Backoff,
     event_backoff: Backoff,
 }
 
 impl<'a> LeaderTerm<'a> {
-    pub(super) fn new(writer: &'a StatusWriter, instance: &str, position: Position) -> Self {
+    pub(super) fn new(context: &'a StatusContext, instance: &str, position: Position) -> Self {
         Self {
-            writer,
+            context,
             cache: StatusCache::default(),
             queue: WriteQueue::default(),
             events: DeadLetterEvents::new(instance),
-            read: position,
-            kept: position,
+            next_read: position,
+            saved: position,
             status_backoff: Backoff::default(),
             event_backoff: Backoff::default(),
         }
     }
 
-    /// Recomputes all conditions. Blocking, because notifiers are built for it.
+    /// Computes all conditions again, off the runtime: building notifiers blocks.
     pub(super) async fn check_rules(&mut self) {
-        let (rules, check) = (self.writer.rules.current(), self.writer.check.clone());
-        let found = tokio::task::spawn_blocking(move || {
+        let (rules, check) = (self.context.rules.current(), self.context.check.clone());
+        let checked = tokio::task::spawn_blocking(move || {
             let conditions = ready_condition::ready_conditions(&rules, check.as_ref());
             (rules, conditions)
         });
-        let (rules, conditions): (_, HashMap<Identity, ReadyCondition>) = match found.await {
-            Ok(found) => found,
+        let (rules, conditions): (_, HashMap<Identity, ReadyCondition>) = match checked.await {
+            Ok(checked) => checked,
             Err(error) => {
-                return tracing::error!(code = codes::STATUS_CHECK_PANICKED, %error, "checking rules panicked; object status stays unchanged");
+                tracing::error!(
+                    code = codes::STATUS_CHECK_PANICKED,
+                    %error,
+                    "checking rules panicked; object status stays unchanged"
+                );
+                return;
             }
         };
-        let catalog = &self.writer.catalog;
-        let read = |identity: &Identity, uid: &str| {
-            let seen = catalog.observed(identity).filter(|seen| seen.uid == uid);
-            seen.map(|seen| seen.status.clone()).unwrap_or_default()
+        let catalog = &self.context.catalog;
+        let current_status = |identity: &Identity, uid: &str| {
+            let observed = catalog.observed(identity);
+            observed
+                .filter(|observed| observed.uid == uid)
+                .map(|observed| observed.status.clone())
+                .unwrap_or_default()
         };
-        let (changed, gone) = self.cache.set_conditions(rules.entries(), conditions, read);
+        let (changed, removed) =
+            self.cache
+                .set_conditions(rules.entries(), conditions, current_status);
         changed
             .iter()
             .for_each(|identity| self.queue.push_condition(identity));
-        gone.iter().for_each(|identity| self.queue.remove(identity));
+        removed
+            .iter()
+            .for_each(|identity| self.queue.remove(identity));
     }
 
-    /// Compares with the statuses of a new list: a write may be lost, or be possible now.
+    /// Compares the cache with a new list of objects: another client may have overwritten a status,
+    /// or the API server may accept status only now.
     pub(super) async fn reload(&mut self) {
-        let catalog = &self.writer.catalog;
-        let read = |identity: &Identity, uid: &str| {
+        let catalog = &self.context.catalog;
+        let current_status = |identity: &Identity, uid: &str| {
             catalog
                 .observed(identity)
-                .filter(|seen| seen.uid == uid)
-                .map(|seen| seen.status.clone())
+                .filter(|observed| observed.uid == uid)
+                .map(|observed| observed.status.clone())
         };
-        for identity in self.cache.reload(read) {
+        for identity in self.cache.reload(current_status) {
             self.queue.push_update(&identity, Instant::now());
         }
         self.check_rules().await;
     }
 
-    /// Applies an outcome.
-    pub(super) fn apply_outcome(&mut self, read: &StreamMessage) {
-        self.read.0 = Some(read.sequence + 1);
-        let Ok(outcome) = Outcome::decode(read.payload.clone()) else {
+    pub(super) fn apply_outcome(&mut self, message: &StreamMessage) {
+        self.next_read.0 = Some(message.sequence + 1);
+        let Ok(outcome) = Outcome::decode(message.payload.clone()) else {
             return;
         };
-        for identity in self
+        let changed = self
             .cache
-            .apply_outcome(read.sequence, &outcome, read.stored)
-        {
+            .apply_outcome(message.sequence, &outcome, message.stored);
+        for identity in changed {
             self.queue.push_update(&identity, Instant::now());
         }
     }
 
-    /// Applies a dead letter, unless its Alert no longer exists.
-    pub(super) fn apply_dead_letter(&mut self, read: &StreamMessage) {
-        self.read.1 = Some(read.sequence + 1);
-        let Ok(letter) = DeadLetter::decode(read.payload.clone()) else {
+    /// Adds a dead letter to the Events of its Alert, unless the Alert no longer exists.
+    pub(super) fn apply_dead_letter(&mut self, message: &StreamMessage) {
+        self.next_read.1 = Some(message.sequence + 1);
+        let Ok(dead_letter) = DeadLetter::decode(message.payload.clone()) else {
             return;
         };
-        let alert = letter
+        let alert = dead_letter
             .delivery
             .as_ref()
             .and_then(|delivery| delivery.alert.as_ref());
@@ -122,16 +148,11 @@ impl<'a> LeaderTerm<'a> {
             name: alert.name.clone(),
         });
         if let Some(uid) = identity.and_then(|identity| self.cache.uid(&identity)) {
-            self.events.add(
-                read.sequence,
-                &letter,
-                uid,
-                (Timestamp::now(), Instant::now()),
-            );
+            let now = (Timestamp::now(), Instant::now());
+            self.events.add(message.sequence, &dead_letter, uid, now);
         }
     }
 
-    /// Applies a circuit.
     pub(super) fn apply_circuit(&mut self, circuit: Circuit) {
         match self.cache.apply_circuit(circuit) {
             Some((identity, true)) => self.queue.push_condition(&identity),
@@ -140,154 +161,16 @@ impl<'a> LeaderTerm<'a> {
         }
     }
 
-    /// When the next write is due.
-    pub(super) fn next_write(&self, now: Instant) -> Option<Instant> {
-        self.next_status(now)
-            .into_iter()
-            .chain(self.next_event(now))
-            .min()
-    }
-
-    fn next_status(&self, now: Instant) -> Option<Instant> {
-        self.queue
-            .when(now)
-            .map(|when| self.status_backoff.after(when))
-    }
-
-    fn next_event(&self, now: Instant) -> Option<Instant> {
-        self.events
-            .when(now)
-            .map(|when| self.event_backoff.after(when))
-    }
-
-    /// Writes one status or one Event that is due.
-    pub(super) async fn write(&mut self) {
-        let now = Instant::now();
-        let is_due = |when: Option<Instant>| when.is_some_and(|when| when <= now);
-        if is_due(self.next_status(now)) {
-            if let Some(identity) = self.queue.take(now) {
-                self.write_status(&identity).await;
-            }
-        } else if is_due(self.next_event(now))
-            && let Some(taken) = self.events.take(now)
-        {
-            self.write_event(&taken).await;
-        }
-    }
-
-    async fn write_status(&mut self, identity: &Identity) {
-        let Some(uid) = self.cache.uid(identity).map(str::to_owned) else {
-            return;
-        };
-        let Some(capabilities) = self.writer.catalog.served_api() else {
-            return;
-        };
-        let served = capabilities.of(&identity.kind);
-        if !served.has_status {
-            warn_once();
-            return self.cache.skip(identity);
-        }
-        let Some(status) = self.cache.desired(identity, Timestamp::now()) else {
-            return;
-        };
-        match apply::status(&self.writer.client, served, identity, &uid, &status).await {
-            Ok(()) => {
-                self.cache.written(identity, &uid, status);
-                self.status_backoff.succeed();
-                self.count(StatusWriteOutcome::Written);
-            }
-            Err(error) if self.should_retry(&format!("the status of {identity}"), &error) => {
-                self.status_backoff.fail(Instant::now());
-                self.queue.push_condition(identity);
-            }
-            Err(_) => self.cache.skip(identity),
-        }
-    }
-
-    async fn write_event(&mut self, taken: &PendingWrite) {
-        let is_new = matches!(taken.write, EventWrite::Create(_));
-        let what = || {
-            format!(
-                "a Kubernetes Event on Alert {}/{}",
-                taken.key.namespace, taken.key.alert
-            )
-        };
-        match apply::event(&self.writer.client, &taken.write).await {
-            Ok(()) => {
-                self.event_backoff.succeed();
-                self.count(StatusWriteOutcome::Written);
-            }
-            // The API server or somebody deleted the Event.
-            Err(WriteError::NotFound) if !is_new => self.events.retry(taken, true),
-            Err(error) if self.should_retry(&what(), &error) => {
-                self.event_backoff.fail(Instant::now());
-                self.events.retry(taken, is_new);
-            }
-            Err(_) => {}
-        }
-    }
-
-    /// Counts and logs a failed write. Returns whether to retry it.
-    fn should_retry(&self, what: &str, error: &WriteError) -> bool {
-        match error {
-            WriteError::NotFound => {
-                self.count(StatusWriteOutcome::NotFound);
-                false
-            }
-            // The write itself is invalid, so a retry does not help.
-            WriteError::Api(Error::Api(status)) if matches!(status.code, 400 | 422) => {
-                self.count(StatusWriteOutcome::Rejected);
-                tracing::error!(
-                    code = codes::STATUS_REJECTED,
-                    %error,
-                    object = %what,
-                    "API server rejected a status write"
-                );
-                false
-            }
-            _ => {
-                self.count(StatusWriteOutcome::Failed);
-                tracing::warn!(
-                    code = codes::STATUS_NOT_WRITTEN,
-                    %error,
-                    object = %what,
-                    "status not written, retrying"
-                );
-                true
-            }
-        }
-    }
-
-    fn count(&self, outcome: StatusWriteOutcome) {
-        self.writer
-            .metrics
-            .router_status_writes_total
-            .get_or_create(&outcome)
-            .inc();
-    }
-
-    /// The position, if it is not saved yet.
+    /// The position, unless it is saved already.
     pub(super) fn unsaved_position(&self) -> Option<Position> {
         let position = (
-            self.cache.since().or(self.read.0),
-            self.events.since().or(self.read.1),
+            self.cache.since().or(self.next_read.0),
+            self.events.since().or(self.next_read.1),
         );
-        (position != self.kept).then_some(position)
+        (position != self.saved).then_some(position)
     }
 
-    /// Records that the position is saved.
     pub(super) fn position_saved(&mut self, position: Position) {
-        self.kept = position;
-    }
-}
-
-/// Warns once that only Flux's CRDs are installed.
-fn warn_once() {
-    static WARNED: AtomicBool = AtomicBool::new(false);
-    if !WARNED.swap(true, Ordering::Relaxed) {
-        tracing::warn!(
-            code = codes::STATUS_UNAVAILABLE,
-            "the installed CRDs of Alert and Provider have no status; install the CRDs of Tidings"
-        );
+        self.saved = position;
     }
 }

@@ -10,19 +10,19 @@ use tidings_rules::status_fields::LastError;
 
 use crate::status::ready_condition::cut;
 
-/// Longer messages are cut.
+/// The longest message of an error; longer ones are cut.
 const MAX_MESSAGE_BYTES: usize = 1024;
 /// The reason of a template error. The delivery still goes out, with the standard text.
 const TEMPLATE: &str = "template";
 
-/// The times in the status of an object.
+/// The times and the error in the status of an object.
 ///
 /// # Guarantees
-/// [`OutcomeSummary::merge`] keeps the newest of each, so outcomes may be read repeatedly and in any
-/// order.
+/// [`OutcomeSummary::merge`] keeps the newest value of each field, so outcomes may be read
+/// repeatedly and in any order.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct OutcomeSummary {
-    /// When an event last matched. Only for Alerts.
+    /// When an event last matched. Set only for Alerts.
     pub last_match: Option<Time>,
     /// When a service last accepted a delivery.
     pub last_delivery: Option<Time>,
@@ -48,7 +48,7 @@ impl OutcomeSummary {
     }
 }
 
-/// The summaries of an outcome by object. An Alert with another uid is another object.
+/// The summaries of an outcome: one for its Alert, with the Alert's uid, and one for its Provider.
 pub fn summarize(
     outcome: &Outcome,
     published: Timestamp,
@@ -60,7 +60,7 @@ pub fn summarize(
     let template_time = time.clone();
     let failed = [OutcomeLabel::Retrying, OutcomeLabel::Dead]
         .iter()
-        .any(|word| word.as_str() == attempt.outcome);
+        .any(|label| label.as_str() == attempt.outcome);
     let of_provider = OutcomeSummary {
         last_match: None,
         last_delivery: (attempt.outcome == OutcomeLabel::Delivered.as_str()).then(|| time.clone()),
@@ -124,9 +124,9 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn outcome(word: &str, planned: i64) -> Outcome {
+    fn outcome(label: &str, planned: i64) -> Outcome {
         let attempt = Attempt {
-            outcome: word.into(),
+            outcome: label.into(),
             reason: "rejected".into(),
             detail: "h answered 400".into(),
             ..Attempt::default()
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn each_outcome_changes_its_fields() {
-        for (word, of_alert, of_provider) in [
+        for (label, of_alert, of_provider) in [
             (
                 "delivered",
                 [Some(5), Some(9), None],
@@ -184,41 +184,45 @@ mod tests {
             ("superseded", [Some(5), None, None], None),
             ("skipped", [Some(5), None, None], None),
         ] {
-            let told = summarize(&outcome(word, 5), at(9));
+            let summaries = summarize(&outcome(label, 5), at(9));
+            let (identity, uid, summary) = &summaries[0];
             assert_eq!(
-                (told[0].0.to_string().as_str(), told[0].1.as_deref()),
+                (identity.to_string().as_str(), uid.as_deref()),
                 ("Alert apps/a", Some("u")),
-                "{word}"
+                "{label}"
             );
-            assert_eq!(times(&told[0].2), of_alert, "{word}");
+            assert_eq!(times(summary), of_alert, "{label}");
             assert_eq!(
-                told.get(1).map(|(.., summary)| times(summary)),
+                summaries.get(1).map(|(.., summary)| times(summary)),
                 of_provider,
-                "{word}"
+                "{label}"
             );
         }
     }
 
     #[test]
     fn older_or_repeated_outcomes_change_nothing() {
-        let of_alert =
-            |word: &str, planned, told| summarize(&outcome(word, planned), at(told)).remove(0).2;
-        let mut kept = OutcomeSummary::default();
-        assert!(kept.merge(of_alert("dead", 50, 60)));
-        assert!(kept.merge(of_alert("delivered", 51, 70)));
+        let of_alert = |label: &str, planned, published| {
+            summarize(&outcome(label, planned), at(published))
+                .remove(0)
+                .2
+        };
+        let mut merged = OutcomeSummary::default();
+        assert!(merged.merge(of_alert("dead", 50, 60)));
+        assert!(merged.merge(of_alert("delivered", 51, 70)));
         for old in [
             of_alert("dead", 50, 60),
             of_alert("delivered", 40, 65),
             of_alert("retrying", 1, 59),
         ] {
-            assert!(!kept.merge(old));
+            assert!(!merged.merge(old));
         }
-        assert_eq!(times(&kept), [Some(51), Some(70), Some(60)]);
+        assert_eq!(times(&merged), [Some(51), Some(70), Some(60)]);
     }
 
     #[test]
-    fn a_superseded_delivery_changes_only_its_provider() {
-        let told = summarize(
+    fn an_outcome_without_an_alert_changes_only_its_provider() {
+        let summaries = summarize(
             &Outcome {
                 alert: None,
                 planned_at: None,
@@ -226,20 +230,20 @@ mod tests {
             },
             at(9),
         );
-        assert_eq!(told.len(), 1);
-        assert_eq!(told[0].0.to_string(), "Provider apps/p");
+        assert_eq!(summaries.len(), 1);
+        assert_eq!(summaries[0].0.to_string(), "Provider apps/p");
     }
 
     #[test]
     fn a_template_error_is_the_alerts_last_error_even_if_delivered() {
         let mut outcome = outcome("delivered", 5);
         outcome.attempt.as_mut().unwrap().template_error = "line 1: no such value".into();
-        let told = summarize(&outcome, at(9));
+        let summaries = summarize(&outcome, at(9));
         assert_eq!(
-            (times(&told[0].2), times(&told[1].2)),
+            (times(&summaries[0].2), times(&summaries[1].2)),
             ([Some(5), Some(9), Some(9)], [None, Some(9), None])
         );
-        let error = told[0].2.last_error.as_ref().unwrap();
+        let error = summaries[0].2.last_error.as_ref().unwrap();
         assert_eq!(
             (error.reason.as_str(), error.message.as_str()),
             ("template", "line 1: no such value")

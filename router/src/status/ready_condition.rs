@@ -1,5 +1,5 @@
-//! Computes the condition Ready of Alerts and Providers. Pure, except that a Provider's notifier is
-//! built as for an attempt.
+//! Computes the condition Ready of Alerts and Providers. Pure, except that checking a Provider
+//! builds its notifier, as for an attempt.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tidings_rules::{
 /// Checks whether a Provider's type accepts it. An error contains no secrets.
 pub type CheckProvider = dyn Fn(Arc<ResolvedProvider>) -> Result<(), String> + Send + Sync;
 
-/// Longer messages are cut.
+/// The longest message of a condition; longer ones are cut.
 const MAX_MESSAGE_BYTES: usize = 1024;
 
 /// The reasons of the condition Ready. If several apply, the first in this order is shown.
@@ -37,7 +37,7 @@ pub enum Reason {
     InvalidPattern,
     /// No object can have such labels.
     InvalidLabels,
-    /// In effect, but possibly not as intended.
+    /// In effect, but probably not as the author intended.
     Doubtful,
     /// The Provider of the Alert is not ready.
     ProviderNotReady,
@@ -99,7 +99,7 @@ pub struct ReadyCondition {
 }
 
 impl ReadyCondition {
-    fn good(reason: Reason) -> Self {
+    fn without_problems(reason: Reason) -> Self {
         Self {
             reason,
             message: reason.as_str().to_owned(),
@@ -143,7 +143,7 @@ pub fn ready_conditions(rules: &Rules, check: &CheckProvider) -> HashMap<Identit
     conditions
 }
 
-/// A suspended Provider is not resolved: a missing Secret may be why it is suspended.
+/// A suspended Provider is not resolved, because it may be suspended for lack of a Secret.
 fn provider(rules: &Rules, entry: &RuleEntry, check: &CheckProvider) -> ReadyCondition {
     let Identity {
         namespace, name, ..
@@ -155,7 +155,7 @@ fn provider(rules: &Rules, entry: &RuleEntry, check: &CheckProvider) -> ReadyCon
         namespace,
         provider.and_then(|provider| provider.template.as_ref()),
     ));
-    let mut good = Reason::Initialized;
+    let mut reason = Reason::Initialized;
     if entry.rejection.is_none() {
         match rules.resolve(namespace, name) {
             Ok(resolved) => problems_found.extend(
@@ -169,10 +169,11 @@ fn provider(rules: &Rules, entry: &RuleEntry, check: &CheckProvider) -> ReadyCon
             Err(Unresolved::Invalid(sentence)) => {
                 problems_found.push((Reason::Misconfigured, sentence))
             }
-            Err(Unresolved::Suspended(_)) => good = Reason::Suspended,
+            Err(Unresolved::Suspended(_)) => reason = Reason::Suspended,
         }
     }
-    ReadyCondition::of(problems_found, entry).unwrap_or_else(|| ReadyCondition::good(good))
+    ReadyCondition::of(problems_found, entry)
+        .unwrap_or_else(|| ReadyCondition::without_problems(reason))
 }
 
 fn alert(
@@ -192,12 +193,13 @@ fn alert(
     ));
     problems_found.extend(alert.and_then(|alert| unready_provider(alert, conditions)));
     let is_suspended = alert.is_some_and(|alert| alert.suspended);
-    let good = if is_suspended {
+    let reason = if is_suspended {
         Reason::Suspended
     } else {
         Reason::Initialized
     };
-    ReadyCondition::of(problems_found, entry).unwrap_or_else(|| ReadyCondition::good(good))
+    ReadyCondition::of(problems_found, entry)
+        .unwrap_or_else(|| ReadyCondition::without_problems(reason))
 }
 
 fn problems(entry: &RuleEntry) -> Vec<(Reason, String)> {
@@ -212,7 +214,8 @@ fn problems(entry: &RuleEntry) -> Vec<(Reason, String)> {
         .collect()
 }
 
-/// The problem of a template in a ConfigMap. The rules report those of inline templates.
+/// The problem of a template in a ConfigMap. Problems of inline templates are problems of the
+/// rules.
 fn template(
     rules: &Rules,
     namespace: &str,
@@ -225,16 +228,16 @@ fn template(
         Err(unresolved) => Some((Reason::TemplateNotFound, unresolved.to_string())),
         Ok(text) => {
             let error = Program::compile(text, Escape::None).err()?;
-            let place = format!("spec.template: key {key} of ConfigMap {namespace}/{name}");
+            let source = format!("spec.template: key {key} of ConfigMap {namespace}/{name}");
             Some((
                 Reason::InvalidTemplate,
-                format!("{place}: {error}; deliveries use the standard text"),
+                format!("{source}: {error}; deliveries use the standard text"),
             ))
         }
     }
 }
 
-/// The problem of an Alert whose Provider is not ready: deliveries would fail.
+/// The problem of an Alert whose Provider is not ready, so that its deliveries would fail.
 fn unready_provider(
     alert: &Alert,
     conditions: &HashMap<Identity, ReadyCondition>,
@@ -257,12 +260,12 @@ fn unready_provider(
     ))
 }
 
-/// Cuts text to `most` bytes, ending in an ellipsis.
-pub(crate) fn cut(text: &str, most: usize) -> String {
-    if text.len() <= most {
+/// Cuts text to `max_bytes`, including an ellipsis at the end.
+pub(crate) fn cut(text: &str, max_bytes: usize) -> String {
+    if text.len() <= max_bytes {
         return text.to_owned();
     }
-    let mut end = most - '…'.len_utf8();
+    let mut end = max_bytes - '…'.len_utf8();
     while !text.is_char_boundary(end) {
         end -= 1;
     }
@@ -290,7 +293,7 @@ mod tests {
         testing::provider(name, "slack").with_fields(more).object()
     }
 
-    /// Reason and message of each object. The type rejects the Provider `keyless`.
+    /// The reason and message of each object. The provider type rejects the Provider `keyless`.
     fn found(objects: &[Object]) -> HashMap<String, (&'static str, String)> {
         let rules = Rules::compile(objects, KINDS, &Options::default());
         let check = |provider: Arc<ResolvedProvider>| match provider.secret.token() {
@@ -312,31 +315,35 @@ mod tests {
     #[test]
     fn each_problem_has_its_reason_and_message() {
         let secret = |name: &str| json!({"secretRef": {"name": name}});
+        let invalid_labels = json!({"kind": "K", "name": "*", "matchLabels": {"bad key": "a"}});
         let objects = [
             testing::secret("empty", json!({})).object(),
             provider("good", json!({})),
             provider(
-                "asleep",
+                "suspended",
                 json!({"suspend": true, "secretRef": {"name": "no"}}),
             ),
-            provider("unknown", json!({"type": "pigeon"})),
+            provider("unknown", json!({"type": "unknown-type"})),
             provider("slow", json!({"timeout": "long"})),
-            provider("lost", secret("no")),
+            provider("no-secret", secret("no")),
             provider("keyless", secret("empty")),
             provider("identity", json!({"serviceAccountName": "me"})),
             alert("good", json!({})),
-            alert("asleep", json!({"suspend": true})),
-            alert("on-asleep", json!({"providerRef": {"name": "asleep"}})),
+            alert("suspended", json!({"suspend": true})),
+            alert(
+                "on-suspended",
+                json!({"providerRef": {"name": "suspended"}}),
+            ),
             alert(
                 "pattern",
                 json!({"inclusionList": ["("], "exclusionList": ["a", "["]}),
             ),
+            alert("labels", json!({"eventSources": [invalid_labels]})),
+            alert("no-provider", json!({"providerRef": {"name": "no"}})),
             alert(
-                "labels",
-                json!({"eventSources": [{"kind": "K", "name": "*", "matchLabels": {"bad key": "a"}}]}),
+                "on-no-secret",
+                json!({"providerRef": {"name": "no-secret"}}),
             ),
-            alert("orphan", json!({"providerRef": {"name": "no"}})),
-            alert("on-lost", json!({"providerRef": {"name": "lost"}})),
             alert(
                 "empty",
                 json!({"eventSources": [{"kind": "K", "name": ""}], "inclusionList": ["("]}),
@@ -347,7 +354,7 @@ mod tests {
             ),
             testing::config_map("texts", json!({"bad": "{{ ("})).object(),
             alert(
-                "garbled",
+                "bad-template",
                 json!({"template": {"configMapKeyRef": {"name": "texts", "key": "bad"}}}),
             ),
             alert("inline", json!({"template": {"inline": "{{ ("}})),
@@ -355,15 +362,15 @@ mod tests {
         let found = found(&objects);
         for (name, reason, part) in [
             ("Provider apps/good", "Initialized", "Initialized"),
-            ("Provider apps/asleep", "Suspended", "Suspended"),
+            ("Provider apps/suspended", "Suspended", "Suspended"),
             (
                 "Provider apps/unknown",
                 "UnknownType",
-                "\"pigeon\" is not supported; use one of slack",
+                "\"unknown-type\" is not supported; use one of slack",
             ),
             ("Provider apps/slow", "InvalidSpec", "spec.timeout: "),
             (
-                "Provider apps/lost",
+                "Provider apps/no-secret",
                 "SecretNotFound",
                 "spec.secretRef: Secret apps/no not found",
             ),
@@ -378,8 +385,8 @@ mod tests {
                 "workload identity",
             ),
             ("Alert apps/good", "Initialized", "Initialized"),
-            ("Alert apps/asleep", "Suspended", "Suspended"),
-            ("Alert apps/on-asleep", "Initialized", "Initialized"),
+            ("Alert apps/suspended", "Suspended", "Suspended"),
+            ("Alert apps/on-suspended", "Initialized", "Initialized"),
             (
                 "Alert apps/pattern",
                 "InvalidPattern",
@@ -387,14 +394,14 @@ mod tests {
             ),
             ("Alert apps/labels", "InvalidLabels", "bad key"),
             (
-                "Alert apps/orphan",
+                "Alert apps/no-provider",
                 "ProviderNotFound",
                 "Provider apps/no not found",
             ),
             (
-                "Alert apps/on-lost",
+                "Alert apps/on-no-secret",
                 "ProviderNotReady",
-                "Provider apps/lost is not ready (SecretNotFound): spec.secretRef: Secret",
+                "Provider apps/no-secret is not ready (SecretNotFound): spec.secretRef: Secret",
             ),
             (
                 "Alert apps/empty",
@@ -407,7 +414,7 @@ mod tests {
                 "ConfigMap apps/no",
             ),
             (
-                "Alert apps/garbled",
+                "Alert apps/bad-template",
                 "InvalidTemplate",
                 "spec.template: key bad of ConfigMap apps/texts: ",
             ),
@@ -417,10 +424,10 @@ mod tests {
                 "spec.template.inline: ",
             ),
         ] {
-            let (is, message) = &found[name];
+            let (actual, message) = &found[name];
             assert!(
-                *is == reason && message.contains(part),
-                "{name}: {is}: {message}"
+                *actual == reason && message.contains(part),
+                "{name}: {actual}: {message}"
             );
         }
         let all = &found["Alert apps/empty"].1;

@@ -1,4 +1,4 @@
-//! The desired status of each object, and the status that was last written. Pure.
+//! Caches the desired status of each object and the status that was last written. Pure.
 
 use std::collections::HashMap;
 
@@ -15,7 +15,7 @@ use tidings_rules::{Identity, RuleEntry};
 use crate::status::outcomes::{OutcomeSummary, seconds, summarize};
 use crate::status::ready_condition::ReadyCondition;
 
-/// The type of our condition.
+/// The type of the condition that Tidings writes.
 const READY: &str = "Ready";
 
 /// The status of all Alerts and Providers.
@@ -32,22 +32,23 @@ struct Object {
     generation: Option<i64>,
     ready: ReadyCondition,
     summary: OutcomeSummary,
-    /// Our condition as last written.
+    /// The condition Ready that was last written.
     condition: Option<Condition>,
-    /// Our part of the status as last written.
+    /// The status that was last written, without fields of other writers.
     written: Value,
     /// The sequence in OUTCOMES of the first outcome that is not written.
     since: Option<u64>,
 }
 
 impl StatusCache {
-    /// Sets the conditions. Returns the objects whose condition must be written, and the removed ones.
-    /// `read` returns the current status of a new object with this uid; its times are kept.
+    /// Sets the conditions. Returns the objects whose condition must be written, and the objects
+    /// that were removed. `current_status` returns the status of a new object with this uid; its
+    /// times are kept.
     pub fn set_conditions(
         &mut self,
         entries: &[RuleEntry],
         mut ready_conditions: HashMap<Identity, ReadyCondition>,
-        read: impl Fn(&Identity, &str) -> Value,
+        current_status: impl Fn(&Identity, &str) -> Value,
     ) -> (Vec<Identity>, Vec<Identity>) {
         let mut objects = std::mem::take(&mut self.objects);
         let mut changed = Vec::new();
@@ -62,8 +63,9 @@ impl StatusCache {
                 continue;
             };
             let known = objects.remove(identity).filter(|known| known.uid == *uid);
-            let mut object =
-                known.unwrap_or_else(|| Object::read(uid, &ready_condition, &read(identity, uid)));
+            let mut object = known.unwrap_or_else(|| {
+                Object::new(uid, &ready_condition, &current_status(identity, uid))
+            });
             (object.generation, object.ready) = (*generation, ready_condition);
             if !object.is_condition_written() {
                 changed.push(identity.clone());
@@ -79,15 +81,18 @@ impl StatusCache {
         )
     }
 
-    /// Replaces the last written statuses by the current ones. Returns the objects that differ. `read`
-    /// returns the status of an object with this uid, if it exists.
-    pub fn reload(&mut self, read: impl Fn(&Identity, &str) -> Option<Value>) -> Vec<Identity> {
+    /// Replaces the last written statuses by the current ones. Returns the objects whose status
+    /// differed. `current_status` returns the status of an object with this uid, if it exists.
+    pub fn reload(
+        &mut self,
+        current_status: impl Fn(&Identity, &str) -> Option<Value>,
+    ) -> Vec<Identity> {
         let mut changed = Vec::new();
         for (identity, object) in &mut self.objects {
-            let Some(status) = read(identity, &object.uid) else {
+            let Some(status) = current_status(identity, &object.uid) else {
                 continue;
             };
-            let written = own(&status);
+            let written = own_fields(&status);
             if written != object.written {
                 (object.condition, object.written) = (ready(&status), written);
                 changed.push(identity.clone());
@@ -101,7 +106,7 @@ impl StatusCache {
         Some(&self.objects.get(identity)?.uid)
     }
 
-    /// Applies an outcome. Returns the objects that it changes.
+    /// Applies an outcome. Returns the objects whose status it changes.
     pub fn apply_outcome(
         &mut self,
         sequence: u64,
@@ -121,8 +126,8 @@ impl StatusCache {
         changed
     }
 
-    /// Applies a circuit. Returns the Provider that it changes, and whether calls to it stopped or
-    /// resumed.
+    /// Applies a circuit. Returns the Provider whose status it changes, and whether calls to this
+    /// Provider stopped or resumed.
     pub fn apply_circuit(&mut self, circuit: Circuit) -> Option<(Identity, bool)> {
         let destination = Destination::of(&circuit);
         let identity = Identity {
@@ -144,7 +149,7 @@ impl StatusCache {
             .then_some((identity, calls_changed))
     }
 
-    /// Our part of the desired status; `None` if it is written already.
+    /// The desired status, without fields of other writers; `None` if it is written already.
     pub fn desired(&mut self, identity: &Identity, now: Timestamp) -> Option<Value> {
         let circuit = self.circuits.get(identity).and_then(worst);
         let object = self.objects.get_mut(identity)?;
@@ -195,7 +200,7 @@ impl StatusCache {
         }
     }
 
-    /// Records that the status cannot be written and is not retried.
+    /// Records that the status cannot be written, and that the write is not retried.
     pub fn skip(&mut self, identity: &Identity) {
         if let Some(object) = self.objects.get_mut(identity) {
             object.since = None;
@@ -212,8 +217,8 @@ impl StatusCache {
 }
 
 impl Object {
-    /// An object with its current status. Keeps its times and a condition that is still right.
-    fn read(uid: &str, ready_condition: &ReadyCondition, status: &Value) -> Self {
+    /// Takes over the times and the condition of the current status.
+    fn new(uid: &str, ready_condition: &ReadyCondition, status: &Value) -> Self {
         let alert: AlertStatus = serde_json::from_value(status.clone()).unwrap_or_default();
         Self {
             uid: uid.to_owned(),
@@ -225,7 +230,7 @@ impl Object {
                 last_error: alert.last_error,
             },
             condition: ready(status),
-            written: own(status),
+            written: own_fields(status),
             since: None,
         }
     }
@@ -278,8 +283,8 @@ fn ready(status: &Value) -> Option<Condition> {
     serde_json::from_value(ready.clone()).ok()
 }
 
-/// Our part of a status, without fields of other writers.
-fn own(status: &Value) -> Value {
+/// A status without fields of other writers.
+fn own_fields(status: &Value) -> Value {
     let mut own = status.clone();
     if let Some(fields) = own.as_object_mut() {
         fields.remove("lastHandledReconcileAt");
@@ -290,7 +295,8 @@ fn own(status: &Value) -> Value {
     own
 }
 
-/// The worst circuit of a Provider: paused, open, half-open, closed; then the longest one.
+/// The worst circuit of a Provider, from paused to open, half-open and closed. Of several in the
+/// same state, the one that ends last.
 fn worst(circuits: &HashMap<Destination, Circuit>) -> Option<CircuitStatus> {
     let rank = |circuit: &&Circuit| {
         let severity = match circuit.state() {
@@ -304,7 +310,7 @@ fn worst(circuits: &HashMap<Destination, Circuit>) -> Option<CircuitStatus> {
         };
         (severity, time(&circuit.until), time(&circuit.since))
     };
-    // A circuit that never opened only counted failures.
+    // A circuit without this time never opened; it only counted failures.
     let circuit = circuits
         .values()
         .filter(|circuit| circuit.since.is_some())

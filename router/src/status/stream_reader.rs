@@ -1,8 +1,6 @@
 //! Reads a stream from the saved position while this replica leads.
 
 use std::time::Duration;
-use tidings_core::model::jitter::jitter;
-use tidings_core::runtime::codes::log as codes;
 
 use async_nats::jetstream::consumer::DeliverPolicy;
 use async_nats::jetstream::consumer::pull::OrderedConfig;
@@ -10,13 +8,15 @@ use bytes::Bytes;
 use futures::StreamExt;
 use jiff::Timestamp;
 use tidings_core::bus::Bus;
+use tidings_core::model::jitter::jitter;
+use tidings_core::runtime::codes::log as codes;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// Where to start without a saved position. Older outcomes are of little use, and an API server
-/// deletes Events after an hour.
+/// How far back reading starts without a saved position. Older outcomes are of little use, and an
+/// API server deletes Events after an hour.
 const LOOK_BACK: Duration = Duration::from_secs(3600);
-/// The shortest pause before reading is retried.
+/// The longest pause before reading is retried.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// A message of a stream.
@@ -29,21 +29,23 @@ pub(super) struct StreamMessage {
     pub(super) payload: Bytes,
 }
 
-/// Reads a stream from the sequence `from`, or from an hour ago without one, until `over`.
+/// Reads a stream from the sequence `from` until `stop`. Without `from`, starts an hour ago.
 ///
 /// # Guarantees
-/// Each message once and in order; after an error it resumes. A slow receiver slows it down.
+/// Sends each message once and in order. Resumes after an error. Waits for a slow receiver.
 pub(super) async fn read_stream(
     bus: &Bus,
     stream: &'static str,
     mut from: Option<u64>,
     send: mpsc::Sender<StreamMessage>,
-    over: CancellationToken,
+    stop: CancellationToken,
 ) {
-    while !over.is_cancelled() {
+    while !stop.is_cancelled() {
         let error = tokio::select! {
-            () = over.cancelled() => return,
-            ended = read_until_error(bus, stream, &mut from, &send) => ended.err().unwrap_or_else(|| "the consumer ended".into()),
+            () = stop.cancelled() => return,
+            result = read_until_error(bus, stream, &mut from, &send) => result
+                .err()
+                .unwrap_or_else(|| "the consumer ended".into()),
         };
         tracing::warn!(
             code = codes::STATUS_SOURCE_FAILED,
@@ -51,7 +53,7 @@ pub(super) async fn read_stream(
             %error,
             "cannot read the stream for object status, retrying"
         );
-        let _ = over
+        let _ = stop
             .run_until_cancelled(tokio::time::sleep(jitter(PAUSE)))
             .await;
     }

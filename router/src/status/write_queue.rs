@@ -1,15 +1,15 @@
-//! Which object's status is written next, and when. Pure: the current time is an argument.
+//! Decides which object's status is written next, and when. Pure: the current time is an argument.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::hash::Hash;
 use std::time::{Duration, Instant};
 
-/// How often times and errors of an object are written.
+/// How often the times and the error of an object are written.
 pub const UPDATE_PERIOD: Duration = Duration::from_secs(60);
-/// The interval between such writes of all objects: five per second.
+/// The interval between such writes, over all objects: five per second.
 const UPDATE_INTERVAL: Duration = Duration::from_millis(200);
-/// The interval between writes of changed conditions: fifty per second, so two thousand new objects
-/// take 40 s.
+/// The interval between writes of changed conditions, over all objects: fifty per second, so 2,000
+/// new objects take 40 s.
 const CONDITION_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The pause after the first write that failed.
@@ -25,7 +25,7 @@ pub struct MinInterval {
 }
 
 impl MinInterval {
-    /// Creates the limit.
+    /// Allows the first write at once.
     pub fn new(every: Duration) -> Self {
         Self { every, next: None }
     }
@@ -70,7 +70,7 @@ impl Backoff {
     }
 }
 
-/// Objects whose status is to be written.
+/// Objects whose status must be written.
 #[derive(Debug)]
 pub struct WriteQueue<K> {
     conditions: VecDeque<K>,
@@ -78,7 +78,7 @@ pub struct WriteQueue<K> {
     /// Ordered by when each is due.
     updates: BTreeSet<(Instant, K)>,
     due: HashMap<K, Instant>,
-    /// When each was last written because of an update.
+    /// When each object was last written because of an update.
     written: HashMap<K, Instant>,
     condition_interval: MinInterval,
     update_interval: MinInterval,
@@ -119,8 +119,8 @@ impl<K: Clone + Eq + Hash + Ord> WriteQueue<K> {
         self.updates.insert((due, key.clone()));
     }
 
-    /// The object to write now, if any. It counts as written; call [`WriteQueue::push_condition`] if
-    /// the write fails.
+    /// Takes the object to write now, if any. It counts as written; call
+    /// [`WriteQueue::push_condition`] if the write fails.
     pub fn take(&mut self, now: Instant) -> Option<K> {
         if self.when(now)? > now {
             return None;
@@ -167,7 +167,7 @@ impl<K: Clone + Eq + Hash + Ord> WriteQueue<K> {
 mod tests {
     use super::*;
 
-    /// Everything that is taken until `until`, with its time in milliseconds.
+    /// Takes everything that is due until `until`; returns it with its time in milliseconds.
     fn run(queue: &mut WriteQueue<u32>, from: Instant, until: Duration) -> Vec<(u128, u32)> {
         let (mut taken, mut now) = (Vec::new(), from);
         while let Some(when) = queue.when(now).filter(|when| *when <= from + until) {

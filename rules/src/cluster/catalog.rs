@@ -58,7 +58,8 @@ impl Catalog {
         self.objects.lock().insert(identity, Arc::new(object));
     }
 
-    /// Signals the end of a list.
+    /// Signals the end of a list. What was stored before it may be stale: the state of an object
+    /// counts only from its entry in this list on.
     pub fn listed(&self) {
         self.lists.send_modify(|lists| *lists += 1);
     }

@@ -54,7 +54,7 @@ impl ServedApi {
         }
     }
 
-    /// Asks the API server. Every account has permission.
+    /// Discovers the served versions. By default, every account has permission.
     ///
     /// # Errors
     /// The API server did not respond, or a CRD is missing.
@@ -108,18 +108,23 @@ mod tests {
 
     #[test]
     fn a_kind_has_a_status_if_the_server_lists_the_subresource() {
-        let resource = |name: &str, kind: &str| json!({"name": name, "singularName": "", "namespaced": true, "kind": kind, "verbs": []});
+        let resource = |name: &str, kind: &str| {
+            json!({
+                "name": name, "singularName": "", "namespaced": true, "kind": kind, "verbs": [],
+            })
+        };
         let resources = [
             resource("alerts", "Alert"),
             resource("alerts/status", "Alert"),
             resource("providers", "Provider"),
         ];
-        let list = json!({"groupVersion": "notification.toolkit.fluxcd.io/v1beta2", "resources": resources});
+        let version = format!("{GROUP}/v1beta2");
+        let list = json!({"groupVersion": version, "resources": resources});
         let list: APIResourceList = serde_json::from_value(list).unwrap();
         let alerts = ServedKind::find(&list, "v1beta2", "Alert", "alerts").unwrap();
         assert_eq!(
             (alerts.resource.api_version.as_str(), alerts.has_status),
-            ("notification.toolkit.fluxcd.io/v1beta2", true)
+            (version.as_str(), true)
         );
         assert!(
             !ServedKind::find(&list, "v1beta2", "Provider", "providers")

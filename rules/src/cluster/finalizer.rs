@@ -2,7 +2,6 @@
 //! controller may no longer run.
 
 use std::collections::HashSet;
-use tidings_core::runtime::codes::log as codes;
 
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{FuturesUnordered, StreamExt};
@@ -10,6 +9,7 @@ use kube::api::{Api, Patch, PatchParams};
 use kube::core::DynamicObject;
 use kube::{Client, Error};
 use serde_json::json;
+use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::failpoint;
 use tokio::time::timeout;
 
@@ -57,8 +57,8 @@ impl BlockedDeletion {
         })
     }
 
-    /// Removes the finalizer, if object and finalizer are unchanged. Otherwise another client was
-    /// first, and there is nothing to do.
+    /// Removes the finalizer, if object and finalizer are unchanged. If they changed, another
+    /// client has handled the object.
     ///
     /// # Errors
     /// The API server did not respond, or denied the request.

@@ -2,8 +2,6 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use tidings_core::model::jitter::jitter;
-use tidings_core::runtime::codes::log as codes;
 
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{BoxStream, FuturesUnordered, SelectAll, StreamExt};
@@ -11,6 +9,8 @@ use kube::api::Api;
 use kube::core::DynamicObject;
 use kube::runtime::watcher::Event;
 use kube::{Client, Error};
+use tidings_core::model::jitter::jitter;
+use tidings_core::runtime::codes::log as codes;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -28,7 +28,7 @@ use crate::live::{LiveRules, log_changes};
 use crate::object::Identity;
 use crate::problem::Problem;
 
-/// The maximum version_number of concurrent reads of Secrets and ConfigMaps.
+/// The maximum number of concurrent reads of Secrets and ConfigMaps.
 const MAX_READS: usize = 16;
 /// The part of [`ApiHealth`] for probes and discovery.
 const SERVER: &str = "the API server";
@@ -160,14 +160,16 @@ impl Follower {
     async fn handle_events(&mut self, served_api: &ServedApi) {
         let mut probes = watch::probes(&self.client, self.scope.watches("Alert").swap_remove(0));
         loop {
-            // A list arrives at once: yields to other tasks.
+            // A list arrives as many events at once. Lets other tasks run in between.
             tokio::task::consume_budget().await;
             let due = self.debounce.due();
             tokio::select! {
                 Some(event) = self.watches.next() => self.handle_event(event, served_api),
                 Some((identity, read)) = self.reads.next() => self.handle_read(&identity, read),
                 Some(result) = self.removals.next() => self.removals.finish(result),
-                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => self.apply(),
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                    self.apply();
+                }
                 Some(probe) = probes.next() => {
                     if self.handle_probe(probe, served_api) {
                         return;

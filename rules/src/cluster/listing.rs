@@ -9,7 +9,7 @@ use crate::object::{Identity, Object};
 #[derive(Default)]
 pub(super) struct Listing {
     objects: HashMap<Identity, ListedObject>,
-    /// The objects of an unfinished list. Until it ends, the former objects are used.
+    /// The objects of an unfinished list. The former objects are used until it ends.
     pending: Option<HashMap<Identity, ListedObject>>,
     complete: bool,
 }
@@ -33,27 +33,27 @@ impl Listing {
         check: impl FnOnce(&Object) -> Checked,
     ) -> bool {
         let identity = object.identity();
-        if let Some(objects) = self
+        if let Some(listed) = self
             .objects
             .get(&identity)
-            .filter(|objects| objects.digest == digest)
+            .filter(|listed| listed.digest == digest)
         {
             let unchanged = ListedObject {
                 digest,
-                checked: objects.checked.clone(),
+                checked: listed.checked.clone(),
             };
             self.pending
                 .as_mut()
                 .map(|pending| pending.insert(identity, unchanged));
             return false;
         }
-        let objects = ListedObject {
+        let listed = ListedObject {
             digest,
             checked: check(object),
         };
         match &mut self.pending {
-            Some(pending) => drop(pending.insert(identity, objects)),
-            None => drop(self.objects.insert(identity, objects)),
+            Some(pending) => drop(pending.insert(identity, listed)),
+            None => drop(self.objects.insert(identity, listed)),
         }
         self.pending.is_none()
     }
@@ -81,10 +81,10 @@ impl Listing {
             .filter(|identity| !pending.contains_key(identity))
             .cloned()
             .collect();
-        let is_unchanged = |(identity, objects): (&Identity, &ListedObject)| {
+        let is_unchanged = |(identity, listed): (&Identity, &ListedObject)| {
             self.objects
                 .get(identity)
-                .is_some_and(|old| old.digest == objects.digest)
+                .is_some_and(|old| old.digest == listed.digest)
         };
         let changed = !self.complete || !removed.is_empty() || !pending.iter().all(is_unchanged);
         (self.objects, self.complete) = (pending, true);
@@ -98,7 +98,7 @@ impl Listing {
 
     /// The objects, in no order.
     pub(super) fn checked(&self) -> impl Iterator<Item = &Checked> {
-        self.objects.values().map(|objects| &objects.checked)
+        self.objects.values().map(|listed| &listed.checked)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Splits an Alert or a Provider from the API server into what users wrote and what the server set.
+//! Splits an Alert or a Provider into the fields that users wrote and those of the API server.
 
 use kube::core::DynamicObject;
 use serde_json::{Value, json};
@@ -13,11 +13,11 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// An object of a watch event.
 pub(super) struct ReceivedObject {
-    /// What users wrote, with name, uid and generation.
+    /// The fields that users wrote, with name, uid and generation.
     pub object: Object,
     /// A digest of `object`. Status writes and other fields of the server do not change it.
     pub digest: String,
-    /// What the API server set.
+    /// The fields that the API server set.
     pub observed: ObservedObject,
     /// The finalizers, if the object is being deleted.
     pub pending_finalizers: Option<Vec<String>>,

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::time::Duration;
-use tidings_core::model::jitter::jitter;
 
 use futures::future::ready;
 use futures::stream::BoxStream;
@@ -15,6 +14,7 @@ use kube::runtime::WatchStreamExt;
 use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Config, Event, watcher};
 use kube::{Client, Resource};
+use tidings_core::model::jitter::jitter;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::cluster::discovery::{ServedApi, ServedKind};
@@ -203,7 +203,7 @@ async fn probe(client: &Client, watched: &WatchedKind) -> Result<Probe, String> 
     })
 }
 
-/// The resource version as a version_number. It increases with each write, unless the API server is
+/// The resource version as a number. It increases with each write, unless the API server is
 /// restored to an earlier state.
 pub(super) fn version_number(version: Option<&str>) -> u64 {
     version
@@ -244,7 +244,7 @@ impl Iterator for WatchBackoff {
             .saturating_mul(1 << self.failures.min(10))
             .min(MAX_BACKOFF);
         (self.failures, self.last) = (self.failures + 1, Some(now));
-        // Jitter prevents that all replicas reconnect at the same time.
+        // Jitter, so that replicas do not all reconnect at the same time.
         Some(jitter(pause))
     }
 }

@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
-use tidings_core::runtime::codes::log as codes;
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use tidings_core::runtime::codes::log as codes;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;

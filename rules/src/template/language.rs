@@ -1,9 +1,9 @@
 //! The supported subset of the Jinja language.
 //!
 //! minijinja counts instructions, but one instruction can double a text, repeat it a million times,
-//! or walk a list that contains itself twice at each level. So a value that a template assigns to a
-//! name must not be larger than its input. Texts can only be joined where they are written, and the
-//! output counts every byte (`output.rs`).
+//! or walk a list that contains itself twice at each level. Therefore, a value that a template
+//! assigns to a name must not be larger than its input. Texts can only be joined where they are
+//! written, and the output counts every byte (`output.rs`).
 
 use minijinja::machinery::ast::{BinOpKind, CallArg, Expr, Stmt};
 use minijinja::machinery::{Token, parse, tokenize};
@@ -118,7 +118,8 @@ impl<'a> Checker<'a> {
             Stmt::AutoEscape(escape) => {
                 let line = escape.span().start_line;
                 Err(format!(
-                    "line {line}: autoescape is not supported; use {{{{ VALUE|safe }}}} for existing markup"
+                    "line {line}: autoescape is not supported; use {{{{ VALUE|safe }}}} for \
+                     existing markup"
                 ))
             }
             Stmt::Do(call) => Err(no_call(call.span().start_line)),
@@ -244,7 +245,8 @@ impl<'a> Checker<'a> {
             if let Some(name) = self.assigned_name(item) {
                 let line = item.span().start_line;
                 return Err(format!(
-                    "line {line}: a list or map cannot contain {name}, a name that the template assigns"
+                    "line {line}: a list or map cannot contain {name}, a name that the template \
+                     assigns"
                 ));
             }
         }

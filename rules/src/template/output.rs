@@ -1,4 +1,4 @@
-//! The limits of what templates write, and the escaping of values.
+//! The size limit of rendered texts, and the escaping of values.
 
 use std::fmt::{self, Write};
 
@@ -6,6 +6,7 @@ use minijinja::Error;
 
 /// The maximum size of the result in bytes. Text in `{% set %}…{% endset %}` counts as well.
 pub const MAX_TEXT_BYTES: usize = 64 << 10;
+
 /// How values are escaped. The text of the template itself is never escaped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Escape {

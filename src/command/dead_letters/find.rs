@@ -15,28 +15,28 @@ use crate::command::tool::ago;
 /// Selects dead letters.
 #[derive(Args, Debug, Clone, Default)]
 pub struct Filter {
-    /// Delivery ids, which may be shortened
+    /// Delivery ids, or their first characters
     #[arg(value_name = "ID")]
     pub ids: Vec<String>,
-    /// Select dead letters to this Provider
+    /// Select dead letters of this Provider
     #[arg(long, value_name = "NAMESPACE/NAME")]
     pub provider: Option<String>,
     /// Select dead letters with this reason, such as unauthorized
     #[arg(long)]
     pub reason: Option<String>,
-    /// Select dead letters given up longer ago than this: 90s, 30m, 12h
+    /// Select dead letters older than DURATION, such as 90s, 30m or 12h
     #[arg(long, value_name = "DURATION")]
     pub older_than: Option<String>,
-    /// Select dead letters given up within this time: 90s, 30m, 12h
+    /// Select dead letters newer than DURATION, such as 90s, 30m or 12h
     #[arg(long, value_name = "DURATION")]
     pub newer_than: Option<String>,
 }
 
 /// A dead letter and where it is stored.
 pub struct StoredDeadLetter {
-    /// Its sequence in the stream DEAD.
+    /// The sequence in the stream DEAD.
     pub sequence: u64,
-    /// Its content.
+    /// The content of the message.
     pub dead_letter: DeadLetter,
 }
 
@@ -47,7 +47,7 @@ impl StoredDeadLetter {
     }
 }
 
-/// A valid filter.
+/// A filter whose values are parsed and valid.
 struct Criteria {
     ids: Vec<String>,
     provider: Option<(String, String)>,
@@ -56,26 +56,28 @@ struct Criteria {
     died_after: Option<Timestamp>,
 }
 
-/// All dead letters that a filter selects, oldest first.
+/// Returns all dead letters that a filter selects, oldest first.
 ///
 /// # Errors
 /// The filter is invalid, the stream cannot be read, or no dead letter has one of the ids.
 pub async fn find(bus: &Bus, filter: &Filter) -> anyhow::Result<Vec<StoredDeadLetter>> {
     let criteria = filter.criteria()?;
-    let mut found = read_all(bus).await?;
-    found.retain(|stored| criteria.are_met_by(&stored.dead_letter));
+    let found = read(bus, &criteria).await?;
     let is_found = |id: &&String| {
         found
             .iter()
             .any(|stored| stored.delivery().id.starts_with(id.as_str()))
     };
     match filter.ids.iter().find(|id| !is_found(id)) {
-        Some(id) => anyhow::bail!("no dead letter with id {id} found: see `tidings dead list`"),
+        Some(id) => {
+            anyhow::bail!("dead letter {id} not found: pass an id as `tidings dead list` prints it")
+        }
         None => Ok(found),
     }
 }
 
-async fn read_all(bus: &Bus) -> anyhow::Result<Vec<StoredDeadLetter>> {
+/// Reads the stream and keeps only what the criteria select: the stream can be larger than memory.
+async fn read(bus: &Bus, criteria: &Criteria) -> anyhow::Result<Vec<StoredDeadLetter>> {
     let mut dead = bus
         .jetstream()
         .get_stream(streams::DEAD)
@@ -87,9 +89,9 @@ async fn read_all(bus: &Bus) -> anyhow::Result<Vec<StoredDeadLetter>> {
         .context("cannot read the stream DEAD")?
         .state
         .clone();
-    let mut all = Vec::new();
+    let mut found = Vec::new();
     if state.messages == 0 {
-        return Ok(all);
+        return Ok(found);
     }
     let consumer = dead
         .create_consumer(OrderedConfig::default())
@@ -105,8 +107,10 @@ async fn read_all(bus: &Bus) -> anyhow::Result<Vec<StoredDeadLetter>> {
             .info()
             .map(|info| (info.stream_sequence, info.pending))
             .map_err(anyhow::Error::msg)?;
-        if let Ok(dead_letter) = DeadLetter::decode(message.payload.clone()) {
-            all.push(StoredDeadLetter {
+        if let Ok(dead_letter) = DeadLetter::decode(message.payload.clone())
+            && criteria.are_met_by(&dead_letter)
+        {
+            found.push(StoredDeadLetter {
                 sequence,
                 dead_letter,
             });
@@ -115,11 +119,11 @@ async fn read_all(bus: &Bus) -> anyhow::Result<Vec<StoredDeadLetter>> {
             break;
         }
     }
-    Ok(all)
+    Ok(found)
 }
 
 impl Filter {
-    /// Whether it selects every dead letter.
+    /// Whether the filter selects every dead letter.
     pub fn is_empty(&self) -> bool {
         self.ids.is_empty()
             && self.provider.is_none()
@@ -135,7 +139,7 @@ impl Filter {
                 .with_context(|| format!("--provider {text:?}: expected NAMESPACE/NAME"))?;
             anyhow::Ok((namespace.to_owned(), name.to_owned()))
         });
-        // An empty id would be the prefix of every id.
+        // An empty id would match every dead letter.
         anyhow::ensure!(
             !self.ids.contains(&String::new()),
             "ID is empty: pass an id as `tidings dead list` prints it"

@@ -1,4 +1,4 @@
-//! Prints dead letters.
+//! Formats dead letters as text and as JSON.
 
 use serde_json::json;
 use tidings_core::Attempt;
@@ -52,8 +52,8 @@ pub fn details(stored: &StoredDeadLetter) -> String {
         "  planned {}, {}",
         time(delivery.planned_at),
         match delivery.generation {
-            0 => "not replayed before".to_owned(),
-            generation => format!("replayed before: {generation}"),
+            0 => "not a replay".to_owned(),
+            generation => format!("replay {generation}"),
         }
     ));
     lines.extend(delivery.attempts.iter().map(attempt_line));

@@ -1,4 +1,4 @@
-//! `tidings providers circuits|pause|resume`: shows circuits, and pauses and resumes providers.
+//! `tidings providers circuits|pause|resume`: lists circuits, and pauses and resumes deliveries.
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
@@ -16,11 +16,11 @@ use crate::command::tool::{BusArguments, bus, count, print_line, time};
 /// Subcommands of `tidings providers` for circuits.
 #[derive(Subcommand, Debug)]
 pub enum CircuitsCommand {
-    /// Pause deliveries to a provider; they are parked until it is resumed
+    /// Pause deliveries to a Provider; they stay parked until `resume`
     Pause(PauseArguments),
-    /// Resume deliveries to a provider: end its pause and close its circuits
+    /// Resume deliveries to a Provider: end its pause and close its circuits
     Resume(ProviderArguments),
-    /// List circuits that are open, half-open or paused, or that count failures
+    /// List circuits, except closed circuits without failures
     Circuits(CircuitsArguments),
 }
 
@@ -29,7 +29,7 @@ pub enum CircuitsCommand {
 pub struct ProviderArguments {
     #[command(flatten)]
     bus: BusArguments,
-    /// Provider, in the namespace `default` unless one is given
+    /// Provider; without NAMESPACE, in the namespace `default`
     #[arg(value_name = "[NAMESPACE/]NAME")]
     provider: String,
 }
@@ -39,7 +39,7 @@ pub struct ProviderArguments {
 pub struct PauseArguments {
     #[command(flatten)]
     provider: ProviderArguments,
-    /// Reason, shown by `circuits` and in the status of the Provider
+    /// Reason to show in `circuits` and in the status of the Provider
     #[arg(long, value_name = "TEXT", default_value = "paused by hand")]
     reason: String,
 }
@@ -82,8 +82,8 @@ async fn pause(arguments: &PauseArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Ends the pause and closes the circuits first, then wakes parked deliveries: if waking fails, it
-/// can be repeated.
+/// Closes the circuits before it wakes parked deliveries, so that the command can be repeated if
+/// waking fails.
 async fn resume(arguments: &ProviderArguments) -> anyhow::Result<()> {
     let destination = destination(&arguments.provider)?;
     let bus = bus(&arguments.bus).await?;
@@ -104,8 +104,8 @@ async fn resume(arguments: &ProviderArguments) -> anyhow::Result<()> {
     }
     let woken = bus.wake(&destination, "", 0).await.with_context(|| {
         format!(
-            "provider {name} resumed, but parked deliveries were not woken: they resume at their \
-             scheduled time, or if you run this command again"
+            "provider {name} resumed, but parked deliveries were not woken: run the command again, \
+             or wait until their retry time"
         )
     })?;
     let woken = woken.count;
@@ -141,7 +141,7 @@ async fn list(arguments: &CircuitsArguments) -> anyhow::Result<()> {
 async fn open(bus: &Bus) -> anyhow::Result<Circuits> {
     Circuits::open(bus)
         .await
-        .context("cannot open the bucket limits: has a router or worker run on this NATS server?")
+        .context("cannot open the bucket limits: start a worker on this NATS server first")
 }
 
 /// Stores a changed circuit, and retries if another client changed it meanwhile.
@@ -164,7 +164,7 @@ async fn update(
     }
 }
 
-/// All channels of a Provider.
+/// The destination of a Provider with all its channels.
 fn destination(provider: &str) -> anyhow::Result<Destination> {
     let (namespace, name) = provider.split_once('/').unwrap_or(("default", provider));
     if namespace.is_empty() || name.is_empty() || name.contains('/') {

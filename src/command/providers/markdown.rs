@@ -1,4 +1,4 @@
-//! The generated part of docs/providers.md.
+//! Generates the tables of docs/providers.md.
 
 use std::fmt::Write as _;
 
@@ -30,7 +30,7 @@ const FAMILIES: &[(Family, &str, &str)] = &[
     ),
 ];
 
-/// All types by family: a table of types, then a section for each type.
+/// Returns, for each family, a table of its types and a section for each type.
 pub fn page() -> String {
     let mut page = String::new();
     for (family, heading, meaning) in FAMILIES {

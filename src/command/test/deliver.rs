@@ -1,4 +1,4 @@
-//! Makes one attempt for each delivery, or records its requests in a dry run.
+//! Attempts each delivery once. In a dry run, records the requests instead of sending them.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use tidings_workers::worker::providers;
 
 use super::report::{DeliveryReport, RequestReport};
 
-/// Reports every delivery that the rules ask for.
+/// Attempts every planned delivery and reports the result.
 ///
 /// # Errors
 /// The system's certificates or a link template cannot be used.

@@ -1,4 +1,4 @@
-//! What `tidings test` prints. Scripts read the JSON: its keys and values stay.
+//! The output of `tidings test`. Scripts read the JSON, so its keys and values must not change.
 
 use std::collections::BTreeMap;
 

@@ -8,7 +8,7 @@ use tidings_rig::{Posted, Receiver, Reply, Rig, alert, provider};
 
 /// `maxAge` of destinations that never accept anything.
 pub const RETRIED_FOR: Duration = Duration::from_secs(30);
-/// The deliveries that a worker holds at most, each of which may be made twice when it is killed.
+/// The maximum number of deliveries that a worker holds. Each may be sent twice if it is killed.
 const IN_FLIGHT: usize = 256;
 
 /// A numbered destination.
@@ -54,7 +54,7 @@ impl Destination {
         let sources = json!([{"kind": "Kustomization", "name": object(number)}]);
         rig.rules().put([
             provider(&name, receiver.url())
-                .with("timeout", json!("2s"))
+                .with("timeout", "2s")
                 .with("retry", retry),
             alert(&name, &name).with("eventSources", sources),
         ]);
@@ -68,10 +68,11 @@ impl Destination {
             .is_some_and(|(_, number)| number == self.number.to_string())
     }
 
-    /// Compares the accepted events with those that were received or given up.
+    /// Compares the accepted events with the received ones and the dead letters.
     ///
     /// # Panics
-    /// An event is missing, was never posted, is dead without reason, or was received too often.
+    /// An event is missing, was never posted, was received too often, or is a dead letter although
+    /// the destination rejects nothing.
     pub fn balances(&self, posted: &[&Posted], dead: &[String], faults: usize) {
         let received = self.receiver.tally();
         let accepted: BTreeSet<&str> = posted
@@ -101,13 +102,13 @@ impl Destination {
             "destination {}: accepted, neither received nor dead: {missing:?}",
             self.number
         );
-        let strays: Vec<_> = received
+        let unexpected: Vec<_> = received
             .keys()
             .filter(|id| !accepted.contains(id.as_str()))
             .collect();
         assert!(
-            strays.is_empty(),
-            "destination {}: received, but never posted: {strays:?}",
+            unexpected.is_empty(),
+            "destination {}: received, but never posted: {unexpected:?}",
             self.number
         );
         assert!(

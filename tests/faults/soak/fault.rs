@@ -6,10 +6,10 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use tidings_rig::{Process, Rig, Role};
 
-/// How long a server hangs: less than its clients need to give up the connection.
+/// The time that a server hangs. Its clients would close the connection after a longer time.
 const FROZEN_FOR: Duration = Duration::from_secs(4);
 
-/// The processes under load: two of each role, but one ingest, whose senders retry.
+/// The processes under load: two routers, two workers, and one ingest, whose senders retry.
 pub struct Roles {
     /// Accepts the events.
     pub ingest: Process,

@@ -1,4 +1,4 @@
-//! The Kubernetes Events of a run, and what they must cause.
+//! The Kubernetes Events of a run, and the rules for them.
 
 use std::array::from_fn;
 use std::ops::Range;
@@ -9,15 +9,15 @@ use tidings_rig::{KubeApiServer, Process, Receiver, Reply, Rig, Role, eventually
 
 use crate::TIDINGS;
 use crate::bed::{Bed, FLUX_FINALIZER, provider, with_finalizers};
-use crate::events::{Cluster, begins};
+use crate::events::{Cluster, starts_watching};
 
-/// Events while `up` runs, while a role is armed, and while there is no leader.
+/// Events while `up` runs, while a role has a fail point, and while there is no leader.
 const EARLY: Range<usize> = 0..2;
 const LATE: Range<usize> = 2..5;
-const ALONE: Range<usize> = 5..7;
+const LEADERLESS: Range<usize> = 5..7;
 /// All of them.
-pub(super) const ALL: Range<usize> = EARLY.start..ALONE.end;
-/// This Event is followed by another one about the same Pod where a count must be written.
+pub(super) const ALL: Range<usize> = EARLY.start..LEADERLESS.end;
+/// At fail points of a count, a second Event about the Pod of this Event is created.
 pub(super) const AGAIN: usize = 2;
 
 /// A namespace with its Events. Each Event is about its own Pod. It goes to the Provider `good`,
@@ -28,8 +28,8 @@ pub struct Account<'a> {
     pub(super) client: Client,
     pub(super) good: Receiver,
     _bad: Receiver,
-    /// Every Event, with its Pod.
-    pub(super) happened: Vec<(String, String)>,
+    /// Every Event as (note, Pod).
+    pub(super) created: Vec<(String, String)>,
 }
 
 impl<'a> Account<'a> {
@@ -62,11 +62,11 @@ impl<'a> Account<'a> {
             cluster,
             good,
             _bad: bad,
-            happened: Vec::new(),
+            created: Vec::new(),
         }
     }
 
-    /// Starts a process of this namespace, armed or not.
+    /// Starts a process for this namespace.
     pub fn spawn(&self, name: &str, fail_point: Option<String>) -> Process {
         let namespace = &self.bed.namespace;
         let role = match name {
@@ -89,19 +89,19 @@ impl<'a> Account<'a> {
         )
     }
 
-    /// Waits until `up` watches Events and wrote the first statuses. Then the first Events happen
-    /// and are delivered.
-    pub async fn early(&mut self, up: &Process) {
+    /// Waits until `up` watches Events and has written the first statuses. Then creates the first
+    /// Events, and waits until they are delivered.
+    pub async fn create_early(&mut self, up: &Process) {
         up.ready().await;
-        begins(up).await;
+        starts_watching(up).await;
         self.is("Alert", "all", "True", "Initialized").await;
-        self.happen(EARLY).await;
+        self.create(EARLY).await;
         self.good.receives(EARLY.len()).await;
     }
 
     /// Causes every kind of side effect: Events, changed and new rules, deletions.
-    pub async fn late(&mut self) {
-        self.happen(LATE).await;
+    pub async fn create_late(&mut self) {
+        self.create(LATE).await;
         let mut changed = alert("all", "good", "*");
         changed["spec"]["summary"] = json!("changed");
         self.bed
@@ -113,7 +113,7 @@ impl<'a> Account<'a> {
     }
 
     /// Waits for the Event about a dead letter, and causes another dead letter of the same Alert.
-    pub async fn again(&mut self) {
+    pub async fn create_again(&mut self) {
         eventually("a dead letter has an Event", async || {
             self.reported()
                 .await
@@ -121,28 +121,28 @@ impl<'a> Account<'a> {
                 .then_some(())
         })
         .await;
-        self.happen_to(AGAIN, "again").await;
+        self.create_about(AGAIN, "again").await;
     }
 
-    /// Events while there is no leader.
-    pub async fn while_nobody_leads(&mut self) {
-        self.happen(ALONE).await;
+    /// Creates Events while there is no leader.
+    pub async fn create_without_leader(&mut self) {
+        self.create(LEADERLESS).await;
     }
 
-    async fn happen(&mut self, numbers: Range<usize>) {
+    async fn create(&mut self, numbers: Range<usize>) {
         for number in numbers {
-            self.happen_to(number, "once").await;
+            self.create_about(number, "once").await;
         }
     }
 
-    async fn happen_to(&mut self, number: usize, note: &str) {
+    async fn create_about(&mut self, number: usize, note: &str) {
         let (pod, namespace) = (pod(number), &self.bed.namespace);
         let note = format!("{pod} {note}");
         let about = json!({"kind": "Pod", "apiVersion": "v1", "namespace": namespace, "name": pod});
         self.cluster
-            .happen(&note, json!({"involvedObject": about}))
+            .create_event(&note, json!({"involvedObject": about}))
             .await;
-        self.happened.push((note, pod));
+        self.created.push((note, pod));
     }
 }
 

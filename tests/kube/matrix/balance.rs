@@ -1,4 +1,4 @@
-//! Compares the Events of a run with everything that they must cause.
+//! Compares the Events of a run with all their effects.
 
 use std::collections::BTreeMap;
 
@@ -19,14 +19,14 @@ impl Account<'_> {
         self.is_delivered(death).await;
         self.is_stored(death).await;
         self.is_reported(death).await;
-        self.statuses_are_right().await;
+        self.statuses_are_correct().await;
         self.finalizers_are_removed(death).await;
     }
 
     /// Every Event is delivered once, since no worker dies.
     async fn is_delivered(&self, death: &Death) {
         let once: BTreeMap<String, usize> = self
-            .happened
+            .created
             .iter()
             .map(|(note, _)| (note.clone(), 1))
             .collect();
@@ -50,13 +50,10 @@ impl Account<'_> {
 
     /// Every Event is stored once and has one dead letter.
     async fn is_stored(&self, death: &Death) {
-        let mut happened = self.happened.clone();
-        happened.sort();
-        let what = format!("{death:?}: the dead letters are those of {happened:?}");
-        eventually(&what, async || {
-            (self.dead().await == happened).then_some(())
-        })
-        .await;
+        let mut created = self.created.clone();
+        created.sort();
+        let what = format!("{death:?}: the dead letters are those of {created:?}");
+        eventually(&what, async || (self.dead().await == created).then_some(())).await;
         let mut stored: Vec<String> = stored(&self.bed.rig)
             .await
             .into_iter()
@@ -64,7 +61,7 @@ impl Account<'_> {
             .collect();
         stored.sort();
         assert!(
-            stored.iter().eq(happened.iter().map(|(note, _)| note)),
+            stored.iter().eq(created.iter().map(|(note, _)| note)),
             "{death:?}: {stored:?}"
         );
     }
@@ -73,7 +70,7 @@ impl Account<'_> {
     /// between a count and saving its position counts one dead letter twice.
     async fn is_reported(&self, death: &Death) {
         let mut expected: BTreeMap<String, (usize, i32)> = BTreeMap::new();
-        for (_, pod) in &self.happened {
+        for (_, pod) in &self.created {
             let (events, dead) = expected.entry(pod.clone()).or_default();
             (*events, *dead) = (*events + 1, *dead + 1);
         }
@@ -94,7 +91,7 @@ impl Account<'_> {
         );
     }
 
-    async fn statuses_are_right(&self) {
+    async fn statuses_are_correct(&self) {
         for name in ["good", "bad"] {
             self.is("Provider", name, "True", "Initialized").await;
         }

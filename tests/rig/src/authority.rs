@@ -1,4 +1,4 @@
-//! A temporary certificate authority for servers and clients of tests.
+//! A temporary certificate authority for servers and clients in tests.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -79,8 +79,8 @@ impl Authority {
         (certificate.pem(), key.serialize_pem())
     }
 
-    /// A folder without certificates, for SSL_CERT_DIR.
-    pub fn no_folder(&self) -> PathBuf {
+    /// A folder that does not exist, for SSL_CERT_DIR.
+    pub fn missing_folder(&self) -> PathBuf {
         self.folder.path().join("none")
     }
 

@@ -1,4 +1,4 @@
-//! A GitHub Enterprise Server with one repository, which stores statuses and comments.
+//! A fake GitHub Enterprise Server with one repository, which stores statuses and comments.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,26 +25,27 @@ pub const LOGIN: &str = "bot";
 pub struct Forge {
     repository: String,
     contents: Arc<Mutex<Contents>>,
-    /// While it is false, writes are carried out and get no response.
-    answers: watch::Sender<bool>,
+    /// False: writes are carried out, and their responses wait.
+    responds: watch::Sender<bool>,
 }
 
-/// What it stores, and the requests that it received.
+/// The stored objects, and the requests so far.
 #[derive(Default)]
 pub struct Contents {
     /// Requests that only read.
     pub reads: usize,
-    /// Writes that were carried out, oldest first: a commit and its state, or `created` or `edited`
-    /// and the text of the comment.
+    /// Writes, oldest first: commit and state of a status; `created` or `edited`, and the text of a
+    /// comment.
     pub writes: Vec<(String, String)>,
     /// Statuses, oldest first.
     pub statuses: Vec<Status>,
-    /// Author and text, oldest first; the index is the id. Deleted comments have no text.
+    /// Author and text of comments, oldest first; the index is the id. A deleted comment has no
+    /// text.
     pub comments: Vec<(String, Option<String>)>,
-    /// How every request is rejected, if it is.
-    pub refusal: Option<Refusal>,
-    /// The longest time to respond to a write; each takes a random part of it.
-    pub slowest_answer: Duration,
+    /// The response to every request, if all are rejected.
+    pub rejection: Option<Rejection>,
+    /// The maximum time of a response to a write; each takes a random part of it.
+    pub slowest_response: Duration,
 }
 
 /// A commit status.
@@ -58,7 +59,7 @@ pub struct Status {
 
 /// A response that rejects a request.
 #[derive(Clone)]
-pub struct Refusal {
+pub struct Rejection {
     /// The HTTP status.
     pub status: u16,
     /// Headers with their values.
@@ -67,7 +68,7 @@ pub struct Refusal {
     pub body: &'static str,
 }
 
-impl Refusal {
+impl Rejection {
     /// A rejection without headers and body.
     pub fn status(status: u16) -> Self {
         Self {
@@ -91,13 +92,13 @@ impl Forge {
         let forge = Self {
             repository,
             contents: Arc::default(),
-            answers: watch::Sender::new(true),
+            responds: watch::Sender::new(true),
         };
         let api = Router::new()
             .route(
                 "/user",
                 get(async |State(forge): State<Forge>| {
-                    forge.reading(json!({"login": LOGIN}).into())
+                    forge.respond_to_read(json!({"login": LOGIN}).into())
                 }),
             )
             .route("/repos/org/repo/commits/{commit}/statuses", get(statuses))
@@ -116,11 +117,11 @@ impl Forge {
 
     /// A Provider of this type for the repository; its Secret comes from [`Forge::put_secret`].
     pub fn provider(&self, kind: &str) -> Manifest {
-        let provider = provider("forge", &self.repository).with("type", json!(kind));
+        let provider = provider("forge", &self.repository).with("type", kind);
         // With the default limit of 80 writes a minute, a hundred commits would take too long.
         provider
             .with("secretRef", json!({"name": "forge"}))
-            .with("rateLimit", json!("1000/1s"))
+            .with("rateLimit", "1000/1s")
             .that_retries_soon()
     }
 
@@ -129,7 +130,7 @@ impl Forge {
         rules.put([secret("forge", json!({"token": "hidden-token"}))]);
     }
 
-    /// What it stores, and the requests that it received.
+    /// The stored objects, and the requests so far.
     pub fn contents(&self) -> MutexGuard<'_, Contents> {
         self.contents.lock()
     }
@@ -149,43 +150,43 @@ impl Forge {
             .collect()
     }
 
-    /// Rejects every further request like this, or none.
-    pub fn refuse(&self, refusal: Option<Refusal>) {
-        self.contents().refusal = refusal;
+    /// Rejects every further request with this response. `None`: accepts requests.
+    pub fn reject(&self, rejection: Option<Rejection>) {
+        self.contents().rejection = rejection;
     }
 
-    /// Responds to writes, or carries them out without a response until then.
-    pub fn answer(&self, answers: bool) {
-        self.answers.send_replace(answers);
+    /// Turns responses to writes on or off. Writes are carried out while responses are off.
+    pub fn respond_to_writes(&self, responds: bool) {
+        self.responds.send_replace(responds);
     }
 
-    fn reading(&self, body: Reading) -> Response {
+    fn respond_to_read(&self, body: Reading) -> Response {
         let mut contents = self.contents();
-        if let Some(refusal) = contents.refusal.clone() {
-            return refusal.into_response();
+        if let Some(rejection) = contents.rejection.clone() {
+            return rejection.into_response();
         }
         contents.reads += 1;
         body.into_response()
     }
 
-    async fn writing(
+    async fn respond_to_write(
         &self,
         write: impl FnOnce(&mut Contents) -> Option<(String, String, u64)>,
     ) -> Response {
         let (slowest, id) = {
             let mut contents = self.contents();
-            if let Some(refusal) = contents.refusal.clone() {
-                return refusal.into_response();
+            if let Some(rejection) = contents.rejection.clone() {
+                return rejection.into_response();
             }
-            let Some((what, says, id)) = write(&mut contents) else {
+            let Some((what, text, id)) = write(&mut contents) else {
                 return StatusCode::NOT_FOUND.into_response();
             };
-            contents.writes.push((what, says));
-            (contents.slowest_answer, id)
+            contents.writes.push((what, text));
+            (contents.slowest_response, id)
         };
-        let mut answers = self.answers.subscribe();
-        answers
-            .wait_for(|answers| *answers)
+        let mut responds = self.responds.subscribe();
+        responds
+            .wait_for(|responds| *responds)
             .await
             .expect("the forge holds the sender");
         tokio::time::sleep(slowest.mul_f64(rand::random::<f64>())).await;
@@ -193,7 +194,7 @@ impl Forge {
     }
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for Rejection {
     fn into_response(self) -> Response {
         let mut headers = HeaderMap::new();
         for (name, value) in self.headers {
@@ -265,7 +266,7 @@ async fn statuses(State(forge): State<Forge>, Path(commit): Path<String>, uri: U
         .filter(|one| one.commit == commit)
         .map(|one| one.entry)
         .collect();
-    forge.reading(page_of(&uri, &newest_first))
+    forge.respond_to_read(page_of(&uri, &newest_first))
 }
 
 async fn create_status(
@@ -285,7 +286,7 @@ async fn create_status(
         });
         Some((commit, state, 1))
     };
-    forge.writing(write).await
+    forge.respond_to_write(write).await
 }
 
 async fn comments(State(forge): State<Forge>, uri: Uri) -> Response {
@@ -296,7 +297,7 @@ async fn comments(State(forge): State<Forge>, uri: Uri) -> Response {
         .filter_map(|(id, (author, text))| {
             Some(json!({"id": id, "user": {"login": author}, "body": text?}))
         });
-    forge.reading(page_of(&uri, &shown.collect::<Vec<_>>()))
+    forge.respond_to_read(page_of(&uri, &shown.collect::<Vec<_>>()))
 }
 
 async fn create_comment(State(forge): State<Forge>, body: String) -> Response {
@@ -311,7 +312,7 @@ async fn create_comment(State(forge): State<Forge>, body: String) -> Response {
             contents.comments.len() as u64 - 1,
         ))
     };
-    forge.writing(write).await
+    forge.respond_to_write(write).await
 }
 
 async fn edit_comment(State(forge): State<Forge>, Path(id): Path<usize>, body: String) -> Response {
@@ -321,7 +322,7 @@ async fn edit_comment(State(forge): State<Forge>, Path(id): Path<usize>, body: S
         comment.clone_from(&text);
         Some(("edited".to_owned(), text, id as u64))
     };
-    forge.writing(write).await
+    forge.respond_to_write(write).await
 }
 
 fn text_of(body: &str) -> String {

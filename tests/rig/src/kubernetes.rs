@@ -1,4 +1,4 @@
-//! A Kubernetes API of one test or one test binary: a real kube-apiserver on a real etcd.
+//! A Kubernetes API for one test or one test binary: a real kube-apiserver on a real etcd.
 //!
 //! There are no controllers: namespaces have no default service account and are never deleted, and
 //! aggregated roles such as `view` are empty.
@@ -25,8 +25,8 @@ use files::Files;
 use guarded::{Cleaner, Guarded};
 pub use kubectl::KubectlOutput;
 
-/// An API server with its own etcd. It keeps its port and its data over [`KubeApiServer::kill`] and
-/// [`KubeApiServer::restart`]. Both end with the test, even when it is killed.
+/// An API server with its own etcd. Port and data stay the same after [`KubeApiServer::kill`] and
+/// [`KubeApiServer::restart`]. Both servers end with the test, even if the test is killed.
 pub struct KubeApiServer {
     // Dropped in this order: the API server, its etcd, their folder.
     server: Option<Guarded>,
@@ -120,12 +120,12 @@ impl KubeApiServer {
         self.server = None;
     }
 
-    /// Stops the API server like a machine that hangs: connections stay open, nothing answers.
+    /// Stops the API server like a machine that hangs: connections stay open without responses.
     pub fn freeze(&self) {
         self.running().freeze();
     }
 
-    /// Continues it after [`KubeApiServer::freeze`].
+    /// Resumes the API server after [`KubeApiServer::freeze`].
     pub fn thaw(&self) {
         self.running().thaw();
     }
@@ -148,12 +148,12 @@ impl KubeApiServer {
                 .request_text(request)
                 .await
                 .ok()
-                .filter(|answer| answer == "ok")
+                .filter(|body| body == "ok")
         })
         .await;
     }
 
-    /// Copies etcd's data. API server and etcd are stopped meanwhile.
+    /// Copies etcd's data. The API server and etcd are stopped during the copy.
     pub async fn snapshot(&mut self) -> Snapshot {
         self.stop();
         let copy = tempfile::tempdir().expect("the temporary folder is writable");
@@ -173,8 +173,8 @@ impl KubeApiServer {
         self.restart().await;
     }
 
-    /// Makes etcd discard all revisions before the current one. After a [`KubeApiServer::restart`],
-    /// which clears the API server's cache, a watch from an older version gets 410.
+    /// Makes etcd discard all revisions before the current one. [`KubeApiServer::restart`] then
+    /// clears the API server's cache, and a watch from an older version gets 410.
     pub async fn compact(&self) {
         let client = reqwest::Client::builder()
             .no_proxy()
@@ -225,7 +225,7 @@ impl KubeApiServer {
             format!("--advertise-client-urls={url}"),
             // No other member connects.
             "--listen-peer-urls=http://127.0.0.1:0".to_owned(),
-            // A killed process loses nothing by this: the kernel has what it wrote.
+            // A killed process loses nothing, because the kernel keeps what it wrote.
             "--unsafe-no-fsync".to_owned(),
             "--log-level=warn".to_owned(),
         ];
@@ -241,7 +241,7 @@ impl Drop for KubeApiServer {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let log = fs::read_to_string(self.files.path("kube-apiserver.log")).unwrap_or_default();
-            // Logged at each start about closed connections.
+            // These lines are about closed connections, and are logged at each start.
             let lines: Vec<_> = log
                 .lines()
                 .filter(|line| !line.contains("addrConn"))

@@ -1,4 +1,4 @@
-//! Compares what was posted with what was received and what is dead, event by event.
+//! Compares the posted events with the received ones and the dead letters, one by one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +15,7 @@ pub struct Ledger {
     unanswered: BTreeSet<String>,
 }
 
-/// Where the accepted events ended.
+/// The accepted events that were received, and those that are dead letters.
 #[derive(Debug)]
 pub struct Balance {
     /// How often each event was received.
@@ -56,7 +56,7 @@ impl Ledger {
     /// Accepted events are missing, or something was received that was never posted.
     pub async fn balanced(&self, rig: &Rig, receiver: &Receiver) -> Balance {
         let mut missing = BTreeSet::new();
-        let wait = eventually("every event is received or dead", async || {
+        let wait = eventually("every event is received or a dead letter", async || {
             let balance = balance(rig, receiver).await;
             missing = self
                 .accepted
@@ -66,29 +66,29 @@ impl Ledger {
                 .collect();
             missing.is_empty().then_some(())
         });
-        // Ends before the wait itself, whose panic would not name the missing events, and after
-        // JetStream has redelivered what a dead process held.
+        // Shorter than the wait itself, whose panic does not list the missing events. Longer than
+        // JetStream needs to redeliver the messages of a dead process.
         let in_time = tokio::time::timeout(crate::PATIENCE.mul_f64(0.9), wait).await;
         assert!(
             in_time.is_ok(),
-            "accepted, but neither received nor dead: {missing:?}"
+            "accepted, but neither received nor dead letters: {missing:?}"
         );
         rig.drained().await;
         let balance = balance(rig, receiver).await;
-        let strays: Vec<_> = balance
+        let unexpected: Vec<_> = balance
             .ids()
             .filter(|id| !self.accepted.contains(*id) && !self.unanswered.contains(*id))
             .collect();
         assert!(
-            strays.is_empty(),
-            "received or dead, but never posted: {strays:?}"
+            unexpected.is_empty(),
+            "received or dead letters, but never posted: {unexpected:?}"
         );
         balance
     }
 
     fn note(&mut self, message: &str, response: Result<HttpResponse, reqwest::Error>) {
         match response {
-            // 429: an earlier try was stored, although it got no response.
+            // 429: an earlier post was stored, although it got no response.
             Ok(HttpResponse {
                 status: 202 | 429, ..
             }) => self.accepted.insert(message.to_owned()),
@@ -107,7 +107,7 @@ impl Balance {
             .collect()
     }
 
-    /// The events that were both received and given up.
+    /// The events that were received and are dead letters, too.
     pub fn in_both(&self) -> impl Iterator<Item = &String> {
         self.dead
             .iter()

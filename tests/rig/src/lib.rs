@@ -28,7 +28,7 @@ mod wait;
 
 pub use authority::Authority;
 pub use event::event;
-pub use forge::{Forge, LOGIN, Refusal, Status};
+pub use forge::{Forge, LOGIN, Rejection, Status};
 pub use kubernetes::{AuditedRequest, KubeApiServer, KubectlOutput, Snapshot};
 pub use ledger::{Balance, Ledger};
 pub use log::LogEvent;
@@ -216,8 +216,8 @@ impl Rig {
         .await;
     }
 
-    /// States why this test leaves deliveries or events unfinished on the bus. Without it, dropping
-    /// the rig panics when it finds some.
+    /// Gives the reason why this test leaves deliveries or events on the bus. Without a reason,
+    /// dropping the rig panics if it finds any.
     pub fn leaves_unfinished(&self, reason: &'static str) {
         self.unfinished.expect(reason);
     }

@@ -1,4 +1,4 @@
-//! What a process writes: log events, which tests find by code and fields, and other lines.
+//! The output of a process: log events, which tests find by code and fields, and other lines.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 
 use crate::wait::eventually;
 
-/// How many lines are kept, for tests and for the report of a failed one.
+/// The number of lines to keep, for tests and for the report of a failed test.
 const LINES_KEPT: usize = 2000;
 
 /// The lines that a process wrote to standard output and standard error.
@@ -66,7 +66,7 @@ impl Log {
 pub struct LogEvent(Value);
 
 impl LogEvent {
-    /// A field as text, empty when the event has no such field.
+    /// A field as text; empty if the event does not have the field.
     pub fn field(&self, name: &str) -> String {
         match &self.0[name] {
             Value::Null => String::new(),

@@ -1,4 +1,4 @@
-//! A nats-server of one test.
+//! A nats-server for one test.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command as BlockingCommand, Stdio};
@@ -12,7 +12,7 @@ use tokio::process::{Child, Command};
 use crate::port::free_port;
 use crate::wait::eventually;
 
-/// A nats-server with JetStream on a loopback port. It keeps its port and its store over
+/// A nats-server with JetStream on a loopback port. Port and store stay the same after
 /// [`NatsServer::kill`] and [`NatsServer::restart`].
 pub struct NatsServer {
     child: Child,
@@ -45,7 +45,9 @@ impl NatsServer {
         let config = folder.join("nats.conf");
         let store = folder.join("jetstream");
         let text = format!(
-            "listen: \"127.0.0.1:{port}\"\nmax_payload: 8MB\njetstream {{ store_dir: {store:?}, max_file_store: 100GB, sync_interval: 1s }}\n{more}\n"
+            "listen: \"127.0.0.1:{port}\"\nmax_payload: 8MB\n\
+             jetstream {{ store_dir: {store:?}, max_file_store: 100GB, sync_interval: 1s }}\n\
+             {more}\n"
         );
         std::fs::write(&config, text).expect("the rig's folder is writable");
         let child = run(&config);
@@ -64,7 +66,7 @@ impl NatsServer {
         &self.url
     }
 
-    /// Kills it, as `kill -9` does.
+    /// Kills the server, as `kill -9` does.
     pub async fn kill(&mut self) {
         self.child
             .kill()
@@ -72,24 +74,24 @@ impl NatsServer {
             .expect("a child process can be killed");
     }
 
-    /// Stops it like a machine that hangs: connections stay open, and nothing answers.
+    /// Stops the server like a machine that hangs: connections stay open without responses.
     pub fn freeze(&self) {
         signal(&self.child, Signal::STOP);
     }
 
-    /// Continues it after [`NatsServer::freeze`].
+    /// Resumes the server after [`NatsServer::freeze`].
     pub fn thaw(&self) {
         signal(&self.child, Signal::CONT);
     }
 
-    /// Starts it again with its stored messages.
+    /// Starts the server again with its stored messages.
     pub async fn restart(&mut self) {
         self.child = run(&self.config);
         accepts_clients(self.port).await;
     }
 }
 
-/// Waits until a server greets its clients, which it does once it has read its store.
+/// Waits until a server greets its clients. It does so after it has read its store.
 pub(crate) async fn accepts_clients(port: u16) {
     eventually("nats-server accepts connections", async || {
         let connection = TcpStream::connect(("127.0.0.1", port)).await.ok()?;

@@ -1,4 +1,4 @@
-//! A cluster of three nats-servers of one test.
+//! A cluster of three nats-servers for one test.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,8 +17,8 @@ const SERVERS: usize = 3;
 /// A cluster on a busy machine needs time to elect a leader.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A cluster of nats-servers with JetStream on loopback ports. Each keeps its ports and its store
-/// over [`NatsCluster::kill`] and [`NatsCluster::restart`].
+/// A cluster of nats-servers with JetStream on loopback ports. Ports and stores stay the same when
+/// servers are killed and restarted.
 pub struct NatsCluster {
     members: Vec<Member>,
 }
@@ -119,8 +119,8 @@ impl NatsCluster {
         }
     }
 
-    /// Waits until every replica of a stream is current, so that the next server can be lost.
-    pub async fn is_whole(&self, stream: &str) {
+    /// Waits until every replica of a stream is current, so that the next server may be killed.
+    pub async fn replicas_are_current(&self, stream: &str) {
         eventually_within(
             PATIENCE,
             &format!("all replicas of {stream} are current"),

@@ -1,4 +1,4 @@
-//! Ports for servers that keep their address over a restart.
+//! Ports for servers that keep their address across restarts.
 
 use std::net::TcpListener;
 
@@ -6,8 +6,8 @@ use rand::Rng;
 
 /// A free port of the loopback interface.
 ///
-/// It lies below the range of ports for outgoing connections, so that none of those takes it before
-/// the server does.
+/// The port is below the range for outgoing connections, so that no connection takes it before the
+/// server listens.
 pub fn free_port() -> u16 {
     let mut random = rand::rng();
     (0..1000)

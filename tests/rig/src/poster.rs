@@ -8,7 +8,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::process::client;
 
-/// Between two tries of the same event.
+/// The pause between two posts of the same event.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 
 /// An accepted event.
@@ -21,7 +21,7 @@ pub struct Posted {
 }
 
 /// Posts `rate` events a second for `length` to the address of an ingest that may fail at times.
-/// Each event is posted until the answer is 202, or 429 when an earlier try was stored.
+/// Each event is posted until the answer is 202, or 429 if an earlier post was stored.
 pub async fn post_steadily(
     address: &str,
     rate: u32,

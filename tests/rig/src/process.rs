@@ -162,8 +162,8 @@ impl HttpResponse {
         body["code"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// Of a response of `/readyz`: what is wrong with a part; `None` when it works.
-    pub fn trouble(&self, part: &str) -> Option<&str> {
+    /// The problem of a part in a response of `/readyz`; `None` if it has no problem.
+    pub fn problem(&self, part: &str) -> Option<&str> {
         let mut lines = self.body.lines();
         lines.find_map(|line| line.strip_prefix(part)?.strip_prefix(": "))
     }
@@ -194,12 +194,12 @@ impl Process {
         .await;
     }
 
-    /// Waits until it is not ready, because of a part whose trouble contains `text`.
+    /// Waits until it is not ready because of a part whose problem contains `text`.
     pub async fn is_not_ready(&self, part: &str, text: &str) {
         eventually(&format!("{part:?} is not ready: {text}"), async || {
             let readiness = self.readiness_if_up().await?;
-            let is_meant = readiness.trouble(part)?.contains(text);
-            (readiness.status == 503 && is_meant).then_some(())
+            let is_expected = readiness.problem(part)?.contains(text);
+            (readiness.status == 503 && is_expected).then_some(())
         })
         .await;
     }
@@ -242,7 +242,7 @@ impl Process {
         self.post_text(event.to_string()).await
     }
 
-    /// Posts any body.
+    /// Posts a body that need not be an event.
     ///
     /// # Errors
     /// There was no response.
@@ -269,7 +269,7 @@ impl Process {
             .expect("/metrics responds with text")
     }
 
-    /// The sum of a metric's samples whose label set contains `labels`; 0 when there is none.
+    /// The sum of a metric's samples whose line contains `labels`; 0 if there is none.
     pub async fn metric(&self, name: &str, labels: &str) -> f64 {
         let text = self.metrics().await;
         let samples = text
@@ -288,12 +288,12 @@ impl Process {
             .expect("a child process can be killed");
     }
 
-    /// Stops it like a machine that hangs.
+    /// Stops the process like a machine that hangs.
     pub fn freeze(&self) {
         signal(&self.child, Signal::STOP);
     }
 
-    /// Continues it after [`Process::freeze`].
+    /// Resumes the process after [`Process::freeze`].
     pub fn thaw(&self) {
         signal(&self.child, Signal::CONT);
     }
@@ -326,7 +326,7 @@ impl Process {
         self.restart_without(&[]).await;
     }
 
-    /// Like [`Process::restart`], without some variables of its environment.
+    /// Like [`Process::restart`], without these environment variables.
     pub async fn restart_without(&mut self, variables: &[&str]) {
         self.launch
             .environment
@@ -340,7 +340,7 @@ impl Process {
         self.child = run(&self.executable, &self.launch, &self.log);
     }
 
-    /// Every line that it wrote, on standard output and standard error.
+    /// Every line of its standard output and standard error.
     pub fn log(&self) -> Vec<String> {
         self.log.lines()
     }
@@ -355,7 +355,7 @@ impl Process {
         self.logs_with(code, []).await
     }
 
-    /// Waits for a log event with this code, each of whose named fields contains the text.
+    /// Waits for a log event with this code, and with each text in its field.
     pub async fn logs_with<const N: usize>(
         &self,
         code: &str,

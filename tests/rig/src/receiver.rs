@@ -30,8 +30,8 @@ pub enum Reply {
     /// Responds with this status.
     Status(u16),
     /// Responds with this status and body.
-    Says(u16, &'static str),
-    /// Responds with this status and a `Retry-After` of so many seconds.
+    Text(u16, &'static str),
+    /// Responds with this status and a `Retry-After` in seconds.
     RetryAfter(u16, u64),
     /// Reads the request and closes the connection without a response.
     Close,
@@ -76,7 +76,7 @@ impl Received {
     }
 }
 
-/// The endpoint: it follows its script, then handles all requests alike.
+/// The endpoint. It follows its script, and then handles all requests in the same way.
 pub struct Receiver {
     url: String,
     state: Arc<Mutex<State>>,
@@ -85,7 +85,7 @@ pub struct Receiver {
 
 struct State {
     script: VecDeque<Reply>,
-    /// In turn, repeatedly.
+    /// Used in turn after the script.
     afterwards: VecDeque<Reply>,
     received: Vec<Received>,
 }
@@ -120,12 +120,12 @@ impl Receiver {
         &self.url
     }
 
-    /// Handles all further requests like this, after the rest of the script.
+    /// Handles all requests after the script like this.
     pub fn answer_with(&self, reply: Reply) {
         self.answer_in_turn([reply]);
     }
 
-    /// Handles all further requests like these in turn, after the rest of the script.
+    /// Handles all requests after the script like these, in turn.
     pub fn answer_in_turn<const N: usize>(&self, replies: [Reply; N]) {
         self.state.lock().afterwards = replies.into();
     }
@@ -148,7 +148,7 @@ impl Receiver {
         self.received().into_iter().filter(succeeded).collect()
     }
 
-    /// The accepted events: how often each was received, and when first.
+    /// For each accepted event: how often it was received, and the time of the first request.
     pub fn tally(&self) -> BTreeMap<String, (usize, Instant)> {
         let mut tally = BTreeMap::new();
         for received in self.accepted() {
@@ -160,7 +160,7 @@ impl Receiver {
         tally
     }
 
-    /// Waits for so many requests, and returns them.
+    /// Waits for at least `count` requests, and returns all of them.
     pub async fn receives(&self, count: usize) -> Vec<Received> {
         let what = format!("{} receives {count} requests", self.url);
         eventually(&what, async || {
@@ -203,7 +203,7 @@ async fn serve(listener: TcpListener, state: Arc<Mutex<State>>) {
         };
         let state = state.clone();
         let service = service_fn(move |request| answer(request, state.clone()));
-        // An error is a connection that the script or the client closed.
+        // An error means that the script or the client closed the connection.
         tokio::spawn(
             hyper::server::conn::http1::Builder::new()
                 .serve_connection(TokioIo::new(connection), service),
@@ -229,7 +229,7 @@ async fn answer(
         reply
     };
     let (status, retry_after) = match reply {
-        Reply::Status(status) | Reply::Says(status, _) => (status, None),
+        Reply::Status(status) | Reply::Text(status, _) => (status, None),
         Reply::RetryAfter(status, seconds) => (status, Some(seconds)),
         Reply::Close => return Err(io::Error::other("the script closes the connection")),
         Reply::CloseHalfWay => return Ok(half_a_response()),
@@ -243,7 +243,7 @@ async fn answer(
     if let Some(seconds) = retry_after {
         response = response.header("Retry-After", seconds);
     }
-    let text = if let Reply::Says(_, text) = reply {
+    let text = if let Reply::Text(_, text) = reply {
         text
     } else {
         ""

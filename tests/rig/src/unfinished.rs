@@ -1,4 +1,4 @@
-//! What a test leaves on the bus.
+//! Checks that a test leaves no delivery or event on the bus.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -6,10 +6,10 @@ use std::time::Duration;
 use async_nats::jetstream;
 use futures::TryStreamExt;
 
-/// A server that does not answer by then is one that the test stopped.
+/// A server that does not respond within this time was stopped by the test.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The bus of a rig, which its last look finds empty, unless the test says why not.
+/// The bus of a rig. It must be empty at the end, unless the test gives a reason.
 pub(crate) struct Unfinished {
     url: String,
     reason: OnceLock<&'static str>,
@@ -29,21 +29,21 @@ impl Unfinished {
 
     /// Panics when deliveries are ready or parked, or events are not routed.
     ///
-    /// What a process held when it was killed is not counted. A server that does not answer, or
-    /// asks for credentials, is not checked.
+    /// Messages that a killed process held are not counted. A server that does not respond, or that
+    /// requires credentials, is not checked.
     pub(crate) fn assert_none(&self) {
         if self.reason.get().is_some() || std::thread::panicking() {
             return;
         }
         let url = self.url.clone();
-        // A thread of its own: a test's runtime cannot be blocked on from within.
+        // In its own thread, because a thread of a runtime cannot block on another runtime.
         let counted = std::thread::spawn(|| count(url)).join();
         let left = counted
             .expect("counting does not panic")
             .unwrap_or_default();
         assert!(
             left.is_empty(),
-            "the test left {left}; wait for `Rig::drained`, or say why with \
+            "the test left {left}; wait for `Rig::drained`, or give the reason with \
              `Rig::leaves_unfinished`"
         );
     }
@@ -57,7 +57,7 @@ fn count(url: String) -> Option<String> {
     runtime.block_on(async { tokio::time::timeout(TIMEOUT, describe(&url)).await.ok()? })
 }
 
-/// Describes what is unfinished; empty when nothing is.
+/// Describes the unfinished deliveries and events; empty if there are none.
 async fn describe(url: &str) -> Option<String> {
     let servers: Vec<String> = url.split(',').map(str::to_owned).collect();
     let client = async_nats::connect(servers).await.ok()?;

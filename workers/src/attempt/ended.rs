@@ -20,7 +20,7 @@ pub struct Ended {
     pub outcome: Outcome,
     /// The HTTP status of the answer, if there was one.
     pub status: Option<u16>,
-    /// A sentence for people; empty where the outcome says it all.
+    /// Details for people; empty if the outcome says enough.
     pub detail: String,
 }
 
@@ -42,15 +42,15 @@ pub enum AttemptResult {
         /// otherwise only this delivery has it.
         is_recorded: bool,
     },
-    /// No attempt was made. This is not a failure: it counts neither as an attempt of the delivery
-    /// nor against its destination.
+    /// No attempt was made, or it has to wait for another delivery of the same state. This is not a
+    /// failure: it counts neither as an attempt of the delivery nor against its destination.
     Refused(Refusal),
 }
 
 /// Why no attempt was made, and what to do with the delivery instead.
 #[derive(Clone, Debug)]
 pub enum Refusal {
-    /// A worker parked the delivery and died before its acknowledgement: only that is missing.
+    /// A worker parked the delivery and died before it acknowledged the message: acknowledge it.
     AlreadyParked,
     /// The Provider has this type now: publish the delivery for the workers of that type.
     TypeChanged(&'static str),
@@ -58,27 +58,27 @@ pub enum Refusal {
     Park(ParkRequest),
     /// Store a dead letter with this reason and detail.
     GiveUp(Reason, String),
-    /// The bus did not answer: leave the message, so that it is redelivered.
+    /// The bus did not answer: do not acknowledge the message, so that it is redelivered.
     BusUnavailable(BusError),
 }
 
 /// How to park a delivery that was not attempted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ParkRequest {
-    /// Until then, by the server's clock.
+    /// The end of the wait, by the server's clock.
     pub until: Timestamp,
-    /// Whether it is woken earlier when its destination can be called again.
+    /// Whether the delivery is woken earlier if its circuit closes.
     pub may_be_woken: bool,
-    /// The delivery's reserved slot, in milliseconds since 1970; 0 where it has none.
+    /// The delivery's reserved slot, in milliseconds since 1970; 0 if it has none.
     pub slot_ms: i64,
-    /// Why it was not attempted.
+    /// Why the delivery was not attempted.
     pub why: NotAttempted,
 }
 
 // === impl Ended ===
 
 impl Ended {
-    /// An end without an answer of a service.
+    /// An end without a response of the service.
     pub fn new(outcome: Outcome, detail: impl Into<String>) -> Self {
         Self {
             outcome,
@@ -87,7 +87,7 @@ impl Ended {
         }
     }
 
-    /// The end of an event that the provider type sends nothing for.
+    /// Skipped: the provider type sends nothing for the event.
     pub fn nothing_to_send() -> Self {
         Self::new(
             Outcome::Skipped,
@@ -150,6 +150,18 @@ impl From<BusError> for AttemptResult {
 impl From<BusError> for Refusal {
     fn from(error: BusError) -> Self {
         Self::BusUnavailable(error)
+    }
+}
+
+// === impl Refusal ===
+
+impl Refusal {
+    /// The refusal of a delivery that keeps this reserved slot while it is parked.
+    pub fn with_slot(self, slot_ms: i64) -> Self {
+        match self {
+            Self::Park(request) => Self::Park(ParkRequest { slot_ms, ..request }),
+            other => other,
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Providers made ready for attempts, and kept while they do not change.
+//! Providers with their notifiers, cached until they change.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,9 +24,9 @@ const UNUSED_FOR: Duration = Duration::from_secs(3600);
 pub struct Prepared {
     /// The Provider with its Secrets.
     pub provider: Arc<ResolvedProvider>,
-    /// The row of its type.
+    /// Its type's row in the table of types.
     pub provider_type: &'static ProviderType,
-    /// The code of its type.
+    /// The code that sends.
     pub notifier: Notifier,
     /// Removes its secrets from texts.
     pub redactor: Redactor,
@@ -106,10 +106,10 @@ impl PreparedProviders {
         }
     }
 
-    /// The Provider with its notifier, built for its present settings and Secrets.
+    /// The Provider with its notifier, built for its current settings and Secrets.
     ///
     /// # Errors
-    /// The Provider is misconfigured: a permanent failure.
+    /// A permanent failure: the Provider is misconfigured.
     pub fn prepare(&self, provider: Arc<ResolvedProvider>) -> Result<Arc<Prepared>, Failure> {
         let name = (provider.namespace.clone(), provider.name.clone());
         if let Some((prepared, last_used)) = self.prepared.lock().get_mut(&name)
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_notifier_is_kept_while_its_provider_is_unchanged_and_used() {
+    async fn a_notifier_is_cached_while_its_provider_is_unchanged_and_used() {
         let providers = PreparedProviders::new(http_clients());
         let prepare = |name, fingerprint| {
             providers

@@ -1,8 +1,8 @@
 //! Which addresses workers connect to.
 //!
-//! Many people write Providers, and a worker often reaches more than they do. Every address is
-//! therefore checked right before it is used, on each hop: [`CheckedResolver`](super::resolver)
-//! checks what a name resolves to, [`AddressRules::check_url`] an address within a URL.
+//! A worker often has more network access than the users who write Providers. So every address is
+//! checked right before it is used, on each redirect. [`CheckedResolver`](super::resolver) checks
+//! the addresses of a name, and [`AddressRules::check_url`] an address in a URL.
 //!
 //! Ranges: IANA's special-purpose address registries (RFC 6890). Metadata services: the
 //! documentation of AWS, Google Cloud, Azure, Alibaba Cloud and Oracle Cloud.
@@ -19,7 +19,7 @@ const METADATA: &str = "the metadata service of a cloud";
 const LINK_LOCAL: &str = "link-local";
 const NOT_A_HOST: &str = "not the address of one machine";
 const LOOPBACK: &str = "on the worker's own machine";
-/// The name of Google's metadata service. A proxy would resolve it for us.
+/// The name of Google's metadata service. It is checked too, because a proxy would resolve it.
 const METADATA_HOST: &str = "metadata.google.internal";
 const METADATA_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254));
 

@@ -1,4 +1,4 @@
-//! What a response means: the table that all provider types share, and each type's exceptions.
+//! Classifies responses: the table that all provider types share, and each type's exceptions.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tidings_core::{Failure, Reason};
 
 use crate::http::Response;
 
-/// Statuses that mean something else to one provider type than in the shared table.
+/// Statuses for which a provider type differs from the shared table.
 #[derive(Clone, Debug)]
 pub struct StatusRule {
     /// The statuses.
@@ -105,7 +105,7 @@ fn failure_of(response: &Response, reason: Reason, may_retry: bool) -> Failure {
     failure.with_status(response.status)
 }
 
-/// Which host answered what, for people.
+/// The host and its answer, for people.
 pub fn describe(response: &Response) -> String {
     let excerpt = response.excerpt();
     let colon = if excerpt.is_empty() { "" } else { ": " };
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_in_a_body_counts_before_that_in_the_header() {
+    fn the_wait_in_a_body_takes_precedence_over_the_header() {
         for (status, body, wait) in [
             (429, r#"{"wait":0.75}"#, Some(Duration::from_millis(750))),
             (429, r#"{"wait":-1}"#, Some(Duration::from_secs(9))),

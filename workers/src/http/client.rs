@@ -51,7 +51,7 @@ impl ClientSet {
                     .and_then(|url| url.host_str().map(str::to_owned));
                 let resolver = CheckedResolver::new(rules, host.into_iter().collect());
                 let client = with_tls()?
-                    .proxy(chosen(proxy)?)
+                    .proxy(reqwest_proxy(proxy)?)
                     .dns_resolver(Arc::new(resolver))
                     .build();
                 client.map(|client| Self {
@@ -61,7 +61,7 @@ impl ClientSet {
             }
             None => Self::build(rules, [with_tls()?, with_tls()?]),
         };
-        // reqwest's own errors may quote secrets.
+        // The errors of reqwest may quote secrets.
         built.map_err(|_| {
             Invalid::from(
                 "spec.certSecretRef or the proxy is invalid; check the keys ca.crt, tls.crt and \
@@ -126,17 +126,17 @@ fn builder() -> ClientBuilder {
         .referer(false)
 }
 
-fn chosen(proxy: &Proxy) -> Result<reqwest::Proxy, Invalid> {
-    let chosen = reqwest::Proxy::all(&proxy.address).map_err(|_| {
+fn reqwest_proxy(proxy: &Proxy) -> Result<reqwest::Proxy, Invalid> {
+    let reqwest_proxy = reqwest::Proxy::all(&proxy.address).map_err(|_| {
         Invalid::from("spec.proxySecretRef: the key address is not a URL; write http://HOST:PORT")
     })?;
     let Some((username, password)) = &proxy.credentials else {
-        return Ok(chosen);
+        return Ok(reqwest_proxy);
     };
     let password = password
         .text()
         .ok_or("spec.proxySecretRef: the key password is not UTF-8; correct it")?;
-    Ok(chosen.basic_auth(username, password))
+    Ok(reqwest_proxy.basic_auth(username, password))
 }
 
 fn with_tls(mut builder: ClientBuilder, tls: &Tls) -> Result<ClientBuilder, Invalid> {

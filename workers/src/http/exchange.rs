@@ -8,7 +8,7 @@ use url::Url;
 use crate::http::redact::{Redactor, one_line};
 use crate::text::cut_chars;
 
-/// The most bytes of a body that an excerpt is made from.
+/// The most bytes of a body that are read for an excerpt.
 const MOST_OF_AN_EXCERPT: usize = 64 << 10;
 
 /// A request to a service.
@@ -35,7 +35,7 @@ pub struct Response {
     pub headers: HeaderMap,
     /// The body, up to 8 MiB.
     pub body: Vec<u8>,
-    /// Whether no request was sent, so that this says nothing about the service.
+    /// Whether no request was sent, so that the response says nothing about the service.
     pub dry_run: bool,
     /// Redacts the secrets, which services may repeat in a body.
     pub redactor: Redactor,
@@ -73,7 +73,7 @@ impl Request {
         self
     }
 
-    /// Sets a header that is not secret. A value that is invalid in HTTP is left out.
+    /// Sets a header that is not secret. A value that is invalid in HTTP is ignored.
     pub fn header(mut self, name: &'static str, value: &str) -> Self {
         if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
             self.headers.insert(HeaderName::from_static(name), value);
@@ -131,7 +131,7 @@ impl Response {
     }
 
     /// The start of the body as text, for errors. Secrets are redacted before the text is cut,
-    /// since half a secret is not recognized.
+    /// because a part of a secret would not be recognized.
     pub fn excerpt(&self) -> String {
         let beginning = &self.body[..self.body.len().min(MOST_OF_AN_EXCERPT)];
         let line = one_line(&String::from_utf8_lossy(beginning));

@@ -1,4 +1,4 @@
-//! Runs work that may take long, without blocking the other tasks of its thread.
+//! Runs slow work without blocking the other tasks of its thread.
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 

@@ -7,7 +7,7 @@ use url::Url;
 use crate::message::repository::{Repository, escaped};
 use crate::message::template_context::TemplateContext;
 
-/// The longest URL. Two of them fit into the shortest field that a service has for links.
+/// The longest URL. Two of them fit into the shortest field for links of all services.
 const LONGEST_URL: usize = 480;
 
 /// The compiled patterns of the settings.

@@ -111,7 +111,7 @@ impl Renderer {
     /// Renders a message. `template` gives the source of the template, if there is one.
     ///
     /// # Guarantees
-    /// It always ends. A template that fails gives the standard form, so no message is lost.
+    /// A template that fails results in the standard form, so no message is lost.
     pub fn rendered(
         &self,
         message: &Message<'_>,
@@ -168,7 +168,7 @@ impl Renderer {
                 .map_err(Clone::clone)?
                 .render(context)
         };
-        // No template is known to panic. If one does, it fails like with any other error.
+        // No template is known to panic. A panic is handled like any other error of a template.
         run_blocking(|| catch_unwind(AssertUnwindSafe(render))).unwrap_or_else(|_| {
             Err("the template engine panicked; simplify the template".to_owned())
         })

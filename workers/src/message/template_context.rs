@@ -12,9 +12,9 @@ use crate::message::repository::{Repository, parse};
 use crate::message::revision;
 use crate::text::cut_bytes;
 
-/// The longest text, so that a template's work stays small. Longer texts are cut.
+/// The longest text. Longer texts are cut, so that templates render fast.
 const LONGEST_TEXT: usize = 16 << 10;
-/// The most metadata entries. Further keys are left out.
+/// The most metadata entries. Further entries are dropped.
 const MOST_METADATA: usize = 100;
 /// The length at which Git abbreviates a commit.
 const SHORT_COMMIT: usize = 7;

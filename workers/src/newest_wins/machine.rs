@@ -1,15 +1,14 @@
-//! How one delivery makes its service hold the newest state of a key, as a state machine without
-//! I/O.
+//! The state machine with which a delivery writes the newest state of a key. It does no I/O.
 //!
 //! ```text
-//!  load ─► decide ─► store the lease ─► prepare ─► (read) ─► write ─► store that it is posted ─► end
-//!            ▲ └► end, wait                          ▲                  │ the record changed
-//!            └── the record changed                  └── take the lease ◄┘ again
+//!  load ─► decide ─► store the lease ─► prepare ─► (read) ─► write ─► store as posted ─► end
+//!            ▲ └► end, wait                                    ▲        │ the record changed
+//!            └── the record changed                            └────────┘ store the lease again
 //! ```
 //!
 //! [`Machine::next`] takes the result of the last action and returns the next action. Its driver
 //! carries out one action at a time: `newest_wins.rs` on the bus and with the service, the
-//! simulation with crashes between any two of them.
+//! simulation with crashes between the actions.
 
 use std::time::Duration;
 
@@ -21,11 +20,11 @@ use crate::attempt::ended::{AttemptResult, Ended, Refusal, SAME_STATE};
 use crate::newest_wins::record::{self, StateDecision, WriteLease};
 use crate::notifier::contract::{RemoteState, Sent};
 
-/// How often one attempt writes, because its last write was overtaken. Then the delivery is retried
-/// later.
+/// How often one attempt writes because the state changed during its last write. After that, the
+/// delivery is retried later.
 const MOST_WRITES: u32 = 8;
-/// A delivery that waits for another's lease returns this soon: the holder has mostly written by
-/// then.
+/// A delivery that waits for another's lease is retried after at most this time. The holder has
+/// usually written by then.
 const MOST_LEASE_WAIT: Duration = Duration::from_secs(2);
 /// The detail of a superseded delivery.
 const NEWER_STATE: &str = "a newer state is posted";
@@ -43,7 +42,7 @@ pub enum Action {
     Read(Vec<u8>),
     /// Write this state to the service, with the service's own id where it is known.
     Write(Vec<u8>, Option<String>),
-    /// Stop: another delivery holds the lease. The state is recorded; look again after this long.
+    /// Stop: another delivery holds the lease. The state is recorded; retry after this long.
     Wait(Duration),
     /// Stop with this result.
     End(AttemptResult),
@@ -54,7 +53,7 @@ pub enum Action {
 pub enum ActionResult {
     /// The record, if there is one, and its revision.
     Loaded(Option<Box<Record>>, Option<u64>),
-    /// The new revision; nothing where the record has changed since it was loaded.
+    /// The new revision; `None` if the record has changed since it was loaded.
     Stored(Option<u64>),
     /// The service can be called.
     Prepared,
@@ -68,12 +67,12 @@ pub enum ActionResult {
     NotAdmitted(Refusal),
 }
 
-/// The state of one delivery on its way.
+/// The progress of one delivery.
 pub struct Machine {
     /// The state that the delivery carries.
     mine: Desired,
     lease: WriteLease,
-    /// Whether a write without the service's id would create a second entry there.
+    /// Whether a write without the service's id creates a second entry there.
     needs_handle: bool,
     phase: Phase,
     /// As last loaded or stored.
@@ -82,21 +81,22 @@ pub struct Machine {
     /// The newest state that was seen. It is merged into every loaded record, because the bucket
     /// may be deleted meanwhile.
     newest: Desired,
-    /// What was last read for, or written.
+    /// The state that was last read or written.
     current: Desired,
     is_recorded: bool,
     is_read: bool,
     handle: Option<String>,
-    /// A write may have reached the service, and no lease was stored since.
+    /// Whether a write may have reached the service since the last lease was stored.
     is_sent: bool,
     writes: u32,
 }
 
-/// What the result that is awaited means.
+/// What the machine does with the next result.
 #[derive(Debug)]
 enum Phase {
     Deciding,
-    /// A newer state or a doubt is being stored; this follows. If the record changes, decide again.
+    /// A newer state or a doubt is being stored; this action follows. If the record has changed,
+    /// decide again.
     Recording(Box<Action>, AfterWrite),
     Leasing(AfterWrite),
     Preparing,
@@ -112,13 +112,13 @@ enum Phase {
     Leaving(AttemptResult),
 }
 
-/// The end of the write before, if there was one.
+/// The end of the previous write, if there was one.
 type AfterWrite = Option<Ended>;
 
 // === impl Machine ===
 
 impl Machine {
-    /// The machine of the delivery that carries `mine`. Its first action is [`Action::Load`].
+    /// The machine of the delivery with the state `mine`. Its first action is [`Action::Load`].
     pub fn new(mine: Desired, lease: WriteLease, needs_handle: bool) -> Self {
         Self {
             newest: mine.clone(),
@@ -140,7 +140,7 @@ impl Machine {
     /// The next action. `now` is the server's time.
     ///
     /// # Panics
-    /// The result is not one of the last action.
+    /// The result does not belong to the last action.
     pub fn next(&mut self, result: ActionResult, now: Timestamp) -> Action {
         use ActionResult::{Failed, Loaded, NotAdmitted, Prepared, Read, Stored, Written};
         let phase = std::mem::replace(&mut self.phase, Phase::Deciding);
@@ -171,14 +171,14 @@ impl Machine {
             (Phase::Preparing | Phase::Reading | Phase::Writing, Failed(failure)) => {
                 self.load(Phase::Releasing(self.failed(failure)))
             }
-            // Where the bus is unavailable, the lease expires by itself.
+            // If the bus is unavailable, the lease expires.
             (Phase::Releasing(result) | Phase::Leaving(result), Failed(_)) => Action::End(result),
             (_, Failed(failure)) => Action::End(self.failed(failure)),
-            (phase, result) => unreachable!("{result:?} is no result in the phase {phase:?}"),
+            (phase, result) => unreachable!("{result:?} is not a result of the phase {phase:?}"),
         }
     }
 
-    /// When the newest state that is known was planned.
+    /// When the newest known state was planned.
     pub fn planned_at(&self) -> Option<ProtoTimestamp> {
         self.newest.planned_at
     }
@@ -204,11 +204,11 @@ impl Machine {
         }
     }
 
-    /// Only once the lease is stored: the desired state is recorded even where the service cannot
-    /// be called.
+    /// Runs after the lease is stored, so that the desired state is recorded even if the service
+    /// cannot be called.
     fn prepare(&mut self, revision: u64) -> Action {
         self.revision = Some(revision);
-        // Whoever wrote in between held a lease that has ended, so wrote after our last write.
+        // Any writer in between held the lease after us, so its write came after our last one.
         self.is_sent = false;
         self.phase = Phase::Preparing;
         Action::Prepare
@@ -254,8 +254,8 @@ impl Machine {
         self.post(Ended::from(sent))
     }
 
-    /// Stores that the service holds the state, unless the record shows that another state is
-    /// desired, or that another delivery holds the lease.
+    /// Stores the state as posted. Loads the record again if another state is desired or another
+    /// delivery holds the lease.
     fn post(&mut self, ended: Ended) -> Action {
         match record::posted(&self.record, &self.current, &self.lease) {
             Some(posted) => self.store(posted, Phase::Posting(ended)),
@@ -263,9 +263,9 @@ impl Machine {
         }
     }
 
-    /// A record that changed only because another delivery brought the same state changes nothing.
-    /// Otherwise the present state is written, even if our write came last: a stale answer proves
-    /// nothing.
+    /// Continues after the record has changed. If another delivery only recorded the same state,
+    /// the write counts. Otherwise the desired state is written again, even if our write came last,
+    /// because that is not certain.
     fn recheck(
         &mut self,
         ended: Ended,
@@ -301,8 +301,8 @@ impl Machine {
         }
     }
 
-    /// Releases the lease, so that others can write at once. Where a write of ours may have come
-    /// after another's, that one counts no longer.
+    /// Releases the lease, so that others can write at once. If a write of ours may have come after
+    /// another delivery's, that one no longer counts.
     fn release(
         &mut self,
         result: AttemptResult,
@@ -333,15 +333,16 @@ impl Machine {
         record::merge(&mut record, &self.newest);
         self.newest = record.desired.clone().unwrap_or_default();
         (self.record, self.revision) = (record, revision);
-        self.add_what_was_learned();
+        self.apply_learned();
     }
 
     fn learn(&mut self, handle: Option<String>) {
         self.handle = handle.or(self.handle.take());
-        self.add_what_was_learned();
+        self.apply_learned();
     }
 
-    fn add_what_was_learned(&mut self) {
+    /// Adds to the record what this attempt has learned from the service.
+    fn apply_learned(&mut self) {
         self.record.read |= self.is_read;
         let is_ours =
             self.record.lease_holder == self.lease.holder || self.record.handle.is_empty();

@@ -7,8 +7,8 @@
 //!                     └────────────────► store a lease, write `desired`, store it as posted
 //! ```
 //!
-//! While a write is in flight nothing counts as posted. After a crash, a timeout or a stale writer
-//! the state is written once more, because the service may hold either state.
+//! While a write is in flight, no state counts as posted. After a crash, a timeout or a stale
+//! writer the state is written once more, because the service may hold either state.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use tidings_core::Event;
 use tidings_core::model::time::{after, between, from_proto, proto_ms, to_proto};
 use tidings_core::wire::{Desired, Order, Record};
 
-/// How far a sender's clock may be ahead of the time of receipt; beyond that, receipt counts.
+/// A sender's time counts up to this long after the time of receipt.
 const MOST_AHEAD_MS: i64 = 60_000;
 
 /// What to do with a delivery that carries a state.
@@ -27,8 +27,8 @@ pub enum StateDecision {
     Superseded,
     /// The same state is posted. The record, if there is one, notes that it is desired again.
     Duplicate(Option<Record>),
-    /// Another delivery is writing: look again after this long. The record, if there is one, notes
-    /// a newer state.
+    /// Another delivery is writing: retry after this long. The record, if there is one, notes a
+    /// newer state.
     Wait(Duration, Option<Record>),
     /// Store this record, which holds the lease, then write its `desired`.
     Write(Record),
@@ -41,7 +41,7 @@ pub struct WriteLease {
     pub holder: String,
     /// The length of the lease: longer than reading and writing can take.
     pub lasts: Duration,
-    /// The longest that a write can take: no write begins with less than this left.
+    /// The longest that a write can take. No write begins if less than this is left of the lease.
     pub write: Duration,
 }
 
@@ -49,16 +49,15 @@ pub struct WriteLease {
 /// sequence in the stream.
 pub fn order(event: &Event, sequence: u64) -> Order {
     let received = proto_ms(event.received_at);
-    let happened = event
-        .timestamp
-        .map_or(received, |time| proto_ms(Some(time)));
+    // A time out of range counts as the time of receipt.
+    let happened = from_proto(event.timestamp).map_or(received, |time| time.as_millisecond());
     Order {
         time_ms: happened.min(received + MOST_AHEAD_MS),
         sequence,
     }
 }
 
-/// Decides about the state `mine`. `newest` is the newest state that the delivery has seen, mostly
+/// Decides about the state `mine`. `newest` is the newest state that the attempt has seen, usually
 /// `mine`; `now` is the server's time.
 pub fn decide(
     record: Option<&Record>,
@@ -98,10 +97,11 @@ pub fn is_posted(record: &Record, state: &[u8]) -> bool {
     record.posted.is_some() && record.posted_state == state
 }
 
-/// The record after the service accepted `written`. `None` where another delivery has taken the
-/// lease, or where another state is desired by now: then the present `desired` must be written.
+/// The record after the service accepted `written`. `None` if another delivery has taken the lease,
+/// or if another state is desired now. Then `desired` must be written.
 ///
-/// An expired lease that nobody has taken is still ours, because nobody can have written since.
+/// An expired lease that no other delivery has taken is still ours, because no other delivery can
+/// have written since.
 pub fn posted(record: &Record, written: &Desired, lease: &WriteLease) -> Option<Record> {
     let desired = record.desired.as_ref()?;
     if record.lease_holder != lease.holder || record.doubted || desired.state != written.state {
@@ -137,8 +137,8 @@ pub fn freed(record: Record) -> Record {
     }
 }
 
-/// The record after a write that may have come after another delivery's: whatever that one stores
-/// as posted does not count.
+/// The record after a write that may have come after another delivery's write. What that delivery
+/// stores as posted does not count.
 pub fn doubted(record: Record) -> Record {
     Record {
         posted: None,

@@ -1,10 +1,10 @@
-//! Deliveries of one key, among replicas that crash, stall and lose answers. Whatever happens in
-//! whichever order, the service ends with the newest state, and each write has a reason.
+//! Deliveries of one key, on replicas that crash, stall and lose responses. In any order of events,
+//! the service ends with the newest state, and each write has a reason.
 //!
-//! Two cases are left out, because no dispatcher can handle them without a service that fences
-//! stale writers: a process that writes after another has taken its lease, and that dies or loses
-//! the bus before it sees that; and requests that a service carries out after it has answered later
-//! ones. Against the first, no write begins with too little left of the lease.
+//! Two cases are not simulated, because they need a service that fences stale writers. First, a
+//! process writes after another has taken its lease, and dies or loses the bus before it sees that.
+//! Against this, no write begins if too little is left of the lease. Second, a service carries out
+//! an earlier request after it has answered a later one.
 
 mod world;
 
@@ -13,10 +13,9 @@ use proptest::test_runner::RngSeed;
 
 use self::world::{Course, World};
 
-/// Selects one of those that are there: counted from the first, and around.
+/// An index below this selects any of the existing entries, modulo their number.
 const ANY: usize = 60;
 
-/// Something that happens.
 #[derive(Clone, Debug)]
 enum Happening {
     /// The delivery of the next event, for one of two Providers, is ready.
@@ -29,9 +28,9 @@ enum Happening {
     Crashes(usize, bool),
     /// A replica stalls, as when it is suspended or starved; or it continues.
     Stalls(usize, bool),
-    /// Time passes for everybody.
+    /// Time passes on all replicas.
     Passes(u64),
-    /// The bus redelivers what a stalled process holds.
+    /// The bus redelivers the delivery of a running attempt.
     Redelivers(usize),
 }
 
@@ -94,7 +93,10 @@ proptest! {
 
     #[test]
     fn a_service_ends_with_the_newest_status_and_each_write_has_a_reason(
-        events in events(), script in script(), replicas in 1..=4usize, is_readable in any::<bool>(),
+        events in events(),
+        script in script(),
+        replicas in 1..=4usize,
+        is_readable in any::<bool>(),
     ) {
         let mut world = World::new(&events, false, is_readable);
         play(&mut world, replicas, &script);
@@ -135,8 +137,8 @@ proptest! {
 /// An older failure, whose writer stalls, and a newer success.
 const FAILURE_THEN_SUCCESS: [(i64, u8); 2] = [(1, 0), (2, 1)];
 
-/// Replica 0 was about to write the older state until its lease expired. Replica 1 has the newer
-/// one.
+/// Replica 0 is about to write the older state, but its lease has expired. Replica 1 has the newer
+/// state.
 fn with_a_stale_writer() -> World {
     let mut world = World::new(&FAILURE_THEN_SUCCESS, false, false);
     world.arrive(0);

@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
 use tokio::sync::OnceCell;
-use url::Url;
 
 use super::contract::{DesiredState, KeepState, Notifier, ProviderType, RemoteState, Sent};
+use super::forge::api_url;
 use super::forge::commit_status::{
-    CommitState, CommitStatus, Progressing, StatusReader, desired, remote_state, state_of,
+    CommitState, CommitStatus, Progressing, StatusReader, desired, remote_state,
 };
 use crate::http::classify::{classify, describe};
 use crate::http::invalid::Invalid;
@@ -56,15 +56,15 @@ const ACCEPT: &str = "application/json;api-version=6.0";
 
 struct AzureStatus {
     http: Http,
-    place: Place,
+    address: RepositoryAddress,
     token: String,
     statuses: StatusReader,
     route: OnceCell<String>,
 }
 
-/// The repository that the address names.
+/// The repository that the Provider's address names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Place {
+struct RepositoryAddress {
     /// The URL of the organization or collection, without a trailing slash.
     root: String,
     project: String,
@@ -80,7 +80,7 @@ struct State {
 }
 
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
-    let place = place_of(&repository(provider)?)
+    let address = repository_address(&repository(provider)?)
         .ok_or("the address must be https://dev.azure.com/ORGANIZATION/PROJECT/_git/NAME")?;
     let token = provider.secret.token().ok_or(
         "no token: set the key token in the Secret of spec.secretRef; managed identities are not \
@@ -92,22 +92,22 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     );
     Ok(Notifier::State(Box::new(AzureStatus {
         http,
-        place,
+        address,
         token,
         statuses,
         route: OnceCell::new(),
     })))
 }
 
-/// The forms of addresses: `dev.azure.com/ORG/PROJECT/_git/NAME`,
+/// Parses all forms of addresses: `dev.azure.com/ORG/PROJECT/_git/NAME`,
 /// `ssh.dev.azure.com:v3/ORG/PROJECT/NAME`, and for older organizations and own servers
 /// `HOST[/COLLECTION]/PROJECT/_git/NAME`.
-fn place_of(repository: &Repository) -> Option<Place> {
+fn repository_address(repository: &Repository) -> Option<RepositoryAddress> {
     let parts: Vec<&str> = repository.id.split('/').collect();
     let (organization, project, name) = match (repository.host(), parts.as_slice()) {
         (host, ["v3", organization, project, name]) if host.contains("ssh") => {
             let root = format!("https://dev.azure.com/{}", escaped(organization));
-            return Some(Place {
+            return Some(RepositoryAddress {
                 root,
                 project: (*project).to_owned(),
                 repository: (*name).to_owned(),
@@ -123,7 +123,7 @@ fn place_of(repository: &Repository) -> Option<Place> {
     let root = std::iter::once(repository.root().to_owned())
         .chain(organization.iter().map(|part| escaped(part)));
     let root = root.collect::<Vec<_>>().join("/");
-    Some(Place {
+    Some(RepositoryAddress {
         root,
         project: project.to_owned(),
         repository: name.to_owned(),
@@ -144,14 +144,14 @@ impl KeepState for AzureStatus {
             || "fluxcd".to_owned(),
             |summary| format!("fluxcd:{summary}"),
         );
-        let place = format!(
+        let key_prefix = format!(
             "azuredevops {}/{}/{}",
-            self.place.root, self.place.project, self.place.repository
+            self.address.root, self.address.project, self.address.repository
         );
         let state = State { status, genre };
         let context = format!("{} {}", state.genre, state.status.context);
         Ok(Some(desired(
-            &place,
+            &key_prefix,
             &state.status.commit,
             &context,
             &state,
@@ -159,7 +159,7 @@ impl KeepState for AzureStatus {
     }
 
     async fn read(&self, desired: &DesiredState) -> Result<RemoteState, Failure> {
-        let wanted: State = state_of(desired)?;
+        let wanted: State = desired.decode()?;
         let response = self
             .send(self.request(Method::GET, &wanted.status.commit).await?)
             .await?;
@@ -170,9 +170,9 @@ impl KeepState for AzureStatus {
     }
 
     async fn write(&self, desired: &DesiredState, _handle: Option<&str>) -> Result<Sent, Failure> {
-        let State { status, genre } = state_of(desired)?;
+        let State { status, genre } = desired.decode()?;
         let post = Entry {
-            state: word(status.state).to_owned(),
+            state: state_name(status.state).to_owned(),
             description: Some(status.description),
             target_url: status.target_url,
             context: Context {
@@ -193,9 +193,9 @@ impl AzureStatus {
     async fn request(&self, method: Method, commit: &str) -> Result<Request, Failure> {
         let route = self.route.get_or_try_init(|| self.find_route()).await?;
         let path = route
-            .replace("{project}", &escaped(&self.place.project))
+            .replace("{project}", &escaped(&self.address.project))
             .replace("{area}", "git")
-            .replace("{repositoryId}", &escaped(&self.place.repository))
+            .replace("{repositoryId}", &escaped(&self.address.repository))
             .replace("{commitId}", commit)
             .replace("{resource}", "statuses");
         self.authorized(method, &path, ACCEPT)
@@ -223,12 +223,7 @@ impl AzureStatus {
     }
 
     fn authorized(&self, method: Method, path: &str, accept: &str) -> Result<Request, Failure> {
-        let url = Url::parse(&format!("{}/{path}", self.place.root)).map_err(|_| {
-            Failure::permanent(
-                Reason::Misconfigured,
-                "the address of the repository gives no valid API URL; check spec.address",
-            )
-        })?;
+        let url = api_url(&format!("{}/{path}", self.address.root))?;
         // Without the second header, Azure answers a wrong token with a login page.
         let request = Request::new(method, url)
             .header("accept", accept)
@@ -262,13 +257,13 @@ fn remote_state_of(entries: &[Entry], wanted: &State) -> RemoteState {
         .find(is_of_this)
         .map_or(RemoteState::Unknown, |newest| {
             let status = &wanted.status;
-            let says_the_same = newest.state == word(status.state)
+            let is_same = newest.state == state_name(status.state)
                 && newest.description.as_ref() == Some(&status.description);
-            remote_state(says_the_same && status.links_to(newest.target_url.as_deref()))
+            remote_state(is_same && status.links_to(newest.target_url.as_deref()))
         })
 }
 
-fn word(state: CommitState) -> &'static str {
+fn state_name(state: CommitState) -> &'static str {
     match state {
         CommitState::Success => "succeeded",
         CommitState::Failure => "error",
@@ -314,7 +309,7 @@ struct Context {
 mod tests {
     use super::*;
     use crate::notifier::sample::{
-        self, Sample, body, meaning, refusal, requests, response, secret,
+        self, Sample, body, build_error, meaning, requests, response, secret,
     };
 
     fn provider(address: &str, pairs: &[(&str, &str)]) -> ResolvedProvider {
@@ -356,9 +351,10 @@ mod tests {
     #[test]
     fn every_form_of_an_address_names_organization_project_and_repository() {
         let token = &[("token", "t")];
-        let place = |address: &str| place_of(&repository(&provider(address, token)).unwrap());
+        let parsed =
+            |address: &str| repository_address(&repository(&provider(address, token)).unwrap());
         let named = |root: &str| {
-            Some(Place {
+            Some(RepositoryAddress {
                 root: root.into(),
                 project: "fleet".into(),
                 repository: "deploy".into(),
@@ -382,17 +378,17 @@ mod tests {
                 "https://ado.example.com/tfs/Main",
             ),
         ] {
-            assert_eq!(place(address), named(root), "{address}");
+            assert_eq!(parsed(address), named(root), "{address}");
         }
         for address in [
             "https://dev.azure.com/org/fleet/deploy",
             "https://dev.azure.com/fleet/_git/deploy",
             "https://h/a/b",
         ] {
-            assert_eq!(place(address), None, "{address}");
+            assert_eq!(parsed(address), None, "{address}");
         }
         assert!(
-            refusal(
+            build_error(
                 &TYPE,
                 &provider("https://dev.azure.com/org/fleet/_git/deploy", &[])
             )

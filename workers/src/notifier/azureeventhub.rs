@@ -1,11 +1,11 @@
 //! `azureeventhub`: the event as JSON to an event hub of Azure.
 //!
-//! Contract: Microsoft's "Event Hubs service REST API", Send event, with its common headers. Two
-//! ways to log in: a connection string with `SharedAccessKey` and `EntityPath` as the address, from
-//! which a token is signed ("Authenticate access to Event Hubs resources using shared access
-//! signatures"), or a Microsoft Entra token in the Secret, with the hub as address and the
-//! namespace as channel. Managed identity is not supported. A retry after a lost response sends
-//! twice.
+//! Contract: Microsoft's "Event Hubs service REST API", Send event, with its common headers. There
+//! are two ways to log in. The address is a connection string with `SharedAccessKey` and
+//! `EntityPath`, from which a token is signed ("Authenticate access to Event Hubs resources using
+//! shared access signatures"). Or the Secret has a Microsoft Entra token, the address is the hub
+//! and the channel is the namespace. Managed identity is not supported. A retry after a lost
+//! response sends twice.
 //!
 //! 201 is success. Other statuses (401, 403, 404, 500, 503) mean what the shared table says.
 
@@ -99,8 +99,7 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
         (true, Some(_)) => {
             return Err(Invalid::from(
                 "both a connection string and a token: remove the key token from the Secret, or \
-                 set \
-                 the address to the hub's name",
+                 set the address to the hub's name",
             ));
         }
         (false, _) if provider.address.is_empty() => {
@@ -116,8 +115,7 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
         (false, None) => {
             return Err(Invalid::from(
                 "no credentials: set the address to a connection string with SharedAccessKey, or \
-                 the \
-                 key token in the Secret of spec.secretRef; managed identity is not supported",
+                 the key token in the Secret of spec.secretRef; managed identity is not supported",
             ));
         }
     };
@@ -246,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_signature_is_over_resource_and_expiry() {
-        // Reckoned with openssl dgst -hmac over the two lines.
+        // The expected value is that of `openssl dgst -hmac` over the two lines.
         assert_eq!(
             signature(
                 "https://ns-a.servicebus.windows.net/hub-a",
@@ -254,7 +252,8 @@ mod tests {
                 "bWFkZS11cC1rZXk=",
                 1_795_239_008
             ),
-            "SharedAccessSignature sr=https%3A%2F%2Fns-a.servicebus.windows.net%2Fhub-a&sig=iVW7skMWOhG5i8tH30P%2FW6lvP0zZHDay62%2B%2Fp91zP6w%3D&se=1795239008&skn=send-a"
+            "SharedAccessSignature sr=https%3A%2F%2Fns-a.servicebus.windows.net%2Fhub-a\
+             &sig=iVW7skMWOhG5i8tH30P%2FW6lvP0zZHDay62%2B%2Fp91zP6w%3D&se=1795239008&skn=send-a"
         );
     }
 
@@ -285,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_or_double_credentials_are_rejected() {
+    fn missing_or_conflicting_credentials_are_rejected() {
         for (address, secret, word) in [
             ("", vec![], "no event hub"),
             ("hub", vec![], "managed identity"),
@@ -301,10 +300,10 @@ mod tests {
                 "Endpoint",
             ),
         ] {
-            let refusal = sample::refusal(&TYPE, &provider(address, &secret));
+            let build_error = sample::build_error(&TYPE, &provider(address, &secret));
             assert!(
-                refusal.contains(word) && !refusal.contains("SECRET"),
-                "{refusal}"
+                build_error.contains(word) && !build_error.contains("SECRET"),
+                "{build_error}"
             );
         }
     }

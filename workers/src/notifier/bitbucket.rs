@@ -8,14 +8,13 @@ use async_trait::async_trait;
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
-use tidings_core::{Failure, Reason};
+use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
-use url::Url;
 
 use super::contract::{DesiredState, KeepState, Notifier, ProviderType, RemoteState, Sent};
+use super::forge::api_url;
 use super::forge::commit_status::{
     CommitState, CommitStatus, Progressing, StatusReader, desired, kind_and_name, remote_state,
-    state_of,
 };
 use crate::http::classify::classify;
 use crate::http::invalid::Invalid;
@@ -108,9 +107,9 @@ impl KeepState for BitbucketStatus {
             status,
             name: kind_and_name(message),
         };
-        let place = format!("bitbucket {}", self.repository.id);
+        let key_prefix = format!("bitbucket {}", self.repository.id);
         Ok(Some(desired(
-            &place,
+            &key_prefix,
             &state.status.commit,
             &state.status.context,
             &state,
@@ -118,7 +117,7 @@ impl KeepState for BitbucketStatus {
     }
 
     async fn read(&self, desired: &DesiredState) -> Result<RemoteState, Failure> {
-        let State { status, .. } = state_of(desired)?;
+        let State { status, .. } = desired.decode()?;
         let request = self.request(
             Method::GET,
             &status.commit,
@@ -130,20 +129,18 @@ impl KeepState for BitbucketStatus {
         }
         classify(&response)?;
         let entry: Entry = response.json().unwrap_or_default();
-        let says_the_same =
-            entry.state == word(status.state) && entry.description == status.description;
-        Ok(remote_state(
-            says_the_same && status.links_to(Some(&entry.url)),
-        ))
+        let is_same =
+            entry.state == state_name(status.state) && entry.description == status.description;
+        Ok(remote_state(is_same && status.links_to(Some(&entry.url))))
     }
 
     async fn write(&self, desired: &DesiredState, _handle: Option<&str>) -> Result<Sent, Failure> {
-        let State { status, name } = state_of(desired)?;
+        let State { status, name } = desired.decode()?;
         let key = status_key(&status.context);
         let url = status.target_url.as_deref().unwrap_or(LINK);
         let post = Post {
             key: &key,
-            state: word(status.state),
+            state: state_name(status.state),
             name: &name,
             description: &status.description,
             url,
@@ -159,12 +156,7 @@ impl BitbucketStatus {
         let address = format!(
             "https://api.bitbucket.org/2.0/repositories/{repository}/commit/{commit}/statuses/build{rest}"
         );
-        let url = Url::parse(&address).map_err(|_| {
-            Failure::permanent(
-                Reason::Misconfigured,
-                "the address of the repository gives no valid API URL; check spec.address",
-            )
-        })?;
+        let url = api_url(&address)?;
         Ok(Request::new(method, url).basic(&self.username, &self.password))
     }
 }
@@ -175,7 +167,7 @@ pub(super) fn status_key(context: &str) -> String {
 }
 
 /// The state's name in both APIs of Bitbucket.
-pub(super) fn word(state: CommitState) -> &'static str {
+pub(super) fn state_name(state: CommitState) -> &'static str {
     match state {
         CommitState::Success => "SUCCESSFUL",
         CommitState::Failure => "FAILED",
@@ -203,7 +195,7 @@ struct Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::notifier::sample::{self, Sample, body, refusal, requests, secret};
+    use crate::notifier::sample::{self, Sample, body, build_error, requests, secret};
 
     fn provider(pairs: &[(&str, &str)]) -> ResolvedProvider {
         sample::provider("bitbucket", |provider| {
@@ -234,11 +226,11 @@ mod tests {
 
     #[test]
     fn credentials_are_user_and_password() {
-        assert!(refusal(&TYPE, &provider(&[])).contains("USER:PASSWORD"));
-        assert!(refusal(&TYPE, &provider(&[("token", "nocolon")])).contains("USER:PASSWORD"));
-        assert_eq!(refusal(&TYPE, &provider(&[("token", "u:p:q")])), "");
+        assert!(build_error(&TYPE, &provider(&[])).contains("USER:PASSWORD"));
+        assert!(build_error(&TYPE, &provider(&[("token", "nocolon")])).contains("USER:PASSWORD"));
+        assert_eq!(build_error(&TYPE, &provider(&[("token", "u:p:q")])), "");
         assert_eq!(
-            refusal(&TYPE, &provider(&[("username", "u"), ("password", "p")])),
+            build_error(&TYPE, &provider(&[("username", "u"), ("password", "p")])),
             ""
         );
     }

@@ -6,14 +6,15 @@
 use async_trait::async_trait;
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
-use tidings_core::{Failure, Reason};
+use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
-use super::bitbucket::{status_key, word};
+use super::bitbucket::{state_name, status_key};
 use super::contract::{DesiredState, KeepState, Notifier, ProviderType, RemoteState, Sent};
+use super::forge::api_url;
 use super::forge::commit_status::{
-    CommitStatus, Progressing, StatusReader, desired, kind_and_name, remote_state, state_of,
+    CommitStatus, Progressing, StatusReader, desired, kind_and_name, remote_state,
 };
 use crate::http::address::http_url;
 use crate::http::classify::classify;
@@ -123,9 +124,9 @@ impl KeepState for BitbucketServerStatus {
             .clone()
             .unwrap_or_else(|| self.link.to_string());
         let state = State { status, name, url };
-        let place = format!("bitbucketserver {}", self.api);
+        let key_prefix = format!("bitbucketserver {}", self.api);
         Ok(Some(desired(
-            &place,
+            &key_prefix,
             &state.status.commit,
             &state.status.context,
             &state,
@@ -133,7 +134,7 @@ impl KeepState for BitbucketServerStatus {
     }
 
     async fn read(&self, desired: &DesiredState) -> Result<RemoteState, Failure> {
-        let State { status, name, .. } = state_of(desired)?;
+        let State { status, name, .. } = desired.decode()?;
         let key = status_key(&status.context);
         let request = self.request(
             Method::GET,
@@ -145,7 +146,7 @@ impl KeepState for BitbucketServerStatus {
         }
         classify(&response)?;
         let entry: Entry = response.json().unwrap_or_default();
-        let is_same = entry.state == word(status.state)
+        let is_same = entry.state == state_name(status.state)
             && entry.description == status.description
             && status.links_to(Some(&entry.url));
         Ok(remote_state(
@@ -154,10 +155,10 @@ impl KeepState for BitbucketServerStatus {
     }
 
     async fn write(&self, desired: &DesiredState, _handle: Option<&str>) -> Result<Sent, Failure> {
-        let State { status, name, url } = state_of(desired)?;
+        let State { status, name, url } = desired.decode()?;
         let entry = Entry {
             key: status_key(&status.context),
-            state: word(status.state).to_owned(),
+            state: state_name(status.state).to_owned(),
             name,
             description: status.description,
             url,
@@ -171,12 +172,7 @@ impl KeepState for BitbucketServerStatus {
 
 impl BitbucketServerStatus {
     fn request(&self, method: Method, path: &str) -> Result<Request, Failure> {
-        let url = Url::parse(&format!("{}/{path}", self.api)).map_err(|_| {
-            Failure::permanent(
-                Reason::Misconfigured,
-                "the address of the repository gives no valid API URL; check spec.address",
-            )
-        })?;
+        let url = api_url(&format!("{}/{path}", self.api))?;
         // Without this header the server suspects cross-site request forgery.
         let request = Request::new(method, url)
             .header("x-atlassian-token", "no-check")
@@ -201,7 +197,7 @@ struct Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::notifier::sample::{self, Sample, body, refusal, requests, secret};
+    use crate::notifier::sample::{self, Sample, body, build_error, requests, secret};
 
     fn provider(address: &str, pairs: &[(&str, &str)]) -> ResolvedProvider {
         sample::provider("bitbucketserver", |provider| {
@@ -240,19 +236,19 @@ mod tests {
             "https://h/scm/ACME",
         ] {
             assert!(
-                !refusal(&TYPE, &provider(address, token)).is_empty(),
+                !build_error(&TYPE, &provider(address, token)).is_empty(),
                 "{address}"
             );
         }
         assert_eq!(
-            refusal(
+            build_error(
                 &TYPE,
                 &provider("https://h/scm/~user/scm/~user/deploy", token)
             ),
             ""
         );
         assert!(
-            refusal(&TYPE, &provider("https://h/scm/ACME/deploy.git", &[]))
+            build_error(&TYPE, &provider("https://h/scm/ACME/deploy.git", &[]))
                 .contains("key token, or username and password")
         );
     }

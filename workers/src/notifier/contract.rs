@@ -1,4 +1,4 @@
-//! What every provider type implements: its row in the table of types, and the code that sends.
+//! The contract of a provider type: its row in the table of types, and the code that sends.
 //!
 //! A notifier sends once. It never sleeps, loops, retries or logs. It reports what a response means
 //! in a [`Failure`]; the worker decides when to try again.
@@ -8,7 +8,9 @@ pub mod limits;
 pub mod need;
 
 use async_trait::async_trait;
-use tidings_core::Failure;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tidings_core::{Failure, Reason};
 use tidings_rules::template::Escape;
 use tidings_rules::{Family, ResolvedProvider};
 
@@ -24,7 +26,7 @@ use need::Need;
 pub struct ProviderType {
     /// `spec.type`.
     pub kind: &'static str,
-    /// Which events the type takes.
+    /// Which events the type accepts.
     pub family: Family,
     /// A short description for the docs and the CLI.
     pub summary: &'static str,
@@ -41,13 +43,13 @@ pub struct ProviderType {
     pub content: Content,
     /// The service's rate limits. A Provider's `rateLimit` replaces them.
     pub rate_limits: RateLimits,
-    /// The longest texts that the service takes. The contract tests check each of them.
+    /// The longest texts that the service accepts. The contract tests check each of them.
     pub size_limits: &'static [SizeLimit],
     /// Response statuses that mean something else than for other types.
     pub status_rules: &'static [StatusRule],
     /// How many links one message of the service has room for.
     pub most_links: usize,
-    /// Whether the type sends HTTP requests. Only then a proxy applies and a dry run shows them.
+    /// Whether the type sends HTTP requests. If not, no proxy applies and a dry run shows nothing.
     pub uses_http: bool,
 }
 
@@ -95,8 +97,8 @@ pub trait SendMessage: Send + Sync {
 /// needs is therefore in [`DesiredState::state`].
 #[async_trait]
 pub trait KeepState: Send + Sync {
-    /// Asks the service what reads and writes depend on, such as its version or our login. It runs
-    /// before the first read or write. Responses are cached, so most calls ask nothing.
+    /// Asks the service for what reads and writes need, such as its version or our login. It runs
+    /// before the first read or write. Responses are cached, so it usually makes no call.
     ///
     /// # Errors
     /// The service is unreachable or can't be used.
@@ -127,11 +129,32 @@ pub trait KeepState: Send + Sync {
 /// The state that a key should have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DesiredState {
-    /// Names the object of the state for people: service, repository, commit, context. Equal keys
-    /// share one record, whichever Provider they come from. Holds no secrets.
+    /// Names the object of the state: service, repository, commit, context. Equal keys share one
+    /// record, even if they come from different Providers. Holds no secrets.
     pub key: String,
     /// The state in the notifier's own format. Equal bytes are the same state. Holds no secrets.
     pub state: Vec<u8>,
+}
+
+impl DesiredState {
+    /// A state in JSON.
+    pub fn new(key: String, state: &impl Serialize) -> Self {
+        let state = serde_json::to_vec(state).unwrap_or_default();
+        Self { key, state }
+    }
+
+    /// Reads back what [`DesiredState::new`] wrote.
+    ///
+    /// # Errors
+    /// Permanent: another version of Tidings wrote the state.
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        serde_json::from_slice(&self.state).map_err(|_| {
+            Failure::permanent(
+                Reason::Misconfigured,
+                "another version of Tidings wrote the stored state; the next event replaces it",
+            )
+        })
+    }
 }
 
 /// The state that a service has for a key before the first write.
@@ -151,7 +174,7 @@ pub enum RemoteState {
     },
 }
 
-/// How a call ended that did not fail.
+/// The result of a call that did not fail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sent {
     /// The service accepted it.

@@ -1,11 +1,11 @@
-//! `datadog`: one event for each event.
+//! `datadog`: one Datadog event for each event.
 //!
 //! Contract: Datadog's API reference, "Post an event" (v1, `POST /api/v1/events`), which limits the
 //! text to 4,000 characters. Only scheme and host of the address are used. Datadog rejects events
-//! older than 18 hours, so an event that waited longer is lost. A retry after a lost response posts
-//! twice.
+//! older than 18 hours, so an event that waits longer becomes a dead letter. A retry after a lost
+//! response posts twice.
 //!
-//! 403 is a wrong API key, and 408 and 429 are retried: the shared table covers all of them.
+//! The shared table covers the statuses: 403 is a wrong API key, and 408 and 429 are retried.
 
 use async_trait::async_trait;
 use reqwest::header::HeaderName;
@@ -77,7 +77,7 @@ impl SendMessage for Datadog {
 
 fn event(message: &Message<'_>) -> Value {
     let object = message.object;
-    let own = || {
+    let standard_title = || {
         format!(
             "Events from the {} {}/{}",
             object.kind, object.name, object.namespace
@@ -89,7 +89,7 @@ fn event(message: &Message<'_>) -> Value {
         .map(|link| format!("\n{}: {}", link.label, link.url))
         .collect();
     json!({
-        "title": message.rendered.title.clone().unwrap_or_else(own),
+        "title": message.rendered.title.clone().unwrap_or_else(standard_title),
         "text": cut_chars(message.text(), MOST_OF_A_TEXT - links.chars().count()) + &links,
         "source_type_name": "fluxcd",
         "date_happened": message.unix_seconds(),
@@ -98,7 +98,7 @@ fn event(message: &Message<'_>) -> Value {
     })
 }
 
-/// The tags in lower case, to which Datadog converts them anyway.
+/// The tags, in lower case because Datadog converts them anyway.
 fn tags(message: &Message<'_>) -> Vec<String> {
     let (event, object) = (message.event, message.object);
     let own = [
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_event_becomes_an_event() {
+    async fn a_flux_event_becomes_a_datadog_event() {
         let request = sample::request(&TYPE, &provider(), &Sample::error()).await;
         insta::assert_snapshot!(sample::shown(&request), @r#"
         POST https://api.datadoghq.eu/api/v1/events
@@ -179,6 +179,6 @@ mod tests {
     #[test]
     fn without_an_api_key_the_provider_is_invalid() {
         let provider = sample::provider("datadog", |_| {});
-        assert!(sample::refusal(&TYPE, &provider).contains("token"));
+        assert!(sample::build_error(&TYPE, &provider).contains("token"));
     }
 }

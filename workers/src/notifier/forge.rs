@@ -1,4 +1,4 @@
-//! What the types of code forges share: commit statuses, comments, and the forges' APIs.
+//! Code that the types of code forges share: commit statuses, comments, and the forges' APIs.
 
 pub mod comment;
 pub mod commit_status;
@@ -13,3 +13,19 @@ pub mod page;
 #[cfg(test)]
 pub mod service;
 pub mod status_id;
+
+use tidings_core::{Failure, Reason};
+use url::Url;
+
+/// Parses a URL of a forge's API.
+///
+/// # Errors
+/// Permanent: the Provider's address does not give a valid URL.
+pub fn api_url(text: &str) -> Result<Url, Failure> {
+    Url::parse(text).map_err(|_| {
+        Failure::permanent(
+            Reason::Misconfigured,
+            "the address of the repository gives no valid API URL; check spec.address",
+        )
+    })
+}

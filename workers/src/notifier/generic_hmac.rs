@@ -128,7 +128,7 @@ mod tests {
     fn without_a_key_the_provider_is_invalid() {
         for secret in [sample::secret(&[]), sample::secret(&[("token", "")])] {
             let provider = sample::provider("generic-hmac", |provider| provider.secret = secret);
-            assert!(sample::refusal(&TYPE, &provider).contains("token"));
+            assert!(sample::build_error(&TYPE, &provider).contains("token"));
         }
     }
 }

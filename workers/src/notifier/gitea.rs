@@ -11,7 +11,7 @@ use tidings_rules::{Family, ResolvedProvider};
 
 use super::contract::{DesiredState, KeepState, Notifier, ProviderType, RemoteState, Sent};
 use super::forge::commit_status::{
-    CommitState, CommitStatus, Progressing, StatusReader, desired, remote_state, state_of,
+    CommitState, CommitStatus, Progressing, StatusReader, desired, remote_state,
 };
 use super::forge::gitea_api::{Gitea, NEEDS};
 use super::forge::page::{MOST_PAGES, has_next};
@@ -55,7 +55,7 @@ impl KeepState for GiteaStatus {
         let status = self.statuses.status(message)?;
         Ok(status.map(|status| {
             desired(
-                &self.gitea.place(),
+                &self.gitea.key_prefix(),
                 &status.commit,
                 &status.context,
                 &status,
@@ -64,17 +64,17 @@ impl KeepState for GiteaStatus {
     }
 
     async fn read(&self, desired: &DesiredState) -> Result<RemoteState, Failure> {
-        let wanted: CommitStatus = state_of(desired)?;
+        let wanted: CommitStatus = desired.decode()?;
         for page in 1..=MOST_PAGES {
             let path = format!("commits/{}/statuses?limit=50&page={page}", wanted.commit);
             let response = self
                 .gitea
                 .send(self.gitea.request(Method::GET, &path)?)
                 .await?;
-            if let Some(held) =
+            if let Some(remote) =
                 remote_state_of(&response.json::<Vec<Entry>>().unwrap_or_default(), &wanted)
             {
-                return Ok(held);
+                return Ok(remote);
             }
             if !has_next(&response) {
                 break;
@@ -84,9 +84,9 @@ impl KeepState for GiteaStatus {
     }
 
     async fn write(&self, desired: &DesiredState, _handle: Option<&str>) -> Result<Sent, Failure> {
-        let status: CommitStatus = state_of(desired)?;
+        let status: CommitStatus = desired.decode()?;
         let post = Post {
-            state: word(status.state),
+            state: state_name(status.state),
             target_url: status.target_url.as_deref().unwrap_or_default(),
             description: &status.description,
             context: &status.context,
@@ -104,14 +104,14 @@ fn remote_state_of(entries: &[Entry], wanted: &CommitStatus) -> Option<RemoteSta
     let newest = entries
         .iter()
         .find(|entry| entry.context == wanted.context)?;
-    let says_the_same =
-        newest.status == word(wanted.state) && newest.description == wanted.description;
+    let is_same =
+        newest.status == state_name(wanted.state) && newest.description == wanted.description;
     Some(remote_state(
-        says_the_same && wanted.links_to(Some(&newest.target_url)),
+        is_same && wanted.links_to(Some(&newest.target_url)),
     ))
 }
 
-fn word(state: CommitState) -> &'static str {
+fn state_name(state: CommitState) -> &'static str {
     match state {
         CommitState::Success => "success",
         CommitState::Failure => "failure",
@@ -139,7 +139,7 @@ struct Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::notifier::sample::{self, Sample, body, refusal, requests, secret};
+    use crate::notifier::sample::{self, Sample, body, build_error, requests, secret};
 
     fn provider(pairs: &[(&str, &str)]) -> ResolvedProvider {
         sample::provider("gitea", |provider| {
@@ -189,6 +189,6 @@ mod tests {
 
     #[test]
     fn a_token_is_required() {
-        assert!(refusal(&TYPE, &provider(&[])).contains("key token"));
+        assert!(build_error(&TYPE, &provider(&[])).contains("key token"));
     }
 }

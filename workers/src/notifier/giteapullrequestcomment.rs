@@ -38,8 +38,8 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl ChangeRequests for Gitea {
-    fn place(&self) -> String {
-        Gitea::place(self)
+    fn key_prefix(&self) -> String {
+        Gitea::key_prefix(self)
     }
 
     async fn login(&self) -> Result<String, Failure> {

@@ -11,11 +11,11 @@ use tidings_rules::{Family, ResolvedProvider};
 
 use super::contract::{DesiredState, KeepState, Notifier, ProviderType, RemoteState, Sent};
 use super::forge::commit_status::{
-    CommitState, CommitStatus, Progressing, StatusReader, desired, remote_state, state_of,
+    CommitState, CommitStatus, Progressing, StatusReader, desired, remote_state,
 };
 use super::forge::github_api::{GitHub, NEEDS, RATE_LIMITS};
 use super::forge::github_http::ACCEPT;
-use super::forge::page::{MOST_PAGES, has_next};
+use super::forge::page::{MOST_PAGES, and_page, has_next};
 use crate::http::Http;
 use crate::http::invalid::Invalid;
 use crate::message::Message;
@@ -51,7 +51,7 @@ impl KeepState for GithubStatus {
         let status = self.statuses.status(message)?;
         Ok(status.map(|status| {
             desired(
-                &self.github.place(),
+                &self.github.key_prefix(),
                 &status.commit,
                 &status.context,
                 &status,
@@ -60,22 +60,18 @@ impl KeepState for GithubStatus {
     }
 
     async fn read(&self, desired: &DesiredState) -> Result<RemoteState, Failure> {
-        let wanted: CommitStatus = state_of(desired)?;
+        let wanted: CommitStatus = desired.decode()?;
         for page in 1..=MOST_PAGES {
-            let and_page = if page == 1 {
-                String::new()
-            } else {
-                format!("&page={page}")
-            };
+            let and_page = and_page(page);
             let path = format!("commits/{}/statuses?per_page=50{and_page}", wanted.commit);
             let response = self
                 .github
                 .send(self.github.request(Method::GET, &path, ACCEPT).await?)
                 .await?;
-            if let Some(held) =
+            if let Some(remote) =
                 remote_state_of(&response.json::<Vec<Entry>>().unwrap_or_default(), &wanted)
             {
-                return Ok(held);
+                return Ok(remote);
             }
             if !has_next(&response) {
                 break;
@@ -85,10 +81,10 @@ impl KeepState for GithubStatus {
     }
 
     async fn write(&self, desired: &DesiredState, _handle: Option<&str>) -> Result<Sent, Failure> {
-        let status: CommitStatus = state_of(desired)?;
+        let status: CommitStatus = desired.decode()?;
         let (context, description) = (&status.context, &status.description);
         let post = Post {
-            state: word(status.state),
+            state: state_name(status.state),
             context,
             description,
             target_url: status.target_url.as_deref(),
@@ -107,14 +103,14 @@ fn remote_state_of(entries: &[Entry], wanted: &CommitStatus) -> Option<RemoteSta
     let newest = entries
         .iter()
         .find(|entry| entry.context == wanted.context)?;
-    let says_the_same = newest.state == word(wanted.state)
+    let is_same = newest.state == state_name(wanted.state)
         && newest.description.as_deref() == Some(&wanted.description);
     Some(remote_state(
-        says_the_same && wanted.links_to(newest.target_url.as_deref()),
+        is_same && wanted.links_to(newest.target_url.as_deref()),
     ))
 }
 
-fn word(state: CommitState) -> &'static str {
+fn state_name(state: CommitState) -> &'static str {
     match state {
         CommitState::Success => "success",
         CommitState::Failure => "failure",
@@ -145,7 +141,7 @@ struct Entry {
 mod tests {
     use super::super::forge::service::scripted;
     use super::*;
-    use crate::notifier::sample::{self, Sample, body, refusal, requests, secret};
+    use crate::notifier::sample::{self, Sample, body, build_error, requests, secret};
 
     fn provider(address: &str, pairs: &[(&str, &str)]) -> ResolvedProvider {
         sample::provider("github", |provider| {
@@ -214,13 +210,19 @@ mod tests {
             &TYPE,
             &[
                 (
-                    "GET /api/v3/repos/acme/deploy/commits/8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291/statuses?per_page=50",
+                    concat!(
+                        "GET /api/v3/repos/acme/deploy/commits/",
+                        "8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291/statuses?per_page=50"
+                    ),
                     200,
                     "<http://elsewhere/?page=2>; rel=\"next\"",
                     r#"[{"context": "ci/build", "state": "success"}]"#,
                 ),
                 (
-                    "GET /api/v3/repos/acme/deploy/commits/8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291/statuses?per_page=50&page=2",
+                    concat!(
+                        "GET /api/v3/repos/acme/deploy/commits/",
+                        "8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291/statuses?per_page=50&page=2"
+                    ),
                     200,
                     "<http://elsewhere/?page=3>; rel=\"next\"",
                     r#"[{"context": "kustomization/webapp/0c9c2e41", "state": "success",
@@ -240,17 +242,18 @@ mod tests {
     #[test]
     fn address_and_credentials_are_validated() {
         assert!(
-            refusal(
+            build_error(
                 &TYPE,
                 &provider("https://github.com/acme/sub/deploy", &[("token", "t")])
             )
             .contains("OWNER/NAME")
         );
         assert!(
-            refusal(&TYPE, &provider("https://github.com/acme/deploy", &[])).contains("key token")
+            build_error(&TYPE, &provider("https://github.com/acme/deploy", &[]))
+                .contains("key token")
         );
         assert_eq!(
-            refusal(
+            build_error(
                 &TYPE,
                 &provider("https://github.com/acme/deploy", &[("password", "p")])
             ),

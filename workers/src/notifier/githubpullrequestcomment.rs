@@ -14,6 +14,7 @@ use super::contract::{Notifier, ProviderType};
 use super::forge::comment::{ChangeRequests, Comments};
 use super::forge::github_api::{GitHub, NEEDS, RATE_LIMITS};
 use super::forge::github_http::ACCEPT;
+use super::forge::page::and_page;
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Response};
 
@@ -43,8 +44,8 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl ChangeRequests for GitHub {
-    fn place(&self) -> String {
-        GitHub::place(self)
+    fn key_prefix(&self) -> String {
+        GitHub::key_prefix(self)
     }
 
     async fn login(&self) -> Result<String, Failure> {
@@ -52,11 +53,7 @@ impl ChangeRequests for GitHub {
     }
 
     fn list_path(&self, number: i64, page: u32) -> String {
-        let and_page = if page == 1 {
-            String::new()
-        } else {
-            format!("&page={page}")
-        };
+        let and_page = and_page(page);
         format!("issues/{number}/comments?direction=asc&per_page=100&sort=created{and_page}")
     }
 
@@ -117,20 +114,37 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_comment_is_edited_and_searched_again_if_it_is_gone() {
+    async fn a_comment_is_edited_and_found_again_if_it_was_deleted() {
         let (comments, calls) = scripted(
             &TYPE,
             &[
                 ("GET /api/v3/user", 200, "", r#"{"login": "bot"}"#),
                 (
-                    "GET /api/v3/repos/acme/deploy/issues/42/comments?direction=asc&per_page=100&sort=created",
+                    concat!(
+                        "GET /api/v3/repos/acme/deploy/issues/42/comments",
+                        "?direction=asc&per_page=100&sort=created"
+                    ),
                     200,
                     "",
-                    r#"[{"id": 1, "user": {"login": "human"}, "body": "lgtm"}, {"id": 2, "user": {"login": "bot"}, "body":
-                       "<!-- flux-pr-comment-key:0c9c2e41-d2f9-4f9b-9c41-bebc1984d67a/Kustomization/apps/webapp --> old"}]"#,
+                    concat!(
+                        r#"[{"id": 1, "user": {"login": "human"}, "body": "lgtm"}, "#,
+                        r#"{"id": 2, "user": {"login": "bot"}, "body": "<!-- flux-pr-comment-key:"#,
+                        "0c9c2e41-d2f9-4f9b-9c41-bebc1984d67a/Kustomization/apps/webapp --> ",
+                        r#"old"}]"#
+                    ),
                 ),
-                ("PATCH /api/v3/repos/acme/deploy/issues/comments/2", 200, "", r#"{"id": 2}"#),
-                ("POST /api/v3/repos/acme/deploy/issues/42/comments", 201, "", r#"{"id": 77}"#),
+                (
+                    "PATCH /api/v3/repos/acme/deploy/issues/comments/2",
+                    200,
+                    "",
+                    r#"{"id": 2}"#,
+                ),
+                (
+                    "POST /api/v3/repos/acme/deploy/issues/42/comments",
+                    201,
+                    "",
+                    r#"{"id": 77}"#,
+                ),
             ],
         )
         .await;

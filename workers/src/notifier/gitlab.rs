@@ -11,10 +11,10 @@ use tidings_rules::{Family, ResolvedProvider};
 
 use super::contract::{DesiredState, KeepState, Notifier, ProviderType, RemoteState, Sent};
 use super::forge::commit_status::{
-    CommitState, CommitStatus, Progressing, StatusReader, desired, remote_state, state_of,
+    CommitState, CommitStatus, Progressing, StatusReader, desired, remote_state,
 };
 use super::forge::gitlab_api::{GitLab, NEEDS};
-use super::forge::page::{MOST_PAGES, has_next};
+use super::forge::page::{MOST_PAGES, and_page, has_next};
 use crate::http::Http;
 use crate::http::invalid::Invalid;
 use crate::message::Message;
@@ -49,7 +49,7 @@ impl KeepState for GitlabStatus {
         let status = self.statuses.status(message)?;
         Ok(status.map(|status| {
             desired(
-                &self.gitlab.place(),
+                &self.gitlab.key_prefix(),
                 &status.commit,
                 &status.context,
                 &status,
@@ -58,15 +58,11 @@ impl KeepState for GitlabStatus {
     }
 
     async fn read(&self, desired: &DesiredState) -> Result<RemoteState, Failure> {
-        let wanted: CommitStatus = state_of(desired)?;
+        let wanted: CommitStatus = desired.decode()?;
         let name = utf8_percent_encode(&wanted.context, NON_ALPHANUMERIC);
         let mut entries: Vec<Entry> = Vec::new();
         for page in 1..=MOST_PAGES {
-            let and_page = if page == 1 {
-                String::new()
-            } else {
-                format!("&page={page}")
-            };
+            let and_page = and_page(page);
             let path = format!(
                 "repository/commits/{}/statuses?name={name}{and_page}",
                 wanted.commit
@@ -85,11 +81,11 @@ impl KeepState for GitlabStatus {
     }
 
     async fn write(&self, desired: &DesiredState, _handle: Option<&str>) -> Result<Sent, Failure> {
-        let status: CommitStatus = state_of(desired)?;
+        let status: CommitStatus = desired.decode()?;
         let (name, description) = (&status.context, &status.description);
         let post = Post {
             name,
-            state: word(status.state),
+            state: state_name(status.state),
             description,
             target_url: status.target_url.as_deref(),
         };
@@ -101,21 +97,20 @@ impl KeepState for GitlabStatus {
     }
 }
 
-/// The state of the newest entry of the name. After success, failure and success, the last one
-/// counts.
+/// The state of the newest entry of the name. Older entries of the name do not count.
 fn remote_state_of(entries: &[Entry], wanted: &CommitStatus) -> RemoteState {
     let of_this = entries.iter().filter(|entry| {
         entry.name == wanted.context && entry.sha.eq_ignore_ascii_case(&wanted.commit)
     });
     let newest = of_this.reduce(|newest, entry| if entry.id > newest.id { entry } else { newest });
     newest.map_or(RemoteState::Unknown, |newest| {
-        let says_the_same = newest.status == word(wanted.state)
+        let is_same = newest.status == state_name(wanted.state)
             && newest.description.as_deref() == Some(&wanted.description);
-        remote_state(says_the_same && wanted.links_to(newest.target_url.as_deref()))
+        remote_state(is_same && wanted.links_to(newest.target_url.as_deref()))
     })
 }
 
-fn word(state: CommitState) -> &'static str {
+fn state_name(state: CommitState) -> &'static str {
     match state {
         CommitState::Success => "success",
         CommitState::Failure => "failed",
@@ -147,7 +142,7 @@ struct Entry {
 mod tests {
     use super::super::forge::service::scripted;
     use super::*;
-    use crate::notifier::sample::{self, Sample, body, refusal, requests, secret};
+    use crate::notifier::sample::{self, Sample, body, build_error, requests, secret};
 
     #[tokio::test]
     async fn the_list_of_the_name_is_read_before_a_status_is_posted() {
@@ -161,7 +156,8 @@ mod tests {
         assert_eq!(
             made[0].url.as_str(),
             format!(
-                "{project}/repository/commits/{commit}/statuses?name=kustomization%2Fwebapp%2F0c9c2e41"
+                "{project}/repository/commits/{commit}/statuses\
+                 ?name=kustomization%2Fwebapp%2F0c9c2e41"
             )
         );
         assert_eq!(made[1].url.as_str(), format!("{project}/statuses/{commit}"));
@@ -224,16 +220,12 @@ mod tests {
         let commit = "8f5d3c1e7a9b4f60d2c1e0a9b8f7e6d5c4b3a291";
         let list = format!("/api/v4/projects/acme%2Fdeploy/repository/commits/{commit}/statuses");
         let name = "kustomization%2Fwebapp%2F0c9c2e41";
-        let entry = format!(
-            r#"[{{"id": 1, "sha": "{commit}", "name": "kustomization/webapp/0c9c2e41", "status": "success", "description": "reconciliation succeeded"}}]"#
-        );
-        let entry: &'static str = entry.leak();
+        let entry = serde_json::json!([{"id": 1, "sha": commit,
+            "name": "kustomization/webapp/0c9c2e41", "status": "success",
+            "description": "reconciliation succeeded"}]);
+        let entry: &'static str = entry.to_string().leak();
         let page = |number: u32| {
-            let and_page = if number == 1 {
-                String::new()
-            } else {
-                format!("&page={number}")
-            };
+            let and_page = and_page(number);
             let call: &'static str = format!("GET {list}?name={name}{and_page}").leak();
             (call, 200, "<http://elsewhere/>; rel=\"next\"", entry)
         };
@@ -249,6 +241,6 @@ mod tests {
         let provider = sample::provider("gitlab", |provider| {
             provider.address = "https://gitlab.com/acme/deploy".into()
         });
-        assert!(refusal(&TYPE, &provider).contains("key token"));
+        assert!(build_error(&TYPE, &provider).contains("key token"));
     }
 }

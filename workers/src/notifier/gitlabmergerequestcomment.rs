@@ -13,6 +13,7 @@ use tidings_rules::{Family, ResolvedProvider};
 use super::contract::{Notifier, ProviderType};
 use super::forge::comment::{ChangeRequests, Comments};
 use super::forge::gitlab_api::{GitLab, NEEDS};
+use super::forge::page::and_page;
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Response};
 use crate::notifier::contract::limits::{LimitScope, RateLimits, rate};
@@ -44,8 +45,8 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl ChangeRequests for GitLab {
-    fn place(&self) -> String {
-        GitLab::place(self)
+    fn key_prefix(&self) -> String {
+        GitLab::key_prefix(self)
     }
 
     async fn login(&self) -> Result<String, Failure> {
@@ -53,11 +54,7 @@ impl ChangeRequests for GitLab {
     }
 
     fn list_path(&self, number: i64, page: u32) -> String {
-        let and_page = if page == 1 {
-            String::new()
-        } else {
-            format!("&page={page}")
-        };
+        let and_page = and_page(page);
         format!("merge_requests/{number}/notes?order_by=created_at&per_page=100&sort=asc{and_page}")
     }
 

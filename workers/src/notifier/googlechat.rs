@@ -103,7 +103,7 @@ fn fitted_card(message: &Message<'_>) -> Value {
     )
 }
 
-/// The nulls are what Flux's notification-controller writes. Google ignores them.
+/// The card. Flux's notification-controller writes the nulls too; Google ignores them.
 fn card(message: &Message<'_>, content: Fitted) -> Value {
     let text = if message.is_error() {
         format!("{}{}{}", RED.0, content.message, RED.1)

@@ -272,10 +272,10 @@ mod tests {
         ] {
             let mut provider = provider();
             provider.secret = sample::secret(&[("token", token)]);
-            let refusal = sample::refusal(&TYPE, &provider);
+            let build_error = sample::build_error(&TYPE, &provider);
             assert!(
-                refusal.contains(word) && !refusal.contains("SECRET"),
-                "{refusal}"
+                build_error.contains(word) && !build_error.contains("SECRET"),
+                "{build_error}"
             );
         }
     }

@@ -8,8 +8,8 @@
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tidings_core::Failure;
 use tidings_core::model::id::digest;
-use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
@@ -85,10 +85,7 @@ impl KeepState for IncidentIo {
             at: message.rfc3339(),
             body: alert(message),
         };
-        Ok(Some(DesiredState {
-            key,
-            state: serde_json::to_vec(&state).unwrap_or_default(),
-        }))
+        Ok(Some(DesiredState::new(key, &state)))
     }
 
     async fn read(&self, _desired: &DesiredState) -> Result<RemoteState, Failure> {
@@ -96,13 +93,7 @@ impl KeepState for IncidentIo {
     }
 
     async fn write(&self, desired: &DesiredState, _handle: Option<&str>) -> Result<Sent, Failure> {
-        let unreadable = |_| {
-            Failure::permanent(
-                Reason::Misconfigured,
-                "another version of Tidings wrote the stored state; the next event replaces it",
-            )
-        };
-        let state: State = serde_json::from_slice(&desired.state).map_err(unreadable)?;
+        let state: State = desired.decode()?;
         let request = Request::post_json(self.url.clone(), &state.body).bearer(&self.token);
         classify(&self.http.send(request).await?).map(Sent::accepted)
     }
@@ -117,9 +108,9 @@ fn alert(message: &Message<'_>) -> Value {
         ("reportingController", &event.reporting_controller),
     ];
     metadata.extend(own.map(|(key, value)| (key.to_owned(), value.clone())));
-    let own = || format!("{}: {}", message.object_heading(), event.reason);
+    let standard_title = || format!("{}: {}", message.object_heading(), event.reason);
     let mut alert = json!({
-        "title": message.rendered.title.clone().unwrap_or_else(own),
+        "title": message.rendered.title.clone().unwrap_or_else(standard_title),
         "status": if message.is_error() { "firing" } else { "resolved" },
         "deduplication_key": message.object_key(),
         "description": message.text(),
@@ -214,6 +205,6 @@ mod tests {
     #[test]
     fn without_a_token_the_provider_is_invalid() {
         let provider = sample::provider("incident.io", |_| {});
-        assert!(sample::refusal(&TYPE, &provider).contains("token"));
+        assert!(sample::build_error(&TYPE, &provider).contains("token"));
     }
 }

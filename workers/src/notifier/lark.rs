@@ -230,7 +230,7 @@ mod tests {
             ),
             (
                 200,
-                r#"{"StatusCode":19024,"StatusMessage":"Key Renderer Not Found"}"#,
+                r#"{"StatusCode":19024,"StatusMessage":"Key Words Not Found"}"#,
                 Some((Reason::Rejected, false)),
             ),
             (500, r#"{"code":0}"#, Some((Reason::ServerError, true))),

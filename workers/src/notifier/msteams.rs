@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn the_host_decides_which_card() {
+    fn the_host_decides_which_card_is_sent() {
         for (address, card) in [
             (
                 "https://acorp.webhook.office.com/webhookb2/1",

@@ -34,7 +34,7 @@ use crate::message::Message;
 use crate::message::render::Content;
 use crate::notifier::contract::need::Demand::{Optional, Required};
 use crate::notifier::contract::need::Need;
-use server::{Trust, UserInfo, looked_up, server};
+use server::{Trust, UserInfo, resolve, server};
 
 /// The name of our connections in the server's list.
 const NAME: &str = "NATS Provider Publisher";
@@ -138,7 +138,7 @@ impl Nats {
             .name(NAME)
             .connection_timeout(self.timeout)
             .request_timeout(None);
-        // Servers that it announces are not used, since their addresses are not checked.
+        // Servers that the server announces are not used, since their addresses are not checked.
         let options = options
             .ignore_discovered_servers()
             .require_tls(self.requires_tls);
@@ -173,7 +173,7 @@ impl Nats {
     async fn publish(&self, subject: &str, payload: Bytes) -> Result<(), Failure> {
         let (sender, mut events) = unbounded_channel();
         let misconfigured = |invalid: Invalid| Failure::permanent(Reason::Misconfigured, invalid.0);
-        let (servers, names) = looked_up(&self.servers, &self.rules).await?;
+        let (servers, names) = resolve(&self.servers, &self.rules).await?;
         let tls = self.trust.config(names).map_err(misconfigured)?;
         let options = self
             .options()
@@ -185,15 +185,18 @@ impl Nats {
             let _ = sender.send(event);
             std::future::ready(())
         });
-        let client = options.connect(&servers[..]).await.map_err(unconnected)?;
+        let client = options
+            .connect(&servers[..])
+            .await
+            .map_err(connect_failure)?;
         publish_on(&client, subject, payload).await?;
         round_trip(&client, &mut events).await?;
         // `Closed` is the last event, so all errors of the server have arrived by then.
-        client.drain().await.map_err(|_| lost())?;
+        client.drain().await.map_err(|_| connection_lost())?;
         while let Some(event) = events.recv().await {
             match event {
                 Event::Closed => break,
-                event => heard(event, &client)?,
+                event => check_event(event, &client)?,
             }
         }
         Ok(())
@@ -223,8 +226,8 @@ async fn publish_on(client: &Client, subject: &str, payload: Bytes) -> Result<()
         })
 }
 
-/// Waits until the server has read everything so far. It answers or rejects a request that nobody
-/// serves.
+/// Waits until the server has read everything so far: it answers or rejects a request without a
+/// responder.
 async fn round_trip(client: &Client, events: &mut UnboundedReceiver<Event>) -> Result<(), Failure> {
     let request = client.request(format!("{}.taken", client.new_inbox()), Bytes::new());
     tokio::pin!(request);
@@ -232,27 +235,29 @@ async fn round_trip(client: &Client, events: &mut UnboundedReceiver<Event>) -> R
         tokio::select! {
             biased;
             Some(event) = events.recv() => match event {
-                Event::ServerError(error) if is_about_inbox(&error.to_string(),
-                    client) => return Ok(()),
-                event => heard(event, client)?,
+                Event::ServerError(error) if is_about_inbox(&error.to_string(), client) => {
+                    return Ok(());
+                }
+                event => check_event(event, client)?,
             },
             response = &mut request => return match response {
-                Err(error) if error.kind() != RequestErrorKind::NoResponders => Err(lost()),
-                _ => Ok(()),
+                Ok(_) => Ok(()),
+                Err(error) if error.kind() == RequestErrorKind::NoResponders => Ok(()),
+                Err(_) => Err(connection_lost()),
             },
         }
     }
 }
 
-/// What an event of the connection means for the published event.
-fn heard(event: Event, client: &Client) -> Result<(), Failure> {
+/// Checks what an event of the connection means for the published event.
+fn check_event(event: Event, client: &Client) -> Result<(), Failure> {
     match event {
         Event::ServerError(error) => {
-            let said = error.to_string();
-            if is_about_inbox(&said, client) {
+            let text = error.to_string();
+            if is_about_inbox(&text, client) {
                 return Ok(());
             }
-            let is_permission = said.to_lowercase().contains("permissions violation");
+            let is_permission = text.to_lowercase().contains("permissions violation");
             let reason = if is_permission {
                 Reason::Unauthorized
             } else {
@@ -262,26 +267,26 @@ fn heard(event: Event, client: &Client) -> Result<(), Failure> {
                 reason,
                 format!(
                     "the NATS server reported: {}",
-                    said.trim_start_matches("nats: ")
+                    text.trim_start_matches("nats: ")
                 ),
             ))
         }
-        Event::Disconnected | Event::ClientError(_) => Err(lost()),
+        Event::Disconnected | Event::ClientError(_) => Err(connection_lost()),
         _ => Ok(()),
     }
 }
 
-/// A user may only be allowed to publish events. The rejection of our request then serves as the
-/// response.
-fn is_about_inbox(said: &str, client: &Client) -> bool {
+/// Whether an error is about our request. A user may be allowed only to publish events; then the
+/// rejection of the request serves as the response.
+fn is_about_inbox(text: &str, client: &Client) -> bool {
     let inbox = client.new_inbox();
     let prefix = inbox
         .split_once('.')
         .map_or(inbox.as_str(), |(prefix, _)| prefix);
-    said.contains(&format!("\"{prefix}."))
+    text.contains(&format!("\"{prefix}."))
 }
 
-fn lost() -> Failure {
+fn connection_lost() -> Failure {
     Failure::transient(
         Reason::Unreachable,
         "the connection to the NATS server was lost before it acknowledged the event",
@@ -289,7 +294,7 @@ fn lost() -> Failure {
 }
 
 /// Only the kind is reported, since the cause may quote the address with a password.
-fn unconnected(error: ConnectError) -> Failure {
+fn connect_failure(error: ConnectError) -> Failure {
     match error.kind() {
         ConnectErrorKind::AuthorizationViolation => Failure::transient(
             Reason::Unauthorized,
@@ -321,20 +326,24 @@ mod tests {
     use super::*;
     use crate::notifier::sample::{self, Sample};
 
-    const INFO: &str = "INFO {\"server_id\":\"S\",\"version\":\"2.12.0\",\"headers\":true,\"max_payload\":1048576,\"proto\":1,\"nonce\":\"n\"}\r\n";
+    const INFO: &str = concat!(
+        r#"INFO {"server_id":"S","version":"2.12.0","headers":true,"max_payload":1048576,"#,
+        r#""proto":1,"nonce":"n"}"#,
+        "\r\n"
+    );
 
-    /// What a server says to what a client sends.
+    /// How a server behaves.
     #[derive(Clone, Copy)]
     enum Server {
-        Takes,
+        Accepts,
         DeniesLogin,
         DeniesSubject,
         DeniesInboxes,
-        HangsUp,
+        Disconnects,
     }
 
-    /// A server for one connection on a loopback port; gives what it was sent: CONNECT's options
-    /// and what was published.
+    /// A server for one connection on a loopback port. Returns the options of CONNECT and the
+    /// published messages.
     async fn serve(
         server: Server,
     ) -> (
@@ -386,8 +395,8 @@ mod tests {
                                     words[1]
                                 )
                             }
-                            (true, Server::HangsUp) => break,
-                            (false, Server::Takes | Server::DeniesSubject) => {
+                            (true, Server::Disconnects) => break,
+                            (false, Server::Accepts | Server::DeniesSubject) => {
                                 format!("HMSG {} {sid} 16 16\r\nNATS/1.0 503\r\n\r\n\r\n", words[2])
                             }
                             _ => String::new(),
@@ -419,7 +428,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_event_is_published_to_the_subject() {
-        let (address, server) = serve(Server::Takes).await;
+        let (address, server) = serve(Server::Accepts).await;
         send(&address, &[("username", "nu"), ("password", "np")])
             .await
             .unwrap();
@@ -450,7 +459,7 @@ mod tests {
                 ["nu", "np", ""],
             ),
         ] {
-            let (address, server) = serve(Server::Takes).await;
+            let (address, server) = serve(Server::Accepts).await;
             send(&format!("nats://{user_info}@{address}"), &secret)
                 .await
                 .unwrap();
@@ -465,11 +474,11 @@ mod tests {
     #[tokio::test]
     async fn an_error_of_the_server_is_a_failure() {
         for (server, expected) in [
-            (Server::Takes, None),
+            (Server::Accepts, None),
             (Server::DeniesInboxes, None),
             (Server::DeniesLogin, Some((Reason::Unauthorized, true))),
             (Server::DeniesSubject, Some((Reason::Unauthorized, true))),
-            (Server::HangsUp, Some((Reason::Unreachable, true))),
+            (Server::Disconnects, Some((Reason::Unreachable, true))),
         ] {
             let (address, _server) = serve(server).await;
             let sent = send(&address, &[]).await;
@@ -490,7 +499,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_invalid_seed_is_permanent() {
-        let (address, _server) = serve(Server::Takes).await;
+        let (address, _server) = serve(Server::Accepts).await;
         assert_eq!(
             sample::meaning(send(&address, &[("nkey", "SUBAD")]).await),
             Some((Reason::Misconfigured, false))
@@ -519,10 +528,10 @@ mod tests {
                 provider.address = address.into();
                 provider.secret = sample::secret(&secret);
             });
-            let refusal = sample::refusal(&TYPE, &provider);
+            let build_error = sample::build_error(&TYPE, &provider);
             assert!(
-                refusal.contains(word) && !refusal.contains("SECRET"),
-                "{refusal}"
+                build_error.contains(word) && !build_error.contains("SECRET"),
+                "{build_error}"
             );
         }
     }

@@ -89,9 +89,9 @@ impl SendMessage for Opsgenie {
 fn alert(message: &Message<'_>, provider_uid: &str) -> Value {
     let (event, object) = (message.event, message.object);
     let alias = format!("{provider_uid}/{}/{}", message.object_path(), event.reason);
-    let own = || format!("{}/{}", object.kind, object.name);
+    let standard_title = || format!("{}/{}", object.kind, object.name);
     json!({
-        "message": cut_chars(&message.rendered.title.clone().unwrap_or_else(own),
+        "message": cut_chars(&message.rendered.title.clone().unwrap_or_else(standard_title),
             MOST_OF_A_MESSAGE),
         "alias": hex::encode(Sha256::digest(alias)),
         "description": cut_chars(message.text(), MOST_OF_A_DESCRIPTION),
@@ -99,8 +99,8 @@ fn alert(message: &Message<'_>, provider_uid: &str) -> Value {
     })
 }
 
-/// The severity, links and metadata. The value that exceeds the limit is cut, and later ones are
-/// left out.
+/// The severity, links and metadata. The value that exceeds the limit is cut, and later values are
+/// dropped.
 fn details(message: &Message<'_>) -> Map<String, Value> {
     let mut left = MOST_OF_ALL_DETAILS;
     let mut details = Map::new();
@@ -186,6 +186,6 @@ mod tests {
     #[test]
     fn without_an_api_key_the_provider_is_invalid() {
         let provider = sample::provider("opsgenie", |_| {});
-        assert!(sample::refusal(&TYPE, &provider).contains("token"));
+        assert!(sample::build_error(&TYPE, &provider).contains("token"));
     }
 }

@@ -13,8 +13,8 @@
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tidings_core::Failure;
 use tidings_core::model::id::digest;
-use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
@@ -93,11 +93,10 @@ impl KeepState for PagerDuty {
             self.url.host_str().unwrap_or_default(),
             message.object_key(),
         );
-        // The routing key is hashed. It is no secret in Provider and Alert, but need not be in
-        // keys.
+        // The routing key is hashed. It is not secret in Provider and Alert, but keys need not
+        // show it.
         let key = format!("pagerduty {host} {} {object}", digest(&[message.channel]));
-        let state = serde_json::to_vec(&steps(message)).unwrap_or_default();
-        Ok(Some(DesiredState { key, state }))
+        Ok(Some(DesiredState::new(key, &steps(message))))
     }
 
     async fn read(&self, _desired: &DesiredState) -> Result<RemoteState, Failure> {
@@ -105,13 +104,7 @@ impl KeepState for PagerDuty {
     }
 
     async fn write(&self, desired: &DesiredState, _handle: Option<&str>) -> Result<Sent, Failure> {
-        let unreadable = |_| {
-            Failure::permanent(
-                Reason::Misconfigured,
-                "another version of Tidings wrote the stored state; the next event replaces it",
-            )
-        };
-        let steps: Vec<Step> = serde_json::from_slice(&desired.state).map_err(unreadable)?;
+        let steps: Vec<Step> = desired.decode()?;
         let mut status = None;
         for step in steps {
             let request = Request::post_json(at_path(&self.url, &step.path), &step.body);
@@ -124,8 +117,8 @@ impl KeepState for PagerDuty {
     }
 }
 
-/// The requests for an event. Triggers and changes have the event's time, so that each is another
-/// state.
+/// The requests for an event. Triggers and change events hold the event's time, so that each of
+/// them is another state.
 fn steps(message: &Message<'_>) -> Vec<Step> {
     let (routing_key, dedup_key) = (message.channel, message.object_key());
     let mut payload = json!({
@@ -174,15 +167,20 @@ fn with_links(mut body: Value, message: &Message<'_>) -> Value {
 fn summary(message: &Message<'_>) -> String {
     let object = message.object;
     let name = format!("{}/{}", object.kind, object.name).to_lowercase();
-    let own = || format!("{}: {name}", words(&message.event.reason));
+    let standard_title = || format!("{}: {name}", words(&message.event.reason));
     cut_chars(
-        &message.rendered.title.clone().unwrap_or_else(own),
+        &message
+            .rendered
+            .title
+            .clone()
+            .unwrap_or_else(standard_title),
         MOST_OF_A_SUMMARY,
     )
 }
 
 #[cfg(test)]
 mod tests {
+    use tidings_core::Reason;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
@@ -278,8 +276,8 @@ mod tests {
         assert_eq!(desired(&event), None);
     }
 
-    /// Answers one request after the other with these statuses; gives the paths that were asked
-    /// for.
+    /// A service that answers one request after the other with these statuses. Returns the paths
+    /// of the requests.
     async fn answering(statuses: Vec<u16>) -> (String, tokio::task::JoinHandle<Vec<String>>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());

@@ -71,7 +71,7 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 #[async_trait]
 impl SendMessage for Rocket {
     async fn send(&self, message: &Message<'_>) -> Result<Sent, Failure> {
-        // Without a name, the webhook's own is shown.
+        // Without a name, Rocket.Chat shows the webhook's name.
         let sender = Sender {
             username: &self.username,
             channel: message.channel,
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_webhook_gets_slacks_form_with_colours_of_its_own() {
+    async fn a_webhook_gets_slacks_form_with_its_own_colors() {
         let provider = sample::provider("rocket", |_| ());
         insta::assert_snapshot!(sample::shown(
             &sample::request(&TYPE, &provider, &Sample::info()).await

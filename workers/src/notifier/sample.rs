@@ -12,7 +12,7 @@ pub use crate::message::sample::{Sample, provider, secret};
 
 /// Clients that may connect to loopback ports.
 pub fn http_clients() -> HttpClients {
-    // It fails only if another test installed it first.
+    // This fails only if another test has installed it.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let addresses = AddressSettings {
         allow: Vec::new(),
@@ -43,8 +43,8 @@ pub fn with_header(mut response: Response, name: &'static str, value: &'static s
     response
 }
 
-/// The meaning of a result in a short form for tables: `None` for success, else the reason and
-/// whether a retry can help.
+/// A result in a short form for tables: `None` for success, else the reason and whether a retry can
+/// help.
 pub fn meaning<T>(result: Result<T, Failure>) -> Option<(Reason, bool)> {
     let failure = result.err()?;
     Some((
@@ -62,7 +62,7 @@ pub fn wait<T>(result: Result<T, Failure>) -> Option<f64> {
 }
 
 /// The error with which a type rejects a Provider; empty if it is valid.
-pub fn refusal(row: &ProviderType, provider: &ResolvedProvider) -> String {
+pub fn build_error(row: &ProviderType, provider: &ResolvedProvider) -> String {
     let built: Result<Notifier, Invalid> = (row.build)(provider, Http::dry_run());
     built.err().map(|invalid| invalid.0).unwrap_or_default()
 }

@@ -385,7 +385,7 @@ mod tests {
             ("https://pub@sentry.example.com/", "project"),
         ] {
             assert!(
-                sample::refusal(&TYPE, &provider(address)).contains(word),
+                sample::build_error(&TYPE, &provider(address)).contains(word),
                 "{address}"
             );
         }

@@ -113,7 +113,7 @@ impl SendMessage for Telegram {
 fn text(message: &Message<'_>) -> String {
     let emoji = if message.is_error() { "🚨" } else { "💫" };
     let object = message.object;
-    let own = || {
+    let standard_title = || {
         format!(
             "{}/{}/{}",
             object.kind.to_lowercase(),
@@ -121,7 +121,11 @@ fn text(message: &Message<'_>) -> String {
             object.namespace
         )
     };
-    let title = message.rendered.title.clone().unwrap_or_else(own);
+    let title = message
+        .rendered
+        .title
+        .clone()
+        .unwrap_or_else(standard_title);
     let heading = format!("*{}*\n", escaped(&format!("{emoji} {title}")));
     let line = |key: &str, value: &str| format!("\\- *{key}*: {value}\n");
     let room = LONGEST_TEXT.saturating_sub((ESCAPED.size)(&heading) + 1);
@@ -203,7 +207,9 @@ mod tests {
 
     #[tokio::test]
     async fn token_and_chat_are_required() {
-        assert!(sample::refusal(&TYPE, &sample::provider("telegram", |_| ())).contains("token"));
+        assert!(
+            sample::build_error(&TYPE, &sample::provider("telegram", |_| ())).contains("token")
+        );
         let mut sample = Sample::info();
         sample.channel.clear();
         let Ok(Notifier::Message(notifier)) = build(&provider(), Http::dry_run()) else {

@@ -142,6 +142,6 @@ mod tests {
 
     #[test]
     fn a_token_is_required() {
-        assert!(sample::refusal(&TYPE, &sample::provider("zoom", |_| ())).contains("token"));
+        assert!(sample::build_error(&TYPE, &sample::provider("zoom", |_| ())).contains("token"));
     }
 }

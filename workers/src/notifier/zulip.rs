@@ -102,8 +102,8 @@ fn channel_and_topic(text: &str) -> Option<(&str, &str)> {
         .filter(|(channel, topic)| !channel.is_empty() && !topic.is_empty())
 }
 
-/// The text, with the metadata in order of its keys as in comments on change requests. The number
-/// of the change request is left out.
+/// The text, with the metadata in order of its keys as in comments on change requests, but without
+/// the number of the change request.
 fn content(message: &Message<'_>) -> String {
     let emoji = if message.is_error() {
         "⚠️ "

@@ -1,9 +1,8 @@
-//! Circuit breakers: a worker reads the circuits of all destinations from memory, and changes them
-//! together with the other workers.
+//! Circuit breakers. A worker caches the circuits of all destinations in memory. All workers change
+//! the same records.
 
 use std::sync::Arc;
 use std::time::Duration;
-use tidings_core::runtime::codes::log as codes;
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -11,9 +10,10 @@ use tidings_core::Destination;
 use tidings_core::bus::circuits::{Circuits, StoredCircuit};
 use tidings_core::bus::{Bus, BusError};
 use tidings_core::model::circuit::{
-    CallResult, CircuitDecision, awaiting, observed, probed, probing, standing,
+    CallResult, CircuitDecision, after_calls, after_probe, decide, with_next_probe, with_probe,
 };
 use tidings_core::model::retry::RetryPolicy;
+use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::metrics::Metrics;
 use tidings_core::wire::Circuit;
 use tidings_core::wire::circuit::State;
@@ -30,7 +30,7 @@ pub struct Breaker {
     local: Arc<LocalCircuits>,
 }
 
-/// The circuits as this process knows them.
+/// This process's copy of the circuits.
 struct LocalCircuits {
     bus: Bus,
     cache: Mutex<CircuitCache>,
@@ -56,16 +56,16 @@ struct CircuitChange {
 #[derive(Clone, Debug)]
 enum ChangeKind {
     Record(CallResult, RetryPolicy),
-    Probe {
+    TakeProbe {
         holder: String,
         lasts: Duration,
     },
-    Probed {
+    EndProbe {
         holder: String,
         result: CallResult,
         retry: RetryPolicy,
     },
-    AwaitProbe(String),
+    SetNextProbe(String),
 }
 
 impl Change for CircuitChange {
@@ -90,29 +90,29 @@ impl CircuitChange {
             record.clone()
         };
         let changed = match &self.kind {
-            ChangeKind::Record(result, retry) => observed(
+            ChangeKind::Record(result, retry) => after_calls(
                 &circuit,
                 std::slice::from_ref(result),
                 retry,
                 now,
                 rand::random(),
             ),
-            ChangeKind::Probe { holder, lasts } => (standing(&circuit, now)
+            ChangeKind::TakeProbe { holder, lasts } => (decide(&circuit, now)
                 == CircuitDecision::ProbeDue)
-                .then(|| probing(&circuit, holder, *lasts, now)),
-            ChangeKind::Probed {
+                .then(|| with_probe(&circuit, holder, *lasts, now)),
+            ChangeKind::EndProbe {
                 holder,
                 result,
                 retry,
-            } => probed(&circuit, holder, result, retry, now, rand::random()),
-            ChangeKind::AwaitProbe(park_key)
+            } => after_probe(&circuit, holder, result, retry, now, rand::random()),
+            ChangeKind::SetNextProbe(park_key)
                 if circuit.state() == State::Open && circuit.probe == *park_key =>
             {
                 return true;
             }
-            ChangeKind::AwaitProbe(park_key) => (circuit.state() == State::Open
+            ChangeKind::SetNextProbe(park_key) => (circuit.state() == State::Open
                 && circuit.probe.is_empty())
-            .then(|| awaiting(&circuit, park_key)),
+            .then(|| with_next_probe(&circuit, park_key)),
         };
         let is_changed = changed.is_some();
         if let Some(changed) = changed {
@@ -151,14 +151,14 @@ impl Breaker {
         })
     }
 
-    /// Follows changes by other workers and by people, until `stop`.
+    /// Follows changes by other workers and by users, until `stop`.
     pub async fn follow(&self, stop: CancellationToken) {
         self.circuits
             .watch(stop, |circuit| self.local.update(circuit))
             .await;
     }
 
-    /// Whether a destination can be called now, as far as this process knows.
+    /// Whether a destination can be called now, by this process's copy of its circuit.
     pub fn decision(&self, destination: &Destination) -> CircuitDecision {
         self.local
             .cache
@@ -176,7 +176,7 @@ impl Breaker {
             .unwrap_or_else(|| destination.closed())
     }
 
-    /// Records the result of a call. A result that changes nothing costs nothing.
+    /// Records the result of a call. A result that changes nothing needs no request to the bus.
     pub fn record(&self, destination: &Arc<Destination>, result: CallResult, retry: &RetryPolicy) {
         let is_new = {
             let mut cache = self.local.cache.lock();
@@ -208,7 +208,11 @@ impl Breaker {
         let (local, destination) = (self.local.clone(), destination.clone());
         tokio::spawn(async move {
             if let Err(error) = recorded.await {
-                tracing::debug!(code = codes::CALL_NOT_RECORDED, %error, "call result not recorded");
+                tracing::debug!(
+                    code = codes::CALL_NOT_RECORDED,
+                    %error,
+                    "call result not recorded"
+                );
             }
             if is_failure {
                 local.cache.lock().remove_failure(&destination);
@@ -216,7 +220,7 @@ impl Breaker {
         });
     }
 
-    /// Takes the probe, if no other worker has it.
+    /// Takes the probe; `None` if another worker has it.
     ///
     /// # Errors
     /// The bus did not answer.
@@ -237,7 +241,7 @@ impl Breaker {
             retry: *retry,
         };
         let is_ours = self
-            .change(&destination, ChangeKind::Probe { holder, lasts })
+            .change(&destination, ChangeKind::TakeProbe { holder, lasts })
             .await?;
         Ok(if is_ours {
             Some(probe)
@@ -246,12 +250,12 @@ impl Breaker {
         })
     }
 
-    /// Makes the delivery that is parked under this key the next probe, if there is none yet. Returns
-    /// whether it is the next probe.
+    /// Makes the delivery that is parked under this key the next probe, if there is none yet.
+    /// Returns whether it is the next probe.
     ///
     /// # Errors
     /// The bus did not answer.
-    pub async fn wait_to_probe(
+    pub async fn become_next_probe(
         &self,
         destination: &Arc<Destination>,
         park_key: &str,
@@ -260,7 +264,7 @@ impl Breaker {
         if !probe.is_empty() && probe != park_key {
             return Ok(false);
         }
-        self.change(destination, ChangeKind::AwaitProbe(park_key.to_owned()))
+        self.change(destination, ChangeKind::SetNextProbe(park_key.to_owned()))
             .await
     }
 
@@ -300,7 +304,7 @@ impl Probe {
     /// Records the result. Returns whether this worker still had the probe.
     ///
     /// # Errors
-    /// The bus did not answer: the probe then counts as failed.
+    /// The bus did not answer. The probe then counts as failed.
     pub async fn end(mut self, result: CallResult) -> Result<bool, BusError> {
         self.record(result).await
     }
@@ -315,7 +319,7 @@ impl Probe {
         &mut self,
         result: CallResult,
     ) -> impl Future<Output = Result<bool, BusError>> + Send + use<> {
-        let kind = ChangeKind::Probed {
+        let kind = ChangeKind::EndProbe {
             holder: std::mem::take(&mut self.holder),
             result,
             retry: self.retry,

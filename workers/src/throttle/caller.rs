@@ -1,14 +1,12 @@
-//! The calls of one attempt: each asks the throttle first, and reports what it showed of the
-//! destination.
+//! The calls of one attempt. Each call first asks the throttle; its result goes to the circuit.
 
 use std::time::Duration;
 
 use tidings_core::model::circuit::CallResult;
 use tidings_core::{Failure, FailureKind, ProtoTimestamp, Reason};
 
-use super::{Call, Permit, Throttle};
+use super::{Call, Permit, Throttle, limits};
 use crate::attempt::Refusal;
-use crate::worker::decide::later;
 
 /// Makes the calls of one attempt, one after the other.
 pub struct Caller<'a> {
@@ -29,10 +27,10 @@ impl<'a> Caller<'a> {
         }
     }
 
-    /// Asks to call the service now. Each writing call asks again; the one before it has ended.
+    /// Asks to call the service now. This ends the call before, if there was one.
     ///
     /// # Errors
-    /// The service must not be called now, and what to do with the delivery instead.
+    /// The service cannot be called now. The refusal says what to do with the delivery.
     pub async fn admit(&mut self) -> Result<(), Refusal> {
         self.end_call().await;
         self.permit = Some(self.throttle.admit(&self.call).await?);
@@ -41,10 +39,10 @@ impl<'a> Caller<'a> {
         Ok(())
     }
 
-    /// Notes that the attempt is also for a state that was planned then: the delivery is not given
-    /// up while that one still has time.
+    /// Notes that the attempt is also for a state that was planned at `planned_at`. The delivery is
+    /// not given up before that state is too old.
     pub fn extend_age(&mut self, planned_at: Option<ProtoTimestamp>) {
-        self.call.planned_at = later(self.call.planned_at, planned_at);
+        self.call.planned_at = limits::later(self.call.planned_at, planned_at);
     }
 
     /// When the newest state that the attempt is for was planned.
@@ -52,7 +50,7 @@ impl<'a> Caller<'a> {
         self.call.planned_at
     }
 
-    /// Notes how a call went. The failure holds no secret.
+    /// Notes the result of a call. The failure holds no secrets.
     pub fn record(&mut self, failure: Option<&Failure>) {
         self.result = call_result(failure).or(self.result.take());
     }
@@ -71,7 +69,8 @@ impl<'a> Caller<'a> {
     }
 }
 
-/// What a call showed of its destination: one that answers works, whatever the answer says.
+/// What the result of a call says about its destination. A destination that answers works, even if
+/// it rejects the request.
 fn call_result(failure: Option<&Failure>) -> Option<CallResult> {
     let Some(failure) = failure else {
         return Some(CallResult::Answered);
@@ -102,7 +101,7 @@ mod tests {
     fn a_destination_that_answers_works_and_only_outages_count_as_failures() {
         let failed = |reason| Some(Failure::transient(reason, "why"));
         let wait = Some(Duration::from_secs(9));
-        for (failure, shown) in [
+        for (failure, expected) in [
             (None, Some(CallResult::Answered)),
             (
                 failed(Reason::Timeout),
@@ -134,7 +133,7 @@ mod tests {
             (Some(Failure::permanent(Reason::Misconfigured, "why")), None),
             (failed(Reason::Crashed), None),
         ] {
-            assert_eq!(call_result(failure.as_ref()), shown, "{failure:?}");
+            assert_eq!(call_result(failure.as_ref()), expected, "{failure:?}");
         }
     }
 }

@@ -1,14 +1,12 @@
-//! The circuits of all destinations, as far as one worker knows them.
+//! One worker's copy of the circuits of all destinations.
 
 use std::collections::HashMap;
-use tidings_core::runtime::codes::log as codes;
 
 use jiff::Timestamp;
 use tidings_core::Destination;
 use tidings_core::bus::circuits::StoredCircuit;
-use tidings_core::model::circuit::{
-    CircuitDecision, is_long_well, is_resumed, standing, state_name,
-};
+use tidings_core::model::circuit::{CircuitDecision, decide, is_idle, is_resumed, state_name};
+use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::metrics::Metrics;
 use tidings_core::runtime::metrics::labels::CircuitLabels;
 use tidings_core::wire::Circuit;
@@ -16,7 +14,7 @@ use tidings_core::wire::circuit::State;
 
 use crate::bounded_map::BoundedMap;
 
-/// Holds no destination that never failed, or that has not failed for a while.
+/// Holds only destinations that failed recently, or whose circuit is not closed.
 pub struct CircuitCache {
     circuits: BoundedMap<Destination, StoredCircuit>,
     /// Failures that are being recorded.
@@ -43,9 +41,7 @@ impl CircuitCache {
         let decisions = [&whole, destination].map(|destination| {
             self.circuits
                 .get(destination)
-                .map_or(CircuitDecision::Closed, |known| {
-                    standing(&known.circuit, now)
-                })
+                .map_or(CircuitDecision::Closed, |known| decide(&known.circuit, now))
         });
         decisions
             .into_iter()
@@ -63,12 +59,12 @@ impl CircuitCache {
         self.failing.contains_key(destination)
     }
 
-    /// Another failure is being recorded.
+    /// Notes that a failure is being recorded.
     pub fn add_failure(&mut self, destination: &Destination) {
         *self.failing.entry(destination.clone()).or_default() += 1;
     }
 
-    /// A failure is recorded, or lost.
+    /// Notes that a failure was recorded, or was lost.
     pub fn remove_failure(&mut self, destination: &Destination) {
         if let Some(count) = self.failing.get_mut(destination) {
             *count -= 1;
@@ -79,8 +75,8 @@ impl CircuitCache {
     }
 
     /// Updates a circuit, if it is newer than the cached one or its record was deleted. Changes are
-    /// logged and counted. Returns whether the destination was resumed: it is called again, though
-    /// no probe was answered.
+    /// logged and counted. Returns whether the destination was resumed: its circuit closed without
+    /// an answered probe.
     pub fn update_circuit(&mut self, update: StoredCircuit, now: Timestamp) -> bool {
         let destination = Destination::of(&update.circuit);
         let before = self.circuits.get(&destination);
@@ -110,7 +106,7 @@ impl CircuitCache {
         let metrics = &self.metrics;
         self.circuits
             .insert(destination, update, |destination, known| {
-                let is_used = !is_long_well(&known.circuit, now);
+                let is_used = !is_idle(&known.circuit, now);
                 if !is_used {
                     metrics.worker_circuit_state.remove(&labels(destination));
                 }
@@ -207,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_destination_is_resumed_when_it_closes_though_no_probe_was_answered() {
+    fn a_circuit_that_closes_without_an_answered_probe_was_resumed() {
         let mut cache = CircuitCache::new(Metrics::default());
         assert!(
             !cache.update_circuit(update(&hook("a"), State::Closed, 1), NOW),
@@ -217,7 +213,7 @@ mod tests {
         assert!(cache.update_circuit(update(&hook("a"), State::Closed, 3), NOW));
         assert!(
             !cache.update_circuit(update(&hook("a"), State::Closed, 3), NOW),
-            "that revision was seen"
+            "that revision was seen before"
         );
         assert!(!cache.update_circuit(update(&hook("a"), State::HalfOpen, 4), NOW));
         let mut answered = update(&hook("a"), State::Closed, 5);
@@ -246,7 +242,7 @@ mod tests {
     fn recovered_destinations_are_dropped_with_their_metric_and_the_others_are_not() {
         let metrics = Metrics::default();
         let mut cache = CircuitCache::new(metrics.clone());
-        cache.update_circuit(update(&hook("sick"), State::Open, 1), NOW);
+        cache.update_circuit(update(&hook("failing"), State::Open, 1), NOW);
         for number in 0..10_000 {
             cache.update_circuit(
                 update(&hook(&number.to_string()), State::Closed, 2 + number),
@@ -254,7 +250,10 @@ mod tests {
             );
         }
         assert!(cache.circuits.len() <= 1000);
-        assert_ne!(cache.decision(&hook("sick"), NOW), CircuitDecision::Closed);
+        assert_ne!(
+            cache.decision(&hook("failing"), NOW),
+            CircuitDecision::Closed
+        );
         let has_metric = |channel| {
             metrics
                 .worker_circuit_state
@@ -262,7 +261,7 @@ mod tests {
                 .is_some()
         };
         assert_eq!(
-            [has_metric("sick"), has_metric("0"), has_metric("9999")],
+            [has_metric("failing"), has_metric("0"), has_metric("9999")],
             [true, false, true]
         );
     }

@@ -37,7 +37,7 @@ pub trait Change: Send + Sync + Sized + 'static {
 pub struct Ledger<C: Change> {
     bus: Bus,
     records: Records,
-    /// Called with every record that this process has stored or loaded, and its revision.
+    /// Called with every record that this process stored or loaded, and its revision.
     observe: Observe<C>,
     queues: Mutex<Queues<C>>,
 }
@@ -45,7 +45,7 @@ pub struct Ledger<C: Change> {
 type Waiting<C> = (C, oneshot::Sender<Result<<C as Change>::Answer, BusError>>);
 type Versioned<C> = (<C as Change>::Record, Option<u64>);
 type Observe<C> = Box<dyn Fn(&<C as Change>::Record, u64) + Send + Sync>;
-/// All changes that wait for a record, and the record as last seen.
+/// All changes that wait for a record, and the cached record.
 type Work<C> = (Vec<Waiting<C>>, Option<Versioned<C>>);
 
 /// A queue for each record that is being changed, or was recently.
@@ -53,7 +53,7 @@ struct Queues<C: Change>(BoundedMap<String, Queue<C>>);
 
 struct Queue<C: Change> {
     waiting: Vec<Waiting<C>>,
-    /// The record as this process last stored it: mostly nobody has changed it since.
+    /// The record as this process last stored it. Usually it is still current.
     last_seen: Option<Versioned<C>>,
     is_in_progress: bool,
 }
@@ -76,8 +76,8 @@ impl<C: Change> Ledger<C> {
         }))
     }
 
-    /// Makes a change, together with all others that wait for the same record. It is made even if the
-    /// returned future is dropped.
+    /// Makes a change, together with all others that wait for the same record. The change is made
+    /// even if the returned future is dropped.
     ///
     /// # Errors
     /// The bus did not answer; the change may have been made.
@@ -87,11 +87,11 @@ impl<C: Change> Ledger<C> {
         change: C,
     ) -> impl Future<Output = Result<C::Answer, BusError>> + Send + use<C> {
         let (reply, answer) = oneshot::channel();
-        let begins = self.queues.lock().join(key, (change, reply));
-        if begins {
+        let must_start = self.queues.lock().join(key, (change, reply));
+        if must_start {
             let (ledger, key) = (self.clone(), key.to_owned());
             tokio::spawn(async move {
-                // A panic loses only the changes of its batch: later changes need this task.
+                // A panic loses only the changes of its batch. Later changes need this task.
                 while AssertUnwindSafe(ledger.work(&key))
                     .catch_unwind()
                     .await
@@ -100,9 +100,9 @@ impl<C: Change> Ledger<C> {
             });
         }
         async {
-            answer
-                .await
-                .unwrap_or_else(|_| Err(BusError::Unavailable("the process ends".to_owned())))
+            answer.await.unwrap_or_else(|_| {
+                Err(BusError::Unavailable("the process is stopping".to_owned()))
+            })
         }
     }
 
@@ -187,7 +187,7 @@ impl<C: Change> Queues<C> {
         }
     }
 
-    /// Takes all changes that wait. Where there are none, the work ends.
+    /// Takes all changes that wait. If there are none, the work ends.
     fn take(&mut self, key: &str) -> Option<Work<C>> {
         let queue = self.0.get_mut(key)?;
         if queue.waiting.is_empty() {
@@ -210,7 +210,7 @@ mod tests {
     use crate::throttle::shared_permits::PermitChange;
 
     fn waiting() -> Waiting<PermitChange> {
-        (PermitChange::Return { most: 1 }, oneshot::channel().0)
+        (PermitChange::RetryAt { most: 1 }, oneshot::channel().0)
     }
 
     #[test]
@@ -225,7 +225,7 @@ mod tests {
             [true, false, true]
         );
         assert_eq!(queues.take("a").map(|(waiting, _)| waiting.len()), Some(2));
-        assert!(!queues.join("a", waiting()), "the work goes on");
+        assert!(!queues.join("a", waiting()), "the work continues");
         assert!(queues.take("a").is_some() && queues.take("a").is_none());
         assert!(queues.join("a", waiting()));
     }

@@ -1,4 +1,4 @@
-//! The rate limits of a destination: those of its Provider, or those of its type.
+//! The rate limits and the maximum age that apply to a delivery.
 
 use std::sync::Arc;
 
@@ -54,7 +54,14 @@ pub fn key(provider: &ResolvedProvider, destination: &Destination) -> String {
     format!("slots.{}", id::digest(&parts))
 }
 
-/// The time at which a delivery that was planned then is given up.
+/// The later of two times, if there are any.
+pub fn later(one: Option<ProtoTimestamp>, other: Option<ProtoTimestamp>) -> Option<ProtoTimestamp> {
+    one.into_iter()
+        .chain(other)
+        .max_by_key(|time| (time.seconds, time.nanos))
+}
+
+/// The time at which a delivery that was planned at `planned_at` is given up.
 pub fn end(planned_at: Option<ProtoTimestamp>, provider: &ResolvedProvider) -> Option<Timestamp> {
     from_proto(planned_at).map(|planned| after(planned, provider.retry.max_age))
 }

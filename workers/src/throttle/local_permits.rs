@@ -1,29 +1,32 @@
-//! Local permits: how many calls of one destination a worker makes at a time, so that a destination
-//! that hangs leaves capacity for the others.
+//! Local permits limit the calls of one destination that a worker makes at a time. So a destination
+//! that hangs leaves capacity for others.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tidings_core::Destination;
 use tidings_core::model::jitter::jitter;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use crate::bounded_map::BoundedMap;
 
 /// How many calls of one destination a worker makes at a time, unless its Provider sets
 /// `maxInFlight`.
-const MOST_CALLS: usize = 64;
+const MAX_CALLS: usize = 64;
 /// A delivery waits in memory for a local permit for this long.
 const SHORT_WAIT: Duration = Duration::from_millis(100);
-/// The longest that a delivery waits in memory for a slot or a shared permit.
-pub const MOST_WAIT: Duration = Duration::from_secs(1);
-/// A delivery without a permit is parked for a time between these, plus a quarter at random.
-const SOONEST: Duration = Duration::from_millis(500);
-const LATEST: Duration = Duration::from_secs(240);
-/// The pace of a destination is measured over about this long.
-const PACE_WINDOW: Duration = Duration::from_secs(2);
+/// A delivery without a permit is parked for a time between these, plus up to a quarter.
+const MIN_RETRY: Duration = Duration::from_millis(500);
+const MAX_RETRY: Duration = Duration::from_secs(240);
+/// Retries of one destination are at least this far apart.
+const MIN_APART: Duration = Duration::from_millis(1);
+/// A destination whose calls take this long is slow.
+const SLOW: Duration = Duration::from_secs(1);
+/// This part of the capacity of a type is reserved for destinations that are not slow.
+const RESERVED_PART: usize = 16;
 
 /// The local permits of all destinations.
 #[derive(Default)]
@@ -40,12 +43,14 @@ struct Permits {
     pace: Mutex<Pace>,
 }
 
-/// How fast calls end, while most of the permits are taken.
+/// How long the calls of a destination take, and when parked deliveries are retried.
 struct Pace {
-    since: Instant,
-    ended: u32,
-    /// When the delivery that was parked last returns.
-    last_return: Instant,
+    /// The duration of the last call, but at least half of the value before.
+    took: Duration,
+    /// When a call last ended, or when the first of the running calls started.
+    progress: Instant,
+    /// When the delivery that was parked last is retried.
+    last_retry: Instant,
 }
 
 /// How many deliveries of a type a worker can hold, and how many hold or wait for a permit.
@@ -58,44 +63,44 @@ pub struct TypeCapacity {
 /// A permit for one call, until it is dropped.
 pub struct LocalPermit {
     share: Share,
+    started: Instant,
     _permit: OwnedSemaphorePermit,
 }
 
-/// The part of one delivery in the capacity of its type, until it is dropped.
+/// One delivery's share of the capacity of its type, until it is dropped.
 struct Share {
     permits: Arc<Permits>,
     capacity: TypeCapacity,
 }
 
 impl LocalPermits {
-    /// Takes a permit. `most` is the `maxInFlight` of the Provider.
+    /// Takes a permit. `max` is the `maxInFlight` of the Provider.
     ///
     /// # Errors
-    /// None is free within a moment: park the delivery for this long.
+    /// No permit is free within [`SHORT_WAIT`]: park the delivery for this long.
     pub async fn take(
         &self,
         destination: &Destination,
-        most: Option<u32>,
+        max: Option<u32>,
         capacity: &TypeCapacity,
     ) -> Result<LocalPermit, Duration> {
-        let permits = self.of(destination, most);
+        let permits = self.of(destination, max);
         let share = capacity
             .share(&permits)
-            .ok_or_else(|| permits.return_after())?;
+            .ok_or_else(|| permits.retry_after())?;
         let acquire = permits.free.clone().acquire_owned();
         match tokio::time::timeout(SHORT_WAIT, acquire).await {
             Ok(Ok(permit)) => Ok(LocalPermit {
                 share,
+                started: Instant::now(),
                 _permit: permit,
             }),
-            _ => Err(permits.return_after()),
+            _ => Err(permits.retry_after()),
         }
     }
 
-    fn of(&self, destination: &Destination, most: Option<u32>) -> Arc<Permits> {
-        let size = most.map_or(MOST_CALLS, |most| {
-            usize::try_from(most).unwrap_or(MOST_CALLS)
-        });
+    fn of(&self, destination: &Destination, max: Option<u32>) -> Arc<Permits> {
+        let size = max.map_or(MAX_CALLS, |max| usize::try_from(max).unwrap_or(MAX_CALLS));
         let mut destinations = self.destinations.lock();
         if let Some(permits) = destinations
             .get(destination)
@@ -103,11 +108,10 @@ impl LocalPermits {
         {
             return permits.clone();
         }
-        let (free, held) = (Arc::new(Semaphore::new(size)), AtomicUsize::default());
         let permits = Arc::new(Permits {
             size,
-            free,
-            held,
+            free: Arc::new(Semaphore::new(size)),
+            held: AtomicUsize::default(),
             pace: Mutex::new(Pace::new()),
         });
         // Every call, and every delivery that waits, holds a reference.
@@ -126,17 +130,27 @@ impl TypeCapacity {
         }
     }
 
-    /// A part for one more delivery of a destination. A destination gets at most half of what is
-    /// left, so that any number of destinations can hang and leave some.
+    /// A share for one more delivery of a destination. A destination gets at most half of the free
+    /// capacity. A slow one leaves the reserved part: however many destinations are slow, the
+    /// others go on.
     fn share(&self, permits: &Arc<Permits>) -> Option<Share> {
         let all = self.held.load(Ordering::Relaxed);
         let held = permits.held.load(Ordering::Relaxed);
-        let most = self.capacity.saturating_sub(all).div_ceil(2);
-        if 2 * held <= most.min(permits.size) {
-            *permits.pace.lock() = Pace::new();
-        }
+        let mut pace = permits.pace.lock();
+        let reserved = if pace.is_slow(held) {
+            self.capacity / RESERVED_PART
+        } else {
+            0
+        };
+        let most = self.capacity.saturating_sub(all + reserved).div_ceil(2);
         if held >= most && all > 0 {
             return None;
+        }
+        if held == 0 {
+            pace.progress = Instant::now();
+        }
+        if 2 * held <= most.min(permits.size) {
+            pace.last_retry = Instant::now();
         }
         self.held.fetch_add(1, Ordering::Relaxed);
         permits.held.fetch_add(1, Ordering::Relaxed);
@@ -148,51 +162,55 @@ impl TypeCapacity {
 }
 
 impl Permits {
-    /// How long a delivery without a permit is parked. Deliveries return one after the other, as
-    /// fast as permits are given back, with jitter.
-    fn return_after(&self) -> Duration {
+    /// How long a delivery without a permit is parked. Deliveries are retried one after the other,
+    /// as fast as calls end, with jitter.
+    fn retry_after(&self) -> Duration {
         let mut pace = self.pace.lock();
-        let (now, apart) = (Instant::now(), pace.apart(self.size).min(LATEST));
-        pace.last_return = (pace.last_return + apart).clamp(now + SOONEST.max(apart), now + LATEST);
-        let wait = pace.last_return - now;
+        let (now, held) = (Instant::now(), self.held.load(Ordering::Relaxed));
+        let apart = pace.apart(self.size, held);
+        pace.last_retry =
+            (pace.last_retry + apart).clamp(now + MIN_RETRY.max(apart), now + MAX_RETRY);
+        let wait = pace.last_retry - now;
         wait + jitter(wait / 4)
     }
 }
 
 impl Pace {
     fn new() -> Self {
+        let now = Instant::now();
         Self {
-            since: Instant::now(),
-            ended: 0,
-            last_return: Instant::now(),
+            took: Duration::ZERO,
+            progress: now,
+            last_retry: now,
         }
     }
 
-    /// The time between the ends of two calls. Until as many calls have ended as there are permits,
-    /// they are expected to take as long again.
-    fn apart(&self, size: usize) -> Duration {
-        let (since, size) = (
-            self.since.elapsed(),
-            u32::try_from(size).unwrap_or(u32::MAX),
-        );
-        match self.ended < size {
-            true => 2 * since / size,
-            false => since / self.ended,
-        }
+    fn is_slow(&self, held: usize) -> bool {
+        self.took >= SLOW || (held > 0 && self.progress.elapsed() >= SLOW)
     }
 
-    fn count_end(&mut self) {
-        self.ended += 1;
-        let measured = self.since.elapsed();
-        if measured > PACE_WINDOW {
-            (self.since, self.ended) = (self.since + measured / 2, self.ended / 2);
-        }
+    /// The time between the ends of two calls while all permits are taken. Running calls of which
+    /// none ended for a while are expected to take as long again.
+    fn apart(&self, size: usize, held: usize) -> Duration {
+        let running = if held > 0 {
+            2 * self.progress.elapsed()
+        } else {
+            Duration::ZERO
+        };
+        let size = u32::try_from(size).unwrap_or(u32::MAX);
+        (self.took.max(running) / size).clamp(MIN_APART, MAX_RETRY)
+    }
+
+    fn count_end(&mut self, took: Duration) {
+        self.took = took.max(self.took / 2);
+        self.progress = Instant::now();
     }
 }
 
 impl Drop for LocalPermit {
     fn drop(&mut self) {
-        self.share.permits.pace.lock().count_end();
+        let mut pace = self.share.permits.pace.lock();
+        pace.count_end(self.started.elapsed());
     }
 }
 
@@ -207,88 +225,107 @@ impl Drop for Share {
 mod tests {
     use super::*;
 
-    fn channel(channel: &str) -> Destination {
-        Destination::channel("apps", "hook", channel)
+    fn channel(channel: impl ToString) -> Destination {
+        Destination::channel("apps", "hook", &channel.to_string())
+    }
+
+    /// Takes every permit that a destination gets at once.
+    async fn take_all(
+        permits: &LocalPermits,
+        destination: &Destination,
+        capacity: &TypeCapacity,
+    ) -> Vec<LocalPermit> {
+        let mut taken = Vec::new();
+        for _ in 0..100 {
+            let take = permits.take(destination, None, capacity);
+            let result = tokio::time::timeout(Duration::ZERO, take).await;
+            taken.extend(result.ok().and_then(Result::ok));
+        }
+        taken
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_destination_has_64_permits_and_the_next_delivery_waits_for_a_moment() {
         let (permits, capacity) = (LocalPermits::default(), TypeCapacity::new(256));
-        let mut taken = Vec::new();
-        for _ in 0..MOST_CALLS {
-            taken.push(permits.take(&channel("a"), None, &capacity).await.unwrap());
-        }
-        assert!(
-            permits.take(&channel("a"), None, &capacity).await.is_err(),
-            "none is given back"
-        );
-        assert!(
-            permits
-                .take(&channel("other"), None, &capacity)
-                .await
-                .is_ok()
-        );
-        let hook = channel("a");
-        let (next, ()) = tokio::join!(permits.take(&hook, None, &capacity), async {
+        let (a, other) = (channel("a"), channel("other"));
+        let mut taken = take_all(&permits, &a, &capacity).await;
+        assert_eq!(taken.len(), MAX_CALLS);
+        let next = permits.take(&a, None, &capacity).await;
+        assert!(next.is_err(), "none is returned");
+        assert!(permits.take(&other, None, &capacity).await.is_ok());
+        let (next, ()) = tokio::join!(permits.take(&a, None, &capacity), async {
             drop(taken.pop())
         });
-        assert!(next.is_ok(), "one is given back");
+        assert!(next.is_ok(), "one is returned");
     }
 
     #[tokio::test(start_paused = true)]
     async fn max_in_flight_sets_the_number_of_permits() {
         let (permits, capacity) = (LocalPermits::default(), TypeCapacity::new(256));
-        let _one = permits
-            .take(&channel("a"), Some(1), &capacity)
-            .await
-            .unwrap();
-        assert!(
-            permits
-                .take(&channel("a"), Some(1), &capacity)
-                .await
-                .is_err()
-        );
+        let a = channel("a");
+        let _one = permits.take(&a, Some(1), &capacity).await.unwrap();
+        assert!(permits.take(&a, Some(1), &capacity).await.is_err());
     }
 
     #[tokio::test(start_paused = true)]
     async fn unused_destinations_are_dropped_and_used_ones_are_not() {
         let (permits, capacity) = (LocalPermits::default(), TypeCapacity::new(256));
-        let _held = permits
-            .take(&channel("held"), Some(1), &capacity)
-            .await
-            .unwrap();
+        let held = channel("held");
+        let _held = permits.take(&held, Some(1), &capacity).await.unwrap();
         for number in 0..10_000 {
-            permits
-                .take(&channel(&number.to_string()), None, &capacity)
-                .await
-                .unwrap();
+            let other = channel(number);
+            permits.take(&other, None, &capacity).await.unwrap();
         }
         assert!(permits.destinations.lock().len() <= 1000);
-        let again = permits.take(&channel("held"), Some(1), &capacity).await;
+        let again = permits.take(&held, Some(1), &capacity).await;
         assert!(again.is_err(), "its only permit is still taken");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn destinations_that_hang_leave_capacity_for_another() {
+    async fn destinations_that_hang_leave_capacity_for_another_one() {
         let (permits, capacity) = (LocalPermits::default(), TypeCapacity::new(256));
-        let mut hanging = Vec::new();
-        let mut counts = Vec::new();
+        let (mut hanging, mut counts) = (Vec::new(), Vec::new());
         for number in 0..8 {
-            let (hook, before) = (channel(&number.to_string()), hanging.len());
-            for _ in 0..100 {
-                let take = permits.take(&hook, None, &capacity);
-                let taken = tokio::time::timeout(Duration::ZERO, take).await;
-                hanging.extend(taken.ok().and_then(Result::ok));
-            }
-            counts.push(hanging.len() - before);
+            let taken = take_all(&permits, &channel(number), &capacity).await;
+            counts.push(taken.len());
+            hanging.extend(taken);
         }
         assert_eq!(counts, [64, 64, 43, 29, 19, 13, 8, 6]);
         drop(hanging);
+        let left = capacity.held.load(Ordering::Relaxed);
+        assert_eq!(left, 0, "every share is returned");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn any_number_of_slow_destinations_leaves_the_reserved_part_to_the_others() {
+        let (permits, capacity) = (LocalPermits::default(), TypeCapacity::new(256));
+        for number in 0..100 {
+            let _slow = permits.take(&channel(number), None, &capacity).await;
+            tokio::time::advance(SLOW).await;
+        }
+        let mut slow = Vec::new();
+        for number in 0..100 {
+            slow.extend(take_all(&permits, &channel(number), &capacity).await);
+        }
+        assert_eq!(slow.len(), 256 - 16);
+        let quick = take_all(&permits, &channel("quick"), &capacity).await;
+        assert_eq!(quick.len(), 6, "as many as it leaves free, nearly");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_destination_whose_calls_do_not_end_is_slow_before_they_end() {
+        let (permits, capacity) = (LocalPermits::default(), TypeCapacity::new(32));
+        let a = channel("a");
+        let mut hanging = take_all(&permits, &a, &capacity).await;
         assert_eq!(
-            capacity.held.load(Ordering::Relaxed),
-            0,
-            "all is given back"
+            hanging.len(),
+            11,
+            "of 32 it holds what it leaves free, by halves"
         );
+        tokio::time::advance(SLOW).await;
+        drop(hanging.split_off(9));
+        tokio::time::advance(SLOW).await;
+        assert_eq!(take_all(&permits, &a, &capacity).await.len(), 1);
     }
 
     #[tokio::test(start_paused = true)]
@@ -298,11 +335,8 @@ mod tests {
         let takes = (0..200).map(|_| permits.take(&hook, None, &capacity));
         let mut takes = std::pin::pin!(futures::future::join_all(takes));
         assert!(futures::poll!(&mut takes).is_pending());
-        assert_eq!(
-            capacity.held.load(Ordering::Relaxed),
-            86,
-            "64 call and 22 wait"
-        );
+        let held = capacity.held.load(Ordering::Relaxed);
+        assert_eq!(held, 86, "64 call and 22 wait");
         let taken = takes.await;
         assert_eq!(taken.iter().filter(|taken| taken.is_ok()).count(), 64);
         assert_eq!(capacity.held.load(Ordering::Relaxed), 64);
@@ -313,47 +347,59 @@ mod tests {
         let (permits, capacity) = (LocalPermits::default(), TypeCapacity::new(1));
         let one = permits.take(&channel("a"), None, &capacity).await;
         assert!(one.is_ok());
-        assert!(permits.take(&channel("b"), None, &capacity).await.is_err());
+        let next = permits.take(&channel("b"), None, &capacity).await;
+        assert!(next.is_err());
     }
 
-    #[test]
-    fn parked_deliveries_return_one_after_the_other_within_five_minutes() {
+    #[tokio::test(start_paused = true)]
+    async fn parked_deliveries_are_retried_one_after_the_other_within_five_minutes() {
         let permits = LocalPermits::default().of(&channel("a"), Some(1));
-        permits.pace.lock().since = Instant::now() - Duration::from_secs(3);
+        permits.pace.lock().took = Duration::from_secs(6);
         for least in [6.0, 12.0, 18.0] {
-            let wait = permits.return_after().as_secs_f64();
-            assert!((least - 0.1..=1.3 * least).contains(&wait), "{wait}");
+            let wait = permits.retry_after().as_secs_f64();
+            assert!((least..=1.25 * least).contains(&wait), "{wait}");
         }
-        permits.pace.lock().last_return = Instant::now() + 100 * LATEST;
-        assert!((LATEST..=LATEST.mul_f64(1.25)).contains(&permits.return_after()));
+        permits.pace.lock().last_retry = Instant::now() + 100 * MAX_RETRY;
+        assert!((MAX_RETRY..=MAX_RETRY.mul_f64(1.25)).contains(&permits.retry_after()));
     }
 
-    #[test]
-    fn the_pace_follows_the_calls_that_end() {
+    #[tokio::test(start_paused = true)]
+    async fn deliveries_that_find_no_capacity_are_retried_at_different_times() {
+        let (permits, capacity) = (LocalPermits::default(), TypeCapacity::new(1));
+        let _one = permits.take(&channel("a"), None, &capacity).await;
+        let b = channel("b");
+        let mut last = Duration::ZERO;
+        for _ in 0..5000 {
+            last = permits.take(&b, None, &capacity).await.err().unwrap();
+        }
+        assert!(last >= Duration::from_secs(5), "5,000 within {last:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_pace_is_that_of_the_slowest_of_the_last_calls() {
         let mut pace = Pace::new();
-        pace.since -= Duration::from_millis(1900);
-        assert_eq!(
-            (pace.apart(64).as_millis(), pace.apart(1).as_millis()),
-            (59, 3800)
-        );
-        for _ in 0..190 {
-            pace.count_end();
+        pace.count_end(Duration::from_secs(30));
+        for _ in 1..64 {
+            pace.count_end(Duration::from_secs(30));
         }
-        assert_eq!(pace.apart(64).as_millis(), 10);
-        pace.since -= Duration::from_millis(8100);
-        pace.count_end();
-        assert!(
-            pace.since.elapsed() < Duration::from_millis(5100),
-            "the old half is forgotten"
-        );
+        assert_eq!(pace.apart(64, 0).as_millis(), 468);
+        tokio::time::advance(Duration::from_secs(60)).await;
+        let hanging = pace.apart(64, 64).as_millis();
+        assert_eq!(hanging, 1875, "no call ended for a minute");
+        pace.count_end(Duration::from_millis(20));
+        assert_eq!(pace.took, Duration::from_secs(15));
+        for _ in 0..4 {
+            pace.count_end(Duration::from_millis(20));
+        }
+        assert!(!pace.is_slow(0), "quick calls in a row are enough");
     }
 
-    #[tokio::test]
-    async fn a_crowd_is_forgotten_when_half_of_the_permits_are_free() {
+    #[tokio::test(start_paused = true)]
+    async fn retry_times_start_over_when_half_of_the_permits_are_free() {
         let (permits, capacity) = (LocalPermits::default(), TypeCapacity::new(256));
         let hook = permits.of(&channel("a"), None);
-        hook.pace.lock().last_return = Instant::now() + LATEST;
+        hook.pace.lock().last_retry = Instant::now() + MAX_RETRY;
         permits.take(&channel("a"), None, &capacity).await.unwrap();
-        assert!(hook.return_after() < Duration::from_secs(1));
+        assert!(hook.retry_after() < Duration::from_secs(1));
     }
 }

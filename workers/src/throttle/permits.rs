@@ -11,9 +11,9 @@ use tidings_core::model::jitter::jitter;
 use tidings_core::runtime::metrics::labels::NotAttempted;
 
 use super::ledger::Ledger;
-use super::{Call, Permit, Throttle, lease, limits};
+use super::{Call, MOST_WAIT, Permit, Throttle, lease, limits};
 use crate::attempt::{ParkRequest, Refusal};
-use crate::throttle::local_permits::{LocalPermit, MOST_WAIT};
+use crate::throttle::local_permits::LocalPermit;
 use crate::throttle::shared_permits::{PermitAnswer, PermitChange};
 
 /// The pause between tries to take a shared permit; half of it is random.
@@ -34,13 +34,13 @@ impl Throttle {
         };
         match (local, most) {
             (Ok(local), None) => Ok(permit(local, None)),
-            (Err(wait), None) => Err(self.park_crowded(call, self.bus.clock().after(wait))),
+            (Err(wait), None) => Err(self.park_without_permit(call, self.bus.clock().after(wait))),
             (Err(_), Some(most)) => {
-                Err(self.park_crowded(call, self.returns_at(call, most).await?))
+                Err(self.park_without_permit(call, self.retry_at(call, most).await?))
             }
             (Ok(local), Some(most)) => match self.take_shared(call, most).await? {
                 Some(shared) => Ok(permit(local, Some(shared))),
-                None => Err(self.park_crowded(call, self.returns_at(call, most).await?)),
+                None => Err(self.park_without_permit(call, self.retry_at(call, most).await?)),
             },
         }
     }
@@ -81,9 +81,9 @@ impl Throttle {
         Ok(None)
     }
 
-    /// When a delivery without a permit returns: after all other deliveries of all workers.
-    async fn returns_at(&self, call: &Call<'_>, most: u32) -> Result<Timestamp, BusError> {
-        let change = PermitChange::Return { most };
+    /// When to retry a delivery without a permit: after those of all workers that asked before.
+    async fn retry_at(&self, call: &Call<'_>, most: u32) -> Result<Timestamp, BusError> {
+        let change = PermitChange::RetryAt { most };
         Ok(
             match self
                 .shared_permits
@@ -98,8 +98,8 @@ impl Throttle {
         )
     }
 
-    /// Parks a delivery that found no permit, at most until its age ends.
-    fn park_crowded(&self, call: &Call<'_>, until: Timestamp) -> Refusal {
+    /// Parks a delivery without a permit, at most until it is too old.
+    fn park_without_permit(&self, call: &Call<'_>, until: Timestamp) -> Refusal {
         let end = limits::end(call.planned_at, call.provider);
         if end.is_some_and(|end| end <= self.bus.clock().now()) {
             let detail = "too many calls to its destination were in flight until maxAge";
@@ -115,11 +115,11 @@ impl Throttle {
     }
 }
 
-/// A permit among all workers, given back when it is dropped.
+/// A shared permit, given back when it is dropped.
 pub(super) struct SharedPermit {
     ledger: Arc<Ledger<PermitChange>>,
     key: String,
-    /// Empty once there is nothing to give back.
+    /// Empty if there is nothing to give back.
     holder: String,
     since: Instant,
 }

@@ -1,5 +1,5 @@
-//! Reserved slots: the times at which the deliveries under one rate limit are sent. All workers
-//! reserve them in one record.
+//! Slots: the reserved send times of the deliveries under one rate limit. All workers reserve them
+//! in one record.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +10,9 @@ use tidings_rules::RateLimit;
 
 use super::ledger::Change;
 
-/// The most slots that a record holds. The count and the time of a larger limit are divided.
+/// The most slots that a record holds. A larger limit is divided: both its count and its period.
 const MOST_KEPT: u32 = 500;
-/// The longest wait that a service can ask for; then it is called again.
+/// The longest wait that a service can ask for.
 pub const LONGEST_ASKED: Duration = Duration::from_secs(24 * 3600);
 const LONGEST_ASKED_MS: i64 = 24 * 3_600_000;
 
@@ -29,7 +29,7 @@ pub enum SlotChange {
     },
     /// No slot before this time, in milliseconds since 1970, because the service asked to wait.
     NotBefore(i64),
-    /// The service answers again: the wait that it asked for has ended.
+    /// The service answered, so the wait that it asked for has ended.
     Answered,
 }
 
@@ -44,7 +44,7 @@ impl Change for SlotChange {
         for (position, change) in changes.iter().enumerate() {
             match change {
                 Self::NotBefore(time) => record.not_before_ms = record.not_before_ms.max(*time),
-                Self::Answered => answered(record, now.as_millisecond()),
+                Self::Answered => end_wait(record, now.as_millisecond()),
                 Self::Reserve { planned_ms, rates } => asking.push((*planned_ms, position, rates)),
             }
         }
@@ -56,15 +56,15 @@ impl Change for SlotChange {
     }
 }
 
-fn answered(record: &mut Slots, now_ms: i64) {
+fn end_wait(record: &mut Slots, now_ms: i64) {
     if record.not_before_ms > now_ms {
         record.not_before_ms = 0;
         record.taken_ms.retain(|slot| *slot <= now_ms);
     }
 }
 
-/// Reserves the next free slot. Any period as long as a limit's has at most as many slots as the
-/// limit allows. Slots in the future are spread over the period.
+/// Reserves the next free slot. No period holds more slots than its limit allows. Slots in the
+/// future are spread evenly over the period.
 fn reserve(record: &mut Slots, rates: &[RateLimit], now_ms: i64) -> i64 {
     let rates: Vec<(usize, i64)> = rates.iter().map(divided).collect();
     let written = rates
@@ -73,7 +73,7 @@ fn reserve(record: &mut Slots, rates: &[RateLimit], now_ms: i64) -> i64 {
         .collect::<Vec<_>>()
         .join(",");
     if record.limits != written {
-        // Slots that were reserved under other limits delay nobody under these.
+        // Slots that were reserved under other limits do not delay deliveries under these.
         record.taken_ms.retain(|slot| *slot <= now_ms);
         record.limits = written;
     }
@@ -110,8 +110,8 @@ fn reserve(record: &mut Slots, rates: &[RateLimit], now_ms: i64) -> i64 {
     slot
 }
 
-/// How long after its slot a delivery may still be sent: the period of the shortest limit. A later
-/// one reserves again, so that a backlog is not sent at once.
+/// How long after its slot a delivery can still be sent: the shortest period of the limits. After
+/// that it reserves again, so that a backlog is not sent all at once.
 pub fn grace(rates: &[RateLimit]) -> Duration {
     rates.iter().map(|rate| rate.per).min().unwrap_or_default()
 }
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn slots_of_an_old_limit_delay_nobody_under_a_new_one() {
+    fn slots_of_an_old_limit_do_not_delay_deliveries_under_a_new_one() {
         let mut record = Slots::default();
         slots(&mut record, &[rate(1, 60)], 100, 0);
         assert_eq!(reserve(&mut record, &[rate(100, 1)], 1000), 1000);
@@ -259,7 +259,8 @@ mod tests {
                 given.push(slot);
             }
             for rate in &rates {
-                let (count, per) = (usize::try_from(rate.count).unwrap(), i64::try_from(rate.per.as_millis()).unwrap());
+                let count = usize::try_from(rate.count).unwrap();
+                let per = i64::try_from(rate.per.as_millis()).unwrap();
                 prop_assert!(given.windows(count + 1).all(|slots| slots[count] - slots[0] >= per));
             }
         }

@@ -11,9 +11,9 @@ use super::ledger::Change;
 
 /// The weight of the last call in the moving average.
 const LAST_CALL_WEIGHT: f64 = 0.2;
-/// A delivery without a permit returns no sooner than this, in milliseconds.
+/// A delivery without a permit is retried after at least this time, in milliseconds.
 const SOONEST_MS: f64 = 500.0;
-/// Nor later than this; then it asks again.
+/// And after at most this time.
 const LATEST_MS: i64 = 300_000;
 
 /// A change to the permits of a destination.
@@ -32,13 +32,13 @@ pub enum PermitChange {
     },
     /// Gives a permit back.
     Release {
-        /// Who held it.
+        /// The holder that took it.
         holder: String,
         /// How long the call took, in milliseconds.
         took_ms: f64,
     },
-    /// Asks when to return, after all others who asked.
-    Return {
+    /// Asks when to retry: after all deliveries that asked before.
+    RetryAt {
         /// How many permits there are.
         most: u32,
     },
@@ -51,7 +51,7 @@ pub enum PermitAnswer {
     Done,
     /// All permits are taken.
     Full,
-    /// Return at this time, in milliseconds since 1970.
+    /// Retry at this time, in milliseconds since 1970.
     At(i64),
 }
 
@@ -88,7 +88,7 @@ impl PermitChange {
                 if record.taken.len() >= most {
                     return PermitAnswer::Full;
                 }
-                // The crowd is gone: later deliveries need not return after it.
+                // Half of the permits are free: later deliveries need not retry after earlier ones.
                 if *is_first && record.taken.len() * 2 <= most {
                     record.next_ms = 0;
                 }
@@ -100,7 +100,7 @@ impl PermitChange {
                 PermitAnswer::Done
             }
             Self::Release { .. } => PermitAnswer::Done,
-            Self::Return { most } => PermitAnswer::At(returns_at(record, *most, now_ms)),
+            Self::RetryAt { most } => PermitAnswer::At(retry_at(record, *most, now_ms)),
         }
     }
 }
@@ -113,9 +113,9 @@ fn release(record: &mut Seats, holder: &str, took_ms: f64) {
     };
 }
 
-/// Deliveries return one after the other, as fast as calls end.
-fn returns_at(record: &mut Seats, most: u32, now_ms: i64) -> i64 {
-    // A call that takes longer than those before is expected to take as long again.
+/// Deliveries are retried one after the other, as fast as calls end.
+fn retry_at(record: &mut Seats, most: u32, now_ms: i64) -> i64 {
+    // A call that already takes longer than the average is expected to take as long again.
     let longest = record
         .taken
         .iter()
@@ -209,13 +209,14 @@ mod tests {
     }
 
     #[test]
-    fn deliveries_without_a_permit_return_one_after_the_other() {
+    fn deliveries_without_a_permit_are_retried_one_after_the_other() {
         let mut record = Seats {
             average_ms: 1000.0,
             ..Seats::default()
         };
-        let back = PermitChange::Return { most: 2 };
-        let answers = PermitChange::apply(&[back.clone(), back.clone(), back], &mut record, at(0));
+        let retry = PermitChange::RetryAt { most: 2 };
+        let retries = [retry.clone(), retry.clone(), retry];
+        let answers = PermitChange::apply(&retries, &mut record, at(0));
         assert_eq!(
             answers,
             [
@@ -227,24 +228,24 @@ mod tests {
     }
 
     #[test]
-    fn while_calls_hang_deliveries_return_later_and_later() {
+    fn while_a_call_hangs_deliveries_are_retried_later_and_later() {
         let mut record = Seats::default();
         PermitChange::apply(&[take("hangs", 1)], &mut record, at(0));
-        let back = || PermitChange::Return { most: 1 };
+        let retry = || PermitChange::RetryAt { most: 1 };
         assert_eq!(
-            PermitChange::apply(&[back(), back()], &mut record, at(1000)),
+            PermitChange::apply(&[retry(), retry()], &mut record, at(1000)),
             [PermitAnswer::At(3000), PermitAnswer::At(5000)]
         );
     }
 
     #[test]
-    fn deliveries_return_within_five_minutes() {
+    fn deliveries_are_retried_within_five_minutes() {
         let mut record = Seats {
             average_ms: 60_000.0,
             ..Seats::default()
         };
-        let back = vec![PermitChange::Return { most: 1 }; 1000];
-        for answer in PermitChange::apply(&back, &mut record, at(0))
+        let retries = vec![PermitChange::RetryAt { most: 1 }; 1000];
+        for answer in PermitChange::apply(&retries, &mut record, at(0))
             .into_iter()
             .skip(5)
         {
@@ -256,16 +257,16 @@ mod tests {
     }
 
     #[test]
-    fn a_crowd_is_forgotten_when_half_of_the_permits_are_free() {
+    fn retry_times_start_over_when_half_of_the_permits_are_free() {
         let mut record = Seats {
             average_ms: 1000.0,
             ..Seats::default()
         };
-        let back = || PermitChange::Return { most: 1 };
-        PermitChange::apply(&vec![back(); 100], &mut record, at(0));
+        let retry = || PermitChange::RetryAt { most: 1 };
+        PermitChange::apply(&vec![retry(); 100], &mut record, at(0));
         PermitChange::apply(&[take("a", 1)], &mut record, at(0));
         assert_eq!(
-            PermitChange::apply(&[back()], &mut record, at(0)),
+            PermitChange::apply(&[retry()], &mut record, at(0)),
             [PermitAnswer::At(1000)]
         );
     }

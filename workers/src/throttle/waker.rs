@@ -1,26 +1,25 @@
-//! Wakes parked deliveries when their destination can be called again.
+//! Wakes parked deliveries when the circuit of their destination has closed.
 //!
-//! A worker wakes them at once, and again a little later, because other workers park deliveries until
-//! they have seen the change.
+//! A worker wakes them at once, and again a little later, because other workers park deliveries
+//! until they have seen the change.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tidings_core::Destination;
+use tidings_core::bus::{Bus, BusError};
 use tidings_core::model::jitter::jitter;
 use tidings_core::runtime::codes::log as codes;
 
-use tidings_core::Destination;
-use tidings_core::bus::{Bus, BusError};
-
-/// By then every worker has seen the change, and has parked what it was parking.
+/// By then every worker has seen the change and has finished parking.
 const AGAIN_AFTER: Duration = Duration::from_secs(6);
 
-/// Wakes deliveries on behalf of one process.
+/// Wakes parked deliveries.
 pub struct Waker {
     bus: Bus,
-    /// Providers that are due to be woken.
+    /// Providers whose deliveries will be woken.
     due: Mutex<HashSet<Destination>>,
 }
 
@@ -33,8 +32,8 @@ impl Waker {
         })
     }
 
-    /// Wakes the deliveries to a destination that answered this worker's probe. Those that are missed
-    /// resume at their scheduled time.
+    /// Wakes the deliveries to a destination that answered this worker's probe. A delivery that is
+    /// missed resumes at its scheduled time.
     pub fn wake(self: &Arc<Self>, destination: Arc<Destination>, channel: String) {
         let waker = self.clone();
         tokio::spawn(async move {
@@ -47,8 +46,8 @@ impl Waker {
         });
     }
 
-    /// Wakes, a little later, the deliveries to a Provider that somebody resumed, who may have missed
-    /// what this worker was parking meanwhile.
+    /// Wakes the deliveries to a Provider that a user resumed. The user's command woke most of
+    /// them, but this worker may have parked more since.
     pub fn wake_later(self: &Arc<Self>, destination: &Destination) {
         let provider = Destination::whole(&destination.namespace, &destination.provider);
         if !self.due.lock().insert(provider.clone()) {
@@ -62,7 +61,8 @@ impl Waker {
         });
     }
 
-    /// Wakes what was parked after a sequence. Returns the last sequence that was looked at.
+    /// Wakes the deliveries that were parked after a sequence. Returns the last sequence that it
+    /// read.
     async fn wake_after(
         &self,
         destination: &Destination,
@@ -70,13 +70,22 @@ impl Waker {
         after: u64,
     ) -> Result<u64, BusError> {
         let woken = self.bus.wake(destination, channel, after).await?;
-        tracing::info!(code = codes::DESTINATION_RESUMED, provider = %destination.tokens(), woken = woken.count, "destination is called again");
+        tracing::info!(
+            code = codes::DESTINATION_RESUMED,
+            provider = %destination.tokens(),
+            woken = woken.count,
+            "destination resumed"
+        );
         Ok(woken.up_to)
     }
 }
 
 fn report(woken: Result<u64, BusError>) {
     if let Err(error) = woken {
-        tracing::warn!(code = codes::WAKE_FAILED, %error, "parked deliveries not woken; they resume at their scheduled time");
+        tracing::warn!(
+            code = codes::WAKE_FAILED,
+            %error,
+            "parked deliveries not woken; they resume at their scheduled time"
+        );
     }
 }

@@ -1,11 +1,10 @@
 //! Applies a decision: stores what has to be stored, acknowledges the message, then reports.
 
-use tidings_core::runtime::codes::log as codes;
-
 use jiff::Timestamp;
 use tidings_core::Delivery;
 use tidings_core::bus::pull::Pulled;
 use tidings_core::bus::{BusError, publish};
+use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::failpoint::reach;
 
 use super::Worker;
@@ -37,7 +36,7 @@ impl Worker {
         }
     }
 
-    /// Stores what the disposition asks for, on behalf of the message with this sequence.
+    /// Stores what the disposition asks for. `sequence` is that of the message to acknowledge.
     async fn store(&self, disposition: &Disposition, park_key: &str, sequence: u64) {
         let bus = &self.bus;
         match disposition {
@@ -56,19 +55,19 @@ impl Worker {
                 reach("worker:parked");
             }
             Disposition::Requeue(delivery) => {
-                reach("worker:moving");
+                reach("worker:requeueing");
                 until_stored(|| bus.requeue(delivery, sequence)).await;
-                reach("worker:moved");
+                reach("worker:requeued");
             }
-            Disposition::StoreDeadLetter(letter) => {
-                reach("worker:burying");
-                until_stored(|| bus.store_dead_letter(letter)).await;
-                reach("worker:buried");
+            Disposition::StoreDeadLetter(dead_letter) => {
+                reach("worker:storing-dead-letter");
+                until_stored(|| bus.store_dead_letter(dead_letter)).await;
+                reach("worker:dead-letter-stored");
             }
         }
     }
 
-    /// Waits for the server's confirmation: a lost acknowledgement costs a second attempt.
+    /// Waits for the server's confirmation, because a lost acknowledgement causes a second attempt.
     pub(super) async fn acknowledge(&self, pulled: &Pulled) {
         for _ in 0..3 {
             match self.bus.acknowledge(&pulled.message).await {
@@ -88,7 +87,7 @@ impl Worker {
     }
 }
 
-/// Retries until it is stored, because the message must not be acknowledged before.
+/// Retries until `store` succeeds, because the message must not be acknowledged before.
 async fn until_stored<T, F: Future<Output = Result<T, BusError>>>(store: impl Fn() -> F) -> T {
     let store = || Box::pin(store());
     publish::until_stored(store, |error| {

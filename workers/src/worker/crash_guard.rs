@@ -1,17 +1,17 @@
-//! Finds the delivery that kills the workers that attempt it, without delaying the others.
+//! Finds deliveries that kill their workers, without delaying other deliveries.
 //!
 //! When a worker dies, all deliveries that it held are redelivered, and one of them may be the
-//! cause. Each redelivered one is attempted alone in its process at first, with a mark in the bucket
-//! `suspects`. If the process dies meanwhile, the mark stays. A poison message kills a process early,
-//! while it is decoded and encoded. So an attempt runs alone for a moment only, and a service that
-//! hangs delays no other delivery.
+//! cause. The attempt of a redelivered delivery starts alone in its process, with a crash mark in
+//! the bucket `suspects`. If the process dies during this time, the mark remains. A poison message
+//! kills its process early, while it is decoded and encoded. So an attempt runs alone only for a
+//! moment, and a service that hangs does not delay other deliveries.
 
 use std::pin::pin;
 use std::time::Duration;
-use tidings_core::runtime::codes::log as codes;
 
 use tidings_core::bus::BusError;
 use tidings_core::bus::crash_marks::CrashMarks;
+use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::failpoint;
 use tokio::sync::RwLock;
 use tokio::time::timeout;
@@ -20,14 +20,14 @@ use tokio::time::timeout;
 const ALONE_FOR: Duration = Duration::from_millis(200);
 /// A delivery with this many crash marks is a poison message.
 const MOST_MARKS: u32 = 5;
-/// A delivery that was redelivered this often keeps its mark until its attempt ends: it may kill its
-/// process late.
+/// A delivery that was delivered this often keeps its mark until its attempt ends, because it may
+/// kill its process late.
 const MARKED_TO_THE_END_AFTER: i64 = 20;
 
-/// Keeps redelivered deliveries apart from each other, and from others that have just begun.
+/// Keeps redelivered deliveries apart from each other, and from deliveries that have just begun.
 pub struct CrashGuard {
     marks: CrashMarks,
-    /// Held for reading by first deliveries and for writing by redelivered ones, while they begin.
+    /// Held while a delivery begins: for writing if it is redelivered, else for reading.
     beginning: RwLock<()>,
 }
 
@@ -50,7 +50,7 @@ impl CrashGuard {
         }
     }
 
-    /// Does the work of a delivery that was delivered for the first time.
+    /// Does the work of a delivery that is delivered for the first time.
     pub async fn beside_others<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         let beginning = self.beginning.read().await;
@@ -63,22 +63,22 @@ impl CrashGuard {
         }
     }
 
-    /// Does the work of a delivery that was delivered `times` times, alone while it begins.
+    /// Does the work of a redelivered delivery, alone while it begins. `delivered` counts its
+    /// deliveries by JetStream.
     ///
     /// # Guarantees
-    /// Only a delivery whose own attempts killed five workers is a poison message, whatever else
-    /// those workers held.
+    /// A delivery is a poison message only if five workers died while they attempted it alone.
     pub async fn alone<T>(
         &self,
         delivery_id: &str,
-        times: i64,
+        delivered: i64,
         work: impl Future<Output = T>,
     ) -> Guarded<T> {
         let mut work = pin!(work);
         let beginning = self.beginning.write().await;
-        failpoint::reach("worker:suspecting");
+        failpoint::reach("worker:marking");
         let marks = self.marks.begin(delivery_id).await;
-        failpoint::reach("worker:suspected");
+        failpoint::reach("worker:marked");
         match marks {
             Ok(marks) if marks >= MOST_MARKS => {
                 self.clear(delivery_id).await;
@@ -87,7 +87,7 @@ impl CrashGuard {
             Ok(_) => {}
             Err(error) => return Guarded::BusUnavailable(error),
         }
-        if times >= MARKED_TO_THE_END_AFTER {
+        if delivered >= MARKED_TO_THE_END_AFTER {
             let ended = work.await;
             self.clear(delivery_id).await;
             return Guarded::Ended(ended);

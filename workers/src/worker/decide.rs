@@ -10,11 +10,12 @@ use tidings_core::runtime::metrics::labels::{DeliveryOutcome, NotAttempted};
 use tidings_core::{Attempt, DeadLetter, Delivery, Failure, Outcome, ProtoTimestamp, Reason};
 
 use crate::attempt::{AttemptResult, ParkRequest, Refusal};
+use crate::throttle::limits::later;
 
 /// A delivery carries this many of its last attempts.
 const MOST_ATTEMPTS_KEPT: usize = 20;
 
-/// A processed message: the result, and what the decision depends on beside it.
+/// A processed message: the result, and what else the decision depends on.
 #[derive(Clone, Debug)]
 pub struct Processed {
     /// When processing began.
@@ -23,13 +24,13 @@ pub struct Processed {
     pub took: Duration,
     /// The result.
     pub result: AttemptResult,
-    /// The Provider's policy; the default where the Provider could not be resolved.
+    /// The Provider's policy; the default if the Provider could not be resolved.
     pub retry: RetryPolicy,
     /// The key under which the delivery is parked: its id, or the key of its state.
     pub park_key: String,
-    /// When the delivery was planned, or the newest state that it stands for.
+    /// When the delivery was planned, or the newest state that the attempt was for.
     pub planned_at: Option<ProtoTimestamp>,
-    /// What is wrong with the template; empty where nothing is.
+    /// Why the template failed; empty if it did not fail.
     pub template_error: String,
 }
 
@@ -40,14 +41,14 @@ pub struct Decision {
     pub disposition: Disposition,
     /// The outcome in metrics.
     pub outcome: DeliveryOutcome,
-    /// What to report, where an attempt was made or the delivery is given up.
+    /// What to report, if an attempt was made or the delivery is given up.
     pub report: Option<AttemptReport>,
 }
 
 /// An attempt as it is counted, logged and published.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AttemptReport {
-    /// The attempt as it goes into the history.
+    /// The attempt's entry in the history.
     pub attempt: Attempt,
     /// Its outcome.
     pub outcome: Outcome,
@@ -66,7 +67,7 @@ pub enum Disposition {
     Retry(Box<Delivery>, Duration),
     /// Park this copy: it was not attempted.
     Park(Box<Delivery>, ParkRequest),
-    /// Publish this copy under the subject of its Provider's present type.
+    /// Publish this copy under the subject of its Provider's current type.
     Requeue(Box<Delivery>),
     /// Store this dead letter.
     StoreDeadLetter(Box<DeadLetter>),
@@ -75,7 +76,7 @@ pub enum Disposition {
 }
 
 impl Processed {
-    /// A delivery whose Provider is not resolved, and which is parked under its id.
+    /// The result of a delivery, with the default retry policy and the delivery's id as park key.
     pub fn new(delivery: &Delivery, result: impl Into<AttemptResult>) -> Self {
         Self {
             started: Timestamp::now(),
@@ -100,7 +101,7 @@ impl AttemptReport {
     }
 }
 
-/// Decides about a processed message. `random` is in 0..1 and spreads retries.
+/// Decides about a processed message. `random` is in 0..1 and is the jitter of a retry.
 pub fn decide(delivery: &Delivery, processed: &Processed, now: Timestamp, random: f64) -> Decision {
     match &processed.result {
         AttemptResult::Ended {
@@ -143,8 +144,8 @@ fn decide_failed(
     let mut next = Delivery {
         attempt: delivery.attempt + 1,
         slot_ms: 0,
-        // Deliveries of a key are parked as one, which must not be given up while a newer state
-        // still has time.
+        // Parked deliveries of a key replace each other. The one that remains must not be given up
+        // before its newest state is too old.
         planned_at: later(delivery.planned_at, processed.planned_at),
         unauthorized_since: None,
         ..delivery.clone()
@@ -176,8 +177,8 @@ fn decide_failed(
     let disposition = match retry {
         RetryDecision::Park(wait) => Disposition::Retry(Box::new(next), wait),
         RetryDecision::Dead(reason) => {
-            let letter = dead_letter(next, reason, &failure.detail, now);
-            Disposition::StoreDeadLetter(Box::new(letter))
+            let dead_letter = dead_letter(next, reason, &failure.detail, now);
+            Disposition::StoreDeadLetter(Box::new(dead_letter))
         }
     };
     Decision {
@@ -215,7 +216,7 @@ fn decide_not_attempted(
             NotAttempted::Redelivered.into(),
         ),
         Refusal::GiveUp(reason, detail) => {
-            let letter = dead_letter(next, *reason, detail, now);
+            let dead_letter = dead_letter(next, *reason, detail, now);
             let outcome = Outcome::Dead;
             let attempt = Attempt {
                 outcome: outcome.as_str().to_owned(),
@@ -225,7 +226,7 @@ fn decide_not_attempted(
                 ..Attempt::default()
             };
             return Decision {
-                disposition: Disposition::StoreDeadLetter(Box::new(letter)),
+                disposition: Disposition::StoreDeadLetter(Box::new(dead_letter)),
                 outcome: outcome.into(),
                 report: Some(AttemptReport::failed(attempt, outcome, *reason)),
             };
@@ -238,13 +239,6 @@ fn decide_not_attempted(
     }
 }
 
-/// The later of two times, where there are any.
-pub fn later(one: Option<ProtoTimestamp>, other: Option<ProtoTimestamp>) -> Option<ProtoTimestamp> {
-    one.into_iter()
-        .chain(other)
-        .max_by_key(|time| (time.seconds, time.nanos))
-}
-
 fn dead_letter(delivery: Delivery, reason: Reason, detail: &str, now: Timestamp) -> DeadLetter {
     DeadLetter {
         delivery: Some(delivery),
@@ -254,7 +248,7 @@ fn dead_letter(delivery: Delivery, reason: Reason, detail: &str, now: Timestamp)
     }
 }
 
-/// The attempt as it goes into the history, without its outcome.
+/// The attempt's entry in the history, without its outcome.
 fn attempt(delivery: &Delivery, processed: &Processed) -> Attempt {
     Attempt {
         number: delivery.attempt + 1,

@@ -27,12 +27,12 @@ use crate::worker::report::reference;
 const SUSPENDED_FOR: Duration = Duration::from_secs(60);
 
 impl Worker {
-    /// Processes a message up to the end of its attempt. A panic is the failure of this attempt
-    /// only; the permits that it held are given back.
+    /// Processes a message up to the end of its attempt. A panic fails only this attempt, and its
+    /// permits are given back.
     pub(super) async fn process(&self, delivery: &Delivery, held: &HeldMessage) -> Processed {
         let (started, clock) = (Timestamp::now(), Instant::now());
         let processing = AssertUnwindSafe(async {
-            match self.make_ready(delivery, held).await {
+            match self.provider_and_event(delivery, held).await {
                 Ok((prepared, event)) => self.attempt(delivery, &event, &prepared, held).await,
                 Err(result) => Processed::new(delivery, result),
             }
@@ -46,7 +46,8 @@ impl Worker {
         }
     }
 
-    /// The failure is parked under the delivery's id: its state may not be recorded.
+    /// The failure of an attempt that panicked. The delivery is parked under its id, because its
+    /// state may not be recorded.
     fn panicked(&self, delivery: &Delivery) -> Processed {
         let ProviderReference {
             namespace, name, ..
@@ -64,7 +65,7 @@ impl Worker {
     }
 
     /// The Provider and the event of a delivery, or why it is not attempted.
-    async fn make_ready<'a>(
+    async fn provider_and_event<'a>(
         &self,
         delivery: &'a Delivery,
         held: &HeldMessage,
@@ -111,7 +112,7 @@ impl Worker {
             .map_err(AttemptResult::failed)
     }
 
-    /// The event that the delivery carries or, where it is too large for that, the stored one.
+    /// The event in the delivery, or the stored one if it was too large for the delivery.
     async fn event<'a>(&self, delivery: &'a Delivery) -> Result<Option<Cow<'a, Event>>, BusError> {
         match &delivery.event {
             Some(event) => Ok(Some(Cow::Borrowed(event))),
@@ -146,16 +147,15 @@ impl Worker {
             rendered: &rendered,
             ..standard
         };
-        // Deliveries of a state are parked under its key: each of them writes the newest state.
+        // A delivery of a state is parked under the state's key, because any delivery of the key
+        // writes the newest state.
         let state_key = state_key(prepared, &message);
         if let Some(key) = &state_key
             && held.is_redelivered()
-            && matches!(
-                self.bus
-                    .is_parked_by(delivery, key, held.pulled.sequence)
-                    .await,
-                Ok(true)
-            )
+            && let Ok(true) = self
+                .bus
+                .is_parked_by(delivery, key, held.pulled.sequence)
+                .await
         {
             return Processed::new(delivery, Refusal::AlreadyParked);
         }
@@ -168,8 +168,8 @@ impl Worker {
         let planned_at = caller.planned_at();
         caller.end().await;
         let processed = Processed::new(delivery, result);
-        // A state that is not recorded is only in this delivery: parked under the key of the state,
-        // another delivery could replace it.
+        // A state that is not recorded exists only in this delivery. Under the state's key, another
+        // parked delivery could replace it.
         let processed = match &processed.result {
             AttemptResult::Failed {
                 is_recorded: false, ..
@@ -237,7 +237,7 @@ impl Worker {
     }
 }
 
-/// The name of the record of the state that a message asks for; nothing for other messages.
+/// The name of the record of a message's state; `None` if the message has no state.
 fn state_key(prepared: &Prepared, message: &Message<'_>) -> Option<String> {
     match &prepared.notifier {
         Notifier::State(notifier) => {

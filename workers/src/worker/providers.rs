@@ -1,4 +1,4 @@
-//! Where a worker reads Providers and templates.
+//! The Providers and templates that a worker uses.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use tidings_core::Delivery;
 use tidings_rules::live::LiveRules;
 use tidings_rules::{ResolvedProvider, Rules, Template, Unresolved};
 
-/// Reads Providers and templates with their present settings, at each attempt.
+/// Reads Providers and templates. Each attempt reads their current settings.
 pub trait Providers: Send + Sync + 'static {
     /// The Provider with its Secrets.
     ///
@@ -14,7 +14,7 @@ pub trait Providers: Send + Sync + 'static {
     /// The Provider is missing, invalid or suspended.
     fn resolve(&self, namespace: &str, name: &str) -> Result<Arc<ResolvedProvider>, Unresolved>;
 
-    /// The source of the template for a delivery: the one that it carries, else its Provider's.
+    /// The source of a delivery's template: the one that its Alert names, else its Provider's.
     ///
     /// # Errors
     /// The ConfigMap is missing, or has no such key.
@@ -38,7 +38,7 @@ impl Providers for LiveRules {
     }
 }
 
-/// The source of the template for a delivery in these rules; see [`Providers::template`].
+/// The source of a delivery's template in these rules; see [`Providers::template`].
 ///
 /// # Errors
 /// The ConfigMap is missing, or has no such key.

@@ -1,11 +1,11 @@
-//! Reports each attempt: counted, logged once, and published to `OUTCOMES`.
+//! Reports each attempt: counts it, logs it once and publishes it to `OUTCOMES`.
 
 use std::time::Duration;
-use tidings_core::model::time::{between, from_proto};
-use tidings_core::runtime::codes::log as codes;
 
 use jiff::Timestamp;
 use tidings_core::bus::Bus;
+use tidings_core::model::time::{between, from_proto};
+use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::metrics::labels::{
     AttemptLabels, DeliveryLabels, DeliveryOutcome, TypeLabel,
 };
@@ -62,7 +62,7 @@ impl Reporter {
             .inc();
     }
 
-    /// Counts a message as held, until the result is dropped.
+    /// Counts a message as in flight, until the result is dropped.
     pub fn hold(&self) -> Holding {
         self.metrics.worker_deliveries_in_flight.inc();
         Holding(self.metrics.worker_deliveries_in_flight.clone())
@@ -98,7 +98,7 @@ impl Reporter {
         }
     }
 
-    /// Another delivery's state was written, whose own attempt did not report it.
+    /// Publishes that another delivery was delivered, because this attempt wrote its state.
     async fn publish_delivered(&self, delivery_id: String, provider: Option<ProviderReference>) {
         let outcome = Outcome::Delivered.as_str().to_owned();
         let attempt = Some(Attempt {
@@ -115,7 +115,7 @@ impl Reporter {
     }
 }
 
-/// A message that is counted as held.
+/// A message that is counted as in flight.
 pub struct Holding(Gauge);
 
 impl Drop for Holding {

@@ -1,5 +1,5 @@
-//! The consumer that a puller uses: created, compared with its expected configuration, examined
-//! when a pull brings nothing.
+//! The consumer of a puller: created, restored to its expected configuration, and checked after an
+//! empty pull.
 
 use async_nats::jetstream::consumer::{self, DeliverPolicy, Info, PullConsumer, pull};
 use async_nats::jetstream::stream::Stream;
@@ -8,12 +8,12 @@ use super::Puller;
 use crate::bus::streams::{EVENTS, consumer_differences};
 use crate::runtime::codes::log as codes;
 
-/// Whether a consumer has messages for us.
+/// Whether a consumer has messages that it can deliver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Supply {
-    /// No messages, or none before others acknowledge some of theirs.
+    /// No messages, or the limit of unacknowledged messages is reached.
     Empty,
-    /// Messages wait that the server can deliver.
+    /// Messages wait, and the server can deliver them.
     Waiting,
 }
 
@@ -48,11 +48,11 @@ impl Puller {
         self.consumer.durable_name.as_deref().unwrap_or_default()
     }
 
-    /// Returns the consumer on the server. It is created if it is missing, and restored if somebody
-    /// changed it.
+    /// Returns the consumer on the server. It is created if it is missing, and restored if another
+    /// client changed it.
     ///
-    /// A deleted consumer on EVENTS continues where the routers were last seen. From the beginning
-    /// it would route all stored events again, and send their notifications twice.
+    /// A deleted consumer on EVENTS continues at the last known position of the routers. From the
+    /// beginning it would route all stored events again, and deliver them twice.
     pub(super) async fn consumer(&self) -> Result<PullConsumer, String> {
         let stream = self.bus.jetstream().get_stream_no_info(self.stream).await;
         let stream = stream.map_err(|error| error.to_string())?;
@@ -77,8 +77,8 @@ impl Puller {
                 differences = differences.join("; "),
                 "consumer configuration restored"
             );
-            let is = &consumer.cached_info().config;
-            consumer = self.restore(&stream, is, config).await?;
+            let actual = &consumer.cached_info().config;
+            consumer = self.restore(&stream, actual, config).await?;
         }
         self.check_usable(consumer.cached_info())?;
         Ok(consumer)
@@ -87,31 +87,31 @@ impl Puller {
     async fn restore(
         &self,
         stream: &Stream<()>,
-        is: &consumer::Config,
+        actual: &consumer::Config,
         expected: pull::Config,
     ) -> Result<PullConsumer, String> {
-        if (&is.filter_subject, &is.filter_subjects)
+        if (&actual.filter_subject, &actual.filter_subjects)
             == (&expected.filter_subject, &expected.filter_subjects)
         {
             // The server refuses to change where a consumer begins.
             let expected = pull::Config {
-                deliver_policy: is.deliver_policy,
+                deliver_policy: actual.deliver_policy,
                 ..expected
             };
             let updated = stream.update_consumer(expected).await;
             return updated.map_err(|error| error.to_string());
         }
         // An updated consumer would never deliver what the wrong filter skipped, so it is
-        // recreated. Messages that are held at present may be delivered twice.
+        // recreated. Messages that are held now may be delivered twice.
         let deleted = stream.delete_consumer(self.name()).await;
         deleted.map_err(|error| error.to_string())?;
         let created = stream.create_consumer(expected).await;
         created.map_err(|error| error.to_string())
     }
 
-    /// Finds out why a pull brought nothing. A consumer that answers every pull and never delivers
-    /// is as broken as one that is gone.
-    pub(super) async fn examine(
+    /// Checks the consumer after an empty pull. A consumer that answers every pull but never
+    /// delivers is as broken as a deleted one.
+    pub(super) async fn check_supply(
         &self,
         consumer: &PullConsumer,
         before: Supply,
@@ -122,16 +122,16 @@ impl Puller {
         before.after_empty_pull(&info)
     }
 
-    fn check_usable(&self, is: &Info) -> Result<(), String> {
-        let differences = consumer_differences(&is.config, &self.consumer);
+    fn check_usable(&self, info: &Info) -> Result<(), String> {
+        let differences = consumer_differences(&info.config, &self.consumer);
         if !differences.is_empty() {
             return Err(format!(
                 "the consumer's configuration differs: {}",
                 differences.join("; ")
             ));
         }
-        if is.paused {
-            let (stream, name) = (&is.stream_name, &is.name);
+        if info.paused {
+            let (stream, name) = (&info.stream_name, &info.name);
             return Err(format!(
                 "the consumer is paused; resume it with `nats consumer resume {stream} {name}`"
             ));

@@ -36,13 +36,11 @@ impl Default for AddressSettings {
 impl AddressSettings {
     pub(super) fn read(reader: &mut Reader) -> Self {
         Self {
-            allow: reader.list_of("worker.addresses.allow", &[], value::network),
-            deny: reader.list_of("worker.addresses.deny", &[], value::network),
-            loopback: reader.or(
-                "worker.addresses.loopback",
-                Self::default().loopback,
-                value::switch,
-            ),
+            allow: reader.list_of("worker.addresses.allow", value::network),
+            deny: reader.list_of("worker.addresses.deny", value::network),
+            loopback: reader
+                .optional("worker.addresses.loopback", value::switch)
+                .unwrap_or_else(|| !in_cluster()),
         }
     }
 }

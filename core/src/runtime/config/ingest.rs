@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::read::Reader;
-use super::value;
+use super::value::{self, Severity};
 use crate::runtime::kubernetes::kind::ObjectKind;
 
 /// The kinds of objects that Flux posts events about.
@@ -65,25 +65,12 @@ pub struct KubernetesEventsSettings {
     pub lease: String,
 }
 
-/// The severity of Events with a reason or type.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Severity {
-    /// A reason or a type.
-    pub of: String,
-    /// trace, info, warn or error.
-    pub severity: String,
-}
-
 impl IngestSettings {
     pub(super) fn read(reader: &mut Reader) -> Self {
         Self {
-            dedupe_interval: reader.or(
-                "ingest.dedupe_interval",
-                Duration::from_secs(300),
-                value::interval,
-            ),
+            dedupe_interval: reader.value("ingest.dedupe_interval", value::interval),
             labels: reader.optional("ingest.labels", value::switch),
-            label_kinds: reader.list_of("ingest.label_kinds", FLUX_KINDS, value::object_kind),
+            label_kinds: reader.list_or("ingest.label_kinds", FLUX_KINDS, value::object_kind),
             kubernetes_events: KubernetesEventsSettings::read(reader),
         }
     }
@@ -92,27 +79,16 @@ impl IngestSettings {
 impl KubernetesEventsSettings {
     fn read(reader: &mut Reader) -> Self {
         Self {
-            watch: reader.or("ingest.kubernetes_events.watch", false, value::switch),
-            flux_objects: reader.or(
-                "ingest.kubernetes_events.flux_objects",
-                false,
-                value::switch,
-            ),
-            types: reader.list("ingest.kubernetes_events.types", &["Warning"]),
-            kinds: reader.list("ingest.kubernetes_events.kinds", &[]),
-            namespaces: reader.list("ingest.kubernetes_events.namespaces", &[]),
-            reasons: reader.list("ingest.kubernetes_events.reasons", &[]),
-            severities: reader.list_of("ingest.kubernetes_events.severities", &[], value::severity),
-            repeat_interval: reader.or(
-                "ingest.kubernetes_events.repeat_interval",
-                Duration::from_secs(300),
-                value::interval,
-            ),
-            lease: reader.or(
-                "ingest.kubernetes_events.lease",
-                "tidings-events".to_owned(),
-                value::text,
-            ),
+            watch: reader.value("ingest.kubernetes_events.watch", value::switch),
+            flux_objects: reader.value("ingest.kubernetes_events.flux_objects", value::switch),
+            types: reader.list("ingest.kubernetes_events.types"),
+            kinds: reader.list("ingest.kubernetes_events.kinds"),
+            namespaces: reader.list("ingest.kubernetes_events.namespaces"),
+            reasons: reader.list("ingest.kubernetes_events.reasons"),
+            severities: reader.list_of("ingest.kubernetes_events.severities", value::severity),
+            repeat_interval: reader
+                .value("ingest.kubernetes_events.repeat_interval", value::interval),
+            lease: reader.value("ingest.kubernetes_events.lease", value::text),
         }
     }
 }

@@ -1,12 +1,11 @@
 //! The layers of the settings and their order.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
 
 use config::{ConfigError, Environment, File, FileFormat, Map, Source, Value, ValueKind};
 
-use super::read::Mistake;
+use super::mistake::{Mistake, Origin};
 
 /// The prefix of our environment variables.
 const PREFIX: &str = "TIDINGS_";
@@ -33,38 +32,6 @@ pub struct Flag {
     pub key: String,
     /// The value as text.
     pub value: String,
-}
-
-/// The source of a value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// A settings file.
-    File(PathBuf),
-    /// An environment variable, by name.
-    Variable(String),
-    /// A flag, by name.
-    Flag(String),
-}
-
-impl Origin {
-    /// The layer: the value of the highest layer applies.
-    pub(super) fn rank(&self) -> u8 {
-        match self {
-            Self::File(_) => 0,
-            Self::Variable(_) => 1,
-            Self::Flag(_) => 2,
-        }
-    }
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File(path) => write!(formatter, "file {}", path.display()),
-            Self::Variable(name) => write!(formatter, "variable {name}"),
-            Self::Flag(name) => write!(formatter, "flag {name}"),
-        }
-    }
 }
 
 /// The environment variables of this process that start with `TIDINGS_`.

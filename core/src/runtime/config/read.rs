@@ -1,51 +1,14 @@
 //! Reads the values key by key and collects all mistakes.
 
 use std::collections::BTreeSet;
-use std::fmt;
-use std::path::PathBuf;
 
 use config::{Value, ValueKind};
-use thiserror::Error;
 
-use super::layer::{self, Given, Origin, Sources};
+use super::layer::{self, Given, Sources};
+use super::mistake::{Mistake, Mistakes, Origin};
 use super::secret::Secret;
+use super::table;
 use super::value::Parsed;
-
-/// A mistake in the settings.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mistake {
-    /// The key, such as `nats.url`; empty for a whole file.
-    pub key: String,
-    /// The source of the value; absent if the mistake is about several values.
-    pub origin: Option<Origin>,
-    /// What is wrong, what is expected, and an example.
-    pub problem: String,
-}
-
-impl Mistake {
-    pub(super) fn of_file(path: PathBuf, problem: String) -> Self {
-        Self {
-            key: String::new(),
-            origin: Some(Origin::File(path)),
-            problem,
-        }
-    }
-}
-
-impl fmt::Display for Mistake {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.origin, self.key.as_str()) {
-            (Some(origin), "") => write!(formatter, "{origin} {}", self.problem),
-            (Some(origin), key) => write!(formatter, "{key} ({origin}): {}", self.problem),
-            (None, key) => write!(formatter, "{key}: {}", self.problem),
-        }
-    }
-}
-
-/// Every mistake that was found, one per line.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("invalid settings:{}", lines(.0))]
-pub struct Mistakes(pub Vec<Mistake>);
 
 /// The values that no setting has taken yet, and the mistakes so far.
 pub(super) struct Reader {
@@ -94,17 +57,31 @@ impl Reader {
             .ok()
     }
 
-    pub(super) fn or<T>(
-        &mut self,
-        key: &'static str,
-        default: T,
-        parse: fn(&str) -> Parsed<T>,
-    ) -> T {
-        self.optional(key, parse).unwrap_or(default)
+    /// A setting whose default is in the table of settings.
+    pub(super) fn value<T>(&mut self, key: &'static str, parse: fn(&str) -> Parsed<T>) -> T {
+        self.optional(key, parse).unwrap_or_else(|| {
+            let default = table::default_of(key).and_then(|text| parse(text).ok());
+            default.expect("a test parses every default of the table")
+        })
     }
 
-    /// A list in the file, comma-separated in variables.
-    pub(super) fn list(&mut self, key: &'static str, default: &[&str]) -> Vec<String> {
+    /// A list of texts whose default is in the table of settings.
+    pub(super) fn list(&mut self, key: &'static str) -> Vec<String> {
+        self.list_of(key, |entry| Ok(entry.to_owned()))
+    }
+
+    /// A list whose default is in the table of settings.
+    pub(super) fn list_of<T>(&mut self, key: &'static str, parse: fn(&str) -> Parsed<T>) -> Vec<T> {
+        let default = Vec::from_iter(
+            table::default_of(key)
+                .into_iter()
+                .flat_map(|text| text.split(',')),
+        );
+        self.list_or(key, &default, parse)
+    }
+
+    /// The entries of a list: a list in the file, comma-separated in variables.
+    fn entries(&mut self, key: &'static str, default: &[&str]) -> Vec<String> {
         let Some((value, origin)) = self.take(key) else {
             return default.iter().map(|&text| text.to_owned()).collect();
         };
@@ -128,8 +105,8 @@ impl Reader {
         entries
     }
 
-    /// A list whose entries are parsed.
-    pub(super) fn list_of<T>(
+    /// A list with a default that the table only describes.
+    pub(super) fn list_or<T>(
         &mut self,
         key: &'static str,
         default: &[&str],
@@ -137,7 +114,7 @@ impl Reader {
     ) -> Vec<T> {
         let origin = self.given.get(key).map(|(_, origin)| origin.clone());
         let mut values = Vec::new();
-        for entry in self.list(key, default) {
+        for entry in self.entries(key, default) {
             match parse(&entry) {
                 Ok(value) => values.push(value),
                 Err(expected) => self.push(
@@ -203,7 +180,7 @@ impl Reader {
         if other_rank > rank { second } else { first }
     }
 
-    /// Both keys or none.
+    /// Requires both keys or neither.
     pub(super) fn pair(
         &mut self,
         first: &'static str,
@@ -235,7 +212,7 @@ impl Reader {
         self.push(key, None, problem.to_owned());
     }
 
-    /// Reports keys that no setting took, and all other mistakes.
+    /// Reports unknown keys and all other mistakes.
     pub(super) fn finish(mut self) -> Result<(), Mistakes> {
         for (key, (value, origin)) in std::mem::take(&mut self.given) {
             let section = format!("{key}.");
@@ -310,13 +287,6 @@ impl Reader {
             problem,
         });
     }
-}
-
-fn lines(mistakes: &[Mistake]) -> String {
-    mistakes
-        .iter()
-        .map(|mistake| format!("\n- {mistake}"))
-        .collect()
 }
 
 fn to_text(value: Value) -> Option<String> {

@@ -35,8 +35,8 @@ impl Serialize for Secret {
     }
 }
 
-/// The servers of the bus. A login in an address is kept apart: the client would log it and not
-/// use it.
+/// The servers of the bus. A login in an address is stored separately, because the client would
+/// log it and not use it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Servers {
     addresses: Vec<ServerAddr>,

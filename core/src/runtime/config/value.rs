@@ -7,14 +7,22 @@ use std::time::Duration;
 use async_nats::ServerAddr;
 use ipnet::IpNet;
 use jiff::SignedDuration;
-use serde::Serializer;
+use serde::{Serialize, Serializer};
 use tracing_subscriber::EnvFilter;
 
 use super::RulesFrom;
-use super::ingest::Severity;
 use super::secret::Servers;
 use crate::runtime::kubernetes::kind::ObjectKind;
 use crate::runtime::telemetry::LogFormat;
+
+/// The severity of Events with a reason or type.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Severity {
+    /// A reason or a type.
+    pub of: String,
+    /// trace, info, warn or error.
+    pub severity: String,
+}
 
 /// A value, or what is expected instead.
 pub(super) type Parsed<T> = Result<T, &'static str>;

@@ -26,7 +26,7 @@ use crate::runtime::health::Check;
 
 use claim::{Observation, Step};
 pub use holding::{Leadership, LeaseError};
-use holding::{Taken, answered};
+use holding::{Taken, with_timeout};
 
 /// The pause after a first error of the API server, after a conflict, and between two terms.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -60,8 +60,8 @@ impl Election {
     ///
     /// # Guarantees
     /// `work` runs in one process at a time. It must end within 5 s of [`Leadership::over`], else
-    /// it is dropped. The Lease is released when the work ends, so that the next leader need not wait
-    /// for it to expire.
+    /// it is dropped. The Lease is released when the work ends, so that the next leader does not
+    /// wait until it expires.
     ///
     /// # Assumptions
     /// The clocks of two machines may differ, but run at the same speed.
@@ -98,7 +98,7 @@ impl Election {
     async fn wait(&self, api: &Api<Lease>, observation: &mut Observation) -> Taken {
         let mut trouble = Trouble::default();
         loop {
-            let pause = match answered(self.try_to_take(api, observation)).await {
+            let pause = match with_timeout(self.try_to_take(api, observation)).await {
                 Ok(Ok(taken)) => {
                     self.check.succeed();
                     return taken;
@@ -147,7 +147,7 @@ impl Election {
             }
         };
         match written {
-            // Another replica was faster.
+            // Another replica took the Lease first.
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(Err(PAUSE)),
             written => {
                 let lease = written?;
@@ -165,7 +165,7 @@ impl Election {
         if is_new {
             tracing::warn!(
                 code = codes::LEASE_UNAVAILABLE,
-                %trouble,
+                error = %trouble,
                 "cannot use the Lease, retrying"
             );
         }
@@ -182,7 +182,7 @@ struct Trouble {
 
 impl Trouble {
     /// Adds a failure. Returns the pause after it, and whether it differs from the one before and
-    /// is to be logged.
+    /// must be logged.
     fn add(&mut self, why: &str) -> (Duration, bool) {
         let pause = PAUSE.saturating_mul(1 << self.count.min(8)).min(MAX_PAUSE);
         self.count = self.count.saturating_add(1);

@@ -38,7 +38,7 @@ impl<T: LabelValue> LabelValue for Option<T> {
     }
 }
 
-/// Makes a type with `as_str` the value of a label, and by itself a set with this one label.
+/// Lets a type with `as_str` be the value of a label, and a set with this one label.
 macro_rules! label_value {
     ($name:ident, $label:literal, $terms:expr) => {
         impl prometheus_client::encoding::EncodeLabelValue for $name {
@@ -82,7 +82,7 @@ macro_rules! label_value {
 
 pub(crate) use label_value;
 
-/// Makes a set of several labels.
+/// Defines a set of several labels.
 macro_rules! label_set {
     ($(#[$attribute:meta])* pub struct $name:ident {
         $($(#[$note:meta])* $label:ident: $value:ty,)*
@@ -121,7 +121,7 @@ terms! {
 }
 
 terms! {
-    /// What ingest did with a Kubernetes Event that it read.
+    /// The result of a Kubernetes Event that ingest read.
     pub enum KubernetesEventOutcome in label "outcome" {
         Accepted = "accepted", "The event is stored.";
         Duplicate = "duplicate", "The same event was stored before.";
@@ -134,7 +134,7 @@ terms! {
 }
 
 terms! {
-    /// What a lookup of an event's object for its labels found.
+    /// The result of reading the labels of an event's object.
     pub enum LabelLookup in label "outcome" {
         Found = "found", "The object exists; its labels are added to the event.";
         NotFound = "not-found", "The object does not exist.";
@@ -143,7 +143,7 @@ terms! {
 }
 
 terms! {
-    /// What the router did with an event.
+    /// The result of routing an event.
     pub enum RoutingOutcome in label "outcome" {
         Planned = "planned", "At least one delivery is planned and stored.";
         Unmatched = "unmatched", "No alert matches the event.";
@@ -152,7 +152,7 @@ terms! {
 }
 
 terms! {
-    /// What a write of a status or a Kubernetes Event to the API server came to.
+    /// The result of writing a status or a Kubernetes Event to the API server.
     pub enum StatusWriteOutcome in label "outcome" {
         Written = "written", "The API server accepted it.";
         NotFound = "not-found", "The object no longer exists.";
@@ -180,7 +180,7 @@ terms! {
     }
 }
 
-/// What a worker did with a message: made an attempt, or released it without one.
+/// The result of a message in a worker: an attempt, or a release without one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DeliveryOutcome {
     /// An attempt ended.
@@ -238,7 +238,7 @@ label_set! {
 }
 
 label_set! {
-    /// The labels of a message that a worker is done with.
+    /// The labels of a message that a worker finished or released.
     pub struct DeliveryLabels {
         /// The provider type; empty where the message cannot be decoded.
         r#type: String,

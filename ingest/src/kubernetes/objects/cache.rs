@@ -13,7 +13,7 @@ use tidings_core::model::flux;
 pub struct ObjectMetadata {
     /// The labels.
     pub labels: BTreeMap<String, String>,
-    /// The annotations that belong into events: `event.toolkit.fluxcd.io/…`.
+    /// The annotations that are added to events: `event.toolkit.fluxcd.io/…`.
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -21,7 +21,7 @@ pub struct ObjectMetadata {
 #[derive(Debug, Default)]
 pub(super) struct ObjectCache {
     objects: HashMap<String, Arc<ObjectMetadata>>,
-    /// The objects of an incomplete list.
+    /// The objects of a list that is not complete yet.
     listed: HashMap<String, Arc<ObjectMetadata>>,
 }
 
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn objects_missing_in_a_new_list_are_removed() {
+    fn objects_that_are_not_in_a_new_list_are_removed() {
         let mut cache = ObjectCache::default();
         for change in [
             Event::Init,

@@ -1,4 +1,4 @@
-//! The objects of one kind: a metadata watch, and a direct read of an object that it lacks.
+//! Looks up objects of one kind: in the cache of a metadata watch, else by reading the object.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,11 +22,11 @@ use super::cache::{ObjectCache, ObjectMetadata};
 
 /// How long the first events of a kind wait for its watch.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(1);
-/// The time limit for a direct read.
+/// The time limit for reading an object.
 const READ_TIMEOUT: Duration = Duration::from_millis(900);
-/// The pause in direct reads after one failed.
+/// How long no object is read after a read failed.
 const READ_PAUSE: Duration = Duration::from_secs(10);
-/// The pause before the next discovery of a kind that the API server lacks.
+/// The pause before discovery of a kind is retried.
 const DISCOVERY_PAUSE: Duration = Duration::from_secs(60);
 
 /// The watch of one kind.
@@ -68,10 +68,10 @@ impl KindWatch {
         })
     }
 
-    /// Looks up an object. An object that the watch lacks is read directly, because the first event
-    /// of a new object may arrive before the watch reports it.
+    /// Looks up an object. Reads it if it is not in the cache, because the first event of a new
+    /// object may arrive before the watch reports the object.
     pub(super) async fn find(&self, namespace: &str, name: &str) -> ObjectLookup {
-        // A watch that cannot start delays only events of its first second.
+        // If the watch cannot start, it delays only the events of its first second.
         let _ = timeout_at(
             self.started + SYNC_TIMEOUT,
             self.synced.clone().wait_for(|is_synced| *is_synced),

@@ -1,4 +1,4 @@
-//! One change that the reader passes on, and why reading stops.
+//! The changes that the reader passes on, and the errors that end a read.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::kubernetes::repeat_filter::ChangeType;
 /// The time limit for the first response to a watch, or for a page of a list.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A step of the reader to another resource version.
+/// A change of an Event, or only of the resource version.
 #[derive(Clone, Debug)]
 pub struct EventChange {
     /// The resource version that is reached.
@@ -24,7 +24,7 @@ pub struct EventChange {
     pub event: Option<(Box<Event>, ChangeType)>,
 }
 
-/// Why reading stops.
+/// Why a read ended.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReadError {
     #[error("cannot read Events: {0}")]
@@ -43,12 +43,11 @@ pub(super) enum ReadError {
     ReceiverDropped,
 }
 
-impl From<kube::Error> for ReadError {
-    fn from(error: kube::Error) -> Self {
-        match error {
-            kube::Error::Api(status) => status_error(status),
-            error => Self::Api(error),
-        }
+/// The error of a watch. Only there does 410 mean that the watch expired.
+pub(super) fn watch_error(error: kube::Error) -> ReadError {
+    match error {
+        kube::Error::Api(status) => status_error(status),
+        error => ReadError::Api(error),
     }
 }
 

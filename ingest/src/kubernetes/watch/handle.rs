@@ -19,12 +19,13 @@ use crate::normalize::normalize;
 use crate::store::{EventStore, StoreAck, StoreErrorReason};
 
 impl EventWatch {
-    /// Selects at once, in the order of the changes; the returned future stores. It yields the
-    /// version, the time of storage, and whether the cursor may pass the change.
+    /// Selects the Event at once, so that Events are selected in the order of the changes. The
+    /// returned future stores it, and returns the resource version, when the API server stored the
+    /// Event, and whether the cursor may advance.
     pub(super) fn handle<'a>(
         &'a self,
         change: EventChange,
-        over: &'a CancellationToken,
+        stop: &'a CancellationToken,
     ) -> impl Future<Output = (u64, Option<Timestamp>, bool)> + 'a {
         let EventChange {
             version,
@@ -34,14 +35,14 @@ impl EventWatch {
         let selected = event.and_then(|(event, change)| self.select(&event, change, stored_at));
         async move {
             let is_done = match selected {
-                Some(event) => self.store(event, over).await,
+                Some(event) => self.store(event, stop).await,
                 None => true,
             };
             (version, stored_at, is_done)
         }
     }
 
-    /// The event to store. If there is none, the reason is counted.
+    /// Returns the event to store. If there is none, counts the reason.
     fn select(
         &self,
         event: &KubernetesEvent,
@@ -82,7 +83,7 @@ impl EventWatch {
     }
 
     /// Stores an event, retrying until it succeeds. Returns false if the leadership ends first.
-    async fn store(&self, mut event: Event, over: &CancellationToken) -> bool {
+    async fn store(&self, mut event: Event, stop: &CancellationToken) -> bool {
         self.add_object_metadata(&mut event).await;
         loop {
             let error = match self.store.store(event.clone()).await {
@@ -115,13 +116,14 @@ impl EventWatch {
             );
             let delay = jitter(error.retry_after);
             tokio::select! {
-                () = over.cancelled() => return false,
+                () = stop.cancelled() => return false,
                 () = tokio::time::sleep(delay) => {}
             }
         }
     }
 
-    /// Adds labels and event annotations of the involved object, which a Kubernetes Event lacks.
+    /// Adds labels and event annotations of the involved object, which are not in a Kubernetes
+    /// Event.
     async fn add_object_metadata(&self, event: &mut Event) {
         let (Some(objects), Some(object)) = (&self.objects, &event.involved_object) else {
             return;

@@ -1,4 +1,4 @@
-//! What a process remembers between its terms as the leader.
+//! The state that a process keeps between its terms as the leader.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -9,18 +9,19 @@ use crate::kubernetes::cursor::Cursor;
 use crate::kubernetes::recovery::RecoveredKeys;
 use crate::kubernetes::repeat_filter::RepeatFilter;
 
-/// What a process remembers between its terms as the leader.
+/// The state that a process keeps between its terms as the leader.
 pub struct WatchState {
     pub(super) repeat_filter: Mutex<RepeatFilter>,
-    /// Whether everything that passed the repeat filter is stored.
+    /// Whether all Events that passed the repeat filter are stored.
     is_complete: AtomicBool,
-    /// The last cursor of this process. Replaces the Lease's if the Lease was deleted or lost it.
+    /// The last cursor of this process. Used if the Lease has none, for example after it was
+    /// deleted.
     pub(super) reached: Mutex<Option<Cursor>>,
     pub(super) recovered: Mutex<RecoveredKeys>,
 }
 
 impl WatchState {
-    /// The initial state. A recurring Event is stored once per `repeat_interval`.
+    /// The state before the first term. A recurring Event is stored once per `repeat_interval`.
     pub fn new(repeat_interval: Duration) -> Self {
         Self {
             repeat_filter: Mutex::new(RepeatFilter::new(repeat_interval)),
@@ -30,7 +31,7 @@ impl WatchState {
         }
     }
 
-    /// Clears the repeat filter if the last term ended before everything was stored.
+    /// Clears the repeat filter if the last term ended before all Events were stored.
     pub(super) fn start_term(&self) {
         if !self.is_complete.swap(false, Ordering::Relaxed) {
             self.repeat_filter.lock().clear();

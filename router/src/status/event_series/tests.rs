@@ -1,4 +1,4 @@
-//! Which Kubernetes Events report dead letters, and how often.
+//! Tests which Kubernetes Events report dead letters, and how often.
 
 use tidings_core::{
     AlertReference, Delivery, Event as FluxEvent, ObjectReference as Object, ProtoTimestamp,
@@ -45,7 +45,7 @@ fn dead_letter(alert: &str, died: i64) -> DeadLetter {
     }
 }
 
-fn note(events: &mut DeadLetterEvents, sequence: u64, dead_letter: &DeadLetter, at: Instant) {
+fn add(events: &mut DeadLetterEvents, sequence: u64, dead_letter: &DeadLetter, at: Instant) {
     events.add(
         sequence,
         dead_letter,
@@ -64,7 +64,7 @@ fn created(taken: Option<PendingWrite>) -> Event {
 #[test]
 fn a_dead_letter_becomes_a_warning_on_its_alert() {
     let (mut events, start) = (DeadLetterEvents::new("host_1"), Instant::now());
-    note(&mut events, 7, &dead_letter("a", NOW), start);
+    add(&mut events, 7, &dead_letter("a", NOW), start);
     assert_eq!(events.since(), Some(7));
     let event = created(events.take(start));
     assert_eq!(events.since(), None);
@@ -91,13 +91,13 @@ fn a_dead_letter_becomes_a_warning_on_its_alert() {
 }
 
 #[test]
-fn a_flood_is_one_event_whose_count_is_written_once_a_minute() {
+fn many_dead_letters_form_one_event_whose_count_is_written_once_a_minute() {
     let (mut events, start) = (DeadLetterEvents::new("i"), Instant::now());
     let mut counts = Vec::new();
     for second in 0..130 {
         let now = start + Duration::from_secs(second);
         (0..100).for_each(|more| {
-            note(
+            add(
                 &mut events,
                 second * 100 + more,
                 &dead_letter("a", NOW),
@@ -115,10 +115,10 @@ fn a_flood_is_one_event_whose_count_is_written_once_a_minute() {
 #[test]
 fn a_new_event_starts_after_a_quiet_minute() {
     let (mut events, start) = (DeadLetterEvents::new("i"), Instant::now());
-    note(&mut events, 1, &dead_letter("a", NOW), start);
+    add(&mut events, 1, &dead_letter("a", NOW), start);
     let first = created(events.take(start));
     let later = start + Duration::from_secs(61);
-    note(&mut events, 2, &dead_letter("a", NOW), later);
+    add(&mut events, 2, &dead_letter("a", NOW), later);
     let second = created(events.take(later));
     assert!(first.metadata.name != second.metadata.name && second.series.is_none());
 }
@@ -127,7 +127,7 @@ fn a_new_event_starts_after_a_quiet_minute() {
 fn events_of_many_alerts_are_limited_to_five_writes_a_second() {
     let (mut events, start) = (DeadLetterEvents::new("i"), Instant::now());
     (0..100).for_each(|number| {
-        note(
+        add(
             &mut events,
             number,
             &dead_letter(&format!("a{number}"), NOW),
@@ -140,10 +140,10 @@ fn events_of_many_alerts_are_limited_to_five_writes_a_second() {
 }
 
 #[test]
-fn a_dead_letter_gives_the_same_event_again_and_an_old_one_none() {
+fn a_repeated_dead_letter_gives_the_same_event_and_an_old_one_gives_none() {
     let name = |sequence, died| {
         let (mut events, start) = (DeadLetterEvents::new("i"), Instant::now());
-        note(
+        add(
             &mut events,
             sequence,
             &dead_letter(&"a".repeat(253), died),
@@ -162,11 +162,11 @@ fn a_dead_letter_gives_the_same_event_again_and_an_old_one_none() {
 #[test]
 fn a_failed_write_is_retried_and_a_missing_event_is_recreated() {
     let (mut events, start) = (DeadLetterEvents::new("i"), Instant::now());
-    note(&mut events, 1, &dead_letter("a", NOW), start);
+    add(&mut events, 1, &dead_letter("a", NOW), start);
     let taken = events.take(start).unwrap();
     events.retry(&taken, true);
     assert_eq!(events.take(start + Duration::from_secs(1)), Some(taken));
-    note(
+    add(
         &mut events,
         2,
         &dead_letter("a", NOW),

@@ -1,4 +1,4 @@
-//! Which status is to be written, and when none is.
+//! Tests which status must be written, and when.
 
 use serde_json::json;
 use tidings_core::{AlertReference, Attempt, ProtoTimestamp, ProviderReference};
@@ -29,7 +29,7 @@ fn entry(kind: &str, uid: &str, generation: i64) -> RuleEntry {
     }
 }
 
-fn find(
+fn set_conditions(
     cache: &mut StatusCache,
     entries: &[RuleEntry],
     reason: Reason,
@@ -43,8 +43,8 @@ fn find(
         .iter()
         .map(|entry| (entry.identity.clone(), condition.clone()))
         .collect();
-    let (changed, gone) = cache.set_conditions(entries, conditions, |_, _| status.clone());
-    (changed.len(), gone.len())
+    let (changed, removed) = cache.set_conditions(entries, conditions, |_, _| status.clone());
+    (changed.len(), removed.len())
 }
 
 /// Writes the desired status and returns it.
@@ -83,7 +83,7 @@ fn outcome(uid: &str, planned: i64) -> Outcome {
 #[test]
 fn a_condition_is_written_once_and_its_time_changes_with_its_status() {
     let mut cache = StatusCache::default();
-    let mut told = Vec::new();
+    let mut all_written = Vec::new();
     for (second, generation, reason) in [
         (10, 1, Reason::Initialized),
         (20, 1, Reason::Initialized),
@@ -92,7 +92,7 @@ fn a_condition_is_written_once_and_its_time_changes_with_its_status() {
         (50, 3, Reason::ProviderNotFound),
         (60, 4, Reason::Initialized),
     ] {
-        let (changed, _) = find(
+        let (changed, _) = set_conditions(
             &mut cache,
             &[entry("Alert", "u", generation)],
             reason,
@@ -100,7 +100,7 @@ fn a_condition_is_written_once_and_its_time_changes_with_its_status() {
         );
         let written = write(&mut cache, "Alert", second);
         assert_eq!(changed == 1, written.is_some(), "at {second}");
-        told.extend(written.map(|status| {
+        all_written.extend(written.map(|status| {
             let condition = status["conditions"][0].clone();
             assert_eq!(
                 [
@@ -122,7 +122,7 @@ fn a_condition_is_written_once_and_its_time_changes_with_its_status() {
         (60, "True", "Initialized", 60),
     ];
     assert_eq!(
-        told,
+        all_written,
         expected.map(|(second, status, reason, time)| (
             second,
             status.to_owned(),
@@ -136,7 +136,7 @@ fn a_condition_is_written_once_and_its_time_changes_with_its_status() {
 fn a_new_leader_rewrites_nothing_and_ignores_older_outcomes() {
     let entries = [entry("Alert", "u", 1)];
     let mut first = StatusCache::default();
-    find(&mut first, &entries, Reason::Initialized, Value::Null);
+    set_conditions(&mut first, &entries, Reason::Initialized, Value::Null);
     assert_eq!(
         first.apply_outcome(7, &outcome("u", 90), at(100)),
         [identity("Alert")]
@@ -147,7 +147,7 @@ fn a_new_leader_rewrites_nothing_and_ignores_older_outcomes() {
     status["lastHandledReconcileAt"] = "now".into();
     let mut second = StatusCache::default();
     assert_eq!(
-        find(&mut second, &entries, Reason::Initialized, status),
+        set_conditions(&mut second, &entries, Reason::Initialized, status),
         (0, 0)
     );
     assert!(
@@ -175,7 +175,7 @@ fn a_new_leader_rewrites_nothing_and_ignores_older_outcomes() {
 fn a_lost_or_older_status_is_written_again_with_its_times() {
     let entries = [entry("Alert", "u", 1)];
     let mut cache = StatusCache::default();
-    find(&mut cache, &entries, Reason::Initialized, Value::Null);
+    set_conditions(&mut cache, &entries, Reason::Initialized, Value::Null);
     let early = write(&mut cache, "Alert", 10).unwrap();
     cache.apply_outcome(7, &outcome("u", 90), at(100));
     let late = write(&mut cache, "Alert", 100).unwrap();
@@ -184,9 +184,9 @@ fn a_lost_or_older_status_is_written_again_with_its_times() {
         cache.reload(|_, _| None).is_empty(),
         "its status is not available"
     );
-    for told in [early, Value::Null] {
+    for current in [early, Value::Null] {
         assert_eq!(
-            cache.reload(|_, uid| (uid == "u").then(|| told.clone())),
+            cache.reload(|_, uid| (uid == "u").then(|| current.clone())),
             [identity("Alert")]
         );
         let again = write(&mut cache, "Alert", 200).unwrap();
@@ -199,9 +199,9 @@ fn a_lost_or_older_status_is_written_again_with_its_times() {
 }
 
 #[test]
-fn outcomes_of_a_deleted_object_do_not_apply_to_its_successor() {
+fn outcomes_of_a_deleted_object_do_not_apply_to_a_recreated_object() {
     let mut cache = StatusCache::default();
-    find(
+    set_conditions(
         &mut cache,
         &[entry("Alert", "old", 1)],
         Reason::Initialized,
@@ -210,7 +210,7 @@ fn outcomes_of_a_deleted_object_do_not_apply_to_its_successor() {
     cache.apply_outcome(1, &outcome("old", 5), at(9));
     write(&mut cache, "Alert", 10);
     assert_eq!(
-        find(
+        set_conditions(
             &mut cache,
             &[entry("Alert", "new", 1)],
             Reason::Initialized,
@@ -228,7 +228,7 @@ fn outcomes_of_a_deleted_object_do_not_apply_to_its_successor() {
         Value::Null
     );
     assert_eq!(
-        find(&mut cache, &[], Reason::Initialized, Value::Null),
+        set_conditions(&mut cache, &[], Reason::Initialized, Value::Null),
         (0, 1)
     );
 }
@@ -236,18 +236,18 @@ fn outcomes_of_a_deleted_object_do_not_apply_to_its_successor() {
 #[test]
 fn the_worst_circuit_of_a_provider_is_shown() {
     let mut cache = StatusCache::default();
-    find(
+    set_conditions(
         &mut cache,
         &[entry("Provider", "u", 1)],
         Reason::Initialized,
         Value::Null,
     );
-    let mut tell = |channel: Option<&str>, state: State, since: Option<i64>| {
+    let mut apply = |channel: Option<&str>, state: State, since: Option<i64>| {
         let time = |second: i64| ProtoTimestamp {
             seconds: second,
             nanos: 0,
         };
-        let told = cache.apply_circuit(Circuit {
+        let changed = cache.apply_circuit(Circuit {
             namespace: "apps".into(),
             provider: "x".into(),
             channel: channel.map(str::to_owned),
@@ -258,36 +258,36 @@ fn the_worst_circuit_of_a_provider_is_shown() {
             ..Circuit::default()
         });
         (
-            told.map(|(_, turns)| turns),
+            changed.map(|(_, calls_changed)| calls_changed),
             write(&mut cache, "Provider", 1).map(|status| status["circuit"].clone()),
         )
     };
     assert_eq!(
-        tell(Some("#a"), State::Closed, None).0,
+        apply(Some("#a"), State::Closed, None).0,
         None,
         "a single failure is not shown"
     );
-    let (turns, shown) = tell(Some("#a"), State::Open, Some(5));
+    let (calls_changed, shown) = apply(Some("#a"), State::Open, Some(5));
     let expected = json!({
         "state": "open", "since": "1970-01-01T00:00:05Z", "until": "1970-01-01T00:01:40Z",
         "reason": "channel #a: h answered 503",
     });
-    assert_eq!((turns, shown), (Some(true), Some(expected)));
+    assert_eq!((calls_changed, shown), (Some(true), Some(expected)));
     assert_eq!(
-        tell(Some("#b"), State::HalfOpen, Some(6)),
+        apply(Some("#b"), State::HalfOpen, Some(6)),
         (None, None),
         "#a is worse"
     );
-    assert_eq!(tell(Some("#a"), State::HalfOpen, Some(5)).0, Some(false));
+    assert_eq!(apply(Some("#a"), State::HalfOpen, Some(5)).0, Some(false));
     assert_eq!(
-        tell(None, State::Paused, Some(7)).1.unwrap()["state"],
+        apply(None, State::Paused, Some(7)).1.unwrap()["state"],
         "paused"
     );
-    tell(Some("#a"), State::Closed, Some(8));
-    tell(Some("#b"), State::Closed, Some(9));
-    let (turns, shown) = tell(None, State::Closed, Some(10));
+    apply(Some("#a"), State::Closed, Some(8));
+    apply(Some("#b"), State::Closed, Some(9));
+    let (calls_changed, shown) = apply(None, State::Closed, Some(10));
     assert_eq!(
-        (turns, shown),
+        (calls_changed, shown),
         (
             Some(true),
             Some(json!({"state": "closed", "since": "1970-01-01T00:00:10Z"}))

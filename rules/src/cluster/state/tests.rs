@@ -147,7 +147,9 @@ fn the_last_good_state_of_a_rejected_object_keeps_its_secret() {
 #[test]
 fn an_object_that_is_being_deleted_counts_as_deleted() {
     let mut sample = Sample::new();
-    let deleting = json!({"deletionTimestamp": "2026-01-02T03:04:05Z", "finalizers": ["finalizers.fluxcd.io"]});
+    let deleting = json!({
+        "deletionTimestamp": "2026-01-02T03:04:05Z", "finalizers": ["finalizers.fluxcd.io"],
+    });
     assert!(sample.handle(Event::Apply(provider("slack", deleting, Value::Null))));
     assert_eq!(
         (sample.state.rules().entries().len(), sample.status()),

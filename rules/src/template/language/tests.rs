@@ -12,11 +12,14 @@ fn rejection(source: &str) -> String {
 fn common_templates_are_accepted() {
     for source in [
         "{{ event.reason ~ ' of ' ~ event.involvedObject.name }}",
-        "{% for key, value in event.metadata|items %}{{ loop.index + 1 }} {{ key }}={{ value }}{% else %}none{% endfor %}",
-        "{% set colors = {'error': 'red', 'info': event.reason} %}{{ colors[event.severity]|default('gray') }}",
+        "{% for key, value in event.metadata|items %}{{ loop.index + 1 }} {{ key }}={{ value }}\
+         {% else %}none{% endfor %}",
+        "{% set colors = {'error': 'red', 'info': event.reason} %}\
+         {{ colors[event.severity]|default('gray') }}",
         "{% set url %}https://h/{{ cluster }}{% endset %}{{ url }}",
         "{% with name = event.involvedObject.name|upper %}{{ name[:10] }}{% endwith %}",
-        "{% if 'a' ~ b == 'ac' and c is not defined %}x{% elif a > 1 %}y{% endif %}{# comment #}{% raw %}{{ }}{% endraw %}",
+        "{% if 'a' ~ b == 'ac' and c is not defined %}x{% elif a > 1 %}y{% endif %}\
+         {# comment #}{% raw %}{{ }}{% endraw %}",
     ] {
         assert_eq!(rejection(source), "", "{source}");
     }

@@ -19,7 +19,8 @@ fn text(source: &str) -> Result<String, String> {
 
 #[test]
 fn blocks_leave_no_empty_lines_and_set_the_title() {
-    let source = "{% set title %}\n  of {{ a }}\n{% endset %}\n{% for k, v in event.metadata|items %}\n- {{ k }}: {{ v }}\n{% endfor %}\nend";
+    let source = "{% set title %}\n  of {{ a }}\n{% endset %}\n\
+                  {% for k, v in event.metadata|items %}\n- {{ k }}: {{ v }}\n{% endfor %}\nend";
     let rendered = render_with(source, Escape::None).unwrap();
     assert_eq!(
         rendered,
@@ -38,7 +39,8 @@ fn blocks_leave_no_empty_lines_and_set_the_title() {
 
 #[test]
 fn values_are_escaped_once_and_the_template_is_not() {
-    let source = "{% set title = a %}{% set block %}<i>{{ a }}</i>{% endset %}<u>{{ block }} {{ a|safe }} {{ a|escape }}</u>";
+    let source = "{% set title = a %}{% set block %}<i>{{ a }}</i>{% endset %}\
+                  <u>{{ block }} {{ a|safe }} {{ a|escape }}</u>";
     let rendered = render_with(source, Escape::Entities).unwrap();
     assert_eq!(
         rendered.text,
@@ -94,7 +96,8 @@ fn a_template_that_exceeds_a_limit_is_stopped() {
         "{% set a %}{% for a in long %}{{ long }}{% endfor %}{% endset %}x",
         "{{ long|replace('m', long) }}",
         "{{ event.message|join(long) }}",
-        "{% for a in list %}{% for a in list %}{% for a in list %}{{ long }}{% endfor %}{% endfor %}{% endfor %}",
+        "{% for a in list %}{% for a in list %}{% for a in list %}{{ long }}\
+         {% endfor %}{% endfor %}{% endfor %}",
     ] {
         assert!(
             text(source)
@@ -182,12 +185,15 @@ proptest! {
     #[test]
     fn no_template_of_jinja_keywords_panics_or_exceeds_a_limit(
         words in proptest::collection::vec(prop_oneof![
-            Just("{% for a in "), Just("long"), Just(" %}"), Just("{% endfor %}"), Just("{{ "), Just(" }}"), Just("{% set a = "),
-            Just("{% set a %}"), Just("{% endset %}"), Just("a"), Just("list"), Just("|join"), Just("|replace(a, long)"),
-            Just("|split('')"), Just("|list"), Just("|sort"), Just("[1:]"), Just("[a]"), Just(" ~ "), Just(" + "), Just("1"),
-            Just(" / "), Just("0"), Just("event"), Just(".metadata"), Just("|items"), Just("|dictsort"), Just("|round(999)"),
-            Just("|int"), Just("[::-1]"), Just("|truncate(-1)"), Just("{% if "), Just("{% endif %}"), Just(" in "), Just("|float"),
-            Just("|abs"), Just(" // "), Just(" % "), Just("-9223372036854775808"), Just("loop"), Just(".index"),
+            Just("{% for a in "), Just("long"), Just(" %}"), Just("{% endfor %}"), Just("{{ "),
+            Just(" }}"), Just("{% set a = "), Just("{% set a %}"), Just("{% endset %}"),
+            Just("a"), Just("list"), Just("|join"), Just("|replace(a, long)"), Just("|split('')"),
+            Just("|list"), Just("|sort"), Just("[1:]"), Just("[a]"), Just(" ~ "), Just(" + "),
+            Just("1"), Just(" / "), Just("0"), Just("event"), Just(".metadata"), Just("|items"),
+            Just("|dictsort"), Just("|round(999)"), Just("|int"), Just("[::-1]"),
+            Just("|truncate(-1)"), Just("{% if "), Just("{% endif %}"), Just(" in "),
+            Just("|float"), Just("|abs"), Just(" // "), Just(" % "), Just("-9223372036854775808"),
+            Just("loop"), Just(".index"),
         ], 0..24),
     ) {
         if let Ok(text) = text(&words.concat()) {

@@ -28,8 +28,12 @@ pub struct AuditedRequest {
 impl KubeApiServer {
     /// Starts a server that audits the requests of service accounts.
     pub async fn start_audited() -> Self {
-        let everything = json!({"level": "Metadata", "userGroups": ["system:serviceaccounts"], "omitStages": ["RequestReceived"]});
-        let rules = json!([everything, {"level": "None"}]);
+        let accounts = json!({
+            "level": "Metadata",
+            "userGroups": ["system:serviceaccounts"],
+            "omitStages": ["RequestReceived"],
+        });
+        let rules = json!([accounts, {"level": "None"}]);
         let folder = new_folder();
         let policy = folder.path().join("audit-policy.json");
         let text =

@@ -25,8 +25,8 @@ impl KubeApiServer {
         self.files.path(ADMIN)
     }
 
-    /// The kubeconfig of a service account, which is created if necessary. Its rights are those of
-    /// its role bindings.
+    /// The kubeconfig of a service account, which is created if necessary. The account has only the
+    /// rights of its role bindings.
     pub async fn kubeconfig_for(&self, namespace: &str, name: &str) -> PathBuf {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client().await, namespace);
         let account: ServiceAccount = read(json!({"metadata": {"name": name}}));

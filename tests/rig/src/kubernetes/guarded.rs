@@ -7,11 +7,19 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Runs the server in its arguments and prints its id. When its input is closed, because the test
-/// drops it or ends in any way, it kills the server.
-const GUARD: &str = r#"trap '' HUP INT QUIT TERM; "$@" </dev/null >&2 & echo $!; exec >&-; read -r _; kill -9 $!; wait"#;
+/// Starts the server in its arguments and prints its process id. Kills the server when standard
+/// input is closed: when the test drops the guard, or ends in any way.
+const GUARD: &str = r#"
+trap '' HUP INT QUIT TERM
+"$@" </dev/null >&2 &
+echo $!
+exec >&-
+read -r _
+kill -9 $!
+wait
+"#;
 
-/// Waits for the same, and removes the folder in its argument.
+/// Removes the folder in its argument when standard input is closed.
 const CLEANER: &str = r#"trap '' HUP INT QUIT TERM; read -r _; sleep 1; rm -rf "$1""#;
 
 /// A server that is killed when this is dropped, and when this process ends.
@@ -52,18 +60,18 @@ impl Guarded {
         Self { guard, server }
     }
 
-    /// Stops it like a machine that hangs.
+    /// Stops the server like a machine that hangs.
     pub fn freeze(&self) {
         kill_process(self.server, Signal::STOP).expect("the server runs");
     }
 
-    /// Continues it after [`Guarded::freeze`].
+    /// Resumes the server after [`Guarded::freeze`].
     pub fn thaw(&self) {
         kill_process(self.server, Signal::CONT).expect("the server runs");
     }
 }
 
-/// Kills it, as `kill -9` does, and waits for its end.
+/// Kills the server, as `kill -9` does, and waits until it has ended.
 impl Drop for Guarded {
     fn drop(&mut self) {
         drop(self.guard.stdin.take());

@@ -39,7 +39,7 @@ fn the_setting_decides_about_links_if_the_provider_does_not() {
 }
 
 #[test]
-fn a_link_with_a_variable_that_the_event_lacks_is_left_out() {
+fn a_link_with_a_missing_variable_is_not_shown() {
     let mut sample = Sample::info();
     sample.metadata.remove("revision");
     let provider = sample::provider("slack", |provider| provider.links = Some(true));

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tidings_core::runtime::metrics::labels::NotAttempted;
 use tidings_core::wire::{Desired, Order, Record};
 use tidings_core::{Failure, Reason};
 
-use crate::attempt::{AttemptResult, Refusal};
+use crate::attempt::{AttemptResult, ParkRequest, Refusal};
 use crate::newest_wins::machine::{Action, ActionResult, Machine};
 use crate::newest_wins::record::WriteLease;
 use crate::notifier::contract::{RemoteState, Sent};
@@ -15,11 +16,11 @@ use crate::notifier::contract::{RemoteState, Sent};
 /// A delivery that failed or was not admitted is parked for this long.
 const PARKED_FOR: Duration = Duration::from_secs(1);
 
-/// How an action goes.
+/// The course of an action.
 #[derive(Clone, Copy, Debug)]
 pub enum Course {
     Succeeds,
-    /// The service answers that it cannot.
+    /// The service rejects the request.
     FailsAtService,
     /// It is carried out, but the answer is lost.
     AnswerLost,
@@ -29,7 +30,7 @@ pub enum Course {
     NotAdmitted,
 }
 
-/// What may cost one write each.
+/// How often something happened that may cause one more write.
 #[derive(Debug, Default)]
 pub struct Reasons {
     /// Another state was recorded as desired.
@@ -38,7 +39,7 @@ pub struct Reasons {
     pub crashes: usize,
     /// A lease expired while its holder lived.
     pub lost_leases: usize,
-    /// An answer never came, or came after the lease of its writer.
+    /// A response was lost, or came after the lease of its writer.
     pub unanswered: usize,
 }
 
@@ -82,9 +83,9 @@ struct Task {
     holder: String,
     machine: Machine,
     action: Action,
-    /// The action is carried out, and this is its result, which has not arrived yet.
+    /// The result of the action, if it was carried out and its result has not arrived yet.
     result: Option<ActionResult>,
-    /// It wrote after another attempt had taken its lease, and has not seen that yet.
+    /// Whether it wrote after another attempt had taken its lease, and has not seen that yet.
     is_late: bool,
 }
 
@@ -184,7 +185,7 @@ impl World {
         });
     }
 
-    /// An attempt continues, if its replica is not stalled.
+    /// Continues an attempt whose replica is not stalled.
     pub fn advance(&mut self, task: usize, course: Course) {
         let running: Vec<usize> = self.running().collect();
         if !running.is_empty() {
@@ -200,11 +201,11 @@ impl World {
         };
     }
 
-    /// Kills a replica, perhaps just after an action of one of its attempts. What it held is
+    /// Kills a replica, perhaps right after an action of one of its attempts. Its deliveries are
     /// redelivered.
     pub fn crash(&mut self, replica: usize, after_action: bool) {
-        let is_its = |number: &usize| self.tasks[*number].replica == replica;
-        let numbers: Vec<usize> = (0..self.tasks.len()).filter(is_its).collect();
+        let is_killed = |number: &usize| self.tasks[*number].replica == replica;
+        let numbers: Vec<usize> = (0..self.tasks.len()).filter(is_killed).collect();
         if numbers.is_empty() || numbers.iter().any(|number| self.tasks[*number].is_late) {
             return;
         }
@@ -220,7 +221,7 @@ impl World {
         self.ready.extend(killed.map(|task| task.message));
     }
 
-    /// Time passes for everybody.
+    /// Time passes on all replicas.
     pub fn pass(&mut self, milliseconds: u64) {
         let before = self.now;
         self.now += Duration::from_millis(milliseconds);
@@ -236,7 +237,7 @@ impl World {
         self.ready.extend(due.map(|(_, (message, _))| message));
     }
 
-    /// The delivery of a running attempt is redelivered.
+    /// Redelivers the delivery of a running attempt.
     pub fn redeliver(&mut self, task: usize) {
         if !self.tasks.is_empty() {
             self.ready
@@ -282,8 +283,8 @@ impl World {
         self.revision += 1;
     }
 
-    /// Everything that has not happened yet happens, without faults. Stalled replicas continue when
-    /// the others are done.
+    /// Runs everything to its end, without faults. Stalled replicas continue after the others have
+    /// finished.
     pub fn finish(&mut self) {
         for _ in 0..2 {
             self.finish_all_but_stalled();
@@ -317,7 +318,8 @@ impl World {
         (0..self.tasks.len()).filter(is_running)
     }
 
-    /// An attempt carries out its action, or receives its result: in between, anything can happen.
+    /// Carries out the action of an attempt, or receives its result. Anything can happen in
+    /// between.
     fn advance_task(&mut self, number: usize, course: Course) {
         if let Some(result) = self.tasks[number].result.take() {
             self.receive(number, result);
@@ -349,15 +351,15 @@ impl World {
             self.reasons.unanswered += 1;
         }
         task.action = task.machine.next(result, self.now);
-        // The request for a comment is sent at once: with another one in between there would be
-        // two comments.
+        // The request to create a comment is sent at once: another one in between would create a
+        // second comment.
         if self.keeps_comments && matches!(task.action, Action::Write(..)) {
             let result = self.carry_out(number, Course::Succeeds);
             self.tasks[number].result = Some(result);
         }
     }
 
-    /// Parks the delivery of an attempt that has to be repeated.
+    /// Parks the delivery of an attempt that has to be retried.
     fn park(&mut self, message: Message, end: Action) {
         let of_the_state = String::new();
         let (park_key, wait) = match end {
@@ -379,8 +381,12 @@ impl World {
         let is_bus_action = self.tasks[number].is_bus_action();
         let is_done = matches!(course, Course::Succeeds | Course::AnswerLost);
         if matches!((&action, course), (Action::Prepare, Course::NotAdmitted)) {
-            let why = Refusal::GiveUp(Reason::Exhausted, "not admitted".to_owned());
-            return ActionResult::NotAdmitted(why);
+            return ActionResult::NotAdmitted(Refusal::Park(ParkRequest {
+                until: self.now + PARKED_FOR,
+                may_be_woken: false,
+                slot_ms: 0,
+                why: NotAttempted::NoPermit,
+            }));
         }
         let result = match action {
             Action::Load => ActionResult::Loaded(
@@ -397,7 +403,7 @@ impl World {
         match course {
             Course::Succeeds => return result,
             Course::FailsAtService | Course::NotAdmitted if !is_bus_action => {}
-            // The bus does not refuse: it is unavailable.
+            // The bus rejects nothing: it is unavailable.
             _ => self.reasons.unanswered += 1,
         }
         ActionResult::Failed(Failure::transient(Reason::Timeout, "no answer"))

@@ -1,4 +1,4 @@
-//! The example manifest of a provider type, made from its needs.
+//! The example manifest of a provider type, generated from its needs.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use super::ProviderType;
 use super::need::Place;
 
 impl ProviderType {
-    /// A Provider of this type with its Secret, as YAML. It works once real values are filled in.
+    /// A Provider of this type with its Secret, as YAML. Users replace its values by their own.
     pub fn example(&self) -> String {
         let name = self.kind.replace('.', "-");
         let given = |place| {

@@ -1,4 +1,4 @@
-//! The limits that a service documents: calls per time, and sizes of texts.
+//! The limits that a service documents: calls per period, and sizes of texts.
 
 use std::time::Duration;
 
@@ -18,16 +18,17 @@ pub struct RateLimits {
 /// Which calls count towards the same rate limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LimitScope {
-    /// Those of one Provider.
+    /// Calls of one Provider.
     Provider,
-    /// Those to one channel of a Provider.
+    /// Calls to one channel of a Provider.
     Channel,
-    /// Those with the same credentials at the same host, of all Providers.
+    /// Calls with the same credentials at the same host, of all Providers.
     Account,
 }
 
 impl RateLimits {
-    /// The vendor documents none that is the same for all customers. `Retry-After` still applies.
+    /// The vendor documents no limit that is the same for all customers. `Retry-After` still
+    /// applies.
     pub const NONE: Self = Self {
         scope: LimitScope::Provider,
         rates: &[],
@@ -54,14 +55,14 @@ pub const fn rate(count: u32, seconds: u64) -> RateLimit {
     }
 }
 
-/// The longest text that a service takes in one part of a request's body.
+/// The longest text that a service accepts in one part of a request's body.
 #[derive(Clone, Copy, Debug)]
 pub struct SizeLimit {
     /// The part: a JSON pointer, the name of a form field, or empty for the whole body.
     pub part: &'static str,
     /// How the service counts.
     pub unit: SizeUnit,
-    /// The most that it takes.
+    /// The most that the service accepts.
     pub most: usize,
 }
 

@@ -3,9 +3,9 @@
 /// One field or key that a type reads.
 #[derive(Clone, Copy, Debug)]
 pub struct Need {
-    /// Where it is.
+    /// Whether it is a field or a key.
     pub place: Place,
-    /// Its name there.
+    /// The name of the field or key.
     pub name: &'static str,
     /// Whether it must be set.
     pub demand: Demand,
@@ -31,7 +31,7 @@ pub enum Demand {
     Required,
     /// It or another `Either` must be set; the meaning says which.
     Either,
-    /// It can be left out.
+    /// It may be absent.
     Optional,
 }
 
@@ -68,7 +68,7 @@ impl Need {
         }
     }
 
-    /// The address of a webhook. Whoever knows it can post, so it belongs into the Secret.
+    /// The address of a webhook. Anyone who knows it can post, so it belongs in the Secret.
     pub const fn webhook(example: &'static str) -> Self {
         Self::key(
             "address",

@@ -11,7 +11,6 @@ use tidings_core::{Failure, Reason};
 use tidings_rules::ResolvedProvider;
 use tokio::sync::OnceCell;
 
-use super::commit_status::state_of;
 use super::page::{MOST_PAGES_OF_COMMENTS, has_next};
 use crate::http::Response;
 use crate::message::Message;
@@ -37,8 +36,8 @@ struct CommentWriter {
 /// The calls that differ between forges.
 #[async_trait]
 pub trait ChangeRequests: Send + Sync {
-    /// The names of forge and repository, for keys.
-    fn place(&self) -> String;
+    /// The names of forge and repository, with which keys start.
+    fn key_prefix(&self) -> String;
 
     /// The login of the token's account.
     async fn login(&self) -> Result<String, Failure>;
@@ -119,11 +118,11 @@ impl CommentWriter {
         }
     }
 
-    /// The comment that an event asks for. `place` names forge and repository.
+    /// The comment that an event asks for. `key_prefix` names forge and repository.
     ///
     /// # Errors
     /// Permanent: the event names no change request by number.
-    fn desired(&self, place: &str, message: &Message<'_>) -> Result<DesiredState, Failure> {
+    fn desired(&self, key_prefix: &str, message: &Message<'_>) -> Result<DesiredState, Failure> {
         let number = message
             .metadata
             .get("change_request")
@@ -143,9 +142,11 @@ impl CommentWriter {
             message.object_path()
         );
         let body = format!("{mark}\n\n{}", markdown(message));
-        let key = format!("{} change request {number} {mark}", place.to_lowercase());
-        let state = serde_json::to_vec(&Comment { number, mark, body }).unwrap_or_default();
-        Ok(DesiredState { key, state })
+        let key = format!(
+            "{} change request {number} {mark}",
+            key_prefix.to_lowercase()
+        );
+        Ok(DesiredState::new(key, &Comment { number, mark, body }))
     }
 }
 
@@ -171,12 +172,12 @@ impl<F: ChangeRequests> Comments<F> {
                 .forge
                 .list(&self.forge.list_path(comment.number, page))
                 .await?;
-            if let Some(held) = remote_state_of(
+            if let Some(remote) = remote_state_of(
                 response.json::<Vec<Existing>>().unwrap_or_default(),
                 login,
                 comment,
             ) {
-                return Ok(held);
+                return Ok(remote);
             }
             if !has_next(&response) {
                 break;
@@ -206,7 +207,9 @@ impl<F: ChangeRequests> KeepState for Comments<F> {
     }
 
     fn desire(&self, message: &Message<'_>) -> Result<Option<DesiredState>, Failure> {
-        self.writer.desired(&self.forge.place(), message).map(Some)
+        self.writer
+            .desired(&self.forge.key_prefix(), message)
+            .map(Some)
     }
 
     fn needs_handle(&self) -> bool {
@@ -214,11 +217,11 @@ impl<F: ChangeRequests> KeepState for Comments<F> {
     }
 
     async fn read(&self, desired: &DesiredState) -> Result<RemoteState, Failure> {
-        self.find(&state_of(desired)?).await
+        self.find(&desired.decode()?).await
     }
 
     async fn write(&self, desired: &DesiredState, handle: Option<&str>) -> Result<Sent, Failure> {
-        let comment: Comment = state_of(desired)?;
+        let comment: Comment = desired.decode()?;
         if let Some(id) = handle {
             let edited = self.edit(&comment, id).await;
             if !is_gone(&edited) {
@@ -270,8 +273,8 @@ fn remote_state_of(existing: Vec<Existing>, login: &str, comment: &Comment) -> O
 }
 
 /// Forges may change line endings and trim the end of a text.
-fn is_same_text(there: &str, wanted: &str) -> bool {
-    there.trim_end().lines().eq(wanted.trim_end().lines())
+fn is_same_text(remote: &str, wanted: &str) -> bool {
+    remote.trim_end().lines().eq(wanted.trim_end().lines())
 }
 
 /// The comment was written. The next edit needs its id.
@@ -293,15 +296,15 @@ fn is_gone(edited: &Result<Sent, Failure>) -> bool {
 }
 
 fn markdown(message: &Message<'_>) -> String {
-    let sign = if message.is_error() {
+    let emoji = if message.is_error() {
         "⚠️"
     } else {
         "ℹ️"
     };
-    let (path, said) = (message.object_path(), message.text());
+    let (path, content) = (message.object_path(), message.text());
     let mut text = match &message.rendered.title {
-        Some(title) => format!("## {sign} {title}\n\n{said}\n"),
-        None => format!("## Flux Status\n\n{sign} {path}\n\n{said}\n"),
+        Some(title) => format!("## {emoji} {title}\n\n{content}\n"),
+        None => format!("## Flux Status\n\n{emoji} {path}\n\n{content}\n"),
     };
     if !message.is_templated() {
         text.push_str("\nMetadata:\n");
@@ -310,7 +313,7 @@ fn markdown(message: &Message<'_>) -> String {
             .iter()
             .filter(|(key, _)| *key != "change_request")
         {
-            writeln!(text, "* `{key}`: {value}").expect("a String takes everything");
+            writeln!(text, "* `{key}`: {value}").expect("writing to a String never fails");
         }
     }
     if !message.links().is_empty() {
@@ -336,7 +339,7 @@ mod tests {
         );
         let desired = writer.desired("github api.github.com/acme/deploy", &sample.message());
         desired
-            .map(|desired| state_of(&desired).unwrap())
+            .map(|desired| desired.decode().unwrap())
             .map_err(|failure| failure.detail)
     }
 

@@ -1,6 +1,5 @@
 //! The commit status that an event asks for. All forges share it; each maps it to its own states.
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 use tidings_core::model::flux;
@@ -141,24 +140,26 @@ impl StatusReader {
 }
 
 impl CommitStatus {
-    /// Whether the forge's status has the desired link. Without a pattern any link is accepted.
-    pub fn links_to(&self, held: Option<&str>) -> bool {
-        self.target_url.is_none() || self.target_url.as_deref() == held
+    /// Whether the forge's status has the desired link. Without a desired link, any is accepted.
+    pub fn links_to(&self, remote_url: Option<&str>) -> bool {
+        self.target_url.is_none() || self.target_url.as_deref() == remote_url
     }
 }
 
-/// The desired state of a commit's context. `place` names forge and repository. The key ignores the
-/// case of both.
-pub fn desired(place: &str, commit: &str, context: &str, state: &impl Serialize) -> DesiredState {
+/// The desired state of a commit's context. `key_prefix` names forge and repository. The key
+/// ignores their case.
+pub fn desired(
+    key_prefix: &str,
+    commit: &str,
+    context: &str,
+    state: &impl Serialize,
+) -> DesiredState {
     let key = format!(
         "{} {} {context}",
-        place.to_lowercase(),
+        key_prefix.to_lowercase(),
         commit.to_lowercase()
     );
-    DesiredState {
-        key,
-        state: serde_json::to_vec(state).unwrap_or_default(),
-    }
+    DesiredState::new(key, state)
 }
 
 /// The state of the forge's entry for the context.
@@ -168,19 +169,6 @@ pub fn remote_state(is_same: bool) -> RemoteState {
     } else {
         RemoteState::Other { handle: None }
     }
-}
-
-/// Reads back what [`desired`] wrote.
-///
-/// # Errors
-/// Permanent: another version of Tidings wrote the state.
-pub fn state_of<T: DeserializeOwned>(desired: &DesiredState) -> Result<T, Failure> {
-    serde_json::from_slice(&desired.state).map_err(|_| {
-        Failure::permanent(
-            Reason::Misconfigured,
-            "another version of Tidings wrote the stored state; the next event replaces it",
-        )
-    })
 }
 
 /// `<kind>/<name>` in lower case: how Bitbucket shows a status.
@@ -339,7 +327,7 @@ mod tests {
 
     #[test]
     fn one_status_has_one_key() {
-        let key = |place: &str, commit: &str| desired(place, commit, "Ctx", &()).key;
+        let key = |prefix: &str, commit: &str| desired(prefix, commit, "Ctx", &()).key;
         assert_eq!(
             key("github Api.Github.com Org/Repo", "ABC"),
             key("github api.github.com org/repo", "abc")

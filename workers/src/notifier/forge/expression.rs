@@ -30,8 +30,8 @@ pub struct Expression(Arc<Inner>);
 struct Inner {
     source: String,
     program: OnceLock<Result<Program, String>>,
-    /// Evaluations that still run after their deadline. A thread can't be stopped, so no other one
-    /// is started until they end.
+    /// Evaluations that still run after their deadline. A thread can't be stopped, so no new
+    /// evaluation starts before they end.
     late: AtomicUsize,
 }
 
@@ -86,7 +86,7 @@ impl Expression {
                 Err(wrong("the CEL library fails; simplify the expression"))
             }
             Err(RecvTimeoutError::Timeout) => {
-                // Counted before the receiver is dropped, since that shows the thread that it is
+                // Counted before the receiver is dropped, because the thread then knows that it is
                 // late.
                 self.0.late.fetch_add(1, Ordering::Relaxed);
                 Err(late(&format!(
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expression_without_text_is_rejected_with_the_reason() {
+    fn an_expression_that_gives_no_text_is_rejected_with_the_reason() {
         for (source, sentence) in [
             ("42", "convert it with string(…)"),
             (
@@ -240,13 +240,13 @@ mod tests {
                 "it gives an empty string; a commit status needs an id",
             ),
             ("event.metadata.missing", "missing"),
-            ("nobody.metadata", "nobody"),
+            ("unknown.metadata", "unknown"),
             ("event.", "not valid CEL"),
             ("'a' + 1", "fails for this event"),
             (&"a".repeat(LONGEST + 1), "shorten it to 4096"),
         ] {
-            let refusal = evaluate(source).unwrap_err();
-            assert!(refusal.contains(sentence), "{source}: {refusal}");
+            let error = evaluate(source).unwrap_err();
+            assert!(error.contains(sentence), "{source}: {error}");
         }
     }
 
@@ -296,8 +296,7 @@ mod tests {
         let digits = "[1,2,3,4,5,6,7,8,9,0]";
         let expression = Expression::new(&format!(
             "{digits}.all(a, {digits}.all(b, {digits}.all(c, {digits}.all(d, {digits}.all(e, \
-             {digits}.all(f, {digits}.all(g, \
-             a + b + c + d + e + f + g < 1000))))))) ? 'y' : 'n'"
+             {digits}.all(f, {digits}.all(g, a + b + c + d + e + f + g < 1000))))))) ? 'y' : 'n'"
         ));
         let variables = || Variables {
             event: Json::Null,

@@ -8,8 +8,8 @@ use serde::Deserialize;
 use tidings_core::{Failure, Reason};
 use tidings_rules::ResolvedProvider;
 use tokio::sync::OnceCell;
-use url::Url;
 
+use super::api_url;
 use crate::http::classify::classify;
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request, Response};
@@ -32,12 +32,12 @@ pub const NEEDS: &[Need] = &[
     Need::key("password", Either, "another name of the key token", ""),
 ];
 
-/// Gitea, for one repository and with one Provider's token.
+/// The API for one repository, with one Provider's token.
 pub struct Gitea {
     http: Http,
     repository: Repository,
     token: String,
-    version_is_known: OnceCell<()>,
+    is_version_checked: OnceCell<()>,
 }
 
 #[derive(Deserialize)]
@@ -71,16 +71,16 @@ impl Gitea {
             http,
             repository,
             token,
-            version_is_known: OnceCell::new(),
+            is_version_checked: OnceCell::new(),
         })
     }
 
-    /// The names of host and repository, for keys.
-    pub fn place(&self) -> String {
+    /// The names of host and repository, with which keys start.
+    pub fn key_prefix(&self) -> String {
         format!("gitea {}/{}", self.repository.host(), self.repository.id)
     }
 
-    /// Asks the server for its version, until one response is good enough.
+    /// Asks the server for its version, until a response shows that it is new enough.
     ///
     /// # Errors
     /// The server is unreachable or too old.
@@ -105,7 +105,7 @@ impl Gitea {
                 }
             }
         };
-        self.version_is_known.get_or_try_init(ask).await.copied()
+        self.is_version_checked.get_or_try_init(ask).await.copied()
     }
 
     /// A request below `/repos/OWNER/NAME/`, with the token.
@@ -119,7 +119,7 @@ impl Gitea {
     /// Sends a request once and checks the response.
     ///
     /// # Errors
-    /// The failure that the response stands for.
+    /// The failure of the response.
     pub async fn send(&self, request: Request) -> Result<Response, Failure> {
         let response = self.http.send(request).await?;
         classify(&response)?;
@@ -143,13 +143,7 @@ impl Gitea {
     }
 
     fn authorized(&self, method: Method, path: &str) -> Result<Request, Failure> {
-        let url =
-            Url::parse(&format!("{}/api/v1/{path}", self.repository.root())).map_err(|_| {
-                Failure::permanent(
-                    Reason::Misconfigured,
-                    "the address of the repository gives no valid API URL; check spec.address",
-                )
-            })?;
+        let url = api_url(&format!("{}/api/v1/{path}", self.repository.root()))?;
         // Gitea's own client sends this without a body, too.
         let request = Request::new(method, url).header("content-type", "application/json");
         Ok(request.secret_header(AUTHORIZATION, &format!("token {}", self.token)))

@@ -18,7 +18,7 @@ use crate::notifier::contract::limits::{LimitScope, RateLimits, rate};
 use crate::notifier::contract::need::Demand::{Either, Optional, Required};
 use crate::notifier::contract::need::Need;
 
-/// Content that is created, for each user or App.
+/// The limits of created content, for each user or App.
 pub const RATE_LIMITS: RateLimits = RateLimits {
     scope: LimitScope::Account,
     rates: &[rate(80, 60), rate(500, 3600)],
@@ -67,7 +67,7 @@ pub const NEEDS: &[Need] = &[
     ),
 ];
 
-/// GitHub, for one repository and with one Provider's credentials.
+/// The API for one repository, with one Provider's credentials.
 pub struct GitHub {
     http: Http,
     base: Url,
@@ -108,8 +108,7 @@ impl GitHub {
             None => {
                 return Err(Invalid::from(
                     "no credentials: set the key token, or the keys of a GitHub App (githubAppID \
-                     and \
-                     others), in the Secret of spec.secretRef",
+                     and others), in the Secret of spec.secretRef",
                 ));
             }
         };
@@ -121,8 +120,8 @@ impl GitHub {
         })
     }
 
-    /// The names of API and repository, for keys.
-    pub fn place(&self) -> String {
+    /// The names of API and repository, with which keys start.
+    pub fn key_prefix(&self) -> String {
         format!(
             "github {}/{}",
             self.base.as_str().trim_end_matches('/'),

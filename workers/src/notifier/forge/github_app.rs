@@ -19,11 +19,11 @@ use crate::http::Http;
 use crate::http::invalid::Invalid;
 use crate::message::repository::escaped;
 
-/// Clocks differ, so the App's own token is valid from a minute ago.
+/// The App's own token is valid from a minute ago, because clocks differ.
 const SKEW: Duration = Duration::from_secs(60);
 /// The lifetime of the App's own token. GitHub allows ten minutes.
 const LIFETIME: Duration = Duration::from_secs(300);
-/// An installation's token is valid for an hour, and not used in its last minutes.
+/// An installation's token is valid for an hour. It is not used in its last minutes.
 const MARGIN: Duration = Duration::from_secs(300);
 
 /// The App of one Provider, with its current token.
@@ -90,8 +90,7 @@ impl GithubApp {
             (None, None) => {
                 return Err(Invalid::from(
                     "no installation: set githubAppInstallationID or githubAppInstallationOwner \
-                     in the \
-                     Secret of spec.secretRef",
+                     in the Secret of spec.secretRef",
                 ));
             }
         };
@@ -125,7 +124,7 @@ impl GithubApp {
     /// # Errors
     /// GitHub gives no token.
     pub async fn token(&self) -> Result<String, Failure> {
-        // Locked during the call, so that parallel deliveries request one token only.
+        // Locked during the call, so that parallel deliveries request only one token.
         let mut current_token = self.token.lock().await;
         if let Some(current) = current_token
             .as_ref()
@@ -255,19 +254,19 @@ mod tests {
                 "githubAppPrivateKey in the Secret",
             ),
         ] {
-            let refused = GithubApp::new(&secret(pairs), &base, Http::dry_run())
+            let error = GithubApp::new(&secret(pairs), &base, Http::dry_run())
                 .err()
                 .map(|invalid| invalid.0)
                 .unwrap_or_default();
             assert!(
-                refused.contains(named) && !refused.contains("s3cret"),
-                "{refused}"
+                error.contains(named) && !error.contains("s3cret"),
+                "{error}"
             );
         }
     }
 
     #[tokio::test]
-    async fn a_token_is_used_until_it_is_refused() {
+    async fn a_token_is_used_until_it_is_rejected() {
         let current_token = InstallationToken {
             token: "ghs".into(),
             expires_at: Timestamp::MAX,
@@ -277,7 +276,7 @@ mod tests {
             base: Url::parse("https://api.github.com").unwrap(),
             app_id: "1".into(),
             installation: Installation::Id("2".into()),
-            key: EncodingKey::from_secret(b"no RSA key: a new token can't be new_token"),
+            key: EncodingKey::from_secret(b"no RSA key, so no new token can be signed"),
             token: Mutex::new(Some(current_token)),
         };
         assert_eq!(app.token().await, Ok("ghs".into()));

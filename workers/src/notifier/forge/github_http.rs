@@ -9,6 +9,7 @@ use reqwest::Method;
 use tidings_core::{Failure, Reason};
 use url::Url;
 
+use super::api_url;
 use crate::http::classify::{classify, describe, retry_after};
 use crate::http::{Request, Response};
 
@@ -29,12 +30,7 @@ pub fn request(
     accept: &'static str,
 ) -> Result<Request, Failure> {
     let address = format!("{}/{path}", base.as_str().trim_end_matches('/'));
-    let url = Url::parse(&address).map_err(|_| {
-        Failure::permanent(
-            Reason::Misconfigured,
-            "the address of the repository gives no valid API URL; check spec.address",
-        )
-    })?;
+    let url = api_url(&address)?;
     Ok(Request::new(method, url)
         .header("accept", accept)
         .header("x-github-api-version", VERSION))

@@ -10,8 +10,8 @@ use reqwest::header::HeaderName;
 use serde::Deserialize;
 use tidings_core::{Failure, FailureKind, Reason};
 use tidings_rules::ResolvedProvider;
-use url::Url;
 
+use super::api_url;
 use crate::http::classify::classify;
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request, Response};
@@ -38,7 +38,7 @@ pub const NEEDS: &[Need] = &[
     Need::key("password", Either, "another name of the key token", ""),
 ];
 
-/// GitLab, for one project and with one Provider's token.
+/// The API for one project, with one Provider's token.
 pub struct GitLab {
     http: Http,
     repository: Repository,
@@ -73,8 +73,8 @@ impl GitLab {
         })
     }
 
-    /// The names of host and project, for keys.
-    pub fn place(&self) -> String {
+    /// The names of host and project, with which keys start.
+    pub fn key_prefix(&self) -> String {
         format!("gitlab {}/{}", self.repository.host(), self.repository.id)
     }
 
@@ -95,7 +95,7 @@ impl GitLab {
     /// Sends a request once and checks the response.
     ///
     /// # Errors
-    /// The failure that the response stands for.
+    /// The failure of the response.
     pub async fn send(&self, request: Request) -> Result<Response, Failure> {
         let response = self.http.send(request).await?;
         check(&response, Timestamp::now())?;
@@ -119,13 +119,7 @@ impl GitLab {
     }
 
     fn authorized(&self, method: Method, path: &str) -> Result<Request, Failure> {
-        let url =
-            Url::parse(&format!("{}/api/v4/{path}", self.repository.root())).map_err(|_| {
-                Failure::permanent(
-                    Reason::Misconfigured,
-                    "the address of the repository gives no valid API URL; check spec.address",
-                )
-            })?;
+        let url = api_url(&format!("{}/api/v4/{path}", self.repository.root()))?;
         Ok(Request::new(method, url)
             .header("accept", "application/json")
             .secret_header(PRIVATE_TOKEN, &self.token))

@@ -1,7 +1,8 @@
-//! The language of `commitStatusExpr`: CEL as Flux has it.
+//! The language of `commitStatusExpr`: the same CEL as in Flux.
 //!
-//! Standard library and macros, optional values, the extensions strings, encoders and sets, and
-//! `first()` and `last()` on lists. This adds what the library lacks and corrects what differs.
+//! It has the standard library and macros, optional values, the extensions strings, encoders and
+//! sets, and `first()` and `last()` on lists. This module adds what the CEL library lacks and
+//! corrects what differs.
 
 use std::mem::take;
 use std::sync::{Arc, LazyLock};

@@ -1,4 +1,4 @@
-//! Lists in pages.
+//! Lists that a forge returns in pages.
 
 use crate::http::Response;
 
@@ -8,9 +8,17 @@ pub const MOST_PAGES: u32 = 20;
 /// (<https://docs.gitlab.com/administration/instance_limits/>).
 pub const MOST_PAGES_OF_COMMENTS: u32 = 50;
 
+/// The part of a query that selects a page; empty for the first one.
+pub fn and_page(page: u32) -> String {
+    match page {
+        1 => String::new(),
+        page => format!("&page={page}"),
+    }
+}
+
 /// Whether a response says that another page follows (`Link: <…>; rel="next"`, RFC 8288).
 ///
-/// The URL in the header is ignored, so that credentials are sent to the known URL only.
+/// The URL in the header is ignored, so that credentials are sent only to the known URL.
 pub fn has_next(response: &Response) -> bool {
     response
         .header("link")

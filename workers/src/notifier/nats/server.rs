@@ -1,6 +1,6 @@
 //! The servers of a Provider: their allowed addresses, and the certificates to trust.
 //!
-//! async-nats would resolve names itself. It therefore gets checked addresses only, and
+//! async-nats would resolve names without a check. It therefore gets only checked addresses, and
 //! certificates are compared with the names that resolved to them.
 
 use std::collections::HashMap;
@@ -63,7 +63,7 @@ pub struct Names(HashMap<IpAddr, Vec<ServerName<'static>>>);
 ///
 /// # Errors
 /// No address is left: all are refused (permanent), or no name resolves (transient).
-pub async fn looked_up(
+pub async fn resolve(
     servers: &[ServerAddr],
     rules: &AddressRules,
 ) -> Result<(Vec<ServerAddr>, Names), Failure> {
@@ -89,9 +89,9 @@ pub async fn looked_up(
             Err(error) => failure = Some(error),
         }
     }
-    let nowhere = || Failure::transient(Reason::Unreachable, "the NATS server has no address");
+    let no_address = || Failure::transient(Reason::Unreachable, "the NATS server has no address");
     if found.is_empty() {
-        Err(failure.unwrap_or_else(nowhere))
+        Err(failure.unwrap_or_else(no_address))
     } else {
         Ok((found, names))
     }

@@ -46,7 +46,7 @@ pub struct Fitted {
 /// value.
 ///
 /// The message is cut first, down to half of the room. Then the field that exceeds the limit is
-/// cut, and later ones are left out.
+/// cut, and later fields are dropped.
 pub fn fit<K: Into<String>, V: AsRef<str>>(
     unit: Unit,
     room: usize,

@@ -66,28 +66,28 @@ fn a_transient_failure_is_parked_with_its_history() {
 fn a_permanent_failure_becomes_a_dead_letter_with_reason_answer_and_attempts() {
     let failure = Failure::permanent(Reason::Rejected, "h answered 400: no").with_status(400);
     let decision = decide(&delivery(), &failed(failure), at(1001), 0.5);
-    let Disposition::StoreDeadLetter(letter) = decision.disposition else {
+    let Disposition::StoreDeadLetter(dead_letter) = decision.disposition else {
         panic!("{:?}", decision.disposition)
     };
     assert_eq!(
-        (letter.reason.as_str(), letter.detail.as_str()),
+        (dead_letter.reason.as_str(), dead_letter.detail.as_str()),
         ("rejected", "h answered 400: no")
     );
     assert_eq!(decision.report.unwrap().attempt.outcome, "dead");
-    assert_eq!(letter.delivery.unwrap().attempts[0].status, 400);
+    assert_eq!(dead_letter.delivery.unwrap().attempts[0].status, 400);
 }
 
 #[test]
-fn the_hour_for_credentials_starts_with_the_first_refusal_and_again_after_another_failure() {
-    let refused = failed(Failure::transient(Reason::Unauthorized, "401"));
-    let Disposition::Retry(first, _) = decided(&delivery(), &refused, 1001) else {
+fn the_hour_for_unauthorized_deliveries_starts_again_after_another_failure() {
+    let unauthorized = failed(Failure::transient(Reason::Unauthorized, "401"));
+    let Disposition::Retry(first, _) = decided(&delivery(), &unauthorized, 1001) else {
         panic!()
     };
-    let Disposition::Retry(second, _) = decided(&first, &refused, 4500) else {
+    let Disposition::Retry(second, _) = decided(&first, &unauthorized, 4500) else {
         panic!()
     };
     assert!(matches!(
-        decided(&second, &refused, 4600),
+        decided(&second, &unauthorized, 4600),
         Disposition::StoreDeadLetter(_)
     ));
     let other = failed(Failure::transient(Reason::Timeout, ""));
@@ -98,7 +98,7 @@ fn the_hour_for_credentials_starts_with_the_first_refusal_and_again_after_anothe
 }
 
 #[test]
-fn a_delivery_that_stands_for_a_newer_state_has_its_age() {
+fn an_attempt_for_a_newer_state_is_retried_until_that_state_is_too_old() {
     let failed = failed(Failure::transient(Reason::ServerError, ""));
     let day = 24 * 3600;
     let for_newer = Processed {
@@ -119,15 +119,19 @@ fn a_delivery_that_stands_for_a_newer_state_has_its_age() {
 #[test]
 fn the_history_is_bounded() {
     let failed = failed(Failure::transient(Reason::Timeout, ""));
-    let mut kept = delivery();
+    let mut delivery = delivery();
     for _ in 0..30 {
-        let Disposition::Retry(parked, _) = decided(&kept, &failed, 1001) else {
+        let Disposition::Retry(parked, _) = decided(&delivery, &failed, 1001) else {
             panic!()
         };
-        kept = *parked;
+        delivery = *parked;
     }
     assert_eq!(
-        (kept.attempts.len(), kept.attempts[0].number, kept.attempt),
+        (
+            delivery.attempts.len(),
+            delivery.attempts[0].number,
+            delivery.attempt
+        ),
         (20, 11, 30)
     );
 }
@@ -164,11 +168,11 @@ fn a_delivery_that_was_not_attempted_is_parked_without_counting_an_attempt() {
 fn a_delivery_that_is_given_up_without_an_attempt_keeps_its_history() {
     let why = Refusal::GiveUp(Reason::Exhausted, "the circuit stays open".into());
     let decision = decide(&delivery(), &processed(why), at(1001), 0.5);
-    let Disposition::StoreDeadLetter(letter) = decision.disposition else {
+    let Disposition::StoreDeadLetter(dead_letter) = decision.disposition else {
         panic!("{:?}", decision.disposition)
     };
     assert_eq!(
-        (letter.reason.as_str(), letter.delivery),
+        (dead_letter.reason.as_str(), dead_letter.delivery),
         ("exhausted", Some(delivery()))
     );
     assert_eq!(
@@ -178,7 +182,7 @@ fn a_delivery_that_is_given_up_without_an_attempt_keeps_its_history() {
 }
 
 #[test]
-fn a_delivery_whose_provider_has_another_type_is_requeued_for_it() {
+fn a_delivery_whose_provider_changed_its_type_is_requeued_for_the_new_type() {
     let why = Refusal::TypeChanged("slack");
     let Disposition::Requeue(requeued) = decided(&delivery(), &processed(why), 1001) else {
         panic!("it is requeued")
@@ -202,20 +206,20 @@ fn result() -> impl Strategy<Value = AttemptResult> {
 }
 
 proptest! {
-    /// The whole life of a delivery, whatever its attempts end with.
+    /// Follows a delivery from its first attempt to its end, with any results.
     #[test]
     fn every_delivery_ends_in_time_and_with_its_history(
         results in prop::collection::vec((result(), 0.0f64..1.0, 0i64..600), 1..60),
     ) {
         let policy = RetryPolicy::default();
-        let (mut kept, mut now) = (delivery(), 1000);
+        let (mut current, mut now) = (delivery(), 1000);
         for (result, random, took) in results {
             now += took;
             let processed = Processed { started: at(now - took), ..processed(result) };
             let Decision { disposition, report, .. } =
-                decide(&kept, &processed, at(now), random);
+                decide(&current, &processed, at(now), random);
             let attempt = report.unwrap().attempt;
-            prop_assert_eq!(attempt.number, kept.attempt + 1);
+            prop_assert_eq!(attempt.number, current.attempt + 1);
             let failure = match &processed.result {
                 AttemptResult::Failed { failure, .. } => Some(failure),
                 _ => None,
@@ -233,15 +237,15 @@ proptest! {
                     prop_assert!(age + wait <= policy.max_age);
                     prop_assert!(parked.attempts.len() <= MOST_ATTEMPTS_KEPT);
                     prop_assert_eq!(parked.attempts.last(), Some(&attempt));
-                    prop_assert_eq!(&parked.id, &kept.id);
-                    prop_assert_eq!(&parked.planned_at, &kept.planned_at);
+                    prop_assert_eq!(&parked.id, &current.id);
+                    prop_assert_eq!(&parked.planned_at, &current.planned_at);
                     now += i64::try_from(wait.as_secs()).unwrap();
-                    kept = *parked;
+                    current = *parked;
                 }
-                Disposition::StoreDeadLetter(letter) => {
-                    prop_assert!(failure.is_some() && !letter.reason.is_empty());
-                    let dead = letter.delivery.unwrap();
-                    prop_assert_eq!((dead.id, dead.attempts.last()), (kept.id, Some(&attempt)));
+                Disposition::StoreDeadLetter(dead_letter) => {
+                    prop_assert!(failure.is_some() && !dead_letter.reason.is_empty());
+                    let dead = dead_letter.delivery.unwrap();
+                    prop_assert_eq!((dead.id, dead.attempts.last()), (current.id, Some(&attempt)));
                     return Ok(());
                 }
                 other => prop_assert!(false, "{other:?}"),

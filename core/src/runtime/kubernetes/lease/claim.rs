@@ -10,10 +10,10 @@ pub(super) const DURATION: Duration = Duration::from_secs(15);
 /// How often a waiting replica reads the Lease.
 const READ_EVERY: Duration = Duration::from_secs(2);
 
-/// What a replica that wants the Lease does next.
+/// The next step of a replica that waits for the Lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Take the Lease: nobody holds it, or it has expired.
+    /// Take the Lease: it has no holder, or it has expired.
     Take,
     /// Another replica holds it: read it again after this time.
     Wait(Duration),
@@ -27,7 +27,7 @@ pub(super) struct Observation {
 }
 
 impl Observation {
-    /// Observes the present state of the Lease, and decides.
+    /// Observes the current state of the Lease, and decides.
     pub(super) fn step(&mut self, spec: Option<&LeaseSpec>, identity: &str, now: Instant) -> Step {
         let Some((spec, holder)) = spec.and_then(|spec| Some((spec, holder(spec)?))) else {
             return Step::Take;
@@ -70,7 +70,7 @@ pub(super) fn taken(before: Option<&LeaseSpec>, identity: &str, now: jiff::Times
     }
 }
 
-/// Returns the Lease held by nobody.
+/// Returns the Lease without a holder.
 pub(super) fn released(held: &LeaseSpec) -> LeaseSpec {
     LeaseSpec {
         holder_identity: None,
@@ -78,7 +78,7 @@ pub(super) fn released(held: &LeaseSpec) -> LeaseSpec {
     }
 }
 
-/// When the holder last renewed the Lease, by its own clock. `None` if nobody holds it.
+/// When the holder last renewed the Lease, by its own clock. `None` if it has no holder.
 pub(super) fn last_seen(spec: &LeaseSpec) -> Option<jiff::Timestamp> {
     holder(spec)
         .and(spec.renew_time.as_ref())

@@ -27,8 +27,8 @@ const RENEW_WITHIN: Duration = Duration::from_secs(9);
 /// How long the work may take to end.
 const END_WITHIN: Duration = Duration::from_secs(5);
 /// The timeout of one request.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(4);
-/// How often a write is repeated because somebody else changed the Lease but not its holder.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
+/// How often a write is repeated because another client changed the Lease but not its holder.
 const MAX_CONFLICTS: usize = 5;
 
 /// A Lease that this process holds. All clones are the same term.
@@ -66,7 +66,7 @@ enum Change {
 /// The Lease was not written.
 #[derive(Debug, thiserror::Error)]
 pub enum LeaseError {
-    /// Another replica holds it, or may hold it by now.
+    /// Another replica holds it, or may hold it.
     #[error("the Lease is lost: another replica may hold it")]
     Lost,
     /// The API server did not answer in time.
@@ -101,7 +101,7 @@ impl Leadership {
     }
 
     /// When the former holder last renewed the Lease, by its own clock. `None` if it released the
-    /// Lease, and so ended its work in order.
+    /// Lease, because its work ended normally.
     pub fn former_holder_seen(&self) -> Option<jiff::Timestamp> {
         self.0.former
     }
@@ -124,7 +124,7 @@ impl Leadership {
     /// Writes by compare-and-set, so never after another replica has taken the Lease.
     ///
     /// # Errors
-    /// The annotations may not be written.
+    /// The annotations might not be written.
     pub async fn annotate(&self, annotations: BTreeMap<String, String>) -> Result<(), LeaseError> {
         self.write(&Change::Annotations(annotations)).await
     }
@@ -191,7 +191,7 @@ impl Leadership {
         }
     }
 
-    /// Writes the Lease by compare-and-set. If somebody else changed it, for example with
+    /// Writes the Lease by compare-and-set. If another client changed it, for example with
     /// `kubectl annotate`, it is read and written again.
     async fn write(&self, change: &Change) -> Result<(), LeaseError> {
         let [before, after] = change.fail_points();
@@ -204,7 +204,7 @@ impl Leadership {
             let began = Instant::now();
             let name = changed.metadata.name.clone().unwrap_or_default();
             failpoint::reach_for(before, &name);
-            match answered(self.0.api.replace(&name, &PostParams::default(), &changed)).await {
+            match with_timeout(self.0.api.replace(&name, &PostParams::default(), &changed)).await {
                 Ok(written) => {
                     failpoint::reach_for(after, &name);
                     *lease = written;
@@ -225,7 +225,7 @@ impl Leadership {
     /// Reads the Lease, if this process still holds it. A Lease that went back to an earlier state
     /// is lost, because its annotations must be read again, as at the start of a term.
     async fn read_again(&self, name: &str, ours: &Lease) -> Result<Lease, LeaseError> {
-        let found = answered(self.0.api.get_opt(name)).await?;
+        let found = with_timeout(self.0.api.get_opt(name)).await?;
         let is_ours = |lease: &Lease| {
             let versions = [lease, ours].map(|lease| lease.metadata.resource_version.as_deref());
             let terms = lease.spec.as_ref().zip(ours.spec.as_ref());
@@ -280,10 +280,10 @@ impl Change {
 }
 
 /// Adds the timeout to a request.
-pub(super) async fn answered<T>(
+pub(super) async fn with_timeout<T>(
     request: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<T, LeaseError> {
-    match timeout(ANSWERED_WITHIN, request).await {
+    match timeout(REQUEST_TIMEOUT, request).await {
         Ok(answer) => answer.map_err(LeaseError::Refused),
         Err(_) => Err(LeaseError::TimedOut),
     }

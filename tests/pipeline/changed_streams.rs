@@ -1,11 +1,10 @@
-//! Streams, buckets and consumers that somebody deletes or changes while the roles run.
+//! Streams, buckets and consumers that another client deletes or changes while the roles run.
 
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{FromConsumer, PullConsumer, pull};
 use async_nats::jetstream::stream::Config;
 use futures::StreamExt;
-use serde_json::json;
 use tidings_rig::{
     Ledger, Process, Receiver, Reply, Rig, Role, alert, event, eventually, provider,
 };
@@ -30,12 +29,12 @@ struct Roles {
     ingest: Process,
 }
 
-/// A process of each role, and a Provider whose rate limit uses the bucket `limits`.
-async fn everything() -> (Receiver, Rig, Roles) {
+/// Starts a process of each role, with a Provider whose rate limit uses the bucket `limits`.
+async fn start_roles() -> (Receiver, Rig, Roles) {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     rig.rules().put([
-        provider("hook", receiver.url()).with("rateLimit", json!("100/1s")),
+        provider("hook", receiver.url()).with("rateLimit", "100/1s"),
         alert("all", "hook"),
     ]);
     let [router, worker, ingest] = rig
@@ -76,13 +75,15 @@ async fn a_deleted_stream_or_bucket_is_recreated_and_deliveries_continue() {
             worker,
             ingest,
         },
-    ) = everything().await;
+    ) = start_roles().await;
     let mut ledger = Ledger::default();
     for stream in STREAMS {
         ledger
-            .post(&ingest, &format!("before {stream} is gone"))
+            .post(&ingest, &format!("before {stream} is deleted"))
             .await;
-        receiver.accepts(&format!("before {stream} is gone")).await;
+        receiver
+            .accepts(&format!("before {stream} is deleted"))
+            .await;
         rig.drained().await;
         let before = config(&rig, stream).await;
 
@@ -98,9 +99,11 @@ async fn a_deleted_stream_or_bucket_is_recreated_and_deliveries_continue() {
         .await;
         assert_eq!(config(&rig, stream).await, before);
         ledger
-            .post_until_accepted(&ingest, [format!("after {stream} is gone")])
+            .post_until_accepted(&ingest, [format!("after {stream} is deleted")])
             .await;
-        receiver.accepts(&format!("after {stream} is gone")).await;
+        receiver
+            .accepts(&format!("after {stream} is deleted"))
+            .await;
     }
     let balance = ledger.balanced(&rig, &receiver).await;
     assert!(
@@ -136,7 +139,7 @@ async fn a_deleted_stream_or_bucket_is_recreated_and_deliveries_continue() {
 
 #[tokio::test]
 async fn roles_are_not_ready_while_a_stream_is_changed_and_deliveries_continue() {
-    let (receiver, rig, roles) = everything().await;
+    let (receiver, rig, roles) = start_roles().await;
     let jetstream = rig.jetstream().await;
     let changes: [(&str, Change, &str); 3] = [
         ("EVENTS", |config| config.max_messages = 10, "max_msgs"),
@@ -184,8 +187,8 @@ async fn roles_are_not_ready_while_a_stream_is_changed_and_deliveries_continue()
 }
 
 #[tokio::test]
-async fn a_changed_consumer_is_restored_and_skipped_deliveries_are_made() {
-    let (receiver, rig, roles) = everything().await;
+async fn a_changed_consumer_is_restored_and_skipped_deliveries_are_delivered() {
+    let (receiver, rig, roles) = start_roles().await;
     let mut stream = rig
         .jetstream()
         .await
@@ -236,7 +239,7 @@ async fn a_changed_consumer_is_restored_and_skipped_deliveries_are_made() {
 
 #[tokio::test]
 async fn a_role_is_not_ready_while_its_consumer_is_paused() {
-    let (receiver, rig, roles) = everything().await;
+    let (receiver, rig, roles) = start_roles().await;
     let stream = rig
         .jetstream()
         .await
@@ -265,8 +268,8 @@ async fn a_role_is_not_ready_while_its_consumer_is_paused() {
 }
 
 #[tokio::test]
-async fn a_large_event_of_a_deleted_stream_is_a_dead_letter() {
-    let (receiver, rig, roles) = everything().await;
+async fn a_delivery_of_a_large_event_is_a_dead_letter_if_its_stream_was_deleted() {
+    let (receiver, rig, roles) = start_roles().await;
     receiver.answer_with(Reply::Status(503));
     rig.rules()
         .put([provider("hook", receiver.url()).that_retries_soon()]);
@@ -282,11 +285,11 @@ async fn a_large_event_of_a_deleted_stream_is_a_dead_letter() {
     jetstream.delete_stream("EVENTS").await.expect("it exists");
     let mut ledger = Ledger::default();
     ledger
-        .post_until_accepted(&roles.ingest, ["the first of another stream".to_owned()])
+        .post_until_accepted(&roles.ingest, ["the first of a new stream".to_owned()])
         .await;
     receiver.answer_with(Reply::Status(200));
 
-    receiver.accepts("the first of another stream").await;
+    receiver.accepts("the first of a new stream").await;
     rig.drained().await;
     assert_eq!(receiver.accepted().len(), 1);
     let dead = rig.dead_letters().await;

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use serde_json::json;
 use tidings_core::bus::streams::ACK_WAIT;
 use tidings_rig::{
     Receiver, Reply, Rig, Role, alert, event, eventually, eventually_within, post_steadily,
@@ -73,7 +72,7 @@ async fn a_worker_returns_unfinished_deliveries_after_its_grace_period() {
     let receiver = Receiver::start().await;
     receiver.answer_with(Reply::Stall);
     rig.rules().put([
-        provider("hook", receiver.url()).with("timeout", json!("2m")),
+        provider("hook", receiver.url()).with("timeout", "2m"),
         alert("all", "hook"),
     ]);
     let _router = rig.run(Role::router()).await;
@@ -92,7 +91,7 @@ async fn a_worker_returns_unfinished_deliveries_after_its_grace_period() {
     let status = ending.terminate().await;
 
     assert!(status.success(), "it ends cleanly: {status}");
-    // Sooner than JetStream would redeliver what was not returned.
+    // JetStream would redeliver it later if the worker had not returned it.
     eventually_within(
         ACK_WAIT * 2 / 3,
         "the other worker delivers it",

@@ -1,4 +1,4 @@
-//! Many rules are loaded quickly.
+//! Time and memory to load many rules.
 
 use std::fs;
 
@@ -96,7 +96,8 @@ async fn two_thousand_alerts_and_two_hundred_providers_are_loaded_together() {
 
     let (took, cpu, memory) = (started.elapsed(), cpu_time(&up), memory(&up));
     println!(
-        "{ALERTS} Alerts and {PROVIDERS} Providers: ready after {took:.1?}, {cpu} s of CPU time; {memory} MiB, {base} without rules"
+        "{ALERTS} Alerts and {PROVIDERS} Providers: ready after {took:.1?}, {cpu} s of CPU time; \
+         {memory} MiB, {base} MiB without rules"
     );
     assert_eq!(
         up.metric("tidings_rules_snapshots_total", "").await,

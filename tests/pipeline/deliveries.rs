@@ -56,7 +56,7 @@ async fn each_matching_alert_causes_a_delivery() {
     rig.rules()
         .put([alert("to-chat", "chat"), alert("to-audit", "audit")]);
     rig.rules()
-        .put([alert("to-errors", "errors").with("eventSeverity", json!("error"))]);
+        .put([alert("to-errors", "errors").with("eventSeverity", "error")]);
     let up = rig.run(Role::up()).await;
 
     up.post(&event("for two of three")).await.unwrap();
@@ -104,7 +104,7 @@ async fn a_parked_delivery_follows_its_provider_to_another_type() {
     rig.rules()
         .put([secret("key", json!({"token": "signing-key"}))]);
     rig.rules().put([provider("hook", receiver.url())
-        .with("type", json!("generic-hmac"))
+        .with("type", "generic-hmac")
         .with("secretRef", json!({"name": "key"}))]);
 
     let accepted = receiver.accepts("waiting").await;

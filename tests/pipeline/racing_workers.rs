@@ -1,18 +1,17 @@
-//! Worker processes that race for one commit status.
+//! Worker processes that write the same commit status at the same time.
 
 use std::time::Duration;
 
 use async_nats::jetstream::Context;
 use futures::StreamExt;
-use serde_json::json;
 use tidings_core::Message;
 use tidings_core::wire::Record;
 use tidings_rig::{Forge, Process, Rig, Role, alert, eventually};
 
 use crate::states::{COMMIT, post_all, reconciled, rig};
 
-/// An ingest and a router.
-async fn front(rig: &Rig) -> [Process; 2] {
+/// Starts an ingest and a router.
+async fn ingest_and_router(rig: &Rig) -> [Process; 2] {
     let (router, ingest) = (rig.spawn(Role::router()), rig.spawn(Role::ingest()));
     router.ready().await;
     ingest.ready().await;
@@ -63,10 +62,10 @@ async fn changes(jetstream: &Context) -> usize {
 #[tokio::test]
 async fn four_workers_leave_the_newest_state_of_two_hundred_events_in_any_order() {
     let (forge, rig) = (Forge::start().await, rig().await);
-    forge.contents().slowest_answer = Duration::from_millis(60);
+    forge.contents().slowest_response = Duration::from_millis(60);
     rig.rules()
         .put([forge.provider("github"), alert("commits", "forge")]);
-    let [ingest, _router] = front(&rig).await;
+    let [ingest, _router] = ingest_and_router(&rig).await;
     let _workers = [
         rig.run(Role::worker()).await,
         rig.run(Role::worker()).await,
@@ -76,7 +75,7 @@ async fn four_workers_leave_the_newest_state_of_two_hundred_events_in_any_order(
     let jetstream = rig.jetstream().await;
     keep_history(&jetstream).await;
 
-    // 77 and 200 have no common divisor, so this visits every second once. The newest is a failure.
+    // 77 and 200 have no common divisor, so every second occurs once. The newest state is a failure.
     let seconds: Vec<u32> = (0..200).map(|step| step * 77 % 200).collect();
     let posts = futures::stream::iter(&seconds)
         .map(|second| post_all(&ingest, [reconciled(COMMIT, *second, second % 2 == 0)]));
@@ -103,12 +102,12 @@ async fn a_worker_that_hangs_while_a_newer_state_is_written_does_not_overwrite_i
     let (forge, rig) = (Forge::start().await, rig().await);
     // A lease lasts four timeouts and five seconds.
     rig.rules().put([
-        forge.provider("github").with("timeout", json!("1s")),
+        forge.provider("github").with("timeout", "1s"),
         alert("commits", "forge"),
     ]);
-    let [ingest, _router] = front(&rig).await;
+    let [ingest, _router] = ingest_and_router(&rig).await;
     let frozen = rig.run(Role::worker()).await;
-    forge.answer(false);
+    forge.respond_to_writes(false);
     post_all(&ingest, [reconciled(COMMIT, 10, true)]).await;
     eventually("the forge has received the status", async || {
         (forge.states() == ["success"]).then_some(())
@@ -117,7 +116,7 @@ async fn a_worker_that_hangs_while_a_newer_state_is_written_does_not_overwrite_i
 
     frozen.freeze();
     let _other = rig.run(Role::worker()).await;
-    forge.answer(true);
+    forge.respond_to_writes(true);
     post_all(&ingest, [reconciled(COMMIT, 20, false)]).await;
     eventually("the newer state is written", async || {
         (forge.states().len() > 1).then_some(())

@@ -12,7 +12,7 @@ struct Fleet {
     workers: [Process; 2],
 }
 
-/// One ingest, two routers and two workers.
+/// Starts one ingest, two routers and two workers.
 async fn fleet(rig: &Rig) -> Fleet {
     let [first_router, first_worker, ingest] = [
         rig.spawn(Role::router()),
@@ -35,7 +35,7 @@ async fn fleet(rig: &Rig) -> Fleet {
 }
 
 #[tokio::test]
-async fn two_routers_and_two_workers_make_each_delivery_once() {
+async fn two_routers_and_two_workers_deliver_each_event_once() {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     rig.rules()

@@ -1,4 +1,4 @@
-//! The API server of the rig works as its documentation says.
+//! The rig's API server.
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, PostParams};
@@ -79,7 +79,7 @@ async fn a_service_account_has_no_rights_before_a_role_is_bound() {
     let server = KubeApiServer::start().await;
     let namespace = server.namespace().await;
     let client = server
-        .client_of(&server.kubeconfig_for(&namespace, "somebody").await)
+        .client_of(&server.kubeconfig_for(&namespace, "reader").await)
         .await;
     let list = async || {
         Api::<ConfigMap>::namespaced(client.clone(), &namespace)
@@ -88,7 +88,7 @@ async fn a_service_account_has_no_rights_before_a_role_is_bound() {
     };
     assert!(matches!(list().await, Err(kube::Error::Api(status)) if status.code == 403));
 
-    let subject = format!("--serviceaccount={namespace}:somebody");
+    let subject = format!("--serviceaccount={namespace}:reader");
     for arguments in [
         [
             "create",

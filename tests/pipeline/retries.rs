@@ -1,4 +1,4 @@
-//! Providers that fail for a while, or permanently.
+//! Providers that fail temporarily or permanently.
 
 use std::time::Duration;
 
@@ -7,15 +7,14 @@ use tidings_rig::{Ledger, Receiver, Reply, Rig, alert, event, eventually, provid
 
 use crate::TIDINGS;
 
-/// Posts one event to a provider with this script, and asserts that the attempt number `count`
-/// delivers it.
+/// Posts one event to a provider with this receiver, and asserts that attempt `count` delivers it.
 async fn is_delivered_at_attempt(count: usize, receiver: Receiver) -> Receiver {
     let (rig, up) = Rig::up(
         TIDINGS,
         [
             provider("hook", receiver.url())
                 .that_retries_soon()
-                .with("timeout", json!("1s")),
+                .with("timeout", "1s"),
             alert("all", "hook"),
         ],
     )
@@ -52,7 +51,7 @@ async fn a_response_429_is_retried_after_its_retry_after() {
     let [first, second] = [0, 1].map(|number| receiver.received()[number].at);
     assert!(
         second - first >= Duration::from_secs(2),
-        "Retry-After is 2 s, and the retry came after {:?}",
+        "Retry-After is 2 s, but the retry came after {:?}",
         second - first
     );
 }
@@ -78,7 +77,7 @@ async fn a_response_that_ends_early_is_retried() {
 }
 
 #[tokio::test]
-async fn a_response_400_makes_a_dead_letter_with_all_attempts() {
+async fn after_a_response_400_a_dead_letter_has_all_attempts() {
     let receiver = Receiver::script([Reply::Status(503), Reply::Status(400)]).await;
     let (rig, up) = Rig::up(
         TIDINGS,
@@ -177,12 +176,12 @@ async fn a_provider_that_hangs_does_not_delay_another_of_its_type() {
     let (rig, up) = Rig::up(
         TIDINGS,
         [
-            provider("hanging", hanging.url()).with("timeout", json!("20s")),
+            provider("hanging", hanging.url()).with("timeout", "20s"),
             alert("to-hanging", "hanging"),
         ],
     )
     .await;
-    rig.leaves_unfinished("one destination hangs");
+    rig.leaves_unfinished("the Provider `hanging` never responds");
     for number in 0..100 {
         up.post(&event(&format!("stuck {number}"))).await.unwrap();
     }

@@ -1,4 +1,4 @@
-//! Rules while the API server is down, and after it lost data.
+//! Rules while the API server is down, and after it loses data.
 
 use serde_json::json;
 use tidings_rig::{KubeApiServer, Process, Receiver, Role, event};
@@ -45,7 +45,7 @@ async fn the_last_rules_stay_in_use_while_the_api_server_is_down() {
     counts(&up, CONNECTED, 0.0).await;
     let readiness = up.readiness().await;
     assert_eq!(readiness.status, 200, "{}", readiness.body);
-    assert!(readiness.trouble("rules").is_some(), "{}", readiness.body);
+    assert!(readiness.problem("rules").is_some(), "{}", readiness.body);
     up.post(&event("while it is down")).await.unwrap();
     first.accepts("while it is down").await;
 
@@ -75,7 +75,7 @@ async fn a_role_that_starts_without_an_api_server_waits_for_it() {
     server.kill();
 
     let up = rig.spawn(role);
-    up.is_not_ready("rules", "").await;
+    up.is_not_ready("rules", "loaded").await;
     server.restart().await;
     up.ready().await;
     reaches(&up, &receiver).await;
@@ -113,8 +113,8 @@ async fn changes_before_a_compaction_are_found() {
     reaches(&up, &new).await;
     rig.drained().await;
     let before = gone.received().len();
-    up.post(&event("after all")).await.unwrap();
-    new.accepts("after all").await;
+    up.post(&event("after the changes")).await.unwrap();
+    new.accepts("after the changes").await;
     rig.drained().await;
     assert_eq!(gone.received().len(), before);
     counts(&up, CONNECTED, 1.0).await;

@@ -16,7 +16,7 @@ async fn rig(forge: &Forge) -> Rig {
     rig
 }
 
-/// An event of a Kustomization for change request 42, so many seconds into an hour.
+/// An event of a Kustomization for change request 42, `second` seconds after 03:00.
 fn about_change(second: u32, message: &str, reason: &str) -> Value {
     let mut event = event(message);
     event["timestamp"] = format!("2026-01-02T03:{:02}:{:02}Z", second / 60, second % 60).into();
@@ -25,7 +25,7 @@ fn about_change(second: u32, message: &str, reason: &str) -> Value {
     event
 }
 
-/// The comments with the mark of Tidings.
+/// The texts of the comments that Tidings wrote.
 fn own_comments(forge: &Forge) -> Vec<String> {
     let texts = forge
         .contents()
@@ -48,7 +48,7 @@ async fn calls_for(forge: &Forge, rig: &Rig, up: &Process, event: Value) -> usiz
 }
 
 #[tokio::test]
-async fn an_update_costs_one_call_and_an_unchanged_text_none() {
+async fn a_changed_text_needs_one_call_and_an_unchanged_text_none() {
     let forge = Forge::start().await;
     let rig = rig(&forge).await;
     let up = rig.run(Role::up()).await;
@@ -56,7 +56,7 @@ async fn an_update_costs_one_call_and_an_unchanged_text_none() {
     assert_eq!(
         calls_for(&forge, &rig, &up, about_change(1, "first", "Applied")).await,
         3,
-        "the own login, the list, and the new comment"
+        "its own login, the list, and the new comment"
     );
     assert_eq!(
         calls_for(&forge, &rig, &up, about_change(2, "second", "Applied")).await,
@@ -125,12 +125,12 @@ async fn a_deleted_comment_is_recreated_once() {
 #[tokio::test]
 async fn two_workers_never_create_two_comments() {
     let forge = Forge::start().await;
-    forge.contents().slowest_answer = std::time::Duration::from_millis(100);
+    forge.contents().slowest_response = std::time::Duration::from_millis(100);
     let rig = rig(&forge).await;
     let (router, ingest) = (rig.spawn(Role::router()), rig.spawn(Role::ingest()));
     router.ready().await;
     ingest.ready().await;
-    // The deliveries exist before the workers do, so that both start at once.
+    // The deliveries exist before the workers start, so that both workers compete for them.
     post_all(
         &ingest,
         (0..40).map(|second| about_change(second, &format!("at {second}"), "Applied")),

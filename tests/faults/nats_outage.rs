@@ -9,12 +9,12 @@ use tidings_rig::{
 
 use crate::TIDINGS;
 
-/// Longer than every deadline, and than the longest pause between two connects.
+/// Longer than every deadline, and than the longest pause between two connection attempts.
 const DOWN_FOR: Duration = Duration::from_secs(70);
-/// Twice that pause, and the time until a pull begins.
+/// Twice that pause, plus the time until a pull begins.
 const READY_WITHIN: Duration = Duration::from_secs(15);
 
-/// Longer than a publish waits for its confirmation, and than a sender waits for its response.
+/// Longer than the timeouts of a publish and of a sender.
 const HANGS_FOR: Duration = Duration::from_secs(10);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -63,7 +63,7 @@ async fn a_server_that_hangs_for_ten_seconds_under_load_loses_nothing() {
 }
 
 #[tokio::test]
-async fn after_a_minute_without_a_server_every_role_is_ready_again_and_nothing_is_lost() {
+async fn after_a_minute_without_a_server_every_role_becomes_ready_and_nothing_is_lost() {
     let mut rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     receiver.answer_with(Reply::Status(503));
@@ -83,7 +83,7 @@ async fn after_a_minute_without_a_server_every_role_is_ready_again_and_nothing_i
     rig.nats().kill().await;
     tokio::time::sleep(DOWN_FOR).await;
     for role in &roles {
-        role.is_not_ready("bus", "").await;
+        role.is_not_ready("bus", "not connected").await;
     }
     rig.nats().restart().await;
 
