@@ -13,7 +13,8 @@
 //! - [`parse_event`] is pure: it does no I/O and reads no clock.
 //!
 //! # Where to look
-//! - [`http`] receives requests, [`serve`] accepts connections, `response` maps results to HTTP.
+//! - [`http`] receives requests, [`mod@serve`] accepts connections, `response` maps results to
+//!   HTTP.
 //! - [`decode`] reads JSON, [`normalize`] builds the event, [`bus_store`] stores it.
 //! - [`kubernetes`] watches Kubernetes Events and looks up labels of objects.
 

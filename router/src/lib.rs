@@ -11,10 +11,10 @@
 //! # Where to look
 //! - [`route`] is the loop: pull an event, plan, store deliveries, acknowledge.
 //! - [`matching`] gives the verdict of an Alert on an event; [`metadata`] merges metadata.
-//! - [`plan`] builds deliveries and explains verdicts.
+//! - [`mod@plan`] builds deliveries and explains verdicts.
 //! - [`status`] writes status to Alerts and Providers in a cluster.
 //!
-//! Pure: [`matching`], [`metadata`], [`plan`].
+//! Pure: [`matching`], [`metadata`], [`mod@plan`].
 
 pub mod matching;
 pub mod metadata;

@@ -193,7 +193,7 @@ pub struct CommitStatusSpec {
     /// Whether to report progress as a pending status for types that skip it by default. Defaults
     /// to false.
     pub pending: Option<bool>,
-    /// Template of the link of the status, such as https://example.com/{{ cluster }}/{{ name }}.
+    /// Template of the link of the status, such as `https://example.com/{{ cluster }}/{{ name }}`.
     /// Defaults to the setting of the worker.
     #[schemars(length(max = 2048))]
     #[serde(rename = "targetURL")]

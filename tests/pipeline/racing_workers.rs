@@ -75,7 +75,8 @@ async fn four_workers_leave_the_newest_state_of_two_hundred_events_in_any_order(
     let jetstream = rig.jetstream().await;
     keep_history(&jetstream).await;
 
-    // 77 and 200 have no common divisor, so every second occurs once. The newest state is a failure.
+    // 77 and 200 have no common divisor, so every second occurs once. The newest state is a
+    // failure.
     let seconds: Vec<u32> = (0..200).map(|step| step * 77 % 200).collect();
     let posts = futures::stream::iter(&seconds)
         .map(|second| post_all(&ingest, [reconciled(COMMIT, *second, second % 2 == 0)]));

@@ -84,7 +84,7 @@ impl Authority {
         self.folder.path().join("none")
     }
 
-    /// The common name in a client's certificate: [`CLIENT`], or `another client`.
+    /// The common name in a client's certificate: `CLIENT`, or `another client`.
     pub fn name_of(&self, certificate: &CertificateDer<'_>) -> String {
         if certificate == self.client.0.der() {
             CLIENT.to_owned()

@@ -1,7 +1,7 @@
 //! Which addresses workers connect to.
 //!
 //! A worker often has more network access than the users who write Providers. So every address is
-//! checked right before it is used, on each redirect. [`CheckedResolver`](super::resolver) checks
+//! checked right before it is used, on each redirect. `CheckedResolver` checks
 //! the addresses of a name, and [`AddressRules::check_url`] an address in a URL.
 //!
 //! Ranges: IANA's special-purpose address registries (RFC 6890). Metadata services: the

@@ -77,7 +77,7 @@ impl LocalPermits {
     /// Takes a permit. `max` is the `maxInFlight` of the Provider.
     ///
     /// # Errors
-    /// No permit is free within [`SHORT_WAIT`]: park the delivery for this long.
+    /// No permit is free within 100 ms: park the delivery for this long.
     pub async fn take(
         &self,
         destination: &Destination,
