@@ -21,9 +21,9 @@ pub async fn start(process: &Process, events: SocketAddr) -> anyhow::Result<()> 
     let listener = TcpListener::bind(ADDRESS).await.with_context(|| {
         format!("cannot listen on {ADDRESS} for --demo: is another `tidings up --demo` running?")
     })?;
-    let stop = process.context().stop.pulling.clone();
+    let (tasks, stop) = process.servers();
     let router = Router::new().fallback(post(print_delivery));
-    process.servers().spawn(async move {
+    tasks.spawn(async move {
         axum::serve(listener, router)
             .with_graceful_shutdown(stop.cancelled_owned())
             .await

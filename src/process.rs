@@ -81,15 +81,10 @@ impl Process {
         })
     }
 
-    /// The servers beside the roles. They are stopped after the roles, and the grace period does
-    /// not count their connections.
-    pub fn servers(&self) -> &TaskTracker {
-        &self.admin
-    }
-
-    /// What this process passes to its roles.
-    pub fn context(&self) -> &Context {
-        &self.context
+    /// The tasks of the servers beside the roles, and what stops them: they run until the roles
+    /// have ended, and the grace period does not count their connections.
+    pub fn servers(&self) -> (&TaskTracker, CancellationToken) {
+        (&self.admin, self.stop_admin.clone())
     }
 
     /// Starts the roles and runs until a signal. Then waits for work in progress, up to the grace

@@ -11,8 +11,12 @@ export PATH=$project/.tools/bin:$PATH
 has() {
     cargo "$1" --version >/dev/null 2>&1 && return
     if [ "${CI:-}" = true ]; then
-        cargo install --quiet --locked --root .tools "cargo-$1@$2"
-        return
+        # Within a condition `set -e` has no effect.
+        cargo install --quiet --locked --root .tools "cargo-$1@$2" || {
+            echo "check-dependencies: cannot install cargo-$1" >&2
+            exit 1
+        }
+        return 0
     fi
     echo "skipped: cargo-$1 is not installed (cargo install --locked cargo-$1)"
     return 1

@@ -27,7 +27,7 @@ if [ "$(cat "$folder/.state" 2>/dev/null || true)" != "$state" ]; then
     echo "$state" >"$folder/.state"
 fi
 cd "$project"
-git ls-files -z -- . ':!*.lock' ':!*.sum' ':!tests/vectors/*' ':!*.json' ':!*requirements*.txt' \
-    ':!LICENSE' ':!tools/phrases.txt' |
+git ls-files -z -- . ':!*.lock' ':!*.sum' ':!*.json' ':!*requirements*.txt' ':!LICENSE' \
+    ':!tools/phrases.txt' ':!CHANGELOG.md' |
     PYTHONPATH=$folder xargs -0 "$python" -m codespell_lib \
         --builtin clear,rare,en-GB_to_en-US --ignore-words tools/codespell-ignore.txt

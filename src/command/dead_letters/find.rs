@@ -47,6 +47,9 @@ impl StoredDeadLetter {
     }
 }
 
+/// The server sends the next message of a stream within this time.
+const READ_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// A filter whose values are parsed and valid.
 struct Criteria {
     ids: Vec<String>,
@@ -101,7 +104,12 @@ async fn read(bus: &Bus, criteria: &Criteria) -> anyhow::Result<Vec<StoredDeadLe
         .messages()
         .await
         .context("cannot read the stream DEAD")?;
-    while let Some(message) = messages.next().await {
+    loop {
+        // Another command may remove what is left; the consumer would then wait forever.
+        let next = tokio::time::timeout(READ_TIMEOUT, messages.next()).await;
+        let Ok(Some(message)) = next else {
+            anyhow::bail!("the stream DEAD changed while it was read; run the command again")
+        };
         let message = message.context("cannot read the stream DEAD")?;
         let (sequence, pending) = message
             .info()

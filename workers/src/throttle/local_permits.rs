@@ -25,7 +25,7 @@ const MAX_RETRY: Duration = Duration::from_secs(240);
 const MIN_APART: Duration = Duration::from_millis(1);
 /// A destination whose calls take this long is slow.
 const SLOW: Duration = Duration::from_secs(1);
-/// This part of the capacity of a type is reserved for destinations that are not slow.
+/// This part of the capacity of a type is reserved for destinations that are known to be fast.
 const RESERVED_PART: usize = 16;
 
 /// The local permits of all destinations.
@@ -45,8 +45,9 @@ struct Permits {
 
 /// How long the calls of a destination take, and when parked deliveries are retried.
 struct Pace {
-    /// The duration of the last call, but at least half of the value before.
-    took: Duration,
+    /// The duration of the last call, but at least half of the value before; `None` before a call
+    /// ended.
+    took: Option<Duration>,
     /// When a call last ended, or when the first of the running calls started.
     progress: Instant,
     /// When the delivery that was parked last is retried.
@@ -63,7 +64,7 @@ pub struct TypeCapacity {
 /// A permit for one call, until it is dropped.
 pub struct LocalPermit {
     share: Share,
-    started: Instant,
+    started: Option<Instant>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -92,7 +93,7 @@ impl LocalPermits {
         match tokio::time::timeout(SHORT_WAIT, acquire).await {
             Ok(Ok(permit)) => Ok(LocalPermit {
                 share,
-                started: Instant::now(),
+                started: None,
                 _permit: permit,
             }),
             _ => Err(permits.retry_after()),
@@ -131,16 +132,21 @@ impl TypeCapacity {
     }
 
     /// A share for one more delivery of a destination. A destination gets at most half of the free
-    /// capacity. A slow one leaves the reserved part: however many destinations are slow, the
-    /// others go on.
+    /// capacity, and leaves the reserved part unless it is known to be fast: however many others
+    /// are slow, a fast destination goes on. The first call of a destination may use half of the
+    /// reserved part, so that a slow one can show that it recovered.
     fn share(&self, permits: &Arc<Permits>) -> Option<Share> {
+        let mut pace = permits.pace.lock();
         let all = self.held.load(Ordering::Relaxed);
         let held = permits.held.load(Ordering::Relaxed);
-        let mut pace = permits.pace.lock();
-        let reserved = if pace.is_slow(held) {
-            self.capacity / RESERVED_PART
-        } else {
-            0
+        let reserve = match self.capacity {
+            0 | 1 => 0,
+            capacity => capacity.div_ceil(RESERVED_PART),
+        };
+        let reserved = match (pace.is_fast(held), held) {
+            (true, _) => 0,
+            (false, 0) => reserve / 2,
+            (false, _) => reserve,
         };
         let most = self.capacity.saturating_sub(all + reserved).div_ceil(2);
         if held >= most && all > 0 {
@@ -170,8 +176,11 @@ impl Permits {
         let apart = pace.apart(self.size, held);
         pace.last_retry =
             (pace.last_retry + apart).clamp(now + MIN_RETRY.max(apart), now + MAX_RETRY);
-        let wait = pace.last_retry - now;
-        wait + jitter(wait / 4)
+        match pace.last_retry - now {
+            // All that are later than this are retried within the same time.
+            MAX_RETRY => jitter(MAX_RETRY),
+            wait => wait + jitter(wait / 4),
+        }
     }
 }
 
@@ -179,14 +188,15 @@ impl Pace {
     fn new() -> Self {
         let now = Instant::now();
         Self {
-            took: Duration::ZERO,
+            took: None,
             progress: now,
             last_retry: now,
         }
     }
 
-    fn is_slow(&self, held: usize) -> bool {
-        self.took >= SLOW || (held > 0 && self.progress.elapsed() >= SLOW)
+    fn is_fast(&self, held: usize) -> bool {
+        let is_stalled = held > 0 && self.progress.elapsed() >= SLOW;
+        self.took.is_some_and(|took| took < SLOW) && !is_stalled
     }
 
     /// The time between the ends of two calls while all permits are taken. Running calls of which
@@ -198,19 +208,29 @@ impl Pace {
             Duration::ZERO
         };
         let size = u32::try_from(size).unwrap_or(u32::MAX);
-        (self.took.max(running) / size).clamp(MIN_APART, MAX_RETRY)
+        let took = self.took.unwrap_or_default().max(running);
+        (took / size).clamp(MIN_APART, MAX_RETRY)
     }
 
     fn count_end(&mut self, took: Duration) {
-        self.took = took.max(self.took / 2);
+        self.took = Some(took.max(self.took.unwrap_or_default() / 2));
         self.progress = Instant::now();
+    }
+}
+
+impl LocalPermit {
+    /// The call may start: from now on its duration counts.
+    pub fn start(&mut self) {
+        self.started = Some(Instant::now());
     }
 }
 
 impl Drop for LocalPermit {
     fn drop(&mut self) {
-        let mut pace = self.share.permits.pace.lock();
-        pace.count_end(self.started.elapsed());
+        if let Some(started) = self.started {
+            let mut pace = self.share.permits.pace.lock();
+            pace.count_end(started.elapsed());
+        }
     }
 }
 
@@ -290,7 +310,7 @@ mod tests {
             counts.push(taken.len());
             hanging.extend(taken);
         }
-        assert_eq!(counts, [64, 64, 43, 29, 19, 13, 8, 6]);
+        assert_eq!(counts, [64, 59, 39, 26, 18, 12, 8, 5]);
         drop(hanging);
         let left = capacity.held.load(Ordering::Relaxed);
         assert_eq!(left, 0, "every share is returned");
@@ -299,23 +319,29 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn any_number_of_slow_destinations_leaves_the_reserved_part_to_the_others() {
         let (permits, capacity) = (LocalPermits::default(), TypeCapacity::new(256));
-        for number in 0..100 {
-            let _slow = permits.take(&channel(number), None, &capacity).await;
-            tokio::time::advance(SLOW).await;
+        let call = async |name: &str, takes| {
+            let mut permit = permits.take(&channel(name), None, &capacity).await.unwrap();
+            permit.start();
+            tokio::time::advance(takes).await;
+        };
+        call("fast", Duration::from_millis(20)).await;
+        for number in 0..50 {
+            call(&number.to_string(), SLOW).await;
         }
-        let mut slow = Vec::new();
+        let mut others = Vec::new();
         for number in 0..100 {
-            slow.extend(take_all(&permits, &channel(number), &capacity).await);
+            others.extend(take_all(&permits, &channel(number), &capacity).await);
         }
-        assert_eq!(slow.len(), 256 - 16);
-        let quick = take_all(&permits, &channel("quick"), &capacity).await;
-        assert_eq!(quick.len(), 6, "as many as it leaves free, nearly");
+        assert_eq!(others.len(), 256 - 8, "50 slow and 50 unknown destinations");
+        let fast = take_all(&permits, &channel("fast"), &capacity).await;
+        assert_eq!(fast.len(), 3);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_destination_whose_calls_do_not_end_is_slow_before_they_end() {
+    async fn a_fast_destination_whose_calls_stall_leaves_the_reserved_part() {
         let (permits, capacity) = (LocalPermits::default(), TypeCapacity::new(32));
         let a = channel("a");
+        permits.take(&a, None, &capacity).await.unwrap().start();
         let mut hanging = take_all(&permits, &a, &capacity).await;
         assert_eq!(
             hanging.len(),
@@ -336,7 +362,7 @@ mod tests {
         let mut takes = std::pin::pin!(futures::future::join_all(takes));
         assert!(futures::poll!(&mut takes).is_pending());
         let held = capacity.held.load(Ordering::Relaxed);
-        assert_eq!(held, 86, "64 call and 22 wait");
+        assert_eq!(held, 80, "64 call and 16 wait");
         let taken = takes.await;
         assert_eq!(taken.iter().filter(|taken| taken.is_ok()).count(), 64);
         assert_eq!(capacity.held.load(Ordering::Relaxed), 64);
@@ -354,13 +380,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn parked_deliveries_are_retried_one_after_the_other_within_five_minutes() {
         let permits = LocalPermits::default().of(&channel("a"), Some(1));
-        permits.pace.lock().took = Duration::from_secs(6);
+        permits.pace.lock().took = Some(Duration::from_secs(6));
         for least in [6.0, 12.0, 18.0] {
             let wait = permits.retry_after().as_secs_f64();
             assert!((least..=1.25 * least).contains(&wait), "{wait}");
         }
         permits.pace.lock().last_retry = Instant::now() + 100 * MAX_RETRY;
-        assert!((MAX_RETRY..=MAX_RETRY.mul_f64(1.25)).contains(&permits.retry_after()));
+        assert!((MAX_RETRY / 2..=MAX_RETRY).contains(&permits.retry_after()));
     }
 
     #[tokio::test(start_paused = true)]
@@ -387,11 +413,11 @@ mod tests {
         let hanging = pace.apart(64, 64).as_millis();
         assert_eq!(hanging, 1875, "no call ended for a minute");
         pace.count_end(Duration::from_millis(20));
-        assert_eq!(pace.took, Duration::from_secs(15));
+        assert_eq!(pace.took, Some(Duration::from_secs(15)));
         for _ in 0..4 {
             pace.count_end(Duration::from_millis(20));
         }
-        assert!(!pace.is_slow(0), "quick calls in a row are enough");
+        assert!(pace.is_fast(0), "quick calls in a row are enough");
     }
 
     #[tokio::test(start_paused = true)]

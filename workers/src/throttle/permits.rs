@@ -27,10 +27,13 @@ impl Throttle {
             .local_permits
             .take(&call.destination, most, call.capacity)
             .await;
-        let permit = |local: LocalPermit, shared| Permit {
-            _local: Some(local),
-            _shared: shared,
-            probe: None,
+        let permit = |mut local: LocalPermit, shared| {
+            local.start();
+            Permit {
+                _local: Some(local),
+                _shared: shared,
+                probe: None,
+            }
         };
         match (local, most) {
             (Ok(local), None) => Ok(permit(local, None)),
