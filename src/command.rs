@@ -33,7 +33,7 @@ enum Command {
     Router(router::RouterArguments),
     /// Make deliveries and retry failed deliveries
     Worker(worker::WorkerArguments),
-    /// Test rules with one event: print each Alert's verdict, and make the deliveries
+    /// Test rules with one event: print each Alert's verdict, and SEND the messages
     Test(test::TestArguments),
     /// Print events as they are stored
     Tap(tap::TapArguments),

@@ -66,7 +66,7 @@ pub struct AlertSpec {
     /// Objects to send events of. An event must match at least one of the entries.
     pub event_sources: Vec<SourceSpec>,
     /// Regular expressions (RE2 syntax). If set, an event is sent only if its message matches at
-    /// least one of them. Defaults to all events.
+    /// least one of them. If empty, all events match.
     pub inclusion_list: Option<Vec<String>>,
     /// Regular expressions (RE2 syntax). An event is not sent if its message matches one of them.
     pub exclusion_list: Option<Vec<String>>,
@@ -76,10 +76,10 @@ pub struct AlertSpec {
     /// Maximum length: 255 characters.
     #[schemars(length(max = 255))]
     pub summary: Option<String>,
-    /// Whether to stop sending events for this Alert. Defaults to false.
+    /// If true, no events are sent for this Alert. Defaults to false.
     pub suspend: Option<bool>,
-    /// Channel to send to instead of the channel of the Provider. Defaults to the channel of the
-    /// Provider. A Tidings extension.
+    /// Channel to send to. Defaults to the channel of the Provider.
+    /// A Tidings extension.
     #[schemars(length(max = 2048))]
     pub channel: Option<String>,
     /// Names of the clusters to send events of. `*` matches any number of characters. Defaults to
@@ -221,7 +221,7 @@ pub struct RetrySpec {
     /// 24h.
     #[schemars(extend("pattern" = DURATION, "x-kubernetes-validations" = [GREATER_THAN_ZERO]))]
     pub max_age: Option<String>,
-    /// Maximum wait before the second attempt, such as 2s. Doubles with each attempt up to max.
+    /// Upper bound of the first wait, such as 2s. Doubles with each attempt up to max.
     /// Defaults to 2s.
     #[schemars(extend("pattern" = DURATION, "x-kubernetes-validations" = [GREATER_THAN_ZERO]))]
     pub min: Option<String>,

@@ -72,7 +72,8 @@ impl Waker {
         let woken = self.bus.wake(destination, channel, after).await?;
         tracing::info!(
             code = codes::DESTINATION_RESUMED,
-            provider = %destination.tokens(),
+            provider = %format!("{}/{}", destination.namespace, destination.provider),
+            channel = destination.channel,
             woken = woken.count,
             "destination resumed"
         );
