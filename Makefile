@@ -112,7 +112,7 @@ check-format: ## Compare the code with rustfmt's output
 	@# cargo fmt does not find the modules that the macro of the provider types declares.
 	@rustfmt --edition 2024 --check workers/src/notifier/*.rs
 
-# The script exits with 3 if this machine has no Python. In CI that is an error.
+# Needs Python 3 with pip, and fails without it.
 .PHONY: check-language
 check-language: ## Check wording, line width, links and spelling
 	@python3 tools/check-language.py
