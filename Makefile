@@ -95,9 +95,10 @@ fuzz: ## Fuzz decoding, patterns, formatting (nightly, cargo-fuzz; FUZZ_SECONDS)
 	done
 
 .PHONY: bench
-bench: nats-server ## Measure throughput, latency, memory, calls to a forge (docs/benchmark.md)
+bench: nats-server ## Measure throughput, latency, memory, calls to a forge, permits
 	@server=$(NATS_SERVER_PATH); NATS_SERVER=$$server $(CARGO) bench --locked --bench throughput
 	@server=$(NATS_SERVER_PATH); NATS_SERVER=$$server $(CARGO) bench --locked --bench statuses
+	@$(CARGO) bench --locked --package tidings-workers --bench permits
 
 # === Check ===
 
