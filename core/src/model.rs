@@ -2,6 +2,7 @@
 
 pub mod circuit;
 pub mod destination;
+pub mod excerpt;
 pub mod flux;
 pub mod id;
 pub mod jitter;
@@ -9,6 +10,7 @@ pub mod outcome;
 pub mod retry;
 pub mod subject;
 pub mod terms;
+pub mod text;
 pub mod time;
 pub mod token;
 pub mod verdict;

@@ -1,6 +1,7 @@
 //! Plans the deliveries of an event and explains verdicts. Pure: the same input gives the same ids
 //! on every replica.
 
+use tidings_core::model::excerpt::excerpt;
 use tidings_core::model::flux;
 use tidings_core::model::id;
 use tidings_core::{AlertReference, Delivery, Event, Message, ProtoTimestamp, ProviderReference};
@@ -90,10 +91,12 @@ fn delivery(alert: &Alert, event: &Event, rules: &Rules, context: PlanContext) -
     let reads_alert = provider.is_some_and(|provider| provider.commit_status_expr.is_some());
     let [alert_id, provider_id] =
         [&alert.name, &alert.provider].map(|name| (alert.namespace.as_str(), name.as_str()));
+    let is_large = event.encoded_len() > MAX_EVENT_BYTES;
     Delivery {
         id: id::delivery_id(&event.id, alert_id, provider_id, context.generation),
         event_id: event.id.clone(),
-        event: (event.encoded_len() <= MAX_EVENT_BYTES).then(|| event.clone()),
+        event: (!is_large).then(|| event.clone()),
+        excerpt: is_large.then(|| excerpt(event)),
         event_sequence: context.event_sequence,
         alert: Some(AlertReference {
             namespace: alert.namespace.clone(),
@@ -379,17 +382,14 @@ mod tests {
     }
 
     #[test]
-    fn a_large_event_is_not_copied_into_its_deliveries() {
-        let plan = plan(
-            &rules(),
-            &event(&"x".repeat(MAX_EVENT_BYTES)),
-            PlanContext::default(),
-        );
-        assert!(
-            plan.deliveries
-                .iter()
-                .all(|delivery| delivery.event.is_none() && delivery.event_id == "e")
-        );
+    fn deliveries_of_a_large_event_carry_an_excerpt_of_it() {
+        let large = event(&"x".repeat(MAX_EVENT_BYTES));
+        let plan = plan(&rules(), &large, PlanContext::default());
+        assert_eq!(plan.deliveries.len(), 2);
+        for delivery in plan.deliveries {
+            let carried = (delivery.event, delivery.event_id.as_str(), delivery.excerpt);
+            assert_eq!(carried, (None, "e", Some(excerpt(&large))));
+        }
     }
 
     #[test]

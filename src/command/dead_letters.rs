@@ -2,6 +2,7 @@
 
 mod find;
 mod report;
+mod stored_event;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
@@ -14,6 +15,7 @@ use tidings_core::model::time::to_proto;
 use super::Output;
 use super::tool::{BusArguments, bus, count, print_line};
 use find::{Filter, StoredDeadLetter, find};
+use stored_event::StoredEvent;
 
 /// Arguments of `tidings dead`.
 #[derive(Args, Debug)]
@@ -62,22 +64,21 @@ struct ChangeArguments {
 /// The bus cannot be reached, the filter is invalid, or no dead letter has a given id.
 pub async fn run(arguments: DeadArguments) -> anyhow::Result<()> {
     match arguments.action {
-        Action::List(arguments) => print(&arguments, report::summary).await,
-        Action::Show(arguments) => print(&arguments, report::details).await,
+        Action::List(arguments) => print(&arguments, false).await,
+        Action::Show(arguments) => print(&arguments, true).await,
         Action::Replay(arguments) => replay_all(&arguments).await,
         Action::Drop(arguments) => drop_all(&arguments).await,
     }
 }
 
-async fn print(
-    arguments: &ListArguments,
-    text: fn(&StoredDeadLetter) -> String,
-) -> anyhow::Result<()> {
+async fn print(arguments: &ListArguments, with_details: bool) -> anyhow::Result<()> {
     let bus = bus(&arguments.bus).await?;
     for stored in &find(&bus, &arguments.filter).await? {
+        let event = || StoredEvent::find(&bus, stored.delivery());
         let line = match arguments.output {
-            Output::Json => report::json(stored).to_string(),
-            Output::Text => text(stored),
+            Output::Json => report::json(stored, &event().await).to_string(),
+            Output::Text if with_details => report::details(stored, &event().await),
+            Output::Text => report::summary(stored),
         };
         if !print_line(&line)? {
             break;

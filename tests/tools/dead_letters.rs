@@ -212,6 +212,51 @@ async fn show_prints_the_event_and_every_attempt() {
 }
 
 #[tokio::test]
+async fn the_event_of_a_dead_letter_is_known_even_if_it_is_large_and_no_longer_stored() {
+    let receiver = Receiver::script([Reply::Status(400)]).await;
+    let rules = [provider("hook", receiver.url()), alert("all", "hook")];
+    let (rig, up) = Rig::up(TIDINGS, rules).await;
+    let message = format!("build failed: {}", "x".repeat(100_000));
+    up.post(&event(&message)).await.unwrap();
+    receiver.receives(1).await;
+    rig.drained().await;
+    let dead = async |action: &str, output: &str| {
+        let arguments = ["dead", action, "--nats", rig.url(), "--output", output];
+        tidings(&arguments).await
+    };
+
+    let whole = dead("show", "json").await.json().remove(0);
+    assert_eq!(whole["event"]["message"], message.as_str());
+    assert_eq!(whole["isExcerpt"], false);
+    assert_eq!(
+        rig.outcomes().await[0].cluster,
+        whole["cluster"].as_str().unwrap()
+    );
+
+    let events = rig.jetstream().await.get_stream("EVENTS").await.unwrap();
+    events.purge().await.unwrap();
+    for action in ["list", "show"] {
+        let left = dead(action, "json").await.json().remove(0);
+        assert_eq!(left["isExcerpt"], true);
+        assert_eq!(left["cluster"], whole["cluster"]);
+        for field in ["involvedObject", "reason", "severity", "timestamp"] {
+            assert_eq!(left["event"][field], whole["event"][field], "{field}");
+        }
+        let beginning = string(&left["event"]["message"]);
+        let beginning = beginning.trim_end_matches('…');
+        assert!(beginning.len() > 500 && message.starts_with(beginning));
+    }
+    let shown = dead("show", "text").await.stdout;
+    for part in [
+        "Kustomization apps/apps",
+        "ReconciliationSucceeded",
+        "build failed",
+    ] {
+        assert!(shown.contains(part), "{part:?} is shown: {shown}");
+    }
+}
+
+#[tokio::test]
 async fn a_replay_is_a_new_delivery_and_succeeds_when_the_receiver_accepts_it() {
     let setup = TwoDeadLetters::start().await;
     let before = setup.list(&["--reason", "rejected"]).await.remove(0);

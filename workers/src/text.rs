@@ -3,9 +3,7 @@
 use std::sync::LazyLock;
 
 use regex::Regex;
-
-/// Marks the place where a text was cut.
-pub const ELLIPSIS: char = '…';
+pub use tidings_core::model::text::{ELLIPSIS, cut_bytes};
 
 /// A reason in words: `HTTPGet2Failed` becomes `http get 2 failed`.
 ///
@@ -38,15 +36,6 @@ pub fn cut_chars(text: &str, limit: usize) -> String {
         .take(limit.saturating_sub(1))
         .chain([ELLIPSIS])
         .collect()
-}
-
-/// Cuts a text to `limit` bytes, including an ellipsis.
-pub fn cut_bytes(text: &str, limit: usize) -> String {
-    if text.len() <= limit {
-        return text.to_owned();
-    }
-    let end = text.floor_char_boundary(limit.saturating_sub(ELLIPSIS.len_utf8()));
-    format!("{}{ELLIPSIS}", &text[..end])
 }
 
 /// Cuts a text to `limit` UTF-16 code units, as some services count, including an ellipsis.

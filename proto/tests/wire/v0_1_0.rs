@@ -152,6 +152,7 @@ fn delivery() -> Delivery {
             key: "slack".into(),
         }),
         slot_ms: 1_700_000_006_000,
+        ..Delivery::default()
     }
 }
 

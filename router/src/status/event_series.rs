@@ -8,12 +8,13 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::{Event, EventSeries};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use tidings_core::model::excerpt::carried_event;
 use tidings_core::model::id;
+use tidings_core::model::text::cut_bytes;
 use tidings_core::model::time::{between, from_proto};
 use tidings_core::wire::DeadLetter;
 use tidings_rules::object::GROUP;
 
-use crate::status::ready_condition::cut;
 use crate::status::write_queue::MinInterval;
 
 /// The reason of these Events, as in Flux.
@@ -87,7 +88,7 @@ impl DeadLetterEvents {
     /// Creates an empty set for this reporting instance.
     pub fn new(instance: &str) -> Self {
         Self {
-            instance: cut(instance, 128),
+            instance: cut_bytes(instance, 128),
             series: HashMap::new(),
             interval: MinInterval::new(WRITE_INTERVAL),
         }
@@ -262,7 +263,7 @@ fn event(
         type_: Some("Warning".to_owned()),
         reason: Some(REASON.to_owned()),
         action: Some("Deliver".to_owned()),
-        note: Some(cut(&note(key, dead_letter), MAX_NOTE_BYTES)),
+        note: Some(cut_bytes(&note(key, dead_letter), MAX_NOTE_BYTES)),
         regarding: Some(reference("Alert", &key.alert, Some(uid))),
         related: Some(reference("Provider", &key.provider, None)),
         event_time: Some(MicroTime(died)),
@@ -274,10 +275,7 @@ fn event(
 
 /// Safe to publish: the detail of a dead letter contains no secrets.
 fn note(key: &SeriesKey, dead_letter: &DeadLetter) -> String {
-    let event = dead_letter
-        .delivery
-        .as_ref()
-        .and_then(|delivery| delivery.event.as_ref());
+    let event = dead_letter.delivery.as_ref().and_then(carried_event);
     let object = event.and_then(|event| event.involved_object.as_ref());
     let about = object.map_or_else(
         || "an unknown object".to_owned(),

@@ -3,12 +3,11 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tidings_core::Outcome as OutcomeLabel;
+use tidings_core::model::text::cut_bytes;
 use tidings_core::model::time::from_proto;
 use tidings_core::wire::Outcome;
 use tidings_rules::Identity;
 use tidings_rules::status_fields::LastError;
-
-use crate::status::ready_condition::cut;
 
 /// The longest message of an error; longer ones are cut.
 const MAX_MESSAGE_BYTES: usize = 1024;
@@ -67,7 +66,7 @@ pub fn summarize(
         last_error: failed.then(|| LastError {
             time,
             reason: attempt.reason.clone(),
-            message: cut(&attempt.detail, MAX_MESSAGE_BYTES),
+            message: cut_bytes(&attempt.detail, MAX_MESSAGE_BYTES),
         }),
     };
     let planned = from_proto(outcome.planned_at);
@@ -79,7 +78,7 @@ pub fn summarize(
         of_alert.last_error = Some(LastError {
             time: template_time,
             reason: TEMPLATE.to_owned(),
-            message: cut(&attempt.template_error, MAX_MESSAGE_BYTES),
+            message: cut_bytes(&attempt.template_error, MAX_MESSAGE_BYTES),
         });
     }
     let identity = |kind: &str, namespace: &str, name: &str| Identity {

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use tidings_core::model::text::cut_bytes;
 use tidings_rules::snapshot::RuleEntry;
 use tidings_rules::template::{Escape, Program};
 use tidings_rules::{
@@ -120,7 +121,7 @@ impl ReadyCondition {
         }
         Some(Self {
             reason,
-            message: cut(&message, MAX_MESSAGE_BYTES),
+            message: cut_bytes(&message, MAX_MESSAGE_BYTES),
         })
     }
 }
@@ -258,18 +259,6 @@ fn unready_provider(
             condition.message
         ),
     ))
-}
-
-/// Cuts text to `max_bytes`, including an ellipsis at the end.
-pub(crate) fn cut(text: &str, max_bytes: usize) -> String {
-    if text.len() <= max_bytes {
-        return text.to_owned();
-    }
-    let mut end = max_bytes - '…'.len_utf8();
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    format!("{}…", &text[..end])
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use tidings_core::Attempt;
 use tidings_core::model::flux;
 
 use super::find::StoredDeadLetter;
+use super::stored_event::StoredEvent;
 use crate::command::tool::{count, time};
 
 /// One line for `tidings dead list`.
@@ -29,23 +30,10 @@ pub fn summary(stored: &StoredDeadLetter) -> String {
 }
 
 /// The lines for `tidings dead show`.
-pub fn details(stored: &StoredDeadLetter) -> String {
+pub fn details(stored: &StoredDeadLetter, event: &StoredEvent) -> String {
     let delivery = stored.delivery();
-    let event = delivery.event.clone().unwrap_or_default();
-    let object = event.involved_object.clone().unwrap_or_default();
-    let mut lines = vec![
-        summary(stored),
-        format!(
-            "  event {} received {} from cluster {}",
-            delivery.event_id,
-            time(event.received_at),
-            event.cluster
-        ),
-        format!(
-            "    {} {} {}/{}: {}: {}",
-            event.severity, object.kind, object.namespace, object.name, event.reason, event.message
-        ),
-    ];
+    let mut lines = vec![summary(stored)];
+    lines.extend(event_lines(&delivery.event_id, event));
     let metadata = delivery.metadata.iter();
     lines.extend(metadata.map(|(key, value)| format!("    {key}: {value}")));
     lines.push(format!(
@@ -58,6 +46,30 @@ pub fn details(stored: &StoredDeadLetter) -> String {
     ));
     lines.extend(delivery.attempts.iter().map(attempt_line));
     lines.join("\n")
+}
+
+fn event_lines(id: &str, event: &StoredEvent) -> Vec<String> {
+    let Some(known) = event.known() else {
+        return vec![format!(
+            "  event {id} is no longer stored in the stream EVENTS"
+        )];
+    };
+    let object = known.involved_object.clone().unwrap_or_default();
+    let mut lines = vec![
+        format!(
+            "  event {id} received {} from cluster {}",
+            time(known.received_at),
+            known.cluster
+        ),
+        format!(
+            "    {} {} {}/{}: {}: {}",
+            known.severity, object.kind, object.namespace, object.name, known.reason, known.message
+        ),
+    ];
+    if event.is_excerpt() {
+        lines.push("    excerpt: the event is no longer stored in the stream EVENTS".to_owned());
+    }
+    lines
 }
 
 fn attempt_line(attempt: &Attempt) -> String {
@@ -77,12 +89,12 @@ fn attempt_line(attempt: &Attempt) -> String {
 }
 
 /// The object for `--output json`.
-pub fn json(stored: &StoredDeadLetter) -> serde_json::Value {
+pub fn json(stored: &StoredDeadLetter, event: &StoredEvent) -> serde_json::Value {
     let dead_letter = &stored.dead_letter;
     let delivery = stored.delivery();
     let alert = delivery.alert.clone().unwrap_or_default();
     let provider = delivery.provider.clone().unwrap_or_default();
-    let event = delivery.event.as_ref();
+    let known = event.known();
     json!({
         "id": delivery.id,
         "reason": dead_letter.reason,
@@ -92,8 +104,9 @@ pub fn json(stored: &StoredDeadLetter) -> serde_json::Value {
         "provider": format!("{}/{}", provider.namespace, provider.name),
         "type": provider.r#type,
         "eventId": delivery.event_id,
-        "event": event.map(|event| flux::to_value(event, &delivery.metadata)),
-        "cluster": event.map(|event| event.cluster.clone()),
+        "event": known.map(|event| flux::to_value(event, &delivery.metadata)),
+        "isExcerpt": event.is_excerpt(),
+        "cluster": known.map(|event| event.cluster.clone()),
         "plannedAt": time(delivery.planned_at),
         "generation": delivery.generation,
         "attempt": delivery.attempt,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tidings_core::bus::Bus;
+use tidings_core::model::excerpt::carried_event;
 use tidings_core::model::time::{between, from_proto};
 use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::metrics::labels::{
@@ -34,9 +35,7 @@ impl Reporter {
         let outcome = PublishedOutcome {
             delivery_id: delivery.id.clone(),
             event_id: delivery.event_id.clone(),
-            cluster: delivery
-                .event
-                .as_ref()
+            cluster: carried_event(delivery)
                 .map_or_else(String::new, |event| event.cluster.clone()),
             alert: delivery.alert.clone(),
             provider: delivery.provider.clone(),
@@ -88,7 +87,7 @@ impl Reporter {
                 .inc();
         }
         if report.outcome == Outcome::Delivered
-            && let Some(age) = delivery.event.as_ref().and_then(age)
+            && let Some(age) = carried_event(delivery).and_then(age)
         {
             let seconds = age.as_secs_f64();
             self.metrics
