@@ -10,6 +10,7 @@ use crate::role::{ingest, router, up, worker};
 pub mod crds;
 pub mod dead_letters;
 pub mod providers;
+pub mod rules;
 pub mod streams;
 pub mod tap;
 pub mod test;
@@ -33,7 +34,7 @@ enum Command {
     Router(router::RouterArguments),
     /// Make deliveries and retry failed deliveries
     Worker(worker::WorkerArguments),
-    /// Test rules with one event: print each Alert's verdict, and SEND the messages
+    /// Test rules with one event: print each Alert's verdict and the requests; send with --send
     Test(test::TestArguments),
     /// Print events as they are stored
     Tap(tap::TapArguments),

@@ -1,5 +1,5 @@
-//! `tidings test`: decodes one event, applies all rules to it, and attempts each delivery once. It
-//! needs no NATS server.
+//! `tidings test`: decodes one event, applies all rules to it, and prepares each delivery. Sends
+//! them only if asked to. It needs no NATS server.
 
 mod deliver;
 mod report;
@@ -9,41 +9,55 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
-use tidings_core::runtime::config::LinksSettings;
+use tidings_core::runtime::config::{Flag, Settings};
+use tidings_core::runtime::kubernetes;
+use tidings_core::runtime::metrics::Metrics;
 use tidings_core::{Event, ObjectLabels, object_labels};
+use tidings_ingest::kubernetes::Objects;
 use tidings_router::{PlanContext, Verdict, explain};
-use tidings_rules::{Options, folder};
 
 use super::Output;
+use super::rules::{self, LoadedRules};
+use crate::flags::{AsFlags, CommonFlags, KubernetesFlags, RulesFlags, flag, settings};
 use report::Report;
 
-/// Exit status: nothing failed.
+/// Exit status: no rule is rejected and no delivery failed.
 const SUCCESS: u8 = 0;
-/// Exit status: a delivery failed or is invalid, or a cross-namespace reference is rejected.
+/// Exit status: a rule is rejected, or a delivery failed or is invalid.
 const FAILURE: u8 = 1;
 
-/// Arguments of `tidings test`.
+/// Arguments of `tidings test`: those of `tidings up` that change which deliveries an event gets,
+/// and how they look. Flags that have no effect here are accepted but hidden.
 #[derive(Args, Debug)]
+#[command(
+    mut_arg("nats", |arg| arg.hide(true)),
+    mut_arg("admin", |arg| arg.hide(true)),
+    mut_arg("log_level", |arg| arg.hide(true)),
+    mut_arg("log_format", |arg| arg.hide(true))
+)]
 pub struct TestArguments {
-    /// Folder of Alerts, Providers and Secrets
-    #[arg(long, value_name = "DIR")]
-    rules: PathBuf,
     /// File with an event as JSON, as Flux controllers post it, or - for standard input
     #[arg(long, value_name = "FILE")]
     event: PathBuf,
-    /// Print the requests instead of sending them; secrets are redacted
+    /// Send the messages; without this flag the requests are printed, and secrets are redacted
     #[arg(long)]
+    send: bool,
+    /// Print the requests instead of sending them; this is the default
+    #[arg(long, conflicts_with = "send")]
     dry_run: bool,
     /// Labels of the involved object, as KEY=VALUE,KEY=VALUE, or `none` if the object does not
-    /// exist [default: unknown labels]
+    /// exist [default: read with --rules cluster, else unknown]
     #[arg(long, value_name = "LABELS")]
     labels: Option<String>,
-    /// Name of the cluster that the event comes from
-    #[arg(long, default_value = "default")]
-    cluster: String,
-    /// Reject references from Alerts to other namespaces
-    #[arg(long)]
-    no_cross_namespace_refs: bool,
+    /// Kind of objects whose labels are read for matchLabels, such as Deployment.apps; repeatable
+    /// [default: Flux's kinds]
+    #[arg(long, value_name = "KIND")]
+    label_kinds: Vec<String>,
+    /// Name of the cluster that the event comes from [default: default]
+    #[arg(long, value_name = "NAME")]
+    cluster: Option<String>,
+    #[command(flatten)]
+    rules: RulesFlags,
     /// Add links to messages, as the setting links.enabled does
     #[arg(long)]
     links: bool,
@@ -56,64 +70,74 @@ pub struct TestArguments {
     /// URL template for commit statuses, as in the setting links.commit_status
     #[arg(long, value_name = "PATTERN")]
     commit_status_link: Option<String>,
+    #[command(flatten)]
+    kubernetes: KubernetesFlags,
+    #[command(flatten)]
+    common: CommonFlags,
     /// Output format
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
 }
 
 impl TestArguments {
-    fn links(&self) -> LinksSettings {
-        LinksSettings {
-            enabled: self.links,
-            commit: self.commit_link.clone(),
-            dashboard: self.dashboard_link.clone(),
-            commit_status: self.commit_status_link.clone(),
-        }
+    fn settings(&self) -> anyhow::Result<Settings> {
+        let given = [
+            ("--cluster", "cluster", &self.cluster),
+            ("--commit-link", "links.commit", &self.commit_link),
+            ("--dashboard-link", "links.dashboard", &self.dashboard_link),
+            (
+                "--commit-status-link",
+                "links.commit_status",
+                &self.commit_status_link,
+            ),
+        ];
+        let given = given
+            .into_iter()
+            .filter_map(|(name, key, value)| Some(flag(name, key, value.as_ref()?)));
+        let links = self.links.then(|| flag("--links", "links.enabled", "true"));
+        let kinds = self.label_kinds.iter();
+        let kinds = kinds.map(|kind| flag("--label-kinds", "ingest.label_kinds", kind));
+        let mut flags: Vec<Flag> = given.chain(links).chain(kinds).collect();
+        flags.extend(self.rules.flags());
+        flags.extend(self.kubernetes.flags());
+        settings(&self.common, flags)
     }
 }
 
 /// Runs `tidings test` and returns its exit status.
 ///
 /// # Errors
-/// The event or the rules cannot be read. The exit status is then 2.
+/// The settings, the event or the rules cannot be read. The exit status is then 2.
 pub async fn run(arguments: TestArguments) -> anyhow::Result<u8> {
-    let event = read_event(&arguments)?;
-    let options = Options {
-        no_cross_namespace_refs: arguments.no_cross_namespace_refs,
-        ..Options::default()
-    };
-    let kinds = tidings_workers::notifier::kinds();
-    let rules = folder::load(&arguments.rules, kinds, &options)
-        .map_err(|problem| anyhow::anyhow!("{problem}"))?;
+    let settings = arguments.settings()?;
+    let mut event = read_event(&arguments, &settings.cluster)?;
+    let LoadedRules { rules, client } = rules::load(&settings).await?;
+    if arguments.labels.is_none() {
+        event.labels = read_labels(&settings, client, &event).await?;
+    }
     for problem in rules.problems() {
         eprintln!("{problem}");
     }
     let explanations = explain(&rules, &event, PlanContext::default());
     // Flux also treats a rejected reference as an error.
-    let is_rejected = explanations
+    let is_reference_rejected = explanations
         .iter()
         .any(|explanation| explanation.verdict == Verdict::CrossNamespaceRefused);
-    let deliveries = deliver::deliver_all(
-        &explanations,
-        &event,
-        &rules,
-        &arguments.links(),
-        arguments.dry_run,
-    )
-    .await?;
-    let report = Report::new(&event, explanations, deliveries);
+    let deliveries =
+        deliver::deliver_all(&explanations, &event, &rules, &settings, arguments.send).await?;
+    let report = Report::new(&event, explanations, deliveries, rules.problems());
     match arguments.output {
         Output::Json => println!("{}", serde_json::to_string(&report)?),
-        Output::Text => report.print(),
+        Output::Text => report.print(arguments.send),
     }
-    Ok(if is_rejected || report.has_failed_delivery() {
+    Ok(if is_reference_rejected || report.has_failure() {
         FAILURE
     } else {
         SUCCESS
     })
 }
 
-fn read_event(arguments: &TestArguments) -> anyhow::Result<Event> {
+fn read_event(arguments: &TestArguments, cluster: &str) -> anyhow::Result<Event> {
     let mut bytes = Vec::new();
     if arguments.event == Path::new("-") {
         std::io::stdin()
@@ -124,8 +148,31 @@ fn read_event(arguments: &TestArguments) -> anyhow::Result<Event> {
             .with_context(|| format!("cannot read the event from {}", arguments.event.display()))?;
     }
     let labels = arguments.labels.as_deref().map(labels).transpose()?;
-    tidings_ingest::parse_event(&bytes, &arguments.cluster, jiff::Timestamp::now(), labels)
+    tidings_ingest::parse_event(&bytes, cluster, jiff::Timestamp::now(), labels)
         .context("the event is invalid")
+}
+
+/// Reads the labels of the event's object as ingest does. With a folder of rules only if the
+/// setting `ingest.labels` is true, so that the command needs no cluster.
+async fn read_labels(
+    settings: &Settings,
+    client: Option<kube::Client>,
+    event: &Event,
+) -> anyhow::Result<Option<ObjectLabels>> {
+    let Some(object) = &event.involved_object else {
+        return Ok(None);
+    };
+    if !settings.ingest.labels.unwrap_or(client.is_some()) {
+        return Ok(None);
+    }
+    let client = match client {
+        Some(client) => client,
+        None => kubernetes::connect(settings.kubernetes.kubeconfig.as_deref()).await?,
+    };
+    let kinds = settings.ingest.label_kinds.clone();
+    let objects = Objects::new(client, kinds, Metrics::default());
+    let lookup = objects.find(object).await;
+    Ok(lookup.map(|lookup| lookup.labels()))
 }
 
 fn labels(text: &str) -> anyhow::Result<ObjectLabels> {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use tidings_core::runtime::config::{RulesFrom, RulesSettings};
+use tidings_core::runtime::config::{RulesFrom, RulesSettings, Settings};
 use tidings_core::runtime::health::Check;
 use tidings_core::runtime::kubernetes;
 use tidings_core::runtime::metrics::Metrics;
@@ -37,13 +37,9 @@ pub struct RulesCluster {
 /// # Errors
 /// The folder cannot be read, or no cluster is configured.
 pub async fn start(context: &Context, is_router: bool) -> anyhow::Result<ActiveRules> {
-    let settings = &context.settings;
     let live = Arc::new(LiveRules::default());
     let mut changes = live.changes();
-    let from = settings.rules.from.as_ref();
-    let cluster = match from.context(
-        "no rules: pass --rules DIR for a folder of Alerts and Providers, or --rules cluster",
-    )? {
+    let cluster = match source(&context.settings)? {
         RulesFrom::Dir(dir) => {
             follow_folder(context, dir, live.clone())?;
             None
@@ -54,6 +50,16 @@ pub async fn start(context: &Context, is_router: bool) -> anyhow::Result<ActiveR
     tokio::spawn(report(live.clone(), check, context.metrics.clone()));
     changes.changed().await?;
     Ok(ActiveRules { live, cluster })
+}
+
+/// Where the settings read rules from.
+///
+/// # Errors
+/// No source is set.
+pub fn source(settings: &Settings) -> anyhow::Result<&RulesFrom> {
+    settings.rules.from.as_ref().context(
+        "no rules: pass --rules DIR for a folder of Alerts and Providers, or --rules cluster",
+    )
 }
 
 fn follow_folder(context: &Context, dir: &Path, live: Arc<LiveRules>) -> anyhow::Result<()> {
@@ -78,21 +84,30 @@ async fn follow_cluster(
     let client = kubernetes::connect(settings.kubernetes.kubeconfig.as_deref()).await?;
     let catalog = Arc::new(Catalog::default());
     let cluster = Cluster {
-        client: client.clone(),
+        remove_finalizers: is_router && settings.router.release_finalizers,
+        ..cluster(settings, client.clone(), catalog.clone())
+    };
+    tokio::spawn(cluster::follow(cluster, live, context.stop.holding.clone()));
+    Ok(RulesCluster { client, catalog })
+}
+
+/// The rules of a cluster as the settings select them. Nothing in the cluster is changed.
+pub fn cluster(settings: &Settings, client: kube::Client, catalog: Arc<Catalog>) -> Cluster {
+    Cluster {
+        client,
         scope: WatchScope {
             namespaces: settings.rules.namespaces.clone(),
             label_selector: settings.rules.label_selector.clone(),
         },
         kinds: kinds(),
         options: options(&settings.rules),
-        remove_finalizers: is_router && settings.router.release_finalizers,
-        catalog: catalog.clone(),
-    };
-    tokio::spawn(cluster::follow(cluster, live, context.stop.holding.clone()));
-    Ok(RulesCluster { client, catalog })
+        remove_finalizers: false,
+        catalog,
+    }
 }
 
-fn options(settings: &RulesSettings) -> Options {
+/// The options for all rules.
+pub fn options(settings: &RulesSettings) -> Options {
     Options {
         no_cross_namespace_refs: settings.no_cross_namespace_refs,
         namespace_wildcard_for: settings.namespace_wildcard_for.clone(),

@@ -17,6 +17,7 @@ mod rules;
 mod secrets;
 mod services;
 mod status;
+mod test_rules;
 mod versions;
 
 const TIDINGS: &str = env!("CARGO_BIN_EXE_tidings");

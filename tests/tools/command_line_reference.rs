@@ -18,7 +18,7 @@ Most flags of roles are settings, which a file or the environment can set too: s
 | exit status | meaning |
 |---|---|
 | 0 | The subcommand succeeded. |
-| 1 | `tidings test`: a delivery failed or is invalid, or an Alert's reference is rejected. |
+| 1 | `tidings test`: a rule is rejected, or a delivery failed or is invalid. |
 | 2 | The command line or a setting is invalid, or the subcommand failed. |
 ";
 

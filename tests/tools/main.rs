@@ -18,5 +18,6 @@ mod start_errors;
 mod streams;
 mod tap;
 mod templates;
+mod test_rules;
 
 const TIDINGS: &str = env!("CARGO_BIN_EXE_tidings");

@@ -43,7 +43,6 @@ async fn first_delivery(folder: &Path) -> Value {
         "https://grafana.example.com/d/flux?var-namespace={{ namespace }}&var-name={{ name }}";
     let ended = tidings(&[
         "test",
-        "--dry-run",
         "--output=json",
         "--cluster=prod-eu",
         "--dashboard-link",
@@ -106,15 +105,7 @@ async fn a_failing_template_is_reported_and_the_standard_text_is_sent() {
         folder.path().join("rules"),
         folder.path().join("event.json"),
     );
-    let shown = tidings(&[
-        "test",
-        "--dry-run",
-        "--rules",
-        text(&rules),
-        "--event",
-        text(&event),
-    ])
-    .await;
+    let shown = tidings(&["test", "--rules", text(&rules), "--event", text(&event)]).await;
     assert!(
         shown
             .stdout

@@ -1,4 +1,4 @@
-//! The output of `tidings test --dry-run`: verdicts, metadata, and planned requests.
+//! The output of `tidings test`: verdicts, metadata, and planned requests.
 
 use std::collections::BTreeMap;
 
@@ -62,7 +62,7 @@ pub async fn replay(file: &str) {
 
 impl DryRun {
     async fn compare(self, report: &mut Report) {
-        let run = Run::new(&self.input, &["--dry-run"], &[]).await;
+        let run = Run::new(&self.input, &[], &[]).await;
         let mut cases: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         for expectation in &self.expect {
             let found = match &run.output {

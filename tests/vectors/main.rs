@@ -1,7 +1,7 @@
 //! Compares Tidings with recordings of notification-controller 1.9.3.
 //!
-//! `wire` compares the requests of `tidings test`, `dry_run` and `patterns` the output of
-//! `tidings test --dry-run`, `ingest` the responses of the event endpoint, and `pipeline` the
+//! `wire` compares the requests of `tidings test --send`, `dry_run` and `patterns` the output of
+//! `tidings test`, `ingest` the responses of the event endpoint, and `pipeline` the
 //! requests after an event is posted. README.md describes the format of the recordings in `data/`.
 
 mod body;

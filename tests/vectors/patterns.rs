@@ -84,7 +84,7 @@ async fn matched(message: &str, patterns: &[&Pattern]) -> Result<BTreeSet<String
         labels: None,
         no_cross_namespace_refs: false,
     };
-    let output = Run::new(&input, &["--dry-run"], &[]).await.output?;
+    let output = Run::new(&input, &[], &[]).await.output?;
     Ok(output
         .deliveries
         .into_iter()

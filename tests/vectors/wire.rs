@@ -38,7 +38,7 @@ async fn problems(mut case: WireCase, sink: &Sink) -> Vec<String> {
         .iter_mut()
         .for_each(|object| fill(object, &sink.named));
     sink.reset(&case.server);
-    let run = Run::new(&case.input, &[], &environment(sink)).await;
+    let run = Run::new(&case.input, &["--send"], &environment(sink)).await;
 
     let (tunnels, requests): (Vec<_>, Vec<_>) = sink
         .requests()

@@ -1,13 +1,14 @@
-//! Attempts each delivery once. In a dry run, records the requests instead of sending them.
+//! Prepares each delivery, and attempts it once or only records its requests.
 
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use tidings_core::runtime::config::{AddressSettings, LinksSettings};
+use tidings_core::runtime::config::Settings;
 use tidings_core::{Delivery, Event, Failure, Outcome, Reason};
 use tidings_router::AlertExplanation;
 use tidings_rules::{ResolvedProvider, Rules, Unresolved};
 use tidings_workers::attempt::{Ended, Prepared, attempt_once, prepare};
+use tidings_workers::http::address_rules::AddressRules;
 use tidings_workers::http::invalid::Invalid;
 use tidings_workers::http::{Http, HttpClients};
 use tidings_workers::message::Message;
@@ -16,7 +17,8 @@ use tidings_workers::worker::providers;
 
 use super::report::{DeliveryReport, RequestReport};
 
-/// Attempts every planned delivery and reports the result.
+/// Prepares every planned delivery and reports the result. With `send` each is attempted once;
+/// otherwise its requests are only recorded.
 ///
 /// # Errors
 /// The system's certificates or a link template cannot be used.
@@ -24,12 +26,14 @@ pub async fn deliver_all(
     explanations: &[AlertExplanation],
     event: &Event,
     rules: &Rules,
-    links: &LinksSettings,
-    dry_run: bool,
+    settings: &Settings,
+    send: bool,
 ) -> anyhow::Result<Vec<DeliveryReport>> {
-    let http_clients = HttpClients::new(AddressSettings::default())
-        .context("cannot read the system's CA certificates")?;
-    let renderer = Renderer::new(links).map_err(anyhow::Error::msg)?;
+    let addresses = settings.worker.addresses.clone();
+    let address_rules = AddressRules::new(addresses.clone());
+    let http_clients =
+        HttpClients::new(addresses).context("cannot read the system's CA certificates")?;
+    let renderer = Renderer::new(&settings.links).map_err(anyhow::Error::msg)?;
     let mut reports = Vec::new();
     for explanation in explanations {
         let Some(delivery) = &explanation.delivery else {
@@ -38,19 +42,22 @@ pub async fn deliver_all(
         let mut report = DeliveryReport::new(&explanation.alert, delivery);
         let recorder = Http::dry_run();
         let http = |provider: &ResolvedProvider| {
-            if dry_run {
-                Ok(recorder.clone())
-            } else {
-                Http::new(provider, &http_clients)
-            }
+            let wire = Http::new(provider, &http_clients)?;
+            Ok(if send { wire } else { recorder.clone() })
         };
         match prepared(rules, delivery, http) {
             Err(problem) => report.detail = problem,
             Ok(prepared) => {
                 let result =
                     attempt(&prepared, delivery, event, rules, &renderer, &mut report).await;
-                (report.outcome, report.detail) = outcome(result, dry_run);
+                (report.outcome, report.detail) = outcome(result, send);
                 let requests = recorder.recorded();
+                let refused = requests
+                    .iter()
+                    .find_map(|request| address_rules.check_url(&request.url).err());
+                if let Some(refused) = refused {
+                    (report.outcome, report.detail) = ("invalid", refused.to_string());
+                }
                 report.requests = requests
                     .iter()
                     .map(|request| RequestReport::new(request, &prepared))
@@ -101,9 +108,9 @@ fn prepared(
     prepare(provider, http).map_err(|invalid| format!("Provider {namespace}/{name}: {invalid}"))
 }
 
-fn outcome(result: Result<Ended, Failure>, dry_run: bool) -> (&'static str, String) {
+fn outcome(result: Result<Ended, Failure>, send: bool) -> (&'static str, String) {
     match result {
-        Ok(ended) if dry_run && ended.outcome == Outcome::Delivered => ("planned", String::new()),
+        Ok(ended) if !send && ended.outcome == Outcome::Delivered => ("planned", String::new()),
         Ok(ended) if ended.detail.is_empty() => {
             let status = ended.status.map(|status| format!("answered {status}"));
             (ended.outcome.as_str(), status.unwrap_or_default())

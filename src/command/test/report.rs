@@ -7,14 +7,30 @@ use serde::Serialize;
 use tidings_core::model::flux;
 use tidings_core::{Delivery, Event};
 use tidings_router::AlertExplanation;
+use tidings_rules::{Problem, Severity};
 use tidings_workers::attempt::Prepared;
 use tidings_workers::http::Request;
+
+/// The severity of a problem that rejects a rule.
+const ERROR: &str = "error";
 
 #[derive(Serialize)]
 pub struct Report {
     event: serde_json::Value,
     alerts: Vec<AlertReport>,
     deliveries: Vec<DeliveryReport>,
+    problems: Vec<ProblemReport>,
+}
+
+/// A problem in the rules.
+#[derive(Serialize)]
+struct ProblemReport {
+    severity: &'static str,
+    file: Option<String>,
+    line: Option<u64>,
+    object: Option<String>,
+    field: Option<String>,
+    message: String,
 }
 
 #[derive(Serialize)]
@@ -50,6 +66,7 @@ impl Report {
         event: &Event,
         explanations: Vec<AlertExplanation>,
         deliveries: Vec<DeliveryReport>,
+        problems: &[Problem],
     ) -> Self {
         let alerts = explanations.into_iter().map(|explanation| AlertReport {
             alert: explanation.alert,
@@ -60,17 +77,20 @@ impl Report {
             event: stored_event(event),
             alerts: alerts.collect(),
             deliveries,
+            problems: problems.iter().map(ProblemReport::new).collect(),
         }
     }
 
-    pub fn has_failed_delivery(&self) -> bool {
-        self.deliveries
-            .iter()
-            .any(|delivery| matches!(delivery.outcome, "failed" | "invalid"))
+    /// Whether a rule is rejected, or a delivery failed or is invalid.
+    pub fn has_failure(&self) -> bool {
+        let is_rejected = |problem: &ProblemReport| problem.severity == ERROR;
+        let is_failed =
+            |delivery: &DeliveryReport| matches!(delivery.outcome, "failed" | "invalid");
+        self.problems.iter().any(is_rejected) || self.deliveries.iter().any(is_failed)
     }
 
-    /// Prints the report for people.
-    pub fn print(&self) {
+    /// Prints the report for people. `sent` says whether deliveries were attempted.
+    pub fn print(&self, sent: bool) {
         let object = &self.event["involvedObject"];
         let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
         println!(
@@ -87,6 +107,31 @@ impl Report {
             println!("Alert {}: {}: {}", alert.alert, alert.verdict, alert.reason);
         }
         self.deliveries.iter().for_each(DeliveryReport::print);
+        if !sent
+            && self
+                .deliveries
+                .iter()
+                .any(|delivery| delivery.outcome == "planned")
+        {
+            println!("\nNothing was sent; pass --send to send the messages.");
+        }
+    }
+}
+
+impl ProblemReport {
+    fn new(problem: &Problem) -> Self {
+        let problem = problem.clone();
+        Self {
+            severity: match problem.severity {
+                Severity::Error => ERROR,
+                Severity::Warning => "warning",
+            },
+            file: problem.file,
+            line: problem.line,
+            object: problem.object,
+            field: problem.field,
+            message: problem.message,
+        }
     }
 }
 

@@ -1,0 +1,71 @@
+//! The rules of one run of a tool: read once, from a folder or from the Kubernetes API.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::bail;
+use tidings_core::runtime::config::{RulesFrom, Settings};
+use tidings_core::runtime::kubernetes;
+use tidings_rules::cluster::{self, Catalog};
+use tidings_rules::{LiveRules, Rules, folder};
+use tidings_workers::notifier::kinds;
+use tokio_util::sync::CancellationToken;
+
+use crate::role::rules::{cluster as cluster_of, options, source};
+
+/// The time limit for reading all rules of a cluster.
+const CLUSTER_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Rules that were read once.
+pub struct LoadedRules {
+    /// The rules, with their problems.
+    pub rules: Arc<Rules>,
+    /// A client of the cluster that they were read from; `None` for a folder.
+    pub client: Option<kube::Client>,
+}
+
+/// Reads the rules that the settings name. Changes nothing in a cluster.
+///
+/// # Errors
+/// No source of rules is set, or it cannot be read. Problems of single objects are in
+/// [`Rules::problems`].
+pub async fn load(settings: &Settings) -> anyhow::Result<LoadedRules> {
+    match source(settings)? {
+        RulesFrom::Dir(dir) => {
+            let rules = folder::load(dir, kinds(), &options(&settings.rules));
+            let rules = rules.map_err(|problem| anyhow::anyhow!("{problem}"))?;
+            Ok(LoadedRules {
+                rules: Arc::new(rules),
+                client: None,
+            })
+        }
+        RulesFrom::Cluster => {
+            let client = kubernetes::connect(settings.kubernetes.kubeconfig.as_deref()).await?;
+            Ok(LoadedRules {
+                rules: from_cluster(settings, client.clone()).await?,
+                client: Some(client),
+            })
+        }
+    }
+}
+
+/// Follows the rules of the cluster until the first complete snapshot.
+async fn from_cluster(settings: &Settings, client: kube::Client) -> anyhow::Result<Arc<Rules>> {
+    let live = Arc::new(LiveRules::default());
+    let mut changes = live.changes();
+    let stop = CancellationToken::new();
+    let _stop_at_the_end = stop.clone().drop_guard();
+    let cluster = cluster_of(settings, client, Arc::new(Catalog::default()));
+    tokio::spawn(cluster::follow(cluster, live.clone(), stop));
+    let loaded = tokio::time::timeout(CLUSTER_TIMEOUT, changes.changed()).await;
+    if loaded.is_err() {
+        let problem = live.source_problem();
+        bail!(
+            "cannot read the rules of the cluster within {} s: {}; check the kubeconfig, and that \
+             its user has the permissions of deploy/rbac/router.yaml",
+            CLUSTER_TIMEOUT.as_secs(),
+            problem.map_or_else(|| "no answer".to_owned(), |problem| problem.message)
+        );
+    }
+    Ok(live.current())
+}
