@@ -6,6 +6,7 @@ pub mod excerpt;
 pub mod flux;
 pub mod id;
 pub mod jitter;
+pub mod nearest;
 pub mod outcome;
 pub mod retry;
 pub mod subject;

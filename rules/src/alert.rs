@@ -199,7 +199,7 @@ fn clusters(globs: &[String], report: &mut Report<'_>) -> Globs {
     if globs.is_empty() || globs.iter().any(String::is_empty) {
         report.error(
             "spec.clusters",
-            "contains no name; remove the field to select all clusters",
+            "must list names, such as prod-*; remove it to select all clusters",
         );
     }
     Globs::new(globs)

@@ -154,10 +154,11 @@ impl Node {
             Self::Map(entries) => {
                 let mut map = Map::with_capacity(entries.len());
                 for (key, node) in entries {
-                    let inner = if path.is_empty() {
-                        key.clone()
-                    } else {
-                        format!("{path}.{key}")
+                    let inner = match path {
+                        "" => key.clone(),
+                        // The names contain dots.
+                        "metadata.annotations" => format!("{path}[{key}]"),
+                        _ => format!("{path}.{key}"),
                     };
                     let line = node.referenced.line();
                     map.insert(key, node.value.flatten(&inner, line, origin));

@@ -15,6 +15,7 @@ pub mod cluster;
 pub mod crd;
 pub mod document;
 pub mod duration;
+pub mod extensions;
 pub mod folder;
 pub mod glob;
 mod index;

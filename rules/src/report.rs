@@ -3,6 +3,7 @@
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::extensions::{self, Extension};
 use crate::object::Object;
 use crate::problem::{Problem, Severity};
 
@@ -13,6 +14,8 @@ pub struct Report<'a> {
     pub object: &'a Object,
     /// The problems found so far.
     pub problems: Vec<Problem>,
+    /// The extensions that annotations give. Problems in their values name the annotation.
+    pub(crate) annotated: Vec<&'static Extension>,
 }
 
 impl<'a> Report<'a> {
@@ -21,19 +24,24 @@ impl<'a> Report<'a> {
         Self {
             object,
             problems: Vec::new(),
+            annotated: Vec::new(),
         }
     }
 
     /// Adds an error. An object with an error is rejected.
     pub fn error(&mut self, field: &str, message: impl Into<String>) {
-        self.problems
-            .push(self.object.problem(Severity::Error, field, message));
+        self.add(Severity::Error, field, message.into());
     }
 
     /// Adds a warning. The object stays in effect.
     pub fn warn(&mut self, field: &str, message: impl Into<String>) {
+        self.add(Severity::Warning, field, message.into());
+    }
+
+    fn add(&mut self, severity: Severity, field: &str, message: String) {
+        let field = extensions::written_path(field, &self.annotated, self.object);
         self.problems
-            .push(self.object.problem(Severity::Warning, field, message));
+            .push(self.object.problem(severity, &field, message));
     }
 
     /// The first error, which rejects the object.
@@ -74,13 +82,14 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// Deserializes `spec`; `None` if it is invalid. A missing `spec` counts as empty.
+    /// Deserializes `spec` with the values of annotations; `None` if it is invalid. A missing
+    /// `spec` counts as empty.
     pub fn spec<T: DeserializeOwned + Default>(&mut self) -> Option<T> {
-        let spec = &self.object.value["spec"];
+        let spec = extensions::merge(self);
         if spec.is_null() {
             return Some(T::default());
         }
-        match serde_path_to_error::deserialize(spec) {
+        match serde_path_to_error::deserialize(&*spec) {
             Ok(spec) => Some(spec),
             Err(error) => {
                 let path = error.path().to_string();

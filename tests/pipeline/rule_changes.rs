@@ -101,3 +101,40 @@ async fn a_removed_rule_has_no_effect() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn an_annotation_restricts_an_alert_and_a_mistyped_one_keeps_the_last_restriction() {
+    let [all, restricted] = [Receiver::start().await, Receiver::start().await];
+    let rig = Rig::start(TIDINGS).await;
+    let annotated = |name: &str, clusters: &str| {
+        let annotations = serde_json::json!({name: clusters});
+        alert("restricted", "restricted").set("/metadata/annotations", annotations)
+    };
+    rig.rules().put([
+        provider("all", all.url()),
+        provider("restricted", restricted.url()),
+        alert("all", "all"),
+        annotated("tidings.dev/clusters", "stage-*, eu-?"),
+    ]);
+    let up = rig.run(Role::up().args(["--cluster", "prod-1"])).await;
+    up.post(&event("one")).await.unwrap();
+    all.accepts("one").await;
+
+    rig.rules()
+        .put([annotated("tidings.dev/cluster", "prod-*")]);
+    up.logs_with(
+        "rule-problem",
+        [(
+            "problem",
+            "metadata.annotations[tidings.dev/cluster]: is unknown; did you mean",
+        )],
+    )
+    .await;
+    up.post(&event("two")).await.unwrap();
+    all.accepts("two").await;
+    assert_eq!(restricted.accepted().len(), 0);
+
+    rig.rules()
+        .put([annotated("tidings.dev/clusters", "prod-*")]);
+    reaches(&up, &restricted).await;
+}

@@ -1,0 +1,321 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::crd::crds;
+use crate::kind::{Family, Kind, Kinds};
+use crate::options::Options;
+use crate::snapshot::Rules;
+use crate::testing::{Manifest, alert, provider};
+
+const KINDS: Kinds = &[
+    Kind {
+        name: "slack",
+        family: Family::Message,
+    },
+    Kind {
+        name: "github",
+        family: Family::CommitStatus,
+    },
+];
+
+/// The specs of Alert and Provider in the CRDs of Flux 2.8.
+const FLUX: &str = include_str!("../../../tests/kube/data/flux-crds.json");
+
+fn annotated(manifest: Manifest, name: &str, value: impl Into<Value>) -> Manifest {
+    manifest.set("/metadata/annotations", json!({name: value.into()}))
+}
+
+fn with_annotations(manifest: Manifest, annotations: Value) -> Rules {
+    let objects = [manifest.set("/metadata/annotations", annotations).object()];
+    Rules::compile(&objects, KINDS, &Options::default())
+}
+
+/// The paths of the errors; empty if the object is in effect.
+fn errors(manifest: Manifest) -> Vec<String> {
+    let rules = Rules::compile(&[manifest.object()], KINDS, &Options::default());
+    let is_rejected = !rules.rejected().is_empty();
+    let errors = rules
+        .problems()
+        .iter()
+        .filter(|problem| problem.severity == crate::Severity::Error)
+        .filter_map(|problem| problem.field.clone())
+        .collect::<Vec<_>>();
+    assert_eq!(is_rejected, !errors.is_empty(), "{errors:?}");
+    errors
+}
+
+/// The paths of the fields of ours that Flux's schema lacks.
+fn lacking(ours: &Value, flux: &Value, path: &str, found: &mut Vec<String>) {
+    for (name, schema) in ours["properties"].as_object().into_iter().flatten() {
+        let path = format!("{path}.{name}");
+        match &flux["properties"][name] {
+            Value::Null => found.push(path),
+            theirs => lacking(schema, theirs, &path, found),
+        }
+    }
+}
+
+/// Whether a row, or a row for each part of it, covers a field.
+fn is_covered(kind: &str, path: &str, schema: &Value) -> bool {
+    let has_row = Extension::of(kind).any(|row| row.field_path() == path);
+    let parts = schema["properties"].as_object();
+    has_row
+        || parts.is_some_and(|parts| {
+            parts
+                .iter()
+                .all(|(name, part)| is_covered(kind, &format!("{path}.{name}"), part))
+        })
+}
+
+#[test]
+fn every_field_that_the_schemas_of_flux_lack_has_a_row() {
+    let flux: Value = serde_json::from_str(FLUX).unwrap();
+    for (kind, definition) in ["Alert", "Provider"].into_iter().zip(crds(KINDS)) {
+        for version in definition["spec"]["versions"].as_array().unwrap() {
+            let spec = &version["schema"]["openAPIV3Schema"]["properties"]["spec"];
+            let mut found = Vec::new();
+            lacking(spec, &flux[kind], "spec", &mut found);
+            assert!(!found.is_empty());
+            for path in found {
+                let pointer = path.replacen("spec", "", 1).replace('.', "/properties/");
+                assert!(
+                    is_covered(kind, &path, spec.pointer(&pointer).unwrap()),
+                    "{kind}: {path} has no row in EXTENSIONS"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_annotation_is_the_field_in_kebab_case() {
+    for row in EXTENSIONS {
+        let field = row.field.replace("targetURL", "targetUrl");
+        let kebab: String = field
+            .chars()
+            .flat_map(|letter| match letter {
+                '.' => vec!['-'],
+                letter if letter.is_ascii_uppercase() => vec!['-', letter.to_ascii_lowercase()],
+                letter => vec![letter],
+            })
+            .collect();
+        let expected = match kebab.as_str() {
+            "template-inline" => "template",
+            "template-config-map-key-ref" => "template-ref",
+            other => other,
+        };
+        assert_eq!(row.name, expected);
+    }
+}
+
+#[test]
+fn every_example_is_valid_and_says_the_same_as_the_field() {
+    for row in EXTENSIONS {
+        let manifest = || match row.kind {
+            "Alert" => alert("a", "p"),
+            _ if row.name.starts_with("commit-status") => provider("p", "github"),
+            _ => provider("p", "slack"),
+        };
+        let value = row.form.read(row.example).unwrap();
+        let path = format!("/spec/{}", row.field.replace('.', "/"));
+        let by_field = manifest().set(&path, value.clone());
+        let by_annotation = annotated(manifest(), &row.annotation(), row.example);
+        let both = annotated(by_field.clone(), &row.annotation(), row.example);
+        let other = annotated(
+            by_field.clone(),
+            &row.annotation(),
+            match row.form {
+                Form::Boolean => "false",
+                Form::Number => "7",
+                Form::Reference => "other/key",
+                _ => "error",
+            },
+        );
+        assert_eq!(
+            compiled(by_field.clone()),
+            compiled(by_annotation),
+            "{row:?}"
+        );
+        assert_eq!(compiled(by_field), compiled(both), "{row:?}");
+        assert_eq!(errors(other), [row.annotation_path()], "{row:?}");
+    }
+}
+
+/// What an object does, without its manifest.
+fn compiled(manifest: Manifest) -> String {
+    let rules = Rules::compile(&[manifest.object()], KINDS, &Options::default());
+    assert_eq!(rules.rejected(), [], "{:?}", rules.problems());
+    let alerts: Vec<_> = rules
+        .alerts()
+        .map(|alert| {
+            let mut alert = alert.as_ref().clone();
+            alert.manifest = Value::Null;
+            format!("{alert:?}")
+        })
+        .collect();
+    let providers: Vec<_> = rules
+        .providers()
+        .map(|it| {
+            format!(
+                "{:?} {:?} {:?} {} {:?} {:?} {:?}",
+                it.rate_limit,
+                it.max_in_flight,
+                it.retry,
+                it.pool,
+                it.template,
+                it.links,
+                it.commit_status
+            )
+        })
+        .collect();
+    alerts.concat() + &providers.concat()
+}
+
+#[test]
+fn an_annotation_is_checked_as_its_field_and_its_problem_names_it() {
+    for (manifest, name, value) in [
+        (alert("a", "p"), "clusters", json!("")),
+        (alert("a", "p"), "clusters", json!("prod-*,,stage-*")),
+        (alert("a", "p"), "clusters", json!(" , ")),
+        (alert("a", "p"), "clusters", json!(["prod-*"])),
+        (alert("a", "p"), "clusters", Value::Null),
+        (alert("a", "p"), "channel", json!("x".repeat(2049))),
+        (alert("a", "p"), "event-severity", json!("loud")),
+        (alert("a", "p"), "event-severity", json!("info,loud")),
+        (alert("a", "p"), "template-ref", json!("texts")),
+        (alert("a", "p"), "template-ref", json!("a/b/c")),
+        (alert("a", "p"), "template-ref", json!("/b")),
+        (provider("p", "slack"), "rate-limit", json!("10")),
+        (provider("p", "slack"), "rate-limit", json!("0/1s")),
+        (provider("p", "slack"), "max-in-flight", json!("1001")),
+        (provider("p", "slack"), "max-in-flight", json!("many")),
+        (provider("p", "slack"), "max-in-flight", json!(5)),
+        (provider("p", "slack"), "retry-min", json!("0s")),
+        (provider("p", "slack"), "retry-max-age", json!("1 day")),
+        (provider("p", "slack"), "pool", json!("EU")),
+        (provider("p", "slack"), "links", json!("yes")),
+        (
+            provider("p", "slack"),
+            "commit-status-id",
+            json!("qualified"),
+        ),
+        (provider("p", "github"), "commit-status-id", json!("other")),
+        (
+            provider("p", "github"),
+            "commit-status-target-url",
+            json!("x".repeat(2049)),
+        ),
+    ] {
+        let name = format!("{PREFIX}{name}");
+        assert_eq!(
+            errors(annotated(manifest, &name, value.clone())),
+            [format!("metadata.annotations[{name}]")],
+            "{name}: {value}"
+        );
+    }
+}
+
+#[test]
+fn an_unknown_annotation_is_an_error_that_names_the_similar_one() {
+    for (manifest, name, similar) in [
+        (
+            alert("a", "p"),
+            "tidings.dev/cluster",
+            "did you mean tidings.dev/clusters?",
+        ),
+        (
+            alert("a", "p"),
+            "tidings.dev/Clusters",
+            "did you mean tidings.dev/clusters?",
+        ),
+        (
+            alert("a", "p"),
+            "Tidings.dev/clusters",
+            "did you mean tidings.dev/clusters?",
+        ),
+        (
+            provider("p", "slack"),
+            "tidings.dev/rateLimit",
+            "did you mean tidings.dev/rate-limit?",
+        ),
+        (
+            provider("p", "slack"),
+            "tidings.dev/clusters",
+            "for Alert, not for Provider",
+        ),
+        (
+            alert("a", "p"),
+            "tidings.dev/pool",
+            "for Provider, not for Alert",
+        ),
+        (
+            alert("a", "p"),
+            "tidings.dev/owner",
+            "use one of tidings.dev/clusters",
+        ),
+    ] {
+        let rules = with_annotations(manifest, json!({name: "x"}));
+        assert_eq!(rules.rejected().len(), 1, "{name}");
+        let problem = &rules.problems()[0];
+        assert_eq!(problem.field, Some(format!("metadata.annotations[{name}]")));
+        assert!(problem.message.contains(similar), "{problem}");
+    }
+}
+
+#[test]
+fn annotations_of_others_do_not_count() {
+    let annotations = json!({
+        "event.toolkit.fluxcd.io/summary": "x", "sub.tidings.dev/clusters": "x", "tidings": "x",
+        "tidings.devel/clusters": "x", "example.org/clusters": 7, "é": "x",
+    });
+    let rules = with_annotations(alert("a", "p"), annotations);
+    assert!(rules.rejected().is_empty(), "{:?}", rules.problems());
+    let annotations = json!(["tidings.dev/clusters=prod"]);
+    assert_eq!(
+        errors(alert("a", "p").set("/metadata/annotations", annotations)),
+        ["metadata.annotations"]
+    );
+}
+
+#[test]
+fn the_default_severity_of_the_api_server_does_not_disagree() {
+    let name = format!("{PREFIX}event-severity");
+    let severity = |given: &str, version: &str| {
+        let manifest = alert("a", "p")
+            .with("eventSeverity", given)
+            .in_version(version);
+        errors(annotated(manifest, &name, "warn"))
+    };
+    assert!(severity("info", "v1beta3").is_empty());
+    assert!(severity("error", "v1beta1").is_empty());
+    assert_eq!(severity("error", "v1beta3").len(), 1);
+    assert_eq!(severity("info", "v1beta1").len(), 1);
+}
+
+#[test]
+fn a_problem_of_two_annotations_names_one_of_them() {
+    let both = json!({"tidings.dev/template": "x", "tidings.dev/template-ref": "texts/short"});
+    let template = alert("a", "p").set("/metadata/annotations", both);
+    assert_eq!(
+        errors(template),
+        ["metadata.annotations[tidings.dev/template]"]
+    );
+    let mixed = annotated(
+        alert("a", "p").with("template", json!({"inline": "x"})),
+        "tidings.dev/template-ref",
+        "texts/short",
+    );
+    assert_eq!(errors(mixed), ["spec.template"]);
+    let retry = json!({"tidings.dev/retry-min": "1h", "tidings.dev/retry-max": "1m"});
+    let retry = provider("p", "slack").set("/metadata/annotations", retry);
+    assert_eq!(
+        errors(retry),
+        ["metadata.annotations[tidings.dev/retry-min]"]
+    );
+    let broken = annotated(
+        provider("p", "slack").with("retry", "often"),
+        "tidings.dev/retry-min",
+        "1s",
+    );
+    assert_eq!(errors(broken), ["spec.retry"]);
+}
