@@ -164,14 +164,8 @@ mod tests {
     use super::*;
 
     const KINDS: Kinds = &[
-        Kind {
-            name: "github",
-            family: Family::CommitStatus,
-        },
-        Kind {
-            name: "slack",
-            family: Family::Message,
-        },
+        Kind::new("github", Family::CommitStatus),
+        Kind::new("slack", Family::Message),
     ];
     const COMMIT: &str = "8ba2d1c0a4e4b1c2d3e4f5a6b7c8d9e0f1a2b3c4";
 

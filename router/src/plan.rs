@@ -241,10 +241,7 @@ mod tests {
 
     use super::*;
 
-    const KINDS: Kinds = &[Kind {
-        name: "github",
-        family: Family::CommitStatus,
-    }];
+    const KINDS: Kinds = &[Kind::new("github", Family::CommitStatus)];
 
     fn alert(name: &str, provider: &str, source: Value) -> Object {
         testing::alert(name, provider)

@@ -45,6 +45,8 @@ pub struct Checked {
     /// The problem to report if the Provider of the Alert does not exist. It is a warning, because
     /// the Provider may be created later.
     pub(crate) provider_not_found: Option<Problem>,
+    /// A warning at `spec.secretRef`, without a message. The Secret may be read later.
+    pub(crate) secret_warning: Option<Problem>,
 }
 
 impl Checked {
@@ -118,6 +120,8 @@ pub(crate) fn check_one(object: &Object, kinds: Kinds, options: &Options) -> Che
         rejection,
         problems: report.problems,
         provider_not_found: None,
+        secret_warning: (object.text(&["kind"]) == "Provider")
+            .then(|| object.problem(Severity::Warning, "spec.secretRef", "")),
     };
     checked.provider_not_found = checked.provider().map(|provider| {
         object.problem(
@@ -181,10 +185,7 @@ mod tests {
     use super::*;
     use crate::kind::{Family, Kind};
 
-    const KINDS: Kinds = &[Kind {
-        name: "slack",
-        family: Family::Message,
-    }];
+    const KINDS: Kinds = &[Kind::new("slack", Family::Message)];
 
     fn object(api_version: &str, kind: &str, name: &str) -> Object {
         let spec = json!({"type": "slack", "providerRef": {"name": "p"}, "eventSources": []});

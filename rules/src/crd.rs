@@ -9,7 +9,7 @@ use schemars::transform::{RecursiveTransform, Transform};
 use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
 
-use crate::kind::{Family, Kinds};
+use crate::kind::{Family, Kind, Kinds};
 use crate::object::GROUP;
 use crate::resource::{AlertSpec, ProviderSpec, Version};
 use crate::status_fields::{AlertStatus, ProviderStatus};
@@ -112,24 +112,23 @@ fn alert_spec(version: Version) -> Value {
 
 fn provider_spec(kinds: Kinds) -> Value {
     let mut spec = structural::<ProviderSpec>();
-    let names = |wanted: fn(Family) -> bool| -> Vec<_> {
+    let names = |wanted: fn(&Kind) -> bool| -> Vec<_> {
         kinds
             .iter()
-            .filter(|kind| wanted(kind.family))
+            .filter(|kind| wanted(kind))
             .map(|kind| kind.name)
             .collect()
     };
     spec["properties"]["type"]["enum"] = names(|_| true).into();
-    let forges = names(|family| family == Family::CommitStatus);
-    let only_forges = |field: &str| {
+    let only = |field: &str, what: &str, types: &[&str]| {
         json!({
-            "rule": format!("!has(self.{field}) || self.type in ['{}']", forges.join("', '")),
-            "message": format!(
-                "{field} requires a type that writes commit statuses: {}",
-                forges.join(", "),
-            ),
+            "rule": format!("!has(self.{field}) || self.type in ['{}']", types.join("', '")),
+            "message": format!("{field} requires a type {what}: {}", types.join(", ")),
         })
     };
+    let forges = names(|kind| kind.family == Family::CommitStatus);
+    let only_forges = |field: &str| only(field, "that writes commit statuses", &forges);
+    let with_api = names(|kind| kind.fields.contains(&"apiAddress"));
     let one_id = json!({
         "rule": "!has(self.commitStatus) || !has(self.commitStatus.id) || \
                  self.commitStatus.id == 'default' || !has(self.commitStatusExpr) || \
@@ -139,6 +138,7 @@ fn provider_spec(kinds: Kinds) -> Value {
     spec["x-kubernetes-validations"] = json!([
         only_forges("commitStatusExpr"),
         only_forges("commitStatus"),
+        only("apiAddress", "with the API of a Git forge", &with_api),
         one_id
     ]);
     spec

@@ -64,6 +64,7 @@ pub const EXTENSIONS: &[Extension] = &[
     alert("eventSeverity", "event-severity", Form::Severity, "info,error"),
     alert("template.inline", "template", Form::Text, "{{ name }}: {{ message }}"),
     alert("template.configMapKeyRef", "template-ref", Form::Reference, "texts/short"),
+    provider("apiAddress", "api-address", Form::Text, "https://example.com/gitlab"),
     provider("rateLimit", "rate-limit", Form::Text, "10/1s"),
     provider("maxInFlight", "max-in-flight", Form::Number, "5"),
     provider("retry.maxAge", "retry-max-age", Form::Text, "24h"),

@@ -248,10 +248,7 @@ mod tests {
     use crate::kind::{Family, Kind};
     use crate::testing;
 
-    const KINDS: Kinds = &[Kind {
-        name: "slack",
-        family: Family::Message,
-    }];
+    const KINDS: Kinds = &[Kind::new("slack", Family::Message)];
 
     struct Sample {
         directory: tempfile::TempDir,

@@ -1,5 +1,5 @@
-//! The properties of provider types that rules need: the name, and the family, which decides which
-//! events a type accepts.
+//! The properties of provider types that rules need: the name, the family, which decides which
+//! events a type accepts, and what a type reads from a Provider and its Secret.
 //!
 //! The table itself is in tidings-workers. The executable passes it in.
 
@@ -24,6 +24,63 @@ pub struct Kind {
     pub name: &'static str,
     /// Which events the type accepts.
     pub family: Family,
+    /// The fields of the Provider's spec that only some types read and that this one reads.
+    pub fields: &'static [&'static str],
+    /// The keys of the Secret that the type reads. Others are ignored, with a warning.
+    pub keys: &'static [&'static str],
+    /// The key whose value is used as stored, with a line break at its end; empty for none.
+    pub raw_key: &'static str,
+    /// Whether the key `headers` is sent with every request.
+    pub sends_headers: bool,
+    /// Headers that the type computes, in lower case. The Secret cannot replace them.
+    pub own_headers: &'static [&'static str],
+}
+
+/// Headers that HTTP itself computes, or that belong to one connection (RFC 9110, sections 7.2, 7.6
+/// and 8.6). `accept-encoding` is among them, because it decides how the response is decoded.
+const HEADERS_OF_HTTP: &[&str] = &[
+    "accept-encoding",
+    "connection",
+    "content-length",
+    "expect",
+    "host",
+    "keep-alive",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+impl Kind {
+    /// A type that reads no key.
+    pub const fn new(name: &'static str, family: Family) -> Self {
+        Self {
+            name,
+            family,
+            fields: &[],
+            keys: &[],
+            raw_key: "",
+            sends_headers: false,
+            own_headers: &[],
+        }
+    }
+
+    /// Whether the type reads this key of the Secret.
+    pub fn reads(&self, key: &str) -> bool {
+        self.keys.contains(&key)
+    }
+
+    /// Whether a header of the Secret is sent. Neither HTTP nor the type computes it.
+    pub fn accepts_header(&self, name: &str) -> bool {
+        let is_it = |other: &&str| name.eq_ignore_ascii_case(other);
+        self.sends_headers
+            && !HEADERS_OF_HTTP
+                .iter()
+                .chain(self.own_headers)
+                .any(|other| is_it(other))
+    }
 }
 
 /// All types of this executable.

@@ -39,10 +39,7 @@ mod tests {
     use crate::options::Options;
     use crate::testing::provider;
 
-    const KINDS: Kinds = &[Kind {
-        name: "slack",
-        family: Family::Message,
-    }];
+    const KINDS: Kinds = &[Kind::new("slack", Family::Message)];
 
     /// The address in effect after this version of the Provider.
     fn address(good: &mut LastGood, uid: &str, kind: &str, address: &str) -> Option<String> {

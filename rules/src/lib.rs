@@ -32,6 +32,7 @@ mod resolve;
 pub mod resolved;
 pub mod resource;
 pub mod secret;
+mod secret_keys;
 pub mod severities;
 pub mod snapshot;
 pub mod status_fields;

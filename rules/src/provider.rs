@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tidings_core::model::retry::RetryPolicy;
+use url::Url;
 
 use crate::duration;
 use crate::kind::{self, Family, Kind, Kinds};
@@ -32,6 +33,8 @@ pub struct Provider {
     pub suspended: bool,
     /// `spec.address`; may be empty.
     pub address: String,
+    /// `spec.apiAddress`: an http or https URL without user info, query and fragment.
+    pub api_address: Option<Url>,
     /// `spec.channel`; may be empty.
     pub channel: String,
     /// `spec.username`; may be empty.
@@ -148,6 +151,9 @@ impl Provider {
             ),
             commit_status_expr: expression(spec.commit_status_expr, kind, report),
             address: spec.address.unwrap_or_default(),
+            api_address: spec
+                .api_address
+                .and_then(|text| api_address(&text, kind, report)),
             channel: spec.channel.unwrap_or_default(),
             username: spec.username.unwrap_or_default(),
             proxy: spec.proxy.unwrap_or_default(),
@@ -165,6 +171,7 @@ impl Provider {
 fn check_strings(spec: &ProviderSpec, version: Version, report: &mut Report<'_>) {
     for (field, text) in [
         ("spec.address", &spec.address),
+        ("spec.apiAddress", &spec.api_address),
         ("spec.channel", &spec.channel),
         ("spec.username", &spec.username),
         ("spec.proxy", &spec.proxy),
@@ -193,6 +200,42 @@ fn check_strings(spec: &ProviderSpec, version: Version, report: &mut Report<'_>)
             report,
         );
     }
+}
+
+/// The URL of a forge's API. The errors do not quote it, since it may contain a secret by mistake.
+fn api_address(text: &str, kind: Kind, report: &mut Report<'_>) -> Option<Url> {
+    const FIELD: &str = "spec.apiAddress";
+    if text.is_empty() {
+        return None;
+    }
+    if !kind.fields.contains(&"apiAddress") {
+        let message = format!(
+            "is not supported by type {}, which has no API of a Git forge; remove it",
+            kind.name
+        );
+        report.error(FIELD, message);
+    }
+    let is_http = text.starts_with("http://") || text.starts_with("https://");
+    let url = Url::parse(text)
+        .ok()
+        .filter(|url| is_http && !text.contains(char::is_whitespace) && url.has_host());
+    let Some(url) = url else {
+        report.error(
+            FIELD,
+            "must be an http or https URL, such as https://HOST/gitlab",
+        );
+        return None;
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        report.error(
+            FIELD,
+            "must not contain credentials; put them in the Secret of spec.secretRef",
+        );
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        report.error(FIELD, "must not contain ? or #; remove what follows");
+    }
+    Some(url)
 }
 
 fn supported_kind(spec: &ProviderSpec, kinds: Kinds, report: &mut Report<'_>) -> Option<Kind> {
@@ -370,13 +413,10 @@ mod tests {
     use crate::testing::provider;
 
     const KINDS: Kinds = &[
+        Kind::new("slack", Family::Message),
         Kind {
-            name: "slack",
-            family: Family::Message,
-        },
-        Kind {
-            name: "github",
-            family: Family::CommitStatus,
+            fields: &["apiAddress"],
+            ..Kind::new("github", Family::CommitStatus)
         },
     ];
 
@@ -491,6 +531,50 @@ mod tests {
                 .1
                 .len(),
             1
+        );
+    }
+
+    #[test]
+    fn an_api_address_is_a_url_without_secrets_for_types_with_an_api() {
+        let of = |kind: &str, api: &str| {
+            let (provider, problems) =
+                compile(Version::V1beta3, json!({"type": kind, "apiAddress": api}));
+            let url = provider.and_then(|provider| provider.api_address);
+            (url.map(|url| url.to_string()), problems)
+        };
+        for api in [
+            "https://h/gitlab",
+            "http://10.0.0.1:8080/",
+            "https://[::1]/a%20b",
+        ] {
+            assert_eq!(of("github", api), (Some(api.into()), vec![]));
+        }
+        assert_eq!(of("github", ""), (None, vec![]));
+        for api in [
+            "https://me:s3cret@h/x",
+            "https://s3cret@h",
+            "https://h/x?token=s3cret",
+            "https://h/#s3cret",
+            "ftp://h/s3cret",
+            "HTTPS:s3cret",
+            "https://",
+            "//h/s3cret",
+            "s3cret",
+            " https://h",
+            "https://h/a b",
+        ] {
+            let problems = of("github", api).1;
+            assert_eq!(problems.len(), 1, "{api}: {problems:?}");
+            assert!(
+                problems[0].starts_with("Provider apps/p: spec.apiAddress: must ")
+                    && !problems[0].contains("s3cret"),
+                "{problems:?}"
+            );
+        }
+        let problems = of("slack", "https://h").1;
+        assert!(
+            problems[0].contains("not supported by type slack"),
+            "{problems:?}"
         );
     }
 

@@ -11,6 +11,7 @@ use crate::kind::Family;
 use crate::object::Identity;
 use crate::provider::Provider;
 use crate::resolved::{Proxy, ResolvedProvider, SecretData, SecretValue, Tls, Unresolved};
+use crate::secret_keys;
 use crate::snapshot::Rules;
 
 /// The maximum length of an address, as in the CRD.
@@ -80,6 +81,7 @@ fn resolve(rules: &Rules, provider: &Provider) -> Result<ResolvedProvider, Unres
         name: provider.name.clone(),
         uid: provider.uid.clone(),
         kind: provider.kind,
+        api_address: provider.api_address.clone(),
         channel: provider.channel.clone(),
         timeout: provider.timeout,
         commit_status_expr: provider.commit_status_expr.clone(),
@@ -142,11 +144,17 @@ impl<'a> Reader<'a> {
         self.invalid(self.provider.secret.as_deref(), message)
     }
 
+    fn reads(&self, key: &str) -> bool {
+        self.provider.kind.reads(key)
+    }
+
+    /// Rejects a user name without its password, or the reverse, for types that read both.
     fn check_basic(&self, secret: &SecretData) -> Result<(), Unresolved> {
-        let password = secret
-            .get("password")
-            .is_some_and(|value| !value.bytes().is_empty());
-        match (secret.text("username").is_some(), password) {
+        if !self.reads("username") || !self.reads("password") {
+            return Ok(());
+        }
+        let given = |key| secret.text(key).is_some();
+        match (given("username"), given("password")) {
             (true, false) => Err(self
                 .invalid_secret("the key password is missing; add it, or remove the key username")),
             (false, true) => Err(self
@@ -174,7 +182,7 @@ impl<'a> Reader<'a> {
     }
 
     fn headers(&self, secret: &SecretData) -> Result<BTreeMap<String, String>, Unresolved> {
-        let Some(value) = secret.get("headers") else {
+        let Some(value) = secret.get("headers").filter(|_| self.reads("headers")) else {
             return Ok(BTreeMap::new());
         };
         let text = value
@@ -183,26 +191,7 @@ impl<'a> Reader<'a> {
         if text.is_empty() {
             return Ok(BTreeMap::new());
         }
-        // The YAML error would contain the value.
-        let headers: BTreeMap<String, String> = serde_saphyr::from_str(text).map_err(|_| {
-            self.invalid_secret("the key headers must be a YAML map of header names to strings")
-        })?;
-        for (name, value) in &headers {
-            if !is_header_name(name) {
-                return Err(
-                    self.invalid_secret("the key headers contains an invalid HTTP header name")
-                );
-            }
-            if !value
-                .bytes()
-                .all(|byte| byte == b'\t' || byte >= b' ' && byte != 0x7f)
-            {
-                let message =
-                    format!("the key headers contains a control character in the value of {name}");
-                return Err(self.invalid_secret(&message));
-            }
-        }
-        Ok(headers)
+        secret_keys::headers(text).map_err(|message| self.invalid_secret(&message))
     }
 
     fn proxy(
@@ -224,10 +213,13 @@ impl<'a> Reader<'a> {
                     self.invalid(name, "the key address must be an http, https or socks5 URL")
                 );
             }
-            let password = proxy_secret
-                .get("password")
-                .cloned()
-                .unwrap_or_else(|| SecretValue::new([]));
+            let password = match proxy_secret.get("password") {
+                None => "",
+                Some(value) => value.password().ok_or_else(|| {
+                    self.invalid(name, "the key password is not UTF-8; correct it")
+                })?,
+            };
+            let password = SecretValue::new(password);
             let credentials = proxy_secret
                 .text("username")
                 .map(|username| (username.to_owned(), password));
@@ -236,7 +228,7 @@ impl<'a> Reader<'a> {
                 credentials,
             }));
         }
-        if let Some(address) = secret.text("proxy") {
+        if let Some(address) = secret.text("proxy").filter(|_| self.reads("proxy")) {
             if !is_proxy(address) {
                 return Err(
                     self.invalid_secret("the key proxy must be an http, https or socks5 URL")
@@ -326,13 +318,6 @@ fn is_proxy(address: &str) -> bool {
         .is_ok_and(|url| matches!(url.scheme(), "http" | "https" | "socks5") && url.has_host())
 }
 
-fn is_header_name(name: &str) -> bool {
-    !name.is_empty()
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
-}
-
 /// A hash of the manifest and the Secrets. It does not reveal them.
 fn fingerprint(provider: &Provider, secrets: [Option<&SecretData>; 3]) -> String {
     let mut parts = vec![provider.manifest.to_string()];
@@ -357,13 +342,21 @@ mod tests {
 
     const KINDS: Kinds = &[
         Kind {
-            name: "generic",
-            family: Family::Generic,
+            keys: KEYS,
+            sends_headers: true,
+            ..Kind::new("generic", Family::Generic)
         },
         Kind {
-            name: "github",
-            family: Family::CommitStatus,
+            keys: KEYS,
+            ..Kind::new("github", Family::CommitStatus)
         },
+        Kind {
+            keys: &["token"],
+            ..Kind::new("keyless", Family::Generic)
+        },
+    ];
+    const KEYS: &[&str] = &[
+        "address", "ca.crt", "headers", "password", "proxy", "tls.crt", "token", "url", "username",
     ];
     const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n";
     const KEY: &str = "-----BEGIN PRIVATE KEY-----\nx\n-----END PRIVATE KEY-----\n";
@@ -503,6 +496,57 @@ mod tests {
             );
             assert!(!message.contains("s3"), "{message}");
         }
+    }
+
+    #[test]
+    fn a_line_break_at_the_end_of_a_key_is_not_part_of_its_value() {
+        let value = |line_end: &str| {
+            let keys = json!({
+                "address": format!("https://secret.example{line_end}"),
+                "headers": format!("X-A: b{line_end}"),
+                "password": format!(" p {line_end}"),
+                "proxy": format!("http://proxy.example{line_end}"),
+                "token": format!("t{line_end}"),
+                "username": format!("u{line_end}"),
+            });
+            let resolved = resolve_with("generic", keys, json!({})).unwrap();
+            let basic = resolved.secret.basic().unwrap();
+            format!(
+                "{} {:?} {basic:?} {:?} {:?}",
+                resolved.address,
+                resolved.headers,
+                resolved.secret.token(),
+                resolved.proxy.map(|proxy| proxy.address)
+            )
+        };
+        assert!(value("").contains("\" p \""));
+        for line_end in ["\n", "\r\n", "\n\n"] {
+            assert_eq!(value(line_end), value(""), "{line_end:?}");
+        }
+    }
+
+    #[test]
+    fn keys_that_the_type_does_not_read_are_ignored_with_a_warning() {
+        let secret = json!({"password": "s3cret", "headers": "- s3cret", "proxy": "s3cret"});
+        let objects = [
+            provider("p", "keyless").with("secretRef", json!({"name": "s"})),
+            testing::secret("s", secret),
+        ]
+        .map(Manifest::object);
+        let rules = Rules::compile(&objects, KINDS, &Options::default());
+        let resolved = rules.resolve("apps", "p").unwrap();
+        assert!(resolved.headers.is_empty() && resolved.proxy.is_none());
+        let [problem] = rules.problems() else {
+            panic!("one warning, not {:?}", rules.problems())
+        };
+        assert_eq!(problem.severity, crate::Severity::Warning);
+        assert_eq!(problem.field.as_deref(), Some("spec.secretRef"));
+        assert_eq!(rules.entries()[0].problems, rules.problems());
+        let text = problem.to_string();
+        assert!(
+            text.contains("Secret apps/s") && !text.contains("s3cret"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -5,9 +5,13 @@ use std::fmt;
 use std::time::Duration;
 
 use tidings_core::model::retry::RetryPolicy;
+use url::Url;
 
 use crate::kind::Kind;
 use crate::provider::{CommitStatusOptions, RateLimit};
+
+/// The characters that a line ends with.
+const LINE_BREAKS: [char; 2] = ['\r', '\n'];
 
 /// The value of one key of a Secret. `Debug` and errors never show it.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -29,6 +33,21 @@ impl SecretValue {
     pub fn text(&self) -> Option<&str> {
         std::str::from_utf8(&self.0).ok().map(str::trim)
     }
+
+    /// The value without line breaks at its end, for passwords: they may begin or end with spaces.
+    /// `None` if it is not UTF-8.
+    pub fn password(&self) -> Option<&str> {
+        std::str::from_utf8(&self.0)
+            .ok()
+            .map(|text| text.trim_end_matches(LINE_BREAKS))
+    }
+
+    /// Whether the value ends with a line break, as `echo` and editors add it.
+    pub fn ends_with_line_break(&self) -> bool {
+        self.0
+            .last()
+            .is_some_and(|byte| matches!(byte, b'\r' | b'\n'))
+    }
 }
 
 impl fmt::Debug for SecretValue {
@@ -47,11 +66,16 @@ impl SecretData {
         self.0.get(key)
     }
 
-    /// The trimmed value of a key; `None` if it is missing or empty.
+    /// The value of a key, without surrounding white space; of `password` only without line breaks
+    /// at its end. `None` if it is missing, empty or not UTF-8. Everything but signing keys and
+    /// certificates is read here.
     pub fn text(&self, key: &str) -> Option<&str> {
-        self.get(key)
-            .and_then(SecretValue::text)
-            .filter(|text| !text.is_empty())
+        let value = self.get(key)?;
+        let text = match key {
+            "password" => value.password(),
+            _ => value.text(),
+        };
+        text.filter(|text| !text.is_empty())
     }
 
     /// The trimmed value of the key `token`.
@@ -60,13 +84,9 @@ impl SecretData {
     }
 
     /// The values of the keys `username` and `password`. `Rules::resolve` rejects one without the
-    /// other.
+    /// other if the type reads both.
     pub fn basic(&self) -> Option<(&str, &str)> {
-        Some((
-            self.text("username")?,
-            self.get("password")
-                .and_then(|value| std::str::from_utf8(value.bytes()).ok())?,
-        ))
+        Some((self.text("username")?, self.text("password")?))
     }
 }
 
@@ -107,6 +127,8 @@ pub struct ResolvedProvider {
     pub kind: Kind,
     /// The key `address` or `url` of the Secret, trimmed, or else `spec.address`; may be empty.
     pub address: String,
+    /// `spec.apiAddress`: an http or https URL without user info, query and fragment.
+    pub api_address: Option<Url>,
     /// `spec.channel`; the channel of the Alert takes precedence.
     pub channel: String,
     /// The key `username` of the Secret, or else `spec.username`; may be empty.

@@ -130,6 +130,14 @@ pub struct ProviderSpec {
     /// that contains a token in the Secret.
     #[schemars(length(max = 2048))]
     pub address: Option<String>,
+    /// Address of the API of a Git forge, such as `https://example.com/gitlab` or
+    /// `https://example.com/gitlab/api/v4`, if it does not follow from the address. Its path is not
+    /// part of the name of the repository. A Tidings extension.
+    #[schemars(
+        length(max = 2048),
+        regex(pattern = r"^(https?://[^/?#@\s]+(/[^?#\s]*)?)?$")
+    )]
+    pub api_address: Option<String>,
     /// Timeout of one delivery attempt in ms, s or m, such as 15s. Defaults to 15s.
     #[schemars(regex(pattern = r"^([0-9]+(\.[0-9]+)?(ms|s|m))+$"))]
     pub timeout: Option<String>,

@@ -12,6 +12,7 @@ use crate::options::Options;
 use crate::problem::Problem;
 use crate::provider::Provider;
 use crate::resolved::{ResolvedProvider, SecretData, Unresolved};
+use crate::secret_keys;
 use crate::template::Template;
 
 /// An immutable snapshot of all compiled rules.
@@ -45,8 +46,8 @@ pub struct RuleEntry {
     pub rejection: Option<String>,
     /// Whether the object, or its last good state, is in effect.
     pub in_effect: bool,
-    /// The problems of the object, including a missing Provider of an Alert. [`Rules::resolve`]
-    /// reports problems of Secrets.
+    /// The problems of the object, including a missing Provider of an Alert, and what a Provider's
+    /// type ignores in its Secret. [`Rules::resolve`] reports the other problems of Secrets.
     pub problems: Vec<Problem>,
 }
 
@@ -98,7 +99,11 @@ impl Rules {
             .iter()
             .map(|checked| checked.identity.clone())
             .collect();
+        let mut secret_warnings = Vec::new();
         for mut checked in checked {
+            if let Some(warning) = checked.secret_warning.take() {
+                secret_warnings.push((rules.entries.len(), warning));
+            }
             if checked
                 .provider()
                 .is_some_and(|provider| !written.contains(&provider))
@@ -107,6 +112,9 @@ impl Rules {
             }
             rules.problems.extend(checked.problems.iter().cloned());
             rules.add(checked);
+        }
+        for (position, warning) in secret_warnings {
+            rules.check_secret(position, &warning);
         }
         rules
             .problems
@@ -166,6 +174,30 @@ impl Rules {
             (None, rejection) => self
                 .rejected
                 .push((identity, rejection.unwrap_or_default())),
+        }
+    }
+
+    /// Adds warnings about the Secret of the Provider at this position of the entries. `blank` says
+    /// where.
+    fn check_secret(&mut self, position: usize, blank: &Problem) {
+        let entry = &mut self.entries[position];
+        let namespace = &entry.identity.namespace;
+        let Some(ProviderEntry { provider, .. }) =
+            self.providers.get(namespace, &entry.identity.name)
+        else {
+            return;
+        };
+        let name = provider.secret.as_deref().unwrap_or_default();
+        let Some(secret) = self.secrets.get(namespace, name) else {
+            return;
+        };
+        for message in secret_keys::warnings(&provider.kind, secret) {
+            let problem = Problem {
+                message: format!("Secret {namespace}/{name}: {message}"),
+                ..blank.clone()
+            };
+            entry.problems.push(problem.clone());
+            self.problems.push(problem);
         }
     }
 
@@ -309,10 +341,7 @@ mod tests {
     use crate::problem::Severity;
     use crate::testing::{alert, config_map, provider};
 
-    const KINDS: Kinds = &[Kind {
-        name: "generic",
-        family: Family::Generic,
-    }];
+    const KINDS: Kinds = &[Kind::new("generic", Family::Generic)];
 
     #[test]
     fn alerts_are_sorted_and_found_by_name() {

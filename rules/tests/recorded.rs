@@ -52,7 +52,7 @@ const MORE_THAN_GO: [&str; 4] = [
 ];
 
 const fn kind(name: &'static str, family: Family) -> Kind {
-    Kind { name, family }
+    Kind::new(name, family)
 }
 
 fn recorded(file: &str) -> Vec<Value> {

@@ -24,6 +24,41 @@ fn received_credentials(service: &Service) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_type_sends_the_headers_of_its_secret_and_keeps_its_own() {
+    let service = Service::start(Behavior::Healthy).await;
+    for row in http_types().filter(|row| row.sends_headers) {
+        let subject = Subject::edited(row, &service, |provider| {
+            let own = row.own_headers.iter().chain(&["Host", "Content-Length"]);
+            let headers = own.map(|name| ((*name).to_owned(), "1".to_owned()));
+            provider.headers = headers.collect();
+            provider
+                .headers
+                .insert("X-Scope-OrgID".into(), "team-a".into());
+        });
+        let result = subject.attempt().await;
+        assert!(result.is_ok(), "{}: {result:?}", row.kind);
+        let received = service.take_received();
+        assert!(!received.is_empty(), "{} makes no call", row.kind);
+        for request in received {
+            let header = |name: &str| request.headers.get(name).map(|value| value.as_bytes());
+            assert_eq!(
+                header("x-scope-orgid"),
+                Some(&b"team-a"[..]),
+                "{}",
+                row.kind
+            );
+            for name in row.own_headers {
+                assert!(
+                    header(name).is_some_and(|value| value != b"1"),
+                    "{}",
+                    row.kind
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn secrets_that_a_service_repeats_are_redacted() {
     for status in [400, 401, 500] {
         let service = Service::start(Behavior::Echo(status)).await;

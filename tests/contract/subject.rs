@@ -88,10 +88,25 @@ impl Subject {
         timeout: Duration,
         tls: Tls,
     ) -> Self {
+        Self::edited(row, service, |provider| {
+            provider.timeout = timeout;
+            provider.tls = Some(tls);
+        })
+    }
+
+    /// Sends to the service with other properties of the Provider.
+    pub fn edited(
+        row: &'static ProviderType,
+        service: &Service,
+        edit: impl FnOnce(&mut ResolvedProvider),
+    ) -> Self {
         let mut provider =
             resolve(&filled_example(row)).unwrap_or_else(|error| panic!("{}: {error}", row.kind));
-        provider.timeout = timeout;
-        provider.tls = Some(tls);
+        provider.tls = Some(Tls {
+            authorities: Some(SecretValue::new(AUTHORITY.pem())),
+            identity: None,
+        });
+        edit(&mut provider);
         provider.proxy = Some(Proxy {
             address: service.proxy.clone(),
             credentials: None,

@@ -88,6 +88,58 @@ async fn secrets_in_a_response_are_in_no_log_metric_dead_letter_or_outcome() {
     );
 }
 
+#[tokio::test]
+async fn a_key_that_the_type_does_not_read_is_reported_and_delivers() {
+    let receiver = Receiver::start().await;
+    let keys = json!({"token": "key\n", "password": PASSWORD, "headers": "Host: elsewhere\n"});
+    let hook = provider("hook", receiver.url())
+        .with("type", "generic-hmac")
+        .with("secretRef", json!({"name": "key"}));
+    let rules = [hook, secret("key", keys), alert("all", "hook")];
+    let (rig, up) = Rig::up(TIDINGS, rules).await;
+
+    up.post(&event("signed")).await.expect("ingest responds");
+
+    receiver.accepts("signed").await;
+    rig.drained().await;
+    for named in ["password", "the key token ends", "Host"] {
+        up.logs_with("rule-problem", [("problem", named)]).await;
+    }
+    assert_eq!(up.metric("tidings_rules_problems", "").await, 3.0);
+    assert!(!up.log().join("\n").contains(PASSWORD));
+}
+
+#[tokio::test]
+async fn a_line_break_at_the_end_of_a_key_is_not_sent() {
+    let receiver = Receiver::start().await;
+    let keys = json!({
+        "address": format!("{}\n", receiver.url()),
+        "username": "me\n",
+        "password": "pw\r\n",
+        "headers": "X-Scope-OrgID: |\n  team-a\n",
+    });
+    let types = ["alertmanager", "grafana", "zulip", "otel"];
+    let rig = Rig::start(TIDINGS).await;
+    rig.rules().put([secret("key", keys)]);
+    for name in types {
+        let provider = provider(name, "http://192.0.2.1")
+            .with("type", name)
+            .with("channel", "a/b")
+            .with("secretRef", json!({"name": "key"}));
+        rig.rules().put([provider, alert(name, name)]);
+    }
+    let up = rig.run(Role::up()).await;
+
+    up.post(&event("happened")).await.expect("ingest responds");
+
+    let received = receiver.receives(types.len()).await;
+    for request in received {
+        assert_eq!(request.header("authorization"), Some("Basic bWU6cHc="));
+        assert_eq!(request.header("x-scope-orgid"), Some("team-a"));
+    }
+    rig.drained().await;
+}
+
 /// Every message of a stream, as text.
 async fn stored(rig: &Rig, name: &str) -> String {
     let stream = rig

@@ -11,6 +11,7 @@ pub mod redact;
 mod redirect;
 mod resolver;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,6 +48,8 @@ pub struct Http {
     transport: Transport,
     timeout: Duration,
     redactor: Redactor,
+    /// Headers of the Provider's Secret, for every request.
+    headers: BTreeMap<String, String>,
 }
 
 #[derive(Clone)]
@@ -88,6 +91,7 @@ impl Http {
             transport: Transport::Wire(clients),
             timeout: provider.timeout,
             redactor: Redactor::new(provider),
+            headers: BTreeMap::new(),
         })
     }
 
@@ -100,7 +104,20 @@ impl Http {
             transport: Transport::DryRun(Arc::default()),
             timeout: Duration::MAX,
             redactor: Redactor::default(),
+            headers: BTreeMap::new(),
         }
+    }
+
+    /// Adds the headers of the Provider's Secret to every request. They replace those of the type,
+    /// except headers that HTTP or the type computes.
+    #[must_use]
+    pub fn with_headers_of(mut self, provider: &ResolvedProvider) -> Self {
+        let headers = provider.headers.iter();
+        let accepted = headers.filter(|(name, _)| provider.kind.accepts_header(name));
+        self.headers = accepted
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        self
     }
 
     /// Whether requests are only recorded. Responses then say nothing about the service.
@@ -131,6 +148,7 @@ impl Http {
     /// allowed. A response with any status is no error.
     pub async fn send(&self, request: Request) -> Result<Response, Failure> {
         let host = host_of(&request.url);
+        let request = request.secret_headers(&self.headers);
         match &self.transport {
             Transport::Wire(clients) => {
                 let late = Failure::transient(

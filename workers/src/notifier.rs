@@ -65,14 +65,18 @@ pub fn provider_type(kind: &str) -> Option<&'static ProviderType> {
     PROVIDERS.iter().copied().find(|row| row.kind == kind)
 }
 
-/// The names and families of all types, for the crate `rules`.
+/// What the crate `rules` needs to know about all types.
 pub fn kinds() -> Kinds {
     static KINDS: LazyLock<Vec<Kind>> = LazyLock::new(|| {
         PROVIDERS
             .iter()
             .map(|row| Kind {
-                name: row.kind,
-                family: row.family,
+                fields: row.fields().leak(),
+                keys: row.secret_keys().leak(),
+                raw_key: row.raw_key,
+                sends_headers: row.uses_http && row.sends_headers,
+                own_headers: row.own_headers,
+                ..Kind::new(row.kind, row.family)
             })
             .collect()
     });

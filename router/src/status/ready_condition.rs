@@ -44,6 +44,8 @@ pub enum Reason {
     ProviderNotReady,
     /// Suspended, without problems.
     Suspended,
+    /// In effect, but the type ignores a part of the Secret, or a key ends with a line break.
+    SecretWarning,
     /// Without problems.
     Initialized,
 }
@@ -69,6 +71,7 @@ impl Reason {
             Self::Doubtful => "Doubtful",
             Self::ProviderNotReady => "ProviderNotReady",
             Self::Suspended => "Suspended",
+            Self::SecretWarning => "SecretWarning",
             Self::Initialized => "Initialized",
         }
     }
@@ -85,6 +88,7 @@ impl Reason {
             Severity::Warning if field.starts_with("spec.providerRef") => Self::ProviderNotFound,
             Severity::Warning if is_list => Self::InvalidPattern,
             Severity::Warning if field.ends_with("matchLabels") => Self::InvalidLabels,
+            Severity::Warning if field == "spec.secretRef" => Self::SecretWarning,
             Severity::Warning => Self::Doubtful,
         }
     }
@@ -174,6 +178,7 @@ fn provider(rules: &Rules, entry: &RuleEntry, check: &CheckProvider) -> ReadyCon
         }
     }
     ReadyCondition::of(problems_found, entry)
+        .filter(|condition| condition.reason < reason)
         .unwrap_or_else(|| ReadyCondition::without_problems(reason))
 }
 
@@ -269,10 +274,7 @@ mod tests {
 
     use super::*;
 
-    const KINDS: Kinds = &[Kind {
-        name: "slack",
-        family: Family::Message,
-    }];
+    const KINDS: Kinds = &[Kind::new("slack", Family::Message)];
 
     fn alert(name: &str, more: Value) -> Object {
         testing::alert(name, "good").with_fields(more).object()

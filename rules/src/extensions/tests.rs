@@ -8,13 +8,10 @@ use crate::snapshot::Rules;
 use crate::testing::{Manifest, alert, provider};
 
 const KINDS: Kinds = &[
+    Kind::new("slack", Family::Message),
     Kind {
-        name: "slack",
-        family: Family::Message,
-    },
-    Kind {
-        name: "github",
-        family: Family::CommitStatus,
+        fields: &["apiAddress"],
+        ..Kind::new("github", Family::CommitStatus)
     },
 ];
 
@@ -113,7 +110,9 @@ fn every_example_is_valid_and_says_the_same_as_the_field() {
     for row in EXTENSIONS {
         let manifest = || match row.kind {
             "Alert" => alert("a", "p"),
-            _ if row.name.starts_with("commit-status") => provider("p", "github"),
+            _ if row.name.starts_with("commit-status") || row.name == "api-address" => {
+                provider("p", "github")
+            }
             _ => provider("p", "slack"),
         };
         let value = row.form.read(row.example).unwrap();
@@ -157,7 +156,8 @@ fn compiled(manifest: Manifest) -> String {
         .providers()
         .map(|it| {
             format!(
-                "{:?} {:?} {:?} {} {:?} {:?} {:?}",
+                "{:?} {:?} {:?} {:?} {} {:?} {:?} {:?}",
+                it.api_address,
                 it.rate_limit,
                 it.max_in_flight,
                 it.retry,

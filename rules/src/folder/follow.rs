@@ -108,10 +108,7 @@ mod tests {
     use crate::options::Options;
     use crate::testing;
 
-    const KINDS: Kinds = &[Kind {
-        name: "slack",
-        family: Family::Message,
-    }];
+    const KINDS: Kinds = &[Kind::new("slack", Family::Message)];
 
     fn provider(address: &str) -> String {
         testing::provider("p", "slack")

@@ -109,9 +109,10 @@ impl Forge {
             )
             .route("/repos/org/repo/issues/comments/{id}", patch(edit_comment))
             .with_state(forge.clone());
-        tokio::spawn(
-            async move { axum::serve(listener, Router::new().nest("/api/v3", api)).await },
-        );
+        let served = Router::new()
+            .nest("/api/v3", api.clone())
+            .nest("/below/api/v3", api);
+        tokio::spawn(async move { axum::serve(listener, served).await });
         forge
     }
 
@@ -123,6 +124,15 @@ impl Forge {
             .with("secretRef", json!({"name": "forge"}))
             .with("rateLimit", "1000/1s")
             .that_retries_soon()
+    }
+
+    /// Like [`Forge::provider`], at an address whose host has no API. `apiAddress` names the
+    /// server, which is below a path.
+    pub fn provider_below_a_path(&self, kind: &str) -> Manifest {
+        let server = self.repository.trim_end_matches("/org/repo");
+        self.provider(kind)
+            .with("address", "https://git.example.invalid/below/org/repo.git")
+            .with("apiAddress", format!("{server}/below/api/v3"))
     }
 
     /// Writes the Secret that the Providers reference.

@@ -43,7 +43,8 @@ pub fn prepare(
     let redactor = Redactor::new(&provider);
     let row = provider_type(provider.kind.name)
         .ok_or_else(|| Invalid(format!("unknown type {}", provider.kind.name)))?;
-    let built = http(&provider).and_then(|http| (row.build)(&provider, http));
+    let built =
+        http(&provider).and_then(|http| (row.build)(&provider, http.with_headers_of(&provider)));
     let notifier = built.map_err(|Invalid(sentence)| Invalid(redactor.redact(&sentence)))?;
     Ok(Prepared {
         provider,

@@ -134,7 +134,7 @@ fn reqwest_proxy(proxy: &Proxy) -> Result<reqwest::Proxy, Invalid> {
         return Ok(reqwest_proxy);
     };
     let password = password
-        .text()
+        .password()
         .ok_or("spec.proxySecretRef: the key password is not UTF-8; correct it")?;
     Ok(reqwest_proxy.basic_auth(username, password))
 }

@@ -15,16 +15,29 @@ const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'~')
     .remove(b'/');
 
+/// The paths of APIs below the URL of a forge, which `spec.apiAddress` may contain.
+const API_PATHS: &[&str] = &[
+    "/api/v1",
+    "/api/v3",
+    "/api/v4",
+    "/rest/api/latest",
+    "/rest/api/1.0",
+    "/2.0",
+];
+
 /// Where a repository is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Repository {
-    /// The URL of its host, without path and user info.
+    /// The URL of its forge, without user info: that of its host, or `spec.apiAddress` without the
+    /// path of the API.
     pub root: Url,
-    /// Its path on the host, decoded, without `.git`: `owner/name` or `group/subgroup/name`.
+    /// Its path on the forge, decoded, without `.git`: `owner/name` or `group/subgroup/name`.
     pub id: String,
+    /// Whether the address was one of SSH.
+    pub is_ssh: bool,
 }
 
-/// The repository that the Provider's address names.
+/// The repository that the Provider's address names, at the forge that `spec.apiAddress` names.
 ///
 /// SSH becomes https without the port, since the API has another port.
 ///
@@ -36,12 +49,27 @@ pub fn repository(provider: &ResolvedProvider) -> Result<Repository, Invalid> {
             "no address: set spec.address to the URL of the Git repository",
         ));
     }
-    parse(&provider.address).ok_or_else(|| {
+    let repository = parse(&provider.address).ok_or_else(|| {
         Invalid::from(
             "the address names no Git repository; write it as https://HOST/OWNER/NAME or \
              git@HOST:OWNER/NAME",
         )
+    })?;
+    Ok(match &provider.api_address {
+        Some(api) => repository.at(forge_of(api)),
+        None => repository,
     })
+}
+
+/// The URL of a forge with this API, without the path of the API and without a trailing slash.
+pub fn forge_of(api: &Url) -> Url {
+    let mut forge = api.clone();
+    let path = api.path().trim_end_matches('/');
+    let ending = API_PATHS
+        .iter()
+        .find_map(|ending| path.strip_suffix(ending));
+    forge.set_path(ending.unwrap_or(path).trim_end_matches('/'));
+    forge
 }
 
 /// A text escaped for a path, except its slashes.
@@ -61,7 +89,8 @@ impl Repository {
             .filter(|(owner, name)| !owner.is_empty() && !name.is_empty() && !name.contains('/'));
         parts.ok_or_else(|| {
             Invalid(format!(
-                "the address must name a repository as OWNER/NAME, but names {:?}",
+                "the address must name a repository as OWNER/NAME, but names {:?}; if the forge is \
+                 not at the root of its host, set spec.apiAddress",
                 self.id
             ))
         })
@@ -72,17 +101,33 @@ impl Repository {
         escaped(&self.id)
     }
 
-    /// Host and port, for keys and errors.
-    pub fn host(&self) -> &str {
-        self.root
-            .as_str()
-            .trim_end_matches('/')
-            .rsplit('/')
-            .next()
-            .unwrap_or_default()
+    /// The repository at the forge of this URL. If its path starts with that of the forge, the rest
+    /// is its id, unless too little is left. Paths of SSH never start so.
+    fn at(self, forge: Url) -> Self {
+        let path = percent_decode_str(forge.path()).decode_utf8_lossy();
+        let rest = self
+            .id
+            .strip_prefix(path.trim_matches('/'))
+            .and_then(|rest| rest.strip_prefix('/'))
+            .filter(|rest| !self.is_ssh && rest.contains('/'));
+        Self {
+            id: rest.unwrap_or(&self.id).to_owned(),
+            root: forge,
+            ..self
+        }
     }
 
-    /// The URL of the host without the trailing slash.
+    /// Host and port, for limits and errors.
+    pub fn host(&self) -> &str {
+        &self.root[url::Position::BeforeHost..url::Position::AfterPort]
+    }
+
+    /// Host, port and path of the forge, for keys.
+    pub fn forge(&self) -> &str {
+        self.root().split_once("://").map_or("", |(_, rest)| rest)
+    }
+
+    /// The URL of the forge without the trailing slash.
     pub fn root(&self) -> &str {
         self.root.as_str().trim_end_matches('/')
     }
@@ -111,6 +156,7 @@ pub fn parse(address: &str) -> Option<Repository> {
     Some(Repository {
         root: Url::parse(&root).ok()?,
         id: id.to_owned(),
+        is_ssh: url.scheme() == "ssh",
     })
     .filter(|repository| !repository.id.is_empty())
 }
@@ -182,6 +228,60 @@ mod tests {
     }
 
     #[test]
+    fn the_path_of_the_api_address_is_not_part_of_the_id() {
+        for (address, api, root, id) in [
+            (
+                "https://host/gitlab/org/repo",
+                "https://host/gitlab",
+                "https://host/gitlab",
+                "org/repo",
+            ),
+            (
+                "https://host/gitlab/org/sub/repo.git",
+                "https://host/gitlab/api/v4/",
+                "https://host/gitlab",
+                "org/sub/repo",
+            ),
+            (
+                "https://host/a/git%20lab/org/repo",
+                "http://api.internal:8080/a/git%20lab/",
+                "http://api.internal:8080/a/git%20lab",
+                "org/repo",
+            ),
+            (
+                "git@host:gitlab/repo",
+                "https://host/gitlab",
+                "https://host/gitlab",
+                "gitlab/repo",
+            ),
+            (
+                "https://host/gitlab/repo",
+                "https://host/gitlab",
+                "https://host/gitlab",
+                "gitlab/repo",
+            ),
+            (
+                "https://host/gitlab-org/repo",
+                "https://host/gitlab/",
+                "https://host/gitlab",
+                "gitlab-org/repo",
+            ),
+            (
+                "https://host/org/repo",
+                "https://api.host/api/v1",
+                "https://api.host",
+                "org/repo",
+            ),
+        ] {
+            let parsed = parse(address)
+                .unwrap()
+                .at(forge_of(&Url::parse(api).unwrap()));
+            assert_eq!((parsed.root(), parsed.id.as_str()), (root, id), "{address}");
+            assert_eq!(parsed.forge(), root.split_once("//").unwrap().1);
+        }
+    }
+
+    #[test]
     fn an_address_without_a_remote_repository_is_rejected() {
         for address in [
             "https://host",
@@ -201,6 +301,7 @@ mod tests {
         let of = |id: &str| Repository {
             root: Url::parse("https://host").unwrap(),
             id: id.to_owned(),
+            is_ssh: false,
         };
         assert_eq!(of("org/repo").owner_and_name(), Ok(("org", "repo")));
         for id in ["repo", "group/sub/repo", "/repo"] {

@@ -9,6 +9,7 @@ use tidings_rules::{Family, Kind, ResolvedProvider, SecretData, SecretValue};
 
 use crate::message::Message;
 use crate::message::render::RenderedMessage;
+use crate::notifier::kinds;
 
 /// The Provider `apps/prov` of a type, at `https://hooks.example.com/path`. `edit` changes it.
 pub fn provider(kind: &'static str, edit: impl FnOnce(&mut ResolvedProvider)) -> ResolvedProvider {
@@ -16,11 +17,9 @@ pub fn provider(kind: &'static str, edit: impl FnOnce(&mut ResolvedProvider)) ->
         namespace: "apps".into(),
         name: "prov".into(),
         uid: "0c9c2e41-d2f9-4f9b-9c41-bebc1984d67a".into(),
-        kind: Kind {
-            name: kind,
-            family: Family::Message,
-        },
+        kind: kind_of(kind),
         address: "https://hooks.example.com/path".into(),
+        api_address: None,
         channel: String::new(),
         username: String::new(),
         timeout: Duration::from_secs(15),
@@ -39,6 +38,12 @@ pub fn provider(kind: &'static str, edit: impl FnOnce(&mut ResolvedProvider)) ->
     };
     edit(&mut provider);
     provider
+}
+
+/// The type of this name; another name is a type that reads nothing.
+fn kind_of(name: &'static str) -> Kind {
+    let known = kinds().iter().find(|kind| kind.name == name);
+    known.copied().unwrap_or(Kind::new(name, Family::Message))
 }
 
 /// The data of a Secret.

@@ -35,6 +35,7 @@ pub const TYPE: ProviderType = ProviderType {
             "https://dev.azure.com/ORGANIZATION/PROJECT/_git/NAME",
             "https://dev.azure.com/acme/fleet/_git/deploy",
         ),
+        Need::api_address("the server's URL, if it is not that of the address"),
         Need::key(
             "token",
             Required,
@@ -80,7 +81,7 @@ struct State {
 }
 
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
-    let address = repository_address(&repository(provider)?)
+    let address = repository_address(&repository(provider)?, provider.api_address.is_some())
         .ok_or("the address must be https://dev.azure.com/ORGANIZATION/PROJECT/_git/NAME")?;
     let token = provider.secret.token().ok_or(
         "no token: set the key token in the Secret of spec.secretRef; managed identities are not \
@@ -102,31 +103,39 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 /// Parses all forms of addresses: `dev.azure.com/ORG/PROJECT/_git/NAME`,
 /// `ssh.dev.azure.com:v3/ORG/PROJECT/NAME`, and for older organizations and own servers
 /// `HOST[/COLLECTION]/PROJECT/_git/NAME`.
-fn repository_address(repository: &Repository) -> Option<RepositoryAddress> {
+/// `spec.apiAddress` replaces the URL of the server, or of the organization or collection.
+fn repository_address(repository: &Repository, has_api: bool) -> Option<RepositoryAddress> {
     let parts: Vec<&str> = repository.id.split('/').collect();
-    let (organization, project, name) = match (repository.host(), parts.as_slice()) {
-        (host, ["v3", organization, project, name]) if host.contains("ssh") => {
-            let root = format!("https://dev.azure.com/{}", escaped(organization));
-            return Some(RepositoryAddress {
-                root,
-                project: (*project).to_owned(),
-                repository: (*name).to_owned(),
-            });
+    let mut root = repository.root();
+    let (path, project, name) = match parts.as_slice() {
+        ["v3", path, project, name] if repository.is_ssh => {
+            if !has_api {
+                root = "https://dev.azure.com";
+            }
+            (std::slice::from_ref(path), project, name)
         }
-        ("dev.azure.com", [organization, project, "_git", name]) => {
-            (std::slice::from_ref(organization), *project, *name)
-        }
-        ("dev.azure.com", _) => return None,
-        (_, [collection @ .., project, "_git", name]) => (collection, *project, *name),
+        [path @ .., project, "_git", name] => (path, project, name),
         _ => return None,
     };
-    let root = std::iter::once(repository.root().to_owned())
-        .chain(organization.iter().map(|part| escaped(part)));
-    let root = root.collect::<Vec<_>>().join("/");
+    let path = path
+        .iter()
+        .map(|part| escaped(part))
+        .collect::<Vec<_>>()
+        .join("/");
+    if root == "https://dev.azure.com" && !has_api && (path.is_empty() || path.contains('/')) {
+        return None;
+    }
+    // An API address of the organization already has its name.
+    let is_named = has_api && root.ends_with(&format!("/{path}"));
+    let is_complete = path.is_empty() || is_named;
     Some(RepositoryAddress {
-        root,
-        project: project.to_owned(),
-        repository: name.to_owned(),
+        root: if is_complete {
+            root.to_owned()
+        } else {
+            format!("{root}/{path}")
+        },
+        project: (*project).to_owned(),
+        repository: (*name).to_owned(),
     })
 }
 
@@ -351,8 +360,9 @@ mod tests {
     #[test]
     fn every_form_of_an_address_names_organization_project_and_repository() {
         let token = &[("token", "t")];
-        let parsed =
-            |address: &str| repository_address(&repository(&provider(address, token)).unwrap());
+        let parsed = |address: &str| {
+            repository_address(&repository(&provider(address, token)).unwrap(), false)
+        };
         let named = |root: &str| {
             Some(RepositoryAddress {
                 root: root.into(),
@@ -394,6 +404,47 @@ mod tests {
             )
             .contains("key token")
         );
+    }
+
+    #[test]
+    fn an_api_address_names_the_server_or_the_collection() {
+        for (address, api, root) in [
+            (
+                "https://ado.example.com/tfs/Main/fleet/_git/deploy",
+                "http://ado.internal:8080/tfs",
+                "http://ado.internal:8080/tfs/Main",
+            ),
+            (
+                "https://ado.example.com/tfs/Main/fleet/_git/deploy",
+                "https://ado.example.com/tfs/Main/",
+                "https://ado.example.com/tfs/Main",
+            ),
+            (
+                "https://dev.azure.com/org/fleet/_git/deploy",
+                "https://gateway.local",
+                "https://gateway.local/org",
+            ),
+            (
+                "git@ssh.dev.azure.com:v3/org/fleet/deploy",
+                "https://gateway.local/org",
+                "https://gateway.local/org",
+            ),
+            (
+                "git@ssh.dev.azure.com:v3/org/fleet/deploy",
+                "https://gateway.local/azure",
+                "https://gateway.local/azure/org",
+            ),
+        ] {
+            let mut provider = provider(address, &[("token", "t")]);
+            provider.api_address = api.parse().ok();
+            let parsed = repository_address(&repository(&provider).unwrap(), true).unwrap();
+            let named = (
+                parsed.root.as_str(),
+                parsed.project.as_str(),
+                parsed.repository.as_str(),
+            );
+            assert_eq!(named, (root, "fleet", "deploy"), "{address} {api}");
+        }
     }
 
     #[test]

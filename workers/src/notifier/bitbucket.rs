@@ -37,6 +37,7 @@ pub const TYPE: ProviderType = ProviderType {
             "https://bitbucket.org/OWNER/NAME",
             "https://bitbucket.org/acme/deploy",
         ),
+        Need::api_address("in place of https://api.bitbucket.org, such as a gateway"),
         Need::key(
             "token",
             Either,
@@ -62,6 +63,8 @@ const LINK: &str = "https://bitbucket.org";
 
 struct BitbucketStatus {
     http: Http,
+    /// The API's URL of the repository.
+    api: String,
     repository: Repository,
     username: String,
     password: String,
@@ -78,6 +81,11 @@ struct State {
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     let repository = repository(provider)?;
     repository.owner_and_name()?;
+    let root = match &provider.api_address {
+        Some(_) => repository.root(),
+        None => "https://api.bitbucket.org",
+    };
+    let api = format!("{root}/2.0/repositories/{}", repository.path());
     let (username, password) = match provider.secret.token() {
         Some(token) => token
             .split_once(':')
@@ -90,6 +98,7 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     let statuses = StatusReader::new(provider, Progressing::Skipped);
     Ok(Notifier::State(Box::new(BitbucketStatus {
         http,
+        api,
         repository,
         username,
         password,
@@ -152,11 +161,10 @@ impl KeepState for BitbucketStatus {
 
 impl BitbucketStatus {
     fn request(&self, method: Method, commit: &str, rest: &str) -> Result<Request, Failure> {
-        let repository = self.repository.path();
-        let address = format!(
-            "https://api.bitbucket.org/2.0/repositories/{repository}/commit/{commit}/statuses/build{rest}"
-        );
-        let url = api_url(&address)?;
+        let url = api_url(&format!(
+            "{}/commit/{commit}/statuses/build{rest}",
+            self.api
+        ))?;
         Ok(Request::new(method, url).basic(&self.username, &self.password))
     }
 }
@@ -222,6 +230,20 @@ mod tests {
         });
         assert_eq!(body(&made[1]), status);
         assert_eq!(made[1].headers["authorization"], "Basic dXNlcjphcHAtcHc=");
+    }
+
+    #[tokio::test]
+    async fn another_api_can_be_named() {
+        for api in ["http://gateway.local/bb", "http://gateway.local/bb/2.0/"] {
+            let mut provider = provider(&[("token", "user:app-pw")]);
+            provider.api_address = api.parse().ok();
+            let made = requests(&TYPE, &provider, &Sample::info()).await;
+            let url = made[1].url.as_str();
+            assert!(
+                url.starts_with("http://gateway.local/bb/2.0/repositories/acme/deploy/commit/"),
+                "{url}"
+            );
+        }
     }
 
     #[test]

@@ -21,6 +21,7 @@ use crate::http::classify::classify;
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Message;
+use crate::message::repository::forge_of;
 use crate::notifier::contract::need::Demand::{Either, Required};
 use crate::notifier::contract::need::Need;
 
@@ -36,6 +37,7 @@ pub const TYPE: ProviderType = ProviderType {
             "the clone URL: https://HOST/scm/PROJECT/NAME.git",
             "https://bitbucket.example.com/scm/acme/deploy.git",
         ),
+        Need::api_address("the server's URL, if it is not that of the address"),
         Need::key("token", Either, "an HTTP access token", "your-token"),
         Need::key("username", Either, "in place of token, with password", ""),
         Need::key("password", Either, "with username", ""),
@@ -74,7 +76,8 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     let without_credentials = link.set_username("").and_then(|()| link.set_password(None));
     without_credentials
         .map_err(|()| Invalid::from("the address is not the clone URL of a Git repository"))?;
-    let api = api_of(&link).ok_or(
+    let forge = provider.api_address.as_ref().map(forge_of);
+    let api = api_of(&link, forge.as_ref()).ok_or(
         "the address must be the http or https clone URL, https://HOST/scm/PROJECT/NAME.git",
     )?;
     let credentials = match (provider.secret.token(), provider.secret.basic()) {
@@ -99,16 +102,17 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     })))
 }
 
-/// `…/rest/api/latest/projects/PROJECT/repos/NAME` of a clone URL. The last `/scm/` separates the
-/// server's path from that of the repository.
-fn api_of(link: &Url) -> Option<String> {
+/// `…/rest/api/latest/projects/PROJECT/repos/NAME` of a clone URL, at another URL of the server if
+/// one is given. The last `/scm/` separates the server's path from that of the repository.
+fn api_of(link: &Url, forge: Option<&Url>) -> Option<String> {
     let (context, repository) = link.path().rsplit_once("/scm/")?;
     let (project, name) = repository.trim_end_matches('/').split_once('/')?;
     let name = name.strip_suffix(".git").unwrap_or(name);
     let is_one_part = |part: &str| !part.is_empty() && !part.contains('/');
     (is_one_part(project) && is_one_part(name)).then(|| {
-        let root = &link[..url::Position::BeforePath];
-        format!("{root}{context}/rest/api/latest/projects/{project}/repos/{name}")
+        let own = || format!("{}{context}", &link[..url::Position::BeforePath]);
+        let root = forge.map_or_else(own, |forge| forge.as_str().trim_end_matches('/').to_owned());
+        format!("{root}/rest/api/latest/projects/{project}/repos/{name}")
     })
 }
 
@@ -225,6 +229,31 @@ mod tests {
         assert_eq!(body(&made[1]), status);
         assert_eq!(made[1].headers["authorization"], "Basic dTpw");
         assert_eq!(made[1].headers["x-atlassian-token"], "no-check");
+    }
+
+    #[tokio::test]
+    async fn another_url_of_the_server_can_be_named() {
+        for api in [
+            "http://bbs.internal:7990/ctx",
+            "http://bbs.internal:7990/ctx/rest/api/1.0",
+        ] {
+            let mut provider = provider(
+                "https://bbs.example.com/bitbucket/scm/ACME/deploy.git",
+                &[("token", "t")],
+            );
+            provider.api_address = api.parse().ok();
+            let made = requests(&TYPE, &provider, &Sample::error()).await;
+            let repository = "ctx/rest/api/latest/projects/ACME/repos/deploy/commits/";
+            let url = made[1].url.as_str();
+            assert!(
+                url.starts_with(&format!("http://bbs.internal:7990/{repository}")),
+                "{url}"
+            );
+            assert_eq!(
+                body(&made[1])["url"],
+                "https://bbs.example.com/bitbucket/scm/ACME/deploy.git"
+            );
+        }
     }
 
     #[test]

@@ -20,7 +20,12 @@ use crate::http::invalid::Invalid;
 use crate::message::Message;
 use crate::message::render::Content;
 use limits::{RateLimits, SizeLimit};
-use need::Need;
+use need::{Need, Place};
+
+/// The keys with certificates, under their current and their former names.
+const CERTIFICATES: &[&str] = &[
+    "ca.crt", "caFile", "certFile", "keyFile", "tls.crt", "tls.key",
+];
 
 /// Everything about one provider type. Each type's file has one, and the table lists them.
 pub struct ProviderType {
@@ -49,6 +54,13 @@ pub struct ProviderType {
     pub status_rules: &'static [StatusRule],
     /// How many links one message of the service has room for.
     pub most_links: usize,
+    /// The key of the Secret that is used as stored, such as a signing key; empty for none.
+    pub raw_key: &'static str,
+    /// Headers that the type computes, in lower case. The key `headers` of the Secret cannot
+    /// replace them.
+    pub own_headers: &'static [&'static str],
+    /// Whether every request has the headers of the Secret. If not, the type uses them otherwise.
+    pub sends_headers: bool,
     /// Whether the type sends HTTP requests. If not, no proxy applies and a dry run shows nothing.
     pub uses_http: bool,
 }
@@ -69,8 +81,36 @@ impl ProviderType {
         size_limits: &[],
         status_rules: &[],
         most_links: usize::MAX,
+        raw_key: "",
+        own_headers: &[],
+        sends_headers: true,
         uses_http: true,
     };
+
+    /// The fields of the Provider's `spec` that the type needs.
+    pub fn fields(&self) -> Vec<&'static str> {
+        let fields = self.needs.iter().filter(|need| need.place == Place::Field);
+        fields.map(|need| need.name).collect()
+    }
+
+    /// All keys of the Secret that the type reads, sorted: its own, the other places of its fields,
+    /// and those that all types with HTTP or with commit statuses read.
+    pub fn secret_keys(&self) -> Vec<&'static str> {
+        let needs = |name| self.needs.iter().any(|need| need.name == name);
+        let own = self.needs.iter().filter(|need| need.place == Place::Key);
+        let groups: [(bool, &[&str]); 4] = [
+            (needs("address"), &["address", "url"]),
+            (needs("username"), &["username"]),
+            (self.uses_http, &["headers", "proxy"]),
+            (self.family == Family::CommitStatus, CERTIFICATES),
+        ];
+        let shared = groups.into_iter().filter(|(applies, _)| *applies);
+        let shared = shared.flat_map(|(_, keys)| keys.iter().copied());
+        let mut keys: Vec<_> = own.map(|need| need.name).chain(shared).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
 }
 
 /// The code of one provider type, built for one Provider.

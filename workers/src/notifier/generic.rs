@@ -41,29 +41,25 @@ pub const TYPE: ProviderType = ProviderType {
     sent_twice: "the receiver recognizes it (`Idempotency-Key`)",
     build,
     content: Content::Event,
+    own_headers: &["idempotency-key"],
     ..ProviderType::DEFAULT
 };
 
 struct Generic {
     http: Http,
     url: Url,
-    headers: std::collections::BTreeMap<String, String>,
 }
 
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     let url = http_url(provider)?;
-    Ok(Notifier::Message(Box::new(Generic {
-        http,
-        url,
-        headers: provider.headers.clone(),
-    })))
+    Ok(Notifier::Message(Box::new(Generic { http, url })))
 }
 
 #[async_trait]
 impl SendMessage for Generic {
     async fn send(&self, message: &Message<'_>) -> Result<Sent, Failure> {
         let body = flux::to_json(message.event, message.metadata);
-        let request = event_request(self.url.clone(), message, body).secret_headers(&self.headers);
+        let request = event_request(self.url.clone(), message, body);
         classify(&self.http.send(request).await?).map(Sent::accepted)
     }
 }

@@ -42,13 +42,14 @@ pub const TYPE: ProviderType = ProviderType {
     sent_twice: "the receiver recognizes it (`Idempotency-Key`)",
     build,
     content: Content::Event,
+    raw_key: "token",
+    own_headers: &["idempotency-key", "x-signature"],
     ..ProviderType::DEFAULT
 };
 
 struct GenericHmac {
     http: Http,
     url: Url,
-    headers: std::collections::BTreeMap<String, String>,
     key: SecretValue,
 }
 
@@ -61,12 +62,7 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     let key = key
         .ok_or("no signing key: set the key token in the Secret of spec.secretRef")?
         .clone();
-    Ok(Notifier::Message(Box::new(GenericHmac {
-        http,
-        url,
-        headers: provider.headers.clone(),
-        key,
-    })))
+    Ok(Notifier::Message(Box::new(GenericHmac { http, url, key })))
 }
 
 #[async_trait]
@@ -74,8 +70,7 @@ impl SendMessage for GenericHmac {
     async fn send(&self, message: &Message<'_>) -> Result<Sent, Failure> {
         let body = flux::to_json(message.event, message.metadata);
         let signature = signature(self.key.bytes(), &body);
-        // The signature is set last, so that it replaces a configured header of that name.
-        let request = event_request(self.url.clone(), message, body).secret_headers(&self.headers);
+        let request = event_request(self.url.clone(), message, body);
         classify(
             &self
                 .http

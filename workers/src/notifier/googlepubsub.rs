@@ -60,6 +60,7 @@ pub const TYPE: ProviderType = ProviderType {
     sent_twice: "twice",
     build,
     content: Content::Event,
+    sends_headers: false,
     status_rules: &[
         StatusRule::retry(409..=409, Reason::ServerError),
         StatusRule::retry(499..=499, Reason::ServerError),

@@ -97,10 +97,7 @@ impl SendMessage for Otel {
         }
         let request = Request::new(Method::POST, self.url.clone())
             .body(PROTOBUF, export(message).encode_to_vec());
-        let request = self
-            .authorized(request)
-            .secret_headers(&self.provider.headers);
-        check(&self.http.send(request).await?).map(Sent::accepted)
+        check(&self.http.send(self.authorized(request)).await?).map(Sent::accepted)
     }
 }
 

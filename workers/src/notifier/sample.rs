@@ -73,7 +73,7 @@ pub async fn requests(
     provider: &ResolvedProvider,
     sample: &Sample,
 ) -> Vec<Request> {
-    let http = Http::dry_run();
+    let http = Http::dry_run().with_headers_of(provider);
     let message = sample.message();
     match (row.build)(provider, http.clone()).expect("the sample Provider is valid") {
         Notifier::Message(notifier) => {

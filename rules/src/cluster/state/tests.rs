@@ -8,10 +8,7 @@ use crate::cluster::references::ReadResult;
 use crate::kind::{Family, Kind};
 use crate::object::GROUP;
 
-const KINDS: Kinds = &[Kind {
-    name: "slack",
-    family: Family::Message,
-}];
+const KINDS: Kinds = &[Kind::new("slack", Family::Message)];
 
 struct Sample {
     state: ClusterState,

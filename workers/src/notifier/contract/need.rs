@@ -68,6 +68,11 @@ impl Need {
         }
     }
 
+    /// The address of a forge's API.
+    pub const fn api_address(meaning: &'static str) -> Self {
+        Self::field("apiAddress", Demand::Optional, meaning, "")
+    }
+
     /// The address of a webhook. Anyone who knows it can post, so it belongs in the Secret.
     pub const fn webhook(example: &'static str) -> Self {
         Self::key(

@@ -28,6 +28,7 @@ pub const NEEDS: &[Need] = &[
         "https://HOST/OWNER/NAME",
         "https://gitea.example.com/acme/deploy",
     ),
+    Need::api_address("https://HOST/PATH, if Gitea is not at the root of the address's host"),
     Need::key("token", Either, "an access token", "your-token"),
     Need::key("password", Either, "another name of the key token", ""),
 ];
@@ -77,7 +78,7 @@ impl Gitea {
 
     /// The names of host and repository, with which keys start.
     pub fn key_prefix(&self) -> String {
-        format!("gitea {}/{}", self.repository.host(), self.repository.id)
+        format!("gitea {}/{}", self.repository.forge(), self.repository.id)
     }
 
     /// Asks the server for its version, until a response shows that it is new enough.
@@ -168,6 +169,24 @@ fn major_and_minor(version: &str) -> Option<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::notifier::sample;
+
+    #[test]
+    fn a_gitea_below_a_path_has_its_api_there() {
+        let provider = sample::provider("gitea", |provider| {
+            provider.address = "https://host/git/org/repo.git".into();
+            provider.secret = sample::secret(&[("token", "t")]);
+        });
+        let mut below = provider.clone();
+        below.api_address = "https://host/git".parse().ok();
+        let gitea = Gitea::new(&below, Http::dry_run()).unwrap();
+        assert_eq!(
+            gitea.request(Method::GET, "x").unwrap().url.as_str(),
+            "https://host/git/api/v1/repos/org/repo/x"
+        );
+        let invalid = Gitea::new(&provider, Http::dry_run()).err().unwrap();
+        assert!(invalid.0.contains("spec.apiAddress"), "{invalid}");
+    }
 
     #[test]
     fn versions_are_compared_by_number() {

@@ -13,7 +13,7 @@ use super::github_app::{self, GithubApp};
 use super::github_http::{ACCEPT, check, request};
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request, Response};
-use crate::message::repository::{Repository, repository};
+use crate::message::repository::{Repository, parse, repository};
 use crate::notifier::contract::limits::{LimitScope, RateLimits, rate};
 use crate::notifier::contract::need::Demand::{Either, Optional, Required};
 use crate::notifier::contract::need::Need;
@@ -33,6 +33,7 @@ pub const NEEDS: &[Need] = &[
         "https://HOST/OWNER/NAME",
         "https://github.com/acme/deploy",
     ),
+    Need::api_address("the API's URL, if it does not follow from the address"),
     Need::key(
         "token",
         Either,
@@ -62,7 +63,7 @@ pub const NEEDS: &[Need] = &[
     Need::key(
         "githubAppBaseURL",
         Optional,
-        "the API of a GitHub Enterprise Server, unless it is the address's",
+        "the API, unless it is that of the repository",
         "",
     ),
 ];
@@ -95,7 +96,7 @@ impl GitHub {
     pub fn new(provider: &ResolvedProvider, http: Http) -> Result<Self, Invalid> {
         let repository = repository(provider)?;
         repository.owner_and_name()?;
-        let base = base_of(&repository);
+        let base = base_of(provider, &repository);
         let credentials = match provider
             .secret
             .token()
@@ -196,17 +197,42 @@ impl GitHub {
     }
 }
 
-/// The API's root: that of github.com, or of an Enterprise Server.
-fn base_of(repository: &Repository) -> Url {
-    let mut base = repository.root.clone();
-    match repository.root.host_str() {
-        // ssh.github.com serves SSH over port 443.
-        Some("github.com" | "ssh.github.com") => {
-            base = Url::parse("https://api.github.com").expect("it is a URL")
-        }
-        _ => base.set_path("api/v3"),
+/// The API's root: `spec.apiAddress`, or what follows from the address.
+fn base_of(provider: &ResolvedProvider, repository: &Repository) -> Url {
+    let Some(api) = &provider.api_address else {
+        return api_of(&repository.root);
+    };
+    let host_of_address = parse(&provider.address);
+    let is_same_host =
+        host_of_address.is_some_and(|parsed| parsed.root.host_str() == api.host_str());
+    // Who names only the host of the forge means the API of that forge.
+    if is_same_host && api.path() == "/" {
+        api_of(api)
+    } else {
+        api.clone()
     }
-    base
+}
+
+/// The API of the forge at this root: of github.com, of Enterprise Cloud with data residency
+/// (`SUBDOMAIN.ghe.com`), or of an Enterprise Server.
+///
+/// Documented in "Getting started with the REST API" and "Feature overview for GitHub Enterprise
+/// Cloud with data residency" on docs.github.com.
+pub fn api_of(root: &Url) -> Url {
+    let host = root.host_str().unwrap_or_default();
+    // ssh.github.com serves SSH over port 443.
+    let host = host.strip_prefix("ssh.").unwrap_or(host);
+    let fixed = match host.strip_suffix(".ghe.com") {
+        _ if matches!(host, "github.com" | "www.github.com") => "https://api.github.com".to_owned(),
+        Some(subdomain) if subdomain.starts_with("api.") => format!("https://{host}"),
+        Some(_) => format!("https://api.{host}"),
+        None => {
+            let mut base = root.clone();
+            base.set_path("api/v3");
+            return base;
+        }
+    };
+    Url::parse(&fixed).expect("a host with another label is a URL")
 }
 
 #[cfg(test)]
@@ -214,30 +240,87 @@ mod tests {
     use super::*;
     use crate::notifier::sample::{provider, secret};
 
+    fn base(address: &str, api: &str) -> String {
+        let provider = provider("github", |provider| {
+            provider.address = address.into();
+            provider.api_address = api.parse().ok();
+            provider.secret = secret(&[("token", "t")]);
+        });
+        let github = GitHub::new(&provider, Http::dry_run()).unwrap();
+        assert_eq!(github.repository.id, "acme/deploy");
+        github.base.into()
+    }
+
     #[test]
-    fn the_api_of_an_enterprise_server_is_on_its_own_host() {
-        for (address, base) in [
+    fn the_api_follows_from_the_address() {
+        for (address, expected) in [
             ("https://github.com/acme/deploy", "https://api.github.com/"),
+            (
+                "https://www.github.com/acme/deploy",
+                "https://api.github.com/",
+            ),
             (
                 "ssh://git@ssh.github.com:443/acme/deploy.git",
                 "https://api.github.com/",
+            ),
+            (
+                "https://acme.ghe.com/acme/deploy",
+                "https://api.acme.ghe.com/",
+            ),
+            (
+                "https://ACME.ghe.com/acme/deploy.git",
+                "https://api.acme.ghe.com/",
+            ),
+            (
+                "git@acme.ghe.com:acme/deploy.git",
+                "https://api.acme.ghe.com/",
+            ),
+            (
+                "ssh://git@ssh.acme.ghe.com:443/acme/deploy",
+                "https://api.acme.ghe.com/",
+            ),
+            (
+                "https://api.acme.ghe.com/acme/deploy",
+                "https://api.acme.ghe.com/",
+            ),
+            (
+                "https://acme.notghe.com/acme/deploy",
+                "https://acme.notghe.com/api/v3",
             ),
             (
                 "http://ghe.example.com:8080/acme/deploy",
                 "http://ghe.example.com:8080/api/v3",
             ),
         ] {
-            let provider = provider("github", |provider| {
-                provider.address = address.into();
-                provider.secret = secret(&[("token", "t")]);
-            });
-            assert_eq!(
-                GitHub::new(&provider, Http::dry_run())
-                    .unwrap()
-                    .base
-                    .as_str(),
-                base
-            );
+            assert_eq!(base(address, ""), expected, "{address}");
+        }
+    }
+
+    #[test]
+    fn an_api_address_takes_precedence() {
+        for (address, api, expected) in [
+            (
+                "https://ghe.example.com/acme/deploy",
+                "https://api.example.com",
+                "https://api.example.com/",
+            ),
+            (
+                "https://ghe.example.com/acme/deploy",
+                "https://ghe.example.com",
+                "https://ghe.example.com/api/v3",
+            ),
+            (
+                "git@acme.ghe.com:acme/deploy",
+                "https://acme.ghe.com/",
+                "https://api.acme.ghe.com/",
+            ),
+            (
+                "https://host/github/acme/deploy",
+                "https://host/github/api/v3",
+                "https://host/github/api/v3",
+            ),
+        ] {
+            assert_eq!(base(address, api), expected, "{address}");
         }
     }
 }

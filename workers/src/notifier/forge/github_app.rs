@@ -14,6 +14,7 @@ use tidings_rules::SecretData;
 use tokio::sync::Mutex;
 use url::Url;
 
+use super::github_api::api_of;
 use super::github_http::{ACCEPT, check, request};
 use crate::http::Http;
 use crate::http::invalid::Invalid;
@@ -101,12 +102,7 @@ impl GithubApp {
             Invalid::from("githubAppPrivateKey in the Secret is not an RSA key in PEM format")
         })?;
         let base = match text("githubAppBaseURL") {
-            Some(address) => {
-                let url = Url::parse(address.trim_end_matches('/'))
-                    .ok()
-                    .filter(|url| matches!(url.scheme(), "http" | "https"));
-                url.ok_or("githubAppBaseURL in the Secret is not an http or https URL")?
-            }
+            Some(address) => base_of_app(&address, base)?,
             None => base.clone(),
         };
         Ok(Self {
@@ -224,6 +220,21 @@ impl GithubApp {
     }
 }
 
+/// The API that `githubAppBaseURL` names. Its value may also be the forge of the repository,
+/// without a path.
+fn base_of_app(address: &str, base: &Url) -> Result<Url, Invalid> {
+    let url = Url::parse(address.trim_end_matches('/'))
+        .ok()
+        .filter(|url| {
+            let is_http = matches!(url.scheme(), "http" | "https");
+            is_http && url.username().is_empty() && url.password().is_none()
+        });
+    let url = url
+        .ok_or("githubAppBaseURL in the Secret is not an http or https URL without credentials")?;
+    let is_forge = url.path() == "/" && api_of(&url).host() == base.host();
+    Ok(if is_forge { base.clone() } else { url })
+}
+
 fn is_fresh(token: &InstallationToken, now: Timestamp) -> bool {
     token.expires_at > now + MARGIN
 }
@@ -262,6 +273,45 @@ mod tests {
                 error.contains(named) && !error.contains("s3cret"),
                 "{error}"
             );
+        }
+    }
+
+    #[test]
+    fn the_base_url_of_an_app_may_be_that_of_its_forge() {
+        let api = |text: &str| Url::parse(text).unwrap();
+        for (address, base, expected) in [
+            (
+                "https://acme.ghe.com/",
+                "https://api.acme.ghe.com",
+                "https://api.acme.ghe.com/",
+            ),
+            (
+                "https://ghe.local",
+                "https://ghe.local/api/v3",
+                "https://ghe.local/api/v3",
+            ),
+            (
+                "https://ghe.local/api/v3/",
+                "https://ghe.local/api/v3",
+                "https://ghe.local/api/v3",
+            ),
+            (
+                "https://github.com",
+                "https://api.github.com",
+                "https://api.github.com/",
+            ),
+            (
+                "https://proxy.local",
+                "https://api.github.com",
+                "https://proxy.local/",
+            ),
+        ] {
+            let found = base_of_app(address, &api(base)).unwrap();
+            assert_eq!(found.as_str(), expected, "{address}");
+        }
+        for address in ["ftp://h", "https://me:s3cret@h", "h"] {
+            let invalid = base_of_app(address, &api("https://h")).unwrap_err();
+            assert!(!invalid.0.contains("s3cret"));
         }
     }
 

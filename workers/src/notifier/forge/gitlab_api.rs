@@ -29,6 +29,7 @@ pub const NEEDS: &[Need] = &[
         "https://HOST/GROUP/…/NAME",
         "https://gitlab.com/acme/deploy",
     ),
+    Need::api_address("https://HOST/PATH, if GitLab is not at the root of the address's host"),
     Need::key(
         "token",
         Either,
@@ -75,7 +76,7 @@ impl GitLab {
 
     /// The names of host and project, with which keys start.
     pub fn key_prefix(&self) -> String {
-        format!("gitlab {}/{}", self.repository.host(), self.repository.id)
+        format!("gitlab {}/{}", self.repository.forge(), self.repository.id)
     }
 
     /// A request below `/projects/ID/`, with the token.
@@ -163,6 +164,24 @@ mod tests {
             "https://gitlab.example.com/api/v4/projects/grp%2Fsub%2Fmy%2Efleet/x?a=b"
         );
         assert!(request.headers["private-token"].is_sensitive());
+    }
+
+    #[test]
+    fn a_gitlab_below_a_path_has_its_api_there() {
+        for api in ["https://host/gitlab", "https://host/gitlab/api/v4"] {
+            let provider = provider("gitlab", |provider| {
+                provider.address = "https://host/gitlab/org/repo".into();
+                provider.api_address = api.parse().ok();
+                provider.secret = secret(&[("token", "t")]);
+            });
+            let gitlab = GitLab::new(&provider, Http::dry_run()).unwrap();
+            let request = gitlab.request(Method::GET, "x").unwrap();
+            assert_eq!(
+                request.url.as_str(),
+                "https://host/gitlab/api/v4/projects/org%2Frepo/x"
+            );
+            assert_eq!(gitlab.key_prefix(), "gitlab host/gitlab/org/repo");
+        }
     }
 
     #[test]
