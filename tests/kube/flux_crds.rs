@@ -91,8 +91,10 @@ fn provider(name: &str, kind: &str, address: &str) -> Value {
 async fn an_invalid_provider_is_rejected_and_its_last_valid_state_stays_in_use() {
     let server = server().await;
     let bed = Bed::on(&server).await;
-    bed.rig
-        .leaves_unfinished("deliveries to the unused address wait for the default backoff");
+    bed.rig.leaves_deliveries(
+        1,
+        "deliveries to the unused address wait for the default backoff",
+    );
     let [first, second] = [Receiver::start().await, Receiver::start().await];
     bed.apply([
         provider("first", "generic", first.url()),

@@ -50,7 +50,7 @@ async fn a_change_takes_effect() {
 async fn a_status_update_creates_no_snapshot() {
     let bed = Bed::on(KubeApiServer::shared().await).await;
     bed.rig
-        .leaves_unfinished("the Provider `hook` is never reachable");
+        .leaves_deliveries(1, "the Provider `hook` is never reachable");
     let receiver = Receiver::start().await;
     let up = bed.up().await;
     bed.apply([
@@ -88,7 +88,7 @@ async fn a_status_update_creates_no_snapshot() {
 async fn an_invalid_secret_name_does_not_affect_other_rules() {
     let bed = Bed::on(KubeApiServer::shared().await).await;
     bed.rig
-        .leaves_unfinished("the Provider `astray` has no valid Secret");
+        .leaves_deliveries(1, "the Provider `astray` has no valid Secret");
     let receiver = Receiver::start().await;
     let reference = |name: &str| json!({"secretRef": {"name": name}});
     bed.apply([

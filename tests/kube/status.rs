@@ -692,7 +692,7 @@ async fn without_a_status_subresource_events_are_still_reported() {
     setup
         .bed
         .rig
-        .leaves_unfinished("the Provider `absent` does not exist");
+        .leaves_deliveries(1, "the Provider `absent` does not exist");
     let provider = provider("bad", json!({"address": bad.url()})).to_string();
     eventually("the CRDs are served", async || {
         let arguments = ["apply", "--namespace", &setup.bed.namespace, "-f", "-"];

@@ -211,7 +211,7 @@ async fn an_open_circuit_survives_a_restart_of_all_workers() {
         [provider("hook", receiver.url()), alert("all", "hook")],
     )
     .await;
-    rig.leaves_unfinished("the first delivery is parked for an hour");
+    rig.leaves_deliveries(1, "the first delivery is parked for an hour");
     up.post(&event("too much")).await.unwrap();
     is_open(&rig).await;
 
@@ -358,7 +358,7 @@ async fn a_reserved_send_time_that_passes_during_a_pause_is_used_after_it() {
         ],
     )
     .await;
-    rig.leaves_unfinished("one delivery is parked until its send time in an hour");
+    rig.leaves_deliveries(1, "one delivery is parked until its send time in an hour");
     up.post(&event("first")).await.unwrap();
     receiver.accepts("first").await;
     up.post(&event("in an hour")).await.unwrap();
@@ -385,7 +385,7 @@ async fn a_delivery_without_a_permit_is_woken_when_its_provider_is_resumed() {
         .with("maxInFlight", 1)
         .with("timeout", "2m");
     let (rig, up) = Rig::up(TIDINGS, [hook, alert("all", "hook")]).await;
-    rig.leaves_unfinished("one delivery hangs and has the only permit");
+    rig.leaves_deliveries(1, "one delivery hangs and has the only permit");
     up.post(&event("hangs")).await.unwrap();
     receiver.receives(1).await;
     up.post(&event("without a permit")).await.unwrap();
@@ -400,7 +400,7 @@ async fn a_delivery_without_a_permit_is_woken_when_its_provider_is_resumed() {
 #[tokio::test]
 async fn a_parked_state_does_not_expire_at_the_age_of_an_older_one() {
     let rig = Rig::start(TIDINGS).await;
-    rig.leaves_unfinished("the Provider stays paused");
+    rig.leaves_deliveries(1, "the Provider stays paused");
     let forge = Forge::start().await;
     Forge::put_secret(rig.rules());
     rig.rules()

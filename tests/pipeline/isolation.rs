@@ -39,7 +39,7 @@ async fn attempts(up: &Process, outcome: &str) -> f64 {
 #[tokio::test]
 async fn a_hanging_destination_with_thousands_of_deliveries_delays_no_other() {
     let rig = Rig::start(TIDINGS).await;
-    rig.leaves_unfinished("the destination `hanging` never responds");
+    rig.leaves_deliveries(50 * 100, "the destination `hanging` never responds");
     let [hanging, healthy] = [Receiver::start().await, Receiver::start().await];
     hanging.answer_with(Reply::Stall);
     rig.rules().put([
@@ -80,7 +80,7 @@ async fn a_hanging_destination_with_thousands_of_deliveries_delays_no_other() {
 #[tokio::test]
 async fn a_rate_limited_destination_delays_no_other() {
     let rig = Rig::start(TIDINGS).await;
-    rig.leaves_unfinished("one destination accepts one delivery an hour");
+    rig.leaves_deliveries(499, "one destination accepts one delivery an hour");
     let [limited, healthy] = [Receiver::start().await, Receiver::start().await];
     rig.rules().put([
         provider("limited", limited.url()).with("rateLimit", "1/1h"),
@@ -103,7 +103,10 @@ async fn a_rate_limited_destination_delays_no_other() {
 #[tokio::test]
 async fn a_failing_channel_does_not_affect_other_channels_of_its_provider() {
     let rig = Rig::start(TIDINGS).await;
-    rig.leaves_unfinished("deliveries to the failing channel are retried after 10 minutes");
+    rig.leaves_deliveries(
+        5,
+        "deliveries to the failing channel are retried after 10 minutes",
+    );
     let receiver = Receiver::start().await;
     receiver.answer_with(Reply::Status(503));
     rig.rules()

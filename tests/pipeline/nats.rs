@@ -231,7 +231,10 @@ fn claim(issuer: &KeyPair, subject: &str, kind: &str) -> String {
 #[tokio::test]
 async fn a_certificate_must_match_the_host_of_the_address() {
     let rig = Rig::start(TIDINGS).await;
-    rig.leaves_unfinished("two Providers do not trust the certificate of their server");
+    rig.leaves_deliveries(
+        2,
+        "two Providers do not trust the certificate of their server",
+    );
     let folder = rig.folder().join("other");
     std::fs::create_dir(&folder).unwrap();
     let authority = Authority::new();

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command as BlockingCommand, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -19,6 +20,7 @@ pub struct NatsServer {
     config: PathBuf,
     port: u16,
     url: String,
+    responds: AtomicBool,
 }
 
 impl NatsServer {
@@ -56,6 +58,7 @@ impl NatsServer {
             config,
             port,
             url: format!("nats://127.0.0.1:{port}"),
+            responds: true.into(),
         };
         accepts_clients(server.port).await;
         server
@@ -66,8 +69,14 @@ impl NatsServer {
         &self.url
     }
 
+    /// Whether the test has neither killed nor frozen the server.
+    pub(crate) fn responds(&self) -> bool {
+        self.responds.load(Ordering::Relaxed)
+    }
+
     /// Kills the server, as `kill -9` does.
     pub async fn kill(&mut self) {
+        self.responds.store(false, Ordering::Relaxed);
         self.child
             .kill()
             .await
@@ -76,18 +85,21 @@ impl NatsServer {
 
     /// Stops the server like a machine that hangs: connections stay open without responses.
     pub fn freeze(&self) {
+        self.responds.store(false, Ordering::Relaxed);
         signal(&self.child, Signal::STOP);
     }
 
     /// Resumes the server after [`NatsServer::freeze`].
     pub fn thaw(&self) {
         signal(&self.child, Signal::CONT);
+        self.responds.store(true, Ordering::Relaxed);
     }
 
     /// Starts the server again with its stored messages.
     pub async fn restart(&mut self) {
         self.child = run(&self.config);
         accepts_clients(self.port).await;
+        self.responds.store(true, Ordering::Relaxed);
     }
 }
 

@@ -1,78 +1,90 @@
 //! Checks that a test leaves no delivery or event on the bus.
 
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use async_nats::ConnectErrorKind::{Authentication, AuthorizationViolation, Tls};
 use async_nats::jetstream;
 use futures::TryStreamExt;
 
-/// A server that does not respond within this time was stopped by the test.
-const TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the server may take to respond.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The bus of a rig. It must be empty at the end, unless the test gives a reason.
+/// The bus of a rig. It must be empty at the end, except for the deliveries that the test expects.
 pub(crate) struct Unfinished {
     url: String,
-    reason: OnceLock<&'static str>,
+    expected: AtomicU64,
+}
+
+/// What is left on the bus.
+#[derive(Debug, Default)]
+struct Left {
+    /// Messages of DELIVERIES that no worker holds.
+    deliveries: u64,
+    /// Events that the router has not read.
+    events: u64,
 }
 
 impl Unfinished {
     pub(crate) fn new(url: String) -> Self {
         Self {
             url,
-            reason: OnceLock::new(),
+            expected: AtomicU64::new(0),
         }
     }
 
-    pub(crate) fn expect(&self, reason: &'static str) {
-        let _ = self.reason.set(reason);
+    pub(crate) fn expect(&self, most: u64) {
+        self.expected.store(most, Ordering::Relaxed);
     }
 
-    /// Panics when deliveries are ready or parked, or events are not routed.
+    /// Panics when more deliveries are ready or parked than expected, when events are not routed,
+    /// and when the server does not respond.
     ///
-    /// Messages that a killed process held are not counted. A server that does not respond, or that
-    /// requires credentials, is not checked.
+    /// Messages that a killed process held are not counted. A server that requires credentials is
+    /// not checked.
     pub(crate) fn assert_none(&self) {
-        if self.reason.get().is_some() || std::thread::panicking() {
+        if std::thread::panicking() {
             return;
         }
         let url = self.url.clone();
         // In its own thread, because a thread of a runtime cannot block on another runtime.
         let counted = std::thread::spawn(|| count(url)).join();
-        let left = counted
-            .expect("counting does not panic")
-            .unwrap_or_default();
+        let left = counted.expect("counting does not panic");
+        let most = self.expected.load(Ordering::Relaxed);
         assert!(
-            left.is_empty(),
-            "the test left {left}; wait for `Rig::drained`, or give the reason with \
-             `Rig::leaves_unfinished`"
+            left.deliveries <= most && left.events == 0,
+            "the test left {left:?}, and at most {most} deliveries are expected; wait for \
+             `Rig::drained`, or give the reason with `Rig::leaves_deliveries`"
         );
     }
 }
 
-fn count(url: String) -> Option<String> {
+fn count(url: String) -> Left {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .ok()?;
-    runtime.block_on(async { tokio::time::timeout(TIMEOUT, describe(&url)).await.ok()? })
+        .expect("a runtime can be built");
+    let counted = runtime.block_on(async { tokio::time::timeout(TIMEOUT, count_on(&url)).await });
+    counted.expect("the server responds in time")
 }
 
-/// Describes the unfinished deliveries and events; empty if there are none.
-async fn describe(url: &str) -> Option<String> {
+async fn count_on(url: &str) -> Left {
     let servers: Vec<String> = url.split(',').map(str::to_owned).collect();
-    let client = async_nats::connect(servers).await.ok()?;
+    let client = match async_nats::connect(servers).await {
+        Ok(client) => client,
+        Err(error) if matches!(error.kind(), Authentication | AuthorizationViolation | Tls) => {
+            return Left::default();
+        }
+        Err(error) => panic!("the rig's nats-server accepts connections: {error}"),
+    };
     let jetstream = jetstream::new(client);
-    let mut left = Vec::new();
-    if let Some(count @ 1..) = waiting_deliveries(&jetstream).await {
-        left.push(format!("{count} deliveries, ready or parked"));
+    Left {
+        deliveries: waiting_deliveries(&jetstream).await.unwrap_or_default(),
+        events: unread_events(&jetstream).await.unwrap_or_default(),
     }
-    if let Some(count @ 1..) = unread_events(&jetstream).await {
-        left.push(format!("{count} events that no router has read"));
-    }
-    Some(left.join(" and "))
 }
 
-/// The messages of DELIVERIES that no worker holds.
+/// `None` if the test made no such stream, or deleted it.
 async fn waiting_deliveries(jetstream: &jetstream::Context) -> Option<u64> {
     let mut stream = jetstream.get_stream("DELIVERIES").await.ok()?;
     let stored = stream.info().await.ok()?.state.messages;
@@ -83,6 +95,7 @@ async fn waiting_deliveries(jetstream: &jetstream::Context) -> Option<u64> {
     Some(stored.saturating_sub(held.sum()))
 }
 
+/// `None` if the test made no such stream or consumer, or deleted it.
 async fn unread_events(jetstream: &jetstream::Context) -> Option<u64> {
     let stream = jetstream.get_stream("EVENTS").await.ok()?;
     let router = stream.consumer_info("router").await.ok()?;
