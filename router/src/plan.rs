@@ -1,12 +1,15 @@
 //! Plans the deliveries of an event and explains verdicts. Pure: the same input gives the same ids
 //! on every replica.
 
+use std::sync::Arc;
+
+use tidings_core::model::destination::fingerprint;
 use tidings_core::model::excerpt::excerpt;
 use tidings_core::model::flux;
 use tidings_core::model::id;
 use tidings_core::{AlertReference, Delivery, Event, Message, ProtoTimestamp, ProviderReference};
 use tidings_rules::provider::DEFAULT_POOL;
-use tidings_rules::{Alert, Rules, Template};
+use tidings_rules::{Alert, Provider, Rules, Template};
 
 use crate::matching::{Verdict, names, object, verdict};
 use crate::metadata;
@@ -117,11 +120,20 @@ fn delivery(alert: &Alert, event: &Event, rules: &Rules, context: PlanContext) -
                 .to_owned(),
         }),
         metadata: metadata::merge(alert, event).into_iter().collect(),
-        channel: alert.channel.clone(),
+        channel: planned_channel(alert, provider),
         template: alert.template.as_ref().map(Template::reference),
         generation: context.generation,
         planned_at: Some(context.planned_at),
         ..Delivery::default()
+    }
+}
+
+/// The channel of the Alert, but a fingerprint if it is secret. It may be secret if the Provider
+/// does not exist yet. The worker then reads the Alert's channel.
+fn planned_channel(alert: &Alert, provider: Option<&Arc<Provider>>) -> String {
+    match provider {
+        Some(provider) => provider.kind.shown_channel(&alert.channel),
+        None => fingerprint(&alert.channel),
     }
 }
 
@@ -241,7 +253,13 @@ mod tests {
 
     use super::*;
 
-    const KINDS: Kinds = &[Kind::new("github", Family::CommitStatus)];
+    const KINDS: Kinds = &[
+        Kind::new("github", Family::CommitStatus),
+        Kind {
+            channel_key: "routingKey",
+            ..Kind::new("pagerduty", Family::Message)
+        },
+    ];
 
     fn alert(name: &str, provider: &str, source: Value) -> Object {
         testing::alert(name, provider)
@@ -275,6 +293,23 @@ mod tests {
                 .object(),
         ];
         Rules::compile(&objects, KINDS, &Options::default())
+    }
+
+    #[test]
+    fn a_delivery_has_only_the_fingerprint_of_a_channel_that_is_or_may_be_secret() {
+        for (kind, expected) in [
+            (Some("github"), "abc"),
+            (Some("pagerduty"), "sha256:ba7816bf"),
+            (None, "sha256:ba7816bf"),
+        ] {
+            let alert = testing::alert("a", "p").with("channel", "abc").object();
+            let provider = kind.map(|kind| provider("p", kind).object());
+            let objects: Vec<Object> = provider.into_iter().chain([alert]).collect();
+            let rules = Rules::compile(&objects, KINDS, &Options::default());
+            let alert = rules.alert("apps", "a").unwrap();
+            let planned = delivery(alert, &event("m"), &rules, PlanContext::default());
+            assert_eq!(planned.channel, expected, "{kind:?}");
+        }
     }
 
     fn event(message: &str) -> Event {

@@ -3,6 +3,8 @@
 //!
 //! The table itself is in tidings-workers. The executable passes it in.
 
+use tidings_core::model::destination::fingerprint;
+
 /// Which events a provider type accepts, in addition to the criteria of the Alert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
@@ -30,6 +32,9 @@ pub struct Kind {
     pub keys: &'static [&'static str],
     /// The key whose value is used as stored, with a line break at its end; empty for none.
     pub raw_key: &'static str,
+    /// The key of the Secret that takes precedence over every channel. Channels of such a type are
+    /// credentials. Empty for other types.
+    pub channel_key: &'static str,
     /// Whether the key `headers` is sent with every request.
     pub sends_headers: bool,
     /// Headers that the type computes, in lower case. The Secret cannot replace them.
@@ -62,8 +67,23 @@ impl Kind {
             fields: &[],
             keys: &[],
             raw_key: "",
+            channel_key: "",
             sends_headers: false,
             own_headers: &[],
+        }
+    }
+
+    /// Whether a channel of this type is a credential.
+    pub fn has_secret_channel(&self) -> bool {
+        !self.channel_key.is_empty()
+    }
+
+    /// A channel as everybody may see it: the fingerprint of a secret one.
+    pub fn shown_channel(&self, channel: &str) -> String {
+        if self.has_secret_channel() {
+            fingerprint(channel)
+        } else {
+            channel.to_owned()
         }
     }
 

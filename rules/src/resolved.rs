@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use tidings_core::Destination;
 use tidings_core::model::retry::RetryPolicy;
 use url::Url;
 
@@ -160,6 +161,19 @@ pub struct ResolvedProvider {
     pub manifest: serde_json::Value,
     /// A hash of all of the above, including secrets. It does not reveal them.
     pub fingerprint: String,
+}
+
+impl ResolvedProvider {
+    /// The channel in the Secret, which takes precedence over all others.
+    pub fn secret_channel(&self) -> Option<&str> {
+        self.secret.text(self.kind.channel_key)
+    }
+
+    /// The destination of deliveries to a channel.
+    pub fn destination(&self, channel: &str) -> Destination {
+        let shown = self.kind.shown_channel(channel);
+        Destination::channel(&self.namespace, &self.name, &shown)
+    }
 }
 
 impl fmt::Debug for ResolvedProvider {

@@ -14,6 +14,7 @@ mod poison;
 mod racing_workers;
 mod replicas;
 mod retries;
+mod routing_keys;
 mod rule_changes;
 mod secrets;
 mod states;

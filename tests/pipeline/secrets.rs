@@ -140,8 +140,8 @@ async fn a_line_break_at_the_end_of_a_key_is_not_sent() {
     rig.drained().await;
 }
 
-/// Every message of a stream, as text.
-async fn stored(rig: &Rig, name: &str) -> String {
+/// Every message of a stream with its subject, as text.
+pub async fn stored(rig: &Rig, name: &str) -> String {
     let stream = rig
         .jetstream()
         .await
@@ -152,6 +152,7 @@ async fn stored(rig: &Rig, name: &str) -> String {
     let mut text = String::new();
     for sequence in state.first_sequence..=state.last_sequence {
         if let Ok(message) = stream.get_raw_message(sequence).await {
+            text.push_str(&message.subject);
             text.push_str(&String::from_utf8_lossy(&message.payload));
         }
     }

@@ -9,7 +9,7 @@ use crate::message::Message;
 use crate::notifier::contract::{KeepState, Notifier, RemoteState};
 
 pub use ended::{AttemptResult, Ended, ParkRequest, Refusal};
-pub use prepared::{Prepared, PreparedProviders, prepare};
+pub use prepared::{Prepared, PreparedProviders, prepare, revealed_channel};
 
 /// Makes one attempt without a record of earlier states. A state is read from the service before it
 /// is written.

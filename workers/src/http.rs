@@ -156,6 +156,7 @@ impl Http {
                     format!("{host} did not answer within {:?}", self.timeout),
                 );
                 let redactor = self.redactor.with_headers(&request.headers);
+                let redactor = redactor.with_secrets(&request.secrets);
                 let response =
                     tokio::time::timeout(self.timeout, follow(clients, &self.rules, request))
                         .await

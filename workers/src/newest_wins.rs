@@ -83,6 +83,7 @@ impl NewestWins {
         let desired = |state| contract::DesiredState {
             key: wanted.key.clone(),
             state,
+            secret: wanted.secret.clone(),
         };
         let mut action = Action::Load;
         loop {

@@ -74,6 +74,7 @@ pub fn kinds() -> Kinds {
                 fields: row.fields().leak(),
                 keys: row.secret_keys().leak(),
                 raw_key: row.raw_key,
+                channel_key: row.channel_key,
                 sends_headers: row.uses_http && row.sends_headers,
                 own_headers: row.own_headers,
                 ..Kind::new(row.kind, row.family)

@@ -164,8 +164,15 @@ impl Throttle {
         match probe.end(result).await {
             Ok(true) if is_answered => {
                 self.change_slots(call, SlotChange::Answered);
-                self.waker
-                    .wake(destination.clone(), call.provider.channel.clone());
+                // The channel in the Secret replaces those in deliveries.
+                let woken = match call.provider.secret_channel() {
+                    Some(_) => Arc::new(Destination::whole(
+                        &destination.namespace,
+                        &destination.provider,
+                    )),
+                    None => destination.clone(),
+                };
+                self.waker.wake(woken, call.provider.channel.clone());
             }
             Ok(_) => {}
             Err(error) => tracing::warn!(

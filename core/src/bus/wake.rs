@@ -64,8 +64,7 @@ impl Bus {
             let channel = Some(delivery.channel.as_str())
                 .filter(|channel| !channel.is_empty())
                 .unwrap_or(default_channel);
-            let wanted = destination.channel.as_deref();
-            wanted.is_none_or(|wanted| wanted == channel)
+            destination.includes(channel)
         };
         let filter = subject::parked_filter(&destination.namespace, &destination.provider);
         let (mut from, mut count) = (after + 1, 0);

@@ -142,7 +142,8 @@ metrics! {
         "Deliveries that this process pulled and has not finished or released.";
     worker_circuit_state: Family<CircuitLabels, Gauge> = Family::default(),
         "Circuit breaker of each destination that failed or is paused: 0 closed, 1 half-open, \
-         2 open, 3 paused. The channel `*` is the whole Provider.";
+         2 open, 3 paused. The channel `*` is the whole Provider, and `sha256:…` stands for a \
+         secret channel.";
     worker_delivery_seconds: Seconds<TypeLabel> = seconds(),
         "Time from receipt of the event to its delivery, in seconds.";
     bus_storage_used_ratio: Gauge<f64, AtomicU64> = Gauge::default(),

@@ -7,7 +7,7 @@ use tidings_core::runtime::config::Settings;
 use tidings_core::{Delivery, Event, Failure, Outcome, Reason};
 use tidings_router::AlertExplanation;
 use tidings_rules::{ResolvedProvider, Rules, Unresolved};
-use tidings_workers::attempt::{Ended, Prepared, attempt_once, prepare};
+use tidings_workers::attempt::{Ended, Prepared, attempt_once, prepare, revealed_channel};
 use tidings_workers::http::address_rules::AddressRules;
 use tidings_workers::http::invalid::Invalid;
 use tidings_workers::http::{Http, HttpClients};
@@ -80,6 +80,12 @@ async fn attempt(
     let object = event.involved_object.clone().unwrap_or_default();
     let alert = delivery.alert.clone().unwrap_or_default();
     let message = prepared.message(delivery, event, &object, &alert);
+    let of_alert = || providers::channel(rules, delivery);
+    let revealed = revealed_channel(&message, &prepared.provider, of_alert)?;
+    let message = Message {
+        channel: revealed.as_deref().unwrap_or(message.channel),
+        ..message
+    };
     let rendered = renderer.rendered(
         &message,
         &prepared.provider,

@@ -185,7 +185,8 @@ impl DeliveryReport {
 impl RequestReport {
     /// A request without the secrets of its Provider.
     pub fn new(request: &Request, prepared: &Prepared) -> Self {
-        let redact = |text: &str| prepared.redactor.redact(text);
+        let redactor = prepared.redactor.with_secrets(&request.secrets);
+        let redact = |text: &str| redactor.redact(text);
         let header = |(name, value): (&HeaderName, &HeaderValue)| {
             let value = if value.is_sensitive() {
                 "[redacted]".to_owned()

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tidings_core::model::destination::{fingerprint, is_fingerprint};
 use tidings_core::{AlertReference, Delivery, Event, Failure, ObjectReference, Reason};
 use tidings_rules::ResolvedProvider;
 use tokio::time::Instant;
@@ -73,9 +74,10 @@ impl Prepared {
         object: &'a ObjectReference,
         alert: &'a AlertReference,
     ) -> Message<'a> {
-        let channel = match delivery.channel.is_empty() {
-            true => &self.provider.channel,
-            false => &delivery.channel,
+        let channel = match (self.provider.secret_channel(), delivery.channel.as_str()) {
+            (Some(channel), _) => channel,
+            (None, "") => &self.provider.channel,
+            (None, planned) => planned,
         };
         Message {
             delivery_id: &delivery.id,
@@ -87,6 +89,38 @@ impl Prepared {
             rendered: RenderedMessage::STANDARD,
         }
     }
+}
+
+/// The channel that stands for a fingerprint in a delivery: the Alert's as it is now, else the
+/// Provider's if it is the same one. `None` if the message has no fingerprint.
+///
+/// # Errors
+/// Transient: the channel is not known, because the Alert was deleted or changed.
+pub fn revealed_channel(
+    message: &Message<'_>,
+    provider: &ResolvedProvider,
+    of_alert: impl FnOnce() -> Option<String>,
+) -> Result<Option<String>, Failure> {
+    if !is_fingerprint(message.channel) {
+        return Ok(None);
+    }
+    let of_provider = || {
+        let is_it = fingerprint(&provider.channel) == message.channel;
+        is_it.then(|| provider.channel.clone())
+    };
+    of_alert()
+        .filter(|channel| !channel.is_empty())
+        .or_else(of_provider)
+        .map(Some)
+        .ok_or_else(|| {
+            let (namespace, name) = (&message.alert.namespace, &message.alert.name);
+            let detail = format!(
+                "Alert {namespace}/{name}: spec.channel not found, and the delivery only has its \
+                 fingerprint {}; set the channel again",
+                message.channel
+            );
+            Failure::transient(Reason::Missing, detail)
+        })
 }
 
 /// Prepared Providers, rebuilt when a Provider or one of its Secrets changes.
@@ -133,12 +167,38 @@ impl PreparedProviders {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::notifier::sample::{http_clients, provider};
+    use crate::notifier::sample::{Sample, http_clients, provider};
 
     fn named(name: &str, fingerprint: &str) -> Arc<ResolvedProvider> {
         Arc::new(provider("generic", |provider| {
             (provider.name, provider.fingerprint) = (name.into(), fingerprint.into())
         }))
+    }
+
+    #[test]
+    fn a_fingerprint_stands_for_the_channel_that_the_alert_has_now() {
+        let planned = fingerprint("planned");
+        let reveal = |channel: &str, of_provider: &str, of_alert: Option<&str>| {
+            let mut sample = Sample::info();
+            sample.channel = channel.into();
+            let provider = provider("pagerduty", |provider| {
+                provider.channel = of_provider.into()
+            });
+            revealed_channel(&sample.message(), &provider, || of_alert.map(str::to_owned))
+                .map_err(|failure| failure.reason)
+        };
+        assert_eq!(reveal("#general", "", Some("new")), Ok(None));
+        assert_eq!(
+            reveal(&planned, "planned", Some("new")),
+            Ok(Some("new".into()))
+        );
+        for of_alert in [None, Some("")] {
+            assert_eq!(
+                reveal(&planned, "planned", of_alert),
+                Ok(Some("planned".into()))
+            );
+            assert_eq!(reveal(&planned, "other", of_alert), Err(Reason::Missing));
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -22,6 +22,8 @@ pub struct Request {
     pub headers: HeaderMap,
     /// The body; empty for none.
     pub body: Vec<u8>,
+    /// Secrets in the body, besides those of the Provider.
+    pub secrets: Vec<String>,
 }
 
 /// The response of a service.
@@ -51,6 +53,7 @@ impl Request {
             url,
             headers: HeaderMap::new(),
             body: Vec::new(),
+            secrets: Vec::new(),
         }
     }
 
@@ -87,6 +90,12 @@ impl Request {
             value.set_sensitive(true);
             self.headers.insert(name, value);
         }
+        self
+    }
+
+    /// Marks a text in the body as secret, for redaction.
+    pub fn holding(mut self, secret: &str) -> Self {
+        self.secrets.push(secret.to_owned());
         self
     }
 

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidings_core::{Failure, Reason};
 use tidings_rules::template::Escape;
-use tidings_rules::{Family, ResolvedProvider};
+use tidings_rules::{Family, ResolvedProvider, SecretValue};
 
 use crate::http::Http;
 use crate::http::classify::StatusRule;
@@ -56,6 +56,10 @@ pub struct ProviderType {
     pub most_links: usize,
     /// The key of the Secret that is used as stored, such as a signing key; empty for none.
     pub raw_key: &'static str,
+    /// The key of the Secret that takes precedence over every channel, for types whose channel is a
+    /// credential. No metric, circuit, stored message or log shows such a channel. Empty for other
+    /// types.
+    pub channel_key: &'static str,
     /// Headers that the type computes, in lower case. The key `headers` of the Secret cannot
     /// replace them.
     pub own_headers: &'static [&'static str],
@@ -82,10 +86,17 @@ impl ProviderType {
         status_rules: &[],
         most_links: usize::MAX,
         raw_key: "",
+        channel_key: "",
         own_headers: &[],
         sends_headers: true,
         uses_http: true,
     };
+
+    /// Whether the address is a credential, so that it belongs in the Secret.
+    pub fn is_address_secret(&self) -> bool {
+        let is_it = |need: &Need| need.place == Place::Key && need.name == "address";
+        self.needs.iter().any(is_it)
+    }
 
     /// The fields of the Provider's `spec` that the type needs.
     pub fn fields(&self) -> Vec<&'static str> {
@@ -174,13 +185,29 @@ pub struct DesiredState {
     pub key: String,
     /// The state in the notifier's own format. Equal bytes are the same state. Holds no secrets.
     pub state: Vec<u8>,
+    /// A secret that the write needs, such as a routing key. It is never stored. States of one key
+    /// have the same secret.
+    pub secret: Option<SecretValue>,
 }
 
 impl DesiredState {
     /// A state in JSON.
     pub fn new(key: String, state: &impl Serialize) -> Self {
         let state = serde_json::to_vec(state).unwrap_or_default();
-        Self { key, state }
+        Self {
+            key,
+            state,
+            secret: None,
+        }
+    }
+
+    /// Adds the secret that the write needs.
+    #[must_use]
+    pub fn with_secret(self, secret: &str) -> Self {
+        Self {
+            secret: Some(SecretValue::new(secret)),
+            ..self
+        }
     }
 
     /// Reads back what [`DesiredState::new`] wrote.

@@ -1,8 +1,9 @@
 //! `pagerduty`: an error triggers an incident for its object, any other event resolves it.
 //!
 //! Contract: PagerDuty's "Events API v2", Send an Alert Event (summary at most 1,024 characters)
-//! and Send a Change Event. Only scheme and host of the address are used. The channel is the
-//! routing key. Severity info sends a change event after the resolve, unless the resolve fails.
+//! and Send a Change Event. Only scheme and host of the address are used. The routing key is in the
+//! Secret, or it is the channel, as in Flux. Severity info sends a change event after the resolve,
+//! unless the resolve fails.
 //!
 //! Only the newest state of an object counts, so that a retried trigger never outlives its resolve.
 //! The change event of a superseded state is not sent. A retry after a lost response does no harm:
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tidings_core::Failure;
 use tidings_core::model::id::digest;
-use tidings_rules::{Family, ResolvedProvider};
+use tidings_rules::{Family, ResolvedProvider, SecretValue};
 use url::Url;
 
 use super::contract::{DesiredState, KeepState, Notifier, ProviderType, RemoteState, Sent};
@@ -26,7 +27,7 @@ use crate::http::{Http, Request};
 use crate::message::Message;
 use crate::message::render::Link;
 use crate::notifier::contract::limits::{LimitScope, RateLimits, SizeLimit, rate};
-use crate::notifier::contract::need::Demand::{Optional, Required};
+use crate::notifier::contract::need::Demand::{Either, Required};
 use crate::notifier::contract::need::Need;
 use crate::text::{cut_chars, words};
 
@@ -46,16 +47,23 @@ pub const TYPE: ProviderType = ProviderType {
             "https://events.pagerduty.com, or that of the EU",
             "https://events.pagerduty.com",
         ),
+        Need::key(
+            "routingKey",
+            Either,
+            "the routing key; takes precedence over channel",
+            "your-routing-key",
+        ),
         Need::field(
             "channel",
-            Optional,
-            "the routing key; PagerDuty rejects events without it",
-            "your-routing-key",
+            Either,
+            "the routing key, where anyone can read it",
+            "",
         ),
     ],
     cut_at: "summary 1,024",
     sent_twice: "one incident; a change event may show twice",
     build,
+    channel_key: "routingKey",
     // The limit of an integration key.
     rate_limits: RateLimits {
         scope: LimitScope::Provider,
@@ -71,11 +79,19 @@ struct PagerDuty {
     url: Url,
 }
 
-/// One request of a state. A state is a list of requests, sent in order.
+/// One request of a state, without the routing key. A state is a list of requests, sent in order.
 #[derive(Serialize, Deserialize)]
 struct Step {
     path: String,
     body: Value,
+}
+
+/// The body of a request.
+#[derive(Serialize)]
+struct Post<'a> {
+    routing_key: &'a str,
+    #[serde(flatten)]
+    body: &'a Value,
 }
 
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
@@ -93,10 +109,9 @@ impl KeepState for PagerDuty {
             self.url.host_str().unwrap_or_default(),
             message.object_key(),
         );
-        // The routing key is hashed. It is not secret in Provider and Alert, but keys need not
-        // show it.
         let key = format!("pagerduty {host} {} {object}", digest(&[message.channel]));
-        Ok(Some(DesiredState::new(key, &steps(message))))
+        let state = DesiredState::new(key, &steps(message));
+        Ok(Some(state.with_secret(message.channel)))
     }
 
     async fn read(&self, _desired: &DesiredState) -> Result<RemoteState, Failure> {
@@ -105,9 +120,20 @@ impl KeepState for PagerDuty {
 
     async fn write(&self, desired: &DesiredState, _handle: Option<&str>) -> Result<Sent, Failure> {
         let steps: Vec<Step> = desired.decode()?;
+        let secret = desired.secret.as_ref().and_then(SecretValue::text);
+        let routing_key = secret.unwrap_or_default();
         let mut status = None;
-        for step in steps {
-            let request = Request::post_json(at_path(&self.url, &step.path), &step.body);
+        for Step { path, mut body } in steps {
+            // Records of former versions have the key.
+            if let Some(fields) = body.as_object_mut() {
+                fields.remove("routing_key");
+            }
+            let post = Post {
+                routing_key,
+                body: &body,
+            };
+            let request = Request::post_json(at_path(&self.url, &path), &post);
+            let request = request.holding(routing_key);
             status = Some(classify(&self.http.send(request).await?)?);
         }
         Ok(Sent::Accepted {
@@ -120,7 +146,7 @@ impl KeepState for PagerDuty {
 /// The requests for an event. Triggers and change events hold the event's time, so that each of
 /// them is another state.
 fn steps(message: &Message<'_>) -> Vec<Step> {
-    let (routing_key, dedup_key) = (message.channel, message.object_key());
+    let dedup_key = message.object_key();
     let mut payload = json!({
         "summary": summary(message),
         "source": format!("Flux {}", message.event.reporting_controller),
@@ -132,22 +158,20 @@ fn steps(message: &Message<'_>) -> Vec<Step> {
         payload["component"] = message.object.name.as_str().into();
         payload["group"] = message.object.kind.as_str().into();
         let trigger = json!({
-            "routing_key": routing_key, "event_action": "trigger", "dedup_key": dedup_key,
-                "payload": payload,
+            "event_action": "trigger", "dedup_key": dedup_key, "payload": payload,
         });
         return vec![Step {
             path: ALERT_PATH.into(),
             body: with_links(trigger, message),
         }];
     }
-    let resolve =
-        json!({ "routing_key": routing_key, "event_action": "resolve", "dedup_key": dedup_key });
+    let resolve = json!({ "event_action": "resolve", "dedup_key": dedup_key });
     let mut steps = vec![Step {
         path: ALERT_PATH.into(),
         body: resolve,
     }];
     if message.event.severity == "info" {
-        let change = json!({ "routing_key": routing_key, "payload": payload });
+        let change = json!({ "payload": payload });
         steps.push(Step {
             path: CHANGE_PATH.into(),
             body: with_links(change, message),
@@ -268,6 +292,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_record_of_a_former_version_is_written_with_the_current_key() {
+        let steps = json!([{"path": ALERT_PATH, "body": {"routing_key": "old", "dedup_key": "d"}}]);
+        let desired = DesiredState::new("key".into(), &steps).with_secret("new");
+        let http = Http::dry_run();
+        let Notifier::State(notifier) = build(&provider(), http.clone()).unwrap() else {
+            unreachable!("pagerduty keeps states")
+        };
+        notifier.write(&desired, None).await.unwrap();
+        let expected = json!({"routing_key": "new", "dedup_key": "d"});
+        assert_eq!(sample::body(&http.recorded()[0]), expected);
+    }
+
+    #[tokio::test]
     async fn other_severities_only_resolve_and_progress_is_ignored() {
         let mut event = Sample::info();
         event.event.severity = "trace".into();
@@ -347,10 +384,17 @@ mod tests {
         );
         assert_eq!(error.key, info.key);
         assert_ne!(error.state, info.state);
-        assert!(
-            !error.key.contains("general"),
-            "the routing key is in the record's name"
-        );
+        for desired in [error, info] {
+            let stored = format!(
+                "{} {}",
+                desired.key,
+                String::from_utf8_lossy(&desired.state)
+            );
+            assert!(
+                !stored.contains("general"),
+                "the routing key is in the record"
+            );
+        }
     }
 
     #[test]

@@ -10,11 +10,13 @@ use jiff::Timestamp;
 use tidings_core::bus::BusError;
 use tidings_core::runtime::failpoint;
 use tidings_core::runtime::metrics::labels::NotAttempted;
-use tidings_core::{Delivery, Destination, Event, Failure, ProviderReference, Reason};
+use tidings_core::{Delivery, Event, Failure, ProviderReference, Reason};
 use tidings_rules::Unresolved;
 
 use super::{HeldMessage, Worker};
-use crate::attempt::{AttemptResult, ParkRequest, Prepared, Refusal, attempt_once};
+use crate::attempt::{
+    AttemptResult, ParkRequest, Prepared, Refusal, attempt_once, revealed_channel,
+};
 use crate::message::Message;
 use crate::newest_wins::record_key;
 use crate::notifier::contract::Notifier;
@@ -136,7 +138,16 @@ impl Worker {
         let object = event.involved_object.clone().unwrap_or_default();
         let alert = delivery.alert.clone().unwrap_or_default();
         failpoint::reach_for("worker:calling", &event.message);
-        let standard = prepared.message(delivery, event, &object, &alert);
+        let planned = prepared.message(delivery, event, &object, &alert);
+        let of_alert = || self.providers.channel(delivery);
+        let revealed = match revealed_channel(&planned, &prepared.provider, of_alert) {
+            Ok(revealed) => revealed,
+            Err(failure) => return self.channel_not_found(delivery, prepared, failure),
+        };
+        let standard = Message {
+            channel: revealed.as_deref().unwrap_or(planned.channel),
+            ..planned
+        };
         let template = || self.providers.template(delivery);
         let content = prepared.provider_type.content;
         let provider = &prepared.provider;
@@ -187,6 +198,18 @@ impl Worker {
         }
     }
 
+    fn channel_not_found(
+        &self,
+        delivery: &Delivery,
+        prepared: &Prepared,
+        failure: Failure,
+    ) -> Processed {
+        Processed {
+            retry: prepared.provider.retry,
+            ..Processed::new(delivery, AttemptResult::failed(failure))
+        }
+    }
+
     fn call<'a>(
         &self,
         delivery: &'a Delivery,
@@ -196,10 +219,8 @@ impl Worker {
         park_key: &'a str,
     ) -> Call<'a> {
         let provider = &prepared.provider;
-        let destination =
-            Destination::channel(&provider.namespace, &provider.name, message.channel);
         Call {
-            destination: Arc::new(destination),
+            destination: Arc::new(provider.destination(message.channel)),
             provider,
             delivery,
             planned_at: delivery.planned_at,

@@ -20,6 +20,9 @@ pub trait Providers: Send + Sync + 'static {
     /// The ConfigMap is missing, or has no such key.
     fn template(&self, delivery: &Delivery) -> Result<Option<String>, Unresolved>;
 
+    /// The channel of a delivery's Alert as it is now; `None` if there is no such Alert.
+    fn channel(&self, delivery: &Delivery) -> Option<String>;
+
     /// Whether the first complete set of rules is loaded.
     fn are_loaded(&self) -> bool;
 }
@@ -33,9 +36,20 @@ impl Providers for LiveRules {
         template(&self.current(), delivery)
     }
 
+    fn channel(&self, delivery: &Delivery) -> Option<String> {
+        channel(&self.current(), delivery)
+    }
+
     fn are_loaded(&self) -> bool {
         self.loaded()
     }
+}
+
+/// The channel of a delivery's Alert in these rules; `None` if there is no such Alert.
+pub fn channel(rules: &Rules, delivery: &Delivery) -> Option<String> {
+    let alert = delivery.alert.as_ref()?;
+    let alert = rules.alert(&alert.namespace, &alert.name)?;
+    Some(alert.channel.clone())
 }
 
 /// The source of a delivery's template in these rules; see [`Providers::template`].
