@@ -13,7 +13,7 @@ use super::github_app::{self, GithubApp};
 use super::github_http::{ACCEPT, check, request};
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request, Response};
-use crate::message::repository::{Repository, parse, repository};
+use crate::message::repository::{Repository, forge_of, parse, repository};
 use crate::notifier::contract::limits::{LimitScope, RateLimits, rate};
 use crate::notifier::contract::need::Demand::{Either, Optional, Required};
 use crate::notifier::contract::need::Need;
@@ -202,15 +202,14 @@ fn base_of(provider: &ResolvedProvider, repository: &Repository) -> Url {
     let Some(api) = &provider.api_address else {
         return api_of(&repository.root);
     };
-    let host_of_address = parse(&provider.address);
-    let is_same_host =
-        host_of_address.is_some_and(|parsed| parsed.root.host_str() == api.host_str());
-    // Who names only the host of the forge means the API of that forge.
-    if is_same_host && api.path() == "/" {
-        api_of(api)
-    } else {
-        api.clone()
-    }
+    let path = api.path().trim_end_matches('/');
+    let has_path_of_api = forge_of(api).path().trim_end_matches('/') != path;
+    // Who names the forge, by the host of the repository or a path above it, means its API.
+    let is_forge = parse(&provider.address).is_some_and(|address| {
+        let is_above = path.is_empty() || address.id != repository.id;
+        address.root.host_str() == api.host_str() && is_above && !has_path_of_api
+    });
+    if is_forge { api_of(api) } else { api.clone() }
 }
 
 /// The API of the forge at this root: of github.com, of Enterprise Cloud with data residency
@@ -228,7 +227,7 @@ pub fn api_of(root: &Url) -> Url {
         Some(_) => format!("https://api.{host}"),
         None => {
             let mut base = root.clone();
-            base.set_path("api/v3");
+            base.set_path(&format!("{}/api/v3", root.path().trim_end_matches('/')));
             return base;
         }
     };
@@ -318,6 +317,16 @@ mod tests {
                 "https://host/github/acme/deploy",
                 "https://host/github/api/v3",
                 "https://host/github/api/v3",
+            ),
+            (
+                "https://host/github/acme/deploy",
+                "https://host/github/",
+                "https://host/github/api/v3",
+            ),
+            (
+                "https://host/acme/deploy",
+                "https://host/api-of-github",
+                "https://host/api-of-github",
             ),
         ] {
             assert_eq!(base(address, api), expected, "{address}");
