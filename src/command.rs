@@ -9,6 +9,7 @@ use crate::role::{ingest, router, up, worker};
 
 pub mod crds;
 pub mod dead_letters;
+pub mod names;
 pub mod providers;
 pub mod rules;
 pub mod streams;

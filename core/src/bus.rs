@@ -18,6 +18,7 @@
 //! | `history` | stored events |
 //! | [`records`], [`circuits`], [`crash_marks`] | buckets: state that all workers share |
 //! | [`streams`], [`setup`], [`watch`] | configuration: expected, created, checked later |
+//! | [`names`] | which Alerts and Providers exist, for tools |
 //! | [`connect`], [`clock`], [`storage`] | the connection, the server's clock, its storage |
 
 use std::sync::Arc;
@@ -36,6 +37,7 @@ pub mod clock;
 pub mod connect;
 pub mod crash_marks;
 mod history;
+pub mod names;
 mod park;
 pub mod publish;
 pub mod pull;

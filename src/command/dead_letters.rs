@@ -32,8 +32,8 @@ enum Action {
     Show(ListArguments),
     /// Replay dead letters as new deliveries, and remove them from the list
     Replay(ChangeArguments),
-    /// Delete dead letters without delivering them
-    Drop(ChangeArguments),
+    /// Delete dead letters without delivering them; asks for --yes
+    Drop(DropArguments),
 }
 
 #[derive(Args, Debug)]
@@ -56,12 +56,25 @@ struct ChangeArguments {
     /// Select all dead letters; required if neither an ID nor another filter is given
     #[arg(long)]
     all: bool,
+    /// List the selected dead letters and change nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Args, Debug)]
+struct DropArguments {
+    #[command(flatten)]
+    selected: ChangeArguments,
+    /// Confirm that the selected dead letters are deleted for good
+    #[arg(long)]
+    yes: bool,
 }
 
 /// Runs `tidings dead`.
 ///
 /// # Errors
-/// The bus cannot be reached, the filter is invalid, or no dead letter has a given id.
+/// The bus cannot be reached, the filter is invalid, no dead letter has a given id, or an Alert or
+/// Provider does not exist.
 pub async fn run(arguments: DeadArguments) -> anyhow::Result<()> {
     match arguments.action {
         Action::List(arguments) => print(&arguments, false).await,
@@ -73,7 +86,11 @@ pub async fn run(arguments: DeadArguments) -> anyhow::Result<()> {
 
 async fn print(arguments: &ListArguments, with_details: bool) -> anyhow::Result<()> {
     let bus = bus(&arguments.bus).await?;
-    for stored in &find(&bus, &arguments.filter).await? {
+    let found = find(&bus, &arguments.filter).await?;
+    if found.is_empty() && arguments.output == Output::Text {
+        eprintln!("no dead letters");
+    }
+    for stored in &found {
         let event = || StoredEvent::find(&bus, stored.delivery());
         let line = match arguments.output {
             Output::Json => report::json(stored, &event().await).to_string(),
@@ -89,6 +106,9 @@ async fn print(arguments: &ListArguments, with_details: bool) -> anyhow::Result<
 
 async fn replay_all(arguments: &ChangeArguments) -> anyhow::Result<()> {
     let (bus, selected) = select(arguments).await?;
+    if arguments.dry_run {
+        return preview(&selected, "replayed");
+    }
     for stored in &selected {
         replay(&bus, stored.delivery()).await?;
         delete(&bus, stored.sequence).await?;
@@ -100,19 +120,39 @@ async fn replay_all(arguments: &ChangeArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn drop_all(arguments: &ChangeArguments) -> anyhow::Result<()> {
-    let (bus, selected) = select(arguments).await?;
+async fn drop_all(arguments: &DropArguments) -> anyhow::Result<()> {
+    let (bus, selected) = select(&arguments.selected).await?;
+    let number = count(selected.len(), "dead letter");
+    if arguments.selected.dry_run {
+        return preview(&selected, "dropped");
+    }
+    if !arguments.yes {
+        bail!(
+            "{number} selected, none dropped: pass --yes to delete for good, or --dry-run to list"
+        );
+    }
     for stored in &selected {
         delete(&bus, stored.sequence).await?;
     }
-    print_line(&format!("{} dropped", count(selected.len(), "dead letter")))?;
+    print_line(&format!("{number} dropped"))?;
+    Ok(())
+}
+
+fn preview(selected: &[StoredDeadLetter], change: &str) -> anyhow::Result<()> {
+    for stored in selected {
+        if !print_line(&report::summary(stored))? {
+            return Ok(());
+        }
+    }
+    let number = count(selected.len(), "dead letter");
+    print_line(&format!("{number} would be {change}"))?;
     Ok(())
 }
 
 async fn select(arguments: &ChangeArguments) -> anyhow::Result<(Bus, Vec<StoredDeadLetter>)> {
     if arguments.filter.is_empty() && !arguments.all {
         bail!(
-            "no dead letter is selected: pass ids, --provider, --reason, --older-than, \
+            "no dead letter is selected: pass ids, --alert, --provider, --reason, --older-than, \
              --newer-than, or --all"
         );
     }

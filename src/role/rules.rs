@@ -4,13 +4,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use tidings_core::bus::Bus;
+use tidings_core::bus::names::{NameAnswer, RuleName};
 use tidings_core::runtime::config::{RulesFrom, RulesSettings, Settings};
 use tidings_core::runtime::health::Check;
 use tidings_core::runtime::kubernetes;
 use tidings_core::runtime::metrics::Metrics;
 use tidings_rules::cluster::{self, Catalog, Cluster, WatchScope};
 use tidings_rules::folder::{self, Folder};
-use tidings_rules::{LiveRules, Options};
+use tidings_rules::{LiveRules, Options, Rules};
 use tidings_workers::notifier::kinds;
 
 use crate::role::Context;
@@ -112,6 +114,29 @@ pub fn options(settings: &RulesSettings) -> Options {
         no_cross_namespace_refs: settings.no_cross_namespace_refs,
         namespace_wildcard_for: settings.namespace_wildcard_for.clone(),
     }
+}
+
+/// Answers the questions of tools about names of Alerts and Providers. Without the permission to
+/// subscribe, tools only know names that the streams hold.
+///
+/// # Errors
+/// There is no connection.
+pub async fn answer_names(context: &Context, bus: &Bus, rules: &ActiveRules) -> anyhow::Result<()> {
+    let (bus, live) = (bus.clone(), rules.live.clone());
+    let questions = bus.name_questions().await?;
+    let stop = context.stop.holding.clone();
+    tokio::spawn(async move {
+        let answer = |name: &RuleName| answer(&live.current(), name);
+        stop.run_until_cancelled(bus.answer_names(questions, answer))
+            .await;
+    });
+    Ok(())
+}
+
+fn answer(rules: &Rules, asked: &RuleName) -> NameAnswer {
+    let entries = rules.entries().iter().map(|entry| &entry.identity);
+    let of_kind = entries.filter(|identity| identity.kind == asked.kind.as_str());
+    asked.answer(of_kind.map(|identity| (identity.namespace.as_str(), identity.name.as_str())))
 }
 
 /// Updates readiness and metrics whenever the rules or the state of their source change.

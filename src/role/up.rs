@@ -103,6 +103,7 @@ async fn run_roles(settings: Settings, policy: StreamPolicy, demo: bool) -> anyh
         .run(async move |context: &Context| {
             let rules = rules::start(context, true).await?;
             let bus = bus::connect(context, policy).await?;
+            rules::answer_names(context, &bus, &rules).await?;
             ingest::start(context, &bus, listener).await?;
             let http_clients = worker::http_clients(context)?;
             router::start(context, &bus, &rules, &http_clients);

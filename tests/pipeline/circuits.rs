@@ -442,3 +442,81 @@ async fn a_parked_state_does_not_expire_at_the_age_of_an_older_one() {
         "the age is that of the newest state"
     );
 }
+
+/// Runs `tidings providers` with arguments that it refuses, and returns its errors.
+async fn refused(rig: &Rig, arguments: &[&str]) -> String {
+    let ended = Command::new(TIDINGS)
+        .arg("providers")
+        .args(arguments)
+        .args(["--nats", rig.url()])
+        .output()
+        .await
+        .expect("the tool can be started");
+    assert_eq!(ended.status.code(), Some(2), "{arguments:?}");
+    String::from_utf8_lossy(&ended.stderr).into_owned()
+}
+
+#[tokio::test]
+async fn a_provider_that_does_not_exist_is_neither_paused_nor_resumed() {
+    let rules = [provider("slack", "http://unused.invalid")];
+    let (rig, mut up) = Rig::up(TIDINGS, rules).await;
+    for command in ["pause", "resume"] {
+        let error = refused(&rig, &[command, "apps/slak"]).await;
+        assert!(error.contains("apps/slack"), "{error}");
+        let error = refused(&rig, &[command, "slack"]).await;
+        assert!(error.contains("apps/slack"), "{error}");
+    }
+    assert_eq!(circuit(&rig).await, None, "nothing is paused");
+    providers(&rig, &["pause", "apps/slack"]).await;
+    up.kill().await;
+
+    refused(&rig, &["pause", "apps/planned"]).await;
+    providers(&rig, &["pause", "apps/planned", "--force"]).await;
+    for name in ["apps/planned", "apps/slack"] {
+        providers(&rig, &["resume", name]).await;
+    }
+    assert_eq!(circuit(&rig).await, None);
+}
+
+#[tokio::test]
+async fn resume_retries_a_delivery_that_waits_as_the_service_asked() {
+    let receiver = Receiver::script([Reply::RetryAfter(429, 3600)]).await;
+    let (rig, up) = Rig::up(
+        TIDINGS,
+        [provider("hook", receiver.url()), alert("all", "hook")],
+    )
+    .await;
+    up.post(&event("too much")).await.unwrap();
+    is_open(&rig).await;
+    eventually("the delivery is parked", async || {
+        (!all_parked(&rig).await.is_empty()).then_some(())
+    })
+    .await;
+
+    assert_eq!(resume(&rig, "apps/hook").await, 1);
+
+    receiver.accepts("too much").await;
+}
+
+#[tokio::test]
+async fn resume_says_which_send_times_are_reserved_and_force_sends_now() {
+    let receiver = Receiver::start().await;
+    let hook = provider("hook", receiver.url()).with("rateLimit", "1/1h");
+    let (rig, up) = Rig::up(TIDINGS, [hook, alert("all", "hook")]).await;
+    up.post(&event("first")).await.unwrap();
+    receiver.accepts("first").await;
+    up.post(&event("in an hour")).await.unwrap();
+    parked(&up, "rate-limited", 1.0).await;
+
+    let output = providers(&rig, &["resume", "apps/hook"]).await;
+    let next_hour = jiff::Timestamp::now() + jiff::SignedDuration::from_mins(58);
+    let until = output
+        .split_whitespace()
+        .find_map(|word| word.trim_end_matches(';').parse::<jiff::Timestamp>().ok());
+    assert!(until.is_some_and(|until| until > next_hour), "{output}");
+    assert!(output.contains("--force"), "{output}");
+    assert_eq!(receiver.count(), 1);
+
+    providers(&rig, &["resume", "apps/hook", "--force"]).await;
+    receiver.accepts("in an hour").await;
+}

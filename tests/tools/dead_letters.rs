@@ -351,10 +351,66 @@ async fn drop_deletes_dead_letters_and_needs_a_filter() {
     assert_eq!(setup.list(&[]).await.len(), 2);
 
     let rejected = ["--reason", "rejected"];
-    assert_eq!(number(&setup.dead("drop", &rejected).await), 1);
+    let confirmed = [&rejected[..], &["--yes"]].concat();
+    assert_eq!(number(&setup.dead("drop", &confirmed).await), 1);
     assert_eq!(setup.reasons(&[]).await, ["misconfigured"]);
-    assert_eq!(number(&setup.dead("drop", &rejected).await), 0);
-    assert_eq!(number(&setup.dead("drop", &["--all"]).await), 1);
+    assert_eq!(number(&setup.dead("drop", &confirmed).await), 0);
+    assert_eq!(number(&setup.dead("drop", &["--all", "--yes"]).await), 1);
     assert_eq!(setup.dead("list", &[]).await.lines(), Vec::<&str>::new());
     assert_eq!(setup.chat.received().len(), 2, "drop sends nothing");
+}
+
+#[tokio::test]
+async fn drop_needs_a_confirmation_and_a_dry_run_changes_nothing() {
+    let setup = TwoDeadLetters::start().await;
+    for filter in ["--all", "--reason=rejected", "--alert=apps/to-chat"] {
+        setup
+            .dead("drop", &[filter])
+            .await
+            .assert_error_names(&["--yes", "--dry-run"]);
+    }
+    for action in ["drop", "replay"] {
+        let listed = setup
+            .dead(action, &["--dry-run", "--provider=apps/chat"])
+            .await;
+        let lines = listed.lines();
+        assert_eq!(lines.len(), 2, "a dead letter and their number: {lines:?}");
+        assert!(lines[0].contains("apps/chat"), "{lines:?}");
+    }
+    setup
+        .dead("drop", &["--yes"])
+        .await
+        .assert_error_names(&["--all"]);
+    assert_eq!(setup.list(&[]).await.len(), 2);
+}
+
+#[tokio::test]
+async fn names_that_do_not_exist_are_refused() {
+    let setup = TwoDeadLetters::start().await;
+    for action in ["list", "show", "replay", "drop"] {
+        for (filter, similar) in [
+            ("--provider=apps/chta", "apps/chat"),
+            ("--provider=other/chat", "apps/chat"),
+            ("--alert=apps/to-chats", "apps/to-chat"),
+        ] {
+            let refused = setup.dead(action, &[filter]).await;
+            assert_eq!(refused.status, Some(2), "{refused:?}");
+            refused.assert_error_names(&[similar]);
+        }
+        setup
+            .dead(action, &["--alert=apps/unrelated-name"])
+            .await
+            .assert_error_names(&["apps/unrelated-name"]);
+    }
+    assert_eq!(setup.list(&["--alert=apps/to-chat"]).await.len(), 1);
+
+    setup
+        .rig
+        .rules()
+        .put([provider("spare", "http://unused.invalid")]);
+    eventually("a Provider without any delivery is known", async || {
+        let listed = setup.dead("list", &["--provider=apps/spare"]).await;
+        (listed.status == Some(0)).then_some(())
+    })
+    .await;
 }

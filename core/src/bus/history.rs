@@ -1,4 +1,4 @@
-//! Reads stored events.
+//! Reads what the streams hold.
 
 use std::collections::HashSet;
 
@@ -33,6 +33,24 @@ impl Bus {
                 Ok(event.filter(|event| event.id == id))
             }
             Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
+            Err(error) => Err(unavailable(error)),
+        }
+    }
+
+    /// Whether a stream holds a message whose subject fits a filter.
+    ///
+    /// # Errors
+    /// The bus is unavailable.
+    pub(super) async fn has_message(&self, stream: &str, filter: &str) -> Result<bool, BusError> {
+        let stream = self
+            .jetstream
+            .get_stream_no_info(stream)
+            .await
+            .map_err(unavailable)?;
+        let found = stream.direct_get_next_for_subject(filter, Some(1)).await;
+        match found {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(false),
             Err(error) => Err(unavailable(error)),
         }
     }

@@ -1,4 +1,5 @@
-//! Waking: deliveries that are parked because of an open circuit resume when it closes.
+//! Waking: parked deliveries resume before their time, because the circuit of their destination
+//! closed or a user resumed their Provider.
 
 use std::time::Duration;
 
@@ -21,6 +22,27 @@ const BATCH: usize = 1000;
 /// so that a service that has just recovered is not flooded.
 const FIRST_SECOND: f64 = 8.0;
 
+/// Which parked deliveries [`Bus::wake`] wakes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WakeScope {
+    /// Those that wait until the circuit of their destination closes.
+    Circuit,
+    /// Also those that wait for their next attempt, by the backoff or the service's `Retry-After`.
+    Retries,
+    /// Also those that wait for their reserved send time. They do not reserve another.
+    Everything,
+}
+
+impl WakeScope {
+    fn includes(self, parked: &Parked) -> bool {
+        match self {
+            Self::Circuit => parked.may_be_woken,
+            Self::Retries => parked.may_be_woken || parked.delivery.slot_ms == 0,
+            Self::Everything => true,
+        }
+    }
+}
+
 /// The result of [`Bus::wake`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Woken {
@@ -28,6 +50,10 @@ pub struct Woken {
     pub count: usize,
     /// Deliveries that were parked up to this sequence were considered.
     pub up_to: u64,
+    /// The number of parked deliveries that the scope does not include.
+    pub left: usize,
+    /// The last reserved send time of those, in milliseconds since 1970; 0 if there is none.
+    pub left_until_ms: i64,
 }
 
 /// A parked delivery as it is stored.
@@ -35,13 +61,14 @@ struct Parked {
     subject: String,
     sequence: u64,
     replaces: String,
+    may_be_woken: bool,
     delivery: Delivery,
     payload: Bytes,
 }
 
 impl Bus {
-    /// Reschedules the deliveries that are parked until the circuit of their destination closes.
-    /// The oldest resume first: a few in the first second, and twice as many in each further one.
+    /// Reschedules the parked deliveries of a destination that `scope` includes. The oldest resume
+    /// first: a few in the first second, and twice as many in each further one.
     ///
     /// `default_channel` is the channel of deliveries that name none. Copies parked up to the
     /// sequence `after` are not changed.
@@ -57,6 +84,7 @@ impl Bus {
         destination: &Destination,
         default_channel: &str,
         after: u64,
+        scope: WakeScope,
     ) -> Result<Woken, BusError> {
         let info = self.stream_info(streams::DELIVERIES).await;
         let up_to = info.map_err(BusError::Unavailable)?.last_sequence();
@@ -67,28 +95,39 @@ impl Bus {
             destination.includes(channel)
         };
         let filter = subject::parked_filter(&destination.namespace, &destination.provider);
-        let (mut from, mut count) = (after + 1, 0);
+        let mut from = after + 1;
+        let mut woken = Woken {
+            count: 0,
+            up_to,
+            left: 0,
+            left_until_ms: 0,
+        };
         loop {
-            let (mut batch, next) = self
+            let (batch, next) = self
                 .parked_batch(&filter, from, up_to, &is_selected)
                 .await?;
+            let (mut batch, left): (Vec<_>, Vec<_>) =
+                batch.into_iter().partition(|parked| scope.includes(parked));
+            woken.left += left.len();
+            let slots = left.iter().map(|parked| parked.delivery.slot_ms);
+            woken.left_until_ms = slots.fold(woken.left_until_ms, i64::max);
             batch.sort_by_key(|parked| {
                 let planned_at = parked.delivery.planned_at;
                 planned_at.map(|time| (time.seconds, time.nanos))
             });
             for parked in batch {
-                if self.reschedule(&parked, ramp(count)).await? {
-                    count += 1;
+                if self.reschedule(parked, ramp(woken.count)).await? {
+                    woken.count += 1;
                 }
             }
             match next {
                 Some(next) => from = next,
-                None => return Ok(Woken { count, up_to }),
+                None => return Ok(woken),
             }
         }
     }
 
-    /// Reads a batch of parked deliveries that may be woken, up to the sequence `last`. Also
+    /// Reads a batch of parked deliveries, up to the sequence `last`. Also
     /// returns the sequence where the next batch begins; `None` after the last batch.
     async fn parked_batch(
         &self,
@@ -122,10 +161,16 @@ impl Bus {
         Ok((batch, Some(from)))
     }
 
-    /// Replaces a parked copy by one with an earlier time. `false` if it is no longer there.
-    async fn reschedule(&self, parked: &Parked, wait: Duration) -> Result<bool, BusError> {
+    /// Replaces a parked copy by one with an earlier time, which is then also its reserved send
+    /// time if it has one. `false` if the copy is no longer there.
+    async fn reschedule(&self, mut parked: Parked, wait: Duration) -> Result<bool, BusError> {
         let target = subject::delivery(&parked.delivery.provider.clone().unwrap_or_default());
-        let schedule = format!("@at {:.3}", self.clock().after(wait));
+        let at = self.clock().after(wait);
+        let schedule = format!("@at {at:.3}");
+        if !parked.may_be_woken && parked.delivery.slot_ms > 0 {
+            parked.delivery.slot_ms = at.as_millisecond();
+            parked.payload = parked.delivery.encode_to_vec().into();
+        }
         let message = PublishMessage::build()
             .expected_last_subject_sequence(parked.sequence)
             .header(header::NATS_SCHEDULE, schedule.as_str())
@@ -141,14 +186,14 @@ impl Bus {
 }
 
 impl Parked {
-    /// `None` if the message is not a delivery, or must not be woken.
+    /// `None` if the message is not a delivery.
     fn read(message: StreamMessage) -> Option<Self> {
-        message.headers.get(MAY_BE_WOKEN)?;
         let replaces = message.headers.get(REPLACES).map(ToString::to_string);
         Some(Self {
             subject: message.subject.to_string(),
             sequence: message.sequence,
             replaces: replaces.unwrap_or_default(),
+            may_be_woken: message.headers.get(MAY_BE_WOKEN).is_some(),
             delivery: Delivery::decode(message.payload.clone()).ok()?,
             payload: message.payload,
         })

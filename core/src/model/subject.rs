@@ -75,6 +75,17 @@ pub fn parked_filter(namespace: &str, provider: &str) -> String {
     )
 }
 
+/// The filters for messages about a Provider: ready and parked deliveries, outcomes, dead letters.
+pub fn provider_filters(namespace: &str, provider: &str) -> [String; 4] {
+    let [namespace, name] = [namespace, provider].map(Token::new);
+    [
+        format!("deliveries.*.*.{namespace}.{name}"),
+        format!("parked.*.*.{namespace}.{name}.*"),
+        format!("outcomes.*.{namespace}.{name}.*"),
+        format!("dead.*.{namespace}.{name}"),
+    ]
+}
+
 /// The subject of an outcome: `outcomes.<type>.<namespace>.<provider>.<outcome>`.
 pub fn outcome(provider: &ProviderReference, outcome: &str) -> String {
     format!("outcomes.{}.{outcome}", type_and_provider(provider))

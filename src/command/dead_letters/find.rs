@@ -1,15 +1,19 @@
 //! Finds dead letters in the stream DEAD.
 
+use std::collections::HashSet;
+
 use anyhow::Context as _;
 use async_nats::jetstream::consumer::pull::OrderedConfig;
 use clap::Args;
 use futures::StreamExt;
 use jiff::Timestamp;
 use tidings_core::bus::Bus;
+use tidings_core::bus::names::{RuleKind, RuleName};
 use tidings_core::bus::streams;
 use tidings_core::model::time::from_proto;
 use tidings_core::{DeadLetter, Delivery, Message as _, Reason};
 
+use crate::command::names;
 use crate::command::tool::ago;
 
 /// Selects dead letters.
@@ -18,6 +22,9 @@ pub struct Filter {
     /// Delivery ids, or their first characters
     #[arg(value_name = "ID")]
     pub ids: Vec<String>,
+    /// Select dead letters of this Alert
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    pub alert: Option<String>,
     /// Select dead letters of this Provider
     #[arg(long, value_name = "NAMESPACE/NAME")]
     pub provider: Option<String>,
@@ -53,7 +60,8 @@ const READ_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 /// A filter whose values are parsed and valid.
 struct Criteria {
     ids: Vec<String>,
-    provider: Option<(String, String)>,
+    alert: Option<RuleName>,
+    provider: Option<RuleName>,
     reason: Option<String>,
     died_before: Option<Timestamp>,
     died_after: Option<Timestamp>,
@@ -62,10 +70,17 @@ struct Criteria {
 /// Returns all dead letters that a filter selects, oldest first.
 ///
 /// # Errors
-/// The filter is invalid, the stream cannot be read, or no dead letter has one of the ids.
+/// The filter is invalid, the stream cannot be read, no dead letter has one of the ids, or the Alert
+/// or Provider does not exist.
 pub async fn find(bus: &Bus, filter: &Filter) -> anyhow::Result<Vec<StoredDeadLetter>> {
     let criteria = filter.criteria()?;
-    let found = read(bus, &criteria).await?;
+    let mut seen = HashSet::new();
+    let found = read(bus, &criteria, &mut seen).await?;
+    for name in criteria.alert.iter().chain(&criteria.provider) {
+        let same_kind = seen.iter().filter(|(kind, ..)| *kind == name.kind);
+        let stored = same_kind.map(|(_, namespace, name)| (namespace.as_str(), name.as_str()));
+        names::require(bus, name, stored).await?;
+    }
     let is_found = |id: &&String| {
         found
             .iter()
@@ -80,7 +95,12 @@ pub async fn find(bus: &Bus, filter: &Filter) -> anyhow::Result<Vec<StoredDeadLe
 }
 
 /// Reads the stream and keeps only what the criteria select: the stream can be larger than memory.
-async fn read(bus: &Bus, criteria: &Criteria) -> anyhow::Result<Vec<StoredDeadLetter>> {
+/// The Alerts and Providers of all dead letters are added to `seen`.
+async fn read(
+    bus: &Bus,
+    criteria: &Criteria,
+    seen: &mut HashSet<(RuleKind, String, String)>,
+) -> anyhow::Result<Vec<StoredDeadLetter>> {
     let mut dead = bus
         .jetstream()
         .get_stream(streams::DEAD)
@@ -115,13 +135,14 @@ async fn read(bus: &Bus, criteria: &Criteria) -> anyhow::Result<Vec<StoredDeadLe
             .info()
             .map(|info| (info.stream_sequence, info.pending))
             .map_err(anyhow::Error::msg)?;
-        if let Ok(dead_letter) = DeadLetter::decode(message.payload.clone())
-            && criteria.are_met_by(&dead_letter)
-        {
-            found.push(StoredDeadLetter {
-                sequence,
-                dead_letter,
-            });
+        if let Ok(dead_letter) = DeadLetter::decode(message.payload.clone()) {
+            seen.extend(names_of(&dead_letter));
+            if criteria.are_met_by(&dead_letter) {
+                found.push(StoredDeadLetter {
+                    sequence,
+                    dead_letter,
+                });
+            }
         }
         if pending == 0 || sequence >= state.last_sequence {
             break;
@@ -130,10 +151,23 @@ async fn read(bus: &Bus, criteria: &Criteria) -> anyhow::Result<Vec<StoredDeadLe
     Ok(found)
 }
 
+fn names_of(dead_letter: &DeadLetter) -> [(RuleKind, String, String); 2] {
+    let delivery = dead_letter.delivery.clone().unwrap_or_default();
+    let (alert, provider) = (
+        delivery.alert.unwrap_or_default(),
+        delivery.provider.unwrap_or_default(),
+    );
+    [
+        (RuleKind::Alert, alert.namespace, alert.name),
+        (RuleKind::Provider, provider.namespace, provider.name),
+    ]
+}
+
 impl Filter {
     /// Whether the filter selects every dead letter.
     pub fn is_empty(&self) -> bool {
         self.ids.is_empty()
+            && self.alert.is_none()
             && self.provider.is_none()
             && self.reason.is_none()
             && self.older_than.is_none()
@@ -141,12 +175,10 @@ impl Filter {
     }
 
     fn criteria(&self) -> anyhow::Result<Criteria> {
-        let provider = self.provider.as_ref().map(|text| {
-            let (namespace, name) = text
-                .split_once('/')
-                .with_context(|| format!("--provider {text:?}: expected NAMESPACE/NAME"))?;
-            anyhow::Ok((namespace.to_owned(), name.to_owned()))
-        });
+        let alert = self.alert.as_deref();
+        let alert = alert.map(|text| names::parse(RuleKind::Alert, "--alert", text));
+        let provider = self.provider.as_deref();
+        let provider = provider.map(|text| names::parse(RuleKind::Provider, "--provider", text));
         // An empty id would match every dead letter.
         anyhow::ensure!(
             !self.ids.contains(&String::new()),
@@ -163,6 +195,7 @@ impl Filter {
         };
         Ok(Criteria {
             ids: self.ids.clone(),
+            alert: alert.transpose()?,
             provider: provider.transpose()?,
             reason: self.reason.clone(),
             died_before: time("--older-than", &self.older_than)?,
@@ -174,6 +207,7 @@ impl Filter {
 impl Criteria {
     fn are_met_by(&self, dead_letter: &DeadLetter) -> bool {
         let delivery = dead_letter.delivery.clone().unwrap_or_default();
+        let alert = delivery.alert.unwrap_or_default();
         let provider = delivery.provider.unwrap_or_default();
         let died = from_proto(dead_letter.died_at).unwrap_or(Timestamp::UNIX_EPOCH);
         let has_id = self.ids.is_empty()
@@ -181,14 +215,19 @@ impl Criteria {
                 .ids
                 .iter()
                 .any(|id| delivery.id.starts_with(id.as_str()));
-        let has_provider = self.provider.as_ref().is_none_or(|(namespace, name)| {
-            (namespace, name) == (&provider.namespace, &provider.name)
-        });
+        let is_named = |wanted: &Option<RuleName>, namespace: &str, name: &str| {
+            wanted
+                .as_ref()
+                .is_none_or(|wanted| (wanted.namespace == namespace) && (wanted.name == name))
+        };
+        let has_alert = is_named(&self.alert, &alert.namespace, &alert.name);
+        let has_provider = is_named(&self.provider, &provider.namespace, &provider.name);
         let has_reason = self
             .reason
             .as_ref()
             .is_none_or(|reason| *reason == dead_letter.reason);
         has_id
+            && has_alert
             && has_provider
             && has_reason
             && self.died_before.is_none_or(|time| died <= time)

@@ -2,24 +2,27 @@
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
+use jiff::Timestamp;
 use serde_json::json;
 use tidings_core::Destination;
 use tidings_core::bus::Bus;
-use tidings_core::bus::circuits::Circuits;
+use tidings_core::bus::circuits::{Circuits, StoredCircuit};
+use tidings_core::bus::names::{RuleKind, RuleName};
+use tidings_core::bus::wake::WakeScope;
 use tidings_core::model::circuit::{paused, resumed, state_name};
 use tidings_core::wire::Circuit;
 use tidings_core::wire::circuit::State;
 
-use crate::command::Output;
 use crate::command::tool::{BusArguments, bus, count, print_line, time};
+use crate::command::{Output, names};
 
 /// Subcommands of `tidings providers` for circuits.
 #[derive(Subcommand, Debug)]
 pub enum CircuitsCommand {
     /// Pause deliveries to a Provider; they stay parked until `resume`
     Pause(PauseArguments),
-    /// Resume deliveries to a Provider: end its pause and close its circuits
-    Resume(ProviderArguments),
+    /// Resume deliveries to a Provider: end its pause, close its circuits, and retry at once
+    Resume(ResumeArguments),
     /// List circuits, except closed circuits without failures
     Circuits(CircuitsArguments),
 }
@@ -42,6 +45,19 @@ pub struct PauseArguments {
     /// Reason to show in `circuits` and in the status of the Provider
     #[arg(long, value_name = "TEXT", default_value = "paused by hand")]
     reason: String,
+    /// Pause the Provider even if no router or worker knows it
+    #[arg(long)]
+    force: bool,
+}
+
+/// Arguments of `resume`.
+#[derive(Args, Debug)]
+pub struct ResumeArguments {
+    #[command(flatten)]
+    provider: ProviderArguments,
+    /// Also send deliveries now that wait for their reserved send time (rate limit)
+    #[arg(long)]
+    force: bool,
 }
 
 /// Arguments of `circuits`.
@@ -70,6 +86,11 @@ async fn pause(arguments: &PauseArguments) -> anyhow::Result<()> {
     let destination = destination(&arguments.provider.provider)?;
     let bus = bus(&arguments.provider.bus).await?;
     let circuits = open(&bus).await?;
+    if !arguments.force {
+        require(&bus, &circuits.all().await?, &destination)
+            .await
+            .context("not paused; --force pauses it anyway")?;
+    }
     let now = bus.clock().now();
     update(&circuits, &destination, |circuit| {
         Some(paused(circuit, &arguments.reason, now))
@@ -84,14 +105,15 @@ async fn pause(arguments: &PauseArguments) -> anyhow::Result<()> {
 
 /// Closes the circuits before it wakes parked deliveries, so that the command can be repeated if
 /// waking fails.
-async fn resume(arguments: &ProviderArguments) -> anyhow::Result<()> {
-    let destination = destination(&arguments.provider)?;
-    let bus = bus(&arguments.bus).await?;
+async fn resume(arguments: &ResumeArguments) -> anyhow::Result<()> {
+    let destination = destination(&arguments.provider.provider)?;
+    let bus = bus(&arguments.provider.bus).await?;
     let circuits = open(&bus).await?;
+    let stored = circuits.all().await?;
+    require(&bus, &stored, &destination).await?;
     let now = bus.clock().now();
     let name = format!("{}/{}", destination.namespace, destination.provider);
-    for stored in circuits.all().await? {
-        let of_provider = Destination::of(&stored.circuit);
+    for of_provider in stored.iter().map(|stored| Destination::of(&stored.circuit)) {
         if (&of_provider.namespace, &of_provider.provider)
             != (&destination.namespace, &destination.provider)
         {
@@ -102,22 +124,55 @@ async fn resume(arguments: &ProviderArguments) -> anyhow::Result<()> {
         })
         .await?;
     }
-    let woken = bus.wake(&destination, "", 0).await.with_context(|| {
+    let scope = if arguments.force {
+        WakeScope::Everything
+    } else {
+        WakeScope::Retries
+    };
+    let woken = bus.wake(&destination, "", 0, scope).await.with_context(|| {
         format!(
             "provider {name} resumed, but parked deliveries were not woken: run the command again, \
              or wait until their retry time"
         )
     })?;
-    let woken = woken.count;
     print_line(&format!(
         "provider {name} resumed, {} woken",
-        if woken == 1 {
-            "1 parked delivery".to_owned()
-        } else {
-            format!("{woken} parked deliveries")
-        }
+        parked(woken.count)
     ))?;
+    if woken.left > 0 {
+        print_line(&format!(
+            "{} for their reserved send time, the last until {:.3}; pass --force to send now",
+            match woken.left {
+                1 => "1 parked delivery waits".to_owned(),
+                left => format!("{left} parked deliveries wait"),
+            },
+            Timestamp::from_millisecond(woken.left_until_ms).unwrap_or(Timestamp::MAX)
+        ))?;
+    }
     Ok(())
+}
+
+fn parked(count: usize) -> String {
+    match count {
+        1 => "1 parked delivery".to_owned(),
+        count => format!("{count} parked deliveries"),
+    }
+}
+
+/// Checks that a Provider exists. `stored` are all circuits.
+async fn require(
+    bus: &Bus,
+    stored: &[StoredCircuit],
+    destination: &Destination,
+) -> anyhow::Result<()> {
+    let name = RuleName {
+        kind: RuleKind::Provider,
+        namespace: destination.namespace.clone(),
+        name: destination.provider.clone(),
+    };
+    let circuits = stored.iter().map(|stored| &stored.circuit);
+    let stored = circuits.map(|circuit| (circuit.namespace.as_str(), circuit.provider.as_str()));
+    names::require(bus, &name, stored).await
 }
 
 async fn list(arguments: &CircuitsArguments) -> anyhow::Result<()> {
@@ -126,6 +181,9 @@ async fn list(arguments: &CircuitsArguments) -> anyhow::Result<()> {
     let mut circuits: Vec<Circuit> = stored.into_iter().map(|stored| stored.circuit).collect();
     circuits.retain(|circuit| circuit.state() != State::Closed || circuit.failures > 0);
     circuits.sort_by_key(Destination::of);
+    if circuits.is_empty() && arguments.output == Output::Text {
+        eprintln!("all circuits are closed and without failures");
+    }
     for circuit in &circuits {
         let line = match arguments.output {
             Output::Json => as_json(circuit).to_string(),

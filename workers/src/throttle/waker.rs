@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tidings_core::Destination;
+use tidings_core::bus::wake::WakeScope;
 use tidings_core::bus::{Bus, BusError};
 use tidings_core::model::jitter::jitter;
 use tidings_core::runtime::codes::log as codes;
@@ -69,7 +70,10 @@ impl Waker {
         channel: &str,
         after: u64,
     ) -> Result<u64, BusError> {
-        let woken = self.bus.wake(destination, channel, after).await?;
+        let woken = self
+            .bus
+            .wake(destination, channel, after, WakeScope::Circuit)
+            .await?;
         tracing::info!(
             code = codes::DESTINATION_RESUMED,
             provider = %format!("{}/{}", destination.namespace, destination.provider),
