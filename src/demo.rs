@@ -17,10 +17,11 @@ const ADDRESS: &str = "127.0.0.1:9095";
 ///
 /// # Errors
 /// The port is in use.
-pub async fn start(process: &Process, events: SocketAddr) -> anyhow::Result<()> {
+pub async fn start(process: &mut Process, events: SocketAddr) -> anyhow::Result<()> {
     let listener = TcpListener::bind(ADDRESS).await.with_context(|| {
         format!("cannot listen on {ADDRESS} for --demo: is another `tidings up --demo` running?")
     })?;
+    process.allow_own_receiver(listener.local_addr()?);
     let (tasks, stop) = process.servers();
     let router = Router::new().fallback(post(print_delivery));
     tasks.spawn(async move {

@@ -14,8 +14,8 @@ pub struct CommonFlags {
     /// NATS server URLs, comma-separated
     #[arg(long, value_name = "URL")]
     nats: Option<String>,
-    /// Address of /livez, /readyz and /metrics [default: 127.0.0.1:8080; for router 127.0.0.1:8081;
-    /// for worker 127.0.0.1:8082]
+    /// Address of /livez, /readyz and /metrics [default: port 8080, for router 8081, for worker
+    /// 8082; in a pod on every interface, else on 127.0.0.1]
     #[arg(long, value_name = "ADDR")]
     admin: Option<String>,
     /// Log level, or comma-separated target=level pairs [default: info]

@@ -45,7 +45,7 @@ impl Process {
             "starting"
         );
         let signals = Signals::listen()?;
-        let (health, metrics) = (Health::default(), Metrics::default());
+        let (health, metrics) = (Health::default(), Metrics::of(role));
         let started = health.check("start", None);
         let (admin, stop_admin) = (TaskTracker::new(), CancellationToken::new());
         let listener = bind("admin", settings.admin_for(role)).await?;
@@ -66,6 +66,7 @@ impl Process {
             settings,
             health,
             metrics,
+            own_receiver: None,
             stop: Stop {
                 pulling: CancellationToken::new(),
                 holding: CancellationToken::new(),
@@ -79,6 +80,11 @@ impl Process {
             admin,
             signals,
         })
+    }
+
+    /// Lets Providers call this address of the process itself, whatever the address rules say.
+    pub fn allow_own_receiver(&mut self, address: SocketAddr) {
+        self.context.own_receiver = Some(address);
     }
 
     /// The tasks of the servers beside the roles, and what stops them: they run until the roles

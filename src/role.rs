@@ -10,6 +10,8 @@ pub mod rules;
 pub mod up;
 pub mod worker;
 
+use std::net::SocketAddr;
+
 use tidings_core::bus::pull::Stop;
 use tidings_core::runtime::config::{Role, Settings};
 use tidings_core::runtime::health::Health;
@@ -26,6 +28,8 @@ pub struct Context {
     pub health: Health,
     /// Roles update these metrics.
     pub metrics: Metrics,
+    /// The demo receiver of this process, which Providers may always call.
+    pub own_receiver: Option<SocketAddr>,
     /// Ends the tasks of all roles.
     pub stop: Stop,
     /// The tasks of all roles. The process waits for them at shutdown.

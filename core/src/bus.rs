@@ -13,6 +13,7 @@
 //!
 //! | file | contents |
 //! |---|---|
+//! | `permission` | whether events can be published |
 //! | [`publish`], `park`, [`wake`] | outgoing messages: events, deliveries, retries, outcomes |
 //! | [`pull`], `acknowledge` | incoming messages, and their acknowledgement |
 //! | `history` | stored events |
@@ -39,6 +40,7 @@ pub mod crash_marks;
 mod history;
 pub mod names;
 mod park;
+mod permission;
 pub mod publish;
 pub mod pull;
 pub mod records;

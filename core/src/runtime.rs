@@ -7,5 +7,6 @@ pub mod config;
 pub mod failpoint;
 pub mod health;
 pub mod kubernetes;
+pub mod log_pace;
 pub mod metrics;
 pub mod telemetry;

@@ -18,6 +18,7 @@ const RETRY_FULL: Duration = Duration::from_secs(10);
 /// # Guarantees
 /// Reports an event as stored only after the server confirmed it. Rejects events while more than
 /// 80 % of the storage is used, and while EVENTS would evict events that the router has not read.
+#[derive(Clone)]
 pub struct BusStore(pub Bus);
 
 impl EventStore for BusStore {

@@ -15,7 +15,8 @@
 //! # Where to look
 //! - [`http`] receives requests, [`mod@serve`] accepts connections, `response` maps results to
 //!   HTTP.
-//! - [`decode`] reads JSON, [`normalize`] builds the event, [`bus_store`] stores it.
+//! - [`decode`] reads JSON, [`normalize`] builds the event, [`bus_store`] stores it;
+//!   [`late_store`] refuses it until there is a bus.
 //! - [`kubernetes`] watches Kubernetes Events and looks up labels of objects.
 
 mod body;
@@ -23,6 +24,7 @@ pub mod bus_store;
 pub mod decode;
 pub mod http;
 pub mod kubernetes;
+pub mod late_store;
 pub mod normalize;
 mod response;
 pub mod serve;
@@ -31,6 +33,7 @@ pub mod timestamp;
 
 pub use bus_store::BusStore;
 pub use http::{Ingest, router};
+pub use late_store::LateStore;
 pub use normalize::{InvalidEvent, parse_event};
 pub use serve::serve;
 pub use store::{EventStore, StoreAck, StoreError, StoreErrorReason};

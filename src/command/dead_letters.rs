@@ -87,10 +87,12 @@ pub async fn run(arguments: DeadArguments) -> anyhow::Result<()> {
 async fn print(arguments: &ListArguments, with_details: bool) -> anyhow::Result<()> {
     let bus = bus(&arguments.bus).await?;
     let found = find(&bus, &arguments.filter).await?;
-    if found.is_empty() && arguments.output == Output::Text {
+    if let Err(error) = &found.existence {
+        eprintln!("{error}");
+    } else if found.dead_letters.is_empty() && arguments.output == Output::Text {
         eprintln!("no dead letters");
     }
-    for stored in &found {
+    for stored in &found.dead_letters {
         let event = || StoredEvent::find(&bus, stored.delivery());
         let line = match arguments.output {
             Output::Json => report::json(stored, &event().await).to_string(),
@@ -157,8 +159,9 @@ async fn select(arguments: &ChangeArguments) -> anyhow::Result<(Bus, Vec<StoredD
         );
     }
     let bus = bus(&arguments.bus).await?;
-    let selected = find(&bus, &arguments.filter).await?;
-    Ok((bus, selected))
+    let found = find(&bus, &arguments.filter).await?;
+    found.existence?;
+    Ok((bus, found.dead_letters))
 }
 
 /// Stores the delivery again, as its next generation. If a replay is interrupted and repeated, the

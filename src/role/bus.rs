@@ -1,6 +1,6 @@
 //! Connects a role to the bus.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tidings_core::bus::Bus;
 use tidings_core::bus::connect::connect_with_retries;
@@ -9,6 +9,7 @@ use tidings_core::bus::streams::Sizing;
 use tidings_core::bus::watch::Watch;
 use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::health::Check;
+use tidings_core::runtime::log_pace::LogPace;
 
 use crate::role::Context;
 
@@ -40,16 +41,19 @@ async fn set_up_streams(
     policy: StreamPolicy,
     check: &Check,
 ) -> anyhow::Result<Sizing> {
+    let mut pace = LogPace::default();
     loop {
         match bus.set_up(sizing, policy).await {
             Ok(sizing) => return Ok(sizing),
             Err(error @ SetupError::Differs { .. }) => return Err(error.into()),
             Err(error) => {
-                tracing::warn!(
-                    code = codes::STREAMS_UNAVAILABLE,
-                    %error,
-                    "streams not available, retrying"
-                );
+                if pace.is_due(&error.to_string(), Instant::now()) {
+                    tracing::warn!(
+                        code = codes::STREAMS_UNAVAILABLE,
+                        %error,
+                        "streams not available, retrying"
+                    );
+                }
                 check.fail(error.to_string());
             }
         }

@@ -14,7 +14,7 @@ use tidings_ingest::kubernetes::Objects;
 use tidings_ingest::kubernetes::filter::Filter;
 use tidings_ingest::kubernetes::reader::EventReader;
 use tidings_ingest::kubernetes::watch::{EventWatch, WatchState};
-use tidings_ingest::{BusStore, Ingest};
+use tidings_ingest::{BusStore, Ingest, LateStore};
 use tokio::net::TcpListener;
 
 use crate::flags::{AsFlags, CommonFlags, IngestFlags, KubernetesFlags, settings};
@@ -47,8 +47,9 @@ pub async fn run(arguments: IngestArguments) -> anyhow::Result<()> {
     Process::start(settings, Role::Ingest)
         .await?
         .run(async move |context: &Context| {
+            let endpoint = serve(context, listener).await?;
             let bus = bus::connect(context, StreamPolicy::Wait).await?;
-            start(context, &bus, listener).await
+            endpoint.start(context, &bus)
         })
         .await
 }
@@ -61,11 +62,19 @@ pub async fn bind(settings: &Settings) -> anyhow::Result<TcpListener> {
     process::bind("listen", settings.listen).await
 }
 
-/// Starts to accept events. Also watches Kubernetes Events if the settings enable it.
+/// An endpoint that answers 503 until it is started.
+pub struct Endpoint {
+    store: LateStore,
+    client: Option<kube::Client>,
+    objects: Option<Arc<Objects>>,
+}
+
+/// Starts to answer requests. Until [`Endpoint::start`] events are refused with 503, so that no
+/// sender waits for the bus.
 ///
 /// # Errors
 /// The Kubernetes API cannot be used.
-pub async fn start(context: &Context, bus: &Bus, listener: TcpListener) -> anyhow::Result<()> {
+pub async fn serve(context: &Context, listener: TcpListener) -> anyhow::Result<Endpoint> {
     let settings = &context.settings;
     let kubeconfig = settings.kubernetes.kubeconfig.as_deref();
     let events = &settings.ingest.kubernetes_events;
@@ -85,24 +94,18 @@ pub async fn start(context: &Context, bus: &Bus, listener: TcpListener) -> anyho
             let kinds = settings.ingest.label_kinds.clone();
             Arc::new(Objects::new(client, kinds, context.metrics.clone()))
         });
-    if events.watch {
-        let client = client.context("watching events needs a client")?;
-        let watch = event_watch(context, client, bus, objects.clone());
-        let stop = context.stop.pulling.clone();
-        context.tasks.spawn(async move { watch.run(&stop).await });
-    }
     tracing::info!(
         code = codes::LISTENING,
         role = "ingest",
         address = %listener.local_addr()?,
         "listening"
     );
-    warn_if_max_payload_is_small(bus);
     let ingested = context.metrics.ingest_events_total.clone();
+    let store = LateStore::default();
     let router = tidings_ingest::router(Ingest {
-        store: BusStore(bus.clone()),
+        store: store.clone(),
         cluster: settings.cluster.clone(),
-        objects,
+        objects: objects.clone(),
         dedupe_interval: settings.ingest.dedupe_interval,
         observe: Box::new(move |outcome| {
             ingested.get_or_create(outcome).inc();
@@ -112,7 +115,37 @@ pub async fn start(context: &Context, bus: &Bus, listener: TcpListener) -> anyho
     context
         .tasks
         .spawn(tidings_ingest::serve(listener, router, stop));
-    Ok(())
+    Ok(Endpoint {
+        store,
+        client,
+        objects,
+    })
+}
+
+impl Endpoint {
+    /// Starts to store events. Also watches Kubernetes Events if the settings enable it.
+    ///
+    /// # Errors
+    /// The settings enable it, and there is no client.
+    pub fn start(self, context: &Context, bus: &Bus) -> anyhow::Result<()> {
+        if context.settings.ingest.kubernetes_events.watch {
+            let client = self.client.context("watching events needs a client")?;
+            let watch = event_watch(context, client, bus, self.objects);
+            let stop = context.stop.pulling.clone();
+            context.tasks.spawn(async move { watch.run(&stop).await });
+        }
+        warn_if_max_payload_is_small(bus);
+        self.store.connect(BusStore(bus.clone()));
+        let (bus, store) = (bus.clone(), self.store);
+        let cluster = context.settings.cluster.clone();
+        let check = context.health.check("publish", None);
+        let stop = context.stop.holding.clone();
+        tokio::spawn(async move {
+            let report = |problem| store.set_problem(problem);
+            bus.watch_permission(&cluster, &check, stop, report).await;
+        });
+        Ok(())
+    }
 }
 
 fn event_watch(

@@ -95,16 +95,17 @@ pub async fn run(arguments: UpArguments) -> anyhow::Result<()> {
 
 async fn run_roles(settings: Settings, policy: StreamPolicy, demo: bool) -> anyhow::Result<()> {
     let listener = ingest::bind(&settings).await?;
-    let process = Process::start(settings, Role::Up).await?;
+    let mut process = Process::start(settings, Role::Up).await?;
     if demo {
-        demo::start(&process, listener.local_addr()?).await?;
+        demo::start(&mut process, listener.local_addr()?).await?;
     }
     process
         .run(async move |context: &Context| {
+            let endpoint = ingest::serve(context, listener).await?;
             let rules = rules::start(context, true).await?;
             let bus = bus::connect(context, policy).await?;
             rules::answer_names(context, &bus, &rules).await?;
-            ingest::start(context, &bus, listener).await?;
+            endpoint.start(context, &bus)?;
             let http_clients = worker::http_clients(context)?;
             router::start(context, &bus, &rules, &http_clients);
             worker::start(context, &bus, &rules, http_clients).await

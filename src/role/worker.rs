@@ -7,6 +7,7 @@ use tidings_core::bus::crash_marks::CrashMarks;
 use tidings_core::bus::setup::StreamPolicy;
 use tidings_core::runtime::config::Role;
 use tidings_workers::http::HttpClients;
+use tidings_workers::http::address_rules::AddressRules;
 use tidings_workers::message::render::Renderer;
 use tidings_workers::newest_wins::NewestWins;
 use tidings_workers::throttle::Throttle;
@@ -100,6 +101,10 @@ pub async fn start(
 /// # Errors
 /// The system's certificates cannot be read.
 pub fn http_clients(context: &Context) -> anyhow::Result<HttpClients> {
-    HttpClients::new(context.settings.worker.addresses.clone())
-        .context("cannot read the system's CA certificates")
+    let rules = AddressRules::new(context.settings.worker.addresses.clone());
+    let rules = match context.own_receiver {
+        Some(receiver) => rules.with_own_receiver(receiver),
+        None => rules,
+    };
+    HttpClients::with_rules(rules).context("cannot read the system's CA certificates")
 }

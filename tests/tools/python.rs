@@ -60,3 +60,40 @@ async fn the_example_in_python_prints_each_event() {
         "hub info Kustomization apps/apps: while it runs"
     );
 }
+
+/// The first command in the description of the example.
+fn documented_command(project: &Path) -> String {
+    let example = std::fs::read_to_string(project.join("examples/tap.py")).unwrap();
+    let command = example
+        .lines()
+        .map(str::trim)
+        .find(|line| line.contains("pip install"));
+    command.expect("the example says how to install").to_owned()
+}
+
+#[tokio::test]
+async fn the_requirements_of_the_example_install_by_the_documented_command() {
+    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(project.join("examples"), folder.path().join("examples")).unwrap();
+    let command = documented_command(project).replacen("python ", "python3 ", 1);
+    let installed = Command::new("sh")
+        .args([
+            "-ec",
+            &format!("{command}\npython -c 'import nats, google.protobuf, grpc_tools'"),
+        ])
+        .current_dir(folder.path())
+        .env("PIP_DISABLE_PIP_VERSION_CHECK", "1")
+        .output()
+        .await
+        .unwrap();
+    let errors = String::from_utf8_lossy(&installed.stderr);
+    let is_offline = ["NewConnectionError", "NameResolutionError", "not found"]
+        .iter()
+        .any(|text| errors.contains(text));
+    if !installed.status.success() && is_offline && var_os("CI").is_none() {
+        println!("skipped: the packages cannot be downloaded, or Python is missing");
+        return;
+    }
+    assert!(installed.status.success(), "{errors}");
+}

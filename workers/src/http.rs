@@ -59,12 +59,21 @@ enum Transport {
 }
 
 impl HttpClients {
-    /// Clients with these address rules, and with the proxy and certificates of the environment.
+    /// Clients with these settings of the address rules, and with the proxy and certificates of the
+    /// environment.
     ///
     /// # Errors
     /// The system's certificates can't be read.
     pub fn new(addresses: AddressSettings) -> Result<Self, reqwest::Error> {
-        let rules = Arc::new(AddressRules::new(addresses));
+        Self::with_rules(AddressRules::new(addresses))
+    }
+
+    /// Clients with these address rules, and with the proxy and certificates of the environment.
+    ///
+    /// # Errors
+    /// The system's certificates can't be read.
+    pub fn with_rules(rules: AddressRules) -> Result<Self, reqwest::Error> {
+        let rules = Arc::new(rules);
         Ok(Self {
             clients: ClientSet::of_environment(&rules)?,
             rules,

@@ -68,6 +68,10 @@ pub mod log {
              it; 8 MB is recommended.";
         STREAMS_UNAVAILABLE, "streams-unavailable", "warn",
             "The streams cannot be used yet. Ingest waits for a router or worker to create them.";
+        PUBLISH_DENIED, "publish-denied", "error",
+            "Ingest cannot publish events, see `error`. Check the permissions of its NATS user. \
+             The role is not ready, and senders receive 503.";
+        PUBLISH_ALLOWED, "publish-allowed", "info", "Ingest can publish events again.";
         STREAM_INVALID, "stream-invalid", "error",
             "A stream is missing or its configuration differs, see `error`. Run `tidings streams \
              apply`.";

@@ -14,12 +14,13 @@ mod addresses;
 mod ingest;
 mod layer;
 mod mistake;
+mod pod;
 mod read;
 mod secret;
 pub mod table;
 mod value;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -194,6 +195,13 @@ pub enum Role {
     Worker,
 }
 
+impl Role {
+    /// Whether the role uses rules.
+    pub fn reads_rules(self) -> bool {
+        self != Self::Ingest
+    }
+}
+
 impl Settings {
     /// Reads every layer.
     ///
@@ -214,7 +222,8 @@ impl Settings {
         }
     }
 
-    /// The address of metrics and readiness for this role.
+    /// The address of metrics and readiness for this role. By default on every interface in a pod,
+    /// else on loopback.
     pub fn admin_for(&self, role: Role) -> SocketAddr {
         let port = match role {
             Role::Up | Role::Ingest => 8080,
@@ -222,7 +231,7 @@ impl Settings {
             Role::Worker => 8082,
         };
         self.admin
-            .unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+            .unwrap_or_else(|| SocketAddr::from((pod::admin_interface(), port)))
     }
 
     /// The settings without secrets, for the log.

@@ -17,6 +17,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::model::verdict::Verdict;
+use crate::runtime::config::Role;
 use labels::{
     AttemptLabels, CircuitLabels, DeliveryLabels, KubernetesEventOutcome, Label, LabelLookup,
     Labels, RequestOutcome, RoutingOutcome, StatusWriteOutcome, StreamLabel, TypeLabel,
@@ -84,21 +85,22 @@ macro_rules! metrics {
             $(#[doc = $help] pub $field: $type,)*
         }
 
-        impl Default for Metrics {
-            fn default() -> Self {
+        impl Metrics {
+            /// The metrics whose field `is_exported` selects are rendered.
+            fn exporting(is_exported: impl Fn(&str) -> bool) -> Self {
                 let mut registry = Registry::with_prefix("tidings");
                 $(let $field: $type = $new;
                 // The registry adds `_total` to the name of a counter and a period to the help.
-                registry.register(
-                    stringify!($field).trim_end_matches("_total"),
-                    $help.trim_end_matches('.'),
-                    $field.clone(),
-                );)*
+                if is_exported(stringify!($field)) {
+                    registry.register(
+                        stringify!($field).trim_end_matches("_total"),
+                        $help.trim_end_matches('.'),
+                        $field.clone(),
+                    );
+                })*
                 Self { registry: Arc::new(registry), $($field,)* }
             }
-        }
 
-        impl Metrics {
             /// Every metric, in the order of the table.
             pub fn table() -> Vec<MetricRow> {
                 vec![$(MetricRow {
@@ -158,10 +160,23 @@ metrics! {
     rules_snapshots_total: Counter = Counter::default(),
         "Snapshots of the rules that were put into use.";
     rules_source_connected: Gauge = Gauge::default(),
-        "1 while the rules' folder or API server can be read; else 0.";
+        "1 while the rules' folder or API server can be read; else 0. Only up, router and worker \
+         have it.";
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::exporting(|_| true)
+    }
 }
 
 impl Metrics {
+    /// The metrics of a role. Those about rules are not rendered for a role that reads none, where
+    /// they would look like a failure.
+    pub fn of(role: Role) -> Self {
+        Self::exporting(|field| role.reads_rules() || !field.starts_with("rules_"))
+    }
+
     /// All metrics in the text format of OpenMetrics.
     pub fn render(&self) -> String {
         let mut text = String::new();
@@ -195,6 +210,16 @@ mod tests {
             let line = format!("# TYPE {name} {}\n", row.kind);
             assert!(text.contains(&line), "{line} in:\n{text}");
         }
+    }
+
+    #[test]
+    fn only_roles_that_read_rules_export_metrics_about_rules() {
+        for role in [Role::Up, Role::Router, Role::Worker] {
+            let text = Metrics::of(role).render();
+            assert!(text.contains("tidings_rules_source_connected"), "{role:?}");
+        }
+        let text = Metrics::of(Role::Ingest).render();
+        assert!(!text.contains("tidings_rules_") && text.contains("tidings_bus_up"));
     }
 
     #[test]

@@ -67,30 +67,37 @@ struct Criteria {
     died_after: Option<Timestamp>,
 }
 
+/// What a filter selects.
+pub struct Found {
+    /// The dead letters, oldest first.
+    pub dead_letters: Vec<StoredDeadLetter>,
+    /// An error if the Alert or Provider of the filter does not exist.
+    pub existence: anyhow::Result<()>,
+}
+
 /// Returns all dead letters that a filter selects, oldest first.
 ///
 /// # Errors
-/// The filter is invalid, the stream cannot be read, no dead letter has one of the ids, or the Alert
-/// or Provider does not exist.
-pub async fn find(bus: &Bus, filter: &Filter) -> anyhow::Result<Vec<StoredDeadLetter>> {
+/// The filter is invalid, the stream cannot be read, or no dead letter has one of the ids.
+pub async fn find(bus: &Bus, filter: &Filter) -> anyhow::Result<Found> {
     let criteria = filter.criteria()?;
     let mut seen = HashSet::new();
     let found = read(bus, &criteria, &mut seen).await?;
-    for name in criteria.alert.iter().chain(&criteria.provider) {
-        let same_kind = seen.iter().filter(|(kind, ..)| *kind == name.kind);
-        let stored = same_kind.map(|(_, namespace, name)| (namespace.as_str(), name.as_str()));
-        names::require(bus, name, stored).await?;
-    }
     let is_found = |id: &&String| {
         found
             .iter()
             .any(|stored| stored.delivery().id.starts_with(id.as_str()))
     };
+    let existence = criteria.require_names(bus, &seen).await;
     match filter.ids.iter().find(|id| !is_found(id)) {
         Some(id) => {
+            existence?;
             anyhow::bail!("dead letter {id} not found: pass an id as `tidings dead list` prints it")
         }
-        None => Ok(found),
+        None => Ok(Found {
+            dead_letters: found,
+            existence,
+        }),
     }
 }
 
@@ -205,6 +212,20 @@ impl Filter {
 }
 
 impl Criteria {
+    /// Checks that Alert and Provider exist. `seen` are those of all dead letters.
+    async fn require_names(
+        &self,
+        bus: &Bus,
+        seen: &HashSet<(RuleKind, String, String)>,
+    ) -> anyhow::Result<()> {
+        for name in self.alert.iter().chain(&self.provider) {
+            let same_kind = seen.iter().filter(|(kind, ..)| *kind == name.kind);
+            let stored = same_kind.map(|(_, namespace, name)| (namespace.as_str(), name.as_str()));
+            names::require(bus, name, stored).await?;
+        }
+        Ok(())
+    }
+
     fn are_met_by(&self, dead_letter: &DeadLetter) -> bool {
         let delivery = dead_letter.delivery.clone().unwrap_or_default();
         let alert = delivery.alert.unwrap_or_default();

@@ -51,6 +51,7 @@ static REFUSED: LazyLock<Vec<(IpNet, &str)>> = LazyLock::new(|| {
 #[derive(Clone, Debug)]
 pub struct AddressRules {
     settings: AddressSettings,
+    own_receiver: Option<SocketAddr>,
 }
 
 /// An address that the rules refuse.
@@ -70,7 +71,18 @@ pub struct Refused {
 impl AddressRules {
     /// The rules with these settings.
     pub fn new(settings: AddressSettings) -> Self {
-        Self { settings }
+        Self {
+            settings,
+            own_receiver: None,
+        }
+    }
+
+    /// These rules, but a URL may have this address and port of the process itself.
+    pub fn with_own_receiver(self, receiver: SocketAddr) -> Self {
+        Self {
+            own_receiver: Some(receiver),
+            ..self
+        }
     }
 
     /// Checks the host of a URL if it is an address. Names are checked when they are resolved.
@@ -90,6 +102,10 @@ impl AddressRules {
             }
             Some(Host::Domain(_)) | None => return Ok(()),
         };
+        let port = url.port_or_known_default().unwrap_or_default();
+        if self.own_receiver == Some(SocketAddr::new(address, port)) {
+            return Ok(());
+        }
         self.check(url.host_str().unwrap_or_default(), address)
     }
 
@@ -258,6 +274,23 @@ mod tests {
             assert_eq!(rule_of(&rules, address), Some(LOOPBACK), "{address}");
         }
         assert_eq!(rule_of(&rules, "10.0.0.1"), None);
+    }
+
+    #[test]
+    fn only_the_port_of_the_own_receiver_is_allowed() {
+        let receiver = "127.0.0.1:9095".parse().unwrap();
+        let rules = rules(&[], &[], false).with_own_receiver(receiver);
+        for (url, is_allowed) in [
+            ("http://127.0.0.1:9095/", true),
+            ("http://127.0.0.1:9095/any/path", true),
+            ("http://127.0.0.1:9096/", false),
+            ("http://127.0.0.1/", false),
+            ("http://127.0.0.2:9095/", false),
+            ("http://[::1]:9095/", false),
+        ] {
+            let result = rules.check_url(&url.parse().unwrap());
+            assert_eq!(result.is_ok(), is_allowed, "{url}");
+        }
     }
 
     #[test]

@@ -1,15 +1,11 @@
 //! Which addresses Providers may have.
 
-use std::path::Path;
-
 use ipnet::IpNet;
 use serde::Serialize;
 
+use super::pod::is_in_pod;
 use super::read::Reader;
 use super::value;
-
-/// The folder of the service account token in a pod.
-const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// Which addresses Providers may have, in addition to the built-in rules.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -28,7 +24,7 @@ impl Default for AddressSettings {
         Self {
             allow: Vec::new(),
             deny: Vec::new(),
-            loopback: !in_cluster(),
+            loopback: !is_in_pod(),
         }
     }
 }
@@ -40,12 +36,7 @@ impl AddressSettings {
             deny: reader.list_of("worker.addresses.deny", value::network),
             loopback: reader
                 .optional("worker.addresses.loopback", value::switch)
-                .unwrap_or_else(|| !in_cluster()),
+                .unwrap_or_else(|| !is_in_pod()),
         }
     }
-}
-
-/// Whether this process runs in a pod: Kubernetes sets this variable and mounts the token.
-fn in_cluster() -> bool {
-    std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() || Path::new(SERVICE_ACCOUNT).exists()
 }

@@ -70,7 +70,10 @@ settings! {
         "Name of the cluster that ingest sets on every event. Senders cannot choose it.";
     "listen", Value("127.0.0.1:9090"), "--listen ADDR", INGEST,
         "Address of the event endpoint.";
-    "admin", Otherwise("`127.0.0.1`, port 8080 (up, ingest), 8081 (router) or 8082 (worker)"),
+    "admin", Otherwise(
+            "port 8080 (up, ingest), 8081 (router) or 8082 (worker); in a pod on every interface, \
+             else on `127.0.0.1`",
+        ),
         "--admin ADDR", ROLES, "Address of `/livez`, `/readyz` and `/metrics`.";
     "data", Value(".tidings"), "--data DIR", "up, tools",
         "Folder of `up`: the data of its nats-server, and `nats.json`, in which tools \
