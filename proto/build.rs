@@ -6,6 +6,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "tidings/v1/delivery.proto",
         "tidings/v1/record.proto",
         "tidings/v1/limits.proto",
+        "tidings/v1/rules.proto",
     ];
     for file in files {
         println!("cargo::rerun-if-changed={file}");

@@ -43,6 +43,8 @@ enum Command {
     Dead(dead_letters::DeadArguments),
     /// List provider types and circuits; pause and resume deliveries to a Provider
     Providers(providers::ProvidersArguments),
+    /// Forget the restriction that a rule keeps after it lost its fields
+    Rules(rules::forget::RulesArguments),
     /// Create and update the streams on the NATS server
     Streams(streams::StreamsArguments),
     /// Print the CustomResourceDefinitions of Alert and Provider
@@ -88,6 +90,7 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
             Command::Tap(arguments) => tap::run(arguments).await?,
             Command::Dead(arguments) => dead_letters::run(arguments).await?,
             Command::Providers(arguments) => providers::run(arguments).await?,
+            Command::Rules(arguments) => rules::forget::run(arguments).await?,
             Command::Streams(arguments) => streams::run(arguments).await?,
             Command::Crds(arguments) => crds::run(&arguments)?,
             Command::BecomeNatsServer { .. } => unreachable!("handled above"),

@@ -17,7 +17,7 @@
 //! | [`publish`], `park`, [`wake`] | outgoing messages: events, deliveries, retries, outcomes |
 //! | [`pull`], `acknowledge` | incoming messages, and their acknowledgement |
 //! | `history` | stored events |
-//! | [`records`], [`circuits`], [`crash_marks`] | buckets: state that all workers share |
+//! | [`records`], [`circuits`], [`crash_marks`], [`extensions`] | buckets: shared state |
 //! | [`streams`], [`setup`], [`watch`] | configuration: expected, created, checked later |
 //! | [`names`] | which Alerts and Providers exist, for tools |
 //! | [`connect`], [`clock`], [`storage`] | the connection, the server's clock, its storage |
@@ -37,6 +37,7 @@ pub mod circuits;
 pub mod clock;
 pub mod connect;
 pub mod crash_marks;
+pub mod extensions;
 mod history;
 pub mod names;
 mod park;

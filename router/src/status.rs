@@ -11,9 +11,11 @@
 //! streams are processed. `writer` passes input to a `leader_term`, which decides what to write.
 //! The written statuses are never input, so no write causes another.
 //!
-//! Pure: [`ready_condition`], [`outcomes`], [`status_cache`], [`event_series`], [`write_queue`].
+//! Pure: [`ready_condition`], [`outcomes`], [`status_cache`], [`event_series`], [`lost_events`],
+//! [`write_queue`].
 
 pub mod event_series;
+pub mod lost_events;
 pub mod outcomes;
 pub mod ready_condition;
 pub mod status_cache;

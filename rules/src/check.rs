@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::alert::Alert;
+use crate::extensions::ObjectExtensions;
 use crate::kind::Kinds;
 use crate::object::{GROUP, Identity, Object};
 use crate::options::Options;
@@ -42,6 +43,8 @@ pub struct Checked {
     pub rejection: Option<String>,
     /// The problems of the object.
     pub problems: Vec<Problem>,
+    /// The extensions that the object has now.
+    pub(crate) extensions: ObjectExtensions,
     /// The problem to report if the Provider of the Alert does not exist. It is a warning, because
     /// the Provider may be created later.
     pub(crate) provider_not_found: Option<Problem>,
@@ -118,6 +121,7 @@ pub(crate) fn check_one(object: &Object, kinds: Kinds, options: &Options) -> Che
         generation: object.value["metadata"]["generation"].as_i64(),
         resource: resource.filter(|_| rejection.is_none()),
         rejection,
+        extensions: ObjectExtensions::new(object, &report.annotated),
         problems: report.problems,
         provider_not_found: None,
         secret_warning: (object.text(&["kind"]) == "Provider")

@@ -14,6 +14,8 @@ mod debounce;
 mod discovery;
 mod finalizer;
 mod follow;
+mod kept;
+mod kept_bucket;
 mod listing;
 mod object;
 mod references;
@@ -24,6 +26,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kube::Client;
+use tidings_core::bus::Bus;
+use tokio::sync::watch as value;
 
 pub use catalog::{Catalog, ObservedObject};
 pub use discovery::{DiscoveryError, ServedApi, ServedKind};
@@ -46,6 +50,9 @@ pub struct Cluster {
     /// Whether to remove the finalizer of notification-controller from deleted Alerts and
     /// Providers.
     pub remove_finalizers: bool,
+    /// The bus, once it is connected, for the bucket of extension fields. `None`: lost fields are
+    /// not noticed, and no restriction is kept.
+    pub extensions: Option<value::Receiver<Option<Bus>>>,
     /// The store of statuses and other fields that the API server sets.
     pub catalog: Arc<Catalog>,
 }
@@ -60,6 +67,14 @@ pub struct WatchScope {
 }
 
 impl WatchScope {
+    /// Whether every object in this namespace is watched.
+    fn covers(&self, namespace: &str) -> bool {
+        let is_watched = |watched: &String| watched == namespace;
+        let namespaces = &self.namespaces;
+        self.label_selector.is_none()
+            && (namespaces.is_empty() || namespaces.iter().any(is_watched))
+    }
+
     /// The watches of a kind.
     fn watches(&self, kind: &'static str) -> Vec<WatchedKind> {
         if self.namespaces.is_empty() {

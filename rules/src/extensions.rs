@@ -9,7 +9,12 @@ mod merge;
 pub use form::Form;
 pub(crate) use merge::merge;
 
+use serde_json::Value;
+
 use crate::object::Object;
+
+/// The field that restricts an Alert to clusters.
+pub(crate) const CLUSTERS: &str = "clusters";
 
 /// The prefix of the annotations. Annotations with other prefixes are ignored.
 pub const PREFIX: &str = "tidings.dev/";
@@ -59,7 +64,7 @@ const fn provider(
 /// Every extension: one row for each field.
 #[rustfmt::skip]
 pub const EXTENSIONS: &[Extension] = &[
-    alert("clusters", "clusters", Form::List, "prod-*,stage-*"),
+    alert(CLUSTERS, "clusters", Form::List, "prod-*,stage-*"),
     alert("channel", "channel", Form::Text, "on-call"),
     alert("eventSeverity", "event-severity", Form::Severity, "info,error"),
     alert("template.inline", "template", Form::Text, "{{ name }}: {{ message }}"),
@@ -113,6 +118,45 @@ impl Extension {
             value = &value[key];
         }
         !value.is_null()
+    }
+}
+
+/// The extensions of one object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ObjectExtensions {
+    /// The fields that are set and that Flux's schema lacks, sorted.
+    pub fields: Vec<&'static str>,
+    /// The fields that annotations give.
+    pub annotated: Vec<&'static str>,
+    /// `spec.clusters` of an Alert.
+    pub clusters: Vec<String>,
+}
+
+impl ObjectExtensions {
+    /// The extensions of an object, with the annotations that are valid.
+    pub(crate) fn new(object: &Object, annotated: &[&'static Extension]) -> Self {
+        // Flux's schema has `eventSeverity`. It rejects our values and drops none.
+        let is_ours = |row: &&Extension| row.form != Form::Severity && row.is_in(object);
+        let rows = Extension::of(object.text(&["kind"])).filter(is_ours);
+        let mut fields: Vec<_> = rows.map(|row| row.field).collect();
+        fields.sort_unstable();
+        let clusters = object.value["spec"][CLUSTERS].as_array();
+        let name = |name: &Value| name.as_str().map(str::to_owned);
+        Self {
+            fields,
+            annotated: annotated.iter().map(|row| row.field).collect(),
+            clusters: clusters.into_iter().flatten().filter_map(name).collect(),
+        }
+    }
+
+    /// Whether the field is set.
+    pub(crate) fn has(&self, field: &str) -> bool {
+        self.fields.contains(&field)
+    }
+
+    /// Whether an annotation gives the field.
+    pub(crate) fn annotates(&self, field: &str) -> bool {
+        self.annotated.contains(&field)
     }
 }
 

@@ -50,5 +50,5 @@ pub use problem::{Problem, Severity};
 pub use provider::{CommitStatusOptions, Provider, RateLimit};
 pub use resolved::{Proxy, ResolvedProvider, SecretData, SecretValue, Tls, Unresolved};
 pub use severities::Severities;
-pub use snapshot::{RuleEntry, Rules};
+pub use snapshot::{LostExtensions, RuleEntry, Rules};
 pub use template::Template;

@@ -30,7 +30,21 @@ pub struct Rules {
     unreadable: BTreeMap<Identity, String>,
     entries: Vec<RuleEntry>,
     problems: Vec<Problem>,
+    lost: Vec<LostExtensions>,
     options: Options,
+}
+
+/// An object that had extension fields, which the API server has dropped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LostExtensions {
+    /// Kind, namespace and name.
+    pub identity: Identity,
+    /// The uid of the object.
+    pub uid: String,
+    /// The paths of the fields below `spec`, sorted.
+    pub fields: Vec<String>,
+    /// The clusters of an Alert that lost `clusters`. They stay in effect.
+    pub clusters: Option<Vec<String>>,
 }
 
 /// An Alert or a Provider, valid or rejected.
@@ -129,6 +143,16 @@ impl Rules {
     /// Adds the objects that could not be read, with the reason for each.
     pub(crate) fn with_unreadable(self, unreadable: BTreeMap<Identity, String>) -> Self {
         Self { unreadable, ..self }
+    }
+
+    /// Adds the objects that lost extensions.
+    pub(crate) fn with_lost(self, lost: Vec<LostExtensions>) -> Self {
+        Self { lost, ..self }
+    }
+
+    /// The objects that lost extensions. Always empty for a folder.
+    pub fn lost(&self) -> &[LostExtensions] {
+        &self.lost
     }
 
     /// Why an object could not be read.

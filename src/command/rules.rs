@@ -1,5 +1,7 @@
 //! The rules of one run of a tool: read once, from a folder or from the Kubernetes API.
 
+pub mod forget;
+
 use std::sync::Arc;
 use std::time::Duration;
 

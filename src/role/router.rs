@@ -47,6 +47,7 @@ pub async fn run(arguments: RouterArguments) -> anyhow::Result<()> {
         .run(async |context: &Context| {
             let rules = rules::start(context, true).await?;
             let bus = bus::connect(context, StreamPolicy::Verify).await?;
+            let rules = rules.loaded(&bus).await?;
             rules::answer_names(context, &bus, &rules).await?;
             start(context, &bus, &rules, &worker::http_clients(context)?);
             Ok(())

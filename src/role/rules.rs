@@ -14,6 +14,7 @@ use tidings_rules::cluster::{self, Catalog, Cluster, WatchScope};
 use tidings_rules::folder::{self, Folder};
 use tidings_rules::{LiveRules, Options, Rules};
 use tidings_workers::notifier::kinds;
+use tokio::sync::watch;
 
 use crate::role::Context;
 
@@ -33,25 +34,53 @@ pub struct RulesCluster {
     pub catalog: Arc<Catalog>,
 }
 
-/// Starts to read rules, and waits for the first complete snapshot. Retries if the API server does
-/// not answer.
+/// Rules that are being read.
+pub struct StartedRules {
+    rules: ActiveRules,
+    changes: watch::Receiver<u64>,
+    bus: watch::Sender<Option<Bus>>,
+}
+
+impl StartedRules {
+    /// Waits for the first complete snapshot. A router also reads the bucket of extensions.
+    ///
+    /// # Errors
+    /// The reader has stopped.
+    pub async fn loaded(mut self, bus: &Bus) -> anyhow::Result<ActiveRules> {
+        self.bus.send_replace(Some(bus.clone()));
+        self.changes.changed().await?;
+        Ok(self.rules)
+    }
+}
+
+/// Starts to read rules. Retries if the API server does not answer.
 ///
 /// # Errors
 /// The folder cannot be read, or no cluster is configured.
-pub async fn start(context: &Context, is_router: bool) -> anyhow::Result<ActiveRules> {
+pub async fn start(context: &Context, is_router: bool) -> anyhow::Result<StartedRules> {
     let live = Arc::new(LiveRules::default());
-    let mut changes = live.changes();
+    let changes = live.changes();
+    let (bus, connected) = watch::channel(None);
     let cluster = match source(&context.settings)? {
         RulesFrom::Dir(dir) => {
             follow_folder(context, dir, live.clone())?;
             None
         }
-        RulesFrom::Cluster => Some(follow_cluster(context, is_router, live.clone()).await?),
+        RulesFrom::Cluster => {
+            Some(follow_cluster(context, is_router, live.clone(), &connected).await?)
+        }
     };
     let check = context.health.optional_check("rules");
     tokio::spawn(report(live.clone(), check, context.metrics.clone()));
-    changes.changed().await?;
-    Ok(ActiveRules { live, cluster })
+    if is_router {
+        let check = context.health.optional_check("extensions");
+        tokio::spawn(report_lost(live.clone(), check, context.metrics.clone()));
+    }
+    Ok(StartedRules {
+        rules: ActiveRules { live, cluster },
+        changes,
+        bus,
+    })
 }
 
 /// Where the settings read rules from.
@@ -81,12 +110,14 @@ async fn follow_cluster(
     context: &Context,
     is_router: bool,
     live: Arc<LiveRules>,
+    bus: &watch::Receiver<Option<Bus>>,
 ) -> anyhow::Result<RulesCluster> {
     let settings = &context.settings;
     let client = kubernetes::connect(settings.kubernetes.kubeconfig.as_deref()).await?;
     let catalog = Arc::new(Catalog::default());
     let cluster = Cluster {
         remove_finalizers: is_router && settings.router.release_finalizers,
+        extensions: is_router.then(|| bus.clone()),
         ..cluster(settings, client.clone(), catalog.clone())
     };
     tokio::spawn(cluster::follow(cluster, live, context.stop.holding.clone()));
@@ -104,6 +135,7 @@ pub fn cluster(settings: &Settings, client: kube::Client, catalog: Arc<Catalog>)
         kinds: kinds(),
         options: options(&settings.rules),
         remove_finalizers: false,
+        extensions: None,
         catalog,
     }
 }
@@ -170,6 +202,36 @@ async fn report(live: Arc<LiveRules>, check: Check, metrics: Metrics) {
             changed = problems.changed() => changed,
         };
         if changed.is_err() {
+            return;
+        }
+    }
+}
+
+/// Reports in readiness and metrics which objects lost extensions.
+async fn report_lost(live: Arc<LiveRules>, check: Check, metrics: Metrics) {
+    let mut changes = live.changes();
+    check.succeed();
+    loop {
+        let rules = live.current();
+        let lost = rules.lost();
+        let kept = lost.iter().filter(|lost| lost.clusters.is_some()).count();
+        metrics
+            .rules_extensions_lost
+            .set(i64::try_from(lost.len()).unwrap_or(i64::MAX));
+        metrics
+            .rules_restrictions_kept
+            .set(i64::try_from(kept).unwrap_or(i64::MAX));
+        match lost.first() {
+            None => check.succeed(),
+            Some(first) => check.fail(format!(
+                "{} of Alerts and Providers lost extension fields, because the installed CRDs lack \
+                 them; {kept} keep their last known clusters. First: {}, spec.{}. Use annotations",
+                lost.len(),
+                first.identity,
+                first.fields.join(", spec."),
+            )),
+        }
+        if changes.changed().await.is_err() {
             return;
         }
     }

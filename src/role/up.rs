@@ -104,6 +104,7 @@ async fn run_roles(settings: Settings, policy: StreamPolicy, demo: bool) -> anyh
             let endpoint = ingest::serve(context, listener).await?;
             let rules = rules::start(context, true).await?;
             let bus = bus::connect(context, policy).await?;
+            let rules = rules.loaded(&bus).await?;
             rules::answer_names(context, &bus, &rules).await?;
             endpoint.start(context, &bus)?;
             let http_clients = worker::http_clients(context)?;

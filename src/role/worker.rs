@@ -50,6 +50,7 @@ pub async fn run(arguments: WorkerArguments) -> anyhow::Result<()> {
         .run(async |context: &Context| {
             let rules = rules::start(context, false).await?;
             let bus = bus::connect(context, StreamPolicy::Verify).await?;
+            let rules = rules.loaded(&bus).await?;
             rules::answer_names(context, &bus, &rules).await?;
             start(context, &bus, &rules, http_clients(context)?).await
         })

@@ -11,7 +11,7 @@ use tidings_rig::{
 
 use crate::TIDINGS;
 
-const STREAMS: [&str; 7] = [
+const STREAMS: [&str; 8] = [
     "EVENTS",
     "DELIVERIES",
     "OUTCOMES",
@@ -19,6 +19,7 @@ const STREAMS: [&str; 7] = [
     "KV_latest",
     "KV_limits",
     "KV_suspects",
+    "KV_extensions",
 ];
 
 type Change = fn(&mut Config);

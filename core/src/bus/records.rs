@@ -17,6 +17,20 @@ pub struct Records {
     config: Config,
 }
 
+/// Versions of a bucket are equal while nothing changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BucketVersion {
+    created: Timestamp,
+    last_sequence: u64,
+}
+
+impl BucketVersion {
+    /// Whether both are versions of the same bucket, which was not recreated in between.
+    pub fn is_same_bucket(&self, other: &Self) -> bool {
+        self.created == other.created
+    }
+}
+
 impl Records {
     /// Opens a bucket.
     ///
@@ -104,6 +118,20 @@ impl Records {
             .watch_with_history(keys)
             .await
             .map_err(unavailable)
+    }
+
+    /// The version of the bucket. A deleted bucket is first recreated, empty.
+    ///
+    /// # Errors
+    /// The bus is unavailable.
+    pub async fn version(&self) -> Result<BucketVersion, BusError> {
+        self.created().await?;
+        let info = self.bus.stream_info(&self.config.name).await;
+        let info = info.map_err(BusError::Unavailable)?;
+        Ok(BucketVersion {
+            created: info.created,
+            last_sequence: info.last_sequence(),
+        })
     }
 
     /// Returns when the bucket was created. A deleted bucket is first recreated, empty. That is

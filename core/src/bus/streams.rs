@@ -22,6 +22,9 @@ pub const LIMITS: &str = "limits";
 /// The bucket of crash marks: redelivered deliveries that may have crashed their process.
 pub const SUSPECTS: &str = "suspects";
 
+/// The bucket of the extension fields that Alerts and Providers had.
+pub const EXTENSIONS: &str = "extensions";
+
 /// The durable consumer that all routers share.
 pub const ROUTER: &str = "router";
 
@@ -53,7 +56,7 @@ pub struct Sizing {
 
 /// All streams in the order of their creation: DELIVERIES first, which reserves no storage, then
 /// the streams with limits, then the buckets, which are streams too.
-pub fn all(sizing: &Sizing) -> [Config; 7] {
+pub fn all(sizing: &Sizing) -> [Config; 8] {
     [
         deliveries(sizing),
         events(sizing),
@@ -76,6 +79,13 @@ pub fn all(sizing: &Sizing) -> [Config; 7] {
             SUSPECTS,
             "Crash marks of redelivered deliveries",
             MARKS_EXPIRE_AFTER,
+            sizing,
+        ),
+        // These never expire: a restriction lasts until it is given again or ended.
+        bucket(
+            EXTENSIONS,
+            "Extension fields that Alerts and Providers had",
+            Duration::ZERO,
             sizing,
         ),
     ]

@@ -159,8 +159,10 @@ pub mod log {
         RESOURCE_VERSION_REGRESSED, "resource-version-regressed", "warn",
             "The API server returned to an earlier state. All rules are read again.";
         FLUX_CRDS, "flux-crds", "warn",
-            "The installed CRDs are Flux's. Extensions and status need the CRDs of Tidings: \
-             `tidings crds`.";
+            "The installed CRDs are Flux's. Extensions need annotations, and status needs the CRDs \
+             of Tidings: `tidings crds`.";
+        EXTENSIONS_RECREATED, "extensions-recreated", "error",
+            "The bucket `extensions` was deleted. A running router writes what it knows again.";
         FINALIZER_REMOVED, "finalizer-removed", "info",
             "The finalizer of notification-controller was removed from an object that is being \
              deleted.";

@@ -157,6 +157,11 @@ metrics! {
          messages are lost.";
     rules_problems: Gauge = Gauge::default(),
         "Objects of the rules that are rejected or doubtful.";
+    rules_extensions_lost: Gauge = Gauge::default(),
+        "Alerts and Providers that had extension fields, which the API server dropped. Routers \
+         only.";
+    rules_restrictions_kept: Gauge = Gauge::default(),
+        "Alerts that lost `clusters` and keep the last known clusters. Routers only.";
     rules_snapshots_total: Counter = Counter::default(),
         "Snapshots of the rules that were put into use.";
     rules_source_connected: Gauge = Gauge::default(),

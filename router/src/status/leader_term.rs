@@ -16,6 +16,7 @@ use tidings_rules::cluster::Catalog;
 use tidings_rules::{Identity, LiveRules};
 
 use crate::status::event_series::DeadLetterEvents;
+use crate::status::lost_events::LostEvents;
 use crate::status::ready_condition::{self, CheckProvider, ReadyCondition};
 use crate::status::status_cache::StatusCache;
 use crate::status::stream_reader::StreamMessage;
@@ -43,6 +44,7 @@ pub(super) struct LeaderTerm<'a> {
     cache: StatusCache,
     queue: WriteQueue<Identity>,
     events: DeadLetterEvents,
+    lost: LostEvents,
     /// The sequences to read next.
     next_read: Position,
     /// The position that was last saved.
@@ -59,6 +61,7 @@ impl<'a> LeaderTerm<'a> {
             cache: StatusCache::default(),
             queue: WriteQueue::default(),
             events: DeadLetterEvents::new(instance),
+            lost: LostEvents::new(instance),
             next_read: position,
             saved: position,
             status_backoff: Backoff::default(),
@@ -69,6 +72,7 @@ impl<'a> LeaderTerm<'a> {
     /// Computes all conditions again, off the runtime: building notifiers blocks.
     pub(super) async fn check_rules(&mut self) {
         let (rules, check) = (self.context.rules.current(), self.context.check.clone());
+        self.lost.update(rules.lost(), Timestamp::now());
         let checked = tokio::task::spawn_blocking(move || {
             let conditions = ready_condition::ready_conditions(&rules, check.as_ref());
             (rules, conditions)

@@ -1,10 +1,15 @@
 //! Discovers how the API server serves Alerts and Providers: the API version, and whether they have
 //! a status.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::APIResourceList;
-use kube::core::{ApiResource, GroupVersionKind};
-use kube::{Client, Error};
+use std::collections::BTreeSet;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::APIResourceList;
+use kube::api::ListParams;
+use kube::core::{ApiResource, GroupVersionKind, Request};
+use kube::{Client, Error};
+use serde_json::Value;
+
+use crate::extensions::Extension;
 use crate::object::GROUP;
 
 /// The supported versions in order of preference. If one of them is served, all objects can be read
@@ -18,6 +23,8 @@ pub struct ServedKind {
     pub resource: ApiResource,
     /// Whether the kind has a status subresource. The CRDs of Flux have none.
     pub has_status: bool,
+    /// The extension fields that the schema lacks; `None` if the schema cannot be read.
+    pub lacks: Option<BTreeSet<&'static str>>,
 }
 
 /// How the API server serves Alerts and Providers.
@@ -54,11 +61,22 @@ impl ServedApi {
         }
     }
 
-    /// Discovers the served versions. By default, every account has permission.
+    /// Discovers the served versions, and also the fields if `reads_schemas`. By default, every
+    /// account has permission.
     ///
     /// # Errors
     /// The API server did not respond, or a CRD is missing.
-    pub async fn discover(client: &Client) -> Result<Self, DiscoveryError> {
+    pub async fn discover(client: &Client, reads_schemas: bool) -> Result<Self, DiscoveryError> {
+        let mut served_api = Self::discover_versions(client).await?;
+        if reads_schemas {
+            for served in [&mut served_api.alerts, &mut served_api.providers] {
+                served.lacks = served.read_schema(client).await?;
+            }
+        }
+        Ok(served_api)
+    }
+
+    async fn discover_versions(client: &Client) -> Result<Self, DiscoveryError> {
         let (mut alerts, mut providers) = (None, None);
         for version in VERSIONS {
             let list = match client
@@ -96,8 +114,57 @@ impl ServedKind {
         has(plural).then(|| Self {
             resource,
             has_status: has(&format!("{plural}/status")),
+            lacks: None,
         })
     }
+
+    /// The extension fields that the schema lacks; `None` if the API server does not publish it.
+    async fn read_schema(
+        &self,
+        client: &Client,
+    ) -> Result<Option<BTreeSet<&'static str>>, DiscoveryError> {
+        let path = format!("/openapi/v3/apis/{}", self.resource.api_version);
+        let request = Request::new(path).list(&ListParams::default());
+        let request =
+            request.map_err(|error| DiscoveryError::Request(Error::BuildRequest(error)))?;
+        match client.request::<Value>(request).await {
+            Ok(document) => Ok(self.lacking(&document)),
+            Err(Error::Api(status)) if matches!(status.code, 403 | 404) => Ok(None),
+            Err(error) => Err(DiscoveryError::Request(error)),
+        }
+    }
+
+    /// The extension fields that the schema in an OpenAPI document lacks.
+    fn lacking(&self, document: &Value) -> Option<BTreeSet<&'static str>> {
+        let ApiResource {
+            group,
+            version,
+            kind,
+            ..
+        } = &self.resource;
+        let is_it = |schema: &&Value| {
+            let kinds = schema["x-kubernetes-group-version-kind"].as_array();
+            kinds.into_iter().flatten().any(|it| {
+                it["group"] == **group && it["version"] == **version && it["kind"] == **kind
+            })
+        };
+        let mut schemas = document["components"]["schemas"].as_object()?.values();
+        let spec = &schemas.find(is_it)?["properties"]["spec"];
+        let rows = Extension::of(kind).filter(|row| !has_field(spec, row.field));
+        Some(rows.map(|row| row.field).collect())
+    }
+}
+
+/// Whether an API server keeps the field at this path.
+fn has_field(schema: &Value, path: &str) -> bool {
+    let mut schema = schema;
+    for key in path.split('.') {
+        if schema["x-kubernetes-preserve-unknown-fields"] == true {
+            return true;
+        }
+        schema = &schema["properties"][key];
+    }
+    !schema.is_null()
 }
 
 #[cfg(test)]

@@ -212,6 +212,7 @@ mod tests {
         let served = ServedKind {
             resource,
             has_status: true,
+            lacks: None,
         };
         let served_api = ServedApi {
             alerts: served.clone(),

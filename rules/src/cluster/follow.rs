@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{BoxStream, FuturesUnordered, SelectAll, StreamExt};
@@ -15,6 +16,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::catalog::Catalog;
+use super::kept_bucket::{BucketResult, KeptBucket};
 use super::state::ClusterState;
 use super::watch::{self, MAX_BACKOFF, Probe, REQUEST_TIMEOUT, WatchEvent, WatchedKind};
 use super::{Cluster, WatchScope};
@@ -26,10 +28,12 @@ use crate::cluster::object::core_object;
 use crate::cluster::references::ReadResult;
 use crate::live::{LiveRules, log_changes};
 use crate::object::Identity;
-use crate::problem::Problem;
+use crate::problem::{Problem, Severity};
 
 /// The maximum number of concurrent reads of Secrets and ConfigMaps.
 const MAX_READS: usize = 16;
+/// The pause between two requests for a newer schema.
+const SCHEMA_PAUSE: Duration = Duration::from_secs(1);
 /// The part of [`ApiHealth`] for probes and discovery.
 const SERVER: &str = "the API server";
 
@@ -40,7 +44,8 @@ const SERVER: &str = "the API server";
 /// A change takes effect within a second, together with other changes in that time. While the API
 /// server is unreachable, the last good rules stay in effect. No rules take effect before all lists
 /// and all reads of referenced Secrets and ConfigMaps have completed once; a denied read counts as
-/// completed. Safe to cancel at each `.await`.
+/// completed. The extension fields of an object are stored before its rules take effect, and read
+/// before the first rules do. Safe to cancel at each `.await`.
 pub async fn follow(cluster: Cluster, live: Arc<LiveRules>, stop: CancellationToken) {
     let mut follower = Follower::new(cluster, live);
     tokio::select! {
@@ -63,6 +68,11 @@ struct Follower {
     watched: HashSet<WatchedKind>,
     reads: FuturesUnordered<BoxFuture<'static, (Identity, Read)>>,
     removals: FinalizerRemovals,
+    bucket: KeptBucket,
+    /// Whether changed rules wait until the bucket is written.
+    awaits_bucket: bool,
+    /// A running request for a newer schema.
+    schemas: FuturesUnordered<BoxFuture<'static, Result<(ServedApi, Instant), String>>>,
 }
 
 /// The response to a read.
@@ -76,6 +86,7 @@ impl Follower {
             kinds,
             options,
             remove_finalizers,
+            extensions,
             catalog,
         } = cluster;
         Self {
@@ -91,11 +102,15 @@ impl Follower {
             watched: HashSet::new(),
             reads: FuturesUnordered::new(),
             removals: FinalizerRemovals::new(remove_finalizers),
+            bucket: KeptBucket::new(extensions),
+            awaits_bucket: false,
+            schemas: FuturesUnordered::new(),
         }
     }
 
     /// Restarts whenever the API server was restored or serves other versions.
     async fn run(&mut self) {
+        self.bucket.load(false);
         loop {
             let served_api = self.discover().await;
             self.start_watches(&served_api);
@@ -107,8 +122,11 @@ impl Follower {
     async fn discover(&mut self) -> ServedApi {
         loop {
             let timed_out = format!("no response within {} s", REQUEST_TIMEOUT.as_secs());
-            let why = match timeout(REQUEST_TIMEOUT, ServedApi::discover(&self.client)).await {
+            let requested = Instant::now();
+            let discovery = ServedApi::discover(&self.client, self.bucket.is_enabled());
+            let why = match timeout(REQUEST_TIMEOUT, discovery).await {
                 Ok(Ok(served_api)) => {
+                    self.state.kept.set_schema(&served_api, requested);
                     self.api_health.recovered(SERVER);
                     self.report_problems();
                     return served_api;
@@ -131,7 +149,7 @@ impl Follower {
         if is_changed && !(served_api.alerts.has_status && served_api.providers.has_status) {
             tracing::warn!(
                 code = codes::FLUX_CRDS,
-                "CRDs of Flux found, rules have no extensions and no status"
+                "CRDs of Flux found, extensions need annotations, rules have no status"
             );
         }
         self.catalog.set_served_api(served_api.clone());
@@ -158,7 +176,8 @@ impl Follower {
 
     /// Handles events until the API server was restored or serves other versions.
     async fn handle_events(&mut self, served_api: &ServedApi) {
-        let mut probes = watch::probes(&self.client, self.scope.watches("Alert").swap_remove(0));
+        let watched = self.scope.watches("Alert").swap_remove(0);
+        let mut probes = watch::probes(&self.client, watched, self.bucket.is_enabled());
         loop {
             // A list arrives as many events at once. Lets other tasks run in between.
             tokio::task::consume_budget().await;
@@ -167,6 +186,14 @@ impl Follower {
                 Some(event) = self.watches.next() => self.handle_event(event, served_api),
                 Some((identity, read)) = self.reads.next() => self.handle_read(&identity, read),
                 Some(result) = self.removals.next() => self.removals.finish(result),
+                Some(result) = self.bucket.next() => self.handle_bucket(result),
+                Some(schema) = self.schemas.next() => {
+                    if let Ok((schema, requested)) = schema
+                        && self.handle_schema(&schema, requested, served_api)
+                    {
+                        return;
+                    }
+                }
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     self.apply();
                 }
@@ -263,7 +290,92 @@ impl Follower {
             self.state.references.mark_all_stale();
             self.read_stale();
         }
-        was_restored || probe.served_api != *served_api
+        self.bucket.load(false);
+        self.handle_schema(&probe.served_api, probe.requested, served_api) || was_restored
+    }
+
+    /// Handles a schema. Returns whether the API server serves other versions or fields.
+    fn handle_schema(&mut self, now: &ServedApi, requested: Instant, before: &ServedApi) -> bool {
+        self.state.kept.set_schema(now, requested);
+        if self.state.kept.is_undecided() {
+            self.debounce.record_change(Instant::now());
+        }
+        now != before
+    }
+
+    fn handle_bucket(&mut self, result: BucketResult) {
+        let mut problem = None;
+        let mut is_changed = true;
+        match result {
+            BucketResult::Unchanged => is_changed = self.awaits_bucket,
+            BucketResult::Loaded(records, version, stored) => {
+                if self.bucket.loaded(records, version) {
+                    tracing::error!(
+                        code = codes::EXTENSIONS_RECREATED,
+                        "bucket extensions was deleted, writing the known records again"
+                    );
+                    self.state.kept.bucket_was_recreated(&stored);
+                } else {
+                    self.state.kept.load(stored);
+                }
+            }
+            BucketResult::Saved(written, error) => {
+                problem = error;
+                let mut is_stale = false;
+                for (change, revision) in written {
+                    match revision {
+                        Some(revision) => self.state.kept.written(change, revision),
+                        None => is_stale = true,
+                    }
+                }
+                if is_stale {
+                    self.bucket.load(true);
+                }
+            }
+            BucketResult::Failed(why) => {
+                problem = Some(why);
+                is_changed = false;
+                self.bucket.load(false);
+            }
+        }
+        self.bucket.set_problem(problem);
+        self.report_problems();
+        if is_changed {
+            self.debounce.record_change(Instant::now());
+        }
+    }
+
+    /// Whether the records of extensions are stored as the rules need it. If not, starts to store
+    /// them; the rules take effect afterwards.
+    fn are_extensions_stored(&mut self) -> bool {
+        if !self.bucket.is_enabled() {
+            return true;
+        }
+        let scope = &self.scope;
+        let changes = self
+            .state
+            .extension_changes(|namespace| scope.covers(namespace));
+        let can_decide = self.state.kept.knows_schema();
+        if self.state.kept.is_undecided() && can_decide && self.schemas.is_empty() {
+            let client = self.client.clone();
+            let request = async move {
+                sleep(SCHEMA_PAUSE).await;
+                let requested = Instant::now();
+                let discovery = timeout(REQUEST_TIMEOUT, ServedApi::discover(&client, true)).await;
+                match discovery {
+                    Ok(Ok(served_api)) => Ok((served_api, requested)),
+                    Ok(Err(error)) => Err(watch::with_causes(&error)),
+                    Err(_) => Err("no response in time".to_owned()),
+                }
+            };
+            self.schemas.push(request.boxed());
+        }
+        let is_stored = changes.is_empty();
+        self.awaits_bucket = !is_stored;
+        if !is_stored {
+            self.bucket.save(changes);
+        }
+        is_stored
     }
 
     /// Replaces the rules once all referenced objects are read or the maximum delay has passed.
@@ -272,14 +384,19 @@ impl Follower {
         self.state.update_references();
         self.watch_references();
         self.read_stale();
-        if !self.live.loaded() && !self.state.is_complete() {
-            // A missing list or read triggers another change.
+        let is_kept = !self.bucket.is_enabled() || self.state.kept.is_loaded();
+        if !is_kept || !self.live.loaded() && !self.state.is_complete() {
+            // A missing list or read, or the bucket, triggers another change.
             return self.debounce.clear();
         }
         if !self.state.references.is_idle() && !self.debounce.is_overdue(now) {
             return self.debounce.record_change(now);
         }
         self.debounce.clear();
+        if !self.are_extensions_stored() {
+            // The end of the request triggers another change.
+            return;
+        }
         self.live.replace(self.state.rules());
         self.report_problems();
     }
@@ -321,8 +438,16 @@ impl Follower {
 
     /// Publishes and logs the current problems.
     fn report_problems(&mut self) {
-        self.live
-            .set_source_problem(self.api_health.problem(self.live.loaded()));
+        let problem = self.api_health.problem(self.live.loaded());
+        let bucket = self.bucket.problem().map(|why| Problem {
+            file: None,
+            line: None,
+            object: None,
+            field: None,
+            message: why.to_owned(),
+            severity: Severity::Error,
+        });
+        self.live.set_source_problem(problem.or(bucket));
         self.logged = log_changes(std::mem::take(&mut self.logged), self.live.problems());
     }
 }

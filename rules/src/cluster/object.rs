@@ -98,6 +98,7 @@ mod tests {
             &ServedKind {
                 resource,
                 has_status: true,
+                lacks: None,
             },
         )
     }

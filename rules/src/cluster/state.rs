@@ -1,24 +1,28 @@
 //! The state of the rules of a cluster. It makes no requests.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use kube::core::DynamicObject;
 use kube::runtime::watcher::Event;
 
 use super::catalog::Catalog;
+use super::kept::{Change, Kept};
 use super::listing::Listing;
 use super::watch::WatchedKind;
-use crate::check::{Checked, check_one};
+use crate::check::{Checked, Resource, check_one};
 use crate::cluster::discovery::ServedKind;
 use crate::cluster::finalizer::BlockedDeletion;
 use crate::cluster::object::ReceivedObject;
 use crate::cluster::references::{References, references_of};
+use crate::extensions::{CLUSTERS, Extension, PREFIX};
+use crate::glob::Globs;
 use crate::kind::Kinds;
 use crate::last_good::LastGood;
 use crate::object::{Identity, Object};
 use crate::options::Options;
 use crate::problem::{Problem, Severity};
-use crate::snapshot::Rules;
+use crate::snapshot::{LostExtensions, Rules};
 
 /// The state of the rules of a cluster. It makes no requests.
 pub(super) struct ClusterState {
@@ -30,6 +34,8 @@ pub(super) struct ClusterState {
     pub(super) references: References,
     last_good: LastGood,
     last_good_data: LastGood,
+    /// The extensions that objects had.
+    pub(super) kept: Kept,
     /// Deleted objects with the finalizer of notification-controller.
     deleting: HashMap<Identity, DeletingObject>,
 }
@@ -55,6 +61,7 @@ impl ClusterState {
             references: References::default(),
             last_good: LastGood::default(),
             last_good_data: LastGood::default(),
+            kept: Kept::default(),
             deleting: HashMap::new(),
         }
     }
@@ -126,8 +133,10 @@ impl ClusterState {
                     return changed;
                 }
                 self.deleting.remove(&identity);
-                catalog.put(identity, observed);
+                catalog.put(identity.clone(), observed);
+                let kept = &mut self.kept;
                 listing.put(&object, digest, |object| {
+                    kept.saw(identity);
                     check_one(object, self.kinds, &self.options)
                 })
             }
@@ -206,7 +215,56 @@ impl ClusterState {
             .iter()
             .flat_map(|checked| read_problems(checked, &unreadable))
             .collect();
-        Rules::new(checked, problems, &self.options).with_unreadable(unreadable)
+        let lost = checked.iter().filter_map(|checked| self.lost(checked));
+        let lost = lost.collect();
+        Rules::new(checked, problems, &self.options)
+            .with_unreadable(unreadable)
+            .with_lost(lost)
+    }
+
+    /// The changes of the records of extensions. They must be written before the rules take effect.
+    pub(super) fn extension_changes(&mut self, covers: impl Fn(&str) -> bool) -> Vec<Change> {
+        let objects: Vec<_> = self
+            .listings
+            .values()
+            .flat_map(Listing::checked)
+            .cloned()
+            .collect();
+        let existing: HashSet<_> = objects.iter().map(|it| it.identity.clone()).collect();
+        self.kept.changes(&objects, |record| {
+            let identity = Identity {
+                kind: record.kind.clone(),
+                namespace: record.namespace.clone(),
+                name: record.name.clone(),
+            };
+            covers(&record.namespace) || existing.contains(&identity)
+        })
+    }
+
+    fn lost(&self, checked: &Checked) -> Option<LostExtensions> {
+        let (fields, clusters) = self.kept.lost(checked)?;
+        Some(LostExtensions {
+            identity: checked.identity.clone(),
+            uid: checked.uid.clone(),
+            fields,
+            clusters,
+        })
+    }
+
+    /// Reports the lost extensions of an object, and restores the clusters of an Alert.
+    fn restore_extensions(&self, checked: &mut Checked) {
+        let Some(lost) = self.lost(checked) else {
+            return;
+        };
+        for field in &lost.fields {
+            checked.problems.push(lost_problem(&lost, field));
+        }
+        if let (Some(clusters), Some(Resource::Alert(alert))) = (&lost.clusters, &checked.resource)
+        {
+            let mut alert = alert.as_ref().clone();
+            alert.clusters = Some(Globs::new(clusters));
+            checked.resource = Some(Resource::Alert(Arc::new(alert)));
+        }
     }
 
     /// The next deleted object whose finalizer must be removed; each is returned once.
@@ -234,8 +292,40 @@ impl ClusterState {
             .flat_map(Listing::checked)
             .cloned()
             .collect();
+        for checked in &mut checked {
+            self.restore_extensions(checked);
+        }
         self.last_good.restore(&mut checked);
         checked
+    }
+}
+
+fn lost_problem(lost: &LostExtensions, field: &str) -> Problem {
+    let row = Extension::of(&lost.identity.kind).find(|row| row.field == field);
+    let annotation = row.map_or_else(|| PREFIX.to_owned(), Extension::annotation);
+    let identity = &lost.identity;
+    let effect = match &lost.clusters {
+        Some(clusters) if field == CLUSTERS => {
+            format!(
+                "the last known restriction stays in effect: {}",
+                clusters.join(", ")
+            )
+        }
+        _ => "it has no effect".to_owned(),
+    };
+    Problem {
+        file: None,
+        line: None,
+        object: Some(identity.to_string()),
+        field: Some(format!("spec.{field}")),
+        message: format!(
+            "was dropped by the API server; {effect}. Set the annotation {annotation}, or run \
+             `tidings rules forget {} {}/{}` if the field is not needed",
+            identity.kind.to_lowercase(),
+            identity.namespace,
+            identity.name
+        ),
+        severity: Severity::Warning,
     }
 }
 

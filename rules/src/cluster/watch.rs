@@ -50,6 +50,8 @@ pub(super) enum WatchEvent {
 
 /// The result of a probe.
 pub(super) struct Probe {
+    /// When the probe started.
+    pub requested: Instant,
     /// How Alerts and Providers are served.
     pub served_api: ServedApi,
     /// The current resource version of the cluster.
@@ -164,13 +166,14 @@ pub(super) fn core_resource(kind: &str) -> ApiResource {
 pub(super) fn probes(
     client: &Client,
     watched: WatchedKind,
+    reads_schemas: bool,
 ) -> BoxStream<'static, Result<Probe, String>> {
     let client = client.clone();
     let mut ticks = interval(PROBE);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let probes = stream::unfold(
         (client, watched, ticks),
-        |(client, watched, mut ticks)| async move {
+        move |(client, watched, mut ticks)| async move {
             ticks.tick().await;
             let late = |_| {
                 Err(format!(
@@ -178,7 +181,7 @@ pub(super) fn probes(
                     REQUEST_TIMEOUT.as_secs()
                 ))
             };
-            let result = timeout(REQUEST_TIMEOUT, probe(&client, &watched))
+            let result = timeout(REQUEST_TIMEOUT, probe(&client, &watched, reads_schemas))
                 .await
                 .unwrap_or_else(late);
             Some((result, (client, watched, ticks)))
@@ -187,8 +190,13 @@ pub(super) fn probes(
     probes.boxed()
 }
 
-async fn probe(client: &Client, watched: &WatchedKind) -> Result<Probe, String> {
-    let served_api = ServedApi::discover(client)
+async fn probe(
+    client: &Client,
+    watched: &WatchedKind,
+    reads_schemas: bool,
+) -> Result<Probe, String> {
+    let requested = Instant::now();
+    let served_api = ServedApi::discover(client, reads_schemas)
         .await
         .map_err(|error| error.to_string())?;
     let api = watched
@@ -198,6 +206,7 @@ async fn probe(client: &Client, watched: &WatchedKind) -> Result<Probe, String> 
         .await
         .map_err(|error| with_causes(&error))?;
     Ok(Probe {
+        requested,
         served_api,
         version: version_number(list.metadata.resource_version.as_deref()),
     })

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use jiff::Timestamp;
+use k8s_openapi::api::events::v1::Event;
 use kube::Error;
 use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::metrics::labels::StatusWriteOutcome;
@@ -19,6 +20,7 @@ impl LeaderTerm<'_> {
         self.next_status(now)
             .into_iter()
             .chain(self.next_event(now))
+            .chain(self.next_lost(now))
             .min()
     }
 
@@ -30,6 +32,12 @@ impl LeaderTerm<'_> {
 
     fn next_event(&self, now: Instant) -> Option<Instant> {
         self.events
+            .when(now)
+            .map(|when| self.event_backoff.after(when))
+    }
+
+    fn next_lost(&self, now: Instant) -> Option<Instant> {
+        self.lost
             .when(now)
             .map(|when| self.event_backoff.after(when))
     }
@@ -46,6 +54,25 @@ impl LeaderTerm<'_> {
             && let Some(pending) = self.events.take(now)
         {
             self.write_event(&pending).await;
+        } else if is_due(self.next_lost(now))
+            && let Some(event) = self.lost.take(now)
+        {
+            self.write_lost(event).await;
+        }
+    }
+
+    async fn write_lost(&mut self, event: Event) {
+        let write = EventWrite::Create(Box::new(event.clone()));
+        match apply::event(&self.context.client, &write).await {
+            Ok(()) => {
+                self.event_backoff.succeed();
+                self.count(StatusWriteOutcome::Written);
+            }
+            Err(error) if self.should_retry("a Kubernetes Event about extensions", &error) => {
+                self.event_backoff.fail(Instant::now());
+                self.lost.retry(event);
+            }
+            Err(_) => {}
         }
     }
 

@@ -52,6 +52,7 @@ impl Sample {
         let served = ServedKind {
             resource,
             has_status: true,
+            lacks: None,
         };
         let mut sample = Self {
             state: ClusterState::new(KINDS, Options::default()),

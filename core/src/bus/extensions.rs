@@ -1,0 +1,95 @@
+//! The bucket `extensions`: which extension fields each Alert and Provider had. All routers share
+//! it.
+
+use futures::{StreamExt, TryStreamExt, stream};
+
+use crate::bus::records::{BucketVersion, Records};
+use crate::bus::{Bus, BusError, streams};
+use crate::model::token::Token;
+use crate::wire::RuleExtensions;
+
+/// The maximum number of concurrent reads.
+const MAX_READS: usize = 16;
+
+/// Reads and changes the records of extension fields.
+#[derive(Clone)]
+pub struct ExtensionRecords {
+    records: Records,
+}
+
+/// A record as it is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredExtensions {
+    /// The record.
+    pub record: RuleExtensions,
+    /// The revision for [`ExtensionRecords::store`].
+    pub revision: u64,
+}
+
+impl ExtensionRecords {
+    /// Opens the bucket.
+    ///
+    /// # Errors
+    /// The bucket does not exist, or the bus is unavailable.
+    pub async fn open(bus: &Bus) -> Result<Self, BusError> {
+        Ok(Self {
+            records: Records::open(bus, streams::EXTENSIONS).await?,
+        })
+    }
+
+    /// The version of the bucket. A deleted bucket is first recreated, empty.
+    ///
+    /// # Errors
+    /// The bus is unavailable.
+    pub async fn version(&self) -> Result<BucketVersion, BusError> {
+        self.records.version().await
+    }
+
+    /// Reads all records.
+    ///
+    /// # Errors
+    /// The bus is unavailable. Some records may not have been read.
+    pub async fn all(&self) -> Result<Vec<StoredExtensions>, BusError> {
+        let keys = self.records.keys().await?;
+        let read = |key: String| async move { self.records.load::<RuleExtensions>(&key).await };
+        let loaded: Vec<_> = stream::iter(keys)
+            .map(read)
+            .buffer_unordered(MAX_READS)
+            .try_collect()
+            .await?;
+        let stored = |(record, revision)| {
+            Some(StoredExtensions {
+                record: record?,
+                revision: revision?,
+            })
+        };
+        Ok(loaded.into_iter().filter_map(stored).collect())
+    }
+
+    /// Stores the record of an object if it is still at `revision`; `None` means that there must
+    /// be none. Returns the new revision, or `None` if another process changed the record.
+    ///
+    /// # Errors
+    /// The record might not be stored.
+    pub async fn store(
+        &self,
+        record: &RuleExtensions,
+        revision: Option<u64>,
+    ) -> Result<Option<u64>, BusError> {
+        self.records
+            .store(&key(&record.uid), record, revision)
+            .await
+    }
+
+    /// Deletes the record of the object with this uid.
+    ///
+    /// # Errors
+    /// The record may still be there.
+    pub async fn remove(&self, uid: &str) -> Result<(), BusError> {
+        self.records.remove(&key(uid)).await
+    }
+}
+
+fn key(uid: &str) -> String {
+    Token::new(uid).as_str().to_owned()
+}

@@ -1,0 +1,118 @@
+//! `tidings rules forget`: ends the restriction that an object keeps after it lost its fields.
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Subcommand, ValueEnum};
+use tidings_core::bus::extensions::{ExtensionRecords, StoredExtensions};
+
+use crate::command::tool::{BusArguments, bus, print_line};
+
+/// Arguments of `tidings rules`.
+#[derive(Args, Debug)]
+pub struct RulesArguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand, Debug)]
+enum Action {
+    /// Forget which extension fields an Alert or Provider had: end its kept restriction; asks for
+    /// --yes
+    Forget(ForgetArguments),
+}
+
+/// The kinds of objects that have extension fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    Alert,
+    Provider,
+}
+
+#[derive(Args, Debug)]
+struct ForgetArguments {
+    #[command(flatten)]
+    bus: BusArguments,
+    /// Kind of the object
+    kind: Kind,
+    /// Object; without NAMESPACE, in the namespace `default`
+    #[arg(value_name = "[NAMESPACE/]NAME")]
+    name: String,
+    /// Show what would be forgotten, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Forget without another question
+    #[arg(long)]
+    yes: bool,
+}
+
+/// Runs `tidings rules`.
+///
+/// # Errors
+/// The bus cannot be reached, nothing is known about the object, or `--yes` is missing.
+pub async fn run(arguments: RulesArguments) -> anyhow::Result<()> {
+    let Action::Forget(arguments) = arguments.action;
+    let bus = bus(&arguments.bus).await?;
+    let records = ExtensionRecords::open(&bus)
+        .await
+        .context("cannot open the bucket extensions")?;
+    let found = find(&arguments, records.all().await?)?;
+    for stored in &found {
+        print_line(&line(stored))?;
+    }
+    if arguments.dry_run {
+        return Ok(());
+    }
+    if !arguments.yes {
+        bail!("nothing forgotten: pass --yes to forget, or --dry-run to only show it");
+    }
+    for stored in &found {
+        records.remove(&stored.record.uid).await?;
+    }
+    print_line("forgotten; running routers notice it within seconds")?;
+    Ok(())
+}
+
+/// The records of the object: one, or several if it was recreated.
+fn find(
+    arguments: &ForgetArguments,
+    stored: Vec<StoredExtensions>,
+) -> anyhow::Result<Vec<StoredExtensions>> {
+    let kind = match arguments.kind {
+        Kind::Alert => "Alert",
+        Kind::Provider => "Provider",
+    };
+    let name = arguments.name.as_str();
+    let (namespace, name) = name.split_once('/').unwrap_or(("default", name));
+    let known: Vec<_> = stored.iter().map(object).collect();
+    let found: Vec<_> = stored
+        .into_iter()
+        .filter(|stored| object(stored) == format!("{kind} {namespace}/{name}"))
+        .collect();
+    if found.is_empty() {
+        bail!(
+            "nothing is known about {kind} {namespace}/{name}; known objects: {}",
+            if known.is_empty() {
+                "none".to_owned()
+            } else {
+                known.join(", ")
+            }
+        );
+    }
+    Ok(found)
+}
+
+fn object(stored: &StoredExtensions) -> String {
+    let record = &stored.record;
+    format!("{} {}/{}", record.kind, record.namespace, record.name)
+}
+
+fn line(stored: &StoredExtensions) -> String {
+    let clusters = match stored.record.clusters.as_slice() {
+        [] => String::new(),
+        clusters => format!("; clusters {}", clusters.join(",")),
+    };
+    format!(
+        "{}: fields {}{clusters}",
+        object(stored),
+        stored.record.fields.join(",")
+    )
+}
