@@ -79,6 +79,7 @@ pub const EXTENSIONS: &[Extension] = &[
     provider("template.inline", "template", Form::Text, "{{ name }}: {{ message }}"),
     provider("template.configMapKeyRef", "template-ref", Form::Reference, "texts/short"),
     provider("links", "links", Form::Boolean, "true"),
+    provider("acceptRedirects", "accept-redirects", Form::Boolean, "true"),
     provider("commitStatus.id", "commit-status-id", Form::Text, "qualified"),
     provider("commitStatus.pending", "commit-status-pending", Form::Boolean, "true"),
     provider("commitStatus.targetURL", "commit-status-target-url", Form::Text,

@@ -65,6 +65,8 @@ pub struct Provider {
     pub template: Option<Template>,
     /// Whether to add links to messages; the setting of the worker decides if `None`.
     pub links: Option<bool>,
+    /// Whether a service that answers a write with 301, 302 or 303 has accepted it.
+    pub accept_redirects: bool,
     /// The options of commit statuses.
     pub commit_status: CommitStatusOptions,
     /// The manifest, with namespace and uid filled in.
@@ -143,6 +145,7 @@ impl Provider {
             pool: pool(spec.pool, report),
             template: Template::compile(spec.template, report),
             links: spec.links,
+            accept_redirects: spec.accept_redirects.unwrap_or_default(),
             commit_status: commit_status(
                 spec.commit_status,
                 spec.commit_status_expr.as_deref(),
@@ -493,6 +496,7 @@ mod tests {
             (json!({"retry": {"maxAge": "0s"}}), "spec.retry.maxAge"),
             (json!({"pool": "EU"}), "spec.pool"),
             (json!({"links": "yes"}), "spec.links"),
+            (json!({"acceptRedirects": "yes"}), "spec.acceptRedirects"),
             (
                 json!({"commitStatus": {"pending": true}}),
                 "spec.commitStatus",

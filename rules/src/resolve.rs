@@ -89,6 +89,7 @@ fn resolve(rules: &Rules, provider: &Provider) -> Result<ResolvedProvider, Unres
         max_in_flight: provider.max_in_flight,
         commit_status: provider.commit_status.clone(),
         links: provider.links,
+        accept_redirects: provider.accept_redirects,
         retry: provider.retry,
         manifest: provider.manifest.clone(),
     })

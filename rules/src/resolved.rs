@@ -155,6 +155,8 @@ pub struct ResolvedProvider {
     pub commit_status: CommitStatusOptions,
     /// Whether to add links to messages; the setting of the worker decides if `None`.
     pub links: Option<bool>,
+    /// Whether a service that answers a write with 301, 302 or 303 has accepted it.
+    pub accept_redirects: bool,
     /// The limits of retries.
     pub retry: RetryPolicy,
     /// The manifest (apiVersion, kind, metadata, spec), for expressions and templates.

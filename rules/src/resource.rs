@@ -186,6 +186,10 @@ pub struct ProviderSpec {
     /// Whether to add links to the commit and to a dashboard. Defaults to the setting of the
     /// worker. A Tidings extension.
     pub links: Option<bool>,
+    /// Whether a service that answers a delivery with a redirect (301, 302 or 303) has accepted it.
+    /// The redirect is not followed. Set it only if this is how the service confirms; a login page
+    /// redirects in the same way. Defaults to false. A Tidings extension.
+    pub accept_redirects: Option<bool>,
     /// Options of commit statuses. Only for types that write commit statuses. A Tidings extension.
     pub commit_status: Option<CommitStatusSpec>,
 }

@@ -10,8 +10,10 @@
     reason = "a test may panic; clippy.toml allows that only in functions marked as tests"
 )]
 
+mod broken;
 mod documents;
 mod failures;
+mod redirects;
 mod rendering;
 mod repeats;
 mod responses;

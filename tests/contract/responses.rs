@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use tidings_core::{FailureKind, Outcome, Reason};
+use tidings_workers::http::confirmation::Confirmation;
 use tidings_workers::notifier::contract::ProviderType;
 
 use crate::service::{Behavior, Reply, Service};
@@ -65,7 +66,10 @@ async fn a_status_has_the_meaning_of_the_types_own_rules_or_of_the_shared_table(
     let subjects = subjects(&service).await;
     let mut wrong = Vec::new();
     for (status, shared) in TABLE {
-        service.behave(Behavior::Writes(Reply::status(*status)));
+        service.behave(match shared {
+            None => Behavior::Accepts(*status),
+            Some(_) => Behavior::Writes(Reply::status(*status)),
+        });
         let attempts = join_all(subjects.iter().map(Subject::attempt)).await;
         for (subject, result) in subjects.iter().zip(attempts) {
             let got = result
@@ -122,6 +126,60 @@ async fn retry_after_is_reported() {
     }
 }
 
+/// A page that a proxy shows in place of the service, with the headers and status of a success.
+fn page() -> Reply {
+    Reply {
+        headers: vec![("content-type", "text/html; charset=utf-8")],
+        body: b"<!DOCTYPE html><title>Sign in</title>".to_vec(),
+        ..Reply::status(200)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_is_accepted_only_where_the_status_alone_decides() {
+    let service = Service::start(Behavior::Healthy).await;
+    let subjects = subjects(&service).await;
+    for behavior in [Behavior::Writes(page()), Behavior::All(page())] {
+        service.behave(behavior);
+        assert_rejected_unless(&subjects, Confirmation::Status).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_success_of_another_form_is_rejected() {
+    let service = Service::start(Behavior::Healthy).await;
+    let subjects: Vec<Subject> = subjects(&service).await;
+    let checks_json = |subject: &Subject| {
+        matches!(
+            subject.row.confirmation,
+            Confirmation::Json(_) | Confirmation::JsonOrOk(_)
+        )
+    };
+    let subjects: Vec<Subject> = subjects.into_iter().filter(checks_json).collect();
+    assert!(subjects.len() > 15, "the types whose services answer JSON");
+    for body in ["", "accepted", "[]", "7", "null"] {
+        service.behave(Behavior::Writes(Reply {
+            body: body.into(),
+            ..Reply::status(200)
+        }));
+        assert_rejected_unless(&subjects, Confirmation::Status).await;
+    }
+}
+
+/// Asserts that one attempt of each type is rejected, or delivered if its service confirms so.
+async fn assert_rejected_unless(subjects: &[Subject], confirmation: Confirmation) {
+    let attempts = join_all(subjects.iter().map(Subject::attempt)).await;
+    for (subject, result) in subjects.iter().zip(attempts) {
+        let got = result.as_ref().map(|ended| ended.outcome);
+        let got = got.map_err(|failure| (failure.reason, failure.kind));
+        let expected = match subject.row.confirmation == confirmation {
+            true => Ok(Outcome::Delivered),
+            false => Err((Reason::Rejected, FailureKind::Permanent)),
+        };
+        assert_eq!(got, expected, "{}: {result:?}", subject.row.kind);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redirect_is_followed_without_secrets() {
     let service = Service::start(Behavior::Redirect(307, "/target")).await;
@@ -173,7 +231,7 @@ async fn an_endless_redirect_is_rejected() {
 async fn a_redirect_to_a_metadata_service_is_not_followed() {
     let reply = Reply {
         headers: vec![("location", "http://169.254.169.254/latest/")],
-        ..Reply::status(302)
+        ..Reply::status(307)
     };
     let service = Service::start(Behavior::All(reply)).await;
     for subject in subjects(&service).await {

@@ -2,11 +2,12 @@
 
 use std::convert::Infallible;
 use std::future::pending;
+use std::io;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::stream;
+use futures::{StreamExt, stream};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
@@ -41,6 +42,10 @@ pub enum Behavior {
     All(Reply),
     /// They respond to requests for this path, and redirect all others to it with this status.
     Redirect(u16, &'static str),
+    /// They respond to reads like healthy services, and accept writes with this status.
+    Accepts(u16),
+    /// They respond with this status, and with a body that breaks in this way.
+    Broken(u16, Break),
     /// They respond with this status, and with the request as the body.
     Echo(u16),
     /// They read the request and never respond.
@@ -54,6 +59,19 @@ pub enum Behavior {
 pub enum Pace {
     Trickle,
     Flood,
+}
+
+/// How a body breaks after its first bytes.
+#[derive(Clone, Copy, Debug)]
+pub enum Break {
+    /// The connection closes before the length of the header.
+    CutOff,
+    /// The rest never comes.
+    Hangs,
+    /// It is not compressed as the header says.
+    NoGzip,
+    /// The connection closes before the last chunk.
+    CutChunks,
 }
 
 /// A scripted response.
@@ -95,7 +113,7 @@ struct State {
     received: Vec<Received>,
 }
 
-type Body = BoxBody<Bytes, Infallible>;
+type Body = BoxBody<Bytes, io::Error>;
 
 impl Service {
     /// Starts with this behavior.
@@ -198,7 +216,11 @@ async fn serve(
             &[("location", &format!("https://elsewhere.example{target}"))],
             Vec::new(),
         ),
-        Behavior::Healthy | Behavior::Writes(_) | Behavior::Redirect(..) => healthy(&received),
+        Behavior::Accepts(status) if is_write => accepted(status, &received),
+        Behavior::Broken(status, how) => broken(status, how),
+        Behavior::Healthy | Behavior::Accepts(_) | Behavior::Writes(_) | Behavior::Redirect(..) => {
+            healthy(&received)
+        }
         Behavior::Echo(status) => answer(status, &[], format!("{received:?}").into_bytes()),
         Behavior::Stall => pending().await,
         Behavior::Endless(pace) => Response::new(endless(pace)),
@@ -229,8 +251,44 @@ fn healthy(received: &Received) -> Response<Body> {
         "GET" if path.contains("/_apis/") => json(200, json!({"value": []})),
         "GET" => json(200, json!([])),
         _ if path.ends_with("/v1/traces") => answer(200, &[], Vec::new()),
-        _ => json(202, json!({"id": 1, "code": 0, "ok": true})),
+        _ => accepted(202, received),
     }
+}
+
+/// The members with which the services of all types accept a write.
+fn accepted(status: u16, received: &Received) -> Response<Body> {
+    let is_datadog = received.url.contains("/api/v1/events");
+    let document = json!({
+        "id": 1, "code": 0, "ok": true, "success": true, "result": "success", "requestId": "r",
+        "status": if is_datadog { "ok" } else { "success" }, "name": "n", "message": "m",
+        "event_id": "e", "messageIds": ["1"],
+    });
+    answer(status, &[], document.to_string().into_bytes())
+}
+
+fn broken(status: u16, how: Break) -> Response<Body> {
+    let begin = Ok(Frame::data(Bytes::from_static(b"{\"")));
+    let response = Response::builder().status(status);
+    let response = match how {
+        Break::CutOff | Break::Hangs => response.header("content-length", "100"),
+        Break::NoGzip => response.header("content-encoding", "gzip"),
+        Break::CutChunks => response,
+    };
+    let rest = stream::once(async move {
+        // The server sends the head and the first bytes when it must wait.
+        tokio::task::yield_now().await;
+        match how {
+            Break::Hangs => pending().await,
+            Break::NoGzip => Ok(Frame::data(Bytes::new())),
+            Break::CutOff | Break::CutChunks => {
+                Err(io::Error::other("the test closes the connection"))
+            }
+        }
+    });
+    let body = StreamBody::new(stream::iter([begin]).chain(rest));
+    response
+        .body(BodyExt::boxed(body))
+        .expect("the test's response is valid")
 }
 
 fn reply_with(reply: &Reply) -> Response<Body> {
@@ -243,7 +301,9 @@ fn answer(status: u16, headers: &[(&'static str, &str)], body: Vec<u8>) -> Respo
         response = response.header(*name, *value);
     }
     response
-        .body(BodyExt::boxed(Full::from(body)))
+        .body(BodyExt::boxed(
+            Full::from(body).map_err(|never| match never {}),
+        ))
         .expect("the test's response is valid")
 }
 

@@ -1,5 +1,6 @@
 //! The roles as real processes on a real nats-server, with providers that fail.
 
+mod answers;
 mod api_addresses;
 mod changed_streams;
 mod circuits;

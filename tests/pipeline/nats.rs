@@ -7,7 +7,8 @@ use futures::StreamExt;
 use nkeys::KeyPair;
 use serde_json::{Value, json};
 use tidings_rig::{
-    Authority, Manifest, NatsServer, PATIENCE, Rig, Role, alert, event, provider, secret,
+    Authority, Manifest, NatsServer, PATIENCE, Rig, Role, alert, event, eventually, provider,
+    secret, self_signed,
 };
 
 use crate::TIDINGS;
@@ -274,12 +275,42 @@ async fn a_certificate_must_match_the_host_of_the_address() {
 
     assert_is_the_event(&next(&mut subscriber).await);
     // The two others fail and are parked. Nothing else is published by then.
-    up.logs_with("delivery-parked", [("provider", "by-address")])
-        .await;
-    up.logs_with("delivery-parked", [("provider", "of-another")])
-        .await;
+    for provider in ["by-address", "of-another"] {
+        let untrusted = [("provider", provider), ("reason", "untrusted-certificate")];
+        up.logs_with("delivery-parked", untrusted).await;
+    }
     assert!(
         futures::poll!(subscriber.next()).is_pending(),
         "only the host of the certificate is accepted"
     );
+}
+
+#[tokio::test]
+async fn a_server_whose_certificate_is_the_configured_authority_is_trusted() {
+    let rig = Rig::start(TIDINGS).await;
+    let folder = rig.folder().join("other");
+    std::fs::create_dir(&folder).unwrap();
+    let (certificate, key) = self_signed("localhost");
+    let [certificate_file, key_file] = ["server.crt", "server.key"].map(|name| folder.join(name));
+    std::fs::write(&certificate_file, &certificate).unwrap();
+    std::fs::write(&key_file, key).unwrap();
+    let tls = format!("tls {{ cert_file: {certificate_file:?}, key_file: {key_file:?} }}");
+    let server = NatsServer::start(&folder, &tls).await;
+    let url = server.url().replace("127.0.0.1", "localhost");
+    rig.rules()
+        .put([secret("ca", json!({"ca.crt": certificate}))]);
+    rig.rules().put([
+        nats("other", &url).with("certSecretRef", json!({"name": "ca"})),
+        alert("all", "other"),
+    ]);
+    let up = rig.run(Role::up()).await;
+
+    up.post(&event("by another bus")).await.unwrap();
+
+    let outcome = eventually("an attempt ended", async || {
+        rig.outcomes().await.pop()?.attempt
+    })
+    .await;
+    assert_eq!(outcome.outcome, "delivered", "{outcome:?}");
+    rig.drained().await;
 }

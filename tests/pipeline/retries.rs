@@ -72,11 +72,6 @@ async fn a_delivery_parked_repeatedly_within_the_duplicate_window_is_not_lost() 
 }
 
 #[tokio::test]
-async fn a_response_that_ends_early_is_retried() {
-    is_delivered_at_attempt(2, Receiver::script([Reply::CloseHalfWay]).await).await;
-}
-
-#[tokio::test]
 async fn after_a_response_400_a_dead_letter_has_all_attempts() {
     let receiver = Receiver::script([Reply::Status(503), Reply::Status(400)]).await;
     let (rig, up) = Rig::up(

@@ -3,8 +3,10 @@
 
 pub mod address;
 pub mod address_rules;
+mod body;
 pub mod classify;
 mod client;
+pub mod confirmation;
 mod exchange;
 pub mod invalid;
 pub mod redact;
@@ -16,13 +18,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use reqwest::Method;
 use reqwest::header::HeaderMap;
 use tidings_core::runtime::config::AddressSettings;
 use tidings_core::{Failure, Reason};
 use tidings_rules::ResolvedProvider;
+use tokio::time::{Instant, timeout_at};
 use url::Url;
 
+use crate::http::confirmation::Confirmation;
 use crate::http::redact::Redactor;
+use crate::text::cut_chars;
+use crate::tls::untrusted;
 use address_rules::{AddressRules, Refused};
 use client::ClientSet;
 use invalid::Invalid;
@@ -31,8 +38,10 @@ pub use exchange::{Request, Response};
 
 /// The most redirects to follow.
 const MOST_REDIRECTS: usize = 5;
-/// The most bytes of a response to read. The longest that a type needs is a page of 100 comments.
-const MOST_RESPONSE_BYTES: usize = 8 << 20;
+/// The longest detail of a failure without a response, in characters.
+const LONGEST_DETAIL: usize = 1_000;
+/// No attempt takes longer.
+const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
 /// The clients and address rules that all Providers share.
 #[derive(Clone)]
@@ -50,6 +59,8 @@ pub struct Http {
     redactor: Redactor,
     /// Headers of the Provider's Secret, for every request.
     headers: BTreeMap<String, String>,
+    confirmation: Confirmation,
+    accepts_redirects: bool,
 }
 
 #[derive(Clone)]
@@ -101,6 +112,8 @@ impl Http {
             timeout: provider.timeout,
             redactor: Redactor::new(provider),
             headers: BTreeMap::new(),
+            confirmation: Confirmation::Json(&[]),
+            accepts_redirects: provider.accept_redirects,
         })
     }
 
@@ -114,6 +127,16 @@ impl Http {
             timeout: Duration::MAX,
             redactor: Redactor::default(),
             headers: BTreeMap::new(),
+            confirmation: Confirmation::Status,
+            accepts_redirects: false,
+        }
+    }
+
+    /// A client for a service that confirms writes in this way.
+    pub fn confirmed_by(self, confirmation: Confirmation) -> Self {
+        Self {
+            confirmation,
+            ..self
         }
     }
 
@@ -149,71 +172,114 @@ impl Http {
 
     /// Sends a request once and follows up to five redirects, each to an allowed http or https URL.
     ///
-    /// 307 and 308 repeat the request. 301, 302 and 303 become a GET without a body, as in Flux's
-    /// notification-controller. Headers marked sensitive are not sent to another host.
+    /// 307 and 308 repeat the request. 301, 302 and 303 are followed for GET and HEAD only; a
+    /// Provider can accept them as the end of a write. Headers marked sensitive are not sent to
+    /// another host.
+    ///
+    /// The body of a 2xx is not read if the service confirms writes by the status. A body that
+    /// breaks off after another status is reported as far as it came.
     ///
     /// # Errors
-    /// Transient if there is no response: unreachable or timed out. Permanent if the address is not
-    /// allowed. A response with any status is no error.
+    /// Transient if there is no response: unreachable, not trusted or timed out; or if the body of
+    /// a 2xx breaks off, so that the answer is unknown. Permanent if the address is not allowed, or
+    /// a redirect is not followed. A response with any other status is no error.
     pub async fn send(&self, request: Request) -> Result<Response, Failure> {
-        let host = host_of(&request.url);
         let request = request.secret_headers(&self.headers);
         match &self.transport {
-            Transport::Wire(clients) => {
-                let late = Failure::transient(
-                    Reason::Timeout,
-                    format!("{host} did not answer within {:?}", self.timeout),
-                );
-                let redactor = self.redactor.with_headers(&request.headers);
-                let redactor = redactor.with_secrets(&request.secrets);
-                let response =
-                    tokio::time::timeout(self.timeout, follow(clients, &self.rules, request))
-                        .await
-                        .unwrap_or(Err(late))?;
-                Ok(Response {
-                    redactor,
-                    ..response
-                })
-            }
+            Transport::Wire(clients) => self.call(clients, request).await,
             Transport::DryRun(requests) => {
+                let host = host_of(&request.url);
                 requests.lock().push(request);
                 Ok(Response {
                     host,
                     status: 200,
                     headers: HeaderMap::new(),
                     body: Vec::new(),
+                    confirmation: Confirmation::Status,
+                    accepted_redirect: false,
                     dry_run: true,
                     redactor: Redactor::default(),
                 })
             }
         }
     }
-}
 
-async fn follow(
-    clients: &ClientSet,
-    rules: &AddressRules,
-    mut request: Request,
-) -> Result<Response, Failure> {
-    for _ in 0..=MOST_REDIRECTS {
-        rules.check_url(&request.url)?;
-        let response = send_one(clients, &request).await?;
-        let Some(target) = redirect::target(&request.url, &response) else {
-            return Ok(response);
+    async fn call(&self, clients: &ClientSet, request: Request) -> Result<Response, Failure> {
+        let redactor = self.redactor.with_headers(&request.headers);
+        let redactor = redactor.with_secrets(&request.secrets);
+        let confirmation = match request.method {
+            Method::GET | Method::HEAD | Method::OPTIONS => Confirmation::Parsed,
+            _ => self.confirmation,
         };
-        request = redirect::redirected(request, target?, response.status);
+        let now = Instant::now();
+        let deadline = now.checked_add(self.timeout).unwrap_or(now + FAR);
+        let late = Failure::transient(
+            Reason::Timeout,
+            format!(
+                "{} did not answer within {:?}",
+                host_of(&request.url),
+                self.timeout
+            ),
+        );
+        let head = timeout_at(deadline, self.follow(clients, request)).await;
+        let head = head.unwrap_or(Err(late)).map_err(|failure| Failure {
+            detail: cut_chars(&redactor.redact(&failure.detail), LONGEST_DETAIL),
+            ..failure
+        })?;
+        let response = Response {
+            host: head.host,
+            status: head.response.status().as_u16(),
+            headers: head.response.headers().clone(),
+            body: Vec::new(),
+            confirmation,
+            accepted_redirect: head.accepted_redirect,
+            dry_run: false,
+            redactor,
+        };
+        response.with_body(head.response, deadline).await
     }
-    Err(Failure::permanent(
-        Reason::Rejected,
-        format!(
-            "{} redirects more than {MOST_REDIRECTS} times",
-            host_of(&request.url)
-        ),
-    ))
+
+    async fn follow(&self, clients: &ClientSet, mut request: Request) -> Result<Head, Failure> {
+        for _ in 0..=MOST_REDIRECTS {
+            self.rules.check_url(&request.url)?;
+            let host = host_of(&request.url);
+            let response = send_one(clients, &request).await?;
+            let status = response.status().as_u16();
+            let accepted_redirect =
+                self.accepts_redirects && redirect::loses_body(&request.method, status);
+            let target = match accepted_redirect {
+                true => None,
+                false => redirect::target(&request, status, response.headers())?,
+            };
+            match target {
+                Some(target) => request = redirect::redirected(request, target),
+                None => {
+                    return Ok(Head {
+                        host,
+                        response,
+                        accepted_redirect,
+                    });
+                }
+            }
+        }
+        Err(Failure::permanent(
+            Reason::Rejected,
+            format!(
+                "{} redirects more than {MOST_REDIRECTS} times",
+                host_of(&request.url)
+            ),
+        ))
+    }
 }
 
-async fn send_one(clients: &ClientSet, request: &Request) -> Result<Response, Failure> {
-    let host = host_of(&request.url);
+/// A response whose body is not read yet.
+struct Head {
+    host: String,
+    response: reqwest::Response,
+    accepted_redirect: bool,
+}
+
+async fn send_one(clients: &ClientSet, request: &Request) -> Result<reqwest::Response, Failure> {
     let client = clients.client_for(&request.url);
     let mut builder = client
         .request(request.method.clone(), request.url.clone())
@@ -221,34 +287,8 @@ async fn send_one(clients: &ClientSet, request: &Request) -> Result<Response, Fa
     if !request.body.is_empty() {
         builder = builder.body(request.body.clone());
     }
-    let mut response = builder
-        .send()
-        .await
-        .map_err(|error| without_response(&host, error))?;
-    let (status, headers) = (
-        response.status().as_u16(),
-        std::mem::take(response.headers_mut()),
-    );
-    let mut body = Vec::new();
-    while let Some(chunk) = response
-        .chunk()
-        .await
-        .map_err(|error| without_response(&host, error))?
-    {
-        body.extend_from_slice(&chunk);
-        if body.len() > MOST_RESPONSE_BYTES {
-            body.truncate(MOST_RESPONSE_BYTES);
-            break;
-        }
-    }
-    Ok(Response {
-        host,
-        status,
-        headers,
-        body,
-        dry_run: false,
-        redactor: Redactor::default(),
-    })
+    let sent = builder.send().await;
+    sent.map_err(|error| without_response(&host_of(&request.url), error))
 }
 
 /// The failure of a call without a response. It does not quote the URL, which may hold a secret.
@@ -262,6 +302,9 @@ fn without_response(host: &str, error: reqwest::Error) -> Failure {
             Reason::Misconfigured,
             format!("the request to {host} is invalid; check the address and the headers"),
         );
+    }
+    if let Some(failure) = untrusted(host, &error) {
+        return failure;
     }
     let mut cause: &dyn std::error::Error = &error;
     while let Some(source) = cause.source() {

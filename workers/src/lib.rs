@@ -6,7 +6,7 @@
 //!       └─ parked ◄─┴─► DEAD, OUTCOMES
 //! ```
 //!
-//! A module imports only modules to its right, and `message`, `text` and `bounded_map`. Each
+//! A module imports only modules to its right, and `message`, `text`, `tls` and `bounded_map`. Each
 //! provider type is one file in [`notifier`].
 
 pub mod attempt;
@@ -17,4 +17,5 @@ pub mod newest_wins;
 pub mod notifier;
 pub mod text;
 pub mod throttle;
+mod tls;
 pub mod worker;

@@ -98,6 +98,7 @@ mod tests {
         for row in PROVIDERS {
             let (kind, family, content) = (row.kind, row.family, row.content);
             writeln!(rows, "{kind}: {family:?}, {content:?}").unwrap();
+            writeln!(rows, "  confirms by {:?}", row.confirmation).unwrap();
             for rate in row.rate_limits.rates {
                 let (count, per, scope) = (rate.count, rate.per, row.rate_limits.scope);
                 writeln!(

@@ -26,6 +26,11 @@ terms! {
         RateLimited = "rate-limited", "The service asks to slow down (429).";
         Unreachable = "unreachable",
             "No connection: refused or reset, or DNS or TLS failed.";
+        AnswerUnknown = "answer-unknown",
+            "The service answered with a success whose body broke off. It may have accepted the \
+             message.";
+        UntrustedCertificate = "untrusted-certificate",
+            "The certificate of the service is not trusted, expired, or for another name.";
         Timeout = "timeout", "The service did not answer within the provider's timeout.";
         ServerError = "server-error", "The service failed (5xx).";
         Misconfigured = "misconfigured", "The Provider or its Secret is invalid.";

@@ -10,6 +10,9 @@ use crate::model::outcome::{Failure, FailureKind, Reason};
 
 /// How long 401 and 403 are retried, because a token may be in rotation.
 pub const UNAUTHORIZED_FOR: Duration = Duration::from_secs(3600);
+/// The wait before the only repetition of a call whose answer is unknown. The service may have
+/// accepted the call, so each repetition may be a duplicate.
+pub const REPEAT_AFTER: Duration = Duration::from_secs(60);
 
 /// The retry settings of a Provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +44,8 @@ pub struct AttemptContext {
     pub age: Duration,
     /// The time since the first 401 or 403. `None` if there was none.
     pub unauthorized_for: Option<Duration>,
+    /// Whether the answer of an earlier attempt was unknown.
+    pub was_unknown: bool,
 }
 
 /// The decision about a delivery after a failed attempt.
@@ -62,6 +67,12 @@ impl RetryPolicy {
             && context.unauthorized_for.unwrap_or_default() >= UNAUTHORIZED_FOR;
         if is_over {
             return RetryDecision::Dead(Reason::Unauthorized);
+        }
+        if failure.reason == Reason::AnswerUnknown {
+            return match context.was_unknown || context.age + REPEAT_AFTER > self.max_age {
+                true => RetryDecision::Dead(Reason::AnswerUnknown),
+                false => RetryDecision::Park(REPEAT_AFTER),
+            };
         }
         let wait = retry_after.unwrap_or_else(|| self.backoff(context.attempt, random));
         // If the next attempt would be too late, the delivery ends now instead of after the wait.
@@ -100,6 +111,7 @@ mod tests {
             attempt,
             age: Duration::from_secs(age),
             unauthorized_for: None,
+            was_unknown: false,
         }
     }
 
@@ -172,6 +184,27 @@ mod tests {
             RetryPolicy::default().decide(&failure, after(3600), 0.5),
             RetryDecision::Dead(Reason::Unauthorized)
         );
+    }
+
+    #[test]
+    fn a_call_whose_answer_is_unknown_is_repeated_once_after_a_minute() {
+        let failure = Failure::transient(Reason::AnswerUnknown, "");
+        let again = AttemptContext {
+            was_unknown: true,
+            ..context(9, 60)
+        };
+        for (context, decision) in [
+            (context(1, 0), RetryDecision::Park(seconds(60))),
+            (context(7, 3600), RetryDecision::Park(seconds(60))),
+            (again, RetryDecision::Dead(Reason::AnswerUnknown)),
+            (
+                context(1, 24 * 3600),
+                RetryDecision::Dead(Reason::AnswerUnknown),
+            ),
+        ] {
+            let policy = RetryPolicy::default();
+            assert_eq!(policy.decide(&failure, context, 0.5), decision);
+        }
     }
 
     proptest! {

@@ -156,7 +156,7 @@ fn compiled(manifest: Manifest) -> String {
         .providers()
         .map(|it| {
             format!(
-                "{:?} {:?} {:?} {:?} {} {:?} {:?} {:?}",
+                "{:?} {:?} {:?} {:?} {} {:?} {:?} {:?} {:?}",
                 it.api_address,
                 it.rate_limit,
                 it.max_in_flight,
@@ -164,6 +164,7 @@ fn compiled(manifest: Manifest) -> String {
                 it.pool,
                 it.template,
                 it.links,
+                it.accept_redirects,
                 it.commit_status
             )
         })

@@ -11,6 +11,7 @@ use rcgen::{
     KeyPair, KeyUsagePurpose, PKCS_RSA_SHA256, RsaKeySize,
 };
 use rustls::RootCertStore;
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ServerConfig, WebPkiClientVerifier};
 use tempfile::TempDir;
@@ -150,6 +151,28 @@ impl Authority {
         }
         filled
     }
+}
+
+/// A certificate that is its own authority, as `openssl req -x509` makes them, and its key, as PEM.
+pub fn self_signed(host: &str) -> (String, String) {
+    let key = new_key();
+    let mut params = parameters(host, vec![host.to_owned()]);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let certificate = params.self_signed(&key).expect("the parameters are valid");
+    (certificate.pem(), key.serialize_pem())
+}
+
+/// An acceptor of TLS connections with this certificate and key, as PEM.
+pub(crate) fn acceptor(certificate: &str, key: &str) -> TlsAcceptor {
+    // The error means that another test installed it.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let certificate = CertificateDer::from_pem_slice(certificate.as_bytes());
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("the key is valid");
+    let config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.expect("the certificate is valid")], key)
+        .expect("key and certificate match");
+    TlsAcceptor::from(Arc::new(config))
 }
 
 fn new_key() -> KeyPair {

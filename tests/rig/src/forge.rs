@@ -44,6 +44,8 @@ pub struct Contents {
     pub comments: Vec<(String, Option<String>)>,
     /// The response to every request, if all are rejected.
     pub rejection: Option<Rejection>,
+    /// The response to every write, if writes are rejected.
+    pub write_rejection: Option<Rejection>,
     /// The maximum time of a response to a write; each takes a random part of it.
     pub slowest_response: Duration,
 }
@@ -165,6 +167,11 @@ impl Forge {
         self.contents().rejection = rejection;
     }
 
+    /// Rejects every further write with this response. `None`: accepts writes.
+    pub fn reject_writes(&self, rejection: Option<Rejection>) {
+        self.contents().write_rejection = rejection;
+    }
+
     /// Turns responses to writes on or off. Writes are carried out while responses are off.
     pub fn respond_to_writes(&self, responds: bool) {
         self.responds.send_replace(responds);
@@ -185,7 +192,8 @@ impl Forge {
     ) -> Response {
         let (slowest, id) = {
             let mut contents = self.contents();
-            if let Some(rejection) = contents.rejection.clone() {
+            let rejection = contents.rejection.clone();
+            if let Some(rejection) = rejection.or(contents.write_rejection.clone()) {
                 return rejection.into_response();
             }
             let Some((what, text, id)) = write(&mut contents) else {

@@ -26,7 +26,7 @@ mod rules;
 mod unfinished;
 mod wait;
 
-pub use authority::Authority;
+pub use authority::{Authority, self_signed};
 pub use event::event;
 pub use forge::{Forge, LOGIN, Rejection, Status};
 pub use kubernetes::{AuditedRequest, KubeApiServer, KubectlOutput, Snapshot};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::stream;
+use futures::{Stream, StreamExt, stream};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
@@ -21,13 +21,15 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
 
+use crate::authority::acceptor;
 use crate::wait::eventually;
 
 /// How the endpoint handles one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// Responds with this status.
+    /// Responds with this status. The body of a success confirms the request for every type.
     Status(u16),
     /// Responds with this status and body.
     Text(u16, &'static str),
@@ -35,13 +37,20 @@ pub enum Reply {
     RetryAfter(u16, u64),
     /// Reads the request and closes the connection without a response.
     Close,
+    /// Redirects to this target with this status.
+    Redirect(u16, &'static str),
     /// Sends the headers of a 200 response and closes the connection within the body.
     CloseHalfWay,
+    /// Sends the headers of a 200 response and half of the body, and never the rest.
+    StallHalfWay,
     /// Reads the request and never responds.
     Stall,
     /// Responds with 200 after this time.
     Slow(Duration),
 }
+
+/// The body of a success: the answer of PagerDuty and of incident.io. Others do not read it.
+const CONFIRMED: &str = r#"{"status":"success"}"#;
 
 /// A received request.
 #[derive(Clone, Debug)]
@@ -50,6 +59,8 @@ pub struct Received {
     pub at: Instant,
     /// How it was handled.
     pub reply: Reply,
+    /// Its method and path.
+    pub target: String,
     /// Its headers.
     pub headers: HeaderMap,
     /// Its body.
@@ -98,20 +109,31 @@ impl Receiver {
 
     /// Follows a script, request by request, and then responds with 200.
     pub async fn script<const N: usize>(replies: [Reply; N]) -> Self {
+        Self::listen(replies.into(), None).await
+    }
+
+    /// Responds to every request with 200, over TLS with this certificate for `localhost` and its
+    /// key, as PEM.
+    pub async fn with_certificate(certificate: &str, key: &str) -> Self {
+        Self::listen(VecDeque::new(), Some(acceptor(certificate, key))).await
+    }
+
+    async fn listen(script: VecDeque<Reply>, tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0")
             .await
             .expect("the loopback interface has free ports");
-        let url = format!(
-            "http://{}/hook",
-            listener.local_addr().expect("a listener has an address")
-        );
+        let address = listener.local_addr().expect("a listener has an address");
+        let url = match tls {
+            Some(_) => format!("https://localhost:{}/hook", address.port()),
+            None => format!("http://{address}/hook"),
+        };
         let received = Vec::new();
         let state = Arc::new(Mutex::new(State {
-            script: replies.into(),
+            script,
             afterwards: [Reply::Status(200)].into(),
             received,
         }));
-        let server = tokio::spawn(serve(listener, state.clone())).abort_handle();
+        let server = tokio::spawn(serve(listener, state.clone(), tls)).abort_handle();
         Self { url, state, server }
     }
 
@@ -196,18 +218,28 @@ impl Drop for Receiver {
     }
 }
 
-async fn serve(listener: TcpListener, state: Arc<Mutex<State>>) {
+async fn serve(listener: TcpListener, state: Arc<Mutex<State>>, tls: Option<TlsAcceptor>) {
     loop {
         let Ok((connection, _)) = listener.accept().await else {
             continue;
         };
         let state = state.clone();
         let service = service_fn(move |request| answer(request, state.clone()));
+        let builder = hyper::server::conn::http1::Builder::new();
         // An error means that the script or the client closed the connection.
-        tokio::spawn(
-            hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(connection), service),
-        );
+        match tls.clone() {
+            None => {
+                tokio::spawn(builder.serve_connection(TokioIo::new(connection), service));
+            }
+            Some(tls) => {
+                tokio::spawn(async move {
+                    if let Ok(connection) = tls.accept(connection).await {
+                        let connection = TokioIo::new(connection);
+                        let _ = builder.serve_connection(connection, service).await;
+                    }
+                });
+            }
+        }
     }
 }
 
@@ -223,16 +255,26 @@ async fn answer(
         state.received.push(Received {
             at: Instant::now(),
             reply,
+            target: format!("{} {}", head.method, head.uri.path()),
             headers: head.headers,
             body,
         });
         reply
     };
     let (status, retry_after) = match reply {
-        Reply::Status(status) | Reply::Text(status, _) => (status, None),
+        Reply::Status(status) | Reply::Text(status, _) | Reply::Redirect(status, _) => {
+            (status, None)
+        }
         Reply::RetryAfter(status, seconds) => (status, Some(seconds)),
         Reply::Close => return Err(io::Error::other("the script closes the connection")),
-        Reply::CloseHalfWay => return Ok(half_a_response()),
+        Reply::CloseHalfWay => {
+            return Ok(half_a_response(stream::once(async {
+                // The server sends the head and the first half when it must wait.
+                tokio::task::yield_now().await;
+                Err(io::Error::other("the script closes the connection"))
+            })));
+        }
+        Reply::StallHalfWay => return Ok(half_a_response(stream::pending())),
         Reply::Stall => pending().await,
         Reply::Slow(time) => {
             tokio::time::sleep(time).await;
@@ -243,10 +285,13 @@ async fn answer(
     if let Some(seconds) = retry_after {
         response = response.header("Retry-After", seconds);
     }
-    let text = if let Reply::Text(_, text) = reply {
-        text
-    } else {
-        ""
+    if let Reply::Redirect(_, target) = reply {
+        response = response.header("Location", target);
+    }
+    let text = match reply {
+        Reply::Text(_, text) => text,
+        _ if (200..300).contains(&status) && status != 204 => CONFIRMED,
+        _ => "",
     };
     let body =
         Full::new(Bytes::from_static(text.as_bytes())).map_err(|never: Infallible| match never {});
@@ -255,12 +300,12 @@ async fn answer(
         .expect("the script's statuses are valid"))
 }
 
-fn half_a_response() -> Response<BoxBody<Bytes, io::Error>> {
-    let pieces = [
-        Ok(Frame::data(Bytes::from_static(b"half"))),
-        Err(io::Error::other("the script closes the connection")),
-    ];
-    let body = BodyExt::boxed(StreamBody::new(stream::iter(pieces)));
+/// A response that begins with a body of 1000 bytes and goes on with `rest`.
+fn half_a_response(
+    rest: impl Stream<Item = io::Result<Frame<Bytes>>> + Send + Sync + 'static,
+) -> Response<BoxBody<Bytes, io::Error>> {
+    let half = Ok(Frame::data(Bytes::from_static(b"half")));
+    let body = BodyExt::boxed(StreamBody::new(stream::iter([half]).chain(rest)));
     Response::builder()
         .header("Content-Length", 1000)
         .body(body)

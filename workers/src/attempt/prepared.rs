@@ -44,8 +44,10 @@ pub fn prepare(
     let redactor = Redactor::new(&provider);
     let row = provider_type(provider.kind.name)
         .ok_or_else(|| Invalid(format!("unknown type {}", provider.kind.name)))?;
-    let built =
-        http(&provider).and_then(|http| (row.build)(&provider, http.with_headers_of(&provider)));
+    let built = http(&provider).and_then(|http| {
+        let http = http.with_headers_of(&provider);
+        (row.build)(&provider, http.confirmed_by(row.confirmation))
+    });
     let notifier = built.map_err(|Invalid(sentence)| Invalid(redactor.redact(&sentence)))?;
     Ok(Prepared {
         provider,

@@ -39,12 +39,13 @@ impl StatusRule {
     }
 }
 
-/// The shared table. 2xx is accepted. 408, 425, 429 and 5xx, except 501 and 505, are retried. 401
-/// and 403 are retried within an hour. All others are permanent. Returns the status of an accepted
-/// response.
+/// The shared table. 2xx is accepted if its body has the form of the service. 408, 425, 429 and
+/// 5xx, except 501 and 505, are retried. 401 and 403 are retried within an hour. All others are
+/// permanent. Returns the status of an accepted response.
 ///
 /// # Errors
-/// The failure of the status, with the wait that the service asks for in `Retry-After`.
+/// The failure of the status, with the wait that the service asks for in `Retry-After`; or the
+/// body does not come from the service.
 pub fn classify(response: &Response) -> Result<u16, Failure> {
     classify_with(response, &[])
 }
@@ -54,7 +55,7 @@ pub fn classify(response: &Response) -> Result<u16, Failure> {
 /// # Errors
 /// As [`classify`].
 pub fn classify_with(response: &Response, rules: &[StatusRule]) -> Result<u16, Failure> {
-    if response.dry_run || (200..300).contains(&response.status) {
+    if response.is_accepted()? {
         return Ok(response.status);
     }
     let is_hit = |rule: &&StatusRule| rule.statuses.contains(&response.status);
@@ -132,6 +133,7 @@ mod tests {
     use tidings_core::FailureKind;
 
     use super::*;
+    use crate::http::confirmation::Confirmation;
 
     fn response(status: u16, retry_after: Option<&'static str>) -> Response {
         let headers = retry_after.map(|text| (RETRY_AFTER, HeaderValue::from_static(text)));
@@ -140,6 +142,8 @@ mod tests {
             status,
             headers: HeaderMap::from_iter(headers),
             body: b"no".to_vec(),
+            confirmation: Confirmation::Status,
+            accepted_redirect: false,
             dry_run: false,
             redactor: Default::default(),
         }

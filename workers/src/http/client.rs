@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use http::Uri;
 use hyper_util::client::proxy::matcher::Matcher;
-use reqwest::{Certificate, Client, ClientBuilder, Identity};
+use reqwest::{Client, ClientBuilder};
 use tidings_rules::{Proxy, Tls};
 use url::Url;
 
 use super::resolver::CheckedResolver;
 use crate::http::address_rules::AddressRules;
 use crate::http::invalid::Invalid;
+use crate::tls::Trust;
 
 /// The clients of one Provider.
 #[derive(Clone)]
@@ -139,24 +140,9 @@ fn reqwest_proxy(proxy: &Proxy) -> Result<reqwest::Proxy, Invalid> {
     Ok(reqwest_proxy.basic_auth(username, password))
 }
 
-fn with_tls(mut builder: ClientBuilder, tls: &Tls) -> Result<ClientBuilder, Invalid> {
-    if let Some(authorities) = &tls.authorities {
-        let certificates = Certificate::from_pem_bundle(authorities.bytes())
-            .ok()
-            .filter(|bundle| !bundle.is_empty());
-        builder = builder.tls_certs_only(
-            certificates
-                .ok_or("spec.certSecretRef: the key ca.crt holds no PEM certificate; add one")?,
-        );
-    }
-    if let Some((certificate, key)) = &tls.identity {
-        let pem = [certificate.bytes(), b"\n", key.bytes()].concat();
-        let identity = Identity::from_pem(&pem).map_err(|_| {
-            Invalid::from(
-                "spec.certSecretRef: tls.crt and tls.key are not a PEM certificate and its key",
-            )
-        })?;
-        builder = builder.identity(identity);
-    }
-    Ok(builder)
+fn with_tls(builder: ClientBuilder, tls: &Tls) -> Result<ClientBuilder, Invalid> {
+    let trust = Trust::new(Some(tls))?;
+    let mut config = trust.config(trust.verifier())?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(builder.tls_backend_preconfigured(config))
 }

@@ -3,8 +3,13 @@
 use reqwest::Method;
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tidings_core::{Failure, Reason};
+use tokio::time::Instant;
 use url::Url;
 
+use crate::http::body::{self, Body};
+use crate::http::confirmation::{self, Confirmation, Doubt};
 use crate::http::redact::{Redactor, one_line};
 use crate::text::cut_chars;
 
@@ -35,8 +40,12 @@ pub struct Response {
     pub status: u16,
     /// The headers.
     pub headers: HeaderMap,
-    /// The body, up to 8 MiB.
+    /// The body, up to 8 MiB; empty if it was not read.
     pub body: Vec<u8>,
+    /// The form of a 2xx with which the service accepts the request.
+    pub confirmation: Confirmation,
+    /// Whether this is a redirect, with which the service accepts the request.
+    pub accepted_redirect: bool,
     /// Whether no request was sent, so that the response says nothing about the service.
     pub dry_run: bool,
     /// Redacts the secrets, which services may repeat in a body.
@@ -135,8 +144,95 @@ impl Response {
     }
 
     /// The body as JSON; `None` if it is not what `T` needs.
-    pub fn json<T: serde::de::DeserializeOwned>(&self) -> Option<T> {
+    pub fn json<T: DeserializeOwned>(&self) -> Option<T> {
         serde_json::from_slice(&self.body).ok()
+    }
+
+    /// The body of an accepted response as JSON; the default in a dry run and for an accepted
+    /// redirect.
+    ///
+    /// # Errors
+    /// The body is not what `T` needs, so it does not come from the service.
+    pub fn parsed<T: DeserializeOwned + Default>(&self) -> Result<T, Failure> {
+        match self.dry_run || self.accepted_redirect {
+            true => Ok(T::default()),
+            false => self.parse(),
+        }
+    }
+
+    /// The body of an accepted response as JSON.
+    ///
+    /// # Errors
+    /// As [`Response::parsed`].
+    pub fn parse<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        confirmation::parse(&self.body).map_err(|doubt| self.unconfirmed(doubt))
+    }
+
+    /// Whether the service accepted the request, by the status and the form of the body.
+    ///
+    /// # Errors
+    /// The status says so, but the body does not come from the service.
+    pub fn is_accepted(&self) -> Result<bool, Failure> {
+        if self.dry_run || self.accepted_redirect {
+            return Ok(true);
+        }
+        if !(200..300).contains(&self.status) {
+            return Ok(false);
+        }
+        let checked = self.confirmation.check(self.status, &self.body);
+        checked.map_err(|doubt| self.unconfirmed(doubt))?;
+        Ok(true)
+    }
+
+    /// The failure of a 2xx whose body is not the service's answer.
+    pub fn unconfirmed(&self, doubt: Doubt) -> Failure {
+        match doubt {
+            Doubt::Cut => self.unknown("ends within JSON"),
+            Doubt::Foreign => Failure::permanent(
+                Reason::Rejected,
+                format!(
+                    "{} answered {} in another form than the service does; check that the address \
+                     does not lead to a login page or an expired webhook: {}",
+                    self.host,
+                    self.status,
+                    self.excerpt()
+                ),
+            )
+            .with_status(self.status),
+        }
+    }
+
+    /// Reads the body if it matters.
+    ///
+    /// # Errors
+    /// Transient: the body of a 2xx broke off, so nobody knows whether the service accepted the
+    /// request.
+    pub(super) async fn with_body(
+        self,
+        unread: reqwest::Response,
+        deadline: Instant,
+    ) -> Result<Self, Failure> {
+        let is_success = (200..300).contains(&self.status);
+        if self.accepted_redirect || (is_success && !self.confirmation.reads_body()) {
+            body::discard(unread);
+            return Ok(self);
+        }
+        let Body { bytes, broken } = body::read(unread, deadline).await;
+        match broken {
+            Some(why) if is_success => Err(self.unknown(&why)),
+            _ => Ok(Self {
+                body: bytes,
+                ..self
+            }),
+        }
+    }
+
+    fn unknown(&self, why: &str) -> Failure {
+        let detail = format!(
+            "{} answered {}, but the body {why}; it may have accepted the request",
+            self.host, self.status
+        );
+        Failure::transient(Reason::AnswerUnknown, detail).with_status(self.status)
     }
 
     /// The start of the body as text, for errors. Secrets are redacted before the text is cut,

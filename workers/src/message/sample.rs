@@ -31,6 +31,7 @@ pub fn provider(kind: &'static str, edit: impl FnOnce(&mut ResolvedProvider)) ->
         rate_limit: None,
         max_in_flight: None,
         commit_status: Default::default(),
+        accept_redirects: false,
         links: None,
         retry: RetryPolicy::default(),
         manifest: serde_json::Value::Null,

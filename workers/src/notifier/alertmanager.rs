@@ -19,6 +19,7 @@ use url::Url;
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::classify;
+use crate::http::confirmation::Confirmation;
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Message;
@@ -53,6 +54,7 @@ pub const TYPE: ProviderType = ProviderType {
     ],
     sent_twice: "one alert",
     build,
+    confirmation: Confirmation::Status,
     ..ProviderType::DEFAULT
 };
 

@@ -5,6 +5,7 @@
 
 use async_trait::async_trait;
 use reqwest::Method;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
@@ -15,6 +16,7 @@ use super::forge::api_url;
 use super::forge::commit_status::{
     CommitState, CommitStatus, Progressing, StatusReader, desired, remote_state,
 };
+use super::forge::page::Entries;
 use crate::http::classify::{classify, describe};
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request, Response};
@@ -173,7 +175,7 @@ impl KeepState for AzureStatus {
             .send(self.request(Method::GET, &wanted.status.commit).await?)
             .await?;
         Ok(remote_state_of(
-            &response.json::<List<Entry>>().unwrap_or_default().value,
+            &response.parsed::<List<Entry>>()?.value.0,
             &wanted,
         ))
     }
@@ -214,7 +216,7 @@ impl AzureStatus {
         let response = self
             .send(self.authorized(Method::OPTIONS, "_apis", "application/json")?)
             .await?;
-        let resources = response.json::<List<Resource>>().unwrap_or_default().value;
+        let resources = response.parsed::<List<Resource>>()?.value.0;
         match resources
             .into_iter()
             .find(|resource| resource.id == STATUSES)
@@ -281,13 +283,16 @@ fn state_name(state: CommitState) -> &'static str {
 }
 
 #[derive(Deserialize)]
+#[serde(bound = "T: DeserializeOwned")]
 struct List<T> {
-    value: Vec<T>,
+    value: Entries<T>,
 }
 
 impl<T> Default for List<T> {
     fn default() -> Self {
-        Self { value: Vec::new() }
+        Self {
+            value: Entries::default(),
+        }
     }
 }
 

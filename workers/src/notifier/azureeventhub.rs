@@ -24,6 +24,7 @@ use url::Url;
 
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::classify::classify;
+use crate::http::confirmation::Confirmation;
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Message;
@@ -69,6 +70,7 @@ pub const TYPE: ProviderType = ProviderType {
     ],
     sent_twice: "twice",
     build,
+    confirmation: Confirmation::Status,
     content: Content::Event,
     ..ProviderType::DEFAULT
 };

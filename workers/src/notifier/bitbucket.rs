@@ -12,10 +12,10 @@ use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 
 use super::contract::{DesiredState, KeepState, Notifier, ProviderType, RemoteState, Sent};
-use super::forge::api_url;
 use super::forge::commit_status::{
     CommitState, CommitStatus, Progressing, StatusReader, desired, kind_and_name, remote_state,
 };
+use super::forge::{api_url, null_or};
 use crate::http::classify::classify;
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
@@ -137,7 +137,7 @@ impl KeepState for BitbucketStatus {
             return Ok(RemoteState::Unknown);
         }
         classify(&response)?;
-        let entry: Entry = response.json().unwrap_or_default();
+        let entry: Entry = response.parsed()?;
         let is_same =
             entry.state == state_name(status.state) && entry.description == status.description;
         Ok(remote_state(is_same && status.links_to(Some(&entry.url))))
@@ -196,7 +196,9 @@ struct Post<'a> {
 #[serde(default)]
 struct Entry {
     state: String,
+    #[serde(deserialize_with = "null_or")]
     description: String,
+    #[serde(deserialize_with = "null_or")]
     url: String,
 }
 

@@ -12,12 +12,13 @@ use url::Url;
 
 use super::bitbucket::{state_name, status_key};
 use super::contract::{DesiredState, KeepState, Notifier, ProviderType, RemoteState, Sent};
-use super::forge::api_url;
 use super::forge::commit_status::{
     CommitStatus, Progressing, StatusReader, desired, kind_and_name, remote_state,
 };
+use super::forge::{api_url, null_or};
 use crate::http::address::http_url;
 use crate::http::classify::classify;
+use crate::http::confirmation::Confirmation;
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Message;
@@ -44,6 +45,7 @@ pub const TYPE: ProviderType = ProviderType {
     ],
     sent_twice: "the same",
     build,
+    confirmation: Confirmation::Empty,
     ..ProviderType::DEFAULT
 };
 
@@ -149,7 +151,7 @@ impl KeepState for BitbucketServerStatus {
             return Ok(RemoteState::Unknown);
         }
         classify(&response)?;
-        let entry: Entry = response.json().unwrap_or_default();
+        let entry: Entry = response.parsed()?;
         let is_same = entry.state == state_name(status.state)
             && entry.description == status.description
             && status.links_to(Some(&entry.url));
@@ -193,8 +195,11 @@ impl BitbucketServerStatus {
 struct Entry {
     key: String,
     state: String,
+    #[serde(deserialize_with = "null_or")]
     name: String,
+    #[serde(deserialize_with = "null_or")]
     description: String,
+    #[serde(deserialize_with = "null_or")]
     url: String,
 }
 

@@ -16,6 +16,7 @@ use tidings_rules::{Family, ResolvedProvider, SecretValue};
 
 use crate::http::Http;
 use crate::http::classify::StatusRule;
+use crate::http::confirmation::Confirmation;
 use crate::http::invalid::Invalid;
 use crate::message::Message;
 use crate::message::render::Content;
@@ -50,6 +51,8 @@ pub struct ProviderType {
     pub rate_limits: RateLimits,
     /// The longest texts that the service accepts. The contract tests check each of them.
     pub size_limits: &'static [SizeLimit],
+    /// The form of a 2xx with which the service accepts a write. Proxies answer 200, too.
+    pub confirmation: Confirmation,
     /// Response statuses that mean something else than for other types.
     pub status_rules: &'static [StatusRule],
     /// How many links one message of the service has room for.
@@ -70,8 +73,8 @@ pub struct ProviderType {
 }
 
 impl ProviderType {
-    /// A type without limits or rules of its own. A row states what differs:
-    /// `..ProviderType::DEFAULT`.
+    /// A type without limits or rules of its own, whose service answers JSON. A row states what
+    /// differs: `..ProviderType::DEFAULT`.
     pub const DEFAULT: Self = Self {
         kind: "",
         family: Family::Message,
@@ -83,6 +86,7 @@ impl ProviderType {
         content: Content::Text(Escape::None),
         rate_limits: RateLimits::NONE,
         size_limits: &[],
+        confirmation: Confirmation::Json(&[]),
         status_rules: &[],
         most_links: usize::MAX,
         raw_key: "",

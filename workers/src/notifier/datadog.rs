@@ -17,6 +17,7 @@ use url::Url;
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::{at_path, http_url};
 use crate::http::classify::classify;
+use crate::http::confirmation::{Confirmation, Is};
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Message;
@@ -45,6 +46,7 @@ pub const TYPE: ProviderType = ProviderType {
     cut_at: "text 4,000",
     sent_twice: "twice",
     build,
+    confirmation: Confirmation::JsonOrOk(&[("status", Is::Text("ok"))]),
     size_limits: &[SizeLimit::characters("/text", 4_000)],
     ..ProviderType::DEFAULT
 };

@@ -13,6 +13,7 @@ use url::Url;
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::classify_with_wait;
+use crate::http::confirmation::Confirmation;
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request, Response};
 use crate::message::Message;
@@ -39,6 +40,7 @@ pub const TYPE: ProviderType = ProviderType {
     cut_at: "text 4,096, 25 fields, value 1,024, all 6,000",
     sent_twice: "twice",
     build,
+    confirmation: Confirmation::Status,
     // As a webhook's responses state in X-RateLimit-Limit.
     rate_limits: RateLimits {
         scope: LimitScope::Provider,

@@ -14,6 +14,7 @@ pub mod page;
 pub mod service;
 pub mod status_id;
 
+use serde::{Deserialize, Deserializer};
 use tidings_core::{Failure, Reason};
 use url::Url;
 
@@ -28,4 +29,12 @@ pub fn api_url(text: &str) -> Result<Url, Failure> {
             "the address of the repository gives no valid API URL; check spec.address",
         )
     })
+}
+
+/// Reads a text that a forge may report as null.
+///
+/// # Errors
+/// The value is neither a text nor null.
+pub fn null_or<'de, D: Deserializer<'de>>(value: D) -> Result<String, D::Error> {
+    Option::deserialize(value).map(Option::unwrap_or_default)
 }

@@ -12,6 +12,7 @@ use url::Url;
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::classify;
+use crate::http::confirmation::Confirmation;
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Message;
@@ -40,6 +41,7 @@ pub const TYPE: ProviderType = ProviderType {
     ],
     sent_twice: "the receiver recognizes it (`Idempotency-Key`)",
     build,
+    confirmation: Confirmation::Status,
     content: Content::Event,
     own_headers: &["idempotency-key"],
     ..ProviderType::DEFAULT

@@ -18,6 +18,7 @@ use super::generic::event_request;
 use crate::http::Http;
 use crate::http::address::http_url;
 use crate::http::classify::classify;
+use crate::http::confirmation::Confirmation;
 use crate::http::invalid::Invalid;
 use crate::message::Message;
 use crate::message::render::Content;
@@ -41,6 +42,7 @@ pub const TYPE: ProviderType = ProviderType {
     ],
     sent_twice: "the receiver recognizes it (`Idempotency-Key`)",
     build,
+    confirmation: Confirmation::Status,
     content: Content::Event,
     raw_key: "token",
     own_headers: &["idempotency-key", "x-signature"],

@@ -14,7 +14,8 @@ use super::forge::commit_status::{
     CommitState, CommitStatus, Progressing, StatusReader, desired, remote_state,
 };
 use super::forge::gitea_api::{Gitea, NEEDS};
-use super::forge::page::{MOST_PAGES, has_next};
+use super::forge::null_or;
+use super::forge::page::{Entries, MOST_PAGES, has_next};
 use crate::http::Http;
 use crate::http::invalid::Invalid;
 use crate::message::Message;
@@ -71,9 +72,8 @@ impl KeepState for GiteaStatus {
                 .gitea
                 .send(self.gitea.request(Method::GET, &path)?)
                 .await?;
-            if let Some(remote) =
-                remote_state_of(&response.json::<Vec<Entry>>().unwrap_or_default(), &wanted)
-            {
+            let Entries(entries) = response.parsed()?;
+            if let Some(remote) = remote_state_of(&entries, &wanted) {
                 return Ok(remote);
             }
             if !has_next(&response) {
@@ -132,7 +132,9 @@ struct Post<'a> {
 struct Entry {
     context: String,
     status: String,
+    #[serde(deserialize_with = "null_or")]
     description: String,
+    #[serde(deserialize_with = "null_or")]
     target_url: String,
 }
 

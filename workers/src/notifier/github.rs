@@ -15,7 +15,7 @@ use super::forge::commit_status::{
 };
 use super::forge::github_api::{GitHub, NEEDS, RATE_LIMITS};
 use super::forge::github_http::ACCEPT;
-use super::forge::page::{MOST_PAGES, and_page, has_next};
+use super::forge::page::{Entries, MOST_PAGES, and_page, has_next};
 use crate::http::Http;
 use crate::http::invalid::Invalid;
 use crate::message::Message;
@@ -68,9 +68,8 @@ impl KeepState for GithubStatus {
                 .github
                 .send(self.github.request(Method::GET, &path, ACCEPT).await?)
                 .await?;
-            if let Some(remote) =
-                remote_state_of(&response.json::<Vec<Entry>>().unwrap_or_default(), &wanted)
-            {
+            let Entries(entries) = response.parsed()?;
+            if let Some(remote) = remote_state_of(&entries, &wanted) {
                 return Ok(remote);
             }
             if !has_next(&response) {

@@ -15,6 +15,7 @@ use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use super::forge::github_api::{GitHub, NEEDS, RATE_LIMITS};
 use super::forge::github_http::ACCEPT;
 use crate::http::Http;
+use crate::http::confirmation::Confirmation;
 use crate::http::invalid::Invalid;
 use crate::message::Message;
 use crate::message::render::Content;
@@ -27,6 +28,7 @@ pub const TYPE: ProviderType = ProviderType {
     needs: NEEDS,
     sent_twice: "workflows start twice",
     build,
+    confirmation: Confirmation::Empty,
     content: Content::Event,
     rate_limits: RATE_LIMITS,
     ..ProviderType::DEFAULT

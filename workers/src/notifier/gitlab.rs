@@ -14,7 +14,7 @@ use super::forge::commit_status::{
     CommitState, CommitStatus, Progressing, StatusReader, desired, remote_state,
 };
 use super::forge::gitlab_api::{GitLab, NEEDS};
-use super::forge::page::{MOST_PAGES, and_page, has_next};
+use super::forge::page::{Entries, MOST_PAGES, and_page, has_next};
 use crate::http::Http;
 use crate::http::invalid::Invalid;
 use crate::message::Message;
@@ -71,7 +71,7 @@ impl KeepState for GitlabStatus {
                 .gitlab
                 .send(self.gitlab.request(Method::GET, &path)?)
                 .await?;
-            entries.extend(response.json::<Vec<Entry>>().unwrap_or_default());
+            entries.extend(response.parsed::<Entries<Entry>>()?.0);
             if !has_next(&response) {
                 return Ok(remote_state_of(&entries, &wanted));
             }

@@ -13,6 +13,7 @@ use url::Url;
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::classify;
+use crate::http::confirmation::{Confirmation, Is};
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Message;
@@ -35,6 +36,7 @@ pub const TYPE: ProviderType = ProviderType {
     cut_at: "text 4,096, all 32,000 bytes",
     sent_twice: "twice",
     build,
+    confirmation: Confirmation::JsonOrOk(&[("name", Is::Present)]),
     content: Content::Text(Escape::Entities),
     // The limit of a space.
     rate_limits: RateLimits {

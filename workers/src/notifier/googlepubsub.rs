@@ -23,6 +23,7 @@ use url::Url;
 
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::classify::{StatusRule, classify_with};
+use crate::http::confirmation::{Confirmation, Is};
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Message;
@@ -59,6 +60,7 @@ pub const TYPE: ProviderType = ProviderType {
     ],
     sent_twice: "twice",
     build,
+    confirmation: Confirmation::Json(&[("messageIds", Is::Present)]),
     content: Content::Event,
     sends_headers: false,
     status_rules: &[

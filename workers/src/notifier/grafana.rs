@@ -14,6 +14,7 @@ use url::Url;
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::classify;
+use crate::http::confirmation::{Confirmation, Is};
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Message;
@@ -40,6 +41,7 @@ pub const TYPE: ProviderType = ProviderType {
     ],
     sent_twice: "twice",
     build,
+    confirmation: Confirmation::JsonOrOk(&[("message", Is::Present)]),
     content: Content::Text(Escape::Entities),
     ..ProviderType::DEFAULT
 };

@@ -16,6 +16,7 @@ use url::Url;
 use super::contract::{DesiredState, KeepState, Notifier, ProviderType, RemoteState, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::classify;
+use crate::http::confirmation::{Confirmation, Is};
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Message;
@@ -38,6 +39,7 @@ pub const TYPE: ProviderType = ProviderType {
     ],
     sent_twice: "one alert",
     build,
+    confirmation: Confirmation::JsonOrOk(&[("status", Is::Text("success"))]),
     most_links: 1,
     ..ProviderType::DEFAULT
 };

@@ -15,6 +15,7 @@ use url::Url;
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::{classify, describe};
+use crate::http::confirmation::{Confirmation, Doubt};
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request, Response};
 use crate::message::Message;
@@ -34,6 +35,7 @@ pub const TYPE: ProviderType = ProviderType {
     cut_at: "20 KB",
     sent_twice: "twice",
     build,
+    confirmation: Confirmation::JsonOrOk(&[]),
     // The limit of a bot.
     rate_limits: RateLimits {
         scope: LimitScope::Provider,
@@ -118,7 +120,7 @@ fn button(link: &Link) -> Value {
 }
 
 /// Older webhooks send `StatusCode`, newer ones `code`, and some both.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct LarkAnswer {
     code: Option<i64>,
     #[serde(rename = "StatusCode")]
@@ -129,15 +131,17 @@ struct LarkAnswer {
 
 fn check(response: &Response) -> Result<u16, Failure> {
     let status = classify(response)?;
-    let Some(LarkAnswer {
+    if response.json::<Value>().is_none() {
+        return Ok(status);
+    }
+    let LarkAnswer {
         code,
         status_code,
         msg,
-    }) = response.json()
-    else {
-        return Ok(status);
+    } = response.parsed()?;
+    let Some(code) = code.or(status_code) else {
+        return Err(response.unconfirmed(Doubt::Foreign));
     };
-    let code = code.or(status_code).unwrap_or_default();
     if code == 0 {
         return Ok(status);
     }

@@ -15,6 +15,7 @@ use url::Url;
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::classify_with_wait;
+use crate::http::confirmation::{Confirmation, Is};
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request, Response};
 use crate::message::Message;
@@ -46,6 +47,7 @@ pub const TYPE: ProviderType = ProviderType {
     cut_at: "58,977 bytes",
     sent_twice: "one message",
     build,
+    confirmation: Confirmation::JsonOrOk(&[("event_id", Is::Present)]),
     size_limits: &[SizeLimit::bytes("", 65_536)],
     ..ProviderType::DEFAULT
 };

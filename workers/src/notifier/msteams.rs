@@ -14,6 +14,7 @@ use url::Url;
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::{classify, describe, failure};
+use crate::http::confirmation::Confirmation;
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request, Response};
 use crate::message::Message;
@@ -33,6 +34,7 @@ pub const TYPE: ProviderType = ProviderType {
     cut_at: "28 KB, counted as UTF-16",
     sent_twice: "twice",
     build,
+    confirmation: Confirmation::Status,
     rate_limits: RateLimits {
         scope: LimitScope::Provider,
         rates: &[rate(4, 1)],
@@ -61,11 +63,12 @@ enum Card {
 
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     let url = http_url(provider)?;
-    Ok(Notifier::Message(Box::new(Teams {
-        http,
-        card: card_for(&url),
-        url,
-    })))
+    let card = card_for(&url);
+    let http = match card {
+        Card::Adaptive => http,
+        Card::Message => http.confirmed_by(Confirmation::Parsed),
+    };
+    Ok(Notifier::Message(Box::new(Teams { http, card, url })))
 }
 
 fn card_for(url: &Url) -> Card {
@@ -182,7 +185,8 @@ fn message_card(message: &Message<'_>, content: Fitted) -> Value {
     card
 }
 
-/// A connector's success is the body `1`. Any other 200 is a failure only if its text says so.
+/// A connector's success is the body `1`. Any other 200 is a failure only if its text says so, or
+/// if it is a page.
 fn check_connector(response: &Response) -> Result<u16, Failure> {
     let status = classify(response)?;
     let text = String::from_utf8_lossy(&response.body);

@@ -21,6 +21,7 @@ use async_nats::client::{PublishErrorKind, RequestErrorKind};
 use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
 use async_trait::async_trait;
 use bytes::Bytes;
+use rustls::ClientConfig;
 use tidings_core::model::flux;
 use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider, SecretData};
@@ -29,12 +30,14 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::Http;
 use crate::http::address_rules::AddressRules;
+use crate::http::confirmation::Confirmation;
 use crate::http::invalid::Invalid;
 use crate::message::Message;
 use crate::message::render::Content;
 use crate::notifier::contract::need::Demand::{Optional, Required};
 use crate::notifier::contract::need::Need;
-use server::{Trust, UserInfo, resolve, server};
+use crate::tls::{Trust, untrusted};
+use server::{ByName, Names, UserInfo, resolve, server};
 
 /// The name of our connections in the server's list.
 const NAME: &str = "NATS Provider Publisher";
@@ -59,6 +62,7 @@ pub const TYPE: ProviderType = ProviderType {
     ],
     sent_twice: "twice",
     build,
+    confirmation: Confirmation::Status,
     content: Content::Event,
     uses_http: false,
     ..ProviderType::DEFAULT
@@ -100,7 +104,7 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
         timeout: provider.timeout,
     };
     nats.options()?;
-    nats.trust.config(Default::default())?;
+    nats.tls(Names::default())?;
     Ok(Notifier::Message(Box::new(nats)))
 }
 
@@ -169,12 +173,18 @@ impl Nats {
         })
     }
 
+    /// The TLS settings for servers that these names resolved to.
+    fn tls(&self, names: Names) -> Result<ClientConfig, Invalid> {
+        let inner = self.trust.verifier();
+        self.trust.config(Arc::new(ByName { inner, names }))
+    }
+
     /// Connects, publishes, and waits until the server has read the event.
     async fn publish(&self, subject: &str, payload: Bytes) -> Result<(), Failure> {
         let (sender, mut events) = unbounded_channel();
         let misconfigured = |invalid: Invalid| Failure::permanent(Reason::Misconfigured, invalid.0);
         let (servers, names) = resolve(&self.servers, &self.rules).await?;
-        let tls = self.trust.config(names).map_err(misconfigured)?;
+        let tls = self.tls(names).map_err(misconfigured)?;
         let options = self
             .options()
             .map_err(misconfigured)?
@@ -295,6 +305,9 @@ fn connection_lost() -> Failure {
 
 /// Only the kind is reported, since the cause may quote the address with a password.
 fn connect_failure(error: ConnectError) -> Failure {
+    if let Some(failure) = untrusted("the NATS server", &error) {
+        return failure;
+    }
     match error.kind() {
         ConnectErrorKind::AuthorizationViolation => Failure::transient(
             Reason::Unauthorized,

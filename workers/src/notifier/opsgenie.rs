@@ -18,6 +18,7 @@ use url::Url;
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::classify;
+use crate::http::confirmation::{Confirmation, Is};
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Message;
@@ -47,6 +48,7 @@ pub const TYPE: ProviderType = ProviderType {
     cut_at: "description 15,000, details 8,000",
     sent_twice: "one alert, with a higher count",
     build,
+    confirmation: Confirmation::JsonOrOk(&[("requestId", Is::Present)]),
     size_limits: &[
         SizeLimit::characters("/message", 130),
         SizeLimit::characters("/description", 15_000),

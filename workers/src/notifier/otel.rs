@@ -24,6 +24,7 @@ use self::otlp::{
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::{StatusRule, classify_with};
+use crate::http::confirmation::Confirmation;
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request, Response};
 use crate::message::Message;
@@ -58,6 +59,7 @@ pub const TYPE: ProviderType = ProviderType {
     ],
     sent_twice: "one span",
     build,
+    confirmation: Confirmation::Parsed,
     status_rules: &[
         StatusRule::permanent(408..=408, Reason::Timeout),
         StatusRule::permanent(425..=425, Reason::ServerError),

@@ -22,6 +22,7 @@ use url::Url;
 use super::contract::{DesiredState, KeepState, Notifier, ProviderType, RemoteState, Sent};
 use crate::http::address::{at_path, http_url};
 use crate::http::classify::classify;
+use crate::http::confirmation::{Confirmation, Is};
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Message;
@@ -64,6 +65,7 @@ pub const TYPE: ProviderType = ProviderType {
     sent_twice: "one incident; a change event may show twice",
     build,
     channel_key: "routingKey",
+    confirmation: Confirmation::JsonOrOk(&[("status", Is::Text("success"))]),
     // The limit of an integration key.
     rate_limits: RateLimits {
         scope: LimitScope::Provider,
@@ -353,6 +355,8 @@ mod tests {
             let (address, service) = answering(statuses).await;
             let provider = sample::provider("pagerduty", |provider| provider.address = address);
             let http = Http::new(&provider, &sample::http_clients()).unwrap();
+            // The service of this test answers with the status alone.
+            let http = http.confirmed_by(Confirmation::Status);
             let Notifier::State(notifier) = build(&provider, http).unwrap() else {
                 unreachable!("pagerduty keeps states")
             };

@@ -12,6 +12,7 @@ use url::Url;
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::classify;
+use crate::http::confirmation::{Confirmation, Is};
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Message;
@@ -38,6 +39,7 @@ pub const TYPE: ProviderType = ProviderType {
     cut_at: "text 5,000, all 30,000",
     sent_twice: "twice",
     build,
+    confirmation: Confirmation::JsonOrOk(&[("success", Is::True)]),
     size_limits: &[SizeLimit::utf16("/attachments/0/text", 5_000)],
     ..ProviderType::DEFAULT
 };

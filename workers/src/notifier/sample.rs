@@ -6,6 +6,7 @@ use tidings_core::{Failure, FailureKind, Reason};
 use tidings_rules::ResolvedProvider;
 
 use super::contract::{Notifier, ProviderType, Sent};
+use crate::http::confirmation::Confirmation;
 use crate::http::invalid::Invalid;
 use crate::http::{Http, HttpClients, Request, Response};
 pub use crate::message::sample::{Sample, provider, secret};
@@ -29,6 +30,8 @@ pub fn response(status: u16, body: &str) -> Response {
         status,
         headers: HeaderMap::new(),
         body: body.into(),
+        confirmation: Confirmation::Status,
+        accepted_redirect: false,
         dry_run: false,
         redactor: Default::default(),
     }

@@ -24,6 +24,7 @@ use url::Url;
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::{classify, retry_after};
+use crate::http::confirmation::Confirmation;
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request, Response};
 use crate::message::Message;
@@ -49,6 +50,7 @@ pub const TYPE: ProviderType = ProviderType {
     ],
     sent_twice: "dropped by Sentry",
     build,
+    confirmation: Confirmation::JsonOrOk(&[]),
     ..ProviderType::DEFAULT
 };
 

@@ -14,6 +14,7 @@ use url::Url;
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::{classify, retry_after};
+use crate::http::confirmation::Confirmation;
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request, Response};
 use crate::message::Message;
@@ -53,6 +54,7 @@ pub const TYPE: ProviderType = ProviderType {
     cut_at: "text 8,000, all 30,000",
     sent_twice: "twice",
     build,
+    confirmation: Confirmation::Status,
     content: Content::Text(Escape::Entities),
     // The limit applies to webhooks too.
     rate_limits: RateLimits {
@@ -85,6 +87,7 @@ const WEB_API: &str = "https://slack.com/api/chat.postMessage";
 struct Slack {
     http: Http,
     url: Url,
+    is_web_api: bool,
     username: String,
     token: Option<String>,
 }
@@ -92,9 +95,15 @@ struct Slack {
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     let url = http_url(provider)?;
     let token = provider.secret.token().map(str::to_owned);
+    let is_web_api = url.as_str() == WEB_API;
+    let http = match is_web_api {
+        true => http.confirmed_by(Confirmation::Parsed),
+        false => http,
+    };
     Ok(Notifier::Message(Box::new(Slack {
         http,
         url,
+        is_web_api,
         username: provider.username.clone(),
         token,
     })))
@@ -114,7 +123,7 @@ impl SendMessage for Slack {
             request = request.bearer(token);
         }
         let response = self.http.send(request).await?;
-        let check = if self.url.as_str() == WEB_API {
+        let check = if self.is_web_api {
             check_web_api
         } else {
             classify
@@ -130,24 +139,23 @@ struct WebApiAnswer {
     error: String,
 }
 
+/// What stands for the answer in a dry run.
+impl Default for WebApiAnswer {
+    fn default() -> Self {
+        Self {
+            ok: true,
+            error: String::new(),
+        }
+    }
+}
+
 /// The Web API reports failures in the body of a 200. Other statuses mean what they usually mean.
 fn check_web_api(response: &Response) -> Result<u16, Failure> {
     let status = classify(response)?;
-    if response.dry_run {
-        return Ok(status);
+    match response.parsed()? {
+        WebApiAnswer { ok: true, .. } => Ok(status),
+        WebApiAnswer { error, .. } => Err(web_api_failure(&error, response).with_status(status)),
     }
-    let failure = match response.json::<WebApiAnswer>() {
-        Some(WebApiAnswer { ok: true, .. }) => return Ok(status),
-        Some(WebApiAnswer { error, .. }) => web_api_failure(&error, response),
-        None => Failure::transient(
-            Reason::ServerError,
-            format!(
-                "{} did not report whether it accepted the message",
-                response.host
-            ),
-        ),
-    };
-    Err(failure.with_status(status))
 }
 
 fn web_api_failure(error: &str, response: &Response) -> Failure {
@@ -254,7 +262,8 @@ mod tests {
                 Some((Reason::Rejected, false)),
             ),
             (200, r#"{"ok":false}"#, Some((Reason::Rejected, false))),
-            (200, "<html>", Some((Reason::ServerError, true))),
+            (200, "<html>", Some((Reason::Rejected, false))),
+            (200, r#"{"ok":"#, Some((Reason::AnswerUnknown, true))),
         ] {
             assert_eq!(
                 sample::meaning(check_web_api(&response(status, body))),

@@ -13,6 +13,7 @@ use url::Url;
 
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::classify::classify_with_wait;
+use crate::http::confirmation::{Confirmation, Is};
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request, Response};
 use crate::message::Message;
@@ -45,6 +46,7 @@ pub const TYPE: ProviderType = ProviderType {
     cut_at: "4,096",
     sent_twice: "twice",
     build,
+    confirmation: Confirmation::JsonOrOk(&[("ok", Is::True)]),
     // The limits of a chat and of a group.
     rate_limits: RateLimits {
         scope: LimitScope::Channel,

@@ -14,6 +14,7 @@ use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::StatusRule;
 use crate::http::classify::classify_with;
+use crate::http::confirmation::{Confirmation, Is};
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Message;
@@ -50,6 +51,7 @@ pub const TYPE: ProviderType = ProviderType {
     cut_at: "7,439 bytes",
     sent_twice: "twice",
     build,
+    confirmation: Confirmation::JsonOrOk(&[("id", Is::Present)]),
     size_limits: &[SizeLimit::bytes("/markdown", 7_439)],
     status_rules: &[StatusRule::retry(423..=423, Reason::ServerError)],
     ..ProviderType::DEFAULT

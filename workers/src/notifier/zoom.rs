@@ -15,6 +15,7 @@ use url::Url;
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::classify;
+use crate::http::confirmation::Confirmation;
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Message;
@@ -35,6 +36,7 @@ pub const TYPE: ProviderType = ProviderType {
     cut_at: "4,000 each text",
     sent_twice: "twice",
     build,
+    confirmation: Confirmation::Status,
     size_limits: &[SizeLimit::utf16("/content/body/0/text", 4_000)],
     ..ProviderType::DEFAULT
 };

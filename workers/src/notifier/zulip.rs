@@ -13,6 +13,7 @@ use url::{Url, form_urlencoded};
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::classify_with_wait;
+use crate::http::confirmation::{Confirmation, Is};
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request, Response};
 use crate::message::Message;
@@ -45,6 +46,7 @@ pub const TYPE: ProviderType = ProviderType {
     cut_at: "10,000",
     sent_twice: "twice",
     build,
+    confirmation: Confirmation::JsonOrOk(&[("result", Is::Text("success"))]),
     size_limits: &[SizeLimit::characters("content", 10_000)],
     ..ProviderType::DEFAULT
 };

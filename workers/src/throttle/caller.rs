@@ -87,7 +87,12 @@ fn call_result(failure: Option<&Failure>) -> Option<CallResult> {
         )),
         (
             FailureKind::Transient { .. },
-            Reason::RateLimited | Reason::Timeout | Reason::ServerError | Reason::Unreachable,
+            Reason::RateLimited
+            | Reason::Timeout
+            | Reason::ServerError
+            | Reason::Unreachable
+            | Reason::UntrustedCertificate
+            | Reason::AnswerUnknown,
         ) => Some(CallResult::Failed(failure.detail.clone())),
         _ => failure.status.map(|_| CallResult::Answered),
     }
@@ -109,6 +114,14 @@ mod tests {
             ),
             (
                 failed(Reason::RateLimited),
+                Some(CallResult::Failed("why".into())),
+            ),
+            (
+                failed(Reason::UntrustedCertificate),
+                Some(CallResult::Failed("why".into())),
+            ),
+            (
+                failed(Reason::AnswerUnknown).map(|failure| failure.with_status(200)),
                 Some(CallResult::Failed("why".into())),
             ),
             (

@@ -160,6 +160,10 @@ fn decide_failed(
         attempt: next.attempt,
         age: since(next.planned_at, now).unwrap_or_default(),
         unauthorized_for: since(next.unauthorized_since, now),
+        was_unknown: delivery
+            .attempts
+            .iter()
+            .any(|attempt| attempt.reason == Reason::AnswerUnknown.as_str()),
     };
     let retry = processed.retry.decide(failure, context, random);
     let outcome = match retry {

@@ -11,7 +11,7 @@ use tidings_core::{Failure, Reason};
 use tidings_rules::ResolvedProvider;
 use tokio::sync::OnceCell;
 
-use super::page::{MOST_PAGES_OF_COMMENTS, has_next};
+use super::page::{Entries, MOST_PAGES_OF_COMMENTS, has_next};
 use crate::http::Response;
 use crate::message::Message;
 use crate::notifier::contract::{DesiredState, KeepState, RemoteState, Sent};
@@ -172,11 +172,8 @@ impl<F: ChangeRequests> Comments<F> {
                 .forge
                 .list(&self.forge.list_path(comment.number, page))
                 .await?;
-            if let Some(remote) = remote_state_of(
-                response.json::<Vec<Existing>>().unwrap_or_default(),
-                login,
-                comment,
-            ) {
+            let Entries(existing) = response.parsed()?;
+            if let Some(remote) = remote_state_of(existing, login, comment) {
                 return Ok(remote);
             }
             if !has_next(&response) {

@@ -41,12 +41,12 @@ pub struct Gitea {
     is_version_checked: OnceCell<()>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Version {
     version: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct User {
     login: String,
 }
@@ -91,10 +91,7 @@ impl Gitea {
             if response.dry_run {
                 return Ok(());
             }
-            let text = response
-                .json::<Version>()
-                .map(|answered| answered.version)
-                .unwrap_or_default();
+            let text = response.parsed::<Version>()?.version;
             match major_and_minor(&text) {
                 Some(version) if version >= OLDEST => Ok(()),
                 _ => {
@@ -133,14 +130,7 @@ impl Gitea {
     /// Gitea does not report the login.
     pub async fn login(&self) -> Result<String, Failure> {
         let response = self.send(self.authorized(Method::GET, "user")?).await?;
-        match response.json::<User>() {
-            Some(user) => Ok(user.login),
-            None if response.dry_run => Ok(String::new()),
-            None => Err(Failure::transient(
-                Reason::ServerError,
-                format!("{} did not report the account of the token", response.host),
-            )),
-        }
+        response.parsed().map(|user: User| user.login)
     }
 
     fn authorized(&self, method: Method, path: &str) -> Result<Request, Failure> {

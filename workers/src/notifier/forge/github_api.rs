@@ -5,7 +5,7 @@
 
 use reqwest::Method;
 use serde::Deserialize;
-use tidings_core::{Failure, Reason};
+use tidings_core::Failure;
 use tidings_rules::ResolvedProvider;
 use url::Url;
 
@@ -81,7 +81,7 @@ enum Credentials {
     App(Box<GithubApp>),
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct User {
     login: String,
 }
@@ -172,15 +172,7 @@ impl GitHub {
         let response = self
             .send(self.authorized(Method::GET, "user", ACCEPT).await?)
             .await?;
-        let user: Option<User> = response.json();
-        match user {
-            Some(user) => Ok(user.login),
-            None if response.dry_run => Ok(String::new()),
-            None => Err(Failure::transient(
-                Reason::ServerError,
-                format!("{} did not report the account of the token", response.host),
-            )),
-        }
+        response.parsed().map(|user: User| user.login)
     }
 
     async fn authorized(

@@ -196,13 +196,7 @@ impl GithubApp {
         if response.dry_run {
             return Ok(None);
         }
-        let unreadable = || {
-            Failure::transient(
-                Reason::ServerError,
-                format!("{} answered /{path} with unexpected JSON", response.host),
-            )
-        };
-        response.json().map(Some).ok_or_else(unreadable)
+        response.parse().map(Some)
     }
 
     fn signed(&self, now: Timestamp) -> Result<String, Failure> {

@@ -46,7 +46,7 @@ pub struct GitLab {
     token: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct User {
     username: String,
 }
@@ -109,14 +109,7 @@ impl GitLab {
     /// GitLab does not report the login.
     pub async fn username(&self) -> Result<String, Failure> {
         let response = self.send(self.authorized(Method::GET, "user")?).await?;
-        match response.json::<User>() {
-            Some(user) => Ok(user.username),
-            None if response.dry_run => Ok(String::new()),
-            None => Err(Failure::transient(
-                Reason::ServerError,
-                format!("{} did not report the account of the token", response.host),
-            )),
-        }
+        response.parsed().map(|user: User| user.username)
     }
 
     fn authorized(&self, method: Method, path: &str) -> Result<Request, Failure> {

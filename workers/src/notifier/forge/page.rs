@@ -1,5 +1,9 @@
 //! Lists that a forge returns in pages.
 
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
+
 use crate::http::Response;
 
 /// The most pages of statuses to read. A commit on GitHub has up to 1,000 statuses of a context.
@@ -25,6 +29,24 @@ pub fn has_next(response: &Response) -> bool {
         .is_some_and(|link| link.contains("rel=\"next\"") || link.contains("rel=next"))
 }
 
+/// The entries of a page: a list of objects. Objects that `T` can't read are not ours; they are
+/// ignored.
+pub struct Entries<T>(pub Vec<T>);
+
+impl<T> Default for Entries<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Entries<T> {
+    fn deserialize<D: Deserializer<'de>>(list: D) -> Result<Self, D::Error> {
+        let objects = Vec::<Map<String, Value>>::deserialize(list)?;
+        let read = |object| serde_json::from_value(Value::Object(object)).ok();
+        Ok(Self(objects.into_iter().filter_map(read).collect()))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -38,5 +60,17 @@ mod tests {
         ));
         assert!(!links("<https://h/a?page=1>; rel=\"first\""));
         assert!(!has_next(&response(200, "[]")));
+    }
+
+    #[test]
+    fn a_list_of_objects_is_read_without_those_of_others() {
+        let read = |text: &str| serde_json::from_str::<Entries<Vec<(String, u8)>>>(text).is_ok();
+        assert!(!read(r#"["a"]"#) && !read(r#"{"message":"sign in"}"#) && read("[]"));
+        #[derive(Deserialize)]
+        struct Entry {
+            id: u64,
+        }
+        let list: Entries<Entry> = serde_json::from_str(r#"[{"id":null},{"id":7}]"#).unwrap();
+        assert_eq!(list.0.iter().map(|entry| entry.id).collect::<Vec<_>>(), [7]);
     }
 }

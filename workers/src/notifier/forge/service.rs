@@ -37,7 +37,9 @@ pub async fn scripted(
         provider.address = format!("http://{address}/acme/deploy");
         provider.secret = sample::secret(&[("token", "t")]);
     });
-    let http = Http::new(&provider, &sample::http_clients()).unwrap();
+    let http = Http::new(&provider, &sample::http_clients())
+        .unwrap()
+        .confirmed_by(kind.confirmation);
     match (kind.build)(&provider, http).unwrap() {
         Notifier::State(notifier) => (notifier, calls),
         Notifier::Message(_) => panic!("{} keeps no state", kind.kind),

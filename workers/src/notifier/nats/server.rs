@@ -1,4 +1,4 @@
-//! The servers of a Provider: their allowed addresses, and the certificates to trust.
+//! The servers of a Provider: their allowed addresses, and the names for their certificates.
 //!
 //! async-nats would resolve names without a check. It therefore gets only checked addresses, and
 //! certificates are compared with the names that resolved to them.
@@ -9,13 +9,10 @@ use std::sync::Arc;
 
 use async_nats::ServerAddr;
 use percent_encoding::percent_decode_str;
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 use tidings_core::{Failure, Reason};
-use tidings_rules::Tls;
 use tokio::net::lookup_host;
 
 use crate::http::address_rules::AddressRules;
@@ -106,87 +103,13 @@ fn at(server: &ServerAddr, address: IpAddr, names: &mut Names) -> Option<ServerA
     ServerAddr::from_url(url).ok()
 }
 
-/// The certificate authorities to trust, and our own certificate.
-pub struct Trust {
-    verifier: Arc<dyn ServerCertVerifier>,
-    identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
-}
-
-impl Trust {
-    /// Reads the certificates of a Provider, or the system's authorities if it has none.
-    ///
-    /// # Errors
-    /// A certificate is invalid; the error names its key.
-    pub fn new(tls: Option<&Tls>) -> Result<Self, Invalid> {
-        let crypto = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let verifier: Arc<dyn ServerCertVerifier> =
-            match tls.and_then(|tls| tls.authorities.as_ref()) {
-                Some(authorities) => {
-                    let unreadable = "ca.crt holds no certificate in PEM form";
-                    let mut roots = RootCertStore::empty();
-                    for certificate in CertificateDer::pem_slice_iter(authorities.bytes()) {
-                        roots
-                            .add(certificate.map_err(|_| unreadable)?)
-                            .map_err(|_| unreadable)?;
-                    }
-                    WebPkiServerVerifier::builder_with_provider(roots.into(), crypto)
-                        .build()
-                        .map_err(|_| unreadable)?
-                }
-                None => {
-                    let unreadable = |_| Invalid::from("the system's certificates can't be read");
-                    Arc::new(rustls_platform_verifier::Verifier::new(crypto).map_err(unreadable)?)
-                }
-            };
-        Ok(Self {
-            verifier,
-            identity: tls.map(identity).transpose()?.flatten(),
-        })
-    }
-
-    /// The TLS settings for servers that these names resolved to.
-    ///
-    /// # Errors
-    /// The Provider's certificate and key do not match.
-    pub fn config(&self, names: Names) -> Result<ClientConfig, Invalid> {
-        let crypto = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder =
-            ClientConfig::builder_with_provider(crypto).with_safe_default_protocol_versions();
-        let builder = builder
-            .expect("the provider has the default versions")
-            .dangerous();
-        let verifier = ByName {
-            inner: self.verifier.clone(),
-            names,
-        };
-        let builder = builder.with_custom_certificate_verifier(Arc::new(verifier));
-        let Some((chain, key)) = &self.identity else {
-            return Ok(builder.with_no_client_auth());
-        };
-        builder
-            .with_client_auth_cert(chain.clone(), key.clone_key())
-            .map_err(|_| Invalid::from(MISMATCHED))
-    }
-}
-
-const MISMATCHED: &str = "tls.crt and tls.key are not a pair in PEM form";
-
-type ChainAndKey = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
-
-fn identity(tls: &Tls) -> Result<Option<ChainAndKey>, Invalid> {
-    let Some((certificate, key)) = &tls.identity else {
-        return Ok(None);
-    };
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate.bytes()).collect();
-    let key = PrivateKeyDer::from_pem_slice(key.bytes()).map_err(|_| MISMATCHED)?;
-    Ok(Some((chain.map_err(|_| MISMATCHED)?, key)))
-}
-
 /// Accepts a certificate if it is valid for a name that resolved to the address.
 #[derive(Debug)]
-struct ByName {
-    inner: Arc<dyn ServerCertVerifier>,
-    names: Names,
+pub struct ByName {
+    /// Verifies the certificate for each of the names.
+    pub inner: Arc<dyn ServerCertVerifier>,
+    /// The names that resolved to each address.
+    pub names: Names,
 }
 
 impl ServerCertVerifier for ByName {

@@ -1,0 +1,66 @@
+//! Reads the body of a response after its head.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// The most bytes of a body to read. The longest that a type needs is a page of 100 comments.
+const MOST_BYTES: usize = 8 << 20;
+/// A body that nobody needs is read up to this size and time, to use its connection again.
+const MOST_DISCARDED: (usize, Duration) = (64 << 10, Duration::from_secs(1));
+
+/// What was read of a body, up to 8 MiB.
+pub struct Body {
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// Why the rest is lost; `None` if the body ended, or reached the limit.
+    pub broken: Option<String>,
+}
+
+/// Reads a body until it ends, breaks or reaches the limit, or until the deadline.
+pub async fn read(response: reqwest::Response, deadline: Instant) -> Body {
+    let mut bytes = Vec::new();
+    let broken = timeout_at(deadline, collect(response, MOST_BYTES, &mut bytes))
+        .await
+        .unwrap_or_else(|_| Some("did not end in time".to_owned()));
+    Body { bytes, broken }
+}
+
+/// Reads a body that nobody needs in the background.
+pub fn discard(response: reqwest::Response) {
+    if response.content_length() == Some(0) {
+        return;
+    }
+    let (most, time) = MOST_DISCARDED;
+    tokio::spawn(async move {
+        let mut bytes = Vec::new();
+        let _ = timeout(time, collect(response, most, &mut bytes)).await;
+    });
+}
+
+/// Appends the body to `bytes`. Returns why it broke, if it did.
+async fn collect(
+    mut response: reqwest::Response,
+    most: usize,
+    bytes: &mut Vec<u8>,
+) -> Option<String> {
+    loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
+            Ok(None) => return None,
+            Err(error) => return Some(format!("broke off: {}", cause(&error.without_url()))),
+        }
+        if bytes.len() > most {
+            bytes.truncate(most);
+            return None;
+        }
+    }
+}
+
+fn cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
