@@ -250,6 +250,17 @@ async fn the_api_server_rejects_invalid_extensions_as_the_rules_do() {
             json!({"type": "github", "commitStatus": {"id": "mine"}}),
             "spec.commitStatus.id",
         ),
+        (
+            "Provider",
+            json!({"type": "github", "apiAddress": "https://me:key@host"}),
+            "spec.apiAddress",
+        ),
+        (
+            "Provider",
+            json!({"type": "github", "apiAddress": "host/gitlab"}),
+            "spec.apiAddress",
+        ),
+        ("Provider", json!({"apiAddress": "https://host"}), "spec"),
         ("Provider", json!({"pool": "EU"}), "spec.pool"),
         ("Provider", json!({"pool": ""}), "spec.pool"),
     ] {

@@ -43,6 +43,7 @@ fn full_provider() -> Value {
         "channel": "general",
         "username": "flux",
         "address": "https://github.com/org/repo",
+        "apiAddress": "https://github.example.com/api/v3",
         "timeout": "10s",
         "proxy": "http://proxy:3128",
         "proxySecretRef": reference,
