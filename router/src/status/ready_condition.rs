@@ -44,9 +44,7 @@ pub enum Reason {
     ProviderNotReady,
     /// Suspended, without problems.
     Suspended,
-    /// In effect, but the type ignores a part of the Secret, or a key ends with a line break.
-    SecretWarning,
-    /// Without problems.
+    /// Without problems. The message may name keys of the Secret that have no effect.
     Initialized,
 }
 
@@ -71,7 +69,6 @@ impl Reason {
             Self::Doubtful => "Doubtful",
             Self::ProviderNotReady => "ProviderNotReady",
             Self::Suspended => "Suspended",
-            Self::SecretWarning => "SecretWarning",
             Self::Initialized => "Initialized",
         }
     }
@@ -88,7 +85,7 @@ impl Reason {
             Severity::Warning if field.starts_with("spec.providerRef") => Self::ProviderNotFound,
             Severity::Warning if is_list => Self::InvalidPattern,
             Severity::Warning if field.ends_with("matchLabels") => Self::InvalidLabels,
-            Severity::Warning if field == "spec.secretRef" => Self::SecretWarning,
+            Severity::Warning if field == "spec.secretRef" => Self::Initialized,
             Severity::Warning => Self::Doubtful,
         }
     }
@@ -178,7 +175,7 @@ fn provider(rules: &Rules, entry: &RuleEntry, check: &CheckProvider) -> ReadyCon
         }
     }
     ReadyCondition::of(problems_found, entry)
-        .filter(|condition| condition.reason < reason)
+        .filter(|condition| condition.reason <= reason)
         .unwrap_or_else(|| ReadyCondition::without_problems(reason))
 }
 
@@ -301,6 +298,23 @@ mod tests {
                 (identity.to_string(), (reason.as_str(), message))
             })
             .collect()
+    }
+
+    #[test]
+    fn a_key_without_effect_is_named_and_its_provider_is_ready() {
+        let unread = json!({"secretRef": {"name": "s"}});
+        let mut suspended = unread.clone();
+        suspended["suspend"] = true.into();
+        let objects = [
+            testing::secret("s", json!({"unread": "x"})).object(),
+            provider("p", unread),
+            provider("suspended", suspended),
+        ];
+        let found = found(&objects);
+        let (reason, message) = &found["Provider apps/p"];
+        assert_eq!(*reason, "Initialized");
+        assert!(message.contains("the key unread"), "{message}");
+        assert_eq!(found["Provider apps/suspended"].0, "Suspended");
     }
 
     #[test]
