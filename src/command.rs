@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use crate::nats_server::{CHILD_COMMAND, become_nats_server};
 use crate::role::{ingest, router, up, worker};
 
+pub mod check;
 pub mod crds;
 pub mod dead_letters;
 pub mod names;
@@ -37,6 +38,8 @@ enum Command {
     Worker(worker::WorkerArguments),
     /// Test rules with one event: print each Alert's verdict and the requests; send with --send
     Test(test::TestArguments),
+    /// Check rules: report errors, and rules that can never match
+    Check(check::CheckArguments),
     /// Print events as they are stored
     Tap(tap::TapArguments),
     /// List, show, replay and drop dead letters
@@ -87,6 +90,7 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
             Command::Router(arguments) => router::run(arguments).await?,
             Command::Worker(arguments) => worker::run(arguments).await?,
             Command::Test(arguments) => return test::run(arguments).await,
+            Command::Check(arguments) => return check::run(arguments).await,
             Command::Tap(arguments) => tap::run(arguments).await?,
             Command::Dead(arguments) => dead_letters::run(arguments).await?,
             Command::Providers(arguments) => providers::run(arguments).await?,

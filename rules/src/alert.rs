@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::doubt;
 use crate::glob::Globs;
 use crate::options::Options;
 use crate::pattern::Patterns;
@@ -70,6 +71,7 @@ impl Alert {
     pub fn compile(version: Version, options: &Options, report: &mut Report<'_>) -> Option<Self> {
         let spec = report.spec::<AlertSpec>()?;
         check_lengths(&spec, version, report);
+        doubt::check(&spec, options, report);
         let identity = report.object.identity();
         let any_namespace = options.namespace_wildcard_for.contains(&identity.namespace);
         let source =
@@ -138,7 +140,7 @@ fn check_lengths(spec: &AlertSpec, version: Version, report: &mut Report<'_>) {
         report.at_most(&field("namespace"), source.namespace.as_deref(), max_length);
         for (key, value) in source.match_labels.iter().flatten() {
             if !is_label(key, value) {
-                report.warn(
+                report.fault(
                     &field("matchLabels"),
                     format!("the label {key}={value} is invalid and matches no object; correct it"),
                 );
@@ -182,12 +184,13 @@ fn severities(field: Option<&Value>, version: Version, report: &mut Report<'_>) 
     }
 }
 
-/// An empty list selects all events, and invalid patterns are ignored, as in Flux.
+/// An empty list selects all events, and invalid patterns are ignored, as in Flux. So they do not
+/// reject the Alert.
 fn patterns(field: &str, list: Option<Vec<String>>, report: &mut Report<'_>) -> Option<Patterns> {
     let list = list.filter(|list| !list.is_empty())?;
     let (patterns, invalid) = Patterns::compile(&list);
     for (position, message) in invalid {
-        report.warn(
+        report.fault(
             &format!("{field}[{position}]"),
             format!("the pattern {message}; it matches no event"),
         );
@@ -348,7 +351,7 @@ mod tests {
             (
                 Version::V1beta3,
                 json!({"eventSources": [{"kind": "A"}]}),
-                "spec.eventSources[0]",
+                "spec.eventSources[0].name",
             ),
             (
                 Version::V1beta3,

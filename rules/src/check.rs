@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::alert::Alert;
 use crate::extensions::ObjectExtensions;
 use crate::kind::Kinds;
-use crate::object::{GROUP, Identity, Object};
+use crate::object::{GROUP, Identity, Object, Origin};
 use crate::options::Options;
 use crate::problem::{Problem, Severity};
 use crate::provider::Provider;
@@ -14,6 +14,7 @@ use crate::report::Report;
 use crate::resolved::SecretData;
 use crate::resource::Version;
 use crate::secret;
+use crate::structure;
 
 /// A compiled object.
 #[derive(Clone, Debug)]
@@ -33,6 +34,8 @@ pub enum Resource {
 pub struct Checked {
     /// Kind, namespace and name.
     pub identity: Identity,
+    /// The origin of the manifest.
+    pub origin: Arc<Origin>,
     /// The uid, or a UUIDv5 if the manifest has none.
     pub uid: String,
     /// `metadata.generation`, which the API server increments with each change of the spec.
@@ -45,25 +48,13 @@ pub struct Checked {
     pub problems: Vec<Problem>,
     /// The extensions that the object has now.
     pub(crate) extensions: ObjectExtensions,
-    /// The problem to report if the Provider of the Alert does not exist. It is a warning, because
-    /// the Provider may be created later.
+    /// The problem to report if the Provider of the Alert does not exist. It does not reject the
+    /// Alert, because the Provider may be created later.
     pub(crate) provider_not_found: Option<Problem>,
+    /// The Provider that the Alert names, even if the Alert is rejected.
+    pub(crate) provider: Option<Identity>,
     /// A warning at `spec.secretRef`, without a message. The Secret may be read later.
     pub(crate) secret_warning: Option<Problem>,
-}
-
-impl Checked {
-    /// The Provider that the Alert references.
-    pub(crate) fn provider(&self) -> Option<Identity> {
-        let Some(Resource::Alert(alert)) = &self.resource else {
-            return None;
-        };
-        Some(Identity {
-            kind: "Provider".to_owned(),
-            namespace: alert.namespace.clone(),
-            name: alert.provider.clone(),
-        })
-    }
 }
 
 /// Checks each object; ignores kinds that are not rules. If an object exists twice, the first one
@@ -98,14 +89,21 @@ pub fn check(objects: &[Object], kinds: Kinds, options: &Options) -> (Vec<Checke
 pub(crate) fn check_one(object: &Object, kinds: Kinds, options: &Options) -> Checked {
     let mut report = Report::new(object);
     secret::reject_encrypted(&mut report);
+    structure::check_manifest(&mut report);
     check_metadata(&mut report);
-    let resource = match (object.text(&["kind"]), version(&mut report)) {
-        ("Alert", Some(version)) => Alert::compile(version, options, &mut report)
-            .map(|alert| Resource::Alert(Arc::new(alert))),
-        ("Provider", Some(version)) => Provider::compile(version, kinds, &mut report)
-            .map(|provider| Resource::Provider(Arc::new(provider))),
-        ("Secret", _) => Some(Resource::Secret(Arc::new(secret::secret(&mut report)))),
-        ("ConfigMap", _) => Some(Resource::ConfigMap(Arc::new(secret::config_map(
+    let resource = match object.text(&["kind"]) {
+        "Alert" => {
+            let version = version(&mut report);
+            Alert::compile(version, options, &mut report)
+                .map(|alert| Resource::Alert(Arc::new(alert)))
+        }
+        "Provider" => {
+            let version = version(&mut report);
+            Provider::compile(version, kinds, &mut report)
+                .map(|provider| Resource::Provider(Arc::new(provider)))
+        }
+        "Secret" => Some(Resource::Secret(Arc::new(secret::secret(&mut report)))),
+        "ConfigMap" => Some(Resource::ConfigMap(Arc::new(secret::config_map(
             &mut report,
         )))),
         _ => None,
@@ -115,42 +113,60 @@ pub(crate) fn check_one(object: &Object, kinds: Kinds, options: &Options) -> Che
         None => problem.message.clone(),
     });
     let rejection = rejection.or_else(|| resource.is_none().then(|| "is invalid".to_owned()));
-    let mut checked = Checked {
+    let provider = resource.as_ref().and_then(provider_of);
+    Checked {
         identity: object.identity(),
+        origin: Arc::new(object.origin.clone()),
         uid: report.uid(),
         generation: object.value["metadata"]["generation"].as_i64(),
         resource: resource.filter(|_| rejection.is_none()),
         rejection,
         extensions: ObjectExtensions::new(object, &report.annotated),
         problems: report.problems,
-        provider_not_found: None,
+        provider_not_found: provider
+            .as_ref()
+            .map(|provider| provider_not_found(object, provider)),
+        provider,
         secret_warning: (object.text(&["kind"]) == "Provider")
             .then(|| object.problem(Severity::Warning, "spec.secretRef", "")),
-    };
-    checked.provider_not_found = checked.provider().map(|provider| {
-        object.problem(
-            Severity::Warning,
-            "spec.providerRef.name",
-            format!(
-                "{provider} not found; create it in namespace {}",
-                provider.namespace
-            ),
-        )
-    });
-    checked
+    }
 }
 
-/// The API version of an Alert or a Provider.
-fn version(report: &mut Report<'_>) -> Option<Version> {
+/// The Provider that an Alert names.
+fn provider_of(resource: &Resource) -> Option<Identity> {
+    let Resource::Alert(alert) = resource else {
+        return None;
+    };
+    let identity = Identity {
+        kind: "Provider".to_owned(),
+        namespace: alert.namespace.clone(),
+        name: alert.provider.clone(),
+    };
+    Some(identity).filter(|identity| !identity.name.is_empty())
+}
+
+fn provider_not_found(object: &Object, provider: &Identity) -> Problem {
+    object.problem(
+        Severity::Fault,
+        "spec.providerRef.name",
+        format!(
+            "{provider} not found; create it in namespace {}",
+            provider.namespace
+        ),
+    )
+}
+
+/// The API version of an Alert or a Provider. An unsupported one is read like the latest, so that
+/// the problems of other fields are found too.
+fn version(report: &mut Report<'_>) -> Version {
     let api_version = report.object.text(&["apiVersion"]);
-    let version = Version::parse(api_version);
-    if version.is_none() && api_version.starts_with(GROUP) {
+    Version::parse(api_version).unwrap_or_else(|| {
         report.error(
             "apiVersion",
             format!("\"{api_version}\" is not supported; use {GROUP}/v1beta3"),
         );
-    }
-    version
+        Version::V1beta3
+    })
 }
 
 /// Rejects names that an API server would reject.
@@ -227,23 +243,27 @@ mod tests {
             checked,
             expected.map(|(name, good)| (name.to_owned(), good))
         );
+        let fix = "use notification.toolkit.fluxcd.io/v1beta3";
+        let of_provider = |problem: &&String| problem.starts_with("Provider default/p");
+        let problem = problems.iter().find(of_provider);
         assert!(
-            problems[1].contains("use notification.toolkit.fluxcd.io/v1beta3"),
+            problem.is_some_and(|problem| problem.contains(fix)),
             "{problems:?}"
         );
     }
 
     #[test]
     fn of_two_objects_with_the_same_name_the_first_is_used() {
-        let mut first = object("v1", "Secret", "s");
+        let secret = || crate::testing::secret("s", json!({"a": "b"})).object();
+        let mut first = secret();
         first.origin.file = Some("a.yaml".into());
-        let mut second = object("v1", "Secret", "s");
+        let mut second = secret();
         second.origin.file = Some("b.yaml".into());
         let (checked, problems) = check_all(&[first, second]);
         assert_eq!(checked.len(), 1);
         assert_eq!(
             problems,
-            ["b.yaml: Secret default/s: already exists in a.yaml; \
+            ["b.yaml: Secret apps/s: already exists in a.yaml; \
                  this one is ignored: remove or rename it"]
         );
     }

@@ -156,7 +156,7 @@ fn status<T: JsonSchema>(version: Version) -> Value {
 
 /// The structural schema of a type, as an API server requires it: without references and without
 /// `null`, which an API server treats as absent.
-fn structural<T: JsonSchema>() -> Value {
+pub(crate) fn structural<T: JsonSchema>() -> Value {
     let settings = SchemaSettings::draft07().with(|settings| {
         settings.inline_subschemas = true;
         settings.meta_schema = None;

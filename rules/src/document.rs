@@ -9,6 +9,7 @@ use serde_saphyr::{DuplicateKeyPolicy, Spanned};
 
 use crate::object::{Object, Origin};
 use crate::problem::{Problem, Severity};
+use crate::recognize::{Recognized, is_probably_rule, recognize};
 
 /// The maximum number of YAML nodes in a file. Expanded aliases count, so that a small file cannot
 /// exhaust the memory.
@@ -60,23 +61,31 @@ impl Documents {
             node.value.text("kind").to_owned(),
         );
         if kind.is_empty() || api_version.is_empty() {
-            let message = "ignored: apiVersion or kind is missing; add both";
-            return self.report(file, Some(line), Severity::Warning, message.to_owned());
-        }
-        if kind.ends_with("List") {
-            for item in node.value.into_items() {
-                self.add(file, item);
-            }
-            return;
-        }
-        let head = Object::new(serde_json::json!({"apiVersion": api_version, "kind": kind}));
-        if head.is_rule() {
-            let mut origin = Origin {
-                file: Some(file.clone()),
-                ..Origin::default()
+            let (severity, message) = match is_probably_rule(&api_version, &kind) {
+                true => (Severity::Error, "apiVersion or kind is missing; add both"),
+                false => (
+                    Severity::Warning,
+                    "ignored: apiVersion or kind is missing; add both",
+                ),
             };
-            let value = node.value.flatten("", line, &mut origin);
-            self.objects.push(Object { value, origin });
+            return self.report(file, Some(line), severity, message.to_owned());
+        }
+        match recognize(&api_version, &kind) {
+            Recognized::Rule => self.objects.push(object(file, node)),
+            Recognized::List => match node.value.into_items() {
+                Some(items) => items.into_iter().for_each(|item| self.add(file, item)),
+                // The name of another group's kind may just end in List.
+                None if api_version != "v1" && !is_probably_rule(&api_version, "") => {}
+                None => {
+                    let message = format!("{kind} without items; set items to a list of objects");
+                    self.report(file, Some(line), Severity::Error, message);
+                }
+            },
+            Recognized::Other => {}
+            Recognized::Mistake { field, message } => {
+                let problem = object(file, node).problem(Severity::Error, field, message);
+                self.problems.push(problem);
+            }
         }
     }
 
@@ -90,6 +99,17 @@ impl Documents {
             severity,
         });
     }
+}
+
+/// The object of a document.
+fn object(file: &Arc<str>, node: Spanned<Node>) -> Object {
+    let mut origin = Origin {
+        file: Some(file.clone()),
+        ..Origin::default()
+    };
+    let line = node.referenced.line();
+    let value = node.value.flatten("", line, &mut origin);
+    Object { value, origin }
 }
 
 /// The reason without the quoted values, which may be secrets.
@@ -122,18 +142,16 @@ impl Node {
         }
     }
 
-    /// The items of a Kubernetes List.
-    fn into_items(self) -> Vec<Spanned<Self>> {
+    /// The items of a Kubernetes List; `None` if there is no list of items.
+    fn into_items(self) -> Option<Vec<Spanned<Self>>> {
         let Self::Map(entries) = self else {
-            return Vec::new();
+            return None;
         };
-        match entries
-            .into_iter()
-            .find(|(key, _)| key == "items")
-            .map(|(_, node)| node.value)
-        {
-            Some(Self::List(items)) => items,
-            _ => Vec::new(),
+        let (_, items) = entries.into_iter().find(|(key, _)| key == "items")?;
+        match items.value {
+            Self::List(items) => Some(items),
+            Self::Leaf(Value::Null) => Some(Vec::new()),
+            _ => None,
         }
     }
 

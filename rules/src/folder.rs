@@ -17,6 +17,7 @@ use crate::object::{Identity, Object};
 use crate::options::Options;
 use crate::problem::{Problem, Severity};
 use crate::snapshot::Rules;
+use crate::verify::TypeChecks;
 
 pub use follow::follow;
 
@@ -40,6 +41,7 @@ pub struct Folder {
     path: PathBuf,
     kinds: Kinds,
     options: Options,
+    checks: Option<Arc<dyn TypeChecks>>,
     /// The files at the last read.
     files: BTreeMap<Arc<str>, File>,
     last_good: LastGood,
@@ -63,8 +65,18 @@ impl Folder {
             path: path.to_owned(),
             kinds,
             options,
+            checks: None,
             files: BTreeMap::new(),
             last_good: LastGood::default(),
+        }
+    }
+
+    /// Adds the findings of the provider types to the problems of each snapshot.
+    #[must_use]
+    pub fn with_checks(self, checks: Arc<dyn TypeChecks>) -> Self {
+        Self {
+            checks: Some(checks),
+            ..self
         }
     }
 
@@ -82,8 +94,8 @@ impl Folder {
             object: None,
             field: None,
             message: format!(
-                "the rules folder cannot be read: {error}; check the path and its permissions, the \
-                 last good rules stay in effect"
+                "the rules folder cannot be read: {error}; check the path and its permissions, or \
+                 pass another with --rules; the last good rules stay in effect"
             ),
             severity: Severity::Error,
         })?;
@@ -121,7 +133,11 @@ impl Folder {
         let (mut checked, unused) = check(&objects, self.kinds, &self.options);
         problems.extend(unused);
         self.last_good.restore(&mut checked);
-        Rules::new(checked, problems, &self.options)
+        let rules = Rules::new(checked, problems, &self.options);
+        match &self.checks {
+            Some(checks) => rules.verified(checks.as_ref()),
+            None => rules,
+        }
     }
 
     /// The objects of all files, and the last good objects of invalid files that no other file

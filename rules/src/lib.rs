@@ -14,6 +14,7 @@ pub mod check;
 pub mod cluster;
 pub mod crd;
 pub mod document;
+mod doubt;
 pub mod duration;
 pub mod extensions;
 pub mod folder;
@@ -27,6 +28,7 @@ pub mod options;
 pub mod pattern;
 pub mod problem;
 pub mod provider;
+mod recognize;
 pub mod report;
 mod resolve;
 pub mod resolved;
@@ -36,9 +38,11 @@ mod secret_keys;
 pub mod severities;
 pub mod snapshot;
 pub mod status_fields;
+mod structure;
 pub mod template;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod verify;
 
 pub use alert::{Alert, EventSource};
 pub use folder::Folder;
@@ -52,3 +56,4 @@ pub use resolved::{Proxy, ResolvedProvider, SecretData, SecretValue, Tls, Unreso
 pub use severities::Severities;
 pub use snapshot::{LostExtensions, RuleEntry, Rules};
 pub use template::Template;
+pub use verify::TypeChecks;

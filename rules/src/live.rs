@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use tidings_core::runtime::codes::log as codes;
 use tokio::sync::watch;
 
-use crate::problem::Problem;
+use crate::problem::{Problem, Severity};
 use crate::snapshot::Rules;
 
 /// The current rules, which are replaced as a whole.
@@ -61,9 +61,18 @@ impl LiveRules {
 
     /// Replaces the rules.
     pub fn replace(&self, rules: Rules) {
+        let (alerts, providers) = (rules.alerts().len(), rules.providers().count());
+        let problems = rules.problems().len();
         self.rules.store(Arc::new(rules));
         self.loaded.store(true, Ordering::Release);
         self.changes.send_modify(|number| *number += 1);
+        tracing::info!(
+            code = codes::RULES_LOADED,
+            alerts,
+            providers,
+            problems,
+            "rules loaded"
+        );
     }
 
     /// The problem of the folder or the cluster; the last good rules stay in effect.
@@ -93,19 +102,40 @@ impl LiveRules {
     }
 }
 
+/// Logs a problem with its parts as fields.
+macro_rules! log {
+    ($level:ident, $code:path, $problem:ident, $message:literal) => {
+        tracing::$level!(
+            code = $code,
+            severity = $problem.severity.as_str(),
+            file = $problem.file,
+            line = $problem.line,
+            object = $problem.object,
+            field = $problem.field,
+            problem = %$problem,
+            $message
+        )
+    };
+}
+
 /// Logs new and resolved problems, and returns the current ones.
 pub(crate) fn log_changes(logged: HashSet<Problem>, problems: Vec<Problem>) -> HashSet<Problem> {
     let now: HashSet<Problem> = problems.iter().cloned().collect();
     for problem in problems.iter().filter(|problem| !logged.contains(problem)) {
-        tracing::warn!(
-            code = codes::RULE_PROBLEM,
-            severity = ?problem.severity,
-            %problem,
-            "problem in rules"
-        );
+        match problem.severity {
+            Severity::Error | Severity::Fault => {
+                log!(error, codes::RULE_PROBLEM, problem, "problem in rules")
+            }
+            Severity::Warning => log!(warn, codes::RULE_PROBLEM, problem, "problem in rules"),
+        }
     }
     for problem in logged.difference(&now) {
-        tracing::info!(code = codes::RULE_PROBLEM_RESOLVED, %problem, "problem in rules resolved");
+        log!(
+            info,
+            codes::RULE_PROBLEM_RESOLVED,
+            problem,
+            "problem in rules resolved"
+        );
     }
     now
 }

@@ -22,6 +22,18 @@ pub struct Origin {
 }
 
 impl Origin {
+    /// Creates a problem at a field, without naming the object or the field.
+    pub(crate) fn problem(&self, severity: Severity, field: &str, message: String) -> Problem {
+        Problem {
+            file: self.file.as_deref().map(str::to_owned),
+            line: self.line(field),
+            object: None,
+            field: None,
+            message,
+            severity,
+        }
+    }
+
     /// The line of a field, or of its nearest parent with a known line.
     pub fn line(&self, field: &str) -> Option<u64> {
         let mut path = field;
@@ -124,12 +136,9 @@ impl Object {
     /// Creates a problem in a field of this object; the empty field is the object as a whole.
     pub fn problem(&self, severity: Severity, field: &str, message: impl Into<String>) -> Problem {
         Problem {
-            file: self.origin.file.as_deref().map(str::to_owned),
-            line: self.origin.line(field),
             object: Some(self.identity().to_string()),
             field: Some(field.to_owned()).filter(|field| !field.is_empty()),
-            message: message.into(),
-            severity,
+            ..self.origin.problem(severity, field, message.into())
         }
     }
 }

@@ -7,8 +7,21 @@ use std::fmt;
 pub enum Severity {
     /// The object or the file is rejected. Its last good state stays in effect.
     Error,
+    /// The object is in effect, but it or a part of it cannot work, for example because a Secret
+    /// does not exist.
+    Fault,
     /// The object is in effect, but may not do what its author expects.
     Warning,
+}
+
+impl Severity {
+    /// `error` or `warning`. A fault is an error that rejects nothing.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error | Self::Fault => "error",
+            Self::Warning => "warning",
+        }
+    }
 }
 
 /// One problem in rules. It never contains a value of a Secret.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use serde_json::Value;
+use tidings_core::model::nearest::instead;
 use tidings_core::model::retry::RetryPolicy;
 use url::Url;
 
@@ -128,7 +129,7 @@ impl Provider {
     pub fn compile(version: Version, kinds: Kinds, report: &mut Report<'_>) -> Option<Self> {
         let spec = report.spec::<ProviderSpec>()?;
         check_strings(&spec, version, report);
-        let kind = supported_kind(&spec, kinds, report)?;
+        let kind = supported_kind(&spec, kinds, report);
         let identity = report.object.identity();
         Some(Self {
             uid: report.uid(),
@@ -241,20 +242,21 @@ fn api_address(text: &str, kind: Kind, report: &mut Report<'_>) -> Option<Url> {
     Some(url)
 }
 
-fn supported_kind(spec: &ProviderSpec, kinds: Kinds, report: &mut Report<'_>) -> Option<Kind> {
-    let kind = kind::find(kinds, &spec.kind);
-    if kind.is_none() {
+/// The type. Instead of an unknown one, a type that supports every field, so that the problems of
+/// other fields are found too.
+fn supported_kind(spec: &ProviderSpec, kinds: Kinds, report: &mut Report<'_>) -> Kind {
+    kind::find(kinds, &spec.kind).unwrap_or_else(|| {
         let names: Vec<_> = kinds.iter().map(|kind| kind.name).collect();
+        let fix = instead(&spec.kind, &names);
         report.error(
             "spec.type",
-            format!(
-                "\"{}\" is not supported; use one of {}",
-                spec.kind,
-                names.join(", ")
-            ),
+            format!("\"{}\" is not supported; {fix}", spec.kind),
         );
-    }
-    kind
+        Kind {
+            fields: &["apiAddress"],
+            ..Kind::new("", Family::CommitStatus)
+        }
+    })
 }
 
 /// Like the CRD, accepts only ms, s and m. `0s` means the default, because no attempt could
@@ -341,7 +343,7 @@ fn commit_status(
             .filter(|pattern| match Program::compile(pattern, Escape::Url) {
                 Ok(_) => true,
                 Err(message) => {
-                    report.warn(
+                    report.fault(
                         "spec.commitStatus.targetURL",
                         format!("{message}; commit statuses are sent without a link"),
                     );
@@ -483,7 +485,7 @@ mod tests {
             (json!({"interval": "1d"}), "spec.interval"),
             (json!({"address": "a".repeat(2049)}), "spec.address"),
             (json!({"proxy": "HTTP://p"}), "spec.proxy"),
-            (json!({"secretRef": {}}), "spec.secretRef"),
+            (json!({"secretRef": {}}), "spec.secretRef.name"),
             (json!({"secretRef": "s"}), "spec.secretRef"),
             (json!({"commitStatusExpr": "'a'"}), "spec.commitStatusExpr"),
             (json!({"rateLimit": "10"}), "spec.rateLimit"),

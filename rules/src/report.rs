@@ -1,11 +1,11 @@
 //! Collects the problems of one object while it is checked.
 
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::extensions::{self, Extension};
 use crate::object::Object;
 use crate::problem::{Problem, Severity};
+use crate::structure::{self, Spec};
 
 /// The problems of one object.
 #[derive(Debug)]
@@ -16,6 +16,7 @@ pub struct Report<'a> {
     pub problems: Vec<Problem>,
     /// The extensions that annotations give. Problems in their values name the annotation.
     pub(crate) annotated: Vec<&'static Extension>,
+    rejection: Option<Problem>,
 }
 
 impl<'a> Report<'a> {
@@ -25,30 +26,44 @@ impl<'a> Report<'a> {
             object,
             problems: Vec::new(),
             annotated: Vec::new(),
+            rejection: None,
         }
     }
 
-    /// Adds an error. An object with an error is rejected.
+    /// Adds an error. An object with an error is rejected. Further errors of the same field and of
+    /// its parts follow from the first one and are left out.
     pub fn error(&mut self, field: &str, message: impl Into<String>) {
-        self.add(Severity::Error, field, message.into());
+        let problem = self.problem(Severity::Error, field, message.into());
+        self.rejection.get_or_insert_with(|| problem.clone());
+        self.add(problem);
+    }
+
+    /// Adds a fault. The object stays in effect, without the field.
+    pub fn fault(&mut self, field: &str, message: impl Into<String>) {
+        let problem = self.problem(Severity::Fault, field, message.into());
+        self.add(problem);
     }
 
     /// Adds a warning. The object stays in effect.
     pub fn warn(&mut self, field: &str, message: impl Into<String>) {
-        self.add(Severity::Warning, field, message.into());
+        let problem = self.problem(Severity::Warning, field, message.into());
+        self.add(problem);
     }
 
-    fn add(&mut self, severity: Severity, field: &str, message: String) {
+    fn problem(&self, severity: Severity, field: &str, message: String) -> Problem {
         let field = extensions::written_path(field, &self.annotated, self.object);
-        self.problems
-            .push(self.object.problem(severity, &field, message));
+        self.object.problem(severity, &field, message)
     }
 
-    /// The first error, which rejects the object.
+    fn add(&mut self, problem: Problem) {
+        if !self.problems.iter().any(|known| covers(known, &problem)) {
+            self.problems.push(problem);
+        }
+    }
+
+    /// The first error that rejects the object.
     pub fn rejection(&self) -> Option<&Problem> {
-        self.problems
-            .iter()
-            .find(|problem| problem.severity == Severity::Error)
+        self.rejection.as_ref()
     }
 
     /// The uid of the manifest, or one derived from kind, namespace and name.
@@ -82,14 +97,15 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// Deserializes `spec` with the values of annotations; `None` if it is invalid. A missing
-    /// `spec` counts as empty.
-    pub fn spec<T: DeserializeOwned + Default>(&mut self) -> Option<T> {
+    /// Deserializes `spec` with the values of annotations, and reports every problem in its
+    /// structure; `None` if it cannot be read at all. A missing `spec` counts as empty.
+    pub fn spec<T: Spec>(&mut self) -> Option<T> {
         let spec = extensions::merge(self);
+        let spec = structure::check_spec::<T>(&spec, self);
         if spec.is_null() {
             return Some(T::default());
         }
-        match serde_path_to_error::deserialize(&*spec) {
+        match serde_path_to_error::deserialize(&spec) {
             Ok(spec) => Some(spec),
             Err(error) => {
                 let path = error.path().to_string();
@@ -103,6 +119,17 @@ impl<'a> Report<'a> {
             }
         }
     }
+}
+
+/// Whether `known` is an error or a fault of the same field, or of a field that contains it.
+fn covers(known: &Problem, problem: &Problem) -> bool {
+    let (Some(known_field), Some(field)) = (&known.field, &problem.field) else {
+        return false;
+    };
+    known.severity != Severity::Warning
+        && field
+            .strip_prefix(known_field.as_str())
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
 /// Removes the value that serde quotes. It may be an address that contains a secret.
@@ -127,13 +154,10 @@ mod tests {
         let spec = json!({"type": "slack", "secretRef": "s3cret \", expected b"});
         let object = Object::new(json!({"kind": "Provider", "spec": spec}));
         let mut report = Report::new(&object);
-        assert!(report.spec::<ProviderSpec>().is_none());
+        assert!(report.spec::<ProviderSpec>().unwrap().secret_ref.is_none());
         let problem = &report.problems[0];
         assert_eq!(problem.field.as_deref(), Some("spec.secretRef"));
-        assert_eq!(
-            problem.message,
-            "invalid type: string, expected struct Reference"
-        );
+        assert_eq!(problem.message, "must be a map, not a string");
     }
 
     #[test]

@@ -7,13 +7,14 @@ use crate::alert::Alert;
 use crate::check::{Checked, Resource, check};
 use crate::index::Index;
 use crate::kind::Kinds;
-use crate::object::{Identity, Object};
+use crate::object::{Identity, Object, Origin};
 use crate::options::Options;
-use crate::problem::Problem;
+use crate::problem::{Problem, Severity};
 use crate::provider::Provider;
 use crate::resolved::{ResolvedProvider, SecretData, Unresolved};
 use crate::secret_keys;
 use crate::template::Template;
+use crate::verify::{self, Finding, TypeChecks};
 
 /// An immutable snapshot of all compiled rules.
 ///
@@ -52,6 +53,8 @@ pub struct LostExtensions {
 pub struct RuleEntry {
     /// Kind, namespace and name.
     pub identity: Identity,
+    /// The origin of the manifest.
+    pub origin: Arc<Origin>,
     /// The uid, or a UUIDv5 if the manifest has none.
     pub uid: String,
     /// `metadata.generation` of the version that the problems describe.
@@ -63,6 +66,17 @@ pub struct RuleEntry {
     /// The problems of the object, including a missing Provider of an Alert, and what a Provider's
     /// type ignores in its Secret. [`Rules::resolve`] reports the other problems of Secrets.
     pub problems: Vec<Problem>,
+}
+
+impl RuleEntry {
+    /// Creates a problem in a field of this object; the empty field is the object as a whole.
+    pub fn problem(&self, severity: Severity, field: &str, message: String) -> Problem {
+        Problem {
+            object: Some(self.identity.to_string()),
+            field: Some(field.to_owned()).filter(|field| !field.is_empty()),
+            ..self.origin.problem(severity, field, message)
+        }
+    }
 }
 
 /// A Provider and its resolution, which is computed once per snapshot.
@@ -119,8 +133,9 @@ impl Rules {
                 secret_warnings.push((rules.entries.len(), warning));
             }
             if checked
-                .provider()
-                .is_some_and(|provider| !written.contains(&provider))
+                .provider
+                .as_ref()
+                .is_some_and(|provider| !written.contains(provider))
             {
                 checked.problems.extend(checked.provider_not_found.take());
             }
@@ -130,14 +145,33 @@ impl Rules {
         for (position, warning) in secret_warnings {
             rules.check_secret(position, &warning);
         }
-        rules
-            .problems
-            .sort_by(|left, right| (&left.file, left.line).cmp(&(&right.file, right.line)));
+        rules.sort_problems();
         rules.alerts.sort_by(|left, right| {
             (&left.namespace, &left.name).cmp(&(&right.namespace, &right.name))
         });
         rules.index = Index::new(&rules.alerts);
         rules
+    }
+
+    /// Adds what the checks of the types find to the problems.
+    pub fn verified(mut self, checks: &dyn TypeChecks) -> Self {
+        for finding in verify::findings(&self, checks) {
+            let Finding {
+                identity, problem, ..
+            } = finding;
+            self.problems.push(problem.clone());
+            let mut entries = self.entries.iter_mut();
+            if let Some(entry) = entries.find(|entry| entry.identity == identity) {
+                entry.problems.push(problem);
+            }
+        }
+        self.sort_problems();
+        self
+    }
+
+    fn sort_problems(&mut self) {
+        self.problems
+            .sort_by(|left, right| (&left.file, left.line).cmp(&(&right.file, right.line)));
     }
 
     /// Adds the objects that could not be read, with the reason for each.
@@ -163,6 +197,7 @@ impl Rules {
     fn add(&mut self, checked: Checked) {
         let Checked {
             identity,
+            origin,
             uid,
             generation,
             resource,
@@ -175,6 +210,7 @@ impl Rules {
                 (identity.clone(), rejection.clone(), resource.is_some());
             self.entries.push(RuleEntry {
                 identity,
+                origin,
                 uid,
                 generation,
                 rejection,
@@ -362,7 +398,6 @@ mod tests {
 
     use super::*;
     use crate::kind::{Family, Kind};
-    use crate::problem::Severity;
     use crate::testing::{alert, config_map, provider};
 
     const KINDS: Kinds = &[Kind::new("generic", Family::Generic)];
@@ -404,13 +439,13 @@ mod tests {
             matches!(&error, Unresolved::Invalid(message) if message.contains("pigeon")),
             "{error:?}"
         );
-        let warnings: Vec<_> = rules
+        let missing: Vec<_> = rules
             .problems()
             .iter()
-            .filter(|problem| problem.severity == Severity::Warning)
+            .filter(|problem| problem.field.as_deref() == Some("spec.providerRef.name"))
             .collect();
-        assert_eq!(warnings.len(), 1);
-        assert!(warnings[0].to_string().contains("Provider apps/gone"));
+        assert_eq!(missing.len(), 1);
+        assert!(missing[0].severity == Severity::Fault && missing[0].message.contains("apps/gone"));
     }
 
     #[test]

@@ -58,8 +58,8 @@ impl Template {
         }
     }
 
-    /// Compiles `spec.template`. An invalid inline template is only a warning, because messages are
-    /// then sent in the standard form.
+    /// Compiles `spec.template`. An invalid inline template does not reject the object, because
+    /// messages are then sent in the standard form.
     pub fn compile(spec: Option<TemplateSpec>, report: &mut Report<'_>) -> Option<Self> {
         match spec? {
             TemplateSpec {
@@ -67,7 +67,7 @@ impl Template {
                 config_map_key_ref: None,
             } => {
                 if let Err(message) = Program::compile(&text, Escape::None) {
-                    report.warn(
+                    report.fault(
                         "spec.template.inline",
                         format!("{message}; messages are sent in the standard form"),
                     );

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::bail;
+use serde::Serialize;
 use tidings_core::runtime::config::{RulesFrom, Settings};
 use tidings_core::runtime::kubernetes;
 use tidings_rules::cluster::{self, Catalog};
-use tidings_rules::{LiveRules, Rules, folder};
+use tidings_rules::{LiveRules, Problem, Rules, Severity, folder};
 use tidings_workers::notifier::kinds;
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +18,46 @@ use crate::role::rules::{cluster as cluster_of, options, source};
 
 /// The time limit for reading all rules of a cluster.
 const CLUSTER_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A problem of the rules in the output of a tool.
+#[derive(Serialize)]
+pub struct ProblemReport {
+    severity: &'static str,
+    file: Option<String>,
+    line: Option<u64>,
+    object: Option<String>,
+    field: Option<String>,
+    message: String,
+    /// Whether an object or a file is rejected.
+    #[serde(skip)]
+    pub rejects: bool,
+    /// All of it, for people.
+    #[serde(skip)]
+    text: String,
+}
+
+impl ProblemReport {
+    /// Reports a problem.
+    pub fn new(problem: &Problem) -> Self {
+        let text = problem.to_string();
+        let problem = problem.clone();
+        Self {
+            severity: problem.severity.as_str(),
+            file: problem.file,
+            line: problem.line,
+            object: problem.object,
+            field: problem.field,
+            message: problem.message,
+            rejects: problem.severity == Severity::Error,
+            text,
+        }
+    }
+
+    /// One line for people.
+    pub fn line(&self) -> String {
+        format!("{}: {}", self.severity, self.text)
+    }
+}
 
 /// Rules that were read once.
 pub struct LoadedRules {

@@ -6,10 +6,9 @@ use clap::Args;
 use tidings_core::bus::Bus;
 use tidings_core::bus::setup::StreamPolicy;
 use tidings_core::runtime::config::Role;
-use tidings_router::status::ready_condition::CheckProvider;
 use tidings_router::{Router, StatusContext, StatusWriter};
-use tidings_workers::attempt::PreparedProviders;
 use tidings_workers::http::HttpClients;
+use tidings_workers::rule_checks::RuleChecks;
 
 use crate::flags::{AsFlags, CommonFlags, KubernetesFlags, RouterFlags, RulesFlags, settings};
 use crate::process::{Process, start_log};
@@ -86,20 +85,8 @@ fn status_writer(
             client,
             rules: rules.live.clone(),
             catalog: cluster.catalog.clone(),
-            check: check_provider(http_clients),
+            checks: Arc::new(RuleChecks::new(http_clients)),
             metrics: context.metrics.clone(),
         },
     }
-}
-
-/// Returns a check that prepares a Provider as for an attempt, and sends nothing. It uses the code
-/// of workers, because only that code knows what a provider type needs.
-fn check_provider(http_clients: HttpClients) -> Arc<CheckProvider> {
-    let notifiers = PreparedProviders::new(http_clients);
-    Arc::new(move |provider| {
-        notifiers
-            .prepare(provider)
-            .map(drop)
-            .map_err(|failure| failure.detail)
-    })
 }

@@ -14,9 +14,10 @@ use tidings_rules::cluster::{self, Catalog, Cluster, WatchScope};
 use tidings_rules::folder::{self, Folder};
 use tidings_rules::{LiveRules, Options, Rules};
 use tidings_workers::notifier::kinds;
+use tidings_workers::rule_checks::RuleChecks;
 use tokio::sync::watch;
 
-use crate::role::Context;
+use crate::role::{Context, worker};
 
 /// The rules of a process.
 pub struct ActiveRules {
@@ -101,7 +102,8 @@ fn follow_folder(context: &Context, dir: &Path, live: Arc<LiveRules>) -> anyhow:
             dir.display()
         )
     })?;
-    let folder = Folder::new(dir, kinds(), options(&context.settings.rules));
+    let checks = Arc::new(RuleChecks::new(worker::http_clients(context)?));
+    let folder = Folder::new(dir, kinds(), options(&context.settings.rules)).with_checks(checks);
     tokio::spawn(folder::follow(live, folder, context.stop.holding.clone()));
     Ok(())
 }

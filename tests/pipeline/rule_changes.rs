@@ -138,3 +138,65 @@ async fn an_annotation_restricts_an_alert_and_a_mistyped_one_keeps_the_last_rest
         .put([annotated("tidings.dev/clusters", "prod-*")]);
     reaches(&up, &restricted).await;
 }
+
+#[tokio::test]
+async fn an_unknown_field_keeps_the_last_good_rule_and_never_widens_it() {
+    let [all, restricted] = [Receiver::start().await, Receiver::start().await];
+    let rig = Rig::start(TIDINGS).await;
+    let clusters = |field: &str, glob: &str| {
+        alert("restricted", "restricted").with(field, serde_json::json!([glob]))
+    };
+    rig.rules().put([
+        provider("all", all.url()),
+        provider("restricted", restricted.url()),
+        alert("all", "all"),
+        clusters("clusters", "stage-*"),
+    ]);
+    let up = rig.run(Role::up().args(["--cluster", "prod-1"])).await;
+    up.logs_with("rules-loaded", [("alerts", "2"), ("providers", "2")])
+        .await;
+
+    rig.rules().put([clusters("cluster", "stage-*")]);
+    up.logs_with(
+        "rule-problem",
+        [
+            ("file", "alert-restricted.json"),
+            ("line", "1"),
+            ("object", "Alert apps/restricted"),
+            ("field", "spec.cluster"),
+        ],
+    )
+    .await;
+    up.post(&event("for the other cluster")).await.unwrap();
+    all.accepts("for the other cluster").await;
+    rig.drained().await;
+    assert_eq!(restricted.accepted().len(), 0);
+}
+
+#[tokio::test]
+async fn problems_of_a_folder_are_logged_and_counted_until_they_are_resolved() {
+    let rig = Rig::start(TIDINGS).await;
+    let receiver = Receiver::start().await;
+    let with_secret = |address: &str| {
+        provider("hook", address).with("secretRef", serde_json::json!({"name": "gone"}))
+    };
+    rig.rules()
+        .put([with_secret(receiver.url()), alert("all", "hook")]);
+    let up = rig.run(Role::up()).await;
+    let at_secret = [
+        ("object", "Provider apps/hook"),
+        ("field", "spec.secretRef"),
+    ];
+    up.logs_with("rule-problem", at_secret).await;
+    eventually("the problem is counted", async || {
+        (up.metric("tidings_rules_problems", "").await == 1.0).then_some(())
+    })
+    .await;
+
+    rig.rules().put([provider("hook", receiver.url())]);
+    up.logs_with("rule-problem-resolved", at_secret).await;
+    eventually("the problem is resolved", async || {
+        (up.metric("tidings_rules_problems", "").await == 0.0).then_some(())
+    })
+    .await;
+}

@@ -89,7 +89,7 @@ async fn a_rejected_rule_or_an_invalid_delivery_fails() {
         (
             "no Provider",
             folder([alert("all", "hook")]),
-            false,
+            true,
             "invalid",
         ),
         (

@@ -15,6 +15,7 @@ pub mod http;
 pub mod message;
 pub mod newest_wins;
 pub mod notifier;
+pub mod rule_checks;
 pub mod text;
 pub mod throttle;
 mod tls;

@@ -7,6 +7,7 @@ pub mod repository;
 pub mod revision;
 #[cfg(test)]
 pub(crate) mod sample;
+pub(crate) mod template_check;
 mod template_context;
 
 use std::collections::BTreeMap;

@@ -149,9 +149,12 @@ pub mod log {
             "The Lease was not released at shutdown. It expires after 15 s.";
         LEADER_TASK_ABORTED, "leader-task-aborted", "warn",
             "The leader's work did not stop in time and was aborted.";
-        RULE_PROBLEM, "rule-problem", "warn",
-            "An object of the rules is rejected or doubtful. The field `problem` names it, the \
-             field and the fix.";
+        RULES_LOADED, "rules-loaded", "info",
+            "A snapshot of the rules takes effect, with this number of active `alerts` and \
+             `providers`, and of `problems`.";
+        RULE_PROBLEM, "rule-problem", "error",
+            "An object of the rules is rejected or cannot work (error), or is doubtful (warn). \
+             The fields `file`, `line`, `object` and `field` say where; `problem` has the fix.";
         RULE_PROBLEM_RESOLVED, "rule-problem-resolved", "info",
             "A reported problem in the rules is resolved.";
         RULES_READER_PANICKED, "rules-reader-panicked", "error",

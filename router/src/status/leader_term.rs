@@ -13,11 +13,11 @@ use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::metrics::Metrics;
 use tidings_core::wire::{Circuit, DeadLetter, Outcome};
 use tidings_rules::cluster::Catalog;
-use tidings_rules::{Identity, LiveRules};
+use tidings_rules::{Identity, LiveRules, TypeChecks};
 
 use crate::status::event_series::DeadLetterEvents;
 use crate::status::lost_events::LostEvents;
-use crate::status::ready_condition::{self, CheckProvider, ReadyCondition};
+use crate::status::ready_condition::{self, ReadyCondition};
 use crate::status::status_cache::StatusCache;
 use crate::status::stream_reader::StreamMessage;
 use crate::status::write_queue::{Backoff, WriteQueue};
@@ -30,8 +30,8 @@ pub struct StatusContext {
     pub rules: Arc<LiveRules>,
     /// The objects of the rules on the API server.
     pub catalog: Arc<Catalog>,
-    /// Checks a Provider with its type.
-    pub check: Arc<CheckProvider>,
+    /// Checks Providers with their types, and templates.
+    pub checks: Arc<dyn TypeChecks>,
     /// Counts the writes.
     pub metrics: Metrics,
 }
@@ -71,10 +71,10 @@ impl<'a> LeaderTerm<'a> {
 
     /// Computes all conditions again, off the runtime: building notifiers blocks.
     pub(super) async fn check_rules(&mut self) {
-        let (rules, check) = (self.context.rules.current(), self.context.check.clone());
+        let (rules, checks) = (self.context.rules.current(), self.context.checks.clone());
         self.lost.update(rules.lost(), Timestamp::now());
         let checked = tokio::task::spawn_blocking(move || {
-            let conditions = ready_condition::ready_conditions(&rules, check.as_ref());
+            let conditions = ready_condition::ready_conditions(&rules, checks.as_ref());
             (rules, conditions)
         });
         let (rules, conditions): (_, HashMap<Identity, ReadyCondition>) = match checked.await {

@@ -2,17 +2,11 @@
 //! builds its notifier, as for an attempt.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use tidings_core::model::text::cut_bytes;
 use tidings_rules::snapshot::RuleEntry;
-use tidings_rules::template::{Escape, Program};
-use tidings_rules::{
-    Alert, Identity, Problem, ResolvedProvider, Rules, Severity, Template, Unresolved,
-};
-
-/// Checks whether a Provider's type accepts it. An error contains no secrets.
-pub type CheckProvider = dyn Fn(Arc<ResolvedProvider>) -> Result<(), String> + Send + Sync;
+use tidings_rules::verify::{self, Finding, Subject};
+use tidings_rules::{Alert, Identity, Problem, Rules, Severity, TypeChecks};
 
 /// The longest message of a condition; longer ones are cut.
 const MAX_MESSAGE_BYTES: usize = 1024;
@@ -73,6 +67,16 @@ impl Reason {
         }
     }
 
+    /// The reason for a finding.
+    fn of_finding(subject: Subject) -> Self {
+        match subject {
+            Subject::MissingSecret => Self::SecretNotFound,
+            Subject::MissingTemplate => Self::TemplateNotFound,
+            Subject::Template => Self::InvalidTemplate,
+            Subject::Configuration => Self::Misconfigured,
+        }
+    }
+
     /// The reason for a problem.
     fn of(problem: &Problem) -> Self {
         let field = problem.field.as_deref().unwrap_or_default();
@@ -81,10 +85,10 @@ impl Reason {
         match problem.severity {
             _ if field.starts_with("spec.template") => Self::InvalidTemplate,
             Severity::Error if field == "spec.type" => Self::UnknownType,
-            Severity::Error => Self::InvalidSpec,
-            Severity::Warning if field.starts_with("spec.providerRef") => Self::ProviderNotFound,
-            Severity::Warning if is_list => Self::InvalidPattern,
-            Severity::Warning if field.ends_with("matchLabels") => Self::InvalidLabels,
+            Severity::Fault if field.starts_with("spec.providerRef") => Self::ProviderNotFound,
+            Severity::Fault if is_list => Self::InvalidPattern,
+            Severity::Fault if field.ends_with("matchLabels") => Self::InvalidLabels,
+            Severity::Error | Severity::Fault => Self::InvalidSpec,
             Severity::Warning if field == "spec.secretRef" => Self::Initialized,
             Severity::Warning => Self::Doubtful,
         }
@@ -128,52 +132,50 @@ impl ReadyCondition {
 }
 
 /// The conditions of all Alerts and Providers.
-pub fn ready_conditions(rules: &Rules, check: &CheckProvider) -> HashMap<Identity, ReadyCondition> {
+pub fn ready_conditions(
+    rules: &Rules,
+    checks: &dyn TypeChecks,
+) -> HashMap<Identity, ReadyCondition> {
+    let mut findings: HashMap<Identity, Vec<Finding>> = HashMap::new();
+    for finding in verify::findings(rules, checks) {
+        let of_object = findings.entry(finding.identity.clone()).or_default();
+        of_object.push(finding);
+    }
+    let mut found = |entry: &RuleEntry| {
+        let findings = findings.remove(&entry.identity).unwrap_or_default();
+        problems(entry, &findings)
+    };
     let (alerts, providers): (Vec<_>, Vec<_>) = rules
         .entries()
         .iter()
         .partition(|entry| entry.identity.kind == "Alert");
     let mut conditions: HashMap<_, _> = providers
         .into_iter()
-        .map(|entry| (entry.identity.clone(), provider(rules, entry, check)))
+        .map(|entry| (entry.identity.clone(), provider(rules, entry, found(entry))))
         .collect();
     let alerts: Vec<_> = alerts
         .into_iter()
-        .map(|entry| (entry.identity.clone(), alert(rules, entry, &conditions)))
+        .map(|entry| {
+            let condition = alert(rules, entry, found(entry), &conditions);
+            (entry.identity.clone(), condition)
+        })
         .collect();
     conditions.extend(alerts);
     conditions
 }
 
-/// A suspended Provider is not resolved, because it may be suspended for lack of a Secret.
-fn provider(rules: &Rules, entry: &RuleEntry, check: &CheckProvider) -> ReadyCondition {
+fn provider(
+    rules: &Rules,
+    entry: &RuleEntry,
+    problems_found: Vec<(Reason, String)>,
+) -> ReadyCondition {
     let Identity {
         namespace, name, ..
     } = &entry.identity;
-    let mut problems_found = problems(entry);
-    let provider = rules.provider(namespace, name);
-    problems_found.extend(template(
-        rules,
-        namespace,
-        provider.and_then(|provider| provider.template.as_ref()),
-    ));
-    let mut reason = Reason::Initialized;
-    if entry.rejection.is_none() {
-        match rules.resolve(namespace, name) {
-            Ok(resolved) => problems_found.extend(
-                check(resolved)
-                    .err()
-                    .map(|sentence| (Reason::Misconfigured, sentence)),
-            ),
-            Err(Unresolved::Missing(sentence)) => {
-                problems_found.push((Reason::SecretNotFound, sentence))
-            }
-            Err(Unresolved::Invalid(sentence)) => {
-                problems_found.push((Reason::Misconfigured, sentence))
-            }
-            Err(Unresolved::Suspended(_)) => reason = Reason::Suspended,
-        }
-    }
+    let is_suspended = rules
+        .provider(namespace, name)
+        .is_some_and(|provider| provider.suspended);
+    let reason = without_problems(is_suspended && entry.rejection.is_none());
     ReadyCondition::of(problems_found, entry)
         .filter(|condition| condition.reason <= reason)
         .unwrap_or_else(|| ReadyCondition::without_problems(reason))
@@ -182,62 +184,40 @@ fn provider(rules: &Rules, entry: &RuleEntry, check: &CheckProvider) -> ReadyCon
 fn alert(
     rules: &Rules,
     entry: &RuleEntry,
+    mut problems_found: Vec<(Reason, String)>,
     conditions: &HashMap<Identity, ReadyCondition>,
 ) -> ReadyCondition {
     let Identity {
         namespace, name, ..
     } = &entry.identity;
     let alert = rules.alert(namespace, name);
-    let mut problems_found = problems(entry);
-    problems_found.extend(template(
-        rules,
-        namespace,
-        alert.and_then(|alert| alert.template.as_ref()),
-    ));
     problems_found.extend(alert.and_then(|alert| unready_provider(alert, conditions)));
-    let is_suspended = alert.is_some_and(|alert| alert.suspended);
-    let reason = if is_suspended {
-        Reason::Suspended
-    } else {
-        Reason::Initialized
-    };
+    let reason = without_problems(alert.is_some_and(|alert| alert.suspended));
     ReadyCondition::of(problems_found, entry)
         .unwrap_or_else(|| ReadyCondition::without_problems(reason))
 }
 
-fn problems(entry: &RuleEntry) -> Vec<(Reason, String)> {
+fn without_problems(is_suspended: bool) -> Reason {
+    match is_suspended {
+        true => Reason::Suspended,
+        false => Reason::Initialized,
+    }
+}
+
+/// The problems of an object by itself, and what was found about it.
+fn problems(entry: &RuleEntry, findings: &[Finding]) -> Vec<(Reason, String)> {
     let sentence = |problem: &Problem| match &problem.field {
         Some(field) => format!("{field}: {}", problem.message),
         None => problem.message.clone(),
     };
-    entry
+    let own = entry
         .problems
         .iter()
-        .map(|problem| (Reason::of(problem), sentence(problem)))
-        .collect()
-}
-
-/// The problem of a template in a ConfigMap. Problems of inline templates are problems of the
-/// rules.
-fn template(
-    rules: &Rules,
-    namespace: &str,
-    template: Option<&Template>,
-) -> Option<(Reason, String)> {
-    let Some(reference @ Template::ConfigMap { name, key }) = template else {
-        return None;
-    };
-    match rules.template(namespace, reference) {
-        Err(unresolved) => Some((Reason::TemplateNotFound, unresolved.to_string())),
-        Ok(text) => {
-            let error = Program::compile(text, Escape::None).err()?;
-            let source = format!("spec.template: key {key} of ConfigMap {namespace}/{name}");
-            Some((
-                Reason::InvalidTemplate,
-                format!("{source}: {error}; deliveries use the standard text"),
-            ))
-        }
-    }
+        .map(|it| (Reason::of(it), sentence(it)));
+    let found = findings
+        .iter()
+        .map(|it| (Reason::of_finding(it.subject), sentence(&it.problem)));
+    own.chain(found).collect()
 }
 
 /// The problem of an Alert whose Provider is not ready, so that its deliveries would fail.
@@ -265,9 +245,13 @@ fn unready_provider(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
     use serde_json::{Value, json};
+    use tidings_rules::template::{Escape, Program};
     use tidings_rules::testing;
-    use tidings_rules::{Family, Kind, Kinds, Object, Options};
+    use tidings_rules::{Family, Kind, Kinds, Object, Options, ResolvedProvider};
 
     use super::*;
 
@@ -281,16 +265,33 @@ mod tests {
         testing::provider(name, "slack").with_fields(more).object()
     }
 
-    /// The reason and message of each object. The provider type rejects the Provider `keyless`.
+    /// A type that rejects the Provider `keyless`.
+    struct Checks;
+
+    impl TypeChecks for Checks {
+        fn check_provider(&self, provider: Arc<ResolvedProvider>) -> Result<(), String> {
+            match provider.secret.token() {
+                None if provider.name == "keyless" => {
+                    Err("the Secret of spec.secretRef needs the key token".to_owned())
+                }
+                _ => Ok(()),
+            }
+        }
+
+        fn check_template(
+            &self,
+            source: &str,
+            escape: Escape,
+            _: &BTreeMap<String, String>,
+        ) -> Vec<String> {
+            Program::compile(source, escape).err().into_iter().collect()
+        }
+    }
+
+    /// The reason and message of each object.
     fn found(objects: &[Object]) -> HashMap<String, (&'static str, String)> {
         let rules = Rules::compile(objects, KINDS, &Options::default());
-        let check = |provider: Arc<ResolvedProvider>| match provider.secret.token() {
-            None if provider.name == "keyless" => {
-                Err("the Secret of spec.secretRef needs the key token".to_owned())
-            }
-            _ => Ok(()),
-        };
-        let conditions = ready_conditions(&rules, &check);
+        let conditions = ready_conditions(&rules, &Checks);
         assert_eq!(conditions.len(), rules.entries().len());
         conditions
             .into_iter()
@@ -421,7 +422,7 @@ mod tests {
             (
                 "Alert apps/bad-template",
                 "InvalidTemplate",
-                "spec.template: key bad of ConfigMap apps/texts: ",
+                "spec.template.configMapKeyRef: key bad of ConfigMap apps/texts: ",
             ),
             (
                 "Alert apps/inline",

@@ -112,6 +112,17 @@ impl Program {
         })
     }
 
+    /// The names that the template reads and does not assign, such as `event.message`. Control flow
+    /// is not considered.
+    pub fn names_read(&self) -> Vec<String> {
+        let Ok(template) = self.environment.get_template(NAME) else {
+            return Vec::new();
+        };
+        let mut names: Vec<_> = template.undeclared_variables(true).into_iter().collect();
+        names.sort();
+        names
+    }
+
     /// The title on one line.
     fn title(&self, value: &Value) -> Result<String, String> {
         if value.is_undefined() || value.is_none() {

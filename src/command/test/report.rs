@@ -7,12 +7,11 @@ use serde::Serialize;
 use tidings_core::model::flux;
 use tidings_core::{Delivery, Event};
 use tidings_router::AlertExplanation;
-use tidings_rules::{Problem, Severity};
+use tidings_rules::Problem;
 use tidings_workers::attempt::Prepared;
 use tidings_workers::http::Request;
 
-/// The severity of a problem that rejects a rule.
-const ERROR: &str = "error";
+use crate::command::rules::ProblemReport;
 
 #[derive(Serialize)]
 pub struct Report {
@@ -20,17 +19,6 @@ pub struct Report {
     alerts: Vec<AlertReport>,
     deliveries: Vec<DeliveryReport>,
     problems: Vec<ProblemReport>,
-}
-
-/// A problem in the rules.
-#[derive(Serialize)]
-struct ProblemReport {
-    severity: &'static str,
-    file: Option<String>,
-    line: Option<u64>,
-    object: Option<String>,
-    field: Option<String>,
-    message: String,
 }
 
 #[derive(Serialize)]
@@ -83,7 +71,7 @@ impl Report {
 
     /// Whether a rule is rejected, or a delivery failed or is invalid.
     pub fn has_failure(&self) -> bool {
-        let is_rejected = |problem: &ProblemReport| problem.severity == ERROR;
+        let is_rejected = |problem: &ProblemReport| problem.rejects;
         let is_failed =
             |delivery: &DeliveryReport| matches!(delivery.outcome, "failed" | "invalid");
         self.problems.iter().any(is_rejected) || self.deliveries.iter().any(is_failed)
@@ -114,23 +102,6 @@ impl Report {
                 .any(|delivery| delivery.outcome == "planned")
         {
             println!("\nNothing was sent; pass --send to send the messages.");
-        }
-    }
-}
-
-impl ProblemReport {
-    fn new(problem: &Problem) -> Self {
-        let problem = problem.clone();
-        Self {
-            severity: match problem.severity {
-                Severity::Error => ERROR,
-                Severity::Warning => "warning",
-            },
-            file: problem.file,
-            line: problem.line,
-            object: problem.object,
-            field: problem.field,
-            message: problem.message,
         }
     }
 }

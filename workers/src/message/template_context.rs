@@ -55,6 +55,12 @@ struct ProviderNames {
 impl TemplateContext {
     /// The variables for a message.
     pub fn new(message: &Message<'_>, provider: &ResolvedProvider) -> Self {
+        let named = (provider.namespace.as_str(), provider.name.as_str());
+        Self::of(message, named, provider.kind.name)
+    }
+
+    /// The variables for a message to a Provider of this name and type.
+    pub fn of(message: &Message<'_>, provider: (&str, &str), kind: &'static str) -> Self {
         let metadata: BTreeMap<String, String> = message
             .metadata
             .iter()
@@ -76,8 +82,8 @@ impl TemplateContext {
             cluster: message.event.cluster.clone(),
             alert: named(&message.alert.namespace, &message.alert.name),
             provider: ProviderNames {
-                named: named(&provider.namespace, &provider.name),
-                r#type: provider.kind.name,
+                named: named(provider.0, provider.1),
+                r#type: kind,
             },
             revision: metadata.get("revision").cloned(),
             branch: branch(&metadata),

@@ -20,6 +20,7 @@ fn identity(kind: &str) -> Identity {
 
 fn entry(kind: &str, uid: &str, generation: i64) -> RuleEntry {
     RuleEntry {
+        origin: Default::default(),
         identity: identity(kind),
         uid: uid.into(),
         generation: Some(generation),
