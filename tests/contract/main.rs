@@ -20,4 +20,5 @@ mod responses;
 mod secrets;
 mod service;
 mod sizes;
+mod stated_limits;
 mod subject;

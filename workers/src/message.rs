@@ -15,6 +15,10 @@ use std::collections::BTreeMap;
 use tidings_core::{AlertReference, Event, ObjectReference};
 
 use crate::message::render::{Link, RenderedMessage};
+use crate::text::{cut_chars, cut_id};
+
+/// The longest title or path of an object, in characters. Names in Kubernetes have up to 253.
+const LONGEST_TITLE: usize = 1_024;
 
 /// One event for one alert and provider, ready to be written in the provider's format.
 #[derive(Clone, Copy, Debug)]
@@ -38,10 +42,15 @@ pub struct Message<'a> {
 impl<'a> Message<'a> {
     /// The template's title, or kind, name and namespace of the object.
     pub fn title(&self) -> String {
-        self.rendered
-            .title
-            .clone()
-            .unwrap_or_else(|| self.object_heading())
+        self.title_or(|| self.object_heading())
+    }
+
+    /// The template's title, or the standard title of the type, in up to 1,024 characters.
+    pub fn title_or(&self, standard: impl FnOnce() -> String) -> String {
+        cut_chars(
+            &self.rendered.title.clone().unwrap_or_else(standard),
+            LONGEST_TITLE,
+        )
     }
 
     /// The template's text, or the event's message.
@@ -102,12 +111,14 @@ impl<'a> Message<'a> {
         )
     }
 
-    /// `<Kind>/<namespace>/<name>`.
+    /// `<Kind>/<namespace>/<name>`. It identifies the object, so a longer one than Kubernetes
+    /// allows ends in a hash.
     pub fn object_path(&self) -> String {
-        format!(
+        let path = format!(
             "{}/{}/{}",
             self.object.kind, self.object.namespace, self.object.name
-        )
+        );
+        cut_id(&path, LONGEST_TITLE)
     }
 
     /// The object's key at services that keep one record for each object: its uid, or
@@ -149,6 +160,16 @@ impl<'a> Message<'a> {
             .and_then(tidings_core::model::flux::rfc3339)
             .unwrap_or_default()
     }
+}
+
+/// The pairs that have a value. Fields that an event lacks are not sent: services reject or misread
+/// empty ones.
+pub fn present<K, V: AsRef<str>>(
+    pairs: impl IntoIterator<Item = (K, V)>,
+) -> impl Iterator<Item = (K, V)> {
+    pairs
+        .into_iter()
+        .filter(|(_, value)| !value.as_ref().is_empty())
 }
 
 fn str_of(text: &String) -> &str {

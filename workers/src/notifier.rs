@@ -88,6 +88,7 @@ pub fn kinds() -> Kinds {
 mod tests {
     use std::fmt::Write as _;
 
+    use super::contract::limits::SizeLimits;
     use super::*;
 
     /// The contract tests take their expectations from the rows, so a wrong row would pass them.
@@ -108,8 +109,16 @@ mod tests {
                 )
                 .unwrap();
             }
-            for limit in row.size_limits {
-                writeln!(rows, "  {limit:?}").unwrap();
+            let SizeLimits {
+                source,
+                body,
+                parts,
+            } = row.size_limits;
+            writeln!(rows, "  body {body:?}: {source}").unwrap();
+            for limit in parts {
+                let (part, most, unit) = (limit.part, limit.most, limit.unit);
+                let id = if limit.is_id { ", an id" } else { "" };
+                writeln!(rows, "  {part}: {most} {unit:?}{id}").unwrap();
             }
             for rule in row.status_rules {
                 writeln!(rows, "  {rule:?}").unwrap();

@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 
 use regex::Regex;
+use tidings_core::model::id::digest;
 pub use tidings_core::model::text::{ELLIPSIS, cut_bytes};
 
 /// A reason in words: `HTTPGet2Failed` becomes `http get 2 failed`.
@@ -52,6 +53,17 @@ pub fn cut_utf16(text: &str, limit: usize) -> String {
     text.chars().take_while(fits).chain([ELLIPSIS]).collect()
 }
 
+/// Cuts an id to `limit` characters. The end of a cut id is a hash of the whole, so that ids stay
+/// distinct. `limit` is at least 20.
+pub fn cut_id(text: &str, limit: usize) -> String {
+    if text.chars().count() <= limit {
+        return text.to_owned();
+    }
+    let hash = &digest(&[text])[..16];
+    let beginning: String = text.chars().take(limit - hash.len() - 1).collect();
+    format!("{beginning}-{hash}")
+}
+
 /// Removes an incomplete entity (`&amp;`, `&lt;`, `&gt;`) before the ellipsis of a cut text.
 pub fn without_half_entity(mut text: String) -> String {
     let Some(rest) = text.strip_suffix(ELLIPSIS) else {
@@ -95,6 +107,18 @@ mod tests {
         assert_eq!(cut_bytes("äöüß", 6), "ä…");
         assert_eq!(cut_utf16("🚀🚀", 3), "🚀…");
         assert_eq!(cut_utf16("🚀🚀", 4), "🚀🚀");
+    }
+
+    #[test]
+    fn ids_that_are_cut_stay_distinct() {
+        assert_eq!(cut_id("äöü/name", 20), "äöü/name");
+        let (first, second) = ("ä".repeat(300), format!("{}b", "ä".repeat(299)));
+        let [first, second] = [first, second].map(|id| cut_id(&id, 100));
+        assert_ne!(first, second);
+        for id in [first, second] {
+            assert_eq!(id.chars().count(), 100);
+            assert!(id.starts_with("äää"), "{id}");
+        }
     }
 
     #[test]

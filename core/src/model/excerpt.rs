@@ -20,7 +20,8 @@ pub fn excerpt(event: &Event) -> Event {
             namespace: cut(&object.namespace),
             name: cut(&object.name),
             uid: cut(&object.uid),
-            ..ObjectReference::default()
+            resource_version: cut(&object.resource_version),
+            field_path: cut(&object.field_path),
         }),
         severity: cut(&event.severity),
         timestamp: event.timestamp,

@@ -47,11 +47,7 @@ pub fn page() -> String {
                 row.kind,
                 anchor(row.kind),
                 row.summary,
-                if row.cut_at.is_empty() {
-                    "–"
-                } else {
-                    row.cut_at
-                },
+                format_args!("[{}]({})", row.cut_at, row.size_limits.source),
                 rate_limits(&row.rate_limits),
                 row.sent_twice
             );

@@ -22,7 +22,8 @@ use crate::http::classify::classify;
 use crate::http::confirmation::Confirmation;
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
-use crate::message::Message;
+use crate::message::{Message, present};
+use crate::notifier::contract::limits::{BodyLimit, SizeLimits, SizeUnit};
 use crate::notifier::contract::need::Demand::{Optional, Required};
 use crate::notifier::contract::need::Need;
 
@@ -52,9 +53,15 @@ pub const TYPE: ProviderType = ProviderType {
             "your-token",
         ),
     ],
+    cut_at: "100 MiB",
     sent_twice: "one alert",
     build,
     confirmation: Confirmation::Status,
+    size_limits: SizeLimits {
+        source: "https://grafana.com/docs/mimir/latest/configure/configuration-parameters/",
+        body: BodyLimit::AtMost(SizeUnit::Bytes, 100 << 20),
+        parts: &[],
+    },
     ..ProviderType::DEFAULT
 };
 
@@ -101,7 +108,7 @@ fn alert<'a>(message: &'a Message<'_>) -> Alert<'a> {
     let mut labels: BTreeMap<&str, String> = metadata
         .map(|(key, value)| (key.as_str(), value.clone()))
         .collect();
-    labels.extend([
+    labels.extend(present([
         (
             "alertname",
             format!("Flux{}{}", object.kind, title_case(&event.reason)),
@@ -112,7 +119,7 @@ fn alert<'a>(message: &'a Message<'_>) -> Alert<'a> {
         ("name", object.name.clone()),
         ("namespace", object.namespace.clone()),
         ("reportingcontroller", event.reporting_controller.clone()),
-    ]);
+    ]));
     let mut annotations = BTreeMap::from([("message", message.text())]);
     annotations.extend(
         message

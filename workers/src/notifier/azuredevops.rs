@@ -22,8 +22,13 @@ use crate::http::invalid::Invalid;
 use crate::http::{Http, Request, Response};
 use crate::message::Message;
 use crate::message::repository::{Repository, escaped, repository};
+use crate::notifier::contract::limits::{BodyLimit, SizeLimit, SizeLimits};
 use crate::notifier::contract::need::Demand::Required;
 use crate::notifier::contract::need::Need;
+use crate::text::cut_id;
+
+/// Microsoft documents no lengths. This is what other forges accept.
+const LONGEST_TEXT: usize = 255;
 
 /// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
@@ -45,8 +50,18 @@ pub const TYPE: ProviderType = ProviderType {
             "your-token",
         ),
     ],
+    cut_at: "id 255",
     sent_twice: "the same",
     build,
+    size_limits: SizeLimits {
+        source: "https://learn.microsoft.com/en-us/rest/api/azure/devops/git/statuses/create",
+        body: BodyLimit::Parts,
+        parts: &[
+            SizeLimit::id("/context/name", LONGEST_TEXT),
+            SizeLimit::id("/context/genre", LONGEST_TEXT),
+            SizeLimit::characters("/description", LONGEST_TEXT),
+        ],
+    },
     ..ProviderType::DEFAULT
 };
 
@@ -159,7 +174,10 @@ impl KeepState for AzureStatus {
             "azuredevops {}/{}/{}",
             self.address.root, self.address.project, self.address.repository
         );
-        let state = State { status, genre };
+        let state = State {
+            status: status.fitted(LONGEST_TEXT, LONGEST_TEXT),
+            genre: cut_id(&genre, LONGEST_TEXT),
+        };
         let context = format!("{} {}", state.genre, state.status.context);
         Ok(Some(desired(
             &key_prefix,

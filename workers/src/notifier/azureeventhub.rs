@@ -17,7 +17,6 @@ use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Method, header};
 use sha2::Sha256;
-use tidings_core::model::flux;
 use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
@@ -29,8 +28,10 @@ use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Message;
 use crate::message::render::Content;
+use crate::notifier::contract::limits::{BodyLimit, SizeLimits, SizeUnit};
 use crate::notifier::contract::need::Demand::{Either, Optional};
 use crate::notifier::contract::need::Need;
+use crate::notifier::payload::fit_body::fit_event;
 
 /// The content type that Event Hubs needs for every body, including JSON.
 const CONTENT_TYPE: &str = "application/atom+xml;type=entry;charset=utf-8";
@@ -41,6 +42,9 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
+
+/// In bytes: 1 MB, which is the limit of all tiers but Basic (256 KB).
+const LONGEST_BODY: usize = 1_000_000;
 
 /// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
@@ -68,10 +72,16 @@ pub const TYPE: ProviderType = ProviderType {
             "",
         ),
     ],
+    cut_at: "1 MB",
     sent_twice: "twice",
     build,
     confirmation: Confirmation::Status,
     content: Content::Event,
+    size_limits: SizeLimits {
+        source: "https://learn.microsoft.com/en-us/azure/event-hubs/event-hubs-quotas",
+        body: BodyLimit::AtMost(SizeUnit::Bytes, LONGEST_BODY),
+        parts: &[],
+    },
     ..ProviderType::DEFAULT
 };
 
@@ -153,7 +163,7 @@ fn shared_key(connection_string: &str) -> Result<Login, Invalid> {
 #[async_trait]
 impl SendMessage for EventHub {
     async fn send(&self, message: &Message<'_>) -> Result<Sent, Failure> {
-        let body = flux::to_json(message.event, message.metadata);
+        let body = fit_event(LONGEST_BODY, message.event, message.metadata);
         let (url, authorization) = self.login.target(message.channel, Timestamp::now())?;
         let request = Request::new(Method::POST, url)
             .body(CONTENT_TYPE, body)
@@ -216,6 +226,8 @@ fn signature(resource: &str, key_name: &str, key: &str, expires: i64) -> String 
 
 #[cfg(test)]
 mod tests {
+    use tidings_core::model::flux;
+
     use super::*;
     use crate::notifier::sample::{self, Sample};
 

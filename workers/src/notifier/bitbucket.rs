@@ -21,9 +21,14 @@ use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Message;
 use crate::message::repository::{Repository, repository};
-use crate::notifier::contract::limits::{LimitScope, RateLimits, rate};
+use crate::notifier::contract::limits::{
+    BodyLimit, LimitScope, RateLimits, SizeLimit, SizeLimits, rate,
+};
 use crate::notifier::contract::need::Demand::{Either, Required};
 use crate::notifier::contract::need::Need;
+use crate::text::cut_id;
+
+const LONGEST_TEXT: usize = 255;
 
 /// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
@@ -47,6 +52,7 @@ pub const TYPE: ProviderType = ProviderType {
         Need::key("username", Either, "in place of token, with password", ""),
         Need::key("password", Either, "with username", ""),
     ],
+    cut_at: "name 255",
     sent_twice: "the same",
     build,
     // The limit of requests for repository data.
@@ -54,6 +60,15 @@ pub const TYPE: ProviderType = ProviderType {
         scope: LimitScope::Account,
         rates: &[rate(1000, 3600)],
         source: "https://support.atlassian.com/bitbucket-cloud/docs/api-request-limits/",
+    },
+    size_limits: SizeLimits {
+        source: "https://developer.atlassian.com/cloud/bitbucket/rest/api-group-commit-statuses/",
+        body: BodyLimit::Parts,
+        parts: &[
+            SizeLimit::id("/key", 40),
+            SizeLimit::id("/name", LONGEST_TEXT),
+            SizeLimit::characters("/description", LONGEST_TEXT),
+        ],
     },
     ..ProviderType::DEFAULT
 };
@@ -113,8 +128,8 @@ impl KeepState for BitbucketStatus {
             return Ok(None);
         };
         let state = State {
-            status,
-            name: kind_and_name(message),
+            status: status.fitted(usize::MAX, LONGEST_TEXT),
+            name: cut_id(&kind_and_name(message), LONGEST_TEXT),
         };
         let key_prefix = format!("bitbucket {}", self.repository.id);
         Ok(Some(desired(

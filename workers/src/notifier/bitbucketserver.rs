@@ -23,8 +23,12 @@ use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Message;
 use crate::message::repository::forge_of;
+use crate::notifier::contract::limits::{BodyLimit, SizeLimit, SizeLimits};
 use crate::notifier::contract::need::Demand::{Either, Required};
 use crate::notifier::contract::need::Need;
+use crate::text::cut_id;
+
+const LONGEST_TEXT: usize = 255;
 
 /// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
@@ -43,9 +47,19 @@ pub const TYPE: ProviderType = ProviderType {
         Need::key("username", Either, "in place of token, with password", ""),
         Need::key("password", Either, "with username", ""),
     ],
+    cut_at: "name 255",
     sent_twice: "the same",
     build,
     confirmation: Confirmation::Empty,
+    size_limits: SizeLimits {
+        source: "https://developer.atlassian.com/server/bitbucket/rest/",
+        body: BodyLimit::Parts,
+        parts: &[
+            SizeLimit::id("/key", 255),
+            SizeLimit::id("/name", LONGEST_TEXT),
+            SizeLimit::characters("/description", LONGEST_TEXT),
+        ],
+    },
     ..ProviderType::DEFAULT
 };
 
@@ -124,7 +138,9 @@ impl KeepState for BitbucketServerStatus {
         let Some(status) = self.statuses.status(message)? else {
             return Ok(None);
         };
+        let status = status.fitted(usize::MAX, LONGEST_TEXT);
         let name = format!("{} [{}]", kind_and_name(message), status.description);
+        let name = cut_id(&name, LONGEST_TEXT);
         let url = status
             .target_url
             .clone()

@@ -20,7 +20,7 @@ use crate::http::confirmation::Confirmation;
 use crate::http::invalid::Invalid;
 use crate::message::Message;
 use crate::message::render::Content;
-use limits::{RateLimits, SizeLimit};
+use limits::{RateLimits, SizeLimits};
 use need::{Need, Place};
 
 /// The keys with certificates, under their current and their former names.
@@ -38,7 +38,7 @@ pub struct ProviderType {
     pub summary: &'static str,
     /// The fields of the Provider and the keys of its Secret that the type reads.
     pub needs: &'static [Need],
-    /// Where long texts are cut, for the docs; empty if the type sends everything.
+    /// Where long texts are cut, for the docs.
     pub cut_at: &'static str,
     /// What happens at the service when a delivery is sent twice, for the docs.
     pub sent_twice: &'static str,
@@ -49,10 +49,11 @@ pub struct ProviderType {
     pub content: Content,
     /// The service's rate limits. A Provider's `rateLimit` replaces them.
     pub rate_limits: RateLimits,
-    /// The longest texts that the service accepts. The contract tests check each of them.
-    pub size_limits: &'static [SizeLimit],
     /// The form of a 2xx with which the service accepts a write. Proxies answer 200, too.
     pub confirmation: Confirmation,
+    /// The largest body, fields and ids that the service accepts. The contract tests check each of
+    /// them.
+    pub size_limits: SizeLimits,
     /// Response statuses that mean something else than for other types.
     pub status_rules: &'static [StatusRule],
     /// How many links one message of the service has room for.
@@ -85,8 +86,8 @@ impl ProviderType {
         build: |_, _| Err(Invalid(String::new())),
         content: Content::Text(Escape::None),
         rate_limits: RateLimits::NONE,
-        size_limits: &[],
         confirmation: Confirmation::Json(&[]),
+        size_limits: SizeLimits::UNSTATED,
         status_rules: &[],
         most_links: usize::MAX,
         raw_key: "",

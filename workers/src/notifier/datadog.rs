@@ -1,9 +1,12 @@
 //! `datadog`: one Datadog event for each event.
 //!
 //! Contract: Datadog's API reference, "Post an event" (v1, `POST /api/v1/events`), which limits the
-//! text to 4,000 characters. Only scheme and host of the address are used. Datadog rejects events
-//! older than 18 hours, so an event that waits longer becomes a dead letter. A retry after a lost
-//! response posts twice.
+//! text to 4,000 characters, and its "Getting Started with Tags", which limits a tag to 200.
+//! It documents no number of tags; 100 bound the body. Only scheme and host of the address are
+//! used.
+//! Datadog rejects events older than 18 hours, so an event that waits longer becomes a dead letter.
+//! A
+//! retry after a lost response posts twice.
 //!
 //! The shared table covers the statuses: 403 is a wrong API key, and 408 and 429 are retried.
 
@@ -20,8 +23,8 @@ use crate::http::classify::classify;
 use crate::http::confirmation::{Confirmation, Is};
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
-use crate::message::Message;
-use crate::notifier::contract::limits::SizeLimit;
+use crate::message::{Message, present};
+use crate::notifier::contract::limits::{BodyLimit, SizeLimit, SizeLimits};
 use crate::notifier::contract::need::Demand::Required;
 use crate::notifier::contract::need::Need;
 use crate::text::cut_chars;
@@ -43,11 +46,20 @@ pub const TYPE: ProviderType = ProviderType {
         ),
         Need::key("token", Required, "the API key", "your-token"),
     ],
-    cut_at: "text 4,000",
+    cut_at: "title 100, text 4,000, tag 200",
     sent_twice: "twice",
     build,
     confirmation: Confirmation::JsonOrOk(&[("status", Is::Text("ok"))]),
-    size_limits: &[SizeLimit::characters("/text", 4_000)],
+    size_limits: SizeLimits {
+        source: "https://docs.datadoghq.com/api/latest/events/",
+        body: BodyLimit::Parts,
+        parts: &[
+            SizeLimit::characters("/title", 100),
+            SizeLimit::characters("/text", MOST_OF_A_TEXT),
+            SizeLimit::id("/tags/*", 200),
+            SizeLimit::items("/tags", 100),
+        ],
+    },
     ..ProviderType::DEFAULT
 };
 
@@ -70,9 +82,12 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 #[async_trait]
 impl SendMessage for Datadog {
     async fn send(&self, message: &Message<'_>) -> Result<Sent, Failure> {
-        let request = Request::post_json(self.url.clone(), &event(message))
-            .header("accept", "application/json")
-            .secret_header(API_KEY, &self.token);
+        let request = Request::post_json(
+            self.url.clone(),
+            &TYPE.size_limits.applied_to(event(message)),
+        )
+        .header("accept", "application/json")
+        .secret_header(API_KEY, &self.token);
         classify(&self.http.send(request).await?).map(Sent::accepted)
     }
 }
@@ -91,7 +106,7 @@ fn event(message: &Message<'_>) -> Value {
         .map(|link| format!("\n{}: {}", link.label, link.url))
         .collect();
     json!({
-        "title": message.rendered.title.clone().unwrap_or_else(standard_title),
+        "title": message.title_or(standard_title),
         "text": cut_chars(message.text(), MOST_OF_A_TEXT - links.chars().count()) + &links,
         "source_type_name": "fluxcd",
         "date_happened": message.unix_seconds(),
@@ -113,7 +128,7 @@ fn tags(message: &Message<'_>) -> Vec<String> {
         ("kube_name", &object.name),
         ("kube_namespace", &object.namespace),
     ];
-    own.into_iter()
+    present(own)
         .chain(message.fields())
         .map(|(key, value)| format!("{key}:{value}").to_lowercase())
         .collect()

@@ -17,9 +17,12 @@ use crate::http::confirmation::Confirmation;
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request, Response};
 use crate::message::Message;
-use crate::notifier::contract::limits::{LimitScope, RateLimits, SizeLimit, rate};
+use crate::notifier::contract::limits::{
+    BodyLimit, LimitScope, RateLimits, SizeLimit, SizeLimits, rate,
+};
 use crate::notifier::contract::need::Demand::Optional;
 use crate::notifier::contract::need::Need;
+use crate::notifier::payload::fit::UTF16;
 use crate::notifier::payload::slack_form::{Links, Sender, SlackForm, username_or_controller};
 use crate::text::cut_utf16;
 
@@ -47,10 +50,18 @@ pub const TYPE: ProviderType = ProviderType {
         rates: &[rate(5, 2)],
         source: "https://discord.com/developers/docs/topics/rate-limits",
     },
-    size_limits: &[
-        SizeLimit::utf16("/attachments/0/text", 4_096),
-        SizeLimit::utf16("/username", 80),
-    ],
+    size_limits: SizeLimits {
+        source: "https://discord.com/developers/docs/resources/message#embed-object-embed-limits",
+        body: BodyLimit::Parts,
+        parts: &[
+            SizeLimit::utf16("/username", LONGEST_USERNAME),
+            SizeLimit::utf16("/attachments/0/author_name", FORM.longest_name),
+            SizeLimit::utf16("/attachments/0/text", FORM.longest_text),
+            SizeLimit::items("/attachments/0/fields", FORM.most_fields),
+            SizeLimit::utf16("/attachments/0/fields/*/title", FORM.longest_name),
+            SizeLimit::utf16("/attachments/0/fields/*/value", FORM.longest_value),
+        ],
+    },
     ..ProviderType::DEFAULT
 };
 
@@ -64,6 +75,8 @@ const FORM: SlackForm = SlackForm {
     // A user's webhook can't show buttons.
     links: Links::Field,
     longest_attachment: 6_000,
+    unit: UTF16,
+    around_a_field: 0,
 };
 
 const LONGEST_USERNAME: usize = 80;
@@ -107,7 +120,12 @@ impl SendMessage for Discord {
             channel: "",
             fallback: "",
         };
-        let request = Request::post_json(self.url.clone(), &FORM.body(message, &sender));
+        let mut body = FORM.body(message, &sender);
+        if username.is_empty() {
+            // Discord rejects an empty name. Without one, it shows the webhook's name.
+            body.as_object_mut().map(|body| body.remove("username"));
+        }
+        let request = Request::post_json(self.url.clone(), &body);
         check(&self.http.send(request).await?).map(Sent::accepted)
     }
 }

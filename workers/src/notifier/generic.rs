@@ -17,6 +17,7 @@ use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Message;
 use crate::message::render::Content;
+use crate::notifier::contract::limits::{BodyLimit, SizeLimits};
 use crate::notifier::contract::need::Demand::{Optional, Required};
 use crate::notifier::contract::need::Need;
 
@@ -39,11 +40,17 @@ pub const TYPE: ProviderType = ProviderType {
             "Authorization: Bearer your-token\n",
         ),
     ],
+    cut_at: "none",
     sent_twice: "the receiver recognizes it (`Idempotency-Key`)",
     build,
     confirmation: Confirmation::Status,
     content: Content::Event,
     own_headers: &["idempotency-key"],
+    size_limits: SizeLimits {
+        source: "https://fluxcd.io/flux/components/notification/providers/#generic-webhook",
+        body: BodyLimit::Unlimited("the receiver is your own"),
+        parts: &[],
+    },
     ..ProviderType::DEFAULT
 };
 

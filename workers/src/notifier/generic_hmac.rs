@@ -22,6 +22,7 @@ use crate::http::confirmation::Confirmation;
 use crate::http::invalid::Invalid;
 use crate::message::Message;
 use crate::message::render::Content;
+use crate::notifier::contract::limits::{BodyLimit, SizeLimits};
 use crate::notifier::contract::need::Demand::{Optional, Required};
 use crate::notifier::contract::need::Need;
 
@@ -40,12 +41,18 @@ pub const TYPE: ProviderType = ProviderType {
         Need::key("token", Required, "the signing key", "your-signing-key"),
         Need::key("headers", Optional, "more headers, as a YAML map", ""),
     ],
+    cut_at: "none",
     sent_twice: "the receiver recognizes it (`Idempotency-Key`)",
     build,
     confirmation: Confirmation::Status,
     content: Content::Event,
     raw_key: "token",
     own_headers: &["idempotency-key", "x-signature"],
+    size_limits: SizeLimits {
+        source: "https://fluxcd.io/flux/components/notification/providers/#generic-webhook-with-hmac",
+        body: BodyLimit::Unlimited("the receiver is your own"),
+        parts: &[],
+    },
     ..ProviderType::DEFAULT
 };
 

@@ -19,6 +19,11 @@ use super::forge::page::{Entries, MOST_PAGES, has_next};
 use crate::http::Http;
 use crate::http::invalid::Invalid;
 use crate::message::Message;
+use crate::notifier::contract::limits::{BodyLimit, SizeLimit, SizeLimits};
+
+/// Gitea stores longer ids, but they would be others than at GitHub, whose API this is.
+const LONGEST_ID: usize = 255;
+const LONGEST_DESCRIPTION: usize = 255;
 
 /// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
@@ -26,8 +31,17 @@ pub const TYPE: ProviderType = ProviderType {
     family: Family::CommitStatus,
     summary: "commit statuses on Gitea and Forgejo",
     needs: NEEDS,
+    cut_at: "id 255, description 255",
     sent_twice: "the same",
     build,
+    size_limits: SizeLimits {
+        source: "https://github.com/go-gitea/gitea/blob/main/models/git/commit_status.go",
+        body: BodyLimit::Parts,
+        parts: &[
+            SizeLimit::id("/context", LONGEST_ID),
+            SizeLimit::characters("/description", LONGEST_DESCRIPTION),
+        ],
+    },
     ..ProviderType::DEFAULT
 };
 
@@ -55,6 +69,7 @@ impl KeepState for GiteaStatus {
     fn desire(&self, message: &Message<'_>) -> Result<Option<DesiredState>, Failure> {
         let status = self.statuses.status(message)?;
         Ok(status.map(|status| {
+            let status = status.fitted(LONGEST_ID, LONGEST_DESCRIPTION);
             desired(
                 &self.gitea.key_prefix(),
                 &status.commit,

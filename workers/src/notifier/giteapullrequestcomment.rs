@@ -11,10 +11,18 @@ use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 
 use super::contract::{Notifier, ProviderType};
-use super::forge::comment::{ChangeRequests, Comments};
+use super::forge::comment::{ChangeRequests, Comments, LongestComment};
 use super::forge::gitea_api::{Gitea, NEEDS};
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Response};
+use crate::notifier::contract::limits::{BodyLimit, SizeLimit, SizeLimits};
+use crate::notifier::payload::fit::BYTES;
+
+/// Before version 1.17, on MySQL. Later versions store longer ones.
+const LONGEST_COMMENT: LongestComment = LongestComment {
+    unit: BYTES,
+    most: 65_535,
+};
 
 /// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
@@ -22,8 +30,14 @@ pub const TYPE: ProviderType = ProviderType {
     family: Family::ChangeRequest,
     summary: "comments on pull requests of Gitea and Forgejo",
     needs: NEEDS,
+    cut_at: "65,535 bytes",
     sent_twice: "the first comment is edited",
     build,
+    size_limits: SizeLimits {
+        source: "https://github.com/go-gitea/gitea/blob/main/models/issues/comment.go",
+        body: BodyLimit::Parts,
+        parts: &[SizeLimit::bytes("/body", LONGEST_COMMENT.most)],
+    },
     ..ProviderType::DEFAULT
 };
 
@@ -31,6 +45,7 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     let forge = Gitea::new(provider, http)?;
     Ok(Notifier::State(Box::new(Comments::new(
         "flux-pr-comment-key",
+        LONGEST_COMMENT,
         provider,
         forge,
     ))))

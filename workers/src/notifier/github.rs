@@ -19,6 +19,10 @@ use super::forge::page::{Entries, MOST_PAGES, and_page, has_next};
 use crate::http::Http;
 use crate::http::invalid::Invalid;
 use crate::message::Message;
+use crate::notifier::contract::limits::{BodyLimit, SizeLimit, SizeLimits};
+
+const LONGEST_ID: usize = 255;
+const LONGEST_DESCRIPTION: usize = 140;
 
 /// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
@@ -26,9 +30,18 @@ pub const TYPE: ProviderType = ProviderType {
     family: Family::CommitStatus,
     summary: "commit statuses on GitHub",
     needs: NEEDS,
+    cut_at: "id 255, description 140",
     sent_twice: "listed twice, with the same state",
     build,
     rate_limits: RATE_LIMITS,
+    size_limits: SizeLimits {
+        source: "https://docs.github.com/en/rest/commits/statuses",
+        body: BodyLimit::Parts,
+        parts: &[
+            SizeLimit::id("/context", LONGEST_ID),
+            SizeLimit::characters("/description", LONGEST_DESCRIPTION),
+        ],
+    },
     ..ProviderType::DEFAULT
 };
 
@@ -50,6 +63,7 @@ impl KeepState for GithubStatus {
     fn desire(&self, message: &Message<'_>) -> Result<Option<DesiredState>, Failure> {
         let status = self.statuses.status(message)?;
         Ok(status.map(|status| {
+            let status = status.fitted(LONGEST_ID, LONGEST_DESCRIPTION);
             desired(
                 &self.github.key_prefix(),
                 &status.commit,

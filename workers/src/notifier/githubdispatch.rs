@@ -8,7 +8,6 @@ use reqwest::Method;
 use serde::Serialize;
 use serde_json::Value;
 use tidings_core::Failure;
-use tidings_core::model::flux;
 use tidings_rules::{Family, ResolvedProvider};
 
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
@@ -19,6 +18,13 @@ use crate::http::confirmation::Confirmation;
 use crate::http::invalid::Invalid;
 use crate::message::Message;
 use crate::message::render::Content;
+use crate::notifier::contract::limits::{BodyLimit, SizeLimit, SizeLimits};
+use crate::notifier::payload::fit_body::fit_event_value;
+use crate::text::cut_id;
+
+const LONGEST_EVENT_TYPE: usize = 100;
+/// In bytes of JSON: less than 64 KB.
+const LONGEST_PAYLOAD: usize = 64_000;
 
 /// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
@@ -26,11 +32,21 @@ pub const TYPE: ProviderType = ProviderType {
     family: Family::Message,
     summary: "starts GitHub Actions workflows",
     needs: NEEDS,
+    cut_at: "payload 64 KB, event type 100",
     sent_twice: "workflows start twice",
     build,
     confirmation: Confirmation::Empty,
     content: Content::Event,
     rate_limits: RATE_LIMITS,
+    size_limits: SizeLimits {
+        source: "https://docs.github.com/en/rest/repos/repos#create-a-repository-dispatch-event",
+        body: BodyLimit::Parts,
+        parts: &[
+            SizeLimit::id("/event_type", LONGEST_EVENT_TYPE),
+            SizeLimit::bytes("/client_payload", LONGEST_PAYLOAD),
+            SizeLimit::items("/client_payload", 10),
+        ],
+    },
     ..ProviderType::DEFAULT
 };
 
@@ -54,9 +70,10 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 impl SendMessage for GithubDispatch {
     async fn send(&self, message: &Message<'_>) -> Result<Sent, Failure> {
         let object = message.object;
+        let event_type = format!("{}/{}.{}", object.kind, object.name, object.namespace);
         let post = Post {
-            event_type: format!("{}/{}.{}", object.kind, object.name, object.namespace),
-            client_payload: flux::to_value(message.event, message.metadata),
+            event_type: cut_id(&event_type, LONGEST_EVENT_TYPE),
+            client_payload: fit_event_value(LONGEST_PAYLOAD, message.event, message.metadata),
         };
         let request = self
             .github

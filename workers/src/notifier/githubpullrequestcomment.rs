@@ -11,12 +11,19 @@ use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 
 use super::contract::{Notifier, ProviderType};
-use super::forge::comment::{ChangeRequests, Comments};
+use super::forge::comment::{ChangeRequests, Comments, LongestComment};
 use super::forge::github_api::{GitHub, NEEDS, RATE_LIMITS};
 use super::forge::github_http::ACCEPT;
 use super::forge::page::and_page;
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Response};
+use crate::notifier::contract::limits::{BodyLimit, SizeLimit, SizeLimits};
+use crate::notifier::payload::fit::CHARACTERS;
+
+const LONGEST_COMMENT: LongestComment = LongestComment {
+    unit: CHARACTERS,
+    most: 65_536,
+};
 
 /// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
@@ -24,9 +31,15 @@ pub const TYPE: ProviderType = ProviderType {
     family: Family::ChangeRequest,
     summary: "comments on pull requests of GitHub",
     needs: NEEDS,
+    cut_at: "65,536",
     sent_twice: "the first comment is edited",
     build,
     rate_limits: RATE_LIMITS,
+    size_limits: SizeLimits {
+        source: "https://docs.github.com/en/rest/issues/comments",
+        body: BodyLimit::Parts,
+        parts: &[SizeLimit::characters("/body", LONGEST_COMMENT.most)],
+    },
     ..ProviderType::DEFAULT
 };
 
@@ -37,6 +50,7 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     let forge = GitHub::new(provider, http)?;
     Ok(Notifier::State(Box::new(Comments::new(
         "flux-pr-comment-key",
+        LONGEST_COMMENT,
         provider,
         forge,
     ))))

@@ -18,6 +18,10 @@ use super::forge::page::{Entries, MOST_PAGES, and_page, has_next};
 use crate::http::Http;
 use crate::http::invalid::Invalid;
 use crate::message::Message;
+use crate::notifier::contract::limits::{BodyLimit, SizeLimit, SizeLimits};
+
+const LONGEST_ID: usize = 255;
+const LONGEST_DESCRIPTION: usize = 255;
 
 /// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
@@ -25,8 +29,18 @@ pub const TYPE: ProviderType = ProviderType {
     family: Family::CommitStatus,
     summary: "commit statuses on GitLab",
     needs: NEEDS,
+    cut_at: "id 255, description 255",
     sent_twice: "the same",
     build,
+    size_limits: SizeLimits {
+        source: "https://gitlab.com/gitlab-org/gitlab/-/blob/master/app/models/commit_status.rb",
+        body: BodyLimit::Parts,
+        parts: &[
+            SizeLimit::id("/name", LONGEST_ID),
+            SizeLimit::characters("/description", LONGEST_DESCRIPTION),
+            SizeLimit::characters("/target_url", 255),
+        ],
+    },
     ..ProviderType::DEFAULT
 };
 
@@ -48,6 +62,7 @@ impl KeepState for GitlabStatus {
     fn desire(&self, message: &Message<'_>) -> Result<Option<DesiredState>, Failure> {
         let status = self.statuses.status(message)?;
         Ok(status.map(|status| {
+            let status = status.fitted(LONGEST_ID, LONGEST_DESCRIPTION);
             desired(
                 &self.gitlab.key_prefix(),
                 &status.commit,

@@ -11,12 +11,21 @@ use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 
 use super::contract::{Notifier, ProviderType};
-use super::forge::comment::{ChangeRequests, Comments};
+use super::forge::comment::{ChangeRequests, Comments, LongestComment};
 use super::forge::gitlab_api::{GitLab, NEEDS};
 use super::forge::page::and_page;
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Response};
-use crate::notifier::contract::limits::{LimitScope, RateLimits, rate};
+use crate::notifier::contract::limits::{
+    BodyLimit, LimitScope, RateLimits, SizeLimit, SizeLimits, rate,
+};
+use crate::notifier::payload::fit::BYTES;
+
+/// GitLab counts characters, which are never more than the bytes.
+const LONGEST_COMMENT: LongestComment = LongestComment {
+    unit: BYTES,
+    most: 1_000_000,
+};
 
 /// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
@@ -24,12 +33,18 @@ pub const TYPE: ProviderType = ProviderType {
     family: Family::ChangeRequest,
     summary: "comments on merge requests of GitLab",
     needs: NEEDS,
+    cut_at: "1,000,000 bytes",
     sent_twice: "the first comment is edited",
     build,
     rate_limits: RateLimits {
         scope: LimitScope::Account,
         rates: &[rate(300, 60)],
         source: "https://docs.gitlab.com/administration/settings/rate_limit_on_notes_creation/",
+    },
+    size_limits: SizeLimits {
+        source: "https://docs.gitlab.com/administration/instance_limits/#size-of-comments-and-descriptions-of-issues-merge-requests-and-epics",
+        body: BodyLimit::Parts,
+        parts: &[SizeLimit::characters("/body", LONGEST_COMMENT.most)],
     },
     ..ProviderType::DEFAULT
 };
@@ -38,6 +53,7 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     let forge = GitLab::new(provider, http)?;
     Ok(Notifier::State(Box::new(Comments::new(
         "flux-mr-comment-key",
+        LONGEST_COMMENT,
         provider,
         forge,
     ))))

@@ -19,7 +19,9 @@ use crate::http::{Http, Request};
 use crate::message::Message;
 use crate::message::render::Content;
 use crate::message::render::Link;
-use crate::notifier::contract::limits::{LimitScope, RateLimits, SizeLimit, rate};
+use crate::notifier::contract::limits::{
+    BodyLimit, LimitScope, RateLimits, SizeLimit, SizeLimits, SizeUnit, rate,
+};
 use crate::notifier::contract::need::Need;
 use crate::notifier::payload::fit::{Fitted, JSON_BYTES, fit};
 use crate::text::{cut_utf16, without_half_entity};
@@ -44,10 +46,18 @@ pub const TYPE: ProviderType = ProviderType {
         rates: &[rate(1, 1)],
         source: "https://developers.google.com/workspace/chat/limits",
     },
-    size_limits: &[
-        SizeLimit::bytes("", 32_000),
-        SizeLimit::utf16("/cards/0/sections/0/widgets/0/textParagraph/text", 4_096),
-    ],
+    size_limits: SizeLimits {
+        source: "https://developers.google.com/workspace/chat/api/reference/rest/v1/spaces.messages",
+        body: BodyLimit::AtMost(SizeUnit::Bytes, LONGEST_BODY),
+        parts: &[
+            SizeLimit::utf16(
+                "/cards/0/sections/0/widgets/0/textParagraph/text",
+                LONGEST_TEXT,
+            ),
+            SizeLimit::characters("/cards/0/header/subtitle", 1_000),
+            SizeLimit::items("/cards/0/sections/1/widgets", 98),
+        ],
+    },
     ..ProviderType::DEFAULT
 };
 
@@ -134,7 +144,8 @@ fn card(message: &Message<'_>, content: Fitted) -> Value {
         "imageUrl": null,
         "imageStyle": null,
     });
-    json!({ "cards": [{ "header": header, "sections": sections }] })
+    TYPE.size_limits
+        .applied_to(json!({ "cards": [{ "header": header, "sections": sections }] }))
 }
 
 fn button(link: &Link) -> Value {

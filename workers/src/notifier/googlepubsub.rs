@@ -16,7 +16,6 @@ use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tidings_core::model::flux;
 use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
@@ -28,13 +27,25 @@ use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Message;
 use crate::message::render::Content;
+use crate::notifier::contract::limits::{BodyLimit, SizeLimit, SizeLimits, SizeUnit};
 use crate::notifier::contract::need::Demand::{Optional, Required};
 use crate::notifier::contract::need::Need;
+use crate::notifier::payload::fit_body::fit_event;
+use crate::text::cut_bytes;
 
 /// The audience of tokens, and the base of all URLs.
 const API: &str = "https://pubsub.googleapis.com/";
 /// The longest lifetime of a token that Google accepts.
 const TOKEN_SECONDS: i64 = 3600;
+
+/// In bytes: 10 MB.
+const LONGEST_BODY: usize = 10_000_000;
+/// What JSON writes around the event and the attributes, with room to spare.
+const AROUND_THE_EVENT: usize = 1_000;
+const MOST_ATTRIBUTES: usize = 100;
+/// In bytes.
+const LONGEST_ATTRIBUTE: usize = 1_024;
+const LONGEST_ATTRIBUTE_KEY: usize = 256;
 
 /// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
@@ -58,6 +69,7 @@ pub const TYPE: ProviderType = ProviderType {
             "",
         ),
     ],
+    cut_at: "10 MB",
     sent_twice: "twice",
     build,
     confirmation: Confirmation::Json(&[("messageIds", Is::Present)]),
@@ -67,6 +79,14 @@ pub const TYPE: ProviderType = ProviderType {
         StatusRule::retry(409..=409, Reason::ServerError),
         StatusRule::retry(499..=499, Reason::ServerError),
     ],
+    size_limits: SizeLimits {
+        source: "https://cloud.google.com/pubsub/quotas#resource_limits",
+        body: BodyLimit::AtMost(SizeUnit::Bytes, LONGEST_BODY),
+        parts: &[
+            SizeLimit::items("/messages/0/attributes", MOST_ATTRIBUTES),
+            SizeLimit::bytes("/messages/0/attributes/*", LONGEST_ATTRIBUTE),
+        ],
+    },
     ..ProviderType::DEFAULT
 };
 
@@ -112,6 +132,7 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
         "no service account: set the key token in the Secret of spec.secretRef to its JSON key; \
          workload identity is not supported",
     )?;
+    check_attributes(&provider.headers)?;
     let project = provider.address.clone();
     Ok(Notifier::Message(Box::new(PubSub {
         http,
@@ -119,6 +140,26 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
         account: account(file)?,
         attributes: provider.headers.clone(),
     })))
+}
+
+fn check_attributes(attributes: &BTreeMap<String, String>) -> Result<(), Invalid> {
+    if attributes.len() > MOST_ATTRIBUTES {
+        return Err(Invalid(format!(
+            "headers in the Secret has {} attributes; Pub/Sub accepts {MOST_ATTRIBUTES}",
+            attributes.len()
+        )));
+    }
+    let is_long = |(key, value): &(&String, &String)| {
+        key.len() > LONGEST_ATTRIBUTE_KEY || value.len() > LONGEST_ATTRIBUTE
+    };
+    match attributes.iter().find(is_long) {
+        None => Ok(()),
+        Some((key, _)) => Err(Invalid(format!(
+            "the attribute {:?} in headers of the Secret is too long; Pub/Sub accepts keys of \
+             {LONGEST_ATTRIBUTE_KEY} bytes and values of {LONGEST_ATTRIBUTE}",
+            cut_bytes(key, LONGEST_ATTRIBUTE_KEY)
+        ))),
+    }
 }
 
 fn account(file: &str) -> Result<Account, Invalid> {
@@ -143,8 +184,14 @@ fn account(file: &str) -> Result<Account, Invalid> {
 impl SendMessage for PubSub {
     async fn send(&self, message: &Message<'_>) -> Result<Sent, Failure> {
         let url = topic_url(&self.project, message.channel)?;
-        let mut pubsub_message =
-            json!({ "data": STANDARD.encode(flux::to_json(message.event, message.metadata)) });
+        // Base64 writes four characters for three bytes.
+        let around = AROUND_THE_EVENT + json!(self.attributes).to_string().len();
+        let event = fit_event(
+            (LONGEST_BODY - around) / 4 * 3,
+            message.event,
+            message.metadata,
+        );
+        let mut pubsub_message = json!({ "data": STANDARD.encode(event) });
         if !self.attributes.is_empty() {
             pubsub_message["attributes"] = json!(self.attributes);
         }
@@ -199,6 +246,8 @@ impl Account {
 #[cfg(test)]
 mod tests {
     use jsonwebtoken::{DecodingKey, Validation};
+
+    use tidings_core::model::flux;
 
     use super::*;
     use crate::notifier::sample::{self, Sample};

@@ -17,11 +17,21 @@ use crate::http::classify::classify;
 use crate::http::confirmation::{Confirmation, Is};
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
-use crate::message::Message;
 use crate::message::render::Content;
+use crate::message::{Message, present};
+use crate::notifier::contract::limits::{BodyLimit, SizeLimit, SizeLimits};
 use crate::notifier::contract::need::Demand::{Optional, Required};
 use crate::notifier::contract::need::Need;
+use crate::notifier::payload::fit::JSON_BYTES;
+use crate::text::cut_id;
 use tidings_rules::template::Escape;
+
+/// In bytes of the list in JSON. Administrators can raise it (`tags_length`).
+const MOST_OF_ALL_TAGS: usize = 500;
+/// The longest name or value of a tag, in characters.
+const LONGEST_TAG: usize = 100;
+/// What a tag needs in the list besides its text: quotes and a comma.
+const AROUND_A_TAG: usize = 3;
 
 /// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
@@ -39,10 +49,19 @@ pub const TYPE: ProviderType = ProviderType {
         Need::key("username", Optional, "in place of token, with password", ""),
         Need::key("password", Optional, "with username", ""),
     ],
+    cut_at: "tags 500, text 65,535 bytes",
     sent_twice: "twice",
     build,
     confirmation: Confirmation::JsonOrOk(&[("message", Is::Present)]),
     content: Content::Text(Escape::Entities),
+    size_limits: SizeLimits {
+        source: "https://grafana.com/docs/grafana/latest/setup-grafana/configure-grafana/#tags_length",
+        body: BodyLimit::Parts,
+        parts: &[
+            SizeLimit::bytes("/tags", MOST_OF_ALL_TAGS),
+            SizeLimit::bytes("/text", 65_535),
+        ],
+    },
     ..ProviderType::DEFAULT
 };
 
@@ -75,22 +94,44 @@ impl SendMessage for Grafana {
 }
 
 fn annotation(message: &Message<'_>) -> Value {
-    let object = message.object;
-    let mut tags = vec![
-        "flux".to_owned(),
-        message.event.reporting_controller.clone(),
+    let body =
+        json!({ "when": message.unix_seconds(), "text": text(message), "tags": tags(message) });
+    TYPE.size_limits.applied_to(body)
+}
+
+/// The tags. If there are too many, the last ones of the metadata are dropped, or all that names
+/// the object does not leave room for.
+fn tags(message: &Message<'_>) -> Vec<String> {
+    let (event, object) = (message.event, message.object);
+    let first = ["flux", &event.reporting_controller].map(|tag| cut_id(tag, LONGEST_TAG));
+    let first = first.into_iter().filter(|tag| !tag.is_empty());
+    let first: Vec<String> = first.collect();
+    let last = [
+        ("kind", &object.kind),
+        ("name", &object.name),
+        ("namespace", &object.namespace),
     ];
-    tags.extend(
-        message
-            .fields()
-            .map(|(key, value)| format!("{}: {}", key.replace(':', "|"), value.replace(':', "|"))),
-    );
-    tags.extend([
-        format!("kind: {}", object.kind),
-        format!("name: {}", object.name),
-        format!("namespace: {}", object.namespace),
-    ]);
-    json!({ "when": message.unix_seconds(), "text": text(message), "tags": tags })
+    let last: Vec<String> = present(last).map(|(key, value)| tag(key, value)).collect();
+    let size = |tag: &String| (JSON_BYTES.size)(tag) + AROUND_A_TAG;
+    let taken: usize = first.iter().chain(&last).map(size).sum();
+    // The brackets need one byte more than the missing comma.
+    let mut room = MOST_OF_ALL_TAGS.saturating_sub(taken + 1);
+    let fits = |tag: &String| {
+        let left = room.checked_sub(size(tag));
+        room = left.unwrap_or(room);
+        left.is_some()
+    };
+    let fields = message.fields().map(|(key, value)| {
+        let [key, value] = [key, value].map(|text| text.replace(':', "|"));
+        tag(&key, &value)
+    });
+    let fields: Vec<String> = fields.take_while(fits).collect();
+    first.into_iter().chain(fields).chain(last).collect()
+}
+
+fn tag(key: &str, value: &str) -> String {
+    let [key, value] = [key, value].map(|text| cut_id(text, LONGEST_TAG));
+    format!("{key}: {value}")
 }
 
 /// The annotation as HTML, which Grafana shows: title, the template's text, links.

@@ -19,9 +19,17 @@ use crate::http::classify::classify;
 use crate::http::confirmation::{Confirmation, Is};
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
-use crate::message::Message;
+use crate::message::{Message, present};
+use crate::notifier::contract::limits::{BodyLimit, SizeLimit, SizeLimits, SizeUnit};
 use crate::notifier::contract::need::Demand::Required;
 use crate::notifier::contract::need::Need;
+use crate::notifier::payload::fit_body::{Fields, fit_json};
+use crate::text::cut_chars;
+
+/// In bytes. incident.io documents no number; this is what PagerDuty accepts, whose events it
+/// receives too.
+const LONGEST_BODY: usize = 512_000;
+const LONGEST_TITLE: usize = 255;
 
 /// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
@@ -37,10 +45,19 @@ pub const TYPE: ProviderType = ProviderType {
         ),
         Need::key("token", Required, "the alert source's token", "your-token"),
     ],
+    cut_at: "512 KB, title 255",
     sent_twice: "one alert",
     build,
     confirmation: Confirmation::JsonOrOk(&[("status", Is::Text("success"))]),
     most_links: 1,
+    size_limits: SizeLimits {
+        source: "https://docs.incident.io/api-reference/alert-events-v2/create-http",
+        body: BodyLimit::AtMost(SizeUnit::Bytes, LONGEST_BODY),
+        parts: &[
+            SizeLimit::characters("/title", LONGEST_TITLE),
+            SizeLimit::id("/deduplication_key", 255),
+        ],
+    },
     ..ProviderType::DEFAULT
 };
 
@@ -102,27 +119,33 @@ impl KeepState for IncidentIo {
 }
 
 fn alert(message: &Message<'_>) -> Value {
+    let build = |text: &str, fields: &Fields| alert_of(message, text, fields);
+    fit_json(LONGEST_BODY, message.text(), message.metadata, build)
+}
+
+fn alert_of(message: &Message<'_>, text: &str, fields: &Fields) -> Value {
     let event = message.event;
-    let mut metadata = message.metadata.clone();
+    let mut metadata = fields.clone();
     let own = [
         ("severity", &event.severity),
         ("reason", &event.reason),
         ("reportingController", &event.reporting_controller),
     ];
-    metadata.extend(own.map(|(key, value)| (key.to_owned(), value.clone())));
+    metadata
+        .extend(present(own).map(|(key, value)| (key.to_owned(), cut_chars(value, LONGEST_TITLE))));
     let standard_title = || format!("{}: {}", message.object_heading(), event.reason);
     let mut alert = json!({
-        "title": message.rendered.title.clone().unwrap_or_else(standard_title),
+        "title": message.title_or(standard_title),
         "status": if message.is_error() { "firing" } else { "resolved" },
         "deduplication_key": message.object_key(),
-        "description": message.text(),
+        "description": text,
         "metadata": metadata,
     });
     // There is one field for a link, which is meant for the source of the alert.
     if let Some(link) = message.links().last() {
         alert["source_url"] = link.url.as_str().into();
     }
-    alert
+    TYPE.size_limits.applied_to(alert)
 }
 
 #[cfg(test)]

@@ -20,7 +20,9 @@ use crate::http::invalid::Invalid;
 use crate::http::{Http, Request, Response};
 use crate::message::Message;
 use crate::message::render::Link;
-use crate::notifier::contract::limits::{LimitScope, RateLimits, SizeLimit, rate};
+use crate::notifier::contract::limits::{
+    BodyLimit, LimitScope, RateLimits, SizeLimits, SizeUnit, rate,
+};
 use crate::notifier::contract::need::Need;
 use crate::notifier::payload::fit::{JSON_BYTES, fit};
 
@@ -42,12 +44,16 @@ pub const TYPE: ProviderType = ProviderType {
         rates: &[rate(5, 1), rate(100, 60)],
         source: "https://open.larksuite.com/document/client-docs/bot-v3/add-custom-bot",
     },
-    size_limits: &[SizeLimit::bytes("", 20 * 1024)],
+    size_limits: SizeLimits {
+        source: "https://open.larksuite.com/document/client-docs/bot-v3/add-custom-bot",
+        body: BodyLimit::AtMost(SizeUnit::Bytes, LONGEST_BODY),
+        parts: &[],
+    },
     ..ProviderType::DEFAULT
 };
 
 /// In bytes.
-const LONGEST_BODY: usize = 20 * 1024;
+const LONGEST_BODY: usize = 20_000;
 
 struct Lark {
     http: Http,

@@ -19,7 +19,7 @@ use crate::http::confirmation::{Confirmation, Is};
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request, Response};
 use crate::message::Message;
-use crate::notifier::contract::limits::SizeLimit;
+use crate::notifier::contract::limits::{BodyLimit, SizeLimits, SizeUnit};
 use crate::notifier::contract::need::Demand::{Optional, Required};
 use crate::notifier::contract::need::Need;
 use crate::notifier::payload::fit::{JSON_BYTES, fit};
@@ -48,7 +48,11 @@ pub const TYPE: ProviderType = ProviderType {
     sent_twice: "one message",
     build,
     confirmation: Confirmation::JsonOrOk(&[("event_id", Is::Present)]),
-    size_limits: &[SizeLimit::bytes("", 65_536)],
+    size_limits: SizeLimits {
+        source: "https://spec.matrix.org/latest/client-server-api/#size-limits",
+        body: BodyLimit::AtMost(SizeUnit::Bytes, 65_536),
+        parts: &[],
+    },
     ..ProviderType::DEFAULT
 };
 

@@ -19,7 +19,9 @@ use crate::http::invalid::Invalid;
 use crate::http::{Http, Request, Response};
 use crate::message::Message;
 use crate::message::render::Link;
-use crate::notifier::contract::limits::{LimitScope, RateLimits, SizeLimit, rate};
+use crate::notifier::contract::limits::{
+    BodyLimit, LimitScope, RateLimits, SizeLimits, SizeUnit, rate,
+};
 use crate::notifier::contract::need::Need;
 use crate::notifier::payload::fit::{Fitted, JSON_UTF16, fit};
 
@@ -40,7 +42,11 @@ pub const TYPE: ProviderType = ProviderType {
         rates: &[rate(4, 1)],
         source: "https://learn.microsoft.com/microsoftteams/platform/webhooks-and-connectors/how-to/connectors-using",
     },
-    size_limits: &[SizeLimit::utf16("", 28 * 1024 / 2)],
+    size_limits: SizeLimits {
+        source: "https://learn.microsoft.com/microsoftteams/platform/bots/how-to/format-your-bot-messages",
+        body: BodyLimit::AtMost(SizeUnit::Utf16, LONGEST_BODY),
+        parts: &[],
+    },
     ..ProviderType::DEFAULT
 };
 
@@ -107,12 +113,16 @@ impl Card {
         );
         let around = bare.to_string().encode_utf16().count() + r#","facts":[]"#.len();
         let room = LONGEST_BODY.saturating_sub(around);
+        let text = match message.is_templated() {
+            true => &lines_kept(message.text()),
+            false => message.text(),
+        };
         self.body(
             message,
             fit(
                 JSON_UTF16,
                 room,
-                message.text(),
+                text,
                 message.shown_fields(),
                 AROUND_A_FACT,
             ),
@@ -183,6 +193,35 @@ fn message_card(message: &Message<'_>, content: Fitted) -> Value {
         card["potentialAction"] = message.links().iter().map(open).collect();
     }
     card
+}
+
+/// Markdown in which every line break of the text is one in Teams, too. A single one is a line
+/// break between the items of a list only; elsewhere Teams needs an empty line, and an empty line
+/// in a list indents what follows ("Format cards in Teams", newlines for Adaptive Cards).
+fn lines_kept(text: &str) -> String {
+    let mut kept = String::with_capacity(text.len());
+    let (mut is_in_list, mut is_after_empty) = (false, true);
+    for (number, line) in text.lines().enumerate() {
+        let is_empty = line.trim().is_empty();
+        let continues = is_in_list && (is_item(line) || line.starts_with([' ', '\t']));
+        kept.push_str(match number {
+            0 => "",
+            // An empty line separates already.
+            _ if continues || is_empty || is_after_empty => "\n",
+            _ => "\n\n",
+        });
+        kept.push_str(line);
+        (is_in_list, is_after_empty) = (is_item(line) || continues, is_empty);
+    }
+    kept
+}
+
+/// Whether a line is an item of a list: `- Text`, `* Text`, `+ Text` or `1. Text`.
+fn is_item(line: &str) -> bool {
+    let line = line.trim_start();
+    let numbered = line.trim_start_matches(|digit: char| digit.is_ascii_digit());
+    ["- ", "* ", "+ "].iter().any(|mark| line.starts_with(mark))
+        || (numbered.len() < line.len() && numbered.starts_with(". "))
 }
 
 /// A connector's success is the body `1`. Any other 200 is a failure only if its text says so, or
@@ -301,5 +340,35 @@ mod tests {
                 "{status} {body}"
             );
         }
+    }
+
+    #[test]
+    fn every_line_of_markdown_stays_a_line() {
+        for (text, kept) in [
+            ("one line", "one line"),
+            ("first\nsecond\r\nthird", "first\n\nsecond\n\nthird"),
+            ("first\n\nsecond", "first\n\nsecond"),
+            ("list:\n- a\n- b\nend", "list:\n\n- a\n- b\n\nend"),
+            (
+                "1. a\n2. b\n   more\n   text\n",
+                "1. a\n2. b\n   more\n   text",
+            ),
+            ("**bold**\n*italic*", "**bold**\n\n*italic*"),
+            ("", ""),
+        ] {
+            assert_eq!(lines_kept(text), kept, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_template_decides_about_lines_and_a_message_is_sent_as_flux_sends_it() {
+        let mut sample = Sample::error();
+        let text = |sample: &Sample| {
+            let card = Card::Adaptive.fitted(&sample.message());
+            card["attachments"][0]["content"]["body"][0]["items"][1]["text"].clone()
+        };
+        assert_eq!(text(&sample), sample.event.message.as_str());
+        sample.rendered.text = Some("Failed:\nnot ready".into());
+        assert_eq!(text(&sample), "Failed:\n\nnot ready");
     }
 }

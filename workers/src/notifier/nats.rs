@@ -22,7 +22,6 @@ use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, 
 use async_trait::async_trait;
 use bytes::Bytes;
 use rustls::ClientConfig;
-use tidings_core::model::flux;
 use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider, SecretData};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -34,8 +33,10 @@ use crate::http::confirmation::Confirmation;
 use crate::http::invalid::Invalid;
 use crate::message::Message;
 use crate::message::render::Content;
+use crate::notifier::contract::limits::{BodyLimit, SizeLimits};
 use crate::notifier::contract::need::Demand::{Optional, Required};
 use crate::notifier::contract::need::Need;
+use crate::notifier::payload::fit_body::fit_event;
 use crate::tls::{Trust, untrusted};
 use server::{ByName, Names, UserInfo, resolve, server};
 
@@ -60,11 +61,17 @@ pub const TYPE: ProviderType = ProviderType {
         Need::key("username", Optional, "with password", "your-user"),
         Need::key("password", Optional, "with username", "your-password"),
     ],
+    cut_at: "the server's `max_payload`",
     sent_twice: "twice",
     build,
     confirmation: Confirmation::Status,
     content: Content::Event,
     uses_http: false,
+    size_limits: SizeLimits {
+        source: "https://docs.nats.io/running-a-nats-service/configuration#limits",
+        body: BodyLimit::Announced,
+        parts: &[],
+    },
     ..ProviderType::DEFAULT
 };
 
@@ -117,12 +124,11 @@ impl SendMessage for Nats {
             return Err(Failure::permanent(Reason::Misconfigured, detail));
         }
         if !self.dry_run {
-            let payload = flux::to_json(message.event, message.metadata).into();
             let late = Failure::transient(
                 Reason::Timeout,
                 format!("the NATS server did not answer within {:?}", self.timeout),
             );
-            let published = self.publish(message.channel, payload);
+            let published = self.publish(message);
             tokio::time::timeout(self.timeout, published)
                 .await
                 .unwrap_or(Err(late))?;
@@ -180,7 +186,7 @@ impl Nats {
     }
 
     /// Connects, publishes, and waits until the server has read the event.
-    async fn publish(&self, subject: &str, payload: Bytes) -> Result<(), Failure> {
+    async fn publish(&self, message: &Message<'_>) -> Result<(), Failure> {
         let (sender, mut events) = unbounded_channel();
         let misconfigured = |invalid: Invalid| Failure::permanent(Reason::Misconfigured, invalid.0);
         let (servers, names) = resolve(&self.servers, &self.rules).await?;
@@ -199,7 +205,10 @@ impl Nats {
             .connect(&servers[..])
             .await
             .map_err(connect_failure)?;
-        publish_on(&client, subject, payload).await?;
+        // The server has announced its limit.
+        let most = client.max_payload();
+        let payload = fit_event(most, message.event, message.metadata);
+        publish_on(&client, message.channel, payload.into()).await?;
         round_trip(&client, &mut events).await?;
         // `Closed` is the last event, so all errors of the server have arrived by then.
         client.drain().await.map_err(|_| connection_lost())?;
@@ -336,6 +345,8 @@ mod tests {
     use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
     use tokio::net::TcpListener;
 
+    use tidings_core::model::flux;
+
     use super::*;
     use crate::notifier::sample::{self, Sample};
 
@@ -428,13 +439,21 @@ mod tests {
     }
 
     async fn send(address: &str, secret: &[(&str, &str)]) -> Result<Sent, Failure> {
+        send_sample(address, secret, &Sample::info()).await
+    }
+
+    async fn send_sample(
+        address: &str,
+        secret: &[(&str, &str)],
+        sample: &Sample,
+    ) -> Result<Sent, Failure> {
         let provider = sample::provider("nats", |provider| {
             provider.address = address.into();
             provider.secret = sample::secret(secret);
         });
         let http = Http::new(&provider, &sample::http_clients()).unwrap();
         match build(&provider, http).unwrap() {
-            Notifier::Message(notifier) => notifier.send(&Sample::info().message()).await,
+            Notifier::Message(notifier) => notifier.send(&sample.message()).await,
             Notifier::State(_) => unreachable!("nats sends messages"),
         }
     }
@@ -459,6 +478,19 @@ mod tests {
                 flux::to_json(&event.event, &event.metadata)
             )]
         );
+    }
+
+    #[tokio::test]
+    async fn an_event_is_cut_to_the_payload_that_the_server_accepts() {
+        let (address, server) = serve(Server::Accepts).await;
+        let sample = Sample::error().with_message(&"<".repeat(2 << 20));
+        send_sample(&address, &[], &sample).await.unwrap();
+        let (_, published) = server.await.unwrap();
+        let payload = &published[0].1;
+        assert!((1_048_500..=1_048_576).contains(&payload.len()));
+        let event: serde_json::Value = serde_json::from_slice(payload).unwrap();
+        assert!(event["message"].as_str().unwrap().ends_with("<…"));
+        assert_eq!(event["involvedObject"]["name"], "webapp");
     }
 
     #[tokio::test]

@@ -27,7 +27,8 @@ use crate::http::classify::{StatusRule, classify_with};
 use crate::http::confirmation::Confirmation;
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request, Response};
-use crate::message::Message;
+use crate::message::{Message, present};
+use crate::notifier::contract::limits::{BodyLimit, SizeLimits, SizeUnit};
 use crate::notifier::contract::need::Demand::{Optional, Required};
 use crate::notifier::contract::need::Need;
 
@@ -57,6 +58,7 @@ pub const TYPE: ProviderType = ProviderType {
         Need::key("username", Optional, "in place of token, with password", ""),
         Need::key("password", Optional, "with username", ""),
     ],
+    cut_at: "20 MiB",
     sent_twice: "one span",
     build,
     confirmation: Confirmation::Parsed,
@@ -66,6 +68,11 @@ pub const TYPE: ProviderType = ProviderType {
         StatusRule::permanent(500..=500, Reason::ServerError),
         StatusRule::permanent(506..=599, Reason::ServerError),
     ],
+    size_limits: SizeLimits {
+        source: "https://github.com/open-telemetry/opentelemetry-collector/blob/main/config/confighttp/README.md",
+        body: BodyLimit::AtMost(SizeUnit::Bytes, 20 << 20),
+        parts: &[],
+    },
     ..ProviderType::DEFAULT
 };
 
@@ -175,9 +182,7 @@ fn span(message: &Message<'_>) -> Span {
         ("object.namespace", &object.namespace),
     ];
     // Keys are unique in a span, and metadata takes precedence over the event's fields.
-    let own = own
-        .into_iter()
-        .filter(|(key, _)| !message.metadata.contains_key(*key));
+    let own = present(own).filter(|(key, _)| !message.metadata.contains_key(*key));
     let links = message
         .links()
         .iter()

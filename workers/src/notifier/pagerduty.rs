@@ -27,12 +27,19 @@ use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Message;
 use crate::message::render::Link;
-use crate::notifier::contract::limits::{LimitScope, RateLimits, SizeLimit, rate};
+use crate::notifier::contract::limits::{
+    BodyLimit, LimitScope, RateLimits, SizeLimit, SizeLimits, SizeUnit, rate,
+};
 use crate::notifier::contract::need::Demand::{Either, Required};
 use crate::notifier::contract::need::Need;
+use crate::notifier::payload::fit_body::{Fields, fit_json};
 use crate::text::{cut_chars, words};
 
 const MOST_OF_A_SUMMARY: usize = 1_024;
+/// In bytes: 512 KB.
+const LONGEST_BODY: usize = 512_000;
+/// What the routing key may add to a body, in bytes. It has 32 characters.
+const LONGEST_KEY: usize = 1_000;
 const ALERT_PATH: &str = "/v2/enqueue";
 const CHANGE_PATH: &str = "/v2/change/enqueue";
 
@@ -61,7 +68,7 @@ pub const TYPE: ProviderType = ProviderType {
             "",
         ),
     ],
-    cut_at: "summary 1,024",
+    cut_at: "512 KB, summary 1,024",
     sent_twice: "one incident; a change event may show twice",
     build,
     channel_key: "routingKey",
@@ -72,7 +79,17 @@ pub const TYPE: ProviderType = ProviderType {
         rates: &[rate(120, 60)],
         source: "https://community.pagerduty.com/forum/t/monitoring-api-rate-limiting/3318",
     },
-    size_limits: &[SizeLimit::characters("/payload/summary", 1_024)],
+    size_limits: SizeLimits {
+        source: "https://developer.pagerduty.com/docs/events-api-v2-overview#size-limits",
+        body: BodyLimit::AtMost(SizeUnit::Bytes, LONGEST_BODY),
+        parts: &[
+            SizeLimit::characters("/payload/summary", MOST_OF_A_SUMMARY),
+            SizeLimit::characters("/payload/source", 1_024),
+            SizeLimit::id("/payload/component", 1_024),
+            SizeLimit::id("/payload/group", 1_024),
+            SizeLimit::id("/dedup_key", 255),
+        ],
+    },
     ..ProviderType::DEFAULT
 };
 
@@ -149,22 +166,25 @@ impl KeepState for PagerDuty {
 /// them is another state.
 fn steps(message: &Message<'_>) -> Vec<Step> {
     let dedup_key = message.object_key();
-    let mut payload = json!({
-        "summary": summary(message),
-        "source": format!("Flux {}", message.event.reporting_controller),
-        "timestamp": message.rfc3339(),
-        "custom_details": { "message": message.text(), "metadata": message.metadata },
-    });
+    let fitted = |event: Value| {
+        fit_json(
+            LONGEST_BODY - LONGEST_KEY,
+            message.text(),
+            message.metadata,
+            |text, fields| {
+                let mut body = event.clone();
+                body["payload"] = payload(message, text, fields);
+                TYPE.size_limits.applied_to(with_links(body, message))
+            },
+        )
+    };
     if message.is_error() {
-        payload["severity"] = "error".into();
-        payload["component"] = message.object.name.as_str().into();
-        payload["group"] = message.object.kind.as_str().into();
         let trigger = json!({
-            "event_action": "trigger", "dedup_key": dedup_key, "payload": payload,
+            "event_action": "trigger", "dedup_key": dedup_key,
         });
         return vec![Step {
             path: ALERT_PATH.into(),
-            body: with_links(trigger, message),
+            body: fitted(trigger),
         }];
     }
     let resolve = json!({ "event_action": "resolve", "dedup_key": dedup_key });
@@ -173,13 +193,27 @@ fn steps(message: &Message<'_>) -> Vec<Step> {
         body: resolve,
     }];
     if message.event.severity == "info" {
-        let change = json!({ "payload": payload });
         steps.push(Step {
             path: CHANGE_PATH.into(),
-            body: with_links(change, message),
+            body: fitted(json!({})),
         });
     }
     steps
+}
+
+fn payload(message: &Message<'_>, text: &str, fields: &Fields) -> Value {
+    let mut payload = json!({
+        "summary": summary(message),
+        "source": format!("Flux {}", message.event.reporting_controller).trim_end(),
+        "timestamp": message.rfc3339(),
+        "custom_details": { "message": text, "metadata": fields },
+    });
+    if message.is_error() {
+        payload["severity"] = "error".into();
+        payload["component"] = message.object.name.as_str().into();
+        payload["group"] = message.object.kind.as_str().into();
+    }
+    payload
 }
 
 fn with_links(mut body: Value, message: &Message<'_>) -> Value {
@@ -194,14 +228,7 @@ fn summary(message: &Message<'_>) -> String {
     let object = message.object;
     let name = format!("{}/{}", object.kind, object.name).to_lowercase();
     let standard_title = || format!("{}: {name}", words(&message.event.reason));
-    cut_chars(
-        &message
-            .rendered
-            .title
-            .clone()
-            .unwrap_or_else(standard_title),
-        MOST_OF_A_SUMMARY,
-    )
+    cut_chars(&message.title_or(standard_title), MOST_OF_A_SUMMARY)
 }
 
 #[cfg(test)]

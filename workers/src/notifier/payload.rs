@@ -1,4 +1,6 @@
 //! Payloads that several types share.
 
 pub mod fit;
+pub mod fit_body;
+pub mod parts;
 pub mod slack_form;

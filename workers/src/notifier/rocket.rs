@@ -16,9 +16,10 @@ use crate::http::confirmation::{Confirmation, Is};
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Message;
-use crate::notifier::contract::limits::SizeLimit;
+use crate::notifier::contract::limits::{BodyLimit, SizeLimit, SizeLimits};
 use crate::notifier::contract::need::Demand::Optional;
 use crate::notifier::contract::need::Need;
+use crate::notifier::payload::fit::UTF16;
 use crate::notifier::payload::slack_form::{Links, Sender, SlackForm};
 
 /// The row of this type.
@@ -40,7 +41,16 @@ pub const TYPE: ProviderType = ProviderType {
     sent_twice: "twice",
     build,
     confirmation: Confirmation::JsonOrOk(&[("success", Is::True)]),
-    size_limits: &[SizeLimit::utf16("/attachments/0/text", 5_000)],
+    size_limits: SizeLimits {
+        source: "https://docs.rocket.chat/docs/message",
+        body: BodyLimit::Parts,
+        parts: &[
+            SizeLimit::utf16("/username", FORM.longest_name),
+            SizeLimit::utf16("/attachments/0/text", FORM.longest_text),
+            SizeLimit::items("/attachments/0/fields", FORM.most_fields),
+            SizeLimit::utf16("/attachments/0/fields/*/value", FORM.longest_value),
+        ],
+    },
     ..ProviderType::DEFAULT
 };
 
@@ -50,9 +60,11 @@ const FORM: SlackForm = SlackForm {
     longest_name: 1_000,
     longest_text: 5_000,
     longest_value: 5_000,
-    most_fields: usize::MAX,
+    most_fields: 100,
     links: Links::Buttons,
     longest_attachment: 30_000,
+    unit: UTF16,
+    around_a_field: 0,
 };
 
 struct Rocket {

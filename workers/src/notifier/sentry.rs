@@ -8,7 +8,6 @@
 //! 429 is a rate limit. As documented, the wait is that of `X-Sentry-Rate-Limits` for this kind of
 //! item, else `Retry-After`, else a minute.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -27,12 +26,20 @@ use crate::http::classify::{classify, retry_after};
 use crate::http::confirmation::Confirmation;
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request, Response};
-use crate::message::Message;
+use crate::message::{Message, present};
+use crate::notifier::contract::limits::{BodyLimit, SizeLimit, SizeLimits, SizeUnit};
 use crate::notifier::contract::need::Demand::{Optional, Required};
 use crate::notifier::contract::need::Need;
+use crate::notifier::payload::fit_body::{Fields, fit_json};
+use crate::text::cut_id;
 
 const AUTH: HeaderName = HeaderName::from_static("x-sentry-auth");
 const DEFAULT_WAIT: Duration = Duration::from_secs(60);
+
+/// In bytes, before compression: 1 MB.
+const LONGEST_ITEM: usize = 1_000_000;
+/// The longest name or value of a tag, in characters. Sentry drops longer ones.
+const LONGEST_TAG: usize = 200;
 
 /// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
@@ -48,9 +55,21 @@ pub const TYPE: ProviderType = ProviderType {
         ),
         Need::field("channel", Optional, "the environment", "production"),
     ],
+    cut_at: "1 MB, tag 200",
     sent_twice: "dropped by Sentry",
     build,
     confirmation: Confirmation::JsonOrOk(&[]),
+    size_limits: SizeLimits {
+        source: "https://docs.sentry.io/concepts/data-management/size-limits",
+        body: BodyLimit::AtMost(SizeUnit::Bytes, LONGEST_ITEM),
+        parts: &[
+            SizeLimit::id("/transaction", 200),
+            SizeLimit::characters("/environment", 64),
+            SizeLimit::characters("/server_name", 200),
+            SizeLimit::characters("/tags/*", LONGEST_TAG),
+            SizeLimit::characters("/spans/0/tags/*", LONGEST_TAG),
+        ],
+    },
     ..ProviderType::DEFAULT
 };
 
@@ -121,33 +140,41 @@ fn item_type(message: &Message<'_>) -> &'static str {
 /// Three lines of JSON: the envelope's header, the item's header, the item.
 fn envelope(message: &Message<'_>, dsn: &Url, now: Timestamp) -> Vec<u8> {
     let event_id = digest(&["sentry event", message.delivery_id]);
-    let item = if message.is_error() {
-        event(message, &event_id)
+    let build = if message.is_error() {
+        event
     } else {
-        transaction(message, &event_id)
+        transaction
     };
+    let text = message.titled_text();
+    let item = fit_json(LONGEST_ITEM, &text, message.metadata, |text, fields| {
+        let item = build(message, &event_id, text, fields);
+        TYPE.size_limits.applied_to(item)
+    });
     let item = item.to_string();
     let header = json!({ "event_id": event_id, "sent_at": now.to_string(), "dsn": dsn.as_str() });
     let item_header = json!({ "type": item_type(message), "length": item.len() });
     format!("{header}\n{item_header}\n{item}\n").into_bytes()
 }
 
-fn event(message: &Message<'_>, event_id: &str) -> Value {
-    let mut item = common(message, event_id);
+fn event(message: &Message<'_>, event_id: &str, text: &str, fields: &Fields) -> Value {
+    let mut item = common(message, event_id, text);
     item["level"] = "error".into();
-    item["server_name"] = message.event.reporting_controller.as_str().into();
-    item["contexts"] = json!({ "metadata": message.metadata });
+    let controller = message.event.reporting_controller.as_str();
+    if !controller.is_empty() {
+        item["server_name"] = controller.into();
+    }
+    item["contexts"] = json!({ "metadata": fields });
     if !message.links().is_empty() {
         item["contexts"]["links"] = links(message);
     }
     item
 }
 
-fn transaction(message: &Message<'_>, event_id: &str) -> Value {
+fn transaction(message: &Message<'_>, event_id: &str, text: &str, fields: &Fields) -> Value {
     let trace_id = digest(&["sentry trace", message.delivery_id]);
     let span_id = &digest(&["sentry span", message.delivery_id])[..16];
-    let (time, tags) = (message.rfc3339(), tags(message));
-    let mut item = common(message, event_id);
+    let (time, tags) = (message.rfc3339(), tags(message, fields));
+    let mut item = common(message, event_id, text);
     item["type"] = "transaction".into();
     item["level"] = "info".into();
     item["start_timestamp"] = time.as_str().into();
@@ -174,13 +201,13 @@ fn links(message: &Message<'_>) -> Value {
 }
 
 /// The fields of both kinds of items.
-fn common(message: &Message<'_>, event_id: &str) -> Value {
+fn common(message: &Message<'_>, event_id: &str, text: &str) -> Value {
     let object = message.object;
     let mut item = json!({
         "event_id": event_id,
         "timestamp": message.rfc3339(),
         "platform": "other",
-        "message": message.titled_text(),
+        "message": text,
         "transaction": format!("{}: {}/{}", object.kind, object.namespace, object.name),
     });
     if !message.channel.is_empty() {
@@ -189,7 +216,7 @@ fn common(message: &Message<'_>, event_id: &str) -> Value {
     item
 }
 
-fn tags<'a>(message: &'a Message<'_>) -> BTreeMap<&'a str, &'a str> {
+fn tags(message: &Message<'_>, fields: &Fields) -> Fields {
     let (event, object) = (message.event, message.object);
     let own = [
         ("flux_involved_object_kind", object.kind.as_str()),
@@ -199,7 +226,11 @@ fn tags<'a>(message: &'a Message<'_>) -> BTreeMap<&'a str, &'a str> {
         ("flux_reporting_controller", &event.reporting_controller),
         ("flux_reporting_instance", &event.reporting_instance),
     ];
-    own.into_iter().chain(message.fields()).collect()
+    let own = present(own).map(|(key, value)| (key.to_owned(), cut_id(value, LONGEST_TAG)));
+    let fields = fields
+        .iter()
+        .map(|(key, value)| (cut_id(key, LONGEST_TAG), value.clone()));
+    own.chain(fields).collect()
 }
 
 fn check(response: &Response, item_type: &str) -> Result<u16, Failure> {

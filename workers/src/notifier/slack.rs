@@ -19,9 +19,12 @@ use crate::http::invalid::Invalid;
 use crate::http::{Http, Request, Response};
 use crate::message::Message;
 use crate::message::render::Content;
-use crate::notifier::contract::limits::{LimitScope, RateLimits, SizeLimit, rate};
+use crate::notifier::contract::limits::{
+    BodyLimit, LimitScope, RateLimits, SizeLimit, SizeLimits, SizeUnit, rate,
+};
 use crate::notifier::contract::need::Demand::Optional;
 use crate::notifier::contract::need::Need;
+use crate::notifier::payload::fit::JSON_UTF16;
 use crate::notifier::payload::slack_form::{Links, Sender, SlackForm, username_or_controller};
 use tidings_rules::template::Escape;
 
@@ -51,7 +54,7 @@ pub const TYPE: ProviderType = ProviderType {
             "",
         ),
     ],
-    cut_at: "text 8,000, all 30,000",
+    cut_at: "text 8,000, all 40,000",
     sent_twice: "twice",
     build,
     confirmation: Confirmation::Status,
@@ -62,10 +65,16 @@ pub const TYPE: ProviderType = ProviderType {
         rates: &[rate(1, 1)],
         source: "https://docs.slack.dev/apis/web-api/rate-limits",
     },
-    size_limits: &[
-        SizeLimit::characters("", 40_000),
-        SizeLimit::utf16("/attachments/0/text", 8_000),
-    ],
+    size_limits: SizeLimits {
+        source: "https://docs.slack.dev/changelog/2018-04-truncating-really-long-messages",
+        body: BodyLimit::AtMost(SizeUnit::Characters, 40_000),
+        parts: &[
+            SizeLimit::utf16("/username", FORM.longest_name),
+            SizeLimit::utf16("/attachments/0/text", FORM.longest_text),
+            SizeLimit::utf16("/attachments/0/fallback", FORM.longest_text),
+            SizeLimit::items("/attachments/0/fields", FORM.most_fields),
+        ],
+    },
     ..ProviderType::DEFAULT
 };
 
@@ -75,10 +84,13 @@ const FORM: SlackForm = SlackForm {
     longest_name: 1_000,
     longest_text: 8_000,
     longest_value: 8_000,
-    most_fields: usize::MAX,
+    most_fields: 100,
     links: Links::Buttons,
-    // With the fallback it stays below 40,000.
-    longest_attachment: 30_000,
+    // In JSON. With the fallback, the names and links, the body stays below 40,000.
+    longest_attachment: 28_000,
+    unit: JSON_UTF16,
+    // `{"title":"","value":"","short":false},`
+    around_a_field: 39,
 };
 
 /// The only URL whose responses have the result in the body.

@@ -18,7 +18,9 @@ use crate::http::invalid::Invalid;
 use crate::http::{Http, Request, Response};
 use crate::message::Message;
 use crate::message::render::Link;
-use crate::notifier::contract::limits::{LimitScope, RateLimits, SizeLimit, rate};
+use crate::notifier::contract::limits::{
+    BodyLimit, LimitScope, RateLimits, SizeLimit, SizeLimits, rate,
+};
 use crate::notifier::contract::need::Demand::Required;
 use crate::notifier::contract::need::Need;
 use crate::notifier::payload::fit::{UTF16, Unit, fit};
@@ -53,7 +55,11 @@ pub const TYPE: ProviderType = ProviderType {
         rates: &[rate(1, 1), rate(20, 60)],
         source: "https://core.telegram.org/bots/faq#my-bot-is-hitting-limits-how-do-i-avoid-this",
     },
-    size_limits: &[SizeLimit::utf16("/text", 4_096)],
+    size_limits: SizeLimits {
+        source: "https://core.telegram.org/bots/api#sendmessage",
+        body: BodyLimit::Parts,
+        parts: &[SizeLimit::utf16("/text", LONGEST_TEXT)],
+    },
     ..ProviderType::DEFAULT
 };
 
@@ -123,11 +129,7 @@ fn text(message: &Message<'_>) -> String {
             object.namespace
         )
     };
-    let title = message
-        .rendered
-        .title
-        .clone()
-        .unwrap_or_else(standard_title);
+    let title = message.title_or(standard_title);
     let heading = format!("*{}*\n", escaped(&format!("{emoji} {title}")));
     let line = |key: &str, value: &str| format!("\\- *{key}*: {value}\n");
     let room = LONGEST_TEXT.saturating_sub((ESCAPED.size)(&heading) + 1);

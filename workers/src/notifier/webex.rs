@@ -18,7 +18,7 @@ use crate::http::confirmation::{Confirmation, Is};
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Message;
-use crate::notifier::contract::limits::SizeLimit;
+use crate::notifier::contract::limits::{BodyLimit, SizeLimit, SizeLimits};
 use crate::notifier::contract::need::Demand::{Optional, Required};
 use crate::notifier::contract::need::Need;
 use crate::notifier::payload::fit::{BYTES, fit};
@@ -52,7 +52,11 @@ pub const TYPE: ProviderType = ProviderType {
     sent_twice: "twice",
     build,
     confirmation: Confirmation::JsonOrOk(&[("id", Is::Present)]),
-    size_limits: &[SizeLimit::bytes("/markdown", 7_439)],
+    size_limits: SizeLimits {
+        source: "https://developer.webex.com/docs/api/v1/messages/create-a-message",
+        body: BodyLimit::Parts,
+        parts: &[SizeLimit::bytes("/markdown", LONGEST_MARKDOWN)],
+    },
     status_rules: &[StatusRule::retry(423..=423, Reason::ServerError)],
     ..ProviderType::DEFAULT
 };

@@ -19,10 +19,9 @@ use crate::http::confirmation::Confirmation;
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Message;
-use crate::notifier::contract::limits::SizeLimit;
+use crate::notifier::contract::limits::{BodyLimit, SizeLimit, SizeLimits};
 use crate::notifier::contract::need::Demand::Required;
 use crate::notifier::contract::need::Need;
-use crate::text::cut_utf16;
 
 /// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
@@ -37,7 +36,18 @@ pub const TYPE: ProviderType = ProviderType {
     sent_twice: "twice",
     build,
     confirmation: Confirmation::Status,
-    size_limits: &[SizeLimit::utf16("/content/body/0/text", 4_000)],
+    size_limits: SizeLimits {
+        source: "https://developers.zoom.us/docs/team-chat/customizing-messages/",
+        body: BodyLimit::Parts,
+        parts: &[
+            SizeLimit::utf16("/content/head/text", LONGEST_TEXT),
+            SizeLimit::utf16("/content/head/sub_head/text", LONGEST_TEXT),
+            SizeLimit::utf16("/content/body/0/text", LONGEST_TEXT),
+            SizeLimit::items("/content/body/1/items", 50),
+            SizeLimit::utf16("/content/body/1/items/*/key", LONGEST_TEXT),
+            SizeLimit::utf16("/content/body/1/items/*/value", LONGEST_TEXT),
+        ],
+    },
     ..ProviderType::DEFAULT
 };
 
@@ -84,9 +94,8 @@ impl SendMessage for Zoom {
 }
 
 fn body(message: &Message<'_>) -> Value {
-    let mut parts =
-        vec![json!({ "type": "message", "text": cut_utf16(message.text(), LONGEST_TEXT) })];
-    let field = |(key, value)| json!({ "key": key, "value": cut_utf16(value, LONGEST_TEXT) });
+    let mut parts = vec![json!({ "type": "message", "text": message.text() })];
+    let field = |(key, value)| json!({ "key": key, "value": value });
     let fields: Vec<Value> = message.shown_fields().map(field).collect();
     if !fields.is_empty() {
         parts.push(json!({ "type": "fields", "items": fields }));
@@ -98,7 +107,8 @@ fn body(message: &Message<'_>) -> Value {
             .map(|link| json!({ "type": "message", "text": link.label, "link": link.url })),
     );
     let head = json!({ "text": message.title(), "sub_head": { "text": message.event.severity } });
-    json!({ "content": { "head": head, "body": parts } })
+    TYPE.size_limits
+        .applied_to(json!({ "content": { "head": head, "body": parts } }))
 }
 
 #[cfg(test)]

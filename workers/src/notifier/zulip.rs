@@ -17,10 +17,11 @@ use crate::http::confirmation::{Confirmation, Is};
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request, Response};
 use crate::message::Message;
-use crate::notifier::contract::limits::SizeLimit;
+use crate::notifier::contract::limits::{BodyLimit, SizeLimit, SizeLimits};
 use crate::notifier::contract::need::Demand::{Optional, Required};
 use crate::notifier::contract::need::Need;
 use crate::notifier::payload::fit::{UTF16, fit};
+use crate::text::cut_id;
 
 /// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
@@ -43,16 +44,26 @@ pub const TYPE: ProviderType = ProviderType {
         ),
         Need::key("password", Optional, "the bot's API key", "your-api-key"),
     ],
-    cut_at: "10,000",
+    cut_at: "10,000, topic 60",
     sent_twice: "twice",
     build,
     confirmation: Confirmation::JsonOrOk(&[("result", Is::Text("success"))]),
-    size_limits: &[SizeLimit::characters("content", 10_000)],
+    size_limits: SizeLimits {
+        source: "https://zulip.com/api/send-message",
+        body: BodyLimit::Parts,
+        parts: &[
+            SizeLimit::characters("/content", LONGEST_CONTENT),
+            SizeLimit::id("/topic", LONGEST_TOPIC),
+        ],
+    },
     ..ProviderType::DEFAULT
 };
 
 /// In UTF-16 code units, which are never fewer than the characters.
 const LONGEST_CONTENT: usize = 10_000;
+
+/// In characters.
+const LONGEST_TOPIC: usize = 60;
 
 struct Zulip {
     http: Http,
@@ -85,7 +96,7 @@ impl SendMessage for Zulip {
             .extend_pairs([
                 ("type", "stream"),
                 ("to", channel),
-                ("topic", topic),
+                ("topic", &cut_id(topic, LONGEST_TOPIC)),
                 ("content", &content(message)),
             ])
             .finish();
@@ -113,7 +124,7 @@ fn content(message: &Message<'_>) -> String {
         "ℹ️ "
     };
     let heading = match &message.rendered.title {
-        Some(title) => format!("## {emoji}{title}\n\n"),
+        Some(_) => format!("## {emoji}{}\n\n", message.title()),
         None => format!("## Flux Status\n\n{emoji}{}\n\n", message.object_path()),
     };
     let metadata_heading = if message.is_templated() {

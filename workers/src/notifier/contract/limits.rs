@@ -1,4 +1,4 @@
-//! The limits that a service documents: calls per period, and sizes of texts.
+//! The limits that a service documents: calls per period, and sizes of bodies, fields and ids.
 
 use std::time::Duration;
 
@@ -55,55 +55,116 @@ pub const fn rate(count: u32, seconds: u64) -> RateLimit {
     }
 }
 
-/// The longest text that a service accepts in one part of a request's body.
+/// The longest texts that a service accepts, as its vendor documents them.
+#[derive(Clone, Copy, Debug)]
+pub struct SizeLimits {
+    /// Where the vendor documents them: a URL.
+    pub source: &'static str,
+    /// The limit of the whole body of a request.
+    pub body: BodyLimit,
+    /// The limits of fields and ids in the body.
+    pub parts: &'static [SizeLimit],
+}
+
+/// The limit of the whole body of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyLimit {
+    /// The type does not state it. No type in the table may be so.
+    Unstated,
+    /// At most this size.
+    AtMost(SizeUnit, usize),
+    /// The vendor limits the parts only, which bound the body.
+    Parts,
+    /// The server announces its limit in bytes when the type connects.
+    Announced,
+    /// There is none, for this reason.
+    Unlimited(&'static str),
+}
+
+/// The limit of one part of a request's body.
 #[derive(Clone, Copy, Debug)]
 pub struct SizeLimit {
-    /// The part: a JSON pointer, the name of a form field, or empty for the whole body.
+    /// The part: a JSON pointer, in which `*` stands for every element. A form counts as an object.
     pub part: &'static str,
     /// How the service counts.
     pub unit: SizeUnit,
     /// The most that the service accepts.
     pub most: usize,
+    /// Whether the part identifies something. A cut id ends in a hash of the whole, so that ids
+    /// stay distinct.
+    pub is_id: bool,
 }
 
-/// How a service counts the size of a text.
+/// How a service counts the size of a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SizeUnit {
     /// Bytes of UTF-8.
     Bytes,
     /// Unicode characters.
     Characters,
-    /// UTF-16 code units.
+    /// UTF-16 code units. They are never fewer than the characters, so they also serve for services
+    /// that do not state which of the two they count.
     Utf16,
+    /// Elements of a list or an object.
+    Items,
+}
+
+impl SizeLimits {
+    /// Not stated.
+    pub const UNSTATED: Self = Self {
+        source: "",
+        body: BodyLimit::Unstated,
+        parts: &[],
+    };
 }
 
 impl SizeLimit {
     /// At most `most` bytes of UTF-8.
     pub const fn bytes(part: &'static str, most: usize) -> Self {
-        let unit = SizeUnit::Bytes;
-        Self { part, unit, most }
+        Self::new(part, SizeUnit::Bytes, most)
     }
 
     /// At most `most` Unicode characters.
     pub const fn characters(part: &'static str, most: usize) -> Self {
-        let unit = SizeUnit::Characters;
-        Self { part, unit, most }
+        Self::new(part, SizeUnit::Characters, most)
     }
 
     /// At most `most` UTF-16 code units.
     pub const fn utf16(part: &'static str, most: usize) -> Self {
-        let unit = SizeUnit::Utf16;
-        Self { part, unit, most }
+        Self::new(part, SizeUnit::Utf16, most)
+    }
+
+    /// At most `most` elements of a list or an object.
+    pub const fn items(part: &'static str, most: usize) -> Self {
+        Self::new(part, SizeUnit::Items, most)
+    }
+
+    /// An id of at most `most` Unicode characters.
+    pub const fn id(part: &'static str, most: usize) -> Self {
+        Self {
+            is_id: true,
+            ..Self::characters(part, most)
+        }
+    }
+
+    const fn new(part: &'static str, unit: SizeUnit, most: usize) -> Self {
+        Self {
+            part,
+            unit,
+            most,
+            is_id: false,
+        }
     }
 }
 
 impl SizeUnit {
-    /// The size of a text.
+    /// The size of a text; 1 in [`SizeUnit::Items`].
     pub fn size(self, text: &str) -> usize {
         match self {
             Self::Bytes => text.len(),
             Self::Characters => text.chars().count(),
             Self::Utf16 => text.encode_utf16().count(),
+            Self::Items => 1,
         }
     }
 }

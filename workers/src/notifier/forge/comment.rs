@@ -1,8 +1,6 @@
 //! Comments on change requests. Each object has one comment, which carries an invisible mark and is
 //! edited.
 
-use std::fmt::Write;
-
 use async_trait::async_trait;
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
@@ -15,6 +13,7 @@ use super::page::{Entries, MOST_PAGES_OF_COMMENTS, has_next};
 use crate::http::Response;
 use crate::message::Message;
 use crate::notifier::contract::{DesiredState, KeepState, RemoteState, Sent};
+use crate::notifier::payload::fit::{Unit, fit};
 
 /// The comment that an event asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,8 +26,18 @@ struct Comment {
     body: String,
 }
 
+/// The longest comment that a forge accepts.
+#[derive(Clone, Copy)]
+pub struct LongestComment {
+    /// How it counts.
+    pub unit: Unit,
+    /// The most that it accepts.
+    pub most: usize,
+}
+
 /// Writes the texts of one Provider's comments.
 struct CommentWriter {
+    longest: LongestComment,
     prefix: &'static str,
     provider_uid: String,
 }
@@ -111,8 +120,9 @@ impl Comment {
 impl CommentWriter {
     /// `prefix` is the start of the mark. Flux uses one for GitHub and Gitea, and another for
     /// GitLab.
-    fn new(prefix: &'static str, provider: &ResolvedProvider) -> Self {
+    fn new(prefix: &'static str, longest: LongestComment, provider: &ResolvedProvider) -> Self {
         Self {
+            longest,
             prefix,
             provider_uid: provider.uid.clone(),
         }
@@ -141,7 +151,9 @@ impl CommentWriter {
             self.provider_uid,
             message.object_path()
         );
-        let body = format!("{mark}\n\n{}", markdown(message));
+        let room = self.longest.most.saturating_sub(mark.len() + 2);
+        let text = markdown(message, self.longest.unit, room);
+        let body = format!("{mark}\n\n{text}");
         let key = format!(
             "{} change request {number} {mark}",
             key_prefix.to_lowercase()
@@ -154,10 +166,15 @@ impl CommentWriter {
 
 impl<F> Comments<F> {
     /// `prefix` is the start of the mark.
-    pub fn new(prefix: &'static str, provider: &ResolvedProvider, forge: F) -> Self {
+    pub fn new(
+        prefix: &'static str,
+        longest: LongestComment,
+        provider: &ResolvedProvider,
+        forge: F,
+    ) -> Self {
         Self {
             forge,
-            writer: CommentWriter::new(prefix, provider),
+            writer: CommentWriter::new(prefix, longest, provider),
             login: OnceCell::new(),
         }
     }
@@ -292,37 +309,53 @@ fn is_gone(edited: &Result<Sent, Failure>) -> bool {
         .is_err_and(|failure| matches!(failure.status, Some(404 | 410)))
 }
 
-fn markdown(message: &Message<'_>) -> String {
+fn markdown(message: &Message<'_>, unit: Unit, room: usize) -> String {
     let emoji = if message.is_error() {
         "⚠️"
     } else {
         "ℹ️"
     };
-    let (path, content) = (message.object_path(), message.text());
-    let mut text = match &message.rendered.title {
-        Some(title) => format!("## {emoji} {title}\n\n{content}\n"),
-        None => format!("## Flux Status\n\n{emoji} {path}\n\n{content}\n"),
+    let heading = match &message.rendered.title {
+        Some(title) => format!("## {emoji} {title}\n\n"),
+        None => format!("## Flux Status\n\n{emoji} {}\n\n", message.object_path()),
     };
-    if !message.is_templated() {
-        text.push_str("\nMetadata:\n");
-        for (key, value) in message
-            .metadata
-            .iter()
-            .filter(|(key, _)| *key != "change_request")
-        {
-            writeln!(text, "* `{key}`: {value}").expect("writing to a String never fails");
-        }
-    }
-    if !message.links().is_empty() {
-        text.push('\n');
-        text.push_str(&message.markdown_links("\n"));
-    }
-    text
+    let metadata_heading = if message.is_templated() {
+        "\n"
+    } else {
+        "\n\nMetadata:\n"
+    };
+    let links = match message.markdown_links("\n") {
+        links if links.is_empty() => links,
+        links => format!("\n{links}"),
+    };
+    let line = |key: &str, value: &str| format!("* `{key}`: {value}\n");
+    let around = (unit.size)(&heading) + metadata_heading.len() + (unit.size)(&links);
+    let fields = message
+        .metadata
+        .iter()
+        .filter(|(key, _)| *key != "change_request" && !message.is_templated());
+    let fitted = fit(
+        unit,
+        room.saturating_sub(around),
+        message.text(),
+        fields,
+        line("", "").len(),
+    );
+    let lines: String = fitted
+        .fields
+        .iter()
+        .map(|(key, value)| line(key, value))
+        .collect();
+    format!(
+        "{heading}{}{metadata_heading}{lines}{links}",
+        fitted.message
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::notifier::payload::fit::CHARACTERS;
     use crate::notifier::sample::{Sample, provider, response};
 
     fn comment(number: &str) -> Result<Comment, String> {
@@ -332,6 +365,10 @@ mod tests {
             .insert("change_request".into(), number.into());
         let writer = CommentWriter::new(
             "flux-pr-comment-key",
+            LongestComment {
+                unit: CHARACTERS,
+                most: 65_536,
+            },
             &provider("githubpullrequestcomment", |_| ()),
         );
         let desired = writer.desired("github api.github.com/acme/deploy", &sample.message());

@@ -11,7 +11,7 @@ use super::status_id;
 use crate::message::Message;
 use crate::message::revision;
 use crate::notifier::contract::{DesiredState, RemoteState};
-use crate::text::words;
+use crate::text::{cut_chars, cut_id, words};
 
 /// The commit status that an event asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,6 +140,15 @@ impl StatusReader {
 }
 
 impl CommitStatus {
+    /// The status, with its id and its description cut to these numbers of characters.
+    pub fn fitted(self, longest_id: usize, longest_description: usize) -> Self {
+        Self {
+            context: cut_id(&self.context, longest_id),
+            description: cut_chars(&self.description, longest_description),
+            ..self
+        }
+    }
+
     /// Whether the forge's status has the desired link. Without a desired link, any is accepted.
     pub fn links_to(&self, remote_url: Option<&str>) -> bool {
         self.target_url.is_none() || self.target_url.as_deref() == remote_url

@@ -1,6 +1,6 @@
 //! Fits a message and its metadata into the size limits of a service.
 
-use crate::text::{ELLIPSIS, cut_bytes, cut_utf16};
+use crate::text::{ELLIPSIS, cut_bytes, cut_chars, cut_utf16};
 
 /// How a service counts, and how a text is cut. A cut text ends in an ellipsis.
 #[derive(Clone, Copy)]
@@ -16,6 +16,11 @@ pub const BYTES: Unit = Unit {
     size: str::len,
     cut: cut_bytes,
 };
+/// Unicode characters.
+pub const CHARACTERS: Unit = Unit {
+    size: characters,
+    cut: cut_chars,
+};
 /// UTF-16 code units. They are never fewer than the characters, so they also serve for services
 /// that do not state which of the two they count.
 pub const UTF16: Unit = Unit {
@@ -26,6 +31,11 @@ pub const UTF16: Unit = Unit {
 pub const JSON_BYTES: Unit = Unit {
     size: json_bytes,
     cut: cut_json_bytes,
+};
+/// The same, in JSON as Go writes it.
+pub const GO_JSON_BYTES: Unit = Unit {
+    size: go_json_bytes,
+    cut: cut_go_json_bytes,
 };
 /// UTF-16 code units in a JSON string, with escapes and without quotes.
 pub const JSON_UTF16: Unit = Unit {
@@ -87,6 +97,10 @@ fn fit_fields(
     (fitted, room - left)
 }
 
+fn characters(text: &str) -> usize {
+    text.chars().count()
+}
+
 fn utf16_size(text: &str) -> usize {
     text.encode_utf16().count()
 }
@@ -105,6 +119,24 @@ fn json_utf16(text: &str) -> usize {
 
 fn cut_json_bytes(text: &str, limit: usize) -> String {
     cut_json(text, limit, json_bytes, char::len_utf8)
+}
+
+fn go_json_bytes(text: &str) -> usize {
+    text.chars()
+        .map(|character| in_json(character, in_go(character)))
+        .sum()
+}
+
+fn cut_go_json_bytes(text: &str, limit: usize) -> String {
+    cut_json(text, limit, go_json_bytes, in_go)
+}
+
+/// The size of a character that needs no escape in JSON, but may need one in Go's.
+fn in_go(character: char) -> usize {
+    match character {
+        '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => 6,
+        _ => character.len_utf8(),
+    }
 }
 
 fn cut_json_utf16(text: &str, limit: usize) -> String {
@@ -137,6 +169,7 @@ fn in_json(character: char, plain: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use tidings_core::model::flux;
 
     use super::*;
 
@@ -200,6 +233,8 @@ mod tests {
         ] {
             let json = serde_json::to_string(text).unwrap();
             assert_eq!(json_bytes(text) + 2, json.len(), "{text:?}");
+            let go = flux::escape_like_go(json.as_bytes());
+            assert_eq!(go_json_bytes(text) + 2, go.len(), "{text:?}");
             assert_eq!(
                 json_utf16(text) + 2,
                 json.encode_utf16().count(),
@@ -215,7 +250,7 @@ mod tests {
             fields in proptest::collection::vec((".{0,8}", ".{0,30}"), 0..5),
             room in 8usize..120,
         ) {
-            for unit in [BYTES, UTF16, JSON_BYTES, JSON_UTF16] {
+            for unit in [BYTES, CHARACTERS, UTF16, JSON_BYTES, GO_JSON_BYTES, JSON_UTF16] {
                 let fitted = fit(unit, room, &message, fields.clone().into_iter(), 3);
                 let of_fields: usize = fitted.fields.iter().map(|(key,
                     value)| 3 + (unit.size)(key) + (unit.size)(value)).sum();

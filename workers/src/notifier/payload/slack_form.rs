@@ -2,12 +2,13 @@
 
 use serde_json::{Value, json};
 
-use super::fit::{UTF16, fit};
+use super::fit::{Unit, fit};
 use crate::message::Message;
 use crate::message::render::Link;
 use crate::text::{cut_utf16, without_half_entity};
 
-/// The differences between the services: colors and sizes. Sizes are in UTF-16 code units.
+/// The differences between the services: colors and sizes. Sizes of single texts are in
+/// UTF-16 code units.
 pub struct SlackForm {
     /// The color of everything but errors.
     pub info: &'static str,
@@ -25,6 +26,10 @@ pub struct SlackForm {
     pub links: Links,
     /// The longest total of name, text and fields of the attachment.
     pub longest_attachment: usize,
+    /// How the total and the fallback are counted.
+    pub unit: Unit,
+    /// What a field adds to the total besides its title and value.
+    pub around_a_field: usize,
 }
 
 /// How links are shown.
@@ -68,11 +73,11 @@ impl SlackForm {
             )
         });
         let fitted = fit(
-            UTF16,
-            self.longest_attachment - (UTF16.size)(&author),
+            self.unit,
+            self.longest_attachment - (self.unit.size)(&author),
             &text,
             fields,
-            0,
+            self.around_a_field,
         );
         let field = |(title, value)| json!({ "title": title, "value": value, "short": false });
         let mut body = json!({
@@ -81,7 +86,7 @@ impl SlackForm {
             "icon_url": "",
             "icon_emoji": "",
             "attachments": [{
-                "fallback": cut_utf16(sender.fallback, self.longest_text),
+                "fallback": (self.unit.cut)(sender.fallback, self.longest_text),
                 "color": if message.is_error() { self.error } else { self.info },
                 "author_name": author,
                 "text": if message.is_templated() { without_half_entity(fitted.message) } else {
@@ -113,6 +118,7 @@ pub fn username_or_controller<'a>(username: &'a str, message: &Message<'a>) -> &
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::notifier::payload::fit::UTF16;
     use crate::notifier::sample::Sample;
 
     const SMALL: SlackForm = SlackForm {
@@ -124,6 +130,8 @@ mod tests {
         most_fields: 2,
         links: Links::Buttons,
         longest_attachment: 65,
+        unit: UTF16,
+        around_a_field: 0,
     };
 
     #[test]
