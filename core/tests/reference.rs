@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use tidings_core::model::object_state::{Applies, REASONS, ReasonRow, SOURCES, SUCCESS_ENDINGS};
 use tidings_core::model::terms::Term;
 use tidings_core::model::verdict::Verdict;
 use tidings_core::runtime::codes::{self, Code};
@@ -115,6 +116,48 @@ fn docs_list_every_verdict() {
         rows(Verdict::TERMS)
     );
     check("verdicts.md", &page);
+}
+
+#[test]
+fn docs_list_the_state_of_every_reason() {
+    let row = |row: &ReasonRow| {
+        let (reason, by, meaning) = (row.reason, row.reported_by, row.meaning);
+        let of = match row.applies {
+            Applies::Always => "",
+            Applies::ToSources => "of sources",
+            Applies::ToStatusUpdates => "with `commit_status: update`",
+        };
+        format!(
+            "| `{reason}` | {} | {of} | {by} | {meaning} |\n",
+            row.state.as_str()
+        )
+    };
+    let rows: String = REASONS.iter().map(row).collect();
+    let list = |words: &[&str]| {
+        words
+            .iter()
+            .map(|word| format!("`{word}`"))
+            .collect::<Vec<_>>()
+    };
+    let page = format!(
+        "# States of objects\n\nWhat an event says about the state of its object. Commit \
+         statuses, incidents and the\ndetection of duplicates use this table. A merge gate \
+         turns green and an incident is resolved only by\na success.\n\n\
+         | severity | reason | state |\n|---|---|---|\n\
+         | error | any | failure |\n\
+         | info, trace | in the Provider's `reasonStates` | the state there |\n\
+         | info, trace | in the table below | the state there; none if the row's condition is not \
+         met |\n\
+         | info, trace | ends in {} | success |\n\
+         | info, trace | any other | none |\n\
+         | any other | any | none |\n\n\
+         The kinds of sources are {}.\n\n\
+         ## Reasons\n\n\
+         | reason | state | only | controllers | meaning |\n|---|---|---|---|---|\n{rows}",
+        list(&SUCCESS_ENDINGS).join(" or "),
+        list(&SOURCES).join(", "),
+    );
+    check("states.md", &page);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Decides whether an Alert matches an event, and if not, why. Pure.
 
 use tidings_core::model::flux;
+use tidings_core::model::object_state::{self, ObjectState};
 pub use tidings_core::model::verdict::Verdict;
 use tidings_core::{Event, ObjectLabels, object_labels};
 use tidings_rules::{Alert, EventSource, Family, Provider, Rules};
@@ -105,33 +106,33 @@ fn provider_verdict(provider: &Provider, event: &Event) -> Verdict {
     if provider.suspended {
         return Verdict::ProviderSuspended;
     }
-    let is_update = flux::controller_metadata(event, "commit_status") == Some("update");
+    let is_update = flux::is_status_update(event);
     match provider.kind.family {
         Family::Generic => Verdict::Matched,
-        Family::Message | Family::ChangeRequest if is_update => Verdict::NotACommitStatusProvider,
-        Family::Message => Verdict::Matched,
-        Family::CommitStatus
-            if is_update || concerns_commit(event, provider.commit_status.pending) =>
-        {
-            Verdict::Matched
+        Family::Message | Family::Incident | Family::ChangeRequest if is_update => {
+            Verdict::NotACommitStatusProvider
         }
+        Family::Message | Family::Incident => Verdict::Matched,
+        Family::CommitStatus if is_update || concerns_commit(event, provider) => Verdict::Matched,
         Family::CommitStatus => Verdict::NoCommit,
         Family::ChangeRequest if has_annotation(event, "change_request") => Verdict::Matched,
         Family::ChangeRequest => Verdict::NoChangeRequest,
     }
 }
 
-/// Whether an event without `commit_status: update` concerns a commit. True for every error (the
-/// merged metadata may name a commit), for an event with the annotation `commit`, and for a
-/// Kustomization's success with a git revision. Its progress counts too if the Provider sets
-/// pending statuses.
-fn concerns_commit(event: &Event, sets_pending: bool) -> bool {
-    let is_reported = event.reason != "Progressing" || sets_pending;
-    let is_success =
-        event.severity == "info" && is_reported && object(event).kind == "Kustomization";
-    event.severity == "error"
-        || has_annotation(event, "commit")
-        || is_success && revision(event).is_some_and(|revision| commit(revision).is_some())
+/// Whether an event without `commit_status: update` concerns a commit. True for every failure (the
+/// merged metadata may name a commit), for an event with the annotation `commit`, and for a state
+/// that the Provider sets if the event has a git revision. The kind of the object does not matter:
+/// whatever can turn a commit red can turn it green.
+fn concerns_commit(event: &Event, provider: &Provider) -> bool {
+    let is_set = match object_state::with(event, &provider.reason_states) {
+        ObjectState::Failure => return true,
+        ObjectState::Success => event.severity == "info",
+        ObjectState::Pending => provider.commit_status.pending,
+        ObjectState::None => false,
+    };
+    has_annotation(event, "commit")
+        || is_set && revision(event).is_some_and(|revision| commit(revision).is_some())
 }
 
 fn has_annotation(event: &Event, key: &str) -> bool {
@@ -290,7 +291,13 @@ mod tests {
 
     #[test]
     fn a_success_matches_a_commit_status_provider_if_its_revision_names_a_commit() {
-        let rules = rules("github", json!({}));
+        let kinds = ["Kustomization", "Terraform", "GitRepository", "App"];
+        let sources: Vec<Value> = kinds
+            .iter()
+            .map(|kind| json!({"kind": kind, "name": "*"}))
+            .collect();
+        let fields = json!({"eventSources": sources});
+        let rules = rules("github", fields.clone());
         let success = |kind: &str, reason: &str, key: &str, revision: &str| {
             event(|event| {
                 event.involved_object.get_or_insert_default().kind = kind.into();
@@ -302,6 +309,16 @@ mod tests {
             })
         };
         let revision = format!("main@sha1:{COMMIT}");
+        for kind in kinds {
+            assert_eq!(
+                verdict_of(
+                    &rules,
+                    &success(kind, "ApplySucceed", "revision", &revision)
+                ),
+                Verdict::Matched,
+                "{kind}"
+            );
+        }
         for (reason, key, revision, expected) in [
             (
                 "ReconciliationSucceeded",
@@ -316,6 +333,18 @@ mod tests {
                 Verdict::Matched,
             ),
             ("Progressing", "revision", &revision, Verdict::NoCommit),
+            (
+                "DependencyNotReady",
+                "revision",
+                &revision,
+                Verdict::NoCommit,
+            ),
+            (
+                "RollbackSucceeded",
+                "revision",
+                &revision,
+                Verdict::NoCommit,
+            ),
             (
                 "ReconciliationSucceeded",
                 "revision",
@@ -335,6 +364,13 @@ mod tests {
                 "{reason} {key}"
             );
         }
+        let extended = rules_with(
+            fields,
+            json!({"type": "github", "reasonStates": {"Deployed": "success"}}),
+        );
+        let deployed = success("App", "Deployed", "revision", &revision);
+        assert_eq!(verdict_of(&rules, &deployed), Verdict::NoCommit);
+        assert_eq!(verdict_of(&extended, &deployed), Verdict::Matched);
         let error = event(|event| event.severity = "error".into());
         assert_eq!(verdict_of(&rules, &error), Verdict::Matched);
         let pending = rules_with(

@@ -183,7 +183,7 @@ fn detail(verdict: Verdict, alert: &Alert, event: &Event) -> String {
         }
         Verdict::NoCommit => format!(
             "{provider} needs a commit: an error, the annotation {}/commit, \
-             commit_status: update, or a Kustomization's success with a git revision",
+             commit_status: update, or a success with a git revision",
             flux::EVENT_GROUP
         ),
         Verdict::NoChangeRequest => format!(

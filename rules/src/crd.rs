@@ -128,6 +128,7 @@ fn provider_spec(kinds: Kinds) -> Value {
     };
     let forges = names(|kind| kind.family == Family::CommitStatus);
     let only_forges = |field: &str| only(field, "that writes commit statuses", &forges);
+    let writers = names(|kind| kind.family.writes_states());
     let with_api = names(|kind| kind.fields.contains(&"apiAddress"));
     let one_id = json!({
         "rule": "!has(self.commitStatus) || !has(self.commitStatus.id) || \
@@ -138,6 +139,11 @@ fn provider_spec(kinds: Kinds) -> Value {
     spec["x-kubernetes-validations"] = json!([
         only_forges("commitStatusExpr"),
         only_forges("commitStatus"),
+        only(
+            "reasonStates",
+            "that writes commit statuses or incidents",
+            &writers
+        ),
         only("apiAddress", "with the API of a Git forge", &with_api),
         one_id
     ]);

@@ -8,8 +8,10 @@ use tidings_core::model::destination::fingerprint;
 /// Which events a provider type accepts, in addition to the criteria of the Alert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
-    /// Chats, incidents and queues: all events except those with `commit_status: update`.
+    /// Chats and queues: all events except those with `commit_status: update`.
     Message,
+    /// Services where a failure opens an incident and a success resolves it: as `Message`.
+    Incident,
     /// generic and generic-hmac: all events.
     Generic,
     /// Commit statuses: events with a commit.
@@ -17,6 +19,13 @@ pub enum Family {
     /// Comments on change requests: events with a change request, except those with `commit_status:
     /// update`.
     ChangeRequest,
+}
+
+impl Family {
+    /// Whether the types write the state of an object: a commit status or an incident.
+    pub fn writes_states(self) -> bool {
+        matches!(self, Self::CommitStatus | Self::Incident)
+    }
 }
 
 /// A provider type.

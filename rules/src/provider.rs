@@ -1,10 +1,12 @@
 //! A compiled Provider, without the contents of its Secrets.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use serde_json::Value;
 use tidings_core::model::nearest::instead;
+use tidings_core::model::object_state::{ObjectState, ReasonStates};
 use tidings_core::model::retry::RetryPolicy;
 use url::Url;
 
@@ -70,6 +72,8 @@ pub struct Provider {
     pub accept_redirects: bool,
     /// The options of commit statuses.
     pub commit_status: CommitStatusOptions,
+    /// The states of reasons; they precede the table.
+    pub reason_states: ReasonStates,
     /// The manifest, with namespace and uid filled in.
     pub manifest: Value,
 }
@@ -154,6 +158,7 @@ impl Provider {
                 report,
             ),
             commit_status_expr: expression(spec.commit_status_expr, kind, report),
+            reason_states: reason_states(spec.reason_states.unwrap_or_default(), kind, report),
             address: spec.address.unwrap_or_default(),
             api_address: spec
                 .api_address
@@ -355,6 +360,37 @@ fn commit_status(
         pending: spec.pending.unwrap_or_default(),
         target_url,
     }
+}
+
+fn reason_states(
+    spec: BTreeMap<String, String>,
+    kind: Kind,
+    report: &mut Report<'_>,
+) -> ReasonStates {
+    if !spec.is_empty() && !kind.family.writes_states() {
+        report.error(
+            "spec.reasonStates",
+            format!(
+                "is not supported by type {}, which writes neither commit statuses nor incidents; \
+                 remove it",
+                kind.name
+            ),
+        );
+    }
+    let mut states = ReasonStates::new();
+    for (reason, name) in spec {
+        match ObjectState::parse(&name) {
+            Some(state) => drop(states.insert(reason, state)),
+            None => report.error(
+                &format!("spec.reasonStates.{reason}"),
+                format!(
+                    "\"{name}\" is not a state; use one of {}",
+                    ObjectState::ALL.map(ObjectState::as_str).join(", ")
+                ),
+            ),
+        }
+    }
+    states
 }
 
 fn max_in_flight(number: i64, report: &mut Report<'_>) -> Option<u32> {
@@ -610,6 +646,39 @@ mod tests {
                 && problems[0].ends_with("without a link"),
             "{problems:?}"
         );
+    }
+
+    #[test]
+    fn reasons_get_states_at_types_that_write_states() {
+        let of = |kind: &str, states: Value| {
+            let spec = json!({"type": kind, "reasonStates": states});
+            let (provider, problems) = compile(Version::V1beta3, spec);
+            (
+                provider.map_or_else(ReasonStates::new, |provider| provider.reason_states),
+                problems,
+            )
+        };
+        let states = json!({"Deployed": "success", "Drifted": "none"});
+        let expected = [
+            ("Deployed".to_owned(), ObjectState::Success),
+            ("Drifted".to_owned(), ObjectState::None),
+        ];
+        assert_eq!(of("github", states.clone()), (expected.into(), vec![]));
+        assert_eq!(of("slack", json!({})).1, Vec::<String>::new());
+        for (kind, states, field) in [
+            ("slack", states, "spec.reasonStates"),
+            (
+                "github",
+                json!({"Deployed": "ok"}),
+                "spec.reasonStates.Deployed",
+            ),
+        ] {
+            let problems = of(kind, states).1;
+            assert!(
+                problems[0].starts_with(&format!("Provider apps/p: {field}: ")),
+                "{problems:?}"
+            );
+        }
     }
 
     #[test]

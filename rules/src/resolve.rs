@@ -88,6 +88,7 @@ fn resolve(rules: &Rules, provider: &Provider) -> Result<ResolvedProvider, Unres
         rate_limit: provider.rate_limit,
         max_in_flight: provider.max_in_flight,
         commit_status: provider.commit_status.clone(),
+        reason_states: provider.reason_states.clone(),
         links: provider.links,
         accept_redirects: provider.accept_redirects,
         retry: provider.retry,

@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use tidings_core::Destination;
+use tidings_core::model::object_state::ReasonStates;
 use tidings_core::model::retry::RetryPolicy;
 use url::Url;
 
@@ -153,6 +154,8 @@ pub struct ResolvedProvider {
     pub max_in_flight: Option<u32>,
     /// The options of commit statuses.
     pub commit_status: CommitStatusOptions,
+    /// The states of reasons; they precede the table.
+    pub reason_states: ReasonStates,
     /// Whether to add links to messages; the setting of the worker decides if `None`.
     pub links: Option<bool>,
     /// Whether a service that answers a write with 301, 302 or 303 has accepted it.

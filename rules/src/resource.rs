@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use schema::{DURATION, GREATER_THAN_ZERO, event_severity};
+use schema::{DURATION, GREATER_THAN_ZERO, event_severity, reason_states};
 
 /// The supported versions of the API. `v1` is treated as `v1beta3`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -192,6 +192,11 @@ pub struct ProviderSpec {
     pub accept_redirects: Option<bool>,
     /// Options of commit statuses. Only for types that write commit statuses. A Tidings extension.
     pub commit_status: Option<CommitStatusSpec>,
+    /// States that reasons of severity info stand for: success, failure, pending or none, such as
+    /// `Deployed: success`. They precede the table of reasons. Only for types that write commit
+    /// statuses or incidents. A Tidings extension.
+    #[schemars(schema_with = "reason_states")]
+    pub reason_states: Option<BTreeMap<String, String>>,
 }
 
 /// CommitStatusSpec defines the options of commit statuses.

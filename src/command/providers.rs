@@ -112,6 +112,7 @@ fn family(family: Family) -> &'static str {
     match family {
         Family::Generic => "webhook",
         Family::Message => "message",
+        Family::Incident => "incident",
         Family::CommitStatus => "commit status",
         Family::ChangeRequest => "change request",
     }

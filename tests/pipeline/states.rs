@@ -101,6 +101,67 @@ async fn an_event_about_progress_sets_no_status() {
     assert_eq!(forge.calls(), 0);
 }
 
+/// An event about `kind` for the commit, with this severity and reason.
+fn reported(kind: &str, second: u32, severity: &str, reason: &str) -> Value {
+    let mut event = reconciled(COMMIT, second, true);
+    event["involvedObject"]["kind"] = kind.into();
+    event["severity"] = severity.into();
+    event["reason"] = reason.into();
+    event
+}
+
+#[tokio::test]
+async fn an_info_that_is_no_success_sets_no_status() {
+    let (forge, rig, up) = start().await;
+    let reasons = [
+        "DependencyNotReady",
+        "ArtifactFailed",
+        "ProgressingWithRetry",
+        "Suspended",
+        "RollbackSucceeded",
+        "SomethingNew",
+    ];
+    let mut events = Vec::new();
+    for (second, reason) in (0..).zip(reasons) {
+        let mut event = reported("Kustomization", second, "info", reason);
+        events.push(event.clone());
+        // The router passes on what names a commit explicitly.
+        event["metadata"]["kustomize.toolkit.fluxcd.io/commit_status"] = "update".into();
+        event["message"] = format!("update {second}").into();
+        events.push(event);
+    }
+
+    post_all(&up, events).await;
+    rig.drained().await;
+
+    assert_eq!(forge.calls(), 0);
+}
+
+#[tokio::test]
+async fn any_kind_that_sets_a_failure_can_set_a_success() {
+    let (forge, rig) = (Forge::start().await, rig().await);
+    let sources = json!([{"kind": "Terraform", "name": "*"}, {"kind": "App", "name": "*"}]);
+    let states = json!({"Deployed": "success"});
+    rig.rules().put([
+        forge.provider("github").with("reasonStates", states),
+        alert("commits", "forge").with("eventSources", sources),
+    ]);
+    let up = rig.run(Role::up()).await;
+
+    for (second, kind, severity, reason) in [
+        (1, "Terraform", "error", "TFExecPlanFailed"),
+        (2, "Terraform", "info", "TerraformPlanSucceed"),
+        (3, "Terraform", "info", "ApplySucceed"),
+        (4, "App", "error", "DeployFailed"),
+        (5, "App", "info", "Deployed"),
+    ] {
+        post_all(&up, [reported(kind, second, severity, reason)]).await;
+        rig.drained().await;
+    }
+
+    assert_eq!(forge.states(), ["failure", "success", "failure", "success"]);
+}
+
 #[tokio::test]
 async fn an_event_from_2099_does_not_block_later_ones() {
     let (forge, rig, up) = start().await;

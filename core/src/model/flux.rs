@@ -42,6 +42,11 @@ pub fn controller_metadata<'a>(event: &'a Event, key: &str) -> Option<&'a str> {
         .map(String::as_str)
 }
 
+/// Whether the sender asks for an update of the commit status (`commit_status: update`).
+pub fn is_status_update(event: &Event) -> bool {
+    controller_metadata(event, "commit_status") == Some("update")
+}
+
 /// The event with the given metadata as Flux's JSON: times are in UTC and whole seconds, empty
 /// metadata and an empty instance are omitted, and `<`, `>` and `&` are escaped.
 pub fn to_json(event: &Event, metadata: &BTreeMap<String, String>) -> Vec<u8> {

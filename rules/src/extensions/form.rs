@@ -1,6 +1,6 @@
 //! How the text of an annotation becomes the value of a field.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// How the text of an annotation is read. It gives the value of the field, which is then checked as
 /// if the field had been given.
@@ -10,6 +10,8 @@ pub enum Form {
     Text,
     /// Texts, separated by commas. Spaces around them do not count.
     List,
+    /// Pairs `key=value`, separated by commas. Spaces around keys and values do not count.
+    Map,
     /// A minimum severity, or several severities, separated by commas: an exact set.
     Severity,
     /// `true` or `false`.
@@ -26,6 +28,7 @@ impl Form {
         match self {
             Self::Text => "as the field",
             Self::List => "names, separated by commas",
+            Self::Map => "`key=value`, separated by commas",
             Self::Severity => "a minimum severity; or several severities, separated by commas",
             Self::Boolean => "`true` or `false`",
             Self::Number => "a whole number",
@@ -41,6 +44,7 @@ impl Form {
         match self {
             Self::Text => Ok(text.into()),
             Self::List => Ok(list(text)),
+            Self::Map => map(text).ok_or("must be key=value, separated by commas, each key once"),
             Self::Severity if text.contains(',') => Ok(list(text)),
             Self::Severity => Ok(text.trim().into()),
             Self::Boolean => match text {
@@ -71,6 +75,19 @@ impl Form {
         };
         left == right || sorted(left).is_some_and(|names| sorted(right) == Some(names))
     }
+}
+
+/// `None` if a pair has no `=`, or a key is empty or repeated.
+fn map(text: &str) -> Option<Value> {
+    let mut map = Map::new();
+    for pair in text.split(',') {
+        let (key, value) = pair.split_once('=')?;
+        let key = key.trim();
+        if key.is_empty() || map.insert(key.to_owned(), value.trim().into()).is_some() {
+            return None;
+        }
+    }
+    Some(map.into())
 }
 
 fn list(text: &str) -> Value {

@@ -110,10 +110,8 @@ fn every_example_is_valid_and_says_the_same_as_the_field() {
     for row in EXTENSIONS {
         let manifest = || match row.kind {
             "Alert" => alert("a", "p"),
-            _ if row.name.starts_with("commit-status") || row.name == "api-address" => {
-                provider("p", "github")
-            }
-            _ => provider("p", "slack"),
+            _ if ["pool", "links", "template"].contains(&row.name) => provider("p", "slack"),
+            _ => provider("p", "github"),
         };
         let value = row.form.read(row.example).unwrap();
         let path = format!("/spec/{}", row.field.replace('.', "/"));
@@ -165,7 +163,8 @@ fn compiled(manifest: Manifest) -> String {
                 it.template,
                 it.links,
                 it.accept_redirects,
-                it.commit_status
+                it.commit_status,
+                it.reason_states
             )
         })
         .collect();
@@ -201,6 +200,23 @@ fn an_annotation_is_checked_as_its_field_and_its_problem_names_it() {
             json!("qualified"),
         ),
         (provider("p", "github"), "commit-status-id", json!("other")),
+        (provider("p", "github"), "reason-states", json!("Deployed")),
+        (provider("p", "github"), "reason-states", json!("=success")),
+        (
+            provider("p", "github"),
+            "reason-states",
+            json!("A=success,A=none"),
+        ),
+        (
+            provider("p", "github"),
+            "reason-states",
+            json!("Deployed=ok"),
+        ),
+        (
+            provider("p", "slack"),
+            "reason-states",
+            json!("Deployed=success"),
+        ),
         (
             provider("p", "github"),
             "commit-status-target-url",

@@ -3,6 +3,7 @@
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 use serde_json::Value;
+use tidings_core::model::object_state::ObjectState;
 
 use crate::severities::Severities;
 
@@ -33,6 +34,12 @@ pub(super) fn event_severity(_: &mut SchemaGenerator) -> Schema {
         .chain(lists(words).into_iter().map(Value::from))
         .collect();
     json_schema!({"enum": values, "x-kubernetes-preserve-unknown-fields": true})
+}
+
+/// A map from reasons to the names of states.
+pub(super) fn reason_states(_: &mut SchemaGenerator) -> Schema {
+    let names = ObjectState::ALL.map(ObjectState::as_str);
+    json_schema!({"type": "object", "additionalProperties": {"type": "string", "enum": names}})
 }
 
 /// Every list of distinct words in any order, the short lists first.

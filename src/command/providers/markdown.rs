@@ -13,8 +13,15 @@ const FAMILIES: &[(Family, &str, &str)] = &[
     (Family::Generic, "Webhooks", "They accept every event."),
     (
         Family::Message,
-        "Chats, incidents, observability, queues",
+        "Chats, observability, queues",
         "They accept every event except `commit_status: update`.",
+    ),
+    (
+        Family::Incident,
+        "Incidents",
+        "They accept every event except `commit_status: update`. A failure of an object opens an \
+         incident, and only a success resolves it ([states](reference/states.md)). The newest \
+         state wins.",
     ),
     (
         Family::CommitStatus,

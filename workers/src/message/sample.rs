@@ -32,6 +32,7 @@ pub fn provider(kind: &'static str, edit: impl FnOnce(&mut ResolvedProvider)) ->
         max_in_flight: None,
         commit_status: Default::default(),
         accept_redirects: false,
+        reason_states: Default::default(),
         links: None,
         retry: RetryPolicy::default(),
         manifest: serde_json::Value::Null,

@@ -1,4 +1,5 @@
-//! `incident.io`: an error fires an alert for its object, any other event resolves it.
+//! `incident.io`: a failure fires an alert for its object, and a success resolves it. Other events
+//! send nothing.
 //!
 //! Contract: incident.io's API reference, "Alert Events V2", Create HTTP (the address is that of
 //! the alert source). Only the newest state of an object counts, so that a retried alert never
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tidings_core::Failure;
 use tidings_core::model::id::digest;
+use tidings_core::model::object_state::{self, ObjectState, ReasonStates};
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
@@ -34,7 +36,7 @@ const LONGEST_TITLE: usize = 255;
 /// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "incident.io",
-    family: Family::Message,
+    family: Family::Incident,
     summary: "incident.io, an alert for each failing object",
     needs: &[
         Need::field(
@@ -65,6 +67,7 @@ struct IncidentIo {
     http: Http,
     url: Url,
     token: String,
+    reason_states: ReasonStates,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -82,13 +85,19 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
         .token()
         .ok_or("no API token: set the key token in the Secret of spec.secretRef")?
         .to_owned();
-    Ok(Notifier::State(Box::new(IncidentIo { http, url, token })))
+    Ok(Notifier::State(Box::new(IncidentIo {
+        http,
+        url,
+        token,
+        reason_states: provider.reason_states.clone(),
+    })))
 }
 
 #[async_trait]
 impl KeepState for IncidentIo {
     fn desire(&self, message: &Message<'_>) -> Result<Option<DesiredState>, Failure> {
-        if message.event.reason == "Progressing" {
+        let state = object_state::with(message.event, &self.reason_states);
+        if state.opposite().is_none() {
             return Ok(None);
         }
         let (host, object) = (
@@ -102,7 +111,7 @@ impl KeepState for IncidentIo {
         );
         let state = State {
             at: message.rfc3339(),
-            body: alert(message),
+            body: alert(message, state),
         };
         Ok(Some(DesiredState::new(key, &state)))
     }
@@ -118,12 +127,12 @@ impl KeepState for IncidentIo {
     }
 }
 
-fn alert(message: &Message<'_>) -> Value {
-    let build = |text: &str, fields: &Fields| alert_of(message, text, fields);
+fn alert(message: &Message<'_>, object: ObjectState) -> Value {
+    let build = |text: &str, fields: &Fields| alert_of(message, object, text, fields);
     fit_json(LONGEST_BODY, message.text(), message.metadata, build)
 }
 
-fn alert_of(message: &Message<'_>, text: &str, fields: &Fields) -> Value {
+fn alert_of(message: &Message<'_>, object: ObjectState, text: &str, fields: &Fields) -> Value {
     let event = message.event;
     let mut metadata = fields.clone();
     let own = [
@@ -136,7 +145,7 @@ fn alert_of(message: &Message<'_>, text: &str, fields: &Fields) -> Value {
     let standard_title = || format!("{}: {}", message.object_heading(), event.reason);
     let mut alert = json!({
         "title": message.title_or(standard_title),
-        "status": if message.is_error() { "firing" } else { "resolved" },
+        "status": if object == ObjectState::Failure { "firing" } else { "resolved" },
         "deduplication_key": message.object_key(),
         "description": text,
         "metadata": metadata,

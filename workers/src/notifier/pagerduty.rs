@@ -1,4 +1,5 @@
-//! `pagerduty`: an error triggers an incident for its object, any other event resolves it.
+//! `pagerduty`: a failure triggers an incident for its object, and a success resolves it. Other
+//! events send nothing.
 //!
 //! Contract: PagerDuty's "Events API v2", Send an Alert Event (summary at most 1,024 characters)
 //! and Send a Change Event. Only scheme and host of the address are used. The routing key is in the
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tidings_core::Failure;
 use tidings_core::model::id::digest;
+use tidings_core::model::object_state::{self, ObjectState, ReasonStates};
 use tidings_rules::{Family, ResolvedProvider, SecretValue};
 use url::Url;
 
@@ -46,7 +48,7 @@ const CHANGE_PATH: &str = "/v2/change/enqueue";
 /// The row of this type.
 pub const TYPE: ProviderType = ProviderType {
     kind: "pagerduty",
-    family: Family::Message,
+    family: Family::Incident,
     summary: "PagerDuty, an incident for each failing object",
     needs: &[
         Need::field(
@@ -96,6 +98,7 @@ pub const TYPE: ProviderType = ProviderType {
 struct PagerDuty {
     http: Http,
     url: Url,
+    reason_states: ReasonStates,
 }
 
 /// One request of a state, without the routing key. A state is a list of requests, sent in order.
@@ -115,13 +118,18 @@ struct Post<'a> {
 
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     let url = http_url(provider)?;
-    Ok(Notifier::State(Box::new(PagerDuty { http, url })))
+    Ok(Notifier::State(Box::new(PagerDuty {
+        http,
+        url,
+        reason_states: provider.reason_states.clone(),
+    })))
 }
 
 #[async_trait]
 impl KeepState for PagerDuty {
     fn desire(&self, message: &Message<'_>) -> Result<Option<DesiredState>, Failure> {
-        if message.event.reason == "Progressing" {
+        let state = object_state::with(message.event, &self.reason_states);
+        if state.opposite().is_none() {
             return Ok(None);
         }
         let (host, object) = (
@@ -129,8 +137,8 @@ impl KeepState for PagerDuty {
             message.object_key(),
         );
         let key = format!("pagerduty {host} {} {object}", digest(&[message.channel]));
-        let state = DesiredState::new(key, &steps(message));
-        Ok(Some(state.with_secret(message.channel)))
+        let desired = DesiredState::new(key, &steps(message, state));
+        Ok(Some(desired.with_secret(message.channel)))
     }
 
     async fn read(&self, _desired: &DesiredState) -> Result<RemoteState, Failure> {
@@ -164,7 +172,7 @@ impl KeepState for PagerDuty {
 
 /// The requests for an event. Triggers and change events hold the event's time, so that each of
 /// them is another state.
-fn steps(message: &Message<'_>) -> Vec<Step> {
+fn steps(message: &Message<'_>, state: ObjectState) -> Vec<Step> {
     let dedup_key = message.object_key();
     let fitted = |event: Value| {
         fit_json(
@@ -173,12 +181,12 @@ fn steps(message: &Message<'_>) -> Vec<Step> {
             message.metadata,
             |text, fields| {
                 let mut body = event.clone();
-                body["payload"] = payload(message, text, fields);
+                body["payload"] = payload(message, state, text, fields);
                 TYPE.size_limits.applied_to(with_links(body, message))
             },
         )
     };
-    if message.is_error() {
+    if state == ObjectState::Failure {
         let trigger = json!({
             "event_action": "trigger", "dedup_key": dedup_key,
         });
@@ -201,14 +209,14 @@ fn steps(message: &Message<'_>) -> Vec<Step> {
     steps
 }
 
-fn payload(message: &Message<'_>, text: &str, fields: &Fields) -> Value {
+fn payload(message: &Message<'_>, state: ObjectState, text: &str, fields: &Fields) -> Value {
     let mut payload = json!({
         "summary": summary(message),
         "source": format!("Flux {}", message.event.reporting_controller).trim_end(),
         "timestamp": message.rfc3339(),
         "custom_details": { "message": text, "metadata": fields },
     });
-    if message.is_error() {
+    if state == ObjectState::Failure {
         payload["severity"] = "error".into();
         payload["component"] = message.object.name.as_str().into();
         payload["group"] = message.object.kind.as_str().into();

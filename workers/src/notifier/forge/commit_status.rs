@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 use tidings_core::model::flux;
+use tidings_core::model::object_state::{self, ObjectState, ReasonStates};
 use tidings_core::{Failure, Reason};
 use tidings_rules::ResolvedProvider;
 
@@ -42,7 +43,7 @@ pub enum CommitState {
     Pending,
 }
 
-/// How events with the reason `Progressing` are handled.
+/// How pending states are handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progressing {
     /// They are skipped.
@@ -56,6 +57,7 @@ pub struct StatusReader {
     expression: Option<Expression>,
     progressing: Progressing,
     is_id_qualified: bool,
+    reason_states: ReasonStates,
     provider_uid: String,
     provider_manifest: Json,
 }
@@ -78,44 +80,46 @@ impl StatusReader {
                 progressing
             },
             is_id_qualified: provider.commit_status.qualified_id,
+            reason_states: provider.reason_states.clone(),
             provider_uid: provider.uid.clone(),
             provider_manifest: without_empty_fields(provider.manifest.clone()),
         }
     }
 
-    /// The status that the event asks for; `None` if it is progressing and that is skipped.
+    /// The status that the event asks for; `None` if it says nothing about the commit, or if it is
+    /// pending and that is skipped.
     ///
     /// # Errors
     /// The expression fails, the event names no commit, or its severity is neither info nor error.
     pub fn status(&self, message: &Message<'_>) -> Result<Option<CommitStatus>, Failure> {
         let context = self.context(message)?;
-        let is_progressing = message.event.reason == "Progressing";
-        if is_progressing && self.progressing == Progressing::Skipped {
-            return Ok(None);
+        let severity = message.event.severity.as_str();
+        if !matches!(severity, "info" | "error") {
+            let detail =
+                format!("the event has severity {severity:?}; a commit status needs info or error");
+            return Err(Failure::permanent(Reason::Misconfigured, detail));
         }
-        let commit = revision::commit(message.metadata)?.to_owned();
-        let state = match message.event.severity.as_str() {
-            _ if is_progressing => CommitState::Pending,
-            "info" => CommitState::Success,
-            "error" => CommitState::Failure,
-            other => {
-                let detail = format!(
-                    "the event has severity {other:?}; a commit status needs info or error"
-                );
-                return Err(Failure::permanent(Reason::Misconfigured, detail));
-            }
+        let Some(state) = self.state(message) else {
+            return Ok(None);
         };
-        let (description, target_url) = (
-            words(&message.event.reason),
-            message.rendered.target_url.clone(),
-        );
         Ok(Some(CommitStatus {
-            commit,
+            commit: revision::commit(message.metadata)?.to_owned(),
             context,
             state,
-            description,
-            target_url,
+            description: words(&message.event.reason),
+            target_url: message.rendered.target_url.clone(),
         }))
+    }
+
+    fn state(&self, message: &Message<'_>) -> Option<CommitState> {
+        match object_state::with(message.event, &self.reason_states) {
+            ObjectState::Success => Some(CommitState::Success),
+            ObjectState::Failure => Some(CommitState::Failure),
+            ObjectState::Pending => {
+                (self.progressing == Progressing::Pending).then_some(CommitState::Pending)
+            }
+            ObjectState::None => None,
+        }
     }
 
     /// The commit status id: the result of the expression, or the default.
@@ -248,6 +252,22 @@ mod tests {
         let mut traced = Sample::info();
         traced.event.severity = "trace".into();
         assert!(status(&traced, None).unwrap_err().contains("\"trace\""));
+    }
+
+    #[test]
+    fn an_event_that_says_nothing_about_the_commit_sets_no_status() {
+        let mut waits = Sample::info();
+        waits.event.reason = "DependencyNotReady".into();
+        assert_eq!(status(&waits, None), Ok(None));
+        waits.event.reason = "Deployed".into();
+        assert_eq!(status(&waits, None), Ok(None));
+        let provider = provider("github", |provider| {
+            provider.reason_states = [("Deployed".into(), ObjectState::Success)].into();
+        });
+        let status = StatusReader::new(&provider, Progressing::Skipped)
+            .status(&waits.message())
+            .unwrap();
+        assert_eq!(status.unwrap().state, CommitState::Success);
     }
 
     #[test]
