@@ -16,7 +16,7 @@
 //! | `permission` | whether events can be published |
 //! | [`publish`], `park`, [`wake`] | outgoing messages: events, deliveries, retries, outcomes |
 //! | [`pull`], `acknowledge` | incoming messages, and their acknowledgement |
-//! | `history` | stored events |
+//! | `history`, `later_events` | stored events |
 //! | [`records`], [`circuits`], [`crash_marks`], [`extensions`] | buckets: shared state |
 //! | [`streams`], [`setup`], [`watch`] | configuration: expected, created, checked later |
 //! | [`names`] | which Alerts and Providers exist, for tools |
@@ -39,6 +39,7 @@ pub mod connect;
 pub mod crash_marks;
 pub mod extensions;
 mod history;
+mod later_events;
 pub mod names;
 mod park;
 mod permission;
@@ -50,6 +51,8 @@ pub mod storage;
 pub mod streams;
 pub mod wake;
 pub mod watch;
+
+pub use later_events::LaterEvents;
 
 /// A message that the server does not confirm within this time counts as not stored. Ingest must
 /// answer within 4 s, because senders give up after 5 s.

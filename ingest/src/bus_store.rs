@@ -1,11 +1,14 @@
 //! Stores events on the bus, and rejects them while its storage is nearly full.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_core::Event;
+use tidings_core::bus::publish::PublishAck;
 use tidings_core::bus::{Bus, BusError};
 use tidings_core::runtime::failpoint;
 
+use crate::state_change::StateChanges;
 use crate::store::{EventStore, StoreAck, StoreError, StoreErrorReason};
 
 /// `Retry-After` while the bus is unavailable.
@@ -18,26 +21,56 @@ const RETRY_FULL: Duration = Duration::from_secs(10);
 /// # Guarantees
 /// Reports an event as stored only after the server confirmed it. Rejects events while more than
 /// 80 % of the storage is used, and while EVENTS would evict events that the router has not read.
+///
+/// A duplicate that repeats a state after it changed is stored again ([`StateChanges`]).
 #[derive(Clone)]
-pub struct BusStore(pub Bus);
+pub struct BusStore {
+    bus: Bus,
+    changes: Arc<StateChanges>,
+}
+
+impl BusStore {
+    /// Stores on this bus.
+    pub fn new(bus: Bus) -> Self {
+        Self {
+            changes: Arc::new(StateChanges::new(bus.clone())),
+            bus,
+        }
+    }
+
+    /// The bus.
+    pub fn bus(&self) -> &Bus {
+        &self.bus
+    }
+
+    async fn publish(&self, event: &Event) -> Result<PublishAck, BusError> {
+        let first = self.bus.store_event(event).await?;
+        if !first.duplicate {
+            return Ok(first);
+        }
+        match self.changes.message_id(event, first.sequence).await {
+            Some(message_id) => self.bus.store_event_as(event, &message_id).await,
+            None => Ok(first),
+        }
+    }
+}
 
 impl EventStore for BusStore {
     async fn store(&self, event: Event) -> Result<StoreAck, StoreError> {
-        if !self.0.storage().has_room_for_events() {
+        if !self.bus.storage().has_room_for_events() {
             return Err(store_error(
                 StoreErrorReason::StorageFull,
                 RETRY_FULL,
                 "the storage of the bus is nearly full",
             ));
         }
-        if self.0.storage().eviction_is_near() {
+        if self.bus.storage().eviction_is_near() {
             let detail = "the router is far behind, and events would be evicted unread";
             return Err(store_error(StoreErrorReason::Retention, RETRY_FULL, detail));
         }
         failpoint::reach("ingest:storing");
         let stored = self
-            .0
-            .store_event(&event)
+            .publish(&event)
             .await
             .map_err(|error| from_bus(&error))?;
         failpoint::reach("ingest:stored");

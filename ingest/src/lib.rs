@@ -16,7 +16,7 @@
 //! - [`http`] receives requests, [`mod@serve`] accepts connections, `response` maps results to
 //!   HTTP.
 //! - [`decode`] reads JSON, [`normalize`] builds the event, [`bus_store`] stores it;
-//!   [`late_store`] refuses it until there is a bus.
+//!   [`late_store`] refuses it until there is a bus, and [`state_change`] decides about duplicates.
 //! - [`kubernetes`] watches Kubernetes Events and looks up labels of objects.
 
 mod body;
@@ -28,6 +28,7 @@ pub mod late_store;
 pub mod normalize;
 mod response;
 pub mod serve;
+pub mod state_change;
 pub mod store;
 pub mod timestamp;
 

@@ -128,14 +128,15 @@ impl Endpoint {
     /// # Errors
     /// The settings enable it, and there is no client.
     pub fn start(self, context: &Context, bus: &Bus) -> anyhow::Result<()> {
+        let store = BusStore::new(bus.clone());
         if context.settings.ingest.kubernetes_events.watch {
             let client = self.client.context("watching events needs a client")?;
-            let watch = event_watch(context, client, bus, self.objects);
+            let watch = event_watch(context, client, &store, self.objects);
             let stop = context.stop.pulling.clone();
             context.tasks.spawn(async move { watch.run(&stop).await });
         }
         warn_if_max_payload_is_small(bus);
-        self.store.connect(BusStore(bus.clone()));
+        self.store.connect(store);
         let (bus, store) = (bus.clone(), self.store);
         let cluster = context.settings.cluster.clone();
         let check = context.health.check("publish", None);
@@ -151,7 +152,7 @@ impl Endpoint {
 fn event_watch(
     context: &Context,
     client: kube::Client,
-    bus: &Bus,
+    store: &BusStore,
     objects: Option<Arc<Objects>>,
 ) -> EventWatch {
     let (settings, metrics) = (&context.settings, &context.metrics);
@@ -174,7 +175,7 @@ fn event_watch(
         ),
         filter,
         severities: events.severities.clone(),
-        store: BusStore(bus.clone()),
+        store: store.clone(),
         cluster: settings.cluster.clone(),
         objects,
         dedupe_interval: settings.ingest.dedupe_interval,

@@ -18,6 +18,7 @@ mod retries;
 mod routing_keys;
 mod rule_changes;
 mod secrets;
+mod state_changes;
 mod states;
 mod templates;
 

@@ -12,7 +12,7 @@ use prost::Message as _;
 use time::OffsetDateTime;
 
 use crate::bus::{Bus, BusError, streams, unavailable};
-use crate::model::subject;
+use crate::model::{id, subject};
 use crate::wire::Event;
 
 impl Bus {
@@ -97,7 +97,7 @@ impl Bus {
                 .headers
                 .as_ref()
                 .and_then(|headers| headers.get(header::NATS_MESSAGE_ID));
-            keys.extend(key.map(|key| key.as_str().to_owned()));
+            keys.extend(key.map(|key| id::dedupe_key_of(key.as_str()).to_owned()));
         }
         Ok(keys)
     }

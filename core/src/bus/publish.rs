@@ -75,12 +75,24 @@ impl Bus {
     /// # Errors
     /// The event might not be stored: the sender must send it again.
     pub async fn store_event(&self, event: &Event) -> Result<PublishAck, BusError> {
+        self.store_event_as(event, &event.dedupe_key).await
+    }
+
+    /// Stores an event in EVENTS under another message id than its dedupe key.
+    ///
+    /// # Errors
+    /// The event might not be stored: the sender must send it again.
+    pub async fn store_event_as(
+        &self,
+        event: &Event,
+        message_id: &str,
+    ) -> Result<PublishAck, BusError> {
         let payload = Bytes::from(event.encode_to_vec());
         let subject = subject::event(event);
         let mut conflicts = 0;
         loop {
             let message = PublishMessage::build()
-                .message_id(&event.dedupe_key)
+                .message_id(message_id)
                 .payload(payload.clone());
             match self.publish(subject.clone(), message).await {
                 Err(PublishRejected::Conflict) if conflicts < MAX_CONFLICTS => {

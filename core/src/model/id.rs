@@ -47,6 +47,19 @@ pub fn dedupe_key(event: &Event, discriminators: &Discriminators) -> String {
     hex(&hash.finalize())
 }
 
+/// The message id of an event that repeats a state after it changed: `<dedupe key>#<sequence>`. The
+/// sequence is that of the event with the opposite state.
+pub fn message_id_since(dedupe_key: &str, sequence: u64) -> String {
+    format!("{dedupe_key}#{sequence}")
+}
+
+/// The dedupe key of the event with this message id.
+pub fn dedupe_key_of(message_id: &str) -> &str {
+    message_id
+        .split_once('#')
+        .map_or(message_id, |(key, _)| key)
+}
+
 /// The id of an event. A copy received after the dedupe interval is another event. 32 hexadecimal
 /// digits.
 pub fn event_id(dedupe_key: &str, received_at_nanoseconds: i128) -> String {
@@ -134,6 +147,14 @@ mod tests {
             dedupe_key(&sample("a", "b"), &token),
             dedupe_key(&sample("a", "b"), &empty)
         );
+    }
+
+    #[test]
+    fn the_message_id_of_a_repeated_state_holds_the_dedupe_key() {
+        assert_eq!(message_id_since("ab", 7), "ab#7");
+        for id in ["ab", "ab#7"] {
+            assert_eq!(dedupe_key_of(id), "ab");
+        }
     }
 
     #[test]

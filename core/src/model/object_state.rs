@@ -10,7 +10,10 @@ use std::collections::BTreeMap;
 
 use tidings_proto::v1::Event;
 
-use crate::model::flux;
+use crate::model::{flux, time};
+
+/// A sender's time counts up to this long after the time of receipt.
+const MOST_AHEAD_MS: i64 = 60_000;
 
 /// The state of an object, as an event reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -113,6 +116,15 @@ pub fn with(event: &Event, own: &ReasonStates) -> ObjectState {
             .unwrap_or_else(|| by_reason(event)),
         _ => ObjectState::None,
     }
+}
+
+/// When the event happened, in milliseconds since 1970: the sender's time, bounded by the time of
+/// receipt plus a minute. A time out of range counts as the time of receipt.
+pub fn time_ms(event: &Event) -> i64 {
+    let received = time::proto_ms(event.received_at);
+    let happened =
+        time::from_proto(event.timestamp).map_or(received, |happened| happened.as_millisecond());
+    happened.min(received + MOST_AHEAD_MS)
 }
 
 fn by_reason(event: &Event) -> ObjectState {

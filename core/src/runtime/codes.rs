@@ -97,6 +97,9 @@ pub mod log {
             "The server did not confirm an acknowledgement. The delivery may be made twice.";
         MESSAGE_NOT_RETURNED, "message-not-returned", "debug",
             "A message was not returned at shutdown. The server redelivers it after 30 s.";
+        LATER_EVENTS_NOT_READ, "later-events-not-read", "warn",
+            "Ingest could not read all events that follow a duplicate's first copy, see `error`. \
+             The duplicate is stored, because the state of its object may have changed in between.";
         EVENT_STORED, "event-stored", "debug",
             "Ingest stored an event, or found it stored already.";
         EVENT_INVALID, "event-invalid", "debug",

@@ -77,7 +77,7 @@ impl EventWatch {
         );
         let stop = leadership.over();
         if let Some(last_seen) = leadership.former_holder_seen() {
-            let (bus, dedupe_interval) = (&self.store.0, self.dedupe_interval);
+            let (bus, dedupe_interval) = (self.store.bus(), self.dedupe_interval);
             let recovered =
                 RecoveredKeys::read(bus, &self.cluster, last_seen, dedupe_interval, stop).await;
             *self.state.recovered.lock() = recovered;

@@ -14,11 +14,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tidings_core::Event;
-use tidings_core::model::time::{after, between, from_proto, proto_ms, to_proto};
+use tidings_core::model::object_state;
+use tidings_core::model::time::{after, between, from_proto, to_proto};
 use tidings_core::wire::{Desired, Order, Record};
-
-/// A sender's time counts up to this long after the time of receipt.
-const MOST_AHEAD_MS: i64 = 60_000;
 
 /// What to do with a delivery that carries a state.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,11 +46,8 @@ pub struct WriteLease {
 /// The order of an event's state: the sender's clock, bounded by the time of receipt; then the
 /// sequence in the stream.
 pub fn order(event: &Event, sequence: u64) -> Order {
-    let received = proto_ms(event.received_at);
-    // A time out of range counts as the time of receipt.
-    let happened = from_proto(event.timestamp).map_or(received, |time| time.as_millisecond());
     Order {
-        time_ms: happened.min(received + MOST_AHEAD_MS),
+        time_ms: object_state::time_ms(event),
         sequence,
     }
 }

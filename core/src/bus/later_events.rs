@@ -1,0 +1,81 @@
+//! Reads the events that were stored after another one.
+
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
+use futures::StreamExt;
+use prost::Message as _;
+
+use crate::bus::{Bus, BusError, streams, unavailable};
+use crate::wire::Event;
+
+/// A read returns at most this many bytes: two of the largest events.
+const MAX_BYTES: usize = 8 << 20;
+/// The server deletes the consumer after this time without a request.
+const CONSUMER_EXPIRES_AFTER: Duration = Duration::from_secs(5);
+
+/// Events that were stored after a sequence.
+#[derive(Debug, Default)]
+pub struct LaterEvents {
+    /// The events with their sequences, oldest first.
+    pub events: Vec<(u64, Event)>,
+    /// Whether these are all. More than the limits allow are not read.
+    pub is_complete: bool,
+}
+
+impl Bus {
+    /// Reads the events that match a filter and were stored after `sequence`: at most `limit`, and
+    /// at most 8 MiB. Without such events it takes one request.
+    ///
+    /// A short-lived consumer reads them. The request that creates it has the filter in its
+    /// subject, so that a server can permit it for the events of one cluster.
+    ///
+    /// # Errors
+    /// The bus is unavailable, or does not permit the request.
+    pub async fn events_after(
+        &self,
+        filter: String,
+        sequence: u64,
+        limit: usize,
+    ) -> Result<LaterEvents, BusError> {
+        let stream = self.jetstream.get_stream_no_info(streams::EVENTS).await;
+        let stream = stream.map_err(unavailable)?;
+        let name = format!("later-{:016x}", rand::random::<u64>());
+        let config = pull::Config {
+            name: Some(name.clone()),
+            deliver_policy: DeliverPolicy::ByStartSequence {
+                start_sequence: sequence + 1,
+            },
+            ack_policy: AckPolicy::None,
+            filter_subject: filter,
+            inactive_threshold: CONSUMER_EXPIRES_AFTER,
+            memory_storage: true,
+            num_replicas: 1,
+            ..pull::Config::default()
+        };
+        let consumer = stream.create_consumer(config).await.map_err(unavailable)?;
+        let later = read(&consumer, limit).await;
+        // Without this, many duplicates would leave many consumers. If it fails, this one expires.
+        drop(stream.delete_consumer(&name).await);
+        later
+    }
+}
+
+async fn read(consumer: &PullConsumer, limit: usize) -> Result<LaterEvents, BusError> {
+    let pending = usize::try_from(consumer.cached_info().num_pending).unwrap_or(usize::MAX);
+    let mut later = LaterEvents::default();
+    if pending > 0 {
+        let batch = consumer
+            .fetch()
+            .max_messages(pending.min(limit))
+            .max_bytes(MAX_BYTES);
+        let mut messages = batch.messages().await.map_err(unavailable)?;
+        while let Some(Ok(message)) = messages.next().await {
+            let sequence = message.info().map_err(unavailable)?.stream_sequence;
+            let event = Event::decode(message.payload.clone()).unwrap_or_default();
+            later.events.push((sequence, event));
+        }
+    }
+    later.is_complete = later.events.len() >= pending;
+    Ok(later)
+}

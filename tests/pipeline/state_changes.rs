@@ -1,0 +1,132 @@
+//! A state that is reported again after it changed is no duplicate, within the dedupe interval.
+
+use serde_json::Value;
+use tidings_rig::{Forge, Process, Rig, Role, alert, event, eventually};
+
+use crate::states::{COMMIT, reconciled, rig};
+
+const SUCCESS: &str = "reconciled";
+const FAILURE: &str = "not healthy";
+
+/// An event of the Kustomization with the text, which decides the state.
+fn report(text: &str, second: u32) -> Value {
+    let mut event = reconciled(COMMIT, second, text == SUCCESS);
+    event["message"] = text.into();
+    event
+}
+
+async fn status(process: &Process, event: &Value) -> u16 {
+    process.post(event).await.expect("ingest responds").status
+}
+
+/// Starts a forge, a rig with a Provider of type github for it, and `tidings up`.
+async fn start() -> (Forge, Rig, Process) {
+    let (forge, rig) = (Forge::start().await, rig().await);
+    rig.rules()
+        .put([forge.provider("github"), alert("commits", "forge")]);
+    let up = rig.run(Role::up()).await;
+    (forge, rig, up)
+}
+
+#[tokio::test]
+async fn every_change_of_the_state_is_written_although_its_text_repeats() {
+    let (forge, rig, up) = start().await;
+
+    for (second, text) in (0..).zip([FAILURE, SUCCESS, FAILURE, SUCCESS, FAILURE, SUCCESS]) {
+        assert_eq!(status(&up, &report(text, second)).await, 202, "{second}");
+        assert_eq!(status(&up, &report(text, second)).await, 429, "a retry");
+        rig.drained().await;
+    }
+
+    assert_eq!(
+        forge.states(),
+        [
+            "failure", "success", "failure", "success", "failure", "success"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_repeated_state_without_a_change_in_between_is_a_duplicate() {
+    let (_forge, _rig, up) = start().await;
+    let mut other = report(SUCCESS, 1);
+    other["involvedObject"]["name"] = "other".into();
+    let mut waits = report(SUCCESS, 2);
+    waits["reason"] = "DependencyNotReady".into();
+    let mut progressing = report(SUCCESS, 3);
+    progressing["reason"] = "Progressing".into();
+
+    for event in [report(FAILURE, 0), other, waits, progressing] {
+        assert_eq!(status(&up, &event).await, 202);
+    }
+
+    assert_eq!(status(&up, &report(FAILURE, 9)).await, 429);
+}
+
+#[tokio::test]
+async fn only_a_report_that_is_later_than_the_change_counts() {
+    let (_forge, _rig, up) = start().await;
+
+    assert_eq!(status(&up, &report(FAILURE, 0)).await, 202);
+    assert_eq!(status(&up, &report(SUCCESS, 10)).await, 202);
+
+    // A Kubernetes Event is a copy with the time of the first report, and may come late.
+    for second in [0, 9, 10] {
+        assert_eq!(status(&up, &report(FAILURE, second)).await, 429, "{second}");
+    }
+    assert_eq!(status(&up, &report(FAILURE, 11)).await, 202);
+}
+
+#[tokio::test]
+async fn a_second_ingest_gives_the_same_answers() {
+    let (_forge, rig, up) = start().await;
+    let second = rig.run(Role::ingest()).await;
+
+    for (time, text) in (0..).zip([FAILURE, SUCCESS, FAILURE, SUCCESS]) {
+        let (first, other) = if time % 2 == 0 {
+            (&up, &second)
+        } else {
+            (&second, &up)
+        };
+        assert_eq!(status(first, &report(text, time)).await, 202, "{time}");
+        assert_eq!(status(other, &report(text, time)).await, 429, "{time}");
+    }
+    let third = rig.run(Role::ingest()).await;
+    assert_eq!(status(&third, &report(SUCCESS, 3)).await, 429, "cold");
+    assert_eq!(status(&third, &report(FAILURE, 4)).await, 202, "cold");
+}
+
+#[tokio::test]
+async fn a_duplicate_is_stored_if_too_many_events_follow_its_first_copy() {
+    let (_forge, rig, up) = start().await;
+    assert_eq!(status(&up, &report(FAILURE, 0)).await, 202);
+    for number in 0..1_001 {
+        let mut other = event(&format!("event {number}"));
+        other["involvedObject"]["name"] = "other".into();
+        assert_eq!(status(&up, &other).await, 202);
+    }
+    let second = rig.run(Role::ingest()).await;
+
+    assert_eq!(
+        status(&second, &report(FAILURE, 1)).await,
+        202,
+        "not all read"
+    );
+    assert_eq!(status(&second, &report(FAILURE, 1)).await, 429, "all read");
+}
+
+#[tokio::test]
+async fn no_consumer_is_left() {
+    let (_forge, rig, up) = start().await;
+    for (second, text) in (0..).zip([FAILURE, SUCCESS, FAILURE, FAILURE]) {
+        up.post(&report(text, second))
+            .await
+            .expect("ingest responds");
+    }
+    let jetstream = rig.jetstream().await;
+    eventually("EVENTS has the consumer of the routers only", async || {
+        let mut events = jetstream.get_stream("EVENTS").await.ok()?;
+        (events.info().await.ok()?.state.consumer_count == 1).then_some(())
+    })
+    .await;
+}
