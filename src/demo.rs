@@ -13,7 +13,8 @@ use crate::process::Process;
 /// The address that the Providers in `examples/rules` use.
 const ADDRESS: &str = "127.0.0.1:9095";
 
-/// Starts the receiver, and prints a command that sends an event to the address `events`.
+/// Starts the receiver, and prints a command that sends an event to the address `events`, unless
+/// the log is JSON for machines.
 ///
 /// # Errors
 /// The port is in use.
@@ -29,8 +30,12 @@ pub async fn start(process: &mut Process, events: SocketAddr) -> anyhow::Result<
             .with_graceful_shutdown(stop.cancelled_owned())
             .await
     });
-    println!("Tidings is up and prints deliveries here. Send an event from another terminal:\n");
-    println!("  {}\n", curl(events));
+    if process.logs_text() {
+        println!(
+            "Tidings is up and prints deliveries here. Send an event from another terminal:\n"
+        );
+        println!("  {}\n", curl(events));
+    }
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::config::{Role, Settings};
 use tidings_core::runtime::health::{Check, Health};
 use tidings_core::runtime::metrics::Metrics;
-use tidings_core::runtime::telemetry;
+use tidings_core::runtime::telemetry::{self, LogFormat};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -80,6 +80,11 @@ impl Process {
             admin,
             signals,
         })
+    }
+
+    /// Whether the log is text for people.
+    pub fn logs_text(&self) -> bool {
+        self.context.settings.log.format == LogFormat::Text
     }
 
     /// Lets Providers call this address of the process itself, whatever the address rules say.

@@ -14,7 +14,8 @@ use super::tool::print_line;
 /// Arguments of `tidings crds`.
 #[derive(Args, Debug)]
 pub struct CrdsArguments {
-    /// Write one file per definition to this folder instead of printing them
+    /// Write one file per definition to this folder, which is created if missing, instead of
+    /// printing them
     #[arg(long, value_name = "DIR")]
     write: Option<PathBuf>,
 }
@@ -24,6 +25,10 @@ pub struct CrdsArguments {
 /// # Errors
 /// A file cannot be written.
 pub fn run(arguments: &CrdsArguments) -> anyhow::Result<()> {
+    if let Some(folder) = &arguments.write {
+        fs::create_dir_all(folder)
+            .with_context(|| format!("cannot create the folder {}", folder.display()))?;
+    }
     for definition in crd::crds(kinds()) {
         let text = text(&definition)?;
         let Some(folder) = &arguments.write else {

@@ -80,9 +80,10 @@ pub fn count(number: usize, noun: &str) -> String {
 /// # Errors
 /// The text is not a duration.
 pub fn ago(text: &str) -> anyhow::Result<Timestamp> {
-    let span: jiff::Span = text
-        .parse()
-        .with_context(|| format!("{text:?}: expected a duration such as 90s, 30m, 12h or 3d"))?;
+    // The parser's own error explains its grammar, which nobody asked for.
+    let span: Option<jiff::Span> = text.parse().ok();
+    let span =
+        span.with_context(|| format!("{text:?}: expected a duration such as 90s, 30m, 12h or 3d"))?;
     let duration = span
         .to_duration(jiff::SpanRelativeTo::days_are_24_hours())
         .with_context(|| format!("{text:?}: months and years have no fixed length"))?;

@@ -8,6 +8,7 @@ use tidings_core::bus::setup::{SetupError, StreamPolicy};
 use tidings_core::bus::streams::Sizing;
 use tidings_core::bus::watch::Watch;
 use tidings_core::runtime::codes::log as codes;
+use tidings_core::runtime::config::Settings;
 use tidings_core::runtime::health::Check;
 use tidings_core::runtime::log_pace::LogPace;
 
@@ -17,6 +18,18 @@ use crate::role::Context;
 const SAMPLE_FRESH_FOR: Duration = Duration::from_secs(10);
 /// The pause before the streams are checked again.
 const SETUP_RETRY_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Checks that a server is set. Roles call this before they start anything.
+///
+/// # Errors
+/// `nats.url` is not set.
+pub fn check_url(settings: &Settings) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        settings.nats.url.is_some(),
+        "nats.url is not set: pass --nats URL"
+    );
+    Ok(())
+}
 
 /// Connects, waits until the streams can be used, and starts to watch the connection and streams.
 ///

@@ -42,6 +42,7 @@ pub struct IngestArguments {
 pub async fn run(arguments: IngestArguments) -> anyhow::Result<()> {
     let flags = [arguments.kubernetes.flags(), arguments.ingest.flags()].concat();
     let settings = settings(&arguments.common, flags)?;
+    bus::check_url(&settings)?;
     start_log(&settings)?;
     let listener = bind(&settings).await?;
     Process::start(settings, Role::Ingest)

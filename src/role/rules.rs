@@ -94,14 +94,25 @@ pub fn source(settings: &Settings) -> anyhow::Result<&RulesFrom> {
     )
 }
 
-fn follow_folder(context: &Context, dir: &Path, live: Arc<LiveRules>) -> anyhow::Result<()> {
-    let readable = std::fs::read_dir(dir).map(drop);
-    readable.with_context(|| {
+/// Checks that a source of rules is set, and that a folder can be read. Roles call this before they
+/// start anything.
+///
+/// # Errors
+/// No source is set, or the folder cannot be read.
+pub fn check_source(settings: &Settings) -> anyhow::Result<()> {
+    let RulesFrom::Dir(dir) = source(settings)? else {
+        return Ok(());
+    };
+    std::fs::read_dir(dir).map(drop).with_context(|| {
         format!(
             "cannot read the rules folder {}: pass another with --rules",
             dir.display()
         )
-    })?;
+    })
+}
+
+fn follow_folder(context: &Context, dir: &Path, live: Arc<LiveRules>) -> anyhow::Result<()> {
+    check_source(&context.settings)?;
     let checks = Arc::new(RuleChecks::new(worker::http_clients(context)?));
     let folder = Folder::new(dir, kinds(), options(&context.settings.rules)).with_checks(checks);
     tokio::spawn(folder::follow(live, folder, context.stop.holding.clone()));

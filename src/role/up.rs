@@ -65,6 +65,7 @@ impl UpArguments {
 pub async fn run(arguments: UpArguments) -> anyhow::Result<()> {
     let mut flags = arguments.flags();
     let first = settings(&arguments.common, flags.clone())?;
+    rules::check_source(&first)?;
     start_log(&first)?;
     if first.nats.url.is_some() {
         return run_roles(first, StreamPolicy::Verify, arguments.demo).await;

@@ -44,6 +44,8 @@ pub async fn run(arguments: WorkerArguments) -> anyhow::Result<()> {
     ]
     .concat();
     let settings = settings(&arguments.common, flags)?;
+    rules::check_source(&settings)?;
+    bus::check_url(&settings)?;
     start_log(&settings)?;
     Process::start(settings, Role::Worker)
         .await?

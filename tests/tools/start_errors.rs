@@ -173,6 +173,19 @@ async fn missing_rules_and_a_missing_nats_url_are_reported() {
 }
 
 #[tokio::test]
+async fn missing_rules_are_found_before_anything_starts() {
+    let rig = Rig::start(TIDINGS).await;
+    let data = rig.folder().join("unused");
+    let missing = rig.folder().join("missing");
+    for rules in [&[][..], &["--rules", text(&missing)]] {
+        let ended = tidings(&[&["up", "--data", text(&data)], rules].concat()).await;
+        ended.assert_error_names(&["--rules"]);
+        assert_eq!(ended.stderr.lines().count(), 1, "only the error: {ended:?}");
+        assert!(!data.exists(), "no data folder is left");
+    }
+}
+
+#[tokio::test]
 async fn a_missing_or_old_nats_server_is_reported() {
     let rig = Rig::start(TIDINGS).await;
     let missing = rig.folder().join("no-nats-server");

@@ -1,6 +1,7 @@
 //! Connects to NATS.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_nats::{ConnectOptions, Event};
@@ -84,6 +85,7 @@ pub async fn connect_with_retries(
             Err(error) if error.is_retryable() => {
                 tracing::warn!(
                     code = codes::NATS_UNREACHABLE,
+                    servers = settings.url.as_ref().map(ToString::to_string),
                     %error,
                     "cannot connect to NATS, retrying"
                 );
@@ -108,7 +110,7 @@ async fn options(settings: &NatsSettings, name: &str) -> Result<ConnectOptions, 
             let bound = Duration::from_millis(50 * (1 << attempt.min(7)));
             jitter(bound.min(MAX_PAUSE))
         })
-        .event_callback(|event| async move { log_event(&event) });
+        .event_callback(log_events());
     if let Some(ca) = &settings.tls.ca {
         check_pem("nats.tls.ca", ca)?;
         options = options.add_root_certificates(ca.clone()).require_tls(true);
@@ -160,11 +162,22 @@ fn refused(error: &async_nats::ConnectError) -> ConnectError {
     })
 }
 
+/// Logs the events of the client, except the first connection, which [`connect`] logs.
+fn log_events() -> impl Fn(Event) -> std::future::Ready<()> + Send + Sync + 'static {
+    let has_connected = AtomicBool::new(false);
+    move |event| {
+        if !matches!(event, Event::Connected) || has_connected.swap(true, Ordering::Relaxed) {
+            log_event(&event);
+        }
+        std::future::ready(())
+    }
+}
+
 fn log_event(event: &Event) {
     match event {
         Event::Connected => tracing::info!(
             code = codes::NATS_RECONNECTED,
-            "NATS connection established"
+            "NATS connection established again"
         ),
         Event::Disconnected => tracing::warn!(
             code = codes::NATS_DISCONNECTED,

@@ -91,6 +91,8 @@ impl Puller {
             let pulling = self.pull_until_error(&stop, &may_pull, &permits, &held, &handle);
             match pulling.await {
                 Ok(()) => break,
+                // The client logs that the connection is lost, once for all consumers.
+                Err(_) if !self.bus.is_connected() => self.check.fail("not connected"),
                 Err(trouble) => {
                     tracing::warn!(
                         code = codes::PULL_FAILED,

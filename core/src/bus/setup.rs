@@ -123,16 +123,15 @@ impl Bus {
                 difference: differences.join("; "),
             }),
             StreamPolicy::Update => {
+                let changed = self.jetstream().update_stream(expected).await;
+                changed.map_err(|error| SetupError::unavailable(&stream, error.to_string()))?;
                 tracing::warn!(
                     code = codes::STREAM_UPDATED,
                     stream,
                     difference = differences.join("; "),
                     "stream configuration updated"
                 );
-                let changed = self.jetstream().update_stream(expected).await;
-                changed
-                    .map(|_| ())
-                    .map_err(|error| SetupError::unavailable(&stream, error.to_string()))
+                Ok(())
             }
         }
     }

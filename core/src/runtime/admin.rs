@@ -1,5 +1,7 @@
 //! The admin endpoint of a role: `/livez`, `/readyz` and `/metrics`.
 
+use std::collections::BTreeMap;
+
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -35,7 +37,7 @@ pub async fn serve(
 }
 
 async fn readyz(State((health, _)): State<(Health, Metrics)>) -> Response {
-    let (failures, warnings) = (health.failures(), health.warnings());
+    let (failures, warnings) = (without_repeats(health.failures()), health.warnings());
     let lines: String = failures
         .iter()
         .chain(&warnings)
@@ -47,7 +49,40 @@ async fn readyz(State((health, _)): State<(Health, Metrics)>) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, lines).into_response()
 }
 
+/// Without the parts that only repeat what the part `bus` says: while NATS is down, every consumer
+/// is.
+fn without_repeats(mut failures: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    if let Some(bus) = failures.get("bus").cloned() {
+        failures.retain(|part, trouble| part == "bus" || *trouble != bus);
+    }
+    failures
+}
+
 async fn render(State((_, metrics)): State<(Health, Metrics)>) -> Response {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], metrics.render()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_outage_is_one_line() {
+        let failures = |parts: &[(&str, &str)]| {
+            let owned = parts
+                .iter()
+                .map(|(part, trouble)| (part.to_string(), trouble.to_string()));
+            BTreeMap::from_iter(owned)
+        };
+        let all = failures(&[
+            ("bus", "not connected"),
+            ("pull default-slack", "not connected"),
+            ("pull router", "paused"),
+        ]);
+        let shown = failures(&[("bus", "not connected"), ("pull router", "paused")]);
+        assert_eq!(without_repeats(all), shown);
+        let alone = failures(&[("pull router", "not connected")]);
+        assert_eq!(without_repeats(alone.clone()), alone);
+    }
 }

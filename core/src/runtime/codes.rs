@@ -46,7 +46,7 @@ pub mod log {
         NATS_UNREACHABLE, "nats-unreachable", "warn",
             "No connection to NATS yet. Check `nats.url`, credentials and TLS; the role is not \
              ready until it connects.";
-        NATS_RECONNECTED, "nats-reconnected", "info", "The NATS client established a connection.";
+        NATS_RECONNECTED, "nats-reconnected", "info", "The NATS client is connected again.";
         NATS_DISCONNECTED, "nats-disconnected", "warn",
             "The connection to NATS is lost. The client reconnects by itself.";
         NATS_CLIENT_ERROR, "nats-client-error", "warn",
@@ -209,7 +209,7 @@ pub mod log {
         TEMPLATE_FAILED, "template-failed", "warn",
             "A template failed, see `error`. The standard text was sent.";
         CIRCUIT_OPENED, "circuit-opened", "warn",
-            "A destination is not called for now, because it failed or asked to wait.";
+            "A destination is not called until `until`, because it failed or asked to wait.";
         CIRCUIT_CHANGED, "circuit-changed", "info",
             "The circuit of a destination changed its state.";
         CIRCUIT_WATCH_FAILED, "circuit-watch-failed", "warn",

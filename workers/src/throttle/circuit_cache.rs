@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use tidings_core::Destination;
 use tidings_core::bus::circuits::StoredCircuit;
 use tidings_core::model::circuit::{CircuitDecision, decide, is_idle, is_resumed, state_name};
+use tidings_core::model::time::from_proto;
 use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::metrics::Metrics;
 use tidings_core::runtime::metrics::labels::CircuitLabels;
@@ -126,6 +127,7 @@ fn log(circuit: &Circuit, was: State, is: State) {
                 provider = name,
                 channel,
                 state,
+                until = from_proto(circuit.until).map(|until| until.to_string()),
                 reason = circuit.reason,
                 "circuit opened"
             );

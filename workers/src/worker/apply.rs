@@ -27,12 +27,16 @@ impl Worker {
                 .await;
             self.acknowledge(pulled).await;
         }
+        let next_attempt = match &decision.disposition {
+            Disposition::Retry(_, wait) => Some(self.bus.clock().after(*wait)),
+            _ => None,
+        };
         let Decision {
             outcome, report, ..
         } = decision;
         self.reporter.count(&reference(delivery).r#type, outcome);
         if let Some(report) = report {
-            self.reporter.report(delivery, report).await;
+            self.reporter.report(delivery, report, next_attempt).await;
         }
     }
 

@@ -28,10 +28,15 @@ impl Reporter {
         Self { bus, metrics }
     }
 
-    /// Counts, logs and publishes an attempt.
-    pub async fn report(&self, delivery: &Delivery, report: AttemptReport) {
+    /// Counts, logs and publishes an attempt. A parked delivery has a time of its next attempt.
+    pub async fn report(
+        &self,
+        delivery: &Delivery,
+        report: AttemptReport,
+        next_attempt: Option<Timestamp>,
+    ) {
         self.count_attempt(delivery, &report);
-        log(delivery, &report);
+        log(delivery, &report, next_attempt);
         let outcome = PublishedOutcome {
             delivery_id: delivery.id.clone(),
             event_id: delivery.event_id.clone(),
@@ -134,7 +139,7 @@ pub fn reference(delivery: &Delivery) -> &ProviderReference {
     delivery.provider.as_ref().unwrap_or(&NONE)
 }
 
-fn log(delivery: &Delivery, report: &AttemptReport) {
+fn log(delivery: &Delivery, report: &AttemptReport, next_attempt: Option<Timestamp>) {
     let AttemptReport {
         attempt, outcome, ..
     } = report;
@@ -156,6 +161,7 @@ fn log(delivery: &Delivery, report: &AttemptReport) {
             attempt = attempt.number,
             reason = attempt.reason,
             detail = attempt.detail,
+            next_attempt = next_attempt.map(|time| format!("{time:.3}")),
             "delivery parked"
         ),
         Outcome::Dead => tracing::error!(

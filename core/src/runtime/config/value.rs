@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use jiff::SignedDuration;
 use serde::{Serialize, Serializer};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use super::RulesFrom;
 use super::secret::Servers;
@@ -165,8 +166,11 @@ pub(super) fn severity(text: &str) -> Parsed<Severity> {
 }
 
 pub(super) fn log_filter(text: &str) -> Parsed<String> {
-    let is_filter = !text.is_empty() && EnvFilter::builder().parse(text).is_ok();
-    if is_filter {
+    // A word that is no level would be the name of a module, and silence all others.
+    let is_level_or_pair =
+        |part: &str| part.contains(['=', '[']) || part.trim().parse::<LevelFilter>().is_ok();
+    let is_filter = text.split(',').all(is_level_or_pair);
+    if !text.is_empty() && is_filter && EnvFilter::builder().parse(text).is_ok() {
         Ok(text.to_owned())
     } else {
         Err("a level (error, warn, info, debug, trace) or pairs such as info,tidings_workers=debug")
@@ -231,6 +235,24 @@ mod tests {
             );
         }
         assert!(interval("0s").is_err());
+    }
+
+    #[test]
+    fn a_log_filter_has_levels() {
+        for (written, is_valid) in [
+            ("info", true),
+            ("WARN", true),
+            ("off", true),
+            ("info,tidings_workers=debug", true),
+            ("tidings_workers=debug", true),
+            ("verbose", false),
+            ("inof,tidings_workers=debug", false),
+            ("info,tidings_workers=loud", false),
+            ("info,", true),
+            ("", false),
+        ] {
+            assert_eq!(log_filter(written).is_ok(), is_valid, "{written}");
+        }
     }
 
     #[test]
