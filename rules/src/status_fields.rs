@@ -1,5 +1,7 @@
 //! The `status` of an Alert and of a Provider.
 
+use std::borrow::Cow;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -21,9 +23,11 @@ pub struct AlertStatus {
     /// Time of the last matching event with at least one delivery attempt. Updated at most once a
     /// minute.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<DateTime>")]
     pub last_match_time: Option<Time>,
     /// Time of the last successful delivery. Updated at most once a minute.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<DateTime>")]
     pub last_delivery_time: Option<Time>,
     /// Last failed delivery attempt. Updated at most once a minute.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -46,6 +50,7 @@ pub struct ProviderStatus {
     pub last_handled_reconcile_at: Option<String>,
     /// Time of the last successful delivery. Updated at most once a minute.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<DateTime>")]
     pub last_delivery_time: Option<Time>,
     /// Last failed delivery attempt. Updated at most once a minute.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -60,6 +65,7 @@ pub struct ProviderStatus {
 #[serde(rename_all = "camelCase")]
 pub struct LastError {
     /// Time of the attempt.
+    #[schemars(with = "DateTime")]
     pub time: Time,
     /// Human-readable description of the failure.
     #[schemars(length(max = 1024))]
@@ -78,12 +84,14 @@ pub struct CircuitStatus {
     pub state: CircuitState,
     /// Time of the next probe, if the circuit breaker is open.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<DateTime>")]
     pub until: Option<Time>,
     /// Why the circuit breaker opened. Secrets are redacted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Time of the last change of the state.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<DateTime>")]
     pub since: Option<Time>,
 }
 
@@ -99,6 +107,23 @@ pub enum CircuitState {
     HalfOpen,
     /// Deliveries wait until an operator resumes them.
     Paused,
+}
+
+/// The schema of a [`Time`].
+struct DateTime;
+
+impl JsonSchema for DateTime {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "DateTime".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "format": "date-time"})
+    }
 }
 
 /// The pattern of the type of a condition.

@@ -18,9 +18,15 @@ use super::language::LANGUAGE;
 use crate::message::blocking::run_blocking;
 use crate::text::cut_chars;
 
-/// The longest expression in bytes. Its deepest tree fits into [`STACK`], in debug builds too.
+/// The longest expression in bytes. Its deepest tree fits into [`STACK`].
 const LONGEST: usize = 4096;
-const STACK: usize = 64 << 20;
+/// Address space in bytes; the system provides memory as it is used. Frames of debug builds are
+/// many times larger.
+const STACK: usize = if cfg!(debug_assertions) {
+    1 << 30
+} else {
+    64 << 20
+};
 /// The longest that an evaluation may take. Usual expressions take microseconds.
 const DEADLINE: Duration = Duration::from_secs(1);
 
