@@ -22,7 +22,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(1);
 const MAX_READ: usize = 1_000;
 /// A reading remembers at most this many reports of states; the oldest are forgotten.
 const MAX_REPORTS: usize = 10_000;
-/// So many readings are remembered. At one more all are forgotten.
+/// The most readings that are remembered. At one more all are forgotten.
 const MAX_READINGS: usize = 256;
 
 /// Reads the events that were stored after a duplicate's first copy.
@@ -226,9 +226,17 @@ mod tests {
     #[test]
     fn a_success_in_between_is_a_change() {
         let success = event("app", "ReconciliationSucceeded", 20);
-        assert_eq!(found(&[success.clone()], 30), Some(11));
-        assert_eq!(found(&[success.clone()], 20), None, "equal seconds");
-        assert_eq!(found(&[success.clone()], 10), None, "a late copy");
+        assert_eq!(found(std::slice::from_ref(&success), 30), Some(11));
+        assert_eq!(
+            found(std::slice::from_ref(&success), 20),
+            None,
+            "equal seconds"
+        );
+        assert_eq!(
+            found(std::slice::from_ref(&success), 10),
+            None,
+            "a late copy"
+        );
         let again = event("app", "BuildFailed", 25);
         let later = event("app", "ReconciliationSucceeded", 28);
         let all = [success, again, later];
@@ -244,7 +252,7 @@ mod tests {
             event("app", "Progressing", 20),
             event("app", "DependencyNotReady", 20),
         ] {
-            assert_eq!(found(&[other.clone()], 30), None, "{other:?}");
+            assert_eq!(found(std::slice::from_ref(&other), 30), None, "{other:?}");
         }
     }
 

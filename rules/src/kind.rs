@@ -104,11 +104,7 @@ impl Kind {
     /// Whether a header of the Secret is sent. Neither HTTP nor the type computes it.
     pub fn accepts_header(&self, name: &str) -> bool {
         let is_it = |other: &&str| name.eq_ignore_ascii_case(other);
-        self.sends_headers
-            && !HEADERS_OF_HTTP
-                .iter()
-                .chain(self.own_headers)
-                .any(|other| is_it(other))
+        self.sends_headers && !HEADERS_OF_HTTP.iter().chain(self.own_headers).any(is_it)
     }
 }
 

@@ -150,11 +150,9 @@ impl<'a> Reader<'a> {
         self.provider.kind.reads(key)
     }
 
-    /// Rejects a user name without its password, or the reverse, for types that read both.
+    /// Rejects a user name without its password, or the reverse, for every type. Flux then sends
+    /// without any credentials, or fails.
     fn check_basic(&self, secret: &SecretData) -> Result<(), Unresolved> {
-        if !self.reads("username") || !self.reads("password") {
-            return Ok(());
-        }
         let given = |key| secret.text(key).is_some();
         match (given("username"), given("password")) {
             (true, false) => Err(self
@@ -529,7 +527,9 @@ mod tests {
 
     #[test]
     fn keys_that_the_type_does_not_read_are_ignored_with_a_warning() {
-        let secret = json!({"password": "s3cret", "headers": "- s3cret", "proxy": "s3cret"});
+        let secret = json!({
+            "username": "s3cret", "password": "s3cret", "headers": "- s3cret", "proxy": "s3cret"
+        });
         let objects = [
             provider("p", "keyless").with("secretRef", json!({"name": "s"})),
             testing::secret("s", secret),

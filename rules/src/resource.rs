@@ -195,6 +195,7 @@ pub struct ProviderSpec {
     /// States that reasons of severity info stand for: success, failure, pending or none, such as
     /// `Deployed: success`. They precede the table of reasons. Only for types that write commit
     /// statuses or incidents. A Tidings extension.
+    #[serde(default)]
     #[schemars(schema_with = "reason_states")]
     pub reason_states: Option<BTreeMap<String, String>>,
 }

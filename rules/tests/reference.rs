@@ -1,5 +1,4 @@
 //! The page of `docs/reference` that follows from the table of extensions. `make docs` writes it.
-#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::fmt::Write as _;
 use std::fs;

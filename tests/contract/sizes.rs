@@ -6,7 +6,6 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use proptest::prelude::*;
-use proptest::test_runner::FileFailurePersistence;
 use serde_json::Value;
 use tidings_core::Event;
 use tidings_rules::Family;
@@ -118,7 +117,7 @@ fn run(check: impl Future<Output = ()>) {
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: 12,
-        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
+        failure_persistence: None,
         ..ProptestConfig::default()
     })]
 

@@ -1,7 +1,7 @@
 //! Tidings with the CRDs of Flux, which have one version, no status and no extensions.
 
 use serde_json::{Value, json};
-use tidings_rig::{KubeApiServer, Process, Receiver, Role, event, eventually};
+use tidings_rig::{KubeApiServer, ONE_FOR_EACH_POST, Process, Receiver, Role, event, eventually};
 use tidings_rules::testing;
 use tokio::process::Command;
 
@@ -45,7 +45,7 @@ async fn server() -> KubeApiServer {
 
 /// Installs the CRDs of Flux, as a Flux upgrade does.
 async fn install_flux(server: &KubeApiServer) {
-    let specs: Value = serde_json::from_str(FLUX).unwrap();
+    let specs: Value = serde_json::from_str(FLUX).expect("the file is JSON");
     for (kind, plural) in [("Alert", "alerts"), ("Provider", "providers")] {
         let as_flux_does = [
             "apply",
@@ -97,7 +97,7 @@ async fn an_invalid_provider_is_rejected_and_its_last_valid_state_stays_in_use()
     let server = server().await;
     let bed = Bed::on(&server).await;
     bed.rig.leaves_deliveries(
-        1,
+        ONE_FOR_EACH_POST,
         "deliveries to the unused address wait for the default backoff",
     );
     let [first, second] = [Receiver::start().await, Receiver::start().await];
@@ -206,7 +206,7 @@ fn rule(name: &str, receiver: &Receiver, clusters: Option<&str>) -> [Value; 2] {
 
 /// Posts an event and waits until it is routed and its delivery without a restriction is made.
 async fn deliver(up: &Process, all: &Receiver, message: &str) {
-    up.post(&event(message)).await.unwrap();
+    up.post(&event(message)).await.expect("ingest answers");
     all.accepts(message).await;
 }
 

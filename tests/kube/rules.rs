@@ -1,7 +1,7 @@
 //! Rules from a cluster.
 
 use serde_json::json;
-use tidings_rig::{KubeApiServer, Receiver, Role, event, eventually, free_port};
+use tidings_rig::{KubeApiServer, ONE_FOR_EACH_POST, Receiver, Role, event, eventually, free_port};
 
 use crate::bed::{Bed, FLUX_FINALIZER, alert, provider, reaches, secret, with_finalizers};
 
@@ -50,7 +50,7 @@ async fn a_change_takes_effect() {
 async fn a_status_update_creates_no_snapshot() {
     let bed = Bed::on(KubeApiServer::shared().await).await;
     bed.rig
-        .leaves_deliveries(1, "the Provider `hook` is never reachable");
+        .leaves_deliveries(ONE_FOR_EACH_POST, "the Provider `hook` is never reachable");
     let receiver = Receiver::start().await;
     let up = bed.up().await;
     bed.apply([
@@ -87,8 +87,10 @@ async fn a_status_update_creates_no_snapshot() {
 #[tokio::test]
 async fn an_invalid_secret_name_does_not_affect_other_rules() {
     let bed = Bed::on(KubeApiServer::shared().await).await;
-    bed.rig
-        .leaves_deliveries(1, "the Provider `astray` has no valid Secret");
+    bed.rig.leaves_deliveries(
+        ONE_FOR_EACH_POST,
+        "the Provider `astray` has no valid Secret",
+    );
     let receiver = Receiver::start().await;
     let reference = |name: &str| json!({"secretRef": {"name": name}});
     bed.apply([

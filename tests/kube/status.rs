@@ -8,7 +8,9 @@ use kube::api::{Api, ListParams};
 use serde_json::{Value, json};
 use tidings_core::wire::{Circuit, circuit::State};
 use tidings_core::{Destination, Message, ProtoTimestamp};
-use tidings_rig::{KubeApiServer, Process, Receiver, Reply, Role, event, eventually};
+use tidings_rig::{
+    KubeApiServer, ONE_FOR_EACH_POST, Process, Receiver, Reply, Role, event, eventually,
+};
 
 use crate::bed::{Bed, alert, provider, secret};
 use crate::object::{current_condition, objects};
@@ -692,7 +694,7 @@ async fn without_a_status_subresource_events_are_still_reported() {
     setup
         .bed
         .rig
-        .leaves_deliveries(1, "the Provider `absent` does not exist");
+        .leaves_deliveries(ONE_FOR_EACH_POST, "the Provider `absent` does not exist");
     let provider = provider("bad", json!({"address": bad.url()})).to_string();
     eventually("the CRDs are served", async || {
         let arguments = ["apply", "--namespace", &setup.bed.namespace, "-f", "-"];

@@ -44,6 +44,8 @@ fn full_provider() -> Value {
         "username": "flux",
         "address": "https://github.com/org/repo",
         "apiAddress": "https://github.example.com/api/v3",
+        "acceptRedirects": true,
+        "reasonStates": {"Deployed": "success"},
         "timeout": "10s",
         "proxy": "http://proxy:3128",
         "proxySecretRef": reference,

@@ -91,7 +91,12 @@ async fn secrets_in_a_response_are_in_no_log_metric_dead_letter_or_outcome() {
 #[tokio::test]
 async fn a_key_that_the_type_does_not_read_is_reported_and_delivers() {
     let receiver = Receiver::start().await;
-    let keys = json!({"token": "key\n", "password": PASSWORD, "headers": "Host: elsewhere\n"});
+    let keys = json!({
+        "token": "key\n",
+        "username": "me",
+        "password": PASSWORD,
+        "headers": "Host: elsewhere\n",
+    });
     let hook = provider("hook", receiver.url())
         .with("type", "generic-hmac")
         .with("secretRef", json!({"name": "key"}));

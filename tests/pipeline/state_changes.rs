@@ -28,6 +28,12 @@ async fn start() -> (Forge, Rig, Process) {
     (forge, rig, up)
 }
 
+/// Waits until all events have been routed and delivered.
+async fn finished(rig: &Rig) {
+    rig.routed().await;
+    rig.drained().await;
+}
+
 #[tokio::test]
 async fn every_change_of_the_state_is_written_although_its_text_repeats() {
     let (forge, rig, up) = start().await;
@@ -48,7 +54,7 @@ async fn every_change_of_the_state_is_written_although_its_text_repeats() {
 
 #[tokio::test]
 async fn a_repeated_state_without_a_change_in_between_is_a_duplicate() {
-    let (_forge, _rig, up) = start().await;
+    let (_forge, rig, up) = start().await;
     let mut other = report(SUCCESS, 1);
     other["involvedObject"]["name"] = "other".into();
     let mut waits = report(SUCCESS, 2);
@@ -61,11 +67,12 @@ async fn a_repeated_state_without_a_change_in_between_is_a_duplicate() {
     }
 
     assert_eq!(status(&up, &report(FAILURE, 9)).await, 429);
+    finished(&rig).await;
 }
 
 #[tokio::test]
 async fn only_a_report_that_is_later_than_the_change_counts() {
-    let (_forge, _rig, up) = start().await;
+    let (_forge, rig, up) = start().await;
 
     assert_eq!(status(&up, &report(FAILURE, 0)).await, 202);
     assert_eq!(status(&up, &report(SUCCESS, 10)).await, 202);
@@ -75,6 +82,7 @@ async fn only_a_report_that_is_later_than_the_change_counts() {
         assert_eq!(status(&up, &report(FAILURE, second)).await, 429, "{second}");
     }
     assert_eq!(status(&up, &report(FAILURE, 11)).await, 202);
+    finished(&rig).await;
 }
 
 #[tokio::test]
@@ -94,6 +102,7 @@ async fn a_second_ingest_gives_the_same_answers() {
     let third = rig.run(Role::ingest()).await;
     assert_eq!(status(&third, &report(SUCCESS, 3)).await, 429, "cold");
     assert_eq!(status(&third, &report(FAILURE, 4)).await, 202, "cold");
+    finished(&rig).await;
 }
 
 #[tokio::test]
@@ -113,6 +122,7 @@ async fn a_duplicate_is_stored_if_too_many_events_follow_its_first_copy() {
         "not all read"
     );
     assert_eq!(status(&second, &report(FAILURE, 1)).await, 429, "all read");
+    finished(&rig).await;
 }
 
 #[tokio::test]
@@ -129,4 +139,5 @@ async fn no_consumer_is_left() {
         (events.info().await.ok()?.state.consumer_count == 1).then_some(())
     })
     .await;
+    finished(&rig).await;
 }

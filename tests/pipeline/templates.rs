@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 use tidings_rig::{
-    Forge, Manifest, Receiver, Reply, Rig, Role, alert, config_map, event, eventually, provider,
+    Forge, Manifest, Receiver, Reply, Rig, Role, Status, alert, config_map, event, eventually,
+    provider,
 };
 
 use crate::TIDINGS;
@@ -221,15 +222,11 @@ async fn an_invalid_link_pattern_is_rejected_at_start() {
 #[tokio::test]
 async fn commit_status_options_add_a_pending_state_a_qualified_id_and_a_target_url() {
     let rig = Rig::start(TIDINGS).await;
-    let forge = Receiver::start().await;
+    let forge = Forge::start().await;
     let target = "https://d.example.com/{{ cluster }}/{{ name }}";
     let options = json!({"pending": true, "id": "qualified", "targetURL": target});
-    let address = forge.url().replace("/hook", "/acme/deploy");
-    let github = provider("forge", &address)
-        .with("type", "github")
-        .with("secretRef", json!({"name": "forge"}));
     rig.rules().put([
-        github.with("commitStatus", options),
+        forge.provider("github").with("commitStatus", options),
         alert("commits", "forge"),
     ]);
     Forge::put_secret(rig.rules());
@@ -249,12 +246,7 @@ async fn commit_status_options_add_a_pending_state_a_qualified_id_and_a_target_u
         rig.drained().await;
     }
 
-    let written: Vec<Value> = forge
-        .received()
-        .iter()
-        .filter(|call| !call.body.is_empty())
-        .map(|call| call.json())
-        .collect();
+    let written = forge.contents().statuses.clone();
     let status = |state: &str, description: &str| {
         let (context, target) = (
             "eu-1/apps/kustomization/apps/",
@@ -267,8 +259,8 @@ async fn commit_status_options_add_a_pending_state_a_qualified_id_and_a_target_u
             target.to_owned(),
         )
     };
-    let sent = |body: &Value| {
-        let text = |key: &str| body[key].as_str().unwrap_or_default().to_owned();
+    let sent = |status: &Status| {
+        let text = |key: &str| status.entry[key].as_str().unwrap_or_default().to_owned();
         // The rest derives from the Provider's uid.
         let context = text("context")
             .trim_end_matches(|character: char| character != '/')

@@ -1,4 +1,4 @@
-//! What the rule of local permits buys, in simulated time. Each scenario runs with the rule and with
+//! What the rule of local permits buys, in simulated time. Each scenario runs with the rule and
 //! simpler ones, in one run: `cargo bench -p tidings-workers --bench permits`.
 
 use std::any::Any;
@@ -72,7 +72,10 @@ enum Rule {
 
 type Permit = Box<dyn Any + Send>;
 
-const RULES: [(&str, fn() -> Rule); 4] = [
+/// A rule with its name.
+type NamedRule = (&'static str, fn() -> Rule);
+
+const RULES: [NamedRule; 4] = [
     ("the rule", || {
         Rule::Shares(Box::default(), TypeCapacity::new(CAPACITY))
     }),

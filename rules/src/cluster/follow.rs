@@ -309,7 +309,7 @@ impl Follower {
         match result {
             BucketResult::Unchanged => is_changed = self.awaits_bucket,
             BucketResult::Loaded(records, version, stored) => {
-                if self.bucket.loaded(records, version) {
+                if self.bucket.loaded(*records, version) {
                     tracing::error!(
                         code = codes::EXTENSIONS_RECREATED,
                         "bucket extensions was deleted, writing the known records again"

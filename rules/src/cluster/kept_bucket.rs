@@ -33,7 +33,7 @@ pub(super) struct KeptBucket {
 /// The result of a request.
 pub(super) enum BucketResult {
     /// All records were read, because the bucket has changed.
-    Loaded(ExtensionRecords, BucketVersion, Vec<StoredExtensions>),
+    Loaded(Box<ExtensionRecords>, BucketVersion, Vec<StoredExtensions>),
     /// The bucket has not changed.
     Unchanged,
     /// These changes were written, each with its revision; `None` if another process changed the
@@ -126,7 +126,7 @@ async fn load(
             return Ok(BucketResult::Unchanged);
         }
         let stored = records.all().await?;
-        Ok::<_, BusError>(BucketResult::Loaded(records, now, stored))
+        Ok::<_, BusError>(BucketResult::Loaded(Box::new(records), now, stored))
     };
     let why = match timeout(TIMEOUT, read).await {
         Ok(Ok(result)) => return result,

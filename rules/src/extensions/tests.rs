@@ -154,7 +154,7 @@ fn compiled(manifest: Manifest) -> String {
         .providers()
         .map(|it| {
             format!(
-                "{:?} {:?} {:?} {:?} {} {:?} {:?} {:?} {:?}",
+                "{:?} {:?} {:?} {:?} {} {:?} {:?} {:?} {:?} {:?}",
                 it.api_address,
                 it.rate_limit,
                 it.max_in_flight,

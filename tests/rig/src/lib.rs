@@ -59,6 +59,9 @@ pub struct Rig {
     unfinished: Unfinished,
 }
 
+/// A bound for tests whose number of posts depends on how soon a change takes effect.
+pub const ONE_FOR_EACH_POST: u64 = 1000;
+
 impl Rig {
     /// Starts a nats-server. `executable` is `env!("CARGO_BIN_EXE_tidings")` in a test.
     pub async fn start(executable: &str) -> Self {
@@ -217,7 +220,8 @@ impl Rig {
     }
 
     /// Gives the reason why this test leaves up to `most` deliveries on the bus. Dropping the rig
-    /// panics if it finds more, or events that are not routed.
+    /// panics if it finds more, or events that are not routed. A test that posts until something
+    /// happens leaves up to [`ONE_FOR_EACH_POST`].
     pub fn leaves_deliveries(&self, most: u64, _reason: &'static str) {
         self.unfinished.expect(most);
     }

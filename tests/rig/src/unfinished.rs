@@ -1,10 +1,12 @@
 //! Checks that a test leaves no delivery or event on the bus.
 
+use std::error::Error;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::ConnectErrorKind::{Authentication, AuthorizationViolation, Tls};
-use async_nats::jetstream;
+use async_nats::{ConnectError, jetstream};
 use futures::TryStreamExt;
 
 /// How long the server may take to respond.
@@ -40,8 +42,8 @@ impl Unfinished {
     /// Panics when more deliveries are ready or parked than expected, when events are not routed,
     /// and when the server does not respond.
     ///
-    /// Messages that a killed process held are not counted. A server that requires credentials is
-    /// not checked.
+    /// Messages that a killed process held are not counted. A server that requires credentials
+    /// or a private certificate is not checked.
     pub(crate) fn assert_none(&self) {
         if std::thread::panicking() {
             return;
@@ -72,9 +74,7 @@ async fn count_on(url: &str) -> Left {
     let servers: Vec<String> = url.split(',').map(str::to_owned).collect();
     let client = match async_nats::connect(servers).await {
         Ok(client) => client,
-        Err(error) if matches!(error.kind(), Authentication | AuthorizationViolation | Tls) => {
-            return Left::default();
-        }
+        Err(error) if is_refusal(&error) => return Left::default(),
         Err(error) => panic!("the rig's nats-server accepts connections: {error}"),
     };
     let jetstream = jetstream::new(client);
@@ -82,6 +82,16 @@ async fn count_on(url: &str) -> Left {
         deliveries: waiting_deliveries(&jetstream).await.unwrap_or_default(),
         events: unread_events(&jetstream).await.unwrap_or_default(),
     }
+}
+
+/// Whether the server runs, and requires credentials or a certificate that only the test knows.
+fn is_refusal(error: &ConnectError) -> bool {
+    let broken_tls = || {
+        let source = error.source()?.downcast_ref::<io::Error>()?;
+        Some(source.kind() == io::ErrorKind::InvalidData)
+    };
+    matches!(error.kind(), Authentication | AuthorizationViolation | Tls)
+        || broken_tls() == Some(true)
 }
 
 /// `None` if the test made no such stream, or deleted it.

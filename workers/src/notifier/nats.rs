@@ -483,7 +483,7 @@ mod tests {
     #[tokio::test]
     async fn an_event_is_cut_to_the_payload_that_the_server_accepts() {
         let (address, server) = serve(Server::Accepts).await;
-        let sample = Sample::error().with_message(&"<".repeat(2 << 20));
+        let sample = Sample::error().with_message("<".repeat(2 << 20));
         send_sample(&address, &[], &sample).await.unwrap();
         let (_, published) = server.await.unwrap();
         let payload = &published[0].1;

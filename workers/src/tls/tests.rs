@@ -43,7 +43,7 @@ fn verified(configured: &str, server: &rcgen::Certificate, name: &str, year: i32
 #[test]
 fn a_configured_certificate_is_trusted_for_its_name_and_dates() {
     for is_ca in [authority(), IsCa::NoCa, IsCa::ExplicitNoCa] {
-        let server = self_signed(is_ca.clone());
+        let server = self_signed(is_ca);
         let check = |name, year| verified(&server.pem(), &server, name, year);
         assert_eq!(check(NAME, 2026), "trusted", "{is_ca:?}");
         assert_eq!(
