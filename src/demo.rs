@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
+use tidings_core::model::text::visible;
 use tokio::net::TcpListener;
 
 use crate::process::Process;
@@ -57,7 +58,7 @@ async fn print_delivery(headers: HeaderMap, body: String) -> StatusCode {
     let event: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
     let object = &event["involvedObject"];
-    println!(
+    let line = format!(
         "delivered {id}: {} {} {}/{}: {}",
         text(&event["severity"]),
         text(&object["kind"]),
@@ -65,5 +66,6 @@ async fn print_delivery(headers: HeaderMap, body: String) -> StatusCode {
         text(&object["name"]),
         text(&event["message"])
     );
+    println!("{}", visible(&line));
     StatusCode::OK
 }

@@ -5,6 +5,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use tidings_core::model::text::visible;
 
 mod command;
 mod demo;
@@ -30,7 +31,10 @@ fn main() -> ExitCode {
     match command::run(cli) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
-            eprintln!("tidings: {error:#}");
+            let error = format!("tidings: {error:#}");
+            error
+                .lines()
+                .for_each(|line| eprintln!("{}", visible(line)));
             ExitCode::from(2)
         }
     }

@@ -7,6 +7,7 @@ pub mod flux;
 pub mod id;
 pub mod jitter;
 pub mod nearest;
+pub mod object_name;
 pub mod object_state;
 pub mod outcome;
 pub mod retry;

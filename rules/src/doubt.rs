@@ -3,6 +3,7 @@
 //! Each is a warning: the Alert stays in effect, but its author probably expects something else.
 
 use tidings_core::model::nearest::misspelled;
+use tidings_core::model::object_name;
 
 use crate::options::Options;
 use crate::pattern;
@@ -122,7 +123,7 @@ fn check_name(source: &SourceSpec, field: &str, report: &mut Report<'_>) {
     }
     // Objects of other kinds, such as Roles, may have names with capital letters and colons.
     let is_possible = match FLUX_KINDS.contains(&source.kind.as_str()) {
-        true => is_dns_name(name),
+        true => object_name::is_subdomain(name),
         false => {
             !name.contains(['*', '?', '[', ']', '{', '}', '/', '%', ',', '|', '^', '$'])
                 && !name.contains(char::is_whitespace)
@@ -152,8 +153,7 @@ fn check_namespace(source: &SourceSpec, options: &Options, field: &str, report: 
                  entry for each namespace"
             ),
         );
-    } else if !matches!(namespace, "" | "*") && (!is_dns_name(namespace) || namespace.contains('.'))
-    {
+    } else if !matches!(namespace, "" | "*") && !object_name::is_label(namespace) {
         report.warn(
             field,
             format!(
@@ -235,18 +235,6 @@ fn never_matches(pattern: &str) -> Option<&'static str> {
     } else {
         None
     }
-}
-
-/// Whether an object of Flux can have this name.
-fn is_dns_name(name: &str) -> bool {
-    let edge = |byte: Option<u8>| {
-        byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
-    };
-    name.split('.').all(|part| {
-        edge(part.bytes().next())
-            && edge(part.bytes().last())
-            && part.bytes().all(|byte| byte == b'-' || edge(Some(byte)))
-    })
 }
 
 #[cfg(test)]

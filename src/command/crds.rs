@@ -32,7 +32,9 @@ pub fn run(arguments: &CrdsArguments) -> anyhow::Result<()> {
     for definition in crd::crds(kinds()) {
         let text = text(&definition)?;
         let Some(folder) = &arguments.write else {
-            print_line(text.trim_end())?;
+            for line in text.lines() {
+                print_line(line)?;
+            }
             continue;
         };
         let plural = definition["spec"]["names"]["plural"]

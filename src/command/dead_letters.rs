@@ -94,13 +94,15 @@ async fn print(arguments: &ListArguments, with_details: bool) -> anyhow::Result<
     }
     for stored in &found.dead_letters {
         let event = || StoredEvent::find(&bus, stored.delivery());
-        let line = match arguments.output {
-            Output::Json => report::json(stored, &event().await).to_string(),
+        let lines = match arguments.output {
+            Output::Json => vec![report::json(stored, &event().await).to_string()],
             Output::Text if with_details => report::details(stored, &event().await),
-            Output::Text => report::summary(stored),
+            Output::Text => vec![report::summary(stored)],
         };
-        if !print_line(&line)? {
-            break;
+        for line in lines {
+            if !print_line(&line)? {
+                return Ok(());
+            }
         }
     }
     Ok(())

@@ -134,7 +134,7 @@ fn line(event: &Event, output: Output) -> String {
         object.namespace,
         object.name,
         event.reason,
-        event.message.replace('\n', " ")
+        event.message
     )
 }
 

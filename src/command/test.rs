@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
+use tidings_core::model::text::visible;
 use tidings_core::runtime::config::{Flag, Settings};
 use tidings_core::runtime::kubernetes;
 use tidings_core::runtime::metrics::Metrics;
@@ -18,6 +19,7 @@ use tidings_router::{PlanContext, Verdict, explain};
 
 use super::Output;
 use super::rules::{self, LoadedRules};
+use super::tool::print_line;
 use crate::flags::{AsFlags, CommonFlags, KubernetesFlags, RulesFlags, flag, settings};
 use report::Report;
 
@@ -116,7 +118,7 @@ pub async fn run(arguments: TestArguments) -> anyhow::Result<u8> {
         event.labels = read_labels(&settings, client, &event).await?;
     }
     for problem in rules.problems() {
-        eprintln!("{problem}");
+        eprintln!("{}", visible(&problem.to_string()));
     }
     let explanations = explain(&rules, &event, PlanContext::default());
     // Flux also treats a rejected reference as an error.
@@ -127,8 +129,8 @@ pub async fn run(arguments: TestArguments) -> anyhow::Result<u8> {
         deliver::deliver_all(&explanations, &event, &rules, &settings, arguments.send).await?;
     let report = Report::new(&event, explanations, deliveries, rules.problems());
     match arguments.output {
-        Output::Json => println!("{}", serde_json::to_string(&report)?),
-        Output::Text => report.print(arguments.send),
+        Output::Json => print_line(&serde_json::to_string(&report)?).map(drop)?,
+        Output::Text => report.print(arguments.send)?,
     }
     Ok(if is_reference_rejected || report.has_failure() {
         FAILURE

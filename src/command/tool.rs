@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use tidings_core::ProtoTimestamp;
 use tidings_core::bus::Bus;
 use tidings_core::bus::connect::connect;
+use tidings_core::model::text::visible;
 use tidings_core::model::time::from_proto;
 
 use crate::flags::{CommonFlags, flag, settings};
@@ -53,12 +54,13 @@ pub async fn bus(arguments: &BusArguments) -> anyhow::Result<Bus> {
         })
 }
 
-/// Prints a line. Returns `false` if the reader closed the pipe, which is not an error.
+/// Prints one line, also if it contains texts of others with line breaks or controls. Returns
+/// `false` if the reader closed the pipe, which is not an error.
 ///
 /// # Errors
 /// Standard output cannot be written.
 pub fn print_line(line: &str) -> io::Result<bool> {
-    match writeln!(io::stdout(), "{line}") {
+    match writeln!(io::stdout(), "{}", visible(line)) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         result => result.map(|()| true),
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use tidings_core::{FailureKind, Outcome, Reason};
+use tidings_rules::Family;
 use tidings_workers::http::confirmation::Confirmation;
 use tidings_workers::notifier::contract::ProviderType;
 
@@ -157,12 +158,38 @@ async fn a_success_of_another_form_is_rejected() {
     };
     let subjects: Vec<Subject> = subjects.into_iter().filter(checks_json).collect();
     assert!(subjects.len() > 15, "the types whose services answer JSON");
-    for body in ["", "accepted", "[]", "7", "null"] {
+    let expired = r#"{"error":"session expired","message":"please log in"}"#;
+    for body in ["", "accepted", "[]", "7", "null", "{}", expired] {
         service.behave(Behavior::Writes(Reply {
             body: body.into(),
             ..Reply::status(200)
         }));
         assert_rejected_unless(&subjects, Confirmation::Status).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_of_another_form_is_rejected() {
+    let service = Service::start(Behavior::Healthy).await;
+    let mut subjects: Vec<Subject> = subjects(&service).await;
+    subjects.retain(|subject| subject.row.family == Family::CommitStatus);
+    assert_eq!(subjects.len(), 6);
+    let expired = r#"{"error":"session expired","message":"please log in"}"#;
+    for body in ["{}", expired, r#"[{"foo":1}]"#, r#"{"value":[{"foo":1}]}"#] {
+        service.behave(Behavior::All(Reply {
+            body: body.into(),
+            ..Reply::status(200)
+        }));
+        for subject in &subjects {
+            let result = subject.attempt().await;
+            let kind = result.as_ref().map_err(|failure| failure.kind).err();
+            let row = subject.row.kind;
+            assert_eq!(
+                kind,
+                Some(FailureKind::Permanent),
+                "{row} {body}: {result:?}"
+            );
+        }
     }
 }
 

@@ -108,6 +108,34 @@ async fn an_alert_with_match_labels_matches_objects_with_these_labels() {
 }
 
 #[tokio::test]
+async fn a_name_from_an_event_reads_no_other_object() {
+    let server = KubeApiServer::shared().await;
+    let cluster = Cluster::of(server).await;
+    let rig = Rig::start(TIDINGS).await;
+    apply(server, &cluster.namespace, "labeled", "a").await;
+    let arguments = ["--label-kinds", "v1/ConfigMap"];
+    let up = rig
+        .run(cluster.with_access(Role::up()).args(arguments))
+        .await;
+
+    for name in [
+        "labeled?watch=true",
+        "labeled#",
+        "../configmaps/labeled",
+        "%6cabeled",
+    ] {
+        post(&up, &event(&cluster.namespace, name, name)).await;
+        assert_eq!(state_of(&rig, name).await, State::Absent, "{name}");
+    }
+    let elsewhere = format!("{0}/configmaps/labeled?", cluster.namespace);
+    post(&up, &event(&elsewhere, "x", "namespace")).await;
+    assert_eq!(state_of(&rig, "namespace").await, State::Absent);
+    post(&up, &event(&cluster.namespace, "labeled", "found")).await;
+    assert_eq!(state_of(&rig, "found").await, State::Known);
+    rig.drained().await;
+}
+
+#[tokio::test]
 async fn labels_that_cannot_be_read_are_unknown() {
     let server = KubeApiServer::shared().await;
     let cluster = Cluster::of(server).await;

@@ -204,6 +204,44 @@ async fn a_failing_destination_is_only_probed_and_then_receives_everything() {
 }
 
 #[tokio::test]
+async fn a_requested_wait_of_zero_does_not_replace_the_backoff() {
+    let receiver = Receiver::script([Reply::RetryAfter(429, 0)]).await;
+    let hook = provider("hook", receiver.url()).with("retry", json!({"min": "1h", "max": "1h"}));
+    let (rig, up) = Rig::up(TIDINGS, [hook, alert("all", "hook")]).await;
+    rig.leaves_deliveries(1, "the first delivery is parked for up to an hour");
+    up.post(&event("too much")).await.unwrap();
+    is_open(&rig).await;
+
+    up.post(&event("blocked")).await.unwrap();
+    parked(&up, "circuit-open", 1.0).await;
+    assert_eq!(
+        receiver.received().len(),
+        1,
+        "the destination is not called"
+    );
+
+    resume(&rig, "apps/hook").await;
+    receiver.accepts("blocked").await;
+}
+
+#[tokio::test]
+async fn an_absurd_requested_wait_leaves_each_delivery_one_more_attempt() {
+    let wait = Reply::RetryAfter(429, 10 * 365 * 24 * 3600);
+    let receiver = Receiver::start().await;
+    receiver.answer_with(wait);
+    let hook = provider("hook", receiver.url()).with("retry", json!({"maxAge": "30s"}));
+    let (rig, up) = Rig::up(TIDINGS, [hook, alert("all", "hook")]).await;
+    up.post(&event("first")).await.unwrap();
+    receiver.receives(1).await;
+
+    receiver.answer_with(Reply::Status(200));
+    up.post(&event("second")).await.unwrap();
+    receiver.accepts("first").await;
+    receiver.accepts("second").await;
+    rig.drained().await;
+}
+
+#[tokio::test]
 async fn an_open_circuit_survives_a_restart_of_all_workers() {
     let receiver = Receiver::script([Reply::RetryAfter(429, 3600)]).await;
     let (rig, mut up) = Rig::up(

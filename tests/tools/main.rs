@@ -11,6 +11,7 @@ mod command_line_reference;
 mod configuration;
 mod dead_letters;
 mod embedded_nats_server;
+mod foreign_text;
 mod ingest_start;
 mod metrics;
 mod nats_authentication;

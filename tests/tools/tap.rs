@@ -113,7 +113,7 @@ async fn without_since_only_new_events_are_printed_with_one_line_each() {
 
     let line = tap.next().await;
     assert!(
-        line.ends_with(" hub info Kustomization apps/apps ReconciliationSucceeded: two lines"),
+        line.ends_with(" hub info Kustomization apps/apps ReconciliationSucceeded: two\\nlines"),
         "{line}"
     );
 }

@@ -18,7 +18,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use reqwest::Method;
 use reqwest::header::HeaderMap;
 use tidings_core::runtime::config::AddressSettings;
 use tidings_core::{Failure, Reason};
@@ -172,7 +171,7 @@ impl Http {
 
     /// Sends a request once and follows up to five redirects, each to an allowed http or https URL.
     ///
-    /// 307 and 308 repeat the request. 301, 302 and 303 are followed for GET and HEAD only; a
+    /// 307 and 308 repeat the request. 301, 302 and 303 are followed for reads only; a
     /// Provider can accept them as the end of a write. Headers marked sensitive are not sent to
     /// another host.
     ///
@@ -195,6 +194,7 @@ impl Http {
                     status: 200,
                     headers: HeaderMap::new(),
                     body: Vec::new(),
+                    is_read: false,
                     confirmation: Confirmation::Status,
                     accepted_redirect: false,
                     dry_run: true,
@@ -207,9 +207,10 @@ impl Http {
     async fn call(&self, clients: &ClientSet, request: Request) -> Result<Response, Failure> {
         let redactor = self.redactor.with_headers(&request.headers);
         let redactor = redactor.with_secrets(&request.secrets);
-        let confirmation = match request.method {
-            Method::GET | Method::HEAD | Method::OPTIONS => Confirmation::Parsed,
-            _ => self.confirmation,
+        let is_read = request.is_read;
+        let confirmation = match is_read {
+            true => Confirmation::Parsed,
+            false => self.confirmation,
         };
         let now = Instant::now();
         let deadline = now.checked_add(self.timeout).unwrap_or(now + FAR);
@@ -231,6 +232,7 @@ impl Http {
             status: head.response.status().as_u16(),
             headers: head.response.headers().clone(),
             body: Vec::new(),
+            is_read,
             confirmation,
             accepted_redirect: head.accepted_redirect,
             dry_run: false,
@@ -246,7 +248,7 @@ impl Http {
             let response = send_one(clients, &request).await?;
             let status = response.status().as_u16();
             let accepted_redirect =
-                self.accepts_redirects && redirect::loses_body(&request.method, status);
+                self.accepts_redirects && redirect::loses_body(&request, status);
             let target = match accepted_redirect {
                 true => None,
                 false => redirect::target(&request, status, response.headers())?,

@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use tidings_core::bus::{Bus, BusError};
 use tidings_core::model::circuit::{CallResult, CircuitDecision};
 use tidings_core::model::jitter::jitter;
-use tidings_core::model::time::{after, proto_ms};
+use tidings_core::model::time::{after, between, from_proto, proto_ms};
 use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::metrics::Metrics;
 use tidings_core::runtime::metrics::labels::NotAttempted;
@@ -152,8 +152,8 @@ impl Throttle {
     pub async fn end_call(&self, call: &Call<'_>, permit: Permit, result: Option<CallResult>) {
         let Some(result) = result else { return };
         let (destination, retry) = (&call.destination, &call.provider.retry);
-        if let CallResult::AskedToWait(wait, _) = &result {
-            let wait = (*wait).min(retry.max_age).min(LONGEST_ASKED);
+        if let CallResult::AskedToWait { wait, .. } = &result {
+            let wait = (*wait).min(LONGEST_ASKED);
             let not_before = self.bus.clock().after(wait).as_millisecond();
             self.change_slots(call, SlotChange::NotBefore(not_before));
         }
@@ -181,6 +181,14 @@ impl Throttle {
                 "probe result not recorded; the probe expires"
             ),
         }
+    }
+
+    /// The age of the newest state that the attempt is for.
+    fn age(&self, call: &Call<'_>) -> Duration {
+        let planned = from_proto(call.planned_at);
+        planned.map_or(Duration::ZERO, |planned| {
+            between(planned, self.bus.clock().now())
+        })
     }
 
     /// Changes the slots of the destination, if it has a rate limit. The caller does not wait for

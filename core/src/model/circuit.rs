@@ -50,8 +50,16 @@ pub enum CallResult {
     Answered,
     /// The call failed transiently. The text contains no secret.
     Failed(String),
-    /// The service requests this wait before the next call.
-    AskedToWait(Duration, String),
+    /// The service requests a wait before the next call.
+    AskedToWait {
+        /// The wait that the service requests, or what the age of its delivery allows.
+        wait: Duration,
+        /// Whether the service requests more than that
+        /// ([`RetryPolicy::longest_wait`]).
+        is_cut: bool,
+        /// The failure. It contains no secret.
+        reason: String,
+    },
 }
 
 /// Decides whether a delivery may call its destination.
@@ -96,16 +104,30 @@ pub fn after_calls(
                 next.failures += 1;
                 next.reason.clone_from(reason);
                 if next.failures >= MAX_FAILURES {
-                    open(&mut next, now, retry, random, None);
+                    open(&mut next, now, retry, random, Duration::ZERO);
                 }
             }
-            (State::Closed, CallResult::AskedToWait(wait, reason)) => {
+            (State::Closed, CallResult::AskedToWait { wait, reason, .. }) => {
+                next.failures += 1;
                 next.reason.clone_from(reason);
-                open(&mut next, now, retry, random, Some(*wait));
+                open(&mut next, now, retry, random, *wait);
             }
-            (State::Open, CallResult::AskedToWait(wait, reason)) => {
-                let until = after(now, (*wait).min(retry.max_age));
-                if until > time_or_epoch(next.until) {
+            (
+                State::Open,
+                CallResult::AskedToWait {
+                    wait,
+                    is_cut,
+                    reason,
+                },
+            ) => {
+                let (until, known) = (after(now, *wait), time_or_epoch(next.until));
+                // Of waits that were cut the shortest counts, so that the oldest delivery gets its
+                // last attempt.
+                let is_better = match is_cut {
+                    true => until < known,
+                    false => until > known,
+                };
+                if is_better {
                     (next.until, next.reason, next.probe) =
                         (Some(to_proto(until)), reason.clone(), String::new());
                 }
@@ -146,11 +168,12 @@ pub fn after_probe(
         CallResult::Failed(reason) => {
             next.failures += 1;
             next.reason.clone_from(reason);
-            open(&mut next, now, retry, random, None);
+            open(&mut next, now, retry, random, Duration::ZERO);
         }
-        CallResult::AskedToWait(wait, reason) => {
+        CallResult::AskedToWait { wait, reason, .. } => {
+            next.failures += 1;
             next.reason.clone_from(reason);
-            open(&mut next, now, retry, random, Some(*wait));
+            open(&mut next, now, retry, random, *wait);
         }
     }
     Some(next)
@@ -193,12 +216,13 @@ pub fn state_name(state: State) -> &'static str {
     }
 }
 
+/// Opens the circuit for its own backoff, and at least for the requested wait.
 fn open(
     circuit: &mut Circuit,
     now: Timestamp,
     retry: &RetryPolicy,
     random: f64,
-    requested: Option<Duration>,
+    requested: Duration,
 ) {
     if circuit.state() == State::Closed {
         circuit.openings = if is_recent(circuit, now) {
@@ -209,10 +233,7 @@ fn open(
         circuit.since = Some(to_proto(now));
     }
     circuit.openings = circuit.openings.saturating_add(1);
-    let wait = requested.map_or_else(
-        || backoff(retry, circuit.openings, random),
-        |requested| requested.min(retry.max_age),
-    );
+    let wait = backoff(retry, circuit.openings, random).max(requested.min(retry.max_age));
     circuit.until = Some(to_proto(after(now, wait)));
     circuit.state = State::Open.into();
     circuit.probe.clear();
@@ -335,10 +356,45 @@ mod tests {
         );
     }
 
+    fn asked_to_wait(seconds: u64, is_cut: bool) -> CallResult {
+        CallResult::AskedToWait {
+            wait: Duration::from_secs(seconds),
+            is_cut,
+            reason: "slow down".into(),
+        }
+    }
+
+    #[test]
+    fn a_requested_wait_never_shortens_the_backoff_and_counts_as_a_failure() {
+        let mut circuit = call(&Circuit::default(), &[asked_to_wait(0, false)], 1000);
+        assert_eq!(circuit.failures, 1);
+        for (failures, wait) in [(2, 4), (3, 8), (4, 16)] {
+            circuit = probe(&circuit, &asked_to_wait(0, false), 1100);
+            assert_eq!(
+                (decide(&circuit, at(1100)), circuit.failures),
+                (CircuitDecision::Blocked(at(1100 + wait)), failures)
+            );
+        }
+    }
+
+    #[test]
+    fn of_absurd_waits_the_shortest_counts_so_that_the_oldest_delivery_gets_its_last_attempt() {
+        let open = call(&Circuit::default(), &[asked_to_wait(9_000, true)], 1000);
+        let shorter = call(&open, &[asked_to_wait(5_000, true)], 1000);
+        for circuit in [
+            shorter.clone(),
+            call(&shorter, &[asked_to_wait(7_000, true)], 1000),
+        ] {
+            assert_eq!(
+                decide(&circuit, at(1000)),
+                CircuitDecision::Blocked(at(6000))
+            );
+        }
+    }
+
     #[test]
     fn a_wait_that_the_service_requests_opens_the_circuit_for_that_time() {
-        let asked =
-            |seconds| CallResult::AskedToWait(Duration::from_secs(seconds), "slow down".into());
+        let asked = |seconds| asked_to_wait(seconds, false);
         let open = call(&Circuit::default(), &[asked(90)], 1000);
         assert_eq!(decide(&open, at(1089)), CircuitDecision::Blocked(at(1090)));
         assert_eq!(decide(&open, at(1090)), CircuitDecision::ProbeDue);

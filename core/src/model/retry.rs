@@ -14,12 +14,16 @@ pub const UNAUTHORIZED_FOR: Duration = Duration::from_secs(3600);
 /// accepted the call, so each repetition may be a duplicate.
 pub const REPEAT_AFTER: Duration = Duration::from_secs(60);
 
+/// An absurd wait that a service requests ends this long before the delivery is given up, or a tenth
+/// of `max_age` if that is shorter.
+const LAST_ATTEMPT_BEFORE_END: Duration = Duration::from_secs(60);
+
 /// The retry settings of a Provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// The upper bound of the first wait.
     pub min: Duration,
-    /// The upper bound of all waits, except those that the service requests (`Retry-After`).
+    /// The upper bound of all waits, except longer ones that the service requests (`Retry-After`).
     pub max: Duration,
     /// The age since planning at which a delivery becomes a dead letter.
     pub max_age: Duration,
@@ -74,12 +78,28 @@ impl RetryPolicy {
                 false => RetryDecision::Park(REPEAT_AFTER),
             };
         }
-        let wait = retry_after.unwrap_or_else(|| self.backoff(context.attempt, random));
-        // If the next attempt would be too late, the delivery ends now instead of after the wait.
-        if context.age + wait > self.max_age {
-            return RetryDecision::Dead(Reason::Exhausted);
+        let backoff = self.backoff(context.attempt, random);
+        let requested = retry_after.unwrap_or_default();
+        let is_in_time = |wait: &Duration| context.age.saturating_add(*wait) <= self.max_age;
+        let waits = [
+            requested.max(backoff),
+            self.longest_wait(context.age).min(requested).max(backoff),
+        ];
+        // If no attempt would be in time, the delivery ends now instead of after the wait.
+        match waits.into_iter().find(is_in_time) {
+            Some(wait) => RetryDecision::Park(wait),
+            None => RetryDecision::Dead(Reason::Exhausted),
         }
-        RetryDecision::Park(wait)
+    }
+
+    /// The longest wait that leaves time for one more attempt, of a delivery of this age. Near its
+    /// end a delivery has no such time: then the result is what any wait has at least.
+    pub fn longest_wait(&self, age: Duration) -> Duration {
+        let margin = LAST_ATTEMPT_BEFORE_END.min(self.max_age / 10);
+        self.max_age
+            .saturating_sub(age)
+            .saturating_sub(margin)
+            .max(margin)
     }
 
     /// Exponential backoff with full jitter: a random part of the bound for this attempt.
@@ -153,11 +173,41 @@ mod tests {
             policy.decide(&failure, context(1, 24 * 3600), 1.0),
             RetryDecision::Dead(Reason::Exhausted)
         );
-        let far = failure.after(Some(seconds(25 * 3600)));
-        assert_eq!(
-            policy.decide(&far, context(1, 0), 1.0),
-            RetryDecision::Dead(Reason::Exhausted)
-        );
+    }
+
+    #[test]
+    fn a_wait_that_the_service_requests_never_shortens_the_backoff() {
+        let policy = RetryPolicy::default();
+        for wait in [0, 1, 63] {
+            let failure = Failure::transient(Reason::RateLimited, "").after(Some(seconds(wait)));
+            assert_eq!(
+                policy.decide(&failure, context(6, 0), 1.0),
+                RetryDecision::Park(seconds(64)),
+                "{wait}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_absurd_wait_ends_before_the_delivery_does_and_only_once() {
+        let policy = RetryPolicy::default();
+        let day = 24 * 3600;
+        for wait in [day + 1, 10 * 365 * day, u64::MAX] {
+            let failure = Failure::transient(Reason::RateLimited, "").after(Some(seconds(wait)));
+            for (age, decision) in [
+                (0, RetryDecision::Park(seconds(day - 60))),
+                (day / 2, RetryDecision::Park(seconds(day / 2 - 60))),
+                (day - 90, RetryDecision::Park(seconds(60))),
+                (day - 59, RetryDecision::Dead(Reason::Exhausted)),
+                (day + 9, RetryDecision::Dead(Reason::Exhausted)),
+            ] {
+                assert_eq!(
+                    policy.decide(&failure, context(1, age), 0.5),
+                    decision,
+                    "{age}"
+                );
+            }
+        }
     }
 
     #[test]

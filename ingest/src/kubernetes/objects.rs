@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use kube::Client;
 use parking_lot::Mutex;
-use tidings_core::model::flux;
+use tidings_core::model::{flux, object_name};
 use tidings_core::runtime::kubernetes::kind::ObjectKind;
 use tidings_core::runtime::metrics::Metrics;
 use tidings_core::runtime::metrics::labels::LabelLookup;
@@ -55,9 +55,15 @@ impl Objects {
     /// the kind's watch works, and never more than two seconds.
     pub async fn find(&self, object: &ObjectReference) -> Option<ObjectLookup> {
         let kind = self.kind(object)?;
-        let lookup =
-            tokio::time::timeout(LOOKUP_TIMEOUT, kind.find(&object.namespace, &object.name));
-        let lookup = lookup.await.unwrap_or(ObjectLookup::Unknown);
+        // The event may come from anyone, and its names become a path of the API.
+        let lookup = match object_name::can_exist(object) {
+            true => {
+                let lookup = kind.find(&object.namespace, &object.name);
+                let lookup = tokio::time::timeout(LOOKUP_TIMEOUT, lookup).await;
+                lookup.unwrap_or(ObjectLookup::Unknown)
+            }
+            false => ObjectLookup::NotFound,
+        };
         self.metrics
             .ingest_label_lookups_total
             .get_or_create(&lookup.outcome())
@@ -78,7 +84,7 @@ impl Objects {
                 .api_version
                 .rsplit('/')
                 .next()
-                .filter(|version| !version.is_empty())
+                .filter(|version| object_name::is_label(version))
                 .map(str::to_owned);
             let versioned = ObjectKind {
                 version: configured.version.clone().or(version),

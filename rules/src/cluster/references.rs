@@ -5,12 +5,12 @@
 
 use std::collections::{HashMap, HashSet};
 
+use tidings_core::model::object_name;
+
 use crate::check::{Checked, Resource};
 use crate::object::Identity;
 use crate::template::Template;
 
-/// The maximum length of a name (Kubernetes: Object Names and IDs, DNS subdomain names).
-const MAX_NAME_LENGTH: usize = 253;
 /// The maximum number of retries that skip a denied object. With a retry every 5 s, it is read
 /// every 5 minutes.
 const MAX_SKIPS: u32 = 59;
@@ -218,7 +218,7 @@ impl References {
 
 impl ReferencedObject {
     fn new(identity: &Identity) -> Self {
-        if is_valid_name(&identity.name) {
+        if object_name::is_subdomain(&identity.name) {
             return Self {
                 stale: true,
                 ..Self::default()
@@ -226,7 +226,8 @@ impl ReferencedObject {
         }
         let kind = &identity.kind;
         let why = format!(
-            "invalid {kind} name; use a DNS-1123 subdomain of at most {MAX_NAME_LENGTH} characters"
+            "invalid {kind} name; use a DNS-1123 subdomain of at most {} characters",
+            object_name::MAX_NAME
         );
         Self {
             content: Some(Content::InvalidName),
@@ -252,19 +253,6 @@ impl ReferencedObject {
             .checked_sub(1)
             .map_or(0, |before| ((1 << before.min(6)) - 1).min(MAX_SKIPS));
     }
-}
-
-/// Whether a name is a DNS-1123 subdomain.
-fn is_valid_name(name: &str) -> bool {
-    let is_alphanumeric = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let is_label = |label: &[u8]| {
-        let ends = [label.first(), label.last()];
-        ends.into_iter().all(|end| end.is_some_and(is_alphanumeric))
-            && label
-                .iter()
-                .all(|byte| is_alphanumeric(byte) || *byte == b'-')
-    };
-    name.len() <= MAX_NAME_LENGTH && name.as_bytes().split(|byte| *byte == b'.').all(is_label)
 }
 
 impl Content {

@@ -30,7 +30,7 @@ pub fn summary(stored: &StoredDeadLetter) -> String {
 }
 
 /// The lines for `tidings dead show`.
-pub fn details(stored: &StoredDeadLetter, event: &StoredEvent) -> String {
+pub fn details(stored: &StoredDeadLetter, event: &StoredEvent) -> Vec<String> {
     let delivery = stored.delivery();
     let mut lines = vec![summary(stored)];
     lines.extend(event_lines(&delivery.event_id, event));
@@ -45,7 +45,7 @@ pub fn details(stored: &StoredDeadLetter, event: &StoredEvent) -> String {
         }
     ));
     lines.extend(delivery.attempts.iter().map(attempt_line));
-    lines.join("\n")
+    lines
 }
 
 fn event_lines(id: &str, event: &StoredEvent) -> Vec<String> {

@@ -1,6 +1,7 @@
 //! The output of `tidings test`. Scripts read the JSON, so its keys and values must not change.
 
 use std::collections::BTreeMap;
+use std::io;
 
 use reqwest::header::{HeaderName, HeaderValue};
 use serde::Serialize;
@@ -12,6 +13,7 @@ use tidings_workers::attempt::Prepared;
 use tidings_workers::http::Request;
 
 use crate::command::rules::ProblemReport;
+use crate::command::tool::print_line;
 
 #[derive(Serialize)]
 pub struct Report {
@@ -78,31 +80,50 @@ impl Report {
     }
 
     /// Prints the report for people. `sent` says whether deliveries were attempted.
-    pub fn print(&self, sent: bool) {
+    ///
+    /// # Errors
+    /// Standard output cannot be written.
+    pub fn print(&self, sent: bool) -> io::Result<()> {
+        for line in self.lines(sent) {
+            if !print_line(&line)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn lines(&self, sent: bool) -> Vec<String> {
         let object = &self.event["involvedObject"];
         let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-        println!(
-            "{} {}/{}: {}\n",
+        let event = format!(
+            "{} {}/{}: {}",
             text(&object["kind"]),
             text(&object["namespace"]),
             text(&object["name"]),
             text(&self.event["message"])
         );
+        let mut lines = vec![event, String::new()];
         if self.alerts.is_empty() {
-            println!("No Alert found in these rules.");
+            lines.push("No Alert found in these rules.".to_owned());
         }
         for alert in &self.alerts {
-            println!("Alert {}: {}: {}", alert.alert, alert.verdict, alert.reason);
+            lines.push(format!(
+                "Alert {}: {}: {}",
+                alert.alert, alert.verdict, alert.reason
+            ));
         }
-        self.deliveries.iter().for_each(DeliveryReport::print);
+        let deliveries = self.deliveries.iter();
+        lines.extend(deliveries.flat_map(DeliveryReport::lines));
         if !sent
             && self
                 .deliveries
                 .iter()
                 .any(|delivery| delivery.outcome == "planned")
         {
-            println!("\nNothing was sent; pass --send to send the messages.");
+            let hint = "Nothing was sent; pass --send to send the messages.";
+            lines.extend([String::new(), hint.to_owned()]);
         }
+        lines
     }
 }
 
@@ -131,25 +152,26 @@ impl DeliveryReport {
         }
     }
 
-    fn print(&self) {
+    fn lines(&self) -> Vec<String> {
         let colon = if self.detail.is_empty() { "" } else { ": " };
-        println!(
-            "\nDelivery of {} to {} ({}): {}{colon}{}",
+        let outcome = format!(
+            "Delivery of {} to {} ({}): {}{colon}{}",
             self.alert, self.provider, self.r#type, self.outcome, self.detail
         );
+        let mut lines = vec![String::new(), outcome];
         if !self.template_error.is_empty() {
-            println!(
+            lines.push(format!(
                 "  The template failed and the standard text is used: {}",
                 self.template_error
-            );
+            ));
         }
         for request in &self.requests {
-            println!("  {} {}", request.method, request.url);
-            for (name, value) in &request.headers {
-                println!("  {name}: {value}");
-            }
-            println!("  {}", request.body);
+            lines.push(format!("  {} {}", request.method, request.url));
+            let headers = request.headers.iter();
+            lines.extend(headers.map(|(name, value)| format!("  {name}: {value}")));
+            lines.push(format!("  {}", request.body));
         }
+        lines
     }
 }
 

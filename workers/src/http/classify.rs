@@ -77,7 +77,7 @@ pub fn classify_with_wait(
     classify(response).map_err(|failure| {
         let body = response.json().filter(|_| response.status == 429);
         let seconds = body.and_then(|body| seconds(&body));
-        failure.after(seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()))
+        failure.after(seconds.and_then(wait_of))
     })
 }
 
@@ -116,12 +116,16 @@ pub fn describe(response: &Response) -> String {
     )
 }
 
+/// A wait of this many seconds, at most 31 years. `None` if it is negative or no number.
+fn wait_of(seconds: f64) -> Option<Duration> {
+    (seconds >= 0.0).then(|| Duration::from_secs_f64(seconds.min(1e9)))
+}
+
 /// `Retry-After` in either of its forms: seconds, or a date (RFC 9110, section 10.2.3).
 pub fn retry_after(response: &Response, now: Timestamp) -> Option<Duration> {
     let text = response.header("retry-after")?.trim();
     if let Ok(seconds) = text.parse::<f64>() {
-        return (seconds.is_finite() && seconds >= 0.0)
-            .then(|| Duration::from_secs_f64(seconds.min(1e9)));
+        return wait_of(seconds);
     }
     let date = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
     Some(Duration::try_from(date.duration_since(now)).unwrap_or_default())
@@ -142,6 +146,7 @@ mod tests {
             status,
             headers: HeaderMap::from_iter(headers),
             body: b"no".to_vec(),
+            is_read: false,
             confirmation: Confirmation::Status,
             accepted_redirect: false,
             dry_run: false,

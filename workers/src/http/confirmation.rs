@@ -11,11 +11,11 @@ pub enum Confirmation {
     /// Any 2xx. The service answers nothing, plain text, or whatever its users chose, so the body
     /// is not read.
     Status,
-    /// An object of JSON with these members.
+    /// An object of JSON with these members. With 201 (Created), which no page has, any object.
     Json(&'static [Member]),
     /// As `Json`, or the text `ok`, with which gateways in front of these services answer.
     JsonOrOk(&'static [Member]),
-    /// An empty body. JSON is accepted, too.
+    /// An empty body.
     Empty,
     /// A body that the type itself parses. A page of HTML or XML is never one.
     Parsed,
@@ -64,9 +64,10 @@ impl Confirmation {
             Self::Parsed => Ok(()),
             _ if has_none => Ok(()),
             Self::JsonOrOk(_) if text.eq_ignore_ascii_case(b"ok") => Ok(()),
+            Self::Json(_) if status == 201 => check_object(text, &[]),
             Self::Json(members) | Self::JsonOrOk(members) => check_object(text, members),
             Self::Empty if text.is_empty() => Ok(()),
-            Self::Empty => parse::<Value>(text).map(|_| ()),
+            Self::Empty => Err(Doubt::Foreign),
         }
     }
 }
@@ -115,6 +116,9 @@ mod tests {
             (Json(OK), 200, r#"{"ok":true,"id":null}"#, foreign),
             (Json(OK), 200, r#"{"ok":"true","id":7}"#, foreign),
             (Json(OK), 200, r#"{"id":7}"#, foreign),
+            (Json(OK), 201, "{}", Ok(())),
+            (Json(OK), 201, "[]", foreign),
+            (Json(OK), 201, PAGE, foreign),
             (Json(OK), 200, r#"[{"ok":true,"id":7}]"#, foreign),
             (Json(OK), 200, r#"{"ok":true,"id":"#, cut),
             (Json(OK), 200, "ok", foreign),
@@ -128,8 +132,8 @@ mod tests {
             (JsonOrOk(OK), 200, "okay", foreign),
             (JsonOrOk(OK), 200, PAGE, foreign),
             (Empty, 200, " \n", Ok(())),
-            (Empty, 200, "{}", Ok(())),
-            (Empty, 200, r#"{"a""#, cut),
+            (Empty, 200, "{}", foreign),
+            (Empty, 200, r#"{"a""#, foreign),
             (Empty, 200, PAGE, foreign),
             (Parsed, 200, "1", Ok(())),
             (Parsed, 200, PAGE, foreign),

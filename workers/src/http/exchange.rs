@@ -29,6 +29,8 @@ pub struct Request {
     pub body: Vec<u8>,
     /// Secrets in the body, besides those of the Provider.
     pub secrets: Vec<String>,
+    /// Whether it changes nothing that users see, so that it can be repeated.
+    pub is_read: bool,
 }
 
 /// The response of a service.
@@ -42,6 +44,8 @@ pub struct Response {
     pub headers: HeaderMap,
     /// The body, up to 8 MiB; empty if it was not read.
     pub body: Vec<u8>,
+    /// Whether the request can be repeated.
+    pub is_read: bool,
     /// The form of a 2xx with which the service accepts the request.
     pub confirmation: Confirmation,
     /// Whether this is a redirect, with which the service accepts the request.
@@ -58,6 +62,7 @@ impl Request {
     /// A request without headers and without a body.
     pub fn new(method: Method, url: Url) -> Self {
         Self {
+            is_read: matches!(method, Method::GET | Method::HEAD | Method::OPTIONS),
             method,
             url,
             headers: HeaderMap::new(),
@@ -100,6 +105,14 @@ impl Request {
             self.headers.insert(name, value);
         }
         self
+    }
+
+    /// Marks a request as one that can be repeated, although its method is not that of a read.
+    pub fn reading(self) -> Self {
+        Self {
+            is_read: true,
+            ..self
+        }
     }
 
     /// Marks a text in the body as secret, for redaction.
@@ -205,8 +218,8 @@ impl Response {
     /// Reads the body if it matters.
     ///
     /// # Errors
-    /// Transient: the body of a 2xx broke off, so nobody knows whether the service accepted the
-    /// request.
+    /// Transient: the body of a 2xx broke off. Then nobody knows whether the service accepted a
+    /// write.
     pub(super) async fn with_body(
         self,
         unread: reqwest::Response,
@@ -227,7 +240,12 @@ impl Response {
         }
     }
 
+    /// The failure of a 2xx whose body is lost. A read is simply repeated.
     fn unknown(&self, why: &str) -> Failure {
+        if self.is_read {
+            let detail = format!("{} answered {}, but the body {why}", self.host, self.status);
+            return Failure::transient(Reason::Unreachable, detail).with_status(self.status);
+        }
         let detail = format!(
             "{} answered {}, but the body {why}; it may have accepted the request",
             self.host, self.status

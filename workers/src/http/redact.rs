@@ -1,8 +1,14 @@
 //! Redacts secrets in texts for people: details of failures, dead letters, dry runs.
 
+mod encodings;
+
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
+use aho_corasick::{AhoCorasick, MatchKind};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD_NO_PAD;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::HeaderMap;
 use tidings_rules::ResolvedProvider;
@@ -10,17 +16,42 @@ use url::Url;
 
 use crate::notifier::contract::ProviderType;
 use crate::notifier::provider_type;
+use encodings::layers;
 
 /// Replaces a secret.
 pub const REDACTED: &str = "[redacted]";
 /// The shortest value that is redacted. Shorter ones would match ordinary words.
 const SHORTEST: usize = 4;
 
+/// The shortest value that is redacted in any encoding and case, and the shortest part of a secret
+/// at the end of a text, a segment of a secret path and a value of a secret query.
+const SHORTEST_ENCODED: usize = 8;
+/// Segments of secret addresses that many addresses have.
+const ORDINARY_SEGMENTS: [&str; 8] = [
+    "services",
+    "webhooks",
+    "webhookb2",
+    "workflows",
+    "triggers",
+    "messages",
+    "open-apis",
+    "incomingwebhook",
+];
+
 /// Knows the secrets of one Provider.
 #[derive(Clone, Default)]
 pub struct Redactor {
-    /// Longest first, so that no part of a longer secret remains.
-    secrets: Arc<[String]>,
+    secrets: Arc<Secrets>,
+}
+
+/// What to search for.
+#[derive(Default)]
+struct Secrets {
+    /// All secrets, longest first, so that no part of a longer secret remains.
+    exact: Vec<String>,
+    /// Those that are searched for in every encoding, without encodings.
+    decoded: Vec<String>,
+    search: Option<AhoCorasick>,
 }
 
 impl fmt::Debug for Redactor {
@@ -91,7 +122,7 @@ impl Redactor {
         if forms.is_empty() {
             self.clone()
         } else {
-            Self::sorted(self.secrets.iter().cloned().chain(forms).collect())
+            Self::sorted(self.secrets.exact.iter().cloned().chain(forms).collect())
         }
     }
 
@@ -99,25 +130,114 @@ impl Redactor {
         Self::sorted(secrets.iter().flat_map(|secret| forms(secret)).collect())
     }
 
-    fn sorted(mut secrets: Vec<String>) -> Self {
-        secrets.retain(|secret| secret.len() >= SHORTEST);
-        secrets.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
-        secrets.dedup();
+    fn sorted(mut exact: Vec<String>) -> Self {
+        exact.retain(|secret| secret.len() >= SHORTEST);
+        exact.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+        exact.dedup();
+        let mut decoded: Vec<String> = exact
+            .iter()
+            .flat_map(|secret| layers(secret).into_iter().chain(layers(&base64s(secret))))
+            .flat_map(|layer| {
+                layer
+                    .text
+                    .split('\0')
+                    .map(|text| text.trim().to_owned())
+                    .collect::<Vec<_>>()
+            })
+            .filter(|text| text.len() >= SHORTEST_ENCODED)
+            .collect();
+        decoded.sort_unstable();
+        decoded.dedup();
+        let search = AhoCorasick::builder()
+            .match_kind(MatchKind::LeftmostLongest)
+            .build(&decoded);
         Self {
-            secrets: secrets.into(),
+            secrets: Arc::new(Secrets {
+                exact,
+                decoded,
+                search: search.ok(),
+            }),
         }
     }
 
-    /// The text without the secrets.
+    /// The text without the secrets, in whatever encoding they are.
     pub fn redact(&self, text: &str) -> String {
-        self.secrets.iter().fold(text.to_owned(), |text, secret| {
+        let exact = self.secrets.exact.iter();
+        let mut text = exact.fold(text.to_owned(), |text, secret| {
             if text.contains(secret.as_str()) {
                 text.replace(secret.as_str(), REDACTED)
             } else {
                 text
             }
-        })
+        });
+        for part in self.encoded(&text).into_iter().rev() {
+            text.replace_range(part, REDACTED);
+        }
+        text
     }
+
+    /// The parts of a text that are encoded secrets, in order and without overlaps.
+    fn encoded(&self, text: &str) -> Vec<Range<usize>> {
+        let Some(search) = self.secrets.search.as_ref() else {
+            return Vec::new();
+        };
+        let mut parts = Vec::new();
+        for layer in layers(text) {
+            let found = search.find_iter(&layer.text);
+            parts.extend(found.map(|found| layer.origin(found.range())));
+            if let Some(length) = self.beginning_at_end(&layer.text) {
+                let end = layer.text.len();
+                parts.push(layer.origin(end - length..end));
+            }
+        }
+        parts.sort_unstable_by_key(|part| part.start);
+        let mut merged: Vec<Range<usize>> = Vec::new();
+        for part in parts {
+            match merged.last_mut().filter(|last| part.start <= last.end) {
+                Some(last) => last.end = last.end.max(part.end),
+                None => merged.push(part),
+            }
+        }
+        merged
+    }
+
+    /// The length of the beginning of a secret with which a text ends, because it was cut.
+    fn beginning_at_end(&self, text: &str) -> Option<usize> {
+        let longest = |secret: &String| {
+            let most = secret.len().min(text.len());
+            (SHORTEST_ENCODED..=most)
+                .rev()
+                .filter(|length| secret.is_char_boundary(*length))
+                .map(|length| &secret[..length])
+                .filter(|beginning| !ORDINARY_SEGMENTS.contains(beginning))
+                .find(|beginning| text.ends_with(beginning))
+                .map(str::len)
+        };
+        self.secrets.decoded.iter().filter_map(longest).max()
+    }
+}
+
+/// What a secret looks like within any text in base64, without the characters at its ends that
+/// depend on its neighbors. Separated by NUL.
+fn base64s(secret: &str) -> String {
+    let encoded = (0..3).map(|before| {
+        let mut text = vec![0; before];
+        text.extend_from_slice(secret.as_bytes());
+        let encoded = BASE64_STANDARD_NO_PAD.encode(&text);
+        // Of 4 characters the first 2 or 3 hold bits of 1 or 2 bytes before.
+        let start = [0, 2, 3][before];
+        let end = match text.len() % 3 {
+            0 => encoded.len(),
+            _ => encoded.len() - 1,
+        };
+        encoded.get(start..end).unwrap_or_default().to_owned()
+    });
+    let standard: Vec<String> = encoded.collect();
+    let url_safe = standard
+        .iter()
+        .map(|text| text.replace('+', "-").replace('/', "_"));
+    let all: Vec<String> = url_safe.chain(standard.iter().cloned()).collect();
+    all.join("\0")
 }
 
 /// A secret in the forms in which a service may repeat it: unchanged, with other white space, in
@@ -149,7 +269,15 @@ fn secrets_of_address(address: &str) -> Vec<String> {
     };
     let path = url.path().trim_start_matches('/').to_owned();
     let query = url.query().unwrap_or_default().to_owned();
-    vec![path, query, credential(&url).to_owned()]
+    let segments = path.split('/').filter(|segment| {
+        segment.len() >= SHORTEST_ENCODED && !ORDINARY_SEGMENTS.contains(segment)
+    });
+    let values = url.query_pairs().map(|(_, value)| value.into_owned());
+    let values = values.filter(|value| value.len() >= SHORTEST_ENCODED);
+    let mut secrets: Vec<String> = segments.map(str::to_owned).chain(values).collect();
+    let whole = path.trim_end_matches('/').to_owned();
+    secrets.extend([whole, path, query, credential(&url).to_owned()]);
+    secrets
 }
 
 /// The password of a URL, or the user name without one, which then is a token.
@@ -181,8 +309,84 @@ fn secrets_of_spec(provider: &ResolvedProvider) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
+    use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE};
+    use proptest::prelude::*;
+
     use super::*;
     use crate::message::sample::{provider, secret};
+
+    /// Writes each character that is no letter or digit as an escape.
+    fn escaped(text: &str, escape: impl Fn(u8) -> String) -> String {
+        let escape = |byte: u8| match byte.is_ascii_alphanumeric() {
+            true => char::from(byte).to_string(),
+            false => escape(byte),
+        };
+        text.bytes().map(escape).collect()
+    }
+
+    /// A secret as a service may repeat it.
+    fn encoded(secret: &str, how: usize) -> String {
+        match how {
+            0 => secret.to_owned(),
+            1 => secret.to_uppercase(),
+            2 => serde_json::json!(secret).to_string().replace('/', "\\/"),
+            3 => escaped(secret, |byte| format!("\\u{byte:04X}")),
+            4 => escaped(secret, |byte| format!("&#{byte};")),
+            5 => escaped(secret, |byte| format!("&#x{byte:x};")),
+            6 => escaped(secret, |byte| format!("%{byte:02x}")),
+            7 => secret.bytes().fold(String::new(), |mut text, byte| {
+                let _ = write!(text, "%{byte:02X}");
+                text
+            }),
+            8 => BASE64_STANDARD.encode(secret),
+            9 => BASE64_URL_SAFE.encode(format!("me:{secret}")),
+            10 => BASE64_STANDARD.encode(format!("x{secret}\n")),
+            11 => encoded(&encoded(secret, 7), 6),
+            12 => encoded(&encoded(secret, 3), 2),
+            _ => encoded(&encoded(secret, 4), 7).to_lowercase(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_encoding_of_a_secret_is_shown(
+            secret in "[A-Za-z0-9]{8}[ -~]{0,24}[A-Za-z0-9]",
+            how in 0usize..14,
+            before in "[ -~]{0,9}[ :=]",
+            after in "[ ,;)][ -~]{0,9}",
+            kept in 8usize..40,
+        ) {
+            let redactor = Redactor::of(vec![secret.clone()]);
+            let encoded = encoded(&secret, how);
+            let shown = redactor.redact(&format!("{before}{encoded}{after}"));
+            // Of base64, up to two characters at each end also depend on its neighbors.
+            let middle = match how {
+                8..=10 => encoded[..encoded.len() - 4].chars().skip(4).collect::<String>(),
+                _ => encoded,
+            };
+            prop_assert!(!shown.contains(&middle), "{secret:?}: {shown:?}");
+            prop_assert!(shown.contains(REDACTED), "{shown:?}");
+            // A text that was cut within the secret.
+            let cut = format!("{before}{}", &secret[..kept.min(secret.len())]);
+            prop_assert!(redactor.redact(&cut).contains(REDACTED), "{cut:?}");
+        }
+    }
+
+    #[test]
+    fn parts_of_a_secret_address_are_redacted_and_ordinary_ones_are_not() {
+        let address = "https://h/services/T0000001/s3cret-part/?sig=s3cret-value&v=1";
+        for (text, shown) in [
+            ("/services/s3cret-part", "/services/[redacted]"),
+            ("moved to /v2/S3CRET-PART/", "moved to /v2/[redacted]/"),
+            ("bad sig s3cret%2Dvalue", "bad sig [redacted]"),
+            ("no team t0000001", "no team [redacted]"),
+            ("v=1 services", "v=1 services"),
+        ] {
+            assert_eq!(redacted("slack", address, text), shown);
+        }
+    }
 
     /// A text with the secrets, as the Redactor of a Provider leaves it.
     fn redacted(kind: &'static str, address: &str, text: &str) -> String {

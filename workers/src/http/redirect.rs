@@ -1,6 +1,5 @@
 //! Redirects: whether one is followed, and the request to send to its target.
 
-use reqwest::Method;
 use reqwest::header::{self, HeaderMap, HeaderName};
 use tidings_core::{Failure, Reason};
 use url::Url;
@@ -8,8 +7,8 @@ use url::Url;
 use crate::http::exchange::Request;
 
 /// Whether a client that follows this status sends a GET without the body.
-pub fn loses_body(method: &Method, status: u16) -> bool {
-    matches!(status, 301..=303) && !matches!(*method, Method::GET | Method::HEAD)
+pub fn loses_body(request: &Request, status: u16) -> bool {
+    matches!(status, 301..=303) && (!request.is_read || !request.body.is_empty())
 }
 
 /// The URL to send the request to next; `None` if the response is final.
@@ -20,10 +19,11 @@ pub fn target(request: &Request, status: u16, headers: &HeaderMap) -> Result<Opt
     if !matches!(status, 301 | 302 | 303 | 307 | 308) {
         return Ok(None);
     }
-    let location = headers.get(header::LOCATION);
-    let Some(location) = location.and_then(|location| location.to_str().ok()) else {
+    // Servers send characters beyond ASCII, too.
+    let Some(location) = headers.get(header::LOCATION) else {
         return Ok(None);
     };
+    let location = String::from_utf8_lossy(location.as_bytes());
     let host = request.url.host_str().unwrap_or("the service");
     let refused = |why: String| {
         let detail = format!("{host} answered {status} and redirects {why}");
@@ -31,11 +31,11 @@ pub fn target(request: &Request, status: u16, headers: &HeaderMap) -> Result<Opt
     };
     let target = request
         .url
-        .join(location)
+        .join(&location)
         .ok()
         .filter(|url| matches!(url.scheme(), "http" | "https"))
         .ok_or_else(|| refused("to a URL that is not http or https".to_owned()))?;
-    if loses_body(&request.method, status) {
+    if loses_body(request, status) {
         return Err(refused(format!(
             "the {} to {}; that was not followed, because a GET would lose the message: correct \
              the address, or set acceptRedirects: true in the Provider if this is how the service \
@@ -47,7 +47,8 @@ pub fn target(request: &Request, status: u16, headers: &HeaderMap) -> Result<Opt
     Ok(Some(target))
 }
 
-/// A target for errors. User info, query and fragment may hold secrets.
+/// A target for errors. User info, query and fragment may hold secrets. The caller redacts secret
+/// segments of the path.
 fn shown(target: &Url) -> String {
     let origin = target.origin().ascii_serialization();
     let query = target.query().map_or("", |_| "?…");
@@ -73,14 +74,17 @@ pub fn redirected(mut request: Request, target: Url) -> Request {
 
 #[cfg(test)]
 mod tests {
+    use reqwest::Method;
     use reqwest::header::HeaderValue;
 
     use super::*;
 
     fn target_of(method: Method, status: u16, location: &'static str) -> Result<String, String> {
         let url = "https://hooks.example.com/in/1".parse().unwrap();
-        let headers =
-            HeaderMap::from_iter([(header::LOCATION, HeaderValue::from_static(location))]);
+        let headers = HeaderMap::from_iter([(
+            header::LOCATION,
+            HeaderValue::from_bytes(location.as_bytes()).unwrap(),
+        )]);
         target(&Request::new(method, url), status, &headers)
             .map(|target| target.map_or_else(String::new, String::from))
             .map_err(|failure| failure.detail)
@@ -90,11 +94,12 @@ mod tests {
     fn only_redirects_that_keep_the_request_are_followed() {
         let moved = || Ok("https://hooks.example.com/login".to_owned());
         for status in [301, 302, 303, 307, 308] {
-            assert_eq!(target_of(Method::GET, status, "/login"), moved());
-            assert_eq!(target_of(Method::HEAD, status, "/login"), moved());
+            for method in [Method::GET, Method::HEAD, Method::OPTIONS] {
+                assert_eq!(target_of(method, status, "/login"), moved());
+            }
         }
         let writes = [Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
-        for method in writes.into_iter().chain([Method::OPTIONS]) {
+        for method in writes {
             for status in [307, 308] {
                 assert_eq!(target_of(method.clone(), status, "/login"), moved());
             }
@@ -105,6 +110,15 @@ mod tests {
             }
             assert_eq!(target_of(method.clone(), 304, "/login"), Ok(String::new()));
         }
+    }
+
+    #[test]
+    fn a_target_with_characters_beyond_ascii_is_named() {
+        let error = target_of(Method::POST, 302, "/l\u{f6}gin").unwrap_err();
+        assert!(
+            error.contains("https://hooks.example.com/l%C3%B6gin"),
+            "{error}"
+        );
     }
 
     #[test]

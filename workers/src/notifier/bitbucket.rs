@@ -13,10 +13,11 @@ use tidings_rules::{Family, ResolvedProvider};
 
 use super::contract::{DesiredState, KeepState, Notifier, ProviderType, RemoteState, Sent};
 use super::forge::commit_status::{
-    CommitState, CommitStatus, Progressing, StatusReader, desired, kind_and_name, remote_state,
+    CommitState, CommitStatus, Progressing, StatusReader, desired, remote_state,
 };
 use super::forge::{api_url, null_or};
 use crate::http::classify::classify;
+use crate::http::confirmation::{Confirmation, Is};
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request};
 use crate::message::Message;
@@ -61,6 +62,7 @@ pub const TYPE: ProviderType = ProviderType {
         rates: &[rate(1000, 3600)],
         source: "https://support.atlassian.com/bitbucket-cloud/docs/api-request-limits/",
     },
+    confirmation: Confirmation::Json(&[("key", Is::Present), ("state", Is::Present)]),
     size_limits: SizeLimits {
         source: "https://developer.atlassian.com/cloud/bitbucket/rest/api-group-commit-statuses/",
         body: BodyLimit::Parts,
@@ -127,9 +129,10 @@ impl KeepState for BitbucketStatus {
         let Some(status) = self.statuses.status(message)? else {
             return Ok(None);
         };
+        let name = self.statuses.visible_name(message, &status.context);
         let state = State {
             status: status.fitted(usize::MAX, LONGEST_TEXT),
-            name: cut_id(&kind_and_name(message), LONGEST_TEXT),
+            name: cut_id(&name, LONGEST_TEXT),
         };
         let key_prefix = format!("bitbucket {}", self.repository.id);
         Ok(Some(desired(
@@ -208,12 +211,11 @@ struct Post<'a> {
 }
 
 #[derive(Deserialize, Default)]
-#[serde(default)]
 struct Entry {
     state: String,
-    #[serde(deserialize_with = "null_or")]
+    #[serde(default, deserialize_with = "null_or")]
     description: String,
-    #[serde(deserialize_with = "null_or")]
+    #[serde(default, deserialize_with = "null_or")]
     url: String,
 }
 
@@ -247,6 +249,32 @@ mod tests {
         });
         assert_eq!(body(&made[1]), status);
         assert_eq!(made[1].headers["authorization"], "Basic dXNlcjphcHAtcHc=");
+    }
+
+    #[tokio::test]
+    async fn what_distinguishes_statuses_is_visible_in_the_name() {
+        let name = async |cluster: &str, qualified: bool, expression: Option<&str>| {
+            let mut provider = provider(&[("token", "user:app-pw")]);
+            provider.commit_status.qualified_id = qualified;
+            provider.commit_status_expr = expression.map(str::to_owned);
+            let mut sample = Sample::info();
+            sample.event.cluster = cluster.into();
+            let made = requests(&TYPE, &provider, &sample).await;
+            body(&made[1])["name"].as_str().unwrap().to_owned()
+        };
+        assert_eq!(
+            name("eu-1", true, None).await,
+            "eu-1/apps/kustomization/webapp"
+        );
+        assert_ne!(
+            name("eu-1", true, None).await,
+            name("eu-2", true, None).await
+        );
+        let [alpha, beta] = [Some("'alpha'"), Some("'beta'")];
+        assert_eq!(name("", false, alpha).await, "kustomization/webapp (alpha)");
+        assert_ne!(name("", false, alpha).await, name("", false, beta).await);
+        let as_in_flux = Some("'Kustomization/webapp/' + event.severity");
+        assert_eq!(name("", false, as_in_flux).await, "kustomization/webapp");
     }
 
     #[tokio::test]

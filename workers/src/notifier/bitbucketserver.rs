@@ -12,9 +12,7 @@ use url::Url;
 
 use super::bitbucket::{state_name, status_key};
 use super::contract::{DesiredState, KeepState, Notifier, ProviderType, RemoteState, Sent};
-use super::forge::commit_status::{
-    CommitStatus, Progressing, StatusReader, desired, kind_and_name, remote_state,
-};
+use super::forge::commit_status::{CommitStatus, Progressing, StatusReader, desired, remote_state};
 use super::forge::{api_url, null_or};
 use crate::http::address::http_url;
 use crate::http::classify::classify;
@@ -139,7 +137,8 @@ impl KeepState for BitbucketServerStatus {
             return Ok(None);
         };
         let status = status.fitted(usize::MAX, LONGEST_TEXT);
-        let name = format!("{} [{}]", kind_and_name(message), status.description);
+        let name = self.statuses.visible_name(message, &status.context);
+        let name = format!("{name} [{}]", status.description);
         let name = cut_id(&name, LONGEST_TEXT);
         let url = status
             .target_url
@@ -167,7 +166,10 @@ impl KeepState for BitbucketServerStatus {
             return Ok(RemoteState::Unknown);
         }
         classify(&response)?;
-        let entry: Entry = response.parsed()?;
+        let entry = match response.parse()? {
+            Found::Entry(entry) => entry,
+            Found::Nothing(_) => return Ok(remote_state(false)),
+        };
         let is_same = entry.state == state_name(status.state)
             && entry.description == status.description
             && status.links_to(Some(&entry.url));
@@ -206,16 +208,27 @@ impl BitbucketServerStatus {
     }
 }
 
-#[derive(Serialize, Deserialize, Default)]
-#[serde(default)]
+/// The answer to a read. Some servers answer an empty object if there is no status.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Found {
+    Entry(Entry),
+    Nothing(Nothing),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+#[derive(Serialize, Deserialize)]
 struct Entry {
     key: String,
     state: String,
-    #[serde(deserialize_with = "null_or")]
+    #[serde(default, deserialize_with = "null_or")]
     name: String,
-    #[serde(deserialize_with = "null_or")]
+    #[serde(default, deserialize_with = "null_or")]
     description: String,
-    #[serde(deserialize_with = "null_or")]
+    #[serde(default, deserialize_with = "null_or")]
     url: String,
 }
 

@@ -16,7 +16,7 @@ use tidings_rules::{Family, ResolvedProvider, SecretValue};
 
 use crate::http::Http;
 use crate::http::classify::StatusRule;
-use crate::http::confirmation::Confirmation;
+use crate::http::confirmation::{Confirmation, Is};
 use crate::http::invalid::Invalid;
 use crate::message::Message;
 use crate::message::render::Content;
@@ -74,7 +74,7 @@ pub struct ProviderType {
 }
 
 impl ProviderType {
-    /// A type without limits or rules of its own, whose service answers JSON. A row states what
+    /// A type without limits or rules of its own, whose service answers the new object with its id. A row states what
     /// differs: `..ProviderType::DEFAULT`.
     pub const DEFAULT: Self = Self {
         kind: "",
@@ -86,7 +86,7 @@ impl ProviderType {
         build: |_, _| Err(Invalid(String::new())),
         content: Content::Text(Escape::None),
         rate_limits: RateLimits::NONE,
-        confirmation: Confirmation::Json(&[]),
+        confirmation: Confirmation::Json(&[("id", Is::Present)]),
         size_limits: SizeLimits::UNSTATED,
         status_rules: &[],
         most_links: usize::MAX,

@@ -143,13 +143,12 @@ struct Post<'a> {
 }
 
 #[derive(Deserialize, Default)]
-#[serde(default)]
 struct Entry {
     context: String,
     status: String,
-    #[serde(deserialize_with = "null_or")]
+    #[serde(default, deserialize_with = "null_or")]
     description: String,
-    #[serde(deserialize_with = "null_or")]
+    #[serde(default, deserialize_with = "null_or")]
     target_url: String,
 }
 

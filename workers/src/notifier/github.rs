@@ -142,9 +142,7 @@ struct Post<'a> {
 
 #[derive(Deserialize)]
 struct Entry {
-    #[serde(default)]
     context: String,
-    #[serde(default)]
     state: String,
     description: Option<String>,
     target_url: Option<String>,

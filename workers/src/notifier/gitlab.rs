@@ -142,8 +142,7 @@ struct Post<'a> {
     target_url: Option<&'a str>,
 }
 
-#[derive(Deserialize, Default)]
-#[serde(default)]
+#[derive(Deserialize)]
 struct Entry {
     id: u64,
     sha: String,

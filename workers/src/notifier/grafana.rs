@@ -52,7 +52,7 @@ pub const TYPE: ProviderType = ProviderType {
     cut_at: "tags 500, text 65,535 bytes",
     sent_twice: "twice",
     build,
-    confirmation: Confirmation::JsonOrOk(&[("message", Is::Present)]),
+    confirmation: Confirmation::JsonOrOk(&[("id", Is::Present), ("message", Is::Present)]),
     content: Content::Text(Escape::Entities),
     size_limits: SizeLimits {
         source: "https://grafana.com/docs/grafana/latest/setup-grafana/configure-grafana/#tags_length",

@@ -30,6 +30,7 @@ pub fn response(status: u16, body: &str) -> Response {
         status,
         headers: HeaderMap::new(),
         body: body.into(),
+        is_read: false,
         confirmation: Confirmation::Status,
         accepted_redirect: false,
         dry_run: false,

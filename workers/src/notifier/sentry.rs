@@ -23,7 +23,7 @@ use url::Url;
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::{classify, retry_after};
-use crate::http::confirmation::Confirmation;
+use crate::http::confirmation::{Confirmation, Is};
 use crate::http::invalid::Invalid;
 use crate::http::{Http, Request, Response};
 use crate::message::{Message, present};
@@ -58,7 +58,7 @@ pub const TYPE: ProviderType = ProviderType {
     cut_at: "1 MB, tag 200",
     sent_twice: "dropped by Sentry",
     build,
-    confirmation: Confirmation::JsonOrOk(&[]),
+    confirmation: Confirmation::JsonOrOk(&[("id", Is::Present)]),
     size_limits: SizeLimits {
         source: "https://docs.sentry.io/concepts/data-management/size-limits",
         body: BodyLimit::AtMost(SizeUnit::Bytes, LONGEST_ITEM),

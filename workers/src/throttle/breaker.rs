@@ -192,7 +192,7 @@ impl Breaker {
                 (CallResult::Failed(_), known) => {
                     known.is_none_or(|(state, _)| state == State::Closed)
                 }
-                (CallResult::AskedToWait(..), _) => true,
+                (CallResult::AskedToWait { .. }, _) => true,
                 (CallResult::Answered, Some(_)) => false,
             };
             if is_new && result != CallResult::Answered {

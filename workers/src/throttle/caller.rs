@@ -52,7 +52,9 @@ impl<'a> Caller<'a> {
 
     /// Notes the result of a call. The failure holds no secrets.
     pub fn record(&mut self, failure: Option<&Failure>) {
-        self.result = call_result(failure).or(self.result.take());
+        let age = self.throttle.age(&self.call);
+        let longest_wait = self.call.provider.retry.longest_wait(age);
+        self.result = call_result(failure, longest_wait).or(self.result.take());
     }
 
     /// Ends the last call and reports it to the other workers.
@@ -71,7 +73,7 @@ impl<'a> Caller<'a> {
 
 /// What the result of a call says about its destination. A destination that answers works, even if
 /// it rejects the request.
-fn call_result(failure: Option<&Failure>) -> Option<CallResult> {
+fn call_result(failure: Option<&Failure>, longest_wait: Duration) -> Option<CallResult> {
     let Some(failure) = failure else {
         return Some(CallResult::Answered);
     };
@@ -81,10 +83,11 @@ fn call_result(failure: Option<&Failure>) -> Option<CallResult> {
                 retry_after: Some(wait),
             },
             Reason::RateLimited,
-        ) => Some(CallResult::AskedToWait(
-            wait.max(Duration::from_millis(1)),
-            failure.detail.clone(),
-        )),
+        ) => Some(CallResult::AskedToWait {
+            wait: wait.min(longest_wait),
+            is_cut: wait > longest_wait,
+            reason: failure.detail.clone(),
+        }),
         (
             FailureKind::Transient { .. },
             Reason::RateLimited
@@ -105,7 +108,18 @@ mod tests {
     #[test]
     fn a_destination_that_answers_works_and_only_outages_count_as_failures() {
         let failed = |reason| Some(Failure::transient(reason, "why"));
-        let wait = Some(Duration::from_secs(9));
+        let longest = Duration::from_secs(20);
+        let asked = |seconds| {
+            let wait = Duration::from_secs(seconds);
+            failed(Reason::RateLimited).map(|failure| failure.after(Some(wait)))
+        };
+        let wait = |seconds, is_cut| {
+            Some(CallResult::AskedToWait {
+                wait: Duration::from_secs(seconds),
+                is_cut,
+                reason: "why".into(),
+            })
+        };
         for (failure, expected) in [
             (None, Some(CallResult::Answered)),
             (
@@ -124,15 +138,10 @@ mod tests {
                 failed(Reason::AnswerUnknown).map(|failure| failure.with_status(200)),
                 Some(CallResult::Failed("why".into())),
             ),
+            (asked(9), wait(9, false)),
+            (asked(21), wait(20, true)),
             (
-                failed(Reason::RateLimited).map(|failure| failure.after(wait)),
-                Some(CallResult::AskedToWait(
-                    Duration::from_secs(9),
-                    "why".into(),
-                )),
-            ),
-            (
-                failed(Reason::ServerError).map(|failure| failure.after(wait)),
+                failed(Reason::ServerError).map(|failure| failure.after(Some(longest))),
                 Some(CallResult::Failed("why".into())),
             ),
             (
@@ -146,7 +155,11 @@ mod tests {
             (Some(Failure::permanent(Reason::Misconfigured, "why")), None),
             (failed(Reason::Crashed), None),
         ] {
-            assert_eq!(call_result(failure.as_ref()), expected, "{failure:?}");
+            assert_eq!(
+                call_result(failure.as_ref(), longest),
+                expected,
+                "{failure:?}"
+            );
         }
     }
 }

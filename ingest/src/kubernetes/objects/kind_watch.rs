@@ -11,6 +11,7 @@ use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, watcher};
 use kube::{Api, Client};
 use parking_lot::Mutex;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::kubernetes::kind::ObjectKind;
 use tokio::sync::{OnceCell, watch};
@@ -28,6 +29,13 @@ const READ_TIMEOUT: Duration = Duration::from_millis(900);
 const READ_PAUSE: Duration = Duration::from_secs(10);
 /// The pause before discovery of a kind is retried.
 const DISCOVERY_PAUSE: Duration = Duration::from_secs(60);
+
+/// The characters of a name that have a meaning in a path.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b':');
 
 /// The watch of one kind.
 pub(super) struct KindWatch {
@@ -169,7 +177,7 @@ impl Shared {
             Scope::Cluster => Api::all_with(self.client.clone(), resource),
         };
         Ok(api
-            .get_metadata_opt(name)
+            .get_metadata_opt(&utf8_percent_encode(name, SEGMENT).to_string())
             .await?
             .map(|object| ObjectMetadata::new(object.metadata)))
     }

@@ -123,7 +123,7 @@ fn a_failed_read_is_reported_and_keeps_the_contents() {
 
 #[test]
 fn an_invalid_name_is_reported_and_never_read() {
-    let long = "a".repeat(MAX_NAME_LENGTH + 1);
+    let long = "a".repeat(object_name::MAX_NAME + 1);
     for name in [
         "",
         "Token",

@@ -141,6 +141,22 @@ impl StatusReader {
         };
         expression.evaluate(variables)
     }
+
+    /// What a forge shows that hides the id, such as Bitbucket: `<kind>/<name>` in lower case as in
+    /// Flux, and what else distinguishes the status from others of the commit. The result of an
+    /// expression that begins with kind and name is known to users, and is not repeated.
+    pub fn visible_name(&self, message: &Message<'_>, context: &str) -> String {
+        let object = format!("{}/{}", message.object.kind, message.object.name).to_lowercase();
+        match self.expression {
+            None if self.is_id_qualified => {
+                status_id::qualified(&object, &message.event.cluster, message.object)
+            }
+            Some(_) if !context.to_lowercase().starts_with(&object) => {
+                format!("{object} ({context})")
+            }
+            _ => object,
+        }
+    }
 }
 
 impl CommitStatus {
@@ -182,11 +198,6 @@ pub fn remote_state(is_same: bool) -> RemoteState {
     } else {
         RemoteState::Other { handle: None }
     }
-}
-
-/// `<kind>/<name>` in lower case: how Bitbucket shows a status.
-pub fn kind_and_name(message: &Message<'_>) -> String {
-    format!("{}/{}", message.object.kind, message.object.name).to_lowercase()
 }
 
 fn alert_manifest(message: &Message<'_>) -> Json {

@@ -186,8 +186,10 @@ impl GithubApp {
         path: &str,
         body: &[u8],
     ) -> Result<Option<T>, Failure> {
-        let mut asked =
-            request(&self.base, method, path, ACCEPT)?.bearer(&self.signed(Timestamp::now())?);
+        // Another token does no harm.
+        let mut asked = request(&self.base, method, path, ACCEPT)?
+            .bearer(&self.signed(Timestamp::now())?)
+            .reading();
         if !body.is_empty() {
             asked = asked.body("application/json", body.to_vec());
         }

@@ -67,7 +67,11 @@ fn rate_limit(response: &Response, now: Timestamp) -> Option<Failure> {
         let reset = response
             .header("x-ratelimit-reset")
             .filter(|_| response.header("x-ratelimit-remaining") == Some("0"))?;
-        let seconds = reset.trim().parse::<i64>().ok()? - now.as_second();
+        let seconds = reset
+            .trim()
+            .parse::<i64>()
+            .ok()?
+            .saturating_sub(now.as_second());
         Some(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
     };
     let wait = retry_after(response, now)

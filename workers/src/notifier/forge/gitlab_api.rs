@@ -131,11 +131,9 @@ fn check(response: &Response, now: Timestamp) -> Result<u16, Failure> {
         let reset = response
             .header("ratelimit-reset")
             .and_then(|text| text.trim().parse::<i64>().ok());
-        failure.after(
-            reset.map(|reset| {
-                Duration::from_secs(u64::try_from(reset - now.as_second()).unwrap_or(0))
-            }),
-        )
+        failure.after(reset.map(|reset| {
+            Duration::from_secs(u64::try_from(reset.saturating_sub(now.as_second())).unwrap_or(0))
+        }))
     })
 }
 
