@@ -6,6 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde_json::Value;
+
+use crate::alert::Alert;
 use crate::object::Identity;
 use crate::problem::{Problem, Severity};
 use crate::provider::Provider;
@@ -20,6 +23,25 @@ pub trait TypeChecks: Send + Sync {
     /// # Errors
     /// The type cannot use the Provider or its Secrets.
     fn check_provider(&self, provider: Arc<ResolvedProvider>) -> Result<(), String>;
+
+    /// Prepares a sample message to a channel, and sends nothing. The channel is that of an Alert;
+    /// the empty channel is that of the Provider.
+    ///
+    /// # Errors
+    /// The type cannot send to the channel.
+    fn check_channel(&self, provider: Arc<ResolvedProvider>, channel: &str) -> Result<(), String>;
+
+    /// Evaluates the Provider's `commitStatusExpr` for sample events, to which the metadata is
+    /// added. The manifest is that of the Provider.
+    ///
+    /// # Errors
+    /// The expression fails for every event.
+    fn check_expression(
+        &self,
+        source: &str,
+        manifest: &Value,
+        metadata: &BTreeMap<String, String>,
+    ) -> Result<(), String>;
 
     /// Renders a template for sample events, to which the metadata is added. Returns what is wrong.
     fn check_template(
@@ -97,9 +119,58 @@ impl Verifier<'_> {
                 let field = "spec.commitStatus.targetURL";
                 self.source(pattern, Escape::Url, field, "", &metadata, findings);
             }
+            if let Some(source) = provider.commit_status_expr.as_deref() {
+                let manifest = &provider.manifest;
+                let found = self.checks.check_expression(source, manifest, &metadata);
+                let field = "spec.commitStatusExpr";
+                let finding = |message| self.finding(Subject::Configuration, field, message);
+                findings.extend(found.err().map(finding));
+            }
         }
         if self.entry.rejection.is_none() {
-            findings.extend(self.resolve());
+            match self.resolve() {
+                Some(finding) => findings.push(finding),
+                None => self.channels(findings),
+            }
+        }
+    }
+
+    /// Problems of the channels to which the Alerts of a usable Provider send. Without a channel of
+    /// an Alert, they are about the Provider.
+    fn channels(&self, findings: &mut Vec<Finding>) {
+        let Identity {
+            namespace, name, ..
+        } = &self.entry.identity;
+        let (Some(provider), Ok(resolved)) = (
+            self.rules.provider(namespace, name),
+            self.rules.resolve(namespace, name),
+        ) else {
+            return;
+        };
+        let check = |channel: &str| self.checks.check_channel(resolved.clone(), channel).err();
+        let alerts: Vec<_> = self.alerts_of(provider).collect();
+        if alerts.iter().all(|alert| alert.channel.is_empty()) {
+            findings.extend(check("").map(|message| {
+                let field = self.field_of(&message);
+                self.finding(Subject::Configuration, &field, message)
+            }));
+            return;
+        }
+        for alert in alerts {
+            let Some(message) = check(&alert.channel) else {
+                continue;
+            };
+            let is_it = |entry: &&RuleEntry| {
+                let identity = &entry.identity;
+                identity.kind == "Alert"
+                    && (&identity.namespace, &identity.name) == (&alert.namespace, &alert.name)
+            };
+            let entry = self.rules.entries().iter().find(is_it);
+            findings.extend(entry.map(|entry| Finding {
+                identity: entry.identity.clone(),
+                subject: Subject::Configuration,
+                problem: entry.problem(Severity::Fault, "spec.channel", message),
+            }));
         }
     }
 
@@ -175,14 +246,17 @@ impl Verifier<'_> {
         }
     }
 
+    /// The Alerts that use the Provider.
+    fn alerts_of(&self, provider: &Provider) -> impl Iterator<Item = &Arc<Alert>> {
+        self.rules.alerts().filter(|alert| {
+            alert.namespace == provider.namespace && alert.provider == provider.name
+        })
+    }
+
     /// What the Alerts that use the Provider's template add to the metadata.
     fn metadata_of_alerts(&self, provider: &Provider) -> BTreeMap<String, String> {
-        let used_by = self.rules.alerts().filter(|alert| {
-            alert.namespace == provider.namespace
-                && alert.provider == provider.name
-                && alert.template.is_none()
-        });
-        used_by
+        self.alerts_of(provider)
+            .filter(|alert| alert.template.is_none())
             .flat_map(|alert| alert.event_metadata.clone())
             .collect()
     }
@@ -261,10 +335,16 @@ mod tests {
     use crate::options::Options;
     use crate::testing::{alert, config_map, provider, secret};
 
-    const KINDS: Kinds = &[Kind {
-        keys: &["token", "address"],
-        ..Kind::new("slack", Family::Message)
-    }];
+    const KINDS: Kinds = &[
+        Kind {
+            keys: &["token", "address"],
+            ..Kind::new("slack", Family::Message)
+        },
+        Kind {
+            keys: &["token"],
+            ..Kind::new("github", Family::CommitStatus)
+        },
+    ];
 
     /// A type that needs a token, and templates that must not contain `oops`.
     struct Strict;
@@ -274,6 +354,26 @@ mod tests {
             match provider.secret.token() {
                 Some(_) => Ok(()),
                 None => Err("the Secret of spec.secretRef needs the key token; add it".to_owned()),
+            }
+        }
+
+        fn check_channel(&self, provider: Arc<ResolvedProvider>, of: &str) -> Result<(), String> {
+            let channel = if of.is_empty() { &provider.channel } else { of };
+            match channel {
+                "bad" => Err("no topic: spec.channel must be CHANNEL/TOPIC".to_owned()),
+                _ => Ok(()),
+            }
+        }
+
+        fn check_expression(
+            &self,
+            source: &str,
+            _: &Value,
+            metadata: &BTreeMap<String, String>,
+        ) -> Result<(), String> {
+            match source {
+                "oops" if !metadata.contains_key("oops") => Err("oops is undefined".to_owned()),
+                _ => Ok(()),
             }
         }
 
@@ -344,6 +444,35 @@ mod tests {
         );
         assert_eq!(found([with_secret().with("suspend", true).object()]), []);
         assert_eq!(found([with_secret().with("type", "pigeon").object()]), []);
+    }
+
+    #[test]
+    fn a_channel_is_found_at_the_object_that_gives_it() {
+        let token = || secret("s", json!({"token": "t"})).object();
+        let sending = |channel: &str| {
+            let provider = provider("p", "slack").with("secretRef", json!({"name": "s"}));
+            provider.with("channel", channel).object()
+        };
+        let alert = |name: &str, channel| alert(name, "p").with("channel", channel).object();
+        let at = |name: &str| one(name, "spec.channel", Subject::Configuration);
+        assert_eq!(found([sending("bad"), token()]), at("p"), "no Alert");
+        assert_eq!(found([sending("bad"), token(), alert("a", "")]), at("p"));
+        assert_eq!(found([sending("bad"), token(), alert("a", "ok")]), []);
+        assert_eq!(found([sending("ok"), token(), alert("a", "bad")]), at("a"));
+        let mixed = [sending("bad"), token(), alert("a", "ok"), alert("b", "")];
+        assert_eq!(found(mixed), at("b"), "the Alert that gives none");
+    }
+
+    #[test]
+    fn an_expression_is_checked_also_without_the_secret() {
+        let status = provider("p", "github").with("secretRef", json!({"name": "s"}));
+        let status = || status.clone().with("commitStatusExpr", "oops").object();
+        let expected = one("p", "spec.commitStatusExpr", Subject::Configuration);
+        let token = || secret("s", json!({"token": "t"})).object();
+        assert_eq!(found([status(), token()]), expected);
+        assert_eq!(found([status()]).len(), 2, "and the missing Secret");
+        let metadata = alert("a", "p").with("eventMetadata", json!({"oops": "x"}));
+        assert_eq!(found([status(), token(), metadata.object()]), []);
     }
 
     #[test]

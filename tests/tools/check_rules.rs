@@ -144,6 +144,30 @@ async fn what_cannot_work_is_an_error_with_its_object_and_field() {
 }
 
 #[tokio::test]
+async fn an_expression_or_a_channel_that_cannot_work_is_an_error() {
+    let reference = json!({"name": "s"});
+    let typed = |kind: &str| testing::provider("p", kind).with("secretRef", reference.clone());
+    let token = || secret("s", json!({"token": "t"}));
+    let provider_at = |field: &str| ("Provider apps/p".to_owned(), field.to_owned());
+    let status = || typed("github").with("address", "https://github.com/acme/fleet");
+    for source in ["event.foo.bar +", "evnt.involvedObject.name", "1", "foo(event)"] {
+        let found = only_error([status().with("commitStatusExpr", source), token()]).await;
+        assert_eq!(found, provider_at("spec.commitStatusExpr"), "{source}");
+    }
+    let telegram = || typed("telegram");
+    let found = only_error([telegram(), token()]).await;
+    assert_eq!(found, provider_at("spec.channel"));
+    let given = alert("a", "p").with("channel", "@team");
+    assert_eq!(check([telegram(), token(), given], &[]).await.status, Some(0));
+    let pagerduty = typed("pagerduty").with("address", "https://events.pagerduty.com");
+    let found = only_error([pagerduty, secret("s", json!({"routingKey": ""}))]).await;
+    assert_eq!(found, provider_at("spec.secretRef"));
+    let zulip = testing::provider("p", "zulip").with("address", "https://zulip.example.com");
+    let found = only_error([zulip, alert("a", "p").with("channel", "notopic")]).await;
+    assert_eq!(found, ("Alert apps/a".to_owned(), "spec.channel".to_owned()));
+}
+
+#[tokio::test]
 async fn all_problems_of_a_rejected_alert_are_reported() {
     let alert = alert("a", "gone")
         .with("eventSeverty", "error")

@@ -89,6 +89,11 @@ impl HttpClients {
             rules,
         })
     }
+
+    /// The address rules.
+    pub fn rules(&self) -> &AddressRules {
+        &self.rules
+    }
 }
 
 // === impl Http ===

@@ -6,6 +6,7 @@ use tidings_rules::{Kind, Kinds};
 
 use contract::ProviderType;
 
+pub(crate) mod channel_check;
 pub mod contract;
 pub(crate) mod forge;
 mod payload;

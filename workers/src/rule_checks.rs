@@ -1,45 +1,130 @@
 //! The checks of rules that need the code of the provider types.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use serde_json::Value;
 use tidings_rules::template::Escape;
 use tidings_rules::{ResolvedProvider, TypeChecks};
+use url::Url;
 
 use crate::attempt::PreparedProviders;
 use crate::http::HttpClients;
 use crate::message::blocking::run_blocking;
 use crate::message::template_check;
+use crate::notifier::channel_check;
+use crate::notifier::forge::expression_check;
 
-/// The most templates whose result is kept.
-const MOST_TEMPLATES: usize = 2_000;
+/// The most results of each check that are kept.
+const MOST_KEPT: usize = 2_000;
 
 /// Prepares Providers and renders templates, and sends nothing. Results are kept, so that a new
 /// snapshot costs only what has changed.
 pub struct RuleChecks {
+    http_clients: HttpClients,
     providers: PreparedProviders,
-    templates: Mutex<HashMap<TemplateKey, Vec<String>>>,
+    templates: Kept<TemplateKey, Vec<String>>,
+    channels: Kept<ChannelKey, Option<String>>,
+    expressions: Kept<ExpressionKey, Option<String>>,
 }
 
 type TemplateKey = (String, Escape, BTreeMap<String, String>);
+/// Namespace, name and fingerprint of the Provider, and the channel.
+type ChannelKey = (String, String, String, String);
+/// The expression, the Provider's manifest and the metadata.
+type ExpressionKey = (String, String, BTreeMap<String, String>);
+
+/// Results of checks.
+struct Kept<K, T>(Mutex<HashMap<K, T>>);
+
+impl<K: Eq + Hash, T: Clone> Kept<K, T> {
+    fn new() -> Self {
+        Self(Mutex::default())
+    }
+
+    /// The kept result, or that of the check.
+    fn get(&self, key: K, check: impl FnOnce() -> T) -> T {
+        if let Some(known) = self.0.lock().get(&key) {
+            return known.clone();
+        }
+        let found = run_blocking(check);
+        let mut kept = self.0.lock();
+        if kept.len() >= MOST_KEPT {
+            kept.clear();
+        }
+        kept.insert(key, found.clone());
+        found
+    }
+}
 
 impl RuleChecks {
     /// Checks that use these clients.
     pub fn new(http_clients: HttpClients) -> Self {
         Self {
-            providers: PreparedProviders::new(http_clients),
-            templates: Mutex::default(),
+            providers: PreparedProviders::new(http_clients.clone()),
+            http_clients,
+            templates: Kept::new(),
+            channels: Kept::new(),
+            expressions: Kept::new(),
         }
+    }
+}
+
+impl RuleChecks {
+    /// The problem of an address that no attempt may connect to. Names are not resolved, because
+    /// they may have other addresses later.
+    fn refused(&self, provider: &ResolvedProvider) -> Option<String> {
+        // Only `nats` has several addresses.
+        let parsed = |address: &str| Url::parse(address.trim()).ok();
+        let urls: Vec<Url> = match &provider.api_address {
+            Some(api) => vec![api.clone()],
+            None => provider.address.split(',').filter_map(parsed).collect(),
+        };
+        let rules = self.http_clients.rules();
+        let refused = urls.iter().find_map(|url| rules.check_url(url).err())?;
+        Some(format!(
+            "the address {} is {}; correct it, or add it to worker.addresses.allow",
+            refused.address, refused.rule
+        ))
     }
 }
 
 impl TypeChecks for RuleChecks {
     fn check_provider(&self, provider: Arc<ResolvedProvider>) -> Result<(), String> {
-        self.providers
-            .prepare(provider)
-            .map(drop)
-            .map_err(|failure| failure.detail)
+        let prepared = self.providers.prepare(provider);
+        let prepared = prepared.map_err(|failure| failure.detail)?;
+        self.refused(&prepared.provider).map_or(Ok(()), Err)
+    }
+
+    fn check_channel(&self, provider: Arc<ResolvedProvider>, channel: &str) -> Result<(), String> {
+        let ResolvedProvider {
+            namespace,
+            name,
+            fingerprint,
+            ..
+        } = &*provider;
+        let owned = [namespace, name, fingerprint].map(String::clone);
+        let [namespace, name, fingerprint] = owned;
+        let key = (namespace, name, fingerprint, channel.to_owned());
+        let found = self
+            .channels
+            .get(key, || channel_check::check(&provider, channel));
+        found.map_or(Ok(()), Err)
+    }
+
+    fn check_expression(
+        &self,
+        source: &str,
+        manifest: &Value,
+        metadata: &BTreeMap<String, String>,
+    ) -> Result<(), String> {
+        let key = (source.to_owned(), manifest.to_string(), metadata.clone());
+        let found = self
+            .expressions
+            .get(key, || expression_check::check(source, manifest, metadata));
+        found.map_or(Ok(()), Err)
     }
 
     fn check_template(
@@ -49,15 +134,44 @@ impl TypeChecks for RuleChecks {
         metadata: &BTreeMap<String, String>,
     ) -> Vec<String> {
         let key = (source.to_owned(), escape, metadata.clone());
-        if let Some(known) = self.templates.lock().get(&key) {
-            return known.clone();
+        let check = || template_check::check(source, escape, metadata);
+        self.templates.get(key, check)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::sample::{provider, secret};
+    use crate::notifier::sample::http_clients;
+
+    #[test]
+    fn an_address_that_attempts_may_not_use_is_found() {
+        let checks = RuleChecks::new(http_clients());
+        let checked = |kind: &'static str, address: &str, api: Option<&str>| {
+            let provider = provider(kind, |provider| {
+                let fingerprint = format!("{address} {api:?}");
+                (provider.address, provider.fingerprint) = (address.into(), fingerprint);
+                provider.api_address = api.and_then(|api| api.parse().ok());
+                provider.secret = secret(&[("token", "t")]);
+            });
+            checks.check_provider(Arc::new(provider)).err()
+        };
+        for (kind, address) in [
+            ("generic", "http://169.254.169.254/latest"),
+            ("generic", "http://[fd00:ec2::254]/"),
+            ("generic", "http://metadata.google.internal/"),
+            ("nats", "nats://h:4222, nats://169.254.169.254:4222"),
+        ] {
+            let problem = checked(kind, address, None).unwrap_or_default();
+            assert!(
+                problem.contains("metadata service"),
+                "{address}: {problem:?}"
+            );
         }
-        let found = run_blocking(|| template_check::check(source, escape, metadata));
-        let mut templates = self.templates.lock();
-        if templates.len() >= MOST_TEMPLATES {
-            templates.clear();
-        }
-        templates.insert(key, found.clone());
-        found
+        let repository = "https://gitlab.com/acme/deploy";
+        assert!(checked("gitlab", repository, Some("http://169.254.169.254/")).is_some());
+        assert_eq!(checked("gitlab", repository, None), None);
+        assert_eq!(checked("generic", "http://10.0.0.1/", None), None);
     }
 }

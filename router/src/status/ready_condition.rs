@@ -278,6 +278,19 @@ mod tests {
             }
         }
 
+        fn check_channel(&self, _: Arc<ResolvedProvider>, _: &str) -> Result<(), String> {
+            Ok(())
+        }
+
+        fn check_expression(
+            &self,
+            _: &str,
+            _: &Value,
+            _: &BTreeMap<String, String>,
+        ) -> Result<(), String> {
+            Ok(())
+        }
+
         fn check_template(
             &self,
             source: &str,

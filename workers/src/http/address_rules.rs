@@ -100,7 +100,12 @@ impl AddressRules {
             {
                 METADATA_ADDRESS
             }
-            Some(Host::Domain(_)) | None => return Ok(()),
+            // The hosts of other schemes, such as nats, are not parsed.
+            Some(Host::Domain(name)) => match name.parse() {
+                Ok(address) => address,
+                Err(_) => return Ok(()),
+            },
+            None => return Ok(()),
         };
         let port = url.port_or_known_default().unwrap_or_default();
         if self.own_receiver == Some(SocketAddr::new(address, port)) {

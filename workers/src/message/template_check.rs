@@ -79,14 +79,14 @@ fn undefined(name: &str, variables: &Value) -> Option<String> {
 }
 
 /// An event with its combined metadata.
-struct Sample {
-    event: Event,
-    object: ObjectReference,
-    metadata: BTreeMap<String, String>,
+pub struct Sample {
+    pub event: Event,
+    pub object: ObjectReference,
+    pub metadata: BTreeMap<String, String>,
 }
 
 /// A success with every value that an event can have, an error, and an event without metadata.
-fn samples(names: &[String], metadata: &BTreeMap<String, String>) -> [Sample; 3] {
+pub fn samples(names: &[String], metadata: &BTreeMap<String, String>) -> [Sample; 3] {
     let object = ObjectReference {
         api_version: "kustomize.toolkit.fluxcd.io/v1".into(),
         kind: "Kustomization".into(),
@@ -150,21 +150,33 @@ fn samples(names: &[String], metadata: &BTreeMap<String, String>) -> [Sample; 3]
     ]
 }
 
-fn sample_context(sample: &Sample, escape: Escape) -> TemplateContext {
-    let alert = AlertReference {
+/// The Alert that selected the samples.
+pub fn sample_alert() -> AlertReference {
+    AlertReference {
         namespace: "apps".into(),
         name: "alert".into(),
         ..AlertReference::default()
-    };
-    let message = Message {
-        delivery_id: "",
-        event: &sample.event,
-        object: &sample.object,
-        metadata: &sample.metadata,
-        alert: &alert,
-        channel: "",
-        rendered: RenderedMessage::STANDARD,
-    };
+    }
+}
+
+impl Sample {
+    /// The message of the sample, to a channel.
+    pub fn message<'a>(&'a self, alert: &'a AlertReference, channel: &'a str) -> Message<'a> {
+        Message {
+            delivery_id: "sample",
+            event: &self.event,
+            object: &self.object,
+            metadata: &self.metadata,
+            alert,
+            channel,
+            rendered: RenderedMessage::STANDARD,
+        }
+    }
+}
+
+fn sample_context(sample: &Sample, escape: Escape) -> TemplateContext {
+    let alert = sample_alert();
+    let message = sample.message(&alert, "");
     let mut context = TemplateContext::of(&message, ("apps", "provider"), "slack");
     // Patterns of links cannot use links.
     if escape != Escape::Url {

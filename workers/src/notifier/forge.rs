@@ -3,6 +3,7 @@
 pub mod comment;
 pub mod commit_status;
 pub mod expression;
+pub mod expression_check;
 pub mod gitea_api;
 pub mod github_api;
 pub mod github_app;

@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use cel::objects::{Key, Map};
-use cel::{Context, Program, Value};
+use cel::{Context, ExecutionError, Program, Value};
 use serde_json::Value as Json;
 use tidings_core::{Failure, Reason};
 
@@ -41,7 +41,30 @@ struct Inner {
     late: AtomicUsize,
 }
 
+/// Why an expression gives no commit status id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wrong {
+    /// What it depends on.
+    pub cause: Cause,
+    /// What is wrong, for people.
+    pub sentence: String,
+}
+
+/// What an error of an expression depends on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The text alone: a syntax error, or a name that does not exist.
+    Text,
+    /// A map lacks this key.
+    Key(String),
+    /// The types of the values.
+    Types,
+    /// The values, such as those of metadata, or the time that the evaluation takes.
+    Values,
+}
+
 /// The variables of an expression.
+#[derive(Clone)]
 pub struct Variables {
     /// The event, with the combined metadata.
     pub event: Json,
@@ -68,6 +91,21 @@ impl Expression {
     /// # Errors
     /// Permanent: it does not compile, fails, or gives no text. Transient: it takes too long.
     pub fn evaluate(&self, variables: Variables) -> Result<String, Failure> {
+        self.run(variables)?.map_err(|it| wrong(&it.sentence))
+    }
+
+    /// Evaluates the expression for sample values.
+    ///
+    /// # Errors
+    /// What is wrong, and what that depends on.
+    pub fn check(&self, variables: Variables) -> Result<(), Wrong> {
+        let evaluated = self
+            .run(variables)
+            .unwrap_or_else(|failure| Err(Wrong::new(Cause::Values, failure.detail)));
+        evaluated.map(drop)
+    }
+
+    fn run(&self, variables: Variables) -> Result<Result<String, Wrong>, Failure> {
         if self.0.late.load(Ordering::Relaxed) > 0 {
             return Err(late(
                 "an earlier evaluation still runs; simplify the expression",
@@ -87,10 +125,11 @@ impl Expression {
             .spawn(work)
             .map_err(|error| late(&format!("no thread can be started: {error}")))?;
         match run_blocking(|| receiver.recv_timeout(DEADLINE)) {
-            Ok(result) => result.map_err(|sentence| wrong(&sentence)),
-            Err(RecvTimeoutError::Disconnected) => {
-                Err(wrong("the CEL library fails; simplify the expression"))
-            }
+            Ok(result) => Ok(result),
+            Err(RecvTimeoutError::Disconnected) => Ok(Err(Wrong::new(
+                Cause::Values,
+                "the CEL library fails; simplify the expression",
+            ))),
             Err(RecvTimeoutError::Timeout) => {
                 // Counted before the receiver is dropped, because the thread then knows that it is
                 // late.
@@ -117,13 +156,43 @@ fn late(sentence: &str) -> Failure {
     )
 }
 
+// === impl Wrong ===
+
+impl Wrong {
+    fn new(cause: Cause, sentence: impl Into<String>) -> Self {
+        Self {
+            cause,
+            sentence: sentence.into(),
+        }
+    }
+
+    fn execution(error: &ExecutionError) -> Self {
+        let cause = match error {
+            ExecutionError::UndeclaredReference(_) => Cause::Text,
+            ExecutionError::NoSuchKey(key) => Cause::Key(key.as_str().to_owned()),
+            ExecutionError::FunctionError { .. }
+            | ExecutionError::DivisionByZero(_)
+            | ExecutionError::RemainderByZero(_)
+            | ExecutionError::Overflow(..)
+            | ExecutionError::IndexOutOfBounds(_)
+            | ExecutionError::DuplicateKey(_)
+            | ExecutionError::InternalError(_) => Cause::Values,
+            _ => Cause::Types,
+        };
+        Self::new(
+            cause,
+            format!("it fails for this event: {}", one_line(error)),
+        )
+    }
+}
+
 // === impl Inner ===
 
 impl Inner {
-    fn evaluate(&self, variables: Variables) -> Result<String, String> {
+    fn evaluate(&self, variables: Variables) -> Result<String, Wrong> {
         match self.program.get_or_init(|| compile(&self.source)) {
             Ok(program) => execute(program, variables),
-            Err(sentence) => Err(sentence.clone()),
+            Err(sentence) => Err(Wrong::new(Cause::Text, sentence)),
         }
     }
 }
@@ -140,22 +209,23 @@ fn compile(source: &str) -> Result<Program, String> {
         .map_err(|errors| format!("it is not valid CEL: {}", one_line(&errors)))
 }
 
-fn execute(program: &Program, variables: Variables) -> Result<String, String> {
+fn execute(program: &Program, variables: Variables) -> Result<String, Wrong> {
     let mut context = Context::with_env(Arc::clone(&LANGUAGE));
     context.add_variable_from_value("event", value(variables.event));
     context.add_variable_from_value("alert", value(variables.alert));
     context.add_variable_from_value("provider", value(variables.provider));
     match program
         .execute(&context)
-        .map_err(|error| format!("it fails for this event: {}", one_line(&error)))?
+        .map_err(|error| Wrong::execution(&error))?
     {
-        Value::String(text) if text.is_empty() => {
-            Err("it gives an empty string; a commit status needs an id".to_owned())
-        }
+        Value::String(text) if text.is_empty() => Err(Wrong::new(
+            Cause::Values,
+            "it gives an empty string; a commit status needs an id",
+        )),
         Value::String(text) => Ok(text.as_str().to_owned()),
-        other => Err(format!(
-            "it gives {}; convert it with string(…)",
-            other.type_of()
+        other => Err(Wrong::new(
+            Cause::Types,
+            format!("it gives {}; convert it with string(…)", other.type_of()),
         )),
     }
 }
