@@ -60,6 +60,13 @@ impl GitLab {
     /// The address or a credential is missing or invalid; the error names it.
     pub fn new(provider: &ResolvedProvider, http: Http) -> Result<Self, Invalid> {
         let repository = repository(provider)?;
+        if !repository.id.contains('/') {
+            return Err(Invalid(format!(
+                "the address must name a project as GROUP/NAME, but names {:?}; if GitLab is not \
+                 at the root of its host, set spec.apiAddress",
+                repository.id
+            )));
+        }
         let token = provider
             .secret
             .token()
@@ -155,6 +162,22 @@ mod tests {
             "https://gitlab.example.com/api/v4/projects/grp%2Fsub%2Fmy%2Efleet/x?a=b"
         );
         assert!(request.headers["private-token"].is_sensitive());
+    }
+
+    #[test]
+    fn an_address_without_a_project_is_rejected() {
+        let built = |address: &str| {
+            let provider = provider("gitlab", |provider| {
+                provider.address = address.into();
+                provider.secret = secret(&[("token", "t")]);
+            });
+            GitLab::new(&provider, Http::dry_run()).map(drop)
+        };
+        for address in ["https://gitlab.com/group", "git@gitlab.com:group.git"] {
+            let error = built(address).unwrap_err();
+            assert!(error.0.contains("GROUP/NAME"), "{address}: {error}");
+        }
+        assert_eq!(built("https://gitlab.com/group/sub/name"), Ok(()));
     }
 
     #[test]
