@@ -73,29 +73,41 @@ fn named(what: &str, names: &[&str]) -> String {
 /// not part of the value.
 ///
 /// # Errors
-/// A sentence about the first invalid header, without its value.
+/// A sentence about all invalid headers, without their values.
 pub fn headers(text: &str) -> Result<BTreeMap<String, String>, String> {
     // The YAML error would contain the value.
     let headers: BTreeMap<String, String> = serde_saphyr::from_str(text)
         .map_err(|_| "the key headers must be a YAML map of header names to strings".to_owned())?;
-    headers
+    let trimmed = |value: &String| value.trim_end_matches(['\r', '\n']).to_owned();
+    let (named, unnamed): (Vec<_>, Vec<_>) =
+        headers.iter().partition(|(name, _)| is_header_name(name));
+    let unreadable = named
+        .iter()
+        .filter(|(_, value)| !is_header_value(&trimmed(value)));
+    let unreadable: Vec<&str> = unreadable.map(|(name, _)| name.as_str()).collect();
+    let mut wrong = Vec::new();
+    match unnamed.len() {
+        0 => {}
+        1 => wrong.push("an invalid HTTP header name".to_owned()),
+        count => wrong.push(format!("{count} invalid HTTP header names")),
+    }
+    if !unreadable.is_empty() {
+        let names = unreadable.join(", ");
+        wrong.push(format!("a control character in the value of {names}"));
+    }
+    if !wrong.is_empty() {
+        return Err(format!("the key headers contains {}", wrong.join(", and ")));
+    }
+    let trimmed = named
         .into_iter()
-        .map(|(name, value)| {
-            let value = value.trim_end_matches(['\r', '\n']);
-            if !is_header_name(&name) {
-                return Err("the key headers contains an invalid HTTP header name".to_owned());
-            }
-            if !value
-                .bytes()
-                .all(|byte| byte == b'\t' || byte >= b' ' && byte != 0x7f)
-            {
-                return Err(format!(
-                    "the key headers contains a control character in the value of {name}"
-                ));
-            }
-            Ok((name, value.to_owned()))
-        })
-        .collect()
+        .map(|(name, value)| (name.clone(), trimmed(value)));
+    Ok(trimmed.collect())
+}
+
+fn is_header_value(value: &str) -> bool {
+    value
+        .bytes()
+        .all(|byte| byte == b'\t' || byte >= b' ' && byte != 0x7f)
 }
 
 fn is_header_name(name: &str) -> bool {
@@ -150,6 +162,15 @@ mod tests {
                 "{token:?}"
             );
         }
+    }
+
+    #[test]
+    fn all_invalid_headers_are_reported() {
+        let text = "a b: s3cret\nX-C: \"s3cret\\x01\"\nc d: x\nX-A: \"\\x7f\"\nX-B: ok\n";
+        let found = headers(text).unwrap_err();
+        assert!(found.contains("2 invalid HTTP header names"), "{found}");
+        assert!(found.contains("in the value of X-A, X-C"), "{found}");
+        assert!(!found.contains("s3cret"), "{found}");
     }
 
     #[test]

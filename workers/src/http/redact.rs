@@ -26,6 +26,8 @@ const SHORTEST: usize = 4;
 /// The shortest value that is redacted in any encoding and case, and the shortest part of a secret
 /// at the end of a text, a segment of a secret path and a value of a secret query.
 const SHORTEST_ENCODED: usize = 8;
+/// What errors show as the form of an address.
+const HINT: &str = "https://HOST/PATH";
 /// Segments of secret addresses that many addresses have.
 const ORDINARY_SEGMENTS: [&str; 8] = [
     "services",
@@ -261,11 +263,16 @@ pub fn one_line(text: &str) -> String {
 /// The secret parts of an address in a Secret: everything after the host, and the user info. Of a
 /// connection string, also each key.
 fn secrets_of_address(address: &str) -> Vec<String> {
+    // The error about such an address says how to write one. That must stay readable.
+    let below = address.split_once("://").map_or(address, |(_, rest)| rest);
+    if HINT.contains(below) {
+        return Vec::new();
+    }
     let Ok(url) = Url::parse(address) else {
         let pairs = address.split(';').filter_map(|pair| pair.split_once('='));
         let keys = pairs.filter(|(name, _)| name.trim().ends_with("Key"));
         let keys = keys.map(|(_, value)| value.to_owned());
-        return std::iter::once(address.to_owned()).chain(keys).collect();
+        return std::iter::once(below.to_owned()).chain(keys).collect();
     };
     let path = url.path().trim_start_matches('/').to_owned();
     let query = url.query().unwrap_or_default().to_owned();
@@ -386,6 +393,22 @@ mod tests {
         ] {
             assert_eq!(redacted("slack", address, text), shown);
         }
+    }
+
+    #[test]
+    fn the_form_of_an_address_stays_readable() {
+        let hint = "write it as https://HOST/PATH";
+        for address in [
+            "https://",
+            "https:",
+            "https",
+            "http://",
+            "https://HOST/PATH",
+            "://",
+        ] {
+            assert_eq!(redacted("slack", address, hint), hint, "{address}");
+        }
+        assert_eq!(redacted("slack", "https://s3 cret", "s3 cret"), REDACTED);
     }
 
     /// A text with the secrets, as the Redactor of a Provider leaves it.
