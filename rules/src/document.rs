@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
-use serde_saphyr::{DuplicateKeyPolicy, Spanned};
+use serde_saphyr::{DuplicateKeyPolicy, Location, Spanned};
 
 use crate::object::{Object, Origin};
 use crate::problem::{Problem, Severity};
@@ -43,7 +43,7 @@ pub fn read(file: &Arc<str>, text: &[u8]) -> Documents {
     let mut reader = text;
     for document in serde_saphyr::read_with_options::<_, Spanned<Node>>(&mut reader, options) {
         match document {
-            Ok(node) => documents.add(file, node),
+            Ok(node) => documents.add(file, node, None),
             Err(error) => {
                 let line = error.location().map(|location| location.line());
                 documents.report(file, line, Severity::Error, reason(&error));
@@ -54,14 +54,21 @@ pub fn read(file: &Arc<str>, text: &[u8]) -> Documents {
 }
 
 impl Documents {
-    fn add(&mut self, file: &Arc<str>, node: Spanned<Node>) {
+    /// Adds a document, or the item of a list, with what it inherits from the list.
+    fn add(&mut self, file: &Arc<str>, mut node: Spanned<Node>, list: Option<&List>) {
         let line = node.referenced.line();
+        if let Some(List::Typed { api_version, kind }) = list {
+            node.value.inherit("kind", kind, node.referenced);
+            node.value
+                .inherit("apiVersion", api_version, node.referenced);
+        }
         let (api_version, kind) = (
             node.value.text("apiVersion").to_owned(),
             node.value.text("kind").to_owned(),
         );
         if kind.is_empty() || api_version.is_empty() {
-            let (severity, message) = match is_probably_rule(&api_version, &kind) {
+            let is_item = list.is_some();
+            let (severity, message) = match is_item || is_probably_rule(&api_version, &kind) {
                 true => (Severity::Error, "apiVersion or kind is missing; add both"),
                 false => (
                     Severity::Warning,
@@ -73,7 +80,12 @@ impl Documents {
         match recognize(&api_version, &kind) {
             Recognized::Rule => self.objects.push(object(file, node)),
             Recognized::List => match node.value.into_items() {
-                Some(items) => items.into_iter().for_each(|item| self.add(file, item)),
+                Some(items) => {
+                    let list = List::new(api_version, &kind);
+                    for item in items {
+                        self.add(file, item, Some(&list));
+                    }
+                }
                 // The name of another group's kind may just end in List.
                 None if api_version != "v1" && !is_probably_rule(&api_version, "") => {}
                 None => {
@@ -101,6 +113,26 @@ impl Documents {
     }
 }
 
+/// A list of objects.
+enum List {
+    /// A `List`, whose items have a kind of their own.
+    Any,
+    /// A list of one kind, such as `AlertList`. Its items may lack version and kind.
+    Typed { api_version: String, kind: String },
+}
+
+impl List {
+    fn new(api_version: String, kind: &str) -> Self {
+        match kind.strip_suffix("List") {
+            Some(kind) if !kind.is_empty() => Self::Typed {
+                api_version,
+                kind: kind.to_owned(),
+            },
+            _ => Self::Any,
+        }
+    }
+}
+
 /// The object of a document.
 fn object(file: &Arc<str>, node: Spanned<Node>) -> Object {
     let mut origin = Origin {
@@ -116,7 +148,7 @@ fn object(file: &Arc<str>, node: Spanned<Node>) -> Object {
 fn reason(error: &serde_saphyr::Error) -> String {
     let text = error.without_snippet().to_string();
     let first = text.lines().next().unwrap_or_default();
-    format!("invalid YAML: {first}; correct it, the last good state stays in effect")
+    format!("invalid YAML: {first}; correct it")
 }
 
 /// A YAML value with the line of each part.
@@ -139,6 +171,18 @@ impl Node {
         {
             Some(Self::Leaf(Value::String(text))) => text,
             _ => "",
+        }
+    }
+
+    /// Adds a key that is missing or empty.
+    fn inherit(&mut self, key: &str, value: &str, location: Location) {
+        if !self.text(key).is_empty() {
+            return;
+        }
+        if let Self::Map(entries) = self {
+            entries.retain(|(name, _)| name != key);
+            let leaf = Self::Leaf(Value::from(value));
+            entries.push((key.to_owned(), Spanned::new(leaf, location, location)));
         }
     }
 
@@ -175,7 +219,7 @@ impl Node {
                     let inner = match path {
                         "" => key.clone(),
                         // The names contain dots.
-                        "metadata.annotations" => format!("{path}[{key}]"),
+                        "metadata.annotations" | "metadata.labels" => format!("{path}[{key}]"),
                         _ => format!("{path}.{key}"),
                     };
                     let line = node.referenced.line();
@@ -343,6 +387,32 @@ mod tests {
             );
         }
         assert_eq!(read_text(""), (vec![], vec![]));
+    }
+
+    #[test]
+    fn items_of_a_typed_list_have_its_version_and_kind() {
+        let list = |kind: &str, item: &str| {
+            let group = "notification.toolkit.fluxcd.io/v1beta3";
+            read_text(&format!(
+                "apiVersion: {group}\nkind: {kind}\nitems:\n- {item}\n"
+            ))
+        };
+        let (objects, problems) = list("AlertList", "{metadata: {name: a}}");
+        assert_eq!(
+            (objects, problems.len()),
+            (vec!["Alert default/a".into()], 0)
+        );
+        let (objects, _) = list("ProviderList", "{kind: Provider, metadata: {name: p}}");
+        assert_eq!(objects, ["Provider default/p"]);
+        let documents = read(
+            &Arc::from("a.yaml"),
+            b"apiVersion: v1\nkind: List\nitems:\n- {metadata: {name: a}}\n",
+        );
+        assert!(documents.objects.is_empty());
+        assert_eq!(documents.problems[0].severity, Severity::Error);
+        let (objects, problems) =
+            read_text("apiVersion: apps/v1\nkind: DeploymentList\nitems:\n- {metadata: {}}\n");
+        assert_eq!((objects.len(), problems.len()), (0, 0));
     }
 
     #[test]

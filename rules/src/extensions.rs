@@ -5,6 +5,7 @@
 
 mod form;
 mod merge;
+mod near_miss;
 
 pub use form::Form;
 pub(crate) use merge::merge;

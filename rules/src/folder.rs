@@ -95,7 +95,7 @@ impl Folder {
             field: None,
             message: format!(
                 "the rules folder cannot be read: {error}; check the path and its permissions, or \
-                 pass another with --rules; the last good rules stay in effect"
+                 pass another with --rules"
             ),
             severity: Severity::Error,
         })?;
@@ -163,7 +163,7 @@ impl Folder {
 impl File {
     /// Reads a file. If it is invalid, its former objects are retained.
     fn read(path: &Arc<str>, content: Result<Vec<u8>, String>, last: Option<Self>) -> Self {
-        let documents = match &content {
+        let mut documents = match &content {
             Ok(bytes) => document::read(path, bytes),
             Err(reason) => Documents {
                 objects: Vec::new(),
@@ -183,6 +183,14 @@ impl File {
                 .collect(),
             None => Vec::new(),
         };
+        if !retained.is_empty() {
+            let errors = documents.problems.iter_mut();
+            for problem in errors.filter(|problem| problem.severity == Severity::Error) {
+                problem
+                    .message
+                    .push_str("; the last good state stays in effect");
+            }
+        }
         Self {
             content,
             documents,
@@ -197,7 +205,7 @@ fn unreadable(path: &str, reason: &str) -> Problem {
         line: None,
         object: None,
         field: None,
-        message: format!("cannot be read: {reason}; the last good state stays in effect"),
+        message: format!("cannot be read: {reason}"),
         severity: Severity::Error,
     }
 }

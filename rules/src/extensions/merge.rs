@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde_json::{Map, Value};
 use tidings_core::model::nearest::nearest;
 
-use super::{EXTENSIONS, Extension, PREFIX};
+use super::{EXTENSIONS, Extension, PREFIX, near_miss};
 use crate::object::Object;
 use crate::report::Report;
 use crate::resource::Version;
@@ -15,6 +15,8 @@ use crate::resource::Version;
 pub(crate) fn merge<'a>(report: &mut Report<'a>) -> Cow<'a, Value> {
     let object = report.object;
     let spec = &object.value["spec"];
+    near_miss::check_nulls(report);
+    near_miss::check_labels(report);
     let annotations = match &object.value["metadata"]["annotations"] {
         Value::Null => return Cow::Borrowed(spec),
         Value::Object(annotations) => annotations,
@@ -38,10 +40,12 @@ pub(crate) fn merge<'a>(report: &mut Report<'a>) -> Cow<'a, Value> {
 /// error, because a mistyped restriction must not be ignored.
 fn row(object: &Object, key: &str, report: &mut Report<'_>) -> Option<&'static Extension> {
     let kind = object.text(&["kind"]);
-    let (prefix, name) = key.split_at_checked(PREFIX.len())?;
-    if !prefix.eq_ignore_ascii_case(PREFIX) {
+    let ours = key.split_at_checked(PREFIX.len());
+    let Some((prefix, name)) = ours.filter(|(prefix, _)| prefix.eq_ignore_ascii_case(PREFIX))
+    else {
+        near_miss::check_annotation(key, report);
         return None;
-    }
+    };
     if let Some(row) = Extension::of(kind).find(|row| row.name == name && prefix == PREFIX) {
         return Some(row);
     }

@@ -280,13 +280,77 @@ fn an_unknown_annotation_is_an_error_that_names_the_similar_one() {
 }
 
 #[test]
+fn an_extension_with_another_prefix_is_reported() {
+    for (key, is_error) in [
+        ("tiding.dev/clusters", true),
+        ("tidings.io/clusters", true),
+        ("tidings/clusters", true),
+        ("Tidings.Dev.clusters", true),
+        ("tidings.dev.clusters", true),
+        ("tidings-clusters", true),
+        ("sub.tidings.dev/Clusters", true),
+        ("notification.toolkit.fluxcd.io/clusters", true),
+        ("example.org/clusters", false),
+        ("tidings.io/event-severity", true),
+    ] {
+        let rules = with_annotations(alert("a", "p"), json!({key: "x"}));
+        assert_eq!(!rules.rejected().is_empty(), is_error, "{key}");
+        let problem = &rules.problems()[0];
+        assert_eq!(problem.field, Some(format!("metadata.annotations[{key}]")));
+        assert!(
+            problem.message.contains("did you mean tidings.dev/"),
+            "{problem}"
+        );
+    }
+}
+
+#[test]
+fn a_label_with_the_name_of_an_annotation_is_an_error() {
+    let labeled = |key: &str| alert("a", "p").set("/metadata/labels", json!({key: "prod"}));
+    for key in ["tidings.dev/clusters", "tidings.io/clusters"] {
+        assert_eq!(errors(labeled(key)), [format!("metadata.labels[{key}]")]);
+    }
+    for key in ["app.kubernetes.io/name", "example.org/clusters", "clusters"] {
+        assert_eq!(errors(labeled(key)), [""; 0], "{key}");
+    }
+}
+
+#[test]
+fn a_field_of_ours_that_is_null_is_an_error_in_a_folder() {
+    let compiled = |manifest: Manifest, file: Option<&str>| {
+        let mut object = manifest.object();
+        object.origin.file = file.map(Into::into);
+        let rules = Rules::compile(&[object], KINDS, &Options::default());
+        let fields = rules.problems().iter().filter_map(|it| it.field.clone());
+        fields
+            .filter(|field| field != "spec.providerRef.name")
+            .collect::<Vec<_>>()
+    };
+    let null = || alert("a", "p").with("clusters", Value::Null);
+    assert_eq!(compiled(null(), Some("a.yaml")), ["spec.clusters"]);
+    assert_eq!(compiled(null(), None), [""; 0], "the API server decides");
+    let severity = alert("a", "p").with("eventSeverity", Value::Null);
+    assert_eq!(compiled(severity, Some("a.yaml")), [""; 0]);
+    let retry = provider("p", "slack").with("retry", json!({"min": null}));
+    assert_eq!(compiled(retry, Some("a.yaml")), ["spec.retry.min"]);
+    let template = provider("p", "slack").with("template", Value::Null);
+    assert_eq!(compiled(template, Some("a.yaml")), ["spec.template"]);
+}
+
+#[test]
 fn annotations_of_others_do_not_count() {
     let annotations = json!({
-        "event.toolkit.fluxcd.io/summary": "x", "sub.tidings.dev/clusters": "x", "tidings": "x",
-        "tidings.devel/clusters": "x", "example.org/clusters": 7, "é": "x",
+        "event.toolkit.fluxcd.io/summary": "x", "sub.tidings.dev/owner": "x", "tidings": "x",
+        "tidings.devel/owner": "x", "example.org/pool": 7, "clusters": "x", "é": "x",
+        "my-clusters": "x",
     });
     let rules = with_annotations(alert("a", "p"), annotations);
-    assert!(rules.rejected().is_empty(), "{:?}", rules.problems());
+    let of_annotations: Vec<_> = rules
+        .problems()
+        .iter()
+        .filter(|problem| problem.severity != crate::Severity::Fault)
+        .collect();
+    assert!(of_annotations.is_empty(), "{of_annotations:?}");
     let annotations = json!(["tidings.dev/clusters=prod"]);
     assert_eq!(
         errors(alert("a", "p").set("/metadata/annotations", annotations)),

@@ -66,7 +66,12 @@ async fn refresh(live: &Arc<LiveRules>, mut folder: Folder) -> Option<Folder> {
                     live.replace(folder.compile(tree));
                 }
             }
-            Err(problem) => live.set_source_problem(Some(problem)),
+            Err(mut problem) => {
+                problem
+                    .message
+                    .push_str("; the last good rules stay in effect");
+                live.set_source_problem(Some(problem));
+            }
         }
         folder
     });
