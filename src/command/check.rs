@@ -4,7 +4,7 @@
 use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
-use tidings_core::runtime::config::Settings;
+use tidings_core::runtime::config::{RulesFrom, Settings};
 use tidings_rules::{Problem, Rules, Severity, verify};
 use tidings_workers::http::HttpClients;
 use tidings_workers::rule_checks::RuleChecks;
@@ -62,7 +62,9 @@ pub async fn run(arguments: CheckArguments) -> anyhow::Result<u8> {
     let flags = [arguments.rules.flags(), arguments.kubernetes.flags()].concat();
     let settings = settings(&arguments.common, flags)?;
     let rules = rules::load(&settings).await?.rules;
-    let report = Report::new(&rules, &problems(&rules, &settings)?);
+    let mut problems = problems(&rules, &settings)?;
+    problems.extend(nothing_to_check(&rules, &settings, arguments.strict));
+    let report = Report::new(&rules, &problems);
     match arguments.output {
         Output::Json => report.print_json()?,
         Output::Text => report.print()?,
@@ -81,6 +83,28 @@ fn problems(rules: &Rules, settings: &Settings) -> anyhow::Result<Vec<Problem>> 
     problems.extend(findings.map(|finding| finding.problem));
     problems.sort_by(|left, right| (&left.file, left.line).cmp(&(&right.file, right.line)));
     Ok(problems)
+}
+
+/// The problem of a folder without Alerts and Providers. Its path is probably wrong, so with
+/// `--strict` it is an error.
+fn nothing_to_check(rules: &Rules, settings: &Settings, strict: bool) -> Option<Problem> {
+    let Some(RulesFrom::Dir(folder)) = &settings.rules.from else {
+        return None;
+    };
+    let is_empty = rules.entries().is_empty() && rules.problems().is_empty();
+    is_empty.then(|| Problem {
+        file: Some(folder.display().to_string()),
+        line: None,
+        object: None,
+        field: None,
+        message: "the rules folder has no Alert and no Provider; check the path, or pass another \
+                  with --rules; only files that end with .yaml, .yml or .json are read"
+            .to_owned(),
+        severity: match strict {
+            true => Severity::Error,
+            false => Severity::Warning,
+        },
+    })
 }
 
 impl Report {

@@ -150,7 +150,12 @@ async fn an_expression_or_a_channel_that_cannot_work_is_an_error() {
     let token = || secret("s", json!({"token": "t"}));
     let provider_at = |field: &str| ("Provider apps/p".to_owned(), field.to_owned());
     let status = || typed("github").with("address", "https://github.com/acme/fleet");
-    for source in ["event.foo.bar +", "evnt.involvedObject.name", "1", "foo(event)"] {
+    for source in [
+        "event.foo.bar +",
+        "evnt.involvedObject.name",
+        "1",
+        "foo(event)",
+    ] {
         let found = only_error([status().with("commitStatusExpr", source), token()]).await;
         assert_eq!(found, provider_at("spec.commitStatusExpr"), "{source}");
     }
@@ -158,13 +163,26 @@ async fn an_expression_or_a_channel_that_cannot_work_is_an_error() {
     let found = only_error([telegram(), token()]).await;
     assert_eq!(found, provider_at("spec.channel"));
     let given = alert("a", "p").with("channel", "@team");
-    assert_eq!(check([telegram(), token(), given], &[]).await.status, Some(0));
+    assert_eq!(
+        check([telegram(), token(), given], &[]).await.status,
+        Some(0)
+    );
+    let hook = testing::provider("p", "generic").with("address", "http://169.254.169.254/latest");
+    assert_eq!(only_error([hook]).await, provider_at("spec.address"));
+    let gitlab = typed("gitlab").with("address", "https://gitlab.com/group");
+    assert_eq!(
+        only_error([gitlab, token()]).await,
+        provider_at("spec.address")
+    );
     let pagerduty = typed("pagerduty").with("address", "https://events.pagerduty.com");
     let found = only_error([pagerduty, secret("s", json!({"routingKey": ""}))]).await;
     assert_eq!(found, provider_at("spec.secretRef"));
     let zulip = testing::provider("p", "zulip").with("address", "https://zulip.example.com");
     let found = only_error([zulip, alert("a", "p").with("channel", "notopic")]).await;
-    assert_eq!(found, ("Alert apps/a".to_owned(), "spec.channel".to_owned()));
+    assert_eq!(
+        found,
+        ("Alert apps/a".to_owned(), "spec.channel".to_owned())
+    );
 }
 
 #[tokio::test]
@@ -218,6 +236,42 @@ async fn an_error_never_shows_a_secret() {
 }
 
 #[tokio::test]
+async fn a_restriction_that_is_ignored_is_an_error() {
+    let alert_at = |field: &str| ("Alert apps/a".to_owned(), field.to_owned());
+    let key = json!({"tidings.io/clusters": "prod"});
+    for (rule, field) in [
+        (
+            alert("a", "hook").with("clusters", Value::Null),
+            "spec.clusters",
+        ),
+        (
+            alert("a", "hook").set("/metadata/annotations", key.clone()),
+            "metadata.annotations[tidings.io/clusters]",
+        ),
+        (
+            alert("a", "hook").set("/metadata/labels", key.clone()),
+            "metadata.labels[tidings.io/clusters]",
+        ),
+    ] {
+        assert_eq!(only_error([hook(), rule]).await, alert_at(field));
+    }
+}
+
+#[tokio::test]
+async fn an_empty_folder_fails_strict_checks_and_is_named() {
+    let folder = TempDir::new().expect("the temporary folder is writable");
+    let check = ["check", "--output=json", "--rules", text(folder.path())];
+    for (arguments, status, severity) in [(&[][..], 0, "warning"), (&["--strict"], 1, "error")] {
+        let ended = tidings(&[&check[..], arguments].concat()).await;
+        assert_eq!(ended.status, Some(status), "{ended:?}");
+        let report: Value = serde_json::from_str(&ended.stdout).expect("the output is JSON");
+        let problem = &report["problems"][0];
+        assert_eq!(problem["severity"], severity);
+        assert_eq!(problem["file"], text(folder.path()));
+    }
+}
+
+#[tokio::test]
 async fn a_missing_folder_is_an_error_that_names_it_and_the_fix() {
     for command in ["check", "test"] {
         let mut arguments = vec![command, "--rules", "/nowhere"];
@@ -227,6 +281,7 @@ async fn a_missing_folder_is_an_error_that_names_it_and_the_fix() {
         let ended = tidings(&arguments).await;
         assert_eq!(ended.status, Some(2), "{ended:?}");
         ended.assert_error_names(&["/nowhere", "--rules"]);
+        assert!(!ended.stderr.contains("last good"), "{ended:?}");
     }
     let ended = tidings(&["check"]).await;
     assert_eq!(ended.status, Some(2));
