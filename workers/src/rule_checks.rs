@@ -17,8 +17,10 @@ use crate::message::template_check;
 use crate::notifier::channel_check;
 use crate::notifier::forge::expression_check;
 
-/// The most results of each check that are kept.
-const MOST_KEPT: usize = 2_000;
+/// The most templates and expressions whose result is kept.
+const MOST_TEXTS: usize = 2_000;
+/// The most channels whose result is kept. Every Alert may have its own.
+const MOST_CHANNELS: usize = 50_000;
 
 /// Prepares Providers and renders templates, and sends nothing. Results are kept, so that a new
 /// snapshot costs only what has changed.
@@ -37,21 +39,27 @@ type ChannelKey = (String, String, String, String);
 type ExpressionKey = (String, String, BTreeMap<String, String>);
 
 /// Results of checks.
-struct Kept<K, T>(Mutex<HashMap<K, T>>);
+struct Kept<K, T> {
+    most: usize,
+    results: Mutex<HashMap<K, T>>,
+}
 
 impl<K: Eq + Hash, T: Clone> Kept<K, T> {
-    fn new() -> Self {
-        Self(Mutex::default())
+    fn new(most: usize) -> Self {
+        Self {
+            most,
+            results: Mutex::default(),
+        }
     }
 
     /// The kept result, or that of the check.
     fn get(&self, key: K, check: impl FnOnce() -> T) -> T {
-        if let Some(known) = self.0.lock().get(&key) {
+        if let Some(known) = self.results.lock().get(&key) {
             return known.clone();
         }
         let found = run_blocking(check);
-        let mut kept = self.0.lock();
-        if kept.len() >= MOST_KEPT {
+        let mut kept = self.results.lock();
+        if kept.len() >= self.most {
             kept.clear();
         }
         kept.insert(key, found.clone());
@@ -65,9 +73,9 @@ impl RuleChecks {
         Self {
             providers: PreparedProviders::new(http_clients.clone()),
             http_clients,
-            templates: Kept::new(),
-            channels: Kept::new(),
-            expressions: Kept::new(),
+            templates: Kept::new(MOST_TEXTS),
+            channels: Kept::new(MOST_CHANNELS),
+            expressions: Kept::new(MOST_TEXTS),
         }
     }
 }
