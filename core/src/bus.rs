@@ -52,7 +52,7 @@ pub mod streams;
 pub mod wake;
 pub mod watch;
 
-pub use later_events::LaterEvents;
+pub use later_events::{EventsStream, LaterEvent, LaterEvents};
 
 /// A message that the server does not confirm within this time counts as not stored. Ingest must
 /// answer within 4 s, because senders give up after 5 s.

@@ -106,22 +106,59 @@ async fn a_second_ingest_gives_the_same_answers() {
 }
 
 #[tokio::test]
-async fn a_duplicate_is_stored_if_too_many_events_follow_its_first_copy() {
+async fn a_duplicate_is_stored_once_if_too_many_events_follow_its_first_copy() {
     let (_forge, rig, up) = start().await;
+    let warm = rig.run(Role::ingest()).await;
     assert_eq!(status(&up, &report(FAILURE, 0)).await, 202);
+    assert_eq!(status(&warm, &report(FAILURE, 1)).await, 429, "all read");
     for number in 0..1_001 {
         let mut other = event(&format!("event {number}"));
         other["involvedObject"]["name"] = "other".into();
         assert_eq!(status(&up, &other).await, 202);
+        if number % 600 == 0 {
+            assert_eq!(status(&warm, &report(FAILURE, 1)).await, 429, "all read");
+        }
     }
-    let second = rig.run(Role::ingest()).await;
+    let cold = rig.run(Role::ingest()).await;
 
+    for ingest in [&warm, &cold] {
+        let copy = report(FAILURE, 0);
+        assert_eq!(status(ingest, &copy).await, 429, "as old as the first");
+    }
     assert_eq!(
-        status(&second, &report(FAILURE, 1)).await,
+        status(&warm, &report(FAILURE, 1)).await,
         202,
         "not all read"
     );
-    assert_eq!(status(&second, &report(FAILURE, 1)).await, 429, "all read");
+    for ingest in [&warm, &cold, &up, &cold] {
+        let again = report(FAILURE, 1);
+        assert_eq!(status(ingest, &again).await, 429, "one id for all replicas");
+    }
+    finished(&rig).await;
+}
+
+#[tokio::test]
+async fn a_recreated_stream_is_read_anew() {
+    let (_forge, rig, up) = start().await;
+    assert_eq!(status(&up, &report(FAILURE, 0)).await, 202);
+    for second in 1..9 {
+        let mut progressing = report(&format!("step {second}"), second);
+        progressing["reason"] = "Progressing".into();
+        assert_eq!(status(&up, &progressing).await, 202);
+    }
+    assert_eq!(status(&up, &report(FAILURE, 9)).await, 429, "now warm");
+    finished(&rig).await;
+
+    let jetstream = rig.jetstream().await;
+    jetstream.delete_stream("EVENTS").await.expect("it exists");
+    eventually("EVENTS is recreated", async || {
+        jetstream.get_stream("EVENTS").await.ok().map(drop)
+    })
+    .await;
+    assert_eq!(status(&up, &report(FAILURE, 20)).await, 202);
+    assert_eq!(status(&up, &report(SUCCESS, 30)).await, 202);
+    assert_eq!(status(&up, &report(FAILURE, 40)).await, 202);
+    assert_eq!(status(&up, &report(FAILURE, 40)).await, 429);
     finished(&rig).await;
 }
 

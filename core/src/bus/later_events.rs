@@ -4,26 +4,65 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
 use futures::StreamExt;
+use jiff::Timestamp;
 use prost::Message as _;
 
 use crate::bus::{Bus, BusError, streams, unavailable};
 use crate::wire::Event;
 
-/// A read returns at most this many bytes: two of the largest events.
-const MAX_BYTES: usize = 8 << 20;
+/// A read returns at most this many bytes. Each event may have 1 KiB of subject and headers.
+const MAX_BYTES: usize = LaterEvents::MAX_BYTES + (1 << 20);
 /// The server deletes the consumer after this time without a request.
 const CONSUMER_EXPIRES_AFTER: Duration = Duration::from_secs(5);
 
 /// Events that were stored after a sequence.
 #[derive(Debug, Default)]
 pub struct LaterEvents {
-    /// The events with their sequences, oldest first.
-    pub events: Vec<(u64, Event)>,
+    /// The events, oldest first.
+    pub events: Vec<LaterEvent>,
     /// Whether these are all. More than the limits allow are not read.
     pub is_complete: bool,
 }
 
+/// An event that was stored after a sequence.
+#[derive(Clone, Debug, Default)]
+pub struct LaterEvent {
+    /// Its sequence.
+    pub sequence: u64,
+    /// Its size in bytes.
+    pub size: usize,
+    /// The event; empty if it cannot be decoded.
+    pub event: Event,
+}
+
+/// What identifies the stream EVENTS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventsStream {
+    /// When it was created. A recreated stream has new sequences.
+    pub created: Timestamp,
+    /// How long a second copy of an event counts as a duplicate.
+    pub dedupe_interval: Duration,
+}
+
+impl LaterEvents {
+    /// Up to this many bytes of events can be read at once.
+    pub const MAX_BYTES: usize = 8 << 20;
+}
+
 impl Bus {
+    /// Which stream EVENTS is, to notice that it was recreated.
+    ///
+    /// # Errors
+    /// The bus is unavailable, or the stream does not exist.
+    pub async fn events_stream(&self) -> Result<EventsStream, BusError> {
+        let info = self.stream_info(streams::EVENTS).await;
+        let info = info.map_err(BusError::Unavailable)?;
+        Ok(EventsStream {
+            created: info.created,
+            dedupe_interval: info.config.duplicate_window,
+        })
+    }
+
     /// Reads the events that match a filter and were stored after `sequence`: at most `limit`, and
     /// at most 8 MiB. Without such events it takes one request.
     ///
@@ -72,8 +111,11 @@ async fn read(consumer: &PullConsumer, limit: usize) -> Result<LaterEvents, BusE
         let mut messages = batch.messages().await.map_err(unavailable)?;
         while let Some(Ok(message)) = messages.next().await {
             let sequence = message.info().map_err(unavailable)?.stream_sequence;
-            let event = Event::decode(message.payload.clone()).unwrap_or_default();
-            later.events.push((sequence, event));
+            later.events.push(LaterEvent {
+                sequence,
+                size: message.payload.len(),
+                event: Event::decode(message.payload.clone()).unwrap_or_default(),
+            });
         }
     }
     later.is_complete = later.events.len() >= pending;

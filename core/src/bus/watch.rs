@@ -287,7 +287,7 @@ impl Bus {
 pub(super) struct StreamInfo {
     ts: Timestamp,
     pub(super) created: Timestamp,
-    config: Config,
+    pub(super) config: Config,
     state: StreamState,
 }
 
