@@ -67,7 +67,8 @@ impl ExtensionRecords {
     }
 
     /// Stores the record of an object if it is still at `revision`; `None` means that there must
-    /// be none. Returns the new revision, or `None` if another process changed the record.
+    /// be none. Returns the new revision, or `None` if another process changed the record. What
+    /// cannot be decoded counts as no record and is overwritten.
     ///
     /// # Errors
     /// The record might not be stored.
@@ -76,9 +77,15 @@ impl ExtensionRecords {
         record: &RuleExtensions,
         revision: Option<u64>,
     ) -> Result<Option<u64>, BusError> {
-        self.records
-            .store(&key(&record.uid), record, revision)
-            .await
+        let key = key(&record.uid);
+        let stored = self.records.store(&key, record, revision).await?;
+        if stored.is_some() || revision.is_some() {
+            return Ok(stored);
+        }
+        match self.records.load::<RuleExtensions>(&key).await? {
+            (None, undecodable @ Some(_)) => self.records.store(&key, record, undecodable).await,
+            _ => Ok(None),
+        }
     }
 
     /// Deletes the record of the object with this uid.

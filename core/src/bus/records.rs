@@ -134,8 +134,9 @@ impl Records {
         })
     }
 
-    /// Returns when the bucket was created. A deleted bucket is first recreated, empty. That is
-    /// safe: its content is computed again, or its loss costs one call.
+    /// Returns when the bucket was created. A deleted bucket is first recreated, empty. Its content
+    /// is computed again, or its loss costs one call. Only `extensions` cannot be computed again:
+    /// running routers write what they know, so that a restriction is lost if none runs.
     pub(super) async fn created(&self) -> Result<Timestamp, BusError> {
         let name = &self.config.name;
         let found = self.bus.find_stream(name).await;

@@ -77,6 +77,7 @@ impl Bus {
             storage_limit: storage_limit(account.limits.max_storage, sizing.storage_limit),
             ..*sizing
         };
+        self.report_missing_extensions().await?;
         for expected in streams::all(&sizing) {
             let actual = match self.jetstream().get_stream(&expected.name).await {
                 Ok(stream) => stream.cached_info().config.clone(),
@@ -85,6 +86,26 @@ impl Bus {
             self.verify_stream(&actual, expected, policy).await?;
         }
         Ok(sizing)
+    }
+
+    /// Logs that the bucket of extensions was deleted while no role ran. At the first start it is
+    /// created before EVENTS.
+    async fn report_missing_extensions(&self) -> Result<(), SetupError> {
+        let unavailable = |error| SetupError::unavailable(streams::EVENTS, error);
+        let events = self.request_stream(streams::EVENTS).await;
+        if events.map_err(unavailable)?.is_none() {
+            return Ok(());
+        }
+        let bucket = format!("KV_{}", streams::EXTENSIONS);
+        let found = self.find_stream(&bucket).await;
+        if found.map_err(unavailable)?.is_none() {
+            tracing::error!(
+                code = codes::EXTENSIONS_MISSING,
+                "bucket extensions not found in an existing installation, restrictions that Alerts \
+                 kept are lost"
+            );
+        }
+        Ok(())
     }
 
     async fn find_events(&self, sizing: &Sizing) -> Result<(), SetupError> {

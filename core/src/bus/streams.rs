@@ -55,10 +55,18 @@ pub struct Sizing {
 }
 
 /// All streams in the order of their creation: DELIVERIES first, which reserves no storage, then
-/// the streams with limits, then the buckets, which are streams too.
+/// the streams with limits, then the buckets, which are streams too. Only the bucket of extensions
+/// precedes EVENTS, so that it exists if EVENTS does, unless it was deleted.
 pub fn all(sizing: &Sizing) -> [Config; 8] {
     [
         deliveries(sizing),
+        // These never expire: a restriction lasts until it is given again or ended.
+        bucket(
+            EXTENSIONS,
+            "Extension fields that Alerts and Providers had",
+            Duration::ZERO,
+            sizing,
+        ),
         events(sizing),
         outcomes(sizing),
         dead(sizing),
@@ -79,13 +87,6 @@ pub fn all(sizing: &Sizing) -> [Config; 8] {
             SUSPECTS,
             "Crash marks of redelivered deliveries",
             MARKS_EXPIRE_AFTER,
-            sizing,
-        ),
-        // These never expire: a restriction lasts until it is given again or ended.
-        bucket(
-            EXTENSIONS,
-            "Extension fields that Alerts and Providers had",
-            Duration::ZERO,
             sizing,
         ),
     ]

@@ -203,7 +203,7 @@ impl Bus {
     }
 
     /// The response also holds the server's time, which is sampled here.
-    async fn request_stream(&self, name: &str) -> Result<Option<StreamInfo>, String> {
+    pub(super) async fn request_stream(&self, name: &str) -> Result<Option<StreamInfo>, String> {
         use async_nats::jetstream::response::Response;
         let requested = Timestamp::now();
         let response = self

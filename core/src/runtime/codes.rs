@@ -169,6 +169,14 @@ pub mod log {
              of Tidings: `tidings crds`.";
         EXTENSIONS_RECREATED, "extensions-recreated", "error",
             "The bucket `extensions` was deleted. A running router writes what it knows again.";
+        EXTENSIONS_MISSING, "extensions-missing", "error",
+            "A role started and the bucket `extensions` did not exist, although EVENTS did. It was \
+             deleted while no role ran, and kept restrictions are lost. After an update from a \
+             version without this bucket that is expected once.";
+        SCHEMA_UNREADABLE, "schema-unreadable", "warn",
+            "The API server does not publish the schemas of Alert and Provider to this account. An \
+             extension field that a user removes counts as lost: allow GET of `/openapi/v3`, or \
+             run `tidings rules forget`.";
         FINALIZER_REMOVED, "finalizer-removed", "info",
             "The finalizer of notification-controller was removed from an object that is being \
              deleted.";

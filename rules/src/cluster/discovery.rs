@@ -61,6 +61,11 @@ impl ServedApi {
         }
     }
 
+    /// Whether the schemas of both kinds could be read.
+    pub(super) fn has_schemas(&self) -> bool {
+        self.alerts.lacks.is_some() && self.providers.lacks.is_some()
+    }
+
     /// Discovers the served versions, and also the fields if `reads_schemas`. By default, every
     /// account has permission.
     ///

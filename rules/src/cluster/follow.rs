@@ -71,6 +71,8 @@ struct Follower {
     bucket: KeptBucket,
     /// Whether changed rules wait until the bucket is written.
     awaits_bucket: bool,
+    /// Whether it was logged that the schemas cannot be read.
+    lacks_schema: bool,
     /// A running request for a newer schema.
     schemas: FuturesUnordered<BoxFuture<'static, Result<(ServedApi, Instant), String>>>,
 }
@@ -104,6 +106,7 @@ impl Follower {
             removals: FinalizerRemovals::new(remove_finalizers),
             bucket: KeptBucket::new(extensions),
             awaits_bucket: false,
+            lacks_schema: false,
             schemas: FuturesUnordered::new(),
         }
     }
@@ -126,7 +129,7 @@ impl Follower {
             let discovery = ServedApi::discover(&self.client, self.bucket.is_enabled());
             let why = match timeout(REQUEST_TIMEOUT, discovery).await {
                 Ok(Ok(served_api)) => {
-                    self.state.kept.set_schema(&served_api, requested);
+                    self.note_schema(&served_api, requested);
                     self.api_health.recovered(SERVER);
                     self.report_problems();
                     return served_api;
@@ -296,11 +299,26 @@ impl Follower {
 
     /// Handles a schema. Returns whether the API server serves other versions or fields.
     fn handle_schema(&mut self, now: &ServedApi, requested: Instant, before: &ServedApi) -> bool {
-        self.state.kept.set_schema(now, requested);
-        if self.state.kept.is_undecided() {
+        self.note_schema(now, requested);
+        if self.state.kept.decides() {
             self.debounce.record_change(Instant::now());
+        } else {
+            self.request_schema();
         }
         now != before
+    }
+
+    /// Notes the schemas, and logs when they become unreadable.
+    fn note_schema(&mut self, served_api: &ServedApi, requested: Instant) {
+        self.state.kept.set_schema(served_api, requested);
+        let lacks_schema = self.bucket.is_enabled() && !served_api.has_schemas();
+        if lacks_schema && !self.lacks_schema {
+            tracing::warn!(
+                code = codes::SCHEMA_UNREADABLE,
+                "schema not readable, a removed extension field counts as lost"
+            );
+        }
+        self.lacks_schema = lacks_schema;
     }
 
     fn handle_bucket(&mut self, result: BucketResult) {
@@ -355,27 +373,32 @@ impl Follower {
         let changes = self
             .state
             .extension_changes(|namespace| scope.covers(namespace));
-        let can_decide = self.state.kept.knows_schema();
-        if self.state.kept.is_undecided() && can_decide && self.schemas.is_empty() {
-            let client = self.client.clone();
-            let request = async move {
-                sleep(SCHEMA_PAUSE).await;
-                let requested = Instant::now();
-                let discovery = timeout(REQUEST_TIMEOUT, ServedApi::discover(&client, true)).await;
-                match discovery {
-                    Ok(Ok(served_api)) => Ok((served_api, requested)),
-                    Ok(Err(error)) => Err(watch::with_causes(&error)),
-                    Err(_) => Err("no response in time".to_owned()),
-                }
-            };
-            self.schemas.push(request.boxed());
-        }
+        self.request_schema();
         let is_stored = changes.is_empty();
         self.awaits_bucket = !is_stored;
         if !is_stored {
             self.bucket.save(changes);
         }
         is_stored
+    }
+
+    /// Requests a newer schema if one will decide about an object.
+    fn request_schema(&mut self) {
+        if !self.state.kept.will_decide() || !self.schemas.is_empty() {
+            return;
+        }
+        let client = self.client.clone();
+        let request = async move {
+            sleep(SCHEMA_PAUSE).await;
+            let requested = Instant::now();
+            let discovery = timeout(REQUEST_TIMEOUT, ServedApi::discover(&client, true)).await;
+            match discovery {
+                Ok(Ok(served_api)) => Ok((served_api, requested)),
+                Ok(Err(error)) => Err(watch::with_causes(&error)),
+                Err(_) => Err("no response in time".to_owned()),
+            }
+        };
+        self.schemas.push(request.boxed());
     }
 
     /// Replaces the rules once all referenced objects are read or the maximum delay has passed.

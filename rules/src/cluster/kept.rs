@@ -31,8 +31,8 @@ pub(super) struct Kept {
     seen: HashMap<Identity, Instant>,
     /// The schemas, and when they were requested.
     schema: Option<(ServedApi, Instant)>,
-    /// Whether a record waits for a newer schema.
-    is_undecided: bool,
+    /// The objects whose records wait for a newer schema, by uid.
+    undecided: BTreeMap<String, Identity>,
 }
 
 /// A record to write; without a record it is to be deleted.
@@ -58,6 +58,14 @@ impl Schema<'_> {
         let certain_after = if lacks { Duration::ZERO } else { SCHEMA_DELAY };
         (self.age? >= certain_after).then_some(lacks)
     }
+
+    /// Whether it is certain of any field whether the schema lacks it.
+    fn is_certain(self) -> bool {
+        let lacks = self.served.and_then(|served| served.lacks.as_ref());
+        lacks
+            .zip(self.age)
+            .is_some_and(|(lacks, age)| age >= SCHEMA_DELAY || !lacks.is_empty())
+    }
 }
 
 impl Kept {
@@ -65,17 +73,39 @@ impl Kept {
         self.records.is_some()
     }
 
-    /// Whether a newer schema is needed to decide about an object.
-    pub(super) fn is_undecided(&self) -> bool {
-        self.is_undecided
+    /// Whether a newer schema will decide about an object. Without a schema nothing can.
+    pub(super) fn will_decide(&self) -> bool {
+        self.undecided.values().any(|it| self.knows_schema(it))
     }
 
-    /// Whether the API server publishes the schemas.
-    pub(super) fn knows_schema(&self) -> bool {
-        let known = |(served_api, _): &(ServedApi, Instant)| {
-            served_api.alerts.lacks.is_some() && served_api.providers.lacks.is_some()
-        };
-        self.schema.as_ref().is_some_and(known)
+    /// Whether the current schema decides about an object.
+    pub(super) fn decides(&self) -> bool {
+        let mut schemas = self.undecided.values().map(|it| self.schema_for(it));
+        schemas.any(Schema::is_certain)
+    }
+
+    /// Whether a newer schema will decide if a field of this object is lost or was removed.
+    pub(super) fn is_undecided(&self, object: &Checked) -> bool {
+        let undecided = self.undecided.get(&object.uid);
+        undecided.is_some_and(|it| self.knows_schema(it))
+    }
+
+    /// Whether the API server publishes the schema of an object.
+    fn knows_schema(&self, identity: &Identity) -> bool {
+        let served = self.schema_for(identity).served;
+        served.is_some_and(|served| served.lacks.is_some())
+    }
+
+    fn schema_for(&self, identity: &Identity) -> Schema<'_> {
+        let schema = self.schema.as_ref();
+        let seen = self.seen.get(identity);
+        let age = schema
+            .zip(seen)
+            .and_then(|((_, requested), seen)| requested.checked_duration_since(*seen));
+        Schema {
+            served: schema.map(|(served_api, _)| served_api.of(&identity.kind)),
+            age,
+        }
     }
 
     /// Replaces all records.
@@ -108,6 +138,11 @@ impl Kept {
         self.seen.insert(identity, Instant::now());
     }
 
+    /// Forgets when objects were seen that do not exist any more.
+    pub(super) fn retain_seen(&mut self, exists: impl Fn(&Identity) -> bool) {
+        self.seen.retain(|identity, _| exists(identity));
+    }
+
     /// Notes the schemas that were requested at this time.
     pub(super) fn set_schema(&mut self, served_api: &ServedApi, requested: Instant) {
         self.schema = Some((served_api.clone(), requested));
@@ -120,7 +155,7 @@ impl Kept {
         objects: &[Checked],
         is_in_scope: impl Fn(&RuleExtensions) -> bool,
     ) -> Vec<Change> {
-        self.is_undecided = false;
+        self.undecided.clear();
         let Some(records) = self.records.take() else {
             return Vec::new();
         };
@@ -161,21 +196,17 @@ impl Kept {
         if object.rejection.is_some() {
             return record.cloned();
         }
-        let schema = self.schema.as_ref();
-        let seen = self.seen.get(&object.identity);
-        let age = schema
-            .zip(seen)
-            .and_then(|((_, requested), seen)| requested.checked_duration_since(*seen));
-        let schema = Schema {
-            served: schema.map(|(served_api, _)| served_api.of(&object.identity.kind)),
-            age,
-        };
+        let schema = self.schema_for(&object.identity);
         let (next, is_undecided) = next_record(record, object, schema);
-        self.is_undecided |= is_undecided;
+        if is_undecided {
+            let identity = object.identity.clone();
+            self.undecided.insert(object.uid.clone(), identity);
+        }
         next
     }
 
-    /// The fields that an object has lost, and the clusters to keep if they are among them.
+    /// The fields that an object has lost, and the clusters to keep if they are among them. While
+    /// it is undecided, they count as lost.
     pub(super) fn lost(&self, object: &Checked) -> Option<(Vec<String>, Option<Vec<String>>)> {
         let record = &self.records.as_ref()?.get(&object.uid)?.record;
         let lost: Vec<_> = record

@@ -96,6 +96,13 @@ impl Listing {
         self.complete
     }
 
+    /// Whether it has an object, or an unfinished list does.
+    pub(super) fn contains(&self, identity: &Identity) -> bool {
+        let pending = self.pending.as_ref();
+        self.objects.contains_key(identity)
+            || pending.is_some_and(|pending| pending.contains_key(identity))
+    }
+
     /// The objects, in no order.
     pub(super) fn checked(&self) -> impl Iterator<Item = &Checked> {
         self.objects.values().map(|listed| &listed.checked)

@@ -215,8 +215,8 @@ impl ClusterState {
             .iter()
             .flat_map(|checked| read_problems(checked, &unreadable))
             .collect();
-        let lost = checked.iter().filter_map(|checked| self.lost(checked));
-        let lost = lost.collect();
+        let decided = checked.iter().filter(|it| !self.kept.is_undecided(it));
+        let lost = decided.filter_map(|checked| self.lost(checked)).collect();
         Rules::new(checked, problems, &self.options)
             .with_unreadable(unreadable)
             .with_lost(lost)
@@ -230,6 +230,9 @@ impl ClusterState {
             .flat_map(Listing::checked)
             .cloned()
             .collect();
+        let listings = &self.listings;
+        self.kept
+            .retain_seen(|identity| listings.values().any(|it| it.contains(identity)));
         let existing: HashSet<_> = objects.iter().map(|it| it.identity.clone()).collect();
         self.kept.changes(&objects, |record| {
             let identity = Identity {
@@ -251,13 +254,15 @@ impl ClusterState {
         })
     }
 
-    /// Reports the lost extensions of an object, and restores the clusters of an Alert.
+    /// Reports the lost extensions of an object, and restores the clusters of an Alert. While it
+    /// is undecided whether a user removed the fields, nothing is reported.
     fn restore_extensions(&self, checked: &mut Checked) {
         let Some(lost) = self.lost(checked) else {
             return;
         };
-        for field in &lost.fields {
-            checked.problems.push(lost_problem(&lost, field));
+        if !self.kept.is_undecided(checked) {
+            let problems = lost.fields.iter().map(|field| lost_problem(&lost, field));
+            checked.problems.extend(problems);
         }
         if let (Some(clusters), Some(Resource::Alert(alert))) = (&lost.clusters, &checked.resource)
         {

@@ -104,6 +104,11 @@ impl Router {
         self.kept.lost(self.object.as_ref()?)?.1
     }
 
+    fn is_undecided(&self) -> bool {
+        let object = self.object.as_ref();
+        object.is_some_and(|object| self.kept.is_undecided(object))
+    }
+
     fn keeps(&self) -> bool {
         self.clusters()
             .is_some_and(|clusters| clusters == ["prod-*"])
@@ -149,7 +154,7 @@ async fn an_edit_under_crds_of_flux_that_were_not_noticed_yet_does_not_end_a_res
     let mut router = Router::new();
     router.observe(restricted(), "u", 1).settle().await;
     router.observe(alert("a", "p"), "u", 2);
-    assert!(router.keeps() && router.kept.is_undecided());
+    assert!(router.keeps() && router.is_undecided());
     let now = Instant::now();
     router.kept.set_schema(&served_api(&[]), now);
     assert!(
@@ -158,9 +163,38 @@ async fn an_edit_under_crds_of_flux_that_were_not_noticed_yet_does_not_end_a_res
     );
     router.lacks = &["clusters"];
     router.settle().await;
-    assert!(router.keeps() && !router.kept.is_undecided());
+    assert!(router.keeps() && !router.is_undecided());
     router.lacks = &[];
     assert!(router.settle().await.keeps());
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_schema_a_removed_field_counts_as_lost_and_waits_for_nothing() {
+    let mut router = Router::new();
+    router.observe(restricted(), "u", 1).settle().await;
+    let mut unknown = served_api(&[]);
+    unknown.alerts.lacks = None;
+    router.kept.set_schema(&unknown, Instant::now());
+    router.observe(alert("a", "p"), "u", 2);
+    assert!(router.keeps() && !router.is_undecided() && !router.kept.will_decide());
+    router.kept.set_schema(&served_api(&[]), Instant::now());
+    assert!(router.is_undecided() && router.kept.will_decide());
+    assert!(!router.kept.decides(), "the schema is too old");
+    tokio::time::advance(STEP).await;
+    router.kept.set_schema(&served_api(&[]), Instant::now());
+    assert!(router.kept.decides());
+    router.settle().await;
+    assert!(!router.keeps() && !router.kept.will_decide());
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_an_object_was_seen_is_forgotten_with_it() {
+    let mut router = Router::new();
+    router.observe(restricted(), "u", 1);
+    router.kept.retain_seen(|_| true);
+    assert_eq!(router.kept.seen.len(), 1);
+    router.kept.retain_seen(|_| false);
+    assert_eq!(router.kept.seen.len(), 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,9 +1,13 @@
 //! The state of the rules after watch events.
 
+use std::collections::BTreeSet;
+
 use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::*;
+use crate::cluster::discovery::ServedApi;
 use crate::cluster::references::ReadResult;
 use crate::kind::{Family, Kind};
 use crate::object::GROUP;
@@ -223,4 +227,59 @@ fn an_unreadable_secret_is_reported() {
         why,
         "spec.secretRef: Secret apps/token cannot be read: forbidden"
     );
+}
+
+/// How the API server with our CRDs serves both kinds.
+fn served_api() -> ServedApi {
+    let served = |kind: &str| ServedKind {
+        resource: ApiResource::from_gvk(&GroupVersionKind::gvk(GROUP, "v1beta3", kind)),
+        has_status: true,
+        lacks: Some(BTreeSet::new()),
+    };
+    ServedApi {
+        alerts: served("Alert"),
+        providers: served("Provider"),
+    }
+}
+
+/// Adds the Provider as users have changed it, and writes its record.
+fn change(state: &mut ClusterState, generation: i64, spec: Value) {
+    let mut object = provider("slack", json!({"generation": generation}), json!({}));
+    let fields = object.data["spec"].as_object_mut().unwrap();
+    fields.extend(spec.as_object().unwrap().clone());
+    let served = served_api().providers;
+    state.handle_rule_event(watch(), Event::Apply(object), &served, &Catalog::default());
+    write(state);
+}
+
+fn write(state: &mut ClusterState) {
+    for change in state.extension_changes(|_| true) {
+        state.kept.written(change, 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removed_field_is_not_reported_while_it_may_be_lost() {
+    let mut state = ClusterState::new(KINDS, Options::default());
+    state.kept.load(Vec::new());
+    let later = std::time::Duration::from_secs(60);
+    change(&mut state, 1, json!({"rateLimit": "1/1s"}));
+    state.kept.set_schema(&served_api(), Instant::now());
+    change(&mut state, 2, json!({}));
+    let is_reported = |rules: &Rules| {
+        let mut problems = rules.problems().iter();
+        problems.any(|problem| problem.message.starts_with("was dropped"))
+    };
+
+    assert!(state.kept.will_decide());
+    let rules = state.rules();
+    assert!(rules.lost().is_empty() && !is_reported(&rules));
+
+    tokio::time::advance(later).await;
+    let mut lacking = served_api();
+    lacking.providers.lacks = Some(BTreeSet::from(["rateLimit"]));
+    state.kept.set_schema(&lacking, Instant::now());
+    write(&mut state);
+    let rules = state.rules();
+    assert!(!rules.lost().is_empty() && is_reported(&rules), "decided");
 }
