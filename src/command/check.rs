@@ -10,7 +10,7 @@ use tidings_workers::http::HttpClients;
 use tidings_workers::rule_checks::RuleChecks;
 
 use super::Output;
-use super::rules::{self, ProblemReport};
+use super::rules::{self, LoadedRules, ProblemReport};
 use super::tool::{count, print_line};
 use crate::flags::{AsFlags, CommonFlags, KubernetesFlags, RulesFlags, settings};
 
@@ -61,10 +61,10 @@ struct Report {
 pub async fn run(arguments: CheckArguments) -> anyhow::Result<u8> {
     let flags = [arguments.rules.flags(), arguments.kubernetes.flags()].concat();
     let settings = settings(&arguments.common, flags)?;
-    let rules = rules::load(&settings).await?.rules;
-    let mut problems = problems(&rules, &settings)?;
-    problems.extend(nothing_to_check(&rules, &settings, arguments.strict));
-    let report = Report::new(&rules, &problems);
+    let loaded = rules::load(&settings).await?;
+    let mut problems = problems(&loaded, &settings)?;
+    problems.extend(nothing_to_check(&loaded.rules, &settings, arguments.strict));
+    let report = Report::new(&loaded.rules, &problems);
     match arguments.output {
         Output::Json => report.print_json()?,
         Output::Text => report.print()?,
@@ -74,12 +74,12 @@ pub async fn run(arguments: CheckArguments) -> anyhow::Result<u8> {
 }
 
 /// All problems, in the order of files and lines.
-fn problems(rules: &Rules, settings: &Settings) -> anyhow::Result<Vec<Problem>> {
+fn problems(loaded: &LoadedRules, settings: &Settings) -> anyhow::Result<Vec<Problem>> {
     let http_clients = HttpClients::new(settings.worker.addresses.clone())
         .context("cannot read the system's CA certificates")?;
     let checks = RuleChecks::new(http_clients);
-    let findings = verify::findings(rules, &checks).into_iter();
-    let mut problems = rules.problems().to_vec();
+    let findings = verify::findings(&loaded.rules, &checks).into_iter();
+    let mut problems = loaded.problems();
     problems.extend(findings.map(|finding| finding.problem));
     problems.sort_by(|left, right| (&left.file, left.line).cmp(&(&right.file, right.line)));
     Ok(problems)

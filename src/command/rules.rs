@@ -9,7 +9,7 @@ use anyhow::bail;
 use serde::Serialize;
 use tidings_core::runtime::config::{RulesFrom, Settings};
 use tidings_core::runtime::kubernetes;
-use tidings_rules::cluster::{self, Catalog};
+use tidings_rules::cluster::{self, Catalog, ServedApi};
 use tidings_rules::{LiveRules, Problem, Rules, Severity, folder};
 use tidings_workers::notifier::kinds;
 use tokio_util::sync::CancellationToken;
@@ -63,6 +63,8 @@ impl ProblemReport {
 pub struct LoadedRules {
     /// The rules, with their problems.
     pub rules: Arc<Rules>,
+    /// What this tool cannot know about them.
+    pub unknown: Option<Problem>,
     /// A client of the cluster that they were read from; `None` for a folder.
     pub client: Option<kube::Client>,
 }
@@ -79,17 +81,51 @@ pub async fn load(settings: &Settings) -> anyhow::Result<LoadedRules> {
             let rules = rules.map_err(|problem| anyhow::anyhow!("{problem}"))?;
             Ok(LoadedRules {
                 rules: Arc::new(rules),
+                unknown: None,
                 client: None,
             })
         }
         RulesFrom::Cluster => {
             let client = kubernetes::connect(settings.kubernetes.kubeconfig.as_deref()).await?;
+            let rules = from_cluster(settings, client.clone()).await?;
+            let schemas = ServedApi::discover(&client, true);
+            let schemas = tokio::time::timeout(CLUSTER_TIMEOUT, schemas).await;
+            let schemas = schemas.ok().and_then(Result::ok);
             Ok(LoadedRules {
-                rules: from_cluster(settings, client.clone()).await?,
+                rules,
+                unknown: schemas.as_ref().and_then(kept_restrictions),
                 client: Some(client),
             })
         }
     }
+}
+
+impl LoadedRules {
+    /// All problems: those of the rules, and what is unknown about them.
+    pub fn problems(&self) -> Vec<Problem> {
+        let known = self.rules.problems().iter().cloned();
+        known.chain(self.unknown.clone()).collect()
+    }
+}
+
+/// The problem that routers may keep restrictions, if the API server drops fields.
+fn kept_restrictions(served_api: &ServedApi) -> Option<Problem> {
+    let lacks = served_api.alerts.lacks.as_ref();
+    let lacks = lacks.filter(|lacks| !lacks.is_empty())?;
+    let fields: Vec<_> = lacks.iter().map(|field| format!("spec.{field}")).collect();
+    Some(Problem {
+        file: None,
+        line: None,
+        object: None,
+        field: None,
+        message: format!(
+            "the installed CRD of Alert lacks {}. A running router keeps the last known clusters \
+             of Alerts that lost them, which this tool does not know: an Alert may match more \
+             events here. Install the CRDs of Tidings (`tidings crds`), or set the annotations",
+            fields.join(", ")
+        ),
+        severity: Severity::Warning,
+    })
 }
 
 /// Follows the rules of the cluster until the first complete snapshot.
@@ -111,4 +147,35 @@ async fn from_cluster(settings: &Settings, client: kube::Client) -> anyhow::Resu
         );
     }
     Ok(live.current())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use kube::core::{ApiResource, GroupVersionKind};
+    use tidings_rules::cluster::ServedKind;
+
+    use super::*;
+
+    #[test]
+    fn a_schema_without_our_fields_may_hide_kept_restrictions() {
+        let served = |lacks: Option<&[&'static str]>| {
+            let gvk = GroupVersionKind::gvk("notification.toolkit.fluxcd.io", "v1beta3", "Alert");
+            let kind = ServedKind {
+                resource: ApiResource::from_gvk(&gvk),
+                has_status: true,
+                lacks: lacks.map(|lacks| BTreeSet::from_iter(lacks.iter().copied())),
+            };
+            ServedApi {
+                alerts: kind.clone(),
+                providers: kind,
+            }
+        };
+        assert_eq!(kept_restrictions(&served(None)), None);
+        assert_eq!(kept_restrictions(&served(Some(&[]))), None);
+        let problem = kept_restrictions(&served(Some(&["clusters"]))).unwrap();
+        assert_eq!(problem.severity, Severity::Warning);
+        assert!(problem.message.contains("spec.clusters"));
+    }
 }

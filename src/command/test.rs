@@ -113,11 +113,13 @@ impl TestArguments {
 pub async fn run(arguments: TestArguments) -> anyhow::Result<u8> {
     let settings = arguments.settings()?;
     let mut event = read_event(&arguments, &settings.cluster)?;
-    let LoadedRules { rules, client } = rules::load(&settings).await?;
+    let loaded = rules::load(&settings).await?;
+    let problems = loaded.problems();
+    let LoadedRules { rules, client, .. } = loaded;
     if arguments.labels.is_none() {
         event.labels = read_labels(&settings, client, &event).await?;
     }
-    for problem in rules.problems() {
+    for problem in &problems {
         eprintln!("{}", visible(&problem.to_string()));
     }
     let explanations = explain(&rules, &event, PlanContext::default());
@@ -127,7 +129,7 @@ pub async fn run(arguments: TestArguments) -> anyhow::Result<u8> {
         .any(|explanation| explanation.verdict == Verdict::CrossNamespaceRefused);
     let deliveries =
         deliver::deliver_all(&explanations, &event, &rules, &settings, arguments.send).await?;
-    let report = Report::new(&event, explanations, deliveries, rules.problems());
+    let report = Report::new(&event, explanations, deliveries, &problems);
     match arguments.output {
         Output::Json => print_line(&serde_json::to_string(&report)?).map(drop)?,
         Output::Text => report.print(arguments.send)?,

@@ -1,0 +1,76 @@
+//! The bucket of the extension fields that Alerts and Providers had.
+
+use tidings_core::bus::connect::connect;
+use tidings_core::bus::extensions::ExtensionRecords;
+use tidings_core::runtime::config::{Flag, Settings, Sources};
+use tidings_core::wire::RuleExtensions;
+use tidings_rig::{Rig, Role};
+
+use crate::TIDINGS;
+
+async fn records(rig: &Rig) -> ExtensionRecords {
+    let url = Flag {
+        name: "--nats".into(),
+        key: "nats.url".into(),
+        value: rig.url().into(),
+    };
+    let sources = Sources {
+        flags: vec![url],
+        ..Sources::default()
+    };
+    let settings = Settings::load(&sources).expect("the address is valid");
+    let bus = connect(&settings.nats, "test").await;
+    ExtensionRecords::open(&bus.expect("the server runs"))
+        .await
+        .expect("a role created the bucket")
+}
+
+#[tokio::test]
+async fn a_bucket_that_is_deleted_while_no_role_runs_is_logged() {
+    let rig = Rig::start(TIDINGS).await;
+    let roles = [Role::router(), Role::worker()];
+    let [mut router, mut worker] = rig.run_all(roles).await;
+    for role in [&router, &worker] {
+        let missing = role.log_events("extensions-missing");
+        assert!(missing.is_empty(), "the first start");
+    }
+    router.terminate().await;
+    worker.terminate().await;
+    let jetstream = rig.jetstream().await;
+    let deleted = jetstream.delete_key_value("extensions").await;
+    deleted.expect("the bucket exists");
+
+    let router = rig.run(Role::router()).await;
+
+    router.logs("extensions-missing").await;
+    let worker = rig.run(Role::worker()).await;
+    let missing = worker.log_events("extensions-missing");
+    assert!(missing.is_empty(), "it exists again");
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_decoded_is_overwritten() {
+    let rig = Rig::start(TIDINGS).await;
+    let _router = rig.run(Role::router()).await;
+    let records = records(&rig).await;
+    let record = RuleExtensions {
+        uid: "u".into(),
+        fields: vec!["clusters".into()],
+        ..RuleExtensions::default()
+    };
+    let revision = records.store(&record, None).await.expect("NATS answers");
+    assert!(revision.is_some());
+    let again = records.store(&record, None).await.expect("NATS answers");
+    assert_eq!(again, None, "a record of another process stays");
+
+    let jetstream = rig.jetstream().await;
+    let bucket = jetstream.get_key_value("extensions").await;
+    let put = bucket.expect("it exists").put("u", "\u{7f}".into()).await;
+    put.expect("NATS answers");
+    assert_eq!(records.all().await.expect("NATS answers"), []);
+
+    let revision = records.store(&record, None).await.expect("NATS answers");
+    assert!(revision.is_some());
+    let stored = records.all().await.expect("NATS answers");
+    assert_eq!(stored[0].record, record);
+}
