@@ -90,6 +90,10 @@ impl<S: EventStore> Ingest<S> {
             |error| tracing::debug!(code = codes::EVENT_INVALID, %error, "event rejected"),
         )?;
         drop(bytes);
+        // Before labels are looked up, which can take seconds.
+        if let Some(problem) = self.store.problem() {
+            return Err(problem.into());
+        }
         if let (Some(objects), Some(object)) = (&self.objects, &event.involved_object) {
             event.labels = objects.find(object).await.map(|lookup| lookup.labels());
         }

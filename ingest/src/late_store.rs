@@ -49,16 +49,25 @@ impl LateStore {
     }
 }
 
+fn unavailable(problem: Option<String>) -> StoreError {
+    StoreError {
+        reason: StoreErrorReason::Unavailable,
+        retry_after: RETRY_AFTER,
+        detail: problem.unwrap_or_default(),
+    }
+}
+
 impl EventStore for LateStore {
     async fn store(&self, event: Event) -> Result<StoreAck, StoreError> {
         let state = self.0.read().clone();
         match (state.store, state.problem) {
             (Some(store), None) => store.store(event).await,
-            (_, problem) => Err(StoreError {
-                reason: StoreErrorReason::Unavailable,
-                retry_after: RETRY_AFTER,
-                detail: problem.unwrap_or_default(),
-            }),
+            (_, problem) => Err(unavailable(problem)),
         }
+    }
+
+    fn problem(&self) -> Option<StoreError> {
+        let problem = self.0.read().problem.clone()?;
+        Some(unavailable(Some(problem)))
     }
 }

@@ -15,6 +15,11 @@ pub trait EventStore: Send + Sync + 'static {
     /// Return a [`StoreAck`] only after the event, or its earlier copy, is stored durably. The call
     /// can be canceled: the event is then stored or not, and storing it again is safe.
     fn store(&self, event: Event) -> impl Future<Output = Result<StoreAck, StoreError>> + Send;
+
+    /// Why no event can be stored now, if that is known without trying.
+    fn problem(&self) -> Option<StoreError> {
+        None
+    }
 }
 
 /// The confirmation that an event is stored.

@@ -7,6 +7,7 @@ use tidings_core::model::destination::fingerprint;
 use tidings_core::model::excerpt::excerpt;
 use tidings_core::model::flux;
 use tidings_core::model::id;
+use tidings_core::model::object_state::{self, ObjectState};
 use tidings_core::{AlertReference, Delivery, Event, Message, ProtoTimestamp, ProviderReference};
 use tidings_rules::provider::DEFAULT_POOL;
 use tidings_rules::{Alert, Provider, Rules, Template};
@@ -181,16 +182,33 @@ fn detail(verdict: Verdict, alert: &Alert, event: &Event) -> String {
                  one"
             )
         }
-        Verdict::NoCommit => format!(
-            "{provider} needs a commit: an error, the annotation {}/commit, \
-             commit_status: update, or a success with a git revision",
-            flux::EVENT_GROUP
-        ),
+        Verdict::NoCommit => no_commit(&provider, event),
         Verdict::NoChangeRequest => format!(
             "{provider} needs the annotation {}/change_request on the object",
             flux::EVENT_GROUP
         ),
     }
+}
+
+/// Says whether the reason or the revision of the event is the cause.
+fn no_commit(provider: &str, event: &Event) -> String {
+    let group = flux::EVENT_GROUP;
+    let state = match object_state::of(event) {
+        ObjectState::Success | ObjectState::Failure => {
+            return format!(
+                "{provider} needs a commit: a git revision with 40 digits in the event's metadata, \
+                 the annotation {group}/commit, or commit_status: update"
+            );
+        }
+        ObjectState::Pending => "pending",
+        ObjectState::None => "none",
+    };
+    format!(
+        "{provider} writes success and failure, and the reason \"{}\" of severity info stands for \
+         the state {state} (docs/reference/states.md); set reasonStates or commitStatus.pending of \
+         the Provider to change that",
+        event.reason
+    )
 }
 
 /// Names the event source that is closest to the object: by kind, then namespace, then name.

@@ -18,8 +18,8 @@ type Meaning = Result<Outcome, (Reason, FailureKind)>;
 
 const TRANSIENT: FailureKind = FailureKind::Transient { retry_after: None };
 
-/// Asserts the meaning of one attempt for types that judge the status, for types whose first request
-/// is a read, and for all others.
+/// Asserts the meaning of one attempt for types that judge the status, for types whose first
+/// request is a read, and for all others.
 async fn assert_each(service: &Service, by_status: Meaning, by_read: Meaning, by_body: Meaning) {
     let subjects: Vec<Subject> = http_types()
         .map(|row| Subject::new(row, service, TIMEOUT))

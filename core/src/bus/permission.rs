@@ -34,6 +34,7 @@ impl Bus {
     ) {
         let mut pace = LogPace::default();
         let mut pause = Duration::ZERO;
+        let mut failures = 0;
         while stop
             .run_until_cancelled(tokio::time::sleep(pause))
             .await
@@ -43,7 +44,7 @@ impl Bus {
             pause = RETRY_AFTER;
             match result {
                 Ok(()) => {
-                    pause = CHECK_EVERY;
+                    (pause, failures) = (CHECK_EVERY, 0);
                     if pace.reset() {
                         tracing::info!(code = codes::PUBLISH_ALLOWED, "events can be published");
                     }
@@ -51,6 +52,8 @@ impl Bus {
                     report(None);
                 }
                 Err(_) if !self.is_connected() => {}
+                // One late answer, as during the election of a leader, refuses no events.
+                Err(_) if failures == 0 => failures = 1,
                 Err(problem) => {
                     if pace.is_due(&problem, Instant::now()) {
                         tracing::error!(

@@ -1,5 +1,5 @@
-//! Names of Kubernetes objects, checked as the API server does. Names in events come from anyone, so
-//! they are checked before they are looked up.
+//! Names of Kubernetes objects, checked as the API server does. Names in events come from anyone,
+//! so they are checked before they are looked up.
 
 use crate::ObjectReference;
 

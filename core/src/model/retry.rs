@@ -14,8 +14,8 @@ pub const UNAUTHORIZED_FOR: Duration = Duration::from_secs(3600);
 /// accepted the call, so each repetition may be a duplicate.
 pub const REPEAT_AFTER: Duration = Duration::from_secs(60);
 
-/// An absurd wait that a service requests ends this long before the delivery is given up, or a tenth
-/// of `max_age` if that is shorter.
+/// An absurd wait that a service requests ends this long before the delivery is given up, or a
+/// tenth of `max_age` if that is shorter.
 const LAST_ATTEMPT_BEFORE_END: Duration = Duration::from_secs(60);
 
 /// The retry settings of a Provider.

@@ -26,7 +26,8 @@ terms! {
             "The event has the metadata `commit_status: update` and the provider does not write \
              commit statuses.";
         NoCommit = "no-commit",
-            "The provider writes commit statuses, and the event does not name a commit.";
+            "The provider writes commit statuses, and the event names no commit, or its reason \
+             stands for no state that the provider writes.";
         NoChangeRequest = "no-change-request",
             "The provider writes comments on change requests, and the event does not name one.";
     }

@@ -156,7 +156,7 @@ metrics! {
         "Streams and buckets (`KV_…`) that were deleted and recreated. Above 0: their \
          messages are lost.";
     rules_problems: Gauge = Gauge::default(),
-        "Objects of the rules that are rejected or doubtful.";
+        "Problems of the rules: errors, which reject an object, and warnings.";
     rules_extensions_lost: Gauge = Gauge::default(),
         "Alerts and Providers that had extension fields, which the API server dropped. Routers \
          only.";

@@ -74,8 +74,8 @@ pub struct ProviderType {
 }
 
 impl ProviderType {
-    /// A type without limits or rules of its own, whose service answers the new object with its id. A row states what
-    /// differs: `..ProviderType::DEFAULT`.
+    /// A type without limits or rules of its own, whose service answers the new object with its id.
+    /// A row states what differs: `..ProviderType::DEFAULT`.
     pub const DEFAULT: Self = Self {
         kind: "",
         family: Family::Message,
