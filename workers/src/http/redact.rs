@@ -4,7 +4,7 @@ mod encodings;
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use aho_corasick::{AhoCorasick, MatchKind};
 use base64::Engine;
@@ -28,6 +28,9 @@ const SHORTEST: usize = 4;
 const SHORTEST_ENCODED: usize = 8;
 /// What errors show as the form of an address.
 const HINT: &str = "https://HOST/PATH";
+/// The most bytes of secrets that are searched for in every encoding, the shortest secrets first. A
+/// tenant chooses their size, and a search needs many times their size in memory.
+const MOST_DECODED: usize = 256 << 10;
 /// Segments of secret addresses that many addresses have.
 const ORDINARY_SEGMENTS: [&str; 8] = [
     "services",
@@ -51,8 +54,14 @@ pub struct Redactor {
 struct Secrets {
     /// All secrets, longest first, so that no part of a longer secret remains.
     exact: Vec<String>,
-    /// Those that are searched for in every encoding, without encodings.
-    decoded: Vec<String>,
+    /// The secrets without encodings. Only texts for people need them, so a call that succeeds does
+    /// not pay for them.
+    decoded: OnceLock<DecodedSecrets>,
+}
+
+/// What to search for in a text without its encodings.
+struct DecodedSecrets {
+    texts: Vec<String>,
     search: Option<AhoCorasick>,
 }
 
@@ -136,28 +145,10 @@ impl Redactor {
         exact.retain(|secret| secret.len() >= SHORTEST);
         exact.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         exact.dedup();
-        let mut decoded: Vec<String> = exact
-            .iter()
-            .flat_map(|secret| layers(secret).into_iter().chain(layers(&base64s(secret))))
-            .flat_map(|layer| {
-                layer
-                    .text
-                    .split('\0')
-                    .map(|text| text.trim().to_owned())
-                    .collect::<Vec<_>>()
-            })
-            .filter(|text| text.len() >= SHORTEST_ENCODED)
-            .collect();
-        decoded.sort_unstable();
-        decoded.dedup();
-        let search = AhoCorasick::builder()
-            .match_kind(MatchKind::LeftmostLongest)
-            .build(&decoded);
         Self {
             secrets: Arc::new(Secrets {
                 exact,
-                decoded,
-                search: search.ok(),
+                decoded: OnceLock::new(),
             }),
         }
     }
@@ -180,14 +171,15 @@ impl Redactor {
 
     /// The parts of a text that are encoded secrets, in order and without overlaps.
     fn encoded(&self, text: &str) -> Vec<Range<usize>> {
-        let Some(search) = self.secrets.search.as_ref() else {
+        let decoded = self.secrets.decoded();
+        let Some(search) = &decoded.search else {
             return Vec::new();
         };
         let mut parts = Vec::new();
         for layer in layers(text) {
             let found = search.find_iter(&layer.text);
             parts.extend(found.map(|found| layer.origin(found.range())));
-            if let Some(length) = self.beginning_at_end(&layer.text) {
+            if let Some(length) = decoded.beginning_at_end(&layer.text) {
                 let end = layer.text.len();
                 parts.push(layer.origin(end - length..end));
             }
@@ -202,6 +194,35 @@ impl Redactor {
         }
         merged
     }
+}
+
+impl Secrets {
+    fn decoded(&self) -> &DecodedSecrets {
+        self.decoded.get_or_init(|| DecodedSecrets::of(&self.exact))
+    }
+}
+
+impl DecodedSecrets {
+    /// `exact` is ordered from the longest to the shortest.
+    fn of(exact: &[String]) -> Self {
+        let mut left = MOST_DECODED;
+        let is_within = |texts: &Vec<String>| {
+            let needed = texts.iter().map(String::len).sum();
+            left.checked_sub(needed).map(|rest| left = rest).is_some()
+        };
+        let secrets = exact.iter().rev().filter(|it| it.len() < MOST_DECODED);
+        let texts = secrets.map(|secret| decoded(secret)).take_while(is_within);
+        let mut texts: Vec<String> = texts.flatten().collect();
+        texts.sort_unstable();
+        texts.dedup();
+        let search = AhoCorasick::builder()
+            .match_kind(MatchKind::LeftmostLongest)
+            .build(&texts);
+        Self {
+            texts,
+            search: search.ok(),
+        }
+    }
 
     /// The length of the beginning of a secret with which a text ends, because it was cut.
     fn beginning_at_end(&self, text: &str) -> Option<usize> {
@@ -215,8 +236,20 @@ impl Redactor {
                 .find(|beginning| text.ends_with(beginning))
                 .map(str::len)
         };
-        self.secrets.decoded.iter().filter_map(longest).max()
+        self.texts.iter().filter_map(longest).max()
     }
+}
+
+/// A secret without its encodings, and as base64.
+fn decoded(secret: &str) -> Vec<String> {
+    let layers = layers(secret).into_iter().chain(layers(&base64s(secret)));
+    let texts = layers.flat_map(|layer| {
+        let parts = layer.text.split('\0').map(|text| text.trim().to_owned());
+        parts.collect::<Vec<_>>()
+    });
+    texts
+        .filter(|text| text.len() >= SHORTEST_ENCODED)
+        .collect()
 }
 
 /// What a secret looks like within any text in base64, without the characters at its ends that
@@ -379,6 +412,16 @@ mod tests {
             let cut = format!("{before}{}", &secret[..kept.min(secret.len())]);
             prop_assert!(redactor.redact(&cut).contains(REDACTED), "{cut:?}");
         }
+    }
+
+    #[test]
+    fn large_secrets_are_searched_for_as_they_are_and_small_ones_in_every_encoding() {
+        let large = "l4rge/".repeat(MOST_DECODED);
+        let redactor = Redactor::of(vec![large.clone(), "s3cret/value".to_owned()]);
+        assert_eq!(redactor.redact(&large), REDACTED);
+        assert_eq!(redactor.redact("a S3CRET%2fVALUE"), "a [redacted]");
+        let searched = redactor.secrets.decoded().texts.iter().map(String::len);
+        assert!(searched.sum::<usize>() <= MOST_DECODED);
     }
 
     #[test]

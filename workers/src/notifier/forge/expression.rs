@@ -91,7 +91,17 @@ impl Expression {
     /// # Errors
     /// Permanent: it does not compile, fails, or gives no text. Transient: it takes too long.
     pub fn evaluate(&self, variables: Variables) -> Result<String, Failure> {
-        self.run(variables)?.map_err(|it| wrong(&it.sentence))
+        let evaluated = self.run(move |inner| inner.evaluate(variables))?;
+        evaluated.map_err(|it| wrong(&it.sentence))
+    }
+
+    /// Compiles the expression.
+    ///
+    /// # Errors
+    /// It is not valid.
+    pub fn compile(&self) -> Result<(), Wrong> {
+        let compiled = self.run(|inner| inner.program().map(|_| String::new()));
+        compiled.unwrap_or(Ok(String::new())).map(drop)
     }
 
     /// Evaluates the expression for sample values.
@@ -100,12 +110,15 @@ impl Expression {
     /// What is wrong, and what that depends on.
     pub fn check(&self, variables: Variables) -> Result<(), Wrong> {
         let evaluated = self
-            .run(variables)
+            .run(move |inner| inner.evaluate(variables))
             .unwrap_or_else(|failure| Err(Wrong::new(Cause::Values, failure.detail)));
         evaluated.map(drop)
     }
 
-    fn run(&self, variables: Variables) -> Result<Result<String, Wrong>, Failure> {
+    fn run(
+        &self,
+        work: impl FnOnce(&Inner) -> Result<String, Wrong> + Send + 'static,
+    ) -> Result<Result<String, Wrong>, Failure> {
         if self.0.late.load(Ordering::Relaxed) > 0 {
             return Err(late(
                 "an earlier evaluation still runs; simplify the expression",
@@ -114,7 +127,7 @@ impl Expression {
         let (sender, receiver) = mpsc::sync_channel(0);
         let inner = Arc::clone(&self.0);
         let work = move || {
-            if sender.send(inner.evaluate(variables)).is_err() {
+            if sender.send(work(&inner)).is_err() {
                 inner.late.fetch_sub(1, Ordering::Relaxed);
             }
         };
@@ -190,10 +203,13 @@ impl Wrong {
 
 impl Inner {
     fn evaluate(&self, variables: Variables) -> Result<String, Wrong> {
-        match self.program.get_or_init(|| compile(&self.source)) {
-            Ok(program) => execute(program, variables),
-            Err(sentence) => Err(Wrong::new(Cause::Text, sentence)),
-        }
+        execute(self.program()?, variables)
+    }
+
+    fn program(&self) -> Result<&Program, Wrong> {
+        let program = self.program.get_or_init(|| compile(&self.source));
+        let wrong = |sentence: &String| Wrong::new(Cause::Text, sentence.clone());
+        program.as_ref().map_err(wrong)
     }
 }
 

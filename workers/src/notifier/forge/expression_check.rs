@@ -1,4 +1,7 @@
 //! Checks a `commitStatusExpr` before its first event.
+//!
+//! Every role that reads rules runs this for the expressions of all tenants. So an expression that
+//! could need much memory is compiled here, and only evaluated by a worker.
 
 use std::collections::BTreeMap;
 
@@ -10,6 +13,23 @@ use crate::message::template_check::samples;
 
 /// The most keys that are added to the samples.
 const MOST_KEYS: usize = 50;
+/// The longest expression that is evaluated, and the longest values that it reads, in bytes.
+const LONGEST: usize = 1024;
+const LONGEST_VALUES: usize = 16 << 10;
+/// Calls whose result can be many times larger than what they read. One of them gives some
+/// megabytes at most, and each further one multiplies that.
+const GROWING: [&str; 10] = [
+    "all",
+    "exists",
+    "exists_one",
+    "existsOne",
+    "filter",
+    "format",
+    "join",
+    "map",
+    "replace",
+    "transformList",
+];
 
 /// The problem of an expression; `None` if it can work. `metadata` is that of the Alerts.
 ///
@@ -18,6 +38,9 @@ const MOST_KEYS: usize = 50;
 /// expression may be written for some events only.
 pub fn check(source: &str, provider: &Json, metadata: &BTreeMap<String, String>) -> Option<String> {
     let expression = Expression::new(source);
+    if !is_small(source, provider, metadata) {
+        return expression.compile().err().map(|it| it.sentence);
+    }
     let samples = samples(&[], metadata);
     let check = |sample| {
         let variables = Variables {
@@ -42,6 +65,18 @@ pub fn check(source: &str, provider: &Json, metadata: &BTreeMap<String, String>)
         false => None,
     })?;
     Some(wrong.sentence.replace("for this event", "for every event"))
+}
+
+/// Whether evaluating the expression needs little memory and time.
+fn is_small(source: &str, provider: &Json, metadata: &BTreeMap<String, String>) -> bool {
+    let is_part = |character: char| character.is_alphanumeric() || character == '_';
+    let names = source.split(|character| !is_part(character));
+    let growing = names.filter(|name| GROWING.contains(name)).count();
+    let values: usize = metadata.iter().map(|(key, it)| key.len() + it.len()).sum();
+    growing <= 1
+        && source.len() <= LONGEST
+        && values <= LONGEST_VALUES
+        && provider.to_string().len() <= LONGEST_VALUES
 }
 
 /// Evaluates for one sample, to which the metadata is added that the expression reads.
@@ -111,6 +146,26 @@ mod tests {
             let found = checked(source).unwrap_or_else(|| panic!("{source} passes"));
             assert!(found.contains(part), "{source}: {found}");
         }
+    }
+
+    #[test]
+    fn an_expression_that_could_need_much_memory_is_only_compiled() {
+        // Each of them fails if it is evaluated.
+        let long = format!("event.foo + '{}'", "a".repeat(LONGEST));
+        for source in [
+            "['a'].map(x, x + x).map(x, x + 1)[0]",
+            "event.reason.replace('a', 'b').replace('b', 'c') + 1",
+            "[1].filter (x, true).all(x, [2].exists(y, y)) + 1",
+            &long,
+        ] {
+            assert_eq!(checked(source), None, "{source}");
+        }
+        assert!(checked("['a'].map(x, x + x).map(x, ").is_some());
+        let large = BTreeMap::from([("key".to_owned(), "a".repeat(LONGEST_VALUES))]);
+        assert_eq!(check("event.foo", &json!({}), &large), None);
+        assert!(check("event.foo", &json!({}), &BTreeMap::new()).is_some());
+        let annotated = json!({"metadata": {"annotations": {"a": "a".repeat(LONGEST_VALUES)}}});
+        assert_eq!(check("event.foo", &annotated, &BTreeMap::new()), None);
     }
 
     #[test]
