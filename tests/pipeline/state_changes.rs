@@ -1,9 +1,9 @@
 //! A state that is reported again after it changed is no duplicate, within the dedupe interval.
 
 use serde_json::Value;
-use tidings_rig::{Forge, Process, Rig, Role, alert, event, eventually};
+use tidings_rig::{Process, Rig, Role, event, eventually};
 
-use crate::states::{COMMIT, reconciled, rig};
+use crate::states::{COMMIT, reconciled, start};
 
 const SUCCESS: &str = "reconciled";
 const FAILURE: &str = "not healthy";
@@ -17,15 +17,6 @@ fn report(text: &str, second: u32) -> Value {
 
 async fn status(process: &Process, event: &Value) -> u16 {
     process.post(event).await.expect("ingest responds").status
-}
-
-/// Starts a forge, a rig with a Provider of type github for it, and `tidings up`.
-async fn start() -> (Forge, Rig, Process) {
-    let (forge, rig) = (Forge::start().await, rig().await);
-    rig.rules()
-        .put([forge.provider("github"), alert("commits", "forge")]);
-    let up = rig.run(Role::up()).await;
-    (forge, rig, up)
 }
 
 /// Waits until all events have been routed and delivered.

@@ -20,7 +20,7 @@ pub async fn rig() -> Rig {
 }
 
 /// Starts a forge, a rig with a Provider of type github for it, and `tidings up`.
-async fn start() -> (Forge, Rig, Process) {
+pub async fn start() -> (Forge, Rig, Process) {
     let (forge, rig) = (Forge::start().await, rig().await);
     rig.rules()
         .put([forge.provider("github"), alert("commits", "forge")]);

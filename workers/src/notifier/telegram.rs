@@ -143,11 +143,7 @@ fn text(message: &Message<'_>) -> String {
         fields,
         line("", "").len(),
     );
-    let lines: String = fitted
-        .fields
-        .iter()
-        .map(|(key, value)| line(key, value))
-        .collect();
+    let lines = fitted.lines(line);
     format!("{heading}{}\n{lines}", fitted.message)
 }
 

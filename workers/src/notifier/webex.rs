@@ -106,11 +106,7 @@ fn markdown(message: &Message<'_>) -> String {
         message.shown_fields(),
         line("", "").len(),
     );
-    let lines: String = fitted
-        .fields
-        .iter()
-        .map(|(key, value)| line(key, value))
-        .collect();
+    let lines = fitted.lines(line);
     // An empty line ends the quote.
     let links = if links.is_empty() {
         links

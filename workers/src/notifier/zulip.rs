@@ -145,11 +145,7 @@ fn content(message: &Message<'_>) -> String {
         .iter()
         .filter(|(key, _)| *key != "change_request" && !message.is_templated());
     let fitted = fit(UTF16, room, message.text(), fields, line("", "").len());
-    let lines: String = fitted
-        .fields
-        .iter()
-        .map(|(key, value)| line(key, value))
-        .collect();
+    let lines = fitted.lines(line);
     format!(
         "{heading}{}{metadata_heading}{lines}{links}",
         fitted.message

@@ -341,11 +341,7 @@ fn markdown(message: &Message<'_>, unit: Unit, room: usize) -> String {
         fields,
         line("", "").len(),
     );
-    let lines: String = fitted
-        .fields
-        .iter()
-        .map(|(key, value)| line(key, value))
-        .collect();
+    let lines = fitted.lines(line);
     format!(
         "{heading}{}{metadata_heading}{lines}{links}",
         fitted.message

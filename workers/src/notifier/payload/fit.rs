@@ -52,6 +52,14 @@ pub struct Fitted {
     pub fields: Vec<(String, String)>,
 }
 
+impl Fitted {
+    /// The fields, each as this line.
+    pub fn lines(&self, line: impl Fn(&str, &str) -> String) -> String {
+        let fields = self.fields.iter();
+        fields.map(|(key, value)| line(key, value)).collect()
+    }
+}
+
 /// Cuts message and fields to a total of `room`. Each field needs `per_field` besides its key and
 /// value.
 ///
