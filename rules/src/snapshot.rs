@@ -14,7 +14,7 @@ use crate::provider::Provider;
 use crate::resolved::{ResolvedProvider, SecretData, Unresolved};
 use crate::secret_keys;
 use crate::template::Template;
-use crate::verify::{self, Finding, TypeChecks};
+use crate::verify::{self, TypeChecks};
 
 /// An immutable snapshot of all compiled rules.
 ///
@@ -155,15 +155,15 @@ impl Rules {
 
     /// Adds what the checks of the types find to the problems.
     pub fn verified(mut self, checks: &dyn TypeChecks) -> Self {
+        let mut findings: HashMap<Identity, Vec<Problem>> = HashMap::new();
         for finding in verify::findings(&self, checks) {
-            let Finding {
-                identity, problem, ..
-            } = finding;
-            self.problems.push(problem.clone());
-            let mut entries = self.entries.iter_mut();
-            if let Some(entry) = entries.find(|entry| entry.identity == identity) {
-                entry.problems.push(problem);
-            }
+            self.problems.push(finding.problem.clone());
+            let of_object = findings.entry(finding.identity).or_default();
+            of_object.push(finding.problem);
+        }
+        for entry in &mut self.entries {
+            let found = findings.remove(&entry.identity);
+            entry.problems.extend(found.unwrap_or_default());
         }
         self.sort_problems();
         self

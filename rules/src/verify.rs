@@ -3,7 +3,7 @@
 //! The same findings are problems of a folder, conditions in a cluster, and the result of `tidings
 //! check`. They reject nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -79,10 +79,12 @@ pub struct Finding {
 /// Checks all Alerts and Providers.
 pub fn findings(rules: &Rules, checks: &dyn TypeChecks) -> Vec<Finding> {
     let mut findings = Vec::new();
+    let alerts = AlertIndex::of(rules);
     for entry in rules.entries() {
         let verifier = Verifier {
             rules,
             checks,
+            alerts: &alerts,
             entry,
         };
         match entry.identity.kind.as_str() {
@@ -97,10 +99,39 @@ pub fn findings(rules: &Rules, checks: &dyn TypeChecks) -> Vec<Finding> {
 struct Verifier<'a> {
     rules: &'a Rules,
     checks: &'a dyn TypeChecks,
+    alerts: &'a AlertIndex<'a>,
     entry: &'a RuleEntry,
 }
 
-impl Verifier<'_> {
+/// Finds Alerts, so that the checks of large rules do not read all of them for each Provider.
+struct AlertIndex<'a> {
+    /// By namespace and Provider.
+    users: HashMap<(&'a str, &'a str), Vec<&'a Arc<Alert>>>,
+    /// By namespace and name.
+    entries: HashMap<(&'a str, &'a str), &'a RuleEntry>,
+}
+
+impl<'a> AlertIndex<'a> {
+    fn of(rules: &'a Rules) -> Self {
+        let mut users: HashMap<_, Vec<_>> = HashMap::new();
+        for alert in rules.alerts() {
+            let provider = (alert.namespace.as_str(), alert.provider.as_str());
+            users.entry(provider).or_default().push(alert);
+        }
+        let entries = rules.entries().iter();
+        let entries = entries.filter(|entry| entry.identity.kind == "Alert");
+        let named = |entry: &'a RuleEntry| {
+            let identity = &entry.identity;
+            ((identity.namespace.as_str(), identity.name.as_str()), entry)
+        };
+        Self {
+            users,
+            entries: entries.map(named).collect(),
+        }
+    }
+}
+
+impl<'a> Verifier<'a> {
     fn alert(&self, findings: &mut Vec<Finding>) {
         let identity = &self.entry.identity;
         if let Some(alert) = self.rules.alert(&identity.namespace, &identity.name) {
@@ -148,7 +179,7 @@ impl Verifier<'_> {
             return;
         };
         let check = |channel: &str| self.checks.check_channel(resolved.clone(), channel).err();
-        let alerts: Vec<_> = self.alerts_of(provider).collect();
+        let alerts = self.alerts_of(provider);
         if alerts.iter().all(|alert| alert.channel.is_empty()) {
             findings.extend(check("").map(|message| {
                 let field = self.field_of(&message);
@@ -160,12 +191,8 @@ impl Verifier<'_> {
             let Some(message) = check(&alert.channel) else {
                 continue;
             };
-            let is_it = |entry: &&RuleEntry| {
-                let identity = &entry.identity;
-                identity.kind == "Alert"
-                    && (&identity.namespace, &identity.name) == (&alert.namespace, &alert.name)
-            };
-            let entry = self.rules.entries().iter().find(is_it);
+            let named = (alert.namespace.as_str(), alert.name.as_str());
+            let entry = self.alerts.entries.get(&named);
             findings.extend(entry.map(|entry| Finding {
                 identity: entry.identity.clone(),
                 subject: Subject::Configuration,
@@ -247,15 +274,15 @@ impl Verifier<'_> {
     }
 
     /// The Alerts that use the Provider.
-    fn alerts_of(&self, provider: &Provider) -> impl Iterator<Item = &Arc<Alert>> {
-        self.rules.alerts().filter(|alert| {
-            alert.namespace == provider.namespace && alert.provider == provider.name
-        })
+    fn alerts_of(&self, provider: &'a Provider) -> &[&'a Arc<Alert>] {
+        let provider = (provider.namespace.as_str(), provider.name.as_str());
+        self.alerts.users.get(&provider).map_or(&[], Vec::as_slice)
     }
 
     /// What the Alerts that use the Provider's template add to the metadata.
-    fn metadata_of_alerts(&self, provider: &Provider) -> BTreeMap<String, String> {
+    fn metadata_of_alerts(&self, provider: &'a Provider) -> BTreeMap<String, String> {
         self.alerts_of(provider)
+            .iter()
             .filter(|alert| alert.template.is_none())
             .flat_map(|alert| alert.event_metadata.clone())
             .collect()
