@@ -42,8 +42,8 @@ nats-server: ## Print the path of nats-server, and install it into .tools/ if it
 
 .PHONY: test
 test: ## Run all tests, quick ones first
-	@MAKE=$(MAKE) tools/steps.sh test-units test-contract test-vectors test-pipeline test-tools \
-		test-faults test-kube
+	@MAKE=$(MAKE) tools/steps.sh test-units test-contract test-fuzz test-vectors test-pipeline \
+		test-tools test-faults test-kube
 
 .PHONY: test-units
 test-units: ## Test each crate alone
@@ -52,6 +52,12 @@ test-units: ## Test each crate alone
 .PHONY: test-contract
 test-contract: ## Test every provider type against a service that fails in every way
 	@$(TEST) --test contract
+
+FUZZ_SECONDS ?= 10
+
+.PHONY: test-fuzz
+test-fuzz: ## Fuzz everything that reads foreign input (FUZZ_SECONDS=10 for each target)
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) $(TEST) --test fuzz -- --show-output
 
 .PHONY: test-vectors
 test-vectors: nats-server ## Replay recordings of notification-controller; print what is skipped
@@ -84,15 +90,6 @@ SOAK_MINUTES ?= 30
 soak: nats-server ## Run long tests: random faults (SOAK_MINUTES=30), rate limits
 	@SOAK_MINUTES=$(SOAK_MINUTES) $(TEST) --test faults soak -- --nocapture
 	@$(TEST) --test pipeline -- --ignored twenty_thousand
-
-FUZZ ?= ingest pattern format
-FUZZ_SECONDS ?= 60
-
-.PHONY: fuzz
-fuzz: ## Fuzz decoding, patterns, formatting (nightly, cargo-fuzz; FUZZ_SECONDS)
-	@for target in $(FUZZ); do \
-		$(CARGO) +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS); \
-	done
 
 .PHONY: bench
 bench: nats-server ## Measure throughput, latency, memory, calls to a forge, permits

@@ -16,6 +16,12 @@ use crate::recognize::{Recognized, is_probably_rule, recognize};
 const MAX_NODES: usize = 2_000_000;
 /// The maximum number of nodes that aliases expand to.
 const MAX_ALIASED_NODES: usize = 100_000;
+/// The maximum depth of a document. CRDs, which are ignored, have about 40 levels.
+const MAX_DEPTH: usize = 100;
+/// The stack that one level may need. A build without optimizations needs about 40 KiB.
+const STACK_OF_A_LEVEL: usize = 256 << 10;
+/// The stack that is added when less remains.
+const MORE_STACK: usize = 2 << 20;
 
 /// The contents of a file.
 #[derive(Default)]
@@ -33,6 +39,7 @@ pub fn read(file: &Arc<str>, text: &[u8]) -> Documents {
             max_nodes: MAX_NODES,
             max_events: 3 * MAX_NODES,
             max_documents: MAX_NODES,
+            max_depth: MAX_DEPTH,
         },
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MAX_ALIASED_NODES },
         duplicate_keys: DuplicateKeyPolicy::Error,
@@ -233,7 +240,9 @@ impl Node {
 
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(NodeVisitor)
+        stacker::maybe_grow(STACK_OF_A_LEVEL, MORE_STACK, || {
+            deserializer.deserialize_any(NodeVisitor)
+        })
     }
 }
 
@@ -317,6 +326,21 @@ mod tests {
     }
 
     const SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: ";
+
+    #[test]
+    fn a_document_that_is_too_deep_is_an_error_and_does_not_overflow_the_stack() {
+        let nested = |depth: usize| {
+            let text = format!("a: {}1{}", "{a: ".repeat(depth), "}".repeat(depth));
+            let read = move || read_text(&text).1.join("");
+            let thread = std::thread::Builder::new().stack_size(1 << 20).spawn(read);
+            thread
+                .expect("it starts")
+                .join()
+                .expect("it does not panic")
+        };
+        assert!(nested(90).contains("kind is missing"), "{}", nested(90));
+        assert!(nested(100_000).contains("invalid YAML"));
+    }
 
     #[test]
     fn documents_and_lists_are_read_and_other_kinds_are_ignored() {

@@ -16,6 +16,7 @@ mod forge;
 mod kubernetes;
 mod ledger;
 mod log;
+mod memory_limit;
 mod nats;
 mod nats_cluster;
 mod port;

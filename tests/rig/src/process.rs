@@ -11,6 +11,7 @@ use serde_json::Value;
 use tokio::process::{Child, Command};
 
 use crate::log::{Log, LogEvent};
+use crate::memory_limit::MemoryLimit;
 use crate::nats::{NatsServer, signal};
 use crate::port::free_port;
 use crate::wait::eventually;
@@ -23,6 +24,7 @@ pub struct Role {
     kubeconfig: Option<PathBuf>,
     extra: Vec<String>,
     environment: Vec<(String, String)>,
+    memory: Option<u64>,
 }
 
 impl Role {
@@ -61,7 +63,14 @@ impl Role {
             kubeconfig: None,
             extra: Vec::new(),
             environment: Vec::new(),
+            memory: None,
         }
+    }
+
+    /// Limits the memory of the process and its children, in bytes.
+    pub fn within_memory(mut self, bytes: u64) -> Self {
+        self.memory = Some(bytes);
+        self
     }
 
     /// Reads rules from the cluster of a kubeconfig instead of the rig's folder.
@@ -113,6 +122,7 @@ impl Role {
         Launch {
             arguments,
             environment: self.environment,
+            memory: self.memory,
             admin,
             listen,
         }
@@ -124,6 +134,7 @@ impl Role {
 pub(crate) struct Launch {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    memory: Option<u64>,
     admin: u16,
     listen: u16,
 }
@@ -133,6 +144,7 @@ pub struct Process {
     executable: PathBuf,
     launch: Launch,
     child: Child,
+    memory: Option<MemoryLimit>,
     log: Log,
 }
 
@@ -172,11 +184,13 @@ impl HttpResponse {
 impl Process {
     pub(crate) fn spawn(executable: &Path, launch: Launch) -> Self {
         let log = Log::default();
-        let child = run(executable, &launch, &log);
+        let memory = launch.memory.map(MemoryLimit::new);
+        let child = run(executable, &launch, memory.as_ref(), &log);
         Self {
             executable: executable.to_owned(),
             launch,
             child,
+            memory,
             log,
         }
     }
@@ -222,6 +236,12 @@ impl Process {
     /// The id of the running process.
     pub fn id(&self) -> u32 {
         self.child.id().expect("a running process has an id")
+    }
+
+    /// The most memory that it and its children used, in bytes. Needs [`Role::within_memory`].
+    pub fn peak_memory(&self) -> u64 {
+        let memory = self.memory.as_ref();
+        memory.expect("the role has a memory limit").peak()
     }
 
     /// The URL of `/livez`, `/readyz` and `/metrics`.
@@ -331,13 +351,23 @@ impl Process {
         self.launch
             .environment
             .retain(|(name, _)| !variables.contains(&name.as_str()));
-        self.child = run(&self.executable, &self.launch, &self.log);
+        self.child = run(
+            &self.executable,
+            &self.launch,
+            self.memory.as_ref(),
+            &self.log,
+        );
         self.ready().await;
     }
 
     /// Restarts an ended process with the same arguments and environment, without waiting.
     pub fn respawn(&mut self) {
-        self.child = run(&self.executable, &self.launch, &self.log);
+        self.child = run(
+            &self.executable,
+            &self.launch,
+            self.memory.as_ref(),
+            &self.log,
+        );
     }
 
     /// Every line of its standard output and standard error.
@@ -412,8 +442,17 @@ pub(crate) fn client() -> &'static reqwest::Client {
     &CLIENT
 }
 
-fn run(executable: &Path, launch: &Launch, log: &Log) -> Child {
-    let mut command = Command::new(executable);
+fn run(executable: &Path, launch: &Launch, memory: Option<&MemoryLimit>, log: &Log) -> Child {
+    let mut command = match memory.and_then(MemoryLimit::processes) {
+        None => Command::new(executable),
+        Some(group) => {
+            // The shell joins the group and becomes the process.
+            let mut shell = Command::new("sh");
+            shell.args(["-c", r#"echo $$ > "$0" && exec "$@""#]);
+            shell.arg(group).arg(executable);
+            shell
+        }
+    };
     command
         .args(&launch.arguments)
         .env("NATS_SERVER", NatsServer::executable());
@@ -434,6 +473,9 @@ fn run(executable: &Path, launch: &Launch, log: &Log) -> Child {
         .stderr(Stdio::piped())
         .kill_on_drop(true);
     let mut child = command.spawn().expect("the executable can be started");
+    if let (Some(memory), Some(id)) = (memory, child.id()) {
+        memory.supervise(id);
+    }
     log.collect(child.stdout.take().expect("standard output is piped"));
     log.collect(child.stderr.take().expect("standard error is piped"));
     child
