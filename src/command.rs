@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
+use tidings_workers::expression::{self, Executable};
 
 use crate::nats_server::{CHILD_COMMAND, become_nats_server};
 use crate::role::{ingest, router, up, worker};
@@ -58,7 +60,12 @@ enum Command {
         executable: PathBuf,
         configuration: PathBuf,
     },
+    #[command(name = EVALUATE_COMMAND, hide = true)]
+    EvaluateExpressions,
 }
+
+/// The hidden subcommand that turns a child process into one that evaluates expressions.
+const EVALUATE_COMMAND: &str = "evaluate-expressions";
 
 /// The output format of a tool. The values have no doc comments, to keep the help short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -72,14 +79,19 @@ pub enum Output {
 /// # Errors
 /// The subcommand failed. The exit status is then 2.
 pub fn run(cli: Cli) -> anyhow::Result<u8> {
-    if let Command::BecomeNatsServer {
-        parent,
-        executable,
-        configuration,
-    } = &cli.command
-    {
-        return become_nats_server(*parent, executable, configuration).map(|()| 0);
+    match &cli.command {
+        Command::BecomeNatsServer {
+            parent,
+            executable,
+            configuration,
+        } => return become_nats_server(*parent, executable, configuration).map(|()| 0),
+        Command::EvaluateExpressions => {
+            let run = expression::child::run();
+            return run.map(|()| 0).context("only tidings itself runs this");
+        }
+        _ => {}
     }
+    start_once();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
@@ -97,8 +109,25 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
             Command::Rules(arguments) => rules::forget::run(arguments).await?,
             Command::Streams(arguments) => streams::run(arguments).await?,
             Command::Crds(arguments) => crds::run(&arguments)?,
-            Command::BecomeNatsServer { .. } => unreachable!("handled above"),
+            Command::BecomeNatsServer { .. } | Command::EvaluateExpressions => {
+                unreachable!("handled above")
+            }
         }
         Ok(0)
     })
+}
+
+/// Sets what all subcommands share, except those of child processes.
+fn start_once() {
+    if rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .is_err()
+    {
+        eprintln!("tidings: another TLS provider is already installed");
+    }
+    expression::start_children_with(Executable {
+        // Of this process, even if the file was replaced since.
+        program: "/proc/self/exe".into(),
+        arguments: vec![EVALUATE_COMMAND.into()],
+    });
 }

@@ -22,12 +22,6 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    if rustls::crypto::aws_lc_rs::default_provider()
-        .install_default()
-        .is_err()
-    {
-        eprintln!("tidings: another TLS provider is already installed");
-    }
     match command::run(cli) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {

@@ -46,6 +46,7 @@ impl Process {
         );
         let signals = Signals::listen()?;
         let (health, metrics) = (Health::default(), Metrics::of(role));
+        tidings_workers::expression::count_in(&metrics);
         let started = health.check("start", None);
         let (admin, stop_admin) = (TaskTracker::new(), CancellationToken::new());
         let listener = bind("admin", settings.admin_for(role)).await?;

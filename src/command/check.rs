@@ -77,7 +77,7 @@ pub async fn run(arguments: CheckArguments) -> anyhow::Result<u8> {
 fn problems(loaded: &LoadedRules, settings: &Settings) -> anyhow::Result<Vec<Problem>> {
     let http_clients = HttpClients::new(settings.worker.addresses.clone())
         .context("cannot read the system's CA certificates")?;
-    let checks = RuleChecks::new(http_clients);
+    let checks = RuleChecks::unhurried(http_clients);
     let findings = verify::findings(&loaded.rules, &checks).into_iter();
     let mut problems = loaded.problems();
     problems.extend(findings.map(|finding| finding.problem));

@@ -9,6 +9,7 @@
 //! (default: 10).
 
 mod addresses;
+mod expressions;
 mod formats;
 mod ingest;
 mod mutation;

@@ -7,6 +7,7 @@ mod circuits;
 mod comments;
 mod deliveries;
 mod event_endpoint;
+mod expressions;
 mod extensions;
 mod incidents;
 mod isolation;

@@ -155,6 +155,7 @@ async fn an_expression_or_a_channel_that_cannot_work_is_an_error() {
         "evnt.involvedObject.name",
         "1",
         "foo(event)",
+        &format!("['aaaaaaaaaaaaaaaa']{}[0]", ".map(x, x + x)".repeat(40)),
     ] {
         let found = only_error([status().with("commitStatusExpr", source), token()]).await;
         assert_eq!(found, provider_at("spec.commitStatusExpr"), "{source}");

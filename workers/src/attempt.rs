@@ -26,7 +26,7 @@ pub async fn attempt_once(prepared: &Prepared, message: &Message<'_>) -> Result<
 
 async fn write_once(notifier: &dyn KeepState, message: &Message<'_>) -> Result<Ended, Failure> {
     notifier.prepare(message).await?;
-    let Some(desired) = notifier.desire(message)? else {
+    let Some(desired) = notifier.desire(message).await? else {
         return Ok(Ended::nothing_to_send());
     };
     let handle = match notifier.read(&desired).await? {

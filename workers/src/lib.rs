@@ -6,11 +6,13 @@
 //!       └─ parked ◄─┴─► DEAD, OUTCOMES
 //! ```
 //!
-//! A module imports only modules to its right, and `message`, `text`, `tls` and `bounded_map`. Each
-//! provider type is one file in [`notifier`].
+//! A module imports only modules to its right, and `message`, `text`, `tls`, `bounded_map`,
+//! `expression` and `accountability`. Each provider type is one file in [`notifier`].
 
+pub mod accountability;
 pub mod attempt;
 mod bounded_map;
+pub mod expression;
 pub mod http;
 pub mod message;
 pub mod newest_wins;

@@ -16,7 +16,7 @@ use tidings_core::runtime::metrics::labels::NotAttempted;
 use tidings_core::wire::{Desired, Record};
 use tidings_core::{Delivery, Failure, Reason};
 
-use crate::attempt::{AttemptResult, Ended, ParkRequest, Prepared, Refusal};
+use crate::attempt::{AttemptResult, ParkRequest, Prepared, Refusal};
 use crate::message::Message;
 use crate::newest_wins::machine::{Action, ActionResult, Machine};
 use crate::newest_wins::record::{WriteLease, order};
@@ -53,7 +53,8 @@ impl NewestWins {
         })
     }
 
-    /// Makes the service hold the newest state of the message's key, with as few calls as possible.
+    /// Makes the service hold the newest state of a key, with as few calls as possible. `wanted` is
+    /// the state that the message asks for.
     ///
     /// # Guarantees
     /// After success, the last write of all workers was the newest state, or the holder of the
@@ -61,16 +62,12 @@ impl NewestWins {
     pub async fn write(
         &self,
         notifier: &dyn KeepState,
+        wanted: contract::DesiredState,
         message: &Message<'_>,
         delivery: &Delivery,
         prepared: &Prepared,
         caller: &mut Caller<'_>,
     ) -> AttemptResult {
-        let wanted = match notifier.desire(message) {
-            Ok(Some(wanted)) => wanted,
-            Ok(None) => return Ended::nothing_to_send().into(),
-            Err(failure) => return AttemptResult::failed(prepared.redacted(failure)),
-        };
         let name = record_key(&wanted.key);
         let mine = Desired {
             order: Some(order(message.event, delivery.event_sequence)),

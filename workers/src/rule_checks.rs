@@ -11,11 +11,12 @@ use tidings_rules::{ResolvedProvider, TypeChecks};
 use url::Url;
 
 use crate::attempt::PreparedProviders;
+use crate::expression::check as expression_check;
+use crate::expression::check_budget::CheckBudget;
 use crate::http::HttpClients;
-use crate::message::blocking::run_blocking;
+use crate::message::blocking::{run_blocking, wait_for};
 use crate::message::template_check;
 use crate::notifier::channel_check;
-use crate::notifier::forge::expression_check;
 
 /// The most templates and expressions whose result is kept.
 const MOST_TEXTS: usize = 2_000;
@@ -30,6 +31,7 @@ pub struct RuleChecks {
     templates: Kept<TemplateKey, Vec<String>>,
     channels: Kept<ChannelKey, Option<String>>,
     expressions: Kept<ExpressionKey, Option<String>>,
+    expression_budget: CheckBudget,
 }
 
 type TemplateKey = (String, Escape, BTreeMap<String, String>);
@@ -54,28 +56,46 @@ impl<K: Eq + Hash, T: Clone> Kept<K, T> {
 
     /// The kept result, or that of the check.
     fn get(&self, key: K, check: impl FnOnce() -> T) -> T {
-        if let Some(known) = self.results.lock().get(&key) {
-            return known.clone();
+        if let Some(known) = self.known(&key) {
+            return known;
         }
         let found = run_blocking(check);
+        self.keep(key, found.clone());
+        found
+    }
+
+    fn known(&self, key: &K) -> Option<T> {
+        self.results.lock().get(key).cloned()
+    }
+
+    fn keep(&self, key: K, found: T) {
         let mut kept = self.results.lock();
         if kept.len() >= self.most {
             kept.clear();
         }
-        kept.insert(key, found.clone());
-        found
+        kept.insert(key, found);
     }
 }
 
 impl RuleChecks {
-    /// Checks that use these clients.
+    /// Checks that use these clients, for a process that has more to do than to check.
     pub fn new(http_clients: HttpClients) -> Self {
+        Self::with_budget(http_clients, CheckBudget::of_a_role())
+    }
+
+    /// Checks that take as long as they need.
+    pub fn unhurried(http_clients: HttpClients) -> Self {
+        Self::with_budget(http_clients, CheckBudget::unlimited())
+    }
+
+    fn with_budget(http_clients: HttpClients, expression_budget: CheckBudget) -> Self {
         Self {
             providers: PreparedProviders::new(http_clients.clone()),
             http_clients,
             templates: Kept::new(MOST_TEXTS),
             channels: Kept::new(MOST_CHANNELS),
             expressions: Kept::new(MOST_TEXTS),
+            expression_budget,
         }
     }
 }
@@ -129,10 +149,25 @@ impl TypeChecks for RuleChecks {
         metadata: &BTreeMap<String, String>,
     ) -> Result<(), String> {
         let key = (source.to_owned(), manifest.to_string(), metadata.clone());
-        let found = self
-            .expressions
-            .get(key, || expression_check::check(source, manifest, metadata));
-        found.map_or(Ok(()), Err)
+        if let Some(known) = self.expressions.known(&key) {
+            return known.map_or(Ok(()), Err);
+        }
+        let check = expression_check::check(source, manifest, metadata);
+        let checked = wait_for(self.expression_budget.spend(check));
+        let not_checked = match checked {
+            Ok(Some(Ok(found))) => {
+                self.expressions.keep(key, found.clone());
+                return found.map_or(Ok(()), Err);
+            }
+            Ok(Some(Err(why))) => why.sentence(),
+            Ok(None) => return Ok(()),
+            Err(error) => error.to_string(),
+        };
+        // A role checks it with the next snapshot.
+        match self.expression_budget.is_limited() {
+            true => Ok(()),
+            false => Err(not_checked),
+        }
     }
 
     fn check_template(

@@ -216,6 +216,14 @@ pub mod log {
             "An outcome was not published to OUTCOMES. Nothing depends on it.";
         TEMPLATE_FAILED, "template-failed", "warn",
             "A template failed, see `error`. The standard text was sent.";
+        EXPRESSION_CHILD_KILLED, "expression-child-killed", "warn",
+            "A child process that evaluated the `commitStatusExpr` of `provider` was killed, see \
+             `cause`. For `cpu-time` and `memory`, simplify the expression: until it changes, its \
+             deliveries of the next ten minutes are dead letters. `deadline` means that the \
+             machine is overloaded.";
+        EXPRESSIONS_NOT_CHECKED, "expressions-not-checked", "warn",
+            "The checks of expressions took so long that some were not made. They are made with \
+             the next snapshot of the rules after ten minutes. `tidings check` makes all of them.";
         CIRCUIT_OPENED, "circuit-opened", "warn",
             "A destination is not called until `until`, because it failed or asked to wait.";
         CIRCUIT_CHANGED, "circuit-changed", "info",

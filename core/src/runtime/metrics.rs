@@ -19,8 +19,9 @@ use prometheus_client::registry::Registry;
 use crate::model::verdict::Verdict;
 use crate::runtime::config::Role;
 use labels::{
-    AttemptLabels, CircuitLabels, DeliveryLabels, KubernetesEventOutcome, Label, LabelLookup,
-    Labels, RequestOutcome, RoutingOutcome, StatusWriteOutcome, StreamLabel, TypeLabel,
+    AttemptLabels, CircuitLabels, DeliveryLabels, KilledBy, KubernetesEventOutcome, Label,
+    LabelLookup, Labels, RequestOutcome, RoutingOutcome, StatusWriteOutcome, StreamLabel,
+    TypeLabel,
 };
 
 /// One metric, as the docs list it.
@@ -140,6 +141,8 @@ metrics! {
         "Deliveries that a worker finished or released, by provider type and outcome.";
     worker_template_errors_total: Family<TypeLabel, Counter> = Family::default(),
         "Attempts that sent the standard text because their template failed.";
+    expression_children_killed_total: Family<KilledBy, Counter> = Family::default(),
+        "Child processes that were killed while they evaluated an expression, by cause.";
     worker_deliveries_in_flight: Gauge = Gauge::default(),
         "Deliveries that this process pulled and has not finished or released.";
     worker_circuit_state: Family<CircuitLabels, Gauge> = Family::default(),

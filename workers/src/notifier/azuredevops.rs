@@ -158,8 +158,8 @@ fn repository_address(repository: &Repository, has_api: bool) -> Option<Reposito
 
 #[async_trait]
 impl KeepState for AzureStatus {
-    fn desire(&self, message: &Message<'_>) -> Result<Option<DesiredState>, Failure> {
-        let Some(status) = self.statuses.status(message)? else {
+    async fn desire(&self, message: &Message<'_>) -> Result<Option<DesiredState>, Failure> {
+        let Some(status) = self.statuses.status(message).await? else {
             return Ok(None);
         };
         let summary = message

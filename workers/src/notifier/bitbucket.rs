@@ -125,8 +125,8 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl KeepState for BitbucketStatus {
-    fn desire(&self, message: &Message<'_>) -> Result<Option<DesiredState>, Failure> {
-        let Some(status) = self.statuses.status(message)? else {
+    async fn desire(&self, message: &Message<'_>) -> Result<Option<DesiredState>, Failure> {
+        let Some(status) = self.statuses.status(message).await? else {
             return Ok(None);
         };
         let name = self.statuses.visible_name(message, &status.context);

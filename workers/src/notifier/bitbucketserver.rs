@@ -132,8 +132,8 @@ fn api_of(link: &Url, forge: Option<&Url>) -> Option<String> {
 
 #[async_trait]
 impl KeepState for BitbucketServerStatus {
-    fn desire(&self, message: &Message<'_>) -> Result<Option<DesiredState>, Failure> {
-        let Some(status) = self.statuses.status(message)? else {
+    async fn desire(&self, message: &Message<'_>) -> Result<Option<DesiredState>, Failure> {
+        let Some(status) = self.statuses.status(message).await? else {
             return Ok(None);
         };
         let status = status.fitted(usize::MAX, LONGEST_TEXT);

@@ -52,7 +52,7 @@ fn failure(prepared: &Prepared, message: &Message<'_>) -> Option<String> {
     let work = || match &prepared.notifier {
         // Nothing is awaited without a network.
         Notifier::Message(notifier) => notifier.send(message).now_or_never()?.err(),
-        Notifier::State(notifier) => notifier.desire(message).err(),
+        Notifier::State(notifier) => notifier.desire(message).now_or_never()?.err(),
     };
     let failure = catch_unwind(AssertUnwindSafe(work)).ok().flatten()?;
     let Failure { kind, reason, .. } = &failure;

@@ -167,7 +167,7 @@ pub trait KeepState: Send + Sync {
     ///
     /// # Errors
     /// The event or the Provider lacks what the state needs.
-    fn desire(&self, message: &Message<'_>) -> Result<Option<DesiredState>, Failure>;
+    async fn desire(&self, message: &Message<'_>) -> Result<Option<DesiredState>, Failure>;
 
     /// Whether a write without a handle creates a second entry. If so, the service is read whenever
     /// the handle is unknown.

@@ -2,14 +2,11 @@
 
 pub mod comment;
 pub mod commit_status;
-pub mod expression;
-pub mod expression_check;
 pub mod gitea_api;
 pub mod github_api;
 pub mod github_app;
 pub mod github_http;
 pub mod gitlab_api;
-pub mod language;
 pub mod page;
 #[cfg(test)]
 pub mod service;

@@ -62,12 +62,12 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 impl KeepState for GiteaStatus {
     async fn prepare(&self, message: &Message<'_>) -> Result<(), Failure> {
         // An invalid expression fails before any call.
-        self.statuses.context(message)?;
+        self.statuses.context(message).await?;
         self.gitea.check_version().await
     }
 
-    fn desire(&self, message: &Message<'_>) -> Result<Option<DesiredState>, Failure> {
-        let status = self.statuses.status(message)?;
+    async fn desire(&self, message: &Message<'_>) -> Result<Option<DesiredState>, Failure> {
+        let status = self.statuses.status(message).await?;
         Ok(status.map(|status| {
             let status = status.fitted(LONGEST_ID, LONGEST_DESCRIPTION);
             desired(

@@ -60,8 +60,8 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl KeepState for GithubStatus {
-    fn desire(&self, message: &Message<'_>) -> Result<Option<DesiredState>, Failure> {
-        let status = self.statuses.status(message)?;
+    async fn desire(&self, message: &Message<'_>) -> Result<Option<DesiredState>, Failure> {
+        let status = self.statuses.status(message).await?;
         Ok(status.map(|status| {
             let status = status.fitted(LONGEST_ID, LONGEST_DESCRIPTION);
             desired(
@@ -242,10 +242,18 @@ mod tests {
             ],
         )
         .await;
-        let desired = github.desire(&Sample::info().message()).unwrap().unwrap();
+        let desired = github
+            .desire(&Sample::info().message())
+            .await
+            .unwrap()
+            .unwrap();
         assert_eq!(github.read(&desired).await, Ok(remote_state(true)));
         assert_eq!(calls.lock().len(), 2);
-        let other = github.desire(&Sample::error().message()).unwrap().unwrap();
+        let other = github
+            .desire(&Sample::error().message())
+            .await
+            .unwrap()
+            .unwrap();
         assert_eq!(github.read(&other).await, Ok(remote_state(false)));
         assert_eq!(desired.key, other.key);
     }

@@ -166,7 +166,7 @@ mod tests {
         sample.metadata.insert("change_request".into(), "42".into());
         let message = sample.message();
         comments.prepare(&message).await.unwrap();
-        let desired = comments.desire(&message).unwrap().unwrap();
+        let desired = comments.desire(&message).await.unwrap().unwrap();
         assert_eq!(
             comments.read(&desired).await,
             Ok(RemoteState::Other {

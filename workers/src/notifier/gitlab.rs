@@ -59,8 +59,8 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl KeepState for GitlabStatus {
-    fn desire(&self, message: &Message<'_>) -> Result<Option<DesiredState>, Failure> {
-        let status = self.statuses.status(message)?;
+    async fn desire(&self, message: &Message<'_>) -> Result<Option<DesiredState>, Failure> {
+        let status = self.statuses.status(message).await?;
         Ok(status.map(|status| {
             let status = status.fitted(LONGEST_ID, LONGEST_DESCRIPTION);
             desired(
@@ -245,7 +245,11 @@ mod tests {
         };
         let pages: Vec<_> = (1..=MOST_PAGES).map(page).collect();
         let (gitlab, calls) = scripted(&TYPE, pages.leak()).await;
-        let desired = gitlab.desire(&Sample::info().message()).unwrap().unwrap();
+        let desired = gitlab
+            .desire(&Sample::info().message())
+            .await
+            .unwrap()
+            .unwrap();
         assert_eq!(gitlab.read(&desired).await, Ok(RemoteState::Unknown));
         assert_eq!(calls.lock().len(), MOST_PAGES as usize);
     }

@@ -95,7 +95,7 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl KeepState for IncidentIo {
-    fn desire(&self, message: &Message<'_>) -> Result<Option<DesiredState>, Failure> {
+    async fn desire(&self, message: &Message<'_>) -> Result<Option<DesiredState>, Failure> {
         let state = object_state::with(message.event, &self.reason_states);
         if state.opposite().is_none() {
             return Ok(None);
@@ -161,6 +161,7 @@ fn alert_of(message: &Message<'_>, object: ObjectState, text: &str, fields: &Fie
 mod tests {
     use super::*;
     use crate::notifier::sample::{self, Sample};
+    use futures::FutureExt;
 
     fn provider() -> ResolvedProvider {
         sample::provider("incident.io", |provider| {
@@ -171,7 +172,11 @@ mod tests {
 
     fn desired(sample: &Sample) -> Option<DesiredState> {
         match build(&provider(), Http::dry_run()).unwrap() {
-            Notifier::State(notifier) => notifier.desire(&sample.message()).unwrap(),
+            Notifier::State(notifier) => {
+                let message = sample.message();
+                let desired = notifier.desire(&message).now_or_never();
+                desired.expect("it waits for nothing").unwrap()
+            }
             Notifier::Message(_) => None,
         }
     }

@@ -127,7 +127,7 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
 
 #[async_trait]
 impl KeepState for PagerDuty {
-    fn desire(&self, message: &Message<'_>) -> Result<Option<DesiredState>, Failure> {
+    async fn desire(&self, message: &Message<'_>) -> Result<Option<DesiredState>, Failure> {
         let state = object_state::with(message.event, &self.reason_states);
         if state.opposite().is_none() {
             return Ok(None);
@@ -241,6 +241,7 @@ fn summary(message: &Message<'_>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
     use tidings_core::Reason;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
@@ -256,7 +257,11 @@ mod tests {
 
     fn desired(sample: &Sample) -> Option<DesiredState> {
         match build(&provider(), Http::dry_run()).unwrap() {
-            Notifier::State(notifier) => notifier.desire(&sample.message()).unwrap(),
+            Notifier::State(notifier) => {
+                let message = sample.message();
+                let desired = notifier.desire(&message).now_or_never();
+                desired.expect("it waits for nothing").unwrap()
+            }
             Notifier::Message(_) => None,
         }
     }
@@ -395,7 +400,11 @@ mod tests {
             let Notifier::State(notifier) = build(&provider, http).unwrap() else {
                 unreachable!("pagerduty keeps states")
             };
-            let desired = notifier.desire(&Sample::info().message()).unwrap().unwrap();
+            let desired = notifier
+                .desire(&Sample::info().message())
+                .await
+                .unwrap()
+                .unwrap();
             assert_eq!(
                 sample::meaning(notifier.write(&desired, None).await),
                 expected

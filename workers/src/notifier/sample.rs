@@ -95,7 +95,11 @@ pub async fn requests(
                 .prepare(&message)
                 .await
                 .expect("a dry run accepts everything");
-            if let Some(desired) = notifier.desire(&message).expect("the sample has a state") {
+            if let Some(desired) = notifier
+                .desire(&message)
+                .await
+                .expect("the sample has a state")
+            {
                 notifier
                     .read(&desired)
                     .await

@@ -15,11 +15,11 @@ use tidings_rules::Unresolved;
 
 use super::{HeldMessage, Worker};
 use crate::attempt::{
-    AttemptResult, ParkRequest, Prepared, Refusal, attempt_once, revealed_channel,
+    AttemptResult, Ended, ParkRequest, Prepared, Refusal, attempt_once, revealed_channel,
 };
 use crate::message::Message;
 use crate::newest_wins::record_key;
-use crate::notifier::contract::Notifier;
+use crate::notifier::contract::{DesiredState, Notifier};
 use crate::throttle::Call;
 use crate::throttle::caller::Caller;
 use crate::worker::decide::Processed;
@@ -160,7 +160,8 @@ impl Worker {
         };
         // A delivery of a state is parked under the state's key, because any delivery of the key
         // writes the newest state.
-        let state_key = state_key(prepared, &message);
+        let wanted = wanted(prepared, &message).await;
+        let state_key = wanted.as_ref().and_then(state_key);
         if let Some(key) = &state_key
             && held.is_redelivered()
             && let Ok(true) = self
@@ -174,7 +175,7 @@ impl Worker {
         let call = self.call(delivery, prepared, &message, held, park_key);
         let mut caller = Caller::new(&self.throttle, call);
         let result = self
-            .call_service(prepared, &message, delivery, &mut caller)
+            .call_service(prepared, &message, wanted, delivery, &mut caller)
             .await;
         let planned_at = caller.planned_at();
         caller.end().await;
@@ -235,15 +236,21 @@ impl Worker {
         &self,
         prepared: &Prepared,
         message: &Message<'_>,
+        wanted: Option<Wanted>,
         delivery: &Delivery,
         caller: &mut Caller<'_>,
     ) -> AttemptResult {
-        if let Notifier::State(notifier) = &prepared.notifier {
+        if let (Notifier::State(notifier), Some(wanted)) = (&prepared.notifier, wanted) {
+            let wanted = match wanted {
+                Ok(Some(wanted)) => wanted,
+                Ok(None) => return Ended::nothing_to_send().into(),
+                Err(failure) => return AttemptResult::failed(prepared.redacted(failure)),
+            };
             let notifier = notifier.as_ref();
             // Boxed, so that the future of the common path stays small.
             let write = self
                 .newest_wins
-                .write(notifier, message, delivery, prepared, caller);
+                .write(notifier, wanted, message, delivery, prepared, caller);
             return Box::pin(write).await;
         }
         if let Err(why) = caller.admit().await {
@@ -258,13 +265,19 @@ impl Worker {
     }
 }
 
-/// The name of the record of a message's state; `None` if the message has no state.
-fn state_key(prepared: &Prepared, message: &Message<'_>) -> Option<String> {
+/// The state that a message asks for, or why there is none.
+type Wanted = Result<Option<DesiredState>, Failure>;
+
+/// The state that a message asks for; `None` if the type keeps no states.
+async fn wanted(prepared: &Prepared, message: &Message<'_>) -> Option<Wanted> {
     match &prepared.notifier {
-        Notifier::State(notifier) => {
-            let desired = notifier.desire(message).ok().flatten()?;
-            Some(record_key(&desired.key))
-        }
+        Notifier::State(notifier) => Some(notifier.desire(message).await),
         Notifier::Message(_) => None,
     }
+}
+
+/// The name of the record of a state.
+fn state_key(wanted: &Wanted) -> Option<String> {
+    let desired = wanted.as_ref().ok()?.as_ref()?;
+    Some(record_key(&desired.key))
 }

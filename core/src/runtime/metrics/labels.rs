@@ -217,6 +217,16 @@ label_value!(
     [Outcome::TERMS, NotAttempted::TERMS].concat()
 );
 
+terms! {
+    /// What ended a child process that evaluated an expression.
+    pub enum KilledBy in label "cause" {
+        CpuTime = "cpu-time", "The expression needs more CPU time than it may use.";
+        Memory = "memory", "The expression needs more memory or stack than it may use.";
+        Deadline = "deadline", "The child did not answer in time, and used little CPU time.";
+        Unclear = "unclear", "Something else. The expression was evaluated once more.";
+    }
+}
+
 label_set! {
     /// The provider type alone.
     pub struct TypeLabel {

@@ -220,7 +220,7 @@ impl<F: ChangeRequests> KeepState for Comments<F> {
         self.login().await.map(|_| ())
     }
 
-    fn desire(&self, message: &Message<'_>) -> Result<Option<DesiredState>, Failure> {
+    async fn desire(&self, message: &Message<'_>) -> Result<Option<DesiredState>, Failure> {
         self.writer
             .desired(&self.forge.key_prefix(), message)
             .map(Some)

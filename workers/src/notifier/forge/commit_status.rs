@@ -7,8 +7,8 @@ use tidings_core::model::object_state::{self, ObjectState, ReasonStates};
 use tidings_core::{Failure, Reason};
 use tidings_rules::ResolvedProvider;
 
-use super::expression::{Expression, Variables};
 use super::status_id;
+use crate::expression::{Expression, Owner, Variables};
 use crate::message::Message;
 use crate::message::revision;
 use crate::notifier::contract::{DesiredState, RemoteState};
@@ -72,8 +72,12 @@ impl StatusReader {
             .commit_status_expr
             .as_deref()
             .filter(|source| !source.is_empty());
+        let owner = Owner {
+            namespace: provider.namespace.clone(),
+            name: provider.name.clone(),
+        };
         Self {
-            expression: source.map(Expression::new),
+            expression: source.map(|source| Expression::new(owner, source)),
             progressing: if provider.commit_status.pending {
                 Progressing::Pending
             } else {
@@ -91,8 +95,8 @@ impl StatusReader {
     ///
     /// # Errors
     /// The expression fails, the event names no commit, or its severity is neither info nor error.
-    pub fn status(&self, message: &Message<'_>) -> Result<Option<CommitStatus>, Failure> {
-        let context = self.context(message)?;
+    pub async fn status(&self, message: &Message<'_>) -> Result<Option<CommitStatus>, Failure> {
+        let context = self.context(message).await?;
         let severity = message.event.severity.as_str();
         if !matches!(severity, "info" | "error") {
             let detail =
@@ -126,7 +130,7 @@ impl StatusReader {
     ///
     /// # Errors
     /// The expression fails.
-    pub fn context(&self, message: &Message<'_>) -> Result<String, Failure> {
+    pub async fn context(&self, message: &Message<'_>) -> Result<String, Failure> {
         let Some(expression) = &self.expression else {
             let default = status_id::default_id(message.object, &self.provider_uid);
             return Ok(match self.is_id_qualified {
@@ -139,7 +143,7 @@ impl StatusReader {
             alert: alert_manifest(message),
             provider: self.provider_manifest.clone(),
         };
-        expression.evaluate(variables)
+        expression.evaluate(variables).await
     }
 
     /// What a forge shows that hides the id, such as Bitbucket: `<kind>/<name>` in lower case as in
@@ -228,16 +232,20 @@ fn without_empty_fields(mut manifest: Json) -> Json {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::blocking::wait_for;
     use crate::notifier::sample::{Sample, provider};
+
+    fn read(reader: &StatusReader, sample: &Sample) -> Result<Option<CommitStatus>, Failure> {
+        wait_for(reader.status(&sample.message())).unwrap()
+    }
 
     fn status(sample: &Sample, expression: Option<&str>) -> Result<Option<CommitStatus>, String> {
         let provider = provider("github", |provider| {
             provider.commit_status_expr = expression.map(str::to_owned);
             provider.manifest = json!({"metadata": {"name": "prov"}, "spec": {"channel": ""}});
         });
-        StatusReader::new(&provider, Progressing::Skipped)
-            .status(&sample.message())
-            .map_err(|failure| failure.detail)
+        let reader = StatusReader::new(&provider, Progressing::Skipped);
+        read(&reader, sample).map_err(|failure| failure.detail)
     }
 
     #[test]
@@ -275,9 +283,8 @@ mod tests {
         let provider = provider("github", |provider| {
             provider.reason_states = [("Deployed".into(), ObjectState::Success)].into();
         });
-        let status = StatusReader::new(&provider, Progressing::Skipped)
-            .status(&waits.message())
-            .unwrap();
+        let reader = StatusReader::new(&provider, Progressing::Skipped);
+        let status = read(&reader, &waits).unwrap();
         assert_eq!(status.unwrap().state, CommitState::Success);
     }
 
@@ -287,7 +294,7 @@ mod tests {
         sample.event.reason = "Progressing".into();
         assert_eq!(status(&sample, None), Ok(None));
         let reader = StatusReader::new(&provider("gitea", |_| ()), Progressing::Pending);
-        let pending = reader.status(&sample.message()).unwrap().unwrap();
+        let pending = read(&reader, &sample).unwrap().unwrap();
         assert_eq!(
             (pending.state, pending.description.as_str()),
             (CommitState::Pending, "progressing")
@@ -306,10 +313,8 @@ mod tests {
             target_url: None,
         };
         let provider = provider("github", |provider| provider.commit_status = options);
-        let status = StatusReader::new(&provider, Progressing::Skipped)
-            .status(&sample.message())
-            .unwrap()
-            .unwrap();
+        let reader = StatusReader::new(&provider, Progressing::Skipped);
+        let status = read(&reader, &sample).unwrap().unwrap();
         assert_eq!(
             (status.state, status.context.as_str()),
             (
