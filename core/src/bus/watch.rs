@@ -205,7 +205,7 @@ impl Bus {
     /// The response also holds the server's time, which is sampled here.
     pub(super) async fn request_stream(&self, name: &str) -> Result<Option<StreamInfo>, String> {
         use async_nats::jetstream::response::Response;
-        let requested = Timestamp::now();
+        let requested = self.clock().own();
         let response = self
             .jetstream()
             .request(format!("STREAM.INFO.{name}"), &())
@@ -214,7 +214,8 @@ impl Bus {
             .map_err(|error| format!("cannot read the state of stream {name}: {error}"))?
         {
             Response::Ok::<StreamInfo>(info) => {
-                self.clock().sample(info.ts, requested, Timestamp::now());
+                let received = self.clock().own();
+                self.clock().sample(info.ts, requested, received);
                 Ok(Some(info))
             }
             Response::Err { error } if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {
