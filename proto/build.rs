@@ -4,6 +4,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = [
         "tidings/v1/event.proto",
         "tidings/v1/delivery.proto",
+        "tidings/v1/lease.proto",
         "tidings/v1/record.proto",
         "tidings/v1/limits.proto",
         "tidings/v1/rules.proto",

@@ -18,6 +18,7 @@
 //! | [`pull`], `acknowledge` | incoming messages, and their acknowledgement |
 //! | `history`, `later_events` | stored events |
 //! | [`records`], [`circuits`], [`crash_marks`], [`extensions`] | buckets: shared state |
+//! | [`process_leases`] | leases that end with their process |
 //! | [`streams`], [`setup`], [`watch`] | configuration: expected, created, checked later |
 //! | [`names`] | which Alerts and Providers exist, for tools |
 //! | [`connect`], [`clock`], [`storage`] | the connection, the server's clock, its storage |
@@ -43,6 +44,7 @@ mod later_events;
 pub mod names;
 mod park;
 mod permission;
+pub mod process_leases;
 pub mod publish;
 pub mod pull;
 pub mod records;

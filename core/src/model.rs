@@ -10,6 +10,7 @@ pub mod nearest;
 pub mod object_name;
 pub mod object_state;
 pub mod outcome;
+pub mod process_lease;
 pub mod retry;
 pub mod subject;
 pub mod terms;

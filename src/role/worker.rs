@@ -4,6 +4,7 @@ use anyhow::Context as _;
 use clap::Args;
 use tidings_core::bus::Bus;
 use tidings_core::bus::crash_marks::CrashMarks;
+use tidings_core::bus::process_leases::ProcessLeases;
 use tidings_core::bus::setup::StreamPolicy;
 use tidings_core::runtime::config::Role;
 use tidings_workers::http::HttpClients;
@@ -71,13 +72,16 @@ pub async fn start(
 ) -> anyhow::Result<()> {
     let settings = &context.settings;
     let renderer = Renderer::new(&settings.links).map_err(anyhow::Error::msg)?;
-    let newest_wins = NewestWins::open(bus)
-        .await
-        .context("cannot open the bucket latest")?;
     let crash_marks = CrashMarks::open(bus)
         .await
         .context("cannot open the bucket suspects")?;
-    let throttle = Throttle::open(bus, context.metrics.clone())
+    let leases = ProcessLeases::open(bus)
+        .await
+        .context("cannot open the bucket suspects")?;
+    let newest_wins = NewestWins::open(bus, &leases)
+        .await
+        .context("cannot open the bucket latest")?;
+    let throttle = Throttle::open(bus, &leases, context.metrics.clone())
         .await
         .context("cannot open the bucket limits")?;
     let worker = Worker::new(

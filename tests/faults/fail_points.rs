@@ -135,7 +135,6 @@ async fn a_state_is_written_after_the_worker_with_its_lease_dies() {
     rig.rules()
         .put([secret("key", json!({"token": "hidden-token"}))]);
     let incidents = provider("incidents", receiver.url()).with("type", "incident.io");
-    // The timeout is short because the lease lasts as long as a few calls.
     rig.rules().put([
         incidents
             .with("secretRef", json!({"name": "key"}))

@@ -101,7 +101,6 @@ async fn four_workers_leave_the_newest_state_of_two_hundred_events_in_any_order(
 #[tokio::test]
 async fn a_worker_that_hangs_while_a_newer_state_is_written_does_not_overwrite_it() {
     let (forge, rig) = (Forge::start().await, rig().await);
-    // A lease lasts four timeouts and five seconds.
     rig.rules().put([
         forge.provider("github").with("timeout", "1s"),
         alert("commits", "forge"),

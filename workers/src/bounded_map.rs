@@ -30,6 +30,11 @@ impl<K: Eq + Hash, V> BoundedMap<K, V> {
         self.all.get_mut(key)
     }
 
+    /// All values.
+    pub fn values(&self) -> impl Iterator<Item = &V> {
+        self.all.values()
+    }
+
     /// Inserts a value. If the map has doubled since its last cleanup, it first drops the entries
     /// that are not used.
     pub fn insert(&mut self, key: K, value: V, mut is_used: impl FnMut(&K, &V) -> bool) {

@@ -5,8 +5,10 @@ pub mod record;
 #[cfg(test)]
 mod simulation;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use tidings_core::bus::process_leases::{HeldLease, ProcessLeases};
 use tidings_core::bus::records::Records;
 use tidings_core::bus::streams;
 use tidings_core::bus::{Bus, BusError};
@@ -19,11 +21,12 @@ use tidings_core::{Delivery, Failure, Reason};
 use crate::attempt::{AttemptResult, ParkRequest, Prepared, Refusal};
 use crate::message::Message;
 use crate::newest_wins::machine::{Action, ActionResult, Machine};
-use crate::newest_wins::record::{WriteLease, order};
+use crate::newest_wins::record::{WriteLease, foreign_holder, freed, order};
 use crate::notifier::contract::{self, KeepState};
 use crate::throttle::caller::Caller;
 
-/// The lease is as long as this many calls and a margin: prepare, read a page or two, write.
+/// The lease ends with its process, and at the latest after this many calls and a margin: prepare,
+/// read a page or two, write.
 const CALLS_IN_A_LEASE: u32 = 4;
 const LEASE_MARGIN: Duration = Duration::from_secs(5);
 /// To replace a deleted comment takes two calls: a failed update, then a new comment.
@@ -34,6 +37,7 @@ const CALLS_OF_A_WRITE: u32 = 2;
 pub struct NewestWins {
     bus: Bus,
     records: Records,
+    leases: Arc<ProcessLeases>,
 }
 
 /// The name of a key's record. It is also the key under which the deliveries are parked.
@@ -46,10 +50,11 @@ impl NewestWins {
     ///
     /// # Errors
     /// The bucket is missing, or the bus did not answer.
-    pub async fn open(bus: &Bus) -> Result<Self, BusError> {
+    pub async fn open(bus: &Bus, leases: &Arc<ProcessLeases>) -> Result<Self, BusError> {
         Ok(Self {
             bus: bus.clone(),
             records: Records::open(bus, streams::LATEST).await?,
+            leases: leases.clone(),
         })
     }
 
@@ -58,7 +63,8 @@ impl NewestWins {
     ///
     /// # Guarantees
     /// After success, the last write of all workers was the newest state, or the holder of the
-    /// lease is about to write it. An unchanged state makes no call.
+    /// lease is about to write it. An unchanged state makes no call. A call is cut off when the
+    /// lease of the process lapses, before another process may write.
     pub async fn write(
         &self,
         notifier: &dyn KeepState,
@@ -75,8 +81,10 @@ impl NewestWins {
             delivery_id: delivery.id.clone(),
             planned_at: delivery.planned_at,
         };
-        let lease = write_lease(delivery, prepared.provider.timeout);
-        let mut machine = Machine::new(mine, lease, notifier.needs_handle());
+        let holder = format!("{}/{:016x}", delivery.id, rand::random::<u64>());
+        let held = self.leases.hold(&holder);
+        let lease = write_lease(holder, held.process(), prepared.provider.timeout);
+        let mut machine = Machine::new(mine, lease.clone(), notifier.needs_handle());
         let desired = |state| contract::DesiredState {
             key: wanted.key.clone(),
             state,
@@ -90,24 +98,31 @@ impl NewestWins {
                 Action::Wait(wait) => {
                     return self.wait_for_lease(wait, delivery, &name).await.into();
                 }
-                Action::Load => self.load(&name).await,
+                Action::Load => self.load(&name, &lease).await,
                 Action::Store(record, revision) => self.store(&name, &record, revision).await,
                 // Only now, because a state that needs no call must not use up a slot.
-                Action::Prepare => match caller.admit().await {
-                    Err(why) => Ok(ActionResult::NotAdmitted(why)),
-                    Ok(()) => {
+                Action::Prepare => match while_held(&held, caller.admit()).await {
+                    Err(lost) => Err(lost),
+                    Ok(Err(why)) => Ok(ActionResult::NotAdmitted(why)),
+                    Ok(Ok(())) => {
                         reach("worker:leased");
-                        let result = notifier.prepare(message).await;
-                        recorded(prepared, caller, result).map(|()| ActionResult::Prepared)
+                        let result = while_held(&held, notifier.prepare(message)).await;
+                        let result = result.and_then(|result| recorded(prepared, caller, result));
+                        result.map(|()| ActionResult::Prepared)
                     }
                 },
                 Action::Read(state) => {
-                    let result = notifier.read(&desired(state)).await;
-                    recorded(prepared, caller, result).map(ActionResult::Read)
+                    let wanted = desired(state);
+                    let result = while_held(&held, notifier.read(&wanted)).await;
+                    let result = result.and_then(|result| recorded(prepared, caller, result));
+                    result.map(ActionResult::Read)
                 }
                 Action::Write(state, handle) => {
-                    let result = notifier.write(&desired(state), handle.as_deref()).await;
-                    recorded(prepared, caller, result)
+                    let wanted = desired(state);
+                    let write = notifier.write(&wanted, handle.as_deref());
+                    let result = while_held(&held, write).await;
+                    let result = result.and_then(|result| recorded(prepared, caller, result));
+                    result
                         .inspect(|_| reach("worker:accepted"))
                         .map(ActionResult::Written)
                 }
@@ -117,9 +132,18 @@ impl NewestWins {
         }
     }
 
-    async fn load(&self, name: &str) -> Result<ActionResult, Failure> {
+    /// Loads the record. The lease of a process that has ended does not count.
+    async fn load(&self, name: &str, lease: &WriteLease) -> Result<ActionResult, Failure> {
         let loaded = self.records.load::<Record>(name).await;
-        let (record, revision) = loaded.map_err(|error| bus_failure(&error))?;
+        let (mut record, revision) = loaded.map_err(|error| bus_failure(&error))?;
+        if let Some(found) = &record
+            && let Some(process) = foreign_holder(found, lease)
+        {
+            let ended = self.leases.has_ended(process, &found.lease_holder).await;
+            if ended.map_err(|error| bus_failure(&error))? {
+                record = record.map(freed);
+            }
+        }
         Ok(ActionResult::Loaded(record.map(Box::new), revision))
     }
 
@@ -151,12 +175,21 @@ impl NewestWins {
     }
 }
 
-fn write_lease(delivery: &Delivery, timeout: Duration) -> WriteLease {
+fn write_lease(holder: String, process: &str, timeout: Duration) -> WriteLease {
     WriteLease {
-        holder: format!("{}/{:016x}", delivery.id, rand::random::<u64>()),
+        holder,
+        process: process.to_owned(),
         lasts: timeout * CALLS_IN_A_LEASE + LEASE_MARGIN,
         write: timeout * CALLS_OF_A_WRITE,
     }
+}
+
+/// Cuts the work off when the lease is lost. This says nothing about the service.
+async fn while_held<T>(held: &HeldLease, work: impl Future<Output = T>) -> Result<T, Failure> {
+    held.while_held(work).await.ok_or_else(|| {
+        let why = "the bus confirmed no renewal of the lease in time, so the call was cut off";
+        Failure::transient(Reason::Timeout, why)
+    })
 }
 
 /// Redacts the failure of a call and records the call for the circuit.

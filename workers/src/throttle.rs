@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tidings_core::bus::process_leases::ProcessLeases;
 use tidings_core::bus::{Bus, BusError};
 use tidings_core::model::circuit::{CallResult, CircuitDecision};
 use tidings_core::model::jitter::jitter;
@@ -22,6 +23,7 @@ use tidings_core::model::time::{after, between, from_proto, proto_ms};
 use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::metrics::Metrics;
 use tidings_core::runtime::metrics::labels::NotAttempted;
+use tidings_core::wire::ParkedScope;
 use tidings_core::wire::circuit::State;
 use tidings_core::{Delivery, Destination, ProtoTimestamp, Reason};
 use tidings_rules::{RateLimit, ResolvedProvider};
@@ -30,12 +32,14 @@ use tokio_util::sync::CancellationToken;
 pub mod breaker;
 pub mod caller;
 mod circuit_cache;
+mod circuit_change;
 pub mod ledger;
 pub mod limits;
 pub mod local_permits;
 mod permits;
 pub mod rate;
 pub mod shared_permits;
+mod takeover;
 mod waker;
 
 use crate::attempt::{ParkRequest, Refusal};
@@ -45,9 +49,11 @@ use local_permits::{LocalPermit, LocalPermits, TypeCapacity};
 use permits::SharedPermit;
 use rate::{LONGEST_ASKED, SlotChange, grace};
 use shared_permits::PermitChange;
+use takeover::Takeover;
 use waker::Waker;
 
-/// A lease must be longer than an attempt: up to this many calls, and a margin.
+/// A probe or a permit ends after this many calls and a margin, even if its process lives. That is
+/// longer than an attempt. It ends with its process before.
 const CALLS_OF_AN_ATTEMPT: u32 = 4;
 const LEASE_MARGIN: Duration = Duration::from_secs(5);
 /// The longest that a delivery waits in memory for its slot or a shared permit.
@@ -65,8 +71,9 @@ const RETRY_WHILE_PAUSED: Duration = Duration::from_secs(4500);
 /// Admits the calls of one process. All processes share rate limits, circuits and shared permits.
 pub struct Throttle {
     bus: Bus,
-    breaker: Breaker,
-    waker: Arc<Waker>,
+    leases: Arc<ProcessLeases>,
+    breaker: Arc<Breaker>,
+    takeover: Arc<Takeover>,
     local_permits: LocalPermits,
     slots: Arc<Ledger<SlotChange>>,
     shared_permits: Arc<Ledger<PermitChange>>,
@@ -107,21 +114,28 @@ impl Throttle {
     ///
     /// # Errors
     /// The bucket `limits` is missing, or the bus did not answer.
-    pub async fn open(bus: &Bus, metrics: Metrics) -> Result<Self, BusError> {
+    pub async fn open(
+        bus: &Bus,
+        leases: &Arc<ProcessLeases>,
+        metrics: Metrics,
+    ) -> Result<Self, BusError> {
         let waker = Waker::new(bus);
+        let breaker = Arc::new(Breaker::open(bus, leases, metrics, waker.clone()).await?);
         Ok(Self {
             bus: bus.clone(),
-            breaker: Breaker::open(bus, metrics, waker.clone()).await?,
-            waker,
+            leases: leases.clone(),
+            takeover: Takeover::new(bus, leases, breaker.clone(), waker),
+            breaker,
             local_permits: LocalPermits::default(),
             slots: Ledger::open(bus, |_, _| {}).await?,
             shared_permits: Ledger::open(bus, |_, _| {}).await?,
         })
     }
 
-    /// Follows changes of circuits by other workers and by users, until `stop`.
+    /// Follows changes of circuits by other workers and by users, and continues what dead workers
+    /// left, until `stop`.
     pub async fn follow(&self, stop: CancellationToken) {
-        self.breaker.follow(stop).await;
+        tokio::join!(self.breaker.follow(stop.clone()), self.takeover.run(stop));
     }
 
     /// Asks to make a call. Waits for about two seconds at most, and for the bus.
@@ -157,28 +171,20 @@ impl Throttle {
             let not_before = self.bus.clock().after(wait).as_millisecond();
             self.change_slots(call, SlotChange::NotBefore(not_before));
         }
+        let parked = parked_scope(call);
         let Some(probe) = permit.probe else {
-            return self.breaker.record(destination, result, retry);
+            return self.breaker.record(destination, parked, result, retry);
         };
-        let is_answered = result == CallResult::Answered;
         match probe.end(result).await {
-            Ok(true) if is_answered => {
+            Ok(Some(wake_up)) => {
                 self.change_slots(call, SlotChange::Answered);
-                // The channel in the Secret replaces those in deliveries.
-                let woken = match call.provider.secret_channel() {
-                    Some(_) => Arc::new(Destination::whole(
-                        &destination.namespace,
-                        &destination.provider,
-                    )),
-                    None => destination.clone(),
-                };
-                self.waker.wake(woken, call.provider.channel.clone());
+                self.takeover.wake(destination, parked, wake_up);
             }
-            Ok(_) => {}
+            Ok(None) => {}
             Err(error) => tracing::warn!(
                 code = codes::PROBE_NOT_RECORDED,
                 %error,
-                "probe result not recorded; the probe expires"
+                "probe result not recorded; another probe follows"
             ),
         }
     }
@@ -207,13 +213,10 @@ impl Throttle {
         let destination = &call.destination;
         let mut decision = self.breaker.decision(destination);
         if decision == CircuitDecision::ProbeDue {
-            let holder = format!("{}/{:016x}", call.delivery.id, rand::random::<u64>());
-            let (lease, retry) = (lease(call.provider), &call.provider.retry);
-            if let Some(probe) = self
-                .breaker
-                .probe(destination, holder, lease, retry)
-                .await?
-            {
+            let (lasts, retry) = (lease(call.provider), &call.provider.retry);
+            let (parked, id) = (parked_scope(call), &call.delivery.id);
+            let probe = self.breaker.probe(destination, parked, id, lasts, retry);
+            if let Some(probe) = probe.await? {
                 return Ok(Some(Permit {
                     _local: None,
                     _shared: None,
@@ -322,7 +325,16 @@ impl Throttle {
     }
 }
 
-/// The length of a lease: longer than an attempt can take.
+/// Which parked deliveries wait for the circuit of the call's destination.
+fn parked_scope(call: &Call<'_>) -> ParkedScope {
+    ParkedScope {
+        // The channel in the Secret replaces those in deliveries.
+        every_channel: call.provider.secret_channel().is_some(),
+        no_channel: call.destination.includes(&call.provider.channel),
+    }
+}
+
+/// The longest that a probe or a permit lasts: longer than an attempt can take.
 fn lease(provider: &ResolvedProvider) -> Duration {
     provider.timeout * CALLS_OF_AN_ATTEMPT + LEASE_MARGIN
 }

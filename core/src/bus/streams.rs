@@ -19,7 +19,8 @@ pub const DEAD: &str = "DEAD";
 pub const LATEST: &str = "latest";
 /// The bucket that limits calls to destinations: circuits, reserved slots, shared permits.
 pub const LIMITS: &str = "limits";
-/// The bucket of crash marks: redelivered deliveries that may have crashed their process.
+/// The bucket of crash marks (redelivered deliveries that may have crashed their process) and of
+/// leases of processes. Both are of use for minutes only.
 pub const SUSPECTS: &str = "suspects";
 
 /// The bucket of the extension fields that Alerts and Providers had.
@@ -85,7 +86,7 @@ pub fn all(sizing: &Sizing) -> [Config; 8] {
         ),
         bucket(
             SUSPECTS,
-            "Crash marks of redelivered deliveries",
+            "Crash marks of redelivered deliveries, and leases of processes",
             MARKS_EXPIRE_AFTER,
             sizing,
         ),

@@ -70,8 +70,8 @@ impl Bus {
     /// Reschedules the parked deliveries of a destination that `scope` includes. The oldest resume
     /// first: a few in the first second, and twice as many in each further one.
     ///
-    /// `default_channel` is the channel of deliveries that name none. Copies parked up to the
-    /// sequence `after` are not changed.
+    /// `takes_unnamed` says whether deliveries without a channel belong to the destination. Copies
+    /// parked up to the sequence `after` are not changed.
     ///
     /// # Guarantees
     /// No delivery is lost or duplicated: a copy is replaced only if it is still the one that was
@@ -82,18 +82,14 @@ impl Bus {
     pub async fn wake(
         &self,
         destination: &Destination,
-        default_channel: &str,
+        takes_unnamed: bool,
         after: u64,
         scope: WakeScope,
     ) -> Result<Woken, BusError> {
         let info = self.stream_info(streams::DELIVERIES).await;
         let up_to = info.map_err(BusError::Unavailable)?.last_sequence();
-        let is_selected = |delivery: &Delivery| {
-            let channel = Some(delivery.channel.as_str())
-                .filter(|channel| !channel.is_empty())
-                .unwrap_or(default_channel);
-            destination.includes(channel)
-        };
+        let is_selected =
+            |delivery: &Delivery| is_selected(destination, takes_unnamed, &delivery.channel);
         let filter = subject::parked_filter(&destination.namespace, &destination.provider);
         let mut from = after + 1;
         let mut woken = Woken {
@@ -104,7 +100,7 @@ impl Bus {
         };
         loop {
             let (batch, next) = self
-                .parked_batch(&filter, from, up_to, &is_selected)
+                .parked_batch(&filter, from, up_to, BATCH, &is_selected)
                 .await?;
             let (mut batch, left): (Vec<_>, Vec<_>) =
                 batch.into_iter().partition(|parked| scope.includes(parked));
@@ -127,6 +123,38 @@ impl Bus {
         }
     }
 
+    /// Reschedules one parked delivery of a destination that waits for its circuit, so that it
+    /// becomes the probe. Returns whether there was one.
+    ///
+    /// # Errors
+    /// The bus is unavailable.
+    pub async fn wake_one(
+        &self,
+        destination: &Destination,
+        takes_unnamed: bool,
+    ) -> Result<bool, BusError> {
+        let is_selected =
+            |delivery: &Delivery| is_selected(destination, takes_unnamed, &delivery.channel);
+        let filter = subject::parked_filter(&destination.namespace, &destination.provider);
+        let mut from = 1;
+        loop {
+            let (batch, next) = self
+                .parked_batch(&filter, from, u64::MAX, 1, &is_selected)
+                .await?;
+            for parked in batch {
+                if WakeScope::Circuit.includes(&parked)
+                    && self.reschedule(parked, Duration::ZERO).await?
+                {
+                    return Ok(true);
+                }
+            }
+            match next {
+                Some(next) => from = next,
+                None => return Ok(false),
+            }
+        }
+    }
+
     /// Reads a batch of parked deliveries, up to the sequence `last`. Also
     /// returns the sequence where the next batch begins; `None` after the last batch.
     async fn parked_batch(
@@ -134,6 +162,7 @@ impl Bus {
         filter: &str,
         mut from: u64,
         last: u64,
+        size: usize,
         is_selected: &impl Fn(&Delivery) -> bool,
     ) -> Result<(Vec<Parked>, Option<u64>), BusError> {
         let deliveries = self
@@ -142,7 +171,7 @@ impl Bus {
             .await
             .map_err(unavailable)?;
         let mut batch = Vec::new();
-        while batch.len() < BATCH {
+        while batch.len() < size {
             let found = deliveries
                 .direct_get_next_for_subject(filter, Some(from))
                 .await;
@@ -200,6 +229,14 @@ impl Parked {
     }
 }
 
+/// Whether a delivery with this channel, which may be empty, belongs to a destination.
+fn is_selected(destination: &Destination, takes_unnamed: bool, channel: &str) -> bool {
+    match (channel, &destination.channel) {
+        ("", Some(_)) => takes_unnamed,
+        _ => destination.includes(channel),
+    }
+}
+
 /// The wait before the delivery with this number resumes. Each second resumes twice as many
 /// deliveries as the one before.
 fn ramp(number: usize) -> Duration {
@@ -210,6 +247,26 @@ fn ramp(number: usize) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn deliveries_of_the_channel_are_selected_and_perhaps_those_without_one() {
+        let channel = Destination::channel("apps", "slack", "#a");
+        let whole = Destination::whole("apps", "slack");
+        for (destination, takes_unnamed, name, expected) in [
+            (&channel, false, "#a", true),
+            (&channel, true, "#b", false),
+            (&channel, false, "", false),
+            (&channel, true, "", true),
+            (&whole, false, "", true),
+            (&whole, false, "#b", true),
+        ] {
+            let selected = is_selected(destination, takes_unnamed, name);
+            assert_eq!(
+                selected, expected,
+                "{destination:?} {takes_unnamed} {name:?}"
+            );
+        }
+    }
 
     #[test]
     fn the_number_of_woken_deliveries_doubles_each_second() {

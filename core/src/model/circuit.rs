@@ -9,6 +9,10 @@
 //!     └───────────────────────────────────────────────────── half-open ──────┘
 //! ```
 //!
+//! A circuit that closes owes a wake-up of its parked deliveries, and its record says so until that
+//! is done. The probe and the wake-up end with their process (`process_lease`). Then another one
+//! makes a probe, or carries out the wake-up.
+//!
 //! A pause by a user is a separate record for the whole Provider. It overrides the circuits of the
 //! Provider's channels.
 
@@ -16,10 +20,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tidings_proto::Timestamp as ProtoTimestamp;
-use tidings_proto::v1::Circuit;
 use tidings_proto::v1::circuit::State;
+use tidings_proto::v1::{Circuit, WakeUp};
 
 use crate::model::jitter::jittered;
+use crate::model::process_lease;
 use crate::model::retry::RetryPolicy;
 use crate::model::time::{self, after, between, to_proto};
 
@@ -29,6 +34,9 @@ pub const MAX_FAILURES: u32 = 5;
 const LONGEST_WAIT: Duration = Duration::from_secs(120);
 /// A circuit that opens again within this time after it closed keeps its longer waits.
 const FLAP_WINDOW: Duration = Duration::from_secs(60);
+
+/// The holder of the wake-up of a resumed circuit, until a worker takes it.
+const RESUMED: &str = "resumed";
 
 /// Whether a delivery may call its destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,10 +86,17 @@ pub fn is_resumed(circuit: &Circuit) -> bool {
     circuit.state() == State::Closed && circuit.openings == 0
 }
 
-/// Whether the circuit closed at least a minute ago and its last call did not fail.
+/// Whether the circuit closed at least a minute ago, nothing is left to wake, and its last call did
+/// not fail.
 pub fn is_idle(circuit: &Circuit, now: Timestamp) -> bool {
     let has_no_failure = circuit.state() == State::Closed && circuit.failures == 0;
-    has_no_failure && !is_recent(circuit, now)
+    has_no_failure && circuit.wake_up.is_none() && !is_recent(circuit, now)
+}
+
+/// How long a probe has been due, if it is.
+pub fn overdue(circuit: &Circuit, now: Timestamp) -> Option<Duration> {
+    let is_due = decide(circuit, now) == CircuitDecision::ProbeDue;
+    is_due.then(|| between(time_or_epoch(circuit.until), now))
 }
 
 /// Returns the circuit after calls that were not probes, oldest first. `None` if nothing changes.
@@ -139,18 +154,69 @@ pub fn after_calls(
     (next != *circuit).then_some(next)
 }
 
-/// Returns the half-open circuit while `holder` probes, for at most `lasts`.
-pub fn with_probe(circuit: &Circuit, holder: &str, lasts: Duration, now: Timestamp) -> Circuit {
+/// Returns the half-open circuit while `holder` probes in this process, for at most `lasts`.
+pub fn with_probe(
+    circuit: &Circuit,
+    holder: &str,
+    process: &str,
+    lasts: Duration,
+    now: Timestamp,
+) -> Circuit {
     let until = Some(to_proto(after(now, lasts)));
     Circuit {
         state: State::HalfOpen.into(),
         probe: holder.to_owned(),
+        probe_process: Some(process_lease::holder(process, now)),
         until,
         ..circuit.clone()
     }
 }
 
-/// Returns the circuit after the probe of `holder`. `None` if the probe has another holder now.
+/// Returns the circuit after the process of its probe died: another probe is due. `None` if the
+/// probe has another holder now.
+pub fn without_probe(circuit: &Circuit, holder: &str, now: Timestamp) -> Option<Circuit> {
+    let is_probed = circuit.state() == State::HalfOpen && circuit.probe == holder;
+    is_probed.then(|| Circuit {
+        state: State::Open.into(),
+        probe: String::new(),
+        probe_process: None,
+        until: Some(to_proto(now)),
+        ..circuit.clone()
+    })
+}
+
+/// Returns the circuit whose wake-up `holder` carries out, after `former` did not finish it. `None`
+/// if it has another holder now, or is finished.
+pub fn with_wake_up(
+    circuit: &Circuit,
+    former: &str,
+    holder: &str,
+    process: &str,
+    now: Timestamp,
+) -> Option<Circuit> {
+    let owed = circuit.wake_up.as_ref()?;
+    (owed.holder == former).then(|| Circuit {
+        wake_up: Some(WakeUp {
+            holder: holder.to_owned(),
+            process: Some(process_lease::holder(process, now)),
+            ..owed.clone()
+        }),
+        ..circuit.clone()
+    })
+}
+
+/// Returns the circuit after `holder` has finished its wake-up. `None` if it has another holder
+/// now.
+pub fn after_wake_up(circuit: &Circuit, holder: &str) -> Option<Circuit> {
+    let owed = circuit.wake_up.as_ref()?;
+    (owed.holder == holder).then(|| Circuit {
+        wake_up: None,
+        ..circuit.clone()
+    })
+}
+
+/// Returns the circuit after the probe of `holder`. `None` if the probe has another holder now. If
+/// the probe was answered, `holder` carries out the wake-up.
 pub fn after_probe(
     circuit: &Circuit,
     holder: &str,
@@ -164,7 +230,15 @@ pub fn after_probe(
     }
     let mut next = circuit.clone();
     match result {
-        CallResult::Answered => close(&mut next, now),
+        CallResult::Answered => {
+            let process = circuit.probe_process.clone().unwrap_or_default().process;
+            close(&mut next, now);
+            next.wake_up = Some(WakeUp {
+                holder: holder.to_owned(),
+                process: Some(process_lease::holder(&process, now)),
+                whole_provider: false,
+            });
+        }
         CallResult::Failed(reason) => {
             next.failures += 1;
             next.reason.clone_from(reason);
@@ -193,16 +267,25 @@ pub fn paused(circuit: &Circuit, reason: &str, now: Timestamp) -> Circuit {
         state: State::Paused.into(),
         since: Some(to_proto(now)),
         reason: reason.to_owned(),
+        wake_up: None,
         ..circuit.clone()
     }
 }
 
 /// Returns the circuit after a user resumes it: a pause ends, or an open circuit closes without a
 /// probe.
+///
+/// The user's command wakes the parked deliveries of the Provider. A worker wakes them again after
+/// that, because workers may park more before they notice, and the command may be interrupted.
 pub fn resumed(circuit: &Circuit, now: Timestamp) -> Circuit {
     let mut next = circuit.clone();
     close(&mut next, now);
     next.openings = 0;
+    next.wake_up = Some(WakeUp {
+        holder: RESUMED.to_owned(),
+        process: Some(process_lease::holder("", now)),
+        whole_provider: true,
+    });
     next
 }
 
@@ -237,6 +320,8 @@ fn open(
     circuit.until = Some(to_proto(after(now, wait)));
     circuit.state = State::Open.into();
     circuit.probe.clear();
+    circuit.probe_process = None;
+    circuit.wake_up = None;
 }
 
 fn is_recent(circuit: &Circuit, now: Timestamp) -> bool {
@@ -251,6 +336,7 @@ fn close(circuit: &mut Circuit, now: Timestamp) {
     circuit.failures = 0;
     circuit.reason.clear();
     circuit.probe.clear();
+    circuit.probe_process = None;
 }
 
 /// The wait for a probe. It doubles from the Provider's `retry.min` to its `retry.max`, at most two
@@ -296,7 +382,7 @@ mod tests {
     }
 
     fn probe(circuit: &Circuit, result: &CallResult, second: i64) -> Circuit {
-        let half_open = with_probe(circuit, "me", Duration::from_secs(20), at(second));
+        let half_open = with_probe(circuit, "me", "p", Duration::from_secs(20), at(second));
         after_probe(
             &half_open,
             "me",
@@ -419,7 +505,7 @@ mod tests {
 
     #[test]
     fn a_probe_blocks_all_other_deliveries() {
-        let half_open = with_probe(&opened(1000), "me", Duration::from_secs(20), at(1010));
+        let half_open = with_probe(&opened(1000), "me", "p", Duration::from_secs(20), at(1010));
         assert_eq!(
             decide(&half_open, at(1029)),
             CircuitDecision::Blocked(at(1030))
@@ -461,6 +547,49 @@ mod tests {
     }
 
     #[test]
+    fn after_the_process_of_a_probe_died_another_probe_is_due_at_once() {
+        let half_open = with_probe(&opened(1000), "me", "p", Duration::from_secs(65), at(1010));
+        assert_eq!(without_probe(&half_open, "another", at(1016)), None);
+        let open = without_probe(&half_open, "me", at(1016)).expect("it is mine");
+        assert_eq!(decide(&open, at(1016)), CircuitDecision::ProbeDue);
+        assert_eq!(overdue(&open, at(1019)), Some(Duration::from_secs(3)));
+        assert_eq!(overdue(&half_open, at(1019)), None);
+        assert_eq!(
+            (open.failures, open.openings, open.since),
+            (half_open.failures, half_open.openings, half_open.since)
+        );
+    }
+
+    #[test]
+    fn a_closed_circuit_owes_its_wake_up_until_that_is_done() {
+        let closed = probe(&opened(1000), &CallResult::Answered, 1002);
+        assert!(!is_idle(&closed, at(9000)), "nobody forgets it");
+        let owed = closed.wake_up.clone().expect("a wake-up is owed");
+        assert_eq!((owed.holder.as_str(), owed.whole_provider), ("me", false));
+        assert_eq!(owed.process.unwrap().process, "p");
+
+        assert_eq!(with_wake_up(&closed, "another", "b", "q", at(1010)), None);
+        let taken = with_wake_up(&closed, "me", "b", "q", at(1010)).expect("`me` is dead");
+        assert_eq!(
+            after_wake_up(&taken, "me"),
+            None,
+            "another one carries it out"
+        );
+        let done = after_wake_up(&taken, "b").expect("it is done");
+        assert_eq!((done.state(), done.wake_up), (State::Closed, None));
+
+        let fails = [failed(), failed(), failed(), failed(), failed()];
+        let open = call(&closed, &fails, 1030);
+        assert_eq!(
+            open.wake_up, None,
+            "it is owed when the circuit closes again"
+        );
+        let resumed = resumed(&open, at(1040));
+        assert!(resumed.wake_up.is_some_and(|owed| owed.whole_provider));
+        assert_eq!(paused(&closed, "why", at(1050)).wake_up, None);
+    }
+
+    #[test]
     fn a_circuit_that_opens_again_soon_keeps_its_longer_waits() {
         let closed = probe(
             &probe(&opened(1000), &failed(), 1002),
@@ -475,6 +604,7 @@ mod tests {
     #[test]
     fn a_circuit_is_idle_a_minute_after_it_closed() {
         let closed = probe(&opened(1000), &CallResult::Answered, 1002);
+        let closed = after_wake_up(&closed, "me").expect("its parked deliveries are woken");
         assert!(!is_idle(&closed, at(1061)) && is_idle(&closed, at(1062)));
         assert!(
             !is_idle(&opened(1000), at(9000))

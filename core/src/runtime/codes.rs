@@ -150,6 +150,15 @@ pub mod log {
             "The Lease was not renewed for `silent_seconds`. Another replica may lead now.";
         LEASE_NOT_RELEASED, "lease-not-released", "debug",
             "The Lease was not released at shutdown. It expires after 15 s.";
+        LEASES_LOST, "leases-lost", "warn",
+            "A worker could not renew its leases in time, because the bus did not answer or the \
+             process stalled. Calls that write a state are cut off and retried, and other workers \
+             may take its permits, probes and wake-ups.";
+        LEASES_NOT_RENEWED, "leases-not-renewed", "debug",
+            "One renewal of a worker's leases failed. It is repeated.";
+        PROCESS_LEASE_ENDED, "process-lease-ended", "info",
+            "A worker did not renew its leases. It is taken for dead, and others take over its \
+             probes, permits, states and wake-ups.";
         LEADER_TASK_ABORTED, "leader-task-aborted", "warn",
             "The leader's work did not stop in time and was aborted.";
         RULES_LOADED, "rules-loaded", "info",
@@ -233,11 +242,14 @@ pub mod log {
         CALL_NOT_RECORDED, "call-not-recorded", "debug",
             "The result of a call is not recorded in its circuit.";
         PROBE_NOT_RECORDED, "probe-not-recorded", "warn",
-            "The result of a probe is not recorded. Another probe follows when its lease ends.";
+            "The result of a probe is not recorded. Another probe follows within seconds.";
         DESTINATION_RESUMED, "destination-resumed", "info",
             "Calls to a destination resume, and `woken` parked deliveries with them.";
         WAKE_FAILED, "wake-failed", "warn",
-            "Parked deliveries were not woken. They resume at their scheduled time.";
+            "Parked deliveries were not woken. A worker tries again while their circuit owes it. \
+             Otherwise they resume at their scheduled time.";
+        TAKEOVER_FAILED, "takeover-failed", "debug",
+            "A worker could not continue the probes and wake-ups of a dead one. It tries again.";
         CRASH_MARK_NOT_CLEARED, "crash-mark-not-cleared", "debug",
             "The mark of a redelivered delivery was not cleared after its attempt.";
     }

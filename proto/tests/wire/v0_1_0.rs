@@ -23,9 +23,11 @@ pub fn samples() -> Vec<Sample> {
                 holder: "delivery-id/0123".into(),
                 until_ms: 1_700_000_012_000,
                 since_ms: 1_700_000_011_000,
+                ..Seat::default()
             }],
             average_ms: 12.5,
             next_ms: 1_700_000_013_000,
+            ..Seats::default()
         },
         Slots {
             taken_ms: vec![1_700_000_014_000, 1_700_000_015_000],
@@ -175,6 +177,7 @@ fn record() -> Record {
         lease_until: time(1_700_000_009),
         read: true,
         doubted: true,
+        ..Record::default()
     }
 }
 
@@ -190,5 +193,6 @@ fn circuit() -> Circuit {
         failures: 5,
         openings: 2,
         probe: "delivery-id/0123".into(),
+        ..Circuit::default()
     }
 }

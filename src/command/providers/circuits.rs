@@ -129,7 +129,7 @@ async fn resume(arguments: &ResumeArguments) -> anyhow::Result<()> {
     } else {
         WakeScope::Retries
     };
-    let woken = bus.wake(&destination, "", 0, scope).await.with_context(|| {
+    let woken = bus.wake(&destination, true, 0, scope).await.with_context(|| {
         format!(
             "provider {name} resumed, but parked deliveries were not woken: run the command again, \
              or wait until their retry time"

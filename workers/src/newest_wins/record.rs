@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tidings_core::Event;
-use tidings_core::model::object_state;
 use tidings_core::model::time::{after, between, from_proto, to_proto};
-use tidings_core::wire::{Desired, Order, Record};
+use tidings_core::model::{object_state, process_lease};
+use tidings_core::wire::{Desired, Holder, Order, Record};
 
 /// What to do with a delivery that carries a state.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,6 +37,8 @@ pub enum StateDecision {
 pub struct WriteLease {
     /// Unique for each attempt.
     pub holder: String,
+    /// The id of its process. The lease ends with the process.
+    pub process: String,
     /// The length of the lease: longer than reading and writing can take.
     pub lasts: Duration,
     /// The longest that a write can take. No write begins if less than this is left of the lease.
@@ -119,6 +121,7 @@ pub fn leased(record: Record, lease: &WriteLease, now: Timestamp) -> Record {
         doubted: false,
         lease_holder: lease.holder.clone(),
         lease_until: Some(lease_until),
+        lease_process: Some(process_lease::holder(&lease.process, now)),
         ..record
     }
 }
@@ -128,6 +131,7 @@ pub fn freed(record: Record) -> Record {
     Record {
         lease_holder: String::new(),
         lease_until: None,
+        lease_process: None,
         ..record
     }
 }
@@ -147,6 +151,13 @@ pub fn foreign_lease(record: &Record, lease: &WriteLease, now: Timestamp) -> Opt
     let is_foreign = !record.lease_holder.is_empty() && record.lease_holder != lease.holder;
     let left = time_left(record, now);
     (is_foreign && !left.is_zero()).then_some(left)
+}
+
+/// The process of another delivery that has the lease. `None` if there is none, or an older version
+/// has it: then only its time counts.
+pub fn foreign_holder<'a>(record: &'a Record, lease: &WriteLease) -> Option<&'a Holder> {
+    let is_foreign = record.lease_holder != lease.holder;
+    record.lease_process.as_ref().filter(|_| is_foreign)
 }
 
 /// Whether enough of our own lease is left for a write.
@@ -182,6 +193,7 @@ mod tests {
     fn lease(holder: &str) -> WriteLease {
         WriteLease {
             holder: holder.into(),
+            process: format!("process of {holder}"),
             lasts: Duration::from_secs(30),
             write: Duration::from_secs(5),
         }

@@ -3,9 +3,11 @@
 //!
 //! Two cases are not simulated, because they need a service that fences stale writers. First, a
 //! process writes after another has taken its lease, and dies or loses the bus before it sees that.
-//! Against this, no write begins if too little is left of the lease. Second, a service carries out
-//! an earlier request after it has answered a later one.
+//! Against this, no write begins if too little is left of the lease, and calls are cut off when the
+//! lease of the process lapses. Second, a service carries out an earlier request after it has
+//! answered a later one.
 
+mod processes;
 mod world;
 
 use proptest::prelude::*;
@@ -28,6 +30,8 @@ enum Happening {
     Crashes(usize, bool),
     /// A replica stalls, as when it is suspended or starved; or it continues.
     Stalls(usize, bool),
+    /// The bus stops to confirm the renewals of a replica, or confirms them again.
+    StopsRenewals(usize, bool),
     /// Time passes on all replicas.
     Passes(u64),
     /// The bus redelivers the delivery of a running attempt.
@@ -35,7 +39,9 @@ enum Happening {
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
-    use Happening::{Advances, Arrives, Crashes, Passes, Redelivers, Stalls, Starts};
+    use Happening::{
+        Advances, Arrives, Crashes, Passes, Redelivers, Stalls, Starts, StopsRenewals,
+    };
     let course = prop_oneof![
         20 => Just(Course::Succeeds),
         1 => Just(Course::FailsAtService),
@@ -43,14 +49,20 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => Just(Course::RequestLost),
         1 => Just(Course::NotAdmitted),
     ];
-    let milliseconds = prop_oneof![2 => 0..3_000u64, 1 => 20_000..90_000u64];
+    let milliseconds = prop_oneof![
+        4 => 0..3_000u64,
+        2 => 3_000..8_000u64,
+        1 => 20_000..90_000u64,
+    ];
     let is_stalled = prop::bool::weighted(0.7);
+    let is_stopped = prop::bool::weighted(0.6);
     prop_oneof![
         6 => (0..2usize).prop_map(Arrives),
         8 => (0..ANY, 0..4usize).prop_map(|(message, replica)| Starts(message, replica)),
         40 => (0..ANY, course).prop_map(|(task, course)| Advances(task, course)),
         1 => (0..4usize, any::<bool>()).prop_map(|(replica, after)| Crashes(replica, after)),
         2 => (0..4usize, is_stalled).prop_map(|(replica, is_stalled)| Stalls(replica, is_stalled)),
+        2 => (0..4usize, is_stopped).prop_map(|(replica, stops)| StopsRenewals(replica, stops)),
         6 => milliseconds.prop_map(Passes),
         1 => (0..ANY).prop_map(Redelivers),
     ]
@@ -73,6 +85,9 @@ fn play(world: &mut World, replicas: usize, script: &[Happening]) {
             Happening::Advances(task, course) => world.advance(*task, *course),
             Happening::Crashes(replica, after) => world.crash(replica % replicas, *after),
             Happening::Stalls(replica, is_stalled) => world.stall(replica % replicas, *is_stalled),
+            Happening::StopsRenewals(replica, is_stopped) => {
+                world.stop_renewals(replica % replicas, *is_stopped);
+            }
             Happening::Passes(milliseconds) => world.pass(*milliseconds),
             Happening::Redelivers(task) => world.redeliver(*task),
         }
@@ -144,10 +159,70 @@ fn with_a_stale_writer() -> World {
     world.arrive(0);
     world.start(0, 0);
     world.advance_to_write(0, false);
-    world.pass(70_000);
+    world.stall(0, true);
+    world.pass(6_000);
+    world.stall(0, false);
     world.arrive(0);
     world.start(0, 1);
     world
+}
+
+#[test]
+fn after_a_writer_died_another_one_writes_within_seconds() {
+    let mut world = World::new(&FAILURE_THEN_SUCCESS, false, false);
+    world.arrive(0);
+    world.start(0, 0);
+    world.advance_to_write(0, false);
+    world.pass(3_000);
+    world.crash(0, false);
+    world.arrive(0);
+    world.pass(1_900);
+    world.start(1, 1);
+    world.advance_to_end(1, Course::Succeeds);
+    assert_eq!(world.writes, 0, "the lease may still be renewed");
+    world.pass(3_200);
+    world.start(1, 1);
+    world.advance_to_end(1, Course::Succeeds);
+    assert_eq!(world.shown(), world.newest());
+    world.finish();
+    assert_eq!(world.writes, 1);
+}
+
+#[test]
+fn a_slow_writer_keeps_its_lease_while_its_process_renews_it() {
+    let mut world = World::new(&FAILURE_THEN_SUCCESS, false, false);
+    world.arrive(0);
+    world.start(0, 0);
+    world.advance_to_write(0, false);
+    world.arrive(0);
+    for _ in 0..10 {
+        world.pass(2_500);
+        world.start(0, 1);
+        world.advance_to_end(1, Course::Succeeds);
+        assert_eq!(world.writes, 0, "another one writes");
+    }
+    world.finish();
+    assert_eq!(world.shown(), world.newest());
+    assert_eq!(world.reasons.lost_leases(), 0);
+}
+
+#[test]
+fn a_writer_whose_renewals_are_not_confirmed_stops_before_another_one_writes() {
+    let mut world = World::new(&FAILURE_THEN_SUCCESS, false, false);
+    world.stop_renewals(0, true);
+    world.arrive(0);
+    world.start(0, 0);
+    world.advance_to_write(0, false);
+    world.arrive(0);
+    world.pass(4_500);
+    world.start(0, 1);
+    world.advance_to_end(1, Course::Succeeds);
+    assert_eq!(world.writes, 0, "others wait a little longer");
+    world.advance_to_end(0, Course::Succeeds);
+    assert_eq!(world.writes, 0, "its call is cut off");
+    world.finish();
+    assert_eq!(world.shown(), world.newest());
+    assert_eq!(world.writes, 1);
 }
 
 #[test]

@@ -4,28 +4,28 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use parking_lot::Mutex;
 use tidings_core::Destination;
 use tidings_core::bus::circuits::{Circuits, StoredCircuit};
+use tidings_core::bus::process_leases::{HeldLease, ProcessLeases};
 use tidings_core::bus::{Bus, BusError};
-use tidings_core::model::circuit::{
-    CallResult, CircuitDecision, after_calls, after_probe, decide, with_next_probe, with_probe,
-};
+use tidings_core::model::circuit::{CallResult, CircuitDecision};
 use tidings_core::model::retry::RetryPolicy;
 use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::metrics::Metrics;
-use tidings_core::wire::Circuit;
 use tidings_core::wire::circuit::State;
+use tidings_core::wire::{Circuit, ParkedScope};
 use tokio_util::sync::CancellationToken;
 
-use super::ledger::{Change, Ledger};
+use super::circuit_change::{ChangeKind, CircuitChange};
+use super::ledger::Ledger;
 use crate::throttle::circuit_cache::CircuitCache;
 use crate::throttle::waker::Waker;
 
 /// The circuits of all destinations.
 pub struct Breaker {
     circuits: Circuits,
+    leases: Arc<ProcessLeases>,
     ledger: Arc<Ledger<CircuitChange>>,
     local: Arc<LocalCircuits>,
 }
@@ -42,83 +42,26 @@ struct LocalCircuits {
 pub struct Probe {
     ledger: Arc<Ledger<CircuitChange>>,
     destination: Arc<Destination>,
-    holder: String,
+    parked: ParkedScope,
     retry: RetryPolicy,
+    /// `None`: the probe has ended, or was not taken.
+    held: Option<HeldProbe>,
 }
 
-/// A change to a circuit.
-#[derive(Clone, Debug)]
-struct CircuitChange {
-    destination: Arc<Destination>,
-    kind: ChangeKind,
+/// A probe or a wake-up that this process holds.
+pub struct HeldProbe {
+    /// Unique for each.
+    pub holder: String,
+    /// Its lease, renewed until it is dropped.
+    pub lease: HeldLease,
 }
 
-#[derive(Clone, Debug)]
-enum ChangeKind {
-    Record(CallResult, RetryPolicy),
-    TakeProbe {
-        holder: String,
-        lasts: Duration,
-    },
-    EndProbe {
-        holder: String,
-        result: CallResult,
-        retry: RetryPolicy,
-    },
-    SetNextProbe(String),
-}
-
-impl Change for CircuitChange {
-    type Record = Circuit;
-    /// Whether the change was made.
-    type Answer = bool;
-
-    fn apply(changes: &[Self], record: &mut Circuit, now: Timestamp) -> Vec<bool> {
-        changes
-            .iter()
-            .map(|change| change.apply_one(record, now))
-            .collect()
-    }
-}
-
-impl CircuitChange {
-    fn apply_one(&self, record: &mut Circuit, now: Timestamp) -> bool {
-        let is_new = record.provider.is_empty();
-        let circuit = if is_new {
-            self.destination.closed()
-        } else {
-            record.clone()
-        };
-        let changed = match &self.kind {
-            ChangeKind::Record(result, retry) => after_calls(
-                &circuit,
-                std::slice::from_ref(result),
-                retry,
-                now,
-                rand::random(),
-            ),
-            ChangeKind::TakeProbe { holder, lasts } => (decide(&circuit, now)
-                == CircuitDecision::ProbeDue)
-                .then(|| with_probe(&circuit, holder, *lasts, now)),
-            ChangeKind::EndProbe {
-                holder,
-                result,
-                retry,
-            } => after_probe(&circuit, holder, result, retry, now, rand::random()),
-            ChangeKind::SetNextProbe(park_key)
-                if circuit.state() == State::Open && circuit.probe == *park_key =>
-            {
-                return true;
-            }
-            ChangeKind::SetNextProbe(park_key) => (circuit.state() == State::Open
-                && circuit.probe.is_empty())
-            .then(|| with_next_probe(&circuit, park_key)),
-        };
-        let is_changed = changed.is_some();
-        if let Some(changed) = changed {
-            *record = changed;
-        }
-        is_changed
+impl HeldProbe {
+    /// Holds a probe or a wake-up that the caller stores next.
+    pub fn new(leases: &Arc<ProcessLeases>, prefix: &str) -> Self {
+        let holder = format!("{prefix}/{:016x}", rand::random::<u64>());
+        let lease = leases.hold(&holder);
+        Self { holder, lease }
     }
 }
 
@@ -127,7 +70,12 @@ impl Breaker {
     ///
     /// # Errors
     /// The bucket is missing, or the bus did not answer.
-    pub async fn open(bus: &Bus, metrics: Metrics, waker: Arc<Waker>) -> Result<Self, BusError> {
+    pub async fn open(
+        bus: &Bus,
+        leases: &Arc<ProcessLeases>,
+        metrics: Metrics,
+        waker: Arc<Waker>,
+    ) -> Result<Self, BusError> {
         let circuits = Circuits::open(bus).await?;
         let local = Arc::new(LocalCircuits {
             bus: bus.clone(),
@@ -146,6 +94,7 @@ impl Breaker {
         };
         Ok(Self {
             circuits,
+            leases: leases.clone(),
             ledger: Ledger::open(bus, observe).await?,
             local,
         })
@@ -176,8 +125,22 @@ impl Breaker {
             .unwrap_or_else(|| destination.closed())
     }
 
+    /// The circuits that a worker may have to continue, because another one died.
+    pub fn unfinished(&self) -> Vec<Circuit> {
+        self.local
+            .cache
+            .lock()
+            .unfinished(self.local.bus.clock().now())
+    }
+
     /// Records the result of a call. A result that changes nothing needs no request to the bus.
-    pub fn record(&self, destination: &Arc<Destination>, result: CallResult, retry: &RetryPolicy) {
+    pub fn record(
+        &self,
+        destination: &Arc<Destination>,
+        parked: ParkedScope,
+        result: CallResult,
+        retry: &RetryPolicy,
+    ) {
         let is_new = {
             let mut cache = self.local.cache.lock();
             let known = cache
@@ -204,7 +167,8 @@ impl Breaker {
             return;
         }
         let is_failure = result != CallResult::Answered;
-        let recorded = self.change(destination, ChangeKind::Record(result, *retry));
+        let kind = ChangeKind::Record(result, *retry);
+        let recorded = self.change(destination, Some(parked), kind);
         let (local, destination) = (self.local.clone(), destination.clone());
         tokio::spawn(async move {
             if let Err(error) = recorded.await {
@@ -220,34 +184,38 @@ impl Breaker {
         });
     }
 
-    /// Takes the probe; `None` if another worker has it.
+    /// Takes the probe for a delivery; `None` if another worker has it.
     ///
     /// # Errors
     /// The bus did not answer.
     pub async fn probe(
         &self,
         destination: &Arc<Destination>,
-        holder: String,
+        parked: ParkedScope,
+        delivery_id: &str,
         lasts: Duration,
         retry: &RetryPolicy,
     ) -> Result<Option<Probe>, BusError> {
         // Created before the bus answers, so that the probe is given back even if this future is
         // dropped meanwhile.
-        let (ledger, destination) = (self.ledger.clone(), destination.clone());
-        let probe = Probe {
-            ledger,
-            destination: destination.clone(),
-            holder: holder.clone(),
-            retry: *retry,
+        let held = HeldProbe::new(&self.leases, delivery_id);
+        let kind = ChangeKind::TakeProbe {
+            holder: held.holder.clone(),
+            process: held.lease.process().to_owned(),
+            lasts,
         };
-        let is_ours = self
-            .change(&destination, ChangeKind::TakeProbe { holder, lasts })
-            .await?;
-        Ok(if is_ours {
-            Some(probe)
-        } else {
-            probe.was_not_taken()
-        })
+        let mut probe = Probe {
+            ledger: self.ledger.clone(),
+            destination: destination.clone(),
+            parked,
+            retry: *retry,
+            held: Some(held),
+        };
+        let is_ours = self.change(destination, Some(parked), kind).await?;
+        if !is_ours {
+            probe.held = None;
+        }
+        Ok(is_ours.then_some(probe))
     }
 
     /// Makes the delivery that is parked under this key the next probe, if there is none yet.
@@ -264,19 +232,22 @@ impl Breaker {
         if !probe.is_empty() && probe != park_key {
             return Ok(false);
         }
-        self.change(destination, ChangeKind::SetNextProbe(park_key.to_owned()))
-            .await
+        let kind = ChangeKind::SetNextProbe(park_key.to_owned());
+        self.change(destination, None, kind).await
     }
 
-    fn change(
+    /// Makes a change. Returns whether it was made.
+    pub fn change(
         &self,
         destination: &Arc<Destination>,
+        parked: Option<ParkedScope>,
         kind: ChangeKind,
     ) -> impl Future<Output = Result<bool, BusError>> + Send + use<> {
         self.ledger.change(
             &destination.key(),
             CircuitChange {
                 destination: destination.clone(),
+                parked,
                 kind,
             },
         )
@@ -288,11 +259,11 @@ impl Breaker {
 impl LocalCircuits {
     fn update(&self, stored: StoredCircuit) {
         let destination = Destination::of(&stored.circuit);
-        if self
-            .cache
-            .lock()
-            .update_circuit(stored, self.bus.clock().now())
-        {
+        // Else a worker takes the wake-up that the record owes.
+        let owes_nothing = stored.circuit.wake_up.is_none();
+        let now = self.bus.clock().now();
+        let is_resumed = self.cache.lock().update_circuit(stored, now);
+        if is_resumed && owes_nothing {
             self.waker.wake_later(&destination);
         }
     }
@@ -301,26 +272,30 @@ impl LocalCircuits {
 // === impl Probe ===
 
 impl Probe {
-    /// Records the result. Returns whether this worker still had the probe.
+    /// Records the result. If this worker still had the probe and it was answered, the worker now
+    /// holds the wake-up of the parked deliveries, which is returned.
     ///
     /// # Errors
     /// The bus did not answer. The probe then counts as failed.
-    pub async fn end(mut self, result: CallResult) -> Result<bool, BusError> {
-        self.record(result).await
-    }
-
-    fn was_not_taken(mut self) -> Option<Self> {
-        self.holder.clear();
-        None
+    pub async fn end(mut self, result: CallResult) -> Result<Option<HeldProbe>, BusError> {
+        let is_answered = result == CallResult::Answered;
+        match self.held.take() {
+            None => Ok(None),
+            Some(held) => {
+                let is_ours = self.record(&held.holder, result).await?;
+                Ok((is_ours && is_answered).then_some(held))
+            }
+        }
     }
 
     /// Records the result even if the returned future is dropped.
     fn record(
-        &mut self,
+        &self,
+        holder: &str,
         result: CallResult,
     ) -> impl Future<Output = Result<bool, BusError>> + Send + use<> {
         let kind = ChangeKind::EndProbe {
-            holder: std::mem::take(&mut self.holder),
+            holder: holder.to_owned(),
             result,
             retry: self.retry,
         };
@@ -328,6 +303,7 @@ impl Probe {
             &self.destination.key(),
             CircuitChange {
                 destination: self.destination.clone(),
+                parked: Some(self.parked),
                 kind,
             },
         )
@@ -336,10 +312,14 @@ impl Probe {
 
 impl Drop for Probe {
     fn drop(&mut self) {
-        if !self.holder.is_empty() {
-            drop(self.record(CallResult::Failed(
-                "the probe ended without an answer".to_owned(),
-            )));
+        if let Some(held) = self.held.take() {
+            let failed = "the probe ended without an answer".to_owned();
+            let recorded = self.record(&held.holder, CallResult::Failed(failed));
+            // The lease is held until the probe has ended.
+            tokio::spawn(async move {
+                let _ = recorded.await;
+                drop(held);
+            });
         }
     }
 }

@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use tidings_core::Destination;
 use tidings_core::bus::circuits::StoredCircuit;
-use tidings_core::model::circuit::{CircuitDecision, decide, is_idle, is_resumed, state_name};
+use tidings_core::model::circuit::{
+    CircuitDecision, decide, is_idle, is_resumed, overdue, state_name,
+};
 use tidings_core::model::time::from_proto;
 use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::metrics::Metrics;
@@ -53,6 +55,17 @@ impl CircuitCache {
     /// The circuit as last seen.
     pub fn circuit(&self, destination: &Destination) -> Option<&Circuit> {
         self.circuits.get(destination).map(|known| &known.circuit)
+    }
+
+    /// The circuits that are probed or due for a probe, and those that owe a wake-up.
+    pub fn unfinished(&self, now: Timestamp) -> Vec<Circuit> {
+        let is_unfinished = |circuit: &&Circuit| {
+            circuit.wake_up.is_some()
+                || circuit.state() == State::HalfOpen
+                || overdue(circuit, now).is_some()
+        };
+        let circuits = self.circuits.values().map(|known| &known.circuit);
+        circuits.filter(is_unfinished).cloned().collect()
     }
 
     /// Whether failures of a destination are being recorded.
@@ -166,6 +179,9 @@ fn labels(destination: &Destination) -> CircuitLabels {
 
 #[cfg(test)]
 mod tests {
+    use tidings_core::model::time::to_proto;
+    use tidings_core::wire::WakeUp;
+
     use super::*;
 
     const NOW: Timestamp = Timestamp::constant(1_000_000, 0);
@@ -266,6 +282,32 @@ mod tests {
             [has_metric("failing"), has_metric("0"), has_metric("9999")],
             [true, false, true]
         );
+    }
+
+    #[test]
+    fn circuits_that_a_dead_worker_may_have_left_are_unfinished() {
+        let mut cache = CircuitCache::new(Metrics::default());
+        let mut owed = update(&hook("owed"), State::Closed, 1);
+        owed.circuit.wake_up = Some(WakeUp::default());
+        let mut waiting = update(&hook("waiting"), State::Open, 1);
+        waiting.circuit.until = Some(to_proto(NOW + std::time::Duration::from_secs(1)));
+        for stored in [
+            owed,
+            waiting,
+            update(&hook("due"), State::Open, 1),
+            update(&hook("probed"), State::HalfOpen, 1),
+            update(&hook("paused"), State::Paused, 1),
+            update(&hook("closed"), State::Closed, 1),
+        ] {
+            cache.update_circuit(stored, NOW);
+        }
+        let mut unfinished: Vec<_> = cache
+            .unfinished(NOW)
+            .into_iter()
+            .filter_map(|circuit| circuit.channel)
+            .collect();
+        unfinished.sort();
+        assert_eq!(unfinished, ["due", "owed", "probed"]);
     }
 
     #[test]

@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tidings_core::Reason;
 use tidings_core::bus::BusError;
+use tidings_core::bus::process_leases::HeldLease;
 use tidings_core::model::jitter::jitter;
 use tidings_core::runtime::metrics::labels::NotAttempted;
+use tidings_core::wire::Seat;
 
 use super::ledger::Ledger;
 use super::{Call, MOST_WAIT, Permit, Throttle, lease, limits};
@@ -67,21 +69,51 @@ impl Throttle {
                 key: key.clone(),
                 holder: holder.clone(),
                 since: Instant::now(),
+                lease: self.leases.hold(&holder),
             };
             let take = PermitChange::Take {
                 holder: holder.clone(),
                 most,
+                process: permit.lease.process().to_owned(),
                 lasts_ms,
                 is_first,
             };
-            if self.shared_permits.change(&key, take).await? == PermitAnswer::Done {
+            let PermitAnswer::Full(taken) = self.shared_permits.change(&key, take).await? else {
                 return Ok(Some(permit));
-            }
+            };
             is_first = false;
             permit.was_not_taken();
+            if self.free_permits_of_the_dead(&key, taken).await? {
+                continue;
+            }
             tokio::time::sleep(jitter(RETRY_PAUSE)).await;
         }
         Ok(None)
+    }
+
+    /// Takes away the permits whose processes ended. Returns whether there were any.
+    async fn free_permits_of_the_dead(
+        &self,
+        key: &str,
+        taken: Vec<Seat>,
+    ) -> Result<bool, BusError> {
+        let mut ended = Vec::new();
+        for Seat {
+            holder, process, ..
+        } in taken
+        {
+            if let Some(process) = &process
+                && self.leases.has_ended(process, &holder).await?
+            {
+                ended.push(holder);
+            }
+        }
+        let any = !ended.is_empty();
+        if any {
+            let free = PermitChange::Free(ended);
+            self.shared_permits.change(key, free).await?;
+        }
+        Ok(any)
     }
 
     /// When to retry a delivery without a permit: after those of all workers that asked before.
@@ -96,7 +128,7 @@ impl Throttle {
                 PermitAnswer::At(at_ms) => {
                     Timestamp::from_millisecond(at_ms).unwrap_or(Timestamp::MAX)
                 }
-                PermitAnswer::Done | PermitAnswer::Full => self.bus.clock().after(MOST_WAIT),
+                PermitAnswer::Done | PermitAnswer::Full(_) => self.bus.clock().after(MOST_WAIT),
             },
         )
     }
@@ -125,6 +157,8 @@ pub(super) struct SharedPermit {
     /// Empty if there is nothing to give back.
     holder: String,
     since: Instant,
+    /// Renewed until the permit is given back.
+    lease: HeldLease,
 }
 
 impl SharedPermit {

@@ -1,10 +1,12 @@
 //! Shared permits: how many calls all workers together make to a destination whose `maxInFlight` is
-//! set. A permit is leased, so that one whose worker was killed becomes free again.
+//! set. A permit ends with its process (`process_lease`), so that one whose worker was killed
+//! becomes free again.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tidings_core::model::jitter::jitter;
+use tidings_core::model::process_lease;
 use tidings_core::wire::{Seat, Seats};
 
 use super::ledger::Change;
@@ -15,6 +17,8 @@ const LAST_CALL_WEIGHT: f64 = 0.2;
 const SOONEST_MS: f64 = 500.0;
 /// And after at most this time.
 const LATEST_MS: i64 = 300_000;
+/// One delivery looks this often whether the holders still live, however late its turn is.
+const LOOK_EVERY_MS: i64 = 5_000;
 
 /// A change to the permits of a destination.
 #[derive(Clone, Debug)]
@@ -25,7 +29,9 @@ pub enum PermitChange {
         holder: String,
         /// How many permits there are.
         most: u32,
-        /// The length of the lease, in milliseconds.
+        /// The id of this process.
+        process: String,
+        /// The longest that a call can take, in milliseconds.
         lasts_ms: i64,
         /// Whether this is the call's first try.
         is_first: bool,
@@ -37,6 +43,8 @@ pub enum PermitChange {
         /// How long the call took, in milliseconds.
         took_ms: f64,
     },
+    /// Takes away the permits of these holders, whose processes died.
+    Free(Vec<String>),
     /// Asks when to retry: after all deliveries that asked before.
     RetryAt {
         /// How many permits there are.
@@ -45,12 +53,12 @@ pub enum PermitChange {
 }
 
 /// The answer to a change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum PermitAnswer {
     /// The permit is taken, or given back.
     Done,
-    /// All permits are taken.
-    Full,
+    /// These permits are taken, and no other is free.
+    Full(Vec<Seat>),
     /// Retry at this time, in milliseconds since 1970.
     At(i64),
 }
@@ -64,29 +72,37 @@ impl Change for PermitChange {
         record.taken.retain(|permit| permit.until_ms > now_ms);
         // Releases go first, so that a permit can be taken in the same batch.
         for change in changes {
-            if let Self::Release { holder, took_ms } = change {
-                release(record, holder, *took_ms);
+            match change {
+                Self::Release { holder, took_ms } => release(record, holder, *took_ms),
+                Self::Free(holders) => {
+                    record
+                        .taken
+                        .retain(|permit| !holders.contains(&permit.holder));
+                }
+                Self::Take { .. } | Self::RetryAt { .. } => {}
             }
         }
         changes
             .iter()
-            .map(|change| change.answer(record, now_ms))
+            .map(|change| change.answer(record, now))
             .collect()
     }
 }
 
 impl PermitChange {
-    fn answer(&self, record: &mut Seats, now_ms: i64) -> PermitAnswer {
+    fn answer(&self, record: &mut Seats, now: Timestamp) -> PermitAnswer {
+        let now_ms = now.as_millisecond();
         match self {
             Self::Take {
                 holder,
                 most,
+                process,
                 lasts_ms,
                 is_first,
             } => {
                 let most = usize::try_from(*most).unwrap_or(usize::MAX);
                 if record.taken.len() >= most {
-                    return PermitAnswer::Full;
+                    return PermitAnswer::Full(record.taken.clone());
                 }
                 // Half of the permits are free: later deliveries need not retry after earlier ones.
                 if *is_first && record.taken.len() * 2 <= most {
@@ -96,10 +112,11 @@ impl PermitChange {
                     holder: holder.clone(),
                     until_ms: now_ms.saturating_add(*lasts_ms),
                     since_ms: now_ms,
+                    process: Some(process_lease::holder(process, now)),
                 });
                 PermitAnswer::Done
             }
-            Self::Release { .. } => PermitAnswer::Done,
+            Self::Release { .. } | Self::Free(_) => PermitAnswer::Done,
             Self::RetryAt { most } => PermitAnswer::At(retry_at(record, *most, now_ms)),
         }
     }
@@ -126,9 +143,15 @@ fn retry_at(record: &mut Seats, most: u32, now_ms: i64) -> i64 {
     let apart = call_ms / f64::from(most);
     let soonest = now_ms.saturating_add(whole(SOONEST_MS.max(apart)));
     let latest = now_ms.saturating_add(LATEST_MS);
-    record.next_ms = soonest
+    let turn = soonest
         .max(record.next_ms.saturating_add(whole(apart)))
         .min(latest);
+    let look_ms = now_ms.saturating_add(LOOK_EVERY_MS);
+    if record.look_ms <= now_ms && look_ms < turn {
+        record.look_ms = look_ms;
+        return look_ms;
+    }
+    record.next_ms = turn;
     match record.next_ms < latest {
         true => record.next_ms,
         false => {
@@ -158,6 +181,7 @@ mod tests {
         PermitChange::Take {
             holder: holder.into(),
             most,
+            process: "p".into(),
             lasts_ms: 20_000,
             is_first: true,
         }
@@ -178,24 +202,53 @@ mod tests {
             &mut record,
             at(0),
         );
+        let taken = record.taken.clone();
         assert_eq!(
             answers,
-            [PermitAnswer::Done, PermitAnswer::Done, PermitAnswer::Full]
+            [
+                PermitAnswer::Done,
+                PermitAnswer::Done,
+                PermitAnswer::Full(taken)
+            ]
         );
         assert_eq!(
             PermitChange::apply(&[take("c", 2), release("a", 5.0)], &mut record, at(1)),
-            [PermitAnswer::Done; 2]
+            [PermitAnswer::Done, PermitAnswer::Done]
         );
     }
 
     #[test]
-    fn a_permit_whose_holder_is_gone_is_free_after_its_lease() {
+    fn a_permit_of_a_dead_process_is_taken_away() {
+        let mut record = Seats::default();
+        PermitChange::apply(&[take("gone", 2), take("here", 2)], &mut record, at(0));
+        let full = PermitChange::apply(&[take("b", 2)], &mut record, at(5000));
+        let [PermitAnswer::Full(taken)] = full.as_slice() else {
+            panic!("{full:?}")
+        };
+        let process = taken[0].process.clone().expect("the seat has a process");
+        assert_eq!((process.process.as_str(), process.until_ms), ("p", 5000));
+
+        let free = PermitChange::Free(vec!["gone".into()]);
+        assert_eq!(
+            PermitChange::apply(&[take("b", 2), free], &mut record, at(5000)),
+            [PermitAnswer::Done, PermitAnswer::Done]
+        );
+        let holders: Vec<_> = record
+            .taken
+            .iter()
+            .map(|seat| seat.holder.as_str())
+            .collect();
+        assert_eq!(holders, ["here", "b"]);
+    }
+
+    #[test]
+    fn a_permit_ends_when_no_call_can_take_longer() {
         let mut record = Seats::default();
         PermitChange::apply(&[take("gone", 1)], &mut record, at(0));
-        assert_eq!(
-            PermitChange::apply(&[take("b", 1)], &mut record, at(19_999)),
-            [PermitAnswer::Full]
-        );
+        assert!(matches!(
+            PermitChange::apply(&[take("b", 1)], &mut record, at(19_999)).as_slice(),
+            [PermitAnswer::Full(_)]
+        ));
         assert_eq!(
             PermitChange::apply(&[take("b", 1)], &mut record, at(20_000)),
             [PermitAnswer::Done]
@@ -236,6 +289,28 @@ mod tests {
             PermitChange::apply(&[retry(), retry()], &mut record, at(1000)),
             [PermitAnswer::At(3000), PermitAnswer::At(5000)]
         );
+    }
+
+    #[test]
+    fn one_delivery_looks_every_five_seconds_whether_the_holders_live() {
+        let mut record = Seats {
+            average_ms: 60_000.0,
+            ..Seats::default()
+        };
+        let mut retry = |now_ms| {
+            let retry = PermitChange::RetryAt { most: 1 };
+            PermitChange::apply(&[retry], &mut record, at(now_ms)).remove(0)
+        };
+        for (now_ms, at_ms) in [
+            (0, 5_000),
+            (0, 60_000),
+            (1_000, 120_000),
+            (5_000, 10_000),
+            (6_000, 180_000),
+            (10_000, 15_000),
+        ] {
+            assert_eq!(retry(now_ms), PermitAnswer::At(at_ms), "at {now_ms} ms");
+        }
     }
 
     #[test]

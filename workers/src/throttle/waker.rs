@@ -33,22 +33,24 @@ impl Waker {
         })
     }
 
-    /// Wakes the deliveries to a destination that answered this worker's probe. A delivery that is
-    /// missed resumes at its scheduled time.
-    pub fn wake(self: &Arc<Self>, destination: Arc<Destination>, channel: String) {
-        let waker = self.clone();
-        tokio::spawn(async move {
-            let woken = async {
-                let up_to = waker.wake_after(&destination, &channel, 0).await?;
-                tokio::time::sleep(jitter(AGAIN_AFTER)).await;
-                waker.wake_after(&destination, &channel, up_to).await
-            };
-            report(woken.await);
-        });
+    /// Wakes the deliveries to a destination twice. `takes_unnamed` says whether deliveries without
+    /// a channel belong to it.
+    ///
+    /// # Errors
+    /// The bus is unavailable. Some deliveries may be woken.
+    pub async fn wake(
+        &self,
+        destination: &Destination,
+        takes_unnamed: bool,
+    ) -> Result<(), BusError> {
+        let up_to = self.wake_after(destination, takes_unnamed, 0).await?;
+        tokio::time::sleep(jitter(AGAIN_AFTER)).await;
+        self.wake_after(destination, takes_unnamed, up_to).await?;
+        Ok(())
     }
 
-    /// Wakes the deliveries to a Provider that a user resumed. The user's command woke most of
-    /// them, but this worker may have parked more since.
+    /// Wakes the deliveries to a Provider whose record of a pause was deleted, or resumed by an
+    /// older version. This worker may have parked more since.
     pub fn wake_later(self: &Arc<Self>, destination: &Destination) {
         let provider = Destination::whole(&destination.namespace, &destination.provider);
         if !self.due.lock().insert(provider.clone()) {
@@ -58,7 +60,13 @@ impl Waker {
         tokio::spawn(async move {
             tokio::time::sleep(jitter(AGAIN_AFTER)).await;
             waker.due.lock().remove(&provider);
-            report(waker.wake_after(&provider, "", 0).await);
+            if let Err(error) = waker.wake_after(&provider, true, 0).await {
+                tracing::warn!(
+                    code = codes::WAKE_FAILED,
+                    %error,
+                    "parked deliveries not woken; they resume at their scheduled time"
+                );
+            }
         });
     }
 
@@ -67,12 +75,12 @@ impl Waker {
     async fn wake_after(
         &self,
         destination: &Destination,
-        channel: &str,
+        takes_unnamed: bool,
         after: u64,
     ) -> Result<u64, BusError> {
         let woken = self
             .bus
-            .wake(destination, channel, after, WakeScope::Circuit)
+            .wake(destination, takes_unnamed, after, WakeScope::Circuit)
             .await?;
         tracing::info!(
             code = codes::DESTINATION_RESUMED,
@@ -82,15 +90,5 @@ impl Waker {
             "destination resumed"
         );
         Ok(woken.up_to)
-    }
-}
-
-fn report(woken: Result<u64, BusError>) {
-    if let Err(error) = woken {
-        tracing::warn!(
-            code = codes::WAKE_FAILED,
-            %error,
-            "parked deliveries not woken; they resume at their scheduled time"
-        );
     }
 }

@@ -4,17 +4,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tidings_core::model::time::between;
 use tidings_core::runtime::metrics::labels::NotAttempted;
 use tidings_core::wire::{Desired, Order, Record};
 use tidings_core::{Failure, Reason};
 
 use crate::attempt::{AttemptResult, ParkRequest, Refusal};
 use crate::newest_wins::machine::{Action, ActionResult, Machine};
-use crate::newest_wins::record::WriteLease;
+use crate::newest_wins::record::{WriteLease, foreign_holder, freed};
+use crate::newest_wins::simulation::processes::Processes;
 use crate::notifier::contract::{RemoteState, Sent};
 
+/// Time passes in steps of this many milliseconds.
+const STEP_MS: u64 = 250;
 /// A delivery that failed or was not admitted is parked for this long.
 const PARKED_FOR: Duration = Duration::from_secs(1);
+/// A call that takes longer is cut off by its timeout, unless the replica stalls.
+const LONGEST_WRITE: Duration = Duration::from_secs(30);
 
 /// The course of an action.
 #[derive(Clone, Copy, Debug)]
@@ -37,15 +43,22 @@ pub struct Reasons {
     pub changes: usize,
     /// A process was killed.
     pub crashes: usize,
-    /// A lease expired while its holder lived.
-    pub lost_leases: usize,
+    /// A lease reached its latest end while its holder lived.
+    expired_leases: usize,
+    /// The attempts that lost the lease of their process while they lived.
+    cut_off: BTreeSet<String>,
     /// A response was lost, or came after the lease of its writer.
     pub unanswered: usize,
 }
 
 impl Reasons {
     pub fn sum(&self) -> usize {
-        self.changes + self.crashes + self.lost_leases + self.unanswered
+        self.changes + self.crashes + self.lost_leases() + self.unanswered
+    }
+
+    /// A lease ended while its holder lived.
+    pub fn lost_leases(&self) -> usize {
+        self.expired_leases + self.cut_off.len()
     }
 }
 
@@ -58,6 +71,7 @@ pub struct World {
     parked: BTreeMap<(usize, String), (Message, Timestamp)>,
     tasks: Vec<Task>,
     stalled_replicas: BTreeSet<usize>,
+    processes: Processes,
     started: usize,
     record: Option<Record>,
     revision: u64,
@@ -83,6 +97,14 @@ struct Task {
     holder: String,
     machine: Machine,
     action: Action,
+    lease: WriteLease,
+    /// The number of its lease in the term of its process.
+    number: u64,
+    /// When it chose its action, and whether its replica has stalled since.
+    chosen_at: Timestamp,
+    has_stalled: bool,
+    /// Whether its lease lapsed, so that its calls are cut off.
+    is_cut_off: bool,
     /// The result of the action, if it was carried out and its result has not arrived yet.
     result: Option<ActionResult>,
     /// Whether it wrote after another attempt had taken its lease, and has not seen that yet.
@@ -92,6 +114,13 @@ struct Task {
 impl Task {
     fn is_bus_action(&self) -> bool {
         matches!(self.action, Action::Load | Action::Store(..))
+    }
+
+    fn is_call(&self) -> bool {
+        matches!(
+            self.action,
+            Action::Prepare | Action::Read(_) | Action::Write(..)
+        )
     }
 
     fn has_ended(&self) -> bool {
@@ -120,6 +149,7 @@ impl World {
             parked: BTreeMap::new(),
             tasks: Vec::new(),
             stalled_replicas: BTreeSet::new(),
+            processes: Processes::default(),
             started: 0,
             record: None,
             revision: 0,
@@ -169,16 +199,23 @@ impl World {
         let message = self.ready.swap_remove(message % self.ready.len());
         self.started += 1;
         let holder = format!("attempt {}", self.started);
+        let (process, number) = self.processes.hold(replica, &holder, self.now);
         let lease = WriteLease {
             holder: holder.clone(),
+            process,
             lasts: Duration::from_secs(65),
-            write: Duration::from_secs(30),
+            write: LONGEST_WRITE,
         };
         self.tasks.push(Task {
             replica,
-            machine: Machine::new(message.desired.clone(), lease, self.keeps_comments),
+            machine: Machine::new(message.desired.clone(), lease.clone(), self.keeps_comments),
             message,
             holder,
+            lease,
+            number,
+            chosen_at: self.now,
+            has_stalled: false,
+            is_cut_off: false,
             action: Action::Load,
             result: None,
             is_late: false,
@@ -195,10 +232,31 @@ impl World {
 
     pub fn stall(&mut self, replica: usize, is_stalled: bool) {
         if is_stalled {
-            self.stalled_replicas.insert(replica)
-        } else {
-            self.stalled_replicas.remove(&replica)
-        };
+            self.stalled_replicas.insert(replica);
+            let stalled = self.tasks.iter_mut().filter(|task| task.replica == replica);
+            stalled.for_each(|task| task.has_stalled = true);
+        } else if self.stalled_replicas.remove(&replica) {
+            self.cut_off_lapsed();
+        }
+    }
+
+    /// The bus stops to confirm the renewals of a replica, or confirms them again.
+    pub fn stop_renewals(&mut self, replica: usize, is_stopped: bool) {
+        self.processes.stop_renewals(replica, is_stopped);
+    }
+
+    /// Cuts off the calls of leases that have lapsed. A request that a stalled replica had begun to
+    /// send is carried out nevertheless.
+    fn cut_off_lapsed(&mut self) {
+        for task in &mut self.tasks {
+            let is_stalled = self.stalled_replicas.contains(&task.replica);
+            let is_sending = task.has_stalled && matches!(task.action, Action::Write(..));
+            let lease = (task.lease.process.as_str(), task.number);
+            if !is_stalled && !is_sending && self.processes.is_lost(task.replica, lease, self.now) {
+                task.is_cut_off = true;
+                self.reasons.cut_off.insert(task.holder.clone());
+            }
+        }
     }
 
     /// Kills a replica, perhaps right after an action of one of its attempts. Its deliveries are
@@ -217,24 +275,36 @@ impl World {
             }
         }
         self.reasons.crashes += 1;
+        self.processes.kill(replica);
         let killed = self.tasks.extract_if(.., |task| task.replica == replica);
         self.ready.extend(killed.map(|task| task.message));
     }
 
-    /// Time passes on all replicas.
+    /// Time passes on all replicas. Those that are not stalled renew their leases meanwhile.
     pub fn pass(&mut self, milliseconds: u64) {
+        let mut left = milliseconds;
+        while left > 0 {
+            let step = left.min(STEP_MS);
+            left -= step;
+            self.pass_step(Duration::from_millis(step));
+        }
+        let due = self.parked.extract_if(.., |_, (_, due)| *due <= self.now);
+        self.ready.extend(due.map(|(_, (message, _))| message));
+    }
+
+    fn pass_step(&mut self, step: Duration) {
         let before = self.now;
-        self.now += Duration::from_millis(milliseconds);
+        self.now += step;
         let record = self.record.clone().unwrap_or_default();
         let has_holder = self
             .tasks
             .iter()
             .any(|task| task.holder == record.lease_holder);
         if has_holder && lease_end(&record).is_some_and(|end| before < end && end <= self.now) {
-            self.reasons.lost_leases += 1;
+            self.reasons.expired_leases += 1;
         }
-        let due = self.parked.extract_if(.., |_, (_, due)| *due <= self.now);
-        self.ready.extend(due.map(|(_, (message, _))| message));
+        self.processes.renew(&self.stalled_replicas, self.now);
+        self.cut_off_lapsed();
     }
 
     /// Redelivers the delivery of a running attempt.
@@ -286,9 +356,13 @@ impl World {
     /// Runs everything to its end, without faults. Stalled replicas continue after the others have
     /// finished.
     pub fn finish(&mut self) {
+        self.processes.confirm_all_renewals();
         for _ in 0..2 {
             self.finish_all_but_stalled();
-            self.stalled_replicas.clear();
+            for replica in std::mem::take(&mut self.stalled_replicas) {
+                self.stalled_replicas.insert(replica);
+                self.stall(replica, false);
+            }
         }
     }
 
@@ -321,12 +395,22 @@ impl World {
     /// Carries out the action of an attempt, or receives its result. Anything can happen in
     /// between.
     fn advance_task(&mut self, number: usize, course: Course) {
-        if let Some(result) = self.tasks[number].result.take() {
+        if self.tasks[number].is_cut_off && self.tasks[number].is_call() {
+            self.tasks[number].result = None;
+            let why = Failure::transient(Reason::Timeout, "the lease was lost");
+            self.receive(number, ActionResult::Failed(why));
+        } else if let Some(result) = self.tasks[number].result.take() {
             self.receive(number, result);
         } else if self.tasks[number].has_ended() {
             let Task {
-                message, action, ..
+                message,
+                action,
+                replica,
+                lease,
+                number,
+                ..
             } = self.tasks.swap_remove(number);
+            self.processes.release(replica, &lease.process, number);
             self.park(message, action);
         } else {
             let task = &self.tasks[number];
@@ -351,6 +435,7 @@ impl World {
             self.reasons.unanswered += 1;
         }
         task.action = task.machine.next(result, self.now);
+        (task.chosen_at, task.has_stalled) = (self.now, false);
         // The request to create a comment is sent at once: another one in between would create a
         // second comment.
         if self.keeps_comments && matches!(task.action, Action::Write(..)) {
@@ -389,15 +474,12 @@ impl World {
             }));
         }
         let result = match action {
-            Action::Load => ActionResult::Loaded(
-                self.record.clone().map(Box::new),
-                self.record.as_ref().map(|_| self.revision),
-            ),
+            Action::Load => self.load(number),
             Action::Store(record, revision) if is_done => self.store(&record, revision),
             Action::Prepare => ActionResult::Prepared,
-            Action::Read(state) => self.read(&state),
+            Action::Read(state) if is_done => self.read(&state),
             Action::Write(state, handle) if is_done => self.write(number, state, handle.as_deref()),
-            Action::Store(..) | Action::Write(..) => ActionResult::Stored(None),
+            Action::Store(..) | Action::Read(_) | Action::Write(..) => ActionResult::Stored(None),
             Action::Wait(_) | Action::End(_) => unreachable!("the attempt has ended"),
         };
         match course {
@@ -407,6 +489,28 @@ impl World {
             _ => self.reasons.unanswered += 1,
         }
         ActionResult::Failed(Failure::transient(Reason::Timeout, "no answer"))
+    }
+
+    /// Loads the record. The lease of a process that has ended does not count.
+    fn load(&mut self, number: usize) -> ActionResult {
+        let task = &self.tasks[number];
+        let mut record = self.record.clone();
+        if let Some(found) = &record
+            && let Some(process) = foreign_holder(found, &task.lease)
+            && self
+                .processes
+                .has_ended(task.replica, process, &found.lease_holder, self.now)
+        {
+            let is_alive = |task: &Task| task.holder == found.lease_holder;
+            if self.tasks.iter().any(is_alive) {
+                self.reasons.cut_off.insert(found.lease_holder.clone());
+            }
+            record = record.map(freed);
+        }
+        ActionResult::Loaded(
+            record.map(Box::new),
+            self.record.as_ref().map(|_| self.revision),
+        )
     }
 
     fn store(&mut self, record: &Record, revision: Option<u64>) -> ActionResult {
@@ -437,6 +541,11 @@ impl World {
         let task = &mut self.tasks[number];
         let record = self.record.as_ref();
         task.is_late = record.is_none_or(|record| record.lease_holder != task.holder);
+        let is_slow = task.has_stalled || between(task.chosen_at, self.now) >= LONGEST_WRITE;
+        assert!(
+            !task.is_late || is_slow || record.is_none(),
+            "two replicas write at the same time, and none has stalled"
+        );
         let position = match handle {
             Some(handle) => handle.parse().expect("the simulation made the handle"),
             None if self.keeps_comments => self.shown.len(),
