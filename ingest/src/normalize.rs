@@ -40,9 +40,8 @@ pub fn parse_event(
     labels: Option<ObjectLabels>,
 ) -> Result<Event, InvalidEvent> {
     let text = decode::text(bytes);
-    let raw =
-        decode::decode(&text).map_err(|error| InvalidEvent::Json(shorten(error.to_string())))?;
-    normalize(raw, cluster, received_at, labels)
+    decode::decode(&text, |raw| normalize(raw, cluster, received_at, labels))
+        .map_err(|error| InvalidEvent::Json(shorten(error.to_string())))?
 }
 
 /// Turns a decoded event into the event to store, with cluster and ids.

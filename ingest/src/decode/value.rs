@@ -3,9 +3,12 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Unexpected, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, Unexpected, Visitor};
 
 use crate::timestamp;
+
+/// The most metadata keys of an event. Each needs far more memory than its bytes in the body.
+pub(super) const MAX_METADATA_KEYS: usize = 16_384;
 
 /// A seed that passes a value of any type to the visitor.
 pub(super) struct Any<V>(pub(super) V);
@@ -41,11 +44,11 @@ impl<'de> Visitor<'de> for Text<'_> {
     }
 }
 
-/// A time or null. `Some(None)` is Go's zero time.
+/// A time. Null and Go's zero time are none.
 pub(super) struct Time;
 
 impl Visitor<'_> for Time {
-    type Value = Option<Option<i64>>;
+    type Value = Option<i64>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("an RFC 3339 time in timestamp")
@@ -56,33 +59,35 @@ impl Visitor<'_> for Time {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
-        timestamp::parse(text)
-            .map(Some)
-            .ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+        timestamp::parse(text).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
     }
 }
 
-/// The entries of metadata; null means none.
-pub(super) struct Entries;
+/// Adds the entries of metadata. Null removes all.
+pub(super) struct Entries<'t, 'de>(pub(super) &'t mut Vec<(Cow<'de, str>, Cow<'de, str>)>);
 
-impl<'de> Visitor<'de> for Entries {
-    type Value = Vec<(Cow<'de, str>, Cow<'de, str>)>;
+impl<'de> Visitor<'de> for Entries<'_, 'de> {
+    type Value = ();
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("a JSON object with string values in metadata")
     }
 
     fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
-        Ok(Vec::new())
+        self.0.clear();
+        Ok(())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut entries = Vec::new();
         while let Some(key) = map.next_key_seed(Any(Text("a metadata key")))?.flatten() {
+            if self.0.len() >= MAX_METADATA_KEYS {
+                let problem = format!("metadata has more than {MAX_METADATA_KEYS} keys");
+                return Err(A::Error::custom(problem));
+            }
             let value = map.next_value_seed(Any(Value(&key)))?;
-            entries.push((key, value));
+            self.0.push((key, value));
         }
-        Ok(entries)
+        Ok(())
     }
 }
 
@@ -106,52 +111,5 @@ impl<'de> Visitor<'de> for Value<'_> {
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
         Ok(Cow::Owned(text.to_owned()))
-    }
-}
-
-/// A value that is not needed. Unlike serde's `IgnoredAny`, it respects the decoder's depth limit.
-pub(super) struct Ignored;
-
-impl<'de> Visitor<'de> for Ignored {
-    type Value = ();
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("any value")
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<(), A::Error> {
-        while values.next_element_seed(Any(Ignored))?.is_some() {}
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while map.next_key_seed(Any(Ignored))?.is_some() {
-            map.next_value_seed(Any(Ignored))?;
-        }
-        Ok(())
     }
 }
