@@ -46,7 +46,8 @@ pub struct NatsServer {
 }
 
 impl NatsServer {
-    /// Starts a nats-server in a data folder, which is created if missing.
+    /// Starts a nats-server in a data folder, which is created if missing. Its garbage collector
+    /// aims at using at most `memory` bytes.
     ///
     /// # Errors
     /// The folder cannot be written or is in use, no nats-server is found, it is too old, or it
@@ -55,6 +56,7 @@ impl NatsServer {
         executable: Option<&Path>,
         data: &Path,
         storage_limit: Option<u64>,
+        memory: u64,
     ) -> anyhow::Result<Self> {
         let executable = executable::find(executable)?;
         let data = folder::prepare(data)?;
@@ -79,7 +81,7 @@ impl NatsServer {
             // The kernel ties a child to the thread that starts it, so this thread must live as
             // long as the process.
             std::thread::spawn(move || {
-                child::supervise(&executable, &data, contact, &stopping, &started);
+                child::supervise(&executable, &data, memory, contact, &stopping, &started);
             })
         };
         contact.pid = first.recv().context("cannot start nats-server")??;

@@ -9,6 +9,7 @@ use tidings_core::runtime::admin;
 use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::config::{Role, Settings};
 use tidings_core::runtime::health::{Check, Health};
+use tidings_core::runtime::memory::{MemoryLimit, MemoryPlan};
 use tidings_core::runtime::metrics::Metrics;
 use tidings_core::runtime::telemetry::{self, LogFormat};
 use tokio::net::TcpListener;
@@ -44,9 +45,19 @@ impl Process {
             settings = %serde_json::to_string(&settings.redacted())?,
             "starting"
         );
+        let memory = MemoryPlan::new(MemoryLimit::find(settings.memory.limit), role);
+        tracing::info!(
+            code = codes::MEMORY_PLANNED,
+            limit = memory.limit.bytes,
+            from = memory.limit.from,
+            shares = ?memory,
+            "memory planned"
+        );
         let signals = Signals::listen()?;
         let (health, metrics) = (Health::default(), Metrics::of(role));
         tidings_workers::expression::count_in(&metrics);
+        let limit = i64::try_from(memory.limit.bytes).unwrap_or(i64::MAX);
+        metrics.memory_limit_bytes.set(limit);
         let started = health.check("start", None);
         let (admin, stop_admin) = (TaskTracker::new(), CancellationToken::new());
         let listener = bind("admin", settings.admin_for(role)).await?;
@@ -65,6 +76,7 @@ impl Process {
         let context = Context {
             role,
             settings,
+            memory,
             health,
             metrics,
             own_receiver: None,

@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use tidings_core::bus::pull::Stop;
 use tidings_core::runtime::config::{Role, Settings};
 use tidings_core::runtime::health::Health;
+use tidings_core::runtime::memory::MemoryPlan;
 use tidings_core::runtime::metrics::Metrics;
 use tokio_util::task::TaskTracker;
 
@@ -24,6 +25,8 @@ pub struct Context {
     pub role: Role,
     /// All settings of the process.
     pub settings: Settings,
+    /// The shares of the process's memory.
+    pub memory: MemoryPlan,
     /// Roles register their readiness checks here.
     pub health: Health,
     /// Roles update these metrics.

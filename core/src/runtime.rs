@@ -1,12 +1,15 @@
-//! The environment of every role: settings, logs, metrics, health, the admin endpoint, fail points,
-//! the Kubernetes client and leader election.
+//! The environment of every role: settings, logs, metrics, health, the admin endpoint, the HTTP
+//! server, shares of memory, fail points, the Kubernetes client and leader election.
 
 pub mod admin;
 pub mod codes;
 pub mod config;
 pub mod failpoint;
+pub mod files;
 pub mod health;
+pub mod http_server;
 pub mod kubernetes;
 pub mod log_pace;
+pub mod memory;
 pub mod metrics;
 pub mod telemetry;

@@ -15,8 +15,10 @@ use axum::routing::any;
 use tidings_core::Event;
 use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::metrics::labels::RequestOutcome;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::body;
+use crate::body_budget::BodyBudget;
 use crate::kubernetes::Objects;
 use crate::normalize;
 use crate::response::EventResponse;
@@ -24,6 +26,15 @@ use crate::store::{EventStore, StoreAck, StoreError, StoreErrorReason};
 
 /// The time limit for handling an event. Senders give up after 5 s.
 const HANDLE_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// How long a complete body waits for memory. Other events are stored meanwhile.
+const MEMORY_TIMEOUT: Duration = Duration::from_secs(2);
+/// How much of its body's size an event needs until it is stored: its texts, the message for the
+/// bus, and what decoding needs for many small fields.
+const COPIES: usize = 3;
+
+/// The smallest [`Ingest::events`]: enough for the largest event.
+pub const SMALLEST_MEMORY_FOR_EVENTS: usize = (COPIES + 1) * body::MAX_BODY_BYTES;
 
 /// The state of the endpoint.
 pub struct Ingest<S> {
@@ -35,6 +46,10 @@ pub struct Ingest<S> {
     pub objects: Option<Arc<Objects>>,
     /// How long the store detects duplicates.
     pub dedupe_interval: Duration,
+    /// The memory for bodies that arrive.
+    pub bodies: Arc<BodyBudget>,
+    /// The memory for events that are decoded and stored, in KiB.
+    pub events: Arc<Semaphore>,
     /// Called once per request, to count it.
     pub observe: Box<dyn Fn(&RequestOutcome) + Send + Sync>,
 }
@@ -83,13 +98,18 @@ impl<S: EventStore> Ingest<S> {
         if request.method() != Method::POST {
             return Err(EventResponse::wrong_method());
         }
-        let bytes = body::read(request.into_body()).await?;
+        let body = body::read(request, &self.bodies)
+            .await
+            .inspect_err(|error| {
+                tracing::debug!(code = codes::BODY_REFUSED, ?error, "body refused");
+            })?;
         let started = Instant::now();
+        let _memory = self.memory_for(body.bytes.len()).await?;
         let now = jiff::Timestamp::now();
-        let mut event = normalize::parse_event(&bytes, &self.cluster, now, None).inspect_err(
+        let mut event = normalize::parse_event(&body.bytes, &self.cluster, now, None).inspect_err(
             |error| tracing::debug!(code = codes::EVENT_INVALID, %error, "event rejected"),
         )?;
-        drop(bytes);
+        drop(body);
         // Before labels are looked up, which can take seconds.
         if let Some(problem) = self.store.problem() {
             return Err(problem.into());
@@ -100,6 +120,16 @@ impl<S: EventStore> Ingest<S> {
         let time_left = HANDLE_TIMEOUT.saturating_sub(started.elapsed());
         let stored = self.store_within(event, time_left).await?;
         Ok(EventResponse::stored(stored, self.dedupe_interval))
+    }
+
+    /// Waits for the memory that an event of this size needs until it is stored.
+    async fn memory_for(&self, bytes: usize) -> Result<OwnedSemaphorePermit, EventResponse> {
+        let needed = u32::try_from(bytes * COPIES / 1024 + 1).unwrap_or(u32::MAX);
+        let permits = self.events.clone().acquire_many_owned(needed);
+        match tokio::time::timeout(MEMORY_TIMEOUT, permits).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => Err(EventResponse::memory_full()),
+        }
     }
 
     async fn store_within(&self, event: Event, timeout: Duration) -> Result<StoreAck, StoreError> {

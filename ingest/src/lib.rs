@@ -13,13 +13,14 @@
 //! - [`parse_event`] is pure: it does no I/O and reads no clock.
 //!
 //! # Where to look
-//! - [`http`] receives requests, [`mod@serve`] accepts connections, `response` maps results to
-//!   HTTP.
+//! - [`http`] receives requests, `body` reads them, [`BodyBudget`] limits their memory, `response`
+//!   maps results to HTTP. Connections are those of [`tidings_core::runtime::http_server`].
 //! - [`decode`] reads JSON, [`normalize`] builds the event, [`bus_store`] stores it;
 //!   [`late_store`] refuses it until there is a bus, and [`state_change`] decides about duplicates.
 //! - [`kubernetes`] watches Kubernetes Events and looks up labels of objects.
 
 mod body;
+mod body_budget;
 pub mod bus_store;
 pub mod decode;
 pub mod http;
@@ -27,15 +28,14 @@ pub mod kubernetes;
 pub mod late_store;
 pub mod normalize;
 mod response;
-pub mod serve;
 pub mod state_change;
 pub mod store;
 pub mod timestamp;
 
+pub use body_budget::BodyBudget;
 pub use bus_store::BusStore;
 pub use http::{Ingest, router};
 pub use late_store::LateStore;
 pub use normalize::{InvalidEvent, parse_event};
-pub use serve::serve;
 pub use store::{EventStore, StoreAck, StoreError, StoreErrorReason};
 pub use tidings_core::runtime::metrics::labels::RequestOutcome;

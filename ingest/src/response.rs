@@ -13,11 +13,14 @@ use crate::body::{self, BodyError};
 use crate::normalize::InvalidEvent;
 use crate::store::{StoreAck, StoreError, StoreErrorReason};
 
+/// `Retry-After` while the memory for bodies is used up.
+const RETRY_MEMORY_FULL: Duration = Duration::from_secs(2);
+
 /// The response to the sender, and the outcome to count.
 pub(crate) struct EventResponse {
     pub(crate) outcome: RequestOutcome,
     status: StatusCode,
-    header: Option<(HeaderName, HeaderValue)>,
+    headers: Vec<(HeaderName, HeaderValue)>,
     error: Option<(&'static str, String)>,
 }
 
@@ -26,16 +29,14 @@ impl EventResponse {
         Self {
             outcome,
             status,
-            header: None,
+            headers: Vec::new(),
             error: None,
         }
     }
 
-    fn with_header(self, name: HeaderName, value: HeaderValue) -> Self {
-        Self {
-            header: Some((name, value)),
-            ..self
-        }
+    fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
     }
 
     fn with_error(self, code: &'static str, message: impl ToString) -> Self {
@@ -74,6 +75,18 @@ impl EventResponse {
         }
     }
 
+    /// Without `Connection: close` the rest of a refused body would be read as a request.
+    pub(crate) fn memory_full() -> Self {
+        let close = HeaderValue::from_static("close");
+        Self::new(RequestOutcome::NotStored, StatusCode::SERVICE_UNAVAILABLE)
+            .with_header(RETRY_AFTER, whole_seconds(RETRY_MEMORY_FULL))
+            .with_header(CONNECTION, close)
+            .with_error(
+                codes::MEMORY_FULL,
+                "the event is not stored: too many large events arrive at the same time",
+            )
+    }
+
     pub(crate) fn into_response(self) -> Response<Body> {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = self.status;
@@ -84,9 +97,7 @@ impl EventResponse {
                 .headers_mut()
                 .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
-        if let Some((name, value)) = self.header {
-            response.headers_mut().insert(name, value);
-        }
+        response.headers_mut().extend(self.headers);
         response
     }
 }
@@ -111,11 +122,9 @@ impl From<BodyError> for EventResponse {
             BodyError::Timeout => Self::new(RequestOutcome::Invalid, StatusCode::REQUEST_TIMEOUT)
                 .with_error(
                     codes::BODY_TIMEOUT,
-                    format!(
-                        "the body did not arrive within {} s",
-                        body::BODY_TIMEOUT.as_secs()
-                    ),
+                    "the body did not arrive in time; send 64 KiB per second or more",
                 ),
+            BodyError::MemoryFull => return Self::memory_full(),
             BodyError::Incomplete => Self::new(RequestOutcome::Invalid, StatusCode::BAD_REQUEST)
                 .with_error(
                     codes::INCOMPLETE_BODY,

@@ -12,8 +12,11 @@ use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use tidings_core::Event;
 use tidings_core::runtime::codes::http as codes;
+use tidings_core::runtime::http_server::connections::Connections;
+use tidings_core::runtime::http_server::serve;
+use tidings_core::runtime::metrics::{Gauge, Metrics};
 use tidings_ingest::{
-    EventStore, Ingest, RequestOutcome, StoreAck, StoreError, StoreErrorReason, router, serve,
+    BodyBudget, EventStore, Ingest, RequestOutcome, StoreAck, StoreError, StoreErrorReason, router,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -23,6 +26,8 @@ use tokio_util::sync::CancellationToken;
 
 const EVENT: &str = r#"{"involvedObject":{"kind":"Kustomization","name":"apps"},"message":"done"}"#;
 const MAX_BODY_BYTES: usize = 3 * 1024 * 1024;
+const MEMORY_FOR_BODIES: usize = 4 * MAX_BODY_BYTES;
+const MAX_CONNECTIONS: usize = 64;
 
 /// Returns scripted results, then [`StoreAck::New`]. Each call takes a permit of the gate.
 #[derive(Clone)]
@@ -51,11 +56,15 @@ struct Rig {
     outcomes: mpsc::UnboundedReceiver<RequestOutcome>,
     shutdown: CancellationToken,
     server: JoinHandle<()>,
+    bodies: Gauge,
+    connections: Gauge,
+    metrics: Metrics,
 }
 
 fn endpoint(
     script: impl IntoIterator<Item = Result<StoreAck, StoreError>>,
     permits: usize,
+    bodies: &Gauge,
 ) -> (
     axum::Router,
     Arc<Semaphore>,
@@ -74,6 +83,8 @@ fn endpoint(
         store,
         cluster: "eu-1".to_owned(),
         objects: None,
+        bodies: BodyBudget::new(MEMORY_FOR_BODIES, bodies.clone()),
+        events: Arc::new(Semaphore::new(64 << 10)),
         dedupe_interval: Duration::from_secs(300),
         observe: Box::new(move |outcome| observed.send(*outcome).unwrap()),
     };
@@ -85,11 +96,15 @@ impl Rig {
         script: impl IntoIterator<Item = Result<StoreAck, StoreError>>,
         permits: usize,
     ) -> Self {
-        let (router, gate, stored, outcomes) = endpoint(script, permits);
+        let bodies = Gauge::default();
+        let (router, gate, stored, outcomes) = endpoint(script, permits, &bodies);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
-        let server = tokio::spawn(serve(listener, router, shutdown.clone()));
+        let (connections, metrics) = (Gauge::default(), Metrics::default());
+        let limited = Connections::new(MAX_CONNECTIONS, connections.clone());
+        let serving = serve(listener, router, limited, metrics.clone(), shutdown.clone());
+        let server = tokio::spawn(serving);
         Self {
             address,
             gate,
@@ -97,6 +112,9 @@ impl Rig {
             outcomes,
             shutdown,
             server,
+            bodies,
+            connections,
+            metrics,
         }
     }
 
@@ -360,7 +378,7 @@ async fn a_shutdown_completes_open_requests_and_accepts_no_more() {
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_does_not_confirm_in_time_is_reported_as_unavailable() {
-    let (router, _gate, _stored, mut outcomes) = endpoint([], 0);
+    let (router, _gate, _stored, mut outcomes) = endpoint([], 0, &Gauge::default());
     let request = Request::post("/").body(Body::from(EVENT)).unwrap();
     let started = tokio::time::Instant::now();
     let response = TowerToHyperService::new(router)
@@ -376,4 +394,132 @@ async fn a_store_that_does_not_confirm_in_time_is_reported_as_unavailable() {
     );
     assert_eq!(started.elapsed().as_secs(), 4);
     assert_eq!(outcomes.recv().await, Some(RequestOutcome::NotStored));
+}
+
+/// Sends a part of a large body, and no more.
+async fn stall(rig: &Rig) -> TcpStream {
+    let head = format!("POST / HTTP/1.1\r\nContent-Length: {MAX_BODY_BYTES}");
+    rig.send(&head, &padded(MAX_BODY_BYTES - 100_000)).await
+}
+
+/// The response if there is one now or soon; `None` if the server still waits.
+async fn response_soon(connection: &mut TcpStream) -> Option<String> {
+    let mut response = [0; 1024];
+    let read = tokio::time::timeout(Duration::from_millis(10), connection.read(&mut response));
+    let bytes = read.await.ok()?.unwrap_or_default();
+    Some(String::from_utf8_lossy(&response[..bytes]).into_owned())
+}
+
+#[tokio::test]
+async fn stalled_senders_are_refused_beyond_the_memory_and_small_events_are_accepted() {
+    let rig = Rig::start([], 1000).await;
+    let mut stalled = Vec::new();
+    for _ in 0..20 {
+        stalled.push(stall(&rig).await);
+    }
+    assert!(rig.bodies.get() <= i64::try_from(MEMORY_FOR_BODIES).unwrap());
+    let response = rig.post(EVENT).await;
+    assert!(response.starts_with("HTTP/1.1 202 "), "{response}");
+
+    let mut refused = Vec::new();
+    while refused.len() < 16 {
+        for connection in &mut stalled {
+            refused.extend(
+                response_soon(connection)
+                    .await
+                    .filter(|text| !text.is_empty()),
+            );
+        }
+    }
+    for response in &refused {
+        assert!(response.starts_with("HTTP/1.1 503 "), "{response}");
+        assert!(response.contains("\r\nretry-after: 2\r\n"), "{response}");
+        assert_eq!(error_code(response), codes::MEMORY_FULL);
+    }
+    // A sender that stalls for a second gives way to one that sends.
+    let body = padded(MAX_BODY_BYTES);
+    let head = format!("POST / HTTP/1.1\r\nContent-Length: {MAX_BODY_BYTES}");
+    while !rig
+        .exchange(&head, &body)
+        .await
+        .starts_with("HTTP/1.1 202 ")
+    {}
+    drop(stalled);
+    while rig.bodies.get() > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn an_event_is_accepted_while_slow_connections_take_all_places() {
+    let rig = Rig::start([], 1000).await;
+    let mut slow = Vec::new();
+    for number in 0..4 * MAX_CONNECTIONS {
+        let mut connection = TcpStream::connect(rig.address).await.unwrap();
+        let part = [
+            "",
+            "POST / HT",
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{",
+        ];
+        connection
+            .write_all(part[number % 3].as_bytes())
+            .await
+            .unwrap();
+        slow.push(connection);
+        if number % MAX_CONNECTIONS == 0 {
+            let response = rig.post(EVENT).await;
+            assert!(
+                response.starts_with("HTTP/1.1 202 "),
+                "{number}: {response}"
+            );
+        }
+    }
+    assert!(rig.connections.get() <= i64::try_from(MAX_CONNECTIONS).unwrap());
+    let response = rig.post(EVENT).await;
+    assert!(response.starts_with("HTTP/1.1 202 "), "{response}");
+    let closed = rig.metrics.http_connections_closed_total.get();
+    assert!(
+        closed >= u64::try_from(2 * MAX_CONNECTIONS).unwrap(),
+        "{closed}"
+    );
+}
+
+#[tokio::test]
+async fn requests_that_are_handled_are_not_closed_for_new_connections() {
+    let mut rig = Rig::start([], 0).await;
+    let head = format!("POST / HTTP/1.1\r\nContent-Length: {}", EVENT.len());
+    let mut handled = Vec::new();
+    for _ in 0..MAX_CONNECTIONS {
+        handled.push(rig.send(&head, EVENT.as_bytes()).await);
+        rig.stored.recv().await.unwrap();
+    }
+    let mut refused = TcpStream::connect(rig.address).await.unwrap();
+    let mut response = String::new();
+    refused.read_to_string(&mut response).await.unwrap();
+    assert!(response.starts_with("HTTP/1.1 503 "), "{response}");
+    assert!(response.contains("retry-after: 1"), "{response}");
+    rig.gate.add_permits(MAX_CONNECTIONS);
+    for connection in handled {
+        assert!(read_response(connection).await.starts_with("HTTP/1.1 202 "));
+    }
+}
+
+#[tokio::test]
+async fn headers_are_limited_in_bytes_and_number() {
+    let rig = Rig::start([], 1000).await;
+    let length = format!("POST / HTTP/1.1\r\nContent-Length: {}", EVENT.len());
+    for (headers, status) in [
+        (format!("\r\nX: {}", "x".repeat(15_000)), "202"),
+        (format!("\r\nX: {}", "x".repeat(17_000)), "431"),
+        ("\r\nX: x".repeat(90), "202"),
+        ("\r\nX: x".repeat(101), "431"),
+    ] {
+        let response = rig
+            .exchange(&format!("{length}{headers}"), EVENT.as_bytes())
+            .await;
+        assert!(
+            response.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{status}: {response}"
+        );
+    }
 }

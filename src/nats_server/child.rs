@@ -29,12 +29,13 @@ const RESTART_DELAY: Duration = Duration::from_millis(200);
 pub fn supervise(
     executable: &Path,
     data: &Path,
+    memory: u64,
     mut contact: Contact,
     stopping: &AtomicBool,
     started: &Sender<anyhow::Result<u32>>,
 ) {
     while !stopping.load(Ordering::SeqCst) {
-        let child = spawn(executable, &data.join("nats.conf")).and_then(|child| {
+        let child = spawn(executable, &data.join("nats.conf"), memory).and_then(|child| {
             contact.pid = child.id();
             write_private(&data.join("nats.json"), &serde_json::to_string(&contact)?)?;
             Ok(child)
@@ -100,11 +101,12 @@ fn end(child: &mut Child) {
     let _ = child.wait();
 }
 
-fn spawn(executable: &Path, configuration: &Path) -> anyhow::Result<Child> {
+fn spawn(executable: &Path, configuration: &Path, memory: u64) -> anyhow::Result<Child> {
     let tidings = std::env::current_exe().context("cannot find the path of this executable")?;
     Command::new(tidings)
         .args([CHILD_COMMAND, &std::process::id().to_string()])
         .args([executable, configuration])
+        .env("GOMEMLIMIT", memory.to_string())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())

@@ -8,14 +8,17 @@ use tidings_core::bus::Bus;
 use tidings_core::bus::setup::StreamPolicy;
 use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::config::{Role, Settings};
-use tidings_core::runtime::kubernetes;
+use tidings_core::runtime::http_server::connections::Connections;
 use tidings_core::runtime::kubernetes::lease::{self, Election};
+use tidings_core::runtime::{files, http_server, kubernetes};
+use tidings_ingest::http::SMALLEST_MEMORY_FOR_EVENTS;
 use tidings_ingest::kubernetes::Objects;
 use tidings_ingest::kubernetes::filter::Filter;
 use tidings_ingest::kubernetes::reader::EventReader;
 use tidings_ingest::kubernetes::watch::{EventWatch, WatchState};
-use tidings_ingest::{BusStore, Ingest, LateStore};
+use tidings_ingest::{BodyBudget, BusStore, Ingest, LateStore};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 use crate::flags::{AsFlags, CommonFlags, IngestFlags, KubernetesFlags, settings};
 use crate::process::{self, Process, start_log};
@@ -103,19 +106,26 @@ pub async fn serve(context: &Context, listener: TcpListener) -> anyhow::Result<E
     );
     let ingested = context.metrics.ingest_events_total.clone();
     let store = LateStore::default();
+    let (memory, metrics) = (context.memory, context.metrics.clone());
+    let bytes = |share: u64| usize::try_from(share).unwrap_or(usize::MAX);
+    let events = bytes(memory.ingesting).max(SMALLEST_MEMORY_FOR_EVENTS) / 1024;
     let router = tidings_ingest::router(Ingest {
         store: store.clone(),
         cluster: settings.cluster.clone(),
         objects: objects.clone(),
         dedupe_interval: settings.ingest.dedupe_interval,
+        bodies: BodyBudget::new(bytes(memory.bodies), metrics.ingest_body_bytes.clone()),
+        events: Arc::new(Semaphore::new(events.min(Semaphore::MAX_PERMITS))),
         observe: Box::new(move |outcome| {
             ingested.get_or_create(outcome).inc();
         }),
     });
+    let most = settings.ingest.connections.unwrap_or(memory.connections);
+    let most = files::connections_within(most, files::raise_limit());
+    let connections = Connections::new(most, metrics.ingest_connections.clone());
     let stop = context.stop.pulling.clone();
-    context
-        .tasks
-        .spawn(tidings_ingest::serve(listener, router, stop));
+    let serving = http_server::serve(listener, router, connections, metrics, stop);
+    context.tasks.spawn(serving);
     Ok(Endpoint {
         store,
         client,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use tidings_core::bus::setup::StreamPolicy;
 use tidings_core::runtime::config::{Flag, Role, Settings};
+use tidings_core::runtime::memory::{MemoryLimit, MemoryPlan};
 
 use crate::demo;
 use crate::flags::{
@@ -72,9 +73,13 @@ pub async fn run(arguments: UpArguments) -> anyhow::Result<()> {
     }
     let server = {
         let (data, limit) = (first.data, first.nats.storage_limit);
+        let memory = MemoryLimit::find(first.memory.limit);
+        let memory = MemoryPlan::new(memory, Role::Up).nats_server;
         let executable = arguments.nats_server;
-        tokio::task::spawn_blocking(move || NatsServer::start(executable.as_deref(), &data, limit))
-            .await??
+        tokio::task::spawn_blocking(move || {
+            NatsServer::start(executable.as_deref(), &data, limit, memory)
+        })
+        .await??
     };
     let embedded = [
         ("nats.url", server.contact.url.clone()),

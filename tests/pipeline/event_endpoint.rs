@@ -1,7 +1,11 @@
 //! Responses of the event endpoint.
 
 use serde_json::json;
+use tidings_core::runtime::files;
 use tidings_rig::{Receiver, Reply, Rig, Role, alert, event, eventually, provider};
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 use crate::TIDINGS;
 
@@ -123,4 +127,37 @@ async fn events_are_rejected_while_the_storage_is_nearly_full() {
         (post().await.status == 202).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn events_are_accepted_and_probes_answered_while_ten_thousand_slow_connections_are_open() {
+    let rig = Rig::start(TIDINGS).await;
+    let up = rig.run(Role::up()).await;
+    let files = usize::try_from(files::raise_limit()).unwrap_or(usize::MAX);
+    let count = (files / 2).min(10_000);
+    let address = |url: String| url["http://".len()..].trim_end_matches('/').to_owned();
+    let (events, admin) = (address(up.address()), address(up.admin()));
+
+    let mut slow = Vec::new();
+    for number in 0..count {
+        let server = if number % 10 == 0 { &admin } else { &events };
+        let mut connection = TcpStream::connect(server).await.expect("it is accepted");
+        let part = [
+            "",
+            "POST / HTTP/1.1\r\n",
+            "POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n{",
+        ];
+        // The server may have closed it already.
+        let _ = connection.write_all(part[number % 3].as_bytes()).await;
+        slow.push(connection);
+        if number % 1000 == 0 {
+            let answer = up.post(&event(&format!("event {number}"))).await.unwrap();
+            assert_eq!(answer.status, 202, "{number}");
+        }
+    }
+    let answer = up.post(&event("the last event")).await.unwrap();
+    assert_eq!(answer.status, 202);
+    assert_eq!(up.readiness().await.status, 200);
+    assert!(up.metric("tidings_ingest_connections", "").await <= 1024.0);
+    assert!(up.metric("tidings_http_connections_closed_total", "").await > 0.0);
 }

@@ -1,4 +1,5 @@
-//! The admin endpoint of a role: `/livez`, `/readyz` and `/metrics`.
+//! The admin endpoint of a role: `/livez`, `/readyz` and `/metrics`. It has connections of its own,
+//! so it answers while the event endpoint is flooded.
 
 use std::collections::BTreeMap;
 
@@ -11,29 +12,30 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::runtime::health::Health;
-use crate::runtime::metrics::Metrics;
+use crate::runtime::http_server;
+use crate::runtime::http_server::connections::Connections;
+use crate::runtime::metrics::{Gauge, Metrics};
+
+/// The most connections at a time: probes, Prometheus and people.
+const MAX_CONNECTIONS: usize = 64;
 
 /// Serves the admin endpoint until `stop` is canceled.
 ///
 /// `/livez` answers 200 while the process runs. `/readyz` answers 200 while all parts that the role
 /// needs work, else 503, and lists the failures.
-///
-/// # Errors
-/// The listener fails.
 pub async fn serve(
     listener: TcpListener,
     health: Health,
     metrics: Metrics,
     stop: CancellationToken,
-) -> std::io::Result<()> {
+) {
     let router = Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(render))
-        .with_state((health, metrics));
-    axum::serve(listener, router)
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await
+        .with_state((health, metrics.clone()));
+    let connections = Connections::new(MAX_CONNECTIONS, Gauge::default());
+    http_server::serve(listener, router, connections, metrics, stop).await;
 }
 
 async fn readyz(State((health, _)): State<(Health, Metrics)>) -> Response {

@@ -34,6 +34,9 @@ pub mod log {
             "The process starts. The field `settings` holds its settings without secrets.";
         LISTENING, "listening", "info",
             "The process accepts connections at `address`; `role` is `ingest` or `admin`.";
+        MEMORY_PLANNED, "memory-planned", "info",
+            "The process may use `limit` bytes of memory, as `from` says, and this is how they are \
+             shared out.";
         STOPPING, "stopping", "info",
             "The process received a signal. It accepts no new work and finishes what it holds.";
         GRACE_PERIOD_OVER, "grace-period-over", "info",
@@ -115,8 +118,11 @@ pub mod log {
             "EVENTS evicted events before a router read them. Raise its limits or run more \
              routers.";
         ACCEPT_FAILED, "accept-failed", "warn",
-            "The event endpoint cannot accept a connection, for example because no file \
+            "The event or admin endpoint cannot accept a connection, for example because no file \
              descriptor is free.";
+        BODY_REFUSED, "body-refused", "debug",
+            "A body is too large, too slow, incomplete, or beyond the memory for bodies; see \
+             `error`.";
         CONNECTION_FAILED, "connection-failed", "debug",
             "A sender's connection ended with an error.";
         EVENT_WATCH_STARTED, "event-watch-started", "info",
@@ -211,6 +217,9 @@ pub mod log {
         DELIVERY_PARKED, "delivery-parked", "warn",
             "An attempt failed. The delivery waits for its next attempt; see `reason` and \
              `detail`.";
+        DELIVERY_HELD_BACK, "delivery-held-back", "debug",
+            "A delivery does not fit into the memory for deliveries, or into the share of its \
+             namespace. It is parked for a moment; no attempt is counted.";
         DELIVERY_DEAD, "delivery-dead", "error",
             "A delivery was given up and is a dead letter. See `tidings dead show`.";
         DELIVERY_LEFT, "delivery-left", "warn",
@@ -270,6 +279,8 @@ pub mod http {
         DUPLICATE_EVENT, "duplicate-event", "429", "The same event is stored already.";
         BUS_UNAVAILABLE, "bus-unavailable", "503",
             "The bus cannot be reached or did not confirm in time. Send the event again.";
+        MEMORY_FULL, "memory-full", "503",
+            "Events in memory reached their limit. Send the event again.";
         STORAGE_FULL, "storage-full", "503",
             "The storage of the bus is nearly full. Send the event again later.";
         ROUTER_BEHIND, "router-behind", "503",

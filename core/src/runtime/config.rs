@@ -53,6 +53,8 @@ pub struct Settings {
     /// `shutdown_grace`: how long unfinished work may continue after SIGTERM.
     #[serde(serialize_with = "value::write_duration")]
     pub shutdown_grace: Duration,
+    /// `memory.…`
+    pub memory: MemorySettings,
     /// `log.…`
     pub log: LogSettings,
     /// `nats.…`
@@ -69,6 +71,13 @@ pub struct Settings {
     pub worker: WorkerSettings,
     /// `links.…`
     pub links: LinksSettings,
+}
+
+/// How much memory the process may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct MemorySettings {
+    /// `memory.limit`: in bytes; default: that of the cgroup.
+    pub limit: Option<u64>,
 }
 
 /// What is logged, and in which format.
@@ -254,6 +263,9 @@ impl Settings {
             admin: reader.optional("admin", value::address),
             data: reader.value("data", value::path),
             shutdown_grace: reader.value("shutdown_grace", value::duration),
+            memory: MemorySettings {
+                limit: reader.optional("memory.limit", value::memory),
+            },
             log: LogSettings {
                 filter: reader.value("log.filter", value::log_filter),
                 format: reader.value("log.format", value::log_format),

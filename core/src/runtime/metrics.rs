@@ -118,6 +118,13 @@ macro_rules! metrics {
 metrics! {
     ingest_events_total: Family<RequestOutcome, Counter> = Family::default(),
         "Requests to the event endpoint, by outcome.";
+    ingest_connections: Gauge = Gauge::default(),
+        "Open connections to the event endpoint.";
+    http_connections_closed_total: Counter = Counter::default(),
+        "Connections to the event and admin endpoints that were closed or refused because too many \
+         were open.";
+    ingest_body_bytes: Gauge = Gauge::default(),
+        "Memory for bodies that arrive, in bytes.";
     ingest_kubernetes_events_total: Family<KubernetesEventOutcome, Counter> = Family::default(),
         "Kubernetes Events that ingest read, by outcome.";
     ingest_kubernetes_events_watched: Gauge = Gauge::default(),
@@ -145,6 +152,8 @@ metrics! {
         "Child processes that were killed while they evaluated an expression, by cause.";
     worker_deliveries_in_flight: Gauge = Gauge::default(),
         "Deliveries that this process pulled and has not finished or released.";
+    worker_memory_bytes: Gauge = Gauge::default(),
+        "Memory that is reserved for deliveries in flight, in bytes.";
     worker_circuit_state: Family<CircuitLabels, Gauge> = Family::default(),
         "Circuit breaker of each destination that failed or is paused: 0 closed, 1 half-open, \
          2 open, 3 paused. The channel `*` is the whole Provider, and `sha256:…` stands for a \
@@ -153,6 +162,8 @@ metrics! {
         "Time from receipt of the event to its delivery, in seconds.";
     bus_storage_used_ratio: Gauge<f64, AtomicU64> = Gauge::default(),
         "Used part of the NATS server's storage, from 0 to 1, where its size is known.";
+    memory_limit_bytes: Gauge = Gauge::default(),
+        "Memory that the process may use, with its nats-server (`memory.limit`).";
     bus_up: Gauge = Gauge::default(),
         "1 while NATS is connected and every stream has its expected configuration; else 0.";
     bus_streams_recreated_total: Family<StreamLabel, Counter> = Family::default(),

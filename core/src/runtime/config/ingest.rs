@@ -30,6 +30,9 @@ pub struct IngestSettings {
     /// `ingest.dedupe_interval`: how long the same event is a duplicate.
     #[serde(serialize_with = "value::write_duration")]
     pub dedupe_interval: Duration,
+    /// `ingest.connections`: the most connections at a time; default: as memory and file
+    /// descriptors allow.
+    pub connections: Option<usize>,
     /// `ingest.labels`: whether to read the labels of objects; default: if a cluster is configured.
     pub labels: Option<bool>,
     /// `ingest.label_kinds`: the kinds of objects whose labels are read.
@@ -69,6 +72,7 @@ impl IngestSettings {
     pub(super) fn read(reader: &mut Reader) -> Self {
         Self {
             dedupe_interval: reader.value("ingest.dedupe_interval", value::interval),
+            connections: reader.optional("ingest.connections", value::count),
             labels: reader.optional("ingest.labels", value::switch),
             label_kinds: reader.list_or("ingest.label_kinds", FLUX_KINDS, value::object_kind),
             kubernetes_events: KubernetesEventsSettings::read(reader),

@@ -80,6 +80,12 @@ settings! {
          find its address.";
     "shutdown_grace", Value("10s"), "", ROLES,
         "How long unfinished work may continue after SIGTERM.";
+    "memory.limit",
+        Otherwise(
+            "the limit of the cgroup, else a quarter of the machine's memory, at most 2 GiB",
+        ), "", ROLES,
+        "Memory that the process may use, at least 128 MiB; in `up` together with its \
+         nats-server. See [memory](../operations.md#memory).";
     "log.filter", Value("info"), "--log-level FILTER", ROLES,
         "A level (`error`, `warn`, `info`, `debug`, `trace`), or levels by module: \
          `info,tidings_workers=debug`.";
@@ -125,6 +131,9 @@ settings! {
         "up, ingest, router, worker",
         "How long the same event is a duplicate. A property of the stream `EVENTS`: set it for \
          router and worker too. `--rate-limit-interval` is the same flag.";
+    "ingest.connections",
+        Otherwise("1024; fewer with little memory, or with few file descriptors"), "", INGEST,
+        "Connections to the event endpoint at a time.";
     "ingest.labels", Otherwise("true where a kubeconfig or a service account is found"), "", INGEST,
         "Read the labels of the objects that events are about.";
     "ingest.label_kinds", Otherwise("[the kinds of Flux](../kubernetes.md#labels)"),

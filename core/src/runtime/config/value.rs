@@ -131,6 +131,14 @@ pub(super) fn size(text: &str) -> Parsed<u64> {
         .ok_or("a size above 0, such as 10GiB, 512MB or a number of bytes")
 }
 
+/// A memory limit. With less, the largest event does not fit into the shares of the roles.
+pub(super) fn memory(text: &str) -> Parsed<u64> {
+    size(text)
+        .ok()
+        .filter(|bytes| *bytes >= 128 << 20)
+        .ok_or("a size of at least 128MiB, such as 512MiB")
+}
+
 pub(super) fn servers(text: &str) -> Parsed<Servers> {
     let parse = |server: &str| {
         server

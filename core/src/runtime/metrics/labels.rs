@@ -173,6 +173,8 @@ terms! {
         NoPermit = "no-permit",
             "Parked: the destination has as many concurrent calls as `maxInFlight` allows, or as \
              one worker makes.";
+        NoMemory = "no-memory",
+            "Parked for a moment: the deliveries in flight hold as much memory as allowed.";
         CircuitOpen = "circuit-open", "Parked: the destination's circuit breaker is open.";
         Paused = "paused", "Parked: deliveries to the destination are paused.";
         Redelivered = "redelivered", "The bus did not answer. JetStream redelivers the delivery.";
