@@ -14,6 +14,7 @@
 //! | file | contents |
 //! |---|---|
 //! | `permission` | whether events can be published |
+//! | `unsent` | memory of messages that wait to be sent |
 //! | [`publish`], `park`, [`wake`] | outgoing messages: events, deliveries, retries, outcomes |
 //! | [`pull`], `acknowledge` | incoming messages, and their acknowledgement |
 //! | `history`, `later_events` | stored events |
@@ -26,12 +27,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use async_nats::Client;
 use async_nats::jetstream::{self, Context};
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
 use crate::bus::clock::ServerClock;
 use crate::bus::storage::Storage;
+use crate::bus::unsent::Unsent;
 
 mod acknowledge;
 pub mod circuits;
@@ -51,6 +55,7 @@ pub mod records;
 pub mod setup;
 pub mod storage;
 pub mod streams;
+mod unsent;
 pub mod wake;
 pub mod watch;
 
@@ -69,6 +74,8 @@ pub struct Bus {
     jetstream: Context,
     clock: Arc<ServerClock>,
     storage: Arc<Storage>,
+    unsent: Arc<ArcSwap<Unsent>>,
+    later_reads: Arc<Semaphore>,
     /// Names of the streams that this process has recreated and not yet counted in the metrics.
     recreated: Arc<Mutex<Vec<String>>>,
 }
@@ -102,6 +109,8 @@ impl Bus {
             jetstream,
             clock: Arc::default(),
             storage: Arc::default(),
+            unsent: Arc::default(),
+            later_reads: Arc::new(Semaphore::new(later_events::MAX_READS)),
             recreated: Arc::default(),
         }
     }

@@ -6,6 +6,7 @@ pub mod excerpt;
 pub mod flux;
 pub mod id;
 pub mod jitter;
+pub mod metadata;
 pub mod nearest;
 pub mod object_name;
 pub mod object_state;

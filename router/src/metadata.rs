@@ -1,32 +1,22 @@
 //! Merges the metadata of a delivery from its event and its Alert.
 
-use std::collections::BTreeMap;
-
 use tidings_core::Event;
-use tidings_core::model::flux;
+use tidings_core::model::metadata::{self, Metadata};
 use tidings_rules::Alert;
-
-use crate::matching::object;
 
 /// Merges metadata and removes the prefixes of keys. Sources, of which a later one wins: the
 /// object's annotations, the Alert's `eventMetadata`, its `summary`, the controller's metadata.
-pub fn merge(alert: &Alert, event: &Event) -> BTreeMap<String, String> {
-    let group = flux::api_group(&object(event).api_version);
-    let mut merged: BTreeMap<String, String> = of_group(event, flux::EVENT_GROUP).collect();
-    merged.extend(alert.event_metadata.clone());
-    if !alert.summary.is_empty() {
-        merged.insert("summary".to_owned(), alert.summary.clone());
-    }
-    merged.extend(of_group(event, group));
-    merged
+pub fn merge(alert: &Alert, event: &Event) -> Metadata {
+    metadata::merge(of_alert(alert), event)
 }
 
-/// The metadata of one API group. The core group has the prefix `/`.
-fn of_group<'a>(event: &'a Event, group: &'a str) -> impl Iterator<Item = (String, String)> + 'a {
-    event.metadata.iter().filter_map(move |(key, value)| {
-        let key = key.strip_prefix(group)?.strip_prefix('/')?;
-        Some((key.to_owned(), value.clone()))
-    })
+/// The Alert's `eventMetadata` and `summary`.
+pub fn of_alert(alert: &Alert) -> Metadata {
+    let mut metadata = alert.event_metadata.clone();
+    if !alert.summary.is_empty() {
+        metadata.insert("summary".to_owned(), alert.summary.clone());
+    }
+    metadata
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use tidings_core::model::destination::fingerprint;
 use tidings_core::model::excerpt::excerpt;
 use tidings_core::model::flux;
 use tidings_core::model::id;
+use tidings_core::model::metadata::size;
 use tidings_core::model::object_state::{self, ObjectState};
 use tidings_core::{AlertReference, Delivery, Event, Message, ProtoTimestamp, ProviderReference};
 use tidings_rules::provider::DEFAULT_POOL;
@@ -95,12 +96,15 @@ fn delivery(alert: &Alert, event: &Event, rules: &Rules, context: PlanContext) -
     let reads_alert = provider.is_some_and(|provider| provider.commit_status_expr.is_some());
     let [alert_id, provider_id] =
         [&alert.name, &alert.provider].map(|name| (alert.namespace.as_str(), name.as_str()));
-    let is_large = event.encoded_len() > MAX_EVENT_BYTES;
+    let event_bytes = event.encoded_len();
+    let is_large = event_bytes > MAX_EVENT_BYTES;
+    let lacks_event_metadata = size(event) > MAX_EVENT_BYTES;
     Delivery {
         id: id::delivery_id(&event.id, alert_id, provider_id, context.generation),
         event_id: event.id.clone(),
         event: (!is_large).then(|| event.clone()),
         excerpt: is_large.then(|| excerpt(event)),
+        event_bytes: if is_large { event_bytes as u64 } else { 0 },
         event_sequence: context.event_sequence,
         alert: Some(AlertReference {
             namespace: alert.namespace.clone(),
@@ -120,7 +124,11 @@ fn delivery(alert: &Alert, event: &Event, rules: &Rules, context: PlanContext) -
                 .map_or(DEFAULT_POOL, |provider| &provider.pool)
                 .to_owned(),
         }),
-        metadata: metadata::merge(alert, event).into_iter().collect(),
+        metadata: match lacks_event_metadata {
+            true => metadata::of_alert(alert),
+            false => metadata::merge(alert, event),
+        },
+        lacks_event_metadata,
         channel: planned_channel(alert, provider),
         template: alert.template.as_ref().map(Template::reference),
         generation: context.generation,
@@ -265,6 +273,7 @@ fn labels(alert: &Alert, event: &Event) -> String {
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
+    use tidings_core::model::metadata::of_delivery;
     use tidings_core::{ObjectReference, TemplateReference};
     use tidings_rules::testing::{self, provider};
     use tidings_rules::{Family, Kind, Kinds, Object, Options};
@@ -437,8 +446,31 @@ mod tests {
         let plan = plan(&rules(), &large, PlanContext::default());
         assert_eq!(plan.deliveries.len(), 2);
         for delivery in plan.deliveries {
+            assert_eq!(delivery.event_bytes, large.encoded_len() as u64);
             let carried = (delivery.event, delivery.event_id.as_str(), delivery.excerpt);
             assert_eq!(carried, (None, "e", Some(excerpt(&large))));
+        }
+    }
+
+    #[test]
+    fn deliveries_do_not_carry_the_large_metadata_of_their_event() {
+        let mut large = event("text");
+        let (key, value) = (
+            format!("{}/note", flux::EVENT_GROUP),
+            "n".repeat(MAX_EVENT_BYTES),
+        );
+        large.metadata.insert(key, value);
+        let rules = rules();
+        let plan = plan(&rules, &large, PlanContext::default());
+        assert_eq!(plan.deliveries.len(), 2);
+        for delivery in plan.deliveries {
+            assert!(delivery.encoded_len() < 5_000);
+            let alert = delivery.alert.clone().unwrap_or_default();
+            let alert = rules.alert(&alert.namespace, &alert.name).unwrap();
+            assert_eq!(
+                *of_delivery(&delivery, &large),
+                metadata::merge(alert, &large)
+            );
         }
     }
 

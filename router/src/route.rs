@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tidings_core::bus::Bus;
 use tidings_core::bus::publish::until_stored;
-use tidings_core::bus::pull::{Pulled, Puller, Stop};
+use tidings_core::bus::pull::{PullMemory, Pulled, Puller, Stop};
 use tidings_core::bus::streams;
 use tidings_core::model::time::to_proto;
 use tidings_core::runtime::codes::log as codes;
@@ -18,6 +18,12 @@ use tidings_core::{Delivery, Event, Message as _};
 use tidings_rules::live::LiveRules;
 
 use crate::plan::{PlanContext, plan};
+
+/// The most bytes of one pull.
+const MAX_PULL_BYTES: usize = 4 << 20;
+/// How much of its message's size an event needs: the message, the event, and its deliveries, which
+/// carry small events.
+const COPIES: usize = 4;
 
 /// Routes events: plans the deliveries of each event and stores them.
 pub struct Router {
@@ -40,8 +46,8 @@ impl Router {
         })
     }
 
-    /// Routes until `stop`. Pulls no events before the first rules are complete, and none while the
-    /// storage is nearly full.
+    /// Routes until `stop`, with this much `memory` for events. Pulls no events before the first
+    /// rules are complete, and none while the storage is nearly full.
     ///
     /// # Guarantees
     /// At least once: an event is acknowledged after all its deliveries are stored. A redelivered
@@ -49,6 +55,7 @@ impl Router {
     pub fn run(
         self: Arc<Self>,
         capacity: usize,
+        memory: u64,
         health: &Health,
         stop: Stop,
     ) -> impl Future<Output = ()> + Send + use<> {
@@ -59,6 +66,8 @@ impl Router {
             stream: streams::EVENTS,
             consumer,
             capacity,
+            bytes: MAX_PULL_BYTES,
+            memory: PullMemory::new(memory, COPIES),
             check,
         };
         let (pulling, router) = (self.clone(), self);

@@ -41,6 +41,7 @@ pub async fn connect(context: &Context, policy: StreamPolicy) -> anyhow::Result<
     let check = context.health.check("bus", Some(SAMPLE_FRESH_FOR));
     let name = format!("tidings {:?}", context.role).to_lowercase();
     let bus = connect_with_retries(&settings.nats, &name, &check).await?;
+    bus.limit_unsent(context.memory.unsent);
     let sizing = set_up_streams(&bus, &settings.sizing(), policy, &check).await?;
     Watch::new(bus.clone(), &sizing, policy, context.metrics.clone())
         .start(check, context.stop.holding.clone())

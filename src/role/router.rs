@@ -66,9 +66,10 @@ pub fn start(context: &Context, bus: &Bus, rules: &ActiveRules, http_clients: &H
     }
     let router = Router::new(bus.clone(), rules.live.clone(), context.metrics.clone());
     let concurrency = context.settings.router.concurrency;
+    let memory = context.memory.routing;
     context
         .tasks
-        .spawn(router.run(concurrency, &context.health, context.stop.clone()));
+        .spawn(router.run(concurrency, memory, &context.health, context.stop.clone()));
 }
 
 fn status_writer(

@@ -93,6 +93,7 @@ pub async fn start(
         throttle,
         context.metrics.clone(),
         renderer,
+        context.memory,
     );
     context.tasks.spawn(worker.run(
         &settings.worker.pools,

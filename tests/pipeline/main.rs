@@ -12,6 +12,7 @@ mod extensions;
 mod incidents;
 mod isolation;
 mod limits;
+mod memory;
 mod nats;
 mod poison;
 mod racing_workers;

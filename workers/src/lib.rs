@@ -14,6 +14,7 @@ pub mod attempt;
 mod bounded_map;
 pub mod expression;
 pub mod http;
+pub mod memory;
 pub mod message;
 pub mod newest_wins;
 pub mod notifier;

@@ -11,16 +11,18 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use tidings_core::bus::Bus;
-use tidings_core::bus::pull::{Pulled, Puller, Stop};
+use tidings_core::bus::pull::{PullMemory, Pulled, Puller, Stop};
 use tidings_core::bus::streams;
 use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::health::Health;
+use tidings_core::runtime::memory::MemoryPlan;
 use tidings_core::runtime::metrics::Metrics;
 use tidings_core::runtime::metrics::labels::NotAttempted;
 use tidings_core::{Delivery, Message as _, Reason};
 
 use crate::attempt::{PreparedProviders, Refusal};
 use crate::http::HttpClients;
+use crate::memory::MemoryBudget;
 use crate::message::render::Renderer;
 use crate::newest_wins::NewestWins;
 use crate::notifier::PROVIDERS;
@@ -38,6 +40,12 @@ mod process;
 pub mod providers;
 pub mod report;
 
+/// The most bytes of one pull.
+const MAX_PULL_BYTES: usize = 1 << 20;
+/// How much of its message's size a delivery needs until it is attempted or parked: the message,
+/// the delivery, a copy for the next attempt.
+const COPIES: usize = 3;
+
 /// The worker of one process.
 pub struct Worker {
     bus: Bus,
@@ -48,6 +56,8 @@ pub struct Worker {
     reporter: Reporter,
     crash_guard: CrashGuard,
     renderer: Renderer,
+    memory: Arc<MemoryBudget>,
+    pulled: PullMemory,
 }
 
 /// A message in memory, and the capacity for its type.
@@ -78,9 +88,13 @@ impl Worker {
         throttle: Throttle,
         metrics: Metrics,
         renderer: Renderer,
+        memory: MemoryPlan,
     ) -> Arc<Self> {
+        let most = usize::try_from(memory.deliveries).unwrap_or(usize::MAX);
         Arc::new(Self {
             prepared: PreparedProviders::new(http_clients),
+            memory: MemoryBudget::new(most, metrics.worker_memory_bytes.clone()),
+            pulled: PullMemory::new(memory.pulled, COPIES),
             reporter: Reporter::new(bus.clone(), metrics),
             bus,
             providers,
@@ -134,9 +148,12 @@ impl Worker {
             stream: streams::DELIVERIES,
             consumer,
             capacity,
+            bytes: MAX_PULL_BYTES,
+            memory: self.pulled.clone(),
             check: health.check(format!("pull {name}"), Some(Duration::from_secs(30))),
         };
-        let providers = self.providers.clone();
+        let (providers, memory) = (self.providers.clone(), self.memory.clone());
+        let may_pull = move || providers.are_loaded() && memory.has_room();
         let held = Arc::<AtomicUsize>::default();
         let type_capacity = TypeCapacity::new(capacity);
         let handle = move |pulled| {
@@ -153,7 +170,7 @@ impl Worker {
                     .await;
             }
         };
-        puller.run(stop, move || providers.are_loaded(), handle)
+        puller.run(stop, may_pull, handle)
     }
 
     async fn handle(&self, held: HeldMessage) {

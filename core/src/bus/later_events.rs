@@ -12,6 +12,8 @@ use crate::wire::Event;
 
 /// A read returns at most this many bytes. Each event may have 1 KiB of subject and headers.
 const MAX_BYTES: usize = LaterEvents::MAX_BYTES + (1 << 20);
+/// The number of reads at a time. Each may hold [`MAX_BYTES`] twice.
+pub(super) const MAX_READS: usize = 2;
 /// The server deletes the consumer after this time without a request.
 const CONSUMER_EXPIRES_AFTER: Duration = Duration::from_secs(5);
 
@@ -77,6 +79,7 @@ impl Bus {
         sequence: u64,
         limit: usize,
     ) -> Result<LaterEvents, BusError> {
+        let _one_of_few = self.later_reads.acquire().await.map_err(unavailable)?;
         let stream = self.jetstream.get_stream_no_info(streams::EVENTS).await;
         let stream = stream.map_err(unavailable)?;
         let name = format!("later-{:016x}", rand::random::<u64>());

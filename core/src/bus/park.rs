@@ -74,7 +74,7 @@ impl Bus {
                 subject::delivery(&provider).as_str(),
             )
             .header(REPLACES, replaces.to_string().as_str())
-            .payload(delivery.encode_to_vec().into());
+            .payload(self.encoded(delivery).await?);
         if may_be_woken {
             message = message.header(MAY_BE_WOKEN, "1");
         }

@@ -5,7 +5,6 @@ use std::time::Duration;
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::{self, ErrorCode};
-use bytes::Bytes;
 use prost::Message as _;
 
 use crate::bus::{Bus, BusError};
@@ -87,7 +86,7 @@ impl Bus {
         event: &Event,
         message_id: &str,
     ) -> Result<PublishAck, BusError> {
-        let payload = Bytes::from(event.encode_to_vec());
+        let payload = self.encoded(event).await?;
         let subject = subject::event(event);
         let mut conflicts = 0;
         loop {
@@ -137,7 +136,7 @@ impl Bus {
         let provider = delivery.provider.clone().unwrap_or_default();
         let message = PublishMessage::build()
             .message_id(message_id)
-            .payload(delivery.encode_to_vec().into());
+            .payload(self.encoded(delivery).await?);
         Ok(self.publish(subject::delivery(&provider), message).await?)
     }
 
@@ -150,7 +149,7 @@ impl Bus {
         let provider = delivery.provider.unwrap_or_default();
         let message = PublishMessage::build()
             .message_id(format!("{}/{}", delivery.id, delivery.attempt))
-            .payload(letter.encode_to_vec().into());
+            .payload(self.encoded(letter).await?);
         Ok(self.publish(subject::dead(&provider), message).await?)
     }
 

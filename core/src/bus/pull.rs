@@ -4,10 +4,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_nats::jetstream::AckKind;
 use async_nats::jetstream::consumer::PullConsumer;
-use async_nats::jetstream::consumer::pull::{self, Batch};
+use async_nats::jetstream::consumer::pull::{self, Batch, BatchBuilder};
+use async_nats::jetstream::{AckKind, Message};
 use futures::{FutureExt, StreamExt};
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -33,6 +34,8 @@ const PAUSED_FOR: Duration = Duration::from_millis(500);
 /// The pause after a first error. It doubles with each further error.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
+/// What the server answers to a pull whose next message exceeds its bytes.
+const EXCEEDS_BYTES: &str = "Exceeds MaxBytes";
 
 /// Pulls messages of one consumer and runs a task for each.
 pub struct Puller {
@@ -44,14 +47,29 @@ pub struct Puller {
     pub consumer: pull::Config,
     /// The highest number of messages that are held at the same time.
     pub capacity: usize,
+    /// The most bytes of one pull. A larger message is pulled alone.
+    pub bytes: usize,
+    /// The memory for pulled messages, which several pullers can share.
+    pub memory: PullMemory,
     /// Succeeds with every pull that the server answers.
     pub check: Check,
+}
+
+/// What a pull brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pull {
+    /// Nothing, within [`PULL_FOR`].
+    Empty,
+    /// At least one message.
+    Messages,
+    /// Nothing, because the next message exceeds [`Puller::bytes`].
+    TooLarge,
 }
 
 /// A message that this process holds.
 pub struct Pulled {
     /// The message itself.
-    pub message: async_nats::jetstream::Message,
+    pub message: Message,
     /// Its sequence in the stream.
     pub sequence: u64,
     /// The number of messages that the consumer has delivered so far, this one included, plus the
@@ -59,6 +77,16 @@ pub struct Pulled {
     pub consumer_sequence: u64,
     /// How often this message was delivered, this time included.
     pub delivered: i64,
+    memory: Mutex<Option<OwnedSemaphorePermit>>,
+}
+
+/// The memory for pulled messages, in KiB. While it is used up, nothing more is pulled.
+#[derive(Clone)]
+pub struct PullMemory {
+    kib: usize,
+    /// The memory that a message needs, as a multiple of its size.
+    copies: usize,
+    free: Arc<Semaphore>,
 }
 
 /// The two steps of a shutdown.
@@ -133,6 +161,7 @@ impl Puller {
         };
         let consumer = consumer?;
         let mut supply = Supply::of(consumer.cached_info());
+        let mut is_alone = false;
         if supply == Supply::Empty {
             self.check.succeed();
         }
@@ -165,13 +194,15 @@ impl Puller {
                     handle.clone(),
                 ));
             };
-            let Some(is_empty) = self.pull(&consumer, free, &stop.pulling, start).await? else {
+            let request = self.request(&consumer, free.num_permits(), is_alone);
+            let Some(pull) = self.pull(request, free, &stop.pulling, start).await? else {
                 return Ok(());
             };
+            is_alone = pull == Pull::TooLarge;
             if !self.bus.is_connected() {
                 return Err("not connected".to_owned());
             }
-            supply = if is_empty {
+            supply = if pull == Pull::Empty {
                 self.check_supply(&consumer, supply).await?
             } else {
                 Supply::Empty
@@ -182,31 +213,57 @@ impl Puller {
         }
     }
 
-    /// Pulls once, as many messages as there are permits. Returns whether the pull was empty;
-    /// `None` when `stop` is canceled.
+    /// A pull of this many messages, limited in bytes; or of one message of any size.
+    fn request<'a>(
+        &self,
+        consumer: &'a PullConsumer,
+        messages: usize,
+        is_alone: bool,
+    ) -> (BatchBuilder<'a>, u64) {
+        let request = consumer.batch().expires(PULL_FOR);
+        let request = match is_alone {
+            true => request.max_messages(1),
+            false => request.max_messages(messages).max_bytes(self.bytes),
+        };
+        (request, begins_after(consumer))
+    }
+
+    /// Pulls once, at most as many messages as there are permits. Returns `None` when `stop` is
+    /// canceled.
     async fn pull(
         &self,
-        consumer: &PullConsumer,
+        (request, begins_after): (BatchBuilder<'_>, u64),
         mut free: OwnedSemaphorePermit,
         stop: &CancellationToken,
         start: impl Fn(Pulled, OwnedSemaphorePermit),
-    ) -> Result<Option<bool>, String> {
-        let begins_after = begins_after(consumer);
-        let pull = consumer
-            .batch()
-            .max_messages(free.num_permits())
-            .expires(PULL_FOR);
-        let mut batch = pull.messages().await.map_err(|error| error.to_string())?;
-        let mut is_empty = true;
+    ) -> Result<Option<Pull>, String> {
+        let mut batch = request
+            .messages()
+            .await
+            .map_err(|error| error.to_string())?;
+        let mut pull = Pull::Empty;
         loop {
             let Some(next) = stop.run_until_cancelled(batch.next()).await else {
                 return_arrived(&self.bus, batch).await;
                 return Ok(None);
             };
             let Some(message) = next else { break };
-            is_empty = false;
-            let message = message.map_err(|error| error.to_string())?;
-            let pulled = Pulled::new(message, begins_after)?;
+            let message = match message.map_err(|error| error.to_string()) {
+                Ok(message) => message,
+                Err(error) if error.contains(EXCEEDS_BYTES) && pull == Pull::Empty => {
+                    return Ok(Some(Pull::TooLarge));
+                }
+                Err(error) if error.contains(EXCEEDS_BYTES) => break,
+                Err(error) => return Err(error),
+            };
+            pull = Pull::Messages;
+            let memory = self.memory_for(&message);
+            let Some(memory) = stop.run_until_cancelled(memory).await else {
+                self.bus.return_message(message.reply.as_ref()).await;
+                return_arrived(&self.bus, batch).await;
+                return Ok(None);
+            };
+            let pulled = Pulled::new(message, begins_after, memory)?;
             self.check.succeed();
             let Some(permit) = free.split(1) else { break };
             start(pulled, permit);
@@ -214,7 +271,20 @@ impl Puller {
                 break;
             }
         }
-        Ok(Some(is_empty))
+        Ok(Some(pull))
+    }
+
+    /// Waits for the memory of a message, which is reported as in progress meanwhile.
+    async fn memory_for(&self, message: &Message) -> Option<OwnedSemaphorePermit> {
+        loop {
+            let memory = self.memory.take(message.length);
+            match tokio::time::timeout(PROGRESS_EVERY, memory).await {
+                Ok(memory) => return memory,
+                Err(_) => self.check.succeed(),
+            }
+            let reply = message.reply.as_ref();
+            self.bus.send_ack(reply, AckKind::Progress).await;
+        }
     }
 
     /// Acquires all free permits, at least one. Waits a moment for a quarter of all permits.
@@ -236,7 +306,11 @@ impl Puller {
 
 impl Pulled {
     /// `begins_after` is the sequence after which the consumer begins.
-    fn new(message: async_nats::jetstream::Message, begins_after: u64) -> Result<Self, String> {
+    fn new(
+        message: Message,
+        begins_after: u64,
+        memory: Option<OwnedSemaphorePermit>,
+    ) -> Result<Self, String> {
         let info = message.info().map_err(|error| error.to_string())?;
         let (sequence, consumer_sequence, delivered) = (
             info.stream_sequence,
@@ -248,7 +322,33 @@ impl Pulled {
             sequence,
             consumer_sequence,
             delivered,
+            memory: Mutex::new(memory),
         })
+    }
+
+    /// Frees the memory of the message early: it is accounted for elsewhere.
+    pub fn release_memory(&self) {
+        self.memory.lock().take();
+    }
+}
+
+impl PullMemory {
+    /// Memory of this many bytes. A message needs `copies` times its size.
+    pub fn new(bytes: u64, copies: usize) -> Self {
+        let kib = usize::try_from(bytes / 1024).unwrap_or(usize::MAX);
+        let kib = kib.clamp(1, Semaphore::MAX_PERMITS);
+        Self {
+            kib,
+            copies,
+            free: Arc::new(Semaphore::new(kib)),
+        }
+    }
+
+    /// Waits for the memory of a message. A message that needs more than all of it goes alone.
+    async fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let kib = (bytes * self.copies / 1024 + 1).min(self.kib);
+        let permits = u32::try_from(kib).unwrap_or(u32::MAX);
+        self.free.clone().acquire_many_owned(permits).await.ok()
     }
 }
 
@@ -285,5 +385,24 @@ async fn hold<H, F>(
 async fn return_arrived(bus: &Bus, mut batch: Batch) {
     while let Some(Some(Ok(message))) = batch.next().now_or_never() {
         bus.return_message(message.reply.as_ref()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn messages_wait_for_memory_and_one_that_needs_more_than_all_goes_alone() {
+        let memory = PullMemory::new(1 << 20, 3);
+        let first = memory.take(300 << 10).await;
+        assert!(memory.take(300 << 10).now_or_never().is_none());
+        drop(first);
+        let large = memory.take(8 << 20).await;
+        assert!(memory.clone().take(1).now_or_never().is_none());
+        drop(large);
+        assert!(memory.take(1).now_or_never().is_some());
     }
 }

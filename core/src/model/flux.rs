@@ -4,10 +4,12 @@
 //! Field order and escaping are those of Go's `encoding/json`.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 
 use jiff::fmt::strtime;
 use jiff::tz::TimeZone;
 use serde::Serialize;
+use serde_json::ser::{Formatter, Serializer};
 use tidings_proto::Timestamp;
 use tidings_proto::v1::{Event, ObjectReference};
 
@@ -50,8 +52,12 @@ pub fn is_status_update(event: &Event) -> bool {
 /// The event with the given metadata as Flux's JSON: times are in UTC and whole seconds, empty
 /// metadata and an empty instance are omitted, and `<`, `>` and `&` are escaped.
 pub fn to_json(event: &Event, metadata: &BTreeMap<String, String>) -> Vec<u8> {
-    let json = serde_json::to_vec(&EventJson::new(event, metadata)).unwrap_or_default();
-    escape_like_go(&json)
+    to_go_json(&EventJson::new(event, metadata))
+}
+
+/// The size of [`to_json`] in bytes.
+pub fn json_size(event: &Event, metadata: &BTreeMap<String, String>) -> usize {
+    go_json_size(&EventJson::new(event, metadata)).unwrap_or_default()
 }
 
 /// The same as [`to_json`], as a value for expressions and templates.
@@ -59,29 +65,58 @@ pub fn to_value(event: &Event, metadata: &BTreeMap<String, String>) -> serde_jso
     serde_json::to_value(EventJson::new(event, metadata)).unwrap_or_default()
 }
 
-/// Escapes JSON as Go does: `<`, `>`, `&`, U+2028 and U+2029.
-pub fn escape_like_go(json: &[u8]) -> Vec<u8> {
-    let mut escaped = Vec::with_capacity(json.len());
-    let mut rest = json;
-    while let Some((&byte, tail)) = rest.split_first() {
-        match (byte, tail) {
-            (b'<', _) => escaped.extend_from_slice(b"\\u003c"),
-            (b'>', _) => escaped.extend_from_slice(b"\\u003e"),
-            (b'&', _) => escaped.extend_from_slice(b"\\u0026"),
-            (0xe2, [0x80, last @ (0xa8 | 0xa9), after @ ..]) => {
-                escaped.extend_from_slice(if *last == 0xa8 {
-                    b"\\u2028"
-                } else {
-                    b"\\u2029"
-                });
-                rest = after;
-                continue;
-            }
-            _ => escaped.push(byte),
-        }
-        rest = tail;
+/// A value as JSON with the escapes of Go: also `<`, `>`, `&`, U+2028 and U+2029. The size is
+/// counted first, because a buffer that grows needs up to three times the memory.
+pub fn to_go_json(value: &impl Serialize) -> Vec<u8> {
+    let mut json = Vec::with_capacity(go_json_size(value).unwrap_or_default());
+    let written = value.serialize(&mut Serializer::with_formatter(&mut json, GoEscapes));
+    // A Vec takes all bytes.
+    written.map(|()| json).unwrap_or_default()
+}
+
+fn go_json_size(value: &impl Serialize) -> serde_json::Result<usize> {
+    let mut size = Size(0);
+    value.serialize(&mut Serializer::with_formatter(&mut size, GoEscapes))?;
+    Ok(size.0)
+}
+
+struct Size(usize);
+
+impl Write for Size {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
     }
-    escaped
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct GoEscapes;
+
+impl Formatter for GoEscapes {
+    fn write_string_fragment<W: ?Sized + Write>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        let (bytes, mut written) = (fragment.as_bytes(), 0);
+        for (at, byte) in bytes.iter().enumerate() {
+            let (escape, length) = match (byte, &bytes[at + 1..]) {
+                (b'<', _) => (b"\\u003c", 1),
+                (b'>', _) => (b"\\u003e", 1),
+                (b'&', _) => (b"\\u0026", 1),
+                (0xe2, [0x80, 0xa8, ..]) => (b"\\u2028", 3),
+                (0xe2, [0x80, 0xa9, ..]) => (b"\\u2029", 3),
+                _ => continue,
+            };
+            writer.write_all(&bytes[written..at])?;
+            writer.write_all(escape)?;
+            written = at + length;
+        }
+        writer.write_all(&bytes[written..])
+    }
 }
 
 /// Formats a time as RFC 3339 in UTC and whole seconds. `None` if it is out of range.
@@ -180,6 +215,7 @@ mod tests {
         };
         let metadata = BTreeMap::from([("k".to_owned(), "v".to_owned())]);
         let json = String::from_utf8(to_json(&event, &metadata)).unwrap();
+        assert_eq!(json.len(), json_size(&event, &metadata));
         assert_eq!(
             json,
             [

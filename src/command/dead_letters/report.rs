@@ -3,6 +3,7 @@
 use serde_json::json;
 use tidings_core::Attempt;
 use tidings_core::model::flux;
+use tidings_core::model::metadata::of_delivery;
 
 use super::find::StoredDeadLetter;
 use super::stored_event::StoredEvent;
@@ -34,8 +35,13 @@ pub fn details(stored: &StoredDeadLetter, event: &StoredEvent) -> Vec<String> {
     let delivery = stored.delivery();
     let mut lines = vec![summary(stored)];
     lines.extend(event_lines(&delivery.event_id, event));
-    let metadata = delivery.metadata.iter();
-    lines.extend(metadata.map(|(key, value)| format!("    {key}: {value}")));
+    let known = event.known().cloned().unwrap_or_default();
+    let metadata = of_delivery(&delivery, &known);
+    lines.extend(
+        metadata
+            .iter()
+            .map(|(key, value)| format!("    {key}: {value}")),
+    );
     lines.push(format!(
         "  planned {}, {}",
         time(delivery.planned_at),
@@ -104,7 +110,7 @@ pub fn json(stored: &StoredDeadLetter, event: &StoredEvent) -> serde_json::Value
         "provider": format!("{}/{}", provider.namespace, provider.name),
         "type": provider.r#type,
         "eventId": delivery.event_id,
-        "event": known.map(|event| flux::to_value(event, &delivery.metadata)),
+        "event": known.map(|event| flux::to_value(event, &of_delivery(&delivery, event))),
         "isExcerpt": event.is_excerpt(),
         "cluster": known.map(|event| event.cluster.clone()),
         "plannedAt": time(delivery.planned_at),

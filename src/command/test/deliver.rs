@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use tidings_core::model::metadata;
 use tidings_core::runtime::config::Settings;
 use tidings_core::{Delivery, Event, Failure, Outcome, Reason};
 use tidings_router::AlertExplanation;
@@ -39,7 +40,7 @@ pub async fn deliver_all(
         let Some(delivery) = &explanation.delivery else {
             continue;
         };
-        let mut report = DeliveryReport::new(&explanation.alert, delivery);
+        let mut report = DeliveryReport::new(&explanation.alert, delivery, event);
         let recorder = Http::dry_run();
         let http = |provider: &ResolvedProvider| {
             let wire = Http::new(provider, &http_clients)?;
@@ -79,7 +80,11 @@ async fn attempt(
 ) -> Result<Ended, Failure> {
     let object = event.involved_object.clone().unwrap_or_default();
     let alert = delivery.alert.clone().unwrap_or_default();
-    let message = prepared.message(delivery, event, &object, &alert);
+    let metadata = metadata::of_delivery(delivery, event);
+    let message = Message {
+        metadata: &metadata,
+        ..prepared.message(delivery, event, &object, &alert)
+    };
     let of_alert = || providers::channel(rules, delivery);
     let revealed = revealed_channel(&message, &prepared.provider, of_alert)?;
     let message = Message {

@@ -6,6 +6,7 @@ use std::io;
 use reqwest::header::{HeaderName, HeaderValue};
 use serde::Serialize;
 use tidings_core::model::flux;
+use tidings_core::model::metadata::of_delivery;
 use tidings_core::{Delivery, Event};
 use tidings_router::AlertExplanation;
 use tidings_rules::Problem;
@@ -138,13 +139,13 @@ fn stored_event(event: &Event) -> serde_json::Value {
 
 impl DeliveryReport {
     /// A delivery that has not been attempted.
-    pub fn new(alert: &str, delivery: &Delivery) -> Self {
+    pub fn new(alert: &str, delivery: &Delivery, event: &Event) -> Self {
         let provider = delivery.provider.clone().unwrap_or_default();
         Self {
             alert: alert.to_owned(),
             provider: format!("{}/{}", provider.namespace, provider.name),
             r#type: provider.r#type,
-            metadata: delivery.metadata.clone(),
+            metadata: of_delivery(delivery, event).into_owned(),
             outcome: "invalid",
             requests: Vec::new(),
             detail: String::new(),

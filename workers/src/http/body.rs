@@ -4,12 +4,20 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// The most bytes of a body to read. The longest that a type needs is a page of 100 comments.
-const MOST_BYTES: usize = 8 << 20;
+use crate::memory;
+
+/// The most bytes of the answer to a read. The longest that a type needs is a page of 100 comments.
+pub const MOST_OF_A_READ: usize = 8 << 20;
+/// The most bytes of the confirmation of a write, which may repeat the text that was sent.
+pub const MOST_OF_A_CONFIRMATION: usize = 1 << 20;
+/// The most bytes of any other answer, of which an excerpt is shown.
+pub const MOST_OF_AN_ERROR: usize = 64 << 10;
+/// An answer up to this size is part of what each delivery reserves.
+const SMALL: usize = 64 << 10;
 /// A body that nobody needs is read up to this size and time, to use its connection again.
 const MOST_DISCARDED: (usize, Duration) = (64 << 10, Duration::from_secs(1));
 
-/// What was read of a body, up to 8 MiB.
+/// What was read of a body.
 pub struct Body {
     /// The bytes.
     pub bytes: Vec<u8>,
@@ -18,9 +26,9 @@ pub struct Body {
 }
 
 /// Reads a body until it ends, breaks or reaches the limit, or until the deadline.
-pub async fn read(response: reqwest::Response, deadline: Instant) -> Body {
+pub async fn read(response: reqwest::Response, most: usize, deadline: Instant) -> Body {
     let mut bytes = Vec::new();
-    let broken = timeout_at(deadline, collect(response, MOST_BYTES, &mut bytes))
+    let broken = timeout_at(deadline, collect(response, most, &mut bytes))
         .await
         .unwrap_or_else(|_| Some("did not end in time".to_owned()));
     Body { bytes, broken }
@@ -46,7 +54,13 @@ async fn collect(
 ) -> Option<String> {
     loop {
         match response.chunk().await {
-            Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
+            Ok(Some(chunk)) => {
+                let larger = bytes.len() + chunk.len();
+                if larger > SMALL && !memory::grow(larger - bytes.len().max(SMALL)) {
+                    return Some("did not fit into the memory for deliveries".to_owned());
+                }
+                bytes.extend_from_slice(&chunk);
+            }
             Ok(None) => return None,
             Err(error) => return Some(format!("broke off: {}", cause(&error.without_url()))),
         }

@@ -1,5 +1,6 @@
 //! A request to a service, and its response.
 
+use bytes::Bytes;
 use reqwest::Method;
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
@@ -25,8 +26,8 @@ pub struct Request {
     pub url: Url,
     /// The headers. Secret values are marked sensitive.
     pub headers: HeaderMap,
-    /// The body; empty for none.
-    pub body: Vec<u8>,
+    /// The body; empty for none. Its copies share it.
+    pub body: Bytes,
     /// Secrets in the body, besides those of the Provider.
     pub secrets: Vec<String>,
     /// Whether it changes nothing that users see, so that it can be repeated.
@@ -42,7 +43,8 @@ pub struct Response {
     pub status: u16,
     /// The headers.
     pub headers: HeaderMap,
-    /// The body, up to 8 MiB; empty if it was not read.
+    /// The body: up to 8 MiB of a read, 1 MiB of a confirmation, and 64 KiB of an error. Empty if
+    /// it was not read.
     pub body: Vec<u8>,
     /// Whether the request can be repeated.
     pub is_read: bool,
@@ -66,7 +68,7 @@ impl Request {
             method,
             url,
             headers: HeaderMap::new(),
-            body: Vec::new(),
+            body: Bytes::new(),
             secrets: Vec::new(),
         }
     }
@@ -86,7 +88,7 @@ impl Request {
     pub fn body(mut self, content_type: &'static str, body: Vec<u8>) -> Self {
         self.headers
             .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-        self.body = body;
+        self.body = body.into();
         self
     }
 
@@ -230,7 +232,12 @@ impl Response {
             body::discard(unread);
             return Ok(self);
         }
-        let Body { bytes, broken } = body::read(unread, deadline).await;
+        let most = match (is_success, self.is_read) {
+            (true, true) => body::MOST_OF_A_READ,
+            (true, false) => body::MOST_OF_A_CONFIRMATION,
+            (false, _) => body::MOST_OF_AN_ERROR,
+        };
+        let Body { bytes, broken } = body::read(unread, most, deadline).await;
         match broken {
             Some(why) if is_success => Err(self.unknown(&why)),
             _ => Ok(Self {

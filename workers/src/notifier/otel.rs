@@ -269,7 +269,7 @@ mod tests {
     }
 
     fn spans(request: &Request) -> Vec<Span> {
-        let mut export = ExportRequest::decode(request.body.as_slice()).unwrap();
+        let mut export = ExportRequest::decode(request.body.as_ref()).unwrap();
         export.resource_spans.remove(0).scope_spans.remove(0).spans
     }
 
@@ -290,7 +290,7 @@ mod tests {
             "http://otel.example.com:4318/v1/traces"
         );
         assert_eq!(request.headers["content-type"], PROTOBUF);
-        let mut export = ExportRequest::decode(request.body.as_slice()).unwrap();
+        let mut export = ExportRequest::decode(request.body.as_ref()).unwrap();
         let mut resource_spans = export.resource_spans.remove(0);
         assert_eq!(
             pairs(&resource_spans.resource.unwrap().attributes),

@@ -296,7 +296,7 @@ mod tests {
                 .unwrap()
                 .ends_with(", sentry_key=pub, sentry_secret=old")
         );
-        let body = String::from_utf8(request.body).unwrap();
+        let body = String::from_utf8(request.body.to_vec()).unwrap();
         assert!(
             body.contains(r#""dsn":"https://pub@sentry.example.com/base/42""#)
                 && !body.contains("old"),

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use jiff::Timestamp;
 use tidings_core::bus::BusError;
+use tidings_core::model::metadata;
+use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::failpoint;
 use tidings_core::runtime::metrics::labels::NotAttempted;
 use tidings_core::{Delivery, Event, Failure, ProviderReference, Reason};
@@ -17,11 +19,14 @@ use super::{HeldMessage, Worker};
 use crate::attempt::{
     AttemptResult, Ended, ParkRequest, Prepared, Refusal, attempt_once, revealed_channel,
 };
+use crate::memory::{Reservation, needed, needed_for_event, shrink_to, stated_size, within};
 use crate::message::Message;
+use crate::message::render::Content;
 use crate::newest_wins::record_key;
 use crate::notifier::contract::{DesiredState, Notifier};
 use crate::throttle::Call;
 use crate::throttle::caller::Caller;
+use crate::throttle::limits;
 use crate::worker::decide::Processed;
 use crate::worker::report::reference;
 
@@ -35,7 +40,11 @@ impl Worker {
         let (started, clock) = (Timestamp::now(), Instant::now());
         let processing = AssertUnwindSafe(async {
             match self.provider_and_event(delivery, held).await {
-                Ok((prepared, event)) => self.attempt(delivery, &event, &prepared, held).await,
+                Ok((prepared, event, memory)) => {
+                    let attempt = self.attempt(delivery, &event, &prepared, held);
+                    // Boxed, so that the future is not copied into the scope.
+                    within(memory, Box::pin(attempt)).await
+                }
                 Err(result) => Processed::new(delivery, result),
             }
         });
@@ -71,7 +80,7 @@ impl Worker {
         &self,
         delivery: &'a Delivery,
         held: &HeldMessage,
-    ) -> Result<(Arc<Prepared>, Cow<'a, Event>), AttemptResult> {
+    ) -> Result<(Arc<Prepared>, Cow<'a, Event>, Arc<Reservation>), AttemptResult> {
         if held.is_redelivered()
             && self
                 .bus
@@ -85,11 +94,47 @@ impl Worker {
         if kind != reference(delivery).r#type {
             return Err(Refusal::TypeChanged(kind).into());
         }
+        let memory = self.reserve(delivery, &prepared, held)?;
         let event = self.event(delivery).await?.ok_or_else(|| {
             let why = "the event is no longer stored in EVENTS";
             AttemptResult::failed(Failure::permanent(Reason::EventGone, why))
         })?;
-        Ok((prepared, event))
+        Ok((prepared, event, Arc::new(memory)))
+    }
+
+    /// Reserves the memory for the event and its request, before either exists.
+    fn reserve(
+        &self,
+        delivery: &Delivery,
+        prepared: &Prepared,
+        held: &HeldMessage,
+    ) -> Result<Reservation, Refusal> {
+        let event = match &delivery.event {
+            Some(_) => None,
+            None => Some(stated_size(delivery.event_bytes)),
+        };
+        let carried = held.pulled.message.payload.len();
+        let needed = needed(carried, event, prepared.provider_type.content);
+        let reserved = self.memory.reserve(&reference(delivery).namespace, needed);
+        let reserved = reserved.map_err(|wait| {
+            tracing::debug!(
+                code = codes::DELIVERY_HELD_BACK,
+                delivery.id,
+                needed,
+                "delivery does not fit into memory, parked"
+            );
+            let end = limits::end(delivery.planned_at, &prepared.provider);
+            if end.is_some_and(|end| end <= self.bus.clock().now()) {
+                let detail = "it did not fit into the memory for deliveries until maxAge";
+                return Refusal::GiveUp(Reason::Exhausted, detail.to_owned());
+            }
+            Refusal::Park(ParkRequest {
+                slot_ms: delivery.slot_ms,
+                ..ParkRequest::after(&self.bus, wait, NotAttempted::NoMemory)
+            })
+        })?;
+        held.pulled.release_memory();
+        Ok(reserved)
     }
 
     fn prepare(&self, delivery: &Delivery) -> Result<Arc<Prepared>, AttemptResult> {
@@ -138,7 +183,16 @@ impl Worker {
         let object = event.involved_object.clone().unwrap_or_default();
         let alert = delivery.alert.clone().unwrap_or_default();
         failpoint::reach_for("worker:calling", &event.message);
-        let planned = prepared.message(delivery, event, &object, &alert);
+        let metadata = metadata::of_delivery(delivery, event);
+        let content = prepared.provider_type.content;
+        if delivery.event.is_none() && content == Content::Event {
+            let carried = held.pulled.message.payload.len();
+            shrink_to(needed_for_event(carried, event, &metadata));
+        }
+        let planned = Message {
+            metadata: &metadata,
+            ..prepared.message(delivery, event, &object, &alert)
+        };
         let of_alert = || self.providers.channel(delivery);
         let revealed = match revealed_channel(&planned, &prepared.provider, of_alert) {
             Ok(revealed) => revealed,
@@ -149,7 +203,6 @@ impl Worker {
             ..planned
         };
         let template = || self.providers.template(delivery);
-        let content = prepared.provider_type.content;
         let provider = &prepared.provider;
         let rendered = self
             .renderer

@@ -241,7 +241,7 @@ mod tests {
         ] {
             let json = serde_json::to_string(text).unwrap();
             assert_eq!(json_bytes(text) + 2, json.len(), "{text:?}");
-            let go = flux::escape_like_go(json.as_bytes());
+            let go = flux::to_go_json(&text);
             assert_eq!(go_json_bytes(text) + 2, go.len(), "{text:?}");
             assert_eq!(
                 json_utf16(text) + 2,

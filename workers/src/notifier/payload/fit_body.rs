@@ -31,6 +31,7 @@ pub fn fit_event(most: usize, event: &Event, metadata: &Fields) -> Vec<u8> {
     if whole.len() <= most {
         return whole;
     }
+    drop(whole);
     let build =
         |message: &str, metadata: &Fields| flux::to_json(&with_message(event, message), metadata);
     fit_body(
@@ -75,6 +76,7 @@ fn fit_body<T>(
     if size(&whole) <= most {
         return whole;
     }
+    drop(whole);
     let room = most.saturating_sub(size(&build("", &Fields::new())));
     let room_for_fields = room.saturating_sub((unit.size)(text)).max(room / 2);
     let mut share = room_for_fields;
