@@ -8,6 +8,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "tidings/v1/record.proto",
         "tidings/v1/limits.proto",
         "tidings/v1/rules.proto",
+        "tidings/v1/consumer.proto",
     ];
     for file in files {
         println!("cargo::rerun-if-changed={file}");

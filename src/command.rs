@@ -50,7 +50,7 @@ enum Command {
     Providers(providers::ProvidersArguments),
     /// Forget the restriction that a rule keeps after it lost its fields
     Rules(rules::forget::RulesArguments),
-    /// Create and update the streams on the NATS server
+    /// Create and update the streams on the NATS server; recreate a lost consumer
     Streams(streams::StreamsArguments),
     /// Print the CustomResourceDefinitions of Alert and Provider
     Crds(crds::CrdsArguments),

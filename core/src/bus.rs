@@ -18,6 +18,7 @@
 //! | [`publish`], `park`, [`wake`] | outgoing messages: events, deliveries, retries, outcomes |
 //! | [`pull`], `acknowledge` | incoming messages, and their acknowledgement |
 //! | `history`, `later_events` | stored events |
+//! | [`consumers`] | consumers whose state is lost |
 //! | [`records`], [`circuits`], [`crash_marks`], [`extensions`] | buckets: shared state |
 //! | [`process_leases`] | leases that end with their process |
 //! | [`streams`], [`setup`], [`watch`] | configuration: expected, created, checked later |
@@ -25,6 +26,7 @@
 //! | [`connect`], [`clock`], [`storage`] | the connection, the server's clock, its storage |
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -36,11 +38,13 @@ use tokio::sync::Semaphore;
 use crate::bus::clock::ServerClock;
 use crate::bus::storage::Storage;
 use crate::bus::unsent::Unsent;
+use crate::wire::ConsumerPosition;
 
 mod acknowledge;
 pub mod circuits;
 pub mod clock;
 pub mod connect;
+pub mod consumers;
 pub mod crash_marks;
 pub mod extensions;
 mod history;
@@ -78,6 +82,8 @@ pub struct Bus {
     later_reads: Arc<Semaphore>,
     /// Names of the streams that this process has recreated and not yet counted in the metrics.
     recreated: Arc<Mutex<Vec<String>>>,
+    /// The position of the routers that this process recorded last.
+    known_position: Arc<Mutex<Option<ConsumerPosition>>>,
 }
 
 /// An operation on the bus failed. The message of a failed publish may be stored nevertheless.
@@ -112,6 +118,7 @@ impl Bus {
             unsent: Arc::default(),
             later_reads: Arc::new(Semaphore::new(later_events::MAX_READS)),
             recreated: Arc::default(),
+            known_position: Arc::default(),
         }
     }
 
@@ -133,6 +140,12 @@ impl Bus {
     /// The use of the server's storage, as last sampled.
     pub fn storage(&self) -> &Storage {
         &self.storage
+    }
+
+    /// How often the client has connected. What the server knew may be lost after a change.
+    pub(crate) fn connections(&self) -> u64 {
+        let statistics = self.client.statistics();
+        statistics.connects.load(Ordering::Relaxed)
     }
 
     /// Whether the client is connected now.

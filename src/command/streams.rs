@@ -1,9 +1,11 @@
-//! `tidings streams`: creates and updates the streams.
+//! `tidings streams`: creates and updates the streams, and recreates the routers' consumer.
 
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
+use tidings_core::bus::consumers::chosen::BeginAt;
 use tidings_core::bus::setup::StreamPolicy;
 
-use super::tool::{BusArguments, bus, print_line};
+use super::tool::{BusArguments, ago, bus, count, print_line};
 use crate::flags::{flag, settings};
 
 /// Arguments of `tidings streams`.
@@ -17,6 +19,43 @@ pub struct StreamsArguments {
 enum Action {
     /// Create missing streams and update those whose configuration differs
     Apply(ApplyArguments),
+    /// Recreate the consumer of the routers at a position of your choice, after its state and
+    /// its recorded position were lost
+    RecreateConsumer(RecreateArguments),
+}
+
+#[derive(Args, Debug)]
+struct RecreateArguments {
+    #[command(flatten)]
+    bus: BusArguments,
+    #[command(flatten)]
+    begin: Begin,
+}
+
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+struct Begin {
+    /// Route the events from this sequence of the stream EVENTS on
+    #[arg(long, value_name = "NUMBER")]
+    from_sequence: Option<u64>,
+    /// Route the events that were stored since this time, such as 2026-01-02T15:04:05Z, or 90m for
+    /// 90 minutes ago
+    #[arg(long, value_name = "TIME")]
+    from_time: Option<String>,
+}
+
+impl Begin {
+    fn position(&self) -> anyhow::Result<BeginAt> {
+        if let Some(sequence) = self.from_sequence {
+            return Ok(BeginAt::Sequence(sequence));
+        }
+        let text = self.from_time.as_deref().unwrap_or_default();
+        let time = text.parse().or_else(|_| ago(text));
+        let time = time.with_context(|| {
+            format!("--from-time {text}: expected a time such as 2026-01-02T15:04:05Z, or 90m")
+        })?;
+        Ok(BeginAt::Time(time))
+    }
 }
 
 #[derive(Args, Debug)]
@@ -40,7 +79,25 @@ struct ApplyArguments {
 /// # Errors
 /// The bus cannot be reached or rejects a change.
 pub async fn run(arguments: StreamsArguments) -> anyhow::Result<()> {
-    let Action::Apply(arguments) = arguments.action;
+    match arguments.action {
+        Action::Apply(arguments) => apply(arguments).await,
+        Action::RecreateConsumer(arguments) => recreate_consumer(arguments).await,
+    }
+}
+
+async fn recreate_consumer(arguments: RecreateArguments) -> anyhow::Result<()> {
+    let begin = arguments.begin.position()?;
+    let bus = bus(&arguments.bus).await?;
+    let recreated = bus.recreate_router_consumer(begin).await?;
+    print_line(&format!(
+        "consumer router begins with sequence {}: {} will be routed",
+        recreated.sequence,
+        count(usize::try_from(recreated.events)?, "event")
+    ))?;
+    Ok(())
+}
+
+async fn apply(arguments: ApplyArguments) -> anyhow::Result<()> {
     let given = [
         (
             "--dedupe-interval",

@@ -1,6 +1,7 @@
 //! Processes that are killed or hang while events arrive. A ledger accounts for every event.
 
 mod cluster;
+mod consumer_state;
 mod dead_holders;
 mod fail_points;
 mod killing;

@@ -11,7 +11,7 @@ use tidings_rig::{
 
 use crate::TIDINGS;
 
-const STREAMS: [&str; 8] = [
+const STREAMS: [&str; 9] = [
     "EVENTS",
     "DELIVERIES",
     "OUTCOMES",
@@ -20,6 +20,7 @@ const STREAMS: [&str; 8] = [
     "KV_limits",
     "KV_suspects",
     "KV_extensions",
+    "KV_consumers",
 ];
 
 type Change = fn(&mut Config);

@@ -22,16 +22,22 @@ impl Bus {
     /// # Errors
     /// The bus is unavailable.
     pub async fn event_at(&self, sequence: u64, id: &str) -> Result<Option<Event>, BusError> {
+        let event = self.event_with_sequence(sequence).await?;
+        Ok(event.filter(|event| event.id == id))
+    }
+
+    /// Reads the event with a sequence. `None` if it is not stored.
+    pub(super) async fn event_with_sequence(
+        &self,
+        sequence: u64,
+    ) -> Result<Option<Event>, BusError> {
         let events = self
             .jetstream
             .get_stream_no_info(streams::EVENTS)
             .await
             .map_err(unavailable)?;
         match events.direct_get(sequence).await {
-            Ok(message) => {
-                let event = Event::decode(message.payload).ok();
-                Ok(event.filter(|event| event.id == id))
-            }
+            Ok(message) => Ok(Event::decode(message.payload).ok()),
             Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
             Err(error) => Err(unavailable(error)),
         }

@@ -19,6 +19,7 @@ use crate::runtime::codes::log as codes;
 use crate::runtime::health::Check;
 
 mod consumer;
+mod position;
 
 use consumer::{Supply, begins_after};
 
@@ -66,6 +67,25 @@ enum Pull {
     TooLarge,
 }
 
+/// Why nothing can be pulled.
+#[derive(Debug, thiserror::Error)]
+enum PullError {
+    /// The connection was lost meanwhile.
+    #[error("connected again")]
+    Reconnected,
+    /// The consumer cannot be recreated without an operator.
+    #[error("{0}")]
+    PositionUnknown(String),
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<String> for PullError {
+    fn from(trouble: String) -> Self {
+        Self::Failed(trouble)
+    }
+}
+
 /// A message that this process holds.
 pub struct Pulled {
     /// The message itself.
@@ -111,6 +131,18 @@ impl Puller {
         H: Fn(Pulled) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
+        let pulling = self.pull_until_stopped(stop, may_pull, handle);
+        tokio::select! {
+            () = pulling => {}
+            () = self.keep_position_forever(), if self.keeps_position() => {}
+        }
+    }
+
+    async fn pull_until_stopped<H, F>(&self, stop: Stop, may_pull: impl Fn() -> bool, handle: H)
+    where
+        H: Fn(Pulled) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
         let permits = Arc::new(Semaphore::new(self.capacity));
         let held = TaskTracker::new();
         let mut pause = FIRST_PAUSE;
@@ -119,17 +151,12 @@ impl Puller {
             let pulling = self.pull_until_error(&stop, &may_pull, &permits, &held, &handle);
             match pulling.await {
                 Ok(()) => break,
+                Err(PullError::Reconnected) => continue,
                 // The client logs that the connection is lost, once for all consumers.
                 Err(_) if !self.bus.is_connected() => self.check.fail("not connected"),
                 Err(trouble) => {
-                    tracing::warn!(
-                        code = codes::PULL_FAILED,
-                        stream = self.stream,
-                        consumer = self.name(),
-                        error = %trouble,
-                        "pull failed, retrying"
-                    );
-                    self.check.fail(trouble);
+                    self.log(&trouble);
+                    self.check.fail(trouble.to_string());
                 }
             }
             if began.elapsed() > 2 * MAX_PAUSE {
@@ -151,11 +178,12 @@ impl Puller {
         permits: &Arc<Semaphore>,
         held: &TaskTracker,
         handle: &H,
-    ) -> Result<(), String>
+    ) -> Result<(), PullError>
     where
         H: Fn(Pulled) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
+        let connections = self.bus.connections();
         let Some(consumer) = stop.pulling.run_until_cancelled(self.consumer()).await else {
             return Ok(());
         };
@@ -166,6 +194,10 @@ impl Puller {
             self.check.succeed();
         }
         loop {
+            // A server that restarted may have lost the consumer's state.
+            if self.bus.connections() != connections {
+                return Err(PullError::Reconnected);
+            }
             if !may_pull() {
                 self.check.succeed();
                 let paused = tokio::time::sleep(PAUSED_FOR);
@@ -200,7 +232,7 @@ impl Puller {
             };
             is_alone = pull == Pull::TooLarge;
             if !self.bus.is_connected() {
-                return Err("not connected".to_owned());
+                return Err("not connected".to_owned().into());
             }
             supply = if pull == Pull::Empty {
                 self.check_supply(&consumer, supply).await?
@@ -210,6 +242,27 @@ impl Puller {
             if supply == Supply::Empty {
                 self.check.succeed();
             }
+        }
+    }
+
+    fn log(&self, trouble: &PullError) {
+        let (stream, consumer) = (self.stream, self.name());
+        if let PullError::PositionUnknown(error) = trouble {
+            tracing::error!(
+                code = codes::CONSUMER_POSITION_UNKNOWN,
+                stream,
+                consumer,
+                error,
+                "consumer lost and its position is unknown"
+            );
+        } else {
+            tracing::warn!(
+                code = codes::PULL_FAILED,
+                stream,
+                consumer,
+                error = %trouble,
+                "pull failed, retrying"
+            );
         }
     }
 

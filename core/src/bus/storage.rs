@@ -7,9 +7,6 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use jiff::Timestamp;
-use parking_lot::Mutex;
-
 /// The used share of the storage above which ingest answers 503.
 const INGEST_BELOW: f64 = 0.8;
 /// The used share of the storage above which the router stops pulling.
@@ -23,16 +20,6 @@ pub struct Storage {
     /// The used share, as the bits of an `f64`.
     used: AtomicU64,
     eviction_is_near: AtomicBool,
-    router: Mutex<Option<RouterPosition>>,
-}
-
-/// How far the routers had read EVENTS at the last sample.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RouterPosition {
-    /// When the stream was created. A recreated stream has new sequences.
-    pub stream_created: Timestamp,
-    /// All events up to this sequence were routed.
-    pub up_to: u64,
 }
 
 /// The unrouted part of EVENTS and the limits of the stream.
@@ -67,19 +54,6 @@ impl Storage {
     pub fn note_backlog(&self, backlog: &Backlog) {
         self.eviction_is_near
             .store(backlog.is_near_eviction(), Ordering::Relaxed);
-    }
-
-    /// Stores a sample of the routers' position.
-    pub fn note_router(&self, position: RouterPosition) {
-        *self.router.lock() = Some(position);
-    }
-
-    /// The sequence up to which the routers had read the stream created at this time, if sampled.
-    pub fn routed_up_to(&self, stream_created: Timestamp) -> Option<u64> {
-        let position = *self.router.lock();
-        position
-            .filter(|position| position.stream_created == stream_created)
-            .map(|position| position.up_to)
     }
 
     /// The used share of the storage. 0 if there is no limit.
@@ -146,22 +120,6 @@ mod tests {
         }
         storage.note_used(1 << 40, None);
         assert!(storage.has_room_for_events());
-    }
-
-    #[test]
-    fn a_router_position_is_valid_for_one_stream_only() {
-        let storage = Storage::default();
-        let created = Timestamp::from_second(1).unwrap();
-        assert_eq!(storage.routed_up_to(created), None);
-        storage.note_router(RouterPosition {
-            stream_created: created,
-            up_to: 7,
-        });
-        assert_eq!(storage.routed_up_to(created), Some(7));
-        assert_eq!(
-            storage.routed_up_to(Timestamp::from_second(2).unwrap()),
-            None
-        );
     }
 
     #[test]

@@ -26,6 +26,9 @@ pub const SUSPECTS: &str = "suspects";
 /// The bucket of the extension fields that Alerts and Providers had.
 pub const EXTENSIONS: &str = "extensions";
 
+/// The bucket of what is needed to recreate a consumer whose state is lost.
+pub const CONSUMERS: &str = "consumers";
+
 /// The durable consumer that all routers share.
 pub const ROUTER: &str = "router";
 
@@ -56,15 +59,21 @@ pub struct Sizing {
 }
 
 /// All streams in the order of their creation: DELIVERIES first, which reserves no storage, then
-/// the streams with limits, then the buckets, which are streams too. Only the bucket of extensions
-/// precedes EVENTS, so that it exists if EVENTS does, unless it was deleted.
-pub fn all(sizing: &Sizing) -> [Config; 8] {
+/// the streams with limits, then the buckets, which are streams too. Only the buckets of extensions
+/// and consumers precede EVENTS, so that they exist if EVENTS does, unless they were deleted.
+pub fn all(sizing: &Sizing) -> [Config; 9] {
     [
         deliveries(sizing),
         // These never expire: a restriction lasts until it is given again or ended.
         bucket(
             EXTENSIONS,
             "Extension fields that Alerts and Providers had",
+            Duration::ZERO,
+            sizing,
+        ),
+        bucket(
+            CONSUMERS,
+            "Positions of consumers, and who recreates one",
             Duration::ZERO,
             sizing,
         ),

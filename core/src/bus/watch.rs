@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bus::Bus;
 use crate::bus::setup::{SetupError, StreamPolicy, storage_limit};
-use crate::bus::storage::{Backlog, RouterPosition};
+use crate::bus::storage::Backlog;
 use crate::bus::streams::{self, Sizing};
 use crate::model::time;
 use crate::runtime::codes::log as codes;
@@ -249,7 +249,8 @@ impl Bus {
         Ok(())
     }
 
-    /// The last routed sequence. Without a router consumer, no event counts as routed.
+    /// The last routed sequence. Without a router consumer, or with one that lost its state, no
+    /// event counts as routed.
     async fn routed_up_to(&self, events: &StreamInfo) -> u64 {
         let before_first = events.state.first_seq.saturating_sub(1);
         let Ok(stream) = self.jetstream().get_stream_no_info(streams::EVENTS).await else {
@@ -258,12 +259,7 @@ impl Bus {
         let Ok(info) = stream.consumer_info(streams::ROUTER).await else {
             return before_first;
         };
-        let up_to = info.ack_floor.stream_sequence.max(before_first);
-        self.storage().note_router(RouterPosition {
-            stream_created: events.created,
-            up_to,
-        });
-        up_to
+        info.ack_floor.stream_sequence.max(before_first)
     }
 
     /// The age of the event with this sequence. Zero if it does not exist.
@@ -293,6 +289,10 @@ pub(super) struct StreamInfo {
 }
 
 impl StreamInfo {
+    pub(super) fn first_sequence(&self) -> u64 {
+        self.state.first_seq
+    }
+
     pub(super) fn last_sequence(&self) -> u64 {
         self.state.last_seq
     }

@@ -92,6 +92,18 @@ pub mod log {
              which applies.";
         CONSUMER_RESTORED, "consumer-restored", "error",
             "A consumer was changed by another client. Its configuration is restored.";
+        CONSUMER_RECREATED, "consumer-recreated", "error",
+            "The server lost the state of a consumer, see `reason`. The consumer is recreated: \
+             `router` after the last event that was acknowledged, others with all stored \
+             deliveries. What was in progress may be repeated. With `storage` memory the server \
+             still has the unreadable file: stop the server, delete the folder `obs/CONSUMER` of \
+             the stream in its `store_dir`, and start it again.";
+        CONSUMER_POSITION_UNKNOWN, "consumer-position-unknown", "error",
+            "The consumer `router` is lost, and its recorded position cannot be used, see \
+             `error`. The role is not ready until `tidings streams recreate-consumer` sets the \
+             position.";
+        CONSUMER_POSITION_NOT_RECORDED, "consumer-position-not-recorded", "warn",
+            "The position of the consumer `router` could not be read or recorded.";
         PULL_FAILED, "pull-failed", "warn",
             "A pull from a consumer failed, see `error`. The role is not ready if it lasts.";
         ACK_NOT_SENT, "ack-not-sent", "debug",

@@ -1,11 +1,11 @@
-//! The consumer of a puller: created, restored to its expected configuration, and checked after an
-//! empty pull.
+//! The consumer of a puller: found or created, restored to its expected configuration, and checked
+//! after an empty pull.
 
 use async_nats::jetstream::consumer::{self, DeliverPolicy, Info, PullConsumer, pull};
 use async_nats::jetstream::stream::Stream;
 
-use super::Puller;
-use crate::bus::streams::{EVENTS, consumer_differences};
+use super::{PullError, Puller};
+use crate::bus::streams::consumer_differences;
 use crate::runtime::codes::log as codes;
 
 /// Whether a consumer has messages that it can deliver.
@@ -48,27 +48,18 @@ impl Puller {
         self.consumer.durable_name.as_deref().unwrap_or_default()
     }
 
-    /// Returns the consumer on the server. It is created if it is missing, and restored if another
-    /// client changed it.
-    ///
-    /// A deleted consumer on EVENTS continues at the last known position of the routers. From the
-    /// beginning it would route all stored events again, and deliver them twice.
-    pub(super) async fn consumer(&self) -> Result<PullConsumer, String> {
+    /// Returns the consumer on the server. It is created if it is missing, restored if another
+    /// client changed it, and recreated if the server lost its state.
+    pub(super) async fn consumer(&self) -> Result<PullConsumer, PullError> {
         let stream = self.bus.jetstream().get_stream_no_info(self.stream).await;
         let stream = stream.map_err(|error| error.to_string())?;
-        let mut config = self.consumer.clone();
-        if self.stream == EVENTS {
-            let created = self.bus.stream_info(EVENTS).await?.created;
-            if let Some(up_to) = self.bus.storage().routed_up_to(created) {
-                config.deliver_policy = DeliverPolicy::ByStartSequence {
-                    start_sequence: up_to + 1,
-                };
-            }
+        let exists = self.bus.consumer_state(self.stream, self.name()).await?;
+        if exists.is_none() {
+            self.create(&stream).await?;
+        } else if self.keeps_position() {
+            self.keep_position().await?;
         }
-        let mut consumer: PullConsumer = stream
-            .get_or_create_consumer(self.name(), config.clone())
-            .await
-            .map_err(|error| error.to_string())?;
+        let mut consumer = self.existing(&stream).await?;
         let differences = consumer_differences(&consumer.cached_info().config, &self.consumer);
         if !differences.is_empty() {
             tracing::error!(
@@ -77,36 +68,43 @@ impl Puller {
                 differences = differences.join("; "),
                 "consumer configuration restored"
             );
-            let actual = &consumer.cached_info().config;
-            consumer = self.restore(&stream, actual, config).await?;
+            consumer = self
+                .restore(&stream, &consumer.cached_info().config)
+                .await?;
         }
         self.check_usable(consumer.cached_info())?;
         Ok(consumer)
+    }
+
+    pub(super) async fn existing(&self, stream: &Stream<()>) -> Result<PullConsumer, String> {
+        let consumer = stream.get_consumer(self.name()).await;
+        consumer.map_err(|error| error.to_string())
     }
 
     async fn restore(
         &self,
         stream: &Stream<()>,
         actual: &consumer::Config,
-        expected: pull::Config,
-    ) -> Result<PullConsumer, String> {
+    ) -> Result<PullConsumer, PullError> {
+        let expected = self.consumer.clone();
         if (&actual.filter_subject, &actual.filter_subjects)
             == (&expected.filter_subject, &expected.filter_subjects)
         {
             // The server refuses to change where a consumer begins.
             let expected = pull::Config {
                 deliver_policy: actual.deliver_policy,
+                memory_storage: actual.memory_storage,
                 ..expected
             };
             let updated = stream.update_consumer(expected).await;
-            return updated.map_err(|error| error.to_string());
+            return Ok(updated.map_err(|error| error.to_string())?);
         }
         // An updated consumer would never deliver what the wrong filter skipped, so it is
         // recreated. Messages that are held now may be delivered twice.
         let deleted = stream.delete_consumer(self.name()).await;
         deleted.map_err(|error| error.to_string())?;
-        let created = stream.create_consumer(expected).await;
-        created.map_err(|error| error.to_string())
+        self.create(stream).await?;
+        Ok(self.existing(stream).await?)
     }
 
     /// Checks the consumer after an empty pull. A consumer that answers every pull but never
