@@ -1,11 +1,12 @@
 //! The embedded nats-server of `tidings up`: a child process with its own token and data folder.
 //!
-//! Tidings forwards its log lines, and restarts it on the same port if it exits. The kernel kills
-//! it when Tidings dies. If that fails, the next start finds it by its process id and ends it.
+//! Tidings forwards its log lines, and restarts it on the same port if it exits, or if it keeps a
+//! write error after its disk has room again. The kernel kills it when Tidings dies. If that fails,
+//! the next start finds it by its process id and ends it.
 
 use std::fs::{self, File};
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -15,8 +16,10 @@ use serde::{Deserialize, Serialize};
 mod child;
 mod executable;
 mod folder;
+mod restart;
 
 pub use child::become_nats_server;
+pub use restart::Restarter;
 
 /// The hidden subcommand that turns a child process into nats-server.
 pub const CHILD_COMMAND: &str = "become-nats-server";
@@ -39,7 +42,9 @@ pub struct NatsServer {
     pub contact: Contact,
     /// The storage limit of JetStream, in bytes.
     pub storage_limit: u64,
+    data: PathBuf,
     stopping: Arc<AtomicBool>,
+    restart: Arc<AtomicBool>,
     supervisor: Option<std::thread::JoinHandle<()>>,
     /// Locks the data folder until this is dropped.
     _lock: File,
@@ -74,24 +79,39 @@ impl NatsServer {
             token,
             pid: 0,
         };
-        let stopping = Arc::new(AtomicBool::new(false));
+        let (stopping, restart) = <(Arc<AtomicBool>, Arc<AtomicBool>)>::default();
         let (started, first) = std::sync::mpsc::channel();
         let supervisor = {
-            let (stopping, contact) = (stopping.clone(), contact.clone());
+            let (stopping, restart) = (stopping.clone(), restart.clone());
+            let (data, contact) = (data.clone(), contact.clone());
             // The kernel ties a child to the thread that starts it, so this thread must live as
             // long as the process.
             std::thread::spawn(move || {
-                child::supervise(&executable, &data, memory, contact, &stopping, &started);
+                let stop = child::Requests {
+                    stopping: &stopping,
+                    restart: &restart,
+                };
+                child::supervise(&executable, &data, memory, contact, &stop, &started);
             })
         };
         contact.pid = first.recv().context("cannot start nats-server")??;
         Ok(Self {
             contact,
             storage_limit,
+            data,
             stopping,
+            restart,
             supervisor: Some(supervisor),
             _lock: lock,
         })
+    }
+
+    /// What restarts the server while it keeps write errors.
+    pub fn restarter(&self) -> Restarter {
+        Restarter {
+            data: self.data.clone(),
+            requested: self.restart.clone(),
+        }
     }
 
     /// Ends the server and waits until it has exited.

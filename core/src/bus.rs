@@ -22,6 +22,7 @@
 //! | [`records`], [`circuits`], [`crash_marks`], [`extensions`] | buckets: shared state |
 //! | [`process_leases`] | leases that end with their process |
 //! | [`streams`], [`setup`], [`watch`] | configuration: expected, created, checked later |
+//! | [`write_check`] | whether the server can write |
 //! | [`names`] | which Alerts and Providers exist, for tools |
 //! | [`connect`], [`clock`], [`storage`] | the connection, the server's clock, its storage |
 
@@ -62,6 +63,7 @@ pub mod streams;
 mod unsent;
 pub mod wake;
 pub mod watch;
+pub mod write_check;
 
 pub use later_events::{EventsStream, LaterEvent, LaterEvents};
 

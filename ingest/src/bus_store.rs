@@ -57,6 +57,13 @@ impl BusStore {
 
 impl EventStore for BusStore {
     async fn store(&self, event: Event) -> Result<StoreAck, StoreError> {
+        if let Some(error) = self.bus.storage().events_write_error() {
+            return Err(store_error(
+                StoreErrorReason::StorageFailed,
+                RETRY_FULL,
+                &error,
+            ));
+        }
         if !self.bus.storage().has_room_for_events() {
             return Err(store_error(
                 StoreErrorReason::StorageFull,

@@ -49,6 +49,8 @@ pub enum StoreErrorReason {
     Unavailable,
     /// The rest of the storage is reserved for deliveries.
     StorageFull,
+    /// The server cannot write to its disk.
+    StorageFailed,
     /// The router is far behind, and EVENTS would evict events that it has not read.
     Retention,
     /// The event is larger than the largest message of the server, so a retry does not help.
@@ -64,6 +66,7 @@ impl StoreErrorReason {
         match self {
             Self::Unavailable => codes::BUS_UNAVAILABLE,
             Self::StorageFull => codes::STORAGE_FULL,
+            Self::StorageFailed => codes::STORAGE_FAILED,
             Self::Retention => codes::ROUTER_BEHIND,
             Self::TooLarge { .. } => codes::EVENT_TOO_LARGE,
         }

@@ -24,6 +24,14 @@ const END_TIMEOUT: Duration = Duration::from_secs(10);
 /// The pause before a nats-server that exited is restarted.
 const RESTART_DELAY: Duration = Duration::from_millis(200);
 
+/// What the other threads ask the supervisor for.
+pub struct Requests<'a> {
+    /// To end nats-server.
+    pub stopping: &'a AtomicBool,
+    /// To restart it once.
+    pub restart: &'a AtomicBool,
+}
+
 /// Keeps nats-server running until `stopping`. Sends the first process id to `started`, or the
 /// error if the first start fails.
 pub fn supervise(
@@ -31,14 +39,19 @@ pub fn supervise(
     data: &Path,
     memory: u64,
     mut contact: Contact,
-    stopping: &AtomicBool,
+    requests: &Requests<'_>,
     started: &Sender<anyhow::Result<u32>>,
 ) {
-    while !stopping.load(Ordering::SeqCst) {
-        let child = spawn(executable, &data.join("nats.conf"), memory).and_then(|child| {
+    while !requests.stopping.load(Ordering::SeqCst) {
+        let child = spawn(executable, &data.join("nats.conf"), memory).and_then(|mut child| {
             contact.pid = child.id();
-            write_private(&data.join("nats.json"), &serde_json::to_string(&contact)?)?;
-            Ok(child)
+            let contact = serde_json::to_string(&contact)?;
+            // Without the file nobody would find a server that is left behind.
+            let written = write_private(&data.join("nats.json"), &contact);
+            if written.is_err() {
+                end(&mut child);
+            }
+            written.map(|()| child)
         });
         let mut child = match child {
             Ok(child) => child,
@@ -56,19 +69,20 @@ pub fn supervise(
             }
         };
         let _ = started.send(Ok(child.id()));
-        watch(&mut child, stopping);
+        watch(&mut child, requests);
     }
     let _ = fs::remove_file(data.join("nats.json"));
 }
 
-/// Returns when the child has exited, by itself or because of `stopping`.
-fn watch(child: &mut Child, stopping: &AtomicBool) {
+/// Returns when the child has exited, by itself or because of a request.
+fn watch(child: &mut Child, requests: &Requests<'_>) {
     let forward = child
         .stderr
         .take()
         .map(|log| std::thread::spawn(move || forward_log(BufReader::new(log))));
     loop {
-        if stopping.load(Ordering::SeqCst) {
+        let restart = requests.restart.swap(false, Ordering::SeqCst);
+        if restart || requests.stopping.load(Ordering::SeqCst) {
             end(child);
             break;
         }

@@ -11,6 +11,11 @@ use rustix::fs::FlockOperation;
 /// The largest storage limit that is derived from the free disk space, in bytes.
 const MAX_STORAGE: u64 = 40 << 30;
 
+/// The free disk space that is needed after a write error, in bytes. Less would be full at once.
+const ROOM: u64 = 32 << 20;
+/// The size of the file that checks whether the disk can be written.
+const PROBE: usize = 1 << 20;
+
 /// Creates the folder if it is missing, and checks that it can be written.
 pub fn prepare(data: &Path) -> anyhow::Result<PathBuf> {
     let unwritable = || {
@@ -55,6 +60,28 @@ pub fn storage_limit(data: &Path) -> anyhow::Result<u64> {
         data.display()
     );
     Ok((free / 4 * 3).min(MAX_STORAGE))
+}
+
+/// Checks that the folder's disk can be written, after an error. A quota or a broken disk refuses
+/// the file even if the file system reports free space.
+pub fn check_room(data: &Path) -> anyhow::Result<()> {
+    let disk = rustix::fs::statvfs(data)
+        .with_context(|| format!("cannot read the free space of {}", data.display()))?;
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    ensure!(
+        free >= ROOM,
+        "the disk of the data folder {} has {} MiB free; {} MiB are needed",
+        data.display(),
+        free >> 20,
+        ROOM >> 20
+    );
+    let probe = data.join(".room");
+    let written = File::create(&probe).and_then(|mut file| {
+        file.write_all(&vec![b'.'; PROBE])?;
+        file.sync_all()
+    });
+    let _ = fs::remove_file(&probe);
+    written.with_context(|| format!("cannot write to the data folder {}", data.display()))
 }
 
 /// Writes a file that only this user can read.

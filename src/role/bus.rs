@@ -7,6 +7,7 @@ use tidings_core::bus::connect::connect_with_retries;
 use tidings_core::bus::setup::{SetupError, StreamPolicy};
 use tidings_core::bus::streams::Sizing;
 use tidings_core::bus::watch::Watch;
+use tidings_core::bus::write_check::WriteCheck;
 use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::config::Settings;
 use tidings_core::runtime::health::Check;
@@ -44,6 +45,10 @@ pub async fn connect(context: &Context, policy: StreamPolicy) -> anyhow::Result<
     bus.limit_unsent(context.memory.unsent);
     let sizing = set_up_streams(&bus, &settings.sizing(), policy, &check).await?;
     Watch::new(bus.clone(), &sizing, policy, context.metrics.clone())
+        .start(check, context.stop.holding.clone())
+        .await;
+    let check = context.health.check("storage", None);
+    WriteCheck::new(bus.clone(), &sizing, policy)
         .start(check, context.stop.holding.clone())
         .await;
     Ok(bus)

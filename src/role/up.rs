@@ -12,7 +12,7 @@ use crate::flags::{
     AsFlags, CommonFlags, IngestFlags, KubernetesFlags, RouterFlags, RulesFlags, WorkerFlags, flag,
     settings,
 };
-use crate::nats_server::NatsServer;
+use crate::nats_server::{NatsServer, Restarter};
 use crate::process::{Process, start_log};
 use crate::role::{Context, bus, ingest, router, rules, worker};
 
@@ -69,7 +69,7 @@ pub async fn run(arguments: UpArguments) -> anyhow::Result<()> {
     rules::check_source(&first)?;
     start_log(&first)?;
     if first.nats.url.is_some() {
-        return run_roles(first, StreamPolicy::Verify, arguments.demo).await;
+        return run_roles(first, StreamPolicy::Verify, None, arguments.demo).await;
     }
     let server = {
         let (data, limit) = (first.data, first.nats.storage_limit);
@@ -90,16 +90,22 @@ pub async fn run(arguments: UpArguments) -> anyhow::Result<()> {
         .iter()
         .map(|(key, value)| flag("the embedded nats-server", key, value));
     flags.extend(embedded);
+    let restarter = Some(server.restarter());
     // Only this process uses the embedded server, so it may change the streams.
     let result = match settings(&arguments.common, flags) {
-        Ok(settings) => run_roles(settings, StreamPolicy::Update, arguments.demo).await,
+        Ok(settings) => run_roles(settings, StreamPolicy::Update, restarter, arguments.demo).await,
         Err(error) => Err(error),
     };
     tokio::task::spawn_blocking(move || server.stop()).await?;
     result
 }
 
-async fn run_roles(settings: Settings, policy: StreamPolicy, demo: bool) -> anyhow::Result<()> {
+async fn run_roles(
+    settings: Settings,
+    policy: StreamPolicy,
+    restarter: Option<Restarter>,
+    demo: bool,
+) -> anyhow::Result<()> {
     let listener = ingest::bind(&settings).await?;
     let mut process = Process::start(settings, Role::Up).await?;
     if demo {
@@ -110,6 +116,10 @@ async fn run_roles(settings: Settings, policy: StreamPolicy, demo: bool) -> anyh
             let endpoint = ingest::serve(context, listener).await?;
             let rules = rules::start(context, true).await?;
             let bus = bus::connect(context, policy).await?;
+            if let Some(restarter) = restarter {
+                let stop = context.stop.holding.clone();
+                tokio::spawn(restarter.run(bus.clone(), stop));
+            }
             let rules = rules.loaded(&bus).await?;
             rules::answer_names(context, &bus, &rules).await?;
             endpoint.start(context, &bus)?;

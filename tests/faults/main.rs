@@ -4,6 +4,7 @@ mod cluster;
 mod consumer_state;
 mod dead_holders;
 mod fail_points;
+mod full_disk;
 mod killing;
 mod matrix;
 mod nats_outage;

@@ -7,6 +7,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 /// The used share of the storage above which ingest answers 503.
 const INGEST_BELOW: f64 = 0.8;
 /// The used share of the storage above which the router stops pulling.
@@ -20,6 +22,16 @@ pub struct Storage {
     /// The used share, as the bits of an `f64`.
     used: AtomicU64,
     eviction_is_near: AtomicBool,
+    write_errors: Mutex<WriteErrors>,
+}
+
+/// The write errors that the server keeps until it restarts.
+#[derive(Debug, Default)]
+struct WriteErrors {
+    /// One for each stream.
+    lasting: Vec<String>,
+    /// The one of EVENTS, and what to do.
+    events: Option<String>,
 }
 
 /// The unrouted part of EVENTS and the limits of the stream.
@@ -54,6 +66,26 @@ impl Storage {
     pub fn note_backlog(&self, backlog: &Backlog) {
         self.eviction_is_near
             .store(backlog.is_near_eviction(), Ordering::Relaxed);
+    }
+
+    /// Stores the write errors that the server keeps until it restarts, one for each stream.
+    pub fn note_lasting_write_errors(&self, errors: Vec<String>) {
+        self.write_errors.lock().lasting = errors;
+    }
+
+    /// Stores the write error of EVENTS, and what to do.
+    pub fn note_events_write_error(&self, error: Option<String>) {
+        self.write_errors.lock().events = error;
+    }
+
+    /// The write errors that the server keeps until it restarts.
+    pub fn lasting_write_errors(&self) -> Vec<String> {
+        self.write_errors.lock().lasting.clone()
+    }
+
+    /// Why no event can be stored until the server restarts.
+    pub fn events_write_error(&self) -> Option<String> {
+        self.write_errors.lock().events.clone()
     }
 
     /// The used share of the storage. 0 if there is no limit.

@@ -29,6 +29,9 @@ pub const EXTENSIONS: &str = "extensions";
 /// The bucket of what is needed to recreate a consumer whose state is lost.
 pub const CONSUMERS: &str = "consumers";
 
+/// The stream of messages that check whether the server can write. It holds one, of 8 KiB.
+pub const CHECKS: &str = "CHECKS";
+
 /// The durable consumer that all routers share.
 pub const ROUTER: &str = "router";
 
@@ -141,6 +144,25 @@ fn dead(sizing: &Sizing) -> Config {
         max_age: 90 * DAY,
         max_bytes: share(sizing, 2 * GIB, 10),
         ..base(DEAD, &[subject::ALL_DEAD], sizing)
+    }
+}
+
+/// The stream of checks, which is created when it is first used. Anybody may delete it.
+pub fn checks(sizing: &Sizing) -> Config {
+    Config {
+        retention: RetentionPolicy::Limits,
+        max_messages: 1,
+        max_bytes: 1 << 20,
+        ..base(CHECKS, &["tidings.checks"], sizing)
+    }
+}
+
+/// The stream that is used once after a write error of the first.
+pub fn second_checks(first: &Config) -> Config {
+    Config {
+        name: "CHECKS-2".to_owned(),
+        subjects: vec!["tidings.checks.2".to_owned()],
+        ..first.clone()
     }
 }
 

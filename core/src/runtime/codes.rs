@@ -64,6 +64,12 @@ pub mod log {
              the data folder and the executable.";
         NATS_SERVER_EXITED, "nats-server-exited", "error",
             "The embedded nats-server exited. `up` restarts it; stored messages are kept.";
+        NATS_SERVER_RESTARTED, "nats-server-restarted", "warn",
+            "`up` restarts its nats-server, because it kept a write error and its disk has room \
+             again. Stored messages are kept.";
+        NATS_SERVER_NOT_RESTARTED, "nats-server-not-restarted", "error",
+            "The embedded nats-server keeps a write error and its disk has no room, see `error`. \
+             Free space on the disk of the data folder.";
         NATS_SERVER_STALE, "nats-server-stale", "warn",
             "A nats-server of an earlier run still uses the data folder and is stopped.";
         MAX_PAYLOAD_SMALL, "max-payload-small", "warn",
@@ -75,6 +81,11 @@ pub mod log {
             "Ingest cannot publish events, see `error`. Check the permissions of its NATS user. \
              The role is not ready, and senders receive 503.";
         PUBLISH_ALLOWED, "publish-allowed", "info", "Ingest can publish events again.";
+        STORAGE_WRITE_FAILED, "storage-write-failed", "error",
+            "The NATS server cannot write to its disk, see `error`. The role is not ready. Free \
+             space, then restart the server, which keeps a write error until then; `up` restarts \
+             its own.";
+        STORAGE_WRITABLE, "storage-writable", "info", "The NATS server can write again.";
         STREAM_INVALID, "stream-invalid", "error",
             "A stream is missing or its configuration differs, see `error`. Run `tidings streams \
              apply`.";
@@ -295,6 +306,8 @@ pub mod http {
             "Events in memory reached their limit. Send the event again.";
         STORAGE_FULL, "storage-full", "503",
             "The storage of the bus is nearly full. Send the event again later.";
+        STORAGE_FAILED, "storage-failed", "503",
+            "The NATS server cannot write to its disk. Send the event again later.";
         ROUTER_BEHIND, "router-behind", "503",
             "The router is far behind and events would be evicted unread. Send the event again \
              later.";

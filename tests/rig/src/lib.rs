@@ -15,6 +15,7 @@ mod event;
 mod forge;
 mod kubernetes;
 mod ledger;
+mod limited_disk;
 mod log;
 mod memory_limit;
 mod nats;
@@ -32,6 +33,7 @@ pub use event::event;
 pub use forge::{Forge, LOGIN, Rejection, Status};
 pub use kubernetes::{AuditedRequest, KubeApiServer, KubectlOutput, Snapshot};
 pub use ledger::{Balance, Ledger};
+pub use limited_disk::LimitedDisk;
 pub use log::LogEvent;
 pub use nats::NatsServer;
 pub use nats_cluster::NatsCluster;
@@ -84,6 +86,16 @@ impl Rig {
         let nats = NatsServer::start(folder.path(), &configuration(folder.path())).await;
         let url = nats.url().to_owned();
         Self::new(executable, folder, Some(nats), url)
+    }
+
+    /// Starts a nats-server with its store on a small disk. `None` if this machine cannot mount
+    /// one.
+    pub async fn start_on_disk(executable: &str, mebibytes: u32) -> Option<(Self, LimitedDisk)> {
+        let folder = new_folder();
+        let disk = LimitedDisk::mount(&folder.path().join("jetstream"), mebibytes).await?;
+        let nats = NatsServer::start_by(folder.path(), "", disk.launcher()).await;
+        let url = nats.url().to_owned();
+        Some((Self::new(executable, folder, Some(nats), url), disk))
     }
 
     /// Starts a cluster of three servers, with three replicas of each stream.

@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpStream;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 
+use crate::limited_disk::launched;
 use crate::port::free_port;
 use crate::wait::eventually;
 
@@ -18,6 +19,7 @@ use crate::wait::eventually;
 pub struct NatsServer {
     child: Child,
     config: PathBuf,
+    launcher: Vec<String>,
     port: u16,
     url: String,
     responds: AtomicBool,
@@ -43,6 +45,11 @@ impl NatsServer {
 
     /// Starts a server with its store in `folder`; `more` is appended to its configuration.
     pub async fn start(folder: &Path, more: &str) -> Self {
+        Self::start_by(folder, more, Vec::new()).await
+    }
+
+    /// Like [`NatsServer::start`], run by a command.
+    pub(crate) async fn start_by(folder: &Path, more: &str, launcher: Vec<String>) -> Self {
         let port = free_port();
         let config = folder.join("nats.conf");
         let store = folder.join("jetstream");
@@ -52,10 +59,11 @@ impl NatsServer {
              {more}\n"
         );
         std::fs::write(&config, text).expect("the rig's folder is writable");
-        let child = run(&config);
+        let child = run_by(&launcher, &config);
         let server = Self {
             child,
             config,
+            launcher,
             port,
             url: format!("nats://127.0.0.1:{port}"),
             responds: true.into(),
@@ -83,6 +91,16 @@ impl NatsServer {
             .expect("a child process can be killed");
     }
 
+    /// Ends the server, as an operator does.
+    pub async fn terminate(&mut self) {
+        self.responds.store(false, Ordering::Relaxed);
+        signal(&self.child, Signal::TERM);
+        self.child
+            .wait()
+            .await
+            .expect("a child process can be waited for");
+    }
+
     /// Stops the server like a machine that hangs: connections stay open without responses.
     pub fn freeze(&self) {
         self.responds.store(false, Ordering::Relaxed);
@@ -97,7 +115,7 @@ impl NatsServer {
 
     /// Starts the server again with its stored messages.
     pub async fn restart(&mut self) {
-        self.child = run(&self.config);
+        self.child = run_by(&self.launcher, &self.config);
         accepts_clients(self.port).await;
         self.responds.store(true, Ordering::Relaxed);
     }
@@ -127,7 +145,11 @@ pub(crate) fn signal(child: &Child, signal: Signal) {
 }
 
 pub(crate) fn run(config: &Path) -> Child {
-    Command::new(NatsServer::executable())
+    run_by(&[], config)
+}
+
+fn run_by(launcher: &[String], config: &Path) -> Child {
+    launched(launcher, NatsServer::executable())
         .arg("--config")
         .arg(config)
         .stdin(Stdio::null())

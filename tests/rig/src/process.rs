@@ -10,6 +10,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tokio::process::{Child, Command};
 
+use crate::limited_disk::{LimitedDisk, launched};
 use crate::log::{Log, LogEvent};
 use crate::memory_limit::MemoryLimit;
 use crate::nats::{NatsServer, signal};
@@ -25,6 +26,7 @@ pub struct Role {
     extra: Vec<String>,
     environment: Vec<(String, String)>,
     memory: Option<u64>,
+    launcher: Vec<String>,
 }
 
 impl Role {
@@ -64,12 +66,19 @@ impl Role {
             extra: Vec::new(),
             environment: Vec::new(),
             memory: None,
+            launcher: Vec::new(),
         }
     }
 
     /// Limits the memory of the process and its children, in bytes.
     pub fn within_memory(mut self, bytes: u64) -> Self {
         self.memory = Some(bytes);
+        self
+    }
+
+    /// Runs where a limited disk is mounted.
+    pub fn on(mut self, disk: &LimitedDisk) -> Self {
+        self.launcher = disk.launcher();
         self
     }
 
@@ -123,6 +132,7 @@ impl Role {
             arguments,
             environment: self.environment,
             memory: self.memory,
+            launcher: self.launcher,
             admin,
             listen,
         }
@@ -135,6 +145,8 @@ pub(crate) struct Launch {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     memory: Option<u64>,
+    /// The command that runs the executable, if any.
+    launcher: Vec<String>,
     admin: u16,
     listen: u16,
 }
@@ -444,7 +456,7 @@ pub(crate) fn client() -> &'static reqwest::Client {
 
 fn run(executable: &Path, launch: &Launch, memory: Option<&MemoryLimit>, log: &Log) -> Child {
     let mut command = match memory.and_then(MemoryLimit::processes) {
-        None => Command::new(executable),
+        None => launched(&launch.launcher, executable),
         Some(group) => {
             // The shell joins the group and becomes the process.
             let mut shell = Command::new("sh");
