@@ -50,22 +50,31 @@ pub struct Kind {
     pub own_headers: &'static [&'static str],
 }
 
-/// Headers that HTTP itself computes, or that belong to one connection (RFC 9110, sections 7.2, 7.6
-/// and 8.6). `accept-encoding` is among them, because it decides how the response is decoded.
+/// Headers that HTTP itself computes. Go's client, and with it Flux, ignores the first four (RFC
+/// 9110, sections 6.6.2, 7.2 and 8.6; RFC 9112, section 6). `accept-encoding` is among them, because
+/// it decides how the response is decoded.
 const HEADERS_OF_HTTP: &[&str] = &[
-    "accept-encoding",
-    "connection",
     "content-length",
-    "expect",
     "host",
-    "keep-alive",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
     "trailer",
     "transfer-encoding",
+    "accept-encoding",
+];
+
+/// Headers that control the connection to the next server instead of describing the request (RFC
+/// 9110, sections 7.6.1, 7.8 and 10.1; RFC 9113, section 8.2.2).
+const HEADERS_OF_CONNECTION: &[&str] = &[
+    "connection",
+    "expect",
+    "http2-settings",
+    "keep-alive",
+    "max-forwards",
+    "te",
     "upgrade",
 ];
+
+/// Headers for the next proxy start with this.
+const OF_PROXIES: &str = "proxy-";
 
 impl Kind {
     /// A type that reads no key.
@@ -103,9 +112,22 @@ impl Kind {
 
     /// Whether a header of the Secret is sent. Neither HTTP nor the type computes it.
     pub fn accepts_header(&self, name: &str) -> bool {
-        let is_it = |other: &&str| name.eq_ignore_ascii_case(other);
-        self.sends_headers && !HEADERS_OF_HTTP.iter().chain(self.own_headers).any(is_it)
+        let ignored = HEADERS_OF_HTTP.iter().chain(self.own_headers);
+        self.sends_headers && !contains(ignored, name) && !self.refuses_header(name)
     }
+
+    /// Whether a Secret with this header is invalid, because the header controls the connection.
+    pub fn refuses_header(&self, name: &str) -> bool {
+        let start = name.get(..OF_PROXIES.len());
+        let is_of_proxies = start.is_some_and(|start| start.eq_ignore_ascii_case(OF_PROXIES));
+        self.sends_headers && (is_of_proxies || contains(HEADERS_OF_CONNECTION, name))
+    }
+}
+
+fn contains<'a>(names: impl IntoIterator<Item = &'a &'a str>, name: &str) -> bool {
+    names
+        .into_iter()
+        .any(|other| name.eq_ignore_ascii_case(other))
 }
 
 /// All types of this executable.

@@ -64,6 +64,8 @@ fn resolve(rules: &Rules, provider: &Provider) -> Result<ResolvedProvider, Unres
         .unwrap_or_default();
     let cert_secret = reader.read("spec.certSecretRef", provider.cert_secret.as_deref())?;
     let proxy_secret = reader.read("spec.proxySecretRef", provider.proxy_secret.as_deref())?;
+    secret_keys::check_credentials(&provider.kind, &secret)
+        .map_err(|message| reader.invalid_secret(&message))?;
     reader.check_basic(&secret)?;
     let tls = reader.tls(&secret, cert_secret)?;
     Ok(ResolvedProvider {
@@ -191,7 +193,11 @@ impl<'a> Reader<'a> {
         if text.is_empty() {
             return Ok(BTreeMap::new());
         }
-        secret_keys::headers(text).map_err(|message| self.invalid_secret(&message))
+        let headers = secret_keys::headers(text);
+        let checked = headers.and_then(|headers| {
+            secret_keys::check_headers(&self.provider.kind, &headers).map(|()| headers)
+        });
+        checked.map_err(|message| self.invalid_secret(&message))
     }
 
     fn proxy(
@@ -213,13 +219,11 @@ impl<'a> Reader<'a> {
                     self.invalid(name, "the key address must be an http, https or socks5 URL")
                 );
             }
-            let password = match proxy_secret.get("password") {
-                None => "",
-                Some(value) => value.password().ok_or_else(|| {
-                    self.invalid(name, "the key password is not UTF-8; correct it")
-                })?,
-            };
-            let password = SecretValue::new(password);
+            for key in ["username", "password"] {
+                secret_keys::check_credential(key, proxy_secret)
+                    .map_err(|message| self.invalid(name, &message))?;
+            }
+            let password = SecretValue::new(proxy_secret.text("password").unwrap_or_default());
             let credentials = proxy_secret
                 .text("username")
                 .map(|username| (username.to_owned(), password));
@@ -462,6 +466,21 @@ mod tests {
                 json!({"headers": "X-A: \"s3cret\\nX-B: c\""}),
                 json!({}),
                 "in the value of X-A",
+            ),
+            (
+                json!({"headers": "Connection: s3cret"}),
+                json!({}),
+                "the header Connection in the key headers controls the connection",
+            ),
+            (
+                json!({"token": "s3cret\nX-B: c"}),
+                json!({}),
+                "the key token contains a line break",
+            ),
+            (
+                json!({"username": "u", "password": "s3c\0ret"}),
+                json!({}),
+                "the key password contains",
             ),
             (
                 json!({"proxy": "http://s3 cret:31 28"}),

@@ -51,7 +51,7 @@ fn ignored_headers(kind: &Kind, secret: &SecretData) -> Option<String> {
     let ignored: Vec<&str> = headers
         .keys()
         .map(String::as_str)
-        .filter(|name| !kind.accepts_header(name))
+        .filter(|name| !kind.accepts_header(name) && !kind.refuses_header(name))
         .collect();
     (!ignored.is_empty()).then(|| {
         format!(
@@ -102,6 +102,66 @@ pub fn headers(text: &str) -> Result<BTreeMap<String, String>, String> {
         .into_iter()
         .map(|(name, value)| (name.clone(), trimmed(value)));
     Ok(trimmed.collect())
+}
+
+/// Rejects headers that control the connection.
+///
+/// # Errors
+/// A sentence that names all of them.
+pub fn check_headers(kind: &Kind, headers: &BTreeMap<String, String>) -> Result<(), String> {
+    let names = headers.keys().map(String::as_str);
+    let refused: Vec<&str> = names.filter(|name| kind.refuses_header(name)).collect();
+    if refused.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "{} in the key headers {} the connection and cannot be sent; remove {}",
+        named("the header", &refused),
+        if refused.len() == 1 {
+            "controls"
+        } else {
+            "control"
+        },
+        if refused.len() == 1 { "it" } else { "them" },
+    ))
+}
+
+/// The keys whose values go into headers: as they are, or as user name and password, which have no
+/// control characters (RFC 7617, section 2).
+const CREDENTIALS: [&str; 3] = ["password", "token", "username"];
+
+/// Rejects credentials that no header can hold. A line break at the end is not part of them. A
+/// signing key can have any value, and so can the keys of types that send no headers of the Secret:
+/// they use JSON documents, or no HTTP.
+///
+/// # Errors
+/// A sentence that names the key and not its value.
+pub fn check_credentials(kind: &Kind, secret: &SecretData) -> Result<(), String> {
+    let is_sent = |key: &&str| kind.sends_headers && kind.reads(key) && *key != kind.raw_key;
+    CREDENTIALS
+        .into_iter()
+        .filter(is_sent)
+        .try_for_each(|key| check_credential(key, secret))
+}
+
+/// Rejects the value of one key that no header can hold.
+///
+/// # Errors
+/// A sentence that names the key and not its value.
+pub fn check_credential(key: &str, secret: &SecretData) -> Result<(), String> {
+    let Some(value) = secret.get(key) else {
+        return Ok(());
+    };
+    if std::str::from_utf8(value.bytes()).is_err() {
+        return Err(format!("the key {key} is not valid UTF-8; correct it"));
+    }
+    match secret.text(key) {
+        Some(text) if text.chars().any(char::is_control) => Err(format!(
+            "the key {key} contains a line break or another control character, which no header \
+             can hold; remove it"
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn is_header_value(value: &str) -> bool {
@@ -187,6 +247,66 @@ mod tests {
             ..Kind::new("googlepubsub", Family::Message)
         };
         assert_eq!(warnings_of(&attributes, &[("headers", headers)]), [""; 0]);
+    }
+
+    #[test]
+    fn headers_that_control_the_connection_are_refused_and_named() {
+        let refused = |text: &str| check_headers(&HMAC, &headers(text).unwrap());
+        for name in [
+            "Connection",
+            "EXPECT",
+            "http2-settings",
+            "Keep-Alive",
+            "Max-Forwards",
+            "Proxy-Authorization",
+            "Proxy-Connection",
+            "te",
+            "Upgrade",
+        ] {
+            let error = refused(&format!("{name}: s3cret\nX-Team: b\n")).unwrap_err();
+            assert!(error.contains(&format!("the header {name} in")), "{error}");
+            assert!(!error.contains("s3cret"), "{error}");
+            assert!(!HMAC.accepts_header(name), "{name}");
+        }
+        for name in ["Host", "Content-Length", "Transfer-Encoding", "Trailer"] {
+            assert_eq!(refused(&format!("{name}: a")), Ok(()));
+            assert!(!HMAC.accepts_header(name), "{name}");
+        }
+        assert!(headers("':authority': a").is_err(), "HTTP/2's own headers");
+    }
+
+    #[test]
+    fn credentials_that_no_header_can_hold_are_refused_unless_they_are_used_as_stored() {
+        let kind = Kind {
+            raw_key: "",
+            keys: &["password", "token", "username"],
+            ..HMAC
+        };
+        for key in kind.keys {
+            let check = |value: &[u8]| {
+                let value = SecretValue::new(value);
+                check_credentials(&kind, &SecretData([((*key).to_owned(), value)].into()))
+            };
+            for value in [&b"s3c\nret"[..], b"s3c\rret", b"s3c\0ret", b"s3c\x7fret"] {
+                let error = check(value).unwrap_err();
+                assert!(
+                    error.contains(&format!("the key {key} contains")),
+                    "{error}"
+                );
+                assert!(!error.contains("s3c"), "{error}");
+            }
+            assert!(check(b"\xff").unwrap_err().contains("UTF-8"));
+            for value in [
+                &b"s3cret\n"[..],
+                b"s3cret\r\n",
+                b"s 3cret",
+                "s\u{e9}".as_bytes(),
+            ] {
+                assert_eq!(check(value), Ok(()));
+            }
+        }
+        let signing_key = SecretData([("token".into(), SecretValue::new(*b"\0\n\xff"))].into());
+        assert_eq!(check_credentials(&HMAC, &signing_key), Ok(()));
     }
 
     #[test]

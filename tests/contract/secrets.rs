@@ -8,7 +8,7 @@ use tidings_workers::attempt::AttemptResult;
 use tidings_workers::worker::decide::{Disposition, Processed, decide};
 
 use crate::service::{Behavior, Service};
-use crate::subject::{MARK, Subject, delivery, event, http_types};
+use crate::subject::{MARK, Subject, delivery, event, filled_example, http_types, resolve_edited};
 
 /// The credentials in the requests that the service received.
 fn received_credentials(service: &Service) -> Vec<String> {
@@ -28,7 +28,9 @@ async fn every_type_sends_the_headers_of_its_secret_and_keeps_its_own() {
     let service = Service::start(Behavior::Healthy).await;
     for row in http_types().filter(|row| row.sends_headers) {
         let subject = Subject::edited(row, &service, |provider| {
-            let own = row.own_headers.iter().chain(&["Host", "Content-Length"]);
+            let framing = ["Host", "Content-Length", "Transfer-Encoding", "Trailer"];
+            let of_connection = ["Connection", "Expect", "TE", "Upgrade", "Keep-Alive"];
+            let own = row.own_headers.iter().chain(&framing).chain(&of_connection);
             let headers = own.map(|name| ((*name).to_owned(), "1".to_owned()));
             provider.headers = headers.collect();
             provider
@@ -41,6 +43,23 @@ async fn every_type_sends_the_headers_of_its_secret_and_keeps_its_own() {
         assert!(!received.is_empty(), "{} makes no call", row.kind);
         for request in received {
             let header = |name: &str| request.headers.get(name).map(|value| value.as_bytes());
+            let framed = [
+                "transfer-encoding",
+                "trailer",
+                "connection",
+                "expect",
+                "te",
+                "upgrade",
+            ];
+            for name in framed {
+                assert_eq!(header(name), None, "{} {name}", row.kind);
+            }
+            let length = request.body.len().to_string();
+            assert!(
+                header("content-length").is_none_or(|sent| sent == length.as_bytes()),
+                "{}",
+                row.kind
+            );
             assert_eq!(
                 header("x-scope-orgid"),
                 Some(&b"team-a"[..]),
@@ -53,6 +72,49 @@ async fn every_type_sends_the_headers_of_its_secret_and_keeps_its_own() {
                     "{}",
                     row.kind
                 );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_secret_with_a_header_of_the_connection_is_refused_and_a_framing_header_is_a_warning() {
+    for row in http_types().filter(|row| row.sends_headers) {
+        let resolve = |header: &str| {
+            resolve_edited(&filled_example(row), |keys| {
+                keys.insert("headers".into(), format!("{header}: s3cr3t").into());
+            })
+        };
+        for header in ["Connection", "Expect", "TE", "Upgrade"] {
+            let error = resolve(header).unwrap_err();
+            assert!(error.contains(header), "{}: {error}", row.kind);
+            assert!(!error.contains(MARK), "{}: {error}", row.kind);
+        }
+        for header in ["Host", "Content-Length", "Transfer-Encoding", "Trailer"] {
+            let warnings = resolve(header).unwrap().1;
+            let named = warnings.iter().any(|warning| warning.contains(header));
+            assert!(named, "{}: {warnings:?}", row.kind);
+            assert!(!warnings.concat().contains(MARK), "{}", row.kind);
+        }
+    }
+}
+
+#[test]
+fn a_credential_that_no_header_can_hold_is_refused_by_its_key() {
+    for row in http_types().filter(|row| row.sends_headers) {
+        let kind = row.kind;
+        let is_sent = |key: &&str| *key != row.raw_key && row.secret_keys().contains(key);
+        for key in ["token", "username", "password"]
+            .into_iter()
+            .filter(is_sent)
+        {
+            for value in ["s3cr3t\nX-B: c", "s3cr3t\0c"] {
+                let resolved = resolve_edited(&filled_example(row), |keys| {
+                    keys.insert(key.into(), value.into());
+                });
+                let error = resolved.unwrap_err();
+                let named = error.contains(&format!("the key {key} contains"));
+                assert!(named && !error.contains(MARK), "{kind}: {error}");
             }
         }
     }

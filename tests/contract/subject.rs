@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use tidings_core::runtime::config::AddressSettings;
 use tidings_core::{AlertReference, Delivery, Event, Failure};
 use tidings_rules::{Options, Proxy, ResolvedProvider, Rules, SecretValue, Tls, document};
@@ -45,19 +45,33 @@ pub fn filled_example(row: &ProviderType) -> String {
 
 /// The Provider of a manifest, as a worker resolves it.
 pub fn resolve(manifest: &str) -> Result<ResolvedProvider, String> {
-    let documents = document::read(&"example.yaml".into(), manifest.as_bytes());
+    match resolve_edited(manifest, |_| ())? {
+        (resolved, warnings) if warnings.is_empty() => Ok(resolved),
+        (_, warnings) => Err(format!("{warnings:?}")),
+    }
+}
+
+/// The Provider of a manifest with other keys in its Secret, as a worker resolves it, and the
+/// warnings about both.
+pub fn resolve_edited(
+    manifest: &str,
+    edit: impl FnOnce(&mut Map<String, Value>),
+) -> Result<(ResolvedProvider, Vec<String>), String> {
+    let mut documents = document::read(&"example.yaml".into(), manifest.as_bytes());
     if !documents.problems.is_empty() {
         return Err(format!("{:?}", documents.problems));
     }
+    let mut secrets = documents.objects.iter_mut();
+    let secret = secrets.find(|object| object.identity().kind == "Secret");
+    let keys = secret.and_then(|secret| secret.value["stringData"].as_object_mut());
+    edit(keys.unwrap_or(&mut Map::new()));
     let rules = Rules::compile(&documents.objects, kinds(), &Options::default());
-    if !rules.problems().is_empty() {
-        return Err(format!("{:?}", rules.problems()));
-    }
     let provider = rules.providers().next().ok_or("no Provider")?;
     let resolved = rules
         .resolve(&provider.namespace, &provider.name)
         .map_err(|error| error.to_string())?;
-    Ok(ResolvedProvider::clone(&resolved))
+    let warnings = rules.problems().iter().map(ToString::to_string);
+    Ok((ResolvedProvider::clone(&resolved), warnings.collect()))
 }
 
 /// A type with the Provider of its example, connected to a scripted service.

@@ -185,10 +185,11 @@ impl Http {
     ///
     /// # Errors
     /// Transient if there is no response: unreachable, not trusted or timed out; or if the body of
-    /// a 2xx breaks off, so that the answer is unknown. Permanent if the address is not allowed, or
-    /// a redirect is not followed. A response with any other status is no error.
+    /// a 2xx breaks off, so that the answer is unknown. Permanent if the address is not allowed, a
+    /// redirect is not followed, or a secret header cannot be sent. A response with any other status is no error.
     pub async fn send(&self, request: Request) -> Result<Response, Failure> {
         let request = request.secret_headers(&self.headers);
+        request.check_headers()?;
         match &self.transport {
             Transport::Wire(clients) => self.call(clients, request).await,
             Transport::DryRun(requests) => {
@@ -328,4 +329,28 @@ fn without_response(host: &str, error: reqwest::Error) -> Failure {
 
 fn host_of(url: &Url) -> String {
     url.host_str().unwrap_or("the service").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::Method;
+    use reqwest::header::AUTHORIZATION;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_without_one_of_its_secret_headers_is_not_sent() {
+        for token in ["s3cret\nX-B: c", "s3cret\r", "s3cret\0", "s3cret\x7f"] {
+            let http = Http::dry_run();
+            let url = Url::parse("https://service.example").unwrap();
+            let failure = http
+                .send(Request::new(Method::POST, url).bearer(token))
+                .await;
+            let failure = failure.unwrap_err();
+            assert_eq!(failure.reason, Reason::Misconfigured);
+            assert!(failure.detail.contains(AUTHORIZATION.as_str()), "{failure}");
+            assert!(!failure.detail.contains("s3cret"), "{failure}");
+            assert!(http.recorded().is_empty());
+        }
+    }
 }

@@ -32,6 +32,8 @@ pub struct Request {
     pub secrets: Vec<String>,
     /// Whether it changes nothing that users see, so that it can be repeated.
     pub is_read: bool,
+    /// A secret header whose value no header can hold. Such a request is never sent.
+    pub unsendable: Option<HeaderName>,
 }
 
 /// The response of a service.
@@ -70,6 +72,7 @@ impl Request {
             headers: HeaderMap::new(),
             body: Bytes::new(),
             secrets: Vec::new(),
+            unsendable: None,
         }
     }
 
@@ -101,12 +104,33 @@ impl Request {
     }
 
     /// Sets a secret header. It is redacted in dry runs and not sent to another host on a redirect.
+    /// A value that is invalid in HTTP makes the request unsendable.
     pub fn secret_header(mut self, name: HeaderName, value: &str) -> Self {
-        if let Ok(mut value) = HeaderValue::from_bytes(value.as_bytes()) {
-            value.set_sensitive(true);
-            self.headers.insert(name, value);
+        match HeaderValue::from_bytes(value.as_bytes()) {
+            Ok(mut value) => {
+                value.set_sensitive(true);
+                self.headers.insert(name, value);
+            }
+            Err(_) => self.unsendable = Some(name),
         }
         self
+    }
+
+    /// Whether every secret header can be sent. Without one of them, a service would reject the
+    /// request and hide the cause.
+    ///
+    /// # Errors
+    /// Permanent: names the header.
+    pub(super) fn check_headers(&self) -> Result<(), Failure> {
+        let Some(name) = &self.unsendable else {
+            return Ok(());
+        };
+        let detail = format!(
+            "the value of the header {name} contains a line break or another control character, \
+             which no header can hold; correct the credentials in the address or in the Secret of \
+             spec.secretRef"
+        );
+        Err(Failure::permanent(Reason::Misconfigured, detail))
     }
 
     /// Marks a request as one that can be repeated, although its method is not that of a read.
