@@ -230,6 +230,7 @@ impl<'a> Reader<'a> {
             return Ok(Some(Proxy {
                 address: address.to_owned(),
                 credentials,
+                origin: "spec.proxySecretRef, the key address".to_owned(),
             }));
         }
         if let Some(address) = secret.text("proxy").filter(|_| self.reads("proxy")) {
@@ -241,6 +242,7 @@ impl<'a> Reader<'a> {
             return Ok(Some(Proxy {
                 address: address.to_owned(),
                 credentials: None,
+                origin: "spec.secretRef, the key proxy".to_owned(),
             }));
         }
         match self.provider.proxy.as_str() {
@@ -248,6 +250,7 @@ impl<'a> Reader<'a> {
             address if is_proxy(address) => Ok(Some(Proxy {
                 address: address.to_owned(),
                 credentials: None,
+                origin: "spec.proxy".to_owned(),
             })),
             _ => {
                 let Provider {
@@ -605,6 +608,7 @@ mod tests {
         );
         assert_eq!(named.address, "socks5://proxy.example:1080");
         assert_eq!(named.credentials, Some(("u".into(), SecretValue::new("p"))));
+        assert_eq!(named.origin, "spec.proxySecretRef, the key address");
     }
 
     #[test]

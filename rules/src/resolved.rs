@@ -108,6 +108,8 @@ pub struct Proxy {
     pub address: String,
     /// The user name and the password of `proxySecretRef`.
     pub credentials: Option<(String, SecretValue)>,
+    /// The field or the key of a Secret that names the proxy, for errors.
+    pub origin: String,
 }
 
 impl fmt::Debug for Proxy {

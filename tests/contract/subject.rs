@@ -124,6 +124,7 @@ impl Subject {
         provider.proxy = Some(Proxy {
             address: service.proxy.clone(),
             credentials: None,
+            origin: "spec.proxy".into(),
         });
         let http_clients = HttpClients::new(AddressSettings::default()).unwrap();
         let prepared = prepare(Arc::new(provider), |provider| {

@@ -15,6 +15,7 @@ mod limits;
 mod memory;
 mod nats;
 mod poison;
+mod proxies;
 mod racing_workers;
 mod replicas;
 mod retries;

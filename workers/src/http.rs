@@ -103,7 +103,8 @@ impl Http {
     /// proxy nor certificates share one.
     ///
     /// # Errors
-    /// A certificate, key or proxy address is invalid; the error names it.
+    /// A certificate, key or proxy address is invalid, or the proxy's address is refused; the error
+    /// names it.
     pub fn new(provider: &ResolvedProvider, http_clients: &HttpClients) -> Result<Self, Invalid> {
         let rules = http_clients.rules.clone();
         let clients = match (&provider.tls, &provider.proxy) {
@@ -249,7 +250,7 @@ impl Http {
 
     async fn follow(&self, clients: &ClientSet, mut request: Request) -> Result<Head, Failure> {
         for _ in 0..=MOST_REDIRECTS {
-            self.rules.check_url(&request.url)?;
+            clients.check_target(&self.rules, &request.url).await?;
             let host = host_of(&request.url);
             let response = send_one(clients, &request).await?;
             let status = response.status().as_u16();

@@ -160,31 +160,91 @@ async fn each_hop_of_a_redirect_is_checked() {
     assert!(seen.lock().is_empty());
 }
 
+/// What a generic Provider with a proxy in its Secret gets from a target.
+async fn get_through(proxy: String, target: &str) -> Result<Response, Failure> {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let http_clients = HttpClients::new(addresses(&[], false)).unwrap();
+    let provider = testing::provider("p", "generic")
+        .with("address", "http://service.example")
+        .with("proxySecretRef", json!({"name": "proxy"}));
+    let secret = testing::secret("proxy", json!({"address": proxy}));
+    let objects = [provider, secret].map(testing::Manifest::object);
+    let rules = Rules::compile(&objects, kinds(), &Options::default());
+    let http = Http::new(&rules.resolve("apps", "p").unwrap(), &http_clients);
+    let http = http.map_err(|error| Failure::permanent(Reason::Misconfigured, error.0))?;
+    get(&http, target.to_owned()).await
+}
+
 #[tokio::test]
-async fn the_address_rules_apply_to_the_target_and_not_to_the_proxy() {
+async fn the_proxy_of_a_provider_is_checked_like_a_service() {
     let (port, seen) = service(|_| None).await;
-    for proxy in ["localhost", "127.0.0.1"] {
-        let through = http(
-            addresses(&[], false),
-            json!({"proxy": format!("http://{proxy}:{port}")}),
-        );
-        assert_eq!(
-            get(&through, "http://service.example/hook".to_owned())
-                .await
-                .unwrap()
-                .status,
-            200
-        );
-        assert_eq!(seen.lock().pop().unwrap().1, "http://service.example/hook");
-        assert_refused(
-            get(&through, "http://169.254.169.254/".to_owned()).await,
-            &["metadata service"],
-        );
-        assert_refused(
-            get(&through, "http://127.0.0.1:9/".to_owned()).await,
-            &["own machine"],
-        );
+    let hosts = [
+        "127.0.0.1",
+        "127.1",
+        "0x7f000001",
+        "2130706433",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "LOCALHOST",
+    ];
+    for scheme in ["http", "https", "socks5"] {
+        for host in hosts {
+            for target in ["http://192.0.2.1/hook", "https://192.0.2.1/hook"] {
+                let response = get_through(format!("{scheme}://{host}:{port}"), target).await;
+                let field = "spec.proxySecretRef, the key address: the proxy";
+                assert_refused(response, &[field, "own machine", "worker.addresses.allow"]);
+            }
+        }
     }
+    assert!(seen.lock().is_empty());
+}
+
+#[tokio::test]
+async fn an_allowed_proxy_of_a_provider_reaches_no_refused_service() {
+    let (port, seen) = service(|target| {
+        target
+            .ends_with("/away")
+            .then(|| "http://169.254.169.254/latest".to_owned())
+    })
+    .await;
+    let through = http(
+        addresses(&["127.0.0.1"], false),
+        json!({"proxy": format!("http://127.0.0.1:{port}")}),
+    );
+    // Only the proxy knows this name.
+    let response = get(&through, "http://service.invalid/hook".to_owned()).await;
+    assert_eq!(response.unwrap().status, 200);
+    assert_eq!(seen.lock().pop().unwrap().1, "http://service.invalid/hook");
+    for (target, words) in [
+        ("http://169.254.169.254/", ["169.254.169.254", "metadata"]),
+        ("http://127.0.0.2:9/", ["127.0.0.2", "own machine"]),
+        (
+            "http://metadata.google.internal/",
+            ["metadata.google.internal", "metadata"],
+        ),
+    ] {
+        assert_refused(get(&through, target.to_owned()).await, &words);
+    }
+    assert!(seen.lock().is_empty());
+    // A redirect is checked, too.
+    assert_refused(
+        get(&through, "http://service.invalid/away".to_owned()).await,
+        &["169.254.169.254", "metadata"],
+    );
+    assert_eq!(seen.lock().len(), 1);
+}
+
+#[tokio::test]
+async fn a_name_behind_a_proxy_is_refused_if_all_its_addresses_here_are_refused() {
+    let (port, seen) = service(|_| None).await;
+    let through = http(
+        addresses(&["127.0.0.2"], false),
+        json!({"proxy": format!("http://127.0.0.2:{port}")}),
+    );
+    assert_refused(
+        get(&through, "http://localhost/".to_owned()).await,
+        &["localhost was not called", "own machine"],
+    );
     assert!(seen.lock().is_empty());
 }
 

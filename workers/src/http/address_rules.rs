@@ -57,15 +57,28 @@ pub struct AddressRules {
 /// An address that the rules refuse.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{host} was not called: {address} is {rule}; to allow it, add it to worker.addresses.allow"
+    "{of}{host} was not called: {address} is {rule}; to allow it, add it to worker.addresses.allow"
 )]
 pub struct Refused {
+    /// The field of a proxy, with a colon; empty for the address of a service.
+    pub of: String,
     /// The host that was asked for.
     pub host: String,
     /// The refused address of the host.
     pub address: IpAddr,
     /// Why it is refused.
     pub rule: &'static str,
+}
+
+impl Refused {
+    /// The same for the proxy that a field or key names.
+    #[must_use]
+    pub fn of_proxy(self, origin: &str) -> Self {
+        Self {
+            of: format!("{origin}: the proxy "),
+            ..self
+        }
+    }
 }
 
 impl AddressRules {
@@ -157,6 +170,7 @@ impl AddressRules {
             None => return Ok(()),
         };
         Err(Refused {
+            of: String::new(),
             host: host.to_owned(),
             address,
             rule,

@@ -10,8 +10,8 @@ use reqwest::{Client, ClientBuilder};
 use tidings_rules::{Proxy, Tls};
 use url::Url;
 
-use super::resolver::CheckedResolver;
-use crate::http::address_rules::AddressRules;
+use super::resolver::{CheckedResolver, check_host};
+use crate::http::address_rules::{AddressRules, Refused};
 use crate::http::invalid::Invalid;
 use crate::tls::Trust;
 
@@ -23,6 +23,15 @@ pub struct ClientSet {
     /// Connects to the environment's proxy. It is a separate client, so that the proxy's host is
     /// exempt from the address rules only here.
     environment: Option<(Arc<Matcher>, Client)>,
+    /// The Provider's proxy, which makes the connections to services.
+    proxy: Option<Arc<CheckedProxy>>,
+}
+
+/// A Provider's proxy. It is checked like a service.
+struct CheckedProxy {
+    url: Url,
+    /// The field or key that names it.
+    origin: String,
 }
 
 impl ClientSet {
@@ -38,7 +47,8 @@ impl ClientSet {
     /// For a Provider with a proxy or certificates of its own.
     ///
     /// # Errors
-    /// A certificate, key or proxy address is invalid; the error names it.
+    /// A certificate, key or proxy address is invalid, or the proxy's address is refused; the error
+    /// names it.
     pub fn of_provider(
         rules: &Arc<AddressRules>,
         tls: Option<&Tls>,
@@ -47,17 +57,15 @@ impl ClientSet {
         let with_tls = || tls.map_or_else(|| Ok(builder()), |tls| with_tls(builder(), tls));
         let built = match proxy {
             Some(proxy) => {
-                let host = Url::parse(&proxy.address)
-                    .ok()
-                    .and_then(|url| url.host_str().map(str::to_owned));
-                let resolver = CheckedResolver::new(rules, host.into_iter().collect());
+                let checked = CheckedProxy::new(rules, proxy)?;
                 let client = with_tls()?
                     .proxy(reqwest_proxy(proxy)?)
-                    .dns_resolver(Arc::new(resolver))
+                    .dns_resolver(Arc::new(CheckedResolver::new(rules, Vec::new())))
                     .build();
                 client.map(|client| Self {
                     client,
                     environment: None,
+                    proxy: Some(Arc::new(checked)),
                 })
             }
             None => Self::build(rules, [with_tls()?, with_tls()?]),
@@ -92,7 +100,23 @@ impl ClientSet {
         Ok(Self {
             client,
             environment,
+            proxy: None,
         })
+    }
+
+    /// Checks the host of a URL: an address in it. Names are checked when the client connects;
+    /// behind a Provider's proxy here, because the proxy resolves them. That proxy is checked, too,
+    /// so that the error names its field.
+    ///
+    /// # Errors
+    /// The rules refuse the host or the proxy.
+    pub async fn check_target(&self, rules: &AddressRules, url: &Url) -> Result<(), Refused> {
+        let Some(proxy) = &self.proxy else {
+            return rules.check_url(url);
+        };
+        let checked = check_host(rules, &proxy.url).await;
+        checked.map_err(|refused| refused.of_proxy(&proxy.origin))?;
+        check_host(rules, url).await
     }
 
     /// The client for a URL.
@@ -105,6 +129,18 @@ impl ClientSet {
             .parse::<Uri>()
             .is_ok_and(|uri| matcher.intercept(&uri).is_some());
         if is_proxied { client } else { &self.client }
+    }
+}
+
+impl CheckedProxy {
+    /// The proxy, whose address in the URL is checked.
+    fn new(rules: &AddressRules, proxy: &Proxy) -> Result<Self, Invalid> {
+        let origin = proxy.origin.clone();
+        let url = Url::parse(&proxy.address)
+            .map_err(|_| Invalid(format!("{origin}: the proxy is not a URL; correct it")))?;
+        let checked = rules.check_url(&url);
+        checked.map_err(|refused| Invalid(refused.of_proxy(&origin).to_string()))?;
+        Ok(Self { url, origin })
     }
 }
 

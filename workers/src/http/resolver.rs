@@ -1,25 +1,32 @@
 //! Resolves names to allowed addresses only. The client connects to exactly what was checked.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::net::lookup_host;
+use tokio::time::timeout;
+use url::{Host, Url};
 
-use crate::http::address_rules::AddressRules;
+use crate::http::address_rules::{AddressRules, Refused};
+
+/// How long to wait for addresses that are only checked.
+const LONGEST_LOOKUP: Duration = Duration::from_secs(2);
 
 /// Resolves names for one client.
 pub struct CheckedResolver {
     rules: Arc<AddressRules>,
-    /// The hosts of the client's proxies. They may have any address.
-    proxies: Vec<String>,
+    /// The hosts of the environment's proxies. They may have any address, because the operator
+    /// chose them.
+    exempt: Vec<String>,
 }
 
 impl CheckedResolver {
-    /// A resolver for a client with these proxies.
-    pub fn new(rules: &Arc<AddressRules>, proxies: Vec<String>) -> Self {
+    /// A resolver that refuses nothing for these hosts.
+    pub fn new(rules: &Arc<AddressRules>, exempt: Vec<String>) -> Self {
         Self {
             rules: rules.clone(),
-            proxies,
+            exempt,
         }
     }
 }
@@ -27,7 +34,7 @@ impl CheckedResolver {
 impl Resolve for CheckedResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let rules =
-            (!self.proxies.iter().any(|proxy| proxy == name.as_str())).then(|| self.rules.clone());
+            (!self.exempt.iter().any(|host| host == name.as_str())).then(|| self.rules.clone());
         Box::pin(async move {
             // The caller sets the port.
             let found = lookup_host((name.as_str(), 0)).await?;
@@ -37,5 +44,21 @@ impl Resolve for CheckedResolver {
             };
             Ok(addresses)
         })
+    }
+}
+
+/// Checks the host of a URL: an address in it, or the addresses of its name. A name that is unknown
+/// here is allowed: often only a proxy knows it.
+///
+/// # Errors
+/// The rules refuse the address, or all addresses that the name has here.
+pub async fn check_host(rules: &AddressRules, url: &Url) -> Result<(), Refused> {
+    rules.check_url(url)?;
+    let Some(Host::Domain(name)) = url.host() else {
+        return Ok(());
+    };
+    match timeout(LONGEST_LOOKUP, lookup_host((name, 0))).await {
+        Ok(Ok(found)) => rules.admit(name, found).map(|_| ()),
+        _ => Ok(()),
     }
 }

@@ -1,4 +1,4 @@
-//! Which addresses Providers may have.
+//! Which addresses Providers and their proxies may have.
 
 use ipnet::IpNet;
 use serde::Serialize;
