@@ -51,8 +51,8 @@ pub struct Kind {
 }
 
 /// Headers that HTTP itself computes. Go's client, and with it Flux, ignores the first four (RFC
-/// 9110, sections 6.6.2, 7.2 and 8.6; RFC 9112, section 6). `accept-encoding` is among them, because
-/// it decides how the response is decoded.
+/// 9110, sections 6.6.2, 7.2 and 8.6; RFC 9112, section 6). `accept-encoding` decides how the
+/// response is decoded.
 const HEADERS_OF_HTTP: &[&str] = &[
     "content-length",
     "host",

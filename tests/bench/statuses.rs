@@ -226,11 +226,9 @@ async fn attempt(
         .into_iter()
         .find_map(|explained| explained.delivery);
     let delivery = delivery.context("the event has no delivery")?;
-    let (object, alert) = (
-        event.involved_object.clone().unwrap_or_default(),
-        delivery.alert.clone().unwrap_or_default(),
-    );
-    let message = prepared.message(&delivery, &event, &object, &alert);
+    let alert = delivery.alert.clone().unwrap_or_default();
+    let texts = prepared.texts(&delivery, &event);
+    let message = prepared.message(&delivery, &texts, &alert);
     let ended = attempt_once(prepared, &message)
         .await
         .map_err(|failure| anyhow::anyhow!("{failure}"))?;

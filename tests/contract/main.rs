@@ -13,6 +13,7 @@
 mod broken;
 mod documents;
 mod failures;
+mod mentions;
 mod redirects;
 mod rendering;
 mod repeats;

@@ -165,9 +165,9 @@ pub async fn attempt_rendered(
 ) -> Result<Ended, Failure> {
     let mut delivery = delivery(event);
     delivery.metadata.extend(metadata.clone());
-    let object = event.involved_object.clone().unwrap_or_default();
     let alert = delivery.alert.clone().unwrap_or_default();
-    let message = prepared.message(&delivery, event, &object, &alert);
+    let texts = prepared.texts(&delivery, event);
+    let message = prepared.message(&delivery, &texts, &alert);
     let rendered = &render(&message);
     attempt_once(
         prepared,

@@ -73,7 +73,7 @@ fn check(input: &[u8]) {
         message,
         reason,
         severity: "error".into(),
-        involved_object: Some(object.clone()),
+        involved_object: Some(object),
         ..Event::default()
     };
     let metadata = ["revision", "summary", "change_request", "commit"];
@@ -87,25 +87,16 @@ fn check(input: &[u8]) {
         .build()
         .expect("the runtime starts");
     for provider in EXAMPLES.iter() {
-        runtime.block_on(attempt(provider, &delivery, &event, &object));
+        runtime.block_on(attempt(provider, &delivery, &event));
     }
 }
 
-async fn attempt(
-    provider: &Arc<ResolvedProvider>,
-    delivery: &Delivery,
-    event: &Event,
-    object: &ObjectReference,
-) {
+async fn attempt(provider: &Arc<ResolvedProvider>, delivery: &Delivery, event: &Event) {
     let http = Http::dry_run();
     let prepared = prepare(provider.clone(), |_| Ok(http.clone())).expect("it was prepared before");
-    let alert = AlertReference::default();
+    let (alert, texts) = (AlertReference::default(), prepared.texts(delivery, event));
     // Some types skip events without a commit or a change request.
-    let _ = attempt_once(
-        &prepared,
-        &prepared.message(delivery, event, object, &alert),
-    )
-    .await;
+    let _ = attempt_once(&prepared, &prepared.message(delivery, &texts, &alert)).await;
     for request in http.recorded() {
         let kind = request.headers.get("content-type");
         let is_json = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));

@@ -13,6 +13,7 @@ mod incidents;
 mod isolation;
 mod limits;
 mod memory;
+mod mentions;
 mod nats;
 mod poison;
 mod proxies;

@@ -187,7 +187,8 @@ impl Http {
     /// # Errors
     /// Transient if there is no response: unreachable, not trusted or timed out; or if the body of
     /// a 2xx breaks off, so that the answer is unknown. Permanent if the address is not allowed, a
-    /// redirect is not followed, or a secret header cannot be sent. A response with any other status is no error.
+    /// redirect is not followed, or a secret header cannot be sent. A response with any other
+    /// status is no error.
     pub async fn send(&self, request: Request) -> Result<Response, Failure> {
         let request = request.secret_headers(&self.headers);
         request.check_headers()?;

@@ -2,6 +2,7 @@
 
 pub(crate) mod blocking;
 mod links;
+pub mod mentions;
 pub mod render;
 pub mod repository;
 pub mod revision;
@@ -14,6 +15,7 @@ use std::collections::BTreeMap;
 
 use tidings_core::{AlertReference, Event, ObjectReference};
 
+use crate::message::mentions::OwnMentions;
 use crate::message::render::{Link, RenderedMessage};
 use crate::text::{cut_chars, cut_id};
 
@@ -25,7 +27,8 @@ const LONGEST_TITLE: usize = 1_024;
 pub struct Message<'a> {
     /// The delivery's id, which is the same for every attempt.
     pub delivery_id: &'a str,
-    /// The event as it was stored. Its metadata keys have their prefixes.
+    /// The event, whose texts mention nobody. Its own metadata is as it was stored: keys have their
+    /// prefixes.
     pub event: &'a Event,
     /// The object that the event is about.
     pub object: &'a ObjectReference,
@@ -35,6 +38,8 @@ pub struct Message<'a> {
     pub alert: &'a AlertReference,
     /// The Alert's channel, else the Provider's; may be empty.
     pub channel: &'a str,
+    /// What the message may mention.
+    pub own_mentions: &'a OwnMentions,
     /// The result of the user's template and links.
     pub rendered: &'a RenderedMessage,
 }

@@ -121,6 +121,16 @@ mod tests {
                 let id = if limit.is_id { ", an id" } else { "" };
                 writeln!(rows, "  {part}: {most} {unit:?}{id}").unwrap();
             }
+            assert!(
+                !row.mentions.source.is_empty(),
+                "{kind} states its mentions"
+            );
+            let mentions = row.mentions;
+            writeln!(rows, "  mentions: {}", mentions.source).unwrap();
+            for form in mentions.forms {
+                let after_word = if form.after_word { ", after words" } else { "" };
+                writeln!(rows, "    {}: {}{after_word}", form.example, form.pattern).unwrap();
+            }
             for rule in row.status_rules {
                 writeln!(rows, "  {rule:?}").unwrap();
             }

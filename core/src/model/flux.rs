@@ -44,6 +44,12 @@ pub fn controller_metadata<'a>(event: &'a Event, key: &str) -> Option<&'a str> {
         .map(String::as_str)
 }
 
+/// Whether a value in the metadata of a delivery comes from the event: the controller set it, or an
+/// annotation has the same value. Otherwise the Alert set it.
+pub fn is_of_event(event: &Event, key: &str, value: &str) -> bool {
+    controller_metadata(event, key).is_some() || annotation(event, key) == Some(value)
+}
+
 /// Whether the sender asks for an update of the commit status (`commit_status: update`).
 pub fn is_status_update(event: &Event) -> bool {
     controller_metadata(event, "commit_status") == Some("update")

@@ -84,7 +84,22 @@ fn section(page: &mut String, row: &ProviderType) {
             need.meaning
         );
     }
+    let _ = write!(page, "{}", mentions(row));
     let _ = writeln!(page, "\n```yaml\n{}```\n", row.example());
+}
+
+/// The mentions that texts from events never have; empty if the service has none.
+fn mentions(row: &ProviderType) -> String {
+    let examples = row.mentions.forms.iter().map(|form| form.example);
+    let examples: Vec<String> = examples.map(|example| format!("`{example}`")).collect();
+    if examples.is_empty() {
+        return String::new();
+    }
+    let source = row.mentions.source;
+    format!(
+        "\n[Mentions]({source}) that are broken in texts from events: {}\n",
+        examples.join(", ")
+    )
 }
 
 /// The rate limits in words, with a link to their source.

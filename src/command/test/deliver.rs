@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use tidings_core::model::metadata;
 use tidings_core::runtime::config::Settings;
 use tidings_core::{Delivery, Event, Failure, Outcome, Reason};
 use tidings_router::AlertExplanation;
@@ -78,13 +77,9 @@ async fn attempt(
     renderer: &Renderer,
     report: &mut DeliveryReport,
 ) -> Result<Ended, Failure> {
-    let object = event.involved_object.clone().unwrap_or_default();
     let alert = delivery.alert.clone().unwrap_or_default();
-    let metadata = metadata::of_delivery(delivery, event);
-    let message = Message {
-        metadata: &metadata,
-        ..prepared.message(delivery, event, &object, &alert)
-    };
+    let texts = prepared.texts(delivery, event);
+    let message = prepared.message(delivery, &texts, &alert);
     let of_alert = || providers::channel(rules, delivery);
     let revealed = revealed_channel(&message, &prepared.provider, of_alert)?;
     let message = Message {

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tidings_core::model::destination::{fingerprint, is_fingerprint};
-use tidings_core::{AlertReference, Delivery, Event, Failure, ObjectReference, Reason};
+use tidings_core::model::metadata::of_delivery;
+use tidings_core::{AlertReference, Delivery, Event, Failure, Reason};
 use tidings_rules::ResolvedProvider;
 use tokio::time::Instant;
 
@@ -14,6 +15,7 @@ use crate::http::invalid::Invalid;
 use crate::http::redact::Redactor;
 use crate::http::{Http, HttpClients};
 use crate::message::Message;
+use crate::message::mentions::EventTexts;
 use crate::message::render::RenderedMessage;
 use crate::notifier::contract::{Notifier, ProviderType};
 use crate::notifier::provider_type;
@@ -68,12 +70,16 @@ impl Prepared {
         }
     }
 
+    /// The texts of a delivery for this Provider. Those of the event mention nobody.
+    pub fn texts<'a>(&self, delivery: &'a Delivery, event: &'a Event) -> EventTexts<'a> {
+        EventTexts::new(self.provider_type, event, of_delivery(delivery, event))
+    }
+
     /// The message of a delivery for this Provider, in the standard form.
     pub fn message<'a>(
         &'a self,
         delivery: &'a Delivery,
-        event: &'a Event,
-        object: &'a ObjectReference,
+        texts: &'a EventTexts<'_>,
         alert: &'a AlertReference,
     ) -> Message<'a> {
         let channel = match (self.provider.secret_channel(), delivery.channel.as_str()) {
@@ -83,11 +89,12 @@ impl Prepared {
         };
         Message {
             delivery_id: &delivery.id,
-            event,
-            object,
-            metadata: &delivery.metadata,
+            event: &texts.event,
+            object: &texts.object,
+            metadata: &texts.metadata,
             alert,
             channel,
+            own_mentions: &texts.own,
             rendered: RenderedMessage::STANDARD,
         }
     }

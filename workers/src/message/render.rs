@@ -145,7 +145,19 @@ impl Renderer {
             links: if shows_links { links } else { Vec::new() },
             ..RenderedMessage::default()
         };
-        match template.map(|source| self.render(source?, escape, &context)) {
+        let only_own = |text: String, source: &str| {
+            let own = message.own_mentions;
+            own.only(text, source, message.metadata)
+        };
+        let render = |source: Result<String, String>| {
+            let source = source?;
+            let Rendered { title, text } = self.render(source.clone(), escape, &context)?;
+            Ok::<_, String>(Rendered {
+                title: title.map(|title| only_own(title, &source)),
+                text: only_own(text, &source),
+            })
+        };
+        match template.map(render) {
             None => {}
             Some(Ok(Rendered { title, text })) => {
                 (rendered.title, rendered.text) = (title, Some(text))

@@ -8,6 +8,7 @@ use tidings_core::{AlertReference, Event, ObjectReference, ProtoTimestamp};
 use tidings_rules::{Family, Kind, ResolvedProvider, SecretData, SecretValue};
 
 use crate::message::Message;
+use crate::message::mentions::OwnMentions;
 use crate::message::render::RenderedMessage;
 use crate::notifier::kinds;
 
@@ -143,6 +144,7 @@ impl Sample {
             metadata: &self.metadata,
             alert: &self.alert,
             channel: &self.channel,
+            own_mentions: OwnMentions::NONE,
             rendered: &self.rendered,
         }
     }

@@ -9,6 +9,7 @@ use tidings_core::{AlertReference, Event, ObjectReference, ProtoTimestamp};
 use tidings_rules::template::{Escape, Program};
 
 use crate::message::Message;
+use crate::message::mentions::OwnMentions;
 use crate::message::render::RenderedMessage;
 use crate::message::template_context::TemplateContext;
 
@@ -169,6 +170,7 @@ impl Sample {
             metadata: &self.metadata,
             alert,
             channel,
+            own_mentions: OwnMentions::NONE,
             rendered: RenderedMessage::STANDARD,
         }
     }

@@ -16,6 +16,7 @@ use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider, SecretData};
 use url::Url;
 
+use super::contract::mentions::Mentions;
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::classify;
@@ -57,6 +58,9 @@ pub const TYPE: ProviderType = ProviderType {
     sent_twice: "one alert",
     build,
     confirmation: Confirmation::Status,
+    mentions: Mentions::none(
+        "labels and annotations, for which Alertmanager's routes decide who is notified",
+    ),
     size_limits: SizeLimits {
         source: "https://grafana.com/docs/mimir/latest/configure/configuration-parameters/",
         body: BodyLimit::AtMost(SizeUnit::Bytes, 100 << 20),

@@ -11,6 +11,7 @@ use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
 use tokio::sync::OnceCell;
 
+use super::contract::mentions::Mentions;
 use super::contract::{DesiredState, KeepState, Notifier, ProviderType, RemoteState, Sent};
 use super::forge::api_url;
 use super::forge::commit_status::{
@@ -53,6 +54,7 @@ pub const TYPE: ProviderType = ProviderType {
     cut_at: "id 255",
     sent_twice: "the same",
     build,
+    mentions: Mentions::COMMIT_STATUS,
     size_limits: SizeLimits {
         source: "https://learn.microsoft.com/en-us/rest/api/azure/devops/git/statuses/create",
         body: BodyLimit::Parts,

@@ -21,6 +21,7 @@ use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
+use super::contract::mentions::Mentions;
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::classify::classify;
 use crate::http::confirmation::Confirmation;
@@ -77,6 +78,7 @@ pub const TYPE: ProviderType = ProviderType {
     build,
     confirmation: Confirmation::Status,
     content: Content::Event,
+    mentions: Mentions::EVENT,
     size_limits: SizeLimits {
         source: "https://learn.microsoft.com/en-us/azure/event-hubs/event-hubs-quotas",
         body: BodyLimit::AtMost(SizeUnit::Bytes, LONGEST_BODY),

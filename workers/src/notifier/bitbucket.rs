@@ -11,6 +11,7 @@ use sha1::{Digest, Sha1};
 use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 
+use super::contract::mentions::Mentions;
 use super::contract::{DesiredState, KeepState, Notifier, ProviderType, RemoteState, Sent};
 use super::forge::commit_status::{
     CommitState, CommitStatus, Progressing, StatusReader, desired, remote_state,
@@ -63,6 +64,7 @@ pub const TYPE: ProviderType = ProviderType {
         source: "https://support.atlassian.com/bitbucket-cloud/docs/api-request-limits/",
     },
     confirmation: Confirmation::Json(&[("key", Is::Present), ("state", Is::Present)]),
+    mentions: Mentions::COMMIT_STATUS,
     size_limits: SizeLimits {
         source: "https://developer.atlassian.com/cloud/bitbucket/rest/api-group-commit-statuses/",
         body: BodyLimit::Parts,

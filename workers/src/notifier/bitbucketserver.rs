@@ -11,6 +11,7 @@ use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
 use super::bitbucket::{state_name, status_key};
+use super::contract::mentions::Mentions;
 use super::contract::{DesiredState, KeepState, Notifier, ProviderType, RemoteState, Sent};
 use super::forge::commit_status::{CommitStatus, Progressing, StatusReader, desired, remote_state};
 use super::forge::{api_url, null_or};
@@ -49,6 +50,7 @@ pub const TYPE: ProviderType = ProviderType {
     sent_twice: "the same",
     build,
     confirmation: Confirmation::Empty,
+    mentions: Mentions::COMMIT_STATUS,
     size_limits: SizeLimits {
         source: "https://developer.atlassian.com/server/bitbucket/rest/",
         body: BodyLimit::Parts,

@@ -5,6 +5,7 @@
 
 mod example;
 pub mod limits;
+pub mod mentions;
 pub mod need;
 
 use async_trait::async_trait;
@@ -21,6 +22,7 @@ use crate::http::invalid::Invalid;
 use crate::message::Message;
 use crate::message::render::Content;
 use limits::{RateLimits, SizeLimits};
+use mentions::Mentions;
 use need::{Need, Place};
 
 /// The keys with certificates, under their current and their former names.
@@ -51,6 +53,8 @@ pub struct ProviderType {
     pub rate_limits: RateLimits,
     /// The form of a 2xx with which the service accepts a write. Proxies answer 200, too.
     pub confirmation: Confirmation,
+    /// How texts of the service mention people. Texts from events never do.
+    pub mentions: Mentions,
     /// The largest body, fields and ids that the service accepts. The contract tests check each of
     /// them.
     pub size_limits: SizeLimits,
@@ -87,6 +91,7 @@ impl ProviderType {
         content: Content::Text(Escape::None),
         rate_limits: RateLimits::NONE,
         confirmation: Confirmation::Json(&[("id", Is::Present)]),
+        mentions: Mentions::UNSTATED,
         size_limits: SizeLimits::UNSTATED,
         status_rules: &[],
         most_links: usize::MAX,

@@ -17,6 +17,7 @@ use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
+use super::contract::mentions::{AT_NAME, Mentions};
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::{at_path, http_url};
 use crate::http::classify::classify;
@@ -50,6 +51,10 @@ pub const TYPE: ProviderType = ProviderType {
     sent_twice: "twice",
     build,
     confirmation: Confirmation::JsonOrOk(&[("status", Is::Text("ok"))]),
+    mentions: Mentions::of(
+        "https://docs.datadoghq.com/monitors/notify/#notifications",
+        &[AT_NAME],
+    ),
     size_limits: SizeLimits {
         source: "https://docs.datadoghq.com/api/latest/events/",
         body: BodyLimit::Parts,

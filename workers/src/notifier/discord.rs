@@ -10,6 +10,7 @@ use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
+use super::contract::mentions::{Form, Mentions};
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::classify_with_wait;
@@ -50,6 +51,31 @@ pub const TYPE: ProviderType = ProviderType {
         rates: &[rate(5, 2)],
         source: "https://discord.com/developers/docs/topics/rate-limits",
     },
+    mentions: Mentions::of(
+        "https://docs.discord.com/developers/reference#message-formatting",
+        &[
+            Form {
+                example: "@everyone",
+                pattern: "(@)(?:everyone|here)",
+                after_word: true,
+            },
+            Form {
+                example: "<@80351110224678912>",
+                pattern: "(<@)[!&]?[A-Za-z0-9]+",
+                after_word: true,
+            },
+            Form {
+                example: "<#80351110224678912>",
+                pattern: "(<)#[0-9]+",
+                after_word: true,
+            },
+            Form {
+                example: "<!everyone>",
+                pattern: "(<)!(?:channel|here|everyone)",
+                after_word: true,
+            },
+        ],
+    ),
     size_limits: SizeLimits {
         source: "https://discord.com/developers/docs/resources/message#embed-object-embed-limits",
         body: BodyLimit::Parts,

@@ -9,6 +9,7 @@ use tidings_core::model::flux;
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
+use super::contract::mentions::Mentions;
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::classify;
@@ -46,6 +47,7 @@ pub const TYPE: ProviderType = ProviderType {
     confirmation: Confirmation::Status,
     content: Content::Event,
     own_headers: &["idempotency-key"],
+    mentions: Mentions::EVENT,
     size_limits: SizeLimits {
         source: "https://fluxcd.io/flux/components/notification/providers/#generic-webhook",
         body: BodyLimit::Unlimited("the receiver is your own"),

@@ -13,6 +13,7 @@ use tidings_core::model::token::hex;
 use tidings_rules::{Family, ResolvedProvider, SecretValue};
 use url::Url;
 
+use super::contract::mentions::Mentions;
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use super::generic::event_request;
 use crate::http::Http;
@@ -48,6 +49,7 @@ pub const TYPE: ProviderType = ProviderType {
     content: Content::Event,
     raw_key: "token",
     own_headers: &["idempotency-key", "x-signature"],
+    mentions: Mentions::EVENT,
     size_limits: SizeLimits {
         source: "https://fluxcd.io/flux/components/notification/providers/#generic-webhook-with-hmac",
         body: BodyLimit::Unlimited("the receiver is your own"),

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 
+use super::contract::mentions::Mentions;
 use super::contract::{DesiredState, KeepState, Notifier, ProviderType, RemoteState, Sent};
 use super::forge::commit_status::{
     CommitState, CommitStatus, Progressing, StatusReader, desired, remote_state,
@@ -34,6 +35,7 @@ pub const TYPE: ProviderType = ProviderType {
     cut_at: "id 255, description 255",
     sent_twice: "the same",
     build,
+    mentions: Mentions::COMMIT_STATUS,
     size_limits: SizeLimits {
         source: "https://github.com/go-gitea/gitea/blob/main/models/git/commit_status.go",
         body: BodyLimit::Parts,

@@ -10,6 +10,7 @@ use serde_json::Value;
 use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 
+use super::contract::mentions::{Mentions, OF_FORGES};
 use super::contract::{Notifier, ProviderType};
 use super::forge::comment::{ChangeRequests, Comments, LongestComment};
 use super::forge::gitea_api::{Gitea, NEEDS};
@@ -33,6 +34,10 @@ pub const TYPE: ProviderType = ProviderType {
     cut_at: "65,535 bytes",
     sent_twice: "the first comment is edited",
     build,
+    mentions: Mentions::of(
+        "https://docs.gitea.com/usage/issues-prs/linked-references",
+        &[OF_FORGES],
+    ),
     size_limits: SizeLimits {
         source: "https://github.com/go-gitea/gitea/blob/main/models/issues/comment.go",
         body: BodyLimit::Parts,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 
+use super::contract::mentions::Mentions;
 use super::contract::{DesiredState, KeepState, Notifier, ProviderType, RemoteState, Sent};
 use super::forge::commit_status::{
     CommitState, CommitStatus, Progressing, StatusReader, desired, remote_state,
@@ -34,6 +35,7 @@ pub const TYPE: ProviderType = ProviderType {
     sent_twice: "listed twice, with the same state",
     build,
     rate_limits: RATE_LIMITS,
+    mentions: Mentions::COMMIT_STATUS,
     size_limits: SizeLimits {
         source: "https://docs.github.com/en/rest/commits/statuses",
         body: BodyLimit::Parts,

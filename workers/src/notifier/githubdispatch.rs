@@ -10,6 +10,7 @@ use serde_json::Value;
 use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 
+use super::contract::mentions::Mentions;
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use super::forge::github_api::{GitHub, NEEDS, RATE_LIMITS};
 use super::forge::github_http::ACCEPT;
@@ -38,6 +39,7 @@ pub const TYPE: ProviderType = ProviderType {
     confirmation: Confirmation::Empty,
     content: Content::Event,
     rate_limits: RATE_LIMITS,
+    mentions: Mentions::EVENT,
     size_limits: SizeLimits {
         source: "https://docs.github.com/en/rest/repos/repos#create-a-repository-dispatch-event",
         body: BodyLimit::Parts,

@@ -10,6 +10,7 @@ use serde_json::Value;
 use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 
+use super::contract::mentions::{Mentions, OF_FORGES};
 use super::contract::{Notifier, ProviderType};
 use super::forge::comment::{ChangeRequests, Comments, LongestComment};
 use super::forge::github_api::{GitHub, NEEDS, RATE_LIMITS};
@@ -35,6 +36,10 @@ pub const TYPE: ProviderType = ProviderType {
     sent_twice: "the first comment is edited",
     build,
     rate_limits: RATE_LIMITS,
+    mentions: Mentions::of(
+        "https://docs.github.com/get-started/writing-on-github/getting-started-with-writing-and-formatting-on-github/basic-writing-and-formatting-syntax#mentioning-people-and-teams",
+        &[OF_FORGES],
+    ),
     size_limits: SizeLimits {
         source: "https://docs.github.com/en/rest/issues/comments",
         body: BodyLimit::Parts,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 
+use super::contract::mentions::Mentions;
 use super::contract::{DesiredState, KeepState, Notifier, ProviderType, RemoteState, Sent};
 use super::forge::commit_status::{
     CommitState, CommitStatus, Progressing, StatusReader, desired, remote_state,
@@ -32,6 +33,7 @@ pub const TYPE: ProviderType = ProviderType {
     cut_at: "id 255, description 255",
     sent_twice: "the same",
     build,
+    mentions: Mentions::COMMIT_STATUS,
     size_limits: SizeLimits {
         source: "https://gitlab.com/gitlab-org/gitlab/-/blob/master/app/models/commit_status.rb",
         body: BodyLimit::Parts,

@@ -10,6 +10,7 @@ use serde_json::Value;
 use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 
+use super::contract::mentions::{Form, Mentions, OF_FORGES};
 use super::contract::{Notifier, ProviderType};
 use super::forge::comment::{ChangeRequests, Comments, LongestComment};
 use super::forge::gitlab_api::{GitLab, NEEDS};
@@ -41,6 +42,18 @@ pub const TYPE: ProviderType = ProviderType {
         rates: &[rate(300, 60)],
         source: "https://docs.gitlab.com/administration/settings/rate_limit_on_notes_creation/",
     },
+    mentions: Mentions::of(
+        "https://docs.gitlab.com/user/discussions/#mentions",
+        &[
+            OF_FORGES,
+            // A quick action is carried out with the rights of the token.
+            Form {
+                example: "/close",
+                pattern: r"(?m:^)[ \t]*(/)[A-Za-z_]+(?:[ \t\r\n]|$)",
+                after_word: true,
+            },
+        ],
+    ),
     size_limits: SizeLimits {
         source: "https://docs.gitlab.com/administration/instance_limits/#size-of-comments-and-descriptions-of-issues-merge-requests-and-epics",
         body: BodyLimit::Parts,

@@ -10,6 +10,7 @@ use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
+use super::contract::mentions::{Form, Mentions};
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::classify;
@@ -46,6 +47,14 @@ pub const TYPE: ProviderType = ProviderType {
         rates: &[rate(1, 1)],
         source: "https://developers.google.com/workspace/chat/limits",
     },
+    mentions: Mentions::of(
+        "https://developers.google.com/workspace/chat/format-messages#messages-@mention",
+        &[Form {
+            example: "<users/all>",
+            pattern: r"(<)users/[^<>\s]*",
+            after_word: true,
+        }],
+    ),
     size_limits: SizeLimits {
         source: "https://developers.google.com/workspace/chat/api/reference/rest/v1/spaces.messages",
         body: BodyLimit::AtMost(SizeUnit::Bytes, LONGEST_BODY),

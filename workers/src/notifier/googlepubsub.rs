@@ -20,6 +20,7 @@ use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
+use super::contract::mentions::Mentions;
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::classify::{StatusRule, classify_with};
 use crate::http::confirmation::{Confirmation, Is};
@@ -79,6 +80,7 @@ pub const TYPE: ProviderType = ProviderType {
         StatusRule::retry(409..=409, Reason::ServerError),
         StatusRule::retry(499..=499, Reason::ServerError),
     ],
+    mentions: Mentions::EVENT,
     size_limits: SizeLimits {
         source: "https://cloud.google.com/pubsub/quotas#resource_limits",
         body: BodyLimit::AtMost(SizeUnit::Bytes, LONGEST_BODY),

@@ -11,6 +11,7 @@ use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider, SecretData};
 use url::Url;
 
+use super::contract::mentions::Mentions;
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::classify;
@@ -54,6 +55,7 @@ pub const TYPE: ProviderType = ProviderType {
     build,
     confirmation: Confirmation::JsonOrOk(&[("id", Is::Present), ("message", Is::Present)]),
     content: Content::Text(Escape::Entities),
+    mentions: Mentions::none("an annotation notifies nobody"),
     size_limits: SizeLimits {
         source: "https://grafana.com/docs/grafana/latest/setup-grafana/configure-grafana/#tags_length",
         body: BodyLimit::Parts,

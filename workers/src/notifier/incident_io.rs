@@ -15,6 +15,7 @@ use tidings_core::model::object_state::{self, ObjectState, ReasonStates};
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
+use super::contract::mentions::Mentions;
 use super::contract::{DesiredState, KeepState, Notifier, ProviderType, RemoteState, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::classify;
@@ -52,6 +53,7 @@ pub const TYPE: ProviderType = ProviderType {
     build,
     confirmation: Confirmation::JsonOrOk(&[("status", Is::Text("success"))]),
     most_links: 1,
+    mentions: Mentions::none("the routes of the alert source decide who is notified"),
     size_limits: SizeLimits {
         source: "https://docs.incident.io/api-reference/alert-events-v2/create-http",
         body: BodyLimit::AtMost(SizeUnit::Bytes, LONGEST_BODY),

@@ -12,6 +12,7 @@ use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
+use super::contract::mentions::{AT_TAG, Form, Mentions};
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::{classify, describe};
@@ -44,6 +45,17 @@ pub const TYPE: ProviderType = ProviderType {
         rates: &[rate(5, 1), rate(100, 60)],
         source: "https://open.larksuite.com/document/client-docs/bot-v3/add-custom-bot",
     },
+    mentions: Mentions::of(
+        "https://open.larksuite.com/document/common-capabilities/message-card/message-cards-content/using-markdown-tags",
+        &[
+            AT_TAG,
+            Form {
+                example: "<person id=ou_1></person>",
+                pattern: r"(<)/?person\b[^<>]*",
+                after_word: true,
+            },
+        ],
+    ),
     size_limits: SizeLimits {
         source: "https://open.larksuite.com/document/client-docs/bot-v3/add-custom-bot",
         body: BodyLimit::AtMost(SizeUnit::Bytes, LONGEST_BODY),

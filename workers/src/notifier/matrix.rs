@@ -3,15 +3,17 @@
 //! Contract: Matrix's Client-Server API, "PUT /rooms/{roomId}/send/{eventType}/{txnId}", in its
 //! first version, r0, which homeservers still serve. The transaction's id is the delivery's, so a
 //! retry after a lost response does not post twice. An event has up to 65,536 bytes, of which a
-//! tenth is left for what the homeserver adds. A 429 has its wait in `retry_after_ms`.
+//! tenth is left for what the homeserver adds. A 429 has its wait in `retry_after_ms`. If an event
+//! had a mention, `m.mentions` (version 1.7) lists whom the message mentions.
 
 use async_trait::async_trait;
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
+use super::contract::mentions::{Form, Mentions};
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::classify_with_wait;
@@ -48,6 +50,26 @@ pub const TYPE: ProviderType = ProviderType {
     sent_twice: "one message",
     build,
     confirmation: Confirmation::JsonOrOk(&[("event_id", Is::Present)]),
+    mentions: Mentions::of(
+        "https://spec.matrix.org/v1.7/client-server-api/#user-and-room-mentions",
+        &[
+            Form {
+                example: "@alice:example.com",
+                pattern: r"(@)[A-Za-z0-9._=/+-]+:[A-Za-z0-9\[][A-Za-z0-9.:\[\]-]*",
+                after_word: false,
+            },
+            Form {
+                example: "@room",
+                pattern: "(@)room",
+                after_word: false,
+            },
+            Form {
+                example: "https://matrix.to/#/%40alice:example.com",
+                pattern: r"(matrix\.to/#/)%40",
+                after_word: true,
+            },
+        ],
+    ),
     size_limits: SizeLimits {
         source: "https://spec.matrix.org/latest/client-server-api/#size-limits",
         body: BodyLimit::AtMost(SizeUnit::Bytes, 65_536),
@@ -58,6 +80,10 @@ pub const TYPE: ProviderType = ProviderType {
 
 /// In bytes of JSON.
 const LONGEST_BODY: usize = 65_536 / 10 * 9;
+/// The most users in `m.mentions`, which are in the tenth that is left.
+const MOST_USERS: usize = 20;
+/// In bytes.
+const LONGEST_USER_ID: usize = 255;
 
 struct Matrix {
     http: Http,
@@ -82,7 +108,11 @@ impl SendMessage for Matrix {
             return Err(Failure::permanent(Reason::Misconfigured, detail));
         }
         let url = send_url(&self.homeserver, message.channel, message.delivery_id);
-        let body = json!({ "msgtype": "m.text", "body": body(message) });
+        let text = body(message);
+        let mut body = json!({ "msgtype": "m.text", "body": text });
+        if message.own_mentions.has_broken {
+            body["m.mentions"] = intentional_mentions(message, &text);
+        }
         let mut request = Request::new(Method::PUT, url).json(&body);
         if let Some(token) = &self.token {
             request = request.bearer(token);
@@ -110,6 +140,26 @@ fn send_url(homeserver: &Url, room: &str, transaction: &str) -> Url {
         path.pop_if_empty().extend(segments);
     }
     url
+}
+
+/// `m.mentions`: with it, clients notify whom it lists, and not whom the body names by chance, such
+/// as the user `alice` in a broken `@alice:example.com`.
+fn intentional_mentions(message: &Message<'_>, text: &str) -> Value {
+    let left = message.own_mentions.left_in(text);
+    let is_room = |mention: &&str| mention.eq_ignore_ascii_case("@room");
+    let is_user = |mention: &&str| mention.starts_with('@') && mention.len() <= LONGEST_USER_ID;
+    let users = left
+        .iter()
+        .filter(|mention| is_user(mention) && !is_room(mention));
+    let users: Vec<&&str> = users.take(MOST_USERS).collect();
+    let mut mentions = json!({});
+    if !users.is_empty() {
+        mentions["user_ids"] = json!(users);
+    }
+    if left.iter().any(is_room) {
+        mentions["room"] = Value::Bool(true);
+    }
+    mentions
 }
 
 fn body(message: &Message<'_>) -> String {

@@ -11,6 +11,7 @@ use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
+use super::contract::mentions::{AT_TAG, Mentions};
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::{classify, describe, failure};
@@ -42,6 +43,10 @@ pub const TYPE: ProviderType = ProviderType {
         rates: &[rate(4, 1)],
         source: "https://learn.microsoft.com/microsoftteams/platform/webhooks-and-connectors/how-to/connectors-using",
     },
+    mentions: Mentions::of(
+        "https://learn.microsoft.com/microsoftteams/platform/task-modules-and-cards/cards/cards-format#user-mention-within-adaptive-cards",
+        &[AT_TAG],
+    ),
     size_limits: SizeLimits {
         source: "https://learn.microsoft.com/microsoftteams/platform/bots/how-to/format-your-bot-messages",
         body: BodyLimit::AtMost(SizeUnit::Utf16, LONGEST_BODY),

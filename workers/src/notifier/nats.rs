@@ -26,6 +26,7 @@ use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider, SecretData};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
+use super::contract::mentions::Mentions;
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::Http;
 use crate::http::address_rules::AddressRules;
@@ -67,6 +68,7 @@ pub const TYPE: ProviderType = ProviderType {
     confirmation: Confirmation::Status,
     content: Content::Event,
     uses_http: false,
+    mentions: Mentions::EVENT,
     size_limits: SizeLimits {
         source: "https://docs.nats.io/running-a-nats-service/configuration#limits",
         body: BodyLimit::Announced,

@@ -15,6 +15,7 @@ use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
+use super::contract::mentions::Mentions;
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::classify;
@@ -50,6 +51,7 @@ pub const TYPE: ProviderType = ProviderType {
     sent_twice: "one alert, with a higher count",
     build,
     confirmation: Confirmation::JsonOrOk(&[("requestId", Is::Present)]),
+    mentions: Mentions::none("teams and responders of the integration are notified"),
     size_limits: SizeLimits {
         source: "https://docs.opsgenie.com/docs/alert-api#create-alert",
         body: BodyLimit::Parts,

@@ -21,6 +21,7 @@ use self::otlp::{
     AnyValue, ExportRequest, ExportResponse, InstrumentationScope, KeyValue, Resource,
     ResourceSpans, ScopeSpans, Span, SpanKind, Status, StatusCode, Value,
 };
+use super::contract::mentions::Mentions;
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::{StatusRule, classify_with};
@@ -68,6 +69,7 @@ pub const TYPE: ProviderType = ProviderType {
         StatusRule::permanent(500..=500, Reason::ServerError),
         StatusRule::permanent(506..=599, Reason::ServerError),
     ],
+    mentions: Mentions::none("spans notify nobody"),
     size_limits: SizeLimits {
         source: "https://github.com/open-telemetry/opentelemetry-collector/blob/main/config/confighttp/README.md",
         body: BodyLimit::AtMost(SizeUnit::Bytes, 20 << 20),

@@ -21,6 +21,7 @@ use tidings_core::model::object_state::{self, ObjectState, ReasonStates};
 use tidings_rules::{Family, ResolvedProvider, SecretValue};
 use url::Url;
 
+use super::contract::mentions::Mentions;
 use super::contract::{DesiredState, KeepState, Notifier, ProviderType, RemoteState, Sent};
 use crate::http::address::{at_path, http_url};
 use crate::http::classify::classify;
@@ -81,6 +82,7 @@ pub const TYPE: ProviderType = ProviderType {
         rates: &[rate(120, 60)],
         source: "https://community.pagerduty.com/forum/t/monitoring-api-rate-limiting/3318",
     },
+    mentions: Mentions::none("the service's escalation policy decides who is notified"),
     size_limits: SizeLimits {
         source: "https://developer.pagerduty.com/docs/events-api-v2-overview#size-limits",
         body: BodyLimit::AtMost(SizeUnit::Bytes, LONGEST_BODY),

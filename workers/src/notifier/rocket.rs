@@ -9,6 +9,7 @@ use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
+use super::contract::mentions::{AT_NAME, Mentions};
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::classify;
@@ -41,6 +42,10 @@ pub const TYPE: ProviderType = ProviderType {
     sent_twice: "twice",
     build,
     confirmation: Confirmation::JsonOrOk(&[("success", Is::True)]),
+    mentions: Mentions::of(
+        "https://docs.rocket.chat/docs/mention-in-channels-and-direct-messages",
+        &[AT_NAME],
+    ),
     size_limits: SizeLimits {
         source: "https://docs.rocket.chat/docs/message",
         body: BodyLimit::Parts,

@@ -20,6 +20,7 @@ use tidings_core::model::id::digest;
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
+use super::contract::mentions::Mentions;
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::{classify, retry_after};
@@ -59,6 +60,7 @@ pub const TYPE: ProviderType = ProviderType {
     sent_twice: "dropped by Sentry",
     build,
     confirmation: Confirmation::JsonOrOk(&[("id", Is::Present)]),
+    mentions: Mentions::none("the project's alert rules decide who is notified"),
     size_limits: SizeLimits {
         source: "https://docs.sentry.io/concepts/data-management/size-limits",
         body: BodyLimit::AtMost(SizeUnit::Bytes, LONGEST_ITEM),

@@ -11,6 +11,7 @@ use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
+use super::contract::mentions::{Form, Mentions};
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::{classify, retry_after};
@@ -65,6 +66,32 @@ pub const TYPE: ProviderType = ProviderType {
         rates: &[rate(1, 1)],
         source: "https://docs.slack.dev/apis/web-api/rate-limits",
     },
+    mentions: Mentions::of(
+        "https://docs.slack.dev/messaging/formatting-message-text",
+        &[
+            Form {
+                example: "<!channel>",
+                pattern: r"(<)!(?:channel|here|everyone|group|all|subteam(?:\^[A-Z0-9]+)?)",
+                after_word: true,
+            },
+            Form {
+                example: "<@U012AB3CD>",
+                pattern: "(<@)[A-Za-z0-9]+",
+                after_word: true,
+            },
+            Form {
+                example: "<#C012AB3CD>",
+                pattern: "(<)#[CDG][A-Z0-9]+",
+                after_word: true,
+            },
+            // With link_names, and at Mattermost, which accepts the same body.
+            Form {
+                example: "@here",
+                pattern: "(@)(?:channel|here|everyone|group|all)",
+                after_word: false,
+            },
+        ],
+    ),
     size_limits: SizeLimits {
         source: "https://docs.slack.dev/changelog/2018-04-truncating-really-long-messages",
         body: BodyLimit::AtMost(SizeUnit::Characters, 40_000),

@@ -11,6 +11,7 @@ use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
+use super::contract::mentions::{AT_NAME, Mentions};
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::classify::classify_with_wait;
 use crate::http::confirmation::{Confirmation, Is};
@@ -55,6 +56,7 @@ pub const TYPE: ProviderType = ProviderType {
         rates: &[rate(1, 1), rate(20, 60)],
         source: "https://core.telegram.org/bots/faq#my-bot-is-hitting-limits-how-do-i-avoid-this",
     },
+    mentions: Mentions::of("https://core.telegram.org/api/mentions", &[AT_NAME]),
     size_limits: SizeLimits {
         source: "https://core.telegram.org/bots/api#sendmessage",
         body: BodyLimit::Parts,

@@ -10,6 +10,7 @@ use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
+use super::contract::mentions::{Form, Mentions};
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::StatusRule;
@@ -52,6 +53,21 @@ pub const TYPE: ProviderType = ProviderType {
     sent_twice: "twice",
     build,
     confirmation: Confirmation::JsonOrOk(&[("id", Is::Present)]),
+    mentions: Mentions::of(
+        "https://developer.webex.com/docs/api/basics#formatting-messages",
+        &[
+            Form {
+                example: "<@all>",
+                pattern: "(<@)[A-Za-z0-9]+[^<>]*",
+                after_word: true,
+            },
+            Form {
+                example: "<spark-mention>",
+                pattern: "(<)spark-mention[^<>]*",
+                after_word: true,
+            },
+        ],
+    ),
     size_limits: SizeLimits {
         source: "https://developer.webex.com/docs/api/v1/messages/create-a-message",
         body: BodyLimit::Parts,

@@ -12,6 +12,7 @@ use tidings_core::Failure;
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
 
+use super::contract::mentions::{Form, Mentions};
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::classify;
@@ -36,6 +37,14 @@ pub const TYPE: ProviderType = ProviderType {
     sent_twice: "twice",
     build,
     confirmation: Confirmation::Status,
+    mentions: Mentions::of(
+        "https://developers.zoom.us/docs/team-chat/customizing-messages/",
+        &[Form {
+            example: "<!all|all>",
+            pattern: r"(<)![^<>|\s]+\|[^<>]*",
+            after_word: true,
+        }],
+    ),
     size_limits: SizeLimits {
         source: "https://developers.zoom.us/docs/team-chat/customizing-messages/",
         body: BodyLimit::Parts,

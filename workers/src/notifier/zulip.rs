@@ -10,6 +10,7 @@ use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
 use url::{Url, form_urlencoded};
 
+use super::contract::mentions::{Form, Mentions};
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
 use crate::http::address::http_url;
 use crate::http::classify::classify_with_wait;
@@ -48,6 +49,14 @@ pub const TYPE: ProviderType = ProviderType {
     sent_twice: "twice",
     build,
     confirmation: Confirmation::JsonOrOk(&[("result", Is::Text("success"))]),
+    mentions: Mentions::of(
+        "https://zulip.com/help/mention-a-user-or-group",
+        &[Form {
+            example: "@**all**",
+            pattern: r"(@)_?\*{1,2}[^*@\n]*",
+            after_word: true,
+        }],
+    ),
     size_limits: SizeLimits {
         source: "https://zulip.com/api/send-message",
         body: BodyLimit::Parts,

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use jiff::Timestamp;
 use tidings_core::bus::BusError;
-use tidings_core::model::metadata;
 use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::failpoint;
 use tidings_core::runtime::metrics::labels::NotAttempted;
@@ -180,19 +179,15 @@ impl Worker {
         prepared: &Prepared,
         held: &HeldMessage,
     ) -> Processed {
-        let object = event.involved_object.clone().unwrap_or_default();
         let alert = delivery.alert.clone().unwrap_or_default();
         failpoint::reach_for("worker:calling", &event.message);
-        let metadata = metadata::of_delivery(delivery, event);
+        let texts = prepared.texts(delivery, event);
         let content = prepared.provider_type.content;
         if delivery.event.is_none() && content == Content::Event {
             let carried = held.pulled.message.payload.len();
-            shrink_to(needed_for_event(carried, event, &metadata));
+            shrink_to(needed_for_event(carried, &texts.event, &texts.metadata));
         }
-        let planned = Message {
-            metadata: &metadata,
-            ..prepared.message(delivery, event, &object, &alert)
-        };
+        let planned = prepared.message(delivery, &texts, &alert);
         let of_alert = || self.providers.channel(delivery);
         let revealed = match revealed_channel(&planned, &prepared.provider, of_alert) {
             Ok(revealed) => revealed,

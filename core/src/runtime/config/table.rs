@@ -164,7 +164,7 @@ settings! {
     "worker.concurrency", Value("256"), "", WORKER,
         "Concurrent attempts for each provider type of each pool.";
     "worker.addresses.allow", Otherwise("none"), "", WORKER,
-        "Networks that providers and their proxies may always be in, such as `10.1.2.3` or `10.0.0.0/8`.";
+        "Networks that providers and their proxies may be in, such as `10.1.2.3` or `10.0.0.0/8`.";
     "worker.addresses.deny", Otherwise("none"), "", WORKER,
         "Networks that providers and their proxies may not be in.";
     "worker.addresses.loopback", Otherwise("`false` in a pod, else `true`"), "", WORKER,
