@@ -11,17 +11,23 @@
 //! # Where to look
 //! - [`route`] is the loop: pull an event, plan, store deliveries, acknowledge.
 //! - [`matching`] gives the verdict of an Alert on an event; [`metadata`] merges metadata.
-//! - [`mod@plan`] builds deliveries and explains verdicts.
+//! - [`mod@plan`] builds deliveries and explains verdicts; `planner` decides where it runs.
+//! - [`pattern_searches`] limits what patterns may cost for an event; [`costly_patterns`] is what
+//!   became known of it.
 //! - [`status`] writes status to Alerts and Providers in a cluster.
 //!
-//! Pure: [`matching`], [`metadata`], [`mod@plan`].
+//! Pure: [`matching`], [`metadata`], [`pattern_searches`], [`mod@plan`].
 
+pub mod costly_patterns;
 pub mod matching;
 pub mod metadata;
+pub mod pattern_searches;
 pub mod plan;
+mod planner;
 pub mod route;
 pub mod status;
 
+pub use costly_patterns::CostlyPatterns;
 pub use matching::Verdict;
 pub use plan::{AlertExplanation, DeliveryPlan, PlanContext, explain, plan};
 pub use route::Router;

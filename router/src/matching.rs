@@ -4,11 +4,19 @@ use tidings_core::model::flux;
 use tidings_core::model::object_state::{self, ObjectState};
 pub use tidings_core::model::verdict::Verdict;
 use tidings_core::{Event, ObjectLabels, object_labels};
+use tidings_rules::pattern::Decision;
 use tidings_rules::{Alert, EventSource, Family, Provider, Rules};
 
-/// The verdict of an Alert on an event. It allocates no memory before it checks the Provider,
+use crate::pattern_searches::PatternSearches;
+
+/// The verdict of an Alert on an event. It allocates no memory before it searches with patterns,
 /// because it runs for every candidate Alert.
-pub fn verdict(alert: &Alert, event: &Event, rules: &Rules) -> Verdict {
+pub fn verdict(
+    alert: &Alert,
+    event: &Event,
+    rules: &Rules,
+    searches: &mut PatternSearches,
+) -> Verdict {
     if alert.suspended {
         return Verdict::AlertSuspended;
     }
@@ -22,18 +30,14 @@ pub fn verdict(alert: &Alert, event: &Event, rules: &Rules) -> Verdict {
     {
         return Verdict::OtherCluster;
     }
-    if alert
-        .included
-        .as_ref()
-        .is_some_and(|patterns| !patterns.is_match(&event.message))
-    {
-        return Verdict::MessageNotIncluded;
+    let mut searches = searches.of(alert, &event.message);
+    match searches.search("spec.inclusionList", alert.included.as_ref()) {
+        Some(Decision::NoMatch) => return Verdict::MessageNotIncluded,
+        Some(Decision::Undecided) => return Verdict::PatternTooCostly,
+        Some(Decision::Match) | None => {}
     }
-    if alert
-        .excluded
-        .as_ref()
-        .is_some_and(|patterns| patterns.is_match(&event.message))
-    {
+    // An undecided exclusion is left out, as an invalid one is.
+    if searches.search("spec.exclusionList", alert.excluded.as_ref()) == Some(Decision::Match) {
         return Verdict::MessageExcluded;
     }
     if rules.options().no_cross_namespace_refs && object(event).namespace != alert.namespace {
@@ -206,7 +210,13 @@ mod tests {
     }
 
     fn verdict_of(rules: &Rules, event: &Event) -> Verdict {
-        verdict(rules.alert("apps", "a").unwrap(), event, rules)
+        let mut searches = PatternSearches::default();
+        verdict(
+            rules.alert("apps", "a").unwrap(),
+            event,
+            rules,
+            &mut searches,
+        )
     }
 
     fn with_labels(state: object_labels::State, labels: &[(&str, &str)]) -> Event {

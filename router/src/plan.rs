@@ -15,6 +15,7 @@ use tidings_rules::{Alert, Provider, Rules, Template};
 
 use crate::matching::{Verdict, names, object, verdict};
 use crate::metadata;
+use crate::pattern_searches::{LeftOut, PatternSearches};
 
 /// A larger event is not copied into its deliveries; workers read it from the stream.
 pub const MAX_EVENT_BYTES: usize = 64 << 10;
@@ -37,6 +38,8 @@ pub struct DeliveryPlan {
     pub deliveries: Vec<Delivery>,
     /// The verdict of each candidate Alert.
     pub verdicts: Vec<Verdict>,
+    /// The patterns that were left out because they would take too many steps.
+    pub left_out: Vec<LeftOut>,
 }
 
 /// The verdict of one Alert, with an explanation for people.
@@ -55,26 +58,45 @@ pub struct AlertExplanation {
 /// Plans the deliveries of an event. Only candidate Alerts get a verdict: those with an event
 /// source for the event's object.
 pub fn plan(rules: &Rules, event: &Event, context: PlanContext) -> DeliveryPlan {
+    plan_with(rules, event, context, PatternSearches::default()).unwrap_or_default()
+}
+
+/// Plans the deliveries of an event; `None` if the searches may not take enough steps for now.
+pub(crate) fn plan_with(
+    rules: &Rules,
+    event: &Event,
+    context: PlanContext,
+    mut searches: PatternSearches,
+) -> Option<DeliveryPlan> {
     let object = object(event);
     let mut plan = DeliveryPlan::default();
     for alert in rules.candidates(&object.kind, &object.namespace, &object.name) {
-        let verdict = verdict(alert, event, rules);
+        let verdict = verdict(alert, event, rules, &mut searches);
+        if searches.must_go_on() {
+            return None;
+        }
         plan.verdicts.push(verdict);
         if verdict == Verdict::Matched {
             plan.deliveries.push(delivery(alert, event, rules, context));
         }
     }
-    plan
+    plan.left_out = searches.left_out;
+    Some(plan)
 }
 
 /// Explains the verdict of every Alert, including rejected ones.
 pub fn explain(rules: &Rules, event: &Event, context: PlanContext) -> Vec<AlertExplanation> {
+    let mut searches = PatternSearches::default();
     let in_effect = rules.alerts().map(|alert| {
-        let verdict = verdict(alert, event, rules);
+        let verdict = verdict(alert, event, rules, &mut searches);
+        let mut detail = detail(verdict, alert, event);
+        if let Some(fields) = searches.fields_left_out(alert) {
+            detail = format!("{detail}; {}", explain_left_out(fields));
+        }
         AlertExplanation {
             alert: format!("{}/{}", alert.namespace, alert.name),
             verdict,
-            detail: detail(verdict, alert, event),
+            detail,
             delivery: (verdict == Verdict::Matched).then(|| delivery(alert, event, rules, context)),
         }
     });
@@ -172,6 +194,9 @@ fn detail(verdict: Verdict, alert: &Alert, event: &Event) -> String {
             )
         }
         Verdict::MessageNotIncluded => "no pattern of inclusionList matches the message".to_owned(),
+        Verdict::PatternTooCostly => {
+            "no pattern of inclusionList that was decided matches the message".to_owned()
+        }
         Verdict::MessageExcluded => "a pattern of exclusionList matches the message".to_owned(),
         Verdict::OtherCluster => format!(
             "the Alert's clusters do not include the cluster \"{}\"",
@@ -196,6 +221,21 @@ fn detail(verdict: Verdict, alert: &Alert, event: &Event) -> String {
             flux::EVENT_GROUP
         ),
     }
+}
+
+/// How many fields an explanation names.
+const MAX_FIELDS: usize = 3;
+
+/// Says which patterns were left out, and what to do.
+pub(crate) fn explain_left_out(fields: &[String]) -> String {
+    let mut named = fields[..fields.len().min(MAX_FIELDS)].join(", ");
+    if fields.len() > MAX_FIELDS {
+        named.push_str(&format!(" and {} more", fields.len() - MAX_FIELDS));
+    }
+    format!(
+        "{named} would take too many steps for the message and had no effect; use smaller \
+         repetitions, anchors, or several short patterns"
+    )
 }
 
 /// Says whether the reason or the revision of the event is the cause.

@@ -17,7 +17,9 @@ use tidings_core::runtime::metrics::labels::{RoutingOutcome, TypeLabel};
 use tidings_core::{Delivery, Event, Message as _};
 use tidings_rules::live::LiveRules;
 
-use crate::plan::{PlanContext, plan};
+use crate::costly_patterns::CostlyPatterns;
+use crate::plan::PlanContext;
+use crate::planner::Planner;
 
 /// The most bytes of one pull.
 const MAX_PULL_BYTES: usize = 4 << 20;
@@ -30,18 +32,30 @@ pub struct Router {
     bus: Bus,
     rules: Arc<LiveRules>,
     metrics: Metrics,
+    costly: Arc<CostlyPatterns>,
+    planner: Planner,
+    concurrency: usize,
     /// The stream sequence minus the consumer sequence, of the last message that was not
     /// redelivered.
     gap: AtomicU64,
 }
 
 impl Router {
-    /// Creates a router; [`Router::run`] starts it.
-    pub fn new(bus: Bus, rules: Arc<LiveRules>, metrics: Metrics) -> Arc<Self> {
+    /// Creates a router that handles so many events at a time; [`Router::run`] starts it.
+    pub fn new(
+        bus: Bus,
+        rules: Arc<LiveRules>,
+        metrics: Metrics,
+        costly: Arc<CostlyPatterns>,
+        concurrency: usize,
+    ) -> Arc<Self> {
         Arc::new(Self {
             bus,
             rules,
             metrics,
+            costly,
+            planner: Planner::new(concurrency),
+            concurrency,
             gap: AtomicU64::new(u64::MAX),
         })
     }
@@ -54,7 +68,6 @@ impl Router {
     /// event gives the same delivery ids, which the bus deduplicates for two minutes.
     pub fn run(
         self: Arc<Self>,
-        capacity: usize,
         memory: u64,
         health: &Health,
         stop: Stop,
@@ -65,7 +78,7 @@ impl Router {
             bus: self.bus.clone(),
             stream: streams::EVENTS,
             consumer,
-            capacity,
+            capacity: self.concurrency,
             bytes: MAX_PULL_BYTES,
             memory: PullMemory::new(memory, COPIES),
             check,
@@ -96,7 +109,13 @@ impl Router {
             planned_at: to_proto(jiff::Timestamp::now()),
             generation: 0,
         };
-        let plan = plan(&self.rules.current(), &event, context);
+        let (rules, event) = (self.rules.current(), Arc::new(event));
+        let Some(plan) = self.planner.plan(rules.clone(), &event, context).await else {
+            return self.return_later(&pulled).await;
+        };
+        for left_out in &plan.left_out {
+            self.costly.record(&rules, left_out, event.message.len());
+        }
         for verdict in &plan.verdicts {
             self.metrics
                 .router_verdicts_total
@@ -127,6 +146,19 @@ impl Router {
         )
         .await;
         failpoint::reach("router:acknowledged");
+    }
+
+    /// Returns an event to the server, which delivers it again after a while.
+    async fn return_later(&self, pulled: &Pulled) {
+        let times = u32::try_from(pulled.delivered.clamp(1, 5)).unwrap_or(1);
+        let pause = Duration::from_secs(1 << (times - 1));
+        tracing::debug!(
+            code = codes::EVENT_RETURNED,
+            sequence = pulled.sequence,
+            "event returned to the server, too many costly events of its namespace wait"
+        );
+        let kind = async_nats::jetstream::AckKind::Nak(Some(pause));
+        self.bus.send_ack(pulled.message.reply.as_ref(), kind).await;
     }
 
     /// Stores a delivery, retrying until it succeeds. Until then the event is not acknowledged.

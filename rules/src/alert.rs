@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::doubt;
 use crate::glob::Globs;
 use crate::options::Options;
-use crate::pattern::Patterns;
+use crate::pattern::{Allowance, Patterns, Refusal};
 use crate::report::Report;
 use crate::resource::{AlertSpec, SourceSpec, Version};
 use crate::severities::Severities;
@@ -74,6 +74,12 @@ impl Alert {
         doubt::check(&spec, options, report);
         let identity = report.object.identity();
         let any_namespace = options.namespace_wildcard_for.contains(&identity.namespace);
+        let mut allowance = Allowance::default();
+        let mut patterns = |field, list| patterns(field, list, &mut allowance, report);
+        let (included, excluded) = (
+            patterns("spec.inclusionList", spec.inclusion_list),
+            patterns("spec.exclusionList", spec.exclusion_list),
+        );
         let source =
             |source: &SourceSpec| EventSource::compile(source, &identity.namespace, any_namespace);
         Some(Self {
@@ -81,8 +87,8 @@ impl Alert {
             suspended: spec.suspend.unwrap_or_default(),
             severities: severities(spec.event_severity.as_ref(), version, report),
             sources: spec.event_sources.iter().map(source).collect(),
-            included: patterns("spec.inclusionList", spec.inclusion_list, report),
-            excluded: patterns("spec.exclusionList", spec.exclusion_list, report),
+            included,
+            excluded,
             clusters: spec.clusters.map(|globs| clusters(&globs, report)),
             provider: spec.provider_ref.name,
             channel: spec.channel.unwrap_or_default(),
@@ -186,14 +192,23 @@ fn severities(field: Option<&Value>, version: Version, report: &mut Report<'_>) 
 
 /// An empty list selects all events, and invalid patterns are ignored, as in Flux. So they do not
 /// reject the Alert.
-fn patterns(field: &str, list: Option<Vec<String>>, report: &mut Report<'_>) -> Option<Patterns> {
+fn patterns(
+    field: &str,
+    list: Option<Vec<String>>,
+    allowance: &mut Allowance,
+    report: &mut Report<'_>,
+) -> Option<Patterns> {
     let list = list.filter(|list| !list.is_empty())?;
-    let (patterns, invalid) = Patterns::compile(&list);
-    for (position, message) in invalid {
-        report.fault(
-            &format!("{field}[{position}]"),
-            format!("the pattern {message}; it matches no event"),
-        );
+    let (patterns, refused) = Patterns::check(&list, allowance);
+    for (position, refusal) in refused {
+        let field = format!("{field}[{position}]");
+        match refusal {
+            Refusal::Invalid(message) => {
+                let message = format!("the pattern {message}; it matches no event");
+                report.fault(&field, message);
+            }
+            Refusal::OverLimit(message) => report.error(&field, message),
+        }
     }
     Some(patterns)
 }
@@ -230,6 +245,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::pattern::{ALERT_STEPS, Decision, Steps};
     use crate::testing::alert;
 
     fn compile(version: Version, spec: Value) -> (Option<Alert>, Vec<String>, bool) {
@@ -394,7 +410,13 @@ mod tests {
         let sources = json!([{"kind": "A", "name": "*", "matchLabels": {"bad key": "a"}}]);
         let fields = json!({"inclusionList": ["(?!a)", "b"], "eventSources": sources});
         let (alert, problems, rejected) = compile(Version::V1beta3, with(fields));
-        assert!(!rejected && alert.unwrap().included.unwrap().is_match("b"));
+        assert!(
+            !rejected && {
+                let included = alert.unwrap().included.unwrap();
+                let found = included.search("b", &mut Steps::new(ALERT_STEPS));
+                found.decision == Decision::Match
+            }
+        );
         assert_eq!(problems.len(), 2);
         assert!(
             problems[1].contains("spec.inclusionList[0]"),

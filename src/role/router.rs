@@ -6,7 +6,7 @@ use clap::Args;
 use tidings_core::bus::Bus;
 use tidings_core::bus::setup::StreamPolicy;
 use tidings_core::runtime::config::Role;
-use tidings_router::{Router, StatusContext, StatusWriter};
+use tidings_router::{CostlyPatterns, Router, StatusContext, StatusWriter};
 use tidings_workers::http::HttpClients;
 use tidings_workers::rule_checks::RuleChecks;
 
@@ -58,18 +58,25 @@ pub async fn run(arguments: RouterArguments) -> anyhow::Result<()> {
 
 /// Starts to route events. Also starts to write status if the rules come from a cluster.
 pub fn start(context: &Context, bus: &Bus, rules: &ActiveRules, http_clients: &HttpClients) {
+    let costly = Arc::new(CostlyPatterns::default());
     if let Some(cluster) = &rules.cluster {
-        let writer = status_writer(context, bus, rules, cluster, http_clients.clone());
+        let mut writer = status_writer(context, bus, rules, cluster, http_clients.clone());
+        writer.context.costly = costly.clone();
         context
             .tasks
             .spawn(writer.run(context.stop.pulling.clone()));
     }
-    let router = Router::new(bus.clone(), rules.live.clone(), context.metrics.clone());
-    let concurrency = context.settings.router.concurrency;
+    let router = Router::new(
+        bus.clone(),
+        rules.live.clone(),
+        context.metrics.clone(),
+        costly,
+        context.settings.router.concurrency,
+    );
     let memory = context.memory.routing;
     context
         .tasks
-        .spawn(router.run(concurrency, memory, &context.health, context.stop.clone()));
+        .spawn(router.run(memory, &context.health, context.stop.clone()));
 }
 
 fn status_writer(
@@ -88,6 +95,7 @@ fn status_writer(
             client,
             rules: rules.live.clone(),
             catalog: cluster.catalog.clone(),
+            costly: Arc::default(),
             checks: Arc::new(RuleChecks::new(http_clients)),
             metrics: context.metrics.clone(),
         },

@@ -1,6 +1,6 @@
 //! Patterns of Alerts. The first line is the pattern, the rest is the text.
 
-use tidings_rules::pattern::compile;
+use tidings_rules::pattern::{ALERT_STEPS, Steps, compile};
 
 use crate::runner::{Target, split};
 
@@ -43,7 +43,10 @@ fn any_pattern_compiles_or_is_refused_with_a_message_and_matches_the_same_way_ag
         check: |input| {
             let (pattern, text) = split(input);
             match compile(&pattern) {
-                Ok(compiled) => assert_eq!(compiled.is_match(&text), compiled.is_match(&text)),
+                Ok(compiled) => assert_eq!(
+                    compiled.search(&text, &mut Steps::new(ALERT_STEPS)),
+                    compiled.search(&text, &mut Steps::new(ALERT_STEPS))
+                ),
                 Err(message) => assert!(!message.is_empty()),
             }
         },

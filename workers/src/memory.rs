@@ -32,9 +32,9 @@ const LARGEST_EVENT: usize = 3 << 20;
 const SMALLEST_BUDGET: usize = needed_for(LARGEST_EVENT, COPIES_OF_EVENT) * 2;
 /// The event, and its JSON in which each byte may need six.
 const COPIES_OF_EVENT: usize = 7;
-/// The event, the values and the result of a template, and the parts of a body, which services
-/// limit.
-const COPIES_OF_TEXT: usize = 5;
+/// The event, a copy without mentions, the values and the result of a template, and the parts of a
+/// body, which services limit.
+const COPIES_OF_TEXT: usize = 6;
 /// Retries of deliveries that did not fit are this far apart, so that many of them do not keep the
 /// bus busy.
 const APART: Duration = Duration::from_millis(20);

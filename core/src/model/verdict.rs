@@ -17,6 +17,9 @@ terms! {
         MessageNotIncluded = "message-not-included",
             "No pattern of `inclusionList` matches the message.";
         MessageExcluded = "message-excluded", "A pattern of `exclusionList` matches the message.";
+        PatternTooCostly = "pattern-too-costly",
+            "No pattern of `inclusionList` matches the message, and some would take too many steps \
+             to decide.";
         OtherCluster = "other-cluster", "`clusters` does not include the event's cluster.";
         CrossNamespaceRefused = "cross-namespace-refused",
             "The object is in another namespace than the alert, and \

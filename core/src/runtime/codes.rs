@@ -137,6 +137,12 @@ pub mod log {
             "A message in EVENTS is not an event. Another client may publish there.";
         EVENT_ROUTED, "event-routed", "debug",
             "An event was matched; `deliveries` says how many deliveries it caused.";
+        EVENT_RETURNED, "event-returned", "debug",
+            "Too many events of the namespace wait for costly patterns. The event is returned to \
+             the server and delivered again soon.";
+        PATTERN_TOO_COSTLY, "pattern-too-costly", "warn",
+            "Patterns in `fields` of an Alert would take too many steps for a message and were \
+             left out. Simplify them: use smaller repetitions, anchors, or several short patterns.";
         EVENTS_LOST, "events-lost", "error",
             "EVENTS evicted events before a router read them. Raise its limits or run more \
              routers.";

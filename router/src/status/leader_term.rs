@@ -15,6 +15,7 @@ use tidings_core::wire::{Circuit, DeadLetter, Outcome};
 use tidings_rules::cluster::Catalog;
 use tidings_rules::{Identity, LiveRules, TypeChecks};
 
+use crate::costly_patterns::CostlyPatterns;
 use crate::status::event_series::DeadLetterEvents;
 use crate::status::lost_events::LostEvents;
 use crate::status::ready_condition::{self, ReadyCondition};
@@ -30,6 +31,8 @@ pub struct StatusContext {
     pub rules: Arc<LiveRules>,
     /// The objects of the rules on the API server.
     pub catalog: Arc<Catalog>,
+    /// What this router found out about patterns.
+    pub costly: Arc<CostlyPatterns>,
     /// Checks Providers with their types, and templates.
     pub checks: Arc<dyn TypeChecks>,
     /// Counts the writes.
@@ -72,9 +75,10 @@ impl<'a> LeaderTerm<'a> {
     /// Computes all conditions again, off the runtime: building notifiers blocks.
     pub(super) async fn check_rules(&mut self) {
         let (rules, checks) = (self.context.rules.current(), self.context.checks.clone());
+        let costly = self.context.costly.clone();
         self.lost.update(rules.lost(), Timestamp::now());
         let checked = tokio::task::spawn_blocking(move || {
-            let conditions = ready_condition::ready_conditions(&rules, checks.as_ref());
+            let conditions = ready_condition::ready_conditions(&rules, checks.as_ref(), &costly);
             (rules, conditions)
         });
         let (rules, conditions): (_, HashMap<Identity, ReadyCondition>) = match checked.await {

@@ -8,6 +8,8 @@ use tidings_rules::snapshot::RuleEntry;
 use tidings_rules::verify::{self, Finding, Subject};
 use tidings_rules::{Alert, Identity, Problem, Rules, Severity, TypeChecks};
 
+use crate::costly_patterns::CostlyPatterns;
+
 /// The longest message of a condition; longer ones are cut.
 const MAX_MESSAGE_BYTES: usize = 1024;
 
@@ -30,6 +32,8 @@ pub enum Reason {
     Misconfigured,
     /// A pattern of `inclusionList` or `exclusionList` is invalid and matches nothing.
     InvalidPattern,
+    /// A pattern was too costly for a message of the last hour and had no effect.
+    PatternTooCostly,
     /// No object can have such labels.
     InvalidLabels,
     /// In effect, but probably not as the author intended.
@@ -59,6 +63,7 @@ impl Reason {
             Self::TemplateNotFound => "TemplateNotFound",
             Self::Misconfigured => "Misconfigured",
             Self::InvalidPattern => "InvalidPattern",
+            Self::PatternTooCostly => "PatternTooCostly",
             Self::InvalidLabels => "InvalidLabels",
             Self::Doubtful => "Doubtful",
             Self::ProviderNotReady => "ProviderNotReady",
@@ -135,6 +140,7 @@ impl ReadyCondition {
 pub fn ready_conditions(
     rules: &Rules,
     checks: &dyn TypeChecks,
+    costly: &CostlyPatterns,
 ) -> HashMap<Identity, ReadyCondition> {
     let mut findings: HashMap<Identity, Vec<Finding>> = HashMap::new();
     for finding in verify::findings(rules, checks) {
@@ -156,7 +162,7 @@ pub fn ready_conditions(
     let alerts: Vec<_> = alerts
         .into_iter()
         .map(|entry| {
-            let condition = alert(rules, entry, found(entry), &conditions);
+            let condition = alert(rules, entry, found(entry), &conditions, costly);
             (entry.identity.clone(), condition)
         })
         .collect();
@@ -186,12 +192,15 @@ fn alert(
     entry: &RuleEntry,
     mut problems_found: Vec<(Reason, String)>,
     conditions: &HashMap<Identity, ReadyCondition>,
+    costly: &CostlyPatterns,
 ) -> ReadyCondition {
     let Identity {
         namespace, name, ..
     } = &entry.identity;
     let alert = rules.alert(namespace, name);
     problems_found.extend(alert.and_then(|alert| unready_provider(alert, conditions)));
+    let too_costly = alert.and_then(|alert| costly.explain(alert));
+    problems_found.extend(too_costly.map(|why| (Reason::PatternTooCostly, why)));
     let reason = without_problems(alert.is_some_and(|alert| alert.suspended));
     ReadyCondition::of(problems_found, entry)
         .unwrap_or_else(|| ReadyCondition::without_problems(reason))
@@ -304,7 +313,7 @@ mod tests {
     /// The reason and message of each object.
     fn found(objects: &[Object]) -> HashMap<String, (&'static str, String)> {
         let rules = Rules::compile(objects, KINDS, &Options::default());
-        let conditions = ready_conditions(&rules, &Checks);
+        let conditions = ready_conditions(&rules, &Checks, &CostlyPatterns::default());
         assert_eq!(conditions.len(), rules.entries().len());
         conditions
             .into_iter()

@@ -104,6 +104,7 @@ impl StatusWriter {
         circuits: &ChangedCircuits,
     ) {
         let (mut changes, mut lists) = (self.context.rules.changes(), self.context.catalog.lists());
+        let mut costly = self.context.costly.changes();
         let mut save = interval(SAVE_INTERVAL);
         save.set_missed_tick_behavior(MissedTickBehavior::Delay);
         term.check_rules().await;
@@ -118,6 +119,7 @@ impl StatusWriter {
                 () = leadership.over().cancelled() => {}
                 Ok(()) = changes.changed() => term.check_rules().await,
                 Ok(()) = lists.changed() => term.reload().await,
+                Ok(()) = costly.changed() => term.check_rules().await,
                 Some(message) = outcomes.recv() => term.apply_outcome(&message),
                 Some(message) = dead_letters.recv() => term.apply_dead_letter(&message),
                 () = circuits.changed() => {
@@ -128,7 +130,10 @@ impl StatusWriter {
                 () = sleep_until(next.unwrap_or_else(Instant::now).into()), if next.is_some() => {
                     term.write().await
                 }
-                _ = save.tick() => save_position(&mut term, leadership).await,
+                _ = save.tick() => {
+                    self.context.costly.expire();
+                    save_position(&mut term, leadership).await
+                }
             }
         }
         save_position(&mut term, leadership).await;

@@ -1,0 +1,186 @@
+//! Plans events on the right thread, and in turns.
+//!
+//! Most plans take less than a millisecond, and run at once. A plan whose patterns take more steps
+//! runs on a thread for blocking work, so that the runtime answers others meanwhile. Only one such
+//! plan of a namespace runs at a time, and all together leave a core free. If many of a namespace
+//! wait, further ones are returned to the server: they would take the permits with which the router
+//! pulls the events of others.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::thread::available_parallelism;
+
+use parking_lot::Mutex;
+use tidings_core::Event;
+use tidings_rules::Rules;
+use tokio::sync::{Mutex as Turn, Semaphore};
+
+use crate::matching::object;
+use crate::pattern_searches::PatternSearches;
+use crate::plan::{DeliveryPlan, PlanContext, plan, plan_with};
+
+/// The steps of a plan that runs at once: a few milliseconds.
+const STEPS_AT_ONCE: u64 = 500_000;
+
+/// Plans events.
+pub(crate) struct Planner {
+    /// The plans of a namespace that take longer.
+    namespaces: Mutex<HashMap<String, Arc<Namespace>>>,
+    waiting: Semaphore,
+    threads: Semaphore,
+    /// How many plans of a namespace may wait.
+    waiting_each: usize,
+}
+
+struct Namespace {
+    waiting: Semaphore,
+    turn: Turn<()>,
+}
+
+impl Planner {
+    /// `concurrency` is the number of events that the router handles at a time.
+    pub(crate) fn new(concurrency: usize) -> Self {
+        let cores = available_parallelism().map_or(1, usize::from);
+        Self {
+            namespaces: Mutex::default(),
+            waiting: Semaphore::new((concurrency / 2).max(1)),
+            threads: Semaphore::new(cores.saturating_sub(1).max(1)),
+            waiting_each: (concurrency / 8).max(1),
+        }
+    }
+
+    /// Plans the deliveries of an event. `None` if too many plans wait already.
+    pub(crate) async fn plan(
+        &self,
+        rules: Arc<Rules>,
+        event: &Arc<Event>,
+        context: PlanContext,
+    ) -> Option<DeliveryPlan> {
+        let at_once = PatternSearches::for_now(STEPS_AT_ONCE);
+        if let Some(plan) = plan_with(&rules, event, context, at_once) {
+            return Some(plan);
+        }
+        let name = object(event).namespace.clone();
+        let namespace = self.namespace(&name);
+        let plan = self.plan_in_turn(&namespace, rules, event, context).await;
+        drop(namespace);
+        self.namespaces
+            .lock()
+            .retain(|other, namespace| *other != name || Arc::strong_count(namespace) > 1);
+        plan
+    }
+
+    fn namespace(&self, name: &str) -> Arc<Namespace> {
+        let mut namespaces = self.namespaces.lock();
+        let namespace = || {
+            Arc::new(Namespace {
+                waiting: Semaphore::new(self.waiting_each),
+                turn: Turn::default(),
+            })
+        };
+        let known = namespaces.entry(name.to_owned()).or_insert_with(namespace);
+        known.clone()
+    }
+
+    async fn plan_in_turn(
+        &self,
+        namespace: &Namespace,
+        rules: Arc<Rules>,
+        event: &Arc<Event>,
+        context: PlanContext,
+    ) -> Option<DeliveryPlan> {
+        let (Ok(_waits), Ok(_waits_here)) =
+            (self.waiting.try_acquire(), namespace.waiting.try_acquire())
+        else {
+            return None;
+        };
+        let _turn = namespace.turn.lock().await;
+        let _thread = self.threads.acquire().await.ok()?;
+        let event = event.clone();
+        let planning = tokio::task::spawn_blocking(move || plan(&rules, &event, context));
+        match planning.await {
+            Ok(plan) => Some(plan),
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime stops.
+                Err(_) => None,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tidings_core::ObjectReference;
+    use tidings_rules::Options;
+    use tidings_rules::testing::alert;
+
+    use super::*;
+    use crate::Verdict;
+
+    fn costly_event(namespace: &str) -> Arc<Event> {
+        let mut state = 1_u64;
+        let letter = |_| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            if state >> 63 == 0 { 'a' } else { 'b' }
+        };
+        Arc::new(Event {
+            severity: "info".into(),
+            message: (0..100_000).map(letter).collect(),
+            involved_object: Some(ObjectReference {
+                kind: "Kustomization".into(),
+                namespace: namespace.into(),
+                name: "x".into(),
+                ..ObjectReference::default()
+            }),
+            ..Event::default()
+        })
+    }
+
+    fn rules() -> Arc<Rules> {
+        let list = json!(["[ab]*a[ab]{900}c0", "[ab]*a[ab]{900}c1"]);
+        let alerts = ["a", "b"].map(|namespace| {
+            let alert = alert("costly", "p").in_namespace(namespace);
+            alert.with("inclusionList", list.clone()).object()
+        });
+        Arc::new(Rules::compile(&alerts, &[], &Options::default()))
+    }
+
+    #[tokio::test]
+    async fn a_costly_plan_leaves_the_runtime_free() {
+        let (planner, event) = (Planner::new(8), costly_event("a"));
+        let mut plan = std::pin::pin!(planner.plan(rules(), &event, PlanContext::default()));
+        // The only thread of this runtime is not blocked by the plan.
+        tokio::select! {
+            biased;
+            _ = &mut plan => panic!("the plan ends after others had their turn"),
+            () = tokio::task::yield_now() => {}
+        }
+        let verdicts = plan.await.unwrap().verdicts;
+        assert_eq!(verdicts, [Verdict::PatternTooCostly]);
+        assert!(planner.namespaces.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_namespace_with_many_costly_events_does_not_hold_up_others() {
+        let (planner, rules) = (Planner::new(16), rules());
+        let plan = |namespace: &'static str| {
+            let (planner, rules) = (&planner, rules.clone());
+            async move {
+                let event = costly_event(namespace);
+                planner
+                    .plan(rules, &event, PlanContext::default())
+                    .await
+                    .is_some()
+            }
+        };
+        let attack = futures::future::join_all((0..5).map(|_| plan("a")));
+        let (attack, neighbor) = tokio::join!(attack, plan("b"));
+        assert_eq!(attack, [true, true, false, false, false]);
+        assert!(neighbor);
+        assert!(plan("a").await, "later events are planned again");
+    }
+}
