@@ -4,23 +4,29 @@ use std::collections::HashMap;
 
 use crate::check::{Checked, Resource};
 use crate::object::Identity;
+use crate::pattern_memory::{self, Automata};
 
 /// The last good state of each existing object, with its uid.
 #[derive(Default)]
 pub(crate) struct LastGood(HashMap<Identity, (String, Resource)>);
 
 impl LastGood {
-    /// Restores the last good state of rejected objects, and stores the state of valid ones. An
-    /// object that was recreated with another uid has no last good state.
-    pub(crate) fn restore(&mut self, checked: &mut [Checked]) {
+    /// Rejects Alerts whose patterns need too much memory, restores the last good state of rejected
+    /// objects, and stores the state of valid ones. An object that was recreated with another uid
+    /// has no last good state. Returns the patterns of the Alerts in effect.
+    pub(crate) fn restore(&mut self, checked: &mut [Checked]) -> Automata {
         let earlier = std::mem::take(&mut self.0);
-        for checked in checked {
+        let earlier = |checked: &Checked| {
+            let (uid, resource) = earlier.get(&checked.identity)?;
+            (*uid == checked.uid).then(|| resource.clone())
+        };
+        for checked in checked.iter_mut() {
             if checked.rejection.is_some() {
-                let last = earlier
-                    .get(&checked.identity)
-                    .filter(|(uid, _)| *uid == checked.uid);
-                checked.resource = last.map(|(_, resource)| resource.clone());
+                checked.resource = earlier(checked);
             }
+        }
+        let automata = pattern_memory::limit(checked, &earlier);
+        for checked in checked {
             if let Some(resource) = &checked.resource {
                 self.0.insert(
                     checked.identity.clone(),
@@ -28,6 +34,7 @@ impl LastGood {
                 );
             }
         }
+        automata
     }
 }
 

@@ -26,6 +26,7 @@ pub mod live;
 pub mod object;
 pub mod options;
 pub mod pattern;
+mod pattern_memory;
 pub mod problem;
 pub mod provider;
 mod recognize;

@@ -7,8 +7,10 @@ use crate::alert::Alert;
 use crate::check::{Checked, Resource, check};
 use crate::index::Index;
 use crate::kind::Kinds;
+use crate::last_good::LastGood;
 use crate::object::{Identity, Object, Origin};
 use crate::options::Options;
+use crate::pattern_memory::Automata;
 use crate::problem::{Problem, Severity};
 use crate::provider::Provider;
 use crate::resolved::{ResolvedProvider, SecretData, Unresolved};
@@ -33,6 +35,8 @@ pub struct Rules {
     problems: Vec<Problem>,
     lost: Vec<LostExtensions>,
     options: Options,
+    #[expect(dead_code, reason = "a value that only keeps others alive")]
+    automata: Automata,
 }
 
 /// An object that had extension fields, which the API server has dropped.
@@ -112,8 +116,9 @@ impl<T> ByName<T> {
 impl Rules {
     /// Compiles objects. Rejected objects are not in effect; see [`Rules::problems`].
     pub fn compile(objects: &[Object], kinds: Kinds, options: &Options) -> Self {
-        let (checked, problems) = check(objects, kinds, options);
-        Self::new(checked, problems, options)
+        let (mut checked, problems) = check(objects, kinds, options);
+        let automata = LastGood::default().restore(&mut checked);
+        Self::new(checked, problems, options).with_automata(automata)
     }
 
     /// Creates a snapshot of checked objects and of additional problems.
@@ -172,6 +177,11 @@ impl Rules {
     fn sort_problems(&mut self) {
         self.problems
             .sort_by(|left, right| (&left.file, left.line).cmp(&(&right.file, right.line)));
+    }
+
+    /// Keeps the compiled patterns of the Alerts in effect.
+    pub(crate) fn with_automata(self, automata: Automata) -> Self {
+        Self { automata, ..self }
     }
 
     /// Adds the objects that could not be read, with the reason for each.

@@ -12,6 +12,7 @@ use kube::runtime::watcher::Event;
 use kube::{Client, Error};
 use tidings_core::model::jitter::jitter;
 use tidings_core::runtime::codes::log as codes;
+use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -45,12 +46,25 @@ const SERVER: &str = "the API server";
 /// server is unreachable, the last good rules stay in effect. No rules take effect before all lists
 /// and all reads of referenced Secrets and ConfigMaps have completed once; a denied read counts as
 /// completed. The extension fields of an object are stored before its rules take effect, and read
-/// before the first rules do. Safe to cancel at each `.await`.
+/// before the first rules do. Ends soon after it is dropped.
 pub async fn follow(cluster: Cluster, live: Arc<LiveRules>, stop: CancellationToken) {
-    let mut follower = Follower::new(cluster, live);
-    tokio::select! {
-        () = stop.cancelled() => {}
-        () = follower.run() => {}
+    let stop = stop.child_token();
+    let _ends_with_this = stop.clone().drop_guard();
+    let runtime = Handle::current();
+    // Checking and compiling rules takes time, so it has a thread of its own. Requests still run on
+    // the runtime.
+    let thread = tokio::task::spawn_blocking(move || {
+        let mut follower = Follower::new(cluster, live);
+        runtime.block_on(stop.run_until_cancelled(follower.run()));
+    });
+    if let Err(error) = thread.await
+        && error.is_panic()
+    {
+        tracing::error!(
+            code = codes::RULES_READER_PANICKED,
+            %error,
+            "reading rules panicked; rules stay unchanged until a restart"
+        );
     }
 }
 
@@ -420,7 +434,9 @@ impl Follower {
             // The end of the request triggers another change.
             return;
         }
-        self.live.replace(self.state.rules());
+        let live = self.live.clone();
+        let _reload = live.start_reload();
+        live.replace(self.state.rules());
         self.report_problems();
     }
 

@@ -21,6 +21,7 @@ use crate::kind::Kinds;
 use crate::last_good::LastGood;
 use crate::object::{Identity, Object};
 use crate::options::Options;
+use crate::pattern_memory::Automata;
 use crate::problem::{Problem, Severity};
 use crate::snapshot::{LostExtensions, Rules};
 
@@ -34,6 +35,8 @@ pub(super) struct ClusterState {
     pub(super) references: References,
     last_good: LastGood,
     last_good_data: LastGood,
+    /// The compiled patterns of the Alerts in effect.
+    automata: Automata,
     /// The extensions that objects had.
     pub(super) kept: Kept,
     /// Deleted objects with the finalizer of notification-controller.
@@ -61,6 +64,7 @@ impl ClusterState {
             references: References::default(),
             last_good: LastGood::default(),
             last_good_data: LastGood::default(),
+            automata: Automata::default(),
             kept: Kept::default(),
             deleting: HashMap::new(),
         }
@@ -218,6 +222,7 @@ impl ClusterState {
         let decided = checked.iter().filter(|it| !self.kept.is_undecided(it));
         let lost = decided.filter_map(|checked| self.lost(checked)).collect();
         Rules::new(checked, problems, &self.options)
+            .with_automata(self.automata.clone())
             .with_unreadable(unreadable)
             .with_lost(lost)
     }
@@ -300,7 +305,8 @@ impl ClusterState {
         for checked in &mut checked {
             self.restore_extensions(checked);
         }
-        self.last_good.restore(&mut checked);
+        // The former ones are dropped afterwards, so that equal patterns are not compiled again.
+        self.automata = self.last_good.restore(&mut checked);
         checked
     }
 }
