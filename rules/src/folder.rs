@@ -2,10 +2,9 @@
 //! stays in effect.
 
 mod follow;
+mod walk;
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,11 +19,7 @@ use crate::snapshot::Rules;
 use crate::verify::TypeChecks;
 
 pub use follow::follow;
-
-/// The maximum size of a file. An API server accepts less for one object.
-const MAX_FILE_BYTES: u64 = 16 << 20;
-/// The maximum depth of folders. It ends cycles of symbolic links.
-const MAX_DEPTH: usize = 16;
+use walk::{Limits, WalkError, walk};
 
 /// Reads a folder once.
 ///
@@ -87,19 +82,14 @@ impl Folder {
 
     /// Reads all files, changed or not.
     pub(crate) fn read(&self) -> Result<Tree, Problem> {
-        let mut tree = Tree::new();
-        walk(&self.path, 0, &mut tree).map_err(|error| Problem {
-            file: Some(self.path.display().to_string()),
+        walk(&self.path, Limits::default()).map_err(|WalkError { path, message }| Problem {
+            file: Some(path.display().to_string()),
             line: None,
             object: None,
             field: None,
-            message: format!(
-                "the rules folder cannot be read: {error}; check the path and its permissions, or \
-                 pass another with --rules"
-            ),
+            message: format!("the rules folder cannot be read: {message}"),
             severity: Severity::Error,
-        })?;
-        Ok(tree)
+        })
     }
 
     /// Whether this tree was the last one to be compiled.
@@ -132,8 +122,8 @@ impl Folder {
             .collect();
         let (mut checked, unused) = check(&objects, self.kinds, &self.options);
         problems.extend(unused);
-        self.last_good.restore(&mut checked);
-        let rules = Rules::new(checked, problems, &self.options);
+        let automata = self.last_good.restore(&mut checked);
+        let rules = Rules::new(checked, problems, &self.options).with_automata(automata);
         match &self.checks {
             Some(checks) => rules.verified(checks.as_ref()),
             None => rules,
@@ -210,64 +200,10 @@ fn unreadable(path: &str, reason: &str) -> Problem {
     }
 }
 
-/// Ignores names that start with a dot. A mounted ConfigMap stores its versions under such names
-/// and links to them.
-fn walk(folder: &Path, depth: usize, tree: &mut Tree) -> io::Result<()> {
-    if depth > MAX_DEPTH {
-        return Ok(());
-    }
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.starts_with('.') {
-            continue;
-        }
-        // Follows links. Ignores files that no longer exist and broken links.
-        let Ok(metadata) = fs::metadata(&path) else {
-            continue;
-        };
-        if metadata.is_dir() {
-            // If a subfolder is unreadable, removed files cannot be detected: the whole read fails.
-            match walk(&path, depth + 1, tree) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                walked => walked?,
-            }
-        } else if [".yaml", ".yml", ".json"]
-            .iter()
-            .any(|ending| name.ends_with(ending))
-            && metadata.is_file()
-        {
-            match content(&path, metadata.len()) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                content => {
-                    drop(tree.insert(label(&path), content.map_err(|error| error.to_string())))
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-fn content(path: &Path, length: u64) -> io::Result<Vec<u8>> {
-    let mut content =
-        Vec::with_capacity(usize::try_from(length.min(MAX_FILE_BYTES)).unwrap_or_default());
-    fs::File::open(path)?
-        .take(MAX_FILE_BYTES + 1)
-        .read_to_end(&mut content)?;
-    if content.len() as u64 > MAX_FILE_BYTES {
-        return Err(io::Error::other(format!(
-            "the file is larger than {MAX_FILE_BYTES} bytes, split it"
-        )));
-    }
-    Ok(content)
-}
-
-fn label(path: &Path) -> Arc<str> {
-    path.to_string_lossy().into()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::kind::{Family, Kind};
     use crate::testing;

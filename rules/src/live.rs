@@ -3,8 +3,10 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use tidings_core::runtime::codes::log as codes;
 use tokio::sync::watch;
 
@@ -23,6 +25,17 @@ pub struct LiveRules {
     loaded: AtomicBool,
     /// A problem of the folder or the cluster as a whole. It is not part of a snapshot.
     source_problem: watch::Sender<Option<Problem>>,
+    /// When the running reload started.
+    reload: Mutex<Option<Instant>>,
+}
+
+/// A running reload. It ends when this is dropped.
+pub(crate) struct Reload<'a>(&'a LiveRules);
+
+impl Drop for Reload<'_> {
+    fn drop(&mut self) {
+        *self.0.reload.lock() = None;
+    }
 }
 
 impl Default for LiveRules {
@@ -32,6 +45,7 @@ impl Default for LiveRules {
             changes: watch::Sender::new(0),
             loaded: AtomicBool::new(false),
             source_problem: watch::Sender::new(None),
+            reload: Mutex::default(),
         }
     }
 }
@@ -73,6 +87,17 @@ impl LiveRules {
             problems,
             "rules loaded"
         );
+    }
+
+    /// How long the running reload has taken so far. The last rules stay in effect meanwhile.
+    pub fn reloads_for(&self) -> Option<Duration> {
+        self.reload.lock().map(|started| started.elapsed())
+    }
+
+    /// Notes that the rules are read and compiled.
+    pub(crate) fn start_reload(&self) -> Reload<'_> {
+        *self.reload.lock() = Some(Instant::now());
+        Reload(self)
     }
 
     /// The problem of the folder or the cluster; the last good rules stay in effect.
@@ -143,6 +168,16 @@ pub(crate) fn log_changes(logged: HashSet<Problem>, problems: Vec<Problem>) -> H
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reload_is_visible_until_it_ends() {
+        let live = LiveRules::default();
+        assert_eq!(live.reloads_for(), None);
+        let reload = live.start_reload();
+        assert!(live.reloads_for().is_some());
+        drop(reload);
+        assert_eq!(live.reloads_for(), None);
+    }
 
     #[test]
     fn a_problem_is_logged_until_it_is_resolved() {

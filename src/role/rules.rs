@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tidings_core::bus::Bus;
@@ -184,6 +185,25 @@ fn answer(rules: &Rules, asked: &RuleName) -> NameAnswer {
     asked.answer(of_kind.map(|identity| (identity.namespace.as_str(), identity.name.as_str())))
 }
 
+/// A reload that takes longer is reported.
+const LONG_RELOAD: Duration = Duration::from_secs(10);
+/// How often it is checked how long a reload takes.
+const RELOAD_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Why rules are not up to date.
+fn trouble(live: &LiveRules, problem: Option<&str>) -> Option<String> {
+    let long = live.reloads_for().filter(|time| *time > LONG_RELOAD);
+    let reload = long.map(|time| {
+        format!(
+            "reading and compiling the rules has taken {} s so far, and the last rules stay in \
+             effect; if it goes on, reduce the number and size of rules and their patterns",
+            time.as_secs()
+        )
+    });
+    let not_loaded = || (!live.loaded()).then(|| "rules not loaded yet".to_owned());
+    reload.or(problem.map(str::to_owned)).or_else(not_loaded)
+}
+
 /// Updates readiness and metrics whenever the rules or the state of their source change.
 async fn report(live: Arc<LiveRules>, check: Check, metrics: Metrics) {
     let (mut changes, mut problems) = (live.changes(), live.source_problems());
@@ -202,17 +222,18 @@ async fn report(live: Arc<LiveRules>, check: Check, metrics: Metrics) {
         metrics
             .rules_problems
             .set(i64::try_from(live.problems().len()).unwrap_or(i64::MAX));
-        if live.loaded() {
-            check.succeed();
-        }
-        match problem {
-            Some(problem) => check.fail(problem),
-            None if live.loaded() => {}
-            None => check.fail("rules not loaded yet"),
-        }
-        let changed = tokio::select! {
-            changed = changes.changed() => changed,
-            changed = problems.changed() => changed,
+        let changed = loop {
+            if live.loaded() {
+                check.succeed();
+            }
+            if let Some(trouble) = trouble(&live, problem.as_deref()) {
+                check.fail(trouble);
+            }
+            tokio::select! {
+                changed = changes.changed() => break changed,
+                changed = problems.changed() => break changed,
+                () = tokio::time::sleep(RELOAD_CHECK_INTERVAL) => {}
+            }
         };
         if changed.is_err() {
             return;

@@ -59,6 +59,7 @@ pub async fn follow(live: Arc<LiveRules>, mut folder: Folder, stop: Cancellation
 async fn refresh(live: &Arc<LiveRules>, mut folder: Folder) -> Option<Folder> {
     let live = live.clone();
     let read = tokio::task::spawn_blocking(move || {
+        let _reload = live.start_reload();
         match folder.read() {
             Ok(tree) => {
                 live.set_source_problem(None);
