@@ -14,6 +14,8 @@ use crate::plan::explain_left_out;
 
 /// How long a finding counts after it was seen last.
 const KEPT_FOR: Duration = Duration::from_secs(3600);
+/// How many fields a log event names.
+const MAX_FIELDS: usize = 10;
 /// The highest number of findings. Beyond it, all are dropped.
 const MAX_FINDINGS: usize = 10_000;
 
@@ -51,7 +53,8 @@ impl CostlyPatterns {
         tracing::warn!(
             code = codes::PATTERN_TOO_COSTLY,
             alert = %format_args!("{}/{}", alert.namespace, alert.name),
-            fields = left_out.fields.join(" "),
+            fields = left_out.fields[..left_out.fields.len().min(MAX_FIELDS)].join(" "),
+            patterns = left_out.fields.len(),
             bytes = message_bytes,
             "patterns too costly for a message and left out"
         );

@@ -41,7 +41,8 @@ pub struct Router {
 }
 
 impl Router {
-    /// Creates a router that handles so many events at a time; [`Router::run`] starts it.
+    /// Creates a router that handles up to `concurrency` events at a time. [`Router::run`] starts
+    /// it.
     pub fn new(
         bus: Bus,
         rules: Arc<LiveRules>,

@@ -25,7 +25,7 @@ impl LastGood {
                 checked.resource = earlier(checked);
             }
         }
-        let automata = pattern_memory::limit(checked, &earlier);
+        let automata = pattern_memory::limit(checked, earlier);
         for checked in checked {
             if let Some(resource) = &checked.resource {
                 self.0.insert(

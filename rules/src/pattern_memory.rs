@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::alert::Alert;
 use crate::check::{Checked, Resource};
-use crate::pattern::Automaton;
+use crate::pattern::{Automaton, Pattern};
 use crate::problem::{Problem, Severity};
 use measure::{Measured, measure};
 use shares::{Demand, Refusals, refusals};
@@ -24,7 +24,7 @@ const MAX_TOTAL_BYTES: usize = 128 << 20;
 /// How much may be compiled for a namespace to learn what its Alerts need.
 const MAX_NAMESPACE_WORK: usize = 2 * MAX_TOTAL_BYTES;
 
-/// The compiled patterns of the Alerts in effect. They exist as long as somebody has this value.
+/// The compiled patterns of the Alerts in effect. They exist as long as this value.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Automata(
     #[expect(dead_code, reason = "keeps the automata alive")] Arc<[Arc<Automaton>]>,
@@ -50,7 +50,9 @@ pub(crate) fn limit(
         position += 1;
         !refused.at.contains_key(&(position - 1))
     });
+    held.retain(&demands);
     restore(checked, &mut demands, &mut held, earlier);
+    held.retain(&demands);
     let patterns = demands.iter().flat_map(|demand| &demand.patterns);
     let compiled: HashMap<_, _> = patterns
         .filter_map(|(pattern, _)| Some((Arc::as_ptr(pattern), pattern.automaton().ok()?)))
@@ -61,18 +63,37 @@ pub(crate) fn limit(
 /// Automata that are kept until it is known which Alerts are in effect.
 #[derive(Default)]
 struct Held {
-    automata: Vec<Arc<Automaton>>,
+    automata: HashMap<*const Pattern, Arc<Automaton>>,
     bytes: usize,
 }
 
 impl Held {
-    /// Keeps the automata unless there are too many. What is not kept is compiled again if needed.
-    fn keep(&mut self, automata: Vec<Arc<Automaton>>) {
-        let bytes: usize = automata.iter().map(|automaton| automaton.bytes()).sum();
-        if self.bytes + bytes <= MAX_TOTAL_BYTES {
-            self.bytes += bytes;
-            self.automata.extend(automata);
+    /// Keeps the automata as long as there is room. The others are compiled again if needed.
+    fn keep(&mut self, patterns: &[(Arc<Pattern>, usize)]) {
+        for (pattern, bytes) in patterns {
+            let id = Arc::as_ptr(pattern);
+            if self.bytes + bytes > MAX_TOTAL_BYTES || self.automata.contains_key(&id) {
+                continue;
+            }
+            if let Ok(automaton) = pattern.automaton() {
+                self.bytes += bytes;
+                self.automata.insert(id, automaton);
+            }
         }
+    }
+
+    /// Drops what no demand needs, so that there is room for what is compiled next.
+    fn retain(&mut self, demands: &[Demand]) {
+        let patterns = demands.iter().flat_map(|demand| &demand.patterns);
+        let needed: HashMap<_, _> = patterns
+            .map(|(pattern, bytes)| (Arc::as_ptr(pattern), bytes))
+            .collect();
+        self.automata.retain(|id, _| needed.contains_key(id));
+        let kept = self
+            .automata
+            .keys()
+            .filter_map(|id| needed.get(id).copied());
+        self.bytes = kept.sum();
     }
 }
 
@@ -97,7 +118,7 @@ fn measure_all(checked: &mut [Checked], held: &mut Held) -> Vec<Demand> {
         match measured.over {
             Some((field, message)) => reject(checked, &field, message),
             None => {
-                held.keep(measured.automata);
+                held.keep(&measured.patterns);
                 demands.push(Demand {
                     owner,
                     namespace: alert.namespace.clone(),
@@ -130,7 +151,7 @@ fn restore(
         if measured.over.is_some() {
             continue;
         }
-        held.keep(measured.automata);
+        held.keep(&measured.patterns);
         demands.push(Demand {
             owner,
             namespace: alert.namespace.clone(),

@@ -141,8 +141,9 @@ pub mod log {
             "Too many events of the namespace wait for costly patterns. The event is returned to \
              the server and delivered again soon.";
         PATTERN_TOO_COSTLY, "pattern-too-costly", "warn",
-            "Patterns in `fields` of an Alert would take too many steps for a message and were \
-             left out. Simplify them: use smaller repetitions, anchors, or several short patterns.";
+            "Patterns of an Alert would take too many steps for a message and were left out; \
+             `fields` names the first. Simplify them: use smaller repetitions, anchors, or several \
+             short patterns.";
         EVENTS_LOST, "events-lost", "error",
             "EVENTS evicted events before a router read them. Raise its limits or run more \
              routers.";

@@ -263,6 +263,7 @@ mod tests {
     use tidings_rules::{Family, Kind, Kinds, Object, Options, ResolvedProvider};
 
     use super::*;
+    use crate::pattern_searches::LeftOut;
 
     const KINDS: Kinds = &[Kind::new("slack", Family::Message)];
 
@@ -481,5 +482,33 @@ mod tests {
         ]
         .map(Reason::is_ready);
         assert_eq!((ready, unready), ([true; 2], [false; 3]));
+    }
+
+    #[test]
+    fn a_costly_pattern_is_shown_until_the_patterns_change() {
+        let rules = |pattern: &str| {
+            let objects = [
+                alert("a", json!({"inclusionList": [pattern]})),
+                provider("good", json!({})),
+            ];
+            Rules::compile(&objects, KINDS, &Options::default())
+        };
+        let (costly, before) = (CostlyPatterns::default(), rules("a"));
+        let left_out = LeftOut {
+            namespace: "apps".into(),
+            name: "a".into(),
+            fields: vec!["spec.inclusionList[0]".into()],
+        };
+        costly.record(&before, &left_out, 400_000);
+        let condition = |rules: &Rules| {
+            let mut conditions = ready_conditions(rules, &Checks, &costly);
+            let identity = rules.entries()[0].identity.clone();
+            let condition = conditions.remove(&identity).unwrap();
+            (condition.reason.as_str(), condition.message)
+        };
+        let (reason, message) = condition(&before);
+        assert_eq!(reason, "PatternTooCostly");
+        assert!(message.starts_with("spec.inclusionList[0] "), "{message}");
+        assert_eq!(condition(&rules("b")).0, "Initialized");
     }
 }

@@ -193,7 +193,11 @@ impl<'a> Walk<'a> {
         }
         if metadata.is_dir() {
             let depth = folder.depth + 1;
-            let queue = if is_link { &mut self.links } else { &mut self.folders };
+            let queue = if is_link {
+                &mut self.links
+            } else {
+                &mut self.folders
+            };
             queue.push_back(Found { path, shown, depth });
             return Ok(());
         }
@@ -326,7 +330,10 @@ mod tests {
     }
 
     fn read(names: &[&str]) -> Vec<(String, bool)> {
-        names.iter().map(|name| ((*name).to_owned(), true)).collect()
+        names
+            .iter()
+            .map(|name| ((*name).to_owned(), true))
+            .collect()
     }
 
     #[test]
@@ -371,12 +378,18 @@ mod tests {
         assert_eq!(sample.files("r"), expected);
         let tree = sample.walk("r", Limits::default()).unwrap();
         let message = tree[&label(&sample.path("r/folder"))].clone().unwrap_err();
-        assert!(message.contains("/outside, outside of the rules folder"), "{message}");
+        assert!(
+            message.contains("/outside, outside of the rules folder"),
+            "{message}"
+        );
     }
 
     #[test]
     fn a_folder_that_is_a_link_is_read_at_its_target() {
-        let sample = Sample::new(&[("git/.worktrees/1/a.yaml", ""), ("git/.worktrees/2/b.yaml", "")]);
+        let sample = Sample::new(&[
+            ("git/.worktrees/1/a.yaml", ""),
+            ("git/.worktrees/2/b.yaml", ""),
+        ]);
         sample.link("git/current", ".worktrees/1");
         assert_eq!(sample.files("git/current"), read(&["a.yaml"]));
         assert_eq!(sample.files("git"), read(&["current/a.yaml"]));
@@ -393,13 +406,31 @@ mod tests {
             let error = sample.walk("r", limits).unwrap_err();
             assert_eq!(error.path, sample.path(path));
             let has = |text: &str| error.message.contains(text);
-            assert!(has(limit) && has("; ") && has("--rules"), "{}", error.message);
+            assert!(
+                has(limit) && has("; ") && has("--rules"),
+                "{}",
+                error.message
+            );
         };
         let limits = Limits::default();
         sample.walk("r", limits).unwrap();
         exceeded(Limits { files: 1, ..limits }, "r/b/c.yaml", "limit of 1");
-        exceeded(Limits { total_bytes: 7, ..limits }, "r/b/c.yaml", "7 bytes");
-        exceeded(Limits { entries: 2, ..limits }, "r/b", "limit of 2");
+        exceeded(
+            Limits {
+                total_bytes: 7,
+                ..limits
+            },
+            "r/b/c.yaml",
+            "7 bytes",
+        );
+        exceeded(
+            Limits {
+                entries: 2,
+                ..limits
+            },
+            "r/b",
+            "limit of 2",
+        );
         fs::create_dir_all(sample.path(&deep).parent().unwrap()).unwrap();
         exceeded(limits, &format!("r{}", "/d".repeat(17)), "16 folders");
     }

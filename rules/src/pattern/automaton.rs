@@ -12,7 +12,7 @@ pub(crate) const MAX_AUTOMATON_BYTES: usize = 4 << 20;
 const FIXED_BYTES: usize = 2 << 10;
 /// The cache of the states that a search computes.
 const CACHE_BYTES: usize = 512 << 10;
-/// A search gives up when its cache is full again after so many clears.
+/// How often a search clears a full cache before it gives up.
 const MAX_CACHE_CLEARS: usize = 3;
 /// The maximum nesting of a pattern. The compiler recurses, and this depth fits its stack also
 /// without optimizations. Go allows 1,000.

@@ -9,8 +9,8 @@ use super::automaton::{self, Automaton, MAX_AUTOMATON_BYTES};
 use super::translate::translate;
 use super::{Decision, Steps};
 
-/// How much text of patterns without a user is kept, with the results of their checks.
-const MAX_UNUSED_BYTES: usize = 4 << 20;
+/// The memory for patterns without a user, which are kept with the results of their checks.
+const MAX_UNUSED_BYTES: usize = 8 << 20;
 
 /// A pattern with a valid syntax.
 ///
@@ -60,7 +60,7 @@ impl Pattern {
         self.syntax.get_or_init(check).clone()
     }
 
-    /// The automaton, which lives as long as somebody uses it.
+    /// The automaton, which lives as long as it is used.
     ///
     /// # Errors
     /// The pattern is too large. The message completes the sentence "The pattern …".
@@ -128,7 +128,7 @@ impl Pattern {
 /// Valid patterns, and the errors of invalid ones.
 struct Store {
     patterns: HashMap<String, Result<Arc<Pattern>, String>>,
-    /// The bytes of all texts.
+    /// The memory of all entries.
     bytes: usize,
     /// Above it, unused patterns are removed.
     limit: usize,
@@ -155,9 +155,14 @@ pub(super) fn get(text: &str) -> Result<Arc<Pattern>, String> {
     if store.bytes > store.limit {
         store.remove_unused();
     }
-    store.bytes += text.len();
+    store.bytes += cost(text);
     let stored = store.patterns.entry(text.to_owned()).or_insert(pattern);
     stored.clone()
+}
+
+/// About what an entry needs in memory.
+fn cost(text: &str) -> usize {
+    512 + 3 * text.len()
 }
 
 impl Store {
@@ -167,7 +172,7 @@ impl Store {
                 .as_ref()
                 .is_ok_and(|pattern| Arc::strong_count(pattern) > 1)
         });
-        self.bytes = self.patterns.keys().map(String::len).sum();
+        self.bytes = self.patterns.keys().map(|text| cost(text)).sum();
         // Otherwise every pattern beyond the limit would start a search for unused ones.
         self.limit = self.bytes + MAX_UNUSED_BYTES;
     }

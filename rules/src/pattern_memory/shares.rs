@@ -144,7 +144,10 @@ fn serve<'a>(
         }
         share_left -= needed;
         stored.left -= new_bytes;
-        let ids = demand.patterns.iter().map(|(pattern, _)| Arc::as_ptr(pattern));
+        let ids = demand
+            .patterns
+            .iter()
+            .map(|(pattern, _)| Arc::as_ptr(pattern));
         own.extend(ids.clone());
         stored.ids.extend(ids);
     }

@@ -94,7 +94,8 @@ fn the_last_good_state_stays_while_the_new_one_is_above_the_limit() {
 
 /// A demand of one Alert with patterns of these names and sizes.
 fn demand(namespace: &str, patterns: &[(u8, usize)]) -> Demand {
-    let pattern = |(name, size): &(u8, usize)| (pattern::compile(&format!("{name}")).unwrap(), *size);
+    let pattern =
+        |(name, size): &(u8, usize)| (pattern::compile(&format!("{name}")).unwrap(), *size);
     Demand {
         owner: 0,
         namespace: namespace.to_owned(),
@@ -117,7 +118,11 @@ fn a_namespace_that_needs_little_is_never_refused() {
     ];
     assert_eq!(refused(&demands, 140), []);
     assert_eq!(refused(&demands, 100), [(1, 0)], "the share of a is 90");
-    assert_eq!(refused(&demands, 60), [(0, 1), (1, 0), (2, 0)], "the share of a is 50");
+    assert_eq!(
+        refused(&demands, 60),
+        [(0, 1), (1, 0), (2, 0)],
+        "the share of a is 50"
+    );
     assert_eq!(refused(&demands, 21), [(0, 0), (1, 0), (2, 0)]);
 }
 
