@@ -36,13 +36,21 @@ pub(crate) fn limit(
     checked: &mut [Checked],
     earlier: impl Fn(&Checked) -> Option<Resource>,
 ) -> Automata {
+    limit_to(MAX_TOTAL_BYTES, checked, earlier)
+}
+
+fn limit_to(
+    total: usize,
+    checked: &mut [Checked],
+    earlier: impl Fn(&Checked) -> Option<Resource>,
+) -> Automata {
     let mut held = Held::default();
     let mut demands = measure_all(checked, &mut held);
-    let refused = refusals(&demands, MAX_TOTAL_BYTES);
+    let refused = refusals(&demands, total);
     for (position, over) in &refused.at {
         let demand = &demands[*position];
         let field = &demand.fields[*over];
-        let message = over_total(demand.namespace.as_str(), &refused);
+        let message = over_total(total, &demand.namespace, &refused);
         reject(&mut checked[demand.owner], field, message);
     }
     let mut position = 0;
@@ -51,7 +59,7 @@ pub(crate) fn limit(
         !refused.at.contains_key(&(position - 1))
     });
     held.retain(&demands);
-    restore(checked, &mut demands, &mut held, earlier);
+    restore(total, checked, &mut demands, &mut held, earlier);
     held.retain(&demands);
     let patterns = demands.iter().flat_map(|demand| &demand.patterns);
     let compiled: HashMap<_, _> = patterns
@@ -133,6 +141,7 @@ fn measure_all(checked: &mut [Checked], held: &mut Held) -> Vec<Demand> {
 
 /// Restores the last good state of rejected Alerts, as far as there is room for them.
 fn restore(
+    total: usize,
     checked: &mut [Checked],
     demands: &mut Vec<Demand>,
     held: &mut Held,
@@ -160,7 +169,7 @@ fn restore(
         });
         states.push(alert);
     }
-    let refused = refusals(demands, MAX_TOTAL_BYTES);
+    let refused = refusals(demands, total);
     let mut kept = demands.split_off(first);
     for (number, (demand, alert)) in kept.drain(..).zip(states).enumerate() {
         if !refused.at.contains_key(&(first + number)) {
@@ -208,12 +217,12 @@ fn problem(checked: &Checked, severity: Severity, field: &str, message: String) 
     }
 }
 
-fn over_total(namespace: &str, refused: &Refusals) -> String {
+fn over_total(total: usize, namespace: &str, refused: &Refusals) -> String {
     format!(
         "the patterns of all Alerts need more than {} MiB of memory, and the share of namespace \
          {namespace}, {} KiB, is used up at this pattern; use smaller repetitions and classes, or \
          remove patterns from Alerts of this namespace",
-        MAX_TOTAL_BYTES >> 20,
+        total >> 20,
         refused.share >> 10,
     )
 }

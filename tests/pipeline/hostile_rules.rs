@@ -41,15 +41,11 @@ fn disorder(seed: u64, bytes: usize) -> String {
 
 /// The most memory that the process had so far, in MiB.
 fn peak_memory(process: &Process) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
+    let status = fs::read_to_string(format!("/proc/{}/status", process.id()));
+    let status = status.expect("the process runs");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib: u64 = line
-        .unwrap()
-        .trim()
-        .trim_end_matches(" kB")
-        .parse()
-        .unwrap();
-    kib / 1024
+    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    kib.expect("a number of KiB") / 1024
 }
 
 /// Asks for liveness and readiness until `done`. Each answer must come soon.
@@ -60,7 +56,7 @@ async fn stays_ready(up: &Process, done: &AtomicBool) -> usize {
         for path in ["livez", "readyz"] {
             let request = client.get(format!("{}/{path}", up.admin())).send();
             let answer = timeout(Duration::from_secs(10), request).await;
-            let answer = answer.expect("answers in time").unwrap();
+            let answer = answer.expect("answers in time").expect("answers");
             assert!(answer.status().is_success(), "{path}: {}", answer.status());
         }
         answers += 1;

@@ -92,6 +92,47 @@ fn the_last_good_state_stays_while_the_new_one_is_above_the_limit() {
     assert_eq!(patterns_in_effect(large("b", "x", 0..3)), (3, false));
 }
 
+#[test]
+fn the_largest_namespace_is_refused_first_and_keeps_what_fits() {
+    let check_all = |objects: &[Object]| check(objects, &[], &Options::default()).0;
+    let small = alert("y", "p")
+        .in_namespace("a")
+        .with("inclusionList", ["small"]);
+    let mut before = check_all(&[small.object()]);
+    limit(&mut before, |_| None);
+    let mut checked = check_all(&[
+        large("a", "x", 0..1),
+        large("a", "y", 1..3),
+        large("a", "z", 0..1),
+        large("b", "neighbor", 0..1),
+    ]);
+    let earlier = |checked: &Checked| {
+        before[0]
+            .resource
+            .clone()
+            .filter(|_| checked.identity.name == "y")
+    };
+    limit_to(4 << 20, &mut checked, earlier);
+    let in_effect = |name: &str| {
+        let checked = checked.iter().find(|it| it.identity.name == name).unwrap();
+        let alert = super::alert(checked).map(|alert| alert.included.clone().unwrap());
+        (
+            alert.map(|patterns| patterns.iter().count()),
+            checked.rejection.clone(),
+        )
+    };
+    for name in ["x", "z", "neighbor"] {
+        assert_eq!(in_effect(name), (Some(1), None), "{name}");
+    }
+    let (patterns, rejection) = in_effect("y");
+    let rejection = rejection.unwrap();
+    assert_eq!(patterns, Some(1), "the last good state");
+    assert!(
+        rejection.starts_with("spec.inclusionList[0]: ") && rejection.contains("namespace a"),
+        "{rejection}"
+    );
+}
+
 /// A demand of one Alert with patterns of these names and sizes.
 fn demand(namespace: &str, patterns: &[(u8, usize)]) -> Demand {
     let pattern =
