@@ -1,11 +1,10 @@
 //! Searches a text with one pattern, within a number of steps.
 //!
 //! A lazy DFA reads the text. It computes a state the first time it is needed, from the states of
-//! the NFA, and keeps it in a cache of fixed size. Each search starts with an empty cache, so what
-//! was searched before changes nothing. If the cache keeps filling, a simulation of the NFA takes
-//! over, provided that states × bytes are within the steps.
+//! the NFA, and keeps it in a cache of fixed size. Each search has a new cache, so earlier searches
+//! change nothing. If the cache keeps filling, a simulation of the NFA takes over, provided that
+//! states × bytes are within the steps.
 
-use parking_lot::Mutex;
 use regex_automata::hybrid::dfa::Cache;
 use regex_automata::hybrid::{LazyStateID, dfa::DFA};
 use regex_automata::util::start;
@@ -15,13 +14,6 @@ use super::{Decision, Steps};
 
 /// How many bytes count as one step while no state is computed.
 const BYTES_PER_STEP: u64 = 4;
-/// How many caches are kept for later searches.
-const MAX_CACHES: usize = 8;
-/// A larger cache is not kept.
-const MAX_KEPT_CACHE_BYTES: usize = 1 << 20;
-
-/// Caches that no search uses now. They belong to no pattern.
-static CACHES: Mutex<Vec<Cache>> = Mutex::new(Vec::new());
 
 /// How the lazy search ended.
 enum End {
@@ -33,9 +25,10 @@ enum End {
 impl Automaton {
     /// Whether a part of the text matches.
     pub(super) fn search(&self, text: &str, steps: &mut Steps) -> Decision {
-        let mut cache = take_cache(&self.lazy);
+        // A new one: a cache that was used by another pattern counts its memory differently.
+        let mut cache = self.lazy.create_cache();
         let end = self.search_lazily(&mut cache, text, steps);
-        keep_cache(cache);
+        drop(cache);
         let is_match = match end {
             End::Decided(is_match) => is_match,
             End::NoStepsLeft => return Decision::Undecided,
@@ -141,23 +134,4 @@ impl Walk<'_> {
 
 fn length(text: &str) -> u64 {
     text.len() as u64
-}
-
-/// An empty cache.
-fn take_cache(dfa: &DFA) -> Cache {
-    let kept = CACHES.lock().pop();
-    match kept {
-        Some(mut cache) => {
-            cache.reset(dfa);
-            cache
-        }
-        None => dfa.create_cache(),
-    }
-}
-
-fn keep_cache(cache: Cache) {
-    let mut caches = CACHES.lock();
-    if caches.len() < MAX_CACHES && cache.memory_usage() <= MAX_KEPT_CACHE_BYTES {
-        caches.push(cache);
-    }
 }

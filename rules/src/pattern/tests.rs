@@ -306,6 +306,18 @@ fn a_costly_pattern_is_undecided_for_a_long_text_and_decided_for_a_short_one() {
 }
 
 #[test]
+fn a_search_with_a_large_pattern_changes_nothing_for_others() {
+    let text = disorder(20_000);
+    let small = ["a$", COSTLY, "b{3}c", "\\B"];
+    let search = || small.map(|pattern| decide(pattern, &text, ALERT_STEPS / 10));
+    let before = search();
+    for large in ["\\pL{200}1", "(?:[ab]{1,900}x|[ab]{900}){1}c"] {
+        decide(large, &text, ALERT_STEPS);
+        assert_eq!(search(), before, "after {large}");
+    }
+}
+
+#[test]
 fn usual_patterns_decide_about_the_largest_message() {
     let text = "Reconciliation finished in 311.712ms, next run in 10m0s. ".repeat(55_000);
     let mut steps = Steps::new(ALERT_STEPS);
