@@ -168,6 +168,17 @@ fn a_namespace_that_needs_little_is_never_refused() {
 }
 
 #[test]
+fn namespaces_that_need_much_get_the_same_share() {
+    let demands = [
+        demand("a", &[(1, 40)]),
+        demand("a", &[(2, 40)]),
+        demand("b", &[(3, 45)]),
+        demand("b", &[(4, 45)]),
+    ];
+    assert_eq!(refused(&demands, 100), [(1, 0), (3, 0)]);
+}
+
+#[test]
 fn a_pattern_of_many_namespaces_counts_once() {
     let demands: Vec<_> = ["a", "b", "c", "d"]
         .into_iter()
