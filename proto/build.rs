@@ -7,6 +7,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "tidings/v1/lease.proto",
         "tidings/v1/record.proto",
         "tidings/v1/limits.proto",
+        "tidings/v1/counts.proto",
         "tidings/v1/rules.proto",
         "tidings/v1/consumer.proto",
     ];

@@ -23,6 +23,7 @@
 //! | [`process_leases`] | leases that end with their process |
 //! | [`streams`], [`setup`], [`watch`] | configuration: expected, created, checked later |
 //! | [`write_check`] | whether the server can write |
+//! | [`losses`] | finds deliveries that are gone without an acknowledgement |
 //! | [`names`] | which Alerts and Providers exist, for tools |
 //! | [`connect`], [`clock`], [`storage`] | the connection, the server's clock, its storage |
 
@@ -50,6 +51,7 @@ pub mod crash_marks;
 pub mod extensions;
 mod history;
 mod later_events;
+pub mod losses;
 pub mod names;
 mod park;
 mod permission;

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use tidings_core::bus::Bus;
 use tidings_core::bus::connect::connect_with_retries;
+use tidings_core::bus::losses::LossWatch;
 use tidings_core::bus::setup::{SetupError, StreamPolicy};
 use tidings_core::bus::streams::Sizing;
 use tidings_core::bus::watch::Watch;
@@ -51,6 +52,11 @@ pub async fn connect(context: &Context, policy: StreamPolicy) -> anyhow::Result<
     WriteCheck::new(bus.clone(), &sizing, policy)
         .start(check, context.stop.holding.clone())
         .await;
+    if policy != StreamPolicy::Wait {
+        LossWatch::new(bus.clone(), context.metrics.clone())
+            .start(context.stop.holding.clone())
+            .await;
+    }
     Ok(bus)
 }
 

@@ -6,6 +6,7 @@ mod dead_holders;
 mod fail_points;
 mod full_disk;
 mod killing;
+mod lost_deliveries;
 mod matrix;
 mod nats_outage;
 mod retention;

@@ -44,6 +44,12 @@ async fn under_random_faults_every_accepted_event_is_delivered_or_a_dead_letter(
     let posted = posting.await.expect("posting does not panic");
 
     let dead = finished(&rig).await;
+    let counts = rig.recorded_counts().await.expect("the roles count");
+    assert_eq!(
+        (counts.lost_ready, counts.lost_parked),
+        (0, 0),
+        "faults are no losses"
+    );
     for destination in &destinations {
         let own: Vec<&Posted> = posted
             .iter()

@@ -19,6 +19,7 @@ const STREAMS: [&str; 9] = [
     "KV_latest",
     "KV_limits",
     "KV_suspects",
+    "KV_counts",
     "KV_extensions",
     "KV_consumers",
 ];

@@ -25,6 +25,8 @@ pub const SUSPECTS: &str = "suspects";
 
 /// The bucket of the extension fields that Alerts and Providers had.
 pub const EXTENSIONS: &str = "extensions";
+/// The bucket of the server's counts of DELIVERIES, which show losses.
+pub const COUNTS: &str = "counts";
 
 /// The bucket of what is needed to recreate a consumer whose state is lost.
 pub const CONSUMERS: &str = "consumers";
@@ -64,7 +66,7 @@ pub struct Sizing {
 /// All streams in the order of their creation: DELIVERIES first, which reserves no storage, then
 /// the streams with limits, then the buckets, which are streams too. Only the buckets of extensions
 /// and consumers precede EVENTS, so that they exist if EVENTS does, unless they were deleted.
-pub fn all(sizing: &Sizing) -> [Config; 9] {
+pub fn all(sizing: &Sizing) -> [Config; 10] {
     [
         deliveries(sizing),
         // These never expire: a restriction lasts until it is given again or ended.
@@ -100,6 +102,13 @@ pub fn all(sizing: &Sizing) -> [Config; 9] {
             SUSPECTS,
             "Crash marks of redelivered deliveries, and leases of processes",
             MARKS_EXPIRE_AFTER,
+            sizing,
+        ),
+        // These never expire: a loss may show long after the last reading.
+        bucket(
+            COUNTS,
+            "What the server last counted in DELIVERIES",
+            Duration::ZERO,
             sizing,
         ),
     ]

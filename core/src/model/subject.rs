@@ -12,6 +12,8 @@ pub const ALL_DELIVERIES: &str = "deliveries.>";
 pub const ALL_PARKED: &str = "parked.>";
 /// The filter for all outcomes.
 pub const ALL_OUTCOMES: &str = "outcomes.>";
+/// The filter for the outcomes of attempts that are repeated.
+pub const RETRYING_OUTCOMES: &str = "outcomes.*.*.*.retrying";
 /// The filter for all dead letters.
 pub const ALL_DEAD: &str = "dead.>";
 

@@ -93,6 +93,12 @@ pub mod log {
             "A stream that was reported as invalid is valid again.";
         STREAM_RECREATED, "stream-recreated", "error",
             "A stream or bucket was deleted. It is recreated, empty; its messages are lost.";
+        DELIVERIES_LOST, "deliveries-lost", "error",
+            "Deliveries are gone from DELIVERIES without an acknowledgement: `lost` of them, of \
+             which `parked` were parked. The disk may be failing, or another client purged the \
+             stream. Run `tidings replay --missing`.";
+        COUNTS_UNAVAILABLE, "counts-unavailable", "warn",
+            "The server's counts of DELIVERIES cannot be read or stored. Losses are found later.";
         STREAM_UPDATED, "stream-updated", "warn",
             "A stream's configuration differed and was changed, as `difference` says.";
         STREAM_LIMIT_REDUCED, "stream-limit-reduced", "warn",

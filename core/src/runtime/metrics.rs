@@ -20,7 +20,7 @@ use crate::model::verdict::Verdict;
 use crate::runtime::config::Role;
 use labels::{
     AttemptLabels, CircuitLabels, DeliveryLabels, KilledBy, KubernetesEventOutcome, Label,
-    LabelLookup, Labels, RequestOutcome, RoutingOutcome, StatusWriteOutcome, StreamLabel,
+    LabelLookup, Labels, LostFrom, RequestOutcome, RoutingOutcome, StatusWriteOutcome, StreamLabel,
     TypeLabel,
 };
 
@@ -169,6 +169,9 @@ metrics! {
     bus_streams_recreated_total: Family<StreamLabel, Counter> = Family::default(),
         "Streams and buckets (`KV_…`) that were deleted and recreated. Above 0: their \
          messages are lost.";
+    deliveries_lost_total: Family<LostFrom, Counter> = Family::default(),
+        "Deliveries that are gone from the stream DELIVERIES and were never acknowledged. Every \
+         router and worker shows the same number, which survives restarts: use `max`.";
     rules_problems: Gauge = Gauge::default(),
         "Problems of the rules: errors, which reject an object, and warnings.";
     rules_extensions_lost: Gauge = Gauge::default(),

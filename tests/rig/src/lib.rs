@@ -239,6 +239,17 @@ impl Rig {
         self.unfinished.expect(most);
     }
 
+    /// Gives the reason why deliveries are lost in this test. Dropping another rig panics if the
+    /// roles found a loss.
+    pub fn expects_losses(&self, _reason: &'static str) {
+        self.unfinished.expect_losses();
+    }
+
+    /// The server's counts of DELIVERIES as the roles last recorded them.
+    pub async fn recorded_counts(&self) -> Option<wire::DeliveryCounts> {
+        unfinished::recorded_counts(&self.jetstream().await).await
+    }
+
     /// A JetStream client of the rig's bus.
     pub async fn jetstream(&self) -> jetstream::Context {
         let servers: Vec<String> = self.url.split(',').map(str::to_owned).collect();

@@ -1,13 +1,15 @@
-//! Checks that a test leaves no delivery or event on the bus.
+//! Checks that a test leaves no delivery or event on the bus, and that no loss was found.
 
 use std::error::Error;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::ConnectErrorKind::{Authentication, AuthorizationViolation, Tls};
 use async_nats::{ConnectError, jetstream};
 use futures::TryStreamExt;
+use tidings_core::Message as _;
+use tidings_core::wire::DeliveryCounts;
 
 /// How long the server may take to respond.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -16,6 +18,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) struct Unfinished {
     url: String,
     expected: AtomicU64,
+    expects_losses: AtomicBool,
 }
 
 /// What is left on the bus.
@@ -25,6 +28,8 @@ struct Left {
     deliveries: u64,
     /// Events that the router has not read.
     events: u64,
+    /// Deliveries that the roles found to be lost.
+    lost: u64,
 }
 
 impl Unfinished {
@@ -32,11 +37,16 @@ impl Unfinished {
         Self {
             url,
             expected: AtomicU64::new(0),
+            expects_losses: AtomicBool::new(false),
         }
     }
 
     pub(crate) fn expect(&self, most: u64) {
         self.expected.store(most, Ordering::Relaxed);
+    }
+
+    pub(crate) fn expect_losses(&self) {
+        self.expects_losses.store(true, Ordering::Relaxed);
     }
 
     /// Panics when more deliveries are ready or parked than expected, when events are not routed,
@@ -57,6 +67,12 @@ impl Unfinished {
             left.deliveries <= most && left.events == 0,
             "the test left {left:?}, and at most {most} deliveries are expected; wait for \
              `Rig::drained`, or give the reason with `Rig::leaves_deliveries`"
+        );
+        assert!(
+            left.lost == 0 || self.expects_losses.load(Ordering::Relaxed),
+            "the roles found {} lost deliveries; if the test removed them, give the reason with \
+             `Rig::expects_losses`",
+            left.lost
         );
     }
 }
@@ -81,6 +97,9 @@ async fn count_on(url: &str) -> Left {
     Left {
         deliveries: waiting_deliveries(&jetstream).await.unwrap_or_default(),
         events: unread_events(&jetstream).await.unwrap_or_default(),
+        lost: recorded_counts(&jetstream)
+            .await
+            .map_or(0, |counts| counts.lost_ready + counts.lost_parked),
     }
 }
 
@@ -103,6 +122,13 @@ async fn waiting_deliveries(jetstream: &jetstream::Context) -> Option<u64> {
         .iter()
         .map(|consumer| consumer.num_ack_pending as u64);
     Some(stored.saturating_sub(held.sum()))
+}
+
+/// The server's counts as the roles last recorded them. `None` if no role ran.
+pub(crate) async fn recorded_counts(jetstream: &jetstream::Context) -> Option<DeliveryCounts> {
+    let bucket = jetstream.get_key_value("counts").await.ok()?;
+    let value = bucket.get("deliveries").await.ok()??;
+    DeliveryCounts::decode(value).ok()
 }
 
 /// `None` if the test made no such stream or consumer, or deleted it.

@@ -162,6 +162,14 @@ terms! {
 }
 
 terms! {
+    /// Where a lost delivery waited.
+    pub enum LostFrom in label "from" {
+        Ready = "ready", "It was ready for an attempt.";
+        Parked = "parked", "It was parked.";
+    }
+}
+
+terms! {
     /// Why a worker released a delivery without an attempt.
     pub enum NotAttempted in label "outcome" {
         AlreadyParked = "already-parked",
