@@ -14,6 +14,7 @@ pub mod crds;
 pub mod dead_letters;
 pub mod names;
 pub mod providers;
+pub mod replay;
 pub mod rules;
 pub mod streams;
 pub mod tap;
@@ -46,6 +47,8 @@ enum Command {
     Tap(tap::TapArguments),
     /// List, show, replay and drop dead letters
     Dead(dead_letters::DeadArguments),
+    /// Plan and store deliveries again that are gone from the NATS server
+    Replay(replay::ReplayArguments),
     /// List provider types and circuits; pause and resume deliveries to a Provider
     Providers(providers::ProvidersArguments),
     /// Forget the restriction that a rule keeps after it lost its fields
@@ -105,6 +108,7 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
             Command::Check(arguments) => return check::run(arguments).await,
             Command::Tap(arguments) => tap::run(arguments).await?,
             Command::Dead(arguments) => dead_letters::run(arguments).await?,
+            Command::Replay(arguments) => replay::run(arguments).await?,
             Command::Providers(arguments) => providers::run(arguments).await?,
             Command::Rules(arguments) => rules::forget::run(arguments).await?,
             Command::Streams(arguments) => streams::run(arguments).await?,

@@ -18,6 +18,7 @@ mod nats_authentication;
 mod pod;
 mod python;
 mod readiness;
+mod replay;
 mod start_errors;
 mod streams;
 mod tap;

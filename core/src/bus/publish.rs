@@ -128,6 +128,16 @@ impl Bus {
             .await
     }
 
+    /// Stores a delivery again that is gone from DELIVERIES, also within the duplicate window of
+    /// the first copy. `run` tells apart the runs of a tool, of which each may restore it once.
+    ///
+    /// # Errors
+    /// The delivery might not be stored.
+    pub async fn restore(&self, delivery: &Delivery, run: u64) -> Result<PublishAck, BusError> {
+        self.publish_delivery(delivery, format!("restore-{run:016x}-{}", delivery.id))
+            .await
+    }
+
     async fn publish_delivery(
         &self,
         delivery: &Delivery,
