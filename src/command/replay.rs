@@ -17,7 +17,7 @@ use tidings_rules::Rules;
 
 use super::names;
 use super::rules::{self, LoadedRules, ProblemReport};
-use super::tool::{self, BusArguments, bus, count, print_line};
+use super::tool::{self, BusArguments, bus, print_line};
 use crate::flags::{AsFlags, KubernetesFlags, RulesFlags, settings};
 use span::Span;
 use stored::DeliveryKey;
@@ -103,8 +103,11 @@ pub async fn run(arguments: ReplayArguments) -> anyhow::Result<()> {
     } else {
         "replayed"
     };
-    let number = count(missing.len(), "missing delivery").replace("deliverys", "deliveries");
-    print_line(&format!("{number} of {planned} planned {done}"))?;
+    let deliveries = match missing.len() {
+        1 => "1 missing delivery".to_owned(),
+        number => format!("{number} missing deliveries"),
+    };
+    print_line(&format!("{deliveries} of {planned} planned {done}"))?;
     Ok(())
 }
 

@@ -4,6 +4,8 @@
 use std::fs;
 use std::time::Duration;
 
+use async_nats::jetstream::consumer::{FromConsumer, pull};
+use futures::TryStreamExt;
 use serde_json::{Value, json};
 use tidings_rig::{
     Forge, Ledger, Manifest, Process, Receiver, Reply, Rig, Role, alert, event, eventually,
@@ -38,7 +40,6 @@ async fn shows_lost(process: &Process, from: &str, count: f64) {
 
 /// How many messages DELIVERIES holds with these subjects.
 async fn stored(rig: &Rig, filter: &str) -> u64 {
-    use futures::TryStreamExt;
     let stream = rig.jetstream().await.get_stream("DELIVERIES").await;
     let stream = stream.expect("the roles created the stream");
     let subjects = stream.info_with_subjects(filter).await;
@@ -131,6 +132,45 @@ async fn deliveries_that_a_damaged_block_takes_along_are_counted_after_the_resta
     rig.expects_losses("a damaged block");
 }
 
+#[tokio::test]
+async fn deliveries_that_a_consumer_has_passed_are_counted_and_arrive_once_it_is_deleted() {
+    let rig = Rig::start(TIDINGS).await;
+    let receiver = Receiver::start().await;
+    rig.rules()
+        .put([provider("hook", receiver.url()), alert("all", "hook")]);
+    let [router, mut worker, ingest] = rig
+        .run_all([Role::router(), Role::worker(), Role::ingest()])
+        .await;
+    worker.terminate().await;
+    let mut ledger = Ledger::default();
+    let posts = (0..5).map(|number| number.to_string());
+    ledger.post_until_accepted(&ingest, posts).await;
+    are_stored(&rig, "deliveries.>", 5).await;
+    let stream = rig.jetstream().await.get_stream("DELIVERIES").await;
+    let stream = stream.expect("the roles created the stream");
+    let consumer = "default-generic";
+    let info = stream.consumer_info(consumer).await.expect("it exists");
+    let mut once = pull::Config::try_from_consumer_config(info.config).expect("it pulls");
+    // The server gives up what is not acknowledged.
+    (once.max_deliver, once.ack_wait) = (1, Duration::from_secs(1));
+    let once = stream.update_consumer(once).await;
+    let once = once.expect("the server accepts it");
+    let batch = once.fetch().max_messages(5).messages().await;
+    let batch = batch.expect("the server answers");
+    let delivered: Vec<_> = batch.try_collect().await.expect("they are delivered");
+    assert_eq!(delivered.len(), 5);
+
+    shows_lost(&router, "skipped", 5.0).await;
+    router.logs("deliveries-skipped").await;
+    let deleted = stream.delete_consumer(consumer).await;
+    deleted.expect("it exists");
+    worker.restart().await;
+    let balance = ledger.balanced(&rig, &receiver).await;
+    assert!(balance.duplicates().is_empty());
+    assert_eq!(lost(&worker, "ready").await, 0.0);
+    rig.expects_losses("a consumer that gave up messages");
+}
+
 /// Damages the block that holds the messages of DELIVERIES, in its middle.
 fn flip_bits(rig: &Rig) {
     let folder = rig
@@ -156,7 +196,7 @@ fn reconciled(second: u32) -> Value {
     event["timestamp"] = format!("2026-01-02T03:00:{second:02}Z").into();
     event["metadata"] =
         json!({"kustomize.toolkit.fluxcd.io/revision": format!("main@sha1:{COMMIT}")});
-    if second % 2 == 0 {
+    if second.is_multiple_of(2) {
         event["severity"] = "error".into();
         event["reason"] = "HealthCheckFailed".into();
     }
@@ -228,7 +268,7 @@ async fn kills_replaced_parked_messages_moves_and_wake_ups_are_no_losses() {
     is_recorded(&rig, 0).await;
 
     for process in [&router, &worker, &other] {
-        for from in ["ready", "parked"] {
+        for from in ["ready", "parked", "skipped"] {
             assert_eq!(lost(process, from).await, 0.0, "{from}");
         }
     }

@@ -5,7 +5,7 @@
 //! the last reading, which is kept in the bucket `counts` ([decision
 //! 21](../../../docs/decisions/0021-lost-deliveries.md)). One of them reads each second.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -51,7 +51,7 @@ pub struct LossWatch {
     records: Option<Records>,
     metrics: Metrics,
     /// The losses that `metrics` has counted.
-    counted: Lost,
+    counted: HashMap<LostFrom, u64>,
     /// Whether a reading has failed since the last one.
     is_interrupted: bool,
     /// The skipped messages of each consumer, and how many readings in a row showed them.
@@ -70,7 +70,7 @@ impl LossWatch {
             bus,
             records: None,
             metrics,
-            counted: Lost::default(),
+            counted: HashMap::new(),
             is_interrupted: false,
             skipped: HashMap::new(),
             pace: LogPace::default(),
@@ -127,7 +127,7 @@ impl LossWatch {
         let Some(mut reading) = self.bus.read_counts().await? else {
             return Ok(false);
         };
-        let mut lost = match &record {
+        let lost = match &record {
             Some(record) => self.confirmed(record, &mut reading).await?,
             None => Lost::default(),
         };
@@ -137,12 +137,11 @@ impl LossWatch {
         }
         let mut next = next_record(record.as_ref(), &reading, lost);
         let skipped = self.note_skipped(&reading, &mut next);
-        (lost.ready, next.lost_ready) = (lost.ready + skipped, next.lost_ready + skipped);
         if record.is_some_and(|record| is_unchanged(&record, &next) && !is_due(&record, &next)) {
             return Ok(true);
         }
         if records.store(KEY, &next, revision).await?.is_some() {
-            report(lost);
+            report(lost, &skipped);
             self.show(&next);
         }
         Ok(true)
@@ -169,13 +168,17 @@ impl LossWatch {
         Ok(confirmed)
     }
 
-    /// Counts messages that consumers have skipped, and returns how many are new. Only readings
-    /// during which nothing was stored or removed are exact.
-    fn note_skipped(&mut self, reading: &Reading, next: &mut DeliveryCounts) -> u64 {
+    /// Counts messages that consumers have skipped. Returns the consumers with new ones. Only
+    /// readings during which nothing was stored or removed are exact.
+    fn note_skipped(
+        &mut self,
+        reading: &Reading,
+        next: &mut DeliveryCounts,
+    ) -> BTreeMap<String, u64> {
+        let mut new = BTreeMap::new();
         if reading.before != reading.after {
-            return 0;
+            return new;
         }
-        let mut new = 0;
         for (name, consumer) in &reading.consumers {
             let now = skipped(reading, consumer);
             let (before, readings) = self.skipped.entry(name.clone()).or_default();
@@ -185,23 +188,24 @@ impl LossWatch {
                 continue;
             };
             if *readings >= SKIPPED_READINGS {
-                new += now.saturating_sub(record.skipped);
+                if now > record.skipped {
+                    new.insert(name.clone(), now - record.skipped);
+                }
                 record.skipped = now;
             }
         }
+        next.lost_skipped += new.values().sum::<u64>();
         new
     }
 
     /// Shows the losses of a record in the metrics.
     fn show(&mut self, record: &DeliveryCounts) {
-        for (from, lost, counted) in [
-            (LostFrom::Ready, record.lost_ready, &mut self.counted.ready),
-            (
-                LostFrom::Parked,
-                record.lost_parked,
-                &mut self.counted.parked,
-            ),
+        for (from, lost) in [
+            (LostFrom::Ready, record.lost_ready),
+            (LostFrom::Parked, record.lost_parked),
+            (LostFrom::Skipped, record.lost_skipped),
         ] {
+            let counted = self.counted.entry(from).or_default();
             let new = lost.saturating_sub(*counted);
             self.metrics
                 .deliveries_lost_total
@@ -222,7 +226,15 @@ fn is_due(record: &DeliveryCounts, next: &DeliveryCounts) -> bool {
     times.is_none_or(|(before, now)| now < before || between(before, now) >= STORE_EVERY)
 }
 
-fn report(lost: Lost) {
+fn report(lost: Lost, skipped: &BTreeMap<String, u64>) {
+    for (consumer, skipped) in skipped {
+        tracing::error!(
+            code = codes::DELIVERIES_SKIPPED,
+            consumer,
+            skipped,
+            "consumer has skipped stored deliveries; delete it, workers recreate it"
+        );
+    }
     if lost.total() > 0 {
         tracing::error!(
             code = codes::DELIVERIES_LOST,

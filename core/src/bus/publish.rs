@@ -129,7 +129,7 @@ impl Bus {
     }
 
     /// Stores a delivery again that is gone from DELIVERIES, also within the duplicate window of
-    /// the first copy. `run` tells apart the runs of a tool, of which each may restore it once.
+    /// the first copy. Each `run` of a tool may restore it once.
     ///
     /// # Errors
     /// The delivery might not be stored.

@@ -97,6 +97,10 @@ pub mod log {
             "Deliveries are gone from DELIVERIES without an acknowledgement: `lost` of them, of \
              which `parked` were parked. The disk may be failing, or another client purged the \
              stream. Run `tidings replay --missing`.";
+        DELIVERIES_SKIPPED, "deliveries-skipped", "error",
+            "A consumer has passed stored deliveries without delivering them, which happens after \
+             damage to a block. Delete the `consumer` of DELIVERIES: workers recreate it, and it \
+             delivers everything that is stored.";
         COUNTS_UNAVAILABLE, "counts-unavailable", "warn",
             "The server's counts of DELIVERIES cannot be read or stored. Losses are found later.";
         STREAM_UPDATED, "stream-updated", "warn",

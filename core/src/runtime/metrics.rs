@@ -170,8 +170,9 @@ metrics! {
         "Streams and buckets (`KV_…`) that were deleted and recreated. Above 0: their \
          messages are lost.";
     deliveries_lost_total: Family<LostFrom, Counter> = Family::default(),
-        "Deliveries that are gone from the stream DELIVERIES and were never acknowledged. Every \
-         router and worker shows the same number, which survives restarts: use `max`.";
+        "Deliveries that are gone from the stream DELIVERIES without an acknowledgement, or that \
+         its consumers skipped. Every router and worker shows the same number, which survives \
+         restarts: use `max`.";
     rules_problems: Gauge = Gauge::default(),
         "Problems of the rules: errors, which reject an object, and warnings.";
     rules_extensions_lost: Gauge = Gauge::default(),

@@ -64,14 +64,14 @@ impl Span {
         let outcomes = stream(bus, streams::OUTCOMES).await?;
         let Some(since) = complete_since(outcomes.cached_info())? else {
             bail!(
-                "the stream OUTCOMES lost its outcomes: deliveries that ended and missing ones \
-                 cannot be told apart"
+                "the stream OUTCOMES lost its outcomes: without them, deliveries that ended look \
+                 like missing ones"
             );
         };
         if since > self.from {
             bail!(
-                "the stream OUTCOMES reaches back to {since:.0} only: before it, deliveries that \
-                 ended and missing ones cannot be told apart; pass --since with at most {} s",
+                "the stream OUTCOMES reaches back to {since:.0} only: before that, deliveries \
+                 that ended look like missing ones; pass --since with at most {} s",
                 Timestamp::now().duration_since(since).as_secs()
             );
         }

@@ -97,9 +97,9 @@ async fn count_on(url: &str) -> Left {
     Left {
         deliveries: waiting_deliveries(&jetstream).await.unwrap_or_default(),
         events: unread_events(&jetstream).await.unwrap_or_default(),
-        lost: recorded_counts(&jetstream)
-            .await
-            .map_or(0, |counts| counts.lost_ready + counts.lost_parked),
+        lost: recorded_counts(&jetstream).await.map_or(0, |counts| {
+            counts.lost_ready + counts.lost_parked + counts.lost_skipped
+        }),
     }
 }
 

@@ -179,6 +179,7 @@ pub fn next_record(
         record.peak = delivered.max(before.peak / 2);
         record.lost_ready = before.lost_ready + lost.ready;
         record.lost_parked = before.lost_parked + lost.parked;
+        record.lost_skipped = before.lost_skipped;
         if is_unchanged(before, &record) {
             record.changed_at = before.changed_at;
         }

@@ -162,10 +162,13 @@ terms! {
 }
 
 terms! {
-    /// Where a lost delivery waited.
+    /// Where a delivery was that is lost.
     pub enum LostFrom in label "from" {
         Ready = "ready", "It was ready for an attempt.";
         Parked = "parked", "It was parked.";
+        Skipped = "skipped",
+            "It is stored and ready, but its consumer has passed it. Delete the consumer: workers \
+             recreate it, and it delivers everything that is stored.";
     }
 }
 
