@@ -43,7 +43,7 @@ nats-server: ## Print the path of nats-server, and install it into .tools/ if it
 .PHONY: test
 test: ## Run all tests, quick ones first
 	@MAKE=$(MAKE) tools/steps.sh test-units test-contract test-fuzz test-vectors test-pipeline \
-		test-tools test-faults test-kube
+		test-tools test-attack test-faults test-kube
 
 .PHONY: test-units
 test-units: ## Test each crate alone
@@ -71,6 +71,10 @@ test-pipeline: nats-server ## Test the roles on a real nats-server, with receive
 test-tools: nats-server ## Test the command line, `up` with its own nats-server, settings, readiness
 	@$(TEST) --test tools -- --show-output
 
+.PHONY: test-attack
+test-attack: nats-server ## Attack `up` under a memory limit while a neighbor's events arrive
+	@$(TEST) --test attack -- --show-output
+
 # These tests mostly wait, so one more runs at a time than a small machine has cores.
 .PHONY: test-faults
 test-faults: nats-server ## Kill processes while events arrive, and account for every event
@@ -90,6 +94,11 @@ SOAK_MINUTES ?= 30
 soak: nats-server ## Run long tests: random faults (SOAK_MINUTES=30), rate limits
 	@SOAK_MINUTES=$(SOAK_MINUTES) $(TEST) --test faults soak -- --nocapture
 	@$(TEST) --test pipeline -- --ignored twenty_thousand
+
+.PHONY: attack
+attack: nats-server ## Run all attacks, also long ones; fuzz each target for a minute (FUZZ_SECONDS)
+	@$(TEST) --test attack -- --include-ignored --show-output
+	@MAKE=$(MAKE) FUZZ_SECONDS=$${FUZZ_SECONDS:-60} tools/steps.sh test-fuzz
 
 .PHONY: bench
 bench: nats-server ## Measure throughput, latency, memory, calls to a forge, permits

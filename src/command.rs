@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
 use tidings_workers::expression::{self, Executable};
 
+use crate::allocator;
 use crate::nats_server::{CHILD_COMMAND, become_nats_server};
 use crate::role::{ingest, router, up, worker};
 
@@ -91,6 +92,9 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::EvaluateExpressions => {
             let run = expression::child::run();
             return run.map(|()| 0).context("only tidings itself runs this");
+        }
+        Command::Up(_) | Command::Ingest(_) | Command::Router(_) | Command::Worker(_) => {
+            allocator::apply_settings();
         }
         _ => {}
     }

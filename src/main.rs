@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use tidings_core::model::text::visible;
 
+mod allocator;
 mod command;
 mod demo;
 mod flags;

@@ -11,7 +11,7 @@ use tidings_rig::{
 
 use crate::TIDINGS;
 
-const STREAMS: [&str; 9] = [
+const STREAMS: [&str; 10] = [
     "EVENTS",
     "DELIVERIES",
     "OUTCOMES",

@@ -324,7 +324,7 @@ mod tests {
     fn a_delivery_needs_more_than_its_event() {
         let text = Content::Text(Escape::Entities);
         assert_eq!(needed(0, Some(MIB), Content::Event), FIXED + 7 * MIB);
-        assert_eq!(needed(0, Some(MIB), text), FIXED + 5 * MIB);
+        assert_eq!(needed(0, Some(MIB), text), FIXED + 6 * MIB);
         assert_eq!(needed(100, None, Content::Event), FIXED + 1000);
         assert_eq!(
             (stated_size(0), stated_size(70_000)),

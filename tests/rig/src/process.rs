@@ -256,6 +256,12 @@ impl Process {
         memory.expect("the role has a memory limit").peak()
     }
 
+    /// Whether it has not ended.
+    pub fn is_running(&mut self) -> bool {
+        let ended = self.child.try_wait();
+        ended.expect("a child process can be asked").is_none()
+    }
+
     /// The URL of `/livez`, `/readyz` and `/metrics`.
     pub fn admin(&self) -> String {
         format!("http://127.0.0.1:{}", self.launch.admin)
