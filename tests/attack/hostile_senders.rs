@@ -66,7 +66,8 @@ fn disorder(bytes: usize) -> String {
 /// Sends most of a large body and then nothing, on a new connection each time.
 async fn stall(address: SocketAddr) {
     let head = format!(
-        "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n",
         SENT_BYTES + 1
     );
     let part = vec![b' '; 64 << 10];
