@@ -321,8 +321,17 @@ fn certificates(data: &SecretData) -> Result<Tls, String> {
 }
 
 fn is_proxy(address: &str) -> bool {
-    Url::parse(address)
-        .is_ok_and(|url| matches!(url.scheme(), "http" | "https" | "socks5") && url.has_host())
+    // The client ignores a proxy whose host it cannot read.
+    let is_plain = |host: &str| {
+        host.bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte))
+    };
+    Url::parse(address).is_ok_and(|url| {
+        matches!(url.scheme(), "http" | "https" | "socks5")
+            && url
+                .host_str()
+                .is_some_and(|host| !host.is_empty() && is_plain(host))
+    })
 }
 
 /// A hash of the manifest and the Secrets. It does not reveal them.
@@ -571,6 +580,23 @@ mod tests {
             text.contains("Secret apps/s") && !text.contains("s3cret"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_proxy_whose_host_the_client_cannot_read_is_no_proxy() {
+        for address in ["http://p", "https://p.example:3128", "socks5://[::1]:1080"] {
+            assert!(is_proxy(address), "{address}");
+        }
+        for address in [
+            "socks5://b\u{fc}cher.example",
+            "socks5://bad%20host:1080",
+            "socks5://%31%32%37.0.0.1",
+            "socks5://a{b}.example",
+            "ftp://p",
+            "socks5://",
+        ] {
+            assert!(!is_proxy(address), "{address}");
+        }
     }
 
     #[test]

@@ -38,7 +38,7 @@ pub use exchange::{Request, Response};
 /// The most redirects to follow.
 const MOST_REDIRECTS: usize = 5;
 /// The longest detail of a failure without a response, in characters.
-const LONGEST_DETAIL: usize = 1_000;
+pub(crate) const LONGEST_DETAIL: usize = 1_000;
 /// No attempt takes longer.
 const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 

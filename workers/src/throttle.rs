@@ -248,7 +248,8 @@ impl Throttle {
     ) -> Result<ParkRequest, Refusal> {
         let circuit = self.breaker.circuit(&call.destination);
         let end = limits::end(call.planned_at, call.provider);
-        if end.is_some_and(|end| probe_at >= end) {
+        let is_open = circuit.state() == State::Open;
+        if end.is_some_and(|end| outlasts(is_open, probe_at, self.bus.clock().now(), end)) {
             let detail = format!("the circuit stays open until maxAge: {}", circuit.reason);
             return Err(Refusal::GiveUp(Reason::Exhausted, detail));
         }
@@ -258,7 +259,6 @@ impl Throttle {
             slot_ms: 0,
             why: NotAttempted::CircuitOpen,
         };
-        let is_open = circuit.state() == State::Open;
         if is_open {
             let is_next_probe = self
                 .breaker
@@ -337,4 +337,28 @@ fn parked_scope(call: &Call<'_>) -> ParkedScope {
 /// The longest that a probe or a permit lasts: longer than an attempt can take.
 fn lease(provider: &ResolvedProvider) -> Duration {
     provider.timeout * CALLS_OF_AN_ATTEMPT + LEASE_MARGIN
+}
+
+/// Whether a circuit stays open until the `end` of a delivery. A probe in progress can close it at
+/// any time, not only at its latest end.
+fn outlasts(is_open: bool, probe_at: Timestamp, now: Timestamp, end: Timestamp) -> bool {
+    match is_open {
+        true => probe_at >= end,
+        false => now >= end,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delivery_near_its_end_waits_for_a_probe_in_progress() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let [now, end, late] = [at(10), at(13), at(65)];
+        assert!(outlasts(true, late, now, end), "nobody probes before");
+        assert!(!outlasts(true, at(12), now, end));
+        assert!(!outlasts(false, late, now, end), "the probe may end soon");
+        assert!(outlasts(false, late, end, end));
+    }
 }

@@ -23,6 +23,8 @@ use crate::wire::{Holder, ProcessLease};
 
 /// The pause after a renewal that failed.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
+/// After this time without a renewal, a process without leases has a new id.
+const UNUSED_FOR: Duration = Duration::from_secs(10);
 /// The number of other processes whose leases are remembered.
 const MOST_KNOWN: usize = 1000;
 
@@ -62,6 +64,19 @@ impl Own {
             revision: None,
             last_renewal: None,
             is_renewing: false,
+        }
+    }
+
+    /// Begins a new term if the record of this one has expired while there was no lease. Others may
+    /// have ended it, or the bucket has removed it.
+    fn replace_if_unused(&mut self) {
+        let is_unused = self.term.count() == 0 && !self.is_renewing;
+        if is_unused
+            && self
+                .last_renewal
+                .is_some_and(|at| at.elapsed() > UNUSED_FOR)
+        {
+            *self = Self::new();
         }
     }
 
@@ -110,6 +125,7 @@ impl ProcessLeases {
     pub fn hold(self: &Arc<Self>, name: &str) -> HeldLease {
         let mut own = self.own.lock();
         own.end_if_lapsed();
+        own.replace_if_unused();
         let number = own.term.add(name, Instant::now());
         if !std::mem::replace(&mut own.is_renewing, true) {
             tokio::spawn(self.clone().renew_while_held());

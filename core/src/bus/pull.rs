@@ -35,6 +35,8 @@ const PAUSED_FOR: Duration = Duration::from_millis(500);
 /// The pause after a first error. It doubles with each further error.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
+/// The most messages of a pull from a replicated consumer, which cannot be limited in bytes.
+const MOST_REPLICATED: usize = 32;
 /// What the server answers to a pull whose next message exceeds its bytes.
 const EXCEEDS_BYTES: &str = "Exceeds MaxBytes";
 
@@ -266,7 +268,9 @@ impl Puller {
         }
     }
 
-    /// A pull of this many messages, limited in bytes; or of one message of any size.
+    /// A pull of this many messages, limited in bytes; or of one message of any size. For a
+    /// replicated consumer, nats-server 2.15 says that a pull with a limit in bytes is complete
+    /// before it sends the last messages, and the client then stops to read.
     fn request<'a>(
         &self,
         consumer: &'a PullConsumer,
@@ -274,8 +278,11 @@ impl Puller {
         is_alone: bool,
     ) -> (BatchBuilder<'a>, u64) {
         let request = consumer.batch().expires(PULL_FOR);
+        let cluster = consumer.cached_info().cluster.as_ref();
+        let is_replicated = cluster.is_some_and(|cluster| !cluster.replicas.is_empty());
         let request = match is_alone {
             true => request.max_messages(1),
+            false if is_replicated => request.max_messages(messages.min(MOST_REPLICATED)),
             false => request.max_messages(messages).max_bytes(self.bytes),
         };
         (request, begins_after(consumer))

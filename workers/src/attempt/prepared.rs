@@ -13,15 +13,18 @@ use tokio::time::Instant;
 
 use crate::http::invalid::Invalid;
 use crate::http::redact::Redactor;
-use crate::http::{Http, HttpClients};
+use crate::http::{Http, HttpClients, LONGEST_DETAIL};
 use crate::message::Message;
 use crate::message::mentions::EventTexts;
 use crate::message::render::RenderedMessage;
 use crate::notifier::contract::{Notifier, ProviderType};
 use crate::notifier::provider_type;
+use crate::text::cut_chars;
 
 /// A notifier that has not been used for this long is dropped when another one is built.
 const UNUSED_FOR: Duration = Duration::from_secs(3600);
+/// The part of a detail that is searched for secrets, in characters.
+const SEARCHED_DETAIL: usize = 4 * LONGEST_DETAIL;
 
 /// A Provider and the notifier that was built for it.
 pub struct Prepared {
@@ -62,10 +65,12 @@ pub fn prepare(
 // === impl Prepared ===
 
 impl Prepared {
-    /// Removes the secrets from a failure.
+    /// Removes the secrets from a failure, and cuts its detail: a service may answer anything.
     pub fn redacted(&self, failure: Failure) -> Failure {
+        // Redaction takes long for a long text. It recognizes a secret that was cut.
+        let detail = cut_chars(&failure.detail, SEARCHED_DETAIL);
         Failure {
-            detail: self.redactor.redact(&failure.detail),
+            detail: cut_chars(&self.redactor.redact(&detail), LONGEST_DETAIL),
             ..failure
         }
     }
@@ -182,6 +187,16 @@ mod tests {
         Arc::new(provider("generic", |provider| {
             (provider.name, provider.fingerprint) = (name.into(), fingerprint.into())
         }))
+    }
+
+    #[test]
+    fn the_detail_of_any_service_is_short() {
+        let prepared = prepare(named("a", "1"), |provider| {
+            Http::new(provider, &http_clients())
+        });
+        let failure = Failure::transient(Reason::Rejected, "x".repeat(9 << 20));
+        let detail = prepared.unwrap().redacted(failure).detail;
+        assert_eq!(detail.chars().count(), LONGEST_DETAIL);
     }
 
     #[test]

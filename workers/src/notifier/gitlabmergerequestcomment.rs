@@ -49,7 +49,7 @@ pub const TYPE: ProviderType = ProviderType {
             // A quick action is carried out with the rights of the token.
             Form {
                 example: "/close",
-                pattern: r"(?m:^)[ \t]*(/)[A-Za-z_]+(?:[ \t\r\n]|$)",
+                pattern: r"(?m:^|\r)[ \t\r]*(/)[A-Za-z_]+(?:\s|$)",
                 after_word: true,
             },
         ],

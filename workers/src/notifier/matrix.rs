@@ -61,7 +61,8 @@ pub const TYPE: ProviderType = ProviderType {
             Form {
                 example: "@room",
                 pattern: "(@)room",
-                after_word: false,
+                // Servers search for it with word boundaries, and there is one after a letter.
+                after_word: true,
             },
             Form {
                 example: "https://matrix.to/#/%40alice:example.com",

@@ -79,6 +79,7 @@ fn the_syntax_of_each_vendor_is_known() {
         ("lark", "<at id=all></at>", "<|at id=all><|/at>"),
         ("lark", "<at user_id=\"all\">", "<|at user_id=\"all\">"),
         ("matrix", "@room @al:example.org", "@|room @|al:example.org"),
+        ("matrix", "x@room", "x@|room"),
         ("matrix", "matrix.to/#/%40al:h", "matrix.to/#/|%40al:h"),
         (
             "zulip",
@@ -110,8 +111,8 @@ fn the_syntax_of_each_vendor_is_known() {
         ),
         (
             "gitlabmergerequestcomment",
-            "@all\n/close\n /merge",
-            "@|all\n/|close\n /|merge",
+            "@all\n/close\n /merge\r/lock\n/approve\u{b}x",
+            "@|all\n/|close\n /|merge\r/|lock\n/|approve\u{b}x",
         ),
         ("giteapullrequestcomment", "[@al]", "[@|al]"),
     ] {
