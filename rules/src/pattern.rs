@@ -17,7 +17,7 @@
 //! ```
 //!
 //! Tenants write patterns, and anybody may send the text. So memory and work are limited: see
-//! [`crate::pattern_memory`] and [`Steps`].
+//! `pattern_memory` and [`Steps`].
 
 mod automaton;
 mod repetition;
