@@ -19,7 +19,7 @@ const MAX_ALIASED_NODES: usize = 100_000;
 /// The maximum depth of a document. CRDs, which are ignored, have about 40 levels.
 const MAX_DEPTH: usize = 100;
 /// The stack that one level may need. A build without optimizations needs about 40 KiB.
-const STACK_OF_A_LEVEL: usize = 256 << 10;
+const STACK_OF_A_LEVEL: usize = 512 << 10;
 /// The stack that is added when less remains.
 const MORE_STACK: usize = 2 << 20;
 

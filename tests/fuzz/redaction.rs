@@ -25,7 +25,10 @@ fn no_answer_shows_a_secret_in_any_encoding() {
             if value.trim().len() < SHORTEST {
                 return;
             }
-            let redactor = redactor(&value);
+            // No header can hold some values, so their Provider is invalid.
+            let Some(redactor) = redactor(&value) else {
+                return;
+            };
             let shown = redactor.redact(&answer);
             for form in encoded(value.trim()) {
                 assert!(!shown.contains(&form), "as it came: {shown:?}");
@@ -37,7 +40,7 @@ fn no_answer_shows_a_secret_in_any_encoding() {
     .run();
 }
 
-fn redactor(value: &str) -> Redactor {
+fn redactor(value: &str) -> Option<Redactor> {
     let objects = [
         provider("slack", "slack")
             .with("address", "https://slack.example/api/chat.postMessage")
@@ -46,10 +49,8 @@ fn redactor(value: &str) -> Redactor {
         secret("token", json!({"token": value})).object(),
     ];
     let rules = Rules::compile(&objects, kinds(), &Options::default());
-    let resolved = rules
-        .resolve("apps", "slack")
-        .expect("the Provider resolves");
-    Redactor::new(&resolved)
+    let resolved = rules.resolve("apps", "slack").ok()?;
+    Some(Redactor::new(&resolved))
 }
 
 /// What services make of a secret: as it is, as JSON, percent-encoded.

@@ -1,8 +1,10 @@
 //! Resolves names to allowed addresses only. The client connects to exactly what was checked.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::net::lookup_host;
 use tokio::time::timeout;
@@ -12,6 +14,13 @@ use crate::http::address_rules::{AddressRules, Refused};
 
 /// How long to wait for addresses that are only checked.
 const LONGEST_LOOKUP: Duration = Duration::from_secs(2);
+/// A name without an answer in that time is not looked up again for this long.
+const UNANSWERED_FOR: Duration = Duration::from_secs(60);
+/// The most names without an answer that are remembered.
+const MOST_UNANSWERED: usize = 1000;
+
+/// Names that were looked up without an answer in time.
+static UNANSWERED: LazyLock<Mutex<HashMap<String, Instant>>> = LazyLock::new(Mutex::default);
 
 /// Resolves names for one client.
 pub struct CheckedResolver {
@@ -57,8 +66,24 @@ pub async fn check_host(rules: &AddressRules, url: &Url) -> Result<(), Refused> 
     let Some(Host::Domain(name)) = url.host() else {
         return Ok(());
     };
+    let last = UNANSWERED.lock().get(name).copied();
+    if last.is_some_and(|last| last.elapsed() < UNANSWERED_FOR) {
+        return Ok(());
+    }
     match timeout(LONGEST_LOOKUP, lookup_host((name, 0))).await {
         Ok(Ok(found)) => rules.admit(name, found).map(|_| ()),
-        _ => Ok(()),
+        Ok(Err(_)) => Ok(()),
+        Err(_) => {
+            remember_unanswered(name);
+            Ok(())
+        }
     }
+}
+
+fn remember_unanswered(name: &str) {
+    let mut unanswered = UNANSWERED.lock();
+    if unanswered.len() >= MOST_UNANSWERED {
+        unanswered.clear();
+    }
+    unanswered.insert(name.to_owned(), Instant::now());
 }
