@@ -10,6 +10,10 @@ use tidings_rules::pattern::{ALERT_STEPS, Decision, NAMESPACE_STEPS, Patterns, S
 /// of another. The decisions depend only on the rules and the message.
 #[derive(Clone, Debug)]
 pub struct PatternSearches {
+    /// The steps for each Alert.
+    alert_steps: u64,
+    /// The steps for each namespace.
+    namespace_steps: u64,
     namespace: String,
     left_for_namespace: u64,
     /// The steps for all namespaces, if they are limited for now.
@@ -31,16 +35,28 @@ pub struct LeftOut {
 
 impl Default for PatternSearches {
     fn default() -> Self {
-        Self {
-            namespace: String::new(),
-            left_for_namespace: NAMESPACE_STEPS,
-            left_for_now: None,
-            left_out: Vec::new(),
-        }
+        Self::with_steps(ALERT_STEPS, NAMESPACE_STEPS)
     }
 }
 
 impl PatternSearches {
+    /// Searches with fewer steps for each Alert and each namespace. Patterns that need more are left
+    /// out.
+    pub fn short(steps: u64) -> Self {
+        Self::with_steps(steps, steps)
+    }
+
+    fn with_steps(alert_steps: u64, namespace_steps: u64) -> Self {
+        Self {
+            alert_steps,
+            namespace_steps,
+            namespace: String::new(),
+            left_for_namespace: namespace_steps,
+            left_for_now: None,
+            left_out: Vec::new(),
+        }
+    }
+
     /// Searches that take only this number of steps for now. If they do not suffice,
     /// [`PatternSearches::must_go_on`] is true and the results so far count for nothing.
     pub fn for_now(steps: u64) -> Self {
@@ -58,10 +74,10 @@ impl PatternSearches {
     /// The searches for the next Alert.
     pub(crate) fn of<'a>(&'a mut self, alert: &'a Alert, message: &'a str) -> AlertSearches<'a> {
         AlertSearches {
+            left: self.alert_steps,
             all: self,
             alert,
             message,
-            left: ALERT_STEPS,
         }
     }
 
@@ -87,7 +103,7 @@ impl AlertSearches<'_> {
         let all = &mut *self.all;
         if all.namespace != self.alert.namespace {
             all.namespace.clone_from(&self.alert.namespace);
-            all.left_for_namespace = NAMESPACE_STEPS;
+            all.left_for_namespace = all.namespace_steps;
         }
         let may_take = self
             .left

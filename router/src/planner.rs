@@ -4,7 +4,8 @@
 //! runs on a thread for blocking work, so that the runtime answers others meanwhile. Only one such
 //! plan of a namespace runs at a time, and all together leave a core free. If many of a namespace
 //! wait, further ones are returned to the server: they would take the permits with which the router
-//! pulls the events of others.
+//! pulls the events of others. The server limits how many may be returned, so an event that was
+//! returned several times is planned with fewer steps.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,10 +18,13 @@ use tokio::sync::{Mutex as Turn, Semaphore};
 
 use crate::matching::object;
 use crate::pattern_searches::PatternSearches;
-use crate::plan::{DeliveryPlan, PlanContext, plan, plan_with};
+use crate::plan::{DeliveryPlan, PlanContext, plan_with};
 
 /// The steps of a plan that runs at once: a few milliseconds.
 const STEPS_AT_ONCE: u64 = 500_000;
+
+/// An event that was delivered more often is planned with [`STEPS_AT_ONCE`] for each namespace.
+const MOST_DELIVERIES: i64 = 8;
 
 /// Plans events.
 pub(crate) struct Planner {
@@ -49,15 +53,23 @@ impl Planner {
         }
     }
 
-    /// Plans the deliveries of an event. `None` if too many plans wait already.
+    /// Plans the deliveries of an event, which the server delivered this number of times. `None` if
+    /// too many plans wait already.
     pub(crate) async fn plan(
         &self,
         rules: Arc<Rules>,
         event: &Arc<Event>,
         context: PlanContext,
+        delivered: i64,
     ) -> Option<DeliveryPlan> {
+        if delivered > MOST_DELIVERIES {
+            return self.plan_shortly(rules, event, context).await;
+        }
+        // An event that was returned takes more steps, and costs nothing until it has its turn.
         let at_once = PatternSearches::for_now(STEPS_AT_ONCE);
-        if let Some(plan) = plan_with(&rules, event, context, at_once) {
+        if delivered <= 1
+            && let Some(plan) = plan_with(&rules, event, context, at_once)
+        {
             return Some(plan);
         }
         let name = object(event).namespace.clone();
@@ -95,11 +107,33 @@ impl Planner {
             return None;
         };
         let _turn = namespace.turn.lock().await;
+        self.on_thread(rules, event, context, PatternSearches::default())
+            .await
+    }
+
+    /// Plans with few steps and without a turn.
+    async fn plan_shortly(
+        &self,
+        rules: Arc<Rules>,
+        event: &Arc<Event>,
+        context: PlanContext,
+    ) -> Option<DeliveryPlan> {
+        let searches = PatternSearches::short(STEPS_AT_ONCE);
+        self.on_thread(rules, event, context, searches).await
+    }
+
+    async fn on_thread(
+        &self,
+        rules: Arc<Rules>,
+        event: &Arc<Event>,
+        context: PlanContext,
+        searches: PatternSearches,
+    ) -> Option<DeliveryPlan> {
         let _thread = self.threads.acquire().await.ok()?;
         let event = event.clone();
-        let planning = tokio::task::spawn_blocking(move || plan(&rules, &event, context));
-        match planning.await {
-            Ok(plan) => Some(plan),
+        let plan = move || plan_with(&rules, &event, context, searches);
+        match tokio::task::spawn_blocking(plan).await {
+            Ok(plan) => plan,
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
                 // The runtime stops.
@@ -152,7 +186,7 @@ mod tests {
     #[tokio::test]
     async fn a_costly_plan_leaves_the_runtime_free() {
         let (planner, event) = (Planner::new(8), costly_event("a"));
-        let mut plan = std::pin::pin!(planner.plan(rules(), &event, PlanContext::default()));
+        let mut plan = std::pin::pin!(planner.plan(rules(), &event, PlanContext::default(), 1));
         // The only thread of this runtime is not blocked by the plan.
         tokio::select! {
             biased;
@@ -172,7 +206,7 @@ mod tests {
             async move {
                 let event = costly_event(namespace);
                 planner
-                    .plan(rules, &event, PlanContext::default())
+                    .plan(rules, &event, PlanContext::default(), 1)
                     .await
                     .is_some()
             }
@@ -182,5 +216,14 @@ mod tests {
         assert_eq!(attack, [true, true, false, false, false]);
         assert!(neighbor);
         assert!(plan("a").await, "later events are planned again");
+    }
+
+    #[tokio::test]
+    async fn an_event_that_was_returned_often_is_planned_while_others_have_their_turn() {
+        let (planner, event) = (Planner::new(8), costly_event("a"));
+        let namespace = planner.namespace("a");
+        let _turn = namespace.turn.lock().await;
+        let plan = planner.plan(rules(), &event, PlanContext::default(), MOST_DELIVERIES + 1);
+        assert_eq!(plan.await.unwrap().verdicts, [Verdict::PatternTooCostly]);
     }
 }

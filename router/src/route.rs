@@ -1,9 +1,9 @@
 //! The router's loop: pulls events and stores the deliveries that they cause.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tidings_core::bus::Bus;
 use tidings_core::bus::publish::until_stored;
 use tidings_core::bus::pull::{PullMemory, Pulled, Puller, Stop};
@@ -35,9 +35,9 @@ pub struct Router {
     costly: Arc<CostlyPatterns>,
     planner: Planner,
     concurrency: usize,
-    /// The stream sequence minus the consumer sequence, of the last message that was not
-    /// redelivered.
-    gap: AtomicU64,
+    /// The consumer sequence of the last message that was not redelivered, and its stream sequence
+    /// minus that.
+    gap: Mutex<Option<(u64, u64)>>,
 }
 
 impl Router {
@@ -57,7 +57,7 @@ impl Router {
             costly,
             planner: Planner::new(concurrency),
             concurrency,
-            gap: AtomicU64::new(u64::MAX),
+            gap: Mutex::default(),
         })
     }
 
@@ -111,7 +111,10 @@ impl Router {
             generation: 0,
         };
         let (rules, event) = (self.rules.current(), Arc::new(event));
-        let Some(plan) = self.planner.plan(rules.clone(), &event, context).await else {
+        let plan = self
+            .planner
+            .plan(rules.clone(), &event, context, pulled.delivered);
+        let Some(plan) = plan.await else {
             return self.return_later(&pulled).await;
         };
         for left_out in &plan.left_out {
@@ -158,6 +161,7 @@ impl Router {
             sequence = pulled.sequence,
             "event returned to the server, too many costly events of its namespace wait"
         );
+        self.metrics.router_events_returned_total.inc();
         let kind = async_nats::jetstream::AckKind::Nak(Some(pause));
         self.bus.send_ack(pulled.message.reply.as_ref(), kind).await;
     }
@@ -206,9 +210,19 @@ impl Router {
         if pulled.delivered > 1 {
             return;
         }
-        let gap = pulled.sequence.saturating_sub(pulled.consumer_sequence);
-        let before = self.gap.swap(gap, Ordering::Relaxed);
-        if before != u64::MAX && gap > before {
+        let position = pulled.consumer_sequence;
+        let gap = pulled.sequence.saturating_sub(position);
+        let before = {
+            let mut last = self.gap.lock();
+            // Messages are handled at the same time, so a later one may have been here first.
+            if last.is_some_and(|(later, _)| later > position) {
+                return;
+            }
+            last.replace((position, gap))
+        };
+        if let Some((_, before)) = before
+            && gap > before
+        {
             let lost = gap - before;
             self.metrics.router_lost_to_retention_total.inc_by(lost);
             tracing::error!(

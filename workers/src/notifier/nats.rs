@@ -12,8 +12,10 @@
 //! NATS is not HTTP, so proxies do not apply and a dry run shows no request. A retry after a lost
 //! response publishes twice.
 
+mod relay;
 mod server;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +23,7 @@ use async_nats::client::{PublishErrorKind, RequestErrorKind};
 use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::FutureExt;
 use rustls::ClientConfig;
 use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider, SecretData};
@@ -130,10 +133,12 @@ impl SendMessage for Nats {
                 Reason::Timeout,
                 format!("the NATS server did not answer within {:?}", self.timeout),
             );
-            let published = self.publish(message);
+            // The client panics if it cannot parse a line of the server.
+            let published = AssertUnwindSafe(self.publish(message)).catch_unwind();
             tokio::time::timeout(self.timeout, published)
                 .await
-                .unwrap_or(Err(late))?;
+                .unwrap_or(Ok(Err(late)))
+                .unwrap_or_else(|_| Err(unreadable()))?;
         }
         Ok(Sent::Accepted {
             status: None,
@@ -191,20 +196,20 @@ impl Nats {
     async fn publish(&self, message: &Message<'_>) -> Result<(), Failure> {
         let (sender, mut events) = unbounded_channel();
         let misconfigured = |invalid: Invalid| Failure::permanent(Reason::Misconfigured, invalid.0);
-        let (servers, names) = resolve(&self.servers, &self.rules).await?;
-        let tls = self.tls(names).map_err(misconfigured)?;
+        let relays = resolve(&self.servers, &self.rules).await?;
+        let tls = self.tls(relays.names.clone()).map_err(misconfigured)?;
         let options = self
             .options()
             .map_err(misconfigured)?
             .tls_client_config(tls)
-            .max_reconnects(servers.len());
+            .max_reconnects(relays.servers.len());
         let options = options.event_callback(move |event| {
             // The receiver is gone if the connection is closed after a timeout.
             let _ = sender.send(event);
             std::future::ready(())
         });
         let client = options
-            .connect(&servers[..])
+            .connect(&relays.servers[..])
             .await
             .map_err(connect_failure)?;
         // The server has announced its limit.
@@ -305,6 +310,13 @@ fn is_about_inbox(text: &str, client: &Client) -> bool {
         .split_once('.')
         .map_or(inbox.as_str(), |(prefix, _)| prefix);
     text.contains(&format!("\"{prefix}."))
+}
+
+fn unreadable() -> Failure {
+    Failure::transient(
+        Reason::ServerError,
+        "the NATS server sent what the NATS protocol does not allow",
+    )
 }
 
 fn connection_lost() -> Failure {
@@ -530,6 +542,43 @@ mod tests {
             let (address, _server) = serve(server).await;
             let sent = send(&address, &[]).await;
             assert_eq!(sample::meaning(sent.clone()), expected, "{sent:?}");
+        }
+    }
+
+    /// A server that sends a start and then one part again and again. Returns its address and the
+    /// number of bytes that it could send.
+    async fn floods(start: String, part: &'static [u8]) -> (String, tokio::task::JoinHandle<usize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let flood = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(start.as_bytes()).await.unwrap();
+            let mut written = 0;
+            while written < 64 << 20 && stream.write_all(part).await.is_ok() {
+                written += part.len();
+            }
+            written
+        });
+        (address, flood)
+    }
+
+    #[tokio::test]
+    async fn what_a_server_sends_is_limited() {
+        let info = |rest: &str| format!("{INFO}PONG\r\n{rest}");
+        for (start, part) in [
+            ("INFO {".to_owned(), &[b'a'; 64 << 10][..]),
+            (String::new(), b"-ERR\r\n"),
+            (info("MSG a 1 9999999999\r\n"), &[b'a'; 64 << 10]),
+            (info("-ERR '"), &[b'a'; 64 << 10]),
+            (info(""), b"-ERR\r\n"),
+            (info(""), b"HMSG a 1 0 18446744073709551615\r\n"),
+        ] {
+            let (address, flood) = floods(start.clone(), part).await;
+            let failure = send(&address, &[]).await.unwrap_err();
+            let expected = [Reason::Unreachable, Reason::ServerError];
+            assert!(expected.contains(&failure.reason), "{start}: {failure:?}");
+            let written = flood.await.unwrap();
+            assert!(written < 16 << 20, "{start}: {written} bytes");
         }
     }
 

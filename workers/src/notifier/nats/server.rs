@@ -1,10 +1,11 @@
 //! The servers of a Provider: their allowed addresses, and the names for their certificates.
 //!
-//! async-nats would resolve names without a check. It therefore gets only checked addresses, and
-//! certificates are compared with the names that resolved to them.
+//! async-nats would resolve names without a check, and buffer what a server sends without a limit.
+//! It therefore gets only relays to checked addresses, and certificates are compared with the names
+//! that resolved to them.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use async_nats::ServerAddr;
@@ -17,6 +18,10 @@ use tokio::net::lookup_host;
 
 use crate::http::address_rules::AddressRules;
 use crate::http::invalid::Invalid;
+use crate::notifier::nats::relay::Relay;
+
+/// The most addresses that are tried.
+const MOST_ADDRESSES: usize = 16;
 
 /// The user info of an address.
 pub enum UserInfo {
@@ -56,15 +61,22 @@ pub fn server(address: &str) -> Result<(ServerAddr, Option<UserInfo>), Invalid> 
 #[derive(Clone, Debug, Default)]
 pub struct Names(HashMap<IpAddr, Vec<ServerName<'static>>>);
 
-/// Resolves the servers to their allowed addresses, in the same order.
+/// Relays to the servers of a Provider.
+#[derive(Default)]
+pub struct Relays {
+    /// Where the client connects.
+    pub servers: Vec<ServerAddr>,
+    /// The names for certificates. All relays have the same address.
+    pub names: Names,
+    _relays: Vec<Relay>,
+}
+
+/// Resolves the servers to their allowed addresses, and starts a relay to each, in the same order.
 ///
 /// # Errors
 /// No address is left: all are refused (permanent), or no name resolves (transient).
-pub async fn resolve(
-    servers: &[ServerAddr],
-    rules: &AddressRules,
-) -> Result<(Vec<ServerAddr>, Names), Failure> {
-    let (mut found, mut names) = (Vec::new(), Names::default());
+pub async fn resolve(servers: &[ServerAddr], rules: &AddressRules) -> Result<Relays, Failure> {
+    let mut relays = Relays::default();
     let mut failure = None;
     for server in servers {
         let addresses = match lookup_host((server.host(), server.port())).await {
@@ -78,29 +90,46 @@ pub async fn resolve(
             }
         };
         match addresses {
-            Ok(addresses) => found.extend(
-                addresses
-                    .iter()
-                    .filter_map(|address| at(server, address.ip(), &mut names)),
-            ),
+            Ok(addresses) => {
+                for address in addresses {
+                    relays.add(server, address).await?;
+                }
+            }
             Err(error) => failure = Some(error),
         }
     }
     let no_address = || Failure::transient(Reason::Unreachable, "the NATS server has no address");
-    if found.is_empty() {
+    if relays.servers.is_empty() {
         Err(failure.unwrap_or_else(no_address))
     } else {
-        Ok((found, names))
+        Ok(relays)
     }
 }
 
-/// The server by its address in place of its name.
-fn at(server: &ServerAddr, address: IpAddr, names: &mut Names) -> Option<ServerAddr> {
-    let name = ServerName::try_from(server.host().to_owned()).ok()?;
-    names.0.entry(address).or_default().push(name);
-    let mut url = server.clone().into_inner();
-    url.set_ip_host(address).ok()?;
-    ServerAddr::from_url(url).ok()
+impl Relays {
+    /// Adds a relay to an address of a server, unless there are many already.
+    async fn add(&mut self, server: &ServerAddr, address: SocketAddr) -> Result<(), Failure> {
+        let Ok(name) = ServerName::try_from(server.host().to_owned()) else {
+            return Ok(());
+        };
+        if self.servers.len() >= MOST_ADDRESSES {
+            return Ok(());
+        }
+        let relay = Relay::start(address).await.map_err(|error| {
+            let detail = format!("a port for the connection to the NATS server: {error}");
+            Failure::transient(Reason::Unreachable, detail)
+        })?;
+        let mut url = server.clone().into_inner();
+        let is_set = url.set_ip_host(relay.address.ip()).is_ok()
+            && url.set_port(Some(relay.address.port())).is_ok();
+        if let (true, Ok(server)) = (is_set, ServerAddr::from_url(url)) {
+            let names = self.names.0.entry(relay.address.ip()).or_default();
+            names.push(name);
+            self.servers.push(server);
+            self._relays.push(relay);
+        }
+        Ok(())
+    }
 }
 
 /// Accepts a certificate if it is valid for a name that resolved to the address.
