@@ -13,7 +13,11 @@ use crate::recognize::{Recognized, is_probably_rule, recognize};
 
 /// The maximum number of YAML nodes in a file. Expanded aliases count, so that a small file cannot
 /// exhaust the memory.
-const MAX_NODES: usize = 2_000_000;
+const MAX_NODES: usize = 1_000_000;
+/// The maximum size of an object's field paths in bytes. Each path is kept with its line.
+const MAX_PATH_BYTES: usize = 4 << 20;
+/// What a field needs besides its path, in bytes.
+const FIELD_BYTES: usize = 128;
 /// The maximum number of nodes that aliases expand to.
 const MAX_ALIASED_NODES: usize = 100_000;
 /// The maximum depth of a document. CRDs, which are ignored, have about 40 levels.
@@ -84,7 +88,15 @@ impl Documents {
             };
             return self.report(file, Some(line), severity, message.to_owned());
         }
-        match recognize(&api_version, &kind) {
+        let recognized = recognize(&api_version, &kind);
+        let is_kept = matches!(recognized, Recognized::Rule | Recognized::Mistake { .. });
+        if is_kept && node.value.path_bytes(0) > MAX_PATH_BYTES {
+            let message = format!(
+                "the fields of this {kind} are too many, or their names too long; split the object"
+            );
+            return self.report(file, Some(line), Severity::Error, message);
+        }
+        match recognized {
             Recognized::Rule => self.objects.push(object(file, node)),
             Recognized::List => match node.value.into_items() {
                 Some(items) => {
@@ -203,6 +215,20 @@ impl Node {
             Self::List(items) => Some(items),
             Self::Leaf(Value::Null) => Some(Vec::new()),
             _ => None,
+        }
+    }
+
+    /// The memory of the field paths below a path of this length.
+    fn path_bytes(&self, path: usize) -> usize {
+        let own = path + FIELD_BYTES;
+        match self {
+            Self::Leaf(_) => own,
+            Self::List(items) => items.iter().fold(own, |sum, item| {
+                sum.saturating_add(item.value.path_bytes(path + 8))
+            }),
+            Self::Map(entries) => entries.iter().fold(own, |sum, (key, node)| {
+                sum.saturating_add(node.value.path_bytes(path + key.len() + 1))
+            }),
         }
     }
 
@@ -446,6 +472,27 @@ mod tests {
             "\t\"metadata\": {\"name\": \"\\ud83d\\ude00\"}\n}\n",
         );
         assert_eq!(read_text(text).0, ["Secret default/\u{1f600}"]);
+    }
+
+    #[test]
+    fn an_object_with_too_many_or_too_long_fields_is_an_error() {
+        let many: String = (0..40_000).map(|key| format!("  k{key}: v\n")).collect();
+        let inner: String = (0..200).map(|key| format!("{key}: v, ")).collect();
+        let (open, close) = (
+            format!("{{{}: ", "k".repeat(1_000)).repeat(60),
+            "}".repeat(60),
+        );
+        let long = format!("  x: {open}{{{inner}}}{close}\n");
+        let few: String = (0..10_000).map(|key| format!("  k{key}: v\n")).collect();
+        let read = |fields: &str| read_text(&format!("{SECRET}s\nstringData:\n{fields}"));
+        for fields in [many, long] {
+            let (objects, problems) = read(&fields);
+            assert!(
+                objects.is_empty() && problems[0].contains("too many"),
+                "{problems:?}"
+            );
+        }
+        assert_eq!(read(&few).1, Vec::<String>::new());
     }
 
     #[test]

@@ -122,7 +122,7 @@ impl Folder {
             .collect();
         let (mut checked, unused) = check(&objects, self.kinds, &self.options);
         problems.extend(unused);
-        let automata = self.last_good.restore(&mut checked);
+        let automata = self.last_good.restore(&mut checked, &self.options);
         let rules = Rules::new(checked, problems, &self.options).with_automata(automata);
         match &self.checks {
             Some(checks) => rules.verified(checks.as_ref()),

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use crate::check::{Checked, Resource};
 use crate::object::Identity;
+use crate::options::Options;
 use crate::pattern_memory::{self, Automata};
 
 /// The last good state of each existing object, with its uid.
@@ -14,7 +15,7 @@ impl LastGood {
     /// Rejects Alerts whose patterns need too much memory, restores the last good state of rejected
     /// objects, and stores the state of valid ones. An object that was recreated with another uid
     /// has no last good state. Returns the patterns of the Alerts in effect.
-    pub(crate) fn restore(&mut self, checked: &mut [Checked]) -> Automata {
+    pub(crate) fn restore(&mut self, checked: &mut [Checked], options: &Options) -> Automata {
         let earlier = std::mem::take(&mut self.0);
         let earlier = |checked: &Checked| {
             let (uid, resource) = earlier.get(&checked.identity)?;
@@ -25,7 +26,7 @@ impl LastGood {
                 checked.resource = earlier(checked);
             }
         }
-        let automata = pattern_memory::limit(checked, earlier);
+        let automata = pattern_memory::limit(options.pattern_bytes, checked, earlier);
         for checked in checked {
             if let Some(resource) = &checked.resource {
                 self.0.insert(
@@ -43,7 +44,6 @@ mod tests {
     use super::*;
     use crate::check::check_one;
     use crate::kind::{Family, Kind, Kinds};
-    use crate::options::Options;
     use crate::testing::provider;
 
     const KINDS: Kinds = &[Kind::new("slack", Family::Message)];
@@ -55,7 +55,7 @@ mod tests {
             .set("/metadata/uid", uid)
             .object();
         let mut checked = [check_one(&object, KINDS, &Options::default())];
-        good.restore(&mut checked);
+        good.restore(&mut checked, &Options::default());
         match checked[0].resource.clone()? {
             Resource::Provider(provider) => Some(provider.address.clone()),
             _ => None,

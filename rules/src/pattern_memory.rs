@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use crate::alert::Alert;
 use crate::check::{Checked, Resource};
+use crate::options::MOST_PATTERN_BYTES;
 use crate::pattern::{Automaton, Pattern};
 use crate::problem::{Problem, Severity};
 use measure::{Measured, measure};
@@ -19,10 +20,8 @@ use shares::{Demand, Refusals, refusals};
 
 /// The memory of the patterns of one Alert.
 const MAX_ALERT_BYTES: usize = 16 << 20;
-/// The memory of the patterns of all Alerts.
-const MAX_TOTAL_BYTES: usize = 128 << 20;
 /// How much may be compiled for a namespace to learn what its Alerts need.
-const MAX_NAMESPACE_WORK: usize = 2 * MAX_TOTAL_BYTES;
+const MAX_NAMESPACE_WORK: usize = 2 * MOST_PATTERN_BYTES;
 
 /// The compiled patterns of the Alerts in effect. They exist as long as this value.
 #[derive(Clone, Debug, Default)]
@@ -30,21 +29,17 @@ pub(crate) struct Automata(
     #[expect(dead_code, reason = "keeps the automata alive")] Arc<[Arc<Automaton>]>,
 );
 
-/// Refuses Alerts whose patterns need too much memory. `earlier` is the last good state of an
-/// object. It stays in effect if there is room for it.
+/// Refuses Alerts whose patterns need too much memory: `total` bytes for all of them. `earlier` is
+/// the last good state of an object. It stays in effect if there is room for it.
 pub(crate) fn limit(
-    checked: &mut [Checked],
-    earlier: impl Fn(&Checked) -> Option<Resource>,
-) -> Automata {
-    limit_to(MAX_TOTAL_BYTES, checked, earlier)
-}
-
-fn limit_to(
     total: usize,
     checked: &mut [Checked],
     earlier: impl Fn(&Checked) -> Option<Resource>,
 ) -> Automata {
-    let mut held = Held::default();
+    let mut held = Held {
+        most: total,
+        ..Held::default()
+    };
     let mut demands = measure_all(checked, &mut held);
     let refused = refusals(&demands, total);
     for (position, over) in &refused.at {
@@ -73,6 +68,7 @@ fn limit_to(
 struct Held {
     automata: HashMap<*const Pattern, Arc<Automaton>>,
     bytes: usize,
+    most: usize,
 }
 
 impl Held {
@@ -80,7 +76,7 @@ impl Held {
     fn keep(&mut self, patterns: &[(Arc<Pattern>, usize)]) {
         for (pattern, bytes) in patterns {
             let id = Arc::as_ptr(pattern);
-            if self.bytes + bytes > MAX_TOTAL_BYTES || self.automata.contains_key(&id) {
+            if self.bytes + bytes > self.most || self.automata.contains_key(&id) {
                 continue;
             }
             if let Ok(automaton) = pattern.automaton() {

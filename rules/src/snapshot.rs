@@ -117,7 +117,7 @@ impl Rules {
     /// Compiles objects. Rejected objects are not in effect; see [`Rules::problems`].
     pub fn compile(objects: &[Object], kinds: Kinds, options: &Options) -> Self {
         let (mut checked, problems) = check(objects, kinds, options);
-        let automata = LastGood::default().restore(&mut checked);
+        let automata = LastGood::default().restore(&mut checked, options);
         Self::new(checked, problems, options).with_automata(automata)
     }
 

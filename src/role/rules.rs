@@ -13,6 +13,7 @@ use tidings_core::runtime::kubernetes;
 use tidings_core::runtime::metrics::Metrics;
 use tidings_rules::cluster::{self, Catalog, Cluster, WatchScope};
 use tidings_rules::folder::{self, Folder};
+use tidings_rules::options::MOST_PATTERN_BYTES;
 use tidings_rules::{LiveRules, Options, Rules};
 use tidings_workers::notifier::kinds;
 use tidings_workers::rule_checks::RuleChecks;
@@ -115,7 +116,7 @@ pub fn check_source(settings: &Settings) -> anyhow::Result<()> {
 fn follow_folder(context: &Context, dir: &Path, live: Arc<LiveRules>) -> anyhow::Result<()> {
     check_source(&context.settings)?;
     let checks = Arc::new(RuleChecks::new(worker::http_clients(context)?));
-    let folder = Folder::new(dir, kinds(), options(&context.settings.rules)).with_checks(checks);
+    let folder = Folder::new(dir, kinds(), options_of(context)).with_checks(checks);
     tokio::spawn(folder::follow(live, folder, context.stop.holding.clone()));
     Ok(())
 }
@@ -132,6 +133,7 @@ async fn follow_cluster(
     let cluster = Cluster {
         remove_finalizers: is_router && settings.router.release_finalizers,
         extensions: is_router.then(|| bus.clone()),
+        options: options_of(context),
         ..cluster(settings, client.clone(), catalog.clone())
     };
     tokio::spawn(cluster::follow(cluster, live, context.stop.holding.clone()));
@@ -154,11 +156,21 @@ pub fn cluster(settings: &Settings, client: kube::Client, catalog: Arc<Catalog>)
     }
 }
 
-/// The options for all rules.
+/// The options for all rules of this process.
+fn options_of(context: &Context) -> Options {
+    let share = usize::try_from(context.memory.patterns).unwrap_or(usize::MAX);
+    Options {
+        pattern_bytes: share.min(MOST_PATTERN_BYTES),
+        ..options(&context.settings.rules)
+    }
+}
+
+/// The options for all rules, without a memory limit of this process.
 pub fn options(settings: &RulesSettings) -> Options {
     Options {
         no_cross_namespace_refs: settings.no_cross_namespace_refs,
         namespace_wildcard_for: settings.namespace_wildcard_for.clone(),
+        ..Options::default()
     }
 }
 

@@ -49,6 +49,8 @@ pub struct MemoryPlan {
     pub routing: u64,
     /// For messages that the worker pulled and has not begun to attempt.
     pub pulled: u64,
+    /// For compiled patterns of Alerts.
+    pub patterns: u64,
     /// For deliveries that the worker attempts.
     pub deliveries: u64,
     /// The most connections to ingest.
@@ -90,7 +92,12 @@ impl MemoryPlan {
             bodies: only(Role::Ingest, 4, 12),
             ingesting: only(Role::Ingest, 4, 16),
             unsent: part(16).min(MOST_UNSENT),
-            routing: only(Role::Router, 3, 12),
+            routing: only(Role::Router, 3, 16),
+            patterns: match role {
+                Role::Ingest => 0,
+                Role::Up => part(16),
+                _ => part(10),
+            },
             pulled: only(Role::Worker, 8, 24),
             deliveries: only(Role::Worker, 2, 6),
             connections: usize::try_from(connections).unwrap_or(usize::MAX),
@@ -131,6 +138,7 @@ mod tests {
                 + plan.ingesting
                 + plan.unsent
                 + plan.routing
+                + plan.patterns
                 + plan.pulled
                 + plan.deliveries;
             assert!(shares <= LIMIT.bytes * 4 / 5, "{role:?}: {plan:?}");

@@ -138,8 +138,8 @@ metrics! {
     router_deliveries_total: Family<TypeLabel, Counter> = Family::default(),
         "Deliveries planned and stored, by provider type.";
     router_events_returned_total: Counter = Counter::default(),
-        "Events that were returned to the server, because many events of their namespace with costly \
-         patterns waited.";
+        "Events that were returned to the server, because many events of their namespace with \
+         costly patterns waited.";
     router_lost_to_retention_total: Counter = Counter::default(),
         "Events that the stream EVENTS evicted before a router read them. Above 0: events are \
          lost.";

@@ -207,7 +207,7 @@ impl ClusterState {
     pub(super) fn rules(&mut self) -> Rules {
         let mut checked = self.rules_checked();
         let mut data: Vec<_> = self.references.checked().cloned().collect();
-        self.last_good_data.restore(&mut data);
+        self.last_good_data.restore(&mut data, &self.options);
         checked.extend(data);
         checked.sort_by(|left, right| left.identity.cmp(&right.identity));
         let unreadable: BTreeMap<_, _> = self
@@ -306,7 +306,7 @@ impl ClusterState {
             self.restore_extensions(checked);
         }
         // The former ones are dropped afterwards, so that equal patterns are not compiled again.
-        self.automata = self.last_good.restore(&mut checked);
+        self.automata = self.last_good.restore(&mut checked, &self.options);
         checked
     }
 }

@@ -82,7 +82,7 @@ fn the_last_good_state_stays_while_the_new_one_is_above_the_limit() {
     let mut good = LastGood::default();
     let mut patterns_in_effect = |object: Object| {
         let (mut checked, _) = check(&[object], &[], &Options::default());
-        good.restore(&mut checked);
+        good.restore(&mut checked, &Options::default());
         let alert = super::alert(&checked[0]).unwrap();
         let count = alert.included.as_ref().unwrap().iter().count();
         (count, checked[0].rejection.is_some())
@@ -99,7 +99,7 @@ fn the_largest_namespace_is_refused_first_and_keeps_what_fits() {
         .in_namespace("a")
         .with("inclusionList", ["small"]);
     let mut before = check_all(&[small.object()]);
-    limit(&mut before, |_| None);
+    limit(MOST_PATTERN_BYTES, &mut before, |_| None);
     let mut checked = check_all(&[
         large("a", "x", 0..1),
         large("a", "y", 1..3),
@@ -112,7 +112,7 @@ fn the_largest_namespace_is_refused_first_and_keeps_what_fits() {
             .clone()
             .filter(|_| checked.identity.name == "y")
     };
-    limit_to(4 << 20, &mut checked, earlier);
+    limit(4 << 20, &mut checked, earlier);
     let in_effect = |name: &str| {
         let checked = checked.iter().find(|it| it.identity.name == name).unwrap();
         let alert = super::alert(checked).map(|alert| alert.included.clone().unwrap());

@@ -358,6 +358,7 @@ fn connect_failure(error: ConnectError) -> Failure {
 mod tests {
     use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
     use tokio::net::TcpListener;
+    use tokio::task::JoinHandle;
 
     use tidings_core::model::flux;
 
@@ -386,7 +387,7 @@ mod tests {
         server: Server,
     ) -> (
         String,
-        tokio::task::JoinHandle<(String, Vec<(String, Vec<u8>)>)>,
+        JoinHandle<(String, Vec<(String, Vec<u8>)>)>,
     ) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -547,7 +548,7 @@ mod tests {
 
     /// A server that sends a start and then one part again and again. Returns its address and the
     /// number of bytes that it could send.
-    async fn floods(start: String, part: &'static [u8]) -> (String, tokio::task::JoinHandle<usize>) {
+    async fn floods(start: String, part: &'static [u8]) -> (String, JoinHandle<usize>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let flood = tokio::spawn(async move {

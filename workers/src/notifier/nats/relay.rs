@@ -8,8 +8,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-/// The most bytes that a server may send in one connection. Its INFO, the handshake of TLS and a few
-/// short messages are expected.
+/// The most bytes that a server may send in one connection. Its INFO, the handshake of TLS and a
+/// few short messages are expected.
 const MOST_FROM_SERVER: u64 = 128 << 10;
 
 /// Listens on the loopback interface and connects to one address of a server. It ends when it is
