@@ -71,6 +71,7 @@ pub(crate) async fn read(
             if let Some(progress) = progress {
                 progress.complete();
             }
+            held.complete();
             Ok(CompleteBody { bytes, _held: held })
         }
         Err(error) => {

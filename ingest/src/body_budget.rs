@@ -40,6 +40,7 @@ struct State {
 struct Arriving {
     bytes: usize,
     since: Instant,
+    is_complete: bool,
     given_up: CancellationToken,
 }
 
@@ -74,6 +75,7 @@ impl BodyBudget {
         let arriving = Arriving {
             bytes: 0,
             since: Instant::now(),
+            is_complete: false,
             given_up: given_up.clone(),
         };
         state.arriving.insert(id, arriving);
@@ -91,10 +93,13 @@ impl BodyBudget {
 }
 
 impl State {
-    /// Gives up the oldest body, except this one and those that have just begun.
+    /// Gives up the oldest body, except this one, those that have just begun and those that are
+    /// complete: nobody stops their handling.
     fn give_up_oldest(&mut self, except: u64) -> Result<(), Full> {
-        let is_old =
-            |arriving: &Arriving| arriving.bytes > 0 && arriving.since.elapsed() >= PROTECTED_FOR;
+        let is_old = |arriving: &Arriving| {
+            let is_slow = arriving.since.elapsed() >= PROTECTED_FOR;
+            arriving.bytes > 0 && !arriving.is_complete && is_slow
+        };
         let mut bodies = self.arriving.iter();
         let oldest = bodies.find(|(id, arriving)| **id != except && is_old(arriving));
         let id = *oldest.ok_or(Full)?.0;
@@ -126,6 +131,14 @@ impl HeldBody {
         self.bytes += more;
         self.budget.show(&state);
         Ok(())
+    }
+
+    /// The body has arrived. It keeps its memory until it is dropped.
+    pub(crate) fn complete(&self) {
+        let mut state = self.budget.state.lock();
+        if let Some(arriving) = state.arriving.get_mut(&self.id) {
+            arriving.is_complete = true;
+        }
     }
 
     /// Waits until this body has to be given up for a newer one.

@@ -40,7 +40,7 @@ impl Default for PatternSearches {
 }
 
 impl PatternSearches {
-    /// Searches with fewer steps for each Alert and namespace. Patterns that need more are left out.
+    /// Searches with fewer steps for each Alert and namespace. What needs more is left out.
     pub fn short(steps: u64) -> Self {
         Self::with_steps(steps, steps)
     }

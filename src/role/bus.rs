@@ -18,6 +18,8 @@ use crate::role::Context;
 
 /// The bus is sampled every second. The role is not ready if the last sample is older than this.
 const SAMPLE_FRESH_FOR: Duration = Duration::from_secs(10);
+/// A check of writing can wait for several answers in turn.
+const WRITE_CHECK_FRESH_FOR: Duration = Duration::from_secs(90);
 /// The pause before the streams are checked again.
 const SETUP_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -48,7 +50,7 @@ pub async fn connect(context: &Context, policy: StreamPolicy) -> anyhow::Result<
     Watch::new(bus.clone(), &sizing, policy, context.metrics.clone())
         .start(check, context.stop.holding.clone())
         .await;
-    let check = context.health.check("storage", None);
+    let check = context.health.check("storage", Some(WRITE_CHECK_FRESH_FOR));
     WriteCheck::new(bus.clone(), &sizing, policy)
         .start(check, context.stop.holding.clone())
         .await;

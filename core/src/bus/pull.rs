@@ -10,6 +10,7 @@ use async_nats::jetstream::{AckKind, Message};
 use futures::{FutureExt, StreamExt};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -208,7 +209,7 @@ impl Puller {
                 }
                 continue;
             }
-            let gathering = tokio::time::timeout(PULL_FOR, self.gather(permits));
+            let gathering = timeout(PULL_FOR, self.gather(permits));
             let Some(gathered) = stop.pulling.run_until_cancelled(gathering).await else {
                 return Ok(());
             };
@@ -317,11 +318,17 @@ impl Puller {
                 Err(error) => return Err(error),
             };
             pull = Pull::Messages;
-            let memory = self.memory_for(&message);
+            let memory = timeout(PROGRESS_EVERY, self.memory.take(message.length));
             let Some(memory) = stop.run_until_cancelled(memory).await else {
                 self.bus.return_message(message.reply.as_ref()).await;
                 return_arrived(&self.bus, batch).await;
                 return Ok(None);
+            };
+            let Ok(memory) = memory else {
+                return_arrived(&self.bus, batch).await;
+                return self
+                    .wait_with(message, begins_after, free, stop, start)
+                    .await;
             };
             let pulled = Pulled::new(message, begins_after, memory)?;
             self.check.succeed();
@@ -334,11 +341,32 @@ impl Puller {
         Ok(Some(pull))
     }
 
+    /// Waits for the memory of a message, the rest of whose pull was returned.
+    async fn wait_with(
+        &self,
+        message: Message,
+        begins_after: u64,
+        mut free: OwnedSemaphorePermit,
+        stop: &CancellationToken,
+        start: impl Fn(Pulled, OwnedSemaphorePermit),
+    ) -> Result<Option<Pull>, String> {
+        let Some(memory) = stop.run_until_cancelled(self.memory_for(&message)).await else {
+            self.bus.return_message(message.reply.as_ref()).await;
+            return Ok(None);
+        };
+        let pulled = Pulled::new(message, begins_after, memory)?;
+        self.check.succeed();
+        if let Some(permit) = free.split(1) {
+            start(pulled, permit);
+        }
+        Ok(Some(Pull::Messages))
+    }
+
     /// Waits for the memory of a message, which is reported as in progress meanwhile.
     async fn memory_for(&self, message: &Message) -> Option<OwnedSemaphorePermit> {
         loop {
             let memory = self.memory.take(message.length);
-            match tokio::time::timeout(PROGRESS_EVERY, memory).await {
+            match timeout(PROGRESS_EVERY, memory).await {
                 Ok(memory) => return memory,
                 Err(_) => self.check.succeed(),
             }
@@ -351,7 +379,7 @@ impl Puller {
     async fn gather(&self, permits: &Arc<Semaphore>) -> OwnedSemaphorePermit {
         let enough = u32::try_from((self.capacity / 4).max(1)).unwrap_or(u32::MAX);
         let gathering = permits.clone().acquire_many_owned(enough);
-        let acquired = match tokio::time::timeout(GATHER_FOR, gathering).await {
+        let acquired = match timeout(GATHER_FOR, gathering).await {
             Ok(acquired) => acquired,
             Err(_) => permits.clone().acquire_owned().await,
         };

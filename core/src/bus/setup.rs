@@ -85,6 +85,8 @@ impl Bus {
             };
             self.verify_stream(&actual, expected, policy).await?;
         }
+        // Roles may not be allowed to create it.
+        let _ = self.store_check(&streams::checks(&sizing)).await;
         Ok(sizing)
     }
 

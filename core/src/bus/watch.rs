@@ -296,6 +296,11 @@ impl StreamInfo {
     pub(super) fn last_sequence(&self) -> u64 {
         self.state.last_seq
     }
+
+    /// Whether messages between the first and the last one were deleted.
+    pub(super) fn has_gaps(&self) -> bool {
+        self.state.num_deleted > 0
+    }
 }
 
 #[derive(Deserialize)]
@@ -304,4 +309,6 @@ struct StreamState {
     bytes: u64,
     first_seq: u64,
     last_seq: u64,
+    #[serde(default)]
+    num_deleted: u64,
 }

@@ -183,12 +183,15 @@ impl WriteCheck {
             drop(self.bus.jetstream().delete_stream(&second.name).await);
             match stored {
                 Err(problem) => return self.unwritable(problem).await,
-                Ok(()) => drop(self.bus.jetstream().delete_stream(CHECKS).await),
+                Ok(_) => drop(self.bus.jetstream().delete_stream(CHECKS).await),
             }
         }
         match self.bus.store_check(&self.checks).await {
             Err(problem) => self.unwritable(problem).await,
-            Ok(()) => {
+            Ok(is_stored) => {
+                if !is_stored {
+                    self.wrote = Some(Instant::now() + ASK_AGAIN_AFTER);
+                }
                 self.unconfirmed = 0;
                 self.failures.remove(CHECKS);
             }
@@ -266,19 +269,27 @@ impl Bus {
     }
 
     /// Stores a message in a stream of checks, which is created if it is missing. A limit of the
-    /// storage is no error.
-    async fn store_check(&self, stream: &Config) -> Result<(), String> {
+    /// storage is no error. `false`: the stream cannot be created, so nothing is checked.
+    pub(super) async fn store_check(&self, stream: &Config) -> Result<bool, String> {
         let mut stored = self.publish_check(stream).await;
         if stored == Err(PublishErrorKind::StreamNotFound) {
-            let created = self.jetstream().create_stream(stream).await;
-            created.map_err(|error| format!("cannot create stream {}: {error}", stream.name))?;
+            if let Err(error) = self.jetstream().create_stream(stream).await {
+                tracing::warn!(
+                    code = codes::STREAM_INVALID,
+                    stream = stream.name,
+                    %error,
+                    "stream cannot be created, so that writing is not checked; run `tidings \
+                     streams apply`"
+                );
+                return Ok(false);
+            }
             stored = self.publish_check(stream).await;
         }
         match stored {
             Err(PublishErrorKind::TimedOut | PublishErrorKind::StreamNotFound) => {
                 Err("a message is not confirmed".to_owned())
             }
-            _ => Ok(()),
+            _ => Ok(true),
         }
     }
 

@@ -276,12 +276,13 @@ pub fn paused(circuit: &Circuit, reason: &str, now: Timestamp) -> Circuit {
 /// probe.
 ///
 /// The user's command wakes the parked deliveries of the Provider. A worker wakes them again after
-/// that, because workers may park more before they notice, and the command may be interrupted.
-pub fn resumed(circuit: &Circuit, now: Timestamp) -> Circuit {
+/// that, because workers may park more before they notice, and the command may be interrupted. Of
+/// several circuits of the Provider, one `wakes_provider`.
+pub fn resumed(circuit: &Circuit, wakes_provider: bool, now: Timestamp) -> Circuit {
     let mut next = circuit.clone();
     close(&mut next, now);
     next.openings = 0;
-    next.wake_up = Some(WakeUp {
+    next.wake_up = wakes_provider.then(|| WakeUp {
         holder: RESUMED.to_owned(),
         process: Some(process_lease::holder("", now)),
         whole_provider: true,
@@ -584,7 +585,7 @@ mod tests {
             open.wake_up, None,
             "it is owed when the circuit closes again"
         );
-        let resumed = resumed(&open, at(1040));
+        let resumed = resumed(&open, true, at(1040));
         assert!(resumed.wake_up.is_some_and(|owed| owed.whole_provider));
         assert_eq!(paused(&closed, "why", at(1050)).wake_up, None);
     }
@@ -625,7 +626,7 @@ mod tests {
             paused
         );
         assert_eq!(
-            decide(&resumed(&paused, at(1001)), at(1001)),
+            decide(&resumed(&paused, true, at(1001)), at(1001)),
             CircuitDecision::Closed
         );
     }
@@ -634,7 +635,7 @@ mod tests {
     fn a_resumed_circuit_differs_from_one_that_a_probe_closed() {
         let answered = probe(&opened(1000), &CallResult::Answered, 1002);
         assert!(
-            is_resumed(&resumed(&opened(1000), at(1001)))
+            is_resumed(&resumed(&opened(1000), false, at(1001)))
                 && !is_resumed(&answered)
                 && !is_resumed(&opened(1000))
         );

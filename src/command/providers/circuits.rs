@@ -113,16 +113,17 @@ async fn resume(arguments: &ResumeArguments) -> anyhow::Result<()> {
     require(&bus, &stored, &destination).await?;
     let now = bus.clock().now();
     let name = format!("{}/{}", destination.namespace, destination.provider);
+    let mut wakes_provider = true;
     for of_provider in stored.iter().map(|stored| Destination::of(&stored.circuit)) {
         if (&of_provider.namespace, &of_provider.provider)
             != (&destination.namespace, &destination.provider)
         {
             continue;
         }
-        update(&circuits, &of_provider, |circuit| {
-            (circuit.state() != State::Closed).then(|| resumed(circuit, now))
-        })
-        .await?;
+        let is_resumed = update(&circuits, &of_provider, |circuit| {
+            (circuit.state() != State::Closed).then(|| resumed(circuit, wakes_provider, now))
+        });
+        wakes_provider &= !is_resumed.await?;
     }
     let scope = if arguments.force {
         WakeScope::Everything
@@ -207,17 +208,17 @@ async fn update(
     circuits: &Circuits,
     destination: &Destination,
     change: impl Fn(&Circuit) -> Option<Circuit>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<bool> {
     loop {
         let stored = circuits.load(destination).await?;
         let Some(changed) = change(&stored.circuit) else {
-            return Ok(());
+            return Ok(false);
         };
         let revision = circuits
             .store(destination, &changed, stored.revision)
             .await?;
         if revision.is_some() {
-            return Ok(());
+            return Ok(true);
         }
     }
 }

@@ -26,6 +26,8 @@ pub struct EventsRange {
     pub first: u64,
     /// The sequence of the last event.
     pub last: u64,
+    /// Whether events in between were deleted. A consumer passes them without a delivery.
+    pub has_gaps: bool,
 }
 
 /// Where the consumer must begin.
@@ -116,6 +118,9 @@ pub fn lost(
             floor.stream_seq, delivered.stream_seq
         ));
     }
+    if events.has_gaps {
+        return None;
+    }
     // Events that EVENTS evicted were never delivered.
     let before = position.delivered.max(events.first.saturating_sub(1));
     let passed = delivered.stream_seq.saturating_sub(before);
@@ -170,6 +175,7 @@ mod tests {
         created: Timestamp::constant(10, 0),
         first: 11,
         last: 100,
+        has_gaps: false,
     };
 
     /// Up to 40 of 60 deliveries are acknowledged.
