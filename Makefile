@@ -56,7 +56,7 @@ test-contract: ## Test every provider type against a service that fails in every
 FUZZ_SECONDS ?= 10
 
 .PHONY: test-fuzz
-test-fuzz: ## Fuzz everything that reads foreign input (FUZZ_SECONDS=10 for each target)
+test-fuzz: ## Fuzz everything that reads untrusted input (FUZZ_SECONDS=10 for each target)
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) $(TEST) --test fuzz -- --show-output
 
 .PHONY: test-vectors

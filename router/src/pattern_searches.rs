@@ -129,7 +129,7 @@ impl AlertSearches<'_> {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use tidings_rules::testing::alert;
+    use tidings_rules::testing::{alert, disorder};
     use tidings_rules::{Options, Rules};
 
     use super::*;
@@ -138,14 +138,7 @@ mod tests {
 
     /// A message for which the pattern is costly.
     fn message() -> String {
-        let mut state = 1_u64;
-        let letter = |_| {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1);
-            if state >> 63 == 0 { 'a' } else { 'b' }
-        };
-        (0..100_000).map(letter).collect()
+        disorder(1, 100_000)
     }
 
     fn rules(namespaces: &[&str], patterns: usize) -> Rules {

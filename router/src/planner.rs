@@ -148,22 +148,15 @@ mod tests {
     use serde_json::json;
     use tidings_core::ObjectReference;
     use tidings_rules::Options;
-    use tidings_rules::testing::alert;
+    use tidings_rules::testing::{alert, disorder};
 
     use super::*;
     use crate::Verdict;
 
     fn costly_event(namespace: &str) -> Arc<Event> {
-        let mut state = 1_u64;
-        let letter = |_| {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1);
-            if state >> 63 == 0 { 'a' } else { 'b' }
-        };
         Arc::new(Event {
             severity: "info".into(),
-            message: (0..100_000).map(letter).collect(),
+            message: disorder(1, 100_000),
             involved_object: Some(ObjectReference {
                 kind: "Kustomization".into(),
                 namespace: namespace.into(),

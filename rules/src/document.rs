@@ -22,10 +22,11 @@ const FIELD_BYTES: usize = 128;
 const MAX_ALIASED_NODES: usize = 100_000;
 /// The maximum depth of a document. CRDs, which are ignored, have about 40 levels.
 const MAX_DEPTH: usize = 100;
-/// The stack that one level may need. A build without optimizations needs about 40 KiB.
-const STACK_OF_A_LEVEL: usize = 512 << 10;
-/// The stack that is added when less remains.
-const MORE_STACK: usize = 2 << 20;
+/// The maximum depth of aliases within aliases.
+const MAX_ALIAS_DEPTH: usize = 8;
+/// The stack for reading a file, in bytes. A level takes up to 40 KiB without optimizations, and
+/// the parser also recurses for keys that are not scalars. Unused parts take no memory.
+const STACK: usize = 64 << 20;
 
 /// The contents of a file.
 #[derive(Default)]
@@ -38,6 +39,10 @@ pub struct Documents {
 
 /// Reads all documents of a file, including the items of Lists. Ignores kinds that are not rules.
 pub fn read(file: &Arc<str>, text: &[u8]) -> Documents {
+    stacker::grow(STACK, || read_all(file, text))
+}
+
+fn read_all(file: &Arc<str>, text: &[u8]) -> Documents {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_nodes: MAX_NODES,
@@ -45,7 +50,10 @@ pub fn read(file: &Arc<str>, text: &[u8]) -> Documents {
             max_documents: MAX_NODES,
             max_depth: MAX_DEPTH,
         },
-        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MAX_ALIASED_NODES },
+        alias_limits: serde_saphyr::alias_limits! {
+            max_total_replayed_events: MAX_ALIASED_NODES,
+            max_replay_stack_depth: MAX_ALIAS_DEPTH,
+        },
         duplicate_keys: DuplicateKeyPolicy::Error,
         // A snippet may contain a secret.
         with_snippet: false,
@@ -266,9 +274,7 @@ impl Node {
 
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        stacker::maybe_grow(STACK_OF_A_LEVEL, MORE_STACK, || {
-            deserializer.deserialize_any(NodeVisitor)
-        })
+        deserializer.deserialize_any(NodeVisitor)
     }
 }
 

@@ -120,3 +120,16 @@ impl fmt::Display for Manifest {
         self.0.fmt(formatter)
     }
 }
+
+/// A text in which almost every position needs another state of an automaton, for tests of costly
+/// patterns.
+pub fn disorder(seed: u64, bytes: usize) -> String {
+    let mut state = seed;
+    let next = |_| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        if state >> 63 == 0 { 'a' } else { 'b' }
+    };
+    (0..bytes).map(next).collect()
+}

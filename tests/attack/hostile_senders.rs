@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tidings_rig::event;
+use tidings_rules::testing::disorder;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -43,24 +44,12 @@ pub fn start(endpoint: &str) -> JoinSet<()> {
     }
     for (object, message) in [
         ("commit", "short".to_owned()),
-        ("letters", disorder(400_000)),
+        ("letters", disorder(1, 400_000)),
         ("markup", "<".repeat(3_000_000)),
     ] {
         senders.spawn(post(endpoint.to_owned(), object, message));
     }
     senders
-}
-
-/// A text in which almost every position needs another state of an automaton.
-fn disorder(bytes: usize) -> String {
-    let mut state = 1_u64;
-    let letter = |_| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        if state >> 63 == 0 { 'a' } else { 'b' }
-    };
-    (0..bytes).map(letter).collect()
 }
 
 /// Sends most of a large body and then nothing, on a new connection each time.

@@ -9,6 +9,7 @@ use serde_json::Value;
 use tidings_rig::{
     Manifest, Process, Receiver, Rig, Role, alert, event, eventually, eventually_within, provider,
 };
+use tidings_rules::testing::disorder;
 use tokio::time::timeout;
 
 use crate::TIDINGS;
@@ -25,18 +26,6 @@ fn hostile_event(message: &str) -> Value {
 fn hostile_alert(patterns: Vec<String>) -> Manifest {
     let alert = alert("costly", "hook").in_namespace(HOSTILE);
     alert.with("inclusionList", patterns)
-}
-
-/// A text in which almost every position needs another state of an automaton.
-fn disorder(seed: u64, bytes: usize) -> String {
-    let mut state = seed;
-    let letter = |_| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        if state >> 63 == 0 { 'a' } else { 'b' }
-    };
-    (0..bytes).map(letter).collect()
 }
 
 /// The most memory that the process had so far, in MiB.

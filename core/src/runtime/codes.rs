@@ -295,8 +295,8 @@ pub mod log {
         DESTINATION_RESUMED, "destination-resumed", "info",
             "Calls to a destination resume, and `woken` parked deliveries with them.";
         WAKE_FAILED, "wake-failed", "warn",
-            "Parked deliveries were not woken. A worker tries again while their circuit owes it. \
-             Otherwise they resume at their scheduled time.";
+            "Parked deliveries were not woken. A worker tries again while their circuit has a \
+             pending wake-up. Otherwise they resume at their scheduled time.";
         TAKEOVER_FAILED, "takeover-failed", "debug",
             "A worker could not continue the probes and wake-ups of a dead one. It tries again.";
         CRASH_MARK_NOT_CLEARED, "crash-mark-not-cleared", "debug",

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::testing::disorder;
 
 /// Whether the pattern is valid and matches the text.
 fn is_match(pattern: &str, text: &str) -> bool {
@@ -277,23 +278,11 @@ proptest! {
     }
 }
 
-/// A text in which almost every position needs another state of a DFA.
-fn disorder(bytes: usize) -> String {
-    let mut state = 1_u64;
-    let letter = |_| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        if state >> 63 == 0 { 'a' } else { 'b' }
-    };
-    (0..bytes).map(letter).collect()
-}
-
 const COSTLY: &str = "[ab]*a[ab]{900}c0";
 
 #[test]
 fn a_costly_pattern_is_undecided_for_a_long_text_and_decided_for_a_short_one() {
-    let long = disorder(400_000);
+    let long = disorder(1, 400_000);
     let mut steps = Steps::new(ALERT_STEPS);
     let pattern = compile(COSTLY).unwrap();
     assert_eq!(pattern.search(&long, &mut steps), Decision::Undecided);
@@ -307,7 +296,7 @@ fn a_costly_pattern_is_undecided_for_a_long_text_and_decided_for_a_short_one() {
 
 #[test]
 fn a_search_with_a_large_pattern_changes_nothing_for_others() {
-    let text = disorder(20_000);
+    let text = disorder(1, 20_000);
     let small = ["a$", COSTLY, "b{3}c", "\\B"];
     let search = || small.map(|pattern| decide(pattern, &text, ALERT_STEPS / 10));
     let before = search();
@@ -334,7 +323,7 @@ fn usual_patterns_decide_about_the_largest_message() {
 
 #[test]
 fn an_undecided_pattern_is_left_out() {
-    let long = disorder(400_000);
+    let long = disorder(1, 400_000);
     let search = |list: &[&str]| patterns(list).0.search(&long, &mut Steps::new(ALERT_STEPS));
     let undecided = search(&["c", COSTLY, "d"]);
     assert_eq!(

@@ -152,29 +152,40 @@ impl AddressRules {
     }
 
     fn check(&self, host: &str, address: IpAddr) -> Result<(), Refused> {
-        let forms = [Some(address), embedded(address).map(IpAddr::V4)];
-        let is_in = |network: &IpNet| forms.iter().flatten().any(|form| network.contains(form));
-        let AddressSettings {
-            allow,
-            deny,
-            loopback,
-        } = &self.settings;
-        if allow.iter().any(is_in) {
-            return Ok(());
+        // An allowed network allows what it contains, not every address that embeds a part of it.
+        let embedded = embedded(address).map(IpAddr::V4);
+        let rule = self
+            .rule(address)
+            .or_else(|| embedded.and_then(|embedded| self.rule(embedded)));
+        match rule {
+            Some(rule) if !self.is_allowed(address) => Err(Refused {
+                of: String::new(),
+                host: host.to_owned(),
+                address,
+                rule,
+            }),
+            _ => Ok(()),
         }
-        let is_loopback = forms.iter().flatten().any(IpAddr::is_loopback);
-        let rule = match REFUSED.iter().find(|(network, _)| is_in(network)) {
-            _ if deny.iter().any(is_in) => "in the setting worker.addresses.deny",
-            Some((_, rule)) => rule,
-            None if is_loopback && !loopback => LOOPBACK,
-            None => return Ok(()),
-        };
-        Err(Refused {
-            of: String::new(),
-            host: host.to_owned(),
-            address,
-            rule,
-        })
+    }
+
+    fn is_allowed(&self, address: IpAddr) -> bool {
+        let mut allow = self.settings.allow.iter();
+        allow.any(|network| network.contains(&address))
+    }
+
+    /// Why one form of an address is refused; `None` if it is not, or is allowed.
+    fn rule(&self, address: IpAddr) -> Option<&'static str> {
+        let AddressSettings { deny, loopback, .. } = &self.settings;
+        let is_in = |network: &IpNet| network.contains(&address);
+        if self.is_allowed(address) {
+            return None;
+        }
+        match REFUSED.iter().find(|(network, _)| is_in(network)) {
+            _ if deny.iter().any(is_in) => Some("in the setting worker.addresses.deny"),
+            Some((_, rule)) => Some(rule),
+            None if address.is_loopback() && !loopback => Some(LOOPBACK),
+            None => None,
+        }
     }
 }
 
@@ -331,6 +342,17 @@ mod tests {
             ("127.0.0.2", false),
         ] {
             assert_eq!(rule_of(&rules, address).is_none(), is_allowed, "{address}");
+        }
+    }
+
+    #[test]
+    fn an_allowed_network_does_not_allow_what_embeds_an_address_of_it() {
+        let rules = rules(&["10.1.0.0/16"], &["10.0.0.0/8", "fd00::/8"], true);
+        for allowed in ["10.1.2.3", "::ffff:10.1.2.3", "64:ff9b::10.1.2.3"] {
+            assert_eq!(rule_of(&rules, allowed), None, "{allowed}");
+        }
+        for refused in ["10.2.0.1", "fd00:1::5efe:10.1.2.3", "::ffff:10.2.0.1"] {
+            assert!(rule_of(&rules, refused).is_some(), "{refused}");
         }
     }
 

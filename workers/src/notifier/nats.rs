@@ -383,12 +383,7 @@ mod tests {
 
     /// A server for one connection on a loopback port. Returns the options of CONNECT and the
     /// published messages.
-    async fn serve(
-        server: Server,
-    ) -> (
-        String,
-        JoinHandle<(String, Vec<(String, Vec<u8>)>)>,
-    ) {
+    async fn serve(server: Server) -> (String, JoinHandle<(String, Vec<(String, Vec<u8>)>)>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let task = tokio::spawn(async move {

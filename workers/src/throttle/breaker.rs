@@ -259,7 +259,7 @@ impl Breaker {
 impl LocalCircuits {
     fn update(&self, stored: StoredCircuit) {
         let destination = Destination::of(&stored.circuit);
-        // Else a worker takes the wake-up that the record owes.
+        // Else a worker takes the pending wake-up of the record.
         let owes_nothing = stored.circuit.wake_up.is_none();
         let now = self.bus.clock().now();
         let is_resumed = self.cache.lock().update_circuit(stored, now);

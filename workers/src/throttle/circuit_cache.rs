@@ -57,7 +57,7 @@ impl CircuitCache {
         self.circuits.get(destination).map(|known| &known.circuit)
     }
 
-    /// The circuits that are probed or due for a probe, and those that owe a wake-up.
+    /// The circuits that are probed or due for a probe, and those with a pending wake-up.
     pub fn unfinished(&self, now: Timestamp) -> Vec<Circuit> {
         let is_unfinished = |circuit: &&Circuit| {
             circuit.wake_up.is_some()
@@ -287,12 +287,12 @@ mod tests {
     #[test]
     fn circuits_that_a_dead_worker_may_have_left_are_unfinished() {
         let mut cache = CircuitCache::new(Metrics::default());
-        let mut owed = update(&hook("owed"), State::Closed, 1);
-        owed.circuit.wake_up = Some(WakeUp::default());
+        let mut pending = update(&hook("pending"), State::Closed, 1);
+        pending.circuit.wake_up = Some(WakeUp::default());
         let mut waiting = update(&hook("waiting"), State::Open, 1);
         waiting.circuit.until = Some(to_proto(NOW + std::time::Duration::from_secs(1)));
         for stored in [
-            owed,
+            pending,
             waiting,
             update(&hook("due"), State::Open, 1),
             update(&hook("probed"), State::HalfOpen, 1),
@@ -307,7 +307,7 @@ mod tests {
             .filter_map(|circuit| circuit.channel)
             .collect();
         unfinished.sort();
-        assert_eq!(unfinished, ["due", "owed", "probed"]);
+        assert_eq!(unfinished, ["due", "pending", "probed"]);
     }
 
     #[test]

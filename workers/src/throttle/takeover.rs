@@ -105,10 +105,10 @@ impl Takeover {
     async fn look_at(self: &Arc<Self>, circuit: &Circuit) -> Result<(), BusError> {
         let destination = Arc::new(Destination::of(circuit));
         let now = self.bus.clock().now();
-        if let Some(owed) = &circuit.wake_up {
-            let process = owed.process.clone().unwrap_or_default();
+        if let Some(pending) = &circuit.wake_up {
+            let process = pending.process.clone().unwrap_or_default();
             let is_running = self.running.lock().contains(destination.as_ref());
-            if !is_running && self.leases.has_ended(&process, &owed.holder).await? {
+            if !is_running && self.leases.has_ended(&process, &pending.holder).await? {
                 return self.take_wake_up(&destination, circuit).await;
             }
         }
@@ -138,9 +138,9 @@ impl Takeover {
             process: held.lease.process().to_owned(),
         };
         if self.breaker.change(destination, None, kind).await? {
-            let owed = circuit.wake_up.clone().unwrap_or_default();
+            let pending = circuit.wake_up.clone().unwrap_or_default();
             let parked = scope(circuit);
-            let every_channel = parked.every_channel || owed.whole_provider;
+            let every_channel = parked.every_channel || pending.whole_provider;
             let parked = ParkedScope {
                 every_channel,
                 ..parked
@@ -151,7 +151,7 @@ impl Takeover {
     }
 
     /// Carries out the wake-up of a circuit that this process holds. If it fails, or another
-    /// process takes it, the record still says that it is owed.
+    /// process takes it, the record still says that it is pending.
     pub fn wake(
         self: &Arc<Self>,
         destination: &Arc<Destination>,
