@@ -9,7 +9,7 @@ use tidings_core::runtime::admin;
 use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::config::{Role, Settings};
 use tidings_core::runtime::health::{Check, Health};
-use tidings_core::runtime::memory::{MemoryLimit, MemoryPlan};
+use tidings_core::runtime::memory::{MemoryLimit, MemoryPlan, least};
 use tidings_core::runtime::metrics::Metrics;
 use tidings_core::runtime::telemetry::{self, LogFormat};
 use tokio::net::TcpListener;
@@ -53,6 +53,15 @@ impl Process {
             shares = ?memory,
             "memory planned"
         );
+        if memory.limit.bytes < least(role) {
+            tracing::warn!(
+                code = codes::MEMORY_LOW,
+                limit = memory.limit.bytes,
+                least = least(role),
+                from = memory.limit.from,
+                "memory limit is low"
+            );
+        }
         let signals = Signals::listen()?;
         let (health, metrics) = (Health::default(), Metrics::of(role));
         tidings_workers::expression::count_in(&metrics);

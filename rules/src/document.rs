@@ -14,9 +14,9 @@ use crate::recognize::{Recognized, is_probably_rule, recognize};
 /// The maximum number of YAML nodes in a file. Expanded aliases count, so that a small file cannot
 /// exhaust the memory.
 const MAX_NODES: usize = 1_000_000;
-/// The maximum size of an object's field paths in bytes. Each path is kept with its line.
-const MAX_PATH_BYTES: usize = 4 << 20;
-/// What a field needs besides its path, in bytes.
+/// The maximum size of an object's fields in bytes. Each is kept with its path and line.
+const MAX_OBJECT_BYTES: usize = 4 << 20;
+/// What a field needs besides its path and text, in bytes.
 const FIELD_BYTES: usize = 128;
 /// The maximum number of nodes that aliases expand to.
 const MAX_ALIASED_NODES: usize = 100_000;
@@ -35,14 +35,21 @@ pub struct Documents {
     pub objects: Vec<Object>,
     /// Problems of the file. If there are any, objects may be missing.
     pub problems: Vec<Problem>,
+    /// What the objects take, in bytes. Aliases are expanded, so it may be far more than the file.
+    pub bytes: usize,
+    /// What they may take.
+    max_bytes: usize,
+    /// Whether objects are missing because of that.
+    pub is_cut: bool,
 }
 
 /// Reads all documents of a file, including the items of Lists. Ignores kinds that are not rules.
-pub fn read(file: &Arc<str>, text: &[u8]) -> Documents {
-    stacker::grow(STACK, || read_all(file, text))
+/// Objects beyond `max_bytes` are problems.
+pub fn read(file: &Arc<str>, text: &[u8], max_bytes: usize) -> Documents {
+    stacker::grow(STACK, || read_all(file, text, max_bytes))
 }
 
-fn read_all(file: &Arc<str>, text: &[u8]) -> Documents {
+fn read_all(file: &Arc<str>, text: &[u8], max_bytes: usize) -> Documents {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_nodes: MAX_NODES,
@@ -58,7 +65,10 @@ fn read_all(file: &Arc<str>, text: &[u8]) -> Documents {
         // A snippet may contain a secret.
         with_snippet: false,
     };
-    let mut documents = Documents::default();
+    let mut documents = Documents {
+        max_bytes,
+        ..Documents::default()
+    };
     let mut reader = text;
     for document in serde_saphyr::read_with_options::<_, Spanned<Node>>(&mut reader, options) {
         match document {
@@ -73,6 +83,14 @@ fn read_all(file: &Arc<str>, text: &[u8]) -> Documents {
 }
 
 impl Documents {
+    /// A file that cannot be read.
+    pub fn unread(problem: Problem) -> Self {
+        Self {
+            problems: vec![problem],
+            ..Self::default()
+        }
+    }
+
     /// Adds a document, or the item of a list, with what it inherits from the list.
     fn add(&mut self, file: &Arc<str>, mut node: Spanned<Node>, list: Option<&List>) {
         let line = node.referenced.line();
@@ -98,10 +116,7 @@ impl Documents {
         }
         let recognized = recognize(&api_version, &kind);
         let is_kept = matches!(recognized, Recognized::Rule | Recognized::Mistake { .. });
-        if is_kept && node.value.path_bytes(0) > MAX_PATH_BYTES {
-            let message = format!(
-                "the fields of this {kind} are too many, or their names too long; split the object"
-            );
+        if is_kept && let Err(message) = self.reserve(&node.value) {
             return self.report(file, Some(line), Severity::Error, message);
         }
         match recognized {
@@ -126,6 +141,22 @@ impl Documents {
                 self.problems.push(problem);
             }
         }
+    }
+
+    /// Adds the size of an object.
+    fn reserve(&mut self, node: &Node) -> Result<(), String> {
+        let bytes = node.bytes(0);
+        if bytes > MAX_OBJECT_BYTES {
+            return Err("the object has too many or too long fields; split it".to_owned());
+        }
+        if self.bytes + bytes > self.max_bytes {
+            self.is_cut = true;
+            let message = "the objects of the rules folder are too large, with their aliases \
+                           expanded; remove some";
+            return Err(message.to_owned());
+        }
+        self.bytes += bytes;
+        Ok(())
     }
 
     fn report(&mut self, file: &Arc<str>, line: Option<u64>, severity: Severity, message: String) {
@@ -226,16 +257,17 @@ impl Node {
         }
     }
 
-    /// The memory of the field paths below a path of this length.
-    fn path_bytes(&self, path: usize) -> usize {
+    /// The memory of the fields below a path of this length.
+    fn bytes(&self, path: usize) -> usize {
         let own = path + FIELD_BYTES;
         match self {
+            Self::Leaf(Value::String(text)) => own.saturating_add(text.len()),
             Self::Leaf(_) => own,
             Self::List(items) => items.iter().fold(own, |sum, item| {
-                sum.saturating_add(item.value.path_bytes(path + 8))
+                sum.saturating_add(item.value.bytes(path + 8))
             }),
             Self::Map(entries) => entries.iter().fold(own, |sum, (key, node)| {
-                sum.saturating_add(node.value.path_bytes(path + key.len() + 1))
+                sum.saturating_add(node.value.bytes(path + key.len() + 1))
             }),
         }
     }
@@ -345,7 +377,7 @@ mod tests {
     use super::*;
 
     fn read_text(text: &str) -> (Vec<String>, Vec<String>) {
-        let documents = read(&Arc::from("a.yaml"), text.as_bytes());
+        let documents = read(&Arc::from("a.yaml"), text.as_bytes(), usize::MAX);
         let objects = documents
             .objects
             .iter()
@@ -355,6 +387,22 @@ mod tests {
             objects,
             documents.problems.iter().map(ToString::to_string).collect(),
         )
+    }
+
+    #[test]
+    fn objects_whose_aliases_expand_beyond_the_limit_are_reported() {
+        let fields: String = (0..40).map(|n| format!("  k{n}: *long\n")).collect();
+        let text = "x".repeat(20_000);
+        let object = format!("{SECRET}a\n  x: &long {text}\ndata:\n{fields}---\n{SECRET}b\n");
+        let documents = |max| read(&Arc::from("a.yaml"), object.as_bytes(), max);
+        let (all, few) = (documents(1 << 20), documents(100_000));
+        assert_eq!((all.objects.len(), all.problems.len()), (2, 0));
+        assert!(all.bytes > 40 * text.len() && !all.is_cut);
+        assert_eq!((few.objects.len(), few.problems.len()), (1, 1));
+        assert!(few.bytes <= 100_000 && few.is_cut);
+        let huge = object.replace(&text, &"x".repeat(200_000));
+        let huge = read(&Arc::from("a.yaml"), huge.as_bytes(), usize::MAX);
+        assert_eq!((huge.objects.len(), huge.problems.len()), (1, 1));
     }
 
     const SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: ";
@@ -396,7 +444,7 @@ mod tests {
     #[test]
     fn every_field_has_its_line() {
         let text = format!("{SECRET}a\n---\n{SECRET}b\ndata:\n  list:\n  - x\n  - key: y\n");
-        let documents = read(&Arc::from("a.yaml"), text.as_bytes());
+        let documents = read(&Arc::from("a.yaml"), text.as_bytes(), usize::MAX);
         let origin = &documents.objects[1].origin;
         for (field, line) in [
             ("", 6),
@@ -463,6 +511,7 @@ mod tests {
         let documents = read(
             &Arc::from("a.yaml"),
             b"apiVersion: v1\nkind: List\nitems:\n- {metadata: {name: a}}\n",
+            usize::MAX,
         );
         assert!(documents.objects.is_empty());
         assert_eq!(documents.problems[0].severity, Severity::Error);
@@ -521,12 +570,12 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_causes_a_panic(text in YAML) {
-            let _ = read(&Arc::from("a.yaml"), text.as_bytes());
+            let _ = read(&Arc::from("a.yaml"), text.as_bytes(), usize::MAX);
         }
 
         #[test]
         fn no_bytes_cause_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = read(&Arc::from("a.yaml"), &bytes);
+            let _ = read(&Arc::from("a.yaml"), &bytes, usize::MAX);
         }
     }
 }

@@ -21,6 +21,10 @@ use crate::verify::TypeChecks;
 pub use follow::follow;
 use walk::{Limits, WalkError, walk};
 
+/// The maximum size of all objects in bytes, as [`Documents::bytes`] counts. An Alert takes about
+/// 3 KiB.
+const MAX_BYTES: usize = 128 << 20;
+
 /// Reads a folder once.
 ///
 /// # Errors
@@ -105,12 +109,14 @@ impl Folder {
     /// Compiles a tree. Invalid files and objects keep their last good state.
     pub(crate) fn compile(&mut self, tree: Tree) -> Rules {
         let mut earlier = std::mem::take(&mut self.files);
+        let mut left = MAX_BYTES;
         for (path, content) in tree {
             let last = earlier.remove(&path);
             let file = match last {
-                Some(last) if last.content == content => last,
-                last => File::read(&path, content, last),
+                Some(last) if last.content == content && last.fits(left) => last,
+                last => File::read(&path, content, last, left),
             };
+            left = left.saturating_sub(file.documents.bytes);
             self.files.insert(path, file);
         }
         let objects = self.objects();
@@ -151,14 +157,21 @@ impl Folder {
 }
 
 impl File {
+    /// Whether the objects, and those that did not fit at the last read, can be kept as they are.
+    fn fits(&self, left: usize) -> bool {
+        self.documents.bytes <= left && !self.documents.is_cut
+    }
+
     /// Reads a file. If it is invalid, its former objects are retained.
-    fn read(path: &Arc<str>, content: Result<Vec<u8>, String>, last: Option<Self>) -> Self {
+    fn read(
+        path: &Arc<str>,
+        content: Result<Vec<u8>, String>,
+        last: Option<Self>,
+        max_bytes: usize,
+    ) -> Self {
         let mut documents = match &content {
-            Ok(bytes) => document::read(path, bytes),
-            Err(reason) => Documents {
-                objects: Vec::new(),
-                problems: vec![unreadable(path, reason)],
-            },
+            Ok(bytes) => document::read(path, bytes, max_bytes),
+            Err(reason) => Documents::unread(unreadable(path, reason)),
         };
         let is_invalid = documents
             .problems
@@ -265,6 +278,30 @@ mod tests {
         sample.write("..data/c.yaml", &provider("c", "slack", "1"));
         sample.write("d.txt", &provider("d", "slack", "1"));
         assert_eq!(sample.compile(), (found(&[("a", "1"), ("b", "1")]), 0));
+    }
+
+    #[test]
+    fn files_whose_objects_are_too_large_together_are_reported_until_others_are_removed() {
+        let mut sample = Sample::new();
+        let text = "x".repeat(36_000);
+        let fields: String = (0..95).map(|n| format!("  k{n}: *text\n")).collect();
+        let secret = |name: &str| {
+            format!(
+                "apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}}}\n\
+                 stringData:\n  first: &text {text}\n{fields}"
+            )
+        };
+        let names: Vec<_> = (0..45).map(|n| format!("s{n:02}")).collect();
+        for name in &names {
+            sample.write(&format!("{name}.yaml"), &secret(name));
+        }
+        sample.write("z.yaml", &provider("z", "slack", "1"));
+        let (_, problems) = sample.compile();
+        assert!((3..12).contains(&problems), "{problems}");
+        for name in &names[..12] {
+            fs::remove_file(sample.directory.path().join(format!("{name}.yaml"))).unwrap();
+        }
+        assert_eq!(sample.compile(), (found(&[("z", "1")]), 0));
     }
 
     #[test]

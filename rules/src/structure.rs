@@ -254,7 +254,7 @@ mod tests {
 
     /// The problems of a file.
     fn problems(text: &str) -> Vec<Problem> {
-        let documents = document::read(&Arc::from("a.yaml"), text.as_bytes());
+        let documents = document::read(&Arc::from("a.yaml"), text.as_bytes(), usize::MAX);
         let (checked, problems) = check(&documents.objects, KINDS, &Options::default());
         let of_objects = checked.into_iter().flat_map(|checked| checked.problems);
         documents
@@ -378,7 +378,7 @@ spec:
 
     #[test]
     fn an_unknown_field_of_a_cluster_is_ignored() {
-        let documents = document::read(&Arc::from("a.yaml"), ALERT.as_bytes());
+        let documents = document::read(&Arc::from("a.yaml"), ALERT.as_bytes(), usize::MAX);
         let mut value = documents.objects[0].value.clone();
         value["spec"]["newInFlux"] = true.into();
         value["spec"]["eventSources"][0]["newInFlux"] = true.into();

@@ -57,7 +57,7 @@ pub fn resolve_edited(
     manifest: &str,
     edit: impl FnOnce(&mut Map<String, Value>),
 ) -> Result<(ResolvedProvider, Vec<String>), String> {
-    let mut documents = document::read(&"example.yaml".into(), manifest.as_bytes());
+    let mut documents = document::read(&"example.yaml".into(), manifest.as_bytes(), usize::MAX);
     if !documents.problems.is_empty() {
         return Err(format!("{:?}", documents.problems));
     }

@@ -15,7 +15,11 @@ use crate::runner::{Target, split};
 /// The example Provider of each type, except types that refuse the placeholder keys.
 static EXAMPLES: LazyLock<Vec<Arc<ResolvedProvider>>> = LazyLock::new(|| {
     let text: Vec<String> = PROVIDERS.iter().map(|row| row.example()).collect();
-    let documents = document::read(&"examples.yaml".into(), text.join("---\n").as_bytes());
+    let documents = document::read(
+        &"examples.yaml".into(),
+        text.join("---\n").as_bytes(),
+        usize::MAX,
+    );
     let rules = Rules::compile(&documents.objects, kinds(), &Options::default());
     let resolved = rules
         .providers()

@@ -38,7 +38,7 @@ fn any_document_compiles_or_has_problems_and_every_provider_resolves_or_says_why
             "inclusionList: ['(']\n",
         ],
         check: |yaml| {
-            let documents = document::read(&"rules.yaml".into(), yaml);
+            let documents = document::read(&"rules.yaml".into(), yaml, usize::MAX);
             let rules = Rules::compile(&documents.objects, kinds(), &Options::default());
             for provider in rules.providers() {
                 let _ = rules.resolve(&provider.namespace, &provider.name);

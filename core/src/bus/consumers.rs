@@ -24,7 +24,7 @@ use position::Recorded;
 pub use state::{ConsumerState, Sequences};
 
 /// Longer than all requests of a recreation together.
-const LEASE: Duration = Duration::from_secs(15);
+const LEASE: Duration = Duration::from_secs(45);
 
 /// The bucket `consumers`.
 pub struct ConsumerRecords {

@@ -3,7 +3,8 @@
 //! The server reports no such loss: a purge by another client, or a damaged block that it cuts off
 //! when it starts. So every router and worker reads what the server counts, and compares it with
 //! the last reading, which is kept in the bucket `counts` ([decision
-//! 21](../../../docs/decisions/0021-lost-deliveries.md)). One of them reads each second.
+//! 21](../../../docs/decisions/0021-lost-deliveries.md)). Each second one of
+//! them reads; while nothing changes, several may.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;

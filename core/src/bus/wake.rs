@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_nats::header;
 use async_nats::jetstream::message::{PublishMessage, StreamMessage};
-use async_nats::jetstream::stream::DirectGetErrorKind;
+use async_nats::jetstream::stream::{DirectGetErrorKind, Stream};
 use bytes::Bytes;
 use prost::Message as _;
 
@@ -18,6 +18,8 @@ use crate::wire::Delivery;
 
 /// The number of parked deliveries that are sorted by age together.
 const BATCH: usize = 1000;
+/// How many parked deliveries are read to find one for a probe.
+const SEARCHED_FOR_ONE: usize = 1000;
 /// The number of deliveries that resume in the first second. Each further second has twice as many,
 /// so that a service that has just recovered is not flooded.
 const FIRST_SECOND: f64 = 8.0;
@@ -100,7 +102,7 @@ impl Bus {
         };
         loop {
             let (batch, next) = self
-                .parked_batch(&filter, from, up_to, BATCH, &is_selected)
+                .parked_batch(&filter, from, up_to, &is_selected)
                 .await?;
             let (mut batch, left): (Vec<_>, Vec<_>) =
                 batch.into_iter().partition(|parked| scope.includes(parked));
@@ -124,7 +126,7 @@ impl Bus {
     }
 
     /// Reschedules one parked delivery of a destination that waits for its circuit, so that it
-    /// becomes the probe. Returns whether there was one.
+    /// becomes the probe. Returns whether there was one among the first 1,000 of the Provider.
     ///
     /// # Errors
     /// The bus is unavailable.
@@ -133,26 +135,25 @@ impl Bus {
         destination: &Destination,
         takes_unnamed: bool,
     ) -> Result<bool, BusError> {
-        let is_selected =
-            |delivery: &Delivery| is_selected(destination, takes_unnamed, &delivery.channel);
         let filter = subject::parked_filter(&destination.namespace, &destination.provider);
+        let deliveries = self.deliveries().await?;
         let mut from = 1;
-        loop {
-            let (batch, next) = self
-                .parked_batch(&filter, from, u64::MAX, 1, &is_selected)
-                .await?;
-            for parked in batch {
-                if WakeScope::Circuit.includes(&parked)
-                    && self.reschedule(parked, Duration::ZERO).await?
-                {
-                    return Ok(true);
-                }
-            }
-            match next {
-                Some(next) => from = next,
-                None => return Ok(false),
+        for _ in 0..SEARCHED_FOR_ONE {
+            let Some(message) = next_message(&deliveries, &filter, from).await? else {
+                return Ok(false);
+            };
+            from = message.sequence + 1;
+            let parked = Parked::read(message).filter(|parked| {
+                is_selected(destination, takes_unnamed, &parked.delivery.channel)
+                    && WakeScope::Circuit.includes(parked)
+            });
+            if let Some(parked) = parked
+                && self.reschedule(parked, Duration::ZERO).await?
+            {
+                return Ok(true);
             }
         }
+        Ok(false)
     }
 
     /// Reads a batch of parked deliveries, up to the sequence `last`. Also
@@ -162,32 +163,25 @@ impl Bus {
         filter: &str,
         mut from: u64,
         last: u64,
-        size: usize,
         is_selected: &impl Fn(&Delivery) -> bool,
     ) -> Result<(Vec<Parked>, Option<u64>), BusError> {
-        let deliveries = self
-            .jetstream()
-            .get_stream_no_info(streams::DELIVERIES)
-            .await
-            .map_err(unavailable)?;
+        let deliveries = self.deliveries().await?;
         let mut batch = Vec::new();
-        while batch.len() < size {
-            let found = deliveries
-                .direct_get_next_for_subject(filter, Some(from))
-                .await;
-            let message = match found {
-                Ok(message) if message.sequence <= last => message,
-                Ok(_) => return Ok((batch, None)),
-                Err(error) if error.kind() == DirectGetErrorKind::NotFound => {
-                    return Ok((batch, None));
-                }
-                Err(error) => return Err(unavailable(error)),
+        while batch.len() < BATCH {
+            let message = match next_message(&deliveries, filter, from).await? {
+                Some(message) if message.sequence <= last => message,
+                _ => return Ok((batch, None)),
             };
             from = message.sequence + 1;
             let parked = Parked::read(message);
             batch.extend(parked.filter(|parked| is_selected(&parked.delivery)));
         }
         Ok((batch, Some(from)))
+    }
+
+    async fn deliveries(&self) -> Result<Stream<()>, BusError> {
+        let stream = self.jetstream().get_stream_no_info(streams::DELIVERIES);
+        stream.await.map_err(unavailable)
     }
 
     /// Replaces a parked copy by one with an earlier time, which is then also its reserved send
@@ -211,6 +205,20 @@ impl Bus {
             Err(PublishRejected::Replaced) => Ok(false),
             Err(rejected) => Err(rejected.into()),
         }
+    }
+}
+
+/// The first message of a filter from this sequence on.
+async fn next_message(
+    stream: &Stream<()>,
+    filter: &str,
+    from: u64,
+) -> Result<Option<StreamMessage>, BusError> {
+    let found = stream.direct_get_next_for_subject(filter, Some(from)).await;
+    match found {
+        Ok(message) => Ok(Some(message)),
+        Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
+        Err(error) => Err(unavailable(error)),
     }
 }
 

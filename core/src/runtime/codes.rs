@@ -37,6 +37,9 @@ pub mod log {
         MEMORY_PLANNED, "memory-planned", "info",
             "The process may use `limit` bytes of memory, as `from` says, and this is how they are \
              shared out.";
+        MEMORY_LOW, "memory-low", "warn",
+            "The memory limit is below what the role needs at least. The process works, but the \
+             kernel may end it under load. Give its container more, or set `memory.limit`.";
         STOPPING, "stopping", "info",
             "The process received a signal. It accepts no new work and finishes what it holds.";
         GRACE_PERIOD_OVER, "grace-period-over", "info",

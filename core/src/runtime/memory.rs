@@ -76,6 +76,14 @@ impl MemoryLimit {
     }
 }
 
+/// What a role needs at least, in bytes: its shares then hold the largest event.
+pub fn least(role: Role) -> u64 {
+    match role {
+        Role::Up => 256 << 20,
+        _ => 128 << 20,
+    }
+}
+
 impl MemoryPlan {
     /// The shares of a role.
     pub fn new(limit: MemoryLimit, role: Role) -> Self {

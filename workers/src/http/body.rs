@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::memory;
 
@@ -14,6 +14,8 @@ pub const MOST_OF_A_CONFIRMATION: usize = 1 << 20;
 pub const MOST_OF_AN_ERROR: usize = 64 << 10;
 /// An answer up to this size is part of what each delivery reserves.
 const SMALL: usize = 64 << 10;
+/// An answer that does not fit waits for the memory of others, until its deadline.
+const MEMORY_INTERVAL: Duration = Duration::from_millis(50);
 /// A body that nobody needs is read up to this size and time, to use its connection again.
 const MOST_DISCARDED: (usize, Duration) = (64 << 10, Duration::from_secs(1));
 
@@ -28,9 +30,14 @@ pub struct Body {
 /// Reads a body until it ends, breaks or reaches the limit, or until the deadline.
 pub async fn read(response: reqwest::Response, most: usize, deadline: Instant) -> Body {
     let mut bytes = Vec::new();
-    let broken = timeout_at(deadline, collect(response, most, &mut bytes))
-        .await
-        .unwrap_or_else(|_| Some("did not end in time".to_owned()));
+    let mut waits_for_memory = false;
+    let collected = collect(response, most, &mut bytes, &mut waits_for_memory);
+    let broken = timeout_at(deadline, collected).await.unwrap_or_else(|_| {
+        Some(match waits_for_memory {
+            true => "did not fit into the memory for deliveries".to_owned(),
+            false => "did not end in time".to_owned(),
+        })
+    });
     Body { bytes, broken }
 }
 
@@ -42,7 +49,7 @@ pub fn discard(response: reqwest::Response) {
     let (most, time) = MOST_DISCARDED;
     tokio::spawn(async move {
         let mut bytes = Vec::new();
-        let _ = timeout(time, collect(response, most, &mut bytes)).await;
+        let _ = timeout(time, collect(response, most, &mut bytes, &mut false)).await;
     });
 }
 
@@ -51,13 +58,19 @@ async fn collect(
     mut response: reqwest::Response,
     most: usize,
     bytes: &mut Vec<u8>,
+    waits_for_memory: &mut bool,
 ) -> Option<String> {
     loop {
         match response.chunk().await {
             Ok(Some(chunk)) => {
                 let larger = bytes.len() + chunk.len();
-                if larger > SMALL && !memory::grow(larger - bytes.len().max(SMALL)) {
-                    return Some("did not fit into the memory for deliveries".to_owned());
+                if larger > SMALL {
+                    // The service may have done what was asked, so its answer is worth a wait.
+                    while !memory::grow(larger - bytes.len().max(SMALL)) {
+                        *waits_for_memory = true;
+                        sleep(MEMORY_INTERVAL).await;
+                    }
+                    *waits_for_memory = false;
                 }
                 bytes.extend_from_slice(&chunk);
             }
