@@ -10,6 +10,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "tidings/v1/counts.proto",
         "tidings/v1/rules.proto",
         "tidings/v1/consumer.proto",
+        "tidings/v1/cluster.proto",
     ];
     for file in files {
         println!("cargo::rerun-if-changed={file}");

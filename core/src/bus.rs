@@ -45,6 +45,7 @@ use crate::wire::ConsumerPosition;
 mod acknowledge;
 pub mod circuits;
 pub mod clock;
+pub mod clusters;
 pub mod connect;
 pub mod consumers;
 pub mod crash_marks;

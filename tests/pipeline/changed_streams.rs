@@ -11,7 +11,7 @@ use tidings_rig::{
 
 use crate::TIDINGS;
 
-const STREAMS: [&str; 10] = [
+const STREAMS: [&str; 12] = [
     "EVENTS",
     "DELIVERIES",
     "OUTCOMES",
@@ -22,6 +22,8 @@ const STREAMS: [&str; 10] = [
     "KV_counts",
     "KV_extensions",
     "KV_consumers",
+    "KV_clusters",
+    "KV_heartbeats",
 ];
 
 type Change = fn(&mut Config);

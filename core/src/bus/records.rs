@@ -25,6 +25,11 @@ pub struct BucketVersion {
 }
 
 impl BucketVersion {
+    /// Whether nothing was ever stored in the bucket.
+    pub(super) fn is_empty(&self) -> bool {
+        self.last_sequence == 0
+    }
+
     /// Whether nothing was ever stored in the bucket, which exists since `time` or earlier.
     pub(super) fn is_untouched_since(&self, time: Timestamp) -> bool {
         self.last_sequence == 0 && self.created <= time

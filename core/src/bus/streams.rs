@@ -27,6 +27,10 @@ pub const SUSPECTS: &str = "suspects";
 pub const EXTENSIONS: &str = "extensions";
 /// The bucket of the server's counts of DELIVERIES, which show losses.
 pub const COUNTS: &str = "counts";
+/// The bucket of the clusters that the hub knows, with their labels.
+pub const CLUSTERS: &str = "clusters";
+/// The bucket of the processes that run.
+pub const HEARTBEATS: &str = "heartbeats";
 
 /// The bucket of what is needed to recreate a consumer whose state is lost.
 pub const CONSUMERS: &str = "consumers";
@@ -51,6 +55,8 @@ const GIB: u64 = 1 << 30;
 const STATES_EXPIRE_AFTER: Duration = Duration::from_secs(90 * 24 * 3600);
 /// A delivery that crashes workers does so within minutes, so older marks have no use.
 const MARKS_EXPIRE_AFTER: Duration = DAY;
+/// A cluster that has been silent for less than this is shown with the time of its last report.
+const HEARTBEATS_EXPIRE_AFTER: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The part of the configuration that differs between installations.
 #[derive(Clone, Copy, Debug)]
@@ -66,7 +72,7 @@ pub struct Sizing {
 /// All streams in the order of their creation: DELIVERIES first, which reserves no storage, then
 /// the streams with limits, then the buckets, which are streams too. Only the buckets of extensions
 /// and consumers precede EVENTS, so that they exist if EVENTS does, unless they were deleted.
-pub fn all(sizing: &Sizing) -> [Config; 10] {
+pub fn all(sizing: &Sizing) -> [Config; 12] {
     [
         deliveries(sizing),
         // These never expire: a restriction lasts until it is given again or ended.
@@ -109,6 +115,19 @@ pub fn all(sizing: &Sizing) -> [Config; 10] {
             COUNTS,
             "What the server last counted in DELIVERIES",
             Duration::ZERO,
+            sizing,
+        ),
+        // These never expire: a cluster is known until an operator removes it.
+        bucket(
+            CLUSTERS,
+            "Clusters of the fleet, with their labels",
+            Duration::ZERO,
+            sizing,
+        ),
+        bucket(
+            HEARTBEATS,
+            "Processes that run",
+            HEARTBEATS_EXPIRE_AFTER,
             sizing,
         ),
     ]

@@ -1,0 +1,107 @@
+//! The bucket `clusters`: the clusters of the fleet, as operators of the hub describe them.
+
+use std::collections::BTreeMap;
+
+use async_nats::jetstream::kv::Operation;
+use futures::StreamExt;
+
+use crate::bus::records::{Records, decode};
+use crate::bus::{Bus, BusError, streams, unavailable};
+use crate::model::token::Token;
+use crate::wire::Cluster;
+
+/// The clusters by name.
+pub type Clusters = BTreeMap<String, Cluster>;
+
+/// Reads and changes the records of clusters.
+#[derive(Clone)]
+pub struct ClusterRecords {
+    records: Records,
+}
+
+impl ClusterRecords {
+    /// Opens the bucket.
+    ///
+    /// # Errors
+    /// The bucket does not exist, or the bus is unavailable.
+    pub async fn open(bus: &Bus) -> Result<Self, BusError> {
+        let records = Records::open(bus, streams::CLUSTERS).await?;
+        Ok(Self { records })
+    }
+
+    /// Reads all clusters.
+    ///
+    /// # Errors
+    /// The bus is unavailable.
+    pub async fn all(&self) -> Result<Clusters, BusError> {
+        let mut clusters = Clusters::new();
+        for key in self.records.keys().await? {
+            if let (Some(cluster), _) = self.records.load::<Cluster>(&key).await? {
+                clusters.insert(cluster.name.clone(), cluster);
+            }
+        }
+        Ok(clusters)
+    }
+
+    /// Reads a cluster, and its revision for [`ClusterRecords::store`].
+    ///
+    /// # Errors
+    /// The bus is unavailable.
+    pub async fn load(&self, name: &str) -> Result<(Option<Cluster>, Option<u64>), BusError> {
+        self.records.load(&key(name)).await
+    }
+
+    /// Stores a cluster if it is still at `revision`; `None` means that there must be none. Returns
+    /// whether it was stored.
+    ///
+    /// # Errors
+    /// The cluster might not be stored.
+    pub async fn store(&self, cluster: &Cluster, revision: Option<u64>) -> Result<bool, BusError> {
+        let key = key(&cluster.name);
+        let stored = self.records.store(&key, cluster, revision).await?;
+        Ok(stored.is_some())
+    }
+
+    /// Deletes a cluster.
+    ///
+    /// # Errors
+    /// The record may still be there.
+    pub async fn remove(&self, name: &str) -> Result<(), BusError> {
+        self.records.remove(&key(name)).await
+    }
+
+    /// Calls `changed` with all clusters, now and after each change. Returns when the server ends
+    /// the watch.
+    ///
+    /// # Errors
+    /// The bus is unavailable.
+    pub async fn follow(&self, mut changed: impl FnMut(&Clusters)) -> Result<(), BusError> {
+        let mut by_key = BTreeMap::<String, Cluster>::new();
+        let all = |by_key: &BTreeMap<String, Cluster>| {
+            let named = |cluster: &Cluster| (cluster.name.clone(), cluster.clone());
+            by_key.values().map(named).collect::<Clusters>()
+        };
+        let version = self.records.version().await?;
+        if version.is_empty() {
+            changed(&Clusters::new());
+        }
+        let mut entries = self.records.watch(">").await?;
+        while let Some(entry) = entries.next().await {
+            let entry = entry.map_err(unavailable)?;
+            match decode::<Cluster>(&entry) {
+                Some(cluster) => by_key.insert(entry.key.clone(), cluster),
+                None if entry.operation == Operation::Put => None,
+                None => by_key.remove(&entry.key),
+            };
+            // The first entries come together.
+            if entry.delta == 0 {
+                changed(&all(&by_key));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn key(name: &str) -> String {
+    Token::new(name).as_str().to_owned()
+}
