@@ -22,7 +22,7 @@ const KILLED: i32 = 9;
 /// The number of concurrent runs, which mostly wait.
 const PARALLEL_RUNS: usize = 3;
 /// The deliveries of a dead worker are redelivered after this time.
-const ACK_WAIT: Duration = Duration::from_secs(2);
+const ACK_WAIT: Duration = Duration::from_secs(4);
 /// The number of events that are posted before the first worker dies.
 const EARLY: usize = 3;
 /// The first worker and the armed process die.

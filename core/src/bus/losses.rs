@@ -38,9 +38,10 @@ const FIRST_LOOK_WITHIN: Duration = Duration::from_secs(5);
 const FRESH_FOR: Duration = Duration::from_millis(900);
 /// An unchanged record is stored again after this time.
 const STORE_EVERY: Duration = Duration::from_secs(5);
-/// A loss counts if this many further readings show it, too.
-const CONFIRMATIONS: u32 = 3;
-/// The pause before each of them.
+/// A loss counts if this many further readings show it, too: for 6 s. On a busy machine the outcome
+/// of a delivery is stored seconds after its acknowledgement.
+const CONFIRMATIONS: u32 = 6;
+/// The pause before the first of them; each further one is twice as long.
 const CONFIRM_AFTER: Duration = Duration::from_millis(100);
 /// Skipped messages count if this many readings in a row show them.
 const SKIPPED_READINGS: u32 = 3;
@@ -155,11 +156,11 @@ impl LossWatch {
         reading: &mut Reading,
     ) -> Result<Lost, BusError> {
         let mut confirmed = lost(record, reading, self.is_interrupted);
-        for _ in 0..CONFIRMATIONS {
+        for number in 0..CONFIRMATIONS {
             if confirmed.total() == 0 {
                 break;
             }
-            tokio::time::sleep(CONFIRM_AFTER).await;
+            tokio::time::sleep(CONFIRM_AFTER * 2_u32.pow(number)).await;
             let Some(next) = self.bus.read_counts().await? else {
                 return Ok(Lost::default());
             };

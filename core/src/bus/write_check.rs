@@ -12,7 +12,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use async_nats::jetstream::context::{PublishErrorKind, RequestErrorKind};
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::context::{
+    CreateStreamError, CreateStreamErrorKind, PublishErrorKind, RequestErrorKind,
+};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::response::Response;
 use async_nats::jetstream::stream::Config;
@@ -269,11 +272,14 @@ impl Bus {
     }
 
     /// Stores a message in a stream of checks, which is created if it is missing. A limit of the
-    /// storage is no error. `false`: the stream cannot be created, so nothing is checked.
+    /// storage is no error. `false`: the stream may not be created, so nothing is checked.
     pub(super) async fn store_check(&self, stream: &Config) -> Result<bool, String> {
         let mut stored = self.publish_check(stream).await;
         if stored == Err(PublishErrorKind::StreamNotFound) {
             if let Err(error) = self.jetstream().create_stream(stream).await {
+                if is_write_error(&error) {
+                    return Err(format!("cannot create stream {}: {error}", stream.name));
+                }
                 tracing::warn!(
                     code = codes::STREAM_INVALID,
                     stream = stream.name,
@@ -302,4 +308,12 @@ impl Bus {
         };
         published.await.map(|_| ()).map_err(|error| error.kind())
     }
+}
+
+/// Whether a stream was not created because its files cannot be written.
+fn is_write_error(error: &CreateStreamError) -> bool {
+    let CreateStreamErrorKind::JetStream(error) = error.kind() else {
+        return false;
+    };
+    [ErrorCode::STREAM_CREATE, ErrorCode::STREAM_STORE_FAILED].contains(&error.error_code())
 }
