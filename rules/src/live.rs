@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use tidings_core::model::text::visible;
 use tidings_core::runtime::codes::log as codes;
 use tokio::sync::watch;
 
@@ -137,7 +138,7 @@ macro_rules! log {
             line = $problem.line,
             object = $problem.object,
             field = $problem.field,
-            problem = %$problem,
+            problem = %visible(&$problem.to_string()),
             $message
         )
     };

@@ -18,6 +18,8 @@ use crate::template::Template;
 
 /// The default of `spec.timeout`.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
+/// The longest time that an attempt may take.
+pub const MAX_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 /// The default of `spec.pool`.
 pub const DEFAULT_POOL: &str = "default";
 

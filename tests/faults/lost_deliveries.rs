@@ -106,6 +106,45 @@ async fn deliveries_that_another_client_purges_are_counted_exactly_by_every_proc
 }
 
 #[tokio::test]
+async fn most_of_a_loss_is_counted_while_other_deliveries_are_made() {
+    let rig = Rig::start(TIDINGS).await;
+    let [parked, healthy] = [Receiver::start().await, Receiver::start().await];
+    parked.answer_with(Reply::Status(503));
+    let other = provider("other", healthy.url());
+    rig.rules().put([
+        patient(&parked),
+        other,
+        alert("all", "hook").with("inclusionList", ["^parked "]),
+        alert("others", "other").with("exclusionList", ["^parked "]),
+    ]);
+    let [router, _worker, ingest] = rig
+        .run_all([Role::router(), Role::worker(), Role::ingest()])
+        .await;
+    let mut ledger = Ledger::default();
+    let posts = (0..300).map(|number| format!("parked {number}"));
+    ledger.post_until_accepted(&ingest, posts).await;
+    are_stored(&rig, "parked.>", 300).await;
+    is_recorded(&rig, 300).await;
+
+    let load = async {
+        for number in 0..600 {
+            let _ = ingest.post(&event(&format!("other {number}"))).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let found = async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        purge(&rig, "parked.>").await;
+        eventually("most of the loss is counted", async || {
+            (lost(&router, "parked").await >= 150.0).then_some(())
+        })
+        .await;
+    };
+    tokio::join!(load, found);
+    rig.expects_losses("a purge");
+}
+
+#[tokio::test]
 async fn deliveries_that_a_damaged_block_takes_along_are_counted_after_the_restart() {
     let mut rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;

@@ -4,6 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 use tidings_core::model::subject;
+use tidings_core::wire::AlertReference;
 use tidings_core::{Delivery, Event, Message as _, ProviderReference};
 use tidings_rig::{
     Manifest, NAMESPACE, Process, Receiver, Reply, Rig, Role, alert, event, eventually, provider,
@@ -177,6 +178,12 @@ async fn a_delivery_that_is_larger_than_a_pull_is_made() {
     };
     let delivery = |id: &str, note: usize| Delivery {
         id: id.into(),
+        event_id: id.into(),
+        alert: Some(AlertReference {
+            namespace: NAMESPACE.into(),
+            name: "all".into(),
+            ..AlertReference::default()
+        }),
         event: Some(event.clone()),
         metadata: [("note".into(), "n".repeat(note))].into(),
         provider: Some(provider.clone()),

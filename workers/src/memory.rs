@@ -2,8 +2,8 @@
 //!
 //! A delivery reserves what it may need before its event is read and its request is rendered. One
 //! that does not fit is parked for a moment, so that it holds nothing and nobody waits for it.
-//! Large deliveries leave a part for small ones, and the deliveries of one namespace leave a part
-//! for others.
+//! Large deliveries leave a part for small ones. A namespace that holds some leaves as much as it
+//! holds, and a part for namespaces that hold nothing, however many others hold all the rest.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,12 +20,14 @@ use tokio::time::Instant;
 use crate::message::render::Content;
 
 /// A delivery that needs more is large.
-const LARGE: usize = 1 << 20;
+const LARGE: usize = 3 << 19;
 /// The part of the memory that only small deliveries may use.
 const PART_FOR_SMALL: usize = 4;
+/// The part of the memory that only the first delivery of a namespace may use.
+const PART_FOR_FIRST: usize = 8;
 /// What a delivery needs besides its event: buffers of its connection, and the answer of its
-/// service.
-const FIXED: usize = 128 << 10;
+/// service, whose headers alone may have 408 KiB.
+const FIXED: usize = 512 << 10;
 /// The size of the largest event, for deliveries that do not state the size of theirs.
 const LARGEST_EVENT: usize = 3 << 20;
 /// How often the memory can have space for the largest delivery at least.
@@ -110,7 +112,7 @@ pub fn needed_for_event(carried: usize, event: &Event, metadata: &Metadata) -> u
 /// The size of an event that a delivery does not carry. Older deliveries do not state it.
 pub fn stated_size(event_bytes: u64) -> usize {
     match usize::try_from(event_bytes) {
-        Ok(bytes) if bytes > 0 => bytes,
+        Ok(bytes) if bytes > 0 => bytes.min(LARGEST_EVENT),
         _ => LARGEST_EVENT,
     }
 }
@@ -165,9 +167,19 @@ impl MemoryBudget {
 
     fn fits(&self, state: &State, namespace: &str, bytes: usize) -> bool {
         let of_namespace = state.by_namespace.get(namespace).copied();
+        let of_namespace = of_namespace.unwrap_or_default();
+        let is_first = of_namespace == 0;
         let most_of_large = self.most - self.most / PART_FOR_SMALL;
-        state.used + bytes <= self.most
-            && of_namespace.unwrap_or_default() + bytes <= self.most / 2
+        let most = match is_first && bytes <= LARGE {
+            true => self.most,
+            false => self.most - self.most / PART_FOR_FIRST,
+        };
+        let left_by_others = most.saturating_sub(state.used - of_namespace);
+        state.used + bytes <= most
+            && match is_first {
+                true => bytes <= self.most / 2,
+                false => of_namespace + bytes <= left_by_others / 2,
+            }
             && (bytes <= LARGE || state.by_large + bytes <= most_of_large)
     }
 
@@ -264,23 +276,34 @@ mod tests {
         assert!(budget.reserve("a", largest).is_ok());
     }
 
+    /// Reserves as often as possible.
+    fn fill(budget: &Arc<MemoryBudget>, namespace: &str, bytes: usize) -> Vec<Reservation> {
+        std::iter::from_fn(|| budget.reserve(namespace, bytes).ok()).collect()
+    }
+
     #[test]
-    fn one_namespace_gets_at_most_half() {
+    fn one_namespace_gets_at_most_half_of_what_others_leave() {
         let budget = budget();
-        let fill = |namespace: &str, bytes| {
-            let reserve = || budget.reserve(namespace, bytes).ok();
-            std::iter::from_fn(reserve).collect::<Vec<_>>()
-        };
-        let large = fill("a", 22 * MIB);
-        assert_eq!(large.len(), 2);
-        let small = fill("a", MIB);
-        assert_eq!(small.len(), 4, "the rest of its half");
-        let of_b = fill("b", MIB);
-        assert_eq!(of_b.len(), 48);
-        assert!(fill("c", MIB).is_empty() && !budget.has_room());
+        let large = fill(&budget, "a", 22 * MIB);
+        let small = fill(&budget, "a", MIB);
+        assert_eq!((large.len(), small.len()), (1, 20), "half of 84 MiB");
+        let of_b = fill(&budget, "b", MIB);
+        assert_eq!(of_b.len(), 21);
         drop((large, small, of_b));
         assert_eq!(budget.used.get(), 0);
         assert!(budget.state.lock().by_namespace.is_empty());
+    }
+
+    #[test]
+    fn a_namespace_that_holds_nothing_gets_memory_whatever_others_hold() {
+        let budget = budget();
+        let hostile = |number: usize| {
+            let namespace = format!("hostile-{number}");
+            let large = fill(&budget, &namespace, 22 * MIB);
+            (large, fill(&budget, &namespace, LARGE))
+        };
+        let _held: Vec<_> = (0..10).map(hostile).collect();
+        assert!(budget.reserve("neighbor", MIB).is_ok());
     }
 
     #[tokio::test]
@@ -303,7 +326,7 @@ mod tests {
         let namespaces = ["a", "b", "c", "d", "e", "f"];
         let large = namespaces.map(|namespace| budget.reserve(namespace, 18 * MIB).ok());
         assert_eq!(large.iter().flatten().count(), 4);
-        let small: Vec<_> = (0..24).map(|_| budget.reserve("g", MIB)).collect();
+        let small = ["g", "h", "i", "j"].map(|namespace| budget.reserve(namespace, LARGE));
         assert!(small.iter().all(Result::is_ok));
     }
 

@@ -18,7 +18,7 @@ use tidings_core::runtime::health::Health;
 use tidings_core::runtime::memory::MemoryPlan;
 use tidings_core::runtime::metrics::Metrics;
 use tidings_core::runtime::metrics::labels::NotAttempted;
-use tidings_core::{Delivery, Message as _, Reason};
+use tidings_core::{Delivery, Reason};
 
 use crate::attempt::{PreparedProviders, Refusal};
 use crate::http::HttpClients;
@@ -31,6 +31,7 @@ use crate::throttle::local_permits::TypeCapacity;
 use crate::worker::crash_guard::{CrashGuard, Guarded};
 use crate::worker::decide::Processed;
 use crate::worker::providers::Providers;
+use crate::worker::read::read;
 use crate::worker::report::Reporter;
 
 mod apply;
@@ -38,7 +39,8 @@ pub mod crash_guard;
 pub mod decide;
 mod process;
 pub mod providers;
-pub mod report;
+mod read;
+mod report;
 
 /// The most bytes of one pull.
 const MAX_PULL_BYTES: usize = 1 << 20;
@@ -176,7 +178,7 @@ impl Worker {
     async fn handle(&self, held: HeldMessage) {
         let _holding = self.reporter.hold();
         let pulled = &held.pulled;
-        let Ok(delivery) = Delivery::decode(pulled.message.payload.clone()) else {
+        let Some(delivery) = read(pulled.message.payload.clone()) else {
             tracing::error!(
                 code = codes::DELIVERY_UNDECODABLE,
                 subject = %pulled.message.subject,

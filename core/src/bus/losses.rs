@@ -25,7 +25,7 @@ use crate::wire::DeliveryCounts;
 mod compare;
 mod reading;
 
-use compare::{Lost, is_unchanged, lost, next_record, skipped};
+use compare::{Lost, is_exact, is_unchanged, lost, next_record, skipped};
 use reading::Reading;
 
 /// The key of the record.
@@ -38,9 +38,11 @@ const FIRST_LOOK_WITHIN: Duration = Duration::from_secs(5);
 const FRESH_FOR: Duration = Duration::from_millis(900);
 /// An unchanged record is stored again after this time.
 const STORE_EVERY: Duration = Duration::from_secs(5);
-/// A loss counts if this many further readings show it, too: for 6 s. On a busy machine the outcome
-/// of a delivery is stored seconds after its acknowledgement.
-const CONFIRMATIONS: u32 = 6;
+/// A loss counts if this many further readings show it, too: within 0.7 s. New deliveries hide a
+/// loss, so more readings would show less.
+const CONFIRMATIONS: u32 = 3;
+/// As many as that, for 6 s, if only the outcomes show it.
+const CONFIRMATIONS_BY_OUTCOMES: u32 = 6;
 /// The pause before the first of them; each further one is twice as long.
 const CONFIRM_AFTER: Duration = Duration::from_millis(100);
 /// Skipped messages count if this many readings in a row show them.
@@ -156,8 +158,10 @@ impl LossWatch {
         reading: &mut Reading,
     ) -> Result<Lost, BusError> {
         let mut confirmed = lost(record, reading, self.is_interrupted);
-        for number in 0..CONFIRMATIONS {
-            if confirmed.total() == 0 {
+        for number in 0..CONFIRMATIONS_BY_OUTCOMES {
+            let is_enough =
+                number >= CONFIRMATIONS && is_exact(record, reading, self.is_interrupted);
+            if confirmed.total() == 0 || is_enough {
                 break;
             }
             tokio::time::sleep(CONFIRM_AFTER * 2_u32.pow(number)).await;

@@ -36,10 +36,10 @@ pub enum WakeScope {
 }
 
 impl WakeScope {
-    fn includes(self, parked: &Parked) -> bool {
+    fn includes(self, may_be_woken: bool, slot_ms: i64) -> bool {
         match self {
-            Self::Circuit => parked.may_be_woken,
-            Self::Retries => parked.may_be_woken || parked.delivery.slot_ms == 0,
+            Self::Circuit => may_be_woken,
+            Self::Retries => may_be_woken || slot_ms == 0,
             Self::Everything => true,
         }
     }
@@ -56,6 +56,16 @@ pub struct Woken {
     pub left: usize,
     /// The last reserved send time of those, in milliseconds since 1970; 0 if there is none.
     pub left_until_ms: i64,
+}
+
+/// Where a parked delivery is, and when it was planned. The delivery itself is read again when it
+/// is rescheduled, because a batch of them may take much memory.
+struct Found {
+    sequence: u64,
+    may_be_woken: bool,
+    slot_ms: i64,
+    /// Seconds and nanoseconds.
+    planned_at: Option<(i64, i32)>,
 }
 
 /// A parked delivery as it is stored.
@@ -93,6 +103,7 @@ impl Bus {
         let is_selected =
             |delivery: &Delivery| is_selected(destination, takes_unnamed, &delivery.channel);
         let filter = subject::parked_filter(&destination.namespace, &destination.provider);
+        let deliveries = self.deliveries().await?;
         let mut from = after + 1;
         let mut woken = Woken {
             count: 0,
@@ -101,20 +112,20 @@ impl Bus {
             left_until_ms: 0,
         };
         loop {
-            let (batch, next) = self
-                .parked_batch(&filter, from, up_to, &is_selected)
-                .await?;
-            let (mut batch, left): (Vec<_>, Vec<_>) =
-                batch.into_iter().partition(|parked| scope.includes(parked));
+            let (batch, next) =
+                parked_batch(&deliveries, &filter, from, up_to, &is_selected).await?;
+            let (mut batch, left): (Vec<_>, Vec<_>) = batch
+                .into_iter()
+                .partition(|found| scope.includes(found.may_be_woken, found.slot_ms));
             woken.left += left.len();
-            let slots = left.iter().map(|parked| parked.delivery.slot_ms);
+            let slots = left.iter().map(|found| found.slot_ms);
             woken.left_until_ms = slots.fold(woken.left_until_ms, i64::max);
-            batch.sort_by_key(|parked| {
-                let planned_at = parked.delivery.planned_at;
-                planned_at.map(|time| (time.seconds, time.nanos))
-            });
-            for parked in batch {
-                if self.reschedule(parked, ramp(woken.count)).await? {
+            batch.sort_by_key(|found| found.planned_at);
+            for found in batch {
+                let parked = read_again(&deliveries, &found).await?;
+                if let Some(parked) = parked
+                    && self.reschedule(parked, ramp(woken.count)).await?
+                {
                     woken.count += 1;
                 }
             }
@@ -145,7 +156,7 @@ impl Bus {
             from = message.sequence + 1;
             let parked = Parked::read(message).filter(|parked| {
                 is_selected(destination, takes_unnamed, &parked.delivery.channel)
-                    && WakeScope::Circuit.includes(parked)
+                    && WakeScope::Circuit.includes(parked.may_be_woken, 0)
             });
             if let Some(parked) = parked
                 && self.reschedule(parked, Duration::ZERO).await?
@@ -154,29 +165,6 @@ impl Bus {
             }
         }
         Ok(false)
-    }
-
-    /// Reads a batch of parked deliveries, up to the sequence `last`. Also
-    /// returns the sequence where the next batch begins; `None` after the last batch.
-    async fn parked_batch(
-        &self,
-        filter: &str,
-        mut from: u64,
-        last: u64,
-        is_selected: &impl Fn(&Delivery) -> bool,
-    ) -> Result<(Vec<Parked>, Option<u64>), BusError> {
-        let deliveries = self.deliveries().await?;
-        let mut batch = Vec::new();
-        while batch.len() < BATCH {
-            let message = match next_message(&deliveries, filter, from).await? {
-                Some(message) if message.sequence <= last => message,
-                _ => return Ok((batch, None)),
-            };
-            from = message.sequence + 1;
-            let parked = Parked::read(message);
-            batch.extend(parked.filter(|parked| is_selected(&parked.delivery)));
-        }
-        Ok((batch, Some(from)))
     }
 
     async fn deliveries(&self) -> Result<Stream<()>, BusError> {
@@ -208,6 +196,37 @@ impl Bus {
     }
 }
 
+/// Reads a batch of parked deliveries, up to the sequence `last`. Also returns the sequence where
+/// the next batch begins; `None` after the last batch.
+async fn parked_batch(
+    stream: &Stream<()>,
+    filter: &str,
+    mut from: u64,
+    last: u64,
+    is_selected: &impl Fn(&Delivery) -> bool,
+) -> Result<(Vec<Found>, Option<u64>), BusError> {
+    let mut batch = Vec::new();
+    while batch.len() < BATCH {
+        let message = match next_message(stream, filter, from).await? {
+            Some(message) if message.sequence <= last => message,
+            _ => return Ok((batch, None)),
+        };
+        from = message.sequence + 1;
+        let parked = Parked::read(message).filter(|parked| is_selected(&parked.delivery));
+        batch.extend(parked.map(|parked| Found::of(&parked)));
+    }
+    Ok((batch, Some(from)))
+}
+
+/// Reads a parked delivery that was found before. `None` if it is no longer there.
+async fn read_again(stream: &Stream<()>, found: &Found) -> Result<Option<Parked>, BusError> {
+    match stream.direct_get(found.sequence).await {
+        Ok(message) => Ok(Parked::read(message)),
+        Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
+        Err(error) => Err(unavailable(error)),
+    }
+}
+
 /// The first message of a filter from this sequence on.
 async fn next_message(
     stream: &Stream<()>,
@@ -219,6 +238,18 @@ async fn next_message(
         Ok(message) => Ok(Some(message)),
         Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
         Err(error) => Err(unavailable(error)),
+    }
+}
+
+impl Found {
+    fn of(parked: &Parked) -> Self {
+        let planned_at = parked.delivery.planned_at;
+        Self {
+            sequence: parked.sequence,
+            may_be_woken: parked.may_be_woken,
+            slot_ms: parked.delivery.slot_ms,
+            planned_at: planned_at.map(|time| (time.seconds, time.nanos)),
+        }
     }
 }
 

@@ -297,9 +297,9 @@ impl StreamInfo {
         self.state.last_seq
     }
 
-    /// Whether messages between the first and the last one were deleted.
-    pub(super) fn has_gaps(&self) -> bool {
-        self.state.num_deleted > 0
+    /// The number of deleted messages between the first and the last one.
+    pub(super) fn deleted(&self) -> u64 {
+        self.state.num_deleted
     }
 }
 

@@ -191,10 +191,9 @@ impl WriteCheck {
         }
         match self.bus.store_check(&self.checks).await {
             Err(problem) => self.unwritable(problem).await,
-            Ok(is_stored) => {
-                if !is_stored {
-                    self.wrote = Some(Instant::now() + ASK_AGAIN_AFTER);
-                }
+            // Nothing is known, so a failure stays.
+            Ok(false) => self.wrote = Some(Instant::now() + ASK_AGAIN_AFTER),
+            Ok(true) => {
                 self.unconfirmed = 0;
                 self.failures.remove(CHECKS);
             }

@@ -8,7 +8,7 @@ use tidings_core::model::object_state::{ObjectState, ReasonStates};
 use tidings_core::model::retry::RetryPolicy;
 use url::Url;
 
-use super::{CommitStatusOptions, DEFAULT_POOL, DEFAULT_TIMEOUT};
+use super::{CommitStatusOptions, DEFAULT_POOL, DEFAULT_TIMEOUT, MAX_TIMEOUT};
 use crate::duration;
 use crate::kind::{self, Family, Kind, Kinds};
 use crate::report::Report;
@@ -107,9 +107,14 @@ pub(super) fn supported_kind(spec: &ProviderSpec, kinds: Kinds, report: &mut Rep
 pub(super) fn timeout(text: Option<&str>, report: &mut Report<'_>) -> Duration {
     let timeout = text
         .and_then(|text| valid_or_report(units(text, &["ms", "s", "m"]), "spec.timeout", report));
-    timeout
+    let timeout = timeout
         .filter(|timeout| !timeout.is_zero())
-        .unwrap_or(DEFAULT_TIMEOUT)
+        .unwrap_or(DEFAULT_TIMEOUT);
+    if timeout > MAX_TIMEOUT {
+        let message = "is longer than 5m, and 5m is used; an attempt holds memory meanwhile";
+        report.warn("spec.timeout", message);
+    }
+    timeout.min(MAX_TIMEOUT)
 }
 
 /// Parses a duration that uses only the given units.

@@ -154,8 +154,16 @@ fn proxies_of(matcher: &Matcher) -> Vec<String> {
     probes.iter().filter_map(proxy).collect()
 }
 
+/// What the client reads of a body before somebody takes it, in bytes.
+const HTTP2_WINDOW: u32 = 64 << 10;
+/// The most bytes of the headers of an answer by HTTP/2. By HTTP/1.1 it is 408 KiB.
+const HTTP2_MAX_HEADERS: u32 = 64 << 10;
+
 fn builder() -> ClientBuilder {
     Client::builder()
+        .http2_initial_stream_window_size(HTTP2_WINDOW)
+        .http2_initial_connection_window_size(HTTP2_WINDOW)
+        .http2_max_header_list_size(HTTP2_MAX_HEADERS)
         .user_agent(concat!("tidings/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(Duration::from_secs(10))

@@ -94,7 +94,13 @@ impl CrashGuard {
             Err(error) => return Guarded::BusUnavailable(error),
         }
         if delivered >= MARKED_TO_THE_END_AFTER {
-            let ended = work.await;
+            let ended = match timeout(ALONE_FOR, &mut work).await {
+                Ok(ended) => ended,
+                Err(_) => {
+                    drop(beginning);
+                    work.await
+                }
+            };
             attempt.ended().await;
             self.clear(delivery_id).await;
             return Guarded::Ended(ended);

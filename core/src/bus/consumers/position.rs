@@ -26,8 +26,8 @@ pub struct EventsRange {
     pub first: u64,
     /// The sequence of the last event.
     pub last: u64,
-    /// Whether events in between were deleted. A consumer passes them without a delivery.
-    pub has_gaps: bool,
+    /// How many events in between were deleted. A consumer passes them without a delivery.
+    pub deleted: u64,
 }
 
 /// Where the consumer must begin.
@@ -118,14 +118,11 @@ pub fn lost(
             floor.stream_seq, delivered.stream_seq
         ));
     }
-    if events.has_gaps {
-        return None;
-    }
     // Events that EVENTS evicted were never delivered.
     let before = position.delivered.max(events.first.saturating_sub(1));
     let passed = delivered.stream_seq.saturating_sub(before);
     let deliveries = delivered.consumer_seq.saturating_sub(position.deliveries);
-    (passed > deliveries).then(|| {
+    (passed > deliveries.saturating_add(events.deleted)).then(|| {
         format!("it passed {passed} events after sequence {before} with {deliveries} deliveries")
     })
 }
@@ -175,7 +172,7 @@ mod tests {
         created: Timestamp::constant(10, 0),
         first: 11,
         last: 100,
-        has_gaps: false,
+        deleted: 0,
     };
 
     /// Up to 40 of 60 deliveries are acknowledged.

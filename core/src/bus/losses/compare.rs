@@ -46,6 +46,16 @@ impl Lost {
     }
 }
 
+/// Whether acknowledgements were counted since the record, so that the outcomes alone do not decide.
+/// Outcomes are stored after acknowledgements, on a busy machine seconds later.
+pub fn is_exact(record: &DeliveryCounts, reading: &Reading, is_interrupted: bool) -> bool {
+    let is_recreated = record.stream_created_ns != reading.before.created_ns;
+    !is_interrupted
+        && !is_recreated
+        && record.server == reading.server
+        && acknowledged_since(record, reading).is_some()
+}
+
 /// The deliveries that are gone since the record. `is_interrupted` says that the server did not
 /// answer in between, so that it may have been restarted.
 pub fn lost(record: &DeliveryCounts, reading: &Reading, is_interrupted: bool) -> Lost {
@@ -61,8 +71,8 @@ pub fn lost(record: &DeliveryCounts, reading: &Reading, is_interrupted: bool) ->
         return Lost::default();
     }
     let by_outcomes = fell - ended.max(0);
-    let is_same_server = !is_interrupted && !is_recreated && record.server == reading.server;
-    let acknowledged = acknowledged_since(record, reading).filter(|_| is_same_server);
+    let acknowledged =
+        acknowledged_since(record, reading).filter(|_| is_exact(record, reading, is_interrupted));
     let gone = match acknowledged {
         Some(acknowledged) => by_outcomes.min(fell - acknowledged),
         None if by_outcomes > i128::from(unknown(record, is_truncated)) => by_outcomes,

@@ -222,7 +222,7 @@ impl Known {
 
 fn range(events: &StreamInfo) -> EventsRange {
     EventsRange {
-        has_gaps: events.has_gaps(),
+        deleted: events.deleted(),
         created: events.created,
         first: events.first_sequence(),
         last: events.last_sequence(),
