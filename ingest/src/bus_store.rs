@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidings_core::Event;
 use tidings_core::bus::publish::PublishAck;
 use tidings_core::bus::{Bus, BusError};
 use tidings_core::runtime::failpoint;
+use tidings_core::{Event, Message as _};
 
+use crate::quota::Quota;
 use crate::state_change::StateChanges;
 use crate::store::{EventStore, StoreAck, StoreError, StoreErrorReason};
 
@@ -22,19 +23,23 @@ const RETRY_FULL: Duration = Duration::from_secs(10);
 /// Reports an event as stored only after the server confirmed it. Rejects events while more than
 /// 80 % of the storage is used, and while EVENTS would evict events that the router has not read.
 ///
+/// Rejects what exceeds the quota of the cluster; duplicates count, too.
+///
 /// A duplicate that repeats a state after it changed is stored again ([`StateChanges`]).
 #[derive(Clone)]
 pub struct BusStore {
     bus: Bus,
+    quota: Quota,
     changes: Arc<StateChanges>,
 }
 
 impl BusStore {
-    /// Stores on this bus.
-    pub fn new(bus: Bus) -> Self {
+    /// Stores on this bus, within a quota.
+    pub fn new(bus: Bus, quota: Quota) -> Self {
         Self {
             changes: Arc::new(StateChanges::new(bus.clone())),
             bus,
+            quota,
         }
     }
 
@@ -74,6 +79,10 @@ impl EventStore for BusStore {
         if self.bus.storage().eviction_is_near() {
             let detail = "the router is far behind, and events would be evicted unread";
             return Err(store_error(StoreErrorReason::Retention, RETRY_FULL, detail));
+        }
+        if let Err(wait) = self.quota.take(event.encoded_len()) {
+            let detail = "the cluster sent more than its quota";
+            return Err(store_error(StoreErrorReason::Quota, wait, detail));
         }
         failpoint::reach("ingest:storing");
         let stored = self

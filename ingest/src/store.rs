@@ -53,6 +53,8 @@ pub enum StoreErrorReason {
     StorageFailed,
     /// The router is far behind, and EVENTS would evict events that it has not read.
     Retention,
+    /// The cluster sent more than its quota.
+    Quota,
     /// The event is larger than the largest message of the server, so a retry does not help.
     TooLarge {
         /// The server's `max_payload` in bytes.
@@ -68,6 +70,7 @@ impl StoreErrorReason {
             Self::StorageFull => codes::STORAGE_FULL,
             Self::StorageFailed => codes::STORAGE_FAILED,
             Self::Retention => codes::ROUTER_BEHIND,
+            Self::Quota => codes::QUOTA_EXCEEDED,
             Self::TooLarge { .. } => codes::EVENT_TOO_LARGE,
         }
     }

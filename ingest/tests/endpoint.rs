@@ -215,6 +215,13 @@ async fn each_store_result_has_its_status_and_code() {
             RequestOutcome::NotStored,
         ),
         (
+            store_error(StoreErrorReason::Quota),
+            "503",
+            "\r\nretry-after: 2\r\n",
+            codes::QUOTA_EXCEEDED,
+            RequestOutcome::NotStored,
+        ),
+        (
             store_error(too_large),
             "413",
             "",

@@ -16,7 +16,7 @@ use tidings_ingest::kubernetes::Objects;
 use tidings_ingest::kubernetes::filter::Filter;
 use tidings_ingest::kubernetes::reader::EventReader;
 use tidings_ingest::kubernetes::watch::{EventWatch, WatchState};
-use tidings_ingest::{BodyBudget, BusStore, Ingest, LateStore};
+use tidings_ingest::{BodyBudget, BusStore, Ingest, LateStore, Quota};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
@@ -139,7 +139,11 @@ impl Endpoint {
     /// # Errors
     /// The settings enable it, and there is no client.
     pub fn start(self, context: &Context, bus: &Bus) -> anyhow::Result<()> {
-        let store = BusStore::new(bus.clone());
+        let cluster = context.settings.cluster.clone();
+        let quota = Quota::default();
+        let stop = context.stop.holding.clone();
+        tokio::spawn(quota.clone().follow(bus.clone(), cluster, stop));
+        let store = BusStore::new(bus.clone(), quota);
         if context.settings.ingest.kubernetes_events.watch {
             let client = self.client.context("watching events needs a client")?;
             let watch = event_watch(context, client, &store, self.objects);

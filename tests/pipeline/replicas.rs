@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use tidings_rig::{Ledger, Process, Receiver, Rig, Role, alert, event, provider};
+use tidings_core::Message as _;
+use tidings_core::wire::Cluster;
+use tidings_rig::{Ledger, Process, Receiver, Rig, Role, alert, event, eventually, provider};
 
 use crate::TIDINGS;
 
@@ -130,5 +132,61 @@ async fn the_same_event_of_two_clusters_is_two_events() {
             .get_last_raw_message_by_subject(&subject)
             .await
             .unwrap_or_else(|error| panic!("{subject}: {error}"));
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_beyond_its_quota_is_refused_and_others_are_not() {
+    let rig = Rig::start(TIDINGS).await;
+    let receiver = Receiver::start().await;
+    rig.rules()
+        .put([provider("hook", receiver.url()), alert("all", "hook")]);
+    let hub = rig.run(Role::up().args(["--cluster", "hub"])).await;
+    let storm = rig.run(Role::ingest().args(["--cluster", "storm"])).await;
+    let limited = Cluster {
+        name: "storm".into(),
+        events_per_second: 1,
+        ..Cluster::default()
+    };
+    let clusters = rig.jetstream().await.get_key_value("clusters").await;
+    let clusters = clusters.expect("the bucket exists");
+    let put = clusters.put("storm", limited.encode_to_vec().into()).await;
+    put.expect("the bucket takes a record");
+    eventually("ingest knows the quota", async || {
+        (!storm.log_events("quota-changed").is_empty()).then_some(())
+    })
+    .await;
+
+    let mut refused = 0;
+    let mut accepted = Vec::new();
+    for number in 0..200 {
+        let message = format!("storm {number}");
+        let response = storm.post(&event(&message)).await.unwrap();
+        match response.status {
+            202 => accepted.push(message),
+            status => {
+                assert_eq!(status, 503);
+                assert_eq!(response.code(), "quota-exceeded");
+                refused += 1;
+            }
+        }
+        let message = format!("hub {number}");
+        assert_eq!(hub.post(&event(&message)).await.unwrap().status, 202);
+        accepted.push(message);
+    }
+
+    assert!(refused > 100, "{refused}");
+    receiver.receives(accepted.len()).await;
+    clusters
+        .purge("storm")
+        .await
+        .expect("the record is removed");
+    eventually("ingest knows that there is no quota", async || {
+        (storm.log_events("quota-changed").len() == 2).then_some(())
+    })
+    .await;
+    for number in 0..30 {
+        let message = format!("calm {number}");
+        assert_eq!(storm.post(&event(&message)).await.unwrap().status, 202);
     }
 }

@@ -37,6 +37,8 @@ pub mod log {
         MEMORY_PLANNED, "memory-planned", "info",
             "The process may use `limit` bytes of memory, as `from` says, and this is how they are \
              shared out.";
+        QUOTA_CHANGED, "quota-changed", "info",
+            "Ingest enforces this quota of its cluster from now on; 0 means no limit.";
         MEMORY_LOW, "memory-low", "warn",
             "The memory limit is below what the role needs at least. The process works, but the \
              kernel may end it under load. Give its container more, or set `memory.limit`.";
@@ -330,6 +332,9 @@ pub mod http {
             "The NATS server cannot write to its disk. Send the event again later.";
         ROUTER_BEHIND, "router-behind", "503",
             "The router is far behind and events would be evicted unread. Send the event again \
+             later.";
+        QUOTA_EXCEEDED, "quota-exceeded", "503",
+            "The cluster sent more events or bytes than its quota allows. Send the event again \
              later.";
     }
 }
