@@ -13,6 +13,7 @@ pub mod object_state;
 pub mod outcome;
 pub mod process_lease;
 pub mod retry;
+pub mod stored_event;
 pub mod subject;
 pub mod terms;
 pub mod text;

@@ -12,6 +12,7 @@ mod configuration;
 mod dead_letters;
 mod embedded_nats_server;
 mod foreign_text;
+mod forged_events;
 mod ingest_start;
 mod metrics;
 mod nats_authentication;

@@ -8,16 +8,16 @@ use async_nats::jetstream::consumer::pull::OrderedConfig;
 use async_nats::jetstream::stream::DirectGetErrorKind;
 use futures::StreamExt;
 use jiff::Timestamp;
-use prost::Message as _;
 use time::OffsetDateTime;
 
 use crate::bus::{Bus, BusError, streams, unavailable};
-use crate::model::{id, subject};
+use crate::model::{id, stored_event, subject};
 use crate::wire::Event;
 
 impl Bus {
-    /// Reads an event by its sequence. `None` if it is no longer stored, or if the sequence belongs
-    /// to another event because the stream was recreated.
+    /// Reads an event by its sequence. `None` if it is no longer stored, if the sequence belongs to
+    /// another event because the stream was recreated, or if the message is refused
+    /// ([`stored_event`]).
     ///
     /// # Errors
     /// The bus is unavailable.
@@ -26,7 +26,7 @@ impl Bus {
         Ok(event.filter(|event| event.id == id))
     }
 
-    /// Reads the event with a sequence. `None` if it is not stored.
+    /// Reads the event with a sequence. `None` if it is not stored, or is refused.
     pub(super) async fn event_with_sequence(
         &self,
         sequence: u64,
@@ -37,7 +37,7 @@ impl Bus {
             .await
             .map_err(unavailable)?;
         match events.direct_get(sequence).await {
-            Ok(message) => Ok(Event::decode(message.payload).ok()),
+            Ok(message) => Ok(stored_event::read(&message.subject, &message.payload).ok()),
             Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
             Err(error) => Err(unavailable(error)),
         }

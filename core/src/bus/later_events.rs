@@ -5,9 +5,9 @@ use std::time::Duration;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
 use futures::StreamExt;
 use jiff::Timestamp;
-use prost::Message as _;
 
 use crate::bus::{Bus, BusError, streams, unavailable};
+use crate::model::stored_event;
 use crate::wire::Event;
 
 /// A read returns at most this many bytes. Each event may have 1 KiB of subject and headers.
@@ -33,7 +33,7 @@ pub struct LaterEvent {
     pub sequence: u64,
     /// Its size in bytes.
     pub size: usize,
-    /// The event; empty if it cannot be decoded.
+    /// The event; empty if the message is refused.
     pub event: Event,
 }
 
@@ -117,7 +117,7 @@ async fn read(consumer: &PullConsumer, limit: usize) -> Result<LaterEvents, BusE
             later.events.push(LaterEvent {
                 sequence,
                 size: message.payload.len(),
-                event: Event::decode(message.payload.clone()).unwrap_or_default(),
+                event: stored_event::read(&message.subject, &message.payload).unwrap_or_default(),
             });
         }
     }

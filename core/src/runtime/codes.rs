@@ -148,6 +148,10 @@ pub mod log {
              retried.";
         EVENT_UNDECODABLE, "event-undecodable", "error",
             "A message in EVENTS is not an event. Another client may publish there.";
+        EVENT_OF_OTHER_CLUSTER, "event-of-other-cluster", "error",
+            "A message in EVENTS names the cluster `claimed`, but was published as cluster \
+             `token`. It is refused. The member `token` is misconfigured or compromised: see \
+             `tidings fleet revoke`.";
         EVENT_ROUTED, "event-routed", "debug",
             "An event was matched; `deliveries` says how many deliveries it caused.";
         EVENT_RETURNED, "event-returned", "debug",
