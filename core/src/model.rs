@@ -1,5 +1,6 @@
 //! The types and terms that all roles share. Pure: no I/O, no clock.
 
+pub mod access;
 pub mod circuit;
 pub mod destination;
 pub mod excerpt;

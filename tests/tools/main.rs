@@ -11,6 +11,7 @@ mod command_line_reference;
 mod configuration;
 mod dead_letters;
 mod embedded_nats_server;
+mod fleet;
 mod foreign_text;
 mod forged_events;
 mod ingest_start;

@@ -139,6 +139,9 @@ pub mod log {
         LATER_EVENTS_NOT_READ, "later-events-not-read", "warn",
             "Ingest could not read all events that follow a duplicate's first copy, see `error`. \
              The duplicate is stored, because the state of its object may have changed in between.";
+        EVENTS_STATE_NOT_REPORTED, "events-state-not-reported", "warn",
+            "A router or worker could not report the state of EVENTS to the members of the fleet, \
+             which then know only an older one.";
         EVENT_STORED, "event-stored", "debug",
             "Ingest stored an event, or found it stored already.";
         EVENT_INVALID, "event-invalid", "debug",
