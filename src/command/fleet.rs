@@ -10,7 +10,7 @@
 //! | `claims` | JWTs of operators, accounts and users |
 //! | `folder` | keys, credentials and configuration on the disk |
 //! | `server` | the configuration of nats-server, and accounts that are pushed to it |
-//! | `init`, `members`, `labels` | the subcommands |
+//! | `init`, `update`, `members`, `labels` | the subcommands |
 
 mod claims;
 mod folder;
@@ -19,6 +19,7 @@ mod labels;
 mod members;
 mod permissions;
 mod server;
+mod update;
 
 use std::path::PathBuf;
 
@@ -58,6 +59,8 @@ enum Action {
     Remove(members::NameArguments),
     /// Set (KEY=VALUE) and remove (KEY-) labels of a cluster
     Label(members::LabelArguments),
+    /// Issue all credentials again after an upgrade of Tidings, with the same keys
+    Update(update::UpdateArguments),
     /// Print what the credentials may do, as Markdown
     Permissions,
 }
@@ -97,6 +100,7 @@ pub async fn run(arguments: FleetArguments) -> anyhow::Result<()> {
         Action::Revoke(arguments) => members::revoke(&arguments).await,
         Action::Remove(arguments) => members::remove(&arguments).await,
         Action::Label(arguments) => members::label(&arguments).await,
+        Action::Update(arguments) => update::run(&arguments).await,
         Action::Permissions => {
             for line in permissions::markdown().lines() {
                 print_line(line)?;

@@ -5,6 +5,7 @@ mod client;
 mod forbidden;
 mod life;
 mod reference;
+mod uses;
 
 use std::path::{Path, PathBuf};
 

@@ -36,7 +36,7 @@ pub(super) fn read(file: &Path) -> Result<String, String> {
     Ok(text)
 }
 
-/// A hash of the seed: what all replicas with this file know, and nobody else.
+/// A hash of the seed, which only the replicas with this file know.
 pub(super) fn secret(text: &str) -> String {
     id::digest(&[
         "message ids",

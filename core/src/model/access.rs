@@ -122,7 +122,7 @@ mod tests {
         let payload = URL_SAFE_NO_PAD.encode(claims.to_string());
         format!(
             "-----BEGIN NATS USER JWT-----\nhead.{payload}.sig\n------END NATS USER JWT------\n\n\
-             -----BEGIN USER NKEY SEED-----\nSUSEED\n------END USER NKEY SEED------\n"
+             -----BEGIN USER NKEY SEED-----\nSECRET\n------END USER NKEY SEED------\n"
         )
     }
 
@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn the_sections_of_a_credentials_file_are_found() {
         let text = credentials(&serde_json::json!({}));
-        assert_eq!(section(&text, "USER NKEY SEED"), Some("SUSEED"));
+        assert_eq!(section(&text, "USER NKEY SEED"), Some("SECRET"));
         assert_eq!(section(&text, "OTHER"), None);
     }
 

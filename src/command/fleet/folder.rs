@@ -33,6 +33,9 @@ pub struct Description {
     pub hub: String,
     /// The public key of the system account.
     pub system: String,
+    /// The storage limit of the hub's account, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<u64>,
 }
 
 impl Folder {

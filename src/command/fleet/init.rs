@@ -41,6 +41,13 @@ pub struct InitArguments {
     tls_ca: Option<PathBuf>,
 }
 
+impl InitArguments {
+    /// The storage limit in bytes.
+    fn storage(&self) -> Option<u64> {
+        self.storage.map(|gib| gib.saturating_mul(1 << 30))
+    }
+}
+
 /// The keys of a new fleet.
 struct Keys {
     operator: KeyPair,
@@ -83,6 +90,7 @@ pub fn run(arguments: &InitArguments) -> anyhow::Result<()> {
             .transpose()?,
         hub: keys.hub.public_key(),
         system: keys.system.public_key(),
+        storage: arguments.storage(),
     })?;
     print_line(&format!(
         "start the server with `nats-server -c {}`",
@@ -113,10 +121,9 @@ fn write_configuration(
     at: Seconds,
 ) -> anyhow::Result<()> {
     let [system, hub] = [&keys.system, &keys.hub].map(KeyPair::public_key);
-    let storage = arguments.storage.map(|gib| gib.saturating_mul(1 << 30));
     let operator_claim = claims::operator(&keys.operator, &system, at)?;
     let system_claim = claims::system(&keys.operator, &system, at)?;
-    let hub_claim = claims::hub(&keys.operator, &hub, &exports(), storage, at)?;
+    let hub_claim = claims::hub(&keys.operator, &hub, &exports(), arguments.storage(), at)?;
     let store = match &arguments.store {
         Some(store) => std::path::absolute(store)?,
         None => folder.path("jetstream")?,

@@ -320,6 +320,16 @@ impl Fleet {
         self.push_member(&account, name, &revocations, now).await
     }
 
+    /// Pushes the account of a member with what is revoked already. Returns when valid credentials
+    /// can be issued.
+    pub(super) async fn push_again(&self, name: &str) -> anyhow::Result<Seconds> {
+        let account = self.folder.existing_key(&member_key(name))?;
+        let now = jiff::Timestamp::now().as_second();
+        let revocations = self.revocations(name)?;
+        self.push_member(&account, name, &revocations, now).await?;
+        Ok(issue_time(&revocations, now))
+    }
+
     fn revocations(&self, name: &str) -> anyhow::Result<Revocations> {
         let former = self.folder.read(&member_account(name))?;
         Ok(former.map_or_else(Revocations::new, |jwt| claims::revocations(&jwt)))

@@ -1,6 +1,7 @@
 //! The clusters of a fleet: added, used, rotated, revoked.
 
 use tidings_core::Message as _;
+use tidings_core::model::access::section;
 use tidings_core::model::time::to_proto;
 use tidings_core::wire::EventsState;
 use tidings_rig::{Authority, Receiver, Role, alert, event, eventually, provider};
@@ -90,6 +91,29 @@ async fn a_revoked_member_is_cut_off_and_a_rotated_one_works() {
         .run(&["rotate", "dev-1"])
         .await
         .assert_error_names(&["dev-1", "not found"]);
+}
+
+#[tokio::test]
+async fn an_update_issues_the_same_keys_again_and_keeps_revocations() {
+    let fleet = Fleet::start().await;
+    for name in ["dev-1", "gone"] {
+        fleet.add(name).await;
+    }
+    fleet.run(&["revoke", "gone"]).await.lines();
+    let files = ["dev-1", "router", "tools"].map(|name| fleet.credentials(name));
+    let secret = |file: &std::path::PathBuf| {
+        let text = std::fs::read_to_string(file).unwrap();
+        section(&text, "USER NKEY SEED").unwrap().to_owned()
+    };
+    let before = files.each_ref().map(secret);
+
+    assert_eq!(fleet.run(&["update"]).await.lines().len(), 1);
+
+    assert_eq!(before, files.each_ref().map(secret));
+    assert_refused(fleet.rig.url(), &fleet.credentials("gone")).await;
+    let _hub = fleet.hub().await;
+    let ingest = fleet.rig.run(fleet.ingest("dev-1")).await;
+    assert_eq!(ingest.post(&event("updated")).await.unwrap().status, 202);
 }
 
 /// Asserts that the server accepts no connection with these credentials.
