@@ -13,6 +13,7 @@ use crate::role::{ingest, router, up, worker};
 pub mod check;
 pub mod crds;
 pub mod dead_letters;
+pub mod fleet;
 pub mod names;
 pub mod providers;
 pub mod replay;
@@ -54,6 +55,8 @@ enum Command {
     Providers(providers::ProvidersArguments),
     /// Forget the restriction that a rule keeps after it lost its fields
     Rules(rules::forget::RulesArguments),
+    /// Issue and revoke the credentials of clusters that share one hub
+    Fleet(fleet::FleetArguments),
     /// Create and update the streams on the NATS server; recreate a lost consumer
     Streams(streams::StreamsArguments),
     /// Print the CustomResourceDefinitions of Alert and Provider
@@ -115,6 +118,7 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
             Command::Replay(arguments) => replay::run(arguments).await?,
             Command::Providers(arguments) => providers::run(arguments).await?,
             Command::Rules(arguments) => rules::forget::run(arguments).await?,
+            Command::Fleet(arguments) => fleet::run(arguments).await?,
             Command::Streams(arguments) => streams::run(arguments).await?,
             Command::Crds(arguments) => crds::run(&arguments)?,
             Command::BecomeNatsServer { .. } | Command::EvaluateExpressions => {

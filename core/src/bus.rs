@@ -18,6 +18,8 @@
 //! | [`publish`], `park`, [`wake`] | outgoing messages: events, deliveries, retries, outcomes |
 //! | [`pull`], `acknowledge` | incoming messages, and their acknowledgement |
 //! | `history`, `later_events` | stored events |
+//! | [`readers`] | short-lived consumers of an ingest |
+//! | [`events_state`], [`member`] | what a member of a fleet knows of EVENTS |
 //! | [`consumers`] | consumers whose state is lost |
 //! | [`records`], [`circuits`], [`crash_marks`], [`extensions`] | buckets: shared state |
 //! | [`process_leases`] | leases that end with their process |
@@ -40,6 +42,7 @@ use tokio::sync::Semaphore;
 use crate::bus::clock::ServerClock;
 use crate::bus::storage::Storage;
 use crate::bus::unsent::Unsent;
+use crate::model::access::Access;
 use crate::wire::ConsumerPosition;
 
 mod acknowledge;
@@ -49,16 +52,20 @@ pub mod clusters;
 pub mod connect;
 pub mod consumers;
 pub mod crash_marks;
+mod credentials;
+pub mod events_state;
 pub mod extensions;
 mod history;
 mod later_events;
 pub mod losses;
+pub mod member;
 pub mod names;
 mod park;
 mod permission;
 pub mod process_leases;
 pub mod publish;
 pub mod pull;
+pub mod readers;
 pub mod records;
 pub mod setup;
 pub mod storage;
@@ -89,6 +96,12 @@ pub struct Bus {
     recreated: Arc<Mutex<Vec<String>>>,
     /// The position of the routers that this process recorded last.
     known_position: Arc<Mutex<Option<ConsumerPosition>>>,
+    /// What the credentials permit.
+    access: Arc<Access>,
+    /// What makes the message ids of a member its own; a hash of its key.
+    member_secret: Option<Arc<str>>,
+    /// Which stream EVENTS is, as a member last read it.
+    member_stream: Arc<Mutex<Option<EventsStream>>>,
 }
 
 /// An operation on the bus failed. The message of a failed publish may be stored nevertheless.
@@ -108,8 +121,9 @@ pub enum BusError {
 // === impl Bus ===
 
 impl Bus {
-    pub(crate) fn new(client: Client) -> Self {
+    pub(crate) fn new(client: Client, access: Access, member_secret: Option<Arc<str>>) -> Self {
         let jetstream = jetstream::context::ContextBuilder::new()
+            .api_prefix(access.api_prefix())
             .timeout(CONFIRMATION_TIMEOUT)
             .ack_timeout(CONFIRMATION_TIMEOUT)
             .max_ack_inflight(MAX_UNCONFIRMED)
@@ -124,6 +138,9 @@ impl Bus {
             later_reads: Arc::new(Semaphore::new(later_events::MAX_READS)),
             recreated: Arc::default(),
             known_position: Arc::default(),
+            access: Arc::new(access),
+            member_secret,
+            member_stream: Arc::default(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The types and terms that all roles share. Pure: no I/O, no clock.
 
+pub mod access;
 pub mod circuit;
 pub mod destination;
 pub mod excerpt;
@@ -13,6 +14,7 @@ pub mod object_state;
 pub mod outcome;
 pub mod process_lease;
 pub mod retry;
+pub mod stored_event;
 pub mod subject;
 pub mod terms;
 pub mod text;

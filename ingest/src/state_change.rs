@@ -59,7 +59,10 @@ impl StateChanges {
     pub async fn message_id(&self, event: &Event, stored: u64) -> Option<String> {
         let report = Report::of(event)?;
         let filter = filter(event);
-        let since = match self.opposite(&report, &filter, stored).await {
+        let since = match self
+            .opposite(&report, (&event.cluster, &filter), stored)
+            .await
+        {
             Ok(opposite) => opposite?,
             Err(error) => {
                 tracing::warn!(
@@ -79,7 +82,7 @@ impl StateChanges {
     async fn opposite(
         &self,
         report: &Report,
-        filter: &str,
+        (cluster, filter): (&str, &str),
         stored: u64,
     ) -> Result<Option<u64>, NotRead> {
         let asked = Instant::now();
@@ -90,7 +93,7 @@ impl StateChanges {
         if reading.has_failed_since(asked) {
             return Err(NotRead::OtherFailed);
         }
-        let find = self.find(&mut reading, report, filter, stored, asked);
+        let find = self.find(&mut reading, report, (cluster, filter), stored, asked);
         let found = timeout_at(deadline, find).await;
         let found = found.unwrap_or(Err(NotRead::TimedOut));
         if matches!(found, Err(NotRead::TimedOut | NotRead::Bus(_))) {
@@ -104,19 +107,19 @@ impl StateChanges {
         &self,
         reading: &mut Reading,
         report: &Report,
-        filter: &str,
+        (cluster, filter): (&str, &str),
         stored: u64,
         asked: Instant,
     ) -> Result<Option<u64>, NotRead> {
         let is_read = reading.covers(stored) && reading.is_complete_since(asked)
-            || self.read(reading, filter, stored).await?;
+            || self.read(reading, (cluster, filter), stored).await?;
         if is_read && !reading.exceeds(stored) {
             return Ok(reading.opposite(report, stored));
         }
         // A copy of the first report is no new state, whatever was stored since.
         let first = self
             .bus
-            .events_after(filter.to_owned(), stored.saturating_sub(1), 1);
+            .events_after(cluster, filter.to_owned(), stored.saturating_sub(1), 1);
         let first = first.await?.events.into_iter();
         let mut first = first.filter(|first| first.sequence == stored);
         match first.next().and_then(|first| Report::of(&first.event)) {
@@ -130,7 +133,7 @@ impl StateChanges {
     async fn read(
         &self,
         reading: &mut Reading,
-        filter: &str,
+        (cluster, filter): (&str, &str),
         stored: u64,
     ) -> Result<bool, BusError> {
         let started = Instant::now();
@@ -139,7 +142,9 @@ impl StateChanges {
             return Ok(false);
         }
         let up_to = reading.up_to();
-        let later = self.bus.events_after(filter.to_owned(), up_to, MAX_EVENTS);
+        let later = self
+            .bus
+            .events_after(cluster, filter.to_owned(), up_to, MAX_EVENTS);
         if reading.add(later.await?, started) {
             return Ok(true);
         }
@@ -147,7 +152,9 @@ impl StateChanges {
             return Ok(false);
         }
         reading.restart(stored);
-        let later = self.bus.events_after(filter.to_owned(), stored, MAX_EVENTS);
+        let later = self
+            .bus
+            .events_after(cluster, filter.to_owned(), stored, MAX_EVENTS);
         Ok(reading.add(later.await?, started))
     }
 }

@@ -4,17 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tidings_core::Delivery;
 use tidings_core::bus::Bus;
 use tidings_core::bus::publish::until_stored;
 use tidings_core::bus::pull::{PullMemory, Pulled, Puller, Stop};
 use tidings_core::bus::streams;
+use tidings_core::model::stored_event::{self, RefusedEvent};
 use tidings_core::model::time::to_proto;
 use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::failpoint;
 use tidings_core::runtime::health::Health;
 use tidings_core::runtime::metrics::Metrics;
 use tidings_core::runtime::metrics::labels::{RoutingOutcome, TypeLabel};
-use tidings_core::{Delivery, Event, Message as _};
 use tidings_rules::live::LiveRules;
 
 use crate::costly_patterns::CostlyPatterns;
@@ -96,14 +97,10 @@ impl Router {
 
     async fn handle(&self, pulled: Pulled) {
         self.detect_eviction(&pulled);
-        let Ok(event) = Event::decode(pulled.message.payload.clone()) else {
-            tracing::error!(
-                code = codes::EVENT_UNDECODABLE,
-                subject = %pulled.message.subject,
-                sequence = pulled.sequence,
-                "event cannot be decoded and is dropped"
-            );
-            return self.finish(&pulled, RoutingOutcome::Undecodable).await;
+        let message = &pulled.message;
+        let event = match stored_event::read(&message.subject, &message.payload) {
+            Ok(event) => event,
+            Err(refused) => return self.refuse(&pulled, &refused).await,
         };
         let context = PlanContext {
             event_sequence: pulled.sequence,
@@ -150,6 +147,38 @@ impl Router {
         )
         .await;
         failpoint::reach("router:acknowledged");
+    }
+
+    /// Acknowledges a message that is not an event of its subject's cluster.
+    async fn refuse(&self, pulled: &Pulled, refused: &RefusedEvent) {
+        let sequence = pulled.sequence;
+        let outcome = match refused {
+            RefusedEvent::Undecodable { subject } => {
+                tracing::error!(
+                    code = codes::EVENT_UNDECODABLE,
+                    subject,
+                    sequence,
+                    "event cannot be decoded and is dropped"
+                );
+                RoutingOutcome::Undecodable
+            }
+            RefusedEvent::OtherCluster {
+                subject,
+                token,
+                claimed,
+            } => {
+                tracing::error!(
+                    code = codes::EVENT_OF_OTHER_CLUSTER,
+                    subject,
+                    token,
+                    claimed,
+                    sequence,
+                    "event names another cluster than its subject and is refused"
+                );
+                RoutingOutcome::OtherCluster
+            }
+        };
+        self.finish(pulled, outcome).await;
     }
 
     /// Returns an event to the server, which delivers it again after a while.

@@ -6,10 +6,10 @@ use async_nats::jetstream::consumer::DeliverPolicy;
 use async_nats::jetstream::consumer::pull::OrderedConfig;
 use clap::Args;
 use futures::StreamExt;
+use tidings_core::Event;
 use tidings_core::bus::streams;
-use tidings_core::model::flux;
-use tidings_core::model::subject;
-use tidings_core::{Event, Message as _};
+use tidings_core::model::text::visible;
+use tidings_core::model::{flux, stored_event, subject};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Output;
@@ -92,8 +92,12 @@ async fn follow(arguments: TapArguments) -> anyhow::Result<()> {
         .context("cannot read the stream EVENTS")?;
     while let Some(message) = messages.next().await {
         let message = message.context("cannot read the stream EVENTS")?;
-        let Ok(event) = Event::decode(message.payload.clone()) else {
-            continue;
+        let event = match stored_event::read(&message.subject, &message.payload) {
+            Ok(event) => event,
+            Err(refused) => {
+                eprintln!("skipped: {}", visible(&refused.to_string()));
+                continue;
+            }
         };
         if is_selected(&event, &arguments) && !print_line(&line(&event, arguments.output))? {
             break;

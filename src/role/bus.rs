@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use tidings_core::bus::Bus;
 use tidings_core::bus::connect::connect_with_retries;
 use tidings_core::bus::losses::LossWatch;
+use tidings_core::bus::member::MemberWatch;
 use tidings_core::bus::setup::{SetupError, StreamPolicy};
-use tidings_core::bus::streams::Sizing;
 use tidings_core::bus::watch::Watch;
 use tidings_core::bus::write_check::WriteCheck;
 use tidings_core::runtime::codes::log as codes;
@@ -46,7 +46,11 @@ pub async fn connect(context: &Context, policy: StreamPolicy) -> anyhow::Result<
     let name = format!("tidings {:?}", context.role).to_lowercase();
     let bus = connect_with_retries(&settings.nats, &name, &check).await?;
     bus.limit_unsent(context.memory.unsent);
-    let sizing = set_up_streams(&bus, &settings.sizing(), policy, &check).await?;
+    if bus.member().is_some() {
+        return watch_as_member(context, bus, policy, check).await;
+    }
+    let sizing = settings.sizing();
+    let sizing = retry_setup(&check, async || bus.set_up(&sizing, policy).await).await?;
     Watch::new(bus.clone(), &sizing, policy, context.metrics.clone())
         .start(check, context.stop.holding.clone())
         .await;
@@ -62,16 +66,43 @@ pub async fn connect(context: &Context, policy: StreamPolicy) -> anyhow::Result<
     Ok(bus)
 }
 
-async fn set_up_streams(
-    bus: &Bus,
-    sizing: &Sizing,
+/// Waits until the hub has reported the state of EVENTS, and follows it.
+async fn watch_as_member(
+    context: &Context,
+    bus: Bus,
     policy: StreamPolicy,
+    check: Check,
+) -> anyhow::Result<Bus> {
+    let (settings, member) = (&context.settings, bus.member().unwrap_or_default());
+    anyhow::ensure!(
+        policy == StreamPolicy::Wait,
+        "nats.credentials: issued for the ingest of cluster {member:?}; use the credentials of \
+         this role"
+    );
+    anyhow::ensure!(
+        settings.cluster == member,
+        "nats.credentials: issued for cluster {member:?}, but cluster is {:?}; pass --cluster \
+         {member}",
+        settings.cluster
+    );
+    let sizing = settings.sizing();
+    retry_setup(&check, async || bus.set_up_member(&sizing).await).await?;
+    let storage = context.health.check("storage", Some(SAMPLE_FRESH_FOR));
+    MemberWatch::new(bus.clone(), context.metrics.clone())
+        .start(check, storage, context.stop.holding.clone())
+        .await;
+    Ok(bus)
+}
+
+/// Repeats a step until it succeeds. Only a stream that differs ends the role.
+async fn retry_setup<T>(
     check: &Check,
-) -> anyhow::Result<Sizing> {
+    step: impl AsyncFn() -> Result<T, SetupError>,
+) -> anyhow::Result<T> {
     let mut pace = LogPace::default();
     loop {
-        match bus.set_up(sizing, policy).await {
-            Ok(sizing) => return Ok(sizing),
+        match step().await {
+            Ok(done) => return Ok(done),
             Err(error @ SetupError::Differs { .. }) => return Err(error.into()),
             Err(error) => {
                 if pace.is_due(&error.to_string(), Instant::now()) {

@@ -4,6 +4,7 @@ use std::env::var_os;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use tidings_core::{Event, Message as _};
 use tidings_rig::{Rig, Role, event};
 use tokio::process::Command;
 
@@ -31,6 +32,11 @@ async fn imports(project: &Path) -> Option<PathBuf> {
     Some(String::from_utf8(found.stdout).unwrap().trim().into())
 }
 
+/// A name that is encoded and hashed in subjects.
+fn hub() -> String {
+    format!("hub.{}", "long".repeat(30))
+}
+
 #[tokio::test]
 async fn the_example_in_python_prints_each_event() {
     let project = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -39,9 +45,10 @@ async fn the_example_in_python_prints_each_event() {
     };
     let rig = Rig::start(TIDINGS).await;
     let up = rig
-        .run(Role::up_with_own_server().args(["--cluster", "hub"]))
+        .run(Role::up_with_own_server().args(["--cluster", &hub()]))
         .await;
     up.post(&event("before it starts")).await.unwrap();
+    publish_forged(&rig).await;
 
     let mut command = Command::new("python3");
     command
@@ -52,13 +59,35 @@ async fn the_example_in_python_prints_each_event() {
 
     assert_eq!(
         tap.next().await,
-        "hub info Kustomization apps/apps: before it starts"
+        format!("{} info Kustomization apps/apps: before it starts", hub())
     );
     up.post(&event("while it runs")).await.unwrap();
     assert_eq!(
         tap.next().await,
-        "hub info Kustomization apps/apps: while it runs"
+        format!("{} info Kustomization apps/apps: while it runs", hub())
     );
+}
+
+/// Publishes events of another cluster than that of their subject.
+async fn publish_forged(rig: &Rig) {
+    let contact = std::fs::read(rig.folder().join("data/nats.json")).unwrap();
+    let contact: serde_json::Value = serde_json::from_slice(&contact).unwrap();
+    let token = contact["token"].as_str().unwrap().to_owned();
+    let client = async_nats::ConnectOptions::with_token(token)
+        .connect(contact["url"].as_str().unwrap())
+        .await
+        .unwrap();
+    let jetstream = async_nats::jetstream::new(client);
+    for cluster in ["hub", "long".repeat(50).as_str(), "no.such"] {
+        let forged = Event {
+            id: "forged".to_owned(),
+            cluster: cluster.to_owned(),
+            ..Event::default()
+        };
+        let subject = "events.member.apps.Kustomization.info";
+        let published = jetstream.publish(subject, forged.encode_to_vec().into());
+        published.await.unwrap().await.unwrap();
+    }
 }
 
 /// The first command in the description of the example.

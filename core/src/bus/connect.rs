@@ -1,12 +1,14 @@
 //! Connects to NATS.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_nats::{ConnectOptions, Event};
 
-use crate::bus::Bus;
+use crate::bus::{Bus, credentials};
+use crate::model::access::Access;
 use crate::model::jitter::jitter;
 use crate::runtime::codes::log as codes;
 use crate::runtime::config::NatsSettings;
@@ -52,7 +54,8 @@ pub async fn connect(settings: &NatsSettings, name: &str) -> Result<Bus, Connect
         .url
         .as_ref()
         .ok_or_else(|| ConnectError::Settings("nats.url is not set: pass --nats URL".to_owned()))?;
-    let options = options(settings, name).await?;
+    let (access, secret) = access(settings)?;
+    let options = options(settings, name, &access)?;
     let client = options
         .connect(servers.addresses())
         .await
@@ -67,7 +70,7 @@ pub async fn connect(settings: &NatsSettings, name: &str) -> Result<Bus, Connect
         servers = %servers,
         "connected to NATS"
     );
-    Ok(Bus::new(client))
+    Ok(Bus::new(client, access, secret))
 }
 
 /// Connects, and retries until it succeeds. Until then, `check` reports the last error.
@@ -98,8 +101,30 @@ pub async fn connect_with_retries(
     }
 }
 
-async fn options(settings: &NatsSettings, name: &str) -> Result<ConnectOptions, ConnectError> {
-    let mut options = ConnectOptions::new()
+/// What the credentials file says that its user may do, and the secret of a member.
+fn access(settings: &NatsSettings) -> Result<(Access, Option<Arc<str>>), ConnectError> {
+    let Some(file) = &settings.credentials else {
+        return Ok((Access::default(), None));
+    };
+    let text = credentials::read(file).map_err(ConnectError::Settings)?;
+    let access = Access::of_credentials(&text);
+    let secret = access.member().map(|_| credentials::secret(&text).into());
+    Ok((access, secret))
+}
+
+fn options(
+    settings: &NatsSettings,
+    name: &str,
+    access: &Access,
+) -> Result<ConnectOptions, ConnectError> {
+    let mut options = match &settings.credentials {
+        Some(file) => credentials::options(file),
+        None => ConnectOptions::new(),
+    };
+    if let Some(prefix) = access.inbox_prefix() {
+        options = options.custom_inbox_prefix(prefix);
+    }
+    options = options
         .name(name)
         .require_tls(settings.tls.required)
         .client_capacity(16_384)
@@ -127,12 +152,6 @@ async fn options(settings: &NatsSettings, name: &str) -> Result<ConnectOptions, 
     }
     if let Some(token) = &settings.token {
         options = options.token(token.expose().to_owned());
-    }
-    if let Some(file) = &settings.credentials {
-        let unreadable = |error: std::io::Error| {
-            ConnectError::Settings(format!("cannot read {}: {error}", file.display()))
-        };
-        options = options.credentials_file(file).await.map_err(unreadable)?;
     }
     Ok(options)
 }

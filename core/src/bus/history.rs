@@ -1,23 +1,29 @@
 //! Reads what the streams hold.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use async_nats::header;
-use async_nats::jetstream::consumer::DeliverPolicy;
-use async_nats::jetstream::consumer::pull::OrderedConfig;
+use async_nats::jetstream::consumer::{DeliverPolicy, PullConsumer, pull};
 use async_nats::jetstream::stream::DirectGetErrorKind;
 use futures::StreamExt;
 use jiff::Timestamp;
-use prost::Message as _;
 use time::OffsetDateTime;
 
 use crate::bus::{Bus, BusError, streams, unavailable};
-use crate::model::{id, subject};
+use crate::model::token::Token;
+use crate::model::{id, stored_event, subject};
 use crate::wire::Event;
 
+/// The number of keys that are read with one request.
+const KEYS_AT_ONCE: usize = 1_000;
+/// The server deletes the consumer after this time without a request.
+const READER_EXPIRES_AFTER: Duration = Duration::from_secs(10);
+
 impl Bus {
-    /// Reads an event by its sequence. `None` if it is no longer stored, or if the sequence belongs
-    /// to another event because the stream was recreated.
+    /// Reads an event by its sequence. `None` if it is no longer stored, if the sequence belongs to
+    /// another event because the stream was recreated, or if the message is refused
+    /// ([`stored_event`]).
     ///
     /// # Errors
     /// The bus is unavailable.
@@ -26,7 +32,7 @@ impl Bus {
         Ok(event.filter(|event| event.id == id))
     }
 
-    /// Reads the event with a sequence. `None` if it is not stored.
+    /// Reads the event with a sequence. `None` if it is not stored, or is refused.
     pub(super) async fn event_with_sequence(
         &self,
         sequence: u64,
@@ -37,7 +43,7 @@ impl Bus {
             .await
             .map_err(unavailable)?;
         match events.direct_get(sequence).await {
-            Ok(message) => Ok(Event::decode(message.payload).ok()),
+            Ok(message) => Ok(stored_event::read(&message.subject, &message.payload).ok()),
             Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
             Err(error) => Err(unavailable(error)),
         }
@@ -74,37 +80,44 @@ impl Bus {
     ) -> Result<HashSet<String>, BusError> {
         let start_time =
             OffsetDateTime::from_unix_timestamp(from.as_second()).map_err(unavailable)?;
-        let events = self
-            .jetstream
-            .get_stream_no_info(streams::EVENTS)
-            .await
-            .map_err(unavailable)?;
-        let config = OrderedConfig {
+        let config = pull::Config {
             deliver_policy: DeliverPolicy::ByStartTime { start_time },
             filter_subject: subject::event_filter(Some(cluster), None, None, None),
             headers_only: true,
-            ..OrderedConfig::default()
+            inactive_threshold: READER_EXPIRES_AFTER,
+            ..pull::Config::default()
         };
-        let consumer = events.create_consumer(config).await.map_err(unavailable)?;
-        let pending = usize::try_from(consumer.cached_info().num_pending).unwrap_or(usize::MAX);
-        let mut messages = consumer
-            .messages()
-            .await
-            .map_err(unavailable)?
-            .take(pending);
-        let mut keys = HashSet::new();
+        let reader = self.create_reader(&Token::new(cluster), config).await?;
+        let keys = read_keys(&reader.consumer, to).await;
+        reader.end().await;
+        keys
+    }
+}
+
+/// Reads the dedupe keys of the events that were stored until a time.
+async fn read_keys(consumer: &PullConsumer, to: Timestamp) -> Result<HashSet<String>, BusError> {
+    let mut left = usize::try_from(consumer.cached_info().num_pending).unwrap_or(usize::MAX);
+    let mut keys = HashSet::new();
+    while left > 0 {
+        let batch = consumer.fetch().max_messages(left.min(KEYS_AT_ONCE));
+        let mut messages = batch.messages().await.map_err(unavailable)?;
+        let mut read = 0;
         while let Some(message) = messages.next().await {
             let message = message.map_err(unavailable)?;
             let info = message.info().map_err(unavailable)?;
             if info.published.unix_timestamp() > to.as_second() {
-                break;
+                return Ok(keys);
             }
-            let key = message
-                .headers
-                .as_ref()
-                .and_then(|headers| headers.get(header::NATS_MESSAGE_ID));
+            let headers = message.headers.as_ref();
+            let key = headers.and_then(|headers| headers.get(header::NATS_MESSAGE_ID));
             keys.extend(key.map(|key| id::dedupe_key_of(key.as_str()).to_owned()));
+            read += 1;
         }
-        Ok(keys)
+        // What is left was evicted meanwhile.
+        if read == 0 {
+            break;
+        }
+        left = left.saturating_sub(read);
     }
+    Ok(keys)
 }

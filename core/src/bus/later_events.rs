@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
+use async_nats::jetstream::consumer::{DeliverPolicy, PullConsumer, pull};
 use futures::StreamExt;
 use jiff::Timestamp;
-use prost::Message as _;
 
 use crate::bus::{Bus, BusError, streams, unavailable};
+use crate::model::stored_event;
+use crate::model::token::Token;
 use crate::wire::Event;
 
 /// A read returns at most this many bytes. Each event may have 1 KiB of subject and headers.
@@ -33,7 +34,7 @@ pub struct LaterEvent {
     pub sequence: u64,
     /// Its size in bytes.
     pub size: usize,
-    /// The event; empty if it cannot be decoded.
+    /// The event; empty if the message is refused.
     pub event: Event,
 }
 
@@ -57,6 +58,10 @@ impl Bus {
     /// # Errors
     /// The bus is unavailable, or the stream does not exist.
     pub async fn events_stream(&self) -> Result<EventsStream, BusError> {
+        if self.member().is_some() {
+            let stream = *self.member_stream.lock();
+            return stream.ok_or_else(|| unavailable("the state of EVENTS is not known yet"));
+        }
         let info = self.stream_info(streams::EVENTS).await;
         let info = info.map_err(BusError::Unavailable)?;
         Ok(EventsStream {
@@ -65,40 +70,32 @@ impl Bus {
         })
     }
 
-    /// Reads the events that match a filter and were stored after `sequence`: at most `limit`, and
-    /// at most 8 MiB. Without such events it takes one request.
+    /// Reads the events of a cluster that match a filter and were stored after `sequence`: at most
+    /// `limit`, and at most 8 MiB. Without such events it takes one request.
     ///
-    /// A short-lived consumer reads them. The request that creates it has the filter in its
-    /// subject, so that a server can permit it for the events of one cluster.
+    /// A short-lived consumer reads them ([`crate::bus::readers`]).
     ///
     /// # Errors
     /// The bus is unavailable, or does not permit the request.
     pub async fn events_after(
         &self,
+        cluster: &str,
         filter: String,
         sequence: u64,
         limit: usize,
     ) -> Result<LaterEvents, BusError> {
         let _one_of_few = self.later_reads.acquire().await.map_err(unavailable)?;
-        let stream = self.jetstream.get_stream_no_info(streams::EVENTS).await;
-        let stream = stream.map_err(unavailable)?;
-        let name = format!("later-{:016x}", rand::random::<u64>());
         let config = pull::Config {
-            name: Some(name.clone()),
             deliver_policy: DeliverPolicy::ByStartSequence {
                 start_sequence: sequence + 1,
             },
-            ack_policy: AckPolicy::None,
             filter_subject: filter,
             inactive_threshold: CONSUMER_EXPIRES_AFTER,
-            memory_storage: true,
-            num_replicas: 1,
             ..pull::Config::default()
         };
-        let consumer = stream.create_consumer(config).await.map_err(unavailable)?;
-        let later = read(&consumer, limit).await;
-        // Without this, many duplicates would leave many consumers. If it fails, this one expires.
-        drop(stream.delete_consumer(&name).await);
+        let reader = self.create_reader(&Token::new(cluster), config).await?;
+        let later = read(&reader.consumer, limit).await;
+        reader.end().await;
         later
     }
 }
@@ -117,7 +114,7 @@ async fn read(consumer: &PullConsumer, limit: usize) -> Result<LaterEvents, BusE
             later.events.push(LaterEvent {
                 sequence,
                 size: message.payload.len(),
-                event: Event::decode(message.payload.clone()).unwrap_or_default(),
+                event: stored_event::read(&message.subject, &message.payload).unwrap_or_default(),
             });
         }
     }

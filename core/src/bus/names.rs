@@ -15,7 +15,7 @@ use crate::model::nearest::nearest;
 use crate::model::subject;
 
 /// The subject of the questions.
-const SUBJECT: &str = "tidings.names";
+pub const SUBJECT: &str = "tidings.names";
 /// How long a tool waits for a process that knows the name.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 

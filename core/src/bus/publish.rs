@@ -9,7 +9,7 @@ use prost::Message as _;
 
 use crate::bus::{Bus, BusError};
 use crate::model::jitter::jitter;
-use crate::model::subject;
+use crate::model::{id, subject};
 use crate::runtime::codes::log as codes;
 use crate::wire::{DeadLetter, Delivery, Event, Outcome};
 
@@ -69,7 +69,7 @@ where
 }
 
 impl Bus {
-    /// Stores an event in EVENTS. Its dedupe key is the message id.
+    /// Stores an event in EVENTS. Its dedupe key is the message id, or its first part.
     ///
     /// # Errors
     /// The event might not be stored: the sender must send it again.
@@ -88,10 +88,14 @@ impl Bus {
     ) -> Result<PublishAck, BusError> {
         let payload = self.encoded(event).await?;
         let subject = subject::event(event);
+        let message_id = match &self.member_secret {
+            Some(secret) => id::message_id_of_member(message_id, secret),
+            None => message_id.to_owned(),
+        };
         let mut conflicts = 0;
         loop {
             let message = PublishMessage::build()
-                .message_id(message_id)
+                .message_id(&message_id)
                 .payload(payload.clone());
             match self.publish(subject.clone(), message).await {
                 Err(PublishRejected::Conflict) if conflicts < MAX_CONFLICTS => {

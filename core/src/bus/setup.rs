@@ -1,5 +1,7 @@
 //! Creates streams and buckets on the server, and verifies or updates their configuration.
 
+use std::time::Duration;
+
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::context::CreateStreamErrorKind;
 use async_nats::jetstream::stream::Config;
@@ -115,14 +117,7 @@ impl Bus {
         let found =
             found.map_err(|error| SetupError::unavailable(streams::EVENTS, error.to_string()))?;
         let window = found.cached_info().config.duplicate_window;
-        if window != sizing.dedupe_interval {
-            tracing::warn!(
-                code = codes::DEDUPE_INTERVAL_DIFFERS,
-                ?window,
-                setting = ?sizing.dedupe_interval,
-                "dedupe interval of stream EVENTS differs from the setting and is used instead"
-            );
-        }
+        warn_if_dedupe_interval_differs(window, sizing);
         Ok(())
     }
 
@@ -183,6 +178,17 @@ impl Bus {
                 "server storage is small, stream limit reduced"
             );
         }
+    }
+}
+
+pub(super) fn warn_if_dedupe_interval_differs(window: Duration, sizing: &Sizing) {
+    if window != sizing.dedupe_interval {
+        tracing::warn!(
+            code = codes::DEDUPE_INTERVAL_DIFFERS,
+            ?window,
+            setting = ?sizing.dedupe_interval,
+            "dedupe interval of stream EVENTS differs from the setting and is used instead"
+        );
     }
 }
 

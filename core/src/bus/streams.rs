@@ -124,13 +124,32 @@ pub fn all(sizing: &Sizing) -> [Config; 12] {
             Duration::ZERO,
             sizing,
         ),
-        bucket(
-            HEARTBEATS,
-            "Processes that run",
-            HEARTBEATS_EXPIRE_AFTER,
-            sizing,
-        ),
+        // A member may write its own keys, and a rollup would delete those of others.
+        Config {
+            allow_rollup: false,
+            ..bucket(
+                HEARTBEATS,
+                "Processes that run",
+                HEARTBEATS_EXPIRE_AFTER,
+                sizing,
+            )
+        },
     ]
+}
+
+/// The names of all streams, those of buckets included.
+pub fn names() -> impl Iterator<Item = String> {
+    let sizing = Sizing {
+        dedupe_interval: Duration::ZERO,
+        storage_limit: None,
+        replicas: 1,
+    };
+    all(&sizing).into_iter().map(|stream| stream.name)
+}
+
+/// The names of all buckets.
+pub fn buckets() -> impl Iterator<Item = String> {
+    names().filter_map(|name| name.strip_prefix("KV_").map(str::to_owned))
 }
 
 fn events(sizing: &Sizing) -> Config {

@@ -10,6 +10,8 @@ use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::Bus;
+use crate::bus::events_state::{Reporter, to_state};
+use crate::bus::later_events::EventsStream;
 use crate::bus::setup::{SetupError, StreamPolicy, storage_limit};
 use crate::bus::storage::Backlog;
 use crate::bus::streams::{self, Sizing};
@@ -18,6 +20,7 @@ use crate::runtime::codes::log as codes;
 use crate::runtime::health::Check;
 use crate::runtime::metrics::Metrics;
 use crate::runtime::metrics::labels::StreamLabel;
+use crate::wire::EventsState;
 
 /// How often the server is sampled.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
@@ -35,6 +38,7 @@ pub struct Watch {
     in_turn: Vec<Config>,
     /// The errors, by stream.
     failures: BTreeMap<String, String>,
+    reporter: Reporter,
     metrics: Metrics,
 }
 
@@ -54,6 +58,7 @@ impl Watch {
             always,
             in_turn,
             failures: BTreeMap::new(),
+            reporter: Reporter::default(),
             metrics,
         }
     }
@@ -101,7 +106,11 @@ impl Watch {
             if let Some(info) = self.check_stream(&expected).await?
                 && expected.name == streams::EVENTS
             {
-                self.bus.sample_storage(&info, self.storage_limit).await?;
+                let state = self.bus.sample_storage(&info, self.storage_limit).await?;
+                // The server of `up` has no members.
+                if self.policy == StreamPolicy::Verify {
+                    self.reporter.report(&self.bus, state).await;
+                }
             }
         }
         if let Some(expected) = self.in_turn.first().cloned() {
@@ -225,19 +234,21 @@ impl Bus {
         }
     }
 
-    async fn sample_storage(&self, events: &StreamInfo, limit: Option<u64>) -> Result<(), String> {
+    async fn sample_storage(
+        &self,
+        events: &StreamInfo,
+        limit: Option<u64>,
+    ) -> Result<EventsState, String> {
         let account = self
             .jetstream()
             .query_account()
             .await
             .map_err(|error| error.to_string())?;
-        self.storage().note_used(
-            account.storage,
-            storage_limit(account.limits.max_storage, limit),
-        );
+        let limit = storage_limit(account.limits.max_storage, limit);
+        self.storage().note_used(account.storage, limit);
         let routed_up_to = self.routed_up_to(events).await;
         let oldest_unrouted = self.age_of(routed_up_to + 1, events.state.last_seq).await;
-        self.storage().note_backlog(&Backlog {
+        let backlog = Backlog {
             messages: events.state.messages,
             bytes: events.state.bytes,
             max_bytes: u64::try_from(events.config.max_bytes).unwrap_or(0),
@@ -245,8 +256,19 @@ impl Bus {
             routed_up_to,
             oldest_unrouted,
             max_age: events.config.max_age,
-        });
-        Ok(())
+        };
+        self.storage().note_backlog(&backlog);
+        let stream = EventsStream {
+            created: events.created,
+            dedupe_interval: events.config.duplicate_window,
+        };
+        let write_error = self.storage().events_write_error();
+        Ok(to_state(
+            stream,
+            &backlog,
+            (account.storage, limit),
+            write_error,
+        ))
     }
 
     /// The last routed sequence. Without a router consumer, or with one that lost its state, no

@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::bus::Bus;
 use crate::bus::setup::StreamPolicy;
 use crate::bus::streams::{self, CHECKS, DELIVERIES, EVENTS, Sizing};
+use crate::model::access::API;
 use crate::runtime::codes::log as codes;
 use crate::runtime::health::Check;
 use crate::runtime::log_pace::LogPace;
@@ -259,6 +260,10 @@ impl Bus {
                 json!({"seq": u64::MAX, "no_erase": true}),
             ),
         };
+        // Without the permission the server would not answer, and log a violation each time.
+        if !self.access.may_publish(&format!("{API}.{subject}")) {
+            return Answer::Unknown;
+        }
         match self.jetstream().request(subject, &payload).await {
             Ok(Response::Ok::<Value>(_)) => Answer::Writable,
             Ok(Response::Err { error }) => of_error(error.error_code(), &error.to_string()),

@@ -53,6 +53,14 @@ pub fn message_id_since(dedupe_key: &str, sequence: u64) -> String {
     format!("{dedupe_key}#{sequence}")
 }
 
+/// The message id of a member of a fleet: `<message id>#<hash>`.
+///
+/// The stream of events has one table of message ids for all clusters. The hash needs the secret of
+/// the member, so no other member can let the server take the event for a duplicate.
+pub fn message_id_of_member(message_id: &str, secret: &str) -> String {
+    format!("{message_id}#{}", digest(&[secret, message_id]))
+}
+
 /// The dedupe key of the event with this message id.
 pub fn dedupe_key_of(message_id: &str) -> &str {
     message_id
@@ -117,6 +125,19 @@ mod tests {
             message: message.into(),
             reason: reason.into(),
             ..Default::default()
+        }
+    }
+
+    #[test]
+    fn the_message_id_of_a_member_depends_on_its_secret() {
+        let ids = ["a", "b"].map(|secret| message_id_of_member("key", secret));
+        assert_ne!(ids[0], ids[1]);
+        assert_eq!(ids[0], message_id_of_member("key", "a"));
+        for id in [
+            &ids[0],
+            &message_id_of_member(&message_id_since("key", 7), "a"),
+        ] {
+            assert_eq!(dedupe_key_of(id), "key", "{id}");
         }
     }
 

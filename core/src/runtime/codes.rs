@@ -141,6 +141,9 @@ pub mod log {
         LATER_EVENTS_NOT_READ, "later-events-not-read", "warn",
             "Ingest could not read all events that follow a duplicate's first copy, see `error`. \
              The duplicate is stored, because the state of its object may have changed in between.";
+        EVENTS_STATE_NOT_REPORTED, "events-state-not-reported", "warn",
+            "A router or worker could not report the state of EVENTS to the members of the fleet, \
+             which then know only an older one.";
         EVENT_STORED, "event-stored", "debug",
             "Ingest stored an event, or found it stored already.";
         EVENT_INVALID, "event-invalid", "debug",
@@ -150,6 +153,10 @@ pub mod log {
              retried.";
         EVENT_UNDECODABLE, "event-undecodable", "error",
             "A message in EVENTS is not an event. Another client may publish there.";
+        EVENT_OF_OTHER_CLUSTER, "event-of-other-cluster", "error",
+            "A message in EVENTS names the cluster `claimed`, but was published as cluster \
+             `token`. It is refused. The member `token` is misconfigured or compromised: see \
+             `tidings fleet revoke`.";
         EVENT_ROUTED, "event-routed", "debug",
             "An event was matched; `deliveries` says how many deliveries it caused.";
         EVENT_RETURNED, "event-returned", "debug",

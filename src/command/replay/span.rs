@@ -8,8 +8,9 @@ use async_nats::jetstream::consumer::pull::{Ordered, OrderedConfig};
 use async_nats::jetstream::stream::{Info, Stream};
 use futures::StreamExt;
 use jiff::Timestamp;
+use tidings_core::Event;
 use tidings_core::bus::{Bus, streams};
-use tidings_core::{Event, Message as _};
+use tidings_core::model::stored_event;
 use time::OffsetDateTime;
 
 use crate::command::tool::ago;
@@ -92,8 +93,8 @@ impl Span {
             if message.sequence > routed_up_to || message.stored_at >= to {
                 return Ok(false);
             }
-            // A router drops a message that is not an event.
-            if let Ok(event) = Event::decode(message.payload) {
+            // A router refuses the others, too.
+            if let Ok(event) = stored_event::read(message.subject, message.payload) {
                 handle(&event, message.sequence)?;
             }
             Ok(true)
@@ -106,6 +107,7 @@ impl Span {
 pub struct StoredMessage<'a> {
     pub sequence: u64,
     pub stored_at: Timestamp,
+    pub subject: &'a str,
     pub payload: &'a [u8],
 }
 
@@ -148,6 +150,7 @@ pub async fn for_each_since(
         let stored = StoredMessage {
             sequence: info.stream_sequence,
             stored_at: to_timestamp(info.published)?,
+            subject: &message.subject,
             payload: &message.payload,
         };
         if !handle(stored)? || info.pending == 0 {
@@ -183,7 +186,7 @@ pub async fn event_at(bus: &Bus, sequence: u64) -> anyhow::Result<Event> {
     let message = events.direct_get(sequence).await.with_context(|| {
         format!("event {sequence} of the stream EVENTS cannot be read; run the command again")
     })?;
-    Ok(Event::decode(message.payload)?)
+    Ok(stored_event::read(&message.subject, &message.payload)?)
 }
 
 async fn stream(bus: &Bus, name: &str) -> anyhow::Result<Stream> {

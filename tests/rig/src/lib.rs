@@ -88,6 +88,19 @@ impl Rig {
         Self::new(executable, folder, Some(nats), url)
     }
 
+    /// Starts a nats-server with the configuration file that `configure` writes for a folder and a
+    /// port.
+    pub async fn start_configured(
+        executable: &str,
+        configure: impl AsyncFnOnce(&Path, u16) -> PathBuf,
+    ) -> Self {
+        let (folder, port) = (new_folder(), free_port());
+        let config = configure(folder.path(), port).await;
+        let nats = NatsServer::start_configured(config, port).await;
+        let url = nats.url().to_owned();
+        Self::new(executable, folder, Some(nats), url)
+    }
+
     /// Starts a nats-server with its store on a small disk. `None` if this machine cannot mount
     /// one.
     pub async fn start_on_disk(executable: &str, mebibytes: u32) -> Option<(Self, LimitedDisk)> {

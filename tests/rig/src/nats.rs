@@ -59,6 +59,15 @@ impl NatsServer {
              {more}\n"
         );
         std::fs::write(&config, text).expect("the rig's folder is writable");
+        Self::run(config, port, launcher).await
+    }
+
+    /// Starts a server with an existing configuration that listens on this port.
+    pub(crate) async fn start_configured(config: PathBuf, port: u16) -> Self {
+        Self::run(config, port, Vec::new()).await
+    }
+
+    async fn run(config: PathBuf, port: u16, launcher: Vec<String>) -> Self {
         let child = run_by(&launcher, &config);
         let server = Self {
             child,

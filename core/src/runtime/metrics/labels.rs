@@ -148,6 +148,8 @@ terms! {
         Planned = "planned", "At least one delivery is planned and stored.";
         Unmatched = "unmatched", "No alert matches the event.";
         Undecodable = "undecodable", "The message is not an event and is dropped.";
+        OtherCluster = "other-cluster",
+            "The message names another cluster than its subject. It is refused: no alert sees it.";
     }
 }
 

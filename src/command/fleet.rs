@@ -1,0 +1,164 @@
+//! `tidings fleet`: the credentials of the hub's roles and of the clusters that share it.
+//!
+//! Each member has a NATS account of its own, and uses the hub's account through imports. So the
+//! server replaces the reply subject of each of its requests: within one account, a client could
+//! name any subject as the reply, and the server's answer would be stored there.
+//!
+//! | file | contents |
+//! |---|---|
+//! | `permissions` | what each user may do |
+//! | `claims` | JWTs of operators, accounts and users |
+//! | `folder` | keys, credentials and configuration on the disk |
+//! | `server` | the configuration of nats-server, and accounts that are pushed to it |
+//! | `init`, `update`, `members`, `labels` | the subcommands |
+
+mod claims;
+mod folder;
+mod init;
+mod labels;
+mod members;
+mod permissions;
+mod server;
+mod update;
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use tidings_core::bus::Bus;
+use tidings_core::bus::clusters::ClusterRecords;
+use tidings_core::bus::connect::connect;
+use tidings_core::bus::setup::StreamPolicy;
+use tidings_core::runtime::config::{NatsSettings, Settings};
+
+use super::Output;
+use super::tool::print_line;
+use crate::flags::{CommonFlags, flag, settings};
+use folder::{Description, Folder};
+
+/// Arguments of `tidings fleet`.
+#[derive(Args, Debug)]
+pub struct FleetArguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand, Debug)]
+enum Action {
+    /// Create the keys, credentials and NATS server configuration of a new fleet
+    Init(init::InitArguments),
+    /// Add a cluster: issue its credentials and store its record
+    Add(members::AddArguments),
+    /// List the clusters
+    List(members::ListArguments),
+    /// Issue new credentials for a cluster and revoke the old ones
+    Rotate(members::NameArguments),
+    /// Revoke the credentials of a cluster; its connections are closed
+    Revoke(members::NameArguments),
+    /// Remove a cluster: revoke its credentials and delete its record
+    Remove(members::NameArguments),
+    /// Set (KEY=VALUE) and remove (KEY-) labels of a cluster
+    Label(members::LabelArguments),
+    /// Issue all credentials again after an upgrade of Tidings, with the same keys
+    Update(update::UpdateArguments),
+    /// Print what the credentials may do, as Markdown
+    Permissions,
+}
+
+/// Where the fleet is.
+#[derive(Args, Debug, Clone)]
+#[command(
+    mut_arg("admin", |arg| arg.hide(true)),
+    mut_arg("log_level", |arg| arg.hide(true)),
+    mut_arg("log_format", |arg| arg.hide(true))
+)]
+pub struct FleetLocation {
+    #[command(flatten)]
+    common: CommonFlags,
+    /// Folder of the fleet, as `tidings fleet init` created it
+    #[arg(long, value_name = "DIR", default_value = "fleet")]
+    dir: PathBuf,
+}
+
+/// An open fleet.
+struct Fleet {
+    folder: Folder,
+    description: Description,
+    settings: Settings,
+}
+
+/// Runs `tidings fleet`.
+///
+/// # Errors
+/// The folder or the NATS server cannot be used, or the cluster does not exist.
+pub async fn run(arguments: FleetArguments) -> anyhow::Result<()> {
+    match arguments.action {
+        Action::Init(arguments) => init::run(&arguments),
+        Action::Add(arguments) => members::add(arguments).await,
+        Action::List(arguments) => members::list(&arguments).await,
+        Action::Rotate(arguments) => members::rotate(&arguments).await,
+        Action::Revoke(arguments) => members::revoke(&arguments).await,
+        Action::Remove(arguments) => members::remove(&arguments).await,
+        Action::Label(arguments) => members::label(&arguments).await,
+        Action::Update(arguments) => update::run(&arguments).await,
+        Action::Permissions => {
+            for line in permissions::markdown().lines() {
+                print_line(line)?;
+            }
+            Ok(())
+        }
+    }
+}
+
+impl Fleet {
+    fn open(location: &FleetLocation) -> anyhow::Result<Self> {
+        let (folder, description) = Folder::open(&location.dir)?;
+        let first = settings(&location.common, Vec::new())?;
+        let mut flags = Vec::new();
+        if first.nats.url.is_none() {
+            flags.push(flag("fleet.json", "nats.url", &description.url));
+        }
+        if let (None, Some(ca)) = (&first.nats.tls.ca, &description.ca) {
+            let ca = ca.display().to_string();
+            flags.push(flag("fleet.json", "nats.tls.ca", &ca));
+        }
+        let settings = settings(&location.common, flags)?;
+        Ok(Self {
+            folder,
+            description,
+            settings,
+        })
+    }
+
+    /// Connects with the credentials of the tools.
+    async fn bus(&self) -> anyhow::Result<Bus> {
+        self.connect("creds/tools.creds", "tidings fleet").await
+    }
+
+    /// Connects with the credentials of the system account.
+    async fn system(&self) -> anyhow::Result<async_nats::Client> {
+        let bus = self.connect("creds/system.creds", "tidings fleet").await?;
+        Ok(bus.client().clone())
+    }
+
+    async fn connect(&self, credentials: &str, name: &str) -> anyhow::Result<Bus> {
+        let settings = NatsSettings {
+            credentials: Some(self.folder.path(credentials)?),
+            ..self.settings.nats.clone()
+        };
+        connect(&settings, name).await.with_context(|| {
+            let servers = settings.url.as_ref().map(ToString::to_string);
+            format!("NATS server {}", servers.unwrap_or_default())
+        })
+    }
+
+    /// Opens the bucket of the clusters, which is created with all streams if it is missing.
+    async fn records(&self, bus: &Bus) -> anyhow::Result<ClusterRecords> {
+        if let Ok(records) = ClusterRecords::open(bus).await {
+            return Ok(records);
+        }
+        bus.set_up(&self.settings.sizing(), StreamPolicy::Verify)
+            .await?;
+        Ok(ClusterRecords::open(bus).await?)
+    }
+}

@@ -1,0 +1,389 @@
+//! The subcommands about the clusters of a fleet.
+
+use anyhow::{Context as _, bail, ensure};
+use clap::Args;
+use nkeys::{KeyPair, KeyPairType};
+use serde_json::json;
+use tidings_core::bus::clusters::ClusterRecords;
+use tidings_core::model::time::to_proto;
+use tidings_core::wire::Cluster;
+
+use super::claims::{self, ALL_USERS, Revocations, Seconds};
+use super::folder::{member_account, member_credentials, member_key};
+use super::permissions::User;
+use super::{Fleet, FleetLocation, Output, labels, server};
+use crate::command::tool::{print_line, time};
+
+/// The longest address of a dashboard, in bytes.
+const MAX_DASHBOARD: usize = 2_000;
+/// How often a record is changed again after another process changed it.
+const MAX_TRIES: usize = 5;
+
+/// Arguments of `tidings fleet add`.
+#[derive(Args, Debug)]
+pub struct AddArguments {
+    #[command(flatten)]
+    location: FleetLocation,
+    /// Name of the cluster
+    name: String,
+    /// Label of the cluster; repeatable
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    labels: Vec<String>,
+    /// Namespace whose Alerts get the cluster's events; repeatable [default: all namespaces]
+    #[arg(long, value_name = "NAMESPACE")]
+    visible_to: Vec<String>,
+    /// Most events that the cluster may send in a second [default: no limit]
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value_t = 0,
+        hide_default_value = true
+    )]
+    events_per_second: u64,
+    /// Most bytes that the cluster may send in a second [default: no limit]
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value_t = 0,
+        hide_default_value = true
+    )]
+    bytes_per_second: u64,
+    /// Address of a dashboard of the cluster, for links in messages
+    #[arg(long, value_name = "URL")]
+    dashboard: Option<String>,
+}
+
+/// Arguments of `tidings fleet list`.
+#[derive(Args, Debug)]
+pub struct ListArguments {
+    #[command(flatten)]
+    location: FleetLocation,
+    /// Output format; json prints one object per line
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+/// Arguments of commands about one cluster.
+#[derive(Args, Debug)]
+pub struct NameArguments {
+    #[command(flatten)]
+    location: FleetLocation,
+    /// Name of the cluster
+    name: String,
+}
+
+/// Arguments of `tidings fleet label`.
+#[derive(Args, Debug)]
+pub struct LabelArguments {
+    #[command(flatten)]
+    location: FleetLocation,
+    /// Name of the cluster
+    name: String,
+    /// KEY=VALUE sets a label, KEY- removes it
+    #[arg(required = true, value_name = "CHANGE", allow_hyphen_values = true)]
+    changes: Vec<String>,
+}
+
+/// Adds a cluster. A run that failed can be repeated.
+///
+/// # Errors
+/// The cluster exists, an argument is invalid, or the server or folder cannot be used.
+pub async fn add(arguments: AddArguments) -> anyhow::Result<()> {
+    let cluster = described(&arguments)?;
+    let fleet = Fleet::open(&arguments.location)?;
+    let (bus, name) = (fleet.bus().await?, &arguments.name);
+    let records = fleet.records(&bus).await?;
+    ensure!(
+        records.load(name).await?.0.is_none(),
+        "cluster {name} exists: `tidings fleet rotate {name}` issues new credentials"
+    );
+    let issued = fleet.issue(name, |_, _| {}).await?;
+    let cluster = Cluster {
+        added_at: Some(to_proto(jiff::Timestamp::now())),
+        public_key: issued.public_key,
+        ..cluster
+    };
+    let revision = records.load(name).await?.1;
+    let stored = records.store(&cluster, revision).await?;
+    ensure!(stored, "cluster {name} was added by another process");
+    fleet.print_issued(name)
+}
+
+fn described(arguments: &AddArguments) -> anyhow::Result<Cluster> {
+    labels::check_name(&arguments.name)?;
+    let mut labels = labels::Labels::new();
+    labels::apply(&mut labels, &arguments.labels)?;
+    for namespace in &arguments.visible_to {
+        labels::check_name(namespace).context("--visible-to")?;
+    }
+    let dashboard = arguments.dashboard.clone().unwrap_or_default();
+    ensure!(
+        dashboard.len() <= MAX_DASHBOARD,
+        "--dashboard: at most {MAX_DASHBOARD} bytes"
+    );
+    Ok(Cluster {
+        name: arguments.name.clone(),
+        labels,
+        visible_to: arguments.visible_to.clone(),
+        events_per_second: arguments.events_per_second,
+        bytes_per_second: arguments.bytes_per_second,
+        dashboard,
+        ..Cluster::default()
+    })
+}
+
+/// Lists the clusters.
+///
+/// # Errors
+/// The server or folder cannot be used.
+pub async fn list(arguments: &ListArguments) -> anyhow::Result<()> {
+    let fleet = Fleet::open(&arguments.location)?;
+    let records = fleet.records(&fleet.bus().await?).await?;
+    for cluster in records.all().await?.values() {
+        let line = match arguments.output {
+            Output::Text => text_line(cluster),
+            Output::Json => json_line(cluster),
+        };
+        if !print_line(&line)? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn text_line(cluster: &Cluster) -> String {
+    let labels = cluster.labels.iter();
+    let labels: Vec<_> = labels
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    let credentials = match cluster.revoked_at {
+        Some(at) => format!("revoked {}", time(Some(at))),
+        None => "valid".to_owned(),
+    };
+    let visible_to = match cluster.visible_to.is_empty() {
+        true => "all namespaces".to_owned(),
+        false => cluster.visible_to.join(","),
+    };
+    format!(
+        "{} {credentials}, visible to {visible_to}, labels {}",
+        cluster.name,
+        labels.join(",")
+    )
+}
+
+fn json_line(cluster: &Cluster) -> String {
+    json!({
+        "name": cluster.name,
+        "labels": cluster.labels,
+        "visibleTo": cluster.visible_to,
+        "addedAt": time(cluster.added_at),
+        "publicKey": cluster.public_key,
+        "revokedAt": cluster.revoked_at.map(|at| time(Some(at))),
+        "eventsPerSecond": cluster.events_per_second,
+        "bytesPerSecond": cluster.bytes_per_second,
+        "dashboard": cluster.dashboard,
+    })
+    .to_string()
+}
+
+/// Issues new credentials, and revokes the former ones.
+///
+/// # Errors
+/// The cluster does not exist, or the server or folder cannot be used.
+pub async fn rotate(arguments: &NameArguments) -> anyhow::Result<()> {
+    let (fleet, records) = existing(arguments).await?;
+    let name = &arguments.name;
+    let (cluster, _) = records.load(name).await?;
+    let former = cluster.unwrap_or_default().public_key;
+    let issued = fleet.issue(name, |revoked, now| {
+        revoked.insert(former, now);
+    });
+    let issued = issued.await?;
+    change(&records, name, |cluster| {
+        cluster.public_key = issued.public_key.clone();
+        cluster.revoked_at = None;
+        Ok(())
+    })
+    .await?;
+    fleet.print_issued(name)
+}
+
+/// Revokes all credentials of a cluster.
+///
+/// # Errors
+/// The cluster does not exist, or the server or folder cannot be used.
+pub async fn revoke(arguments: &NameArguments) -> anyhow::Result<()> {
+    let (fleet, records) = existing(arguments).await?;
+    let name = &arguments.name;
+    fleet.revoke(name).await?;
+    change(&records, name, |cluster| {
+        cluster.revoked_at = Some(to_proto(jiff::Timestamp::now()));
+        Ok(())
+    })
+    .await?;
+    print_line(&format!("credentials of cluster {name} revoked"))?;
+    Ok(())
+}
+
+/// Revokes the credentials of a cluster, and forgets it.
+///
+/// # Errors
+/// The cluster does not exist, or the server or folder cannot be used.
+pub async fn remove(arguments: &NameArguments) -> anyhow::Result<()> {
+    let (fleet, records) = existing(arguments).await?;
+    let name = &arguments.name;
+    fleet.revoke(name).await?;
+    records.remove(name).await?;
+    fleet.folder.remove(&member_credentials(name))?;
+    print_line(&format!("cluster {name} removed"))?;
+    Ok(())
+}
+
+/// Changes the labels of a cluster.
+///
+/// # Errors
+/// The cluster does not exist, a label is invalid, or the server cannot be used.
+pub async fn label(arguments: &LabelArguments) -> anyhow::Result<()> {
+    let fleet = Fleet::open(&arguments.location)?;
+    let records = fleet.records(&fleet.bus().await?).await?;
+    let changed = change(&records, &arguments.name, |cluster| {
+        labels::apply(&mut cluster.labels, &arguments.changes)
+    });
+    print_line(&text_line(&changed.await?))?;
+    Ok(())
+}
+
+async fn existing(arguments: &NameArguments) -> anyhow::Result<(Fleet, ClusterRecords)> {
+    let fleet = Fleet::open(&arguments.location)?;
+    let records = fleet.records(&fleet.bus().await?).await?;
+    require(records.load(&arguments.name).await?.0, &arguments.name)?;
+    Ok((fleet, records))
+}
+
+fn require(cluster: Option<Cluster>, name: &str) -> anyhow::Result<Cluster> {
+    cluster.with_context(|| format!("cluster {name} not found: see `tidings fleet list`"))
+}
+
+/// Changes a record, also while others change it.
+async fn change(
+    records: &ClusterRecords,
+    name: &str,
+    change: impl Fn(&mut Cluster) -> anyhow::Result<()>,
+) -> anyhow::Result<Cluster> {
+    for _ in 0..MAX_TRIES {
+        let (cluster, revision) = records.load(name).await?;
+        let mut cluster = require(cluster, name)?;
+        change(&mut cluster)?;
+        if records.store(&cluster, revision).await? {
+            return Ok(cluster);
+        }
+    }
+    bail!("cluster {name} is changed by another process; try again")
+}
+
+/// New credentials.
+struct Issued {
+    public_key: String,
+}
+
+impl Fleet {
+    /// Issues credentials for a member, changes what is revoked, and pushes the account to the
+    /// server. The new credentials replace the former file last.
+    async fn issue(
+        &self,
+        name: &str,
+        revoke: impl FnOnce(&mut Revocations, Seconds),
+    ) -> anyhow::Result<Issued> {
+        let account = self.folder.key(&member_key(name), KeyPairType::Account)?;
+        let now = jiff::Timestamp::now().as_second();
+        let mut revocations = self.revocations(name)?;
+        revoke(&mut revocations, now);
+        let at = issue_time(&revocations, now);
+        let user = User::Member(name.to_owned());
+        let key = KeyPair::new_user();
+        let jwt = claims::user(&account, &key.public_key(), name, &user, at)?;
+        self.push_member(&account, name, &revocations, now).await?;
+        let text = claims::credentials(&jwt, &key.seed()?);
+        self.folder.write(&member_credentials(name), &text)?;
+        Ok(Issued {
+            public_key: key.public_key(),
+        })
+    }
+
+    /// Revokes all users of a member's account.
+    async fn revoke(&self, name: &str) -> anyhow::Result<()> {
+        let account = self.folder.existing_key(&member_key(name))?;
+        let now = jiff::Timestamp::now().as_second();
+        let mut revocations = self.revocations(name)?;
+        // Credentials of this second may have been issued in advance.
+        revocations.insert(ALL_USERS.to_owned(), issue_time(&revocations, now));
+        self.push_member(&account, name, &revocations, now).await
+    }
+
+    /// Pushes the account of a member with what is revoked already. Returns when valid credentials
+    /// can be issued.
+    pub(super) async fn push_again(&self, name: &str) -> anyhow::Result<Seconds> {
+        let account = self.folder.existing_key(&member_key(name))?;
+        let now = jiff::Timestamp::now().as_second();
+        let revocations = self.revocations(name)?;
+        self.push_member(&account, name, &revocations, now).await?;
+        Ok(issue_time(&revocations, now))
+    }
+
+    fn revocations(&self, name: &str) -> anyhow::Result<Revocations> {
+        let former = self.folder.read(&member_account(name))?;
+        Ok(former.map_or_else(Revocations::new, |jwt| claims::revocations(&jwt)))
+    }
+
+    async fn push_member(
+        &self,
+        account: &KeyPair,
+        name: &str,
+        revocations: &Revocations,
+        at: Seconds,
+    ) -> anyhow::Result<()> {
+        let operator = self.folder.existing_key("operator")?;
+        let services = User::Member(name.to_owned()).services();
+        let claim = claims::member(
+            &operator,
+            &account.public_key(),
+            name,
+            &self.description.hub,
+            &services,
+            revocations,
+            at,
+        )?;
+        // A revocation that was pushed must never be forgotten.
+        self.folder.write(&member_account(name), &claim)?;
+        server::push(&self.system().await?, claim).await
+    }
+
+    fn print_issued(&self, name: &str) -> anyhow::Result<()> {
+        let file = self.folder.path(&member_credentials(name))?;
+        print_line(&format!(
+            "{}: pass it to `tidings ingest --cluster {name}` as nats.credentials",
+            file.display()
+        ))?;
+        Ok(())
+    }
+}
+
+/// When new credentials are issued: after everything that is revoked for all users.
+fn issue_time(revocations: &Revocations, now: Seconds) -> Seconds {
+    let revoked = revocations.get(ALL_USERS).copied();
+    revoked.map_or(now, |revoked| now.max(revoked + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn new_credentials_are_issued_after_a_revocation_of_the_same_second() {
+        let mut revocations = Revocations::new();
+        assert_eq!(issue_time(&revocations, 5), 5);
+        revocations.insert(ALL_USERS.to_owned(), 5);
+        assert_eq!(issue_time(&revocations, 5), 6);
+        assert_eq!(issue_time(&revocations, 9), 9);
+    }
+}

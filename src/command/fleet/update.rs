@@ -1,0 +1,79 @@
+//! `tidings fleet update`: issues again what was issued by an older version of Tidings.
+
+use anyhow::Context as _;
+use clap::Args;
+use nkeys::KeyPair;
+use tidings_core::model::access::section;
+
+use super::claims::{self, Seconds};
+use super::folder::{member_credentials, member_key};
+use super::permissions::{User, exports};
+use super::{Fleet, FleetLocation, server};
+use crate::command::tool::{count, print_line};
+
+/// Arguments of `tidings fleet update`.
+#[derive(Args, Debug)]
+pub struct UpdateArguments {
+    #[command(flatten)]
+    location: FleetLocation,
+}
+
+/// Pushes all accounts, and issues all valid credentials again with the same keys. The former files
+/// stay valid, with the permissions that they have.
+///
+/// # Errors
+/// The server or folder cannot be used.
+pub async fn run(arguments: &UpdateArguments) -> anyhow::Result<()> {
+    let fleet = Fleet::open(&arguments.location)?;
+    fleet.update_hub().await?;
+    let records = fleet.records(&fleet.bus().await?).await?;
+    let clusters = records.all().await?;
+    for cluster in clusters.values() {
+        let at = fleet.push_again(&cluster.name).await?;
+        if cluster.revoked_at.is_none() {
+            let account = fleet.folder.existing_key(&member_key(&cluster.name))?;
+            let file = member_credentials(&cluster.name);
+            let user = User::Member(cluster.name.clone());
+            fleet.issue_again(&account, &file, (&cluster.name, &user), at)?;
+        }
+    }
+    let clusters = count(clusters.len(), "cluster");
+    print_line(&format!(
+        "credentials of the hub and of {clusters} are up to date"
+    ))?;
+    Ok(())
+}
+
+impl Fleet {
+    async fn update_hub(&self) -> anyhow::Result<()> {
+        let [operator, hub] = ["operator", "hub"].map(|name| self.folder.existing_key(name));
+        let (operator, hub) = (operator?, hub?);
+        let at = jiff::Timestamp::now().as_second();
+        let (account, storage) = (hub.public_key(), self.description.storage);
+        let claim = claims::hub(&operator, &account, &exports(), storage, at)?;
+        server::push(&self.system().await?, claim).await?;
+        for (name, user) in User::HUB {
+            self.issue_again(&hub, &format!("creds/{name}.creds"), (name, &user), at)?;
+        }
+        Ok(())
+    }
+
+    /// Writes a credentials file again, with the key that is in it. A file that was moved away is
+    /// left out.
+    fn issue_again(
+        &self,
+        account: &KeyPair,
+        file: &str,
+        (name, user): (&str, &User),
+        at: Seconds,
+    ) -> anyhow::Result<()> {
+        let Some(text) = self.folder.read(file)? else {
+            eprintln!("{file} does not exist and is left out");
+            return Ok(());
+        };
+        let seed = section(&text, "USER NKEY SEED").unwrap_or_default();
+        let key = KeyPair::from_seed(seed).with_context(|| format!("{file} has no key"))?;
+        let jwt = claims::user(account, &key.public_key(), name, user, at)?;
+        self.folder.write(file, &claims::credentials(&jwt, seed))
+    }
+}

@@ -1,0 +1,339 @@
+//! What the credentials of a member and of the roles do not permit.
+
+use async_nats::{HeaderMap, jetstream};
+use serde_json::{Value, json};
+use tidings_core::Message as _;
+use tidings_core::wire::Event;
+use tidings_rig::eventually;
+
+use super::Fleet;
+use super::client::Intruder;
+
+/// The number of messages in each stream, by name.
+async fn stored(hub: &jetstream::Context) -> Vec<(String, u64)> {
+    let mut stored = Vec::new();
+    for name in [
+        "EVENTS",
+        "DELIVERIES",
+        "OUTCOMES",
+        "DEAD",
+        "KV_limits",
+        "KV_latest",
+    ]
+    .into_iter()
+    .chain(["KV_clusters", "KV_consumers", "KV_suspects"])
+    {
+        let mut stream = hub.get_stream(name).await.unwrap();
+        let state = stream.info().await.unwrap().state.clone();
+        stored.push((name.to_owned(), state.last_sequence));
+    }
+    stored
+}
+
+fn event(cluster: &str) -> Event {
+    Event {
+        id: "an-id".to_owned(),
+        cluster: cluster.to_owned(),
+        ..Event::default()
+    }
+}
+
+#[tokio::test]
+async fn a_member_can_do_nothing_but_its_own() {
+    let fleet = Fleet::start().await;
+    fleet.add("dev-1").await;
+    fleet.add("prod-eu").await;
+    let member = Intruder::connect(fleet.rig.url(), &fleet.credentials("dev-1")).await;
+    for subject in [
+        "events.prod-eu.apps.Kustomization.info",
+        "events.dev-10.apps.Kustomization.info",
+        "$KV.heartbeats.prod-eu.ingest.a",
+        "$KV.clusters.dev-1",
+        "$KV.limits.circuit.apps.slack",
+        "$KV.latest.a",
+        "$KV.counts.events",
+        "deliveries.default.slack.apps.hook",
+        "parked.default.slack.apps.hook.a",
+        "outcomes.slack.apps.hook.delivered",
+        "dead.slack.apps.hook",
+        "tidings.names",
+        "tidings.checks",
+        "$SYS.REQ.CLAIMS.UPDATE",
+        "$JS.API.INFO",
+        "$JS.ACK.EVENTS.router.1.1.1.1.0",
+    ] {
+        member.may_not_publish(subject).await;
+    }
+    let requests = [
+        "DIRECT.GET.EVENTS",
+        "DIRECT.GET.EVENTS.events.dev-1.apps.Kustomization.info",
+        "DIRECT.GET.DELIVERIES",
+        "DIRECT.GET.KV_counts",
+        "DIRECT.GET.KV_counts.$KV.counts.deliveries",
+        "DIRECT.GET.KV_clusters.$KV.clusters.prod-eu",
+        "DIRECT.GET.KV_heartbeats.$KV.heartbeats.prod-eu.ingest.a",
+        "DIRECT.GET.KV_limits.$KV.limits.a",
+        "STREAM.INFO.EVENTS",
+        "STREAM.LIST",
+        "STREAM.CREATE.MINE",
+        "STREAM.UPDATE.EVENTS",
+        "STREAM.PURGE.EVENTS",
+        "STREAM.DELETE.EVENTS",
+        "STREAM.MSG.GET.EVENTS",
+        "STREAM.MSG.DELETE.EVENTS",
+        "CONSUMER.CREATE.EVENTS",
+        "CONSUMER.CREATE.EVENTS.ingest-dev-1-0",
+        "CONSUMER.CREATE.EVENTS.ingest-dev-1-0.events.prod-eu.>",
+        "CONSUMER.CREATE.EVENTS.ingest-dev-1-0.>",
+        "CONSUMER.CREATE.EVENTS.ingest-prod-eu-0.events.dev-1.>",
+        "CONSUMER.CREATE.EVENTS.router.events.dev-1.>",
+        "CONSUMER.CREATE.DELIVERIES.ingest-dev-1-0.events.dev-1.>",
+        "CONSUMER.DURABLE.CREATE.EVENTS.router",
+        "CONSUMER.MSG.NEXT.EVENTS.router",
+        "CONSUMER.MSG.NEXT.EVENTS.ingest-prod-eu-0",
+        "CONSUMER.DELETE.EVENTS.router",
+        "CONSUMER.INFO.EVENTS.router",
+    ];
+    for request in requests {
+        for api in ["$JS.API", "tidings.api"] {
+            member.may_not_publish(&format!("{api}.{request}")).await;
+        }
+    }
+    for subject in [
+        ">",
+        "events.>",
+        "events.dev-1.>",
+        "_INBOX.>",
+        "_INBOX_prod-eu.>",
+        "_INBOX_router.>",
+        "$JS.>",
+        "$KV.>",
+        "deliveries.>",
+        "tidings.>",
+        "$SYS.>",
+    ] {
+        member.may_not_subscribe(subject).await;
+    }
+}
+
+#[tokio::test]
+async fn a_member_cannot_reach_other_subjects_with_the_reply_of_a_request() {
+    let fleet = Fleet::start().await;
+    fleet.add("dev-1").await;
+    let member = Intruder::connect(fleet.rig.url(), &fleet.credentials("dev-1")).await;
+    let hub = fleet.streams().await;
+    let before = stored(&hub).await;
+    let own = "events.dev-1.apps.Kustomization.info";
+    let replies = [
+        "events.prod-eu.apps.Kustomization.info",
+        "deliveries.default.slack.apps.hook",
+        "dead.slack.apps.hook",
+        "outcomes.slack.apps.hook.delivered",
+        "$KV.limits.circuit.apps.slack",
+        "$KV.latest.a",
+        "$KV.clusters.prod-eu",
+        "$KV.consumers.router",
+        "$KV.suspects.a",
+    ];
+    for reply in replies {
+        let body = event("dev-1").encode_to_vec();
+        let published = member
+            .client
+            .publish_with_reply(own, reply, body.into())
+            .await;
+        published.unwrap();
+    }
+    // Its own consumer pulls to these subjects, too.
+    let create = consumer_request(json!({}));
+    let created = member
+        .client
+        .request(own_consumer("CREATE", ".events.dev-1.>"), create.into())
+        .await
+        .unwrap();
+    assert!(!created.payload.windows(7).any(|part| part == b"\"error\""));
+    for reply in replies {
+        let next = json!({"batch": 1, "no_wait": true}).to_string();
+        let pulled = member
+            .client
+            .publish_with_reply(own_consumer("MSG.NEXT", ""), reply, next.into())
+            .await;
+        pulled.unwrap();
+    }
+    let body = event("dev-1").encode_to_vec();
+    let last = member.client.request(own, body.into()).await.unwrap();
+    let last: Value = serde_json::from_slice(&last.payload).unwrap();
+
+    let after = stored(&hub).await;
+
+    assert_eq!(last["seq"], replies.len() as u64 + 1, "all were stored");
+    assert_eq!(after[0], ("EVENTS".to_owned(), replies.len() as u64 + 1));
+    assert_eq!(before[1..], after[1..], "nothing else was stored");
+}
+
+#[tokio::test]
+async fn a_member_cannot_make_an_event_of_another_cluster_a_duplicate() {
+    let fleet = Fleet::start().await;
+    fleet.add("prod-eu").await;
+    let _hub = fleet.hub().await;
+    let ingest = fleet.rig.run(fleet.ingest("prod-eu")).await;
+    let hub = fleet.streams().await;
+
+    let posted = tidings_rig::event("once");
+    for status in [202, 429] {
+        assert_eq!(ingest.post(&posted).await.unwrap().status, status);
+    }
+
+    let stream = hub.get_stream("EVENTS").await.unwrap();
+    let stored = stream.direct_get(1).await.unwrap();
+    let key = Event::decode(stored.payload).unwrap().dedupe_key;
+    let id = stored.headers.get("Nats-Msg-Id").unwrap().as_str();
+    let secret = id.strip_prefix(&format!("{key}#")).unwrap();
+    assert_eq!(secret.len(), 32, "the id cannot be computed from the event");
+    assert_eq!(stream.get_info().await.unwrap().state.last_sequence, 1);
+}
+
+#[tokio::test]
+async fn a_member_cannot_delete_the_heartbeats_of_others() {
+    let fleet = Fleet::start().await;
+    fleet.add("dev-1").await;
+    let member = Intruder::connect(fleet.rig.url(), &fleet.credentials("dev-1")).await;
+    for (rollup, is_stored) in [(None, true), (Some("all"), false), (Some("sub"), false)] {
+        let mut headers = HeaderMap::new();
+        if let Some(rollup) = rollup {
+            headers.insert("Nats-Rollup", rollup);
+        }
+        let subject = "$KV.heartbeats.dev-1.ingest.a";
+        let request = member
+            .client
+            .request_with_headers(subject, headers, "x".into());
+        let answer: Value = serde_json::from_slice(&request.await.unwrap().payload).unwrap();
+        assert_eq!(answer["error"].is_null(), is_stored, "{rollup:?} {answer}");
+    }
+}
+
+fn own_consumer(action: &str, filter: &str) -> String {
+    format!("tidings.api.CONSUMER.{action}.EVENTS.ingest-dev-1-0{filter}")
+}
+
+/// A request to create the consumer of the member, with more fields.
+fn consumer_request(more: Value) -> String {
+    let mut config = json!({
+        "name": "ingest-dev-1-0",
+        "filter_subject": "events.dev-1.>",
+        "ack_policy": "none",
+        "deliver_policy": "all",
+    });
+    for (name, value) in more.as_object().unwrap() {
+        config[name] = value.clone();
+    }
+    json!({"stream_name": "EVENTS", "config": config, "action": "create"}).to_string()
+}
+
+#[tokio::test]
+async fn the_body_of_a_request_cannot_name_another_filter_than_its_subject() {
+    let fleet = Fleet::start().await;
+    fleet.add("dev-1").await;
+    let member = Intruder::connect(fleet.rig.url(), &fleet.credentials("dev-1")).await;
+    for more in [
+        json!({"filter_subject": "events.prod-eu.>"}),
+        json!({"filter_subject": "events.>"}),
+        json!({"filter_subject": ""}),
+        json!({"filter_subject": "", "filter_subjects": ["events.dev-1.>", "events.prod-eu.>"]}),
+    ] {
+        let subject = own_consumer("CREATE", ".events.dev-1.>");
+        let request = consumer_request(more.clone());
+        let answer = member.client.request(subject, request.into()).await;
+        let answer: Value = serde_json::from_slice(&answer.unwrap().payload).unwrap();
+        assert!(answer["error"]["code"].is_number(), "{more} {answer}");
+    }
+    // The name in the subject counts.
+    let request = consumer_request(json!({"name": "router"}));
+    let subject = own_consumer("CREATE", ".events.dev-1.>");
+    let answer = member.client.request(subject, request.into()).await;
+    let answer: Value = serde_json::from_slice(&answer.unwrap().payload).unwrap();
+    assert_eq!(answer["name"], "ingest-dev-1-0", "{answer}");
+    let request = consumer_request(json!({"name": "router", "durable_name": "router"}));
+    let subject = own_consumer("CREATE", ".events.dev-1.>");
+    let answer = member.client.request(subject, request.into()).await;
+    let answer: Value = serde_json::from_slice(&answer.unwrap().payload).unwrap();
+    assert_ne!(answer["name"], "router", "{answer}");
+}
+
+#[tokio::test]
+async fn a_member_cannot_push_its_events_to_other_streams() {
+    let fleet = Fleet::start().await;
+    fleet.add("dev-1").await;
+    let member = Intruder::connect(fleet.rig.url(), &fleet.credentials("dev-1")).await;
+    let hub = fleet.streams().await;
+    let body = event("dev-1").encode_to_vec();
+    let own = "events.dev-1.apps.Kustomization.info";
+    member.client.request(own, body.into()).await.unwrap();
+    let before = stored(&hub).await;
+    let targets = ["deliveries.default.slack.apps.hook", "$KV.limits.circuit.a"];
+    for target in targets {
+        let request = consumer_request(json!({"deliver_subject": target}));
+        let subject = own_consumer("CREATE", ".events.dev-1.>");
+        let answer = member.client.request(subject, request.into()).await;
+        let answer: Value = serde_json::from_slice(&answer.unwrap().payload).unwrap();
+        assert!(answer["error"].is_null(), "{answer}");
+        let stream = hub.get_stream("EVENTS").await.unwrap();
+        // The server deletes a push consumer without a subscriber, or keeps it idle.
+        let delivered = eventually("the state of the consumer is known", async || {
+            let info = stream.consumer_info("ingest-dev-1-0").await.ok()?;
+            Some(info.delivered.consumer_sequence)
+        })
+        .await;
+        assert_eq!(delivered, 0, "{target}");
+        stream.delete_consumer("ingest-dev-1-0").await.unwrap();
+    }
+    assert_eq!(before, stored(&hub).await);
+}
+
+#[tokio::test]
+async fn a_role_of_the_hub_has_the_least_permissions() {
+    let fleet = Fleet::start().await;
+    fleet.add("dev-1").await;
+    let url = fleet.rig.url();
+    let never = [
+        "$JS.API.STREAM.DELETE.EVENTS",
+        "$JS.API.STREAM.DELETE.DELIVERIES",
+        "$JS.API.STREAM.PURGE.EVENTS",
+        "$JS.API.STREAM.PURGE.DELIVERIES",
+        "events.dev-1.apps.Kustomization.info",
+        "$SYS.REQ.CLAIMS.UPDATE",
+    ];
+    for (role, also) in [
+        (
+            "router",
+            &[
+                "$KV.clusters.dev-1",
+                "$KV.heartbeats.dev-1.ingest.a",
+                "$KV.latest.a",
+                "dead.slack.apps.hook",
+                "parked.default.slack.apps.hook.a",
+                "$JS.API.STREAM.UPDATE.EVENTS",
+                "$JS.API.CONSUMER.MSG.NEXT.DELIVERIES.default-slack",
+            ][..],
+        ),
+        (
+            "worker",
+            &[
+                "$KV.clusters.dev-1",
+                "$KV.heartbeats.dev-1.ingest.a",
+                "$JS.API.STREAM.UPDATE.DELIVERIES",
+                "$JS.API.CONSUMER.CREATE.EVENTS.router",
+                "$JS.API.CONSUMER.MSG.NEXT.EVENTS.router",
+                "$JS.ACK.EVENTS.router.1.1.1.1.0",
+            ],
+        ),
+        ("tools", &["dead.slack.apps.hook"]),
+    ] {
+        let client = Intruder::connect(url, &fleet.credentials(role)).await;
+        for subject in never.iter().chain(also) {
+            client.may_not_publish(subject).await;
+        }
+        for subject in [">", "events.>", "_INBOX.>", "_INBOX_dev-1.>"] {
+            client.may_not_subscribe(subject).await;
+        }
+    }
+}
