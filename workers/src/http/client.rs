@@ -154,7 +154,7 @@ fn proxies_of(matcher: &Matcher) -> Vec<String> {
     probes.iter().filter_map(proxy).collect()
 }
 
-/// What the client reads of a body before somebody takes it, in bytes.
+/// What the client reads of a body before the body is read, in bytes.
 const HTTP2_WINDOW: u32 = 64 << 10;
 /// The most bytes of the headers of an answer by HTTP/2. By HTTP/1.1 it is 408 KiB.
 const HTTP2_MAX_HEADERS: u32 = 64 << 10;

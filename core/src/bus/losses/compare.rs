@@ -46,8 +46,8 @@ impl Lost {
     }
 }
 
-/// Whether acknowledgements were counted since the record, so that the outcomes alone do not decide.
-/// Outcomes are stored after acknowledgements, on a busy machine seconds later.
+/// Whether acknowledgements were counted since the record, so that the outcomes alone do not
+/// decide. Outcomes are stored after acknowledgements, on a busy machine seconds later.
 pub fn is_exact(record: &DeliveryCounts, reading: &Reading, is_interrupted: bool) -> bool {
     let is_recreated = record.stream_created_ns != reading.before.created_ns;
     !is_interrupted
