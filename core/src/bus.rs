@@ -24,8 +24,12 @@
 //! | [`streams`], [`setup`], [`watch`] | configuration: expected, created, checked later |
 //! | [`write_check`] | whether the server can write |
 //! | [`losses`] | finds deliveries that are gone without an acknowledgement |
+//! | [`heartbeats`] | which processes run |
+//! | [`workload`] | what waits for routers and workers |
+//! | [`stored_deliveries`] | ready and parked deliveries, for tools |
 //! | [`names`] | which Alerts and Providers exist, for tools |
-//! | [`connect`], [`clock`], [`storage`] | the connection, the server's clock, its storage |
+//! | [`connect`], [`credentials`] | the connection |
+//! | [`clock`], [`storage`] | the server's clock, its storage |
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -38,6 +42,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use crate::bus::clock::ServerClock;
+use crate::bus::heartbeats::StoredEvents;
 use crate::bus::storage::Storage;
 use crate::bus::unsent::Unsent;
 use crate::wire::ConsumerPosition;
@@ -49,7 +54,9 @@ pub mod clusters;
 pub mod connect;
 pub mod consumers;
 pub mod crash_marks;
+pub mod credentials;
 pub mod extensions;
+pub mod heartbeats;
 mod history;
 mod later_events;
 pub mod losses;
@@ -62,10 +69,12 @@ pub mod pull;
 pub mod records;
 pub mod setup;
 pub mod storage;
+pub mod stored_deliveries;
 pub mod streams;
 mod unsent;
 pub mod wake;
 pub mod watch;
+pub mod workload;
 pub mod write_check;
 
 pub use later_events::{EventsStream, LaterEvent, LaterEvents};
@@ -87,6 +96,7 @@ pub struct Bus {
     later_reads: Arc<Semaphore>,
     /// Names of the streams that this process has recreated and not yet counted in the metrics.
     recreated: Arc<Mutex<Vec<String>>>,
+    stored_events: Arc<StoredEvents>,
     /// The position of the routers that this process recorded last.
     known_position: Arc<Mutex<Option<ConsumerPosition>>>,
 }
@@ -123,6 +133,7 @@ impl Bus {
             unsent: Arc::default(),
             later_reads: Arc::new(Semaphore::new(later_events::MAX_READS)),
             recreated: Arc::default(),
+            stored_events: Arc::default(),
             known_position: Arc::default(),
         }
     }
@@ -145,6 +156,11 @@ impl Bus {
     /// The use of the server's storage, as last sampled.
     pub fn storage(&self) -> &Storage {
         &self.storage
+    }
+
+    /// The events that this process stored.
+    pub fn stored_events(&self) -> &StoredEvents {
+        &self.stored_events
     }
 
     /// How often the client has connected. What the server knew may be lost after a change.

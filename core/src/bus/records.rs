@@ -1,12 +1,21 @@
 //! A bucket of records that several processes change by compare-and-set.
 
+use std::collections::HashMap;
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::pull::OrderedConfig;
 use async_nats::jetstream::kv::{CreateErrorKind, Entry, Operation, Store, UpdateErrorKind, Watch};
 use async_nats::jetstream::stream::Config;
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use prost::Message;
 
 use crate::bus::{Bus, BusError, unavailable};
+
+/// The server sends the next record within this time.
+const READ_WITHIN: Duration = Duration::from_secs(5);
+/// The header of a message that deletes its key.
+pub(super) const OPERATION: &str = "KV-Operation";
 
 /// A bucket whose values are protobuf messages. A deleted bucket is recreated.
 #[derive(Clone)]
@@ -106,6 +115,53 @@ impl Records {
                 Err(error) => Err(unavailable(error)),
             },
         }
+    }
+
+    /// Reads all records whose keys fit a filter, such as `>`, and when each was stored, by the
+    /// server's clock. A record that cannot be decoded is left out.
+    ///
+    /// # Errors
+    /// The bus is unavailable.
+    pub(super) async fn all<T: Message + Default>(
+        &self,
+        keys: &str,
+    ) -> Result<Vec<(T, Timestamp)>, BusError> {
+        let config = OrderedConfig {
+            filter_subject: format!("{}{keys}", self.bucket.prefix),
+            ..OrderedConfig::default()
+        };
+        let consumer = self.bucket.stream.create_consumer(config).await;
+        let consumer = consumer.map_err(unavailable)?;
+        let info = consumer.cached_info();
+        let (name, pending) = (info.name.clone(), info.num_pending);
+        let mut found = HashMap::new();
+        if pending > 0 {
+            let mut messages = consumer.messages().await.map_err(unavailable)?;
+            loop {
+                // A record that expires meanwhile would be waited for without an end.
+                let next = tokio::time::timeout(READ_WITHIN, messages.next()).await;
+                let message = next.ok().flatten().ok_or_else(|| {
+                    let bucket = &self.bucket.name;
+                    BusError::Unavailable(format!("bucket {bucket} changed while it was read"))
+                })?;
+                let message = message.map_err(unavailable)?;
+                let info = message.info().map_err(unavailable)?;
+                let (is_last, time) = (info.pending == 0, info.published.unix_timestamp_nanos());
+                let stored_at = Timestamp::from_nanosecond(time).map_err(unavailable)?;
+                let headers = message.headers.as_ref();
+                let is_deleted = headers.is_some_and(|headers| headers.get(OPERATION).is_some());
+                let value = (!is_deleted).then(|| T::decode(message.payload.clone()).ok());
+                // A record that changes meanwhile comes twice.
+                let record = value.flatten().map(|value| (value, stored_at));
+                found.insert(message.subject.to_string(), record);
+                if is_last {
+                    break;
+                }
+            }
+        }
+        // Otherwise the server deletes it half a minute later.
+        let _ = self.bucket.stream.delete_consumer(&name).await;
+        Ok(found.into_values().flatten().collect())
     }
 
     /// Deletes the record of a key.

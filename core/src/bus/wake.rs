@@ -209,7 +209,7 @@ impl Bus {
 }
 
 /// The first message of a filter from this sequence on.
-async fn next_message(
+pub(super) async fn next_message(
     stream: &Stream<()>,
     filter: &str,
     from: u64,
